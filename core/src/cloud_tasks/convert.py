@@ -1,0 +1,146 @@
+"""Model <-> JSON: the one cattrs converter, and the two wire formats (task message, event).
+
+The wire functions are written out by hand, for they run once per task and per event and accept what other tools send.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime, timedelta, timezone
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import attrs
+import cattrs
+from cattrs.preconf.json import make_converter
+
+from cloud_tasks.model import Event, EventType, Money, TaskMessage
+
+__all__ = [
+    "MalformedMessage",
+    "decode_events",
+    "decode_task_message",
+    "encode_events",
+    "encode_task_message",
+    "event_to_json",
+    "make_model_converter",
+]
+
+
+class MalformedMessage(ValueError):
+    """A queue message that is not what it should be; set aside and counted, never blocking the rest."""
+
+
+def make_model_converter() -> cattrs.Converter:
+    """The converter: unknown keys forbidden, Money as a decimal string, timedelta as seconds, paths as strings."""
+    converter = make_converter(forbid_extra_keys=True)
+    converter.register_unstructure_hook(Money, lambda money: str(money.usd))
+    converter.register_structure_hook(Money, lambda value, _: Money(Decimal(str(value))))
+    converter.register_unstructure_hook(timedelta, lambda value: value.total_seconds())
+    converter.register_structure_hook(timedelta, lambda value, _: timedelta(seconds=float(value)))
+    converter.register_unstructure_hook(Path, str)
+    converter.register_structure_hook(Path, lambda value, _: Path(value))
+    return converter
+
+
+def encode_task_message(message: TaskMessage) -> bytes:
+    """A task message as JSON; fields that have their default are left out."""
+    body: dict[str, Any] = {"task_id": message.task_id, "data": message.data}
+    if message.attempt != 1:
+        body["attempt"] = message.attempt
+    if message.losses:
+        body["losses"] = message.losses
+    if message.not_before:
+        body["not_before"] = message.not_before
+    return json.dumps(body, separators=(",", ":")).encode()
+
+
+def decode_task_message(body: bytes) -> TaskMessage:
+    """The task in a queue message. Raises `MalformedMessage`."""
+    try:
+        fields = json.loads(body)
+        task_id = fields["task_id"] if "task_id" in fields else fields["id"]
+        data = fields.get("data", {})
+        if not isinstance(task_id, str) or not isinstance(data, dict):
+            raise TypeError("task_id must be a string and data an object")
+        return TaskMessage(
+            task_id=task_id,
+            data=data,
+            attempt=int(fields.get("attempt", 1)),
+            losses=int(fields.get("losses", 0)),
+            not_before=float(fields.get("not_before", 0.0)),
+        )
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        raise MalformedMessage(f"not a task message: {error}") from error
+
+
+_COMMON = tuple(field.name for field in attrs.fields(Event) if field.name != "details")
+
+
+def event_to_json(event: Event) -> dict[str, Any]:
+    """One flat JSON object; absent fields are left out."""
+    flat: dict[str, Any] = {
+        "timestamp": event.timestamp.astimezone(timezone.utc).isoformat(),
+        "hostname": event.hostname,
+        "event_type": event.event_type.value,
+        "event_id": event.event_id,
+    }
+    for name in ("instance_id", "task_id", "attempt", "retry", "elapsed_time"):
+        value = getattr(event, name)
+        if value is not None:
+            flat[name] = value
+    for name, value in event.details.items():
+        flat.setdefault(name, value)
+    return flat
+
+
+def encode_events(events: Iterable[Event]) -> bytes:
+    """A batch of events as one event-queue message."""
+    return json.dumps([event_to_json(event) for event in events], separators=(",", ":")).encode()
+
+
+def decode_events(body: bytes) -> tuple[Sequence[Event], Sequence[str]]:
+    """The events of an event-queue message, and a reason for each entry that is none. Raises `MalformedMessage`."""
+    try:
+        content = json.loads(body)
+    except ValueError as error:
+        raise MalformedMessage(f"not JSON: {error}") from error
+    if isinstance(content, dict):
+        content = [content]
+    if not isinstance(content, list):
+        raise MalformedMessage("neither an event nor a list of events")
+    events: list[Event] = []
+    broken: list[str] = []
+    for entry in content:
+        try:
+            events.append(_event_from_json(entry))
+        except (ValueError, TypeError, KeyError, AttributeError) as error:
+            broken.append(f"{type(error).__name__}: {error}")
+    return events, broken
+
+
+def _event_from_json(entry: Mapping[str, Any]) -> Event:
+    timestamp = datetime.fromisoformat(entry["timestamp"])
+    if timestamp.tzinfo is None:
+        timestamp = timestamp.replace(tzinfo=timezone.utc)
+    event_type = EventType(entry["event_type"])
+    task_id, attempt = entry.get("task_id"), entry.get("attempt")
+    if task_id is not None and not isinstance(task_id, str):
+        raise TypeError("task_id must be a string")
+    # Senders that give no id (older workers) send an event of a kind once per task and moment.
+    event_id = entry.get("event_id") or f"{event_type.value}/{entry.get('hostname', '')}/{task_id}/{entry['timestamp']}"
+    elapsed = entry.get("elapsed_time")
+    return Event(
+        event_id=str(event_id),
+        event_type=event_type,
+        timestamp=timestamp,
+        hostname=str(entry.get("hostname", "")),
+        instance_id=entry.get("instance_id"),
+        task_id=task_id,
+        attempt=None if attempt is None else int(attempt),
+        retry=entry.get("retry"),
+        elapsed_time=None if elapsed is None else float(elapsed),
+        details={name: value for name, value in entry.items() if name not in _COMMON},
+    )

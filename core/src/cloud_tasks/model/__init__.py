@@ -1,0 +1,55 @@
+"""What things are: frozen attrs classes, no input or output, no conversion."""
+
+from __future__ import annotations
+
+from cloud_tasks.model.constraints import Constraints, Limits
+from cloud_tasks.model.event import TASK_FINAL_EVENTS, Event, EventType
+from cloud_tasks.model.instance import (
+    Architecture,
+    BootDisk,
+    Image,
+    Instance,
+    InstanceIdentity,
+    InstanceState,
+    InstanceType,
+    LaunchRequest,
+    Offer,
+    OfferRequest,
+    PriceBreakdown,
+    Purchase,
+    Region,
+    TerminationNotice,
+    Unpriced,
+)
+from cloud_tasks.model.money import Money
+from cloud_tasks.model.task import FINAL_STATUSES, AttemptOutcome, RetryPolicy, Task, TaskMessage, TaskStatus
+
+__all__ = [
+    "FINAL_STATUSES",
+    "TASK_FINAL_EVENTS",
+    "Architecture",
+    "AttemptOutcome",
+    "BootDisk",
+    "Constraints",
+    "Event",
+    "EventType",
+    "Image",
+    "Instance",
+    "InstanceIdentity",
+    "InstanceState",
+    "InstanceType",
+    "LaunchRequest",
+    "Limits",
+    "Money",
+    "Offer",
+    "OfferRequest",
+    "PriceBreakdown",
+    "Purchase",
+    "Region",
+    "RetryPolicy",
+    "Task",
+    "TaskMessage",
+    "TaskStatus",
+    "TerminationNotice",
+    "Unpriced",
+]

@@ -1,0 +1,52 @@
+"""`Money`: an exact amount in US dollars."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+from typing import Union
+
+import attrs
+
+__all__ = ["Money"]
+
+_Number = Union[int, float, Decimal, str]
+
+
+def _decimal(value: _Number) -> Decimal:
+    # A float is read as a person reads it (0.1 is 0.1), not as its binary expansion.
+    return Decimal(str(value)) if isinstance(value, float) else Decimal(value)
+
+
+@attrs.frozen(order=True)
+class Money:
+    """An exact amount in US dollars; a price per hour where the name says so (``price_per_hour``)."""
+
+    usd: Decimal = attrs.field(converter=_decimal)
+
+    @classmethod
+    def zero(cls) -> Money:
+        return cls(Decimal(0))
+
+    def __add__(self, other: Money) -> Money:
+        return Money(self.usd + other.usd)
+
+    def __sub__(self, other: Money) -> Money:
+        return Money(self.usd - other.usd)
+
+    def __mul__(self, factor: int | float | Decimal) -> Money:
+        return Money(self.usd * _decimal(factor))
+
+    __rmul__ = __mul__
+
+    def __truediv__(self, divisor: int | float | Decimal) -> Money:
+        return Money(self.usd / _decimal(divisor))
+
+    def __bool__(self) -> bool:
+        return bool(self.usd)
+
+    def format(self, places: int = 2) -> str:
+        """The amount as a person writes it: ``$0.27``."""
+        return f"${self.usd:,.{places}f}"
+
+    def __str__(self) -> str:
+        return self.format()

@@ -1,0 +1,70 @@
+"""The public surface for plugin authors: hook specifications, descriptors, traits, Protocols, settings.
+
+A plugin imports from here, from `cloud_tasks.model` and from `cloud_tasks.errors`, and nowhere else.
+"""
+
+from __future__ import annotations
+
+from cloud_tasks.plugin.backends import (
+    Backend,
+    CommandDescriptor,
+    ComputeBackend,
+    ComputeContext,
+    ComputeTraits,
+    EventSinkBackend,
+    EventSinkContext,
+    InstanceContext,
+    PricingBackend,
+    PricingContext,
+    QueueBackend,
+    QueueContext,
+    QueueTraits,
+    TaskSourceBackend,
+    TaskSourceContext,
+)
+from cloud_tasks.plugin.hooks import PROJECT_NAME, hookimpl
+from cloud_tasks.plugin.protocols import (
+    Compute,
+    Delivery,
+    Depth,
+    EventSink,
+    InstanceSide,
+    Pricing,
+    Queue,
+    SendFailure,
+    TaskSource,
+)
+from cloud_tasks.plugin.settings import NoSettings, SettingInfo, setting, setting_info
+
+__all__ = [
+    "PROJECT_NAME",
+    "Backend",
+    "CommandDescriptor",
+    "Compute",
+    "ComputeBackend",
+    "ComputeContext",
+    "ComputeTraits",
+    "Delivery",
+    "Depth",
+    "EventSink",
+    "EventSinkBackend",
+    "EventSinkContext",
+    "InstanceContext",
+    "InstanceSide",
+    "NoSettings",
+    "Pricing",
+    "PricingBackend",
+    "PricingContext",
+    "Queue",
+    "QueueBackend",
+    "QueueContext",
+    "QueueTraits",
+    "SendFailure",
+    "SettingInfo",
+    "TaskSource",
+    "TaskSourceBackend",
+    "TaskSourceContext",
+    "hookimpl",
+    "setting",
+    "setting_info",
+]

@@ -1,0 +1,173 @@
+"""Descriptors: what a plugin registers for each of the five axes.
+
+A descriptor is data plus a way in. Its module imports nothing heavy; SDK imports happen inside ``open``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import attrs
+
+from cloud_tasks.plugin.protocols import Compute, EventSink, InstanceSide, Pricing, Queue, TaskSource
+from cloud_tasks.plugin.settings import NoSettings
+
+__all__ = [
+    "Backend",
+    "CommandDescriptor",
+    "ComputeBackend",
+    "ComputeContext",
+    "ComputeTraits",
+    "EventSinkBackend",
+    "EventSinkContext",
+    "InstanceContext",
+    "PricingBackend",
+    "PricingContext",
+    "QueueBackend",
+    "QueueContext",
+    "QueueTraits",
+    "TaskSourceBackend",
+    "TaskSourceContext",
+]
+
+
+@attrs.frozen(kw_only=True)
+class QueueTraits:
+    """What a queue can do, as data: the runtime's checks and the conformance kit read the same figures."""
+
+    max_lease: timedelta
+    """The longest that one `Queue.extend` may ask for."""
+    max_message_bytes: int
+    receive_batch: int
+    """The most messages that one `Queue.receive` can bring."""
+    send_batch: int
+    delay: timedelta = timedelta(0)
+    """The longest delay of `Queue.send` and `Queue.release`; zero: none, it is ignored."""
+    exact_depth: bool = False
+    delivery_counts: bool = False
+    total_lease: timedelta | None = None
+    """The longest that a message can stay leased however often it is extended; None: without end."""
+    exactly_once: bool = False
+    """Whether an acked message is never delivered again, on request."""
+
+
+@attrs.frozen(kw_only=True)
+class ComputeTraits:
+    spot: bool = True
+    ends_itself: bool = False
+    """Whether the provider itself ends an instance at `LaunchRequest.max_lifetime`."""
+    max_parallel_launches: int = 10
+    listing_lag: timedelta = timedelta(0)
+    """How long a launched instance may be missing from the listing."""
+    max_script_bytes: int = 16 * 1024
+
+
+@attrs.frozen(kw_only=True)
+class QueueContext:
+    """What the runtime tells a queue when it opens it."""
+
+    job_id: str
+    name: str
+    lease: timedelta
+    """The first lease of a received message; held within the traits."""
+    exactly_once: bool = False
+    region: str | None = None
+    for_events: bool = False
+
+
+@attrs.frozen(kw_only=True)
+class ComputeContext:
+    job_id: str
+    """Empty for commands that concern no job."""
+    region: str | None = None
+    zone: str | None = None
+    submit_dir: Path = attrs.field(factory=Path.cwd)
+    """The folder that relative paths of the configuration refer to."""
+    cache_dir: Path | None = None
+
+
+@attrs.frozen(kw_only=True)
+class InstanceContext:
+    """For the instance side: nothing but the worker's own environment is known there."""
+
+    job_id: str
+
+
+@attrs.frozen(kw_only=True)
+class PricingContext:
+    region: str | None = None
+    zone: str | None = None
+    cache_dir: Path | None = None
+
+
+@attrs.frozen(kw_only=True)
+class EventSinkContext:
+    job_id: str
+    output_file: Path | None = None
+    """From ``--output-file`` or ``--event-log-file``, for sinks that write one."""
+
+
+@attrs.frozen(kw_only=True)
+class TaskSourceContext:
+    location: str
+    """What the user wrote after the source's name: a path, a URL, ``module:function``."""
+    base_dir: Path = attrs.field(factory=Path.cwd)
+
+
+@attrs.frozen(kw_only=True)
+class Backend:
+    """What all descriptors have."""
+
+    name: str
+    """What users write, e.g. ``gcp``: ``^[a-z][-a-z0-9]*$``."""
+    summary: str
+    """One line for people."""
+    settings: type[Any] = NoSettings
+    """The attrs class of the plugin's configuration section; backends of one name may share a class or split it."""
+
+
+@attrs.frozen(kw_only=True)
+class QueueBackend(Backend):
+    traits: QueueTraits
+    open: Callable[[Any, QueueContext], AbstractContextManager[Queue]]
+
+
+@attrs.frozen(kw_only=True)
+class ComputeBackend(Backend):
+    traits: ComputeTraits
+    open: Callable[[Any, ComputeContext], AbstractContextManager[Compute]]
+    open_instance: Callable[[Any, InstanceContext], AbstractContextManager[InstanceSide]]
+    """Used by the worker on the instance; must not import the controller's SDK."""
+
+
+@attrs.frozen(kw_only=True)
+class PricingBackend(Backend):
+    open: Callable[[Any, PricingContext], AbstractContextManager[Pricing]]
+
+
+@attrs.frozen(kw_only=True)
+class EventSinkBackend(Backend):
+    open: Callable[[Any, EventSinkContext], AbstractContextManager[EventSink]]
+
+
+@attrs.frozen(kw_only=True)
+class TaskSourceBackend(Backend):
+    open: Callable[[Any, TaskSourceContext], AbstractContextManager[TaskSource]]
+    suffixes: tuple[str, ...] = ()
+    """File name endings that choose this source when the user names only a file."""
+
+
+@attrs.frozen(kw_only=True)
+class CommandDescriptor:
+    """A sub-command that a plugin brings; nothing of it is imported before it is called."""
+
+    name: str
+    """Kebab-case."""
+    summary: str
+    """The one line that ``--help`` shows."""
+    target: str
+    """``module:attribute`` of a `click.Command`."""

@@ -1,0 +1,1 @@
+"""The embedded default: a SQLite queue, instances that are process groups, flat prices."""
