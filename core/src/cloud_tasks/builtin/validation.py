@@ -1,0 +1,76 @@
+"""Reading a whole task source to find what is wrong with it, in constant memory."""
+
+from __future__ import annotations
+
+import json
+import os
+import sqlite3
+import tempfile
+from collections.abc import Iterable
+from contextlib import closing
+from itertools import islice
+
+from cloud_tasks.errors import InputError
+from cloud_tasks.model import Task
+
+__all__ = ["validate"]
+
+_BATCH = 1000
+
+
+def validate(source: Iterable[Task]) -> int:
+    """Read every task; returns how many there are.
+
+    `Store.load_tasks` makes the same checks; this is for when nothing is to be kept.
+
+    Raises:
+        InputError: What the source raises; an id that comes twice; data that JSON cannot hold.
+    """
+    where = str(getattr(source, "where", ""))
+    with (
+        tempfile.TemporaryDirectory(prefix="cloud-tasks-") as folder,
+        closing(sqlite3.connect(os.path.join(folder, "ids"), isolation_level=None)) as ids,
+    ):
+        # Only memory and disk space matter here: the file is gone when we are.
+        ids.execute("PRAGMA journal_mode = OFF")
+        ids.execute("PRAGMA synchronous = OFF")
+        ids.execute("PRAGMA locking_mode = EXCLUSIVE")
+        ids.execute("CREATE TABLE ids (task_id TEXT PRIMARY KEY, number INTEGER NOT NULL) WITHOUT ROWID")
+        tasks = iter(source)
+        count = 0
+        while batch := list(islice(tasks, _BATCH)):
+            rows = [(task.task_id, number) for number, task in enumerate(batch, start=count + 1)]
+            for (_, number), task in zip(rows, batch, strict=True):
+                _check_data(task, number, where)
+            _insert(ids, rows, where)
+            count += len(batch)
+    return count
+
+
+def _check_data(task: Task, number: int, where: str) -> None:
+    try:
+        json.dumps(task.data if type(task.data) is dict else dict(task.data))
+    except (TypeError, ValueError, RecursionError) as error:
+        raise InputError(
+            f'task {number} ("{task.task_id}"): it cannot be written as JSON: {error}',
+            where=where,
+            hint="use text, numbers, true, false, null, lists and objects only",
+        ) from error
+
+
+def _insert(ids: sqlite3.Connection, rows: list[tuple[str, int]], where: str) -> None:
+    # A duplicate is left out, so the count tells; then it is looked for.
+    ids.execute("BEGIN")
+    before = ids.total_changes
+    ids.executemany("INSERT OR IGNORE INTO ids VALUES (?, ?)", rows)
+    ids.execute("COMMIT")
+    if ids.total_changes - before == len(rows):
+        return
+    for task_id, number in rows:
+        (first,) = ids.execute("SELECT number FROM ids WHERE task_id = ?", (task_id,)).fetchone()
+        if first != number:
+            raise InputError(
+                f'task {number}: its id "{task_id}" is that of task {first}',
+                where=where,
+                hint="every task needs an id of its own",
+            )

@@ -1,0 +1,48 @@
+"""Logging of the command line: to stderr, as ``2025-07-08 11:19:22.944 INFO - message`` or as JSON lines."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from collections.abc import MutableMapping
+from datetime import datetime
+from typing import Any
+
+import structlog
+
+__all__ = ["configure_logging"]
+
+
+def _text(_logger: Any, method: str, entry: MutableMapping[str, Any]) -> str:
+    moment = datetime.now().strftime("%Y-%m-%d %H:%M:%S.%f")[:-3]
+    message = str(entry.pop("event"))
+    level = {"warn": "WARNING"}.get(method, method.upper())
+    trace = entry.pop("exception", None)
+    facts = " ".join(f"{name}={value}" for name, value in entry.items())
+    line = f"{moment} {level} - {message}" + (f" [{facts}]" if facts else "")
+    return f"{line}\n{trace}" if trace else line
+
+
+def configure_logging(*, log_format: str = "text", verbosity: int = 0) -> None:
+    """Configure structlog; only entry points call this.
+
+    Args:
+        log_format: ``text`` or ``json``.
+        verbosity: 0 for INFO and above, 1 or more for DEBUG.
+    """
+    processors: list[Any] = [structlog.processors.format_exc_info]
+    if log_format == "json":
+        processors = [
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso", utc=True),
+            structlog.processors.format_exc_info,
+            structlog.processors.JSONRenderer(),
+        ]
+    else:
+        processors.append(_text)
+    structlog.configure(
+        processors=processors,
+        wrapper_class=structlog.make_filtering_bound_logger(logging.DEBUG if verbosity else logging.INFO),
+        logger_factory=structlog.PrintLoggerFactory(file=sys.stderr),
+        cache_logger_on_first_use=False,
+    )

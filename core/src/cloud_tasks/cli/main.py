@@ -1,0 +1,126 @@
+"""The entry point: a group whose commands are imported when they are called.
+
+Invariant, with a test: ``--help`` and ``--version`` import no SDK, no controller and no plugin module.
+"""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+import sys
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import click
+
+import cloud_tasks
+from cloud_tasks.errors import CloudTasksError, InputError
+
+if TYPE_CHECKING:
+    from cloud_tasks.cli.context import AppContext
+
+__all__ = ["COMMANDS", "main"]
+
+COMMANDS: dict[str, tuple[str, str]] = {
+    "config": ("cloud_tasks.cli.config_command:config", "Show the merged configuration, or its JSON Schema."),
+    "plugins": ("cloud_tasks.cli.plugins:plugins", "List the installed plugins and what each provides."),
+    "run": ("cloud_tasks.cli.run:run", "Run a whole job: load, launch, watch, collect, clean up, report."),
+    "status": ("cloud_tasks.cli.status:status", "Show how a job stands, from its database."),
+}
+"""Each command with its import string and its line in ``--help``."""
+
+
+class LazyGroup(click.Group):
+    """Knows its commands by name and summary; imports one when it is called. snake_case spellings are accepted."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return sorted(COMMANDS)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, COMMANDS[name][1]) for name in sorted(COMMANDS)])
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        name = cmd_name.replace("_", "-")
+        target = COMMANDS[name][0] if name in COMMANDS else self._plugin_target(ctx, name)
+        if target is None:
+            return None
+        module, _, attribute = target.partition(":")
+        command = getattr(importlib.import_module(module), attribute)
+        if isinstance(command, click.Command):
+            return command
+        # A command whose options depend on the installed plugins is made for the registry at hand.
+        made: click.Command = command(_app(ctx).registry)
+        return made
+
+    def resolve_command(self, ctx: click.Context, args: list[str]) -> tuple[str | None, click.Command | None, list[str]]:
+        name = args[0]
+        if not name.startswith("-") and self.get_command(ctx, name) is None:
+            close = difflib.get_close_matches(name.replace("_", "-"), COMMANDS, n=1)
+            advice = f'did you mean "{close[0]}"?' if close else 'see "cloud-tasks --help"'
+            raise InputError(f'there is no command "{name}"', hint=advice)
+        return super().resolve_command(ctx, args)
+
+    @staticmethod
+    def _plugin_target(ctx: click.Context, name: str) -> str | None:
+        for _, descriptor in _app(ctx).registry.all("command"):
+            if descriptor.name == name:
+                return str(descriptor.target)
+        return None
+
+
+def _app(ctx: click.Context) -> AppContext:
+    """The state of this invocation; made when the first command is looked up, for that comes before the callback."""
+    from cloud_tasks.cli.context import AppContext, make_registry
+
+    root = ctx.find_root()
+    if root.obj is None:
+        root.obj = AppContext(registry=make_registry())
+    app: AppContext = root.obj
+    return app
+
+
+@click.command(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(cloud_tasks.__version__, prog_name="cloud-tasks")
+@click.option("--debug", is_flag=True, help="Show tracebacks of errors.")
+@click.option("--log-format", type=click.Choice(["text", "json"]), default="text", help="How log lines look.")
+@click.pass_context
+def cli(ctx: click.Context, debug: bool, log_format: str) -> None:
+    """Run thousands to millions of independent tasks on this machine or on the cheapest cloud machines that fit."""
+    app = _app(ctx)
+    app.debug, app.log_format = debug, log_format
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the command line and exit: 0 done, 1 failed, 2 bad input, 130 interrupted."""
+    arguments = list(sys.argv[1:] if arguments is None else arguments)
+    debug = "--debug" in arguments
+    try:
+        outcome = cli.main(args=arguments, prog_name="cloud-tasks", standalone_mode=False)
+        code = outcome if isinstance(outcome, int) else 0
+    except click.exceptions.Exit as stop:
+        code = stop.exit_code
+    except click.ClickException as error:
+        _tell(error.format_message(), debug)
+        code = 2 if isinstance(error, click.UsageError) else 1
+    except (click.Abort, KeyboardInterrupt):
+        _tell("interrupted", debug)
+        code = 130
+    except CloudTasksError as error:
+        _tell(str(error), debug)
+        code = 2 if isinstance(error, InputError) else 1
+    except BrokenPipeError:
+        sys.stderr.close()
+        code = 1
+    except Exception as error:
+        _tell(f"internal error: {type(error).__name__}: {error}; please report it, with --debug for the traceback", debug)
+        code = 1
+    sys.exit(code)
+
+
+def _tell(message: str, debug: bool) -> None:
+    if debug:
+        import traceback
+
+        traceback.print_exc()
+    click.echo(f"Error: {message}", err=True)

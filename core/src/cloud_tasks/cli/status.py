@@ -1,0 +1,45 @@
+"""``cloud-tasks status``: how a job stands, from its database."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import click
+
+from cloud_tasks.cli.context import AppContext, pass_app
+from cloud_tasks.cli.options import configuration_options, load_from_options
+from cloud_tasks.errors import InputError
+from cloud_tasks.registry import Registry
+from cloud_tasks.report import pace, render_summary, status_dict
+from cloud_tasks.store import Store
+
+__all__ = ["status"]
+
+
+def status(registry: Registry) -> click.Command:
+    """Make the command; its options are those of core and of the installed plugins."""
+
+    @click.command("status")
+    @click.option("--json", "as_json", is_flag=True, help="Machine-readable output.")
+    @configuration_options(registry)
+    @pass_app
+    def command(app: AppContext, /, **values: Any) -> None:
+        """Show how a job stands: totals, counts by status, attempts, failures, times, cost."""
+        app.warn_of_plugins()
+        config = load_from_options(app.registry, values)
+        if not (config.run.db_file or config.run.job_id):
+            raise InputError("no job was named", hint="give --db-file, --job-id or --config")
+        database = Path(config.run.db_file or f"{config.run.job_id}.db")
+        with Store.open(database, read_only=True) as store:
+            statistics = store.statistics()
+            rate = None if statistics.summary.finished else pace(statistics.summary, datetime.now(UTC))
+            facts = status_dict(statistics.summary, statistics, instances=store.instances(), pace=rate)
+        if values["as_json"]:
+            click.echo(json.dumps(facts, indent=2))
+        else:
+            click.echo(render_summary(statistics.summary, pace=rate, cost=statistics.cost))
+
+    return command

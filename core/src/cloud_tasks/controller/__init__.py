@@ -1,0 +1,12 @@
+"""Load, collect, reconcile, finish: a pure decision core (`decide`) in an imperative shell.
+
+`cloud_tasks.controller.job` is the way in: it opens what a run needs and closes it again.
+"""
+
+from __future__ import annotations
+
+from cloud_tasks.controller.controller import Controller, Outcome, Progress
+from cloud_tasks.controller.decide import decide
+from cloud_tasks.controller.observation import Observation, Policy
+
+__all__ = ["Controller", "Observation", "Outcome", "Policy", "Progress", "decide"]

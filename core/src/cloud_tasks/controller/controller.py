@@ -1,0 +1,407 @@
+"""The controller: observe, decide, act, every scaling interval and whenever something calls for it sooner.
+
+It holds no policy of its own (`decide` does) and makes no blocking call itself (the loop does).
+Invariants, each with a test:
+
+1. The store is only touched on the loop's thread.
+2. Whatever ends the run, every instance is terminated and a complete listing has confirmed it, unless the user
+   asked to leave them running.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Callable, Sequence
+from datetime import datetime, timedelta
+
+import attrs
+import structlog
+
+from cloud_tasks.controller.collect import Collector
+from cloud_tasks.controller.decide import decide
+from cloud_tasks.controller.feed import Feeder
+from cloud_tasks.controller.fleet import Fleet
+from cloud_tasks.controller.loop import Loop
+from cloud_tasks.controller.observation import (
+    Abort,
+    Action,
+    Finish,
+    FleetInstance,
+    ForgetIntent,
+    Launch,
+    MarkEnded,
+    Observation,
+    Policy,
+    Requeue,
+    Terminate,
+    Warn,
+)
+from cloud_tasks.model import Instance, InstanceState, Money
+from cloud_tasks.plugin import Depth, Queue
+from cloud_tasks.selection import RankedOffer
+from cloud_tasks.store import InstanceRecord, JobSummary, Store
+
+__all__ = ["Controller", "Outcome", "Progress"]
+
+log = structlog.get_logger()
+
+_SETTLE = timedelta(seconds=2)
+"""Between two listings while the last instances go."""
+_FINISH_PATIENCE = timedelta(minutes=10)
+
+
+class Outcome(enum.Enum):
+    """How a run ended."""
+
+    RUNNING = "running"
+    COMPLETE = "complete"
+    """Every task is in a final state."""
+    ABORTED = "aborted"
+    """Going on was pointless; instances are terminated, the job can be continued."""
+    STOPPED = "stopped"
+    """The user asked to stop and terminate."""
+    LEFT = "left"
+    """The user asked to leave the instances running."""
+
+
+@attrs.frozen(kw_only=True)
+class Progress:
+    """What is told to the user at each look."""
+
+    now: datetime
+    summary: JobSummary
+    instances: tuple[InstanceRecord, ...]
+    depth: Depth | None
+    cost: Money
+
+
+class Controller:
+    """One run of one job.
+
+    Args:
+        offers: Ranked, best first.
+        interval: Between two looks.
+        on_progress: Called after each look.
+    """
+
+    def __init__(
+        self,
+        loop: Loop,
+        store: Store,
+        *,
+        job_id: str,
+        task_queue: Queue,
+        feeder: Feeder,
+        collector: Collector,
+        fleet: Fleet,
+        offers: Sequence[RankedOffer],
+        policy: Policy,
+        interval: timedelta,
+        on_progress: Callable[[Progress], None] = lambda _: None,
+    ) -> None:
+        self._loop = loop
+        self._store = store
+        self._job_id = job_id
+        self._queue = task_queue
+        self._feeder = feeder
+        self._collector = collector
+        self._fleet = fleet
+        self._offers = tuple(offers)
+        self._policy = policy
+        self._interval = interval
+        self._on_progress = on_progress
+        self._started = loop.now()
+        self._told: set[str] = set()
+        self._looking = False
+        self._look_again = False
+        self._draining = False
+        self._surplus_since: datetime | None = None
+        self._empty_since: datetime | None = None
+        self._ended_with: Outcome | None = None
+        self._finish_deadline: datetime | None = None
+        self.outcome = Outcome.RUNNING
+        self.reason = ""
+        """Why it was aborted, in one line."""
+        self.console_log = ""
+        """Of the instance that tells most, when it was aborted."""
+        self.all_gone = False
+        """Whether a complete listing confirmed that nothing of this job is left."""
+
+    # -- the run ---------------------------------------------------------------------------------------------------
+
+    def run(self) -> Outcome:
+        """Run until the job has ended, one way or another, and its instances with it."""
+        self._collector.start()
+        self._feeder.start()
+        self._loop.later(timedelta(0), self._tick)
+        self._loop.run(lambda: self.outcome is not Outcome.RUNNING)
+        return self.outcome
+
+    def noticed_events(self) -> None:
+        """Called after events were committed: an ending job is not kept waiting for the next look."""
+        if self._ended_with is None and self._feeder.done and self._store.summary().remaining == 0:
+            self._begin_end(Outcome.COMPLETE)
+
+    def refused(self) -> None:
+        """Called after a launch was refused: look again at once, with its block in place."""
+        self.look()
+
+    def stop(self, *, leave: bool = False) -> None:
+        """End the run as the user asks: terminate everything, or leave it running for ``--continue``."""
+        self._begin_end(Outcome.LEFT if leave else Outcome.STOPPED)
+
+    def broken(self, reason: str) -> None:
+        """End the run because it cannot go on."""
+        self._abort(Abort(reason=reason, console_of=None))
+
+    # -- observe ---------------------------------------------------------------------------------------------------
+
+    def _tick(self) -> None:
+        if self._ended_with is None:
+            self.look()
+            self._loop.later(self._interval, self._tick)
+
+    def look(self) -> None:
+        """Observe, decide, act, now; one look at a time."""
+        if self._ended_with is not None:
+            return
+        if self._looking:
+            self._look_again = True
+            return
+        self._looking = True
+        log.debug("Checking if scaling is needed...")
+        self._fleet.list(self._job_id, self._listed)
+
+    def _listed(self, listing: Sequence[Instance] | None) -> None:
+        def failed(error: Exception) -> None:
+            log.debug(f"The depth of the queue is unknown: {error}")
+            self._observed(listing, None)
+
+        self._loop.call(self._queue.depth, lambda depth: self._observed(listing, depth), failed)
+
+    def _observed(self, listing: Sequence[Instance] | None, depth: Depth | None) -> None:
+        self._looking = False
+        if self._ended_with is not None:
+            return
+        observation = self.observe(listing, depth)
+        for action in decide(observation):
+            self._act(action)
+            if self._ended_with is not None:
+                return
+        self._on_progress(
+            Progress(
+                now=observation.now,
+                summary=self._store.summary(),
+                instances=tuple(self._store.instances()),
+                depth=depth,
+                cost=observation.accrued_cost,
+            )
+        )
+        if self._look_again:
+            self._look_again = False
+            self.look()
+
+    def observe(self, listing: Sequence[Instance] | None, depth: Depth | None) -> Observation:
+        """Put together all that `decide` needs."""
+        now = self._loop.now()
+        summary = self._store.summary()
+        records = tuple(self._store.instances())
+        if listing is not None:
+            self._record_seen(records, listing, now)
+            records = tuple(self._store.instances())
+        fleet = None if listing is None else self._combine(records, listing)
+        self._note_surplus(fleet, summary.remaining, now)
+        self._note_empty(depth, now)
+        # A run that continues a job judges its startup script anew.
+        current = [record for record in records if record.intended_at >= self._started or record.ended_at is None]
+        ended = [record for record in current if record.ended_at is not None and record.launched_at is not None]
+        return Observation(
+            now=now,
+            policy=self._policy,
+            remaining=summary.remaining,
+            all_loaded=self._feeder.done,
+            fleet=fleet,
+            offers=self._offers,
+            blocks=self._fleet.blocks(),
+            listening_since=self._collector.listening_since,
+            accrued_cost=self._store.spending(now),
+            queue_empty_since=self._empty_since,
+            ever_spoke=any(record.last_heard is not None for record in current),
+            failed_starts=sum(record.last_heard is None for record in ended),
+            futile_in_a_row=_futile_in_a_row(ended),
+            tasks_finished=summary.finished_tasks,
+            surplus_since=self._surplus_since,
+            draining=self._draining,
+        )
+
+    def _record_seen(self, records: Sequence[InstanceRecord], listing: Sequence[Instance], now: datetime) -> None:
+        """Settle intents whose instance appeared without an answer."""
+        unsettled = {record.client_token for record in records if record.instance_id is None}
+        for instance in listing:
+            if instance.client_token in unsettled and not self._fleet.is_unanswered(instance.client_token):
+                self._store.record_launched(instance.client_token, instance)
+                log.info(f"Instance '{instance.instance_id}' of an unanswered launch was found and adopted")
+
+    def _combine(self, records: Sequence[InstanceRecord], listing: Sequence[Instance]) -> tuple[FleetInstance, ...]:
+        by_id = {instance.instance_id: instance for instance in listing}
+        known = {record.instance_id for record in records if record.instance_id is not None}
+        fleet = [
+            FleetInstance(
+                client_token=record.client_token,
+                instance_id=record.instance_id,
+                state=by_id[record.instance_id].state if record.instance_id in by_id else None,
+                vcpus=record.vcpus,
+                slots=record.slots,
+                price_per_hour=record.price_per_hour,
+                launched_at=record.intended_at,
+                answered=not self._fleet.is_unanswered(record.client_token),
+                last_heard=record.last_heard,
+                running_tasks=record.running_tasks,
+                tasks_finished=record.tasks_finished,
+                last_busy=record.last_busy,
+            )
+            for record in records
+            if record.ended_at is None
+        ]
+        unanswered = {record.client_token for record in records if record.instance_id is None}
+        for instance in listing:
+            if instance.instance_id not in known and instance.client_token not in unanswered:
+                fleet.append(_stranger(instance))
+        return tuple(fleet)
+
+    def _note_surplus(self, fleet: Sequence[FleetInstance] | None, remaining: int, now: datetime) -> None:
+        slots = sum(instance.slots for instance in fleet or ())
+        if fleet is None or slots <= remaining:
+            self._surplus_since = None
+        elif self._surplus_since is None:
+            self._surplus_since = now
+
+    def _note_empty(self, depth: Depth | None, now: datetime) -> None:
+        empty = depth is not None and depth.exact and depth.visible == 0 and depth.in_flight == 0
+        if not empty or not self._feeder.done:
+            self._empty_since = None
+        elif self._empty_since is None:
+            self._empty_since = now
+
+    # -- act -------------------------------------------------------------------------------------------------------
+
+    def _act(self, action: Action) -> None:
+        match action:
+            case Launch(ranked=ranked, count=count):
+                self._fleet.launch(ranked, count)
+            case Terminate(instance_id=instance_id, reason=reason):
+                self._fleet.terminate(instance_id, reason)
+            case MarkEnded(instance_id=instance_id, reason=reason):
+                self._fleet.ended(instance_id, self._loop.now(), reason)
+                self._look_again = True
+            case ForgetIntent(client_token=client_token, reason=reason):
+                self._store.record_launch_failed(client_token, reason)
+            case Requeue(reason=reason):
+                log.warning(f"Sending the remaining tasks again: {reason}")
+                self._store.reset_for_requeue()
+                self._empty_since = None
+                self._feeder.start()
+            case Warn(key=key, message=message):
+                if key not in self._told:
+                    self._told.add(key)
+                    log.warning(message)
+                return
+            case Finish():
+                self._begin_end(Outcome.COMPLETE)
+            case Abort():
+                self._abort(action)
+        self._told.clear()
+
+    def _abort(self, abort: Abort) -> None:
+        if self._ended_with is not None:
+            return
+        self.reason = abort.reason
+        log.error(abort.reason)
+        candidates = [record.instance_id for record in self._store.instances() if record.instance_id is not None]
+        source = abort.console_of or (candidates[-1] if candidates else None)
+        if source is None:
+            self._begin_end(Outcome.ABORTED)
+            return
+        # The end must not begin twice while the log is being fetched.
+        self._ended_with = Outcome.ABORTED
+
+        def fetched(text: str) -> None:
+            self.console_log = text
+            self._ended_with = None
+            self._begin_end(Outcome.ABORTED)
+
+        self._fleet.console_log(source, fetched)
+
+    # -- end -------------------------------------------------------------------------------------------------------
+
+    def _begin_end(self, outcome: Outcome) -> None:
+        if self._ended_with is not None:
+            return
+        self._ended_with = outcome
+        self._fleet.cancel_waiting()
+        self._finish_deadline = self._loop.now() + _FINISH_PATIENCE
+        if outcome is Outcome.LEFT:
+            self._collector.stop()
+            self._await_collector()
+        else:
+            self._sweep()
+
+    def _sweep(self) -> None:
+        self._fleet.list(self._job_id, self._swept)
+
+    def _swept(self, listing: Sequence[Instance] | None) -> None:
+        """Terminate what is listed, and come back until nothing is."""
+        assert self._finish_deadline is not None
+        if listing is not None:
+            self._record_seen(tuple(self._store.instances()), listing, self._loop.now())
+        left = [i.instance_id for i in listing or () if i.state is not InstanceState.TERMINATED]
+        if listing is not None and not left and not self._fleet.busy:
+            self._mark_all_ended()
+            self.all_gone = True
+            self._collector.stop()
+            self._await_collector()
+        elif self._loop.now() > self._finish_deadline:
+            log.error(f"{len(left) or 'Unknown'} instances could not be terminated; see `cloud-tasks sweep`")
+            self._collector.stop()
+            self._await_collector()
+        else:
+            pause = timedelta(0) if left else _SETTLE
+            self._fleet.terminate_all(left, "the job is over", then=lambda: self._loop.later(pause, self._sweep))
+
+    def _mark_all_ended(self) -> None:
+        for record in self._store.instances():
+            if record.ended_at is None:
+                if record.instance_id is None:
+                    self._store.record_launch_failed(record.client_token, "launch never answered, instance never seen")
+                else:
+                    self._fleet.ended(record.instance_id, self._loop.now(), "the job is over")
+
+    def _await_collector(self) -> None:
+        if self._collector.stopped:
+            assert self._ended_with is not None
+            self.outcome = self._ended_with
+        else:
+            self._loop.later(timedelta(milliseconds=50), self._await_collector)
+
+
+def _futile_in_a_row(ended: Sequence[InstanceRecord]) -> int:
+    """How many of the latest ended instances finished no task, counted from the last."""
+    count = 0
+    for record in sorted(ended, key=lambda r: r.ended_at or r.intended_at, reverse=True):
+        if record.tasks_finished:
+            break
+        count += 1
+    return count
+
+
+def _stranger(instance: Instance) -> FleetInstance:
+    return FleetInstance(
+        client_token=instance.client_token,
+        instance_id=instance.instance_id,
+        state=instance.state,
+        vcpus=0,
+        slots=0,
+        price_per_hour=Money.zero(),
+        launched_at=instance.created_at,
+        recorded=False,
+    )

@@ -1,0 +1,223 @@
+"""The decision core: what to do next, given all that is known. Pure: no clock, no lock, no call.
+
+Invariants, each with a test:
+
+1. A failed listing means "unknown": nothing is launched, terminated or written off because of it.
+2. Launches never take the fleet past a limit, counting every intent and every instance that may still be billed.
+3. Never more instances than the remaining tasks can fill; idle surplus goes after the termination delay.
+4. Silence is judged only over time in which we listened: some silent, they are replaced; all silent, the event
+   channel is suspected first; none ever spoke, the startup script is taken to be broken.
+5. What carries our label and is unknown to our records is terminated.
+6. A refused scope is avoided while its block lasts; the best offer outside of it is taken at once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+
+from cloud_tasks.controller.observation import (
+    Abort,
+    Action,
+    Finish,
+    FleetInstance,
+    ForgetIntent,
+    Launch,
+    MarkEnded,
+    Observation,
+    Requeue,
+    Terminate,
+    Warn,
+)
+from cloud_tasks.model import InstanceState, Money, Purchase
+from cloud_tasks.selection import FleetTotals, RankedOffer, additional_instances
+
+__all__ = ["decide"]
+
+_GONE = (None, InstanceState.TERMINATED)
+_ALIVE = (InstanceState.STARTING, InstanceState.RUNNING)
+
+_CHANNEL_PATIENCE = 3
+"""All silent: after so many keep-alive time-outs the instances are replaced all the same."""
+
+
+def decide(seen: Observation) -> tuple[Action, ...]:
+    """The actions that this observation calls for; the caller carries out all of them, in order."""
+    if seen.remaining == 0 and seen.all_loaded:
+        return (Finish(),)
+    if seen.fleet is None:
+        return (Warn(key="listing", message="The instances could not be listed; nothing is changed until they can be"),)
+    actions: list[Action] = []
+    actions += _reconcile(seen, seen.fleet)
+    doomed = {action.instance_id for action in actions if isinstance(action, (Terminate, MarkEnded))}
+    alive = [i for i in seen.fleet if i.state in _ALIVE and i.recorded and i.instance_id not in doomed]
+    abort = _hopeless(seen, alive)
+    if abort is not None:
+        return (*actions, abort)
+    silent = _silent(seen, alive)
+    actions += silent
+    doomed |= {action.instance_id for action in silent if isinstance(action, Terminate)}
+    alive = [i for i in alive if i.instance_id not in doomed]
+    actions += _surplus(seen, alive)
+    actions += _stranded(seen)
+    actions += _growth(seen, seen.fleet)
+    return tuple(actions)
+
+
+def _reconcile(seen: Observation, fleet: Sequence[FleetInstance]) -> list[Action]:
+    """Bring records and listing together."""
+    actions: list[Action] = []
+    for instance in fleet:
+        age = seen.now - instance.launched_at
+        if instance.instance_id is None:
+            if instance.answered and age > seen.policy.intent_timeout:
+                actions.append(
+                    ForgetIntent(client_token=instance.client_token, reason="launch never answered, instance never seen")
+                )
+        elif instance.state in _GONE:
+            if instance.recorded and (instance.state is not None or age > seen.policy.listing_lag):
+                actions.append(MarkEnded(instance_id=instance.instance_id, reason="it ended by itself"))
+        elif not instance.recorded:
+            actions.append(Terminate(instance_id=instance.instance_id, reason="it is unknown to this job's records"))
+        elif instance.state is InstanceState.STOPPED:
+            actions.append(Terminate(instance_id=instance.instance_id, reason="it was stopped, its remains are removed"))
+    return actions
+
+
+def _silent_for(seen: Observation, instance: FleetInstance) -> timedelta | None:
+    """How long we listened without hearing from it; None while we do not listen."""
+    if seen.listening_since is None:
+        return None
+    since = max(instance.last_heard or instance.launched_at, seen.listening_since)
+    return seen.now - since
+
+
+def _is_silent(seen: Observation, instance: FleetInstance) -> bool:
+    spoke = instance.last_heard is not None
+    patience = seen.policy.keepalive_timeout if spoke else seen.policy.startup_timeout
+    silent_for = _silent_for(seen, instance)
+    return patience is not None and silent_for is not None and silent_for > patience
+
+
+def _hopeless(seen: Observation, alive: Sequence[FleetInstance]) -> Abort | None:
+    """Whether buying more instances would only waste money."""
+    policy = seen.policy
+    if not seen.ever_spoke:
+        mute = [i for i in alive if _is_silent(seen, i)]
+        failed = seen.failed_starts + len(mute)
+        if failed and failed >= min(policy.max_failed_starts, failed + len(alive) - len(mute)):
+            return Abort(
+                reason=f"No instance ever reported anything ({failed} of them ended or stayed silent): "
+                "the startup script is probably broken",
+                console_of=mute[0].instance_id if mute else None,
+            )
+    if seen.futile_in_a_row >= policy.max_futile_instances:
+        return Abort(
+            reason=f"The last {seen.futile_in_a_row} instances ended without finishing a single task", console_of=None
+        )
+    return None
+
+
+def _silent(seen: Observation, alive: Sequence[FleetInstance]) -> list[Action]:
+    """Replace those that fell silent, unless all did: then the channel or we ourselves are to blame first."""
+    silent = [i for i in alive if _is_silent(seen, i)]
+    if not silent:
+        return []
+    timeout = seen.policy.keepalive_timeout
+    if len(silent) == len(alive) and seen.ever_spoke and timeout is not None:
+        patient = [i for i in silent if (_silent_for(seen, i) or timedelta(0)) <= timeout * _CHANNEL_PATIENCE]
+        if patient:
+            message = f"All {len(alive)} instances are silent; the event queue is suspected, nothing is terminated yet"
+            return [Warn(key="all-silent", message=message)]
+    return [
+        Terminate(instance_id=i.instance_id, reason=f"nothing was heard from it for {_seconds(_silent_for(seen, i))}")
+        for i in silent
+        if i.instance_id is not None
+    ]
+
+
+def _seconds(span: timedelta | None) -> str:
+    return f"{(span or timedelta(0)).total_seconds():.0f} s"
+
+
+def _surplus(seen: Observation, alive: Sequence[FleetInstance]) -> list[Action]:
+    """Let idle instances go while the others have slots enough for all that remains."""
+    if seen.surplus_since is None or seen.now - seen.surplus_since < seen.policy.termination_delay:
+        return []
+    actions: list[Action] = []
+    capacity = sum(i.slots for i in alive)
+    for instance in sorted(alive, key=lambda i: (i.price_per_hour / max(i.slots, 1)).usd, reverse=True):
+        if instance.instance_id is None or capacity - instance.slots < seen.remaining:
+            continue
+        if _idle(seen, instance):
+            capacity -= instance.slots
+            actions.append(Terminate(instance_id=instance.instance_id, reason="no task is left for it"))
+    return actions
+
+
+def _idle(seen: Observation, instance: FleetInstance) -> bool:
+    if instance.running_tasks or instance.last_heard is None:
+        return False
+    quiet_since: datetime = instance.last_busy or instance.launched_at
+    return seen.now - quiet_since >= seen.policy.termination_delay
+
+
+def _stranded(seen: Observation) -> list[Action]:
+    """Send again what the store still waits for and the queue certainly does not hold."""
+    since = seen.queue_empty_since
+    if not seen.all_loaded or since is None or seen.now - since < seen.policy.stranded_after:
+        return []
+    return [Requeue(reason=f"the queue has been empty for {_seconds(seen.now - since)} with {seen.remaining} tasks to go")]
+
+
+def _growth(seen: Observation, fleet: Sequence[FleetInstance]) -> list[Action]:
+    """Buy what is missing, of the best offers that nothing blocks."""
+    if seen.draining:
+        return []
+    # Whatever may still be billed counts, even what was just given up: its end is not certain yet.
+    held = [i for i in fleet if i.state not in _GONE or i.instance_id is None or _maybe_unlisted(seen, i)]
+    totals = FleetTotals(
+        instances=len(held),
+        vcpus=sum(i.vcpus for i in held),
+        slots=sum(i.slots for i in held),
+        price_per_hour=sum((i.price_per_hour for i in held), Money.zero()),
+    )
+    if seen.policy.canary and seen.tasks_finished == 0 and totals.instances >= 1:
+        return []
+    actions: list[Action] = []
+    for ranked in _choices(seen):
+        count = additional_instances(
+            limits=seen.policy.limits,
+            ranked=ranked,
+            remaining_tasks=seen.remaining,
+            current=totals,
+            accrued=seen.accrued_cost,
+        )
+        if seen.policy.canary and seen.tasks_finished == 0:
+            count = min(count, 1)
+        if count > 0:
+            actions.append(Launch(ranked=ranked, count=count))
+        # One offer is bought at a time: a refusal brings the next observation, with its block, at once.
+        break
+    else:
+        if seen.offers and totals.instances == 0:
+            until = min((block.until for block in seen.blocks), default=seen.now)
+            message = f"Every offer is refused for now; the next try is at {until:%H:%M:%S} UTC"
+            actions.append(Warn(key="all-blocked", message=message))
+    return actions
+
+
+def _maybe_unlisted(seen: Observation, instance: FleetInstance) -> bool:
+    """Launched so recently that the listing may not show it yet."""
+    return instance.state is None and seen.now - instance.launched_at <= seen.policy.listing_lag
+
+
+def _choices(seen: Observation) -> list[RankedOffer]:
+    """The offers that may be bought now, best first; on demand only as a fallback where spot was asked for."""
+    blocks = [block for block in seen.blocks if block.until > seen.now]
+    free = [ranked for ranked in seen.offers if not any(block.covers(ranked.offer) for block in blocks)]
+    spot = [ranked for ranked in free if ranked.offer.purchase is Purchase.SPOT]
+    wants_spot = any(ranked.offer.purchase is Purchase.SPOT for ranked in seen.offers)
+    if not wants_spot:
+        return free
+    return spot or (free if seen.policy.spot_fallback else [])

@@ -1,0 +1,97 @@
+"""Feeds the task queue from the store.
+
+Invariants, each with a test:
+
+1. A task is marked as queued only after the queue took it: a crash between the two sends it twice, never not at all.
+2. A refused message is tried again; a message that can never be sent (too large) fails the job loudly.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from datetime import timedelta
+
+import structlog
+
+from cloud_tasks.controller.loop import Loop
+from cloud_tasks.convert import encode_task_message
+from cloud_tasks.errors import ProviderError
+from cloud_tasks.plugin import Queue, SendFailure
+from cloud_tasks.store import Store
+
+__all__ = ["Feeder"]
+
+log = structlog.get_logger()
+
+_BATCH = 1000
+_FIRST_PAUSE = timedelta(seconds=1)
+_LONGEST_PAUSE = timedelta(seconds=60)
+
+
+class Feeder:
+    """Sends every pending task, a batch at a time.
+
+    Args:
+        on_broken: Called with the reason when a task cannot be sent at all.
+    """
+
+    def __init__(self, loop: Loop, store: Store, queue: Queue, *, on_broken: Callable[[str], None]) -> None:
+        self._loop = loop
+        self._store = store
+        self._queue = queue
+        self._on_broken = on_broken
+        self._pause = _FIRST_PAUSE
+        self._active = False
+        self._sent = 0
+        self.done = False
+        """Whether every task has been sent."""
+
+    def start(self) -> None:
+        """Begin, or begin again after tasks became pending once more."""
+        self.done = False
+        if not self._active:
+            self._active = True
+            self._step()
+
+    def _step(self) -> None:
+        messages = self._store.pending_tasks(_BATCH)
+        if not messages:
+            self._active = False
+            self.done = True
+            if self._sent:
+                log.info(f"Loaded {self._sent} tasks into the queue")
+                self._sent = 0
+            return
+        task_ids = [message.task_id for message in messages]
+        bodies = [encode_task_message(message) for message in messages]
+        self._loop.call(
+            lambda: self._queue.send(bodies),
+            lambda failures: self._after_send(task_ids, failures),
+            self._after_error,
+        )
+
+    def _after_send(self, task_ids: Sequence[str], failures: Sequence[SendFailure]) -> None:
+        unsent = {failure.index for failure in failures}
+        self._store.mark_queued([task_id for index, task_id in enumerate(task_ids) if index not in unsent])
+        self._sent += len(task_ids) - len(unsent)
+        hopeless = next((failure for failure in failures if not failure.transient), None)
+        if hopeless is not None:
+            self._active = False
+            self._on_broken(f'the queue refused task "{task_ids[hopeless.index]}": {hopeless.reason}')
+        elif failures:
+            self._wait(f"The queue did not take {len(failures)} tasks ({failures[0].reason})")
+        else:
+            self._pause = _FIRST_PAUSE
+            self._step()
+
+    def _after_error(self, error: Exception) -> None:
+        if isinstance(error, ProviderError) and error.transient:
+            self._wait(f"Tasks could not be sent to the queue ({error})")
+        else:
+            self._active = False
+            self._on_broken(f"tasks cannot be sent to the queue: {error}")
+
+    def _wait(self, problem: str) -> None:
+        log.warning(f"{problem}; trying again in {self._pause.total_seconds():.0f} s")
+        self._loop.later(self._pause, self._step)
+        self._pause = min(self._pause * 2, _LONGEST_PAUSE)

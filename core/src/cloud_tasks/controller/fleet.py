@@ -1,0 +1,214 @@
+"""The machines of one job: launches, terminations and listings, each carried out elsewhere and recorded here.
+
+Invariants, each with a test:
+
+1. An intent with its client token is committed before its launch is called.
+2. A launch that failed without an answer keeps its intent until a complete listing settles it: it may have worked.
+3. A refusal blocks its scope, and takes back the launches that wait behind it.
+"""
+
+from __future__ import annotations
+
+import secrets
+import string
+from collections import deque
+from collections.abc import Callable, Sequence
+from datetime import datetime, timedelta
+
+import structlog
+
+from cloud_tasks.controller.loop import Loop
+from cloud_tasks.controller.observation import Block
+from cloud_tasks.errors import LaunchRefused, ProviderError
+from cloud_tasks.model import Instance, LaunchRequest
+from cloud_tasks.plugin import Compute
+from cloud_tasks.selection import RankedOffer
+from cloud_tasks.store import Store
+
+__all__ = ["Fleet"]
+
+log = structlog.get_logger()
+
+_TRIES = 3
+_PAUSE = timedelta(seconds=2)
+_TOKEN_LETTERS = string.ascii_lowercase + string.digits
+
+
+def _new_token() -> str:
+    return "".join(secrets.choice(_TOKEN_LETTERS) for _ in range(25))
+
+
+class Fleet:
+    """What the controller can do with machines.
+
+    Args:
+        compose: Makes the launch request of an offer and a client token.
+        max_parallel: Launches under way at once.
+        on_refused: Called after a launch was refused, so that the next-best offer is tried at once.
+    """
+
+    def __init__(
+        self,
+        loop: Loop,
+        store: Store,
+        compute: Compute,
+        *,
+        compose: Callable[[RankedOffer, str], LaunchRequest],
+        max_parallel: int,
+        on_refused: Callable[[], None],
+    ) -> None:
+        self._loop = loop
+        self._store = store
+        self._compute = compute
+        self._compose = compose
+        self._max_parallel = max_parallel
+        self._on_refused = on_refused
+        self._waiting: deque[tuple[RankedOffer, LaunchRequest]] = deque()
+        self._launching: dict[str, RankedOffer] = {}
+        self._terminating: set[str] = set()
+        self._blocks: list[Block] = []
+        self._reasons: dict[str, str] = {}
+        self._wave = (0, 0)
+
+    def is_unanswered(self, client_token: str) -> bool:
+        """Whether this launch is waiting or under way."""
+        return client_token in self._launching or any(request.client_token == client_token for _, request in self._waiting)
+
+    @property
+    def busy(self) -> bool:
+        """Whether launches are waiting or under way."""
+        return bool(self._launching or self._waiting)
+
+    def blocks(self) -> tuple[Block, ...]:
+        now = self._loop.now()
+        self._blocks = [block for block in self._blocks if block.until > now]
+        return tuple(self._blocks)
+
+    def reason_of_end(self, instance_id: str, default: str) -> str:
+        """Why we terminated it, if we did."""
+        return self._reasons.get(instance_id, default)
+
+    def launch(self, ranked: RankedOffer, count: int) -> None:
+        """Write ``count`` intents, then launch as many at once as is allowed."""
+        plural = "" if count == 1 else "s"
+        price = ranked.offer.price_per_hour * count
+        log.info(f"Starting {count} new instance{plural} for an incremental price of {price}/hour")
+        if not self.busy:
+            self._wave = (0, 0)
+        self._wave = (self._wave[0], self._wave[1] + count)
+        for _ in range(count):
+            request = self._compose(ranked, _new_token())
+            self._store.record_intent(request, self._loop.now(), slots=ranked.slots)
+            self._waiting.append((ranked, request))
+        self._dispatch()
+
+    def _dispatch(self) -> None:
+        while self._waiting and len(self._launching) < self._max_parallel:
+            ranked, request = self._waiting.popleft()
+            self._launching[request.client_token] = ranked
+            self._attempt(request, 1)
+
+    def _attempt(self, request: LaunchRequest, number: int) -> None:
+        self._loop.call(
+            lambda: self._compute.launch(request),
+            lambda instance: self._launched(request, instance),
+            lambda error: self._not_launched(request, number, error),
+        )
+
+    def _launched(self, request: LaunchRequest, instance: Instance) -> None:
+        self._launching.pop(request.client_token)
+        self._store.record_launched(request.client_token, instance)
+        log.info(f"Started {instance.purchase.value} instance '{instance.instance_id}' in zone '{instance.zone}'")
+        self._wave = (self._wave[0] + 1, self._wave[1])
+        self._settle()
+
+    def _not_launched(self, request: LaunchRequest, number: int, error: Exception) -> None:
+        if isinstance(error, LaunchRefused):
+            self._launching.pop(request.client_token)
+            self._store.record_launch_failed(request.client_token, error.reason)
+            self._block(request, error)
+            self._settle()
+            self._on_refused()
+        elif isinstance(error, ProviderError) and error.transient and number < _TRIES:
+            self._loop.later(_PAUSE * number, lambda: self._attempt(request, number + 1))
+        else:
+            # It may have taken effect: the intent stays, and the listings decide.
+            self._launching.pop(request.client_token)
+            log.warning(f"A launch was not answered ({error}); the next listings will tell whether it took place")
+            self._settle()
+
+    def _block(self, request: LaunchRequest, error: LaunchRefused) -> None:
+        block = Block(
+            scope=error.scope, offer=request.offer, until=self._loop.now() + error.retry_after, reason=error.reason
+        )
+        self._blocks.append(block)
+        offer = request.offer
+        log.warning(
+            f"{offer.instance_type.name} ({offer.purchase.value}) in {offer.zone} was refused: {error}; "
+            f"avoiding this {error.scope.value.replace('_', ' ')} for {error.retry_after.total_seconds():.0f} s"
+        )
+        for waiting in list(self._waiting):
+            if block.covers(waiting[0].offer):
+                self._waiting.remove(waiting)
+                self._store.record_launch_failed(waiting[1].client_token, f"not tried: {error.reason}")
+
+    def cancel_waiting(self) -> None:
+        """Take back the launches that were not called yet."""
+        while self._waiting:
+            _, request = self._waiting.popleft()
+            self._store.record_launch_failed(request.client_token, "taken back")
+
+    def _settle(self) -> None:
+        self._dispatch()
+        if not self.busy:
+            log.info(f"Successfully provisioned {self._wave[0]} of {self._wave[1]} requested instances")
+
+    def list(self, job_id: str, then: Callable[[Sequence[Instance] | None], None]) -> None:
+        """Ask for the complete listing; ``then`` is given None when it could not be had."""
+
+        def failed(error: Exception) -> None:
+            log.warning(f"The instances could not be listed: {error}")
+            then(None)
+
+        self._loop.call(lambda: self._compute.instances(job_id), then, failed)
+
+    def terminate(self, instance_id: str, reason: str) -> None:
+        """Terminate one instance; its end is recorded when a listing no longer shows it."""
+        self.terminate_all([instance_id], reason)
+
+    def terminate_all(
+        self, instance_ids: Sequence[str], reason: str, then: Callable[[], None] = lambda: None
+    ) -> None:
+        """Terminate several at once; ``then`` is called when the call is over, well or not."""
+        fresh = [instance_id for instance_id in instance_ids if instance_id not in self._terminating]
+        self._terminating.update(fresh)
+        for instance_id in fresh:
+            if self._reasons.get(instance_id) != reason:
+                log.info(f"Terminating instance '{instance_id}': {reason}")
+            self._reasons[instance_id] = reason
+
+        def over(_: object = None) -> None:
+            self._terminating.difference_update(fresh)
+            then()
+
+        def failed(error: Exception) -> None:
+            log.warning(f"Terminating {len(fresh)} instances failed and will be tried again: {error}")
+            over()
+
+        if fresh:
+            self._loop.call(lambda: self._compute.terminate(fresh), over, failed)
+        else:
+            self._loop.post(then)
+
+    def console_log(self, instance_id: str, then: Callable[[str], None]) -> None:
+        self._loop.call(
+            lambda: self._compute.console_log(instance_id), then, lambda error: then(f"(not to be had: {error})")
+        )
+
+    def ended(self, instance_id: str, when: datetime, reason: str) -> None:
+        """Record that an instance is gone, and give back what it had leased."""
+        why = self.reason_of_end(instance_id, reason)
+        self._store.record_ended(instance_id, when, why)
+        lost = self._store.requeue_lost(instance_id)
+        suffix = f"; {lost} tasks it was running will run again" if lost else ""
+        log.info(f"Instance '{instance_id}' has ended: {why}{suffix}")

@@ -1,0 +1,414 @@
+"""One run of one job, from its configuration to its report: opens what is needed, in order, and closes it again.
+
+Invariants, each with a test:
+
+1. Nothing is created, deleted or replaced before the whole input was checked and the user has agreed.
+2. ``dry_run`` changes nothing anywhere.
+3. Queues are deleted only when the job is complete; a run that ended otherwise can be continued.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import getpass
+import os
+import secrets
+import tempfile
+import time
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import attrs
+import structlog
+
+import cloud_tasks
+from cloud_tasks.builtin import open_task_source
+from cloud_tasks.config import JobConfig
+from cloud_tasks.controller.collect import Collector
+from cloud_tasks.controller.controller import Controller, Outcome, Progress
+from cloud_tasks.controller.copies import EventCopies
+from cloud_tasks.controller.feed import Feeder
+from cloud_tasks.controller.fleet import Fleet
+from cloud_tasks.controller.loop import ThreadedLoop
+from cloud_tasks.controller.observation import Policy
+from cloud_tasks.controller.startup import compose_startup_script, offer_environment
+from cloud_tasks.errors import InputError, NotFound
+from cloud_tasks.model import LaunchRequest
+from cloud_tasks.plugin import (
+    Compute,
+    ComputeContext,
+    EventSink,
+    EventSinkContext,
+    PricingContext,
+    Queue,
+    QueueBackend,
+    QueueContext,
+)
+from cloud_tasks.registry import Registry
+from cloud_tasks.selection import Prefer, RankedOffer, Ranking, rank
+from cloud_tasks.store import JobRecord, JobState, JobStatistics, Store
+
+__all__ = ["Job", "JobResult", "RunRequest"]
+
+log = structlog.get_logger()
+
+_LEASE = timedelta(seconds=60)
+_FALLBACK_LIFETIME = timedelta(days=7)
+
+
+@attrs.frozen(kw_only=True)
+class RunRequest:
+    """What the user asked ``run`` for, besides the configuration."""
+
+    task_file: str | None
+    """A path, a URL, ``module:function`` or ``source:location``; None: the configuration's ``task_source``."""
+    db_file: Path
+    start_task: int = 0
+    """How many tasks to skip at the beginning."""
+    limit: int | None = None
+    resume: bool = False
+    output_file: Path | None = None
+
+
+@attrs.frozen(kw_only=True)
+class JobResult:
+    outcome: Outcome
+    statistics: JobStatistics
+    elapsed: timedelta
+    """Of this run."""
+    reason: str
+    console_log: str
+    all_gone: bool
+    lost_copies: Mapping[str, int]
+
+
+class Job:
+    """The steps of a run, to be called in the order in which they are written.
+
+    Args:
+        on_ranking: Told the ranked offers once they are known.
+        on_progress: Told how the run stands, every scaling interval.
+    """
+
+    def __init__(self, registry: Registry, config: JobConfig, request: RunRequest) -> None:
+        self._registry = registry
+        self._config = config
+        self._request = request
+        self._stack = contextlib.ExitStack()
+        self._queue_backend: QueueBackend = registry.queue(config.queue)
+        self._compute_backend = registry.compute(config.compute)
+        self._pricing_backend = registry.pricing(config.pricing)
+        self._script = config.require_startup_script()
+        if not config.run.job_id:
+            raise InputError("no job id was given", hint="set run.job_id in the configuration, or --job-id")
+        self.job_id: str = config.run.job_id
+        self.queue_name: str = config.run.queue_name or self.job_id
+        self._loaded: Store | None = None
+        self.controller: Controller | None = None
+
+    def __enter__(self) -> Job:
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        self._stack.close()
+
+    # -- without any change --------------------------------------------------------------------------------------
+
+    def load(self) -> int:
+        """Check the whole input and put it into a new database beside the final one; returns the number of tasks.
+
+        Raises:
+            InputError: The input is broken.
+        """
+        spec = self._request.task_file or self._config.task_source
+        if spec is None:
+            raise InputError("no tasks were given", hint="name a task file with --task-file, or set task_source")
+        folder = self._request.db_file.absolute().parent
+        if not folder.is_dir():
+            raise InputError(f"there is no folder {folder}", where="--db-file", hint="create it first")
+        scratch = self._stack.enter_context(tempfile.TemporaryDirectory(prefix=".cloud-tasks-load-", dir=folder))
+        record = JobRecord(
+            job_id=self.job_id,
+            queue_name=self.queue_name,
+            run_id=secrets.token_hex(8),
+            created_at=datetime.now(UTC),
+            provider=self._config.provider or "",
+            queue=self._config.queue,
+            compute=self._config.compute,
+            pricing=self._config.pricing,
+            task_source=str(spec),
+            tool_version=cloud_tasks.__version__,
+            config=self._config.as_dict(),
+        )
+        self._loaded = self._stack.enter_context(Store.create(Path(scratch) / "job.db", record))
+        with open_task_source(self._registry, spec, base_dir=Path.cwd()) as source:
+            return self._loaded.load_tasks(source, start=self._request.start_task, limit=self._request.limit)
+
+    def choose(self) -> Ranking:
+        """Rank the offers. Raises `InputError` when none satisfies the constraints."""
+        config = self._config
+        with contextlib.ExitStack() as stack:
+            compute = stack.enter_context(self._open_compute())
+            pricing_context = PricingContext(region=config.run.region, zone=config.run.zone)
+            pricing = stack.enter_context(
+                self._pricing_backend.open(config.settings_for("pricing", config.pricing), pricing_context)
+            )
+            ranking = rank(
+                compute.instance_types(),
+                config.constraints(),
+                config.limits(),
+                pricing.price,
+                prefer=Prefer(config.run.prefer),
+                spot_fallback=config.run.spot_fallback,
+            )
+        if not ranking.offers:
+            reasons = "; ".join(f"{r.instance_type}: {r.reason}" for r in ranking.rejected[:3])
+            more = f" (and {len(ranking.rejected) - 3} more)" if len(ranking.rejected) > 3 else ""
+            raise InputError(
+                f"no instance type satisfies the constraints: {reasons}{more}", hint="relax the constraints of `run`"
+            )
+        return ranking
+
+    def obstacles(self) -> tuple[str, ...]:
+        """What a fresh run would destroy, in words: an earlier database, messages in the queues, instances."""
+        found: list[str] = []
+        database = self._request.db_file
+        if database.exists():
+            with Store.open(database, job_id=self.job_id, read_only=True) as store:
+                summary = store.summary()
+            found.append(
+                f"database {database} with {summary.finished_tasks} of {summary.total} tasks in a final state"
+            )
+        for queue in (self._open_queue(self.queue_name), self._open_queue(f"{self.queue_name}-events")):
+            with queue as opened, contextlib.suppress(NotFound):
+                depth = opened.depth()
+                held = (depth.visible or 0) + (depth.in_flight or 0)
+                if held:
+                    found.append(f"a queue with {held} messages")
+        with self._open_compute() as compute:
+            running = [i for i in compute.instances(self.job_id) if i.is_alive]
+        if running:
+            found.append(f"{len(running)} running instances of this job")
+        return tuple(found)
+
+    # -- with changes ----------------------------------------------------------------------------------------------
+
+    def run(
+        self,
+        ranking: Ranking,
+        *,
+        on_progress: Callable[[Progress], None],
+        on_started: Callable[[Controller, ThreadedLoop], None],
+    ) -> JobResult:
+        """Create or continue the job and see it through.
+
+        Args:
+            on_started: Given the controller before it runs, to connect signals to it.
+        """
+        started = time.monotonic()
+        stack = self._stack
+        store = self._open_store()
+        compute = stack.enter_context(self._open_compute())
+        tasks = stack.enter_context(self._open_queue(self.queue_name))
+        events = stack.enter_context(self._open_queue(f"{self.queue_name}-events", for_events=True))
+        store.set_state(JobState.RUNNING, datetime.now(UTC))
+        if not self._request.resume:
+            self._start_afresh(compute, tasks, events)
+        elif not tasks.exists():
+            tasks.create()
+            events.create()
+            store.reset_for_requeue()
+        loop = ThreadedLoop(threads=self._config.run.max_parallel_instance_creations + 6)
+        try:
+            result = self._drive(loop, store, compute, tasks, events, ranking, on_progress, on_started)
+            if result.outcome is Outcome.COMPLETE:
+                log.info("Job complete, deleting queues")
+                tasks.delete()
+                events.delete()
+                store.set_state(JobState.FINISHED, datetime.now(UTC))
+            elapsed = timedelta(seconds=time.monotonic() - started)
+            return attrs.evolve(result, statistics=store.statistics(), elapsed=elapsed)
+        finally:
+            loop.close()
+
+    def _drive(
+        self,
+        loop: ThreadedLoop,
+        store: Store,
+        compute: Compute,
+        tasks: Queue,
+        events: Queue,
+        ranking: Ranking,
+        on_progress: Callable[[Progress], None],
+        on_started: Callable[[Controller, ThreadedLoop], None],
+    ) -> JobResult:
+        config = self._config
+        copies = EventCopies(loop, self._open_sinks())
+        holder: list[Controller] = []
+
+        def collected(batch: Any) -> None:
+            copies.write(batch)
+            holder[0].noticed_events()
+
+        feeder = Feeder(loop, store, tasks, on_broken=lambda reason: holder[0].broken(reason))
+        collector = Collector(loop, store, events, on_events=collected)
+        fleet = Fleet(
+            loop,
+            store,
+            compute,
+            compose=lambda ranked, token: self._compose(ranked, token, store.job.run_id),
+            max_parallel=config.run.max_parallel_instance_creations,
+            on_refused=lambda: holder[0].refused(),
+        )
+        controller = Controller(
+            loop,
+            store,
+            job_id=self.job_id,
+            task_queue=tasks,
+            feeder=feeder,
+            collector=collector,
+            fleet=fleet,
+            offers=ranking.offers,
+            policy=self._policy(),
+            interval=timedelta(seconds=config.run.scaling_check_interval),
+            on_progress=on_progress,
+        )
+        holder.append(controller)
+        self.controller = controller
+        on_started(controller, loop)
+        outcome = controller.run()
+        loop.run(lambda: copies.idle)
+        return JobResult(
+            outcome=outcome,
+            statistics=store.statistics(),
+            elapsed=timedelta(0),
+            reason=controller.reason,
+            console_log=controller.console_log,
+            all_gone=controller.all_gone,
+            lost_copies=copies.lost(),
+        )
+
+    def _open_store(self) -> Store:
+        if self._loaded is None:
+            return self._stack.enter_context(Store.open(self._request.db_file, job_id=self.job_id))
+        self._loaded.publish(self._request.db_file)
+        return self._loaded
+
+    def _start_afresh(self, compute: Compute, tasks: Queue, events: Queue) -> None:
+        """Remove what an earlier run of the same name left, then make new queues."""
+        remains = [instance.instance_id for instance in compute.instances(self.job_id)]
+        if remains:
+            log.info(f"Terminating {len(remains)} instances of an earlier run")
+            compute.terminate(remains)
+        for queue in (tasks, events):
+            queue.delete()
+            queue.create()
+
+    def _open_compute(self) -> contextlib.AbstractContextManager[Compute]:
+        config = self._config
+        context = ComputeContext(
+            job_id=self.job_id, region=config.run.region, zone=config.run.zone, submit_dir=config.base_dir
+        )
+        return self._compute_backend.open(config.settings_for("compute", config.compute), context)
+
+    def _open_queue(self, name: str, *, for_events: bool = False) -> contextlib.AbstractContextManager[Queue]:
+        config = self._config
+        context = QueueContext(
+            job_id=self.job_id,
+            name=name,
+            lease=min(_LEASE, self._queue_backend.traits.max_lease),
+            exactly_once=config.run.exactly_once_queue and not for_events,
+            region=config.run.region,
+            for_events=for_events,
+        )
+        return self._queue_backend.open(config.settings_for("queue", config.queue), context)
+
+    def _open_sinks(self) -> dict[str, EventSink]:
+        names = list(self._config.event_sinks)
+        if self._request.output_file is not None and "jsonl" not in names:
+            names.append("jsonl")
+        context = EventSinkContext(job_id=self.job_id, output_file=self._request.output_file)
+        return {
+            name: self._stack.enter_context(
+                self._registry.event_sink(name).open(self._config.settings_for("event_sink", name), context)
+            )
+            for name in names
+        }
+
+    def _policy(self) -> Policy:
+        run = self._config.run
+
+        def span(seconds: float | None) -> timedelta | None:
+            return timedelta(seconds=seconds) if seconds else None
+
+        return Policy(
+            limits=self._config.limits(),
+            startup_timeout=span(run.keepalive_startup_timeout),
+            keepalive_timeout=span(run.keepalive_timeout) if run.keepalive_interval else None,
+            termination_delay=timedelta(seconds=run.instance_termination_delay),
+            listing_lag=self._compute_backend.traits.listing_lag,
+            canary=run.canary,
+            spot_fallback=run.spot_fallback,
+        )
+
+    def _compose(self, ranked: RankedOffer, token: str, run_id: str) -> LaunchRequest:
+        lifetime = timedelta(seconds=self._config.run.max_lifetime) if self._config.run.max_lifetime else None
+        expires = datetime.now(UTC) + (lifetime or _FALLBACK_LIFETIME)
+        script = compose_startup_script(
+            self._script,
+            {**self._job_environment(), **offer_environment(ranked)},
+            self._config.worker_environment(),
+        )
+        return LaunchRequest(
+            client_token=token,
+            job_id=self.job_id,
+            offer=ranked.offer,
+            startup_script=script,
+            labels={"run": run_id, "owner": _owner(), "expires": str(int(expires.timestamp()))},
+            image=self._config.run.image,
+            max_lifetime=lifetime,
+        )
+
+    def _job_environment(self) -> dict[str, str]:
+        """What every worker of this job is told; names without prefix."""
+        config, run = self._config, self._config.run
+        values: dict[str, object] = {
+            "PROVIDER": (config.provider or config.compute).upper(),
+            "PROJECT_ID": getattr(config.settings_for("compute", config.compute), "project_id", None),
+            "QUEUE": config.queue,
+            "COMPUTE": config.compute,
+            "JOB_ID": self.job_id,
+            "QUEUE_NAME": self.queue_name,
+            "EXACTLY_ONCE_QUEUE": run.exactly_once_queue,
+            "EVENT_LOG_TO_QUEUE": True,
+            "EVENT_LOG_TO_FILE": False,
+            "MAX_RUNTIME": run.max_runtime,
+            "RETRY_ON_EXIT": run.retry_on_exit,
+            "RETRY_ON_EXCEPTION": run.retry_on_exception,
+            "RETRY_ON_TIMEOUT": run.retry_on_timeout,
+            "MAX_ATTEMPTS": run.max_attempts,
+            "MAX_LOSSES": run.max_losses,
+            "KEEPALIVE_INTERVAL": run.keepalive_interval,
+            "MAX_MEMORY_ALLOWED_PER_TASK": run.max_memory_allowed_per_task,
+            "SHUTDOWN_GRACE_PERIOD": run.shutdown_grace_period,
+            "IDLE_LIMIT": run.idle_limit,
+            "MAX_LIFETIME": run.max_lifetime,
+        }
+        return {name: _environment_text(value) for name, value in values.items() if value is not None}
+
+
+def _environment_text(value: object) -> str:
+    if isinstance(value, bool):
+        return "1" if value else "0"
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def _owner() -> str:
+    """The user's name as a label: lower-case letters, digits, dash."""
+    try:
+        name = getpass.getuser()
+    except (KeyError, OSError):
+        name = f"uid-{os.getuid()}"
+    return "".join(letter if letter.isalnum() else "-" for letter in name.lower())[:63]

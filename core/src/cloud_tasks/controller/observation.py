@@ -1,0 +1,203 @@
+"""What the decision core sees and what it can ask for: frozen facts, no behaviour."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime, timedelta
+from typing import TypeAlias
+
+import attrs
+
+from cloud_tasks.errors import RefusalScope
+from cloud_tasks.model import InstanceState, Limits, Money, Offer
+from cloud_tasks.selection import RankedOffer
+
+__all__ = [
+    "Abort",
+    "Action",
+    "Block",
+    "Finish",
+    "FleetInstance",
+    "ForgetIntent",
+    "Launch",
+    "MarkEnded",
+    "Observation",
+    "Policy",
+    "Requeue",
+    "Terminate",
+    "Warn",
+]
+
+
+@attrs.frozen(kw_only=True)
+class Policy:
+    """The settings of a job that guide its controller."""
+
+    limits: Limits
+    startup_timeout: timedelta | None = timedelta(seconds=600)
+    """How long a new instance may be silent; None: for ever."""
+    keepalive_timeout: timedelta | None = timedelta(seconds=300)
+    """How long an instance that spoke may be silent; None: for ever."""
+    termination_delay: timedelta = timedelta(seconds=60)
+    """How long an instance has to be surplus and idle before it is terminated."""
+    listing_lag: timedelta = timedelta(0)
+    """How long a launched instance may be missing from the listing."""
+    intent_timeout: timedelta = timedelta(minutes=10)
+    """After which a launch without an answer, unseen in complete listings, is taken to have failed."""
+    stranded_after: timedelta = timedelta(minutes=2)
+    """How long an exact, empty queue may contradict the store before the remaining tasks are sent again."""
+    max_failed_starts: int = 3
+    """Instances that ended or fell silent before any ever spoke; then the startup script is taken to be broken."""
+    max_futile_instances: int = 10
+    """Instances in a row that ended without finishing a task; then buying more is taken to be pointless."""
+    canary: bool = False
+    """One instance must complete a task before the others are bought."""
+    spot_fallback: bool = False
+    """Whether an offer on demand may be bought when every spot offer is refused."""
+
+
+@attrs.frozen(kw_only=True)
+class FleetInstance:
+    """One launch of this job: what our records and the provider's listing say about it together."""
+
+    client_token: str
+    instance_id: str | None
+    """None: an intent whose launch has not been answered."""
+    state: InstanceState | None
+    """As listed; None: not in the listing."""
+    vcpus: int
+    slots: int
+    price_per_hour: Money
+    launched_at: datetime
+    """When the intent was written; for an adopted instance, when it was created."""
+    recorded: bool = True
+    """False: it carries our job's label, and our records do not know it."""
+    answered: bool = True
+    """Whether the launch call has returned (or this controller did not make it)."""
+    last_heard: datetime | None = None
+    running_tasks: int = 0
+    tasks_finished: int = 0
+    last_busy: datetime | None = None
+    """When it last had a task, as far as events told."""
+
+
+@attrs.frozen(kw_only=True)
+class Block:
+    """A scope that refused a launch, to be avoided until a time."""
+
+    scope: RefusalScope
+    offer: Offer
+    """The offer that was refused; the scope says which others are meant."""
+    until: datetime
+    reason: str
+
+    def covers(self, offer: Offer) -> bool:
+        """Whether launching ``offer`` would meet this block."""
+        same_purchase = offer.purchase is self.offer.purchase
+        same_type = offer.instance_type.name == self.offer.instance_type.name
+        match self.scope:
+            case RefusalScope.ACCOUNT:
+                return True
+            case RefusalScope.REGION:
+                return same_purchase
+            case RefusalScope.ZONE:
+                return same_purchase and offer.zone == self.offer.zone
+            case RefusalScope.INSTANCE_TYPE:
+                return same_purchase and same_type
+            case RefusalScope.OFFER:
+                return same_purchase and same_type and offer.zone == self.offer.zone
+
+
+@attrs.frozen(kw_only=True)
+class Observation:
+    """All that a decision depends on."""
+
+    now: datetime
+    policy: Policy
+    remaining: int
+    """Tasks of the store without a final status."""
+    all_loaded: bool
+    """Whether every task has been sent to the queue."""
+    fleet: tuple[FleetInstance, ...] | None
+    """None: the listing failed; unknown is not zero."""
+    offers: tuple[RankedOffer, ...]
+    blocks: tuple[Block, ...]
+    listening_since: datetime | None
+    """Since when the event queue has been read without a gap; None: it cannot be read now."""
+    accrued_cost: Money = Money.zero()
+    queue_empty_since: datetime | None = None
+    """Since when the task queue has been known, exactly, to hold nothing at all."""
+    ever_spoke: bool = False
+    """Whether any instance of this job, dead ones included, ever sent an event."""
+    failed_starts: int = 0
+    """Instances of this run that ended without ever having sent an event."""
+    futile_in_a_row: int = 0
+    """The latest instances of this run that ended one after the other without finishing a task."""
+    tasks_finished: int = 0
+    surplus_since: datetime | None = None
+    """Since when the fleet has been larger than the remaining tasks can fill."""
+    draining: bool = False
+    """No new instances: interrupted, or the cost limit is reached."""
+    labels: Mapping[str, str] = attrs.field(factory=dict)
+
+
+@attrs.frozen(kw_only=True)
+class Launch:
+    """Start ``count`` instances of one offer."""
+
+    ranked: RankedOffer
+    count: int
+
+
+@attrs.frozen(kw_only=True)
+class Terminate:
+    instance_id: str
+    reason: str
+
+
+@attrs.frozen(kw_only=True)
+class MarkEnded:
+    """Our records say that it lives, the complete listing says that it does not."""
+
+    instance_id: str
+    reason: str
+
+
+@attrs.frozen(kw_only=True)
+class ForgetIntent:
+    """A launch that was never answered and never appeared."""
+
+    client_token: str
+    reason: str
+
+
+@attrs.frozen(kw_only=True)
+class Requeue:
+    """The queue is empty and the store is not: send the remaining tasks again."""
+
+    reason: str
+
+
+@attrs.frozen(kw_only=True)
+class Warn:
+    """Something the user should know; ``key`` tells one cause from another, each is told once while it lasts."""
+
+    key: str
+    message: str
+
+
+@attrs.frozen(kw_only=True)
+class Finish:
+    """Every task is in a final state."""
+
+
+@attrs.frozen(kw_only=True)
+class Abort:
+    """Going on would waste money: show a console log, terminate everything, exit non-zero."""
+
+    reason: str
+    console_of: str | None
+    """The instance whose log tells most."""
+
+
+Action: TypeAlias = Launch | Terminate | MarkEnded | ForgetIntent | Requeue | Warn | Finish | Abort

@@ -1,0 +1,43 @@
+"""The script that an instance runs: the user's own, after the exports that tell its worker about the job."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Mapping
+
+from cloud_tasks.model import Offer, Purchase
+from cloud_tasks.selection import RankedOffer
+
+__all__ = ["compose_startup_script", "offer_environment"]
+
+_PREFIXES = ("CLOUD_TASKS_", "RMS_CLOUD_TASKS_")
+
+
+def offer_environment(ranked: RankedOffer) -> dict[str, str]:
+    """What a worker is told about the machine it runs on; names without prefix."""
+    offer: Offer = ranked.offer
+    return {
+        "INSTANCE_TYPE": offer.instance_type.name,
+        "INSTANCE_NUM_VCPUS": str(offer.instance_type.vcpus),
+        "INSTANCE_MEM_GB": f"{offer.instance_type.memory_gb:g}",
+        "INSTANCE_SSD_GB": f"{offer.instance_type.local_ssd_gb:g}",
+        "INSTANCE_BOOT_DISK_GB": f"{offer.boot_disk.size_gb:g}",
+        "INSTANCE_IS_SPOT": "1" if offer.purchase is Purchase.SPOT else "0",
+        "INSTANCE_PRICE": f"{offer.price_per_hour.usd:f}",
+        "NUM_TASKS_PER_INSTANCE": str(ranked.slots),
+    }
+
+
+def compose_startup_script(script: str, job: Mapping[str, str], plugin: Mapping[str, str]) -> str:
+    """Put the exports after the script's ``#!`` line, or a ``#!/bin/bash`` where it has none.
+
+    Args:
+        script: The user's startup script.
+        job: Variables without prefix; each is exported with ``CLOUD_TASKS_`` and with ``RMS_CLOUD_TASKS_``.
+        plugin: Variables with their full name.
+    """
+    lines = script.splitlines(keepends=True)
+    first = lines.pop(0) if lines and lines[0].startswith("#!") else "#!/bin/bash\n"
+    exports = [f"export {prefix}{name}={shlex.quote(value)}\n" for name, value in job.items() for prefix in _PREFIXES]
+    exports += [f"export {name}={shlex.quote(value)}\n" for name, value in plugin.items()]
+    return first.rstrip("\n") + "\n" + "".join(exports) + "".join(lines)

@@ -1,0 +1,24 @@
+"""What a person is told about a job: pure text and plain dictionaries, made from facts that are handed in."""
+
+from __future__ import annotations
+
+from cloud_tasks.report.configuration import render_job_configuration, render_selected_offer
+from cloud_tasks.report.final import render_final_report
+from cloud_tasks.report.instances import render_instance_table
+from cloud_tasks.report.pace import Pace, pace
+from cloud_tasks.report.status import status_dict
+from cloud_tasks.report.summary import render_elapsed, render_summary
+from cloud_tasks.report.wording import format_duration
+
+__all__ = [
+    "Pace",
+    "format_duration",
+    "pace",
+    "render_elapsed",
+    "render_final_report",
+    "render_instance_table",
+    "render_job_configuration",
+    "render_selected_offer",
+    "render_summary",
+    "status_dict",
+]

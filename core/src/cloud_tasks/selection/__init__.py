@@ -1,0 +1,28 @@
+"""Which machines to buy, and how many. Pure: no clock, no call besides the price function that is handed in."""
+
+from __future__ import annotations
+
+from cloud_tasks.selection.candidates import Candidates, Rejection, candidates
+from cloud_tasks.selection.limits import LimitProblem, check_limits
+from cloud_tasks.selection.number import FleetTotals, additional_instances, most_instances, surplus_instances
+from cloud_tasks.selection.ranking import Prefer, PriceFunction, RankedOffer, Ranking, rank
+from cloud_tasks.selection.sizing import boot_disk_gb, slots
+
+__all__ = [
+    "Candidates",
+    "FleetTotals",
+    "LimitProblem",
+    "Prefer",
+    "PriceFunction",
+    "RankedOffer",
+    "Ranking",
+    "Rejection",
+    "additional_instances",
+    "boot_disk_gb",
+    "candidates",
+    "check_limits",
+    "most_instances",
+    "rank",
+    "slots",
+    "surplus_instances",
+]

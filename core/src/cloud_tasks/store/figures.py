@@ -1,0 +1,115 @@
+"""Reading the maintained figures (summary) and working out the exact ones (statistics)."""
+
+from __future__ import annotations
+
+import math
+import sqlite3
+from collections.abc import Mapping
+from datetime import datetime
+
+from cloud_tasks.model import EventType, Money, TaskStatus
+from cloud_tasks.store.codes import EVENT_TO_CODE, STATUS_TO_CODE
+from cloud_tasks.store.counters import read_counters
+from cloud_tasks.store.instances import costs
+from cloud_tasks.store.records import ElapsedStatistics, JobRecord, JobStatistics, JobSummary
+from cloud_tasks.store.sketch import percentile, percentile_of_sketch
+from cloud_tasks.store.times import from_unix_or_none
+
+__all__ = ["read_statistics", "read_summary"]
+
+_EXCEPTIONS_LISTED = 100
+_COMPLETED = STATUS_TO_CODE[TaskStatus.COMPLETED]
+
+
+def read_summary(connection: sqlite3.Connection, job: JobRecord) -> JobSummary:
+    """The maintained figures; the work does not depend on the number of tasks or events."""
+    counters = read_counters(connection)
+
+    def count(name: str) -> int:
+        return int(counters.get(name, 0))
+
+    return JobSummary(
+        job=job,
+        total=count("total"),
+        counts={status: count(f"status:{code}") for status, code in STATUS_TO_CODE.items()},
+        events={event_type: count(f"event:{EVENT_TO_CODE[event_type]}") for event_type in EventType},
+        attempts=count("attempts"),
+        losses=count("losses"),
+        retries=count("retries"),
+        duplicates=count("duplicates"),
+        late=count("late"),
+        unknown_task=count("unknown_task"),
+        set_aside=count("set_aside"),
+        elapsed=_maintained_elapsed(connection, counters),
+        first_start=from_unix_or_none(counters.get("first_start")),
+        last_end=from_unix_or_none(counters.get("last_end")),
+    )
+
+
+def _maintained_elapsed(connection: sqlite3.Connection, counters: Mapping[str, float]) -> ElapsedStatistics | None:
+    if not counters.get("elapsed:count"):
+        return None
+    sketch: dict[int, int] = dict(connection.execute("SELECT bucket, count FROM elapsed_sketch"))
+    low, high = counters["elapsed:min"], counters["elapsed:max"]
+    median, percentile_90, percentile_95 = (
+        min(max(percentile_of_sketch(sketch, fraction), low), high) for fraction in (0.5, 0.9, 0.95)
+    )
+    return _elapsed(counters, median, percentile_90, percentile_95, exact=False)
+
+
+def _exact_elapsed(connection: sqlite3.Connection, counters: Mapping[str, float]) -> ElapsedStatistics | None:
+    total = int(counters.get("elapsed:count", 0))
+    if not total:
+        return None
+
+    def exactly(fraction: float) -> float:
+        # Only the neighbourhood of the wanted rank leaves SQLite.
+        first = math.floor(fraction * (total - 1))
+        rows = connection.execute(
+            "SELECT elapsed FROM tasks WHERE status = ? AND elapsed IS NOT NULL ORDER BY elapsed LIMIT 2 OFFSET ?",
+            (_COMPLETED, first),
+        )
+        pair = [row[0] for row in rows]
+        return percentile(pair, fraction * (total - 1) - first if len(pair) == 2 else 0.0, len(pair))
+
+    return _elapsed(counters, exactly(0.5), exactly(0.9), exactly(0.95), exact=True)
+
+
+def _elapsed(
+    counters: Mapping[str, float], median: float, percentile_90: float, percentile_95: float, *, exact: bool
+) -> ElapsedStatistics:
+    count = int(counters["elapsed:count"])
+    return ElapsedStatistics(
+        count=count,
+        minimum=counters["elapsed:min"],
+        maximum=counters["elapsed:max"],
+        mean=counters["elapsed:mean"],
+        deviation=math.sqrt(max(counters["elapsed:m2"], 0.0) / count),
+        median=median,
+        percentile_90=percentile_90,
+        percentile_95=percentile_95,
+        exact=exact,
+    )
+
+
+def read_statistics(connection: sqlite3.Connection, job: JobRecord, now: datetime) -> JobStatistics:
+    """The figures of the final report. Reads the tasks; for the end of a job, not for every interval."""
+    listed = connection.execute(
+        "SELECT summary, count FROM exceptions ORDER BY count DESC, summary LIMIT ?", (_EXCEPTIONS_LISTED,)
+    ).fetchall()
+    (kinds,) = connection.execute("SELECT count(*) FROM exceptions").fetchone()
+    terminated = connection.execute(
+        "SELECT hostname, instance_id FROM hosts WHERE spot_terminated_at IS NOT NULL ORDER BY spot_terminated_at, host"
+    )
+    (launched,) = connection.execute("SELECT count(*) FROM instances WHERE launched_at IS NOT NULL").fetchone()
+    lines = costs(connection, now)
+    return JobStatistics(
+        summary=read_summary(connection, job),
+        elapsed=_exact_elapsed(connection, read_counters(connection)),
+        exceptions=tuple((summary, count) for summary, count in listed),
+        exception_kinds=kinds,
+        spot_terminations=tuple(hostname or instance_id for hostname, instance_id in terminated),
+        cost=sum((line.cost for line in lines), Money.zero()),
+        costs=lines,
+        instances=launched,
+    )

@@ -1,0 +1,235 @@
+"""The machines of a job as it knows them, and what they cost.
+
+Invariants, each with a test:
+
+1. Money is exact: prices are stored as decimal text, and a sum is a sum of decimals.
+2. A launch whose answer is outstanding is paid for, as far as we know; one that failed costs nothing.
+3. What an ended instance cost is added to the spending once, and taken back if a listing shows it alive after all.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Mapping
+from datetime import datetime
+from decimal import Decimal
+from typing import Any
+
+from cloud_tasks.model import Instance, InstanceState, LaunchRequest, Money, Purchase
+from cloud_tasks.store.records import InstanceRecord, TypeCost
+from cloud_tasks.store.times import from_unix, from_unix_or_none, to_unix
+
+__all__ = [
+    "costs",
+    "mark_ended",
+    "mark_launch_failed",
+    "mark_launched",
+    "mark_seen",
+    "read_instances",
+    "spent",
+    "write_intent",
+]
+
+_HOUR = Decimal(3600)
+
+
+def write_intent(connection: sqlite3.Connection, request: LaunchRequest, now: datetime, slots: int) -> None:
+    """Keep what is about to be launched; writing the same token again changes nothing."""
+    offer = request.offer
+    connection.execute(
+        "INSERT INTO instances (client_token, instance_type, zone, purchase, boot_disk_type, boot_disk_gb, vcpus, slots, "
+        "price_per_hour, intended_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (client_token) DO NOTHING",
+        (
+            request.client_token,
+            offer.instance_type.name,
+            offer.zone,
+            offer.purchase.value,
+            offer.boot_disk.disk_type,
+            offer.boot_disk.size_gb,
+            offer.instance_type.vcpus,
+            slots,
+            str(offer.price_per_hour.usd),
+            to_unix(now),
+        ),
+    )
+
+
+def mark_launched(connection: sqlite3.Connection, token: str, instance: Instance) -> None:
+    """The launch was answered, or its instance was found. An ended launch lives again; an unknown one is adopted."""
+    _revive(connection, "client_token = ?", token)
+    changed = connection.execute(
+        "UPDATE instances SET instance_id = ?, launched_at = ?, zone = ?, state = ? WHERE client_token = ?",
+        (instance.instance_id, to_unix(instance.created_at), instance.zone, instance.state.value, token),
+    ).rowcount
+    if not changed:
+        _adopt(connection, instance, token or instance.instance_id)
+
+
+def mark_launch_failed(connection: sqlite3.Connection, token: str, reason: str) -> None:
+    """The launch did not take place: it ends when it began, and costs nothing."""
+    connection.execute(
+        "UPDATE instances SET ended_at = intended_at, end_reason = ? WHERE client_token = ? AND ended_at IS NULL "
+        "AND instance_id IS NULL",
+        (reason, token),
+    )
+
+
+def mark_seen(connection: sqlite3.Connection, instance: Instance, now: datetime) -> None:
+    """A listing showed it. Unknown ones are adopted, intents settled, ended ones that are alive taken back."""
+    known = connection.execute(
+        "SELECT ended_at FROM instances WHERE instance_id = ?", (instance.instance_id,)
+    ).fetchone()
+    if known is None:
+        mark_launched(connection, instance.client_token, instance)
+    elif known[0] is not None and instance.is_alive:
+        _revive(connection, "instance_id = ?", instance.instance_id)
+    connection.execute(
+        "UPDATE instances SET state = ?, last_seen = ? WHERE instance_id = ?",
+        (instance.state.value, to_unix(now), instance.instance_id),
+    )
+
+
+def mark_ended(connection: sqlite3.Connection, instance_id: str, when: datetime, reason: str) -> None:
+    """It is gone since then; the first word counts."""
+    row = connection.execute(
+        "SELECT instance_type, purchase, price_per_hour, coalesce(launched_at, intended_at) FROM instances "
+        "WHERE instance_id = ? AND ended_at IS NULL",
+        (instance_id,),
+    ).fetchone()
+    if row is None:
+        return
+    ended_at = max(to_unix(when), row[3])
+    connection.execute(
+        "UPDATE instances SET ended_at = ?, end_reason = ?, state = ? WHERE instance_id = ?",
+        (ended_at, reason, InstanceState.TERMINATED.value, instance_id),
+    )
+    _book(connection, row[0], row[1], sign=1, seconds=ended_at - row[3], price=row[2])
+
+
+def _adopt(connection: sqlite3.Connection, instance: Instance, token: str) -> None:
+    """An instance with our job's label that our records do not know; its price is not known either."""
+    connection.execute(
+        "INSERT INTO instances (client_token, instance_id, instance_type, zone, purchase, boot_disk_type, boot_disk_gb, vcpus, "
+        "slots, price_per_hour, intended_at, launched_at, state) VALUES (?, ?, ?, ?, ?, ?, 0, 0, 0, '0', ?, ?, ?)",
+        (
+            token,
+            instance.instance_id,
+            instance.instance_type,
+            instance.zone,
+            instance.purchase.value,
+            instance.boot_disk_type,
+            to_unix(instance.created_at),
+            to_unix(instance.created_at),
+            instance.state.value,
+        ),
+    )
+
+
+def _revive(connection: sqlite3.Connection, condition: str, value: str) -> None:
+    row = connection.execute(
+        "SELECT instance_type, purchase, price_per_hour, launched_at, ended_at FROM instances "
+        f"WHERE {condition} AND ended_at IS NOT NULL",
+        (value,),
+    ).fetchone()
+    if row is None:
+        return
+    instance_type, purchase, price, launched_at, ended_at = row
+    if launched_at is not None:
+        _book(connection, instance_type, purchase, sign=-1, seconds=ended_at - launched_at, price=price)
+    connection.execute(f"UPDATE instances SET ended_at = NULL, end_reason = '' WHERE {condition}", (value,))
+
+
+def _book(
+    connection: sqlite3.Connection, instance_type: str, purchase: str, *, sign: int, seconds: float, price: str
+) -> None:
+    row = connection.execute(
+        "SELECT instances, seconds, cost FROM spending WHERE instance_type = ? AND purchase = ?",
+        (instance_type, purchase),
+    ).fetchone() or (0, 0.0, "0")
+    cost = Decimal(row[2]) + sign * _cost(price, seconds)
+    connection.execute(
+        "INSERT OR REPLACE INTO spending (instance_type, purchase, instances, seconds, cost) VALUES (?, ?, ?, ?, ?)",
+        (instance_type, purchase, row[0] + sign, row[1] + sign * seconds, str(cost)),
+    )
+
+
+def _cost(price_per_hour: str, seconds: float) -> Decimal:
+    # Microseconds: what a float of today's Unix time can hold.
+    return Decimal(price_per_hour) * Decimal(f"{max(seconds, 0.0):.6f}") / _HOUR
+
+
+def costs(connection: sqlite3.Connection, now: datetime) -> tuple[TypeCost, ...]:
+    """What each type, bought each way, has cost until now; the dearest first."""
+    sums: dict[tuple[str, str], tuple[int, float, Decimal]] = {
+        (row[0], row[1]): (row[2], row[3], Decimal(row[4]))
+        for row in connection.execute("SELECT instance_type, purchase, instances, seconds, cost FROM spending")
+    }
+    moment = to_unix(now)
+    alive = connection.execute(
+        "SELECT instance_type, purchase, price_per_hour, coalesce(launched_at, intended_at) FROM instances "
+        "WHERE ended_at IS NULL"
+    )
+    for instance_type, purchase, price, since in alive:
+        seconds = max(moment - since, 0.0)
+        count, total, cost = sums.get((instance_type, purchase), (0, 0.0, Decimal(0)))
+        sums[instance_type, purchase] = (count + 1, total + seconds, cost + _cost(price, seconds))
+    lines = [
+        TypeCost(
+            instance_type=name, purchase=Purchase(purchase), instances=count, hours=seconds / 3600, cost=Money(cost)
+        )
+        for (name, purchase), (count, seconds, cost) in sums.items()
+    ]
+    return tuple(sorted(lines, key=lambda line: (-line.cost.usd, line.instance_type, line.purchase.value)))
+
+
+def spent(connection: sqlite3.Connection, now: datetime) -> Money:
+    """What the job's instances have cost until now."""
+    return sum((line.cost for line in costs(connection, now)), Money.zero())
+
+
+_READ = """
+SELECT i.*, h.hostname AS hostname, h.last_heard AS last_heard, h.last_busy AS last_busy, h.running AS running,
+    h.finished AS finished, h.completed AS completed, h.spot_terminated_at AS spot_terminated_at
+FROM instances AS i LEFT JOIN (
+    SELECT instance_id, max(hostname) AS hostname, max(last_heard) AS last_heard, max(last_busy) AS last_busy,
+        sum(running) AS running, sum(finished) AS finished, sum(completed) AS completed,
+        min(spot_terminated_at) AS spot_terminated_at
+    FROM hosts WHERE instance_id != '' GROUP BY instance_id
+) AS h ON h.instance_id = i.instance_id
+ORDER BY i.intended_at, i.rowid
+"""
+
+
+def read_instances(connection: sqlite3.Connection) -> tuple[InstanceRecord, ...]:
+    """Every launch of the job, failed and ended ones included, the oldest first."""
+    cursor = connection.execute(_READ)
+    names = [column[0] for column in cursor.description]
+    return tuple(_record(dict(zip(names, row, strict=True))) for row in cursor)
+
+
+def _record(row: Mapping[str, Any]) -> InstanceRecord:
+    return InstanceRecord(
+        client_token=row["client_token"],
+        instance_id=row["instance_id"],
+        instance_type=row["instance_type"],
+        zone=row["zone"],
+        purchase=Purchase(row["purchase"]),
+        boot_disk_type=row["boot_disk_type"],
+        boot_disk_gb=row["boot_disk_gb"],
+        vcpus=row["vcpus"],
+        slots=row["slots"],
+        price_per_hour=Money(row["price_per_hour"]),
+        intended_at=from_unix(row["intended_at"]),
+        launched_at=from_unix_or_none(row["launched_at"]),
+        ended_at=from_unix_or_none(row["ended_at"]),
+        end_reason=row["end_reason"],
+        state=None if row["state"] is None else InstanceState(row["state"]),
+        last_seen=from_unix_or_none(row["last_seen"]),
+        hostname=row["hostname"] or "",
+        last_heard=from_unix_or_none(row["last_heard"]),
+        last_busy=from_unix_or_none(row["last_busy"]),
+        running_tasks=row["running"] or 0,
+        tasks_finished=row["finished"] or 0,
+        tasks_completed=row["completed"] or 0,
+        spot_terminated_at=from_unix_or_none(row["spot_terminated_at"]),
+    )

@@ -1,0 +1,60 @@
+"""One writer per job database: an advisory lock beside the file, freed by the system however its holder dies."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+from pathlib import Path
+
+from cloud_tasks.errors import StoreError
+
+__all__ = ["WriterLock"]
+
+
+class WriterLock:
+    """Holds ``<database>.lock`` until released or until this process ends.
+
+    Raises:
+        StoreError: Another process holds it; the message says which.
+    """
+
+    def __init__(self, database: Path) -> None:
+        self.path = database.with_name(database.name + ".lock")
+        self._fd = self._acquire(database)
+
+    def _acquire(self, database: Path) -> int:
+        while True:
+            try:
+                fd = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+            except OSError as error:
+                raise StoreError(
+                    f"{database}: cannot be locked: {error.strerror}", hint="choose another folder with --db-file"
+                ) from error
+            try:
+                fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError as error:
+                holder = os.read(fd, 32).decode("ascii", "replace").strip()
+                os.close(fd)
+                raise StoreError(
+                    f"{database}: in use by another cloud-tasks process{f' (PID {holder})' if holder else ''}",
+                    hint="one controller works a job at a time; wait for that one, or stop it",
+                ) from error
+            if self._is_current(fd):
+                os.ftruncate(fd, 0)
+                os.write(fd, f"{os.getpid()}\n".encode())
+                return fd
+            # Its last holder removed the file between our open and our lock.
+            os.close(fd)
+
+    def _is_current(self, fd: int) -> bool:
+        try:
+            return os.path.samestat(os.fstat(fd), os.stat(self.path))
+        except FileNotFoundError:
+            return False
+
+    def release(self) -> None:
+        """Free the lock and remove its file; does nothing the second time."""
+        if self._fd >= 0:
+            self.path.unlink(missing_ok=True)
+            os.close(self._fd)
+            self._fd = -1

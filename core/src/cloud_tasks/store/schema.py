@@ -1,0 +1,138 @@
+"""The tables, and how an older database becomes a newer one.
+
+Times are Unix seconds (UTC), money is decimal text, statuses and the like are the numbers of `codes`.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+
+__all__ = ["APPLICATION_ID", "SCHEMA_VERSION", "migrate"]
+
+APPLICATION_ID = 0x636C7473
+"""Marks a file as a job database; SQLite keeps it in the header."""
+
+_VERSION_1 = """
+CREATE TABLE job (
+    only INTEGER PRIMARY KEY CHECK (only = 1),
+    job_id TEXT NOT NULL,
+    queue_name TEXT NOT NULL,
+    run_id TEXT NOT NULL,
+    created_at REAL NOT NULL,
+    provider TEXT NOT NULL,
+    queue TEXT NOT NULL,
+    compute TEXT NOT NULL,
+    pricing TEXT NOT NULL,
+    task_source TEXT NOT NULL,
+    tool_version TEXT NOT NULL,
+    config TEXT NOT NULL,
+    state TEXT NOT NULL,
+    finished_at REAL
+);
+
+-- attempt: the number of the attempt that runs, or that is next to run.
+CREATE TABLE tasks (
+    seq INTEGER PRIMARY KEY,
+    task_id TEXT NOT NULL UNIQUE,
+    data TEXT NOT NULL,
+    status INTEGER NOT NULL DEFAULT 0,
+    attempt INTEGER NOT NULL DEFAULT 1,
+    losses INTEGER NOT NULL DEFAULT 0,
+    elapsed REAL,
+    ended_at REAL
+);
+
+-- One row per run of an attempt: a lost attempt runs again under its number. host: where; ended_by: the event.
+CREATE TABLE attempts (
+    task INTEGER NOT NULL,
+    run INTEGER NOT NULL,
+    attempt INTEGER NOT NULL,
+    outcome INTEGER,
+    started_at REAL,
+    ended_at REAL,
+    elapsed REAL,
+    host INTEGER NOT NULL,
+    reason TEXT,
+    ended_by INTEGER,
+    PRIMARY KEY (task, run)
+) WITHOUT ROWID;
+CREATE INDEX attempts_running ON attempts (host) WHERE outcome IS NULL;
+
+-- task_id: only where the job has no such task.
+CREATE TABLE events (
+    id INTEGER PRIMARY KEY,
+    event_id TEXT NOT NULL UNIQUE,
+    type INTEGER NOT NULL,
+    at REAL NOT NULL,
+    host INTEGER NOT NULL,
+    task INTEGER,
+    task_id TEXT,
+    attempt INTEGER,
+    details TEXT
+);
+
+-- Whoever sent events: a worker, known by the instance it runs on and its host name.
+CREATE TABLE hosts (
+    host INTEGER PRIMARY KEY,
+    instance_id TEXT NOT NULL,
+    hostname TEXT NOT NULL,
+    last_heard REAL NOT NULL,
+    last_busy REAL,
+    running INTEGER NOT NULL DEFAULT 0,
+    finished INTEGER NOT NULL DEFAULT 0,
+    completed INTEGER NOT NULL DEFAULT 0,
+    spot_terminated_at REAL,
+    UNIQUE (instance_id, hostname)
+);
+
+CREATE TABLE instances (
+    client_token TEXT PRIMARY KEY,
+    instance_id TEXT UNIQUE,
+    instance_type TEXT NOT NULL,
+    zone TEXT NOT NULL,
+    purchase TEXT NOT NULL,
+    boot_disk_type TEXT NOT NULL,
+    boot_disk_gb REAL NOT NULL,
+    vcpus INTEGER NOT NULL,
+    slots INTEGER NOT NULL,
+    price_per_hour TEXT NOT NULL,
+    intended_at REAL NOT NULL,
+    launched_at REAL,
+    ended_at REAL,
+    end_reason TEXT NOT NULL DEFAULT '',
+    state TEXT,
+    last_seen REAL
+);
+CREATE INDEX instances_alive ON instances (client_token) WHERE ended_at IS NULL;
+
+-- What ended instances cost; those that live are added when asked.
+CREATE TABLE spending (
+    instance_type TEXT NOT NULL,
+    purchase TEXT NOT NULL,
+    instances INTEGER NOT NULL,
+    seconds REAL NOT NULL,
+    cost TEXT NOT NULL,
+    PRIMARY KEY (instance_type, purchase)
+) WITHOUT ROWID;
+
+-- Kept up to date by every transaction that changes what they count.
+CREATE TABLE counters (name TEXT PRIMARY KEY, value NUMERIC NOT NULL) WITHOUT ROWID;
+CREATE TABLE exceptions (summary TEXT PRIMARY KEY, count INTEGER NOT NULL) WITHOUT ROWID;
+CREATE TABLE elapsed_sketch (bucket INTEGER PRIMARY KEY, count INTEGER NOT NULL);
+
+-- The latest messages that could not be read, for a person to look at.
+CREATE TABLE set_aside (id INTEGER PRIMARY KEY, at REAL NOT NULL, reason TEXT NOT NULL, body BLOB NOT NULL);
+"""
+
+_MIGRATIONS = (_VERSION_1,)
+"""The script at index i makes version i + 1 from version i."""
+
+SCHEMA_VERSION = len(_MIGRATIONS)
+
+
+def migrate(connection: sqlite3.Connection) -> None:
+    """Bring an empty or older database up to `SCHEMA_VERSION`, each version in a transaction of its own."""
+    (version,) = connection.execute("PRAGMA user_version").fetchone()
+    for number, script in enumerate(_MIGRATIONS[version:], start=version + 1):
+        marks = f"PRAGMA application_id = {APPLICATION_ID}; PRAGMA user_version = {number};"
+        connection.executescript(f"BEGIN IMMEDIATE; {script} {marks} COMMIT;")

@@ -1,0 +1,429 @@
+"""`Store`: the one source of truth about a job.
+
+Invariants, each with a test:
+
+1. What a method did is on disk when it returns, whole; a crash at any moment leaves the state before or after a call.
+2. One process writes. Readers open the file read-only, at any time, and never wait for the writer.
+3. A database is created under a temporary name and takes its final name by `publish`, loaded; nothing that was there
+   before is touched until then.
+
+A task that was sent but not yet marked when the controller died is sent twice. That is harmless: both messages are the
+same attempt, and events about one attempt of one task are applied once.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+import threading
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from contextlib import closing, contextmanager
+from datetime import datetime, timezone
+from pathlib import Path
+from types import TracebackType
+
+import attrs
+
+from cloud_tasks.errors import StoreError
+from cloud_tasks.model import (
+    FINAL_STATUSES,
+    Event,
+    Instance,
+    LaunchRequest,
+    Money,
+    Task,
+    TaskMessage,
+    TaskStatus,
+)
+from cloud_tasks.store import database, instances, tasks
+from cloud_tasks.store.apply import apply_batch
+from cloud_tasks.store.counters import Deltas
+from cloud_tasks.store.figures import read_statistics, read_summary
+from cloud_tasks.store.load import insert_tasks
+from cloud_tasks.store.lock import WriterLock
+from cloud_tasks.store.records import (
+    Applied,
+    AttemptRecord,
+    InstanceRecord,
+    JobRecord,
+    JobState,
+    JobStatistics,
+    JobSummary,
+)
+from cloud_tasks.store.times import to_unix
+
+__all__ = ["Store"]
+
+_SET_ASIDE_KEPT = 1000
+_SET_ASIDE_BYTES = 4096
+
+
+class Store:
+    """A job's database, open. A context manager; may be called from several threads. Made by `create` and `open`.
+
+    A store that was opened read-only refuses every method that changes something.
+    """
+
+    def __init__(self, path: Path, connection: sqlite3.Connection, lock: WriterLock | None) -> None:
+        self._path = path
+        self._connection = connection
+        self._lock = lock
+        self._guard = threading.RLock()
+        self._pending_from = 0
+        self._job = self._read_job()
+        self._instances: tuple[InstanceRecord, ...] | None = None
+
+    # -- opening and closing ---------------------------------------------------------------------------------------
+
+    @classmethod
+    def create(cls, path: Path, job: JobRecord, *, overwrite: bool = False) -> Store:
+        """A new, empty database.
+
+        Args:
+            overwrite: Whether a file that is there is removed first (a temporary one, left by a crash).
+
+        Raises:
+            StoreError: The file exists, another process works on it, or it cannot be written.
+        """
+        if not path.parent.is_dir():
+            raise StoreError(f"{path}: its folder does not exist", hint=f"create {path.parent}")
+        lock = WriterLock(path)
+        try:
+            if path.exists() and not overwrite:
+                raise StoreError(
+                    f"{path}: exists already", hint="resume it with --continue, or choose another --db-file"
+                )
+            database.remove_database(path)
+            connection = database.connect_writer(path, create=True)
+            with database.transaction(connection):
+                tasks.write_job(connection, job)
+            return cls(path, connection, lock)
+        except BaseException:
+            lock.release()
+            raise
+
+    @classmethod
+    def open(cls, path: Path, *, job_id: str | None = None, read_only: bool = False) -> Store:
+        """An existing database.
+
+        Args:
+            job_id: The job that it must belong to; None: any.
+            read_only: Open beside a controller that works on it.
+
+        Raises:
+            StoreError: No such file, not a job database, another job's, of a newer version, or in use.
+        """
+        lock = None if read_only else WriterLock(path) if path.exists() else None
+        try:
+            connection = (
+                database.connect_writer(path, create=False) if lock is not None else database.connect_reader(path)
+            )
+            store = cls(path, connection, lock)
+            if job_id is not None and store.job.job_id != job_id:
+                connection.close()
+                raise StoreError(
+                    f'{path}: belongs to job "{store.job.job_id}", not to "{job_id}"',
+                    hint="check --db-file and --job-id",
+                )
+            return store
+        except BaseException:
+            if lock is not None:
+                lock.release()
+            raise
+
+    def publish(self, path: Path) -> None:
+        """Take the place of the database ``path``, if there is one, and go on under that name. Atomic.
+
+        Raises:
+            StoreError: Another process works on ``path``, or it cannot be written; this store is then as it was.
+        """
+        with self._guard:
+            new_lock = WriterLock(path)
+            try:
+                self._connection.execute("PRAGMA journal_mode = DELETE")
+                self._connection.close()
+                database.replace_database(self._path, path)
+                self._connection = database.connect_writer(path, create=False)
+            except OSError as error:
+                new_lock.release()
+                self._connection = database.connect_writer(self._path, create=False)
+                raise StoreError(
+                    f"{path}: cannot be replaced: {error.strerror}", hint="check its permissions"
+                ) from error
+            except BaseException:
+                new_lock.release()
+                raise
+            if self._lock is not None:
+                self._lock.release()
+            self._path, self._lock = path, new_lock
+
+    def discard(self) -> None:
+        """Close, and remove the file: for a temporary database that will not be published."""
+        with self._guard:
+            self._connection.close()
+            database.remove_database(self._path)
+            self._release()
+
+    def close(self) -> None:
+        """Close the file and free its lock; does nothing the second time."""
+        with self._guard:
+            self._connection.close()
+            self._release()
+
+    def _release(self) -> None:
+        if self._lock is not None:
+            self._lock.release()
+            self._lock = None
+
+    def __enter__(self) -> Store:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+    @property
+    def path(self) -> Path:
+        return self._path
+
+    @contextmanager
+    def _writing(self) -> Iterator[sqlite3.Connection]:
+        with self._guard:
+            if self._lock is None:
+                raise StoreError(f"{self._path}: open for reading only, or closed")
+            with database.transaction(self._connection):
+                yield self._connection
+            self._instances = None
+
+    # -- the job ---------------------------------------------------------------------------------------------------
+
+    @property
+    def job(self) -> JobRecord:
+        """Which job this is, as last written."""
+        with self._guard:
+            if self._lock is None:
+                self._job = self._read_job()
+            return self._job
+
+    def _read_job(self) -> JobRecord:
+        job = tasks.read_job(self._connection)
+        if job is None:
+            raise StoreError(f"{self._path}: holds no job", hint="its creation was cut short; remove the file")
+        return job
+
+    def set_state(self, state: JobState, now: datetime) -> None:
+        """The job as a whole is running or finished since ``now``."""
+        finished_at = now if state is JobState.FINISHED else None
+        self.update_job(attrs.evolve(self.job, state=state, finished_at=finished_at))
+
+    def update_job(self, job: JobRecord) -> None:
+        """Write the job's record anew: a resumed run may have another configuration. The job id must stay.
+
+        Raises:
+            StoreError: The job id is another.
+        """
+        if job.job_id != self.job.job_id:
+            raise StoreError(f'{self._path}: belongs to job "{self.job.job_id}", not to "{job.job_id}"')
+        with self._writing() as connection:
+            tasks.write_job(connection, job)
+        self._job = job
+
+    # -- tasks -----------------------------------------------------------------------------------------------------
+
+    def load_tasks(self, source: Iterable[Task], *, start: int = 0, limit: int | None = None, where: str = "") -> int:
+        """Insert tasks, checked, in one transaction; nothing remains if it raises. Returns how many.
+
+        Args:
+            start: How many to skip.
+            limit: How many to take at most; nothing is read beyond them.
+            where: What errors name as their place; default: the source's own ``where``, if it has one.
+
+        Raises:
+            InputError: What the source raises, duplicate ids, data that JSON cannot hold.
+        """
+        place = where or str(getattr(source, "where", ""))
+        with self._guard, self._bulk(), self._writing() as connection:
+            count = insert_tasks(connection, source, start=start, limit=limit, where=place)
+            deltas = Deltas(connection)
+            deltas.add("total", count)
+            deltas.add("status:0", count)
+            deltas.write()
+            self._pending_from = 0
+            return count
+
+    @contextmanager
+    def _bulk(self) -> Iterator[None]:
+        """While a new database is filled, a rollback journal: it writes each page once, the write-ahead log twice."""
+        empty = self._lock is not None and self._connection.execute("SELECT 1 FROM tasks LIMIT 1").fetchone() is None
+        if empty:
+            try:
+                self._connection.execute("PRAGMA journal_mode = DELETE")
+            except sqlite3.OperationalError:
+                # A reader is looking at it.
+                empty = False
+        try:
+            yield
+        finally:
+            if empty:
+                self._connection.execute("PRAGMA journal_mode = WAL")
+
+    def pending_tasks(self, limit: int) -> list[TaskMessage]:
+        """The first tasks that are not in the queue, in the order of the input; the same again until they are marked."""
+        with self._guard:
+            found, self._pending_from = tasks.read_pending(self._connection, self._pending_from, limit)
+            return found
+
+    def mark_queued(self, task_ids: Collection[str]) -> int:
+        """These are in the queue now. Returns how many were pending; an event may have overtaken the mark."""
+        with self._writing() as connection:
+            return tasks.mark_queued(connection, task_ids)
+
+    def unfinished(self) -> Iterator[TaskMessage]:
+        """Every task without a final status, as the message that would run it; reads a snapshot, lazily."""
+        statuses = [status for status in TaskStatus if status not in FINAL_STATUSES]
+        with closing(database.connect_reader(self._path)) as connection:
+            yield from tasks.iterate_messages(connection, statuses)
+
+    def export_tasks(self, statuses: Collection[TaskStatus]) -> Iterator[Task]:
+        """The tasks of these statuses as they were loaded, in the order of the input; reads a snapshot, lazily."""
+        with closing(database.connect_reader(self._path)) as connection:
+            for message in tasks.iterate_messages(connection, statuses):
+                yield Task(task_id=message.task_id, data=message.data)
+
+    def reset_for_requeue(self) -> int:
+        """Make every task without a final status pending again: its queue is new, or empty against expectation.
+
+        What runs is taken for lost (unless it speaks again), and is run again under the same attempt number. Returns how
+        many tasks are pending then.
+        """
+        with self._writing() as connection:
+            count = tasks.reset_for_requeue(connection)
+            self._pending_from = 0
+            return count
+
+    def reopen_tasks(self, statuses: Collection[TaskStatus]) -> int:
+        """Begin a new pass: tasks of these final statuses become pending, under their next attempt number.
+
+        Raises:
+            ValueError: A status is not final.
+        """
+        if not FINAL_STATUSES.issuperset(statuses):
+            raise ValueError("only finished tasks can be reopened")
+        with self._writing() as connection:
+            count = tasks.reopen(connection, statuses)
+            self._pending_from = 0
+            return count
+
+    def task(self, task_id: str) -> tuple[Task, TaskStatus] | None:
+        """One task and where it stands; None where the job has no such task."""
+        with self._guard:
+            return tasks.read_task(self._connection, task_id)
+
+    def attempts(self, task_id: str) -> tuple[AttemptRecord, ...]:
+        """The history of one task, oldest first; empty for a task that never ran, or that is unknown."""
+        with self._guard:
+            return tasks.read_attempts(self._connection, task_id)
+
+    # -- events ----------------------------------------------------------------------------------------------------
+
+    def apply_events(self, events: Sequence[Event]) -> Applied:
+        """Apply a batch in one transaction; when this returns, it is on disk and may be acked.
+
+        Applying an event again changes nothing. Events may come in any order; none is refused.
+        """
+        if not events:
+            return Applied()
+        with self._writing() as connection:
+            applied = apply_batch(connection, events)
+            if applied.duplicate:
+                deltas = Deltas(connection)
+                deltas.add("duplicates", applied.duplicate)
+                deltas.write()
+            return applied
+
+    def set_aside(self, body: bytes, reason: str, now: datetime) -> None:
+        """Keep a message that could not be read, and count it; the latest thousand are kept, 4 KiB of each."""
+        with self._writing() as connection:
+            cursor = connection.execute(
+                "INSERT INTO set_aside (at, reason, body) VALUES (?, ?, ?)",
+                (to_unix(now), reason, body[:_SET_ASIDE_BYTES]),
+            )
+            connection.execute("DELETE FROM set_aside WHERE id <= ?", ((cursor.lastrowid or 0) - _SET_ASIDE_KEPT,))
+            deltas = Deltas(connection)
+            deltas.add("set_aside", 1)
+            deltas.write()
+
+    # -- figures ---------------------------------------------------------------------------------------------------
+
+    def summary(self) -> JobSummary:
+        """Where the job stands; no scan, whatever its size."""
+        with self._guard, self._snapshot():
+            return read_summary(self._connection, self.job)
+
+    def statistics(self, now: datetime | None = None) -> JobStatistics:
+        """The figures of the final report, exact; scans the tasks.
+
+        Args:
+            now: Until when instances that live are paid for; None: now.
+        """
+        with self._guard, self._snapshot():
+            return read_statistics(self._connection, self.job, now or datetime.now(timezone.utc))
+
+    @contextmanager
+    def _snapshot(self) -> Iterator[None]:
+        """Several reads that belong together see one state, whatever a writer does meanwhile."""
+        if self._connection.in_transaction:
+            yield
+            return
+        self._connection.execute("BEGIN")
+        try:
+            yield
+        finally:
+            self._connection.execute("ROLLBACK")
+
+    # -- instances -------------------------------------------------------------------------------------------------
+
+    def record_intent(self, request: LaunchRequest, now: datetime, *, slots: int = 0) -> None:
+        """An instance is about to be launched; comes before the launch, so that none is ever unaccounted for."""
+        with self._writing() as connection:
+            instances.write_intent(connection, request, now, slots)
+
+    def record_launched(self, client_token: str, instance: Instance) -> None:
+        """The launch took place."""
+        with self._writing() as connection:
+            instances.mark_launched(connection, client_token, instance)
+
+    def record_launch_failed(self, client_token: str, reason: str) -> None:
+        """The launch did not take place; ignored where it did."""
+        with self._writing() as connection:
+            instances.mark_launch_failed(connection, client_token, reason)
+
+    def record_seen(self, instance: Instance, now: datetime) -> None:
+        """A listing shows it: settles an open intent, adopts an unknown instance, revives one taken for gone."""
+        with self._writing() as connection:
+            instances.mark_seen(connection, instance, now)
+
+    def record_ended(self, instance_id: str, when: datetime, reason: str) -> None:
+        """It is gone; the first record of it counts."""
+        with self._writing() as connection:
+            instances.mark_ended(connection, instance_id, when, reason)
+
+    def requeue_lost(self, instance_id: str) -> int:
+        """What ran on an instance that is gone is lost: recorded in the history, queued again. Returns how many tasks.
+
+        Their messages come back by themselves when their leases end.
+        """
+        with self._writing() as connection:
+            return tasks.lose_instance(connection, instance_id)
+
+    def instances(self) -> Sequence[InstanceRecord]:
+        """Every launch of this job, failed and ended ones included, the oldest first."""
+        with self._guard:
+            if self._instances is None or self._lock is None:
+                self._instances = instances.read_instances(self._connection)
+            return self._instances
+
+    def spending(self, now: datetime) -> Money:
+        """What the instances have cost until ``now``: uptime times price, exactly; unanswered launches included."""
+        with self._guard:
+            return instances.spent(self._connection, now)

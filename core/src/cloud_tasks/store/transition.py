@@ -1,0 +1,75 @@
+"""How a task's state moves: one pure function.
+
+===================  ==========================  =====================================================================
+event                when the task is            the task becomes
+===================  ==========================  =====================================================================
+started(n)           not final, n >= attempt     running, attempt n
+completed(n)         not final, any n            completed: the first final word wins, whatever attempt it is about
+failure(n), retry    not final, n >= attempt     queued, attempt n + 1 (its worker sent the message for it)
+failure(n), final    not final, n >= attempt     failed, timed out, exited or dead
+released(n)          not final, n >= attempt     queued, attempt n again, one more loss
+any of them          not final, n < attempt      unchanged, except completed (above): late; the newer attempt decides
+any of them          final                       unchanged: late
+===================  ==========================  =====================================================================
+
+Invariants, each with a test:
+
+1. A final status is never left, and its attempt and losses never change.
+2. The attempt number of a task never decreases.
+3. Every event that is not late changes the state, or repeats what is known.
+"""
+
+from __future__ import annotations
+
+import attrs
+
+from cloud_tasks.model import FINAL_STATUSES, EventType, TaskStatus
+
+__all__ = ["TaskState", "advance", "is_task_event"]
+
+_FAILURES = {
+    EventType.TASK_EXCEPTION: TaskStatus.FAILED,
+    EventType.TASK_TIMED_OUT: TaskStatus.TIMED_OUT,
+    EventType.TASK_EXITED: TaskStatus.EXITED,
+    EventType.TASK_DEAD: TaskStatus.DEAD,
+}
+
+_TASK_EVENTS = frozenset({EventType.TASK_STARTED, EventType.TASK_COMPLETED, EventType.TASK_RELEASED, *_FAILURES})
+
+
+@attrs.frozen(kw_only=True)
+class TaskState:
+    """What events decide about one task."""
+
+    status: TaskStatus
+    attempt: int
+    """The attempt that runs, or that is next to run."""
+    losses: int
+
+
+def is_task_event(event_type: EventType) -> bool:
+    """Whether an event of this type says something about a task's state."""
+    return event_type in _TASK_EVENTS
+
+
+def advance(state: TaskState, event_type: EventType, attempt: int, retry: bool) -> TaskState | None:
+    """The state after an event about attempt number ``attempt``; None when the event comes too late to change it.
+
+    Raises:
+        ValueError: The event is not about a task's state.
+    """
+    if event_type not in _TASK_EVENTS:
+        raise ValueError(f"{event_type.value} is not about a task")
+    if state.status in FINAL_STATUSES:
+        return None
+    if event_type is EventType.TASK_COMPLETED and not retry:
+        return TaskState(status=TaskStatus.COMPLETED, attempt=max(attempt, state.attempt), losses=state.losses)
+    if attempt < state.attempt:
+        return None
+    if event_type is EventType.TASK_STARTED:
+        return TaskState(status=TaskStatus.RUNNING, attempt=attempt, losses=state.losses)
+    if event_type is EventType.TASK_RELEASED:
+        return TaskState(status=TaskStatus.QUEUED, attempt=attempt, losses=state.losses + 1)
+    if retry and event_type is not EventType.TASK_DEAD:
+        return TaskState(status=TaskStatus.QUEUED, attempt=attempt + 1, losses=state.losses)
+    return TaskState(status=_FAILURES[event_type], attempt=attempt, losses=state.losses)

@@ -1,0 +1,93 @@
+"""`VirtualLoop`: the controller's loop under a virtual clock, for tests and simulations.
+
+Invariants, each with a test:
+
+1. Time passes only between callbacks, and never backwards.
+2. The same callbacks in the same order for the same program: nothing depends on threads or on the wall clock.
+"""
+
+from __future__ import annotations
+
+import heapq
+import itertools
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from typing import TypeVar
+
+__all__ = ["START", "VirtualLoop"]
+
+_T = TypeVar("_T")
+
+START = datetime(2026, 1, 1, tzinfo=UTC)
+"""When virtual time begins."""
+
+
+class VirtualLoop:
+    """Runs callbacks in the order of their times; blocking calls take as long as ``latency`` says.
+
+    Args:
+        latency: How long the next blocking call takes; called once per call.
+        after_step: Called after each callback; the place to check invariants.
+    """
+
+    def __init__(
+        self,
+        *,
+        start: datetime = START,
+        latency: Callable[[], timedelta] = lambda: timedelta(milliseconds=10),
+        after_step: Callable[[], None] = lambda: None,
+    ) -> None:
+        self._now = start
+        self._latency = latency
+        self._after_step = after_step
+        self._events: list[tuple[datetime, int, Callable[[], None]]] = []
+        self._sequence = itertools.count()
+        self._charged = timedelta(0)
+
+    def now(self) -> datetime:
+        return self._now
+
+    def call(self, work: Callable[[], _T], then: Callable[[_T], None], failed: Callable[[Exception], None]) -> None:
+        """The work takes its effect at once; its answer arrives after the latency and what the work charged."""
+        self._charged = timedelta(0)
+        try:
+            result = work()
+        except Exception as error:
+            self._at(self._latency() + self._charged, lambda error=error: failed(error))  # type: ignore[misc]
+        else:
+            self._at(self._latency() + self._charged, lambda: then(result))
+
+    def charge(self, span: timedelta) -> None:
+        """Called by fake backends inside a call: it takes that much longer, as a receive does that waits in vain."""
+        self._charged += span
+
+    def later(self, delay: timedelta, callback: Callable[[], None]) -> None:
+        self._at(max(delay, timedelta(0)), callback)
+
+    def post(self, callback: Callable[[], None]) -> None:
+        self._at(timedelta(0), callback)
+
+    def _at(self, delay: timedelta, callback: Callable[[], None]) -> None:
+        heapq.heappush(self._events, (self._now + delay, next(self._sequence), callback))
+
+    def step(self) -> bool:
+        """Run the next callback; False when there is none."""
+        if not self._events:
+            return False
+        self._now, _, callback = heapq.heappop(self._events)
+        callback()
+        self._after_step()
+        return True
+
+    def run(self, done: Callable[[], bool]) -> None:
+        """Run until ``done()``; raises `RuntimeError` when nothing more can happen before that."""
+        while not done():
+            if not self.step():
+                raise RuntimeError("nothing more can happen, and it is not done")
+
+    def run_for(self, span: timedelta) -> None:
+        """Run everything that is due within ``span``, then let the rest of it pass."""
+        end = self._now + span
+        while self._events and self._events[0][0] <= end:
+            self.step()
+        self._now = end

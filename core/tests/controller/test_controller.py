@@ -1,0 +1,156 @@
+"""Whole runs of the controller under a virtual clock, with workers played by the test."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import timedelta
+
+import attrs
+import pytest
+from cloud_tasks.controller.collect import Collector
+from cloud_tasks.controller.controller import Controller, Outcome
+from cloud_tasks.controller.feed import Feeder
+from cloud_tasks.controller.fleet import Fleet
+from cloud_tasks.controller.observation import Policy
+from cloud_tasks.model import EventType, LaunchRequest, Limits
+
+from controller_fakes import FakeQueue, event, message, ranked, refusal
+
+
+@pytest.fixture
+def events(loop) -> FakeQueue:
+    return FakeQueue(loop)
+
+
+@pytest.fixture
+def make(loop, store, queue, events, compute) -> Callable[..., Controller]:
+    """Make a controller over the fakes; its policy can be changed."""
+
+    def build(**policy: object) -> Controller:
+        made: list[Controller] = []
+
+        def compose(offer, token) -> LaunchRequest:
+            return LaunchRequest(client_token=token, job_id="job", offer=offer.offer, startup_script="", labels={})
+
+        fleet = Fleet(
+            loop, store, compute, compose=compose, max_parallel=10, on_refused=lambda: made[0].refused()
+        )
+        controller = Controller(
+            loop,
+            store,
+            job_id="job",
+            task_queue=queue,
+            feeder=Feeder(loop, store, queue, on_broken=lambda reason: made[0].broken(reason)),
+            collector=Collector(loop, store, events, on_events=lambda _: made[0].noticed_events()),
+            fleet=fleet,
+            offers=(ranked(), ranked(zone="z-b")),
+            policy=Policy(limits=Limits(max_instances=2), **policy),  # type: ignore[arg-type]
+            interval=timedelta(seconds=60),
+        )
+        made.append(controller)
+        return controller
+
+    return build
+
+
+def finish_all_tasks(events: FakeQueue, instance: str = "i-1") -> None:
+    events.inbox.append(
+        message(*(event(EventType.TASK_COMPLETED, n, task=n, instance_id=instance) for n in range(20)))
+    )
+
+
+def keep_alive(instance: str, number: int) -> bytes:
+    return message(event(EventType.KEEP_ALIVE, number, instance_id=instance))
+
+
+def test_a_job_ends_complete_with_nothing_left_running(loop, store, compute, events, make) -> None:
+    controller = make()
+    loop.later(timedelta(seconds=5), lambda: finish_all_tasks(events))
+    assert controller.run() is Outcome.COMPLETE
+    assert controller.all_gone
+    assert compute.machines == {}
+    assert store.summary().finished
+    assert all(record.ended_at is not None for record in store.instances())
+
+
+def test_the_end_does_not_wait_for_the_next_look(loop, events, make) -> None:
+    controller = make()
+    begun = loop.now()
+    loop.later(timedelta(seconds=5), lambda: finish_all_tasks(events))
+    controller.run()
+    assert loop.now() - begun < timedelta(seconds=15)
+
+
+def test_a_refused_zone_is_left_for_the_next_at_once(loop, compute, events, make) -> None:
+    compute.faults.extend([refusal(), refusal()])
+    controller = make()
+    loop.later(timedelta(seconds=5), lambda: finish_all_tasks(events))
+    controller.run()
+    assert [request.offer.zone for request in compute.launched] == ["z-a", "z-a", "z-b", "z-b"]
+
+
+def test_a_machine_that_vanishes_is_replaced_and_its_tasks_are_not_forgotten(loop, store, compute, events, make) -> None:
+    controller = make()
+    started = message(event(EventType.TASK_STARTED, 100, task=0, instance_id="i-1"))
+    loop.later(timedelta(seconds=5), lambda: events.inbox.append(started))
+    loop.later(timedelta(seconds=50), lambda: compute.machines.pop("i-1"))
+    loop.later(timedelta(seconds=200), lambda: finish_all_tasks(events, "i-2"))
+    assert controller.run() is Outcome.COMPLETE
+    assert len(compute.launched) == 3
+    assert store.summary().losses == 1
+
+
+def test_a_failed_listing_never_leads_to_a_second_fleet(loop, compute, events, make) -> None:
+    controller = make()
+
+    def fail() -> None:
+        compute.listing_fails = True
+
+    def recover() -> None:
+        compute.listing_fails = False
+
+    loop.later(timedelta(seconds=20), lambda: events.inbox.append(keep_alive("i-1", 900)))
+    loop.later(timedelta(seconds=20), lambda: events.inbox.append(keep_alive("i-2", 901)))
+    loop.later(timedelta(seconds=30), fail)
+    loop.later(timedelta(seconds=600), recover)
+    loop.later(timedelta(seconds=700), lambda: finish_all_tasks(events))
+    assert controller.run() is Outcome.COMPLETE
+    assert len(compute.launched) == 2
+
+
+def test_a_broken_startup_script_ends_the_job_with_its_console_log(compute, make) -> None:
+    controller = make(startup_timeout=timedelta(minutes=3))
+    assert controller.run() is Outcome.ABORTED
+    assert "startup script" in controller.reason
+    assert controller.console_log.startswith("console of i-")
+    assert compute.machines == {}
+
+
+def test_a_stranger_with_our_label_is_terminated(loop, compute, events, make) -> None:
+    compute.before_launch = lambda request: None
+    controller = make()
+
+    def intrude() -> None:
+        (known, *_) = compute.machines.values()
+        compute.machines["i-99"] = attrs.evolve(known, instance_id="i-99", client_token="stranger")
+
+    loop.later(timedelta(seconds=30), intrude)
+    gone: list[bool] = []
+    loop.later(timedelta(seconds=90), lambda: gone.append("i-99" not in compute.machines))
+    loop.later(timedelta(seconds=95), lambda: finish_all_tasks(events))
+    controller.run()
+    assert gone == [True]
+
+
+def test_stopping_terminates_and_leaving_does_not(loop, compute, make) -> None:
+    controller = make()
+    loop.later(timedelta(seconds=30), lambda: controller.stop(leave=True))
+    assert controller.run() is Outcome.LEFT
+    assert len(compute.machines) == 2
+
+
+def test_stopping_terminates_everything(loop, compute, make) -> None:
+    controller = make()
+    loop.later(timedelta(seconds=30), controller.stop)
+    assert controller.run() is Outcome.STOPPED
+    assert compute.machines == {}

@@ -1,0 +1,85 @@
+"""Launching and terminating: intent first, refusals block, answers that never came are settled by listings."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+import pytest
+from cloud_tasks.controller.fleet import Fleet
+from cloud_tasks.errors import ProviderError, RefusalScope
+from cloud_tasks.model import LaunchRequest
+
+from controller_fakes import ranked, refusal
+
+
+@pytest.fixture
+def refused() -> list[str]:
+    return []
+
+
+@pytest.fixture
+def fleet(loop, store, compute, refused) -> Fleet:
+    def compose(offer, token) -> LaunchRequest:
+        return LaunchRequest(client_token=token, job_id="job", offer=offer.offer, startup_script="", labels={})
+
+    return Fleet(
+        loop, store, compute, compose=compose, max_parallel=2, on_refused=lambda: refused.append("refused")
+    )
+
+
+def test_the_intent_is_committed_before_the_launch_is_called(loop, store, compute, fleet) -> None:
+    known: list[bool] = []
+    compute.before_launch = lambda request: known.append(
+        request.client_token in {record.client_token for record in store.instances()}
+    )
+    fleet.launch(ranked(), 3)
+    loop.run(lambda: not fleet.busy)
+    assert known == [True, True, True]
+    assert sorted(record.instance_id for record in store.instances()) == ["i-1", "i-2", "i-3"]
+
+
+def test_no_more_launches_are_under_way_than_allowed(loop, compute, fleet) -> None:
+    fleet.launch(ranked(), 5)
+    assert len(compute.launched) == 2
+    loop.run(lambda: not fleet.busy)
+    assert len(compute.launched) == 5
+
+
+def test_a_refusal_blocks_its_scope_and_takes_back_those_that_wait(loop, store, compute, fleet, refused) -> None:
+    compute.faults.extend([refusal(), refusal()])
+    fleet.launch(ranked(), 5)
+    loop.run(lambda: not fleet.busy)
+    assert len(compute.launched) == 2
+    assert {block.scope for block in fleet.blocks()} == {RefusalScope.ZONE}
+    assert [record.ended_at is None for record in store.instances()] == [False] * 5
+    assert refused
+    loop.run_for(timedelta(minutes=6))
+    assert fleet.blocks() == ()
+
+
+def test_a_passing_fault_is_tried_again_under_the_same_token(loop, store, compute, fleet) -> None:
+    compute.faults.append(ProviderError("time-out", transient=True))
+    compute.effect_before_fault = True
+    fleet.launch(ranked(), 1)
+    loop.run(lambda: not fleet.busy)
+    assert len(compute.launched) == 2
+    assert len({request.client_token for request in compute.launched}) == 1
+    assert len(compute.machines) == 1
+    assert [record.instance_id for record in store.instances()] == ["i-1"]
+
+
+def test_a_launch_without_an_answer_keeps_its_intent(loop, store, compute, fleet) -> None:
+    compute.faults.extend(ProviderError("time-out", transient=True) for _ in range(3))
+    fleet.launch(ranked(), 1)
+    loop.run(lambda: not fleet.busy)
+    (record,) = store.instances()
+    assert record.instance_id is None
+    assert record.ended_at is None
+
+
+def test_a_failed_listing_is_unknown_and_not_empty(loop, compute, fleet) -> None:
+    answers: list[object] = []
+    compute.listing_fails = True
+    fleet.list("job", answers.append)
+    loop.run(lambda: bool(answers))
+    assert answers == [None]

@@ -1,0 +1,414 @@
+"""The texts that people and their scripts know, letter by letter."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime, timedelta
+
+import attrs
+import pytest
+
+from cloud_tasks.model import (
+    Architecture,
+    BootDisk,
+    Constraints,
+    EventType,
+    InstanceState,
+    InstanceType,
+    Limits,
+    Money,
+    Offer,
+    PriceBreakdown,
+    Purchase,
+    TaskStatus,
+)
+from cloud_tasks.report import (
+    format_duration,
+    pace,
+    render_final_report,
+    render_instance_table,
+    render_job_configuration,
+    render_selected_offer,
+    render_summary,
+    status_dict,
+)
+from cloud_tasks.selection import RankedOffer, Ranking
+from cloud_tasks.store import ElapsedStatistics, InstanceRecord, JobRecord, JobStatistics, JobSummary, TypeCost
+
+START = datetime(2025, 6, 11, 15, 0, 0, tzinfo=UTC)
+
+ELAPSED = ElapsedStatistics(
+    count=120,
+    minimum=0.5,
+    maximum=31.259,
+    mean=2.5,
+    deviation=0.754,
+    median=2.25,
+    percentile_90=3.996,
+    percentile_95=5.0,
+    exact=True,
+)
+
+
+def a_summary(elapsed: ElapsedStatistics | None = ELAPSED, **counts: int) -> JobSummary:
+    everything = {status: counts.get(status.value, 0) for status in TaskStatus}
+    return JobSummary(
+        job=JobRecord(job_id="sums", queue_name="sums", run_id="r1", created_at=START),
+        total=sum(everything.values()),
+        counts=everything,
+        events=dict.fromkeys(EventType, 0),
+        elapsed=elapsed,
+        first_start=START,
+    )
+
+
+def statistics_of(summary: JobSummary, **changes: object) -> JobStatistics:
+    facts = {
+        "summary": summary,
+        "elapsed": summary.elapsed,
+        "exceptions": (),
+        "exception_kinds": 0,
+        "spot_terminations": (),
+        "cost": Money.zero(),
+        "costs": (),
+        "instances": 0,
+    }
+    return JobStatistics(**{**facts, **changes})
+
+
+def an_instance(zone: str = "us-central1-c", **changes: object) -> InstanceRecord:
+    record = InstanceRecord(
+        client_token="t",
+        instance_id="i",
+        instance_type="e2-standard-8",
+        zone=zone,
+        purchase=Purchase.ON_DEMAND,
+        boot_disk_type="pd-standard",
+        boot_disk_gb=10,
+        vcpus=8,
+        slots=8,
+        price_per_hour=Money("0.26859"),
+        intended_at=START,
+        launched_at=START,
+        ended_at=None,
+        state=InstanceState.RUNNING,
+    )
+    return attrs.evolve(record, **changes)
+
+
+def an_offer(zone: str = "us-central1-c", **changes: object) -> RankedOffer:
+    instance_type = InstanceType(
+        name="e2-standard-8", vcpus=8, memory_gb=32, architecture=Architecture.X86_64, zones=("us-central1-c",)
+    )
+    offer = Offer(
+        instance_type=attrs.evolve(instance_type, **changes),
+        zone=zone,
+        purchase=Purchase.ON_DEMAND,
+        boot_disk=BootDisk(disk_type="pd-standard", size_gb=10),
+        price=PriceBreakdown(cpu=Money("0.26859")),
+        priced_at=START,
+    )
+    return RankedOffer(offer=offer, slots=8, price_per_slot=offer.price_per_hour / 8)
+
+
+def test_the_periodic_summary():
+    assert render_summary(a_summary(completed=120, queued=300, running=80)).splitlines() == [
+        "Summary:",
+        "  Total tasks: 500",
+        "    completed: 120",
+        "    in_progress: 380",
+        "  Elapsed time statistics:",
+        "    Range:  0.50 to 31.26 seconds",
+        "    Mean:   2.50 +/- 0.75 seconds",
+        "    Median: 2.25 seconds",
+        "    90th %: 4.00 seconds",
+        "    95th %: 5.00 seconds",
+    ]
+
+
+def test_a_summary_before_anything_ended_says_no_more_than_it_knows():
+    assert render_summary(a_summary(elapsed=None, pending=5, queued=2)).splitlines() == [
+        "Summary:",
+        "  Total tasks: 7",
+        "    in_progress: 2",
+        "    pending: 5",
+    ]
+
+
+def test_a_summary_tells_every_status_that_has_tasks():
+    text = render_summary(a_summary(elapsed=None, completed=1, failed=2, timed_out=3, exited=4, dead=5))
+    assert [line.strip() for line in text.splitlines()[2:]] == [
+        "completed: 1",
+        "failed: 2",
+        "timed_out: 3",
+        "exited: 4",
+        "dead: 5",
+    ]
+
+
+def test_a_summary_projects_the_end_and_the_cost():
+    summary = a_summary(elapsed=None, completed=100, queued=200)
+    going = pace(summary, START + timedelta(hours=1))
+    text = render_summary(summary, pace=going, cost=Money("1.50"), price_per_hour=Money("0.75"))
+    assert text.splitlines()[-3:] == [
+        "  Rate: 100.0 tasks/hour",
+        "  Remaining time: about 2h 0m 0s (until 2025-06-11 18:00 UTC)",
+        "  Cost: $1.50 so far, $0.75/hour now, about $3.00 in the end",
+    ]
+
+
+def test_the_pace_of_a_continued_run_counts_only_that_run():
+    summary = a_summary(completed=100, queued=100)
+    now = START + timedelta(days=2)
+    going = pace(summary, now, since=now - timedelta(hours=1), finished_before=50)
+    assert going is not None
+    assert going.tasks_per_hour == pytest.approx(50)
+    assert going.remaining_time == timedelta(hours=2)
+
+
+def test_there_is_no_pace_before_a_task_has_ended():
+    assert pace(a_summary(queued=3), START + timedelta(hours=1)) is None
+    assert pace(a_summary(completed=3), START) is None
+
+
+def test_the_final_report():
+    summary = a_summary(completed=485, failed=10, timed_out=5)
+    report = render_final_report(
+        statistics_of(summary, exceptions=(("ValueError: bad sum", 10),), exception_kinds=1),
+        timedelta(minutes=8, seconds=27),
+    )
+    assert report.splitlines() == [
+        "============================================================",
+        "=== JOB COMPLETE ===",
+        "============================================================",
+        "",
+        "Total tasks: 500",
+        "  Completed: 485",
+        "  Failed: 10",
+        "  Timed_out: 5",
+        "",
+        "Elapsed time: 8m 27s",
+        "Tasks/hour: 3550.3",
+        "",
+        "Task elapsed time statistics:",
+        "  Range:  0.50 to 31.26 seconds",
+        "  Mean:   2.50 +/- 0.75 seconds",
+        "  Median: 2.25 seconds",
+        "  90th %: 4.00 seconds",
+        "  95th %: 5.00 seconds",
+        "",
+        "Exceptions summary:",
+        "     10: ValueError: bad sum",
+        "",
+        "Spot terminations: 0 hosts",
+        "",
+        "============================================================",
+    ]
+
+
+def test_the_final_report_tells_what_was_paid_and_what_was_lost():
+    summary = attrs.evolve(a_summary(completed=100), attempts=112, retries=8, losses=4, duplicates=3, late=1)
+    report = render_final_report(
+        statistics_of(
+            summary,
+            exceptions=(("ValueError: a", 7), ("KeyError: b", 1)),
+            exception_kinds=5,
+            spot_terminations=("host-1",),
+            cost=Money("0.50"),
+            costs=(TypeCost(instance_type="n2", purchase=Purchase.SPOT, instances=1, hours=2.5, cost=Money("0.50")),),
+            instances=1,
+        ),
+        timedelta(hours=1),
+        headline="JOB STOPPED",
+    )
+    lines = report.splitlines()
+    assert lines[1] == "=== JOB STOPPED ==="
+    begin = lines.index("Attempts: 112")
+    assert lines[begin:-2] == [
+        "Attempts: 112",
+        "  Retried: 8",
+        "  Lost with their instance: 4",
+        "Events without effect: 3 duplicate, 1 late",
+        "",
+        "Exceptions summary:",
+        "      7: ValueError: a",
+        "      1: KeyError: b",
+        "         and 3 other kinds",
+        "",
+        "Cost: $0.50 for 1 instance",
+        "  n2 (spot): 1 instance, 2.50 hours, $0.50",
+        "  Per completed task: $0.005000",
+        "",
+        "Spot terminations: 1 host",
+    ]
+
+
+def test_the_report_of_a_job_in_which_nothing_completed():
+    report = render_final_report(statistics_of(a_summary(elapsed=None, exited=2, dead=1, queued=4)), timedelta(0))
+    assert report.splitlines()[4:-2] == [
+        "Total tasks: 7",
+        "  Completed: 0",
+        "  In_progress: 4",
+        "  Exited: 2",
+        "  Dead: 1",
+        "",
+        "Elapsed time: 0s",
+        "",
+        "Spot terminations: 0 hosts",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("seconds", "expected"),
+    [
+        (0, "0s"),
+        (59.6, "1m 0s"),
+        (507, "8m 27s"),
+        (3600, "1h 0m 0s"),
+        (180185, "2d 2h 3m 5s"),
+        (-4, "0s"),
+    ],
+)
+def test_durations_begin_with_their_largest_unit(seconds, expected):
+    assert format_duration(timedelta(seconds=seconds)) == expected
+
+
+def test_the_instance_table():
+    instances = [
+        an_instance("us-central1-f"),
+        an_instance("us-central1-c"),
+        an_instance("us-central1-f"),
+        an_instance("us-central1-f"),
+        an_instance("us-central1-c"),
+        an_instance("us-central1-c", ended_at=START),
+    ]
+    assert render_instance_table(instances).splitlines() == [
+        "Running instance summary:",
+        "  State       Instance Type             Boot Disk    vCPUs  Zone             Count  Total Price",
+        "  ---------------------------------------------------------------------------------------------",
+        "  running     e2-standard-8             pd-standard      8  us-central1-c        2        $0.54",
+        "  running     e2-standard-8             pd-standard      8  us-central1-f        3        $0.81",
+        "  ---------------------------------------------------------------------------------------------",
+        "  Total running/starting:                               40 (weighted)            5        $1.34",
+    ]
+
+
+def test_instances_on_their_way_out_are_shown_but_not_counted():
+    lines = render_instance_table(
+        [an_instance(state=None, instance_id=None), an_instance(state=InstanceState.STOPPING)]
+    ).splitlines()
+    assert [line.split()[0] for line in lines[3:5]] == ["starting", "stopping"]
+    assert lines[-1].split() == ["Total", "running/starting:", "8", "(weighted)", "1", "$0.27"]
+
+
+def test_long_names_move_the_columns_and_nothing_is_cut():
+    lines = render_instance_table([an_instance(instance_type="a-type-with-a-very-long-name-indeed")]).splitlines()
+    assert "a-type-with-a-very-long-name-indeed" in lines[3]
+    assert len({len(line) for line in lines[1:]}) == 1
+
+
+def test_an_empty_fleet_is_said_in_words():
+    assert render_instance_table([an_instance(ended_at=START)]) == "No running instances found"
+
+
+def test_the_selected_offer():
+    ranking = Ranking(offers=(an_offer("us-central1-c"), an_offer("us-central1-f")), rejected=())
+    assert render_selected_offer(ranking, now=START + timedelta(hours=3)).splitlines() == [
+        "|| Selected instance type: e2-standard-8 (pd-standard) in us-central1-* at $0.268590/hour",
+        "||   8 vCPUs, 32.0 GB RAM, no local SSD",
+        "|| Derived boot disk size: 10.0 GB",
+        "|| Derived number of tasks per instance: 8",
+        "|| Price as of 2025-06-11 15:00 UTC (3h 0m 0s old)",
+    ]
+
+
+def test_a_selected_offer_in_one_zone_names_it():
+    offers = (an_offer("us-central1-c", local_ssd_gb=375, gpu_count=2, gpu_type="L4"), an_offer("us-central1-f"))
+    lines = render_selected_offer(Ranking(offers=offers[:1], rejected=())).splitlines()
+    assert " in us-central1-c at " in lines[0]
+    assert lines[1] == "||   8 vCPUs, 32.0 GB RAM, 375.0 GB local SSD, 2 L4 GPU"
+    assert render_selected_offer(Ranking(offers=(), rejected=())) == ""
+
+
+def configuration_lines(constraints: Constraints, limits: Limits, script: str | None = "a\n  b\n") -> list[str]:
+    return render_job_configuration(
+        provider="gcp",
+        job_id="sums",
+        queue_name="sums",
+        region="us-central1",
+        zone=None,
+        constraints=constraints,
+        limits=limits,
+        scaling_check_interval=60,
+        instance_termination_delay=60.0,
+        max_runtime=10,
+        max_parallel_instance_creations=10,
+        image=None,
+        startup_script=script,
+    ).splitlines()
+
+
+def test_the_configuration_is_told_as_it_was_understood():
+    lines = configuration_lines(
+        Constraints(min_cpu=8, max_cpu=8, min_memory_per_cpu=2), Limits(min_instances=1, max_instances=5)
+    )
+    known = [
+        "Provider configuration:",
+        "  Provider: GCP",
+        "  Region: us-central1",
+        "  Zone: None",
+        "  Job ID: sums",
+        "  Queue: sums",
+        "Instance type selection constraints:",
+        "  Instance types: None",
+        "  CPUs: 8 to 8",
+        "  Memory: None to None GB",
+        "  Memory per CPU: 2.0 to None GB",
+        "  Boot disk types: None",
+        "  Boot disk total size: 10.0 GB",
+        "  Boot disk base size: 0.0 GB",
+        "  Boot disk per CPU: None GB",
+        "  Boot disk per task: None GB",
+        "  Local SSD: None to None GB",
+        "  Local SSD per CPU: None to None GB",
+        "  Local SSD per task: None to None GB",
+        "Number of instances constraints:",
+        "  # Instances: 1 to 5",
+        "  Total CPUs: None to None",
+        "  CPUs per task: 1.0",
+        "    Tasks per instance: None to None",
+        "    Simultaneous tasks: None to None",
+        "  Total price per hour: None to $10.00",
+        "  Pricing: On-demand instances",
+        "Miscellaneous:",
+        "  Scaling check interval: 60 seconds",
+        "  Instance termination delay: 60 seconds",
+        "  Max runtime: 10 seconds",
+        "  Max parallel instance creations: 10",
+        "  Image: None",
+        "  Startup script:",
+        "    a",
+        "      b",
+    ]
+    assert [line for line in lines if line in known] == known
+
+
+def test_spot_is_told_and_a_missing_script_too():
+    lines = configuration_lines(Constraints(purchase=Purchase.SPOT), Limits(), script=None)
+    assert "  Pricing: Spot instances" in lines
+    assert lines[-1] == "  Startup script: None"
+
+
+def test_the_status_is_json():
+    summary = a_summary(completed=100, queued=100)
+    going = pace(summary, START + timedelta(hours=1))
+    status = status_dict(
+        summary, instances=[an_instance(), an_instance(ended_at=START)], pace=going, cost=Money("1.00")
+    )
+    again = json.loads(json.dumps(status))
+    assert again == status
+    assert (again["total"], again["finished"], again["remaining"]) == (200, 100, 100)
+    assert again["summary"] == {"completed": 100, "in_progress": 100}
+    assert (again["instances"], again["price_per_hour"]) == (1, "0.26859")
+    assert Money(again["expected_cost"]) == Money("1.26859")
+    assert again["expected_end"] == "2025-06-11T17:00:00+00:00"

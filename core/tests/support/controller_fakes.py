@@ -1,0 +1,178 @@
+"""Fakes for what the controller calls, and the makers of what it is told."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from cloud_tasks.convert import encode_events
+from cloud_tasks.errors import LaunchRefused, ProviderError, RefusalScope
+from cloud_tasks.model import (
+    Architecture,
+    BootDisk,
+    Event,
+    EventType,
+    Image,
+    Instance,
+    InstanceState,
+    InstanceType,
+    LaunchRequest,
+    Money,
+    Offer,
+    PriceBreakdown,
+    Purchase,
+    Region,
+)
+from cloud_tasks.plugin import Delivery, Depth, SendFailure
+from cloud_tasks.selection import RankedOffer
+from cloud_tasks.testing.virtual import VirtualLoop
+
+
+NOW = datetime(2026, 1, 1, 12, tzinfo=UTC)
+
+
+class FakeQueue:
+    """A queue whose next answers a test can choose."""
+
+    def __init__(self, loop: VirtualLoop) -> None:
+        self._loop = loop
+        self.bodies: list[bytes] = []
+        self.inbox: deque[bytes] = deque()
+        self.acked: list[str] = []
+        self.faults: deque[Exception | Sequence[SendFailure]] = deque()
+        self.journal: list[str] = []
+        self._number = 0
+
+    def _fault(self) -> Sequence[SendFailure]:
+        fault = self.faults.popleft() if self.faults else ()
+        if isinstance(fault, Exception):
+            raise fault
+        return fault
+
+    def send(self, bodies: Sequence[bytes], *, delay: timedelta = timedelta(0)) -> Sequence[SendFailure]:
+        failures = self._fault()
+        failed = {failure.index for failure in failures}
+        self.bodies.extend(body for index, body in enumerate(bodies) if index not in failed)
+        return failures
+
+    def receive(self, max_messages: int, *, wait: timedelta) -> Sequence[Delivery]:
+        self._fault()
+        if not self.inbox:
+            self._loop.charge(wait)
+        deliveries = []
+        while self.inbox and len(deliveries) < max_messages:
+            self._number += 1
+            deliveries.append(Delivery(lease_id=str(self._number), body=self.inbox.popleft(), delivery_count=1))
+        self.journal.append(f"received {len(deliveries)}")
+        return deliveries
+
+    def ack(self, lease_ids: Sequence[str]) -> Sequence[str]:
+        self.acked.extend(lease_ids)
+        self.journal.append(f"acked {len(lease_ids)}")
+        return ()
+
+    def depth(self) -> Depth:
+        return Depth(visible=len(self.bodies), in_flight=0, exact=False, as_of=self._loop.now())
+
+    def __getattr__(self, name: str) -> Any:
+        raise AssertionError(f"the controller called {name}, which this fake does not have")
+
+
+class FakeCompute:
+    """A provider that starts what it is asked for, unless told otherwise."""
+
+    def __init__(self, loop: VirtualLoop) -> None:
+        self._loop = loop
+        self.machines: dict[str, Instance] = {}
+        self.launched: list[LaunchRequest] = []
+        self._started = 0
+        self.faults: deque[Exception | None] = deque()
+        self.listing_fails = False
+        self.effect_before_fault = False
+        self.before_launch: Callable[[LaunchRequest], None] = lambda request: None
+
+    def launch(self, request: LaunchRequest) -> Instance:
+        self.before_launch(request)
+        self.launched.append(request)
+        fault = self.faults.popleft() if self.faults else None
+        if fault is not None and not self.effect_before_fault:
+            raise fault
+        known = next((i for i in self.machines.values() if i.client_token == request.client_token), None)
+        instance = known or Instance(
+            instance_id=f"i-{self._started + 1}",
+            job_id=request.job_id,
+            state=InstanceState.RUNNING,
+            instance_type=request.offer.instance_type.name,
+            zone=request.offer.zone,
+            purchase=request.offer.purchase,
+            created_at=self._loop.now(),
+            client_token=request.client_token,
+        )
+        self._started += known is None
+        self.machines[instance.instance_id] = instance
+        if fault is not None:
+            raise fault
+        return instance
+
+    def instances(self, job_id: str | None, *, include_terminated: bool = False) -> Sequence[Instance]:
+        if self.listing_fails:
+            raise ProviderError("listing is out of order", transient=True)
+        return tuple(self.machines.values())
+
+    def terminate(self, instance_ids: Sequence[str]) -> None:
+        for instance_id in instance_ids:
+            self.machines.pop(instance_id, None)
+
+    def console_log(self, instance_id: str) -> str:
+        return f"console of {instance_id}"
+
+    def regions(self) -> Sequence[Region]:
+        return ()
+
+    def images(self) -> Sequence[Image]:
+        return ()
+
+    def instance_types(self) -> Sequence[InstanceType]:
+        return ()
+
+    def close(self) -> None:
+        """Nothing is open."""
+
+
+def refusal(scope: RefusalScope = RefusalScope.ZONE) -> LaunchRefused:
+    return LaunchRefused("no capacity", scope=scope, retry_after=timedelta(minutes=5), reason="EXHAUSTED")
+
+
+def event(kind: EventType, number: int, task: int | None = None, **changes: Any) -> Event:
+    facts: dict[str, Any] = {
+        "event_id": f"e{number}",
+        "event_type": kind,
+        "timestamp": datetime(2026, 1, 1, tzinfo=UTC) + timedelta(seconds=number),
+        "hostname": "host",
+        "task_id": None if task is None else f"task-{task}",
+        "attempt": None if task is None else 1,
+        "retry": False if task is not None and kind is not EventType.TASK_STARTED else None,
+        "elapsed_time": 1.0 if kind is EventType.TASK_COMPLETED else None,
+    }
+    return Event(**{**facts, **changes})
+
+
+def message(*events: Event) -> bytes:
+    return encode_events(events)
+
+
+def ranked(name: str = "m-8", zone: str = "z-a", price: str = "0.25", vcpus: int = 8, spot: bool = False) -> RankedOffer:
+    instance_type = InstanceType(
+        name=name, vcpus=vcpus, memory_gb=vcpus * 4.0, architecture=Architecture.X86_64, zones=("z-a", "z-b")
+    )
+    offer = Offer(
+        instance_type=instance_type,
+        zone=zone,
+        purchase=Purchase.SPOT if spot else Purchase.ON_DEMAND,
+        boot_disk=BootDisk(disk_type="", size_gb=10),
+        price=PriceBreakdown(cpu=Money(price)),
+        priced_at=NOW,
+    )
+    return RankedOffer(offer=offer, slots=vcpus, price_per_slot=Money(price) / vcpus)

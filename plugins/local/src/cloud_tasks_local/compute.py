@@ -1,0 +1,283 @@
+"""Instances that are processes of this machine: each a supervised process tree with a folder of its own.
+
+Invariants, each with a test:
+
+1. A client token starts at most one machine, whoever launches with it, however often, and at whatever moment a
+   launcher is killed: its record precedes the start, and the machine registers itself.
+2. Everything is found again by whoever opens the same state folder; nothing outside it is ever looked at.
+3. After `terminate` no process of the instance is left.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+from cloud_tasks.errors import LaunchRefused, ProviderError, RefusalScope
+from cloud_tasks.model import Image, Instance, InstanceState, InstanceType, LaunchRequest, Purchase, Region
+from cloud_tasks.plugin import ComputeContext
+from cloud_tasks_local.describe import REGION, ZONE, image, instance_types
+from cloud_tasks_local.folder import InstanceFolder, Occupied
+from cloud_tasks_local.processes import MARK, belonging, end_all, signal_exactly
+from cloud_tasks_local.settings import LocalSettings
+
+__all__ = ["LocalCompute"]
+
+_CONSOLE_BYTES = 64 * 1024
+_START_PATIENCE = timedelta(seconds=10)
+_KILL_PATIENCE = 2.0
+_MACHINE = """
+import sys
+sys.path.insert(0, sys.argv[2])
+from cloud_tasks_local.machine import main
+sys.exit(main(sys.argv[1]))
+"""
+
+
+class LocalCompute:
+    """The `Compute` of one state folder."""
+
+    def __init__(self, settings: LocalSettings, context: ComputeContext) -> None:
+        self._settings = settings
+        self._submit_dir = context.submit_dir.absolute()
+        self._root = settings.state_dir / "instances"
+
+    def regions(self) -> Sequence[Region]:
+        return (Region(name=REGION, zones=(ZONE,), description="this machine"),)
+
+    def images(self) -> Sequence[Image]:
+        return (image(),)
+
+    def instance_types(self) -> Sequence[InstanceType]:
+        return instance_types(self._settings)
+
+    def launch(self, request: LaunchRequest) -> Instance:
+        self._check(request)
+        name = f"local-{quote(request.client_token, safe='')}"
+        folder = InstanceFolder(self._job_folder(request.job_id) / name)
+        try:
+            self._write_intent(folder, request)
+            if not folder.process.exists() and not folder.ended.exists():
+                self._start_machine(folder)
+        except OSError as error:
+            raise LaunchRefused(
+                f"cannot start an instance in {folder.path}: {error.strerror or error}",
+                scope=RefusalScope.ACCOUNT,
+                retry_after=timedelta(seconds=30),
+                reason=type(error).__name__,
+            ) from error
+        instance = self._describe(folder)
+        if instance is None:
+            raise ProviderError(f"the folder {folder.path} was removed during the launch", transient=True)
+        return instance
+
+    def instances(self, job_id: str | None, *, include_terminated: bool = False) -> Sequence[Instance]:
+        found = (self._describe(folder) for folder in self._folders(job_id))
+        return tuple(
+            instance
+            for instance in found
+            if instance is not None and (include_terminated or instance.state is not InstanceState.TERMINATED)
+        )
+
+    def terminate(self, instance_ids: Sequence[str]) -> None:
+        wanted = frozenset(instance_ids)
+        folders = [folder for folder in self._folders(None) if folder.path.name in wanted and not folder.ended.exists()]
+        for folder in folders:
+            folder.terminating.touch()
+            _signal_machine(folder, signal.SIGTERM)
+        deadline = time.monotonic() + self._settings.shutdown_grace + _KILL_PATIENCE
+        remaining = [folder.path.name for folder in folders if not _end(folder, deadline)]
+        if remaining:
+            raise ProviderError(f"processes of {', '.join(remaining)} could not be ended", transient=True)
+
+    def console_log(self, instance_id: str) -> str:
+        for folder in self._folders(None):
+            if folder.path.name == instance_id:
+                return _tail(folder.console)
+        return ""
+
+    def close(self) -> None:
+        """Nothing is kept open."""
+
+    def _check(self, request: LaunchRequest) -> None:
+        if request.offer.zone != ZONE:
+            raise LaunchRefused(
+                f'there is no zone "{request.offer.zone}"',
+                scope=RefusalScope.ZONE,
+                retry_after=timedelta(days=1),
+                reason="UNKNOWN_ZONE",
+            )
+        name = request.offer.instance_type.name
+        if name not in {known.name for known in self.instance_types()}:
+            raise LaunchRefused(
+                f'there is no instance type "{name}"',
+                scope=RefusalScope.INSTANCE_TYPE,
+                retry_after=timedelta(days=1),
+                reason="UNKNOWN_INSTANCE_TYPE",
+            )
+
+    def _write_intent(self, folder: InstanceFolder, request: LaunchRequest) -> None:
+        if folder.instance.exists():
+            return
+        folder.path.mkdir(parents=True, exist_ok=True)
+        # Two launches with one token write the same script, so it does not matter whose is read.
+        draft = folder.script.with_name(f".{folder.script.name}.{os.urandom(4).hex()}")
+        draft.write_text(request.startup_script, encoding="utf-8")
+        os.replace(draft, folder.script)
+        folder.write_once(folder.instance, self._record(folder, request))
+
+    def _record(self, folder: InstanceFolder, request: LaunchRequest) -> Mapping[str, Any]:
+        spot = request.offer.purchase is Purchase.SPOT and self._settings.spot_mean_lifetime is not None
+        return {
+            "instance_id": folder.path.name,
+            "job_id": request.job_id,
+            "client_token": request.client_token,
+            "instance_type": request.offer.instance_type.name,
+            "zone": request.offer.zone,
+            "purchase": request.offer.purchase.value,
+            "boot_disk_type": request.offer.boot_disk.disk_type,
+            "price_per_hour": str(request.offer.price_per_hour.usd),
+            "labels": dict(request.labels),
+            "created_at": datetime.now(UTC).isoformat(),
+            "max_lifetime": None if request.max_lifetime is None else request.max_lifetime.total_seconds(),
+            "spot_lifetime": self._spot_lifetime(request.client_token) if spot else None,
+            "spot_notice": self._settings.spot_notice,
+            "shutdown_grace": self._settings.shutdown_grace,
+        }
+
+    def _spot_lifetime(self, client_token: str) -> float:
+        """Seconds until the interruption: exponential about the mean, always the same for one token."""
+        assert self._settings.spot_mean_lifetime is not None
+        return random.Random(client_token).expovariate(1.0 / self._settings.spot_mean_lifetime)
+
+    def _start_machine(self, folder: InstanceFolder) -> None:
+        package_root = str(Path(__file__).resolve().parent.parent)
+        environment = os.environ | {
+            "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)]),
+            "CLOUD_TASKS_INSTANCE_ID": folder.path.name,
+            "CLOUD_TASKS_SUBMIT_DIR": str(self._submit_dir),
+            "CLOUD_TASKS_LOCAL_STATE_DIR": str(self._settings.state_dir),
+            MARK: str(folder.path),
+        }
+        subprocess.run(
+            [sys.executable, "-I", "-S", "-c", _MACHINE, str(folder.path), package_root],
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            check=False,
+        )
+        if not folder.process.exists() and not folder.ended.exists():
+            raise LaunchRefused(
+                f"the machine of {folder.path.name} did not start",
+                scope=RefusalScope.ACCOUNT,
+                retry_after=timedelta(seconds=30),
+                reason="NOT_STARTED",
+                hint=f"look into {folder.path}",
+            )
+
+    def _job_folder(self, job_id: str) -> Path:
+        return self._root / quote(job_id, safe="").replace(".", "%2E")
+
+    def _folders(self, job_id: str | None) -> Iterator[InstanceFolder]:
+        jobs = _subfolders(self._root) if job_id is None else [self._job_folder(job_id)]
+        for job in jobs:
+            for path in _subfolders(job):
+                yield InstanceFolder(path)
+
+    def _describe(self, folder: InstanceFolder) -> Instance | None:
+        """The instance of a folder; None where nothing was ever meant to start."""
+        try:
+            record = folder.read(folder.instance)
+            if record is None:
+                return None
+            created_at = datetime.fromisoformat(record["created_at"])
+            return Instance(
+                instance_id=record["instance_id"],
+                job_id=record["job_id"],
+                state=_state(folder, created_at),
+                instance_type=record["instance_type"],
+                zone=record["zone"],
+                purchase=Purchase(record["purchase"]),
+                created_at=created_at,
+                client_token=record["client_token"],
+                boot_disk_type=record["boot_disk_type"],
+                labels=record["labels"],
+                address="localhost",
+            )
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise ProviderError(f"the record {folder.instance} cannot be read: {error}") from error
+
+
+def _subfolders(path: Path) -> list[Path]:
+    try:
+        with os.scandir(path) as entries:
+            return sorted(path / entry.name for entry in entries if entry.is_dir())
+    except FileNotFoundError:
+        return []
+    except OSError as error:
+        raise ProviderError(f"cannot list {path}: {error.strerror}") from error
+
+
+def _state(folder: InstanceFolder, created_at: datetime) -> InstanceState:
+    if folder.ended.exists():
+        return InstanceState.TERMINATED
+    if folder.is_held():
+        return InstanceState.STOPPING if folder.terminating.exists() else InstanceState.RUNNING
+    if not folder.process.exists() and datetime.now(UTC) - created_at < _START_PATIENCE:
+        return InstanceState.STARTING
+    # Its machine was killed, or its launcher was before there was one.
+    if belonging(folder.path):
+        return InstanceState.STOPPED
+    _record_end(folder, "machine lost" if folder.process.exists() else "never started")
+    return InstanceState.TERMINATED if folder.ended.exists() else InstanceState.RUNNING
+
+
+def _signal_machine(folder: InstanceFolder, number: signal.Signals) -> None:
+    process = folder.read(folder.process)
+    if process is not None and folder.is_held():
+        signal_exactly(process["pid"], process["started"], number)
+
+
+def _end(folder: InstanceFolder, deadline: float) -> bool:
+    """Wait for the machine to end its instance until the deadline, then do it in its stead; whether nothing is left."""
+    pause = 0.002
+    while folder.is_held() and time.monotonic() < deadline:
+        time.sleep(pause)
+        pause = min(pause * 1.5, 0.05)
+    if folder.ended.exists():
+        return True
+    _signal_machine(folder, signal.SIGKILL)
+    left = end_all(folder.path)
+    _record_end(folder, "terminated")
+    return not left and folder.ended.exists()
+
+
+def _record_end(folder: InstanceFolder, reason: str) -> None:
+    ended = {"at": datetime.now(UTC).isoformat(), "reason": reason, "exit_code": None}
+    try:
+        with folder.hold():
+            folder.write_once(folder.ended, ended)
+    except Occupied:
+        return
+
+
+def _tail(file: Path) -> str:
+    try:
+        with file.open("rb") as console:
+            size = console.seek(0, os.SEEK_END)
+            console.seek(max(0, size - _CONSOLE_BYTES))
+            return console.read().decode("utf-8", errors="replace")
+    except FileNotFoundError:
+        return ""
+    except OSError as error:
+        raise ProviderError(f"cannot read {file}: {error.strerror}") from error

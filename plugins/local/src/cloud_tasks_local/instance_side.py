@@ -1,0 +1,55 @@
+"""What a worker asks the machine it runs on: answered from its environment and from the instance's folder."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from datetime import datetime
+from pathlib import Path
+
+from cloud_tasks.errors import ProviderError
+from cloud_tasks.model import InstanceIdentity, TerminationNotice
+from cloud_tasks_local.folder import InstanceFolder
+from cloud_tasks_local.processes import MARK
+
+__all__ = ["LocalInstanceSide"]
+
+
+class LocalInstanceSide:
+    """The `InstanceSide` of an instance's processes.
+
+    Args:
+        environ: Theirs, as `LocalCompute.launch` made it.
+    """
+
+    def __init__(self, environ: Mapping[str, str] = os.environ) -> None:
+        self._instance_id = environ.get("CLOUD_TASKS_INSTANCE_ID", "")
+        mark = environ.get(MARK)
+        self._folder = InstanceFolder(Path(mark)) if mark else None
+
+    def identity(self) -> InstanceIdentity:
+        if not self._instance_id:
+            raise ProviderError(
+                "CLOUD_TASKS_INSTANCE_ID is not set", hint="this process does not run on a local instance"
+            )
+        record = self._read("instance")
+        return InstanceIdentity(
+            instance_id=self._instance_id,
+            zone=record.get("zone", ""),
+            instance_type=record.get("instance_type", ""),
+        )
+
+    def termination_notice(self) -> TerminationNotice | None:
+        record = self._read("notice")
+        if not record:
+            return None
+        return TerminationNotice(at=datetime.fromisoformat(record["at"]), reason=record["reason"])
+
+    def _read(self, name: str) -> Mapping[str, str]:
+        if self._folder is None:
+            return {}
+        file = self._folder.instance if name == "instance" else self._folder.notice
+        try:
+            return self._folder.read(file) or {}
+        except (OSError, ValueError) as error:
+            raise ProviderError(f"the record {file} cannot be read: {error}") from error

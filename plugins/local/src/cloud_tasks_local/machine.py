@@ -1,0 +1,182 @@
+"""The machine of one instance: runs its startup script, and ends when that does or when its time is over.
+
+Started by `LocalCompute.launch`, it depends on nobody afterwards: it keeps its maximum lifetime, its simulated spot
+interruption and its power-off when the controller is dead. Standard library only, for it starts with every instance.
+
+Invariants, each with a test:
+
+1. At most one machine ever runs for an instance; a second one leaves without a trace.
+2. When it ends, for whatever reason but its own sudden death, nothing that its script started is left.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import os
+import signal
+import sys
+import time
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+from cloud_tasks_local.folder import InstanceFolder, Occupied
+from cloud_tasks_local.processes import end_all, start_time
+
+__all__ = ["main"]
+
+_PR_SET_CHILD_SUBREAPER = 36
+_WATCHED = (signal.SIGCHLD, signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+_COLLISION_PATIENCE = 2.0
+
+
+def main(path: str) -> int:
+    """Detach a machine for the folder; returns when it has recorded itself, or another one has."""
+    read_end, write_end = os.pipe()
+    if os.fork():
+        os.close(write_end)
+        return 0 if os.read(read_end, 1) else 1
+    os.close(read_end)
+    os.setsid()
+    _detach()
+    folder = InstanceFolder(Path(path))
+    deadline = time.monotonic() + _COLLISION_PATIENCE
+    while True:
+        try:
+            with folder.hold():
+                _live(folder, write_end)
+            return 0
+        except Occupied:
+            if folder.process.exists() or folder.ended.exists():
+                os.write(write_end, b"1")
+                return 0
+            if time.monotonic() > deadline:
+                return 1
+        time.sleep(0.01)
+
+
+def _live(folder: InstanceFolder, confirmation: int) -> None:
+    if folder.process.exists() or folder.ended.exists() or folder.terminating.exists():
+        os.write(confirmation, b"1")
+        return
+    record = folder.read(folder.instance)
+    if record is None:
+        return
+    signal.pthread_sigmask(signal.SIG_BLOCK, _WATCHED)
+    with contextlib.suppress(OSError, AttributeError):
+        # Orphans of the script become ours, and so stay findable.
+        ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+    folder.write(folder.process, {"pid": os.getpid(), "started": start_time(os.getpid())})
+    os.write(confirmation, b"1")
+    os.close(confirmation)
+    reason, exit_code = _run(folder, record)
+    end_all(folder.path, root=os.getpid())
+    ended = {"at": _now().isoformat(), "reason": reason, "exit_code": exit_code}
+    _say(folder, f"machine ended: {reason}" + ("" if exit_code is None else f" (exit code {exit_code})"))
+    with contextlib.suppress(OSError):
+        folder.work.rmdir()
+    folder.write_once(folder.ended, ended)
+
+
+def _run(folder: InstanceFolder, record: dict[str, Any]) -> tuple[str, int | None]:
+    """Run the script until it ends or has to; returns why it ended, and its exit code if it ended by itself."""
+    script = _start(folder)
+    started = time.monotonic()
+    lifetime, spot_lifetime = record["max_lifetime"], record["spot_lifetime"]
+    ends: list[tuple[float, str]] = []
+    if lifetime is not None:
+        ends.append((started + lifetime, "max_lifetime"))
+    if spot_lifetime is not None:
+        ends.append((started + spot_lifetime, "preempted"))
+        ends.append((started + max(0.0, spot_lifetime - record["spot_notice"]), "notice"))
+    ends.sort()
+    while True:
+        if ends and time.monotonic() >= ends[0][0]:
+            _, what = ends.pop(0)
+            if what != "notice":
+                _stop(script, 0.0 if what == "preempted" else record["shutdown_grace"])
+                return what, None
+            _give_notice(folder, started + spot_lifetime)
+            continue
+        received = signal.sigtimedwait(_WATCHED, ends[0][0] - time.monotonic() if ends else 3600.0)
+        if received is None:
+            continue
+        if received.si_signo != signal.SIGCHLD:
+            _stop(script, record["shutdown_grace"])
+            return "terminated", None
+        exit_code = _reaped(script)
+        if exit_code is not None:
+            return "script ended", exit_code
+
+
+def _start(folder: InstanceFolder) -> int:
+    """Start the script in a session of its own; returns its pid, which is its process group too."""
+    folder.work.mkdir(exist_ok=True)
+    console = os.open(folder.console, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+    pid = os.fork()
+    if pid:
+        os.close(console)
+        return pid
+    try:
+        os.setsid()
+        os.dup2(console, 1)
+        os.dup2(console, 2)
+        os.chdir(folder.work)
+        signal.pthread_sigmask(signal.SIG_SETMASK, ())
+        for number in (signal.SIGPIPE, signal.SIGINT, signal.SIGXFSZ):
+            signal.signal(number, signal.SIG_DFL)
+        os.execvp("bash", ["bash", str(folder.script)])
+    except BaseException as error:
+        os.write(2, f"cannot start the startup script: {error}\n".encode())
+    finally:
+        os._exit(127)
+
+
+def _stop(script: int, grace: float) -> None:
+    """Ask the script's process group to end, and wait for the script; the rest is killed afterwards."""
+    deadline = time.monotonic() + grace
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(script, signal.SIGTERM)
+    while (remaining := deadline - time.monotonic()) > 0 and _reaped(script) is None:
+        signal.sigtimedwait((signal.SIGCHLD,), remaining)
+
+
+def _reaped(script: int) -> int | None:
+    """Collect children that ended; returns the script's exit code (128 + signal) once it is among them."""
+    exit_code = None
+    with contextlib.suppress(ChildProcessError):
+        while True:
+            pid, status = os.waitpid(-1, os.WNOHANG)
+            if not pid:
+                break
+            if pid == script:
+                code = os.waitstatus_to_exitcode(status)
+                exit_code = code if code >= 0 else 128 - code
+    return exit_code
+
+
+def _give_notice(folder: InstanceFolder, end: float) -> None:
+    at = _now() + timedelta(seconds=end - time.monotonic())
+    folder.write(folder.notice, {"at": at.isoformat(), "reason": "simulated spot interruption"})
+    _say(folder, f"termination notice: this machine will be taken away at {at.isoformat(timespec='seconds')}")
+
+
+def _say(folder: InstanceFolder, text: str) -> None:
+    with contextlib.suppress(OSError), folder.console.open("a", encoding="utf-8") as console:
+        console.write(f"[{_now().isoformat(timespec='seconds')}] {text}\n")
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)
+
+
+def _detach() -> None:
+    """Let go of the launcher's terminal and pipes."""
+    nothing = os.open(os.devnull, os.O_RDWR)
+    for descriptor in (0, 1, 2):
+        os.dup2(nothing, descriptor)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1]))

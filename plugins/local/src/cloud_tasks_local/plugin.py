@@ -1,0 +1,96 @@
+"""What this distribution registers. Imports nothing that a command which does not use it would pay for."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+from cloud_tasks.plugin import (
+    Compute,
+    ComputeBackend,
+    ComputeContext,
+    InstanceContext,
+    InstanceSide,
+    Pricing,
+    PricingBackend,
+    PricingContext,
+    Queue,
+    QueueBackend,
+    QueueContext,
+    hookimpl,
+)
+from cloud_tasks_local.settings import LocalSettings
+from cloud_tasks_local.traits import COMPUTE_TRAITS, QUEUE_TRAITS
+
+__all__ = ["cloud_tasks_register_compute", "cloud_tasks_register_pricing", "cloud_tasks_register_queue"]
+
+
+@hookimpl
+def cloud_tasks_register_queue() -> Sequence[QueueBackend]:
+    return (
+        QueueBackend(
+            name="local",
+            summary="A SQLite file that the processes of this machine share",
+            settings=LocalSettings,
+            traits=QUEUE_TRAITS,
+            open=_open_queue,
+        ),
+    )
+
+
+@hookimpl
+def cloud_tasks_register_compute() -> Sequence[ComputeBackend]:
+    return (
+        ComputeBackend(
+            name="local",
+            summary="Instances that are processes of this machine",
+            settings=LocalSettings,
+            traits=COMPUTE_TRAITS,
+            open=_open_compute,
+            open_instance=_open_instance,
+        ),
+    )
+
+
+@hookimpl
+def cloud_tasks_register_pricing() -> Sequence[PricingBackend]:
+    return (
+        PricingBackend(
+            name="local",
+            summary="A flat price per CPU and hour, zero by default",
+            settings=LocalSettings,
+            open=_open_pricing,
+        ),
+    )
+
+
+@contextmanager
+def _open_queue(settings: LocalSettings, context: QueueContext) -> Iterator[Queue]:
+    from cloud_tasks_local.queue import SqliteQueue, queue_file
+
+    queue = SqliteQueue(queue_file(settings.state_dir, context.name), lease=context.lease)
+    try:
+        yield queue
+    finally:
+        queue.close()
+
+
+@contextmanager
+def _open_compute(settings: LocalSettings, context: ComputeContext) -> Iterator[Compute]:
+    from cloud_tasks_local.compute import LocalCompute
+
+    yield LocalCompute(settings, context)
+
+
+@contextmanager
+def _open_instance(settings: LocalSettings, context: InstanceContext) -> Iterator[InstanceSide]:
+    from cloud_tasks_local.instance_side import LocalInstanceSide
+
+    yield LocalInstanceSide()
+
+
+@contextmanager
+def _open_pricing(settings: LocalSettings, context: PricingContext) -> Iterator[Pricing]:
+    from cloud_tasks_local.pricing import FlatPricing
+
+    yield FlatPricing(settings)

@@ -1,0 +1,35 @@
+"""A flat price per CPU and hour: nothing, unless costs are to be rehearsed."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import UTC, datetime
+
+from cloud_tasks.model import Offer, OfferRequest, PriceBreakdown, Purchase, Unpriced
+from cloud_tasks_local.settings import LocalSettings
+
+__all__ = ["FlatPricing"]
+
+
+class FlatPricing:
+    """The `Pricing` of this machine; memory and disks are part of the CPU's price."""
+
+    def __init__(self, settings: LocalSettings) -> None:
+        self._settings = settings
+
+    def price(self, requests: Sequence[OfferRequest]) -> Sequence[Offer | Unpriced]:
+        return tuple(self._offer(request) for request in requests)
+
+    def close(self) -> None:
+        """Nothing is kept open."""
+
+    def _offer(self, request: OfferRequest) -> Offer:
+        factor = self._settings.spot_price_factor if request.purchase is Purchase.SPOT else 1
+        return Offer(
+            instance_type=request.instance_type,
+            zone=request.zone,
+            purchase=request.purchase,
+            boot_disk=request.boot_disk,
+            price=PriceBreakdown(cpu=self._settings.price_per_cpu_hour * request.instance_type.vcpus * factor),
+            priced_at=datetime.now(UTC),
+        )

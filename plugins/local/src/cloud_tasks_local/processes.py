@@ -1,0 +1,109 @@
+"""Which processes belong to an instance, and their end. Standard library only; needs Linux's ``/proc``.
+
+A process belongs to an instance when its environment carries the instance's mark or when an ancestor belongs to it,
+so neither a new session nor a cleared environment nor a dead parent alone hides it.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+
+__all__ = ["MARK", "belonging", "end_all", "signal_exactly", "start_time"]
+
+MARK = "CLOUD_TASKS_LOCAL_INSTANCE"
+"""The environment variable that marks an instance's processes; its value is the instance's folder."""
+
+_PROC = Path("/proc")
+
+
+def start_time(pid: int) -> int | None:
+    """When a process started, in clock ticks since boot; None when there is none. With the pid it names one process."""
+    status = _status(pid)
+    return None if status is None else status[1]
+
+
+def signal_exactly(pid: int, started: int, number: signal.Signals) -> bool:
+    """Signal the process that has this pid and start time, and no later one; false when it is gone."""
+    try:
+        descriptor = os.pidfd_open(pid)
+    except OSError:
+        return False
+    try:
+        # The descriptor stands for whatever had the pid when it was opened: checked after that, it cannot change.
+        if start_time(pid) != started:
+            return False
+        signal.pidfd_send_signal(descriptor, number)
+    except ProcessLookupError:
+        return False
+    finally:
+        os.close(descriptor)
+    return True
+
+
+def belonging(folder: Path, *, root: int | None = None) -> set[int]:
+    """The living processes of an instance.
+
+    Args:
+        folder: The value of their mark.
+        root: Its machine: what descends from it belongs too; it and the caller are left out.
+    """
+    mark = f"{MARK}={folder}".encode()
+    parents: dict[int, int] = {}
+    found: set[int] = set()
+    for pid in _pids():
+        status = _status(pid)
+        if status is None:
+            continue
+        parents[pid] = status[0]
+        with suppress(OSError):
+            if mark in (_PROC / str(pid) / "environ").read_bytes().split(b"\0"):
+                found.add(pid)
+    known = found | ({root} if root is not None else set())
+    members = {pid for pid in parents if _has_ancestor(pid, parents, known)}
+    return members - {root, os.getpid()}
+
+
+def end_all(folder: Path, *, root: int | None = None, patience: float = 10.0) -> set[int]:
+    """Kill the processes of an instance, and those they start meanwhile; returns what is left after ``patience``."""
+    deadline = time.monotonic() + patience
+    while remaining := belonging(folder, root=root):
+        for pid in remaining:
+            with suppress(ProcessLookupError, PermissionError):
+                os.kill(pid, signal.SIGKILL)
+        if time.monotonic() > deadline:
+            break
+        time.sleep(0.002)
+    return remaining
+
+
+def _has_ancestor(pid: int, parents: dict[int, int], known: set[int]) -> bool:
+    seen = set()
+    while pid not in known:
+        seen.add(pid)
+        pid = parents.get(pid, 0)
+        if pid in seen or pid == 0:
+            return False
+    return True
+
+
+def _pids() -> Iterator[int]:
+    with suppress(FileNotFoundError):
+        for name in os.listdir(_PROC):
+            if name.isdigit():
+                yield int(name)
+
+
+def _status(pid: int) -> tuple[int, int] | None:
+    """Parent and start time of a living process."""
+    try:
+        text = (_PROC / str(pid) / "stat").read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return None
+    # The name, in brackets, may itself contain brackets and blanks.
+    state, parent, *rest = text[text.rindex(")") + 2 :].split()
+    return None if state in "ZX" else (int(parent), int(rest[17]))

@@ -1,0 +1,341 @@
+"""A queue in one SQLite file that many processes and threads of one machine share.
+
+Invariants, each with a test:
+
+1. A message has at most one living lease: it is chosen and leased in one write transaction.
+2. A message is in the queue until it is acked: a lease that ends, or whose process is killed, brings it back.
+3. A lease id names one delivery. Once the message was delivered again, released, or its queue purged or deleted, the
+   id is lost, also when a queue of the same name was created since.
+4. What `send` reported as sent survives ``kill -9`` of any process at any moment. It may not survive a loss of power
+   (``synchronous=NORMAL``: the file stays sound, the last moments can be missing); the job's database and
+   ``--continue`` cover that.
+5. The file is never removed while it may be in use: `delete` drops the table in a transaction, so that everyone sees
+   the end of the old queue and the start of the new one in the same order. A file that somebody else removed is
+   noticed by its inode.
+6. A connection is used by one thread at a time, and never by a forked child of the process that opened it.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import random
+import secrets
+import sqlite3
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing, contextmanager, suppress
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from urllib.parse import quote
+
+from cloud_tasks.errors import NotFound, ProviderError
+from cloud_tasks.plugin import Delivery, Depth, SendFailure
+from cloud_tasks_local.traits import QUEUE_TRAITS as TRAITS
+
+__all__ = ["SqliteQueue", "queue_file"]
+
+_SCHEMA = (
+    "CREATE TABLE IF NOT EXISTS messages (id INTEGER PRIMARY KEY, visible_at REAL NOT NULL,"
+    " deliveries INTEGER NOT NULL DEFAULT 0, lease TEXT, body BLOB NOT NULL)",
+    "CREATE INDEX IF NOT EXISTS by_visibility ON messages (visible_at)",
+)
+_BUSY_PATIENCE = 60.0
+_FIRST_PAUSE, _LONGEST_PAUSE = 0.002, 0.05
+_CACHE_KIB = 4096
+
+
+def queue_file(state_dir: Path, name: str) -> Path:
+    """Where the queue of this name is; any name makes a valid file name of its own."""
+    return state_dir / "queues" / f"{quote(name, safe='')}.sqlite3"
+
+
+class SqliteQueue:
+    """The `Queue` of one file.
+
+    Args:
+        path: The file; its folder is made by `create`.
+        lease: The first lease of a received message.
+        clock: Unix time, the same for everyone who shares the file.
+    """
+
+    def __init__(self, path: Path, *, lease: timedelta, clock: Callable[[], float] = time.time) -> None:
+        self._path = path
+        self._lease = min(lease, TRAITS.max_lease).total_seconds()
+        self._clock = clock
+        self._pool = _Pool(path)
+
+    def create(self) -> None:
+        try:
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise ProviderError(f"cannot make the folder of queue {self._path}: {error.strerror}") from error
+        with self._pool.connection(create=True) as connection, _write(connection):
+            for statement in _SCHEMA:
+                connection.execute(statement)
+
+    def delete(self) -> None:
+        with suppress(NotFound), self._pool.connection() as connection:
+            with _write(connection):
+                connection.execute("DROP TABLE IF EXISTS messages")
+            _shrink(connection)
+
+    def purge(self) -> None:
+        with self._pool.connection() as connection:
+            with _write(connection):
+                connection.execute("DELETE FROM messages")
+            _shrink(connection)
+
+    def exists(self) -> bool:
+        try:
+            with self._pool.connection() as connection:
+                connection.execute("SELECT 1 FROM messages LIMIT 1").fetchone()
+        except NotFound:
+            return False
+        return True
+
+    def send(self, bodies: Sequence[bytes], *, delay: timedelta = timedelta(0)) -> Sequence[SendFailure]:
+        limit = TRAITS.max_message_bytes
+        failures = [
+            SendFailure(index=index, reason=f"{len(body)} bytes, the limit is {limit}", transient=False)
+            for index, body in enumerate(bodies)
+            if len(body) > limit
+        ]
+        accepted = [index for index, body in enumerate(bodies) if len(body) <= limit]
+        sent = 0
+        try:
+            with self._pool.connection() as connection:
+                for start in range(0, len(accepted), TRAITS.send_batch):
+                    chunk = accepted[start : start + TRAITS.send_batch]
+                    visible_at = self._clock() + min(delay, TRAITS.delay).total_seconds()
+                    with _write(connection):
+                        connection.executemany(
+                            "INSERT INTO messages (visible_at, body) VALUES (?, ?)",
+                            [(visible_at, bodies[index]) for index in chunk],
+                        )
+                    sent += len(chunk)
+        except ProviderError as error:
+            if not sent:
+                raise
+            failures += [
+                SendFailure(index=index, reason=str(error), transient=error.transient) for index in accepted[sent:]
+            ]
+        return failures
+
+    def receive(self, max_messages: int, *, wait: timedelta) -> Sequence[Delivery]:
+        deadline = time.monotonic() + wait.total_seconds()
+        limit = min(max_messages, TRAITS.receive_batch)
+        while True:
+            with self._pool.connection() as connection:
+                deliveries = self._watch(connection, limit, deadline)
+            if deliveries is not None:
+                return deliveries
+
+    def ack(self, lease_ids: Sequence[str]) -> Sequence[str]:
+        return self._settle("DELETE FROM messages WHERE id = ? AND lease = ?", (), lease_ids)
+
+    def release(self, lease_ids: Sequence[str], *, delay: timedelta = timedelta(0)) -> Sequence[str]:
+        visible_at = self._clock() + min(delay, TRAITS.delay).total_seconds()
+        statement = "UPDATE messages SET lease = NULL, visible_at = ? WHERE id = ? AND lease = ?"
+        return self._settle(statement, (visible_at,), lease_ids)
+
+    def extend(self, lease_ids: Sequence[str], *, lease: timedelta) -> Sequence[str]:
+        visible_at = self._clock() + min(lease, TRAITS.max_lease).total_seconds()
+        return self._settle("UPDATE messages SET visible_at = ? WHERE id = ? AND lease = ?", (visible_at,), lease_ids)
+
+    def depth(self) -> Depth:
+        """`Depth.in_flight` includes delayed messages: both figures together are all that the queue holds."""
+        now = self._clock()
+        with self._pool.connection() as connection:
+            total, visible = connection.execute(
+                "SELECT (SELECT COUNT(*) FROM messages), (SELECT COUNT(*) FROM messages WHERE visible_at <= ?)", (now,)
+            ).fetchone()
+        as_of = datetime.fromtimestamp(now, UTC)
+        return Depth(visible=visible, in_flight=total - visible, exact=True, as_of=as_of)
+
+    def close(self) -> None:
+        self._pool.close()
+
+    def _watch(self, connection: _Connection, limit: int, deadline: float) -> list[Delivery] | None:
+        """Wait for messages until the deadline; None when the file became another one meanwhile.
+
+        The connection stays with this call, for ``data_version`` tells what others wrote and nothing else.
+        """
+        pause, version, next_visible = _FIRST_PAUSE, None, -math.inf
+        while True:
+            before, version = version, connection.execute("PRAGMA data_version").fetchone()[0]
+            # Nothing is looked for before somebody wrote or the first hidden message is due.
+            if version != before or self._clock() >= next_visible:
+                deliveries = self._lease_visible(connection, limit)
+                if deliveries:
+                    return deliveries
+                next_visible = self._next_visible(connection)
+            remaining = deadline - time.monotonic()
+            if remaining <= 0:
+                return []
+            time.sleep(min(pause, remaining, max(next_visible - self._clock(), 0.001)))
+            pause = min(pause * 1.5, _LONGEST_PAUSE)
+            if not self._pool.is_current(connection):
+                return None
+
+    def _lease_visible(self, connection: sqlite3.Connection, limit: int) -> list[Delivery]:
+        choose = "SELECT id, deliveries + 1, body FROM messages WHERE visible_at <= ? ORDER BY visible_at, id LIMIT ?"
+        if limit < 1 or connection.execute(choose, (self._clock(), 1)).fetchone() is None:
+            return []
+        token = secrets.token_hex(8)
+        with _write(connection):
+            now = self._clock()
+            chosen = connection.execute(choose, (now, limit)).fetchall()
+            connection.executemany(
+                "UPDATE messages SET visible_at = ?, lease = ?, deliveries = deliveries + 1 WHERE id = ?",
+                [(now + self._lease, token, row) for row, _, _ in chosen],
+            )
+        return [Delivery(lease_id=f"{row}.{token}", body=body, delivery_count=count) for row, count, body in chosen]
+
+    def _next_visible(self, connection: sqlite3.Connection) -> float:
+        soonest = connection.execute("SELECT MIN(visible_at) FROM messages").fetchone()[0]
+        return math.inf if soonest is None else float(soonest)
+
+    def _settle(self, statement: str, values: tuple[float, ...], lease_ids: Sequence[str]) -> list[str]:
+        """Run a statement for each lease in one transaction; returns the leases for which it found no row."""
+        lost = []
+        if lease_ids:
+            with self._pool.connection() as connection, _write(connection):
+                for lease_id in lease_ids:
+                    row_id, _, token = lease_id.partition(".")
+                    if not connection.execute(statement, (*values, row_id, token)).rowcount:
+                        lost.append(lease_id)
+        return lost
+
+
+class _Connection(sqlite3.Connection):
+    """A connection that knows which file it opened: device and inode."""
+
+    identity: tuple[int, int] | None = None
+
+
+class _Pool:
+    """Connections to one file: as many as there are threads in it at once, reopened after a fork or a lost file."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._lock = threading.Lock()
+        self._pid = os.getpid()
+        self._idle: list[_Connection] = []
+        self._inherited: list[object] = []
+
+    @contextmanager
+    def connection(self, *, create: bool = False) -> Iterator[_Connection]:
+        """A connection for one operation. Raises `NotFound` and `ProviderError` in place of SQLite's errors."""
+        if os.getpid() != self._pid:
+            # Kept, not closed: what a child does with its parent's connections is undefined.
+            self._inherited.append(self._idle)
+            self._lock, self._pid, self._idle = threading.Lock(), os.getpid(), []
+        try:
+            connection = self._take(create)
+            try:
+                yield connection
+            except BaseException:
+                connection.close()
+                raise
+        except sqlite3.Error as error:
+            raise self._translated(error) from error
+        with self._lock:
+            self._idle.append(connection)
+
+    def is_current(self, connection: _Connection) -> bool:
+        """Whether its file is the one that has the name."""
+        return connection.identity == _identity(self._path)
+
+    def close(self) -> None:
+        with self._lock:
+            idle, self._idle = self._idle, []
+        if os.getpid() == self._pid:
+            for connection in idle:
+                connection.close()
+
+    def _take(self, create: bool) -> _Connection:
+        while True:
+            with self._lock:
+                if not self._idle:
+                    break
+                connection = self._idle.pop()
+            if self.is_current(connection):
+                return connection
+            connection.close()
+        return _open(self._path, create)
+
+    def _translated(self, error: sqlite3.Error) -> ProviderError:
+        if "no such table" in str(error) or not self._path.exists():
+            return NotFound(f"there is no queue {self._path}")
+        busy = "locked" in str(error) or "busy" in str(error)
+        return ProviderError(f"queue {self._path}: {error}", transient=busy)
+
+
+def _identity(path: Path) -> tuple[int, int] | None:
+    try:
+        status = os.stat(path)
+    except OSError:
+        return None
+    return status.st_dev, status.st_ino
+
+
+def _open(path: Path, create: bool) -> _Connection:
+    mode = "rwc" if create else "rw"
+    connection = sqlite3.connect(
+        f"file:{quote(str(path))}?mode={mode}",
+        uri=True,
+        timeout=0.0,
+        isolation_level=None,
+        check_same_thread=False,
+        factory=_Connection,
+    )
+    try:
+        _patiently(connection, "PRAGMA journal_mode = WAL")
+        connection.execute("PRAGMA synchronous = NORMAL")
+        connection.execute(f"PRAGMA cache_size = -{_CACHE_KIB}")
+        connection.execute("PRAGMA journal_size_limit = 16777216")
+    except BaseException:
+        connection.close()
+        raise
+    connection.identity = _identity(path)
+    return connection
+
+
+@contextmanager
+def _write(connection: sqlite3.Connection) -> Iterator[None]:
+    """A write transaction; the lock is taken first, so that nothing read inside can be out of date."""
+    _patiently(connection, "BEGIN IMMEDIATE")
+    try:
+        yield
+        connection.execute("COMMIT")
+    except BaseException:
+        with suppress(sqlite3.Error):
+            connection.execute("ROLLBACK")
+        raise
+
+
+def _patiently(connection: sqlite3.Connection, statement: str) -> None:
+    """Execute what takes a lock. Others hold it for well under a millisecond: SQLite's own pauses are too long."""
+    deadline = time.monotonic() + _BUSY_PATIENCE
+    pause = 0.0002
+    while True:
+        try:
+            with closing(connection.execute(statement)) as cursor:
+                cursor.fetchall()
+            return
+        except sqlite3.OperationalError as error:
+            busy = error.sqlite_errorcode & 0xFF in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
+            if not busy or time.monotonic() > deadline:
+                raise
+        time.sleep(random.uniform(0.5, 1.0) * pause)
+        pause = min(pause * 1.5, 0.01)
+
+
+def _shrink(connection: sqlite3.Connection) -> None:
+    """Give the space of a large queue back; not worth waiting for."""
+    with suppress(sqlite3.OperationalError):
+        if connection.execute("PRAGMA freelist_count").fetchone()[0] > 1000:
+            connection.execute("VACUUM")
+            connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")

@@ -1,0 +1,28 @@
+"""What this provider can do, as data that costs nothing to import."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+from cloud_tasks.plugin import ComputeTraits, QueueTraits
+
+__all__ = ["COMPUTE_TRAITS", "QUEUE_TRAITS"]
+
+QUEUE_TRAITS = QueueTraits(
+    max_lease=timedelta(days=7),
+    max_message_bytes=10 * 1024 * 1024,
+    receive_batch=1000,
+    send_batch=1000,
+    delay=timedelta(days=7),
+    exact_depth=True,
+    delivery_counts=True,
+    exactly_once=True,
+)
+
+COMPUTE_TRAITS = ComputeTraits(
+    spot=True,
+    ends_itself=True,
+    max_parallel_launches=10,
+    listing_lag=timedelta(0),
+    max_script_bytes=1024 * 1024,
+)

@@ -1,0 +1,294 @@
+"""The queue's own invariants; what every queue has to do is in test_conformance.py."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import shutil
+import signal
+import sqlite3
+import threading
+from collections import Counter
+from datetime import timedelta
+from multiprocessing.connection import Connection
+from pathlib import Path
+
+import pytest
+
+from cloud_tasks.errors import NotFound, ProviderError
+from cloud_tasks_local.queue import SqliteQueue, queue_file
+
+SPAWN = multiprocessing.get_context("spawn")
+AT_ONCE = timedelta(0)
+LEASE = timedelta(seconds=60)
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now = 1_000_000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+    def advance(self, seconds: float) -> None:
+        self.now += seconds
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return queue_file(tmp_path, "tasks")
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def queue(path: Path, clock: Clock) -> SqliteQueue:
+    queue = SqliteQueue(path, lease=LEASE, clock=clock)
+    queue.create()
+    return queue
+
+
+def consume_all(path: Path, results: Connection) -> None:
+    queue = SqliteQueue(path, lease=LEASE)
+    bodies = []
+    while deliveries := queue.receive(7, wait=AT_ONCE):
+        bodies += [delivery.body for delivery in deliveries]
+        assert list(queue.ack([delivery.lease_id for delivery in deliveries])) == []
+    results.send(bodies)
+
+
+def send_numbers(path: Path, first: int, count: int) -> None:
+    queue = SqliteQueue(path, lease=LEASE)
+    for number in range(first, first + count):
+        assert list(queue.send([b"%d" % number])) == []
+
+
+def send_and_tell(path: Path, sent: Connection) -> None:
+    queue = SqliteQueue(path, lease=LEASE)
+    number = 0
+    while True:
+        assert list(queue.send([b"%d" % number])) == []
+        sent.send(number)
+        number += 1
+
+
+def lease_and_wait(path: Path, ready: Connection) -> None:
+    queue = SqliteQueue(path, lease=timedelta(seconds=0.2))
+    queue.receive(1, wait=AT_ONCE)
+    ready.send(True)
+    signal.pause()
+
+
+def test_four_processes_get_each_message_once_between_them(path: Path) -> None:
+    queue = SqliteQueue(path, lease=LEASE)
+    queue.create()
+    queue.send([b"%d" % number for number in range(2000)])
+    pipes = [SPAWN.Pipe(duplex=False) for _ in range(4)]
+    consumers = [SPAWN.Process(target=consume_all, args=(path, there)) for _, there in pipes]
+    for consumer in consumers:
+        consumer.start()
+    received = Counter(body for here, _ in pipes for body in here.recv())
+    for consumer in consumers:
+        consumer.join()
+    assert received == Counter(b"%d" % number for number in range(2000))
+    assert queue.depth().in_flight == queue.depth().visible == 0
+
+
+def test_concurrent_senders_lose_nothing(path: Path) -> None:
+    queue = SqliteQueue(path, lease=LEASE)
+    queue.create()
+    senders = [SPAWN.Process(target=send_numbers, args=(path, first, 200)) for first in (0, 200, 400)]
+    for sender in senders:
+        sender.start()
+    for sender in senders:
+        sender.join()
+    bodies = {delivery.body for delivery in queue.receive(1000, wait=AT_ONCE)}
+    assert bodies == {b"%d" % number for number in range(600)}
+
+
+def test_threads_of_one_process_get_each_message_once_between_them(queue: SqliteQueue) -> None:
+    queue.send([b"%d" % number for number in range(500)])
+    received: list[bytes] = []
+
+    def consume() -> None:
+        while deliveries := queue.receive(3, wait=AT_ONCE):
+            received.extend(delivery.body for delivery in deliveries)
+            queue.ack([delivery.lease_id for delivery in deliveries])
+
+    threads = [threading.Thread(target=consume) for _ in range(6)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert Counter(received) == Counter(b"%d" % number for number in range(500))
+
+
+def test_a_message_whose_consumer_is_killed_comes_back(path: Path) -> None:
+    queue = SqliteQueue(path, lease=LEASE)
+    queue.create()
+    queue.send([b"task"])
+    ready, there = SPAWN.Pipe(duplex=False)
+    consumer = SPAWN.Process(target=lease_and_wait, args=(path, there))
+    consumer.start()
+    ready.recv()
+    consumer.kill()
+    consumer.join()
+    (delivery,) = queue.receive(1, wait=timedelta(seconds=20))
+    assert (delivery.body, delivery.delivery_count) == (b"task", 2)
+
+
+def test_what_was_sent_survives_the_kill_of_its_sender(path: Path) -> None:
+    queue = SqliteQueue(path, lease=LEASE)
+    queue.create()
+    sent, there = SPAWN.Pipe(duplex=False)
+    sender = SPAWN.Process(target=send_and_tell, args=(path, there))
+    sender.start()
+    there.close()
+    told = [sent.recv() for _ in range(200)]
+    sender.kill()
+    sender.join()
+    while sent.poll():
+        try:
+            told.append(sent.recv())
+        except EOFError:
+            break
+    bodies = {delivery.body for delivery in queue.receive(1000, wait=AT_ONCE)}
+    assert {b"%d" % number for number in told[:1000]} <= bodies
+
+
+def test_a_lease_of_the_deleted_queue_is_lost_in_its_successor(queue: SqliteQueue, path: Path, clock: Clock) -> None:
+    consumer = SqliteQueue(path, lease=LEASE, clock=clock)
+    queue.send([b"old"])
+    (old,) = consumer.receive(1, wait=AT_ONCE)
+    queue.delete()
+    queue.create()
+    queue.send([b"new"])
+    assert list(consumer.ack([old.lease_id])) == [old.lease_id]
+    assert [delivery.body for delivery in consumer.receive(10, wait=AT_ONCE)] == [b"new"]
+
+
+def test_a_waiting_consumer_notices_that_the_queue_is_deleted(queue: SqliteQueue, path: Path) -> None:
+    consumer = SqliteQueue(path, lease=LEASE)
+    consumer.receive(1, wait=AT_ONCE)
+    timer = threading.Timer(0.1, queue.delete)
+    timer.start()
+    with pytest.raises(NotFound):
+        consumer.receive(1, wait=timedelta(seconds=20))
+    timer.join()
+
+
+def test_a_consumer_notices_that_somebody_removed_the_folder(queue: SqliteQueue, path: Path) -> None:
+    queue.receive(1, wait=AT_ONCE)
+    shutil.rmtree(path.parent)
+    with pytest.raises(NotFound):
+        queue.receive(1, wait=AT_ONCE)
+    assert not queue.exists()
+    queue.create()
+    assert list(queue.send([b"again"])) == []
+    assert [delivery.body for delivery in queue.receive(1, wait=AT_ONCE)] == [b"again"]
+
+
+def test_a_waiting_consumer_goes_on_in_a_file_that_took_the_place_of_its_own(
+    queue: SqliteQueue, path: Path, tmp_path: Path
+) -> None:
+    consumer = SqliteQueue(path, lease=LEASE)
+
+    def replace() -> None:
+        successor = SqliteQueue(queue_file(tmp_path / "other", "tasks"), lease=LEASE)
+        successor.create()
+        successor.send([b"successor"])
+        successor.close()
+        for suffix in ("-wal", "-shm"):
+            path.with_name(path.name + suffix).unlink(missing_ok=True)
+        os.replace(queue_file(tmp_path / "other", "tasks"), path)
+
+    timer = threading.Timer(0.1, replace)
+    timer.start()
+    deliveries = consumer.receive(1, wait=timedelta(seconds=20))
+    timer.join()
+    assert [delivery.body for delivery in deliveries] == [b"successor"]
+
+
+def test_a_forked_child_uses_connections_of_its_own(queue: SqliteQueue, clock: Clock) -> None:
+    queue.send([b"parent"])
+    child = os.fork()
+    if not child:
+        code = 1
+        try:
+            (delivery,) = queue.receive(1, wait=AT_ONCE)
+            code = 0 if not queue.ack([delivery.lease_id]) and not queue.send([b"child"]) else 2
+        finally:
+            os._exit(code)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    assert [delivery.body for delivery in queue.receive(10, wait=AT_ONCE)] == [b"child"]
+
+
+def test_a_message_is_hidden_until_its_delay_is_over(queue: SqliteQueue, clock: Clock) -> None:
+    queue.send([b"later"], delay=timedelta(seconds=30))
+    clock.advance(29.9)
+    assert list(queue.receive(1, wait=AT_ONCE)) == []
+    clock.advance(0.1)
+    assert [delivery.body for delivery in queue.receive(1, wait=AT_ONCE)] == [b"later"]
+
+
+def test_a_delayed_message_counts_as_in_flight(queue: SqliteQueue) -> None:
+    queue.send([b"now"])
+    queue.send([b"later"], delay=timedelta(seconds=30))
+    depth = queue.depth()
+    assert (depth.visible, depth.in_flight, depth.exact) == (1, 1, True)
+
+
+def test_an_extended_lease_ends_when_the_extension_does(queue: SqliteQueue, clock: Clock) -> None:
+    queue.send([b"long"])
+    (first,) = queue.receive(1, wait=AT_ONCE)
+    clock.advance(59)
+    assert list(queue.extend([first.lease_id], lease=timedelta(seconds=100))) == []
+    clock.advance(99)
+    assert list(queue.receive(1, wait=AT_ONCE)) == []
+    clock.advance(1)
+    (second,) = queue.receive(1, wait=AT_ONCE)
+    assert second.delivery_count == 2
+    assert list(queue.ack([first.lease_id])) == [first.lease_id]
+
+
+def test_messages_come_in_the_order_in_which_they_were_sent(queue: SqliteQueue, clock: Clock) -> None:
+    for number in range(20):
+        queue.send([b"%d" % number])
+        clock.advance(0.001)
+    bodies = [delivery.body for delivery in queue.receive(20, wait=AT_ONCE)]
+    assert bodies == [b"%d" % number for number in range(20)]
+
+
+def test_a_deleted_queue_gives_its_space_back(queue: SqliteQueue, path: Path) -> None:
+    queue.send([b"x" * 100_000] * 100)
+    queue.delete()
+    assert path.stat().st_size < 100_000
+
+
+def test_a_file_that_is_no_database_is_a_provider_error(path: Path) -> None:
+    path.parent.mkdir(parents=True)
+    path.write_bytes(b"this is not a database, however long it may be" * 100)
+    with pytest.raises(ProviderError, match="not a database"):
+        SqliteQueue(path, lease=LEASE).create()
+
+
+def test_a_queue_locked_for_too_long_is_a_transient_error(queue: SqliteQueue, path: Path) -> None:
+    impatient = SqliteQueue(path, lease=LEASE, patience=timedelta(seconds=0.05))
+    blocker = sqlite3.connect(path, isolation_level=None)
+    blocker.execute("BEGIN IMMEDIATE")
+    try:
+        with pytest.raises(ProviderError) as caught:
+            impatient.send([b"task"])
+    finally:
+        blocker.close()
+    assert caught.value.transient
+
+
+@pytest.mark.parametrize("name", ["plain", "with/slash", "..", "ünïcode?", "a.b"])
+def test_every_name_has_a_file_of_its_own_in_the_folder(tmp_path: Path, name: str) -> None:
+    assert queue_file(tmp_path, name).parent == tmp_path / "queues"
+    SqliteQueue(queue_file(tmp_path, name), lease=LEASE).create()
+    assert len(list((tmp_path / "queues").glob("*.sqlite3"))) == 1
