@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import difflib
 import importlib.metadata
-import inspect
 import os
 from collections.abc import Iterable, Iterator
 from typing import Any, TypeVar, cast
@@ -151,7 +150,7 @@ class Registry:
             yield _inspect(name, "cloud-tasks", _version("cloud-tasks"), module)
         for name, module in self._extra:
             if name not in disabled:
-                yield _inspect(name, "(in memory)", "", module)
+                yield _inspect(name, "in memory", "", module)
         for entry_point in sorted(importlib.metadata.entry_points(group=PROJECT_NAME), key=lambda e: e.name):
             if entry_point.name in disabled or (self._only is not None and entry_point.name not in self._only):
                 continue
@@ -182,21 +181,15 @@ def _cause(stage: str, error: BaseException) -> str:
 
 
 def _describe(plugin: Plugin) -> str:
-    return f'plugin "{plugin.name}" ({plugin.distribution} {plugin.version}) is broken: {plugin.problem}'
+    origin = f"{plugin.distribution} {plugin.version}".strip()
+    return f'plugin "{plugin.name}" ({origin}) is broken: {plugin.problem}'
 
 
 def _inspect(name: str, distribution: str, version: str, module: object) -> Plugin:
     """Register one plugin with a manager of its own, so that its faults stay its own, and ask it what it has."""
-    facts = {"name": name, "distribution": distribution, "version": version}
+    found = Plugin(name=name, distribution=distribution, version=version)
     manager = pluggy.PluginManager(PROJECT_NAME)
     manager.add_hookspecs(hook_specifications)
-    misnamed = [
-        attribute
-        for attribute, value in vars(module).items()
-        if attribute.startswith("cloud_tasks_") and inspect.isroutine(value) and attribute[len("cloud_tasks_register_") :] not in AXES
-    ]
-    if misnamed:
-        return Plugin(**facts, problem=f"unknown hook {misnamed[0]}")
     registered: list[tuple[str, Any]] = []
     try:
         manager.register(module, name=name)
@@ -210,5 +203,5 @@ def _inspect(name: str, distribution: str, version: str, module: object) -> Plug
     except (KeyboardInterrupt, GeneratorExit):
         raise
     except BaseException as error:
-        return Plugin(**facts, problem=_cause("registration", error))
-    return Plugin(**facts, registered=tuple(registered))
+        return attrs.evolve(found, problem=_cause("registration", error))
+    return attrs.evolve(found, registered=tuple(registered))

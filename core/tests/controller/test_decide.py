@@ -216,6 +216,16 @@ def test_an_empty_queue_with_tasks_to_go_is_filled_again() -> None:
     assert [type(action) for action in actions] == [Requeue]
 
 
+def test_a_budget_that_is_used_up_ends_the_job() -> None:
+    policy = Policy(limits=Limits(max_instances=5, max_total_cost=Money(2)))
+    assert isinstance(decide(seen(machine(1), policy=policy, accrued_cost=Money(2)))[-1], Abort)
+
+
+def test_nothing_is_bought_that_the_rest_of_the_budget_does_not_cover() -> None:
+    policy = Policy(limits=Limits(max_instances=5, max_total_cost=Money(2)))
+    assert decide(seen(machine(1), policy=policy, accrued_cost=Money("1.99"))) == ()
+
+
 def test_a_draining_job_buys_nothing() -> None:
     assert decide(seen(machine(1, state=None), draining=True)) == (
         MarkEnded(instance_id="i-1", reason="it ended by itself"),

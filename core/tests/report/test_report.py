@@ -407,8 +407,8 @@ def test_the_status_is_json():
     )
     again = json.loads(json.dumps(status))
     assert again == status
-    assert (again["total"], again["finished"], again["remaining"]) == (200, 100, 100)
-    assert again["summary"] == {"completed": 100, "in_progress": 100}
-    assert (again["instances"], again["price_per_hour"]) == (1, "0.26859")
-    assert Money(again["expected_cost"]) == Money("1.26859")
-    assert again["expected_end"] == "2025-06-11T17:00:00+00:00"
+    assert (again["total"], again["finished"], again["remaining"]) == (200, False, 100)
+    assert (again["counts"]["completed"], again["failures"]) == (100, 0)
+    assert (again["instances"], again["price_per_hour_usd"]) == (1, "0.26859")
+    assert Money(again["expected_cost_usd"]) == Money("1.26859")
+    assert again["timing"]["expected_end"] == "2025-06-11T17:00:00+00:00"

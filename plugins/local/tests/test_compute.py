@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import os
+import pickle
 import random
 import signal
 import subprocess
 import sys
 from collections.abc import Callable
-from datetime import timedelta
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from datetime import datetime, timedelta
 from pathlib import Path
 
 import attrs
@@ -35,8 +38,14 @@ Eventually = Callable[[Callable[[], object]], None]
 FOREVER = "while true; do sleep 1000; done\n"
 
 
-def request(script: str, *, token: str = "token", job: str = "job", purchase: Purchase = Purchase.ON_DEMAND,
-            max_lifetime: timedelta | None = None) -> LaunchRequest:
+def request(
+    script: str,
+    *,
+    token: str = "token",
+    job: str = "job",
+    purchase: Purchase = Purchase.ON_DEMAND,
+    max_lifetime: timedelta | None = None,
+) -> LaunchRequest:
     settings = LocalSettings()
     instance_type = LocalCompute(settings, ComputeContext(job_id=job)).instance_types()[0]
     disk = BootDisk(disk_type="", size_gb=10)
@@ -44,7 +53,11 @@ def request(script: str, *, token: str = "token", job: str = "job", purchase: Pu
     (offer,) = FlatPricing(settings).price([wanted])
     assert isinstance(offer, Offer)
     return LaunchRequest(
-        client_token=token, job_id=job, offer=offer, startup_script=script, labels={"run": "r1"},
+        client_token=token,
+        job_id=job,
+        offer=offer,
+        startup_script=script,
+        labels={"run": "r1"},
         max_lifetime=max_lifetime,
     )
 
@@ -70,13 +83,19 @@ def test_the_script_runs_with_this_python_in_a_folder_of_its_own(
     compute: LocalCompute, settings: LocalSettings, eventually: Eventually
 ) -> None:
     instance = compute.launch(
-        request('command -v python3; pwd; echo "$CLOUD_TASKS_INSTANCE_ID"; echo "$CLOUD_TASKS_SUBMIT_DIR"; echo done >&2\n')
+        request(
+            'command -v python3; pwd; echo "$CLOUD_TASKS_INSTANCE_ID"; echo "$CLOUD_TASKS_SUBMIT_DIR"; echo done >&2\n'
+        )
     )
     eventually(lambda: state_of(compute, instance.instance_id) is InstanceState.TERMINATED)
     lines = compute.console_log(instance.instance_id).splitlines()
     work = folder_of(settings, instance).work
     assert lines[:5] == [
-        str(Path(sys.executable).parent / "python3"), str(work), instance.instance_id, str(Path.cwd()), "done",
+        str(Path(sys.executable).parent / "python3"),
+        str(work),
+        instance.instance_id,
+        str(Path.cwd()),
+        "done",
     ]
 
 
@@ -158,23 +177,199 @@ def test_a_launcher_killed_at_any_moment_starts_the_script_at_most_once(
         "print('ready', flush=True)\n"
         "compute.launch(request)\n"
     )
-    import pickle
-
-    generator = random.Random(5)
+    moments = random.Random(5)
     for number in range(8):
         started = tmp_path / f"started-{number}"
         wanted = request(f"echo $$ >> {started}\n{FOREVER}", token=f"t{number}")
-        with subprocess.Popen([sys.executable, "-c", program], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as launcher:
+        with subprocess.Popen(
+            [sys.executable, "-c", program], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+        ) as launcher:
             assert launcher.stdin is not None
             assert launcher.stdout is not None
             launcher.stdin.write(pickle.dumps((settings, wanted)))
             launcher.stdin.close()
             launcher.stdout.readline()
-            with pytest.raises(subprocess.TimeoutExpired):
-                launcher.wait(timeout=generator.uniform(0.0, 0.06)) or launcher.wait(timeout=0)
+            with suppress(subprocess.TimeoutExpired):
+                launcher.wait(timeout=moments.uniform(0.0, 0.06))
             launcher.kill()
         instance = compute.launch(wanted)
-        eventually(lambda started=started: numbers_in(started))
+        eventually(lambda started=started: numbers_in(started))  # type: ignore[misc]
         assert compute.launch(wanted).instance_id == instance.instance_id
         assert len(numbers_in(started)) == 1
     assert len(compute.instances("job")) == 8
+
+
+def test_concurrent_launches_with_one_token_start_one_machine(
+    compute: LocalCompute, tmp_path: Path, eventually: Eventually
+) -> None:
+    started = tmp_path / "started"
+    wanted = request(f"echo $$ >> {started}\n{FOREVER}")
+    with ThreadPoolExecutor(6) as threads:
+        launched = {instance.instance_id for instance in threads.map(compute.launch, [wanted] * 6)}
+    eventually(lambda: numbers_in(started))
+    assert launched == {instance.instance_id for instance in compute.instances("job")}
+    assert len(launched) == len(numbers_in(started)) == 1
+
+
+def test_an_intent_without_a_machine_is_starting_and_can_be_terminated(
+    compute: LocalCompute, settings: LocalSettings, tmp_path: Path
+) -> None:
+    started = tmp_path / "started"
+    wanted = request(f"echo $$ >> {started}\n")
+
+    class Unlucky(LocalCompute):
+        def _start_machine(self, folder: InstanceFolder) -> None:
+            """As if the launcher had been killed here."""
+
+    intent = Unlucky(settings, ComputeContext(job_id="job")).launch(wanted)
+    assert intent.state is InstanceState.STARTING
+    compute.terminate([intent.instance_id])
+    assert compute.launch(wanted).state is InstanceState.TERMINATED
+    assert not started.exists()
+
+
+def test_an_intent_that_nobody_followed_up_is_terminated(compute: LocalCompute, settings: LocalSettings) -> None:
+    class Unlucky(LocalCompute):
+        def _start_machine(self, folder: InstanceFolder) -> None:
+            """As if the launcher had been killed here, a minute ago."""
+            record = folder.read(folder.instance)
+            assert record is not None
+            earlier = datetime.fromisoformat(record["created_at"]) - timedelta(minutes=1)
+            folder.write(folder.instance, record | {"created_at": earlier.isoformat()})
+
+    intent = Unlucky(settings, ComputeContext(job_id="job")).launch(request(FOREVER))
+    assert intent.state is InstanceState.TERMINATED
+    assert compute.launch(request(FOREVER)).state is InstanceState.TERMINATED
+
+
+def test_an_instance_whose_machine_was_killed_is_stopped_until_it_is_terminated(
+    compute: LocalCompute, settings: LocalSettings, tmp_path: Path, eventually: Eventually
+) -> None:
+    pids = tmp_path / "pids"
+    instance = compute.launch(request(f"echo $$ >> {pids}\n{FOREVER}"))
+    eventually(lambda: numbers_in(pids))
+    folder = folder_of(settings, instance)
+    machine = folder.read(folder.process)
+    assert machine is not None
+    os.kill(machine["pid"], signal.SIGKILL)
+    eventually(lambda: state_of(compute, instance.instance_id) is InstanceState.STOPPED)
+    compute.terminate([instance.instance_id])
+    assert not is_running(numbers_in(pids)[0])
+    assert state_of(compute, instance.instance_id) is InstanceState.TERMINATED
+
+
+def test_an_instance_ends_itself_after_its_maximum_lifetime(
+    compute: LocalCompute, tmp_path: Path, eventually: Eventually
+) -> None:
+    pids = tmp_path / "pids"
+    script = f"echo $$ >> {pids}\nsetsid sleep 1000 & echo $! >> {pids}\n{FOREVER}"
+    instance = compute.launch(request(script, max_lifetime=timedelta(seconds=0.3)))
+    eventually(lambda: state_of(compute, instance.instance_id) is InstanceState.TERMINATED)
+    assert [pid for pid in numbers_in(pids) if is_running(pid)] == []
+    assert "max_lifetime" in compute.console_log(instance.instance_id)
+
+
+def test_a_spot_instance_gets_its_notice_and_is_then_taken_away(
+    settings: LocalSettings, tmp_path: Path, eventually: Eventually
+) -> None:
+    # The mean is such that the lifetime drawn for this token is 2.5 s, and the notice comes after 0.5 s.
+    mean = 2.5 / random.Random("spot").expovariate(1.0)
+    compute = LocalCompute(
+        attrs.evolve(settings, spot_mean_lifetime=mean, spot_notice=2.0), ComputeContext(job_id="job")
+    )
+    answers = tmp_path / "answers"
+    program = (
+        "import time\n"
+        "from cloud_tasks_local.instance_side import LocalInstanceSide\n"
+        "side = LocalInstanceSide()\n"
+        "print(side.identity().instance_id, side.identity().zone, side.identity().instance_type, flush=True)\n"
+        "while not (notice := side.termination_notice()): time.sleep(0.005)\n"
+        "print(notice.reason, notice.at is not None, flush=True)\n"
+        "time.sleep(1000)\n"
+    )
+    script = f"cat > program.py <<'END'\n{program}END\npython3 program.py > {answers}\n"
+    instance = compute.launch(request(script, token="spot", purchase=Purchase.SPOT))
+    eventually(lambda: state_of(compute, instance.instance_id) is InstanceState.TERMINATED)
+    assert "preempted" in compute.console_log(instance.instance_id)
+    assert answers.read_text().splitlines() == [
+        f"{instance.instance_id} local-a local-1",
+        "simulated spot interruption True",
+    ]
+
+
+def test_an_on_demand_instance_is_never_interrupted(settings: LocalSettings) -> None:
+    compute = LocalCompute(attrs.evolve(settings, spot_mean_lifetime=0.001), ComputeContext(job_id="job"))
+    instance = compute.launch(request(FOREVER))
+    folder = folder_of(settings, instance)
+    record = folder.read(folder.instance)
+    assert record is not None
+    assert record["spot_lifetime"] is None
+    compute.terminate([instance.instance_id])
+
+
+def test_a_damaged_record_makes_the_listing_fail_rather_than_be_partial(
+    compute: LocalCompute, settings: LocalSettings
+) -> None:
+    compute.launch(request("exit\n", token="a"))
+    damaged = folder_of(settings, compute.launch(request("exit\n", token="b")))
+    content = damaged.instance.read_bytes()
+    damaged.instance.write_bytes(content[: len(content) // 2])
+    with pytest.raises(ProviderError, match="cannot be read"):
+        compute.instances("job")
+    damaged.instance.write_bytes(content)
+
+
+def test_a_launch_into_an_unknown_zone_or_type_is_refused_with_its_scope(compute: LocalCompute) -> None:
+    good = request("exit\n")
+    elsewhere = attrs.evolve(good, offer=attrs.evolve(good.offer, zone="moon-a"))
+    with pytest.raises(LaunchRefused) as refused:
+        compute.launch(elsewhere)
+    assert refused.value.scope is RefusalScope.ZONE
+    larger = attrs.evolve(good.offer.instance_type, name="local-4096")
+    with pytest.raises(LaunchRefused) as refused:
+        compute.launch(attrs.evolve(good, offer=attrs.evolve(good.offer, instance_type=larger)))
+    assert refused.value.scope is RefusalScope.INSTANCE_TYPE
+    assert list(compute.instances(None, include_terminated=True)) == []
+
+
+def test_a_state_folder_that_cannot_be_written_refuses_the_launch(settings: LocalSettings, tmp_path: Path) -> None:
+    obstacle = tmp_path / "file"
+    obstacle.touch()
+    compute = LocalCompute(attrs.evolve(settings, state_dir=obstacle), ComputeContext(job_id="job"))
+    with pytest.raises(LaunchRefused) as refused:
+        compute.launch(request("exit\n"))
+    assert refused.value.scope is RefusalScope.ACCOUNT
+
+
+def test_a_process_that_took_over_a_pid_is_not_mistaken_for_the_one_before() -> None:
+    with subprocess.Popen(["sleep", "1000"]) as process:
+        started = start_time(process.pid)
+        assert started is not None
+        assert not signal_exactly(process.pid, started - 1, signal.SIGKILL)
+        assert is_running(process.pid)
+        assert signal_exactly(process.pid, started, signal.SIGKILL)
+    assert not signal_exactly(process.pid, started, signal.SIGKILL)
+
+
+def test_foreign_processes_do_not_belong_to_an_instance(compute: LocalCompute, settings: LocalSettings) -> None:
+    instance = compute.launch(request(FOREVER))
+    with subprocess.Popen(["sleep", "1000"]) as foreign:
+        members = belonging(folder_of(settings, instance).path)
+        foreign.kill()
+    assert members
+    assert foreign.pid not in members
+
+
+def test_the_console_log_is_the_end_of_what_was_printed(compute: LocalCompute, eventually: Eventually) -> None:
+    instance = compute.launch(request("head -c 200000 /dev/zero | tr '\\0' x; echo; echo last\n"))
+    eventually(lambda: state_of(compute, instance.instance_id) is InstanceState.TERMINATED)
+    log = compute.console_log(instance.instance_id)
+    assert len(log) == 64 * 1024
+    assert "last" in log
+    assert compute.console_log("local-unknown") == ""
+
+
+def test_the_job_named_dot_dot_stays_in_the_state_folder(compute: LocalCompute, settings: LocalSettings) -> None:
+    instance = compute.launch(request("exit\n", job=".."))
+    assert list(settings.state_dir.iterdir()) == [settings.state_dir / "instances"]
+    assert [found.instance_id for found in compute.instances("..", include_terminated=True)] == [instance.instance_id]

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import os
 import shutil
-import signal
 import sqlite3
+import subprocess
+import sys
 import threading
 from collections import Counter
 from datetime import timedelta
-from multiprocessing.connection import Connection
 from pathlib import Path
 
 import pytest
@@ -18,7 +17,6 @@ import pytest
 from cloud_tasks.errors import NotFound, ProviderError
 from cloud_tasks_local.queue import SqliteQueue, queue_file
 
-SPAWN = multiprocessing.get_context("spawn")
 AT_ONCE = timedelta(0)
 LEASE = timedelta(seconds=60)
 
@@ -51,60 +49,40 @@ def queue(path: Path, clock: Clock) -> SqliteQueue:
     return queue
 
 
-def consume_all(path: Path, results: Connection) -> None:
-    queue = SqliteQueue(path, lease=LEASE)
-    bodies = []
-    while deliveries := queue.receive(7, wait=AT_ONCE):
-        bodies += [delivery.body for delivery in deliveries]
-        assert list(queue.ack([delivery.lease_id for delivery in deliveries])) == []
-    results.send(bodies)
+def start(role: str, path: Path, *arguments: str) -> subprocess.Popen[str]:
+    program = Path(__file__).with_name("queue_process.py")
+    return subprocess.Popen(
+        [sys.executable, str(program), role, str(path), *arguments], stdout=subprocess.PIPE, text=True
+    )
 
 
-def send_numbers(path: Path, first: int, count: int) -> None:
-    queue = SqliteQueue(path, lease=LEASE)
-    for number in range(first, first + count):
-        assert list(queue.send([b"%d" % number])) == []
+def output_of(process: subprocess.Popen[str]) -> list[str]:
+    output, _ = process.communicate()
+    assert process.returncode == 0
+    return output.split()
 
 
-def send_and_tell(path: Path, sent: Connection) -> None:
-    queue = SqliteQueue(path, lease=LEASE)
-    number = 0
-    while True:
-        assert list(queue.send([b"%d" % number])) == []
-        sent.send(number)
-        number += 1
-
-
-def lease_and_wait(path: Path, ready: Connection) -> None:
-    queue = SqliteQueue(path, lease=timedelta(seconds=0.2))
-    queue.receive(1, wait=AT_ONCE)
-    ready.send(True)
-    signal.pause()
+def first_line_of(process: subprocess.Popen[str]) -> str:
+    assert process.stdout is not None
+    return process.stdout.readline().strip()
 
 
 def test_four_processes_get_each_message_once_between_them(path: Path) -> None:
     queue = SqliteQueue(path, lease=LEASE)
     queue.create()
     queue.send([b"%d" % number for number in range(2000)])
-    pipes = [SPAWN.Pipe(duplex=False) for _ in range(4)]
-    consumers = [SPAWN.Process(target=consume_all, args=(path, there)) for _, there in pipes]
-    for consumer in consumers:
-        consumer.start()
-    received = Counter(body for here, _ in pipes for body in here.recv())
-    for consumer in consumers:
-        consumer.join()
-    assert received == Counter(b"%d" % number for number in range(2000))
+    consumers = [start("consume", path) for _ in range(4)]
+    received = Counter(body for consumer in consumers for body in output_of(consumer))
+    assert received == Counter(str(number) for number in range(2000))
     assert queue.depth().in_flight == queue.depth().visible == 0
 
 
 def test_concurrent_senders_lose_nothing(path: Path) -> None:
     queue = SqliteQueue(path, lease=LEASE)
     queue.create()
-    senders = [SPAWN.Process(target=send_numbers, args=(path, first, 200)) for first in (0, 200, 400)]
+    senders = [start("send", path, first, "200") for first in ("0", "200", "400")]
     for sender in senders:
-        sender.start()
-    for sender in senders:
-        sender.join()
+        assert output_of(sender) == []
     bodies = {delivery.body for delivery in queue.receive(1000, wait=AT_ONCE)}
     assert bodies == {b"%d" % number for number in range(600)}
 
@@ -130,33 +108,27 @@ def test_a_message_whose_consumer_is_killed_comes_back(path: Path) -> None:
     queue = SqliteQueue(path, lease=LEASE)
     queue.create()
     queue.send([b"task"])
-    ready, there = SPAWN.Pipe(duplex=False)
-    consumer = SPAWN.Process(target=lease_and_wait, args=(path, there))
-    consumer.start()
-    ready.recv()
-    consumer.kill()
-    consumer.join()
+    with start("lease_and_wait", path, "0.2") as consumer:
+        lost = first_line_of(consumer)
+        consumer.kill()
     (delivery,) = queue.receive(1, wait=timedelta(seconds=20))
     assert (delivery.body, delivery.delivery_count) == (b"task", 2)
+    assert list(queue.ack([lost])) == [lost]
 
 
 def test_what_was_sent_survives_the_kill_of_its_sender(path: Path) -> None:
     queue = SqliteQueue(path, lease=LEASE)
     queue.create()
-    sent, there = SPAWN.Pipe(duplex=False)
-    sender = SPAWN.Process(target=send_and_tell, args=(path, there))
-    sender.start()
-    there.close()
-    told = [sent.recv() for _ in range(200)]
-    sender.kill()
-    sender.join()
-    while sent.poll():
-        try:
-            told.append(sent.recv())
-        except EOFError:
-            break
-    bodies = {delivery.body for delivery in queue.receive(1000, wait=AT_ONCE)}
-    assert {b"%d" % number for number in told[:1000]} <= bodies
+    with start("send_for_ever", path) as sender:
+        told = [first_line_of(sender) for _ in range(200)]
+        sender.kill()
+        assert sender.stdout is not None
+        # The last line may have been cut short by the kill.
+        told += sender.stdout.read().split("\n")[:-1]
+    bodies = set()
+    while deliveries := queue.receive(1000, wait=AT_ONCE):
+        bodies |= {delivery.body.decode() for delivery in deliveries}
+    assert set(told) <= bodies
 
 
 def test_a_lease_of_the_deleted_queue_is_lost_in_its_successor(queue: SqliteQueue, path: Path, clock: Clock) -> None:

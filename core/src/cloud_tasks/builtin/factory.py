@@ -57,7 +57,8 @@ def _from_file(place: str, base_dir: Path) -> Any:
         raise InputError("there is no such file", where=place, hint="check the path of the task factory")
     name = path.stem
     specification = importlib.util.spec_from_file_location(name, path)
-    assert specification is not None and specification.loader is not None, "every .py file has a loader"
+    if specification is None or specification.loader is None:
+        raise InputError("is not a Python file", where=place)
     module = importlib.util.module_from_spec(specification)
     # As `python file.py` does: its neighbours can be imported.
     _make_importable(path.parent)

@@ -12,7 +12,7 @@ import json
 import re
 from collections.abc import Iterator
 from pathlib import Path
-from typing import BinaryIO, NoReturn
+from typing import BinaryIO
 
 from cloud_tasks.builtin.check import kind_of, task_from_entry
 from cloud_tasks.builtin.opening import open_binary, place_of
@@ -23,9 +23,10 @@ __all__ = ["JsonFileSource"]
 
 _CHUNK_BYTES = 1 << 16
 _LOOKAHEAD = 16
-"""An error this close to the end of the window may only mean that a word, a number or an escape is not yet all there."""
+"""An error so close to the end of the window may only mean that a word, a number or an escape is not all there yet."""
 
 _SPACE = re.compile(r"[ \t\r\n]*")
+_COMMA = re.compile(r"[ \t\r\n]*,[ \t\r\n]*")
 
 
 class JsonFileSource:
@@ -66,7 +67,7 @@ class _Reader:
         if first == "":
             return
         if first != "[":
-            self._refuse_start(first)
+            raise self._not_a_list(first)
         self._at += 1
         if self._next_character() == "]":
             self._at += 1
@@ -74,46 +75,50 @@ class _Reader:
             yield from self._entries()
         rest = self._next_character()
         if rest:
-            self._refuse("there is more after the end of the list", self._at)
+            raise self._error("there is more after the end of the list", self._at)
 
     def _entries(self) -> Iterator[Task]:
         scan = json.JSONDecoder().raw_decode
+        to_next = _COMMA.match
         where = self._here
-        space = _SPACE.match
+        self._number = 1
         while True:
-            self._number += 1
-            if self._next_character() == "":
-                self._cut_short()
-            start = self._at
+            # The window only changes in the methods called on the slow ways below.
+            window = self._window
             try:
-                entry, end = scan(self._window, start)
+                entry, end = scan(window, self._at)
             except json.JSONDecodeError as error:
                 self._widen(error)
-                self._number -= 1
                 continue
             except RecursionError as error:
                 raise InputError(f"task {self._number}: nested too deeply", where=self._here()) from error
-            if end == len(self._window) and not self._ended and type(entry) is not dict:
+            if type(entry) is not dict and end == len(window) and not self._ended:
                 # A number may go on beyond the window.
                 self._read()
-                self._number -= 1
                 continue
             yield task_from_entry(entry, self._number, where)
-            self._at = end
-            # The usual case without a call: a comma follows at once.
-            if self._window[end : end + 1] == ",":
-                self._at = space(self._window, end + 1).end()  # type: ignore[union-attr]
-                continue
-            separator = self._next_character()
-            if separator == ",":
-                self._at += 1
-            elif separator == "]":
-                self._at += 1
+            match = to_next(window, end)
+            if match is not None and match.end() < len(window):
+                self._at = match.end()
+            elif not self._goes_on(end):
                 return
-            elif separator == "":
-                self._cut_short()
-            else:
-                self._refuse(f"expected a comma or the end of the list, found {separator!r}", self._at)
+            self._number += 1
+
+    def _goes_on(self, end: int) -> bool:
+        """Move from the end of one task to the start of the next; False at the end of the list."""
+        self._at = end
+        separator = self._next_character()
+        if separator == ",":
+            self._at += 1
+            separator = self._next_character()
+            if separator:
+                return True
+        elif separator == "]":
+            self._at += 1
+            return False
+        if separator == "":
+            raise self._cut_short()
+        raise self._error(f"expected a comma or the end of the list, found {separator!r}", self._at)
 
     def _widen(self, error: json.JSONDecodeError) -> None:
         """Read more if that may mend the error; else raise it."""
@@ -125,10 +130,10 @@ class _Reader:
             self._chunk = _CHUNK_BYTES
             return
         if self._ended and (unterminated or not self._window[error.pos :].strip()):
-            self._cut_short()
+            raise self._cut_short()
         reason = error.msg[:1].lower() + error.msg[1:]
         hint = "remove the comma before the closing bracket" if self._window[error.pos : error.pos + 1] == "]" else ""
-        self._refuse(f"task {self._number}: not valid JSON: {reason}", error.pos, hint=hint)
+        raise self._error(f"task {self._number}: not valid JSON: {reason}", error.pos, hint=hint)
 
     def _next_character(self) -> str:
         """Move to the next character that is not white space and return it; empty at the end of the file."""
@@ -160,25 +165,22 @@ class _Reader:
     def _place(self, position: int) -> str:
         return f"{self._where}:{self._lines_before + 1 + self._window.count(chr(10), 0, position)}"
 
-    def _refuse(self, reason: str, position: int, *, hint: str = "") -> NoReturn:
-        raise InputError(reason, where=self._place(position), hint=hint)
+    def _error(self, reason: str, position: int, *, hint: str = "") -> InputError:
+        return InputError(reason, where=self._place(position), hint=hint)
 
-    def _cut_short(self) -> NoReturn:
-        self._refuse(
+    def _cut_short(self) -> InputError:
+        return self._error(
             f"the file ends in the middle of the list, at task {self._number}",
             len(self._window),
             hint="it may have been cut off; write it again",
         )
 
-    def _refuse_start(self, first: str) -> NoReturn:
+    def _not_a_list(self, first: str) -> InputError:
         try:
             entry, _ = json.JSONDecoder().raw_decode(self._window, self._at)
             found = kind_of(entry)
         except json.JSONDecodeError:
             found = "an object" if first == "{" else f"{first!r}"
-        hint = (
-            "if each line is a task, name the file *.jsonl"
-            if first == "{"
-            else "a task file is a list: [ {...}, {...} ]"
-        )
-        self._refuse(f"expected a list of tasks, found {found}", self._at, hint=hint)
+        lines = "if each line is a task, name the file *.jsonl"
+        hint = lines if first == "{" else "a task file is a list: [ {...}, {...} ]"
+        return self._error(f"expected a list of tasks, found {found}", self._at, hint=hint)

@@ -84,9 +84,9 @@ def _choose(registry: Registry | None, spec: str, base_dir: Path) -> tuple[TaskS
         raise InputError("no task source was named", hint="give --task-file FILE")
     backends = _backends(registry)
     name, separator, location = spec.partition(":")
-    if any(backend.name == name for backend in backends) and not location.startswith("//"):
-        if separator or not (base_dir / spec).exists():
-            return _named(registry, backends, name), location
+    registered = any(backend.name == name for backend in backends) and not location.startswith("//")
+    if registered and (separator or not (base_dir / spec).exists()):
+        return _named(registry, backends, name), location
     if not is_url(spec) and not (base_dir / spec).is_file() and looks_like_factory(spec):
         return _named(registry, backends, "factory"), spec
     return _by_suffix(backends, spec), spec

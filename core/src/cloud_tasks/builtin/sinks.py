@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import stat
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -33,6 +34,7 @@ class JsonLinesSink:
             self._fd = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o666)
         except OSError as error:
             raise InputError(f"cannot be written: {error.strerror}", where=str(path)) from error
+        self._regular = stat.S_ISREG(os.fstat(self._fd).st_mode)
 
     @classmethod
     def for_job(cls, context: EventSinkContext) -> JsonLinesSink:
@@ -47,16 +49,14 @@ class JsonLinesSink:
                 rest = rest[os.write(self._fd, rest) :]
         except OSError:
             # The batch will come again: leave no half of it.
-            os.ftruncate(self._fd, size)
+            if self._regular:
+                os.ftruncate(self._fd, size)
             raise
 
     def flush(self) -> None:
-        try:
+        # Pipes and terminals cannot be synced, and need not be.
+        if self._regular:
             os.fsync(self._fd)
-        except OSError:
-            # Pipes and terminals cannot be synced, and need not be.
-            if os.path.isfile(f"/proc/self/fd/{self._fd}"):
-                raise
 
     def close(self) -> None:
         """Flush and close; does nothing the second time."""

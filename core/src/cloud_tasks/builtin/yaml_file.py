@@ -23,7 +23,7 @@ from cloud_tasks.model import Task
 __all__ = ["YamlFileSource"]
 
 if yaml.__with_libyaml__:
-    from yaml.cyaml import CParser
+    from yaml.cyaml import CParser  # type: ignore[attr-defined]  # the stubs forget to export it
 
     class _Loader(CParser, Composer, SafeConstructor, Resolver):
         """libyaml's events, composed into one node at a time."""

@@ -36,7 +36,7 @@ def status(registry: Registry) -> click.Command:
         with Store.open(database, read_only=True) as store:
             statistics = store.statistics()
             rate = None if statistics.summary.finished else pace(statistics.summary, datetime.now(UTC))
-            facts = status_dict(statistics.summary, statistics, instances=store.instances(), pace=rate)
+            facts = status_dict(statistics.summary, instances=store.instances(), pace=rate, cost=statistics.cost)
         if values["as_json"]:
             click.echo(json.dumps(facts, indent=2))
         else:

@@ -152,7 +152,7 @@ class Controller:
 
     def broken(self, reason: str) -> None:
         """End the run because it cannot go on."""
-        self._abort(Abort(reason=reason, console_of=None))
+        self._abort(Abort(reason=reason, show_console=False))
 
     # -- observe ---------------------------------------------------------------------------------------------------
 
@@ -319,7 +319,7 @@ class Controller:
         log.error(abort.reason)
         candidates = [record.instance_id for record in self._store.instances() if record.instance_id is not None]
         source = abort.console_of or (candidates[-1] if candidates else None)
-        if source is None:
+        if source is None or not abort.show_console:
             self._begin_end(Outcome.ABORTED)
             return
         # The end must not begin twice while the log is being fetched.

@@ -9,6 +9,7 @@ Invariants, each with a test:
    channel is suspected first; none ever spoke, the startup script is taken to be broken.
 5. What carries our label and is unknown to our records is terminated.
 6. A refused scope is avoided while its block lasts; the best offer outside of it is taken at once.
+7. What has been spent never passes the limit on the total cost by more than one look's worth.
 """
 
 from __future__ import annotations
@@ -51,7 +52,8 @@ def decide(seen: Observation) -> tuple[Action, ...]:
     actions += _reconcile(seen, seen.fleet)
     doomed = {action.instance_id for action in actions if isinstance(action, (Terminate, MarkEnded))}
     alive = [i for i in seen.fleet if i.state in _ALIVE and i.recorded and i.instance_id not in doomed]
-    abort = _hopeless(seen, alive)
+    ended = [i for i in seen.fleet if i.recorded and i.state in _GONE and i.instance_id in doomed]
+    abort = _too_expensive(seen) or _hopeless(seen, alive, ended)
     if abort is not None:
         return (*actions, abort)
     silent = _silent(seen, alive)
@@ -99,13 +101,25 @@ def _is_silent(seen: Observation, instance: FleetInstance) -> bool:
     return patience is not None and silent_for is not None and silent_for > patience
 
 
-def _hopeless(seen: Observation, alive: Sequence[FleetInstance]) -> Abort | None:
-    """Whether buying more instances would only waste money."""
+def _too_expensive(seen: Observation) -> Abort | None:
+    """The hard stop. The soft one comes before it: nothing is bought that the rest of the budget does not cover."""
+    limit = seen.policy.limits.max_total_cost
+    if limit is None or seen.accrued_cost < limit:
+        return None
+    return Abort(
+        reason=f"The job has cost {seen.accrued_cost}, its limit is {limit} (max_total_cost); "
+        "a higher limit lets it be continued",
+        show_console=False,
+    )
+
+
+def _hopeless(seen: Observation, alive: Sequence[FleetInstance], ended: Sequence[FleetInstance]) -> Abort | None:
+    """Whether buying more instances would only waste money; ``ended`` are those found gone just now."""
     policy = seen.policy
     if not seen.ever_spoke:
-        mute = [i for i in alive if _is_silent(seen, i)]
+        mute = [*(i for i in alive if _is_silent(seen, i)), *ended]
         failed = seen.failed_starts + len(mute)
-        if failed and failed >= min(policy.max_failed_starts, failed + len(alive) - len(mute)):
+        if failed and failed >= min(policy.max_failed_starts, failed + len(alive) + len(ended) - len(mute)):
             return Abort(
                 reason=f"No instance ever reported anything ({failed} of them ended or stayed silent): "
                 "the startup script is probably broken",
@@ -113,7 +127,7 @@ def _hopeless(seen: Observation, alive: Sequence[FleetInstance]) -> Abort | None
             )
     if seen.futile_in_a_row >= policy.max_futile_instances:
         return Abort(
-            reason=f"The last {seen.futile_in_a_row} instances ended without finishing a single task", console_of=None
+            reason=f"The last {seen.futile_in_a_row} instances ended without finishing a single task"
         )
     return None
 

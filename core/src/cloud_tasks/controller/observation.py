@@ -196,8 +196,10 @@ class Abort:
     """Going on would waste money: show a console log, terminate everything, exit non-zero."""
 
     reason: str
-    console_of: str | None
+    console_of: str | None = None
     """The instance whose log tells most."""
+    show_console: bool = True
+    """Whether a console log helps to understand the reason; of any instance where none is named."""
 
 
 Action: TypeAlias = Launch | Terminate | MarkEnded | ForgetIntent | Requeue | Warn | Finish | Abort

@@ -1,4 +1,4 @@
-"""A job's state as plain data, for ``status --format json`` and other programs."""
+"""A job's state as plain data, for ``status --json`` and other programs."""
 
 from __future__ import annotations
 
@@ -7,12 +7,13 @@ from typing import Any
 
 import attrs
 
-from cloud_tasks.model import Money
+from cloud_tasks.model import FINAL_STATUSES, Money, TaskStatus
 from cloud_tasks.report.pace import Pace
-from cloud_tasks.report.summary import status_counts
 from cloud_tasks.store import InstanceRecord, JobSummary
 
 __all__ = ["status_dict"]
+
+_FAILURES = FINAL_STATUSES - {TaskStatus.COMPLETED}
 
 
 def status_dict(
@@ -29,21 +30,31 @@ def status_dict(
         "job_id": summary.job.job_id,
         "run_id": summary.job.run_id,
         "state": summary.job.state.value,
+        "finished": summary.finished,
         "total": summary.total,
-        "finished": summary.finished_tasks,
         "remaining": summary.remaining,
-        "statuses": {status.value: count for status, count in summary.counts.items()},
-        "summary": status_counts(summary),
+        "counts": {status.value: count for status, count in summary.counts.items()},
+        "failures": sum(summary.counts[status] for status in _FAILURES),
         "attempts": summary.attempts,
         "retries": summary.retries,
         "losses": summary.losses,
         "events": {kind.value: count for kind, count in summary.events.items() if count},
-        "elapsed": None if summary.elapsed is None else attrs.asdict(summary.elapsed),
+        "timing": _timing(summary, pace),
         "instances": len(alive),
-        "price_per_hour": str(price.usd),
-        "cost": None if cost is None else str(cost.usd),
+        "price_per_hour_usd": str(price.usd),
+        "cost_usd": None if cost is None else str(cost.usd),
+        "expected_cost_usd": None if pace is None or cost is None else str(pace.final_cost(cost, price).usd),
+    }
+
+
+def _timing(summary: JobSummary, pace: Pace | None) -> dict[str, Any]:
+    begin, end = summary.first_start, summary.last_end
+    return {
+        "first_task_started": None if begin is None else begin.isoformat(),
+        "last_task_ended": None if end is None else end.isoformat(),
+        "elapsed_seconds": None if begin is None or end is None else (end - begin).total_seconds(),
+        "task_seconds": None if summary.elapsed is None else attrs.asdict(summary.elapsed),
         "tasks_per_hour": None if pace is None else pace.tasks_per_hour,
         "remaining_seconds": None if pace is None else pace.remaining_time.total_seconds(),
         "expected_end": None if pace is None else pace.end.isoformat(),
-        "expected_cost": None if pace is None or cost is None else str(pace.final_cost(cost, price).usd),
     }

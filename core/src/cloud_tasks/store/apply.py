@@ -26,7 +26,9 @@ from cloud_tasks.store.transition import TaskState, advance, is_task_event
 
 __all__ = ["apply_batch", "describe_exception"]
 
-_INSERT_EVENT = "INSERT INTO events (id, event_id, type, at, host, task, task_id, attempt, details) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)"
+_INSERT_EVENT = """
+INSERT INTO events (id, event_id, type, at, host, task, task_id, attempt, details) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)
+"""
 _UPDATE_TASK = "UPDATE tasks SET status = ?, attempt = ?, losses = ?, elapsed = ?, ended_at = ? WHERE seq = ?"
 _RUNNING = STATUS_TO_CODE[TaskStatus.RUNNING]
 _COMPLETED = STATUS_TO_CODE[TaskStatus.COMPLETED]

@@ -26,8 +26,8 @@ def read_counters(connection: sqlite3.Connection) -> dict[str, float]:
 class Deltas:
     """What one transaction does to the counters; nothing is written before `write`.
 
-    Names: ``status:<code>``, ``event:<code>``, ``total``, ``attempts``, ``losses``, ``retries``, ``duplicates``, ``late``,
-    ``unknown_task``, ``set_aside``, ``first_start``, ``last_end``, ``elapsed:{count,mean,m2,min,max}``.
+    Names: ``status:<code>``, ``event:<code>``, ``total``, ``attempts``, ``losses``, ``retries``, ``duplicates``,
+    ``late``, ``unknown_task``, ``set_aside``, ``first_start``, ``last_end``, ``elapsed:{count,mean,m2,min,max}``.
     """
 
     def __init__(self, connection: sqlite3.Connection) -> None:

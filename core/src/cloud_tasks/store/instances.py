@@ -37,8 +37,9 @@ def write_intent(connection: sqlite3.Connection, request: LaunchRequest, now: da
     """Keep what is about to be launched; writing the same token again changes nothing."""
     offer = request.offer
     connection.execute(
-        "INSERT INTO instances (client_token, instance_type, zone, purchase, boot_disk_type, boot_disk_gb, vcpus, slots, "
-        "price_per_hour, intended_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (client_token) DO NOTHING",
+        "INSERT INTO instances (client_token, instance_type, zone, purchase, boot_disk_type, boot_disk_gb, vcpus, "
+        "slots, price_per_hour, intended_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?) "
+        "ON CONFLICT (client_token) DO NOTHING",
         (
             request.client_token,
             offer.instance_type.name,
@@ -107,10 +108,17 @@ def mark_ended(connection: sqlite3.Connection, instance_id: str, when: datetime,
 
 
 def _adopt(connection: sqlite3.Connection, instance: Instance, token: str) -> None:
-    """An instance with our job's label that our records do not know; its price is not known either."""
+    """An instance with our job's label that our records do not know; it costs what a known one of its kind costs."""
+    vcpus, slots, price, disk_gb = connection.execute(
+        "SELECT vcpus, slots, price_per_hour, boot_disk_gb FROM instances WHERE instance_type = ? AND purchase = ? "
+        "ORDER BY intended_at DESC LIMIT 1",
+        (instance.instance_type, instance.purchase.value),
+    ).fetchone() or (0, 0, "0", 0.0)
+    created_at = to_unix(instance.created_at)
     connection.execute(
-        "INSERT INTO instances (client_token, instance_id, instance_type, zone, purchase, boot_disk_type, boot_disk_gb, vcpus, "
-        "slots, price_per_hour, intended_at, launched_at, state) VALUES (?, ?, ?, ?, ?, ?, 0, 0, 0, '0', ?, ?, ?)",
+        "INSERT INTO instances (client_token, instance_id, instance_type, zone, purchase, boot_disk_type, "
+        "boot_disk_gb, vcpus, slots, price_per_hour, intended_at, launched_at, state) "
+        "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
         (
             token,
             instance.instance_id,
@@ -118,8 +126,12 @@ def _adopt(connection: sqlite3.Connection, instance: Instance, token: str) -> No
             instance.zone,
             instance.purchase.value,
             instance.boot_disk_type,
-            to_unix(instance.created_at),
-            to_unix(instance.created_at),
+            disk_gb,
+            vcpus,
+            slots,
+            price,
+            created_at,
+            created_at,
             instance.state.value,
         ),
     )

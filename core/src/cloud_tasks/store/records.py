@@ -67,7 +67,7 @@ class JobRecord:
 
 @attrs.frozen(kw_only=True)
 class Applied:
-    """What became of a batch of events. ``new`` and ``duplicate`` add up to all of them; the others are among the new."""
+    """What became of a batch of events. ``new`` and ``duplicate`` are all of them; the others are among the new."""
 
     new: int = 0
     duplicate: int = 0

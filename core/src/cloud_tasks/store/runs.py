@@ -12,7 +12,7 @@ from collections.abc import Sequence
 
 from cloud_tasks.model import AttemptOutcome
 from cloud_tasks.store.codes import OUTCOME_TO_CODE
-from cloud_tasks.store.hosts import Host, Hosts
+from cloud_tasks.store.hosts import Host
 
 __all__ = ["Runs", "lose_runs"]
 
@@ -35,7 +35,8 @@ def lose_runs(connection: sqlite3.Connection, host: Host, when: float, reason: s
 
 class _Run:
     __slots__ = (
-        "attempt", "changed", "elapsed", "ended_at", "ended_by", "host", "outcome", "reason", "run", "started_at", "task"
+        "attempt", "changed", "elapsed", "ended_at", "ended_by", "host", "outcome", "reason", "run", "started_at",
+        "task",
     )  # fmt: skip
 
     def __init__(

@@ -17,7 +17,7 @@ import sqlite3
 import threading
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
 
@@ -268,7 +268,7 @@ class Store:
                 self._connection.execute("PRAGMA journal_mode = WAL")
 
     def pending_tasks(self, limit: int) -> list[TaskMessage]:
-        """The first tasks that are not in the queue, in the order of the input; the same again until they are marked."""
+        """The first tasks that are not in the queue, in the order of the input; the same until they are marked."""
         with self._guard:
             found, self._pending_from = tasks.read_pending(self._connection, self._pending_from, limit)
             return found
@@ -293,8 +293,8 @@ class Store:
     def reset_for_requeue(self) -> int:
         """Make every task without a final status pending again: its queue is new, or empty against expectation.
 
-        What runs is taken for lost (unless it speaks again), and is run again under the same attempt number. Returns how
-        many tasks are pending then.
+        What runs is taken for lost (unless it speaks again), and is run again under the same attempt number.
+        Returns how many tasks are pending then.
         """
         with self._writing() as connection:
             count = tasks.reset_for_requeue(connection)
@@ -367,7 +367,7 @@ class Store:
             now: Until when instances that live are paid for; None: now.
         """
         with self._guard, self._snapshot():
-            return read_statistics(self._connection, self.job, now or datetime.now(timezone.utc))
+            return read_statistics(self._connection, self.job, now or datetime.now(UTC))
 
     @contextmanager
     def _snapshot(self) -> Iterator[None]:

@@ -145,7 +145,8 @@ def lose_instance(connection: sqlite3.Connection, instance_id: str) -> int:
         host = hosts.by_key(key)
         for task, attempt in lose_runs(connection, host, host.last_heard, "its instance ended"):
             count += connection.execute(
-                "UPDATE tasks SET status = ?, losses = losses + 1 WHERE seq = ? AND attempt = ? AND status = ? AND NOT EXISTS "
+                "UPDATE tasks SET status = ?, losses = losses + 1 "
+                "WHERE seq = ? AND attempt = ? AND status = ? AND NOT EXISTS "
                 "(SELECT 1 FROM attempts AS a WHERE a.task = seq AND a.attempt = tasks.attempt AND a.outcome IS NULL)",
                 (_QUEUED, task, attempt, _RUNNING),
             ).rowcount

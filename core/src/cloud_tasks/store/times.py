@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 
 __all__ = ["from_unix", "from_unix_or_none", "to_unix"]
 
@@ -15,7 +15,7 @@ def to_unix(when: datetime) -> float:
 
 
 def from_unix(seconds: float) -> datetime:
-    return datetime.fromtimestamp(seconds, tz=timezone.utc)
+    return datetime.fromtimestamp(seconds, tz=UTC)
 
 
 def from_unix_or_none(seconds: float | None) -> datetime | None:

@@ -41,7 +41,6 @@ _SCHEMA = (
     " deliveries INTEGER NOT NULL DEFAULT 0, lease TEXT, body BLOB NOT NULL)",
     "CREATE INDEX IF NOT EXISTS by_visibility ON messages (visible_at)",
 )
-_BUSY_PATIENCE = 60.0
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.002, 0.05
 _CACHE_KIB = 4096
 
@@ -58,13 +57,21 @@ class SqliteQueue:
         path: The file; its folder is made by `create`.
         lease: The first lease of a received message.
         clock: Unix time, the same for everyone who shares the file.
+        patience: How long a call waits for others to finish their writing before it is a transient error.
     """
 
-    def __init__(self, path: Path, *, lease: timedelta, clock: Callable[[], float] = time.time) -> None:
+    def __init__(
+        self,
+        path: Path,
+        *,
+        lease: timedelta,
+        clock: Callable[[], float] = time.time,
+        patience: timedelta = timedelta(seconds=60),
+    ) -> None:
         self._path = path
         self._lease = min(lease, TRAITS.max_lease).total_seconds()
         self._clock = clock
-        self._pool = _Pool(path)
+        self._pool = _Pool(path, patience.total_seconds())
 
     def create(self) -> None:
         try:
@@ -179,7 +186,7 @@ class SqliteQueue:
             if not self._pool.is_current(connection):
                 return None
 
-    def _lease_visible(self, connection: sqlite3.Connection, limit: int) -> list[Delivery]:
+    def _lease_visible(self, connection: _Connection, limit: int) -> list[Delivery]:
         choose = "SELECT id, deliveries + 1, body FROM messages WHERE visible_at <= ? ORDER BY visible_at, id LIMIT ?"
         if limit < 1 or connection.execute(choose, (self._clock(), 1)).fetchone() is None:
             return []
@@ -210,16 +217,18 @@ class SqliteQueue:
 
 
 class _Connection(sqlite3.Connection):
-    """A connection that knows which file it opened: device and inode."""
+    """A connection that knows which file it opened (device and inode) and how long to wait for others (seconds)."""
 
     identity: tuple[int, int] | None = None
+    patience: float = 0.0
 
 
 class _Pool:
     """Connections to one file: as many as there are threads in it at once, reopened after a fork or a lost file."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, patience: float) -> None:
         self._path = path
+        self._patience = patience
         self._lock = threading.Lock()
         self._pid = os.getpid()
         self._idle: list[_Connection] = []
@@ -264,7 +273,7 @@ class _Pool:
             if self.is_current(connection):
                 return connection
             connection.close()
-        return _open(self._path, create)
+        return _open(self._path, create, self._patience)
 
     def _translated(self, error: sqlite3.Error) -> ProviderError:
         if "no such table" in str(error) or not self._path.exists():
@@ -281,7 +290,7 @@ def _identity(path: Path) -> tuple[int, int] | None:
     return status.st_dev, status.st_ino
 
 
-def _open(path: Path, create: bool) -> _Connection:
+def _open(path: Path, create: bool, patience: float) -> _Connection:
     mode = "rwc" if create else "rw"
     connection = sqlite3.connect(
         f"file:{quote(str(path))}?mode={mode}",
@@ -291,6 +300,7 @@ def _open(path: Path, create: bool) -> _Connection:
         check_same_thread=False,
         factory=_Connection,
     )
+    connection.patience = patience
     try:
         _patiently(connection, "PRAGMA journal_mode = WAL")
         connection.execute("PRAGMA synchronous = NORMAL")
@@ -304,7 +314,7 @@ def _open(path: Path, create: bool) -> _Connection:
 
 
 @contextmanager
-def _write(connection: sqlite3.Connection) -> Iterator[None]:
+def _write(connection: _Connection) -> Iterator[None]:
     """A write transaction; the lock is taken first, so that nothing read inside can be out of date."""
     _patiently(connection, "BEGIN IMMEDIATE")
     try:
@@ -316,9 +326,9 @@ def _write(connection: sqlite3.Connection) -> Iterator[None]:
         raise
 
 
-def _patiently(connection: sqlite3.Connection, statement: str) -> None:
+def _patiently(connection: _Connection, statement: str) -> None:
     """Execute what takes a lock. Others hold it for well under a millisecond: SQLite's own pauses are too long."""
-    deadline = time.monotonic() + _BUSY_PATIENCE
+    deadline = time.monotonic() + connection.patience
     pause = 0.0002
     while True:
         try:

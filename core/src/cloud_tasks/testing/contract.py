@@ -1,0 +1,57 @@
+"""What all contracts share: how tests are inherited, and how they wait.
+
+Invariants, each with a test:
+
+1. A contract's test can be left out only by overriding it with an ``xfail`` that has a reason.
+2. A subclass without a ``subject`` fixture fails, test by test; it never passes by testing nothing.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from datetime import timedelta
+from typing import Any, ClassVar
+
+import pytest
+
+__all__ = ["Contract", "eventually"]
+
+
+class Contract:
+    """Base of the contracts. A direct subclass states a contract; their subclasses are held to it."""
+
+    contract_tests: ClassVar[frozenset[str]] = frozenset()
+    """The tests of the contract."""
+
+    def __init_subclass__(cls, **arguments: Any) -> None:
+        super().__init_subclass__(**arguments)
+        if Contract in cls.__bases__:
+            cls.contract_tests = frozenset(name for name in vars(cls) if name.startswith("test_"))
+            return
+        for name in sorted(cls.contract_tests):
+            if name in vars(cls) and not _opted_out(vars(cls)[name]):
+                raise TypeError(
+                    f"{cls.__name__} overrides {name} of the contract; to leave it out, mark it with "
+                    'pytest.mark.xfail(reason="why")'
+                )
+            if not callable(getattr(cls, name, None)):
+                raise TypeError(f"{cls.__name__} lacks {name} of the contract")
+
+    @pytest.fixture
+    def subject(self) -> Any:
+        """What is tested: the fixture that a subclass has to give."""
+        pytest.fail(f'{type(self).__name__} has no fixture "subject"', pytrace=False)
+
+
+def eventually(condition: Callable[[], object], *, patience: timedelta = timedelta(seconds=20)) -> None:
+    """Wait until a condition holds; fails when it does not within ``patience``."""
+    deadline = time.monotonic() + patience.total_seconds()
+    while not condition():
+        assert time.monotonic() < deadline, f"it did not happen within {patience.total_seconds():g} s"
+        time.sleep(0.01)
+
+
+def _opted_out(override: object) -> bool:
+    marks = getattr(override, "pytestmark", [])
+    return any(mark.name == "xfail" and str(mark.kwargs.get("reason", "")).strip() for mark in marks)

@@ -1,0 +1,74 @@
+"""The instance types and prices of the simulated cloud: invented, shaped like real ones."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from decimal import Decimal
+
+from cloud_tasks.model import (
+    Architecture,
+    InstanceType,
+    Money,
+    Offer,
+    OfferRequest,
+    PriceBreakdown,
+    Purchase,
+    Unpriced,
+)
+from cloud_tasks.testing.virtual import START
+
+__all__ = ["ZONES", "catalogue", "prices"]
+
+ZONES = ("sim-a", "sim-b", "sim-c")
+
+_FAMILIES = (
+    # name, CPU family, CPU rank, GB per vCPU, US dollars per vCPU and hour, share of it as spot
+    ("small", "Simulated Old", 5, 4.0, "0.025", "0.4"),
+    ("steady", "Simulated Middle", 12, 4.0, "0.035", "0.3"),
+    ("swift", "Simulated New", 22, 2.0, "0.045", "0.25"),
+)
+_VCPUS = (2, 4, 8, 16)
+
+
+def catalogue() -> tuple[InstanceType, ...]:
+    """Every type; the fastest family is missing from the last zone, the largest machines from the first."""
+    return tuple(
+        InstanceType(
+            name=f"{family}-{vcpus}",
+            vcpus=vcpus,
+            memory_gb=vcpus * memory,
+            architecture=Architecture.X86_64,
+            zones=tuple(
+                zone
+                for zone in ZONES
+                if not (family == "swift" and zone == ZONES[-1]) and not (vcpus == max(_VCPUS) and zone == ZONES[0])
+            ),
+            boot_disk_types=("disk",),
+            cpu_family=cpu_family,
+            cpu_rank=rank,
+        )
+        for family, cpu_family, rank, memory, _, _ in _FAMILIES
+        for vcpus in _VCPUS
+    )
+
+
+def prices(requests: Sequence[OfferRequest]) -> Sequence[Offer | Unpriced]:
+    """The price list, as `cloud_tasks.plugin.Pricing.price` gives it."""
+    return [_price(request) for request in requests]
+
+
+def _price(request: OfferRequest) -> Offer | Unpriced:
+    for family, _, _, _, per_vcpu, spot in _FAMILIES:
+        if request.instance_type.name.startswith(f"{family}-"):
+            share = Decimal(spot) if request.purchase is Purchase.SPOT else Decimal(1)
+            cpu = Money(Decimal(per_vcpu)) * request.instance_type.vcpus * share
+            disk = Money("0.00005") * request.boot_disk.size_gb
+            return Offer(
+                instance_type=request.instance_type,
+                zone=request.zone,
+                purchase=request.purchase,
+                boot_disk=request.boot_disk,
+                price=PriceBreakdown(cpu=cpu, boot_disk=disk),
+                priced_at=START,
+            )
+    return Unpriced(request=request, reason="not in the simulated catalogue")

@@ -1,0 +1,257 @@
+"""`Monitor`: knows the truth, and raises `InvariantViolation` the moment the controller breaks a promise.
+
+The numbers are those of the controller's invariants: 1 no task is lost or counted twice; 2 no instance is orphaned;
+3 limits hold always; 4 no more instances than the work can use; 5 a refused scope is avoided; 6 silence is judged
+with care.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Sequence
+from datetime import datetime, timedelta
+from typing import Any
+
+from cloud_tasks.controller.observation import Block
+from cloud_tasks.convert import MalformedMessage, decode_events, decode_task_message
+from cloud_tasks.errors import LaunchRefused
+from cloud_tasks.model import (
+    FINAL_STATUSES,
+    TASK_FINAL_EVENTS,
+    Event,
+    EventType,
+
+    LaunchRequest,
+    Money,
+    TaskStatus,
+)
+from cloud_tasks.store import Store
+from cloud_tasks.testing.simulation.cloud import Machine, SimulatedCloud
+from cloud_tasks.testing.simulation.scenario import Scenario
+from cloud_tasks.testing.simulation.worker import SimulatedWorker
+
+__all__ = ["InvariantViolation", "Monitor", "WatchedStore"]
+
+_STATUS_OF = {
+    EventType.TASK_COMPLETED: TaskStatus.COMPLETED,
+    EventType.TASK_EXCEPTION: TaskStatus.FAILED,
+    EventType.TASK_TIMED_OUT: TaskStatus.TIMED_OUT,
+    EventType.TASK_EXITED: TaskStatus.EXITED,
+    EventType.TASK_DEAD: TaskStatus.DEAD,
+}
+
+_MARGIN = timedelta(seconds=5)
+
+
+class InvariantViolation(AssertionError):
+    """The controller broke a promise."""
+
+
+class Monitor:
+    """Watches one simulated job, across all crashes of its controller.
+
+    Args:
+        now: The virtual clock.
+    """
+
+    def __init__(self, scenario: Scenario, now: Callable[[], datetime]) -> None:
+        self._scenario = scenario
+        self._now = now
+        self.cloud: SimulatedCloud | None = None
+        self.workers: dict[str, SimulatedWorker] = {}
+        self._intents: set[str] = set()
+        self._committed: set[str] = set()
+        self._sent_tasks: set[str] = set()
+        self._final_words: dict[str, set[TaskStatus]] = {}
+        self._finished = 0
+        self._blocks: list[Block] = []
+        self._launched: set[str] = set()
+        self._instances = 0
+        self._vcpus = 0
+        self._slots = 0
+        self._price = Money.zero()
+        self.checks = 0
+
+    # -- what happens in the cloud ---------------------------------------------------------------------------------
+
+    def launching(self, request: LaunchRequest) -> None:
+        """A launch is about to take effect."""
+        if request.client_token not in self._intents:
+            raise InvariantViolation(f"2: launched {request.client_token} without a committed intent")
+
+    def changed(self, machine: Machine) -> None:
+        """A machine began to exist, or ended."""
+        if machine.stranger:
+            return
+        sign = 1 if machine.ended_at is None else -1
+        self._instances += sign
+        self._vcpus += sign * machine.offer.instance_type.vcpus
+        self._slots += sign * machine.slots
+        self._price += machine.offer.price_per_hour * sign
+        self.check_limits()
+
+    def check_limits(self) -> None:
+        """3: totals of all that exists, by the provider's own books."""
+        limits = self._scenario.limits
+        for total, most, name in (
+            (self._instances, limits.max_instances, "instances"),
+            (self._vcpus, limits.max_total_cpus, "vCPUs"),
+            (self._slots, limits.max_simultaneous_tasks, "simultaneous tasks"),
+            (self._price, limits.max_total_price_per_hour, "price per hour"),
+        ):
+            if most is not None and total > most:  # type: ignore[operator]
+                raise InvariantViolation(f"3: {name} {total} > {most}")
+
+    def sent(self, events: Sequence[Event]) -> None:
+        """The event queue took these."""
+        for event in events:
+            if event.event_type in TASK_FINAL_EVENTS and not event.retry and event.task_id is not None:
+                self._final_words.setdefault(event.task_id, set()).add(_STATUS_OF[event.event_type])
+
+    def acked_events(self, body: bytes) -> None:
+        """The controller acked a message of the event queue."""
+        try:
+            events, _ = decode_events(body)
+        except MalformedMessage:
+            return
+        for event in events:
+            if event.event_id not in self._committed:
+                raise InvariantViolation(f"1: event {event.event_id} was acked before it was committed")
+
+    def took_tasks(self, bodies: Sequence[bytes], failed: Collection[int]) -> None:
+        """The task queue took these, failures excepted."""
+        for index, body in enumerate(bodies):
+            if index not in failed:
+                self._sent_tasks.add(decode_task_message(body).task_id)
+
+    # -- what the controller does ----------------------------------------------------------------------------------
+
+    def restarted(self) -> None:
+        """The controller is a new process: what it knew in memory alone is gone."""
+        self._blocks = []
+
+    def refusal_known(self, request: LaunchRequest, error: LaunchRefused) -> None:
+        until = self._now() + error.retry_after
+        self._blocks.append(Block(scope=error.scope, offer=request.offer, until=until, reason=error.reason))
+
+    def launch_called(self, request: LaunchRequest) -> None:
+        """5: the first try of a launch whose scope was refused a moment ago is one too many."""
+        if request.client_token in self._launched:
+            return
+        self._launched.add(request.client_token)
+        for block in self._blocks:
+            if block.until > self._now() and block.covers(request.offer):
+                raise InvariantViolation(f"5: launched {request.offer.instance_type.name} in spite of {block.reason}")
+
+    def intended(self, store: Store, request: LaunchRequest, slots: int) -> None:
+        """4: an intent is about to be written; without it there must be work that no slot is there for."""
+        open_slots = sum(record.slots for record in store.instances() if record.ended_at is None)
+        remaining = store.summary().remaining
+        if open_slots >= remaining:
+            raise InvariantViolation(f"4: another instance for {remaining} tasks with {open_slots} slots")
+        self._intents.add(request.client_token)
+
+    def applied(self, store: Store, events: Sequence[Event]) -> None:
+        """These were committed."""
+        self._committed.update(event.event_id for event in events)
+        summary = store.summary()
+        self.checks += 1
+        if sum(summary.counts.values()) != self._scenario.tasks or summary.total != self._scenario.tasks:
+            raise InvariantViolation(f"1: the counts {dict(summary.counts)} do not add up to {self._scenario.tasks}")
+        if summary.finished_tasks < self._finished:
+            raise InvariantViolation(f"1: {self._finished} tasks were finished, now {summary.finished_tasks} are")
+        self._finished = summary.finished_tasks
+
+    def marked_queued(self, task_ids: Collection[str]) -> None:
+        unsent = set(task_ids) - self._sent_tasks
+        if unsent:
+            raise InvariantViolation(f"1: {min(unsent)} was marked as queued and never sent")
+
+    def terminating(self, instance_ids: Sequence[str], reason: str, ending: bool) -> None:
+        """6: an instance that works and says so is not taken for silent."""
+        if ending or not reason.startswith("nothing was heard"):
+            return
+        for instance_id in instance_ids:
+            worker = self.workers.get(instance_id)
+            if worker is None or not worker.is_healthy or not worker.spoke:
+                continue
+            quiet = self._now() - worker.last_sent
+            if quiet < self._scenario.keepalive_interval + _MARGIN:
+                raise InvariantViolation(f"6: {instance_id} was taken for silent, it spoke {quiet} ago")
+
+    # -- the end ---------------------------------------------------------------------------------------------------
+
+    def all_gone(self) -> None:
+        """2: the controller says that nothing of this job is left."""
+        assert self.cloud is not None
+        left = [machine.instance_id for machine in self.cloud.existing()]
+        if left:
+            raise InvariantViolation(f"2: {left} still exist after the end")
+
+    def complete(self, store: Store) -> None:
+        """1: every task is in a final state that some worker really reported, and is counted once."""
+        counted = dict.fromkeys(TaskStatus, 0)
+        for number in range(self._scenario.tasks):
+            task_id = f"task-{number:07}"
+            found = store.task(task_id)
+            status = None if found is None else found[1]
+            if status is None or status not in FINAL_STATUSES:
+                raise InvariantViolation(f"1: {task_id} is {status} after the end")
+            if status not in self._final_words.get(task_id, ()):
+                raise InvariantViolation(f"1: {task_id} is {status.value}, which nobody reported")
+            counted[status] += 1
+        if counted != dict(store.summary().counts):
+            raise InvariantViolation(f"1: counted {counted}, the summary says {store.summary().counts}")
+        spent, truth = store.spending(self._now()), self.cloud.cost() if self.cloud else Money.zero()
+        if spent < truth * 0.999 - Money("0.000001"):
+            raise InvariantViolation(f"3: the books say {spent.format(6)}, the provider {truth.format(6)}")
+
+
+class WatchedStore:
+    """A store in which every write is a place to crash at, and is told to the monitor.
+
+    Args:
+        point: Called before and after each write; may raise.
+    """
+
+    _WRITES = frozenset(
+        {
+            "apply_events",
+            "mark_queued",
+            "record_ended",
+            "record_intent",
+            "record_launch_failed",
+            "record_launched",
+            "record_seen",
+            "requeue_lost",
+            "reset_for_requeue",
+        }
+    )
+
+    def __init__(self, store: Store, monitor: Monitor, point: Callable[[str], None]) -> None:
+        self._store = store
+        self._monitor = monitor
+        self._point = point
+
+    def __getattr__(self, name: str) -> Any:
+        method = getattr(self._store, name)
+        if name not in self._WRITES:
+            return method
+
+        def write(*args: Any, **kwargs: Any) -> Any:
+            self._point(f"before {name}")
+            self._before(name, args, kwargs)
+            answer = method(*args, **kwargs)
+            if name == "apply_events":
+                self._monitor.applied(self._store, args[0])
+            self._point(f"after {name}")
+            return answer
+
+        return write
+
+    def _before(self, name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        if name == "record_intent":
+            self._monitor.intended(self._store, args[0], kwargs.get("slots", 0))
+        elif name == "mark_queued":
+            self._monitor.marked_queued(args[0])
+
+

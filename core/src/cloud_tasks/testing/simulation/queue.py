@@ -1,0 +1,162 @@
+"""`SimulatedQueue`: an at-least-once queue under the virtual clock, as bad as its contract allows.
+
+Invariants, each with a test:
+
+1. A message that was sent and not acked is delivered again, whatever happens.
+2. An ack with the lease of an earlier delivery removes nothing.
+"""
+
+from __future__ import annotations
+
+import heapq
+import itertools
+import random
+from collections.abc import Callable, Sequence
+from datetime import datetime, timedelta
+
+from cloud_tasks.errors import NotFound
+from cloud_tasks.plugin import Delivery, Depth, SendFailure
+from cloud_tasks.testing.simulation.scenario import Faults
+from cloud_tasks.testing.virtual import VirtualLoop
+
+__all__ = ["SimulatedQueue"]
+
+
+class _Message:
+    __slots__ = ("body", "count", "number", "visible_at")
+
+    def __init__(self, number: int, body: bytes, visible_at: datetime) -> None:
+        self.number = number
+        self.body = body
+        self.visible_at = visible_at
+        self.count = 0
+
+
+class SimulatedQueue:
+    """One queue, with the face of `cloud_tasks.plugin.Queue`; calls never fail here (see `Unreliable`).
+
+    Args:
+        on_ack: Told of each body that is removed.
+    """
+
+    def __init__(
+        self,
+        loop: VirtualLoop,
+        rng: random.Random,
+        faults: Faults,
+        *,
+        lease: timedelta,
+        exact_depth: bool = False,
+        on_ack: Callable[[bytes], None] = lambda body: None,
+    ) -> None:
+        self.faults = faults
+        self._loop = loop
+        self._rng = rng
+        self._lease = lease
+        self._exact = exact_depth
+        self._on_ack = on_ack
+        self._numbers = itertools.count(1)
+        self._messages: dict[int, _Message] = {}
+        self._order: list[tuple[datetime, int]] = []
+        self._exists = False
+
+    def create(self) -> None:
+        self._exists = True
+
+    def delete(self) -> None:
+        self._exists = False
+        self._messages.clear()
+        self._order.clear()
+
+    def purge(self) -> None:
+        self._check()
+        self._messages.clear()
+        self._order.clear()
+
+    def exists(self) -> bool:
+        return self._exists
+
+    def send(self, bodies: Sequence[bytes], *, delay: timedelta = timedelta(0)) -> Sequence[SendFailure]:
+        self._check()
+        failures: list[SendFailure] = []
+        partial = len(bodies) > 1 and self._rng.random() < self.faults.partial
+        for index, body in enumerate(bodies):
+            if partial and self._rng.random() < 0.3:
+                failures.append(SendFailure(index=index, reason="throttled"))
+                continue
+            copies = 2 if self._rng.random() < self.faults.duplicated else 1
+            for _ in range(copies):
+                late = self._rng.uniform(0, 60) if self._rng.random() < self.faults.delayed else 0.0
+                message = _Message(next(self._numbers), body, self._loop.now() + delay + timedelta(seconds=late))
+                self._messages[message.number] = message
+                self._queue(message)
+        return failures
+
+    def _queue(self, message: _Message) -> None:
+        heapq.heappush(self._order, (message.visible_at, message.number))
+
+    def receive(self, max_messages: int, *, wait: timedelta) -> Sequence[Delivery]:
+        self._check()
+        now = self._loop.now()
+        deliveries: list[Delivery] = []
+        while self._order and self._order[0][0] <= now and len(deliveries) < max_messages:
+            visible_at, number = heapq.heappop(self._order)
+            message = self._messages.get(number)
+            if message is None or message.visible_at != visible_at:
+                continue  # acked, or leased and put back since
+            message.count += 1
+            message.visible_at = now + self._lease
+            self._queue(message)
+            deliveries.append(
+                Delivery(lease_id=f"{number}/{message.count}", body=message.body, delivery_count=message.count)
+            )
+        if not deliveries:
+            self._loop.charge(wait)
+        return deliveries
+
+    def _leased(self, lease_id: str) -> _Message | None:
+        number, count = lease_id.split("/")
+        message = self._messages.get(int(number))
+        return message if message is not None and message.count == int(count) else None
+
+    def ack(self, lease_ids: Sequence[str]) -> Sequence[str]:
+        lost: list[str] = []
+        for lease_id in lease_ids:
+            message = self._leased(lease_id)
+            if message is None:
+                lost.append(lease_id)
+            else:
+                self._on_ack(message.body)
+                if self._rng.random() >= self.faults.ack_lost:
+                    del self._messages[message.number]
+        return lost
+
+    def release(self, lease_ids: Sequence[str], *, delay: timedelta = timedelta(0)) -> Sequence[str]:
+        return self.extend(lease_ids, lease=delay)
+
+    def extend(self, lease_ids: Sequence[str], *, lease: timedelta) -> Sequence[str]:
+        lost: list[str] = []
+        for lease_id in lease_ids:
+            message = self._leased(lease_id)
+            if message is None:
+                lost.append(lease_id)
+            else:
+                message.visible_at = self._loop.now() + lease
+                self._queue(message)
+        return lost
+
+    def depth(self) -> Depth:
+        self._check()
+        now = self._loop.now()
+        visible = sum(message.visible_at <= now for message in self._messages.values())
+        hidden = len(self._messages) - visible
+        if self._exact:
+            return Depth(visible=visible, in_flight=hidden, exact=True, as_of=now)
+        return Depth(visible=self._rng.randint(0, visible), in_flight=None, exact=False, as_of=now)
+
+    def close(self) -> None:
+        """Nothing is open."""
+
+    def _check(self) -> None:
+        if not self._exists:
+            raise NotFound("the simulated queue does not exist")

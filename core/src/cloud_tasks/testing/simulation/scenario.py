@@ -1,0 +1,161 @@
+"""What a simulated job and its cloud are like: everything is drawn from one seed, nothing from elsewhere."""
+
+from __future__ import annotations
+
+import random
+from datetime import timedelta
+
+import attrs
+
+from cloud_tasks.model import Constraints, Limits, Money, Purchase, RetryPolicy
+
+__all__ = ["CALM", "Faults", "Scenario", "draw_scenario"]
+
+
+@attrs.frozen(kw_only=True)
+class Faults:
+    """How often things go wrong. Probabilities are per opportunity; the default is a cloud without any fault."""
+
+    refused: float = 0.0
+    """That a zone is out of stock of an instance type for some minutes when one is asked for."""
+    quota_vcpus: int | None = None
+    """More vCPUs than these are refused in the whole region."""
+    call_fails: float = 0.0
+    """That a call of the controller is throttled or fails without an effect."""
+    call_times_out: float = 0.0
+    """That a call of the controller takes effect and its answer is lost."""
+    partial: float = 0.0
+    """That a batch (a send, a termination) is carried out only in part."""
+    listing_lag: timedelta = timedelta(0)
+    """How long a new instance may be missing from listings; the controller is told this figure."""
+    slow_boot: float = 0.0
+    """That an instance takes many minutes to boot."""
+    broken_start: float = 0.0
+    """That an instance's startup script fails."""
+    preempted_after: timedelta | None = None
+    """Mean time until a spot instance is taken away."""
+    preempted_silently: float = 0.0
+    """That this happens without a notice."""
+    remains: float = 0.0
+    """That an instance taken away stays behind, stopped, until it is removed."""
+    worker_crashes: float = 0.0
+    """That a worker dies at the end of a task."""
+    worker_hangs: float = 0.0
+    """That a worker goes silent for ever at the end of a task."""
+    lease_lost: float = 0.0
+    """That a running task's lease ends although its worker lives."""
+    duplicated: float = 0.0
+    """That a message is stored twice."""
+    ack_lost: float = 0.0
+    """That an ack is confirmed and forgotten."""
+    delayed: float = 0.0
+    """That a message appears only after up to a minute, others overtaking it."""
+    garbage: float = 0.0
+    """That a broken or foreign message is found in the event queue, per event message."""
+    outages: int = 0
+    """Times at which the queues cannot be reached by anyone for some minutes."""
+    sleeps: int = 0
+    """Times at which the controller's machine sleeps for up to an hour."""
+    strangers: int = 0
+    """Instances with the job's label that no record knows."""
+    crashes: int = 0
+    """Crashes of the controller, each at any step, resumed with ``--continue``."""
+
+
+CALM = Faults()
+
+
+@attrs.frozen(kw_only=True)
+class Scenario:
+    """One job in one simulated cloud."""
+
+    seed: int
+    tasks: int
+    faults: Faults
+    constraints: Constraints
+    limits: Limits
+    retry: RetryPolicy
+    mean_task_time: timedelta = timedelta(seconds=30)
+    exception: float = 0.0
+    timeout: float = 0.0
+    exit: float = 0.0
+    asks_for_retry: float = 0.0
+    spot_fallback: bool = False
+    canary: bool = False
+    exact_depth: bool = False
+    scaling_check_interval: timedelta = timedelta(seconds=60)
+    instance_termination_delay: timedelta = timedelta(seconds=60)
+    keepalive_interval: timedelta = timedelta(seconds=60)
+    lease: timedelta = timedelta(seconds=60)
+    idle_limit: timedelta = timedelta(minutes=10)
+    max_lifetime: timedelta | None = None
+    latency: timedelta = timedelta(milliseconds=200)
+    """Mean duration of a call."""
+    max_parallel_launches: int = 4
+
+
+def draw_scenario(seed: int, *, least_tasks: int = 200, most_tasks: int = 2000) -> Scenario:
+    """A job with all faults on, of random strength."""
+    rng = random.Random(f"scenario/{seed}")
+
+    def chance(most: float) -> float:
+        return rng.choice((0.0, rng.uniform(0, most), most))
+
+    spot = rng.random() < 0.6
+    faults = Faults(
+        refused=chance(0.5),
+        quota_vcpus=rng.choice((None, None, rng.randint(16, 128))),
+        call_fails=chance(0.1),
+        call_times_out=chance(0.1),
+        partial=chance(0.1),
+        listing_lag=timedelta(seconds=rng.choice((0, 0, 5, 30))),
+        slow_boot=chance(0.2),
+        broken_start=chance(0.2),
+        preempted_after=timedelta(minutes=rng.uniform(5, 120)),
+        preempted_silently=chance(0.5),
+        remains=chance(0.5),
+        worker_crashes=chance(0.01),
+        worker_hangs=chance(0.005),
+        lease_lost=chance(0.05),
+        duplicated=chance(0.05),
+        ack_lost=chance(0.05),
+        delayed=chance(0.2),
+        garbage=chance(0.05),
+        outages=rng.randint(0, 3),
+        sleeps=rng.randint(0, 2),
+        strangers=rng.randint(0, 2),
+        crashes=rng.randint(0, 6),
+    )
+    limits = Limits(
+        max_instances=rng.choice((rng.randint(1, 4), rng.randint(5, 20))),
+        max_total_cpus=rng.choice((None, rng.randint(8, 200))),
+        max_simultaneous_tasks=rng.choice((None, rng.randint(8, 100))),
+        max_total_price_per_hour=rng.choice((None, Money(round(rng.uniform(0.5, 10), 2)))),
+    )
+    constraints = Constraints(
+        purchase=Purchase.SPOT if spot else Purchase.ON_DEMAND,
+        cpus_per_task=rng.choice((1, 1, 2)),
+        max_cpu=rng.choice((None, 8)),
+    )
+    retries = {f"on_{kind}": rng.random() < 0.5 for kind in ("exit", "exception", "timeout")}
+    return Scenario(
+        seed=seed,
+        tasks=rng.randint(least_tasks, most_tasks),
+        faults=faults,
+        constraints=constraints,
+        limits=limits,
+        retry=RetryPolicy(**retries, max_attempts=rng.randint(1, 4)),
+        mean_task_time=timedelta(seconds=rng.choice((3, 20, 60, 200))),
+        exception=chance(0.1),
+        timeout=chance(0.02),
+        exit=chance(0.02),
+        asks_for_retry=chance(0.05),
+        spot_fallback=rng.random() < 0.5,
+        canary=rng.random() < 0.2,
+        exact_depth=rng.random() < 0.5,
+        scaling_check_interval=timedelta(seconds=rng.choice((10, 60))),
+        idle_limit=timedelta(minutes=rng.choice((5, 15, 60))),
+        max_lifetime=rng.choice((None, None, timedelta(hours=rng.randint(1, 6)))),
+        latency=timedelta(milliseconds=rng.choice((50, 500, 2000))),
+        max_parallel_launches=rng.randint(1, 10),
+    )

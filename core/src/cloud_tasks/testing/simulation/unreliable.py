@@ -1,0 +1,52 @@
+"""`Unreliable`: a front that lets calls fail as calls over a network do: before their effect, or after it."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from typing import Any
+
+from cloud_tasks.errors import ProviderError
+from cloud_tasks.testing.simulation.scenario import Faults
+
+__all__ = ["Unreliable"]
+
+
+class Unreliable:
+    """Passes every call on to an object, unless it fails.
+
+    Args:
+        is_down: Whether nothing answers now.
+        never: Methods that do not fail by chance.
+    """
+
+    def __init__(
+        self,
+        inner: Any,
+        rng: random.Random,
+        faults: Faults,
+        *,
+        is_down: Callable[[], bool] = lambda: False,
+        never: tuple[str, ...] = (),
+    ) -> None:
+        self.faults = faults
+        self._inner = inner
+        self._rng = rng
+        self._is_down = is_down
+        self._never = never
+
+    def __getattr__(self, name: str) -> Any:
+        method = getattr(self._inner, name)
+
+        def call(*args: Any, **kwargs: Any) -> Any:
+            if self._is_down():
+                raise ProviderError(f"{name}: the service is unavailable", transient=True)
+            dice = 1.0 if name in self._never else self._rng.random()
+            if dice < self.faults.call_fails:
+                raise ProviderError(f"{name}: too many requests", transient=True)
+            answer = method(*args, **kwargs)
+            if dice < self.faults.call_fails + self.faults.call_times_out:
+                raise ProviderError(f"{name}: timed out", transient=True)
+            return answer
+
+        return call

@@ -1,0 +1,296 @@
+"""`SimulatedWorker`: keeps the worker's contract, at the price of a few heap operations per task.
+
+Invariants, each with a test:
+
+1. The event that ends an attempt is in the event queue before its task is acked; so is the next attempt's message.
+2. A message comes back when its worker dies, at the latest after one lease.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from datetime import timedelta
+from typing import Any
+
+from cloud_tasks.convert import decode_task_message, encode_events, encode_task_message
+from cloud_tasks.errors import ProviderError
+from cloud_tasks.model import Event, EventType, TaskMessage
+from cloud_tasks.plugin import Delivery, Queue
+from cloud_tasks.testing.simulation.cloud import Machine
+from cloud_tasks.testing.simulation.scenario import Faults, Scenario
+from cloud_tasks.testing.virtual import VirtualLoop
+
+__all__ = ["SimulatedWorker"]
+
+_POLL = timedelta(seconds=5)
+_FLUSH = timedelta(seconds=2)
+_AGAIN = timedelta(seconds=5)
+
+
+class SimulatedWorker:
+    """The worker of one machine.
+
+    Args:
+        tasks: The task queue, as the machine reaches it.
+        events: The event queue, likewise.
+        on_sent: Told of the events of each message that the event queue took.
+        switch_off: Ends the machine when the worker exits.
+    """
+
+    def __init__(
+        self,
+        loop: VirtualLoop,
+        rng: random.Random,
+        scenario: Scenario,
+        machine: Machine,
+        *,
+        faults: Callable[[], Faults],
+        tasks: Queue,
+        events: Queue,
+        on_sent: Callable[[list[Event]], None],
+        switch_off: Callable[[], None],
+    ) -> None:
+        self._loop = loop
+        self._rng = rng
+        self._scenario = scenario
+        self._machine = machine
+        self._faults = faults
+        self._tasks = tasks
+        self._events = events
+        self._on_sent = on_sent
+        self._switch_off = switch_off
+        self._alive = False
+        self._draining = False
+        self._unsent: list[Event] = []
+        self._flushing = False
+        self._polling = False
+        self._count = 0
+        self._running: dict[str, TaskMessage] = {}
+        self._idle_since = loop.now()
+        self.last_sent = loop.now()
+        """When the event queue last took something from it."""
+        self.spoke = False
+
+    @property
+    def running(self) -> int:
+        """Tasks that it runs now; 0 for one that is dead or hangs."""
+        return len(self._running) if self._alive else 0
+
+    @property
+    def is_healthy(self) -> bool:
+        return self._alive
+
+    # -- the machine's side ----------------------------------------------------------------------------------------
+
+    def start(self) -> None:
+        self._alive = True
+        self._idle_since = self._loop.now()
+        self._tell(EventType.WORKER_STARTED, slots=self._machine.slots)
+        self._poll()
+        self._loop.later(self._scenario.keepalive_interval, self._keep_alive)
+
+    def notice(self, left: timedelta) -> None:
+        if self._alive and not self._draining:
+            self._draining = True
+            self._tell(EventType.SPOT_TERMINATION)
+            self._loop.later(left / 2, self._release_all)
+
+    def kill(self) -> None:
+        """Everything stops; what it had leased comes back after a lease."""
+        if self._alive:
+            self._alive = False
+            self._abandon()
+
+    def _abandon(self) -> None:
+        leases = list(self._running)
+        self._running.clear()
+        self._tasks.extend(leases, lease=self._scenario.lease)
+
+    # -- tasks -----------------------------------------------------------------------------------------------------
+
+    def _poll(self) -> None:
+        self._polling = False
+        if not self._alive or self._draining:
+            return
+        free = self._machine.slots - len(self._running)
+        if free <= 0:
+            return
+        try:
+            deliveries = self._tasks.receive(free, wait=timedelta(0))
+        except ProviderError:
+            deliveries = ()
+        for delivery in deliveries:
+            self._begin(delivery)
+        if self._running:
+            self._idle_since = self._loop.now()
+        elif self._loop.now() - self._idle_since >= self._scenario.idle_limit:
+            self._exit()
+            return
+        if len(self._running) < self._machine.slots:
+            self._poll_later(_POLL)
+
+    def _poll_later(self, delay: timedelta) -> None:
+        if not self._polling:
+            self._polling = True
+            self._loop.later(delay, self._poll)
+
+    def _exit(self) -> None:
+        self._draining = True
+        self._tell(EventType.WORKER_STOPPED)
+        self._loop.later(_FLUSH * 3, self._switch_off)
+
+    def _begin(self, delivery: Delivery) -> None:
+        message = decode_task_message(delivery.body)
+        now = self._loop.now()
+        wait = message.not_before - now.timestamp()
+        if wait > 0:
+            self._tasks.release([delivery.lease_id], delay=timedelta(seconds=wait))
+            return
+        if (delivery.delivery_count or 1) - 1 + message.losses > self._scenario.retry.max_losses:
+            event = self._event(EventType.TASK_DEAD, message, retry=False, cause="lost too often")
+            self._conclude(delivery.lease_id, [event], None)
+            return
+        self._running[delivery.lease_id] = message
+        span = timedelta(seconds=self._rng.lognormvariate(0, 0.7) * self._scenario.mean_task_time.total_seconds())
+        lease = span + self._scenario.lease
+        if self._rng.random() < self._faults().lease_lost:
+            lease = span / 2
+        self._tasks.extend([delivery.lease_id], lease=lease)
+        self._remember(self._event(EventType.TASK_STARTED, message))
+        self._loop.later(span, lambda: self._end(delivery.lease_id, span))
+
+    def _end(self, lease_id: str, span: timedelta) -> None:
+        if not self._alive or lease_id not in self._running:
+            return
+        faults = self._faults()
+        dice = self._rng.random()
+        if dice < faults.worker_crashes + faults.worker_hangs:
+            self._alive = False
+            self._abandon()
+            if dice < faults.worker_crashes:
+                self._loop.later(timedelta(seconds=5), self._switch_off)
+            return
+        message = self._running[lease_id]
+        events, following = self._outcome(message, span)
+        self._conclude(lease_id, events, following)
+
+    def _outcome(self, message: TaskMessage, span: timedelta) -> tuple[list[Event], TaskMessage | None]:
+        """How the attempt ended, and the message of the next one."""
+        scenario, policy = self._scenario, self._scenario.retry
+        details: dict[str, Any] = {}
+        dice = self._rng.random()
+        kind, again = EventType.TASK_COMPLETED, False
+        for probability, failure, wanted in (
+            (scenario.exception, EventType.TASK_EXCEPTION, policy.on_exception),
+            (scenario.timeout, EventType.TASK_TIMED_OUT, policy.on_timeout),
+            (scenario.exit, EventType.TASK_EXITED, policy.on_exit),
+            (scenario.asks_for_retry, EventType.TASK_COMPLETED, True),
+        ):
+            if dice < probability:
+                kind, again = failure, wanted
+                break
+            dice -= probability
+        if kind is EventType.TASK_EXCEPTION:
+            details = {"exception": "simulated", "exception_type": "ValueError"}
+        elif kind is EventType.TASK_EXITED:
+            details = {"exit_code": 3}
+        if again and message.attempt >= policy.max_attempts:
+            dead = self._event(EventType.TASK_DEAD, message, retry=False, span=span, cause="its attempts ran out")
+            return [dead], None
+        event = self._event(kind, message, retry=again, span=span, **details)
+        following = None
+        if again:
+            following = TaskMessage(task_id=message.task_id, data=message.data, attempt=message.attempt + 1)
+        return [event], following
+
+    def _conclude(self, lease_id: str, events: list[Event], following: TaskMessage | None) -> None:
+        """Event, then the next attempt's message, then the ack; each is tried until it is done."""
+        if not self._alive:
+            return
+        self._unsent += events
+        if not self._flush():
+            self._loop.later(_AGAIN, lambda: self._conclude(lease_id, [], following))
+            return
+        try:
+            if following is not None and self._tasks.send([encode_task_message(following)]):
+                raise ProviderError("not sent", transient=True)
+            following = None
+            self._tasks.ack([lease_id])
+        except ProviderError:
+            self._loop.later(_AGAIN, lambda: self._conclude(lease_id, [], following))
+            return
+        self._running.pop(lease_id, None)
+        self._poll()
+
+    def _release_all(self) -> None:
+        """The machine is about to go: give back what is not finished."""
+        if not self._alive:
+            return
+        for lease_id, message in list(self._running.items()):
+            self._unsent.append(self._event(EventType.TASK_RELEASED, message, cause="termination notice"))
+            self._running.pop(lease_id)
+            self._tasks.release([lease_id])
+        self._flush()
+
+    # -- events ----------------------------------------------------------------------------------------------------
+
+    def _event(
+        self,
+        kind: EventType,
+        message: TaskMessage | None = None,
+        *,
+        retry: bool | None = None,
+        span: timedelta | None = None,
+        **details: Any,
+    ) -> Event:
+        self._count += 1
+        return Event(
+            event_id=f"{self._machine.instance_id}/{self._count}",
+            event_type=kind,
+            timestamp=self._loop.now(),
+            hostname=f"host-{self._machine.instance_id}",
+            instance_id=self._machine.instance_id,
+            task_id=None if message is None else message.task_id,
+            attempt=None if message is None else message.attempt,
+            retry=retry,
+            elapsed_time=None if span is None else span.total_seconds(),
+            details=details,
+        )
+
+    def _tell(self, kind: EventType, **details: Any) -> None:
+        self._unsent.append(self._event(kind, **details))
+        self._flush()
+
+    def _remember(self, event: Event) -> None:
+        """Send it soon, with others."""
+        self._unsent.append(event)
+        if not self._flushing:
+            self._flushing = True
+            self._loop.later(_FLUSH, self._flush_soon)
+
+    def _flush_soon(self) -> None:
+        self._flushing = False
+        if self._alive:
+            self._flush()
+
+    def _flush(self) -> bool:
+        """Whether everything is in the event queue now."""
+        if not self._unsent:
+            return True
+        batch = self._unsent
+        try:
+            if self._events.send([encode_events(batch)]):
+                return False
+        except ProviderError:
+            return False
+        self._unsent = []
+        self.last_sent = self._loop.now()
+        self.spoke = True
+        self._on_sent(batch)
+        return True
+
+    def _keep_alive(self) -> None:
+        if self._alive:
+            self._tell(EventType.KEEP_ALIVE, running_tasks=len(self._running))
+            self._loop.later(self._scenario.keepalive_interval, self._keep_alive)

@@ -1,0 +1,93 @@
+"""Registration, settings, description of this machine, prices."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cloud_tasks.model import BootDisk, InstanceType, Money, Offer, OfferRequest, Purchase
+from cloud_tasks.registry import Registry
+from cloud_tasks_local.describe import architecture, instance_types
+from cloud_tasks_local.pricing import FlatPricing
+from cloud_tasks_local.settings import LocalSettings
+
+
+def price(settings: LocalSettings, vcpus: int, purchase: Purchase) -> Money:
+    instance_type = InstanceType(
+        name=f"local-{vcpus}", vcpus=vcpus, memory_gb=1.0, architecture=architecture(), zones=("local-a",)
+    )
+    disk = BootDisk(disk_type="", size_gb=10)
+    wanted = OfferRequest(instance_type=instance_type, zone="local-a", purchase=purchase, boot_disk=disk)
+    (offer,) = FlatPricing(settings).price([wanted])
+    assert isinstance(offer, Offer)
+    return offer.price_per_hour
+
+
+def test_the_installed_distribution_registers_its_three_backends() -> None:
+    registry = Registry(only=["local"])
+    assert registry.queue("local").settings is LocalSettings
+    assert registry.compute("local").settings is LocalSettings
+    assert registry.pricing("local").settings is LocalSettings
+    assert registry.problems() == ()
+
+
+def test_registering_imports_neither_sqlite_nor_the_implementations() -> None:
+    program = (
+        "import sys, cloud_tasks_local.plugin\n"
+        "print(sorted(name for name in sys.modules if name == 'sqlite3' or name.startswith('cloud_tasks_local.')))\n"
+    )
+    loaded = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout
+    assert loaded.strip() == str([f"cloud_tasks_local.{name}" for name in ("plugin", "settings", "traits")])
+
+
+def test_a_relative_state_folder_becomes_absolute(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert LocalSettings().state_dir == tmp_path / ".cloud-tasks"
+    assert LocalSettings(state_dir=Path("here")).state_dir == tmp_path / "here"
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"vcpus": 0},
+        {"memory_gb": 0},
+        {"price_per_cpu_hour": Money(-1)},
+        {"spot_price_factor": -0.1},
+        {"spot_mean_lifetime": 0},
+        {"spot_notice": -1},
+        {"shutdown_grace": -1},
+    ],
+)
+def test_an_impossible_setting_is_refused(wrong: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match=r"is (not above|below) zero"):
+        LocalSettings(**wrong)
+
+
+@pytest.mark.parametrize(
+    ("vcpus", "expected"), [(1, [1]), (2, [1, 2]), (6, [1, 2, 4, 6]), (8, [1, 2, 4, 8]), (12, [1, 2, 4, 8, 12])]
+)
+def test_the_instance_types_are_powers_of_two_and_the_whole_machine(vcpus: int, expected: list[int]) -> None:
+    types = instance_types(LocalSettings(vcpus=vcpus, memory_gb=24.0))
+    assert [(t.name, t.vcpus) for t in types] == [(f"local-{size}", size) for size in expected]
+    assert [t.memory_gb for t in types] == pytest.approx([24.0 * size / vcpus for size in expected], abs=0.001)
+
+
+def test_the_machine_is_described_as_it_is() -> None:
+    whole = instance_types(LocalSettings())[-1]
+    assert whole.vcpus >= 1
+    assert whole.memory_gb > 0.1
+
+
+def test_the_price_is_per_cpu_and_hour_and_exact() -> None:
+    settings = LocalSettings(price_per_cpu_hour=Money(0.1), spot_price_factor=0.4)
+    assert price(settings, 3, Purchase.ON_DEMAND) == Money(Decimal("0.3"))
+    assert price(settings, 3, Purchase.SPOT) == Money(Decimal("0.12"))
+
+
+def test_nothing_costs_anything_by_default() -> None:
+    assert price(LocalSettings(), 4, Purchase.ON_DEMAND) == Money(0)
