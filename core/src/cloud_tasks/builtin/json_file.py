@@ -32,16 +32,20 @@ _COMMA = re.compile(r"[ \t\r\n]*,[ \t\r\n]*")
 class JsonFileSource:
     """The tasks of a JSON file or URL.
 
+    Args:
+        chunk_bytes: How much is read at a time.
+
     Raises (while iterating):
         InputError: With file, line, number of the task and reason.
     """
 
-    def __init__(self, location: str, base_dir: Path) -> None:
+    def __init__(self, location: str, base_dir: Path, *, chunk_bytes: int = _CHUNK_BYTES) -> None:
         self.where = place_of(location, base_dir)
+        self._chunk_bytes = chunk_bytes
 
     def __iter__(self) -> Iterator[Task]:
         with open_binary(self.where) as stream:
-            yield from _Reader(stream, self.where).tasks()
+            yield from _Reader(stream, self.where, self._chunk_bytes).tasks()
 
     def expected_length(self) -> int | None:
         return None
@@ -50,7 +54,7 @@ class JsonFileSource:
 class _Reader:
     """One pass over the file."""
 
-    def __init__(self, stream: BinaryIO, where: str) -> None:
+    def __init__(self, stream: BinaryIO, where: str, chunk_bytes: int) -> None:
         self._stream = stream
         self._where = where
         self._decoder = codecs.getincrementaldecoder("utf-8-sig")()
@@ -58,7 +62,7 @@ class _Reader:
         self._at = 0
         self._lines_before = 0
         """Line breaks in what has slid out of the window."""
-        self._chunk = _CHUNK_BYTES
+        self._chunk = chunk_bytes
         self._ended = False
         self._number = 0
 
@@ -125,9 +129,7 @@ class _Reader:
         unterminated = error.msg.startswith("Unterminated string")
         if not self._ended and (unterminated or error.pos >= len(self._window) - _LOOKAHEAD):
             # One task is larger than the window: double it, so that the work stays proportional to the size.
-            self._chunk = max(_CHUNK_BYTES, len(self._window) - self._at)
-            self._read()
-            self._chunk = _CHUNK_BYTES
+            self._read(max(self._chunk, len(self._window) - self._at))
             return
         if self._ended and (unterminated or not self._window[error.pos :].strip()):
             raise self._cut_short()
@@ -146,10 +148,10 @@ class _Reader:
                 return ""
             self._read()
 
-    def _read(self) -> None:
+    def _read(self, size: int | None = None) -> None:
         """Slide the window: drop what was used, append what comes next."""
         self._lines_before += self._window.count("\n", 0, self._at)
-        data = self._stream.read(self._chunk)
+        data = self._stream.read(size or self._chunk)
         self._ended = not data
         try:
             text = self._decoder.decode(data, final=self._ended)

@@ -61,7 +61,7 @@ def _is_foreign(error: Exception) -> bool:
 
 def _open(place: str) -> Any:
     if is_url(place):
-        import fsspec  # type: ignore[import-untyped]  # it has no type information
+        import fsspec
 
         return fsspec.open(place, "rb", compression="infer")
     suffix = os.path.splitext(place)[1].lower()

@@ -6,8 +6,6 @@ import math
 import sqlite3
 from collections import Counter
 
-from cloud_tasks.model import EventType
-from cloud_tasks.store.codes import EVENT_TO_CODE
 from cloud_tasks.store.sketch import bucket_of
 
 __all__ = ["Deltas", "read_counters"]
@@ -34,21 +32,17 @@ class Deltas:
         self._connection = connection
         self._sums: Counter[str] = Counter()
         self._first_start: float | None = None
-        self._latest: dict[str, float] = {}
+        self._last_end: float | None = None
+        self._moves: Counter[tuple[int, int]] = Counter()
         self._elapsed: list[float] = []
 
     def add(self, name: str, amount: int) -> None:
         if amount:
             self._sums[name] += amount
 
-    def event(self, event_type: EventType) -> None:
-        self._sums[f"event:{EVENT_TO_CODE[event_type]}"] += 1
-
     def moved(self, before: int, after: int) -> None:
         """A task went from one status to another."""
-        if before != after:
-            self._sums[f"status:{before}"] -= 1
-            self._sums[f"status:{after}"] += 1
+        self._moves[before, after] += 1
 
     def started(self, at: float) -> None:
         """An attempt began."""
@@ -56,22 +50,29 @@ class Deltas:
         if self._first_start is None or at < self._first_start:
             self._first_start = at
 
-    def latest(self, name: str, at: float) -> None:
-        if at > self._latest.get(name, -math.inf):
-            self._latest[name] = at
+    def last_end(self, at: float) -> None:
+        """A task ended for good."""
+        if self._last_end is None or at > self._last_end:
+            self._last_end = at
 
     def elapsed(self, seconds: float) -> None:
         """A task completed after so long."""
         self._elapsed.append(seconds)
 
     def write(self) -> None:
+        """Add it all to the counters."""
+        for (before, after), count in self._moves.items():
+            self._sums[f"status:{before}"] -= count
+            self._sums[f"status:{after}"] += count
         self._connection.executemany(_ADD, [(name, amount) for name, amount in self._sums.items() if amount])
-        known = (
-            read_counters(self._connection) if self._latest or self._elapsed or self._first_start is not None else {}
-        )
-        values: dict[str, float] = {name: at for name, at in self._latest.items() if at > known.get(name, -math.inf)}
+        if self._first_start is None and self._last_end is None:
+            return
+        known = read_counters(self._connection)
+        values: dict[str, float] = {}
         if self._first_start is not None and self._first_start < known.get("first_start", math.inf):
             values["first_start"] = self._first_start
+        if self._last_end is not None and self._last_end > known.get("last_end", -math.inf):
+            values["last_end"] = self._last_end
         if self._elapsed:
             values.update(_merged(known, self._elapsed))
             self._write_sketch()

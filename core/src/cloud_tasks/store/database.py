@@ -15,6 +15,8 @@ __all__ = ["connect_reader", "connect_writer", "replace_database", "transaction"
 
 _BUSY_SECONDS = 10.0
 _CACHE_KIB = 16 * 1024
+_CHECKPOINT_PAGES = 8000
+"""32 MB: pages that many batches change are moved into the database once, not for each."""
 _SIDE_FILES = ("-wal", "-shm", "-journal")
 
 
@@ -34,6 +36,7 @@ def connect_writer(path: Path, *, create: bool) -> sqlite3.Connection:
         connection.execute("PRAGMA journal_mode = WAL")
         connection.execute("PRAGMA synchronous = FULL")
         connection.execute(f"PRAGMA cache_size = -{_CACHE_KIB}")
+        connection.execute(f"PRAGMA wal_autocheckpoint = {_CHECKPOINT_PAGES}")
         connection.execute("PRAGMA journal_size_limit = 67108864")
         migrate(connection)
     except sqlite3.DatabaseError as error:

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-import json
 import sqlite3
 from collections.abc import Iterable, Iterator
 from itertools import islice
 
 from cloud_tasks.errors import InputError
 from cloud_tasks.model import Task
+from cloud_tasks.store.bulk import insert_rows
+from cloud_tasks.store.encoding import compact_encoder
 
 __all__ = ["insert_tasks"]
 
 _BATCH = 1000
-_INSERT = "INSERT INTO tasks (seq, task_id, data) VALUES (?, ?, ?)"
+_INSERT = "INSERT OR FAIL INTO tasks (seq, task_id, data)"
 
 _Row = tuple[int, str, str]
 
@@ -36,7 +37,7 @@ def insert_tasks(
     count = 0
     while batch := list(islice(rows, _BATCH)):
         try:
-            connection.executemany(_INSERT, batch)
+            insert_rows(connection, _INSERT, batch)
         except sqlite3.IntegrityError as error:
             raise _duplicate(connection, batch, offset=offset, last=last, where=where) from error
         count += len(batch)
@@ -44,11 +45,12 @@ def insert_tasks(
 
 
 def _rows(tasks: Iterable[Task], *, first_seq: int, first_number: int, where: str) -> Iterator[_Row]:
-    encode = json.JSONEncoder(separators=(",", ":")).encode
+    encode = compact_encoder()
     for index, task in enumerate(tasks):
         try:
             data = encode(task.data if type(task.data) is dict else dict(task.data))
-            task.task_id.encode()
+            if not task.task_id.isascii():
+                task.task_id.encode()
         except (TypeError, ValueError, RecursionError) as error:
             raise InputError(
                 f'task {first_number + index} ("{task.task_id}"): it cannot be written as JSON: {error}',
@@ -62,7 +64,6 @@ def _duplicate(connection: sqlite3.Connection, batch: list[_Row], *, offset: int
     """Say which task of a refused batch came twice, and where it was first."""
     in_batch: dict[str, int] = {}
     for seq, task_id, _ in batch:
-        # A refused executemany has inserted the rows before the one at fault.
         row = connection.execute("SELECT seq FROM tasks WHERE task_id = ? AND seq < ?", (task_id, seq)).fetchone()
         first = in_batch.get(task_id) or (row[0] if row else None)
         if first is not None:

@@ -334,12 +334,7 @@ class Store:
         if not events:
             return Applied()
         with self._writing() as connection:
-            applied = apply_batch(connection, events)
-            if applied.duplicate:
-                deltas = Deltas(connection)
-                deltas.add("duplicates", applied.duplicate)
-                deltas.write()
-            return applied
+            return apply_batch(connection, events)
 
     def set_aside(self, body: bytes, reason: str, now: datetime) -> None:
         """Keep a message that could not be read, and count it; the latest thousand are kept, 4 KiB of each."""

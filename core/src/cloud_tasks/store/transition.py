@@ -23,7 +23,7 @@ from __future__ import annotations
 
 import attrs
 
-from cloud_tasks.model import FINAL_STATUSES, EventType, TaskStatus
+from cloud_tasks.model import EventType, TaskStatus
 
 __all__ = ["TaskState", "advance", "is_task_event"]
 
@@ -37,7 +37,7 @@ _FAILURES = {
 _TASK_EVENTS = frozenset({EventType.TASK_STARTED, EventType.TASK_COMPLETED, EventType.TASK_RELEASED, *_FAILURES})
 
 
-@attrs.frozen(kw_only=True)
+@attrs.frozen
 class TaskState:
     """What events decide about one task."""
 
@@ -56,20 +56,19 @@ def advance(state: TaskState, event_type: EventType, attempt: int, retry: bool) 
     """The state after an event about attempt number ``attempt``; None when the event comes too late to change it.
 
     Raises:
-        ValueError: The event is not about a task's state.
+        KeyError: The event is not about a task's state (`is_task_event`).
     """
-    if event_type not in _TASK_EVENTS:
-        raise ValueError(f"{event_type.value} is not about a task")
-    if state.status in FINAL_STATUSES:
+    status = state.status
+    if status is not TaskStatus.PENDING and status is not TaskStatus.QUEUED and status is not TaskStatus.RUNNING:
         return None
     if event_type is EventType.TASK_COMPLETED and not retry:
-        return TaskState(status=TaskStatus.COMPLETED, attempt=max(attempt, state.attempt), losses=state.losses)
+        return TaskState(TaskStatus.COMPLETED, max(attempt, state.attempt), state.losses)
     if attempt < state.attempt:
         return None
     if event_type is EventType.TASK_STARTED:
-        return TaskState(status=TaskStatus.RUNNING, attempt=attempt, losses=state.losses)
+        return TaskState(TaskStatus.RUNNING, attempt, state.losses)
     if event_type is EventType.TASK_RELEASED:
-        return TaskState(status=TaskStatus.QUEUED, attempt=attempt, losses=state.losses + 1)
+        return TaskState(TaskStatus.QUEUED, attempt, state.losses + 1)
     if retry and event_type is not EventType.TASK_DEAD:
-        return TaskState(status=TaskStatus.QUEUED, attempt=attempt + 1, losses=state.losses)
-    return TaskState(status=_FAILURES[event_type], attempt=attempt, losses=state.losses)
+        return TaskState(TaskStatus.QUEUED, attempt + 1, state.losses)
+    return TaskState(_FAILURES[event_type], attempt, state.losses)

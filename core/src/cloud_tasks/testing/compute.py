@@ -63,9 +63,7 @@ class ComputeSubject:
         return self.backend.traits
 
     def open(self, job_id: str) -> AbstractContextManager[Compute]:
-        return self.backend.open(
-            self.settings, ComputeContext(job_id=job_id, region=self.region, zone=self.offer.zone)
-        )
+        return self.backend.open(self.settings, ComputeContext(job_id=job_id, region=self.region, zone=self.offer.zone))
 
 
 class ComputeContract(Contract):
@@ -246,7 +244,10 @@ class ComputeContract(Contract):
         )
 
     def test_foreign_instances_are_never_listed(
-        self, compute: Compute, subject: ComputeSubject, request_of: Callable[..., LaunchRequest],
+        self,
+        compute: Compute,
+        subject: ComputeSubject,
+        request_of: Callable[..., LaunchRequest],
         listed: Callable[[int], list[Instance]],
     ) -> None:
         foreign = subject.foreign() if subject.foreign is not None else ""
@@ -255,7 +256,11 @@ class ComputeContract(Contract):
         assert foreign not in {instance.instance_id for instance in compute.instances(None)}
 
     def test_instances_are_found_by_whoever_comes_later(
-        self, compute: Compute, subject: ComputeSubject, job: str, request_of: Callable[..., LaunchRequest],
+        self,
+        compute: Compute,
+        subject: ComputeSubject,
+        job: str,
+        request_of: Callable[..., LaunchRequest],
         listed: Callable[[int], list[Instance]],
     ) -> None:
         launched = compute.launch(request_of())
@@ -263,14 +268,23 @@ class ComputeContract(Contract):
         with subject.open(job) as later:
             assert [instance.instance_id for instance in later.instances(job)] == [launched.instance_id]
 
-    def test_a_job_without_instances_has_an_empty_listing(self, compute: Compute, job: str) -> None:
+    def test_a_job_without_instances_has_an_empty_listing(
+        self, compute: Compute, subject: ComputeSubject, job: str, request_of: Callable[..., LaunchRequest]
+    ) -> None:
+        if subject.foreign is not None:
+            subject.foreign()
+        compute.launch(request_of(job_id=job + "-other"))
         assert list(compute.instances(job)) == []
         assert list(compute.instances(job, include_terminated=True)) == []
 
     # Terminating
 
     def test_a_terminated_instance_is_gone_and_may_be_terminated_again(
-        self, compute: Compute, subject: ComputeSubject, job: str, request_of: Callable[..., LaunchRequest],
+        self,
+        compute: Compute,
+        subject: ComputeSubject,
+        job: str,
+        request_of: Callable[..., LaunchRequest],
         listed: Callable[[int], list[Instance]],
     ) -> None:
         launched = compute.launch(request_of())
@@ -281,7 +295,11 @@ class ComputeContract(Contract):
         compute.terminate([launched.instance_id])
 
     def test_terminate_ends_those_it_is_told_and_no_others(
-        self, compute: Compute, subject: ComputeSubject, job: str, request_of: Callable[..., LaunchRequest],
+        self,
+        compute: Compute,
+        subject: ComputeSubject,
+        job: str,
+        request_of: Callable[..., LaunchRequest],
         listed: Callable[[int], list[Instance]],
     ) -> None:
         ids = [compute.launch(request_of()).instance_id for _ in range(3)]

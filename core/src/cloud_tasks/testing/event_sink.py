@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from typing import Any
 
 import attrs
@@ -35,7 +35,7 @@ def make_event(number: int, **details: Any) -> Event:
     return Event(
         event_id=f"event-{number}",
         event_type=EventType.TASK_COMPLETED,
-        timestamp=datetime(2026, 1, 2, 3, 4, 5, number % 1_000_000, tzinfo=timezone.utc),
+        timestamp=datetime(2026, 1, 2, 3, 4, 5, number % 1_000_000, tzinfo=UTC),
         hostname="host",
         task_id=f"task-{number}",
         attempt=1,
@@ -68,7 +68,7 @@ class EventSinkContract(Contract):
         assert [each["event_id"] for each in subject.read_back()] == ["event-1"]
 
     def test_an_event_arrives_with_all_that_it_says(self, subject: EventSinkSubject) -> None:
-        event = make_event(7, result={"sum": 3, "list": [1, None, "λ – 木"]}, stack_trace='line 1\n  line "2"\n')
+        event = make_event(7, result={"sum": 3, "list": [1, None, "λ ≠ 木"]}, stack_trace='line 1\n  line "2"\n')
         with subject.open() as sink:
             sink.write([event])
         (arrived,) = subject.read_back()

@@ -157,7 +157,9 @@ class SimulatedCloud:
             self._out_of_stock.setdefault(key, now + timedelta(minutes=self._rng.uniform(1, 30)))
         until = self._out_of_stock.get(key)
         if until is not None and until > now:
-            scope = self._rng.choice((RefusalScope.OFFER, RefusalScope.OFFER, RefusalScope.ZONE, RefusalScope.INSTANCE_TYPE))
+            scope = self._rng.choice(
+                (RefusalScope.OFFER, RefusalScope.OFFER, RefusalScope.ZONE, RefusalScope.INSTANCE_TYPE)
+            )
             raise self._refusal("no capacity", scope, "OUT_OF_STOCK")
         self._out_of_stock.pop(key, None)
         quota = self.faults.quota_vcpus

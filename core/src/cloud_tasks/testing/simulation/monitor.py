@@ -19,12 +19,11 @@ from cloud_tasks.model import (
     TASK_FINAL_EVENTS,
     Event,
     EventType,
-
     LaunchRequest,
     Money,
     TaskStatus,
 )
-from cloud_tasks.store import Store
+from cloud_tasks.store import JobSummary, Store
 from cloud_tasks.testing.simulation.cloud import Machine, SimulatedCloud
 from cloud_tasks.testing.simulation.scenario import Scenario
 from cloud_tasks.testing.simulation.worker import SimulatedWorker
@@ -40,9 +39,10 @@ _STATUS_OF = {
 }
 
 _MARGIN = timedelta(seconds=5)
+_TIME_TO_GO = timedelta(minutes=3)
 
 
-class InvariantViolation(AssertionError):
+class InvariantViolation(AssertionError):  # noqa: N818 - it is not an error of ours, but of what is watched
     """The controller broke a promise."""
 
 
@@ -69,6 +69,7 @@ class Monitor:
         self._vcpus = 0
         self._slots = 0
         self._price = Money.zero()
+        self._peak_price = Money.zero()
         self.checks = 0
 
     # -- what happens in the cloud ---------------------------------------------------------------------------------
@@ -87,6 +88,7 @@ class Monitor:
         self._vcpus += sign * machine.offer.instance_type.vcpus
         self._slots += sign * machine.slots
         self._price += machine.offer.price_per_hour * sign
+        self._peak_price = max(self._peak_price, self._price)
         self.check_limits()
 
     def check_limits(self) -> None:
@@ -150,10 +152,12 @@ class Monitor:
             raise InvariantViolation(f"4: another instance for {remaining} tasks with {open_slots} slots")
         self._intents.add(request.client_token)
 
-    def applied(self, store: Store, events: Sequence[Event]) -> None:
+    def applied(self, events: Sequence[Event]) -> None:
         """These were committed."""
         self._committed.update(event.event_id for event in events)
-        summary = store.summary()
+
+    def summarised(self, summary: JobSummary) -> None:
+        """1: every task is in one status, and what is finished stays finished."""
         self.checks += 1
         if sum(summary.counts.values()) != self._scenario.tasks or summary.total != self._scenario.tasks:
             raise InvariantViolation(f"1: the counts {dict(summary.counts)} do not add up to {self._scenario.tasks}")
@@ -161,22 +165,30 @@ class Monitor:
             raise InvariantViolation(f"1: {self._finished} tasks were finished, now {summary.finished_tasks} are")
         self._finished = summary.finished_tasks
 
+    def stopped_for_money(self, limit: Money) -> None:
+        """3: at the hard stop no more than one look's worth, and the time that machines take to go, is over the limit."""
+        assert self.cloud is not None
+        faults = self._scenario.faults
+        if faults.crashes or faults.sleeps:
+            return  # nobody was there to look
+        slack = (self._scenario.scaling_check_interval + _TIME_TO_GO).total_seconds() / 3600
+        most = limit + self._peak_price * slack
+        if self.cloud.cost() > most:
+            raise InvariantViolation(f"3: {self.cloud.cost().format(4)} were spent, {limit.format(4)} were allowed")
+
     def marked_queued(self, task_ids: Collection[str]) -> None:
         unsent = set(task_ids) - self._sent_tasks
         if unsent:
             raise InvariantViolation(f"1: {min(unsent)} was marked as queued and never sent")
 
-    def terminating(self, instance_ids: Sequence[str], reason: str, ending: bool) -> None:
+    def terminating(self, instance_id: str, reason: str) -> None:
         """6: an instance that works and says so is not taken for silent."""
-        if ending or not reason.startswith("nothing was heard"):
+        worker = self.workers.get(instance_id)
+        if worker is None or not worker.is_healthy or not worker.spoke or not reason.startswith("nothing was heard"):
             return
-        for instance_id in instance_ids:
-            worker = self.workers.get(instance_id)
-            if worker is None or not worker.is_healthy or not worker.spoke:
-                continue
-            quiet = self._now() - worker.last_sent
-            if quiet < self._scenario.keepalive_interval + _MARGIN:
-                raise InvariantViolation(f"6: {instance_id} was taken for silent, it spoke {quiet} ago")
+        quiet = self._now() - worker.last_sent
+        if quiet < self._scenario.keepalive_interval + _MARGIN:
+            raise InvariantViolation(f"6: {instance_id} was taken for silent, it spoke {quiet} ago")
 
     # -- the end ---------------------------------------------------------------------------------------------------
 
@@ -201,9 +213,18 @@ class Monitor:
             counted[status] += 1
         if counted != dict(store.summary().counts):
             raise InvariantViolation(f"1: counted {counted}, the summary says {store.summary().counts}")
-        spent, truth = store.spending(self._now()), self.cloud.cost() if self.cloud else Money.zero()
-        if spent < truth * 0.999 - Money("0.000001"):
-            raise InvariantViolation(f"3: the books say {spent.format(6)}, the provider {truth.format(6)}")
+        self._check_books(store)
+
+    def _check_books(self, store: Store) -> None:
+        """3: no instance that we know of is in the books for less time than it existed."""
+        assert self.cloud is not None
+        for record in store.instances():
+            machine = self.cloud.machines.get(record.instance_id or "")
+            if machine is None or record.launched_at is None or record.ended_at is None or machine.ended_at is None:
+                continue
+            booked, truth = record.ended_at - record.launched_at, machine.ended_at - machine.created_at
+            if booked < truth - timedelta(seconds=1):
+                raise InvariantViolation(f"3: {machine.instance_id} is booked for {booked}, it existed for {truth}")
 
 
 class WatchedStore:
@@ -232,6 +253,11 @@ class WatchedStore:
         self._monitor = monitor
         self._point = point
 
+    def summary(self) -> JobSummary:
+        summary = self._store.summary()
+        self._monitor.summarised(summary)
+        return summary
+
     def __getattr__(self, name: str) -> Any:
         method = getattr(self._store, name)
         if name not in self._WRITES:
@@ -242,7 +268,7 @@ class WatchedStore:
             self._before(name, args, kwargs)
             answer = method(*args, **kwargs)
             if name == "apply_events":
-                self._monitor.applied(self._store, args[0])
+                self._monitor.applied(args[0])
             self._point(f"after {name}")
             return answer
 
@@ -253,5 +279,3 @@ class WatchedStore:
             self._monitor.intended(self._store, args[0], kwargs.get("slots", 0))
         elif name == "mark_queued":
             self._monitor.marked_queued(args[0])
-
-

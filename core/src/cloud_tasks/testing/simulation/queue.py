@@ -148,11 +148,11 @@ class SimulatedQueue:
     def depth(self) -> Depth:
         self._check()
         now = self._loop.now()
+        if not self._exact:
+            guess = self._rng.randint(0, len(self._messages))
+            return Depth(visible=guess, in_flight=None, exact=False, as_of=now)
         visible = sum(message.visible_at <= now for message in self._messages.values())
-        hidden = len(self._messages) - visible
-        if self._exact:
-            return Depth(visible=visible, in_flight=hidden, exact=True, as_of=now)
-        return Depth(visible=self._rng.randint(0, visible), in_flight=None, exact=False, as_of=now)
+        return Depth(visible=visible, in_flight=len(self._messages) - visible, exact=True, as_of=now)
 
     def close(self) -> None:
         """Nothing is open."""

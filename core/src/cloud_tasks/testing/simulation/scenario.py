@@ -131,6 +131,7 @@ def draw_scenario(seed: int, *, least_tasks: int = 200, most_tasks: int = 2000) 
         max_total_cpus=rng.choice((None, rng.randint(8, 200))),
         max_simultaneous_tasks=rng.choice((None, rng.randint(8, 100))),
         max_total_price_per_hour=rng.choice((None, Money(round(rng.uniform(0.5, 10), 2)))),
+        max_total_cost=rng.choice((None, None, Money(round(rng.uniform(0.05, 1), 2)))),
     )
     constraints = Constraints(
         purchase=Purchase.SPOT if spot else Purchase.ON_DEMAND,

@@ -17,7 +17,7 @@ class Unreliable:
 
     Args:
         is_down: Whether nothing answers now.
-        never: Methods that do not fail by chance.
+        never: Methods that do not fail.
     """
 
     def __init__(
@@ -39,9 +39,11 @@ class Unreliable:
         method = getattr(self._inner, name)
 
         def call(*args: Any, **kwargs: Any) -> Any:
+            if name in self._never:
+                return method(*args, **kwargs)
             if self._is_down():
                 raise ProviderError(f"{name}: the service is unavailable", transient=True)
-            dice = 1.0 if name in self._never else self._rng.random()
+            dice = self._rng.random()
             if dice < self.faults.call_fails:
                 raise ProviderError(f"{name}: too many requests", transient=True)
             answer = method(*args, **kwargs)

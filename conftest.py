@@ -1,0 +1,43 @@
+"""For the tests of all distributions: nothing reaches beyond this machine, in this process or in one that it starts."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+GUARD = Path(__file__).parent / "tests" / "guard"
+_log = Path(tempfile.mkdtemp(prefix="cloud-tasks-guard-")) / "refusals"
+_log.touch()
+os.environ["CLOUD_TASKS_GUARD_LOG"] = str(_log)
+os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [str(GUARD), os.environ.get("PYTHONPATH", "")]))
+
+_spec = importlib.util.spec_from_file_location("loopback_guard", GUARD / "sitecustomize.py")
+assert _spec is not None
+assert _spec.loader is not None
+_spec.loader.exec_module(importlib.util.module_from_spec(_spec))
+
+
+@pytest.fixture(autouse=True)
+def stay_on_this_machine(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Fail a test that tried to reach another machine, unless it is marked ``network``."""
+    if request.node.get_closest_marker("network"):
+        monkeypatch.delenv("CLOUD_TASKS_GUARD_LOG")
+        yield
+        return
+    before = _log.stat().st_size
+    yield
+    if _log.stat().st_size > before:
+        refused = _log.read_text()[before:].splitlines()
+        _log.write_text("")
+        pytest.fail("; ".join(sorted(set(refused))))
+
+
+def pytest_unconfigure() -> None:
+    _log.unlink(missing_ok=True)
+    if _log.parent.exists():
+        _log.parent.rmdir()

@@ -1,0 +1,94 @@
+"""Checks of single values. Each knows its part of the JSON Schema; each message reads well after ``section.key: ``."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import attrs
+
+from cloud_tasks.model import Money
+
+__all__ = ["Above", "AtLeast", "Matches", "OneOf", "Patterns"]
+
+
+def _number(value: Any) -> Any:
+    return value.usd if isinstance(value, Money) else value
+
+
+def _show(value: Any) -> str:
+    return f"{_number(value):g}"
+
+
+@attrs.frozen
+class Above:
+    """A number above a bound; None passes."""
+
+    bound: float
+
+    def __call__(self, instance: object, attribute: object, value: Any) -> None:
+        if value is not None and not _number(value) > self.bound:
+            raise ValueError(f"{_show(value)} is not above {self.bound:g}")
+
+    def schema(self) -> dict[str, Any]:
+        return {"exclusiveMinimum": self.bound}
+
+
+@attrs.frozen
+class AtLeast:
+    """A number not below a bound; None passes."""
+
+    bound: float
+
+    def __call__(self, instance: object, attribute: object, value: Any) -> None:
+        if value is not None and not _number(value) >= self.bound:
+            raise ValueError(f"{_show(value)} is below {self.bound:g}")
+
+    def schema(self) -> dict[str, Any]:
+        return {"minimum": self.bound}
+
+
+@attrs.frozen
+class OneOf:
+    """One of a few words; None passes."""
+
+    words: tuple[str, ...]
+
+    def __call__(self, instance: object, attribute: object, value: str | None) -> None:
+        if value is not None and value not in self.words:
+            raise ValueError(f'"{value}" is not one of {", ".join(self.words)}')
+
+    def schema(self) -> dict[str, Any]:
+        return {"enum": list(self.words)}
+
+
+@attrs.frozen
+class Matches:
+    """Text of a certain form; None passes."""
+
+    pattern: str
+    meaning: str
+    """The form in words, after "use"."""
+
+    def __call__(self, instance: object, attribute: object, value: str | None) -> None:
+        # `$` would let a final line break pass, so the whole text is matched.
+        if value is not None and not re.fullmatch(self.pattern.removeprefix("^").removesuffix("$"), value):
+            raise ValueError(f'"{value}" cannot be used; use {self.meaning}')
+
+    def schema(self) -> dict[str, Any]:
+        return {"pattern": self.pattern}
+
+
+@attrs.frozen
+class Patterns:
+    """Regular expressions."""
+
+    def __call__(self, instance: object, attribute: object, value: tuple[str, ...]) -> None:
+        for pattern in value:
+            try:
+                re.compile(pattern)
+            except re.error as error:
+                raise ValueError(f'"{pattern}" is not a regular expression: {error}') from error
+
+    def schema(self) -> dict[str, Any]:
+        return {"format": "regex"}

@@ -1,0 +1,177 @@
+"""Reads a configuration file: YAML to plain values, each key with its line. Nothing in a file is ever executed.
+
+Invariants, each with a test:
+
+1. Only mappings, lists, text, numbers, true/false and null come out; any other tag is refused.
+2. A key written twice in one mapping is refused, at its second line.
+3. A file cannot make the reader work without end: expansion of aliases is bounded.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import attrs
+import yaml
+
+from cloud_tasks.errors import InputError
+
+__all__ = ["BOOLEANS", "FLOAT", "INTEGER", "Written", "parse_yaml_text", "read_document"]
+
+INTEGER = re.compile(r"[-+]?[0-9]+(?:_[0-9]+)*\Z")
+FLOAT = re.compile(r"[-+]?(?:[0-9]+(?:_[0-9]+)*(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][-+]?[0-9]+)?\Z")
+BOOLEANS = {"yes": True, "true": True, "on": True, "no": False, "false": False, "off": False}
+
+_MOST_NODES = 100_000
+_TAG = "tag:yaml.org,2002:"
+
+
+class _Loader(yaml.SafeLoader):
+    """Decides by plain forms only: decimal numbers (``1e3`` too), no dates, no octal or base-60 numbers."""
+
+    yaml_implicit_resolvers: dict[str, Any] = {}
+
+
+_WORDS = re.compile("(?:%s)\\Z" % "|".join(f"{word}|{word.capitalize()}|{word.upper()}" for word in BOOLEANS))
+_Loader.add_implicit_resolver(f"{_TAG}bool", _WORDS, list("yYnNtTfFoO"))
+_Loader.add_implicit_resolver(f"{_TAG}int", INTEGER, list("-+0123456789"))
+_Loader.add_implicit_resolver(f"{_TAG}float", FLOAT, list("-+0123456789."))
+_Loader.add_implicit_resolver(f"{_TAG}null", re.compile(r"(?:~|null|Null|NULL|)\Z"), ["~", "n", "N", ""])
+_Loader.add_implicit_resolver(f"{_TAG}merge", re.compile(r"<<\Z"), ["<"])
+
+
+@attrs.frozen(kw_only=True)
+class Written:
+    """A value and the line of its key; a mapping's value is a dict of further ones two levels down."""
+
+    value: Any = attrs.field(repr=False)
+    line: int
+
+
+def read_document(file: Path) -> Mapping[str, Written]:
+    """The keys at the top of the file; the values of those that are mappings are ``dict[str, Written]``.
+
+    Raises:
+        InputError: The file cannot be read, is no YAML, or holds something else than settings.
+    """
+    try:
+        text = file.read_bytes().decode("utf-8-sig")
+    except FileNotFoundError as error:
+        raise InputError("there is no such file", where=str(file), hint="check the path given with --config") from error
+    except OSError as error:
+        raise InputError(f"cannot be read: {error.strerror}", where=str(file)) from error
+    except UnicodeDecodeError as error:
+        raise InputError("is not UTF-8 text", where=str(file), hint="save it as UTF-8") from error
+    node = _compose(text, str(file))
+    if node is None or (isinstance(node, yaml.ScalarNode) and node.tag == f"{_TAG}null"):
+        return {}
+    reader = _Reader(str(file))
+    if not isinstance(node, yaml.MappingNode):
+        raise InputError("expected settings (key: value)", where=reader.place(node))
+    return reader.located(node, depth=2)
+
+
+def parse_yaml_text(text: str) -> Any:
+    """The plain value of a YAML text, e.g. ``[{on: exit, codes: [137]}]``. Raises `ValueError`."""
+    try:
+        node = _compose(text, "")
+        return None if node is None else _Reader("").plain(node)
+    except InputError as error:
+        raise ValueError(str(error)) from error
+
+
+def _compose(text: str, name: str) -> yaml.Node | None:
+    try:
+        loader = _Loader(text)
+        try:
+            return loader.get_single_node()
+        finally:
+            loader.dispose()
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
+        where = f"{name}:{mark.line + 1}" if mark is not None else name
+        raise InputError(f"not YAML: {error.problem or error.context}", where=where.strip(":")) from error
+    except yaml.reader.ReaderError as error:
+        raise InputError(f"not YAML: {error.reason}", where=name) from error
+    except RecursionError as error:
+        raise InputError("not YAML: nested too deeply", where=name) from error
+
+
+class _Reader:
+    def __init__(self, name: str) -> None:
+        self._name = name
+        self._nodes = 0
+
+    def place(self, node: yaml.Node) -> str:
+        return f"{self._name}:{node.start_mark.line + 1}" if self._name else ""
+
+    def located(self, mapping: yaml.MappingNode, *, depth: int) -> dict[str, Written]:
+        """The entries of a mapping, with lines down to ``depth`` levels."""
+        found: dict[str, Written] = {}
+        for key, name, node in self._entries(mapping):
+            if depth > 1 and isinstance(node, yaml.MappingNode):
+                value: Any = self.located(node, depth=depth - 1)
+            else:
+                value = self.plain(node)
+            found[name] = Written(value=value, line=key.start_mark.line + 1)
+        return found
+
+    def plain(self, node: yaml.Node) -> Any:
+        """The value of a node without lines."""
+        self._nodes += 1
+        if self._nodes > _MOST_NODES:
+            raise InputError("expands to too many values", where=self._name, hint="remove nested aliases")
+        try:
+            if isinstance(node, yaml.MappingNode):
+                return {name: self.plain(value) for _, name, value in self._entries(node)}
+            if isinstance(node, yaml.SequenceNode):
+                self._require(node, "seq")
+                return [self.plain(item) for item in node.value]
+        except RecursionError as error:
+            raise InputError("an alias contains itself", where=self.place(node)) from error
+        return self._scalar(node)
+
+    def _entries(self, mapping: yaml.MappingNode) -> list[tuple[yaml.Node, str, yaml.Node]]:
+        """Key node, key and value node of each entry; merged mappings (``<<``) come below what is written here."""
+        self._require(mapping, "map")
+        written: dict[str, tuple[yaml.Node, str, yaml.Node]] = {}
+        merged: dict[str, tuple[yaml.Node, str, yaml.Node]] = {}
+        for key, value in mapping.value:
+            if key.tag == f"{_TAG}merge":
+                for source in value.value if isinstance(value, yaml.SequenceNode) else [value]:
+                    if not isinstance(source, yaml.MappingNode) or source is mapping:
+                        raise InputError('"<<" takes other mappings', where=self.place(key))
+                    for entry in self._entries(source):
+                        merged.setdefault(entry[1], entry)
+                continue
+            if not isinstance(key, yaml.ScalarNode) or key.tag != f"{_TAG}str":
+                raise InputError("a key has to be plain text", where=self.place(key))
+            if key.value in written:
+                first = written[key.value][0].start_mark.line + 1
+                raise InputError(
+                    f"{key.value}: written twice (first in line {first})", where=self.place(key), hint="remove one"
+                )
+            written[key.value] = (key, key.value, value)
+        return list({**merged, **written}.values())
+
+    def _scalar(self, node: yaml.Node) -> Any:
+        kind = node.tag.removeprefix(_TAG)
+        text = str(node.value)
+        if kind == "str":
+            return text
+        if kind == "null":
+            return None
+        if kind == "bool" and text.lower() in BOOLEANS:
+            return BOOLEANS[text.lower()]
+        if kind == "int" and INTEGER.match(text):
+            return int(text)
+        if kind == "float" and FLOAT.match(text):
+            return float(text)
+        raise InputError(f"{node.tag} cannot be used in a configuration", where=self.place(node))
+
+    def _require(self, node: yaml.Node, kind: str) -> None:
+        if node.tag != f"{_TAG}{kind}":
+            raise InputError(f"{node.tag} cannot be used in a configuration", where=self.place(node))

@@ -1,0 +1,187 @@
+"""The ``run`` section: what a job asks for, key by key, with unit, default and check."""
+
+from __future__ import annotations
+
+import attrs
+
+from cloud_tasks.config.checks import Above, AtLeast, Matches, OneOf, Patterns
+from cloud_tasks.model import Architecture, Money
+from cloud_tasks.plugin import setting
+
+__all__ = ["RetryRule", "RunSettings"]
+
+_NAME = Matches(
+    "^[a-z][-a-z0-9]{0,23}$",
+    "a lower-case letter, then at most 23 lower-case letters, digits or dashes",
+)
+_DISK_TYPE = Matches("^[A-Za-z0-9][-_.A-Za-z0-9]*$", "letters, digits, dashes, dots")
+
+
+def _each_disk_type(instance: object, attribute: object, value: tuple[str, ...]) -> None:
+    for name in value:
+        _DISK_TYPE(instance, attribute, name)
+
+
+@attrs.frozen(kw_only=True)
+class RetryRule:
+    """When a failed attempt is followed by another one; the first rule that fits decides."""
+
+    on: str = attrs.field(validator=OneOf(("exit", "exception", "timeout")))
+    """The kind of failure."""
+    codes: tuple[int, ...] = ()
+    """For ``exit``: only with these exit codes; empty: any."""
+    types: tuple[str, ...] = ()
+    """For ``exception``: only of these types, by name; empty: any."""
+    attempts: int | None = attrs.field(default=None, validator=AtLeast(1))
+    """Attempts in all; None: those of ``max_attempts``."""
+
+    def __attrs_post_init__(self) -> None:
+        if self.codes and self.on != "exit":
+            raise ValueError('"codes" goes with "on: exit" only')
+        if self.types and self.on != "exception":
+            raise ValueError('"types" goes with "on: exception" only')
+
+
+@attrs.frozen(kw_only=True)
+class RunSettings:
+    """Every key that may stand in ``run``, and in the section of a provider. Quantities are GB, seconds, US dollars."""
+
+    # What runs
+    job_id: str | None = setting(help="Name of the job", default=None, validator=_NAME)
+    queue_name: str | None = setting(
+        help="Name of the task queue; the event queue is <name>-events (default: the job id)", default=None, validator=_NAME
+    )
+    exactly_once_queue: bool = setting(help="Whether to ask for a queue that delivers each message once", default=False)
+    db_file: str | None = setting(help="Path of the job's database (default: <job id>.db)", default=None)
+    startup_script: str | None = setting(help="Script that each instance runs", default=None)
+    startup_script_file: str | None = setting(
+        help="File with the startup script, instead of startup_script; relative to the configuration file", default=None
+    )
+    command: str | None = setting(
+        help="Shell command that does one task, with fields of its data in braces, for tasks without Python", default=None
+    )
+    image: str | None = setting(help="Boot image (default: the newest Ubuntu LTS of the architecture)", default=None)
+    region: str | None = setting(help="Region; derived from the zone where that tells it", default=None)
+    zone: str | None = setting(help="Zone (default: any of the region)", default=None)
+
+    # Which machines
+    architecture: Architecture = setting(help="CPU architecture", default=Architecture.X86_64)
+    cpu_family: str | None = setting(help='CPU family, e.g. "Intel Cascade Lake"', default=None)
+    min_cpu_rank: int | None = setting(help="Lowest performance rank of the CPU family", default=None, validator=AtLeast(0))
+    max_cpu_rank: int | None = setting(help="Highest performance rank of the CPU family", default=None, validator=AtLeast(0))
+    instance_types: tuple[str, ...] = setting(
+        help="Regular expressions, found anywhere in the type's name (default: all types)", default=(), validator=Patterns()
+    )
+    min_cpu: int | None = setting(help="Fewest CPUs of an instance", default=None, validator=AtLeast(0))
+    max_cpu: int | None = setting(help="Most CPUs of an instance", default=None, validator=AtLeast(1))
+    min_total_memory: float | None = setting(help="Least memory of an instance in GB", default=None, validator=AtLeast(0))
+    max_total_memory: float | None = setting(help="Most memory of an instance in GB", default=None, validator=Above(0))
+    min_memory_per_cpu: float | None = setting(help="Least memory per CPU in GB", default=None, validator=AtLeast(0))
+    max_memory_per_cpu: float | None = setting(help="Most memory per CPU in GB", default=None, validator=Above(0))
+    min_memory_per_task: float | None = setting(help="Least memory per task in GB", default=None, validator=AtLeast(0))
+    max_memory_per_task: float | None = setting(help="Most memory per task in GB", default=None, validator=Above(0))
+    min_local_ssd: float | None = setting(help="Least local SSD of an instance in GB", default=None, validator=AtLeast(0))
+    max_local_ssd: float | None = setting(help="Most local SSD of an instance in GB", default=None, validator=AtLeast(0))
+    min_local_ssd_per_cpu: float | None = setting(help="Least local SSD per CPU in GB", default=None, validator=AtLeast(0))
+    max_local_ssd_per_cpu: float | None = setting(help="Most local SSD per CPU in GB", default=None, validator=AtLeast(0))
+    min_local_ssd_per_task: float | None = setting(help="Least local SSD per task in GB", default=None, validator=AtLeast(0))
+    max_local_ssd_per_task: float | None = setting(help="Most local SSD per task in GB", default=None, validator=AtLeast(0))
+    local_ssd_base_size: float = setting(
+        help="Local SSD in GB that is set aside before it is shared out", default=0.0, validator=AtLeast(0)
+    )
+    boot_disk_types: tuple[str, ...] = setting(
+        help="Boot disk types (default: all of the provider's)", default=(), validator=_each_disk_type
+    )
+    boot_disk_iops: int | None = setting(help="Boot disk operations per second", default=None, validator=Above(0))
+    boot_disk_throughput: int | None = setting(help="Boot disk throughput in MB/s", default=None, validator=Above(0))
+    total_boot_disk_size: float | None = setting(help="Least boot disk size in GB", default=10.0, validator=Above(0))
+    boot_disk_base_size: float = setting(
+        help="Boot disk size in GB before that per CPU or task is added", default=0.0, validator=AtLeast(0)
+    )
+    boot_disk_per_cpu: float | None = setting(help="Boot disk size per CPU in GB", default=None, validator=AtLeast(0))
+    boot_disk_per_task: float | None = setting(help="Boot disk size per task in GB", default=None, validator=AtLeast(0))
+    min_gpus: int | None = setting(help="Fewest GPUs of an instance", default=None, validator=AtLeast(0))
+    max_gpus: int | None = setting(help="Most GPUs of an instance", default=None, validator=AtLeast(0))
+    gpu_types: tuple[str, ...] = setting(help="GPU types (default: all)", default=())
+    use_spot: bool = setting(help="Whether to buy spot instances", default=False)
+    spot_fallback: bool = setting(help="Whether to buy on demand where no spot instance is to be had", default=False)
+    prefer: str = setting(
+        help="What makes an offer better", default="price", validator=OneOf(("price", "speed", "availability"))
+    )
+
+    # How many
+    min_instances: int | None = setting(help="Fewest instances", default=None, validator=AtLeast(0))
+    max_instances: int | None = setting(help="Most instances", default=10, validator=AtLeast(1))
+    min_total_cpus: int | None = setting(help="Fewest CPUs of all instances together", default=None, validator=AtLeast(0))
+    max_total_cpus: int | None = setting(help="Most CPUs of all instances together", default=None, validator=AtLeast(1))
+    cpus_per_task: float = setting(help="CPUs that one task takes", default=1.0, validator=Above(0))
+    min_tasks_per_instance: int | None = setting(
+        help="Fewest tasks at once on an instance", default=None, validator=AtLeast(0)
+    )
+    max_tasks_per_instance: int | None = setting(
+        help="Most tasks at once on an instance", default=None, validator=AtLeast(1)
+    )
+    min_simultaneous_tasks: int | None = setting(help="Fewest tasks at once in all", default=None, validator=AtLeast(0))
+    max_simultaneous_tasks: int | None = setting(help="Most tasks at once in all", default=None, validator=AtLeast(1))
+    min_total_price_per_hour: Money | None = setting(
+        help="Least price of all instances in US dollars per hour", default=None, validator=AtLeast(0)
+    )
+    max_total_price_per_hour: Money | None = setting(
+        help="Highest price of all instances in US dollars per hour", default=Money(10), validator=Above(0)
+    )
+    max_total_cost: Money | None = setting(
+        help="Most that the job may cost in US dollars (default: no limit)", default=None, validator=Above(0)
+    )
+    canary: bool = setting(help="Whether one instance has to complete a task before others are started", default=False)
+
+    # Pace of the controller
+    scaling_check_interval: float = setting(help="Seconds between two looks at the fleet", default=60.0, validator=Above(0))
+    instance_termination_delay: float = setting(
+        help="Seconds from the end of the last task to the end of the instances", default=60.0, validator=AtLeast(0)
+    )
+    max_parallel_instance_creations: int = setting(
+        help="How many instances are started at a time", default=10, validator=AtLeast(1)
+    )
+    max_concurrent_queue_operations: int = setting(
+        help="How many queue operations run at a time while loading", default=100, validator=AtLeast(1)
+    )
+    keepalive_interval: float = setting(
+        help="Seconds between two signs of life of a worker; 0: none", default=60.0, validator=AtLeast(0)
+    )
+    keepalive_startup_timeout: float = setting(
+        help="Seconds within which a new instance has to speak; 0: any time", default=600.0, validator=AtLeast(0)
+    )
+    keepalive_timeout: float = setting(
+        help="Seconds of silence after which an instance is replaced; 0: never", default=300.0, validator=AtLeast(0)
+    )
+
+    # What a worker is told
+    max_runtime: float = setting(help="Seconds that one attempt of a task may take", default=3600.0, validator=Above(0))
+    max_memory_allowed_per_task: float | None = setting(
+        help="Memory in GB above which a task is ended (default: no limit)", default=None, validator=Above(0)
+    )
+    retry_on_exit: bool = setting(help="Whether a task is tried again when its process ended early", default=False)
+    retry_on_exception: bool = setting(help="Whether a task is tried again after an exception", default=False)
+    retry_on_timeout: bool = setting(help="Whether a task is tried again after max_runtime", default=False)
+    retry: tuple[RetryRule, ...] = setting(
+        help="Rules for trying again: a list of {on: exit|exception|timeout, codes, types, attempts}", default=()
+    )
+    max_attempts: int = setting(help="Most attempts of a task, the first included", default=3, validator=AtLeast(1))
+    max_losses: int = setting(
+        help="How often a task may be lost with its instance before it is given up", default=10, validator=AtLeast(0)
+    )
+    shutdown_grace_period: float = setting(
+        help="Seconds that running tasks have to end when a worker stops", default=30.0, validator=AtLeast(0)
+    )
+    idle_limit: float | None = setting(
+        help="Seconds without a task after which an instance ends itself; 0: never", default=900.0, validator=AtLeast(0)
+    )
+    max_lifetime: float | None = setting(
+        help="Seconds after which an instance ends itself whatever it does (default: never)",
+        default=None,
+        validator=AtLeast(0),
+    )
+    max_result_bytes: int | None = setting(
+        help="Largest result of a task in bytes (default: what the queue carries)", default=None, validator=AtLeast(1)
+    )
+    result_store: str | None = setting(help="Folder or URL for results that are too large for an event", default=None)

@@ -1,0 +1,110 @@
+"""Which sections and keys a configuration may have: those of core, and those of the plugins at hand."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import attrs
+
+from cloud_tasks.config.run_settings import RunSettings
+from cloud_tasks.config.values import field_types
+from cloud_tasks.plugin import SettingInfo, setting_info
+from cloud_tasks.registry import Registry
+
+__all__ = ["BACKEND_AXES", "TOP_LEVEL", "Key", "Section", "advice", "find_sections", "run_section", "variable_name"]
+
+TOP_LEVEL: Mapping[str, str] = {
+    "provider": "Name of the plugin whose queue, compute and pricing are used",
+    "queue": "Name of the queue plugin, where it is not the provider",
+    "compute": "Name of the compute plugin, where it is not the provider",
+    "pricing": "Name of the pricing plugin, where it is not the provider",
+    "event_sinks": "Names of the event sinks to which events are copied",
+    "task_source": "Where the tasks are: a file, a URL, module:function, or source:location",
+}
+"""The keys beside the sections, with one line of help."""
+
+BACKEND_AXES = ("queue", "compute", "pricing")
+_SIDE_AXES = ("event_sink", "task_source")
+_OFFICIAL = ("local", "gcp", "aws", "azure")
+
+
+@attrs.frozen(kw_only=True)
+class Key:
+    """One key of a section; several settings classes of one plugin may share it."""
+
+    name: str
+    owners: tuple[tuple[type[Any], attrs.Attribute[Any]], ...]
+
+    @property
+    def info(self) -> SettingInfo:
+        return setting_info(self.owners[0][1])
+
+    @property
+    def secret(self) -> bool:
+        return any(setting_info(field).secret for _, field in self.owners)
+
+    @property
+    def kind(self) -> Any:
+        """Its type, as the first class says."""
+        cls, field = self.owners[0]
+        return field_types(cls)[field.name]
+
+
+@attrs.frozen(kw_only=True)
+class Section:
+    """A section that a file may have."""
+
+    name: str
+    keys: Mapping[str, Key]
+    """The plugin's own keys."""
+    takes_run_keys: bool = False
+    """Whether the keys of ``run`` may stand here too: providers."""
+    is_open: bool = False
+    """The plugin is not at hand (not installed, or broken), so that its keys cannot be checked."""
+
+
+def find_sections(registry: Registry) -> dict[str, Section]:
+    """The sections of all plugins, by name; ``run`` is not among them."""
+    classes: dict[str, list[type[Any]]] = {}
+    providers: set[str] = set()
+    for axis in (*BACKEND_AXES, *_SIDE_AXES):
+        for _, descriptor in registry.all(axis):
+            known = classes.setdefault(descriptor.name, [])
+            if attrs.has(descriptor.settings) and descriptor.settings not in known:
+                known.append(descriptor.settings)
+            if axis in BACKEND_AXES:
+                providers.add(descriptor.name)
+    found = {
+        name: Section(name=name, keys=_keys(known), takes_run_keys=name in providers) for name, known in classes.items()
+    }
+    absent = (*_OFFICIAL, *(plugin.name for plugin in registry.plugins() if plugin.problem))
+    for name in absent:
+        found.setdefault(name, Section(name=name, keys={}, takes_run_keys=True, is_open=True))
+    return {name: section for name, section in found.items() if name not in (*TOP_LEVEL, "run")}
+
+
+def run_section() -> Section:
+    """The section ``run``."""
+    return Section(name="run", keys=_keys([RunSettings]))
+
+
+def _keys(classes: Iterable[type[Any]]) -> dict[str, Key]:
+    owners: dict[str, list[tuple[type[Any], attrs.Attribute[Any]]]] = {}
+    for cls in classes:
+        for field in attrs.fields(cls):
+            if field.init:
+                owners.setdefault(field.name, []).append((cls, field))
+    return {name: Key(name=name, owners=tuple(found)) for name, found in owners.items()}
+
+
+def variable_name(section: str, key: str = "") -> str:
+    """The environment variable of a key: ``CLOUD_TASKS_<SECTION>_<KEY>``."""
+    return "_".join(["CLOUD_TASKS", *(part.upper().replace("-", "_") for part in (section, key) if part)])
+
+
+def advice(name: str, known: Iterable[str]) -> str:
+    """A suggestion for a misspelt name; empty when nothing is near."""
+    near = difflib.get_close_matches(name.replace("-", "_").lower(), sorted(known), n=1)
+    return f'did you mean "{near[0]}"?' if near else ""

@@ -1,0 +1,77 @@
+"""Makes a backend's object fail on purpose: throttled before it did anything, or cut off after it did.
+
+The second is what a time-out looks like: the call took effect, and the caller does not know.
+"""
+
+from __future__ import annotations
+
+import enum
+import threading
+from collections import Counter
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar, cast
+
+import attrs
+
+from cloud_tasks.errors import ProviderError
+
+__all__ = ["Fault", "When", "inject"]
+
+_T = TypeVar("_T")
+
+
+class When(enum.Enum):
+    """At which side of the real call the fault strikes."""
+
+    BEFORE = "before"
+    """The call has no effect: throttling, a refused connection."""
+    AFTER = "after"
+    """The call takes effect and its answer is lost: a time-out."""
+
+
+@attrs.frozen(kw_only=True)
+class Fault:
+    """Some calls of one method that fail."""
+
+    method: str
+    calls: frozenset[int] | None = None
+    """Which ones, counted from 1; None: all."""
+    when: When = When.BEFORE
+    error: Callable[[], Exception] = lambda: ProviderError("injected fault", transient=True)
+
+    def strikes(self, method: str, call: int) -> bool:
+        """Whether this call of this method fails."""
+        return method == self.method and (self.calls is None or call in self.calls)
+
+
+def inject(target: _T, faults: Sequence[Fault]) -> _T:
+    """The same object as far as its methods go, failing as told. Thread-safe as far as ``target`` is."""
+    return cast(_T, _Faulty(target, faults))
+
+
+class _Faulty:
+    def __init__(self, target: object, faults: Sequence[Fault]) -> None:
+        self._target = target
+        self._faults = tuple(faults)
+        self._lock = threading.Lock()
+        self._calls: Counter[str] = Counter()
+
+    def __getattr__(self, name: str) -> Any:
+        attribute = getattr(self._target, name)
+        if not callable(attribute):
+            return attribute
+
+        def call(*arguments: Any, **named: Any) -> Any:
+            with self._lock:
+                self._calls[name] += 1
+                number = self._calls[name]
+            due = [fault for fault in self._faults if fault.strikes(name, number)]
+            for fault in due:
+                if fault.when is When.BEFORE:
+                    raise fault.error()
+            answer = attribute(*arguments, **named)
+            for fault in due:
+                raise fault.error()
+            return answer
+
+        return call

@@ -1,0 +1,113 @@
+"""A provider that lives in memory: queue, compute and pricing that keep the contracts, on a clock that is set by hand.
+
+For tests of what uses a provider, and the reference against which the kit itself is tested. Nothing is started and
+nothing is stored; what is opened from one `MemoryProvider` is one world.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from cloud_tasks.model import Architecture, InstanceType, Region
+from cloud_tasks.plugin import (
+    Compute,
+    ComputeBackend,
+    ComputeContext,
+    ComputeTraits,
+    InstanceContext,
+    InstanceSide,
+    Pricing,
+    PricingBackend,
+    PricingContext,
+    Queue,
+    QueueBackend,
+    QueueContext,
+    QueueTraits,
+)
+from cloud_tasks.testing.memory_compute import MemoryCompute, MemoryInstances, MemoryInstanceSide, MemoryPricing
+from cloud_tasks.testing.memory_queue import MemoryQueue, MemoryQueues
+
+__all__ = ["Clock", "MemoryProvider"]
+
+REGION = Region(name="memory", zones=("memory-a", "memory-b"))
+
+
+class Clock:
+    """A time that passes only when it is told to."""
+
+    def __init__(self) -> None:
+        self._now = datetime(2026, 1, 1, tzinfo=UTC)
+
+    def __call__(self) -> datetime:
+        return self._now
+
+    def advance(self, duration: timedelta) -> None:
+        self._now += duration
+
+
+class MemoryProvider:
+    """The three backends, each named ``memory``.
+
+    Args:
+        queue_traits: To stand in for a queue with other limits; delays and lease lengths are honoured as they say.
+    """
+
+    def __init__(self, *, queue_traits: QueueTraits | None = None) -> None:
+        self.clock = Clock()
+        self.queues = MemoryQueues(clock=self.clock)
+        self.instances = MemoryInstances(clock=self.clock, region=REGION, types=_types())
+        self.queue = QueueBackend(
+            name="memory", summary="In memory", traits=queue_traits or _QUEUE_TRAITS, open=self._open_queue
+        )
+        self.compute = ComputeBackend(
+            name="memory",
+            summary="In memory",
+            traits=ComputeTraits(spot=True, ends_itself=True),
+            open=self._open_compute,
+            open_instance=self._open_instance,
+        )
+        self.pricing = PricingBackend(name="memory", summary="In memory", open=self._open_pricing)
+
+    @contextmanager
+    def _open_queue(self, settings: Any, context: QueueContext) -> Iterator[Queue]:
+        yield MemoryQueue(self.queues, self.queue.traits, name=context.name, lease=context.lease)
+
+    @contextmanager
+    def _open_compute(self, settings: Any, context: ComputeContext) -> Iterator[Compute]:
+        yield MemoryCompute(self.instances)
+
+    @contextmanager
+    def _open_instance(self, settings: Any, context: InstanceContext) -> Iterator[InstanceSide]:
+        yield MemoryInstanceSide(self.instances, context.job_id)
+
+    @contextmanager
+    def _open_pricing(self, settings: Any, context: PricingContext) -> Iterator[Pricing]:
+        yield MemoryPricing(self.instances)
+
+
+_QUEUE_TRAITS = QueueTraits(
+    max_lease=timedelta(hours=12),
+    max_message_bytes=256 * 1024,
+    receive_batch=10,
+    send_batch=10,
+    delay=timedelta(minutes=15),
+    exact_depth=True,
+    delivery_counts=True,
+    exactly_once=True,
+)
+
+
+def _types() -> tuple[InstanceType, ...]:
+    return tuple(
+        InstanceType(
+            name=f"memory-{vcpus}",
+            vcpus=vcpus,
+            memory_gb=4.0 * vcpus,
+            architecture=Architecture.X86_64,
+            zones=REGION.zones,
+        )
+        for vcpus in (1, 2, 4, 8)
+    )

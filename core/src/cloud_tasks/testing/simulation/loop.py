@@ -1,0 +1,120 @@
+"""`CrashableLoop`: the controller's loop inside the simulated world; it can die at any point, or sleep.
+
+Invariants, each with a test:
+
+1. After a crash no callback of that controller runs any more; the world goes on.
+2. While the controller's machine sleeps no callback of it runs; each runs when it wakes up, in order.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from datetime import datetime, timedelta
+from typing import TypeVar
+
+from cloud_tasks.testing.virtual import VirtualLoop
+
+__all__ = ["CrashPoints", "CrashableLoop", "SimulatedCrash", "WorldEnded"]
+
+_T = TypeVar("_T")
+
+
+class SimulatedCrash(BaseException):
+    """The controller's process is killed here; nothing catches it but the simulation."""
+
+
+class WorldEnded(BaseException):
+    """Virtual time ran out before the job ended."""
+
+
+class CrashPoints:
+    """Decides where the controller crashes: a number of points ahead that is drawn anew after each crash.
+
+    Args:
+        crashes: How many there are in all.
+    """
+
+    def __init__(self, rng: random.Random, crashes: int) -> None:
+        self._rng = rng
+        self.left = crashes
+        self.log: list[str] = []
+        self._ahead = self._draw()
+
+    def _draw(self) -> int:
+        # Some crashes follow closely upon the start, others come late.
+        return int(self._rng.expovariate(1 / self._rng.choice((5, 50, 500, 2000))))
+
+    def __call__(self, place: str) -> None:
+        if self.left <= 0:
+            return
+        self._ahead -= 1
+        if self._ahead < 0:
+            self.left -= 1
+            self.log.append(place)
+            self._ahead = self._draw()
+            raise SimulatedCrash(place)
+
+
+class CrashableLoop:
+    """A `cloud_tasks.controller.loop.Loop` on top of the world's.
+
+    Args:
+        point: Called at each place at which a crash may happen.
+        deadline: Virtual time at which the world ends.
+        refused: Told of each failed call before its callback.
+    """
+
+    def __init__(
+        self,
+        world: VirtualLoop,
+        *,
+        point: Callable[[str], None],
+        deadline: Callable[[], datetime],
+        asleep_until: Callable[[], datetime],
+        on_failure: Callable[[Exception], None] = lambda error: None,
+    ) -> None:
+        self._world = world
+        self._point = point
+        self._deadline = deadline
+        self._asleep_until = asleep_until
+        self._on_failure = on_failure
+        self.alive = True
+
+    def now(self) -> datetime:
+        return self._world.now()
+
+    def call(self, work: Callable[[], _T], then: Callable[[_T], None], failed: Callable[[Exception], None]) -> None:
+        self._point("before a call")
+
+        def told(error: Exception) -> None:
+            self._on_failure(error)
+            failed(error)
+
+        self._world.call(
+            work, lambda result: self._guarded(lambda: then(result)), lambda error: self._guarded(lambda: told(error))
+        )
+        self._point("after a call took effect")
+
+    def later(self, delay: timedelta, callback: Callable[[], None]) -> None:
+        self._world.later(delay, lambda: self._guarded(callback))
+
+    def post(self, callback: Callable[[], None]) -> None:
+        self._world.post(lambda: self._guarded(callback))
+
+    def _guarded(self, callback: Callable[[], None]) -> None:
+        if not self.alive:
+            return
+        asleep = self._asleep_until() - self._world.now()
+        if asleep > timedelta(0):
+            self._world.later(asleep, lambda: self._guarded(callback))
+            return
+        self._point("before a callback")
+        callback()
+
+    def run(self, done: Callable[[], bool]) -> None:
+        while not done():
+            if self._world.now() > self._deadline():
+                raise WorldEnded
+            if not self._world.step():
+                raise RuntimeError("nothing more can happen, and the controller is not done")

@@ -1,0 +1,119 @@
+"""Leaving out a test of a contract takes a reason; and the kit's own tools."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from datetime import timedelta
+from pathlib import Path
+
+import attrs
+import pytest
+
+from cloud_tasks.errors import ProviderError
+from cloud_tasks.model import BootDisk, LaunchRequest, Offer, OfferRequest, Purchase
+from cloud_tasks.plugin import ComputeContext, PricingContext, QueueContext
+from cloud_tasks.testing import QueueContract, eventually
+from cloud_tasks.testing.faults import Fault, When, inject
+from cloud_tasks.testing.memory import MemoryProvider
+
+
+def test_overriding_a_test_of_the_contract_is_refused() -> None:
+    with pytest.raises(TypeError, match="overrides test_an_empty_queue_gives_nothing"):
+
+        class Quiet(QueueContract):
+            def test_an_empty_queue_gives_nothing(self) -> None:  # type: ignore[override]  # that is the point
+                """Passes whatever the queue does."""
+
+
+def test_an_xfail_without_a_reason_is_refused() -> None:
+    with pytest.raises(TypeError, match="overrides test_an_empty_queue_gives_nothing"):
+
+        class Quiet(QueueContract):
+            @pytest.mark.xfail
+            def test_an_empty_queue_gives_nothing(self) -> None:  # type: ignore[override]  # that is the point
+                raise AssertionError
+
+
+def test_removing_a_test_of_the_contract_is_refused() -> None:
+    with pytest.raises(TypeError, match="test_an_empty_queue_gives_nothing"):
+
+        class Quiet(QueueContract):
+            test_an_empty_queue_gives_nothing = None  # type: ignore[assignment]  # that is the point
+
+
+def test_the_grandchildren_of_a_contract_are_held_to_it_too() -> None:
+    class Child(QueueContract):
+        pass
+
+    with pytest.raises(TypeError, match="overrides test_an_empty_queue_gives_nothing"):
+
+        class Grandchild(Child):
+            def test_an_empty_queue_gives_nothing(self) -> None:  # type: ignore[override]  # that is the point
+                """Passes whatever the queue does."""
+
+
+def test_an_xfail_with_a_reason_is_accepted() -> None:
+    class Honest(QueueContract):
+        @pytest.mark.xfail(reason="this queue has no end", strict=True)
+        def test_an_empty_queue_gives_nothing(self) -> None:  # type: ignore[override]  # that is the point
+            raise AssertionError
+
+    assert "test_an_empty_queue_gives_nothing" in Honest.contract_tests
+
+
+def test_a_subclass_without_a_subject_fails(tmp_path: Path) -> None:
+    module = tmp_path / "test_empty.py"
+    module.write_text(
+        "from cloud_tasks.testing import PricingContract\n\nclass TestNothing(PricingContract):\n    pass\n"
+    )
+    run = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", str(module)],
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=tmp_path,
+    )
+    assert run.returncode == 1
+    assert 'TestNothing has no fixture "subject"' in run.stdout
+    assert "passed" not in run.stdout
+
+
+def test_eventually_gives_up_with_an_assertion() -> None:
+    with pytest.raises(AssertionError, match=r"within 0\.01 s"):
+        eventually(lambda: False, patience=timedelta(seconds=0.01))
+
+
+def test_a_throttled_call_has_no_effect_and_the_next_one_works() -> None:
+    provider = MemoryProvider()
+    with provider.queue.open(None, QueueContext(job_id="job", name="q", lease=timedelta(seconds=30))) as healthy:
+        queue = inject(healthy, [Fault(method="send", calls=frozenset({1}))])
+        queue.create()
+        with pytest.raises(ProviderError) as caught:
+            queue.send([b"task"])
+        assert caught.value.transient
+        assert queue.depth().visible == 0
+        assert list(queue.send([b"task"])) == []
+        assert queue.depth().visible == 1
+
+
+def test_a_launch_whose_answer_was_lost_can_be_repeated() -> None:
+    provider = MemoryProvider()
+    wanted = OfferRequest(
+        instance_type=provider.instances.types[0],
+        zone="memory-a",
+        purchase=Purchase.ON_DEMAND,
+        boot_disk=BootDisk(disk_type="", size_gb=1),
+    )
+    with provider.pricing.open(None, PricingContext()) as pricing:
+        (offer,) = pricing.price([wanted])
+    assert isinstance(offer, Offer)
+    request = LaunchRequest(client_token="token", job_id="job", offer=offer, startup_script="", labels={})
+    with provider.compute.open(None, ComputeContext(job_id="job")) as healthy:
+        compute = inject(healthy, [Fault(method="launch", calls=frozenset({1}), when=When.AFTER)])
+        with pytest.raises(ProviderError):
+            compute.launch(request)
+        again = compute.launch(request)
+        assert [instance.instance_id for instance in compute.instances("job")] == [again.instance_id]
+        other = compute.launch(attrs.evolve(request, client_token="other"))
+        assert other.instance_id != again.instance_id

@@ -1,0 +1,160 @@
+"""The backends in memory keep the contracts."""
+
+from __future__ import annotations
+
+import itertools
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import attrs
+import pytest
+
+from cloud_tasks.convert import event_to_json
+from cloud_tasks.errors import InputError, RefusalScope
+from cloud_tasks.model import BootDisk, Event, LaunchRequest, Offer, OfferRequest, Purchase, Task
+from cloud_tasks.plugin import (
+    EventSink,
+    EventSinkBackend,
+    EventSinkContext,
+    QueueTraits,
+    TaskSource,
+    TaskSourceBackend,
+    TaskSourceContext,
+)
+from cloud_tasks.testing import (
+    ComputeContract,
+    ComputeSubject,
+    EventSinkContract,
+    EventSinkSubject,
+    PricingContract,
+    PricingSubject,
+    QueueContract,
+    QueueSubject,
+    Refusal,
+    TaskSourceContract,
+    TaskSourceSubject,
+)
+from cloud_tasks.testing.memory import MemoryProvider
+
+
+def offers(provider: MemoryProvider) -> list[OfferRequest]:
+    return [
+        OfferRequest(instance_type=each, zone=zone, purchase=purchase, boot_disk=BootDisk(disk_type="", size_gb=10))
+        for each, zone, purchase in itertools.product(
+            provider.instances.types, provider.instances.region.zones, Purchase
+        )
+    ]
+
+
+class TestMemoryQueue(QueueContract):
+    @pytest.fixture
+    def subject(self) -> QueueSubject:
+        provider = MemoryProvider()
+        return QueueSubject(backend=provider.queue, lease=timedelta(seconds=30), advance=provider.clock.advance)
+
+
+class TestMemoryQueueOfFewAbilities(QueueContract):
+    """No delays, no delivery counts, no exact depth: the traits alone make the contract lenient."""
+
+    @pytest.fixture
+    def subject(self) -> QueueSubject:
+        traits = QueueTraits(max_lease=timedelta(minutes=10), max_message_bytes=1024, receive_batch=1, send_batch=3)
+        provider = MemoryProvider(queue_traits=traits)
+        return QueueSubject(backend=provider.queue, lease=timedelta(seconds=30), advance=provider.clock.advance)
+
+
+class TestMemoryCompute(ComputeContract):
+    @pytest.fixture
+    def subject(self) -> ComputeSubject:
+        provider = MemoryProvider()
+        with provider.pricing.open(None, None) as pricing:  # type: ignore[arg-type]  # it has no context
+            (offer,) = pricing.price(offers(provider)[:1])
+        assert isinstance(offer, Offer)
+
+        def exhausted(request: LaunchRequest) -> LaunchRequest:
+            provider.instances.exhausted_zones.add("memory-b")
+            return attrs.evolve(request, offer=attrs.evolve(request.offer, zone="memory-b"))
+
+        return ComputeSubject(
+            backend=provider.compute,
+            offer=offer,
+            runs_scripts=False,
+            foreign=provider.instances.start_foreign,
+            refusals=(Refusal(request=exhausted, scope=RefusalScope.ZONE),),
+            advance=provider.clock.advance,
+        )
+
+
+class TestMemoryPricing(PricingContract):
+    @pytest.fixture
+    def subject(self) -> PricingSubject:
+        provider = MemoryProvider()
+        requests = offers(provider)
+        unknown = attrs.evolve(requests[0], instance_type=attrs.evolve(requests[0].instance_type, name="memory-4096"))
+        return PricingSubject(backend=provider.pricing, requests=requests, unpriced=unknown)
+
+
+class LinesSink:
+    """An event sink that a plugin author might write first."""
+
+    def __init__(self, path: Path) -> None:
+        self._file = path.open("a", encoding="utf-8")
+
+    def write(self, events: Sequence[Event]) -> None:
+        self._file.writelines(json.dumps(event_to_json(event)) + "\n" for event in events)
+
+    def flush(self) -> None:
+        self._file.flush()
+
+    def close(self) -> None:
+        self._file.close()
+
+
+class TestLinesSink(EventSinkContract):
+    @pytest.fixture
+    def subject(self, tmp_path: Path) -> EventSinkSubject:
+        path = tmp_path / "events.jsonl"
+
+        @contextmanager
+        def open_sink(settings: Any, context: EventSinkContext) -> Iterator[EventSink]:
+            sink = LinesSink(path)
+            yield sink
+            sink.close()
+
+        def read_back() -> list[Mapping[str, Any]]:
+            return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+
+        backend = EventSinkBackend(name="lines", summary="A file", open=open_sink)
+        return EventSinkSubject(backend=backend, read_back=read_back)
+
+
+class CountedTasks:
+    def __init__(self, count: int) -> None:
+        self._count = count
+
+    def __iter__(self) -> Iterator[Task]:
+        return (Task(task_id=f"task-{number}", data={"number": number}) for number in range(self._count))
+
+    def expected_length(self) -> int:
+        return self._count
+
+
+class TestCountedTasks(TaskSourceContract):
+    @pytest.fixture
+    def subject(self) -> TaskSourceSubject:
+        @contextmanager
+        def open_source(settings: Any, context: TaskSourceContext) -> Iterator[TaskSource]:
+            if not context.location.isdigit():
+                raise InputError("not a count", where=context.location)
+            yield CountedTasks(int(context.location))
+
+        return TaskSourceSubject(
+            backend=TaskSourceBackend(name="counted", summary="Numbers", open=open_source),
+            context=TaskSourceContext(location="3"),
+            expected=[Task(task_id=f"task-{number}", data={"number": number}) for number in range(3)],
+            broken=[TaskSourceContext(location="three")],
+        )

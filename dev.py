@@ -1,0 +1,333 @@
+#!/usr/bin/env python3
+"""The workshop's one command: `python3 dev.py <job> [arguments]`. Needs only Python 3.11 or later with venv and pip.
+
+Every job sets the environment up when that is needed: `.venv`, made by the Python that runs this file, with all
+distributions of the workspace in editable form and the development tools, at the versions that `pyproject.toml` holds.
+
+Invariants, each with a test:
+
+1. What is installed is the workspace list, the dev group and the versions of `pyproject.toml`, and nothing said here.
+2. Nothing is installed while neither those files nor the Python have changed: a warm start reads files only.
+3. A job does the same from any directory.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parent
+ENVIRONMENT = ROOT / ".venv"
+STAMP = ENVIRONMENT / "cloud-tasks-setup"
+DEMO = ROOT / ".demo"
+EXAMPLE = ROOT / "examples" / "parallel_addition"
+OLDEST_PYTHON = (3, 11)
+
+
+class Failure(Exception):  # noqa: N818 - a job's failure, told in one line
+    """A job cannot go on; the message says why and what to do."""
+
+
+# --- the environment ---------------------------------------------------------------------------------------------
+
+
+def workshop() -> dict[str, Any]:
+    """The root `pyproject.toml`."""
+    import tomllib
+
+    return tomllib.loads((ROOT / "pyproject.toml").read_text())
+
+
+def members(settings: dict[str, Any]) -> list[Path]:
+    """The folders of the distributions, in the order of the workspace list."""
+    return [ROOT / member for member in settings["tool"]["uv"]["workspace"]["members"]]
+
+
+def program(name: str) -> str:
+    """The path of a program of the environment."""
+    return str(ENVIRONMENT / "bin" / name)
+
+
+def fingerprint(settings: dict[str, Any]) -> str:
+    """What the environment depends on, as a digest: this Python and every pyproject.toml."""
+    digest = hashlib.sha256(f"{sys.version_info[:3]} {ROOT}\n".encode())
+    for folder in [ROOT, *members(settings)]:
+        digest.update((folder / "pyproject.toml").read_bytes())
+    return digest.hexdigest()
+
+
+def set_up(*, force: bool = False) -> None:
+    """Make the environment, or bring it up to date; at once where it is."""
+    settings = workshop()
+    wanted = fingerprint(settings)
+    if not force and STAMP.is_file() and STAMP.read_text() == wanted and Path(program("python")).exists():
+        return
+    started = time.monotonic()
+    STAMP.unlink(missing_ok=True)
+    make_environment()
+    install(settings)
+    STAMP.write_text(wanted)
+    print(f"The environment {ENVIRONMENT} is ready ({time.monotonic() - started:.0f} s).", flush=True)
+
+
+def make_environment() -> None:
+    """Make `.venv` where there is none, or where it belongs to another version of Python."""
+    found = re.search(r"^version = (\S+)", _text(ENVIRONMENT / "pyvenv.cfg"), re.MULTILINE)
+    mine = ".".join(map(str, sys.version_info[:3]))
+    if found and found.group(1) == mine and Path(program("python")).exists():
+        return
+    try:
+        import ensurepip  # noqa: F401 - venv needs it, and some systems package it apart
+        import venv
+    except ImportError as error:
+        raise Failure(
+            f"this Python ({sys.executable}) has no {error.name}; install it (on Debian and Ubuntu: the package "
+            f"python3-venv), or run dev.py with another Python"
+        ) from error
+    print(f"Making {ENVIRONMENT} with Python {mine} ...", flush=True)
+    venv.create(ENVIRONMENT, with_pip=True, clear=ENVIRONMENT.exists())
+
+
+def install(settings: dict[str, Any]) -> None:
+    """Install the workspace in editable form and the dev group, in one call, at the constrained versions."""
+    core_extras = "[testing]"
+    command = [program("python"), "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
+    for folder in members(settings):
+        command += ["-e", str(folder) + (core_extras if folder.name == "core" else "")]
+    command += settings["dependency-groups"]["dev"]
+    with tempfile.TemporaryDirectory() as folder_name:
+        constraints = Path(folder_name) / "constraints.txt"
+        constraints.write_text("".join(f"{line}\n" for line in settings["tool"]["uv"]["constraint-dependencies"]))
+        # As variables rather than -c: they hold for the isolated build environments too.
+        environ = {**os.environ, "PIP_CONSTRAINT": str(constraints), "PIP_BUILD_CONSTRAINT": str(constraints)}
+        print("Installing the distributions and the development tools ...", flush=True)
+        if subprocess.run(command, cwd=ROOT, env=environ, check=False).returncode:
+            raise Failure("pip could not install what is needed (its message is above)")
+
+
+def _text(file: Path) -> str:
+    try:
+        return file.read_text()
+    except OSError:
+        return ""
+
+
+# --- jobs --------------------------------------------------------------------------------------------------------
+
+
+def run(*command: str, cwd: Path = ROOT) -> int:
+    """Run a program of the environment, its output being ours."""
+    sys.stdout.flush()
+    return subprocess.run([program(command[0]), *command[1:]], cwd=cwd, check=False).returncode
+
+
+def setup(arguments: list[str]) -> int:
+    """Make or renew the environment."""
+    set_up(force=True)
+    return 0
+
+
+def test(arguments: list[str]) -> int:
+    """Run the tests; arguments go to pytest (`dev.py test -k worker`)."""
+    parallel = [] if any(argument in ("-n", "-x", "--pdb", "-s") for argument in arguments) else ["-n", "2"]
+    return run("python", "-m", "pytest", *parallel, "--dist", "loadfile", *arguments)
+
+
+def lint(arguments: list[str]) -> int:
+    """Format, lint, types, imports: what needs no run."""
+    failed = []
+    for name, command in static_checks(workshop()).items():
+        print(f"--- {name}", flush=True)
+        if run(*command):
+            failed.append(name)
+    if failed:
+        raise Failure(f"failed: {', '.join(failed)}")
+    return 0
+
+
+def static_checks(settings: dict[str, Any]) -> dict[str, list[str]]:
+    """The checks of `lint`, by name."""
+    typed = ["dev.py", "examples", "tests"]
+    for folder in members(settings):
+        typed += [str((folder / part).relative_to(ROOT)) for part in ("src", "tests")]
+    return {
+        "format": ["ruff", "format", "--check", "."],
+        "lint": ["ruff", "check", "."],
+        "types": ["mypy", *typed],
+        "imports": ["lint-imports"],
+    }
+
+
+def check(arguments: list[str]) -> int:
+    """All that must hold: lint, then test."""
+    lint([])
+    return test(arguments)
+
+
+def bench(arguments: list[str]) -> int:
+    """Run the benchmarks, or those named: each a program of tests/benchmarks."""
+    folder = ROOT / "tests" / "benchmarks"
+    programs = {file.stem.removesuffix("_bench"): file for file in sorted(folder.glob("*_bench.py"))}
+    if not programs:
+        raise Failure(f"there is no benchmark in {folder}")
+    wanted = arguments or list(programs)
+    unknown = [name for name in wanted if name not in programs]
+    if unknown:
+        raise Failure(f'there is no benchmark "{unknown[0]}"; there are: {", ".join(programs)}')
+    codes = []
+    for name in wanted:
+        print(f"--- {name}", flush=True)
+        codes.append(run("python", str(programs[name])))
+    return max(codes)
+
+
+def docs(arguments: list[str]) -> int:
+    """Build the documentation into `site/`; a broken link is an error."""
+    code = run("mkdocs", "build", "--strict", "--quiet", *arguments)
+    if not code:
+        print(f"Built {ROOT / 'site'}.")
+    return code
+
+
+def build(arguments: list[str]) -> int:
+    """Build all wheels into `dist/`, or into the folder given."""
+    target = Path(arguments[0]).resolve() if arguments else ROOT / "dist"
+    target.mkdir(parents=True, exist_ok=True)
+    for folder in members(workshop()):
+        code = run("python", "-m", "build", "--wheel", "--no-isolation", "--outdir", str(target), str(folder))
+        if code:
+            return code
+    return 0
+
+
+def soak(arguments: list[str]) -> int:
+    """Run the demo's job again and again (`dev.py soak [MINUTES]`, 10 by default), stopping at the first failure."""
+    minutes = float(arguments[0]) if arguments else 10.0
+    deadline = time.monotonic() + minutes * 60
+    rounds = 0
+    while not rounds or time.monotonic() < deadline:
+        code = demo([])
+        if code:
+            return code
+        rounds += 1
+        print(f"Soak: {rounds} rounds without a fault.", flush=True)
+    return 0
+
+
+def lock(arguments: list[str]) -> int:
+    """Write the versions that the environment has into `pyproject.toml`."""
+    listing = subprocess.run(
+        [program("python"), "-m", "pip", "--disable-pip-version-check", "list", "--format=json", "--exclude-editable"],
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout
+    found = sorted((row["name"].lower(), row["version"]) for row in json.loads(listing))
+    lines = "".join(
+        f'    "{name}=={version}",\n' for name, version in found if name not in ("pip", "setuptools")
+    )
+    file = ROOT / "pyproject.toml"
+    pattern = re.compile(r"^constraint-dependencies = \[[^\]]*\]$", re.MULTILINE)
+    text, count = pattern.subn(lambda _: f"constraint-dependencies = [\n{lines}]", file.read_text(), count=1)
+    if count != 1:
+        raise Failure("pyproject.toml has no `constraint-dependencies = [...]`")
+    file.write_text(text)
+    STAMP.write_text(fingerprint(workshop()))
+    print(f"Locked {len(found)} versions.")
+    return 0
+
+
+# --- the demo ----------------------------------------------------------------------------------------------------
+
+
+def demo(arguments: list[str]) -> int:
+    """Run the main job, 10,000 additions, in the folder `.demo`, and check what it left."""
+    if DEMO.exists():
+        shutil.rmtree(DEMO)
+    DEMO.mkdir()
+    started = time.monotonic()
+    config, tasks = EXAMPLE / "config_local.yml", EXAMPLE / "addition_tasks.json"
+    command = ["cloud-tasks", "run", "--config", str(config), "--task-file", str(tasks), "--force", *arguments]
+    code = run(*command, cwd=DEMO)
+    if code:
+        raise Failure(f"`cloud-tasks run` ended with exit code {code}; what it left is in {DEMO}")
+    count = verify_demo(len(json.loads(tasks.read_text())))
+    print(
+        f"Demo: {count:,} tasks completed and checked in {time.monotonic() - started:.1f} s; the results are in {DEMO}."
+    )
+    return 0
+
+
+def verify_demo(expected: int) -> int:
+    """Check the demo's database, results and processes; returns the number of tasks."""
+    listing = subprocess.run(
+        [program("cloud-tasks"), "status", "--db-file", "parallel-addition-job.db", "--json"],
+        cwd=DEMO,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if listing.returncode:
+        raise Failure(f"`cloud-tasks status` failed: {listing.stderr.strip()}")
+    status = json.loads(listing.stdout)
+    completed = status["counts"]["completed"]
+    results = sum(1 for file in (DEMO / "results").iterdir() if file.suffix == ".txt")
+    left = processes_in(DEMO)
+    if not status["finished"] or completed != expected or results != expected:
+        raise Failure(f"of {expected} tasks {completed} are completed and {results} have a result; see {DEMO}")
+    if left:
+        raise Failure(f"processes were left running: {left}")
+    return int(completed)
+
+
+def processes_in(folder: Path) -> list[int]:
+    """The processes whose working directory is the folder or below it (where /proc tells)."""
+    found = []
+    for entry in Path("/proc").glob("[0-9]*"):
+        try:
+            directory = os.readlink(entry / "cwd").removesuffix(" (deleted)")
+        except OSError:
+            continue
+        if int(entry.name) != os.getpid() and Path(directory).is_relative_to(folder):
+            found.append(int(entry.name))
+    return found
+
+
+JOBS = {job.__name__: job for job in (setup, demo, test, check, lint, bench, docs, soak, build, lock)}
+
+
+def main(arguments: list[str]) -> int:
+    if sys.version_info < OLDEST_PYTHON:
+        print("dev.py needs Python 3.11 or later; this is " + sys.version.split()[0], file=sys.stderr)
+        return 2
+    if not arguments or arguments[0] in ("-h", "--help"):
+        print("python3 dev.py <job> [arguments]\n")
+        for name, job in JOBS.items():
+            print(f"  {name:<6} {job.__doc__}")
+        return 0 if arguments else 2
+    name, rest = arguments[0], arguments[1:]
+    if name not in JOBS:
+        print(f'dev.py: there is no job "{name}"; there are: {", ".join(JOBS)}', file=sys.stderr)
+        return 2
+    try:
+        if name not in ("setup", "lock"):
+            set_up()
+        return JOBS[name](rest)
+    except Failure as failure:
+        print(f"dev.py {name}: {failure}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        return 130
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

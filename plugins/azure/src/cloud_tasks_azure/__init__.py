@@ -1,0 +1,1 @@
+"""Microsoft Azure for cloud-tasks."""

@@ -1,0 +1,81 @@
+"""The local provider keeps the contracts."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import timedelta
+from pathlib import Path
+
+import attrs
+import pytest
+
+from cloud_tasks.errors import RefusalScope
+from cloud_tasks.model import BootDisk, LaunchRequest, Offer, OfferRequest, Purchase
+from cloud_tasks.registry import Registry
+from cloud_tasks.testing import (
+    ComputeContract,
+    ComputeSubject,
+    PricingContract,
+    PricingSubject,
+    QueueContract,
+    QueueSubject,
+    Refusal,
+)
+from cloud_tasks_local.describe import instance_types
+from cloud_tasks_local.pricing import FlatPricing
+from cloud_tasks_local.settings import LocalSettings
+
+REGISTRY = Registry(only=["local"])
+
+
+def offer_requests() -> list[OfferRequest]:
+    types = instance_types(LocalSettings(vcpus=4, memory_gb=8.0))
+    disk = BootDisk(disk_type="", size_gb=10)
+    return [
+        OfferRequest(instance_type=each, zone="local-a", purchase=purchase, boot_disk=disk)
+        for each in types
+        for purchase in Purchase
+    ]
+
+
+class TestLocalQueue(QueueContract):
+    @pytest.fixture
+    def subject(self, tmp_path: Path) -> QueueSubject:
+        return QueueSubject(
+            backend=REGISTRY.queue("local"),
+            settings=LocalSettings(state_dir=tmp_path),
+            lease=timedelta(seconds=0.4),
+        )
+
+
+class TestLocalCompute(ComputeContract):
+    @pytest.fixture
+    def subject(self, tmp_path: Path) -> ComputeSubject:
+        settings = LocalSettings(state_dir=tmp_path, vcpus=4, memory_gb=8.0, shutdown_grace=1.0)
+        (offer,) = FlatPricing(settings).price(offer_requests()[:1])
+        assert isinstance(offer, Offer)
+
+        def elsewhere(request: LaunchRequest) -> LaunchRequest:
+            return attrs.evolve(request, offer=attrs.evolve(request.offer, zone="moon-a"))
+
+        def unheard_of(request: LaunchRequest) -> LaunchRequest:
+            unknown = attrs.evolve(request.offer.instance_type, name="local-4096")
+            return attrs.evolve(request, offer=attrs.evolve(request.offer, instance_type=unknown))
+
+        refusals: dict[RefusalScope, Callable[[LaunchRequest], LaunchRequest]] = {
+            RefusalScope.ZONE: elsewhere,
+            RefusalScope.INSTANCE_TYPE: unheard_of,
+        }
+        return ComputeSubject(
+            backend=REGISTRY.compute("local"),
+            settings=settings,
+            offer=offer,
+            lifetime=timedelta(seconds=0.3),
+            refusals=tuple(Refusal(request=make, scope=scope) for scope, make in refusals.items()),
+        )
+
+
+class TestLocalPricing(PricingContract):
+    @pytest.fixture
+    def subject(self) -> PricingSubject:
+        return PricingSubject(backend=REGISTRY.pricing("local"), settings=LocalSettings(), requests=offer_requests())

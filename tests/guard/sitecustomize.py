@@ -1,0 +1,56 @@
+"""No test reaches beyond this machine: a connection to anything but loopback is refused and told.
+
+Loaded by `conftest.py` in the test process, and by Python itself in every process that a test starts, for this folder
+is on their `PYTHONPATH`. A refusal is also written to the file that `CLOUD_TASKS_GUARD_LOG` names, so that the test
+fails even where the code under test swallows the error.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+import socket
+import sys
+from typing import Any
+
+LOG_VARIABLE = "CLOUD_TASKS_GUARD_LOG"
+
+
+class BeyondLoopback(RuntimeError):  # noqa: N818 - names the fact
+    """Something tried to reach another machine."""
+
+
+def is_loopback(host: object) -> bool:
+    """Whether a host, as sockets take it, is this machine."""
+    if isinstance(host, (bytes, bytearray)):
+        host = host.decode("ascii", errors="replace")
+    if host is None or host in ("localhost", ""):
+        return True
+    try:
+        address = ipaddress.ip_address(str(host).partition("%")[0])
+    except ValueError:
+        return False
+    return address.is_loopback or address.is_unspecified
+
+
+def _refuse(event: str, host: object) -> None:
+    message = f"{event} to {host!r}: tests stay on this machine"
+    log = os.environ.get(LOG_VARIABLE)
+    if log:
+        with open(log, "a") as file:
+            file.write(f"{message}\n")
+        raise BeyondLoopback(message)
+
+
+def _audit(event: str, arguments: tuple[Any, ...]) -> None:
+    if event in ("socket.connect", "socket.sendto"):
+        connection, address = arguments
+        internet = connection.family in (socket.AF_INET, socket.AF_INET6)
+        if internet and isinstance(address, tuple) and not is_loopback(address[0]):
+            _refuse(event, address[0])
+    elif event == "socket.getaddrinfo" and not is_loopback(arguments[0]):
+        _refuse(event, arguments[0])
+
+
+if os.environ.get(LOG_VARIABLE):
+    sys.addaudithook(_audit)
