@@ -46,7 +46,7 @@ def write_task_file(path: Path, count: int) -> None:
 
 
 def bare_ijson(path: Path, count: int) -> tuple[int, float]:
-    import ijson
+    import ijson  # type: ignore[import-untyped]  # it has no type information
 
     started = time.perf_counter()
     with path.open("rb") as file:
@@ -149,8 +149,8 @@ def _messages(tasks: int) -> Iterator[bytes]:
         host = f"bench-instance-{first % HOSTS}"
         events = []
         for number in order[first : first + EVENTS_PER_MESSAGE // 2]:
-            common = {"timestamp": now, "hostname": host, "instance_id": host, "task_id": f"addition-task-{number:07d}"}
-            common["attempt"] = 1
+            task = {"task_id": f"addition-task-{number:07d}", "attempt": 1}
+            common = {"timestamp": now, "hostname": host, "instance_id": host, **task}
             start = {"event_type": "task_started", "event_id": uuid.UUID(int=chance.getrandbits(128)).hex}
             end = {"event_type": "task_completed", "event_id": uuid.UUID(int=chance.getrandbits(128)).hex}
             result = {"retry": False, "elapsed_time": chance.lognormvariate(0, 1), "result": "results/addition.txt"}

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from datetime import datetime, timedelta, timezone
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -82,7 +82,7 @@ _COMMON = tuple(field.name for field in attrs.fields(Event) if field.name != "de
 def event_to_json(event: Event) -> dict[str, Any]:
     """One flat JSON object; absent fields are left out."""
     flat: dict[str, Any] = {
-        "timestamp": event.timestamp.astimezone(timezone.utc).isoformat(),
+        "timestamp": event.timestamp.astimezone(UTC).isoformat(),
         "hostname": event.hostname,
         "event_type": event.event_type.value,
         "event_id": event.event_id,
@@ -124,7 +124,7 @@ def decode_events(body: bytes) -> tuple[Sequence[Event], Sequence[str]]:
 def _event_from_json(entry: Mapping[str, Any]) -> Event:
     timestamp = datetime.fromisoformat(entry["timestamp"])
     if timestamp.tzinfo is None:
-        timestamp = timestamp.replace(tzinfo=timezone.utc)
+        timestamp = timestamp.replace(tzinfo=UTC)
     event_type = EventType(entry["event_type"])
     task_id, attempt = entry.get("task_id"), entry.get("attempt")
     if task_id is not None and not isinstance(task_id, str):

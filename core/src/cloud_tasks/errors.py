@@ -106,7 +106,7 @@ class LaunchRefused(ProviderError):
         self.reason = reason
 
 
-class Retry(Exception):  # noqa: N818 - users write `raise Retry(...)`
+class Retry(Exception):
     """Raised by a task function to be run again; counts as an attempt.
 
     Args:

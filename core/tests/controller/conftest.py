@@ -7,10 +7,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
+from controller_fakes import FakeCompute, FakeQueue
+
 from cloud_tasks.model import Task
 from cloud_tasks.store import JobRecord, Store
 from cloud_tasks.testing.virtual import VirtualLoop
-from controller_fakes import FakeCompute, FakeQueue
 
 
 @pytest.fixture

@@ -4,19 +4,17 @@ from __future__ import annotations
 
 from datetime import timedelta
 
+from controller_fakes import event, message
+
 from cloud_tasks.controller.collect import Collector
 from cloud_tasks.errors import ProviderError
 from cloud_tasks.model import EventType, TaskStatus
-
-from controller_fakes import event, message
 
 
 def test_an_event_is_acked_only_after_it_was_committed(loop, store, queue) -> None:
     committed: list[int] = []
     queue.inbox.append(message(event(EventType.TASK_COMPLETED, 1, task=1)))
-    collector = Collector(
-        loop, store, queue, on_events=lambda batch: committed.append(len(queue.acked))
-    )
+    collector = Collector(loop, store, queue, on_events=lambda batch: committed.append(len(queue.acked)))
     collector.start()
     loop.run(lambda: bool(queue.acked))
     assert committed == [0]

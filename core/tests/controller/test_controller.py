@@ -7,14 +7,14 @@ from datetime import timedelta
 
 import attrs
 import pytest
+from controller_fakes import FakeQueue, event, message, ranked, refusal
+
 from cloud_tasks.controller.collect import Collector
 from cloud_tasks.controller.controller import Controller, Outcome
 from cloud_tasks.controller.feed import Feeder
 from cloud_tasks.controller.fleet import Fleet
 from cloud_tasks.controller.observation import Policy
 from cloud_tasks.model import EventType, LaunchRequest, Limits
-
-from controller_fakes import FakeQueue, event, message, ranked, refusal
 
 
 @pytest.fixture
@@ -32,9 +32,7 @@ def make(loop, store, queue, events, compute) -> Callable[..., Controller]:
         def compose(offer, token) -> LaunchRequest:
             return LaunchRequest(client_token=token, job_id="job", offer=offer.offer, startup_script="", labels={})
 
-        fleet = Fleet(
-            loop, store, compute, compose=compose, max_parallel=10, on_refused=lambda: made[0].refused()
-        )
+        fleet = Fleet(loop, store, compute, compose=compose, max_parallel=10, on_refused=lambda: made[0].refused())
         controller = Controller(
             loop,
             store,
@@ -54,9 +52,7 @@ def make(loop, store, queue, events, compute) -> Callable[..., Controller]:
 
 
 def finish_all_tasks(events: FakeQueue, instance: str = "i-1") -> None:
-    events.inbox.append(
-        message(*(event(EventType.TASK_COMPLETED, n, task=n, instance_id=instance) for n in range(20)))
-    )
+    events.inbox.append(message(*(event(EventType.TASK_COMPLETED, n, task=n, instance_id=instance) for n in range(20))))
 
 
 def keep_alive(instance: str, number: int) -> bytes:
@@ -89,7 +85,9 @@ def test_a_refused_zone_is_left_for_the_next_at_once(loop, compute, events, make
     assert [request.offer.zone for request in compute.launched] == ["z-a", "z-a", "z-b", "z-b"]
 
 
-def test_a_machine_that_vanishes_is_replaced_and_its_tasks_are_not_forgotten(loop, store, compute, events, make) -> None:
+def test_a_machine_that_vanishes_is_replaced_and_its_tasks_are_not_forgotten(
+    loop, store, compute, events, make
+) -> None:
     controller = make()
     started = message(event(EventType.TASK_STARTED, 100, task=0, instance_id="i-1"))
     loop.later(timedelta(seconds=5), lambda: events.inbox.append(started))

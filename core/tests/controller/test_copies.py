@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import timedelta
 
+from controller_fakes import event
+
 from cloud_tasks.controller.copies import EventCopies
 from cloud_tasks.model import Event, EventType
 from cloud_tasks.testing.virtual import VirtualLoop
-from controller_fakes import event
 
 
 class Sink:

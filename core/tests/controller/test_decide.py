@@ -6,6 +6,10 @@ from datetime import timedelta
 
 import attrs
 import pytest
+from controller_fakes import NOW, ranked
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
 from cloud_tasks.controller.decide import decide
 from cloud_tasks.controller.observation import (
     Abort,
@@ -28,9 +32,7 @@ from cloud_tasks.model import (
     Money,
     Purchase,
 )
-from controller_fakes import NOW, ranked
-from hypothesis import given, settings
-from hypothesis import strategies as st
+
 
 def machine(number: int, *, age: float = 100, heard: float | None = 10, **changes: object) -> FleetInstance:
     """An instance launched ``age`` seconds ago whose worker was heard ``heard`` seconds ago (None: never)."""
@@ -168,9 +170,7 @@ def test_instances_that_end_without_finishing_anything_abort_the_job() -> None:
 
 
 def test_a_blocked_zone_sends_the_launch_to_the_next_one() -> None:
-    block = Block(
-        scope=RefusalScope.ZONE, offer=ranked().offer, until=NOW + timedelta(minutes=5), reason="no capacity"
-    )
+    block = Block(scope=RefusalScope.ZONE, offer=ranked().offer, until=NOW + timedelta(minutes=5), reason="no capacity")
     assert decide(seen(blocks=(block,))) == (Launch(ranked=ranked(zone="z-b"), count=5),)
 
 
@@ -180,9 +180,7 @@ def test_a_block_ends() -> None:
 
 
 def test_everything_blocked_is_said_and_nothing_launched() -> None:
-    block = Block(
-        scope=RefusalScope.ACCOUNT, offer=ranked().offer, until=NOW + timedelta(minutes=5), reason="quota"
-    )
+    block = Block(scope=RefusalScope.ACCOUNT, offer=ranked().offer, until=NOW + timedelta(minutes=5), reason="quota")
     assert [type(action) for action in decide(seen(blocks=(block,)))] == [Warn]
 
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 from datetime import timedelta
 
 import pytest
+from controller_fakes import ranked, refusal
+
 from cloud_tasks.controller.fleet import Fleet
 from cloud_tasks.errors import ProviderError, RefusalScope
 from cloud_tasks.model import LaunchRequest
-
-from controller_fakes import ranked, refusal
 
 
 @pytest.fixture
@@ -22,9 +22,7 @@ def fleet(loop, store, compute, refused) -> Fleet:
     def compose(offer, token) -> LaunchRequest:
         return LaunchRequest(client_token=token, job_id="job", offer=offer.offer, startup_script="", labels={})
 
-    return Fleet(
-        loop, store, compute, compose=compose, max_parallel=2, on_refused=lambda: refused.append("refused")
-    )
+    return Fleet(loop, store, compute, compose=compose, max_parallel=2, on_refused=lambda: refused.append("refused"))
 
 
 def test_the_intent_is_committed_before_the_launch_is_called(loop, store, compute, fleet) -> None:

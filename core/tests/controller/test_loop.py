@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from datetime import timedelta
 
 import pytest
+
 from cloud_tasks.controller.loop import ThreadedLoop
 
 

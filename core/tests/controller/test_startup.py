@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import subprocess
 
-from cloud_tasks.controller.startup import compose_startup_script, offer_environment
 from controller_fakes import ranked
+
+from cloud_tasks.controller.startup import compose_startup_script, offer_environment
 
 
 def test_the_exports_come_after_the_interpreter_line_and_before_the_rest() -> None:

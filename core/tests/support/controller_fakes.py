@@ -29,7 +29,6 @@ from cloud_tasks.plugin import Delivery, Depth, SendFailure
 from cloud_tasks.selection import RankedOffer
 from cloud_tasks.testing.virtual import VirtualLoop
 
-
 NOW = datetime(2026, 1, 1, 12, tzinfo=UTC)
 
 
@@ -163,7 +162,9 @@ def message(*events: Event) -> bytes:
     return encode_events(events)
 
 
-def ranked(name: str = "m-8", zone: str = "z-a", price: str = "0.25", vcpus: int = 8, spot: bool = False) -> RankedOffer:
+def ranked(
+    name: str = "m-8", zone: str = "z-a", price: str = "0.25", vcpus: int = 8, spot: bool = False
+) -> RankedOffer:
     instance_type = InstanceType(
         name=name, vcpus=vcpus, memory_gb=vcpus * 4.0, architecture=Architecture.X86_64, zones=("z-a", "z-b")
     )

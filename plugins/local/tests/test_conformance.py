@@ -44,7 +44,7 @@ class TestLocalQueue(QueueContract):
         return QueueSubject(
             backend=REGISTRY.queue("local"),
             settings=LocalSettings(state_dir=tmp_path),
-            lease=timedelta(seconds=0.4),
+            lease=timedelta(seconds=0.3),
         )
 
 

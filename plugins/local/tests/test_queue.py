@@ -9,8 +9,11 @@ import subprocess
 import sys
 import threading
 from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -19,6 +22,9 @@ from cloud_tasks_local.queue import SqliteQueue, queue_file
 
 AT_ONCE = timedelta(0)
 LEASE = timedelta(seconds=60)
+
+
+OpenQueue = Callable[..., SqliteQueue]
 
 
 class Clock:
@@ -43,8 +49,20 @@ def clock() -> Clock:
 
 
 @pytest.fixture
-def queue(path: Path, clock: Clock) -> SqliteQueue:
-    queue = SqliteQueue(path, lease=LEASE, clock=clock)
+def open_queue(path: Path) -> Iterator[OpenQueue]:
+    with ExitStack() as stack:
+
+        def open_at(file: Path = path, **options: Any) -> SqliteQueue:
+            queue = SqliteQueue(file, lease=LEASE, **options)
+            stack.callback(queue.close)
+            return queue
+
+        yield open_at
+
+
+@pytest.fixture
+def queue(open_queue: OpenQueue, clock: Clock) -> SqliteQueue:
+    queue = open_queue(clock=clock)
     queue.create()
     return queue
 
@@ -67,8 +85,8 @@ def first_line_of(process: subprocess.Popen[str]) -> str:
     return process.stdout.readline().strip()
 
 
-def test_four_processes_get_each_message_once_between_them(path: Path) -> None:
-    queue = SqliteQueue(path, lease=LEASE)
+def test_four_processes_get_each_message_once_between_them(open_queue: OpenQueue, path: Path) -> None:
+    queue = open_queue()
     queue.create()
     queue.send([b"%d" % number for number in range(2000)])
     consumers = [start("consume", path) for _ in range(4)]
@@ -77,8 +95,8 @@ def test_four_processes_get_each_message_once_between_them(path: Path) -> None:
     assert queue.depth().in_flight == queue.depth().visible == 0
 
 
-def test_concurrent_senders_lose_nothing(path: Path) -> None:
-    queue = SqliteQueue(path, lease=LEASE)
+def test_concurrent_senders_lose_nothing(open_queue: OpenQueue, path: Path) -> None:
+    queue = open_queue()
     queue.create()
     senders = [start("send", path, first, "200") for first in ("0", "200", "400")]
     for sender in senders:
@@ -104,8 +122,8 @@ def test_threads_of_one_process_get_each_message_once_between_them(queue: Sqlite
     assert Counter(received) == Counter(b"%d" % number for number in range(500))
 
 
-def test_a_message_whose_consumer_is_killed_comes_back(path: Path) -> None:
-    queue = SqliteQueue(path, lease=LEASE)
+def test_a_message_whose_consumer_is_killed_comes_back(open_queue: OpenQueue, path: Path) -> None:
+    queue = open_queue()
     queue.create()
     queue.send([b"task"])
     with start("lease_and_wait", path, "0.2") as consumer:
@@ -116,8 +134,8 @@ def test_a_message_whose_consumer_is_killed_comes_back(path: Path) -> None:
     assert list(queue.ack([lost])) == [lost]
 
 
-def test_what_was_sent_survives_the_kill_of_its_sender(path: Path) -> None:
-    queue = SqliteQueue(path, lease=LEASE)
+def test_what_was_sent_survives_the_kill_of_its_sender(open_queue: OpenQueue, path: Path) -> None:
+    queue = open_queue()
     queue.create()
     with start("send_for_ever", path) as sender:
         told = [first_line_of(sender) for _ in range(200)]
@@ -131,8 +149,10 @@ def test_what_was_sent_survives_the_kill_of_its_sender(path: Path) -> None:
     assert set(told) <= bodies
 
 
-def test_a_lease_of_the_deleted_queue_is_lost_in_its_successor(queue: SqliteQueue, path: Path, clock: Clock) -> None:
-    consumer = SqliteQueue(path, lease=LEASE, clock=clock)
+def test_a_lease_of_the_deleted_queue_is_lost_in_its_successor(
+    open_queue: OpenQueue, queue: SqliteQueue, path: Path, clock: Clock
+) -> None:
+    consumer = open_queue(clock=clock)
     queue.send([b"old"])
     (old,) = consumer.receive(1, wait=AT_ONCE)
     queue.delete()
@@ -142,8 +162,10 @@ def test_a_lease_of_the_deleted_queue_is_lost_in_its_successor(queue: SqliteQueu
     assert [delivery.body for delivery in consumer.receive(10, wait=AT_ONCE)] == [b"new"]
 
 
-def test_a_waiting_consumer_notices_that_the_queue_is_deleted(queue: SqliteQueue, path: Path) -> None:
-    consumer = SqliteQueue(path, lease=LEASE)
+def test_a_waiting_consumer_notices_that_the_queue_is_deleted(
+    open_queue: OpenQueue, queue: SqliteQueue, path: Path
+) -> None:
+    consumer = open_queue()
     consumer.receive(1, wait=AT_ONCE)
     timer = threading.Timer(0.1, queue.delete)
     timer.start()
@@ -164,12 +186,12 @@ def test_a_consumer_notices_that_somebody_removed_the_folder(queue: SqliteQueue,
 
 
 def test_a_waiting_consumer_goes_on_in_a_file_that_took_the_place_of_its_own(
-    queue: SqliteQueue, path: Path, tmp_path: Path
+    open_queue: OpenQueue, queue: SqliteQueue, path: Path, tmp_path: Path
 ) -> None:
-    consumer = SqliteQueue(path, lease=LEASE)
+    consumer = open_queue()
 
     def replace() -> None:
-        successor = SqliteQueue(queue_file(tmp_path / "other", "tasks"), lease=LEASE)
+        successor = open_queue(queue_file(tmp_path / "other", "tasks"))
         successor.create()
         successor.send([b"successor"])
         successor.close()
@@ -240,15 +262,17 @@ def test_a_deleted_queue_gives_its_space_back(queue: SqliteQueue, path: Path) ->
     assert path.stat().st_size < 100_000
 
 
-def test_a_file_that_is_no_database_is_a_provider_error(path: Path) -> None:
+def test_a_file_that_is_no_database_is_a_provider_error(open_queue: OpenQueue, path: Path) -> None:
     path.parent.mkdir(parents=True)
     path.write_bytes(b"this is not a database, however long it may be" * 100)
     with pytest.raises(ProviderError, match="not a database"):
-        SqliteQueue(path, lease=LEASE).create()
+        open_queue().create()
 
 
-def test_a_queue_locked_for_too_long_is_a_transient_error(queue: SqliteQueue, path: Path) -> None:
-    impatient = SqliteQueue(path, lease=LEASE, patience=timedelta(seconds=0.05))
+def test_a_queue_locked_for_too_long_is_a_transient_error(
+    open_queue: OpenQueue, queue: SqliteQueue, path: Path
+) -> None:
+    impatient = open_queue(patience=timedelta(seconds=0.05))
     blocker = sqlite3.connect(path, isolation_level=None)
     blocker.execute("BEGIN IMMEDIATE")
     try:
@@ -260,7 +284,7 @@ def test_a_queue_locked_for_too_long_is_a_transient_error(queue: SqliteQueue, pa
 
 
 @pytest.mark.parametrize("name", ["plain", "with/slash", "..", "ünïcode?", "a.b"])
-def test_every_name_has_a_file_of_its_own_in_the_folder(tmp_path: Path, name: str) -> None:
+def test_every_name_has_a_file_of_its_own_in_the_folder(open_queue: OpenQueue, tmp_path: Path, name: str) -> None:
     assert queue_file(tmp_path, name).parent == tmp_path / "queues"
-    SqliteQueue(queue_file(tmp_path, name), lease=LEASE).create()
+    open_queue(queue_file(tmp_path, name)).create()
     assert len(list((tmp_path / "queues").glob("*.sqlite3"))) == 1

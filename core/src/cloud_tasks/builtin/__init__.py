@@ -5,12 +5,12 @@ Nothing of a source or sink is imported before it is opened.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 from cloud_tasks.builtin.resolve import open_task_source
-from cloud_tasks.builtin.validation import validate
+from cloud_tasks.model import Task
 from cloud_tasks.plugin import (
     EventSink,
     EventSinkBackend,
@@ -23,6 +23,19 @@ from cloud_tasks.plugin import (
 )
 
 __all__ = ["open_task_source", "validate"]
+
+
+def validate(source: Iterable[Task]) -> int:
+    """Read every task of a source, keep none; returns how many there are.
+
+    `Store.load_tasks` makes the same checks; this is for when nothing is to be stored.
+
+    Raises:
+        InputError: What the source raises; an id that comes twice; data that JSON cannot hold.
+    """
+    from cloud_tasks.builtin.validation import read_all
+
+    return read_all(source)
 
 
 @contextmanager

@@ -44,7 +44,7 @@ def task_from_entry(entry: object, number: int, where: Callable[[], str]) -> Tas
         # The usual case, tested first: this runs once per task.
         task_id = entry.get("task_id") or entry.get("id")
         data = entry["data"]
-        if type(task_id) is str and type(data) is dict and task_id.isascii():
+        if type(task_id) is str and task_id and type(data) is dict and task_id.isascii():
             return Task(task_id=task_id, data=data)
     return _examined(entry, number, where)
 

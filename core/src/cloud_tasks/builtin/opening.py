@@ -63,7 +63,10 @@ def _open(place: str) -> Any:
     if is_url(place):
         import fsspec
 
-        return fsspec.open(place, "rb", compression="infer")
+        try:
+            return fsspec.open(place, "rb", compression="infer")
+        except ValueError as error:
+            raise InputError(f"this URL cannot be opened: {error}", where=place) from error
     suffix = os.path.splitext(place)[1].lower()
     if suffix == ".gz":
         import gzip

@@ -77,7 +77,6 @@ def _backends(registry: Registry | None) -> list[TaskSourceBackend]:
 
 
 def _choose(registry: Registry | None, spec: str, base_dir: Path) -> tuple[TaskSourceBackend, str]:
-    from cloud_tasks.builtin.factory import looks_like_factory
     from cloud_tasks.builtin.opening import is_url
 
     if not spec.strip():
@@ -87,9 +86,15 @@ def _choose(registry: Registry | None, spec: str, base_dir: Path) -> tuple[TaskS
     registered = any(backend.name == name for backend in backends) and not location.startswith("//")
     if registered and (separator or not (base_dir / spec).exists()):
         return _named(registry, backends, name), location
-    if not is_url(spec) and not (base_dir / spec).is_file() and looks_like_factory(spec):
+    if separator and not is_url(spec) and not (base_dir / spec).is_file() and _is_factory(spec):
         return _named(registry, backends, "factory"), spec
     return _by_suffix(backends, spec), spec
+
+
+def _is_factory(spec: str) -> bool:
+    from cloud_tasks.builtin.factory import looks_like_factory
+
+    return looks_like_factory(spec)
 
 
 def _named(registry: Registry | None, backends: list[TaskSourceBackend], name: str) -> TaskSourceBackend:

@@ -13,19 +13,13 @@ from itertools import islice
 from cloud_tasks.errors import InputError
 from cloud_tasks.model import Task
 
-__all__ = ["validate"]
+__all__ = ["read_all"]
 
 _BATCH = 1000
 
 
-def validate(source: Iterable[Task]) -> int:
-    """Read every task; returns how many there are.
-
-    `Store.load_tasks` makes the same checks; this is for when nothing is to be kept.
-
-    Raises:
-        InputError: What the source raises; an id that comes twice; data that JSON cannot hold.
-    """
+def read_all(source: Iterable[Task]) -> int:
+    """See `cloud_tasks.builtin.validate`. Ids are compared in a database file of their own."""
     where = str(getattr(source, "where", ""))
     with (
         tempfile.TemporaryDirectory(prefix="cloud-tasks-") as folder,

@@ -53,7 +53,9 @@ class LazyGroup(click.Group):
         made: click.Command = command(_app(ctx).registry)
         return made
 
-    def resolve_command(self, ctx: click.Context, args: list[str]) -> tuple[str | None, click.Command | None, list[str]]:
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
         name = args[0]
         if not name.startswith("-") and self.get_command(ctx, name) is None:
             close = difflib.get_close_matches(name.replace("_", "-"), COMMANDS, n=1)
@@ -113,7 +115,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
         sys.stderr.close()
         code = 1
     except Exception as error:
-        _tell(f"internal error: {type(error).__name__}: {error}; please report it, with --debug for the traceback", debug)
+        _tell(
+            f"internal error: {type(error).__name__}: {error}; please report it, with --debug for the traceback", debug
+        )
         code = 1
     sys.exit(code)
 

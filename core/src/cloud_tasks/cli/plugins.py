@@ -42,8 +42,8 @@ def plugins(app: AppContext, as_json: bool) -> None:
         return
     width = max(len(plugin.name) for plugin in found)
     for plugin in found:
-        provides = "; ".join(f"{axis.replace('_', ' ')}: {', '.join(names)}" for axis, names in _provides(plugin).items())
+        provides = "; ".join(
+            f"{axis.replace('_', ' ')}: {', '.join(names)}" for axis, names in _provides(plugin).items()
+        )
         state = f"BROKEN: {plugin.problem}" if plugin.problem else provides or "provides nothing"
         click.echo(f"{plugin.name:<{width}}  {plugin.distribution} {plugin.version}  {state}")
-
-

@@ -13,6 +13,7 @@ import click
 import structlog
 
 from cloud_tasks.cli.context import AppContext, pass_app
+from cloud_tasks.cli.database import database_of, read_database
 from cloud_tasks.cli.options import configuration_options, load_from_options
 from cloud_tasks.config import JobConfig
 from cloud_tasks.controller import Controller, Outcome, Progress
@@ -28,7 +29,6 @@ from cloud_tasks.report import (
     render_summary,
 )
 from cloud_tasks.selection import Ranking
-from cloud_tasks.store import Store
 
 __all__ = ["run"]
 
@@ -47,13 +47,19 @@ def run(registry: Registry) -> click.Command:
     """Make the command; its options are those of core and of the installed plugins."""
 
     @click.command("run", epilog=_EXAMPLES)
-    @click.option("--task-file", metavar="FILE", help="Tasks: a JSON, JSON Lines or YAML file or URL, or module:function.")
+    @click.option(
+        "--task-file", metavar="FILE", help="Tasks: a JSON, JSON Lines or YAML file or URL, or module:function."
+    )
     @click.option("--start-task", type=click.IntRange(min=1), default=1, help="The first task to take; 1 is the first.")
     @click.option("--limit", type=click.IntRange(min=1), help="How many tasks to take at most.")
     @click.option("--dry-run", is_flag=True, help="Check everything and say what would be done; change nothing.")
     @click.option("--continue", "resume", is_flag=True, help="Go on with the job in the database.")
-    @click.option("--force", "-f", is_flag=True, help="Replace an earlier run's database, queues and instances unasked.")
-    @click.option("--output-file", type=click.Path(path_type=Path, dir_okay=False), help="Copy all events to this file.")
+    @click.option(
+        "--force", "-f", is_flag=True, help="Replace an earlier run's database, queues and instances unasked."
+    )
+    @click.option(
+        "--output-file", type=click.Path(path_type=Path, dir_okay=False), help="Copy all events to this file."
+    )
     @click.option(
         "--on-interrupt",
         type=click.Choice(["ask", "terminate", "leave"]),
@@ -77,7 +83,7 @@ def _run(app: AppContext, values: dict[str, Any]) -> int:
         log.warning(line)
     request = RunRequest(
         task_file=values["task_file"],
-        db_file=_database(config),
+        db_file=database_of(config),
         start_task=values["start_task"] - 1,
         limit=values["limit"],
         resume=values["resume"],
@@ -108,10 +114,6 @@ def _run(app: AppContext, values: dict[str, Any]) -> int:
     return _report(result, request)
 
 
-def _database(config: JobConfig) -> Path:
-    return Path(config.run.db_file) if config.run.db_file else Path(f"{config.run.job_id}.db")
-
-
 def _describe(config: JobConfig, job: Job) -> None:
     source = f"Loading configuration from {config.file}" if config.file else "Running without a configuration file"
     log.info(source)
@@ -138,7 +140,7 @@ def _describe(config: JobConfig, job: Job) -> None:
 
 
 def _describe_resumed(database: Path, job: Job) -> int:
-    with Store.open(database, job_id=job.job_id, read_only=True) as store:
+    with read_database(database, job_id=job.job_id) as store:
         summary = store.summary()
     log.info(f"Continuing: {summary.finished_tasks} of {summary.total} tasks are in a final state")
     return summary.remaining
@@ -239,6 +241,8 @@ def _report(result: JobResult, request: RunRequest) -> int:
     if result.console_log:
         click.echo("Console log of an instance:\n" + result.console_log, err=True)
     if result.outcome is Outcome.ABORTED:
-        click.echo(f"Error: the job was stopped: {result.reason}; `cloud-tasks run --continue` goes on with it", err=True)
+        click.echo(
+            f"Error: the job was stopped: {result.reason}; `cloud-tasks run --continue` goes on with it", err=True
+        )
     click.echo(render_summary(result.statistics.summary, cost=result.statistics.cost), err=True)
     return 1 if result.outcome is Outcome.ABORTED else 130

@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import json
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
 import click
 
 from cloud_tasks.cli.context import AppContext, pass_app
+from cloud_tasks.cli.database import database_of, read_database
 from cloud_tasks.cli.options import configuration_options, load_from_options
-from cloud_tasks.errors import InputError
 from cloud_tasks.registry import Registry
 from cloud_tasks.report import pace, render_summary, status_dict
-from cloud_tasks.store import Store
 
 __all__ = ["status"]
 
@@ -30,10 +28,7 @@ def status(registry: Registry) -> click.Command:
         """Show how a job stands: totals, counts by status, attempts, failures, times, cost."""
         app.warn_of_plugins()
         config = load_from_options(app.registry, values)
-        if not (config.run.db_file or config.run.job_id):
-            raise InputError("no job was named", hint="give --db-file, --job-id or --config")
-        database = Path(config.run.db_file or f"{config.run.job_id}.db")
-        with Store.open(database, read_only=True) as store:
+        with read_database(database_of(config)) as store:
             statistics = store.statistics()
             rate = None if statistics.summary.finished else pace(statistics.summary, datetime.now(UTC))
             facts = status_dict(statistics.summary, instances=store.instances(), pace=rate, cost=statistics.cost)

@@ -54,7 +54,7 @@ class OneOf:
 
     words: tuple[str, ...]
 
-    def __call__(self, instance: object, attribute: object, value: str | None) -> None:
+    def __call__(self, instance: object, attribute: object, value: Any) -> None:
         if value is not None and value not in self.words:
             raise ValueError(f'"{value}" is not one of {", ".join(self.words)}')
 
@@ -70,7 +70,7 @@ class Matches:
     meaning: str
     """The form in words, after "use"."""
 
-    def __call__(self, instance: object, attribute: object, value: str | None) -> None:
+    def __call__(self, instance: object, attribute: object, value: Any) -> None:
         # `$` would let a final line break pass, so the whole text is matched.
         if value is not None and not re.fullmatch(self.pattern.removeprefix("^").removesuffix("$"), value):
             raise ValueError(f'"{value}" cannot be used; use {self.meaning}')

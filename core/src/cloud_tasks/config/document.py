@@ -32,10 +32,10 @@ _TAG = "tag:yaml.org,2002:"
 class _Loader(yaml.SafeLoader):
     """Decides by plain forms only: decimal numbers (``1e3`` too), no dates, no octal or base-60 numbers."""
 
-    yaml_implicit_resolvers: dict[str, Any] = {}
 
-
-_WORDS = re.compile("(?:%s)\\Z" % "|".join(f"{word}|{word.capitalize()}|{word.upper()}" for word in BOOLEANS))
+_Loader.yaml_implicit_resolvers = {}
+_SPELLINGS = "|".join(f"{word}|{word.capitalize()}|{word.upper()}" for word in BOOLEANS)
+_WORDS = re.compile(rf"(?:{_SPELLINGS})\Z")
 _Loader.add_implicit_resolver(f"{_TAG}bool", _WORDS, list("yYnNtTfFoO"))
 _Loader.add_implicit_resolver(f"{_TAG}int", INTEGER, list("-+0123456789"))
 _Loader.add_implicit_resolver(f"{_TAG}float", FLOAT, list("-+0123456789."))

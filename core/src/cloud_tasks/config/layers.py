@@ -5,7 +5,7 @@ Invariant, with a test: default < run < provider section < environment < command
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -121,7 +121,7 @@ class Layers:
             if value is None:
                 continue
             section, _, key = name.rpartition(".")
-            place = self._flag(section, key)
+            place = self._flag(section, key, off=value is False)
             if self._known(section, key, place):
                 self._add_command_line(section, key, value, place)
 
@@ -143,11 +143,10 @@ class Layers:
         origin = Origin(layer=Layer.COMMAND_LINE, place=place)
         self._add(section, key, Sourced(raw=value, origin=origin, is_text=True))
 
-    def _flag(self, section: str, key: str) -> str:
+    def _flag(self, section: str, key: str, *, off: bool) -> str:
         found = self._sections[section].keys.get(key) if section in self._sections else None
-        if found is not None and found.info.flag:
-            return found.info.flag
-        return f"--{key.replace('_', '-')}"
+        flag = (found.info.flag if found is not None else None) or f"--{key.replace('_', '-')}"
+        return f"--no-{flag.removeprefix('--')}" if off else flag
 
     def _known(self, section: str, key: str, place: str) -> bool:
         if not section:
@@ -158,7 +157,7 @@ class Layers:
         keys = {*spec.keys, *(self._run.keys if spec.takes_run_keys else ())}
         return spec.is_open or key in keys or self._unknown(key, place, keys, within=f"{section}.")
 
-    def _unknown(self, name: str, place: str, known: Iterator[str] | Any, *, within: str) -> bool:
+    def _unknown(self, name: str, place: str, known: Iterable[str], *, within: str) -> bool:
         what = "unknown key" if within or name in TOP_LEVEL else "unknown section or key"
         self.problems.append(Problem(message=f"{within}{name}: {what}", where=place, hint=advice(name, known)))
         return False

@@ -49,7 +49,9 @@ class RunSettings:
     # What runs
     job_id: str | None = setting(help="Name of the job", default=None, validator=_NAME)
     queue_name: str | None = setting(
-        help="Name of the task queue; the event queue is <name>-events (default: the job id)", default=None, validator=_NAME
+        help="Name of the task queue; the event queue is <name>-events (default: the job id)",
+        default=None,
+        validator=_NAME,
     )
     exactly_once_queue: bool = setting(help="Whether to ask for a queue that delivers each message once", default=False)
     db_file: str | None = setting(help="Path of the job's database (default: <job id>.db)", default=None)
@@ -58,7 +60,8 @@ class RunSettings:
         help="File with the startup script, instead of startup_script; relative to the configuration file", default=None
     )
     command: str | None = setting(
-        help="Shell command that does one task, with fields of its data in braces, for tasks without Python", default=None
+        help="Shell command that does one task, with fields of its data in braces, for tasks without Python",
+        default=None,
     )
     image: str | None = setting(help="Boot image (default: the newest Ubuntu LTS of the architecture)", default=None)
     region: str | None = setting(help="Region; derived from the zone where that tells it", default=None)
@@ -67,25 +70,45 @@ class RunSettings:
     # Which machines
     architecture: Architecture = setting(help="CPU architecture", default=Architecture.X86_64)
     cpu_family: str | None = setting(help='CPU family, e.g. "Intel Cascade Lake"', default=None)
-    min_cpu_rank: int | None = setting(help="Lowest performance rank of the CPU family", default=None, validator=AtLeast(0))
-    max_cpu_rank: int | None = setting(help="Highest performance rank of the CPU family", default=None, validator=AtLeast(0))
+    min_cpu_rank: int | None = setting(
+        help="Lowest performance rank of the CPU family", default=None, validator=AtLeast(0)
+    )
+    max_cpu_rank: int | None = setting(
+        help="Highest performance rank of the CPU family", default=None, validator=AtLeast(0)
+    )
     instance_types: tuple[str, ...] = setting(
-        help="Regular expressions, found anywhere in the type's name (default: all types)", default=(), validator=Patterns()
+        help="Regular expressions, found anywhere in the type's name (default: all types)",
+        default=(),
+        validator=Patterns(),
     )
     min_cpu: int | None = setting(help="Fewest CPUs of an instance", default=None, validator=AtLeast(0))
     max_cpu: int | None = setting(help="Most CPUs of an instance", default=None, validator=AtLeast(1))
-    min_total_memory: float | None = setting(help="Least memory of an instance in GB", default=None, validator=AtLeast(0))
+    min_total_memory: float | None = setting(
+        help="Least memory of an instance in GB", default=None, validator=AtLeast(0)
+    )
     max_total_memory: float | None = setting(help="Most memory of an instance in GB", default=None, validator=Above(0))
     min_memory_per_cpu: float | None = setting(help="Least memory per CPU in GB", default=None, validator=AtLeast(0))
     max_memory_per_cpu: float | None = setting(help="Most memory per CPU in GB", default=None, validator=Above(0))
     min_memory_per_task: float | None = setting(help="Least memory per task in GB", default=None, validator=AtLeast(0))
     max_memory_per_task: float | None = setting(help="Most memory per task in GB", default=None, validator=Above(0))
-    min_local_ssd: float | None = setting(help="Least local SSD of an instance in GB", default=None, validator=AtLeast(0))
-    max_local_ssd: float | None = setting(help="Most local SSD of an instance in GB", default=None, validator=AtLeast(0))
-    min_local_ssd_per_cpu: float | None = setting(help="Least local SSD per CPU in GB", default=None, validator=AtLeast(0))
-    max_local_ssd_per_cpu: float | None = setting(help="Most local SSD per CPU in GB", default=None, validator=AtLeast(0))
-    min_local_ssd_per_task: float | None = setting(help="Least local SSD per task in GB", default=None, validator=AtLeast(0))
-    max_local_ssd_per_task: float | None = setting(help="Most local SSD per task in GB", default=None, validator=AtLeast(0))
+    min_local_ssd: float | None = setting(
+        help="Least local SSD of an instance in GB", default=None, validator=AtLeast(0)
+    )
+    max_local_ssd: float | None = setting(
+        help="Most local SSD of an instance in GB", default=None, validator=AtLeast(0)
+    )
+    min_local_ssd_per_cpu: float | None = setting(
+        help="Least local SSD per CPU in GB", default=None, validator=AtLeast(0)
+    )
+    max_local_ssd_per_cpu: float | None = setting(
+        help="Most local SSD per CPU in GB", default=None, validator=AtLeast(0)
+    )
+    min_local_ssd_per_task: float | None = setting(
+        help="Least local SSD per task in GB", default=None, validator=AtLeast(0)
+    )
+    max_local_ssd_per_task: float | None = setting(
+        help="Most local SSD per task in GB", default=None, validator=AtLeast(0)
+    )
     local_ssd_base_size: float = setting(
         help="Local SSD in GB that is set aside before it is shared out", default=0.0, validator=AtLeast(0)
     )
@@ -112,7 +135,9 @@ class RunSettings:
     # How many
     min_instances: int | None = setting(help="Fewest instances", default=None, validator=AtLeast(0))
     max_instances: int | None = setting(help="Most instances", default=10, validator=AtLeast(1))
-    min_total_cpus: int | None = setting(help="Fewest CPUs of all instances together", default=None, validator=AtLeast(0))
+    min_total_cpus: int | None = setting(
+        help="Fewest CPUs of all instances together", default=None, validator=AtLeast(0)
+    )
     max_total_cpus: int | None = setting(help="Most CPUs of all instances together", default=None, validator=AtLeast(1))
     cpus_per_task: float = setting(help="CPUs that one task takes", default=1.0, validator=Above(0))
     min_tasks_per_instance: int | None = setting(
@@ -135,7 +160,9 @@ class RunSettings:
     canary: bool = setting(help="Whether one instance has to complete a task before others are started", default=False)
 
     # Pace of the controller
-    scaling_check_interval: float = setting(help="Seconds between two looks at the fleet", default=60.0, validator=Above(0))
+    scaling_check_interval: float = setting(
+        help="Seconds between two looks at the fleet", default=60.0, validator=Above(0)
+    )
     instance_termination_delay: float = setting(
         help="Seconds from the end of the last task to the end of the instances", default=60.0, validator=AtLeast(0)
     )

@@ -13,7 +13,17 @@ from cloud_tasks.config.values import field_types
 from cloud_tasks.plugin import SettingInfo, setting_info
 from cloud_tasks.registry import Registry
 
-__all__ = ["BACKEND_AXES", "TOP_LEVEL", "Key", "Section", "advice", "find_sections", "run_section", "variable_name"]
+__all__ = [
+    "BACKEND_AXES",
+    "TOP_LEVEL",
+    "Key",
+    "Section",
+    "advice",
+    "default_of",
+    "find_sections",
+    "run_section",
+    "variable_name",
+]
 
 TOP_LEVEL: Mapping[str, str] = {
     "provider": "Name of the plugin whose queue, compute and pricing are used",
@@ -97,6 +107,14 @@ def _keys(classes: Iterable[type[Any]]) -> dict[str, Key]:
             if field.init:
                 owners.setdefault(field.name, []).append((cls, field))
     return {name: Key(name=name, owners=tuple(found)) for name, found in owners.items()}
+
+
+def default_of(field: attrs.Attribute[Any]) -> Any:
+    """The default of a field; `attrs.NOTHING` where it has none, or one that depends on its object."""
+    default: Any = field.default
+    if isinstance(default, attrs.Factory):  # type: ignore[arg-type]  # a class that attrs declares as a function
+        return attrs.NOTHING if default.takes_self else default.factory()
+    return default
 
 
 def variable_name(section: str, key: str = "") -> str:

@@ -25,7 +25,17 @@ from cloud_tasks.config.origin import Sourced
 from cloud_tasks.convert import make_model_converter
 from cloud_tasks.model import Money
 
-__all__ = ["describe", "element_type", "field_types", "is_optional", "plain", "show", "split_words", "strip_optional", "typed"]
+__all__ = [
+    "describe",
+    "element_type",
+    "field_types",
+    "is_optional",
+    "plain",
+    "show",
+    "split_words",
+    "strip_optional",
+    "typed",
+]
 
 _NUMBERS = (float, Money, timedelta)
 
@@ -179,7 +189,7 @@ def _converter() -> cattrs.Converter:
     converter = make_model_converter()
     converter.register_structure_hook_func(lambda kind: element_type(kind) is not None, _sequence)
     converter.register_structure_hook_func(lambda kind: isinstance(kind, type) and issubclass(kind, enum.Enum), _enum)
-    converter.register_structure_hook_func(lambda kind: typing.get_origin(kind) is Literal, _literal)
+    converter.register_structure_hook_func(_is_literal, _literal)
     converter.register_structure_hook(int, _whole)
     converter.register_structure_hook(bool, _exactly(bool))
     converter.register_structure_hook(str, _exactly(str))
@@ -191,14 +201,14 @@ def _converter() -> cattrs.Converter:
 
 
 def _structure(kind: Any, value: Any) -> Any:
-    if kind is Any:
+    if _is_any(kind):
         return value
     base = strip_optional(kind)
     if base is not kind:
         return None if value is None else _structure(base, value)
     if attrs.has(_base(kind)) and isinstance(value, kind):
         return value
-    if attrs.has(_base(kind)) and kind is not Money and not isinstance(value, Mapping):
+    if attrs.has(_base(kind)) and _base(kind) is not Money and not isinstance(value, Mapping):
         raise _refuse(kind, value)
     try:
         return _converter().structure(value, kind)
@@ -234,6 +244,14 @@ def _base(kind: Any) -> Any:
 
 def _alternatives(kind: Any) -> tuple[Any, ...]:
     return typing.get_args(kind) if typing.get_origin(kind) in (Union, types.UnionType) else ()
+
+
+def _is_literal(kind: object) -> bool:
+    return typing.get_origin(kind) is Literal
+
+
+def _is_any(kind: object) -> bool:
+    return kind is Any
 
 
 def is_optional(kind: Any) -> bool:

@@ -77,9 +77,7 @@ class Collector:
                 self._queue.ack(acks)
             return self._queue.receive(_BATCH, wait=wait)
 
-        self._loop.call(
-            work, lambda found: self._received(found, last_look), lambda error: self._failed(error, acks)
-        )
+        self._loop.call(work, lambda found: self._received(found, last_look), lambda error: self._failed(error, acks))
 
     def _received(self, deliveries: Sequence[Delivery], last_look: bool) -> None:
         now = self._loop.now()

@@ -172,6 +172,9 @@ class Controller:
         log.debug("Checking if scaling is needed...")
         self._fleet.list(self._job_id, self._listed)
 
+    def _is_ending(self) -> bool:
+        return self._ended_with is not None
+
     def _listed(self, listing: Sequence[Instance] | None) -> None:
         def failed(error: Exception) -> None:
             log.debug(f"The depth of the queue is unknown: {error}")
@@ -186,7 +189,7 @@ class Controller:
         observation = self.observe(listing, depth)
         for action in decide(observation):
             self._act(action)
-            if self._ended_with is not None:
+            if self._is_ending():
                 return
         self._on_progress(
             Progress(

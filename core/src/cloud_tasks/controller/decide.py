@@ -74,7 +74,9 @@ def _reconcile(seen: Observation, fleet: Sequence[FleetInstance]) -> list[Action
         if instance.instance_id is None:
             if instance.answered and age > seen.policy.intent_timeout:
                 actions.append(
-                    ForgetIntent(client_token=instance.client_token, reason="launch never answered, instance never seen")
+                    ForgetIntent(
+                        client_token=instance.client_token, reason="launch never answered, instance never seen"
+                    )
                 )
         elif instance.state in _GONE:
             if instance.recorded and (instance.state is not None or age > seen.policy.listing_lag):
@@ -82,7 +84,9 @@ def _reconcile(seen: Observation, fleet: Sequence[FleetInstance]) -> list[Action
         elif not instance.recorded:
             actions.append(Terminate(instance_id=instance.instance_id, reason="it is unknown to this job's records"))
         elif instance.state is InstanceState.STOPPED:
-            actions.append(Terminate(instance_id=instance.instance_id, reason="it was stopped, its remains are removed"))
+            actions.append(
+                Terminate(instance_id=instance.instance_id, reason="it was stopped, its remains are removed")
+            )
     return actions
 
 
@@ -126,9 +130,7 @@ def _hopeless(seen: Observation, alive: Sequence[FleetInstance], ended: Sequence
                 console_of=mute[0].instance_id if mute else None,
             )
     if seen.futile_in_a_row >= policy.max_futile_instances:
-        return Abort(
-            reason=f"The last {seen.futile_in_a_row} instances ended without finishing a single task"
-        )
+        return Abort(reason=f"The last {seen.futile_in_a_row} instances ended without finishing a single task")
     return None
 
 
@@ -181,7 +183,9 @@ def _stranded(seen: Observation) -> list[Action]:
     since = seen.queue_empty_since
     if not seen.all_loaded or since is None or seen.now - since < seen.policy.stranded_after:
         return []
-    return [Requeue(reason=f"the queue has been empty for {_seconds(seen.now - since)} with {seen.remaining} tasks to go")]
+    return [
+        Requeue(reason=f"the queue has been empty for {_seconds(seen.now - since)} with {seen.remaining} tasks to go")
+    ]
 
 
 def _growth(seen: Observation, fleet: Sequence[FleetInstance]) -> list[Action]:

@@ -72,7 +72,9 @@ class Fleet:
 
     def is_unanswered(self, client_token: str) -> bool:
         """Whether this launch is waiting or under way."""
-        return client_token in self._launching or any(request.client_token == client_token for _, request in self._waiting)
+        return client_token in self._launching or any(
+            request.client_token == client_token for _, request in self._waiting
+        )
 
     @property
     def busy(self) -> bool:
@@ -176,9 +178,7 @@ class Fleet:
         """Terminate one instance; its end is recorded when a listing no longer shows it."""
         self.terminate_all([instance_id], reason)
 
-    def terminate_all(
-        self, instance_ids: Sequence[str], reason: str, then: Callable[[], None] = lambda: None
-    ) -> None:
+    def terminate_all(self, instance_ids: Sequence[str], reason: str, then: Callable[[], None] = lambda: None) -> None:
         """Terminate several at once; ``then`` is called when the call is over, well or not."""
         fresh = [instance_id for instance_id in instance_ids if instance_id not in self._terminating]
         self._terminating.update(fresh)

@@ -34,7 +34,7 @@ from cloud_tasks.controller.fleet import Fleet
 from cloud_tasks.controller.loop import ThreadedLoop
 from cloud_tasks.controller.observation import Policy
 from cloud_tasks.controller.startup import compose_startup_script, offer_environment
-from cloud_tasks.errors import InputError, NotFound
+from cloud_tasks.errors import InputError, NotFound, StoreError
 from cloud_tasks.model import LaunchRequest
 from cloud_tasks.plugin import (
     Compute,
@@ -143,7 +143,9 @@ class Job:
             config=self._config.as_dict(),
         )
         self._loaded = self._stack.enter_context(Store.create(Path(scratch) / "job.db", record))
-        with open_task_source(self._registry, spec, base_dir=Path.cwd()) as source:
+        with open_task_source(
+            self._registry, spec, base_dir=Path.cwd(), settings_for=self._config.settings_for
+        ) as source:
             return self._loaded.load_tasks(source, start=self._request.start_task, limit=self._request.limit)
 
     def choose(self) -> Ranking:
@@ -176,11 +178,7 @@ class Job:
         found: list[str] = []
         database = self._request.db_file
         if database.exists():
-            with Store.open(database, job_id=self.job_id, read_only=True) as store:
-                summary = store.summary()
-            found.append(
-                f"database {database} with {summary.finished_tasks} of {summary.total} tasks in a final state"
-            )
+            found.append(f"database {database}{_content(database)}")
         for queue in (self._open_queue(self.queue_name), self._open_queue(f"{self.queue_name}-events")):
             with queue as opened, contextlib.suppress(NotFound):
                 depth = opened.depth()
@@ -397,6 +395,16 @@ class Job:
             "MAX_LIFETIME": run.max_lifetime,
         }
         return {name: _environment_text(value) for name, value in values.items() if value is not None}
+
+
+def _content(database: Path) -> str:
+    """What a file holds that is about to be replaced, whatever it is."""
+    try:
+        with Store.open(database, read_only=True) as store:
+            summary = store.summary()
+    except StoreError as error:
+        return f" ({error.message})"
+    return f" with {summary.finished_tasks} of {summary.total} tasks of job {summary.job.job_id} in a final state"
 
 
 def _environment_text(value: object) -> str:

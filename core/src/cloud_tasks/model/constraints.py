@@ -14,7 +14,10 @@ __all__ = ["Constraints", "Limits"]
 
 @attrs.frozen(kw_only=True)
 class Constraints:
-    """Which offers will do. A task slot is one task at a time; slots per instance = vcpus // cpus_per_task, held within limits."""
+    """Which offers will do.
+
+    A task slot is room for one task at a time; an instance has vcpus // cpus_per_task of them, held within its limits.
+    """
 
     architecture: Architecture = Architecture.X86_64
     purchase: Purchase = Purchase.ON_DEMAND
@@ -57,7 +60,7 @@ class Constraints:
 
 @attrs.frozen(kw_only=True)
 class Limits:
-    """How much may run at once, in total. Every limit holds always; a limit below zero instances is refused as input."""
+    """How much may run at once, in total. Every limit holds always."""
 
     min_instances: int | None = None
     max_instances: int | None = 10

@@ -65,5 +65,5 @@ class Event:
     elapsed_time: float | None = None
     """Seconds from the start of the attempt to its end."""
     details: Mapping[str, Any] = attrs.field(factory=dict)
-    """The rest, by type: ``result``; ``exception``, ``exception_type``, ``stack_trace``; ``exit_code``, ``signal``, ``cause``;
-    ``running_tasks``, ``load``, ``slots``; ``log_tail``, ``slot``, ``pid``."""
+    """The rest, by type: ``result``; ``exception``, ``exception_type``, ``stack_trace``; ``exit_code``, ``signal``,
+    ``cause``; ``running_tasks``, ``load``, ``slots``; ``log_tail``, ``slot``, ``pid``."""

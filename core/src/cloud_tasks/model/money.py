@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from decimal import Decimal
-from typing import Union
+from typing import TypeAlias
 
 import attrs
 
 __all__ = ["Money"]
 
-_Number = Union[int, float, Decimal, str]
+_Number: TypeAlias = int | float | Decimal | str
 
 
 def _decimal(value: _Number) -> Decimal:

@@ -141,7 +141,7 @@ class Compute(Protocol):
         """The instances of a job (None: of all jobs of this system), complete, or it raises: never a partial list."""
 
     def terminate(self, instance_ids: Sequence[str]) -> None:
-        """End instances and remove all their remains. Idempotent; unknown ids are no error. Raises when any may remain."""
+        """End instances and all their remains. Idempotent; unknown ids are no error. Raises when any may remain."""
 
     def console_log(self, instance_id: str) -> str:
         """What the instance's startup script printed, as far as it can be had; the last 64 KiB at most."""

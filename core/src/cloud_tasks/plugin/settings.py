@@ -47,7 +47,13 @@ def setting(
     if secret and worker:
         raise TypeError("a secret is never passed to a worker")
     info = SettingInfo(help=help, env=env, flag=flag, secret=secret, worker=worker)
-    options: dict[str, Any] = {"metadata": {_KEY: info}, "validator": validator, "converter": converter, "kw_only": True}
+    options: dict[str, Any] = {
+        "metadata": {_KEY: info},
+        "validator": validator,
+        "converter": converter,
+        "kw_only": True,
+    }
+    options["repr"] = not secret
     if factory is not None:
         options["factory"] = factory
     else:

@@ -220,7 +220,7 @@ class QueueContract(Contract):
 
     def test_an_empty_queue_gives_nothing(self, queue: Queue) -> None:
         assert list(queue.receive(10, wait=_AT_ONCE)) == []
-        assert list(queue.receive(10, wait=timedelta(seconds=0.1))) == []
+        assert list(queue.receive(10, wait=timedelta(seconds=0.02))) == []
 
     def test_receive_brings_no_more_than_asked(self, queue: Queue, subject: QueueSubject) -> None:
         queue.send([b"%d" % number for number in range(5)])

@@ -174,6 +174,7 @@ class LocalCompute:
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
+            start_new_session=True,  # a Ctrl-C in the terminal is for us, not for a machine that is being started
             check=False,
         )
         if not folder.process.exists() and not folder.ended.exists():

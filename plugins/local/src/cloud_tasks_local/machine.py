@@ -12,7 +12,6 @@ Invariants, each with a test:
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import os
 import signal
 import sys
@@ -64,9 +63,7 @@ def _live(folder: InstanceFolder, confirmation: int) -> None:
     if record is None:
         return
     signal.pthread_sigmask(signal.SIG_BLOCK, _WATCHED)
-    with contextlib.suppress(OSError, AttributeError):
-        # Orphans of the script become ours, and so stay findable.
-        ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+    _adopt_orphans()
     folder.write(folder.process, {"pid": os.getpid(), "started": start_time(os.getpid())})
     os.write(confirmation, b"1")
     os.close(confirmation)
@@ -169,6 +166,17 @@ def _say(folder: InstanceFolder, text: str) -> None:
 
 def _now() -> datetime:
     return datetime.now(UTC)
+
+
+def _adopt_orphans() -> None:
+    """Become the parent of what the script leaves behind, so that it stays findable as a descendant.
+
+    Without it (a Python without ctypes), only the mark in the environment tells.
+    """
+    with contextlib.suppress(ImportError, OSError, AttributeError):
+        import ctypes
+
+        ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
 
 
 def _detach() -> None:

@@ -232,6 +232,7 @@ class _Pool:
         self._lock = threading.Lock()
         self._pid = os.getpid()
         self._idle: list[_Connection] = []
+        self._closed = False
         self._inherited: list[object] = []
 
     @contextmanager
@@ -251,7 +252,10 @@ class _Pool:
         except sqlite3.Error as error:
             raise self._translated(error) from error
         with self._lock:
-            self._idle.append(connection)
+            if not self._closed:
+                self._idle.append(connection)
+                return
+        connection.close()
 
     def is_current(self, connection: _Connection) -> bool:
         """Whether its file is the one that has the name."""
@@ -259,6 +263,7 @@ class _Pool:
 
     def close(self) -> None:
         with self._lock:
+            self._closed = True
             idle, self._idle = self._idle, []
         if os.getpid() == self._pid:
             for connection in idle:

@@ -14,7 +14,13 @@ from pathlib import Path
 
 import structlog
 
-from cloud_tasks.testing.simulation import Simulation, SimulationResult, draw_scenario, scratch_folder
+from cloud_tasks.testing.simulation import (
+    InvariantViolation,
+    Simulation,
+    SimulationResult,
+    draw_scenario,
+    scratch_folder,
+)
 
 
 def simulate(seed: int, least_tasks: int, most_tasks: int) -> SimulationResult:
@@ -49,7 +55,7 @@ def main() -> int:
         done += 1
         try:
             result = simulate(seed, options.least_tasks, options.most_tasks)
-        except Exception as error:
+        except (Exception, InvariantViolation) as error:
             failed.append(seed)
             print(f"seed {seed} FAILED: {type(error).__name__}: {error}", flush=True)
             sizes = f"--least-tasks {options.least_tasks} --most-tasks {options.most_tasks}"

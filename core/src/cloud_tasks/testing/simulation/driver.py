@@ -169,14 +169,14 @@ class Simulation:
             faults=lambda: self._faults,
             tasks=cast(Queue, self._fronts[3]),
             events=cast(Queue, self._fronts[4]),
-            on_sent=self._sent,
+            on_sending=self._sending,
             switch_off=lambda: self._cloud.end(machine),
         )
         self.monitor.workers[machine.instance_id] = worker
         return worker
 
-    def _sent(self, events: Sequence[Event]) -> None:
-        self.monitor.sent(events)
+    def _sending(self, events: Sequence[Event]) -> None:
+        self.monitor.sending(events)
         if self._garbled.random() < self._faults.garbage:
             body = self._garbled.choice(
                 (b"\xff\xfe", b"{", b"42", b'[{"event_type": "task_completed"}]', b'[{"event_type": "no such"}, 7]')

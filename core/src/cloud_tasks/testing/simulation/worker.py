@@ -34,7 +34,7 @@ class SimulatedWorker:
     Args:
         tasks: The task queue, as the machine reaches it.
         events: The event queue, likewise.
-        on_sent: Told of the events of each message that the event queue took.
+        on_sending: Told of the events of each message that the event queue is about to be given.
         switch_off: Ends the machine when the worker exits.
     """
 
@@ -48,7 +48,7 @@ class SimulatedWorker:
         faults: Callable[[], Faults],
         tasks: Queue,
         events: Queue,
-        on_sent: Callable[[list[Event]], None],
+        on_sending: Callable[[list[Event]], None],
         switch_off: Callable[[], None],
     ) -> None:
         self._loop = loop
@@ -58,7 +58,7 @@ class SimulatedWorker:
         self._faults = faults
         self._tasks = tasks
         self._events = events
-        self._on_sent = on_sent
+        self._on_sending = on_sending
         self._switch_off = switch_off
         self._alive = False
         self._draining = False
@@ -279,6 +279,7 @@ class SimulatedWorker:
         if not self._unsent:
             return True
         batch = self._unsent
+        self._on_sending(batch)
         try:
             if self._events.send([encode_events(batch)]):
                 return False
@@ -287,7 +288,6 @@ class SimulatedWorker:
         self._unsent = []
         self.last_sent = self._loop.now()
         self.spoke = True
-        self._on_sent(batch)
         return True
 
     def _keep_alive(self) -> None:

@@ -1,0 +1,22 @@
+"""Configuration: defaults < run < provider section < environment < command line, each value with its origin."""
+
+from __future__ import annotations
+
+from cloud_tasks.config.job_config import Entry, JobConfig
+from cloud_tasks.config.load import ConfigurationError, load_config
+from cloud_tasks.config.origin import Layer, Origin, Override
+from cloud_tasks.config.run_settings import RetryRule, RunSettings
+from cloud_tasks.config.schema import json_schema
+
+__all__ = [
+    "ConfigurationError",
+    "Entry",
+    "JobConfig",
+    "Layer",
+    "Origin",
+    "Override",
+    "RetryRule",
+    "RunSettings",
+    "json_schema",
+    "load_config",
+]

@@ -1,0 +1,99 @@
+"""Checks of the merged ``run`` values against each other; each problem names both values and their places."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+from cloud_tasks.config.layers import Problem
+from cloud_tasks.config.merge import Merged
+from cloud_tasks.config.origin import Layer, Origin
+from cloud_tasks.config.run_settings import RunSettings
+from cloud_tasks.config.values import show
+
+__all__ = ["check_together", "region_of_zone", "script_path"]
+
+_PAIRS = (
+    "instances",
+    "total_cpus",
+    "tasks_per_instance",
+    "simultaneous_tasks",
+    "total_price_per_hour",
+    "cpu",
+    "cpu_rank",
+    "total_memory",
+    "memory_per_cpu",
+    "memory_per_task",
+    "local_ssd",
+    "local_ssd_per_cpu",
+    "local_ssd_per_task",
+    "gpus",
+)
+
+_ZONE_FORMS = (
+    re.compile(r"([a-z]+-[a-z]+[0-9]+)-[a-z]"),  # us-central1-a
+    re.compile(r"([a-z]{2}(?:-[a-z]+)+-[0-9])[a-z]"),  # us-east-1a
+)
+
+
+def region_of_zone(zone: str) -> str | None:
+    """The region that a zone's name begins with; None where it does not say (``1``, ``us-west-2-lax-1a``)."""
+    for form in _ZONE_FORMS:
+        if match := form.fullmatch(zone):
+            return match.group(1)
+    return None
+
+
+def script_path(name: str, origin: Origin | None, base_dir: Path) -> Path:
+    """Where a startup script file is: named in a file, relative to it; named elsewhere, to the current folder."""
+    path = Path(name).expanduser()
+    in_file = origin is not None and origin.layer in (Layer.FILE, Layer.SECTION)
+    return path if path.is_absolute() else (base_dir if in_file else Path.cwd()) / path
+
+
+def check_together(run: RunSettings, merged: Merged, base_dir: Path) -> Iterator[Problem]:
+    """What does not go together, or does not exist."""
+    for pair in _PAIRS:
+        yield from _check_pair(run, merged, f"min_{pair}", f"max_{pair}")
+    if run.startup_script is not None and run.startup_script_file is not None:
+        other = _source(merged, "run.startup_script")
+        yield Problem(
+            message=f"run.startup_script_file: startup_script is given too ({other})",
+            where=merged.place("run.startup_script_file"),
+            hint="give one of the two",
+        )
+    if run.startup_script_file is not None:
+        origin = merged.origins.get("run.startup_script_file")
+        path = script_path(run.startup_script_file, origin, base_dir)
+        if not path.is_file():
+            message = f"run.startup_script_file: there is no file {path}"
+            yield Problem(message=message, where=merged.place("run.startup_script_file"))
+    if run.zone and run.region and region_of_zone(run.zone) not in (None, run.region):
+        yield Problem(
+            message=f'run.zone: "{run.zone}" is not in the region "{run.region}" ({_source(merged, "run.region")})',
+            where=merged.place("run.zone"),
+        )
+
+
+def _check_pair(run: RunSettings, merged: Merged, lower: str, upper: str) -> Iterator[Problem]:
+    low, high = getattr(run, lower), getattr(run, upper)
+    if low is None or high is None or low <= high:
+        return
+    # Of the two, the one that was written last is the likelier mistake.
+    first, second = (lower, upper) if _layer(merged, lower) > _layer(merged, upper) else (upper, lower)
+    relation = "less" if first == upper else "more"
+    message = (
+        f"run.{first}: {show(getattr(run, first))} is {relation} than {second}, "
+        f"{show(getattr(run, second))} ({_source(merged, f'run.{second}')})"
+    )
+    yield Problem(message=message, where=merged.place(f"run.{first}"))
+
+
+def _layer(merged: Merged, key: str) -> Layer:
+    origin = merged.origins.get(f"run.{key}")
+    return Layer.DEFAULT if origin is None else origin.layer
+
+
+def _source(merged: Merged, name: str) -> str:
+    return str(merged.origins.get(name, Origin(layer=Layer.DEFAULT)))

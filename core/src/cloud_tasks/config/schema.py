@@ -1,0 +1,130 @@
+"""The JSON Schema of the configuration file, made from the settings classes of core and of the installed plugins."""
+
+from __future__ import annotations
+
+import enum
+import typing
+from collections.abc import Mapping
+from datetime import timedelta
+from pathlib import Path
+from typing import Any, Literal
+
+import attrs
+
+from cloud_tasks.config.sections import BACKEND_AXES, TOP_LEVEL, Key, Section, default_of, find_sections, run_section
+from cloud_tasks.config.values import element_type, field_types, plain, strip_optional
+from cloud_tasks.model import Money
+from cloud_tasks.registry import Registry
+
+__all__ = ["json_schema"]
+
+_DIALECT = "https://json-schema.org/draft/2020-12/schema"
+_SIMPLE: Mapping[Any, str] = {
+    bool: "boolean",
+    int: "integer",
+    float: "number",
+    timedelta: "number",
+    str: "string",
+    Path: "string",
+}
+
+
+def json_schema(registry: Registry) -> dict[str, Any]:
+    """The schema (draft 2020-12). A section of a plugin that is not at hand may hold anything."""
+    run = run_section()
+    properties: dict[str, Any] = {key: _top_level(key, registry) for key in TOP_LEVEL}
+    properties["run"] = _section(run, {}, "What the job asks for")
+    for name, section in sorted(find_sections(registry).items()):
+        if section.is_open:
+            properties[name] = {"type": ["object", "null"], "description": f"The plugin {name}, which is not at hand"}
+        elif section.keys or section.takes_run_keys:
+            inherited = run.keys if section.takes_run_keys else {}
+            properties[name] = _section(section, inherited, f"The plugin {name}; keys of run may stand here too")
+    return {
+        "$schema": _DIALECT,
+        "title": "cloud-tasks configuration",
+        "type": "object",
+        "additionalProperties": False,
+        "properties": properties,
+    }
+
+
+def _top_level(key: str, registry: Registry) -> dict[str, Any]:
+    schema: dict[str, Any] = {"description": TOP_LEVEL[key]}
+    if key == "event_sinks":
+        names = {"type": "string", "examples": list(registry.names("event_sink"))}
+        return {**schema, "anyOf": [{"type": "string"}, {"type": "array", "items": names}, {"type": "null"}]}
+    axes = BACKEND_AXES if key == "provider" else (key,)
+    # Any case is accepted, so that the names are examples and not an enumeration.
+    examples = sorted({name for axis in axes if axis in BACKEND_AXES for name in registry.names(axis)})
+    return {**schema, "type": ["string", "null"], **({"examples": examples} if examples else {})}
+
+
+def _section(section: Section, inherited: Mapping[str, Key], description: str) -> dict[str, Any]:
+    keys = {**inherited, **section.keys}
+    return {
+        "type": ["object", "null"],
+        "description": description,
+        "additionalProperties": False,
+        "properties": {name: _key(key) for name, key in keys.items()},
+    }
+
+
+def _key(key: Key) -> dict[str, Any]:
+    field = key.owners[0][1]
+    schema = _typed(key.kind, _checks(field.validator))
+    if info := key.info.help:
+        schema["description"] = info
+    if key.secret:
+        schema["writeOnly"] = True
+    elif (default := default_of(field)) is not attrs.NOTHING:
+        schema["default"] = plain(default)
+    return schema
+
+
+def _checks(validator: Any) -> dict[str, Any]:
+    """What a validator says of itself; the checks of core do."""
+    own = getattr(validator, "schema", None)
+    found: dict[str, Any] = own() if callable(own) else {}
+    return found
+
+
+def _typed(kind: Any, checks: Mapping[str, Any]) -> dict[str, Any]:
+    """The schema of a type. Null is always accepted in a file: it means "nothing", or "not given"."""
+    base = strip_optional(kind)
+    if base is Any:
+        return {}
+    if (element := element_type(base)) is not None:
+        items = {"type": "array", "items": _required(element, checks)}
+        # One word, or several in one text, stand for a list of words.
+        text = [{"type": "string"}] if element in (str, Path) else []
+        return {"anyOf": [*text, items, {"type": "null"}]}
+    schema = _required(base, checks)
+    if "enum" in schema:
+        schema = {**schema, "enum": [*schema["enum"], None]}
+    if isinstance(schema.get("type"), str):
+        return {**schema, "type": [schema["type"], "null"]}
+    return schema if "enum" in schema else {"anyOf": [schema, {"type": "null"}]}
+
+
+def _required(kind: Any, checks: Mapping[str, Any]) -> dict[str, Any]:
+    if kind in _SIMPLE:
+        return {"type": _SIMPLE[kind], **checks}
+    if kind is Money:
+        return {"type": "number", **checks}
+    if isinstance(kind, type) and issubclass(kind, enum.Enum):
+        words = [str(member.value) for member in kind]
+        either = "|".join("".join(f"[{c.lower()}{c.upper()}]" if c.isalpha() else c for c in word) for word in words)
+        return {"type": "string", "pattern": f"^(?:{either})$", "examples": words}
+    if typing.get_origin(kind) is Literal:
+        return {"enum": list(typing.get_args(kind))}
+    if isinstance(kind, type) and attrs.has(kind):
+        hints = field_types(kind)
+        fields = attrs.fields(kind)
+        return {
+            "type": "object",
+            "additionalProperties": False,
+            "properties": {field.name: _typed(hints[field.name], _checks(field.validator)) for field in fields},
+            "required": [field.name for field in fields if field.default is attrs.NOTHING],
+        }
+    return {"type": "object"} if (typing.get_origin(kind) or kind) in (dict, Mapping) else {}

@@ -1,0 +1,234 @@
+"""One attempt of a task, in its own process: from the fork to the last word.
+
+The result channel is an anonymous file that the template opened: a result of any size fits without a reader. It
+holds, once and whole: the length of the head (8 bytes), the head (JSON), the result (JSON). What ends before writing
+it has not returned.
+
+Invariants, each with a test:
+
+1. Whatever the function does (raises, exits, returns something that is no JSON, closes every descriptor), this
+   process ends, and what it says is either whole or nothing.
+2. A result that cannot be expressed or is too long is this task's failure, and says so.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable
+from typing import Any
+
+from cloud_tasks.errors import Retry
+from cloud_tasks.worker import linux
+from cloud_tasks.worker.data import WorkerData
+
+__all__ = ["HEAD_LENGTH", "Assignment", "run_attempt"]
+
+HEAD_LENGTH = 8
+_TEXT_LIMIT = 16 * 1024
+_TRACE_LIMIT = 64 * 1024
+
+Function = Callable[[str, dict[str, Any], WorkerData], Any]
+
+
+class Assignment:
+    """What one process is to do."""
+
+    __slots__ = ("attempt", "body", "environment", "number", "scratch", "slot", "task_id")
+
+    def __init__(
+        self, number: int, slot: int, task_id: str, attempt: int, body: bytes, scratch: str, environment: dict[str, str]
+    ) -> None:
+        self.number = number
+        self.slot = slot
+        self.task_id = task_id
+        self.attempt = attempt
+        self.body = body
+        """The task's data as JSON, or a whole task message."""
+        self.scratch = scratch
+        self.environment = environment
+
+
+def run_attempt(
+    function: Function,
+    data: WorkerData,
+    assignment: Assignment,
+    *,
+    parent: int,
+    result: int,
+    output: int | None,
+    limits: tuple[int | None, str | None],
+) -> None:
+    """Do it and end this process; never returns.
+
+    Args:
+        parent: The template's pid.
+        result: The descriptor of the result channel.
+        output: Where standard output and error go; None: where the worker's go.
+        limits: The most bytes of a result, and where longer ones are stored (a URL); None: no limit, no store.
+    """
+    code = 70
+    try:
+        _settle(parent, output)
+        _equip(data, assignment)
+        identity = _identity(result)
+        head, content = _outcome(function, data, assignment, limits)
+        code = head.pop("exit_code", 0)
+        _flush_output()
+        if code == 0 and "exited" not in head:
+            _report(result, identity, head, content)
+    except BaseException as error:
+        _last_words(error)
+    finally:
+        os._exit(code & 0xFF)
+
+
+def _settle(parent: int, output: int | None) -> None:
+    """Become the head of a session whose every process ends with this one."""
+    os.setsid()
+    linux.die_with_parent()
+    linux.become_subreaper()
+    if os.getppid() != parent:
+        os._exit(70)
+    signal.set_wakeup_fd(-1)
+    for number in (signal.SIGCHLD, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.SIG_DFL)
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    if output is not None:
+        os.dup2(output, 1)
+        os.dup2(output, 2)
+
+
+def _equip(data: WorkerData, assignment: Assignment) -> None:
+    data.attempt = assignment.attempt
+    data.slot = assignment.slot
+    data._scratch = assignment.scratch
+    os.environ.update(assignment.environment)
+    numpy_random = sys.modules.get("numpy.random")
+    if numpy_random is not None:
+        # Python reseeds `random` in a forked process, NumPy does not: each task would draw the same numbers.
+        numpy_random.seed()
+
+
+def _outcome(
+    function: Function, data: WorkerData, assignment: Assignment, limits: tuple[int | None, str | None]
+) -> tuple[dict[str, Any], bytes]:
+    started = time.monotonic()
+    try:
+        fields = json.loads(assignment.body)
+        answer = function(assignment.task_id, fields.get("data", {}), data)
+        _join_threads()
+    except Retry as request:
+        after = request.after
+        return {"retry": True, "reason": _text(request.reason), "after": None if after is None else float(after)}, b""
+    except SystemExit as request:
+        return _exit_request(request)
+    except BaseException as error:
+        return _failure(error), b""
+    retry, value = False, answer
+    if isinstance(answer, tuple) and len(answer) == 2 and type(answer[0]).__name__ in ("bool", "bool_"):
+        retry, value = bool(answer[0]), answer[1]
+    try:
+        content = json.dumps(value, separators=(",", ":"), allow_nan=False).encode()
+    except BaseException as error:
+        return {"error": "UnserializableResult", "message": f"the result is no JSON: {_describe(error)}"}, b""
+    head: dict[str, Any] = {"retry": retry, "seconds": time.monotonic() - started}
+    limit, store = limits
+    if limit is not None and len(content) > limit:
+        return _too_long(content, limit, store, assignment, head)
+    return head, content
+
+
+def _too_long(
+    content: bytes, limit: int, store: str | None, assignment: Assignment, head: dict[str, Any]
+) -> tuple[dict[str, Any], bytes]:
+    if store is None:
+        message = f"the result has {len(content)} bytes, {limit} are allowed; raise max_result_bytes or set result_store"
+        return {"error": "ResultTooLong", "message": message}, b""
+    try:
+        from cloud_tasks.worker.result_store import store_result
+
+        address = store_result(store, assignment.task_id, assignment.attempt, content)
+    except BaseException as error:
+        message = f"the result of {len(content)} bytes could not be stored in {store}: {_describe(error)}"
+        return {"error": "ResultNotStored", "message": message}, b""
+    head["result_address"] = address
+    head["result_bytes"] = len(content)
+    return head, b"null"
+
+
+def _exit_request(request: SystemExit) -> tuple[dict[str, Any], bytes]:
+    """`sys.exit` in the function: the process ends as the interpreter would end it."""
+    if request.code is None or isinstance(request.code, int):
+        return {"exited": True, "exit_code": request.code or 0}, b""
+    sys.stderr.write(f"{request.code}\n")
+    return {"exited": True, "exit_code": 1}, b""
+
+
+def _failure(error: BaseException) -> dict[str, Any]:
+    import traceback
+
+    try:
+        trace = "".join(traceback.format_exception(error))
+    except BaseException:
+        trace = ""
+    sys.stderr.write(trace)
+    kinds = [kind.__name__ for kind in type(error).__mro__[:-2]]
+    return {"error": type(error).__name__, "message": _describe(error, name=False), "trace": trace[-_TRACE_LIMIT:]} | (
+        {"kinds": kinds} if len(kinds) > 1 else {}
+    )
+
+
+def _describe(error: BaseException, *, name: bool = True) -> str:
+    try:
+        message = str(error)
+    except BaseException as second:
+        message = f"(its message cannot be had: {type(second).__name__})"
+    return _text(f"{type(error).__name__}: {message}" if name else message)
+
+
+def _text(value: Any) -> str:
+    text = str(value)
+    return text if len(text) <= _TEXT_LIMIT else f"{text[:_TEXT_LIMIT]}…"
+
+
+def _join_threads() -> None:
+    """Wait for the threads that the function left, as the interpreter does at its end."""
+    threading = sys.modules.get("threading")
+    if threading is not None:
+        for thread in threading.enumerate():
+            if thread is not threading.current_thread() and not thread.daemon:
+                thread.join()
+
+
+def _flush_output() -> None:
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except (OSError, ValueError, AttributeError):
+            continue
+
+
+def _identity(descriptor: int) -> tuple[int, int]:
+    status = os.fstat(descriptor)
+    return status.st_dev, status.st_ino
+
+
+def _report(descriptor: int, identity: tuple[int, int], head: dict[str, Any], content: bytes) -> None:
+    # The function may have closed the channel, and may have something of its own under this number now.
+    if _identity(descriptor) != identity:
+        raise OSError("the result channel was replaced")
+    encoded = json.dumps(head, separators=(",", ":"), default=str).encode("utf-8", "replace")
+    rest = memoryview(b"".join((len(encoded).to_bytes(HEAD_LENGTH, "little"), encoded, content)))
+    while rest:
+        rest = rest[os.write(descriptor, rest) :]
+
+
+def _last_words(error: BaseException) -> None:
+    try:
+        os.write(2, f"the result could not be reported: {_describe(error)}\n".encode("utf-8", "replace"))
+    except OSError:
+        return

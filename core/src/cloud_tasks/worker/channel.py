@@ -1,0 +1,118 @@
+"""Messages between the supervisor and the processes that run tasks, over a stream socket.
+
+A message is a `marshal` value after its length (4 bytes); both ends are the same interpreter. A message may carry one
+descriptor; it says so itself, by place in its kind's definition.
+
+Invariants, each with a test:
+
+1. A message of any size arrives whole, however the socket cuts it.
+2. The supervisor's end never blocks: what the socket does not take waits in memory.
+"""
+
+from __future__ import annotations
+
+import array
+import marshal
+import os
+import socket
+from typing import Any
+
+__all__ = ["Channel", "Closed"]
+
+_LENGTH = 4
+_CHUNK = 1 << 16
+
+
+class Closed(Exception):  # noqa: N818 - it is a state, not a failure
+    """The other end is gone."""
+
+
+class Channel:
+    """One end. ``blocking``: `flush` waits until all is sent, as the template does."""
+
+    def __init__(self, end: socket.socket, *, blocking: bool) -> None:
+        end.setblocking(blocking)
+        self._end = end
+        self._blocking = blocking
+        self._out = bytearray()
+        self._in = bytearray()
+        self._descriptors: list[int] = []
+
+    def fileno(self) -> int:
+        return self._end.fileno()
+
+    @property
+    def unsent(self) -> int:
+        """Bytes that wait for the socket."""
+        return len(self._out)
+
+    def put(self, message: Any) -> None:
+        """Add a message to what the next `flush` sends."""
+        body = marshal.dumps(message)
+        self._out += len(body).to_bytes(_LENGTH, "little")
+        self._out += body
+
+    def put_with_descriptor(self, message: Any, descriptor: int) -> None:
+        """Send a message with a descriptor, after all that waits; the caller keeps and closes its own copy."""
+        self.flush()
+        self.put(message)
+        rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", [descriptor]))]
+        sent = self._end.sendmsg([bytes(self._out[:1])], rights)
+        del self._out[:sent]
+        self.flush()
+
+    def flush(self) -> None:
+        """Send what waits; raises `Closed`."""
+        try:
+            while self._out:
+                with memoryview(self._out) as waiting:
+                    sent = self._end.send(waiting[: 1 << 20])
+                del self._out[:sent]
+        except BlockingIOError:
+            return
+        except OSError as error:
+            raise Closed from error
+
+    def get(self) -> list[Any]:
+        """The messages that have arrived, waiting for the first bytes if the end blocks; raises `Closed`.
+
+        A descriptor that came along is taken with `take_descriptor`, in the order of the messages that carry one.
+        """
+        size = array.array("i").itemsize
+        try:
+            data, ancillary, _, _ = self._end.recvmsg(_CHUNK, socket.CMSG_SPACE(8 * size), socket.MSG_CMSG_CLOEXEC)
+        except BlockingIOError:
+            return []
+        except OSError as error:
+            raise Closed from error
+        for level, kind, content in ancillary:
+            if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:
+                found = array.array("i")
+                found.frombytes(content[: len(content) - len(content) % size])
+                self._descriptors.extend(found)
+        if not data:
+            raise Closed
+        self._in += data
+        return self._whole()
+
+    def take_descriptor(self) -> int:
+        return self._descriptors.pop(0)
+
+    def close(self) -> None:
+        for descriptor in self._descriptors:
+            os.close(descriptor)
+        self._descriptors.clear()
+        self._end.close()
+
+    def _whole(self) -> list[Any]:
+        messages: list[Any] = []
+        start, waiting = 0, self._in
+        while len(waiting) - start >= _LENGTH:
+            end = start + _LENGTH + int.from_bytes(waiting[start : start + _LENGTH], "little")
+            if len(waiting) < end:
+                break
+            messages.append(marshal.loads(waiting[start + _LENGTH : end]))
+            start = end
+        if start:
+            del waiting[:start]
+        return messages

@@ -1,0 +1,111 @@
+"""What this worker is going to do, decided from its options before the first fork. Light: it is in every task process."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from typing import Any
+
+from cloud_tasks.errors import InputError
+from cloud_tasks.worker.attempt import Function
+from cloud_tasks.worker.data import WorkerData
+from cloud_tasks.worker.template import TemplateOrder
+
+__all__ = ["Plan"]
+
+_LOCAL_RESULT_BYTES = 256 * 1024 * 1024
+_QUEUE_RESULT_BYTES = 128 * 1024
+
+
+class Plan:
+    """Where tasks come from, where events go, and how task processes are made."""
+
+    __slots__ = (
+        "capture",
+        "data",
+        "events_to_file",
+        "events_to_queue",
+        "log_dir",
+        "max_result_bytes",
+        "queue_backend",
+        "scratch_root",
+        "slots",
+        "source",
+    )
+
+    def __init__(self, data: WorkerData) -> None:
+        self.data = data
+        self.source: Any = None
+        """The local task source; None: the queue."""
+        self.queue_backend = ""
+        self.slots = 1
+        self.events_to_file = False
+        self.events_to_queue = False
+        self.capture = False
+        self.log_dir: str | None = None
+        self.max_result_bytes: int | None = None
+        self.scratch_root = ""
+
+    @classmethod
+    def of(cls, data: Any, task_source: Any) -> Plan:
+        """Raises `InputError`. Fills those attributes of ``data`` whose default depends on others."""
+        plan = cls(data)
+        plan.queue_backend = (data.queue or data.provider or "").lower()
+        data.queue_name = data.queue_name or data.job_id
+        queue_is_named = bool(plan.queue_backend and data.queue_name)
+        if data.task_file is not None:
+            plan.source = data.task_file
+        elif not queue_is_named:
+            plan.source = task_source
+            if task_source is None:
+                raise InputError(
+                    "there is nothing to work on", hint="give --task-file FILE, or --provider and --job-id for a queue"
+                )
+        plan._check(data)
+        local = plan.source is not None
+        if data.event_log_to_file is None:
+            data.event_log_to_file = local
+        if data.event_log_to_queue is None:
+            data.event_log_to_queue = not local
+        if data.event_log_to_queue and not queue_is_named:
+            raise InputError("events cannot go to a queue that is not named", hint="give --provider and --job-id")
+        data.event_log_queue_name = f"{data.queue_name}-events" if data.event_log_to_queue else None
+        plan.events_to_file, plan.events_to_queue = data.event_log_to_file, data.event_log_to_queue
+        plan.slots = data.num_simultaneous_tasks or data.num_cpus or 1
+        data.num_simultaneous_tasks = plan.slots
+        plan.log_dir = None if data.task_log_dir is None else os.path.abspath(data.task_log_dir)
+        plan.capture = data.capture_output if data.capture_output is not None else not local
+        limit = _QUEUE_RESULT_BYTES if data.event_log_to_queue else _LOCAL_RESULT_BYTES
+        plan.max_result_bytes = data.max_result_bytes if data.max_result_bytes is not None else limit
+        root = os.environ.get("TMPDIR") or "/tmp"
+        plan.scratch_root = os.path.join(root, f"cloud-tasks-{os.getpid()}-{os.urandom(6).hex()}")
+        return plan
+
+    def order(self, function: Function, on_init: Callable[[WorkerData], Any] | None) -> TemplateOrder:
+        """What a template is told."""
+        if self.log_dir is not None:
+            os.makedirs(self.log_dir, exist_ok=True)
+        return TemplateOrder(
+            function,
+            self.data,
+            on_init=on_init,
+            capture=self.capture,
+            log_dir=self.log_dir,
+            limits=(self.max_result_bytes, getattr(self.data, "result_store", None)),
+        )
+
+    @staticmethod
+    def _check(data: Any) -> None:
+        slots = data.num_simultaneous_tasks
+        if slots is not None and slots < 1:
+            raise InputError(f"--num-simultaneous-tasks is {slots}", hint="at least 1 is needed")
+        if data.num_cpus is not None and data.num_cpus < 1:
+            raise InputError(f"--num-cpus is {data.num_cpus}", hint="at least 1 is needed")
+        if data.max_runtime <= 0:
+            raise InputError(f"--max-runtime is {data.max_runtime:g}", hint="give seconds above zero")
+        if data.max_attempts < 1:
+            raise InputError(f"--max-attempts is {data.max_attempts}", hint="at least 1 is needed")
+        for name in ("keepalive_interval", "shutdown_grace_period", "idle_limit", "max_lifetime", "max_losses"):
+            value = getattr(data, name)
+            if value is not None and value < 0:
+                raise InputError(f"--{name.replace('_', '-')} is {value:g}", hint="it cannot be negative")

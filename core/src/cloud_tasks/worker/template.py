@@ -1,0 +1,326 @@
+"""The template: a warm, single-threaded copy of the user's program from which every task process is forked.
+
+It obeys the supervisor, message by message:
+
+=====================================================  ==========================================================
+from the supervisor                                    to the supervisor
+=====================================================  ==========================================================
+``(RUN, number, slot, id, attempt, body, scratch,      ``(STARTED, number, pid, when)``
+environment)``
+``(KILL, number, signal)``                             ``(ENDED, number, status, when, usage, content, tail)``
+``(QUIT,)``                                            ``(READY, problem)`` once, after ``worker_init``
+=====================================================  ==========================================================
+
+``when`` is `time.monotonic`. ``content`` is what the task reported; None: it comes as a descriptor, being long.
+
+Invariants, each with a test:
+
+1. No thread and no library of the supervisor exists here; what the template adds to the user's program is small.
+2. When a task process has ended, whatever it started is killed; when the supervisor is gone, everything is.
+3. No result passes through this process's memory unless it is small.
+"""
+
+from __future__ import annotations
+
+import gc
+import os
+import select
+import signal
+import socket
+import sys
+import time
+from collections.abc import Callable
+from typing import Any
+
+from cloud_tasks.worker import linux
+from cloud_tasks.worker.attempt import Assignment, Function, run_attempt
+from cloud_tasks.worker.channel import Channel, Closed
+from cloud_tasks.worker.data import WorkerData
+
+__all__ = ["ENDED", "KILL", "QUIT", "READY", "RUN", "STARTED", "TemplateOrder", "run_template"]
+
+RUN, KILL, QUIT = 1, 2, 3
+STARTED, ENDED, READY = 11, 12, 13
+
+SMALL_RESULT = 32 * 1024
+"""Bytes up to which a task's report travels in the message that says it has ended."""
+TAIL = 8 * 1024
+"""Bytes of a task's output that are kept for its failure event."""
+OUTPUT_LIMIT = 64 * 1024 * 1024
+"""Bytes of output that a task may have in an unnamed capture; what is older goes."""
+
+_SWEEP = 0.05
+"""Seconds between two looks for orphans, at least."""
+_SWEEP_SHARE = 20
+"""How many times longer than a look the time between two is, at least: where thousands of processes run."""
+_BOUND = 1.0
+"""Seconds between two looks at how much running tasks have printed."""
+
+
+class TemplateOrder:
+    """What a template needs to know, settled before the first fork."""
+
+    __slots__ = ("capture", "data", "function", "limits", "log_dir", "on_init")
+
+    def __init__(
+        self,
+        function: Function,
+        data: WorkerData,
+        *,
+        on_init: Callable[[WorkerData], Any] | None,
+        capture: bool,
+        log_dir: str | None,
+        limits: tuple[int | None, str | None],
+    ) -> None:
+        self.function = function
+        self.data = data
+        self.on_init = on_init
+        self.capture = capture
+        self.log_dir = log_dir
+        self.limits = limits
+
+
+class _Child:
+    __slots__ = ("number", "output", "output_is_named", "pid", "result", "slot")
+
+    def __init__(self, number: int, slot: int, pid: int, result: int, output: int | None, named: bool) -> None:
+        self.number = number
+        self.slot = slot
+        self.pid = pid
+        self.result = result
+        self.output = output
+        self.output_is_named = named
+
+
+def run_template(end: socket.socket, order: TemplateOrder) -> None:
+    """Serve until told to quit or the supervisor is gone, then end this process; never returns."""
+    template = _Template(Channel(end, blocking=True), order)
+    try:
+        template.serve()
+    except BaseException as error:
+        sys.stderr.write(f"the template of the tasks failed: {type(error).__name__}: {error}\n")
+    finally:
+        try:
+            template.kill_all()
+        finally:
+            os._exit(0)
+
+
+class _Template:
+    def __init__(self, channel: Channel, order: TemplateOrder) -> None:
+        self._channel = channel
+        self._order = order
+        self._pid = os.getpid()
+        self._by_pid: dict[int, _Child] = {}
+        self._by_number: dict[int, _Child] = {}
+        self._captures: list[int] = []
+        self._sweep_at: float | None = None
+        self._last_sweep = 0.0
+        self._sweep_cost = 0.0
+        self._bound_at = 0.0
+        self._quit = False
+
+    def serve(self) -> None:
+        linux.become_subreaper()
+        alarm_out, alarm_in = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+        signal.signal(signal.SIGCHLD, lambda number, frame: None)
+        signal.set_wakeup_fd(alarm_in, warn_on_full_buffer=False)
+        if not self._initialise():
+            return
+        gc.collect()
+        gc.freeze()
+        poll = select.poll()
+        poll.register(self._channel.fileno(), select.POLLIN)
+        poll.register(alarm_out, select.POLLIN)
+        try:
+            while not (self._quit and not self._by_pid):
+                self._channel.flush()
+                for descriptor, _ in poll.poll(self._patience()):
+                    if descriptor == alarm_out:
+                        os.read(alarm_out, 1 << 12)
+                        self._reap()
+                    else:
+                        self._obey()
+                if self._sweep_at is not None and time.monotonic() >= self._sweep_at:
+                    self._sweep()
+                if time.monotonic() >= self._bound_at:
+                    self._bound_outputs()
+            self._channel.flush()
+        except Closed:
+            return
+
+    def kill_all(self) -> None:
+        """Kill every descendant, those included that are started meanwhile."""
+        if os.getpid() != self._pid:
+            return
+        signal.set_wakeup_fd(-1)
+        while True:
+            for pid in list(self._by_pid):
+                _kill_group(pid)
+            children = linux.children_of(self._pid)
+            for pid in children:
+                _kill(pid)
+            try:
+                pid, _ = os.waitpid(-1, 0)
+            except ChildProcessError:
+                return
+            self._by_pid.pop(pid, None)
+
+    def _initialise(self) -> bool:
+        problem = ""
+        if self._order.on_init is not None:
+            try:
+                self._order.on_init(self._order.data)
+            except BaseException:
+                import traceback
+
+                problem = traceback.format_exc()
+        self._channel.put((READY, problem))
+        self._channel.flush()
+        return not problem
+
+    def _patience(self) -> float | None:
+        """Milliseconds that may be slept; None: until something happens."""
+        bound_at = self._bound_at if self._by_pid and self._order.capture else None
+        due = [at for at in (self._sweep_at, bound_at) if at is not None]
+        return max(0.0, (min(due) - time.monotonic()) * 1000) if due else None
+
+    def _obey(self) -> None:
+        for message in self._channel.get():
+            if message[0] == RUN:
+                self._start(Assignment(*message[1:]))
+            elif message[0] == KILL:
+                child = self._by_number.get(message[1])
+                if child is not None:
+                    _kill_group(child.pid, message[2])
+            else:
+                self._quit = True
+
+    def _start(self, assignment: Assignment) -> None:
+        order = self._order
+        result = os.memfd_create("result", os.MFD_CLOEXEC)
+        output, named = self._open_output(assignment)
+        started = time.monotonic()
+        pid = os.fork()
+        if pid == 0:
+            run_attempt(
+                order.function,
+                order.data,
+                assignment,
+                parent=self._pid,
+                result=result,
+                output=output,
+                limits=order.limits,
+            )
+        child = _Child(assignment.number, assignment.slot, pid, result, output, named)
+        self._by_pid[pid] = child
+        self._by_number[child.number] = child
+        self._channel.put((STARTED, child.number, pid, started))
+
+    def _open_output(self, assignment: Assignment) -> tuple[int | None, bool]:
+        order = self._order
+        if order.log_dir is not None:
+            name = "".join(letter if letter.isalnum() or letter in "-_." else "_" for letter in assignment.task_id)
+            path = os.path.join(order.log_dir, f"{name[:200]}.{assignment.attempt}.log")
+            try:
+                return os.open(path, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND | os.O_CLOEXEC, 0o644), True
+            except OSError as error:
+                sys.stderr.write(f"cannot write the task's log {path}: {error.strerror}\n")
+        if not order.capture:
+            return None, False
+        if self._captures:
+            return self._captures.pop(), False
+        return _unnamed_file(), False
+
+    def _reap(self) -> None:
+        while True:
+            try:
+                ended = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+            except ChildProcessError:
+                self._sweep_at = None
+                return
+            if ended is None:
+                return
+            child = self._by_pid.pop(ended.si_pid, None)
+            if child is not None:
+                # What stayed in its group goes while its pid is still taken, the rest with the next sweep.
+                _kill_group(child.pid)
+            _, status, usage = os.wait4(ended.si_pid, 0)
+            if child is not None:
+                self._ended(child, status, usage)
+                if self._sweep_at is None:
+                    pause = max(_SWEEP, _SWEEP_SHARE * self._sweep_cost)
+                    self._sweep_at = max(time.monotonic(), self._last_sweep + pause)
+
+    def _ended(self, child: _Child, status: int, usage: Any) -> None:
+        when = time.monotonic()
+        del self._by_number[child.number]
+        size = os.fstat(child.result).st_size
+        content = os.pread(child.result, size, 0) if size <= SMALL_RESULT else None
+        failed = status != 0 or size == 0 or (content is not None and b'"error"' in content[:64])
+        tail = _tail(child.output) if failed and child.output is not None else b""
+        used = (usage.ru_utime + usage.ru_stime, usage.ru_maxrss)
+        message = (ENDED, child.number, status, when, used, content, tail)
+        if content is None:
+            self._channel.put_with_descriptor(message, child.result)
+        else:
+            self._channel.put(message)
+        os.close(child.result)
+        if child.output is not None:
+            if child.output_is_named:
+                os.close(child.output)
+            else:
+                os.ftruncate(child.output, 0)
+                self._captures.append(child.output)
+
+    def _sweep(self) -> None:
+        """Kill what ended tasks left behind: children that are no task. Theirs then become ours, and go as well."""
+        began = time.monotonic()
+        orphans = [pid for pid in linux.children_of(self._pid) if pid not in self._by_pid]
+        for pid in orphans:
+            _kill(pid)
+        self._last_sweep = time.monotonic()
+        self._sweep_cost = self._last_sweep - began
+        self._sweep_at = self._last_sweep + self._sweep_cost if orphans else None
+
+    def _bound_outputs(self) -> None:
+        self._bound_at = time.monotonic() + _BOUND
+        for child in self._by_pid.values():
+            if child.output is not None and not child.output_is_named and os.fstat(child.output).st_size > OUTPUT_LIMIT:
+                os.ftruncate(child.output, 0)
+
+
+def _kill(pid: int) -> None:
+    try:
+        os.kill(pid, signal.SIGKILL)
+    except (ProcessLookupError, PermissionError):
+        return
+
+
+def _kill_group(pid: int, number: int = signal.SIGKILL) -> None:
+    """Signal the process group of a child that is not yet reaped, or the child alone before it has made its group."""
+    try:
+        os.killpg(pid, number)
+    except ProcessLookupError:
+        try:
+            os.kill(pid, number)
+        except ProcessLookupError:
+            return
+    except PermissionError:
+        return
+
+
+def _unnamed_file() -> int:
+    import fcntl
+    import tempfile
+
+    descriptor, path = tempfile.mkstemp(prefix="cloud-tasks-output-")
+    os.unlink(path)
+    # What comes after a truncation starts at the beginning again.
+    fcntl.fcntl(descriptor, fcntl.F_SETFL, fcntl.fcntl(descriptor, fcntl.F_GETFL) | os.O_APPEND)
+    return descriptor
+
+
+def _tail(descriptor: int) -> bytes:
+    size = os.fstat(descriptor).st_size
+    return os.pread(descriptor, TAIL, max(0, size - TAIL))

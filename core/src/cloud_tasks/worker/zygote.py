@@ -1,0 +1,163 @@
+"""The zygote: an idle copy of the user's program, kept clean so that a template that died can be made again.
+
+It is the first thing forked, before the supervisor imports anything; the supervisor never forks again.
+
+Invariants, each with a test:
+
+1. When a template dies, whatever its tasks started dies with it, before the next template serves.
+2. When the supervisor dies, however, nothing of the worker is left a moment later.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import signal
+import socket
+import time
+
+from cloud_tasks.worker import linux
+from cloud_tasks.worker.channel import Channel, Closed
+from cloud_tasks.worker.template import TemplateOrder, run_template
+
+__all__ = ["GONE", "MAKE", "fork_zygote"]
+
+MAKE, GONE = 21, 22
+"""``(MAKE,)`` asks for a template, and is answered by ``(MAKE, pid)`` with its socket; ``(GONE, pid, status)``."""
+
+_PATIENCE = 5.0
+
+
+def fork_zygote(order: TemplateOrder, scratch_root: str) -> tuple[int, socket.socket]:
+    """Fork it; returns its pid and the supervisor's end of its socket.
+
+    Args:
+        scratch_root: The folder that is removed when the supervisor died without doing so.
+    """
+    ours, theirs = socket.socketpair()
+    linux.prepare()
+    pid = os.fork()
+    if pid:
+        theirs.close()
+        return pid, ours
+    try:
+        ours.close()
+        _forget_event_loop()
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGPIPE):
+            signal.signal(number, signal.SIG_IGN)
+        _Zygote(Channel(theirs, blocking=True), order, scratch_root).serve()
+    finally:
+        os._exit(0)
+
+
+class _Zygote:
+    def __init__(self, channel: Channel, order: TemplateOrder, scratch_root: str) -> None:
+        self._channel = channel
+        self._order = order
+        self._scratch_root = scratch_root
+        self._template = 0
+
+    def serve(self) -> None:
+        linux.become_subreaper()
+        alarm_out, alarm_in = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+        signal.signal(signal.SIGCHLD, lambda number, frame: None)
+        signal.set_wakeup_fd(alarm_in, warn_on_full_buffer=False)
+        poll = select.poll()
+        poll.register(self._channel.fileno(), select.POLLIN)
+        poll.register(alarm_out, select.POLLIN)
+        try:
+            while True:
+                for descriptor, _ in poll.poll():
+                    if descriptor == alarm_out:
+                        os.read(alarm_out, 1 << 12)
+                        self._reap()
+                    elif self._channel.get():
+                        self._make((alarm_out, alarm_in))
+        except Closed:
+            self._end()
+
+    def _make(self, descriptors: tuple[int, ...]) -> None:
+        ours, theirs = socket.socketpair()
+        pid = os.fork()
+        if pid == 0:
+            try:
+                ours.close()
+                self._channel.close()
+                signal.set_wakeup_fd(-1)
+                for descriptor in descriptors:
+                    os.close(descriptor)
+                run_template(theirs, self._order)
+            finally:
+                os._exit(0)
+        theirs.close()
+        self._template = pid
+        self._channel.put_with_descriptor((MAKE, pid), ours.fileno())
+        ours.close()
+
+    def _reap(self) -> None:
+        while True:
+            try:
+                pid, status = os.waitpid(-1, os.WNOHANG)
+            except ChildProcessError:
+                return
+            if pid == 0:
+                return
+            if pid == self._template:
+                self._template = 0
+                self._kill_orphans()
+                self._channel.put((GONE, pid, status))
+                self._channel.flush()
+
+    def _kill_orphans(self) -> None:
+        while True:
+            for pid in linux.children_of(os.getpid()):
+                if pid != self._template:
+                    _kill(pid)
+            try:
+                pid, _ = os.waitpid(-1, os.WNOHANG if self._template else 0)
+            except ChildProcessError:
+                return
+            if pid == 0:
+                return
+
+    def _end(self) -> None:
+        """The supervisor is gone. The template sees it as we do and kills its tasks; one that does not is killed."""
+        deadline = time.monotonic() + _PATIENCE
+        while self._template and time.monotonic() < deadline:
+            pid, _ = os.waitpid(self._template, os.WNOHANG)
+            if pid:
+                self._template = 0
+            else:
+                time.sleep(0.005)
+        if self._template:
+            _kill(self._template)
+            self._template = 0
+        self._kill_orphans()
+        if os.path.isdir(self._scratch_root):
+            import shutil
+
+            shutil.rmtree(self._scratch_root, ignore_errors=True)
+
+
+def _kill(pid: int) -> None:
+    try:
+        os.kill(pid, signal.SIGKILL)
+    except (ProcessLookupError, PermissionError):
+        return
+
+
+def _forget_event_loop() -> None:
+    """The program may have called us from a running event loop: a function that starts one must not find it."""
+    import sys
+
+    asyncio = sys.modules.get("asyncio")
+    if asyncio is None:
+        return
+    loop = asyncio._get_running_loop()
+    asyncio._set_running_loop(None)
+    # Its selector is shared with the supervisor: what this process did to it would be done to both.
+    inner = getattr(getattr(loop, "_selector", None), "fileno", None)
+    if inner is not None:
+        nothing = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
+        os.dup2(nothing, inner(), inheritable=False)
+        os.close(nothing)

@@ -1,0 +1,251 @@
+"""Factories, iterables, sweeps, and how a source is chosen from what the user wrote."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from cloud_tasks import builtin
+from cloud_tasks.builtin import open_task_source
+from cloud_tasks.errors import InputError
+from cloud_tasks.model import Task
+from cloud_tasks.plugin import NoSettings, TaskSource, TaskSourceBackend, TaskSourceContext, hookimpl
+from cloud_tasks.registry import Registry
+
+FACTORY = """
+from neighbour import COUNT
+
+class Maker:
+    @staticmethod
+    def tasks():
+        for number in range(COUNT):
+            yield {"id": f"task-{number}", "data": {"number": number}}
+
+def tasks():
+    return Maker.tasks()
+
+def broken():
+    yield {"id": "a", "data": {}}
+    raise RuntimeError("no more")
+
+def wrong():
+    yield {"id": "a", "dta": {}}
+
+def nothing():
+    return None
+
+def one():
+    return {"id": "a", "data": {}}
+
+async def later():
+    yield {"id": "a", "data": {}}
+
+def refuses():
+    raise ValueError("not today")
+
+number = 3
+"""
+EXPECTED = [Task(task_id=f"task-{number}", data={"number": number}) for number in range(3)]
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    (tmp_path / "some_factory.py").write_text(FACTORY)
+    (tmp_path / "neighbour.py").write_text("COUNT = 3\n")
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    for name in ("some_factory", "neighbour"):
+        monkeypatch.delitem(sys.modules, name, raising=False)
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    "spec",
+    [
+        "some_factory:tasks",
+        "some_factory.py:tasks",
+        "./some_factory.py:tasks",
+        "some_factory:Maker.tasks",
+        "factory:some_factory:tasks",
+        "factory:some_factory.py:tasks",
+    ],
+)
+def test_a_factory_is_named_by_module_or_file(folder: Path, spec: str) -> None:
+    with open_task_source(None, spec, base_dir=folder) as source:
+        assert list(source) == list(source) == EXPECTED
+
+
+@pytest.mark.parametrize(
+    ("spec", "message"),
+    [
+        ("some_factory:nobody", 'some_factory: has no function "nobody"'),
+        ("some_factory:number", 'some_factory: has no function "number"'),
+        ("nowhere_at_all:tasks", "nowhere_at_all: cannot be imported: ModuleNotFoundError"),
+        ("nowhere.py:tasks", "nowhere.py: there is no such file"),
+        ("some_factory:broken", "some_factory:broken: after task 1, the task factory raised RuntimeError: no more"),
+        ("some_factory:wrong", 'some_factory:wrong: task 1: unknown key "dta"'),
+        ("some_factory:nothing", "some_factory:nothing: after task 0, the task factory raised TypeError"),
+        ("some_factory:one", "some_factory:one: after task 0, the task factory raised TypeError: expected a list"),
+        ("some_factory:later", "some_factory:later: the task factory is asynchronous"),
+        ("some_factory:refuses", "some_factory:refuses: the task factory raised ValueError: not today"),
+        ("factory:nonsense", '"nonsense" does not name a function'),
+        ("", "no task source was named"),
+    ],
+)
+def test_a_broken_factory_is_refused_with_the_reason(folder: Path, spec: str, message: str) -> None:
+    with pytest.raises(InputError) as caught, open_task_source(None, spec, base_dir=folder) as source:
+        list(source)
+    assert str(caught.value).startswith(message)
+
+
+def test_a_program_may_give_a_function_a_list_or_a_generator() -> None:
+    entries = [{"id": "a", "data": {}}, Task(task_id="b")]
+    expected = [Task(task_id="a"), Task(task_id="b")]
+    for spec in (lambda: iter(entries), entries, iter(entries), tuple(entries)):
+        with open_task_source(None, spec) as source:
+            assert list(source) == expected
+
+
+def test_a_generator_that_is_asked_for_again_says_so_instead_of_being_empty() -> None:
+    with open_task_source(None, iter([{"id": "a", "data": {}}])) as source:
+        assert len(list(source)) == 1
+        with pytest.raises(InputError, match="can be read only once"):
+            list(source)
+
+
+@pytest.mark.parametrize("spec", [3, None, {"id": "a"}, b"tasks.json"])
+def test_anything_else_is_no_task_source(spec: Any) -> None:
+    with pytest.raises(InputError, match="a task source cannot be a value of type"), open_task_source(None, spec):
+        pass
+
+
+def test_a_path_object_of_another_library_is_taken_as_its_text(tmp_path: Path) -> None:
+    path = tmp_path / "a.json"
+    path.write_text('[{"id": "a", "data": {}}]')
+
+    class CloudPath:
+        suffix = ".json"
+
+        def open(self) -> None: ...
+
+        def __str__(self) -> str:
+            return str(path)
+
+    with open_task_source(None, CloudPath()) as source:
+        assert list(source) == [Task(task_id="a")]
+
+
+# -- sweeps --------------------------------------------------------------------------------------------------------
+
+
+def test_a_sweep_makes_every_combination() -> None:
+    with open_task_source(None, "sweep:seed=1..2;mode=fast,slow") as source:
+        assert source.expected_length() == 4
+        assert list(source) == [
+            Task(task_id="seed=1,mode=fast", data={"seed": 1, "mode": "fast"}),
+            Task(task_id="seed=1,mode=slow", data={"seed": 1, "mode": "slow"}),
+            Task(task_id="seed=2,mode=fast", data={"seed": 2, "mode": "fast"}),
+            Task(task_id="seed=2,mode=slow", data={"seed": 2, "mode": "slow"}),
+        ]
+
+
+@pytest.mark.parametrize(
+    ("text", "values"),
+    [
+        ("n=3..1", [3, 2, 1]),
+        ("n=0..10..5", [0, 5, 10]),
+        ("n=-1..1", [-1, 0, 1]),
+        ("n=0.5,1e3,true,null,word", [0.5, 1000.0, True, None, "word"]),
+        ("n=4", [4]),
+    ],
+)
+def test_the_values_of_a_sweep(text: str, values: list[Any]) -> None:
+    with open_task_source(None, f"sweep:{text}") as source:
+        assert [task.data["n"] for task in source] == values
+        assert source.expected_length() == len(values)
+
+
+@pytest.mark.parametrize("text", ["", "n", "n=", "=1", "n=1;n=2", "n=1..5..0", "n=1..5..-1", "n=1,1", "2x=1"])
+def test_a_broken_sweep_is_refused(text: str) -> None:
+    with pytest.raises(InputError), open_task_source(None, f"sweep:{text}"):
+        pass
+
+
+# -- choosing ------------------------------------------------------------------------------------------------------
+
+
+class _Numbers:
+    def __init__(self, location: str) -> None:
+        self._location = location
+
+    def __iter__(self) -> Iterator[Task]:
+        return iter([Task(task_id=self._location)])
+
+    def expected_length(self) -> int:
+        return 1
+
+
+@contextmanager
+def _open_numbers(settings: Any, context: TaskSourceContext) -> Iterator[TaskSource]:
+    yield _Numbers(f"{settings!r} {context.location}")
+
+
+def registry_with(*backends: TaskSourceBackend) -> Registry:
+    @hookimpl
+    def cloud_tasks_register_task_source() -> Sequence[TaskSourceBackend]:
+        return backends
+
+    registry = Registry(builtins=[("builtin", builtin)], only=())
+    registry.register("extra", SimpleNamespace(cloud_tasks_register_task_source=cloud_tasks_register_task_source))
+    return registry
+
+
+def numbers(name: str, *suffixes: str) -> TaskSourceBackend:
+    return TaskSourceBackend(name=name, summary="numbers", open=_open_numbers, suffixes=suffixes)
+
+
+@pytest.mark.parametrize(
+    ("spec", "location"),
+    [("numbers:here", "here"), ("numbers", ""), ("numbers:a:b", "a:b"), ("x.num", "x.num"), ("x.num.gz", "x.num.gz")],
+)
+def test_a_source_that_a_plugin_registers_is_chosen_by_name_or_ending(tmp_path: Path, spec: str, location: str) -> None:
+    with open_task_source(registry_with(numbers("numbers", ".num")), spec, base_dir=tmp_path) as source:
+        assert [task.task_id for task in source] == [f"{NoSettings()!r} {location}"]
+
+
+def test_a_source_is_given_its_settings(tmp_path: Path) -> None:
+    registry = registry_with(numbers("numbers"))
+    with open_task_source(
+        registry, "numbers:x", base_dir=tmp_path, settings_for=lambda axis, name: f"{axis} {name}"
+    ) as source:
+        assert [task.task_id for task in source] == ["'task_source numbers' x"]
+
+
+def test_two_sources_that_claim_one_ending_are_told_apart_by_name(tmp_path: Path) -> None:
+    registry = registry_with(numbers("first", ".num"), numbers("second", ".num"))
+    with pytest.raises(InputError, match=r"first and second; write first:x\.num"):
+        open_task_source(registry, "x.num", base_dir=tmp_path)
+
+
+def test_a_format_can_be_named_where_the_ending_does_not_tell(tmp_path: Path) -> None:
+    (tmp_path / "tasks.txt").write_text('[{"id": "a", "data": {}}]')
+    with open_task_source(None, "json:tasks.txt", base_dir=tmp_path) as source:
+        assert list(source) == [Task(task_id="a")]
+
+
+def test_a_local_file_is_read_without_importing_what_it_does_not_need(tmp_path: Path) -> None:
+    (tmp_path / "a.json").write_text('[{"id": "a", "data": {}}]')
+    program = (
+        "import sys; from cloud_tasks.builtin import open_task_source\n"
+        "with open_task_source(None, 'a.json') as source: assert len(list(source)) == 1\n"
+        "heavy = {'fsspec', 'ijson', 'yaml', 'sqlite3', 'cattrs', 'click', 'structlog', 'gzip'}\n"
+        "print(*sorted(heavy & set(sys.modules)))"
+    )
+    output = subprocess.run([sys.executable, "-c", program], cwd=tmp_path, check=True, capture_output=True, text=True)
+    assert output.stdout.split() == []

@@ -1,0 +1,262 @@
+"""Task files: what is accepted, and what is said about what is not."""
+
+from __future__ import annotations
+
+import bz2
+import gzip
+import json
+import lzma
+import math
+from pathlib import Path
+
+import pytest
+
+from cloud_tasks.builtin import open_task_source
+from cloud_tasks.errors import InputError
+from cloud_tasks.model import Task
+
+JSON = '[\n{"id": "a", "data": {"x": 1}},\n{"task_id": "b", "data": {}}\n]\n'
+JSON_LINES = '{"id": "a", "data": {"x": 1}}\n\n{"task_id": "b", "data": {}}\n'
+YAML = "---\n# two tasks\n- id: a\n  data:\n    x: 1  # one\n- {task_id: b, data: {}}\n"
+EXPECTED = [Task(task_id="a", data={"x": 1}), Task(task_id="b", data={})]
+
+
+def read(path: Path) -> list[Task]:
+    with open_task_source(None, path) as source:
+        return list(source)
+
+
+def write(folder: Path, name: str, content: str | bytes) -> Path:
+    path = folder / name
+    path.write_bytes(content.encode() if isinstance(content, str) else content)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("tasks.json", JSON),
+        ("TASKS.JSON", JSON),
+        ("compact.json", JSON.replace("\n", "")),
+        ("crlf.json", JSON.replace("\n", "\r\n")),
+        ("mark.json", "\ufeff" + JSON),
+        ("both.json", '[{"id": "a", "task_id": "a", "data": {"x": 1}}, {"data": {}, "id": "b"}]'),
+        ("tasks.jsonl", JSON_LINES),
+        ("tasks.ndjson", JSON_LINES),
+        ("no_newline.jsonl", JSON_LINES.rstrip()),
+        ("mark.jsonl", "\ufeff" + JSON_LINES),
+        ("tasks.yaml", YAML),
+        ("tasks.yml", YAML),
+        ("ended.yml", YAML + "...\n"),
+        ("flow.yml", '[{"id": "a", "data": {"x": 1}}, {"id": "b", "data": {}}]'),
+        ("merged.yml", "- id: a\n  data: &d {x: 1}\n- id: b\n  data: {}\n"),
+        ("tasks.json.gz", gzip.compress(JSON.encode())),
+        ("tasks.jsonl.bz2", bz2.compress(JSON_LINES.encode())),
+        ("tasks.yaml.xz", lzma.compress(YAML.encode())),
+    ],
+)
+def test_the_tasks_of_a_file_are_read_in_order(tmp_path: Path, name: str, content: str | bytes) -> None:
+    assert read(write(tmp_path, name, content)) == EXPECTED
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("a.json", ""),
+        ("a.json", " \n\t"),
+        ("a.json", "[]"),
+        ("a.json", "[ \n ]\n"),
+        ("a.jsonl", ""),
+        ("a.jsonl", "\n\n"),
+        ("a.yaml", ""),
+        ("a.yaml", "---\n"),
+        ("a.yaml", "---\n# nothing yet\n"),
+        ("a.yaml", "# nothing yet\n"),
+        ("a.yaml", "[]\n"),
+    ],
+)
+def test_a_file_without_tasks_has_no_tasks(tmp_path: Path, name: str, content: str) -> None:
+    assert read(write(tmp_path, name, content)) == []
+
+
+@pytest.mark.parametrize("name", ["numbers.json", "numbers.jsonl"])
+def test_every_value_arrives_as_python_reads_json(tmp_path: Path, name: str) -> None:
+    text = (
+        '{"id": "a", "data": {"big": 123456789012345678901234567890, "tiny": 5e-324, "huge": 1e400, '
+        '"decimal": 0.1, "zero": -0.0, "nan": NaN, "text": "\\ud83d\\ude00 \\u0000", "list": [null, true, []]}}'
+    )
+    (task,) = read(write(tmp_path, name, f"[{text}]" if name.endswith(".json") else text))
+    expected = json.loads(text)["data"]
+    assert math.isnan(task.data["nan"])
+    assert json.dumps(task.data) == json.dumps(expected)
+
+
+def test_yaml_values_arrive_as_a_queue_would_carry_them(tmp_path: Path) -> None:
+    content = (
+        "- id: '007'\n  data: {1: one, big: 123456789012345678901234567890, nested: [{a: ~}], base: &b {x: 1}, c: *b}\n"
+    )
+    (task,) = read(write(tmp_path, "a.yaml", content))
+    assert task.data == {
+        "1": "one",
+        "big": 123456789012345678901234567890,
+        "nested": [{"a": None}],
+        "base": {"x": 1},
+        "c": {"x": 1},
+    }
+
+
+def test_an_anchor_reaches_later_tasks(tmp_path: Path) -> None:
+    content = "- id: a\n  data: &base {x: 1, y: 2}\n- id: b\n  data:\n    <<: *base\n    y: 3\n"
+    assert read(write(tmp_path, "a.yaml", content))[1] == Task(task_id="b", data={"x": 1, "y": 3})
+
+
+def test_a_file_can_be_read_again(tmp_path: Path) -> None:
+    with open_task_source(None, write(tmp_path, "a.json", JSON)) as source:
+        assert list(source) == list(source) == EXPECTED
+
+
+def test_a_url_is_read_through_fsspec(tmp_path: Path) -> None:
+    path = write(tmp_path, "tasks.json.gz", gzip.compress(JSON.encode()))
+    with open_task_source(None, f"file://{path}") as source:
+        assert list(source) == EXPECTED
+
+
+def test_a_relative_path_is_below_the_base_folder(tmp_path: Path) -> None:
+    write(tmp_path, "a.json", JSON)
+    with open_task_source(None, "a.json", base_dir=tmp_path) as source:
+        assert list(source) == EXPECTED
+
+
+BROKEN = [
+    ("a.json", "[", "a.json:1: the file ends in the middle of the list, at task 1"),
+    ("a.json", JSON[:40], "a.json:3: the file ends in the middle of the list, at task 2"),
+    ("a.json", JSON[:-2], "a.json:4: the file ends in the middle of the list, at task 2"),
+    ("a.json", '[{"id": "a", "da', "a.json:1: the file ends in the middle of the list, at task 1"),
+    ("a.json", '[{"id": "a", "data": {}},\n', "a.json:2: the file ends in the middle of the list, at task 1"),
+    ("a.json", '[{"id": "a", "data": {}},\n]', "a.json:2: task 2: not valid JSON: expecting value; remove the comma"),
+    ("a.json", '[{"id": "a",\n"data": {x: 1}}]', "a.json:2: task 1: not valid JSON: expecting property name"),
+    (
+        "a.json",
+        '[{"id": "a", "data": {}}\n{"id": "b"}]',
+        "a.json:2: expected a comma or the end of the list, found '{'",
+    ),
+    ("a.json", '[{"id": "a", "data": {}}]\n[]', "a.json:2: there is more after the end of the list"),
+    (
+        "a.json",
+        '{"id": "a", "data": {}}\n',
+        "a.json:1: expected a list of tasks, found an object; if each line is a task",
+    ),
+    ("a.json", "7", "a.json:1: expected a list of tasks, found a number"),
+    ("a.json", "hello", "a.json:1: expected a list of tasks, found 'h'"),
+    ("a.json", b'[{"id": "\xff", "data": {}}]', "a.json:1: not UTF-8 text"),
+    ("a.json", b'[{"id": "a", "data": {}}]\n\xc3', "a.json:2: not UTF-8 text"),
+    ("a.json", "[12]", "a.json:1: task 1: expected an object, found a number"),
+    ("a.json", '["a"]', "a.json:1: task 1: expected an object, found text"),
+    ("a.json", "[null]", "a.json:1: task 1: expected an object, found null"),
+    ("a.json", '[\n{"data": {}}]', 'a.json:2: task 1: it has neither "task_id" nor "id"'),
+    (
+        "a.json",
+        '[{"id": 5, "data": {}}]',
+        'a.json:1: task 1: its "id" must be text, not a number (5); put it in quotes',
+    ),
+    ("a.json", '[{"id": null, "data": {}}]', 'a.json:1: task 1: its "id" must be text, not null'),
+    ("a.json", '[{"id": "", "data": {}}]', 'a.json:1: task 1: its "id" is empty'),
+    ("a.json", '[{"id": "\\ud800", "data": {}}]', 'a.json:1: task 1: its "id" is not valid Unicode text'),
+    (
+        "a.json",
+        '[{"id": "a", "task_id": "b", "data": {}}]',
+        "a.json:1: task 1: its \"task_id\" ('b') and its \"id\" ('a') differ",
+    ),
+    ("a.json", '[{"id": "a"}]', 'a.json:1: task 1: task "a" has no "data"'),
+    ("a.json", '[{"id": "a", "data": [1]}]', 'a.json:1: task 1: the "data" of task "a" must be an object, not a list'),
+    ("a.json", '[{"id": "a", "data": {}, "priority": 3}]', 'a.json:1: task 1: unknown key "priority"'),
+    ("a.json", '[{"id": "a", "data": {}},\n{"id": "b", "dta": {}}]', 'a.json:2: task 2: unknown key "dta"'),
+    ("a.json", "[" * 100_000, "a.json:1: task 1: nested too deeply"),
+    ("a.jsonl", '{"id": "a", "data": {}}\n{"id": "b", "da', "a.jsonl:2: task 2: not valid JSON: unterminated string"),
+    (
+        "a.jsonl",
+        '{"id": "a", "data": {}} {"id": "b", "data": {}}\n',
+        "a.jsonl:1: task 1: not valid JSON: extra data (column 25)",
+    ),
+    ("a.jsonl", '[\n{"id": "a", "data": {}}\n]\n', "a.jsonl:1: task 1: not valid JSON"),
+    (
+        "a.jsonl",
+        '\n{"id": "a", "data": 3}\n',
+        'a.jsonl:2: task 1: the "data" of task "a" must be an object, not a number',
+    ),
+    ("a.jsonl", b'{"id": "a", "data": {}}\n\xff\n', "a.jsonl:2: not UTF-8 text"),
+    ("a.yaml", "id: a\ndata: {}\n", "a.yaml:1: expected a list of tasks, found an object; begin each task with a dash"),
+    ("a.yaml", "hello\n", "a.yaml:1: expected a list of tasks, found a single value"),
+    ("a.yaml", "- id: a\n  data: {}\n---\n- id: b\n  data: {}\n", "a.yaml:3: there is a second document"),
+    ("a.yaml", "- id: a\n  data: {}\n- id: b\n  data: {x: 1\n", "a.yaml:5: after task 1: not valid YAML"),
+    ("a.yaml", "- id: a\n  data: {}\n - id: b\n", "a.yaml:3: after task 1: not valid YAML"),
+    ("a.yaml", "- id: 5\n  data: {}\n", 'a.yaml:1: task 1: its "id" must be text, not a number (5); put it in quotes'),
+    ("a.yaml", "- id: a\n  data:\n", 'a.yaml:1: task 1: the "data" of task "a" must be an object, not null'),
+    (
+        "a.yaml",
+        "- id: a\n  data: {}\n- id: b\n  data: {day: 2024-01-31}\n",
+        'a.yaml:3: task 2 ("b"): its data cannot be written as',
+    ),
+    ("a.yaml", "- id: a\n  data: &d {self: *d}\n", 'a.yaml:1: task 1 ("a"): its data cannot be written as JSON'),
+    ("a.yaml", "- id: a\n  data: *nowhere\n", "a.yaml:2: after task 0: not valid YAML"),
+    ("a.yaml", "- id: a\n  data: !!python/object/apply:os.getcwd []\n", "a.yaml:2: after task 1: not valid YAML"),
+    ("a.yaml", b"- id: \xff\xfe\n", "a.yaml: after task 0: not valid YAML"),
+    ("a.json.gz", b"not compressed", "a.json.gz: cannot be read"),
+    ("a.json.gz", gzip.compress(JSON.encode())[:-12], "a.json.gz: cannot be read"),
+    ("a.jsonl.xz", lzma.compress(JSON_LINES.encode())[:-8], "a.jsonl.xz: cannot be read"),
+    ("a.csv", "a,b\n", "a.csv: cannot tell its format from its name; known endings: .json"),
+]
+
+
+@pytest.mark.parametrize(("name", "content", "message"), BROKEN)
+def test_a_broken_file_is_refused_with_its_place_and_the_reason(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, content: str | bytes, message: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    write(tmp_path, name, content)
+    with pytest.raises(InputError) as caught:
+        read(Path(name))
+    assert str(caught.value).startswith(message)
+
+
+def test_good_tasks_before_a_broken_one_are_delivered(tmp_path: Path) -> None:
+    with open_task_source(None, write(tmp_path, "a.json", JSON[:-3] + "}")) as source:
+        tasks = iter(source)
+        assert [next(tasks), next(tasks)] == EXPECTED
+        with pytest.raises(InputError):
+            next(tasks)
+
+
+def test_yaml_never_runs_code(tmp_path: Path) -> None:
+    trace = tmp_path / "ran"
+    content = (
+        f"- id: a\n  data: !!python/object/apply:pathlib.Path.touch [!!python/object/apply:pathlib.Path ['{trace}']]\n"
+    )
+    with pytest.raises(InputError):
+        read(write(tmp_path, "a.yaml", content))
+    assert not trace.exists()
+
+
+@pytest.mark.parametrize("spec", ["nowhere.json", "nowhere.jsonl", "nowhere.yaml", "nowhere.json.gz"])
+def test_a_missing_file_is_refused(tmp_path: Path, spec: str) -> None:
+    with pytest.raises(InputError, match="there is no such file"):
+        read(tmp_path / spec)
+
+
+def test_a_missing_url_is_refused(tmp_path: Path) -> None:
+    with (
+        pytest.raises(InputError, match="there is no such file"),
+        open_task_source(None, f"file://{tmp_path}/a.json") as s,
+    ):
+        list(s)
+
+
+def test_an_unknown_kind_of_url_is_refused() -> None:
+    with pytest.raises(InputError, match="nonsense://"), open_task_source(None, "nonsense://bucket/a.json") as source:
+        list(source)
+
+
+def test_a_folder_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "a.json").mkdir()
+    with pytest.raises(InputError, match="cannot be read: Is a directory"):
+        read(tmp_path / "a.json")

@@ -1,0 +1,20 @@
+"""Fixtures of the configuration's tests."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+from cloud_tasks.config import JobConfig
+from configuration_fakes import load
+
+
+@pytest.fixture
+def read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., JobConfig]:
+    """Loads a configuration in a folder of its own; ``config.yml`` is named as a user in that folder would."""
+    monkeypatch.chdir(tmp_path)
+    loader: Callable[..., Any] = partial(load, folder=Path())
+    return loader

@@ -1,0 +1,224 @@
+"""Each way to get a configuration wrong has one exact line."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from cloud_tasks.config import ConfigurationError, JobConfig
+from cloud_tasks.errors import InputError
+from configuration_fakes import SECRET
+
+Read = Callable[..., JobConfig]
+
+FILES = [
+    ("gcp:\n  min_cpus: 3", 'config.yml:2: gcp.min_cpus: unknown key; did you mean "min_cpu"?'),
+    ("run:\n  min-cpu: 3", 'config.yml:2: run.min-cpu: unknown key; did you mean "min_cpu"?'),
+    ("run:\n  qqqqq: 3", "config.yml:2: run.qqqqq: unknown key"),
+    ("gpc:\n  project_id: x", 'config.yml:1: gpc: unknown section or key; did you mean "gcp"?'),
+    ("min_cpu: 3", "config.yml:1: min_cpu: unknown section or key"),
+    ("provider: gpc", 'config.yml:1: provider: there is no provider "gpc"; did you mean "gcp"?'),
+    ("provider: 7", "config.yml:1: provider: expected text, got 7; put it in quotes"),
+    ("provider: [gcp]", "config.yml:1: provider: expected text, got a list"),
+    (
+        "provider: gcp\nqueue: sqss",
+        'config.yml:2: queue: there is no queue plugin "sqss"; installed: aws, gcp',
+    ),
+    (
+        "event_sinks: [jsonl, consol]",
+        'config.yml:1: event_sinks: there is no event sink "consol"; did you mean "console"?',
+    ),
+    ("run: 3", "config.yml:1: run: expected settings (key: value)"),
+    ("- run", "config.yml:1: expected settings (key: value)"),
+    ("run:\n  min_cpu: 2\n  min_cpu: 4", "config.yml:3: min_cpu: written twice (first in line 2); remove one"),
+    ("run:\n  a: 1\nrun:\n  b: 2", "config.yml:3: run: written twice (first in line 1); remove one"),
+    ("run:\n  min_cpu: [", "config.yml:2: not YAML: expected the node content, but found '<stream end>'"),
+    ("run:\n\tmin_cpu: 2", r"config.yml:2: not YAML: found character '\t' that cannot start any token"),
+    ("run:\n  image: !!python/name:os.system", None),
+    ("run:\n  1: 2", "config.yml:2: a key has to be plain text"),
+    ("run: {}\n---\nrun: {}", "config.yml:2: not YAML: but found another document"),
+    ('run:\n  min_cpu: "8"', 'config.yml:2: run.min_cpu: expected a whole number, got "8"'),
+    ("run:\n  min_cpu: true", "config.yml:2: run.min_cpu: expected a whole number, got true"),
+    ("run:\n  min_cpu: 8.0", "config.yml:2: run.min_cpu: expected a whole number, got 8.0"),
+    ("run:\n  min_cpu: yes", "config.yml:2: run.min_cpu: expected a whole number, got true"),
+    ("run:\n  use_spot: 1", "config.yml:2: run.use_spot: expected true or false, got 1"),
+    ('run:\n  use_spot: "yes"', 'config.yml:2: run.use_spot: expected true or false, got "yes"'),
+    ("run:\n  cpus_per_task: two", 'config.yml:2: run.cpus_per_task: expected a number, got "two"'),
+    ("run:\n  max_total_cost: $5", 'config.yml:2: run.max_total_cost: expected an amount in US dollars, got "$5"'),
+    ("run:\n  image: 2404", "config.yml:2: run.image: expected text, got 2404; put it in quotes"),
+    ("run:\n  image: {a: 1}", "config.yml:2: run.image: expected text, got a mapping"),
+    ("run:\n  boot_disk_types: [1]", "config.yml:2: run.boot_disk_types: expected text, got 1; put it in quotes"),
+    ("run:\n  boot_disk_types: 3", "config.yml:2: run.boot_disk_types: expected a list, got 3"),
+    ("run:\n  architecture: sparc", 'config.yml:2: run.architecture: "sparc" is not one of x86_64, arm64'),
+    ("run:\n  prefer: beauty", 'config.yml:2: run.prefer: "beauty" is not one of price, speed, availability'),
+    (
+        "run:\n  job_id: My_Job",
+        'config.yml:2: run.job_id: "My_Job" cannot be used; '
+        "use a lower-case letter, then at most 23 lower-case letters, digits or dashes",
+    ),
+    (
+        "run:\n  instance_types: 'n1-('",
+        'config.yml:2: run.instance_types: "n1-(" is not a regular expression: '
+        "missing ), unterminated subpattern at position 3",
+    ),
+    ("run:\n  cpus_per_task: 0", "config.yml:2: run.cpus_per_task: 0 is not above 0"),
+    ("run:\n  max_instances: 0", "config.yml:2: run.max_instances: 0 is below 1"),
+    ("run:\n  max_runtime: -1", "config.yml:2: run.max_runtime: -1 is not above 0"),
+    ("run:\n  min_cpu: 8\n  max_cpu: 4", "config.yml:3: run.max_cpu: 4 is less than min_cpu, 8 (config.yml:2)"),
+    ("run:\n  min_instances: 11", "config.yml:2: run.min_instances: 11 is more than max_instances, 10 (default)"),
+    (
+        "run:\n  min_total_price_per_hour: 12.5",
+        "config.yml:2: run.min_total_price_per_hour: 12.5 is more than max_total_price_per_hour, 10 (default)",
+    ),
+    (
+        "run:\n  startup_script: x\n  startup_script_file: config.yml",
+        "config.yml:3: run.startup_script_file: startup_script is given too (config.yml:2); give one of the two",
+    ),
+    (
+        "run:\n  region: us-central1\n  zone: us-east1-b",
+        'config.yml:3: run.zone: "us-east1-b" is not in the region "us-central1" (config.yml:2)',
+    ),
+    ("run:\n  retry: [{on: fire}]", 'config.yml:2: run.retry: "fire" is not one of exit, exception, timeout'),
+    ("run:\n  retry: [{on: exit, code: [1]}]", "config.yml:2: run.retry: unknown: code"),
+    ("run:\n  retry: [{codes: [1]}]", "config.yml:2: run.retry: on is missing"),
+    ("run:\n  retry: [exit]", 'config.yml:2: run.retry: expected a mapping, got "exit"'),
+    ("run:\n  retry: [{on: timeout, codes: [1]}]", 'config.yml:2: run.retry: "codes" goes with "on: exit" only'),
+    ("gcp:\n  retention_days: -1", "config.yml:2: gcp.retention_days: -1 is below 0"),
+    ("gcp:\n  public: 3", "config.yml:2: gcp.public: expected true or false, got 3"),
+    (
+        "gcp:\n  secret_key: 12345678",
+        "config.yml:2: gcp.secret_key: expected text (what was given is a secret and not shown)",
+    ),
+    (
+        "gcp:\n  secret_key: short",
+        "config.yml:2: gcp.secret_key: this value cannot be used (it is a secret and not shown)",
+    ),
+]
+
+
+@pytest.mark.parametrize(("text", "message"), FILES, ids=[text for text, _ in FILES])
+def test_a_broken_file_is_told_in_one_exact_line(read: Read, text: str, message: str | None) -> None:
+    with pytest.raises(InputError) as caught:
+        read(text)
+    expected = message or "config.yml:2: tag:yaml.org,2002:python/name:os.system cannot be used in a configuration"
+    assert str(caught.value) == expected
+
+
+OUTSIDE: list[tuple[dict[str, Any], str]] = [
+    ({"options": {"run.min_cpu": "x"}}, '--min-cpu: run.min_cpu: expected a whole number, got "x"'),
+    ({"options": {"run.min_cpu": "3.5"}}, "--min-cpu: run.min_cpu: expected a whole number, got 3.5"),
+    ({"options": {"run.min_cpu": "-3"}}, "--min-cpu: run.min_cpu: -3 is below 0"),
+    ({"options": {"provider": "gpc"}}, '--provider: provider: there is no provider "gpc"; did you mean "gcp"?'),
+    ({"options": {"run.max_instances": "nan"}}, '--max-instances: run.max_instances: expected a whole number, got "nan"'),
+    (
+        {"options": {"run.cpus_per_task": "1e999"}},
+        "--cpus-per-task: run.cpus_per_task: expected a number, got one that is too large",
+    ),
+    (
+        {"options": {"provider": "gcp", "--profile": "me"}},
+        "--profile: it belongs to aws, not to gcp; leave it out, or choose another provider",
+    ),
+    ({"sets": ["run.min_cpus=3"]}, '--set: run.min_cpus: unknown key; did you mean "min_cpu"?'),
+    ({"sets": ["min_cpu=3"]}, '--set: min_cpu: unknown key; did you mean "run.min_cpu"?'),
+    ({"sets": ["gpc.min_cpu=3"]}, '--set: gpc: unknown section or key; did you mean "gcp"?'),
+    ({"sets": ["run.min_cpu"]}, "--set: expected section.key=value"),
+    ({"sets": ["run.use_spot=perhaps"]}, '--set: run.use_spot: expected true or false, got "perhaps"'),
+    ({"sets": ["run.retry=[{on: exit"]}, None),
+    (
+        {"environ": {"CLOUD_TASKS_RUN_MIN_CPUS": "3"}},
+        'CLOUD_TASKS_RUN_MIN_CPUS: run.min_cpus: unknown key; did you mean "min_cpu"?',
+    ),
+    (
+        {"environ": {"CLOUD_TASKS_RUN_MIN_CPU": "many"}},
+        'CLOUD_TASKS_RUN_MIN_CPU: run.min_cpu: expected a whole number, got "many"',
+    ),
+    (
+        {"options": {"run.startup_script_file": "/nowhere/start.sh"}},
+        "--startup-script-file: run.startup_script_file: there is no file /nowhere/start.sh",
+    ),
+]
+
+
+@pytest.mark.parametrize(("given", "message"), OUTSIDE, ids=[str(given) for given, _ in OUTSIDE])
+def test_a_broken_option_or_variable_is_told_in_one_exact_line(
+    read: Read, given: dict[str, Any], message: str | None
+) -> None:
+    with pytest.raises(InputError) as caught:
+        read(None, **given)
+    assert str(caught.value) == (message or "--set: run.retry: not YAML: expected ',' or '}', but got '<stream end>'")
+
+
+def test_all_problems_are_told_each_in_its_line_in_the_order_of_the_file(read: Read) -> None:
+    with pytest.raises(ConfigurationError) as caught:
+        read("run:\n  min_cpu: x\n  nonsense: 1\ngcp:\n  max_cpu: y\n", sets=["run.use_spot=maybe"])
+    assert str(caught.value).splitlines() == [
+        'config.yml:2: run.min_cpu: expected a whole number, got "x"',
+        "config.yml:3: run.nonsense: unknown key",
+        'config.yml:5: gcp.max_cpu: expected a whole number, got "y"',
+        '--set: run.use_spot: expected true or false, got "maybe"',
+    ]
+
+
+def test_a_missing_file_a_folder_and_a_file_that_is_no_text_are_told(read: Read, tmp_path: Path) -> None:
+    from cloud_tasks.config import load_config
+    from configuration_fakes import make_registry
+
+    (tmp_path / "binary.yml").write_bytes(b"\xff\xfe\x00run")
+
+    def message(name: str) -> str:
+        with pytest.raises(InputError) as caught:
+            load_config(make_registry(), file=Path(name), options={}, environ={})
+        return str(caught.value)
+
+    assert message("none.yml") == "none.yml: there is no such file; check the path given with --config"
+    assert message(".") == ".: cannot be read: Is a directory"
+    assert message("binary.yml") == "binary.yml: is not UTF-8 text; save it as UTF-8"
+
+
+def test_a_limit_on_the_command_line_is_judged_together_with_the_files(read: Read) -> None:
+    text = "run:\n  min_cpu: 8\n  max_cpu: 16\n"
+    with pytest.raises(InputError) as caught:
+        read(text, options={"run.max_cpu": "4"})
+    assert str(caught.value) == "--max-cpu: run.max_cpu: 4 is less than min_cpu, 8 (config.yml:2)"
+
+    together = read(text, options={"run.max_cpu": "4", "run.min_cpu": "2"}).run
+
+    assert (together.min_cpu, together.max_cpu) == (2, 4)
+
+
+def test_a_value_that_was_replaced_is_not_judged(read: Read) -> None:
+    assert read("run:\n  max_instances: 0\n", options={"run.max_instances": "5"}).run.max_instances == 5
+
+
+def test_a_missing_startup_script_file_is_told_with_its_whole_path(read: Read, tmp_path: Path) -> None:
+    with pytest.raises(InputError) as caught:
+        read("run:\n  startup_script_file: start.sh\n")
+    expected = f"config.yml:2: run.startup_script_file: there is no file {tmp_path / 'start.sh'}"
+    assert str(caught.value) == expected
+
+
+def test_text_after_a_malformed_set_is_not_repeated(read: Read) -> None:
+    with pytest.raises(InputError) as caught:
+        read(None, sets=[f"gcp.secret_key:{SECRET}"])
+    assert SECRET not in str(caught.value)
+
+
+@pytest.mark.parametrize("text", ["run: &a\n  retry: [*a]", "run:\n  retry: &a [*a]", "run: &a\n  <<: *a"])
+def test_a_file_that_contains_itself_is_refused(read: Read, text: str) -> None:
+    with pytest.raises(InputError, match=r"config\.yml"):
+        read(text)
+
+
+def test_a_file_whose_aliases_multiply_without_end_is_refused(read: Read) -> None:
+    levels = [f"- &l{n} [{', '.join([f'*l{n - 1}'] * 10)}]" for n in range(1, 10)]
+    with pytest.raises(InputError, match="expands to too many values"):
+        read("run:\n  retry:\n  - &l0 [x]\n  " + "\n  ".join(levels))
+
+
+def test_nothing_in_a_file_is_executed(read: Read, tmp_path: Path) -> None:
+    trap = tmp_path / "trap"
+    with pytest.raises(InputError):
+        read(f'run:\n  image: !!python/object/apply:os.mkdir ["{trap}"]\n')
+    assert not trap.exists()

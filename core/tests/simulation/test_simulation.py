@@ -1,0 +1,197 @@
+"""The controller keeps its promises in a cloud full of faults, and the simulation notices when it does not."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import attrs
+import pytest
+
+from cloud_tasks.controller.collect import Collector
+from cloud_tasks.controller.controller import Outcome
+from cloud_tasks.controller.fleet import Fleet
+from cloud_tasks.model import Constraints, Instance, LaunchRequest, Limits, Money, RetryPolicy
+from cloud_tasks.plugin import Delivery
+from cloud_tasks.selection import FleetTotals, RankedOffer
+from cloud_tasks.testing.simulation import (
+    Faults,
+    InvariantViolation,
+    Parts,
+    Scenario,
+    Simulation,
+    draw_scenario,
+)
+
+
+def a_scenario(seed: int = 1, **changes: Any) -> Scenario:
+    """Forty tasks in a cloud without faults."""
+    scenario = Scenario(
+        seed=seed,
+        tasks=40,
+        faults=Faults(),
+        constraints=Constraints(),
+        limits=Limits(max_instances=3),
+        retry=RetryPolicy(on_exception=True),
+    )
+    return attrs.evolve(scenario, **changes)
+
+
+def caught(folder: Path, parts: Parts, scenarios: Callable[[int], Scenario], *, seeds: int) -> str:
+    """What the simulation says of a defect, at the first seed that meets it."""
+    for seed in range(seeds):
+        try:
+            Simulation(scenarios(seed), folder, parts=parts).run()
+        except InvariantViolation as violation:
+            return str(violation)
+    raise AssertionError(f"the defect went unnoticed in {seeds} seeds")
+
+
+@pytest.mark.parametrize("seed", range(300, 308))
+def test_every_promise_is_kept_under_all_faults(seed, tmp_path):
+    result = Simulation(draw_scenario(seed, least_tasks=30, most_tasks=100), tmp_path).run()
+    assert result.outcomes[-1] is Outcome.COMPLETE
+
+
+def test_a_cloud_without_faults_is_dull(tmp_path):
+    simulation = Simulation(a_scenario(), tmp_path)
+    result = simulation.run()
+    assert result.outcomes == (Outcome.COMPLETE,)
+    assert result.crashes == ()
+    assert 1 <= result.instances <= 3
+    assert result.cost > Money.zero()
+    assert simulation.monitor.checks > 0
+
+
+def test_a_seed_is_played_again_exactly(tmp_path):
+    scenario = draw_scenario(5, least_tasks=30, most_tasks=60)
+    first = Simulation(scenario, tmp_path).run()
+    again = Simulation(scenario, tmp_path).run()
+    assert again == first
+
+
+def test_a_crash_at_any_step_is_survived(tmp_path):
+    scenario = a_scenario(faults=Faults(crashes=12, call_times_out=0.1, preempted_after=timedelta(minutes=20)))
+    result = Simulation(scenario, tmp_path).run()
+    assert result.outcomes[-1] is Outcome.COMPLETE
+    assert len(result.crashes) >= 3
+
+
+def test_a_broken_startup_script_ends_the_run_with_its_console_log(tmp_path):
+    simulation = Simulation(a_scenario(faults=Faults(broken_start=1.0)), tmp_path)
+    result = simulation.run()
+    assert result.outcomes[0] is Outcome.ABORTED
+    assert "no such command" in simulation.console_log
+    assert result.outcomes[-1] is Outcome.COMPLETE  # once it was mended
+
+
+def test_a_cost_limit_stops_the_job_and_a_higher_one_lets_it_go_on(tmp_path):
+    limits = Limits(max_instances=3, max_total_cost=Money("0.02"))
+    result = Simulation(a_scenario(limits=limits, mean_task_time=timedelta(minutes=10)), tmp_path).run()
+    assert result.outcomes[0] is Outcome.ABORTED
+    assert result.outcomes[-1] is Outcome.COMPLETE
+    assert result.cost > Money("0.02")
+
+
+class AcksFirst(Collector):
+    """Acks events before they are committed."""
+
+    def _received(self, deliveries: Sequence[Delivery]) -> None:
+        if deliveries:
+            self._queue.ack([delivery.lease_id for delivery in deliveries])
+        super()._received(deliveries)
+
+
+def test_an_event_acked_before_it_is_committed_is_noticed(tmp_path):
+    said = caught(tmp_path, Parts(collector=AcksFirst), a_scenario, seeds=1)
+    assert said.startswith("1: event")
+
+
+class FailureMeansNothing(Fleet):
+    """Takes a listing that failed for an empty one."""
+
+    def list(self, job_id: str, then: Callable[[Sequence[Instance] | None], None]) -> None:
+        super().list(job_id, lambda listing: then(listing or ()))
+
+
+def test_a_failed_listing_read_as_zero_is_noticed(tmp_path):
+    def failing(seed: int) -> Scenario:
+        return a_scenario(seed, tasks=200, faults=Faults(call_fails=0.3))
+
+    said = caught(tmp_path, Parts(fleet=FailureMeansNothing), failing, seeds=10)
+    assert said.startswith(("2:", "3:", "4:"))
+
+
+class LaunchesFirst(Fleet):
+    """Writes the intent only when the launch has been answered."""
+
+    def launch(self, ranked: RankedOffer, count: int) -> None:
+        for number in range(count):
+            request = self._compose(ranked, f"token{number}at{self._loop.now().timestamp():.0f}")
+            self._compute.launch(request)
+            self._store.record_intent(request, self._loop.now(), slots=ranked.slots)
+
+
+def test_an_intent_written_after_its_launch_is_noticed(tmp_path):
+    said = caught(tmp_path, Parts(fleet=LaunchesFirst), a_scenario, seeds=1)
+    assert "without a committed intent" in said
+
+
+def test_limits_checked_on_additions_only_are_noticed(tmp_path, monkeypatch):
+    module = importlib.import_module("cloud_tasks.controller.decide")
+    right = module.additional_instances
+
+    def on_additions_only(*, current: FleetTotals, **arguments: Any) -> int:
+        return right(current=FleetTotals(slots=current.slots), **arguments)
+
+    monkeypatch.setattr(module, "additional_instances", on_additions_only)
+    said = caught(tmp_path, Parts(), lambda seed: a_scenario(seed, tasks=200), seeds=1)
+    assert said.startswith("3: instances")
+
+
+class IgnoresRefusals(Fleet):
+    """Tries a refused offer again and again."""
+
+    def _block(self, request: LaunchRequest, error: Any) -> None:
+        """Forget it."""
+
+
+def test_a_refused_scope_that_is_tried_again_is_noticed(tmp_path):
+    def scarce(seed: int) -> Scenario:
+        return a_scenario(seed, tasks=200, faults=Faults(refused=0.5))
+
+    said = caught(tmp_path, Parts(fleet=IgnoresRefusals), scarce, seeds=10)
+    assert said.startswith("5:")
+
+
+class LeavesThemRunning(Fleet):
+    """Says that it terminated what it did not."""
+
+    def terminate_all(self, instance_ids: Sequence[str], reason: str, then: Callable[[], None] = lambda: None) -> None:
+        self._loop.post(then)
+
+    def list(self, job_id: str, then: Callable[[Sequence[Instance] | None], None]) -> None:
+        asked = super().list
+        if self._store.summary().remaining == 0:
+            self._loop.post(lambda: then(()))
+        else:
+            asked(job_id, then)
+
+
+def test_instances_left_behind_are_noticed(tmp_path):
+    said = caught(tmp_path, Parts(fleet=LeavesThemRunning), a_scenario, seeds=1)
+    assert said.startswith("2:")
+
+
+def test_the_command_prints_how_many_seeds_held():
+    command = [sys.executable, "-m", "cloud_tasks.testing.simulation"]
+    sizes = ["--least-tasks", "10", "--most-tasks", "20", "--first", "300", "--seeds", "2"]
+    done = subprocess.run([*command, *sizes], capture_output=True, text=True, check=False, env=dict(os.environ))
+    assert done.stdout.splitlines()[-1].startswith("2 of 2 seeds from 300 on held")
+    assert done.returncode == 0

@@ -1,0 +1,249 @@
+"""The parts of the simulated world: queue, machines, loop, calls that fail."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from datetime import timedelta
+
+import pytest
+
+from cloud_tasks.errors import LaunchRefused, NotFound, ProviderError
+from cloud_tasks.model import Architecture, Constraints, InstanceState, LaunchRequest, Limits, Money, Purchase
+from cloud_tasks.plugin import Delivery
+from cloud_tasks.selection import rank
+from cloud_tasks.testing.simulation.catalogue import catalogue, prices
+from cloud_tasks.testing.simulation.cloud import Machine, SimulatedCloud
+from cloud_tasks.testing.simulation.loop import CrashableLoop, CrashPoints, SimulatedCrash
+from cloud_tasks.testing.simulation.queue import SimulatedQueue
+from cloud_tasks.testing.simulation.scenario import CALM, Faults
+from cloud_tasks.testing.simulation.unreliable import Unreliable
+from cloud_tasks.testing.virtual import START, VirtualLoop
+
+LEASE = timedelta(seconds=60)
+NO_WAIT = timedelta(0)
+
+
+@pytest.fixture
+def world() -> VirtualLoop:
+    return VirtualLoop()
+
+
+def a_queue(world: VirtualLoop, faults: Faults = CALM, *, exact: bool = True) -> SimulatedQueue:
+    queue = SimulatedQueue(world, random.Random(1), faults, lease=LEASE, exact_depth=exact)
+    queue.create()
+    return queue
+
+
+def bodies(deliveries: Sequence[Delivery]) -> list[bytes]:
+    return [delivery.body for delivery in deliveries]
+
+
+def test_an_unacked_message_comes_back_after_its_lease(world):
+    queue = a_queue(world)
+    queue.send([b"a"])
+    (first,) = queue.receive(10, wait=NO_WAIT)
+    assert queue.receive(10, wait=NO_WAIT) == []
+    world.run_for(LEASE)
+    (second,) = queue.receive(10, wait=NO_WAIT)
+    assert (first.delivery_count, second.delivery_count) == (1, 2)
+    assert queue.ack([first.lease_id]) == [first.lease_id]
+    assert queue.ack([second.lease_id]) == []
+    world.run_for(LEASE * 2)
+    assert queue.receive(10, wait=NO_WAIT) == []
+
+
+def test_an_extended_lease_holds_and_a_released_message_comes_back_at_once(world):
+    queue = a_queue(world)
+    queue.send([b"a"])
+    (delivery,) = queue.receive(1, wait=NO_WAIT)
+    queue.extend([delivery.lease_id], lease=LEASE * 10)
+    world.run_for(LEASE * 9)
+    assert queue.receive(1, wait=NO_WAIT) == []
+    assert queue.release([delivery.lease_id]) == []
+    assert bodies(queue.receive(1, wait=NO_WAIT)) == [b"a"]
+
+
+def test_no_fault_of_a_queue_loses_a_message(world):
+    queue = a_queue(world, Faults(duplicated=0.3, ack_lost=0.3, delayed=0.5, partial=0.5))
+    waiting = [b"%d" % number for number in range(200)]
+    while waiting:
+        failures = queue.send(waiting)
+        waiting = [waiting[failure.index] for failure in failures]
+    seen: set[bytes] = set()
+    while queue.depth().visible or queue.depth().in_flight:
+        deliveries = queue.receive(7, wait=NO_WAIT)
+        seen.update(bodies(deliveries))
+        queue.ack([delivery.lease_id for delivery in deliveries])
+        world.run_for(timedelta(seconds=5))
+    assert seen == {b"%d" % number for number in range(200)}
+
+
+def test_a_queue_that_is_not_there_says_so(world):
+    queue = a_queue(world)
+    queue.delete()
+    with pytest.raises(NotFound):
+        queue.receive(1, wait=NO_WAIT)
+
+
+class Nothing:
+    """A program that does nothing."""
+
+    def __init__(self) -> None:
+        self.history: list[str] = []
+
+    def start(self) -> None:
+        self.history.append("start")
+
+    def notice(self, left: timedelta) -> None:
+        self.history.append(f"notice {left.total_seconds():.0f}")
+
+    def kill(self) -> None:
+        self.history.append("kill")
+
+
+class Yard:
+    """A cloud whose machines run nothing, and what it told."""
+
+    def __init__(self, world: VirtualLoop, faults: Faults = CALM) -> None:
+        self.programs: list[Nothing] = []
+        self.cloud = SimulatedCloud(
+            world,
+            random.Random(1),
+            faults,
+            job_id="job",
+            make_program=self._make,
+            on_launch=lambda request: None,
+            on_change=lambda machine: None,
+        )
+        self.offer = rank(catalogue(), Constraints(), Limits(), prices).offers[0]
+
+    def _make(self, machine: Machine) -> Nothing:
+        self.programs.append(Nothing())
+        return self.programs[-1]
+
+    def request(self, token: str = "t1") -> LaunchRequest:
+        return LaunchRequest(
+            client_token=token, job_id="job", offer=self.offer.offer, startup_script="", labels={"slots": "2"}
+        )
+
+
+def test_one_token_makes_one_machine(world):
+    yard = Yard(world)
+    first = yard.cloud.launch(yard.request())
+    again = yard.cloud.launch(yard.request())
+    assert first.instance_id == again.instance_id
+    assert len(yard.cloud.instances("job")) == 1
+
+
+def test_a_machine_boots_runs_its_program_and_costs_until_it_is_gone(world):
+    yard = Yard(world)
+    instance = yard.cloud.launch(yard.request())
+    world.run_for(timedelta(hours=1))
+    assert yard.programs[0].history == ["start"]
+    assert yard.cloud.instances("job")[0].state is InstanceState.RUNNING
+    yard.cloud.terminate([instance.instance_id])
+    world.run_for(timedelta(hours=5))
+    assert yard.programs[0].history == ["start", "kill"]
+    assert yard.cloud.instances("job") == []
+    price = yard.offer.offer.price_per_hour
+    assert price <= yard.cloud.cost() <= price * 1.01
+
+
+def test_a_spot_machine_is_noticed_then_taken_away_and_may_leave_remains(world):
+    yard = Yard(world, Faults(preempted_after=timedelta(minutes=10), remains=1.0))
+    spot = rank(catalogue(), Constraints(purchase=Purchase.SPOT), Limits(), prices).offers[0]
+    yard.offer = spot
+    instance = yard.cloud.launch(yard.request())
+    world.run_for(timedelta(hours=5))
+    assert [word.split()[0] for word in yard.programs[0].history] == ["start", "notice", "kill"]
+    assert yard.cloud.instances("job")[0].state is InstanceState.STOPPED
+    yard.cloud.terminate([instance.instance_id])
+    world.run_for(timedelta(minutes=1))
+    assert list(yard.cloud.existing()) == []
+
+
+def test_a_quota_and_an_empty_stock_refuse_with_a_scope(world):
+    full = Yard(world, Faults(quota_vcpus=1))
+    with pytest.raises(LaunchRefused, match="quota"):
+        full.cloud.launch(full.request())
+    empty = Yard(world, Faults(refused=1.0))
+    with pytest.raises(LaunchRefused) as refusal:
+        empty.cloud.launch(empty.request())
+    assert refusal.value.retry_after > timedelta(0)
+    assert list(empty.cloud.existing()) == []
+
+
+def test_a_broken_script_shows_in_the_console_log(world):
+    yard = Yard(world, Faults(broken_start=1.0))
+    instance = yard.cloud.launch(yard.request())
+    world.run_for(timedelta(minutes=5))
+    assert yard.programs[0].history in ([], ["kill"])
+    assert "no such command" in yard.cloud.console_log(instance.instance_id)
+
+
+class Counter:
+    def __init__(self) -> None:
+        self.count = 0
+
+    def add(self) -> int:
+        self.count += 1
+        return self.count
+
+
+@pytest.mark.parametrize(("faults", "expected"), [(Faults(call_fails=1.0), 0), (Faults(call_times_out=1.0), 1)])
+def test_a_call_fails_before_its_effect_or_after_it(faults, expected):
+    counter = Counter()
+    with pytest.raises(ProviderError) as failure:
+        Unreliable(counter, random.Random(1), faults).add()
+    assert failure.value.transient
+    assert counter.count == expected
+
+
+def test_nothing_answers_during_an_outage_but_what_never_fails():
+    counter = Counter()
+    with pytest.raises(ProviderError, match="unavailable"):
+        Unreliable(counter, random.Random(1), CALM, is_down=lambda: True).add()
+    assert Unreliable(counter, random.Random(1), CALM, is_down=lambda: True, never=("add",)).add() == 1
+
+
+def a_loop(world: VirtualLoop, *, crashes: int = 0, asleep: timedelta = timedelta(0)) -> CrashableLoop:
+    return CrashableLoop(
+        world,
+        point=CrashPoints(random.Random(1), crashes),
+        deadline=lambda: START + timedelta(days=1),
+        asleep_until=lambda: START + asleep,
+    )
+
+
+def test_a_crashed_controller_hears_nothing_more(world):
+    loop = a_loop(world, crashes=1)
+    heard: list[int] = []
+
+    def again() -> None:
+        heard.append(len(heard))
+        loop.later(timedelta(seconds=1), again)
+
+    again()
+    with pytest.raises(SimulatedCrash):
+        loop.run(lambda: False)
+    before = len(heard)
+    loop.alive = False
+    world.run_for(timedelta(minutes=1))
+    assert len(heard) == before
+
+
+def test_a_sleeping_controller_hears_everything_when_it_wakes_up_in_order(world):
+    loop = a_loop(world, asleep=timedelta(hours=1))
+    heard: list[tuple[str, timedelta]] = []
+    for name, delay in (("late", 2), ("early", 1)):
+        loop.later(timedelta(minutes=delay), lambda name=name: heard.append((name, world.now() - START)))
+    world.run_for(timedelta(hours=2))
+    assert heard == [("early", timedelta(hours=1)), ("late", timedelta(hours=1))]
+
+
+def test_every_type_of_the_catalogue_has_a_price_in_each_of_its_zones():
+    ranking = rank(catalogue(), Constraints(architecture=Architecture.X86_64), Limits(), prices)
+    assert ranking.rejected == ()
+    assert {ranked.offer.instance_type.name for ranked in ranking.offers} == {kind.name for kind in catalogue()}
+    assert min(ranked.price_per_slot for ranked in ranking.offers) > Money.zero()

@@ -1,0 +1,112 @@
+"""Plugins in memory for tests of the configuration: a cloud whose keys are split over two classes, and another one."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
+from datetime import timedelta
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import attrs
+import cloud_tasks.builtin
+from cloud_tasks.config import JobConfig, load_config
+from cloud_tasks.model import Money
+from cloud_tasks.plugin import ComputeBackend, ComputeTraits, PricingBackend, QueueBackend, QueueTraits, hookimpl, setting
+from cloud_tasks.registry import Registry
+
+SECRET = "hunter2-do-not-show"
+
+
+def _not_negative(instance: object, attribute: object, value: float) -> None:
+    if value < 0:
+        raise ValueError(f"{value:g} is below 0")
+
+
+def _refuse_short(instance: object, attribute: object, value: str | None) -> None:
+    if value is not None and len(value) < 8:
+        raise ValueError(f'"{value}" is too short')
+
+
+@attrs.frozen(kw_only=True)
+class GcpMachines:
+    project_id: str = setting(
+        help="The project that is charged", env="FAKE_CLOUD_PROJECT", flag="--project-id", worker=True
+    )
+    service_account: str | None = setting(help="Account of the instances", default=None, flag="--service-account")
+    secret_key: str | None = setting(
+        help="A secret", default=None, secret=True, flag="--secret-key", validator=_refuse_short
+    )
+    launch_timeout: timedelta = setting(help="Seconds that a launch may take", default=timedelta(seconds=30), worker=True)
+    folder: Path = setting(help="A folder", default=Path("there"), worker=True)
+    networks: tuple[str, ...] = setting(help="Networks", default=(), worker=True)
+    public: bool = setting(help="Whether instances have an address", default=False, worker=True)
+
+
+@attrs.frozen(kw_only=True)
+class GcpMessages:
+    project_id: str = setting(help="The project that is charged", env="FAKE_CLOUD_PROJECT", flag="--project-id")
+    retention_days: float = setting(help="Days that messages are kept", default=7.0, validator=_not_negative)
+    surcharge: Money = setting(help="US dollars per hour", default=Money(0))
+
+
+@attrs.frozen(kw_only=True)
+class AwsSettings:
+    access_key: str | None = setting(help="Key", default=None, flag="--access-key", secret=True)
+    project_id: str | None = setting(help="Also a project", default=None, flag="--project-id")
+    profile: str | None = setting(help="Profile", default=None, flag="--profile")
+
+
+def _never(settings: Any, context: Any) -> AbstractContextManager[Any]:
+    raise AssertionError("reading a configuration opens no backend")
+
+
+def _plugin(name: str, machines: type[Any], messages: type[Any]) -> object:
+    traits = QueueTraits(max_lease=timedelta(minutes=10), max_message_bytes=1000, receive_batch=10, send_batch=10)
+
+    @hookimpl
+    def cloud_tasks_register_queue() -> Sequence[QueueBackend]:
+        return [QueueBackend(name=name, summary="messages", settings=messages, traits=traits, open=_never)]
+
+    @hookimpl
+    def cloud_tasks_register_compute() -> Sequence[ComputeBackend]:
+        compute = ComputeBackend(
+            name=name, summary="machines", settings=machines, traits=ComputeTraits(), open=_never, open_instance=_never
+        )
+        return [compute]
+
+    @hookimpl
+    def cloud_tasks_register_pricing() -> Sequence[PricingBackend]:
+        return [PricingBackend(name=name, summary="prices", settings=machines, open=_never)]
+
+    return SimpleNamespace(
+        cloud_tasks_register_queue=cloud_tasks_register_queue,
+        cloud_tasks_register_compute=cloud_tasks_register_compute,
+        cloud_tasks_register_pricing=cloud_tasks_register_pricing,
+    )
+
+
+def make_registry() -> Registry:
+    """Core's own plugins, the fake clouds ``gcp`` and ``aws``, and nothing that is installed."""
+    registry = Registry(builtins=[("builtin", cloud_tasks.builtin)], only=())
+    registry.register("gcp", _plugin("gcp", GcpMachines, GcpMessages))
+    registry.register("aws", _plugin("aws", AwsSettings, AwsSettings))
+    return registry
+
+
+def load(
+    text: str | None = None,
+    *,
+    folder: Path | None = None,
+    options: Mapping[str, Any] | None = None,
+    sets: Sequence[str] = (),
+    environ: Mapping[str, str] | None = None,
+) -> JobConfig:
+    """The configuration of a file ``config.yml`` with this text, and of these values above it."""
+    file = None
+    if text is not None:
+        assert folder is not None
+        file = folder / "config.yml"
+        file.write_text(text)
+    return load_config(make_registry(), file=file, options=options or {}, sets=sets, environ=environ or {})

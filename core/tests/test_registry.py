@@ -1,0 +1,217 @@
+"""Plugins: found, isolated when broken, resolved by name."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from datetime import timedelta
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from cloud_tasks.errors import InputError, PluginError
+from cloud_tasks.plugin import (
+    EventSinkBackend,
+    PricingBackend,
+    QueueBackend,
+    QueueTraits,
+    TaskSourceBackend,
+    hookimpl,
+)
+from cloud_tasks.registry import Registry
+
+TRAITS = QueueTraits(max_lease=timedelta(hours=1), max_message_bytes=1000, receive_batch=1, send_batch=1)
+
+
+@contextmanager
+def open_nothing(settings: Any, context: Any) -> Iterator[Any]:
+    yield None
+
+
+def queue_backend(name: str) -> QueueBackend:
+    return QueueBackend(name=name, summary="A queue", traits=TRAITS, open=open_nothing)
+
+
+def plugin(**hooks: Callable[..., Any]) -> SimpleNamespace:
+    """A module in memory that implements these hooks (their names without `cloud_tasks_register_`)."""
+    return SimpleNamespace(**{f"cloud_tasks_register_{axis}": hookimpl(hook) for axis, hook in hooks.items()})
+
+
+def offering(name: str) -> SimpleNamespace:
+    def register() -> Sequence[QueueBackend]:
+        return (queue_backend(name),)
+
+    return plugin(queue=register)
+
+
+@pytest.fixture
+def registry() -> Registry:
+    """One that sees nothing of what is installed."""
+    return Registry(only=())
+
+
+def test_a_plugin_in_memory_is_found_by_the_name_of_its_backend(registry: Registry) -> None:
+    registry.register("mine", offering("mine"))
+    assert registry.queue("mine") == queue_backend("mine")
+    assert registry.names("queue") == ("mine",)
+    assert registry.names("compute") == ()
+
+
+def test_a_plugin_registered_later_is_seen_too(registry: Registry) -> None:
+    registry.register("first", offering("first"))
+    assert registry.names("queue") == ("first",)
+    registry.register("second", offering("second"))
+    assert registry.names("queue") == ("first", "second")
+
+
+def test_each_axis_has_its_own_names(registry: Registry) -> None:
+    both = plugin(
+        queue=lambda: (queue_backend("one"),),
+        pricing=lambda: (PricingBackend(name="one", summary="", open=open_nothing),),
+        event_sink=lambda: (EventSinkBackend(name="sink", summary="", open=open_nothing),),
+        task_source=lambda: (TaskSourceBackend(name="source", summary="", open=open_nothing),),
+    )
+    registry.register("both", both)
+    assert isinstance(registry.pricing("one"), PricingBackend)
+    assert registry.event_sink("sink").name == "sink"
+    assert registry.task_source("source").name == "source"
+    with pytest.raises(InputError, match='there is no compute "one"'):
+        registry.compute("one")
+
+
+def test_builtins_register_through_the_same_hooks() -> None:
+    registry = Registry(builtins=[("builtin", offering("inside"))], only=())
+    (found,) = registry.plugins()
+    assert (found.name, found.distribution) == ("builtin", "cloud-tasks")
+    assert registry.queue("inside").name == "inside"
+
+
+def test_a_misspelt_name_gets_a_suggestion(registry: Registry) -> None:
+    registry.register("mine", offering("pigeon"))
+    with pytest.raises(InputError, match='there is no queue "pidgeon"; did you mean "pigeon"'):
+        registry.queue("pidgeon")
+
+
+def test_a_provider_that_is_not_installed_comes_with_the_command_that_installs_it(registry: Registry) -> None:
+    with pytest.raises(InputError, match=r"pip install 'cloud-tasks\[gcp\]'"):
+        registry.queue("gcp")
+
+
+def raises() -> Sequence[QueueBackend]:
+    raise RuntimeError("the library is too old")
+
+
+def exits() -> Sequence[QueueBackend]:
+    raise SystemExit(3)
+
+
+def wrong_argument(colour: str) -> Sequence[QueueBackend]:
+    return ()
+
+
+BROKEN = {
+    "a hook that raises": (plugin(queue=raises), "RuntimeError: the library is too old"),
+    "a hook that exits": (plugin(queue=exits), "SystemExit: 3"),
+    "an unknown hook": (plugin(teleporter=lambda: ()), "cloud_tasks_register_teleporter"),
+    "a hook with a wrong argument": (plugin(queue=wrong_argument), "colour"),
+    "a hook that returns something else": (plugin(queue=lambda: ("local",)), "not a QueueBackend"),
+    "a hook that returns another axis": (
+        plugin(pricing=lambda: (queue_backend("x"),)),
+        "not a PricingBackend",
+    ),
+    "a hook that returns nothing iterable": (plugin(queue=lambda: 7), "not iterable"),
+}
+
+
+@pytest.mark.parametrize(("module", "cause"), BROKEN.values(), ids=BROKEN.keys())
+def test_a_broken_plugin_disturbs_no_other_and_says_why(registry: Registry, module: Any, cause: str) -> None:
+    registry.register("bad", module)
+    registry.register("good", offering("good"))
+    assert registry.queue("good").name == "good"
+    (problem,) = registry.problems()
+    assert problem.startswith('plugin "bad" (in memory) is broken: ')
+    assert cause in problem
+    with pytest.raises(PluginError, match='plugin "bad"'):
+        registry.queue("bad")
+
+
+def test_in_strict_mode_a_broken_plugin_stops_everything(registry: Registry, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CLOUD_TASKS_STRICT_PLUGINS", "1")
+    registry.register("bad", plugin(queue=raises))
+    with pytest.raises(PluginError, match=r"the library is too old.*CLOUD_TASKS_STRICT_PLUGINS"):
+        registry.plugins()
+
+
+def test_two_plugins_with_one_name_are_an_error_once_the_name_is_used(registry: Registry) -> None:
+    registry.register("one", offering("same"))
+    registry.register("two", offering("same"))
+    registry.register("three", offering("other"))
+    assert registry.queue("other").name == "other"
+    with pytest.raises(PluginError, match=r'"same": one \(in memory\) and two \(in memory\)'):
+        registry.queue("same")
+
+
+def test_a_disabled_plugin_is_not_there(registry: Registry, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CLOUD_TASKS_DISABLE_PLUGINS", "mine, another")
+    registry.register("mine", offering("mine"))
+    registry.register("yours", offering("yours"))
+    assert registry.names("queue") == ("yours",)
+
+
+def install(site: Path, name: str, code: str) -> None:
+    """Put a distribution with one plugin into a folder that is on the path."""
+    (site / f"plugin_{name}.py").write_text(code)
+    described = site / f"cloud_tasks_{name}-3.1.dist-info"
+    described.mkdir()
+    (described / "METADATA").write_text(f"Metadata-Version: 2.1\nName: cloud-tasks-{name}\nVersion: 3.1\n")
+    (described / "entry_points.txt").write_text(f"[cloud_tasks]\n{name} = plugin_{name}\n")
+
+
+def test_an_installed_plugin_that_fails_at_import_is_named_with_its_distribution(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    install(tmp_path, "foggy", "import a_library_that_nobody_has\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    registry = Registry(only=["foggy"])
+    (found,) = registry.plugins()
+    assert (found.name, found.distribution, found.version) == ("foggy", "cloud-tasks-foggy", "3.1")
+    with pytest.raises(PluginError, match=r"cloud-tasks-foggy 3\.1.*ModuleNotFoundError.*a_library_that_nobody_has"):
+        registry.compute("foggy")
+
+
+def test_a_plugin_that_exits_at_import_is_broken_like_any_other(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    install(tmp_path, "rude", "raise SystemExit(1)\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    (problem,) = Registry(only=["rude"]).problems()
+    assert "SystemExit: 1" in problem
+
+
+def test_only_the_plugins_that_a_worker_names_are_loaded(tmp_path: Path) -> None:
+    install(tmp_path, "wanted", "")
+    install(tmp_path, "other", "")
+    program = (
+        "import sys; from cloud_tasks.registry import Registry; Registry(only=['wanted']).plugins();"
+        "print('plugin_wanted' in sys.modules, 'plugin_other' in sys.modules)"
+    )
+    answer = subprocess.run(
+        [sys.executable, "-c", f"import sys; sys.path.insert(0, {str(tmp_path)!r}); {program}"],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert answer.stdout.split() == ["True", "False"]
+
+
+def test_making_a_registry_imports_no_plugin(tmp_path: Path) -> None:
+    program = (
+        "import sys; from cloud_tasks.registry import Registry; Registry();"
+        "print([name for name in sys.modules if name.startswith('cloud_tasks_')])"
+    )
+    answer = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert answer.stdout.strip() == "[]"

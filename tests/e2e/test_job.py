@@ -1,0 +1,135 @@
+"""The whole path with real processes: file, database, queue, instances, workers, events, database, report."""
+
+from __future__ import annotations
+
+import signal
+from typing import Any
+
+
+def expected_sums(count: int) -> dict[str, int]:
+    return {f"task-{number:05d}": number + 1 for number in range(1, count + 1)}
+
+
+def counts(status: dict[str, Any]) -> dict[str, int]:
+    return {name: count for name, count in status["counts"].items() if count}
+
+
+def test_a_job_completes_every_task_once_and_leaves_nothing_running(desk: Any) -> None:
+    job = desk.run("run", "--config", str(desk.configure()), "--task-file", str(desk.tasks(200)))
+    assert job.returncode == 0, job.stderr
+    assert desk.sums() == expected_sums(200)
+    assert desk.processes() == []
+    status = desk.status()
+    assert status["finished"] is True
+    assert (status["total"], counts(status), status["attempts"], status["failures"]) == (
+        200,
+        {"completed": 200},
+        200,
+        0,
+    )
+    assert "Total tasks: 200" in job.stdout
+    assert "Completed: 200" in job.stdout
+
+
+def test_two_instances_share_the_work(desk: Any) -> None:
+    config = desk.configure(max_cpu=1, min_instances=2, max_instances=2, environment="export ADDITION_TASK_DELAY=0.05")
+    job = desk.run("run", "--config", str(config), "--task-file", str(desk.tasks(100)))
+    assert job.returncode == 0, job.stderr
+    assert desk.sums() == expected_sums(100)
+    assert counts(desk.status()) == {"completed": 100}
+
+
+def test_the_events_are_copied_to_the_output_file(desk: Any) -> None:
+    arguments = ("--config", str(desk.configure()), "--task-file", str(desk.tasks(5)), "--output-file", "events.jsonl")
+    job = desk.run("run", *arguments)
+    assert job.returncode == 0, job.stderr
+    lines = (desk.folder / "events.jsonl").read_text().splitlines()
+    assert sum('"task_completed"' in line for line in lines) == 5
+
+
+def test_exceptions_are_counted_and_summarised(desk: Any) -> None:
+    environment = "export ADDITION_EXCEPTION_PROBABILITY=1"
+    config = desk.configure(worker="worker_addition_exceptions.py", environment=environment)
+    job = desk.run("run", "--config", str(config), "--task-file", str(desk.tasks(10)))
+    assert job.returncode == 0, job.stderr
+    status = desk.status()
+    assert (counts(status), status["finished"]) == ({"failed": 10}, True)
+    assert "10: ZeroDivisionError: division by zero" in job.stdout
+
+
+def test_tasks_that_exit_and_tasks_that_hang_are_told_apart(desk: Any) -> None:
+    for kind, outcome in (("EXIT", "exited"), ("TIMEOUT", "timed_out")):
+        environment = f"export ADDITION_{kind}_PROBABILITY=1"
+        config = desk.configure(worker="worker_addition_exceptions.py", environment=environment, max_runtime=1)
+        job = desk.run("run", "--config", str(config), "--task-file", str(desk.tasks(4)), "--force")
+        assert job.returncode == 0, job.stderr
+        assert counts(desk.status()) == {outcome: 4}
+        assert desk.processes() == []
+
+
+def test_what_is_asked_to_be_retried_is_tried_again_and_no_more_than_so_often(desk: Any) -> None:
+    environment = "export ADDITION_EXIT_PROBABILITY=1"
+    config = desk.configure(worker="worker_addition_exceptions.py", environment=environment, retry_on_exit=True)
+    job = desk.run("run", "--config", str(config), "--task-file", str(desk.tasks(2)))
+    assert job.returncode == 0, job.stderr
+    status = desk.status()
+    assert status["finished"] is True
+    assert counts(status) in ({"dead": 2}, {"exited": 2})
+    assert status["attempts"] > 2
+
+
+def test_a_controller_that_was_killed_is_continued_to_the_same_end(desk: Any, eventually: Any) -> None:
+    config = desk.configure(environment="export ADDITION_TASK_DELAY=0.02")
+    controller = desk.start("run", "--config", str(config), "--task-file", str(desk.tasks(300)))
+    eventually(lambda: controller.poll() is not None or len(list(desk.results.glob("*.txt"))) >= 30)
+    assert controller.poll() is None, controller.stderr.read()
+    controller.send_signal(signal.SIGKILL)
+    controller.wait()
+    resumed = desk.run("run", "--config", str(config), "--continue")
+    assert resumed.returncode == 0, resumed.stderr
+    assert desk.sums() == expected_sums(300)
+    assert desk.processes() == []
+    status = desk.status()
+    assert (status["total"], counts(status), status["finished"]) == (300, {"completed": 300}, True)
+
+
+def test_an_interrupted_job_ends_its_instances_and_can_be_continued(desk: Any, eventually: Any) -> None:
+    config = desk.configure(environment="export ADDITION_TASK_DELAY=0.05")
+    controller = desk.start("run", "--config", str(config), "--task-file", str(desk.tasks(150)))
+    eventually(lambda: controller.poll() is not None or len(list(desk.results.glob("*.txt"))) >= 10)
+    controller.send_signal(signal.SIGINT)
+    _, errors = controller.communicate(timeout=120)
+    assert controller.returncode == 130, errors
+    assert desk.processes() == []
+    resumed = desk.run("run", "--config", str(config), "--continue")
+    assert resumed.returncode == 0, resumed.stderr
+    assert counts(desk.status()) == {"completed": 150}
+
+
+def test_a_dry_run_changes_nothing(desk: Any) -> None:
+    arguments = ("--config", str(desk.configure()), "--task-file", str(desk.tasks(5)))
+    job = desk.run("run", *arguments, "--dry-run")
+    assert job.returncode == 0, job.stderr
+    assert desk.left_behind() == []
+
+
+def test_an_earlier_run_is_not_replaced_unasked(desk: Any) -> None:
+    arguments = ("--config", str(desk.configure()), "--task-file", str(desk.tasks(5)))
+    assert desk.run("run", *arguments).returncode == 0
+    before = (desk.folder / "addition.db").read_bytes()
+    again = desk.run("run", *arguments)
+    assert again.returncode == 2
+    assert "--force" in again.stderr
+    assert (desk.folder / "addition.db").read_bytes() == before
+    assert desk.run("run", *arguments, "--force").returncode == 0
+
+
+def test_a_startup_script_that_starts_no_worker_fails_the_job_and_shows_its_log(desk: Any) -> None:
+    config = desk.configure(
+        startup_script="echo the disk is missing; exit 3", keepalive_startup_timeout=3, keepalive_interval=1
+    )
+    job = desk.run("run", "--config", str(config), "--task-file", str(desk.tasks(5)))
+    assert job.returncode == 1, job.stderr
+    assert "the disk is missing" in job.stderr
+    assert "Traceback" not in job.stderr
+    assert desk.processes() == []

@@ -1,0 +1,138 @@
+"""`dev.py`: one command for everything, from anywhere, at the versions of the one list."""
+
+from __future__ import annotations
+
+import importlib.util
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture
+def dev(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    """A copy of dev.py that works on a copy of the workspace's project files."""
+    for file in [ROOT / "pyproject.toml", *ROOT.glob("core/pyproject.toml"), *ROOT.glob("plugins/*/pyproject.toml")]:
+        copy = tmp_path / file.relative_to(ROOT)
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(file, copy)
+    shutil.copy(ROOT / "dev.py", tmp_path)
+    spec = importlib.util.spec_from_file_location("dev_under_test", tmp_path / "dev.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def call(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, str(ROOT / "dev.py"), *arguments], cwd=cwd, capture_output=True, text=True, check=False
+    )
+
+
+def test_help_lists_every_job_from_any_directory(tmp_path: Path) -> None:
+    answer = call("--help", cwd=tmp_path)
+    assert answer.returncode == 0
+    for job in ("demo", "test", "check", "lint", "bench", "docs", "soak", "build", "setup", "lock"):
+        assert f"  {job} " in answer.stdout
+
+
+def test_an_unknown_job_is_refused(tmp_path: Path) -> None:
+    answer = call("tset", cwd=tmp_path)
+    assert answer.returncode == 2
+    assert answer.stderr.startswith('dev.py: there is no job "tset"; there are: ')
+
+
+def test_it_needs_nothing_but_the_standard_library() -> None:
+    program = (
+        "import sys; sys.path.insert(0, sys.argv[1]); import dev, tomllib;"
+        "print(*sorted({name.split('.')[0] for name in sys.modules} - sys.stdlib_module_names - {'dev', '__main__'}))"
+    )
+    answer = subprocess.run(
+        [sys.executable, "-I", "-S", "-c", program, str(ROOT)], capture_output=True, text=True, check=True
+    )
+    assert answer.stdout.strip() == ""
+
+
+class Installed:
+    """Takes the place of making the environment, and counts."""
+
+    def __init__(self, dev: ModuleType) -> None:
+        self.times = 0
+        self._dev = dev
+
+    def make_environment(self) -> None:
+        program = Path(self._dev.program("python"))
+        program.parent.mkdir(parents=True, exist_ok=True)
+        program.touch()
+
+    def install(self, settings: object) -> None:
+        self.times += 1
+
+
+@pytest.fixture
+def installed(dev: ModuleType) -> Installed:
+    counter = Installed(dev)
+    dev.__dict__["make_environment"] = counter.make_environment
+    dev.__dict__["install"] = counter.install
+    return counter
+
+
+def test_a_second_start_installs_nothing(dev: ModuleType, installed: Installed) -> None:
+    dev.set_up()
+    dev.set_up()
+    assert installed.times == 1
+
+
+@pytest.mark.parametrize("changed", ["pyproject.toml", "core/pyproject.toml", "plugins/aws/pyproject.toml"])
+def test_a_changed_project_file_installs_again(dev: ModuleType, installed: Installed, changed: str) -> None:
+    dev.set_up()
+    with (dev.ROOT / changed).open("a") as file:
+        file.write("# changed\n")
+    dev.set_up()
+    assert installed.times == 2
+
+
+def test_an_installation_that_failed_is_tried_again(dev: ModuleType, installed: Installed) -> None:
+    def fails(settings: object) -> None:
+        raise dev.Failure("no")
+
+    dev.__dict__["install"] = fails
+    with pytest.raises(dev.Failure):
+        dev.set_up()
+    dev.__dict__["install"] = installed.install
+    dev.set_up()
+    assert installed.times == 1
+
+
+def test_a_python_that_is_too_old_is_told_so(
+    dev: ModuleType, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    dev.__dict__["OLDEST_PYTHON"] = (99, 0)
+    assert dev.main(["test"]) == 2
+    assert "needs Python 3.11 or later" in capsys.readouterr().err
+
+
+def test_a_python_without_venv_is_told_what_to_install(
+    dev: ModuleType, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setitem(sys.modules, "ensurepip", None)
+    assert dev.main(["setup"]) == 1
+    assert "python3-venv" in capsys.readouterr().err
+
+
+def test_processes_that_work_in_a_folder_are_found(dev: ModuleType, tmp_path: Path) -> None:
+    below = tmp_path / "below"
+    below.mkdir()
+    assert dev.processes_in(below) == []
+    process = subprocess.Popen([sys.executable, "-c", "input()"], cwd=below, stdin=subprocess.PIPE)
+    try:
+        assert dev.processes_in(below) == [process.pid]
+    finally:
+        process.communicate(b"\n")

@@ -1,0 +1,76 @@
+"""The workspace: five distributions in lock-step, one list of versions, one licence."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+WORKSHOP: dict[str, Any] = tomllib.loads((ROOT / "pyproject.toml").read_text())
+MEMBERS = [ROOT / member for member in WORKSHOP["tool"]["uv"]["workspace"]["members"]]
+PROVIDERS = [folder for folder in MEMBERS if folder.parent.name == "plugins"]
+
+
+def project(folder: Path) -> dict[str, Any]:
+    found: dict[str, Any] = tomllib.loads((folder / "pyproject.toml").read_text())["project"]
+    return found
+
+
+def test_there_are_five_distributions() -> None:
+    names = [project(folder)["name"] for folder in MEMBERS]
+    assert names == ["cloud-tasks", "cloud-tasks-local", "cloud-tasks-gcp", "cloud-tasks-aws", "cloud-tasks-azure"]
+
+
+def test_their_versions_are_in_lock_step() -> None:
+    (version,) = {project(folder)["version"] for folder in MEMBERS}
+    extras = project(ROOT / "core")["optional-dependencies"]
+    for folder in PROVIDERS:
+        assert project(folder)["dependencies"][0] == f"cloud-tasks=={version}"
+        assert extras[folder.name][0] == f"cloud-tasks-{folder.name}=={version}"
+
+
+@pytest.mark.parametrize("folder", MEMBERS, ids=lambda folder: folder.name)
+def test_each_is_complete_on_its_own(folder: Path) -> None:
+    (package,) = [path for path in (folder / "src").iterdir() if path.name.startswith("cloud_tasks")]
+    assert (package / "py.typed").exists()
+    assert len((folder / "README.md").read_text()) > 200
+    assert any((folder / "tests").rglob("test_*.py"))
+
+
+def test_the_licence_is_everywhere_the_same_and_the_usual_text() -> None:
+    texts = {(folder / "LICENSE").read_bytes() for folder in [ROOT, *MEMBERS]}
+    assert [hashlib.sha256(text).hexdigest() for text in texts] == [
+        "cfc7749b96f63bd31c3c42b5c471bf756814053e847c10f3eb003417bc523d30"
+    ]
+
+
+def test_every_dependency_has_its_version_in_the_list() -> None:
+    listed = {canonical(re.split("==", line)[0]) for line in WORKSHOP["tool"]["uv"]["constraint-dependencies"]}
+    wanted = set(WORKSHOP["dependency-groups"]["dev"])
+    for folder in MEMBERS:
+        wanted |= set(project(folder)["dependencies"])
+        for extra in project(folder).get("optional-dependencies", {}).values():
+            wanted |= set(extra)
+    names = {canonical(requirement) for requirement in wanted}
+    assert {name for name in names if not name.startswith("cloud-tasks")} <= listed
+
+
+def canonical(requirement: str) -> str:
+    found = re.match(r"[A-Za-z0-9._-]+", requirement)
+    assert found is not None
+    return re.sub(r"[-_.]+", "-", found.group()).lower()
+
+
+def test_a_version_list_names_exact_versions_and_no_place() -> None:
+    for line in WORKSHOP["tool"]["uv"]["constraint-dependencies"]:
+        assert re.fullmatch(r"[a-z0-9._-]+==[0-9a-z.+]+", line)
+
+
+def test_core_needs_no_cloud_library() -> None:
+    needed = {canonical(requirement) for requirement in project(ROOT / "core")["dependencies"]}
+    assert not {name for name in needed if re.match("google|boto|azure|aws|gcp", name)}
