@@ -33,7 +33,7 @@ EXAMPLE = ROOT / "examples" / "parallel_addition"
 OLDEST_PYTHON = (3, 11)
 
 
-class Failure(Exception):  # noqa: N818 - a job's failure, told in one line
+class Failure(Exception):
     """A job cannot go on; the message says why and what to do."""
 
 
@@ -124,10 +124,11 @@ def _text(file: Path) -> str:
 # --- jobs --------------------------------------------------------------------------------------------------------
 
 
-def run(*command: str, cwd: Path = ROOT) -> int:
-    """Run a program of the environment, its output being ours."""
+def run(*command: str, cwd: Path = ROOT, **variables: str) -> int:
+    """Run a program of the environment, its output being ours; ``variables`` are added to its environment."""
     sys.stdout.flush()
-    return subprocess.run([program(command[0]), *command[1:]], cwd=cwd, check=False).returncode
+    environ = {**os.environ, **variables}
+    return subprocess.run([program(command[0]), *command[1:]], cwd=cwd, env=environ, check=False).returncode
 
 
 def setup(arguments: list[str]) -> int:
@@ -232,9 +233,7 @@ def lock(arguments: list[str]) -> int:
         check=True,
     ).stdout
     found = sorted((row["name"].lower(), row["version"]) for row in json.loads(listing))
-    lines = "".join(
-        f'    "{name}=={version}",\n' for name, version in found if name not in ("pip", "setuptools")
-    )
+    lines = "".join(f'    "{name}=={version}",\n' for name, version in found if name not in ("pip", "setuptools"))
     file = ROOT / "pyproject.toml"
     pattern = re.compile(r"^constraint-dependencies = \[[^\]]*\]$", re.MULTILINE)
     text, count = pattern.subn(lambda _: f"constraint-dependencies = [\n{lines}]", file.read_text(), count=1)
@@ -257,7 +256,7 @@ def demo(arguments: list[str]) -> int:
     started = time.monotonic()
     config, tasks = EXAMPLE / "config_local.yml", EXAMPLE / "addition_tasks.json"
     command = ["cloud-tasks", "run", "--config", str(config), "--task-file", str(tasks), "--force", *arguments]
-    code = run(*command, cwd=DEMO)
+    code = run(*command, cwd=DEMO, ADDITION_OUTPUT_DIR=str(DEMO / "results"))
     if code:
         raise Failure(f"`cloud-tasks run` ended with exit code {code}; what it left is in {DEMO}")
     count = verify_demo(len(json.loads(tasks.read_text())))
@@ -281,9 +280,9 @@ def verify_demo(expected: int) -> int:
     status = json.loads(listing.stdout)
     completed = status["counts"]["completed"]
     results = sum(1 for file in (DEMO / "results").iterdir() if file.suffix == ".txt")
-    left = processes_in(DEMO)
     if not status["finished"] or completed != expected or results != expected:
         raise Failure(f"of {expected} tasks {completed} are completed and {results} have a result; see {DEMO}")
+    left = processes_in(DEMO)
     if left:
         raise Failure(f"processes were left running: {left}")
     return int(completed)

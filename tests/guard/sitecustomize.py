@@ -16,7 +16,7 @@ from typing import Any
 LOG_VARIABLE = "CLOUD_TASKS_GUARD_LOG"
 
 
-class BeyondLoopback(RuntimeError):  # noqa: N818 - names the fact
+class BeyondLoopback(RuntimeError):
     """Something tried to reach another machine."""
 
 

@@ -77,10 +77,21 @@ def test_a_seed_is_played_again_exactly(tmp_path):
 
 
 def test_a_crash_at_any_step_is_survived(tmp_path):
-    scenario = a_scenario(faults=Faults(crashes=12, call_times_out=0.1, preempted_after=timedelta(minutes=20)))
+    scenario = a_scenario(tasks=6, limits=Limits(max_instances=1), latency=timedelta(seconds=2))
+    points = Simulation(scenario, tmp_path).run().crash_points
+    assert points > 50
+    for point in range(0, points, 1 + points // 40):
+        result = Simulation(scenario, tmp_path, crash_after=point).run()
+        assert result.outcomes == (Outcome.COMPLETE,)
+        assert len(result.crashes) == 1
+
+
+def test_many_crashes_in_one_job_are_survived(tmp_path):
+    faults = Faults(crashes=40, call_times_out=0.1, preempted_after=timedelta(minutes=20))
+    scenario = a_scenario(tasks=300, faults=faults, mean_task_time=timedelta(minutes=5))
     result = Simulation(scenario, tmp_path).run()
     assert result.outcomes[-1] is Outcome.COMPLETE
-    assert len(result.crashes) >= 3
+    assert len(result.crashes) > 5
 
 
 def test_a_broken_startup_script_ends_the_run_with_its_console_log(tmp_path):
@@ -102,10 +113,10 @@ def test_a_cost_limit_stops_the_job_and_a_higher_one_lets_it_go_on(tmp_path):
 class AcksFirst(Collector):
     """Acks events before they are committed."""
 
-    def _received(self, deliveries: Sequence[Delivery]) -> None:
+    def _received(self, deliveries: Sequence[Delivery], *more: Any) -> None:
         if deliveries:
             self._queue.ack([delivery.lease_id for delivery in deliveries])
-        super()._received(deliveries)
+        super()._received(deliveries, *more)
 
 
 def test_an_event_acked_before_it_is_committed_is_noticed(tmp_path):

@@ -131,7 +131,7 @@ def apply_in_batches(store: Store, told: list[Event], cuts: list[int]) -> None:
 
 
 @given(st.lists(events(), max_size=25), st.lists(st.integers(0, 100), max_size=3), st.data())
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=60)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=25)
 def test_whatever_is_said_in_whatever_order_counters_agree_and_final_states_stay(
     tmp_path_factory: pytest.TempPathFactory, told: list[Event], cuts: list[int], data: st.DataObject
 ) -> None:
@@ -143,7 +143,7 @@ def test_whatever_is_said_in_whatever_order_counters_agree_and_final_states_stay
 @given(
     st.lists(st.lists(st.sampled_from(["completed", "failed", "released"]), max_size=4), min_size=3, max_size=3), st.data()
 )
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=60)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=25)
 def test_true_histories_end_the_same_however_they_are_shuffled_and_repeated(
     tmp_path_factory: pytest.TempPathFactory, outcomes: list[list[str]], data: st.DataObject
 ) -> None:

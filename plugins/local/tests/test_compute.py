@@ -373,3 +373,23 @@ def test_the_job_named_dot_dot_stays_in_the_state_folder(compute: LocalCompute, 
     instance = compute.launch(request("exit\n", job=".."))
     assert list(settings.state_dir.iterdir()) == [settings.state_dir / "instances"]
     assert [found.instance_id for found in compute.instances("..", include_terminated=True)] == [instance.instance_id]
+
+
+def test_signals_that_the_launcher_ignores_still_reach_the_instance(
+    compute: LocalCompute, settings: LocalSettings, eventually: Eventually
+) -> None:
+    program = (
+        "import pickle, signal, sys\n"
+        "for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT):\n"
+        "    signal.signal(number, signal.SIG_IGN)\n"
+        "from cloud_tasks.plugin import ComputeContext\n"
+        "from cloud_tasks_local.compute import LocalCompute\n"
+        "settings, request = pickle.load(sys.stdin.buffer)\n"
+        "LocalCompute(settings, ComputeContext(job_id='job')).launch(request)\n"
+    )
+    wanted = request("trap 'echo goodbye; exit' TERM\necho ready\nwhile true; do sleep 0.01; done\n")
+    subprocess.run([sys.executable, "-c", program], input=pickle.dumps((settings, wanted)), check=True)
+    (instance,) = compute.instances("job")
+    eventually(lambda: "ready" in compute.console_log(instance.instance_id))
+    compute.terminate([instance.instance_id])
+    assert "goodbye" in compute.console_log(instance.instance_id)

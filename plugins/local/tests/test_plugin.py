@@ -10,9 +10,11 @@ from typing import Any
 
 import pytest
 
+from cloud_tasks.errors import ProviderError
 from cloud_tasks.model import BootDisk, InstanceType, Money, Offer, OfferRequest, Purchase
 from cloud_tasks.registry import Registry
 from cloud_tasks_local.describe import architecture, instance_types
+from cloud_tasks_local.instance_side import LocalInstanceSide
 from cloud_tasks_local.pricing import FlatPricing
 from cloud_tasks_local.settings import LocalSettings
 
@@ -91,3 +93,10 @@ def test_the_price_is_per_cpu_and_hour_and_exact() -> None:
 
 def test_nothing_costs_anything_by_default() -> None:
     assert price(LocalSettings(), 4, Purchase.ON_DEMAND) == Money(0)
+
+
+def test_a_process_outside_any_instance_has_no_identity_and_no_notice() -> None:
+    outside = LocalInstanceSide({})
+    with pytest.raises(ProviderError, match="CLOUD_TASKS_INSTANCE_ID is not set"):
+        outside.identity()
+    assert outside.termination_notice() is None

@@ -21,6 +21,7 @@ from cloud_tasks.controller.job import Job, JobResult, RunRequest
 from cloud_tasks.errors import InputError
 from cloud_tasks.registry import Registry
 from cloud_tasks.report import (
+    dump_tasks,
     pace,
     render_final_report,
     render_instance_table,
@@ -65,6 +66,11 @@ def run(registry: Registry) -> click.Command:
         type=click.Choice(["ask", "terminate", "leave"]),
         default="ask",
         help="What Ctrl-C does with the instances; without a terminal, ask means terminate.",
+    )
+    @click.option(
+        "--dump-tasks/--no-dump-tasks",
+        default=None,
+        help="After an interrupt, write the tasks of each status to {job_id}_{status}.json; asked when not given.",
     )
     @click.option("--verbose", "-v", count=True, help="More log lines.")
     @configuration_options(registry)
@@ -111,7 +117,12 @@ def _run(app: AppContext, values: dict[str, Any]) -> int:
             on_progress=_ProgressLog(config),
             on_started=lambda controller, loop: _Interrupts(controller, loop, values["on_interrupt"]).connect(),
         )
-    return _report(result, request)
+    code = _report(result, request)
+    if result.outcome in (Outcome.STOPPED, Outcome.LEFT) and _wants_dump(values["dump_tasks"]):
+        with read_database(request.db_file) as store:
+            for file in dump_tasks(store, Path.cwd()):
+                click.echo(f"Wrote {file}", err=True)
+    return code
 
 
 def _describe(config: JobConfig, job: Job) -> None:
@@ -164,6 +175,12 @@ def _confirm(obstacles: tuple[str, ...]) -> None:
     answer = click.prompt("Type YES to go on", err=True, default="", show_default=False)
     if answer != "YES":
         raise InputError("not confirmed, nothing was changed", hint="--continue goes on with the job instead")
+
+
+def _wants_dump(choice: bool | None) -> bool:
+    if choice is None and sys.stdin.isatty():
+        return click.confirm("Write the tasks of each status to a task file?", default=False, err=True)
+    return bool(choice)
 
 
 class _ProgressLog:

@@ -92,8 +92,8 @@ def _compose(text: str, name: str) -> yaml.Node | None:
             loader.dispose()
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
-        where = f"{name}:{mark.line + 1}" if mark is not None else name
-        raise InputError(f"not YAML: {error.problem or error.context}", where=where.strip(":")) from error
+        where = f"{name}:{mark.line + 1}" if name and mark is not None else name
+        raise InputError(f"not YAML: {error.problem or error.context}", where=where) from error
     except yaml.reader.ReaderError as error:
         raise InputError(f"not YAML: {error.reason}", where=name) from error
     except RecursionError as error:
@@ -147,7 +147,8 @@ class _Reader:
                     for entry in self._entries(source):
                         merged.setdefault(entry[1], entry)
                 continue
-            if not isinstance(key, yaml.ScalarNode) or key.tag != f"{_TAG}str":
+            # The key `on` of a retry rule is a boolean to YAML.
+            if not isinstance(key, yaml.ScalarNode) or key.tag not in (f"{_TAG}str", f"{_TAG}bool"):
                 raise InputError("a key has to be plain text", where=self.place(key))
             if key.value in written:
                 first = written[key.value][0].start_mark.line + 1

@@ -215,7 +215,14 @@ def _structure(kind: Any, value: Any) -> Any:
     except cattrs.StructureHandlerNotFoundError:
         return value
     except cattrs.BaseValidationError as error:
-        raise ValueError("; ".join(cattrs.transform_error(error, path="", format_exception=_reason))) from error
+        problems = cattrs.transform_error(error, path="", format_exception=_reason)
+        raise ValueError("; ".join(map(_placed, problems))) from error
+
+
+def _placed(problem: str) -> str:
+    """A problem as cattrs words it (``reason @ .field``) with its field in front, unless the reason names it."""
+    reason, _, path = problem.rpartition(" @ ")
+    return f"{path.removeprefix('.')}: {reason}" if path and not reason.endswith("is missing") else reason
 
 
 def _reason(error: BaseException, kind: type | None) -> str:
@@ -229,7 +236,8 @@ def _reason(error: BaseException, kind: type | None) -> str:
 # -- types -----------------------------------------------------------------------------------------------------
 
 
-def field_types(cls: type[Any]) -> dict[str, Any]:
+@functools.cache
+def field_types(cls: type[Any]) -> Mapping[str, Any]:
     """The types of a settings class's fields; `Any` where an annotation cannot be resolved."""
     try:
         hints = typing.get_type_hints(cls)

@@ -11,11 +11,12 @@ from __future__ import annotations
 
 import contextlib
 import getpass
+import json
 import os
 import secrets
 import tempfile
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -25,7 +26,7 @@ import structlog
 
 import cloud_tasks
 from cloud_tasks.builtin import open_task_source
-from cloud_tasks.config import JobConfig
+from cloud_tasks.config import JobConfig, RetryRule
 from cloud_tasks.controller.collect import Collector
 from cloud_tasks.controller.controller import Controller, Outcome, Progress
 from cloud_tasks.controller.copies import EventCopies
@@ -391,10 +392,19 @@ class Job:
             "KEEPALIVE_INTERVAL": run.keepalive_interval,
             "MAX_MEMORY_ALLOWED_PER_TASK": run.max_memory_allowed_per_task,
             "SHUTDOWN_GRACE_PERIOD": run.shutdown_grace_period,
-            "IDLE_LIMIT": run.idle_limit,
-            "MAX_LIFETIME": run.max_lifetime,
+            # 0 means "never" to a user and "at once" to a worker.
+            "IDLE_LIMIT": run.idle_limit or None,
+            "MAX_LIFETIME": run.max_lifetime or None,
+            "RETRY_RULES": _rules(run.retry),
+            "MAX_RESULT_BYTES": run.max_result_bytes,
+            "RESULT_STORE": run.result_store,
         }
         return {name: _environment_text(value) for name, value in values.items() if value is not None}
+
+
+def _rules(rules: Sequence[RetryRule]) -> str | None:
+    """The retry rules as the worker reads them; None where there are none."""
+    return json.dumps([attrs.asdict(rule) for rule in rules]) if rules else None
 
 
 def _content(database: Path) -> str:

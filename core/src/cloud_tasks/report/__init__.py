@@ -1,8 +1,9 @@
-"""What a person is told about a job: pure text and plain dictionaries, made from facts that are handed in."""
+"""What a person is told about a job: text and plain dictionaries made from facts that are handed in, and task files."""
 
 from __future__ import annotations
 
 from cloud_tasks.report.configuration import render_job_configuration, render_selected_offer
+from cloud_tasks.report.dump import dump_tasks
 from cloud_tasks.report.final import render_final_report
 from cloud_tasks.report.instances import render_instance_table
 from cloud_tasks.report.pace import Pace, pace
@@ -12,6 +13,7 @@ from cloud_tasks.report.wording import format_duration
 
 __all__ = [
     "Pace",
+    "dump_tasks",
     "format_duration",
     "pace",
     "render_elapsed",

@@ -179,9 +179,8 @@ class _Batch:
     def _move(self, row: _Row, after: TaskState, event: Event, at: float, host: Host) -> None:
         status = STATUS_TO_CODE[after.status]
         self._deltas.moved(row.status, status)
-        if after.status is TaskStatus.QUEUED:
-            lost = after.losses - row.state.losses
-            self._deltas.add("losses" if lost else "retries", lost or 1)
+        self._deltas.add("losses", after.losses - row.state.losses)
+        self._deltas.add("retries", after.attempt - row.state.attempt)
         row.status, row.state, row.changed = status, after, True
         if status in FINAL_CODES:
             completed = after.status is TaskStatus.COMPLETED

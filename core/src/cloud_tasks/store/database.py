@@ -11,7 +11,7 @@ from pathlib import Path
 from cloud_tasks.errors import StoreError
 from cloud_tasks.store.schema import APPLICATION_ID, SCHEMA_VERSION, migrate
 
-__all__ = ["connect_reader", "connect_writer", "replace_database", "transaction"]
+__all__ = ["connect_reader", "connect_writer", "remove_database", "replace_database", "transaction"]
 
 _BUSY_SECONDS = 10.0
 _CACHE_KIB = 16 * 1024
@@ -29,10 +29,10 @@ def connect_writer(path: Path, *, create: bool) -> sqlite3.Connection:
     Raises:
         StoreError: The file is not there, is not a job database, or was made by a newer version.
     """
-    if not create:
-        _check(path)
-    connection = _connect(f"{path.resolve().as_uri()}?mode={'rwc' if create else 'rw'}", path)
+    connection = _connect(path, create=create)
     try:
+        if not create:
+            _check(connection, path)
         connection.execute("PRAGMA journal_mode = WAL")
         connection.execute("PRAGMA synchronous = FULL")
         connection.execute(f"PRAGMA cache_size = -{_CACHE_KIB}")
@@ -42,45 +42,58 @@ def connect_writer(path: Path, *, create: bool) -> sqlite3.Connection:
     except sqlite3.DatabaseError as error:
         connection.close()
         raise StoreError(f"{path}: cannot be opened as a job database: {error}", hint=_another(path)) from error
+    except BaseException:
+        connection.close()
+        raise
     return connection
 
 
 def connect_reader(path: Path) -> sqlite3.Connection:
     """A connection that only reads, beside a writer at work if there is one.
 
+    It is opened as one that could write, so that the last one to close leaves no log behind.
+
     Raises:
         StoreError: The file is not there, is not a job database, or its version is another.
     """
-    version = _check(path)
-    if version < SCHEMA_VERSION:
-        raise StoreError(
-            f"{path}: made by an older version of cloud-tasks (schema {version})",
-            hint="resume the job once with `cloud-tasks run --continue` to bring it up to date",
-        )
-    return _connect(f"{path.resolve().as_uri()}?mode=ro", path)
+    connection = _connect(path, create=False)
+    try:
+        connection.execute("PRAGMA query_only = ON")
+        version = _check(connection, path)
+        if version < SCHEMA_VERSION:
+            raise StoreError(
+                f"{path}: made by an older version of cloud-tasks (schema {version})",
+                hint="resume the job once with `cloud-tasks run --continue` to bring it up to date",
+            )
+    except BaseException:
+        connection.close()
+        raise
+    return connection
 
 
-def _connect(uri: str, path: Path) -> sqlite3.Connection:
+def _connect(path: Path, *, create: bool) -> sqlite3.Connection:
+    if not create and not path.exists():
+        raise StoreError(f"{path}: there is no such job database", hint="check --db-file, or start the job with `run`")
     try:
         return sqlite3.connect(
-            uri, uri=True, timeout=_BUSY_SECONDS, isolation_level=None, check_same_thread=False, cached_statements=256
+            f"{path.resolve().as_uri()}?mode={'rwc' if create else 'rw'}",
+            uri=True,
+            timeout=_BUSY_SECONDS,
+            isolation_level=None,
+            check_same_thread=False,
+            cached_statements=256,
         )
     except sqlite3.Error as error:
         raise StoreError(f"{path}: cannot be opened: {error}", hint="check the path and its permissions") from error
 
 
-def _check(path: Path) -> int:
+def _check(connection: sqlite3.Connection, path: Path) -> int:
     """The schema version of a job database. Raises `StoreError` where it is none, or a newer one."""
-    if not path.exists():
-        raise StoreError(f"{path}: there is no such job database", hint="check --db-file, or start the job with `run`")
-    connection = _connect(f"{path.resolve().as_uri()}?mode=ro", path)
     try:
         (application,) = connection.execute("PRAGMA application_id").fetchone()
         (version,) = connection.execute("PRAGMA user_version").fetchone()
     except sqlite3.DatabaseError as error:
         raise StoreError(f"{path}: not a job database ({error})", hint=_another(path)) from error
-    finally:
-        connection.close()
     if application != APPLICATION_ID:
         raise StoreError(f"{path}: not a job database of cloud-tasks", hint=_another(path))
     if version > SCHEMA_VERSION:
@@ -123,18 +136,13 @@ def replace_database(new: Path, old: Path) -> None:
     The old write-ahead log goes first, after its content was moved into the old file: left beside the new file it
     would be taken for the new file's.
     """
-    with contextlib.suppress(sqlite3.Error, StoreError), contextlib.closing(connect_if_there(old)) as connection:
+    with contextlib.suppress(sqlite3.Error, StoreError), contextlib.closing(_connect(old, create=False)) as connection:
         connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
     for suffix in _SIDE_FILES:
         old.with_name(old.name + suffix).unlink(missing_ok=True)
     _sync(new)
     os.replace(new, old)
     _sync(old.parent)
-
-
-def connect_if_there(path: Path) -> sqlite3.Connection:
-    """A plain connection to an existing file, whatever it holds. Raises `StoreError`."""
-    return _connect(f"{path.resolve().as_uri()}?mode=rw", path)
 
 
 def remove_database(path: Path) -> None:

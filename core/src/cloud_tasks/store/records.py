@@ -125,7 +125,7 @@ class JobSummary:
     """Attempts that began, lost ones included."""
     losses: int = 0
     retries: int = 0
-    """Failures and requests after which the task was put back for another attempt."""
+    """Attempts beyond the first that tasks were given, for their failures or at their request."""
     duplicates: int = 0
     late: int = 0
     unknown_task: int = 0

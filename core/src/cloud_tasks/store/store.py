@@ -118,10 +118,11 @@ class Store:
                 database.connect_writer(path, create=False) if lock is not None else database.connect_reader(path)
             )
             store = cls(path, connection, lock)
-            if job_id is not None and store.job.job_id != job_id:
+            found = store.job.job_id
+            if job_id is not None and found != job_id:
                 connection.close()
                 raise StoreError(
-                    f'{path}: belongs to job "{store.job.job_id}", not to "{job_id}"',
+                    f'{path}: belongs to job "{found}", not to "{job_id}"',
                     hint="check --db-file and --job-id",
                 )
             return store
@@ -305,10 +306,10 @@ class Store:
         """Begin a new pass: tasks of these final statuses become pending, under their next attempt number.
 
         Raises:
-            ValueError: A status is not final.
+            ValueError: A status is not final, or it is ``completed``.
         """
-        if not FINAL_STATUSES.issuperset(statuses):
-            raise ValueError("only finished tasks can be reopened")
+        if not (FINAL_STATUSES - {TaskStatus.COMPLETED}).issuperset(statuses):
+            raise ValueError("only tasks that ended without completing can be given a new pass")
         with self._writing() as connection:
             count = tasks.reopen(connection, statuses)
             self._pending_from = 0

@@ -123,16 +123,16 @@ def reset_for_requeue(connection: sqlite3.Connection) -> int:
     ).rowcount
     queued = connection.execute("UPDATE tasks SET status = ? WHERE status = ?", (_PENDING, _QUEUED)).rowcount
     _move(connection, {_RUNNING: running, _QUEUED: queued}, _PENDING)
-    _add_losses(connection, running)
+    _add(connection, "losses", running)
     (pending,) = connection.execute(
         "SELECT value FROM counters WHERE name = ?", (f"status:{_PENDING}",)
     ).fetchone() or (0,)
     return int(pending)
 
 
-def _add_losses(connection: sqlite3.Connection, count: int) -> None:
+def _add(connection: sqlite3.Connection, name: str, count: int) -> None:
     deltas = Deltas(connection)
-    deltas.add("losses", count)
+    deltas.add(name, count)
     deltas.write()
 
 
@@ -152,7 +152,7 @@ def lose_instance(connection: sqlite3.Connection, instance_id: str) -> int:
             ).rowcount
     hosts.write()
     _move(connection, {_RUNNING: count}, _QUEUED)
-    _add_losses(connection, count)
+    _add(connection, "losses", count)
     return count
 
 
@@ -168,6 +168,7 @@ def reopen(connection: sqlite3.Connection, statuses: Collection[TaskStatus]) -> 
         ).rowcount
         _move(connection, {code: count}, _PENDING)
         total += count
+    _add(connection, "retries", total)
     return total
 
 

@@ -81,7 +81,8 @@ class LocalCompute:
         return instance
 
     def instances(self, job_id: str | None, *, include_terminated: bool = False) -> Sequence[Instance]:
-        found = (self._describe(folder) for folder in self._folders(job_id))
+        folders = (folder for folder in self._folders(job_id) if include_terminated or not folder.ended.exists())
+        found = (self._describe(folder) for folder in folders)
         return tuple(
             instance
             for instance in found

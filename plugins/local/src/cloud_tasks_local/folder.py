@@ -21,7 +21,7 @@ from typing import Any
 __all__ = ["InstanceFolder", "Occupied"]
 
 
-class Occupied(Exception):  # noqa: N818 - it is a state, not a failure
+class Occupied(Exception):
     """Somebody else holds the instance's lock."""
 
 

@@ -63,6 +63,9 @@ def _live(folder: InstanceFolder, confirmation: int) -> None:
     if record is None:
         return
     signal.pthread_sigmask(signal.SIG_BLOCK, _WATCHED)
+    for number in _WATCHED:
+        # Whoever launched may ignore some, as nohup does, and what is ignored never arrives.
+        signal.signal(number, signal.SIG_DFL)
     _adopt_orphans()
     folder.write(folder.process, {"pid": os.getpid(), "started": start_time(os.getpid())})
     os.write(confirmation, b"1")
@@ -121,7 +124,7 @@ def _start(folder: InstanceFolder) -> int:
         os.dup2(console, 2)
         os.chdir(folder.work)
         signal.pthread_sigmask(signal.SIG_SETMASK, ())
-        for number in (signal.SIGPIPE, signal.SIGINT, signal.SIGXFSZ):
+        for number in (*_WATCHED, signal.SIGQUIT, signal.SIGPIPE, signal.SIGXFSZ):
             signal.signal(number, signal.SIG_DFL)
         os.execvp("bash", ["bash", str(folder.script)])
     except BaseException as error:

@@ -38,7 +38,7 @@ JOB_ID = "simulated"
 _PATIENCE = timedelta(days=2)
 """After which the world is freed of all faults, so that the job can only end."""
 _END = timedelta(days=30)
-_RUNS = 40
+_RUNS = 12
 """How often a job is continued after it ended without being complete; the last time without faults."""
 
 
@@ -65,6 +65,8 @@ class SimulationResult:
     cost: Money
     instances: int
     steps: int
+    crash_points: int
+    """Places at which the controller could have been killed."""
 
 
 class Simulation:
@@ -73,9 +75,12 @@ class Simulation:
     Args:
         folder: Where its database is kept.
         parts: The controller's classes.
+        crash_after: Crash once, after so many of the places at which a crash may happen; None: as the faults say.
     """
 
-    def __init__(self, scenario: Scenario, folder: Path, *, parts: Parts | None = None) -> None:
+    def __init__(
+        self, scenario: Scenario, folder: Path, *, parts: Parts | None = None, crash_after: int | None = None
+    ) -> None:
         self._scenario = scenario
         self._path = folder / f"simulated-{scenario.seed}.db"
         self._parts = parts or Parts()
@@ -87,7 +92,8 @@ class Simulation:
             latency=lambda: timedelta(seconds=latency.expovariate(1 / mean)), after_step=self._after_step
         )
         self.monitor = Monitor(scenario, self._world.now)
-        self._points = CrashPoints(self._rng("crashes"), scenario.faults.crashes)
+        crashes = scenario.faults.crashes if crash_after is None else 1
+        self._points = CrashPoints(self._rng("crashes"), crashes, first=crash_after)
         self._asleep_until = START
         self._down_until = START
         self._deadline = START + _PATIENCE
@@ -229,6 +235,7 @@ class Simulation:
             cost=self._cloud.cost(),
             instances=len(self._cloud.machines),
             steps=self._steps,
+            crash_points=self._points.passed,
         )
 
     def _raise_cost_limit(self) -> None:
@@ -236,7 +243,7 @@ class Simulation:
         limit = self._limits.max_total_cost
         assert limit is not None
         self.monitor.stopped_for_money(limit)
-        self._limits = attrs.evolve(self._limits, max_total_cost=self._cloud.cost() * 2 + limit)
+        self._limits = attrs.evolve(self._limits, max_total_cost=limit * 2 + self._cloud.cost())
 
     def _run_once(self) -> Outcome | None:
         """One life of the controller; None when it was killed."""
@@ -267,7 +274,7 @@ class Simulation:
                 loop.alive = False
                 self._controller_runs = False
         # A person takes a while to notice.
-        self._world.run_for(timedelta(seconds=self._rng(f"away/{self._steps}").choice((1, 60, 1800))))
+        self._world.run_for(timedelta(seconds=self._rng(f"away/{self._steps}").choice((1, 60, 600))))
         return None
 
     def _live(self, controller: Controller) -> Outcome:

@@ -33,19 +33,23 @@ class CrashPoints:
 
     Args:
         crashes: How many there are in all.
+        first: How many points lie before the first; None: drawn too.
     """
 
-    def __init__(self, rng: random.Random, crashes: int) -> None:
+    def __init__(self, rng: random.Random, crashes: int, *, first: int | None = None) -> None:
         self._rng = rng
         self.left = crashes
+        self.passed = 0
+        """Points that lie behind."""
         self.log: list[str] = []
-        self._ahead = self._draw()
+        self._ahead = self._draw() if first is None else first
 
     def _draw(self) -> int:
         # Some crashes follow closely upon the start, others come late.
-        return int(self._rng.expovariate(1 / self._rng.choice((5, 50, 500, 2000))))
+        return int(self._rng.expovariate(1 / self._rng.choice((3, 30, 150, 500))))
 
     def __call__(self, place: str) -> None:
+        self.passed += 1
         if self.left <= 0:
             return
         self._ahead -= 1

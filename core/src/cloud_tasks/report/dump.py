@@ -1,0 +1,38 @@
+"""Tasks by status, written to files that are task files themselves."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+from cloud_tasks.model import TaskStatus
+from cloud_tasks.store import Store
+
+__all__ = ["dump_tasks"]
+
+
+def dump_tasks(store: Store, folder: Path) -> tuple[Path, ...]:
+    """Write ``{job_id}_{status}.json`` for every status that has tasks; returns the files.
+
+    Each is a list of tasks as they were loaded, in the order of the input, and replaces an older one whole.
+    """
+    summary = store.summary()
+    written = []
+    for status, count in summary.counts.items():
+        if count:
+            file = folder / f"{summary.job.job_id}_{status.value}.json"
+            _write(store, status, file)
+            written.append(file)
+    return tuple(written)
+
+
+def _write(store: Store, status: TaskStatus, file: Path) -> None:
+    unfinished = file.with_name(file.name + ".tmp")
+    with unfinished.open("w", encoding="utf-8") as out:
+        separator = "[\n"
+        for task in store.export_tasks([status]):
+            out.write(separator + json.dumps({"task_id": task.task_id, "data": dict(task.data)}))
+            separator = ",\n"
+        out.write("\n]\n")
+    os.replace(unfinished, file)

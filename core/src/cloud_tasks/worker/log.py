@@ -1,0 +1,44 @@
+"""The worker's log: lines on standard error, as fast as one write each."""
+
+from __future__ import annotations
+
+import os
+import time
+
+__all__ = ["Log"]
+
+
+class Log:
+    """Writes ``2025-07-08 11:19:22.944 INFO - text``; a closed or full standard error never stops the worker."""
+
+    def __init__(self, *, verbose: bool, descriptor: int = 2) -> None:
+        self.verbose = verbose
+        """Whether `debug` says anything."""
+        self._descriptor = descriptor
+        self._second = 0
+        self._prefix = ""
+
+    def debug(self, text: str) -> None:
+        if self.verbose:
+            self._write("DEBUG", text)
+
+    def info(self, text: str) -> None:
+        self._write("INFO", text)
+
+    def warning(self, text: str) -> None:
+        self._write("WARNING", text)
+
+    def error(self, text: str) -> None:
+        self._write("ERROR", text)
+
+    def _write(self, level: str, text: str) -> None:
+        now = time.time()
+        second = int(now)
+        if second != self._second:
+            self._second = second
+            self._prefix = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(second))
+        line = f"{self._prefix}.{int((now - second) * 1000):03d} {level} - {text}\n"
+        try:
+            os.write(self._descriptor, line.encode("utf-8", "replace"))
+        except OSError:
+            return

@@ -1,0 +1,217 @@
+"""Tasks from the queue: leased by a thread, as many ahead as keeps the slots busy and no more.
+
+Invariants, each with a test:
+
+1. A message that is no task is reported and acked; it blocks nothing.
+2. A task that was lost too often is reported dead and acked, not run again.
+3. What is fetched and not started at a shutdown is released at once.
+4. No more is fetched ahead than is used up in about half a second: other workers get the rest.
+"""
+
+from __future__ import annotations
+
+import heapq
+import itertools
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from datetime import timedelta
+
+from cloud_tasks.convert import MalformedMessage, decode_task_message
+from cloud_tasks.errors import NotFound
+from cloud_tasks.plugin import Delivery, Queue, QueueTraits
+from cloud_tasks.worker.leases import Leases
+from cloud_tasks.worker.log import Log
+from cloud_tasks.worker.work import Work
+
+__all__ = ["QueueFeed"]
+
+_WAIT = timedelta(seconds=2)
+_HORIZON = 0.5
+_MOST_AHEAD = 512
+_FIRST_PAUSE, _LONGEST_PAUSE = 0.2, 10.0
+_SOON = 1.0
+_GONE_PATIENCE = 60.0
+
+
+class QueueFeed:
+    """The feed of a task queue.
+
+    Args:
+        max_losses: How often a task may be lost before it is dead.
+        on_malformed: Given (lease, reason) of each message that is no task.
+        on_dead: Given each task that was lost too often.
+        on_change: Called from the thread when something new is at hand.
+    """
+
+    def __init__(
+        self,
+        queue: Queue,
+        traits: QueueTraits,
+        leases: Leases,
+        *,
+        slots: int,
+        max_losses: int,
+        on_malformed: Callable[[str, str], None],
+        on_dead: Callable[[Work], None],
+        on_change: Callable[[], None],
+        log: Log,
+    ) -> None:
+        self._queue = queue
+        self._traits = traits
+        self._leases = leases
+        self._slots = slots
+        self._max_losses = max_losses
+        self._on_malformed = on_malformed
+        self._on_dead = on_dead
+        self._on_change = on_change
+        self._log = log
+        self._ready: deque[Work] = deque()
+        self._held: list[tuple[float, int, Work]] = []
+        self._order = itertools.count()
+        self._lock = threading.Condition()
+        self._wanted = 0
+        self._stopped = False
+        self._thread = threading.Thread(target=self._serve, name="worker-receive", daemon=True)
+        self.failure = ""
+        self.exhausted = False
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def want(self, idle_slots: int, *, running: int, mean_seconds: float | None) -> None:
+        ahead = 0
+        if mean_seconds is not None:
+            ahead = min(_MOST_AHEAD, int(self._slots * _HORIZON / max(mean_seconds, 1e-4)))
+        missing = idle_slots + ahead - len(self._ready)
+        # With many ahead, ask again when half of them are used: fewer, larger batches.
+        if idle_slots <= len(self._ready) and missing * 2 < ahead:
+            missing = 0
+        if missing > 0 and self._wanted == 0:
+            with self._lock:
+                self._wanted = missing
+                self._lock.notify()
+
+    def get(self) -> Work | None:
+        with self._lock:
+            if self._held and self._held[0][0] <= time.time():
+                return heapq.heappop(self._held)[2]
+        while self._ready:
+            work = self._ready.popleft()
+            if not work.lease_lost:
+                return work
+        return None
+
+    @property
+    def due_at(self) -> float | None:
+        return self._held[0][0] if self._held else None
+
+    def again(self, work: Work, delay: float) -> bool:
+        return False
+
+    def stop(self) -> Sequence[Work]:
+        with self._lock:
+            self._stopped = True
+            self._lock.notify()
+            left = [*self._ready, *(work for _, _, work in self._held)]
+            self._ready.clear()
+            self._held.clear()
+        return left
+
+    def close(self) -> None:
+        self.stop()
+        if self._thread.ident is not None:
+            self._thread.join(_WAIT.total_seconds() + 5.0)
+
+    def _serve(self) -> None:
+        pause, gone_since = _FIRST_PAUSE, None
+        while True:
+            with self._lock:
+                while self._wanted == 0 and not self._stopped:
+                    self._lock.wait()
+                if self._stopped:
+                    return
+                wanted = self._wanted
+            try:
+                deliveries = self._queue.receive(min(wanted, self._traits.receive_batch), wait=_WAIT)
+            except NotFound as error:
+                gone_since = gone_since or time.monotonic()
+                if time.monotonic() - gone_since > _GONE_PATIENCE:
+                    self._fail(f"the task queue is gone: {error}")
+                    return
+                pause = self._pause(pause)
+            except Exception as error:
+                self._log.warning(f"Tasks cannot be received: {error}; trying again")
+                pause = self._pause(pause)
+            else:
+                pause, gone_since = _FIRST_PAUSE, None
+                self._take(deliveries)
+
+    def _pause(self, seconds: float) -> float:
+        with self._lock:
+            if not self._stopped:
+                self._lock.wait(seconds)
+        return min(_LONGEST_PAUSE, seconds * 2)
+
+    def _fail(self, reason: str) -> None:
+        self.failure = reason
+        self.exhausted = True
+        self._on_change()
+
+    def _take(self, deliveries: Sequence[Delivery]) -> None:
+        self._leases.hold(delivery.lease_id for delivery in deliveries)
+        later: dict[float, list[str]] = {}
+        new: list[Work] = []
+        for delivery in deliveries:
+            work = self._read(delivery)
+            if work is not None:
+                self._sort_in(work, new, later)
+        for seconds, lease_ids in later.items():
+            self._give_back(lease_ids, seconds)
+        with self._lock:
+            stopped = self._stopped
+            if not stopped:
+                self._ready.extend(new)
+                self._wanted = 0
+        if stopped and new:
+            self._give_back([work.lease_id for work in new if work.lease_id is not None], 0.0)
+        self._on_change()
+
+    def _read(self, delivery: Delivery) -> Work | None:
+        try:
+            message = decode_task_message(delivery.body)
+        except MalformedMessage as error:
+            self._on_malformed(delivery.lease_id, str(error))
+            return None
+        losses = message.losses + (delivery.delivery_count or 1) - 1
+        work = Work(
+            message.task_id,
+            delivery.body,
+            attempt=message.attempt,
+            losses=losses,
+            not_before=message.not_before,
+            lease_id=delivery.lease_id,
+        )
+        if losses > self._max_losses:
+            self._on_dead(work)
+            return None
+        return work
+
+    def _sort_in(self, work: Work, new: list[Work], later: dict[float, list[str]]) -> None:
+        """Work that is due, work to be given back for a while, or, where the queue has no delay, work to be kept."""
+        seconds = work.not_before - time.time()
+        if seconds <= 0:
+            new.append(work)
+        elif seconds > _SOON and self._traits.delay > timedelta(0) and work.lease_id is not None:
+            later.setdefault(round(min(seconds, self._traits.delay.total_seconds()), 0), []).append(work.lease_id)
+        else:
+            with self._lock:
+                heapq.heappush(self._held, (work.not_before, next(self._order), work))
+
+    def _give_back(self, lease_ids: Sequence[str], seconds: float) -> None:
+        try:
+            self._queue.release(lease_ids, delay=timedelta(seconds=seconds))
+        except Exception as error:
+            self._log.warning(f"Tasks could not be given back, and come again after their lease: {error}")
+        self._leases.drop(lease_ids)

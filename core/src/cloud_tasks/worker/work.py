@@ -1,0 +1,55 @@
+"""One attempt's way through the worker, from where it comes from to where it is reported."""
+
+from __future__ import annotations
+
+import time
+
+__all__ = ["Running", "Work"]
+
+
+class Work:
+    """A task to be attempted. Not attrs: there are a thousand a second."""
+
+    __slots__ = ("attempt", "body", "lease_id", "lease_lost", "losses", "not_before", "task_id")
+
+    def __init__(
+        self,
+        task_id: str,
+        body: bytes,
+        *,
+        attempt: int = 1,
+        losses: int = 0,
+        not_before: float = 0.0,
+        lease_id: str | None = None,
+    ) -> None:
+        self.task_id = task_id
+        self.body = body
+        """JSON with the member ``data``."""
+        self.attempt = attempt
+        self.losses = losses
+        self.not_before = not_before
+        """Unix time."""
+        self.lease_id = lease_id
+        """None: the task came from a local source."""
+        self.lease_lost = False
+
+
+class Running:
+    """An attempt that has a process."""
+
+    __slots__ = ("cause", "kill_at", "number", "pid", "scratch", "slot", "started", "wall", "work")
+
+    def __init__(self, work: Work, number: int, slot: int, scratch: str) -> None:
+        self.work = work
+        self.number = number
+        self.slot = slot
+        self.scratch = scratch
+        self.pid = 0
+        self.started = time.monotonic()
+        self.wall = time.time()
+        self.cause = ""
+        """Why it was told to end: ``timeout``, ``memory``, ``shutdown``; empty: it was not."""
+        self.kill_at: float | None = None
+        """When SIGKILL follows (`time.monotonic`)."""
+
+

@@ -1,0 +1,70 @@
+"""A secret is in no output, whatever goes right or wrong."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from cloud_tasks.config import JobConfig
+from cloud_tasks.errors import InputError
+from configuration_fakes import SECRET
+
+Read = Callable[..., JobConfig]
+
+_FILE = f"provider: gcp\ngcp:\n  project_id: p\n  secret_key: {SECRET}\n"
+
+
+def _everything(config: JobConfig) -> str:
+    shown = [repr(config), str(config), json.dumps(config.as_dict()), json.dumps(config.as_dict(with_origins=True))]
+    shown += [*map(repr, config.entries()), *config.override_lines(), *map(repr, config.overrides)]
+    shown += [repr(config.settings_for("compute", "gcp")), repr(config.worker_environment()), repr(config.origins)]
+    return "\n".join(shown)
+
+
+def test_the_backend_gets_the_secret(read: Read) -> None:
+    assert read(_FILE).settings_for("compute", "gcp").secret_key == SECRET
+
+
+@pytest.mark.parametrize(
+    "above",
+    [
+        {},
+        {"environ": {"CLOUD_TASKS_GCP_SECRET_KEY": f"{SECRET}-2"}},
+        {"options": {"--secret-key": f"{SECRET}-3"}},
+        {"sets": [f"gcp.secret_key={SECRET}-4"]},
+    ],
+)
+def test_a_secret_is_in_no_output(read: Read, above: dict[str, Any]) -> None:
+    config = read(_FILE, **above)
+    assert config.settings_for("compute", "gcp").secret_key.startswith(SECRET)
+    assert SECRET not in _everything(config)
+
+
+def test_a_replaced_secret_is_told_masked(read: Read) -> None:
+    config = read(_FILE, environ={"CLOUD_TASKS_GCP_SECRET_KEY": "another-secret"})
+    assert config.override_lines() == (
+        "gcp.secret_key: ******** from environment (CLOUD_TASKS_GCP_SECRET_KEY) replaces ******** from config.yml:4",
+    )
+
+
+@pytest.mark.parametrize("given", [{"options": {"--secret-key": SECRET}}, {"sets": [f"gcp.secret_key={SECRET}"]}])
+def test_a_secret_on_the_command_line_is_warned_of(read: Read, given: dict[str, Any]) -> None:
+    config = read("provider: gcp\ngcp:\n  project_id: p\n", **given)
+    assert config.override_lines() == (
+        "gcp.secret_key: a secret on the command line is visible to other users of this machine; "
+        "set CLOUD_TASKS_GCP_SECRET_KEY instead",
+    )
+
+
+def test_values_of_a_plugin_that_is_not_installed_are_masked_for_any_may_be_a_secret(read: Read) -> None:
+    config = read(f"provider: azure\nazure:\n  client_secret: {SECRET}\n", sets=[f"azure.client_secret={SECRET}-2"])
+    assert config.as_dict()["azure"] == {"client_secret": "********"}
+    assert SECRET not in repr(config) + "".join(config.override_lines())
+
+
+def test_an_error_of_the_settings_class_does_not_tell_the_secret(read: Read) -> None:
+    with pytest.raises(InputError) as caught:
+        read(f"gcp:\n  secret_key: [{SECRET}]\n")
+    assert SECRET not in str(caught.value)

@@ -1,0 +1,110 @@
+"""A value means the same whether it is written in a file, in a variable or on the command line."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from cloud_tasks.config.document import FLOAT, Written, read_document
+from cloud_tasks.config.origin import Layer, Origin, Sourced
+from cloud_tasks.config.run_settings import RunSettings
+from cloud_tasks.config.values import field_types, split_words, typed
+from cloud_tasks.model import Architecture, Money
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+_KINDS = field_types(RunSettings)
+_HERE = Origin(layer=Layer.COMMAND_LINE, place="here")
+_WORD = st.from_regex(r"[a-z][-_.*a-z0-9]{0,8}(?:\[[ab,]{1,3}\])?", fullmatch=True)
+
+_VALUES: dict[Any, st.SearchStrategy[Any]] = {
+    bool: st.booleans(),
+    int: st.integers(),
+    float: st.floats(allow_nan=False, allow_infinity=False) | st.integers(-(2**60), 2**60),
+    Money: st.decimals(allow_nan=False, allow_infinity=False, places=4, min_value=-(10**6), max_value=10**6).map(float),
+    str: st.text(alphabet=st.characters(codec="utf-8", exclude_categories=["C", "Z"]), min_size=1).filter(
+        # YAML's own writer leaves `1e3` bare, which is a number here.
+        lambda text: text != "null" and not FLOAT.match(text)
+    ),
+    tuple[str, ...]: st.lists(_WORD, min_size=1),
+}
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    return " ".join(value) if isinstance(value, list) else str(value)
+
+
+def _from_file(folder: Path, value: Any) -> Any:
+    file = folder / "config.yml"
+    file.write_text(yaml.safe_dump({"run": {"key": value}}, allow_unicode=True), encoding="utf-8")
+    section: dict[str, Written] = read_document(file)["run"].value
+    return section["key"].value
+
+
+@pytest.mark.parametrize("kind", list(_VALUES), ids=str)
+def test_text_gives_what_yaml_gives(kind: Any, tmp_path: Path) -> None:
+    @settings(max_examples=60, deadline=None)
+    @given(_VALUES[kind], st.booleans())
+    def check(value: Any, optional: bool) -> None:
+        asked = kind | None if optional else kind
+        from_file = typed(asked, Sourced(raw=_from_file(tmp_path, value), origin=_HERE))
+        from_text = typed(asked, Sourced(raw=_text(value), origin=_HERE, is_text=True))
+        assert from_text == from_file
+        assert type(from_text) is type(from_file)
+
+    check()
+
+
+@given(st.sampled_from(sorted(_KINDS)), st.text(max_size=12))
+def test_any_text_gives_a_value_or_one_reason(key: str, text: str) -> None:
+    try:
+        typed(_KINDS[key], Sourced(raw=text, origin=_HERE, is_text=True))
+    except ValueError as error:
+        assert "\n" not in str(error) or "\n" in text
+
+
+@pytest.mark.parametrize(
+    ("kind", "text", "value"),
+    [
+        (float, "1e3", 1000.0),
+        (int, "1_000", 1000),
+        (int, "010", 10),
+        (bool, "1", True),
+        (bool, "0", False),
+        (bool, "No", False),
+        (bool, "ON", True),
+        (Money, "0.1", Money(Decimal("0.1"))),
+        (Architecture, "ARM64", Architecture.ARM64),
+        (int | None, "null", None),
+        (tuple[str, ...], "n1-.* n2-.*, e2", ("n1-.*", "n2-.*", "e2")),
+        (tuple[str, ...], "n[1,2]-.{1,3},e2", ("n[1,2]-.{1,3}", "e2")),
+        (tuple[str, ...], "", ()),
+        (tuple[int, ...], "1,2", (1, 2)),
+        (dict[str, int], "{a: 1}", {"a": 1}),
+    ],
+)
+def test_text_is_read_as_its_key_asks(kind: Any, text: str, value: Any) -> None:
+    assert typed(kind, Sourced(raw=text, origin=_HERE, is_text=True)) == value
+
+
+@pytest.mark.parametrize("text", ["1e3", "-2.5E-3", "1.", ".5"])
+def test_numbers_in_a_file_may_have_an_exponent(tmp_path: Path, text: str) -> None:
+    (tmp_path / "config.yml").write_text(f"run:\n  key: {text}\n")
+    assert read_document(tmp_path / "config.yml")["run"].value["key"].value == float(text)
+
+
+@pytest.mark.parametrize("text", ["2024-01-01", "10:30", "0x10", "1.2.3", "=", "n"])
+def test_what_only_looks_like_something_else_stays_text(tmp_path: Path, text: str) -> None:
+    (tmp_path / "config.yml").write_text(f"run:\n  key: {text}\n")
+    assert read_document(tmp_path / "config.yml")["run"].value["key"].value == text
+
+
+@given(st.text())
+def test_words_hold_all_but_separators(text: str) -> None:
+    kept = "".join(letter for letter in text if not letter.isspace() and letter != ",")
+    assert "".join(split_words(text)).replace(",", "") == kept
