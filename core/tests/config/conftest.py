@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from cloud_tasks.config import JobConfig
 from configuration_fakes import load
+
+from cloud_tasks.config import JobConfig
 
 
 @pytest.fixture

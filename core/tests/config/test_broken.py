@@ -7,9 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from configuration_fakes import SECRET
+
 from cloud_tasks.config import ConfigurationError, JobConfig
 from cloud_tasks.errors import InputError
-from configuration_fakes import SECRET
 
 Read = Callable[..., JobConfig]
 
@@ -111,7 +112,10 @@ OUTSIDE: list[tuple[dict[str, Any], str]] = [
     ({"options": {"run.min_cpu": "3.5"}}, "--min-cpu: run.min_cpu: expected a whole number, got 3.5"),
     ({"options": {"run.min_cpu": "-3"}}, "--min-cpu: run.min_cpu: -3 is below 0"),
     ({"options": {"provider": "gpc"}}, '--provider: provider: there is no provider "gpc"; did you mean "gcp"?'),
-    ({"options": {"run.max_instances": "nan"}}, '--max-instances: run.max_instances: expected a whole number, got "nan"'),
+    (
+        {"options": {"run.max_instances": "nan"}},
+        '--max-instances: run.max_instances: expected a whole number, got "nan"',
+    ),
     (
         {"options": {"run.cpus_per_task": "1e999"}},
         "--cpus-per-task: run.cpus_per_task: expected a number, got one that is too large",
@@ -162,8 +166,9 @@ def test_all_problems_are_told_each_in_its_line_in_the_order_of_the_file(read: R
 
 
 def test_a_missing_file_a_folder_and_a_file_that_is_no_text_are_told(read: Read, tmp_path: Path) -> None:
-    from cloud_tasks.config import load_config
     from configuration_fakes import make_registry
+
+    from cloud_tasks.config import load_config
 
     (tmp_path / "binary.yml").write_bytes(b"\xff\xfe\x00run")
 

@@ -10,11 +10,12 @@ from typing import Any
 
 import attrs
 import pytest
+from configuration_fakes import GcpMachines, GcpMessages, load
+
 from cloud_tasks.config import JobConfig, RetryRule, RunSettings
 from cloud_tasks.errors import InputError
 from cloud_tasks.model import Architecture, Constraints, Limits, Money, Purchase, RetryPolicy
 from cloud_tasks.plugin import setting_info
-from configuration_fakes import GcpMachines, GcpMessages, load
 
 Read = Callable[..., JobConfig]
 
@@ -222,7 +223,9 @@ def test_a_required_setting_is_asked_for_when_its_backend_is_needed(read: Read) 
 def test_without_a_provider_only_what_needs_one_fails(read: Read) -> None:
     config = read("run:\n  job_id: a\n")
     assert (config.provider, config.run.job_id) == (None, "a")
-    with pytest.raises(InputError, match="no provider was given; set provider in the configuration, or give --provider"):
+    with pytest.raises(
+        InputError, match="no provider was given; set provider in the configuration, or give --provider"
+    ):
         _ = config.queue
 
 

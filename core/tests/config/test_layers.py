@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+
 from cloud_tasks.config import JobConfig, Layer
 from cloud_tasks.errors import InputError
 
@@ -26,8 +27,9 @@ LAYERS: list[tuple[str, dict[str, Any], int | None, str]] = [
 @pytest.mark.parametrize("highest", range(len(LAYERS)), ids=[name for name, *_ in LAYERS])
 @pytest.mark.parametrize("lowest", range(len(LAYERS)), ids=[name for name, *_ in LAYERS])
 def test_the_highest_layer_wins_and_the_value_says_where_it_was_written(read: Read, lowest: int, highest: int) -> None:
-    lines, environ, sets = {"run": "", "gcp": ""}, {}, []
-    options: dict[str, Any] = {"provider": "gcp"}
+    lines, options = {"run": "", "gcp": ""}, {"provider": "gcp"}
+    environ: dict[str, str] = {}
+    sets: list[str] = []
     for _, given, _, _ in LAYERS[lowest : highest + 1]:
         lines |= {name: line for name, line in given.items() if name in lines}
         environ |= given.get("environ", {})
@@ -67,7 +69,7 @@ def test_the_section_of_another_provider_is_checked_but_does_not_hold(read: Read
     config = read(text)
     assert (config.run.min_cpu, config.override_lines()) == (2, ())
 
-    with pytest.raises(InputError, match="gcp.min_cpus: unknown key"):
+    with pytest.raises(InputError, match=r"gcp\.min_cpus: unknown key"):
         read(text.replace("4", "4\n  min_cpus: 3"))
 
 

@@ -12,12 +12,13 @@ import attrs
 import click
 import pytest
 from click.testing import CliRunner, Result
+from configuration_fakes import SECRET, make_registry
+
 from cloud_tasks.cli.config_command import config as config_command
 from cloud_tasks.cli.context import AppContext
 from cloud_tasks.cli.options import configuration_options, load_from_options
 from cloud_tasks.config import JobConfig, RunSettings
 from cloud_tasks.errors import InputError
-from configuration_fakes import SECRET, make_registry
 
 
 def run(*words: str, environ: dict[str, str] | None = None) -> JobConfig:
@@ -147,9 +148,7 @@ def test_show_lists_values_with_origins_and_masks_secrets(tmp_path: Path) -> Non
     assert lines["run.min_cpu"] == "4 command line (--min-cpu)"
     assert lines["run.max_cpu"] == "- default"
     assert lines["gcp.secret_key"] == f'"********" {file}:6'
-    assert result.stderr == (
-        f"Warning: run.min_cpu: 4 from command line (--min-cpu) replaces 2 from {file}:3\n"
-    )
+    assert result.stderr == (f"Warning: run.min_cpu: 4 from command line (--min-cpu) replaces 2 from {file}:3\n")
     assert SECRET not in result.output
 
 
@@ -180,7 +179,15 @@ def test_importing_the_options_loads_no_plugin_and_no_sdk() -> None:
 
 def test_a_bad_configuration_ends_the_program_with_2_and_one_line(tmp_path: Path) -> None:
     (tmp_path / "config.yml").write_text("run:\n  min_cpus: 2\n")
-    words = [sys.executable, "-c", "from cloud_tasks.cli.main import main; main()", "config", "show", "-c", "config.yml"]
+    words = [
+        sys.executable,
+        "-c",
+        "from cloud_tasks.cli.main import main; main()",
+        "config",
+        "show",
+        "-c",
+        "config.yml",
+    ]
     done = subprocess.run(words, capture_output=True, text=True, check=False, timeout=60, cwd=tmp_path)
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr == 'Error: config.yml:2: run.min_cpus: unknown key; did you mean "min_cpu"?\n'

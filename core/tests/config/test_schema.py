@@ -8,10 +8,11 @@ from typing import Any
 import attrs
 import pytest
 import yaml
+from configuration_fakes import make_registry
+from jsonschema import Draft202012Validator  # type: ignore[import-untyped]  # it ships no types
+
 from cloud_tasks.config import JobConfig, RunSettings, json_schema
 from cloud_tasks.errors import InputError
-from configuration_fakes import make_registry
-from jsonschema import Draft202012Validator
 
 Read = Callable[..., JobConfig]
 

@@ -7,9 +7,10 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from configuration_fakes import SECRET
+
 from cloud_tasks.config import JobConfig
 from cloud_tasks.errors import InputError
-from configuration_fakes import SECRET
 
 Read = Callable[..., JobConfig]
 

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
 from cloud_tasks.config.document import FLOAT, Written, read_document
 from cloud_tasks.config.origin import Layer, Origin, Sourced
 from cloud_tasks.config.run_settings import RunSettings
 from cloud_tasks.config.values import field_types, split_words, typed
 from cloud_tasks.model import Architecture, Money
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 _KINDS = field_types(RunSettings)
 _HERE = Origin(layer=Layer.COMMAND_LINE, place="here")
@@ -61,11 +63,10 @@ def test_text_gives_what_yaml_gives(kind: Any, tmp_path: Path) -> None:
 
 
 @given(st.sampled_from(sorted(_KINDS)), st.text(max_size=12))
-def test_any_text_gives_a_value_or_one_reason(key: str, text: str) -> None:
-    try:
+def test_any_text_gives_a_value_or_a_reason(key: str, text: str) -> None:
+    # Nothing but ValueError may come out, for that is what becomes the user's line.
+    with contextlib.suppress(ValueError):
         typed(_KINDS[key], Sourced(raw=text, origin=_HERE, is_text=True))
-    except ValueError as error:
-        assert "\n" not in str(error) or "\n" in text
 
 
 @pytest.mark.parametrize(

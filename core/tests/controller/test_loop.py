@@ -67,12 +67,12 @@ def test_timers_run_in_the_order_of_their_times(real_loop: ThreadedLoop) -> None
 
 def test_posts_of_many_threads_all_arrive_on_the_one(real_loop: ThreadedLoop) -> None:
     seen: list[int] = []
-    posters = [
-        threading.Thread(
-            target=lambda: [real_loop.post(lambda: seen.append(threading.get_ident())) for _ in range(100)]
-        )
-        for _ in range(5)
-    ]
+
+    def post_a_hundred() -> None:
+        for _ in range(100):
+            real_loop.post(lambda: seen.append(threading.get_ident()))
+
+    posters = [threading.Thread(target=post_a_hundred) for _ in range(5)]
     for poster in posters:
         poster.start()
     real_loop.run(lambda: len(seen) == 500)

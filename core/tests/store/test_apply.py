@@ -6,6 +6,7 @@ import math
 import sqlite3
 import statistics
 from collections import Counter
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -55,7 +56,7 @@ def recount(path: Path) -> None:
         assert math.sqrt(counters["elapsed:m2"] / len(elapsed)) == pytest.approx(statistics.pstdev(elapsed), abs=1e-9)
         assert (counters["elapsed:min"], counters["elapsed:max"]) == (min(elapsed), max(elapsed))
     assert dict(rows("SELECT bucket, count FROM elapsed_sketch")) == Counter(bucket_of(value) for value in elapsed)
-    running = {host: count for host, count in rows("SELECT host, running FROM hosts WHERE running != 0")}
+    running = dict(rows("SELECT host, running FROM hosts WHERE running != 0"))
     assert running == dict(rows("SELECT host, count(*) FROM attempts WHERE outcome IS NULL GROUP BY host"))
     assert dict(rows("SELECT summary, count FROM exceptions")) == dict(
         rows(
@@ -94,7 +95,9 @@ def events(draw: st.DrawFn) -> Event:
         instance_id=draw(st.sampled_from([None, host])),
         retry=draw(st.sampled_from([None, False, True])),
         elapsed_time=draw(elapsed_times),
-        details=draw(st.sampled_from([{}, {"exception": "boom", "exception_type": "ValueError"}, {"running_tasks": 2}])),
+        details=draw(
+            st.sampled_from([{}, {"exception": "boom", "exception_type": "ValueError"}, {"running_tasks": 2}])
+        ),
     )
 
 
@@ -122,7 +125,7 @@ def history(task_id: str, outcomes: list[str]) -> list[Event]:
 def apply_in_batches(store: Store, told: list[Event], cuts: list[int]) -> None:
     edges = sorted({0, len(told), *(cut % (len(told) + 1) for cut in cuts)})
     known_final: dict[str, TaskStatus] = {}
-    for first, last in zip(edges, edges[1:], strict=False):
+    for first, last in pairwise(edges):
         store.apply_events(told[first:last])
         recount(store.path)
         now = statuses(store)
@@ -131,7 +134,7 @@ def apply_in_batches(store: Store, told: list[Event], cuts: list[int]) -> None:
 
 
 @given(st.lists(events(), max_size=25), st.lists(st.integers(0, 100), max_size=3), st.data())
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=25)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=20)
 def test_whatever_is_said_in_whatever_order_counters_agree_and_final_states_stay(
     tmp_path_factory: pytest.TempPathFactory, told: list[Event], cuts: list[int], data: st.DataObject
 ) -> None:
@@ -141,9 +144,10 @@ def test_whatever_is_said_in_whatever_order_counters_agree_and_final_states_stay
 
 
 @given(
-    st.lists(st.lists(st.sampled_from(["completed", "failed", "released"]), max_size=4), min_size=3, max_size=3), st.data()
+    st.lists(st.lists(st.sampled_from(["completed", "failed", "released"]), max_size=4), min_size=3, max_size=3),
+    st.data(),
 )
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=25)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=20)
 def test_true_histories_end_the_same_however_they_are_shuffled_and_repeated(
     tmp_path_factory: pytest.TempPathFactory, outcomes: list[list[str]], data: st.DataObject
 ) -> None:

@@ -52,7 +52,9 @@ for first in range(0, 100_000, 50):
 
 def start(program: str, path: Path) -> subprocess.Popen[str]:
     environment = {**os.environ, "PYTHONPATH": SUPPORT}
-    return subprocess.Popen([sys.executable, "-c", program, str(path)], stdout=subprocess.PIPE, text=True, env=environment)
+    return subprocess.Popen(
+        [sys.executable, "-c", program, str(path)], stdout=subprocess.PIPE, text=True, env=environment
+    )
 
 
 def kill(process: subprocess.Popen[str]) -> list[str]:

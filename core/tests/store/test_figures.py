@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from store_facts import at, completed, event, failed, new_store, started
 
 from cloud_tasks.model import EventType, TaskStatus
-from cloud_tasks.store.sketch import RELATIVE_ERROR, bucket_of, percentile, percentile_of_sketch, value_of
+from cloud_tasks.store.sketch import RELATIVE_ERROR, bucket_of, percentile_of_sketch, percentiles, value_of
 
 
 def test_the_elapsed_statistics_are_those_of_the_completed_tasks(tmp_path: Path) -> None:
@@ -22,9 +22,7 @@ def test_the_elapsed_statistics_are_those_of_the_completed_tasks(tmp_path: Path)
     values = [chance.lognormvariate(0, 2) for _ in range(501)]
     with new_store(tmp_path, [f"t{n}" for n in range(510)]) as store:
         for first in range(0, 501, 100):
-            store.apply_events(
-                [completed(f"t{n}", elapsed=values[n]) for n in range(first, min(first + 100, 501))]
-            )
+            store.apply_events([completed(f"t{n}", elapsed=values[n]) for n in range(first, min(first + 100, 501))])
         store.apply_events([failed("t505")])
         exact = store.statistics(at(0)).elapsed
         sketched = store.summary().elapsed
@@ -87,7 +85,7 @@ def test_the_summary_counts_every_status_and_event(tmp_path: Path) -> None:
     with new_store(tmp_path, ["a", "b"]) as store:
         store.apply_events([started("a"), event(EventType.KEEP_ALIVE)])
         summary = store.summary()
-    assert summary.counts == {status: 0 for status in TaskStatus} | {TaskStatus.RUNNING: 1, TaskStatus.PENDING: 1}
+    assert summary.counts == dict.fromkeys(TaskStatus, 0) | {TaskStatus.RUNNING: 1, TaskStatus.PENDING: 1}
     assert {kind: count for kind, count in summary.events.items() if count} == {
         EventType.TASK_STARTED: 1,
         EventType.KEEP_ALIVE: 1,
@@ -113,12 +111,12 @@ def test_a_percentile_of_the_sketch_is_near_the_value_of_its_rank(values: list[f
 
 
 @given(st.lists(st.floats(-1e9, 1e9), min_size=2, max_size=50))
-def test_the_exact_percentile_is_that_of_the_statistics_module(values: list[float]) -> None:
+def test_the_exact_percentiles_are_those_of_the_statistics_module(values: list[float]) -> None:
     cuts = statistics.quantiles(values, n=20, method="inclusive")
-    assert percentile(sorted(values), 0.9, len(values)) == pytest.approx(cuts[17])
+    assert percentiles(sorted(values), (0.5, 0.9), len(values)) == pytest.approx([cuts[9], cuts[17]])
 
 
-@pytest.mark.parametrize("of", [lambda: percentile([], 0.5, 0), lambda: percentile_of_sketch({}, 0.5)])
+@pytest.mark.parametrize("of", [lambda: percentiles([], (0.5,), 0), lambda: percentile_of_sketch({}, 0.5)])
 def test_nothing_has_no_percentiles(of: object) -> None:
     assert callable(of)
     with pytest.raises(ValueError, match="a percentile of nothing"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from datetime import timedelta
@@ -10,10 +11,19 @@ from types import SimpleNamespace
 from typing import Any
 
 import attrs
+
 import cloud_tasks.builtin
 from cloud_tasks.config import JobConfig, load_config
 from cloud_tasks.model import Money
-from cloud_tasks.plugin import ComputeBackend, ComputeTraits, PricingBackend, QueueBackend, QueueTraits, hookimpl, setting
+from cloud_tasks.plugin import (
+    ComputeBackend,
+    ComputeTraits,
+    PricingBackend,
+    QueueBackend,
+    QueueTraits,
+    hookimpl,
+    setting,
+)
 from cloud_tasks.registry import Registry
 
 SECRET = "hunter2-do-not-show"
@@ -38,7 +48,9 @@ class GcpMachines:
     secret_key: str | None = setting(
         help="A secret", default=None, secret=True, flag="--secret-key", validator=_refuse_short
     )
-    launch_timeout: timedelta = setting(help="Seconds that a launch may take", default=timedelta(seconds=30), worker=True)
+    launch_timeout: timedelta = setting(
+        help="Seconds that a launch may take", default=timedelta(seconds=30), worker=True
+    )
     folder: Path = setting(help="A folder", default=Path("there"), worker=True)
     networks: tuple[str, ...] = setting(help="Networks", default=(), worker=True)
     public: bool = setting(help="Whether instances have an address", default=False, worker=True)
@@ -87,6 +99,7 @@ def _plugin(name: str, machines: type[Any], messages: type[Any]) -> object:
     )
 
 
+@functools.cache
 def make_registry() -> Registry:
     """Core's own plugins, the fake clouds ``gcp`` and ``aws``, and nothing that is installed."""
     registry = Registry(builtins=[("builtin", cloud_tasks.builtin)], only=())

@@ -60,7 +60,7 @@ class FakeQueue:
         self._fault()
         if not self.inbox:
             self._loop.charge(wait)
-        deliveries = []
+        deliveries: list[Delivery] = []
         while self.inbox and len(deliveries) < max_messages:
             self._number += 1
             deliveries.append(Delivery(lease_id=str(self._number), body=self.inbox.popleft(), delivery_count=1))

@@ -37,7 +37,7 @@ def at(seconds: float) -> datetime:
 
 
 def new_store(folder: Path, tasks: Sequence[str] = (), name: str = "job.db") -> Store:
-    store = Store.create(folder / name, JOB)
+    store = Store.create(folder / name, JOB, durable=False)
     store.load_tasks(Task(task_id=task_id, data={"of": task_id}) for task_id in tasks)
     return store
 

@@ -288,3 +288,19 @@ def test_every_name_has_a_file_of_its_own_in_the_folder(open_queue: OpenQueue, t
     assert queue_file(tmp_path, name).parent == tmp_path / "queues"
     open_queue(queue_file(tmp_path, name)).create()
     assert len(list((tmp_path / "queues").glob("*.sqlite3"))) == 1
+
+
+def test_a_reader_waits_for_somebody_who_has_the_file_to_himself(
+    open_queue: OpenQueue, queue: SqliteQueue, path: Path
+) -> None:
+    queue.close()
+    blocker = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
+    blocker.execute("PRAGMA locking_mode = EXCLUSIVE")
+    blocker.execute("BEGIN IMMEDIATE")
+    blocker.execute("COMMIT")
+    with pytest.raises(ProviderError):
+        open_queue(patience=timedelta(0)).depth()
+    timer = threading.Timer(0.1, blocker.close)
+    timer.start()
+    assert open_queue().depth().visible == 0
+    timer.join()

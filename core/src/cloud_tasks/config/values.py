@@ -11,11 +11,11 @@ import functools
 import math
 import types
 import typing
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from datetime import timedelta
 from decimal import Decimal
 from pathlib import Path
-from typing import Any, Literal, Union
+from typing import Any, Literal, Union, cast
 
 import attrs
 import cattrs
@@ -236,9 +236,13 @@ def _reason(error: BaseException, kind: type | None) -> str:
 # -- types -----------------------------------------------------------------------------------------------------
 
 
-@functools.cache
 def field_types(cls: type[Any]) -> Mapping[str, Any]:
     """The types of a settings class's fields; `Any` where an annotation cannot be resolved."""
+    return _field_types(cast(Hashable, cls))
+
+
+@functools.cache
+def _field_types(cls: Any) -> Mapping[str, Any]:
     try:
         hints = typing.get_type_hints(cls)
     except (NameError, TypeError):

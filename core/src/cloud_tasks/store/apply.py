@@ -12,14 +12,13 @@ The rows that a batch touches are read once, changed in memory and written once;
 
 from __future__ import annotations
 
-import json
 import sqlite3
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from cloud_tasks.model import AttemptOutcome, Event, EventType, TaskStatus
-from cloud_tasks.store.bulk import insert_rows
+from cloud_tasks.store.bulk import chunks, insert_rows
 from cloud_tasks.store.codes import EVENT_TO_CODE, FINAL_CODES, OUTCOME_TO_CODE, STATUS_OF_CODE, STATUS_TO_CODE
 from cloud_tasks.store.counters import Deltas
 from cloud_tasks.store.encoding import compact_encoder
@@ -80,11 +79,10 @@ def _fresh(connection: sqlite3.Connection, events: Iterable[Event]) -> list[Even
     by_id: dict[str, Event] = {}
     for event in events:
         by_id.setdefault(event.event_id, event)
-    known = connection.execute(
-        "SELECT event_id FROM events WHERE event_id IN (SELECT value FROM json_each(?))", (json.dumps(list(by_id)),)
-    )
-    for (event_id,) in known.fetchall():
-        by_id.pop(event_id, None)
+    for places, ids in chunks(tuple(by_id)):
+        known = connection.execute(f"SELECT event_id FROM events WHERE event_id IN ({places})", ids)
+        for (event_id,) in known.fetchall():
+            del by_id[event_id]
     return list(by_id.values())
 
 
@@ -105,14 +103,15 @@ class _Batch:
         self.unknown = 0
 
     def _read_tasks(self, task_ids: set[str]) -> dict[str, _Row]:
-        if not task_ids:
-            return {}
-        found = self._connection.execute(
-            "SELECT task_id, seq, status, attempt, losses, elapsed, ended_at FROM tasks "
-            "WHERE task_id IN (SELECT value FROM json_each(?))",
-            (json.dumps(list(task_ids)),),
-        )
-        return {row[0]: _Row(*row[1:]) for row in found}
+        rows: dict[str, _Row] = {}
+        for places, ids in chunks(task_ids):
+            found = self._connection.execute(
+                "SELECT task_id, seq, status, attempt, losses, elapsed, ended_at FROM tasks "
+                f"WHERE task_id IN ({places})",
+                ids,
+            )
+            rows.update((row[0], _Row(*row[1:])) for row in found)
+        return rows
 
     def take(self, event: Event) -> None:
         """Apply one event; it is new."""

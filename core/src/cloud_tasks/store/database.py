@@ -20,11 +20,12 @@ _CHECKPOINT_PAGES = 8000
 _SIDE_FILES = ("-wal", "-shm", "-journal")
 
 
-def connect_writer(path: Path, *, create: bool) -> sqlite3.Connection:
+def connect_writer(path: Path, *, create: bool, durable: bool = True) -> sqlite3.Connection:
     """The one connection that writes. The caller holds the lock.
 
     Every commit is synced to disk (``synchronous=FULL``): events are acked after it, and what is acked never comes
-    again, so a commit has to survive a power failure. Batches make that cheap.
+    again, so a commit has to survive a power failure. Batches make that cheap. A database
+    that is not ``durable`` survives the death of its process, but not that of the machine.
 
     Raises:
         StoreError: The file is not there, is not a job database, or was made by a newer version.
@@ -34,7 +35,7 @@ def connect_writer(path: Path, *, create: bool) -> sqlite3.Connection:
         if not create:
             _check(connection, path)
         connection.execute("PRAGMA journal_mode = WAL")
-        connection.execute("PRAGMA synchronous = FULL")
+        connection.execute(f"PRAGMA synchronous = {'FULL' if durable else 'OFF'}")
         connection.execute(f"PRAGMA cache_size = -{_CACHE_KIB}")
         connection.execute(f"PRAGMA wal_autocheckpoint = {_CHECKPOINT_PAGES}")
         connection.execute("PRAGMA journal_size_limit = 67108864")

@@ -12,7 +12,7 @@ from cloud_tasks.store.codes import EVENT_TO_CODE, STATUS_TO_CODE
 from cloud_tasks.store.counters import read_counters
 from cloud_tasks.store.instances import costs
 from cloud_tasks.store.records import ElapsedStatistics, JobRecord, JobStatistics, JobSummary
-from cloud_tasks.store.sketch import percentile, percentile_of_sketch
+from cloud_tasks.store.sketch import percentile_of_sketch, percentiles
 from cloud_tasks.store.times import from_unix_or_none
 
 __all__ = ["read_statistics", "read_summary"]
@@ -62,17 +62,12 @@ def _exact_elapsed(connection: sqlite3.Connection, counters: Mapping[str, float]
     if not total:
         return None
 
-    def exactly(fraction: float) -> float:
-        # Only the neighbourhood of the wanted rank leaves SQLite.
-        first = math.floor(fraction * (total - 1))
-        rows = connection.execute(
-            "SELECT elapsed FROM tasks WHERE status = ? AND elapsed IS NOT NULL ORDER BY elapsed LIMIT 2 OFFSET ?",
-            (_COMPLETED, first),
-        )
-        pair = [row[0] for row in rows]
-        return percentile(pair, fraction * (total - 1) - first if len(pair) == 2 else 0.0, len(pair))
-
-    return _elapsed(counters, exactly(0.5), exactly(0.9), exactly(0.95), exact=True)
+    # One sorted pass that ends at the last value wanted.
+    ordered = connection.execute(
+        "SELECT elapsed FROM tasks WHERE status = ? AND elapsed IS NOT NULL ORDER BY elapsed", (_COMPLETED,)
+    )
+    median, percentile_90, percentile_95 = percentiles((value for (value,) in ordered), (0.5, 0.9, 0.95), total)
+    return _elapsed(counters, median, percentile_90, percentile_95, exact=True)
 
 
 def _elapsed(

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
+from itertools import islice
 
-__all__ = ["RELATIVE_ERROR", "bucket_of", "percentile", "percentile_of_sketch", "value_of"]
+__all__ = ["RELATIVE_ERROR", "bucket_of", "percentile_of_sketch", "percentiles", "value_of"]
 
 RELATIVE_ERROR = 0.01
 _GAMMA = (1 + RELATIVE_ERROR) / (1 - RELATIVE_ERROR)
@@ -46,22 +47,20 @@ def percentile_of_sketch(counts: Mapping[int, int], fraction: float) -> float:
     return value_of(max(counts))
 
 
-def percentile(ordered: Sequence[float] | Iterable[float], fraction: float, count: int) -> float:
-    """The exact percentile of ``count`` values in ascending order, linear between neighbours; reads no further.
+def percentiles(ordered: Iterable[float], fractions: Sequence[float], count: int) -> list[float]:
+    """The exact percentiles of ``count`` values in ascending order, linear between neighbours; reads no further.
+
+    Args:
+        fractions: Between 0 and 1, in ascending order.
 
     Raises:
-        ValueError: There are none.
+        ValueError: There are no values.
     """
     if count == 0:
         raise ValueError("a percentile of nothing")
-    rank = fraction * (count - 1)
-    lower = math.floor(rank)
-    below = 0.0
-    for index, value in enumerate(ordered):
-        if index == lower:
-            below = value
-            if rank == lower:
-                return value
-        elif index == lower + 1:
-            return below + (value - below) * (rank - lower)
-    return below
+    ranks = [fraction * (count - 1) for fraction in fractions]
+    wanted = {index for rank in ranks for index in (math.floor(rank), math.ceil(rank))}
+    last = max(wanted)
+    found = {index: value for index, value in enumerate(islice(ordered, last + 1)) if index in wanted}
+    lows = [found[math.floor(rank)] for rank in ranks]
+    return [low + (found[math.ceil(rank)] - low) * (rank % 1) for low, rank in zip(lows, ranks, strict=True)]

@@ -63,10 +63,13 @@ class Store:
     A store that was opened read-only refuses every method that changes something.
     """
 
-    def __init__(self, path: Path, connection: sqlite3.Connection, lock: WriterLock | None) -> None:
+    def __init__(
+        self, path: Path, connection: sqlite3.Connection, lock: WriterLock | None, *, durable: bool = True
+    ) -> None:
         self._path = path
         self._connection = connection
         self._lock = lock
+        self._durable = durable
         self._guard = threading.RLock()
         self._pending_from = 0
         self._job = self._read_job()
@@ -75,10 +78,12 @@ class Store:
     # -- opening and closing ---------------------------------------------------------------------------------------
 
     @classmethod
-    def create(cls, path: Path, job: JobRecord, *, overwrite: bool = False) -> Store:
+    def create(cls, path: Path, job: JobRecord, *, overwrite: bool = False, durable: bool = True) -> Store:
         """A new, empty database.
 
         Args:
+            durable: False for a rehearsal or a test: commits then survive the death of this process, but not a power
+                failure, and cost much less.
             overwrite: Whether a file that is there is removed first (a temporary one, left by a crash).
 
         Raises:
@@ -93,10 +98,10 @@ class Store:
                     f"{path}: exists already", hint="resume it with --continue, or choose another --db-file"
                 )
             database.remove_database(path)
-            connection = database.connect_writer(path, create=True)
+            connection = database.connect_writer(path, create=True, durable=durable)
             with database.transaction(connection):
                 tasks.write_job(connection, job)
-            return cls(path, connection, lock)
+            return cls(path, connection, lock, durable=durable)
         except BaseException:
             lock.release()
             raise
@@ -143,10 +148,10 @@ class Store:
                 self._connection.execute("PRAGMA journal_mode = DELETE")
                 self._connection.close()
                 database.replace_database(self._path, path)
-                self._connection = database.connect_writer(path, create=False)
+                self._connection = database.connect_writer(path, create=False, durable=self._durable)
             except OSError as error:
                 new_lock.release()
-                self._connection = database.connect_writer(self._path, create=False)
+                self._connection = database.connect_writer(self._path, create=False, durable=self._durable)
                 raise StoreError(
                     f"{path}: cannot be replaced: {error.strerror}", hint="check its permissions"
                 ) from error

@@ -8,6 +8,7 @@ from collections.abc import Collection, Iterator
 from typing import Any
 
 from cloud_tasks.model import Task, TaskMessage, TaskStatus
+from cloud_tasks.store.bulk import chunks
 from cloud_tasks.store.codes import FINAL_CODES, OUTCOME_OF_CODE, STATUS_OF_CODE, STATUS_TO_CODE
 from cloud_tasks.store.counters import Deltas
 from cloud_tasks.store.hosts import Hosts
@@ -81,10 +82,12 @@ def _message(task_id: str, data: str, attempt: int, losses: int) -> TaskMessage:
 
 def mark_queued(connection: sqlite3.Connection, task_ids: Collection[str]) -> int:
     """Pending tasks of these ids are in the queue now; returns how many there were."""
-    changed = connection.execute(
-        "UPDATE tasks SET status = ? WHERE status = ? AND task_id IN (SELECT value FROM json_each(?))",
-        (_QUEUED, _PENDING, json.dumps(list(task_ids))),
-    ).rowcount
+    changed = sum(
+        connection.execute(
+            f"UPDATE tasks SET status = ? WHERE status = ? AND task_id IN ({places})", (_QUEUED, _PENDING, *ids)
+        ).rowcount
+        for places, ids in chunks(task_ids)
+    )
     _move(connection, {_PENDING: changed}, _QUEUED)
     return changed
 

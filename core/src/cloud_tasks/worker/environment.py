@@ -16,6 +16,8 @@ from cloud_tasks.worker.options import PREFIXES
 
 __all__ = ["settings_from_environment"]
 
+_OF_THE_JOB = ("project_id", "region", "zone")
+"""What the job says of itself concerns its plugins too."""
 _TRUE, _FALSE = ("1", "true", "yes", "on"), ("0", "false", "no", "off", "")
 
 
@@ -33,8 +35,8 @@ def settings_from_environment(settings: type[Any], section: str, environ: Mappin
         own = setting_info(field).env
         if own is not None:
             sources.append(own)
-        # What the job says of itself (PROJECT_ID) concerns the section too.
-        sources += [prefix + field.name.upper() for prefix in PREFIXES]
+        if field.name in _OF_THE_JOB:
+            sources += [prefix + field.name.upper() for prefix in PREFIXES]
         found = next((source for source in sources if environ.get(source, "") != ""), None)
         if found is not None:
             try:

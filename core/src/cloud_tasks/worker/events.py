@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import socket
@@ -12,17 +13,16 @@ __all__ = ["EventMaker"]
 
 
 class EventMaker:
-    """Makes the events of one supervisor, each with an id that no other event has."""
+    """Makes the events of one supervisor, each with an id that no other event has. Thread-safe."""
 
     def __init__(self, hostname: str = "") -> None:
         self.hostname = hostname or socket.gethostname()
         self.instance_id: str | None = None
         """What the provider calls this machine; None while that is not known: the host name then stands for it."""
         self._prefix = os.urandom(8).hex()
-        self._count = 0
+        self._numbers = itertools.count(1)
         self._encode = json.JSONEncoder(separators=(",", ":"), default=str).encode
-        self._second = 0
-        self._second_text = ""
+        self._second = (0, "")
 
     def make(
         self,
@@ -43,12 +43,11 @@ class EventMaker:
             result: JSON, taken as it is.
             at: Unix time; None: now.
         """
-        self._count += 1
         event: dict[str, Any] = {
             "timestamp": self._timestamp(time.time() if at is None else at),
             "hostname": self.hostname,
             "event_type": kind,
-            "event_id": f"{self._prefix}-{self._count}",
+            "event_id": f"{self._prefix}-{next(self._numbers)}",
             "instance_id": self.instance_id or self.hostname,
         }
         if task_id is not None:
@@ -63,8 +62,9 @@ class EventMaker:
         return b"".join((text[:-1], b',"result":', result, b"}")) if result else text
 
     def _timestamp(self, at: float) -> str:
-        second = int(at)
-        if second != self._second:
-            self._second = second
-            self._second_text = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(second))
-        return f"{self._second_text}.{int((at - second) * 1_000_000):06d}+00:00"
+        second, text = self._second
+        if int(at) != second:
+            second = int(at)
+            text = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(second))
+            self._second = (second, text)
+        return f"{text}.{int((at - second) * 1_000_000):06d}+00:00"

@@ -36,6 +36,9 @@ class Feed(Protocol):
     def again(self, work: Work, delay: float) -> bool:
         """Keep an attempt for later; False: this feed keeps nothing, a message has to be sent."""
 
+    def lost(self, lease_ids: Sequence[str]) -> None:
+        """These leases have ended."""
+
     def stop(self) -> Sequence[Work]:
         """Fetch nothing more; returns what was fetched and not asked for."""
 

@@ -100,6 +100,9 @@ class LocalFeed:
         heapq.heappush(self._retries, (time.time() + delay, next(self._order), work))
         return True
 
+    def lost(self, lease_ids: Sequence[str]) -> None:
+        """There are no leases."""
+
     def stop(self) -> Sequence[Work]:
         self._stopped = True
         with self._room:

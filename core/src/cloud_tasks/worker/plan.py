@@ -71,6 +71,7 @@ class Plan:
             raise InputError("events cannot go to a queue that is not named", hint="give --provider and --job-id")
         data.event_log_queue_name = f"{data.queue_name}-events" if data.event_log_to_queue else None
         plan.events_to_file, plan.events_to_queue = data.event_log_to_file, data.event_log_to_queue
+        data.slots_were_given = data.num_simultaneous_tasks is not None
         plan.slots = data.num_simultaneous_tasks or data.num_cpus or 1
         data.num_simultaneous_tasks = plan.slots
         plan.log_dir = None if data.task_log_dir is None else os.path.abspath(data.task_log_dir)

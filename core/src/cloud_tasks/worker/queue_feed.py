@@ -95,8 +95,10 @@ class QueueFeed:
 
     def get(self) -> Work | None:
         with self._lock:
-            if self._held and self._held[0][0] <= time.time():
-                return heapq.heappop(self._held)[2]
+            while self._held and self._held[0][0] <= time.time():
+                work = heapq.heappop(self._held)[2]
+                if not work.lease_lost:
+                    return work
         while self._ready:
             work = self._ready.popleft()
             if not work.lease_lost:
@@ -109,6 +111,14 @@ class QueueFeed:
 
     def again(self, work: Work, delay: float) -> bool:
         return False
+
+    def lost(self, lease_ids: Sequence[str]) -> None:
+        """These leases have ended: their tasks, if not yet asked for, are left to whom they come next."""
+        gone = set(lease_ids)
+        with self._lock:
+            for work in [*self._ready, *(work for _, _, work in self._held)]:
+                if work.lease_id in gone:
+                    work.lease_lost = True
 
     def stop(self) -> Sequence[Work]:
         with self._lock:

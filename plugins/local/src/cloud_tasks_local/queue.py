@@ -10,28 +10,24 @@ Invariants, each with a test:
    (``synchronous=NORMAL``: the file stays sound, the last moments can be missing); the job's database and
    ``--continue`` cover that.
 5. The file is never removed while it may be in use: `delete` drops the table in a transaction, so that everyone sees
-   the end of the old queue and the start of the new one in the same order. A file that somebody else removed is
-   noticed by its inode.
-6. A connection is used by one thread at a time, and never by a forked child of the process that opened it.
+   the end of the old queue and the start of the new one in the same order.
 """
 
 from __future__ import annotations
 
 import math
-import os
-import random
 import secrets
 import sqlite3
-import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import closing, contextmanager, suppress
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from urllib.parse import quote
 
 from cloud_tasks.errors import NotFound, ProviderError
 from cloud_tasks.plugin import Delivery, Depth, SendFailure
+from cloud_tasks_local.connections import Connection, Pool, write
 from cloud_tasks_local.traits import QUEUE_TRAITS as TRAITS
 
 __all__ = ["SqliteQueue", "queue_file"]
@@ -42,7 +38,6 @@ _SCHEMA = (
     "CREATE INDEX IF NOT EXISTS by_visibility ON messages (visible_at)",
 )
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.002, 0.05
-_CACHE_KIB = 4096
 
 
 def queue_file(state_dir: Path, name: str) -> Path:
@@ -71,26 +66,26 @@ class SqliteQueue:
         self._path = path
         self._lease = min(lease, TRAITS.max_lease).total_seconds()
         self._clock = clock
-        self._pool = _Pool(path, patience.total_seconds())
+        self._pool = Pool(path, patience.total_seconds())
 
     def create(self) -> None:
         try:
             self._path.parent.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise ProviderError(f"cannot make the folder of queue {self._path}: {error.strerror}") from error
-        with self._pool.connection(create=True) as connection, _write(connection):
+        with self._pool.connection(create=True) as connection, write(connection):
             for statement in _SCHEMA:
                 connection.execute(statement)
 
     def delete(self) -> None:
         with suppress(NotFound), self._pool.connection() as connection:
-            with _write(connection):
+            with write(connection):
                 connection.execute("DROP TABLE IF EXISTS messages")
             _shrink(connection)
 
     def purge(self) -> None:
         with self._pool.connection() as connection:
-            with _write(connection):
+            with write(connection):
                 connection.execute("DELETE FROM messages")
             _shrink(connection)
 
@@ -116,7 +111,7 @@ class SqliteQueue:
                 for start in range(0, len(accepted), TRAITS.send_batch):
                     chunk = accepted[start : start + TRAITS.send_batch]
                     visible_at = self._clock() + min(delay, TRAITS.delay).total_seconds()
-                    with _write(connection):
+                    with write(connection):
                         connection.executemany(
                             "INSERT INTO messages (visible_at, body) VALUES (?, ?)",
                             [(visible_at, bodies[index]) for index in chunk],
@@ -164,7 +159,7 @@ class SqliteQueue:
     def close(self) -> None:
         self._pool.close()
 
-    def _watch(self, connection: _Connection, limit: int, deadline: float) -> list[Delivery] | None:
+    def _watch(self, connection: Connection, limit: int, deadline: float) -> list[Delivery] | None:
         """Wait for messages until the deadline; None when the file became another one meanwhile.
 
         The connection stays with this call, for ``data_version`` tells what others wrote and nothing else.
@@ -186,12 +181,12 @@ class SqliteQueue:
             if not self._pool.is_current(connection):
                 return None
 
-    def _lease_visible(self, connection: _Connection, limit: int) -> list[Delivery]:
+    def _lease_visible(self, connection: Connection, limit: int) -> list[Delivery]:
         choose = "SELECT id, deliveries + 1, body FROM messages WHERE visible_at <= ? ORDER BY visible_at, id LIMIT ?"
         if limit < 1 or connection.execute(choose, (self._clock(), 1)).fetchone() is None:
             return []
         token = secrets.token_hex(8)
-        with _write(connection):
+        with write(connection):
             now = self._clock()
             chosen = connection.execute(choose, (now, limit)).fetchall()
             connection.executemany(
@@ -208,144 +203,12 @@ class SqliteQueue:
         """Run a statement for each lease in one transaction; returns the leases for which it found no row."""
         lost = []
         if lease_ids:
-            with self._pool.connection() as connection, _write(connection):
+            with self._pool.connection() as connection, write(connection):
                 for lease_id in lease_ids:
                     row_id, _, token = lease_id.partition(".")
                     if not connection.execute(statement, (*values, row_id, token)).rowcount:
                         lost.append(lease_id)
         return lost
-
-
-class _Connection(sqlite3.Connection):
-    """A connection that knows which file it opened (device and inode) and how long to wait for others (seconds)."""
-
-    identity: tuple[int, int] | None = None
-    patience: float = 0.0
-
-
-class _Pool:
-    """Connections to one file: as many as there are threads in it at once, reopened after a fork or a lost file."""
-
-    def __init__(self, path: Path, patience: float) -> None:
-        self._path = path
-        self._patience = patience
-        self._lock = threading.Lock()
-        self._pid = os.getpid()
-        self._idle: list[_Connection] = []
-        self._closed = False
-        self._inherited: list[object] = []
-
-    @contextmanager
-    def connection(self, *, create: bool = False) -> Iterator[_Connection]:
-        """A connection for one operation. Raises `NotFound` and `ProviderError` in place of SQLite's errors."""
-        if os.getpid() != self._pid:
-            # Kept, not closed: what a child does with its parent's connections is undefined.
-            self._inherited.append(self._idle)
-            self._lock, self._pid, self._idle = threading.Lock(), os.getpid(), []
-        try:
-            connection = self._take(create)
-            try:
-                yield connection
-            except BaseException:
-                connection.close()
-                raise
-        except sqlite3.Error as error:
-            raise self._translated(error) from error
-        with self._lock:
-            if not self._closed:
-                self._idle.append(connection)
-                return
-        connection.close()
-
-    def is_current(self, connection: _Connection) -> bool:
-        """Whether its file is the one that has the name."""
-        return connection.identity == _identity(self._path)
-
-    def close(self) -> None:
-        with self._lock:
-            self._closed = True
-            idle, self._idle = self._idle, []
-        if os.getpid() == self._pid:
-            for connection in idle:
-                connection.close()
-
-    def _take(self, create: bool) -> _Connection:
-        while True:
-            with self._lock:
-                if not self._idle:
-                    break
-                connection = self._idle.pop()
-            if self.is_current(connection):
-                return connection
-            connection.close()
-        return _open(self._path, create, self._patience)
-
-    def _translated(self, error: sqlite3.Error) -> ProviderError:
-        if "no such table" in str(error) or not self._path.exists():
-            return NotFound(f"there is no queue {self._path}")
-        busy = "locked" in str(error) or "busy" in str(error)
-        return ProviderError(f"queue {self._path}: {error}", transient=busy)
-
-
-def _identity(path: Path) -> tuple[int, int] | None:
-    try:
-        status = os.stat(path)
-    except OSError:
-        return None
-    return status.st_dev, status.st_ino
-
-
-def _open(path: Path, create: bool, patience: float) -> _Connection:
-    mode = "rwc" if create else "rw"
-    connection = sqlite3.connect(
-        f"file:{quote(str(path))}?mode={mode}",
-        uri=True,
-        timeout=0.0,
-        isolation_level=None,
-        check_same_thread=False,
-        factory=_Connection,
-    )
-    connection.patience = patience
-    try:
-        _patiently(connection, "PRAGMA journal_mode = WAL")
-        connection.execute("PRAGMA synchronous = NORMAL")
-        connection.execute(f"PRAGMA cache_size = -{_CACHE_KIB}")
-        connection.execute("PRAGMA journal_size_limit = 16777216")
-    except BaseException:
-        connection.close()
-        raise
-    connection.identity = _identity(path)
-    return connection
-
-
-@contextmanager
-def _write(connection: _Connection) -> Iterator[None]:
-    """A write transaction; the lock is taken first, so that nothing read inside can be out of date."""
-    _patiently(connection, "BEGIN IMMEDIATE")
-    try:
-        yield
-        connection.execute("COMMIT")
-    except BaseException:
-        with suppress(sqlite3.Error):
-            connection.execute("ROLLBACK")
-        raise
-
-
-def _patiently(connection: _Connection, statement: str) -> None:
-    """Execute what takes a lock. Others hold it for well under a millisecond: SQLite's own pauses are too long."""
-    deadline = time.monotonic() + connection.patience
-    pause = 0.0002
-    while True:
-        try:
-            with closing(connection.execute(statement)) as cursor:
-                cursor.fetchall()
-            return
-        except sqlite3.OperationalError as error:
-            busy = error.sqlite_errorcode & 0xFF in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
-            if not busy or time.monotonic() > deadline:
-                raise
-        time.sleep(random.uniform(0.5, 1.0) * pause)
-        pause = min(pause * 1.5, 0.01)
 
 
 def _shrink(connection: sqlite3.Connection) -> None:

@@ -1,0 +1,231 @@
+"""What follows from the end of an attempt: its events, the next attempt or none, the fate of its lease.
+
+Invariants, each with a test:
+
+1. Every attempt that was started gets exactly one event that ends it.
+2. Attempts and losses are counted apart, and both are bounded; past them the task is reported dead.
+"""
+
+from __future__ import annotations
+
+import json
+import queue
+import shutil
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import attrs
+
+from cloud_tasks.convert import encode_task_message
+from cloud_tasks.model import TaskMessage
+from cloud_tasks.worker.events import EventMaker
+from cloud_tasks.worker.outcome import Outcome
+from cloud_tasks.worker.report import Report, Reporter
+from cloud_tasks.worker.retry import RetryRules
+from cloud_tasks.worker.work import Work
+
+__all__ = ["Endings", "Verdict"]
+
+_EVENTS = {
+    "completed": "task_completed",
+    "retry": "task_completed",
+    "exception": "task_exception",
+    "exited": "task_exited",
+    "timed_out": "task_timed_out",
+}
+_SHOWN = 1000
+
+
+@attrs.frozen(kw_only=True)
+class Verdict:
+    report: Report
+    task_id: str
+    outcome: Outcome
+    retry: bool
+    again: Work | None = None
+    """The next attempt, for a feed that keeps it; a queue's is in the report."""
+    delay: float = 0.0
+
+    def lines(self, number: int, elapsed: float) -> Iterator[str]:
+        """What the log says of it."""
+        outcome, who = self.outcome, f"Worker #{number}"
+        if outcome.kind in ("completed", "retry"):
+            yield f"{who}: Completed task {self.task_id} in {elapsed:.2f} seconds, retry {self.retry}"
+            yield f"{who}: Exiting"
+        elif outcome.kind == "exception":
+            yield f"{who}: Task {self.task_id} raised {_what(outcome)} after {elapsed:.2f} seconds"
+            yield f"{who}: Exiting"
+        again = "with retry" if self.retry else "with no retry"
+        start = f"{who} reported task {self.task_id}"
+        if outcome.kind in ("completed", "retry"):
+            result = outcome.result[:_SHOWN].decode("utf-8", "replace")
+            text = json.loads(result) if len(result) < _SHOWN and result.startswith('"') else result
+            yield f"{start} completed in {elapsed:.1f} seconds {again}; result: {text}"
+        elif outcome.kind == "exception":
+            yield f"{start} raised an exception in {elapsed:.1f} seconds {again}; {_what(outcome)}"
+        elif outcome.kind == "timed_out":
+            yield f"{start} timed out in {elapsed:.1f} seconds {again}"
+        elif outcome.kind == "exited":
+            cause = f"exit code {outcome.exit_code} ({outcome.details['cause']})"
+            yield f"{start} exited in {elapsed:.1f} seconds {again}; {cause}"
+        else:
+            yield f"{start} unfinished after {elapsed:.1f} seconds; {outcome.details.get('cause', '')}"
+
+
+class Endings:
+    """Judges ends. Used by the supervisor's loop; the scratch folders are removed by a thread.
+
+    Args:
+        counts_deliveries: Whether the queue itself counts losses; None: there is no queue.
+    """
+
+    def __init__(
+        self,
+        rules: RetryRules,
+        events: EventMaker,
+        reporter: Reporter,
+        *,
+        counts_deliveries: bool | None,
+    ) -> None:
+        self._rules = rules
+        self._events = events
+        self._reporter = reporter
+        self._counts_deliveries = counts_deliveries
+        self._scratch: queue.SimpleQueue[str | None] = queue.SimpleQueue()
+        self._cleaner: threading.Thread | None = None
+
+    def judge(self, work: Work, outcome: Outcome, elapsed: float, *, stopping: bool) -> Verdict:
+        """The consequences of an attempt's end; ``stopping``: this worker starts nothing any more."""
+        if outcome.kind in ("lost", "released"):
+            return self._lost(work, outcome, elapsed)
+        retry = outcome.kind != "completed" and work.attempt < self._rules.attempts(outcome)
+        events = []
+        out_of_retries = not retry and outcome.kind == "retry"
+        if not out_of_retries:
+            events.append(self._ending(work, outcome, elapsed, retry=retry))
+        if not retry and outcome.kind != "completed" and (work.attempt > 1 or out_of_retries):
+            cause = f"attempt {work.attempt} was its last: {_cause(outcome)}"
+            result = outcome.result if out_of_retries else b""
+            events.append(self._dead(work, cause, elapsed, result=result))
+        delay = self._rules.delay(outcome, work.attempt) if retry else 0.0
+        return self._verdict(work, outcome, events, retry=retry, delay=delay, attempt=work.attempt + 1)
+
+    def _lost(self, work: Work, outcome: Outcome, elapsed: float) -> Verdict:
+        losses = work.losses + 1
+        events = [
+            self._events.make(
+                "task_released", task_id=work.task_id, attempt=work.attempt, elapsed=elapsed, **outcome.details
+            )
+        ]
+        if outcome.kind == "lost" and losses > self._rules.max_losses:
+            events.append(self._dead(work, f"it was lost {losses} times", elapsed))
+            return self._verdict(work, outcome, events, retry=False, delay=0.0, attempt=work.attempt)
+        if work.lease_id is not None and self._counts_deliveries:
+            report = Report(events, lease_id=None if work.lease_lost else work.lease_id, release=True)
+            return Verdict(report=report, task_id=work.task_id, outcome=outcome, retry=True)
+        return self._verdict(work, outcome, events, retry=True, delay=0.0, attempt=work.attempt, losses=losses)
+
+    def _verdict(
+        self,
+        work: Work,
+        outcome: Outcome,
+        events: Sequence[bytes],
+        *,
+        retry: bool,
+        delay: float,
+        attempt: int,
+        losses: int | None = None,
+    ) -> Verdict:
+        losses = work.losses if losses is None else losses
+        lease_id = None if work.lease_lost else work.lease_id
+        if work.lease_id is None:
+            again = Work(work.task_id, work.body, attempt=attempt, losses=losses) if retry else None
+            report = Report(events)
+            return Verdict(
+                report=report, task_id=work.task_id, outcome=outcome, retry=retry, again=again, delay=delay
+            )
+        body = _next_body(work, attempt, losses, delay) if retry else None
+        report = Report(events, lease_id=lease_id, next_body=body, delay=delay)
+        return Verdict(report=report, task_id=work.task_id, outcome=outcome, retry=retry, delay=delay)
+
+    def _ending(self, work: Work, outcome: Outcome, elapsed: float, *, retry: bool) -> bytes:
+        details: dict[str, Any] = dict(outcome.details)
+        if work.lease_lost:
+            details["lease_lost"] = True
+        return self._events.make(
+            _EVENTS[outcome.kind],
+            task_id=work.task_id,
+            attempt=work.attempt,
+            retry=retry,
+            elapsed=elapsed,
+            result=outcome.result,
+            **details,
+        )
+
+    def _dead(self, work: Work, cause: str, elapsed: float | None, *, result: bytes = b"") -> bytes:
+        return self._events.make(
+            "task_dead",
+            task_id=work.task_id,
+            attempt=work.attempt,
+            retry=False,
+            elapsed=elapsed,
+            result=result,
+            cause=cause,
+            losses=work.losses,
+        )
+
+    def dead_on_arrival(self, work: Work) -> None:
+        """A task that was lost too often before it came here."""
+        event = self._dead(work, f"it was lost {work.losses} times", None)
+        self._reporter.put(Report((event,), lease_id=work.lease_id))
+
+    def malformed(self, lease_id: str, reason: str) -> None:
+        """A message that is no task: said, and set aside."""
+        event = self._events.make("non_fatal_exception", exception=f"a message of the task queue is {reason}")
+        self._reporter.put(Report((event,), lease_id=lease_id))
+
+    def release_unstarted(self, works: Sequence[Work]) -> None:
+        for work in works:
+            if work.lease_id is not None and not work.lease_lost:
+                self._reporter.put(Report((), lease_id=work.lease_id, release=True))
+
+    def remove_scratch(self, path: str) -> None:
+        if self._cleaner is None:
+            self._cleaner = threading.Thread(target=self._clean, name="worker-scratch", daemon=True)
+            self._cleaner.start()
+        self._scratch.put(path)
+
+    def close(self, scratch_root: str) -> None:
+        """Remove all scratch folders."""
+        if self._cleaner is not None:
+            self._scratch.put(None)
+            self._cleaner.join()
+        shutil.rmtree(scratch_root, ignore_errors=True)
+
+    def _clean(self) -> None:
+        for path in iter(self._scratch.get, None):
+            shutil.rmtree(path, ignore_errors=True)
+
+
+def _next_body(work: Work, attempt: int, losses: int, delay: float) -> bytes:
+    data = json.loads(work.body).get("data", {})
+    not_before = time.time() + delay if delay > 0 else 0.0
+    return encode_task_message(
+        TaskMessage(task_id=work.task_id, data=data, attempt=attempt, losses=losses, not_before=not_before)
+    )
+
+
+def _cause(outcome: Outcome) -> str:
+    if outcome.kind == "retry":
+        return "it asked to be run again"
+    if outcome.kind == "exception":
+        return _what(outcome)
+    return str(outcome.details.get("cause") or outcome.kind)
+
+
+def _what(outcome: Outcome) -> str:
+    return f"{outcome.details.get('exception_type')}: {outcome.details.get('exception')}"
+
+

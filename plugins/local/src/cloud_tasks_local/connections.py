@@ -1,0 +1,166 @@
+"""Connections to one SQLite file that many processes and threads share.
+
+Invariants, each with a test (in test_queue.py):
+
+1. A connection is used by one thread at a time, and never by a forked child of the process that opened it.
+2. A file that somebody removed or replaced is noticed by its inode, before the next operation.
+3. No error of SQLite leaves: it becomes `NotFound` or `ProviderError`, transient where others were in the way.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import sqlite3
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import closing, contextmanager, suppress
+from pathlib import Path
+from urllib.parse import quote
+
+from cloud_tasks.errors import NotFound, ProviderError
+
+__all__ = ["Connection", "Pool", "write"]
+
+_CACHE_KIB = 4096
+
+
+class Connection(sqlite3.Connection):
+    """A connection that knows which file it opened (device and inode) and how long to wait for others (seconds)."""
+
+    identity: tuple[int, int] | None = None
+    patience: float = 0.0
+
+
+class Pool:
+    """Connections to one file: as many as there are threads in it at once, reopened after a fork or a lost file."""
+
+    def __init__(self, path: Path, patience: float) -> None:
+        self._path = path
+        self._patience = patience
+        self._lock = threading.Lock()
+        self._pid = os.getpid()
+        self._idle: list[Connection] = []
+        self._closed = False
+        self._inherited: list[object] = []
+
+    @contextmanager
+    def connection(self, *, create: bool = False) -> Iterator[Connection]:
+        """A connection for one operation. Raises `NotFound` and `ProviderError` in place of SQLite's errors."""
+        if os.getpid() != self._pid:
+            # Kept, not closed: what a child does with its parent's connections is undefined.
+            self._inherited.append(self._idle)
+            self._lock, self._pid, self._idle = threading.Lock(), os.getpid(), []
+        try:
+            connection = self._take(create)
+            try:
+                yield connection
+            except BaseException:
+                connection.close()
+                raise
+        except sqlite3.Error as error:
+            raise self._translated(error) from error
+        with self._lock:
+            if not self._closed:
+                self._idle.append(connection)
+                return
+        connection.close()
+
+    def is_current(self, connection: Connection) -> bool:
+        """Whether its file is the one that has the name."""
+        return connection.identity == _identity(self._path)
+
+    def close(self) -> None:
+        with self._lock:
+            self._closed = True
+            idle, self._idle = self._idle, []
+        if os.getpid() == self._pid:
+            for connection in idle:
+                connection.close()
+
+    def _take(self, create: bool) -> Connection:
+        while True:
+            with self._lock:
+                if not self._idle:
+                    break
+                connection = self._idle.pop()
+            if self.is_current(connection):
+                return connection
+            connection.close()
+        return _open(self._path, create, self._patience)
+
+    def _translated(self, error: sqlite3.Error) -> ProviderError:
+        if "no such table" in str(error) or not self._path.exists():
+            return NotFound(f"there is no queue {self._path}")
+        busy = "locked" in str(error) or "busy" in str(error)
+        return ProviderError(f"queue {self._path}: {error}", transient=busy)
+
+
+def _identity(path: Path) -> tuple[int, int] | None:
+    try:
+        status = os.stat(path)
+    except OSError:
+        return None
+    return status.st_dev, status.st_ino
+
+
+def _open(path: Path, create: bool, patience: float) -> Connection:
+    mode = "rwc" if create else "rw"
+    connection = sqlite3.connect(
+        f"file:{quote(str(path))}?mode={mode}",
+        uri=True,
+        timeout=patience,
+        isolation_level=None,
+        check_same_thread=False,
+        factory=Connection,
+    )
+    connection.patience = patience
+    try:
+        _patiently(connection, "PRAGMA journal_mode = WAL")
+        connection.execute("PRAGMA synchronous = NORMAL")
+        connection.execute(f"PRAGMA cache_size = -{_CACHE_KIB}")
+        connection.execute("PRAGMA journal_size_limit = 16777216")
+    except BaseException:
+        connection.close()
+        raise
+    connection.identity = _identity(path)
+    return connection
+
+
+@contextmanager
+def write(connection: Connection) -> Iterator[None]:
+    """A write transaction; the lock is taken first, so that nothing read inside can be out of date."""
+    _patiently(connection, "BEGIN IMMEDIATE")
+    try:
+        yield
+        connection.execute("COMMIT")
+    except BaseException:
+        with suppress(sqlite3.Error):
+            connection.execute("ROLLBACK")
+        raise
+
+
+def _patiently(connection: Connection, statement: str) -> None:
+    """Execute what takes the write lock, which others hold for well under a millisecond: SQLite pauses for longer."""
+    deadline = time.monotonic() + connection.patience
+    pause = 0.0002
+    connection.execute("PRAGMA busy_timeout = 0")
+    try:
+        while not _executed(connection, statement, last=time.monotonic() > deadline):
+            time.sleep(random.uniform(0.5, 1.0) * pause)
+            pause = min(pause * 1.5, 0.01)
+    finally:
+        connection.execute(f"PRAGMA busy_timeout = {connection.patience * 1000:.0f}")
+
+
+def _executed(connection: Connection, statement: str, *, last: bool) -> bool:
+    """Execute a statement unless others are in the way; if this is the last try, that is raised."""
+    try:
+        with closing(connection.execute(statement)) as cursor:
+            cursor.fetchall()
+    except sqlite3.OperationalError as error:
+        if last or error.sqlite_errorcode & 0xFF not in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
+            raise
+        return False
+    return True
