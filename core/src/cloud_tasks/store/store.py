@@ -107,22 +107,24 @@ class Store:
             raise
 
     @classmethod
-    def open(cls, path: Path, *, job_id: str | None = None, read_only: bool = False) -> Store:
+    def open(cls, path: Path, *, job_id: str | None = None, read_only: bool = False, durable: bool = True) -> Store:
         """An existing database.
 
         Args:
             job_id: The job that it must belong to; None: any.
             read_only: Open beside a controller that works on it.
+            durable: As for `create`.
 
         Raises:
             StoreError: No such file, not a job database, another job's, of a newer version, or in use.
         """
         lock = None if read_only else WriterLock(path) if path.exists() else None
         try:
-            connection = (
-                database.connect_writer(path, create=False) if lock is not None else database.connect_reader(path)
-            )
-            store = cls(path, connection, lock)
+            if lock is None:
+                connection = database.connect_reader(path)
+            else:
+                connection = database.connect_writer(path, create=False, durable=durable)
+            store = cls(path, connection, lock, durable=durable)
             found = store.job.job_id
             if job_id is not None and found != job_id:
                 connection.close()

@@ -146,7 +146,9 @@ def _too_long(
     content: bytes, limit: int, store: str | None, assignment: Assignment, head: dict[str, Any]
 ) -> tuple[dict[str, Any], bytes]:
     if store is None:
-        message = f"the result has {len(content)} bytes, {limit} are allowed; raise max_result_bytes or set result_store"
+        message = (
+            f"the result has {len(content)} bytes, {limit} are allowed; raise max_result_bytes or set result_store"
+        )
         return {"error": "ResultTooLong", "message": message}, b""
     try:
         from cloud_tasks.worker.result_store import store_result

@@ -23,7 +23,7 @@ _LENGTH = 4
 _CHUNK = 1 << 16
 
 
-class Closed(Exception):  # noqa: N818 - it is a state, not a failure
+class Closed(Exception):
     """The other end is gone."""
 
 

@@ -143,9 +143,7 @@ class Endings:
         if work.lease_id is None:
             again = Work(work.task_id, work.body, attempt=attempt, losses=losses) if retry else None
             report = Report(events)
-            return Verdict(
-                report=report, task_id=work.task_id, outcome=outcome, retry=retry, again=again, delay=delay
-            )
+            return Verdict(report=report, task_id=work.task_id, outcome=outcome, retry=retry, again=again, delay=delay)
         body = _next_body(work, attempt, losses, delay) if retry else None
         report = Report(events, lease_id=lease_id, next_body=body, delay=delay)
         return Verdict(report=report, task_id=work.task_id, outcome=outcome, retry=retry, delay=delay)
@@ -227,5 +225,3 @@ def _cause(outcome: Outcome) -> str:
 
 def _what(outcome: Outcome) -> str:
     return f"{outcome.details.get('exception_type')}: {outcome.details.get('exception')}"
-
-

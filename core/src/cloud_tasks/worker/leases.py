@@ -28,9 +28,7 @@ class Leases:
         on_lost: Told of leases that had ended, from the thread.
     """
 
-    def __init__(
-        self, queue: Queue, lease: timedelta, *, on_lost: Callable[[Sequence[str]], None], log: Log
-    ) -> None:
+    def __init__(self, queue: Queue, lease: timedelta, *, on_lost: Callable[[Sequence[str]], None], log: Log) -> None:
         self._queue = queue
         self._lease = lease
         self._every = lease.total_seconds() / 3

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 __all__ = ["become_subreaper", "children_of", "die_with_parent", "prepare", "resident_bytes"]
@@ -56,20 +56,20 @@ def children_of(pid: int) -> list[int]:
     return [child for child, parent in _parents() if parent == pid]
 
 
-def resident_bytes(root: int) -> int:
-    """The memory that a process and its descendants have resident; pages that they share count more than once."""
-    known = {root}
-    pairs = _parents()
+def resident_bytes(roots: Iterable[int]) -> dict[int, int]:
+    """The memory that each process and its descendants have resident; pages that they share count more than once."""
+    owner = {root: root for root in roots}
+    pairs = _parents() if owner else []
     grown = True
     while grown:
-        found = {child for child, parent in pairs if parent in known and child not in known}
-        known |= found
+        found = {child: owner[parent] for child, parent in pairs if parent in owner and child not in owner}
+        owner.update(found)
         grown = bool(found)
     page = os.sysconf("SC_PAGE_SIZE")
-    total = 0
-    for pid in known:
+    total: dict[int, int] = {}
+    for pid, root in owner.items():
         try:
-            total += int(_read(f"/proc/{pid}/statm").split()[1]) * page
+            total[root] = total.get(root, 0) + int(_read(f"/proc/{pid}/statm").split()[1]) * page
         except (OSError, IndexError):
             continue
     return total

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import os
 import socket
+import subprocess
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from datetime import timedelta
 from pathlib import Path
@@ -67,6 +68,16 @@ def supervise(
         return Exit.BAD_INPUT if type(error).__name__ in ("InputError", "PluginError") else Exit.FAILED
 
 
+def gpu_environment(slot: int, gpus_per_task: int | None, environ: Mapping[str, str]) -> dict[str, str]:
+    """The devices of a slot: ``gpus_per_task`` of those that this worker may use, or of all."""
+    if not gpus_per_task:
+        return {}
+    allowed = [name for name in environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if name]
+    places = range(slot * gpus_per_task, (slot + 1) * gpus_per_task)
+    chosen = [allowed[place] for place in places if place < len(allowed)] if allowed else [str(p) for p in places]
+    return {"CUDA_VISIBLE_DEVICES": ",".join(chosen)}
+
+
 class _Assembly:
     """The parts of one supervisor and how they are connected."""
 
@@ -91,6 +102,7 @@ class _Assembly:
     def run(self, zygote: int, end: socket.socket, on_termination_notice: Callable[[], Any] | None) -> int:
         plan, data, stack = self._plan, self._data, self._stack
         log_configuration(self._log, data, plan)
+        stack.callback(self._power_off)
         rules = RetryRules.of(data)
         sinks = self._open_sinks()
         max_delay = 0.0
@@ -99,9 +111,7 @@ class _Assembly:
             self._tasks = self._open_queue(self._backend, data.queue_name)
             max_delay = self._backend.traits.delay.total_seconds()
             self._leases = Leases(self._tasks, self._lease(), on_lost=self._on_lost_leases, log=self._log)
-        reporter = Reporter(
-            sinks, tasks=self._tasks, max_delay=max_delay, on_acked=self._drop_leases, log=self._log
-        )
+        reporter = Reporter(sinks, tasks=self._tasks, max_delay=max_delay, on_acked=self._drop_leases, log=self._log)
         counts = self._backend.traits.delivery_counts if self._backend is not None else None
         endings = Endings(rules, self._events, reporter, counts_deliveries=counts)
         supervisor = Supervisor(
@@ -154,8 +164,17 @@ class _Assembly:
             idle_limit=data.idle_limit if plan.source is None else None,
             max_lifetime=data.max_lifetime,
             scratch_root=plan.scratch_root,
+            memory_gb=data.max_memory_allowed_per_task,
+            slot_environment=lambda slot: gpu_environment(slot, data.gpus_per_task, self._environ),
             log_tasks=plan.source is not None or data.verbose > 0,
         )
+
+    def _power_off(self) -> None:
+        """What the user wants done when this worker is through, whatever the reason."""
+        command = self._data.power_off_command
+        if command:
+            self._log.info(f"Running the power-off command: {command}")
+            subprocess.run(command, shell=True, check=False, stdin=subprocess.DEVNULL)
 
     # -- queues, sinks, source -------------------------------------------------------------------------------------
 
@@ -199,11 +218,17 @@ class _Assembly:
         if plan.source is not None:
             from cloud_tasks import builtin
 
+            wanted = None
+            if data.resume or data.retry_failed:
+                from cloud_tasks.worker.resume import wanted_tasks
+
+                wanted = wanted_tasks(data.event_log_file, retry_failed=bool(data.retry_failed))
             registry = Registry(builtins=[("builtin", builtin)], only=())
             return LocalFeed(
                 lambda: builtin.open_task_source(registry, plan.source, base_dir=Path.cwd()),
                 skip=data.tasks_to_skip or 0,
                 limit=data.max_num_tasks,
+                wanted=wanted,
                 on_change=on_change,
             )
         assert self._backend is not None

@@ -89,7 +89,9 @@ def _reported(head: dict[str, Any], result: bytes, printed: Mapping[str, str]) -
         details = {"exception": str(head.get("message", "")), "exception_type": str(head["error"]), **printed}
         if head.get("trace"):
             details["stack_trace"] = str(head["trace"])
-        return Outcome(kind="exception", details=details, kinds=tuple(head.get("kinds") or (details["exception_type"],)))
+        return Outcome(
+            kind="exception", details=details, kinds=tuple(head.get("kinds") or (details["exception_type"],))
+        )
     details = {name: head[name] for name in ("result_address", "result_bytes") if name in head}
     if head.get("retry"):
         if head.get("reason"):

@@ -193,9 +193,8 @@ class Reporter:
             batch = self._take()
             if not batch:
                 return
-            self._until_done("events", lambda: self._write_events(batch))
-            self._until_done("retries", lambda: self._send_next(batch))
-            self._until_done("acks", lambda: self._settle(batch))
+            for what, step in (("events", self._write_events), ("retries", self._send_next), ("acks", self._settle)):
+                self._until_done(what, step, batch)
             if self._gave_up():
                 return
             with self._changed:
@@ -216,11 +215,11 @@ class Reporter:
                 batch.append(report)
             return batch
 
-    def _until_done(self, what: str, step: Callable[[], None]) -> None:
+    def _until_done(self, what: str, step: Callable[[Sequence[Report]], None], batch: Sequence[Report]) -> None:
         pause = _FIRST_PAUSE
         while not self._gave_up():
             try:
-                step()
+                step(batch)
             except Exception as error:
                 text = f"{what} cannot be reported: {' '.join(str(error).split()) or type(error).__name__}"
                 if not self.problem:

@@ -23,6 +23,7 @@ from typing import Any
 
 import attrs
 
+from cloud_tasks.worker import linux
 from cloud_tasks.worker.crew import Crew
 from cloud_tasks.worker.endings import Endings
 from cloud_tasks.worker.events import EventMaker
@@ -38,6 +39,8 @@ __all__ = ["Exit", "Supervisor", "SupervisorSettings"]
 
 _TERM_TO_KILL = 5.0
 """Seconds between SIGTERM and SIGKILL at a time-out."""
+_MEMORY_INTERVAL = 0.2
+"""Seconds between two looks at the memory of tasks, where it is limited."""
 _MOST_BACKLOG = 20_000
 _MOST_BACKLOG_BYTES = 64 * 1024 * 1024
 _MOST_TEMPLATE_DEATHS = 20
@@ -67,7 +70,10 @@ class SupervisorSettings:
     scratch_root: str
     log_tasks: bool
     """Whether each task is logged at INFO; else at DEBUG."""
+    memory_gb: float | None = None
+    """What the processes of one task may have resident."""
     slot_environment: Callable[[int], dict[str, str]] = lambda slot: {}
+    """Environment variables for the tasks of a slot."""
 
 
 class Supervisor:
@@ -162,6 +168,8 @@ class Supervisor:
         self._report(self._events.make("worker_started", slots=settings.slots, pid=os.getpid()))
         if settings.keepalive_interval > 0:
             self._later(settings.keepalive_interval, self._keep_alive)
+        if settings.memory_gb is not None:
+            self._later(_MEMORY_INTERVAL, self._watch_memory)
         if settings.max_lifetime is not None:
             lifetime = settings.max_lifetime
             self._later(lifetime, lambda: self.stop(f"its maximum lifetime of {lifetime:g} seconds is over"))
@@ -294,7 +302,12 @@ class Supervisor:
             return
         elapsed = max(0.0, when - running.started)
         outcome = read_outcome(
-            status=status, content=content, cause=running.cause, tail=tail, limit=self._settings.max_runtime
+            status=status,
+            content=content,
+            cause=running.cause,
+            tail=tail,
+            limit=self._settings.memory_gb if running.cause == "memory" else self._settings.max_runtime,
+            memory=running.memory_gb,
         )
         self._conclude(running, outcome, elapsed)
         self.finished += 1
@@ -338,6 +351,17 @@ class Supervisor:
             self._report(self._events.make("non_fatal_exception", exception="the template of the task processes died"))
             self._crew.make_template()
 
+    def _watch_memory(self) -> None:
+        """Kill tasks whose processes have too much. The sum of what is resident, so memory they share counts often."""
+        limit = self._settings.memory_gb
+        assert limit is not None
+        resident = linux.resident_bytes([running.pid for running in self._running.values() if running.pid])
+        for running in list(self._running.values()):
+            running.memory_gb = resident.get(running.pid, 0) / 1e9
+            if running.memory_gb > limit:
+                self._end(running, "memory", 0.0)
+        self._later(_MEMORY_INTERVAL, self._watch_memory)
+
     # -- shutting down ---------------------------------------------------------------------------------------------
 
     def stop(self, reason: str, *, grace: float | None = None, code: int | None = None) -> None:
@@ -376,7 +400,7 @@ class Supervisor:
         self.stop("this machine will be taken away", grace=max(0.0, grace))
 
     def lost_leases(self, lease_ids: Sequence[str]) -> None:
-        """These leases have ended though they were extended; what runs goes on, and its result is reported all the same."""
+        """These leases have ended early; what runs goes on, and its result is reported all the same."""
         gone = set(lease_ids)
         for running in (*self._running.values(), *self._ending.values()):
             if running.work.lease_id in gone:

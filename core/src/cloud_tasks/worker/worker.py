@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-
 import sys
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -97,5 +96,3 @@ class Worker:
             end=end,
             on_termination_notice=self._on_termination_notice,
         )
-
-

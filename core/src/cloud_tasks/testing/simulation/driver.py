@@ -35,9 +35,9 @@ __all__ = ["Parts", "Simulation", "SimulationResult"]
 
 JOB_ID = "simulated"
 
-_PATIENCE = timedelta(days=2)
+_PATIENCE = timedelta(days=1)
 """After which the world is freed of all faults, so that the job can only end."""
-_END = timedelta(days=30)
+_END = timedelta(days=3)
 _RUNS = 12
 """How often a job is continued after it ended without being complete; the last time without faults."""
 

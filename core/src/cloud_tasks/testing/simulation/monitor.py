@@ -42,7 +42,7 @@ _MARGIN = timedelta(seconds=5)
 _TIME_TO_GO = timedelta(minutes=3)
 
 
-class InvariantViolation(BaseException):  # noqa: N818
+class InvariantViolation(BaseException):
     """The controller broke a promise. Not an `Exception`: nobody who handles failed calls may swallow it."""
 
 
@@ -166,7 +166,7 @@ class Monitor:
         self._finished = summary.finished_tasks
 
     def stopped_for_money(self, limit: Money) -> None:
-        """3: at the hard stop no more than one look's worth, and the time that machines take to go, is over the limit."""
+        """3: the hard stop comes at most one look late, and the time that machines take to go."""
         assert self.cloud is not None
         faults = self._scenario.faults
         if faults.crashes or faults.sleeps:
