@@ -236,8 +236,12 @@ def test_a_crashed_controller_hears_nothing_more(world):
 def test_a_sleeping_controller_hears_everything_when_it_wakes_up_in_order(world):
     loop = a_loop(world, asleep=timedelta(hours=1))
     heard: list[tuple[str, timedelta]] = []
-    for name, delay in (("late", 2), ("early", 1)):
-        loop.later(timedelta(minutes=delay), lambda name=name: heard.append((name, world.now() - START)))
+
+    def hear(name: str) -> None:
+        heard.append((name, world.now() - START))
+
+    loop.later(timedelta(minutes=2), lambda: hear("late"))
+    loop.later(timedelta(minutes=1), lambda: hear("early"))
     world.run_for(timedelta(hours=2))
     assert heard == [("early", timedelta(hours=1)), ("late", timedelta(hours=1))]
 

@@ -176,6 +176,26 @@ def test_publishing_is_refused_while_someone_works_on_the_old_one(tmp_path: Path
         assert old.task("old") is not None
 
 
+def test_a_store_that_cannot_be_published_stays_as_it_was(tmp_path: Path) -> None:
+    (tmp_path / "job.db").mkdir()
+    with new_store(tmp_path, ["new"], "job.db.loading") as store:
+        with pytest.raises(StoreError, match="cannot be replaced"):
+            store.publish(tmp_path / "job.db")
+        assert store.apply_events([completed("new")]).new == 1
+    assert names(tmp_path) == ["job.db", "job.db.loading"]
+
+
+def test_a_database_whose_creation_was_cut_short_is_refused(tmp_path: Path) -> None:
+    new_store(tmp_path).close()
+    connection = sqlite3.connect(tmp_path / "job.db")
+    connection.execute("DELETE FROM job")
+    connection.commit()
+    connection.close()
+    with pytest.raises(StoreError, match="holds no job"):
+        Store.open(tmp_path / "job.db")
+    assert names(tmp_path) == ["job.db"]
+
+
 def test_the_old_write_ahead_log_is_not_taken_for_the_new_ones(tmp_path: Path) -> None:
     # A killed controller leaves its log behind.
     program = (

@@ -393,3 +393,21 @@ def test_signals_that_the_launcher_ignores_still_reach_the_instance(
     eventually(lambda: "ready" in compute.console_log(instance.instance_id))
     compute.terminate([instance.instance_id])
     assert "goodbye" in compute.console_log(instance.instance_id)
+
+
+def test_an_instance_terminated_while_it_is_launched_never_starts_and_is_no_refusal(
+    settings: LocalSettings, compute: LocalCompute, tmp_path: Path
+) -> None:
+    started = tmp_path / "started"
+
+    class Overtaken(LocalCompute):
+        def _start_machine(self, folder: InstanceFolder) -> None:
+            """As if another process had called `terminate` here."""
+            folder.terminating.touch()
+            super()._start_machine(folder)
+
+    instance = Overtaken(settings, ComputeContext(job_id="job")).launch(request(f"echo $$ >> {started}\n"))
+    assert instance.state is InstanceState.STOPPING
+    compute.terminate([instance.instance_id])
+    assert state_of(compute, instance.instance_id) is InstanceState.TERMINATED
+    assert not started.exists()

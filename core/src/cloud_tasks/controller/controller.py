@@ -231,7 +231,7 @@ class Controller:
             queue_empty_since=self._empty_since,
             ever_spoke=any(record.last_heard is not None for record in current),
             failed_starts=sum(record.last_heard is None for record in ended),
-            futile_in_a_row=_futile_in_a_row(ended),
+            futile=_futile(ended, summary.last_end),
             tasks_finished=summary.finished_tasks,
             surplus_since=self._surplus_since,
             draining=self._draining,
@@ -387,14 +387,9 @@ class Controller:
             self._loop.later(timedelta(milliseconds=50), self._await_collector)
 
 
-def _futile_in_a_row(ended: Sequence[InstanceRecord]) -> int:
-    """How many of the latest ended instances finished no task, counted from the last."""
-    count = 0
-    for record in sorted(ended, key=lambda r: r.ended_at or r.intended_at, reverse=True):
-        if record.tasks_finished:
-            break
-        count += 1
-    return count
+def _futile(ended: Sequence[InstanceRecord], last_progress: datetime | None) -> int:
+    """How many instances came and went since the job last finished a task."""
+    return sum(last_progress is None or record.intended_at > last_progress for record in ended)
 
 
 def _stranger(instance: Instance) -> FleetInstance:

@@ -79,6 +79,8 @@ class JobResult:
     statistics: JobStatistics
     elapsed: timedelta
     """Of this run."""
+    finished_before: int
+    """Tasks that were in a final state when this run began."""
     reason: str
     console_log: str
     all_gone: bool
@@ -212,6 +214,7 @@ class Job:
         compute = stack.enter_context(self._open_compute())
         tasks = stack.enter_context(self._open_queue(self.queue_name))
         events = stack.enter_context(self._open_queue(f"{self.queue_name}-events", for_events=True))
+        finished_before = store.summary().finished_tasks
         store.set_state(JobState.RUNNING, datetime.now(UTC))
         if not self._request.resume:
             self._start_afresh(compute, tasks, events)
@@ -228,7 +231,7 @@ class Job:
                 events.delete()
                 store.set_state(JobState.FINISHED, datetime.now(UTC))
             elapsed = timedelta(seconds=time.monotonic() - started)
-            return attrs.evolve(result, statistics=store.statistics(), elapsed=elapsed)
+            return attrs.evolve(result, statistics=store.statistics(), elapsed=elapsed, finished_before=finished_before)
         finally:
             loop.close()
 
@@ -283,6 +286,7 @@ class Job:
             outcome=outcome,
             statistics=store.statistics(),
             elapsed=timedelta(0),
+            finished_before=0,
             reason=controller.reason,
             console_log=controller.console_log,
             all_gone=controller.all_gone,

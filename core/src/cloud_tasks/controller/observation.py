@@ -49,7 +49,7 @@ class Policy:
     max_failed_starts: int = 3
     """Instances that ended or fell silent before any ever spoke; then the startup script is taken to be broken."""
     max_futile_instances: int = 10
-    """Instances in a row that ended without finishing a task; then buying more is taken to be pointless."""
+    """Instances that may come and go without any task being finished; then buying more is taken to be pointless."""
     canary: bool = False
     """One instance must complete a task before the others are bought."""
     spot_fallback: bool = False
@@ -131,8 +131,8 @@ class Observation:
     """Whether any instance of this job, dead ones included, ever sent an event."""
     failed_starts: int = 0
     """Instances of this run that ended without ever having sent an event."""
-    futile_in_a_row: int = 0
-    """The latest instances of this run that ended one after the other without finishing a task."""
+    futile: int = 0
+    """Instances of this run that were launched and ended since the job last finished a task."""
     tasks_finished: int = 0
     surplus_since: datetime | None = None
     """Since when the fleet has been larger than the remaining tasks can fill."""

@@ -124,7 +124,11 @@ class Store:
                 connection = database.connect_reader(path)
             else:
                 connection = database.connect_writer(path, create=False, durable=durable)
-            store = cls(path, connection, lock, durable=durable)
+            try:
+                store = cls(path, connection, lock, durable=durable)
+            except BaseException:
+                connection.close()
+                raise
             found = store.job.job_id
             if job_id is not None and found != job_id:
                 connection.close()
@@ -151,12 +155,11 @@ class Store:
                 self._connection.close()
                 database.replace_database(self._path, path)
                 self._connection = database.connect_writer(path, create=False, durable=self._durable)
-            except OSError as error:
+            except (OSError, sqlite3.Error) as error:
                 new_lock.release()
+                self._connection.close()
                 self._connection = database.connect_writer(self._path, create=False, durable=self._durable)
-                raise StoreError(
-                    f"{path}: cannot be replaced: {error.strerror}", hint="check its permissions"
-                ) from error
+                raise StoreError(f"{path}: cannot be replaced: {error}", hint="check its permissions") from error
             except BaseException:
                 new_lock.release()
                 raise

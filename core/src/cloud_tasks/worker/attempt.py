@@ -174,7 +174,9 @@ def _failure(error: BaseException) -> dict[str, Any]:
     import traceback
 
     try:
-        trace = "".join(traceback.format_exception(error))
+        # The first frame is ours.
+        own = error.__traceback__
+        trace = "".join(traceback.format_exception(type(error), error, own.tb_next if own is not None else None))
     except BaseException:
         trace = ""
     sys.stderr.write(trace)

@@ -76,7 +76,7 @@ class Crew:
 
     def kill(self, number: int, sign: int) -> None:
         if self._template is not None:
-            self._template.put((KILL, number, sign))
+            self._template.put((KILL, number, int(sign)))
 
     def flush(self) -> None:
         """Send what was put; what the socket does not take goes when it can."""

@@ -7,6 +7,7 @@ import socket
 import subprocess
 import threading
 import time
+import traceback
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from datetime import timedelta
@@ -137,7 +138,13 @@ class _Assembly:
             self._leases.start()
             stack.callback(self._leases.close)
         self._simulate_notice(on_termination_notice)
-        code = supervisor.run()
+        try:
+            code = supervisor.run()
+        except Exception as error:
+            trace = traceback.format_exc()
+            self._log.error(f"The supervisor failed: {error}\n{trace}")
+            reporter.put(Report((self._events.make("fatal_exception", exception=str(error), stack_trace=trace),)))
+            code = Exit.FAILED
         return self._finish(supervisor, reporter, code)
 
     def _finish(self, supervisor: Supervisor, reporter: Reporter, code: int) -> int:

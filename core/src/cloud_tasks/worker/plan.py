@@ -1,4 +1,4 @@
-"""What this worker is going to do, decided from its options before the first fork. Light: it is in every task process."""
+"""What this worker is going to do, decided from its options before the first fork. Light: every task process has it."""
 
 from __future__ import annotations
 

@@ -9,13 +9,13 @@ __all__ = ["store_result"]
 
 
 def store_result(store: str, task_id: str, attempt: int, content: bytes) -> str:
-    """Write a result as JSON; returns its path or URL. A result is there whole or not at all, where the store allows it.
+    """Write a result as JSON, whole or not at all where the store allows it; returns its path or URL.
 
     Raises whatever the store raises.
     """
     name = f"{quote(task_id, safe='')}.{attempt}.json"
     if "://" in store:
-        import fsspec  # type: ignore[import-untyped]  # it has no type information
+        import fsspec
 
         url = f"{store.rstrip('/')}/{name}"
         with fsspec.open(url, "wb", auto_mkdir=True) if store.startswith("file:") else fsspec.open(url, "wb") as file:

@@ -178,7 +178,7 @@ class LocalCompute:
             start_new_session=True,  # a Ctrl-C in the terminal is for us, not for a machine that is being started
             check=False,
         )
-        if not folder.process.exists() and not folder.ended.exists():
+        if not (folder.process.exists() or folder.ended.exists() or folder.terminating.exists()):
             raise LaunchRefused(
                 f"the machine of {folder.path.name} did not start",
                 scope=RefusalScope.ACCOUNT,
@@ -236,7 +236,7 @@ def _state(folder: InstanceFolder, created_at: datetime) -> InstanceState:
     if folder.is_held():
         return InstanceState.STOPPING if folder.terminating.exists() else InstanceState.RUNNING
     if not folder.process.exists() and datetime.now(UTC) - created_at < _START_PATIENCE:
-        return InstanceState.STARTING
+        return InstanceState.STOPPING if folder.terminating.exists() else InstanceState.STARTING
     # Its machine was killed, or its launcher was before there was one.
     if belonging(folder.path):
         return InstanceState.STOPPED

@@ -38,7 +38,7 @@ class LocalSettings:
     was started, so that queue, compute and workers mean the same folder.
     """
 
-    state_dir: Path = setting(  # noqa: RUF009 - it makes a field
+    state_dir: Path = setting(
         help="Folder of queues and instances",
         default=Path(".cloud-tasks"),
         converter=_absolute,

@@ -1,0 +1,169 @@
+"""Each task is alone: what happens in one reaches no other, nor the worker. (Invariants of attempt, template, zygote.)"""
+
+from __future__ import annotations
+
+import os
+import signal
+from typing import Any
+
+import pytest
+from worker_harness import Harness, is_alive, wait_until
+
+FINAL = ("task_completed", "task_exception", "task_exited", "task_timed_out", "task_dead")
+
+
+def ends(worker: Harness) -> dict[str, dict[str, Any]]:
+    return {event["task_id"]: event for event in worker.events(*FINAL)}
+
+
+def test_every_kind_of_end_is_told_apart_and_touches_no_other_task(worker) -> None:
+    finished = worker.run_tasks(
+        {"do": "nothing"},
+        {"do": "raise", "message": "seventeen"},
+        {"do": "exit", "code": 3},
+        {"do": "sys.exit", "code": 4},
+        {"do": "sys.exit", "code": 0},
+        {"do": "crash"},
+        {"do": "interrupt"},
+        {"do": "unserializable"},
+        {"do": "nan"},
+        {"do": "plain"},
+        {"do": "hang"},
+        {"do": "nothing"},
+        args=("--num-simultaneous-tasks", "3", "--max-runtime", "4"),
+    )
+    found = ends(worker)
+    assert finished.code == 0, finished.log
+    assert {name: event["event_type"] for name, event in found.items()} == {
+        "task-0": "task_completed",
+        "task-1": "task_exception",
+        "task-2": "task_exited",
+        "task-3": "task_exited",
+        "task-4": "task_exited",
+        "task-5": "task_exited",
+        "task-6": "task_exception",
+        "task-7": "task_exception",
+        "task-8": "task_exception",
+        "task-9": "task_completed",
+        "task-10": "task_timed_out",
+        "task-11": "task_completed",
+    }
+    assert found["task-1"]["exception"] == "seventeen"
+    assert found["task-1"]["exception_type"] == "ValueError"
+    assert 'raise ValueError(fields.get("message"' in found["task-1"]["stack_trace"]
+    assert [found[f"task-{n}"]["exit_code"] for n in (2, 3, 4, 5)] == [3, 4, 0, -signal.SIGSEGV]
+    assert found["task-5"]["signal"] == "SIGSEGV"
+    assert found["task-6"]["exception_type"] == "KeyboardInterrupt"
+    assert "object is not JSON serializable" in found["task-7"]["exception"].replace("Object of type ", "")
+    assert found["task-8"]["exception_type"] == "UnserializableResult"
+    assert found["task-9"]["result"] == {"plain": [1, 2, 3]}
+    assert not any(event["retry"] for event in found.values())
+    assert worker.nothing_is_left()
+    assert not any(is_alive(pid) for pid in worker.pids())
+
+
+@pytest.mark.parametrize("what", ["child", "escaped child", "bomb"])
+def test_what_a_task_started_dies_with_it(worker, what) -> None:
+    process = worker.start("--task-file", worker.task_file({"do": what}, {"do": "wait"}), "--num-simultaneous-tasks", "1")
+    wait_until(lambda: worker.noted("waiting"))
+    assert worker.pids()
+    wait_until(lambda: not any(is_alive(pid) for pid in worker.pids()), what="the end of all that the task started")
+    assert process.poll() is None
+
+
+def test_a_result_of_any_size_arrives_whole(worker) -> None:
+    sizes = (10, 65_536, 5_000_000, 60_000_000)
+    finished = worker.run_tasks(
+        *({"do": "big", "size": size} for size in sizes), args=("--num-simultaneous-tasks", "4")
+    )
+    assert finished.code == 0, finished.log[-2000:]
+    assert [len(ends(worker)[f"task-{n}"]["result"]) for n in range(len(sizes))] == list(sizes)
+
+
+def test_a_result_over_the_limit_is_the_failure_of_its_task(worker) -> None:
+    worker.run_tasks({"do": "big", "size": 5000}, {"do": "nothing"}, args=("--max-result-bytes", "1000"))
+    assert ends(worker)["task-0"]["exception_type"] == "ResultTooLong"
+    assert "5002 bytes, 1000 are allowed" in ends(worker)["task-0"]["exception"]
+    assert ends(worker)["task-1"]["event_type"] == "task_completed"
+
+
+def test_a_result_over_the_limit_goes_to_the_store_where_there_is_one(worker) -> None:
+    store = worker.folder / "results"
+    worker.run_tasks(
+        {"do": "big", "size": 5000}, args=("--max-result-bytes", "1000", "--result-store", str(store))
+    )
+    event = ends(worker)["task-0"]
+    assert (event["event_type"], event["result"], event["result_bytes"]) == ("task_completed", None, 5002)
+    assert event["result_address"] == str(store / "task-0.1.json")
+    assert (store / "task-0.1.json").read_text() == '"' + "x" * 5000 + '"'
+
+
+def test_a_task_that_closes_every_descriptor_fails_alone(worker) -> None:
+    worker.run_tasks({"do": "close"}, {"do": "replace"}, {"do": "nothing"})
+    kinds = [ends(worker)[f"task-{n}"]["event_type"] for n in range(3)]
+    assert kinds == ["task_exited", "task_exited", "task_completed"]
+    assert (worker.folder / "own-file").read_bytes() == b""
+
+
+def test_a_task_over_its_memory_is_ended_and_says_so(worker) -> None:
+    worker.run_tasks({"do": "eat"}, {"do": "nothing"}, args=("--max-memory-allowed-per-task", "0.3"))
+    event = ends(worker)["task-0"]
+    assert (event["event_type"], event["exception_type"]) == ("task_exception", "MemoryLimitExceeded")
+    assert ends(worker)["task-1"]["event_type"] == "task_completed"
+
+
+def test_a_template_that_is_killed_is_replaced_and_its_tasks_are_run_again(worker) -> None:
+    finished = worker.run_tasks({"do": "kill parent"}, {"do": "sleep", "seconds": 0.3}, {"do": "nothing"})
+    assert finished.code == 0, finished.log
+    assert {event["event_type"] for event in ends(worker).values()} == {"task_completed"}
+    assert [event["task_id"] for event in worker.events("task_released")][0] == "task-0"
+    assert len(worker.noted("initialised")) == 2
+    assert worker.nothing_is_left()
+
+
+def test_nothing_is_left_when_the_supervisor_is_killed(worker) -> None:
+    process = worker.start(
+        "--task-file", worker.task_file({"do": "escaped child"}, {"do": "hang"}, {"do": "scratch"}, {"do": "wait"}),
+        "--num-simultaneous-tasks", "4",
+    )  # fmt: skip
+    wait_until(lambda: worker.noted("waiting") and len(worker.pids()) >= 3)
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait()
+    wait_until(worker.nothing_is_left, what="the end of every process and folder")
+    assert not any(is_alive(pid) for pid in worker.pids())
+
+
+def test_what_a_task_printed_is_in_the_event_of_its_failure(worker) -> None:
+    worker.run_tasks({"do": "print"}, args=("--capture-output",))
+    assert "these are my last words\n" in ends(worker)["task-0"]["log_tail"]
+    assert "RuntimeError: after them" in ends(worker)["task-0"]["log_tail"]
+
+
+def test_each_attempt_has_a_log_of_its_own_where_that_is_wanted(worker) -> None:
+    finished = worker.run_tasks({"do": "print"}, {"do": "nothing"}, args=("--task-log-dir", "logs"))
+    assert sorted(path.name for path in (worker.folder / "logs").iterdir()) == ["task-0.1.log", "task-1.1.log"]
+    assert (worker.folder / "logs" / "task-0.1.log").read_text().startswith("these are my last words\n")
+    assert "last words" not in finished.output
+
+
+def test_a_task_process_holds_nothing_of_the_supervisor(worker) -> None:
+    worker.run_tasks({"do": "about"}, args=("--extra", "given", "--gpus-per-task", "2"))
+    about = ends(worker)["task-0"]["result"]
+    supervisor_only = {"attrs", "pluggy", "yaml", "click", "logging.config", "sqlite3", "multiprocessing"}
+    assert supervisor_only & set(about["modules"]) == set()
+    assert about["attempt"] == 1
+    assert about["slot"] == 0
+    assert about["own"] == "set before start"
+    assert about["extra"] == "given"
+    assert about["initialised"]
+    assert about["gpu"] == "0,1"
+    assert about["loop_is_free"]
+    assert about["asyncio"] == "works"
+
+
+def test_a_scratch_folder_lasts_as_long_as_its_attempt(worker) -> None:
+    worker.run_tasks({"do": "scratch"}, {"do": "scratch"})
+    paths = [ends(worker)[f"task-{n}"]["result"] for n in range(2)]
+    assert paths[0] != paths[1]
+    assert not any(os.path.exists(path) for path in paths)
+    assert worker.nothing_is_left()
