@@ -166,7 +166,7 @@ def test_one_that_ended_without_a_word_beside_living_ones_does_not() -> None:
 
 
 def test_instances_that_end_without_finishing_anything_abort_the_job() -> None:
-    assert isinstance(decide(seen(machine(1), futile_in_a_row=10))[-1], Abort)
+    assert isinstance(decide(seen(machine(1), futile=10))[-1], Abort)
 
 
 def test_a_blocked_zone_sends_the_launch_to_the_next_one() -> None:

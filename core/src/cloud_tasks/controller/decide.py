@@ -129,8 +129,8 @@ def _hopeless(seen: Observation, alive: Sequence[FleetInstance], ended: Sequence
                 "the startup script is probably broken",
                 console_of=mute[0].instance_id if mute else None,
             )
-    if seen.futile_in_a_row >= policy.max_futile_instances:
-        return Abort(reason=f"The last {seen.futile_in_a_row} instances ended without finishing a single task")
+    if seen.futile >= policy.max_futile_instances:
+        return Abort(reason=f"The last {seen.futile} instances ended without a single task being finished")
     return None
 
 

@@ -9,7 +9,8 @@ failure(n), retry    not final, n >= attempt     queued, attempt n + 1 (its work
 failure(n), final    not final, n >= attempt     failed, timed out, exited or dead
 released(n)          not final, n >= attempt     queued, attempt n again, one more loss
 any of them          not final, n < attempt      unchanged, except completed (above): late; the newer attempt decides
-any of them          final                       unchanged: late
+dead(n)              failed for good at n        unchanged: it repeats what is known
+any other            final                       unchanged: late
 ===================  ==========================  =====================================================================
 
 Invariants, each with a test:
@@ -60,7 +61,9 @@ def advance(state: TaskState, event_type: EventType, attempt: int, retry: bool) 
     """
     status = state.status
     if status is not TaskStatus.PENDING and status is not TaskStatus.QUEUED and status is not TaskStatus.RUNNING:
-        return None
+        # A worker says that a task is dead right after the failure that ended it: it repeats what is known.
+        repeats = event_type is EventType.TASK_DEAD and attempt == state.attempt and status is not TaskStatus.COMPLETED
+        return state if repeats else None
     if event_type is EventType.TASK_COMPLETED and not retry:
         return TaskState(TaskStatus.COMPLETED, max(attempt, state.attempt), state.losses)
     if attempt < state.attempt:
