@@ -6,6 +6,7 @@ import math
 import sqlite3
 import statistics
 from collections import Counter
+from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
 
@@ -174,7 +175,7 @@ def test_true_histories_end_the_same_however_they_are_shuffled_and_repeated(
 
 
 @pytest.fixture
-def store(tmp_path: Path) -> Store:
+def store(tmp_path: Path) -> Iterator[Store]:
     with new_store(tmp_path, TASKS) as store:
         yield store
 

@@ -47,10 +47,17 @@ def test_each_event_moves_an_unfinished_task_as_the_table_says(
     assert advance(TaskState(status, 2, 1), event_type, attempt, retry) == after
 
 
+@pytest.mark.parametrize(("status", "late"), [(S.FAILED, False), (S.TIMED_OUT, False), (S.COMPLETED, True)])
+def test_a_death_notice_after_the_last_failure_repeats_it(status: TaskStatus, late: bool) -> None:
+    state = TaskState(status, 3, 0)
+    assert advance(state, E.TASK_DEAD, 3, False) == (None if late else state)
+    assert advance(state, E.TASK_DEAD, 2, False) is None
+
+
 @given(states, st.sampled_from(TASK_EVENTS), st.integers(1, 6), st.booleans())
 def test_a_final_status_is_never_left(state: TaskState, event_type: EventType, attempt: int, retry: bool) -> None:
     if state.status in FINAL_STATUSES:
-        assert advance(state, event_type, attempt, retry) is None
+        assert advance(state, event_type, attempt, retry) in (None, state)
 
 
 @given(states, st.sampled_from(TASK_EVENTS), st.integers(1, 6), st.booleans())

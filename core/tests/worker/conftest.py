@@ -13,7 +13,7 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parent / "support"))
 
-from worker_harness import Harness, descendants_of_session, is_alive  # noqa: E402
+from worker_harness import Harness, descendants_of_session, is_alive
 
 
 @pytest.fixture

@@ -64,7 +64,9 @@ def test_every_kind_of_end_is_told_apart_and_touches_no_other_task(worker) -> No
 
 @pytest.mark.parametrize("what", ["child", "escaped child", "bomb"])
 def test_what_a_task_started_dies_with_it(worker, what) -> None:
-    process = worker.start("--task-file", worker.task_file({"do": what}, {"do": "wait"}), "--num-simultaneous-tasks", "1")
+    process = worker.start(
+        "--task-file", worker.task_file({"do": what}, {"do": "wait"}), "--num-simultaneous-tasks", "1"
+    )
     wait_until(lambda: worker.noted("waiting"))
     assert worker.pids()
     wait_until(lambda: not any(is_alive(pid) for pid in worker.pids()), what="the end of all that the task started")
@@ -89,9 +91,7 @@ def test_a_result_over_the_limit_is_the_failure_of_its_task(worker) -> None:
 
 def test_a_result_over_the_limit_goes_to_the_store_where_there_is_one(worker) -> None:
     store = worker.folder / "results"
-    worker.run_tasks(
-        {"do": "big", "size": 5000}, args=("--max-result-bytes", "1000", "--result-store", str(store))
-    )
+    worker.run_tasks({"do": "big", "size": 5000}, args=("--max-result-bytes", "1000", "--result-store", str(store)))
     event = ends(worker)["task-0"]
     assert (event["event_type"], event["result"], event["result_bytes"]) == ("task_completed", None, 5002)
     assert event["result_address"] == str(store / "task-0.1.json")

@@ -65,7 +65,9 @@ def test_a_task_that_asks_is_run_again_until_its_attempts_run_out(worker) -> Non
 
 def test_rules_decide_by_exit_code_and_by_class_of_exception(worker) -> None:
     rules = '[{"on": "exit", "codes": [137], "attempts": 2}, {"on": "exception", "types": ["OSError"], "attempts": 3}]'
-    worker.load({"do": "exit", "code": 137}, {"do": "exit", "code": 5}, {"do": "raise until", "attempts": 3}, {"do": "raise"})
+    worker.load(
+        {"do": "exit", "code": 137}, {"do": "exit", "code": 5}, {"do": "raise until", "attempts": 3}, {"do": "raise"}
+    )
     worker.run_on_queue("--backoff-base", "0.05", CLOUD_TASKS_RETRY_RULES=rules)
     assert [entry for entry in story(worker, "task-0") if entry[0] == "task_exited"] == [
         ("task_exited", 1, True),
@@ -162,7 +164,7 @@ def test_a_second_signal_ends_it_at_once(worker) -> None:
     process = worker.start_on_queue("--shutdown-grace-period", "1000")
     wait_until(lambda: worker.noted("waiting"))
     process.send_signal(signal.SIGINT)
-    wait_until(lambda: any("task_started" == entry[0] for entry in story(worker, "task-0")))
+    wait_until(lambda: any(entry[0] == "task_started" for entry in story(worker, "task-0")))
     process.send_signal(signal.SIGINT)
     assert worker.finish(process).code == 130
     assert story(worker, "task-0")[-1][0] == "task_released"
@@ -183,9 +185,7 @@ def test_a_termination_notice_reaches_tasks_and_the_callback(worker) -> None:
 
 def test_a_simulated_termination_ends_what_runs(worker) -> None:
     worker.load({"do": "wait"})
-    finished = worker.run_on_queue(
-        "--simulate-spot-termination-after", "1", "--simulate-spot-termination-delay", "0.5"
-    )
+    finished = worker.run_on_queue("--simulate-spot-termination-after", "1", "--simulate-spot-termination-delay", "0.5")
     assert finished.code == 0
     assert [event["event_type"] for event in worker.queued_events("spot_termination", "task_released")] == [
         "spot_termination",

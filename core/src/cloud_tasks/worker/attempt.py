@@ -23,11 +23,14 @@ from typing import Any
 
 from cloud_tasks.errors import Retry
 from cloud_tasks.worker import linux
+from cloud_tasks.worker.channel import Channel, Closed
 from cloud_tasks.worker.data import WorkerData
 
-__all__ = ["HEAD_LENGTH", "Assignment", "run_attempt"]
+__all__ = ["HEAD_LENGTH", "SMALL_RESULT", "Assignment", "run_attempt", "run_attempts"]
 
 HEAD_LENGTH = 8
+SMALL_RESULT = 32 * 1024
+"""Bytes up to which a task's report travels in the message that says it has ended."""
 _TEXT_LIMIT = 16 * 1024
 _TRACE_LIMIT = 64 * 1024
 
@@ -84,6 +87,51 @@ def run_attempt(
         _last_words(error)
     finally:
         os._exit(code & 0xFF)
+
+
+def run_attempts(
+    function: Function,
+    data: WorkerData,
+    *,
+    parent: int,
+    end: Channel,
+    output: int | None,
+    limits: tuple[int | None, str | None],
+    count: int,
+) -> None:
+    """Do up to ``count`` assignments that come over ``end``, reporting each there, and end this process."""
+    code = 70
+    try:
+        _settle(parent, output)
+        for _ in range(count):
+            messages = end.get()
+            while not messages:
+                messages = end.get()
+            assignment = Assignment(*messages[0])
+            _equip(data, assignment)
+            head, content = _outcome(function, data, assignment, limits)
+            _flush_output()
+            code = head.pop("exit_code", 0)
+            if "exited" in head:
+                break
+            _hand_over(end, assignment.number, _encoded(head, content))
+    except Closed:
+        code = 0
+    except BaseException as error:
+        _last_words(error)
+    finally:
+        os._exit(code & 0xFF)
+
+
+def _hand_over(end: Channel, number: int, content: bytes) -> None:
+    if len(content) <= SMALL_RESULT:
+        end.put((number, content))
+        end.flush()
+        return
+    descriptor = os.memfd_create("result", os.MFD_CLOEXEC)
+    _write_all(descriptor, content)
+    end.put_with_descriptor((number, None), descriptor)
+    os.close(descriptor)
 
 
 def _settle(parent: int, output: int | None) -> None:
@@ -225,8 +273,16 @@ def _report(descriptor: int, identity: tuple[int, int], head: dict[str, Any], co
     # The function may have closed the channel, and may have something of its own under this number now.
     if _identity(descriptor) != identity:
         raise OSError("the result channel was replaced")
+    _write_all(descriptor, _encoded(head, content))
+
+
+def _encoded(head: dict[str, Any], content: bytes) -> bytes:
     encoded = json.dumps(head, separators=(",", ":"), default=str).encode("utf-8", "replace")
-    rest = memoryview(b"".join((len(encoded).to_bytes(HEAD_LENGTH, "little"), encoded, content)))
+    return b"".join((len(encoded).to_bytes(HEAD_LENGTH, "little"), encoded, content))
+
+
+def _write_all(descriptor: int, content: bytes) -> None:
+    rest = memoryview(content)
     while rest:
         rest = rest[os.write(descriptor, rest) :]
 

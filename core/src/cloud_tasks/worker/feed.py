@@ -33,6 +33,10 @@ class Feed(Protocol):
     def failure(self) -> str:
         """Why it can bring no more; empty while it can."""
 
+    @property
+    def expected(self) -> int | None:
+        """How many tasks there are in all, where that is known."""
+
     def again(self, work: Work, delay: float) -> bool:
         """Keep an attempt for later; False: this feed keeps nothing, a message has to be sent."""
 

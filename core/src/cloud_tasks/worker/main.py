@@ -171,6 +171,7 @@ class _Assembly:
             idle_limit=data.idle_limit if plan.source is None else None,
             max_lifetime=data.max_lifetime,
             scratch_root=plan.scratch_root,
+            progress_interval=data.progress_interval,
             memory_gb=data.max_memory_allowed_per_task,
             slot_environment=lambda slot: gpu_environment(slot, data.gpus_per_task, self._environ),
             log_tasks=plan.source is not None or data.verbose > 0,

@@ -111,6 +111,10 @@ OPTIONS: tuple[Option, ...] = (
     Option("result_store", str, "a folder or URL for results that are longer"),
     Option("capture_output", _boolean, "whether what tasks print is kept for failure events; default: with a queue"),
     Option("task_log_dir", str, "a folder with a file of what each attempt printed"),
+    Option("reuse_processes", _whole, "tasks that one process may do, one after the other, for tasks of milliseconds"),
+    Option(
+        "progress_interval", float, "seconds between two log lines on rate and remaining time; 0: none", default=30.0
+    ),
     Option("gpus_per_task", _whole, "GPUs of each task, told to it as CUDA_VISIBLE_DEVICES"),
     Option("power_off_command", str, "a shell command that is run when the worker ends, e.g. to switch it off"),
     Option("notice_interval", float, "seconds between two looks for a termination notice", default=5.0),

@@ -93,6 +93,7 @@ class Plan:
             capture=self.capture,
             log_dir=self.log_dir,
             limits=(self.max_result_bytes, getattr(self.data, "result_store", None)),
+            reuse=getattr(self.data, "reuse_processes", None) or 1,
         )
 
     @staticmethod

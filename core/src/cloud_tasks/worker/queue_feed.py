@@ -75,6 +75,7 @@ class QueueFeed:
         self._stopped = False
         self._thread = threading.Thread(target=self._serve, name="worker-receive", daemon=True)
         self.failure = ""
+        self.expected: int | None = None
         self.exhausted = False
 
     def start(self) -> None:

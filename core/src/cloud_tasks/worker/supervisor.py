@@ -70,6 +70,7 @@ class SupervisorSettings:
     scratch_root: str
     log_tasks: bool
     """Whether each task is logged at INFO; else at DEBUG."""
+    progress_interval: float = 0.0
     memory_gb: float | None = None
     """What the processes of one task may have resident."""
     slot_environment: Callable[[int], dict[str, str]] = lambda slot: {}
@@ -117,6 +118,7 @@ class Supervisor:
         self._template_deaths = 0
         self._idle_since = time.monotonic()
         self._mean_seconds: float | None = None
+        self._finished_before = 0
         self.finished = 0
         """Attempts that have ended."""
         self._crew = Crew(
@@ -168,6 +170,8 @@ class Supervisor:
         self._report(self._events.make("worker_started", slots=settings.slots, pid=os.getpid()))
         if settings.keepalive_interval > 0:
             self._later(settings.keepalive_interval, self._keep_alive)
+        if settings.progress_interval > 0:
+            self._later(settings.progress_interval, self._log_progress)
         if settings.memory_gb is not None:
             self._later(_MEMORY_INTERVAL, self._watch_memory)
         if settings.max_lifetime is not None:
@@ -351,6 +355,21 @@ class Supervisor:
             self._report(self._events.make("non_fatal_exception", exception="the template of the task processes died"))
             self._crew.make_template()
 
+    def _log_progress(self) -> None:
+        """Say how fast it goes, and, where the number of tasks is known, how long it will take."""
+        self._later(self._settings.progress_interval, self._log_progress)
+        done, before = self.finished, self._finished_before
+        self._finished_before = done
+        if done == before and not self._running:
+            return
+        rate = (done - before) / self._settings.progress_interval
+        text = f"{done} tasks attempted, {len(self._running)} running, {rate:.1f} per second"
+        expected = self.feed.expected
+        if expected is not None and rate > 0:
+            left = max(0, expected - done)
+            text += f"; {left} to go, about {_duration(left / rate)}"
+        self._log.info(text)
+
     def _watch_memory(self) -> None:
         """Kill tasks whose processes have too much. The sum of what is resident, so memory they share counts often."""
         limit = self._settings.memory_gb
@@ -463,6 +482,12 @@ class Supervisor:
             self._posted.append(lambda: self.stop(f"{name} was received", code=code))
         else:
             self._posted.append(lambda: self.stop(f"{name} was received again", grace=0.0, code=code))
+
+
+def _duration(seconds: float) -> str:
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}h {minutes}m" if hours else f"{minutes}m {rest}s" if minutes else f"{rest}s"
 
 
 def _read_all(descriptor: int) -> bytes:

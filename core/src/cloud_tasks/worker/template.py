@@ -33,7 +33,7 @@ from collections.abc import Callable
 from typing import Any
 
 from cloud_tasks.worker import linux
-from cloud_tasks.worker.attempt import Assignment, Function, run_attempt
+from cloud_tasks.worker.attempt import SMALL_RESULT, Assignment, Function, run_attempt, run_attempts
 from cloud_tasks.worker.channel import Channel, Closed
 from cloud_tasks.worker.data import WorkerData
 
@@ -42,8 +42,6 @@ __all__ = ["ENDED", "KILL", "QUIT", "READY", "RUN", "STARTED", "TemplateOrder", 
 RUN, KILL, QUIT = 1, 2, 3
 STARTED, ENDED, READY = 11, 12, 13
 
-SMALL_RESULT = 32 * 1024
-"""Bytes up to which a task's report travels in the message that says it has ended."""
 TAIL = 8 * 1024
 """Bytes of a task's output that are kept for its failure event."""
 OUTPUT_LIMIT = 64 * 1024 * 1024
@@ -60,7 +58,7 @@ _BOUND = 1.0
 class TemplateOrder:
     """What a template needs to know, settled before the first fork."""
 
-    __slots__ = ("capture", "data", "function", "limits", "log_dir", "on_init")
+    __slots__ = ("capture", "data", "function", "limits", "log_dir", "on_init", "reuse")
 
     def __init__(
         self,
@@ -71,6 +69,7 @@ class TemplateOrder:
         capture: bool,
         log_dir: str | None,
         limits: tuple[int | None, str | None],
+        reuse: int = 1,
     ) -> None:
         self.function = function
         self.data = data
@@ -78,10 +77,12 @@ class TemplateOrder:
         self.capture = capture
         self.log_dir = log_dir
         self.limits = limits
+        self.reuse = reuse
+        """How many tasks one process may do."""
 
 
 class _Child:
-    __slots__ = ("number", "output", "output_is_named", "pid", "result", "slot")
+    __slots__ = ("end", "left", "number", "output", "output_is_named", "pid", "result", "slot")
 
     def __init__(self, number: int, slot: int, pid: int, result: int, output: int | None, named: bool) -> None:
         self.number = number
@@ -90,6 +91,10 @@ class _Child:
         self.result = result
         self.output = output
         self.output_is_named = named
+        self.end: Channel | None = None
+        """For a process that does several tasks."""
+        self.left = 0
+        """How many more it will do."""
 
 
 def run_template(end: socket.socket, order: TemplateOrder) -> None:
@@ -111,8 +116,11 @@ class _Template:
         self._channel = channel
         self._order = order
         self._pid = os.getpid()
+        self._poll = select.poll()
         self._by_pid: dict[int, _Child] = {}
         self._by_number: dict[int, _Child] = {}
+        self._by_end: dict[int, _Child] = {}
+        self._idle: list[_Child] = []
         self._captures: list[int] = []
         self._sweep_at: float | None = None
         self._last_sweep = 0.0
@@ -129,17 +137,19 @@ class _Template:
             return
         gc.collect()
         gc.freeze()
-        poll = select.poll()
+        poll = self._poll
         poll.register(self._channel.fileno(), select.POLLIN)
         poll.register(alarm_out, select.POLLIN)
         try:
-            while not (self._quit and not self._by_pid):
+            while not (self._quit and len(self._by_pid) == len(self._idle)):
                 self._channel.flush()
                 for descriptor, _ in poll.poll(self._patience()):
                     if descriptor == alarm_out:
                         os.read(alarm_out, 1 << 12)
                         self._reap()
-                    else:
+                    elif descriptor in self._by_end:
+                        self._hear(self._by_end[descriptor])
+                    elif descriptor == self._channel.fileno():
                         self._obey()
                 if self._sweep_at is not None and time.monotonic() >= self._sweep_at:
                     self._sweep()
@@ -188,7 +198,10 @@ class _Template:
     def _obey(self) -> None:
         for message in self._channel.get():
             if message[0] == RUN:
-                self._start(Assignment(*message[1:]))
+                if self._order.reuse > 1:
+                    self._assign(message[1:])
+                else:
+                    self._start(Assignment(*message[1:]))
             elif message[0] == KILL:
                 child = self._by_number.get(message[1])
                 if child is not None:
@@ -216,6 +229,71 @@ class _Template:
         self._by_pid[pid] = child
         self._by_number[child.number] = child
         self._channel.put((STARTED, child.number, pid, started))
+
+    def _assign(self, message: tuple[Any, ...]) -> None:
+        """Give a task to a process that waits for one, or to a new one."""
+        number, slot = message[0], message[1]
+        child = self._idle.pop() if self._idle else self._start_reusable(slot)
+        child.number, child.slot = number, slot
+        child.left -= 1
+        self._by_number[number] = child
+        assert child.end is not None
+        child.end.put(message)
+        self._channel.put((STARTED, number, child.pid, time.monotonic()))
+        try:
+            child.end.flush()
+        except Closed:
+            return
+
+    def _start_reusable(self, slot: int) -> _Child:
+        order = self._order
+        ours, theirs = socket.socketpair()
+        output = (self._captures.pop() if self._captures else _unnamed_file()) if order.capture else None
+        pid = os.fork()
+        if pid == 0:
+            ours.close()
+            run_attempts(
+                order.function,
+                order.data,
+                parent=self._pid,
+                end=Channel(theirs, blocking=True),
+                output=output,
+                limits=order.limits,
+                count=order.reuse,
+            )
+        theirs.close()
+        child = _Child(-1, slot, pid, -1, output, False)
+        child.end, child.left = Channel(ours, blocking=True), order.reuse
+        self._by_pid[pid] = child
+        self._by_end[ours.fileno()] = child
+        self._poll.register(ours, select.POLLIN)
+        return child
+
+    def _hear(self, child: _Child) -> None:
+        """A process that does several tasks says that one is done; its end is noticed by its death."""
+        assert child.end is not None
+        try:
+            messages = child.end.get()
+        except Closed:
+            self._poll.unregister(child.end.fileno())
+            del self._by_end[child.end.fileno()]
+            return
+        for number, content in messages:
+            self._by_number.pop(number, None)
+            child.number = -1
+            failed = content is not None and b'"error"' in content[:64]
+            tail = _tail(child.output) if failed and child.output is not None else b""
+            message = (ENDED, number, 0, time.monotonic(), (0.0, 0), content, tail)
+            if content is None:
+                descriptor = child.end.take_descriptor()
+                self._channel.put_with_descriptor(message, descriptor)
+                os.close(descriptor)
+            else:
+                self._channel.put(message)
+            if child.output is not None:
+                os.ftruncate(child.output, 0)
+            if child.left > 0:
+                self._idle.append(child)
 
     def _open_output(self, assignment: Assignment) -> tuple[int | None, bool]:
         order = self._order
@@ -253,6 +331,9 @@ class _Template:
                     self._sweep_at = max(time.monotonic(), self._last_sweep + pause)
 
     def _ended(self, child: _Child, status: int, usage: Any) -> None:
+        if child.end is not None:
+            self._reusable_ended(child, status)
+            return
         when = time.monotonic()
         del self._by_number[child.number]
         size = os.fstat(child.result).st_size
@@ -272,6 +353,23 @@ class _Template:
             else:
                 os.ftruncate(child.output, 0)
                 self._captures.append(child.output)
+
+    def _reusable_ended(self, child: _Child, status: int) -> None:
+        assert child.end is not None
+        if child.end.fileno() in self._by_end:
+            # What it had said before it died counts.
+            while child.end.fileno() in self._by_end:
+                self._hear(child)
+        if child in self._idle:
+            self._idle.remove(child)
+        if child.number >= 0:
+            self._by_number.pop(child.number, None)
+            tail = _tail(child.output) if child.output is not None else b""
+            self._channel.put((ENDED, child.number, status, time.monotonic(), (0.0, 0), b"", tail))
+        child.end.close()
+        if child.output is not None:
+            os.ftruncate(child.output, 0)
+            self._captures.append(child.output)
 
     def _sweep(self) -> None:
         """Kill what ended tasks left behind: children that are no task. Theirs then become ours, and go as well."""

@@ -56,6 +56,10 @@ class Worker:
         self._worker_init = worker_init
         self._on_termination_notice = on_termination_notice
 
+    def set_task_source(self, task_source: Any) -> None:
+        """Take tasks from here, as if it had been given at first; before `start`."""
+        self._task_source = task_source
+
     async def start(self) -> None:
         """Work until there is nothing left to do or the worker is told to end; see `run`."""
         self.run()

@@ -15,7 +15,6 @@ from typing import Any
 
 import attrs
 import pytest
-
 from worker_test_plugin import FolderQueue
 
 from cloud_tasks.convert import decode_events, encode_task_message

@@ -109,7 +109,9 @@ class FolderQueue:
             return [
                 lease
                 for lease in lease_ids
-                if connection.execute(f"{query} WHERE lease = ? AND visible > ?", (*values, lease, time.time())).rowcount
+                if connection.execute(
+                    f"{query} WHERE lease = ? AND visible > ?", (*values, lease, time.time())
+                ).rowcount
                 == 0
             ]
 

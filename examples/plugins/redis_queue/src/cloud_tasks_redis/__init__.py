@@ -1,0 +1,1 @@
+"""Queues of cloud-tasks on a Redis server."""

@@ -1,0 +1,144 @@
+"""A queue of cloud-tasks on a Redis server.
+
+Invariants, held by the conformance kit:
+
+1. Each change is one script on the server, so that no crash between two calls loses a message or doubles a lease.
+2. Time is the server's: consumers whose clocks differ agree on when a lease ends.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from uuid import uuid4
+
+import redis
+
+from cloud_tasks.plugin import Delivery, Depth, SendFailure
+from cloud_tasks_redis import scripts
+from cloud_tasks_redis.connection import translated
+from cloud_tasks_redis.traits import TRAITS
+
+__all__ = ["RedisQueue"]
+
+_POLL = 0.05
+_BATCH_BYTES = 4 * 1024 * 1024
+_MICROSECOND = timedelta(microseconds=1)
+
+
+class RedisQueue:
+    """The `Queue` of one name. Thread-safe, as the client is.
+
+    Args:
+        lease: The first lease of a received message.
+    """
+
+    def __init__(self, client: redis.Redis, *, prefix: str, name: str, lease: timedelta) -> None:
+        self._client = client
+        self._name = name
+        self._lease = min(lease, TRAITS.max_lease)
+        # The braces keep a queue's keys on one node of a cluster, as scripts need it.
+        base = f"{prefix}:{{{name}}}"
+        self._keys = [base, *(f"{base}:{part}" for part in ("schedule", "bodies", "counts", "leases"))]
+
+    def create(self) -> None:
+        with translated(self._name):
+            self._client.set(self._keys[0], "1", nx=True)
+
+    def delete(self) -> None:
+        with translated(self._name):
+            self._client.delete(*self._keys)
+
+    def purge(self) -> None:
+        self._run(scripts.PURGE)
+
+    def exists(self) -> bool:
+        with translated(self._name):
+            return bool(self._client.exists(self._keys[0]))
+
+    def send(self, bodies: Sequence[bytes], *, delay: timedelta = timedelta(0)) -> Sequence[SendFailure]:
+        limit = TRAITS.max_message_bytes
+        failures = [
+            SendFailure(index=index, reason=f"it is larger than {limit} bytes", transient=False)
+            for index, body in enumerate(bodies)
+            if len(body) > limit
+        ]
+        failures += self._send_batches(bodies, min(delay, TRAITS.delay))
+        return sorted(failures, key=lambda failure: failure.index)
+
+    def receive(self, max_messages: int, *, wait: timedelta) -> Sequence[Delivery]:
+        deadline = time.monotonic() + wait.total_seconds()
+        while True:
+            answer = self._run(scripts.LEASE, min(max_messages, TRAITS.receive_batch), self._lease // _MICROSECOND)
+            remaining = deadline - time.monotonic()
+            if answer or remaining <= 0:
+                fields = iter(answer)
+                return [
+                    Delivery(lease_id=lease.decode(), body=body, delivery_count=count)
+                    for lease, body, count in zip(fields, fields, fields, strict=True)
+                ]
+            # No blocking command of the server can run a script, and a lease that ends wakes nobody.
+            time.sleep(min(remaining, _POLL))
+
+    def ack(self, lease_ids: Sequence[str]) -> Sequence[str]:
+        return self._settle(scripts.REMOVE, (), lease_ids)
+
+    def release(self, lease_ids: Sequence[str], *, delay: timedelta = timedelta(0)) -> Sequence[str]:
+        return self._settle(scripts.EXTEND, (min(delay, TRAITS.delay) // _MICROSECOND, 0), lease_ids)
+
+    def extend(self, lease_ids: Sequence[str], *, lease: timedelta) -> Sequence[str]:
+        return self._settle(scripts.EXTEND, (min(lease, TRAITS.max_lease) // _MICROSECOND, 1), lease_ids)
+
+    def depth(self) -> Depth:
+        visible, in_flight, now = self._run(scripts.COUNT)
+        as_of = datetime.fromtimestamp(int(now) / 1_000_000, UTC)
+        return Depth(visible=visible, in_flight=in_flight, exact=True, as_of=as_of)
+
+    def close(self) -> None:
+        self._client.close()
+
+    def _send_batches(self, bodies: Sequence[bytes], delay: timedelta) -> list[SendFailure]:
+        """Those that failed for a passing reason; raises when none was sent."""
+        failures: list[SendFailure] = []
+        sent = 0
+        problem: Exception | None = None
+        for batch in _batches(bodies):
+            messages = [part for index in batch for part in (uuid4().hex, bodies[index])]
+            try:
+                self._run(scripts.SEND, delay // _MICROSECOND, *messages)
+                sent += len(batch)
+            except Exception as error:
+                problem = error
+                failures += [SendFailure(index=index, reason=str(error)) for index in batch]
+        if problem is not None and not sent:
+            raise problem
+        return failures
+
+    def _settle(self, script: str, arguments: tuple[int, ...], lease_ids: Sequence[str]) -> list[str]:
+        lost: list[str] = []
+        for start in range(0, len(lease_ids), TRAITS.send_batch):
+            answer = self._run(script, *arguments, *lease_ids[start : start + TRAITS.send_batch])
+            lost += [lease.decode() for lease in answer]
+        return lost
+
+    def _run(self, script: str, *arguments: Any) -> Any:
+        with translated(self._name):
+            return self._client.register_script(script)(keys=self._keys, args=arguments)
+
+
+def _batches(bodies: Sequence[bytes]) -> Iterator[list[int]]:
+    """The places of the messages that may be sent, in batches that are neither too long nor too large."""
+    batch: list[int] = []
+    size = 0
+    for index, body in enumerate(bodies):
+        if len(body) > TRAITS.max_message_bytes:
+            continue
+        if batch and (len(batch) == TRAITS.send_batch or size + len(body) > _BATCH_BYTES):
+            yield batch
+            batch, size = [], 0
+        batch.append(index)
+        size += len(body)
+    if batch:
+        yield batch

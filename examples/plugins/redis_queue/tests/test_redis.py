@@ -1,0 +1,72 @@
+"""What the contract cannot know: the settings, and a server that is not there or says no."""
+
+from __future__ import annotations
+
+import socket
+import subprocess
+import sys
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+import redis
+
+from cloud_tasks.errors import NotFound, ProviderError
+from cloud_tasks.plugin import QueueContext
+from cloud_tasks.registry import Registry
+from cloud_tasks_redis.settings import RedisSettings
+
+BACKEND = Registry(only=["redis"]).queue("redis")
+CONTEXT = QueueContext(job_id="job", name="job", lease=timedelta(seconds=30))
+
+
+def test_an_address_with_a_password_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"give that as redis\.password"):
+        RedisSettings(url="redis://:secret@localhost/0")
+
+
+def test_an_address_of_another_kind_is_refused() -> None:
+    with pytest.raises(ValueError, match="does not start with"):
+        RedisSettings(url="http://localhost")
+
+
+def test_the_password_is_not_shown() -> None:
+    assert "hush" not in repr(RedisSettings(password="hush"))
+
+
+def test_a_server_that_is_not_there_is_a_passing_error() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        port = probe.getsockname()[1]
+    settings = RedisSettings(url=f"redis://127.0.0.1:{port}/0")
+    with BACKEND.open(settings, CONTEXT) as queue, pytest.raises(ProviderError) as caught:
+        queue.create()
+    assert caught.value.transient
+
+
+def test_a_refused_password_is_not_a_passing_error(redis_url: str) -> None:
+    with BACKEND.open(RedisSettings(url=redis_url, password="wrong"), CONTEXT) as queue:
+        with pytest.raises(ProviderError) as caught:
+            queue.create()
+        assert not caught.value.transient
+
+
+def test_sending_to_a_queue_that_was_not_made_is_an_error(redis_url: str) -> None:
+    with BACKEND.open(RedisSettings(url=redis_url), CONTEXT) as queue, pytest.raises(NotFound):
+        queue.send([b"task"])
+
+
+def test_a_deleted_queue_leaves_no_key_behind(redis_url: str) -> None:
+    with BACKEND.open(RedisSettings(url=redis_url, prefix="mine"), CONTEXT) as queue:
+        queue.create()
+        queue.send([b"one", b"two"])
+        queue.receive(1, wait=timedelta(0))
+        with redis.Redis.from_url(redis_url) as client:
+            assert len(client.keys("mine:*")) == 5
+            queue.delete()
+            assert client.keys("mine:*") == []
+
+
+def test_listing_the_plugin_does_not_import_the_library(tmp_path: Path) -> None:
+    program = "import sys, cloud_tasks_redis.plugin as p; p.cloud_tasks_register_queue(); print('redis' in sys.modules)"
+    answer = subprocess.run([sys.executable, "-c", program], cwd=tmp_path, capture_output=True, text=True, check=True)
+    assert answer.stdout == "False\n"
