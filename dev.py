@@ -157,7 +157,7 @@ def lint(arguments: list[str]) -> int:
 
 def static_checks(settings: dict[str, Any]) -> dict[str, list[str]]:
     """The checks of `lint`, by name."""
-    typed = ["dev.py", "examples", "tests"]
+    typed = ["dev.py", "conftest.py", "examples/parallel_addition", "tests"]
     for folder in members(settings):
         typed += [str((folder / part).relative_to(ROOT)) for part in ("src", "tests")]
     return {

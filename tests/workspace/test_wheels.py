@@ -19,7 +19,9 @@ pytestmark = [pytest.mark.network, pytest.mark.timeout(600)]
 @pytest.fixture(scope="module")
 def wheels(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("dist")
-    subprocess.run([sys.executable, str(ROOT / "dev.py"), "build", str(folder)], check=True, capture_output=True)
+    # Not through the command line, which might set the environment up again under the tests that run beside this one.
+    program = "import sys, dev; sys.exit(dev.build(sys.argv[1:]))"
+    subprocess.run([sys.executable, "-c", program, str(folder)], cwd=ROOT, check=True)
     return folder
 
 

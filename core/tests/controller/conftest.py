@@ -22,7 +22,7 @@ def loop() -> VirtualLoop:
 @pytest.fixture
 def store(tmp_path: Path) -> Iterator[Store]:
     record = JobRecord(job_id="job", queue_name="job", run_id="run", created_at=datetime(2026, 1, 1, tzinfo=UTC))
-    with Store.create(tmp_path / "job.db", record) as opened:
+    with Store.create(tmp_path / "job.db", record, durable=False) as opened:
         opened.load_tasks(Task(task_id=f"task-{number}", data={"n": number}) for number in range(20))
         yield opened
 
