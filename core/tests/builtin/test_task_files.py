@@ -50,7 +50,7 @@ def write(folder: Path, name: str, content: str | bytes) -> Path:
         ("ended.yml", YAML + "...\n"),
         ("flow.yml", '[{"id": "a", "data": {"x": 1}}, {"id": "b", "data": {}}]'),
         ("merged.yml", "- id: a\n  data: &d {x: 1}\n- id: b\n  data: {}\n"),
-        ("tasks.json.gz", gzip.compress(JSON.encode())),
+        ("tasks.json.gz", gzip.compress(JSON.encode(), mtime=0)),
         ("tasks.jsonl.bz2", bz2.compress(JSON_LINES.encode())),
         ("tasks.yaml.xz", lzma.compress(YAML.encode())),
     ],
@@ -116,7 +116,7 @@ def test_a_file_can_be_read_again(tmp_path: Path) -> None:
 
 
 def test_a_url_is_read_through_fsspec(tmp_path: Path) -> None:
-    path = write(tmp_path, "tasks.json.gz", gzip.compress(JSON.encode()))
+    path = write(tmp_path, "tasks.json.gz", gzip.compress(JSON.encode(), mtime=0))
     with open_task_source(None, f"file://{path}") as source:
         assert list(source) == EXPECTED
 
@@ -202,7 +202,7 @@ BROKEN = [
     ("a.yaml", "- id: a\n  data: !!python/object/apply:os.getcwd []\n", "a.yaml:2: after task 1: not valid YAML"),
     ("a.yaml", b"- id: \xff\xfe\n", "a.yaml: after task 0: not valid YAML"),
     ("a.json.gz", b"not compressed", "a.json.gz: cannot be read"),
-    ("a.json.gz", gzip.compress(JSON.encode())[:-12], "a.json.gz: cannot be read"),
+    ("a.json.gz", gzip.compress(JSON.encode(), mtime=0)[:-12], "a.json.gz: cannot be read"),
     ("a.jsonl.xz", lzma.compress(JSON_LINES.encode())[:-8], "a.jsonl.xz: cannot be read"),
     ("a.csv", "a,b\n", "a.csv: cannot tell its format from its name; known endings: .json"),
 ]

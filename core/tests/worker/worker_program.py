@@ -101,11 +101,10 @@ def do(what: str, fields: dict[str, Any], data: WorkerData) -> Any:
         os.closerange(3, 4096)
         descriptors = [os.open(FOLDER / "own-file", os.O_RDWR | os.O_CREAT) for _ in range(64)]
         return False, len(descriptors)
-    if what == "kill parent":
-        if not (FOLDER / "killed-parent").exists():
-            note("killed-parent", os.getppid())
-            os.kill(os.getppid(), signal.SIGKILL)
-            time.sleep(1000)
+    if what == "kill parent" and not (FOLDER / "killed-parent").exists():
+        note("killed-parent", os.getppid())
+        os.kill(os.getppid(), signal.SIGKILL)
+        time.sleep(1000)
     if what == "child":
         return False, sleeper()
     if what == "escaped child":
@@ -119,9 +118,8 @@ def do(what: str, fields: dict[str, Any], data: WorkerData) -> Any:
         return False, str(path)
     if what == "retry until":
         return retry_until("attempts", fields["attempts"], data)
-    if what == "raise Retry":
-        if data.attempt < 2:
-            raise cloud_tasks.Retry("not yet", after=0.05)
+    if what == "raise Retry" and data.attempt < 2:
+        raise cloud_tasks.Retry("not yet", after=0.05)
     if what == "raise until":
         note("attempts", data.attempt)
         if data.attempt < fields["attempts"]:

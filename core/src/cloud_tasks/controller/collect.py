@@ -58,7 +58,8 @@ class Collector:
     @property
     def listening_since(self) -> datetime | None:
         """Since when the queue has been read without a gap; None while it cannot be read, or while we are behind."""
-        return None if self._behind else self._reading_since
+        asleep = self._last_answer is None or self._loop.now() - self._last_answer > _GAP
+        return None if self._behind or asleep else self._reading_since
 
     def start(self) -> None:
         self._receive(())

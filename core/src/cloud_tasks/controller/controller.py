@@ -114,6 +114,7 @@ class Controller:
         self._told: set[str] = set()
         self._looking = False
         self._look_again = False
+        self._asked_at = self._started
         self._draining = False
         self._surplus_since: datetime | None = None
         self._empty_since: datetime | None = None
@@ -169,6 +170,7 @@ class Controller:
             self._look_again = True
             return
         self._looking = True
+        self._asked_at = self._loop.now()
         log.debug("Checking if scaling is needed...")
         self._fleet.list(self._job_id, self._listed)
 
@@ -257,6 +259,7 @@ class Controller:
                 slots=record.slots,
                 price_per_hour=record.price_per_hour,
                 launched_at=record.intended_at,
+                maybe_unlisted=record.instance_id not in by_id and self._maybe_unlisted(record),
                 answered=not self._fleet.is_unanswered(record.client_token),
                 last_heard=record.last_heard,
                 running_tasks=record.running_tasks,
@@ -271,6 +274,11 @@ class Controller:
             if instance.instance_id not in known and instance.client_token not in unanswered:
                 fleet.append(_stranger(instance))
         return tuple(fleet)
+
+    def _maybe_unlisted(self, record: InstanceRecord) -> bool:
+        """Whether its launch was answered so late that the listing, when it was asked for, need not have shown it."""
+        answered_at = self._fleet.answered_at(record.client_token) or self._started
+        return self._asked_at <= answered_at + self._policy.listing_lag
 
     def _note_surplus(self, fleet: Sequence[FleetInstance] | None, remaining: int, now: datetime) -> None:
         slots = sum(instance.slots for instance in fleet or ())
@@ -350,6 +358,7 @@ class Controller:
             self._sweep()
 
     def _sweep(self) -> None:
+        self._asked_at = self._loop.now()
         self._fleet.list(self._job_id, self._swept)
 
     def _swept(self, listing: Sequence[Instance] | None) -> None:
@@ -358,7 +367,8 @@ class Controller:
         if listing is not None:
             self._record_seen(tuple(self._store.instances()), listing, self._loop.now())
         left = [i.instance_id for i in listing or () if i.state is not InstanceState.TERMINATED]
-        if listing is not None and not left and not self._fleet.busy:
+        hidden = any(self._maybe_unlisted(record) for record in self._store.instances() if record.ended_at is None)
+        if listing is not None and not left and not hidden and not self._fleet.busy:
             self._mark_all_ended()
             self.all_gone = True
             self._collector.stop()

@@ -79,7 +79,7 @@ def _reconcile(seen: Observation, fleet: Sequence[FleetInstance]) -> list[Action
                     )
                 )
         elif instance.state in _GONE:
-            if instance.recorded and (instance.state is not None or age > seen.policy.listing_lag):
+            if instance.recorded and (instance.state is not None or not _maybe_unlisted(seen, instance)):
                 actions.append(MarkEnded(instance_id=instance.instance_id, reason="it ended by itself"))
         elif not instance.recorded:
             actions.append(Terminate(instance_id=instance.instance_id, reason="it is unknown to this job's records"))
@@ -110,9 +110,14 @@ def _too_expensive(seen: Observation) -> Abort | None:
     limit = seen.policy.limits.max_total_cost
     if limit is None or seen.accrued_cost < limit:
         return None
+    return _used_up(seen)
+
+
+def _used_up(seen: Observation) -> Abort:
+    limit = seen.policy.limits.max_total_cost
     return Abort(
-        reason=f"The job has cost {seen.accrued_cost}, its limit is {limit} (max_total_cost); "
-        "a higher limit lets it be continued",
+        reason=f"The job has cost {seen.accrued_cost}, its limit is {limit} (max_total_cost) and does not pay "
+        "for more; a higher limit lets it be continued",
         show_console=False,
     )
 
@@ -123,7 +128,9 @@ def _hopeless(seen: Observation, alive: Sequence[FleetInstance], ended: Sequence
     if not seen.ever_spoke:
         mute = [*(i for i in alive if _is_silent(seen, i)), *ended]
         failed = seen.failed_starts + len(mute)
-        if failed and failed >= min(policy.max_failed_starts, failed + len(alive) + len(ended) - len(mute)):
+        others = len(alive) + len(ended) - len(mute)
+        # One alone may have been bad luck.
+        if failed >= max(2, min(policy.max_failed_starts, failed + others)):
             return Abort(
                 reason=f"No instance ever reported anything ({failed} of them ended or stayed silent): "
                 "the startup script is probably broken",
@@ -215,6 +222,9 @@ def _growth(seen: Observation, fleet: Sequence[FleetInstance]) -> list[Action]:
             count = min(count, 1)
         if count > 0:
             actions.append(Launch(ranked=ranked, count=count))
+        elif totals.instances == 0 and seen.policy.limits.max_total_cost is not None:
+            # With nothing running, waiting changes neither the budget nor the price of the next instance.
+            actions.append(_used_up(seen))
         # One offer is bought at a time: a refusal brings the next observation, with its block, at once.
         break
     else:
@@ -227,7 +237,8 @@ def _growth(seen: Observation, fleet: Sequence[FleetInstance]) -> list[Action]:
 
 def _maybe_unlisted(seen: Observation, instance: FleetInstance) -> bool:
     """Launched so recently that the listing may not show it yet."""
-    return instance.state is None and seen.now - instance.launched_at <= seen.policy.listing_lag
+    recent = seen.now - instance.launched_at <= seen.policy.listing_lag
+    return instance.state is None and (recent or instance.maybe_unlisted)
 
 
 def _choices(seen: Observation) -> list[RankedOffer]:

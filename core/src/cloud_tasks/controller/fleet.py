@@ -68,6 +68,7 @@ class Fleet:
         self._terminating: set[str] = set()
         self._blocks: list[Block] = []
         self._reasons: dict[str, str] = {}
+        self._answered_at: dict[str, datetime] = {}
         self._wave = (0, 0)
 
     def is_unanswered(self, client_token: str) -> bool:
@@ -117,7 +118,12 @@ class Fleet:
             lambda error: self._not_launched(request, number, error),
         )
 
+    def answered_at(self, client_token: str) -> datetime | None:
+        """When this launch came to an end, well or not; None for one of an earlier run."""
+        return self._answered_at.get(client_token)
+
     def _launched(self, request: LaunchRequest, instance: Instance) -> None:
+        self._answered_at[request.client_token] = self._loop.now()
         self._launching.pop(request.client_token)
         self._store.record_launched(request.client_token, instance)
         log.info(f"Started {instance.purchase.value} instance '{instance.instance_id}' in zone '{instance.zone}'")
@@ -135,6 +141,7 @@ class Fleet:
             self._loop.later(_PAUSE * number, lambda: self._attempt(request, number + 1))
         else:
             # It may have taken effect: the intent stays, and the listings decide.
+            self._answered_at[request.client_token] = self._loop.now()
             self._launching.pop(request.client_token)
             log.warning(f"A launch was not answered ({error}); the next listings will tell whether it took place")
             self._settle()

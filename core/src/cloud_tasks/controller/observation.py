@@ -72,6 +72,8 @@ class FleetInstance:
     """When the intent was written; for an adopted instance, when it was created."""
     recorded: bool = True
     """False: it carries our job's label, and our records do not know it."""
+    maybe_unlisted: bool = False
+    """Whether it is so new that the listing may not show it yet."""
     answered: bool = True
     """Whether the launch call has returned (or this controller did not make it)."""
     last_heard: datetime | None = None

@@ -31,6 +31,13 @@ __all__ = ["HEAD_LENGTH", "SMALL_RESULT", "Assignment", "run_attempt", "run_atte
 HEAD_LENGTH = 8
 SMALL_RESULT = 32 * 1024
 """Bytes up to which a task's report travels in the message that says it has ended."""
+# The function beneath `signal.signal`, whose enumerations cost a forked process a tenth of a millisecond.
+_signal: Any = sys.modules["_signal"]
+_SIG_DFL, _SIGINT = int(signal.SIG_DFL), int(signal.SIGINT)
+_DEFAULT_SIGNALS = tuple(int(s) for s in (signal.SIGCHLD, signal.SIGTERM, signal.SIGHUP, signal.SIGPIPE))
+
+_encode_result = json.JSONEncoder(separators=(",", ":"), allow_nan=False).encode
+_encode_head = json.JSONEncoder(separators=(",", ":"), default=str).encode
 _TEXT_LIMIT = 16 * 1024
 _TRACE_LIMIT = 64 * 1024
 
@@ -142,9 +149,9 @@ def _settle(parent: int, output: int | None) -> None:
     if os.getppid() != parent:
         os._exit(70)
     signal.set_wakeup_fd(-1)
-    for number in (signal.SIGCHLD, signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, signal.SIG_DFL)
-    signal.signal(signal.SIGINT, signal.default_int_handler)
+    for number in _DEFAULT_SIGNALS:
+        _signal.signal(number, _SIG_DFL)
+    _signal.signal(_SIGINT, signal.default_int_handler)
     if output is not None:
         os.dup2(output, 1)
         os.dup2(output, 2)
@@ -154,7 +161,8 @@ def _equip(data: WorkerData, assignment: Assignment) -> None:
     data.attempt = assignment.attempt
     data.slot = assignment.slot
     data._scratch = assignment.scratch
-    os.environ.update(assignment.environment)
+    if assignment.environment:
+        os.environ.update(assignment.environment)
     numpy_random = sys.modules.get("numpy.random")
     if numpy_random is not None:
         # Python reseeds `random` in a forked process, NumPy does not: each task would draw the same numbers.
@@ -180,7 +188,7 @@ def _outcome(
     if isinstance(answer, tuple) and len(answer) == 2 and type(answer[0]).__name__ in ("bool", "bool_"):
         retry, value = bool(answer[0]), answer[1]
     try:
-        content = json.dumps(value, separators=(",", ":"), allow_nan=False).encode()
+        content = _encode_result(value).encode()
     except BaseException as error:
         return {"error": "UnserializableResult", "message": f"the result is no JSON: {_describe(error)}"}, b""
     head: dict[str, Any] = {"retry": retry, "seconds": time.monotonic() - started}
@@ -250,7 +258,7 @@ def _text(value: Any) -> str:
 def _join_threads() -> None:
     """Wait for the threads that the function left, as the interpreter does at its end."""
     threading = sys.modules.get("threading")
-    if threading is not None:
+    if threading is not None and threading.active_count() > 1:
         for thread in threading.enumerate():
             if thread is not threading.current_thread() and not thread.daemon:
                 thread.join()
@@ -277,7 +285,7 @@ def _report(descriptor: int, identity: tuple[int, int], head: dict[str, Any], co
 
 
 def _encoded(head: dict[str, Any], content: bytes) -> bytes:
-    encoded = json.dumps(head, separators=(",", ":"), default=str).encode("utf-8", "replace")
+    encoded = _encode_head(head).encode("utf-8", "replace")
     return b"".join((len(encoded).to_bytes(HEAD_LENGTH, "little"), encoded, content))
 
 

@@ -36,7 +36,6 @@ from cloud_tasks.worker.supervisor import Exit, Supervisor, SupervisorSettings
 
 __all__ = ["supervise"]
 
-_FLUSH_SECONDS = 30.0
 _NOTICE_MARGIN = 3.0
 """Seconds before the machine is taken away at which unfinished tasks are released."""
 
@@ -154,7 +153,7 @@ class _Assembly:
             code = Exit.BAD_INPUT if self._plan.source is not None else Exit.DONE
         reason = supervisor.stop_reason or failure or "all tasks are done"
         reporter.put(Report((self._events.make("worker_stopped", reason=reason, exit_code=code),)))
-        if not reporter.close(_FLUSH_SECONDS):
+        if not reporter.close(self._data.flush_period):
             self._log.error(f"{reporter.backlog[0]} reports could not be made: {reporter.problem}")
             code = code or Exit.FAILED
         supervisor.feed.close()

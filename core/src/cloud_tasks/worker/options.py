@@ -92,6 +92,7 @@ OPTIONS: tuple[Option, ...] = (
     Option("max_runtime", float, "seconds that one attempt may take", default=3600.0),
     Option("max_memory_allowed_per_task", float, "GB of memory that the processes of one task may have"),
     Option("shutdown_grace_period", float, "seconds that running tasks have to end at a shutdown", default=30.0),
+    Option("flush_period", float, "seconds that the last reports have to be made when the worker ends", default=60.0),
     Option("tasks_to_skip", _whole, "how many tasks at the start of the task file are left out", env="TO_SKIP"),
     Option("max_num_tasks", _whole, "how many tasks of the task file are done at most"),
     Option("resume", _boolean, "whether tasks that the event log says are complete are left out"),

@@ -13,6 +13,7 @@ Invariants, each with a test:
 from __future__ import annotations
 
 import os
+import stat
 import threading
 import time
 from collections import deque
@@ -20,7 +21,7 @@ from collections.abc import Callable, Sequence
 from datetime import timedelta
 from typing import Protocol
 
-from cloud_tasks.errors import CloudTasksError
+from cloud_tasks.errors import CloudTasksError, InputError
 from cloud_tasks.plugin import Queue
 from cloud_tasks.worker.log import Log
 
@@ -111,7 +112,21 @@ class EventFile:
 
     def __init__(self, path: str) -> None:
         self.path = path
-        self._descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o644)
+        try:
+            self._descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o644)
+        except OSError as error:
+            raise InputError(f"cannot be written: {error.strerror}", where=path) from error
+        self._regular = stat.S_ISREG(os.fstat(self._descriptor).st_mode)
+        self._end_last_line()
+
+    def _end_last_line(self) -> None:
+        """A run that was cut off may have left half a line: what follows must not be joined to it."""
+        if not self._regular or os.fstat(self._descriptor).st_size == 0:
+            return
+        with open(self.path, "rb") as file:
+            file.seek(-1, os.SEEK_END)
+            if file.read(1) != b"\n":
+                os.write(self._descriptor, b"\n")
 
     def write(self, events: Sequence[bytes]) -> None:
         size = os.fstat(self._descriptor).st_size
@@ -119,9 +134,11 @@ class EventFile:
         try:
             while rest:
                 rest = rest[os.write(self._descriptor, rest) :]
-            os.fdatasync(self._descriptor)
+            if self._regular:
+                os.fdatasync(self._descriptor)
         except OSError:
-            os.ftruncate(self._descriptor, size)
+            if self._regular:
+                os.ftruncate(self._descriptor, size)
             raise
 
     def close(self) -> None:

@@ -1,0 +1,165 @@
+"""Without a queue: a file, a generator or a sweep, an event log, and what the terminal shows."""
+
+from __future__ import annotations
+
+import json
+import re
+import signal
+
+import pytest
+from worker_harness import is_alive, wait_until
+
+STAMP = r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d\.\d{3} INFO - "
+
+
+def test_the_log_is_what_users_know(worker) -> None:
+    finished = worker.run_tasks({"do": "nothing"})
+    for line in (
+        "Configuration:",
+        f'  Using local tasks file: "{worker.folder}/tasks.json"',
+        "  Num simultaneous tasks (default): 1",
+        "  Event log file: events.log",
+        r"Started single-task worker #0 (PID 1)",
+        "Worker #0: Started, processing task task-0",
+        "Worker #0: Completed task task-0 in 0.00 seconds, retry False",
+        "Worker #0: Exiting",
+        "Worker #0 reported task task-0 completed in 0.0 seconds with no retry; result: nothing",
+    ):
+        pattern = re.sub(r"PID 1\\\)", r"PID \\d+\\)", re.escape(line))
+        pattern = re.sub(r"0\\\.00?", r"\\d+\\.\\d+", pattern)
+        assert re.search(f"^{STAMP}{pattern}$", finished.log, re.MULTILINE), line
+    assert worker.noted("returned") == ["normally"]
+
+
+def test_a_generator_in_the_program_gives_the_tasks(worker) -> None:
+    assert worker.run(PROGRAM_TASKS="40").code == 0
+    assert [event["task_id"] for event in worker.events("task_completed")] == [f"made-{n}" for n in range(40)]
+
+
+def test_tasks_can_be_skipped_and_limited(worker) -> None:
+    worker.run("--tasks-to-skip", "2", "--max-num-tasks", "3", PROGRAM_TASKS="10")
+    assert [event["task_id"] for event in worker.events("task_completed")] == ["made-2", "made-3", "made-4"]
+
+
+def test_environment_variables_of_both_prefixes_count_and_the_command_line_wins(worker) -> None:
+    worker.run(
+        "--max-num-tasks", "2", PROGRAM_TASKS="9", CLOUD_TASKS_MAX_NUM_TASKS="5", RMS_CLOUD_TASKS_TO_SKIP="4"
+    )  # fmt: skip
+    assert [event["task_id"] for event in worker.events("task_completed")] == ["made-4", "made-5"]
+
+
+@pytest.mark.parametrize("args", [("--task-file", "missing.json"), ("--max-runtime", "-3"), ("--no-such-option",)])
+def test_bad_input_ends_with_code_2_and_no_traceback(worker, args) -> None:
+    finished = worker.run(*args)
+    assert finished.code == 2
+    assert "Traceback" not in finished.log
+    assert worker.nothing_is_left()
+
+
+def test_a_task_file_that_is_cut_off_is_worked_up_to_there_and_ends_with_code_2(worker) -> None:
+    path = worker.folder / "cut.json"
+    path.write_text('[{"task_id": "a", "data": {}}, {"task_id": "b", "da')
+    finished = worker.run("--task-file", str(path))
+    assert finished.code == 2
+    assert "the file ends in the middle" in finished.log
+    assert [event["task_id"] for event in worker.events("task_completed")] == ["a"]
+
+
+def test_retries_are_done_without_a_queue_too(worker) -> None:
+    worker.run_tasks({"do": "raise until", "attempts": 3}, args=("--retry-on-exception", "--backoff-base", "0.05"))
+    kinds = [(event["event_type"], event["attempt"]) for event in worker.events() if event.get("task_id")]
+    assert kinds[-1] == ("task_completed", 3)
+    assert worker.noted("attempts") == ["1", "2", "3"]
+
+
+def test_ctrl_c_once_lets_tasks_end(worker) -> None:
+    process = worker.start("--task-file", worker.task_file({"do": "wait for shutdown"}, {"do": "nothing"}))
+    wait_until(lambda: worker.noted("waiting"))
+    process.send_signal(signal.SIGINT)
+    assert worker.finish(process).code == 130
+    assert [event["task_id"] for event in worker.events("task_completed")] == ["task-0"]
+    assert worker.nothing_is_left()
+
+
+def test_resume_does_what_is_not_complete_and_retry_failed_what_failed(worker) -> None:
+    worker.run_tasks({"do": "nothing"}, {"do": "raise"}, {"do": "nothing"}, args=("--max-num-tasks", "2"))
+    (worker.folder / "events.log").open("a").write('{"event_type": "task_comp')
+    first = len(worker_events(worker))
+    worker.run("--task-file", str(worker.folder / "tasks.json"), "--retry-failed")
+    assert started_after(worker, first) == ["task-1"]
+    second = len(worker_events(worker))
+    worker.run("--task-file", str(worker.folder / "tasks.json"), "--resume")
+    assert started_after(worker, second) == ["task-1", "task-2"]
+
+
+def worker_events(worker) -> list[dict[str, object]]:
+    found = []
+    for line in (worker.folder / "events.log").read_text().splitlines():
+        try:
+            found.append(json.loads(line))
+        except ValueError:
+            continue
+    return found
+
+
+def started_after(worker, count: int) -> list[object]:
+    return [event["task_id"] for event in worker_events(worker)[count:] if event["event_type"] == "task_started"]
+
+
+def test_an_event_log_that_cannot_be_written_is_an_error_and_nothing_is_run(worker) -> None:
+    finished = worker.run("--event-log-file", "no/such/folder/events.log")
+    assert finished.code == 2
+    assert "no/such/folder/events.log" in finished.log
+    assert "Started" not in finished.log
+
+
+def test_a_full_disk_under_the_event_log_is_said_and_ends_with_an_error(worker) -> None:
+    finished = worker.run("--event-log-file", "/dev/full", CLOUD_TASKS_FLUSH_PERIOD="1", PROGRAM_TASKS="3")
+    assert finished.code == 1
+    assert "No space left on device" in finished.log
+
+
+def test_processes_can_be_reused_and_failures_stay_alone(worker) -> None:
+    tasks = [
+        {"do": "nothing"},
+        {"do": "raise"},
+        {"do": "crash"},
+        {"do": "big", "size": 3_000_000},
+        {"do": "sys.exit", "code": 3},
+    ]
+    worker.run_tasks(*tasks, {"do": "hang"}, *tasks, args=("--reuse-processes", "3", "--max-runtime", "3"))
+    kinds = [
+        event["event_type"]
+        for event in worker.events()
+        if event.get("task_id") and "started" not in event["event_type"]
+    ]
+    expected = ["task_completed", "task_exception", "task_exited", "task_completed", "task_exited"]
+    assert kinds == [*expected, "task_timed_out", *expected]
+    assert [len(event["result"]) for event in worker.events("task_completed")].count(3_000_000) == 2
+    assert worker.nothing_is_left()
+    assert not any(is_alive(pid) for pid in worker.pids())
+
+
+def test_reused_processes_are_fewer_than_tasks(worker) -> None:
+    worker.run("--reuse-processes", "10", PROGRAM_TASKS="25")
+    assert len({event["pid"] for event in worker.events("task_started")}) == 3
+
+
+def test_the_power_off_command_runs_at_the_end_whatever_the_end(worker) -> None:
+    for args in ((), ("--task-file", "missing.json")):
+        worker.run("--power-off-command", "echo off >> switched", *args)
+    assert worker.noted("switched") == ["off", "off"]
+
+
+def test_it_says_how_fast_it_goes(worker) -> None:
+    tasks = [{"do": "sleep", "seconds": 0.2}] * 4
+    assert "per second" in worker.run_tasks(*tasks, args=("--progress-interval", "0.2")).log
+
+
+def test_a_worker_whose_standard_error_is_closed_works_all_the_same(worker) -> None:
+    process = worker.start(PROGRAM_TASKS="3")
+    assert process.stderr is not None
+    process.stderr.close()
+    process.stderr = None
+    assert process.wait(60) == 0
+    assert len(worker.events("task_completed")) == 3

@@ -1,0 +1,161 @@
+"""The pure parts: retry rules, outcomes, settings, packing, options, commands."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shlex
+import socket
+import subprocess
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import attrs
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from cloud_tasks.errors import InputError
+from cloud_tasks.plugin import setting
+from cloud_tasks.worker.channel import Channel, Closed
+from cloud_tasks.worker.command import fill_in
+from cloud_tasks.worker.environment import settings_from_environment
+from cloud_tasks.worker.options import apply_options, extend_parser
+from cloud_tasks.worker.outcome import Outcome, read_outcome
+from cloud_tasks.worker.report import pack
+from cloud_tasks.worker.retry import Backoff, RetryRules
+
+
+def rules(**given: Any) -> RetryRules:
+    options = {
+        "retry_rules": None, "retry_on_exit": None, "retry_on_exception": None, "retry_on_timeout": None,
+        "max_attempts": 3, "max_losses": 10, "backoff_base": 1.0, "backoff_cap": 60.0,
+    }  # fmt: skip
+    return RetryRules.of(SimpleNamespace(**(options | given)))
+
+
+def test_a_kind_that_is_switched_off_has_one_attempt() -> None:
+    assert [rules().attempts(Outcome(kind=kind)) for kind in ("exception", "exited", "timed_out")] == [1, 1, 1]
+    assert rules().attempts(Outcome(kind="retry")) == 3
+    assert rules(retry_on_exit=True).attempts(Outcome(kind="exited")) == 3
+
+
+@pytest.mark.parametrize(
+    "text", ["no", "{}", '[{"on": "rain"}]', '[{"on": "exit", "code": 3}]', '[{"on": "exit", "codes": 3}]']
+)
+def test_rules_that_cannot_be_understood_are_refused(text) -> None:
+    with pytest.raises(InputError):
+        rules(retry_rules=text)
+
+
+@given(attempt=st.integers(1, 10_000), draw=st.floats(0, 1))
+def test_back_off_grows_up_to_its_cap(attempt, draw) -> None:
+    assert 0.5 <= Backoff(base=1, cap=60).delay(attempt, draw) <= 60
+    assert Backoff(base=1, cap=60).delay(attempt, 1.0) == min(60, 2.0 ** min(attempt - 1, 60))
+
+
+@given(content=st.binary(max_size=200), status=st.sampled_from([0, 256, 9, 11, 64 << 8]))
+def test_a_report_that_is_not_whole_counts_as_none(content, status) -> None:
+    assert read_outcome(status=status, content=content, cause="").kind in ("exited", "completed", "retry", "exception")
+
+
+@given(events=st.lists(st.binary(min_size=1, max_size=50), max_size=40), limit=st.integers(60, 300))
+def test_packed_events_stay_in_order_and_below_the_limit(events, limit) -> None:
+    bodies = pack(events, limit)
+    assert all(len(body) <= limit for body in bodies)
+    assert b",".join(body[1:-1] for body in bodies) == b",".join(events)
+
+
+@attrs.frozen(kw_only=True)
+class Settings:
+    project_id: str | None = setting(help="project", default=None)
+    folder: Path = setting(help="folder", default=Path("."))
+    size: int = setting(help="size", default=1)
+    share: float | None = setting(help="share", default=None)
+    on: bool = setting(help="on", default=False)
+    key: str = setting(help="key", env="OTHER_KEY", default="")
+
+
+def test_settings_come_from_the_environment_by_their_type() -> None:
+    environ = {
+        "CLOUD_TASKS_X_FOLDER": "/data", "RMS_CLOUD_TASKS_X_SIZE": "7", "CLOUD_TASKS_X_SHARE": "0.5",
+        "CLOUD_TASKS_X_ON": "true", "OTHER_KEY": "k", "CLOUD_TASKS_PROJECT_ID": "p",
+    }  # fmt: skip
+    expected = Settings(project_id="p", folder=Path("/data"), size=7, share=0.5, on=True, key="k")
+    assert settings_from_environment(Settings, "x", environ) == expected
+    assert settings_from_environment(Settings, "x", {}) == Settings()
+    with pytest.raises(InputError, match="CLOUD_TASKS_X_SIZE"):
+        settings_from_environment(Settings, "x", {"CLOUD_TASKS_X_SIZE": "many"})
+
+
+def test_a_variable_that_cannot_be_understood_is_named() -> None:
+    parser = argparse.ArgumentParser()
+    extend_parser(parser)
+    with pytest.raises(InputError, match="RMS_CLOUD_TASKS_MAX_RUNTIME"):
+        apply_options(SimpleNamespace(), parser.parse_args([]), {"RMS_CLOUD_TASKS_MAX_RUNTIME": "long"})
+
+
+def test_an_option_of_the_program_with_the_same_flag_stays_the_programs() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--memory", type=str)
+    extend_parser(parser)
+    assert parser.parse_args(["--memory", "good"]).memory == "good"
+
+
+@given(
+    value=st.text(max_size=60).filter(
+        lambda text: "\0" not in text and not any(0xD800 <= ord(c) < 0xE000 for c in text)
+    )
+)
+def test_no_value_is_anything_but_a_word_of_the_command(value) -> None:
+    assert shlex.split(fill_in("x {value} y", {"value": value})) == ["x", value, "y"]
+
+
+def test_placeholders_take_fields_lists_and_members() -> None:
+    values = {"a": 1, "files": ["x y", "z"], "deep": {"b": True}}
+    assert fill_in("p {a} {files} {deep.b} {{a}}", values) == "p 1 'x y' z true {a}"
+    with pytest.raises(InputError, match="no field for {c}"):
+        fill_in("{c}", values)
+
+
+def test_a_shell_sees_what_was_meant() -> None:
+    value = "$(touch /tmp/x); 'quoted' \"twice\" *"
+    printed = subprocess.run(["/bin/sh", "-c", fill_in("printf %s {v}", {"v": value})], capture_output=True, check=True)
+    assert printed.stdout.decode() == value
+
+
+@pytest.mark.parametrize("size", [0, 1, 70_000, 3_000_000])
+def test_a_message_of_any_size_arrives_whole(size) -> None:
+    left, right = socket.socketpair()
+    sender, receiver = Channel(left, blocking=False), Channel(right, blocking=False)
+    sender.put((1, b"x" * size))
+    sender.put((2, "next"))
+    messages: list[Any] = []
+    while len(messages) < 2:
+        sender.flush()
+        messages += receiver.get()
+    assert messages == [(1, b"x" * size), (2, "next")]
+    sender.close()
+    with pytest.raises(Closed):
+        receiver.get()
+    receiver.close()
+
+
+def test_descriptors_arrive_with_their_messages_in_order() -> None:
+    left, right = socket.socketpair()
+    sender, receiver = Channel(left, blocking=True), Channel(right, blocking=True)
+    for name in (b"first", b"second"):
+        descriptor = os.memfd_create("x")
+        os.write(descriptor, name)
+        sender.put_with_descriptor(("d", name), descriptor)
+        os.close(descriptor)
+    messages: list[Any] = []
+    while len(messages) < 2:
+        messages += receiver.get()
+    for _, name in messages:
+        descriptor = receiver.take_descriptor()
+        assert os.pread(descriptor, 100, 0) == name
+        os.close(descriptor)
+    sender.close()
+    receiver.close()
