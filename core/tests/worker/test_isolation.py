@@ -1,4 +1,4 @@
-"""Each task is alone: what happens in one reaches no other, nor the worker. (Invariants of attempt, template, zygote.)"""
+"""Each task is alone: what happens in one reaches no other, nor the worker."""
 
 from __future__ import annotations
 
@@ -116,7 +116,7 @@ def test_a_template_that_is_killed_is_replaced_and_its_tasks_are_run_again(worke
     finished = worker.run_tasks({"do": "kill parent"}, {"do": "sleep", "seconds": 0.3}, {"do": "nothing"})
     assert finished.code == 0, finished.log
     assert {event["event_type"] for event in ends(worker).values()} == {"task_completed"}
-    assert [event["task_id"] for event in worker.events("task_released")][0] == "task-0"
+    assert worker.events("task_released")[0]["task_id"] == "task-0"
     assert len(worker.noted("initialised")) == 2
     assert worker.nothing_is_left()
 

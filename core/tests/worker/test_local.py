@@ -16,18 +16,16 @@ def test_the_log_is_what_users_know(worker) -> None:
     finished = worker.run_tasks({"do": "nothing"})
     for line in (
         "Configuration:",
-        f'  Using local tasks file: "{worker.folder}/tasks.json"',
-        "  Num simultaneous tasks (default): 1",
-        "  Event log file: events.log",
-        r"Started single-task worker #0 (PID 1)",
+        r'  Using local tasks file: "\S+/tasks\.json"',
+        r"  Num simultaneous tasks \(default\): 1",
+        r"  Event log file: events\.log",
+        r"Started single-task worker #0 \(PID \d+\)",
         "Worker #0: Started, processing task task-0",
-        "Worker #0: Completed task task-0 in 0.00 seconds, retry False",
+        r"Worker #0: Completed task task-0 in \d+\.\d\d seconds, retry False",
         "Worker #0: Exiting",
-        "Worker #0 reported task task-0 completed in 0.0 seconds with no retry; result: nothing",
+        r"Worker #0 reported task task-0 completed in \d+\.\d seconds with no retry; result: nothing",
     ):
-        pattern = re.sub(r"PID 1\\\)", r"PID \\d+\\)", re.escape(line))
-        pattern = re.sub(r"0\\\.00?", r"\\d+\\.\\d+", pattern)
-        assert re.search(f"^{STAMP}{pattern}$", finished.log, re.MULTILINE), line
+        assert re.search(f"^{STAMP}{line}$", finished.log, re.MULTILINE), line
     assert worker.noted("returned") == ["normally"]
 
 
@@ -83,7 +81,8 @@ def test_ctrl_c_once_lets_tasks_end(worker) -> None:
 
 def test_resume_does_what_is_not_complete_and_retry_failed_what_failed(worker) -> None:
     worker.run_tasks({"do": "nothing"}, {"do": "raise"}, {"do": "nothing"}, args=("--max-num-tasks", "2"))
-    (worker.folder / "events.log").open("a").write('{"event_type": "task_comp')
+    with (worker.folder / "events.log").open("a") as log:
+        log.write('{"event_type": "task_comp')
     first = len(worker_events(worker))
     worker.run("--task-file", str(worker.folder / "tasks.json"), "--retry-failed")
     assert started_after(worker, first) == ["task-1"]

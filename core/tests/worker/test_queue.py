@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+from datetime import timedelta
 from typing import Any
 
 from worker_harness import Harness, wait_until
@@ -92,7 +93,7 @@ def test_an_outage_of_the_event_queue_delays_acks_and_loses_nothing(worker) -> N
     worker.load(*({"do": "nothing"} for _ in range(20)))
     fault = worker.fault("job-events.send")
     process = worker.start_on_queue("--num-simultaneous-tasks", "2", CLOUD_TASKS_IDLE_LIMIT="2")
-    wait_until(lambda: depth(worker)[0] == 0)
+    wait_until(lambda: depth(worker)[0] == 0 and len(worker.noted("refused")) >= 2)
     assert depth(worker) == (0, 20)
     fault.unlink()
     finished = worker.finish(process)
@@ -137,8 +138,6 @@ def test_a_task_that_was_lost_too_often_is_dead_on_arrival(worker) -> None:
     worker.load({"do": "nothing"})
     queue = worker.queue()
     for _ in range(3):
-        from datetime import timedelta
-
         queue.release([delivery.lease_id for delivery in queue.receive(1, wait=timedelta(seconds=5))])
     worker.run_on_queue("--max-losses", "2")
     assert story(worker, "task-0") == [("task_dead", 1, False)]

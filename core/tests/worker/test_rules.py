@@ -115,7 +115,7 @@ def test_no_value_is_anything_but_a_word_of_the_command(value) -> None:
 def test_placeholders_take_fields_lists_and_members() -> None:
     values = {"a": 1, "files": ["x y", "z"], "deep": {"b": True}}
     assert fill_in("p {a} {files} {deep.b} {{a}}", values) == "p 1 'x y' z true {a}"
-    with pytest.raises(InputError, match="no field for {c}"):
+    with pytest.raises(InputError, match="no field for "):
         fill_in("{c}", values)
 
 

@@ -27,6 +27,7 @@ import structlog
 import cloud_tasks
 from cloud_tasks.builtin import open_task_source
 from cloud_tasks.config import JobConfig, RetryRule
+from cloud_tasks.controller.choice import rank_offers, require_offer
 from cloud_tasks.controller.collect import Collector
 from cloud_tasks.controller.controller import Controller, Outcome, Progress
 from cloud_tasks.controller.copies import EventCopies
@@ -34,28 +35,19 @@ from cloud_tasks.controller.feed import Feeder
 from cloud_tasks.controller.fleet import Fleet
 from cloud_tasks.controller.loop import ThreadedLoop
 from cloud_tasks.controller.observation import Policy
+from cloud_tasks.controller.opening import open_compute, open_queue
 from cloud_tasks.controller.startup import compose_startup_script, offer_environment
 from cloud_tasks.errors import InputError, NotFound, StoreError
 from cloud_tasks.model import LaunchRequest
-from cloud_tasks.plugin import (
-    Compute,
-    ComputeContext,
-    EventSink,
-    EventSinkContext,
-    PricingContext,
-    Queue,
-    QueueBackend,
-    QueueContext,
-)
+from cloud_tasks.plugin import Compute, EventSink, EventSinkContext, Queue
 from cloud_tasks.registry import Registry
-from cloud_tasks.selection import Prefer, RankedOffer, Ranking, rank
+from cloud_tasks.selection import RankedOffer, Ranking
 from cloud_tasks.store import JobRecord, JobState, JobStatistics, Store
 
 __all__ = ["Job", "JobResult", "RunRequest"]
 
 log = structlog.get_logger()
 
-_LEASE = timedelta(seconds=60)
 _FALLBACK_LIFETIME = timedelta(days=7)
 
 
@@ -100,9 +92,9 @@ class Job:
         self._config = config
         self._request = request
         self._stack = contextlib.ExitStack()
-        self._queue_backend: QueueBackend = registry.queue(config.queue)
+        registry.queue(config.queue)
+        registry.pricing(config.pricing)
         self._compute_backend = registry.compute(config.compute)
-        self._pricing_backend = registry.pricing(config.pricing)
         self._script = config.require_startup_script()
         if not config.run.job_id:
             raise InputError("no job id was given", hint="set run.job_id in the configuration, or --job-id")
@@ -153,28 +145,7 @@ class Job:
 
     def choose(self) -> Ranking:
         """Rank the offers. Raises `InputError` when none satisfies the constraints."""
-        config = self._config
-        with contextlib.ExitStack() as stack:
-            compute = stack.enter_context(self._open_compute())
-            pricing_context = PricingContext(region=config.run.region, zone=config.run.zone)
-            pricing = stack.enter_context(
-                self._pricing_backend.open(config.settings_for("pricing", config.pricing), pricing_context)
-            )
-            ranking = rank(
-                compute.instance_types(),
-                config.constraints(),
-                config.limits(),
-                pricing.price,
-                prefer=Prefer(config.run.prefer),
-                spot_fallback=config.run.spot_fallback,
-            )
-        if not ranking.offers:
-            reasons = "; ".join(f"{r.instance_type}: {r.reason}" for r in ranking.rejected[:3])
-            more = f" (and {len(ranking.rejected) - 3} more)" if len(ranking.rejected) > 3 else ""
-            raise InputError(
-                f"no instance type satisfies the constraints: {reasons}{more}", hint="relax the constraints of `run`"
-            )
-        return ranking
+        return require_offer(rank_offers(self._config, self.job_id))
 
     def obstacles(self) -> tuple[str, ...]:
         """What a fresh run would destroy, in words: an earlier database, messages in the queues, instances."""
@@ -310,23 +281,10 @@ class Job:
             queue.create()
 
     def _open_compute(self) -> contextlib.AbstractContextManager[Compute]:
-        config = self._config
-        context = ComputeContext(
-            job_id=self.job_id, region=config.run.region, zone=config.run.zone, submit_dir=config.base_dir
-        )
-        return self._compute_backend.open(config.settings_for("compute", config.compute), context)
+        return open_compute(self._config, self.job_id)
 
     def _open_queue(self, name: str, *, for_events: bool = False) -> contextlib.AbstractContextManager[Queue]:
-        config = self._config
-        context = QueueContext(
-            job_id=self.job_id,
-            name=name,
-            lease=min(_LEASE, self._queue_backend.traits.max_lease),
-            exactly_once=config.run.exactly_once_queue and not for_events,
-            region=config.run.region,
-            for_events=for_events,
-        )
-        return self._queue_backend.open(config.settings_for("queue", config.queue), context)
+        return open_queue(self._config, self.job_id, name, for_events=for_events)
 
     def _open_sinks(self) -> dict[str, EventSink]:
         names = list(self._config.event_sinks)

@@ -18,8 +18,6 @@ from typing import Any
 
 import attrs
 
-from cloud_tasks.convert import encode_task_message
-from cloud_tasks.model import TaskMessage
 from cloud_tasks.worker.events import EventMaker
 from cloud_tasks.worker.outcome import Outcome
 from cloud_tasks.worker.report import Report, Reporter
@@ -208,6 +206,10 @@ class Endings:
 
 
 def _next_body(work: Work, attempt: int, losses: int, delay: float) -> bytes:
+    # Only a queue needs these, and they take a while to import.
+    from cloud_tasks.convert import encode_task_message
+    from cloud_tasks.model import TaskMessage
+
     data = json.loads(work.body).get("data", {})
     not_before = time.time() + delay if delay > 0 else 0.0
     return encode_task_message(

@@ -11,13 +11,13 @@ import traceback
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from datetime import timedelta
+from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from cloud_tasks.errors import CloudTasksError
 from cloud_tasks.model import TerminationNotice
 from cloud_tasks.plugin import InstanceContext, Queue, QueueBackend, QueueContext
-from cloud_tasks.registry import Registry
 from cloud_tasks.worker.configuration import log_configuration
 from cloud_tasks.worker.endings import Endings
 from cloud_tasks.worker.environment import settings_from_environment
@@ -28,11 +28,13 @@ from cloud_tasks.worker.local_feed import LocalFeed
 from cloud_tasks.worker.log import Log
 from cloud_tasks.worker.machine import Machine
 from cloud_tasks.worker.plan import Plan
-from cloud_tasks.worker.queue_feed import QueueFeed
 from cloud_tasks.worker.report import EventFile, EventQueue, MainSink, Report, Reporter
 from cloud_tasks.worker.retry import RetryRules
 from cloud_tasks.worker.shared import SharedFlags
 from cloud_tasks.worker.supervisor import Exit, Supervisor, SupervisorSettings
+
+if TYPE_CHECKING:
+    from cloud_tasks.registry import Registry
 
 __all__ = ["supervise"]
 
@@ -91,8 +93,7 @@ class _Assembly:
         self._stack = stack
         self._environ = os.environ
         self._compute_name = (data.compute or data.provider or "").lower()
-        names = {plan.queue_backend, self._compute_name} - {""}
-        self._registry = registry or Registry(only=names)
+        self._given_registry = registry
         self._events = EventMaker()
         self._tasks: Queue | None = None
         self._backend: QueueBackend | None = None
@@ -183,6 +184,13 @@ class _Assembly:
             self._log.info(f"Running the power-off command: {command}")
             subprocess.run(command, shell=True, check=False, stdin=subprocess.DEVNULL)
 
+    @cached_property
+    def _registry(self) -> Registry:
+        """The plugins that the job names, and no others. Not needed, and not imported, with a local source alone."""
+        from cloud_tasks.registry import Registry
+
+        return self._given_registry or Registry(only={self._plan.queue_backend, self._compute_name} - {""})
+
     # -- queues, sinks, source -------------------------------------------------------------------------------------
 
     def _lease(self) -> timedelta:
@@ -230,14 +238,15 @@ class _Assembly:
                 from cloud_tasks.worker.resume import wanted_tasks
 
                 wanted = wanted_tasks(data.event_log_file, retry_failed=bool(data.retry_failed))
-            registry = Registry(builtins=[("builtin", builtin)], only=())
             return LocalFeed(
-                lambda: builtin.open_task_source(registry, plan.source, base_dir=Path.cwd()),
+                lambda: builtin.open_task_source(None, plan.source, base_dir=Path.cwd()),
                 skip=data.tasks_to_skip or 0,
                 limit=data.max_num_tasks,
                 wanted=wanted,
                 on_change=on_change,
             )
+        from cloud_tasks.worker.queue_feed import QueueFeed
+
         assert self._backend is not None
         assert self._tasks is not None
         assert self._leases is not None

@@ -183,7 +183,7 @@ class Supervisor:
     def _is_over(self) -> bool:
         if self._running or self._ending:
             return False
-        return not self._accepting or (self.feed.exhausted and self._reporter.backlog[0] == 0)
+        return not self._accepting or self.feed.exhausted
 
     def _turn(self) -> None:
         self._fill()
@@ -212,7 +212,7 @@ class Supervisor:
         held = self.feed.due_at
         if held is not None and self._free and self._accepting:
             due = min(due, now + max(0.0, held - time.time()))
-        if self.feed.exhausted or (self._free and self._is_clogged()):
+        if self._free and self._is_clogged():
             due = min(due, now + 0.05)
         return max(0.0, (due - now) * 1000) + 0.5
 

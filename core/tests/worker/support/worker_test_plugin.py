@@ -47,6 +47,8 @@ class FolderQueue:
     @contextmanager
     def _transaction(self, call: str) -> Iterator[sqlite3.Connection]:
         if (self.folder / f"{self.name}.{call}.fails").exists():
+            with (self.folder / "refused").open("a") as file:
+                file.write(f"{self.name}.{call}\n")
             raise ProviderError(f"{call} does not work at the moment", transient=True)
         connection = sqlite3.connect(self._file, timeout=30, isolation_level=None)
         try:

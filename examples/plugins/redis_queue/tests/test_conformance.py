@@ -5,10 +5,10 @@ from __future__ import annotations
 from datetime import timedelta
 
 import pytest
+from cloud_tasks_redis.settings import RedisSettings
 
 from cloud_tasks.registry import Registry
 from cloud_tasks.testing import QueueContract, QueueSubject
-from cloud_tasks_redis.settings import RedisSettings
 
 
 class TestRedisQueue(QueueContract):

@@ -10,11 +10,11 @@ from pathlib import Path
 
 import pytest
 import redis
+from cloud_tasks_redis.settings import RedisSettings
 
 from cloud_tasks.errors import NotFound, ProviderError
 from cloud_tasks.plugin import QueueContext
 from cloud_tasks.registry import Registry
-from cloud_tasks_redis.settings import RedisSettings
 
 BACKEND = Registry(only=["redis"]).queue("redis")
 CONTEXT = QueueContext(job_id="job", name="job", lease=timedelta(seconds=30))
@@ -44,7 +44,7 @@ def test_a_server_that_is_not_there_is_a_passing_error() -> None:
 
 
 def test_a_refused_password_is_not_a_passing_error(redis_url: str) -> None:
-    with BACKEND.open(RedisSettings(url=redis_url, password="wrong"), CONTEXT) as queue:
+    with BACKEND.open(RedisSettings(url=redis_url, username="stranger", password="wrong"), CONTEXT) as queue:
         with pytest.raises(ProviderError) as caught:
             queue.create()
         assert not caught.value.transient

@@ -1,0 +1,48 @@
+"""Opens the backends that a configuration names, each with what it has to be told."""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager
+from datetime import timedelta
+
+from cloud_tasks.config import JobConfig
+from cloud_tasks.plugin import Compute, ComputeContext, Pricing, PricingContext, Queue, QueueContext
+
+__all__ = ["open_compute", "open_pricing", "open_queue"]
+
+_LEASE = timedelta(seconds=60)
+
+
+def open_compute(config: JobConfig, job_id: str = "") -> AbstractContextManager[Compute]:
+    """The machines.
+
+    Args:
+        job_id: Empty for a command that concerns no job.
+    """
+    run = config.run
+    context = ComputeContext(job_id=job_id, region=run.region, zone=run.zone, submit_dir=config.base_dir)
+    settings = config.settings_for("compute", config.compute)
+    return config.registry.compute(config.compute).open(settings, context)
+
+
+def open_pricing(config: JobConfig) -> AbstractContextManager[Pricing]:
+    """The price list of the configured region."""
+    context = PricingContext(region=config.run.region, zone=config.run.zone)
+    settings = config.settings_for("pricing", config.pricing)
+    return config.registry.pricing(config.pricing).open(settings, context)
+
+
+def open_queue(
+    config: JobConfig, job_id: str, name: str, *, for_events: bool = False
+) -> AbstractContextManager[Queue]:
+    """A queue of this name; it need not exist yet."""
+    backend = config.registry.queue(config.queue)
+    context = QueueContext(
+        job_id=job_id,
+        name=name,
+        lease=min(_LEASE, backend.traits.max_lease),
+        exactly_once=config.run.exactly_once_queue and not for_events,
+        region=config.run.region,
+        for_events=for_events,
+    )
+    return backend.open(config.settings_for("queue", config.queue), context)
