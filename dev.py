@@ -176,16 +176,23 @@ def check(arguments: list[str]) -> int:
 
 def bench(arguments: list[str]) -> int:
     """Run the benchmarks, or those named: each a program of tests/benchmarks."""
-    folder = ROOT / "tests" / "benchmarks"
-    programs = {file.stem.removesuffix("_bench"): file for file in sorted(folder.glob("*_bench.py"))}
-    if not programs:
-        raise Failure(f"there is no benchmark in {folder}")
-    wanted = arguments or list(programs)
+    return run_programs("benchmarks", "bench", arguments)
+
+
+def soak(arguments: list[str]) -> int:
+    """Run the soaks, or those named: each a program of tests/soak, minutes to hours long."""
+    return run_programs("soak", "soak", arguments)
+
+
+def run_programs(folder_name: str, kind: str, wanted: list[str]) -> int:
+    """Run the programs ``<name>_<kind>.py`` of a folder of `tests`, all or those named; returns the worst exit code."""
+    folder = ROOT / "tests" / folder_name
+    programs = {file.stem.removesuffix(f"_{kind}"): file for file in sorted(folder.glob(f"*_{kind}.py"))}
     unknown = [name for name in wanted if name not in programs]
     if unknown:
-        raise Failure(f'there is no benchmark "{unknown[0]}"; there are: {", ".join(programs)}')
-    codes = []
-    for name in wanted:
+        raise Failure(f'there is no {kind} "{unknown[0]}"; there are: {", ".join(programs)}')
+    codes = [0]
+    for name in wanted or programs:
         print(f"--- {name}", flush=True)
         codes.append(run("python", str(programs[name])))
     return max(codes)
@@ -207,20 +214,6 @@ def build(arguments: list[str]) -> int:
         code = run("python", "-m", "build", "--wheel", "--no-isolation", "--outdir", str(target), str(folder))
         if code:
             return code
-    return 0
-
-
-def soak(arguments: list[str]) -> int:
-    """Run the demo's job again and again (`dev.py soak [MINUTES]`, 10 by default), stopping at the first failure."""
-    minutes = float(arguments[0]) if arguments else 10.0
-    deadline = time.monotonic() + minutes * 60
-    rounds = 0
-    while not rounds or time.monotonic() < deadline:
-        code = demo([])
-        if code:
-            return code
-        rounds += 1
-        print(f"Soak: {rounds} rounds without a fault.", flush=True)
     return 0
 
 

@@ -167,3 +167,22 @@ def test_a_scratch_folder_lasts_as_long_as_its_attempt(worker) -> None:
     assert paths[0] != paths[1]
     assert not any(os.path.exists(path) for path in paths)
     assert worker.nothing_is_left()
+
+
+def test_without_zygote_and_template_the_worker_ends_with_an_error(worker) -> None:
+    process = worker.start("--task-file", worker.task_file({"do": "wait"}, {"do": "nothing"}))
+    wait_until(lambda: worker.noted("waiting"))
+    template = parent_of(int(worker.noted("waiting")[0]))
+    zygote = parent_of(template)
+    assert parent_of(zygote) == process.pid
+    os.kill(zygote, signal.SIGKILL)
+    wait_until(lambda: not is_alive(zygote))
+    os.kill(template, signal.SIGKILL)
+    assert worker.finish(process).code == 1
+    assert len(worker.events("fatal_exception")) == 1
+    assert worker.nothing_is_left()
+
+
+def parent_of(pid: int) -> int:
+    with open(f"/proc/{pid}/stat") as file:
+        return int(file.read().rpartition(")")[2].split()[1])

@@ -162,3 +162,24 @@ def test_a_worker_whose_standard_error_is_closed_works_all_the_same(worker) -> N
     process.stderr = None
     assert process.wait(60) == 0
     assert len(worker.events("task_completed")) == 3
+
+
+def test_events_are_copied_to_the_sinks_that_are_named(worker) -> None:
+    finished = worker.run("--event-sinks", "jsonl,console", PROGRAM_TASKS="3")
+    assert finished.code == 0, finished.log
+    assert (worker.folder / "cloud-tasks-events.jsonl").read_text().count('"task_completed"') == 3
+    assert finished.output.count('"task_completed"') == 3
+
+
+def test_a_sink_that_fails_is_counted_and_stops_nothing(worker) -> None:
+    (worker.folder / "cloud-tasks-events.jsonl").symlink_to("/dev/full")
+    finished = worker.run("--event-sinks", "jsonl", CLOUD_TASKS_FLUSH_PERIOD="0.5", PROGRAM_TASKS="3")
+    assert finished.code == 0, finished.log
+    assert 'The event sink "jsonl" did not get 8 events' in finished.log
+    assert len(worker.events("task_completed")) == 3
+
+
+def test_a_sink_that_does_not_exist_is_refused(worker) -> None:
+    finished = worker.run("--event-sinks", "jsnol")
+    assert finished.code == 2
+    assert 'did you mean "jsonl"' in finished.log

@@ -210,3 +210,13 @@ def test_a_killed_worker_loses_nothing(worker) -> None:
     assert worker.run_on_queue("--lease", "1", CLOUD_TASKS_IDLE_LIMIT="2").code == 0
     assert {event["task_id"] for event in worker.queued_events("task_completed")} == {f"task-{n}" for n in range(60)}
     assert depth(worker) == (0, 0)
+
+
+def test_a_result_that_the_event_queue_cannot_carry_is_the_failure_of_its_task(worker) -> None:
+    worker.load(
+        {"do": "big", "size": 300_000}, {"do": "big", "size": 200_000}, {"do": "raise", "message": "\0" * 60_000}
+    )
+    worker.run_on_queue()
+    assert worker.queued_events("task_exception")[0]["exception_type"] == "ResultTooLong"
+    assert [event["task_id"] for event in worker.queued_events("task_completed")] == ["task-1"]
+    assert story(worker, "task-2")[-1] == ("task_exception", 1, False)

@@ -10,9 +10,7 @@ Invariants, each with a test:
 from __future__ import annotations
 
 import contextlib
-import getpass
 import json
-import os
 import secrets
 import tempfile
 import time
@@ -36,6 +34,7 @@ from cloud_tasks.controller.fleet import Fleet
 from cloud_tasks.controller.loop import ThreadedLoop
 from cloud_tasks.controller.observation import Policy
 from cloud_tasks.controller.opening import open_compute, open_queue
+from cloud_tasks.controller.ownership import ownership_labels
 from cloud_tasks.controller.startup import compose_startup_script, offer_environment
 from cloud_tasks.errors import InputError, NotFound, StoreError
 from cloud_tasks.model import LaunchRequest
@@ -327,7 +326,7 @@ class Job:
             job_id=self.job_id,
             offer=ranked.offer,
             startup_script=script,
-            labels={"run": run_id, "owner": _owner(), "expires": str(int(expires.timestamp()))},
+            labels=ownership_labels(run_id=run_id, expires=expires),
             image=self._config.run.image,
             max_lifetime=lifetime,
         )
@@ -385,12 +384,3 @@ def _environment_text(value: object) -> str:
     if isinstance(value, float) and value.is_integer():
         return str(int(value))
     return str(value)
-
-
-def _owner() -> str:
-    """The user's name as a label: lower-case letters, digits, dash."""
-    try:
-        name = getpass.getuser()
-    except (KeyError, OSError):
-        name = f"uid-{os.getuid()}"
-    return "".join(letter if letter.isalnum() else "-" for letter in name.lower())[:63]

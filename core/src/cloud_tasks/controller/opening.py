@@ -11,6 +11,8 @@ from cloud_tasks.plugin import Compute, ComputeContext, Pricing, PricingContext,
 __all__ = ["open_compute", "open_pricing", "open_queue"]
 
 _LEASE = timedelta(seconds=60)
+_EVENT_LEASE = timedelta(seconds=15)
+"""Applying a batch takes well under a second; what a killed controller had leased should be back soon."""
 
 
 def open_compute(config: JobConfig, job_id: str = "") -> AbstractContextManager[Compute]:
@@ -32,15 +34,13 @@ def open_pricing(config: JobConfig) -> AbstractContextManager[Pricing]:
     return config.registry.pricing(config.pricing).open(settings, context)
 
 
-def open_queue(
-    config: JobConfig, job_id: str, name: str, *, for_events: bool = False
-) -> AbstractContextManager[Queue]:
+def open_queue(config: JobConfig, job_id: str, name: str, *, for_events: bool = False) -> AbstractContextManager[Queue]:
     """A queue of this name; it need not exist yet."""
     backend = config.registry.queue(config.queue)
     context = QueueContext(
         job_id=job_id,
         name=name,
-        lease=min(_LEASE, backend.traits.max_lease),
+        lease=min(_EVENT_LEASE if for_events else _LEASE, backend.traits.max_lease),
         exactly_once=config.run.exactly_once_queue and not for_events,
         region=config.run.region,
         for_events=for_events,

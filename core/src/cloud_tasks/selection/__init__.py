@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from cloud_tasks.selection.candidates import Candidates, Rejection, candidates
+from cloud_tasks.selection.forecast import Forecast, forecast
 from cloud_tasks.selection.limits import LimitProblem, check_limits
 from cloud_tasks.selection.number import FleetTotals, additional_instances, most_instances, surplus_instances
 from cloud_tasks.selection.ranking import Prefer, PriceFunction, RankedOffer, Ranking, rank
@@ -11,6 +12,7 @@ from cloud_tasks.selection.sizing import boot_disk_gb, slots
 __all__ = [
     "Candidates",
     "FleetTotals",
+    "Forecast",
     "LimitProblem",
     "Prefer",
     "PriceFunction",
@@ -21,6 +23,7 @@ __all__ = [
     "boot_disk_gb",
     "candidates",
     "check_limits",
+    "forecast",
     "most_instances",
     "rank",
     "slots",

@@ -42,12 +42,14 @@ class Crew:
         end: socket.socket,
         poll: select.poll,
         *,
+        max_result_bytes: int | None,
         on_message: Callable[[Any], None],
         on_template_gone: Callable[[int], None],
         on_zygote_gone: Callable[[], None],
     ) -> None:
         self._zygote_pid = zygote
         self._poll = poll
+        self._max_result_bytes = max_result_bytes
         self._on_message = on_message
         self._on_template_gone = on_template_gone
         self._on_zygote_gone = on_zygote_gone
@@ -62,10 +64,14 @@ class Crew:
         """0 while there is none."""
         return self._template_pid
 
+    @property
+    def can_make_templates(self) -> bool:
+        return self._zygote is not None
+
     def make_template(self) -> None:
         """Ask for one; its first message says that it is ready."""
         if self._zygote is not None:
-            self._zygote.put((MAKE,))
+            self._zygote.put((MAKE, self._max_result_bytes))
             # One that is gone shows itself to the poll.
             with contextlib.suppress(Closed):
                 self._zygote.flush()

@@ -34,6 +34,9 @@ _EVENTS = {
     "timed_out": "task_timed_out",
 }
 _SHOWN = 1000
+"""Bytes of a result that the log shows."""
+_CUT = 1000
+"""Characters that stay of a text in an event that is too long."""
 
 
 @attrs.frozen(kw_only=True)
@@ -77,6 +80,7 @@ class Endings:
 
     Args:
         counts_deliveries: Whether the queue itself counts losses; None: there is no queue.
+        max_event_bytes: Longer events have their texts cut.
     """
 
     def __init__(
@@ -86,11 +90,13 @@ class Endings:
         reporter: Reporter,
         *,
         counts_deliveries: bool | None,
+        max_event_bytes: int | None = None,
     ) -> None:
         self._rules = rules
         self._events = events
         self._reporter = reporter
         self._counts_deliveries = counts_deliveries
+        self._max_event_bytes = max_event_bytes
         self._scratch: queue.SimpleQueue[str | None] = queue.SimpleQueue()
         self._cleaner: threading.Thread | None = None
 
@@ -150,15 +156,25 @@ class Endings:
         details: dict[str, Any] = dict(outcome.details)
         if work.lease_lost:
             details["lease_lost"] = True
-        return self._events.make(
-            _EVENTS[outcome.kind],
-            task_id=work.task_id,
-            attempt=work.attempt,
-            retry=retry,
-            elapsed=elapsed,
-            result=outcome.result,
-            **details,
-        )
+
+        def make() -> bytes:
+            return self._events.make(
+                _EVENTS[outcome.kind],
+                task_id=work.task_id,
+                attempt=work.attempt,
+                retry=retry,
+                elapsed=elapsed,
+                result=outcome.result,
+                **details,
+            )
+
+        event = make()
+        if self._max_event_bytes is not None and len(event) > self._max_event_bytes - 2:
+            for name in ("log_tail", "stack_trace", "exception"):
+                if isinstance(details.get(name), str):
+                    details[name] = details[name][-_CUT:]
+            event = make()
+        return event
 
     def _dead(self, work: Work, cause: str, elapsed: float | None, *, result: bytes = b"") -> bytes:
         return self._events.make(

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from cloud_tasks.errors import CloudTasksError
 from cloud_tasks.model import TerminationNotice
-from cloud_tasks.plugin import InstanceContext, Queue, QueueBackend, QueueContext
+from cloud_tasks.plugin import EventSinkContext, InstanceContext, Queue, QueueBackend, QueueContext
 from cloud_tasks.worker.configuration import log_configuration
 from cloud_tasks.worker.endings import Endings
 from cloud_tasks.worker.environment import settings_from_environment
@@ -38,6 +38,8 @@ if TYPE_CHECKING:
 
 __all__ = ["supervise"]
 
+_EVENT_ROOM = 8 * 1024
+"""Bytes of an event-queue message that are kept for all but the result."""
 _NOTICE_MARGIN = 3.0
 """Seconds before the machine is taken away at which unfinished tasks are released."""
 
@@ -114,7 +116,8 @@ class _Assembly:
             self._leases = Leases(self._tasks, self._lease(), on_lost=self._on_lost_leases, log=self._log)
         reporter = Reporter(sinks, tasks=self._tasks, max_delay=max_delay, on_acked=self._drop_leases, log=self._log)
         counts = self._backend.traits.delivery_counts if self._backend is not None else None
-        endings = Endings(rules, self._events, reporter, counts_deliveries=counts)
+        limit = self._registry.queue(plan.queue_backend).traits.max_message_bytes if plan.events_to_queue else None
+        endings = Endings(rules, self._events, reporter, counts_deliveries=counts, max_event_bytes=limit)
         supervisor = Supervisor(
             self._settings(),
             zygote=zygote,
@@ -167,15 +170,26 @@ class _Assembly:
             slots=plan.slots,
             max_runtime=data.max_runtime,
             grace=data.shutdown_grace_period,
+            term_to_kill=data.timeout_kill_period,
             keepalive_interval=data.keepalive_interval if plan.events_to_queue else 0.0,
             idle_limit=data.idle_limit if plan.source is None else None,
             max_lifetime=data.max_lifetime,
             scratch_root=plan.scratch_root,
+            max_result_bytes=self._max_result_bytes(),
             progress_interval=data.progress_interval,
             memory_gb=data.max_memory_allowed_per_task,
             slot_environment=lambda slot: gpu_environment(slot, data.gpus_per_task, self._environ),
             log_tasks=plan.source is not None or data.verbose > 0,
         )
+
+    def _max_result_bytes(self) -> int | None:
+        """What the user allows, and at most what a message of the event queue can carry beside the event itself."""
+        wanted = self._plan.max_result_bytes
+        if not self._plan.events_to_queue:
+            return wanted
+        carried = self._registry.queue(self._plan.queue_backend).traits.max_message_bytes
+        room = max(carried // 2, carried - _EVENT_ROOM)
+        return room if wanted is None else min(wanted, room)
 
     def _power_off(self) -> None:
         """What the user wants done when this worker is through, whatever the reason."""
@@ -219,7 +233,26 @@ class _Assembly:
             backend = self._registry.queue(self._plan.queue_backend)
             queue = self._open_queue(backend, self._data.event_log_queue_name, for_events=True)
             sinks.append(EventQueue(queue, max_message_bytes=backend.traits.max_message_bytes))
-        return sinks
+        return [*sinks, *self._open_copies()]
+
+    def _open_copies(self) -> Sequence[MainSink]:
+        names = [name.strip() for name in (self._data.event_sinks or "").split(",") if name.strip()]
+        if not names:
+            return ()
+        from cloud_tasks import builtin
+        from cloud_tasks.registry import Registry
+        from cloud_tasks.worker.copies import Copies
+
+        registry = self._given_registry or Registry(builtins=[("builtin", builtin)])
+        context = EventSinkContext(job_id=self._data.job_id or "")
+        copies = []
+        for name in names:
+            backend = registry.event_sink(name)
+            settings = settings_from_environment(backend.settings, backend.name, self._environ)
+            sink = self._stack.enter_context(backend.open(settings, context))
+            copies.append(Copies(name, sink, patience=self._data.flush_period, log=self._log))
+            self._stack.callback(copies[-1].close)
+        return copies
 
     def _feed(self, supervisor: Supervisor, endings: Endings, rules: RetryRules) -> Feed:
         data, plan = self._data, self._plan

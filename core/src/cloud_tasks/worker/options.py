@@ -90,6 +90,7 @@ OPTIONS: tuple[Option, ...] = (
         env="NUM_TASKS_PER_INSTANCE",
     ),
     Option("max_runtime", float, "seconds that one attempt may take", default=3600.0),
+    Option("timeout_kill_period", float, "seconds from SIGTERM to SIGKILL for one that takes longer", default=5.0),
     Option("max_memory_allowed_per_task", float, "GB of memory that the processes of one task may have"),
     Option("shutdown_grace_period", float, "seconds that running tasks have to end at a shutdown", default=30.0),
     Option("flush_period", float, "seconds that the last reports have to be made when the worker ends", default=60.0),

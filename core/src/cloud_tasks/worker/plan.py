@@ -14,7 +14,6 @@ from cloud_tasks.worker.template import TemplateOrder
 __all__ = ["Plan"]
 
 _LOCAL_RESULT_BYTES = 256 * 1024 * 1024
-_QUEUE_RESULT_BYTES = 128 * 1024
 
 
 class Plan:
@@ -76,7 +75,8 @@ class Plan:
         data.num_simultaneous_tasks = plan.slots
         plan.log_dir = None if data.task_log_dir is None else os.path.abspath(data.task_log_dir)
         plan.capture = data.capture_output if data.capture_output is not None else not local
-        limit = _QUEUE_RESULT_BYTES if data.event_log_to_queue else _LOCAL_RESULT_BYTES
+        # With a queue the supervisor lowers it to what the queue carries; only it knows the plugin.
+        limit = None if data.event_log_to_queue else _LOCAL_RESULT_BYTES
         plan.max_result_bytes = data.max_result_bytes if data.max_result_bytes is not None else limit
         root = os.environ.get("TMPDIR") or "/tmp"
         plan.scratch_root = os.path.join(root, f"cloud-tasks-{os.getpid()}-{os.urandom(6).hex()}")

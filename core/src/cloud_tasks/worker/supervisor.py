@@ -37,8 +37,6 @@ from cloud_tasks.worker.work import Running, Work
 
 __all__ = ["Exit", "Supervisor", "SupervisorSettings"]
 
-_TERM_TO_KILL = 5.0
-"""Seconds between SIGTERM and SIGKILL at a time-out."""
 _MEMORY_INTERVAL = 0.2
 """Seconds between two looks at the memory of tasks, where it is limited."""
 _MOST_BACKLOG = 20_000
@@ -64,6 +62,8 @@ class SupervisorSettings:
     slots: int
     max_runtime: float
     grace: float
+    term_to_kill: float
+    """Between SIGTERM and SIGKILL at a time-out."""
     keepalive_interval: float
     idle_limit: float | None
     max_lifetime: float | None
@@ -73,6 +73,7 @@ class SupervisorSettings:
     progress_interval: float = 0.0
     memory_gb: float | None = None
     """What the processes of one task may have resident."""
+    max_result_bytes: int | None = None
     slot_environment: Callable[[int], dict[str, str]] = lambda slot: {}
     """Environment variables for the tasks of a slot."""
 
@@ -125,6 +126,7 @@ class Supervisor:
             zygote,
             end,
             self._poll,
+            max_result_bytes=settings.max_result_bytes,
             on_message=self._on_message,
             on_template_gone=self._on_template_gone,
             on_zygote_gone=lambda: log.warning("The zygote is gone: a template that dies cannot be replaced"),
@@ -225,7 +227,7 @@ class Supervisor:
             first = next(iter(self._running.values()))
             if first.started + self._settings.max_runtime > now:
                 break
-            self._end(first, "timeout", _TERM_TO_KILL)
+            self._end(first, "timeout", self._settings.term_to_kill)
         for running in list(self._ending.values()):
             if running.kill_at is not None and running.kill_at <= now:
                 running.kill_at = None
@@ -349,7 +351,9 @@ class Supervisor:
             )
         if not self._accepting:
             return
-        if self._template_deaths > _MOST_TEMPLATE_DEATHS:
+        if not self._crew.can_make_templates:
+            self.fail("template and zygote were killed: no task can be started any more", "")
+        elif self._template_deaths > _MOST_TEMPLATE_DEATHS:
             self.fail("the template of the task processes dies again and again", "")
         else:
             self._report(self._events.make("non_fatal_exception", exception="the template of the task processes died"))

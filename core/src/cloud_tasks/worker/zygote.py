@@ -23,7 +23,8 @@ from cloud_tasks.worker.template import TemplateOrder, run_template
 __all__ = ["GONE", "MAKE", "fork_zygote"]
 
 MAKE, GONE = 21, 22
-"""``(MAKE,)`` asks for a template, and is answered by ``(MAKE, pid)`` with its socket; ``(GONE, pid, status)``."""
+"""``(MAKE, bytes)`` asks for a template whose tasks' results have at most so many bytes (None: no limit), and is
+answered by ``(MAKE, pid)`` with its socket; ``(GONE, pid, status)`` says that it died."""
 
 _PATIENCE = 5.0
 
@@ -71,7 +72,9 @@ class _Zygote:
                     if descriptor == alarm_out:
                         os.read(alarm_out, 1 << 12)
                         self._reap()
-                    elif self._channel.get():
+                        continue
+                    for _, limit in self._channel.get():
+                        self._order.limits = (limit, self._order.limits[1])
                         self._make((alarm_out, alarm_in))
         except Closed:
             self._end()

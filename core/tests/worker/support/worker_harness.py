@@ -79,6 +79,7 @@ class Harness:
             "PYTHONPATH": os.pathsep.join([str(self.folder / "site"), str(HERE)]),
             "CLOUD_TASKS_FOLDER_FOLDER": str(self.folder),
             "TMPDIR": str(temporary),
+            "CLOUD_TASKS_TIMEOUT_KILL_PERIOD": "0.5",
             "WORKER_TEST_MARK": self.mark,
         }
 

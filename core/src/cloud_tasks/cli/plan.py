@@ -1,0 +1,116 @@
+"""``cloud-tasks plan``: what a job would be run on, how many of it, for how long and how much. Changes nothing."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import click
+
+from cloud_tasks.builtin import open_task_source, validate
+from cloud_tasks.cli.context import AppContext, pass_app
+from cloud_tasks.cli.database import read_database
+from cloud_tasks.cli.options import configuration_options, load_from_options
+from cloud_tasks.config import JobConfig
+from cloud_tasks.controller.choice import rank_offers, require_offer
+from cloud_tasks.errors import InputError
+from cloud_tasks.registry import Registry
+from cloud_tasks.report import plan_dict, render_forecast, render_offers, render_rejected
+from cloud_tasks.selection import forecast
+
+__all__ = ["plan"]
+
+_ROWS = 20
+_SECONDS = click.FloatRange(min=0, min_open=True, max=timedelta(days=3650).total_seconds())
+
+
+def plan(registry: Registry) -> click.Command:
+    """Make the command; its options are those of core and of the installed plugins."""
+
+    @click.command("plan")
+    @click.option("--task-file", metavar="FILE", help="The tasks to count; default: task_source.")
+    @click.option("--num-tasks", type=click.IntRange(min=0), help="How many tasks there would be, instead of a file.")
+    @click.option("--task-time", type=_SECONDS, metavar="SECONDS", help="How long a task takes on average.")
+    @click.option(
+        "--sample-db",
+        type=click.Path(path_type=Path, dir_okay=False),
+        metavar="FILE",
+        help="Take the task time from the database of a sample that was run.",
+    )
+    @click.option(
+        "--boot-time",
+        type=click.FloatRange(min=0, max=timedelta(days=1).total_seconds()),
+        default=0.0,
+        metavar="SECONDS",
+        help="From a launch to the start of the first task.  [0]",
+    )
+    @click.option("--rejected", is_flag=True, help="Say of every type that will not do why.")
+    @click.option("--detail", is_flag=True, help=f"Show all offers, not only {_ROWS}, and what was rejected.")
+    @click.option("--json", "as_json", is_flag=True, help="Machine-readable output, with everything.")
+    @configuration_options(registry)
+    @pass_app
+    def command(app: AppContext, /, **values: Any) -> None:
+        """Rank what can be bought for a job, and say how many, how long and how much. Changes nothing anywhere."""
+        app.warn_of_plugins()
+        _plan(load_from_options(app.registry, values), values)
+
+    return command
+
+
+def _plan(config: JobConfig, values: dict[str, Any]) -> None:
+    tasks, task_time = _count(config, values), _task_time(values)
+    ranking = rank_offers(config, config.run.job_id or "")
+    limits, now = config.limits(), datetime.now(UTC)
+    boot_time = timedelta(seconds=values["boot_time"])
+    found = (
+        forecast(ranking.offers[0], limits, tasks=tasks, task_time=task_time, boot_time=boot_time)
+        if ranking.offers
+        else None
+    )
+    if values["as_json"]:
+        click.echo(json.dumps(plan_dict(ranking, found, tasks=tasks, task_time=task_time, now=now), indent=2))
+        require_offer(ranking)
+        return
+    for warning in ranking.warnings:
+        click.echo(f"Warning: {warning}", err=True)
+    if ranking.offers:
+        click.echo(render_offers(ranking.offers, now=now, most=None if values["detail"] else _ROWS) + "\n")
+    if values["detail"] or values["rejected"]:
+        click.echo(render_rejected(ranking.rejected) + "\n")
+    elif ranking.rejected and ranking.offers:
+        click.echo(f"{len(ranking.rejected)} other types or offers will not do; --rejected says why\n")
+    require_offer(ranking)
+    assert found is not None
+    text = render_forecast(found, tasks=tasks, task_time=task_time, max_total_cost=limits.max_total_cost)
+    click.echo(text)
+
+
+def _count(config: JobConfig, values: dict[str, Any]) -> int | None:
+    """How many tasks; None where nothing says so."""
+    number, spec = values["num_tasks"], values["task_file"]
+    if number is not None and spec is not None:
+        raise InputError("--num-tasks and --task-file exclude each other", hint="give one of them")
+    if number is not None:
+        return int(number)
+    spec = spec or config.task_source
+    if spec is None:
+        return None
+    with open_task_source(config.registry, spec, base_dir=Path.cwd(), settings_for=config.settings_for) as source:
+        return validate(source)
+
+
+def _task_time(values: dict[str, Any]) -> timedelta | None:
+    given, sample = values["task_time"], values["sample_db"]
+    if given is not None and sample is not None:
+        raise InputError("--task-time and --sample-db exclude each other", hint="give one of them")
+    if given is not None:
+        return timedelta(seconds=given)
+    if sample is None:
+        return None
+    with read_database(sample) as store:
+        elapsed = store.summary().elapsed
+    if elapsed is None:
+        raise InputError("no task of this sample has completed", where=str(sample), hint="give --task-time instead")
+    return timedelta(seconds=elapsed.mean)

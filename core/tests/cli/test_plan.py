@@ -1,0 +1,108 @@
+"""``plan``: the ranking, the reasons, and what it comes to; and nothing is changed."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+from store_facts import completed, new_store
+
+from cloud_tasks.cli.main import cli, main
+
+CONFIG = """
+provider: local
+run: {job_id: job, max_instances: 3}
+local: {vcpus: 4, memory_gb: 8, price_per_cpu_hour: 0.5}
+"""
+
+
+@pytest.fixture(autouse=True)
+def _folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "config.yml").write_text(CONFIG, encoding="utf-8")
+
+
+def plan(*arguments: str) -> Result:
+    return CliRunner().invoke(cli, ["plan", "--config", "config.yml", *arguments])
+
+
+def plan_json(*arguments: str) -> dict:
+    return json.loads(plan("--json", *arguments).stdout)
+
+
+def bad_input(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
+    """The one line of a command that ends with exit code 2."""
+    with pytest.raises(SystemExit) as ended:
+        main(["plan", "--config", "config.yml", *arguments])
+    assert ended.value.code == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    return line
+
+
+def test_the_offers_are_shown_best_first() -> None:
+    rows = [line.split() for line in plan().output.splitlines()]
+    assert rows[0][:4] == ["Rank", "Instance", "Type", "Zone"]
+    assert rows[2][:8] == ["1", "local-4", "local-a", "on-demand", "4", "4", "2.000000", "0.500000"]
+
+
+def test_every_rejected_type_has_its_reason() -> None:
+    assert "  local-4: 4 vCPUs > max_cpu 2\n" in plan("--rejected", "--max-cpu", "2").output
+    rejected = plan_json("--max-cpu", "2")["rejected"]
+    assert {"instance_type": "local-4", "reason": "4 vCPUs > max_cpu 2"}.items() <= rejected[-1].items()
+
+
+def test_the_number_of_instances_is_what_the_tasks_can_fill_within_the_limits() -> None:
+    assert [plan_json("--num-tasks", n)["forecast"]["instances"] for n in ("0", "1", "5", "9999")] == [0, 1, 2, 3]
+    assert plan_json()["forecast"]["instances"] == 3
+
+
+def test_the_task_time_gives_duration_and_cost() -> None:
+    found = plan_json("--num-tasks", "120", "--task-time", "360")["forecast"]
+    assert (found["duration_seconds"], found["price_per_hour"], found["cost"]) == (3600.0, "6.0", "6.0")
+    text = plan("--num-tasks", "120", "--task-time", "360").output
+    assert "Expected duration: about 1h 0m 0s\nExpected cost: about $6.00\n" in text
+
+
+def test_booting_takes_its_time_and_money() -> None:
+    found = plan_json("--num-tasks", "120", "--task-time", "360", "--boot-time", "1800")["forecast"]
+    assert (found["duration_seconds"], found["cost"]) == (5400.0, "9.0")
+
+
+def test_a_plan_beyond_the_total_cost_says_so() -> None:
+    text = plan("--num-tasks", "120", "--task-time", "360", "--max-total-cost", "5").output
+    assert "WARNING: this is more than max_total_cost ($5.00)" in text
+
+
+def test_a_sample_gives_the_task_time(tmp_path: Path) -> None:
+    with new_store(tmp_path, ["a", "b"], name="sample.db") as store:
+        store.apply_events([completed("a", elapsed=10.0), completed("b", elapsed=20.0)])
+    assert plan_json("--sample-db", "sample.db")["task_time_seconds"] == 15.0
+
+
+def test_the_tasks_of_a_file_are_counted(tmp_path: Path) -> None:
+    (tmp_path / "tasks.json").write_text('[{"task_id": "a", "data": {}}, {"task_id": "b", "data": {}}]')
+    assert plan_json("--task-file", "tasks.json")["tasks"] == 2
+
+
+def test_nothing_is_changed_anywhere(tmp_path: Path) -> None:
+    assert plan("--num-tasks", "10", "--task-time", "1", "--detail").exit_code == 0
+    assert [path.name for path in tmp_path.iterdir()] == ["config.yml"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "reason"),
+    [
+        (["--min-cpu", "999"], "no instance type satisfies the constraints: local-1: 1 vCPUs < min_cpu 999"),
+        (["--num-tasks", "1", "--task-file", "t.json"], "--num-tasks and --task-file exclude each other"),
+        (["--task-time", "1", "--sample-db", "s.db"], "--task-time and --sample-db exclude each other"),
+        (["--sample-db", "missing.db"], "there is no such job database"),
+        (["--task-file", "missing.json"], "missing.json"),
+        (["--task-time", "0"], "--task-time"),
+        (["--num-tasks", "-1"], "--num-tasks"),
+        (["--prefer", "beauty"], "prefer"),
+    ],
+)
+def test_bad_input_is_one_line(arguments: list[str], reason: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert reason in bad_input(capsys, *arguments)

@@ -1,0 +1,83 @@
+"""``stop``: all instances of one job are gone when it returns, those of others are not, and the job can go on."""
+
+from __future__ import annotations
+
+import signal
+from pathlib import Path
+
+import pytest
+from command_line import CommandLine, wait_until
+
+from cloud_tasks.store import Store
+
+
+@pytest.fixture
+def left(shell: CommandLine) -> CommandLine:
+    """A job whose controller was interrupted and left its instance running."""
+    shell.configure()
+    (shell.folder / "tasks.json").write_text('[{"task_id": "a", "data": {}}]', encoding="utf-8")
+    run = shell.start("run", "--config", "config.yml", "--task-file", "tasks.json", "--on-interrupt", "leave")
+    wait_until(lambda: shell.running("job"))
+    run.send_signal(signal.SIGINT)
+    _, err = run.communicate(timeout=60)
+    assert run.returncode == 130, err
+    return shell
+
+
+def records(folder: Path) -> list[tuple[bool, str]]:
+    with Store.open(folder / "job.db", read_only=True) as store:
+        return [(record.ended_at is not None, record.end_reason) for record in store.instances()]
+
+
+def test_the_instances_of_the_job_are_gone_and_the_records_say_so(left: CommandLine) -> None:
+    other = left.launch("b", job_id="another").instance_id
+    assert left.running("job")
+    stopped = left.run("stop", "--config", "config.yml")
+    assert (stopped.code, left.running()) == (0, {other})
+    assert stopped.out.endswith("No instance of job job is left\n")
+    assert records(left.folder) == [(True, "its job was stopped")]
+
+
+def test_a_stopped_job_goes_on_with_its_queue_removed(left: CommandLine) -> None:
+    stopped = left.run("stop", "--config", "config.yml", "--purge-queue")
+    assert "Removed the queued tasks" in stopped.out
+    left.configure(script=f'python -c "{PROGRAM}"')
+    finished = left.run("run", "--config", "config.yml", "--continue")
+    assert finished.code == 0, finished.err
+    assert "Completed: 1" in finished.out
+
+
+PROGRAM = (
+    "import asyncio,sys; from cloud_tasks.worker import Worker; "
+    "asyncio.run(Worker(lambda i,d,w: (False, i), args=[]).start())"
+)
+
+
+def test_a_job_without_a_database_is_stopped_too(shell: CommandLine) -> None:
+    shell.configure()
+    shell.launch("a")
+    stopped = shell.run("stop", "--config", "config.yml")
+    assert (stopped.code, shell.running()) == (0, set())
+
+
+def test_there_may_be_nothing_to_stop(shell: CommandLine) -> None:
+    shell.configure()
+    stopped = shell.run("stop", "--config", "config.yml")
+    assert (stopped.code, stopped.out) == (0, "No instance of job job is left; there was none\n")
+
+
+def test_a_controller_at_work_is_respected_unless_forced(left: CommandLine) -> None:
+    with Store.open(left.folder / "job.db"):
+        refused = left.run("stop", "--config", "config.yml")
+        assert (refused.code, len(left.running("job"))) == (1, 1)
+        assert "in use by another cloud-tasks process" in refused.err
+        assert left.run("stop", "--config", "config.yml", "--force").code == 0
+        assert left.running("job") == set()
+
+
+def test_a_job_has_to_be_named(shell: CommandLine) -> None:
+    refused = shell.run("stop", "--provider", "local")
+    assert (refused.code, refused.err.splitlines()) == (
+        2,
+        ["Error: no job was named; give --job-id or --config"],
+    )
