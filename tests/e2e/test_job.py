@@ -133,3 +133,16 @@ def test_a_startup_script_that_starts_no_worker_fails_the_job_and_shows_its_log(
     assert "the disk is missing" in job.stderr
     assert "Traceback" not in job.stderr
     assert desk.processes() == []
+
+
+def test_a_job_can_be_a_shell_command_with_retry_rules_and_no_python_at_all(desk: Any) -> None:
+    config = desk.configure(
+        startup_script=None,
+        command="test {num1} != 3 && echo done {num2}",
+        retry=[{"on": "exit", "codes": [1], "attempts": 2}],
+    )
+    job = desk.run("run", "--config", str(config), "--task-file", str(desk.tasks(10)))
+    assert job.returncode == 0, job.stderr
+    status = desk.status()
+    assert counts(status) == {"completed": 9, "exited": 1}
+    assert (status["attempts"], status["retries"]) == (11, 1)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 from click.testing import CliRunner, Result
@@ -28,8 +29,8 @@ def plan(*arguments: str) -> Result:
     return CliRunner().invoke(cli, ["plan", "--config", "config.yml", *arguments])
 
 
-def plan_json(*arguments: str) -> dict:
-    return json.loads(plan("--json", *arguments).stdout)
+def plan_json(*arguments: str) -> dict[str, Any]:
+    return dict(json.loads(plan("--json", *arguments).stdout))
 
 
 def bad_input(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
@@ -60,14 +61,14 @@ def test_the_number_of_instances_is_what_the_tasks_can_fill_within_the_limits() 
 
 def test_the_task_time_gives_duration_and_cost() -> None:
     found = plan_json("--num-tasks", "120", "--task-time", "360")["forecast"]
-    assert (found["duration_seconds"], found["price_per_hour"], found["cost"]) == (3600.0, "6.0", "6.0")
+    assert (found["duration_seconds"], float(found["price_per_hour"]), float(found["cost"])) == (3600.0, 6.0, 6.0)
     text = plan("--num-tasks", "120", "--task-time", "360").output
     assert "Expected duration: about 1h 0m 0s\nExpected cost: about $6.00\n" in text
 
 
 def test_booting_takes_its_time_and_money() -> None:
     found = plan_json("--num-tasks", "120", "--task-time", "360", "--boot-time", "1800")["forecast"]
-    assert (found["duration_seconds"], found["cost"]) == (5400.0, "9.0")
+    assert (found["duration_seconds"], float(found["cost"])) == (5400.0, 9.0)
 
 
 def test_a_plan_beyond_the_total_cost_says_so() -> None:

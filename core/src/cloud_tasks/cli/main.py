@@ -25,10 +25,12 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "config": ("cloud_tasks.cli.config_command:config", "Show the merged configuration, or its JSON Schema."),
     "plan": ("cloud_tasks.cli.plan:plan", "Show what a job would be run on, and for how much; change nothing."),
     "plugins": ("cloud_tasks.cli.plugins:plugins", "List the installed plugins and what each provides."),
+    "rehearse": ("cloud_tasks.cli.rehearse:rehearse", "Run a job many times in a simulated cloud: how long, how much."),
     "run": ("cloud_tasks.cli.run:run", "Run a whole job: load, launch, watch, collect, clean up, report."),
     "stop": ("cloud_tasks.cli.stop:stop", "Terminate all instances of a job; it can be continued."),
     "sweep": ("cloud_tasks.cli.sweep:sweep", "Find and terminate what any job of mine left running."),
     "status": ("cloud_tasks.cli.status:status", "Show how a job stands, from its database."),
+    "worker": ("cloud_tasks.cli.worker:worker", "Work on tasks that are shell commands."),
 }
 """Each command with its import string and its line in ``--help``."""
 

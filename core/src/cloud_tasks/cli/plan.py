@@ -9,13 +9,11 @@ from typing import Any
 
 import click
 
-from cloud_tasks.builtin import open_task_source, validate
 from cloud_tasks.cli.context import AppContext, pass_app
-from cloud_tasks.cli.database import read_database
+from cloud_tasks.cli.estimates import count_tasks, mean_task_time
 from cloud_tasks.cli.options import configuration_options, load_from_options
 from cloud_tasks.config import JobConfig
 from cloud_tasks.controller.choice import rank_offers, require_offer
-from cloud_tasks.errors import InputError
 from cloud_tasks.registry import Registry
 from cloud_tasks.report import plan_dict, render_forecast, render_offers, render_rejected
 from cloud_tasks.selection import forecast
@@ -60,7 +58,8 @@ def plan(registry: Registry) -> click.Command:
 
 
 def _plan(config: JobConfig, values: dict[str, Any]) -> None:
-    tasks, task_time = _count(config, values), _task_time(values)
+    tasks = count_tasks(config, number=values["num_tasks"], spec=values["task_file"])
+    task_time = mean_task_time(seconds=values["task_time"], sample=values["sample_db"])
     ranking = rank_offers(config, config.run.job_id or "")
     limits, now = config.limits(), datetime.now(UTC)
     boot_time = timedelta(seconds=values["boot_time"])
@@ -85,32 +84,3 @@ def _plan(config: JobConfig, values: dict[str, Any]) -> None:
     assert found is not None
     text = render_forecast(found, tasks=tasks, task_time=task_time, max_total_cost=limits.max_total_cost)
     click.echo(text)
-
-
-def _count(config: JobConfig, values: dict[str, Any]) -> int | None:
-    """How many tasks; None where nothing says so."""
-    number, spec = values["num_tasks"], values["task_file"]
-    if number is not None and spec is not None:
-        raise InputError("--num-tasks and --task-file exclude each other", hint="give one of them")
-    if number is not None:
-        return int(number)
-    spec = spec or config.task_source
-    if spec is None:
-        return None
-    with open_task_source(config.registry, spec, base_dir=Path.cwd(), settings_for=config.settings_for) as source:
-        return validate(source)
-
-
-def _task_time(values: dict[str, Any]) -> timedelta | None:
-    given, sample = values["task_time"], values["sample_db"]
-    if given is not None and sample is not None:
-        raise InputError("--task-time and --sample-db exclude each other", hint="give one of them")
-    if given is not None:
-        return timedelta(seconds=given)
-    if sample is None:
-        return None
-    with read_database(sample) as store:
-        elapsed = store.summary().elapsed
-    if elapsed is None:
-        raise InputError("no task of this sample has completed", where=str(sample), hint="give --task-time instead")
-    return timedelta(seconds=elapsed.mean)

@@ -19,6 +19,7 @@ from cloud_tasks.config import JobConfig
 from cloud_tasks.controller import Controller, Outcome, Progress
 from cloud_tasks.controller.job import Job, JobResult, RunRequest
 from cloud_tasks.errors import InputError
+from cloud_tasks.model import FINAL_STATUSES, Money, TaskStatus
 from cloud_tasks.registry import Registry
 from cloud_tasks.report import (
     dump_tasks,
@@ -40,6 +41,7 @@ _EXAMPLES = """
 Examples:
   cloud-tasks run --config config.yml --task-file tasks.json
   cloud-tasks run --config config.yml --continue
+  cloud-tasks run --config config.yml --retry-failed --where timed_out,dead
   cloud-tasks run --config config.yml --task-file tasks.json --dry-run
 """
 
@@ -55,6 +57,12 @@ def run(registry: Registry) -> click.Command:
     @click.option("--limit", type=click.IntRange(min=1), help="How many tasks to take at most.")
     @click.option("--dry-run", is_flag=True, help="Check everything and say what would be done; change nothing.")
     @click.option("--continue", "resume", is_flag=True, help="Go on with the job in the database.")
+    @click.option("--retry-failed", is_flag=True, help="Begin a new pass over the failed tasks in the database.")
+    @click.option(
+        "--where",
+        metavar="STATUS[,STATUS]",
+        help="Retry only tasks of these statuses: failed, timed_out, exited, dead.",
+    )
     @click.option(
         "--force", "-f", is_flag=True, help="Replace an earlier run's database, queues and instances unasked."
     )
@@ -87,18 +95,20 @@ def _run(app: AppContext, values: dict[str, Any]) -> int:
     config = load_from_options(app.registry, values)
     for line in config.override_lines():
         log.warning(line)
+    retry = _statuses_to_retry(values)
     request = RunRequest(
         task_file=values["task_file"],
         db_file=database_of(config),
         start_task=values["start_task"] - 1,
         limit=values["limit"],
-        resume=values["resume"],
+        resume=values["resume"] or bool(retry),
+        retry=retry,
         output_file=values["output_file"],
     )
     with Job(app.registry, config, request) as job:
         _describe(config, job)
         if request.resume:
-            remaining = _describe_resumed(request.db_file, job)
+            remaining = _describe_resumed(request, job)
         else:
             remaining = job.load()
             log.info(f"The input holds {remaining} tasks")
@@ -150,11 +160,48 @@ def _describe(config: JobConfig, job: Job) -> None:
         log.info(line)
 
 
-def _describe_resumed(database: Path, job: Job) -> int:
-    with read_database(database, job_id=job.job_id) as store:
+def _describe_resumed(request: RunRequest, job: Job) -> int:
+    """Tell how the job stands that is gone on with; returns how many tasks would be run."""
+    with read_database(request.db_file, job_id=job.job_id) as store:
         summary = store.summary()
     log.info(f"Continuing: {summary.finished_tasks} of {summary.total} tasks are in a final state")
-    return summary.remaining
+    again = sum(summary.counts[status] for status in request.retry)
+    if request.retry:
+        names = ", ".join(sorted(status.value for status in request.retry))
+        log.info(f"{again} of these have failed and will be tried again ({names})")
+        if not again and summary.finished:
+            raise InputError(
+                f"no task of this job is {names.replace(', ', ' or ')}",
+                hint="see how it stands with `cloud-tasks status`",
+            )
+    return summary.remaining + again
+
+
+_RETRIABLE = FINAL_STATUSES - {TaskStatus.COMPLETED}
+
+
+def _statuses_to_retry(values: dict[str, Any]) -> frozenset[TaskStatus]:
+    """What ``--retry-failed`` and ``--where`` mean; nothing without the first."""
+    if not values["retry_failed"]:
+        if values["where"] is not None:
+            raise InputError("--where says what --retry-failed is to retry", hint="give --retry-failed too")
+        return frozenset()
+    if values["task_file"] is not None:
+        raise InputError("--retry-failed takes its tasks from the database", hint="leave --task-file out")
+    if values["where"] is None:
+        return _RETRIABLE
+    known = {status.value: status for status in _RETRIABLE}
+    names = [name.strip().replace("-", "_").lower() for name in values["where"].split(",") if name.strip()]
+    for name in names:
+        if name not in known:
+            raise InputError(
+                f'"{name}" is no status that can be retried',
+                where="--where",
+                hint=f"choose from {', '.join(sorted(known))}",
+            )
+    if not names:
+        raise InputError("no status is named", where="--where", hint=f"choose from {', '.join(sorted(known))}")
+    return frozenset(known[name] for name in names)
 
 
 def _describe_choice(ranking: Ranking) -> None:
@@ -202,7 +249,9 @@ class _ProgressLog:
             for line in table.splitlines():
                 log.info(line)
         rate = pace(progress.summary, progress.now)
-        click.echo(render_summary(progress.summary, pace=rate, cost=progress.cost), err=True)
+        price = sum((i.price_per_hour for i in progress.instances if i.ended_at is None), Money.zero())
+        text = render_summary(progress.summary, pace=rate, cost=progress.cost, price_per_hour=price)
+        click.echo(text, err=True)
 
 
 class _Interrupts:

@@ -23,6 +23,9 @@ __all__ = ["Entry", "JobConfig"]
 
 _DEFAULT = Origin(layer=Layer.DEFAULT)
 
+_COMMAND_SCRIPT = "#!/bin/bash\nexec cloud-tasks worker\n"
+"""For a job that is a shell command and has no script of its own; the image has to have cloud-tasks."""
+
 
 @attrs.frozen(kw_only=True)
 class Entry:
@@ -147,6 +150,8 @@ class JobConfig:
             except (OSError, UnicodeDecodeError) as error:
                 reason = (error.strerror or str(error)) if isinstance(error, OSError) else "it is not UTF-8 text"
                 raise InputError(f"the startup script {path} cannot be read: {reason}", where=where) from error
+        elif self.run.command is not None:
+            return _COMMAND_SCRIPT
         else:
             hint = "set run.startup_script or run.startup_script_file"
             raise InputError("there is no startup script, which instances need", where=where, hint=hint)

@@ -37,7 +37,7 @@ from cloud_tasks.controller.opening import open_compute, open_queue
 from cloud_tasks.controller.ownership import ownership_labels
 from cloud_tasks.controller.startup import compose_startup_script, offer_environment
 from cloud_tasks.errors import InputError, NotFound, StoreError
-from cloud_tasks.model import LaunchRequest
+from cloud_tasks.model import LaunchRequest, TaskStatus
 from cloud_tasks.plugin import Compute, EventSink, EventSinkContext, Queue
 from cloud_tasks.registry import Registry
 from cloud_tasks.selection import RankedOffer, Ranking
@@ -61,6 +61,9 @@ class RunRequest:
     """How many tasks to skip at the beginning."""
     limit: int | None = None
     resume: bool = False
+    """Go on with the job in the database."""
+    retry: frozenset[TaskStatus] = frozenset()
+    """With ``resume``: begin a new pass over the tasks of these final statuses."""
     output_file: Path | None = None
 
 
@@ -184,6 +187,9 @@ class Job:
         compute = stack.enter_context(self._open_compute())
         tasks = stack.enter_context(self._open_queue(self.queue_name))
         events = stack.enter_context(self._open_queue(f"{self.queue_name}-events", for_events=True))
+        if self._request.retry:
+            reopened = store.reopen_tasks(self._request.retry)
+            log.info(f"A new pass over {reopened} tasks begins")
         finished_before = store.summary().finished_tasks
         store.set_state(JobState.RUNNING, datetime.now(UTC))
         if not self._request.resume:
@@ -359,6 +365,7 @@ class Job:
             "RETRY_RULES": _rules(run.retry),
             "MAX_RESULT_BYTES": run.max_result_bytes,
             "RESULT_STORE": run.result_store,
+            "COMMAND": run.command,
         }
         return {name: _environment_text(value) for name, value in values.items() if value is not None}
 

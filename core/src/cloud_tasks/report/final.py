@@ -8,7 +8,7 @@ from datetime import timedelta
 from cloud_tasks.model import Money, TaskStatus
 from cloud_tasks.report.summary import render_elapsed, status_counts
 from cloud_tasks.report.wording import counted, format_duration, indented
-from cloud_tasks.store import JobStatistics
+from cloud_tasks.store import CostShares, JobStatistics
 
 __all__ = ["render_final_report"]
 
@@ -101,6 +101,20 @@ def _cost(statistics: JobStatistics) -> Iterator[str]:
     completed = statistics.summary.counts.get(TaskStatus.COMPLETED, 0)
     if completed and statistics.cost:
         yield f"  Per completed task: {_small(statistics.cost / completed)}"
+    if statistics.shares is not None and statistics.cost:
+        yield from _wasted(statistics.shares, statistics.cost)
+
+
+def _wasted(shares: CostShares, cost: Money) -> Iterator[str]:
+    """What no completed task came of; nothing is said of a share that is nothing."""
+    parts = (
+        ("Lost with preempted or failed instances", shares.lost),
+        ("Spent on attempts that failed", shares.failed),
+        ("Idle, starting and ending", shares.idle),
+    )
+    for name, amount in parts:
+        if amount:
+            yield f"  {name}: {_small(amount)} ({amount.usd / cost.usd:.1%})"
 
 
 def _small(amount: Money) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from cloud_tasks.store.records import (
     Applied,
     AttemptRecord,
+    CostShares,
     ElapsedStatistics,
     InstanceRecord,
     JobRecord,
@@ -18,6 +19,7 @@ from cloud_tasks.store.store import Store
 __all__ = [
     "Applied",
     "AttemptRecord",
+    "CostShares",
     "ElapsedStatistics",
     "InstanceRecord",
     "JobRecord",

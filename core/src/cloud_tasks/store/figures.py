@@ -12,6 +12,7 @@ from cloud_tasks.store.codes import EVENT_TO_CODE, STATUS_TO_CODE
 from cloud_tasks.store.counters import read_counters
 from cloud_tasks.store.instances import costs
 from cloud_tasks.store.records import ElapsedStatistics, JobRecord, JobStatistics, JobSummary
+from cloud_tasks.store.shares import cost_shares
 from cloud_tasks.store.sketch import percentile_of_sketch, percentiles
 from cloud_tasks.store.times import from_unix_or_none
 
@@ -107,4 +108,5 @@ def read_statistics(connection: sqlite3.Connection, job: JobRecord, now: datetim
         cost=sum((line.cost for line in lines), Money.zero()),
         costs=lines,
         instances=launched,
+        shares=cost_shares(connection, now),
     )

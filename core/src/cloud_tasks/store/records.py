@@ -22,6 +22,7 @@ from cloud_tasks.model import (
 __all__ = [
     "Applied",
     "AttemptRecord",
+    "CostShares",
     "ElapsedStatistics",
     "InstanceRecord",
     "JobRecord",
@@ -165,6 +166,20 @@ class TypeCost:
 
 
 @attrs.frozen(kw_only=True)
+class CostShares:
+    """What the money went into; the shares add up to the cost of the instances."""
+
+    work: Money
+    """Attempts that completed their task, or still run."""
+    lost: Money
+    """Attempts that ended with their instance: preempted, crashed, given back."""
+    failed: Money
+    """Attempts that failed or asked to be run again."""
+    idle: Money
+    """Slots without a task, starting and ending included."""
+
+
+@attrs.frozen(kw_only=True)
 class JobStatistics:
     """The figures of the final report: exact, at the price of a scan."""
 
@@ -181,6 +196,8 @@ class JobStatistics:
     costs: tuple[TypeCost, ...]
     instances: int
     """Instances that were launched."""
+    shares: CostShares | None = None
+    """What ``cost`` went into."""
 
 
 @attrs.frozen(kw_only=True)

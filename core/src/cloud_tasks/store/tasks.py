@@ -160,13 +160,15 @@ def lose_instance(connection: sqlite3.Connection, instance_id: str) -> int:
 
 
 def reopen(connection: sqlite3.Connection, statuses: Collection[TaskStatus]) -> int:
-    """Finished tasks of these statuses become pending, under their next attempt number."""
+    """Finished tasks of these statuses become pending, under their next attempt number and with no loss held against
+    them: one that died of its losses would die again on arrival."""
     total = 0
     for status in set(statuses):
         code = STATUS_TO_CODE[status]
         assert code in FINAL_CODES
         count = connection.execute(
-            "UPDATE tasks SET status = ?, attempt = attempt + 1, elapsed = NULL, ended_at = NULL WHERE status = ?",
+            "UPDATE tasks SET status = ?, attempt = attempt + 1, losses = 0, elapsed = NULL, ended_at = NULL "
+            "WHERE status = ?",
             (_PENDING, code),
         ).rowcount
         _move(connection, {code: count}, _PENDING)

@@ -76,11 +76,19 @@ class Simulation:
         folder: Where its database is kept.
         parts: The controller's classes.
         crash_after: Crash once, after so many of the places at which a crash may happen; None: as the faults say.
+        offers: What can be bought, best first; None: what the scenario's constraints leave of the catalogue.
     """
 
     def __init__(
-        self, scenario: Scenario, folder: Path, *, parts: Parts | None = None, crash_after: int | None = None
+        self,
+        scenario: Scenario,
+        folder: Path,
+        *,
+        parts: Parts | None = None,
+        crash_after: int | None = None,
+        offers: tuple[RankedOffer, ...] | None = None,
     ) -> None:
+        self._given_offers = offers
         self._scenario = scenario
         self._path = folder / f"simulated-{scenario.seed}.db"
         self._parts = parts or Parts()
@@ -206,9 +214,12 @@ class Simulation:
             InvariantViolation: The controller broke a promise.
         """
         scenario = self._scenario
-        self._offers = rank(
-            catalogue(), scenario.constraints, scenario.limits, prices, spot_fallback=scenario.spot_fallback
-        ).offers
+        self._offers = (
+            self._given_offers
+            or rank(
+                catalogue(), scenario.constraints, scenario.limits, prices, spot_fallback=scenario.spot_fallback
+            ).offers
+        )
         self._controller_runs = False
         record = JobRecord(job_id=JOB_ID, queue_name=JOB_ID, run_id="run", created_at=START)
         with Store.create(self._path, record, overwrite=True) as store:

@@ -1,0 +1,44 @@
+"""What ``plan`` and ``rehearse`` are told of the tasks: how many there are, and how long one takes."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from pathlib import Path
+
+from cloud_tasks.builtin import open_task_source, validate
+from cloud_tasks.cli.database import read_database
+from cloud_tasks.config import JobConfig
+from cloud_tasks.errors import InputError
+
+__all__ = ["count_tasks", "mean_task_time"]
+
+
+def count_tasks(config: JobConfig, *, number: int | None, spec: str | None) -> int | None:
+    """How many tasks; None where nothing says so.
+
+    Args:
+        number: ``--num-tasks``.
+        spec: ``--task-file``; None: the configuration's ``task_source``.
+    """
+    if number is not None and spec is not None:
+        raise InputError("--num-tasks and --task-file exclude each other", hint="give one of them")
+    spec = spec or config.task_source
+    if number is not None or spec is None:
+        return number
+    with open_task_source(config.registry, spec, base_dir=Path.cwd(), settings_for=config.settings_for) as source:
+        return validate(source)
+
+
+def mean_task_time(*, seconds: float | None, sample: Path | None) -> timedelta | None:
+    """The mean time of a task: as given, or as in the database of a job that ran; None where neither is given."""
+    if seconds is not None and sample is not None:
+        raise InputError("--task-time and --sample-db exclude each other", hint="give one of them")
+    if seconds is not None:
+        return timedelta(seconds=seconds)
+    if sample is None:
+        return None
+    with read_database(sample) as store:
+        elapsed = store.summary().elapsed
+    if elapsed is None:
+        raise InputError("no task of this sample has completed", where=str(sample), hint="give --task-time instead")
+    return timedelta(seconds=elapsed.mean)

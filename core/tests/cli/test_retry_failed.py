@@ -1,0 +1,98 @@
+"""``run --retry-failed``: a new pass over what failed, in the same database."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from command_line import CommandLine, Finished
+
+from cloud_tasks.model import TaskStatus
+from cloud_tasks.store import Store
+
+PROGRAM = """
+import asyncio, os, sys
+from pathlib import Path
+from cloud_tasks.worker import Worker
+
+HERE = Path(__file__).parent
+
+def work(task_id, data, worker_data):
+    with (HERE / "ran").open("a") as journal:
+        journal.write(task_id + chr(10))
+    if not (HERE / "mended").exists():
+        if task_id == "raises":
+            raise ValueError("not mended yet")
+        if task_id == "exits":
+            os._exit(3)
+    return False, "done"
+
+asyncio.run(Worker(work, args=sys.argv[1:]).start())
+"""
+
+
+@pytest.fixture
+def finished(shell: CommandLine) -> CommandLine:
+    """A finished job of three tasks: one raised, one exited; what made them fail is mended by now."""
+    (shell.folder / "program.py").write_text(PROGRAM, encoding="utf-8")
+    shell.configure(script=f"python {shell.folder}/program.py")
+    tasks = ", ".join(f'{{"task_id": "{name}", "data": {{}}}}' for name in ("raises", "exits", "works"))
+    (shell.folder / "tasks.json").write_text(f"[{tasks}]", encoding="utf-8")
+    first = shell.run("run", "--config", "config.yml", "--task-file", "tasks.json")
+    assert first.code == 0, first.err
+    assert statuses(shell.folder) == {"raises": "failed", "exits": "exited", "works": "completed"}
+    (shell.folder / "mended").touch()
+    (shell.folder / "ran").unlink()
+    return shell
+
+
+def statuses(folder: Path) -> dict[str, str]:
+    with Store.open(folder / "job.db", read_only=True) as store:
+        return {task.task_id: status.value for status in TaskStatus for task in store.export_tasks([status])}
+
+
+def retry(shell: CommandLine, *arguments: str) -> Finished:
+    return shell.run("run", "--config", "config.yml", "--retry-failed", *arguments)
+
+
+def test_everything_that_failed_runs_again_and_nothing_else(finished: CommandLine) -> None:
+    again = retry(finished)
+    assert again.code == 0, again.err
+    assert set(statuses(finished.folder).values()) == {"completed"}
+    assert sorted((finished.folder / "ran").read_text().split()) == ["exits", "raises"]
+    assert "A new pass over 2 tasks begins" in again.err
+    assert "(this run, 2 tasks)" in again.out
+    with Store.open(finished.folder / "job.db", read_only=True) as store:
+        assert [attempt.attempt for attempt in store.attempts("raises")] == [1, 2]
+
+
+def test_a_pass_can_be_held_to_some_statuses(finished: CommandLine) -> None:
+    assert retry(finished, "--where", "exited,timed_out").code == 0
+    assert statuses(finished.folder) == {"raises": "failed", "exits": "completed", "works": "completed"}
+    assert retry(finished, "--where", "exited").code == 2
+
+
+def test_a_dry_run_says_how_many_and_changes_nothing(finished: CommandLine) -> None:
+    before = statuses(finished.folder)
+    dry = retry(finished, "--dry-run")
+    assert "Dry run: 2 tasks would be run; nothing was changed" in dry.err
+    assert statuses(finished.folder) == before
+
+
+@pytest.mark.parametrize(
+    ("arguments", "reason"),
+    [
+        (["--retry-failed", "--where", "completed"], '"completed" is no status that can be retried'),
+        (["--retry-failed", "--where", ","], "no status is named"),
+        (["--where", "failed"], "give --retry-failed too"),
+        (["--retry-failed", "--task-file", "t.json"], "leave --task-file out"),
+        (["--retry-failed"], "no such job database"),
+    ],
+)
+def test_bad_input_is_one_line(shell: CommandLine, arguments: list[str], reason: str) -> None:
+    shell.configure()
+    refused = shell.run("run", "--config", "config.yml", *arguments)
+    assert refused.code == 2
+    errors = [line for line in refused.err.splitlines() if " INFO - " not in line]
+    assert len(errors) == 1
+    assert reason in errors[0]

@@ -1,0 +1,105 @@
+"""The pages for plugin authors say what the code says."""
+
+from __future__ import annotations
+
+import inspect
+import re
+from pathlib import Path
+
+import attrs
+import pytest
+from plugin_surface import hook_names, methods_of, signature_of
+
+import cloud_tasks.plugin
+from cloud_tasks.plugin import hooks
+from cloud_tasks.registry import AXES, DISABLE_VARIABLE, STRICT_VARIABLE
+
+ROOT = Path(__file__).parents[2]
+DOCS = ROOT / "docs" / "plugins"
+# A page of its own is for each hook; what it has to name besides is what the hook's descriptor leads to.
+PROTOCOLS = {
+    "queue": ("Queue",),
+    "compute": ("Compute", "InstanceSide"),
+    "pricing": ("Pricing",),
+    "event_sink": ("EventSink",),
+    "task_source": ("TaskSource",),
+    "command": (),
+}
+
+
+def axis_of(hook: str) -> str:
+    return hook.removeprefix("cloud_tasks_register_")
+
+
+def page_of(hook: str) -> str:
+    return (DOCS / "hooks" / f"{axis_of(hook).replace('_', '-')}.md").read_text(encoding="utf-8")
+
+
+def classes_of(axis: str) -> list[type]:
+    """The descriptor of an axis, and the traits and contexts of its name."""
+    stem = AXES[axis].__name__.removesuffix("Backend")
+    related = [getattr(cloud_tasks.plugin, stem + suffix, None) for suffix in ("Traits", "Context")]
+    return [AXES[axis], *(each for each in related if each is not None)]
+
+
+def unindented(text: str) -> str:
+    """A method is quoted without the indentation of its class."""
+    return "\n".join(line.strip() for line in text.splitlines())
+
+
+def test_there_is_a_hook_for_every_axis_and_no_other() -> None:
+    assert {axis_of(hook) for hook in hook_names()} == set(AXES) == set(PROTOCOLS)
+
+
+@pytest.mark.parametrize("hook", hook_names())
+def test_the_page_of_a_hook_has_its_exact_signature(hook: str) -> None:
+    assert f"```python\ndef {signature_of(getattr(hooks, hook))}\n```" in page_of(hook)
+
+
+@pytest.mark.parametrize("hook", hook_names())
+def test_the_page_of_a_hook_has_every_method_of_its_object_and_no_other(hook: str) -> None:
+    blocks = re.findall(r"```python\nclass (\w+)\(Protocol\):\n(.*?)```", page_of(hook), re.S)
+    documented = {name: [line.strip().removeprefix("def ") for line in body.splitlines()] for name, body in blocks}
+    assert documented == {name: methods_of(getattr(cloud_tasks.plugin, name)) for name in PROTOCOLS[axis_of(hook)]}
+
+
+@pytest.mark.parametrize("hook", hook_names())
+def test_the_page_of_a_hook_has_every_field_with_its_type(hook: str) -> None:
+    page = page_of(hook).replace("\\|", "|")
+    for kind in classes_of(axis_of(hook)):
+        assert f"`{kind.__name__}`" in page
+        for field in attrs.fields(kind):
+            assert f"| `{field.name}` | `{field.type}` |" in page, f"{kind.__name__}.{field.name}"
+
+
+@pytest.mark.parametrize("hook", hook_names())
+def test_every_hook_says_what_it_is_for(hook: str) -> None:
+    assert inspect.getdoc(getattr(hooks, hook))
+
+
+@pytest.mark.parametrize("hook", hook_names())
+def test_the_index_leads_to_every_page(hook: str) -> None:
+    assert f"(hooks/{axis_of(hook).replace('_', '-')}.md)" in (DOCS / "index.md").read_text()
+
+
+def test_the_index_explains_every_argument_of_a_setting_and_both_variables() -> None:
+    index = (DOCS / "index.md").read_text()
+    arguments = inspect.signature(cloud_tasks.plugin.setting).parameters
+    assert [name for name in arguments if f"`{name}`" not in index] == []
+    assert DISABLE_VARIABLE in index
+    assert STRICT_VARIABLE in index
+
+
+def test_the_tutorial_quotes_the_samples_as_they_are() -> None:
+    tutorial = (DOCS / "tutorial.md").read_text(encoding="utf-8")
+    quoted = re.findall(r"<!-- from: (\S+) -->\n```\w+\n(.*?)\n```", tutorial, re.S)
+    assert {Path(path).parts[2] for path, _ in quoted} == {"parameter_sources", "redis_queue"}
+    assert [path for path, text in quoted if unindented(text) not in unindented((ROOT / path).read_text())] == []
+
+
+def test_the_tutorial_shows_what_a_skeleton_really_says() -> None:
+    tutorial = (DOCS / "tutorial.md").read_text(encoding="utf-8")
+    skeleton = (ROOT / "core/src/cloud_tasks/cli/skeleton/task_source.py.txt").read_text(encoding="utf-8")
+    (method, what) = re.findall(r"CloudTasksError: Grid(\S+) is to be written; (.*)", tutorial)[0]
+    written = " ".join(skeleton.split())
+    assert re.search(re.escape(f'"${{cls}}{method}", "{what}"'), written.replace("( ", "(").replace(", )", ")"))
