@@ -24,7 +24,7 @@ __all__ = ["COMMANDS", "main"]
 COMMANDS: dict[str, tuple[str, str]] = {
     "config": ("cloud_tasks.cli.config_command:config", "Show the merged configuration, or its JSON Schema."),
     "plan": ("cloud_tasks.cli.plan:plan", "Show what a job would be run on, and for how much; change nothing."),
-    "plugins": ("cloud_tasks.cli.plugins:plugins", "List the installed plugins, show one's settings, or begin a new one."),
+    "plugins": ("cloud_tasks.cli.plugins:plugins", "List the installed plugins, show one, begin a new one."),
     "rehearse": ("cloud_tasks.cli.rehearse:rehearse", "Run a job many times in a simulated cloud: how long, how much."),
     "run": ("cloud_tasks.cli.run:run", "Run a whole job: load, launch, watch, collect, clean up, report."),
     "stop": ("cloud_tasks.cli.stop:stop", "Terminate all instances of a job; it can be continued."),
