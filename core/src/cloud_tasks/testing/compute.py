@@ -13,10 +13,11 @@ from uuid import uuid4
 import attrs
 import pytest
 
-from cloud_tasks.errors import LaunchRefused, RefusalScope
+from cloud_tasks.errors import LaunchRefused, ProviderError, RefusalScope
 from cloud_tasks.model import Instance, LaunchRequest, Offer, Purchase
 from cloud_tasks.plugin import Compute, ComputeBackend, ComputeContext, ComputeTraits, NoSettings
 from cloud_tasks.testing.contract import Contract, eventually
+from cloud_tasks.testing.faults import Fault, When, inject
 
 __all__ = ["ComputeContract", "ComputeSubject", "Refusal"]
 
@@ -164,6 +165,27 @@ class ComputeContract(Contract):
             again = after_a_crash.launch(request)
         assert again.instance_id == first.instance_id
         assert len(listed(1)) == 1
+
+    def test_calls_that_took_effect_and_timed_out_may_be_repeated(
+        self,
+        compute: Compute,
+        subject: ComputeSubject,
+        job: str,
+        request_of: Callable[..., LaunchRequest],
+        listed: Callable[[int], list[Instance]],
+    ) -> None:
+        first = frozenset({1})
+        faults = [Fault(method=name, calls=first, when=When.AFTER) for name in ("launch", "terminate")]
+        unreliable = inject(compute, faults)
+        request = request_of()
+        with pytest.raises(ProviderError):
+            unreliable.launch(request)
+        instance = unreliable.launch(request)
+        assert [each.instance_id for each in listed(1)] == [instance.instance_id]
+        with pytest.raises(ProviderError):
+            unreliable.terminate([instance.instance_id])
+        unreliable.terminate([instance.instance_id])
+        eventually(lambda: not any(each.is_alive for each in compute.instances(job)), patience=subject.patience)
 
     def test_concurrent_launches_with_one_token_start_one_instance(
         self, compute: Compute, request_of: Callable[..., LaunchRequest], listed: Callable[[int], list[Instance]]

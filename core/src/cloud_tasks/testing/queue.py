@@ -15,9 +15,10 @@ from uuid import uuid4
 import attrs
 import pytest
 
-from cloud_tasks.errors import NotFound
+from cloud_tasks.errors import NotFound, ProviderError
 from cloud_tasks.plugin import Delivery, NoSettings, Queue, QueueBackend, QueueContext, QueueTraits
 from cloud_tasks.testing.contract import Contract, eventually
+from cloud_tasks.testing.faults import Fault, When, inject
 
 __all__ = ["QueueContract", "QueueSubject"]
 
@@ -314,6 +315,38 @@ class QueueContract(Contract):
         queue.send([b"task"])
         assert list(queue.ack([one().lease_id])) == []
         subject.advance(subject.lease * 1.5)
+        assert list(queue.receive(1, wait=_AT_ONCE)) == []
+
+    def test_calls_that_took_effect_and_timed_out_may_be_repeated(
+        self, queue: Queue, subject: QueueSubject, one: Callable[[], Delivery]
+    ) -> None:
+        first = frozenset({1})
+        unreliable = inject(queue, [Fault(method=name, calls=first, when=When.AFTER) for name in ("send", "ack")])
+        with pytest.raises(ProviderError):
+            unreliable.send([b"task"])
+        unreliable.send([b"task"])
+        leases = [delivery.lease_id for delivery in receive_all(queue, 2, subject.patience)]
+        with pytest.raises(ProviderError):
+            unreliable.ack(leases)
+        assert set(unreliable.ack(leases)) <= set(leases)
+        subject.advance(subject.lease * 1.5)
+        assert list(queue.receive(1, wait=_AT_ONCE)) == []
+
+    def test_a_throttled_call_had_no_effect_and_may_be_repeated(
+        self, queue: Queue, subject: QueueSubject, one: Callable[[], Delivery]
+    ) -> None:
+        throttled = inject(queue, [Fault(method=name, calls=frozenset({1})) for name in ("send", "extend", "release")])
+        with pytest.raises(ProviderError):
+            throttled.send([b"task"])
+        throttled.send([b"task"])
+        lease = one().lease_id
+        with pytest.raises(ProviderError):
+            throttled.extend([lease], lease=subject.lease)
+        assert list(throttled.extend([lease], lease=subject.lease)) == []
+        with pytest.raises(ProviderError):
+            throttled.release([lease])
+        assert list(throttled.release([lease])) == []
+        assert one().body == b"task"
         assert list(queue.receive(1, wait=_AT_ONCE)) == []
 
     def test_a_lease_that_was_lost_is_told_and_harms_nobody(
