@@ -14,6 +14,7 @@ from cloud_tasks.model import (
     BootDisk,
     Event,
     EventType,
+    Headroom,
     Image,
     Instance,
     InstanceState,
@@ -92,6 +93,9 @@ class FakeCompute:
         self.effect_before_fault = False
         self.before_launch: Callable[[LaunchRequest], None] = lambda request: None
 
+    def headroom(self, offer: Offer) -> Headroom | None:
+        return None
+
     def launch(self, request: LaunchRequest) -> Instance:
         self.before_launch(request)
         self.launched.append(request)
@@ -115,7 +119,9 @@ class FakeCompute:
             raise fault
         return instance
 
-    def instances(self, job_id: str | None, *, include_terminated: bool = False) -> Sequence[Instance]:
+    def instances(
+        self, job_id: str | None, *, include_terminated: bool = False, foreign: bool = False
+    ) -> Sequence[Instance]:
         if self.listing_fails:
             raise ProviderError("listing is out of order", transient=True)
         return tuple(self.machines.values())

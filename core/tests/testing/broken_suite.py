@@ -17,6 +17,7 @@ from cloud_tasks.errors import NotFound, ProviderError, RefusalScope
 from cloud_tasks.model import (
     BootDisk,
     Event,
+    Headroom,
     Instance,
     LaunchRequest,
     Money,
@@ -320,19 +321,25 @@ class IgnoresLifetimes(MemoryCompute):
 
 
 class ListsOnePage(MemoryCompute):
-    def instances(self, job_id: str | None, *, include_terminated: bool = False) -> Sequence[Instance]:
-        return super().instances(job_id, include_terminated=include_terminated)[:3]
+    def instances(
+        self, job_id: str | None, *, include_terminated: bool = False, foreign: bool = False
+    ) -> Sequence[Instance]:
+        return super().instances(job_id, include_terminated=include_terminated, foreign=foreign)[:3]
 
 
 class ListsEveryJob(MemoryCompute):
-    def instances(self, job_id: str | None, *, include_terminated: bool = False) -> Sequence[Instance]:
-        return super().instances(None, include_terminated=include_terminated)
+    def instances(
+        self, job_id: str | None, *, include_terminated: bool = False, foreign: bool = False
+    ) -> Sequence[Instance]:
+        return super().instances(None, include_terminated=include_terminated, foreign=foreign)
 
 
 class ListsForeignInstances(MemoryCompute):
-    def instances(self, job_id: str | None, *, include_terminated: bool = False) -> Sequence[Instance]:
-        foreign = [machine.instance for machine in self._world.machines.values() if not machine.ours]
-        return (*super().instances(job_id, include_terminated=include_terminated), *foreign)
+    def instances(
+        self, job_id: str | None, *, include_terminated: bool = False, foreign: bool = False
+    ) -> Sequence[Instance]:
+        strangers = [machine.instance for machine in self._world.machines.values() if not machine.ours]
+        return (*super().instances(job_id, include_terminated=include_terminated, foreign=foreign), *strangers)
 
 
 class KnowsOnlyWhatItLaunched(MemoryCompute):
@@ -345,8 +352,10 @@ class KnowsOnlyWhatItLaunched(MemoryCompute):
         self._launched.add(instance.instance_id)
         return instance
 
-    def instances(self, job_id: str | None, *, include_terminated: bool = False) -> Sequence[Instance]:
-        found = super().instances(job_id, include_terminated=include_terminated)
+    def instances(
+        self, job_id: str | None, *, include_terminated: bool = False, foreign: bool = False
+    ) -> Sequence[Instance]:
+        found = super().instances(job_id, include_terminated=include_terminated, foreign=foreign)
         return [instance for instance in found if instance.instance_id in self._launched]
 
 
@@ -366,6 +375,19 @@ class TerminatesOnce(MemoryCompute):
         if unknown := set(instance_ids) - alive:
             raise NotFound(f"no such instances: {unknown}")
         super().terminate(instance_ids)
+
+
+class ClaimsForeignInstances(MemoryCompute):
+    def instances(
+        self, job_id: str | None, *, include_terminated: bool = False, foreign: bool = False
+    ) -> Sequence[Instance]:
+        found = super().instances(job_id, include_terminated=include_terminated, foreign=foreign)
+        return [attrs.evolve(instance, job_id=instance.job_id or "job") for instance in found]
+
+
+class OverdrawnHeadroom(MemoryCompute):
+    def headroom(self, offer: Offer) -> Headroom | None:
+        return Headroom(instances=-3, limited_by="vCPUs")
 
 
 class EndlessConsole(MemoryCompute):

@@ -62,6 +62,8 @@ WRONG = {
     "TerminatesNothing": "a_terminated_instance_is_gone_and_may_be_terminated_again",
     "TerminatesEverything": "terminate_ends_those_it_is_told_and_no_others",
     "TerminatesOnce": "a_terminated_instance_is_gone_and_may_be_terminated_again unknown_instances_are_no_error",
+    "ClaimsForeignInstances": "foreign_instances_are_shown_on_request_as_nobodys",
+    "OverdrawnHeadroom": "headroom_is_a_number_of_instances_and_what_limits_it",
     "EndlessConsole": "the_console_shows_what_the_script_printed",
     "AnswersInItsOwnOrder": "each_request_gets_its_own_answer_in_order",
     "LeavesOutTheUnpriced": "one_without_a_price_says_why_and_stops_no_other",

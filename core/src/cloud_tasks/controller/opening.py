@@ -2,17 +2,27 @@
 
 from __future__ import annotations
 
+import os
 from contextlib import AbstractContextManager
 from datetime import timedelta
+from pathlib import Path
 
 from cloud_tasks.config import JobConfig
 from cloud_tasks.plugin import Compute, ComputeContext, Pricing, PricingContext, Queue, QueueContext
 
-__all__ = ["open_compute", "open_pricing", "open_queue"]
+__all__ = ["cache_dir", "open_compute", "open_pricing", "open_queue"]
 
 _LEASE = timedelta(seconds=60)
 _EVENT_LEASE = timedelta(seconds=15)
 """Applying a batch takes well under a second; what a killed controller had leased should be back soon."""
+
+
+def cache_dir() -> Path:
+    """Where slow answers of providers are kept: ``CLOUD_TASKS_CACHE_DIR``, else the user's own cache folder."""
+    chosen = os.environ.get("CLOUD_TASKS_CACHE_DIR")
+    if chosen:
+        return Path(chosen)
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "cloud-tasks"
 
 
 def open_compute(config: JobConfig, job_id: str = "") -> AbstractContextManager[Compute]:
@@ -22,14 +32,16 @@ def open_compute(config: JobConfig, job_id: str = "") -> AbstractContextManager[
         job_id: Empty for a command that concerns no job.
     """
     run = config.run
-    context = ComputeContext(job_id=job_id, region=run.region, zone=run.zone, submit_dir=config.base_dir)
+    context = ComputeContext(
+        job_id=job_id, region=run.region, zone=run.zone, submit_dir=config.base_dir, cache_dir=cache_dir()
+    )
     settings = config.settings_for("compute", config.compute)
     return config.registry.compute(config.compute).open(settings, context)
 
 
 def open_pricing(config: JobConfig) -> AbstractContextManager[Pricing]:
     """The price list of the configured region."""
-    context = PricingContext(region=config.run.region, zone=config.run.zone)
+    context = PricingContext(region=config.run.region, zone=config.run.zone, cache_dir=cache_dir())
     settings = config.settings_for("pricing", config.pricing)
     return config.registry.pricing(config.pricing).open(settings, context)
 

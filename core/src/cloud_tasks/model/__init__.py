@@ -7,6 +7,7 @@ from cloud_tasks.model.event import TASK_FINAL_EVENTS, Event, EventType
 from cloud_tasks.model.instance import (
     Architecture,
     BootDisk,
+    Headroom,
     Image,
     Instance,
     InstanceIdentity,
@@ -33,6 +34,7 @@ __all__ = [
     "Constraints",
     "Event",
     "EventType",
+    "Headroom",
     "Image",
     "Instance",
     "InstanceIdentity",

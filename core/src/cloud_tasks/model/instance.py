@@ -13,6 +13,7 @@ from cloud_tasks.model.money import Money
 __all__ = [
     "Architecture",
     "BootDisk",
+    "Headroom",
     "Image",
     "Instance",
     "InstanceIdentity",
@@ -155,6 +156,16 @@ class Unpriced:
     reason: str
 
 
+@attrs.frozen(kw_only=True)
+class Headroom:
+    """How far the account's quotas reach."""
+
+    instances: int
+    """How many more instances of the kind that was asked about may be started now."""
+    limited_by: str
+    """The quota that ends first, as the provider names it."""
+
+
 class InstanceState(enum.Enum):
     STARTING = "starting"
     RUNNING = "running"
@@ -171,6 +182,7 @@ class Instance:
     instance_id: str
     """What the provider's listing shows, and what its worker reports in events."""
     job_id: str
+    """Empty for a machine that is not ours."""
     state: InstanceState
     instance_type: str
     zone: str

@@ -22,6 +22,7 @@ from cloud_tasks.plugin.backends import (
     TaskSourceBackend,
     TaskSourceContext,
 )
+from cloud_tasks.plugin.checks import CheckContext, Finding
 from cloud_tasks.plugin.hooks import PROJECT_NAME, hookimpl
 from cloud_tasks.plugin.protocols import (
     Compute,
@@ -39,6 +40,7 @@ from cloud_tasks.plugin.settings import NoSettings, SettingInfo, setting, settin
 __all__ = [
     "PROJECT_NAME",
     "Backend",
+    "CheckContext",
     "CommandDescriptor",
     "Compute",
     "ComputeBackend",
@@ -49,6 +51,7 @@ __all__ = [
     "EventSink",
     "EventSinkBackend",
     "EventSinkContext",
+    "Finding",
     "InstanceContext",
     "InstanceSide",
     "NoSettings",

@@ -5,7 +5,7 @@ A descriptor is data plus a way in. Its module imports nothing heavy; SDK import
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import AbstractContextManager
 from datetime import timedelta
 from pathlib import Path
@@ -13,6 +13,7 @@ from typing import Any
 
 import attrs
 
+from cloud_tasks.plugin.checks import CheckContext, Finding
 from cloud_tasks.plugin.protocols import Compute, EventSink, InstanceSide, Pricing, Queue, TaskSource
 from cloud_tasks.plugin.settings import NoSettings
 
@@ -134,6 +135,8 @@ class Backend:
 class QueueBackend(Backend):
     traits: QueueTraits
     open: Callable[[Any, QueueContext], AbstractContextManager[Queue]]
+    check: Callable[[Any, CheckContext], Iterable[Finding]] | None = None
+    """Whether everything is there that this queue needs: access, permissions, services."""
 
 
 @attrs.frozen(kw_only=True)
@@ -142,11 +145,17 @@ class ComputeBackend(Backend):
     open: Callable[[Any, ComputeContext], AbstractContextManager[Compute]]
     open_instance: Callable[[Any, InstanceContext], AbstractContextManager[InstanceSide]]
     """Used by the worker on the instance; must not import the controller's SDK."""
+    check: Callable[[Any, CheckContext], Iterable[Finding]] | None = None
+    """Whether everything is there that launching needs."""
+    policies: Callable[[Any, CheckContext], Mapping[str, str]] | None = None
+    """The least permissions of controller and worker, for all that the plugin does: text by document name."""
 
 
 @attrs.frozen(kw_only=True)
 class PricingBackend(Backend):
     open: Callable[[Any, PricingContext], AbstractContextManager[Pricing]]
+    check: Callable[[Any, CheckContext], Iterable[Finding]] | None = None
+    """Whether prices can be had."""
 
 
 @attrs.frozen(kw_only=True)

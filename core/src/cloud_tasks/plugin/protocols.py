@@ -15,6 +15,7 @@ import attrs
 
 from cloud_tasks.model import (
     Event,
+    Headroom,
     Image,
     Instance,
     InstanceIdentity,
@@ -134,11 +135,19 @@ class Compute(Protocol):
     def instance_types(self) -> Sequence[InstanceType]:
         """All instance types of the region."""
 
+    def headroom(self, offer: Offer) -> Headroom | None:
+        """How many more of these the account's quotas allow; None where that cannot be told."""
+
     def launch(self, request: LaunchRequest) -> Instance:
         """Start one instance. Idempotent by client token. Raises `LaunchRefused`."""
 
-    def instances(self, job_id: str | None, *, include_terminated: bool = False) -> Sequence[Instance]:
-        """The instances of a job (None: of all jobs of this system), complete, or it raises: never a partial list."""
+    def instances(
+        self, job_id: str | None, *, include_terminated: bool = False, foreign: bool = False
+    ) -> Sequence[Instance]:
+        """The instances of a job (None: of all jobs of this system), complete, or it raises: never a partial list.
+
+        With ``foreign``, which asks for no job, machines that this system did not create are shown as well.
+        """
 
     def terminate(self, instance_ids: Sequence[str]) -> None:
         """End instances and all their remains. Idempotent; unknown ids are no error. Raises when any may remain."""

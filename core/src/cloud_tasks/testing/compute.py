@@ -277,6 +277,25 @@ class ComputeContract(Contract):
         assert foreign not in {instance.instance_id for instance in listed(1)}
         assert foreign not in {instance.instance_id for instance in compute.instances(None)}
 
+    def test_foreign_instances_are_shown_on_request_as_nobodys(
+        self, compute: Compute, subject: ComputeSubject, request_of: Callable[..., LaunchRequest]
+    ) -> None:
+        foreign = subject.foreign() if subject.foreign is not None else None
+        own = compute.launch(request_of())
+
+        def shown() -> dict[str, str]:
+            return {each.instance_id: each.job_id for each in compute.instances(None, foreign=True)}
+
+        eventually(lambda: own.instance_id in shown(), patience=subject.traits.listing_lag + subject.patience)
+        assert shown()[own.instance_id] == own.job_id
+        assert foreign is None or shown().get(foreign) == ""
+
+    def test_headroom_is_a_number_of_instances_and_what_limits_it(
+        self, compute: Compute, subject: ComputeSubject
+    ) -> None:
+        headroom = compute.headroom(subject.offer)
+        assert headroom is None or (headroom.instances >= 0 and headroom.limited_by)
+
     def test_instances_are_found_by_whoever_comes_later(
         self,
         compute: Compute,

@@ -12,6 +12,7 @@ import attrs
 from cloud_tasks.errors import LaunchRefused, ProviderError, RefusalScope
 from cloud_tasks.model import (
     Architecture,
+    Headroom,
     Image,
     Instance,
     InstanceIdentity,
@@ -87,6 +88,16 @@ class MemoryInstances:
                     self.end(instance_id)
             return {instance_id: machine.instance for instance_id, machine in self.machines.items() if machine.ours}
 
+    def everything(self) -> Mapping[str, Instance]:
+        """All machines as they are now; those that are not ours belong to no job."""
+        with self.lock:
+            foreign = {
+                instance_id: attrs.evolve(machine.instance, job_id="")
+                for instance_id, machine in self.machines.items()
+                if not machine.ours
+            }
+            return {**self.ours(), **foreign}
+
 
 class MemoryCompute:
     """The `Compute` of one world."""
@@ -102,6 +113,9 @@ class MemoryCompute:
 
     def instance_types(self) -> Sequence[InstanceType]:
         return self._world.types
+
+    def headroom(self, offer: Offer) -> Headroom | None:
+        return None
 
     def launch(self, request: LaunchRequest) -> Instance:
         with self._world.lock:
@@ -124,10 +138,13 @@ class MemoryCompute:
             self._world.machines[instance.instance_id] = _Machine(instance=instance, ends_at=ends_at)
             return instance
 
-    def instances(self, job_id: str | None, *, include_terminated: bool = False) -> Sequence[Instance]:
+    def instances(
+        self, job_id: str | None, *, include_terminated: bool = False, foreign: bool = False
+    ) -> Sequence[Instance]:
+        shown = self._world.everything() if foreign else self._world.ours()
         return tuple(
             instance
-            for instance in self._world.ours().values()
+            for instance in shown.values()
             if job_id in (None, instance.job_id)
             and (include_terminated or instance.state is not InstanceState.TERMINATED)
         )

@@ -23,7 +23,17 @@ from typing import Any
 from urllib.parse import quote
 
 from cloud_tasks.errors import LaunchRefused, ProviderError, RefusalScope
-from cloud_tasks.model import Image, Instance, InstanceState, InstanceType, LaunchRequest, Purchase, Region
+from cloud_tasks.model import (
+    Headroom,
+    Image,
+    Instance,
+    InstanceState,
+    InstanceType,
+    LaunchRequest,
+    Offer,
+    Purchase,
+    Region,
+)
 from cloud_tasks.plugin import ComputeContext
 from cloud_tasks_local.describe import REGION, ZONE, image, instance_types
 from cloud_tasks_local.folder import InstanceFolder, Occupied
@@ -60,6 +70,9 @@ class LocalCompute:
     def instance_types(self) -> Sequence[InstanceType]:
         return instance_types(self._settings)
 
+    def headroom(self, offer: Offer) -> Headroom | None:
+        return None
+
     def launch(self, request: LaunchRequest) -> Instance:
         self._check(request)
         name = f"local-{quote(request.client_token, safe='')}"
@@ -80,7 +93,9 @@ class LocalCompute:
             raise ProviderError(f"the folder {folder.path} was removed during the launch", transient=True)
         return instance
 
-    def instances(self, job_id: str | None, *, include_terminated: bool = False) -> Sequence[Instance]:
+    def instances(
+        self, job_id: str | None, *, include_terminated: bool = False, foreign: bool = False
+    ) -> Sequence[Instance]:
         folders = (folder for folder in self._folders(job_id) if include_terminated or not folder.ended.exists())
         found = (self._describe(folder) for folder in folders)
         return tuple(

@@ -17,6 +17,7 @@ import attrs
 
 from cloud_tasks.errors import LaunchRefused, ProviderError, RefusalScope
 from cloud_tasks.model import (
+    Headroom,
     Image,
     Instance,
     InstanceState,
@@ -109,6 +110,9 @@ class SimulatedCloud:
     def instance_types(self) -> Sequence[InstanceType]:
         return catalogue()
 
+    def headroom(self, offer: Offer) -> Headroom | None:
+        return None
+
     def launch(self, request: LaunchRequest) -> Instance:
         known = self._by_token.get(request.client_token)
         if known is None:
@@ -118,7 +122,9 @@ class SimulatedCloud:
             known = self._create(request.offer, slots, request.client_token, request.max_lifetime)
         return self._shown(known)
 
-    def instances(self, job_id: str | None, *, include_terminated: bool = False) -> Sequence[Instance]:
+    def instances(
+        self, job_id: str | None, *, include_terminated: bool = False, foreign: bool = False
+    ) -> Sequence[Instance]:
         seen_until = self._loop.now() - self.faults.listing_lag * self._rng.random()
         return [
             self._shown(machine)

@@ -1,0 +1,96 @@
+"""The shared pieces of the stand-ins."""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable
+from http.client import HTTPException
+from pathlib import Path
+
+import pytest
+from cloud_machines import Machine
+from cloud_wire import Answer, Fault, Request, Wire
+
+
+def eventually(condition: Callable[[], bool], patience: float = 20.0) -> None:
+    deadline = time.monotonic() + patience
+    while not condition():
+        assert time.monotonic() < deadline, "waited in vain"
+        time.sleep(0.02)
+
+
+def get(url: str) -> bytes:
+    with urllib.request.urlopen(url, timeout=10) as response:
+        content: bytes = response.read()
+    return content
+
+
+def test_a_route_is_given_its_groups_and_parameters() -> None:
+    def greet(request: Request) -> Answer:
+        return Answer(body=f"{request.groups['name']} {request.query['n']} {request.headers['host']}")
+
+    with Wire().serving() as wire:
+        wire.route("GET", r"/greet/(?P<name>[^/]+)", greet)
+        assert get(f"{wire.url}/greet/a%20b?n=3") == f"a b 3 127.0.0.1:{wire.port}".encode()
+        with pytest.raises(urllib.error.HTTPError, match="404") as missing:
+            get(f"{wire.url}/other")
+        missing.value.close()
+
+
+@pytest.mark.parametrize(("after_effect", "effects"), [(0.0, 0), (1.0, 1)])
+def test_a_fault_strikes_before_or_after_the_effect(after_effect: float, effects: int) -> None:
+    done: list[str] = []
+    with Wire().serving() as wire:
+        wire.route("GET", "/do", lambda request: done.append(request.path))
+        wire.fault = Fault(share=1.0, after_effect=after_effect, status=503)
+        with pytest.raises(urllib.error.HTTPError, match="503") as struck:
+            get(f"{wire.url}/do")
+        struck.value.close()
+        assert len(done) == effects
+        assert wire.struck == 1
+
+
+def test_a_fault_without_a_status_cuts_the_connection() -> None:
+    with Wire().serving() as wire:
+        wire.route("GET", "/do", lambda request: "done")
+        wire.fault = Fault(share=1.0, status=None)
+        with pytest.raises((OSError, HTTPException)):
+            get(f"{wire.url}/do")
+
+
+def test_a_machine_runs_its_script_and_tells_of_its_end_once(tmp_path: Path) -> None:
+    codes: list[int] = []
+    ended = threading.Event()
+
+    def over(code: int) -> None:
+        codes.append(code)
+        ended.set()
+
+    machine = Machine(
+        tmp_path / "m", '#!/bin/bash\necho "$GREETING"\nexit 3\n', environment={"GREETING": "hello"}, on_exit=over
+    )
+    assert ended.wait(20)
+    assert codes == [3]
+    assert machine.console() == "hello\n"
+    machine.end()
+    assert codes == [3]
+
+
+def test_nothing_of_an_ended_machine_runs(tmp_path: Path) -> None:
+    codes: list[int] = []
+    script = "#!/bin/bash\ntrap '' TERM\nsetsid sleep 600 &\n(setsid sleep 600 &)\necho ready\nwait\n"
+    machine = Machine(tmp_path / "m", script, environment={}, on_exit=codes.append)
+    eventually(lambda: machine.console() == "ready\n" and len(machine.processes()) >= 3)
+    pids = machine.processes()
+    machine.end()
+    assert machine.processes() == set()
+    assert not machine.running
+    assert not any(
+        os.path.exists(f"/proc/{pid}/environ") and "zombie" not in Path(f"/proc/{pid}/status").read_text()
+        for pid in pids
+    )
+    assert codes == []
