@@ -24,11 +24,18 @@ def store(task_id: str, text: str) -> str:
 
         with fsspec.open(path, "w", auto_mkdir=True) as file:
             file.write(text)
-    else:
+        return path
+    try:
+        write(path, text)
+    except FileNotFoundError:
         os.makedirs(folder, exist_ok=True)
-        with open(path, "w") as file:
-            file.write(text)
+        write(path, text)
     return path
+
+
+def write(path: str, text: str) -> None:
+    with open(path, "wb", buffering=0) as file:  # a few bytes, written once: nothing to buffer
+        file.write(text.encode())
 
 
 def process_task(task_id: str, task_data: dict[str, Any], worker_data: WorkerData) -> tuple[bool, str]:

@@ -7,7 +7,11 @@ and chooses the exit code: 2 for `InputError`, 1 for the others.
 from __future__ import annotations
 
 import enum
-from datetime import timedelta
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    # Every task process of a worker has this module, and should not have another library for a name.
+    from datetime import timedelta
 
 __all__ = [
     "CloudTasksError",

@@ -17,11 +17,11 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from cloud_tasks.compact_json import compact_encoder
 from cloud_tasks.model import AttemptOutcome, Event, EventType, TaskStatus
 from cloud_tasks.store.bulk import chunks, insert_rows
 from cloud_tasks.store.codes import EVENT_TO_CODE, FINAL_CODES, OUTCOME_TO_CODE, STATUS_OF_CODE, STATUS_TO_CODE
 from cloud_tasks.store.counters import Deltas
-from cloud_tasks.store.encoding import compact_encoder
 from cloud_tasks.store.hosts import Host, Hosts
 from cloud_tasks.store.records import Applied
 from cloud_tasks.store.runs import Runs

@@ -6,10 +6,10 @@ import sqlite3
 from collections.abc import Iterable, Iterator
 from itertools import islice
 
+from cloud_tasks.compact_json import compact_encoder
 from cloud_tasks.errors import InputError
 from cloud_tasks.model import Task
 from cloud_tasks.store.bulk import insert_rows
-from cloud_tasks.store.encoding import compact_encoder
 
 __all__ = ["insert_tasks"]
 

@@ -17,16 +17,16 @@ import json
 import os
 import signal
 import sys
-import time
 from collections.abc import Callable
 from typing import Any
 
+from cloud_tasks.compact_json import compact_encoder
 from cloud_tasks.errors import Retry
 from cloud_tasks.worker import linux
 from cloud_tasks.worker.channel import Channel, Closed
 from cloud_tasks.worker.data import WorkerData
 
-__all__ = ["HEAD_LENGTH", "SMALL_RESULT", "Assignment", "run_attempt", "run_attempts"]
+__all__ = ["HEAD_LENGTH", "SMALL_RESULT", "Assignment", "open_channel", "run_attempt", "run_attempts"]
 
 HEAD_LENGTH = 8
 SMALL_RESULT = 32 * 1024
@@ -36,10 +36,12 @@ _signal: Any = sys.modules["_signal"]
 _SIG_DFL, _SIGINT = int(signal.SIG_DFL), int(signal.SIGINT)
 _DEFAULT_SIGNALS = tuple(int(s) for s in (signal.SIGCHLD, signal.SIGTERM, signal.SIGHUP, signal.SIGPIPE))
 
-_encode_result = json.JSONEncoder(separators=(",", ":"), allow_nan=False).encode
-_encode_head = json.JSONEncoder(separators=(",", ":"), default=str).encode
+_encode_result = compact_encoder(allow_nan=False)
+_encode_head = compact_encoder(default=str)
 _TEXT_LIMIT = 16 * 1024
 _TRACE_LIMIT = 64 * 1024
+_CHANNEL_NAME = "cloud-tasks-result"
+_CHANNEL_LINK = f"/memfd:{_CHANNEL_NAME}"
 
 Function = Callable[[str, dict[str, Any], WorkerData], Any]
 
@@ -47,19 +49,31 @@ Function = Callable[[str, dict[str, Any], WorkerData], Any]
 class Assignment:
     """What one process is to do."""
 
-    __slots__ = ("attempt", "body", "environment", "number", "scratch", "slot", "task_id")
+    __slots__ = ("attempt", "environment", "number", "payload", "scratch", "slot", "task_id")
 
     def __init__(
-        self, number: int, slot: int, task_id: str, attempt: int, body: bytes, scratch: str, environment: dict[str, str]
+        self,
+        number: int,
+        slot: int,
+        task_id: str,
+        attempt: int,
+        payload: dict[str, Any] | bytes,
+        scratch: str,
+        environment: dict[str, str],
     ) -> None:
         self.number = number
         self.slot = slot
         self.task_id = task_id
         self.attempt = attempt
-        self.body = body
-        """The task's data as JSON, or a whole task message."""
+        self.payload = payload
+        """The task's data, or JSON with the member ``data``."""
         self.scratch = scratch
         self.environment = environment
+
+
+def open_channel() -> int:
+    """An anonymous file that one attempt may report through."""
+    return os.memfd_create(_CHANNEL_NAME, os.MFD_CLOEXEC)
 
 
 def run_attempt(
@@ -84,12 +98,11 @@ def run_attempt(
     try:
         _settle(parent, output)
         _equip(data, assignment)
-        identity = _identity(result)
         head, content = _outcome(function, data, assignment, limits)
         code = head.pop("exit_code", 0)
         _flush_output()
         if code == 0 and "exited" not in head:
-            _report(result, identity, head, content)
+            _report(result, head, content)
     except BaseException as error:
         _last_words(error)
     finally:
@@ -135,7 +148,7 @@ def _hand_over(end: Channel, number: int, content: bytes) -> None:
         end.put((number, content))
         end.flush()
         return
-    descriptor = os.memfd_create("result", os.MFD_CLOEXEC)
+    descriptor = open_channel()
     _write_all(descriptor, content)
     end.put_with_descriptor((number, None), descriptor)
     os.close(descriptor)
@@ -172,10 +185,10 @@ def _equip(data: WorkerData, assignment: Assignment) -> None:
 def _outcome(
     function: Function, data: WorkerData, assignment: Assignment, limits: tuple[int | None, str | None]
 ) -> tuple[dict[str, Any], bytes]:
-    started = time.monotonic()
     try:
-        fields = json.loads(assignment.body)
-        answer = function(assignment.task_id, fields.get("data", {}), data)
+        payload = assignment.payload
+        task_data = json.loads(payload).get("data", {}) if isinstance(payload, bytes) else payload
+        answer = function(assignment.task_id, task_data, data)
         _join_threads()
     except Retry as request:
         after = request.after
@@ -191,11 +204,10 @@ def _outcome(
         content = _encode_result(value).encode()
     except BaseException as error:
         return {"error": "UnserializableResult", "message": f"the result is no JSON: {_describe(error)}"}, b""
-    head: dict[str, Any] = {"retry": retry, "seconds": time.monotonic() - started}
     limit, store = limits
     if limit is not None and len(content) > limit:
-        return _too_long(content, limit, store, assignment, head)
-    return head, content
+        return _too_long(content, limit, store, assignment, {"retry": retry})
+    return {"retry": True} if retry else {}, content
 
 
 def _too_long(
@@ -272,20 +284,15 @@ def _flush_output() -> None:
             continue
 
 
-def _identity(descriptor: int) -> tuple[int, int]:
-    status = os.fstat(descriptor)
-    return status.st_dev, status.st_ino
-
-
-def _report(descriptor: int, identity: tuple[int, int], head: dict[str, Any], content: bytes) -> None:
+def _report(descriptor: int, head: dict[str, Any], content: bytes) -> None:
     # The function may have closed the channel, and may have something of its own under this number now.
-    if _identity(descriptor) != identity:
+    if not os.readlink(f"/proc/self/fd/{descriptor}").startswith(_CHANNEL_LINK):
         raise OSError("the result channel was replaced")
     _write_all(descriptor, _encoded(head, content))
 
 
 def _encoded(head: dict[str, Any], content: bytes) -> bytes:
-    encoded = _encode_head(head).encode("utf-8", "replace")
+    encoded = _encode_head(head).encode("utf-8", "replace") if head else b"{}"
     return b"".join((len(encoded).to_bytes(HEAD_LENGTH, "little"), encoded, content))
 
 

@@ -11,20 +11,33 @@ Invariants, each with a test:
 
 from __future__ import annotations
 
-import array
+# The module beneath `socket`, which would bring four more libraries into every task process.
+import _socket
 import marshal
 import os
-import socket
-from typing import Any
+import sys
+from typing import TYPE_CHECKING, Any
 
-__all__ = ["Channel", "Closed"]
+if TYPE_CHECKING:
+    import socket
+
+__all__ = ["Channel", "Closed", "socket_pair"]
 
 _LENGTH = 4
 _CHUNK = 1 << 16
+_INT = 4
+"""Bytes of a C int, which a descriptor is."""
+_ROOM = _socket.CMSG_SPACE(8 * _INT)
 
 
 class Closed(Exception):
     """The other end is gone."""
+
+
+def socket_pair() -> tuple[socket.socket, socket.socket]:
+    """Two connected ends, not inherited by programs that a process executes."""
+    pair: Any = _socket.socketpair(_socket.AF_UNIX, _socket.SOCK_STREAM)
+    return pair[0], pair[1]
 
 
 class Channel:
@@ -56,7 +69,7 @@ class Channel:
         """Send a message with a descriptor, after all that waits; the caller keeps and closes its own copy."""
         self.flush()
         self.put(message)
-        rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", [descriptor]))]
+        rights = [(_socket.SOL_SOCKET, _socket.SCM_RIGHTS, descriptor.to_bytes(_INT, sys.byteorder))]
         sent = self._end.sendmsg([bytes(self._out[:1])], rights)
         del self._out[:sent]
         self.flush()
@@ -78,18 +91,16 @@ class Channel:
 
         A descriptor that came along is taken with `take_descriptor`, in the order of the messages that carry one.
         """
-        size = array.array("i").itemsize
         try:
-            data, ancillary, _, _ = self._end.recvmsg(_CHUNK, socket.CMSG_SPACE(8 * size), socket.MSG_CMSG_CLOEXEC)
+            data, ancillary, _, _ = self._end.recvmsg(_CHUNK, _ROOM, _socket.MSG_CMSG_CLOEXEC)
         except BlockingIOError:
             return []
         except OSError as error:
             raise Closed from error
         for level, kind, content in ancillary:
-            if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:
-                found = array.array("i")
-                found.frombytes(content[: len(content) - len(content) % size])
-                self._descriptors.extend(found)
+            if level == _socket.SOL_SOCKET and kind == _socket.SCM_RIGHTS:
+                starts = range(0, len(content) - _INT + 1, _INT)
+                self._descriptors.extend(int.from_bytes(content[at : at + _INT], sys.byteorder) for at in starts)
         if not data:
             raise Closed
         self._in += data

@@ -11,7 +11,6 @@ Invariants, each with a test:
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
 import re
@@ -23,7 +22,7 @@ from typing import Any
 
 from cloud_tasks.errors import InputError
 from cloud_tasks.worker.data import WorkerData
-from cloud_tasks.worker.options import PREFIXES
+from cloud_tasks.worker.options import PREFIXES, make_parser
 from cloud_tasks.worker.worker import Worker
 
 __all__ = ["command_function", "fill_in", "run_command_worker"]
@@ -37,7 +36,7 @@ def run_command_worker(args: Sequence[str], *, program: str = "cloud-tasks worke
     Raises:
         SystemExit: As `Worker.run` does.
     """
-    parser = argparse.ArgumentParser(prog=program, description="Works on tasks that are shell commands.")
+    parser = make_parser(prog=program, description="Works on tasks that are shell commands.")
     parser.add_argument(
         "--command",
         default=None,

@@ -145,7 +145,7 @@ class Endings:
         losses = work.losses if losses is None else losses
         lease_id = None if work.lease_lost else work.lease_id
         if work.lease_id is None:
-            again = Work(work.task_id, work.body, attempt=attempt, losses=losses) if retry else None
+            again = Work(work.task_id, work.payload, attempt=attempt, losses=losses) if retry else None
             report = Report(events)
             return Verdict(report=report, task_id=work.task_id, outcome=outcome, retry=retry, again=again, delay=delay)
         body = _next_body(work, attempt, losses, delay) if retry else None
@@ -226,10 +226,9 @@ def _next_body(work: Work, attempt: int, losses: int, delay: float) -> bytes:
     from cloud_tasks.convert import encode_task_message
     from cloud_tasks.model import TaskMessage
 
-    data = json.loads(work.body).get("data", {})
     not_before = time.time() + delay if delay > 0 else 0.0
     return encode_task_message(
-        TaskMessage(task_id=work.task_id, data=data, attempt=attempt, losses=losses, not_before=not_before)
+        TaskMessage(task_id=work.task_id, data=work.data, attempt=attempt, losses=losses, not_before=not_before)
     )
 
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import itertools
-import json
 import os
 import socket
 import time
 from typing import Any
+
+from cloud_tasks.compact_json import compact_encoder
 
 __all__ = ["EventMaker"]
 
@@ -21,7 +22,7 @@ class EventMaker:
         """What the provider calls this machine; None while that is not known: the host name then stands for it."""
         self._prefix = os.urandom(8).hex()
         self._numbers = itertools.count(1)
-        self._encode = json.JSONEncoder(separators=(",", ":"), default=str).encode
+        self._encode = compact_encoder(default=str)
         self._second = (0, "")
 
     def make(

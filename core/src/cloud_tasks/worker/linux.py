@@ -12,6 +12,7 @@ __all__ = ["become_subreaper", "children_of", "die_with_parent", "prepare", "res
 
 _PR_SET_PDEATHSIG = 1
 _PR_SET_CHILD_SUBREAPER = 36
+_SIGKILL = int(signal.SIGKILL)
 
 _prctl: Callable[..., int] | None = None
 _children_file: bool | None = None
@@ -38,7 +39,7 @@ def die_with_parent() -> None:
     """Let the kernel kill this process when its parent dies."""
     prepare()
     if _prctl is not None:
-        _prctl(_PR_SET_PDEATHSIG, int(signal.SIGKILL), 0, 0, 0)
+        _prctl(_PR_SET_PDEATHSIG, _SIGKILL, 0, 0, 0)
 
 
 def children_of(pid: int) -> list[int]:

@@ -17,10 +17,12 @@ import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
+from typing import Any
 
 from cloud_tasks.errors import CloudTasksError
+from cloud_tasks.model import Task
 from cloud_tasks.plugin import TaskSource
-from cloud_tasks.worker.work import Work
+from cloud_tasks.worker.work import LONG_BODY, Work
 
 __all__ = ["LocalFeed"]
 
@@ -131,8 +133,7 @@ class LocalFeed:
                     if self._wanted is not None and not self._wanted(task.task_id):
                         continue
                     number += 1
-                    body = json.dumps({"data": task.data}, separators=(",", ":")).encode()
-                    self._ready.append(Work(task.task_id, body))
+                    self._ready.append(Work(task.task_id, _payload(task)))
                     if self._starved:
                         self._starved = False
                         self._on_change()
@@ -150,3 +151,12 @@ class LocalFeed:
         with self._room:
             while not self._stopped and (len(self._ready) > _AHEAD // 2 or len(self._retries) >= _MOST_RETRIES):
                 self._room.wait(1.0)
+
+
+def _payload(task: Task) -> dict[str, Any] | bytes:
+    """The data as a queue would bring it: through JSON, so that a task means the same here and there."""
+    body = json.dumps({"data": task.data}, separators=(",", ":"))
+    if len(body) >= LONG_BODY:
+        return body.encode()
+    data: dict[str, Any] = json.loads(body)["data"]
+    return data

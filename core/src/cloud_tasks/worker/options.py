@@ -125,6 +125,11 @@ OPTIONS: tuple[Option, ...] = (
 )
 
 
+def make_parser(*, description: str, prog: str | None = None) -> argparse.ArgumentParser:
+    """A parser without options but ``--help``."""
+    return argparse.ArgumentParser(prog=prog, description=description, formatter_class=_Formatter)
+
+
 def extend_parser(parser: argparse.ArgumentParser, options: Sequence[Option] = OPTIONS) -> None:
     """Add the options; one whose flag the program uses for something of its own is left to the program."""
     group = parser.add_argument_group("worker options")
@@ -151,6 +156,25 @@ def apply_options(data: Any, arguments: Any, environ: Mapping[str, str] = os.env
 
 def parse(parser: argparse.ArgumentParser, args: Sequence[str] | None) -> argparse.Namespace:
     return parser.parse_args(sys.argv[1:] if args is None else list(args))
+
+
+class _Formatter(argparse.HelpFormatter):
+    """As its base, which for the width of the terminal would load six compression libraries into every task process."""
+
+    def __init__(self, prog: str, **options: Any) -> None:
+        options.setdefault("width", _terminal_columns() - 2)
+        super().__init__(prog, **options)
+
+
+def _terminal_columns() -> int:
+    try:
+        return int(os.environ["COLUMNS"])
+    except (KeyError, ValueError):
+        pass
+    try:
+        return os.get_terminal_size().columns or 80
+    except OSError:
+        return 80
 
 
 def _checked(option: Option) -> Callable[[str], Any]:

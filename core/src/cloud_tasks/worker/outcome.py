@@ -77,6 +77,8 @@ def _split(content: bytes) -> tuple[dict[str, Any] | None, bytes]:
     length = int.from_bytes(content[:HEAD_LENGTH], "little")
     if len(content) <= HEAD_LENGTH or len(content) < HEAD_LENGTH + length:
         return None, b""
+    if content[HEAD_LENGTH : HEAD_LENGTH + length] == b"{}":
+        return {}, content[HEAD_LENGTH + length :]
     try:
         head = json.loads(content[HEAD_LENGTH : HEAD_LENGTH + length])
     except ValueError:

@@ -23,7 +23,7 @@ from cloud_tasks.errors import NotFound
 from cloud_tasks.plugin import Delivery, Queue, QueueTraits
 from cloud_tasks.worker.leases import Leases
 from cloud_tasks.worker.log import Log
-from cloud_tasks.worker.work import Work
+from cloud_tasks.worker.work import LONG_BODY, Work
 
 __all__ = ["QueueFeed"]
 
@@ -198,7 +198,7 @@ class QueueFeed:
         losses = message.losses + (delivery.delivery_count or 1) - 1
         work = Work(
             message.task_id,
-            delivery.body,
+            dict(message.data) if len(delivery.body) < LONG_BODY else delivery.body,
             attempt=message.attempt,
             losses=losses,
             not_before=message.not_before,

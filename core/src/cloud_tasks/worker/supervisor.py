@@ -258,7 +258,7 @@ class Supervisor:
         running = Running(work, number, slot, f"{self._settings.scratch_root}/{number}")
         self._running[number] = running
         environment = self._settings.slot_environment(slot)
-        self._crew.run(number, slot, work.task_id, work.attempt, work.body, running.scratch, environment)
+        self._crew.run(number, slot, work.task_id, work.attempt, work.payload, running.scratch, environment)
 
     def _on_message(self, message: Any) -> None:
         kind = message[0]
@@ -300,7 +300,7 @@ class Supervisor:
             running.kill_at = min(running.kill_at, kill_at)
 
     def _on_ended(
-        self, number: int, status: int, when: float, usage: tuple[float, int], content: bytes | None, tail: bytes
+        self, number: int, status: int, when: float, content: bytes | None, tail: bytes
     ) -> None:
         content = _read_all(self._crew.take_result()) if content is None else content
         running = self._running.pop(number, None) or self._ending.pop(number, None)

@@ -7,7 +7,7 @@ from the supervisor                                    to the supervisor
 =====================================================  ==========================================================
 ``(RUN, number, slot, id, attempt, body, scratch,      ``(STARTED, number, pid, when)``
 environment)``
-``(KILL, number, signal)``                             ``(ENDED, number, status, when, usage, content, tail)``
+``(KILL, number, signal)``                             ``(ENDED, number, status, when, content, tail)``
 ``(QUIT,)``                                            ``(READY, problem)`` once, after ``worker_init``
 =====================================================  ==========================================================
 
@@ -26,16 +26,18 @@ import gc
 import os
 import select
 import signal
-import socket
 import sys
 import time
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from cloud_tasks.worker import linux
-from cloud_tasks.worker.attempt import SMALL_RESULT, Assignment, Function, run_attempt, run_attempts
-from cloud_tasks.worker.channel import Channel, Closed
+from cloud_tasks.worker.attempt import SMALL_RESULT, Assignment, Function, open_channel, run_attempt, run_attempts
+from cloud_tasks.worker.channel import Channel, Closed, socket_pair
 from cloud_tasks.worker.data import WorkerData
+
+if TYPE_CHECKING:
+    import socket
 
 __all__ = ["ENDED", "KILL", "QUIT", "READY", "RUN", "STARTED", "TemplateOrder", "run_template"]
 
@@ -49,8 +51,10 @@ OUTPUT_LIMIT = 64 * 1024 * 1024
 
 _SWEEP = 0.05
 """Seconds between two looks for orphans, at least."""
-_SWEEP_SHARE = 20
+_SWEEP_SHARE = 100
 """How many times longer than a look the time between two is, at least: where thousands of processes run."""
+_HOLD = 0.01
+"""Seconds for which the word of a start waits for company: that a short task has ended, most of all."""
 _BOUND = 1.0
 """Seconds between two looks at how much running tasks have printed."""
 
@@ -126,6 +130,8 @@ class _Template:
         self._last_sweep = 0.0
         self._sweep_cost = 0.0
         self._bound_at = 0.0
+        self._say_at: float | None = None
+        """When what waits in the channel is to be sent at the latest; None: nothing waits."""
         self._quit = False
 
     def serve(self) -> None:
@@ -142,7 +148,9 @@ class _Template:
         poll.register(alarm_out, select.POLLIN)
         try:
             while not (self._quit and len(self._by_pid) == len(self._idle)):
-                self._channel.flush()
+                if self._say_at is not None and time.monotonic() >= self._say_at:
+                    self._channel.flush()
+                    self._say_at = None
                 for descriptor, _ in poll.poll(self._patience()):
                     if descriptor == alarm_out:
                         os.read(alarm_out, 1 << 12)
@@ -192,7 +200,7 @@ class _Template:
     def _patience(self) -> float | None:
         """Milliseconds that may be slept; None: until something happens."""
         bound_at = self._bound_at if self._by_pid and self._order.capture else None
-        due = [at for at in (self._sweep_at, bound_at) if at is not None]
+        due = [at for at in (self._say_at, self._sweep_at, bound_at) if at is not None]
         return max(0.0, (min(due) - time.monotonic()) * 1000) if due else None
 
     def _obey(self) -> None:
@@ -211,7 +219,7 @@ class _Template:
 
     def _start(self, assignment: Assignment) -> None:
         order = self._order
-        result = os.memfd_create("result", os.MFD_CLOEXEC)
+        result = open_channel()
         output, named = self._open_output(assignment)
         started = time.monotonic()
         pid = os.fork()
@@ -229,6 +237,8 @@ class _Template:
         self._by_pid[pid] = child
         self._by_number[child.number] = child
         self._channel.put((STARTED, child.number, pid, started))
+        if self._say_at is None:
+            self._say_at = started + _HOLD
 
     def _assign(self, message: tuple[Any, ...]) -> None:
         """Give a task to a process that waits for one, or to a new one."""
@@ -240,6 +250,7 @@ class _Template:
         assert child.end is not None
         child.end.put(message)
         self._channel.put((STARTED, number, child.pid, time.monotonic()))
+        self._say_at = 0.0
         try:
             child.end.flush()
         except Closed:
@@ -247,7 +258,7 @@ class _Template:
 
     def _start_reusable(self, slot: int) -> _Child:
         order = self._order
-        ours, theirs = socket.socketpair()
+        ours, theirs = socket_pair()
         output = (self._captures.pop() if self._captures else _unnamed_file()) if order.capture else None
         pid = os.fork()
         if pid == 0:
@@ -283,13 +294,14 @@ class _Template:
             child.number = -1
             failed = content is not None and b'"error"' in content[:64]
             tail = _tail(child.output) if failed and child.output is not None else b""
-            message = (ENDED, number, 0, time.monotonic(), (0.0, 0), content, tail)
+            message = (ENDED, number, 0, time.monotonic(), content, tail)
             if content is None:
                 descriptor = child.end.take_descriptor()
                 self._channel.put_with_descriptor(message, descriptor)
                 os.close(descriptor)
             else:
                 self._channel.put(message)
+            self._say_at = 0.0
             if child.output is not None:
                 os.ftruncate(child.output, 0)
             if child.left > 0:
@@ -323,29 +335,30 @@ class _Template:
             if child is not None:
                 # What stayed in its group goes while its pid is still taken, the rest with the next sweep.
                 _kill_group(child.pid)
-            _, status, usage = os.wait4(ended.si_pid, 0)
+            _, status = os.waitpid(ended.si_pid, 0)
             if child is not None:
-                self._ended(child, status, usage)
+                self._ended(child, status)
                 if self._sweep_at is None:
                     pause = max(_SWEEP, _SWEEP_SHARE * self._sweep_cost)
                     self._sweep_at = max(time.monotonic(), self._last_sweep + pause)
 
-    def _ended(self, child: _Child, status: int, usage: Any) -> None:
+    def _ended(self, child: _Child, status: int) -> None:
         if child.end is not None:
             self._reusable_ended(child, status)
             return
         when = time.monotonic()
         del self._by_number[child.number]
-        size = os.fstat(child.result).st_size
-        content = os.pread(child.result, size, 0) if size <= SMALL_RESULT else None
-        failed = status != 0 or size == 0 or (content is not None and b'"error"' in content[:64])
+        content: bytes | None = os.pread(child.result, SMALL_RESULT + 1, 0)
+        failed = status != 0 or not content or b'"error"' in content[:64]
+        if content is not None and len(content) > SMALL_RESULT:
+            content = None
         tail = _tail(child.output) if failed and child.output is not None else b""
-        used = (usage.ru_utime + usage.ru_stime, usage.ru_maxrss)
-        message = (ENDED, child.number, status, when, used, content, tail)
+        message = (ENDED, child.number, status, when, content, tail)
         if content is None:
             self._channel.put_with_descriptor(message, child.result)
         else:
             self._channel.put(message)
+        self._say_at = 0.0
         os.close(child.result)
         if child.output is not None:
             if child.output_is_named:
@@ -365,7 +378,8 @@ class _Template:
         if child.number >= 0:
             self._by_number.pop(child.number, None)
             tail = _tail(child.output) if child.output is not None else b""
-            self._channel.put((ENDED, child.number, status, time.monotonic(), (0.0, 0), b"", tail))
+            self._channel.put((ENDED, child.number, status, time.monotonic(), b"", tail))
+            self._say_at = 0.0
         child.end.close()
         if child.output is not None:
             os.ftruncate(child.output, 0)

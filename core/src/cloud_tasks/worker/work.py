@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+import json
 import time
+from typing import Any
 
-__all__ = ["Running", "Work"]
+__all__ = ["LONG_BODY", "Running", "Work"]
+
+LONG_BODY = 32 * 1024
+"""Bytes of a task's JSON from which on only its own process takes it apart: others would keep the memory."""
 
 
 class Work:
     """A task to be attempted. Not attrs: there are a thousand a second."""
 
-    __slots__ = ("attempt", "body", "lease_id", "lease_lost", "losses", "not_before", "task_id")
+    __slots__ = ("attempt", "lease_id", "lease_lost", "losses", "not_before", "payload", "task_id")
 
     def __init__(
         self,
         task_id: str,
-        body: bytes,
+        payload: dict[str, Any] | bytes,
         *,
         attempt: int = 1,
         losses: int = 0,
@@ -23,8 +28,8 @@ class Work:
         lease_id: str | None = None,
     ) -> None:
         self.task_id = task_id
-        self.body = body
-        """JSON with the member ``data``."""
+        self.payload = payload
+        """The task's data; where it is long, JSON with the member ``data``."""
         self.attempt = attempt
         self.losses = losses
         self.not_before = not_before
@@ -32,6 +37,13 @@ class Work:
         self.lease_id = lease_id
         """None: the task came from a local source."""
         self.lease_lost = False
+
+    @property
+    def data(self) -> dict[str, Any]:
+        if isinstance(self.payload, bytes):
+            data: dict[str, Any] = json.loads(self.payload).get("data", {})
+            return data
+        return self.payload
 
 
 class Running:

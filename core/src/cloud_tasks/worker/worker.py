@@ -10,7 +10,7 @@ from typing import Any
 from cloud_tasks.errors import InputError
 from cloud_tasks.worker.attempt import Function
 from cloud_tasks.worker.data import WorkerData
-from cloud_tasks.worker.options import apply_options, extend_parser, parse
+from cloud_tasks.worker.options import apply_options, extend_parser, make_parser, parse
 from cloud_tasks.worker.shared import SharedFlags
 
 __all__ = ["Worker"]
@@ -42,7 +42,7 @@ class Worker:
         worker_init: Callable[[WorkerData], Any] | None = None,
         on_termination_notice: Callable[[], Any] | None = None,
     ) -> None:
-        parser = argparser or argparse.ArgumentParser(description="Works on tasks.")
+        parser = argparser or make_parser(description="Works on tasks.")
         extend_parser(parser)
         self._flags = SharedFlags()
         self.data = WorkerData(self._flags)

@@ -13,12 +13,15 @@ from __future__ import annotations
 import os
 import select
 import signal
-import socket
 import time
+from typing import TYPE_CHECKING
 
 from cloud_tasks.worker import linux
-from cloud_tasks.worker.channel import Channel, Closed
+from cloud_tasks.worker.channel import Channel, Closed, socket_pair
 from cloud_tasks.worker.template import TemplateOrder, run_template
+
+if TYPE_CHECKING:
+    import socket
 
 __all__ = ["GONE", "MAKE", "fork_zygote"]
 
@@ -35,7 +38,7 @@ def fork_zygote(order: TemplateOrder, scratch_root: str) -> tuple[int, socket.so
     Args:
         scratch_root: The folder that is removed when the supervisor died without doing so.
     """
-    ours, theirs = socket.socketpair()
+    ours, theirs = socket_pair()
     linux.prepare()
     pid = os.fork()
     if pid:
@@ -80,7 +83,7 @@ class _Zygote:
             self._end()
 
     def _make(self, descriptors: tuple[int, ...]) -> None:
-        ours, theirs = socket.socketpair()
+        ours, theirs = socket_pair()
         pid = os.fork()
         if pid == 0:
             try:
