@@ -243,8 +243,12 @@ def lock(arguments: list[str]) -> int:
 
 def demo(arguments: list[str]) -> int:
     """Run the main job, 10,000 additions, in the folder `.demo`, and check what it left."""
+    # Removed only afterwards: ext4 spares the inodes of files that were just deleted, and looks at each of them again for
+    # every file that is made; ten thousand of them would make the demo a third slower.
+    previous = DEMO.with_name(f"{DEMO.name}-previous")
+    shutil.rmtree(previous, ignore_errors=True)
     if DEMO.exists():
-        shutil.rmtree(DEMO)
+        DEMO.rename(previous)
     DEMO.mkdir()
     started = time.monotonic()
     config, tasks = EXAMPLE / "config_local.yml", EXAMPLE / "addition_tasks.json"
@@ -256,6 +260,7 @@ def demo(arguments: list[str]) -> int:
     print(
         f"Demo: {count:,} tasks completed and checked in {time.monotonic() - started:.1f} s; the results are in {DEMO}."
     )
+    shutil.rmtree(previous, ignore_errors=True)
     return 0
 
 
