@@ -1,19 +1,19 @@
 """What this distribution registers.
 
-The names and the settings are final; opening a backend says that it is not there yet.
+Nothing heavy is imported here: the SDK is imported by the modules that open a backend.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from contextlib import AbstractContextManager
-from typing import NoReturn
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
 
-from cloud_tasks.errors import ProviderError
 from cloud_tasks.plugin import (
+    CheckContext,
     Compute,
     ComputeBackend,
     ComputeContext,
+    Finding,
     InstanceContext,
     InstanceSide,
     Pricing,
@@ -35,10 +35,11 @@ def cloud_tasks_register_queue() -> Sequence[QueueBackend]:
     return (
         QueueBackend(
             name="gcp",
-            summary="Pub/Sub (not there yet)",
+            summary="Pub/Sub",
             settings=GcpSettings,
             traits=QUEUE_TRAITS,
             open=_open_queue,
+            check=_check_queue,
         ),
     )
 
@@ -48,11 +49,13 @@ def cloud_tasks_register_compute() -> Sequence[ComputeBackend]:
     return (
         ComputeBackend(
             name="gcp",
-            summary="Compute Engine (not there yet)",
+            summary="Compute Engine",
             settings=GcpSettings,
             traits=COMPUTE_TRAITS,
             open=_open_compute,
             open_instance=_open_instance,
+            check=_check_compute,
+            policies=_policies,
         ),
     )
 
@@ -62,31 +65,64 @@ def cloud_tasks_register_pricing() -> Sequence[PricingBackend]:
     return (
         PricingBackend(
             name="gcp",
-            summary="Cloud Billing Catalog (not there yet)",
+            summary="Cloud Billing Catalog",
             settings=GcpSettings,
             open=_open_pricing,
+            check=_check_pricing,
         ),
     )
 
 
 def _open_queue(settings: GcpSettings, context: QueueContext) -> AbstractContextManager[Queue]:
-    _refuse("queue")
+    from cloud_tasks_gcp.queue.opening import open_queue
+
+    return open_queue(settings, context)
 
 
-def _open_compute(settings: GcpSettings, context: ComputeContext) -> AbstractContextManager[Compute]:
-    _refuse("compute")
+@contextmanager
+def _open_compute(settings: GcpSettings, context: ComputeContext) -> Iterator[Compute]:
+    from cloud_tasks_gcp.compute.opening import open_gce
+
+    with open_gce(settings, context) as compute:
+        yield compute
 
 
-def _open_instance(settings: GcpSettings, context: InstanceContext) -> AbstractContextManager[InstanceSide]:
-    _refuse("compute")
+@contextmanager
+def _open_instance(settings: GcpSettings, context: InstanceContext) -> Iterator[InstanceSide]:
+    from cloud_tasks_gcp.instance_side import GceInstanceSide
+
+    side = GceInstanceSide()
+    try:
+        yield side
+    finally:
+        side.close()
 
 
 def _open_pricing(settings: GcpSettings, context: PricingContext) -> AbstractContextManager[Pricing]:
-    _refuse("pricing")
+    from cloud_tasks_gcp.pricing import open_pricing
+
+    return open_pricing(settings, context)
 
 
-def _refuse(axis: str) -> NoReturn:
-    raise ProviderError(
-        f'the {axis} "gcp" is not there yet: this release of cloud-tasks-gcp only reserves its name and settings',
-        hint="use `provider: local`, or a later release",
-    )
+def _check_queue(settings: GcpSettings, context: CheckContext) -> Iterable[Finding]:
+    from cloud_tasks_gcp.doctor import check_queue
+
+    return check_queue(settings, context)
+
+
+def _check_compute(settings: GcpSettings, context: CheckContext) -> Iterable[Finding]:
+    from cloud_tasks_gcp.doctor import check_compute
+
+    return check_compute(settings, context)
+
+
+def _check_pricing(settings: GcpSettings, context: CheckContext) -> Iterable[Finding]:
+    from cloud_tasks_gcp.doctor import check_pricing
+
+    return check_pricing(settings, context)
+
+
+def _policies(settings: GcpSettings, context: CheckContext) -> Mapping[str, str]:
+    from cloud_tasks_gcp.permissions import policies
+
+    return policies(settings, context)

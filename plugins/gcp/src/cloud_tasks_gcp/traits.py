@@ -10,10 +10,13 @@ __all__ = ["COMPUTE_TRAITS", "QUEUE_TRAITS"]
 
 QUEUE_TRAITS = QueueTraits(
     max_lease=timedelta(minutes=10),
-    max_message_bytes=10 * 1024 * 1024,
+    max_message_bytes=9_998_000,
     receive_batch=1000,
     send_batch=1000,
+    delay=timedelta(minutes=10),
     exactly_once=True,
 )
+"""A publish request takes 10 MB in all, attributes and framing included ("Resource limits" in the Pub/Sub
+documentation). Pub/Sub has no delays: they are made of ack deadlines."""
 
-COMPUTE_TRAITS = ComputeTraits(ends_itself=True, listing_lag=timedelta(seconds=10), max_script_bytes=256 * 1024)
+COMPUTE_TRAITS = ComputeTraits(ends_itself=True, listing_lag=timedelta(seconds=5), max_script_bytes=256 * 1024)

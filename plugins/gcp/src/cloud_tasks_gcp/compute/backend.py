@@ -1,0 +1,244 @@
+"""`GceCompute`: the machines of one project in one region.
+
+Invariants, each with a test:
+
+1. One client token makes one instance, whoever launches with it and however often: its name and the request's id are
+   made from the token.
+2. Launches from several threads run side by side: nothing is held while one waits.
+3. A launch returns when the machine exists, or raises what the operation ended with.
+"""
+
+from __future__ import annotations
+
+import threading
+import uuid
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime, timedelta
+
+from google.api_core.exceptions import Conflict
+from google.cloud import compute_v1 as sdk
+
+from cloud_tasks.errors import InputError, LaunchRefused, NotFound, ProviderError, RefusalScope
+from cloud_tasks.model import Headroom, Image, Instance, InstanceState, InstanceType, LaunchRequest, Offer, Region
+from cloud_tasks.plugin import ComputeContext
+from cloud_tasks_gcp.compute.build import instance_resource
+from cloud_tasks_gcp.compute.clients import ANSWER_TIMEOUT, Clients, again
+from cloud_tasks_gcp.compute.describe import described_instance, described_types, last_part
+from cloud_tasks_gcp.compute.disks import disk_problem
+from cloud_tasks_gcp.compute.failures import Problem, mapped, problem_of, refusal
+from cloud_tasks_gcp.compute.images import ImageShelf
+from cloud_tasks_gcp.compute.labels import instance_name, job_filter
+from cloud_tasks_gcp.compute.listing import all_instances
+from cloud_tasks_gcp.compute.operations import finished, operation_problem
+from cloud_tasks_gcp.compute.quotas import headroom
+from cloud_tasks_gcp.compute.removal import remove
+from cloud_tasks_gcp.settings import GcpSettings
+
+__all__ = ["GceCompute"]
+
+_CONSOLE_CHARACTERS = 64 * 1024
+_LAUNCH_PATIENCE = timedelta(minutes=10)
+_QUOTA_AGE = timedelta(seconds=30)
+_NAMESPACE = uuid.UUID("6b4b7a3e-7d5c-5e0f-9b1a-5a0c3f6f2a51")
+
+
+class GceCompute:
+    """The `Compute` of one project. Thread-safe.
+
+    Args:
+        clients: Closed with this object.
+    """
+
+    def __init__(self, clients: Clients, project: str, settings: GcpSettings, context: ComputeContext) -> None:
+        self._clients = clients
+        self._project = project
+        self._settings = settings
+        self._region = context.region or (context.zone or "").rpartition("-")[0]
+        self._images = ImageShelf(clients, project)
+        self._lock = threading.Lock()
+        self._zone_of: dict[str, str] = {}
+        self._quota_lock = threading.Lock()
+        self._quotas: dict[str, tuple[datetime, Mapping[str, float], Mapping[str, float]]] = {}
+
+    # -- what there is --
+
+    def regions(self) -> Sequence[Region]:
+        with self._clients.one() as clients, mapped("list regions"):
+            request = sdk.ListRegionsRequest(project=self._project, max_results=500)
+            found = list(clients.regions.list(request=request, retry=again(), timeout=ANSWER_TIMEOUT))
+        return tuple(
+            Region(name=each.name, zones=tuple(sorted(map(last_part, each.zones))), description=each.description)
+            for each in found
+            if each.status == "UP"
+        )
+
+    def images(self) -> Sequence[Image]:
+        return self._images.all()
+
+    def instance_types(self) -> Sequence[InstanceType]:
+        zones = self._zones()
+        with ThreadPoolExecutor(len(zones), thread_name_prefix="gcp-types") as threads:
+            found = list(threads.map(self._types_of_zone, zones))
+        return described_types((zone, each) for zone, types in zip(zones, found, strict=True) for each in types)
+
+    def _types_of_zone(self, zone: str) -> list[sdk.MachineType]:
+        with self._clients.one() as clients, mapped(f"list the machine types of {zone}"):
+            request = sdk.ListMachineTypesRequest(project=self._project, zone=zone, max_results=500)
+            return list(clients.machine_types.list(request=request, retry=again(), timeout=ANSWER_TIMEOUT))
+
+    def _zones(self) -> tuple[str, ...]:
+        if not self._region:
+            raise InputError("no region is given", hint="give --region or --zone; cloud-tasks list-regions shows them")
+        region = self._get_region(self._region)
+        zones = tuple(sorted(map(last_part, region.zones)))
+        if not zones:
+            raise ProviderError(f"the region {self._region} has no zones")
+        return zones
+
+    def _get_region(self, name: str) -> sdk.Region:
+        try:
+            with self._clients.one() as clients, mapped(f"read the region {name}"):
+                return clients.regions.get(project=self._project, region=name, retry=again(), timeout=ANSWER_TIMEOUT)
+        except NotFound as error:
+            raise InputError(
+                f'there is no region "{name}"', hint="cloud-tasks list-regions shows what there is"
+            ) from error
+
+    def headroom(self, offer: Offer) -> Headroom | None:
+        name = offer.zone.rpartition("-")[0]
+        with self._quota_lock:
+            known = self._quotas.get(name)
+            if known is None or datetime.now(UTC) - known[0] > _QUOTA_AGE:
+                known = self._quotas[name] = (datetime.now(UTC), *self._read_quotas(name))
+        _, region, project = known
+        return headroom(offer, region=region, project=project, external_address=self._settings.external_address)
+
+    def _read_quotas(self, region: str) -> tuple[dict[str, float], dict[str, float]]:
+        regional = self._get_region(region).quotas
+        with self._clients.one() as clients, mapped("read the project's quotas"):
+            project = clients.projects.get(project=self._project, retry=again(), timeout=ANSWER_TIMEOUT)
+        return tuple(  # type: ignore[return-value]  # two dictionaries
+            {quota.metric: quota.limit - quota.usage for quota in quotas} for quotas in (regional, project.quotas)
+        )
+
+    # -- launching --
+
+    def launch(self, request: LaunchRequest) -> Instance:
+        zone, name = request.offer.zone, instance_name(request)
+        problem = disk_problem(request.offer.boot_disk)
+        if problem:
+            raise LaunchRefused(
+                problem, scope=RefusalScope.INSTANCE_TYPE, retry_after=timedelta(days=1), reason="INVALID_DISK"
+            )
+        image = self._images.uri(request.image, request.offer.instance_type.architecture)
+        body = instance_resource(request, self._settings, image=image, region=zone.rpartition("-")[0])
+        insert = sdk.InsertInstanceRequest(
+            project=self._project,
+            zone=zone,
+            instance_resource=body,
+            request_id=str(uuid.uuid5(_NAMESPACE, request.client_token)),
+        )
+        with self._clients.one() as clients:
+            what = f"start {name}"
+            with mapped(what, launching=True):
+                operation = self._insert(clients.instances, insert)
+            if operation is not None:
+                done = finished(
+                    clients, operation, project=self._project, zone=zone, what=what, patience=_LAUNCH_PATIENCE
+                )
+                failure = operation_problem(done)
+                if failure is not None:
+                    raise refusal(_not_again(failure))
+            with self._lock:
+                self._zone_of[name] = zone
+            try:
+                with mapped(f"read {name}"):
+                    found = clients.instances.get(
+                        project=self._project, zone=zone, instance=name, retry=again(), timeout=ANSWER_TIMEOUT
+                    )
+            except NotFound:
+                return _ended(request, name)
+        return described_instance(found)
+
+    def _insert(self, instances: sdk.InstancesClient, insert: sdk.InsertInstanceRequest) -> sdk.Operation | None:
+        """Begin the insertion; None where the instance exists, by an earlier call with this token."""
+        try:
+            return instances.insert_unary(request=insert, timeout=ANSWER_TIMEOUT)
+        except Conflict as error:
+            if problem_of(error).code in ("alreadyExists", "ALREADY_EXISTS", ""):
+                return None
+            raise
+
+    # -- listing --
+
+    def instances(
+        self, job_id: str | None, *, include_terminated: bool = False, foreign: bool = False
+    ) -> Sequence[Instance]:
+        everything = foreign and job_id is None
+        found = all_instances(self._clients, self._project, "" if everything else job_filter(job_id))
+        described = tuple(described_instance(each) for each in found)
+        with self._lock:
+            self._zone_of.update((each.instance_id, each.zone) for each in described if each.job_id)
+        return described
+
+    # -- ending and looking --
+
+    def terminate(self, instance_ids: Sequence[str]) -> None:
+        remove(self._clients, self._project, instance_ids)
+
+    def console_log(self, instance_id: str) -> str:
+        zone = self._zone(instance_id)
+        if zone is None:
+            return ""
+        try:
+            with self._clients.one() as clients, mapped(f"read the console of {instance_id}"):
+                return _console(clients.instances, self._project, zone, instance_id)
+        except NotFound:
+            return ""
+
+    def _zone(self, instance_id: str) -> str | None:
+        with self._lock:
+            known = self._zone_of.get(instance_id)
+        if known is not None:
+            return known
+        found = {each.instance_id: each.zone for each in self.instances(None)}
+        return found.get(instance_id)
+
+    def close(self) -> None:
+        self._clients.close()
+
+
+def _console(instances: sdk.InstancesClient, project: str, zone: str, name: str) -> str:
+    """The end of the first serial port's output; the API gives it in pieces from a position on."""
+    text, start = "", 0
+    while True:
+        request = sdk.GetSerialPortOutputInstanceRequest(project=project, zone=zone, instance=name, port=1, start=start)
+        piece = instances.get_serial_port_output(request=request, retry=again(), timeout=ANSWER_TIMEOUT)
+        text = (text + piece.contents)[-_CONSOLE_CHARACTERS:]
+        if not piece.contents or piece.next_ <= start:
+            return text
+        start = piece.next_
+
+
+def _not_again(problem: Problem) -> Problem:
+    """An operation's problem for `refusal`, which would have a response of this status called again."""
+    if problem.status >= 500:
+        return Problem(code=problem.code or "INTERNAL_ERROR", message=problem.message)
+    return problem
+
+
+def _ended(request: LaunchRequest, name: str) -> Instance:
+    """What was started and is gone already: the operation of an earlier call told that it had been there."""
+    return Instance(
+        instance_id=name,
+        job_id=request.job_id,
+        state=InstanceState.TERMINATED,
+        instance_type=request.offer.instance_type.name,
+        zone=request.offer.zone,
+        purchase=request.offer.purchase,
+        created_at=datetime.now(UTC),
+        client_token=request.client_token,
+        boot_disk_type=request.offer.boot_disk.disk_type,
+        labels=dict(request.labels),
+    )

@@ -1,0 +1,102 @@
+"""The instance resource that a launch inserts: the request and the settings, in the API's own words. Pure.
+
+Invariants, each with a test:
+
+1. Everything that an instance is made of goes with it: its boot disk is deleted with the instance.
+2. A spot instance that is taken away is deleted, never left stopped; and none outlives its longest lifetime.
+"""
+
+from __future__ import annotations
+
+import math
+from datetime import timedelta
+
+from google.cloud import compute_v1 as sdk
+
+from cloud_tasks.model import BootDisk, LaunchRequest, Purchase
+from cloud_tasks_gcp.compute.disks import DISKS, disk_gb
+from cloud_tasks_gcp.compute.families import family_of
+from cloud_tasks_gcp.compute.labels import instance_name, labels_of
+from cloud_tasks_gcp.settings import GcpSettings
+
+__all__ = ["instance_resource"]
+
+_RUN_LIMITS = (timedelta(seconds=30), timedelta(days=120))
+"""Of ``maxRunDuration`` ("Limit the run time of a VM")."""
+
+
+def instance_resource(request: LaunchRequest, settings: GcpSettings, *, image: str, region: str) -> sdk.Instance:
+    """The body of ``instances.insert``.
+
+    Args:
+        image: As the API names it: ``projects/…/global/images/…``.
+        region: Of the request's zone, for the subnetwork.
+    """
+    zone = request.offer.zone
+    labels = labels_of(request)
+    instance = sdk.Instance(
+        name=instance_name(request),
+        description="Started by cloud-tasks",
+        machine_type=f"zones/{zone}/machineTypes/{request.offer.instance_type.name}",
+        labels=labels,
+        disks=[_boot_disk(request.offer.boot_disk, zone, image, labels)],
+        network_interfaces=[_network_interface(settings, region)],
+        scheduling=_scheduling(request),
+        service_accounts=[sdk.ServiceAccount(email=settings.service_account or "default", scopes=settings.scopes)],
+        metadata=sdk.Metadata(items=[sdk.Items(key="startup-script", value=request.startup_script)]),
+    )
+    if settings.tags:
+        instance.tags = sdk.Tags(items=settings.tags)
+    shield = {
+        "enable_secure_boot": settings.shielded_secure_boot,
+        "enable_vtpm": settings.shielded_vtpm,
+        "enable_integrity_monitoring": settings.shielded_integrity_monitoring,
+    }
+    given = {key: value for key, value in shield.items() if value is not None}
+    if given:
+        instance.shielded_instance_config = sdk.ShieldedInstanceConfig(given)
+    return instance
+
+
+def _boot_disk(disk: BootDisk, zone: str, image: str, labels: dict[str, str]) -> sdk.AttachedDisk:
+    kind = DISKS[disk.disk_type]
+    parameters = sdk.AttachedDiskInitializeParams(
+        source_image=image,
+        disk_type=f"zones/{zone}/diskTypes/{disk.disk_type}",
+        disk_size_gb=disk_gb(disk),
+        labels=labels,
+    )
+    if disk.iops is not None and kind.iops is not None:
+        parameters.provisioned_iops = disk.iops
+    if disk.throughput_mb_s is not None and kind.throughput is not None:
+        parameters.provisioned_throughput = disk.throughput_mb_s
+    return sdk.AttachedDisk(boot=True, auto_delete=True, type_="PERSISTENT", initialize_params=parameters)
+
+
+def _network_interface(settings: GcpSettings, region: str) -> sdk.NetworkInterface:
+    interface = sdk.NetworkInterface()
+    if settings.network:
+        interface.network = settings.network if "/" in settings.network else f"global/networks/{settings.network}"
+    if settings.subnetwork:
+        name = settings.subnetwork
+        interface.subnetwork = name if "/" in name else f"regions/{region}/subnetworks/{name}"
+    elif not settings.network:
+        interface.network = "global/networks/default"
+    if settings.external_address:
+        interface.access_configs = [sdk.AccessConfig(name="External NAT", type_="ONE_TO_ONE_NAT")]
+    return interface
+
+
+def _scheduling(request: LaunchRequest) -> sdk.Scheduling:
+    instance_type = request.offer.instance_type
+    spot = request.offer.purchase is Purchase.SPOT
+    # A machine that failed is replaced by the controller, which knows whether it is still wanted.
+    scheduling = sdk.Scheduling(automatic_restart=False, provisioning_model="SPOT" if spot else "STANDARD")
+    if spot or instance_type.gpu_count or not family_of(instance_type.name, instance_type.vcpus).migrates:
+        scheduling.on_host_maintenance = "TERMINATE"
+    if request.max_lifetime is not None:
+        seconds = math.ceil(min(max(request.max_lifetime, _RUN_LIMITS[0]), _RUN_LIMITS[1]).total_seconds())
+        scheduling.max_run_duration = sdk.Duration(seconds=seconds)
+    if spot or request.max_lifetime is not None:
+        scheduling.instance_termination_action = "DELETE"
+    return scheduling

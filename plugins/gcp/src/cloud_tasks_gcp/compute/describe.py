@@ -1,0 +1,131 @@
+"""The API's resources as the model's: machine types, instances, images. Pure."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+from datetime import UTC, datetime
+
+from google.cloud import compute_v1 as sdk
+
+from cloud_tasks.model import Architecture, Image, Instance, InstanceState, InstanceType, Purchase
+from cloud_tasks_gcp.compute.families import boot_disk_types, family_of
+from cloud_tasks_gcp.compute.labels import DISK_LABEL, JOB_LABEL, TOKEN_LABEL, own_labels
+
+__all__ = ["OWN_IMAGES", "described_image", "described_instance", "described_types", "last_part"]
+
+OWN_IMAGES = "self"
+"""What `Image.owner` says of an image in the user's own project."""
+
+_PARTITION_GB = {"z3": 3000.0}
+_USUAL_PARTITION_GB = 375.0
+"""GiB of one local SSD partition ("About Local SSD disks": 375 GiB, on Z3 machines 3 TiB, 3,000 GiB usable)."""
+
+_GONE = ("OBSOLETE", "DELETED")
+
+_STATES: Mapping[str, InstanceState] = {
+    "PENDING": InstanceState.STARTING,
+    "PROVISIONING": InstanceState.STARTING,
+    "STAGING": InstanceState.STARTING,
+    "REPAIRING": InstanceState.STARTING,
+    "RUNNING": InstanceState.RUNNING,
+    "PENDING_STOP": InstanceState.STOPPING,
+    "STOPPING": InstanceState.STOPPING,
+    "SUSPENDING": InstanceState.STOPPING,
+    "DEPROVISIONING": InstanceState.STOPPING,
+    # Both are there until somebody deletes them, and their disks are billed ("VM instance lifecycle").
+    "SUSPENDED": InstanceState.STOPPED,
+    "STOPPED": InstanceState.STOPPED,
+    "TERMINATED": InstanceState.STOPPED,
+}
+
+
+def last_part(url: str) -> str:
+    """``us-central1-a`` of ``https://…/zones/us-central1-a``."""
+    return url.rpartition("/")[2]
+
+
+def described_types(found: Iterable[tuple[str, sdk.MachineType]]) -> tuple[InstanceType, ...]:
+    """Machine types by name, each with all the zones that have it.
+
+    Args:
+        found: Zone and machine type, for each zone that lists it.
+    """
+    zones: dict[str, set[str]] = defaultdict(set)
+    types: dict[str, sdk.MachineType] = {}
+    for zone, machine_type in found:
+        if machine_type.deprecated.state in _GONE:
+            continue
+        zones[machine_type.name].add(zone)
+        types.setdefault(machine_type.name, machine_type)
+    return tuple(_described_type(types[name], tuple(sorted(zones[name]))) for name in sorted(types))
+
+
+def _described_type(machine_type: sdk.MachineType, zones: tuple[str, ...]) -> InstanceType:
+    name, vcpus = machine_type.name, machine_type.guest_cpus
+    family = family_of(name, vcpus)
+    gpus = machine_type.accelerators[0] if machine_type.accelerators else None
+    partitions = machine_type.bundled_local_ssds.partition_count
+    arm = machine_type.architecture == "ARM64"
+    return InstanceType(
+        name=name,
+        vcpus=vcpus,
+        memory_gb=machine_type.memory_mb / 1024,
+        architecture=Architecture.ARM64 if arm else Architecture.X86_64,
+        zones=zones,
+        local_ssd_gb=partitions * _PARTITION_GB.get(name.partition("-")[0], _USUAL_PARTITION_GB),
+        boot_disk_types=boot_disk_types(name, vcpus),
+        cpu_family=family.cpu,
+        cpu_rank=family.rank,
+        gpu_count=gpus.guest_accelerator_count if gpus is not None else 0,
+        gpu_type=gpus.guest_accelerator_type if gpus is not None else "",
+        supports_spot=family.spot,
+        description=machine_type.description,
+    )
+
+
+def described_instance(instance: sdk.Instance) -> Instance:
+    """A listed instance; ``job_id`` is empty where it is not ours."""
+    labels = dict(instance.labels)
+    job_id = labels.get(JOB_LABEL, "")
+    spot = instance.scheduling.provisioning_model == "SPOT" or instance.scheduling.preemptible
+    return Instance(
+        instance_id=instance.name,
+        job_id=job_id,
+        state=_STATES.get(instance.status, InstanceState.RUNNING),
+        instance_type=last_part(instance.machine_type),
+        zone=last_part(instance.zone),
+        purchase=Purchase.SPOT if spot else Purchase.ON_DEMAND,
+        created_at=_moment(instance.creation_timestamp) or datetime.now(UTC),
+        client_token=labels.get(TOKEN_LABEL, ""),
+        boot_disk_type=labels.get(DISK_LABEL, ""),
+        labels=own_labels(labels) if job_id else labels,
+        address=_address(instance),
+    )
+
+
+def _address(instance: sdk.Instance) -> str:
+    for interface in instance.network_interfaces:
+        for access in interface.access_configs:
+            if access.nat_i_p:
+                return str(access.nat_i_p)
+    return str(instance.network_interfaces[0].network_i_p) if instance.network_interfaces else ""
+
+
+def described_image(image: sdk.Image, project: str, *, own: bool) -> Image:
+    """An image of a project; ``own`` where that is the user's."""
+    arm = image.architecture == "ARM64"
+    return Image(
+        name=image.name,
+        uri=f"projects/{project}/global/images/{image.name}",
+        architecture=Architecture.ARM64 if arm else Architecture.X86_64,
+        family=image.family,
+        owner=OWN_IMAGES if own else project,
+        description=image.description,
+        created_at=_moment(image.creation_timestamp),
+    )
+
+
+def _moment(text: str) -> datetime | None:
+    """RFC 3339 as the API writes it, in UTC."""
+    return datetime.fromisoformat(text).astimezone(UTC) if text else None

@@ -1,0 +1,230 @@
+"""What an error of the API means: which launches to avoid, for how long, or whether to call again.
+
+Invariants, each with a test:
+
+1. No exception of the SDK leaves: each becomes a `ProviderError`, `NotFound` or `LaunchRefused`.
+2. An operation that ended with an error never raises a plain transient error: the same request would be answered with
+   the same operation, so it is refused, and the next launch has another token.
+3. A quota is refused as far as its metric reaches: a machine series, the region, or the account.
+
+Sources in the Compute Engine documentation: "Resource errors" (stock-outs), "Allocation quotas" and "API rate limits"
+(quota metrics and their scopes, reasons), "Troubleshooting VM creation", and the operations resource's error codes.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from datetime import timedelta
+from typing import Any
+
+import attrs
+import google.auth.exceptions
+import requests
+from google.api_core import exceptions as api
+
+from cloud_tasks.errors import CloudTasksError, LaunchRefused, NotFound, ProviderError, RefusalScope
+
+__all__ = ["Problem", "is_passing", "mapped", "problem_of", "refusal"]
+
+_MINUTE = timedelta(minutes=1)
+_HOUR = timedelta(hours=1)
+_DAY = timedelta(days=1)
+
+
+@attrs.frozen(kw_only=True)
+class Problem:
+    """One error as the API tells it, from a response or from an operation."""
+
+    code: str
+    """An operation's error code or a response's reason: ``QUOTA_EXCEEDED``, ``quotaExceeded``; empty when not told."""
+    message: str
+    status: int = 0
+    """Of the response; 0 for an operation's error."""
+    metric: str = ""
+    """Of a quota: its short name, ``N2_CPUS``."""
+    regional: bool = True
+    """Of a quota: whether it is one region's."""
+
+
+_STOCK_OUT = re.compile(
+    r"RESOURCE_POOL_EXHAUSTED|STOCKOUT|does not have enough resources|instance is currently unavailable"
+)
+_QUOTA = re.compile(r"QUOTA_?EXCEEDED|LIMITEXCEEDED", re.IGNORECASE)
+_RATE = re.compile(r"RATE_?LIMIT_?EXCEEDED|CONCURRENT_OPERATIONS|OPERATION_RATE", re.IGNORECASE)
+_FORBIDDEN = re.compile(r"PERMISSION|FORBIDDEN|ACCESS_?NOT_?CONFIGURED|SERVICE_?DISABLED|BILLING", re.IGNORECASE)
+_UNSUPPORTED = re.compile(r"UNSUPPORTED_OPERATION|INVALID_USAGE|BAD_DISK|NOT_SUPPORTED", re.IGNORECASE)
+_MESSAGE_QUOTA = re.compile(r"Quota '(?P<metric>[A-Z0-9_a-z./-]+)' exceeded")
+_FAMILY_QUOTA = re.compile(r"(CPUS|GPUS?|VM_FAMILY|GPU_FAMILY|LOCAL_SSD\w*)$")
+
+
+def problem_of(error: api.GoogleAPICallError) -> Problem:
+    """The problem that a response told of."""
+    reasons = [str(each.get("reason", "")) for each in error.errors or () if isinstance(each, Mapping)]
+    # The SDK puts method and address in front of the API's own words.
+    message = re.sub(r"^(GET|POST|PUT|PATCH|DELETE) https?://\S+: ", "", str(error.message or ""))
+    info = error.reason or ""
+    return _with_quota(
+        Problem(code=info or (reasons[0] if reasons else ""), message=_line(message), status=int(error.code or 0))
+    )
+
+
+def problems_of_operation(errors: Sequence[Any]) -> tuple[Problem, ...]:
+    """The problems of an operation's ``error.errors``."""
+    return tuple(_with_quota(Problem(code=each.code, message=_line(each.message)), each) for each in errors)
+
+
+def _with_quota(problem: Problem, error: Any = None) -> Problem:
+    details = getattr(error, "error_details", None) or ()
+    for detail in details:
+        info = detail.quota_info
+        if info.metric_name or info.limit_name:
+            metric = info.limit_name.removesuffix("-per-project-region").removesuffix("-per-project")
+            metric = metric.replace("-", "_").upper() or info.metric_name
+            return attrs.evolve(problem, metric=metric, regional="region" in dict(info.dimensions))
+    match = _MESSAGE_QUOTA.search(problem.message)
+    if match is None:
+        return problem
+    return attrs.evolve(problem, metric=match["metric"].upper(), regional="globally" not in problem.message)
+
+
+def _line(text: str) -> str:
+    return " ".join(text.split()).rstrip(".")
+
+
+def refusal(problem: Problem) -> CloudTasksError:
+    """What a launch raises because of a problem."""
+    scope, pause, hint = _judge(problem)
+    if scope is None:
+        return ProviderError(problem.message or f"HTTP {problem.status}", transient=True)
+    return LaunchRefused(
+        problem.message or problem.code or f"HTTP {problem.status}",
+        scope=scope,
+        retry_after=pause,
+        reason=problem.code or f"HTTP_{problem.status}",
+        hint=hint,
+    )
+
+
+def _judge(problem: Problem) -> tuple[RefusalScope | None, timedelta, str]:
+    """Scope (None: call again), time and advice. The most particular rule first."""
+    code, status = problem.code, problem.status
+    if _STOCK_OUT.search(code) or _STOCK_OUT.search(problem.message):
+        everywhere = code.startswith("REGION_")
+        return (RefusalScope.INSTANCE_TYPE if everywhere else RefusalScope.OFFER), 10 * _MINUTE, ""
+    if _RATE.search(code) or status == 429:
+        return RefusalScope.ACCOUNT, timedelta(seconds=30), ""
+    if _QUOTA.search(code) or problem.metric:
+        advice = f"ask for more of {problem.metric or 'it'} at IAM & Admin > Quotas, or wait until some is free"
+        return _quota_scope(problem), 10 * _MINUTE, advice
+    if _FORBIDDEN.search(code) or status in (401, 403):
+        return RefusalScope.ACCOUNT, _HOUR, _permission_advice(problem)
+    if status == 412 or code == "CONDITION_NOT_MET":
+        return (
+            RefusalScope.ACCOUNT,
+            _HOUR,
+            "an organisation policy forbids it: ask its administrator, or see gcp settings",
+        )
+    if _UNSUPPORTED.search(code):
+        return RefusalScope.INSTANCE_TYPE, _DAY, "exclude the type by instance_types, or choose other boot_disk_types"
+    if status >= 500:
+        return None, timedelta(0), ""
+    return _judge_invalid(problem)
+
+
+def _quota_scope(problem: Problem) -> RefusalScope:
+    if problem.metric.startswith("PREEMPTIBLE_CPUS"):
+        return RefusalScope.REGION
+    if not problem.regional or "ALL_REGIONS" in problem.metric:
+        return RefusalScope.ACCOUNT
+    # Other series have quotas of their own, and a smaller machine of the same may still fit.
+    return RefusalScope.INSTANCE_TYPE if _FAMILY_QUOTA.search(problem.metric) else RefusalScope.REGION
+
+
+def _permission_advice(problem: Problem) -> str:
+    text = f"{problem.code} {problem.message}".lower()
+    if "has not been used" in text or "disabled" in text or "accessnotconfigured" in text:
+        return "run: gcloud services enable compute.googleapis.com"
+    if "billing" in text:
+        return "enable billing for the project"
+    if "actas" in text or "service account" in text or "serviceaccount" in text:
+        return "grant roles/iam.serviceAccountUser on the instances' service account"
+    return "grant roles/compute.instanceAdmin.v1 in the project; see: cloud-tasks doctor"
+
+
+def _judge_invalid(problem: Problem) -> tuple[RefusalScope | None, timedelta, str]:
+    """A request that is wrong, or an operation that failed without telling whose fault it was."""
+    text = problem.message.lower()
+    if problem.status == 0 and problem.code in ("", "INTERNAL_ERROR", "UNKNOWN", "RESOURCE_NOT_READY"):
+        return RefusalScope.OFFER, 2 * _MINUTE, ""
+    if "machinetype" in text or "machine type" in text:
+        return RefusalScope.OFFER, _DAY, ""
+    if "disktype" in text or "disk type" in text or "not compatible" in text or "accelerator" in text:
+        return RefusalScope.INSTANCE_TYPE, _DAY, "choose other boot_disk_types, or exclude the type by instance_types"
+    if "unknown zone" in text or re.search(r"'(projects/[^/']+/)?zones/[^/']+' was not found", problem.message):
+        return RefusalScope.ZONE, _DAY, ""
+    if problem.status in (400, 404) or problem.code.startswith(("INVALID", "RESOURCE_NOT_FOUND", "NOT_FOUND")):
+        # An image, network, service account or label that does not exist spoils every launch.
+        return RefusalScope.ACCOUNT, _HOUR, "see the gcp settings and `image`"
+    return RefusalScope.OFFER, 5 * _MINUTE, ""
+
+
+_PASSING = (
+    api.TooManyRequests,
+    api.InternalServerError,
+    api.BadGateway,
+    api.ServiceUnavailable,
+    api.GatewayTimeout,
+    requests.ConnectionError,
+    requests.Timeout,
+)
+
+
+def is_passing(error: BaseException) -> bool:
+    """Whether a call that changes nothing is worth repeating at once: a rate limit, a server or a connection failed."""
+    limited = isinstance(error, api.Forbidden) and _RATE.search(problem_of(error).code) is not None
+    return limited or isinstance(error, _PASSING)
+
+
+@contextmanager
+def mapped(what: str, *, launching: bool = False) -> Iterator[None]:
+    """Turn what the SDK raises into this system's errors.
+
+    Args:
+        what: What was attempted, for the message: ``list instances``.
+        launching: Whether a refusal of it is a refused launch.
+    """
+    try:
+        yield
+    except api.NotFound as error:
+        if launching:
+            raise refusal(problem_of(error)) from error
+        raise NotFound(f"cannot {what}: {problem_of(error).message}") from error
+    except api.GoogleAPICallError as error:
+        problem = problem_of(error)
+        if launching:
+            raise refusal(problem) from error
+        raise _plain(what, problem) from error
+    except api.RetryError as error:
+        told = (
+            problem_of(error.cause).message if isinstance(error.cause, api.GoogleAPICallError) else "no answer in time"
+        )
+        raise ProviderError(f"cannot {what}: {told}", transient=True) from error
+    except google.auth.exceptions.TransportError as error:
+        raise ProviderError(f"cannot {what}: the credentials' server cannot be reached", transient=True) from error
+    except google.auth.exceptions.GoogleAuthError as error:
+        # Its text may quote the answer of the token server.
+        raise ProviderError(
+            f"cannot {what}: the credentials are not accepted ({type(error).__name__})",
+            hint="run: gcloud auth application-default login",
+        ) from error
+    except (requests.RequestException, api.GoogleAPIError, ConnectionError, TimeoutError) as error:
+        raise ProviderError(f"cannot {what}: {type(error).__name__}", transient=True) from error
+
+
+def _plain(what: str, problem: Problem) -> ProviderError:
+    limited = bool(_RATE.search(problem.code)) or problem.status == 429
+    transient = limited or problem.status >= 500 or problem.status == 408
+    hint = _permission_advice(problem) if problem.status in (401, 403) and not limited else ""
+    return ProviderError(f"cannot {what}: {problem.message or problem.code}", transient=transient, hint=hint)

@@ -1,0 +1,110 @@
+"""What is known of each machine series beyond what the API tells: its CPU, its boot disks, its quota.
+
+The API has no field for these. Sources, all in the Compute Engine documentation: "CPU platforms" and "Machine families
+resource and comparison guide" (CPU), "About Persistent Disk" and "About Hyperdisk", tables of machine series support
+(boot disks), "Allocation quotas" (quota), "Live migration process during maintenance events" (maintenance). Where a
+series runs on several CPUs, the oldest of them is given: it is all that is promised.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import attrs
+
+__all__ = ["FAMILIES", "UNKNOWN_FAMILY", "MachineFamily", "boot_disk_types", "family_of", "series_of"]
+
+_PD = ("pd-standard", "pd-balanced", "pd-ssd")
+_PD_NEWER = ("pd-balanced", "pd-ssd")
+_HYPERDISK = ("hyperdisk-balanced",)
+_BOTH = ("hyperdisk-balanced", "pd-balanced", "pd-ssd")
+_MEMORY = ("pd-standard", "hyperdisk-balanced", "pd-balanced", "pd-ssd", "pd-extreme")
+
+
+@attrs.frozen(kw_only=True)
+class MachineFamily:
+    """One machine series."""
+
+    cpu: str
+    """The oldest CPU that its machines have."""
+    rank: int
+    """Of the CPU, by age; see the documentation of ``min_cpu_rank``."""
+    disks: tuple[str, ...]
+    """The types that its boot disks may have, cheapest per GiB first."""
+    quota: str | None = None
+    """The regional quota of its vCPUs; None where the regions' resource has none (it is in Cloud Quotas alone)."""
+    migrates: bool = True
+    """Whether a machine without GPUs is moved, not ended, when its host is maintained."""
+    spot: bool = True
+
+
+FAMILIES: Mapping[str, MachineFamily] = {
+    "a2": MachineFamily(cpu="Intel Cascade Lake", rank=12, disks=_PD, quota="A2_CPUS", migrates=False),
+    "a3": MachineFamily(cpu="Intel Sapphire Rapids", rank=21, disks=_BOTH, migrates=False),
+    "a4": MachineFamily(cpu="Intel Emerald Rapids", rank=25, disks=_HYPERDISK, migrates=False),
+    "c2": MachineFamily(cpu="Intel Cascade Lake", rank=12, disks=_PD, quota="C2_CPUS"),
+    "c2d": MachineFamily(cpu="AMD EPYC Milan", rank=17, disks=_PD, quota="C2D_CPUS"),
+    "c3": MachineFamily(cpu="Intel Sapphire Rapids", rank=21, disks=_BOTH, quota="C3_CPUS"),
+    "c3d": MachineFamily(cpu="AMD EPYC Genoa", rank=22, disks=_BOTH),
+    "c4": MachineFamily(cpu="Intel Emerald Rapids", rank=25, disks=_HYPERDISK),
+    "c4a": MachineFamily(cpu="Google Axion", rank=27, disks=_HYPERDISK),
+    "c4d": MachineFamily(cpu="AMD EPYC Turin", rank=26, disks=_HYPERDISK),
+    "e2": MachineFamily(cpu="Intel Haswell", rank=7, disks=_PD, quota="CPUS"),
+    "f1": MachineFamily(cpu="Intel Sandy Bridge", rank=4, disks=_PD, quota="CPUS"),
+    "g1": MachineFamily(cpu="Intel Sandy Bridge", rank=4, disks=_PD, quota="CPUS"),
+    "g2": MachineFamily(cpu="Intel Cascade Lake", rank=12, disks=_PD_NEWER, migrates=False),
+    "g4": MachineFamily(cpu="AMD EPYC Turin", rank=26, disks=_HYPERDISK, migrates=False),
+    "h3": MachineFamily(
+        cpu="Intel Sapphire Rapids", rank=21, disks=("hyperdisk-balanced", "pd-balanced"), migrates=False, spot=False
+    ),
+    "h4d": MachineFamily(cpu="AMD EPYC Turin", rank=26, disks=_HYPERDISK, migrates=False),
+    "m1": MachineFamily(cpu="Intel Broadwell", rank=10, disks=_MEMORY, quota="M1_CPUS"),
+    "m2": MachineFamily(cpu="Intel Cascade Lake", rank=12, disks=_MEMORY, quota="M2_CPUS", spot=False),
+    "m3": MachineFamily(cpu="Intel Ice Lake", rank=16, disks=_MEMORY[1:], quota="M3_CPUS"),
+    "m4": MachineFamily(cpu="Intel Emerald Rapids", rank=25, disks=_HYPERDISK),
+    "n1": MachineFamily(cpu="Intel Sandy Bridge", rank=4, disks=_PD, quota="CPUS"),
+    "n2": MachineFamily(cpu="Intel Cascade Lake", rank=12, disks=_PD, quota="N2_CPUS"),
+    "n2d": MachineFamily(cpu="AMD EPYC Rome", rank=13, disks=_PD, quota="N2D_CPUS"),
+    "n4": MachineFamily(cpu="Intel Emerald Rapids", rank=25, disks=_HYPERDISK),
+    "n4a": MachineFamily(cpu="Google Axion", rank=27, disks=_HYPERDISK),
+    "n4d": MachineFamily(cpu="AMD EPYC Turin", rank=26, disks=_HYPERDISK),
+    "t2a": MachineFamily(cpu="Ampere Altra", rank=15, disks=_PD, quota="T2A_CPUS"),
+    "t2d": MachineFamily(cpu="AMD EPYC Milan", rank=17, disks=_PD, quota="T2D_CPUS"),
+    "x4": MachineFamily(cpu="Intel Sapphire Rapids", rank=21, disks=_HYPERDISK, migrates=False, spot=False),
+    "z3": MachineFamily(cpu="Intel Sapphire Rapids", rank=21, disks=_BOTH),
+}
+"""By the first part of a machine type's name."""
+
+UNKNOWN_FAMILY = MachineFamily(cpu="", rank=0, disks=_HYPERDISK)
+"""A series that came after this table: all recent ones boot from hyperdisk-balanced and from nothing older."""
+
+_ICE_LAKE_VCPUS = 96
+"""N2 machines of this size and above have no older CPU ("CPU platforms")."""
+_PD_EXTREME_VCPUS = 64
+"""N2 machines of this size and above may use pd-extreme ("About Persistent Disk", machine series support)."""
+
+
+def series_of(machine_type: str) -> str:
+    """``n2d`` of ``n2d-highmem-4``."""
+    return machine_type.partition("-")[0]
+
+
+def family_of(machine_type: str, vcpus: int = 0) -> MachineFamily:
+    """What is known of a machine type's series; `UNKNOWN_FAMILY` for one that is not in the table."""
+    series = series_of(machine_type)
+    family = FAMILIES.get(series, UNKNOWN_FAMILY)
+    if series == "n2" and vcpus >= _ICE_LAKE_VCPUS:
+        family = attrs.evolve(family, cpu="Intel Ice Lake", rank=16)
+    if machine_type.endswith("-metal"):
+        family = attrs.evolve(family, migrates=False, spot=False)
+    return family
+
+
+def boot_disk_types(machine_type: str, vcpus: int) -> tuple[str, ...]:
+    """The types that the boot disk of a machine type may have, cheapest per GiB first."""
+    disks = family_of(machine_type, vcpus).disks
+    if machine_type.endswith("-metal"):
+        return tuple(disk for disk in disks if disk.startswith("hyperdisk-"))
+    if series_of(machine_type) == "n2" and vcpus >= _PD_EXTREME_VCPUS:
+        return (*disks, "pd-extreme")
+    return disks

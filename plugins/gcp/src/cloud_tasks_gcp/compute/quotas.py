@@ -1,0 +1,74 @@
+"""How many more machines the project's quotas allow. Pure: reads what `regions.get` and `projects.get` brought.
+
+Source: "Allocation quotas" and "Spot VMs" in the Compute Engine documentation. Newer series have quotas per series in
+Cloud Quotas alone; those are not told here, so that the figure is an upper bound for them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+from cloud_tasks.model import Headroom, InstanceType, Offer, Purchase
+from cloud_tasks_gcp.compute.disks import DISKS, disk_gb
+from cloud_tasks_gcp.compute.families import family_of
+
+__all__ = ["headroom"]
+
+Free = Mapping[str, float]
+"""What is left of each metric: its limit less its usage."""
+
+
+def headroom(offer: Offer, *, region: Free, project: Free, external_address: bool) -> Headroom | None:
+    """The most instances of an offer that all quotas together allow, and the one that ends first; None if none is told.
+
+    Args:
+        region: Of the regional quotas. ``project``: of the global ones.
+    """
+    answers: list[tuple[int, str]] = []
+    for metric, each in _needs(offer, region, external_address):
+        if metric in region:
+            answers.append((_whole(region[metric], each), metric))
+    for metric, each in _global_needs(offer):
+        if metric in project:
+            answers.append((_whole(project[metric], each), metric))
+    if not answers:
+        return None
+    instances, limited_by = min(answers)
+    return Headroom(instances=instances, limited_by=limited_by)
+
+
+def _whole(free: float, each: float) -> int:
+    return max(0, int(free // each))
+
+
+def _needs(offer: Offer, region: Free, external_address: bool) -> Iterator[tuple[str, float]]:
+    """Metric and what one instance takes of it."""
+    machine = offer.instance_type
+    spot = offer.purchase is Purchase.SPOT
+    yield "INSTANCES", 1
+    if external_address:
+        yield "IN_USE_ADDRESSES", 1
+    cpus = family_of(machine.name, machine.vcpus).quota
+    # A project without a quota for preemptible CPUs takes spot machines from the usual one.
+    if spot and region.get("PREEMPTIBLE_CPUS", 0) > 0:
+        yield "PREEMPTIBLE_CPUS", machine.vcpus
+    elif cpus is not None:
+        yield cpus, machine.vcpus
+    yield from _gpu_needs(machine, spot)
+    if machine.local_ssd_gb:
+        yield ("PREEMPTIBLE_LOCAL_SSD_GB" if spot else "LOCAL_SSD_TOTAL_GB"), machine.local_ssd_gb
+    kind = DISKS.get(offer.boot_disk.disk_type)
+    if kind is not None:
+        yield kind.quota, disk_gb(offer.boot_disk)
+
+
+def _gpu_needs(machine: InstanceType, spot: bool) -> Iterator[tuple[str, float]]:
+    if machine.gpu_count:
+        metric = machine.gpu_type.replace("-", "_").upper().replace("NVIDIA_TESLA_", "NVIDIA_")
+        yield f"{'PREEMPTIBLE_' if spot else ''}{metric}_GPUS", machine.gpu_count
+
+
+def _global_needs(offer: Offer) -> Iterator[tuple[str, float]]:
+    yield "CPUS_ALL_REGIONS", offer.instance_type.vcpus
+    if offer.instance_type.gpu_count:
+        yield "GPUS_ALL_REGIONS", offer.instance_type.gpu_count

@@ -1,0 +1,169 @@
+"""Whether instances can be started: service, quotas, region, network, permissions, service account."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+from cloud_tasks.errors import NotFound, ProviderError
+from cloud_tasks.plugin import CheckContext, Finding
+from cloud_tasks_gcp.doctor.account import Account, Answer, finding, not_asked, open_account, permissions
+from cloud_tasks_gcp.permissions import COMPUTE
+from cloud_tasks_gcp.settings import GcpSettings
+
+__all__ = ["check_compute"]
+
+_SCARCE = ("CPUS_ALL_REGIONS", "CPUS", "INSTANCES", "IN_USE_ADDRESSES", "DISKS_TOTAL_GB", "SSD_TOTAL_GB")
+"""The quotas that a fleet of any kind needs something of."""
+
+
+def check_compute(settings: GcpSettings, context: CheckContext) -> Iterable[Finding]:
+    """Whether instances can be started, in the region of the context."""
+    account, findings = open_account(settings, settings.compute_endpoint)
+    if account is None:
+        return findings
+    found: list[Answer] = []
+    findings.append(
+        finding(
+            "Compute Engine API",
+            lambda: account.compute(""),
+            lambda _: f"answers for the project {account.project}",
+            keep=found,
+        )
+    )
+    if not found:
+        return findings
+    findings += _quotas(
+        account, "quotas of the project", found[0], f"gcloud compute project-info describe --project {account.project}"
+    )
+    findings += _region(account, context)
+    if not account.rehearses(settings.compute_endpoint, settings.resource_manager_endpoint):
+        findings += _network(account, context)
+        findings.append(permissions(account, "permissions for instances", COMPUTE))
+    if not account.rehearses(settings.compute_endpoint, settings.iam_endpoint):
+        findings.append(_service_account(account))
+    return findings
+
+
+def _region(account: Account, context: CheckContext) -> Iterator[Finding]:
+    region = context.region or (context.zone or "").rpartition("-")[0]
+    choose = f"run: gcloud compute regions list --project {account.project}, and give one with --region"
+    if not region:
+        yield Finding(ok=False, subject="region", message="no region is chosen", remedy=choose)
+        return
+    try:
+        answer = account.compute(f"/regions/{region}")
+    except NotFound:
+        yield Finding(ok=False, subject="region", message=f"there is no region {region}", remedy=choose)
+        return
+    except ProviderError as error:
+        yield Finding(ok=False, subject="region", message=error.message, remedy=error.hint)
+        return
+    zones = tuple(str(zone).rpartition("/")[2] for zone in answer.get("zones") or ())
+    if context.zone and zones and context.zone not in zones:
+        message = f"the region {region} has no zone {context.zone}"
+        yield Finding(ok=False, subject="region", message=message, remedy=f"choose one of {', '.join(zones)}")
+    else:
+        yield Finding(ok=True, subject="region", message=f"{region} is there, with {len(zones)} zones")
+    describe = f"gcloud compute regions describe {region} --project {account.project}"
+    yield from _quotas(account, f"quotas of {region}", answer, describe)
+
+
+def _quotas(account: Account, subject: str, answer: Answer, describe: str) -> Iterator[Finding]:
+    """One finding: which of the scarce quotas have nothing left."""
+    used_up = []
+    for quota in answer.get("quotas") or ():
+        limit, usage = float(quota.get("limit", 0)), float(quota.get("usage", 0))
+        if quota.get("metric") in _SCARCE and usage >= limit:
+            used_up.append(f"{quota['metric']} ({usage:g} of {limit:g} used)")
+    if used_up:
+        yield Finding(
+            ok=False,
+            subject=subject,
+            message=f"nothing is left of {', '.join(used_up)}",
+            remedy=f"run: {describe}; ask for more at IAM & Admin > Quotas in the console",
+        )
+    else:
+        yield Finding(ok=True, subject=subject, message="something is left of each")
+
+
+def _network(account: Account, context: CheckContext) -> Iterator[Finding]:
+    settings = account.settings
+    region = context.region or (context.zone or "").rpartition("-")[0]
+    if settings.subnetwork and "/" not in settings.subnetwork and region:
+        yield from _subnetwork(account, region, settings.subnetwork)
+        return
+    network = settings.network or "default"
+    if settings.subnetwork or "/" in network:
+        return
+    try:
+        account.compute(f"/global/networks/{network}")
+    except NotFound:
+        yield Finding(
+            ok=False,
+            subject="network",
+            message=f"there is no network {network}",
+            remedy=f"run: gcloud compute networks create {network} --subnet-mode auto --project {account.project}, "
+            "or name another with gcp.network",
+        )
+    except ProviderError as error:
+        yield Finding(ok=False, subject="network", message=error.message, remedy=error.hint)
+    else:
+        yield Finding(ok=True, subject="network", message=f"{network} is there")
+
+
+def _subnetwork(account: Account, region: str, name: str) -> Iterator[Finding]:
+    try:
+        answer = account.compute(f"/regions/{region}/subnetworks/{name}")
+    except NotFound:
+        yield Finding(
+            ok=False,
+            subject="network",
+            message=f"there is no subnetwork {name} in {region}",
+            remedy=f"run: gcloud compute networks subnets list --project {account.project} --filter region:{region}",
+        )
+        return
+    except ProviderError as error:
+        yield Finding(ok=False, subject="network", message=error.message, remedy=error.hint)
+        return
+    if account.settings.external_address or answer.get("privateIpGoogleAccess"):
+        yield Finding(ok=True, subject="network", message=f"{name} is there")
+        return
+    yield Finding(
+        ok=False,
+        subject="network",
+        message=f"instances without an external address cannot reach Google's services from {name}",
+        remedy=f"run: gcloud compute networks subnets update {name} --region {region} --project {account.project} "
+        "--enable-private-ip-google-access (and add Cloud NAT for pip)",
+    )
+
+
+def _service_account(account: Account) -> Finding:
+    subject, email = "service account of instances", account.settings.service_account
+    project = account.project
+    if not email:
+        message = (
+            "the project's default one, which may have more rights than tasks need; name one with --service-account"
+        )
+        return Finding(ok=True, subject=subject, message=message)
+    path = f"v1/projects/-/serviceAccounts/{email}:testIamPermissions"
+    body = {"permissions": ["iam.serviceAccounts.actAs"]}
+    try:
+        answer = account.ask(account.settings.iam_endpoint, "iam.googleapis.com", lambda rest: rest.post(path, body))
+    except NotFound:
+        return Finding(
+            ok=False,
+            subject=subject,
+            message=f"there is no service account {email}",
+            remedy=f"run: gcloud iam service-accounts create {email.partition('@')[0]} --project {project}",
+        )
+    except ProviderError as error:
+        return not_asked(subject, error)
+    if "iam.serviceAccounts.actAs" in (answer.get("permissions") or ()):
+        return Finding(ok=True, subject=subject, message=f"instances may act as {email}")
+    return Finding(
+        ok=False,
+        subject=subject,
+        message=f"these credentials may not start instances that act as {email}",
+        remedy=f"run: gcloud iam service-accounts add-iam-policy-binding {email} --project {project} "
+        "--member user:YOU --role roles/iam.serviceAccountUser",
+    )

@@ -1,0 +1,104 @@
+"""Whether Pub/Sub and the Billing Catalog can be used."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from datetime import UTC, datetime, timedelta
+
+from cloud_tasks.errors import NotFound, ProviderError
+from cloud_tasks.plugin import CheckContext, Finding
+from cloud_tasks_gcp.doctor.account import Account, finding, open_account, permissions
+from cloud_tasks_gcp.permissions import CONTROLLER_QUEUE
+from cloud_tasks_gcp.settings import GcpSettings
+
+__all__ = ["check_pricing", "check_queue"]
+
+PUBSUB = "pubsub.googleapis.com"
+
+
+def check_queue(settings: GcpSettings, context: CheckContext) -> Iterable[Finding]:
+    """Whether Pub/Sub can be used."""
+    endpoint = _pubsub_endpoint(settings)
+    account, findings = open_account(settings, endpoint)
+    if account is None:
+        return findings
+    path = f"v1/projects/{account.project}/topics"
+    findings.append(
+        finding(
+            "Pub/Sub API",
+            lambda: account.ask(endpoint, PUBSUB, lambda rest: rest.get(path, pageSize="1")),
+            lambda _: f"answers for the project {account.project}",
+        )
+    )
+    if not findings[-1].ok:
+        return findings
+    if settings.dead_letter_topic:
+        findings.append(_dead_letter_topic(account, endpoint, settings.dead_letter_topic))
+    if not account.rehearses(endpoint, settings.monitoring_endpoint):
+        findings.append(_monitoring(account))
+    if not account.rehearses(endpoint, settings.resource_manager_endpoint):
+        findings.append(permissions(account, "permissions for queues", CONTROLLER_QUEUE))
+    return findings
+
+
+def check_pricing(settings: GcpSettings, context: CheckContext) -> Iterable[Finding]:
+    """Whether the price list can be had."""
+    from cloud_tasks_gcp.pricing.catalog import LIST, SERVICE
+
+    account, findings = open_account(settings, settings.billing_endpoint)
+    if account is None:
+        return findings
+    findings.append(
+        finding(
+            "Cloud Billing API",
+            lambda: account.ask(settings.billing_endpoint, SERVICE, lambda rest: rest.get(LIST, pageSize="1")),
+            lambda _: "gives prices",
+        )
+    )
+    return findings
+
+
+def _dead_letter_topic(account: Account, endpoint: str, topic: str) -> Finding:
+    path = topic if "/" in topic else f"projects/{account.project}/topics/{topic}"
+    name = path.rpartition("/")[2]
+    try:
+        account.ask(endpoint, PUBSUB, lambda rest: rest.get(f"v1/{path}"))
+    except NotFound:
+        return Finding(
+            ok=False,
+            subject="dead-letter topic",
+            message=f"there is no topic {name}",
+            remedy=f"run: gcloud pubsub topics create {name} --project {account.project}, and let Pub/Sub's own "
+            "service account publish to it (Google's page: Dead-letter topics)",
+        )
+    except ProviderError as error:
+        return Finding(ok=False, subject="dead-letter topic", message=error.message, remedy=error.hint)
+    return Finding(ok=True, subject="dead-letter topic", message=f"{name} is there")
+
+
+def _monitoring(account: Account) -> Finding:
+    """Nothing depends on it: a queue whose depth is not known works as well."""
+    now = datetime.now(UTC)
+    query = {
+        "filter": f'metric.type = "{PUBSUB}/subscription/num_undelivered_messages"',
+        "interval.startTime": (now - timedelta(minutes=5)).isoformat(),
+        "interval.endTime": now.isoformat(),
+        "view": "HEADERS",
+        "pageSize": "1",
+    }
+    path, endpoint = f"v3/projects/{account.project}/timeSeries", account.settings.monitoring_endpoint
+    try:
+        account.ask(endpoint, "monitoring.googleapis.com", lambda rest: rest.get(path, **query))
+    except ProviderError as error:
+        message = f"the depth of queues will not be known: {error.message}"
+        return Finding(ok=True, subject="Cloud Monitoring API", message=message, remedy=error.hint)
+    return Finding(ok=True, subject="Cloud Monitoring API", message="tells the depth of queues, minutes late")
+
+
+def _pubsub_endpoint(settings: GcpSettings) -> str:
+    """Where Pub/Sub is called over HTTP; empty for Google's own address.
+
+    The emulator's address has no scheme, and answers both gRPC and HTTP.
+    """
+    endpoint = settings.pubsub_endpoint
+    return endpoint if not endpoint or "://" in endpoint else f"http://{endpoint}"

@@ -1,0 +1,54 @@
+"""The price list of Compute Engine, fetched from the Cloud Billing Catalog.
+
+Source: Cloud Billing API, method services.skus.list; "6F81-5844-456A" is Compute Engine's id there, and 5,000 the
+largest page. The whole list is about 35,000 SKUs for all regions; the API has no filter by region.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+from cloud_tasks.errors import ProviderError
+from cloud_tasks_gcp.pricing.rates import Rates, rates_by_region
+from cloud_tasks_gcp.pricing.skus import read_skus
+from cloud_tasks_gcp.rest import Rest
+from cloud_tasks_gcp.settings import GcpSettings
+
+__all__ = ["LIST", "SERVICE", "fetch_rates"]
+
+SERVICE = "cloudbilling.googleapis.com"
+LIST = "v1/services/6F81-5844-456A/skus"
+_PAGE = 5_000
+_MOST_PAGES = 200
+
+
+def fetch_rates(
+    settings: GcpSettings, *, attempts: int = 5, now: Callable[[], datetime] = lambda: datetime.now(UTC)
+) -> Mapping[str, Rates]:
+    """Today's rates of every region. Raises `ProviderError`; never returns a part of the list.
+
+    Args:
+        attempts: How often each page is asked for while the trouble is a passing one.
+    """
+    endpoint = settings.billing_endpoint or f"https://{SERVICE}"
+    rest = Rest(settings, endpoint, service=SERVICE, project=settings.project_id or "", attempts=attempts)
+    try:
+        rates = rates_by_region(read_skus(_pages(rest)), now())
+    finally:
+        rest.close()
+    if not rates:
+        raise ProviderError("the Cloud Billing Catalog has no price of Compute Engine", transient=True)
+    return rates
+
+
+def _pages(rest: Rest) -> Iterator[Mapping[str, Any]]:
+    token = ""
+    for _ in range(_MOST_PAGES):
+        answer = rest.get(LIST, pageSize=str(_PAGE), currencyCode="USD", **({"pageToken": token} if token else {}))
+        yield answer
+        token = str(answer.get("nextPageToken") or "")
+        if not token:
+            return
+    raise ProviderError(f"the Cloud Billing Catalog did not end after {_MOST_PAGES} pages", transient=True)

@@ -1,0 +1,68 @@
+"""The rates of one region, as they were at one time; and how they are made from SKUs.
+
+Invariant, with a test: where the catalog has two prices for one thing the higher is used, so that no limit on what a
+job may cost is broken by the choice.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from datetime import datetime, timedelta
+
+import attrs
+
+from cloud_tasks.model import BootDisk, InstanceType, Money, PriceBreakdown
+from cloud_tasks_gcp.pricing.parts import NotPriced, Part, disk_parts, machine_parts
+from cloud_tasks_gcp.pricing.skus import Sku
+from cloud_tasks_gcp.pricing.titles import rate_key
+
+__all__ = ["Rates", "rates_by_region"]
+
+
+@attrs.frozen(kw_only=True)
+class Rates:
+    """What each part costs per hour in a region."""
+
+    region: str
+    fetched_at: datetime
+    """UTC; when Google said so."""
+    on_demand: Mapping[str, Money]
+    """By the keys of `cloud_tasks_gcp.pricing.titles`."""
+    spot: Mapping[str, Money]
+
+    def age(self, now: datetime) -> timedelta:
+        return now - self.fetched_at
+
+    def price(self, machine: InstanceType, disk: BootDisk, *, spot: bool) -> PriceBreakdown:
+        """What one machine costs per hour with its boot disk. Raises `NotPriced`."""
+        amounts: dict[str, Money] = {}
+        for part in (*machine_parts(machine), *disk_parts(disk)):
+            amount = self._rate(part, spot=spot) * part.amount
+            amounts[part.field] = amounts.get(part.field, Money.zero()) + amount
+        return PriceBreakdown(**amounts)
+
+    def _rate(self, part: Part, *, spot: bool) -> Money:
+        spot = spot and part.has_spot
+        rates = self.spot if spot else self.on_demand
+        for key in part.keys:
+            if key in rates:
+                return rates[key]
+        bought = "spot " if spot else ""
+        raise NotPriced(f"the catalog has no {bought}price of {part.keys[-1]} in {self.region}")
+
+
+def rates_by_region(skus: Iterable[Sku], fetched_at: datetime) -> Mapping[str, Rates]:
+    """The rates of every region that occurs."""
+    found: dict[str, tuple[dict[str, Money], dict[str, Money]]] = {}
+    for sku in skus:
+        key = rate_key(sku)
+        if key is None:
+            continue
+        for region in sku.regions:
+            rates = found.setdefault(region, ({}, {}))[sku.spot]
+            if key not in rates or rates[key] < sku.price:
+                rates[key] = sku.price
+    return {
+        region: Rates(region=region, fetched_at=fetched_at, on_demand=on_demand, spot=spot)
+        for region, (on_demand, spot) in found.items()
+    }

@@ -1,0 +1,184 @@
+"""What is inserted: the request and the settings in the API's words."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import attrs
+import pytest
+from google.cloud import compute_v1 as sdk
+
+from cloud_tasks.model import (
+    Architecture,
+    BootDisk,
+    InstanceType,
+    LaunchRequest,
+    Offer,
+    PriceBreakdown,
+    Purchase,
+)
+from cloud_tasks_gcp.compute.build import instance_resource
+from cloud_tasks_gcp.compute.labels import instance_name, job_filter, label_value, labels_of, own_labels
+from cloud_tasks_gcp.settings import GcpSettings
+
+TYPE = InstanceType(
+    name="n2-standard-4",
+    vcpus=4,
+    memory_gb=16.0,
+    architecture=Architecture.X86_64,
+    zones=("us-central1-f",),
+    boot_disk_types=("pd-standard", "pd-balanced"),
+)
+OFFER = Offer(
+    instance_type=TYPE,
+    zone="us-central1-f",
+    purchase=Purchase.ON_DEMAND,
+    boot_disk=BootDisk(disk_type="pd-balanced", size_gb=20.5, iops=4000, throughput_mb_s=200),
+    price=PriceBreakdown(),
+    priced_at=datetime(2025, 7, 1, tzinfo=UTC),
+)
+REQUEST = LaunchRequest(
+    client_token="4jusrwvupyetlyvej11cszf32",
+    job_id="parallel-addition-job",
+    offer=OFFER,
+    startup_script="#!/bin/bash\necho hello\n",
+    labels={"run": "run-1", "owner": "sam", "expires": "1750000000"},
+)
+IMAGE = "projects/ubuntu-os-cloud/global/images/family/ubuntu-2404-lts-amd64"
+
+
+def built(request: LaunchRequest = REQUEST, **settings: Any) -> sdk.Instance:
+    return instance_resource(request, GcpSettings(**settings), image=IMAGE, region="us-central1")
+
+
+def spot(request: LaunchRequest) -> LaunchRequest:
+    return attrs.evolve(request, offer=attrs.evolve(request.offer, purchase=Purchase.SPOT))
+
+
+def test_the_name_tells_the_job_and_the_whole_token() -> None:
+    assert built().name == "ct-parallel-addition-job-4jusrwvupyetlyvej11cszf32"
+
+
+def test_a_name_too_long_is_cut_in_the_job_never_in_the_token() -> None:
+    name = instance_name(attrs.evolve(REQUEST, job_id="j" * 60, client_token="t" * 32))
+    assert name == f"ct-{'j' * 27}-{'t' * 32}"
+    assert len(name) == 63
+
+
+def test_machine_type_script_and_account_are_as_asked_for() -> None:
+    instance = built(service_account="worker@p.iam.gserviceaccount.com")
+    assert instance.machine_type == "zones/us-central1-f/machineTypes/n2-standard-4"
+    assert [(item.key, item.value) for item in instance.metadata.items] == [("startup-script", REQUEST.startup_script)]
+    (account,) = instance.service_accounts
+    assert account.email == "worker@p.iam.gserviceaccount.com"
+    assert list(account.scopes) == ["https://www.googleapis.com/auth/cloud-platform"]
+
+
+def test_the_boot_disk_is_of_the_wanted_kind_and_goes_with_the_instance() -> None:
+    (disk,) = built().disks
+    assert disk.boot
+    assert disk.auto_delete
+    parameters = disk.initialize_params
+    assert parameters.source_image == IMAGE
+    assert parameters.disk_type == "zones/us-central1-f/diskTypes/pd-balanced"
+    assert parameters.disk_size_gb == 21
+    assert dict(parameters.labels) == labels_of(REQUEST)
+
+
+@pytest.mark.parametrize(
+    ("disk_type", "iops", "throughput"),
+    [("pd-balanced", 0, 0), ("pd-extreme", 4000, 0), ("hyperdisk-balanced", 4000, 200)],
+)
+def test_performance_is_provisioned_where_the_disk_type_has_any(disk_type: str, iops: int, throughput: int) -> None:
+    disk = attrs.evolve(OFFER.boot_disk, disk_type=disk_type)
+    parameters = built(attrs.evolve(REQUEST, offer=attrs.evolve(OFFER, boot_disk=disk))).disks[0].initialize_params
+    assert (parameters.provisioned_iops, parameters.provisioned_throughput) == (iops, throughput)
+
+
+def test_a_spot_instance_is_deleted_when_it_is_taken_away() -> None:
+    scheduling = built(spot(REQUEST)).scheduling
+    assert scheduling.provisioning_model == "SPOT"
+    assert scheduling.instance_termination_action == "DELETE"
+    assert scheduling.on_host_maintenance == "TERMINATE"
+    assert not scheduling.automatic_restart
+
+
+def test_an_instance_without_a_lifetime_has_no_end_of_its_own() -> None:
+    scheduling = built().scheduling
+    assert scheduling.provisioning_model == "STANDARD"
+    assert "max_run_duration" not in scheduling
+    assert scheduling.instance_termination_action == ""
+    assert scheduling.on_host_maintenance == ""
+
+
+@pytest.mark.parametrize(
+    ("lifetime", "seconds"),
+    [
+        (timedelta(seconds=1), 30),
+        (timedelta(minutes=90), 5400),
+        (timedelta(seconds=60.2), 61),
+        (timedelta(days=365), 120 * 86400),
+    ],
+)
+def test_the_lifetime_is_kept_by_compute_engine_itself(lifetime: timedelta, seconds: int) -> None:
+    scheduling = built(attrs.evolve(REQUEST, max_lifetime=lifetime)).scheduling
+    assert scheduling.max_run_duration.seconds == seconds
+    assert scheduling.instance_termination_action == "DELETE"
+
+
+@pytest.mark.parametrize("change", [{"name": "g2-standard-4", "gpu_count": 1}, {"name": "c3-standard-192-metal"}])
+def test_what_cannot_be_moved_is_ended_when_its_host_is_maintained(change: dict[str, Any]) -> None:
+    offer = attrs.evolve(OFFER, instance_type=attrs.evolve(TYPE, **change))
+    assert built(attrs.evolve(REQUEST, offer=offer)).scheduling.on_host_maintenance == "TERMINATE"
+
+
+@pytest.mark.parametrize(
+    ("settings", "network", "subnetwork"),
+    [
+        ({}, "global/networks/default", ""),
+        ({"network": "vpc"}, "global/networks/vpc", ""),
+        ({"subnetwork": "sub"}, "", "regions/us-central1/subnetworks/sub"),
+        ({"network": "projects/host/global/networks/vpc"}, "projects/host/global/networks/vpc", ""),
+        ({"network": "vpc", "subnetwork": "sub"}, "global/networks/vpc", "regions/us-central1/subnetworks/sub"),
+    ],
+)
+def test_networks_are_taken_by_name_or_path(settings: dict[str, Any], network: str, subnetwork: str) -> None:
+    (interface,) = built(**settings).network_interfaces
+    assert (interface.network, interface.subnetwork) == (network, subnetwork)
+
+
+def test_an_external_address_is_given_unless_it_is_not_wanted() -> None:
+    assert [access.type_ for access in built().network_interfaces[0].access_configs] == ["ONE_TO_ONE_NAT"]
+    assert list(built(external_address=False).network_interfaces[0].access_configs) == []
+
+
+def test_tags_and_shielded_options_are_set_where_they_are_asked_for() -> None:
+    plain = built()
+    assert "tags" not in plain
+    assert "shielded_instance_config" not in plain
+    special = built(tags=("worker", "batch"), shielded_secure_boot=True, shielded_vtpm=False)
+    assert list(special.tags.items) == ["worker", "batch"]
+    shield = special.shielded_instance_config
+    assert (shield.enable_secure_boot, shield.enable_vtpm) == (True, False)
+    assert "enable_integrity_monitoring" not in shield
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [("sam", "sam"), ("Sam Doe@host", "sam-doe-host"), ("é", "-"), ("x" * 70, "x" * 63), ("", "")],
+)
+def test_any_text_makes_a_label_that_the_api_takes(text: str, value: str) -> None:
+    assert label_value(text) == value
+
+
+def test_labels_come_back_under_the_keys_that_were_given() -> None:
+    found = own_labels(labels_of(REQUEST))
+    assert dict(REQUEST.labels).items() <= found.items()
+    assert found["job"] == REQUEST.job_id
+    assert found["token"] == REQUEST.client_token
+
+
+def test_the_filter_is_of_one_job_or_of_all_of_this_system() -> None:
+    assert job_filter("job-1") == 'labels.cloud-tasks-job="job-1"'
+    assert job_filter(None) == "labels.cloud-tasks-job:*"

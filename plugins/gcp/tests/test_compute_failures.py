@@ -1,0 +1,270 @@
+"""What an error of the API means for the launches that follow."""
+
+from __future__ import annotations
+
+import re
+from datetime import timedelta
+from typing import Any
+
+import google.auth.exceptions
+import pytest
+import requests
+from google.api_core import exceptions as api
+from google.cloud import compute_v1 as sdk
+
+from cloud_tasks.errors import LaunchRefused, NotFound, ProviderError, RefusalScope
+from cloud_tasks_gcp.compute.failures import Problem, is_passing, mapped, problem_of, refusal
+from cloud_tasks_gcp.compute.listing import check_page
+from cloud_tasks_gcp.compute.operations import operation_problem
+
+UNTYPED: Any = api
+AUTH: Any = google.auth.exceptions
+"""The SDK's exceptions without their (missing) annotations."""
+
+MINUTE, HOUR, DAY = timedelta(minutes=1), timedelta(hours=1), timedelta(days=1)
+
+OPERATIONS: list[tuple[str, str, RefusalScope, timedelta]] = [
+    (
+        "ZONE_RESOURCE_POOL_EXHAUSTED",
+        "The zone 'projects/p/zones/us-central1-a' does not have enough resources available to fulfill the request.",
+        RefusalScope.OFFER,
+        10 * MINUTE,
+    ),
+    (
+        "ZONE_RESOURCE_POOL_EXHAUSTED_WITH_DETAILS",
+        "The zone does not have enough resources available: '(resource type:compute)'.",
+        RefusalScope.OFFER,
+        10 * MINUTE,
+    ),
+    ("RESOURCE_POOL_EXHAUSTED", "", RefusalScope.OFFER, 10 * MINUTE),
+    ("INTERNAL_ERROR", "The reason is STOCKOUT", RefusalScope.OFFER, 10 * MINUTE),
+    ("REGION_RESOURCE_POOL_EXHAUSTED", "", RefusalScope.INSTANCE_TYPE, 10 * MINUTE),
+    (
+        "QUOTA_EXCEEDED",
+        "Quota 'N2_CPUS' exceeded.  Limit: 24.0 in region us-central1.",
+        RefusalScope.INSTANCE_TYPE,
+        10 * MINUTE,
+    ),
+    (
+        "QUOTA_EXCEEDED",
+        "Quota 'CPUS' exceeded.  Limit: 24.0 in region us-central1.",
+        RefusalScope.INSTANCE_TYPE,
+        10 * MINUTE,
+    ),
+    (
+        "QUOTA_EXCEEDED",
+        "Quota 'PREEMPTIBLE_CPUS' exceeded.  Limit: 8.0 in region us-central1.",
+        RefusalScope.REGION,
+        10 * MINUTE,
+    ),
+    (
+        "QUOTA_EXCEEDED",
+        "Quota 'IN_USE_ADDRESSES' exceeded.  Limit: 8.0 in region us-central1.",
+        RefusalScope.REGION,
+        10 * MINUTE,
+    ),
+    (
+        "QUOTA_EXCEEDED",
+        "Quota 'CPUS_ALL_REGIONS' exceeded.  Limit: 12.0 globally.",
+        RefusalScope.ACCOUNT,
+        10 * MINUTE,
+    ),
+    (
+        "QUOTA_EXCEEDED",
+        "Quota 'NVIDIA_L4_GPUS' exceeded.  Limit: 1.0 in region us-central1.",
+        RefusalScope.INSTANCE_TYPE,
+        10 * MINUTE,
+    ),
+    ("RESOURCE_OPERATION_RATE_EXCEEDED", "", RefusalScope.ACCOUNT, timedelta(seconds=30)),
+    ("UNSUPPORTED_OPERATION", "It is not supported with this machine type.", RefusalScope.INSTANCE_TYPE, DAY),
+    ("PERMISSIONS_ERROR", "Required 'compute.instances.create' permission", RefusalScope.ACCOUNT, HOUR),
+    ("CONDITION_NOT_MET", "Constraint constraints/compute.vmExternalIpAccess violated", RefusalScope.ACCOUNT, HOUR),
+    ("INTERNAL_ERROR", "Internal error. Please try again.", RefusalScope.OFFER, 2 * MINUTE),
+    ("SOMETHING_NEW", "It is a new thing.", RefusalScope.OFFER, 5 * MINUTE),
+]
+
+
+def operation(code: str, message: str) -> sdk.Operation:
+    error = sdk.Errors(code=code, message=message)
+    return sdk.Operation(
+        name="op", status="DONE", error=sdk.Error(errors=[error]), http_error_status_code=503, http_error_message="BAD"
+    )
+
+
+@pytest.mark.parametrize(("code", "message", "scope", "pause"), OPERATIONS)
+def test_a_failed_operation_says_what_to_avoid_and_for_how_long(
+    code: str, message: str, scope: RefusalScope, pause: timedelta
+) -> None:
+    problem = operation_problem(operation(code, message))
+    assert problem is not None
+    refused = refusal(problem)
+    assert isinstance(refused, LaunchRefused)
+    assert (refused.scope, refused.retry_after, refused.reason) == (scope, pause, code)
+
+
+def test_an_operation_without_an_error_has_no_problem() -> None:
+    assert operation_problem(sdk.Operation(name="op", status="DONE")) is None
+
+
+def test_the_details_of_a_quota_tell_its_metric_and_its_reach() -> None:
+    info = sdk.QuotaExceededInfo(
+        metric_name="compute.googleapis.com/cpus_per_vm_family",
+        limit_name="CPUS-PER-VM-FAMILY-per-project-region",
+        dimensions={"region": "us-central1", "vm_family": "C4"},
+    )
+    error = sdk.Errors(code="QUOTA_EXCEEDED", message="too much", error_details=[sdk.ErrorDetails(quota_info=info)])
+    problem = operation_problem(sdk.Operation(status="DONE", error=sdk.Error(errors=[error])))
+    assert problem == Problem(code="QUOTA_EXCEEDED", message="too much", metric="CPUS_PER_VM_FAMILY", regional=True)
+    refused = refusal(problem)
+    assert isinstance(refused, LaunchRefused)
+    assert refused.scope is RefusalScope.INSTANCE_TYPE
+    assert "CPUS_PER_VM_FAMILY" in refused.hint
+
+
+def response(status: int, reason: str, message: str) -> api.GoogleAPICallError:
+    error: api.GoogleAPICallError = UNTYPED.from_http_status(
+        status, message, errors=[{"reason": reason, "message": message}]
+    )
+    return error
+
+
+RESPONSES: list[tuple[int, str, str, RefusalScope, timedelta]] = [
+    (
+        403,
+        "quotaExceeded",
+        "Quota 'CPUS_ALL_REGIONS' exceeded. Limit: 12.0 globally.",
+        RefusalScope.ACCOUNT,
+        10 * MINUTE,
+    ),
+    (403, "rateLimitExceeded", "Quota exceeded for quota metric 'Queries'", RefusalScope.ACCOUNT, MINUTE / 2),
+    (429, "tooMany", "Slow down", RefusalScope.ACCOUNT, MINUTE / 2),
+    (403, "forbidden", "Required 'compute.instances.create' permission for 'x'", RefusalScope.ACCOUNT, HOUR),
+    (
+        412,
+        "conditionNotMet",
+        "Constraint constraints/compute.trustedImageProjects violated",
+        RefusalScope.ACCOUNT,
+        HOUR,
+    ),
+    (
+        400,
+        "invalid",
+        "Invalid value for field 'resource.machineType': 'x'. Machine type with name 'x' does not exist in zone 'z'.",
+        RefusalScope.OFFER,
+        DAY,
+    ),
+    (
+        400,
+        "badRequest",
+        "[e2-standard-2, 'projects/p/zones/z/diskTypes/hyperdisk-balanced'] features are not compatible for creating "
+        "instance.",
+        RefusalScope.INSTANCE_TYPE,
+        DAY,
+    ),
+    (400, "invalid", "Invalid value for field 'zone': 'moon-a'. Unknown zone.", RefusalScope.ZONE, DAY),
+    (404, "notFound", "The resource 'projects/p/zones/moon-a' was not found", RefusalScope.ZONE, DAY),
+    (404, "notFound", "The resource 'projects/p/global/images/none' was not found", RefusalScope.ACCOUNT, HOUR),
+    (404, "notFound", "The resource 'projects/p/global/networks/none' was not found", RefusalScope.ACCOUNT, HOUR),
+]
+
+
+@pytest.mark.parametrize(("status", "reason", "message", "scope", "pause"), RESPONSES)
+def test_a_refused_insertion_says_what_to_avoid_and_for_how_long(
+    status: int, reason: str, message: str, scope: RefusalScope, pause: timedelta
+) -> None:
+    with pytest.raises(LaunchRefused) as refused, mapped("start it", launching=True):
+        raise response(status, reason, message)
+    assert (refused.value.scope, refused.value.retry_after, refused.value.reason) == (scope, pause, reason)
+
+
+@pytest.mark.parametrize(
+    ("message", "advice"),
+    [
+        ("Compute Engine API has not been used in project 1 before or it is disabled", "gcloud services enable"),
+        ("This API method requires billing to be enabled", "enable billing"),
+        ("The user does not have access to service account 'w@p': iam.serviceAccounts.actAs", "serviceAccountUser"),
+        ("Required 'compute.instances.create' permission", "roles/compute.instanceAdmin.v1"),
+    ],
+)
+def test_a_missing_right_comes_with_what_mends_it(message: str, advice: str) -> None:
+    assert advice in str(refusal(problem_of(response(403, "forbidden", message))))
+
+
+@pytest.mark.parametrize("status", [500, 502, 503, 504])
+@pytest.mark.parametrize("launching", [True, False])
+def test_a_server_error_may_be_called_again(status: int, launching: bool) -> None:
+    with pytest.raises(ProviderError) as failed, mapped("start it", launching=launching):
+        raise response(status, "backendError", "Backend Error")
+    assert failed.value.transient
+    assert not isinstance(failed.value, LaunchRefused)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        requests.ConnectionError("reset"),
+        requests.Timeout("late"),
+        UNTYPED.RetryError("tired", cause=response(503, "backendError", "Backend Error")),
+        AUTH.TransportError("no route"),
+    ],
+)
+def test_a_lost_connection_may_be_called_again(error: Exception) -> None:
+    with pytest.raises(ProviderError) as failed, mapped("list instances"):
+        raise error
+    assert failed.value.transient
+    assert failed.value.message.startswith("cannot list instances: ")
+
+
+def test_credentials_that_are_not_accepted_are_told_without_the_servers_answer() -> None:
+    with pytest.raises(ProviderError, match="gcloud auth") as failed, mapped("list instances"):
+        raise AUTH.RefreshError("invalid_grant: refresh_token=1//secret")
+    assert not failed.value.transient
+    assert "secret" not in str(failed.value)
+
+
+def test_what_is_not_there_is_not_found_unless_it_was_to_be_launched() -> None:
+    with pytest.raises(NotFound, match="cannot read x: The resource 'x' was not found"), mapped("read x"):
+        raise response(404, "notFound", "The resource 'x' was not found.")
+
+
+def test_a_message_is_one_line_without_the_call_that_failed() -> None:
+    problem = problem_of(response(400, "invalid", "POST https://compute.googleapis.com/x: Invalid\n  value."))
+    assert problem.message == "Invalid value"
+    assert not re.search(r"https?://", str(refusal(problem)))
+
+
+@pytest.mark.parametrize(
+    ("status", "reason", "passing"),
+    [
+        (403, "rateLimitExceeded", True),
+        (429, "tooMany", True),
+        (500, "backendError", True),
+        (503, "backendError", True),
+        (403, "forbidden", False),
+        (400, "invalid", False),
+        (404, "notFound", False),
+    ],
+)
+def test_a_call_that_reads_is_repeated_only_after_what_passes(status: int, reason: str, passing: bool) -> None:
+    assert is_passing(response(status, reason, "No.")) is passing
+
+
+@pytest.mark.parametrize(
+    "page",
+    [
+        sdk.InstanceAggregatedList(unreachables=["projects/p/zones/z"]),
+        sdk.InstanceAggregatedList(warning=sdk.Warning(code="UNREACHABLE", message="no answer from z")),
+        sdk.InstanceAggregatedList(
+            items={"zones/z": sdk.InstancesScopedList(warning=sdk.Warning(code="UNREACHABLE", message="down"))}
+        ),
+    ],
+)
+def test_a_page_that_lacks_a_zone_is_no_listing(page: sdk.InstanceAggregatedList) -> None:
+    with pytest.raises(ProviderError, match=r"cannot list instances: .*z") as failed:
+        check_page(page, "list instances")
+    assert failed.value.transient
+
+
+def test_a_zone_without_results_is_no_fault() -> None:
+    nothing = sdk.InstancesScopedList(warning=sdk.Warning(code="NO_RESULTS_ON_PAGE"))
+    check_page(sdk.InstanceAggregatedList(items={"zones/z": nothing}), "list instances")

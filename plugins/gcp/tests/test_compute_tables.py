@@ -1,0 +1,279 @@
+"""What is known of machine series and disks, and what is made of the API's answers."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+import attrs
+import pytest
+from google.cloud import compute_v1 as sdk
+
+from cloud_tasks.model import (
+    Architecture,
+    BootDisk,
+    Headroom,
+    InstanceState,
+    InstanceType,
+    Offer,
+    PriceBreakdown,
+    Purchase,
+)
+from cloud_tasks_gcp.compute.describe import described_image, described_instance, described_types
+from cloud_tasks_gcp.compute.disks import DISKS, disk_problem
+from cloud_tasks_gcp.compute.families import FAMILIES, boot_disk_types, family_of
+from cloud_tasks_gcp.compute.quotas import headroom
+
+RANKS = {
+    "Intel Sandy Bridge": 4, "Intel Haswell": 7, "Intel Broadwell": 10, "Intel Cascade Lake": 12, "AMD EPYC Rome": 13,
+    "Ampere Altra": 15, "Intel Ice Lake": 16, "AMD EPYC Milan": 17, "Intel Sapphire Rapids": 21, "AMD EPYC Genoa": 22,
+    "Intel Emerald Rapids": 25, "AMD EPYC Turin": 26, "Google Axion": 27,
+}  # fmt: skip
+"""The ranks that users know."""
+
+PD = ("pd-standard", "pd-balanced", "pd-ssd")
+
+
+@pytest.mark.parametrize("series", FAMILIES)
+def test_every_series_has_a_ranked_cpu_and_known_disks(series: str) -> None:
+    family = FAMILIES[series]
+    assert family.rank == RANKS[family.cpu]
+    assert family.disks
+    assert set(family.disks) <= set(DISKS)
+
+
+@pytest.mark.parametrize(
+    ("name", "vcpus", "disks"),
+    [
+        ("e2-standard-8", 8, PD),
+        ("n1-standard-1", 1, PD),
+        ("n2-standard-32", 32, PD),
+        ("n2-standard-64", 64, (*PD, "pd-extreme")),
+        ("n4-standard-8", 8, ("hyperdisk-balanced",)),
+        ("c3-standard-8", 8, ("hyperdisk-balanced", "pd-balanced", "pd-ssd")),
+        ("c3-standard-192-metal", 192, ("hyperdisk-balanced",)),
+        ("c4a-standard-8", 8, ("hyperdisk-balanced",)),
+        ("g2-standard-4", 4, ("pd-balanced", "pd-ssd")),
+        ("m3-ultramem-32", 32, ("hyperdisk-balanced", "pd-balanced", "pd-ssd", "pd-extreme")),
+        ("zz9-standard-4", 4, ("hyperdisk-balanced",)),
+    ],
+)
+def test_each_series_boots_from_the_disks_that_are_documented(name: str, vcpus: int, disks: tuple[str, ...]) -> None:
+    assert boot_disk_types(name, vcpus) == disks
+
+
+def test_large_n2_machines_have_the_newer_cpu_only() -> None:
+    assert family_of("n2-standard-80", 80).cpu == "Intel Cascade Lake"
+    assert family_of("n2-standard-96", 96).cpu == "Intel Ice Lake"
+
+
+def test_a_series_that_came_later_has_no_cpu_family_yet() -> None:
+    assert (family_of("zz9-standard-4").cpu, family_of("zz9-standard-4").rank) == ("", 0)
+
+
+@pytest.mark.parametrize(
+    ("disk", "problem"),
+    [
+        (BootDisk(disk_type="pd-standard", size_gb=10), ""),
+        (BootDisk(disk_type="pd-balanced", size_gb=9.5), ""),
+        (BootDisk(disk_type="pd-balanced", size_gb=9), "a pd-balanced boot disk has 10 to 65536 GB, not 9"),
+        (BootDisk(disk_type="pd-extreme", size_gb=10), "a pd-extreme boot disk has 500 to 65536 GB, not 10"),
+        (
+            BootDisk(disk_type="hyperdisk-balanced", size_gb=10, iops=100),
+            "a hyperdisk-balanced boot disk has 2000 to 160000 IOPS, not 100",
+        ),
+        (
+            BootDisk(disk_type="hyperdisk-balanced", size_gb=10, throughput_mb_s=10_000),
+            "a hyperdisk-balanced boot disk has 140 to 2400 MiB/s, not 10000",
+        ),
+        (BootDisk(disk_type="pd-ssd", size_gb=10, iops=100), ""),
+    ],
+)
+def test_a_disk_that_would_be_refused_is_known_before(disk: BootDisk, problem: str) -> None:
+    assert disk_problem(disk) == problem
+
+
+def test_a_disk_type_of_another_provider_is_told_from_ours() -> None:
+    assert '"gp3" is no boot disk type of Google Cloud' in disk_problem(BootDisk(disk_type="gp3", size_gb=10))
+
+
+# -- machine types --
+
+
+def machine_type(name: str = "n2-standard-4", **fields: object) -> sdk.MachineType:
+    given = {"name": name, "guest_cpus": 4, "memory_mb": 16384, "architecture": "X86_64", **fields}
+    return sdk.MachineType(given)
+
+
+def test_a_type_is_described_once_with_all_its_zones() -> None:
+    found = [("z-b", machine_type()), ("z-a", machine_type()), ("z-a", machine_type("n2-standard-8", guest_cpus=8))]
+    assert [(each.name, each.zones) for each in described_types(found)] == [
+        ("n2-standard-4", ("z-a", "z-b")),
+        ("n2-standard-8", ("z-a",)),
+    ]
+
+
+def test_a_type_is_what_the_api_says() -> None:
+    (described,) = described_types([("z-a", machine_type("t2a-standard-4", architecture="ARM64"))])
+    assert described == InstanceType(
+        name="t2a-standard-4",
+        vcpus=4,
+        memory_gb=16.0,
+        architecture=Architecture.ARM64,
+        zones=("z-a",),
+        boot_disk_types=PD,
+        cpu_family="Ampere Altra",
+        cpu_rank=15,
+    )
+
+
+def test_gpus_and_local_ssds_are_counted_by_the_apis_own_fields() -> None:
+    accelerators = [{"guest_accelerator_type": "nvidia-h100-80gb", "guest_accelerator_count": 8}]
+    (described,) = described_types(
+        [("z-a", machine_type("a3-highgpu-8g", accelerators=accelerators, bundled_local_ssds={"partition_count": 16}))]
+    )
+    assert (described.gpu_type, described.gpu_count, described.local_ssd_gb) == ("nvidia-h100-80gb", 8, 6000.0)
+
+
+def test_the_partitions_of_z3_machines_are_larger() -> None:
+    (described,) = described_types([("z-a", machine_type("z3-highmem-88", bundled_local_ssds={"partition_count": 12}))])
+    assert described.local_ssd_gb == 36_000.0
+
+
+def test_an_obsolete_type_is_left_out() -> None:
+    assert described_types([("z-a", machine_type(deprecated={"state": "OBSOLETE"}))]) == ()
+    assert len(described_types([("z-a", machine_type(deprecated={"state": "DEPRECATED"}))])) == 1
+
+
+# -- instances and images --
+
+
+def instance(status: str = "RUNNING", **fields: object) -> sdk.Instance:
+    place = "https://www.googleapis.com/compute/v1/projects/p/zones/us-central1-f"
+    given = {
+        "name": "ct-job-1",
+        "status": status,
+        "zone": place,
+        "machine_type": f"{place}/machineTypes/e2-small",
+        "creation_timestamp": "2025-06-11T08:00:51.905-07:00",
+        "labels": {"cloud-tasks-job": "job", "cloud-tasks-token": "1", "cloud-tasks-run": "r"},
+        **fields,
+    }
+    return sdk.Instance(given)
+
+
+@pytest.mark.parametrize(
+    ("status", "state"),
+    [
+        ("PROVISIONING", InstanceState.STARTING),
+        ("STAGING", InstanceState.STARTING),
+        ("RUNNING", InstanceState.RUNNING),
+        ("REPAIRING", InstanceState.STARTING),
+        ("STOPPING", InstanceState.STOPPING),
+        ("SUSPENDING", InstanceState.STOPPING),
+        ("SUSPENDED", InstanceState.STOPPED),
+        ("TERMINATED", InstanceState.STOPPED),
+        ("A_NEW_STATUS", InstanceState.RUNNING),
+    ],
+)
+def test_what_is_there_and_stopped_is_never_called_terminated(status: str, state: InstanceState) -> None:
+    assert described_instance(instance(status)).state is state
+
+
+def test_an_instance_is_listed_with_job_token_and_moment_in_utc() -> None:
+    described = described_instance(instance(scheduling={"provisioning_model": "SPOT"}))
+    assert (described.job_id, described.client_token, described.labels["run"]) == ("job", "1", "r")
+    assert (described.zone, described.instance_type) == ("us-central1-f", "e2-small")
+    assert described.purchase is Purchase.SPOT
+    assert described.created_at == datetime(2025, 6, 11, 15, 0, 51, 905000, tzinfo=UTC)
+
+
+def test_a_machine_of_somebody_else_is_nobodys_and_keeps_its_labels() -> None:
+    described = described_instance(instance(labels={"team": "others"}))
+    assert (described.job_id, described.labels) == ("", {"team": "others"})
+
+
+@pytest.mark.parametrize(
+    ("interface", "address"),
+    [
+        ({"network_i_p": "10.0.0.2", "access_configs": [{"nat_i_p": "203.0.113.7"}]}, "203.0.113.7"),
+        ({"network_i_p": "10.0.0.2"}, "10.0.0.2"),
+    ],
+)
+def test_the_external_address_is_shown_where_there_is_one(interface: dict[str, object], address: str) -> None:
+    assert described_instance(instance(network_interfaces=[interface])).address == address
+
+
+def test_an_image_of_the_users_own_project_is_marked_as_such() -> None:
+    image = sdk.Image(name="mine", architecture="ARM64", family="tools")
+    own, public = described_image(image, "p", own=True), described_image(image, "debian-cloud", own=False)
+    assert (own.owner, public.owner) == ("self", "debian-cloud")
+    assert public.uri == "projects/debian-cloud/global/images/mine"
+    assert own.architecture is Architecture.ARM64
+
+
+# -- quotas --
+
+FREE = {
+    "CPUS": 24.0, "N2_CPUS": 20.0, "PREEMPTIBLE_CPUS": 0.0, "INSTANCES": 100.0, "IN_USE_ADDRESSES": 8.0,
+    "DISKS_TOTAL_GB": 1000.0, "SSD_TOTAL_GB": 45.0, "NVIDIA_L4_GPUS": 1.0, "PREEMPTIBLE_NVIDIA_L4_GPUS": 3.0,
+}  # fmt: skip
+PROJECT = {"CPUS_ALL_REGIONS": 200.0, "GPUS_ALL_REGIONS": 2.0}
+
+
+def offer(name: str, vcpus: int = 4, *, disk: str = "pd-standard", spot: bool = False, gpus: int = 0) -> Offer:
+    return Offer(
+        instance_type=InstanceType(
+            name=name,
+            vcpus=vcpus,
+            memory_gb=4.0 * vcpus,
+            architecture=Architecture.X86_64,
+            zones=("z-a",),
+            gpu_count=gpus,
+            gpu_type="nvidia-l4" if gpus else "",
+        ),
+        zone="z-a",
+        purchase=Purchase.SPOT if spot else Purchase.ON_DEMAND,
+        boot_disk=BootDisk(disk_type=disk, size_gb=10),
+        price=PriceBreakdown(),
+        priced_at=datetime(2025, 7, 1, tzinfo=UTC),
+    )
+
+
+@pytest.mark.parametrize(
+    ("wanted", "external", "instances", "limited_by"),
+    [
+        (offer("e2-standard-4"), True, 6, "CPUS"),
+        (offer("e2-standard-2", 2), True, 8, "IN_USE_ADDRESSES"),
+        (offer("e2-standard-2", 2), False, 12, "CPUS"),
+        (offer("n2-standard-4"), True, 5, "N2_CPUS"),
+        (offer("n2-standard-4", disk="pd-ssd"), True, 4, "SSD_TOTAL_GB"),
+        (offer("n2-standard-32", 32), True, 0, "N2_CPUS"),
+        (offer("c4-standard-96", 96), False, 2, "CPUS_ALL_REGIONS"),
+        (offer("e2-standard-4", spot=True), True, 6, "CPUS"),
+        (offer("g2-standard-4", gpus=1), True, 1, "NVIDIA_L4_GPUS"),
+        (offer("g2-standard-4", gpus=1, spot=True), True, 2, "GPUS_ALL_REGIONS"),
+    ],
+)
+def test_headroom_is_that_of_the_quota_that_ends_first(
+    wanted: Offer, external: bool, instances: int, limited_by: str
+) -> None:
+    answer = headroom(wanted, region=FREE, project=PROJECT, external_address=external)
+    assert answer == Headroom(instances=instances, limited_by=limited_by)
+
+
+def test_spot_machines_count_on_their_own_quota_where_the_project_has_one() -> None:
+    free = {**FREE, "PREEMPTIBLE_CPUS": 8.0}
+    answer = headroom(offer("n2-standard-4", spot=True), region=free, project=PROJECT, external_address=True)
+    assert answer == Headroom(instances=2, limited_by="PREEMPTIBLE_CPUS")
+
+
+def test_without_quotas_there_is_no_figure() -> None:
+    assert headroom(offer("e2-standard-4"), region={}, project={}, external_address=True) is None
+
+
+def test_local_ssds_take_of_their_quota() -> None:
+    wanted = offer("c3-standard-4-lssd")
+    wanted = attrs.evolve(wanted, instance_type=attrs.evolve(wanted.instance_type, local_ssd_gb=375.0))
+    free = {"LOCAL_SSD_TOTAL_GB": 800.0, "INSTANCES": 10.0}
+    answer = headroom(wanted, region=free, project={}, external_address=False)
+    assert answer == Headroom(instances=2, limited_by="LOCAL_SSD_TOTAL_GB")

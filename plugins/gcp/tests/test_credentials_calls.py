@@ -1,0 +1,129 @@
+"""Calls with real credentials: what comes of a token server that refuses, is silent, or grants."""
+
+from __future__ import annotations
+
+import json
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from cloud_wire import Answer, Request, Wire
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import rsa
+
+from cloud_tasks.errors import NotFound, ProviderError
+from cloud_tasks_gcp.rest import Rest
+from cloud_tasks_gcp.settings import GcpSettings
+
+TOKEN = "ya29.do-not-show"
+
+
+@pytest.fixture(scope="module")
+def private_key() -> str:
+    key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
+    return key.private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    ).decode()
+
+
+@pytest.fixture
+def wire() -> Iterator[Wire]:
+    with Wire().serving() as wire:
+        yield wire
+
+
+@pytest.fixture
+def nowhere() -> Iterator[str]:
+    """An address at which nobody listens."""
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        yield f"127.0.0.1:{taken.getsockname()[1]}"
+
+
+def key_file(folder: Path, private_key: str, token_server: str, **more: str) -> GcpSettings:
+    content = {
+        "type": "service_account",
+        "client_email": "robot@p.iam.gserviceaccount.com",
+        "private_key_id": "1",
+        "private_key": private_key,
+        "token_uri": f"http://{token_server}/token",
+        "project_id": "p",
+        **more,
+    }
+    path = folder / "key.json"
+    path.write_text(json.dumps(content))
+    return GcpSettings(credentials_file=str(path))
+
+
+def failure_of(settings: GcpSettings, endpoint: str) -> ProviderError:
+    rest = Rest(settings, endpoint, service="compute.googleapis.com", project="p", attempts=2)
+    with pytest.raises(ProviderError) as caught:
+        rest.get("compute/v1/projects/p")
+    rest.close()
+    return caught.value
+
+
+def test_a_token_server_that_refuses_means_that_the_credentials_are_no_longer_good(
+    tmp_path: Path, private_key: str, wire: Wire, nowhere: str
+) -> None:
+    wire.route("POST", "/token", lambda _: Answer(status=400, body={"error": "invalid_grant", "detail": TOKEN}))
+    settings = key_file(tmp_path, private_key, wire.url.removeprefix("http://"))
+    error = failure_of(settings, f"https://{nowhere}")
+    assert error.message == "the Google Cloud credentials have expired or were withdrawn"
+    assert "gcloud auth application-default login" in error.hint
+    assert not error.transient
+    assert TOKEN not in str(error)
+
+
+def test_a_token_server_that_is_silent_is_a_passing_trouble(tmp_path: Path, private_key: str, nowhere: str) -> None:
+    error = failure_of(key_file(tmp_path, private_key, nowhere), f"https://{nowhere}")
+    assert error.message == "Google's sign-in service cannot be reached"
+    assert error.transient
+
+
+def test_a_service_that_cannot_be_reached_is_a_passing_trouble_and_shows_no_token(
+    tmp_path: Path, private_key: str, nowhere: str
+) -> None:
+    # Outside Google's usual domain the key signs its tokens itself: no server is asked for one.
+    settings = key_file(tmp_path, private_key, nowhere, universe_domain="cloud.example")
+    error = failure_of(settings, f"https://{nowhere}")
+    assert str(error) == f"{nowhere} cannot be reached: ConnectionError; check the network"
+    assert error.transient
+
+
+def test_a_stand_in_is_sent_no_token(tmp_path: Path, private_key: str, wire: Wire, nowhere: str) -> None:
+    seen: list[Request] = []
+
+    def answer(request: Request) -> dict[str, str]:
+        seen.append(request)
+        return {"name": "p"}
+
+    wire.route("GET", "/compute/v1/projects/p", answer)
+    rest = Rest(key_file(tmp_path, private_key, nowhere), wire.url, service="compute.googleapis.com")
+    assert rest.get("compute/v1/projects/p") == {"name": "p"}
+    rest.close()
+    assert [request.headers.get("authorization") for request in seen] == [None]
+
+
+def test_what_is_not_there_is_told_apart(wire: Wire) -> None:
+    rest = Rest(GcpSettings(), wire.url, service="compute.googleapis.com", project="p")
+    with pytest.raises(NotFound):
+        rest.get("nowhere")
+    rest.close()
+
+
+@pytest.mark.parametrize("body", ["<html>", [1, 2]])
+def test_an_answer_that_is_no_object_is_a_passing_trouble(wire: Wire, body: object) -> None:
+    wire.route("GET", "/x", lambda _: Answer(body=body))
+    error = failure_of_path(wire, "x")
+    assert error.transient
+    assert "not JSON" in error.message
+
+
+def failure_of_path(wire: Wire, path: str) -> ProviderError:
+    rest = Rest(GcpSettings(), wire.url, service="compute.googleapis.com", attempts=2)
+    with pytest.raises(ProviderError) as caught:
+        rest.get(path)
+    rest.close()
+    return caught.value

@@ -1,0 +1,154 @@
+"""What the doctor finds for queues and prices, against services that answer and refuse as Google's do."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+import attrs
+import pytest
+from billing_project import ROBOT, GoogleFake, disabled
+from click.testing import CliRunner, Result
+from cloud_wire import Wire
+
+from cloud_tasks.cli.main import cli
+from cloud_tasks.plugin import CheckContext, Finding
+from cloud_tasks.registry import Registry
+from cloud_tasks_gcp.settings import GcpSettings
+
+HERE = CheckContext(region="us-central1", zone="us-central1-a")
+
+
+@pytest.fixture
+def google() -> Iterator[GoogleFake]:
+    with Wire().serving() as wire:
+        yield GoogleFake(wire)
+
+
+def check(axis: str, settings: GcpSettings, context: CheckContext = HERE) -> dict[str, Finding]:
+    """The findings by subject."""
+    registry = Registry(only=["gcp"])
+    backend: Any = getattr(registry, axis)("gcp")
+    found: Iterable[Finding] = backend.check(settings, context)
+    return {finding.subject: finding for finding in found}
+
+
+def wrong(findings: dict[str, Finding]) -> list[str]:
+    return [subject for subject, finding in findings.items() if not finding.ok]
+
+
+def test_a_project_in_which_all_is_well_has_no_problem_for_queues(google: GoogleFake) -> None:
+    findings = check("queue", attrs.evolve(google.settings, dead_letter_topic="dead"))
+    assert wrong(findings) == []
+    assert list(findings) == [
+        "credentials",
+        "Pub/Sub API",
+        "dead-letter topic",
+        "Cloud Monitoring API",
+        "permissions for queues",
+    ]
+
+
+def test_pubsub_that_is_off_comes_with_the_command_that_turns_it_on(google: GoogleFake) -> None:
+    google.refused["/topics"] = disabled("pubsub.googleapis.com", "Cloud Pub/Sub API")
+    findings = check("queue", google.settings)
+    assert wrong(findings) == ["Pub/Sub API"]
+    assert "gcloud services enable pubsub.googleapis.com --project p" in findings["Pub/Sub API"].remedy
+    assert "permissions for queues" not in findings
+
+
+def test_permissions_for_queues_that_lack_are_listed(google: GoogleFake) -> None:
+    google.withheld = {"pubsub.topics.create"}
+    finding = check("queue", google.settings)["permissions for queues"]
+    assert not finding.ok
+    assert finding.message.endswith("are missing: pubsub.topics.create")
+
+
+def test_monitoring_that_is_off_is_told_and_not_called_wrong(google: GoogleFake) -> None:
+    google.refused["/timeSeries"] = disabled("monitoring.googleapis.com", "Cloud Monitoring API")
+    finding = check("queue", google.settings)["Cloud Monitoring API"]
+    assert finding.ok
+    assert finding.message.startswith("the depth of queues will not be known")
+    assert "gcloud services enable monitoring.googleapis.com" in finding.remedy
+
+
+def test_a_dead_letter_topic_that_is_not_there_is_told(google: GoogleFake) -> None:
+    settings = attrs.evolve(google.settings, dead_letter_topic="projects/p/topics/lost")
+    finding = check("queue", settings)["dead-letter topic"]
+    assert (finding.ok, finding.message) == (False, "there is no topic lost")
+    assert "gcloud pubsub topics create lost" in finding.remedy
+
+
+def test_a_project_in_which_all_is_well_has_no_problem_for_prices(google: GoogleFake) -> None:
+    findings = check("pricing", google.settings)
+    assert wrong(findings) == []
+    assert findings["Cloud Billing API"].message == "gives prices"
+
+
+def test_nothing_is_changed(google: GoogleFake) -> None:
+    for axis in ("queue", "compute", "pricing"):
+        check(axis, google.settings)
+    changing = [(method, path) for method, path in google.wire.calls if method != "GET"]
+    assert {path.rpartition(":")[2] for _, path in changing} == {"testIamPermissions"}
+
+
+def test_prices_that_are_refused_come_with_the_command_that_mends_it(google: GoogleFake) -> None:
+    google.billing.refusal = disabled("cloudbilling.googleapis.com", "Cloud Billing API")
+    finding = check("pricing", google.settings)["Cloud Billing API"]
+    assert not finding.ok
+    assert "gcloud services enable cloudbilling.googleapis.com --project p" in finding.remedy
+
+
+def test_without_credentials_that_alone_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("GOOGLE_APPLICATION_CREDENTIALS", raising=False)
+    monkeypatch.setenv("CLOUDSDK_CONFIG", str(tmp_path))
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setenv("NO_GCE_CHECK", "true")
+    for axis in ("queue", "compute", "pricing"):
+        findings = check(axis, GcpSettings(project_id="p"))
+        assert list(findings) == ["credentials"]
+        assert not findings["credentials"].ok
+        assert findings["credentials"].remedy.startswith("run: gcloud auth application-default login")
+
+
+def run_doctor(google: GoogleFake, *arguments: str) -> Result:
+    settings = google.settings
+    sets = [f"gcp.{name}={value}" for name, value in attrs.asdict(settings).items() if name.endswith("_endpoint")]
+    return CliRunner().invoke(
+        cli,
+        [
+            "doctor",
+            *("--provider", "gcp", "--project-id", "p", "--service-account", ROBOT, "--region", "us-central1"),
+            *(word for each in sets for word in ("--set", each)),
+            *arguments,
+        ],
+        standalone_mode=False,
+    )
+
+
+def test_the_command_is_content_with_a_project_in_which_all_is_well(
+    google: GoogleFake, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    result = run_doctor(google)
+    assert result.return_value == 0, result.output
+    assert "All is well" in result.output
+    assert "  ok       permissions for instances" in result.output
+
+
+def test_the_command_shows_each_remedy_and_fails(
+    google: GoogleFake, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    google.refused["/topics"] = disabled("pubsub.googleapis.com", "Cloud Pub/Sub API")
+    result = run_doctor(google)
+    assert result.return_value == 1, result.output
+    assert "-> run: gcloud services enable pubsub.googleapis.com --project p" in result.output
+
+
+def test_the_command_prints_the_roles(google: GoogleFake, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    result = run_doctor(google, "--policy")
+    assert result.return_value == 0, result.output
+    assert f"--member serviceAccount:{ROBOT} --role projects/p/roles/cloudTasksWorker" in result.output

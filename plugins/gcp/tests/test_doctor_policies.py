@@ -1,0 +1,67 @@
+"""The roles that ``doctor --policy`` prints, and the guide that shows them."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+import yaml
+
+from cloud_tasks.plugin import CheckContext
+from cloud_tasks.registry import Registry
+from cloud_tasks_gcp.permissions import COMPUTE, CONTROLLER_QUEUE, WORKER
+from cloud_tasks_gcp.settings import GcpSettings
+
+GUIDE = Path(__file__).parents[3] / "docs" / "providers" / "gcp.md"
+
+
+def printed(settings: GcpSettings) -> dict[str, str]:
+    backend = Registry(only=["gcp"]).compute("gcp")
+    assert backend.policies is not None
+    return dict(backend.policies(settings, CheckContext()))
+
+
+def test_each_document_is_a_role_as_gcloud_takes_it() -> None:
+    documents = printed(GcpSettings(project_id="p"))
+    assert sorted(documents) == ["cloud-tasks-controller.yaml", "cloud-tasks-worker.yaml"]
+    for text in documents.values():
+        role = yaml.safe_load(text)
+        assert sorted(role) == ["description", "includedPermissions", "stage", "title"]
+        assert role["includedPermissions"] == sorted(set(role["includedPermissions"]))
+
+
+def test_the_controller_may_do_what_the_doctor_asks_for() -> None:
+    role = yaml.safe_load(printed(GcpSettings(project_id="p"))["cloud-tasks-controller.yaml"])
+    assert {*COMPUTE, *CONTROLLER_QUEUE} <= set(role["includedPermissions"])
+
+
+def test_the_worker_may_take_tasks_and_send_events_and_nothing_else() -> None:
+    role = yaml.safe_load(printed(GcpSettings(project_id="p"))["cloud-tasks-worker.yaml"])
+    assert role["includedPermissions"] == list(WORKER)
+    assert not [each for each in WORKER if re.search(r"^compute\.|^iam\.|create|delete|update|setIamPolicy", each)]
+
+
+@pytest.mark.parametrize("permission", sorted({*COMPUTE, *CONTROLLER_QUEUE, *WORKER}))
+def test_a_permission_has_the_form_of_one(permission: str) -> None:
+    assert re.fullmatch(r"(compute|pubsub|monitoring)\.[a-zA-Z]+\.[a-zA-Z]+", permission)
+
+
+def test_the_commands_name_the_accounts_of_the_settings() -> None:
+    settings = GcpSettings(
+        project_id="p", service_account="w@p.iam.gserviceaccount.com", impersonate_service_account="c@p"
+    )
+    documents = printed(settings)
+    assert (
+        "--member serviceAccount:c@p --role projects/p/roles/cloudTasksController"
+        in (documents["cloud-tasks-controller.yaml"])
+    )
+    assert "add-iam-policy-binding w@p.iam.gserviceaccount.com" in documents["cloud-tasks-controller.yaml"]
+    assert "--member serviceAccount:w@p.iam.gserviceaccount.com" in documents["cloud-tasks-worker.yaml"]
+
+
+def test_the_guide_shows_every_permission_of_both_roles() -> None:
+    text = GUIDE.read_text(encoding="utf-8")
+    shown = set(re.findall(r"`((?:compute|pubsub|monitoring|serviceusage)\.[a-zA-Z]+\.[a-zA-Z]+)`", text))
+    for document in printed(GcpSettings(project_id="p")).values():
+        assert set(yaml.safe_load(document)["includedPermissions"]) <= shown

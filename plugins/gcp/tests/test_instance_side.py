@@ -1,0 +1,165 @@
+"""What a worker learns from the metadata server."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from cloud_wire import Answer, Fault, Wire
+from gce_metadata import MetadataServer
+
+from cloud_tasks.errors import ProviderError
+from cloud_tasks.model import InstanceIdentity, TerminationNotice
+from cloud_tasks.plugin import InstanceContext
+from cloud_tasks.registry import Registry
+from cloud_tasks_gcp.instance_side import GceInstanceSide
+from cloud_tasks_gcp.settings import GcpSettings
+
+NOW = datetime(2025, 7, 1, 12, 0, tzinfo=UTC)
+VALUES = {
+    "name": "ct-job-1",
+    "zone": "projects/123/zones/us-central1-f",
+    "machine-type": "projects/123/machineTypes/e2-small",
+    "preempted": "FALSE",
+}
+
+
+@pytest.fixture
+def server() -> Iterator[MetadataServer]:
+    server = MetadataServer(VALUES, power_off=lambda: None)
+    yield server
+    server.close()
+
+
+@pytest.fixture
+def side(server: MetadataServer) -> Iterator[GceInstanceSide]:
+    side = GceInstanceSide({"GCE_METADATA_HOST": server.host}, now=lambda: NOW)
+    yield side
+    side.close()
+
+
+def eventually(condition: Callable[[], object]) -> None:
+    deadline = time.monotonic() + 20
+    while not condition():
+        assert time.monotonic() < deadline, "it did not happen within 20 s"
+        time.sleep(0.005)
+
+
+def test_the_identity_is_that_of_the_listing(side: GceInstanceSide) -> None:
+    assert side.identity() == InstanceIdentity(instance_id="ct-job-1", zone="us-central1-f", instance_type="e2-small")
+
+
+def test_an_identity_that_cannot_be_had_is_asked_for_again() -> None:
+    wire = Wire()
+    answers = {"name": "ct-job-1", "zone": "projects/1/zones/z-a", "machine-type": "projects/1/machineTypes/e2-small"}
+    flavor = {"Metadata-Flavor": "Google"}
+    wire.route(
+        "GET",
+        r"/computeMetadata/v1/instance/(?P<key>.+)",
+        lambda request: Answer(body=answers[request.groups["key"]], headers=flavor),
+    )
+    with wire.serving():
+        side = GceInstanceSide({"GCE_METADATA_HOST": f"127.0.0.1:{wire.port}"})
+        wire.fault = Fault(share=1.0, after_effect=0.0, status=503)
+        with pytest.raises(ProviderError, match="503") as failed:
+            side.identity()
+        assert failed.value.transient
+        wire.fault = None
+        assert side.identity().instance_id == "ct-job-1"
+
+
+def test_somebody_elses_server_is_not_believed() -> None:
+    wire = Wire()
+    wire.route("GET", ".*", lambda request: "welcome")
+    with wire.serving(), pytest.raises(ProviderError, match="not Google's server"):
+        GceInstanceSide({"GCE_METADATA_HOST": f"127.0.0.1:{wire.port}"}).identity()
+
+
+def test_a_machine_without_a_metadata_server_says_so() -> None:
+    unused = Wire()
+    port = unused.port
+    unused.close()
+    side = GceInstanceSide({"GCE_METADATA_HOST": f"127.0.0.1:{port}"})
+    with pytest.raises(ProviderError, match="cannot be reached"):
+        side.identity()
+
+
+def test_without_a_preemption_there_is_no_notice(side: GceInstanceSide) -> None:
+    assert [side.termination_notice() for _ in range(3)] == [None, None, None]
+
+
+def test_a_preemption_is_noticed_with_the_time_that_is_left(server: MetadataServer, side: GceInstanceSide) -> None:
+    assert side.termination_notice() is None
+    server.set("preempted", "TRUE")
+    eventually(lambda: side.termination_notice() is not None)
+    expected = TerminationNotice(at=NOW + timedelta(seconds=30), reason="preempted by Compute Engine")
+    assert side.termination_notice() == expected
+
+
+def test_a_notice_that_was_seen_stays(server: MetadataServer, side: GceInstanceSide) -> None:
+    side.termination_notice()
+    server.set("preempted", "TRUE")
+    eventually(lambda: side.termination_notice() is not None)
+    server.set("preempted", "FALSE")
+    assert side.termination_notice() is not None
+
+
+def test_a_preemption_before_the_first_question_is_noticed_too(server: MetadataServer, side: GceInstanceSide) -> None:
+    server.set("preempted", "TRUE")
+    side.termination_notice()
+    eventually(lambda: side.termination_notice() is not None)
+
+
+def test_the_wait_for_a_preemption_outlives_a_server_that_fails() -> None:
+    wire = Wire()
+    preempted = {"value": "FALSE"}
+    wire.route(
+        "GET",
+        r"/computeMetadata/v1/instance/preempted",
+        lambda request: Answer(body=preempted["value"], headers={"Metadata-Flavor": "Google", "ETag": "1"}),
+    )
+    with wire.serving():
+        wire.fault = Fault(share=1.0, after_effect=0.0, status=None)
+        side = GceInstanceSide({"GCE_METADATA_HOST": f"127.0.0.1:{wire.port}"})
+        assert side.termination_notice() is None
+        eventually(lambda: wire.struck >= 1)
+        preempted["value"] = "TRUE"
+        wire.fault = None
+        eventually(lambda: side.termination_notice() is not None)
+        side.close()
+
+
+def test_asking_for_a_notice_does_not_ask_the_server_each_time() -> None:
+    wire = Wire()
+    wire.route(
+        "GET",
+        r"/computeMetadata/v1/instance/preempted",
+        lambda request: Answer(body="FALSE", headers={"Metadata-Flavor": "Google"}),
+    )
+    with wire.serving():
+        side = GceInstanceSide({"GCE_METADATA_HOST": f"127.0.0.1:{wire.port}"})
+        for _ in range(1000):
+            side.termination_notice()
+        eventually(lambda: wire.calls)
+        side.close()
+        assert len(wire.calls) < 10
+
+
+def test_the_plugin_opens_it(server: MetadataServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GCE_METADATA_HOST", server.host)
+    backend = Registry(only=["gcp"]).compute("gcp")
+    with backend.open_instance(GcpSettings(), InstanceContext(job_id="job")) as side:
+        assert side.identity().instance_id == "ct-job-1"
+
+
+def test_it_imports_nothing_of_googles() -> None:
+    program = (
+        "import sys; import cloud_tasks_gcp.plugin, cloud_tasks_gcp.instance_side; "
+        "print([name for name in sys.modules if name.startswith(('google', 'requests', 'grpc'))])"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"

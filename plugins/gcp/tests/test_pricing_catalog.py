@@ -1,0 +1,263 @@
+"""The prices as the controller gets them: fetched late, kept on disk, used offline; against a catalog over HTTP."""
+
+from __future__ import annotations
+
+import json
+import socket
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import attrs
+import pytest
+from billing_fake import BillingFake, google_error, serving, skus
+from cloud_wire import Fault
+from structlog.testing import capture_logs
+
+from cloud_tasks.errors import ProviderError
+from cloud_tasks.model import Architecture, BootDisk, InstanceType, Money, Offer, OfferRequest, Purchase, Unpriced
+from cloud_tasks.plugin import PricingBackend, PricingContext
+from cloud_tasks.registry import Registry
+from cloud_tasks.testing import PricingContract, PricingSubject
+from cloud_tasks_gcp.pricing import CatalogPricing
+from cloud_tasks_gcp.settings import GcpSettings
+
+E2 = InstanceType(
+    name="e2-standard-8", vcpus=8, memory_gb=32, architecture=Architecture.X86_64, zones=("us-central1-a",)
+)
+HOURLY = Money("0.268045680") + Money("0.4") / 730
+
+
+@pytest.fixture
+def catalog() -> Iterator[BillingFake]:
+    with serving() as fake:
+        yield fake
+
+
+@pytest.fixture
+def settings(catalog: BillingFake) -> GcpSettings:
+    return GcpSettings(project_id="p", billing_endpoint=catalog.url)
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now = datetime(2025, 7, 8, 12, tzinfo=UTC)
+
+    def __call__(self) -> datetime:
+        return self.now
+
+    def after(self, **passed: float) -> None:
+        self.now += timedelta(**passed)
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+def request(
+    machine: InstanceType = E2, zone: str = "us-central1-a", purchase: Purchase = Purchase.ON_DEMAND
+) -> OfferRequest:
+    return OfferRequest(
+        instance_type=machine, zone=zone, purchase=purchase, boot_disk=BootDisk(disk_type="pd-standard", size_gb=10)
+    )
+
+
+def backend() -> PricingBackend:
+    return Registry(only=["gcp"]).pricing("gcp")
+
+
+class TestGcpPricing(PricingContract):
+    @pytest.fixture
+    def subject(self, settings: GcpSettings) -> PricingSubject:
+        n2 = attrs.evolve(E2, name="n2-standard-8")
+        return PricingSubject(
+            backend=backend(),
+            settings=settings,
+            requests=[request(each, purchase=how) for each in (E2, n2) for how in Purchase],
+            unpriced=request(attrs.evolve(E2, name="x4-480-8t-metal")),
+        )
+
+
+def test_an_offer_carries_the_price_and_the_time_of_the_list(settings: GcpSettings, clock: Clock) -> None:
+    pricing = CatalogPricing(settings, PricingContext(), now=clock)
+    fetched = clock.now
+    pricing.price([request()])
+    clock.after(hours=3)
+    (offer,) = pricing.price([request()])
+    assert isinstance(offer, Offer)
+    assert offer.price_per_hour == HOURLY
+    assert offer.priced_at == fetched
+
+
+def test_nothing_is_fetched_before_a_price_is_asked_for(settings: GcpSettings, catalog: BillingFake) -> None:
+    with backend().open(settings, PricingContext()) as pricing:
+        assert pricing.price([]) == ()
+        assert catalog.calls == 0
+
+
+def test_a_list_in_many_pages_is_read_to_its_end(settings: GcpSettings, catalog: BillingFake) -> None:
+    catalog.page_size = 7
+    (offer,) = CatalogPricing(settings, PricingContext()).price([request()])
+    assert isinstance(offer, Offer)
+    assert offer.price_per_hour == HOURLY
+    assert catalog.calls == -(-len(skus()) // 7)
+
+
+def test_the_list_is_fetched_once_for_all_regions_and_threads_to_come(
+    settings: GcpSettings, catalog: BillingFake, tmp_path: Path
+) -> None:
+    context = PricingContext(cache_dir=tmp_path)
+    pricing = CatalogPricing(settings, context)
+    pricing.price([request(), request(zone="europe-west1-b"), request(zone="moon-west1-a")])
+    pricing.price([request(zone="asia-east1-a"), request(zone="moon-west1-a")])
+    CatalogPricing(settings, context).price([request(zone="asia-east1-a")])
+    assert catalog.calls == 1
+
+
+def test_a_region_without_prices_is_told_apart_and_stops_no_other(settings: GcpSettings) -> None:
+    first, second = CatalogPricing(settings, PricingContext()).price([request(zone="moon-west1-a"), request()])
+    assert isinstance(first, Unpriced)
+    assert first.reason == "the catalog has no prices of the region moon-west1"
+    assert isinstance(second, Offer)
+
+
+def test_regions_have_prices_of_their_own(settings: GcpSettings) -> None:
+    here, there = CatalogPricing(settings, PricingContext()).price([request(), request(zone="europe-west1-b")])
+    assert isinstance(here, Offer)
+    assert isinstance(there, Offer)
+    assert there.price_per_hour > here.price_per_hour
+
+
+def test_prices_older_than_the_settings_allow_are_fetched_again(
+    settings: GcpSettings, catalog: BillingFake, clock: Clock
+) -> None:
+    pricing = CatalogPricing(settings, PricingContext(), now=clock)
+    pricing.price([request()])
+    clock.after(hours=25)
+    (offer,) = pricing.price([request()])
+    assert isinstance(offer, Offer)
+    assert catalog.calls == 2
+    assert offer.priced_at == clock.now
+
+
+def test_without_a_network_the_list_at_hand_is_used_and_its_age_is_told(
+    settings: GcpSettings, catalog: BillingFake, clock: Clock, tmp_path: Path
+) -> None:
+    context = PricingContext(cache_dir=tmp_path)
+    CatalogPricing(settings, context, now=clock).price([request()])
+    catalog.wire.close()
+    fetched = clock.now
+    clock.after(hours=48)
+    with capture_logs() as logs:
+        pricing = CatalogPricing(settings, context, now=clock)
+        (offer,) = pricing.price([request()])
+        pricing.price([request()])
+    assert isinstance(offer, Offer)
+    assert (offer.price_per_hour, offer.priced_at) == (HOURLY, fetched)
+    told = [entry["event"] for entry in logs if "hours old" in entry["event"]]
+    assert len(told) == 1
+    assert told[0].startswith("Using prices of Google Cloud that are 48 hours old: 127.0.0.1:")
+
+
+def test_after_a_failure_google_is_asked_again_a_while_later(
+    settings: GcpSettings, catalog: BillingFake, clock: Clock
+) -> None:
+    pricing = CatalogPricing(settings, PricingContext(), now=clock)
+    pricing.price([request()])
+    clock.after(hours=25)
+    catalog.refusal = google_error(403, "IAM_PERMISSION_DENIED", "No.")
+    pricing.price([request()])
+    catalog.refusal = None
+    pricing.price([request()])
+    assert catalog.calls == 2
+    clock.after(minutes=11)
+    (offer,) = pricing.price([request()])
+    assert isinstance(offer, Offer)
+    assert offer.priced_at == clock.now
+
+
+def test_without_a_network_and_without_a_list_the_error_says_so() -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        unserved = GcpSettings(billing_endpoint=f"http://127.0.0.1:{taken.getsockname()[1]}")
+        with pytest.raises(ProviderError, match="cannot be reached") as caught:
+            CatalogPricing(unserved, PricingContext()).price([request()])
+    assert caught.value.transient
+
+
+def test_a_catalog_that_is_off_says_how_to_turn_it_on(settings: GcpSettings, catalog: BillingFake) -> None:
+    catalog.refusal = google_error(
+        403,
+        "SERVICE_DISABLED",
+        "Cloud Billing API has not been used in project 12345 before or it is disabled.",
+        metadata={"service": "cloudbilling.googleapis.com", "consumer": "projects/12345"},
+    )
+    with pytest.raises(ProviderError) as caught:
+        CatalogPricing(settings, PricingContext()).price([request()])
+    assert caught.value.message == "the Cloud Billing API is off in the project p"
+    assert caught.value.hint.startswith("run: gcloud services enable cloudbilling.googleapis.com --project p")
+    assert catalog.calls == 1, "what cannot pass is not tried again"
+
+
+def test_passing_faults_are_tried_again(settings: GcpSettings, catalog: BillingFake) -> None:
+    catalog.page_size = 50
+    catalog.wire.fault = Fault(share=0.2)
+    (offer,) = CatalogPricing(settings, PricingContext()).price([request()])
+    assert isinstance(offer, Offer)
+    assert offer.price_per_hour == HOURLY
+    assert catalog.wire.struck > 0
+
+
+def test_a_list_that_breaks_off_in_the_middle_is_no_list(
+    settings: GcpSettings, catalog: BillingFake, tmp_path: Path
+) -> None:
+    catalog.page_size = 100
+    catalog.wire.fault = Fault(share=1.0, status=None)
+    with pytest.raises(ProviderError):
+        CatalogPricing(settings, PricingContext(cache_dir=tmp_path)).price([request()])
+    assert list(tmp_path.rglob("*.json")) == []
+
+
+def test_an_empty_list_is_no_list(settings: GcpSettings, catalog: BillingFake) -> None:
+    catalog.skus = []
+    with pytest.raises(ProviderError, match="has no price of Compute Engine"):
+        CatalogPricing(settings, PricingContext()).price([request()])
+
+
+def test_what_is_kept_is_small_exact_and_by_region(settings: GcpSettings, tmp_path: Path) -> None:
+    CatalogPricing(settings, PricingContext(cache_dir=tmp_path)).price([request()])
+    folder = tmp_path / "gcp"
+    assert sorted(path.name for path in folder.iterdir()) == [
+        f"prices-{region}.json" for region in ("asia-east1", "europe-west1", "us-central1", "us-east1", "us-west1")
+    ]
+    kept = json.loads((folder / "prices-us-central1.json").read_text())
+    assert kept["on_demand"]["core/e2"] == "0.02181159"
+    assert (folder / "prices-us-central1.json").stat().st_size < 20_000
+
+
+@pytest.mark.parametrize(
+    "content",
+    ["", "{", "[]", '{"format": 0}', '{"format": 1, "region": "us-central1"}', '{"format": 1, "region": "elsewhere"}'],
+)
+def test_a_file_that_cannot_be_read_is_as_if_it_were_not_there(
+    settings: GcpSettings, catalog: BillingFake, tmp_path: Path, content: str
+) -> None:
+    (tmp_path / "gcp").mkdir()
+    (tmp_path / "gcp" / "prices-us-central1.json").write_text(content)
+    (offer,) = CatalogPricing(settings, PricingContext(cache_dir=tmp_path)).price([request()])
+    assert isinstance(offer, Offer)
+    assert catalog.calls == 1
+
+
+def test_a_folder_that_cannot_be_written_stops_nothing(settings: GcpSettings, tmp_path: Path) -> None:
+    (tmp_path / "gcp").write_text("a file where the folder should be")
+    (offer,) = CatalogPricing(settings, PricingContext(cache_dir=tmp_path)).price([request()])
+    assert isinstance(offer, Offer)
+
+
+def test_a_write_that_fails_leaves_nothing_half_written(settings: GcpSettings, tmp_path: Path) -> None:
+    folder = tmp_path / "gcp"
+    (folder / "prices-us-central1.json").mkdir(parents=True)
+    CatalogPricing(settings, PricingContext(cache_dir=tmp_path)).price([request()])
+    assert [path.name for path in folder.iterdir() if path.name.startswith(".")] == []

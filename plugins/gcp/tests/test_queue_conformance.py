@@ -1,0 +1,44 @@
+"""Pub/Sub keeps the contract of a queue."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import AbstractContextManager
+from datetime import timedelta
+
+import attrs
+import pytest
+from pubsub_emulator import pubsub_emulator
+
+from cloud_tasks.plugin import Queue, QueueContext
+from cloud_tasks.registry import Registry
+from cloud_tasks.testing import QueueContract, QueueSubject
+from cloud_tasks_gcp.queue.opening import open_queue
+from cloud_tasks_gcp.settings import GcpSettings
+
+REGISTRY = Registry(only=["gcp"])
+
+
+@pytest.fixture(scope="module")
+def address() -> Iterator[str]:
+    with pubsub_emulator() as address:
+        yield address
+
+
+@attrs.frozen(kw_only=True)
+class Subject(QueueSubject):
+    """Queues whose empty answers take a moment only: the stand-in is on this machine."""
+
+    def open(self, name: str, *, lease: timedelta | None = None) -> AbstractContextManager[Queue]:
+        context = QueueContext(job_id="contract", name=name, lease=lease or self.lease)
+        return open_queue(self.settings, context, shortest_look=0.2)
+
+
+class TestPubSub(QueueContract):
+    @pytest.fixture
+    def subject(self, address: str) -> QueueSubject:
+        return Subject(
+            backend=REGISTRY.queue("gcp"),
+            settings=GcpSettings(project_id="contract", pubsub_endpoint=address),
+            lease=timedelta(seconds=1),
+        )

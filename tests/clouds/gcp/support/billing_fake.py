@@ -1,0 +1,104 @@
+"""A stand-in for the Cloud Billing Catalog: ``services.skus.list`` over HTTP, with pages, faults and refusals.
+
+It serves the SKUs of `billing_skus.json`, which were made for the tests in the API's own shape. Of its prices those of
+E2 on demand and of pd-standard are Google's of 2025 in us-central1; the others have their order of magnitude and
+nothing more.
+
+Run as a program it serves until its standard input ends: ``python billing_fake.py`` prints its address first.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from cloud_wire import Answer, Request, Wire
+
+__all__ = ["COMPUTE_ENGINE", "BillingFake", "google_error", "skus"]
+
+COMPUTE_ENGINE = "6F81-5844-456A"
+_FIXTURE = Path(__file__).with_name("billing_skus.json")
+_DEFAULT_PAGE = 5_000
+
+
+def skus() -> list[dict[str, Any]]:
+    """The SKUs of the fixture."""
+    found: list[dict[str, Any]] = json.loads(_FIXTURE.read_text())["skus"]
+    return found
+
+
+def google_error(
+    status: int,
+    reason: str,
+    message: str,
+    *,
+    name: str = "PERMISSION_DENIED",
+    metadata: Mapping[str, str] | None = None,
+) -> Answer:
+    """An error as Google's APIs answer it: a status, a message and an ``ErrorInfo``."""
+    info = {
+        "@type": "type.googleapis.com/google.rpc.ErrorInfo",
+        "reason": reason,
+        "domain": "googleapis.com",
+        "metadata": dict(metadata or {}),
+    }
+    return Answer(
+        status=status, body={"error": {"code": status, "message": message, "status": name, "details": [info]}}
+    )
+
+
+class BillingFake:
+    """The catalog. Change its fields at any time.
+
+    Args:
+        wire: Where it answers.
+    """
+
+    def __init__(self, wire: Wire) -> None:
+        self.wire = wire
+        self.skus: Sequence[Mapping[str, Any]] = skus()
+        self.page_size: int | None = None
+        """Fewer than are asked for, as Google may give; None: as many."""
+        self.refusal: Answer | None = None
+        """What every call is answered with instead."""
+        self.calls = 0
+        wire.route("GET", r"/v1/services/(?P<service>[^/]+)/skus", self._list)
+
+    @property
+    def url(self) -> str:
+        """What the setting ``gcp.billing_endpoint`` takes."""
+        return self.wire.url
+
+    def _list(self, request: Request) -> Any:
+        self.calls += 1
+        if self.refusal is not None:
+            return self.refusal
+        if request.groups["service"] != COMPUTE_ENGINE:
+            return google_error(404, "NOT_FOUND", "Requested entity was not found.", name="NOT_FOUND")
+        if request.query.get("currencyCode", "USD") != "USD":
+            return google_error(400, "INVALID_ARGUMENT", "Unsupported currency.", name="INVALID_ARGUMENT")
+        size = min(int(request.query.get("pageSize") or _DEFAULT_PAGE), self.page_size or _DEFAULT_PAGE)
+        token = request.query.get("pageToken", "")
+        if token and not token.startswith("from-"):
+            return google_error(400, "INVALID_ARGUMENT", "Invalid page token.", name="INVALID_ARGUMENT")
+        start = int(token.removeprefix("from-") or 0)
+        end = start + size
+        following = f"from-{end}" if end < len(self.skus) else ""
+        return {"skus": list(self.skus[start:end]), "nextPageToken": following}
+
+
+@contextmanager
+def serving() -> Iterator[BillingFake]:
+    """A catalog on loopback."""
+    with Wire().serving() as wire:
+        yield BillingFake(wire)
+
+
+if __name__ == "__main__":
+    with serving() as fake:
+        print(fake.url, flush=True)
+        sys.stdin.read()

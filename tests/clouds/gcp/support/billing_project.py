@@ -1,0 +1,111 @@
+"""A stand-in of the services that `cloud-tasks doctor` asks: a project in which all is well until it is told
+otherwise.
+
+Its errors have the shapes of Google's: ``ErrorInfo`` in the details (AIP-193), and Compute Engine's older ``errors``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from billing_fake import BillingFake, google_error
+from cloud_wire import Answer, Request, Wire
+
+from cloud_tasks_gcp.settings import GcpSettings
+
+__all__ = ["ROBOT", "GoogleFake", "disabled", "not_found"]
+
+ROBOT = "robot@p.iam.gserviceaccount.com"
+
+
+class GoogleFake:
+    """The project ``p``. Change its fields at any time.
+
+    Args:
+        wire: Where it answers.
+    """
+
+    def __init__(self, wire: Wire) -> None:
+        self.wire = wire
+        self.billing = BillingFake(wire)
+        self.refused: dict[str, Answer] = {}
+        """By the end of a path."""
+        self.withheld: set[str] = set()
+        """Permissions that the caller lacks."""
+        self.used_up: set[str] = set()
+        """Metrics of which nothing is left."""
+        self.private_access = False
+        project = "/compute/v1/projects/p"
+        wire.route("GET", "/v1/projects/p/topics", self._unless_refused({"topics": []}))
+        wire.route("GET", "/v1/projects/p/topics/dead", self._unless_refused({"name": "projects/p/topics/dead"}))
+        wire.route("GET", "/v3/projects/p/timeSeries", self._unless_refused({}))
+        wire.route("GET", project, self._unless_refused(self._quotas("CPUS_ALL_REGIONS")))
+        wire.route("GET", f"{project}/regions/us-central1", self._unless_refused(self._region))
+        wire.route("GET", f"{project}/global/networks/default", self._unless_refused({"name": "default"}))
+        wire.route("GET", f"{project}/regions/us-central1/subnetworks/private", self._subnetwork)
+        wire.route("POST", "/v1/projects/p:testIamPermissions", self._unless_refused(self._permissions))
+        wire.route(
+            "POST",
+            f"/v1/projects/-/serviceAccounts/{ROBOT}:testIamPermissions",
+            self._unless_refused(self._permissions),
+        )
+        wire.route("GET", ".*", lambda request: not_found(request.path))
+        wire.route("POST", ".*", lambda request: not_found(request.path))
+
+    @property
+    def settings(self) -> GcpSettings:
+        return GcpSettings(
+            project_id="p",
+            service_account=ROBOT,
+            compute_endpoint=self.wire.url,
+            billing_endpoint=self.wire.url,
+            resource_manager_endpoint=self.wire.url,
+            iam_endpoint=self.wire.url,
+            pubsub_endpoint=self.wire.url.removeprefix("http://"),
+            monitoring_endpoint=self.wire.url,
+        )
+
+    def _unless_refused(self, body: Any) -> Callable[[Request], Any]:
+        def answer(request: Request) -> Any:
+            for end, refusal in self.refused.items():
+                if request.path.endswith(end):
+                    return refusal
+            return body(request) if callable(body) else body
+
+        return answer
+
+    def _quotas(self, *metrics: str) -> Callable[[Request], Any]:
+        return lambda request: {
+            "quotas": [
+                {"metric": metric, "limit": 24.0, "usage": 24.0 if metric in self.used_up else 8.0}
+                for metric in metrics
+            ]
+        }
+
+    def _region(self, request: Request) -> Any:
+        zones = [f"https://www.googleapis.com/compute/v1/projects/p/zones/us-central1-{each}" for each in "abc"]
+        return {**self._quotas("CPUS", "IN_USE_ADDRESSES")(request), "status": "UP", "zones": zones}
+
+    def _subnetwork(self, request: Request) -> Any:
+        return {"name": "private", "privateIpGoogleAccess": self.private_access}
+
+    def _permissions(self, request: Request) -> Any:
+        return {"permissions": [each for each in request.json()["permissions"] if each not in self.withheld]}
+
+
+def not_found(path: str) -> Answer:
+    """As Compute Engine says that something is not there."""
+    message = f"The resource '{path.removeprefix('/compute/v1/')}' was not found"
+    reasons = [{"message": message, "domain": "global", "reason": "notFound"}]
+    return Answer(status=404, body={"error": {"code": 404, "message": message, "errors": reasons}})
+
+
+def disabled(service: str, title: str) -> Answer:
+    return google_error(
+        403,
+        "SERVICE_DISABLED",
+        f"{title} has not been used in project 1234 before or it is disabled. Enable it by visiting "
+        f"https://console.developers.google.com/apis/api/{service}/overview?project=1234 then retry.",
+        metadata={"service": service, "consumer": "projects/1234"},
+    )

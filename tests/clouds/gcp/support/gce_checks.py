@@ -1,0 +1,83 @@
+"""What the stand-in refuses at once, as the API does, and the instance that an insertion makes otherwise."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+from gce_catalog import Shape
+from gce_records import ApiProblem, Disk, Instance
+
+if TYPE_CHECKING:
+    from gce_cloud import Cloud
+
+__all__ = ["check_insert", "new_instance"]
+
+_NAME = re.compile(r"[a-z](?:[-a-z0-9]{0,61}[a-z0-9])?")
+_LABEL_KEY = re.compile(r"[a-z][-_a-z0-9]{0,62}")
+_LABEL_VALUE = re.compile(r"[-_a-z0-9]{0,63}")
+
+
+def check_insert(cloud: Cloud, zone: str, body: dict[str, Any]) -> Shape:
+    """The machine type of an insertion that may go on. Raises `ApiProblem`."""
+    if zone not in cloud.catalog.types:
+        raise ApiProblem(404, "notFound", f"The resource 'projects/{cloud.project}/zones/{zone}' was not found")
+    name = body.get("name", "")
+    if not _NAME.fullmatch(name):
+        raise ApiProblem(400, "invalid", f"Invalid value for field 'resource.name': '{name}'.")
+    if (zone, name) in cloud.instances:
+        path = f"projects/{cloud.project}/zones/{zone}/instances/{name}"
+        raise ApiProblem(409, "alreadyExists", f"The resource '{path}' already exists")
+    wanted = str(body.get("machineType", "")).rpartition("/")[2]
+    shape = cloud.catalog.types[zone].get(wanted)
+    if shape is None:
+        raise ApiProblem(
+            400,
+            "invalid",
+            f"Invalid value for field 'resource.machineType': '{body.get('machineType')}'. "
+            f"Machine type with name '{wanted}' does not exist in zone '{zone}'.",
+        )
+    for key, value in body.get("labels", {}).items():
+        if not (_LABEL_KEY.fullmatch(key) and _LABEL_VALUE.fullmatch(value)):
+            raise ApiProblem(400, "invalid", f"Invalid value for field 'resource.labels': '{key}={value}'.")
+    for disk in body.get("disks", []):
+        _check_image(cloud, disk.get("initializeParams", {}).get("sourceImage", ""))
+    if not body.get("networkInterfaces"):
+        raise ApiProblem(400, "invalid", "At least one network interface is required.")
+    return shape
+
+
+def _check_image(cloud: Cloud, image: str) -> None:
+    parts = image.split("/")
+    project, last = (parts[1] if len(parts) > 1 else ""), parts[-1]
+    key = "family" if "/family/" in image else "name"
+    if not any(each["project"] == project and each[key] == last for each in cloud.catalog.images):
+        raise ApiProblem(404, "notFound", f"The resource '{image}' was not found")
+
+
+def new_instance(zone: str, body: dict[str, Any], shape: Shape, *, numbers: Iterator[int], now: float) -> Instance:
+    """The instance of an insertion, with its disks attached."""
+    instance = Instance(
+        name=body["name"],
+        zone=zone,
+        body=body,
+        ident=next(numbers),
+        created=now,
+        machine_type=shape.name,
+        vcpus=shape.vcpus,
+    )
+    for index, given in enumerate(body["disks"]):
+        parameters = given.get("initializeParams", {})
+        disk = Disk(
+            name=parameters.get("diskName") or (body["name"] if index == 0 else f"{body['name']}-{index}"),
+            zone=zone,
+            type_name=str(parameters.get("diskType", "pd-standard")).rpartition("/")[2],
+            size_gb=int(parameters.get("diskSizeGb", 10)),
+            ident=next(numbers),
+            created=now,
+            labels=dict(parameters.get("labels", {})),
+            user=instance.name,
+        )
+        instance.disks.append(disk)
+    return instance

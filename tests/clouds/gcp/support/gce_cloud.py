@@ -1,0 +1,306 @@
+"""The state of the Compute Engine stand-in: what inserts, deletions, preemptions and time do to machines and disks.
+
+Invariants, each with a test in `tests/clouds/gcp/test_compute_fake.py`:
+
+1. An operation that was asked for twice with one request id takes place once.
+2. A machine that is gone runs nothing; a disk that is gone was deleted, with its instance or by itself.
+3. Quotas hold, and a launch that finds no machine leaves neither instance nor disk.
+"""
+
+from __future__ import annotations
+
+import itertools
+import threading
+from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import attrs
+from cloud_timeline import Timeline
+from gce_catalog import Shape, load_catalog
+from gce_checks import check_insert, new_instance
+from gce_guests import Guests
+from gce_quota import exceeded, usage
+from gce_records import ApiProblem, Disk, Instance, Operation, StockOut, Times
+
+__all__ = ["Cloud", "InsertRecord"]
+
+
+@attrs.define(kw_only=True)
+class InsertRecord:
+    """One insertion that was begun: when, and until when its operation lasted."""
+
+    name: str
+    zone: str
+    machine_type: str
+    spot: bool
+    began: float
+    ended: float | None = None
+    outcome: str = ""
+    """``running``, or the code of its refusal."""
+
+
+class Cloud:
+    """Compute Engine of one project.
+
+    Args:
+        folder: Of the machines; made here.
+        guest_environment: Variables of every machine, besides its metadata server's address.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        project: str = "stand-in",
+        times: Times | None = None,
+        guest_environment: Mapping[str, str] | None = None,
+    ) -> None:
+        self.project = project
+        self.catalog = load_catalog()
+        self.times = times or Times()
+        self.stock_outs: list[StockOut] = []
+        self.quotas: dict[str, dict[str, float]] = {name: dict(self.catalog.quotas) for name in self.catalog.regions}
+        self.global_quotas = dict(self.catalog.global_quotas)
+        self.guest_environment = dict(guest_environment or {})
+        self.instances: dict[tuple[str, str], Instance] = {}
+        self.disks: dict[tuple[str, str], Disk] = {}
+        self.operations: dict[str, Operation] = {}
+        self.inserts: list[InsertRecord] = []
+        self.preempted: list[str] = []
+        self.undeletable: set[str] = set()
+        """Names of instances whose deletion fails."""
+        self.timeline = Timeline()
+        self.lock = threading.RLock()
+        self.changed = threading.Condition(self.lock)
+        self._guests = Guests(folder, project)
+        self._requests: dict[tuple[str, str], Operation] = {}
+        self._numbers = itertools.count(1)
+        self._enders = ThreadPoolExecutor(32, thread_name_prefix="gce-end")
+
+    def close(self) -> None:
+        """End every machine."""
+        self.timeline.close()
+        with self.lock:
+            found = list(self.instances.values())
+        for instance in found:
+            self._stop_guest(instance, 0.0)
+        self._enders.shutdown(wait=True)
+        with self.lock:
+            self.changed.notify_all()
+
+    # -- insert --
+
+    def insert(self, zone: str, body: dict[str, Any], request_id: str) -> Operation:
+        with self.lock:
+            earlier = self._requests.get(("insert", request_id))
+            if request_id and earlier is not None:
+                return earlier
+            shape = check_insert(self, zone, body)
+            operation = self._operation("insert", zone, body["name"], request_id)
+            record = InsertRecord(
+                name=body["name"],
+                zone=zone,
+                machine_type=shape.name,
+                spot=body.get("scheduling", {}).get("provisioningModel") == "SPOT",
+                began=operation.began,
+            )
+            self.inserts.append(record)
+            instance = self._create(zone, body, shape)
+        self.timeline.after(self.times.provision, lambda: self._provisioned(instance, operation, record))
+        return operation
+
+    def _create(self, zone: str, body: dict[str, Any], shape: Shape) -> Instance:
+        instance = new_instance(zone, body, shape, numbers=self._numbers, now=self.timeline.now())
+        self.disks.update(((zone, disk.name), disk) for disk in instance.disks)
+        self.instances[zone, instance.name] = instance
+        return instance
+
+    def _provisioned(self, instance: Instance, operation: Operation, record: InsertRecord) -> None:
+        with self.lock:
+            if instance.ending:
+                self._finish(operation)
+                return
+            problem = self._refusal(instance)
+            if problem is not None:
+                record.ended, record.outcome = self.timeline.now(), problem["code"]
+                self._forget(instance, all_disks=True)
+                self._finish(operation, [problem], 503 if "EXHAUSTED" in problem["code"] else 403)
+                return
+            self._guests.boot(instance, self.guest_environment, power_off=lambda: self._powered_off(instance))
+            record.ended, record.outcome = self.timeline.now(), "running"
+            self._finish(operation)
+        seconds = instance.body.get("scheduling", {}).get("maxRunDuration", {}).get("seconds")
+        if seconds is not None:
+            self.timeline.after(float(seconds), lambda: self._begin_end(instance, self.times.guest_shutdown))
+
+    def _refusal(self, instance: Instance) -> dict[str, Any] | None:
+        purchase = "spot" if instance.spot else "on-demand"
+        for rule in self.stock_outs:
+            if rule.hits(instance.zone, instance.machine_type, purchase):
+                zone = f"projects/{self.project}/zones/{instance.zone}"
+                message = rule.message or f"The zone '{zone}' does not have enough resources available to fulfill it."
+                return {"code": rule.code, "message": message}
+        return exceeded(self, instance)
+
+    # -- the ends of a machine --
+
+    def delete_instance(self, zone: str, name: str, request_id: str) -> Operation:
+        with self.lock:
+            earlier = self._requests.get(("delete", request_id))
+            if request_id and earlier is not None:
+                return earlier
+            instance = self.instance(zone, name)
+            operation = self._operation("delete", zone, name, request_id)
+            if name in self.undeletable:
+                self._finish(operation, [{"code": "INTERNAL_ERROR", "message": "Internal error."}], 500)
+                return operation
+            running = instance.machine is not None
+            if not instance.ending:
+                instance.ending = True
+                instance.status = "STOPPING"
+                self._enders.submit(self._delete, instance, self.times.guest_shutdown if running else 0.0)
+        self._when_gone(instance, operation)
+        return operation
+
+    def _when_gone(self, instance: Instance, operation: Operation) -> None:
+        """Finish the operation once nothing is left of the instance."""
+        with self.lock:
+            if self.instances.get((instance.zone, instance.name)) is not instance:
+                self._finish(operation)
+                return
+        self.timeline.after(0.02, lambda: self._when_gone(instance, operation))
+
+    def _delete(self, instance: Instance, grace: float) -> None:
+        self._stop_guest(instance, grace)
+        self.timeline.after(self.times.delete, lambda: self._forget(instance))
+
+    def delete_disk(self, zone: str, name: str, request_id: str) -> Operation:
+        with self.lock:
+            disk = self.disks.get((zone, name))
+            if disk is None:
+                path = f"projects/{self.project}/zones/{zone}/disks/{name}"
+                raise ApiProblem(404, "notFound", f"The resource '{path}' was not found")
+            if disk.user:
+                raise ApiProblem(400, "resourceInUseByAnotherResource", f"The disk '{name}' is already being used")
+            operation = self._operation("delete", zone, name, request_id)
+            del self.disks[zone, name]
+        self.timeline.after(self.times.delete, lambda: self._finish(operation))
+        return operation
+
+    def preempt(self, name: str) -> None:
+        """Take a spot machine away: notice, SIGTERM, end."""
+        with self.lock:
+            instance = next(each for each in self.instances.values() if each.name == name)
+            if instance.ending or instance.metadata is None:
+                return
+            instance.ending = True
+            instance.status = "STOPPING"
+            self.preempted.append(name)
+            instance.metadata.set("preempted", "TRUE")
+            grace = max(0.0, self.times.preemption - self.times.signal)
+        self.timeline.after(self.times.signal, lambda: self._submit_end(instance, grace))
+
+    def _begin_end(self, instance: Instance, grace: float) -> None:
+        with self.lock:
+            if instance.ending:
+                return
+            instance.ending = True
+            instance.status = "STOPPING"
+        self._submit_end(instance, grace)
+
+    def _submit_end(self, instance: Instance, grace: float) -> None:
+        self._enders.submit(self._end_by_itself, instance, grace)
+
+    def _end_by_itself(self, instance: Instance, grace: float) -> None:
+        self._stop_guest(instance, grace)
+        with self.lock:
+            if instance.deleted_at_its_end:
+                self._forget(instance)
+            else:
+                instance.status, instance.ending = "TERMINATED", False
+
+    def _powered_off(self, instance: Instance) -> None:
+        with self.lock:
+            if instance.ending:
+                return
+            instance.status = "STOPPING"
+        self._stop_guest(instance, self.times.guest_shutdown)
+        with self.lock:
+            if not instance.ending:
+                instance.status = "TERMINATED"
+
+    def _stop_guest(self, instance: Instance, grace: float) -> None:
+        machine, metadata = instance.machine, instance.metadata
+        if machine is not None:
+            machine.end(grace=grace)
+        if metadata is not None:
+            metadata.close()
+        with self.lock:
+            instance.machine = instance.metadata = None
+
+    def _forget(self, instance: Instance, *, all_disks: bool = False) -> None:
+        with self.lock:
+            if self.instances.get((instance.zone, instance.name)) is instance:
+                del self.instances[instance.zone, instance.name]
+            for disk in instance.disks:
+                disk.user = ""
+                if all_disks or instance.auto_deletes(disk):
+                    self.disks.pop((disk.zone, disk.name), None)
+            self.changed.notify_all()
+
+    # -- operations --
+
+    def _operation(self, kind: str, zone: str, target: str, request_id: str) -> Operation:
+        name = f"operation-{next(self._numbers):08x}"
+        operation = Operation(name=name, zone=zone, kind=kind, target=target, began=self.timeline.now())
+        self.operations[name] = operation
+        if request_id:
+            self._requests[kind, request_id] = operation
+        return operation
+
+    def _finish(self, operation: Operation, errors: list[dict[str, Any]] | None = None, status: int = 0) -> None:
+        with self.lock:
+            operation.ended = self.timeline.now()
+            operation.errors, operation.status_code = errors or [], status
+            self.changed.notify_all()
+
+    def wait(self, name: str, seconds: float) -> Operation:
+        """An operation, once it is over or the time has passed."""
+        with self.lock:
+            operation = self.operations.get(name)
+            if operation is None:
+                raise ApiProblem(404, "notFound", f"The resource 'operations/{name}' was not found")
+            self.changed.wait_for(lambda: operation.ended is not None, seconds)
+            return operation
+
+    def forget_requests(self) -> None:
+        """Request ids are known for an hour; this is after it."""
+        with self.lock:
+            self._requests.clear()
+
+    # -- looking --
+
+    def instance(self, zone: str, name: str) -> Instance:
+        found = self.instances.get((zone, name))
+        if found is None:
+            path = f"projects/{self.project}/zones/{zone}/instances/{name}"
+            raise ApiProblem(404, "notFound", f"The resource '{path}' was not found")
+        return found
+
+    def console(self, zone: str, name: str) -> str:
+        """The serial port's output of a machine that is there."""
+        self.instance(zone, name)
+        return self._guests.console(zone, name)
+
+    def most_inserts_at_once(self) -> int:
+        """How many insertions were under way at one time, at most."""
+        with self.lock:
+            marks = [(record.began, 1) for record in self.inserts]
+            marks += [(record.ended, -1) for record in self.inserts if record.ended is not None]
+        return max(itertools.accumulate(change for _, change in sorted(marks)), default=0)
+
+    def usage(self, region: str | None) -> Iterator[tuple[str, float]]:
+        """What is used of each quota of a region, or of the project's global ones."""
+        return usage(self, region)

@@ -1,0 +1,69 @@
+"""The inside of the stand-in's machines: their processes, metadata servers, consoles, and how they switch off."""
+
+from __future__ import annotations
+
+import stat
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from cloud_machines import Machine
+from gce_metadata import MetadataServer
+from gce_records import Instance
+
+__all__ = ["Guests"]
+
+_POWER_OFF = """#!/bin/bash
+exec python3 -c 'import os, urllib.request as u
+u.urlopen(u.Request("http://" + os.environ["GCE_METADATA_HOST"] + "/stand-in/power-off", method="POST"), timeout=10)'
+"""
+
+
+class Guests:
+    """Makes and remembers the insides.
+
+    Args:
+        folder: Of the machines; made here.
+    """
+
+    def __init__(self, folder: Path, project: str) -> None:
+        self._folder = folder
+        self._project = project
+        self._consoles: dict[tuple[str, str], Path] = {}
+        self._shims = folder / "bin"
+        self._shims.mkdir(parents=True)
+        for name in ("poweroff", "halt", "shutdown"):
+            shim = self._shims / name
+            shim.write_text(_POWER_OFF)
+            shim.chmod(shim.stat().st_mode | stat.S_IXUSR)
+
+    def boot(self, instance: Instance, environment: Mapping[str, str], *, power_off: Callable[[], None]) -> None:
+        """Start the metadata server and the startup script; the instance is running then."""
+        items = {each["key"]: each["value"] for each in instance.body.get("metadata", {}).get("items", [])}
+        values = {
+            "name": instance.name,
+            "id": str(instance.ident),
+            "zone": f"projects/1/zones/{instance.zone}",
+            "machine-type": f"projects/1/machineTypes/{instance.machine_type}",
+            "hostname": f"{instance.name}.c.{self._project}.internal",
+            "preempted": "FALSE",
+            "../project/project-id": self._project,
+            **{f"attributes/{key}": value for key, value in items.items()},
+        }
+        instance.metadata = MetadataServer(values, power_off=power_off)
+        instance.status = "RUNNING"
+        variables = {
+            "PATH": f"{self._shims}:{Path(sys.executable).parent}:/usr/local/bin:/usr/bin:/bin",
+            **environment,
+            "GCE_METADATA_HOST": instance.metadata.host,
+        }
+        folder = self._folder / f"{instance.name}-{instance.ident}"
+        self._consoles[instance.zone, instance.name] = folder / "console.log"
+        instance.machine = Machine(folder, items.get("startup-script", "#!/bin/bash\n"), environment=variables)
+
+    def console(self, zone: str, name: str) -> str:
+        """What the first serial port of a machine printed."""
+        file = self._consoles.get((zone, name))
+        printed = file.read_text(errors="replace") if file is not None and file.exists() else ""
+        lines = "".join(f"google_metadata_script_runner[1]: startup-script: {line}\n" for line in printed.splitlines())
+        return f"[    0.000000] Linux version stand-in\n{lines}"

@@ -1,0 +1,198 @@
+"""What the stand-in keeps: instances, disks, operations, and the rules by which launches are refused."""
+
+from __future__ import annotations
+
+import fnmatch
+from datetime import UTC, datetime
+from typing import Any
+
+import attrs
+from cloud_machines import Machine
+from gce_metadata import MetadataServer
+
+__all__ = ["ApiProblem", "Disk", "Instance", "Operation", "StockOut", "Times", "api_time"]
+
+
+class ApiProblem(Exception):
+    """An answer that is an error, as the API words it."""
+
+    def __init__(self, status: int, reason: str, message: str) -> None:
+        super().__init__(message)
+        self.status = status
+        self.reason = reason
+        self.message = message
+
+    def body(self) -> dict[str, Any]:
+        errors = [{"message": self.message, "domain": "global", "reason": self.reason}]
+        return {"error": {"code": self.status, "message": self.message, "errors": errors}}
+
+
+def api_time(seconds: float) -> str:
+    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds")
+
+
+@attrs.frozen(kw_only=True)
+class Times:
+    """How long things take, in seconds; real ones are longer."""
+
+    provision: float = 0.05
+    """From the insertion to the running machine, and the end of the operation."""
+    delete: float = 0.05
+    """From the end of the guest to the end of the operation."""
+    guest_shutdown: float = 2.0
+    """How long a guest that is deleted has to end by itself."""
+    preemption: float = 3.0
+    """From the notice to the end of a preempted machine: 30 with the real one."""
+    signal: float = 0.5
+    """From the notice to the guest's SIGTERM."""
+
+
+@attrs.frozen(kw_only=True)
+class StockOut:
+    """Which launches find no machine; patterns as of a shell."""
+
+    zone: str = "*"
+    machine_type: str = "*"
+    purchase: str = "*"
+    """``spot`` or ``on-demand``."""
+    code: str = "ZONE_RESOURCE_POOL_EXHAUSTED"
+    message: str = ""
+
+    def hits(self, zone: str, machine_type: str, purchase: str) -> bool:
+        given = ((zone, self.zone), (machine_type, self.machine_type), (purchase, self.purchase))
+        return all(fnmatch.fnmatchcase(value, pattern) for value, pattern in given)
+
+
+@attrs.define(kw_only=True, eq=False)
+class Disk:
+    name: str
+    zone: str
+    type_name: str
+    size_gb: int
+    ident: int
+    created: float
+    labels: dict[str, str] = attrs.field(factory=dict)
+    user: str = ""
+    """The instance that it is attached to."""
+
+    def resource(self, base: str) -> dict[str, Any]:
+        place = f"{base}/zones/{self.zone}"
+        users = [f"{place}/instances/{self.user}"] if self.user else []
+        return {
+            "kind": "compute#disk",
+            "id": str(self.ident),
+            "name": self.name,
+            "zone": place,
+            "type": f"{place}/diskTypes/{self.type_name}",
+            "sizeGb": str(self.size_gb),
+            "status": "READY",
+            "labels": self.labels,
+            "users": users,
+            "creationTimestamp": api_time(self.created),
+            "selfLink": f"{place}/disks/{self.name}",
+        }
+
+
+@attrs.define(kw_only=True, eq=False)
+class Instance:
+    name: str
+    zone: str
+    body: dict[str, Any]
+    """As it was inserted."""
+    ident: int
+    created: float
+    machine_type: str
+    vcpus: int
+    status: str = "PROVISIONING"
+    disks: list[Disk] = attrs.field(factory=list)
+    machine: Machine | None = None
+    metadata: MetadataServer | None = None
+    ending: bool = False
+
+    @property
+    def spot(self) -> bool:
+        scheduling = self.body.get("scheduling", {})
+        return scheduling.get("provisioningModel") == "SPOT" or bool(scheduling.get("preemptible"))
+
+    @property
+    def deleted_at_its_end(self) -> bool:
+        return bool(self.body.get("scheduling", {}).get("instanceTerminationAction") == "DELETE")
+
+    @property
+    def labels(self) -> dict[str, str]:
+        found: dict[str, str] = self.body.get("labels", {})
+        return found
+
+    def auto_deletes(self, disk: Disk) -> bool:
+        return bool(self.body["disks"][self.disks.index(disk)].get("autoDelete"))
+
+    def resource(self, base: str) -> dict[str, Any]:
+        place = f"{base}/zones/{self.zone}"
+        shown = {
+            key: value
+            for key, value in self.body.items()
+            if key in ("labels", "scheduling", "tags", "metadata", "serviceAccounts", "shieldedInstanceConfig")
+        }
+        interface = {**self.body["networkInterfaces"][0], "networkIP": f"10.128.0.{self.ident % 250 + 2}"}
+        for access in interface.get("accessConfigs", []):
+            access["natIP"] = f"203.0.113.{self.ident % 250 + 2}"
+        return {
+            "kind": "compute#instance",
+            "id": str(self.ident),
+            "name": self.name,
+            "zone": place,
+            "machineType": f"{place}/machineTypes/{self.machine_type}",
+            "status": self.status,
+            "creationTimestamp": api_time(self.created),
+            "selfLink": f"{place}/instances/{self.name}",
+            "networkInterfaces": [interface],
+            "disks": [
+                {
+                    "kind": "compute#attachedDisk",
+                    "type": "PERSISTENT",
+                    "mode": "READ_WRITE",
+                    "source": f"{place}/disks/{disk.name}",
+                    "boot": index == 0,
+                    "autoDelete": self.auto_deletes(disk),
+                    "diskSizeGb": str(disk.size_gb),
+                    "index": index,
+                }
+                for index, disk in enumerate(self.disks)
+            ],
+            **shown,
+        }
+
+
+@attrs.define(kw_only=True, eq=False)
+class Operation:
+    name: str
+    zone: str
+    kind: str
+    """``insert`` or ``delete``."""
+    target: str
+    began: float
+    ended: float | None = None
+    errors: list[dict[str, Any]] = attrs.field(factory=list)
+    status_code: int = 0
+
+    def resource(self, base: str) -> dict[str, Any]:
+        place = f"{base}/zones/{self.zone}"
+        found: dict[str, Any] = {
+            "kind": "compute#operation",
+            "id": str(abs(hash(self.name)) % 10**18),
+            "name": self.name,
+            "zone": place,
+            "operationType": self.kind,
+            "targetLink": f"{place}/instances/{self.target}",
+            "status": "RUNNING" if self.ended is None else "DONE",
+            "progress": 0 if self.ended is None else 100,
+            "insertTime": api_time(self.began),
+            "selfLink": f"{place}/operations/{self.name}",
+        }
+        if self.ended is not None:
+            found["endTime"] = api_time(self.ended)
+        if self.errors:
+            found["error"] = {"errors": self.errors}
+            found["httpErrorStatusCode"] = self.status_code or 400
+            found["httpErrorMessage"] = "BAD REQUEST"
+        return found

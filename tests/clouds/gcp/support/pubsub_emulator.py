@@ -1,0 +1,106 @@
+"""A stand-in for Pub/Sub: Google's own emulator, as a process of its own on a port of loopback that was free.
+
+It comes with the Google Cloud SDK and is never vendored. What it does not show: a pull that waits for as long as it is
+let, exactly-once delivery, refused broken ack ids, retention beyond 7 days, Cloud Monitoring.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import socket
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import NoReturn
+
+import pytest
+
+__all__ = ["leftovers", "pubsub_emulator"]
+
+_PATIENCE = 60.0
+_JAR = "platform/pubsub-emulator/lib/cloud-pubsub-emulator-*-all.jar"
+_HOW = "install the Google Cloud SDK with its component pubsub-emulator, and Java 17"
+_OPTIONS = ("-Xmx1g", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1")
+
+
+@contextmanager
+def pubsub_emulator() -> Iterator[str]:
+    """``host:port`` of an empty Pub/Sub, which ends with the context; skips where the emulator is not installed."""
+    java, jar = _program()
+    port = _free_port()
+    with tempfile.TemporaryDirectory(prefix="cloud-tasks-pubsub-") as folder, open(Path(folder) / "log", "wb") as log:
+        process = subprocess.Popen(
+            [java, *_OPTIONS, "-jar", str(jar), "--host=127.0.0.1", f"--port={port}"],
+            cwd=folder,
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+        )
+        try:
+            _wait(process, port, Path(folder) / "log")
+            yield f"127.0.0.1:{port}"
+        finally:
+            process.terminate()
+            try:
+                process.wait(10)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+
+
+def leftovers(address: str, project: str) -> list[str]:
+    """The topics and subscriptions that a project has."""
+    import grpc
+    from google.pubsub_v1 import PublisherClient, SubscriberClient
+    from google.pubsub_v1.services.publisher.transports import PublisherGrpcTransport
+    from google.pubsub_v1.services.subscriber.transports import SubscriberGrpcTransport
+
+    with grpc.insecure_channel(address) as channel:
+        publisher = PublisherClient(transport=PublisherGrpcTransport(channel=channel))
+        subscriber = SubscriberClient(transport=SubscriberGrpcTransport(channel=channel))
+        topics = publisher.list_topics(request={"project": f"projects/{project}"})
+        subscriptions = subscriber.list_subscriptions(request={"project": f"projects/{project}"})
+        return sorted([each.name for each in topics] + [each.name for each in subscriptions])
+
+
+def _program() -> tuple[str, Path]:
+    """Java and the emulator."""
+    java, gcloud = (shutil.which(name) or _missing(f"there is no {name}") for name in ("java", "gcloud"))
+    # Itself a Python program, of another Python: what this one was told is not for it.
+    own = {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")}
+    told = subprocess.run(
+        [gcloud, "info", "--format=value(installation.sdk_root)"], env=own, capture_output=True, text=True, check=False
+    )
+    found = sorted(Path(told.stdout.strip() or "/nowhere").glob(_JAR))
+    if not found:
+        _missing("the Google Cloud SDK has no Pub/Sub emulator")
+    return java, found[-1]
+
+
+def _missing(what: str) -> NoReturn:
+    reason = f"{what}: {_HOW}"
+    if os.environ.get("CI") == "true":
+        pytest.fail(reason, pytrace=False)
+    pytest.skip(reason)
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def _wait(process: subprocess.Popen[bytes], port: int, log: Path) -> None:
+    deadline = time.monotonic() + _PATIENCE
+    while True:
+        with socket.socket() as probe:
+            probe.settimeout(1.0)
+            if probe.connect_ex(("127.0.0.1", port)) == 0:
+                return
+        if process.poll() is not None or time.monotonic() > deadline:
+            pytest.fail(f"the Pub/Sub emulator did not start: {log.read_text(errors='replace')[-2000:]}", pytrace=False)
+        time.sleep(0.05)

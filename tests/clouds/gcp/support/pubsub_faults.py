@@ -1,0 +1,88 @@
+"""Between clients and the Pub/Sub emulator: a share of the calls fails, before their effect or after it."""
+
+from __future__ import annotations
+
+import random
+import threading
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from typing import Any
+
+import grpc
+
+__all__ = ["PubSubFaults", "failing_pubsub"]
+
+_SIZES = (("grpc.max_send_message_length", -1), ("grpc.max_receive_message_length", -1))
+_THREADS = 128
+"""Each pull that waits keeps one."""
+
+
+class PubSubFaults(grpc.GenericRpcHandler):
+    """Passes every call on as it is.
+
+    Args:
+        channel: To the emulator.
+    """
+
+    def __init__(self, channel: grpc.Channel, *, seed: int = 1) -> None:
+        self._channel = channel
+        self._random = random.Random(seed)
+        self._lock = threading.Lock()
+        self.share = 0.0
+        """Of the calls, how many fail; half of those after they took effect."""
+        self.refuse: bytes | None = None
+        """Requests to publish with this in them are refused as invalid."""
+        self.calls = 0
+        self.struck = 0
+
+    def service(self, handler_call_details: grpc.HandlerCallDetails) -> grpc.RpcMethodHandler[Any, Any]:
+        forward: Any = self._channel.unary_unary(handler_call_details.method)
+
+        def answer(request: bytes, context: grpc.ServicerContext) -> bytes:
+            if self.refuse is not None and self.refuse in request and handler_call_details.method.endswith("Publish"):
+                context.abort(grpc.StatusCode.INVALID_ARGUMENT, "a message is not valid")
+            before, after = self._strike()
+            if before:
+                context.abort(grpc.StatusCode.UNAVAILABLE, "the stand-in failed before it did anything")
+            metadata = [(key, value) for key, value in context.invocation_metadata() if key.startswith("x-goog-")]
+            call = forward.future(request, timeout=context.time_remaining(), metadata=metadata)
+            context.add_callback(call.cancel)
+            content = _content(call, context)
+            if after:
+                context.abort(grpc.StatusCode.UNAVAILABLE, "the stand-in failed after it did what it was asked for")
+            return content
+
+        return grpc.unary_unary_rpc_method_handler(answer)
+
+    def _strike(self) -> tuple[bool, bool]:
+        with self._lock:
+            self.calls += 1
+            struck, after = self._random.random() < self.share, self._random.random() < 0.5
+            self.struck += struck
+        return struck and not after, struck and after
+
+
+def _content(call: Any, context: grpc.ServicerContext) -> bytes:
+    try:
+        content: bytes = call.result()
+    except grpc.FutureCancelledError:
+        context.abort(grpc.StatusCode.CANCELLED, "cancelled")
+    except grpc.RpcError as error:
+        told: Any = error
+        context.abort(told.code(), told.details())
+    return content
+
+
+@contextmanager
+def failing_pubsub(address: str, *, seed: int = 1) -> Iterator[tuple[str, PubSubFaults]]:
+    """``host:port`` of something that passes calls on to an emulator, and the faults that it makes (none yet)."""
+    with grpc.insecure_channel(address, options=_SIZES) as channel:
+        faults = PubSubFaults(channel, seed=seed)
+        server = grpc.server(ThreadPoolExecutor(_THREADS), handlers=[faults], options=_SIZES)
+        port = server.add_insecure_port("127.0.0.1:0")
+        server.start()
+        try:
+            yield f"127.0.0.1:{port}", faults
+        finally:
+            server.stop(1.0).wait()

@@ -1,0 +1,239 @@
+"""The stand-in of Compute Engine does what it says of itself."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from cloud_wire import Fault
+from gce_catalog import load_catalog
+from gce_fake import GceFake
+from gce_process import GceAdmin, GceProcess
+from gce_records import ApiProblem, StockOut, Times
+
+ZONE = "us-central1-a"
+FAMILIES = "n1 n2 n2d n4 e2 c2 c2d c3 c3d c4 c4a t2a t2d m1 m2 m3 a2 a3 g2"
+SLEEPER = "#!/bin/bash\nexec sleep 600\n"
+
+
+def body(name: str = "m-1", machine_type: str = "e2-small", *, script: str = SLEEPER, **fields: Any) -> dict[str, Any]:
+    return {
+        "name": name,
+        "machineType": f"zones/{ZONE}/machineTypes/{machine_type}",
+        "disks": [
+            {
+                "boot": True,
+                "autoDelete": True,
+                "initializeParams": {"sourceImage": "projects/debian-cloud/global/images/family/debian-12"},
+            }
+        ],
+        "networkInterfaces": [{"network": "global/networks/default"}],
+        "metadata": {"items": [{"key": "startup-script", "value": script}]},
+        **fields,
+    }
+
+
+SPOT: dict[str, Any] = {"scheduling": {"provisioningModel": "SPOT", "instanceTerminationAction": "DELETE"}}
+
+
+def eventually(condition: Callable[[], object]) -> None:
+    deadline = time.monotonic() + 30
+    while not condition():
+        assert time.monotonic() < deadline, "it did not happen within 30 s"
+        time.sleep(0.01)
+
+
+@pytest.fixture
+def fake(tmp_path: Path) -> Iterator[GceFake]:
+    with GceFake(tmp_path / "gce", guest_environment={"NOTES": str(tmp_path)}) as fake:
+        yield fake
+
+
+def inserted(fake: GceFake, *arguments: Any, **fields: Any) -> str:
+    """Insert and wait; returns the operation's error code."""
+    operation = fake.cloud.insert(ZONE, body(*arguments, **fields), "")
+    done = fake.cloud.wait(operation.name, 30)
+    assert done.ended is not None
+    return str(done.errors[0]["code"]) if done.errors else ""
+
+
+def there(fake: GceFake) -> tuple[list[str], list[str]]:
+    state = fake.state()
+    return [each["name"] for each in state["instances"]], state["disks"]
+
+
+def test_the_catalogue_has_the_current_families_of_three_regions() -> None:
+    catalog = load_catalog()
+    assert len(catalog.regions) >= 3
+    wanted = set(FAMILIES.split())
+    assert {name.partition("-")[0] for name in catalog.types["us-central1-a"]} | {"m2"} >= wanted
+    for zones in catalog.regions.values():
+        assert all("e2-standard-8" in catalog.types[zone] for zone in zones)
+
+
+@pytest.mark.parametrize(
+    ("name", "vcpus", "memory_mb"),
+    [
+        ("e2-standard-8", 8, 32768),
+        ("n1-standard-1", 1, 3840),
+        ("n2-highmem-96", 96, 786432),
+        ("c3d-highcpu-30", 30, 60416),
+        ("c4-standard-8", 8, 30720),
+        ("a2-highgpu-1g", 12, 87040),
+    ],
+)
+def test_sizes_are_those_of_the_documentation(name: str, vcpus: int, memory_mb: int) -> None:
+    shape = load_catalog().types["us-central1-a"][name]
+    assert (shape.vcpus, shape.memory_mb) == (vcpus, memory_mb)
+
+
+def test_one_request_id_takes_place_once(fake: GceFake) -> None:
+    first = fake.cloud.insert(ZONE, body(), "request-1")
+    assert fake.cloud.insert(ZONE, body(), "request-1") is first
+    fake.cloud.wait(first.name, 30)
+    assert there(fake) == (["m-1"], ["m-1"])
+    with pytest.raises(ApiProblem, match="already exists"):
+        fake.cloud.insert(ZONE, body(), "request-2")
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"name": "Not Allowed"}, "resource.name"),
+        ({"machineType": "zones/z/machineTypes/none"}, "does not exist in zone"),
+        ({"labels": {"key": "UPPER"}}, "resource.labels"),
+        ({"networkInterfaces": []}, "network interface"),
+        ({"disks": [{"initializeParams": {"sourceImage": "projects/x/global/images/y"}}]}, "was not found"),
+    ],
+)
+def test_what_the_api_would_refuse_is_refused(fake: GceFake, change: dict[str, Any], message: str) -> None:
+    with pytest.raises(ApiProblem, match=message):
+        fake.cloud.insert(ZONE, {**body(), **change}, "")
+    assert there(fake) == ([], [])
+
+
+def test_a_stock_out_leaves_nothing(fake: GceFake) -> None:
+    fake.cloud.stock_outs = [StockOut(zone=ZONE, purchase="on-demand")]
+    assert inserted(fake) == "ZONE_RESOURCE_POOL_EXHAUSTED"
+    assert there(fake) == ([], [])
+    assert inserted(fake, **SPOT) == ""
+
+
+@pytest.mark.parametrize(
+    ("limits", "region"),
+    [({"CPUS": 5}, "us-central1"), ({"INSTANCES": 2}, "us-central1"), ({"CPUS_ALL_REGIONS": 4}, "")],
+)
+def test_quotas_hold(fake: GceFake, limits: dict[str, float], region: str) -> None:
+    (fake.cloud.quotas[region] if region else fake.cloud.global_quotas).update(limits)
+    outcomes = [inserted(fake, f"m-{number}") for number in range(3)]
+    assert outcomes == ["", "", "QUOTA_EXCEEDED"]
+    assert there(fake) == (["m-0", "m-1"], ["m-0", "m-1"])
+
+
+def test_a_deleted_machine_runs_nothing(fake: GceFake) -> None:
+    inserted(fake, script="#!/bin/bash\nsetsid sleep 600 &\nsleep 600\n")
+    machine = fake.cloud.instance(ZONE, "m-1").machine
+    assert machine is not None
+    eventually(lambda: len(machine.processes()) >= 2)
+    operation = fake.cloud.delete_instance(ZONE, "m-1", "")
+    fake.cloud.wait(operation.name, 30)
+    assert machine.processes() == set()
+    assert there(fake) == ([], [])
+
+
+def test_a_disk_stays_that_is_not_to_go_with_its_instance(fake: GceFake) -> None:
+    kept = body()
+    kept["disks"][0]["autoDelete"] = False
+    fake.cloud.wait(fake.cloud.insert(ZONE, kept, "").name, 30)
+    with pytest.raises(ApiProblem, match="already being used"):
+        fake.cloud.delete_disk(ZONE, "m-1", "")
+    fake.cloud.wait(fake.cloud.delete_instance(ZONE, "m-1", "").name, 30)
+    assert there(fake) == ([], ["m-1"])
+    fake.cloud.wait(fake.cloud.delete_disk(ZONE, "m-1", "").name, 30)
+    assert there(fake) == ([], [])
+
+
+@pytest.mark.parametrize(("action", "left"), [("DELETE", []), ("STOP", ["m-1"])])
+def test_a_preempted_machine_is_signalled_and_ends_as_it_was_asked_to(
+    fake: GceFake, tmp_path: Path, action: str, left: list[str]
+) -> None:
+    fake.cloud.times = Times(preemption=1.0, signal=0.0)
+    script = "#!/bin/bash\ntrap 'touch $NOTES/signalled' TERM\ntouch $NOTES/ready\nwhile true; do sleep 0.1; done\n"
+    scheduling = {"provisioningModel": "SPOT", "instanceTerminationAction": action}
+    inserted(fake, script=script, scheduling=scheduling)
+    eventually(lambda: (tmp_path / "ready").exists())
+    assert fake.preempt(oldest=1) == ["m-1"]
+    eventually(lambda: not [each for each in fake.cloud.instances.values() if each.status == "STOPPING"])
+    assert (tmp_path / "signalled").exists()
+    assert there(fake) == (left, left)
+    assert all(each.status == "TERMINATED" for each in fake.cloud.instances.values())
+
+
+def test_a_machine_ends_at_its_longest_run(fake: GceFake) -> None:
+    scheduling = {"maxRunDuration": {"seconds": "3600"}, "instanceTerminationAction": "DELETE"}
+    inserted(fake, scheduling=scheduling)
+    fake.cloud.timeline.advance(3500)
+    assert there(fake) == (["m-1"], ["m-1"])
+    fake.cloud.timeline.advance(200)
+    eventually(lambda: there(fake) == ([], []))
+
+
+def test_a_call_that_is_struck_after_its_effect_has_it(fake: GceFake) -> None:
+    fake.wire.fault = Fault(share=1.0, after_effect=1.0, status=503)
+    path = f"{fake.url}/compute/v1/projects/stand-in/zones/{ZONE}/instances?requestId=1"
+    call = urllib.request.Request(path, data=json.dumps(body()).encode(), method="POST")
+    with pytest.raises(urllib.error.HTTPError, match="503") as struck:
+        urllib.request.urlopen(call, timeout=10)
+    struck.value.close()
+    eventually(lambda: there(fake)[0] == ["m-1"])
+
+
+def test_an_unknown_filter_is_an_error_and_never_everything(fake: GceFake) -> None:
+    path = f"{fake.url}/compute/v1/projects/stand-in/aggregated/instances?filter=labels.a%20LIKE%20b"
+    with pytest.raises(urllib.error.HTTPError, match="400") as refused:
+        urllib.request.urlopen(path, timeout=10)
+    refused.value.close()
+
+
+def test_overlapping_insertions_are_counted(fake: GceFake) -> None:
+    fake.cloud.times = Times(provision=0.2)
+    operations = [fake.cloud.insert(ZONE, body(f"m-{number}"), "") for number in range(3)]
+    for operation in operations:
+        fake.cloud.wait(operation.name, 30)
+    inserted(fake, "m-9")
+    assert fake.cloud.most_inserts_at_once() == 3
+
+
+def working_in(folder: Path) -> list[int]:
+    found = []
+    for entry in Path("/proc").glob("[0-9]*"):
+        try:
+            if Path(os.readlink(entry / "cwd")).is_relative_to(folder):
+                found.append(int(entry.name))
+        except OSError:
+            continue
+    return found
+
+
+def test_as_a_process_it_is_told_what_to_do_and_takes_its_machines_with_it(tmp_path: Path) -> None:
+    folder = tmp_path / "gce"
+    with GceProcess(folder, times=Times(preemption=0.5, signal=0.0)) as fake:
+        path = f"{fake.url}/compute/v1/projects/stand-in/zones/{ZONE}/instances"
+        for name in ("m-1", "m-2"):
+            call = urllib.request.Request(path, data=json.dumps(body(name, **SPOT)).encode(), method="POST")
+            urllib.request.urlopen(call, timeout=10).close()
+        eventually(lambda: [each["status"] for each in fake.state()["instances"]] == ["RUNNING", "RUNNING"])
+        admin: GceAdmin = fake
+        admin.stock_out({"zone": ZONE})
+        admin.quotas(**{"us-central1": {"CPUS": 1}})
+        assert admin.preempt("m-1") == ["m-1"]
+        eventually(lambda: [each["name"] for each in admin.state()["instances"]] == ["m-2"])
+        eventually(lambda: len(working_in(folder)) == 1)
+    assert working_in(folder) == []

@@ -1,0 +1,66 @@
+"""Whole jobs on Google Cloud's stand-ins: the real command line, the real SDKs, real workers."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import urllib.parse
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from gcp_desk import ASKED, GcpDesk, gcp_desk
+from storage_emulator import storage_emulator
+
+
+@pytest.fixture
+def desk(tmp_path: Path) -> Iterator[GcpDesk]:
+    with gcp_desk(tmp_path) as desk:
+        yield desk
+
+
+def test_a_job_runs_to_its_end_and_leaves_nothing_in_the_cloud(desk: GcpDesk) -> None:
+    config, tasks = desk.configure(scaling_check_interval=1, instance_termination_delay=0), desk.tasks(300)
+    ran = desk.run("run", "--config", str(config), "--task-file", str(tasks), *ASKED)
+    assert ran.returncode == 0, ran.stderr
+    assert desk.sums() == {f"task-{number:05d}": number + 1 for number in range(1, 301)}
+    assert desk.status()["counts"]["completed"] == 300
+    assert desk.left_in_the_cloud() == []
+
+
+def test_task_file_and_results_are_in_cloud_storage(desk: GcpDesk) -> None:
+    with storage_emulator("bucket") as storage:
+        put(storage, "jobs/tasks.json.gz", gzip.compress(desk.tasks(6).read_bytes()))
+        # Of the emulator, and what keeps google-auth from asking for credentials that nobody needs here.
+        surroundings = {"STORAGE_EMULATOR_HOST": storage, "NO_GCE_CHECK": "true"}
+        desk.environment |= surroundings
+        config = desk.configure(
+            environment="\n".join(f"export {name}={value}" for name, value in surroundings.items())
+            + "\nexport ADDITION_OUTPUT_DIR=gs://bucket/sums",
+            scaling_check_interval=1,
+            instance_termination_delay=0,
+            max_result_bytes=10,
+            result_store="gs://bucket/long-results",
+        )
+        asked = [*ASKED, "--max-instances", "1"]
+        ran = desk.run("run", "--config", str(config), "--task-file", "gs://bucket/jobs/tasks.json.gz", *asked)
+        assert ran.returncode == 0, ran.stderr
+        assert desk.status()["counts"]["completed"] == 6, ran.stderr
+        assert get(storage, "sums/task-00003.txt") == b"4\n"
+        assert json.loads(get(storage, "long-results/task-00003.1.json")) == "gs://bucket/sums/task-00003.txt"
+
+
+def put(storage: str, name: str, content: bytes) -> None:
+    """Store an object, as any other program would."""
+    address = f"{storage}/upload/storage/v1/b/bucket/o?uploadType=media&name={urllib.parse.quote(name, safe='')}"
+    with urllib.request.urlopen(urllib.request.Request(address, data=content, method="POST"), timeout=20) as answer:
+        answer.read()
+
+
+def get(storage: str, name: str) -> bytes:
+    """The content of an object."""
+    address = f"{storage}/download/storage/v1/b/bucket/o/{urllib.parse.quote(name, safe='')}?alt=media"
+    with urllib.request.urlopen(address, timeout=20) as answer:
+        content: bytes = answer.read()
+        return content

@@ -1,0 +1,53 @@
+"""What a person asks before a job, by the real command line over all stand-ins: is all well, and what does it cost."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+
+import pytest
+from gcp_desk import PROJECT, GcpDesk, gcp_desk
+
+WHERE = ("--provider", "gcp", "--project-id", PROJECT, "--region", "us-central1")
+ASKED = (
+    *("list-instance-types", *WHERE, "--json", "--instance-types", "^e2-standard-8$"),
+    *("--boot-disk-types", "pd-standard", "--total-boot-disk-size", "10"),
+)
+NOBODY = "http://127.0.0.1:9"
+"""The discard port: nobody listens there."""
+
+
+@pytest.fixture(scope="module")
+def desk(tmp_path_factory: pytest.TempPathFactory) -> Iterator[GcpDesk]:
+    with gcp_desk(tmp_path_factory.mktemp("desk")) as desk:
+        yield desk
+
+
+def test_the_doctor_finds_all_well(desk: GcpDesk) -> None:
+    answer = desk.run("doctor", *WHERE)
+    assert answer.returncode == 0, answer.stdout + answer.stderr
+    for subject in ("Pub/Sub API", "Compute Engine API", "Cloud Billing API", "quotas of us-central1"):
+        assert f"ok       {subject}" in answer.stdout
+
+
+def test_the_machine_of_the_reference_has_its_price_with_and_without_the_catalog(desk: GcpDesk) -> None:
+    first = desk.run(*ASKED)
+    assert first.returncode == 0, first.stderr
+    assert prices(first.stdout) == pytest.approx([0.268614], rel=0.0002)
+    offline = desk.run(*ASKED, "--set", f"gcp.billing_endpoint={NOBODY}", "--set", "gcp.price_max_age_hours=0")
+    assert offline.returncode == 0, offline.stderr
+    assert prices(offline.stdout) == prices(first.stdout)
+    assert "Using prices of Google Cloud that are 0 hours old" in offline.stderr
+
+
+def test_a_spot_machine_costs_less(desk: GcpDesk) -> None:
+    answer = desk.run(*ASKED, "--use-spot")
+    assert answer.returncode == 0, answer.stderr
+    assert prices(answer.stdout) == pytest.approx([0.107766], rel=0.0002)
+
+
+def prices(output: str) -> list[float]:
+    """Of each row, in dollars per hour."""
+    found = json.loads(output)
+    rows = found if isinstance(found, list) else found["instance_types"]
+    return [float(row["total_price"]) for row in rows]

@@ -1,0 +1,66 @@
+"""Every machine type that the Compute Engine stand-in lists, with every boot disk it can have, has a price."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime
+
+import pytest
+from billing_fake import skus
+from gce_catalog import load_catalog
+from google.cloud import compute_v1 as sdk
+
+from cloud_tasks.model import BootDisk, InstanceType
+from cloud_tasks_gcp.compute.describe import described_types
+from cloud_tasks_gcp.pricing.parts import NotPriced
+from cloud_tasks_gcp.pricing.rates import Rates, rates_by_region
+from cloud_tasks_gcp.pricing.skus import read_skus
+
+
+def types_of(region: str) -> tuple[InstanceType, ...]:
+    catalog = load_catalog()
+    return described_types(
+        (zone, sdk.MachineType.from_json(json.dumps(shape.resource(zone)), ignore_unknown_fields=True))
+        for zone in catalog.regions[region]
+        for shape in catalog.types[zone].values()
+    )
+
+
+@pytest.fixture(scope="module")
+def rates() -> dict[str, Rates]:
+    return dict(rates_by_region(read_skus([{"skus": skus()}]), datetime.now(UTC)))
+
+
+def problems(rates: Rates, machines: tuple[InstanceType, ...]) -> dict[str, str]:
+    """Why each machine type has no price; empty where all have one."""
+    found = {}
+    for machine in machines:
+        for disk_type in machine.boot_disk_types:
+            for spot in (False, True):
+                try:
+                    price = rates.price(machine, BootDisk(disk_type=disk_type, size_gb=10), spot=spot).total
+                except NotPriced as error:
+                    found[machine.name] = str(error)
+                else:
+                    assert 0 < price.usd < 200, (machine.name, disk_type, price)
+    return found
+
+
+def test_every_machine_type_of_a_whole_list_has_a_price(rates: dict[str, Rates]) -> None:
+    machines = types_of("us-central1")
+    assert len({machine.name.split("-")[0] for machine in machines}) >= 25
+    assert problems(rates["us-central1"], machines) == {}
+
+
+def test_where_the_list_lacks_families_the_others_have_prices(rates: dict[str, Rates]) -> None:
+    machines = types_of("europe-west1")
+    without = problems(rates["europe-west1"], machines)
+    assert without["c3d-standard-8"] == "the catalog has no spot price of core/c3d in europe-west1"
+    assert len(machines) - len(without) > 200
+
+
+def test_spot_costs_less(rates: dict[str, Rates]) -> None:
+    disk = BootDisk(disk_type="pd-standard", size_gb=10)
+    for machine in types_of("us-central1"):
+        on_demand, spot = (rates["us-central1"].price(machine, disk, spot=each).total for each in (False, True))
+        assert spot < on_demand, machine.name
