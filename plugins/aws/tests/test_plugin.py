@@ -1,16 +1,15 @@
-"""The bare plugin: found, described, and honest about what it cannot do yet."""
+"""The plugin: found, described, and light until it is used."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from datetime import timedelta
+import subprocess
+import sys
 from typing import Any
 
 import attrs
 import pytest
 
-from cloud_tasks.errors import ProviderError
-from cloud_tasks.plugin import ComputeContext, InstanceContext, PricingContext, QueueContext, setting_info
+from cloud_tasks.plugin import setting_info
 from cloud_tasks.registry import Registry
 from cloud_tasks_aws.settings import AwsSettings
 
@@ -27,33 +26,52 @@ def test_the_installed_distribution_registers_its_three_backends(registry: Regis
     assert registry.problems() == ()
 
 
-OPENINGS: dict[str, Callable[[Registry], Any]] = {
-    "queue": lambda registry: registry.queue("aws").open(
-        AwsSettings(), QueueContext(job_id="job", name="job", lease=timedelta(minutes=1))
-    ),
-    "compute": lambda registry: registry.compute("aws").open(AwsSettings(), ComputeContext(job_id="job")),
-    "instance": lambda registry: registry.compute("aws").open_instance(AwsSettings(), InstanceContext(job_id="job")),
-    "pricing": lambda registry: registry.pricing("aws").open(AwsSettings(), PricingContext()),
-}
+def test_registering_imports_no_sdk() -> None:
+    program = (
+        "import sys; from cloud_tasks.registry import Registry; r = Registry(only=['aws']); "
+        "r.queue('aws'), r.compute('aws'), r.pricing('aws'); "
+        "print([name for name in ('boto3', 'botocore', 'urllib.request') if name in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
 
 
-@pytest.mark.parametrize("opening", OPENINGS.values(), ids=OPENINGS.keys())
-def test_opening_a_backend_says_that_it_is_not_there_yet(
-    registry: Registry, opening: Callable[[Registry], Any]
-) -> None:
-    with pytest.raises(ProviderError, match=r'"aws" is not there yet.*provider: local') as caught, opening(registry):
-        pytest.fail("it opened")
-    assert not caught.value.transient
+def test_the_instance_side_imports_no_sdk() -> None:
+    program = (
+        "import sys; from cloud_tasks.registry import Registry; from cloud_tasks.plugin import InstanceContext; "
+        "from cloud_tasks_aws.settings import AwsSettings\n"
+        "with Registry(only=['aws']).compute('aws').open_instance(AwsSettings(), InstanceContext(job_id='job')):\n"
+        "    print([name for name in ('boto3', 'botocore') if name in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
 
 
 def test_the_settings_carry_the_flags_that_users_know() -> None:
     flags = {field.name: setting_info(field).flag for field in attrs.fields(AwsSettings)}
-    assert flags == {
+    assert {name: flag for name, flag in flags.items() if flag} == {
         "access_key": "--access-key",
         "secret_key": "--secret-key",
+        "profile": "--aws-profile",
     }
 
 
-def test_what_must_not_be_shown_is_marked_secret() -> None:
-    secret = {field.name for field in attrs.fields(AwsSettings) if setting_info(field).secret}
-    assert secret == {"secret_key"}
+def test_a_worker_is_told_where_and_how_and_never_as_whom() -> None:
+    told = {field.name for field in attrs.fields(AwsSettings) if setting_info(field).worker}
+    assert told >= {"endpoint_url", "sqs_endpoint", "s3_endpoint", "queue_prefix", "oversize_location"}
+    assert told.isdisjoint({"access_key", "secret_key", "session_token", "profile", "credentials_file"})
+
+
+@pytest.mark.parametrize(
+    ("wrong", "named"),
+    [
+        ({"oversize_location": "/tmp/folder"}, "oversize_location"),
+        ({"oversize_location": "s3://"}, "oversize_location"),
+        ({"queue_prefix": "with_underscore"}, "queue_prefix"),
+        ({"queue_threads": 0}, "above zero"),
+        ({"price_max_age_hours": -1}, "above zero"),
+    ],
+)
+def test_settings_that_cannot_work_are_refused(wrong: dict[str, Any], named: str) -> None:
+    with pytest.raises(ValueError, match=named):
+        AwsSettings(**wrong)

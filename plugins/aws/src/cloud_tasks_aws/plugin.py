@@ -1,19 +1,16 @@
-"""What this distribution registers.
-
-The names and the settings are final; opening a backend says that it is not there yet.
-"""
+"""What this distribution registers. Imports nothing that a command which does not use it would pay for."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from contextlib import AbstractContextManager
-from typing import NoReturn
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
 
-from cloud_tasks.errors import ProviderError
 from cloud_tasks.plugin import (
+    CheckContext,
     Compute,
     ComputeBackend,
     ComputeContext,
+    Finding,
     InstanceContext,
     InstanceSide,
     Pricing,
@@ -35,10 +32,11 @@ def cloud_tasks_register_queue() -> Sequence[QueueBackend]:
     return (
         QueueBackend(
             name="aws",
-            summary="SQS (not there yet)",
+            summary="Amazon SQS",
             settings=AwsSettings,
             traits=QUEUE_TRAITS,
             open=_open_queue,
+            check=_check_queue,
         ),
     )
 
@@ -48,11 +46,13 @@ def cloud_tasks_register_compute() -> Sequence[ComputeBackend]:
     return (
         ComputeBackend(
             name="aws",
-            summary="EC2 (not there yet)",
+            summary="Amazon EC2",
             settings=AwsSettings,
             traits=COMPUTE_TRAITS,
             open=_open_compute,
             open_instance=_open_instance,
+            check=_check_compute,
+            policies=_policies,
         ),
     )
 
@@ -62,31 +62,58 @@ def cloud_tasks_register_pricing() -> Sequence[PricingBackend]:
     return (
         PricingBackend(
             name="aws",
-            summary="EC2 price list (not there yet)",
+            summary="AWS price list and spot price history",
             settings=AwsSettings,
             open=_open_pricing,
+            check=_check_pricing,
         ),
     )
 
 
 def _open_queue(settings: AwsSettings, context: QueueContext) -> AbstractContextManager[Queue]:
-    _refuse("queue")
+    from cloud_tasks_aws.queue.opening import open_queue
+
+    return open_queue(settings, context)
+
+
+def _check_queue(settings: AwsSettings, context: CheckContext) -> Iterable[Finding]:
+    from cloud_tasks_aws.queue.check import check_queue
+
+    return check_queue(settings, context)
 
 
 def _open_compute(settings: AwsSettings, context: ComputeContext) -> AbstractContextManager[Compute]:
-    _refuse("compute")
+    from cloud_tasks_aws.compute.opening import open_compute
+
+    return open_compute(settings, context)
 
 
-def _open_instance(settings: AwsSettings, context: InstanceContext) -> AbstractContextManager[InstanceSide]:
-    _refuse("compute")
+@contextmanager
+def _open_instance(settings: AwsSettings, context: InstanceContext) -> Iterator[InstanceSide]:
+    from cloud_tasks_aws.instance_side import Ec2InstanceSide
+
+    yield Ec2InstanceSide(settings)
+
+
+def _check_compute(settings: AwsSettings, context: CheckContext) -> Iterable[Finding]:
+    from cloud_tasks_aws.doctor import check_compute
+
+    return check_compute(settings, context)
+
+
+def _policies(settings: AwsSettings, context: CheckContext) -> Mapping[str, str]:
+    from cloud_tasks_aws.policies import policies
+
+    return policies(settings)
 
 
 def _open_pricing(settings: AwsSettings, context: PricingContext) -> AbstractContextManager[Pricing]:
-    _refuse("pricing")
+    from cloud_tasks_aws.pricing.opening import open_pricing
+
+    return open_pricing(settings, context)
 
 
-def _refuse(axis: str) -> NoReturn:
-    raise ProviderError(
-        f'the {axis} "aws" is not there yet: this release of cloud-tasks-aws only reserves its name and settings',
-        hint="use `provider: local`, or a later release",
-    )
+def _check_pricing(settings: AwsSettings, context: CheckContext) -> Iterable[Finding]:
+    from cloud_tasks_aws.pricing.check import check_pricing
+
+    return check_pricing(settings, context)

@@ -11,11 +11,19 @@ __all__ = ["COMPUTE_TRAITS", "QUEUE_TRAITS"]
 QUEUE_TRAITS = QueueTraits(
     max_lease=timedelta(hours=12),
     max_message_bytes=1024 * 1024,
-    receive_batch=10,
+    # SQS gives ten to a call; many calls are made at once.
+    receive_batch=100,
     send_batch=10,
+    # FIFO queues, for exactly-once, have none for single messages and ignore it; a release has it everywhere.
     delay=timedelta(minutes=15),
     delivery_counts=True,
     total_lease=timedelta(hours=12),
+    exactly_once=True,
 )
 
-COMPUTE_TRAITS = ComputeTraits(listing_lag=timedelta(seconds=10), max_script_bytes=16 * 1024)
+COMPUTE_TRAITS = ComputeTraits(
+    # EC2 itself has no longest lifetime: an instance's user data powers it off, and that terminates it.
+    ends_itself=True,
+    listing_lag=timedelta(seconds=10),
+    max_script_bytes=16 * 1024,
+)

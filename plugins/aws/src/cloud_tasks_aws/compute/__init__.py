@@ -1,0 +1,1 @@
+"""Machines of Amazon EC2. Imported only when they are asked for: it needs boto3."""

@@ -1,0 +1,255 @@
+"""Machines of Amazon EC2 in one region.
+
+Invariants, each with a test:
+
+1. A client token starts at most one instance, whoever repeats the call and whatever changed meanwhile.
+2. A listing is complete or raises.
+3. `terminate` ends what it can however many of the ids are unknown, and raises when one that is known may go on.
+"""
+
+from __future__ import annotations
+
+import re
+import threading
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, Protocol, TypeVar
+
+import attrs
+import stamina
+from botocore.exceptions import ClientError
+
+from cloud_tasks.errors import NotFound, ProviderError
+from cloud_tasks.model import Headroom, Image, Instance, InstanceType, LaunchRequest, Offer, Region
+from cloud_tasks.plugin import ComputeContext
+from cloud_tasks_aws.compute.catalog import Catalog
+from cloud_tasks_aws.compute.failures import ids_in, passing, refused, translated
+from cloud_tasks_aws.compute.fleets import launch_one_of
+from cloud_tasks_aws.compute.images import Images
+from cloud_tasks_aws.compute.large_scripts import LargeScripts
+from cloud_tasks_aws.compute.launching import launch_arguments
+from cloud_tasks_aws.compute.listing import TOKEN_TAG, filters, instance, instances_in
+from cloud_tasks_aws.compute.network import Network
+from cloud_tasks_aws.compute.quotas import headroom
+from cloud_tasks_aws.compute.user_data import compose, packed
+from cloud_tasks_aws.failures import code_of
+from cloud_tasks_aws.settings import AwsSettings
+
+__all__ = ["Ec2Compute"]
+
+_CONSOLE_LETTERS = 64 * 1024
+_BATCH = 100
+"""Instances of one `TerminateInstances`: the API takes more, but one bad id makes the whole call fail."""
+_REGIONS_AT_ONCE = 8
+_ATTEMPTS = 6
+_PATIENCE = 45.0
+"""Seconds for the attempts of one launch."""
+_ID = re.compile(r"i-[0-9a-f]{8,17}")
+
+
+_Answer = TypeVar("_Answer")
+
+
+class ClientMaker(Protocol):
+    """Makes the client of a service.
+
+    Args:
+        region: None: the one that was opened.
+        once: Whether its calls are made once, and not again when they fail in a way that may pass.
+    """
+
+    def __call__(self, service: str, region: str | None = None, *, once: bool = False) -> Any: ...
+
+
+class Ec2Compute:
+    """The `Compute` of one region.
+
+    Args:
+        client: Makes the client of a service, of this region or the one named.
+        identity: Whose account, and which endpoint: what an answer in the cache belongs to.
+    """
+
+    def __init__(self, settings: AwsSettings, context: ComputeContext, *, client: ClientMaker, identity: str) -> None:
+        self._settings = settings
+        self._client = client
+        self._ec2 = client("ec2")
+        # Missing capacity is answered as an error of EC2's own side, which the SDK would try again and again.
+        self._launcher = client("ec2", once=True)
+        self._region: str = self._ec2.meta.region_name
+        self._others: dict[str, Any] = {}
+        self._lock = threading.Lock()
+        self._network = Network(self._ec2, settings)
+        location = settings.script_location
+        self._scripts = None if location is None else LargeScripts(lambda: self._other("s3"), location)
+        self._images = Images(self._ec2, lambda: self._other("ssm"))
+        self._catalog = Catalog(self._ec2, region=self._region, identity=identity, cache_dir=context.cache_dir)
+
+    def _other(self, service: str) -> Any:
+        with self._lock:
+            if service not in self._others:
+                self._others[service] = self._client(service)
+            return self._others[service]
+
+    # -- what there is -----------------------------------------------------------------------------------------------
+
+    def regions(self) -> Sequence[Region]:
+        with translated("listing regions"):
+            names = sorted(each["RegionName"] for each in self._ec2.describe_regions()["Regions"])
+        with ThreadPoolExecutor(_REGIONS_AT_ONCE) as threads:
+            return tuple(threads.map(self._describe_region, names))
+
+    def _describe_region(self, name: str) -> Region:
+        """A region with its zones, which only the region itself can tell."""
+        ec2 = self._ec2 if name == self._region else self._client("ec2", name)
+        wanted = [{"Name": "zone-type", "Values": ["availability-zone"]}]
+        with translated(f"listing the zones of {name}"):
+            zones = ec2.describe_availability_zones(Filters=wanted)["AvailabilityZones"]
+        return Region(name=name, zones=tuple(sorted(each["ZoneName"] for each in zones)))
+
+    def images(self) -> Sequence[Image]:
+        return self._images.list()
+
+    def instance_types(self) -> Sequence[InstanceType]:
+        known = self._catalog.instance_types()
+        if not self._settings.subnets:
+            return known
+        usable = self._network.zones()
+        return tuple(attrs.evolve(each, zones=tuple(z for z in each.zones if z in usable)) for each in known)
+
+    def headroom(self, offer: Offer) -> Headroom | None:
+        return headroom(self._ec2, self._other("service-quotas"), offer, self._catalog.instance_types())
+
+    # -- launching ---------------------------------------------------------------------------------------------------
+
+    def launch(self, request: LaunchRequest) -> Instance:
+        image = self._images.resolve(request.image, request.offer.instance_type.architecture)
+        interface = self._network.interface(request.offer.zone)
+        arguments = launch_arguments(
+            request, self._settings, user_data=self._user_data(request), image=image, interface=interface
+        )
+        with translated(f"launching {request.offer.instance_type.name}"):
+            return instance(self._start(arguments, request))
+
+    def _user_data(self, request: LaunchRequest) -> bytes:
+        script = compose(request.startup_script, region=self._region, max_lifetime=request.max_lifetime)
+        return packed(script, elsewhere=None if self._scripts is None else self._scripts.starter)
+
+    def _start(self, arguments: dict[str, Any], request: LaunchRequest) -> Any:
+        try:
+            places = self._places(request)
+            if len(places) > 1:
+                found = _patiently(lambda: launch_one_of(self._launcher, request, arguments, places))
+                return self._described(found)
+            return _patiently(lambda: self._launcher.run_instances(**arguments)["Instances"][0])
+        except ClientError as error:
+            if code_of(error) == "IdempotentParameterMismatch":
+                # The token was used before with, say, an older default image: what it started then is the answer.
+                known = self._by_token(request.client_token)
+                if known is not None:
+                    return known
+            raise refused(request.offer, error) from error
+
+    def _places(self, request: LaunchRequest) -> Sequence[tuple[Offer, str]]:
+        """The offers that will do, each with its subnet; without those in zones that have none."""
+        offers = [request.offer, *request.alternatives]
+        found = ((offer, self._network.subnet(offer.zone)) for offer in offers)
+        return [(offer, subnet) for offer, subnet in found if subnet is not None]
+
+    def _described(self, instance_id: str) -> Any:
+        """A new instance; the listing may take a moment to know it."""
+        for attempt in stamina.retry_context(on=_is_unknown, attempts=_ATTEMPTS, timeout=_PATIENCE):
+            with attempt:
+                return self._ec2.describe_instances(InstanceIds=[instance_id])["Reservations"][0]["Instances"][0]
+        raise AssertionError("the last attempt returns or raises")
+
+    def _by_token(self, client_token: str) -> Any:
+        wanted = [{"Name": f"tag:{TOKEN_TAG}", "Values": [client_token]}]
+        for page in self._ec2.get_paginator("describe_instances").paginate(Filters=wanted):
+            for reservation in page["Reservations"]:
+                return reservation["Instances"][0]
+        return None
+
+    # -- what runs ---------------------------------------------------------------------------------------------------
+
+    def instances(
+        self, job_id: str | None, *, include_terminated: bool = False, foreign: bool = False
+    ) -> Sequence[Instance]:
+        wanted = filters(job_id, include_terminated=include_terminated, foreign=foreign)
+        with translated("listing instances"):
+            pages = self._ec2.get_paginator("describe_instances").paginate(
+                Filters=wanted, PaginationConfig={"PageSize": 1000}
+            )
+            return tuple(found for page in pages for found in instances_in(page))
+
+    def terminate(self, instance_ids: Sequence[str]) -> None:
+        # What is no id of EC2's is nothing of ours, and would make the call fail for the others.
+        known = [each for each in dict.fromkeys(instance_ids) if _ID.fullmatch(each)]
+        problems: list[ProviderError] = []
+        for start in range(0, len(known), _BATCH):
+            try:
+                with translated("terminating instances"):
+                    self._terminate(known[start : start + _BATCH])
+            except ProviderError as error:
+                problems.append(error)
+        if problems:
+            raise problems[0]
+
+    def _terminate(self, ids: Sequence[str]) -> None:
+        """End these. One unknown id makes EC2 end none, so those it names are left out and the rest tried again."""
+        left = list(ids)
+        while left:
+            try:
+                self._ec2.terminate_instances(InstanceIds=left)
+                return
+            except ClientError as error:
+                if not code_of(error).startswith("InvalidInstanceID"):
+                    raise
+                named = ids_in(error) & set(left)
+                if named:
+                    left = [each for each in left if each not in named]
+                elif len(left) == 1:
+                    return
+                else:
+                    for each in left:
+                        self._terminate([each])
+                    return
+
+    def console_log(self, instance_id: str) -> str:
+        if not _ID.fullmatch(instance_id):
+            return ""
+        try:
+            with translated("reading the console"):
+                return self._console(instance_id)[-_CONSOLE_LETTERS:]
+        except NotFound:
+            return ""
+
+    def _console(self, instance_id: str) -> str:
+        try:
+            answer = self._ec2.get_console_output(InstanceId=instance_id, Latest=True)
+        except ClientError as error:
+            # The latest output is had of Nitro types only; of others, what was kept at the boot.
+            if code_of(error) not in ("UnsupportedOperation", "InvalidParameterValue", "InvalidParameterCombination"):
+                raise
+            answer = self._ec2.get_console_output(InstanceId=instance_id)
+        return str(answer.get("Output") or "")
+
+    def close(self) -> None:
+        if self._scripts is not None:
+            self._scripts.close()
+        for each in (self._ec2, self._launcher, *self._others.values()):
+            each.close()
+
+
+def _patiently(call: Callable[[], _Answer]) -> _Answer:
+    """Make an idempotent call again while it fails in a way that may pass."""
+    # No decorator: that would log the arguments, and user data may hold what nobody else should read.
+    for attempt in stamina.retry_context(
+        on=passing, attempts=_ATTEMPTS, timeout=_PATIENCE, wait_initial=0.5, wait_max=10.0
+    ):
+        with attempt:
+            return call()
+    raise AssertionError("the last attempt returns or raises")
+
+
+def _is_unknown(error: Exception) -> bool:
+    return code_of(error) == "InvalidInstanceID.NotFound"

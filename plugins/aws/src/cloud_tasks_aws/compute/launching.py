@@ -1,0 +1,71 @@
+"""The arguments of `RunInstances` for a launch request. Names: "RunInstances" of the EC2 API reference.
+
+Invariants, each with a test:
+
+1. What ends an instance ends its bill: power-off terminates it, and its volumes and interfaces go with it.
+2. The metadata service answers only to those that hold a session token (IMDSv2).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from cloud_tasks.model import LaunchRequest, Purchase
+from cloud_tasks_aws.compute.disks import ebs_block
+from cloud_tasks_aws.compute.images import BootImage
+from cloud_tasks_aws.compute.listing import tags
+from cloud_tasks_aws.settings import AwsSettings
+
+__all__ = ["launch_arguments"]
+
+_HOP_LIMIT = 2
+"""How far the metadata service's answers travel: one more than the instance itself, for tasks in containers."""
+
+
+def launch_arguments(
+    request: LaunchRequest,
+    settings: AwsSettings,
+    *,
+    user_data: bytes,
+    image: BootImage,
+    interface: Mapping[str, Any],
+) -> dict[str, Any]:
+    """What EC2 is asked for."""
+    offer = request.offer
+    marks = tags(request)
+    arguments: dict[str, Any] = {
+        "ClientToken": request.client_token,
+        "MinCount": 1,
+        "MaxCount": 1,
+        "ImageId": image.image_id,
+        "InstanceType": offer.instance_type.name,
+        "Placement": {"AvailabilityZone": offer.zone},
+        "UserData": user_data,
+        "BlockDeviceMappings": [
+            {
+                "DeviceName": image.root_device,
+                "Ebs": ebs_block(offer.boot_disk, image_gb=image.size_gb, encrypted=settings.encrypt_boot_disk),
+            }
+        ],
+        "MetadataOptions": {
+            "HttpEndpoint": "enabled",
+            "HttpTokens": "required",
+            "HttpPutResponseHopLimit": _HOP_LIMIT,
+        },
+        "InstanceInitiatedShutdownBehavior": "terminate",
+        "TagSpecifications": [
+            {"ResourceType": kind, "Tags": marks} for kind in ("instance", "volume", "network-interface")
+        ],
+        **interface,
+    }
+    if settings.key_name:
+        arguments["KeyName"] = settings.key_name
+    if settings.instance_profile:
+        key = "Arn" if settings.instance_profile.startswith("arn:") else "Name"
+        arguments["IamInstanceProfile"] = {key: settings.instance_profile}
+    if offer.purchase is Purchase.SPOT:
+        # No price of ours: the most is then the on-demand price, which is the user guide's advice.
+        spot = {"SpotInstanceType": "one-time", "InstanceInterruptionBehavior": "terminate"}
+        arguments["InstanceMarketOptions"] = {"MarketType": "spot", "SpotOptions": spot}
+    return arguments

@@ -1,0 +1,139 @@
+"""Where instances are connected: subnets and security groups, the user's or the default VPC's.
+
+Invariants, each with a test:
+
+1. Without settings nothing can connect to an instance from outside: its security group has no rule for inbound traffic.
+2. What is made here is made once per VPC and found again by name, however many launches ask for it at once.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Mapping, Sequence
+from datetime import timedelta
+from typing import Any
+
+from botocore.exceptions import ClientError
+
+from cloud_tasks.errors import LaunchRefused, ProviderError, RefusalScope
+from cloud_tasks_aws.compute.failures import translated
+from cloud_tasks_aws.failures import code_of
+from cloud_tasks_aws.settings import AwsSettings
+
+__all__ = ["GROUP_NAME", "Network"]
+
+GROUP_NAME = "cloud-tasks-no-inbound"
+_SUBNET_HINT = "make a default VPC with `aws ec2 create-default-vpc`, or set aws.subnets"
+
+
+class Network:
+    """The places of one region to connect instances to; asked for once. Thread-safe."""
+
+    def __init__(self, ec2: Any, settings: AwsSettings) -> None:
+        self._ec2 = ec2
+        self._settings = settings
+        self._lock = threading.Lock()
+        self._subnets: Mapping[str, Mapping[str, Any]] | None = None
+        self._groups: dict[str, Sequence[str]] = {}
+
+    def zones(self) -> frozenset[str]:
+        """The zones in which instances can be connected."""
+        return frozenset(self._by_zone())
+
+    def subnet(self, zone: str) -> str | None:
+        """The subnet for instances in this zone; None where there is none."""
+        found = self._by_zone().get(zone)
+        return None if found is None else str(found["SubnetId"])
+
+    def interface(self, zone: str) -> dict[str, Any]:
+        """The arguments of a launch that connect an instance in this zone. Raises `LaunchRefused`."""
+        subnet = self._by_zone().get(zone)
+        if subnet is None:
+            raise LaunchRefused(
+                f"there is no subnet to use in {zone}",
+                scope=RefusalScope.ZONE,
+                retry_after=timedelta(days=1),
+                reason="NoSubnet",
+                hint=_SUBNET_HINT,
+            )
+        groups = list(self._security_groups(subnet["VpcId"]))
+        if self._settings.public_address is None:
+            return {"SubnetId": subnet["SubnetId"], "SecurityGroupIds": groups}
+        interface = {
+            "DeviceIndex": 0,
+            "SubnetId": subnet["SubnetId"],
+            "Groups": groups,
+            "AssociatePublicIpAddress": self._settings.public_address,
+            "DeleteOnTermination": True,
+        }
+        return {"NetworkInterfaces": [interface]}
+
+    def _by_zone(self) -> Mapping[str, Mapping[str, Any]]:
+        with self._lock:
+            if self._subnets is None:
+                found: dict[str, Mapping[str, Any]] = {}
+                for subnet in self._find_subnets():
+                    known = found.get(subnet["AvailabilityZone"])
+                    # Of several in a zone, the one with the most room.
+                    if known is None or _room(subnet) > _room(known):
+                        found[subnet["AvailabilityZone"]] = subnet
+                self._subnets = found
+            return self._subnets
+
+    def _find_subnets(self) -> Sequence[Mapping[str, Any]]:
+        with translated("looking for subnets"):
+            pages = self._ec2.get_paginator("describe_subnets")
+            if self._settings.subnets:
+                return [s for page in pages.paginate(SubnetIds=list(self._settings.subnets)) for s in page["Subnets"]]
+            vpcs = self._ec2.describe_vpcs(Filters=[{"Name": "is-default", "Values": ["true"]}])["Vpcs"]
+            if not vpcs:
+                raise ProviderError("the region has no default VPC", hint=_SUBNET_HINT)
+            filters = [
+                {"Name": "vpc-id", "Values": [vpcs[0]["VpcId"]]},
+                {"Name": "default-for-az", "Values": ["true"]},
+            ]
+            return [subnet for page in pages.paginate(Filters=filters) for subnet in page["Subnets"]]
+
+    def _security_groups(self, vpc_id: str) -> Sequence[str]:
+        with self._lock:
+            if vpc_id not in self._groups:
+                with translated("looking for security groups"):
+                    self._groups[vpc_id] = self._named_groups(vpc_id) or [self._own_group(vpc_id)]
+            return self._groups[vpc_id]
+
+    def _named_groups(self, vpc_id: str) -> Sequence[str]:
+        wanted = self._settings.security_groups
+        names = [each for each in wanted if not each.startswith("sg-")]
+        found = {name: self._group(vpc_id, name) for name in names}
+        missing = [name for name, group in found.items() if group is None]
+        if missing:
+            raise ProviderError(
+                f"there is no security group {', '.join(missing)} in {vpc_id}", hint="check aws.security_groups"
+            )
+        return [found.get(each) or each for each in wanted]
+
+    def _own_group(self, vpc_id: str) -> str:
+        found = self._group(vpc_id, GROUP_NAME)
+        if found is not None:
+            return found
+        try:
+            made = self._ec2.create_security_group(
+                GroupName=GROUP_NAME, VpcId=vpc_id, Description="Workers of cloud-tasks: nothing may connect to them"
+            )
+        except ClientError as error:
+            if code_of(error) != "InvalidGroup.Duplicate":
+                raise
+            found = self._group(vpc_id, GROUP_NAME)
+            if found is None:
+                raise
+            return found
+        return str(made["GroupId"])
+
+    def _group(self, vpc_id: str, name: str) -> str | None:
+        filters = [{"Name": "vpc-id", "Values": [vpc_id]}, {"Name": "group-name", "Values": [name]}]
+        groups = self._ec2.describe_security_groups(Filters=filters)["SecurityGroups"]
+        return str(groups[0]["GroupId"]) if groups else None
+
+
+def _room(subnet: Mapping[str, Any]) -> int:
+    return int(subnet.get("AvailableIpAddressCount", 0))

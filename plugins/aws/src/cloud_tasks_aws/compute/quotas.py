@@ -1,0 +1,99 @@
+"""How much of the account's quotas is left: each counts the vCPUs of some families ("Amazon EC2 service quotas")."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import attrs
+
+from cloud_tasks.errors import ProviderError
+from cloud_tasks.model import Headroom, InstanceType, Offer, Purchase
+from cloud_tasks_aws.compute.failures import translated
+
+__all__ = ["headroom", "quota_of"]
+
+
+@attrs.frozen(kw_only=True)
+class _Class:
+    """Families that share a quota, and its code for each way of buying."""
+
+    families: frozenset[str]
+    on_demand: str
+    spot: str
+
+
+_CLASSES = (
+    _Class(families=frozenset("acdhimrtz"), on_demand="L-1216C47A", spot="L-34B43A08"),
+    _Class(families=frozenset({"g", "gr", "vt"}), on_demand="L-DB2E81BA", spot="L-3819A6DF"),
+    _Class(families=frozenset({"p"}), on_demand="L-417A185B", spot="L-7212CCBC"),
+    _Class(families=frozenset({"x"}), on_demand="L-7295265B", spot="L-E3A00192"),
+    _Class(families=frozenset({"f"}), on_demand="L-74FC7D96", spot="L-88CF9481"),
+    _Class(families=frozenset({"inf"}), on_demand="L-1945791B", spot="L-B5D1601B"),
+    _Class(families=frozenset({"trn"}), on_demand="L-2C3B7624", spot="L-6B0D517C"),
+    _Class(families=frozenset({"dl"}), on_demand="L-6E869C2A", spot="L-85EED4F7"),
+)
+_STANDARD = _CLASSES[0]
+_LETTERS = re.compile(r"[a-z]+")
+_LIVING = ["pending", "running", "shutting-down", "stopping"]
+
+
+def _class(type_name: str) -> _Class | None:
+    match = _LETTERS.match(type_name)
+    letters = match[0] if match else ""
+    for each in _CLASSES:
+        if letters in each.families:
+            return each
+    # is4gen and im4gn count as I, by their first letter; so would a new one of the standard families.
+    standard = letters[:1] in _STANDARD.families and letters[:3] not in ("hpc", "mac")
+    return _STANDARD if standard else None
+
+
+def quota_of(type_name: str, purchase: Purchase) -> str | None:
+    """The code of the quota that counts such instances; None where none of ours does."""
+    found = _class(type_name)
+    return None if found is None else found.spot if purchase is Purchase.SPOT else found.on_demand
+
+
+def headroom(ec2: Any, quotas: Any, offer: Offer, types: Iterable[InstanceType]) -> Headroom | None:
+    """How many more such instances the vCPU quota allows; None where that may not be known, or is not."""
+    code = quota_of(offer.instance_type.name, offer.purchase)
+    if code is None:
+        return None
+    try:
+        with translated("asking for the quota"):
+            quota = quotas.get_service_quota(ServiceCode="ec2", QuotaCode=code)["Quota"]
+    except ProviderError as error:
+        if error.transient:
+            raise
+        return None
+    vcpus = {each.name: each.vcpus for each in types}
+    used = sum(_vcpus(each, vcpus) for each in _living(ec2) if quota_of(each["InstanceType"], _purchase(each)) == code)
+    left = int(max(0, float(quota["Value"]) - used))
+    return Headroom(
+        instances=left // offer.instance_type.vcpus,
+        limited_by=f"{quota.get('QuotaName', code)} ({quota['Value']:g} vCPUs, {used} in use)",
+    )
+
+
+def _living(ec2: Any) -> Iterable[Mapping[str, Any]]:
+    """Everything of the account that may count, whoever started it."""
+    with translated("listing instances"):
+        pages = ec2.get_paginator("describe_instances").paginate(
+            Filters=[{"Name": "instance-state-name", "Values": _LIVING}], PaginationConfig={"PageSize": 1000}
+        )
+        return [
+            instance for page in pages for reservation in page["Reservations"] for instance in reservation["Instances"]
+        ]
+
+
+def _purchase(description: Mapping[str, Any]) -> Purchase:
+    return Purchase.SPOT if description.get("InstanceLifecycle") == "spot" else Purchase.ON_DEMAND
+
+
+def _vcpus(description: Mapping[str, Any], known: Mapping[str, int]) -> int:
+    options = description.get("CpuOptions")
+    if options:
+        return int(options["CoreCount"]) * int(options["ThreadsPerCore"])
+    return known.get(description["InstanceType"], 0)

@@ -1,0 +1,50 @@
+"""Puts the prices of a region together from settings and context."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+
+from cloud_tasks.plugin import Pricing, PricingContext
+from cloud_tasks_aws.pricing.cache import PriceCache
+from cloud_tasks_aws.pricing.ec2 import Ec2Pricing, Kept
+from cloud_tasks_aws.pricing.price_list import fetch_list_prices, pricing_region
+from cloud_tasks_aws.pricing.spot_history import fetch_spot_prices
+from cloud_tasks_aws.session import client, identity_of, region_for
+from cloud_tasks_aws.settings import AwsSettings
+
+__all__ = ["open_pricing"]
+
+
+@contextmanager
+def open_pricing(settings: AwsSettings, context: PricingContext) -> Iterator[Pricing]:
+    """The prices of the context's region; nothing is fetched before it is asked for."""
+    region = region_for(settings, context.region, context.zone)
+    price_list = client(settings, "pricing", pricing_region(region))
+    ec2 = client(settings, "ec2", region)
+    list_cache = PriceCache(context.cache_dir, price_list.meta.endpoint_url)
+    # Which zone is called "a" differs between accounts.
+    spot_cache = PriceCache(context.cache_dir, f"{ec2.meta.endpoint_url} {identity_of(settings)}")
+    pricing = Ec2Pricing(
+        region,
+        Kept(
+            "On-demand prices",
+            load=list_cache.list_prices,
+            fetch=lambda code: fetch_list_prices(price_list, code),
+            keep=list_cache.keep,
+            max_age=timedelta(hours=settings.price_max_age_hours),
+        ),
+        Kept(
+            "Spot prices",
+            load=spot_cache.spot_prices,
+            fetch=lambda name: fetch_spot_prices(ec2, name),
+            keep=spot_cache.keep,
+            max_age=timedelta(minutes=settings.spot_price_max_age_minutes),
+        ),
+        clients=(price_list, ec2),
+    )
+    try:
+        yield pricing
+    finally:
+        pricing.close()

@@ -1,0 +1,35 @@
+"""Calls to the queue, wherever it is now."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import attrs
+
+from cloud_tasks.errors import NotFound
+from cloud_tasks_aws.failures import calling
+from cloud_tasks_aws.queue.generations import Generations
+
+__all__ = ["Access"]
+
+_T = TypeVar("_T")
+
+
+@attrs.frozen(kw_only=True)
+class Access:
+    """A boto3 client of SQS, and what knows where the queue is."""
+
+    client: Any
+    generations: Generations
+
+    def call(self, doing: str, call: Callable[[str], _T]) -> _T:
+        """Call with the queue's address; once more where it turns out that another generation took its place."""
+        url = self.generations.current()
+        try:
+            with calling(doing):
+                return call(url)
+        except NotFound:
+            self.generations.gone(url)
+        with calling(doing):
+            return call(self.generations.current())

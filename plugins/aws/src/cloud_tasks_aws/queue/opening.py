@@ -1,0 +1,64 @@
+"""Puts a queue together from settings and context."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+
+from cloud_tasks.plugin import Queue, QueueContext
+from cloud_tasks_aws.queue.generations import Generations, QueueShape
+from cloud_tasks_aws.queue.oversize import ObjectStore
+from cloud_tasks_aws.queue.parallel import Threads
+from cloud_tasks_aws.queue.receiving import SHORTEST_POLL
+from cloud_tasks_aws.queue.sqs import SqsQueue
+from cloud_tasks_aws.session import client
+from cloud_tasks_aws.settings import AwsSettings
+
+__all__ = ["open_queue", "shape_for"]
+
+_RETENTION = timedelta(days=14)
+_POLL_TIMEOUT = 35.0
+"""Seconds without an answer; above the twenty of the longest poll."""
+_MAX_BYTES = 1024 * 1024
+
+
+@contextmanager
+def open_queue(settings: AwsSettings, context: QueueContext, *, shortest_poll: int = SHORTEST_POLL) -> Iterator[Queue]:
+    """The queue of a name, which need not exist yet.
+
+    Args:
+        shortest_poll: Seconds that an empty answer takes at least; for stand-ins, which have one server, zero will do.
+    """
+    # Besides those of the pool, threads of the caller come with calls of their own.
+    connections = settings.queue_threads + 8
+    sqs = client(settings, "sqs", context.region, connections=connections, read_timeout=_POLL_TIMEOUT)
+    objects = None
+    if settings.oversize_location is not None:
+        s3 = client(settings, "s3", context.region, connections=connections)
+        objects = ObjectStore(s3, settings.oversize_location, context.name)
+    queue = SqsQueue(
+        sqs,
+        Generations(sqs, settings.queue_prefix, context.name, shape_for(context)),
+        lease=context.lease,
+        threads=Threads(settings.queue_threads, "cloud-tasks-sqs"),
+        objects=objects,
+        shortest_poll=shortest_poll,
+    )
+    try:
+        yield queue
+    finally:
+        queue.close()
+
+
+def shape_for(context: QueueContext) -> QueueShape:
+    """What the queue is made with, if it has to be made: encrypted, with the longest retention, tagged as ours."""
+    return QueueShape(
+        fifo=context.exactly_once and not context.for_events,
+        attributes={
+            "MaximumMessageSize": str(_MAX_BYTES),
+            "MessageRetentionPeriod": str(round(_RETENTION.total_seconds())),
+            "SqsManagedSseEnabled": "true",
+        },
+        tags={"cloud-tasks-job": context.job_id or context.name, "cloud-tasks-queue": context.name},
+    )

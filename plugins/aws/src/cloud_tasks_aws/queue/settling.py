@@ -1,0 +1,146 @@
+"""Acknowledges, releases and extends leases at SQS.
+
+Invariants, each with a test:
+
+1. A lease belongs to the queue generation and the consumer that received it: settled elsewhere, it is lost.
+2. Trouble in one call does not lose what another one settled.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from datetime import timedelta
+from typing import Any
+
+from cloud_tasks.errors import NotFound, ProviderError
+from cloud_tasks_aws.failures import calling
+from cloud_tasks_aws.queue.access import Access
+from cloud_tasks_aws.queue.bodies import BATCH_ENTRIES
+from cloud_tasks_aws.queue.leases import Held, LeaseBook
+from cloud_tasks_aws.queue.oversize import ObjectStore
+from cloud_tasks_aws.queue.parallel import Threads, carry_out
+from cloud_tasks_aws.traits import QUEUE_TRAITS as TRAITS
+
+__all__ = ["Settler", "whole_seconds"]
+
+
+class Settler:
+    """Thread-safe.
+
+    Args:
+        book: What is held.
+        objects: Where messages over the limit are.
+    """
+
+    def __init__(self, access: Access, threads: Threads, book: LeaseBook, objects: ObjectStore | None) -> None:
+        self._access = access
+        self._threads = threads
+        self._book = book
+        self._objects = objects
+
+    def ack(self, lease_ids: Sequence[str]) -> Sequence[str]:
+        held, lost = self._book.split(lease_ids)
+
+        def delete(url: str, some: Sequence[Mapping[str, Any]]) -> Mapping[str, Any]:
+            answer: Mapping[str, Any] = self._access.client.delete_message_batch(QueueUrl=url, Entries=some)
+            return answer
+
+        return lost + self._settle(held, lambda each: {}, delete, "acknowledging", after=self._removed)
+
+    def _removed(self, done: Sequence[Held]) -> None:
+        self._forget(done)
+        keys = [each.object_key for each in done if each.object_key is not None]
+        if keys and self._objects is not None:
+            self._objects.remove(keys)
+
+    def _forget(self, done: Sequence[Held]) -> None:
+        self._book.forget([each.handle for each in done])
+
+    def release(self, lease_ids: Sequence[str], *, delay: timedelta = timedelta(0)) -> Sequence[str]:
+        seconds = min(math.ceil(delay.total_seconds()), round(TRAITS.delay.total_seconds()))
+        held, lost = self._book.split(lease_ids)
+        allowed = {each.handle: min(seconds, self._book.allowed(each, seconds)) for each in held} if seconds else {}
+
+        def timeout(each: Held) -> Mapping[str, Any]:
+            return {"VisibilityTimeout": allowed.get(each.handle, 0)}
+
+        return lost + self._settle(held, timeout, self._change, "releasing", after=self._forget)
+
+    def extend(self, lease_ids: Sequence[str], *, lease: timedelta) -> Sequence[str]:
+        """`Queue.extend`; near twelve hours after its receipt a lease ends, whatever is asked for."""
+        seconds = whole_seconds(min(lease, TRAITS.max_lease))
+        began = self._book.now()
+        held, lost = self._book.split(lease_ids)
+        allowed = {each.handle: self._book.allowed(each, seconds) for each in held}
+        over = [each.handle for each in held if not allowed[each.handle]]
+        self._book.forget(over)
+        living = [each for each in held if allowed[each.handle]]
+
+        def timeout(each: Held) -> Mapping[str, Any]:
+            return {"VisibilityTimeout": allowed[each.handle]}
+
+        def extended(done: Sequence[Held]) -> None:
+            for each in done:
+                self._book.extended(each.handle, began + allowed[each.handle])
+
+        return lost + over + self._settle(living, timeout, self._change, "extending", after=extended)
+
+    def _change(self, url: str, some: Sequence[Mapping[str, Any]]) -> Mapping[str, Any]:
+        answer: Mapping[str, Any] = self._access.client.change_message_visibility_batch(QueueUrl=url, Entries=some)
+        return answer
+
+    def _settle(
+        self,
+        held: Sequence[Held],
+        values: Callable[[Held], Mapping[str, Any]],
+        call: Callable[[str, Sequence[Mapping[str, Any]]], Mapping[str, Any]],
+        doing: str,
+        *,
+        after: Callable[[Sequence[Held]], None],
+    ) -> list[str]:
+        """Do one thing to each lease; returns those that SQS calls lost.
+
+        Args:
+            after: Told of the leases that it was done to, also when it could not be done to others.
+        """
+
+        def settle(chunk: Sequence[Held]) -> tuple[list[Held], list[str], ProviderError | None]:
+            url = chunk[0].url
+            entries = [{"Id": str(n), "ReceiptHandle": each.handle, **values(each)} for n, each in enumerate(chunk)]
+            try:
+                with calling(f"{doing} messages"):
+                    failed = carry_out(lambda some: call(url, some), entries)
+            except NotFound:
+                self._access.generations.gone(url)
+                return [], [each.handle for each in chunk], None
+            except ProviderError as error:
+                return [], [], error
+            passing = [why for why in failed.values() if why.transient]
+            trouble = ProviderError(f"{doing} messages: {passing[0].code}", transient=True) if passing else None
+            lost = [chunk[int(key)].handle for key, why in failed.items() if not why.transient]
+            return [each for n, each in enumerate(chunk) if str(n) not in failed], lost, trouble
+
+        results = self._threads.map(settle, _by_queue(held))
+        lost = [handle for _, some, _ in results for handle in some]
+        self._book.forget(lost)
+        after([each for some, _, _ in results for each in some])
+        errors = [error for _, _, error in results if error is not None]
+        if errors:
+            raise errors[0]
+        return lost
+
+
+def whole_seconds(lease: timedelta) -> int:
+    """As SQS counts: one at least."""
+    return max(1, math.ceil(lease.total_seconds()))
+
+
+def _by_queue(held: Sequence[Held]) -> list[list[Held]]:
+    """In calls of ten, each for one queue."""
+    queues: dict[str, list[Held]] = {}
+    for each in held:
+        queues.setdefault(each.url, []).append(each)
+    return [
+        some[start : start + BATCH_ENTRIES] for some in queues.values() for start in range(0, len(some), BATCH_ENTRIES)
+    ]

@@ -1,0 +1,81 @@
+"""Task files and results at S3, through core's own way to files (fsspec) and the extra ``files`` (s3fs)."""
+
+from __future__ import annotations
+
+import gzip
+import importlib.util
+import json
+import os
+from collections.abc import Iterator
+from typing import Any
+
+import boto3
+import fsspec
+import pytest
+from moto.server import ThreadedMotoServer
+
+from cloud_tasks import builtin
+from cloud_tasks.builtin import open_task_source, validate
+from cloud_tasks.errors import InputError
+from cloud_tasks.registry import Registry
+from cloud_tasks.worker.result_store import store_result
+
+TASKS = [{"task_id": f"task-{number}", "data": {"number": number}} for number in range(50)]
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[str]:
+    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    server.start()
+    host, port = server.get_host_and_port()
+    yield f"http://{host}:{port}"
+    server.stop()
+
+
+@pytest.fixture
+def s3(server: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+    if importlib.util.find_spec("s3fs") is None:
+        reason = "s3:// needs: pip install 'cloud-tasks-aws[files]'"
+        pytest.fail(reason, pytrace=False) if os.environ.get("CI") == "true" else pytest.skip(reason)
+    variables = {
+        "AWS_ACCESS_KEY_ID": "stand",
+        "AWS_SECRET_ACCESS_KEY": "in",
+        "AWS_DEFAULT_REGION": "us-east-1",
+        "AWS_ENDPOINT_URL_S3": server,
+    }
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    client = boto3.client("s3")
+    client.create_bucket(Bucket="jobs")
+    yield client
+    # File systems are kept by fsspec for the whole process, with the endpoint that they were made with.
+    fsspec.get_filesystem_class("s3").clear_instance_cache()
+    client.close()
+
+
+@pytest.fixture
+def registry() -> Registry:
+    return Registry(builtins=[("builtin", builtin)], only=[])
+
+
+@pytest.mark.parametrize("name", ["tasks.json", "tasks.json.gz"])
+def test_a_task_file_is_read_from_s3(s3: Any, registry: Registry, tmp_path: Any, name: str) -> None:
+    text = json.dumps(TASKS).encode()
+    s3.put_object(Bucket="jobs", Key=name, Body=gzip.compress(text) if name.endswith(".gz") else text)
+    with open_task_source(registry, f"s3://jobs/{name}", base_dir=tmp_path) as source:
+        assert validate(source) == 50
+        assert [task.task_id for task in source] == [task["task_id"] for task in TASKS]
+
+
+def test_a_file_that_is_not_there_is_told(s3: Any, registry: Registry, tmp_path: Any) -> None:
+    with (
+        pytest.raises(InputError, match=r"s3://jobs/none\.json: there is no such file"),
+        open_task_source(registry, "s3://jobs/none.json", base_dir=tmp_path) as source,
+    ):
+        validate(source)
+
+
+def test_a_result_is_written_to_s3(s3: Any) -> None:
+    url = store_result("s3://jobs/results/", "task 1", 2, b'{"answer": 42}')
+    assert url == "s3://jobs/results/task%201.2.json"
+    assert s3.get_object(Bucket="jobs", Key="results/task%201.2.json")["Body"].read() == b'{"answer": 42}'

@@ -1,0 +1,167 @@
+"""The instance side against the overlay's metadata service, and against services that misbehave."""
+
+from __future__ import annotations
+
+import socket
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from cloud_wire import Answer, Request, Wire
+from ec2_instances import Fleet, OverlayInstance, Pace
+from ec2_metadata import Metadata
+
+from cloud_tasks.errors import ProviderError
+from cloud_tasks.model import InstanceIdentity
+from cloud_tasks.plugin import InstanceContext
+from cloud_tasks.registry import Registry
+from cloud_tasks_aws.instance_side import Ec2InstanceSide
+from cloud_tasks_aws.settings import AwsSettings
+
+INSTANCE = "i-0123456789abcdef0"
+
+
+class World:
+    """One instance and its metadata service."""
+
+    def __init__(self, folder: Path) -> None:
+        self.wire = Wire()
+        self.fleet = Fleet(folder, base_url=self.wire.url, pace=Pace(boot=600), seed=1)
+        self.metadata = Metadata(self.fleet, region="us-east-1")
+        self.metadata.register(self.wire)
+        self.fleet.add(
+            OverlayInstance(
+                instance_id=INSTANCE,
+                instance_type="t3.medium",
+                zone="us-east-1b",
+                spot=True,
+                client_token="",
+                user_data=b"",
+                terminates=True,
+                needs_token=True,
+                role="",
+            )
+        )
+
+    @property
+    def url(self) -> str:
+        return f"{self.wire.url}/imds/{INSTANCE}"
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> Iterator[World]:
+    world = World(tmp_path)
+    with world.wire.serving():
+        yield world
+
+
+def test_an_instance_knows_who_it_is(world: World) -> None:
+    backend = Registry(only=["aws"]).compute("aws")
+    with backend.open_instance(AwsSettings(metadata_url=world.url), InstanceContext(job_id="j")) as side:
+        assert side.identity() == InstanceIdentity(instance_id=INSTANCE, zone="us-east-1b", instance_type="t3.medium")
+
+
+def test_one_token_serves_many_questions(world: World) -> None:
+    side = Ec2InstanceSide(AwsSettings(metadata_url=world.url))
+    for _ in range(3):
+        side.termination_notice()
+    assert [method for method, _ in world.wire.calls].count("PUT") == 1
+
+
+def test_a_token_that_the_service_forgot_is_replaced(world: World) -> None:
+    side = Ec2InstanceSide(AwsSettings(metadata_url=world.url))
+    side.identity()
+    world.metadata.forget_tokens()
+    assert side.identity().instance_id == INSTANCE
+
+
+def test_there_is_no_notice_until_there_is_one(world: World) -> None:
+    side = Ec2InstanceSide(AwsSettings(metadata_url=world.url))
+    assert side.termination_notice() is None
+    world.fleet.interrupt(INSTANCE, notice=600)
+    notice = side.termination_notice()
+    assert notice is not None
+    assert notice.reason == "spot interruption (terminate)"
+    due = world.fleet.all()[0].interruption_at
+    assert due is not None
+    assert notice.at == due.replace(microsecond=0)
+
+
+def test_a_rebalance_recommendation_counts_for_those_who_ask(world: World) -> None:
+    instance = world.fleet.all()[0]
+    heeding = Ec2InstanceSide(AwsSettings(metadata_url=world.url, heed_rebalance=True))
+    assert heeding.termination_notice() is None
+    world.fleet.recommend_rebalance(INSTANCE)
+    assert instance.rebalance_at is not None
+    notice = heeding.termination_notice()
+    assert notice is not None
+    assert (notice.at, notice.reason) == (None, "rebalance recommendation")
+    assert Ec2InstanceSide(AwsSettings(metadata_url=world.url)).termination_notice() is None
+
+
+def test_an_unknown_instance_is_an_error_and_never_a_made_up_identity(world: World) -> None:
+    side = Ec2InstanceSide(AwsSettings(metadata_url=f"{world.wire.url}/imds/i-gone"))
+    with pytest.raises(ProviderError, match="does not know its own instance") as unknown:
+        side.identity()
+    assert unknown.value.transient
+
+
+@pytest.mark.parametrize(("status", "transient"), [(403, False), (500, True)])
+def test_a_service_that_gives_no_token_is_an_error(status: int, transient: bool) -> None:
+    with Wire().serving() as wire:
+        wire.route("PUT", "/latest/api/token", lambda request: Answer(status=status, body="no"))
+        with pytest.raises(ProviderError, match=f"gives no token: {status}") as refused:
+            Ec2InstanceSide(AwsSettings(metadata_url=wire.url)).identity()
+    assert refused.value.transient is transient
+
+
+def test_a_token_that_is_refused_again_and_again_is_an_error_not_a_loop() -> None:
+    with Wire().serving() as wire:
+        wire.route("PUT", "/latest/api/token", lambda request: "token")
+        wire.route("GET", ".*", lambda request: Answer(status=401, body="no"))
+        with pytest.raises(ProviderError, match="answered 401"):
+            Ec2InstanceSide(AwsSettings(metadata_url=wire.url)).identity()
+        assert len(wire.calls) == 4
+
+
+@pytest.mark.parametrize("text", ["no json", "[]", '{"time": 7}', '{"time": "soon"}'])
+def test_a_notice_that_cannot_be_read_is_a_notice_all_the_same(text: str) -> None:
+    def notice(request: Request) -> str:
+        return text
+
+    with Wire().serving() as wire:
+        wire.route("PUT", "/latest/api/token", lambda request: "token")
+        wire.route("GET", "/latest/meta-data/spot/instance-action", notice)
+        found = Ec2InstanceSide(AwsSettings(metadata_url=wire.url)).termination_notice()
+    assert found is not None
+    assert found.at is None
+
+
+def test_a_service_that_cannot_be_reached_is_passing_trouble() -> None:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        url = f"http://127.0.0.1:{free.getsockname()[1]}"
+    with pytest.raises(ProviderError, match="cannot be reached") as failed:
+        Ec2InstanceSide(AwsSettings(metadata_url=url)).identity()
+    assert failed.value.transient
+
+
+def test_a_service_that_hangs_is_not_waited_for() -> None:
+    release = threading.Event()
+
+    def hang(request: Request) -> str:
+        release.wait(20)
+        return "late"
+
+    with Wire().serving() as wire:
+        wire.route("PUT", "/latest/api/token", hang)
+        with pytest.raises(ProviderError, match="cannot be reached"):
+            Ec2InstanceSide(AwsSettings(metadata_url=wire.url)).identity()
+        release.set()
+
+
+def test_a_proxy_of_the_environment_is_not_asked(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("http_proxy", "http://127.0.0.1:9")
+    monkeypatch.delenv("no_proxy", raising=False)
+    assert Ec2InstanceSide(AwsSettings(metadata_url=world.url)).identity().instance_id == INSTANCE

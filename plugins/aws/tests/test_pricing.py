@@ -1,0 +1,402 @@
+"""Prices: the table over the families of EC2, disks, and what happens without a network."""
+
+from __future__ import annotations
+
+import copy
+import json
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager, ExitStack
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import attrs
+import pytest
+import structlog
+from pricing_fake import PriceListFake, SpotHistoryFake
+
+from cloud_tasks.errors import ProviderError
+from cloud_tasks.model import Architecture, BootDisk, InstanceType, Money, Offer, OfferRequest, Purchase, Unpriced
+from cloud_tasks.plugin import CheckContext, Pricing, PricingContext
+from cloud_tasks.registry import Registry
+from cloud_tasks.testing import PricingContract, PricingSubject
+from cloud_tasks_aws.pricing.price_list import pricing_region
+from cloud_tasks_aws.settings import AwsSettings
+
+BACKEND = Registry(only=["aws"]).pricing("aws")
+FIXTURES = Path(__file__).parent / "fixtures"
+PRODUCTS = json.loads((FIXTURES / "price_list.json").read_text())
+HISTORY = json.loads((FIXTURES / "spot_history.json").read_text())
+GP3 = BootDisk(disk_type="gp3", size_gb=10)
+
+Open = Callable[..., Pricing]
+
+# Per hour without a disk, in us-east-1, of the size that AWS asks: form and arithmetic are tested, as in the fixture.
+TABLE = [
+    ("t2.micro", "0.0116", "0.004408", "0.004756"),
+    ("t3.medium", "0.0416", "0.015808", "0.017056"),
+    ("t3a.medium", "0.0376", "0.014288", "0.015416"),
+    ("t4g.medium", "0.0336", "0.012768", "0.013776"),
+    ("a1.large", "0.051", "0.01938", "0.02091"),
+    ("m4.large", "0.1", "0.038", "0.041"),
+    ("m5.large", "0.096", "0.03648", "0.03936"),
+    ("m5a.large", "0.086", "0.03268", "0.03526"),
+    ("m5d.large", "0.113", "0.04294", "0.04633"),
+    ("m6g.large", "0.077", "0.02926", "0.03157"),
+    ("m6i.large", "0.096", "0.03648", "0.03936"),
+    ("m6a.large", "0.0864", "0.032832", "0.035424"),
+    ("m7i.large", "0.1008", "0.038304", "0.041328"),
+    ("m7g.large", "0.0816", "0.031008", "0.033456"),
+    ("m7i-flex.large", "0.09576", "0.036389", "0.039262"),
+    ("m8g.large", "0.08976", "0.034109", "0.036802"),
+    ("c5.large", "0.085", "0.0323", "0.03485"),
+    ("c5n.large", "0.108", "0.04104", "0.04428"),
+    ("c6g.large", "0.068", "0.02584", "0.02788"),
+    ("c6i.large", "0.085", "0.0323", "0.03485"),
+    ("c7g.large", "0.0725", "0.02755", "0.029725"),
+    ("r5.large", "0.126", "0.04788", "0.05166"),
+    ("r6g.large", "0.1008", "0.038304", "0.041328"),
+    ("r7i.large", "0.1323", "0.050274", "0.054243"),
+    ("r8g.large", "0.11782", "0.044772", "0.048306"),
+    ("x1.16xlarge", "6.669", "2.53422", None),
+    ("z1d.large", "0.186", "0.07068", "0.07626"),
+    ("i3.large", "0.156", "0.05928", "0.06396"),
+    ("i4i.large", "0.172", "0.06536", "0.07052"),
+    ("d3.xlarge", "0.499", "0.18962", "0.20459"),
+    ("p3.2xlarge", "3.06", "1.1628", "1.2546"),
+    ("g4dn.xlarge", "0.526", "0.19988", "0.21566"),
+    ("g5.xlarge", "1.006", "0.38228", "0.41246"),
+    ("inf2.xlarge", "0.7582", "0.288116", "0.310862"),
+    ("m5.metal", "4.608", "1.75104", None),
+]
+GP3_PER_HOUR = Money("0.08") * 10 / 730
+
+
+@pytest.fixture
+def price_list() -> Iterator[PriceListFake]:
+    fake = PriceListFake(copy.deepcopy(PRODUCTS))
+    with fake.wire.serving():
+        yield fake
+
+
+@pytest.fixture
+def history() -> Iterator[SpotHistoryFake]:
+    fake = SpotHistoryFake(HISTORY)
+    with fake.wire.serving():
+        yield fake
+
+
+@pytest.fixture
+def settings(price_list: PriceListFake, history: SpotHistoryFake) -> AwsSettings:
+    return AwsSettings(
+        access_key="stand",
+        secret_key="in",
+        pricing_endpoint=price_list.wire.url,
+        ec2_endpoint=history.wire.url,
+    )
+
+
+@pytest.fixture
+def open_prices(settings: AwsSettings) -> Iterator[Open]:
+    with ExitStack() as stack:
+
+        def open_at(cache_dir: Path | None = None, region: str = "us-east-1", **changed: Any) -> Pricing:
+            context = PricingContext(region=region, cache_dir=cache_dir)
+            opened: AbstractContextManager[Pricing] = BACKEND.open(attrs.evolve(settings, **changed), context)
+            return stack.enter_context(opened)
+
+        yield open_at
+
+
+@pytest.fixture(scope="module")
+def prices() -> Iterator[Pricing]:
+    """For tests that only look."""
+    price_list, history = PriceListFake(PRODUCTS), SpotHistoryFake(HISTORY)
+    with price_list.wire.serving(), history.wire.serving():
+        settings = AwsSettings(
+            access_key="stand", secret_key="in", pricing_endpoint=price_list.wire.url, ec2_endpoint=history.wire.url
+        )
+        with BACKEND.open(settings, PricingContext(region="us-east-1")) as pricing:
+            yield pricing
+
+
+def wanted(
+    name: str = "m5.large",
+    *,
+    spot: bool = False,
+    zone: str = "us-east-1a",
+    disk: BootDisk = GP3,
+) -> OfferRequest:
+    made = InstanceType(name=name, vcpus=2, memory_gb=8, architecture=Architecture.X86_64, zones=(zone,))
+    purchase = Purchase.SPOT if spot else Purchase.ON_DEMAND
+    return OfferRequest(instance_type=made, zone=zone, purchase=purchase, boot_disk=disk)
+
+
+def offer(pricing: Pricing, request: OfferRequest) -> Offer:
+    (answer,) = pricing.price([request])
+    assert isinstance(answer, Offer), answer
+    return answer
+
+
+def reason(pricing: Pricing, request: OfferRequest) -> str:
+    (answer,) = pricing.price([request])
+    assert isinstance(answer, Unpriced), answer
+    return answer.reason
+
+
+class TestAwsPricing(PricingContract):
+    @pytest.fixture
+    def subject(self, settings: AwsSettings) -> PricingSubject:
+        return PricingSubject(
+            backend=BACKEND,
+            settings=settings,
+            context=PricingContext(region="us-east-1"),
+            requests=[wanted("m5.large"), wanted("c5.large", spot=True), wanted("g5.xlarge", zone="us-east-1b")],
+            unpriced=wanted("z9.large"),
+        )
+
+
+# The table
+
+
+@pytest.mark.parametrize(("name", "on_demand", "spot_a", "spot_b"), TABLE, ids=[row[0] for row in TABLE])
+def test_each_family_has_its_price_on_demand_and_spot(
+    prices: Pricing, name: str, on_demand: str, spot_a: str, spot_b: str | None
+) -> None:
+    assert offer(prices, wanted(name)).price_per_hour == Money(on_demand) + GP3_PER_HOUR
+    assert offer(prices, wanted(name, spot=True)).price_per_hour == Money(spot_a) + GP3_PER_HOUR
+    in_b = wanted(name, spot=True, zone="us-east-1b")
+    if spot_b is None:
+        assert reason(prices, in_b) == f"there is no spot price for {name} in us-east-1b"
+    else:
+        assert offer(prices, in_b).price_per_hour == Money(spot_b) + GP3_PER_HOUR
+
+
+def test_the_table_covers_enough_families() -> None:
+    assert len({name.partition(".")[0] for name, *_ in TABLE}) >= 25
+
+
+def test_only_plain_linux_machines_with_a_price_are_in_the_list(prices: Pricing) -> None:
+    assert offer(prices, wanted("m5.large")).price.cpu == Money("0.096")
+    for without in ("u-12tb1.metal", "p5.48xlarge"):
+        assert reason(prices, wanted(without)).endswith(f"has no on-demand price in US dollars for {without}")
+
+
+def test_a_local_zone_has_a_price_list_of_its_own(open_prices: Open, price_list: PriceListFake) -> None:
+    local = json.loads(json.dumps([each for each in PRODUCTS if each["product"]["attributes"].get("usagetype")]))
+    for each in local:
+        each["product"]["attributes"]["regionCode"] = "us-east-1-bos-1"
+        (term,) = each["terms"]["OnDemand"].values() if each["terms"] else ({"priceDimensions": {}},)
+        for dimension in term["priceDimensions"].values():
+            dimension["pricePerUnit"]["USD"] = str(Decimal(dimension["pricePerUnit"]["USD"]) * 2)
+    price_list.products += local
+    pricing = open_prices()
+    assert offer(pricing, wanted(zone="us-east-1-bos-1a")).price_per_hour == (Money("0.096") + GP3_PER_HOUR) * 2
+    assert offer(pricing, wanted()).price_per_hour == Money("0.096") + GP3_PER_HOUR
+
+
+def test_prices_that_are_not_in_dollars_are_no_prices(open_prices: Open, price_list: PriceListFake) -> None:
+    for each in price_list.products:
+        each["product"]["attributes"]["regionCode"] = "cn-north-1"
+    text = json.dumps(price_list.products).replace('"USD"', '"CNY"')
+    price_list.products = json.loads(text)
+    found = reason(open_prices(region="cn-north-1"), wanted(zone="cn-north-1a"))
+    assert found == "the price list of cn-north-1 has no on-demand price in US dollars for m5.large"
+
+
+@pytest.mark.parametrize(
+    ("region", "asked"),
+    [
+        ("us-west-2", "us-east-1"),
+        ("eu-north-1", "eu-central-1"),
+        ("ap-southeast-2", "ap-south-1"),
+        ("cn-north-1", "cn-northwest-1"),
+    ],
+)
+def test_the_price_list_is_asked_where_it_is(region: str, asked: str) -> None:
+    assert pricing_region(region) == asked
+
+
+# Disks
+
+
+@pytest.mark.parametrize(
+    ("disk", "size", "iops", "throughput"),
+    [
+        (BootDisk(disk_type="", size_gb=100), "8", "0", "0"),
+        (BootDisk(disk_type="gp2", size_gb=100), "10", "0", "0"),
+        (BootDisk(disk_type="gp3", size_gb=100), "8", "0", "0"),
+        (BootDisk(disk_type="gp3", size_gb=100, iops=3000, throughput_mb_s=125), "8", "0", "0"),
+        (BootDisk(disk_type="gp3", size_gb=100, iops=5000, throughput_mb_s=325), "8", "10", "8"),
+        (BootDisk(disk_type="io1", size_gb=100, iops=2000), "12.5", "130", "0"),
+        (BootDisk(disk_type="io2", size_gb=100, iops=10000), "12.5", "650", "0"),
+        (BootDisk(disk_type="io2", size_gb=100, iops=40000), "12.5", "2444", "0"),
+        (BootDisk(disk_type="io2", size_gb=100, iops=70000), "12.5", "3727.1", "0"),
+        (BootDisk(disk_type="st1", size_gb=500), "22.5", "0", "0"),
+        (BootDisk(disk_type="sc1", size_gb=500), "7.5", "0", "0"),
+        (BootDisk(disk_type="standard", size_gb=10), "0.5", "0", "0"),
+        (BootDisk(disk_type="gp2", size_gb=10.2), "1.1", "0", "0"),
+    ],
+)
+def test_a_disk_costs_its_size_and_what_is_above_the_baseline(
+    prices: Pricing, disk: BootDisk, size: str, iops: str, throughput: str
+) -> None:
+    price = offer(prices, wanted(disk=disk)).price
+    assert price.boot_disk == Money(size) / 730
+    assert price.boot_disk_iops == Money(iops) / 730
+    assert price.boot_disk_throughput == Money(throughput) / 730
+
+
+@pytest.mark.parametrize(
+    ("disk", "told"),
+    [
+        (BootDisk(disk_type="nvme9", size_gb=10), "the price list of us-east-1 has no disk type nvme9"),
+        (BootDisk(disk_type="io1", size_gb=10), "io1 needs boot_disk_iops"),
+        (BootDisk(disk_type="gp2", size_gb=20000), "gp2 has at most 16384 GB"),
+    ],
+)
+def test_a_disk_that_cannot_be_had_is_the_reason(prices: Pricing, disk: BootDisk, told: str) -> None:
+    assert reason(prices, wanted(disk=disk)) == told
+
+
+def test_a_list_without_a_price_for_iops_or_throughput_says_so(open_prices: Open, price_list: PriceListFake) -> None:
+    price_list.products = [
+        each
+        for each in PRODUCTS
+        if each["product"]["productFamily"] not in ("System Operation", "Provisioned Throughput")
+    ]
+    pricing = open_prices()
+    assert reason(pricing, wanted(disk=attrs.evolve(GP3, iops=4000))) == (
+        "the price list has no price for the IOPS of gp3"
+    )
+    assert reason(pricing, wanted(disk=attrs.evolve(GP3, throughput_mb_s=200))) == (
+        "the price list of us-east-1 has no price for the throughput of gp3"
+    )
+    assert offer(pricing, wanted()).price.boot_disk_iops == Money(0)
+
+
+# Fetching and keeping
+
+
+def test_all_pages_are_read(open_prices: Open, price_list: PriceListFake) -> None:
+    offer(open_prices(), wanted("m5.metal"))
+    assert price_list.actions.count("GetProducts") >= 5 + 3
+
+
+def test_many_threads_fetch_once(open_prices: Open, history: SpotHistoryFake) -> None:
+    pricing = open_prices()
+    begin = threading.Barrier(8)
+
+    def ask(_: int) -> Money:
+        begin.wait()
+        return offer(pricing, wanted(spot=True)).price_per_hour
+
+    with ThreadPoolExecutor(8) as threads:
+        assert len(set(threads.map(ask, range(8)))) == 1
+    pages = -(-len([each for each in HISTORY if each["ProductDescription"] == "Linux/UNIX"]) // 10)
+    assert len(history.asked) == pages
+
+
+def test_an_interrupted_listing_is_an_error_and_not_half_a_list(
+    open_prices: Open, price_list: PriceListFake, tmp_path: Path
+) -> None:
+    price_list.refuse("GetProducts", "AccessDeniedException", "not allowed to call GetProducts")
+    with pytest.raises(ProviderError, match=r"AccessDenied.*doctor --policy") as caught:
+        open_prices(cache_dir=tmp_path).price([wanted()])
+    assert not caught.value.transient
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_prices_on_disk_do_without_a_network_and_keep_their_age(
+    open_prices: Open, price_list: PriceListFake, history: SpotHistoryFake, tmp_path: Path
+) -> None:
+    fetched = open_prices(tmp_path).price([wanted(), wanted(spot=True)])
+    asked = (len(price_list.actions), len(history.asked))
+    again = open_prices(tmp_path).price([wanted(), wanted(spot=True)])
+    assert again == fetched
+    assert (len(price_list.actions), len(history.asked)) == asked
+    assert sum(file.stat().st_size for file in tmp_path.iterdir()) < 10_000
+
+
+def test_old_prices_are_fetched_again(open_prices: Open, price_list: PriceListFake, tmp_path: Path) -> None:
+    open_prices(tmp_path).price([wanted()])
+    age_by(tmp_path, timedelta(hours=25))
+    asked = len(price_list.actions)
+    answer = offer(open_prices(tmp_path), wanted())
+    assert len(price_list.actions) > asked
+    assert answer.priced_at > datetime.now(UTC) - timedelta(minutes=5)
+
+
+def test_old_prices_serve_where_new_ones_cannot_be_had_and_that_is_said_once(
+    open_prices: Open, price_list: PriceListFake, history: SpotHistoryFake, tmp_path: Path
+) -> None:
+    open_prices(tmp_path).price([wanted(), wanted(spot=True)])
+    age_by(tmp_path, timedelta(days=3))
+    price_list.refuse("GetProducts", "AccessDeniedException", "no")
+    history.refuse("UnauthorizedOperation", "no", status=403)
+    pricing = open_prices(tmp_path)
+    with structlog.testing.capture_logs() as logs:
+        answers = [pricing.price([wanted(), wanted(spot=True)]) for _ in range(3)][-1]
+    assert [entry["event"].partition(" of ")[0] for entry in logs] == ["On-demand prices", "Spot prices"]
+    for answer in answers:
+        assert isinstance(answer, Offer)
+        assert timedelta(days=3) <= datetime.now(UTC) - answer.priced_at < timedelta(days=3, minutes=5)
+
+
+@pytest.mark.parametrize("content", ["", "{", "[]", '{"format": 1}', '{"format": 99}'])
+def test_a_broken_file_is_as_if_it_were_not_there(open_prices: Open, tmp_path: Path, content: str) -> None:
+    (tmp_path / "aws-on-demand-us-east-1.json").write_text(content)
+    assert offer(open_prices(tmp_path), wanted()).price.cpu == Money("0.096")
+
+
+def test_prices_of_another_endpoint_are_not_taken(open_prices: Open, price_list: PriceListFake, tmp_path: Path) -> None:
+    open_prices(tmp_path).price([wanted()])
+    with PriceListFake([]).wire.serving() as elsewhere, pytest.raises(ProviderError):
+        open_prices(tmp_path, pricing_endpoint=elsewhere.url + "/none").price([wanted()])
+
+
+def test_spot_prices_of_another_account_are_not_taken(
+    open_prices: Open, history: SpotHistoryFake, tmp_path: Path
+) -> None:
+    open_prices(tmp_path).price([wanted(spot=True)])
+    asked = len(history.asked)
+    open_prices(tmp_path).price([wanted(spot=True)])
+    assert len(history.asked) == asked
+    open_prices(tmp_path, access_key="another").price([wanted(spot=True)])
+    assert len(history.asked) > asked
+    assert not any("another" in file.read_text() for file in tmp_path.iterdir())
+
+
+def test_a_folder_that_cannot_be_written_stops_nothing(open_prices: Open, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    assert offer(open_prices(tmp_path / "file" / "cache"), wanted()).price.cpu == Money("0.096")
+
+
+def age_by(folder: Path, age: timedelta) -> None:
+    for file in folder.iterdir():
+        content = json.loads(file.read_text())
+        content["fetched_at"] = (datetime.now(UTC) - age).isoformat()
+        file.write_text(json.dumps(content))
+
+
+# Doctor
+
+
+def test_the_check_finds_both_services(settings: AwsSettings) -> None:
+    assert BACKEND.check is not None
+    findings = list(BACKEND.check(settings, CheckContext(region="us-east-1")))
+    assert [(finding.ok, finding.subject) for finding in findings] == [(True, "AWS price list"), (True, "spot prices")]
+
+
+def test_the_check_tells_a_missing_permission_and_its_remedy(
+    settings: AwsSettings, price_list: PriceListFake, history: SpotHistoryFake
+) -> None:
+    price_list.refuse("DescribeServices", "AccessDeniedException", "no")
+    history.refuse("UnauthorizedOperation", "no", status=403)
+    assert BACKEND.check is not None
+    findings = list(BACKEND.check(settings, CheckContext(region="us-east-1")))
+    assert [finding.ok for finding in findings] == [False, False]
+    assert all("doctor --policy" in finding.remedy for finding in findings)

@@ -1,0 +1,67 @@
+"""SQS keeps the contract of a queue, standard and FIFO."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
+from datetime import timedelta
+
+import attrs
+import pytest
+from sqs_standin import sqs_server
+
+from cloud_tasks.plugin import Delivery, Queue, QueueContext
+from cloud_tasks.registry import Registry
+from cloud_tasks.testing import QueueContract, QueueSubject
+from cloud_tasks_aws.queue.opening import open_queue
+from cloud_tasks_aws.settings import AwsSettings
+
+REGISTRY = Registry(only=["aws"])
+
+
+@pytest.fixture(scope="module")
+def address() -> Iterator[str]:
+    with sqs_server() as address:
+        yield address
+
+
+@attrs.frozen(kw_only=True)
+class Subject(QueueSubject):
+    """Queues whose empty answers take no second: the stand-in's one server misses nothing."""
+
+    exactly_once: bool = False
+
+    def open(self, name: str, *, lease: timedelta | None = None) -> AbstractContextManager[Queue]:
+        context = QueueContext(
+            job_id="contract",
+            name=name,
+            lease=lease or self.lease,
+            region=self.region,
+            exactly_once=self.exactly_once,
+        )
+        return open_queue(self.settings, context, shortest_poll=0)
+
+
+class TestSqs(QueueContract):
+    exactly_once = False
+
+    @pytest.fixture
+    def subject(self, address: str) -> QueueSubject:
+        return Subject(
+            backend=REGISTRY.queue("aws"),
+            settings=AwsSettings(access_key="stand", secret_key="in", sqs_endpoint=address),
+            # SQS counts in seconds; one alone is too short for forty calls on a busy machine.
+            lease=timedelta(seconds=2),
+            region="us-east-1",
+            exactly_once=self.exactly_once,
+        )
+
+
+class TestFifo(TestSqs):
+    exactly_once = True
+
+    @pytest.mark.xfail(reason="a FIFO queue has no delay for single messages; a message's own not_before holds it back")
+    def test_a_delayed_message_does_not_come_early_where_delays_are_supported(
+        self, queue: Queue, subject: QueueSubject, one: Callable[[], Delivery]
+    ) -> None:
+        super().test_a_delayed_message_does_not_come_early_where_delays_are_supported(queue, subject, one)

@@ -1,0 +1,36 @@
+"""Fixtures: a cloud for the whole run, and for each test a desk to work from."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from aws_cloud import AwsCloud, AwsDesk, aws_cloud
+
+
+@pytest.fixture(scope="session")
+def cloud_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[AwsCloud]:
+    with aws_cloud(tmp_path_factory.mktemp("aws")) as cloud:
+        yield cloud
+
+
+@pytest.fixture
+def cloud(cloud_server: AwsCloud) -> Iterator[AwsCloud]:
+    """The cloud without faults and with everything in stock."""
+    yield cloud_server
+    cloud_server.overlay.tell("faults")
+    cloud_server.overlay.tell("in-stock")
+
+
+@pytest.fixture(scope="session")
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Types and prices, asked for once."""
+    return tmp_path_factory.mktemp("cache")
+
+
+@pytest.fixture
+def desk(cloud: AwsCloud, cache: Path, tmp_path: Path) -> Iterator[AwsDesk]:
+    desk = AwsDesk(tmp_path / "desk", cloud.environment(cache))
+    yield desk
+    desk.close()

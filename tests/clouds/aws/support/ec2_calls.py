@@ -1,0 +1,258 @@
+"""The calls about instances and fleets that the overlay answers by itself, with moto's help where that has any."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import threading
+from collections.abc import Callable, Mapping
+from xml.etree import ElementTree
+
+import attrs
+from ec2_catalog import CatalogData
+from ec2_fleets import LaunchTemplates, fleet_answer
+from ec2_instances import Fleet, OverlayInstance, decoded_user_data
+from ec2_xml import Ec2Error, Form, add, document, items, matches, parse, set_text
+
+__all__ = ["REGION", "InstanceCalls", "StockOut"]
+
+REGION = "us-east-1"
+_REGIONS = (REGION, "eu-central-1", "us-west-2")
+"""Those on offer: moto makes networks for each region that is asked for, which takes a while."""
+_CODES = {"pending": 0, "running": 16, "shutting-down": 32, "terminated": 48, "stopping": 64, "stopped": 80}
+_OWN_FILTERS = ("client-token", "instance-lifecycle", "instance-state-name")
+_MAX_USER_DATA = 16 * 1024
+
+
+@attrs.frozen(kw_only=True)
+class StockOut:
+    """Where launches are refused; ``*`` in a name stands for all."""
+
+    zone: str = "*"
+    instance_type: str = "*"
+    purchase: str = "*"
+    code: str = "InsufficientInstanceCapacity"
+
+    def covers(self, zone: str, instance_type: str, purchase: str) -> bool:
+        pairs = ((zone, self.zone), (instance_type, self.instance_type), (purchase, self.purchase))
+        return all(matches(value, [pattern]) for value, pattern in pairs)
+
+
+class InstanceCalls:
+    """Answers by action. Thread-safe.
+
+    Args:
+        ask: Carries a call out in moto, and returns the body of its answer.
+    """
+
+    def __init__(self, ask: Callable[[Form], bytes], fleet: Fleet) -> None:
+        self._ask = ask
+        self.fleet = fleet
+        self._guard = threading.RLock()
+        self._tokens: dict[str, tuple[str, bytes]] = {}
+        self._token_locks: dict[str, threading.Lock] = {}
+        self._zone_of_subnet: dict[str, str] = {}
+        self._catalog: CatalogData | None = None
+        self._templates = LaunchTemplates()
+        self._fleets: dict[str, bytes] = {}
+        self.stock_outs: list[StockOut] = []
+        self.second_pages_break = False
+        self.by_action: Mapping[str, Callable[[Form], ElementTree.Element]] = {
+            "DescribeInstanceTypes": lambda form: self.catalog.describe_types(form),
+            "DescribeInstanceTypeOfferings": lambda form: self.catalog.describe_offerings(form),
+            "DescribeSpotPriceHistory": lambda form: self.catalog.spot_prices(form),
+            "DescribeRegions": self._describe_regions,
+            "DescribeInstances": self._describe_instances,
+            "RunInstances": self._run_instances,
+            "CreateLaunchTemplate": self._templates.create,
+            "DeleteLaunchTemplate": self._templates.delete,
+            "DescribeLaunchTemplates": self._templates.describe,
+            "CreateFleet": self._create_fleet,
+            "TerminateInstances": self._terminate_instances,
+            "GetConsoleOutput": self._console_output,
+        }
+
+    @property
+    def catalog(self) -> CatalogData:
+        with self._guard:
+            if self._catalog is None:
+                self._catalog = CatalogData(self._ask)
+            return self._catalog
+
+    def _run_instances(self, form: Form) -> ElementTree.Element:
+        token = form.get("ClientToken")
+        with self._guard:
+            lock = self._token_locks.setdefault(token, threading.Lock())
+        with lock:
+            digest = hashlib.sha256(form.encoded()).hexdigest()
+            if token and token in self._tokens:
+                known, body = self._tokens[token]
+                if known != digest:
+                    raise Ec2Error(
+                        "IdempotentParameterMismatch",
+                        "Arguments on this idempotent request are inconsistent with those of a previous request.",
+                    )
+                return parse(body)
+            root = self._start(form)
+            if token:
+                self._tokens[token] = (digest, ElementTree.tostring(root))
+            return root
+
+    def _start(self, form: Form) -> ElementTree.Element:
+        spot = form.get("InstanceMarketOptions.MarketType") == "spot"
+        subnet = form.get("SubnetId") or form.get("NetworkInterface.1.SubnetId")
+        zone = self._zone(subnet) if subnet else form.get("Placement.AvailabilityZone", f"{REGION}a")
+        wanted = form.get("Placement.AvailabilityZone")
+        if wanted and wanted != zone:
+            raise Ec2Error("InvalidParameterValue", f"Subnet '{subnet}' is in {zone}, not in {wanted}.")
+        instance_type = form.get("InstanceType")
+        self.catalog.check(instance_type, zone, form.get("ImageId"))
+        user_data = decoded_user_data(form.get("UserData"))
+        if len(user_data) > _MAX_USER_DATA:
+            raise Ec2Error("InvalidParameterValue", f"User data is limited to {_MAX_USER_DATA} bytes")
+        self.refuse_where_sold_out(zone, instance_type, "spot" if spot else "on-demand")
+        if form.get("DryRun") == "true":
+            raise Ec2Error("DryRunOperation", "Request would have succeeded, but DryRun flag is set.", status=412)
+        profile = form.get("IamInstanceProfile.Name") or form.get("IamInstanceProfile.Arn").rpartition("/")[2]
+        forwarded = form.without("ClientToken", "InstanceMarketOptions", "UserData", "TagSpecification.3")
+        try:
+            root = parse(self._ask(forwarded))
+        except Ec2Error as error:
+            if error.code != "NoSuchEntity":
+                raise
+            message = f"Value ({profile}) for parameter iamInstanceProfile.name is invalid."
+            raise Ec2Error("InvalidParameterValue", message) from error
+        for element in items(root, "instancesSet"):
+            instance = OverlayInstance(
+                instance_id=element.findtext("instanceId", ""),
+                instance_type=instance_type,
+                zone=zone,
+                spot=spot,
+                client_token=form.get("ClientToken"),
+                user_data=user_data,
+                terminates=form.get("InstanceInitiatedShutdownBehavior") == "terminate",
+                needs_token=form.get("MetadataOptions.HttpTokens") == "required",
+                role=profile,
+            )
+            self.fleet.add(instance)
+            _dress(element, instance)
+        return root
+
+    def _create_fleet(self, form: Form) -> ElementTree.Element:
+        """Start one instance of the cheapest override that is in stock, as ``instant`` fleets do."""
+        token = form.get("ClientToken")
+        with self._guard:
+            lock = self._token_locks.setdefault(f"fleet/{token}", threading.Lock())
+        with lock:
+            if token in self._fleets:
+                return parse(self._fleets[token])
+            root = fleet_answer(form, self._templates, self._price, self._start)
+            if items(root, "fleetInstanceSet"):
+                self._fleets[token] = ElementTree.tostring(root)
+            return root
+
+    def _price(self, instance_type: str, subnet: str) -> float:
+        return self.catalog.spot_price(instance_type, self._zone(subnet))
+
+    def refuse_where_sold_out(self, zone: str, instance_type: str, purchase: str) -> None:
+        for each in self.stock_outs:
+            if each.covers(zone, instance_type, purchase):
+                # EC2 counts missing capacity as an error of its own side.
+                status = 500 if each.code.startswith("Insufficient") else 400
+                message = f"We currently do not have sufficient {instance_type} capacity in {zone}."
+                raise Ec2Error(each.code, message, status=status)
+
+    def _zone(self, subnet: str) -> str:
+        if subnet not in self._zone_of_subnet:
+            root = parse(self._ask(Form({"Action": "DescribeSubnets", "SubnetId.1": subnet, "Version": "2016-11-15"})))
+            self._zone_of_subnet[subnet] = items(root, "subnetSet")[0].findtext("availabilityZone", "")
+        return self._zone_of_subnet[subnet]
+
+    def _describe_instances(self, form: Form) -> ElementTree.Element:
+        if self.second_pages_break and form.get("NextToken"):
+            raise Ec2Error("InvalidNextToken", "The token has expired.")
+        filters = form.filters()
+        passed = {name: values for name, values in filters.items() if name not in _OWN_FILTERS}
+        root = parse(self._ask(form.without("MaxResults", "NextToken").with_filters(passed)))
+        reservations = root.find("reservationSet")
+        for reservation in items(root, "reservationSet"):
+            group = reservation.find("instancesSet")
+            for element in items(reservation, "instancesSet"):
+                instance = self.fleet.get(element.findtext("instanceId", ""))
+                if instance is not None:
+                    _dress(element, instance)
+                if group is not None and not _fits(element, filters):
+                    group.remove(element)
+            if reservations is not None and group is not None and not len(group):
+                reservations.remove(reservation)
+        return root
+
+    def _describe_regions(self, form: Form) -> ElementTree.Element:
+        root = parse(self._ask(form))
+        container = root.find("regionInfo")
+        for each in items(root, "regionInfo"):
+            if container is not None and each.findtext("regionName") not in _REGIONS:
+                container.remove(each)
+        return root
+
+    def _terminate_instances(self, form: Form) -> ElementTree.Element:
+        ids = form.numbered("InstanceId")
+        for each in ids:
+            if not each.startswith("i-"):
+                raise Ec2Error("InvalidInstanceID.Malformed", f'Invalid id: "{each}"')
+        unknown = [each for each in ids if self.fleet.get(each) is None]
+        if unknown:
+            plural = f"IDs '{', '.join(unknown)}' do" if len(unknown) > 1 else f"ID '{unknown[0]}' does"
+            raise Ec2Error("InvalidInstanceID.NotFound", f"The instance {plural} not exist")
+        root = document("TerminateInstances")
+        container = add(root, "instancesSet")
+        for each in ids:
+            instance = self.fleet.get(each)
+            before = instance.state if instance is not None else ""
+            self.fleet.end(each, reason="Client.UserInitiatedShutdown")
+            entry = add(container, "item")
+            add(entry, "instanceId", each)
+            for tag, state in (("previousState", before), ("currentState", instance.state if instance else "")):
+                element = add(entry, tag)
+                add(element, "code", str(_CODES[state]))
+                add(element, "name", state)
+        return root
+
+    def _console_output(self, form: Form) -> ElementTree.Element:
+        instance = self.fleet.get(form.get("InstanceId"))
+        if instance is None:
+            message = f"The instance ID '{form.get('InstanceId')}' does not exist"
+            raise Ec2Error("InvalidInstanceID.NotFound", message)
+        root = document("GetConsoleOutput")
+        add(root, "instanceId", instance.instance_id)
+        add(root, "output", _base64_text(self.fleet.console(instance)))
+        return root
+
+
+def _base64_text(text: str) -> str:
+    return base64.b64encode(text.encode()).decode()
+
+
+def _dress(element: ElementTree.Element, instance: OverlayInstance) -> None:
+    """Put what moto does not know into the description of an instance."""
+    state = element.find("instanceState")
+    if state is None:
+        state = add(element, "instanceState")
+    set_text(state, "code", str(_CODES[instance.state]))
+    set_text(state, "name", instance.state)
+    if instance.client_token:
+        set_text(element, "clientToken", instance.client_token)
+    old = element.find("instanceLifecycle")
+    if old is not None:
+        element.remove(old)
+    if instance.spot:
+        set_text(element, "instanceLifecycle", "spot")
+
+
+def _fits(element: ElementTree.Element, filters: Mapping[str, list[str]]) -> bool:
+    values = {
+        "client-token": element.findtext("clientToken", ""),
+        "instance-lifecycle": element.findtext("instanceLifecycle", ""),
+        "instance-state-name": element.findtext("instanceState/name", ""),
+    }
+    return all(matches(value, filters[name]) for name, value in values.items() if name in filters)

@@ -1,0 +1,215 @@
+"""Machines behind the overlay's instances: from pending to terminated, with user data that really runs."""
+
+from __future__ import annotations
+
+import base64
+import gzip
+import random
+import sys
+import threading
+import time
+from collections.abc import Mapping
+from contextlib import suppress
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import attrs
+from cloud_machines import Machine
+
+__all__ = ["Fleet", "OverlayInstance", "Pace", "decoded_user_data"]
+
+_SHIM = """#!/bin/sh
+# What switches this machine off: the overlay is told, and ends it. A minute of `shutdown +1` lasts half a second here.
+for word in "$@"; do
+  case "$word" in +*) sleep "$(echo "$word" | awk '{{ print $1 / 2 }}')" ;; esac
+done
+exec {python} -I -c 'import sys, urllib.request
+urllib.request.urlopen(urllib.request.Request(sys.argv[1], method="POST", data=b""), timeout=20).close()
+' {url}
+"""
+_CONSOLE_LETTERS = 64 * 1024
+
+
+@attrs.frozen(kw_only=True)
+class Pace:
+    """How long things take, in seconds."""
+
+    boot: float = 0.2
+    shutdown_grace: float = 1.0
+    """From the order to terminate to the end of processes that do not obey."""
+    spot_lifetime: float | None = None
+    """The mean time from the start of a spot instance to its interruption; None: none is interrupted by itself."""
+    spot_notice: float = 2.0
+
+
+class OverlayInstance:
+    """One instance, as the overlay knows it beyond what moto does."""
+
+    def __init__(
+        self,
+        *,
+        instance_id: str,
+        instance_type: str,
+        zone: str,
+        spot: bool,
+        client_token: str,
+        user_data: bytes,
+        terminates: bool,
+        needs_token: bool,
+        role: str,
+    ) -> None:
+        self.instance_id = instance_id
+        self.instance_type = instance_type
+        self.zone = zone
+        self.spot = spot
+        self.client_token = client_token
+        self.user_data = user_data
+        self.terminates = terminates
+        """Whether power-off terminates it, rather than stopping it."""
+        self.needs_token = needs_token
+        self.role = role
+        self.state = "pending"
+        self.interruption_at: datetime | None = None
+        self.rebalance_at: datetime | None = None
+        self.reason = ""
+        self.machine: Machine | None = None
+        self.console = ""
+
+    def as_json(self) -> Mapping[str, Any]:
+        return {
+            "instance_id": self.instance_id,
+            "type": self.instance_type,
+            "zone": self.zone,
+            "spot": self.spot,
+            "state": self.state,
+            "reason": self.reason,
+        }
+
+
+class Fleet:
+    """All of them. Thread-safe.
+
+    Args:
+        folder: Where the machines' folders are made.
+        base_url: Where this overlay is served.
+    """
+
+    def __init__(self, folder: Path, *, base_url: str, pace: Pace, seed: int) -> None:
+        self.folder = folder
+        self.pace = pace
+        self._base_url = base_url
+        self._random = random.Random(seed)
+        self._lock = threading.RLock()
+        self._instances: dict[str, OverlayInstance] = {}
+        self._closed = False
+        self.interruptions = 0
+
+    def add(self, instance: OverlayInstance) -> None:
+        """Let an instance boot."""
+        with self._lock:
+            self._instances[instance.instance_id] = instance
+            lifetime = None
+            if instance.spot and self.pace.spot_lifetime is not None:
+                lifetime = self._random.expovariate(1.0 / self.pace.spot_lifetime)
+        _later(self.pace.boot, lambda: self._boot(instance))
+        if lifetime is not None:
+            _later(self.pace.boot + lifetime, lambda: self.interrupt(instance.instance_id, self.pace.spot_notice))
+
+    def get(self, instance_id: str) -> OverlayInstance | None:
+        with self._lock:
+            return self._instances.get(instance_id)
+
+    def all(self) -> list[OverlayInstance]:
+        with self._lock:
+            return list(self._instances.values())
+
+    def end(self, instance_id: str, *, reason: str, stop: bool = False) -> None:
+        """Begin to end an instance; returns at once. Ended ones stay as they are."""
+        with self._lock:
+            instance = self._instances.get(instance_id)
+            if instance is None or instance.state in ("shutting-down", "terminated"):
+                return
+            instance.state = "stopping" if stop else "shutting-down"
+            instance.reason = reason
+        threading.Thread(target=self._end, args=(instance, stop), daemon=True).start()
+
+    def power_off(self, instance_id: str) -> None:
+        """What the instance does to itself."""
+        instance = self.get(instance_id)
+        if instance is not None:
+            reason = "Client.InstanceInitiatedShutdown"
+            self.end(instance_id, reason=reason, stop=not instance.terminates)
+
+    def interrupt(self, instance_id: str, notice: float) -> None:
+        """Announce a spot interruption, then carry it out."""
+        instance = self.get(instance_id)
+        if instance is None or instance.state not in ("pending", "running"):
+            return
+        instance.interruption_at = datetime.now(UTC) + timedelta(seconds=notice)
+        self.interruptions += 1
+        _later(notice, lambda: self.end(instance_id, reason="Server.SpotInstanceTermination"))
+
+    def recommend_rebalance(self, instance_id: str) -> None:
+        """Say that the instance is at an elevated risk."""
+        instance = self.get(instance_id)
+        if instance is not None:
+            instance.rebalance_at = datetime.now(UTC)
+
+    def console(self, instance: OverlayInstance) -> str:
+        return (instance.machine.console() if instance.machine is not None else instance.console)[-_CONSOLE_LETTERS:]
+
+    def close(self) -> None:
+        """End all machines, and wait for it."""
+        with self._lock:
+            self._closed = True
+            machines = [each.machine for each in self._instances.values() if each.machine is not None]
+        for machine in machines:
+            machine.end()
+
+    def _boot(self, instance: OverlayInstance) -> None:
+        with self._lock:
+            if self._closed or instance.state != "pending":
+                return
+            instance.state = "running"
+            folder = self.folder / instance.instance_id
+            script = instance.user_data
+            with suppress(gzip.BadGzipFile):
+                script = gzip.decompress(script)
+            if not script.startswith(b"#!"):
+                instance.console = "cloud-init: user data is no script\n"
+                return
+            instance.machine = Machine(folder, script, environment=self._environment(instance))
+
+    def _environment(self, instance: OverlayInstance) -> Mapping[str, str]:
+        shims = self.folder / f"{instance.instance_id}.bin"
+        shims.mkdir(parents=True)
+        url = f"{self._base_url}/_machine/{instance.instance_id}/power-off"
+        for name in ("shutdown", "poweroff", "halt"):
+            shim = shims / name
+            shim.write_text(_SHIM.format(python=sys.executable, url=url))
+            shim.chmod(0o755)
+        return {
+            "PATH": f"{shims}:{Path(sys.executable).parent}:/usr/local/bin:/usr/bin:/bin",
+            "AWS_EC2_METADATA_SERVICE_ENDPOINT": f"{self._base_url}/imds/{instance.instance_id}",
+        }
+
+    def _end(self, instance: OverlayInstance, stop: bool) -> None:
+        machine = instance.machine
+        if machine is not None:
+            machine.end(grace=self.pace.shutdown_grace)
+        with self._lock:
+            instance.state = "stopped" if stop else "terminated"
+
+
+def decoded_user_data(text: str) -> bytes:
+    """User data as it was before it was sent."""
+    return base64.b64decode(text) if text else b""
+
+
+def _later(seconds: float, call: Any) -> None:
+    def wait() -> None:
+        time.sleep(seconds)
+        call()
+
+    threading.Thread(target=wait, daemon=True).start()

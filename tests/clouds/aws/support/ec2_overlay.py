@@ -1,0 +1,226 @@
+"""EC2 as far as a job needs it: an HTTP overlay of ours in front of moto, which keeps what moto is good at.
+
+moto holds networks, images, instance descriptions and tags. The overlay supplies what it lacks: client tokens that are
+idempotent, pages, the filters `client-token` and `instance-lifecycle`, refusals of images and types that do not exist,
+capacity errors, current spot prices, states over time, interruptions, and user data that really runs, each instance
+with a metadata service of its own. Everything else is passed through.
+
+As a process: ``python ec2_overlay.py --folder DIR`` prints its address, and ends its machines on SIGTERM. While it
+runs, ``POST /_admin/<verb>`` with a JSON object steers it; see `Admin`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import http.client
+import json
+import logging
+import signal
+import sys
+import threading
+import urllib.parse
+from collections.abc import Mapping
+from pathlib import Path
+
+from cloud_wire import Answer, Request, Wire
+from ec2_admin import Admin
+from ec2_calls import REGION, InstanceCalls
+from ec2_faults import ApiFaults
+from ec2_instances import Fleet, Pace
+from ec2_metadata import Metadata
+from ec2_xml import Ec2Error, Form, answer, error_answer, page, parse
+
+__all__ = ["Overlay"]
+
+_PAGED = {
+    "DescribeImages": "imagesSet",
+    "DescribeInstances": "reservationSet",
+    "DescribeInstanceTypes": "instanceTypeSet",
+    "DescribeInstanceTypeOfferings": "instanceTypeOfferingSet",
+    "DescribeSpotPriceHistory": "spotPriceHistorySet",
+    "DescribeSubnets": "subnetSet",
+}
+_CANONICAL = "/aws/service/canonical/ubuntu/server/"
+
+
+class Overlay(Wire):
+    """The server. Everything is set up by the constructor; `start` and `close` as of every `Wire`.
+
+    Args:
+        moto: Host and port of a moto server.
+        folder: For the machines.
+        page_limit: The most entries of a page of instances, whatever is asked for; None: as EC2.
+        upstream: Where calls of services other than EC2 go instead of moto, by service name: ``http://127.0.0.1:4566``.
+    """
+
+    def __init__(
+        self,
+        moto: tuple[str, int],
+        folder: Path,
+        *,
+        pace: Pace | None = None,
+        page_limit: int | None = None,
+        upstream: Mapping[str, str] | None = None,
+        seed: int = 1,
+    ) -> None:
+        super().__init__(seed=seed)
+        self._moto = moto
+        self._upstream = dict(upstream or {})
+        self._page_limit = page_limit
+        self._headers: Mapping[str, str] = {}
+        # vCPUs of the standard families, on demand and spot.
+        self._quotas = {"L-1216C47A": 256.0, "L-34B43A08": 256.0}
+        self._faults = ApiFaults(seed=seed)
+        self._actions: list[str] = []
+        self._fleet = Fleet(folder, base_url=self.url, pace=pace or Pace(), seed=seed)
+        self._calls = InstanceCalls(self._ask, self._fleet)
+        Metadata(self._fleet, region=REGION).register(self)
+        self.route("POST", r"/_machine/(?P<id>[^/]+)/power-off", self._power_off)
+        Admin(self._calls, self._faults, quotas=self._quotas, actions=self._actions).register(self)
+
+    def close(self) -> None:
+        super().close()
+        self._fleet.close()
+
+    # -- the wire ----------------------------------------------------------------------------------------------------
+
+    def answer(self, method: str, target: str, headers: Mapping[str, str], body: bytes) -> Answer | None:
+        path = urllib.parse.urlsplit(target).path
+        if path.startswith(("/imds/", "/_machine/", "/_admin/")):
+            return super().answer(method, target, headers, body)
+        is_json = "x-amz-target" in headers
+        return self._faults.through(lambda: self._api(method, target, headers, body), is_json=is_json)
+
+    def _api(self, method: str, target: str, headers: Mapping[str, str], body: bytes) -> Answer:
+        operation = headers.get("x-amz-target", "")
+        if operation.endswith(".GetServiceQuota"):
+            return self._quota(json.loads(body))
+        if operation == "AmazonSSM.GetParameter" and _CANONICAL in body.decode():
+            body = _amazon_parameter(body)
+            headers = {**headers, "content-length": str(len(body))}
+        if _service(headers, target) != "ec2":
+            return self._forward(method, target, headers, body)
+        form = Form.read(body)
+        action = form.get("Action")
+        self._actions.append(action)
+        self._headers = headers
+        try:
+            return self._ec2(action, form, headers, body)
+        except Ec2Error as error:
+            return error_answer(error)
+
+    def _ec2(self, action: str, form: Form, headers: Mapping[str, str], body: bytes) -> Answer:
+        container = _PAGED.get(action)
+        handler = self._calls.by_action.get(action)
+        if handler is None and container is None:
+            return self._forward("POST", "/", headers, body)
+        if handler is not None:
+            root = handler(form)
+        else:
+            forwarded = self._forward("POST", "/", headers, form.without("MaxResults", "NextToken").encoded())
+            if forwarded.status != 200:
+                return forwarded
+            root = parse(forwarded.body)
+        if container is not None:
+            limit = {"DescribeInstances": self._page_limit, "DescribeInstanceTypes": 100}.get(action, 1000)
+            page(root, container, form, limit=limit)
+        return answer(root)
+
+    def _forward(self, method: str, target: str, headers: Mapping[str, str], body: bytes) -> Answer:
+        host, port = self._address(_service(headers, target))
+        connection = http.client.HTTPConnection(host, port, timeout=60)
+        try:
+            sent = {name: value for name, value in headers.items() if name not in ("host", "content-length", "expect")}
+            connection.request(method, target, body=body, headers={**sent, "Host": headers.get("host", "localhost")})
+            response = connection.getresponse()
+            content = response.read()
+        finally:
+            connection.close()
+        kept = ("content-type", "x-amzn-requestid", "x-amzn-query-error", "etag", "last-modified", "content-range")
+        found = {name: value for name, value in response.getheaders() if name.lower() in kept}
+        return Answer(status=response.status, body=content, headers=found)
+
+    def _address(self, service: str) -> tuple[str, int]:
+        url = self._upstream.get(service)
+        if url is None:
+            return self._moto
+        parts = urllib.parse.urlsplit(url)
+        return parts.hostname or "127.0.0.1", parts.port or 80
+
+    def _ask(self, form: Form) -> bytes:
+        """A call of EC2 in moto, in the name of whoever called last."""
+        found = self._forward("POST", "/", self._headers, form.encoded())
+        if found.status != 200:
+            error = parse(found.body).find(".//Error")
+            code, message = ("InternalError", "moto") if error is None else (error.findtext("Code", ""), "")
+            raise Ec2Error(
+                code, message or ("" if error is None else error.findtext("Message", "")), status=found.status
+            )
+        content: bytes = found.body
+        return content
+
+    def _quota(self, wanted: Mapping[str, str]) -> Answer:
+        code = wanted["QuotaCode"]
+        if code not in self._quotas:
+            return Answer(status=400, body={"__type": "NoSuchResourceException", "Message": f"no quota {code}"})
+        quota = {"ServiceCode": wanted["ServiceCode"], "QuotaCode": code, "QuotaName": f"Quota {code}"}
+        return Answer(body={"Quota": {**quota, "Value": self._quotas[code]}})
+
+    def _power_off(self, request: Request) -> Answer:
+        self._fleet.power_off(request.groups["id"])
+        return Answer(body="")
+
+
+def _service(headers: Mapping[str, str], target: str = "/") -> str:
+    """The service that a call is signed for, in a header or in its address: ``<key>/<day>/<region>/<service>/…``."""
+    signed = headers.get("authorization", "").partition("Credential=")[2].partition(",")[0]
+    if not signed:
+        signed = urllib.parse.parse_qs(urllib.parse.urlsplit(target).query).get("X-Amz-Credential", [""])[0]
+    parts = signed.split("/")
+    return parts[3] if len(parts) > 3 else "ec2"
+
+
+def _amazon_parameter(body: bytes) -> bytes:
+    """moto knows Amazon's public parameters; Canonical's image is played by Amazon's of the same architecture."""
+    wanted = json.loads(body)
+    cpu = "arm64" if "/arm64/" in wanted["Name"] else "x86_64"
+    wanted["Name"] = f"/aws/service/ami-amazon-linux-latest/al2023-ami-kernel-default-{cpu}"
+    return json.dumps(wanted).encode()
+
+
+def main(arguments: list[str]) -> int:
+    parser = argparse.ArgumentParser(description="EC2 in front of moto, with machines that run")
+    parser.add_argument("--folder", type=Path, required=True)
+    parser.add_argument("--page-limit", type=int)
+    parser.add_argument("--boot", type=float, default=Pace().boot)
+    parser.add_argument("--spot-lifetime", type=float)
+    parser.add_argument("--spot-notice", type=float, default=Pace().spot_notice)
+    parser.add_argument("--upstream", action="append", default=[], help="service=url")
+    parser.add_argument("--seed", type=int, default=1)
+    options = parser.parse_args(arguments)
+    from moto.server import ThreadedMotoServer
+
+    logging.getLogger("werkzeug").setLevel(logging.ERROR)
+    moto = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    moto.start()
+    stop = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stop.set())
+    pace = Pace(boot=options.boot, spot_lifetime=options.spot_lifetime, spot_notice=options.spot_notice)
+    overlay = Overlay(
+        moto.get_host_and_port(),
+        options.folder,
+        pace=pace,
+        page_limit=options.page_limit,
+        upstream=dict(each.split("=", 1) for each in options.upstream),
+        seed=options.seed,
+    )
+    with overlay.serving():
+        print(overlay.url, flush=True)
+        stop.wait()
+    moto.stop()
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,152 @@
+"""A stand-in for the price list service and for the spot price history, over plain HTTP, from fixtures.
+
+The price list speaks JSON 1.1 with the action in ``X-Amz-Target``; EC2 speaks the query protocol and answers in XML.
+The forms are those that botocore's own models of ``pricing`` and ``ec2`` describe. Both are paged, a few entries to a
+page.
+"""
+
+from __future__ import annotations
+
+import json
+import urllib.parse
+from collections.abc import Mapping, Sequence
+from typing import Any
+from xml.sax.saxutils import escape
+
+from cloud_wire import Answer, Request, Wire
+
+__all__ = ["PriceListFake", "SpotHistoryFake"]
+
+_SERVICE = "AmazonEC2"
+
+
+class PriceListFake:
+    """The price list.
+
+    Args:
+        products: As `GetProducts` gives them, each a document of its own.
+        page: The most entries of a page, whatever the caller asks for.
+    """
+
+    def __init__(self, products: Sequence[Mapping[str, Any]], *, page: int = 10) -> None:
+        self.wire = Wire()
+        self.products = list(products)
+        self.actions: list[str] = []
+        """What was asked, in order."""
+        self.failing: dict[str, Answer] = {}
+        """What an action answers instead."""
+        self._page = page
+        self.wire.route("POST", "/", self._answer)
+
+    def refuse(self, action: str, code: str, message: str, status: int = 400) -> None:
+        """Let an action fail."""
+        self.failing[action] = Answer(
+            status=status,
+            body=json.dumps({"__type": code, "message": message}),
+            headers={"Content-Type": "application/x-amz-json-1.1"},
+        )
+
+    def _answer(self, request: Request) -> Answer:
+        action = request.headers.get("x-amz-target", "").partition("AWSPriceListService.")[2]
+        self.actions.append(action)
+        if action in self.failing:
+            return self.failing[action]
+        asked = request.json()
+        answers = {
+            "DescribeServices": self._services,
+            "GetAttributeValues": self._values,
+            "GetProducts": self._matching,
+        }
+        if action not in answers:
+            return _error("UnknownOperationException", f"no action {action!r}")
+        if asked.get("ServiceCode", _SERVICE) != _SERVICE:
+            return _error("NotFoundException", "no such service")
+        key, entries = answers[action](asked)
+        start = int(asked.get("NextToken") or 0)
+        end = start + min(self._page, int(asked.get("MaxResults") or 100))
+        body: dict[str, Any] = {"FormatVersion": "aws_v1", key: entries[start:end]}
+        if end < len(entries):
+            body["NextToken"] = str(end)
+        return Answer(body=json.dumps(body), headers={"Content-Type": "application/x-amz-json-1.1"})
+
+    def _services(self, asked: Mapping[str, Any]) -> tuple[str, list[Any]]:
+        names = sorted({name for each in self.products for name in each["product"]["attributes"]})
+        return "Services", [{"ServiceCode": _SERVICE, "AttributeNames": names}]
+
+    def _values(self, asked: Mapping[str, Any]) -> tuple[str, list[Any]]:
+        values = {_attribute(each, asked["AttributeName"]) for each in self.products}
+        return "AttributeValues", [{"Value": value} for value in sorted(values - {None}, key=str)]
+
+    def _matching(self, asked: Mapping[str, Any]) -> tuple[str, list[Any]]:
+        filters = asked.get("Filters") or ()
+        found = [
+            each
+            for each in self.products
+            if all(_attribute(each, one["Field"]) == one["Value"] for one in filters if one["Type"] == "TERM_MATCH")
+        ]
+        return "PriceList", [json.dumps(each) for each in found]
+
+
+class SpotHistoryFake:
+    """EC2, as far as the spot price history goes.
+
+    Args:
+        history: Entries with ``InstanceType``, ``AvailabilityZone``, ``SpotPrice``, ``Timestamp`` and
+            ``ProductDescription``.
+        page: The most entries of a page, whatever the caller asks for.
+    """
+
+    def __init__(self, history: Sequence[Mapping[str, str]], *, page: int = 10) -> None:
+        self.wire = Wire()
+        self.history = list(history)
+        self.asked: list[Mapping[str, str]] = []
+        self.refusal: Answer | None = None
+        self._page = page
+        self.wire.route("POST", "/", self._answer)
+
+    def refuse(self, code: str, message: str, status: int = 400) -> None:
+        """Let every call fail."""
+        body = (
+            f"<Response><Errors><Error><Code>{code}</Code><Message>{escape(message)}</Message></Error></Errors>"
+            "<RequestID>1</RequestID></Response>"
+        )
+        self.refusal = Answer(status=status, body=body, headers={"Content-Type": "text/xml"})
+
+    def _answer(self, request: Request) -> Answer:
+        asked = dict(urllib.parse.parse_qsl(request.body.decode()))
+        self.asked.append(asked)
+        if self.refusal is not None:
+            return self.refusal
+        platforms = {value for name, value in asked.items() if name.startswith("ProductDescription.")}
+        found = [each for each in self.history if not platforms or each["ProductDescription"] in platforms]
+        start = int(asked.get("NextToken") or 0)
+        end = start + min(self._page, int(asked.get("MaxResults") or 1000))
+        items = "".join(f"<item>{_xml(each)}</item>" for each in found[start:end])
+        token = str(end) if end < len(found) else ""
+        body = (
+            '<DescribeSpotPriceHistoryResponse xmlns="http://ec2.amazonaws.com/doc/2016-11-15/"><requestId>1</requestId>'
+            f"<spotPriceHistorySet>{items}</spotPriceHistorySet><nextToken>{token}</nextToken>"
+            "</DescribeSpotPriceHistoryResponse>"
+        )
+        return Answer(body=body, headers={"Content-Type": "text/xml"})
+
+
+def _xml(entry: Mapping[str, str]) -> str:
+    return "".join(
+        f"<{name[0].lower()}{name[1:]}>{escape(text)}</{name[0].lower()}{name[1:]}>" for name, text in entry.items()
+    )
+
+
+def _attribute(product: Mapping[str, Any], field: str) -> str | None:
+    if field == "productFamily":
+        return str(product["product"].get("productFamily"))
+    value = product["product"]["attributes"].get(field)
+    return None if value is None else str(value)
+
+
+def _error(code: str, message: str) -> Answer:
+    return Answer(
+        status=400,
+        body=json.dumps({"__type": code, "message": message}),
+        headers={"Content-Type": "application/x-amz-json-1.1"},
+    )

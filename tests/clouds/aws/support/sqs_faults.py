@@ -1,0 +1,111 @@
+"""Stands in front of an SQS stand-in and lets chosen calls go wrong: entries of a batch, whole calls, lost answers."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import threading
+import urllib.parse
+from collections import Counter
+from collections.abc import Callable
+from typing import Any
+
+from cloud_wire import Answer, Request, Wire
+
+__all__ = ["SqsFaults"]
+
+_TYPE = "application/x-amz-json-1.0"
+
+
+class SqsFaults:
+    """A proxy to one stand-in.
+
+    Args:
+        target: Its address.
+    """
+
+    def __init__(self, target: str) -> None:
+        self.wire = Wire()
+        self.calls: Counter[str] = Counter()
+        """How often each action was asked for."""
+        self.asked: list[tuple[str, Any]] = []
+        """Every action with its arguments."""
+        self._target = urllib.parse.urlsplit(target)
+        self._rules: list[tuple[str, Callable[[Any], Answer | None]]] = []
+        self._cuts: Counter[str] = Counter()
+        self._lock = threading.Lock()
+        self.wire.route("POST", "/", self._answer)
+
+    @property
+    def url(self) -> str:
+        return self.wire.url
+
+    def refuse(self, action: str, code: str, *, status: int = 400, times: int = 1) -> None:
+        """Let the next calls of an action fail as a whole, without effect."""
+        left = [times]
+
+        def rule(asked: Any) -> Answer | None:
+            if not left[0]:
+                return None
+            left[0] -= 1
+            body = json.dumps({"__type": f"com.amazonaws.sqs#{code}", "message": "as told"})
+            return Answer(status=status, body=body, headers={"Content-Type": _TYPE})
+
+        self._rules.append((action, rule))
+
+    def fail_entries(self, action: str, code: str, *, sender: bool, times: int = 1) -> None:
+        """Let the first entry of the next batches of an action fail; the others are carried out."""
+        left = [times]
+
+        def rule(asked: Any) -> Answer | None:
+            if not left[0]:
+                return None
+            left[0] -= 1
+            struck, rest = asked["Entries"][0], asked["Entries"][1:]
+            found: dict[str, Any] = {"Successful": [], "Failed": []}
+            if rest:
+                found = json.loads(self._forward(action, {**asked, "Entries": rest})[1])
+            failed = [*(found.get("Failed") or ()), _failed(struck["Id"], code, sender=sender)]
+            return Answer(body=json.dumps({**found, "Failed": failed}), headers={"Content-Type": _TYPE})
+
+        self._rules.append((action, rule))
+
+    def cut(self, action: str, *, times: int = 1) -> None:
+        """Lose the answers of the next calls of an action, after their effect."""
+        self._cuts[action] += times
+
+    def _answer(self, request: Request) -> Answer:
+        action = request.headers.get("x-amz-target", "").partition("AmazonSQS.")[2]
+        asked = request.json()
+        with self._lock:
+            self.calls[action] += 1
+            self.asked.append((action, asked))
+            for known, rule in self._rules:
+                answer = rule(asked) if known == action else None
+                if answer is not None:
+                    return answer
+            cut = self._cuts[action] > 0
+            self._cuts[action] -= cut
+        status, body = self._forward(action, asked)
+        if cut:
+            # An answer that breaks off: what a lost connection looks like once the call took effect.
+            return Answer(status=status, body=body[: len(body) // 2], headers={"Content-Type": _TYPE, "x-cut": "1"})
+        return Answer(status=status, body=body, headers={"Content-Type": _TYPE})
+
+    def _forward(self, action: str, asked: Any) -> tuple[int, bytes]:
+        connection = http.client.HTTPConnection(self._target.hostname or "", self._target.port, timeout=60)
+        try:
+            headers = {
+                "Content-Type": _TYPE,
+                "X-Amz-Target": f"AmazonSQS.{action}",
+                "Authorization": "AWS4-HMAC-SHA256 Credential=stand/20250101/us-east-1/sqs/aws4_request",
+            }
+            connection.request("POST", "/", json.dumps(asked), headers)
+            answer = connection.getresponse()
+            return answer.status, answer.read()
+        finally:
+            connection.close()
+
+
+def _failed(entry: str, code: str, *, sender: bool) -> dict[str, Any]:
+    return {"Id": entry, "Code": code, "Message": "as told", "SenderFault": sender}

@@ -1,0 +1,89 @@
+"""Whole jobs on AWS as the stand-ins play it: the command line, the SDK, the wire, and real workers."""
+
+from __future__ import annotations
+
+import signal
+import time
+from collections.abc import Callable
+from typing import Any
+
+from aws_cloud import AwsCloud, AwsDesk
+from pubsub_emulator import leftovers, pubsub_emulator
+
+
+def expected_sums(count: int) -> dict[str, int]:
+    return {f"task-{number:05d}": number + 1 for number in range(1, count + 1)}
+
+
+def counts(status: dict[str, Any]) -> dict[str, int]:
+    return {name: count for name, count in status["counts"].items() if count}
+
+
+def eventually(condition: Callable[[], object], patience: float = 90.0) -> None:
+    deadline = time.monotonic() + patience
+    while not condition():
+        assert time.monotonic() < deadline, "it did not happen in time"
+        time.sleep(0.05)
+
+
+def assert_whole(desk: AwsDesk, cloud: AwsCloud, count: int) -> None:
+    """Every task counted once, nothing left running, no queue left."""
+    assert desk.sums() == expected_sums(count)
+    status = desk.status()
+    assert (status["total"], counts(status), status["finished"]) == (count, {"completed": count}, True)
+    assert cloud.overlay.alive() == []
+    assert cloud.queues() == []
+
+
+def test_a_job_completes_every_task_once_and_leaves_nothing(desk: AwsDesk, cloud: AwsCloud) -> None:
+    desk.configure()
+    desk.tasks(300)
+    assert desk.run_job("--task-file", "tasks.json") == 0, desk.log()
+    assert_whole(desk, cloud, 300)
+    log = desk.log()
+    assert "Selected instance type: t3.medium (gp3)" in log
+    assert "at $0.042696/hour" in log, "0.0416 for the instance, and 10 GB of gp3 at 0.08 for 730 hours"
+    assert desk.status()["attempts"] == 300
+
+
+def test_a_spot_job_survives_an_interruption_and_the_death_of_its_controller(desk: AwsDesk, cloud: AwsCloud) -> None:
+    desk.configure(environment="export ADDITION_TASK_DELAY=0.1", use_spot=True, max_losses=50)
+    desk.tasks(120)
+    cloud.overlay.tell("stock-out", zone="us-east-1a", purchase="spot")
+    controller = desk.start(*desk.run_arguments("--task-file", "tasks.json"))
+    eventually(lambda: controller.poll() is not None or len(desk.sums()) >= 10)
+    assert controller.poll() is None, desk.log()
+    first = [each for each in cloud.overlay.state()["instances"] if each["state"] == "running"]
+    controller.send_signal(signal.SIGKILL)
+    controller.wait()
+    for each in first:
+        cloud.overlay.tell("interrupt", instance_id=each["instance_id"], notice=2.0)
+    assert desk.run_job("--continue") == 0, desk.log()
+    assert_whole(desk, cloud, 120)
+    assert {each["spot"] for each in first} == {True}
+    assert "us-east-1a" not in {each["zone"] for each in first}
+    assert "in us-east-1a was refused: " in desk.log()
+    assert f"Spot terminations: {len(first)} hosts" in (desk.folder / "out.log").read_text()
+
+
+def test_the_queue_of_aws_serves_machines_of_this_computer(desk: AwsDesk, cloud: AwsCloud) -> None:
+    desk.configure(
+        sections={"compute": "local", "pricing": "local", "local": {"state_dir": str(desk.folder / "state")}},
+        instance_types=[],
+        boot_disk_types=[],
+        max_cpu=2,
+        max_instances=1,
+    )
+    desk.tasks(100)
+    assert desk.run_job("--task-file", "tasks.json") == 0, desk.log()
+    assert_whole(desk, cloud, 100)
+
+
+def test_machines_of_aws_are_served_by_the_queue_of_another_cloud(desk: AwsDesk, cloud: AwsCloud) -> None:
+    with pubsub_emulator() as address:
+        desk.environment["PUBSUB_EMULATOR_HOST"] = address
+        desk.configure(sections={"queue": "gcp", "gcp": {"project_id": "stand-in"}})
+        desk.tasks(100)
+        assert desk.run_job("--task-file", "tasks.json") == 0, desk.log()
+        assert_whole(desk, cloud, 100)
+        assert leftovers(address, "stand-in") == []

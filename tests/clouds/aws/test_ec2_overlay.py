@@ -1,0 +1,174 @@
+"""The overlay in front of moto: what it supplies that moto does not. The plugin's own tests lean on the rest."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import boto3
+import pytest
+from botocore.config import Config
+from botocore.exceptions import ClientError, HTTPClientError
+from ec2_process import OverlayProcess, overlay_process
+
+KEYS: dict[str, Any] = {"aws_access_key_id": "AKIDEXAMPLE", "aws_secret_access_key": "secret"}
+IMAGE = "ami-04681a1dbd79675a5"
+ASKING = """#!/usr/bin/env python3
+import os, time, urllib.error, urllib.request
+base = os.environ["AWS_EC2_METADATA_SERVICE_ENDPOINT"] + "/latest/"
+def ask(method, path, name, value):
+    request = urllib.request.Request(base + path, method=method, headers={name: value})
+    return urllib.request.urlopen(request).read().decode()
+token = ask("PUT", "api/token", "X-aws-ec2-metadata-token-ttl-seconds", "60")
+while True:
+    try:
+        print(ask("GET", "meta-data/spot/instance-action", "X-aws-ec2-metadata-token", token), flush=True)
+    except urllib.error.HTTPError as error:
+        assert error.code == 404
+    time.sleep(0.1)
+"""
+
+
+@pytest.fixture(scope="module")
+def slow(tmp_path_factory: pytest.TempPathFactory) -> Iterator[OverlayProcess]:
+    """An overlay whose instances take a moment to boot."""
+    with overlay_process(tmp_path_factory.mktemp("ec2"), ["--boot", "0.5"]) as overlay:
+        yield overlay
+
+
+@pytest.fixture
+def ec2(slow: OverlayProcess) -> Iterator[Any]:
+    client = boto3.client(
+        "ec2",
+        endpoint_url=slow.url,
+        region_name="us-east-1",
+        config=Config(retries={"total_max_attempts": 1}),
+        **KEYS,
+    )
+    yield client
+    slow.tell("faults")
+    client.close()
+
+
+def eventually(condition: Callable[[], object], patience: float = 20.0) -> None:
+    deadline = time.monotonic() + patience
+    while not condition():
+        assert time.monotonic() < deadline, "it did not happen in time"
+        time.sleep(0.02)
+
+
+def run(ec2: Any, **changes: Any) -> str:
+    arguments = {"ImageId": IMAGE, "InstanceType": "t3.medium", "MinCount": 1, "MaxCount": 1, **changes}
+    return str(ec2.run_instances(**arguments)["Instances"][0]["InstanceId"])
+
+
+def state(ec2: Any, instance_id: str) -> str:
+    found = ec2.describe_instances(InstanceIds=[instance_id])["Reservations"][0]["Instances"][0]
+    return str(found["State"]["Name"])
+
+
+def processes_of(overlay: OverlayProcess, instance_id: str) -> list[int]:
+    """The processes of this machine that belong to an instance."""
+    found = []
+    for entry in Path("/proc").glob("[0-9]*"):
+        try:
+            environment = (entry / "environ").read_bytes()
+        except OSError:
+            continue
+        if f"/imds/{instance_id}".encode() in environment:
+            found.append(int(entry.name))
+    return found
+
+
+def test_an_instance_boots_runs_its_user_data_and_leaves_nothing(ec2: Any, slow: OverlayProcess) -> None:
+    found = run(ec2, UserData="#!/bin/bash\necho here\nsetsid sleep 600 &\nwait\n")
+    assert state(ec2, found) == "pending"
+    eventually(lambda: state(ec2, found) == "running")
+    eventually(lambda: ec2.get_console_output(InstanceId=found).get("Output") == "here\n")
+    eventually(lambda: len(processes_of(slow, found)) >= 2)
+    ec2.terminate_instances(InstanceIds=[found])
+    assert state(ec2, found) in ("shutting-down", "terminated")
+    eventually(lambda: state(ec2, found) == "terminated")
+    assert processes_of(slow, found) == []
+
+
+def test_power_off_stops_what_was_not_told_to_terminate(ec2: Any) -> None:
+    found = run(ec2, UserData="#!/bin/bash\nshutdown -h now\nsleep 600\n")
+    eventually(lambda: state(ec2, found) == "stopped")
+
+
+def test_an_interruption_is_announced_before_it_comes(ec2: Any, slow: OverlayProcess) -> None:
+    found = run(ec2, UserData=ASKING, InstanceMarketOptions={"MarketType": "spot"})
+    eventually(lambda: state(ec2, found) == "running")
+    slow.tell("interrupt", instance_id=found, notice=2.0)
+    eventually(lambda: '"action": "terminate"' in ec2.get_console_output(InstanceId=found).get("Output", ""))
+    eventually(lambda: state(ec2, found) == "terminated")
+
+
+def test_a_token_starts_one_instance_and_no_other_arguments(ec2: Any) -> None:
+    token = uuid4().hex
+    assert run(ec2, ClientToken=token) == run(ec2, ClientToken=token)
+    with pytest.raises(ClientError, match="IdempotentParameterMismatch"):
+        run(ec2, ClientToken=token, InstanceType="t3.large")
+
+
+def test_an_answer_that_was_cut_had_its_effect(ec2: Any, slow: OverlayProcess) -> None:
+    token = uuid4().hex
+    slow.tell("faults", cut=1.0)
+    with pytest.raises(HTTPClientError):
+        run(ec2, ClientToken=token)
+    slow.tell("faults")
+    made = ec2.describe_instances(Filters=[{"Name": "client-token", "Values": [token]}])["Reservations"]
+    assert [each["InstanceId"] for each in made[0]["Instances"]] == [run(ec2, ClientToken=token)]
+
+
+def test_a_listing_comes_in_pages(ec2: Any) -> None:
+    token = uuid4().hex[:8]
+    tags = [{"ResourceType": "instance", "Tags": [{"Key": "of", "Value": token}]}]
+    ids = sorted(run(ec2, TagSpecifications=tags) for _ in range(3))
+    asked = {"Filters": [{"Name": "tag:of", "Values": [token]}], "MaxResults": 2}
+    first = ec2.describe_instances(**asked)
+    second = ec2.describe_instances(**asked, NextToken=first["NextToken"])
+    assert "NextToken" not in second
+    found = [i["InstanceId"] for page in (first, second) for r in page["Reservations"] for i in r["Instances"]]
+    assert sorted(found) == ids
+    with pytest.raises(ClientError, match="InvalidNextToken"):
+        ec2.describe_instances(NextToken="made-up")
+
+
+def test_spot_prices_are_of_now_and_of_each_zone(ec2: Any) -> None:
+    asked = {"InstanceTypes": ["c5.large"], "ProductDescriptions": ["Linux/UNIX"], "StartTime": datetime.now(UTC)}
+    found = ec2.describe_spot_price_history(**asked)["SpotPriceHistory"]
+    prices = {each["AvailabilityZone"]: float(each["SpotPrice"]) for each in found}
+    assert prices["us-east-1a"] < prices["us-east-1b"] < prices["us-east-1c"]
+    assert all((datetime.now(UTC) - each["Timestamp"]).total_seconds() < 3600 for each in found)
+
+
+@pytest.mark.parametrize(
+    ("changes", "code"),
+    [
+        ({"ImageId": "ami-00000000000000000"}, r"InvalidAMIID\.NotFound"),
+        ({"InstanceType": "t3.colossal"}, "InvalidParameterValue"),
+        ({"InstanceType": "t4g.medium"}, "InvalidParameterValue"),
+        ({"UserData": "#" * 16_385}, "InvalidParameterValue"),
+        ({"DryRun": True}, "DryRunOperation"),
+    ],
+)
+def test_what_ec2_refuses_is_refused(ec2: Any, changes: dict[str, Any], code: str) -> None:
+    with pytest.raises(ClientError, match=code):
+        run(ec2, **changes)
+
+
+def test_the_end_of_the_overlay_is_the_end_of_its_machines(tmp_path: Path) -> None:
+    with overlay_process(tmp_path) as overlay:
+        client = boto3.client("ec2", endpoint_url=overlay.url, region_name="us-east-1", **KEYS)
+        found = run(client, UserData="#!/bin/bash\ntrap '' TERM\nsleep 600 &\nwait\nsleep 600\n")
+        eventually(lambda: processes_of(overlay, found))
+        pids = processes_of(overlay, found)
+        client.close()
+    assert not any(os.path.exists(f"/proc/{pid}/exe") for pid in pids)
