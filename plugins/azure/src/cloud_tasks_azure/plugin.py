@@ -5,8 +5,8 @@ The names and the settings are final; opening a backend says that it is not ther
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from typing import NoReturn
 
 from cloud_tasks.errors import ProviderError
@@ -48,7 +48,7 @@ def cloud_tasks_register_compute() -> Sequence[ComputeBackend]:
     return (
         ComputeBackend(
             name="azure",
-            summary="Virtual Machines (not there yet)",
+            summary="Azure Virtual Machines",
             settings=AzureSettings,
             traits=COMPUTE_TRAITS,
             open=_open_compute,
@@ -62,7 +62,7 @@ def cloud_tasks_register_pricing() -> Sequence[PricingBackend]:
     return (
         PricingBackend(
             name="azure",
-            summary="Retail Prices (not there yet)",
+            summary="Azure Retail Prices API",
             settings=AzureSettings,
             open=_open_pricing,
         ),
@@ -74,15 +74,26 @@ def _open_queue(settings: AzureSettings, context: QueueContext) -> AbstractConte
 
 
 def _open_compute(settings: AzureSettings, context: ComputeContext) -> AbstractContextManager[Compute]:
-    _refuse("compute")
+    from cloud_tasks_azure.compute.opening import open_compute
+
+    return open_compute(settings, context)
 
 
-def _open_instance(settings: AzureSettings, context: InstanceContext) -> AbstractContextManager[InstanceSide]:
-    _refuse("compute")
+@contextmanager
+def _open_instance(settings: AzureSettings, context: InstanceContext) -> Iterator[InstanceSide]:
+    from cloud_tasks_azure.instance_side import AzureInstanceSide
+
+    side = AzureInstanceSide(settings)
+    try:
+        yield side
+    finally:
+        side.close()
 
 
 def _open_pricing(settings: AzureSettings, context: PricingContext) -> AbstractContextManager[Pricing]:
-    _refuse("pricing")
+    from cloud_tasks_azure.pricing.opening import open_pricing
+
+    return open_pricing(settings, context)
 
 
 def _refuse(axis: str) -> NoReturn:

@@ -9,6 +9,11 @@ from cloud_tasks.plugin import setting
 __all__ = ["AzureSettings"]
 
 
+def _positive(instance: object, attribute: attrs.Attribute[float], value: float) -> None:
+    if value <= 0:
+        raise ValueError("must be above zero")
+
+
 @attrs.frozen(kw_only=True)
 class AzureSettings:
     """How to reach Microsoft Azure, and as whom."""
@@ -41,4 +46,47 @@ class AzureSettings:
         env="AZURE_STORAGE_CONNECTION_STRING",
         flag="--connection-string",
         secret=True,
+    )
+
+    # Machines
+    resource_group: str | None = setting(
+        help="Existing resource group that machines are made in (default: one for each job, removed with it)",
+        default=None,
+        validator=attrs.validators.optional(attrs.validators.matches_re(r"[-\w.()]{1,90}")),
+    )
+    subnet: str | None = setting(
+        help="Resource id of a subnet for the machines (default: a network is made for each job, and removed with it)",
+        default=None,
+        validator=attrs.validators.optional(attrs.validators.matches_re(r"/subscriptions/[^/]+/.+/subnets/[^/]+")),
+    )
+    security_group: str | None = setting(
+        help="Resource id of a network security group, with subnet (default: that of the subnet)", default=None
+    )
+    public_address: bool = setting(help="Whether machines get a public IPv4 address", default=False)
+    managed_identity: str | None = setting(
+        help="Resource id of the identity that machines work as, or system for one of their own (default: none)",
+        default=None,
+        validator=attrs.validators.optional(
+            attrs.validators.matches_re(r"system|/subscriptions/[^/]+/.+/userAssignedIdentities/[^/]+")
+        ),
+    )
+    admin_username: str = setting(help="Login name on machines", default="cloudtasks")
+    ssh_public_key: str | None = setting(
+        help="Public key for logging in to machines (default: nobody can)", default=None
+    )
+    operation_poll_seconds: float = setting(
+        help="Seconds between two looks at an operation that is under way", default=3.0, validator=_positive
+    )
+
+    # Prices
+    price_max_age_hours: float = setting(
+        help="Hours after which cached prices are fetched again", default=24.0, validator=_positive
+    )
+
+    # Where the services are: for sovereign clouds, private endpoints, and stand-ins
+    management_endpoint: str | None = setting(help="Address of Azure Resource Manager", default=None)
+    prices_endpoint: str = setting(help="Address of the Retail Prices API", default="https://prices.azure.com")
+    metadata_url: str = setting(
+        help="Address of the metadata service, asked on an instance",
+        default="http://169.254.169.254",
     )

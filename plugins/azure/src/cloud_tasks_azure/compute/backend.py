@@ -1,0 +1,307 @@
+"""`AzureCompute`: the machines of one subscription in one region.
+
+Invariants, each with a test:
+
+1. One client token makes one machine, whoever launches with it and however often: its name is made from the token, and
+   a creation is refused where the name is taken.
+2. Launches from several threads run side by side: nothing is held while one waits.
+3. A launch returns when the machine exists, or raises what the operation ended with, and has then removed what is left.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import structlog
+from azure.core import MatchConditions
+
+from cloud_tasks.errors import InputError, LaunchRefused, NotFound, ProviderError, RefusalScope
+from cloud_tasks.model import (
+    Headroom,
+    Image,
+    Instance,
+    InstanceState,
+    InstanceType,
+    LaunchRequest,
+    Offer,
+    Region,
+)
+from cloud_tasks.plugin import ComputeContext
+from cloud_tasks_azure.compute.build import machine_body
+from cloud_tasks_azure.compute.catalog import Size, sizes_of
+from cloud_tasks_azure.compute.clients import Clients
+from cloud_tasks_azure.compute.console import read_console
+from cloud_tasks_azure.compute.describe import described_instance, group_of
+from cloud_tasks_azure.compute.disks import disk_problem
+from cloud_tasks_azure.compute.failures import mapped
+from cloud_tasks_azure.compute.images import ImageShelf
+from cloud_tasks_azure.compute.keys import throwaway_key
+from cloud_tasks_azure.compute.listing import machines, power_states
+from cloud_tasks_azure.compute.network import Networks, Place, problem_is_missing_place
+from cloud_tasks_azure.compute.quotas import headroom
+from cloud_tasks_azure.compute.regions import regions_of
+from cloud_tasks_azure.compute.removal import remove, remove_machine
+from cloud_tasks_azure.compute.startup import compose, packed
+from cloud_tasks_azure.compute.tags import instance_name
+from cloud_tasks_azure.compute.zones import location_of
+from cloud_tasks_azure.settings import AzureSettings
+
+__all__ = ["AzureCompute"]
+
+log = structlog.get_logger()
+
+_LAUNCH_PATIENCE = timedelta(minutes=10)
+_QUOTA_AGE = timedelta(seconds=30)
+_CATALOG_AGE = timedelta(hours=1)
+
+
+class AzureCompute:
+    """The `Compute` of one subscription. Thread-safe.
+
+    Args:
+        clients: Closed with this object.
+    """
+
+    def __init__(self, clients: Clients, settings: AzureSettings, context: ComputeContext) -> None:
+        self._clients = clients
+        self._settings = settings
+        self._context = context
+        self._region = (context.region or location_of(context.zone or "")).lower()
+        self._images = ImageShelf(clients)
+        self._networks = Networks(clients, settings)
+        self._lock = threading.Lock()
+        self._catalog_lock = threading.Lock()
+        self._catalogs: dict[str, tuple[datetime, Mapping[str, Size]]] = {}
+        self._quota_lock = threading.Lock()
+        self._quotas: dict[str, tuple[datetime, Mapping[str, int]]] = {}
+        self._group_of: dict[str, str] = {}
+        self._key = settings.ssh_public_key or ""
+        self._touched: set[str] = set()
+        """Jobs whose machines this object started or ended: it looks after their networks."""
+
+    # -- what there is --
+
+    def regions(self) -> Sequence[Region]:
+        with mapped("list regions"):
+            provider = self._clients.resources.providers.get("Microsoft.Compute")
+        return regions_of(provider)
+
+    def images(self) -> Sequence[Image]:
+        return self._images.all()
+
+    def instance_types(self) -> Sequence[InstanceType]:
+        if not self._region:
+            raise InputError("no region is given", hint="give --region or --zone; cloud-tasks list-regions shows them")
+        sizes = self._sizes(self._region)
+        if not sizes:
+            raise InputError(
+                f'there is no region "{self._region}", or this subscription may use nothing there',
+                hint="cloud-tasks list-regions shows what there is",
+            )
+        return tuple(size.instance_type for size in sizes.values())
+
+    def _sizes(self, location: str) -> Mapping[str, Size]:
+        with self._catalog_lock:
+            known = self._catalogs.get(location)
+            if known is None or datetime.now(UTC) - known[0] > _CATALOG_AGE:
+                with mapped(f"list the sizes of {location}"):
+                    skus = tuple(self._clients.compute.resource_skus.list(filter=f"location eq '{location}'"))
+                known = self._catalogs[location] = (datetime.now(UTC), sizes_of(skus, location))
+            return known[1]
+
+    def headroom(self, offer: Offer) -> Headroom | None:
+        location = location_of(offer.zone)
+        size = self._sizes(location).get(offer.instance_type.name)
+        with self._quota_lock:
+            known = self._quotas.get(location)
+            if known is None or datetime.now(UTC) - known[0] > _QUOTA_AGE:
+                with mapped("read the subscription's quotas"):
+                    usage = tuple(self._clients.compute.usage.list(location))
+                free = {str(each.name.value).lower(): each.limit - each.current_value for each in usage}
+                known = self._quotas[location] = (datetime.now(UTC), free)
+        return headroom(offer, family=size.family if size is not None else "", free=known[1])
+
+    # -- launching --
+
+    def launch(self, request: LaunchRequest) -> Instance:
+        problem = disk_problem(request.offer.boot_disk)
+        if problem:
+            raise LaunchRefused(
+                problem, scope=RefusalScope.INSTANCE_TYPE, retry_after=timedelta(days=1), reason="InvalidDisk"
+            )
+        location, name = location_of(request.offer.zone), instance_name(request)
+        with self._lock:
+            self._touched.add(request.job_id)
+        try:
+            return self._launch(request, self._networks.place(request.job_id, location), name)
+        except ProviderError as error:
+            if not problem_is_missing_place(error):
+                raise
+        # Somebody removed the group or the network since we saw them.
+        self._networks.forget(request.job_id)
+        return self._launch(request, self._networks.place(request.job_id, location), name)
+
+    def _launch(self, request: LaunchRequest, place: Place, name: str) -> Instance:
+        found = self._get(place.group, name)
+        if found is None:
+            found = self._create(request, place, name)
+        elif _provisioning(found) in ("creating", "updating"):
+            found = self._await(place.group, name)
+        with self._lock:
+            self._group_of[name] = place.group
+        if found is None:
+            return _ended(request, name)
+        if _provisioning(found) == "failed":
+            # By an earlier call with this token, which did not live to remove it.
+            self._discard(place.group, name)
+            raise ProviderError(f"cannot start {name}: an earlier attempt failed", transient=True)
+        return described_instance(found)
+
+    def _create(self, request: LaunchRequest, place: Place, name: str) -> Any:
+        body = self._body(request, place, name)
+        what = f"start {name}"
+        virtual_machines = self._clients.compute.virtual_machines
+        from azure.core.exceptions import ResourceExistsError, ResourceModifiedError
+
+        try:
+            with mapped(what, launching=True):
+                try:
+                    poller = virtual_machines.begin_create_or_update(
+                        place.group, name, body, match_condition=MatchConditions.IfMissing
+                    )
+                except (ResourceModifiedError, ResourceExistsError) as error:
+                    # It is there, by an earlier call whose answer was lost, or by one that runs beside this.
+                    if error.status_code != 412 and self._get(place.group, name) is None:
+                        raise
+                    return self._await(place.group, name)
+                return self._finish(poller, what)
+        except LaunchRefused:
+            self._discard(place.group, name)
+            raise
+
+    def _finish(self, poller: Any, what: str) -> Any:
+        poller.wait(_LAUNCH_PATIENCE.total_seconds())
+        if not poller.done():
+            raise ProviderError(f"cannot {what}: it is still under way", transient=True)
+        from azure.core.exceptions import ResourceNotFoundError
+
+        try:
+            return poller.result()
+        except ResourceNotFoundError:
+            return None
+
+    def _discard(self, group: str, name: str) -> None:
+        """Remove what a failed creation left; what cannot be removed now is listed, and ended as any other."""
+        try:
+            if self._get(group, name) is not None:
+                remove_machine(self._clients, group, name)
+        except ProviderError as error:
+            log.warning(f"What is left of {name} could not be removed yet: {error.message}")
+
+    def _body(self, request: LaunchRequest, place: Place, name: str) -> Any:
+        machine = request.offer.instance_type
+        size = self._sizes(location_of(request.offer.zone)).get(machine.name)
+        generations = size.generations if size is not None else frozenset({"V2"})
+        group = f"/subscriptions/{self._clients.subscription}/resourceGroups/{place.group}"
+        script = compose(
+            request.startup_script,
+            max_lifetime=request.max_lifetime,
+            identity=self._settings.managed_identity,
+            resource=f"{group}/providers/Microsoft.Compute/virtualMachines/{name}",
+            management=self._clients.endpoint,
+            metadata=self._settings.metadata_url,
+        )
+        return machine_body(
+            request,
+            self._settings,
+            image=self._images.reference(request.image, machine.architecture, generations),
+            subnet=place.subnet,
+            security_group=place.security_group,
+            custom_data=packed(script),
+            public_key=self._public_key(),
+        )
+
+    def _public_key(self) -> str:
+        with self._lock:
+            self._key = self._key or throwaway_key()
+            return self._key
+
+    def _get(self, group: str, name: str) -> Any:
+        """The machine, or None where there is none."""
+        try:
+            with mapped(f"read {name}"):
+                return self._clients.compute.virtual_machines.get(group, name)
+        except NotFound:
+            return None
+
+    def _await(self, group: str, name: str) -> Any:
+        """A machine that another call creates, once that is over; None where it is gone again."""
+        pause = threading.Event()
+        deadline = datetime.now(UTC) + _LAUNCH_PATIENCE
+        while True:
+            found = self._get(group, name)
+            if found is None or _provisioning(found) not in ("creating", "updating"):
+                return found
+            if datetime.now(UTC) > deadline:
+                raise ProviderError(f"cannot start {name}: it is still under way", transient=True)
+            pause.wait(self._settings.operation_poll_seconds)
+
+    # -- listing --
+
+    def instances(
+        self, job_id: str | None, *, include_terminated: bool = False, foreign: bool = False
+    ) -> Sequence[Instance]:
+        found = machines(self._clients, job_id, foreign=foreign)
+        states = power_states(self._clients) if found else {}
+        with self._lock:
+            self._group_of.update((str(each.name), group_of(each.id)) for each in found)
+        return tuple(described_instance(each, states.get(str(each.id).lower(), "")) for each in found)
+
+    # -- ending and looking --
+
+    def terminate(self, instance_ids: Sequence[str]) -> None:
+        if instance_ids and self._context.job_id:
+            with self._lock:
+                self._touched.add(self._context.job_id)
+        remove(self._clients, instance_ids)
+
+    def console_log(self, instance_id: str) -> str:
+        with self._lock:
+            group = self._group_of.get(instance_id)
+        if group is None:
+            self.instances(None)
+            with self._lock:
+                group = self._group_of.get(instance_id)
+        return read_console(self._clients, group, instance_id) if group is not None else ""
+
+    def close(self) -> None:
+        """Remove the networks of jobs that this object worked on and that have no machine left; free connections."""
+        for job_id in sorted(self._touched):
+            try:
+                self._networks.remove_unused(job_id)
+            except ProviderError as error:
+                log.warning(f"The network of job {job_id} is still there (it costs nothing): {error.message}")
+        self._clients.close()
+
+
+def _provisioning(machine: Any) -> str:
+    return str(machine.properties.provisioning_state or "").lower() if machine.properties is not None else ""
+
+
+def _ended(request: LaunchRequest, name: str) -> Instance:
+    """What was started and is gone already."""
+    return Instance(
+        instance_id=name,
+        job_id=request.job_id,
+        state=InstanceState.TERMINATED,
+        instance_type=request.offer.instance_type.name,
+        zone=request.offer.zone,
+        purchase=request.offer.purchase,
+        created_at=datetime.now(UTC),
+        client_token=request.client_token,
+        boot_disk_type=request.offer.boot_disk.disk_type,
+        labels=dict(request.labels),
+    )

@@ -1,0 +1,153 @@
+"""Images: the default for an architecture, well-known names, URNs, and ids of one's own.
+
+A user may write a URN (``Canonical:ubuntu-24_04-lts:server:latest``), the short name of a well-known image
+(``debian-12``), a resource id, or the name of a managed image in the subscription.
+"""
+
+from __future__ import annotations
+
+import re
+import threading
+from collections.abc import Iterator, Mapping
+from datetime import timedelta
+from typing import Any
+
+import attrs
+
+from cloud_tasks.errors import LaunchRefused, RefusalScope
+from cloud_tasks.model import Architecture, Image
+from cloud_tasks_azure.compute.clients import Clients
+from cloud_tasks_azure.compute.failures import mapped
+
+__all__ = ["DEFAULT_IMAGE", "ImageShelf", "image_reference"]
+
+DEFAULT_IMAGE = "ubuntu-24_04-lts"
+
+
+@attrs.frozen(kw_only=True)
+class _Offer:
+    """A publisher's offer with its plans for each kind of machine."""
+
+    publisher: str
+    offer: str
+    description: str
+    gen2: str
+    gen1: str
+    arm64: str
+
+    def urn(self, plan: str) -> str:
+        return f"{self.publisher}:{self.offer}:{plan}:latest"
+
+
+_WELL_KNOWN: Mapping[str, _Offer] = {
+    "ubuntu-24_04-lts": _Offer(
+        publisher="Canonical",
+        offer="ubuntu-24_04-lts",
+        description="Ubuntu 24.04 LTS",
+        gen2="server",
+        gen1="server-gen1",
+        arm64="server-arm64",
+    ),
+    "ubuntu-22_04-lts": _Offer(
+        publisher="Canonical",
+        offer="0001-com-ubuntu-server-jammy",
+        description="Ubuntu 22.04 LTS",
+        gen2="22_04-lts-gen2",
+        gen1="22_04-lts",
+        arm64="22_04-lts-arm64",
+    ),
+    "debian-12": _Offer(
+        publisher="Debian",
+        offer="debian-12",
+        description="Debian 12",
+        gen2="12-gen2",
+        gen1="12",
+        arm64="12-arm64",
+    ),
+}
+"""Offers in the marketplace that cost nothing and bring cloud-init ("cloud-init support for virtual machines")."""
+
+_URN = re.compile(r"[\w.-]+:[\w.-]+:[\w.-]+:[\w.-]+")
+_IDS = ("/subscriptions/", "/communitygalleries/", "/sharedgalleries/")
+
+
+class ImageShelf:
+    """The images that one subscription may use. Thread-safe; a name is looked up once."""
+
+    def __init__(self, clients: Clients) -> None:
+        self._clients = clients
+        self._lock = threading.Lock()
+        self._known: dict[str, str] = {}
+
+    def all(self) -> tuple[Image, ...]:
+        """The well-known images, and the subscription's own."""
+        return (*_well_known(), *map(_own, self._listed()))
+
+    def reference(
+        self, wanted: str | None, architecture: Architecture, generations: frozenset[str] = frozenset({"V2"})
+    ) -> dict[str, str]:
+        """The image reference for what the user wrote. Raises `LaunchRefused` where there is no such image.
+
+        Args:
+            generations: Of the hypervisor, that the size can do.
+        """
+        name = wanted or DEFAULT_IMAGE
+        known = _WELL_KNOWN.get(name.lower())
+        if known is not None:
+            plan = (
+                known.arm64 if architecture is Architecture.ARM64 else known.gen2 if "V2" in generations else known.gen1
+            )
+            return image_reference(known.urn(plan))
+        if _URN.fullmatch(name) or name.lower().startswith(_IDS):
+            return image_reference(name)
+        with self._lock:
+            if name not in self._known:
+                self._known[name] = self._look_up(name)
+            return image_reference(self._known[name])
+
+    def _look_up(self, name: str) -> str:
+        for image in self._listed():
+            if str(image.name).lower() == name.lower():
+                return str(image.id)
+        raise LaunchRefused(
+            f'there is no image "{name}"',
+            scope=RefusalScope.ACCOUNT,
+            retry_after=timedelta(hours=1),
+            reason="ImageNotFound",
+            hint="cloud-tasks list-images shows what there is",
+        )
+
+    def _listed(self) -> tuple[Any, ...]:
+        with mapped("list images"):
+            return tuple(self._clients.compute.images.list())
+
+
+def image_reference(name: str) -> dict[str, str]:
+    """A URN or an id in the API's words."""
+    lower = name.lower()
+    if lower.startswith("/communitygalleries/"):
+        return {"communityGalleryImageId": name}
+    if lower.startswith("/sharedgalleries/"):
+        return {"sharedGalleryImageId": name}
+    if lower.startswith("/"):
+        return {"id": name}
+    publisher, offer, plan, version = name.split(":")
+    return {"publisher": publisher, "offer": offer, "sku": plan, "version": version}
+
+
+def _well_known() -> Iterator[Image]:
+    for name, offer in _WELL_KNOWN.items():
+        for plan, architecture in ((offer.gen2, Architecture.X86_64), (offer.arm64, Architecture.ARM64)):
+            yield Image(
+                name=name,
+                uri=offer.urn(plan),
+                architecture=architecture,
+                family=offer.offer,
+                owner=offer.publisher,
+                description=offer.description,
+            )
+
+
+def _own(image: Any) -> Image:
+    # Managed images have no architecture; those for Arm machines are in galleries ("Create an Azure Compute Gallery").
+    return Image(name=str(image.name), uri=str(image.id), architecture=Architecture.X86_64, owner="self")

@@ -1,0 +1,40 @@
+"""How many more machines the subscription's quotas allow in a location. Pure: reads what ``usage.list`` brought.
+
+"Check vCPU quotas": each location has one quota for all cores, one for each family of sizes, and one for all spot
+cores, to which neither of the others applies.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from cloud_tasks.model import Headroom, Offer, Purchase
+
+__all__ = ["headroom"]
+
+_CORES = "cores"
+_SPOT_CORES = "lowPriorityCores"
+_MACHINES = "virtualMachines"
+
+
+def headroom(offer: Offer, *, family: str, free: Mapping[str, int]) -> Headroom | None:
+    """The most machines of an offer that all quotas together allow, and the one that ends first; None if none is told.
+
+    Args:
+        family: Of the offer's size.
+        free: What is left of each quota, by its name in lower case.
+    """
+    vcpus = offer.instance_type.vcpus
+    needs = {_MACHINES: 1}
+    if offer.purchase is Purchase.SPOT:
+        needs[_SPOT_CORES] = vcpus
+    else:
+        needs[_CORES] = vcpus
+        needs[family] = vcpus
+    answers = [
+        (max(0, free[name.lower()] // each), name) for name, each in needs.items() if name and name.lower() in free
+    ]
+    if not answers:
+        return None
+    instances, limited_by = min(answers)
+    return Headroom(instances=instances, limited_by=limited_by)

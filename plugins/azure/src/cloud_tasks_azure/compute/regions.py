@@ -1,0 +1,31 @@
+"""Regions that have virtual machines, with their zones, from the compute provider's description. Pure."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from cloud_tasks.model import Region
+from cloud_tasks_azure.compute.zones import location_name, zone_name
+
+__all__ = ["regions_of"]
+
+
+def regions_of(provider: Any) -> tuple[Region, ...]:
+    """The regions by name.
+
+    Args:
+        provider: Of ``providers.get("Microsoft.Compute")``, whose resource types tell where there are machines.
+    """
+    for kind in provider.resource_types or ():
+        if str(kind.resource_type).lower() != "virtualmachines":
+            continue
+        zones = {location_name(each.location): sorted(each.zones or ()) for each in kind.zone_mappings or ()}
+        regions = []
+        for shown in kind.locations or ():
+            name = location_name(shown)
+            numbers = zones.get(name, [])
+            # Machines of a size that has no zones, or in a region without, are placed in the region as a whole.
+            places = (*(zone_name(name, number) for number in numbers), name)
+            regions.append(Region(name=name, zones=places, description=shown))
+        return tuple(sorted(regions, key=lambda region: region.name))
+    return ()

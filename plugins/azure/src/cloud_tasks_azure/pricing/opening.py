@@ -1,0 +1,33 @@
+"""Makes a `RetailPricing` from settings."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+
+from cloud_tasks.errors import InputError
+from cloud_tasks.plugin import PricingContext
+from cloud_tasks_azure.compute.zones import location_of
+from cloud_tasks_azure.pricing.cache import PriceCache
+from cloud_tasks_azure.pricing.retail import fetch_prices
+from cloud_tasks_azure.pricing.retail_pricing import RetailPricing
+from cloud_tasks_azure.settings import AzureSettings
+
+__all__ = ["open_pricing"]
+
+
+@contextmanager
+def open_pricing(settings: AzureSettings, context: PricingContext) -> Iterator[RetailPricing]:
+    """Open the prices of a region; nothing is fetched yet. Raises `InputError` where none is named."""
+    region = (context.region or location_of(context.zone or "")).lower()
+    if not region:
+        raise InputError("no region is given", hint="give --region or --zone; cloud-tasks list-regions shows them")
+    pricing = RetailPricing(
+        region,
+        fetch=lambda name: fetch_prices(settings.prices_endpoint, name),
+        cache=PriceCache(context.cache_dir, settings.prices_endpoint),
+        max_age=timedelta(hours=settings.price_max_age_hours),
+    )
+    yield pricing
+    pricing.close()

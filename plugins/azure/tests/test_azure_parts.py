@@ -1,0 +1,306 @@
+"""Credentials, names, sizes, startup scripts and refusals: what needs no wire."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import os
+import subprocess
+from datetime import timedelta
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from azure.core.exceptions import (
+    ClientAuthenticationError,
+    HttpResponseError,
+    ResourceNotFoundError,
+    ServiceRequestError,
+)
+from azure.identity import ClientSecretCredential, DefaultAzureCredential
+
+from cloud_tasks.errors import InputError, LaunchRefused, NotFound, ProviderError, RefusalScope
+from cloud_tasks.model import BootDisk, InstanceState
+from cloud_tasks_azure.compute.cpu import cpu_of, gpu_of
+from cloud_tasks_azure.compute.describe import described_instance
+from cloud_tasks_azure.compute.disks import disk_gb, disk_problem, tier_of
+from cloud_tasks_azure.compute.failures import Problem, mapped, refusal
+from cloud_tasks_azure.compute.startup import MAX_BYTES, compose, packed
+from cloud_tasks_azure.compute.zones import location_name, location_of, zone_name, zone_number
+from cloud_tasks_azure.credentials import auth_failure, client_options, credential, is_stand_in, subscription_id
+from cloud_tasks_azure.settings import AzureSettings
+
+SECRET = "s3cr3t-of-an-application"
+
+# Credentials
+
+
+def test_an_application_of_the_settings_signs_in_and_its_secret_is_shown_nowhere() -> None:
+    settings = AzureSettings(tenant_id="t" * 8, client_id="c" * 8, client_secret=SECRET)
+    made = credential(settings)
+    assert isinstance(made, ClientSecretCredential)
+    assert SECRET not in repr(settings) + repr(made)
+    made.close()
+
+
+def test_without_an_application_the_default_chain_signs_in() -> None:
+    made = credential(AzureSettings())
+    assert isinstance(made, DefaultAzureCredential)
+    made.close()
+
+
+def test_half_an_application_is_an_error_that_says_what_is_missing() -> None:
+    with pytest.raises(ProviderError, match=r"without azure\.tenant_id") as caught:
+        credential(AzureSettings(client_id="c", client_secret=SECRET))
+    assert SECRET not in str(caught.value)
+
+
+def test_a_stand_in_gets_no_token_and_azure_no_unsigned_request() -> None:
+    settings = AzureSettings(tenant_id="t", client_id="c", client_secret=SECRET)
+    with pytest.raises(ProviderError, match="not Azure's"):
+        credential(settings, endpoint="http://127.0.0.1:1").get_token("scope")
+    assert "authentication_policy" in client_options("http://127.0.0.1:1")
+    assert "authentication_policy" not in client_options("https://management.usgovcloudapi.net")
+    assert client_options(None) == {}
+    assert [is_stand_in(each) for each in (None, "", "https://x", "HTTPS://x", "http://x")] == [
+        False,
+        False,
+        False,
+        False,
+        True,
+    ]
+
+
+def test_a_token_is_asked_for_the_cloud_that_is_called() -> None:
+    assert client_options("https://management.chinacloudapi.cn/") == {
+        "base_url": "https://management.chinacloudapi.cn",
+        "credential_scopes": ["https://management.chinacloudapi.cn/.default"],
+    }
+
+
+def test_a_missing_subscription_says_what_to_do() -> None:
+    with pytest.raises(ProviderError, match="--subscription-id"):
+        subscription_id(AzureSettings())
+    assert subscription_id(AzureSettings(subscription_id="s")) == "s"
+
+
+def test_a_failed_sign_in_quotes_nothing_of_the_answer() -> None:
+    told = auth_failure(ClientAuthenticationError(message=f"tried {SECRET}"))
+    assert SECRET not in str(told)
+    assert "az login" in told.hint
+
+
+# Names of places, sizes, disks
+
+
+def test_zones_are_named_by_their_location() -> None:
+    assert zone_name("eastus", "2") == "eastus-2"
+    assert zone_name("eastus", None) == "eastus"
+    assert (location_of("eastus-2"), zone_number("eastus-2")) == ("eastus", "2")
+    assert (location_of("eastus2"), zone_number("eastus2")) == ("eastus2", None)
+    assert location_name("East US 2") == "eastus2"
+
+
+@pytest.mark.parametrize(
+    ("name", "family", "rank"),
+    [
+        ("Standard_D2s_v5", "Intel Ice Lake", 16),
+        ("Standard_D4as_v5", "AMD Milan", 17),
+        ("Standard_D2ps_v5", "Ampere Altra", 15),
+        ("Standard_D4pds_v6", "Azure Cobalt 100", 0),
+        ("Standard_E16-4ds_v4", "Intel Cascade Lake", 12),
+        ("Standard_E8as_v4", "AMD Rome", 13),
+        ("Standard_DS2_v2", "Intel Haswell", 6),
+        ("Standard_D8s_v6", "Intel Emerald Rapids", 25),
+        ("Standard_D8as_v6", "AMD Genoa", 22),
+        ("Standard_F8s_v2", "Intel Skylake", 11),
+        ("Standard_L8s_v2", "AMD Naples", 10),
+        ("Standard_L8as_v3", "AMD Milan", 17),
+        ("Standard_HB120rs_v3", "AMD Milan", 17),
+        ("Standard_NC24ads_A100_v4", "AMD Milan", 17),
+        ("Standard_Z9", "", 0),
+        ("nonsense", "", 0),
+    ],
+)
+def test_the_processor_follows_from_the_name(name: str, family: str, rank: int) -> None:
+    assert (cpu_of(name).family, cpu_of(name).rank) == (family, rank)
+
+
+@pytest.mark.parametrize(
+    ("name", "gpu"),
+    [
+        ("Standard_NC4as_T4_v3", "T4"),
+        ("Standard_NC6s_v3", "V100"),
+        ("Standard_ND96isr_H100_v5", "H100"),
+        ("Standard_NV36ads_A10_v5", "A10"),
+        ("Standard_D2s_v5", ""),
+    ],
+)
+def test_the_gpu_follows_from_the_name(name: str, gpu: str) -> None:
+    assert gpu_of(name) == gpu
+
+
+def test_a_disk_is_as_large_as_its_image_and_billed_as_its_tier() -> None:
+    small, edge = BootDisk(disk_type="Premium_LRS", size_gb=4), BootDisk(disk_type="Standard_LRS", size_gb=128.5)
+    assert (disk_gb(small), tier_of(small)) == (30, "P4")
+    assert (disk_gb(edge), tier_of(edge)) == (129, "S15")
+    assert disk_problem(small) is None
+    assert "cannot be chosen" in str(disk_problem(BootDisk(disk_type="Premium_LRS", size_gb=30, iops=5000)))
+
+
+@pytest.mark.parametrize("provisioning", ["Creating", "Updating", "Succeeded", "Failed", "Canceled", "Deleting", ""])
+@pytest.mark.parametrize("power", ["", "running", "stopped", "deallocated", "unheard of"])
+def test_a_machine_that_may_be_billed_is_never_called_terminated(provisioning: str, power: str) -> None:
+    told = SimpleNamespace(provisioning_state=provisioning, hardware_profile=None, priority=None, time_created=None)
+    machine = SimpleNamespace(name="m", tags=None, properties=told, zones=None, location="eastus")
+    assert described_instance(machine, power).state is not InstanceState.TERMINATED
+
+
+# Startup scripts
+
+
+def composed(script: str, *, identity: str | None = None, seconds: float | None = None) -> str:
+    return compose(
+        script,
+        max_lifetime=None if seconds is None else timedelta(seconds=seconds),
+        identity=identity,
+        resource="/subscriptions/s/resourceGroups/g/providers/Microsoft.Compute/virtualMachines/m",
+        management="https://management.azure.com",
+        metadata="http://169.254.169.254",
+    )
+
+
+@pytest.mark.parametrize("identity", [None, "system", "/subscriptions/s/userAssignedIdentities/w"])
+def test_a_script_notices_nothing_of_the_lines_before_it(tmp_path: Path, identity: str | None) -> None:
+    script = '#!/bin/bash\nset -eu\njobs\nwait\necho "${!:-none} $- $#"\nexit 7\n'
+    environment = {"PATH": os.environ["PATH"], "CLOUD_TASKS_POWER_OFF_COMMAND": "mine"}
+    results = []
+    for name, text in (("plain", script), ("composed", composed(script, identity=identity))):
+        file = tmp_path / name
+        file.write_text(text)
+        ran = subprocess.run(["bash", str(file)], capture_output=True, text=True, env=environment, check=False)
+        results.append((ran.returncode, ran.stdout, ran.stderr))
+    assert results[0] == results[1]
+
+
+def test_a_machine_with_an_identity_deletes_itself_and_one_without_powers_off() -> None:
+    assert "python3 /tmp/cloud-tasks-leave.py" in composed("#!/bin/sh\n", identity="system", seconds=5)
+    without = composed("#!/bin/sh\n", seconds=5)
+    assert "sleep 5; shutdown -h now" in without
+    assert "python3" not in without
+
+
+def test_the_program_that_deletes_the_machine_is_one(tmp_path: Path) -> None:
+    text = composed("#!/bin/bash\n", identity="/subscriptions/s/x")
+    program = text.split("<<'CLOUD_TASKS_LEAVE'\n")[1].split("\nCLOUD_TASKS_LEAVE")[0]
+    compile(program, "leave", "exec")
+    assert "msi_res_id" in program
+
+
+def test_a_long_script_is_compressed_and_one_too_long_is_an_error() -> None:
+    script = "#!/bin/bash\n" + "echo again and again\n" * 10_000
+    assert gzip.decompress(packed(script)) == script.encode()
+    assert packed("#!/bin/bash\n") == b"#!/bin/bash\n"
+    with pytest.raises(InputError, match=str(MAX_BYTES)):
+        packed(os.urandom(80_000).hex())
+
+
+# Refusals
+
+
+@pytest.mark.parametrize(
+    ("code", "status", "message", "scope"),
+    [
+        ("ZonalAllocationFailed", 200, "Allocation failed.", RefusalScope.OFFER),
+        ("AllocationFailed", 200, "Allocation failed.", RefusalScope.OFFER),
+        ("OverconstrainedAllocationRequest", 409, "", RefusalScope.OFFER),
+        ("SkuNotAvailable", 409, "due to Capacity Restrictions", RefusalScope.OFFER),
+        ("SkuNotAvailable", 409, "not available for subscription", RefusalScope.INSTANCE_TYPE),
+        ("OperationNotAllowed", 409, "exceeding approved standardDSv5Family Cores quota", RefusalScope.INSTANCE_TYPE),
+        ("OperationNotAllowed", 409, "exceeding approved Total Regional Cores quota", RefusalScope.REGION),
+        ("OperationNotAllowed", 409, "exceeding approved LowPriorityCores quota", RefusalScope.REGION),
+        ("QuotaExceeded", 409, "exceeding approved Total Regional Cores quota", RefusalScope.REGION),
+        ("OperationNotAllowed", 409, "The VM size cannot do this", RefusalScope.INSTANCE_TYPE),
+        ("TooManyRequests", 429, "", RefusalScope.ACCOUNT),
+        ("AuthorizationFailed", 403, "no right", RefusalScope.ACCOUNT),
+        ("RequestDisallowedByPolicy", 403, "policy", RefusalScope.ACCOUNT),
+        ("MissingSubscriptionRegistration", 409, "register", RefusalScope.ACCOUNT),
+        ("PlatformImageNotFound", 404, "", RefusalScope.ACCOUNT),
+        ("LocationNotAvailableForResourceType", 400, "", RefusalScope.REGION),
+        ("AvailabilityZoneNotSupported", 400, "", RefusalScope.ZONE),
+        ("InvalidParameter", 400, "The value provided for the VM size is not valid", RefusalScope.INSTANCE_TYPE),
+        ("SomethingNew", 409, "", RefusalScope.OFFER),
+    ],
+)
+def test_a_refusal_says_what_to_avoid(code: str, status: int, message: str, scope: RefusalScope) -> None:
+    found = refusal(Problem(code=code, message=message, status=status))
+    assert isinstance(found, LaunchRefused)
+    assert (found.scope, found.reason) == (scope, code)
+    assert found.retry_after > timedelta(0)
+
+
+@pytest.mark.parametrize(
+    ("code", "status"), [("InternalServerError", 500), ("", 503), ("ResourceGroupBeingDeleted", 409)]
+)
+def test_what_passes_is_called_again(code: str, status: int) -> None:
+    found = refusal(Problem(code=code, message="", status=status))
+    assert isinstance(found, ProviderError)
+    assert not isinstance(found, LaunchRefused)
+    assert found.transient
+
+
+def test_the_services_own_pause_counts() -> None:
+    found = refusal(Problem(code="", message="", status=429, retry_after=timedelta(seconds=17)))
+    assert isinstance(found, LaunchRefused)
+    assert found.retry_after == timedelta(seconds=17)
+
+
+class _Response:
+    def __init__(self, status: int, body: Any, **headers: str) -> None:
+        self.status_code, self.reason, self.headers = status, "reason", headers
+        self._body = body
+
+    def text(self) -> str:
+        return self._body if isinstance(self._body, str) else json.dumps(self._body)
+
+    def body(self) -> bytes:
+        return self.text().encode()
+
+
+def error_of(status: int, body: Any, kind: type[HttpResponseError] = HttpResponseError) -> HttpResponseError:
+    return kind(response=_Response(status, body))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("raised", "expected", "transient"),
+    [
+        (error_of(404, {"error": {"code": "ResourceNotFound"}}, ResourceNotFoundError), NotFound, False),
+        (error_of(429, ""), ProviderError, True),
+        (error_of(503, "<html>"), ProviderError, True),
+        (error_of(400, {"error": {"code": "Bad", "message": "wrong"}}), ProviderError, False),
+        (ServiceRequestError("no route to https://host/?sig=secret"), ProviderError, True),
+        (ConnectionResetError(), ProviderError, True),
+        (ClientAuthenticationError(message=SECRET), ProviderError, False),
+    ],
+)
+def test_no_exception_of_the_sdk_leaves(raised: Exception, expected: type[ProviderError], transient: bool) -> None:
+    with pytest.raises(expected) as caught, mapped("do it"):
+        raise raised
+    assert caught.value.transient is transient
+    assert "sig=" not in str(caught.value)
+    assert SECRET not in str(caught.value)
+
+
+def test_the_cause_inside_a_failed_deployment_is_what_counts() -> None:
+    body = {"error": {"code": "Conflict", "details": [{"code": "SkuNotAvailable", "message": "Capacity"}]}}
+    with pytest.raises(LaunchRefused) as caught, mapped("start m", launching=True):
+        raise error_of(409, body)
+    assert (caught.value.reason, caught.value.scope) == ("SkuNotAvailable", RefusalScope.OFFER)
+
+
+def test_addresses_are_left_out_of_messages() -> None:
+    body = {"error": {"code": "Bad", "message": "see https://host/blob?sig=abc for more"}}
+    with pytest.raises(ProviderError) as caught, mapped("do it"):
+        raise error_of(400, body)
+    assert "sig=" not in str(caught.value)

@@ -1,0 +1,126 @@
+"""What the stand-in has: locations with their zones, sizes as resource SKUs, quotas, images."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import attrs
+
+__all__ = ["IMAGES", "LOCATIONS", "QUOTAS", "SIZES", "Shape"]
+
+LOCATIONS: Mapping[str, tuple[str, tuple[str, ...]]] = {
+    "eastus": ("East US", ("1", "2", "3")),
+    "westeurope": ("West Europe", ("1", "2", "3")),
+    "northcentralus": ("North Central US", ()),
+}
+"""By name: what people see, and the zones."""
+
+
+@attrs.frozen(kw_only=True)
+class Shape:
+    name: str
+    vcpus: int
+    memory: float
+    family: str
+    arm: bool = False
+    spot: bool = True
+    premium: bool = True
+    gpus: int = 0
+    scratch_mb: int = 0
+    generations: str = "V1,V2"
+    zones: tuple[str, ...] = ("1", "2", "3")
+    restricted_zones: tuple[str, ...] = ()
+    restricted: bool = False
+    """Whether the subscription may not use it at all."""
+    constrained: int = 0
+    """vCPUs that are there of a constrained size; 0: all."""
+
+    def resource(self, location: str) -> dict[str, Any]:
+        told = {
+            "vCPUs": self.vcpus,
+            "vCPUsAvailable": self.constrained or self.vcpus,
+            "MemoryGB": self.memory,
+            "CpuArchitectureType": "Arm64" if self.arm else "x64",
+            "LowPriorityCapable": str(self.spot),
+            "PremiumIO": str(self.premium),
+            "HyperVGenerations": self.generations,
+            "MaxResourceVolumeMB": self.scratch_mb,
+        }
+        if self.gpus:
+            told["GPUs"] = self.gpus
+        zones = [each for each in LOCATIONS[location][1] if each in self.zones]
+        restrictions: list[dict[str, Any]] = []
+        info = {"locations": [location]}
+        if self.restricted:
+            restrictions.append(_restriction("Location", [location], info))
+        if self.restricted_zones:
+            restrictions.append(_restriction("Zone", [location], {**info, "zones": list(self.restricted_zones)}))
+        return {
+            "resourceType": "virtualMachines",
+            "name": self.name,
+            "tier": "Standard",
+            "size": self.name.removeprefix("Standard_"),
+            "family": self.family,
+            "locations": [location],
+            "locationInfo": [{"location": location, "zones": zones, "zoneDetails": []}],
+            "capabilities": [{"name": name, "value": str(value)} for name, value in told.items()],
+            "restrictions": restrictions,
+        }
+
+
+def _restriction(kind: str, values: list[str], info: dict[str, Any]) -> dict[str, Any]:
+    return {"type": kind, "values": values, "restrictionInfo": info, "reasonCode": "NotAvailableForSubscription"}
+
+
+def _series(pattern: str, family: str, memory: float, vcpus: tuple[int, ...], **more: Any) -> list[Shape]:
+    """Sizes of one series; ``memory`` per vCPU."""
+    return [Shape(name=pattern.format(each), vcpus=each, memory=each * memory, family=family, **more) for each in vcpus]
+
+
+_USUAL = (2, 4, 8, 16, 32, 48, 64, 96)
+
+SIZES: Mapping[str, Shape] = {
+    shape.name: shape
+    for shape in (
+        *_series("Standard_D{}s_v5", "standardDSv5Family", 4, _USUAL),
+        *_series("Standard_D{}as_v5", "standardDASv5Family", 4, _USUAL),
+        *_series("Standard_D{}ps_v5", "standardDPSv5Family", 4, (2, 4, 8, 16, 32, 48, 64), arm=True, generations="V2"),
+        *_series("Standard_D{}_v5", "standardDv5Family", 4, _USUAL, premium=False),
+        *_series("Standard_E{}s_v5", "standardESv5Family", 8, (2, 4, 8, 16, 20, 32, 48, 64)),
+        *_series("Standard_E{}as_v5", "standardEASv5Family", 8, (2, 4, 8, 16, 20, 32, 48, 64)),
+        *_series("Standard_F{}s_v2", "standardFSv2Family", 2, (2, 4, 8, 16, 32, 48, 64, 72), scratch_mb=16384),
+        *_series("Standard_D{}s_v6", "standardDSv6Family", 4, _USUAL, generations="V2", restricted=True),
+        *_series("Standard_L{}s_v3", "standardLSv3Family", 8, (8, 16, 32, 48, 64, 80), scratch_mb=81920),
+        Shape(name="Standard_B2s", vcpus=2, memory=4, family="standardBSFamily", spot=False, scratch_mb=8192),
+        Shape(name="Standard_B2ms", vcpus=2, memory=8, family="standardBSFamily", spot=False, scratch_mb=16384),
+        Shape(name="Standard_B4ms", vcpus=4, memory=16, family="standardBSFamily", spot=False, scratch_mb=32768),
+        Shape(name="Standard_E16-4s_v5", vcpus=16, memory=128, family="standardESv5Family", constrained=4),
+        Shape(name="Standard_NC4as_T4_v3", vcpus=4, memory=28, family="Standard NCASv3_T4 Family", gpus=1, zones=()),
+        Shape(
+            name="Standard_NC24ads_A100_v4",
+            vcpus=24,
+            memory=220,
+            family="StandardNCADSA100v4Family",
+            gpus=1,
+            generations="V2",
+            restricted_zones=("1", "2"),
+        ),
+        Shape(name="Standard_A2_v2", vcpus=2, memory=4, family="standardAv2Family", premium=False, generations="V1"),
+    )
+}
+
+QUOTAS: Mapping[str, int] = {
+    "virtualMachines": 25000,
+    "cores": 1000,
+    "lowPriorityCores": 1000,
+    **{shape.family: 500 for shape in SIZES.values()},
+}
+
+IMAGES = {
+    ("Canonical", "ubuntu-24_04-lts", "server"),
+    ("Canonical", "ubuntu-24_04-lts", "server-gen1"),
+    ("Canonical", "ubuntu-24_04-lts", "server-arm64"),
+    ("Canonical", "0001-com-ubuntu-server-jammy", "22_04-lts-gen2"),
+    ("Debian", "debian-12", "12-gen2"),
+}

@@ -1,0 +1,357 @@
+"""The state of the stand-in: what creations, deletions, evictions and time do to machines and to what they are made of.
+
+Invariants, each with a test in `tests/clouds/azure/test_arm_fake.py`:
+
+1. A creation that is asked for where the name is taken, and forbids that, changes nothing.
+2. A machine that is gone runs nothing; its parts are gone with it, or are there by themselves where nobody said so.
+3. Quotas hold; a launch that finds no machine leaves a failed one, which is there until it is deleted.
+"""
+
+from __future__ import annotations
+
+import itertools
+import threading
+import uuid
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import attrs
+from arm_catalog import LOCATIONS, QUOTAS
+from arm_checks import check_machine, check_quota
+from arm_guests import Guests
+from arm_parts import parts_of
+from arm_records import ArmProblem, Operation, StockOut, Times, VirtualMachine, api_time
+from cloud_timeline import Timeline
+
+__all__ = ["Cloud", "Creation"]
+
+
+@attrs.define(kw_only=True)
+class Creation:
+    """One creation of a machine that was begun: when, and until when its operation lasted."""
+
+    name: str
+    zone: str
+    size: str
+    spot: bool
+    began: float
+    ended: float | None = None
+    outcome: str = ""
+    """``running``, or the code of its refusal."""
+
+
+class Cloud:
+    """One subscription.
+
+    Args:
+        folder: Of the machines; made here.
+        guest_environment: Variables of every machine, besides its metadata service's address.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        subscription: str,
+        times: Times | None = None,
+        guest_environment: Mapping[str, str] | None = None,
+    ) -> None:
+        self.subscription = subscription
+        self.times = times or Times()
+        self.stock_outs: list[StockOut] = []
+        self.quotas: dict[str, dict[str, int]] = {location: dict(QUOTAS) for location in LOCATIONS}
+        self.guest_environment = dict(guest_environment or {})
+        self.groups: dict[str, dict[str, Any]] = {}
+        self.resources: dict[str, dict[str, Any]] = {}
+        """Networks, security groups, interfaces, addresses, disks, by id in lower case."""
+        self.machines: dict[str, VirtualMachine] = {}
+        """Likewise."""
+        self.operations: dict[str, Operation] = {}
+        self.creations: list[Creation] = []
+        self.evicted: list[str] = []
+        self.approved: list[str] = []
+        """Machines whose guest approved their eviction."""
+        self.undeletable: set[str] = set()
+        """Names of resources whose deletion fails."""
+        self.timeline = Timeline()
+        self.lock = threading.RLock()
+        self._guests = Guests(folder)
+        self._numbers = itertools.count(1)
+        self._enders = ThreadPoolExecutor(32, thread_name_prefix="arm-end")
+
+    def close(self) -> None:
+        """End every machine."""
+        self.timeline.close()
+        with self.lock:
+            found = list(self.machines.values())
+        for machine in found:
+            self._stop_guest(machine, 0.0)
+        self._enders.shutdown(wait=True)
+
+    # -- groups --
+
+    def put_group(self, name: str, body: dict[str, Any]) -> dict[str, Any]:
+        with self.lock:
+            known = self.groups.get(name.lower())
+            if known is not None and known["properties"]["provisioningState"] == "Deleting":
+                raise ArmProblem(409, "ResourceGroupBeingDeleted", f"The resource group '{name}' is being deleted.")
+            if known is not None and known["location"] != body["location"]:
+                raise ArmProblem(409, "InvalidResourceGroupLocation", f"Invalid resource group location for '{name}'.")
+            self.groups[name.lower()] = {
+                "id": f"/subscriptions/{self.subscription}/resourceGroups/{name}",
+                "name": name,
+                "type": "Microsoft.Resources/resourceGroups",
+                "location": body["location"],
+                "tags": dict(body.get("tags") or {}),
+                "properties": {"provisioningState": "Succeeded"},
+            }
+            return self.groups[name.lower()]
+
+    def group(self, name: str) -> dict[str, Any]:
+        known = self.groups.get(name.lower())
+        if known is None:
+            raise ArmProblem(404, "ResourceGroupNotFound", f"Resource group '{name}' could not be found.")
+        return known
+
+    def delete_group(self, name: str) -> Operation:
+        with self.lock:
+            group = self.group(name)
+            group["properties"]["provisioningState"] = "Deleting"
+            operation = self._operation("delete", str(group["id"]).lower())
+            within = f"{str(group['id']).lower()}/"
+            machines = [each for key, each in self.machines.items() if key.startswith(within)]
+        for machine in machines:
+            self._begin_end(machine, 0.0)
+
+        def finish() -> None:
+            with self.lock:
+                if any(key.startswith(within) for key in self.machines):
+                    self.timeline.after(0.02, finish)
+                    return
+                for key in [key for key in self.resources if key.startswith(within)]:
+                    del self.resources[key]
+                self.groups.pop(name.lower(), None)
+                self._finish(operation)
+
+        self.timeline.after(self.times.group, finish)
+        return operation
+
+    # -- networks and parts --
+
+    def put(self, resource_id: str, kind: str, body: dict[str, Any]) -> tuple[dict[str, Any], Operation]:
+        """Create or change a network or a security group."""
+        with self.lock:
+            self._check_group(resource_id)
+            resource = {**body, "id": resource_id, "name": resource_id.rpartition("/")[2], "type": kind}
+            resource["properties"] = {**body.get("properties", {}), "provisioningState": "Succeeded"}
+            for subnet in resource["properties"].get("subnets", []):
+                subnet["id"] = f"{resource_id}/subnets/{subnet['name']}"
+            self.resources[resource_id.lower()] = resource
+            operation = self._operation("create", resource_id.lower())
+        self.timeline.after(self.times.network, lambda: self._finish(operation))
+        return resource, operation
+
+    def _check_group(self, resource_id: str) -> None:
+        group = self.group(resource_id.split("/")[4])
+        if group["properties"]["provisioningState"] == "Deleting":
+            raise ArmProblem(409, "ResourceGroupBeingDeleted", f"The group '{group['name']}' is being deleted.")
+
+    def delete(self, resource_id: str) -> Operation | None:
+        """Delete a part or a network; None where it is not there."""
+        key = resource_id.lower()
+        with self.lock:
+            resource = self.resources.get(key)
+            if resource is None:
+                return None
+            if resource.get("managedBy"):
+                raise ArmProblem(
+                    409, "OperationNotAllowed", f"{resource['name']} is in use by {resource['managedBy']}."
+                )
+            if any(key in str(other["properties"].get("uses", "")).lower() for other in self.resources.values()):
+                raise ArmProblem(400, "InUseSubnetCannotBeDeleted", f"{resource['name']} is in use.")
+            operation = self._operation("delete", key)
+            if resource["name"] in self.undeletable:
+                self._finish(operation, ArmProblem(500, "InternalServerError", "An internal error occurred."))
+                return operation
+            del self.resources[key]
+        self.timeline.after(self.times.network, lambda: self._finish(operation))
+        return operation
+
+    # -- machines --
+
+    def create(self, resource_id: str, body: dict[str, Any], *, must_be_new: bool) -> tuple[VirtualMachine, Operation]:
+        key, name = resource_id.lower(), resource_id.rpartition("/")[2]
+        with self.lock:
+            if key in self.machines:
+                if must_be_new:
+                    raise ArmProblem(412, "PreconditionFailed", "The precondition given in the request was not met.")
+                raise ArmProblem(409, "PropertyChangeNotAllowed", "Changing property 'customData' is not allowed.")
+            self._check_group(resource_id)
+            shape = check_machine(self, name, body)
+            machine = VirtualMachine(
+                resource={
+                    **body,
+                    "id": resource_id,
+                    "name": name,
+                    "type": "Microsoft.Compute/virtualMachines",
+                    "properties": {
+                        **body["properties"],
+                        "provisioningState": "Creating",
+                        "vmId": str(uuid.uuid4()),
+                        "timeCreated": api_time(self.timeline.now()),
+                    },
+                },
+                family=shape.family,
+                vcpus=shape.vcpus,
+                created=self.timeline.now(),
+            )
+            rule = self._stock_out(machine)
+            if rule is not None and rule.at_once:
+                raise ArmProblem(409, rule.code, rule.message)
+            check_quota(self, body, shape)
+            operation = self._operation("create", key)
+            record = Creation(name=name, zone=machine.zone, size=machine.size, spot=machine.spot, began=operation.began)
+            self.creations.append(record)
+            self.machines[key] = machine
+            for part in parts_of(machine):
+                machine.parts.append(part["id"].lower())
+                self.resources[part["id"].lower()] = part
+        self.timeline.after(self.times.provision, lambda: self._provisioned(machine, operation, record))
+        return machine, operation
+
+    def _stock_out(self, machine: VirtualMachine) -> StockOut | None:
+        purchase = "spot" if machine.spot else "on-demand"
+        return next((rule for rule in self.stock_outs if rule.hits(machine.zone, machine.size, purchase)), None)
+
+    def _provisioned(self, machine: VirtualMachine, operation: Operation, record: Creation) -> None:
+        with self.lock:
+            if machine.ending:
+                self._finish(operation, ArmProblem(409, "OperationPreempted", "The operation has been preempted."))
+                return
+            rule = self._stock_out(machine)
+            record.ended, record.outcome = self.timeline.now(), rule.code if rule is not None else "running"
+            if rule is not None:
+                machine.state, machine.power = "Failed", ""
+                self._finish(operation, ArmProblem(409, rule.code, rule.message))
+                return
+            self._guests.boot(
+                machine,
+                next(self._numbers),
+                self.guest_environment,
+                power_off=lambda: self._powered_off(machine),
+                approve=lambda: self._approved(machine),
+            )
+            machine.state = "Succeeded"
+            self._finish(operation)
+
+    def delete_machine(self, resource_id: str, *, forced: bool) -> Operation | None:
+        key = resource_id.lower()
+        with self.lock:
+            machine = self.machines.get(key)
+            if machine is None:
+                return None
+            operation = self._operation("delete", key)
+            if machine.name in self.undeletable:
+                self._finish(operation, ArmProblem(500, "InternalExecutionError", "An internal error occurred."))
+                return operation
+        self._begin_end(machine, 0.0 if forced else self.times.guest_shutdown)
+        self._when_gone(machine, operation)
+        return operation
+
+    def _when_gone(self, machine: VirtualMachine, operation: Operation) -> None:
+        """Finish the operation once nothing is left of the machine."""
+        with self.lock:
+            if self.machines.get(str(machine.resource["id"]).lower()) is not machine:
+                self._finish(operation)
+                return
+        self.timeline.after(0.02, lambda: self._when_gone(machine, operation))
+
+    def _begin_end(self, machine: VirtualMachine, grace: float) -> None:
+        with self.lock:
+            if machine.ending and machine.state == "Deleting":
+                return
+            machine.ending, machine.state = True, "Deleting"
+        self._enders.submit(self._end, machine, grace)
+
+    def _end(self, machine: VirtualMachine, grace: float) -> None:
+        self._stop_guest(machine, grace)
+        self.timeline.after(self.times.delete, lambda: self._forget(machine))
+
+    def evict(self, name: str) -> None:
+        """Take a spot machine away: scheduled event, then the end, at once when the guest approves."""
+        with self.lock:
+            machine = next(each for each in self.machines.values() if each.name == name)
+            if machine.ending or machine.metadata is None:
+                return
+            machine.ending = True
+            self.evicted.append(name)
+            machine.metadata.announce(seconds=self.times.preemption)
+        self.timeline.after(self.times.preemption, lambda: self._begin_end(machine, 0.0))
+
+    def _approved(self, machine: VirtualMachine) -> None:
+        with self.lock:
+            self.approved.append(machine.name)
+        self._begin_end(machine, 0.5)
+
+    def _powered_off(self, machine: VirtualMachine) -> None:
+        with self.lock:
+            if machine.ending:
+                return
+            machine.power = "stopping"
+        self._stop_guest(machine, self.times.guest_shutdown)
+        with self.lock:
+            # Stopped, not deallocated: billed on.
+            machine.power = "stopped"
+
+    def _stop_guest(self, machine: VirtualMachine, grace: float) -> None:
+        guest, metadata = machine.guest, machine.metadata
+        if guest is not None:
+            guest.end(grace=grace)
+        if metadata is not None:
+            metadata.close()
+        with self.lock:
+            machine.guest = machine.metadata = None
+
+    def _forget(self, machine: VirtualMachine) -> None:
+        with self.lock:
+            key = str(machine.resource["id"]).lower()
+            if self.machines.get(key) is machine:
+                del self.machines[key]
+            for part in machine.parts:
+                resource = self.resources.get(part)
+                if resource is None:
+                    continue
+                resource["managedBy"] = ""
+                if resource["properties"]["deleteOption"] == "Delete":
+                    del self.resources[part]
+
+    # -- operations --
+
+    def _operation(self, kind: str, target: str) -> Operation:
+        operation = Operation(name=str(uuid.uuid4()), kind=kind, target=target, began=self.timeline.now())
+        self.operations[operation.name] = operation
+        return operation
+
+    def _finish(self, operation: Operation, problem: ArmProblem | None = None) -> None:
+        with self.lock:
+            operation.ended, operation.problem = self.timeline.now(), problem
+
+    # -- looking --
+
+    def console(self, name: str) -> str:
+        return self._guests.console(name)
+
+    def find(self, wanted: Callable[[dict[str, Any]], bool]) -> list[dict[str, Any]]:
+        """All resources, machines included, that fit."""
+        with self.lock:
+            every = [machine.resource for machine in self.machines.values()]
+            return [each for each in (*every, *self.resources.values()) if wanted(each)]
+
+    def most_creations_at_once(self) -> int:
+        """How many creations were under way at one time, at most."""
+        with self.lock:
+            marks = [(record.began, 1) for record in self.creations]
+            marks += [(record.ended, -1) for record in self.creations if record.ended is not None]
+        return max(itertools.accumulate(change for _, change in sorted(marks)), default=0)

@@ -1,0 +1,123 @@
+"""What tests of Virtual Machines ask for, and how they look at the stand-in."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from datetime import UTC, datetime
+from typing import Any
+from uuid import uuid4
+
+import attrs
+from arm_fake import SUBSCRIPTION, ArmFake
+from arm_process import ArmProcess
+
+from cloud_tasks.model import (
+    Architecture,
+    BootDisk,
+    InstanceType,
+    LaunchRequest,
+    Money,
+    Offer,
+    PriceBreakdown,
+    Purchase,
+)
+from cloud_tasks.plugin import Compute, ComputeContext
+from cloud_tasks.registry import Registry
+from cloud_tasks_azure.settings import AzureSettings
+
+__all__ = ["eventually", "machine_body_of", "offer", "opened", "remaining", "settings_for", "wanted"]
+
+KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIE9wZW5TU0ggcHVibGljIGtleSBvZiBhIHRlc3Q= tests"
+SLEEPER = "#!/bin/bash\necho started\nexec sleep 600\n"
+
+
+def offer(name: str = "Standard_D2s_v5", zone: str = "eastus-1", *, spot: bool = False, arm: bool = False) -> Offer:
+    """A small machine; on demand unless ``spot``."""
+    return Offer(
+        instance_type=InstanceType(
+            name=name,
+            vcpus=2,
+            memory_gb=8.0,
+            architecture=Architecture.ARM64 if arm else Architecture.X86_64,
+            zones=("eastus-1",),
+        ),
+        zone=zone,
+        purchase=Purchase.SPOT if spot else Purchase.ON_DEMAND,
+        boot_disk=BootDisk(disk_type="StandardSSD_LRS", size_gb=10),
+        price=PriceBreakdown(cpu=Money("0.1")),
+        priced_at=datetime(2025, 7, 1, tzinfo=UTC),
+    )
+
+
+def wanted(offered: Offer | None = None, **changes: Any) -> LaunchRequest:
+    """A launch with a token of its own."""
+    request = LaunchRequest(
+        client_token=uuid4().hex[:25],
+        job_id="job",
+        offer=offered or offer(),
+        startup_script=SLEEPER,
+        labels={"run": "run-1", "owner": "sam", "expires": "1900000000"},
+    )
+    return attrs.evolve(request, **changes)
+
+
+def eventually(condition: Callable[[], object]) -> None:
+    """Wait for a condition; fails after 30 s."""
+    deadline = time.monotonic() + 30
+    while not condition():
+        assert time.monotonic() < deadline, "it did not happen within 30 s"
+        time.sleep(0.01)
+
+
+def settings_for(fake: ArmFake | ArmProcess, **settings: Any) -> AzureSettings:
+    """Settings of the plugin that call the stand-in."""
+    return AzureSettings(
+        subscription_id=SUBSCRIPTION,
+        management_endpoint=fake.url,
+        **{"operation_poll_seconds": 0.02, "ssh_public_key": KEY, **settings},
+    )
+
+
+def opened(fake: ArmFake, *, job_id: str = "job", **settings: Any) -> AbstractContextManager[Compute]:
+    """The plugin's compute, calling the stand-in."""
+    chosen = settings_for(fake, **settings)
+    return Registry(only=["azure"]).compute("azure").open(chosen, ComputeContext(job_id=job_id, region="eastus"))
+
+
+def remaining(fake: ArmFake) -> tuple[list[str], list[str], list[str]]:
+    """The names of the machines, of all other resources, and of the groups that the stand-in has."""
+    state = fake.state()
+    return [each["name"] for each in state["instances"]], state["resources"], state["groups"]
+
+
+def machine_body_of(subnet: str) -> dict[str, Any]:
+    """A machine that somebody else would make."""
+    address = {"name": "ip", "properties": {"subnet": {"id": subnet}}}
+    return {
+        "location": "eastus",
+        "tags": {"team": "others"},
+        "properties": {
+            "hardwareProfile": {"vmSize": "Standard_B2s"},
+            "storageProfile": {
+                "imageReference": {
+                    "publisher": "Canonical",
+                    "offer": "ubuntu-24_04-lts",
+                    "sku": "server",
+                    "version": "latest",
+                },
+                "osDisk": {"name": "theirs", "createOption": "FromImage", "managedDisk": {}},
+            },
+            "osProfile": {
+                "computerName": "theirs",
+                "adminUsername": "they",
+                "linuxConfiguration": {"ssh": {"publicKeys": [{"path": "/", "keyData": "ssh-rsa AAAA"}]}},
+            },
+            "networkProfile": {
+                "networkInterfaceConfigurations": [
+                    {"name": "theirs", "properties": {"primary": True, "ipConfigurations": [address]}}
+                ]
+            },
+        },
+    }

@@ -1,0 +1,339 @@
+"""Azure Resource Manager on loopback: the paths, shapes and manners of its REST API over `Cloud`, for the real SDKs.
+
+In a test's process: ``with ArmFake(folder) as fake:``. As a process of its own, for tests that kill controllers:
+``ArmProcess`` of `arm_process`. What a test does to it (evict, stock out, fail calls) goes over a second port, the
+admin port, which no fault ever strikes.
+"""
+
+from __future__ import annotations
+
+import functools
+import re
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from arm_admin import evict, serve_admin, state_of
+from arm_catalog import LOCATIONS, SIZES
+from arm_checks import usage
+from arm_cloud import Cloud
+from arm_records import ArmProblem, Operation, Times, VirtualMachine
+from cloud_wire import Answer, Request, Wire
+
+__all__ = ["SUBSCRIPTION", "ArmFake"]
+
+SUBSCRIPTION = "00000000-0000-0000-0000-00000000a2e0"
+
+_ROOT = r"(?i)/subscriptions/(?P<subscription>[^/]+)"
+_GROUP = rf"{_ROOT}/resourceGroups/(?P<group>[^/]+)"
+_MACHINE = rf"{_GROUP}/providers/Microsoft\.Compute/virtualMachines/(?P<name>[^/]+)"
+_NETWORK = r"virtualNetworks|networkSecurityGroups"
+_PART = rf"Microsoft\.Compute/disks|Microsoft\.Network/(?:networkInterfaces|publicIPAddresses|{_NETWORK})"
+_OPERATION = (
+    rf"{_ROOT}/providers/Microsoft\.(?:Compute|Network|Resources)/locations/[^/]+/operations/(?P<operation>[^/]+)"
+)
+_FILTER = re.compile(r"tagName eq '(?P<name>(?:[^']|'')+)'(?: and tagValue eq '(?P<value>(?:[^']|'')*)')?")
+_LONGEST_PAGE = 200
+_SKU_PAGE = 40
+
+
+class ArmFake:
+    """The stand-in, serving.
+
+    Args:
+        folder: For the machines.
+        page_size: The longest page of a listing.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        subscription: str = SUBSCRIPTION,
+        times: Times | None = None,
+        guest_environment: Mapping[str, str] | None = None,
+        page_size: int = _LONGEST_PAGE,
+        seed: int = 1,
+    ) -> None:
+        self.cloud = Cloud(folder, subscription=subscription, times=times, guest_environment=guest_environment)
+        self.page_size = page_size
+        self.broken_pages = False
+        """Whether every page of a listing but the first is answered by an error."""
+        self.retry_after = ""
+        """What the answers about operations ask for, in seconds; empty: nothing."""
+        self.wire = Wire(seed=seed)
+        self.admin = Wire()
+        self._routes()
+        serve_admin(self, self.admin)
+
+    @property
+    def url(self) -> str:
+        """What `management_endpoint` is set to."""
+        return self.wire.url
+
+    @property
+    def admin_url(self) -> str:
+        return self.admin.url
+
+    def __enter__(self) -> ArmFake:
+        self.wire.start()
+        self.admin.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def state(self) -> dict[str, Any]:
+        """What there is and what was done."""
+        return state_of(self)
+
+    def evict(self, name: str | None = None, *, oldest: int = 0) -> list[str]:
+        """Evict the machine of this name, or the oldest running spot machines; returns the names."""
+        return evict(self.cloud, name, oldest)
+
+    def close(self) -> None:
+        """End the machines and stop serving."""
+        self.cloud.close()
+        self.wire.close()
+        self.admin.close()
+
+    # -- the API --
+
+    def _routes(self) -> None:
+        def route(method: str, path: str, handler: Callable[[Request], Any]) -> None:
+            self.wire.route(method, path, functools.partial(self._answer, handler))
+
+        compute = rf"{_ROOT}/providers/Microsoft\.Compute"
+        route("GET", rf"{_ROOT}/providers/Microsoft\.Compute", self._provider)
+        route("GET", rf"{compute}/skus", self._skus)
+        route("GET", rf"{compute}/locations/(?P<location>[^/]+)/usages", self._usages)
+        route("GET", rf"{compute}/images", lambda request: self._paged(request, []))
+        route("GET", rf"{compute}/virtualMachines", self._list_machines)
+        route("GET", rf"{_ROOT}/resources", self._list_resources)
+        route("GET", rf"{_ROOT}/resourceGroups", self._list_groups)
+        for method, handler in (
+            ("HEAD", self._head_group),
+            ("GET", lambda request: self.cloud.group(request.groups["group"])),
+            ("PUT", lambda request: self.cloud.put_group(request.groups["group"], request.json())),
+            ("DELETE", self._delete_group),
+        ):
+            route(method, _GROUP, handler)
+        route("GET", rf"{_GROUP}/resources", self._list_resources)
+        network = rf"{_GROUP}/providers/(?P<kind>Microsoft\.Network/(?:{_NETWORK}))/(?P<name>[^/]+)"
+        route("PUT", network, self._put_network)
+        route("GET", rf"{_GROUP}/providers/(?P<kind>{_PART})/(?P<name>[^/]+)", self._get_resource)
+        route("DELETE", rf"{_GROUP}/providers/(?P<kind>{_PART})/(?P<name>[^/]+)", self._delete_resource)
+        route("PUT", _MACHINE, self._put_machine)
+        route("GET", _MACHINE, self._get_machine)
+        route("DELETE", _MACHINE, self._delete_machine)
+        route("POST", rf"{_MACHINE}/retrieveBootDiagnosticsData", self._diagnostics)
+        route("GET", _OPERATION, self._operation)
+        route("GET", rf"{_ROOT}/operationresults/(?P<operation>[^/]+)", self._operation_result)
+        self.wire.route("GET", r"/stand-in/console/(?P<name>[^/]+)", self._console)
+
+    def _answer(self, handler: Callable[[Request], Any], request: Request) -> Answer:
+        try:
+            if request.groups["subscription"] != self.cloud.subscription:
+                raise ArmProblem(404, "SubscriptionNotFound", "The subscription could not be found.")
+            if "api-version" not in request.query:
+                raise ArmProblem(400, "MissingApiVersionParameter", "The api-version query parameter is required.")
+            answer = handler(request)
+            return answer if isinstance(answer, Answer) else Answer(body=answer)
+        except ArmProblem as problem:
+            return Answer(status=problem.status, body={"error": problem.error})
+
+    @property
+    def _base(self) -> str:
+        return f"{self.url}/subscriptions/{self.cloud.subscription}"
+
+    def _resource_id(self, request: Request, kind: str = "") -> str:
+        groups = request.groups
+        group = f"/subscriptions/{self.cloud.subscription}/resourceGroups/{groups['group']}"
+        return f"{group}/providers/{kind or groups['kind']}/{groups['name']}"
+
+    def _paged(self, request: Request, items: list[Any], *, size: int | None = None) -> dict[str, Any]:
+        size = size or self.page_size
+        start = int(request.query.get("$skiptoken", 0))
+        if start and self.broken_pages:
+            raise ArmProblem(500, "InternalServerError", "An internal error occurred.")
+        answer: dict[str, Any] = {"value": items[start : start + size]}
+        if start + size < len(items):
+            query = "&".join(f"{key}={value}" for key, value in request.query.items() if key != "$skiptoken")
+            query = query.replace(" ", "%20").replace("'", "%27")
+            answer["nextLink"] = f"{self.url}{request.path}?{query}&$skiptoken={start + size}"
+        return answer
+
+    def _begun(self, operation: Operation | None, status: int, body: Any = b"", *, polled: str = "async") -> Answer:
+        """The answer to a request whose operation goes on."""
+        if operation is None:
+            return Answer(status=204)
+        place = f"{self._base}/providers/Microsoft.Compute/locations/eastus/operations/{operation.name}"
+        result = f"{self._base}/operationresults/{operation.name}?api-version=2021-04-01"
+        headers = {"Azure-AsyncOperation": f"{place}?api-version=2024-07-01"} if polled == "async" else {}
+        headers["Location"] = result
+        if self.retry_after:
+            headers["Retry-After"] = self.retry_after
+        return Answer(status=status, body=body, headers=headers)
+
+    def _operation(self, request: Request) -> Any:
+        operation = self.cloud.operations.get(request.groups["operation"])
+        if operation is None:
+            raise ArmProblem(404, "NotFound", "The operation could not be found.")
+        headers = {"Retry-After": self.retry_after} if self.retry_after and operation.ended is None else {}
+        return Answer(body=operation.resource(), headers=headers)
+
+    def _operation_result(self, request: Request) -> Any:
+        operation = self.cloud.operations[request.groups["operation"]]
+        if operation.ended is None:
+            return Answer(status=202, headers={"Location": f"{self.url}{request.path}?api-version=2021-04-01"})
+        if operation.problem is not None:
+            raise operation.problem
+        return Answer(status=200, body={})
+
+    # what there is
+
+    def _provider(self, request: Request) -> Any:
+        mappings = [{"location": shown, "zones": list(zones)} for shown, zones in LOCATIONS.values() if zones]
+        kind = {
+            "resourceType": "virtualMachines",
+            "locations": [shown for shown, _ in LOCATIONS.values()],
+            "zoneMappings": mappings,
+            "apiVersions": ["2024-07-01"],
+        }
+        return {"namespace": "Microsoft.Compute", "registrationState": "Registered", "resourceTypes": [kind]}
+
+    def _skus(self, request: Request) -> Any:
+        match = re.fullmatch(r"location eq '(\w+)'", request.query.get("$filter", ""))
+        wanted = [match[1]] if match is not None else list(LOCATIONS)
+        skus = [shape.resource(place) for place in wanted if place in LOCATIONS for shape in SIZES.values()]
+        disk = {"resourceType": "disks", "name": "Premium_LRS", "locations": wanted, "capabilities": []}
+        return self._paged(request, [disk, *skus], size=_SKU_PAGE)
+
+    def _usages(self, request: Request) -> Any:
+        location = request.groups["location"]
+        if location not in LOCATIONS:
+            raise ArmProblem(400, "NoRegisteredProviderFound", f"The location '{location}' is not known.")
+        with self.cloud.lock:
+            used, limits = usage(self.cloud, location), self.cloud.quotas[location]
+        items = [
+            {
+                "name": {"value": name, "localizedValue": name},
+                "unit": "Count",
+                "currentValue": used[name],
+                "limit": each,
+            }
+            for name, each in sorted(limits.items())
+        ]
+        return self._paged(request, items)
+
+    # groups and resources
+
+    def _head_group(self, request: Request) -> Answer:
+        known = request.groups["group"].lower() in self.cloud.groups
+        return Answer(status=204 if known else 404)
+
+    def _delete_group(self, request: Request) -> Answer:
+        return self._begun(self.cloud.delete_group(request.groups["group"]), 202, polled="location")
+
+    def _list_groups(self, request: Request) -> Any:
+        with self.cloud.lock:
+            groups = [each for each in self.cloud.groups.values() if _has_tag(each, request)]
+        return self._paged(request, groups)
+
+    def _list_resources(self, request: Request) -> Any:
+        group = request.groups.get("group")
+        if group is not None:
+            self.cloud.group(group)
+        part = f"/resourcegroups/{(group or '').lower()}/"
+        found = self.cloud.find(lambda each: _has_tag(each, request) and (not group or part in each["id"].lower()))
+        kept = ("id", "name", "type", "location", "tags", "managedBy")
+        return self._paged(request, [{key: each[key] for key in kept if key in each} for each in found])
+
+    def _put_network(self, request: Request) -> Answer:
+        resource, operation = self.cloud.put(self._resource_id(request), request.groups["kind"], request.json())
+        return self._begun(operation, 201, resource)
+
+    def _get_resource(self, request: Request) -> Any:
+        found = self.cloud.resources.get(self._resource_id(request).lower())
+        if found is None:
+            raise ArmProblem(404, "ResourceNotFound", f"The Resource '{request.groups['name']}' was not found.")
+        return found
+
+    def _delete_resource(self, request: Request) -> Answer:
+        return self._begun(self.cloud.delete(self._resource_id(request)), 202)
+
+    # machines
+
+    def _machine(self, request: Request) -> VirtualMachine:
+        self.cloud.group(request.groups["group"])
+        key = self._resource_id(request, "Microsoft.Compute/virtualMachines").lower()
+        found = self.cloud.machines.get(key)
+        if found is None:
+            raise ArmProblem(404, "ResourceNotFound", f"The Resource '{request.groups['name']}' was not found.")
+        return found
+
+    def _put_machine(self, request: Request) -> Answer:
+        must_be_new = request.headers.get("if-none-match") == "*"
+        kind = "Microsoft.Compute/virtualMachines"
+        machine, operation = self.cloud.create(
+            self._resource_id(request, kind), request.json(), must_be_new=must_be_new
+        )
+        return self._begun(operation, 201, _shown(machine))
+
+    def _get_machine(self, request: Request) -> Any:
+        with self.cloud.lock:
+            return _shown(self._machine(request))
+
+    def _delete_machine(self, request: Request) -> Answer:
+        forced = request.query.get("forceDeletion", "").lower() == "true"
+        kind = "Microsoft.Compute/virtualMachines"
+        return self._begun(self.cloud.delete_machine(self._resource_id(request, kind), forced=forced), 202)
+
+    def _list_machines(self, request: Request) -> Any:
+        with self.cloud.lock:
+            found = [
+                _status(each) if request.query.get("statusOnly", "").lower() == "true" else _shown(each)
+                for each in self.cloud.machines.values()
+            ]
+        return self._paged(request, found)
+
+    def _diagnostics(self, request: Request) -> Any:
+        machine = self._machine(request)
+        if not machine.resource["properties"].get("diagnosticsProfile", {}).get("bootDiagnostics", {}).get("enabled"):
+            raise ArmProblem(409, "OperationNotAllowed", "Boot diagnostics is not enabled for the machine.")
+        return {"serialConsoleLogBlobUri": f"{self.url}/stand-in/console/{machine.name}?sig=very-secret"}
+
+    def _console(self, request: Request) -> Answer:
+        if request.query.get("sig") != "very-secret":
+            return Answer(status=403, body="AuthenticationFailed")
+        return Answer(body=self.cloud.console(request.groups["name"]))
+
+
+def _has_tag(resource: dict[str, Any], request: Request) -> bool:
+    text = request.query.get("$filter", "")
+    if not text:
+        return True
+    match = _FILTER.fullmatch(text)
+    if match is None:
+        raise ArmProblem(400, "InvalidFilterInQueryString", f"Invalid $filter '{text}' specified in the query string.")
+    value = resource.get("tags", {}).get(match["name"].replace("''", "'"))
+    return value is not None and (match["value"] is None or value == match["value"].replace("''", "'"))
+
+
+def _shown(machine: VirtualMachine) -> dict[str, Any]:
+    """The resource without what the API never shows again."""
+    properties = {**machine.resource["properties"]}
+    properties["osProfile"] = {key: value for key, value in properties["osProfile"].items() if key != "customData"}
+    return {**machine.resource, "properties": properties}
+
+
+def _status(machine: VirtualMachine) -> dict[str, Any]:
+    statuses = [{"code": f"ProvisioningState/{machine.state.lower()}", "level": "Info"}]
+    if machine.power and machine.power != "creating":
+        statuses.append({"code": f"PowerState/{machine.power}", "level": "Info"})
+    keys = ("id", "name", "type", "location")
+    view = {"instanceView": {"statuses": statuses}, "provisioningState": machine.state}
+    return {**{key: machine.resource[key] for key in keys}, "properties": view}

@@ -1,0 +1,81 @@
+"""The inside of the stand-in's machines: their processes, metadata services, consoles, and how they switch off."""
+
+from __future__ import annotations
+
+import base64
+import gzip
+import stat
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from arm_metadata import MetadataServer
+from arm_records import VirtualMachine
+from cloud_machines import Machine
+
+__all__ = ["Guests", "custom_data"]
+
+_POWER_OFF = """#!/bin/bash
+exec python3 -c 'import os, urllib.request as u
+u.urlopen(u.Request(os.environ["CLOUD_TASKS_AZURE_METADATA_URL"] + "/stand-in/power-off", method="POST"), timeout=10)'
+"""
+
+
+def custom_data(machine: VirtualMachine) -> bytes:
+    """The script of a machine, as cloud-init reads it."""
+    content = base64.b64decode(machine.resource["properties"]["osProfile"].get("customData", ""))
+    return gzip.decompress(content) if content[:2] == b"\x1f\x8b" else content
+
+
+class Guests:
+    """Makes and remembers the insides.
+
+    Args:
+        folder: Of the machines; made here.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._consoles: dict[str, Path] = {}
+        self._shims = folder / "bin"
+        self._shims.mkdir(parents=True)
+        for name in ("poweroff", "halt", "shutdown"):
+            shim = self._shims / name
+            shim.write_text(_POWER_OFF)
+            shim.chmod(shim.stat().st_mode | stat.S_IXUSR)
+
+    def boot(
+        self,
+        machine: VirtualMachine,
+        number: int,
+        environment: Mapping[str, str],
+        *,
+        power_off: Callable[[], None],
+        approve: Callable[[], None],
+    ) -> None:
+        """Start the metadata service and the startup script; the machine is running then."""
+        numbers = machine.resource.get("zones") or [""]
+        compute = {
+            "name": machine.name,
+            "location": machine.resource["location"],
+            "zone": numbers[0],
+            "vmSize": machine.size,
+            "vmId": machine.resource["properties"]["vmId"],
+            "resourceId": machine.resource["id"],
+        }
+        machine.metadata = MetadataServer(compute, power_off=power_off, approve=approve)
+        variables = {
+            "PATH": f"{self._shims}:{Path(sys.executable).parent}:/usr/local/bin:/usr/bin:/bin",
+            **environment,
+            "CLOUD_TASKS_AZURE_METADATA_URL": machine.metadata.url,
+        }
+        folder = self._folder / f"{machine.name}-{number}"
+        self._consoles[machine.name] = folder / "console.log"
+        machine.guest = Machine(folder, custom_data(machine) or b"#!/bin/bash\n", environment=variables)
+        machine.power = "running"
+
+    def console(self, name: str) -> str:
+        """What a machine printed on its serial port."""
+        file = self._consoles.get(name)
+        printed = file.read_text(errors="replace") if file is not None and file.exists() else ""
+        return "[    0.000000] Linux version stand-in\n" + printed

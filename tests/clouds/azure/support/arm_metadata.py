@@ -1,0 +1,123 @@
+"""The metadata service of one machine of the stand-in: its own port on loopback, the header that Azure asks for, and
+scheduled events with their approval."""
+
+from __future__ import annotations
+
+import threading
+import uuid
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from cloud_wire import Answer, Request, Wire
+
+__all__ = ["MetadataServer"]
+
+
+class MetadataServer:
+    """Serves ``/metadata/…`` of one machine.
+
+    Args:
+        compute: What ``instance/compute`` tells.
+        power_off: Called when the guest switches itself off.
+        approve: Called when the guest approves an event.
+    """
+
+    def __init__(
+        self, compute: Mapping[str, str], *, power_off: Callable[[], None], approve: Callable[[], None]
+    ) -> None:
+        self._compute = dict(compute)
+        self._events: list[dict[str, Any]] = []
+        self._incarnation = 1
+        self._lock = threading.Lock()
+        self._power_off = power_off
+        self._approve = approve
+        self.approved: list[str] = []
+        self.broken = 0
+        """How many of the next answers are errors."""
+        self._wire = Wire()
+        self._wire.route("GET", r"/metadata/instance/compute", lambda request: self._instance(request))
+        self._wire.route("GET", r"/metadata/instance/compute/(?P<key>\w+)", lambda request: self._instance(request))
+        self._wire.route("GET", r"/metadata/scheduledevents", self._scheduled)
+        self._wire.route("POST", r"/metadata/scheduledevents", self._start)
+        self._wire.route("GET", r"/metadata/identity/oauth2/token", self._token)
+        self._wire.route("POST", r"/stand-in/power-off", self._switch_off)
+        self._wire.start()
+
+    @property
+    def url(self) -> str:
+        """What ``metadata_url`` is set to."""
+        return self._wire.url
+
+    def announce(self, kind: str = "Preempt", *, seconds: float = 30.0) -> str:
+        """Schedule an event; returns its id."""
+        not_before = datetime.now(UTC) + timedelta(seconds=seconds)
+        event = {
+            "EventId": str(uuid.uuid4()).upper(),
+            "EventType": kind,
+            "ResourceType": "VirtualMachine",
+            "Resources": [self._compute["name"]],
+            "EventStatus": "Scheduled",
+            "NotBefore": not_before.strftime("%a, %d %b %Y %H:%M:%S GMT"),
+            "Description": "Spot VM eviction",
+            "EventSource": "Platform",
+            "DurationInSeconds": -1,
+        }
+        with self._lock:
+            self._events.append(event)
+            self._incarnation += 1
+        return str(event["EventId"])
+
+    def close(self) -> None:
+        self._wire.close()
+
+    def _refused(self, request: Request) -> Answer | None:
+        if self.broken > 0:
+            self.broken -= 1
+            return Answer(status=500, body={"error": "Internal error"})
+        if request.headers.get("metadata", "").lower() != "true" or "x-forwarded-for" in request.headers:
+            return Answer(status=400, body={"error": "Bad request. Required metadata header not specified"})
+        if "api-version" not in request.query:
+            return Answer(status=400, body={"error": "Bad request. api-version was not specified in the request"})
+        return None
+
+    def _instance(self, request: Request) -> Any:
+        refused = self._refused(request)
+        if refused is not None:
+            return refused
+        key = request.groups.get("key")
+        if key is None:
+            return self._compute
+        if key not in self._compute:
+            return Answer(status=404, body={"error": "Not found"})
+        return Answer(body=self._compute[key])
+
+    def _scheduled(self, request: Request) -> Any:
+        with self._lock:
+            events = {"DocumentIncarnation": self._incarnation, "Events": list(self._events)}
+        return self._refused(request) or events
+
+    def _start(self, request: Request) -> Answer:
+        refused = self._refused(request)
+        if refused is not None:
+            return refused
+        wanted = {str(each.get("EventId")) for each in request.json().get("StartRequests", [])}
+        with self._lock:
+            known = [event for event in self._events if event["EventId"] in wanted]
+            for event in known:
+                event["EventStatus"], event["NotBefore"] = "Started", ""
+                self.approved.append(event["EventId"])
+            self._incarnation += 1
+        if not known:
+            return Answer(status=400, body={"error": "Unknown event"})
+        threading.Thread(target=self._approve, daemon=True).start()
+        return Answer(body=b"")
+
+    def _token(self, request: Request) -> Any:
+        refused = self._refused(request)
+        told = {"access_token": "stand-in-token", "expires_in": "86400", "token_type": "Bearer"}
+        return refused or {**told, "resource": request.query.get("resource", "")}
+
+    def _switch_off(self, request: Request) -> Answer:
+        threading.Thread(target=self._power_off, daemon=True).start()
+        return Answer(body="")

@@ -1,0 +1,51 @@
+"""The parts that a machine's creation makes along with it: disk, network interfaces, addresses."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from arm_records import VirtualMachine
+
+__all__ = ["parts_of"]
+
+
+def parts_of(machine: VirtualMachine) -> Iterator[dict[str, Any]]:
+    """Their resources; each says what happens to it when the machine is deleted."""
+    told = machine.resource["properties"]
+    disk = told["storageProfile"]["osDisk"]
+    # A disk that is made from an image inherits the machine's tags.
+    yield _part(machine, "Microsoft.Compute/disks", disk, machine.resource.get("tags", {}), disk.get("deleteOption"))
+    for interface in told["networkProfile"]["networkInterfaceConfigurations"]:
+        properties = interface["properties"]
+        addresses = properties["ipConfigurations"]
+        part = _part(
+            machine,
+            "Microsoft.Network/networkInterfaces",
+            interface,
+            interface.get("tags", {}),
+            properties.get("deleteOption"),
+        )
+        part["properties"]["uses"] = [address["properties"]["subnet"]["id"] for address in addresses]
+        yield part
+        for address in addresses:
+            public = address["properties"].get("publicIPAddressConfiguration")
+            if public is not None:
+                option = public["properties"].get("deleteOption")
+                kind = "Microsoft.Network/publicIPAddresses"
+                yield _part(machine, kind, public, public.get("tags", {}), option)
+
+
+def _part(
+    machine: VirtualMachine, kind: str, given: dict[str, Any], tags: dict[str, str], option: str | None
+) -> dict[str, Any]:
+    group = str(machine.resource["id"]).partition("/providers/")[0]
+    return {
+        "id": f"{group}/providers/{kind}/{given['name']}",
+        "name": given["name"],
+        "type": kind,
+        "location": machine.resource["location"],
+        "tags": dict(tags),
+        "managedBy": machine.resource["id"],
+        "properties": {"provisioningState": "Succeeded", "deleteOption": option or "Detach"},
+    }

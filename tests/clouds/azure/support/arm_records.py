@@ -1,0 +1,130 @@
+"""What the stand-in of Resource Manager keeps: machines, operations, and the rules by which launches are refused."""
+
+from __future__ import annotations
+
+import fnmatch
+from datetime import UTC, datetime
+from typing import Any
+
+import attrs
+from arm_metadata import MetadataServer
+from cloud_machines import Machine
+
+__all__ = ["ArmProblem", "Operation", "StockOut", "Times", "VirtualMachine", "api_time"]
+
+
+class ArmProblem(Exception):
+    """An answer that is an error, as the API words it."""
+
+    def __init__(self, status: int, code: str, message: str) -> None:
+        super().__init__(message)
+        self.status = status
+        self.code = code
+        self.message = message
+
+    @property
+    def error(self) -> dict[str, Any]:
+        return {"code": self.code, "message": self.message}
+
+
+def api_time(seconds: float) -> str:
+    return datetime.fromtimestamp(seconds, UTC).isoformat()
+
+
+@attrs.frozen(kw_only=True)
+class Times:
+    """How long things take, in seconds; real ones are longer."""
+
+    provision: float = 0.05
+    """From the creation to the running machine, and the end of the operation."""
+    network: float = 0.02
+    """Of a network's creation or deletion."""
+    delete: float = 0.05
+    """From the end of the guest to the end of the operation."""
+    group: float = 0.1
+    """Of a resource group's deletion."""
+    guest_shutdown: float = 2.0
+    """How long a guest that is deleted has to end by itself, where the deletion is not forced."""
+    preemption: float = 3.0
+    """From the scheduled event to the end of an evicted machine: 30 at least with the real one."""
+
+
+@attrs.frozen(kw_only=True)
+class StockOut:
+    """Which launches find no machine; patterns as of a shell."""
+
+    zone: str = "*"
+    """``eastus-1``."""
+    size: str = "*"
+    purchase: str = "*"
+    """``spot`` or ``on-demand``."""
+    code: str = "ZonalAllocationFailed"
+    message: str = "Allocation failed. We do not have sufficient capacity for the requested VM size in this zone."
+    at_once: bool = False
+    """Answered by the request, instead of by the operation."""
+
+    def hits(self, zone: str, size: str, purchase: str) -> bool:
+        given = ((zone, self.zone), (size, self.size), (purchase, self.purchase))
+        return all(fnmatch.fnmatchcase(value, pattern) for value, pattern in given)
+
+
+@attrs.define(kw_only=True, eq=False)
+class VirtualMachine:
+    """One machine; its resource is what was put, with what the API adds."""
+
+    resource: dict[str, Any]
+    family: str
+    vcpus: int
+    created: float
+    power: str = "creating"
+    guest: Machine | None = None
+    metadata: MetadataServer | None = None
+    ending: bool = False
+    parts: list[str] = attrs.field(factory=list)
+    """Keys of disk, interface and address."""
+
+    @property
+    def name(self) -> str:
+        return str(self.resource["name"])
+
+    @property
+    def spot(self) -> bool:
+        return bool(self.resource["properties"].get("priority") == "Spot")
+
+    @property
+    def zone(self) -> str:
+        numbers = self.resource.get("zones")
+        return f"{self.resource['location']}-{numbers[0]}" if numbers else str(self.resource["location"])
+
+    @property
+    def size(self) -> str:
+        return str(self.resource["properties"]["hardwareProfile"]["vmSize"])
+
+    @property
+    def state(self) -> str:
+        return str(self.resource["properties"]["provisioningState"])
+
+    @state.setter
+    def state(self, value: str) -> None:
+        self.resource["properties"]["provisioningState"] = value
+
+
+@attrs.define(kw_only=True, eq=False)
+class Operation:
+    name: str
+    kind: str
+    """``create`` or ``delete``."""
+    target: str
+    """A resource's key."""
+    began: float
+    ended: float | None = None
+    problem: ArmProblem | None = None
+
+    def resource(self) -> dict[str, Any]:
+        status = "InProgress" if self.ended is None else "Failed" if self.problem is not None else "Succeeded"
+        found: dict[str, Any] = {"name": self.name, "status": status, "startTime": api_time(self.began)}
+        if self.ended is not None:
+            found["endTime"] = api_time(self.ended)
+        if self.problem is not None:
+            found["error"] = self.problem.error
+        return found

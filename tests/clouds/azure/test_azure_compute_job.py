@@ -1,0 +1,105 @@
+"""Whole jobs whose machines are Azure's and whose queue is not: the real command line, the real SDKs, real workers."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from arm_desk import eventually
+from arm_fake import SUBSCRIPTION
+from arm_process import ArmProcess
+from retail_fake import RetailFake
+
+EXAMPLE = Path(__file__).parents[3] / "examples" / "parallel_addition"
+PROGRAM = Path(sys.executable).with_name("cloud-tasks")
+
+
+class Desk:
+    """A folder with the example's program in it, and a configuration that names the stand-ins."""
+
+    def __init__(self, folder: Path, arm: ArmProcess, prices: RetailFake) -> None:
+        self.folder = folder
+        self.arm = arm
+        self._prices = prices
+        shutil.copy(EXAMPLE / "worker_addition.py", folder)
+
+    def start(self, count: int, *, environment: str = "", **run: Any) -> subprocess.Popen[str]:
+        """Start a job of so many tasks; ``run`` adds keys of that section."""
+        tasks = [{"id": f"task-{n:03d}", "data": {"num1": n, "num2": 1}} for n in range(1, count + 1)]
+        (self.folder / "tasks.json").write_text(json.dumps(tasks))
+        script = f'export ADDITION_OUTPUT_DIR="{self.folder / "results"}"\n{environment}\n'
+        sections: dict[str, Any] = {
+            "compute": "azure",
+            "pricing": "azure",
+            "queue": "local",
+            "run": {
+                "job_id": "addition",
+                "region": "eastus",
+                "min_cpu": 8,
+                "max_cpu": 8,
+                "max_instances": 3,
+                "max_runtime": 30,
+                "scaling_check_interval": 1,
+                "instance_termination_delay": 0,
+                "startup_script": f'{script}exec python3 "{self.folder / "worker_addition.py"}"\n',
+                **run,
+            },
+            "azure": {
+                "subscription_id": SUBSCRIPTION,
+                "management_endpoint": self.arm.url,
+                "prices_endpoint": self._prices.url,
+                "operation_poll_seconds": 0.05,
+            },
+            "local": {"state_dir": str(self.folder / "state")},
+        }
+        (self.folder / "config.yml").write_text(json.dumps(sections))  # JSON is YAML
+        return subprocess.Popen(
+            [str(PROGRAM), "run", "--config", "config.yml", "--task-file", "tasks.json"],
+            cwd=self.folder,
+            env={**os.environ, "CLOUD_TASKS_CACHE_DIR": str(self.folder / "cache")},
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
+    def ended_well(self, job: subprocess.Popen[str], count: int) -> None:
+        """Wait for the job; all is done, and nothing is left in the cloud."""
+        try:
+            _, errors = job.communicate(timeout=200)
+        finally:
+            job.kill()
+        assert job.returncode == 0, errors
+        sums = {file.stem: int(file.read_text()) for file in (self.folder / "results").glob("*.txt")}
+        assert sums == {f"task-{n:03d}": n + 1 for n in range(1, count + 1)}
+        eventually(lambda: [self.arm.state()[kind] for kind in ("instances", "resources", "groups")] == [[], [], []])
+
+
+@pytest.fixture
+def desk(tmp_path: Path) -> Iterator[Desk]:
+    with RetailFake() as prices, ArmProcess(tmp_path / "machines") as arm:
+        yield Desk(tmp_path, arm, prices)
+
+
+def test_machines_of_azure_work_off_a_queue_that_is_not_its_own_and_leave_nothing(desk: Desk) -> None:
+    desk.ended_well(desk.start(80), 80)
+    assert {each["spot"] for each in desk.arm.state()["creations"]} == {False}
+
+
+def test_an_evicted_worker_releases_its_tasks_and_approves_and_another_finishes_them(desk: Desk) -> None:
+    # Much longer than the test: only an approval ends it sooner.
+    desk.arm.times(preemption=600)
+    slow = "export ADDITION_TASK_DELAY=1"
+    job = desk.start(120, environment=slow, use_spot=True, min_total_cpus=8, max_instances=2)
+    eventually(lambda: len(list((desk.folder / "results").glob("*.txt"))) >= 4)
+    (evicted,) = desk.arm.evict(oldest=1)
+    eventually(lambda: evicted in desk.arm.state()["approved"])
+    desk.ended_well(job, 120)
+    assert len(desk.arm.state()["creations"]) >= 2

@@ -1,0 +1,143 @@
+"""What a worker asks its machine, over the real wire of a metadata service."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from arm_desk import eventually
+from arm_metadata import MetadataServer
+
+from cloud_tasks.errors import ProviderError
+from cloud_tasks.plugin import InstanceContext
+from cloud_tasks.registry import Registry
+from cloud_tasks_azure.instance_side import AzureInstanceSide
+from cloud_tasks_azure.settings import AzureSettings
+
+COMPUTE = {"name": "ct-job-1", "location": "eastus", "zone": "2", "vmSize": "Standard_D2s_v5"}
+
+
+class Service:
+    """A metadata service and the side that asks it."""
+
+    def __init__(self, **compute: str) -> None:
+        self.power_offs = 0
+        self.approvals: list[int] = []
+        self.server = MetadataServer(
+            {**COMPUTE, **compute}, power_off=lambda: None, approve=lambda: self.approvals.append(1)
+        )
+        self.settings = AzureSettings(metadata_url=self.server.url)
+        self.side = AzureInstanceSide(self.settings, pause=0.02)
+
+
+@pytest.fixture
+def service() -> Iterator[Service]:
+    service = Service()
+    yield service
+    service.side.close()
+    service.server.close()
+
+
+def test_a_machine_is_who_the_listing_says(service: Service) -> None:
+    told = service.side.identity()
+    assert (told.instance_id, told.zone, told.instance_type) == ("ct-job-1", "eastus-2", "Standard_D2s_v5")
+
+
+def test_a_machine_outside_of_zones_is_in_its_location() -> None:
+    service = Service(zone="")
+    try:
+        assert service.side.identity().zone == "eastus"
+    finally:
+        service.server.close()
+
+
+def test_an_identity_that_could_not_be_had_is_asked_for_again(service: Service) -> None:
+    service.server.broken = 1
+    with pytest.raises(ProviderError, match="answered 500") as caught:
+        service.side.identity()
+    assert caught.value.transient
+    assert service.side.identity().instance_id == "ct-job-1"
+
+
+def test_nobody_at_the_address_is_a_passing_error() -> None:
+    side = AzureInstanceSide(AzureSettings(metadata_url="http://127.0.0.1:1"))
+    with pytest.raises(ProviderError) as caught:
+        side.identity()
+    assert caught.value.transient
+    assert side.termination_notice() is None
+    side.close()
+
+
+def test_an_eviction_is_noticed_with_its_time_and_stays(service: Service) -> None:
+    assert service.side.termination_notice() is None
+    service.server.announce(seconds=30)
+    eventually(service.side.termination_notice)
+    notice = service.side.termination_notice()
+    assert notice is not None
+    assert notice.at is not None
+    assert timedelta(0) < notice.at - datetime.now(UTC) <= timedelta(seconds=30)
+    assert notice.reason == "evicted by Azure"
+    service.server.broken = 100
+    assert service.side.termination_notice() == notice
+
+
+@pytest.mark.parametrize("kind", ["Terminate", "Redeploy", "Reboot"])
+def test_whatever_ends_what_runs_is_a_notice(service: Service, kind: str) -> None:
+    service.server.announce(kind)
+    eventually(service.side.termination_notice)
+
+
+def test_a_freeze_another_machines_event_and_a_failed_answer_are_none(service: Service) -> None:
+    service.server.announce("Freeze")
+    service.server._events.append({"EventId": "1", "EventType": "Preempt", "Resources": ["somebody-else"]})
+    service.server.broken = 3
+    assert service.side.termination_notice() is None
+    eventually(lambda: service.server.broken == 0)
+    assert service.side.termination_notice() is None
+    event = service.server.announce()
+    eventually(service.side.termination_notice)
+    service.side.close()
+    assert service.server.approved == [event]
+
+
+def test_an_event_is_approved_once_at_the_end_and_not_before(service: Service) -> None:
+    event = service.server.announce()
+    eventually(service.side.termination_notice)
+    assert service.server.approved == []
+    service.side.close()
+    service.side.close()
+    assert service.server.approved == [event]
+
+
+def test_nothing_is_approved_where_nothing_was_announced(service: Service) -> None:
+    service.side.termination_notice()
+    service.side.close()
+    assert service.server.approved == []
+
+
+def test_an_approval_that_cannot_be_sent_stops_nothing(service: Service) -> None:
+    service.server.announce()
+    eventually(service.side.termination_notice)
+    service.server.broken = 1
+    service.side.close()
+    assert service.server.approved == []
+
+
+def test_the_backend_approves_when_the_worker_is_through(service: Service) -> None:
+    backend = Registry(only=["azure"]).compute("azure")
+    event = service.server.announce()
+    with backend.open_instance(service.settings, InstanceContext(job_id="job")) as side:
+        eventually(side.termination_notice)
+        assert service.server.approved == []
+    assert service.server.approved == [event]
+
+
+def test_the_instance_side_needs_no_sdk() -> None:
+    import subprocess
+
+    modules = "cloud_tasks_azure.plugin, cloud_tasks_azure.instance_side"
+    code = f"import sys, {modules}; print([name for name in sys.modules if name.startswith('azure')])"
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert found.stdout.strip() == "[]"

@@ -1,0 +1,337 @@
+"""Azure's prices: from the real wire of a stand-in, held to the contract, to a table, and to their age."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import attrs
+import pytest
+from arm_catalog import SIZES
+from cloud_wire import Fault
+from retail_fake import RetailFake, retail_items
+
+from cloud_tasks.errors import InputError, ProviderError
+from cloud_tasks.model import (
+    Architecture,
+    BootDisk,
+    InstanceType,
+    Money,
+    Offer,
+    OfferRequest,
+    Purchase,
+    Unpriced,
+)
+from cloud_tasks.plugin import PricingContext
+from cloud_tasks.registry import Registry
+from cloud_tasks.testing import PricingContract, PricingSubject
+from cloud_tasks_azure.pricing.cache import PriceCache
+from cloud_tasks_azure.pricing.rates import RegionPrices
+from cloud_tasks_azure.pricing.retail import disk_prices, fetch_prices, machine_prices
+from cloud_tasks_azure.pricing.retail_pricing import RetailPricing
+from cloud_tasks_azure.settings import AzureSettings
+
+NOW = datetime(2025, 7, 1, tzinfo=UTC)
+
+
+def asked(
+    name: str = "Standard_D2s_v5",
+    *,
+    spot: bool = False,
+    disk: str = "StandardSSD_LRS",
+    gb: float = 30,
+    zone: str = "eastus-1",
+) -> OfferRequest:
+    machine = InstanceType(name=name, vcpus=2, memory_gb=8.0, architecture=Architecture.X86_64, zones=(zone,))
+    return OfferRequest(
+        instance_type=machine,
+        zone=zone,
+        purchase=Purchase.SPOT if spot else Purchase.ON_DEMAND,
+        boot_disk=BootDisk(disk_type=disk, size_gb=gb),
+    )
+
+
+def offered(pricing: Any, request: OfferRequest) -> Offer:
+    (answer,) = pricing.price([request])
+    assert isinstance(answer, Offer), answer
+    return answer
+
+
+@pytest.fixture
+def fake() -> Iterator[RetailFake]:
+    with RetailFake() as fake:
+        yield fake
+
+
+@pytest.fixture
+def pricing(fake: RetailFake) -> Iterator[Any]:
+    backend = Registry(only=["azure"]).pricing("azure")
+    with backend.open(AzureSettings(prices_endpoint=fake.url), PricingContext(region="eastus")) as pricing:
+        yield pricing
+
+
+class TestRetailPrices(PricingContract):
+    @pytest.fixture
+    def subject(self, fake: RetailFake) -> PricingSubject:
+        return PricingSubject(
+            backend=Registry(only=["azure"]).pricing("azure"),
+            requests=(asked(), asked(spot=True), asked("Standard_E4s_v5", disk="Premium_LRS", gb=100)),
+            unpriced=asked("Standard_Z1"),
+            settings=AzureSettings(prices_endpoint=fake.url),
+            context=PricingContext(region="eastus"),
+        )
+
+
+TABLE = [
+    # size, on demand, spot (None: there is none), per hour
+    ("Standard_D2s_v5", "0.096", "0.02112"),
+    ("Standard_D4s_v5", "0.192", "0.04224"),
+    ("Standard_D8s_v5", "0.384", "0.08448"),
+    ("Standard_D96s_v5", "4.608", "1.01376"),
+    ("Standard_D2as_v5", "0.086", "0.01892"),
+    ("Standard_D16as_v5", "0.688", "0.15136"),
+    ("Standard_D64as_v5", "2.752", "0.60544"),
+    ("Standard_D2ps_v5", "0.077", "0.01694"),
+    ("Standard_D4ps_v5", "0.154", "0.03388"),
+    ("Standard_D64ps_v5", "2.464", "0.54208"),
+    ("Standard_D2_v5", "0.096", "0.02112"),
+    ("Standard_D32_v5", "1.536", "0.33792"),
+    ("Standard_E2s_v5", "0.126", "0.02772"),
+    ("Standard_E20s_v5", "1.26", "0.2772"),
+    ("Standard_E64s_v5", "4.032", "0.88704"),
+    ("Standard_E2as_v5", "0.113", "0.02486"),
+    ("Standard_E32as_v5", "1.808", "0.39776"),
+    ("Standard_F2s_v2", "0.0846", "0.018612"),
+    ("Standard_F16s_v2", "0.6768", "0.148896"),
+    ("Standard_F72s_v2", "3.0456", "0.670032"),
+    ("Standard_L8s_v3", "0.624", "0.13728"),
+    ("Standard_L80s_v3", "6.24", "1.3728"),
+    ("Standard_B2s", "0.0416", None),
+    ("Standard_B2ms", "0.0832", None),
+    ("Standard_B4ms", "0.166", None),
+    ("Standard_E16-4s_v5", "1.008", "0.22176"),
+    ("Standard_NC4as_T4_v3", "0.526", "0.11572"),
+    ("Standard_NC24ads_A100_v4", "3.673", "0.80806"),
+    ("Standard_A2_v2", "0.076", "0.01672"),
+]
+DISKS = [
+    # type, GiB asked for, per month
+    ("Standard_LRS", 10, "1.536"),
+    ("Standard_LRS", 33, "3.008"),
+    ("Standard_LRS", 129, "11.328"),
+    ("StandardSSD_LRS", 30, "2.4"),
+    ("StandardSSD_LRS", 32.5, "4.8"),
+    ("StandardSSD_LRS", 128, "9.6"),
+    ("StandardSSD_LRS", 1000, "76.8"),
+    ("Premium_LRS", 4, "5.28"),
+    ("Premium_LRS", 64, "10.21"),
+    ("Premium_LRS", 512, "73.22"),
+    ("Premium_LRS", 4095, "495.57"),
+]
+
+
+def test_the_table_of_sizes_is_priced_to_the_cent_on_demand_and_as_spot(pricing: Any) -> None:
+    assert len(TABLE) >= 25
+    for name, on_demand, spot in TABLE:
+        assert offered(pricing, asked(name)).price.cpu == Money(on_demand), name
+        (answer,) = pricing.price([asked(name, spot=True)])
+        if spot is None:
+            assert isinstance(answer, Unpriced), name
+            assert "no spot price" in answer.reason
+        else:
+            assert isinstance(answer, Offer), name
+            assert answer.price.cpu == Money(spot), name
+
+
+@pytest.mark.parametrize(("disk", "gb", "month"), DISKS)
+def test_a_disk_costs_what_its_tier_costs(pricing: Any, disk: str, gb: float, month: str) -> None:
+    found = offered(pricing, asked(disk=disk, gb=gb)).price.boot_disk
+    assert found == Money(Decimal(month) / 730)
+
+
+def test_every_size_of_the_stand_in_that_may_be_used_has_a_price(pricing: Any) -> None:
+    missing = [
+        name
+        for name, shape in SIZES.items()
+        if not shape.restricted and isinstance(pricing.price([asked(name)])[0], Unpriced)
+    ]
+    assert missing == []
+
+
+@pytest.mark.parametrize(
+    ("disk", "gb", "reason"),
+    [
+        ("UltraSSD_LRS", 64, "no boot disk type"),
+        ("Premium_LRS", 5000, "at most 4095"),
+    ],
+)
+def test_a_disk_that_cannot_be_has_no_price(pricing: Any, disk: str, gb: float, reason: str) -> None:
+    (answer,) = pricing.price([asked(disk=disk, gb=gb)])
+    assert isinstance(answer, Unpriced)
+    assert reason in answer.reason
+
+
+def test_all_pages_are_read(fake: RetailFake) -> None:
+    fake.page_size = 7
+    few = fetch_prices(fake.url, "eastus")
+    calls = len(fake.wire.calls)
+    fake.page_size = 10_000
+    one = fetch_prices(fake.url, "eastus")
+    assert len(fake.wire.calls) == calls + 2
+    assert calls > 20
+    assert (few.on_demand, few.spot, few.disks) == (one.on_demand, one.spot, one.disks)
+
+
+def test_a_page_that_fails_is_asked_for_again_and_in_the_end_raises(fake: RetailFake) -> None:
+    fake.wire.fault = Fault(share=0.3, status=503)
+    fake.page_size = 60
+    unreliable = fetch_prices(fake.url, "eastus", pause=0.001)
+    fake.wire.fault = None
+    assert unreliable.on_demand == fetch_prices(fake.url, "eastus").on_demand
+    fake.wire.fault = Fault(share=1.0, status=500)
+    with pytest.raises(ProviderError, match="answered 500") as caught:
+        fetch_prices(fake.url, "eastus", pause=0.001)
+    assert caught.value.transient
+
+
+def test_a_region_without_machines_is_an_error_that_says_so(fake: RetailFake) -> None:
+    with pytest.raises(ProviderError, match='no machines in "atlantis"'):
+        fetch_prices(fake.url, "atlantis")
+
+
+def test_no_region_at_all_is_bad_input(fake: RetailFake) -> None:
+    backend = Registry(only=["azure"]).pricing("azure")
+    with pytest.raises(InputError, match="no region"), backend.open(AzureSettings(), PricingContext()):
+        pytest.fail("it opened")
+
+
+def item_of(name: str, **changes: Any) -> dict[str, Any]:
+    found = next(each for each in retail_items() if each["armSkuName"] == name and "Spot" not in each["skuName"])
+    return {**found, **changes}
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"productName": "Virtual Machines Dsv5 Series Windows"},
+        {"productName": "Dsv5 Series CloudServices"},
+        {"skuName": "D2s v5 Low Priority", "meterName": "D2s v5 Low Priority"},
+        {"type": "Reservation"},
+        {"unitOfMeasure": "1 Month"},
+        {"currencyCode": "EUR"},
+        {"tierMinimumUnits": 100.0},
+        {"retailPrice": 0.0},
+        {"effectiveStartDate": "2031-01-01T00:00:00Z"},
+    ],
+)
+def test_what_is_for_something_else_is_passed_over(changes: dict[str, Any]) -> None:
+    right = item_of("Standard_D2s_v5")
+    wrong = {**right, "retailPrice": 0.001, **changes}
+    assert machine_prices([wrong, right], NOW)[0] == {"Standard_D2s_v5": Money("0.096")}
+    assert machine_prices([wrong], NOW) == ({}, {})
+
+
+def test_the_latest_price_in_force_counts_in_whatever_order_they_come() -> None:
+    old = item_of("Standard_D2s_v5", retailPrice=0.5, effectiveStartDate="2020-01-01T00:00:00Z")
+    new = item_of("Standard_D2s_v5", retailPrice=0.4, effectiveStartDate="2025-01-01T00:00:00Z")
+    for items in ([old, new], [new, old]):
+        assert machine_prices(items, NOW)[0] == {"Standard_D2s_v5": Money("0.4")}
+
+
+def test_zone_redundant_disks_mounts_and_operations_are_no_disk_prices() -> None:
+    disks = disk_prices(retail_items(), NOW)
+    assert disks["P10"] == Money("19.71")
+    assert {name[0] for name in disks} == {"S", "E", "P"}
+
+
+def test_prices_are_fetched_once_for_many_requests_and_threads(fake: RetailFake, pricing: Any) -> None:
+    fake.page_size = 10_000
+    with ThreadPoolExecutor(8) as threads:
+        list(threads.map(pricing.price, [[asked(), asked(spot=True)]] * 20))
+    assert len(fake.wire.calls) == 2
+
+
+# Age
+
+
+def made(fetch: Any, folder: Path | None, *, hours: float = 24) -> RetailPricing:
+    return RetailPricing("eastus", fetch=fetch, cache=PriceCache(folder, "here"), max_age=timedelta(hours=hours))
+
+
+def some(price: str = "0.1", *, age: timedelta = timedelta(0)) -> RegionPrices:
+    return RegionPrices(
+        region="eastus",
+        fetched_at=datetime.now(UTC) - age,
+        on_demand={"Standard_D2s_v5": Money(price)},
+        spot={},
+        disks={"E4": Money("2.4")},
+    )
+
+
+def nothing(region: str) -> RegionPrices:
+    raise ProviderError("the network is down", transient=True)
+
+
+def test_fresh_prices_on_disk_need_no_network_and_keep_their_age(tmp_path: Path) -> None:
+    kept = some(age=timedelta(hours=3))
+    PriceCache(tmp_path, "here").keep(kept)
+    offer = offered(made(nothing, tmp_path), asked())
+    assert (offer.price.cpu, offer.priced_at) == (Money("0.1"), kept.fetched_at)
+
+
+def test_old_prices_are_fetched_again_and_kept(tmp_path: Path) -> None:
+    PriceCache(tmp_path, "here").keep(some(age=timedelta(hours=30)))
+    assert offered(made(lambda region: some("0.2"), tmp_path), asked()).price.cpu == Money("0.2")
+    assert offered(made(nothing, tmp_path), asked()).price.cpu == Money("0.2")
+
+
+def test_old_prices_are_better_than_none_and_that_is_said_once(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.WARNING)
+    kept = some(age=timedelta(days=9))
+    PriceCache(tmp_path, "here").keep(kept)
+    pricing = made(nothing, tmp_path)
+    for _ in range(3):
+        assert offered(pricing, asked()).priced_at == kept.fetched_at
+    told = capsys.readouterr().out + caplog.text
+    assert told.count("Prices of eastus are those of") == 1
+
+
+def test_no_prices_at_all_raise(tmp_path: Path) -> None:
+    with pytest.raises(ProviderError, match="the network is down"):
+        made(nothing, tmp_path).price([asked()])
+
+
+@pytest.mark.parametrize("content", ["", "{", "[]", '{"format": 99}', '{"format": 1, "source": "elsewhere"}'])
+def test_a_file_that_cannot_be_used_is_as_if_it_were_not_there(tmp_path: Path, content: str) -> None:
+    cache = PriceCache(tmp_path, "here")
+    cache.keep(some())
+    (file,) = tmp_path.iterdir()
+    file.write_text(content)
+    assert cache.load("eastus") is None
+
+
+def test_prices_of_another_endpoint_are_not_taken(tmp_path: Path) -> None:
+    PriceCache(tmp_path, "there").keep(some())
+    assert PriceCache(tmp_path, "here").load("eastus") is None
+
+
+def test_what_was_kept_is_read_back_as_it_was(tmp_path: Path) -> None:
+    cache = PriceCache(tmp_path / "new", "here")
+    kept = attrs.evolve(some(), spot={"Standard_D2s_v5": Money("0.000001")})
+    cache.keep(kept)
+    assert cache.load("eastus") == kept
+    assert cache.load("../etc") is None
+
+
+def test_a_folder_that_cannot_be_written_stops_nothing(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    cache = PriceCache(tmp_path / "file", "here")
+    cache.keep(some())
+    assert cache.load("eastus") is None
