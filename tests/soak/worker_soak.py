@@ -1,10 +1,11 @@
 """A worker under fire: many tasks of which a few fail in every way, and processes that are killed at random.
 
-    python tests/benchmarks/worker_soak.py [--tasks 100000] [--kills 0]
+    python tests/soak/worker_soak.py [--tasks 100000] [--kills 0]
 
 Every task's end has to be the one that its number foretells; afterwards no process, file or folder may be left, and the
-supervisor's memory may not have grown. With ``--kills N``, a template or task process is killed N times meanwhile:
-then tasks may be run again, but each must still come to its end.
+supervisor's memory may not have grown. With ``--kills N``, a supervisor, template or task process is killed N times
+meanwhile: then tasks may be run again, and a worker is started again with ``--resume``, but each must still come to
+its end.
 """
 
 from __future__ import annotations
@@ -68,50 +69,104 @@ def descendants(mark: str) -> list[int]:
     return found
 
 
-def soak(tasks: int, kills: int, folder: Path) -> int:
-    mark = f"SOAK_MARK={os.urandom(8).hex()}"
-    temporary = folder / "tmp"
-    temporary.mkdir()
-    name, _, value = mark.partition("=")
-    environment = os.environ | {
-        "SOAK_TASKS": str(tasks),
-        "SOAK_CODE": str(Path(__file__).parent),
-        "TMPDIR": str(temporary),
-        name: value,
-    }
-    options = ["--num-simultaneous-tasks", "4", "--max-runtime", "2" if not kills else "4", "--capture-output"]
-    began = time.monotonic()
-    process = subprocess.Popen(
-        [sys.executable, "-c", PROGRAM, *options, "--max-losses", "1000"],
-        cwd=folder,
-        env=environment,
-        stderr=subprocess.DEVNULL,
-    )
-    sizes: list[float] = []
-    left = kills
-    while process.poll() is None:
-        time.sleep(0.2)
+class Soak:
+    """One run, of as many workers one after the other as are killed, plus one."""
+
+    def __init__(self, tasks: int, kills: int, folder: Path) -> None:
+        self.tasks = tasks
+        self.kills = kills
+        self.folder = folder
+        self.temporary = folder / "tmp"
+        self.temporary.mkdir()
+        self.mark = f"SOAK_MARK={os.urandom(8).hex()}"
+        self.sizes: list[float] = []
+        self.killed: Counter[str] = Counter()
+        self.orphans = 0
+
+    def run(self) -> int:
+        began = time.monotonic()
+        code = self._work(resume=False)
+        while code is None:
+            self._expect_nothing_left()
+            code = self._work(resume=True)
+        seconds = time.monotonic() - began
+        wrong = judge(self.tasks, self.folder / "events.log", exact=not self.kills)
+        remains = descendants(self.mark) + list(self.temporary.iterdir())
+        kills = ", ".join(f"{count} of {what}" for what, count in sorted(self.killed.items())) or "none"
+        print(f"{self.tasks} tasks in {seconds:.0f} s, exit code {code}, {wrong} wrong ends; killed: {kills}")
+        half = len(self.sizes) // 2
+        growth = max(self.sizes[half:]) - max(self.sizes[: half or 1]) if half else 0.0
+        print(
+            f"supervisor: at most {max(self.sizes):.0f} MB, second half {growth:+.1f} MB; "
+            f"left behind: {remains or 'nothing'}, after a supervisor was killed: {self.orphans}"
+        )
+        return int(bool(code or wrong or remains or self.orphans))
+
+    def _work(self, *, resume: bool) -> int | None:
+        """One worker until its end; its exit code, None if its supervisor was killed."""
+        name, _, value = self.mark.partition("=")
+        environment = os.environ | {
+            "SOAK_TASKS": str(self.tasks),
+            "SOAK_CODE": str(Path(__file__).parent),
+            "TMPDIR": str(self.temporary),
+            name: value,
+        }
+        options = ["--num-simultaneous-tasks", "4", "--max-runtime", "4" if self.kills else "2", "--capture-output"]
+        process = subprocess.Popen(
+            [sys.executable, "-c", PROGRAM, *options, "--max-losses", "1000", *(["--resume"] if resume else [])],
+            cwd=self.folder,
+            env=environment,
+            stderr=subprocess.DEVNULL,
+        )
+        while process.poll() is None:
+            time.sleep(0.2)
+            try:
+                self.sizes.append(resident_mb(process.pid))
+            except (OSError, IndexError):
+                break
+            if self.killed.total() < self.kills and self._kill_one(process.pid):
+                process.wait()
+                return None
+        return process.wait()
+
+    def _kill_one(self, supervisor: int) -> bool:
+        """Kill the supervisor, the template or a task; whether it was the supervisor."""
+        victims = sorted(pid for pid in descendants(self.mark) if pid != supervisor)
+        if len(victims) < 3:
+            return False
+        # The zygote, the first of them, is the one that cannot be replaced.
+        template = next((pid for pid in victims[1:] if parent_of(pid) == victims[0]), 0)
+        draw = random.random()
+        what, pid = ("tasks", random.choice([pid for pid in victims[1:] if pid != template]))
+        if draw < 0.1:
+            what, pid = "supervisors", supervisor
+        elif draw < 0.4 and template:
+            what, pid = "templates", template
         try:
-            sizes.append(resident_mb(process.pid))
-        except (OSError, IndexError):
-            break
-        victims = [pid for pid in descendants(mark) if pid != process.pid]
-        if left and len(victims) > 2:
-            left -= 1
-            # The zygote is the one that cannot be replaced.
-            os.kill(random.choice(sorted(victims)[1:]), signal.SIGKILL)
-    code = process.wait()
-    seconds = time.monotonic() - began
-    wrong = judge(tasks, folder / "events.log", exact=not kills)
-    remains = descendants(mark) + list(temporary.iterdir())
-    growth = max(sizes[len(sizes) // 2 :]) - max(sizes[: len(sizes) // 2 or 1]) if len(sizes) > 3 else 0.0
-    print(f"{tasks} tasks in {seconds:.0f} s, exit code {code}, {kills - left} kills, {wrong} wrong ends")
-    print(f"supervisor: at most {max(sizes):.0f} MB, second half {growth:+.1f} MB; left behind: {remains or 'nothing'}")
-    return int(bool(code or wrong or remains))
+            os.kill(pid, signal.SIGKILL)
+        except ProcessLookupError:
+            return False
+        self.killed[what] += 1
+        return pid == supervisor
+
+    def _expect_nothing_left(self) -> None:
+        deadline = time.monotonic() + 30
+        while time.monotonic() < deadline:
+            if not descendants(self.mark) and not any(self.temporary.iterdir()):
+                return
+            time.sleep(0.05)
+        self.orphans += len(descendants(self.mark))
+
+
+def parent_of(pid: int) -> int:
+    try:
+        return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
+    except OSError:
+        return 0
 
 
 def judge(tasks: int, log: Path, *, exact: bool) -> int:
-    """How many tasks have another end than foretold, none, or more than one."""
+    """How many tasks have an end that was not foretold, none, or (``exact``) more than one."""
     ends: Counter[int] = Counter()
     wrong = 0
     kinds = {"task_completed", "task_exception", "task_exited", "task_timed_out"}
@@ -123,7 +178,7 @@ def judge(tasks: int, log: Path, *, exact: bool) -> int:
                 ends[number] += 1
                 killed = event.get("signal") == "SIGKILL"
                 wrong += event["event_type"] != expected(number) and not (killed and not exact)
-    return wrong + sum(ends[number] != 1 for number in range(tasks))
+    return wrong + sum(ends[number] != 1 if exact else ends[number] == 0 for number in range(tasks))
 
 
 def main() -> int:
@@ -132,7 +187,7 @@ def main() -> int:
     parser.add_argument("--kills", type=int, default=0)
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        return soak(options.tasks, options.kills, Path(folder))
+        return Soak(options.tasks, options.kills, Path(folder)).run()
 
 
 if __name__ == "__main__":

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import re
 import signal
+import subprocess
+import sys
 
 import pytest
 from worker_harness import is_alive, wait_until
@@ -183,3 +185,28 @@ def test_a_sink_that_does_not_exist_is_refused(worker) -> None:
     finished = worker.run("--event-sinks", "jsnol")
     assert finished.code == 2
     assert 'did you mean "jsonl"' in finished.log
+
+
+def test_a_worker_with_a_task_file_imports_nothing_of_the_plugin_surface(worker) -> None:
+    program = worker.folder / "lean.py"
+    program.write_text(
+        "import atexit, sys\n"
+        "from cloud_tasks.worker import Worker\n"
+        "atexit.register(lambda: print(*sys.modules))\n"
+        "Worker(lambda task_id, data, worker: (False, None)).run()\n"
+    )
+    finished = subprocess.run(
+        [sys.executable, str(program), "--task-file", worker.task_file({}, {})],
+        cwd=worker.folder, env=worker.environment, capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    heavy = {"attrs", "attr", "pluggy", "inspect", "asyncio", "subprocess", "multiprocessing", "logging", "datetime"}
+    heavy |= {
+        "cloud_tasks.model",
+        "cloud_tasks.plugin",
+        "cloud_tasks.registry",
+        "cloud_tasks.builtin",
+        "socket",
+        "pathlib",
+    }
+    assert heavy & set(finished.stdout.split()) == set()
+    assert len(worker.events("task_completed")) == 2

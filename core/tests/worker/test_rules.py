@@ -18,13 +18,14 @@ from hypothesis import strategies as st
 
 from cloud_tasks.errors import InputError
 from cloud_tasks.plugin import setting
+from cloud_tasks.worker import linux
 from cloud_tasks.worker.channel import Channel, Closed
 from cloud_tasks.worker.command import fill_in
 from cloud_tasks.worker.environment import settings_from_environment
 from cloud_tasks.worker.options import apply_options, extend_parser
 from cloud_tasks.worker.outcome import Outcome, read_outcome
-from cloud_tasks.worker.report import pack
 from cloud_tasks.worker.retry import Backoff, RetryRules
+from cloud_tasks.worker.sinks import pack
 
 
 def rules(**given: Any) -> RetryRules:
@@ -159,3 +160,18 @@ def test_descriptors_arrive_with_their_messages_in_order() -> None:
         os.close(descriptor)
     sender.close()
     receiver.close()
+
+
+def test_files_without_a_name_are_told_from_others_wherever_they_are(tmp_path: Path) -> None:
+    for in_memory in (True, False):
+        descriptor = linux.nameless_file("some-name", in_memory=in_memory)
+        os.write(descriptor, b"content")
+        assert os.pread(descriptor, 10, 0) == b"content"
+        assert not os.get_inheritable(descriptor)
+        assert linux.is_nameless_file(descriptor, "some-name") == in_memory
+        assert os.fstat(descriptor).st_nlink == 0
+        other = os.open(tmp_path / "other", os.O_RDWR | os.O_CREAT)
+        os.dup2(other, descriptor)
+        assert not linux.is_nameless_file(descriptor, "some-name")
+        os.close(other)
+        os.close(descriptor)

@@ -9,6 +9,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -137,6 +138,11 @@ def do(what: str, fields: dict[str, Any], data: WorkerData) -> Any:
     if what == "wait":
         note("waiting", os.getpid())
         time.sleep(1000)
+    if what == "threads":
+        return False, sorted(thread.name for thread in threading.enumerate())
+    if what == "inherit":
+        code = "import os; print([name for name in os.environ if 'SPAWNED' in name], os.listdir('/proc/self/fd'))"
+        return False, subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout
     if what == "print":
         print("these are", "my last words")
         raise RuntimeError("after them")
@@ -165,6 +171,14 @@ def process_task(task_id: str, task_data: dict[str, Any], worker_data: WorkerDat
 
 def initialise(data: WorkerData) -> None:
     note("initialised", os.getpid())
+    if os.environ.get("PROGRAM_THREADS") == "init":
+        start_thread()
+    if os.environ.get("PROGRAM_THREADS") == "fail":
+        raise RuntimeError("not today")
+
+
+def start_thread() -> None:
+    threading.Thread(target=time.sleep, args=(1000,), name="idler", daemon=True).start()
 
 
 def make_tasks() -> Any:
@@ -193,6 +207,9 @@ async def main() -> None:
     await worker.start()
     note("returned", "normally")
 
+
+if os.environ.get("PROGRAM_THREADS") == "import":
+    start_thread()
 
 if __name__ == "__main__":
     asyncio.run(main())

@@ -17,16 +17,30 @@ import json
 import os
 import signal
 import sys
+import time
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NoReturn
 
 from cloud_tasks.compact_json import compact_encoder
 from cloud_tasks.errors import Retry
 from cloud_tasks.worker import linux
 from cloud_tasks.worker.channel import Channel, Closed
 from cloud_tasks.worker.data import WorkerData
+from cloud_tasks.worker.failures import describe, failure, text_of
+from cloud_tasks.worker.outputs import take_output
 
-__all__ = ["HEAD_LENGTH", "SMALL_RESULT", "Assignment", "open_channel", "run_attempt", "run_attempts"]
+__all__ = [
+    "HEAD_LENGTH",
+    "SMALL_RESULT",
+    "Assignment",
+    "open_channel",
+    "restore_signals",
+    "run_attempt",
+    "run_attempts",
+    "run_many",
+    "run_one",
+    "settle",
+]
 
 HEAD_LENGTH = 8
 SMALL_RESULT = 32 * 1024
@@ -38,10 +52,7 @@ _DEFAULT_SIGNALS = tuple(int(s) for s in (signal.SIGCHLD, signal.SIGTERM, signal
 
 _encode_result = compact_encoder(allow_nan=False)
 _encode_head = compact_encoder(default=str)
-_TEXT_LIMIT = 16 * 1024
-_TRACE_LIMIT = 64 * 1024
 _CHANNEL_NAME = "cloud-tasks-result"
-_CHANNEL_LINK = f"/memfd:{_CHANNEL_NAME}"
 
 Function = Callable[[str, dict[str, Any], WorkerData], Any]
 
@@ -70,10 +81,14 @@ class Assignment:
         self.scratch = scratch
         self.environment = environment
 
+    def fields(self) -> tuple[Any, ...]:
+        """What makes another like it."""
+        return (self.number, self.slot, self.task_id, self.attempt, self.payload, self.scratch, self.environment)
+
 
 def open_channel() -> int:
     """An anonymous file that one attempt may report through."""
-    return os.memfd_create(_CHANNEL_NAME, os.MFD_CLOEXEC)
+    return linux.nameless_file(_CHANNEL_NAME)
 
 
 def run_attempt(
@@ -85,8 +100,8 @@ def run_attempt(
     result: int,
     output: int | None,
     limits: tuple[int | None, str | None],
-) -> None:
-    """Do it and end this process; never returns.
+) -> NoReturn:
+    """Do it in a process that was forked for it, and end that; never returns.
 
     Args:
         parent: The template's pid.
@@ -94,10 +109,26 @@ def run_attempt(
         output: Where standard output and error go; None: where the worker's go.
         limits: The most bytes of a result, and where longer ones are stored (a URL); None: no limit, no store.
     """
+    try:
+        settle(parent, output)
+        run_one(function, data, assignment, result=result, limits=limits)
+    finally:
+        os._exit(70)
+
+
+def run_one(
+    function: Function,
+    data: WorkerData,
+    assignment: Assignment,
+    *,
+    result: int,
+    limits: tuple[int | None, str | None],
+) -> NoReturn:
+    """Do it and end this process; arguments as those of `run_attempt`."""
     code = 70
     try:
-        _settle(parent, output)
         _equip(data, assignment)
+        _draw_anew()
         head, content = _outcome(function, data, assignment, limits)
         code = head.pop("exit_code", 0)
         _flush_output()
@@ -118,23 +149,45 @@ def run_attempts(
     output: int | None,
     limits: tuple[int | None, str | None],
     count: int,
-) -> None:
+) -> NoReturn:
+    """As `run_many`, in a process that was forked for it; ``parent`` and ``output`` as for `run_attempt`."""
+    try:
+        settle(parent, output)
+        run_many(function, data, end=end, limits=limits, count=count)
+    finally:
+        os._exit(70)
+
+
+def run_many(
+    function: Function,
+    data: WorkerData,
+    *,
+    end: Channel,
+    limits: tuple[int | None, str | None],
+    count: int,
+) -> NoReturn:
     """Do up to ``count`` assignments that come over ``end``, reporting each there, and end this process."""
     code = 70
     try:
-        _settle(parent, output)
+        _draw_anew()
+        captures = os.fstat(1).st_nlink == 0
+        messages: list[Any] = []
         for _ in range(count):
-            messages = end.get()
             while not messages:
                 messages = end.get()
-            assignment = Assignment(*messages[0])
+                messages.reverse()
+            assignment = Assignment(*messages.pop())
+            data._scratch_is_used = False
             _equip(data, assignment)
+            began = time.monotonic()
             head, content = _outcome(function, data, assignment, limits)
+            seconds = time.monotonic() - began
             _flush_output()
             code = head.pop("exit_code", 0)
             if "exited" in head:
                 break
-            _hand_over(end, assignment.number, _encoded(head, content))
+            tail = take_output(is_wanted="error" in head) if captures else b""
+            _hand_over(end, (assignment.number, seconds, data._scratch_is_used, tail), _encoded(head, content))
     except Closed:
         code = 0
     except BaseException as error:
@@ -143,31 +196,36 @@ def run_attempts(
         os._exit(code & 0xFF)
 
 
-def _hand_over(end: Channel, number: int, content: bytes) -> None:
+def _hand_over(end: Channel, facts: tuple[Any, ...], content: bytes) -> None:
     if len(content) <= SMALL_RESULT:
-        end.put((number, content))
+        end.put((*facts, content))
         end.flush()
         return
     descriptor = open_channel()
     _write_all(descriptor, content)
-    end.put_with_descriptor((number, None), descriptor)
+    end.put_with_descriptor((*facts, None), descriptor)
     os.close(descriptor)
 
 
-def _settle(parent: int, output: int | None) -> None:
+def settle(parent: int, output: int | None) -> None:
     """Become the head of a session whose every process ends with this one."""
     os.setsid()
     linux.die_with_parent()
     linux.become_subreaper()
     if os.getppid() != parent:
         os._exit(70)
+    restore_signals()
+    if output is not None:
+        os.dup2(output, 1)
+        os.dup2(output, 2)
+
+
+def restore_signals() -> None:
+    """Whatever the program or the template did to signals, tasks have them as Python starts with."""
     signal.set_wakeup_fd(-1)
     for number in _DEFAULT_SIGNALS:
         _signal.signal(number, _SIG_DFL)
     _signal.signal(_SIGINT, signal.default_int_handler)
-    if output is not None:
-        os.dup2(output, 1)
-        os.dup2(output, 2)
 
 
 def _equip(data: WorkerData, assignment: Assignment) -> None:
@@ -176,6 +234,9 @@ def _equip(data: WorkerData, assignment: Assignment) -> None:
     data._scratch = assignment.scratch
     if assignment.environment:
         os.environ.update(assignment.environment)
+
+
+def _draw_anew() -> None:
     numpy_random = sys.modules.get("numpy.random")
     if numpy_random is not None:
         # Python reseeds `random` in a forked process, NumPy does not: each task would draw the same numbers.
@@ -192,18 +253,18 @@ def _outcome(
         _join_threads()
     except Retry as request:
         after = request.after
-        return {"retry": True, "reason": _text(request.reason), "after": None if after is None else float(after)}, b""
+        return {"retry": True, "reason": text_of(request.reason), "after": None if after is None else float(after)}, b""
     except SystemExit as request:
         return _exit_request(request)
     except BaseException as error:
-        return _failure(error), b""
+        return failure(error), b""
     retry, value = False, answer
     if isinstance(answer, tuple) and len(answer) == 2 and type(answer[0]).__name__ in ("bool", "bool_"):
         retry, value = bool(answer[0]), answer[1]
     try:
         content = _encode_result(value).encode()
     except BaseException as error:
-        return {"error": "UnserializableResult", "message": f"the result is no JSON: {_describe(error)}"}, b""
+        return {"error": "UnserializableResult", "message": f"the result is no JSON: {describe(error)}"}, b""
     limit, store = limits
     if limit is not None and len(content) > limit:
         return _too_long(content, limit, store, assignment, {"retry": retry})
@@ -223,7 +284,7 @@ def _too_long(
 
         address = store_result(store, assignment.task_id, assignment.attempt, content)
     except BaseException as error:
-        message = f"the result of {len(content)} bytes could not be stored in {store}: {_describe(error)}"
+        message = f"the result of {len(content)} bytes could not be stored in {store}: {describe(error)}"
         return {"error": "ResultNotStored", "message": message}, b""
     head["result_address"] = address
     head["result_bytes"] = len(content)
@@ -236,35 +297,6 @@ def _exit_request(request: SystemExit) -> tuple[dict[str, Any], bytes]:
         return {"exited": True, "exit_code": request.code or 0}, b""
     sys.stderr.write(f"{request.code}\n")
     return {"exited": True, "exit_code": 1}, b""
-
-
-def _failure(error: BaseException) -> dict[str, Any]:
-    import traceback
-
-    try:
-        # The first frame is ours.
-        own = error.__traceback__
-        trace = "".join(traceback.format_exception(type(error), error, own.tb_next if own is not None else None))
-    except BaseException:
-        trace = ""
-    sys.stderr.write(trace)
-    kinds = [kind.__name__ for kind in type(error).__mro__[:-2]]
-    return {"error": type(error).__name__, "message": _describe(error, name=False), "trace": trace[-_TRACE_LIMIT:]} | (
-        {"kinds": kinds} if len(kinds) > 1 else {}
-    )
-
-
-def _describe(error: BaseException, *, name: bool = True) -> str:
-    try:
-        message = str(error)
-    except BaseException as second:
-        message = f"(its message cannot be had: {type(second).__name__})"
-    return _text(f"{type(error).__name__}: {message}" if name else message)
-
-
-def _text(value: Any) -> str:
-    text = str(value)
-    return text if len(text) <= _TEXT_LIMIT else f"{text[:_TEXT_LIMIT]}…"
 
 
 def _join_threads() -> None:
@@ -286,7 +318,7 @@ def _flush_output() -> None:
 
 def _report(descriptor: int, head: dict[str, Any], content: bytes) -> None:
     # The function may have closed the channel, and may have something of its own under this number now.
-    if not os.readlink(f"/proc/self/fd/{descriptor}").startswith(_CHANNEL_LINK):
+    if not linux.is_nameless_file(descriptor, _CHANNEL_NAME):
         raise OSError("the result channel was replaced")
     _write_all(descriptor, _encoded(head, content))
 
@@ -304,6 +336,6 @@ def _write_all(descriptor: int, content: bytes) -> None:
 
 def _last_words(error: BaseException) -> None:
     try:
-        os.write(2, f"the result could not be reported: {_describe(error)}\n".encode("utf-8", "replace"))
+        os.write(2, f"the result could not be reported: {describe(error)}\n".encode("utf-8", "replace"))
     except OSError:
         return

@@ -12,9 +12,9 @@ __all__ = ["log_configuration"]
 
 def log_configuration(log: Log, data: Any, plan: Plan) -> None:
     """Log every option that changes what the worker does."""
-    log.info("Configuration:")
-    for line in _lines(data, plan):
-        log.info(f"  {line}")
+    for line in ("Configuration:", *(f"  {line}" for line in _lines(data, plan))):
+        log.hold(line)
+    log.flush()
 
 
 def _lines(data: Any, plan: Plan) -> list[str]:

@@ -8,19 +8,22 @@ Invariants, each with a test:
 
 from __future__ import annotations
 
+import _socket
 import contextlib
 import os
 import select
 import signal
-import socket
 import time
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from cloud_tasks.worker import linux
 from cloud_tasks.worker.channel import Channel, Closed
-from cloud_tasks.worker.template import KILL, QUIT, RUN
+from cloud_tasks.worker.template import KILL, KILL_PID, PROCESS, QUIT, RUN
 from cloud_tasks.worker.zygote import GONE, MAKE
+
+if TYPE_CHECKING:
+    import socket
 
 __all__ = ["Crew"]
 
@@ -80,6 +83,16 @@ class Crew:
         if self._template is not None:
             self._template.put((RUN, *assignment))
 
+    def make(self, slot: int, environment: dict[str, str]) -> None:
+        """Ask for a process that does several tasks."""
+        if self._template is not None:
+            self._template.put((PROCESS, slot, environment))
+
+    def kill_process(self, pid: int, sign: int) -> None:
+        """Signal one of these."""
+        if self._template is not None and pid:
+            self._template.put((KILL_PID, pid, int(sign)))
+
     def kill(self, number: int, sign: int) -> None:
         if self._template is not None:
             self._template.put((KILL, number, int(sign)))
@@ -106,7 +119,7 @@ class Crew:
         elif self._zygote is not None and descriptor == self._zygote.fileno():
             self._read_zygote(self._zygote)
 
-    def take_result(self) -> int:
+    def take_descriptor(self) -> int:
         """The descriptor that came with the template's message."""
         assert self._template is not None
         return self._template.take_descriptor()
@@ -168,7 +181,7 @@ class Crew:
             return
         for message in messages:
             if message[0] == MAKE:
-                end = socket.socket(fileno=zygote.take_descriptor())
+                end: Any = _socket.socket(fileno=zygote.take_descriptor())
                 self._template = Channel(end, blocking=False)
                 self._template_pid = message[1]
                 self._poll.register(end, select.POLLIN)

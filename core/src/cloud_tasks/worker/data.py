@@ -54,6 +54,7 @@ class WorkerData:
     def __init__(self, flags: SharedFlags | None = None) -> None:
         self._flags = flags or SharedFlags()
         self._scratch = ""
+        self._scratch_is_used = False
         self.attempt = 0
         """1 for the first attempt of a task."""
         self.slot: int | None = None
@@ -74,5 +75,6 @@ class WorkerData:
         """A directory for this attempt alone, made when first asked for and removed when the attempt has ended."""
         if not self._scratch:
             raise RuntimeError("there is a scratch directory only while a task runs")
+        self._scratch_is_used = True
         os.makedirs(self._scratch, mode=0o700, exist_ok=True)
         return self._scratch

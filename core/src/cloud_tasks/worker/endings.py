@@ -9,20 +9,21 @@ Invariants, each with a test:
 from __future__ import annotations
 
 import json
-import queue
-import shutil
+import os
 import threading
 import time
+from _queue import SimpleQueue
 from collections.abc import Iterator, Sequence
-from typing import Any
-
-import attrs
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from cloud_tasks.worker.events import EventMaker
 from cloud_tasks.worker.outcome import Outcome
 from cloud_tasks.worker.report import Report, Reporter
 from cloud_tasks.worker.retry import RetryRules
 from cloud_tasks.worker.work import Work
+
+if TYPE_CHECKING:
+    from cloud_tasks.worker.task_logs import LogUploads
 
 __all__ = ["Endings", "Verdict"]
 
@@ -39,8 +40,7 @@ _CUT = 1000
 """Characters that stay of a text in an event that is too long."""
 
 
-@attrs.frozen(kw_only=True)
-class Verdict:
+class Verdict(NamedTuple):
     report: Report
     task_id: str
     outcome: Outcome
@@ -49,13 +49,13 @@ class Verdict:
     """The next attempt, for a feed that keeps it; a queue's is in the report."""
     delay: float = 0.0
 
-    def lines(self, number: int, elapsed: float) -> Iterator[str]:
-        """What the log says of it."""
+    def lines(self, number: int, elapsed: float, *, is_alone: bool) -> Iterator[str]:
+        """What the log says of it; ``is_alone``: its process was for it alone."""
         outcome, who = self.outcome, f"Worker #{number}"
-        if outcome.kind in ("completed", "retry"):
+        if is_alone and outcome.kind in ("completed", "retry"):
             yield f"{who}: Completed task {self.task_id} in {elapsed:.2f} seconds, retry {self.retry}"
             yield f"{who}: Exiting"
-        elif outcome.kind == "exception":
+        elif is_alone and outcome.kind == "exception":
             yield f"{who}: Task {self.task_id} raised {_what(outcome)} after {elapsed:.2f} seconds"
             yield f"{who}: Exiting"
         again = "with retry" if self.retry else "with no retry"
@@ -81,6 +81,7 @@ class Endings:
     Args:
         counts_deliveries: Whether the queue itself counts losses; None: there is no queue.
         max_event_bytes: Longer events have their texts cut.
+        logs: Where what tasks printed is uploaded; None: it is not.
     """
 
     def __init__(
@@ -91,19 +92,25 @@ class Endings:
         *,
         counts_deliveries: bool | None,
         max_event_bytes: int | None = None,
+        logs: LogUploads | None = None,
     ) -> None:
         self._rules = rules
         self._events = events
         self._reporter = reporter
         self._counts_deliveries = counts_deliveries
         self._max_event_bytes = max_event_bytes
-        self._scratch: queue.SimpleQueue[str | None] = queue.SimpleQueue()
+        self._logs = logs
+        self._scratch: SimpleQueue[str | None] = SimpleQueue()
         self._cleaner: threading.Thread | None = None
 
     def judge(self, work: Work, outcome: Outcome, elapsed: float, *, stopping: bool) -> Verdict:
         """The consequences of an attempt's end; ``stopping``: this worker starts nothing any more."""
         if outcome.kind in ("lost", "released"):
             return self._lost(work, outcome, elapsed)
+        if self._logs is not None:
+            address = self._logs.put(work.task_id, work.attempt)
+            if address is not None:
+                outcome = outcome._replace(details={**outcome.details, "log_address": address})
         retry = outcome.kind != "completed" and work.attempt < self._rules.attempts(outcome)
         events = []
         out_of_retries = not retry and outcome.kind == "retry"
@@ -214,11 +221,18 @@ class Endings:
         if self._cleaner is not None:
             self._scratch.put(None)
             self._cleaner.join()
-        shutil.rmtree(scratch_root, ignore_errors=True)
+        if os.path.isdir(scratch_root):
+            _remove(scratch_root)
 
     def _clean(self) -> None:
         for path in iter(self._scratch.get, None):
-            shutil.rmtree(path, ignore_errors=True)
+            _remove(path)
+
+
+def _remove(path: str) -> None:
+    import shutil
+
+    shutil.rmtree(path, ignore_errors=True)
 
 
 def _next_body(work: Work, attempt: int, losses: int, delay: float) -> bytes:

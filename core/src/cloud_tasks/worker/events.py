@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import itertools
 import os
-import socket
 import time
+from json.encoder import encode_basestring_ascii as _quoted
 from typing import Any
 
 from cloud_tasks.compact_json import compact_encoder
@@ -17,7 +17,7 @@ class EventMaker:
     """Makes the events of one supervisor, each with an id that no other event has. Thread-safe."""
 
     def __init__(self, hostname: str = "") -> None:
-        self.hostname = hostname or socket.gethostname()
+        self.hostname = hostname or os.uname().nodename
         self.instance_id: str | None = None
         """What the provider calls this machine; None while that is not known: the host name then stands for it."""
         self._prefix = os.urandom(8).hex()
@@ -44,23 +44,22 @@ class EventMaker:
             result: JSON, taken as it is.
             at: Unix time; None: now.
         """
-        event: dict[str, Any] = {
-            "timestamp": self._timestamp(time.time() if at is None else at),
-            "hostname": self.hostname,
-            "event_type": kind,
-            "event_id": f"{self._prefix}-{next(self._numbers)}",
-            "instance_id": self.instance_id or self.hostname,
-        }
+        text = (
+            f'{{"timestamp":"{self._timestamp(time.time() if at is None else at)}","hostname":{_quoted(self.hostname)},'
+            f'"event_type":"{kind}","event_id":"{self._prefix}-{next(self._numbers)}",'
+            f'"instance_id":{_quoted(self.instance_id or self.hostname)}'
+        )
         if task_id is not None:
-            event["task_id"] = task_id
-            event["attempt"] = attempt
+            text += f',"task_id":{_quoted(task_id)},"attempt":{attempt}'
         if retry is not None:
-            event["retry"] = retry
+            text += ',"retry":true' if retry else ',"retry":false'
         if elapsed is not None:
-            event["elapsed_time"] = round(elapsed, 6)
-        event.update(details)
-        text = self._encode(event).encode()
-        return b"".join((text[:-1], b',"result":', result, b"}")) if result else text
+            text += f',"elapsed_time":{round(elapsed, 6)!r}'
+        if details:
+            text = f"{text},{self._encode(details)[1:-1]}"
+        if not result:
+            return f"{text}}}".encode()
+        return b"".join((text.encode(), b',"result":', result, b"}"))
 
     def _timestamp(self, at: float) -> str:
         second, text = self._second

@@ -12,10 +12,14 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
-from datetime import timedelta
+from typing import TYPE_CHECKING
 
-from cloud_tasks.plugin import Queue
 from cloud_tasks.worker.log import Log
+
+if TYPE_CHECKING:
+    from datetime import timedelta
+
+    from cloud_tasks.plugin import Queue
 
 __all__ = ["Leases"]
 

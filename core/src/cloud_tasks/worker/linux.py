@@ -1,4 +1,7 @@
-"""What Linux offers for process trees beyond the `os` module. Elsewhere each of these does nothing, or looks harder."""
+"""What Linux offers for process trees and files without a name. Elsewhere each of these does nothing, or less well.
+
+Elsewhere (macOS) a process that a task started, and that has left its session, outlives the task.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +11,17 @@ import sys
 from collections.abc import Callable, Iterable
 from typing import Any
 
-__all__ = ["become_subreaper", "children_of", "die_with_parent", "prepare", "resident_bytes"]
+__all__ = [
+    "alarm_pipe",
+    "become_subreaper",
+    "children_of",
+    "die_with_parent",
+    "is_nameless_file",
+    "nameless_file",
+    "prepare",
+    "reap",
+    "resident_bytes",
+]
 
 _PR_SET_PDEATHSIG = 1
 _PR_SET_CHILD_SUBREAPER = 36
@@ -40,6 +53,54 @@ def die_with_parent() -> None:
     prepare()
     if _prctl is not None:
         _prctl(_PR_SET_PDEATHSIG, _SIGKILL, 0, 0, 0)
+
+
+def alarm_pipe() -> tuple[int, int]:
+    """A pipe for `signal.set_wakeup_fd`: both ends never block, and are inherited by no program."""
+    if hasattr(os, "pipe2"):
+        return os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+    ends = os.pipe()
+    for end in ends:
+        os.set_blocking(end, False)
+    return ends
+
+
+def nameless_file(name: str, *, in_memory: bool = True) -> int:
+    """A file that is gone with its last descriptor; ``name`` is for those who look at processes."""
+    if in_memory and hasattr(os, "memfd_create"):
+        return os.memfd_create(name, os.MFD_CLOEXEC)
+    import tempfile
+
+    descriptor, path = tempfile.mkstemp(prefix=f"{name}-")
+    os.unlink(path)
+    return descriptor
+
+
+def is_nameless_file(descriptor: int, name: str) -> bool:
+    """Whether this is one of these, rather than something that has taken its number since."""
+    try:
+        return os.readlink(f"/proc/self/fd/{descriptor}").startswith(f"/memfd:{name}")
+    except FileNotFoundError:
+        return os.fstat(descriptor).st_nlink == 0
+
+
+def reap(before: Callable[[int], None]) -> tuple[int, int] | None:
+    """Reap a child that has ended; returns its pid and status, None if none has. Raises `ChildProcessError`.
+
+    Args:
+        before: Given its pid; on Linux while that cannot be another's yet.
+    """
+    if hasattr(os, "waitid"):
+        ended = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+        if ended is None:
+            return None
+        before(ended.si_pid)
+        return os.waitpid(ended.si_pid, 0)
+    pid, status = os.waitpid(-1, os.WNOHANG)
+    if pid == 0:
+        return None
+    before(pid)
+    return pid, status
 
 
 def children_of(pid: int) -> list[int]:

@@ -20,8 +20,7 @@ from contextlib import AbstractContextManager
 from typing import Any
 
 from cloud_tasks.errors import CloudTasksError
-from cloud_tasks.model import Task
-from cloud_tasks.plugin import TaskSource
+from cloud_tasks.worker.local_source import LocalSource
 from cloud_tasks.worker.work import LONG_BODY, Work
 
 __all__ = ["LocalFeed"]
@@ -43,7 +42,7 @@ class LocalFeed:
 
     def __init__(
         self,
-        source: Callable[[], AbstractContextManager[TaskSource]],
+        source: Callable[[], AbstractContextManager[LocalSource]],
         *,
         skip: int = 0,
         limit: int | None = None,
@@ -119,21 +118,22 @@ class LocalFeed:
     def _read(self) -> None:
         try:
             with self._source() as source:
-                self.expected = source.expected_length()
-                tasks = iter(source)
+                self.expected = source.expected
+                tasks = source.tasks
                 number = 0
                 while not self._stopped and (self._limit is None or number < self._limit):
                     self._wait_for_room()
                     task = next(tasks, None)
                     if task is None:
                         break
+                    task_id, data = task
                     if self._skip > 0:
                         self._skip -= 1
                         continue
-                    if self._wanted is not None and not self._wanted(task.task_id):
+                    if self._wanted is not None and not self._wanted(task_id):
                         continue
                     number += 1
-                    self._ready.append(Work(task.task_id, _payload(task)))
+                    self._ready.append(Work(task_id, _payload(data)))
                     if self._starved:
                         self._starved = False
                         self._on_change()
@@ -153,9 +153,9 @@ class LocalFeed:
                 self._room.wait(1.0)
 
 
-def _payload(task: Task) -> dict[str, Any] | bytes:
+def _payload(given: Any) -> dict[str, Any] | bytes:
     """The data as a queue would bring it: through JSON, so that a task means the same here and there."""
-    body = json.dumps({"data": task.data}, separators=(",", ":"))
+    body = json.dumps({"data": given}, separators=(",", ":"))
     if len(body) >= LONG_BODY:
         return body.encode()
     data: dict[str, Any] = json.loads(body)["data"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+from collections import deque
 
 __all__ = ["Log"]
 
@@ -17,6 +18,7 @@ class Log:
         self._descriptor = descriptor
         self._second = 0
         self._prefix = ""
+        self._held: deque[str] = deque()
 
     def debug(self, text: str) -> None:
         if self.verbose:
@@ -25,6 +27,22 @@ class Log:
     def info(self, text: str) -> None:
         self._write("INFO", text)
 
+    def hold(self, text: str, *, level: str = "INFO") -> None:
+        """Say it with the next `flush`, or line, at the latest: for the thread that has many lines at a time."""
+        self._held.append(self._line(level, text))
+
+    def flush(self) -> None:
+        """Write what was held."""
+        lines = ""
+        # Other threads flush, too, while this one adds.
+        while self._held:
+            try:
+                lines += self._held.popleft()
+            except IndexError:
+                break
+        if lines:
+            self._put(lines)
+
     def warning(self, text: str) -> None:
         self._write("WARNING", text)
 
@@ -32,13 +50,19 @@ class Log:
         self._write("ERROR", text)
 
     def _write(self, level: str, text: str) -> None:
+        self.flush()
+        self._put(self._line(level, text))
+
+    def _line(self, level: str, text: str) -> str:
         now = time.time()
         second = int(now)
         if second != self._second:
             self._second = second
             self._prefix = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(second))
-        line = f"{self._prefix}.{int((now - second) * 1000):03d} {level} - {text}\n"
+        return f"{self._prefix}.{int((now - second) * 1000):03d} {level} - {text}\n"
+
+    def _put(self, lines: str) -> None:
         try:
-            os.write(self._descriptor, line.encode("utf-8", "replace"))
+            os.write(self._descriptor, lines.encode("utf-8", "replace"))
         except OSError:
             return

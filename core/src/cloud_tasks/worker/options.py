@@ -13,7 +13,7 @@ from typing import Any
 
 from cloud_tasks.errors import InputError
 
-__all__ = ["OPTIONS", "PREFIXES", "Option", "apply_options", "extend_parser"]
+__all__ = ["OPTIONS", "PREFIXES", "Option", "apply_options", "extend_parser", "make_parser"]
 
 PREFIXES = ("CLOUD_TASKS_", "RMS_CLOUD_TASKS_")
 
@@ -75,6 +75,13 @@ OPTIONS: tuple[Option, ...] = (
     Option("event_log_to_file", _boolean, "whether events go to a file; default: with a local task source"),
     Option("event_log_to_queue", _boolean, "whether events go to the event queue; default: with a queue"),
     Option("event_sinks", str, "more places for events: names of sinks, separated by commas"),
+    Option(
+        "event_spool_dir",
+        str,
+        "a folder for reports that cannot be made at the moment, there only while it is needed",
+        default="cloud-tasks-spool",
+    ),
+    Option("event_spool_bytes", _whole, "bytes that folder may have; 0: reports wait in memory", default=256 << 20),
     Option("keepalive_interval", float, "seconds between keep-alive events; 0: none", default=60.0),
     Option("instance_type", str, "the type of this machine"),
     Option("num_cpus", _whole, "how many vCPUs this machine has", env="INSTANCE_NUM_VCPUS"),
@@ -113,6 +120,13 @@ OPTIONS: tuple[Option, ...] = (
     Option("result_store", str, "a folder or URL for results that are longer"),
     Option("capture_output", _boolean, "whether what tasks print is kept for failure events; default: with a queue"),
     Option("task_log_dir", str, "a folder with a file of what each attempt printed"),
+    Option(
+        "start_method",
+        str,
+        "fork: task processes are copies of the program; spawn: they are fresh interpreters; default: fork where "
+        "that is safe",
+    ),
+    Option("log_store", str, "a folder or URL to which what each attempt printed is uploaded when it has ended"),
     Option("reuse_processes", _whole, "tasks that one process may do, one after the other, for tasks of milliseconds"),
     Option(
         "progress_interval", float, "seconds between two log lines on rate and remaining time; 0: none", default=30.0

@@ -6,9 +6,8 @@ import json
 import os
 import signal
 from collections.abc import Mapping
-from typing import Any
-
-import attrs
+from types import MappingProxyType
+from typing import Any, NamedTuple
 
 from cloud_tasks.worker.attempt import HEAD_LENGTH
 
@@ -24,14 +23,14 @@ _LIKELY = {
     "SIGFPE": "arithmetic error in a library of the task",
     "SIGILL": "illegal instruction: a library built for another processor",
     "SIGKILL": "killed from outside, most likely because memory ran out",
-    "SIGTERM": "asked to end from outside",
 }
 
 
-@attrs.frozen(kw_only=True)
-class Outcome:
+class Outcome(NamedTuple):
+    """Not attrs: a worker with a task file is there the sooner without it."""
+
     kind: Kind
-    details: Mapping[str, Any] = attrs.field(factory=dict)
+    details: Mapping[str, Any] = MappingProxyType({})
     """What the event says beyond the common fields."""
     result: bytes = b""
     """JSON; empty: there is none."""
@@ -70,7 +69,11 @@ def read_outcome(
             details={"exception": message, "exception_type": "MemoryLimitExceeded", **printed},
             kinds=("MemoryLimitExceeded", "MemoryError"),
         )
-    return _exited(os.waitstatus_to_exitcode(status), printed)
+    code = os.waitstatus_to_exitcode(status)
+    if code == -signal.SIGTERM:
+        # A machine that is switched off signals all its processes at once, and the task may be faster than the worker.
+        return Outcome(kind="released", details={"cause": "it was asked to end from outside"})
+    return _exited(code, printed)
 
 
 def _split(content: bytes) -> tuple[dict[str, Any] | None, bytes]:

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Callable
 from typing import Any
 
 from cloud_tasks.errors import InputError
 from cloud_tasks.worker.attempt import Function
 from cloud_tasks.worker.data import WorkerData
+from cloud_tasks.worker.log import Log
+from cloud_tasks.worker.shared import SharedFlags
+from cloud_tasks.worker.spawned import SPAWN_ADVICE, Program, other_threads
 from cloud_tasks.worker.template import TemplateOrder
 
 __all__ = ["Plan"]
@@ -30,6 +34,7 @@ class Plan:
         "scratch_root",
         "slots",
         "source",
+        "spawn",
     )
 
     def __init__(self, data: WorkerData) -> None:
@@ -44,10 +49,19 @@ class Plan:
         self.log_dir: str | None = None
         self.max_result_bytes: int | None = None
         self.scratch_root = ""
+        self.spawn: bool | None = None
+        """Whether each task process is a fresh interpreter; None: if ``worker_init`` leaves threads."""
 
     @classmethod
-    def of(cls, data: Any, task_source: Any) -> Plan:
-        """Raises `InputError`. Fills those attributes of ``data`` whose default depends on others."""
+    def of(cls, data: Any, task_source: Any, *, is_task: bool = False) -> Plan:
+        """Fills those attributes of ``data`` whose default depends on others.
+
+        Args:
+            is_task: This process was spawned for a task.
+
+        Raises:
+            InputError: The options contradict each other.
+        """
         plan = cls(data)
         plan.queue_backend = (data.queue or data.provider or "").lower()
         data.queue_name = data.queue_name or data.job_id
@@ -73,16 +87,23 @@ class Plan:
         data.slots_were_given = data.num_simultaneous_tasks is not None
         plan.slots = data.num_simultaneous_tasks or data.num_cpus or 1
         data.num_simultaneous_tasks = plan.slots
-        plan.log_dir = None if data.task_log_dir is None else os.path.abspath(data.task_log_dir)
         plan.capture = data.capture_output if data.capture_output is not None else not local
         # With a queue the supervisor lowers it to what the queue carries; only it knows the plugin.
         limit = None if data.event_log_to_queue else _LOCAL_RESULT_BYTES
         plan.max_result_bytes = data.max_result_bytes if data.max_result_bytes is not None else limit
+        plan.spawn = True if is_task else _spawn(data.start_method)
         root = os.environ.get("TMPDIR") or "/tmp"
         plan.scratch_root = os.path.join(root, f"cloud-tasks-{os.getpid()}-{os.urandom(6).hex()}")
+        if data.task_log_dir is not None:
+            plan.log_dir = os.path.abspath(data.task_log_dir)
+        elif data.log_store is not None:
+            # Between the end of a task and the upload.
+            plan.log_dir = os.path.join(plan.scratch_root, "logs")
         return plan
 
-    def order(self, function: Function, on_init: Callable[[WorkerData], Any] | None) -> TemplateOrder:
+    def order(
+        self, function: Function, on_init: Callable[[WorkerData], Any] | None, flags: SharedFlags
+    ) -> TemplateOrder:
         """What a template is told."""
         if self.log_dir is not None:
             os.makedirs(self.log_dir, exist_ok=True)
@@ -93,11 +114,15 @@ class Plan:
             capture=self.capture,
             log_dir=self.log_dir,
             limits=(self.max_result_bytes, getattr(self.data, "result_store", None)),
+            program=Program(flags),
+            spawn=self.spawn,
             reuse=getattr(self.data, "reuse_processes", None) or 1,
         )
 
     @staticmethod
     def _check(data: Any) -> None:
+        if data.start_method not in (None, "fork", "spawn"):
+            raise InputError(f'--start-method is "{data.start_method}"', hint="it is fork or spawn")
         slots = data.num_simultaneous_tasks
         if slots is not None and slots < 1:
             raise InputError(f"--num-simultaneous-tasks is {slots}", hint="at least 1 is needed")
@@ -107,7 +132,32 @@ class Plan:
             raise InputError(f"--max-runtime is {data.max_runtime:g}", hint="give seconds above zero")
         if data.max_attempts < 1:
             raise InputError(f"--max-attempts is {data.max_attempts}", hint="at least 1 is needed")
-        for name in ("keepalive_interval", "shutdown_grace_period", "idle_limit", "max_lifetime", "max_losses"):
+        if (data.reuse_processes or 1) > 1 and (data.task_log_dir is not None or data.log_store is not None):
+            raise InputError(
+                "tasks that share a process share its output too", hint="leave out --reuse-processes, or the logs"
+            )
+        for name in (
+            "keepalive_interval",
+            "shutdown_grace_period",
+            "idle_limit",
+            "max_lifetime",
+            "max_losses",
+            "event_spool_bytes",
+        ):
             value = getattr(data, name)
             if value is not None and value < 0:
                 raise InputError(f"--{name.replace('_', '-')} is {value:g}", hint="it cannot be negative")
+
+
+def _spawn(method: str | None) -> bool | None:
+    """Whether task processes are fresh interpreters; None: that depends on ``worker_init``."""
+    if method is not None:
+        return method == "spawn"
+    if sys.platform == "darwin":
+        # Its system libraries may use threads of their own, which a fork cuts off.
+        return True
+    names = other_threads()
+    if names:
+        Log(verbose=False).warning(f"The program has threads ({names}), so {SPAWN_ADVICE}")
+        return True
+    return None

@@ -1,148 +1,45 @@
 """Reporting: events made durable, then the next attempt's message, then the ack.
 
 One thread takes what has ended in batches (bounded in time and size) and does the three steps for the whole batch,
-each again and again until it succeeds. So an outage of the event queue, or a full disk, delays reports and loses none.
+each again and again until it succeeds. While that lasts, what comes waits in the spool, on disk. So an outage of the
+event queue, or a full disk under the event log, delays reports and loses none.
 
 Invariants, each with a test:
 
-1. No task is acked, and no retry is sent, before its events are durable in every main sink.
+1. No task is acked, and no retry is sent, before its events are durable in every main sink; the spool is none.
 2. A step that failed is repeated; events may be sent twice (with the same ids), never left out.
-3. What waits to be reported is counted, so that the supervisor can stop starting tasks before memory runs out.
+3. What waits in memory, and the leases that wait with it, are counted, so that the supervisor can stop starting tasks.
+4. Reports are made in the order in which they were put.
 """
 
 from __future__ import annotations
 
-import os
-import stat
 import threading
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
-from datetime import timedelta
-from typing import Protocol
+from typing import TYPE_CHECKING
 
-from cloud_tasks.errors import CloudTasksError, InputError
-from cloud_tasks.plugin import Queue
+from cloud_tasks.errors import CloudTasksError
 from cloud_tasks.worker.log import Log
+from cloud_tasks.worker.report_item import Report
+from cloud_tasks.worker.sinks import MainSink
+from cloud_tasks.worker.spool import Spool
 
-__all__ = ["EventFile", "EventQueue", "MainSink", "Report", "Reporter"]
+if TYPE_CHECKING:
+    from cloud_tasks.plugin import Queue
+
+__all__ = ["Report", "Reporter"]
 
 _BATCH_SECONDS = 0.05
 _BATCH_REPORTS = 1000
 _BATCH_BYTES = 4 * 1024 * 1024
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.1, 10.0
-
-
-class Report:
-    """What has to be done about one thing that happened."""
-
-    __slots__ = ("delay", "events", "lease_id", "next_body", "release", "size")
-
-    def __init__(
-        self,
-        events: Sequence[bytes],
-        *,
-        lease_id: str | None = None,
-        release: bool = False,
-        next_body: bytes | None = None,
-        delay: float = 0.0,
-    ) -> None:
-        self.events = events
-        self.lease_id = lease_id
-        self.release = release
-        """Whether the lease is given back rather than acked."""
-        self.next_body = next_body
-        """The message of the next attempt."""
-        self.delay = delay
-        """Seconds before that."""
-        self.size = sum(map(len, events)) + (len(next_body) if next_body else 0)
-
-
-class MainSink(Protocol):
-    """Where events must be before a task is acked."""
-
-    def write(self, events: Sequence[bytes]) -> None:
-        """Make them durable; raises when they may not be."""
-
-    def close(self) -> None: ...
-
-
-class EventQueue:
-    """The job's event queue: as many events in a message as fit."""
-
-    def __init__(self, queue: Queue, *, max_message_bytes: int) -> None:
-        self._queue = queue
-        self._limit = max_message_bytes
-
-    def write(self, events: Sequence[bytes]) -> None:
-        bodies = list(pack(events, self._limit))
-        while bodies:
-            failures = self._queue.send(bodies)
-            if not failures:
-                return
-            refused = [failure for failure in failures if not failure.transient]
-            if len(failures) == len(bodies):
-                raise CloudTasksError(f"{len(failures)} messages were not sent: {failures[0].reason}")
-            if refused and len(refused) == len(failures):
-                raise CloudTasksError(f"{len(refused)} messages were refused: {refused[0].reason}")
-            bodies = [bodies[failure.index] for failure in failures]
-
-    def close(self) -> None:
-        self._queue.close()
-
-
-def pack(events: Sequence[bytes], limit: int) -> Sequence[bytes]:
-    """Message bodies of at most ``limit`` bytes where that is possible, the events in their order."""
-    bodies: list[bytes] = []
-    batch: list[bytes] = []
-    size = 2
-    for event in events:
-        if batch and size + len(event) + 1 > limit:
-            bodies.append(b"[" + b",".join(batch) + b"]")
-            batch, size = [], 2
-        batch.append(event)
-        size += len(event) + 1
-    if batch:
-        bodies.append(b"[" + b",".join(batch) + b"]")
-    return bodies
-
-
-class EventFile:
-    """The event log: a file of JSON lines, appended to, never left with half a line."""
-
-    def __init__(self, path: str) -> None:
-        self.path = path
-        try:
-            self._descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o644)
-        except OSError as error:
-            raise InputError(f"cannot be written: {error.strerror}", where=path) from error
-        self._regular = stat.S_ISREG(os.fstat(self._descriptor).st_mode)
-        self._end_last_line()
-
-    def _end_last_line(self) -> None:
-        """A run that was cut off may have left half a line: what follows must not be joined to it."""
-        if not self._regular or os.fstat(self._descriptor).st_size == 0:
-            return
-        with open(self.path, "rb") as file:
-            file.seek(-1, os.SEEK_END)
-            if file.read(1) != b"\n":
-                os.write(self._descriptor, b"\n")
-
-    def write(self, events: Sequence[bytes]) -> None:
-        size = os.fstat(self._descriptor).st_size
-        rest = memoryview(b"\n".join(events) + b"\n")
-        try:
-            while rest:
-                rest = rest[os.write(self._descriptor, rest) :]
-            if self._regular:
-                os.fdatasync(self._descriptor)
-        except OSError:
-            if self._regular:
-                os.ftruncate(self._descriptor, size)
-            raise
-
-    def close(self) -> None:
-        os.close(self._descriptor)
+_REFUSAL_PAUSE = 1.0
+_MOST_IN_MEMORY = 20_000
+_MOST_BYTES_IN_MEMORY = 64 * 1024 * 1024
+_MOST_LEASES = 50_000
+"""Leases of reports that wait: each is extended for as long as it waits, and costs memory."""
 
 
 class Reporter:
@@ -153,6 +50,7 @@ class Reporter:
         tasks: The task queue; None with a local source.
         max_delay: The longest delay that the task queue keeps.
         on_acked: Told of the leases that need no more extension, from this thread.
+        spool: Where reports wait during an outage; what it holds already is reported first.
     """
 
     def __init__(
@@ -162,6 +60,7 @@ class Reporter:
         tasks: Queue | None,
         max_delay: float,
         on_acked: Callable[[Sequence[str]], None],
+        spool: Spool,
         log: Log,
     ) -> None:
         self._sinks = sinks
@@ -169,10 +68,14 @@ class Reporter:
         self._max_delay = max_delay
         self._on_acked = on_acked
         self._log = log
+        self._spool = spool
+        self._spool_refuses = False
         self._waiting: deque[Report] = deque()
         self._changed = threading.Condition()
-        self._backlog_bytes = 0
-        self._backlog = 0
+        self._bytes = 0
+        self._leases = 0
+        self._in_hand = 0
+        self._spooled = 0
         self._closing = False
         self._give_up_at: float | None = None
         self._thread = threading.Thread(target=self._serve, name="worker-report", daemon=True)
@@ -185,51 +88,71 @@ class Reporter:
     def put(self, report: Report) -> None:
         with self._changed:
             self._waiting.append(report)
-            self._backlog += 1
-            self._backlog_bytes += report.size
-            if self._backlog == 1 or self._backlog_bytes > _BATCH_BYTES:
+            self._bytes += report.size
+            self._leases += report.lease_id is not None
+            if len(self._waiting) == 1 or self._bytes > _BATCH_BYTES:
                 self._changed.notify()
 
     @property
-    def backlog(self) -> tuple[int, int]:
-        """Reports that are not yet done, and their bytes."""
-        return self._backlog, self._backlog_bytes
+    def is_clogged(self) -> bool:
+        """Whether so much waits that nothing should be started that makes more of it."""
+        return (
+            len(self._waiting) > _MOST_IN_MEMORY or self._bytes > _MOST_BYTES_IN_MEMORY or self._leases > _MOST_LEASES
+        )
 
-    def close(self, timeout: float) -> bool:
-        """Do what waits, for ``timeout`` seconds at most, and end the thread; whether all was done."""
+    def close(self, timeout: float) -> str:
+        """Do what waits, ``timeout`` seconds at most, and end the thread; returns what became of the rest."""
         with self._changed:
             self._closing = True
             self._give_up_at = time.monotonic() + timeout
             self._changed.notify()
         if self._thread.ident is not None:
             self._thread.join(timeout + 5.0)
-        return self._backlog == 0
+        rest = []
+        left = len(self._waiting) + self._in_hand - self._spooled
+        if self._spool:
+            rest.append(
+                f"{self._spool.size} bytes of reports wait in {self._spool.folder}; a worker of this job that is "
+                "started in the same folder makes them"
+            )
+        if left:
+            rest.append(f"{left} reports could not be made: {self.problem}")
+        if not self._thread.is_alive():
+            self._spool.close()
+        return "; ".join(rest)
 
     def _serve(self) -> None:
-        while True:
+        while not self._gave_up():
             batch = self._take()
             if not batch:
                 return
             for what, step in (("events", self._write_events), ("retries", self._send_next), ("acks", self._settle)):
                 self._until_done(what, step, batch)
-            if self._gave_up():
-                return
-            with self._changed:
-                self._backlog -= len(batch)
-                self._backlog_bytes -= sum(report.size for report in batch)
+            if not self._gave_up():
+                self._spool.drop(self._spooled)
+                self._in_hand = self._spooled = 0
+        self._spill()
 
     def _take(self) -> list[Report]:
+        """What is to be reported next; nothing: it is over."""
+        if self._spool:
+            self._spill()
+        batch = self._spool.get(_BATCH_REPORTS, _BATCH_BYTES)
+        self._in_hand = self._spooled = len(batch)
+        if batch:
+            return batch
         with self._changed:
             while not self._waiting and not self._closing:
                 self._changed.wait()
-            if not self._closing and self._backlog_bytes < _BATCH_BYTES:
+            if not self._closing and self._bytes < _BATCH_BYTES:
                 self._changed.wait(_BATCH_SECONDS)
-            batch: list[Report] = []
             size = 0
             while self._waiting and len(batch) < _BATCH_REPORTS and (not batch or size < _BATCH_BYTES):
                 report = self._waiting.popleft()
                 size += report.size
                 batch.append(report)
+            self._bytes -= size
+            self._in_hand = len(batch)
             return batch
 
     def _until_done(self, what: str, step: Callable[[Sequence[Report]], None], batch: Sequence[Report]) -> None:
@@ -242,29 +165,67 @@ class Reporter:
                 if not self.problem:
                     self._log.warning(f"{text}; trying again")
                 self.problem = text
-                with self._changed:
-                    self._changed.wait(pause)
+                if what == "events" and not self._spool:
+                    self._spooled = self._spool.put(batch)
+                self._wait(pause)
                 pause = min(_LONGEST_PAUSE, pause * 2)
             else:
                 if self.problem:
                     self._log.info("Reports can be made again")
                     self.problem = ""
+                    self._spool_refuses = False
                 return
+
+    def _wait(self, seconds: float) -> None:
+        """Let time pass; what comes meanwhile goes to the spool."""
+        until = time.monotonic() + seconds
+        was_closing = self._closing
+        while was_closing == self._closing and not self._gave_up():
+            with self._changed:
+                left = min(until, self._give_up_at or until) - time.monotonic()
+                if left <= 0:
+                    return
+                if not self._waiting:
+                    self._changed.wait(left)
+                # More of it in one write; and a disk that refuses is not asked all the time.
+                self._changed.wait(min(left, _REFUSAL_PAUSE if self._spool_refuses else _BATCH_SECONDS))
+            self._spill()
+
+    def _spill(self) -> None:
+        """Put what waits into the spool, as far as that takes it."""
+        with self._changed:
+            reports = list(self._waiting)
+        taken = self._spool.put(reports) if reports else 0
+        with self._changed:
+            for _ in range(taken):
+                self._bytes -= self._waiting.popleft().size
+        if taken < len(reports) and not self._spool_refuses:
+            self._spool_refuses = True
+            self._log.warning(
+                f"Reports cannot be kept in {self._spool.folder}: {self._spool.problem}; they stay in memory, and "
+                "when that is full no task is started until reports can be made again"
+            )
 
     def _gave_up(self) -> bool:
         return bool(self.problem) and self._give_up_at is not None and time.monotonic() > self._give_up_at
 
     def _write_events(self, batch: Sequence[Report]) -> None:
-        events = [event for report in batch for event in report.events]
-        if events:
-            for sink in self._sinks:
+        for place, sink in enumerate(self._sinks):
+            events = [event for report in batch if report.sinks_done <= place for event in report.events]
+            if events:
                 sink.write(events)
+            for report in batch:
+                report.sinks_done = max(report.sinks_done, place + 1)
 
     def _send_next(self, batch: Sequence[Report]) -> None:
         by_delay: dict[float, list[Report]] = {}
         for report in batch:
             if report.next_body is not None:
                 by_delay.setdefault(round(min(report.delay, self._max_delay), 1), []).append(report)
+        if not by_delay:
+            return
+        from datetime import timedelta
+
         for delay, reports in by_delay.items():
             assert self._tasks is not None
             bodies = [report.next_body for report in reports if report.next_body is not None]
@@ -287,5 +248,8 @@ class Reporter:
             if lost:
                 self._log.debug(f"{len(lost)} leases had ended before their tasks were reported")
             self._on_acked(leases)
+            with self._changed:
+                # Those that an earlier process had were not counted.
+                self._leases = max(0, self._leases - len(leases))
             for report in reports:
                 report.lease_id = None

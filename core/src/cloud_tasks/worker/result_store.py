@@ -1,11 +1,14 @@
-"""Results that are too long for an event, kept in a folder or at any URL that fsspec knows. Used by task processes."""
+"""What is kept beside the events, in a folder or at any URL that fsspec knows: long results, tasks' logs."""
 
 from __future__ import annotations
 
 import os
+from typing import IO
 from urllib.parse import quote
 
-__all__ = ["store_result"]
+__all__ = ["address_of", "log_name", "store_file", "store_result"]
+
+_CHUNK = 1 << 20
 
 
 def store_result(store: str, task_id: str, attempt: int, content: bytes) -> str:
@@ -13,19 +16,39 @@ def store_result(store: str, task_id: str, attempt: int, content: bytes) -> str:
 
     Raises whatever the store raises.
     """
-    name = f"{quote(task_id, safe='')}.{attempt}.json"
-    if "://" in store:
+    import io
+
+    address = address_of(store, f"{quote(task_id, safe='')}.{attempt}.json")
+    store_file(address, io.BytesIO(content))
+    return address
+
+
+def log_name(task_id: str, attempt: int) -> str:
+    """What the log of an attempt is called in a store."""
+    return f"{quote(task_id, safe='')}.{attempt}.log"
+
+
+def address_of(store: str, name: str) -> str:
+    """The path or URL of something in a store."""
+    return f"{store.rstrip('/')}/{name}" if "://" in store else os.path.join(os.path.abspath(store), name)
+
+
+def store_file(address: str, content: IO[bytes]) -> None:
+    """Write all that can be read. Raises whatever the store raises."""
+    if "://" in address:
         import fsspec
 
-        url = f"{store.rstrip('/')}/{name}"
-        with fsspec.open(url, "wb", auto_mkdir=True) if store.startswith("file:") else fsspec.open(url, "wb") as file:
-            file.write(content)
-        return url
-    folder = os.path.abspath(store)
-    os.makedirs(folder, exist_ok=True)
-    path = os.path.join(folder, name)
-    draft = f"{path}.{os.getpid()}.part"
+        options = {"auto_mkdir": True} if address.startswith("file:") else {}
+        with fsspec.open(address, "wb", **options) as file:
+            _copy(content, file)
+        return
+    os.makedirs(os.path.dirname(address), exist_ok=True)
+    draft = f"{address}.{os.getpid()}.part"
     with open(draft, "wb") as file:
-        file.write(content)
-    os.replace(draft, path)
-    return path
+        _copy(content, file)
+    os.replace(draft, address)
+
+
+def _copy(source: IO[bytes], target: IO[bytes]) -> None:
+    while chunk := source.read(_CHUNK):
+        target.write(chunk)

@@ -6,7 +6,7 @@ import hashlib
 import json
 from array import array
 from bisect import bisect_left
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from cloud_tasks.errors import InputError
 
@@ -15,11 +15,12 @@ __all__ = ["wanted_tasks"]
 _FAILURES = frozenset({"task_exception", "task_exited", "task_timed_out", "task_dead"})
 
 
-def wanted_tasks(path: str, *, retry_failed: bool) -> Callable[[str], bool]:
+def wanted_tasks(path: str, *, spooled: Sequence[str] = (), retry_failed: bool) -> Callable[[str], bool]:
     """Says of a task id whether it is to be run.
 
     Args:
         path: The event log; a line that is cut or no event is passed over.
+        spooled: Files with events that are still to be added to it.
         retry_failed: Only what failed for good and was not completed since; else everything that was not completed.
 
     Raises:
@@ -27,11 +28,12 @@ def wanted_tasks(path: str, *, retry_failed: bool) -> Callable[[str], bool]:
     """
     completed, failed = array("Q"), array("Q")
     try:
-        with open(path, "rb") as file:
-            for line in file:
-                _note(line, completed, failed)
+        for name in (*spooled, path):
+            with open(name, "rb") as file:
+                for line in file:
+                    _note(line, completed, failed)
     except FileNotFoundError:
-        if retry_failed:
+        if retry_failed and not spooled:
             raise InputError("there is no event log", where=path, hint="run without --retry-failed first") from None
     except OSError as error:
         raise InputError(f"the event log cannot be read: {error.strerror}", where=path) from error

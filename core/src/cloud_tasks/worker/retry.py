@@ -8,11 +8,8 @@ are the last rules. What no rule fits is not tried again. A retry that the task 
 from __future__ import annotations
 
 import json
-import random
 from collections.abc import Sequence
-from typing import Any
-
-import attrs
+from typing import Any, NamedTuple
 
 from cloud_tasks.errors import InputError
 from cloud_tasks.worker.outcome import Outcome
@@ -22,8 +19,7 @@ __all__ = ["Backoff", "RetryRule", "RetryRules"]
 _KINDS = {"exit": "exited", "exception": "exception", "timeout": "timed_out"}
 
 
-@attrs.frozen(kw_only=True)
-class RetryRule:
+class RetryRule(NamedTuple):
     """One rule: an outcome that it fits may have this many attempts."""
 
     kind: str
@@ -43,8 +39,7 @@ class RetryRule:
         return not self.types or any(name in self.types for name in outcome.kinds)
 
 
-@attrs.frozen(kw_only=True)
-class Backoff:
+class Backoff(NamedTuple):
     """Seconds between attempts: doubled each time, held below a cap, spread by chance."""
 
     base: float = 1.0
@@ -56,8 +51,7 @@ class Backoff:
         return whole * (0.5 + 0.5 * draw)
 
 
-@attrs.frozen(kw_only=True)
-class RetryRules:
+class RetryRules(NamedTuple):
     rules: tuple[RetryRule, ...]
     max_attempts: int
     max_losses: int
@@ -91,6 +85,8 @@ class RetryRules:
         """Seconds before the attempt after this one."""
         if outcome.after is not None:
             return max(0.0, outcome.after)
+        import random
+
         return self.backoff.delay(attempt, random.random())
 
 

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import mmap
+import os
+
+from cloud_tasks.worker import linux
 
 __all__ = ["SharedFlags"]
 
@@ -10,10 +13,18 @@ _NOTICE, _SHUTDOWN = 0, 1
 
 
 class SharedFlags:
-    """Made before the first fork; costs a task nothing to look at."""
+    """Made before the first fork; costs a task nothing to look at.
 
-    def __init__(self) -> None:
-        self._page = mmap.mmap(-1, mmap.PAGESIZE)
+    Args:
+        descriptor: The unnamed file of another process's flags; None: new ones.
+    """
+
+    def __init__(self, descriptor: int | None = None) -> None:
+        if descriptor is None:
+            descriptor = linux.nameless_file("cloud-tasks-flags")
+            os.ftruncate(descriptor, mmap.PAGESIZE)
+        self.descriptor = descriptor
+        self._page = mmap.mmap(descriptor, mmap.PAGESIZE)
 
     @property
     def termination_notice(self) -> bool:

@@ -8,6 +8,9 @@ from the supervisor                                    to the supervisor
 ``(RUN, number, slot, id, attempt, body, scratch,      ``(STARTED, number, pid, when)``
 environment)``
 ``(KILL, number, signal)``                             ``(ENDED, number, status, when, content, tail)``
+``(PROCESS, slot, environment)``                       ``(CHILD, slot, pid)`` with the socket of a process that does
+                                                       several tasks, ``(GONE, slot, status, tail)`` at its end
+``(KILL_PID, pid, signal)``
 ``(QUIT,)``                                            ``(READY, problem)`` once, after ``worker_init``
 =====================================================  ==========================================================
 
@@ -35,19 +38,31 @@ from cloud_tasks.worker import linux
 from cloud_tasks.worker.attempt import SMALL_RESULT, Assignment, Function, open_channel, run_attempt, run_attempts
 from cloud_tasks.worker.channel import Channel, Closed, socket_pair
 from cloud_tasks.worker.data import WorkerData
+from cloud_tasks.worker.log import Log
+from cloud_tasks.worker.outputs import Outputs, tail_of
+from cloud_tasks.worker.spawned import SPAWN_ADVICE, Program, execute, other_threads
 
 if TYPE_CHECKING:
     import socket
 
-__all__ = ["ENDED", "KILL", "QUIT", "READY", "RUN", "STARTED", "TemplateOrder", "run_template"]
+__all__ = [
+    "CHILD",
+    "ENDED",
+    "GONE",
+    "KILL",
+    "KILL_PID",
+    "PROCESS",
+    "QUIT",
+    "READY",
+    "RUN",
+    "STARTED",
+    "TemplateOrder",
+    "run_template",
+]
 
-RUN, KILL, QUIT = 1, 2, 3
-STARTED, ENDED, READY = 11, 12, 13
+RUN, KILL, QUIT, PROCESS, KILL_PID = 1, 2, 3, 4, 5
+STARTED, ENDED, READY, CHILD, GONE = 11, 12, 13, 14, 15
 
-TAIL = 8 * 1024
-"""Bytes of a task's output that are kept for its failure event."""
-OUTPUT_LIMIT = 64 * 1024 * 1024
-"""Bytes of output that a task may have in an unnamed capture; what is older goes."""
 
 _SWEEP = 0.05
 """Seconds between two looks for orphans, at least."""
@@ -62,7 +77,7 @@ _BOUND = 1.0
 class TemplateOrder:
     """What a template needs to know, settled before the first fork."""
 
-    __slots__ = ("capture", "data", "function", "limits", "log_dir", "on_init", "reuse")
+    __slots__ = ("capture", "data", "function", "limits", "log_dir", "on_init", "program", "reuse", "spawn")
 
     def __init__(
         self,
@@ -73,6 +88,8 @@ class TemplateOrder:
         capture: bool,
         log_dir: str | None,
         limits: tuple[int | None, str | None],
+        program: Program,
+        spawn: bool | None = None,
         reuse: int = 1,
     ) -> None:
         self.function = function
@@ -81,24 +98,24 @@ class TemplateOrder:
         self.capture = capture
         self.log_dir = log_dir
         self.limits = limits
+        self.program = program
+        self.spawn = spawn
+        """Whether each task process is a fresh interpreter; None: if `on_init` leaves threads."""
         self.reuse = reuse
         """How many tasks one process may do."""
 
 
 class _Child:
-    __slots__ = ("end", "left", "number", "output", "output_is_named", "pid", "result", "slot")
+    __slots__ = ("number", "output", "output_is_named", "pid", "result", "slot")
 
     def __init__(self, number: int, slot: int, pid: int, result: int, output: int | None, named: bool) -> None:
         self.number = number
+        """-1: it does several tasks."""
         self.slot = slot
         self.pid = pid
         self.result = result
         self.output = output
         self.output_is_named = named
-        self.end: Channel | None = None
-        """For a process that does several tasks."""
-        self.left = 0
-        """How many more it will do."""
 
 
 def run_template(end: socket.socket, order: TemplateOrder) -> None:
@@ -123,9 +140,7 @@ class _Template:
         self._poll = select.poll()
         self._by_pid: dict[int, _Child] = {}
         self._by_number: dict[int, _Child] = {}
-        self._by_end: dict[int, _Child] = {}
-        self._idle: list[_Child] = []
-        self._captures: list[int] = []
+        self._outputs = Outputs(log_dir=order.log_dir, capture=order.capture)
         self._sweep_at: float | None = None
         self._last_sweep = 0.0
         self._sweep_cost = 0.0
@@ -136,7 +151,7 @@ class _Template:
 
     def serve(self) -> None:
         linux.become_subreaper()
-        alarm_out, alarm_in = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+        alarm_out, alarm_in = linux.alarm_pipe()
         signal.signal(signal.SIGCHLD, lambda number, frame: None)
         signal.set_wakeup_fd(alarm_in, warn_on_full_buffer=False)
         if not self._initialise():
@@ -147,7 +162,7 @@ class _Template:
         poll.register(self._channel.fileno(), select.POLLIN)
         poll.register(alarm_out, select.POLLIN)
         try:
-            while not (self._quit and len(self._by_pid) == len(self._idle)):
+            while not (self._quit and not self._by_pid):
                 if self._say_at is not None and time.monotonic() >= self._say_at:
                     self._channel.flush()
                     self._say_at = None
@@ -155,8 +170,6 @@ class _Template:
                     if descriptor == alarm_out:
                         os.read(alarm_out, 1 << 12)
                         self._reap()
-                    elif descriptor in self._by_end:
-                        self._hear(self._by_end[descriptor])
                     elif descriptor == self._channel.fileno():
                         self._obey()
                 if self._sweep_at is not None and time.monotonic() >= self._sweep_at:
@@ -186,13 +199,17 @@ class _Template:
 
     def _initialise(self) -> bool:
         problem = ""
-        if self._order.on_init is not None:
+        # A task that is a fresh interpreter is prepared there.
+        if self._order.on_init is not None and not self._order.spawn:
             try:
                 self._order.on_init(self._order.data)
             except BaseException:
                 import traceback
 
                 problem = traceback.format_exc()
+            if self._order.spawn is None and (names := other_threads()):
+                Log(verbose=False).warning(f"worker_init left threads ({names}), so {SPAWN_ADVICE}")
+                self._order.spawn = True
         self._channel.put((READY, problem))
         self._channel.flush()
         return not problem
@@ -206,23 +223,35 @@ class _Template:
     def _obey(self) -> None:
         for message in self._channel.get():
             if message[0] == RUN:
-                if self._order.reuse > 1:
-                    self._assign(message[1:])
-                else:
-                    self._start(Assignment(*message[1:]))
+                self._start(Assignment(*message[1:]))
+            elif message[0] == PROCESS:
+                self._start_reusable(*message[1:])
             elif message[0] == KILL:
                 child = self._by_number.get(message[1])
                 if child is not None:
                     _kill_group(child.pid, message[2])
+            elif message[0] == KILL_PID:
+                # Only while it is ours: its number may be another's by now.
+                if message[1] in self._by_pid:
+                    _kill_group(message[1], message[2])
             else:
                 self._quit = True
 
     def _start(self, assignment: Assignment) -> None:
         order = self._order
         result = open_channel()
-        output, named = self._open_output(assignment)
+        output, named = self._outputs.open(assignment.task_id, assignment.attempt)
         started = time.monotonic()
         pid = os.fork()
+        if pid == 0 and order.spawn:
+            execute(
+                order.program,
+                parent=self._pid,
+                output=output,
+                environment=assignment.environment,
+                limits=order.limits,
+                one=(assignment, result),
+            )
         if pid == 0:
             run_attempt(
                 order.function,
@@ -240,29 +269,24 @@ class _Template:
         if self._say_at is None:
             self._say_at = started + _HOLD
 
-    def _assign(self, message: tuple[Any, ...]) -> None:
-        """Give a task to a process that waits for one, or to a new one."""
-        number, slot = message[0], message[1]
-        child = self._idle.pop() if self._idle else self._start_reusable(slot)
-        child.number, child.slot = number, slot
-        child.left -= 1
-        self._by_number[number] = child
-        assert child.end is not None
-        child.end.put(message)
-        self._channel.put((STARTED, number, child.pid, time.monotonic()))
-        self._say_at = 0.0
-        try:
-            child.end.flush()
-        except Closed:
-            return
-
-    def _start_reusable(self, slot: int) -> _Child:
+    def _start_reusable(self, slot: int, environment: dict[str, str]) -> None:
+        """Make a process that does several tasks; the supervisor, which is given its socket, tells it which."""
         order = self._order
         ours, theirs = socket_pair()
-        output = (self._captures.pop() if self._captures else _unnamed_file()) if order.capture else None
+        output = self._outputs.unnamed()
         pid = os.fork()
         if pid == 0:
             ours.close()
+            os.environ.update(environment)
+            if order.spawn:
+                execute(
+                    order.program,
+                    parent=self._pid,
+                    output=output,
+                    environment={},
+                    limits=order.limits,
+                    many=(theirs.fileno(), order.reuse),
+                )
             run_attempts(
                 order.function,
                 order.data,
@@ -273,77 +297,34 @@ class _Template:
                 count=order.reuse,
             )
         theirs.close()
-        child = _Child(-1, slot, pid, -1, output, False)
-        child.end, child.left = Channel(ours, blocking=True), order.reuse
-        self._by_pid[pid] = child
-        self._by_end[ours.fileno()] = child
-        self._poll.register(ours, select.POLLIN)
-        return child
-
-    def _hear(self, child: _Child) -> None:
-        """A process that does several tasks says that one is done; its end is noticed by its death."""
-        assert child.end is not None
-        try:
-            messages = child.end.get()
-        except Closed:
-            self._poll.unregister(child.end.fileno())
-            del self._by_end[child.end.fileno()]
-            return
-        for number, content in messages:
-            self._by_number.pop(number, None)
-            child.number = -1
-            failed = content is not None and b'"error"' in content[:64]
-            tail = _tail(child.output) if failed and child.output is not None else b""
-            message = (ENDED, number, 0, time.monotonic(), content, tail)
-            if content is None:
-                descriptor = child.end.take_descriptor()
-                self._channel.put_with_descriptor(message, descriptor)
-                os.close(descriptor)
-            else:
-                self._channel.put(message)
-            self._say_at = 0.0
-            if child.output is not None:
-                os.ftruncate(child.output, 0)
-            if child.left > 0:
-                self._idle.append(child)
-
-    def _open_output(self, assignment: Assignment) -> tuple[int | None, bool]:
-        order = self._order
-        if order.log_dir is not None:
-            name = "".join(letter if letter.isalnum() or letter in "-_." else "_" for letter in assignment.task_id)
-            path = os.path.join(order.log_dir, f"{name[:200]}.{assignment.attempt}.log")
-            try:
-                return os.open(path, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND | os.O_CLOEXEC, 0o644), True
-            except OSError as error:
-                sys.stderr.write(f"cannot write the task's log {path}: {error.strerror}\n")
-        if not order.capture:
-            return None, False
-        if self._captures:
-            return self._captures.pop(), False
-        return _unnamed_file(), False
+        self._by_pid[pid] = _Child(-1, slot, pid, -1, output, False)
+        self._channel.put_with_descriptor((CHILD, slot, pid), ours.fileno())
+        ours.close()
 
     def _reap(self) -> None:
         while True:
             try:
-                ended = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+                reaped = linux.reap(self._kill_rest)
             except ChildProcessError:
                 self._sweep_at = None
                 return
-            if ended is None:
+            if reaped is None:
                 return
-            child = self._by_pid.pop(ended.si_pid, None)
-            if child is not None:
-                # What stayed in its group goes while its pid is still taken, the rest with the next sweep.
-                _kill_group(child.pid)
-            _, status = os.waitpid(ended.si_pid, 0)
+            pid, status = reaped
+            child = self._by_pid.pop(pid, None)
             if child is not None:
                 self._ended(child, status)
                 if self._sweep_at is None:
                     pause = max(_SWEEP, _SWEEP_SHARE * self._sweep_cost)
                     self._sweep_at = max(time.monotonic(), self._last_sweep + pause)
 
+    def _kill_rest(self, pid: int) -> None:
+        """What a task left in its group goes while its pid is still taken, the rest with the next sweep."""
+        if pid in self._by_pid:
+            _kill_group(pid)
+
     def _ended(self, child: _Child, status: int) -> None:
-        if child.end is not None:
+        if child.number < 0:
             self._reusable_ended(child, status)
             return
         when = time.monotonic()
@@ -352,7 +333,7 @@ class _Template:
         failed = status != 0 or not content or b'"error"' in content[:64]
         if content is not None and len(content) > SMALL_RESULT:
             content = None
-        tail = _tail(child.output) if failed and child.output is not None else b""
+        tail = tail_of(child.output) if failed and child.output is not None else b""
         message = (ENDED, child.number, status, when, content, tail)
         if content is None:
             self._channel.put_with_descriptor(message, child.result)
@@ -360,30 +341,13 @@ class _Template:
             self._channel.put(message)
         self._say_at = 0.0
         os.close(child.result)
-        if child.output is not None:
-            if child.output_is_named:
-                os.close(child.output)
-            else:
-                os.ftruncate(child.output, 0)
-                self._captures.append(child.output)
+        self._outputs.give_back(child.output, child.output_is_named)
 
     def _reusable_ended(self, child: _Child, status: int) -> None:
-        assert child.end is not None
-        if child.end.fileno() in self._by_end:
-            # What it had said before it died counts.
-            while child.end.fileno() in self._by_end:
-                self._hear(child)
-        if child in self._idle:
-            self._idle.remove(child)
-        if child.number >= 0:
-            self._by_number.pop(child.number, None)
-            tail = _tail(child.output) if child.output is not None else b""
-            self._channel.put((ENDED, child.number, status, time.monotonic(), b"", tail))
-            self._say_at = 0.0
-        child.end.close()
-        if child.output is not None:
-            os.ftruncate(child.output, 0)
-            self._captures.append(child.output)
+        tail = tail_of(child.output) if status != 0 and child.output is not None else b""
+        self._channel.put((GONE, child.slot, status, tail))
+        self._say_at = 0.0
+        self._outputs.give_back(child.output, False)
 
     def _sweep(self) -> None:
         """Kill what ended tasks left behind: children that are no task. Theirs then become ours, and go as well."""
@@ -398,8 +362,7 @@ class _Template:
     def _bound_outputs(self) -> None:
         self._bound_at = time.monotonic() + _BOUND
         for child in self._by_pid.values():
-            if child.output is not None and not child.output_is_named and os.fstat(child.output).st_size > OUTPUT_LIMIT:
-                os.ftruncate(child.output, 0)
+            self._outputs.bound(child.output, child.output_is_named)
 
 
 def _kill(pid: int) -> None:
@@ -420,19 +383,3 @@ def _kill_group(pid: int, number: int = signal.SIGKILL) -> None:
             return
     except PermissionError:
         return
-
-
-def _unnamed_file() -> int:
-    import fcntl
-    import tempfile
-
-    descriptor, path = tempfile.mkstemp(prefix="cloud-tasks-output-")
-    os.unlink(path)
-    # What comes after a truncation starts at the beginning again.
-    fcntl.fcntl(descriptor, fcntl.F_SETFL, fcntl.fcntl(descriptor, fcntl.F_GETFL) | os.O_APPEND)
-    return descriptor
-
-
-def _tail(descriptor: int) -> bytes:
-    size = os.fstat(descriptor).st_size
-    return os.pread(descriptor, TAIL, max(0, size - TAIL))

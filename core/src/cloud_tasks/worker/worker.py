@@ -12,6 +12,7 @@ from cloud_tasks.worker.attempt import Function
 from cloud_tasks.worker.data import WorkerData
 from cloud_tasks.worker.options import apply_options, extend_parser, make_parser, parse
 from cloud_tasks.worker.shared import SharedFlags
+from cloud_tasks.worker.spawned import become_task, is_spawned
 
 __all__ = ["Worker"]
 
@@ -81,14 +82,19 @@ class Worker:
         from cloud_tasks.worker.plan import Plan
         from cloud_tasks.worker.zygote import fork_zygote
 
+        spawned = is_spawned()
+        if spawned is None:
+            return 0
         try:
-            plan = Plan.of(self.data, self._task_source)
+            plan = Plan.of(self.data, self._task_source, is_task=spawned)
         except InputError as error:
             sys.stderr.write(f"error: {error}\n")
             return 2
+        if spawned:
+            become_task(self._function, self.data, self._worker_init)
         for stream in (sys.stdout, sys.stderr):
             stream.flush()
-        pid, end = fork_zygote(plan.order(self._function, self._worker_init), plan.scratch_root)
+        pid, end = fork_zygote(plan.order(self._function, self._worker_init, self._flags), plan.scratch_root)
         # Only this process goes on from here, and only it imports what follows.
         from cloud_tasks.worker.main import supervise
 

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 
 from cloud_tasks.worker import linux
 from cloud_tasks.worker.channel import Channel, Closed, socket_pair
+from cloud_tasks.worker.spawned import forget_event_loop
 from cloud_tasks.worker.template import TemplateOrder, run_template
 
 if TYPE_CHECKING:
@@ -46,7 +47,7 @@ def fork_zygote(order: TemplateOrder, scratch_root: str) -> tuple[int, socket.so
         return pid, ours
     try:
         ours.close()
-        _forget_event_loop()
+        forget_event_loop()
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGPIPE):
             signal.signal(number, signal.SIG_IGN)
         _Zygote(Channel(theirs, blocking=True), order, scratch_root).serve()
@@ -63,7 +64,7 @@ class _Zygote:
 
     def serve(self) -> None:
         linux.become_subreaper()
-        alarm_out, alarm_in = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+        alarm_out, alarm_in = linux.alarm_pipe()
         signal.signal(signal.SIGCHLD, lambda number, frame: None)
         signal.set_wakeup_fd(alarm_in, warn_on_full_buffer=False)
         poll = select.poll()
@@ -150,20 +151,3 @@ def _kill(pid: int) -> None:
         os.kill(pid, signal.SIGKILL)
     except (ProcessLookupError, PermissionError):
         return
-
-
-def _forget_event_loop() -> None:
-    """The program may have called us from a running event loop: a function that starts one must not find it."""
-    import sys
-
-    asyncio = sys.modules.get("asyncio")
-    if asyncio is None:
-        return
-    loop = asyncio._get_running_loop()
-    asyncio._set_running_loop(None)
-    # Its selector is shared with the supervisor: what this process did to it would be done to both.
-    inner = getattr(getattr(loop, "_selector", None), "fileno", None)
-    if inner is not None:
-        nothing = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
-        os.dup2(nothing, inner(), inheritable=False)
-        os.close(nothing)
