@@ -11,6 +11,7 @@ from click.testing import CliRunner, Result
 from store_facts import completed, new_store
 
 from cloud_tasks.cli.main import cli, main
+from cloud_tasks.model import Headroom, Offer
 
 CONFIG = """
 provider: local
@@ -107,3 +108,25 @@ def test_nothing_is_changed_anywhere(tmp_path: Path) -> None:
 )
 def test_bad_input_is_one_line(arguments: list[str], reason: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert reason in bad_input(capsys, *arguments)
+
+
+def two_more(compute: object, offer: Offer) -> Headroom:
+    return Headroom(instances=2, limited_by="CPUS-per-region")
+
+
+def test_what_the_quotas_allow_is_told_and_compared_with_the_plan(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert "Quotas" not in plan("--num-tasks", "100").stdout
+    monkeypatch.setattr("cloud_tasks_local.compute.LocalCompute.headroom", two_more)
+    told = plan("--num-tasks", "100")
+    assert "2 more instances, limited by CPUS-per-region" in told.stdout
+    assert "WARNING: 3 instances are planned, CPUS-per-region allows 2" in told.stdout
+    facts = plan_json("--num-tasks", "100")
+    assert facts["exceeds_quota"] is True
+    assert facts["offers"][0]["headroom"] == {"instances": 2, "limited_by": "CPUS-per-region"}
+    assert plan_json("--num-tasks", "1")["exceeds_quota"] is False
+
+
+def test_the_weight_of_a_cpu_family_reaches_the_ranking() -> None:
+    family = plan_json("--num-tasks", "1")["offers"][0]["cpu_family"]
+    weighted = plan_json("--num-tasks", "1", "--set", f"run.cpu_family_speed={{{json.dumps(family)}: 2.5}}")
+    assert weighted["offers"][0]["speed"] == 2.5

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 from command_line import CommandLine
+from store_facts import completed, new_store
 
 CONFIG = """
 provider: local
@@ -39,22 +40,17 @@ def test_spot_and_on_demand_are_compared_and_nothing_is_left(rehearsal: CommandL
     assert rehearsal.run(*JOB, "--json").out == first.out
 
 
-def test_a_large_job_is_simulated_in_lumps_and_says_so(rehearsal: CommandLine) -> None:
-    told = rehearsal.run(
-        "rehearse",
-        "--config",
-        "config.yml",
-        "--num-tasks",
-        "1000000",
-        "--task-time",
-        "0.1",
-        "--seeds",
-        "1",
-        "--max-cpu",
-        "1",
+def test_task_times_are_drawn_from_a_job_that_ran(rehearsal: CommandLine) -> None:
+    folder = rehearsal.folder
+    with new_store(folder, ["a", "b"], name="sample.db") as store:
+        store.apply_events([completed("a", elapsed=10.0), completed("b", elapsed=1000.0)])
+    found = json.loads(
+        rehearsal.run(
+            "rehearse", "--config", "config.yml", "--num-tasks", "1", "--sample-db", "sample.db", "--json"
+        ).out
     )
-    assert told.code == 0, told.err
-    assert "simulated in lumps of 1000 tasks" in told.out
+    spans = {round((seconds - 60) / 100) for seconds in found[0]["durations_seconds"]}
+    assert spans == {0, 10}
 
 
 @pytest.mark.parametrize(
@@ -62,7 +58,7 @@ def test_a_large_job_is_simulated_in_lumps_and_says_so(rehearsal: CommandLine) -
     [
         (["--num-tasks", "5"], "the time of a task is not known"),
         (["--task-time", "5"], "the number of tasks is not known"),
-        (["--num-tasks", "1000000", "--task-time", "60"], "this job takes longer"),
+        (["--num-tasks", "5", "--task-time-deviation", "5"], "belongs to --task-time"),
         (["--num-tasks", "5", "--task-time", "5", "--min-cpu", "64"], "no instance type satisfies the constraints"),
         (["--seeds", "0"], "--seeds"),
     ],

@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+from cloud_tasks.cli.common import examples, json_option
 from cloud_tasks.cli.context import AppContext, pass_app
 from cloud_tasks.cli.options import configuration_options, load_from_options
 from cloud_tasks.config import json_schema
@@ -22,8 +23,14 @@ def config(registry: Registry) -> click.Group:
     def group() -> None:
         """Show the merged configuration, or the JSON Schema of the configuration file."""
 
-    @group.command("show")
-    @click.option("--json", "as_json", is_flag=True, help="Machine-readable output.")
+    @group.command(
+        "show",
+        epilog=examples(
+            "cloud-tasks config show --config config.yml",
+            "cloud-tasks config show --config config.yml --max-cpu 8 --json",
+        ),
+    )
+    @json_option
     @configuration_options(registry)
     @pass_app
     def show(app: AppContext, /, **values: Any) -> None:
@@ -40,7 +47,7 @@ def config(registry: Registry) -> click.Group:
         for key, text, origin in rows:
             click.echo(f"{key:<{keys}}  {text:<{min(texts, 40)}}  {origin}")
 
-    @group.command("schema")
+    @group.command("schema", epilog=examples("cloud-tasks config schema > cloud-tasks.schema.json"))
     @pass_app
     def schema(app: AppContext, /) -> None:
         """Print the JSON Schema of the configuration file, with the sections of the installed plugins."""

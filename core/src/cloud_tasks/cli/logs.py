@@ -6,11 +6,21 @@ import logging
 import sys
 from collections.abc import MutableMapping
 from datetime import datetime
-from typing import Any
+from typing import Any, TextIO, cast
 
 import structlog
 
 __all__ = ["configure_logging"]
+
+
+class _CurrentStderr:
+    """Whatever ``sys.stderr`` is when a line is written: a live view takes its place, to stay below the log."""
+
+    def write(self, text: str) -> int:
+        return sys.stderr.write(text)
+
+    def flush(self) -> None:
+        sys.stderr.flush()
 
 
 def _text(_logger: Any, method: str, entry: MutableMapping[str, Any]) -> str:
@@ -43,6 +53,6 @@ def configure_logging(*, log_format: str = "text", verbosity: int = 0) -> None:
     structlog.configure(
         processors=processors,
         wrapper_class=structlog.make_filtering_bound_logger(logging.DEBUG if verbosity else logging.INFO),
-        logger_factory=structlog.PrintLoggerFactory(file=sys.stderr),
+        logger_factory=structlog.PrintLoggerFactory(file=cast(TextIO, _CurrentStderr())),
         cache_logger_on_first_use=False,
     )

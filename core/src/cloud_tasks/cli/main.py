@@ -17,22 +17,49 @@ import cloud_tasks
 from cloud_tasks.errors import CloudTasksError, InputError
 
 if TYPE_CHECKING:
+    from click.shell_completion import CompletionItem
+
     from cloud_tasks.cli.context import AppContext
 
-__all__ = ["COMMANDS", "main"]
+__all__ = ["ALIASES", "COMMANDS", "main"]
 
 COMMANDS: dict[str, tuple[str, str]] = {
+    "completion": ("cloud_tasks.cli.completion:completion", "Print what a shell needs to complete commands with Tab."),
     "config": ("cloud_tasks.cli.config_command:config", "Show the merged configuration, or its JSON Schema."),
+    "delete-queue": ("cloud_tasks.cli.empty_queues:delete_queue", "Delete the queues of a job."),
+    "doctor": ("cloud_tasks.cli.doctor:doctor", "Check what a job needs, and say what mends what is missing."),
+    "export": ("cloud_tasks.cli.export:export", "Write tasks, attempts or events as CSV, JSON Lines or Parquet."),
+    "init": ("cloud_tasks.cli.init:init", "Write a worker, tasks, a configuration and a startup script."),
+    "list-images": ("cloud_tasks.cli.list_images:list_images", "List the boot images of the provider."),
+    "list-instance-types": (
+        "cloud_tasks.cli.list_instance_types:list_instance_types",
+        "List the instance types that satisfy the constraints, with prices.",
+    ),
+    "list-regions": ("cloud_tasks.cli.list_regions:list_regions", "List the regions of the provider."),
+    "list-running-instances": (
+        "cloud_tasks.cli.list_running_instances:list_running_instances",
+        "List the instances of a job, of all jobs, or all that there are.",
+    ),
+    "load-queue": ("cloud_tasks.cli.load_queue:load_queue", "Load tasks into a job's queue; start no instance."),
+    "logs": ("cloud_tasks.cli.task_logs:logs", "Show a task's attempts, their output, and its events."),
+    "monitor": ("cloud_tasks.cli.monitor:monitor", "Collect the events of workers that were started by hand."),
     "plan": ("cloud_tasks.cli.plan:plan", "Show what a job would be run on, and for how much; change nothing."),
     "plugins": ("cloud_tasks.cli.plugins:plugins", "List the installed plugins, show one, begin a new one."),
+    "purge-queue": ("cloud_tasks.cli.empty_queues:purge_queue", "Remove all messages from the queues of a job."),
     "rehearse": ("cloud_tasks.cli.rehearse:rehearse", "Run a job many times in a simulated cloud: how long, how much."),
+    "report": ("cloud_tasks.cli.report_command:report", "Write the final report of a job, as text, HTML and others."),
     "run": ("cloud_tasks.cli.run:run", "Run a whole job: load, launch, watch, collect, clean up, report."),
+    "ship": ("cloud_tasks.cli.ship:ship", "Make the startup script of `init` fetch your code as it is now."),
+    "show-queue": ("cloud_tasks.cli.show_queue:show_queue", "Show how many messages the queues of a job hold."),
+    "status": ("cloud_tasks.cli.status:status", "Show how a job stands, from its database."),
     "stop": ("cloud_tasks.cli.stop:stop", "Terminate all instances of a job; it can be continued."),
     "sweep": ("cloud_tasks.cli.sweep:sweep", "Find and terminate what any job of mine left running."),
-    "status": ("cloud_tasks.cli.status:status", "Show how a job stands, from its database."),
     "worker": ("cloud_tasks.cli.worker:worker", "Work on tasks that are shell commands."),
 }
 """Each command with its import string and its line in ``--help``."""
+
+ALIASES = {"monitor-event-queue": "monitor"}
+"""Names that users know from elsewhere; not listed."""
 
 
 class LazyGroup(click.Group):
@@ -47,6 +74,7 @@ class LazyGroup(click.Group):
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         name = cmd_name.replace("_", "-")
+        name = ALIASES.get(name, name)
         target = COMMANDS[name][0] if name in COMMANDS else self._plugin_target(ctx, name)
         if target is None:
             return None
@@ -58,10 +86,21 @@ class LazyGroup(click.Group):
         made: click.Command = command(_app(ctx).registry)
         return made
 
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
+        """The commands that begin so; from the table, for the Tab key is to answer at once."""
+        from click.shell_completion import CompletionItem
+
+        found = [
+            CompletionItem(name, help=COMMANDS[name][1]) for name in sorted(COMMANDS) if name.startswith(incomplete)
+        ]
+        return [*found, *click.Command.shell_complete(self, ctx, incomplete)]
+
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
         name = args[0]
+        if ctx.resilient_parsing:
+            return super().resolve_command(ctx, args)
         if not name.startswith("-") and self.get_command(ctx, name) is None:
             close = difflib.get_close_matches(name.replace("_", "-"), COMMANDS, n=1)
             advice = f'did you mean "{close[0]}"?' if close else 'see "cloud-tasks --help"'
@@ -108,7 +147,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except click.exceptions.Exit as stop:
         code = stop.exit_code
     except click.ClickException as error:
-        _tell(error.format_message(), debug)
+        # Some of click's messages take several lines.
+        _tell(" ".join(error.format_message().split()), debug)
         code = 2 if isinstance(error, click.UsageError) else 1
     except (click.Abort, KeyboardInterrupt):
         _tell("interrupted", debug)

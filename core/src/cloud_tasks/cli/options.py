@@ -122,7 +122,7 @@ def _metavar(key: Key) -> str:
 
 def _default(key: Key) -> str:
     default = default_of(key.owners[0][1])
-    if key.secret or default is None or default == () or default is attrs.NOTHING:
+    if key.secret or default is None or default in ((), {}) or default is attrs.NOTHING:
         return ""
     return f" [{show(plain(default))}]"
 

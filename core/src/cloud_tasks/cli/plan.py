@@ -13,14 +13,16 @@ from cloud_tasks.cli.context import AppContext, pass_app
 from cloud_tasks.cli.estimates import count_tasks, mean_task_time
 from cloud_tasks.cli.options import configuration_options, load_from_options
 from cloud_tasks.config import JobConfig
-from cloud_tasks.controller.choice import rank_offers, require_offer
+from cloud_tasks.controller.choice import ask_headroom, rank_offers, require_offer
 from cloud_tasks.registry import Registry
-from cloud_tasks.report import plan_dict, render_forecast, render_offers, render_rejected
+from cloud_tasks.report import plan_dict, render_forecast, render_headroom, render_offers, render_rejected
 from cloud_tasks.selection import forecast
 
 __all__ = ["plan"]
 
 _ROWS = 20
+_ASKED = 3
+"""Of so many offers the quotas are looked up: the others are fallbacks."""
 _SECONDS = click.FloatRange(min=0, min_open=True, max=timedelta(days=3650).total_seconds())
 
 
@@ -68,8 +70,10 @@ def _plan(config: JobConfig, values: dict[str, Any]) -> None:
         if ranking.offers
         else None
     )
+    headrooms = ask_headroom(config, ranking.offers[:_ASKED], config.run.job_id or "")
     if values["as_json"]:
-        click.echo(json.dumps(plan_dict(ranking, found, tasks=tasks, task_time=task_time, now=now), indent=2))
+        facts = plan_dict(ranking, found, tasks=tasks, task_time=task_time, now=now, headrooms=headrooms)
+        click.echo(json.dumps(facts, indent=2))
         require_offer(ranking)
         return
     for warning in ranking.warnings:
@@ -84,3 +88,5 @@ def _plan(config: JobConfig, values: dict[str, Any]) -> None:
     assert found is not None
     text = render_forecast(found, tasks=tasks, task_time=task_time, max_total_cost=limits.max_total_cost)
     click.echo(text)
+    if quotas := render_headroom(ranking.offers, headrooms, wanted=found.instances):
+        click.echo(quotas)

@@ -8,6 +8,7 @@ from typing import Any
 
 import click
 
+from cloud_tasks.cli.common import examples, json_option
 from cloud_tasks.cli.context import AppContext, pass_app
 from cloud_tasks.registry import AXES, Plugin
 
@@ -16,8 +17,14 @@ __all__ = ["plugins"]
 KINDS = ("queue", "compute", "pricing", "event-sink", "task-source")
 
 
-@click.group("plugins", invoke_without_command=True)
-@click.option("--json", "as_json", is_flag=True, help="Machine-readable output.")
+@click.group(
+    "plugins",
+    invoke_without_command=True,
+    epilog=examples(
+        "cloud-tasks plugins", "cloud-tasks plugins show gcp", "cloud-tasks plugins new redis --kind queue"
+    ),
+)
+@json_option
 @click.pass_context
 def plugins(ctx: click.Context, as_json: bool) -> None:
     """List the installed plugins, show what one has, or begin a new one."""
@@ -27,8 +34,8 @@ def plugins(ctx: click.Context, as_json: bool) -> None:
         raise click.UsageError(f'write "plugins {ctx.invoked_subcommand} --json"')
 
 
-@plugins.command("list")
-@click.option("--json", "as_json", is_flag=True, help="Machine-readable output.")
+@plugins.command("list", epilog=examples("cloud-tasks plugins list --json"))
+@json_option
 @pass_app
 def list_plugins(app: AppContext, as_json: bool) -> None:
     """List the installed plugins: version, distribution, what each provides; broken ones with their cause."""
@@ -46,9 +53,9 @@ def list_plugins(app: AppContext, as_json: bool) -> None:
         click.echo(f"{plugin.name:<{width}}  {plugin.distribution} {plugin.version}  {state}")
 
 
-@plugins.command("show")
+@plugins.command("show", epilog=examples("cloud-tasks plugins show local", "cloud-tasks plugins show jsonl --json"))
 @click.argument("name")
-@click.option("--json", "as_json", is_flag=True, help="Machine-readable output.")
+@json_option
 @pass_app
 def show_plugin(app: AppContext, name: str, as_json: bool) -> None:
     """Show all that a plugin registers: its settings with their defaults, variables and flags, and its traits.
@@ -62,7 +69,7 @@ def show_plugin(app: AppContext, name: str, as_json: bool) -> None:
     click.echo(json.dumps(facts, indent=2) if as_json else render_plugin(facts))
 
 
-@plugins.command("new")
+@plugins.command("new", epilog=examples("cloud-tasks plugins new redis --kind queue --directory cloud-tasks-redis"))
 @click.argument("name")
 @click.option("--kind", type=click.Choice(KINDS), required=True, help="What the plugin is to provide.")
 @click.option(

@@ -1,11 +1,10 @@
-"""``cloud-tasks rehearse``: the person's own job in the simulated cloud: how long, how much, and how sure that is."""
+"""``cloud-tasks rehearse``: the person's own job on modelled machines: how long, how much, and how sure that is."""
 
 from __future__ import annotations
 
-import importlib
 import json
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -14,24 +13,23 @@ import attrs
 import click
 
 from cloud_tasks.cli.context import AppContext, pass_app
-from cloud_tasks.cli.estimates import count_tasks, mean_task_time
+from cloud_tasks.cli.estimates import count_tasks, task_times
 from cloud_tasks.cli.options import configuration_options, load_from_options
 from cloud_tasks.config import JobConfig
 from cloud_tasks.controller.choice import rank_offers, require_offer
-from cloud_tasks.errors import CloudTasksError, InputError
+from cloud_tasks.controller.policy import policy_of
+from cloud_tasks.controller.rehearsal import Rehearsal, World
+from cloud_tasks.controller.task_times import TaskTimes
+from cloud_tasks.errors import InputError
 from cloud_tasks.model import Money
 from cloud_tasks.registry import Registry
 from cloud_tasks.report import format_duration
-from cloud_tasks.selection import RankedOffer, forecast
+from cloud_tasks.selection import RankedOffer
 
 __all__ = ["rehearse"]
 
-_MOST_TASKS = 1000
-"""Larger jobs are simulated in lumps of several tasks, or it would take too long."""
-_TASKS_PER_SLOT = 4
-"""But each slot has at least so many lumps to do."""
-_LONGEST = timedelta(hours=20)
-"""A simulated job of more than a day is taken for one that does not end."""
+_MOST_TASKS = 2_000_000
+"""Larger jobs are played in lumps of several tasks, or it would take minutes."""
 _SECONDS = click.FloatRange(min=0, min_open=True, max=timedelta(days=3650).total_seconds())
 
 
@@ -44,6 +42,11 @@ class _Rehearsed:
     """How many tasks each simulated one stands for."""
     durations: tuple[timedelta, ...]
     costs: tuple[Money, ...]
+    instances: tuple[int, ...]
+    taken_away: tuple[int, ...]
+    lost_tasks: tuple[int, ...]
+    stopped: tuple[str, ...]
+    """Why runs did not reach their end, one entry for each that did not."""
 
 
 def rehearse(registry: Registry) -> click.Command:
@@ -54,10 +57,23 @@ def rehearse(registry: Registry) -> click.Command:
     @click.option("--num-tasks", type=click.IntRange(min=1), help="How many tasks there would be, instead of a file.")
     @click.option("--task-time", type=_SECONDS, metavar="SECONDS", help="How long a task takes on average.")
     @click.option(
+        "--task-time-deviation",
+        type=click.FloatRange(min=0, min_open=True),
+        metavar="SECONDS",
+        help="Standard deviation of the task times.  [80 % of the mean]",
+    )
+    @click.option(
         "--sample-db",
         type=click.Path(path_type=Path, dir_okay=False),
         metavar="FILE",
-        help="Take the task time from the database of a sample that was run.",
+        help="Draw the task times from those of a job that was run, from its database.",
+    )
+    @click.option(
+        "--boot-time",
+        type=click.FloatRange(min=0, max=timedelta(days=1).total_seconds()),
+        default=60.0,
+        metavar="SECONDS",
+        help="Mean from a launch to the start of the first task.  [60]",
     )
     @click.option("--seeds", type=click.IntRange(1, 1000), default=10, help="How many simulated runs of each.  [10]")
     @click.option(
@@ -78,7 +94,7 @@ def rehearse(registry: Registry) -> click.Command:
     @configuration_options(registry)
     @pass_app
     def command(app: AppContext, /, **values: Any) -> None:
-        """Run a job many times in a simulated cloud: distribution of duration and cost, spot against on-demand."""
+        """Play a job many times on modelled machines: how long and how dear, spot against on-demand."""
         app.warn_of_plugins()
         _rehearse(load_from_options(app.registry, values), values)
 
@@ -86,17 +102,13 @@ def rehearse(registry: Registry) -> click.Command:
 
 
 def _rehearse(config: JobConfig, values: dict[str, Any]) -> None:
-    simulate = _simulator()
     tasks = count_tasks(config, number=values["num_tasks"], spec=values["task_file"])
-    task_time = mean_task_time(seconds=values["task_time"], sample=values["sample_db"])
+    times = task_times(seconds=values["task_time"], deviation=values["task_time_deviation"], sample=values["sample_db"])
     if not tasks:
         raise InputError("the number of tasks is not known", hint="give --task-file or --num-tasks")
-    if task_time is None:
+    if times is None:
         raise InputError("the time of a task is not known", hint="give --task-time or --sample-db")
-    found = [
-        _one(simulate, config, name, offers, tasks=tasks, task_time=task_time, values=values)
-        for name, offers in _variants(config)
-    ]
+    found = [_one(config, name, offers, tasks=tasks, times=times, values=values) for name, offers in _variants(config)]
     most = config.limits().max_total_cost
     if values["as_json"]:
         click.echo(json.dumps([_facts(rehearsed, most) for rehearsed in found], indent=2))
@@ -104,25 +116,22 @@ def _rehearse(config: JobConfig, values: dict[str, Any]) -> None:
     click.echo(f"{values['seeds']} simulated runs of each: 10 % / median / 90 %")
     width = max(len(rehearsed.name) for rehearsed in found)
     for rehearsed in found:
-        durations = " / ".join(format_duration(_quantile(rehearsed.durations, q)) for q in (0.1, 0.5, 0.9))
-        costs = " / ".join(_quantile(rehearsed.costs, q).format(4) for q in (0.1, 0.5, 0.9))
-        click.echo(f"{rehearsed.name:<{width}}  {durations}  {costs}")
-        if rehearsed.lump > 1:
-            click.echo(f"  simulated in lumps of {rehearsed.lump} tasks, which overstates what an interruption costs")
-        if over := _over(rehearsed, most):
-            click.echo(f"  WARNING: {over} of {len(rehearsed.costs)} runs cost more than max_total_cost ({most})")
+        _tell(rehearsed, width, most)
 
 
-def _simulator() -> Callable[..., Iterator[Any]]:
-    """The simulated cloud; it belongs to the kit for tests, which an installation need not have."""
-    try:
-        module = importlib.import_module("cloud_tasks.testing.simulation.rehearsal")
-    except ImportError as error:
-        raise CloudTasksError(
-            f"the simulated cloud cannot be loaded: {error}", hint="install it with: pip install 'cloud-tasks[testing]'"
-        ) from error
-    found: Callable[..., Iterator[Any]] = module.rehearse
-    return found
+def _tell(rehearsed: _Rehearsed, width: int, most: Money | None) -> None:
+    durations = " / ".join(format_duration(_quantile(rehearsed.durations, q)) for q in (0.1, 0.5, 0.9))
+    costs = " / ".join(_quantile(rehearsed.costs, q).format(4) for q in (0.1, 0.5, 0.9))
+    click.echo(f"{rehearsed.name:<{width}}  {durations}  {costs}")
+    if taken := _quantile(rehearsed.taken_away, 0.5):
+        lost = _quantile(rehearsed.lost_tasks, 0.5)
+        click.echo(f"  {taken} instances were taken away and {lost} tasks begun again (median)")
+    if rehearsed.lump > 1:
+        click.echo(f"  simulated in lumps of {rehearsed.lump} tasks, which overstates what an interruption costs")
+    if rehearsed.stopped:
+        click.echo(f"  WARNING: {len(rehearsed.stopped)} runs did not reach their end: {rehearsed.stopped[0]}")
+    if over := _over(rehearsed, most):
+        click.echo(f"  WARNING: {over} of {len(rehearsed.costs)} runs cost more than max_total_cost ({most})")
 
 
 def _variants(config: JobConfig) -> Iterator[tuple[str, tuple[RankedOffer, ...]]]:
@@ -144,43 +153,41 @@ def _variants(config: JobConfig) -> Iterator[tuple[str, tuple[RankedOffer, ...]]
 
 
 def _one(
-    simulate: Callable[..., Iterator[Any]],
     config: JobConfig,
     name: str,
     offers: tuple[RankedOffer, ...],
     *,
     tasks: int,
-    task_time: timedelta,
+    times: TaskTimes,
     values: dict[str, Any],
 ) -> _Rehearsed:
-    # The job is to reach its end; what is more than the cost limit is told afterwards.
-    limits = attrs.evolve(config.limits(), max_total_cost=None)
-    expected = forecast(offers[0], limits, tasks=tasks, task_time=task_time)
-    if expected.duration is None or expected.duration > _LONGEST:
-        raise InputError(
-            f"a rehearsal covers {format_duration(_LONGEST)}, and this job takes longer ({name})",
-            hint="raise the limits of `run`, or rehearse a part of it with --num-tasks",
-        )
-    lump = max(tasks // max(_MOST_TASKS, _TASKS_PER_SLOT * (expected.slots or 1)), 1)
     click.echo(f"Rehearsing {name} ...", err=True)
-    results = list(
-        simulate(
-            range(values["seeds"]),
-            tasks=-(-tasks // lump),
-            task_time=task_time * lump,
-            offers=offers,
-            constraints=config.constraints(),
-            limits=limits,
-            spot_lifetime=timedelta(seconds=values["spot_lifetime"]),
-            refused=values["refused"],
-            spot_fallback=config.run.spot_fallback,
-        )
+    policy = policy_of(config)
+    # The job is to reach its end; what is more than the cost limit is told afterwards.
+    policy = attrs.evolve(policy, limits=attrs.evolve(policy.limits, max_total_cost=None))
+    lump = -(-tasks // _MOST_TASKS)
+    world = World(
+        boot_time=timedelta(seconds=values["boot_time"]),
+        spot_lifetime=timedelta(seconds=values["spot_lifetime"]),
+        refused=values["refused"],
+        parallel_launches=config.run.max_parallel_instance_creations,
     )
+    interval = timedelta(seconds=config.run.scaling_check_interval)
+    results = [
+        Rehearsal(
+            seed, tasks=tasks, times=times, offers=offers, policy=policy, interval=interval, world=world, lump=lump
+        ).run()
+        for seed in range(values["seeds"])
+    ]
     return _Rehearsed(
         name=name,
         lump=lump,
         durations=tuple(sorted(result.duration for result in results)),
         costs=tuple(sorted(result.cost for result in results)),
+        instances=tuple(sorted(result.instances for result in results)),
+        taken_away=tuple(sorted(result.taken_away for result in results)),
+        lost_tasks=tuple(sorted(result.lost_tasks for result in results)),
+        stopped=tuple(result.stopped for result in results if result.stopped),
     )
 
 
@@ -197,6 +204,10 @@ def _facts(rehearsed: _Rehearsed, most: Money | None) -> dict[str, Any]:
         "name": rehearsed.name,
         "tasks_per_simulated_task": rehearsed.lump,
         "durations_seconds": [duration.total_seconds() for duration in rehearsed.durations],
+        "instances": list(rehearsed.instances),
+        "instances_taken_away": list(rehearsed.taken_away),
+        "tasks_begun_again": list(rehearsed.lost_tasks),
+        "stopped": list(rehearsed.stopped),
         "costs": [f"{cost.usd:f}" for cost in rehearsed.costs],
         "over_max_total_cost": _over(rehearsed, most),
     }

@@ -31,7 +31,14 @@ def status(registry: Registry) -> click.Command:
         with read_database(database_of(config)) as store:
             statistics = store.statistics()
             rate = None if statistics.summary.finished else pace(statistics.summary, datetime.now(UTC))
-            facts = status_dict(statistics.summary, instances=store.instances(), pace=rate, cost=statistics.cost)
+            facts = status_dict(
+                statistics.summary,
+                instances=store.instances(),
+                pace=rate,
+                cost=statistics.cost,
+                shares=statistics.shares,
+                costs=statistics.costs,
+            )
         if values["as_json"]:
             click.echo(json.dumps(facts, indent=2))
         else:

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from datetime import datetime, timedelta
+from itertools import zip_longest
 from typing import Any
 
-from cloud_tasks.model import Money
+import attrs
+
+from cloud_tasks.model import Headroom, Money
 from cloud_tasks.report.wording import counted, format_duration
 from cloud_tasks.selection import Forecast, RankedOffer, Ranking, Rejection
 
-__all__ = ["plan_dict", "render_forecast", "render_offers", "render_rejected"]
+__all__ = ["plan_dict", "render_forecast", "render_headroom", "render_offers", "render_rejected"]
 
 _HEAD = ("Rank", "Instance Type", "Zone", "Purchase", "vCPUs", "Slots", "$/hour", "$/slot-hour", "Price age")
 _TO_THE_RIGHT = frozenset({0, 4, 5, 6, 7, 8})
@@ -96,15 +99,49 @@ def _exact(amount: Money) -> str:
     return amount.format(2) if not amount or amount >= Money(1) else amount.format(6)
 
 
+def render_headroom(offers: Sequence[RankedOffer], headrooms: Sequence[Headroom | None], *, wanted: int | None) -> str:
+    """What the quotas allow of the first offers; empty where the provider can tell of none.
+
+    Args:
+        wanted: How many instances of the first offer are planned; None: unknown.
+    """
+    lines = [
+        f"  {ranked.offer.instance_type.name} ({ranked.offer.zone}, {ranked.offer.purchase.value}): "
+        f"{counted(headroom.instances, 'more instance')}, limited by {headroom.limited_by}"
+        for ranked, headroom in zip(offers, headrooms, strict=False)
+        if headroom is not None
+    ]
+    if not lines:
+        return ""
+    text = "\n".join(["Quotas allow now:", *lines])
+    first = headrooms[0]
+    if first is None or wanted is None or wanted <= first.instances:
+        return text
+    return (
+        f"{text}\nWARNING: {counted(wanted, 'instance')} are planned, {first.limited_by} allows {first.instances}; "
+        "the rest would be of the next offers, or wait"
+    )
+
+
 def plan_dict(
-    ranking: Ranking, found: Forecast | None, *, tasks: int | None, task_time: timedelta | None, now: datetime
+    ranking: Ranking,
+    found: Forecast | None,
+    *,
+    tasks: int | None,
+    task_time: timedelta | None,
+    now: datetime,
+    headrooms: Sequence[Headroom | None] = (),
 ) -> dict[str, Any]:
     """The whole plan for JSON; amounts in US dollars as text, so that none is rounded."""
     return {
         "tasks": tasks,
         "task_time_seconds": None if task_time is None else task_time.total_seconds(),
         "forecast": None if found is None else _forecast_dict(found),
-        "offers": [_offer_dict(ranked, now) for ranked in ranking.offers],
+        "offers": [
+            _offer_dict(ranked, now, headroom)
+            for ranked, headroom in zip_longest(ranking.offers, headrooms[: len(ranking.offers)])
+        ],
+        "exceeds_quota": _exceeds_quota(found, headrooms),
         "rejected": [
             {
                 "instance_type": rejection.instance_type,
@@ -118,6 +155,11 @@ def plan_dict(
     }
 
 
+def _exceeds_quota(found: Forecast | None, headrooms: Sequence[Headroom | None]) -> bool | None:
+    first = headrooms[0] if headrooms else None
+    return None if first is None or found is None or found.instances is None else found.instances > first.instances
+
+
 def _forecast_dict(found: Forecast) -> dict[str, Any]:
     return {
         "instances": found.instances,
@@ -129,12 +171,13 @@ def _forecast_dict(found: Forecast) -> dict[str, Any]:
     }
 
 
-def _offer_dict(ranked: RankedOffer, now: datetime) -> dict[str, Any]:
+def _offer_dict(ranked: RankedOffer, now: datetime, headroom: Headroom | None) -> dict[str, Any]:
     offer, kind = ranked.offer, ranked.offer.instance_type
     return {
         "instance_type": kind.name,
         "zone": offer.zone,
         "purchase": offer.purchase.value,
+        "cpu_family": kind.cpu_family,
         "vcpus": kind.vcpus,
         "memory_gb": kind.memory_gb,
         "boot_disk_type": offer.boot_disk.disk_type,
@@ -143,6 +186,8 @@ def _offer_dict(ranked: RankedOffer, now: datetime) -> dict[str, Any]:
         "price_per_hour": _text(offer.price_per_hour),
         "price_per_slot_hour": _text(ranked.price_per_slot),
         "price_age_seconds": (now - offer.priced_at).total_seconds(),
+        "speed": ranked.speed,
+        "headroom": None if headroom is None else attrs.asdict(headroom),
     }
 
 

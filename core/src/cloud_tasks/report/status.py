@@ -9,7 +9,7 @@ import attrs
 
 from cloud_tasks.model import FINAL_STATUSES, Money, TaskStatus
 from cloud_tasks.report.pace import Pace
-from cloud_tasks.store import InstanceRecord, JobSummary
+from cloud_tasks.store import CostShares, InstanceRecord, JobSummary, TypeCost
 
 __all__ = ["status_dict"]
 
@@ -22,6 +22,8 @@ def status_dict(
     instances: Iterable[InstanceRecord] = (),
     pace: Pace | None = None,
     cost: Money | None = None,
+    shares: CostShares | None = None,
+    costs: Iterable[TypeCost] = (),
 ) -> dict[str, Any]:
     """What `json.dumps` takes: times in ISO 8601 (UTC), spans in seconds, amounts in US dollars as decimal text."""
     alive = [record for record in instances if record.ended_at is None]
@@ -43,8 +45,23 @@ def status_dict(
         "instances": len(alive),
         "price_per_hour_usd": str(price.usd),
         "cost_usd": None if cost is None else str(cost.usd),
+        "cost_shares_usd": None if shares is None else {name: str(share.usd) for name, share in _shares(shares)},
+        "cost_by_type": [
+            {
+                "instance_type": line.instance_type,
+                "purchase": line.purchase.value,
+                "instances": line.instances,
+                "hours": line.hours,
+                "cost_usd": str(line.cost.usd),
+            }
+            for line in costs
+        ],
         "expected_cost_usd": None if pace is None or cost is None else str(pace.final_cost(cost, price).usd),
     }
+
+
+def _shares(shares: CostShares) -> Iterable[tuple[str, Money]]:
+    return attrs.asdict(shares, recurse=False).items()
 
 
 def _timing(summary: JobSummary, pace: Pace | None) -> dict[str, Any]:

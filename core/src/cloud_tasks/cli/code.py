@@ -1,0 +1,168 @@
+"""The user's code on its way to the instances: which commit is checked out, or the working tree as one archive.
+
+Invariants, each with a test:
+
+1. An archive holds what git would take: nothing that .gitignore names, nothing of ``.git``.
+2. The same files give the same archive, byte for byte, so that it is uploaded once.
+"""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import io
+import os
+import subprocess
+import tarfile
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+import attrs
+
+from cloud_tasks.errors import CloudTasksError, InputError
+
+__all__ = ["Archive", "Checkout", "find_checkout", "pack", "upload"]
+
+
+@attrs.frozen(kw_only=True)
+class Checkout:
+    """What git says of a folder."""
+
+    repository: str
+    """The URL of ``origin``; empty where there is none."""
+    commit: str
+    folder: str
+    """The folder's path below the top of the repository; ``.`` at the top."""
+    changed: int
+    """Files that differ from the commit."""
+    is_pushed: bool
+    """Whether a remote branch has the commit, as far as is known here."""
+
+
+@attrs.frozen(kw_only=True)
+class Archive:
+    """A packed working tree."""
+
+    name: str
+    """``code-<digest>.tar.gz``: the same for the same content."""
+    content: bytes = attrs.field(repr=False)
+    files: int
+
+
+def find_checkout(folder: Path, *, besides: str | None = None) -> Checkout | None:
+    """What is checked out there; None where it is no git repository, or has no commit.
+
+    Args:
+        besides: A file that may differ from the commit, relative to the folder.
+    """
+    commit = _git(folder, "rev-parse", "--verify", "--quiet", "HEAD")
+    if not commit:
+        return None
+    but = [] if besides is None else ["--", ".", f":(exclude){besides}"]
+    changes = _git(folder, "status", "--porcelain", "--untracked-files=no", *but) or ""
+    return Checkout(
+        repository=_git(folder, "remote", "get-url", "origin") or "",
+        commit=commit,
+        folder=(_git(folder, "rev-parse", "--show-prefix") or "").rstrip("/") or ".",
+        changed=len(changes.splitlines()),
+        is_pushed=bool(_git(folder, "branch", "--remotes", "--contains", commit)),
+    )
+
+
+def _git(folder: Path, *arguments: str) -> str | None:
+    """What git prints; None where it fails, or is not there."""
+    try:
+        done = subprocess.run(["git", "-C", str(folder), *arguments], capture_output=True, text=True, check=False)
+    except OSError:
+        return None
+    return done.stdout.strip() if done.returncode == 0 else None
+
+
+def pack(folder: Path, *, without: Sequence[str] = ()) -> Archive:
+    """The working tree as an archive, without what .gitignore names.
+
+    Args:
+        without: Files that are left out besides, relative to the folder.
+
+    Raises:
+        InputError: git is not there, or there is nothing to pack.
+    """
+    names = [name for name in _files(folder) if name not in without]
+    if not names:
+        raise InputError("there is no file to pack", where=str(folder))
+    raw = io.BytesIO()
+    with tarfile.open(fileobj=raw, mode="w", format=tarfile.PAX_FORMAT) as archive:
+        for name in names:
+            info = archive.gettarinfo(folder / name, arcname=name)
+            # Whose file it is, and when it was touched, makes no difference.
+            info.mtime, info.uid, info.gid, info.uname, info.gname = 0, 0, 0, "", ""
+            info.mode = 0o755 if info.mode & 0o100 else 0o644
+            if info.isreg():
+                with (folder / name).open("rb") as content:
+                    archive.addfile(info, content)
+            else:
+                archive.addfile(info)
+    digest = hashlib.sha256(raw.getvalue()).hexdigest()[:16]
+    return Archive(name=f"code-{digest}.tar.gz", content=gzip.compress(raw.getvalue(), mtime=0), files=len(names))
+
+
+def _files(folder: Path) -> Sequence[str]:
+    """What git would take of a folder, whether or not it is in a repository, sorted."""
+    if _git(folder, "rev-parse", "--is-inside-work-tree") == "true":
+        listed = _list(["git"], folder, "--cached", "--others")
+    else:
+        # A repository of its own, elsewhere: nothing is written into the folder.
+        with tempfile.TemporaryDirectory(prefix="cloud-tasks-git-") as scratch:
+            _call(["git", "init", "--quiet", scratch], folder)
+            listed = _list(["git", f"--git-dir={scratch}/.git", f"--work-tree={folder.absolute()}"], folder, "--others")
+    names = {os.fsdecode(name) for name in listed.split(b"\0") if name}
+    # A file that was removed but not yet committed is listed too, and so is a nested repository.
+    return sorted(name for name in names if os.path.lexists(folder / name) and not _is_folder(folder / name))
+
+
+def _is_folder(path: Path) -> bool:
+    return path.is_dir() and not path.is_symlink()
+
+
+def _list(git: Sequence[str], folder: Path, *which: str) -> bytes:
+    return _call([*git, "ls-files", "-z", "--exclude-standard", *which], folder)
+
+
+def _call(command: Sequence[str], folder: Path) -> bytes:
+    try:
+        return subprocess.run(command, cwd=folder, check=True, capture_output=True).stdout
+    except FileNotFoundError as error:
+        raise InputError("packing needs git, which is not installed", hint="install git") from error
+    except subprocess.CalledProcessError as error:
+        reason = error.stderr.decode("utf-8", "replace").strip()
+        raise CloudTasksError(f"{folder}: git cannot list it: {reason}", hint="mend it with git") from error
+
+
+def upload(archive: Archive, bucket: str) -> bool:
+    """Put an archive into a bucket or folder, unless it is there; returns whether it had to be put.
+
+    Args:
+        bucket: A URL that fsspec knows, or a folder.
+
+    Raises:
+        InputError: A package for this kind of URL is missing.
+        CloudTasksError: It cannot be written.
+    """
+    import fsspec
+
+    try:
+        system, place = fsspec.core.url_to_fs(f"{bucket.rstrip('/')}/{archive.name}")
+        if system.exists(place):
+            return False
+        system.makedirs(os.path.dirname(place), exist_ok=True)
+        with system.open(f"{place}.part", "wb") as out:
+            out.write(archive.content)
+        system.mv(f"{place}.part", place)
+    except ImportError as error:
+        raise InputError(f"this kind of URL needs another package: {error}", where=bucket) from error
+    except ValueError as error:
+        raise InputError(f"this URL cannot be used: {error}", where=bucket) from error
+    except Exception as error:
+        raise CloudTasksError(f"{bucket}: the code cannot be uploaded: {type(error).__name__}: {error}") from error
+    return True

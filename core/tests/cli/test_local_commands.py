@@ -1,0 +1,51 @@
+"""The commands that ask a provider, on this machine's."""
+
+from __future__ import annotations
+
+import json
+import platform
+
+import pytest
+from command_line import CommandLine
+
+
+@pytest.fixture
+def here(shell: CommandLine) -> CommandLine:
+    shell.configure()
+    return shell
+
+
+def asked(shell: CommandLine, *arguments: str) -> list[dict[str, object]]:
+    done = shell.run(*arguments, "--config", "config.yml", "--json")
+    assert done.code == 0, done.err
+    found: list[dict[str, object]] = json.loads(done.out)
+    return found
+
+
+def test_what_this_machine_offers(here: CommandLine) -> None:
+    assert [row["name"] for row in asked(here, "list-regions")] == ["local"]
+    assert [row["name"] for row in asked(here, "list-images")] == ["this-machine"]
+    mine = "arm64" if platform.machine() in ("aarch64", "arm64") else "x86_64"
+    types = asked(here, "list-instance-types", "--sort-by=-vcpu", "--architecture", mine)
+    assert [(row["vcpu"], float(str(row["total_price"]))) for row in types] == [(2, 1.0), (1, 0.5)]
+
+
+def test_what_runs_here(here: CommandLine) -> None:
+    mine, other = here.launch("a"), here.launch("b", job_id="other")
+    assert [row["id"] for row in asked(here, "list-running-instances")] == [mine.instance_id]
+    everything = asked(here, "list-running-instances", "--all-instances", "--sort-by", "job_id")
+    assert [(row["id"], row["state"]) for row in everything] == [
+        (mine.instance_id, "running"),
+        (other.instance_id, "running"),
+    ]
+
+
+def test_a_healthy_machine_is_said_to_be_so(here: CommandLine) -> None:
+    done = here.run("doctor", "--config", "config.yml")
+    assert (done.code, done.out.splitlines()[-1]) == (0, "All is well")
+
+
+def test_an_older_users_habits_work(here: CommandLine) -> None:
+    done = here.run("list_running_instances", "--config", "config.yml", "-v", "--sort-by", "type,-creation_time")
+    assert (done.code, done.out) == (0, "No running instances of job job found\n")
+    assert here.run("show_queue", "--config", "config.yml", "--detail").code == 0

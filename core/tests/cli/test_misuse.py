@@ -1,0 +1,221 @@
+"""Misuse of any option of any command: one clear line on stderr, nothing on stdout, exit code 2, nothing changed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import click
+import pytest
+from store_facts import new_store
+
+from cloud_tasks.cli.context import AppContext, make_registry
+from cloud_tasks.cli.main import ALIASES, COMMANDS, cli, main
+
+CONFIG = "provider: local\nrun: {job_id: job}\n"
+
+
+@pytest.fixture(autouse=True)
+def _folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    # What the clouds' plugins say when they are installed by halves is none of this.
+    monkeypatch.setenv("CLOUD_TASKS_DISABLE_PLUGINS", "gcp,aws,azure")
+    (tmp_path / "config.yml").write_text(CONFIG)
+    (tmp_path / "tasks.json").write_text('[{"id": "a", "data": {}}]')
+    new_store(tmp_path, ["a"]).close()
+
+
+def refusal(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
+    """The one line of a command that ends with exit code 2."""
+    with pytest.raises(SystemExit) as ended:
+        main(arguments)
+    told = capsys.readouterr()
+    assert (ended.value.code, told.out) == (2, ""), (arguments, told)
+    (line,) = (line for line in told.err.splitlines() if " INFO - " not in line)
+    assert line.startswith("Error: "), arguments
+    return line
+
+
+def every_command() -> Iterator[tuple[str, ...]]:
+    """The names of all commands, those of groups included."""
+    context = click.Context(cli, obj=AppContext(registry=make_registry()))
+    for name in COMMANDS:
+        command = cli.get_command(context, name)
+        if isinstance(command, click.Group):
+            yield from ((name, each) for each in command.commands)
+        elif name != "worker":
+            yield (name,)
+
+
+def command_of(names: tuple[str, ...]) -> click.Command:
+    context = click.Context(cli, obj=AppContext(registry=make_registry()))
+    command = cli.get_command(context, names[0])
+    assert command is not None
+    return command.commands[names[1]] if isinstance(command, click.Group) else command
+
+
+def own_options(command: click.Command) -> list[click.Option]:
+    """Its options but those of the configuration, which all commands share."""
+    return [
+        parameter
+        for parameter in command.params
+        if isinstance(parameter, click.Option) and not (parameter.name or "").startswith("configuration__")
+    ]
+
+
+def wrong_values(option: click.Option) -> Iterator[list[str]]:
+    """What cannot be said to an option, by its type."""
+    name = max(option.opts, key=len)
+    if option.is_flag or option.count:
+        yield [f"{name}=nonsense"]
+        return
+    yield [name]
+    if isinstance(option.type, click.Choice | click.types.IntParamType | click.types.FloatParamType):
+        yield [name, "nonsense"]
+    if isinstance(option.type, click.IntRange | click.FloatRange) and option.type.min is not None:
+        yield [name, str(option.type.min - 1)]
+    if isinstance(option.type, click.Path) and not option.type.dir_okay:
+        yield [name, "/"]
+    if isinstance(option.type, click.Path) and not option.type.file_okay:
+        yield [name, "config.yml"]
+
+
+NAMES = [pytest.param(names, id=" ".join(names)) for names in every_command()]
+
+
+@pytest.mark.parametrize("names", NAMES)
+def test_an_option_that_is_used_wrongly(names: tuple[str, ...], capsys: pytest.CaptureFixture[str]) -> None:
+    for option in own_options(command_of(names)):
+        for words in wrong_values(option):
+            assert max(option.opts, key=len) in refusal(capsys, *names, *words)
+
+
+@pytest.mark.parametrize("names", NAMES)
+def test_what_no_command_knows(names: tuple[str, ...], capsys: pytest.CaptureFixture[str]) -> None:
+    assert "--nonsense" in refusal(capsys, *names, "--nonsense")
+    arguments = [parameter for parameter in command_of(names).params if isinstance(parameter, click.Argument)]
+    needed = ["--kind", "queue"] if names == ("plugins", "new") else []
+    choice = next((a.type.choices[0] for a in arguments if isinstance(a.type, click.Choice)), "word")
+    assert "unexpected extra argument" in refusal(capsys, *names, *needed, *[choice for _ in arguments], "toomuch")
+
+
+@pytest.mark.parametrize("names", NAMES)
+def test_every_command_has_help(names: tuple[str, ...], capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main([*names, "--help"])
+    assert ended.value.code == 0
+    assert f"Usage: cloud-tasks {' '.join(names)}" in capsys.readouterr().out
+
+
+WITHOUT_EXAMPLES = {"plan", "rehearse", "status", "stop", "sweep"}
+
+
+@pytest.mark.parametrize("names", NAMES)
+def test_help_shows_examples_that_name_options_which_exist(
+    names: tuple[str, ...], capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit):
+        main([*names, "--help"])
+    text = capsys.readouterr().out
+    examples = [line for line in text.partition("Examples:")[2].splitlines() if "cloud-tasks" in line]
+    assert examples or names[0] in WITHOUT_EXAMPLES
+    assert all(f"cloud-tasks {' '.join(names)}" in line for line in examples)
+    known = {each for option in command_of(names).params for each in (*option.opts, *option.secondary_opts)}
+    # The project of one cloud is an option that its plugin brings.
+    known |= {"--project-id"}
+    assert {word for line in examples for word in line.split() if word.startswith("--")} <= known
+
+
+CONFIGURATION = [
+    (["--config", "absent.yml"], "absent.yml"),
+    (["--config", "."], ".: cannot be read"),
+    (["--provider", "nimbus"], "nimbus"),
+    (["--set", "nonsense"], "--set: expected section.key=value"),
+    (["--set", "run.max_cpus=3"], "max_cpu"),
+    (["--max-cpu", "many"], "run.max_cpu"),
+    (["--min-cpu", "-1"], "run.min_cpu"),
+    (["--job-id", "Big Job"], "run.job_id"),
+    (["--use-spot=maybe"], "--use-spot"),
+    (["--instance-types", "["], "run.instance_types"),
+    (["--architecture", "z80"], "run.architecture"),
+    (["--max-total-price-per-hour", "cheap"], "run.max_total_price_per_hour"),
+    (["--min-cpu", "8", "--max-cpu", "4"], "min_cpu"),
+]
+
+
+@pytest.mark.parametrize(("arguments", "reason"), CONFIGURATION)
+def test_a_configuration_option_that_is_used_wrongly(
+    arguments: list[str], reason: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert reason in refusal(capsys, "list-regions", *arguments)
+
+
+MEANING = [
+    ("status", "no job was named"),
+    ("status --db-file absent.db", "there is no such job database"),
+    ("stop --provider local", "no job was named"),
+    ("show-queue --provider local", "no queue was named"),
+    ("show-queue --job-id job", "no provider was given"),
+    ("show-queue -c config.yml --task-queue-only --event-queue-only", "exclude each other"),
+    ("purge-queue -c config.yml --task-queue-only --event-queue-only", "exclude each other"),
+    ("delete-queue --provider local", "no queue was named"),
+    ("load-queue --provider local --task-file tasks.json", "no job was named"),
+    ("load-queue -c config.yml", "no tasks were given"),
+    ("load-queue -c config.yml --task-file tasks.json", "--force"),
+    ("load-queue -c config.yml --task-file tasks.json --continue", "leave --task-file out"),
+    ("monitor --provider local", "no job was named"),
+    ("monitor -c config.yml", "there is no event queue"),
+    ("monitor -c config.yml --db-file absent.db", "there is no such job database"),
+    ("report", "no job was named"),
+    ("report --db-file config.yml", "not a job database"),
+    ("report -c config.yml --output report.doc", 'the ending ".doc" tells no format'),
+    ("report -c config.yml --json --format text", "exclude each other"),
+    ("export tasks --db-file job.db --where nowhere", 'there is no status "nowhere"'),
+    ("export tasks --db-file job.db --where ,", "no status is named"),
+    ("export events --db-file job.db --where failed", "it chooses tasks"),
+    ("export tasks --db-file job.db --output tasks.xls", 'the ending ".xls" tells no format'),
+    ("export tasks --db-file job.db --output no/where.csv", "no/where.csv: cannot be written"),
+    ("report --db-file job.db --output no/where.html", "no/where.html: cannot be written"),
+    ("export things --db-file job.db", "is not one of"),
+    ("export", "Missing argument"),
+    ("logs --db-file job.db", "Missing argument"),
+    ("logs b --db-file job.db", "has no task"),
+    ("list-regions", "no provider was given"),
+    ("list-images --provider local --sort-by size", 'there is no field "size"'),
+    ("list-instance-types --provider local --sort-by vc", "may mean"),
+    ("list-running-instances --provider local --all-instances --job-id job", "exclude each other"),
+    ("list-running-instances --provider local --sort-by ,", "no field is named"),
+    ("doctor --policy", "no provider was given"),
+    ("doctor --policy --provider local", "local needs no permissions"),
+    ("init new --provider nimbus", 'there is no queue "nimbus"'),
+    ("init new --ship git", "--repository"),
+    ("init config.yml", "config.yml"),
+    ("ship", "there is no run.startup_script_file"),
+    ("completion tcsh", "is not one of"),
+    ("plugins show nonsense", 'there is no plugin "nonsense"'),
+    ("plugins new local --kind queue", "is taken"),
+    ("config show --provider nimbus", "nimbus"),
+    ("lisst-regions", 'did you mean "list-regions"?'),
+]
+
+
+@pytest.mark.parametrize(("line", "reason"), MEANING)
+def test_a_command_that_makes_no_sense(
+    line: str, reason: str, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    before = sorted(tmp_path.rglob("*"))
+    assert reason in refusal(capsys, *line.split())
+    assert [path for path in sorted(tmp_path.rglob("*")) if ".cloud-tasks" not in path.parts] == before
+
+
+def test_every_command_is_misused_above() -> None:
+    misused = {line.split()[0] for line, _ in MEANING}
+    elsewhere = {"plan", "rehearse", "run", "sweep", "worker"}
+    assert misused | elsewhere >= set(COMMANDS)
+
+
+@pytest.mark.parametrize("name", [*COMMANDS, *ALIASES])
+def test_snake_case_is_accepted(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main([name.replace("-", "_"), "--help"])
+    assert ended.value.code == 0

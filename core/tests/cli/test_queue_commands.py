@@ -1,0 +1,258 @@
+"""`show-queue`, `purge-queue`, `delete-queue` and `load-queue`, on the provider in memory."""
+
+from __future__ import annotations
+
+import json
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+from command_line import CommandLine
+from memory_commands import MemoryCommands
+from terminal import in_a_terminal
+
+from cloud_tasks.convert import decode_task_message
+from cloud_tasks.errors import InputError, StoreError
+from cloud_tasks.model import TaskStatus
+from cloud_tasks.plugin import QueueContext
+from cloud_tasks.registry import Registry
+from cloud_tasks.store import Store
+
+NO_WAIT = timedelta(0)
+
+
+@pytest.fixture
+def commands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> MemoryCommands:
+    monkeypatch.chdir(tmp_path)
+    tasks = [{"id": f"t{number}", "data": {"n": number}} for number in range(1, 8)]
+    (tmp_path / "tasks.json").write_text(json.dumps(tasks))
+    return MemoryCommands()
+
+
+def fill(commands: MemoryCommands, *, tasks: int = 3, events: int = 1) -> None:
+    for name, count in (("job", tasks), ("job-events", events)):
+        queue = commands.queue(name)
+        queue.create()
+        queue.send([json.dumps({"task_id": f"t{number}"}).encode() for number in range(count)])
+
+
+def depths(commands: MemoryCommands) -> list[int | None]:
+    rows = commands.call("show-queue", "--job-id", "job", "--json").data
+    return [row["visible"] for row in rows]
+
+
+# show-queue
+
+
+def test_both_queues_are_shown(commands: MemoryCommands) -> None:
+    fill(commands)
+    lines = commands.call("show-queue", "--job-id", "job").out.splitlines()
+    assert [line.split()[:5] for line in lines[2:]] == [
+        ["job", "tasks", "yes", "3", "0"],
+        ["job-events", "events", "yes", "1", "0"],
+    ]
+
+
+def test_a_queue_that_is_not_there_is_said_not_to_be(commands: MemoryCommands) -> None:
+    rows = commands.call("show-queue", "--job-id", "job", "--json").data
+    assert [(row["queue"], row["exists"], row["visible"]) for row in rows] == [
+        ("job", False, None),
+        ("job-events", False, None),
+    ]
+
+
+def test_one_queue_can_be_chosen(commands: MemoryCommands) -> None:
+    for option, name in (("--task-queue-only", "job"), ("--event-queue-only", "job-events")):
+        rows = commands.call("show-queue", "--queue-name", "job", option, "--json").data
+        assert [row["queue"] for row in rows] == [name]
+
+
+def test_a_sample_is_shown_and_stays(commands: MemoryCommands) -> None:
+    fill(commands, tasks=1, events=0)
+    tasks, events = commands.call("show-queue", "--job-id", "job", "--detail", "--json").data
+    assert (tasks["sample"], events["sample"]) == ({"task_id": "t0"}, None)
+    text = commands.call("show-queue", "--job-id", "job", "--detail").out
+    assert '"task_id": "t0"' in text
+    assert "job-events: no message to show" in text
+    assert depths(commands) == [1, 0]
+
+
+def test_a_sample_that_is_no_json_is_shown_as_text(commands: MemoryCommands) -> None:
+    queue = commands.queue("job")
+    queue.create()
+    queue.send([b"\xffhello"])
+    answer = commands.call("show-queue", "--job-id", "job", "--task-queue-only", "--detail", "--json")
+    assert answer.data[0]["sample"] == "\N{REPLACEMENT CHARACTER}hello"
+
+
+# purge-queue, delete-queue
+
+
+@pytest.mark.parametrize(
+    ("options", "left"), [([], [0, 0]), (["--task-queue-only"], [0, 1]), (["--event-queue-only"], [3, 0])]
+)
+def test_purging_removes_the_messages(commands: MemoryCommands, options: list[str], left: list[int]) -> None:
+    fill(commands)
+    assert commands.call("purge-queue", "--job-id", "job", "--force", *options).code == 0
+    assert depths(commands) == left
+
+
+@pytest.mark.parametrize(
+    ("options", "left"), [([], [None, None]), (["--task-queue-only"], [None, 1]), (["--event-queue-only"], [3, None])]
+)
+def test_deleting_removes_the_queue(commands: MemoryCommands, options: list[str], left: list[int | None]) -> None:
+    fill(commands)
+    assert commands.call("delete-queue", "--job-id", "job", "-f", *options).code == 0
+    assert depths(commands) == left
+
+
+@pytest.mark.parametrize("command", ["purge-queue", "delete-queue"])
+def test_what_is_not_there_is_no_error(commands: MemoryCommands, command: str) -> None:
+    answer = commands.call(command, "--job-id", "job", "--force")
+    assert answer.code == 0
+    assert answer.out == "There is no task queue job\nThere is no event queue job-events\n"
+
+
+@pytest.mark.parametrize("command", ["purge-queue", "delete-queue"])
+def test_a_removal_as_json(commands: MemoryCommands, command: str) -> None:
+    commands.queue("job").create()
+    assert commands.call(command, "--job-id", "job", "--force", "--json").data == [
+        {"queue": "job", "kind": "tasks", "existed": True},
+        {"queue": "job-events", "kind": "events", "existed": False},
+    ]
+
+
+@pytest.mark.parametrize("command", ["purge-queue", "delete-queue"])
+def test_nothing_is_removed_where_nobody_can_be_asked(commands: MemoryCommands, command: str) -> None:
+    fill(commands)
+    error = commands.call(command, "--job-id", "job").error
+    assert isinstance(error, InputError)
+    assert "3 messages" in str(error)
+    assert "--force" in str(error)
+    assert depths(commands) == [3, 1]
+
+
+@pytest.mark.parametrize(
+    ("command", "answer", "code", "said"),
+    [
+        ("purge-queue", "EMPTY job", 0, "Type EMPTY job to go on"),
+        ("purge-queue", "yes", 2, "not confirmed, nothing was changed"),
+        ("delete-queue", "DELETE job", 0, "This will delete the task queue job with 1 message."),
+        ("delete-queue", "DELETE", 2, "not confirmed, nothing was changed"),
+    ],
+)
+def test_the_exact_words_have_to_be_typed(shell: CommandLine, command: str, answer: str, code: int, said: str) -> None:
+    shell.configure()
+    backend = Registry().queue("local")
+    context = QueueContext(job_id="job", name="job", lease=backend.traits.max_lease)
+    with backend.open(backend.settings(state_dir=shell.folder / ".cloud-tasks"), context) as queue:
+        queue.create()
+        queue.send([b"{}"])
+        session = in_a_terminal(shell.folder, answer, command, "--config", "config.yml", "--task-queue-only")
+        assert (session.code, said in session.err) == (code, True)
+        assert queue.exists() == (command != "delete-queue" or code != 0)
+        if queue.exists():
+            assert queue.depth().visible == (0 if code == 0 else 1)
+
+
+# load-queue
+
+
+def load(commands: MemoryCommands, *arguments: str) -> str | None:
+    """Load the tasks; returns the error, if there was one."""
+    answer = commands.call("load-queue", "--job-id", "job", *arguments)
+    return None if answer.error is None else str(answer.error)
+
+
+def test_a_load_fills_database_and_queue_and_makes_the_event_queue(commands: MemoryCommands, tmp_path: Path) -> None:
+    assert load(commands, "--task-file", "tasks.json") is None
+    assert depths(commands) == [7, 0]
+    with Store.open(tmp_path / "job.db", read_only=True) as store:
+        assert store.summary().counts[TaskStatus.QUEUED] == 7
+        assert store.job.task_source == "tasks.json"
+
+
+def test_a_load_as_json(commands: MemoryCommands) -> None:
+    loaded = commands.call("load-queue", "--job-id", "job", "--task-file", "tasks.json", "--json").data
+    assert loaded == {"job_id": "job", "queue": "job", "database": "job.db", "tasks": 7}
+    assert commands.call("load-queue", "--job-id", "job", "--continue", "--json").data["counts"]["queued"] == 7
+
+
+def test_start_task_counts_from_one(commands: MemoryCommands) -> None:
+    assert load(commands, "--task-file", "tasks.json", "--start-task", "2", "--limit", "2") is None
+    bodies = [each.body for each in commands.queue("job").receive(10, wait=NO_WAIT)]
+    assert [decode_task_message(body).task_id for body in bodies] == ["t2", "t3"]
+
+
+def test_a_dry_run_changes_nothing(commands: MemoryCommands, tmp_path: Path) -> None:
+    assert load(commands, "--task-file", "tasks.json", "--dry-run") is None
+    assert [path.name for path in tmp_path.iterdir()] == ["tasks.json"]
+    assert depths(commands) == [None, None]
+
+
+def test_a_broken_file_changes_nothing(commands: MemoryCommands, tmp_path: Path) -> None:
+    fill(commands)
+    (tmp_path / "tasks.json").write_text('[{"id": "a", "data": {}}, {"id": "a", "data": {}}]')
+    assert "a" in (load(commands, "--task-file", "tasks.json", "--force") or "")
+    assert [path.name for path in tmp_path.iterdir()] == ["tasks.json"]
+    assert depths(commands) == [3, 1]
+
+
+def test_what_is_there_is_replaced_only_when_asked_to(commands: MemoryCommands) -> None:
+    load(commands, "--task-file", "tasks.json")
+    error = load(commands, "--task-file", "tasks.json", "--limit", "2") or ""
+    assert "database job.db with 0 of 7 tasks" in error
+    assert "the task queue with 7 messages" in error
+    assert depths(commands) == [7, 0]
+    assert load(commands, "--task-file", "tasks.json", "--limit", "2", "--force") is None
+    assert depths(commands) == [2, 0]
+
+
+def test_continuing_sends_again_only_what_a_deleted_queue_held(commands: MemoryCommands) -> None:
+    load(commands, "--task-file", "tasks.json")
+    assert load(commands, "--continue") is None
+    assert depths(commands) == [7, 0]
+    commands.call("delete-queue", "--job-id", "job", "--force")
+    assert load(commands, "--continue", "--dry-run") is None
+    assert depths(commands) == [None, None]
+    assert load(commands, "--continue") is None
+    assert depths(commands) == [7, 0]
+
+
+def test_continuing_sends_again_what_was_purged_but_nothing_that_a_worker_or_a_report_may_have(
+    commands: MemoryCommands,
+) -> None:
+    load(commands, "--task-file", "tasks.json")
+    queue = commands.queue("job")
+    leased = queue.receive(10, wait=NO_WAIT)
+    assert load(commands, "--continue") is None
+    assert queue.depth().visible == 0
+    queue.ack([delivery.lease_id for delivery in leased])
+    commands.queue("job-events").send([b"[]"])
+    assert load(commands, "--continue") is None
+    assert depths(commands) == [0, 1]
+    commands.call("purge-queue", "--job-id", "job", "--force")
+    assert load(commands, "--continue") is None
+    assert depths(commands) == [7, 0]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "reason"),
+    [
+        ([], "no tasks were given"),
+        (["--task-file", "nothing.json"], "there is no such file"),
+        (["--continue"], "there is no such job database"),
+        (["--continue", "--task-file", "tasks.json"], "leave --task-file out"),
+        (["--task-file", "tasks.json", "--db-file", "no/where.db"], "there is no folder"),
+    ],
+)
+def test_misuse_is_one_line(commands: MemoryCommands, arguments: list[str], reason: str) -> None:
+    assert reason in (load(commands, *arguments) or "")
+
+
+def test_a_database_that_a_controller_works_on_is_left_alone(commands: MemoryCommands, tmp_path: Path) -> None:
+    load(commands, "--task-file", "tasks.json")
+    with Store.open(tmp_path / "job.db"):
+        answer = commands.call("load-queue", "--job-id", "job", "--task-file", "tasks.json", "--force")
+    assert isinstance(answer.error, StoreError)
+    assert depths(commands) == [7, 0]
