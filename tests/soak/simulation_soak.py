@@ -10,5 +10,4 @@ import sys
 from cloud_tasks.testing.simulation.__main__ import main
 
 if __name__ == "__main__":
-    sys.argv += [] if len(sys.argv) > 1 else ["--seeds", "10000"]
-    sys.exit(main())
+    sys.exit(main(sys.argv[1:] or ["--seeds", "10000"]))

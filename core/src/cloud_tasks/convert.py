@@ -6,13 +6,12 @@ The wire functions are written out by hand, for they run once per task and per e
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
-import attrs
 import cattrs
 from cattrs.preconf.json import make_converter
 
@@ -76,7 +75,7 @@ def decode_task_message(body: bytes) -> TaskMessage:
         raise MalformedMessage(f"not a task message: {error}") from error
 
 
-_COMMON = tuple(field.name for field in attrs.fields(Event) if field.name != "details")
+_EVENT_TYPES: dict[Any, EventType] = {event_type.value: event_type for event_type in EventType}
 
 
 def event_to_json(event: Event) -> dict[str, Any]:
@@ -121,26 +120,29 @@ def decode_events(body: bytes) -> tuple[Sequence[Event], Sequence[str]]:
     return events, broken
 
 
-def _event_from_json(entry: Mapping[str, Any]) -> Event:
-    timestamp = datetime.fromisoformat(entry["timestamp"])
+def _event_from_json(entry: dict[str, Any]) -> Event:
+    """What an entry says; takes it apart, for what is left are the details."""
+    said_at, said_type = entry.pop("timestamp"), entry.pop("event_type")
+    timestamp = datetime.fromisoformat(said_at)
     if timestamp.tzinfo is None:
         timestamp = timestamp.replace(tzinfo=UTC)
-    event_type = EventType(entry["event_type"])
-    task_id, attempt = entry.get("task_id"), entry.get("attempt")
+    event_type = _EVENT_TYPES.get(said_type) or EventType(said_type)
+    take = entry.pop
+    task_id, attempt, hostname = take("task_id", None), take("attempt", None), take("hostname", "")
     if task_id is not None and not isinstance(task_id, str):
         raise TypeError("task_id must be a string")
     # Senders that give no id (older workers) send an event of a kind once per task and moment.
-    event_id = entry.get("event_id") or f"{event_type.value}/{entry.get('hostname', '')}/{task_id}/{entry['timestamp']}"
-    elapsed = entry.get("elapsed_time")
+    event_id = take("event_id", None) or f"{event_type.value}/{hostname}/{task_id}/{said_at}"
+    elapsed = take("elapsed_time", None)
     return Event(
         event_id=str(event_id),
         event_type=event_type,
         timestamp=timestamp,
-        hostname=str(entry.get("hostname", "")),
-        instance_id=entry.get("instance_id"),
+        hostname=str(hostname),
+        instance_id=take("instance_id", None),
         task_id=task_id,
         attempt=None if attempt is None else int(attempt),
-        retry=entry.get("retry"),
+        retry=take("retry", None),
         elapsed_time=None if elapsed is None else float(elapsed),
-        details={name: value for name, value in entry.items() if name not in _COMMON},
+        details=entry,
     )

@@ -51,6 +51,7 @@ def _words(field: attrs.Attribute[Any]) -> tuple[list[str], Any]:
         "str": ([flag, "abc"], "abc"),
         "Money": ([flag, "4.5"], 4.5),
         "tuple[str, ...]": ([flag, "a", "b,c"], ["a", "b", "c"]),
+        "Mapping[str, float]": ([flag, "{Intel Ice Lake: 1.5}"], {"Intel Ice Lake": 1.5}),
         "Architecture": ([flag, "ARM64"], "arm64"),
         "tuple[RetryRule, ...]": (
             [flag, "[{on: exit}]"],
@@ -63,6 +64,7 @@ def _words(field: attrs.Attribute[Any]) -> tuple[list[str], Any]:
 # Some values need their fellows, or a file.
 _SPECIAL = {
     "prefer": (["--prefer", "speed"], "speed"),
+    "start_method": (["--start-method", "spawn"], "spawn"),
     "startup_script_file": (["--startup-script-file", __file__], __file__),
     "min_total_price_per_hour": (["--min-total-price-per-hour", "4.5"], 4.5),
 }

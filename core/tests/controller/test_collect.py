@@ -55,13 +55,24 @@ def test_nobody_is_listening_during_an_outage_and_listening_begins_anew_after_it
     collector.start()
     loop.run_for(timedelta(seconds=30))
     before = collector.listening_since
-    queue.faults.extend(ProviderError("503", transient=True) for _ in range(3))
-    loop.run_for(timedelta(seconds=2))
+    queue.faults.extend(ProviderError("503", transient=True) for _ in range(8))
+    loop.run_for(timedelta(seconds=70))
     assert collector.listening_since is None
-    loop.run_for(timedelta(seconds=60))
+    loop.run_for(timedelta(seconds=120))
     assert before is not None
     assert collector.listening_since is not None
     assert collector.listening_since > before
+
+
+def test_a_call_that_failed_once_is_no_gap(loop, store, queue) -> None:
+    collector = Collector(loop, store, queue)
+    collector.start()
+    loop.run_for(timedelta(seconds=30))
+    before = collector.listening_since
+    queue.faults.append(ProviderError("503", transient=True))
+    loop.run_for(timedelta(seconds=30))
+    assert before is not None
+    assert collector.listening_since == before
 
 
 def test_what_was_received_before_an_outage_is_acked_after_it(loop, store, queue) -> None:

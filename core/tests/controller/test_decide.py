@@ -14,6 +14,7 @@ from cloud_tasks.controller.decide import decide
 from cloud_tasks.controller.observation import (
     Abort,
     Block,
+    Drain,
     Finish,
     FleetInstance,
     ForgetIntent,
@@ -65,8 +66,13 @@ def seen(*fleet: FleetInstance, **changes: object) -> Observation:
     return Observation(**{**facts, **changes})  # type: ignore[arg-type]
 
 
+def both_zones(first: int, second: int) -> tuple[Launch, ...]:
+    """So many instances of the best offer in each of its zones."""
+    return (Launch(ranked=ranked(), count=first), Launch(ranked=ranked(zone="z-b"), count=second))
+
+
 def test_an_empty_fleet_is_filled_to_the_limit_with_the_best_offer() -> None:
-    assert decide(seen()) == (Launch(ranked=ranked(), count=5),)
+    assert decide(seen()) == both_zones(3, 2)
 
 
 def test_nothing_is_bought_for_tasks_that_the_fleet_can_hold() -> None:
@@ -74,7 +80,7 @@ def test_nothing_is_bought_for_tasks_that_the_fleet_can_hold() -> None:
 
 
 def test_the_last_tasks_get_no_more_instances_than_they_can_fill() -> None:
-    assert decide(seen(remaining=9)) == (Launch(ranked=ranked(), count=2),)
+    assert decide(seen(remaining=9)) == both_zones(1, 1)
 
 
 def test_a_failed_listing_changes_nothing() -> None:
@@ -98,7 +104,7 @@ def test_an_instance_that_is_gone_is_written_off_and_replaced() -> None:
     gone = machine(1, state=None)
     assert decide(seen(gone, machine(2))) == (
         MarkEnded(instance_id="i-1", reason="it ended by itself"),
-        Launch(ranked=ranked(), count=4),
+        *both_zones(2, 2),
     )
 
 
@@ -176,7 +182,7 @@ def test_a_blocked_zone_sends_the_launch_to_the_next_one() -> None:
 
 def test_a_block_ends() -> None:
     block = Block(scope=RefusalScope.ACCOUNT, offer=ranked().offer, until=NOW, reason="quota")
-    assert decide(seen(blocks=(block,))) == (Launch(ranked=ranked(), count=5),)
+    assert decide(seen(blocks=(block,))) == both_zones(3, 2)
 
 
 def test_everything_blocked_is_said_and_nothing_launched() -> None:
@@ -197,7 +203,7 @@ def test_a_canary_comes_alone_until_it_finished_a_task() -> None:
     policy = Policy(limits=Limits(max_instances=5), canary=True)
     assert decide(seen(policy=policy)) == (Launch(ranked=ranked(), count=1),)
     assert decide(seen(machine(1), policy=policy)) == ()
-    assert decide(seen(machine(1), policy=policy, tasks_finished=1)) == (Launch(ranked=ranked(), count=4),)
+    assert decide(seen(machine(1), policy=policy, tasks_finished=1)) == both_zones(2, 2)
 
 
 def test_idle_surplus_goes_after_the_delay_and_the_busy_stay() -> None:
@@ -214,6 +220,33 @@ def test_an_empty_queue_with_tasks_to_go_is_filled_again() -> None:
     assert [type(action) for action in actions] == [Requeue]
 
 
+def idle_machine(number: int, *, minutes: float, **changes: object) -> FleetInstance:
+    return machine(number, age=7200, running_tasks=0, last_busy=NOW - timedelta(minutes=minutes), **changes)
+
+
+def test_tasks_that_no_idle_worker_finds_are_sent_again_where_the_queue_cannot_tell_what_it_holds() -> None:
+    fleet = (idle_machine(1, minutes=30), idle_machine(2, minutes=11))
+    actions = decide(seen(*fleet, remaining=16))
+    assert [type(action) for action in actions] == [Requeue]
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"queue_visible": 3},
+        {"requeued_at": NOW - timedelta(minutes=5)},
+        {"listening_since": NOW - timedelta(minutes=5)},
+        {"fleet": (idle_machine(1, minutes=30), machine(2))},
+        {"fleet": (idle_machine(1, minutes=30), idle_machine(2, minutes=9))},
+        {"fleet": (machine(1, heard=None, running_tasks=0), machine(2, heard=None, running_tasks=0))},
+    ],
+)
+def test_nothing_is_sent_again_while_there_is_a_reason_to_wait(changes: dict[str, object]) -> None:
+    facts = {"fleet": (idle_machine(1, minutes=30),), "remaining": 16, **changes}
+    actions = decide(attrs.evolve(seen(), **facts))
+    assert not any(isinstance(action, Requeue) for action in actions)
+
+
 def test_a_budget_that_is_used_up_ends_the_job() -> None:
     policy = Policy(limits=Limits(max_instances=5, max_total_cost=Money(2)))
     assert isinstance(decide(seen(machine(1), policy=policy, accrued_cost=Money(2)))[-1], Abort)
@@ -224,10 +257,48 @@ def test_nothing_is_bought_that_the_rest_of_the_budget_does_not_cover() -> None:
     assert decide(seen(machine(1), policy=policy, accrued_cost=Money("1.99"))) == ()
 
 
-def test_a_draining_job_buys_nothing() -> None:
-    assert decide(seen(machine(1, state=None), draining=True)) == (
-        MarkEnded(instance_id="i-1", reason="it ended by itself"),
-    )
+def budget(total: str, **changes: object) -> dict[str, object]:
+    policy = Policy(limits=Limits(max_instances=5, max_total_cost=Money(total)))
+    return {"policy": policy, "task_time": timedelta(hours=1), **changes}
+
+
+def test_no_task_is_given_out_that_the_hard_stop_would_cut_short() -> None:
+    enough = decide(seen(machine(1), remaining=8, **budget("2", accrued_cost=Money("1.74"))))
+    assert enough == ()
+    (drain,) = decide(seen(machine(1), remaining=8, **budget("2", accrued_cost=Money("1.75"))))
+    assert isinstance(drain, Drain)
+
+
+def test_without_a_task_time_there_is_no_drain_only_the_hard_stop() -> None:
+    assert decide(seen(machine(1), remaining=8, **budget("2", task_time=None, accrued_cost=Money("1.99")))) == ()
+
+
+def test_a_draining_job_buys_nothing_and_lets_go_what_is_done() -> None:
+    idle = machine(2, age=900, running_tasks=0, last_busy=NOW - timedelta(seconds=90))
+    booting = machine(3, heard=None, running_tasks=0)
+    actions = decide(seen(machine(1), idle, booting, draining=True, **budget("2")))
+    assert [action.instance_id for action in actions if isinstance(action, Terminate)] == ["i-2", "i-3"]
+    assert len(actions) == 2
+
+
+def test_a_drain_ends_the_job_when_nothing_runs_any_more() -> None:
+    idle = machine(2, age=900, running_tasks=0, last_busy=NOW - timedelta(seconds=90))
+    assert isinstance(decide(seen(idle, draining=True, **budget("2")))[-1], Abort)
+
+
+def test_instances_are_spread_over_the_zones_that_cost_the_same() -> None:
+    fleet = [machine(number, zone="z-a") for number in (1, 2)]
+    assert decide(seen(*fleet)) == both_zones(1, 2)
+
+
+def test_a_zone_that_refused_of_late_is_taken_after_one_that_did_not() -> None:
+    over = Block(scope=RefusalScope.ZONE, offer=ranked().offer, until=NOW - timedelta(minutes=5), reason="no capacity")
+    assert decide(seen(refusals=(over,))) == (Launch(ranked=ranked(zone="z-b"), count=5),)
+
+
+def test_a_machine_whose_launch_had_been_given_up_goes() -> None:
+    (action,) = decide(seen(machine(1, given_up=True), remaining=8))
+    assert action == Terminate(instance_id="i-1", reason="its launch had been given up")
 
 
 _states = st.sampled_from([None, *InstanceState])

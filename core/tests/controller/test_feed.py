@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from datetime import timedelta
 
 from cloud_tasks.controller.feed import Feeder
@@ -72,3 +73,36 @@ def test_a_crash_after_sending_sends_again_and_never_less(loop, store, queue) ->
     again.run(lambda: second.done)
     assert set(sent(queue)) == {f"task-{number}" for number in range(20)}
     assert len(sent(queue)) == 40
+
+
+def test_several_batches_are_sent_at_a_time_and_the_next_wave_waits_for_all(loop, store, queue, monkeypatch) -> None:
+    monkeypatch.setattr("cloud_tasks.controller.feed._BATCH", 4)
+    sizes: list[int] = []
+    send = queue.send
+
+    def counted(bodies: Sequence[bytes]) -> Sequence[SendFailure]:
+        sizes.append(len(bodies))
+        return send(bodies)
+
+    monkeypatch.setattr(queue, "send", counted)
+    broken: list[str] = []
+    feed = Feeder(loop, store, queue, on_broken=broken.append, operations=8, send_batch=1)
+    feed.start()
+    assert sizes == [4, 4]  # eight messages at a time, before anything was answered
+    queue.faults.append([SendFailure(index=0, reason="busy")])
+    loop.run(lambda: feed.done)
+    assert sorted(sent(queue)) == sorted(f"task-{number}" for number in range(20))
+    assert store.summary().counts[TaskStatus.QUEUED] == 20
+
+
+def test_after_a_stop_nothing_more_is_sent(loop, store, queue, monkeypatch) -> None:
+    monkeypatch.setattr("cloud_tasks.controller.feed._BATCH", 5)
+    broken: list[str] = []
+    feed = Feeder(loop, store, queue, on_broken=broken.append, operations=5, send_batch=1)
+    feed.start()
+    feed.stop()
+    assert not feed.done
+    loop.run(lambda: feed.done)
+    feed.start()
+    assert len(sent(queue)) == 5
+    assert store.summary().counts[TaskStatus.PENDING] == 15

@@ -18,7 +18,6 @@ from cloud_tasks.controller.collect import Collector
 from cloud_tasks.controller.controller import Outcome
 from cloud_tasks.controller.fleet import Fleet
 from cloud_tasks.model import Constraints, Instance, LaunchRequest, Limits, Money, RetryPolicy
-from cloud_tasks.plugin import Delivery
 from cloud_tasks.selection import FleetTotals, RankedOffer
 from cloud_tasks.testing.simulation import (
     Faults,
@@ -129,10 +128,10 @@ def test_a_cost_limit_stops_the_job_and_a_higher_one_lets_it_go_on(tmp_path):
 class AcksFirst(Collector):
     """Acks events before they are committed."""
 
-    def _received(self, deliveries: Sequence[Delivery], *more: Any) -> None:
-        if deliveries:
-            self._queue.ack([delivery.lease_id for delivery in deliveries])
-        super()._received(deliveries, *more)
+    def _received(self, messages: Sequence[Any], last_look: bool) -> None:
+        if messages:
+            self._queue.ack([message.lease_id for message in messages])
+        super()._received(messages, last_look)
 
 
 def test_an_event_acked_before_it_is_committed_is_noticed(tmp_path):
@@ -214,6 +213,53 @@ class LeavesThemRunning(Fleet):
 def test_instances_left_behind_are_noticed(tmp_path):
     said = caught(tmp_path, Parts(fleet=LeavesThemRunning), a_scenario, seeds=1)
     assert said.startswith("2:")
+
+
+def test_a_message_that_is_gone_for_good_is_sent_again(tmp_path):
+    # A worker died between "another attempt" and its message; for days all others were idle.
+    result = Simulation(draw_scenario(1024, least_tasks=200, most_tasks=2000), tmp_path).run()
+    assert result.duration < timedelta(days=1)
+
+
+@pytest.mark.parametrize("seed", [3, 4, 5])
+def test_a_person_may_interrupt_and_go_on(seed, tmp_path):
+    faults = Faults(interrupts=8)
+    result = Simulation(a_scenario(seed, tasks=200, mean_task_time=timedelta(minutes=5), faults=faults), tmp_path).run()
+    assert {Outcome.STOPPED, Outcome.LEFT} & set(result.outcomes)
+    assert result.outcomes[-1] is Outcome.COMPLETE
+
+
+def test_a_crash_while_loading_leaves_nothing_of_an_earlier_run(tmp_path):
+    scenario = a_scenario(tasks=300, faults=Faults(earlier_run=True))
+    for point in range(25):
+        result = Simulation(scenario, tmp_path, crash_after=point).run()
+        assert result.outcomes == (Outcome.COMPLETE,)
+
+
+def test_a_database_that_is_published_before_the_old_queue_goes_is_noticed(tmp_path, monkeypatch):
+    def publishes_first(loaded, path, *, job_id, compute, tasks, events):
+        loaded.publish(path)
+        for queue in (tasks, events):
+            queue.delete()
+            queue.create()
+
+    monkeypatch.setattr("cloud_tasks.testing.simulation.driver.start_afresh", publishes_first)
+    scenario = a_scenario(tasks=100, faults=Faults(earlier_run=True))
+    said: list[str] = []
+    for point in range(12):
+        try:
+            Simulation(scenario, tmp_path, crash_after=point).run()
+        except InvariantViolation as violation:
+            said.append(str(violation))
+    assert any("of an earlier run is run again" in text for text in said)
+
+
+def test_a_budget_that_runs_out_lets_the_tasks_that_run_come_to_their_end(tmp_path):
+    limits = Limits(max_instances=3, max_total_cost=Money("0.05"))
+    scenario = a_scenario(tasks=100, limits=limits, mean_task_time=timedelta(minutes=3))
+    result = Simulation(scenario, tmp_path).run()
+    assert result.outcomes[0] is Outcome.ABORTED
+    assert result.outcomes[-1] is Outcome.COMPLETE
 
 
 def test_the_command_prints_how_many_seeds_held():

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from store_facts import at, completed, event, failed, new_store, started
 
 from cloud_tasks.model import EventType, TaskStatus
-from cloud_tasks.store.sketch import RELATIVE_ERROR, bucket_of, percentile_of_sketch, percentiles, value_of
+from cloud_tasks.store.sketch import RELATIVE_ERROR, bucket_of, percentiles, percentiles_of_sketch, value_of
 
 
 def test_the_elapsed_statistics_are_those_of_the_completed_tasks(tmp_path: Path) -> None:
@@ -105,7 +105,7 @@ def test_a_bucket_stands_for_its_values_within_the_error(value: float) -> None:
 
 @given(st.lists(positive, min_size=1, max_size=50), st.floats(0, 1))
 def test_a_percentile_of_the_sketch_is_near_the_value_of_its_rank(values: list[float], fraction: float) -> None:
-    found = percentile_of_sketch(Counter(bucket_of(value) for value in values), fraction)
+    found = percentiles_of_sketch(Counter(bucket_of(value) for value in values), (fraction,))[0]
     exact = sorted(values)[math.floor(fraction * (len(values) - 1))]
     assert found == pytest.approx(exact, rel=RELATIVE_ERROR * 1.001)
 
@@ -116,7 +116,7 @@ def test_the_exact_percentiles_are_those_of_the_statistics_module(values: list[f
     assert percentiles(sorted(values), (0.5, 0.9), len(values)) == pytest.approx([cuts[9], cuts[17]])
 
 
-@pytest.mark.parametrize("of", [lambda: percentiles([], (0.5,), 0), lambda: percentile_of_sketch({}, 0.5)])
+@pytest.mark.parametrize("of", [lambda: percentiles([], (0.5,), 0), lambda: percentiles_of_sketch({}, (0.5,))])
 def test_nothing_has_no_percentiles(of: object) -> None:
     assert callable(of)
     with pytest.raises(ValueError, match="a percentile of nothing"):

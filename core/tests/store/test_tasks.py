@@ -105,9 +105,10 @@ def test_a_task_that_runs_elsewhere_too_is_not_lost_with_one_instance(store: Sto
 def test_failed_tasks_can_be_given_a_new_pass(store: Store) -> None:
     store.apply_events([failed("a"), completed("b"), failed("c", 2)])
     assert store.reopen_tasks([TaskStatus.FAILED, TaskStatus.DEAD]) == 2
-    assert [(m.task_id, m.attempt) for m in store.pending_tasks(10)] == [("a", 2), ("c", 3), ("d", 1)]
+    assert [(m.task_id, m.attempt) for m in store.pending_tasks(10)] == [("a", 3), ("c", 3), ("d", 1)]
+    assert store.earlier_attempts() == 2
     assert store.summary().finished_tasks == 1
-    store.apply_events([completed("a", 2)])
+    store.apply_events([completed("a", 3)])
     assert status(store, "a") is TaskStatus.COMPLETED
 
 

@@ -1,86 +1,16 @@
-"""What a task has to be, whoever wrote it: ``{"task_id" or "id": text, "data": {...}}`` and nothing else."""
+"""From an entry of a source to a task."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, NoReturn
 
-from cloud_tasks.errors import InputError
 from cloud_tasks.model import Task
+from cloud_tasks.taskfile.entry import fields_of_entry, kind_of
 
 __all__ = ["kind_of", "task_from_entry"]
 
-_KEYS = frozenset({"task_id", "id", "data"})
-_EXPECTED = 'a task is {"task_id": "some-name", "data": {...}}'
-
-_KINDS: dict[type[Any], str] = {
-    dict: "an object",
-    list: "a list",
-    tuple: "a list",
-    str: "text",
-    bool: "true or false",
-    int: "a number",
-    float: "a number",
-    type(None): "null",
-}
-
-
-def kind_of(value: object) -> str:
-    """How a person calls this value's type."""
-    return _KINDS.get(type(value), f"a value of type {type(value).__name__}")
-
 
 def task_from_entry(entry: object, number: int, where: Callable[[], str]) -> Task:
-    """The task that one entry of a source describes.
-
-    Args:
-        number: Its place in the source; 1 for the first.
-        where: Asked for the entry's place (``file:line``) when there is something to complain about.
-
-    Raises:
-        InputError: Wrong type, missing or unknown key, an id that is not text or empty.
-    """
-    if type(entry) is dict and len(entry) == 2 and "data" in entry:
-        # The usual case, tested first: this runs once per task.
-        task_id = entry.get("task_id") or entry.get("id")
-        data = entry["data"]
-        if type(task_id) is str and task_id and type(data) is dict and task_id.isascii():
-            return Task(task_id=task_id, data=data)
-    return _examined(entry, number, where)
-
-
-def _examined(entry: Any, number: int, where: Callable[[], str]) -> Task:
-    """The task of an unusual entry, or what is wrong with it."""
-    if not isinstance(entry, dict):
-        _refuse(f"expected an object, found {kind_of(entry)}", number, where, hint=_EXPECTED)
-    for key in entry:
-        if key not in _KEYS:
-            _refuse(f'unknown key "{key}"', number, where, hint="put what the task needs inside its data")
-    if "task_id" not in entry and "id" not in entry:
-        _refuse('it has neither "task_id" nor "id"', number, where, hint=_EXPECTED)
-    name = "task_id" if "task_id" in entry else "id"
-    task_id = entry[name]
-    if "task_id" in entry and "id" in entry and entry["task_id"] != entry["id"]:
-        _refuse(
-            f'its "task_id" ({entry["task_id"]!r}) and its "id" ({entry["id"]!r}) differ',
-            number,
-            where,
-            hint="keep one of them",
-        )
-    if not isinstance(task_id, str):
-        _refuse(
-            f'its "{name}" must be text, not {kind_of(task_id)} ({task_id!r})', number, where, hint="put it in quotes"
-        )
-    if not task_id:
-        _refuse(f'its "{name}" is empty', number, where)
-    if any("\ud800" <= character <= "\udfff" for character in task_id):
-        _refuse(f'its "{name}" is not valid Unicode text ({task_id!r})', number, where)
-    if "data" not in entry:
-        _refuse(f'task "{task_id}" has no "data"', number, where, hint='write "data": {} for a task without any')
-    if not isinstance(entry["data"], dict):
-        _refuse(f'the "data" of task "{task_id}" must be an object, not {kind_of(entry["data"])}', number, where)
-    return Task(task_id=task_id, data=entry["data"])
-
-
-def _refuse(reason: str, number: int, where: Callable[[], str], *, hint: str = "") -> NoReturn:
-    raise InputError(f"task {number}: {reason}", where=where(), hint=hint)
+    """The task that one entry of a source describes; arguments and errors as those of `fields_of_entry`."""
+    task_id, data = fields_of_entry(entry, number, where)
+    return Task(task_id=task_id, data=data)

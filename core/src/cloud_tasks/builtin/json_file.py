@@ -1,32 +1,15 @@
-"""A JSON file that holds a list of tasks, read one task at a time through a window.
-
-The standard library's decoder is used, on a window of text that slides over the file: it reads every number as Python
-does (integers of any size, NaN), which streaming parsers with C number types do not, and it says where an error is.
-Memory: the window, which grows only when one task is larger than it.
-"""
+"""A JSON file that holds a list of tasks, read one task at a time."""
 
 from __future__ import annotations
 
-import codecs
-import json
-import re
 from collections.abc import Iterator
 from pathlib import Path
-from typing import BinaryIO
 
-from cloud_tasks.builtin.check import kind_of, task_from_entry
-from cloud_tasks.builtin.opening import open_binary, place_of
-from cloud_tasks.errors import InputError
 from cloud_tasks.model import Task
+from cloud_tasks.taskfile.json_list import JsonList
+from cloud_tasks.taskfile.opening import open_binary, place_of
 
 __all__ = ["JsonFileSource"]
-
-_CHUNK_BYTES = 1 << 16
-_LOOKAHEAD = 16
-"""An error so close to the end of the window may only mean that a word, a number or an escape is not all there yet."""
-
-_SPACE = re.compile(r"[ \t\r\n]*")
-_COMMA = re.compile(r"[ \t\r\n]*,[ \t\r\n]*")
 
 
 class JsonFileSource:
@@ -39,150 +22,14 @@ class JsonFileSource:
         InputError: With file, line, number of the task and reason.
     """
 
-    def __init__(self, location: str, base_dir: Path, *, chunk_bytes: int = _CHUNK_BYTES) -> None:
+    def __init__(self, location: str, base_dir: Path, *, chunk_bytes: int = 1 << 16) -> None:
         self.where = place_of(location, base_dir)
         self._chunk_bytes = chunk_bytes
 
     def __iter__(self) -> Iterator[Task]:
         with open_binary(self.where) as stream:
-            yield from _Reader(stream, self.where, self._chunk_bytes).tasks()
+            for task_id, data in JsonList(stream, self.where, self._chunk_bytes).fields():
+                yield Task(task_id=task_id, data=data)
 
     def expected_length(self) -> int | None:
         return None
-
-
-class _Reader:
-    """One pass over the file."""
-
-    def __init__(self, stream: BinaryIO, where: str, chunk_bytes: int) -> None:
-        self._stream = stream
-        self._where = where
-        self._decoder = codecs.getincrementaldecoder("utf-8-sig")()
-        self._window = ""
-        self._at = 0
-        self._lines_before = 0
-        """Line breaks in what has slid out of the window."""
-        self._chunk = chunk_bytes
-        self._ended = False
-        self._number = 0
-
-    def tasks(self) -> Iterator[Task]:
-        first = self._next_character()
-        if first == "":
-            return
-        if first != "[":
-            raise self._not_a_list(first)
-        self._at += 1
-        if self._next_character() == "]":
-            self._at += 1
-        else:
-            yield from self._entries()
-        rest = self._next_character()
-        if rest:
-            raise self._error("there is more after the end of the list", self._at)
-
-    def _entries(self) -> Iterator[Task]:
-        scan = json.JSONDecoder().raw_decode
-        to_next = _COMMA.match
-        where = self._here
-        self._number = 1
-        while True:
-            # The window only changes in the methods called on the slow ways below.
-            window = self._window
-            try:
-                entry, end = scan(window, self._at)
-            except json.JSONDecodeError as error:
-                self._widen(error)
-                continue
-            except RecursionError as error:
-                raise InputError(f"task {self._number}: nested too deeply", where=self._here()) from error
-            if type(entry) is not dict and end == len(window) and not self._ended:
-                # A number may go on beyond the window.
-                self._read()
-                continue
-            yield task_from_entry(entry, self._number, where)
-            match = to_next(window, end)
-            if match is not None and match.end() < len(window):
-                self._at = match.end()
-            elif not self._goes_on(end):
-                return
-            self._number += 1
-
-    def _goes_on(self, end: int) -> bool:
-        """Move from the end of one task to the start of the next; False at the end of the list."""
-        self._at = end
-        separator = self._next_character()
-        if separator == ",":
-            self._at += 1
-            separator = self._next_character()
-            if separator:
-                return True
-        elif separator == "]":
-            self._at += 1
-            return False
-        if separator == "":
-            raise self._cut_short()
-        raise self._error(f"expected a comma or the end of the list, found {separator!r}", self._at)
-
-    def _widen(self, error: json.JSONDecodeError) -> None:
-        """Read more if that may mend the error; else raise it."""
-        unterminated = error.msg.startswith("Unterminated string")
-        if not self._ended and (unterminated or error.pos >= len(self._window) - _LOOKAHEAD):
-            # One task is larger than the window: double it, so that the work stays proportional to the size.
-            self._read(max(self._chunk, len(self._window) - self._at))
-            return
-        if self._ended and (unterminated or not self._window[error.pos :].strip()):
-            raise self._cut_short()
-        reason = error.msg[:1].lower() + error.msg[1:]
-        hint = "remove the comma before the closing bracket" if self._window[error.pos : error.pos + 1] == "]" else ""
-        raise self._error(f"task {self._number}: not valid JSON: {reason}", error.pos, hint=hint)
-
-    def _next_character(self) -> str:
-        """Move to the next character that is not white space and return it; empty at the end of the file."""
-        while True:
-            match = _SPACE.match(self._window, self._at)
-            self._at = match.end() if match else self._at
-            if self._at < len(self._window):
-                return self._window[self._at]
-            if self._ended:
-                return ""
-            self._read()
-
-    def _read(self, size: int | None = None) -> None:
-        """Slide the window: drop what was used, append what comes next."""
-        self._lines_before += self._window.count("\n", 0, self._at)
-        data = self._stream.read(size or self._chunk)
-        self._ended = not data
-        try:
-            text = self._decoder.decode(data, final=self._ended)
-        except UnicodeDecodeError as error:
-            line = self._lines_before + 1 + self._window.count("\n", self._at) + data.count(b"\n", 0, error.start)
-            raise InputError(f"not UTF-8 text ({error.reason})", where=f"{self._where}:{line}") from error
-        self._window = self._window[self._at :] + text
-        self._at = 0
-
-    def _here(self) -> str:
-        return self._place(self._at)
-
-    def _place(self, position: int) -> str:
-        return f"{self._where}:{self._lines_before + 1 + self._window.count(chr(10), 0, position)}"
-
-    def _error(self, reason: str, position: int, *, hint: str = "") -> InputError:
-        return InputError(reason, where=self._place(position), hint=hint)
-
-    def _cut_short(self) -> InputError:
-        return self._error(
-            f"the file ends in the middle of the list, at task {self._number}",
-            len(self._window),
-            hint="it may have been cut off; write it again",
-        )
-
-    def _not_a_list(self, first: str) -> InputError:
-        try:
-            entry, _ = json.JSONDecoder().raw_decode(self._window, self._at)
-            found = kind_of(entry)
-        except json.JSONDecodeError:
-            found = "an object" if first == "{" else f"{first!r}"
-        lines = "if each line is a task, name the file *.jsonl"
-        hint = lines if first == "{" else "a task file is a list: [ {...}, {...} ]"
-        return self._error(f"expected a list of tasks, found {found}", self._at, hint=hint)

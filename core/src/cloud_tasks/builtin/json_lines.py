@@ -7,9 +7,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from cloud_tasks.builtin.check import task_from_entry
-from cloud_tasks.builtin.opening import open_binary, place_of
 from cloud_tasks.errors import InputError
 from cloud_tasks.model import Task
+from cloud_tasks.taskfile.opening import open_binary, place_of
 
 __all__ = ["JsonLinesSource"]
 

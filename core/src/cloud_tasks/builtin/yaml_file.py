@@ -16,9 +16,9 @@ from yaml.constructor import SafeConstructor
 from yaml.resolver import Resolver
 
 from cloud_tasks.builtin.check import task_from_entry
-from cloud_tasks.builtin.opening import open_binary, place_of
 from cloud_tasks.errors import InputError
 from cloud_tasks.model import Task
+from cloud_tasks.taskfile.opening import open_binary, place_of
 
 __all__ = ["YamlFileSource"]
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from typing import Any
 
 import attrs
 
 from cloud_tasks.model import Money
 
-__all__ = ["Above", "AtLeast", "Matches", "OneOf", "Patterns"]
+__all__ = ["Above", "AtLeast", "EachAbove", "Matches", "OneOf", "Patterns"]
 
 
 def _number(value: Any) -> Any:
@@ -46,6 +47,21 @@ class AtLeast:
 
     def schema(self) -> dict[str, Any]:
         return {"minimum": self.bound}
+
+
+@attrs.frozen
+class EachAbove:
+    """A mapping whose values are numbers above a bound."""
+
+    bound: float
+
+    def __call__(self, instance: object, attribute: object, value: Mapping[str, Any]) -> None:
+        for name, number in value.items():
+            if not _number(number) > self.bound:
+                raise ValueError(f'{_show(number)} for "{name}" is not above {self.bound:g}')
+
+    def schema(self) -> dict[str, Any]:
+        return {"additionalProperties": {"type": "number", "exclusiveMinimum": self.bound}}
 
 
 @attrs.frozen

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import attrs
 
-from cloud_tasks.config.checks import Above, AtLeast, Matches, OneOf, Patterns
+from cloud_tasks.config.checks import Above, AtLeast, EachAbove, Matches, OneOf, Patterns
 from cloud_tasks.model import Architecture, Money
 from cloud_tasks.plugin import setting
 
@@ -132,6 +134,12 @@ class RunSettings:
         help="What makes an offer better", default="price", validator=OneOf(("price", "speed", "availability"))
     )
 
+    cpu_family_speed: Mapping[str, float] = setting(
+        help="How fast the CPUs of a family are, by its name, compared with those of weight 1 (default: all alike)",
+        factory=dict,
+        validator=EachAbove(0),
+    )
+
     # How many
     min_instances: int | None = setting(help="Fewest instances", default=None, validator=AtLeast(0))
     max_instances: int | None = setting(help="Most instances", default=10, validator=AtLeast(1))
@@ -210,5 +218,22 @@ class RunSettings:
     )
     max_result_bytes: int | None = setting(
         help="Largest result of a task in bytes (default: what the queue carries)", default=None, validator=AtLeast(1)
+    )
+    start_method: str | None = setting(
+        help="fork: task processes are copies of the program; spawn: they are fresh interpreters "
+        "(default: fork where that is safe)",
+        default=None,
+        validator=OneOf(("fork", "spawn")),
+    )
+    reuse_processes: int | None = setting(
+        help="How many tasks one process does, one after the other, for tasks of milliseconds (default: 1)",
+        default=None,
+        validator=AtLeast(1),
+    )
+    log_store: str | None = setting(help="Folder or URL to which what each attempt printed is uploaded", default=None)
+    event_spool_bytes: int | None = setting(
+        help="Bytes of reports that a worker keeps on disk while the event queue is out (default: 256 MiB)",
+        default=None,
+        validator=AtLeast(0),
     )
     result_store: str | None = setting(help="Folder or URL for results that are too large for an event", default=None)

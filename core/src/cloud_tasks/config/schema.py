@@ -127,4 +127,4 @@ def _required(kind: Any, checks: Mapping[str, Any]) -> dict[str, Any]:
             "properties": {field.name: _typed(hints[field.name], _checks(field.validator)) for field in fields},
             "required": [field.name for field in fields if field.default is attrs.NOTHING],
         }
-    return {"type": "object"} if (typing.get_origin(kind) or kind) in (dict, Mapping) else {}
+    return {"type": "object", **checks} if (typing.get_origin(kind) or kind) in (dict, Mapping) else {}

@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
+import structlog
+
 from cloud_tasks.config import JobConfig
 from cloud_tasks.controller.opening import open_compute, open_pricing
-from cloud_tasks.errors import InputError
-from cloud_tasks.selection import Prefer, Ranking, rank
+from cloud_tasks.errors import InputError, ProviderError
+from cloud_tasks.model import Headroom
+from cloud_tasks.plugin import Compute
+from cloud_tasks.selection import Prefer, RankedOffer, Ranking, rank
 
-__all__ = ["rank_offers", "require_offer"]
+__all__ = ["ask_headroom", "rank_offers", "require_offer"]
+
+log = structlog.get_logger()
 
 
 def rank_offers(config: JobConfig, job_id: str = "") -> Ranking:
@@ -19,8 +27,26 @@ def rank_offers(config: JobConfig, job_id: str = "") -> Ranking:
             config.limits(),
             pricing.price,
             prefer=Prefer(config.run.prefer),
+            speed=config.run.cpu_family_speed,
             spot_fallback=config.run.spot_fallback,
         )
+
+
+def ask_headroom(config: JobConfig, offers: Sequence[RankedOffer], job_id: str = "") -> tuple[Headroom | None, ...]:
+    """How many more instances of each offer the account's quotas allow; None where the provider cannot tell."""
+    if not offers:
+        return ()
+    with open_compute(config, job_id) as compute:
+        return tuple(_headroom(compute, ranked) for ranked in offers)
+
+
+def _headroom(compute: Compute, ranked: RankedOffer) -> Headroom | None:
+    try:
+        return compute.headroom(ranked.offer)
+    except ProviderError as error:
+        # A plan without quotas is worth more than no plan.
+        log.warning(f"The quotas for {ranked.offer.instance_type.name} could not be read: {error}")
+        return None
 
 
 def require_offer(ranking: Ranking) -> Ranking:

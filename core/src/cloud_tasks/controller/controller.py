@@ -25,6 +25,7 @@ from cloud_tasks.controller.loop import Loop
 from cloud_tasks.controller.observation import (
     Abort,
     Action,
+    Drain,
     Finish,
     FleetInstance,
     ForgetIntent,
@@ -116,8 +117,10 @@ class Controller:
         self._look_again = False
         self._asked_at = self._started
         self._draining = False
+        self._given_up: set[str] = set()
         self._surplus_since: datetime | None = None
         self._empty_since: datetime | None = None
+        self._requeued_at: datetime | None = None
         self._ended_with: Outcome | None = None
         self._finish_deadline: datetime | None = None
         self.outcome = Outcome.RUNNING
@@ -132,6 +135,8 @@ class Controller:
 
     def run(self) -> Outcome:
         """Run until the job has ended, one way or another, and its instances with it."""
+        if self._store.withdrawn():
+            self._store.reset_for_requeue()
         self._collector.start()
         self._feeder.start()
         self._loop.later(timedelta(0), self._tick)
@@ -140,7 +145,7 @@ class Controller:
 
     def noticed_events(self) -> None:
         """Called after events were committed: an ending job is not kept waiting for the next look."""
-        if self._ended_with is None and self._feeder.done and self._store.summary().remaining == 0:
+        if self._ended_with is None and self._feeder.done and self._store.remaining() == 0:
             self._begin_end(Outcome.COMPLETE)
 
     def refused(self) -> None:
@@ -228,9 +233,13 @@ class Controller:
             fleet=fleet,
             offers=self._offers,
             blocks=self._fleet.blocks(),
+            refusals=self._fleet.refusals(),
             listening_since=self._collector.listening_since,
             accrued_cost=self._store.spending(now),
+            task_time=None if summary.elapsed is None else timedelta(seconds=summary.elapsed.mean),
             queue_empty_since=self._empty_since,
+            queue_visible=None if depth is None else depth.visible,
+            requeued_at=self._requeued_at,
             ever_spoke=any(record.last_heard is not None for record in current),
             failed_starts=sum(record.last_heard is None for record in ended),
             futile=_futile(ended, summary.last_end),
@@ -240,12 +249,16 @@ class Controller:
         )
 
     def _record_seen(self, records: Sequence[InstanceRecord], listing: Sequence[Instance], now: datetime) -> None:
-        """Settle intents whose instance appeared without an answer."""
-        unsettled = {record.client_token for record in records if record.instance_id is None}
+        """Settle intents whose instance appeared without an answer, those that had been given up included."""
+        unsettled = {record.client_token: record.ended_at for record in records if record.instance_id is None}
         for instance in listing:
             if instance.client_token in unsettled and not self._fleet.is_unanswered(instance.client_token):
                 self._store.record_launched(instance.client_token, instance)
-                log.info(f"Instance '{instance.instance_id}' of an unanswered launch was found and adopted")
+                if unsettled[instance.client_token] is None:
+                    log.info(f"Instance '{instance.instance_id}' of an unanswered launch was found and adopted")
+                else:
+                    # Another may have been bought in its place: it is paid for, and goes.
+                    self._given_up.add(instance.instance_id)
 
     def _combine(self, records: Sequence[InstanceRecord], listing: Sequence[Instance]) -> tuple[FleetInstance, ...]:
         by_id = {instance.instance_id: instance for instance in listing}
@@ -259,6 +272,8 @@ class Controller:
                 slots=record.slots,
                 price_per_hour=record.price_per_hour,
                 launched_at=record.intended_at,
+                zone=record.zone,
+                given_up=record.instance_id in self._given_up,
                 maybe_unlisted=record.instance_id not in by_id and self._maybe_unlisted(record),
                 answered=not self._fleet.is_unanswered(record.client_token),
                 last_heard=record.last_heard,
@@ -311,7 +326,11 @@ class Controller:
                 log.warning(f"Sending the remaining tasks again: {reason}")
                 self._store.reset_for_requeue()
                 self._empty_since = None
+                self._requeued_at = self._loop.now()
                 self._feeder.start()
+            case Drain(reason=reason):
+                log.warning(f"No more tasks are given out: {reason}")
+                self._drain()
             case Warn(key=key, message=message):
                 if key not in self._told:
                     self._told.add(key)
@@ -322,6 +341,22 @@ class Controller:
             case Abort():
                 self._abort(action)
         self._told.clear()
+
+    def _drain(self) -> None:
+        """Take back what no worker has begun. The store knows of it first: the next run sends it all again."""
+        self._draining = True
+        self._feeder.stop()
+        self._store.withdraw()
+
+        def failed(error: Exception) -> None:
+            log.warning(f"The task queue could not be emptied and will be tried again: {error}")
+            self._loop.later(self._interval, empty)
+
+        def empty() -> None:
+            if self._ended_with is None:
+                self._loop.call(self._queue.purge, lambda _: None, failed)
+
+        empty()
 
     def _abort(self, abort: Abort) -> None:
         if self._ended_with is not None:
@@ -352,7 +387,6 @@ class Controller:
         self._fleet.cancel_waiting()
         self._finish_deadline = self._loop.now() + _FINISH_PATIENCE
         if outcome is Outcome.LEFT:
-            self._collector.stop()
             self._await_collector()
         else:
             self._sweep()
@@ -371,11 +405,9 @@ class Controller:
         if listing is not None and not left and not hidden and not self._fleet.busy:
             self._mark_all_ended()
             self.all_gone = True
-            self._collector.stop()
             self._await_collector()
         elif self._loop.now() > self._finish_deadline:
             log.error(f"{len(left) or 'Unknown'} instances could not be terminated; see `cloud-tasks sweep`")
-            self._collector.stop()
             self._await_collector()
         else:
             pause = timedelta(0) if left else _SETTLE
@@ -390,16 +422,19 @@ class Controller:
                     self._fleet.ended(record.instance_id, self._loop.now(), "the job is over")
 
     def _await_collector(self) -> None:
-        if self._collector.stopped:
+        """The last events are taken, then the run is over."""
+
+        def over() -> None:
             assert self._ended_with is not None
             self.outcome = self._ended_with
-        else:
-            self._loop.later(timedelta(milliseconds=50), self._await_collector)
+
+        self._collector.stop(over)
 
 
 def _futile(ended: Sequence[InstanceRecord], last_progress: datetime | None) -> int:
-    """How many instances came and went since the job last finished a task."""
-    return sum(last_progress is None or record.intended_at > last_progress for record in ended)
+    """How many instances came and went since the job last finished a task; one that was preempted proves nothing."""
+    own = [record for record in ended if record.spot_terminated_at is None]
+    return sum(last_progress is None or record.intended_at > last_progress for record in own)
 
 
 def _stranger(instance: Instance) -> FleetInstance:

@@ -9,17 +9,21 @@ Invariants, each with a test:
    channel is suspected first; none ever spoke, the startup script is taken to be broken.
 5. What carries our label and is unknown to our records is terminated.
 6. A refused scope is avoided while its block lasts; the best offer outside of it is taken at once.
-7. What has been spent never passes the limit on the total cost by more than one look's worth.
+7. What has been spent never passes the limit on the total cost by more than one look's worth. Before that nothing is
+   bought that the rest of the budget does not cover, and no task is given out that it would cut short.
+8. Between zones that differ in nothing else, refusals and spread decide.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
 
 from cloud_tasks.controller.observation import (
     Abort,
     Action,
+    Drain,
     Finish,
     FleetInstance,
     ForgetIntent,
@@ -30,8 +34,8 @@ from cloud_tasks.controller.observation import (
     Terminate,
     Warn,
 )
-from cloud_tasks.model import InstanceState, Money, Purchase
-from cloud_tasks.selection import FleetTotals, RankedOffer, additional_instances
+from cloud_tasks.model import InstanceState, Money, Offer, Purchase
+from cloud_tasks.selection import COMMITMENT, FleetTotals, RankedOffer, additional_instances, alike, spread
 
 __all__ = ["decide"]
 
@@ -53,7 +57,7 @@ def decide(seen: Observation) -> tuple[Action, ...]:
     doomed = {action.instance_id for action in actions if isinstance(action, (Terminate, MarkEnded))}
     alive = [i for i in seen.fleet if i.state in _ALIVE and i.recorded and i.instance_id not in doomed]
     ended = [i for i in seen.fleet if i.recorded and i.state in _GONE and i.instance_id in doomed]
-    abort = _too_expensive(seen) or _hopeless(seen, alive, ended)
+    abort = _too_expensive(seen) or _drained(seen, alive) or _hopeless(seen, alive, ended)
     if abort is not None:
         return (*actions, abort)
     silent = _silent(seen, alive)
@@ -61,7 +65,10 @@ def decide(seen: Observation) -> tuple[Action, ...]:
     doomed |= {action.instance_id for action in silent if isinstance(action, Terminate)}
     alive = [i for i in alive if i.instance_id not in doomed]
     actions += _surplus(seen, alive)
-    actions += _stranded(seen)
+    drain = _drain(seen, alive)
+    if drain or seen.draining:
+        return (*actions, *drain)
+    actions += _stranded(seen, alive)
     actions += _growth(seen, seen.fleet)
     return tuple(actions)
 
@@ -81,6 +88,8 @@ def _reconcile(seen: Observation, fleet: Sequence[FleetInstance]) -> list[Action
         elif instance.state in _GONE:
             if instance.recorded and (instance.state is not None or not _maybe_unlisted(seen, instance)):
                 actions.append(MarkEnded(instance_id=instance.instance_id, reason="it ended by itself"))
+        elif instance.given_up:
+            actions.append(Terminate(instance_id=instance.instance_id, reason="its launch had been given up"))
         elif not instance.recorded:
             actions.append(Terminate(instance_id=instance.instance_id, reason="it is unknown to this job's records"))
         elif instance.state is InstanceState.STOPPED:
@@ -106,7 +115,8 @@ def _is_silent(seen: Observation, instance: FleetInstance) -> bool:
 
 
 def _too_expensive(seen: Observation) -> Abort | None:
-    """The hard stop. The soft one comes before it: nothing is bought that the rest of the budget does not cover."""
+    """The hard stop. The soft one comes before it: nothing is bought that the rest of the budget does not cover, then
+    no more tasks are given out (`_drain`)."""
     limit = seen.policy.limits.max_total_cost
     if limit is None or seen.accrued_cost < limit:
         return None
@@ -120,6 +130,28 @@ def _used_up(seen: Observation) -> Abort:
         "for more; a higher limit lets it be continued",
         show_console=False,
     )
+
+
+def _drain_time(seen: Observation) -> timedelta:
+    """How long before the hard stop no task is begun any more: what a task takes, as far as that is known."""
+    return seen.task_time or timedelta(0)
+
+
+def _drain(seen: Observation, alive: Sequence[FleetInstance]) -> list[Action]:
+    """Give out no more tasks once those that begin now would be cut short by the hard stop."""
+    limit, span = seen.policy.limits.max_total_cost, _drain_time(seen)
+    if limit is None or seen.draining or not span or not alive:
+        return []
+    price = sum((i.price_per_hour for i in alive), Money.zero())
+    if seen.accrued_cost + price * (span.total_seconds() / 3600) < limit:
+        return []
+    reason = f"{seen.accrued_cost} of {limit} (max_total_cost) are spent, and the rest is for the tasks that run"
+    return [Drain(reason=reason)]
+
+
+def _drained(seen: Observation, alive: Sequence[FleetInstance]) -> Abort | None:
+    """The end of a drain: what ran has ended."""
+    return _used_up(seen) if seen.draining and all(_has_done(seen, i) for i in alive) else None
 
 
 def _hopeless(seen: Observation, alive: Sequence[FleetInstance], ended: Sequence[FleetInstance]) -> Abort | None:
@@ -165,6 +197,9 @@ def _seconds(span: timedelta | None) -> str:
 
 def _surplus(seen: Observation, alive: Sequence[FleetInstance]) -> list[Action]:
     """Let idle instances go while the others have slots enough for all that remains."""
+    if seen.draining:
+        idle = [i.instance_id for i in alive if i.instance_id is not None and _has_done(seen, i)]
+        return [Terminate(instance_id=i, reason="no more tasks are given out, the budget is used up") for i in idle]
     if seen.surplus_since is None or seen.now - seen.surplus_since < seen.policy.termination_delay:
         return []
     actions: list[Action] = []
@@ -178,6 +213,11 @@ def _surplus(seen: Observation, alive: Sequence[FleetInstance]) -> list[Action]:
     return actions
 
 
+def _has_done(seen: Observation, instance: FleetInstance) -> bool:
+    """Whether it will do nothing more, once no more tasks are given out."""
+    return instance.last_heard is None or _idle(seen, instance)
+
+
 def _idle(seen: Observation, instance: FleetInstance) -> bool:
     if instance.running_tasks or instance.last_heard is None:
         return False
@@ -185,20 +225,37 @@ def _idle(seen: Observation, instance: FleetInstance) -> bool:
     return seen.now - quiet_since >= seen.policy.termination_delay
 
 
-def _stranded(seen: Observation) -> list[Action]:
-    """Send again what the store still waits for and the queue certainly does not hold."""
-    since = seen.queue_empty_since
-    if not seen.all_loaded or since is None or seen.now - since < seen.policy.stranded_after:
+def _stranded(seen: Observation, alive: Sequence[FleetInstance]) -> list[Action]:
+    """Send again what the store still waits for and the queue does not hold, by its own word or by all signs.
+
+    A message may be gone for good: a worker that said "another attempt" died before it had sent it, and the message of
+    the attempt before was taken for the end of the task.
+    """
+    if not seen.all_loaded:
         return []
-    return [
-        Requeue(reason=f"the queue has been empty for {_seconds(seen.now - since)} with {seen.remaining} tasks to go")
-    ]
+    since = seen.queue_empty_since
+    if since is not None and seen.now - since >= seen.policy.stranded_after:
+        reason = f"the queue has been empty for {_seconds(seen.now - since)} with {seen.remaining} tasks to go"
+        return [Requeue(reason=reason)]
+    idle_since = _all_idle_since(seen, alive)
+    if seen.queue_visible or idle_since is None or seen.now - idle_since < seen.policy.idle_after:
+        return []
+    span = _seconds(seen.now - idle_since)
+    return [Requeue(reason=f"no worker has found a task for {span} with {seen.remaining} tasks to go")]
+
+
+def _all_idle_since(seen: Observation, alive: Sequence[FleetInstance]) -> datetime | None:
+    """Since when no worker has had a task although one was there to take it; None while that is not so."""
+    there = [i for i in alive if i.last_heard is not None]
+    if not there or seen.listening_since is None or any(i.running_tasks for i in alive):
+        return None
+    signs = [i.last_busy for i in seen.fleet or () if i.last_busy is not None]
+    longest = min(i.last_busy or i.launched_at for i in there)
+    return max(longest, seen.listening_since, seen.requeued_at or longest, *signs)
 
 
 def _growth(seen: Observation, fleet: Sequence[FleetInstance]) -> list[Action]:
     """Buy what is missing, of the best offers that nothing blocks."""
-    if seen.draining:
-        return []
     # Whatever may still be billed counts, even what was just given up: its end is not certain yet.
     held = [i for i in fleet if i.state not in _GONE or i.instance_id is None or _maybe_unlisted(seen, i)]
     totals = FleetTotals(
@@ -207,32 +264,37 @@ def _growth(seen: Observation, fleet: Sequence[FleetInstance]) -> list[Action]:
         slots=sum(i.slots for i in held),
         price_per_hour=sum((i.price_per_hour for i in held), Money.zero()),
     )
-    if seen.policy.canary and seen.tasks_finished == 0 and totals.instances >= 1:
+    canary = seen.policy.canary and seen.tasks_finished == 0
+    if canary and totals.instances >= 1:
         return []
-    actions: list[Action] = []
-    for ranked in _choices(seen):
-        count = additional_instances(
-            limits=seen.policy.limits,
-            ranked=ranked,
-            remaining_tasks=seen.remaining,
-            current=totals,
-            accrued=seen.accrued_cost,
-        )
-        if seen.policy.canary and seen.tasks_finished == 0:
-            count = min(count, 1)
-        if count > 0:
-            actions.append(Launch(ranked=ranked, count=count))
-        elif totals.instances == 0 and seen.policy.limits.max_total_cost is not None:
-            # With nothing running, waiting changes neither the budget nor the price of the next instance.
-            actions.append(_used_up(seen))
-        # One offer is bought at a time: a refusal brings the next observation, with its block, at once.
-        break
-    else:
+    offers = _choices(seen)
+    if not offers:
         if seen.offers and totals.instances == 0:
             until = min((block.until for block in seen.blocks), default=seen.now)
             message = f"Every offer is refused for now; the next try is at {until:%H:%M:%S} UTC"
-            actions.append(Warn(key="all-blocked", message=message))
-    return actions
+            return [Warn(key="all-blocked", message=message)]
+        return []
+    # One kind of offer is bought at a time: a refusal brings the next observation, with its block, at once.
+    count = additional_instances(
+        limits=seen.policy.limits,
+        ranked=offers[0],
+        remaining_tasks=seen.remaining,
+        current=totals,
+        accrued=seen.accrued_cost,
+        commitment=COMMITMENT + _drain_time(seen),
+    )
+    if count > 0:
+        held_in = Counter(i.zone for i in held)
+        bought = spread(offers, min(count, 1) if canary else count, held=held_in, refusals=_refusals(seen))
+        return [Launch(ranked=ranked, count=number) for ranked, number in bought]
+    if totals.instances == 0 and seen.policy.limits.max_total_cost is not None:
+        # With nothing running, waiting changes neither the budget nor the price of the next instance.
+        return [_used_up(seen)]
+    return []
+
+
+def _refusals(seen: Observation) -> Callable[[Offer], int]:
+    return lambda offer: sum(block.covers(offer) for block in seen.refusals)
 
 
 def _maybe_unlisted(seen: Observation, instance: FleetInstance) -> bool:
@@ -241,12 +303,12 @@ def _maybe_unlisted(seen: Observation, instance: FleetInstance) -> bool:
     return instance.state is None and (recent or instance.maybe_unlisted)
 
 
-def _choices(seen: Observation) -> list[RankedOffer]:
-    """The offers that may be bought now, best first; on demand only as a fallback where spot was asked for."""
+def _choices(seen: Observation) -> tuple[RankedOffer, ...]:
+    """The best offer that may be bought now, in each zone where it is to be had; on demand only as a fallback where
+    spot was asked for."""
     blocks = [block for block in seen.blocks if block.until > seen.now]
     free = [ranked for ranked in seen.offers if not any(block.covers(ranked.offer) for block in blocks)]
     spot = [ranked for ranked in free if ranked.offer.purchase is Purchase.SPOT]
-    wants_spot = any(ranked.offer.purchase is Purchase.SPOT for ranked in seen.offers)
-    if not wants_spot:
-        return free
-    return spot or (free if seen.policy.spot_fallback else [])
+    if any(ranked.offer.purchase is Purchase.SPOT for ranked in seen.offers):
+        return alike(spot or (free if seen.policy.spot_fallback else []))
+    return alike(free)

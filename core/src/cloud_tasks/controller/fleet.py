@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import secrets
 import string
-from collections import deque
 from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
 
@@ -31,6 +30,8 @@ log = structlog.get_logger()
 
 _TRIES = 3
 _PAUSE = timedelta(seconds=2)
+_REMEMBERED = timedelta(hours=1)
+"""How long a zone that refused is taken after one that did not."""
 _TOKEN_LETTERS = string.ascii_lowercase + string.digits
 
 
@@ -63,7 +64,8 @@ class Fleet:
         self._compose = compose
         self._max_parallel = max_parallel
         self._on_refused = on_refused
-        self._waiting: deque[tuple[RankedOffer, LaunchRequest]] = deque()
+        self._waiting: dict[str, tuple[RankedOffer, LaunchRequest]] = {}
+        """By client token, the first asked for first."""
         self._launching: dict[str, RankedOffer] = {}
         self._terminating: set[str] = set()
         self._blocks: list[Block] = []
@@ -73,9 +75,7 @@ class Fleet:
 
     def is_unanswered(self, client_token: str) -> bool:
         """Whether this launch is waiting or under way."""
-        return client_token in self._launching or any(
-            request.client_token == client_token for _, request in self._waiting
-        )
+        return client_token in self._launching or client_token in self._waiting
 
     @property
     def busy(self) -> bool:
@@ -83,8 +83,14 @@ class Fleet:
         return bool(self._launching or self._waiting)
 
     def blocks(self) -> tuple[Block, ...]:
+        """Those that hold now."""
         now = self._loop.now()
-        self._blocks = [block for block in self._blocks if block.until > now]
+        return tuple(block for block in self._blocks if block.until > now)
+
+    def refusals(self) -> tuple[Block, ...]:
+        """The blocks of the last hour, those that are over included."""
+        since = self._loop.now() - _REMEMBERED
+        self._blocks = [block for block in self._blocks if block.until > since]
         return tuple(self._blocks)
 
     def reason_of_end(self, instance_id: str, default: str) -> str:
@@ -99,15 +105,14 @@ class Fleet:
         if not self.busy:
             self._wave = (0, 0)
         self._wave = (self._wave[0], self._wave[1] + count)
-        for _ in range(count):
-            request = self._compose(ranked, _new_token())
-            self._store.record_intent(request, self._loop.now(), slots=ranked.slots)
-            self._waiting.append((ranked, request))
+        requests = [self._compose(ranked, _new_token()) for _ in range(count)]
+        self._store.record_intents(requests, self._loop.now(), slots=ranked.slots)
+        self._waiting.update((request.client_token, (ranked, request)) for request in requests)
         self._dispatch()
 
     def _dispatch(self) -> None:
         while self._waiting and len(self._launching) < self._max_parallel:
-            ranked, request = self._waiting.popleft()
+            ranked, request = self._waiting.pop(next(iter(self._waiting)))
             self._launching[request.client_token] = ranked
             self._attempt(request, 1)
 
@@ -156,16 +161,17 @@ class Fleet:
             f"{offer.instance_type.name} ({offer.purchase.value}) in {offer.zone} was refused: {error}; "
             f"avoiding this {error.scope.value.replace('_', ' ')} for {error.retry_after.total_seconds():.0f} s"
         )
-        for waiting in list(self._waiting):
-            if block.covers(waiting[0].offer):
-                self._waiting.remove(waiting)
-                self._store.record_launch_failed(waiting[1].client_token, f"not tried: {error.reason}")
+        for token, (ranked, _) in list(self._waiting.items()):
+            if block.covers(ranked.offer):
+                del self._waiting[token]
+                self._store.record_launch_failed(token, f"not tried: {error.reason}")
 
     def cancel_waiting(self) -> None:
         """Take back the launches that were not called yet."""
         while self._waiting:
-            _, request = self._waiting.popleft()
-            self._store.record_launch_failed(request.client_token, "taken back")
+            token = next(iter(self._waiting))
+            del self._waiting[token]
+            self._store.record_launch_failed(token, "taken back")
 
     def _settle(self) -> None:
         self._dispatch()

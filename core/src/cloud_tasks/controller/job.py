@@ -25,16 +25,17 @@ import structlog
 import cloud_tasks
 from cloud_tasks.builtin import open_task_source
 from cloud_tasks.config import JobConfig, RetryRule
+from cloud_tasks.controller.beginning import go_on, start_afresh
 from cloud_tasks.controller.choice import rank_offers, require_offer
 from cloud_tasks.controller.collect import Collector
 from cloud_tasks.controller.controller import Controller, Outcome, Progress
 from cloud_tasks.controller.copies import EventCopies
-from cloud_tasks.controller.feed import Feeder
+from cloud_tasks.controller.feed import MOST_PARALLEL_SENDS, Feeder
 from cloud_tasks.controller.fleet import Fleet
 from cloud_tasks.controller.loop import ThreadedLoop
-from cloud_tasks.controller.observation import Policy
 from cloud_tasks.controller.opening import open_compute, open_queue
 from cloud_tasks.controller.ownership import ownership_labels
+from cloud_tasks.controller.policy import policy_of
 from cloud_tasks.controller.startup import compose_startup_script, offer_environment
 from cloud_tasks.errors import InputError, NotFound, StoreError
 from cloud_tasks.model import LaunchRequest, TaskStatus
@@ -48,6 +49,8 @@ __all__ = ["Job", "JobResult", "RunRequest"]
 log = structlog.get_logger()
 
 _FALLBACK_LIFETIME = timedelta(days=7)
+_OTHER_CALLS = 6 + MOST_PARALLEL_SENDS
+"""Blocking calls that may be under way beside launches: events, sinks, listings, terminations, tasks."""
 
 
 @attrs.frozen(kw_only=True)
@@ -96,7 +99,7 @@ class Job:
         self._stack = contextlib.ExitStack()
         registry.queue(config.queue)
         registry.pricing(config.pricing)
-        self._compute_backend = registry.compute(config.compute)
+        registry.compute(config.compute)
         self._script = config.require_startup_script()
         if not config.run.job_id:
             raise InputError("no job id was given", hint="set run.job_id in the configuration, or --job-id")
@@ -183,22 +186,21 @@ class Job:
         """
         started = time.monotonic()
         stack = self._stack
-        store = self._open_store()
         compute = stack.enter_context(self._open_compute())
         tasks = stack.enter_context(self._open_queue(self.queue_name))
         events = stack.enter_context(self._open_queue(f"{self.queue_name}-events", for_events=True))
+        if self._loaded is not None:
+            store = self._loaded
+            start_afresh(store, self._request.db_file, job_id=self.job_id, compute=compute, tasks=tasks, events=events)
+        else:
+            store = stack.enter_context(Store.open(self._request.db_file, job_id=self.job_id))
+            go_on(store, tasks=tasks, events=events)
         if self._request.retry:
             reopened = store.reopen_tasks(self._request.retry)
             log.info(f"A new pass over {reopened} tasks begins")
         finished_before = store.summary().finished_tasks
         store.set_state(JobState.RUNNING, datetime.now(UTC))
-        if not self._request.resume:
-            self._start_afresh(compute, tasks, events)
-        elif not tasks.exists():
-            tasks.create()
-            events.create()
-            store.reset_for_requeue()
-        loop = ThreadedLoop(threads=self._config.run.max_parallel_instance_creations + 6)
+        loop = ThreadedLoop(threads=self._config.run.max_parallel_instance_creations + _OTHER_CALLS)
         try:
             result = self._drive(loop, store, compute, tasks, events, ranking, on_progress, on_started)
             if result.outcome is Outcome.COMPLETE:
@@ -223,6 +225,7 @@ class Job:
         on_started: Callable[[Controller, ThreadedLoop], None],
     ) -> JobResult:
         config = self._config
+        earlier = store.earlier_attempts()
         copies = EventCopies(loop, self._open_sinks())
         holder: list[Controller] = []
 
@@ -230,13 +233,20 @@ class Job:
             copies.write(batch)
             holder[0].noticed_events()
 
-        feeder = Feeder(loop, store, tasks, on_broken=lambda reason: holder[0].broken(reason))
+        feeder = Feeder(
+            loop,
+            store,
+            tasks,
+            on_broken=lambda reason: holder[0].broken(reason),
+            operations=config.run.max_concurrent_queue_operations,
+            send_batch=self._registry.queue(config.queue).traits.send_batch,
+        )
         collector = Collector(loop, store, events, on_events=collected)
         fleet = Fleet(
             loop,
             store,
             compute,
-            compose=lambda ranked, token: self._compose(ranked, token, store.job.run_id),
+            compose=lambda ranked, token: self._compose(ranked, token, store.job.run_id, earlier),
             max_parallel=config.run.max_parallel_instance_creations,
             on_refused=lambda: holder[0].refused(),
         )
@@ -249,7 +259,7 @@ class Job:
             collector=collector,
             fleet=fleet,
             offers=ranking.offers,
-            policy=self._policy(),
+            policy=policy_of(config),
             interval=timedelta(seconds=config.run.scaling_check_interval),
             on_progress=on_progress,
         )
@@ -269,22 +279,6 @@ class Job:
             lost_copies=copies.lost(),
         )
 
-    def _open_store(self) -> Store:
-        if self._loaded is None:
-            return self._stack.enter_context(Store.open(self._request.db_file, job_id=self.job_id))
-        self._loaded.publish(self._request.db_file)
-        return self._loaded
-
-    def _start_afresh(self, compute: Compute, tasks: Queue, events: Queue) -> None:
-        """Remove what an earlier run of the same name left, then make new queues."""
-        remains = [instance.instance_id for instance in compute.instances(self.job_id)]
-        if remains:
-            log.info(f"Terminating {len(remains)} instances of an earlier run")
-            compute.terminate(remains)
-        for queue in (tasks, events):
-            queue.delete()
-            queue.create()
-
     def _open_compute(self) -> contextlib.AbstractContextManager[Compute]:
         return open_compute(self._config, self.job_id)
 
@@ -303,28 +297,12 @@ class Job:
             for name in names
         }
 
-    def _policy(self) -> Policy:
-        run = self._config.run
-
-        def span(seconds: float | None) -> timedelta | None:
-            return timedelta(seconds=seconds) if seconds else None
-
-        return Policy(
-            limits=self._config.limits(),
-            startup_timeout=span(run.keepalive_startup_timeout),
-            keepalive_timeout=span(run.keepalive_timeout) if run.keepalive_interval else None,
-            termination_delay=timedelta(seconds=run.instance_termination_delay),
-            listing_lag=self._compute_backend.traits.listing_lag,
-            canary=run.canary,
-            spot_fallback=run.spot_fallback,
-        )
-
-    def _compose(self, ranked: RankedOffer, token: str, run_id: str) -> LaunchRequest:
+    def _compose(self, ranked: RankedOffer, token: str, run_id: str, earlier: int) -> LaunchRequest:
         lifetime = timedelta(seconds=self._config.run.max_lifetime) if self._config.run.max_lifetime else None
         expires = datetime.now(UTC) + (lifetime or _FALLBACK_LIFETIME)
         script = compose_startup_script(
             self._script,
-            {**self._job_environment(), **offer_environment(ranked)},
+            {**self._job_environment(earlier), **offer_environment(ranked)},
             self._config.worker_environment(),
         )
         return LaunchRequest(
@@ -337,12 +315,17 @@ class Job:
             max_lifetime=lifetime,
         )
 
-    def _job_environment(self) -> dict[str, str]:
-        """What every worker of this job is told; names without prefix."""
+    def _job_environment(self, earlier: int) -> dict[str, str]:
+        """What every worker of this job is told; names without prefix.
+
+        Args:
+            earlier: Attempts of earlier passes, which do not count against this one.
+        """
         config, run = self._config, self._config.run
         values: dict[str, object] = {
             "PROVIDER": (config.provider or config.compute).upper(),
             "PROJECT_ID": getattr(config.settings_for("compute", config.compute), "project_id", None),
+            "REGION": run.region,
             "QUEUE": config.queue,
             "COMPUTE": config.compute,
             "JOB_ID": self.job_id,
@@ -354,7 +337,7 @@ class Job:
             "RETRY_ON_EXIT": run.retry_on_exit,
             "RETRY_ON_EXCEPTION": run.retry_on_exception,
             "RETRY_ON_TIMEOUT": run.retry_on_timeout,
-            "MAX_ATTEMPTS": run.max_attempts,
+            "MAX_ATTEMPTS": run.max_attempts + earlier,
             "MAX_LOSSES": run.max_losses,
             "KEEPALIVE_INTERVAL": run.keepalive_interval,
             "MAX_MEMORY_ALLOWED_PER_TASK": run.max_memory_allowed_per_task,
@@ -362,17 +345,25 @@ class Job:
             # 0 means "never" to a user and "at once" to a worker.
             "IDLE_LIMIT": run.idle_limit or None,
             "MAX_LIFETIME": run.max_lifetime or None,
-            "RETRY_RULES": _rules(run.retry),
+            "RETRY_RULES": _rules(run.retry, earlier),
             "MAX_RESULT_BYTES": run.max_result_bytes,
             "RESULT_STORE": run.result_store,
+            "START_METHOD": run.start_method,
+            "REUSE_PROCESSES": run.reuse_processes,
+            "LOG_STORE": run.log_store,
+            "EVENT_SPOOL_BYTES": run.event_spool_bytes,
             "COMMAND": run.command,
         }
         return {name: _environment_text(value) for name, value in values.items() if value is not None}
 
 
-def _rules(rules: Sequence[RetryRule]) -> str | None:
+def _rules(rules: Sequence[RetryRule], earlier: int) -> str | None:
     """The retry rules as the worker reads them; None where there are none."""
-    return json.dumps([attrs.asdict(rule) for rule in rules]) if rules else None
+    found = [attrs.asdict(rule) for rule in rules]
+    for rule in found:
+        if rule.get("attempts") is not None:
+            rule["attempts"] += earlier
+    return json.dumps(found) if found else None
 
 
 def _content(database: Path) -> str:

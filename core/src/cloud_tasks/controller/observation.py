@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from datetime import datetime, timedelta
 from typing import TypeAlias
 
@@ -16,6 +15,7 @@ __all__ = [
     "Abort",
     "Action",
     "Block",
+    "Drain",
     "Finish",
     "FleetInstance",
     "ForgetIntent",
@@ -46,6 +46,9 @@ class Policy:
     """After which a launch without an answer, unseen in complete listings, is taken to have failed."""
     stranded_after: timedelta = timedelta(minutes=2)
     """How long an exact, empty queue may contradict the store before the remaining tasks are sent again."""
+    idle_after: timedelta = timedelta(minutes=10)
+    """How long idle workers may contradict the store before the remaining tasks are sent again, where the queue cannot
+    tell exactly what it holds."""
     max_failed_starts: int = 3
     """Instances that ended or fell silent before any ever spoke; then the startup script is taken to be broken."""
     max_futile_instances: int = 10
@@ -70,8 +73,11 @@ class FleetInstance:
     price_per_hour: Money
     launched_at: datetime
     """When the intent was written; for an adopted instance, when it was created."""
+    zone: str = ""
     recorded: bool = True
     """False: it carries our job's label, and our records do not know it."""
+    given_up: bool = False
+    """Whether its launch had been taken for failed, and perhaps replaced, when it appeared."""
     maybe_unlisted: bool = False
     """Whether it is so new that the listing may not show it yet."""
     answered: bool = True
@@ -126,9 +132,17 @@ class Observation:
     blocks: tuple[Block, ...]
     listening_since: datetime | None
     """Since when the event queue has been read without a gap; None: it cannot be read now."""
+    refusals: tuple[Block, ...] = ()
+    """Blocks of the last hour, those that are over included."""
     accrued_cost: Money = Money.zero()
+    task_time: timedelta | None = None
+    """Mean of the tasks that completed; None before the first."""
     queue_empty_since: datetime | None = None
     """Since when the task queue has been known, exactly, to hold nothing at all."""
+    queue_visible: int | None = None
+    """Messages that wait in the task queue, as far as it can tell; None where it cannot."""
+    requeued_at: datetime | None = None
+    """When this controller last sent the remaining tasks again."""
     ever_spoke: bool = False
     """Whether any instance of this job, dead ones included, ever sent an event."""
     failed_starts: int = 0
@@ -139,8 +153,7 @@ class Observation:
     surplus_since: datetime | None = None
     """Since when the fleet has been larger than the remaining tasks can fill."""
     draining: bool = False
-    """No new instances: interrupted, or the cost limit is reached."""
-    labels: Mapping[str, str] = attrs.field(factory=dict)
+    """No new instances and no new tasks: the rest of the budget is for what runs."""
 
 
 @attrs.frozen(kw_only=True)
@@ -181,6 +194,13 @@ class Requeue:
 
 
 @attrs.frozen(kw_only=True)
+class Drain:
+    """Give out no more tasks: what runs may end, nothing else is begun."""
+
+    reason: str
+
+
+@attrs.frozen(kw_only=True)
 class Warn:
     """Something the user should know; ``key`` tells one cause from another, each is told once while it lasts."""
 
@@ -204,4 +224,4 @@ class Abort:
     """Whether a console log helps to understand the reason; of any instance where none is named."""
 
 
-Action: TypeAlias = Launch | Terminate | MarkEnded | ForgetIntent | Requeue | Warn | Finish | Abort
+Action: TypeAlias = Launch | Terminate | MarkEnded | ForgetIntent | Requeue | Drain | Warn | Finish | Abort

@@ -60,6 +60,7 @@ class Image:
     architecture: Architecture
     family: str = ""
     owner: str = ""
+    """Who publishes it; ``self``: it is the account's own."""
     description: str = ""
     created_at: datetime | None = None
 
@@ -216,6 +217,9 @@ class LaunchRequest:
     """None: the provider's default for the architecture."""
     max_lifetime: timedelta | None = None
     """The instance must end itself after this, by the provider's own means where they exist."""
+    alternatives: tuple[Offer, ...] = ()
+    """Offers that will do instead, bought the same way and run by the same script: a backend that can have the provider
+    choose may start one of them; the instance says which. Others ignore them."""
 
 
 @attrs.frozen(kw_only=True)

@@ -166,7 +166,10 @@ class InstanceSide(Protocol):
         """Who this machine is, as the listing shows it. Raises `ProviderError` where that cannot be had now."""
 
     def termination_notice(self) -> TerminationNotice | None:
-        """Whether the provider said that it will take this machine away. Called about every 5 seconds."""
+        """Whether the provider said that it will take this machine away.
+
+        Called about every 5 seconds; an object with an attribute ``notice_interval`` (seconds) is asked that often.
+        """
 
 
 class Pricing(Protocol):

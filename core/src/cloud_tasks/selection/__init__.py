@@ -5,11 +5,19 @@ from __future__ import annotations
 from cloud_tasks.selection.candidates import Candidates, Rejection, candidates
 from cloud_tasks.selection.forecast import Forecast, forecast
 from cloud_tasks.selection.limits import LimitProblem, check_limits
-from cloud_tasks.selection.number import FleetTotals, additional_instances, most_instances, surplus_instances
+from cloud_tasks.selection.number import (
+    COMMITMENT,
+    FleetTotals,
+    additional_instances,
+    most_instances,
+    surplus_instances,
+)
 from cloud_tasks.selection.ranking import Prefer, PriceFunction, RankedOffer, Ranking, rank
 from cloud_tasks.selection.sizing import boot_disk_gb, slots
+from cloud_tasks.selection.spread import alike, spread
 
 __all__ = [
+    "COMMITMENT",
     "Candidates",
     "FleetTotals",
     "Forecast",
@@ -20,6 +28,7 @@ __all__ = [
     "Ranking",
     "Rejection",
     "additional_instances",
+    "alike",
     "boot_disk_gb",
     "candidates",
     "check_limits",
@@ -27,5 +36,6 @@ __all__ = [
     "most_instances",
     "rank",
     "slots",
+    "spread",
     "surplus_instances",
 ]

@@ -42,6 +42,7 @@ _OUTCOMES = {
     EventType.TASK_DEAD: AttemptOutcome.LOST,
 }
 _OUTCOME_CODES = {event_type: OUTCOME_TO_CODE[outcome] for event_type, outcome in _OUTCOMES.items()}
+_TASK_CODES = frozenset(code for event_type, code in EVENT_TO_CODE.items() if is_task_event(event_type))
 _RETRY_REQUESTED = OUTCOME_TO_CODE[AttemptOutcome.RETRY_REQUESTED]
 _ENCODE = compact_encoder(default=str)
 
@@ -123,7 +124,7 @@ class _Batch:
         row = None if task_id is None else self._tasks.get(task_id)
         self._types[code] += 1
         self._last_id += 1
-        if is_task_event(event_type):
+        if code in _TASK_CODES:
             if row is None:
                 self.unknown += 1
             else:
@@ -152,7 +153,7 @@ class _Batch:
         after = advance(before, event.event_type, attempt, bool(event.retry))
         if after is None:
             self.late += 1
-        elif after != before:
+        elif after is not before and after != before:
             self._move(row, after, event, at, host)
 
     def _end(self, event: Event, row: _Row, attempt: int, at: float, host: Host) -> None:

@@ -13,13 +13,26 @@ from cloud_tasks.store.counters import read_counters
 from cloud_tasks.store.instances import costs
 from cloud_tasks.store.records import ElapsedStatistics, JobRecord, JobStatistics, JobSummary
 from cloud_tasks.store.shares import cost_shares
-from cloud_tasks.store.sketch import percentile_of_sketch, percentiles
+from cloud_tasks.store.sketch import percentiles, percentiles_of_sketch, value_of
 from cloud_tasks.store.times import from_unix_or_none
 
-__all__ = ["read_statistics", "read_summary"]
+__all__ = ["read_counts", "read_elapsed_times", "read_statistics", "read_summary"]
 
 _EXCEPTIONS_LISTED = 100
 _COMPLETED = STATUS_TO_CODE[TaskStatus.COMPLETED]
+_STATUS_COUNTERS = tuple((status, f"status:{code}") for status, code in STATUS_TO_CODE.items())
+_EVENT_COUNTERS = tuple((event_type, f"event:{EVENT_TO_CODE[event_type]}") for event_type in EventType)
+
+
+def read_counts(connection: sqlite3.Connection) -> dict[TaskStatus, int]:
+    """How many tasks are in each status."""
+    found = dict(connection.execute("SELECT name, value FROM counters WHERE name >= 'status:' AND name < 'status;'"))
+    return {status: int(found.get(name, 0)) for status, name in _STATUS_COUNTERS}
+
+
+def read_elapsed_times(connection: sqlite3.Connection) -> dict[float, int]:
+    """The maintained times of completed tasks: the value of each bucket with how many are in it."""
+    return {value_of(bucket): count for bucket, count in connection.execute("SELECT bucket, count FROM elapsed_sketch")}
 
 
 def read_summary(connection: sqlite3.Connection, job: JobRecord) -> JobSummary:
@@ -32,8 +45,8 @@ def read_summary(connection: sqlite3.Connection, job: JobRecord) -> JobSummary:
     return JobSummary(
         job=job,
         total=count("total"),
-        counts={status: count(f"status:{code}") for status, code in STATUS_TO_CODE.items()},
-        events={event_type: count(f"event:{EVENT_TO_CODE[event_type]}") for event_type in EventType},
+        counts={status: count(name) for status, name in _STATUS_COUNTERS},
+        events={event_type: count(name) for event_type, name in _EVENT_COUNTERS},
         attempts=count("attempts"),
         losses=count("losses"),
         retries=count("retries"),
@@ -53,7 +66,7 @@ def _maintained_elapsed(connection: sqlite3.Connection, counters: Mapping[str, f
     sketch: dict[int, int] = dict(connection.execute("SELECT bucket, count FROM elapsed_sketch"))
     low, high = counters["elapsed:min"], counters["elapsed:max"]
     median, percentile_90, percentile_95 = (
-        min(max(percentile_of_sketch(sketch, fraction), low), high) for fraction in (0.5, 0.9, 0.95)
+        min(max(value, low), high) for value in percentiles_of_sketch(sketch, (0.5, 0.9, 0.95))
     )
     return _elapsed(counters, median, percentile_90, percentile_95, exact=False)
 

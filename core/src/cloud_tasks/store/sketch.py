@@ -10,7 +10,7 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import islice
 
-__all__ = ["RELATIVE_ERROR", "bucket_of", "percentile_of_sketch", "percentiles", "value_of"]
+__all__ = ["RELATIVE_ERROR", "bucket_of", "percentiles", "percentiles_of_sketch", "value_of"]
 
 RELATIVE_ERROR = 0.01
 _GAMMA = (1 + RELATIVE_ERROR) / (1 - RELATIVE_ERROR)
@@ -29,8 +29,11 @@ def value_of(bucket: int) -> float:
     return float(2 * _GAMMA**bucket / (_GAMMA + 1))
 
 
-def percentile_of_sketch(counts: Mapping[int, int], fraction: float) -> float:
-    """The value below which ``fraction`` of the counted values lie, within `RELATIVE_ERROR`.
+def percentiles_of_sketch(counts: Mapping[int, int], fractions: Sequence[float]) -> list[float]:
+    """For each fraction the value below which so many of the counted values lie, within `RELATIVE_ERROR`.
+
+    Args:
+        fractions: Between 0 and 1, in ascending order.
 
     Raises:
         ValueError: Nothing was counted.
@@ -38,13 +41,16 @@ def percentile_of_sketch(counts: Mapping[int, int], fraction: float) -> float:
     total = sum(counts.values())
     if total == 0:
         raise ValueError("a percentile of nothing")
-    rank = fraction * (total - 1)
+    ranks = [fraction * (total - 1) for fraction in fractions]
+    found: list[float] = []
     passed = 0
     for bucket in sorted(counts):
         passed += counts[bucket]
-        if passed > rank:
-            return value_of(bucket)
-    return value_of(max(counts))
+        while len(found) < len(ranks) and passed > ranks[len(found)]:
+            found.append(value_of(bucket))
+        if len(found) == len(ranks):
+            break
+    return found
 
 
 def percentiles(ordered: Iterable[float], fractions: Sequence[float], count: int) -> list[float]:

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import sqlite3
 import threading
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -36,8 +36,8 @@ from cloud_tasks.model import (
 )
 from cloud_tasks.store import database, instances, tasks
 from cloud_tasks.store.apply import apply_batch
-from cloud_tasks.store.counters import Deltas
-from cloud_tasks.store.figures import read_statistics, read_summary
+from cloud_tasks.store.counters import Deltas, read_counters
+from cloud_tasks.store.figures import read_counts, read_elapsed_times, read_statistics, read_summary
 from cloud_tasks.store.load import insert_tasks
 from cloud_tasks.store.lock import WriterLock
 from cloud_tasks.store.records import (
@@ -49,6 +49,7 @@ from cloud_tasks.store.records import (
     JobStatistics,
     JobSummary,
 )
+from cloud_tasks.store.roster import Roster
 from cloud_tasks.store.times import to_unix
 
 __all__ = ["Store"]
@@ -71,9 +72,12 @@ class Store:
         self._lock = lock
         self._durable = durable
         self._guard = threading.RLock()
+        self._claim: WriterLock | None = None
         self._pending_from = 0
         self._job = self._read_job()
-        self._instances: tuple[InstanceRecord, ...] | None = None
+        self._roster = Roster()
+        self._summary: JobSummary | None = None
+        self._counts: Mapping[TaskStatus, int] | None = None
 
     # -- opening and closing ---------------------------------------------------------------------------------------
 
@@ -142,6 +146,16 @@ class Store:
                 lock.release()
             raise
 
+    def claim(self, path: Path) -> None:
+        """Keep others from working on the database ``path``, which this one is about to replace (`publish`).
+
+        Raises:
+            StoreError: Another process works on it.
+        """
+        with self._guard:
+            if self._claim is None:
+                self._claim = WriterLock(path)
+
     def publish(self, path: Path) -> None:
         """Take the place of the database ``path``, if there is one, and go on under that name. Atomic.
 
@@ -149,7 +163,8 @@ class Store:
             StoreError: Another process works on ``path``, or it cannot be written; this store is then as it was.
         """
         with self._guard:
-            new_lock = WriterLock(path)
+            new_lock = WriterLock(path) if self._claim is None else self._claim
+            self._claim = None
             try:
                 self._connection.execute("PRAGMA journal_mode = DELETE")
                 self._connection.close()
@@ -181,6 +196,9 @@ class Store:
             self._release()
 
     def _release(self) -> None:
+        if self._claim is not None:
+            self._claim.release()
+            self._claim = None
         if self._lock is not None:
             self._lock.release()
             self._lock = None
@@ -198,13 +216,20 @@ class Store:
         return self._path
 
     @contextmanager
-    def _writing(self) -> Iterator[sqlite3.Connection]:
+    def _writing(self, *, fleet: bool = False) -> Iterator[sqlite3.Connection]:
+        """One transaction.
+
+        Args:
+            fleet: Whether any instance may be another afterwards.
+        """
         with self._guard:
             if self._lock is None:
                 raise StoreError(f"{self._path}: open for reading only, or closed")
             with database.transaction(self._connection):
                 yield self._connection
-            self._instances = None
+            self._summary = self._counts = None
+            if fleet:
+                self._roster.forget()
 
     # -- the job ---------------------------------------------------------------------------------------------------
 
@@ -307,13 +332,27 @@ class Store:
         What runs is taken for lost (unless it speaks again), and is run again under the same attempt number.
         Returns how many tasks are pending then.
         """
-        with self._writing() as connection:
+        with self._writing(fleet=True) as connection:
             count = tasks.reset_for_requeue(connection)
             self._pending_from = 0
             return count
 
+    def withdraw(self) -> int:
+        """The task queue is about to be emptied: whatever is queued becomes pending. Returns how many tasks.
+
+        Until `reset_for_requeue` the store remembers that also the messages of what runs may be gone (`withdrawn`).
+        """
+        with self._writing() as connection:
+            self._pending_from = 0
+            return tasks.withdraw(connection)
+
+    def withdrawn(self) -> bool:
+        """Whether the task queue was emptied, so that every unfinished task has to be sent again."""
+        with self._guard:
+            return bool(read_counters(self._connection).get("withdrawn"))
+
     def reopen_tasks(self, statuses: Collection[TaskStatus]) -> int:
-        """Begin a new pass: tasks of these final statuses become pending, under their next attempt number.
+        """Begin a new pass: tasks of these final statuses become pending, under an attempt number that none had before.
 
         Raises:
             ValueError: A status is not final, or it is ``completed``.
@@ -324,6 +363,11 @@ class Store:
             count = tasks.reopen(connection, statuses)
             self._pending_from = 0
             return count
+
+    def earlier_attempts(self) -> int:
+        """The highest attempt number of earlier passes: the attempts of this one are counted from there."""
+        with self._guard:
+            return int(read_counters(self._connection).get("earlier_attempts", 0))
 
     def task(self, task_id: str) -> tuple[Task, TaskStatus] | None:
         """One task and where it stands; None where the job has no such task."""
@@ -345,7 +389,9 @@ class Store:
         if not events:
             return Applied()
         with self._writing() as connection:
-            return apply_batch(connection, events)
+            applied = apply_batch(connection, events)
+        self._roster.heard(event.instance_id for event in events if event.instance_id)
+        return applied
 
     def set_aside(self, body: bytes, reason: str, now: datetime) -> None:
         """Keep a message that could not be read, and count it; the latest thousand are kept, 4 KiB of each."""
@@ -363,8 +409,24 @@ class Store:
 
     def summary(self) -> JobSummary:
         """Where the job stands; no scan, whatever its size."""
-        with self._guard, self._snapshot():
-            return read_summary(self._connection, self.job)
+        with self._guard:
+            # Nobody else writes: what was read last holds until this store writes.
+            if self._summary is not None and self._lock is not None:
+                return self._summary
+            with self._snapshot():
+                self._summary = read_summary(self._connection, self.job)
+            return self._summary
+
+    def counts(self) -> Mapping[TaskStatus, int]:
+        """How many tasks are in each status, zero included: the cheapest part of the summary."""
+        with self._guard:
+            if self._counts is None or self._lock is None:
+                self._counts = read_counts(self._connection)
+            return self._counts
+
+    def remaining(self) -> int:
+        """Tasks without a final status."""
+        return sum(count for status, count in self.counts().items() if status not in FINAL_STATUSES)
 
     def statistics(self, now: datetime | None = None) -> JobStatistics:
         """The figures of the final report, exact; scans the tasks.
@@ -374,6 +436,11 @@ class Store:
         """
         with self._guard, self._snapshot():
             return read_statistics(self._connection, self.job, now or datetime.now(UTC))
+
+    def elapsed_times(self) -> Mapping[float, int]:
+        """Seconds, each within 1 %, to how many completed tasks took them: what a rehearsal draws its times from."""
+        with self._guard:
+            return read_elapsed_times(self._connection)
 
     @contextmanager
     def _snapshot(self) -> Iterator[None]:
@@ -389,30 +456,45 @@ class Store:
 
     # -- instances -------------------------------------------------------------------------------------------------
 
-    def record_intent(self, request: LaunchRequest, now: datetime, *, slots: int = 0) -> None:
-        """An instance is about to be launched; comes before the launch, so that none is ever unaccounted for."""
+    def record_intents(self, requests: Iterable[LaunchRequest], now: datetime, *, slots: int = 0) -> None:
+        """Instances are about to be launched, all in one transaction; before the first launch, so that none is ever
+        unaccounted for.
+
+        Args:
+            slots: Of each.
+        """
+        requests = tuple(requests)
         with self._writing() as connection:
-            instances.write_intent(connection, request, now, slots)
+            for request in requests:
+                instances.write_intent(connection, request, now, slots)
+        self._roster.changed(request.client_token for request in requests)
+
+    def record_intent(self, request: LaunchRequest, now: datetime, *, slots: int = 0) -> None:
+        """One instance is about to be launched."""
+        self.record_intents((request,), now, slots=slots)
 
     def record_launched(self, client_token: str, instance: Instance) -> None:
         """The launch took place."""
         with self._writing() as connection:
             instances.mark_launched(connection, client_token, instance)
+        self._roster.changed((client_token or instance.instance_id,))
 
     def record_launch_failed(self, client_token: str, reason: str) -> None:
         """The launch did not take place; ignored where it did."""
         with self._writing() as connection:
             instances.mark_launch_failed(connection, client_token, reason)
+        self._roster.changed((client_token,))
 
     def record_seen(self, instance: Instance, now: datetime) -> None:
         """A listing shows it: settles an open intent, adopts an unknown instance, revives one taken for gone."""
-        with self._writing() as connection:
+        with self._writing(fleet=True) as connection:
             instances.mark_seen(connection, instance, now)
 
     def record_ended(self, instance_id: str, when: datetime, reason: str) -> None:
         """It is gone; the first record of it counts."""
         with self._writing() as connection:
             instances.mark_ended(connection, instance_id, when, reason)
+        self._roster.instance_changed(instance_id)
 
     def requeue_lost(self, instance_id: str) -> int:
         """What ran on an instance that is gone is lost: recorded in the history, queued again. Returns how many tasks.
@@ -420,16 +502,20 @@ class Store:
         Their messages come back by themselves when their leases end.
         """
         with self._writing() as connection:
-            return tasks.lose_instance(connection, instance_id)
+            lost = tasks.lose_instance(connection, instance_id)
+        self._roster.heard((instance_id,))
+        return lost
 
     def instances(self) -> Sequence[InstanceRecord]:
         """Every launch of this job, failed and ended ones included, the oldest first."""
         with self._guard:
-            if self._instances is None or self._lock is None:
-                self._instances = instances.read_instances(self._connection)
-            return self._instances
+            if self._lock is None:
+                self._roster.forget()
+            return self._roster.read(self._connection)
 
     def spending(self, now: datetime) -> Money:
         """What the instances have cost until ``now``: uptime times price, exactly; unanswered launches included."""
         with self._guard:
-            return instances.spent(self._connection, now)
+            if self._lock is None:
+                self._roster.forget()
+            return self._roster.spent(self._connection, now)

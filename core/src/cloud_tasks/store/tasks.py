@@ -26,6 +26,7 @@ __all__ = [
     "read_task",
     "reopen",
     "reset_for_requeue",
+    "withdraw",
     "write_job",
 ]
 
@@ -127,6 +128,7 @@ def reset_for_requeue(connection: sqlite3.Connection) -> int:
     queued = connection.execute("UPDATE tasks SET status = ? WHERE status = ?", (_PENDING, _QUEUED)).rowcount
     _move(connection, {_RUNNING: running, _QUEUED: queued}, _PENDING)
     _add(connection, "losses", running)
+    connection.execute("DELETE FROM counters WHERE name = 'withdrawn'")
     (pending,) = connection.execute(
         "SELECT value FROM counters WHERE name = ?", (f"status:{_PENDING}",)
     ).fetchone() or (0,)
@@ -137,6 +139,14 @@ def _add(connection: sqlite3.Connection, name: str, count: int) -> None:
     deltas = Deltas(connection)
     deltas.add(name, count)
     deltas.write()
+
+
+def withdraw(connection: sqlite3.Connection) -> int:
+    """Every task that is queued becomes pending; it is kept in mind that the queue may hold nothing any more."""
+    queued = connection.execute("UPDATE tasks SET status = ? WHERE status = ?", (_PENDING, _QUEUED)).rowcount
+    _move(connection, {_QUEUED: queued}, _PENDING)
+    connection.execute("INSERT OR REPLACE INTO counters (name, value) VALUES ('withdrawn', 1)")
+    return queued
 
 
 def lose_instance(connection: sqlite3.Connection, instance_id: str) -> int:
@@ -160,16 +170,24 @@ def lose_instance(connection: sqlite3.Connection, instance_id: str) -> int:
 
 
 def reopen(connection: sqlite3.Connection, statuses: Collection[TaskStatus]) -> int:
-    """Finished tasks of these statuses become pending, under their next attempt number and with no loss held against
-    them: one that died of its losses would die again on arrival."""
+    """Finished tasks of these statuses become pending, with no loss held against them: one that died of its losses
+    would die again on arrival.
+
+    All get one attempt number, the next of the task that had most: what a pass allows is counted from there
+    (`earlier_attempts`).
+    """
+    codes = ", ".join(str(STATUS_TO_CODE[status]) for status in set(statuses))
+    (most,) = connection.execute(f"SELECT max(attempt) FROM tasks WHERE status IN ({codes})").fetchone()
+    if most is None:
+        return 0
+    connection.execute("INSERT OR REPLACE INTO counters (name, value) VALUES ('earlier_attempts', ?)", (most,))
     total = 0
     for status in set(statuses):
         code = STATUS_TO_CODE[status]
         assert code in FINAL_CODES
         count = connection.execute(
-            "UPDATE tasks SET status = ?, attempt = attempt + 1, losses = 0, elapsed = NULL, ended_at = NULL "
-            "WHERE status = ?",
-            (_PENDING, code),
+            "UPDATE tasks SET status = ?, attempt = ?, losses = 0, elapsed = NULL, ended_at = NULL WHERE status = ?",
+            (_PENDING, most + 1, code),
         ).rowcount
         _move(connection, {code: count}, _PENDING)
         total += count

@@ -4,26 +4,28 @@ from __future__ import annotations
 
 import random
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from datetime import timedelta
 from pathlib import Path
 from typing import Any, cast
 
 import attrs
 
+from cloud_tasks.controller.beginning import go_on, start_afresh
 from cloud_tasks.controller.collect import Collector
 from cloud_tasks.controller.controller import Controller, Outcome
 from cloud_tasks.controller.feed import Feeder
 from cloud_tasks.controller.fleet import Fleet
 from cloud_tasks.controller.observation import Policy
-from cloud_tasks.errors import LaunchRefused
-from cloud_tasks.model import Event, LaunchRequest, Money, Task
+from cloud_tasks.convert import encode_task_message
+from cloud_tasks.errors import LaunchRefused, ProviderError
+from cloud_tasks.model import Event, LaunchRequest, Money, Task, TaskMessage
 from cloud_tasks.plugin import Compute, Queue
 from cloud_tasks.selection import RankedOffer, rank
 from cloud_tasks.store import JobRecord, Store
 from cloud_tasks.testing.simulation.catalogue import catalogue, prices
 from cloud_tasks.testing.simulation.cloud import Machine, SimulatedCloud
-from cloud_tasks.testing.simulation.loop import CrashableLoop, CrashPoints, SimulatedCrash, WorldEnded
+from cloud_tasks.testing.simulation.loop import CrashableLoop, CrashPoints, Pointed, SimulatedCrash, WorldEnded
 from cloud_tasks.testing.simulation.monitor import InvariantViolation, Monitor, WatchedStore
 from cloud_tasks.testing.simulation.queue import SimulatedQueue
 from cloud_tasks.testing.simulation.scenario import CALM, Scenario
@@ -160,6 +162,9 @@ class Simulation:
             self._world.later(span * rng.random(), lambda: self._outage(rng.uniform(1, 20)))
         for _ in range(faults.sleeps):
             self._world.later(span * rng.random(), lambda: self._sleep(rng.uniform(1, 60)))
+        for _ in range(faults.interrupts):
+            answer = rng.choice("TLC")
+            self._world.later(span * rng.random(), lambda answer=answer: self._interrupt(answer))  # type: ignore[misc]
         for _ in range(faults.strangers):
             self._world.later(span * rng.random(), self._stranger)
 
@@ -168,6 +173,12 @@ class Simulation:
 
     def _sleep(self, minutes: float) -> None:
         self._asleep_until = self._world.now() + timedelta(minutes=minutes)
+
+    def _interrupt(self, answer: str) -> None:
+        """Ctrl-C, and what the person says to the question."""
+        controller = self._controller
+        if controller is not None and answer != "C" and self._world.now() >= self._asleep_until:
+            controller.stop(leave=answer == "L")
 
     def _stranger(self) -> None:
         # Only while a controller is there to find it: afterwards it is `sweep`'s to find.
@@ -184,13 +195,15 @@ class Simulation:
             tasks=cast(Queue, self._fronts[3]),
             events=cast(Queue, self._fronts[4]),
             on_sending=self._sending,
+            on_begin=self.monitor.begun,
             switch_off=lambda: self._cloud.end(machine),
         )
         self.monitor.workers[machine.instance_id] = worker
         return worker
 
-    def _sending(self, events: Sequence[Event]) -> None:
+    def _sending(self, events: Sequence[Event], body: bytes, event_ids: Sequence[str]) -> None:
         self.monitor.sending(events)
+        self.monitor.carried(body, event_ids)
         if self._garbled.random() < self._faults.garbage:
             body = self._garbled.choice(
                 (b"\xff\xfe", b"{", b"42", b'[{"event_type": "task_completed"}]', b'[{"event_type": "no such"}, 7]')
@@ -221,11 +234,12 @@ class Simulation:
             ).offers
         )
         self._controller_runs = False
-        record = JobRecord(job_id=JOB_ID, queue_name=JOB_ID, run_id="run", created_at=START)
-        with Store.create(self._path, record, overwrite=True) as store:
-            store.load_tasks(Task(task_id=f"task-{n:07}", data={"n": n}) for n in range(scenario.tasks))
-        self._tasks.create()
-        self._events.create()
+        self._controller: Controller | None = None
+        self._path.unlink(missing_ok=True)
+        if self._faults.earlier_run:
+            self._leave_an_earlier_run()
+        while not self.monitor.published:
+            self._begin()
         outcomes: list[Outcome] = []
         while not outcomes or outcomes[-1] is not Outcome.COMPLETE:
             if len(outcomes) >= _RUNS:
@@ -249,6 +263,41 @@ class Simulation:
             crash_points=self._points.passed,
         )
 
+    def _leave_an_earlier_run(self) -> None:
+        """What a person finds who starts the job a second time."""
+        self._tasks.create()
+        self._events.create()
+        earlier = [TaskMessage(task_id=f"task-{n:07}", data={"earlier": n}) for n in range(self._scenario.tasks // 2)]
+        self._tasks.send([encode_task_message(message) for message in earlier])
+        self._cloud.add_stranger(self._offers[0].offer)
+
+    def _begin(self) -> None:
+        """Load the job and put it in its place, as a run does before its controller; killed in between, once more."""
+        folder = self._path.parent
+        record = JobRecord(job_id=JOB_ID, queue_name=JOB_ID, run_id="run", created_at=START)
+
+        def pass_time() -> None:
+            self._world.run_for(self._scenario.latency)
+
+        def front(number: int) -> Any:
+            return Pointed(self._fronts[number], self._points, pass_time)
+
+        scratch = folder / f"loading-{self._scenario.seed}.db"
+        try:
+            with Store.create(scratch, record, overwrite=True, durable=False) as store:
+                store.load_tasks(self._read_tasks())
+                self._points("before publishing")
+                start_afresh(store, self._path, job_id=JOB_ID, compute=front(2), tasks=front(0), events=front(1))
+        except (SimulatedCrash, ProviderError):
+            pass
+        self.monitor.published = self._path.exists()
+
+    def _read_tasks(self) -> Iterator[Task]:
+        for n in range(self._scenario.tasks):
+            if n % 100 == 0:
+                self._points("while loading")
+            yield Task(task_id=f"task-{n:07}", data={"n": n})
+
     def _raise_cost_limit(self) -> None:
         """As a person would who wants the job done."""
         limit = self._limits.max_total_cost
@@ -266,10 +315,11 @@ class Simulation:
             on_failure=self._call_failed,
         )
         self.monitor.restarted()
-        with Store.open(self._path, job_id=JOB_ID) as store:
+        with Store.open(self._path, job_id=JOB_ID, durable=False) as store:
             self._controller_runs = True
             try:
-                controller = self._make_controller(loop, store)
+                self._go_on(store)
+                self._controller = controller = self._make_controller(loop, store)
                 outcome = self._live(controller)
                 self._reason, self.console_log = controller.reason, controller.console_log or self.console_log
                 if outcome is not Outcome.LEFT and controller.all_gone:
@@ -284,9 +334,22 @@ class Simulation:
             finally:
                 loop.alive = False
                 self._controller_runs = False
+                self._controller = None
         # A person takes a while to notice.
         self._world.run_for(timedelta(seconds=self._rng(f"away/{self._steps}").choice((1, 60, 600))))
         return None
+
+    def _go_on(self, store: Store) -> None:
+        """As a run does before its controller; where a call fails, the person tries again."""
+        watched = cast(Store, WatchedStore(store, self.monitor, self._points))
+        tasks, events = (Pointed(self._fronts[n], self._points, lambda: None) for n in (0, 1))
+        while True:
+            try:
+                go_on(watched, tasks=cast(Queue, tasks), events=cast(Queue, events))
+            except ProviderError:
+                self._world.run_for(timedelta(seconds=30))
+            else:
+                return
 
     def _live(self, controller: Controller) -> Outcome:
         while True:
@@ -311,7 +374,11 @@ class Simulation:
         compute = cast(Compute, _ControllerCompute(self._fronts[2], self.monitor, self._refusals))
         feeder = self._parts.feeder(loop, store, tasks, on_broken=lambda reason: holder[0].broken(reason))
         collector = self._parts.collector(
-            loop, store, cast(Queue, self._fronts[1]), on_events=lambda events: holder[0].noticed_events()
+            loop,
+            store,
+            cast(Queue, self._fronts[1]),
+            on_events=lambda events: holder[0].noticed_events(),
+            wait=scenario.event_wait,
         )
         fleet = self._parts.fleet(
             loop,

@@ -11,11 +11,11 @@ from __future__ import annotations
 import random
 from collections.abc import Callable
 from datetime import datetime, timedelta
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from cloud_tasks.testing.virtual import VirtualLoop
 
-__all__ = ["CrashPoints", "CrashableLoop", "SimulatedCrash", "WorldEnded"]
+__all__ = ["CrashPoints", "CrashableLoop", "Pointed", "SimulatedCrash", "WorldEnded"]
 
 _T = TypeVar("_T")
 
@@ -58,6 +58,27 @@ class CrashPoints:
             self.log.append(place)
             self._ahead = self._draw()
             raise SimulatedCrash(place)
+
+
+class Pointed:
+    """An object with a place to crash at before and after each of its calls; for what is called without a loop."""
+
+    def __init__(self, inner: Any, point: Callable[[str], None], run_for: Callable[[], None]) -> None:
+        self._inner = inner
+        self._point = point
+        self._run_for = run_for
+
+    def __getattr__(self, name: str) -> Any:
+        method = getattr(self._inner, name)
+
+        def call(*args: Any, **kwargs: Any) -> Any:
+            self._point(f"before {name}")
+            answer = method(*args, **kwargs)
+            self._run_for()
+            self._point(f"after {name}")
+            return answer
+
+        return call
 
 
 class CrashableLoop:

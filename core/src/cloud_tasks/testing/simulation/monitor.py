@@ -7,12 +7,12 @@ with care.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
 from cloud_tasks.controller.observation import Block
-from cloud_tasks.convert import MalformedMessage, decode_events, decode_task_message
+from cloud_tasks.convert import decode_task_message
 from cloud_tasks.errors import LaunchRefused
 from cloud_tasks.model import (
     FINAL_STATUSES,
@@ -21,9 +21,10 @@ from cloud_tasks.model import (
     EventType,
     LaunchRequest,
     Money,
+    TaskMessage,
     TaskStatus,
 )
-from cloud_tasks.store import JobSummary, Store
+from cloud_tasks.store import Store
 from cloud_tasks.testing.simulation.cloud import Machine, SimulatedCloud
 from cloud_tasks.testing.simulation.scenario import Scenario
 from cloud_tasks.testing.simulation.worker import SimulatedWorker
@@ -39,6 +40,8 @@ _STATUS_OF = {
 }
 
 _MARGIN = timedelta(seconds=5)
+_DELIVERY = timedelta(seconds=90)
+"""Within which what was sent has arrived: the longest delay, a long call, and a look."""
 _TIME_TO_GO = timedelta(minutes=3)
 
 
@@ -61,15 +64,19 @@ class Monitor:
         self._intents: set[str] = set()
         self._committed: set[str] = set()
         self._sent_tasks: set[str] = set()
+        self._ids_of: dict[bytes, Collection[str]] = {}
         self._final_words: dict[str, set[TaskStatus]] = {}
         self._finished = 0
         self._blocks: list[Block] = []
         self._launched: set[str] = set()
+        self._checked = False
         self._instances = 0
         self._vcpus = 0
         self._slots = 0
         self._price = Money.zero()
         self._peak_price = Money.zero()
+        self.published = False
+        """Whether the job's own database is in its place."""
         self.checks = 0
 
     # -- what happens in the cloud ---------------------------------------------------------------------------------
@@ -83,6 +90,7 @@ class Monitor:
         """A machine began to exist, or ended."""
         if machine.stranger:
             return
+        self._checked = False
         sign = 1 if machine.ended_at is None else -1
         self._instances += sign
         self._vcpus += sign * machine.offer.instance_type.vcpus
@@ -92,7 +100,9 @@ class Monitor:
         self.check_limits()
 
     def check_limits(self) -> None:
-        """3: totals of all that exists, by the provider's own books."""
+        """3: totals of all that exists, by the provider's own books; they are what they were while nothing changed."""
+        if self._checked:
+            return
         limits = self._scenario.limits
         for total, most, name in (
             (self._instances, limits.max_instances, "instances"),
@@ -102,22 +112,31 @@ class Monitor:
         ):
             if most is not None and total > most:  # type: ignore[operator]
                 raise InvariantViolation(f"3: {name} {total} > {most}")
+        self._checked = True
 
     def sending(self, events: Sequence[Event]) -> None:
-        """The event queue is given these: it may take them even if the worker never learns of it."""
+        """The event queue is given these for the first time: it may take them even if the worker never learns of it."""
         for event in events:
             if event.event_type in TASK_FINAL_EVENTS and not event.retry and event.task_id is not None:
                 self._final_words.setdefault(event.task_id, set()).add(_STATUS_OF[event.event_type])
 
+    def carried(self, body: bytes, event_ids: Collection[str]) -> None:
+        """A message of the event queue carries these."""
+        self._ids_of[body] = event_ids
+
     def acked_events(self, body: bytes) -> None:
         """The controller acked a message of the event queue."""
-        try:
-            events, _ = decode_events(body)
-        except MalformedMessage:
-            return
-        for event in events:
-            if event.event_id not in self._committed:
-                raise InvariantViolation(f"1: event {event.event_id} was acked before it was committed")
+        ids = self._ids_of.get(body)
+        if ids is None:
+            return  # garbage that no worker sent
+        if not self._committed.issuperset(ids):
+            missing = min(set(ids) - self._committed)
+            raise InvariantViolation(f"1: event {missing} was acked before it was committed")
+
+    def begun(self, message: TaskMessage) -> None:
+        """1: a worker begins a task; of this job, not of an earlier one of the same name."""
+        if self.published and "earlier" in message.data:
+            raise InvariantViolation(f"1: {message.task_id} of an earlier run is run again")
 
     def took_tasks(self, bodies: Sequence[bytes], failed: Collection[int]) -> None:
         """The task queue took these, failures excepted."""
@@ -144,26 +163,29 @@ class Monitor:
             if block.until > self._now() and block.covers(request.offer):
                 raise InvariantViolation(f"5: launched {request.offer.instance_type.name} in spite of {block.reason}")
 
-    def intended(self, store: Store, request: LaunchRequest, slots: int) -> None:
-        """4: an intent is about to be written; without it there must be work that no slot is there for."""
+    def intended(self, store: Store, requests: Sequence[LaunchRequest], slots: int) -> None:
+        """4: intents are about to be written; without each there must be work that no slot is there for."""
         open_slots = sum(record.slots for record in store.instances() if record.ended_at is None)
-        remaining = store.summary().remaining
-        if open_slots >= remaining:
-            raise InvariantViolation(f"4: another instance for {remaining} tasks with {open_slots} slots")
-        self._intents.add(request.client_token)
+        remaining = store.remaining()
+        for request in requests:
+            if open_slots >= remaining:
+                raise InvariantViolation(f"4: another instance for {remaining} tasks with {open_slots} slots")
+            open_slots += slots
+            self._intents.add(request.client_token)
 
     def applied(self, events: Sequence[Event]) -> None:
         """These were committed."""
         self._committed.update(event.event_id for event in events)
 
-    def summarised(self, summary: JobSummary) -> None:
-        """1: every task is in one status, and what is finished stays finished."""
+    def written(self, counts: Mapping[TaskStatus, int]) -> None:
+        """1: after every write each task is in one status, and what is finished stays finished."""
         self.checks += 1
-        if sum(summary.counts.values()) != self._scenario.tasks or summary.total != self._scenario.tasks:
-            raise InvariantViolation(f"1: the counts {dict(summary.counts)} do not add up to {self._scenario.tasks}")
-        if summary.finished_tasks < self._finished:
-            raise InvariantViolation(f"1: {self._finished} tasks were finished, now {summary.finished_tasks} are")
-        self._finished = summary.finished_tasks
+        if sum(counts.values()) != self._scenario.tasks:
+            raise InvariantViolation(f"1: the counts {dict(counts)} do not add up to {self._scenario.tasks}")
+        finished = sum(counts[status] for status in FINAL_STATUSES)
+        if finished < self._finished:
+            raise InvariantViolation(f"1: {self._finished} tasks were finished, now {finished} are")
+        self._finished = finished
 
     def stopped_for_money(self, limit: Money) -> None:
         """3: the hard stop comes at most one look late, and the time that machines take to go."""
@@ -184,7 +206,10 @@ class Monitor:
     def terminating(self, instance_id: str, reason: str) -> None:
         """6: an instance that works and says so is not taken for silent."""
         worker = self.workers.get(instance_id)
-        if worker is None or not worker.is_healthy or not worker.spoke or not reason.startswith("nothing was heard"):
+        if worker is None or not worker.is_healthy or not reason.startswith("nothing was heard"):
+            return
+        # Its first word may still be on its way.
+        if worker.first_sent is None or self._now() - worker.first_sent < self._scenario.event_wait + _DELIVERY:
             return
         quiet = self._now() - worker.last_sent
         if quiet < self._scenario.keepalive_interval + _MARGIN:
@@ -242,12 +267,15 @@ class WatchedStore:
             "apply_events",
             "mark_queued",
             "record_ended",
-            "record_intent",
+            "record_intents",
             "record_launch_failed",
             "record_launched",
             "record_seen",
+            "reopen_tasks",
             "requeue_lost",
             "reset_for_requeue",
+            "set_aside",
+            "withdraw",
         }
     )
 
@@ -255,11 +283,6 @@ class WatchedStore:
         self._store = store
         self._monitor = monitor
         self._point = point
-
-    def summary(self) -> JobSummary:
-        summary = self._store.summary()
-        self._monitor.summarised(summary)
-        return summary
 
     def __getattr__(self, name: str) -> Any:
         method = getattr(self._store, name)
@@ -272,13 +295,18 @@ class WatchedStore:
             answer = method(*args, **kwargs)
             if name == "apply_events":
                 self._monitor.applied(args[0])
+            self._monitor.written(self._store.counts())
             self._point(f"after {name}")
             return answer
 
+        self.__dict__[name] = write
         return write
 
+    def record_intent(self, request: LaunchRequest, now: datetime, *, slots: int = 0) -> None:
+        self.record_intents((request,), now, slots=slots)
+
     def _before(self, name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        if name == "record_intent":
+        if name == "record_intents":
             self._monitor.intended(self._store, args[0], kwargs.get("slots", 0))
         elif name == "mark_queued":
             self._monitor.marked_queued(args[0])

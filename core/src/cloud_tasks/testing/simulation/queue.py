@@ -58,6 +58,8 @@ class SimulatedQueue:
         self._numbers = itertools.count(1)
         self._messages: dict[int, _Message] = {}
         self._order: list[tuple[datetime, int]] = []
+        self._hidden: set[int] = set()
+        """Those that may not be visible now: leased, or still on their way."""
         self._exists = False
 
     def create(self) -> None:
@@ -67,11 +69,13 @@ class SimulatedQueue:
         self._exists = False
         self._messages.clear()
         self._order.clear()
+        self._hidden.clear()
 
     def purge(self) -> None:
         self._check()
         self._messages.clear()
         self._order.clear()
+        self._hidden.clear()
 
     def exists(self) -> bool:
         return self._exists
@@ -94,6 +98,7 @@ class SimulatedQueue:
 
     def _queue(self, message: _Message) -> None:
         heapq.heappush(self._order, (message.visible_at, message.number))
+        self._hidden.add(message.number)
 
     def receive(self, max_messages: int, *, wait: timedelta) -> Sequence[Delivery]:
         self._check()
@@ -151,8 +156,10 @@ class SimulatedQueue:
         if not self._exact:
             guess = self._rng.randint(0, len(self._messages))
             return Depth(visible=guess, in_flight=None, exact=False, as_of=now)
-        visible = sum(message.visible_at <= now for message in self._messages.values())
-        return Depth(visible=visible, in_flight=len(self._messages) - visible, exact=True, as_of=now)
+        messages = self._messages
+        self._hidden = {n for n in self._hidden if n in messages and messages[n].visible_at > now}
+        hidden = len(self._hidden)
+        return Depth(visible=len(messages) - hidden, in_flight=hidden, exact=True, as_of=now)
 
     def close(self) -> None:
         """Nothing is open."""

@@ -58,11 +58,17 @@ class Faults:
     """Times at which the controller's machine sleeps for up to an hour."""
     strangers: int = 0
     """Instances with the job's label that no record knows."""
+    interrupts: int = 0
+    """Times at which the person presses Ctrl-C, and answers terminate, leave or carry on."""
+    earlier_run: bool = False
+    """That an earlier run of the same job left messages in the queues, and a machine."""
     crashes: int = 0
     """Crashes of the controller, each at any step, resumed with ``--continue``."""
 
 
 CALM = Faults()
+_MOST_WORK = 40_000
+"""Seconds of work that a drawn job comes to at most."""
 
 
 @attrs.frozen(kw_only=True)
@@ -92,6 +98,8 @@ class Scenario:
     latency: timedelta = timedelta(milliseconds=200)
     """Mean duration of a call."""
     max_parallel_launches: int = 4
+    event_wait: timedelta = timedelta(seconds=1)
+    """How long the controller's receive waits for the first event."""
 
 
 def draw_scenario(seed: int, *, least_tasks: int = 200, most_tasks: int = 2000) -> Scenario:
@@ -125,6 +133,8 @@ def draw_scenario(seed: int, *, least_tasks: int = 200, most_tasks: int = 2000) 
         sleeps=rng.randint(0, 2),
         strangers=rng.randint(0, 2),
         crashes=rng.randint(0, 6),
+        interrupts=rng.randint(0, 2),
+        earlier_run=rng.random() < 0.3,
     )
     limits = Limits(
         max_instances=rng.choice((rng.randint(1, 4), rng.randint(5, 20))),
@@ -138,15 +148,17 @@ def draw_scenario(seed: int, *, least_tasks: int = 200, most_tasks: int = 2000) 
         cpus_per_task=rng.choice((1, 1, 2)),
         max_cpu=rng.choice((None, 8)),
     )
+    tasks = rng.randint(least_tasks, most_tasks)
     retries = {f"on_{kind}": rng.random() < 0.5 for kind in ("exit", "exception", "timeout")}
     return Scenario(
         seed=seed,
-        tasks=rng.randint(least_tasks, most_tasks),
+        tasks=tasks,
         faults=faults,
         constraints=constraints,
         limits=limits,
         retry=RetryPolicy(**retries, max_attempts=rng.randint(1, 4)),
-        mean_task_time=timedelta(seconds=rng.choice((3, 20, 60, 200))),
+        # Long tasks where there are few of them: days of the same tell no more than hours.
+        mean_task_time=timedelta(seconds=min(rng.choice((3, 20, 60, 200)), _MOST_WORK / tasks)),
         exception=chance(0.1),
         timeout=chance(0.02),
         exit=chance(0.02),
@@ -159,4 +171,5 @@ def draw_scenario(seed: int, *, least_tasks: int = 200, most_tasks: int = 2000) 
         max_lifetime=rng.choice((None, None, timedelta(hours=rng.randint(1, 6)))),
         latency=timedelta(milliseconds=rng.choice((50, 500, 2000))),
         max_parallel_launches=rng.randint(1, 10),
+        event_wait=timedelta(seconds=rng.choice((1, 10, 20))),
     )

@@ -51,4 +51,5 @@ class Unreliable:
                 raise ProviderError(f"{name}: timed out", transient=True)
             return answer
 
+        self.__dict__[name] = call
         return call

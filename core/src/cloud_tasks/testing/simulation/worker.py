@@ -9,8 +9,8 @@ Invariants, each with a test:
 from __future__ import annotations
 
 import random
-from collections.abc import Callable
-from datetime import timedelta
+from collections.abc import Callable, Sequence
+from datetime import datetime, timedelta
 from typing import Any
 
 from cloud_tasks.convert import decode_task_message, encode_events, encode_task_message
@@ -24,8 +24,10 @@ from cloud_tasks.testing.virtual import VirtualLoop
 __all__ = ["SimulatedWorker"]
 
 _POLL = timedelta(seconds=5)
+_LONGEST_POLL = timedelta(seconds=20)
 _FLUSH = timedelta(seconds=2)
 _AGAIN = timedelta(seconds=5)
+_LONGEST_PAUSE = timedelta(seconds=60)
 
 
 class SimulatedWorker:
@@ -34,7 +36,9 @@ class SimulatedWorker:
     Args:
         tasks: The task queue, as the machine reaches it.
         events: The event queue, likewise.
-        on_sending: Told of the events of each message that the event queue is about to be given.
+        on_sending: Told of each message that the event queue is about to be given: the events in it that it was never
+            given before, the body, the ids of all its events.
+        on_begin: Told of each message whose task is begun.
         switch_off: Ends the machine when the worker exits.
     """
 
@@ -48,7 +52,8 @@ class SimulatedWorker:
         faults: Callable[[], Faults],
         tasks: Queue,
         events: Queue,
-        on_sending: Callable[[list[Event]], None],
+        on_sending: Callable[[Sequence[Event], bytes, Sequence[str]], None],
+        on_begin: Callable[[TaskMessage], None],
         switch_off: Callable[[], None],
     ) -> None:
         self._loop = loop
@@ -59,18 +64,22 @@ class SimulatedWorker:
         self._tasks = tasks
         self._events = events
         self._on_sending = on_sending
+        self._on_begin = on_begin
         self._switch_off = switch_off
         self._alive = False
         self._draining = False
-        self._unsent: list[Event] = []
+        self._unsent: list[tuple[str, bytes]] = []
+        self._untold: list[Event] = []
         self._flushing = False
         self._polling = False
+        self._poll_pause = _POLL
         self._count = 0
         self._running: dict[str, TaskMessage] = {}
         self._idle_since = loop.now()
         self.last_sent = loop.now()
         """When the event queue last took something from it."""
-        self.spoke = False
+        self.first_sent: datetime | None = None
+        """When it did so first; None before."""
 
     @property
     def running(self) -> int:
@@ -120,6 +129,8 @@ class SimulatedWorker:
             deliveries = self._tasks.receive(free, wait=timedelta(0))
         except ProviderError:
             deliveries = ()
+        # One that finds nothing asks less and less often.
+        self._poll_pause = _POLL if deliveries else min(self._poll_pause * 2, _LONGEST_POLL)
         for delivery in deliveries:
             self._begin(delivery)
         if self._running:
@@ -128,7 +139,7 @@ class SimulatedWorker:
             self._exit()
             return
         if len(self._running) < self._machine.slots:
-            self._poll_later(_POLL)
+            self._poll_later(self._poll_pause)
 
     def _poll_later(self, delay: timedelta) -> None:
         if not self._polling:
@@ -151,6 +162,7 @@ class SimulatedWorker:
             event = self._event(EventType.TASK_DEAD, message, retry=False, cause="lost too often")
             self._conclude(delivery.lease_id, [event], None)
             return
+        self._on_begin(message)
         self._running[delivery.lease_id] = message
         span = timedelta(seconds=self._rng.lognormvariate(0, 0.7) * self._scenario.mean_task_time.total_seconds())
         lease = span + self._scenario.lease
@@ -204,13 +216,17 @@ class SimulatedWorker:
             following = TaskMessage(task_id=message.task_id, data=message.data, attempt=message.attempt + 1)
         return [event], following
 
-    def _conclude(self, lease_id: str, events: list[Event], following: TaskMessage | None) -> None:
+    def _conclude(
+        self, lease_id: str, events: list[Event], following: TaskMessage | None, pause: timedelta = _AGAIN
+    ) -> None:
         """Event, then the next attempt's message, then the ack; each is tried until it is done."""
+        later = min(pause * 2, _LONGEST_PAUSE)
         if not self._alive:
             return
-        self._unsent += events
+        for event in events:
+            self._put(event)
         if not self._flush():
-            self._loop.later(_AGAIN, lambda: self._conclude(lease_id, [], following))
+            self._loop.later(pause, lambda: self._conclude(lease_id, [], following, later))
             return
         try:
             if following is not None and self._tasks.send([encode_task_message(following)]):
@@ -218,7 +234,7 @@ class SimulatedWorker:
             following = None
             self._tasks.ack([lease_id])
         except ProviderError:
-            self._loop.later(_AGAIN, lambda: self._conclude(lease_id, [], following))
+            self._loop.later(pause, lambda: self._conclude(lease_id, [], following, later))
             return
         self._running.pop(lease_id, None)
         self._poll()
@@ -228,7 +244,7 @@ class SimulatedWorker:
         if not self._alive:
             return
         for lease_id, message in list(self._running.items()):
-            self._unsent.append(self._event(EventType.TASK_RELEASED, message, cause="termination notice"))
+            self._put(self._event(EventType.TASK_RELEASED, message, cause="termination notice"))
             self._running.pop(lease_id)
             self._tasks.release([lease_id])
         self._flush()
@@ -259,12 +275,17 @@ class SimulatedWorker:
         )
 
     def _tell(self, kind: EventType, **details: Any) -> None:
-        self._unsent.append(self._event(kind, **details))
+        self._put(self._event(kind, **details))
         self._flush()
+
+    def _put(self, event: Event) -> None:
+        """It has to get into the event queue."""
+        self._unsent.append((event.event_id, encode_events([event])[1:-1]))
+        self._untold.append(event)
 
     def _remember(self, event: Event) -> None:
         """Send it soon, with others."""
-        self._unsent.append(event)
+        self._put(event)
         if not self._flushing:
             self._flushing = True
             self._loop.later(_FLUSH, self._flush_soon)
@@ -278,16 +299,17 @@ class SimulatedWorker:
         """Whether everything is in the event queue now."""
         if not self._unsent:
             return True
-        batch = self._unsent
-        self._on_sending(batch)
+        body = b"[" + b",".join([text for _, text in self._unsent]) + b"]"
+        self._on_sending(self._untold, body, [event_id for event_id, _ in self._unsent])
+        self._untold = []
         try:
-            if self._events.send([encode_events(batch)]):
+            if self._events.send([body]):
                 return False
         except ProviderError:
             return False
         self._unsent = []
         self.last_sent = self._loop.now()
-        self.spoke = True
+        self.first_sent = self.first_sent or self.last_sent
         return True
 
     def _keep_alive(self) -> None:

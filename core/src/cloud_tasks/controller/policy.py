@@ -1,0 +1,28 @@
+"""The settings of a configuration that guide its controller."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+from cloud_tasks.config import JobConfig
+from cloud_tasks.controller.observation import Policy
+
+__all__ = ["policy_of"]
+
+
+def policy_of(config: JobConfig) -> Policy:
+    """What `decide` goes by, the provider's listing lag included."""
+    run = config.run
+
+    def span(seconds: float | None) -> timedelta | None:
+        return timedelta(seconds=seconds) if seconds else None
+
+    return Policy(
+        limits=config.limits(),
+        startup_timeout=span(run.keepalive_startup_timeout),
+        keepalive_timeout=span(run.keepalive_timeout) if run.keepalive_interval else None,
+        termination_delay=timedelta(seconds=run.instance_termination_delay),
+        listing_lag=config.registry.compute(config.compute).traits.listing_lag,
+        canary=run.canary,
+        spot_fallback=run.spot_fallback,
+    )

@@ -1,0 +1,102 @@
+"""Runs commands in this process, on a provider that lives in memory."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from types import SimpleNamespace
+from typing import Any
+
+import attrs
+from click.testing import CliRunner
+
+import cloud_tasks.builtin
+from cloud_tasks.cli.context import AppContext
+from cloud_tasks.cli.main import cli
+from cloud_tasks.errors import CloudTasksError
+from cloud_tasks.model import BootDisk, Instance, LaunchRequest, Offer, PriceBreakdown, Purchase
+from cloud_tasks.plugin import (
+    ComputeBackend,
+    ComputeContext,
+    PricingBackend,
+    Queue,
+    QueueBackend,
+    QueueContext,
+    hookimpl,
+)
+from cloud_tasks.registry import Registry
+from cloud_tasks.testing.memory import MemoryProvider
+
+
+@attrs.frozen(kw_only=True)
+class Answer:
+    """How a command ended."""
+
+    code: int
+    out: str
+    err: str
+    error: CloudTasksError | None
+    """What it raised."""
+
+    @property
+    def data(self) -> Any:
+        """The JSON that it printed."""
+        return json.loads(self.out)
+
+
+class MemoryCommands:
+    """The command line with one plugin besides the built-ins: ``memory``.
+
+    Args:
+        queue: Given to the backend of that axis in place of its own fields, as for the two others.
+    """
+
+    def __init__(
+        self,
+        *,
+        queue: Mapping[str, Any] | None = None,
+        compute: Mapping[str, Any] | None = None,
+        pricing: Mapping[str, Any] | None = None,
+    ) -> None:
+        self.provider = MemoryProvider()
+        queues: QueueBackend = attrs.evolve(self.provider.queue, **(queue or {}))
+        machines: ComputeBackend = attrs.evolve(self.provider.compute, **(compute or {}))
+        prices: PricingBackend = attrs.evolve(self.provider.pricing, **(pricing or {}))
+        self.registry = Registry(builtins=[("builtin", cloud_tasks.builtin)], only=())
+        plugin = SimpleNamespace(
+            cloud_tasks_register_queue=hookimpl(lambda: (queues,)),
+            cloud_tasks_register_compute=hookimpl(lambda: (machines,)),
+            cloud_tasks_register_pricing=hookimpl(lambda: (prices,)),
+        )
+        self.registry.register("memory", plugin)
+
+    def call(self, command: str, *arguments: str, provider: bool = True) -> Answer:
+        """Run a command with ``--provider memory``."""
+        chosen = ["--provider", "memory"] if provider else []
+        result = CliRunner().invoke(
+            cli, [command, *chosen, *arguments], obj=AppContext(registry=self.registry), standalone_mode=False
+        )
+        if result.exception is not None and not isinstance(result.exception, CloudTasksError):
+            raise result.exception
+        code = result.return_value if isinstance(result.return_value, int) else result.exit_code
+        return Answer(code=code, out=result.stdout, err=result.stderr, error=result.exception)
+
+    def queue(self, name: str) -> Queue:
+        context = QueueContext(job_id="job", name=name, lease=self.provider.queue.traits.max_lease)
+        return self.provider.queue.open(None, context).__enter__()
+
+    def launch(self, token: str, *, job_id: str = "job", vcpus: int = 2, zone: str = "memory-a") -> Instance:
+        compute = self.provider.compute.open(None, ComputeContext(job_id=job_id)).__enter__()
+        kind = next(each for each in compute.instance_types() if each.vcpus == vcpus)
+        offer = Offer(
+            instance_type=kind,
+            zone=zone,
+            purchase=Purchase.SPOT,
+            boot_disk=BootDisk(disk_type="", size_gb=10.0),
+            price=PriceBreakdown(),
+            priced_at=self.provider.clock(),
+        )
+        request = LaunchRequest(
+            client_token=token, job_id=job_id, offer=offer, startup_script="", labels={"owner": "me"}
+        )
+        return compute.launch(request)

@@ -1,0 +1,234 @@
+"""Writes ``docs/cli.md`` and ``docs/configuration.md`` from the code: run this file after a change of options or keys.
+
+A test compares the two pages with what this gives.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import attrs
+import click
+
+import cloud_tasks.builtin
+from cloud_tasks.cli.context import AppContext, make_registry
+from cloud_tasks.cli.main import ALIASES, COMMANDS, cli
+from cloud_tasks.config import json_schema
+from cloud_tasks.config.sections import TOP_LEVEL, Key, default_of, find_sections, run_section, variable_name
+from cloud_tasks.config.values import describe, show
+from cloud_tasks.plugin import setting_info
+from cloud_tasks.registry import Registry
+from cloud_tasks.worker.options import OPTIONS
+
+DOCS = Path(__file__).parents[3] / "docs"
+COMMAND = "python core/tests/support/reference_docs.py"
+PROVIDERS = ("local", "gcp", "aws", "azure")
+
+_CLI_HEAD = """# Command line
+
+Made from the code by `{command}`; a test compares.
+
+`cloud-tasks COMMAND [OPTIONS]`; `cloud_tasks` is the same program, and every command may be written in snake_case.
+Data goes to standard output, everything else to standard error. `--json` gives data for programs.
+
+| exit code | meaning |
+| --- | --- |
+| 0 | done |
+| 1 | the job, or the call of a provider, failed; `doctor`: something is missing |
+| 2 | bad input: one line says what is wrong, where, and what to do; nothing was changed |
+| 130 | interrupted |
+
+Before the command: `--debug` shows tracebacks of errors, `--log-format json` makes log lines JSON.
+"""
+
+_CONFIGURATION_HEAD = """# Configuration
+
+Made from the code by `{command}`; a test compares.
+
+A YAML file, given with `--config`. `cloud-tasks config show --config FILE` prints every value of the merged
+configuration with its origin, `cloud-tasks config schema` a JSON Schema for editors. The later of these wins:
+
+1. the default,
+2. the section `run`,
+3. the section of the provider, in which every key of `run` may stand too,
+4. the environment: `CLOUD_TASKS_<SECTION>_<KEY>`, e.g. `CLOUD_TASKS_RUN_MAX_CPU`,
+5. the command line: `--max-cpu 8`, or `--set section.key=value` for any key.
+
+An unknown key is an error that names the nearest known one. Secrets belong into the environment: they are never shown,
+logged, stored, or passed to an instance.
+"""
+
+
+# -- docs/cli.md ------------------------------------------------------------------------------------------------------
+
+
+def cli_reference() -> str:
+    """The page about the command line; without the options that providers add."""
+    registry = Registry(builtins=[("builtin", cloud_tasks.builtin)], only=())
+    context = click.Context(cli, info_name="cloud-tasks", obj=AppContext(registry=registry))
+    parts = [_CLI_HEAD.format(command=COMMAND), "## Commands\n", _command_table()]
+    configuration: list[click.Option] = []
+    for name in sorted(COMMANDS):
+        command = cli.get_command(context, name)
+        assert command is not None
+        inner = click.Context(command, info_name=name, parent=context)
+        parts.append(_command(command, inner))
+        shared = [each for each in _options(command) if _is_configuration(each)]
+        configuration = shared if len(shared) > len(configuration) else configuration
+    parts += [_configuration_options(configuration, context), _worker_options()]
+    return "\n".join(parts).rstrip() + "\n"
+
+
+def _command_table() -> str:
+    rows = [(f"[`{name}`](#{name})", COMMANDS[name][1]) for name in sorted(COMMANDS)]
+    table = _table(("command", "what it does"), rows)
+    also = ", ".join(f"`{alias}` for `{name}`" for alias, name in ALIASES.items())
+    return f"{table}\nOlder names that are accepted: {also}.\n"
+
+
+def _command(command: click.Command, context: click.Context) -> str:
+    lines = [f"## {context.command_path.removeprefix('cloud-tasks ')}\n", f"{_prose(command.help)}\n"]
+    lines.append(f"    {context.command_path} {' '.join(command.collect_usage_pieces(context))}\n")
+    own = [option for option in _options(command) if not _is_configuration(option) and "--help" not in option.opts]
+    rows = [record for option in own if (record := option.get_help_record(context)) is not None]
+    if rows:
+        lines.append(_table(("option", "meaning"), [(f"`{names}`", text) for names, text in rows]))
+    if any(_is_configuration(option) for option in _options(command)):
+        lines.append("And the [configuration options](#configuration-options).\n")
+    found = re.findall(r"^  (cloud-tasks .*|eval .*)$", command.epilog or "", re.MULTILINE)
+    if found:
+        lines.append("\n".join(f"    {example}" for example in found) + "\n")
+    if isinstance(command, click.Group):
+        for name, each in command.commands.items():
+            lines.append("#" + _command(each, click.Context(each, info_name=name, parent=context)))
+    return "\n".join(lines)
+
+
+def _prose(text: str | None) -> str:
+    paragraphs = (text or "").strip().split("\n\n")
+    return "\n\n".join(" ".join(paragraph.split()) for paragraph in paragraphs)
+
+
+def _options(command: click.Command) -> list[click.Option]:
+    return [parameter for parameter in command.params if isinstance(parameter, click.Option)]
+
+
+def _is_configuration(option: click.Option) -> bool:
+    return (option.name or "").startswith("configuration__")
+
+
+def _configuration_options(options: Sequence[click.Option], context: click.Context) -> str:
+    rows = [record for option in options if (record := option.get_help_record(context)) is not None]
+    return (
+        "## Configuration options\n\n"
+        "Every key of the [configuration](configuration.md) is an option of every command that reads one.\n"
+        "Providers add options of their own, such as `--project-id`; `cloud-tasks plugins show NAME` lists them.\n\n"
+        + _table(("option", "meaning"), [(f"`{names}`", text) for names, text in rows])
+    )
+
+
+def _worker_options() -> str:
+    rows = []
+    for option in OPTIONS:
+        is_flag = getattr(option.kind, "__name__", "") == "_boolean"
+        flag = f"{option.flag} / --no-{option.flag.removeprefix('--')}" if is_flag else option.flag
+        default = "" if option.default is None else f" [{show(option.default)}]"
+        rows.append((f"`{flag}`", f"`CLOUD_TASKS_{option.env}`", f"{option.help}{default}"))
+    return (
+        "## Worker options\n\n"
+        "A program that makes a `Worker` takes these, and so does `cloud-tasks worker`; each is also an environment\n"
+        "variable, with the prefix `CLOUD_TASKS_` or `RMS_CLOUD_TASKS_`. The command line wins. On an instance, `run`\n"
+        "has set those that the job needs.\n\n" + _table(("option", "variable", "meaning"), rows)
+    )
+
+
+# -- docs/configuration.md --------------------------------------------------------------------------------------------
+
+
+def configuration_reference() -> str:
+    """The page about the configuration file; with the sections of the providers that this project ships."""
+    registry = make_registry()
+    parts = [_CONFIGURATION_HEAD.format(command=COMMAND), "## At the top\n"]
+    parts.append(_table(("key", "meaning"), [(f"`{key}`", text) for key, text in TOP_LEVEL.items()]))
+    parts.append("## `run`\n")
+    words = _allowed_words(registry)
+    parts.append(_table(_HEAD, list(_rows("run", run_section().keys.values(), words))))
+    sections = find_sections(registry)
+    for name in PROVIDERS:
+        parts.append(f"## `{name}`\n")
+        section = sections[name]
+        if section.is_open:
+            raise SystemExit(f"the plugin {name} is not installed, or broken: the page would lack its settings")
+        parts.append(_table((*_HEAD, "also"), list(_provider_rows(name, section.keys.values()))))
+    return "\n".join(parts).rstrip() + "\n"
+
+
+_HEAD = ("key", "type", "default", "meaning")
+
+
+def _allowed_words(registry: Registry) -> dict[str, list[str]]:
+    """The words that a key takes, where they are few."""
+    properties = json_schema(registry)["properties"]["run"]["properties"]
+    found: dict[str, list[str]] = {}
+    for key, schema in properties.items():
+        words = schema.get("enum") or (schema.get("examples") if "pattern" in schema else None)
+        if words:
+            found[key] = [str(word) for word in words if word is not None]
+    return found
+
+
+def _rows(section: str, keys: Any, words: dict[str, list[str]]) -> Iterator[tuple[str, ...]]:
+    for key in keys:
+        kind = " or ".join(f"`{word}`" for word in words[key.name]) if key.name in words else describe(key.kind)
+        yield f"`{key.name}`", kind, _default(key), key.info.help
+
+
+def _provider_rows(section: str, keys: Any) -> Iterator[tuple[str, ...]]:
+    for key, row in zip(keys, _rows(section, keys, {}), strict=True):
+        infos = [setting_info(field) for _, field in key.owners]
+        also = dict.fromkeys(
+            f"`{word}`"
+            for word in (
+                *(info.flag for info in infos),
+                variable_name(section, key.name),
+                *(info.env for info in infos),
+            )
+            if word
+        )
+        yield (*row, ", ".join(also))
+
+
+def _default(key: Key) -> str:
+    default = default_of(key.owners[0][1])
+    if key.secret:
+        return "secret"
+    if key.owners[0][1].default is attrs.NOTHING:
+        return "required"
+    return "" if default is attrs.NOTHING or default is None or default == () else f"`{show(default)}`"
+
+
+# -- both -------------------------------------------------------------------------------------------------------------
+
+
+def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    lines = [f"| {' | '.join(head)} |", f"|{'|'.join(' --- ' for _ in head)}|"]
+    lines += [f"| {' | '.join(_cell(cell) for cell in row)} |" for row in rows]
+    return "\n".join(lines) + "\n"
+
+
+def _cell(text: str) -> str:
+    # What stands in code is shown as it is; elsewhere an angle bracket would begin a tag.
+    parts = " ".join(text.split()).replace("|", "\\|").split("`")
+    return "`".join(part if index % 2 else part.replace("<", "&lt;") for index, part in enumerate(parts))
+
+
+PAGES = {"cli.md": cli_reference, "configuration.md": configuration_reference}
+
+
+if __name__ == "__main__":
+    for name, make in PAGES.items():
+        (DOCS / name).write_text(make(), encoding="utf-8")
+        click.echo(f"wrote {DOCS / name}")

@@ -1,0 +1,88 @@
+"""Runs commands on a terminal, with somebody at the keyboard."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import pty
+import re
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import attrs
+
+
+@attrs.frozen(kw_only=True)
+class Session:
+    """How it went."""
+
+    code: int
+    out: str
+    err: str
+
+
+def in_a_terminal(folder: Path, answers: str, *arguments: str) -> Session:
+    """Run ``cloud-tasks`` in a folder; the answers, a line each, are typed ahead."""
+    ours, theirs = pty.openpty()
+    try:
+        os.write(ours, f"{answers}\n".encode())
+        done = subprocess.run(
+            [sys.executable, "-c", "from cloud_tasks.cli.main import main; main()", *arguments],
+            cwd=folder,
+            stdin=theirs,
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+    finally:
+        os.close(ours)
+        os.close(theirs)
+    return Session(code=done.returncode, out=done.stdout, err=done.stderr)
+
+
+class Screen:
+    """A command whose input, output and errors are a terminal; a context manager that ends it."""
+
+    def __init__(self, folder: Path, *arguments: str) -> None:
+        self._ours, theirs = pty.openpty()
+        self.process = subprocess.Popen(
+            [sys.executable, "-c", "from cloud_tasks.cli.main import main; main()", *arguments],
+            cwd=folder,
+            env={**os.environ, "TERM": "xterm", "COLUMNS": "120"},
+            stdin=theirs,
+            stdout=theirs,
+            stderr=theirs,
+        )
+        os.close(theirs)
+        self._shown = bytearray()
+        self._reader = threading.Thread(target=self._read, daemon=True)
+        self._reader.start()
+
+    def _read(self) -> None:
+        # At the end of the last process on it, a terminal gives an error.
+        with contextlib.suppress(OSError):
+            while found := os.read(self._ours, 65536):
+                self._shown += found
+
+    @property
+    def shown(self) -> str:
+        """All that was ever shown, without colours and movements."""
+        return re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", self._shown.decode("utf-8", "replace"))
+
+    def end(self) -> int:
+        """Wait for its end; returns its exit code."""
+        code = self.process.wait(timeout=60)
+        self._reader.join(timeout=60)
+        return code
+
+    def __enter__(self) -> Screen:
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        if self.process.poll() is None:
+            self.process.kill()
+        self.end()
+        os.close(self._ours)

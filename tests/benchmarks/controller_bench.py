@@ -1,0 +1,265 @@
+"""What the controller costs: collecting events, a look at a large fleet, a rehearsal; each beside a yardstick.
+
+python tests/benchmarks/controller_bench.py [--events 200000] [--tasks 1000000] [--instances 1000]
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sqlite3
+import statistics
+import tempfile
+import time
+from collections import deque
+from collections.abc import Iterator, Sequence
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any, cast
+
+from cloud_tasks.controller.collect import Collector
+from cloud_tasks.controller.controller import Controller
+from cloud_tasks.controller.decide import decide
+from cloud_tasks.controller.feed import Feeder
+from cloud_tasks.controller.fleet import Fleet
+from cloud_tasks.controller.loop import ThreadedLoop
+from cloud_tasks.controller.observation import Policy
+from cloud_tasks.controller.rehearsal import Rehearsal, World
+from cloud_tasks.controller.task_times import TaskTimes
+from cloud_tasks.model import (
+    Architecture,
+    BootDisk,
+    Instance,
+    InstanceState,
+    InstanceType,
+    LaunchRequest,
+    Limits,
+    Money,
+    Offer,
+    PriceBreakdown,
+    Purchase,
+    Task,
+)
+from cloud_tasks.plugin import Compute, Delivery, Depth, Queue
+from cloud_tasks.selection import RankedOffer
+from cloud_tasks.store import JobRecord, Store
+
+SLOTS = 8
+PER_MESSAGE = 50
+EVENTS_GOAL = 15_000
+LOOK_GOAL_MS = 50.0
+REHEARSAL_GOAL = 60.0
+
+
+class Inbox:
+    """A queue in memory: what is measured is the controller, not a provider."""
+
+    def __init__(self, bodies: Sequence[bytes]) -> None:
+        self._waiting = deque(bodies)
+        self._number = 0
+
+    def receive(self, max_messages: int, *, wait: timedelta) -> Sequence[Delivery]:
+        found: list[Delivery] = []
+        while self._waiting and len(found) < max_messages:
+            self._number += 1
+            found.append(Delivery(lease_id=str(self._number), body=self._waiting.popleft(), delivery_count=1))
+        return found
+
+    def ack(self, lease_ids: Sequence[str]) -> Sequence[str]:
+        return ()
+
+    def depth(self) -> Depth:
+        return Depth(visible=None, in_flight=None, exact=False, as_of=datetime.now(UTC))
+
+
+def job() -> JobRecord:
+    return JobRecord(job_id="bench", queue_name="bench", run_id="run", created_at=datetime.now(UTC))
+
+
+def tasks(count: int) -> Iterator[Task]:
+    return (Task(task_id=f"addition-task-{n:07}", data={"num1": n, "num2": -n}) for n in range(count))
+
+
+def messages(count: int, *, hosts: int) -> list[bytes]:
+    """The events of ``count`` tasks that started and completed, as workers send them."""
+    now = datetime.now(UTC).isoformat()
+    found: list[bytes] = []
+    batch: list[dict[str, Any]] = []
+    for n in range(count):
+        host = n // (PER_MESSAGE // 2) % hosts
+        common = {
+            "timestamp": now,
+            "hostname": f"host-{host}",
+            "instance_id": f"i-{host}",
+            "task_id": f"addition-task-{n:07}",
+            "attempt": 1,
+        }
+        batch.append({**common, "event_type": "task_started", "event_id": f"{host}-{2 * n}", "slot": n % SLOTS})
+        ended = {"event_type": "task_completed", "event_id": f"{host}-{2 * n + 1}", "retry": False}
+        batch.append({**common, **ended, "elapsed_time": 1.25, "result": n})
+        if len(batch) >= PER_MESSAGE:
+            found.append(json.dumps(batch, separators=(",", ":")).encode())
+            batch = []
+    return found
+
+
+def bare_inserts(folder: Path, bodies: Sequence[bytes]) -> tuple[float, float]:
+    """Events per second, and per second of processor time, with only the JSON read and each event put into a table."""
+    connection = sqlite3.connect(folder / "bare.db", isolation_level=None)
+    connection.execute("PRAGMA journal_mode = WAL")
+    connection.execute("CREATE TABLE events (event_id TEXT PRIMARY KEY, body TEXT)")
+    count = 0
+    started, worked = time.perf_counter(), time.process_time()
+    for first in range(0, len(bodies), 500):
+        events = [event for body in bodies[first : first + 500] for event in json.loads(body)]
+        connection.execute("BEGIN IMMEDIATE")
+        connection.executemany(
+            "INSERT INTO events VALUES (?, ?)", [(event["event_id"], json.dumps(event)) for event in events]
+        )
+        connection.execute("COMMIT")
+        count += len(events)
+    rates = count / (time.perf_counter() - started), count / (time.process_time() - worked)
+    connection.close()
+    return rates
+
+
+def collects(folder: Path, bodies: Sequence[bytes], count: int) -> tuple[float, float]:
+    """Events per second, and per second of processor time, from an event queue into a durable store."""
+    with Store.create(folder / "collect.db", job()) as store:
+        store.load_tasks(tasks(count))
+        loop = ThreadedLoop(threads=2)
+        collector = Collector(loop, store, cast(Queue, Inbox(bodies)))
+        started, worked = time.perf_counter(), time.process_time()
+        collector.start()
+        loop.run(lambda: store.remaining() == 0)
+        rates = 2 * count / (time.perf_counter() - started), 2 * count / (time.process_time() - worked)
+        collector.stop()
+        loop.run(lambda: collector.stopped)
+        loop.close()
+    return rates
+
+
+def an_offer(zone: str = "z-a") -> RankedOffer:
+    kind = InstanceType(
+        name="m-8", vcpus=SLOTS, memory_gb=32, architecture=Architecture.X86_64, zones=("z-a", "z-b", "z-c")
+    )
+    offer = Offer(
+        instance_type=kind,
+        zone=zone,
+        purchase=Purchase.SPOT,
+        boot_disk=BootDisk(disk_type="", size_gb=10),
+        price=PriceBreakdown(cpu=Money("0.25")),
+        priced_at=datetime.now(UTC),
+    )
+    return RankedOffer(offer=offer, slots=SLOTS, price_per_slot=offer.price_per_hour / SLOTS)
+
+
+def looks(folder: Path, count: int, machines: int) -> tuple[list[float], list[float]]:
+    """Milliseconds of looks at a fleet, each after events of every instance: by the clock, and of processor time."""
+    now = datetime.now(UTC)
+    with Store.create(folder / "look.db", job(), durable=False) as store:
+        store.load_tasks(tasks(count))
+        listing = []
+        for n in range(machines):
+            ranked = an_offer(f"z-{'abc'[n % 3]}")
+            request = LaunchRequest(
+                client_token=f"t{n}", job_id="bench", offer=ranked.offer, startup_script="", labels={}
+            )
+            store.record_intent(request, now, slots=SLOTS)
+            instance = Instance(
+                instance_id=f"i-{n}",
+                job_id="bench",
+                state=InstanceState.RUNNING,
+                instance_type="m-8",
+                zone=ranked.offer.zone,
+                purchase=Purchase.SPOT,
+                created_at=now,
+                client_token=f"t{n}",
+            )
+            store.record_launched(f"t{n}", instance)
+            listing.append(instance)
+        loop = ThreadedLoop(threads=1)
+        queue = cast(Queue, Inbox(messages(machines * PER_MESSAGE * 4, hosts=machines)))
+        collector = Collector(loop, store, queue)
+        fleet = Fleet(loop, store, cast(Compute, None), compose=None, max_parallel=1, on_refused=lambda: None)  # type: ignore[arg-type]
+        controller = Controller(
+            loop,
+            store,
+            job_id="bench",
+            task_queue=queue,
+            feeder=Feeder(loop, store, queue, on_broken=print),
+            collector=collector,
+            fleet=fleet,
+            offers=[an_offer(f"z-{letter}") for letter in "abc"],
+            policy=Policy(limits=Limits(max_instances=machines, max_total_price_per_hour=None)),
+            interval=timedelta(seconds=60),
+        )
+        spans: list[float] = []
+        work: list[float] = []
+        while deliveries := queue.receive(2 * machines, wait=timedelta(0)):
+            collector._apply([_read(delivery) for delivery in deliveries])
+            started, worked = time.perf_counter(), time.thread_time()
+            decide(controller.observe(listing, None))
+            spans.append(1000 * (time.perf_counter() - started))
+            work.append(1000 * (time.thread_time() - worked))
+        loop.close()
+    return spans, work
+
+
+def _read(delivery: Delivery) -> Any:
+    from cloud_tasks.controller.collect import _Message
+
+    return _Message(delivery)
+
+
+def rehearses(count: int) -> float:
+    """Seconds of one rehearsal on 100 instances, some of which are taken away."""
+    started = time.perf_counter()
+    Rehearsal(
+        1,
+        tasks=count,
+        times=TaskTimes.about(60),
+        offers=(an_offer(),),
+        policy=Policy(limits=Limits(max_instances=100, max_total_price_per_hour=None)),
+        interval=timedelta(seconds=60),
+        world=World(spot_lifetime=timedelta(hours=8), refused=0.05),
+    ).run()
+    return time.perf_counter() - started
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--events", type=int, default=200_000)
+    parser.add_argument("--tasks", type=int, default=1_000_000)
+    parser.add_argument("--instances", type=int, default=1000)
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory(prefix="cloud-tasks-bench-") as name:
+        folder = Path(name)
+        count = options.events // 2 // (PER_MESSAGE // 2) * (PER_MESSAGE // 2)
+        bodies = messages(count, hosts=100)
+        bare, bare_work = bare_inserts(folder, bodies)
+        rate, work_rate = collects(folder, bodies, count)
+        print(
+            f"collector: {rate:,.0f} events/s into a durable store ({work_rate:,.0f} per second of processor time); "
+            f"goal {EVENTS_GOAL:,} ({rate / EVENTS_GOAL:.2f} x)"
+        )
+        print(
+            f"  bare JSON and one table: {bare:,.0f} events/s, {bare_work:,.0f} per second of processor time "
+            f"(the collector does {work_rate / bare_work:.2f} x of that)"
+        )
+        spans, work = looks(folder, options.tasks, options.instances)
+        median = statistics.median(spans)
+        print(
+            f"look: {options.instances:,} instances, {options.tasks:,} tasks, all heard since the last: median "
+            f"{median:.1f} ms (processor time {statistics.median(work):.1f} ms), longest {max(spans):.1f} ms; "
+            f"goal {LOOK_GOAL_MS:.0f} ms ({median / LOOK_GOAL_MS:.2f} x)"
+        )
+        span = rehearses(options.tasks)
+        print(
+            f"rehearsal: {options.tasks:,} tasks on 100 instances in {span:.1f} s; goal {REHEARSAL_GOAL:.0f} s "
+            f"({span / REHEARSAL_GOAL:.2f} x)"
+        )
+
+
+if __name__ == "__main__":
+    main()
