@@ -99,7 +99,8 @@ def make_environment() -> None:
 
 def install(settings: dict[str, Any]) -> None:
     """Install the workspace in editable form and the dev group, in one call, at the constrained versions."""
-    core_extras = "[testing]"
+    # The extras of core come from the workshop's own dependency on it.
+    core_extras = settings["project"]["dependencies"][0].removeprefix("cloud-tasks")
     command = [program("python"), "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
     for folder in members(settings):
         command += ["-e", str(folder) + (core_extras if folder.name == "core" else "")]
@@ -243,8 +244,8 @@ def lock(arguments: list[str]) -> int:
 
 def demo(arguments: list[str]) -> int:
     """Run the main job, 10,000 additions, in the folder `.demo`, and check what it left."""
-    # Removed only afterwards: ext4 spares the inodes of files that were just deleted, and looks at each of them again for
-    # every file that is made; ten thousand of them would make the demo a third slower.
+    # Removed only afterwards: ext4 spares the inodes of files that were just deleted, and looks at each of them again
+    # for every file that is made; ten thousand of them would make the demo a third slower.
     previous = DEMO.with_name(f"{DEMO.name}-previous")
     shutil.rmtree(previous, ignore_errors=True)
     if DEMO.exists():
