@@ -247,6 +247,13 @@ def test_nothing_is_sent_again_while_there_is_a_reason_to_wait(changes: dict[str
     assert not any(isinstance(action, Requeue) for action in actions)
 
 
+def test_what_workers_saw_that_have_ended_counts_too() -> None:
+    young = idle_machine(3, minutes=2)
+    assert not any(isinstance(action, Requeue) for action in decide(seen(young, remaining=16)))
+    actions = decide(attrs.evolve(seen(young, remaining=16), idle_before=timedelta(minutes=8)))
+    assert any(isinstance(action, Requeue) for action in actions)
+
+
 def test_a_budget_that_is_used_up_ends_the_job() -> None:
     policy = Policy(limits=Limits(max_instances=5, max_total_cost=Money(2)))
     assert isinstance(decide(seen(machine(1), policy=policy, accrued_cost=Money(2)))[-1], Abort)

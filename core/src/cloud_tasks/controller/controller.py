@@ -240,6 +240,7 @@ class Controller:
             queue_empty_since=self._empty_since,
             queue_visible=None if depth is None else depth.visible,
             requeued_at=self._requeued_at,
+            idle_before=_idle_before(records, max(self._started, self._requeued_at or self._started)),
             ever_spoke=any(record.last_heard is not None for record in current),
             failed_starts=sum(record.last_heard is None for record in ended),
             futile=_futile(ended, summary.last_end),
@@ -435,6 +436,17 @@ def _futile(ended: Sequence[InstanceRecord], last_progress: datetime | None) -> 
     """How many instances came and went since the job last finished a task; one that was preempted proves nothing."""
     own = [record for record in ended if record.spot_terminated_at is None]
     return sum(last_progress is None or record.intended_at > last_progress for record in own)
+
+
+def _idle_before(records: Sequence[InstanceRecord], since: datetime) -> timedelta:
+    """How long workers that have ended since then had been there without a task, since the last one had any."""
+    quiet_since = max([since, *(record.last_busy for record in records if record.last_busy is not None)])
+    covered, idle = quiet_since, timedelta(0)
+    for record in sorted(records, key=lambda record: record.intended_at):
+        if record.ended_at is not None and record.last_heard is not None and record.last_heard > covered:
+            idle += record.last_heard - max(record.intended_at, covered)
+            covered = record.last_heard
+    return idle
 
 
 def _stranger(instance: Instance) -> FleetInstance:

@@ -238,10 +238,13 @@ def _stranded(seen: Observation, alive: Sequence[FleetInstance]) -> list[Action]
         reason = f"the queue has been empty for {_seconds(seen.now - since)} with {seen.remaining} tasks to go"
         return [Requeue(reason=reason)]
     idle_since = _all_idle_since(seen, alive)
-    if seen.queue_visible or idle_since is None or seen.now - idle_since < seen.policy.idle_after:
+    if seen.queue_visible or idle_since is None:
         return []
-    span = _seconds(seen.now - idle_since)
-    return [Requeue(reason=f"no worker has found a task for {span} with {seen.remaining} tasks to go")]
+    # Workers whose idle limit is short come and go: what the earlier ones saw counts too.
+    span = seen.now - idle_since + seen.idle_before
+    if span < seen.policy.idle_after:
+        return []
+    return [Requeue(reason=f"no worker has found a task for {_seconds(span)} with {seen.remaining} tasks to go")]
 
 
 def _all_idle_since(seen: Observation, alive: Sequence[FleetInstance]) -> datetime | None:

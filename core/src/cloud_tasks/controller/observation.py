@@ -143,6 +143,8 @@ class Observation:
     """Messages that wait in the task queue, as far as it can tell; None where it cannot."""
     requeued_at: datetime | None = None
     """When this controller last sent the remaining tasks again."""
+    idle_before: timedelta = timedelta(0)
+    """How long workers that are gone by now were there and found no task, since a task last ran or was sent again."""
     ever_spoke: bool = False
     """Whether any instance of this job, dead ones included, ever sent an event."""
     failed_starts: int = 0
