@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import structlog
 
 GUARD = Path(__file__).parent / "tests" / "guard"
 _log = Path(tempfile.mkdtemp(prefix="cloud-tasks-guard-")) / "refusals"
@@ -35,6 +36,13 @@ def stay_on_this_machine(request: pytest.FixtureRequest, monkeypatch: pytest.Mon
         refused = _log.read_text()[before:].splitlines()
         _log.write_text("")
         pytest.fail("; ".join(sorted(set(refused))))
+
+
+@pytest.fixture(autouse=True)
+def log_as_if_first() -> Iterator[None]:
+    """Undo what a command of this test did to the logs of its process."""
+    yield
+    structlog.reset_defaults()
 
 
 def pytest_unconfigure() -> None:

@@ -233,6 +233,6 @@ def test_the_depth_of_a_queue_that_monitoring_does_not_know_is_unknown(queue: Qu
 def test_a_cloud_that_cannot_be_reached_is_passing_trouble(name: str) -> None:
     settings = GcpSettings(project_id=PROJECT, pubsub_endpoint="127.0.0.1:1")
     context = QueueContext(job_id="job", name=name, lease=LEASE)
-    with open_queue(settings, context, shortest_look=0.2) as queue, pytest.raises(ProviderError) as caught:
+    with open_queue(settings, context, shortest_look=3.0) as queue, pytest.raises(ProviderError) as caught:
         queue.receive(1, wait=timedelta(0))
     assert caught.value.transient

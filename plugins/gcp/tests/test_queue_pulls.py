@@ -166,6 +166,15 @@ def test_a_larger_wish_adds_to_what_is_under_way_and_there_are_never_more_than_f
     assert [call.asked for call in server.calls] == [1, 1, 1, 1]
 
 
+def test_trouble_and_then_silence_is_trouble(server: Server) -> None:
+    with ThreadPoolExecutor(1) as thread:
+        taken = thread.submit(server.pulls.take, 1, 3.0)
+        server.wait_for_call(1).fail(grpc.StatusCode.UNAVAILABLE)
+        server.wait_for_call(2)
+        with pytest.raises(api.ServiceUnavailable):
+            taken.result(20)
+
+
 def test_a_refusal_is_told_to_the_one_who_began_the_pull(server: Server) -> None:
     with ThreadPoolExecutor(1) as thread:
         taken = thread.submit(server.pulls.take, 1, 20.0)

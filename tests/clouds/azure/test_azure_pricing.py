@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
@@ -12,6 +11,7 @@ from typing import Any
 
 import attrs
 import pytest
+import structlog
 from arm_catalog import SIZES
 from cloud_wire import Fault
 from retail_fake import RetailFake, retail_items
@@ -290,17 +290,14 @@ def test_old_prices_are_fetched_again_and_kept(tmp_path: Path) -> None:
     assert offered(made(nothing, tmp_path), asked()).price.cpu == Money("0.2")
 
 
-def test_old_prices_are_better_than_none_and_that_is_said_once(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
-) -> None:
-    caplog.set_level(logging.WARNING)
+def test_old_prices_are_better_than_none_and_that_is_said_once(tmp_path: Path) -> None:
     kept = some(age=timedelta(days=9))
     PriceCache(tmp_path, "here").keep(kept)
     pricing = made(nothing, tmp_path)
-    for _ in range(3):
-        assert offered(pricing, asked()).priced_at == kept.fetched_at
-    told = capsys.readouterr().out + caplog.text
-    assert told.count("Prices of eastus are those of") == 1
+    with structlog.testing.capture_logs() as told:
+        for _ in range(3):
+            assert offered(pricing, asked()).priced_at == kept.fetched_at
+    assert [entry["event"].startswith("Prices of eastus are those of") for entry in told] == [True]
 
 
 def test_no_prices_at_all_raise(tmp_path: Path) -> None:

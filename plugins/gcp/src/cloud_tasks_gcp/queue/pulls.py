@@ -9,6 +9,7 @@ Invariants, each with a test:
 1. A message that comes while nobody waits, or that is more than was asked for, is given back at once.
 2. A pull that failed while nobody waited is forgotten: its trouble may be over.
 3. There are never more than a few pulls at a time.
+4. Whoever met trouble and then nothing is told of the trouble, not that there is nothing.
 """
 
 from __future__ import annotations
@@ -65,6 +66,7 @@ class Pulls:
         """
         deadline = time.monotonic() + wait
         pause = _FIRST_PAUSE
+        trouble: Exception | None = None
         while True:
             mine = self._claim(count)
             try:
@@ -76,10 +78,11 @@ class Pulls:
                 return messages[:count]
             if problem is not None and not is_passing(problem):
                 raise problem
+            trouble = problem or trouble
             left = deadline - time.monotonic()
             if left <= 0 or self._closed:
-                if problem is not None and not self._closed:
-                    raise problem
+                if trouble is not None and not self._closed:
+                    raise trouble
                 return []
             if problem is not None:
                 time.sleep(min(pause, left))
