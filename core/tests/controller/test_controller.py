@@ -29,7 +29,7 @@ def make(loop, store, queue, events, compute) -> Callable[..., Controller]:
     def build(**policy: object) -> Controller:
         made: list[Controller] = []
 
-        def compose(offer, token) -> LaunchRequest:
+        def compose(offer, others, token) -> LaunchRequest:
             return LaunchRequest(client_token=token, job_id="job", offer=offer.offer, startup_script="", labels={})
 
         fleet = Fleet(loop, store, compute, compose=compose, max_parallel=10, on_refused=lambda: made[0].refused())

@@ -366,3 +366,28 @@ def test_no_decision_takes_the_fleet_past_a_limit_or_the_remaining_tasks(observa
 @given(observations())
 def test_deciding_twice_gives_the_same_actions(observation: Observation) -> None:
     assert decide(observation) == decide(observation)
+
+
+def choosing(**limits: object) -> Policy:
+    return Policy(limits=Limits(**limits), provider_chooses=True)  # type: ignore[arg-type]
+
+
+SPOT_OFFERS = (ranked("m-8", "z-a", "0.20", spot=True), ranked("n-8", "z-b", "0.22", spot=True))
+
+
+def test_a_provider_that_chooses_is_given_all_that_will_do() -> None:
+    (launch,) = decide(seen(policy=choosing(max_instances=3), offers=SPOT_OFFERS, remaining=100))
+    assert launch == Launch(ranked=SPOT_OFFERS[0], count=3, alternatives=SPOT_OFFERS[1:])
+
+
+def test_where_the_limit_cannot_bear_the_dearest_it_is_not_offered() -> None:
+    policy = choosing(max_total_price_per_hour=Money("0.60"))
+    (launch,) = decide(seen(policy=policy, offers=SPOT_OFFERS, remaining=100))
+    assert launch == Launch(ranked=SPOT_OFFERS[0], count=3)
+
+
+def test_what_is_refused_for_now_is_no_alternative() -> None:
+    block = Block(scope=RefusalScope.OFFER, offer=SPOT_OFFERS[1].offer, until=NOW + timedelta(minutes=1), reason="")
+    policy = choosing(max_instances=3)
+    (launch,) = decide(seen(policy=policy, offers=SPOT_OFFERS, remaining=100, blocks=(block,)))
+    assert launch == Launch(ranked=SPOT_OFFERS[0], count=3)

@@ -9,7 +9,7 @@ from controller_fakes import ranked, refusal
 
 from cloud_tasks.controller.fleet import Fleet
 from cloud_tasks.errors import ProviderError, RefusalScope
-from cloud_tasks.model import LaunchRequest
+from cloud_tasks.model import LaunchRequest, Money
 
 
 @pytest.fixture
@@ -19,8 +19,15 @@ def refused() -> list[str]:
 
 @pytest.fixture
 def fleet(loop, store, compute, refused) -> Fleet:
-    def compose(offer, token) -> LaunchRequest:
-        return LaunchRequest(client_token=token, job_id="job", offer=offer.offer, startup_script="", labels={})
+    def compose(offer, others, token) -> LaunchRequest:
+        return LaunchRequest(
+            client_token=token,
+            job_id="job",
+            offer=offer.offer,
+            alternatives=tuple(other.offer for other in others),
+            startup_script="",
+            labels={},
+        )
 
     return Fleet(loop, store, compute, compose=compose, max_parallel=2, on_refused=lambda: refused.append("refused"))
 
@@ -81,3 +88,30 @@ def test_a_failed_listing_is_unknown_and_not_empty(loop, compute, fleet) -> None
     fleet.list("job", answers.append)
     loop.run(lambda: bool(answers))
     assert answers == [None]
+
+
+CHOICE = (ranked("m-8", "z-a", "0.20"), ranked("n-8", "z-b", "0.22"))
+
+
+def test_an_intent_costs_what_the_dearest_costs_that_may_come_of_it(loop, store, compute, fleet) -> None:
+    fleet.launch(CHOICE[0], 1, CHOICE[1:])
+    (record,) = store.instances()
+    assert (record.instance_type, record.price_per_hour) == ("m-8", Money("0.22"))
+
+
+@pytest.mark.parametrize(("chosen", "price"), [(0, "0.20"), (1, "0.22")])
+def test_what_the_provider_chose_is_what_is_paid_for(loop, store, compute, fleet, chosen, price) -> None:
+    compute.choose = lambda offers: offers[chosen]
+    fleet.launch(CHOICE[0], 1, CHOICE[1:])
+    loop.run(lambda: not fleet.busy)
+    (record,) = store.instances()
+    offer = CHOICE[chosen].offer
+    assert (record.instance_type, record.zone) == (offer.instance_type.name, offer.zone)
+    assert record.price_per_hour == Money(price)
+
+
+def test_a_refusal_of_a_choice_is_one_of_all_that_was_to_choose_from(loop, compute, fleet) -> None:
+    compute.faults.append(refusal(RefusalScope.OFFER))
+    fleet.launch(CHOICE[0], 1, CHOICE[1:])
+    loop.run(lambda: not fleet.busy)
+    assert {block.offer for block in fleet.blocks()} == {ranked.offer for ranked in CHOICE}

@@ -26,7 +26,7 @@ def test_many_instances_that_come_and_go_end_the_job_unless_they_were_preempted(
     queue, events = FakeQueue(loop), FakeQueue(loop)
     made: list[Controller] = []
 
-    def compose(offer, token) -> LaunchRequest:
+    def compose(offer, others, token) -> LaunchRequest:
         return LaunchRequest(client_token=token, job_id="job", offer=offer.offer, startup_script="", labels={})
 
     controller = Controller(

@@ -157,9 +157,9 @@ def test_a_failed_listing_read_as_zero_is_noticed(tmp_path):
 class LaunchesFirst(Fleet):
     """Writes the intent only when the launch has been answered."""
 
-    def launch(self, ranked: RankedOffer, count: int) -> None:
+    def launch(self, ranked: RankedOffer, count: int, alternatives: Sequence[RankedOffer] = ()) -> None:
         for number in range(count):
-            request = self._compose(ranked, f"token{number}at{self._loop.now().timestamp():.0f}")
+            request = self._compose(ranked, alternatives, f"token{number}at{self._loop.now().timestamp():.0f}")
             self._compute.launch(request)
             self._store.record_intent(request, self._loop.now(), slots=ranked.slots)
 

@@ -92,6 +92,7 @@ class FakeCompute:
         self.listing_fails = False
         self.effect_before_fault = False
         self.before_launch: Callable[[LaunchRequest], None] = lambda request: None
+        self.choose: Callable[[Sequence[Offer]], Offer] = lambda offers: offers[0]
 
     def headroom(self, offer: Offer) -> Headroom | None:
         return None
@@ -102,14 +103,15 @@ class FakeCompute:
         fault = self.faults.popleft() if self.faults else None
         if fault is not None and not self.effect_before_fault:
             raise fault
+        offer = self.choose((request.offer, *request.alternatives))
         known = next((i for i in self.machines.values() if i.client_token == request.client_token), None)
         instance = known or Instance(
             instance_id=f"i-{self._started + 1}",
             job_id=request.job_id,
             state=InstanceState.RUNNING,
-            instance_type=request.offer.instance_type.name,
-            zone=request.offer.zone,
-            purchase=request.offer.purchase,
+            instance_type=offer.instance_type.name,
+            zone=offer.zone,
+            purchase=offer.purchase,
             created_at=self._loop.now(),
             client_token=request.client_token,
         )

@@ -10,6 +10,7 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
+from cloud_wire import Answer, Request, Wire
 
 from cloud_tasks.errors import InputError
 from cloud_tasks_aws.compute.user_data import MAX_BYTES, compose, packed
@@ -26,7 +27,7 @@ exit 7
 """
 
 
-def run(script: str, folder: Path, *, shutdown: str = "exit 0") -> subprocess.CompletedProcess[str]:
+def run(script: str, folder: Path, *, shutdown: str = "exit 0", **env: str) -> subprocess.CompletedProcess[str]:
     """Run a script where `shutdown` is a program of the test's own."""
     shims = folder / "bin"
     shims.mkdir(exist_ok=True)
@@ -38,7 +39,7 @@ def run(script: str, folder: Path, *, shutdown: str = "exit 0") -> subprocess.Co
     return subprocess.run(
         [str(file)],
         cwd=folder,
-        env={"PATH": f"{shims}:{os.environ['PATH']}"},
+        env={"PATH": f"{shims}:{os.environ['PATH']}", **env},
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
@@ -48,11 +49,34 @@ def run(script: str, folder: Path, *, shutdown: str = "exit 0") -> subprocess.Co
 
 
 @pytest.mark.parametrize("lifetime", [None, timedelta(seconds=1)])
-def test_a_script_notices_nothing_of_the_lines_before_it(lifetime: timedelta | None, tmp_path: Path) -> None:
+@pytest.mark.parametrize("is_chosen", [False, True])
+def test_a_script_notices_nothing_of_the_lines_before_it(
+    lifetime: timedelta | None, is_chosen: bool, tmp_path: Path
+) -> None:
     plain = run(NOSY, tmp_path)
-    composed = run(compose(NOSY, region="us-east-1", max_lifetime=lifetime), tmp_path)
+    script = compose(NOSY, region="us-east-1", max_lifetime=lifetime, is_chosen=is_chosen)
+    composed = run(script, tmp_path, AWS_EC2_METADATA_SERVICE_ENDPOINT="http://127.0.0.1:1")
     assert plain.returncode == 7
     assert (composed.returncode, composed.stdout, composed.stderr) == (plain.returncode, plain.stdout, plain.stderr)
+
+
+def test_a_script_is_told_which_instance_ec2_chose(tmp_path: Path) -> None:
+    answers = {"instance-type": "m7i.large", "placement/availability-zone": "us-east-1c"}
+
+    def say(request: Request) -> str | Answer:
+        known = request.headers.get("x-aws-ec2-metadata-token") == "token"
+        return answers[request.groups["path"]] if known else Answer(status=401, body="no token")
+
+    with Wire().serving() as wire:
+        wire.route("PUT", "/latest/api/token", lambda request: "token")
+        wire.route("GET", "/latest/meta-data/(?P<path>.*)", say)
+        script = '#!/bin/bash\necho "it is $CLOUD_TASKS_STARTED"\n'
+        told = run(
+            compose(script, region="us-east-1", max_lifetime=None, is_chosen=True),
+            tmp_path,
+            AWS_EC2_METADATA_SERVICE_ENDPOINT=wire.url,
+        )
+    assert told.stdout == "it is m7i.large us-east-1c\n"
 
 
 def test_a_lifetime_ends_in_a_shutdown_while_the_script_still_runs(tmp_path: Path) -> None:

@@ -314,8 +314,8 @@ class Controller:
 
     def _act(self, action: Action) -> None:
         match action:
-            case Launch(ranked=ranked, count=count):
-                self._fleet.launch(ranked, count)
+            case Launch(ranked=ranked, count=count, alternatives=alternatives):
+                self._fleet.launch(ranked, count, alternatives)
             case Terminate(instance_id=instance_id, reason=reason):
                 self._fleet.terminate(instance_id, reason)
             case MarkEnded(instance_id=instance_id, reason=reason):

@@ -11,7 +11,8 @@ Invariants, each with a test:
 6. A refused scope is avoided while its block lasts; the best offer outside of it is taken at once.
 7. What has been spent never passes the limit on the total cost by more than one look's worth. Before that nothing is
    bought that the rest of the budget does not cover, and no task is given out that it would cut short.
-8. Between zones that differ in nothing else, refusals and spread decide.
+8. Where the provider chooses among offers, the limits bear whichever it takes. Elsewhere, between zones that differ in
+   nothing else, refusals and spread decide.
 """
 
 from __future__ import annotations
@@ -35,7 +36,16 @@ from cloud_tasks.controller.observation import (
     Warn,
 )
 from cloud_tasks.model import InstanceState, Money, Offer, Purchase
-from cloud_tasks.selection import COMMITMENT, FleetTotals, RankedOffer, additional_instances, alike, spread
+from cloud_tasks.selection import (
+    COMMITMENT,
+    FleetTotals,
+    RankedOffer,
+    additional_instances,
+    alike,
+    alternatives,
+    dearest,
+    spread,
+)
 
 __all__ = ["decide"]
 
@@ -270,7 +280,8 @@ def _growth(seen: Observation, fleet: Sequence[FleetInstance]) -> list[Action]:
     canary = seen.policy.canary and seen.tasks_finished == 0
     if canary and totals.instances >= 1:
         return []
-    offers = _choices(seen)
+    free = _free(seen)
+    offers = alike(free)
     if not offers:
         if seen.offers and totals.instances == 0:
             until = min((block.until for block in seen.blocks), default=seen.now)
@@ -278,14 +289,12 @@ def _growth(seen: Observation, fleet: Sequence[FleetInstance]) -> list[Action]:
             return [Warn(key="all-blocked", message=message)]
         return []
     # One kind of offer is bought at a time: a refusal brings the next observation, with its block, at once.
-    count = additional_instances(
-        limits=seen.policy.limits,
-        ranked=offers[0],
-        remaining_tasks=seen.remaining,
-        current=totals,
-        accrued=seen.accrued_cost,
-        commitment=COMMITMENT + _drain_time(seen),
-    )
+    count = _room(seen, offers[0], totals)
+    if count > 0 and seen.policy.provider_chooses:
+        others = alternatives(free)
+        if _room(seen, dearest(offers[0], others), totals) < count:
+            others = tuple(o for o in others if o.offer.price_per_hour <= offers[0].offer.price_per_hour)
+        return [Launch(ranked=offers[0], count=min(count, 1) if canary else count, alternatives=others)]
     if count > 0:
         held_in = Counter(i.zone for i in held)
         bought = spread(offers, min(count, 1) if canary else count, held=held_in, refusals=_refusals(seen))
@@ -294,6 +303,18 @@ def _growth(seen: Observation, fleet: Sequence[FleetInstance]) -> list[Action]:
         # With nothing running, waiting changes neither the budget nor the price of the next instance.
         return [_used_up(seen)]
     return []
+
+
+def _room(seen: Observation, ranked: RankedOffer, totals: FleetTotals) -> int:
+    """How many instances of this offer are missing and within every limit."""
+    return additional_instances(
+        limits=seen.policy.limits,
+        ranked=ranked,
+        remaining_tasks=seen.remaining,
+        current=totals,
+        accrued=seen.accrued_cost,
+        commitment=COMMITMENT + _drain_time(seen),
+    )
 
 
 def _refusals(seen: Observation) -> Callable[[Offer], int]:
@@ -306,12 +327,11 @@ def _maybe_unlisted(seen: Observation, instance: FleetInstance) -> bool:
     return instance.state is None and (recent or instance.maybe_unlisted)
 
 
-def _choices(seen: Observation) -> tuple[RankedOffer, ...]:
-    """The best offer that may be bought now, in each zone where it is to be had; on demand only as a fallback where
-    spot was asked for."""
+def _free(seen: Observation) -> Sequence[RankedOffer]:
+    """The offers that may be bought now, the best first; on demand only as a fallback where spot was asked for."""
     blocks = [block for block in seen.blocks if block.until > seen.now]
     free = [ranked for ranked in seen.offers if not any(block.covers(ranked.offer) for block in blocks)]
     spot = [ranked for ranked in free if ranked.offer.purchase is Purchase.SPOT]
     if any(ranked.offer.purchase is Purchase.SPOT for ranked in seen.offers):
-        return alike(spot or (free if seen.policy.spot_fallback else []))
-    return alike(free)
+        return spot or (free if seen.policy.spot_fallback else [])
+    return free

@@ -4,7 +4,9 @@ Invariants, each with a test:
 
 1. An intent with its client token is committed before its launch is called.
 2. A launch that failed without an answer keeps its intent until a complete listing settles it: it may have worked.
-3. A refusal blocks its scope, and takes back the launches that wait behind it.
+3. A refusal blocks its scope, and takes back the launches that wait behind it. Where the provider had the choice, all
+   that it could have taken is blocked.
+4. An intent costs what the dearest offer costs that may come of it, until the answer tells.
 """
 
 from __future__ import annotations
@@ -18,7 +20,7 @@ import structlog
 
 from cloud_tasks.controller.loop import Loop
 from cloud_tasks.controller.observation import Block
-from cloud_tasks.errors import LaunchRefused, ProviderError
+from cloud_tasks.errors import LaunchRefused, ProviderError, RefusalScope
 from cloud_tasks.model import Instance, LaunchRequest
 from cloud_tasks.plugin import Compute
 from cloud_tasks.selection import RankedOffer
@@ -43,7 +45,7 @@ class Fleet:
     """What the controller can do with machines.
 
     Args:
-        compose: Makes the launch request of an offer and a client token.
+        compose: Makes the launch request of an offer, its alternatives and a client token.
         max_parallel: Launches under way at once.
         on_refused: Called after a launch was refused, so that the next-best offer is tried at once.
     """
@@ -54,7 +56,7 @@ class Fleet:
         store: Store,
         compute: Compute,
         *,
-        compose: Callable[[RankedOffer, str], LaunchRequest],
+        compose: Callable[[RankedOffer, Sequence[RankedOffer], str], LaunchRequest],
         max_parallel: int,
         on_refused: Callable[[], None],
     ) -> None:
@@ -97,15 +99,19 @@ class Fleet:
         """Why we terminated it, if we did."""
         return self._reasons.get(instance_id, default)
 
-    def launch(self, ranked: RankedOffer, count: int) -> None:
-        """Write ``count`` intents, then launch as many at once as is allowed."""
+    def launch(self, ranked: RankedOffer, count: int, alternatives: Sequence[RankedOffer] = ()) -> None:
+        """Write ``count`` intents, then launch as many at once as is allowed.
+
+        Args:
+            alternatives: The provider may start one of these instead; only for one that chooses.
+        """
         plural = "" if count == 1 else "s"
         price = ranked.offer.price_per_hour * count
         log.info(f"Starting {count} new instance{plural} for an incremental price of {price}/hour")
         if not self.busy:
             self._wave = (0, 0)
         self._wave = (self._wave[0], self._wave[1] + count)
-        requests = [self._compose(ranked, _new_token()) for _ in range(count)]
+        requests = [self._compose(ranked, alternatives, _new_token()) for _ in range(count)]
         self._store.record_intents(requests, self._loop.now(), slots=ranked.slots)
         self._waiting.update((request.client_token, (ranked, request)) for request in requests)
         self._dispatch()
@@ -152,17 +158,19 @@ class Fleet:
             self._settle()
 
     def _block(self, request: LaunchRequest, error: LaunchRefused) -> None:
-        block = Block(
-            scope=error.scope, offer=request.offer, until=self._loop.now() + error.retry_after, reason=error.reason
-        )
-        self._blocks.append(block)
-        offer = request.offer
+        offer, until = request.offer, self._loop.now() + error.retry_after
+        blocks = [Block(scope=error.scope, offer=offer, until=until, reason=error.reason)]
+        blocks += [
+            Block(scope=RefusalScope.OFFER, offer=other, until=until, reason=error.reason)
+            for other in request.alternatives
+        ]
+        self._blocks += blocks
         log.warning(
             f"{offer.instance_type.name} ({offer.purchase.value}) in {offer.zone} was refused: {error}; "
             f"avoiding this {error.scope.value.replace('_', ' ')} for {error.retry_after.total_seconds():.0f} s"
         )
         for token, (ranked, _) in list(self._waiting.items()):
-            if block.covers(ranked.offer):
+            if any(block.covers(ranked.offer) for block in blocks):
                 del self._waiting[token]
                 self._store.record_launch_failed(token, f"not tried: {error.reason}")
 

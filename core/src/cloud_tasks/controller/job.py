@@ -36,9 +36,10 @@ from cloud_tasks.controller.loop import ThreadedLoop
 from cloud_tasks.controller.opening import open_compute, open_queue
 from cloud_tasks.controller.ownership import ownership_labels
 from cloud_tasks.controller.policy import policy_of
-from cloud_tasks.controller.startup import compose_startup_script, offer_environment
+from cloud_tasks.controller.standing import Standing
+from cloud_tasks.controller.startup import compose_startup_script
 from cloud_tasks.errors import InputError, NotFound, StoreError
-from cloud_tasks.model import LaunchRequest, TaskStatus
+from cloud_tasks.model import JobPhase, LaunchRequest, TaskStatus
 from cloud_tasks.plugin import Compute, EventSink, EventSinkContext, Queue
 from cloud_tasks.registry import Registry
 from cloud_tasks.selection import RankedOffer, Ranking
@@ -51,6 +52,8 @@ log = structlog.get_logger()
 _FALLBACK_LIFETIME = timedelta(days=7)
 _OTHER_CALLS = 6 + MOST_PARALLEL_SENDS
 """Blocking calls that may be under way beside launches: events, sinks, listings, terminations, tasks."""
+_SINK_PATIENCE = timedelta(seconds=60)
+"""How long the end of a run waits for event sinks; the database has all events by then."""
 
 
 @attrs.frozen(kw_only=True)
@@ -227,7 +230,18 @@ class Job:
         config = self._config
         earlier = store.earlier_attempts()
         copies = EventCopies(loop, self._open_sinks())
+        standing = Standing(
+            store=store,
+            started_at=loop.now(),
+            finished_before=store.summary().finished_tasks,
+            max_total_cost=config.limits().max_total_cost,
+        )
         holder: list[Controller] = []
+
+        def progressed(progress: Progress) -> None:
+            if copies.tells:
+                copies.tell(standing.at(progress.now))
+            on_progress(progress)
 
         def collected(batch: Any) -> None:
             copies.write(batch)
@@ -246,7 +260,9 @@ class Job:
             loop,
             store,
             compute,
-            compose=lambda ranked, token: self._compose(ranked, token, store.job.run_id, earlier),
+            compose=lambda ranked, others, token: self._compose(
+                ranked, others, token, run_id=store.job.run_id, earlier=earlier
+            ),
             max_parallel=config.run.max_parallel_instance_creations,
             on_refused=lambda: holder[0].refused(),
         )
@@ -261,13 +277,15 @@ class Job:
             offers=ranking.offers,
             policy=policy_of(config),
             interval=timedelta(seconds=config.run.scaling_check_interval),
-            on_progress=on_progress,
+            on_progress=progressed,
         )
         holder.append(controller)
         self.controller = controller
         on_started(controller, loop)
+        copies.tell(standing.at(loop.now()))
         outcome = controller.run()
-        loop.run(lambda: copies.idle)
+        copies.tell(standing.at(loop.now(), phase=JobPhase(outcome.value), reason=controller.reason))
+        copies.finish(_SINK_PATIENCE)
         return JobResult(
             outcome=outcome,
             statistics=store.statistics(),
@@ -297,18 +315,22 @@ class Job:
             for name in names
         }
 
-    def _compose(self, ranked: RankedOffer, token: str, run_id: str, earlier: int) -> LaunchRequest:
+    def _compose(
+        self, ranked: RankedOffer, others: Sequence[RankedOffer], token: str, *, run_id: str, earlier: int
+    ) -> LaunchRequest:
         lifetime = timedelta(seconds=self._config.run.max_lifetime) if self._config.run.max_lifetime else None
         expires = datetime.now(UTC) + (lifetime or _FALLBACK_LIFETIME)
         script = compose_startup_script(
             self._script,
-            {**self._job_environment(earlier), **offer_environment(ranked)},
+            self._job_environment(earlier),
+            (ranked, *others),
             self._config.worker_environment(),
         )
         return LaunchRequest(
             client_token=token,
             job_id=self.job_id,
             offer=ranked.offer,
+            alternatives=tuple(other.offer for other in others),
             startup_script=script,
             labels=ownership_labels(run_id=run_id, expires=expires),
             image=self._config.run.image,

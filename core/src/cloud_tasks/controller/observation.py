@@ -55,6 +55,8 @@ class Policy:
     """Instances that may come and go without any task being finished; then buying more is taken to be pointless."""
     canary: bool = False
     """One instance must complete a task before the others are bought."""
+    provider_chooses: bool = False
+    """Whether the provider is given the choice among offers that are about as good as the best."""
     spot_fallback: bool = False
     """Whether an offer on demand may be bought when every spot offer is refused."""
 
@@ -164,6 +166,8 @@ class Launch:
 
     ranked: RankedOffer
     count: int
+    alternatives: tuple[RankedOffer, ...] = ()
+    """The provider may choose one of these instead, for each instance anew."""
 
 
 @attrs.frozen(kw_only=True)

@@ -6,6 +6,7 @@ from datetime import timedelta
 
 from cloud_tasks.config import JobConfig
 from cloud_tasks.controller.observation import Policy
+from cloud_tasks.selection import Prefer
 
 __all__ = ["policy_of"]
 
@@ -17,12 +18,15 @@ def policy_of(config: JobConfig) -> Policy:
     def span(seconds: float | None) -> timedelta | None:
         return timedelta(seconds=seconds) if seconds else None
 
+    traits = config.registry.compute(config.compute).traits
     return Policy(
         limits=config.limits(),
         startup_timeout=span(run.keepalive_startup_timeout),
         keepalive_timeout=span(run.keepalive_timeout) if run.keepalive_interval else None,
         termination_delay=timedelta(seconds=run.instance_termination_delay),
-        listing_lag=config.registry.compute(config.compute).traits.listing_lag,
+        listing_lag=traits.listing_lag,
         canary=run.canary,
+        # Whoever prefers speed has ranked by more than the price, and gets the best.
+        provider_chooses=traits.chooses and Prefer(run.prefer) is not Prefer.SPEED,
         spot_fallback=run.spot_fallback,
     )

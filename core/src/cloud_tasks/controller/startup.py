@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from cloud_tasks.model import Offer, Purchase
 from cloud_tasks.selection import RankedOffer
@@ -28,16 +28,40 @@ def offer_environment(ranked: RankedOffer) -> dict[str, str]:
     }
 
 
-def compose_startup_script(script: str, job: Mapping[str, str], plugin: Mapping[str, str]) -> str:
+def compose_startup_script(
+    script: str, job: Mapping[str, str], offers: Sequence[RankedOffer], plugin: Mapping[str, str]
+) -> str:
     """Put the exports after the script's ``#!`` line, or a ``#!/bin/bash`` where it has none.
 
     Args:
         script: The user's startup script.
         job: Variables without prefix; each is exported with ``CLOUD_TASKS_`` and with ``RMS_CLOUD_TASKS_``.
+        offers: What the machine may turn out to be. Where there are several, the first unless the backend says which
+            (`ComputeTraits.chooses`); their facts are exported as those of ``job`` are.
         plugin: Variables with their full name.
     """
     lines = script.splitlines(keepends=True)
     first = lines.pop(0) if lines and lines[0].startswith("#!") else "#!/bin/bash\n"
-    exports = [f"export {prefix}{name}={shlex.quote(value)}\n" for name, value in job.items() for prefix in _PREFIXES]
-    exports += [f"export {name}={shlex.quote(value)}\n" for name, value in plugin.items()]
+    exports = [_exports({**job, **offer_environment(offers[0])}, _PREFIXES)] if offers else [_exports(job, _PREFIXES)]
+    if len(offers) > 1:
+        exports.append(_by_offer(offers))
+    exports.append(_exports(plugin, ("",)))
     return first.rstrip("\n") + "\n" + "".join(exports) + "".join(lines)
+
+
+def _exports(values: Mapping[str, str], prefixes: Sequence[str]) -> str:
+    return "".join(
+        f"export {prefix}{name}={shlex.quote(value)}\n" for name, value in values.items() for prefix in prefixes
+    )
+
+
+def _by_offer(offers: Sequence[RankedOffer]) -> str:
+    """What differs from the first offer, for the machine to take what it is."""
+    usual = offer_environment(offers[0])
+    cases = []
+    for ranked in offers[1:]:
+        facts = {name: value for name, value in offer_environment(ranked).items() if usual[name] != value}
+        pattern = shlex.quote(f"{ranked.offer.instance_type.name} {ranked.offer.zone}")
+        if facts:
+            cases.append(f"{pattern})\n{_exports(facts, _PREFIXES)};;\n")
+    return f'case "${{CLOUD_TASKS_STARTED:-}}" in\n{"".join(cases)}esac\n' if cases else ""

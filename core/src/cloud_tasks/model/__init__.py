@@ -23,6 +23,7 @@ from cloud_tasks.model.instance import (
     Unpriced,
 )
 from cloud_tasks.model.money import Money
+from cloud_tasks.model.progress import JobPhase, JobProgress
 from cloud_tasks.model.task import FINAL_STATUSES, AttemptOutcome, RetryPolicy, Task, TaskMessage, TaskStatus
 
 __all__ = [
@@ -40,6 +41,8 @@ __all__ = [
     "InstanceIdentity",
     "InstanceState",
     "InstanceType",
+    "JobPhase",
+    "JobProgress",
     "LaunchRequest",
     "Limits",
     "Money",

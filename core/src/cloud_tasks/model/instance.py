@@ -218,8 +218,8 @@ class LaunchRequest:
     max_lifetime: timedelta | None = None
     """The instance must end itself after this, by the provider's own means where they exist."""
     alternatives: tuple[Offer, ...] = ()
-    """Offers that will do instead, bought the same way and run by the same script: a backend that can have the provider
-    choose may start one of them; the instance says which. Others ignore them."""
+    """Offers that will do instead, bought the same way and run by the same script, each of another type or zone: only
+    for a backend whose traits say that it `chooses`. The instance says which it is; a refusal means all of them."""
 
 
 @attrs.frozen(kw_only=True)

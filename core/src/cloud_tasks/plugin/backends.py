@@ -65,6 +65,9 @@ class ComputeTraits:
     listing_lag: timedelta = timedelta(0)
     """How long a launched instance may be missing from the listing."""
     max_script_bytes: int = 16 * 1024
+    chooses: bool = False
+    """Whether `launch` has the provider choose among the request's offer and its alternatives. Before the script runs,
+    such a backend sets ``CLOUD_TASKS_STARTED`` to ``<instance type> <zone>``, as they are on the instance."""
 
 
 @attrs.frozen(kw_only=True)

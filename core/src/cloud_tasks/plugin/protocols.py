@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from datetime import datetime, timedelta
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import attrs
 
@@ -20,6 +20,7 @@ from cloud_tasks.model import (
     Instance,
     InstanceIdentity,
     InstanceType,
+    JobProgress,
     LaunchRequest,
     Offer,
     OfferRequest,
@@ -36,6 +37,7 @@ __all__ = [
     "EventSink",
     "InstanceSide",
     "Pricing",
+    "ProgressSink",
     "Queue",
     "SendFailure",
     "TaskSource",
@@ -193,6 +195,18 @@ class EventSink(Protocol):
 
     def close(self) -> None:
         """Flush and free."""
+
+
+@runtime_checkable
+class ProgressSink(Protocol):
+    """What an `EventSink` may be besides: told by the controller how the job stands. Workers tell nothing.
+
+    Called from the same thread as `EventSink.write`, at the beginning of a run, about every scaling interval, and once
+    when it has ended, whatever its end; a look at which the sink was still busy may be left out, the last never is.
+    """
+
+    def progress(self, progress: JobProgress) -> None:
+        """Take note. What it raises is logged and has no other consequence; it is not told again."""
 
 
 class TaskSource(Protocol):

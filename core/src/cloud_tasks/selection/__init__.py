@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from cloud_tasks.selection.alternatives import alternatives, dearest
 from cloud_tasks.selection.candidates import Candidates, Rejection, candidates
 from cloud_tasks.selection.forecast import Forecast, forecast
 from cloud_tasks.selection.limits import LimitProblem, check_limits
@@ -29,9 +30,11 @@ __all__ = [
     "Rejection",
     "additional_instances",
     "alike",
+    "alternatives",
     "boot_disk_gb",
     "candidates",
     "check_limits",
+    "dearest",
     "forecast",
     "most_instances",
     "rank",

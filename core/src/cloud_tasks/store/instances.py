@@ -3,12 +3,14 @@
 Invariants, each with a test:
 
 1. Money is exact: prices are stored as decimal text, and a sum is a sum of decimals.
-2. A launch whose answer is outstanding is paid for, as far as we know; one that failed costs nothing.
-3. What an ended instance cost is added to the spending once, and taken back if a listing shows it alive after all.
+2. A launch of which the provider chooses what it is costs what the dearest of them does, until it is known.
+3. A launch whose answer is outstanding is paid for, as far as we know; one that failed costs nothing.
+4. What an ended instance cost is added to the spending once, and taken back if a listing shows it alive after all.
 """
 
 from __future__ import annotations
 
+import json
 import sqlite3
 from collections.abc import Collection, Mapping
 from datetime import datetime, timedelta
@@ -42,9 +44,11 @@ _MICROSECOND = timedelta(microseconds=1)
 def write_intent(connection: sqlite3.Connection, request: LaunchRequest, now: datetime, slots: int) -> None:
     """Keep what is about to be launched; writing the same token again changes nothing."""
     offer = request.offer
+    offers = (offer, *request.alternatives)
+    choices = [[each.instance_type.name, each.zone, str(each.price_per_hour.usd)] for each in offers]
     connection.execute(
         "INSERT INTO instances (client_token, instance_type, zone, purchase, boot_disk_type, boot_disk_gb, vcpus, "
-        "slots, price_per_hour, intended_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?) "
+        "slots, price_per_hour, intended_at, choices) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) "
         "ON CONFLICT (client_token) DO NOTHING",
         (
             request.client_token,
@@ -55,8 +59,9 @@ def write_intent(connection: sqlite3.Connection, request: LaunchRequest, now: da
             offer.boot_disk.size_gb,
             offer.instance_type.vcpus,
             slots,
-            str(offer.price_per_hour.usd),
+            str(max(each.price_per_hour for each in offers).usd),
             to_unix(now),
+            json.dumps(choices) if request.alternatives else "[]",
         ),
     )
 
@@ -68,8 +73,21 @@ def mark_launched(connection: sqlite3.Connection, token: str, instance: Instance
         "UPDATE instances SET instance_id = ?, launched_at = ?, zone = ?, state = ? WHERE client_token = ?",
         (instance.instance_id, to_unix(instance.created_at), instance.zone, instance.state.value, token),
     ).rowcount
-    if not changed:
+    if changed:
+        _settle_choice(connection, token, instance)
+    else:
         _adopt(connection, instance, token or instance.instance_id)
+
+
+def _settle_choice(connection: sqlite3.Connection, token: str, instance: Instance) -> None:
+    """Of several that it could have become it is this one, at its own price."""
+    (choices,) = connection.execute("SELECT choices FROM instances WHERE client_token = ?", (token,)).fetchone()
+    for instance_type, zone, price in json.loads(choices):
+        if (instance_type, zone) == (instance.instance_type, instance.zone):
+            connection.execute(
+                "UPDATE instances SET instance_type = ?, price_per_hour = ? WHERE client_token = ?",
+                (instance_type, price, token),
+            )
 
 
 def mark_launch_failed(connection: sqlite3.Connection, token: str, reason: str) -> None:

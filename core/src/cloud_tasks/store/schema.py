@@ -124,7 +124,10 @@ CREATE TABLE elapsed_sketch (bucket INTEGER PRIMARY KEY, count INTEGER NOT NULL)
 CREATE TABLE set_aside (id INTEGER PRIMARY KEY, at REAL NOT NULL, reason TEXT NOT NULL, body BLOB NOT NULL);
 """
 
-_MIGRATIONS = (_VERSION_1,)
+# What the provider may start instead: [[instance type, zone, price per hour], ...], the intended one included.
+_VERSION_2 = "ALTER TABLE instances ADD COLUMN choices TEXT NOT NULL DEFAULT '[]';"
+
+_MIGRATIONS = (_VERSION_1, _VERSION_2)
 """The script at index i makes version i + 1 from version i."""
 
 SCHEMA_VERSION = len(_MIGRATIONS)

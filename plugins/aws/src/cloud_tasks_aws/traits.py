@@ -26,4 +26,6 @@ COMPUTE_TRAITS = ComputeTraits(
     ends_itself=True,
     listing_lag=timedelta(seconds=10),
     max_script_bytes=16 * 1024,
+    # CreateFleet of type instant.
+    chooses=True,
 )

@@ -409,7 +409,7 @@ class Simulation:
         holder.append(controller)
         return controller
 
-    def _compose(self, ranked: RankedOffer, token: str) -> LaunchRequest:
+    def _compose(self, ranked: RankedOffer, others: Sequence[RankedOffer], token: str) -> LaunchRequest:
         return LaunchRequest(
             client_token=token,
             job_id=JOB_ID,

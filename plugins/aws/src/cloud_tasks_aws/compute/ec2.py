@@ -2,33 +2,31 @@
 
 Invariants, each with a test:
 
-1. A client token starts at most one instance, whoever repeats the call and whatever changed meanwhile.
-2. A listing is complete or raises.
-3. `terminate` ends what it can however many of the ids are unknown, and raises when one that is known may go on.
+1. A listing is complete or raises.
+2. `terminate` ends what it can however many of the ids are unknown, and raises when one that is known may go on.
 """
 
 from __future__ import annotations
 
 import re
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol
 
 import attrs
-import stamina
 from botocore.exceptions import ClientError
 
 from cloud_tasks.errors import NotFound, ProviderError
 from cloud_tasks.model import Headroom, Image, Instance, InstanceType, LaunchRequest, Offer, Region
 from cloud_tasks.plugin import ComputeContext
 from cloud_tasks_aws.compute.catalog import Catalog
-from cloud_tasks_aws.compute.failures import ids_in, passing, refused, translated
-from cloud_tasks_aws.compute.fleets import launch_one_of
+from cloud_tasks_aws.compute.failures import ids_in, translated
 from cloud_tasks_aws.compute.images import Images
 from cloud_tasks_aws.compute.large_scripts import LargeScripts
+from cloud_tasks_aws.compute.launcher import Launcher
 from cloud_tasks_aws.compute.launching import launch_arguments
-from cloud_tasks_aws.compute.listing import TOKEN_TAG, filters, instance, instances_in
+from cloud_tasks_aws.compute.listing import filters, instance, instances_in
 from cloud_tasks_aws.compute.network import Network
 from cloud_tasks_aws.compute.quotas import headroom
 from cloud_tasks_aws.compute.user_data import compose, packed
@@ -41,13 +39,7 @@ _CONSOLE_LETTERS = 64 * 1024
 _BATCH = 100
 """Instances of one `TerminateInstances`: the API takes more, but one bad id makes the whole call fail."""
 _REGIONS_AT_ONCE = 8
-_ATTEMPTS = 6
-_PATIENCE = 45.0
-"""Seconds for the attempts of one launch."""
 _ID = re.compile(r"i-[0-9a-f]{8,17}")
-
-
-_Answer = TypeVar("_Answer")
 
 
 class ClientMaker(Protocol):
@@ -73,12 +65,18 @@ class Ec2Compute:
         self._settings = settings
         self._client = client
         self._ec2 = client("ec2")
-        # Missing capacity is answered as an error of EC2's own side, which the SDK would try again and again.
-        self._launcher = client("ec2", once=True)
+        self._once = client("ec2", once=True)
         self._region: str = self._ec2.meta.region_name
         self._others: dict[str, Any] = {}
         self._lock = threading.Lock()
         self._network = Network(self._ec2, settings)
+        self._launcher = Launcher(
+            self._ec2,
+            self._once,
+            self._network,
+            lambda: self._other("service-quotas"),
+            own_groups=not settings.security_groups,
+        )
         location = settings.script_location
         self._scripts = None if location is None else LargeScripts(lambda: self._other("s3"), location)
         self._images = Images(self._ec2, lambda: self._other("ssm"))
@@ -128,46 +126,16 @@ class Ec2Compute:
             request, self._settings, user_data=self._user_data(request), image=image, interface=interface
         )
         with translated(f"launching {request.offer.instance_type.name}"):
-            return instance(self._start(arguments, request))
+            return instance(self._launcher.start(request, arguments))
 
     def _user_data(self, request: LaunchRequest) -> bytes:
-        script = compose(request.startup_script, region=self._region, max_lifetime=request.max_lifetime)
+        script = compose(
+            request.startup_script,
+            region=self._region,
+            max_lifetime=request.max_lifetime,
+            is_chosen=bool(request.alternatives),
+        )
         return packed(script, elsewhere=None if self._scripts is None else self._scripts.starter)
-
-    def _start(self, arguments: dict[str, Any], request: LaunchRequest) -> Any:
-        try:
-            places = self._places(request)
-            if len(places) > 1:
-                found = _patiently(lambda: launch_one_of(self._launcher, request, arguments, places))
-                return self._described(found)
-            return _patiently(lambda: self._launcher.run_instances(**arguments)["Instances"][0])
-        except ClientError as error:
-            if code_of(error) == "IdempotentParameterMismatch":
-                # The token was used before with, say, an older default image: what it started then is the answer.
-                known = self._by_token(request.client_token)
-                if known is not None:
-                    return known
-            raise refused(request.offer, error) from error
-
-    def _places(self, request: LaunchRequest) -> Sequence[tuple[Offer, str]]:
-        """The offers that will do, each with its subnet; without those in zones that have none."""
-        offers = [request.offer, *request.alternatives]
-        found = ((offer, self._network.subnet(offer.zone)) for offer in offers)
-        return [(offer, subnet) for offer, subnet in found if subnet is not None]
-
-    def _described(self, instance_id: str) -> Any:
-        """A new instance; the listing may take a moment to know it."""
-        for attempt in stamina.retry_context(on=_is_unknown, attempts=_ATTEMPTS, timeout=_PATIENCE):
-            with attempt:
-                return self._ec2.describe_instances(InstanceIds=[instance_id])["Reservations"][0]["Instances"][0]
-        raise AssertionError("the last attempt returns or raises")
-
-    def _by_token(self, client_token: str) -> Any:
-        wanted = [{"Name": f"tag:{TOKEN_TAG}", "Values": [client_token]}]
-        for page in self._ec2.get_paginator("describe_instances").paginate(Filters=wanted):
-            for reservation in page["Reservations"]:
-                return reservation["Instances"][0]
-        return None
 
     # -- what runs ---------------------------------------------------------------------------------------------------
 
@@ -236,20 +204,5 @@ class Ec2Compute:
     def close(self) -> None:
         if self._scripts is not None:
             self._scripts.close()
-        for each in (self._ec2, self._launcher, *self._others.values()):
+        for each in (self._ec2, self._once, *self._others.values()):
             each.close()
-
-
-def _patiently(call: Callable[[], _Answer]) -> _Answer:
-    """Make an idempotent call again while it fails in a way that may pass."""
-    # No decorator: that would log the arguments, and user data may hold what nobody else should read.
-    for attempt in stamina.retry_context(
-        on=passing, attempts=_ATTEMPTS, timeout=_PATIENCE, wait_initial=0.5, wait_max=10.0
-    ):
-        with attempt:
-            return call()
-    raise AssertionError("the last attempt returns or raises")
-
-
-def _is_unknown(error: Exception) -> bool:
-    return code_of(error) == "InvalidInstanceID.NotFound"

@@ -72,7 +72,7 @@ class Images:
         for owner, pattern in _SHOWN:
             filters = [{"Name": "name", "Values": [pattern]}, {"Name": "state", "Values": ["available"]}]
             for description in self._describe(Owners=[owner], Filters=filters):
-                image = _image(description)
+                image = _image(description, own=owner == "self")
                 if image is not None:
                     found.setdefault(image.uri, image)
         return _without_namesakes(sorted(found.values(), key=_age, reverse=True))
@@ -123,7 +123,7 @@ def _boot_image(description: Mapping[str, Any]) -> BootImage:
     return BootImage(image_id=description["ImageId"], root_device=root, size_gb=size)
 
 
-def _image(description: Mapping[str, Any]) -> Image | None:
+def _image(description: Mapping[str, Any], *, own: bool) -> Image | None:
     try:
         architecture = Architecture(description["Architecture"])
     except ValueError:
@@ -133,7 +133,7 @@ def _image(description: Mapping[str, Any]) -> Image | None:
         name=description.get("Name", description["ImageId"]),
         uri=description["ImageId"],
         architecture=architecture,
-        owner=description.get("OwnerId", ""),
+        owner="self" if own else description.get("OwnerId", ""),
         description=description.get("Description", ""),
         created_at=None if not created else datetime.fromisoformat(str(created).replace("Z", "+00:00")),
     )

@@ -4,6 +4,7 @@ Invariants, each with a test:
 
 1. Without settings nothing can connect to an instance from outside: its security group has no rule for inbound traffic.
 2. What is made here is made once per VPC and found again by name, however many launches ask for it at once.
+3. What somebody removed meanwhile is looked for, or made, again.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ _SUBNET_HINT = "make a default VPC with `aws ec2 create-default-vpc`, or set aws
 
 
 class Network:
-    """The places of one region to connect instances to; asked for once. Thread-safe."""
+    """The places of one region to connect instances to; asked for once, and again after `forget`. Thread-safe."""
 
     def __init__(self, ec2: Any, settings: AwsSettings) -> None:
         self._ec2 = ec2
@@ -40,10 +41,17 @@ class Network:
         """The zones in which instances can be connected."""
         return frozenset(self._by_zone())
 
-    def subnet(self, zone: str) -> str | None:
-        """The subnet for instances in this zone; None where there is none."""
-        found = self._by_zone().get(zone)
-        return None if found is None else str(found["SubnetId"])
+    def subnets_beside(self, zone: str) -> Mapping[str, str]:
+        """The subnets by zone for what is connected like an instance in this zone: in the same VPC."""
+        found = self._by_zone()
+        vpc = found[zone]["VpcId"] if zone in found else None
+        return {name: str(subnet["SubnetId"]) for name, subnet in found.items() if subnet["VpcId"] == vpc}
+
+    def forget(self) -> None:
+        """Ask again: something that was there is not there any more."""
+        with self._lock:
+            self._subnets = None
+            self._groups.clear()
 
     def interface(self, zone: str) -> dict[str, Any]:
         """The arguments of a launch that connect an instance in this zone. Raises `LaunchRefused`."""

@@ -12,7 +12,7 @@ from cloud_tasks.errors import ProviderError
 from cloud_tasks.model import Headroom, InstanceType, Offer, Purchase
 from cloud_tasks_aws.compute.failures import translated
 
-__all__ = ["headroom", "quota_of"]
+__all__ = ["counts_standard_families", "headroom", "limit_of", "quota_of"]
 
 
 @attrs.frozen(kw_only=True)
@@ -56,17 +56,35 @@ def quota_of(type_name: str, purchase: Purchase) -> str | None:
     return None if found is None else found.spot if purchase is Purchase.SPOT else found.on_demand
 
 
-def headroom(ec2: Any, quotas: Any, offer: Offer, types: Iterable[InstanceType]) -> Headroom | None:
-    """How many more such instances the vCPU quota allows; None where that may not be known, or is not."""
-    code = quota_of(offer.instance_type.name, offer.purchase)
+def counts_standard_families(type_name: str) -> bool:
+    """Whether its quota is the one of nearly all types, so that where it is full little else is to be had."""
+    return _class(type_name) is _STANDARD
+
+
+def limit_of(quotas: Any, offer: Offer) -> float | None:
+    """The vCPUs that the quota of such instances allows, used ones included; None where that may not be known."""
+    quota = _quota(quotas, quota_of(offer.instance_type.name, offer.purchase))
+    return None if quota is None else float(quota["Value"])
+
+
+def _quota(quotas: Any, code: str | None) -> Mapping[str, Any] | None:
     if code is None:
         return None
     try:
         with translated("asking for the quota"):
-            quota = quotas.get_service_quota(ServiceCode="ec2", QuotaCode=code)["Quota"]
+            found: Mapping[str, Any] = quotas.get_service_quota(ServiceCode="ec2", QuotaCode=code)["Quota"]
+            return found
     except ProviderError as error:
         if error.transient:
             raise
+        return None
+
+
+def headroom(ec2: Any, quotas: Any, offer: Offer, types: Iterable[InstanceType]) -> Headroom | None:
+    """How many more such instances the vCPU quota allows; None where that may not be known, or is not."""
+    code = quota_of(offer.instance_type.name, offer.purchase)
+    quota = _quota(quotas, code)
+    if quota is None:
         return None
     vcpus = {each.name: each.vcpus for each in types}
     used = sum(_vcpus(each, vcpus) for each in _living(ec2) if quota_of(each["InstanceType"], _purchase(each)) == code)

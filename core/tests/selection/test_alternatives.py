@@ -1,0 +1,51 @@
+"""What the provider may start instead of the best offer."""
+
+from __future__ import annotations
+
+import attrs
+import pytest
+from controller_fakes import ranked
+
+from cloud_tasks.model import BootDisk
+from cloud_tasks.selection import RankedOffer, alternatives, dearest
+
+BEST = ranked("m-8", zone="a", price="0.20", spot=True)
+
+
+def test_other_types_and_zones_may_be_started_instead() -> None:
+    others = (ranked("n-8", zone="a", price="0.21", spot=True), ranked("m-8", zone="b", price="0.22", spot=True))
+    assert alternatives((BEST, *others)) == others
+
+
+def _on_another_disk(offer: RankedOffer) -> RankedOffer:
+    return attrs.evolve(offer, offer=attrs.evolve(offer.offer, boot_disk=BootDisk(disk_type="other", size_gb=10)))
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        ranked("n-8", price="0.2201", spot=True),
+        ranked("n-8", price="0.20", spot=False),
+        ranked("n-16", price="0.20", vcpus=16, spot=True),
+        _on_another_disk(ranked("n-8", price="0.20", spot=True)),
+        attrs.evolve(ranked("n-8", price="0.20", spot=True), slots=4),
+        attrs.evolve(ranked("n-8", price="0.20", spot=True), speed=0.5),
+    ],
+    ids=["too dear", "bought another way", "larger", "another disk", "fewer tasks", "too slow for its price"],
+)
+def test_what_is_not_as_good_is_no_alternative(other: RankedOffer) -> None:
+    assert alternatives((BEST, other)) == ()
+
+
+def test_on_demand_an_alternative_costs_no_more() -> None:
+    best, same, dearer = (ranked(name, price=price) for name, price in (("m", "0.20"), ("n", "0.20"), ("o", "0.201")))
+    assert alternatives((best, same, dearer)) == (same,)
+
+
+def test_without_an_offer_there_is_no_alternative() -> None:
+    assert alternatives(()) == ()
+
+
+def test_the_dearest_is_what_a_limit_has_to_bear() -> None:
+    other = ranked("n-8", price="0.21", spot=True)
+    assert dearest(BEST, (other, BEST)) == other
