@@ -27,7 +27,9 @@ from cloud_tasks.worker.work import LONG_BODY, Work
 
 __all__ = ["QueueFeed"]
 
-_WAIT = timedelta(seconds=2)
+_FIRST_WAIT, _LONGEST_WAIT = 0.25, 2.0
+"""Seconds that the queue is asked to wait for a task: short at first, for a shutdown waits for the answer, and a queue
+that has just run empty is often the end of the job."""
 _HORIZON = 0.5
 _MOST_AHEAD = 512
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.2, 10.0
@@ -133,10 +135,10 @@ class QueueFeed:
     def close(self) -> None:
         self.stop()
         if self._thread.ident is not None:
-            self._thread.join(_WAIT.total_seconds() + 5.0)
+            self._thread.join(_LONGEST_WAIT + 5.0)
 
     def _serve(self) -> None:
-        pause, gone_since = _FIRST_PAUSE, None
+        pause, wait, gone_since = _FIRST_PAUSE, _FIRST_WAIT, None
         while True:
             with self._lock:
                 while self._wanted == 0 and not self._stopped:
@@ -145,7 +147,7 @@ class QueueFeed:
                     return
                 wanted = self._wanted
             try:
-                deliveries = self._queue.receive(min(wanted, self._traits.receive_batch), wait=_WAIT)
+                deliveries = self._queue.receive(min(wanted, self._traits.receive_batch), wait=timedelta(seconds=wait))
             except NotFound as error:
                 gone_since = gone_since or time.monotonic()
                 if time.monotonic() - gone_since > _GONE_PATIENCE:
@@ -157,6 +159,7 @@ class QueueFeed:
                 pause = self._pause(pause)
             else:
                 pause, gone_since = _FIRST_PAUSE, None
+                wait = _FIRST_WAIT if deliveries else min(2 * wait, _LONGEST_WAIT)
                 self._take(deliveries)
 
     def _pause(self, seconds: float) -> float:
