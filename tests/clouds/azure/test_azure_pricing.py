@@ -9,9 +9,7 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
-import attrs
 import pytest
-import structlog
 from arm_catalog import SIZES
 from cloud_wire import Fault
 from retail_fake import RetailFake, retail_items
@@ -28,9 +26,10 @@ from cloud_tasks.model import (
     Unpriced,
 )
 from cloud_tasks.plugin import PricingContext
+from cloud_tasks.plugin.kept_prices import KeptPrices
 from cloud_tasks.registry import Registry
 from cloud_tasks.testing import PricingContract, PricingSubject
-from cloud_tasks_azure.pricing.cache import PriceCache
+from cloud_tasks_azure.pricing.cache import price_files
 from cloud_tasks_azure.pricing.rates import RegionPrices
 from cloud_tasks_azure.pricing.retail import disk_prices, fetch_prices, machine_prices
 from cloud_tasks_azure.pricing.retail_pricing import RetailPricing
@@ -259,76 +258,28 @@ def test_prices_are_fetched_once_for_many_requests_and_threads(fake: RetailFake,
 # Age
 
 
-def made(fetch: Any, folder: Path | None, *, hours: float = 24) -> RetailPricing:
-    return RetailPricing("eastus", fetch=fetch, cache=PriceCache(folder, "here"), max_age=timedelta(hours=hours))
+def kept(prices: RegionPrices, folder: Path) -> RetailPricing:
+    """Where these prices are on disk and the network is down."""
+
+    def fetch(region: str, is_known: bool) -> dict[str, RegionPrices]:
+        raise ProviderError("the network is down", transient=True)
+
+    files = price_files(folder, "here")
+    files.keep(prices.region, prices)
+    return RetailPricing("eastus", KeptPrices("Prices", files=files, fetch=fetch, max_age=timedelta(hours=24)))
 
 
-def some(price: str = "0.1", *, age: timedelta = timedelta(0)) -> RegionPrices:
-    return RegionPrices(
+@pytest.mark.parametrize("age", [timedelta(hours=3), timedelta(days=9)])
+def test_prices_on_disk_do_without_a_network_exact_and_with_their_age(tmp_path: Path, age: timedelta) -> None:
+    prices = RegionPrices(
         region="eastus",
         fetched_at=datetime.now(UTC) - age,
-        on_demand={"Standard_D2s_v5": Money(price)},
-        spot={},
+        on_demand={"Standard_D2s_v5": Money("0.096")},
+        spot={"Standard_D2s_v5": Money("0.000001")},
         disks={"E4": Money("2.4")},
     )
-
-
-def nothing(region: str) -> RegionPrices:
-    raise ProviderError("the network is down", transient=True)
-
-
-def test_fresh_prices_on_disk_need_no_network_and_keep_their_age(tmp_path: Path) -> None:
-    kept = some(age=timedelta(hours=3))
-    PriceCache(tmp_path, "here").keep(kept)
-    offer = offered(made(nothing, tmp_path), asked())
-    assert (offer.price.cpu, offer.priced_at) == (Money("0.1"), kept.fetched_at)
-
-
-def test_old_prices_are_fetched_again_and_kept(tmp_path: Path) -> None:
-    PriceCache(tmp_path, "here").keep(some(age=timedelta(hours=30)))
-    assert offered(made(lambda region: some("0.2"), tmp_path), asked()).price.cpu == Money("0.2")
-    assert offered(made(nothing, tmp_path), asked()).price.cpu == Money("0.2")
-
-
-def test_old_prices_are_better_than_none_and_that_is_said_once(tmp_path: Path) -> None:
-    kept = some(age=timedelta(days=9))
-    PriceCache(tmp_path, "here").keep(kept)
-    pricing = made(nothing, tmp_path)
-    with structlog.testing.capture_logs() as told:
-        for _ in range(3):
-            assert offered(pricing, asked()).priced_at == kept.fetched_at
-    assert [entry["event"].startswith("Prices of eastus are those of") for entry in told] == [True]
-
-
-def test_no_prices_at_all_raise(tmp_path: Path) -> None:
-    with pytest.raises(ProviderError, match="the network is down"):
-        made(nothing, tmp_path).price([asked()])
-
-
-@pytest.mark.parametrize("content", ["", "{", "[]", '{"format": 99}', '{"format": 1, "source": "elsewhere"}'])
-def test_a_file_that_cannot_be_used_is_as_if_it_were_not_there(tmp_path: Path, content: str) -> None:
-    cache = PriceCache(tmp_path, "here")
-    cache.keep(some())
-    (file,) = tmp_path.iterdir()
-    file.write_text(content)
-    assert cache.load("eastus") is None
-
-
-def test_prices_of_another_endpoint_are_not_taken(tmp_path: Path) -> None:
-    PriceCache(tmp_path, "there").keep(some())
-    assert PriceCache(tmp_path, "here").load("eastus") is None
-
-
-def test_what_was_kept_is_read_back_as_it_was(tmp_path: Path) -> None:
-    cache = PriceCache(tmp_path / "new", "here")
-    kept = attrs.evolve(some(), spot={"Standard_D2s_v5": Money("0.000001")})
-    cache.keep(kept)
-    assert cache.load("eastus") == kept
-    assert cache.load("../etc") is None
-
-
-def test_a_folder_that_cannot_be_written_stops_nothing(tmp_path: Path) -> None:
-    (tmp_path / "file").write_text("")
-    cache = PriceCache(tmp_path / "file", "here")
-    cache.keep(some())
-    assert cache.load("eastus") is None
+    pricing = kept(prices, tmp_path)
+    assert offered(pricing, asked(spot=True)).price.cpu == Money("0.000001")
+    offer = offered(pricing, asked())
+    assert (offer.price.cpu, offer.priced_at) == (Money("0.096"), prices.fetched_at)
+    assert price_files(tmp_path, "here").load("eastus") == prices

@@ -2,88 +2,24 @@
 
 Invariants, each with a test:
 
-1. Prices are fetched once for however many requests and threads, and again when they are older than the settings allow.
-2. Old prices are better than none: where they cannot be fetched, those on disk are used, and that is said once.
-3. What has no price is left out with a reason.
+1. Prices are fetched, kept and renewed as `KeptPrices` has it.
+2. What has no price is left out with a reason.
 """
 
 from __future__ import annotations
 
-import threading
-import time
-from collections.abc import Callable, Sequence
-from datetime import UTC, datetime, timedelta
-from typing import Any, Generic, TypeVar
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any
 
-import structlog
-
-from cloud_tasks.errors import ProviderError
 from cloud_tasks.model import Money, Offer, OfferRequest, PriceBreakdown, Purchase, Unpriced
+from cloud_tasks.plugin.kept_prices import KeptPrices
 from cloud_tasks_aws.pricing.disk_price import disk_price
 from cloud_tasks_aws.pricing.rates import ListPrices, SpotPrices
 
-__all__ = ["Ec2Pricing", "Kept"]
+__all__ = ["Ec2Pricing"]
 
-log = structlog.get_logger()
-
-_T = TypeVar("_T", bound=ListPrices | SpotPrices)
 _LETTERS = "abcdefghijklmnopqrstuvwxyz"
-_PAUSE_AFTER_FAILURE = 300.0
-"""Seconds for which old prices do before they are asked for again."""
-
-
-class Kept(Generic[_T]):
-    """Prices of one kind, by place: in memory, on disk, and from the service. Thread-safe.
-
-    Args:
-        what: For people.
-        load: From disk, however old.
-        fetch: From the service. Raises `ProviderError`.
-        keep: Write them down.
-        max_age: When they are fetched again.
-    """
-
-    def __init__(
-        self,
-        what: str,
-        *,
-        load: Callable[[str], _T | None],
-        fetch: Callable[[str], _T],
-        keep: Callable[[_T], None],
-        max_age: timedelta,
-    ) -> None:
-        self._what = what
-        self._load = load
-        self._fetch = fetch
-        self._keep = keep
-        self._max_age = max_age
-        self._lock = threading.Lock()
-        self._known: dict[str, _T] = {}
-        self._not_before: dict[str, float] = {}
-
-    def get(self, place: str) -> _T:
-        """The prices of a place. Raises `ProviderError` where there are none at all."""
-        with self._lock:
-            known = self._known.get(place) or self._load(place)
-            if known is None or (self._is_old(known) and self._not_before.get(place, 0.0) <= time.monotonic()):
-                known = self._renew(place, known)
-            self._known[place] = known
-            return known
-
-    def _is_old(self, prices: _T) -> bool:
-        return not timedelta(0) <= datetime.now(UTC) - prices.fetched_at <= self._max_age
-
-    def _renew(self, place: str, known: _T | None) -> _T:
-        try:
-            prices = self._fetch(place)
-        except ProviderError as error:
-            if known is None:
-                raise
-            log.warning(f"{self._what} of {place} are those of {known.fetched_at:%Y-%m-%d %H:%M} UTC: {error.message}")
-            self._not_before[place] = time.monotonic() + _PAUSE_AFTER_FAILURE
-            return known
-        self._keep(prices)
-        return prices
 
 
 class Ec2Pricing:
@@ -95,7 +31,12 @@ class Ec2Pricing:
     """
 
     def __init__(
-        self, region: str, on_demand: Kept[ListPrices], spot: Kept[SpotPrices], *, clients: Sequence[Any] = ()
+        self,
+        region: str,
+        on_demand: KeptPrices[ListPrices],
+        spot: KeptPrices[SpotPrices],
+        *,
+        clients: Sequence[Any] = (),
     ) -> None:
         self._region = region
         self._on_demand = on_demand
@@ -110,7 +51,10 @@ class Ec2Pricing:
             client.close()
 
     def _price(self, request: OfferRequest) -> Offer | Unpriced:
-        prices = self._on_demand.get(self._code(request.zone))
+        code = self._code(request.zone)
+        prices = self._on_demand.get(code)
+        if prices is None:
+            return Unpriced(request=request, reason=f"there is no price list of {code}")
         found = self._instance(request, prices)
         if isinstance(found, str):
             return Unpriced(request=request, reason=found)
@@ -139,8 +83,8 @@ class Ec2Pricing:
                 return f"the price list of {prices.code} has no on-demand price in US dollars for {name}"
             return price, prices.fetched_at
         spot = self._spot.get(self._region)
-        price = spot.zones.get(request.zone, {}).get(name)
-        if price is None:
+        price = None if spot is None else spot.zones.get(request.zone, {}).get(name)
+        if spot is None or price is None:
             return f"there is no spot price for {name} in {request.zone or 'a region without a zone'}"
         return price, spot.fetched_at
 

@@ -7,8 +7,9 @@ from contextlib import contextmanager
 from datetime import timedelta
 
 from cloud_tasks.plugin import Pricing, PricingContext
-from cloud_tasks_aws.pricing.cache import PriceCache
-from cloud_tasks_aws.pricing.ec2 import Ec2Pricing, Kept
+from cloud_tasks.plugin.kept_prices import KeptPrices
+from cloud_tasks_aws.pricing.cache import list_price_files, spot_price_files
+from cloud_tasks_aws.pricing.ec2 import Ec2Pricing
 from cloud_tasks_aws.pricing.price_list import fetch_list_prices, pricing_region
 from cloud_tasks_aws.pricing.spot_history import fetch_spot_prices
 from cloud_tasks_aws.session import client, identity_of, region_for
@@ -23,23 +24,20 @@ def open_pricing(settings: AwsSettings, context: PricingContext) -> Iterator[Pri
     region = region_for(settings, context.region, context.zone)
     price_list = client(settings, "pricing", pricing_region(region))
     ec2 = client(settings, "ec2", region)
-    list_cache = PriceCache(context.cache_dir, price_list.meta.endpoint_url)
     # Which zone is called "a" differs between accounts.
-    spot_cache = PriceCache(context.cache_dir, f"{ec2.meta.endpoint_url} {identity_of(settings)}")
+    account = f"{ec2.meta.endpoint_url} {identity_of(settings)}"
     pricing = Ec2Pricing(
         region,
-        Kept(
+        KeptPrices(
             "On-demand prices",
-            load=list_cache.list_prices,
-            fetch=lambda code: fetch_list_prices(price_list, code),
-            keep=list_cache.keep,
+            files=list_price_files(context.cache_dir, price_list.meta.endpoint_url),
+            fetch=lambda code, _: {code: fetch_list_prices(price_list, code)},
             max_age=timedelta(hours=settings.price_max_age_hours),
         ),
-        Kept(
+        KeptPrices(
             "Spot prices",
-            load=spot_cache.spot_prices,
-            fetch=lambda name: fetch_spot_prices(ec2, name),
-            keep=spot_cache.keep,
+            files=spot_price_files(context.cache_dir, account),
+            fetch=lambda name, _: {name: fetch_spot_prices(ec2, name)},
             max_age=timedelta(minutes=settings.spot_price_max_age_minutes),
         ),
         clients=(price_list, ec2),

@@ -8,8 +8,9 @@ from datetime import timedelta
 
 from cloud_tasks.errors import InputError
 from cloud_tasks.plugin import PricingContext
+from cloud_tasks.plugin.kept_prices import KeptPrices
 from cloud_tasks_azure.compute.zones import location_of
-from cloud_tasks_azure.pricing.cache import PriceCache
+from cloud_tasks_azure.pricing.cache import price_files
 from cloud_tasks_azure.pricing.retail import fetch_prices
 from cloud_tasks_azure.pricing.retail_pricing import RetailPricing
 from cloud_tasks_azure.settings import AzureSettings
@@ -23,11 +24,12 @@ def open_pricing(settings: AzureSettings, context: PricingContext) -> Iterator[R
     region = (context.region or location_of(context.zone or "")).lower()
     if not region:
         raise InputError("no region is given", hint="give --region or --zone; cloud-tasks list-regions shows them")
-    pricing = RetailPricing(
-        region,
-        fetch=lambda name: fetch_prices(settings.prices_endpoint, name),
-        cache=PriceCache(context.cache_dir, settings.prices_endpoint),
+    prices = KeptPrices(
+        "Prices",
+        files=price_files(context.cache_dir, settings.prices_endpoint),
+        fetch=lambda name, _: {name: fetch_prices(settings.prices_endpoint, name)},
         max_age=timedelta(hours=settings.price_max_age_hours),
     )
+    pricing = RetailPricing(region, prices)
     yield pricing
     pricing.close()

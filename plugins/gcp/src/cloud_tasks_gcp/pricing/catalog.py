@@ -16,12 +16,17 @@ from cloud_tasks_gcp.pricing.skus import read_skus
 from cloud_tasks_gcp.rest import Rest
 from cloud_tasks_gcp.settings import GcpSettings
 
-__all__ = ["LIST", "SERVICE", "fetch_rates"]
+__all__ = ["LIST", "SERVICE", "endpoint_of", "fetch_rates"]
 
 SERVICE = "cloudbilling.googleapis.com"
 LIST = "v1/services/6F81-5844-456A/skus"
 _PAGE = 5_000
 _MOST_PAGES = 200
+
+
+def endpoint_of(settings: GcpSettings) -> str:
+    """Where the catalog is."""
+    return settings.billing_endpoint or f"https://{SERVICE}"
 
 
 def fetch_rates(
@@ -32,8 +37,7 @@ def fetch_rates(
     Args:
         attempts: How often each page is asked for while the trouble is a passing one.
     """
-    endpoint = settings.billing_endpoint or f"https://{SERVICE}"
-    rest = Rest(settings, endpoint, service=SERVICE, project=settings.project_id or "", attempts=attempts)
+    rest = Rest(settings, endpoint_of(settings), service=SERVICE, project=settings.project_id or "", attempts=attempts)
     try:
         rates = rates_by_region(read_skus(_pages(rest)), now())
     finally:

@@ -146,6 +146,8 @@ class _Performance:
     most_iops_per_gib: int | None = None
     least_throughput: int | None = None
     """MiB/s."""
+    iops_per_throughput: tuple[int, int] | None = None
+    """The fewest and the most IOPS that there may be for each MiB/s; None: the two are independent."""
     free_iops: int = 0
     free_throughput: int = 0
 
@@ -153,7 +155,12 @@ class _Performance:
 _PERFORMANCE: Mapping[str, _Performance] = {
     "pd-extreme": _Performance(least_iops=10_000),
     "hyperdisk-balanced": _Performance(
-        least_iops=3_000, most_iops_per_gib=500, least_throughput=140, free_iops=3_000, free_throughput=140
+        least_iops=3_000,
+        most_iops_per_gib=500,
+        least_throughput=140,
+        iops_per_throughput=(4, 256),
+        free_iops=3_000,
+        free_throughput=140,
     ),
     "hyperdisk-extreme": _Performance(least_iops=128, iops_per_gib=2),
     "hyperdisk-throughput": _Performance(least_throughput=20),
@@ -164,16 +171,21 @@ gives them."""
 
 
 def provisioned(disk: BootDisk) -> tuple[int | None, int | None]:
-    """IOPS and MiB/s that a boot disk is made with: what was asked for, else the least; None where neither applies."""
+    """IOPS and MiB/s that a boot disk is made with: what was asked for, else the least; None where neither applies.
+
+    Where one of the two is given, the other is the least that goes with it.
+    """
     performance = _PERFORMANCE.get(disk.disk_type, _Performance())
+    fewest, most = performance.iops_per_throughput or (0, math.inf)
     iops, throughput = None, None
     if performance.least_iops is not None:
-        least = max(performance.least_iops, int(performance.iops_per_gib * disk.size_gb))
+        gib = math.ceil(disk.size_gb)
+        least = max(performance.least_iops, performance.iops_per_gib * gib, fewest * (disk.throughput_mb_s or 0))
         if performance.most_iops_per_gib is not None:
-            least = min(least, int(performance.most_iops_per_gib * disk.size_gb))
+            least = min(least, performance.most_iops_per_gib * gib)
         iops = disk.iops or least
     if performance.least_throughput is not None:
-        throughput = disk.throughput_mb_s or performance.least_throughput
+        throughput = disk.throughput_mb_s or max(performance.least_throughput, math.ceil((iops or 0) / most))
     return iops, throughput
 
 

@@ -7,7 +7,7 @@ job may cost is broken by the choice.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from datetime import datetime, timedelta
+from datetime import datetime
 
 import attrs
 
@@ -29,9 +29,6 @@ class Rates:
     on_demand: Mapping[str, Money]
     """By the keys of `cloud_tasks_gcp.pricing.titles`."""
     spot: Mapping[str, Money]
-
-    def age(self, now: datetime) -> timedelta:
-        return now - self.fetched_at
 
     def price(self, machine: InstanceType, disk: BootDisk, *, spot: bool) -> PriceBreakdown:
         """What one machine costs per hour with its boot disk. Raises `NotPriced`."""
