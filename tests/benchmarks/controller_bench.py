@@ -18,12 +18,12 @@ from pathlib import Path
 from typing import Any, cast
 
 from cloud_tasks.controller.collect import Collector
-from cloud_tasks.controller.controller import Controller
 from cloud_tasks.controller.decide import decide
 from cloud_tasks.controller.feed import Feeder
 from cloud_tasks.controller.fleet import Fleet
 from cloud_tasks.controller.loop import ThreadedLoop
 from cloud_tasks.controller.observation import Policy
+from cloud_tasks.controller.observer import Observer
 from cloud_tasks.controller.rehearsal import Rehearsal, World
 from cloud_tasks.controller.task_times import TaskTimes
 from cloud_tasks.model import (
@@ -182,24 +182,21 @@ def looks(folder: Path, count: int, machines: int) -> tuple[list[float], list[fl
         queue = cast(Queue, Inbox(messages(machines * PER_MESSAGE * 4, hosts=machines)))
         collector = Collector(loop, store, queue)
         fleet = Fleet(loop, store, cast(Compute, None), compose=None, max_parallel=1, on_refused=lambda: None)  # type: ignore[arg-type]
-        controller = Controller(
+        observer = Observer(
             loop,
             store,
-            job_id="bench",
-            task_queue=queue,
             feeder=Feeder(loop, store, queue, on_broken=print),
             collector=collector,
             fleet=fleet,
-            offers=[an_offer(f"z-{letter}") for letter in "abc"],
+            offers=tuple(an_offer(f"z-{letter}") for letter in "abc"),
             policy=Policy(limits=Limits(max_instances=machines, max_total_price_per_hour=None)),
-            interval=timedelta(seconds=60),
         )
         spans: list[float] = []
         work: list[float] = []
         while deliveries := queue.receive(2 * machines, wait=timedelta(0)):
             collector._apply([_read(delivery) for delivery in deliveries])
             started, worked = time.perf_counter(), time.thread_time()
-            decide(controller.observe(listing, None))
+            decide(observer.observe(listing, None))
             spans.append(1000 * (time.perf_counter() - started))
             work.append(1000 * (time.thread_time() - worked))
         loop.close()

@@ -109,6 +109,7 @@ class Job:
         self.job_id: str = config.run.job_id
         self.queue_name: str = config.run.queue_name or self.job_id
         self._loaded: Store | None = None
+        self._sinks: Mapping[str, EventSink] = {}
         self.controller: Controller | None = None
 
     def __enter__(self) -> Job:
@@ -189,6 +190,8 @@ class Job:
         """
         started = time.monotonic()
         stack = self._stack
+        # What is wrong with a sink is said before anything is replaced.
+        self._sinks = self._open_sinks()
         compute = stack.enter_context(self._open_compute())
         tasks = stack.enter_context(self._open_queue(self.queue_name))
         events = stack.enter_context(self._open_queue(f"{self.queue_name}-events", for_events=True))
@@ -229,7 +232,7 @@ class Job:
     ) -> JobResult:
         config = self._config
         earlier = store.earlier_attempts()
-        copies = EventCopies(loop, self._open_sinks())
+        copies = EventCopies(loop, self._sinks)
         standing = Standing(
             store=store,
             started_at=loop.now(),
