@@ -19,7 +19,9 @@ from cloud_tasks.model import (
     Purchase,
 )
 from cloud_tasks_gcp.compute.build import instance_resource
+from cloud_tasks_gcp.compute.disks import disk_problem
 from cloud_tasks_gcp.compute.labels import instance_name, job_filter, label_value, labels_of, own_labels
+from cloud_tasks_gcp.provisioning import provisioned
 from cloud_tasks_gcp.settings import GcpSettings
 
 TYPE = InstanceType(
@@ -86,14 +88,36 @@ def test_the_boot_disk_is_of_the_wanted_kind_and_goes_with_the_instance() -> Non
     assert dict(parameters.labels) == labels_of(REQUEST)
 
 
-@pytest.mark.parametrize(
-    ("disk_type", "iops", "throughput"),
-    [("pd-balanced", 0, 0), ("pd-extreme", 4000, 0), ("hyperdisk-balanced", 4000, 200)],
-)
-def test_performance_is_provisioned_where_the_disk_type_has_any(disk_type: str, iops: int, throughput: int) -> None:
-    disk = attrs.evolve(OFFER.boot_disk, disk_type=disk_type)
+def performance(disk: BootDisk) -> tuple[int, int]:
+    """IOPS and MiB/s of the boot disk that is asked for; 0 where nothing is said."""
     parameters = built(attrs.evolve(REQUEST, offer=attrs.evolve(OFFER, boot_disk=disk))).disks[0].initialize_params
-    assert (parameters.provisioned_iops, parameters.provisioned_throughput) == (iops, throughput)
+    return parameters.provisioned_iops, parameters.provisioned_throughput
+
+
+@pytest.mark.parametrize(
+    ("disk_type", "wanted"),
+    [("pd-balanced", (0, 0)), ("pd-extreme", (4000, 0)), ("hyperdisk-balanced", (4000, 200))],
+)
+def test_performance_is_provisioned_where_the_disk_type_has_any(disk_type: str, wanted: tuple[int, int]) -> None:
+    assert performance(attrs.evolve(OFFER.boot_disk, disk_type=disk_type)) == wanted
+
+
+@pytest.mark.parametrize(
+    ("disk", "wanted"),
+    [
+        (BootDisk(disk_type="pd-standard", size_gb=10), (0, 0)),
+        (BootDisk(disk_type="pd-extreme", size_gb=500), (10_000, 0)),
+        (BootDisk(disk_type="hyperdisk-balanced", size_gb=10), (3_000, 140)),
+        (BootDisk(disk_type="hyperdisk-balanced", size_gb=4), (2_000, 140)),
+        (BootDisk(disk_type="hyperdisk-balanced", size_gb=500, iops=100_000), (100_000, 391)),
+        (BootDisk(disk_type="hyperdisk-balanced", size_gb=100, throughput_mb_s=1_000), (4_000, 1_000)),
+    ],
+    ids=lambda disk: str(disk),
+)
+def test_what_is_not_said_of_a_disk_is_asked_for_as_it_was_priced(disk: BootDisk, wanted: tuple[int, int]) -> None:
+    assert performance(disk) == wanted
+    assert tuple(each or 0 for each in provisioned(disk)) == wanted
+    assert disk_problem(disk) == ""
 
 
 def test_a_spot_instance_is_deleted_when_it_is_taken_away() -> None:

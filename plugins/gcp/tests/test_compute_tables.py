@@ -4,24 +4,19 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 
-import attrs
 import pytest
 from google.cloud import compute_v1 as sdk
 
 from cloud_tasks.model import (
     Architecture,
     BootDisk,
-    Headroom,
     InstanceState,
     InstanceType,
-    Offer,
-    PriceBreakdown,
     Purchase,
 )
 from cloud_tasks_gcp.compute.describe import described_image, described_instance, described_types
 from cloud_tasks_gcp.compute.disks import DISKS, disk_problem
 from cloud_tasks_gcp.compute.families import FAMILIES, boot_disk_types, family_of
-from cloud_tasks_gcp.compute.quotas import headroom
 
 RANKS = {
     "Intel Sandy Bridge": 4, "Intel Haswell": 7, "Intel Broadwell": 10, "Intel Cascade Lake": 12, "AMD EPYC Rome": 13,
@@ -45,6 +40,8 @@ def test_every_series_has_a_ranked_cpu_and_known_disks(series: str) -> None:
     ("name", "vcpus", "disks"),
     [
         ("e2-standard-8", 8, PD),
+        ("a3-highgpu-8g", 208, ("hyperdisk-balanced", "pd-balanced", "pd-ssd")),
+        ("a3-ultragpu-8g", 224, ("hyperdisk-balanced",)),
         ("n1-standard-1", 1, PD),
         ("n2-standard-32", 32, PD),
         ("n2-standard-64", 64, (*PD, "pd-extreme")),
@@ -84,6 +81,18 @@ def test_a_series_that_came_later_has_no_cpu_family_yet() -> None:
         (
             BootDisk(disk_type="hyperdisk-balanced", size_gb=10, throughput_mb_s=10_000),
             "a hyperdisk-balanced boot disk has 140 to 2400 MiB/s, not 10000",
+        ),
+        (
+            BootDisk(disk_type="hyperdisk-balanced", size_gb=10, iops=6000),
+            "a hyperdisk-balanced boot disk of 10 GB has at most 5000 IOPS, not 6000",
+        ),
+        (
+            BootDisk(disk_type="hyperdisk-balanced", size_gb=10, iops=3000, throughput_mb_s=1000),
+            "a hyperdisk-balanced boot disk of 1000 MiB/s has 4000 to 256000 IOPS, not 3000",
+        ),
+        (
+            BootDisk(disk_type="hyperdisk-balanced", size_gb=500, iops=100_000, throughput_mb_s=200),
+            "a hyperdisk-balanced boot disk of 200 MiB/s has 800 to 51200 IOPS, not 100000",
         ),
         (BootDisk(disk_type="pd-ssd", size_gb=10, iops=100), ""),
     ],
@@ -209,71 +218,3 @@ def test_an_image_of_the_users_own_project_is_marked_as_such() -> None:
     assert (own.owner, public.owner) == ("self", "debian-cloud")
     assert public.uri == "projects/debian-cloud/global/images/mine"
     assert own.architecture is Architecture.ARM64
-
-
-# -- quotas --
-
-FREE = {
-    "CPUS": 24.0, "N2_CPUS": 20.0, "PREEMPTIBLE_CPUS": 0.0, "INSTANCES": 100.0, "IN_USE_ADDRESSES": 8.0,
-    "DISKS_TOTAL_GB": 1000.0, "SSD_TOTAL_GB": 45.0, "NVIDIA_L4_GPUS": 1.0, "PREEMPTIBLE_NVIDIA_L4_GPUS": 3.0,
-}  # fmt: skip
-PROJECT = {"CPUS_ALL_REGIONS": 200.0, "GPUS_ALL_REGIONS": 2.0}
-
-
-def offer(name: str, vcpus: int = 4, *, disk: str = "pd-standard", spot: bool = False, gpus: int = 0) -> Offer:
-    return Offer(
-        instance_type=InstanceType(
-            name=name,
-            vcpus=vcpus,
-            memory_gb=4.0 * vcpus,
-            architecture=Architecture.X86_64,
-            zones=("z-a",),
-            gpu_count=gpus,
-            gpu_type="nvidia-l4" if gpus else "",
-        ),
-        zone="z-a",
-        purchase=Purchase.SPOT if spot else Purchase.ON_DEMAND,
-        boot_disk=BootDisk(disk_type=disk, size_gb=10),
-        price=PriceBreakdown(),
-        priced_at=datetime(2025, 7, 1, tzinfo=UTC),
-    )
-
-
-@pytest.mark.parametrize(
-    ("wanted", "external", "instances", "limited_by"),
-    [
-        (offer("e2-standard-4"), True, 6, "CPUS"),
-        (offer("e2-standard-2", 2), True, 8, "IN_USE_ADDRESSES"),
-        (offer("e2-standard-2", 2), False, 12, "CPUS"),
-        (offer("n2-standard-4"), True, 5, "N2_CPUS"),
-        (offer("n2-standard-4", disk="pd-ssd"), True, 4, "SSD_TOTAL_GB"),
-        (offer("n2-standard-32", 32), True, 0, "N2_CPUS"),
-        (offer("c4-standard-96", 96), False, 2, "CPUS_ALL_REGIONS"),
-        (offer("e2-standard-4", spot=True), True, 6, "CPUS"),
-        (offer("g2-standard-4", gpus=1), True, 1, "NVIDIA_L4_GPUS"),
-        (offer("g2-standard-4", gpus=1, spot=True), True, 2, "GPUS_ALL_REGIONS"),
-    ],
-)
-def test_headroom_is_that_of_the_quota_that_ends_first(
-    wanted: Offer, external: bool, instances: int, limited_by: str
-) -> None:
-    answer = headroom(wanted, region=FREE, project=PROJECT, external_address=external)
-    assert answer == Headroom(instances=instances, limited_by=limited_by)
-
-
-def test_spot_machines_count_on_their_own_quota_where_the_project_has_one() -> None:
-    free = {**FREE, "PREEMPTIBLE_CPUS": 8.0}
-    answer = headroom(offer("n2-standard-4", spot=True), region=free, project=PROJECT, external_address=True)
-    assert answer == Headroom(instances=2, limited_by="PREEMPTIBLE_CPUS")
-
-
-def test_without_quotas_there_is_no_figure() -> None:
-    assert headroom(offer("e2-standard-4"), region={}, project={}, external_address=True) is None
-
-
-def test_local_ssds_take_of_their_quota() -> None:
-    wanted = offer("c3-standard-4-lssd")
-    wanted = attrs.evolve(wanted, instance_type=attrs.evolve(wanted.instance_type, local_ssd_gb=375.0))
-    free = {"LOCAL_SSD_TOTAL_GB": 800.0, "INSTANCES": 10.0}
-    answer = headroom(wanted, region=free, project={}, external_address=False)
-    assert answer == Headroom(instances=2, limited_by="LOCAL_SSD_TOTAL_GB")

@@ -12,7 +12,7 @@ from google.auth import impersonated_credentials
 from google.auth.credentials import AnonymousCredentials
 
 from cloud_tasks.errors import ProviderError
-from cloud_tasks_gcp.credentials import auth_failure, credentials, is_stand_in, project_id
+from cloud_tasks_gcp.credentials import auth_failure, credentials, identity, is_stand_in, project_id
 from cloud_tasks_gcp.settings import GcpSettings
 
 SECRET = "GOCSPX-do-not-show"
@@ -158,3 +158,17 @@ def test_what_google_auth_raises_becomes_one_clear_line(
     assert ours.hint
     assert ours.transient is transient
     assert SECRET not in str(ours)
+
+
+@pytest.mark.parametrize(
+    ("settings", "endpoint", "told"),
+    [
+        ({}, None, "default application credentials"),
+        ({"credentials_file": "key.json"}, None, "the credentials file key.json"),
+        ({"impersonate_service_account": "c@p"}, None, "default application credentials to act as c@p"),
+        ({"credentials_file": "key.json"}, "https://regional", "the credentials file key.json"),
+        ({"credentials_file": "key.json"}, "127.0.0.1:8085", "no credentials, for 127.0.0.1:8085"),
+    ],
+)
+def test_who_calls_is_told_without_asking_anybody(settings: dict[str, Any], endpoint: str | None, told: str) -> None:
+    assert identity(GcpSettings(**settings), endpoint=endpoint) == told

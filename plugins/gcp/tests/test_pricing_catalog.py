@@ -122,6 +122,26 @@ def test_a_region_without_prices_is_told_apart_and_stops_no_other(settings: GcpS
     assert isinstance(second, Offer)
 
 
+@pytest.mark.parametrize(
+    ("disk", "reason"),
+    [
+        (BootDisk(disk_type="pd-extreme", size_gb=10), "a pd-extreme boot disk has 500 to 65536 GB, not 10"),
+        (
+            BootDisk(disk_type="hyperdisk-balanced", size_gb=10, iops=9_000),
+            "a hyperdisk-balanced boot disk of 10 GB has at most 5000 IOPS, not 9000",
+        ),
+    ],
+)
+def test_a_disk_that_would_be_refused_has_no_price_and_says_why(
+    settings: GcpSettings, disk: BootDisk, reason: str
+) -> None:
+    refused = attrs.evolve(request(), boot_disk=disk)
+    with backend().open(settings, PricingContext()) as pricing:
+        unpriced, offer = pricing.price([refused, request()])
+    assert unpriced == Unpriced(request=refused, reason=reason)
+    assert isinstance(offer, Offer)
+
+
 def test_regions_have_prices_of_their_own(settings: GcpSettings) -> None:
     here, there = CatalogPricing(settings, PricingContext()).price([request(), request(zone="europe-west1-b")])
     assert isinstance(here, Offer)

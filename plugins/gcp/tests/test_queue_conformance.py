@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from datetime import timedelta
 
 import attrs
 import pytest
-from pubsub_emulator import pubsub_emulator
 
 from cloud_tasks.plugin import Queue, QueueContext
 from cloud_tasks.registry import Registry
@@ -17,12 +15,6 @@ from cloud_tasks_gcp.queue.opening import open_queue
 from cloud_tasks_gcp.settings import GcpSettings
 
 REGISTRY = Registry(only=["gcp"])
-
-
-@pytest.fixture(scope="module")
-def address() -> Iterator[str]:
-    with pubsub_emulator() as address:
-        yield address
 
 
 @attrs.frozen(kw_only=True)
@@ -36,9 +28,9 @@ class Subject(QueueSubject):
 
 class TestPubSub(QueueContract):
     @pytest.fixture
-    def subject(self, address: str) -> QueueSubject:
+    def subject(self, emulator: str) -> QueueSubject:
         return Subject(
             backend=REGISTRY.queue("gcp"),
-            settings=GcpSettings(project_id="contract", pubsub_endpoint=address),
+            settings=GcpSettings(project_id="contract", pubsub_endpoint=emulator),
             lease=timedelta(seconds=1),
         )

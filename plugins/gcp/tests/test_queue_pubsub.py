@@ -14,8 +14,8 @@ import pytest
 from google.pubsub_v1 import PublisherClient, SubscriberClient
 from google.pubsub_v1.services.publisher.transports import PublisherGrpcTransport
 from google.pubsub_v1.services.subscriber.transports import SubscriberGrpcTransport
-from pubsub_emulator import pubsub_emulator
 from pubsub_faults import PubSubFaults, failing_pubsub
+from structlog.testing import capture_logs
 
 from cloud_tasks.errors import NotFound, ProviderError
 from cloud_tasks.plugin import Delivery, Queue, QueueContext
@@ -41,9 +41,8 @@ class Cloud:
 
 
 @pytest.fixture(scope="module")
-def cloud() -> Iterator[Cloud]:
+def cloud(emulator: str) -> Iterator[Cloud]:
     with ExitStack() as stack:
-        emulator = stack.enter_context(pubsub_emulator())
         channel = stack.enter_context(grpc.insecure_channel(emulator))
         address, faults = stack.enter_context(failing_pubsub(emulator))
         yield Cloud(
@@ -91,6 +90,18 @@ def receive(queue: Queue, count: int) -> list[Delivery]:
         assert some, "no message came"
         received += some
     return received
+
+
+def test_making_the_queue_of_tasks_tells_where_and_as_whom(open_it: Open, cloud: Cloud, name: str) -> None:
+    with capture_logs() as told, open_it() as tasks, open_it(for_events=True) as events:
+        tasks.create()
+        events.create()
+        assert tasks.exists()
+        tasks.delete()
+    assert [each["event"] for each in told] == [
+        f'Initializing GCP Pub/Sub queue "{name}" with project ID "{PROJECT}"',
+        f"Using no credentials, for {cloud.address}",
+    ]
 
 
 def test_thousands_of_messages_take_a_few_calls(queue: Queue, cloud: Cloud) -> None:

@@ -12,6 +12,7 @@ from cloud_wire import Fault
 from gce_fake import GceFake
 from gce_records import StockOut, Times
 from gce_requests import offer, opened, remaining, wanted
+from structlog.testing import capture_logs
 
 from cloud_tasks.errors import InputError, LaunchRefused, ProviderError, RefusalScope
 from cloud_tasks.model import Architecture, BootDisk, Headroom, InstanceState
@@ -73,7 +74,7 @@ def test_a_project_that_is_not_there_is_told(fake: GceFake) -> None:
 @pytest.mark.parametrize(
     ("image", "source"),
     [
-        (None, "projects/ubuntu-os-cloud/global/images/family/ubuntu-2404-lts-amd64"),
+        (None, "projects/ubuntu-os-cloud/global/images/ubuntu-2404-noble-amd64-v20251021"),
         ("debian-12", "projects/debian-cloud/global/images/family/debian-12"),
         ("debian-12-bookworm-v20251014", "projects/debian-cloud/global/images/debian-12-bookworm-v20251014"),
         ("rocky-linux-cloud/rocky-linux-9", "projects/rocky-linux-cloud/global/images/family/rocky-linux-9"),
@@ -96,7 +97,24 @@ def test_an_arm_machine_gets_an_arm_image(fake: GceFake, compute: Compute) -> No
     arm = attrs.evolve(arm, instance_type=attrs.evolve(arm.instance_type, architecture=Architecture.ARM64))
     compute.launch(wanted(arm))
     (instance,) = fake.cloud.instances.values()
-    assert instance.body["disks"][0]["initializeParams"]["sourceImage"].endswith("/family/ubuntu-2404-lts-arm64")
+    assert instance.body["disks"][0]["initializeParams"]["sourceImage"].endswith("/ubuntu-2404-noble-arm64-v20251021")
+
+
+def test_the_default_image_is_told_once_and_is_the_same_for_all_machines(fake: GceFake, compute: Compute) -> None:
+    with capture_logs() as told:
+        compute.launch(wanted())
+        compute.launch(wanted())
+    images = {each.body["disks"][0]["initializeParams"]["sourceImage"] for each in fake.cloud.instances.values()}
+    assert [each["event"] for each in told] == [
+        f"Using current default image: https://www.googleapis.com/compute/v1/{image}" for image in images
+    ]
+
+
+def test_a_default_image_that_cannot_be_looked_up_is_left_to_compute_engine(fake: GceFake, compute: Compute) -> None:
+    others = tuple(each for each in fake.cloud.catalog.images if each["project"] != "ubuntu-os-cloud")
+    fake.cloud.catalog = attrs.evolve(fake.cloud.catalog, images=others)
+    with pytest.raises(LaunchRefused, match="family/ubuntu-2404-lts-amd64"):
+        compute.launch(wanted())
 
 
 def test_an_image_that_is_nowhere_spoils_every_launch_and_says_so(compute: Compute) -> None:

@@ -24,7 +24,7 @@ from google.auth import impersonated_credentials
 from cloud_tasks.errors import ProviderError
 from cloud_tasks_gcp.settings import GcpSettings
 
-__all__ = ["SCOPE", "auth_failure", "credentials", "is_stand_in", "project_id"]
+__all__ = ["SCOPE", "auth_failure", "credentials", "identity", "is_stand_in", "project_id"]
 
 SCOPE = "https://www.googleapis.com/auth/cloud-platform"
 """The one scope that is asked for; IAM roles say what it is good for (Google: "Access scopes", best practices)."""
@@ -49,6 +49,16 @@ def credentials(settings: GcpSettings, *, endpoint: str | None = None) -> google
     return impersonated_credentials.Credentials(
         source_credentials=own, target_principal=settings.impersonate_service_account, target_scopes=[SCOPE]
     )
+
+
+def identity(settings: GcpSettings, *, endpoint: str | None = None) -> str:
+    """As whom `credentials` would call, for a line of the log: never anything of a key or a token."""
+    if is_stand_in(endpoint):
+        return f"no credentials, for {endpoint}"
+    named = settings.credentials_file
+    own = "default application credentials" if named is None else f"the credentials file {named}"
+    target = settings.impersonate_service_account
+    return own if target is None else f"{own} to act as {target}"
 
 
 def project_id(settings: GcpSettings) -> str:

@@ -69,6 +69,7 @@ def state_of(fake: GceFake) -> dict[str, Any]:
             "most_inserts_at_once": cloud.most_inserts_at_once(),
             "preempted": list(cloud.preempted),
             "calls": len(fake.wire.calls),
+            "called": sorted({f"{method} {path}" for method, path in fake.wire.calls}),
             "struck": fake.wire.struck,
         }
 

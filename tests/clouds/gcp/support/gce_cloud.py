@@ -35,6 +35,9 @@ class InsertRecord:
     zone: str
     machine_type: str
     spot: bool
+    labels: Mapping[str, str]
+    accounts: tuple[str, ...]
+    """The service accounts that the machine acts as."""
     began: float
     ended: float | None = None
     outcome: str = ""
@@ -104,6 +107,8 @@ class Cloud:
                 zone=zone,
                 machine_type=shape.name,
                 spot=body.get("scheduling", {}).get("provisioningModel") == "SPOT",
+                labels=dict(body.get("labels", {})),
+                accounts=tuple(each["email"] for each in body.get("serviceAccounts", ())),
                 began=operation.began,
             )
             self.inserts.append(record)

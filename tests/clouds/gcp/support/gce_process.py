@@ -32,7 +32,7 @@ class GceAdmin:
         self._url = url
 
     def state(self) -> Any:
-        """Instances, disks, insertions, preemptions, calls, struck calls."""
+        """Instances, disks, insertions, preemptions, calls (how many, and what was called), struck calls."""
         return self._call("GET", "state")
 
     def preempt(self, name: str | None = None, *, oldest: int = 0) -> list[str]:

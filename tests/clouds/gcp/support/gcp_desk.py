@@ -3,6 +3,7 @@ Billing Catalog, each reached over its real SDK."""
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import shutil
@@ -13,6 +14,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
+import yaml
 from billing_fake import serving as billing
 from cloud_wire import Fault
 from gce_process import GceProcess
@@ -20,13 +22,14 @@ from gce_records import Times
 from pubsub_emulator import leftovers, pubsub_emulator
 from pubsub_faults import failing_pubsub
 
-__all__ = ["ASKED", "PROJECT", "GcpDesk", "gcp_desk"]
+__all__ = ["ACCOUNT", "ASKED", "PROJECT", "GcpDesk", "gcp_desk"]
 
 PROJECT = "stand-in"
 EXAMPLE = Path(__file__).parents[4] / "examples" / "parallel_addition"
 PROGRAM = Path(sys.executable).with_name("cloud-tasks")
+ACCOUNT = f"worker@{PROJECT}.iam.gserviceaccount.com"
 ASKED = (
-    *("--provider", "gcp", "--project-id", PROJECT, "--service-account", f"worker@{PROJECT}.iam.gserviceaccount.com"),
+    *("--provider", "gcp", "--project-id", PROJECT, "--service-account", ACCOUNT),
     *("--region", "us-central1", "--min-cpu", "8", "--max-cpu", "8", "--min-memory-per-cpu", "2"),
     *("--max-instances", "5"),
 )
@@ -45,6 +48,8 @@ class GcpDesk:
         self.folder = folder
         self.gce = gce
         self.results = folder / "results"
+        self.price_fault: Callable[[Fault | None], None] = lambda fault: None
+        """Lets calls to the Billing Catalog fail from now on."""
         self.count_faults: Callable[[], int] = lambda: 0
         """How many calls have failed on purpose."""
         self._direct_pubsub = direct_pubsub
@@ -81,6 +86,21 @@ class GcpDesk:
         file.write_text(json.dumps(content))
         return file
 
+    def lay_out_the_example(self, count: int) -> list[dict[str, Any]]:
+        """Copy the example with its first tasks; on its machines nothing but the program is started.
+
+        Returns the tasks.
+        """
+        folder = self.folder / "examples" / EXAMPLE.name
+        folder.mkdir(parents=True)
+        config = yaml.safe_load((EXAMPLE / "config.yml").read_text())
+        program = f'export ADDITION_OUTPUT_DIR="{self.results}"\nexec python3 "{self.folder / "worker_addition.py"}"\n'
+        config["run"]["startup_script"] = program
+        (folder / "config.yml").write_text(yaml.safe_dump(config))
+        tasks: list[dict[str, Any]] = json.loads((EXAMPLE / "addition_tasks.json").read_text())[:count]
+        (folder / "addition_tasks.json").write_text(json.dumps(tasks))
+        return tasks
+
     def sums(self) -> dict[str, int]:
         """What the results say, by task."""
         return {file.stem: int(file.read_text()) for file in self.results.glob("*.txt")}
@@ -111,9 +131,9 @@ class GcpDesk:
         output, errors = process.communicate(timeout=patience)
         return subprocess.CompletedProcess(process.args, process.returncode, output, errors)
 
-    def status(self) -> Mapping[str, Any]:
+    def status(self, job_id: str = "addition") -> Mapping[str, Any]:
         """What `cloud-tasks status --json` says."""
-        answer = self.run("status", "--db-file", "addition.db", "--json")
+        answer = self.run("status", "--db-file", f"{job_id}.db", "--json")
         assert answer.returncode == 0, answer.stderr
         found: dict[str, Any] = json.loads(answer.stdout)
         return found
@@ -136,14 +156,17 @@ class GcpDesk:
 
 
 @contextmanager
-def gcp_desk(folder: Path, *, times: Times | None = None, faults: float = 0.0, seed: int = 1) -> Iterator[GcpDesk]:
+def gcp_desk(
+    folder: Path, *, emulator: str | None = None, times: Times | None = None, faults: float = 0.0, seed: int = 1
+) -> Iterator[GcpDesk]:
     """A desk whose cloud ends with it, all machines included.
 
     Args:
+        emulator: ``host:port`` of a Pub/Sub emulator that runs already; None: one of the desk's own.
         faults: The share of all API calls that fail, half of them after they took effect.
     """
     with ExitStack() as stack:
-        emulator = pubsub = stack.enter_context(pubsub_emulator())
+        emulator = pubsub = emulator or stack.enter_context(pubsub_emulator())
         catalog = stack.enter_context(billing())
         gce = stack.enter_context(GceProcess(folder / "machines", project=PROJECT, times=times, seed=seed))
         struck: list[Callable[[], int]] = []
@@ -154,6 +177,7 @@ def gcp_desk(folder: Path, *, times: Times | None = None, faults: float = 0.0, s
             gce.fault(share=faults, status=503)
             struck = [lambda: proxy.struck, lambda: catalog.wire.struck, lambda: int(gce.state()["struck"])]
         desk = GcpDesk(folder, gce, pubsub=pubsub, direct_pubsub=emulator, billing=catalog.url)
+        desk.price_fault = functools.partial(setattr, catalog.wire, "fault")
         desk.count_faults = lambda: sum(count() for count in struck)
         stack.callback(desk.close)
         yield desk

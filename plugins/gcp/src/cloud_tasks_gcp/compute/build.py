@@ -4,6 +4,7 @@ Invariants, each with a test:
 
 1. Everything that an instance is made of goes with it: its boot disk is deleted with the instance.
 2. A spot instance that is taken away is deleted, never left stopped; and none outlives its longest lifetime.
+3. A disk has the performance that its price was made of: what Google would choose by itself may cost more.
 """
 
 from __future__ import annotations
@@ -14,9 +15,10 @@ from datetime import timedelta
 from google.cloud import compute_v1 as sdk
 
 from cloud_tasks.model import BootDisk, LaunchRequest, Purchase
-from cloud_tasks_gcp.compute.disks import DISKS, disk_gb
+from cloud_tasks_gcp.compute.disks import disk_gb
 from cloud_tasks_gcp.compute.families import family_of
 from cloud_tasks_gcp.compute.labels import instance_name, labels_of
+from cloud_tasks_gcp.provisioning import provisioned
 from cloud_tasks_gcp.settings import GcpSettings
 
 __all__ = ["instance_resource"]
@@ -59,17 +61,17 @@ def instance_resource(request: LaunchRequest, settings: GcpSettings, *, image: s
 
 
 def _boot_disk(disk: BootDisk, zone: str, image: str, labels: dict[str, str]) -> sdk.AttachedDisk:
-    kind = DISKS[disk.disk_type]
     parameters = sdk.AttachedDiskInitializeParams(
         source_image=image,
         disk_type=f"zones/{zone}/diskTypes/{disk.disk_type}",
         disk_size_gb=disk_gb(disk),
         labels=labels,
     )
-    if disk.iops is not None and kind.iops is not None:
-        parameters.provisioned_iops = disk.iops
-    if disk.throughput_mb_s is not None and kind.throughput is not None:
-        parameters.provisioned_throughput = disk.throughput_mb_s
+    iops, throughput = provisioned(disk)
+    if iops is not None:
+        parameters.provisioned_iops = iops
+    if throughput is not None:
+        parameters.provisioned_throughput = throughput
     return sdk.AttachedDisk(boot=True, auto_delete=True, type_="PERSISTENT", initialize_params=parameters)
 
 

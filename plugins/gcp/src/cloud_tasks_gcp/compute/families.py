@@ -83,6 +83,9 @@ _ICE_LAKE_VCPUS = 96
 _PD_EXTREME_VCPUS = 64
 """N2 machines of this size and above may use pd-extreme ("About Persistent Disk", machine series support)."""
 
+_HYPERDISK_ONLY = ("a3-ultragpu-",)
+"""Types that take no Persistent Disk though others of their series do ("About Persistent Disk", the same table)."""
+
 
 def series_of(machine_type: str) -> str:
     """``n2d`` of ``n2d-highmem-4``."""
@@ -103,7 +106,7 @@ def family_of(machine_type: str, vcpus: int = 0) -> MachineFamily:
 def boot_disk_types(machine_type: str, vcpus: int) -> tuple[str, ...]:
     """The types that the boot disk of a machine type may have, cheapest per GiB first."""
     disks = family_of(machine_type, vcpus).disks
-    if machine_type.endswith("-metal"):
+    if machine_type.endswith("-metal") or machine_type.startswith(_HYPERDISK_ONLY):
         return tuple(disk for disk in disks if disk.startswith("hyperdisk-"))
     if series_of(machine_type) == "n2" and vcpus >= _PD_EXTREME_VCPUS:
         return (*disks, "pd-extreme")

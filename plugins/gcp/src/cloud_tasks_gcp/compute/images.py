@@ -12,9 +12,10 @@ from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 
+import structlog
 from google.cloud import compute_v1 as sdk
 
-from cloud_tasks.errors import LaunchRefused, NotFound, RefusalScope
+from cloud_tasks.errors import LaunchRefused, NotFound, ProviderError, RefusalScope
 from cloud_tasks.model import Architecture, Image
 from cloud_tasks_gcp.compute.clients import ANSWER_TIMEOUT, Clients, again
 from cloud_tasks_gcp.compute.describe import described_image
@@ -22,11 +23,15 @@ from cloud_tasks_gcp.compute.failures import mapped
 
 __all__ = ["DEFAULT_IMAGES", "PUBLIC_PROJECTS", "ImageShelf"]
 
+log = structlog.get_logger()
+
 DEFAULT_IMAGES: Mapping[Architecture, str] = {
     Architecture.X86_64: "projects/ubuntu-os-cloud/global/images/family/ubuntu-2404-lts-amd64",
     Architecture.ARM64: "projects/ubuntu-os-cloud/global/images/family/ubuntu-2404-lts-arm64",
 }
 """Families of Canonical's project ("Operating system details", Ubuntu LTS): always the newest image."""
+
+_ADDRESS = "https://www.googleapis.com/compute/v1/"
 
 PUBLIC_PROJECTS = (
     "ubuntu-os-cloud",
@@ -74,7 +79,7 @@ class ImageShelf:
     def uri(self, wanted: str | None, architecture: Architecture) -> str:
         """What the API takes for what the user wrote. Raises `LaunchRefused` where there is no such image."""
         if not wanted:
-            return DEFAULT_IMAGES[architecture]
+            return self._default(architecture)
         specific = _SPECIFIC.match(wanted)
         if specific is not None:
             return specific["path"]
@@ -82,6 +87,26 @@ class ImageShelf:
             if wanted not in self._known:
                 self._known[wanted] = self._look_up(wanted)
             return self._known[wanted]
+
+    def _default(self, architecture: Architecture) -> str:
+        """The image that is the newest of its family now: one for all machines of this object, and told once."""
+        family = DEFAULT_IMAGES[architecture]
+        with self._lock:
+            if family not in self._known:
+                self._known[family] = self._newest(family)
+                log.info(f"Using current default image: {_ADDRESS}{self._known[family]}")
+            return self._known[family]
+
+    def _newest(self, path: str) -> str:
+        _, project, *_, family = path.split("/")
+        try:
+            with self._clients.one() as clients, mapped(f'look up the image "{family}" in {project}'):
+                image = clients.images.get_from_family(
+                    project=project, family=family, retry=again(), timeout=ANSWER_TIMEOUT
+                )
+        except ProviderError:
+            return path  # Compute Engine finds it by itself, or says at the launch why not.
+        return f"projects/{project}/global/images/{image.name}"
 
     def _look_up(self, wanted: str) -> str:
         parts = _TWO_PARTS.match(wanted)

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
-from cloud_tasks.model import Headroom, InstanceType, Offer, Purchase
+from cloud_tasks.model import BootDisk, Headroom, InstanceType, Offer, Purchase
 from cloud_tasks_gcp.compute.disks import DISKS, disk_gb
 from cloud_tasks_gcp.compute.families import family_of
+from cloud_tasks_gcp.provisioning import provisioned
 
 __all__ = ["headroom"]
 
@@ -57,14 +58,25 @@ def _needs(offer: Offer, region: Free, external_address: bool) -> Iterator[tuple
     yield from _gpu_needs(machine, spot)
     if machine.local_ssd_gb:
         yield ("PREEMPTIBLE_LOCAL_SSD_GB" if spot else "LOCAL_SSD_TOTAL_GB"), machine.local_ssd_gb
-    kind = DISKS.get(offer.boot_disk.disk_type)
-    if kind is not None:
-        yield kind.quota, disk_gb(offer.boot_disk)
+    yield from _disk_needs(offer.boot_disk)
+
+
+def _disk_needs(disk: BootDisk) -> Iterator[tuple[str, float]]:
+    kind = DISKS.get(disk.disk_type)
+    if kind is None:
+        return
+    yield kind.quota, disk_gb(disk)
+    iops, throughput = provisioned(disk)
+    if iops is not None:
+        yield kind.iops_quota, iops
+    if throughput is not None:
+        yield kind.throughput_quota, throughput
 
 
 def _gpu_needs(machine: InstanceType, spot: bool) -> Iterator[tuple[str, float]]:
     if machine.gpu_count:
         metric = machine.gpu_type.replace("-", "_").upper().replace("NVIDIA_TESLA_", "NVIDIA_")
+        metric = metric.replace("_H100_80GB", "_H100")
         yield f"{'PREEMPTIBLE_' if spot else ''}{metric}_GPUS", machine.gpu_count
 
 

@@ -4,7 +4,7 @@ Invariants, each with a test:
 
 1. Nothing is fetched before a price is asked for; then rates are fetched, kept and renewed as `KeptPrices` has it.
 2. Every offer carries the time of its rates.
-3. A machine without a price is `Unpriced`, with a reason, and stops no other.
+3. A machine without a price is `Unpriced`, with a reason, and stops no other; so is one whose disk would be refused.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from datetime import UTC, datetime, timedelta
 from cloud_tasks.model import Offer, OfferRequest, Purchase, Unpriced
 from cloud_tasks.plugin import PricingContext
 from cloud_tasks.plugin.kept_prices import KeptPrices
+from cloud_tasks_gcp.compute.disks import disk_problem
 from cloud_tasks_gcp.pricing.cache import rate_files
 from cloud_tasks_gcp.pricing.catalog import endpoint_of, fetch_rates
 from cloud_tasks_gcp.pricing.parts import NotPriced
@@ -64,6 +65,9 @@ def _answer(request: OfferRequest, rates: Mapping[str, Rates | None]) -> Offer |
     found = rates[region]
     if found is None:
         return Unpriced(request=request, reason=f"the catalog has no prices of the region {region or '(none)'}")
+    problem = disk_problem(request.boot_disk)
+    if problem:
+        return Unpriced(request=request, reason=problem)
     try:
         price = found.price(request.instance_type, request.boot_disk, spot=request.purchase is Purchase.SPOT)
     except NotPriced as error:

@@ -3,15 +3,12 @@
 A family that is not mentioned here is priced by the rates of its own name, as most are: one that comes tomorrow too.
 
 Sources: Google Cloud's pages "VM instance pricing" (shared-core machines, custom types, extended memory),
-"Accelerator-optimized VM pricing", "Disk and image pricing", "About Hyperdisk Balanced", "About Hyperdisk Extreme",
-"About Hyperdisk Throughput", and Compute Engine's API reference (``provisionedIops`` and ``provisionedThroughput`` of
-disks).
+"Accelerator-optimized VM pricing", "Disk and image pricing".
 
 Invariants, each with a test:
 
 1. Nothing is left out of a price: a part that is not known makes the whole machine `NotPriced`, with a reason.
-2. A disk for which the user says nothing is priced with the performance that `provisioned` tells: the least that its
-   type can have, which a launch has to ask for as well.
+2. A disk is priced with the performance that `provisioned` tells, which a launch asks for as well.
 """
 
 from __future__ import annotations
@@ -24,8 +21,9 @@ import attrs
 
 from cloud_tasks.model import BootDisk, InstanceType
 from cloud_tasks_gcp.pricing.titles import DISK_TITLES, GPU_TITLES, SLICE_TITLES
+from cloud_tasks_gcp.provisioning import performance_of, provisioned
 
-__all__ = ["NotPriced", "Part", "disk_parts", "machine_parts", "provisioned"]
+__all__ = ["NotPriced", "Part", "disk_parts", "machine_parts"]
 
 
 class NotPriced(Exception):
@@ -135,65 +133,11 @@ def _custom_parts(family: str, words: list[str], cores: Decimal, memory: Decimal
         yield Part("memory", (f"ram/{family}/extended",), extended)
 
 
-@attrs.frozen
-class _Performance:
-    """What a type of disk offers to be provisioned."""
-
-    least_iops: int | None = None
-    """What is provisioned when nothing is said; None: IOPS are not provisioned."""
-    iops_per_gib: int = 0
-    """The least for each GiB."""
-    most_iops_per_gib: int | None = None
-    least_throughput: int | None = None
-    """MiB/s."""
-    iops_per_throughput: tuple[int, int] | None = None
-    """The fewest and the most IOPS that there may be for each MiB/s; None: the two are independent."""
-    free_iops: int = 0
-    free_throughput: int = 0
-
-
-_PERFORMANCE: Mapping[str, _Performance] = {
-    "pd-extreme": _Performance(least_iops=10_000),
-    "hyperdisk-balanced": _Performance(
-        least_iops=3_000,
-        most_iops_per_gib=500,
-        least_throughput=140,
-        iops_per_throughput=(4, 256),
-        free_iops=3_000,
-        free_throughput=140,
-    ),
-    "hyperdisk-extreme": _Performance(least_iops=128, iops_per_gib=2),
-    "hyperdisk-throughput": _Performance(least_throughput=20),
-    "hyperdisk-ml": _Performance(least_throughput=400),
-}
-"""The least that each type can have; for hyperdisk-balanced, what is free of charge. Other types have what their size
-gives them."""
-
-
-def provisioned(disk: BootDisk) -> tuple[int | None, int | None]:
-    """IOPS and MiB/s that a boot disk is made with: what was asked for, else the least; None where neither applies.
-
-    Where one of the two is given, the other is the least that goes with it.
-    """
-    performance = _PERFORMANCE.get(disk.disk_type, _Performance())
-    fewest, most = performance.iops_per_throughput or (0, math.inf)
-    iops, throughput = None, None
-    if performance.least_iops is not None:
-        gib = math.ceil(disk.size_gb)
-        least = max(performance.least_iops, performance.iops_per_gib * gib, fewest * (disk.throughput_mb_s or 0))
-        if performance.most_iops_per_gib is not None:
-            least = min(least, performance.most_iops_per_gib * gib)
-        iops = disk.iops or least
-    if performance.least_throughput is not None:
-        throughput = disk.throughput_mb_s or max(performance.least_throughput, math.ceil((iops or 0) / most))
-    return iops, throughput
-
-
 def disk_parts(disk: BootDisk) -> Iterator[Part]:
     """The parts of a boot disk. Raises `NotPriced`."""
     if disk.disk_type not in DISK_TITLES:
         raise NotPriced(f"the boot disk type {disk.disk_type or '(none)'} is not known")
-    performance = _PERFORMANCE.get(disk.disk_type, _Performance())
+    performance = performance_of(disk.disk_type)
     iops, throughput = provisioned(disk)
     beyond = {
         # The API knows whole GiB.

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from datetime import timedelta
 
 from cloud_tasks.plugin import Depth, Queue, QueueContext
-from cloud_tasks_gcp.credentials import project_id
+from cloud_tasks_gcp.credentials import identity, project_id
 from cloud_tasks_gcp.queue.monitoring import ask_depth
 from cloud_tasks_gcp.queue.names import label_value, names
 from cloud_tasks_gcp.queue.pubsub import SHORTEST_LOOK, PubSubQueue
@@ -44,6 +44,7 @@ def open_queue(
         ask_depth=depth,
         project=project,
         shortest_look=shortest_look,
+        greeting=() if context.for_events else _greeting(settings, project, context.name),
     )
     try:
         yield queue
@@ -60,6 +61,14 @@ def shape_for(settings: GcpSettings, context: QueueContext) -> Shape:
         exactly_once=context.exactly_once and not context.for_events,
         dead_letter_topic=None if context.for_events else _topic_path(settings),
         max_delivery_attempts=settings.max_delivery_attempts,
+    )
+
+
+def _greeting(settings: GcpSettings, project: str, name: str) -> tuple[str, ...]:
+    """What is told when a queue is made: where it is, and who makes it."""
+    return (
+        f'Initializing GCP Pub/Sub queue "{name}" with project ID "{project}"',
+        f"Using {identity(settings, endpoint=settings.pubsub_endpoint or None)}",
     )
 
 

@@ -19,6 +19,8 @@ from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from typing import Any, TypeVar
 
+import structlog
+
 from cloud_tasks.errors import ProviderError
 from cloud_tasks.plugin import Delivery, Depth, SendFailure
 from cloud_tasks_gcp.queue.batches import ACK_REQUEST, MESSAGE_BYTES, PUBLISH_REQUEST, batches
@@ -30,6 +32,8 @@ from cloud_tasks_gcp.queue.wire import Shape, Wire, message
 from cloud_tasks_gcp.traits import QUEUE_TRAITS as TRAITS
 
 __all__ = ["SHORTEST_LOOK", "PubSubQueue"]
+
+log = structlog.get_logger()
 
 _T = TypeVar("_T")
 _R = TypeVar("_R")
@@ -51,6 +55,7 @@ class PubSubQueue:
         ask_depth: Asks how many messages there are.
         project: For messages.
         shortest_look: Seconds that an empty answer takes at least.
+        greeting: Lines for the log, when the queue is made.
     """
 
     def __init__(
@@ -63,7 +68,9 @@ class PubSubQueue:
         project: str,
         book: LeaseBook | None = None,
         shortest_look: float = SHORTEST_LOOK,
+        greeting: Sequence[str] = (),
     ) -> None:
+        self._greeting = greeting
         self._wire = wire
         self._shape = shape
         self._lease = whole_seconds(min(lease, TRAITS.max_lease).total_seconds())
@@ -77,6 +84,8 @@ class PubSubQueue:
     # Life of the queue
 
     def create(self) -> None:
+        for line in self._greeting:
+            log.info(line)
         self._wire.create(self._shape)
 
     def delete(self) -> None:

@@ -1,0 +1,15 @@
+"""What several files of these tests share."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+from pubsub_emulator import pubsub_emulator
+
+
+@pytest.fixture(scope="session")
+def emulator() -> Iterator[str]:
+    """``host:port`` of Google's Pub/Sub emulator: started once, for one desk after the other."""
+    with pubsub_emulator() as address:
+        yield address
