@@ -114,6 +114,7 @@ class Controller:
         self._told: set[str] = set()
         self._looking = False
         self._look_again = False
+        self._has_looked = False
         self._observer = Observer(
             loop, store, feeder=feeder, collector=collector, fleet=fleet, offers=self._offers, policy=policy
         )
@@ -190,7 +191,12 @@ class Controller:
         if self._ended_with is not None:
             return
         observation = self._observer.observe(listing, depth)
-        for action in decide(observation):
+        if observation.fleet == () and not self._has_looked:
+            log.info("No running instances found")
+        self._has_looked = True
+        actions = decide(observation)
+        _tell_of_launches([action for action in actions if isinstance(action, Launch)])
+        for action in actions:
             self._act(action)
             if self._is_ending():
                 return
@@ -327,3 +333,12 @@ class Controller:
             self.outcome = self._ended_with
 
         self._collector.stop(over)
+
+
+def _tell_of_launches(launches: Sequence[Launch]) -> None:
+    """Say how many instances are asked for, in however many zones, and what they add to the price."""
+    count = sum(launch.count for launch in launches)
+    if count:
+        price = sum((launch.ranked.offer.price_per_hour * launch.count for launch in launches), Money.zero())
+        plural = "" if count == 1 else "s"
+        log.info(f"Starting {count} new instance{plural} for an incremental price of {price}/hour")

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import functools
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from datetime import timedelta
 
 import structlog
@@ -38,10 +38,11 @@ class EventCopies:
         self._loop = loop
         self._lanes = [_Lane(loop, name, sink) for name, sink in sinks.items()]
 
-    def write(self, events: Sequence[Event]) -> None:
-        """Hand a batch to every sink."""
+    def write(self, events: Sequence[Event], *, only: Container[str] | None = None) -> None:
+        """Hand a batch to every sink, or only to those of these names."""
         for lane in self._lanes:
-            lane.write(events)
+            if only is None or lane.name in only:
+                lane.write(events)
 
     @property
     def tells(self) -> bool:

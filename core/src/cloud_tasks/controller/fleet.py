@@ -105,9 +105,6 @@ class Fleet:
         Args:
             alternatives: The provider may start one of these instead; only for one that chooses.
         """
-        plural = "" if count == 1 else "s"
-        price = ranked.offer.price_per_hour * count
-        log.info(f"Starting {count} new instance{plural} for an incremental price of {price}/hour")
         if not self.busy:
             self._wave = (0, 0)
         self._wave = (self._wave[0], self._wave[1] + count)

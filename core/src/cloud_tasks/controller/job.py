@@ -10,6 +10,7 @@ Invariants, each with a test:
 from __future__ import annotations
 
 import contextlib
+import itertools
 import json
 import secrets
 import tempfile
@@ -44,6 +45,7 @@ from cloud_tasks.plugin import Compute, EventSink, EventSinkContext, Queue
 from cloud_tasks.registry import Registry
 from cloud_tasks.selection import RankedOffer, Ranking
 from cloud_tasks.store import JobRecord, JobState, JobStatistics, Store
+from cloud_tasks.store.history import iterate_events
 
 __all__ = ["Job", "JobResult", "RunRequest"]
 
@@ -51,7 +53,9 @@ log = structlog.get_logger()
 
 _FALLBACK_LIFETIME = timedelta(days=7)
 _OTHER_CALLS = 6 + MOST_PARALLEL_SENDS
-"""Blocking calls that may be under way beside launches: events, sinks, listings, terminations, tasks."""
+"""Blocking calls that may be under way beside launches and sinks: events, listings, terminations, tasks."""
+_LATEST_EVENTS = 40_000
+"""Events that sinks which keep each once get again when a run continues."""
 _SINK_PATIENCE = timedelta(seconds=60)
 """How long the end of a run waits for event sinks; the database has all events by then."""
 
@@ -189,6 +193,7 @@ class Job:
             on_started: Given the controller before it runs, to connect signals to it.
         """
         started = time.monotonic()
+        log.info("Starting orchestrator")
         stack = self._stack
         # What is wrong with a sink is said before anything is replaced.
         self._sinks = self._open_sinks()
@@ -206,7 +211,7 @@ class Job:
             log.info(f"A new pass over {reopened} tasks begins")
         finished_before = store.summary().finished_tasks
         store.set_state(JobState.RUNNING, datetime.now(UTC))
-        loop = ThreadedLoop(threads=self._config.run.max_parallel_instance_creations + _OTHER_CALLS)
+        loop = ThreadedLoop(threads=self._config.run.max_parallel_instance_creations + _OTHER_CALLS + len(self._sinks))
         try:
             result = self._drive(loop, store, compute, tasks, events, ranking, on_progress, on_started)
             if result.outcome is Outcome.COMPLETE:
@@ -286,6 +291,8 @@ class Job:
         self.controller = controller
         on_started(controller, loop)
         copies.tell(standing.at(loop.now()))
+        if self._loaded is None:
+            self._catch_up(copies, store)
         outcome = controller.run()
         copies.tell(standing.at(loop.now(), phase=JobPhase(outcome.value), reason=controller.reason))
         copies.finish(_SINK_PATIENCE)
@@ -317,6 +324,16 @@ class Job:
             )
             for name in names
         }
+
+    def _catch_up(self, copies: EventCopies, store: Store) -> None:
+        """Give the latest events again to sinks that keep each once: a killed controller had some in its hands."""
+        names = {name for name in self._sinks if self._registry.event_sink(name).keeps_once}
+        if not names:
+            return
+        known = sum(store.summary().events.values())
+        events = iterate_events(store.path, after=max(0, known - _LATEST_EVENTS))
+        while batch := list(itertools.islice(events, 1000)):
+            copies.write(batch, only=names)
 
     def _compose(
         self, ranked: RankedOffer, others: Sequence[RankedOffer], token: str, *, run_id: str, earlier: int

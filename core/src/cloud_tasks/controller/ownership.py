@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import getpass
 import os
+import re
 from datetime import UTC, datetime
 
 from cloud_tasks.model import Instance
@@ -21,12 +22,12 @@ def ownership_labels(*, run_id: str, expires: datetime) -> dict[str, str]:
 
 
 def owner_label() -> str:
-    """This user's name as a label: lower-case letters, digits, dash."""
+    """This user's name as a label that every provider keeps as it is: ``a`` to ``z``, digits, dash."""
     try:
         name = getpass.getuser()
     except (KeyError, OSError):
         name = f"uid-{os.getuid()}"
-    return "".join(letter if letter.isalnum() else "-" for letter in name.lower())[:63]
+    return re.sub("[^a-z0-9]", "-", name.lower())[:63]
 
 
 def expiry(instance: Instance) -> datetime | None:
