@@ -11,7 +11,12 @@ from cloud_tasks.controller.ownership import owner_label
 
 @pytest.mark.parametrize(
     ("name", "label"),
-    [("ada", "ada"), ("Ada.Lovelace@example.org", "ada-lovelace-example-org"), ("andré", "andr-"), ("x" * 80, "x" * 63)],
+    [
+        ("ada", "ada"),
+        ("Ada.Lovelace@example.org", "ada-lovelace-example-org"),
+        ("andré", "andr-"),
+        ("x" * 80, "x" * 63),
+    ],
 )
 def test_the_label_is_one_that_every_provider_keeps_as_it_is(
     name: str, label: str, monkeypatch: pytest.MonkeyPatch

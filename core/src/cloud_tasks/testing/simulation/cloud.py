@@ -97,6 +97,8 @@ class SimulatedCloud:
         self._on_launch = on_launch
         self._on_change = on_change
         self._by_token: dict[str, Machine] = {}
+        self.listed_at = loop.now()
+        """When a listing was last made."""
         self._out_of_stock: dict[tuple[str, str, Purchase], datetime] = {}
 
     # -- the Protocol ----------------------------------------------------------------------------------------------
@@ -125,6 +127,7 @@ class SimulatedCloud:
     def instances(
         self, job_id: str | None, *, include_terminated: bool = False, foreign: bool = False
     ) -> Sequence[Instance]:
+        self.listed_at = self._loop.now()
         seen_until = self._loop.now() - self.faults.listing_lag * self._rng.random()
         return [
             self._shown(machine)

@@ -220,8 +220,8 @@ class Monitor:
     def all_gone(self) -> None:
         """2: the controller says that nothing of this job is left."""
         assert self.cloud is not None
-        # A stranger that came a moment ago may be in no listing yet, and no record tells of it.
-        known_by = self._now() - self._scenario.faults.listing_lag - _MARGIN * 12
+        # A stranger that came after the last listing, or shortly before, is in none, and no record tells of it.
+        known_by = self.cloud.listed_at - self._scenario.faults.listing_lag - _MARGIN * 12
         existing = self.cloud.existing()
         left = [m.instance_id for m in existing if not m.stranger or m.created_at < known_by]
         if left:
