@@ -29,7 +29,7 @@ def test_help_and_version_import_no_plugin_no_controller_and_no_library_but_clic
     rooms = {name.split(".")[1] for name in loaded if name.startswith("cloud_tasks.")}
     assert rooms <= {"cli", "errors"}
     assert not {name for name in loaded if name.startswith("cloud_tasks_")}
-    heavy = {"attrs", "cattrs", "fsspec", "ijson", "pluggy", "rich", "sqlite3", "stamina", "structlog", "yaml"}
+    heavy = {"attrs", "cattrs", "fsspec", "ijson", "pluggy", "rich", "sqlite3", "structlog", "yaml"}
     assert not loaded & heavy
 
 

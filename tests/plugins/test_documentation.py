@@ -11,6 +11,7 @@ import pytest
 from plugin_surface import hook_names, methods_of, signature_of
 
 import cloud_tasks.plugin
+from cloud_tasks.model import JobProgress
 from cloud_tasks.plugin import hooks
 from cloud_tasks.registry import AXES, DISABLE_VARIABLE, STRICT_VARIABLE
 
@@ -21,7 +22,7 @@ PROTOCOLS = {
     "queue": ("Queue",),
     "compute": ("Compute", "InstanceSide"),
     "pricing": ("Pricing",),
-    "event_sink": ("EventSink",),
+    "event_sink": ("EventSink", "ProgressSink"),
     "task_source": ("TaskSource",),
     "command": (),
 }
@@ -70,6 +71,12 @@ def test_the_page_of_a_hook_has_every_field_with_its_type(hook: str) -> None:
         assert f"`{kind.__name__}`" in page
         for field in attrs.fields(kind):
             assert f"| `{field.name}` | `{field.type}` |" in page, f"{kind.__name__}.{field.name}"
+
+
+def test_the_page_of_the_event_sink_says_what_progress_is_told() -> None:
+    rows = [line for line in page_of("cloud_tasks_register_event_sink").splitlines() if line.startswith("|")]
+    told = {name for line in rows for name in re.findall(r"`(\w+)`", line.split("|")[1])}
+    assert {field.name for field in attrs.fields(JobProgress)} <= told
 
 
 @pytest.mark.parametrize("hook", hook_names())

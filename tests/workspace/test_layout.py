@@ -1,4 +1,4 @@
-"""The workspace: five distributions in lock-step, one list of versions, one licence."""
+"""The workspace: distributions in lock-step, one list of versions, one licence."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import pytest
 ROOT = Path(__file__).parents[2]
 WORKSHOP: dict[str, Any] = tomllib.loads((ROOT / "pyproject.toml").read_text())
 MEMBERS = [ROOT / member for member in WORKSHOP["tool"]["uv"]["workspace"]["members"]]
-PROVIDERS = [folder for folder in MEMBERS if folder.parent.name == "plugins"]
+PLUGINS = [folder for folder in MEMBERS if folder.parent.name == "plugins"]
 
 
 def project(folder: Path) -> dict[str, Any]:
@@ -21,15 +21,17 @@ def project(folder: Path) -> dict[str, Any]:
     return found
 
 
-def test_there_are_five_distributions() -> None:
-    names = [project(folder)["name"] for folder in MEMBERS]
-    assert names == ["cloud-tasks", "cloud-tasks-local", "cloud-tasks-gcp", "cloud-tasks-aws", "cloud-tasks-azure"]
+def test_every_plugin_folder_is_a_distribution_of_that_name() -> None:
+    folders = sorted(path.parent.name for path in (ROOT / "plugins").glob("*/pyproject.toml"))
+    assert folders == ["aws", "azure", "dashboard", "gcp", "local", "otel"]
+    names = {project(folder)["name"] for folder in MEMBERS}
+    assert names == {"cloud-tasks"} | {f"cloud-tasks-{folder}" for folder in folders}
 
 
 def test_their_versions_are_in_lock_step() -> None:
     (version,) = {project(folder)["version"] for folder in MEMBERS}
     extras = project(ROOT / "core")["optional-dependencies"]
-    for folder in PROVIDERS:
+    for folder in PLUGINS:
         assert f"cloud-tasks=={version}" in project(folder)["dependencies"]
         # An extra of core asks for what the controller's side needs as well.
         distribution, _, wanted = extras[folder.name][0].partition("==")

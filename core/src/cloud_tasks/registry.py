@@ -140,7 +140,7 @@ class Registry:
         close = difflib.get_close_matches(name, names, n=1)
         if close:
             return f'did you mean "{close[0]}"?'
-        if name in ("local", "gcp", "aws", "azure"):
+        if name in ("local", "gcp", "aws", "azure", "otel"):
             return f"install it with: pip install 'cloud-tasks[{name}]'"
         return f"installed: {', '.join(names)}" if names else "no plugin provides any; install one"
 

@@ -43,20 +43,31 @@ def in_a_terminal(folder: Path, answers: str, *arguments: str) -> Session:
     return Session(code=done.returncode, out=done.stdout, err=done.stderr)
 
 
+_PROGRAM = """
+import fcntl, termios
+fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+from cloud_tasks.cli.main import main
+main()
+"""
+"""Ctrl-C reaches the processes that a terminal controls."""
+
+
 class Screen:
     """A command whose input, output and errors are a terminal; a context manager that ends it."""
 
     def __init__(self, folder: Path, *arguments: str) -> None:
         self._ours, theirs = pty.openpty()
         self.process = subprocess.Popen(
-            [sys.executable, "-c", "from cloud_tasks.cli.main import main; main()", *arguments],
+            [sys.executable, "-c", _PROGRAM, *arguments],
             cwd=folder,
             env={**os.environ, "TERM": "xterm", "COLUMNS": "120"},
             stdin=theirs,
             stdout=theirs,
             stderr=theirs,
+            start_new_session=True,
         )
         os.close(theirs)
+        self._is_open = True
         self._shown = bytearray()
         self._reader = threading.Thread(target=self._read, daemon=True)
         self._reader.start()
@@ -72,6 +83,15 @@ class Screen:
         """All that was ever shown, without colours and movements."""
         return re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", self._shown.decode("utf-8", "replace"))
 
+    def type(self, keys: str) -> None:
+        """Press keys; ``\x03`` is Ctrl-C."""
+        os.write(self._ours, keys.encode())
+
+    def close(self) -> None:
+        """Close the window while the command runs."""
+        os.close(self._ours)
+        self._is_open = False
+
     def end(self) -> int:
         """Wait for its end; returns its exit code."""
         code = self.process.wait(timeout=60)
@@ -85,4 +105,5 @@ class Screen:
         if self.process.poll() is None:
             self.process.kill()
         self.end()
-        os.close(self._ours)
+        if self._is_open:
+            self.close()

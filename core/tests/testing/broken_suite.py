@@ -19,6 +19,8 @@ from cloud_tasks.model import (
     Event,
     Headroom,
     Instance,
+    JobPhase,
+    JobProgress,
     LaunchRequest,
     Money,
     Offer,
@@ -464,6 +466,8 @@ class PricesByTheMoment(MemoryPricing):
 class ListSink:
     """A sink that is right; the broken ones are made from it."""
 
+    keeps_once = False
+
     def __init__(self, arrived: list[Mapping[str, Any]]) -> None:
         self.arrived = arrived
         self.buffered: list[Event] = []
@@ -491,7 +495,7 @@ def broken_sink(kind: type[ListSink]) -> EventSinkSubject:
         yield sink
         sink.close()
 
-    backend = EventSinkBackend(name="broken", summary="Broken", open=open_sink)
+    backend = EventSinkBackend(name="broken", summary="Broken", open=open_sink, keeps_once=kind.keeps_once)
     return EventSinkSubject(backend=backend, read_back=lambda: tuple(arrived))
 
 
@@ -528,6 +532,27 @@ class KeepsTheLastThousand(ListSink):
 class FailsOnNothing(ListSink):
     def write(self, events: Sequence[Event]) -> None:
         super().write([events[0], *events[1:]])
+
+
+class KnowsTasksOnly(ListSink):
+    def write(self, events: Sequence[Event]) -> None:
+        super().write([event for event in events if len(str(event.task_id)) == len(event.task_id or "")])
+
+
+class RefusesWhatItKnows(ListSink):
+    def write(self, events: Sequence[Event]) -> None:
+        if {event.event_id for event in events} & {event.event_id for event in self.buffered}:
+            raise ValueError("it is there already")
+        super().write(events)
+
+
+class KeepsTwice(ListSink):
+    keeps_once = True
+
+
+class KnowsGoodEndsOnly(ListSink):
+    def progress(self, progress: JobProgress) -> None:
+        assert progress.phase in (JobPhase.RUNNING, JobPhase.COMPLETE), progress.phase
 
 
 # Task sources

@@ -6,10 +6,12 @@ Nothing of a source or sink is imported before it is opened.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
+from pathlib import Path
 from typing import Any
 
 from cloud_tasks.builtin.resolve import open_task_source
+from cloud_tasks.builtin.sink_settings import ParquetSettings, SqliteSettings, WebhookSettings
 from cloud_tasks.model import Task
 from cloud_tasks.plugin import (
     EventSink,
@@ -95,6 +97,31 @@ def _open_console_sink(settings: NoSettings, context: EventSinkContext) -> Itera
         sink.close()
 
 
+@contextmanager
+def _open_parquet_sink(settings: ParquetSettings, context: EventSinkContext) -> Iterator[EventSink]:
+    from cloud_tasks.builtin.parquet_sink import ParquetSink
+
+    folder = settings.folder or Path(f"{context.job_id or 'cloud-tasks'}-events")
+    with closing(ParquetSink(folder, rows_per_file=settings.rows_per_file, interval=settings.interval)) as sink:
+        yield sink
+
+
+@contextmanager
+def _open_sqlite_sink(settings: SqliteSettings, context: EventSinkContext) -> Iterator[EventSink]:
+    from cloud_tasks.builtin.sqlite_sink import SqliteSink
+
+    with closing(SqliteSink(settings.file or Path(f"{context.job_id or 'cloud-tasks'}-events.sqlite"))) as sink:
+        yield sink
+
+
+@contextmanager
+def _open_webhook_sink(settings: WebhookSettings, context: EventSinkContext) -> Iterator[EventSink]:
+    from cloud_tasks.builtin.webhook import WebhookSink
+
+    with closing(WebhookSink(settings, context)) as sink:
+        yield sink
+
+
 def _source(name: str, summary: str, open_: Any, *suffixes: str) -> TaskSourceBackend:
     return TaskSourceBackend(name=name, summary=summary, open=open_, suffixes=suffixes)
 
@@ -115,12 +142,32 @@ def cloud_tasks_register_task_source() -> Sequence[TaskSourceBackend]:
 
 @hookimpl
 def cloud_tasks_register_event_sink() -> Sequence[EventSinkBackend]:
-    """A file of JSON lines, and standard output."""
+    """Files (JSON lines, Parquet, SQLite), standard output, and messages to a webhook."""
     return [
         EventSinkBackend(
             name="jsonl", summary="append events to a file, one JSON object per line", open=_open_json_lines_sink
         ),
         EventSinkBackend(
             name="console", summary="print events to standard output, one JSON object per line", open=_open_console_sink
+        ),
+        EventSinkBackend(
+            name="parquet",
+            summary="write events to a folder of Parquet files",
+            settings=ParquetSettings,
+            keeps_once=True,
+            open=_open_parquet_sink,
+        ),
+        EventSinkBackend(
+            name="sqlite",
+            summary="write events to a table of a SQLite database",
+            settings=SqliteSettings,
+            keeps_once=True,
+            open=_open_sqlite_sink,
+        ),
+        EventSinkBackend(
+            name="webhook",
+            summary="tell a chat of the end of a run, of failures and of the budget",
+            settings=WebhookSettings,
+            open=_open_webhook_sink,
         ),
     ]

@@ -31,8 +31,9 @@ from cloud_tasks.config import JobConfig
 from cloud_tasks.controller.collect import Collector
 from cloud_tasks.controller.copies import EventCopies
 from cloud_tasks.controller.loop import ThreadedLoop
+from cloud_tasks.controller.standing import Standing
 from cloud_tasks.errors import InputError
-from cloud_tasks.model import Event
+from cloud_tasks.model import Event, JobPhase
 from cloud_tasks.plugin import EventSink, EventSinkContext, Queue
 from cloud_tasks.registry import Registry
 from cloud_tasks.report import pace, render_final_report, render_summary, status_dict
@@ -41,6 +42,9 @@ from cloud_tasks.store import JobState, Store
 __all__ = ["monitor"]
 
 log = structlog.get_logger()
+
+_SINK_PATIENCE = timedelta(seconds=60)
+"""How long the end waits for event sinks."""
 
 
 def monitor(registry: Registry) -> click.Command:
@@ -117,6 +121,7 @@ class _Watch:
         self._told: object = None
         self._forever = False
         self._interrupted = False
+        self._standing: Standing | None = None
         self._view = LiveView(store.path) if sys.stderr.isatty() else None
 
     def run(self, *, forever: bool, as_json: bool) -> int:
@@ -128,6 +133,7 @@ class _Watch:
         self._forever = forever
         finished_before = self._store.summary().finished_tasks
         started = datetime.now(UTC)
+        self._standing = Standing(store=self._store, started_at=started, finished_before=finished_before)
         handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
         for number in handlers:
             signal.signal(number, self._signalled)
@@ -136,7 +142,10 @@ class _Watch:
             self._end_if_complete()
             with self._view or contextlib.nullcontext():
                 self._tell()
-                self._loop.run(lambda: self._collector.stopped and self._copies.idle)
+                self._loop.run(lambda: self._collector.stopped)
+                phase = JobPhase.COMPLETE if self._store.summary().finished else JobPhase.LEFT
+                self._copies.tell(self._standing.at(datetime.now(UTC), phase=phase))
+                self._copies.finish(_SINK_PATIENCE)
         finally:
             for number, handler in handlers.items():
                 signal.signal(number, handler)
@@ -174,6 +183,8 @@ class _Watch:
 
     def _tell(self) -> None:
         """The summary, where anything has changed since the last one; again after the interval."""
+        if self._standing is not None and self._copies.tells:
+            self._copies.tell(self._standing.at(datetime.now(UTC)))
         summary = self._store.summary()
         is_shown = self._view is not None and self._view.is_shown
         if summary != self._told and not is_shown:

@@ -137,7 +137,7 @@ def _check_names(
 ) -> Iterable[Problem]:
     """Names that no plugin has. One that is merely not installed, or broken, is told by the command that needs it."""
     everywhere = {name for axis in BACKEND_AXES for name in registry.names(axis)}
-    absent = {name for name, section in sections.items() if section.is_open}
+    absent = {name for name, section in sections.items() if section.is_open and section.takes_run_keys}
     for key in ("provider", *BACKEND_AXES):
         name = _lower(merged.values.get(key))
         known = everywhere if key == "provider" else set(registry.names(key))
@@ -146,6 +146,7 @@ def _check_names(
             message = f'{key}: there is no {"provider" if key == "provider" else key + " plugin"} "{name}"'
             yield Problem(message=message, where=merged.place(key), hint=hint)
     sinks = registry.names("event_sink")
+    absent = {name for name, section in sections.items() if section.is_open}
     for name in merged.values.get("event_sinks", ()):
         if name not in (*sinks, *absent):
             hint = advice(name, sinks) or f"installed: {', '.join(sinks) or 'none'}"

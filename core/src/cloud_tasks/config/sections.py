@@ -38,6 +38,8 @@ TOP_LEVEL: Mapping[str, str] = {
 BACKEND_AXES = ("queue", "compute", "pricing")
 _SIDE_AXES = ("event_sink", "task_source")
 _OFFICIAL = ("local", "gcp", "aws", "azure")
+_OFFICIAL_SINKS = ("otel",)
+"""Those that come in distributions of their own."""
 
 
 @attrs.frozen(kw_only=True)
@@ -92,6 +94,8 @@ def find_sections(registry: Registry) -> dict[str, Section]:
     absent = (*_OFFICIAL, *(plugin.name for plugin in registry.plugins() if plugin.problem))
     for name in absent:
         found.setdefault(name, Section(name=name, keys={}, takes_run_keys=True, is_open=True))
+    for name in _OFFICIAL_SINKS:
+        found.setdefault(name, Section(name=name, keys={}, is_open=True))
     return {name: section for name, section in found.items() if name not in (*TOP_LEVEL, "run")}
 
 

@@ -164,6 +164,9 @@ class PricingBackend(Backend):
 @attrs.frozen(kw_only=True)
 class EventSinkBackend(Backend):
     open: Callable[[Any, EventSinkContext], AbstractContextManager[EventSink]]
+    keeps_once: bool = False
+    """Whether an event that is given again, also after the sink was opened anew, is kept once. A run that continues
+    then gives it the latest events of the job again, of which a killed controller may not have passed on the last."""
 
 
 @attrs.frozen(kw_only=True)

@@ -64,5 +64,6 @@ def _value(text: str, kind: Any) -> Any:
     if kind in (int, float, Path):
         return kind(text)
     if typing.get_origin(kind) is tuple:
-        return tuple(part.strip() for part in text.split(",") if part.strip())
+        # Words are separated by spaces or commas, as in a configuration.
+        return tuple(_value(word, typing.get_args(kind)[0]) for word in text.replace(",", " ").split())
     return text if kind is str or not callable(kind) else kind(text)

@@ -9,7 +9,7 @@ import argparse
 import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, NoReturn
 
 from cloud_tasks.errors import InputError
 
@@ -141,7 +141,7 @@ OPTIONS: tuple[Option, ...] = (
 
 def make_parser(*, description: str, prog: str | None = None) -> argparse.ArgumentParser:
     """A parser without options but ``--help``."""
-    return argparse.ArgumentParser(prog=prog, description=description, formatter_class=_Formatter)
+    return _Parser(prog=prog, description=description, formatter_class=_Formatter)
 
 
 def extend_parser(parser: argparse.ArgumentParser, options: Sequence[Option] = OPTIONS) -> None:
@@ -170,6 +170,12 @@ def apply_options(data: Any, arguments: Any, environ: Mapping[str, str] = os.env
 
 def parse(parser: argparse.ArgumentParser, args: Sequence[str] | None) -> argparse.Namespace:
     return parser.parse_args(sys.argv[1:] if args is None else list(args))
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        """End with one line and exit code 2: to list all options would push the reason off the screen."""
+        self.exit(2, f"Error: {message}; see {self.prog} --help\n")
 
 
 class _Formatter(argparse.HelpFormatter):

@@ -1,0 +1,32 @@
+"""What this distribution registers. Imports nothing that a command which does not use it would pay for."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+from cloud_tasks.plugin import EventSink, EventSinkBackend, EventSinkContext, hookimpl
+from cloud_tasks_otel.settings import OtelSettings
+
+__all__ = ["cloud_tasks_register_event_sink"]
+
+
+@hookimpl
+def cloud_tasks_register_event_sink() -> Sequence[EventSinkBackend]:
+    """Metrics and traces by OTLP."""
+    return (
+        EventSinkBackend(
+            name="otel", summary="send metrics and traces by OpenTelemetry (OTLP)", settings=OtelSettings, open=_open
+        ),
+    )
+
+
+@contextmanager
+def _open(settings: OtelSettings, context: EventSinkContext) -> Iterator[EventSink]:
+    from cloud_tasks_otel.sink import OtelSink
+
+    sink = OtelSink(settings, context)
+    try:
+        yield sink
+    finally:
+        sink.close()

@@ -1,0 +1,146 @@
+"""The event sinks beside a real job: what they get, what a kill leaves, and that a secret stays one."""
+
+from __future__ import annotations
+
+import json
+import signal
+import sqlite3
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet
+import pytest
+from otlp_receiver import Receiver
+from webhook_server import SECRET, WebhookServer
+
+
+def configure(desk: Any, sinks: list[str], sections: dict[str, Any], **run: Any) -> str:
+    file: Path = desk.configure(**run)
+    content = json.loads(file.read_text())
+    file.write_text(json.dumps({**content, "event_sinks": sinks, **sections}))
+    return str(file)
+
+
+def events_of(folder: Path) -> dict[str, list[tuple[str, str | None]]]:
+    """(event type, task id) by sink; a file that is not complete cannot be read."""
+    table = pyarrow.parquet.read_table(folder / "addition-events")
+    connection = sqlite3.connect(folder / "addition-events.sqlite")
+    try:
+        rows = connection.execute("SELECT event_id, event_type, task_id FROM events").fetchall()
+    finally:
+        connection.close()
+    assert len({row[0] for row in rows}) == len(rows)
+    assert len(set(table["event_id"].to_pylist())) == table.num_rows
+    in_files = zip(table["event_type"].to_pylist(), table["task_id"].to_pylist(), strict=True)
+    return {"parquet": list(in_files), "sqlite": [(kind, task) for _, kind, task in rows]}
+
+
+def tasks_with(events: list[tuple[str, str | None]], kind: str) -> list[str]:
+    return sorted(task or "" for found, task in events if found == kind)
+
+
+def test_files_hold_every_event_of_a_job(desk: Any) -> None:
+    config = configure(desk, ["parquet", "sqlite"], {"parquet": {"rows_per_file": 20}})
+    job = desk.run("run", "--config", config, "--task-file", str(desk.tasks(40)))
+    assert job.returncode == 0, job.stderr
+    expected = [f"task-{number:05d}" for number in range(1, 41)]
+    for events in events_of(desk.folder).values():
+        assert tasks_with(events, "task_completed") == tasks_with(events, "task_started") == expected
+        assert tasks_with(events, "worker_started") == [""]
+    left = sorted(path.name for path in (desk.folder / "addition-events").iterdir() if path.suffix != ".parquet")
+    assert left == ["_lock"]
+    assert len(list((desk.folder / "addition-events").glob("*.parquet"))) >= 2
+
+
+def test_a_killed_controller_leaves_whole_files_and_the_next_goes_on_without_duplicates(
+    desk: Any, eventually: Any
+) -> None:
+    config = configure(
+        desk,
+        ["parquet", "sqlite"],
+        {"parquet": {"rows_per_file": 10}},
+        environment="export ADDITION_TASK_DELAY=0.1",
+    )
+    controller = desk.start("run", "--config", config, "--task-file", str(desk.tasks(60)))
+    eventually(lambda: len(list((desk.folder / "addition-events").glob("*.parquet"))) >= 2)
+    controller.send_signal(signal.SIGKILL)
+    controller.wait()
+    before = events_of(desk.folder)
+    assert all(before.values())
+    # What it had committed and not passed on yet.
+    connection = sqlite3.connect(desk.folder / "addition-events.sqlite")
+    connection.execute("DELETE FROM events WHERE number > (SELECT max(number) - 5 FROM events)")
+    connection.commit()
+    connection.close()
+    again = desk.run("run", "--config", config, "--continue")
+    assert again.returncode == 0, again.stderr
+    assert desk.status()["counts"]["completed"] == 60
+    for name, events in events_of(desk.folder).items():
+        assert set(before[name]) < set(events)
+        assert set(tasks_with(events, "task_completed")) == {f"task-{number:05d}" for number in range(1, 61)}
+
+
+def test_a_webhook_tells_of_failures_and_of_the_end_and_its_address_is_nowhere(desk: Any) -> None:
+    with WebhookServer((503,)) as server:
+        config = configure(
+            desk,
+            ["webhook"],
+            {"webhook": {"failure_rate": 0.5, "failure_sample": 10}},
+            worker="worker_addition_exceptions.py",
+            environment="export ADDITION_EXCEPTION_PROBABILITY=1",
+        )
+        secret = {"CLOUD_TASKS_WEBHOOK_URL": server.address}
+        shown = desk.run("config", "show", "--config", config, env=secret)
+        job = desk.run("run", "-vv", "--config", config, "--task-file", str(desk.tasks(30)), env=secret)
+    assert job.returncode == 0, job.stderr
+    failures, end = server.texts
+    assert failures.startswith(
+        "Job addition: 100% of the last 10 tasks failed (10 of 10); the latest: ZeroDivisionError"
+    )
+    assert end.startswith("Job addition: it is complete: 30 of 30 tasks have ended, 30 of them failed; it took 0:00:")
+    for said in (shown.stdout, shown.stderr, job.stdout, job.stderr):
+        assert SECRET not in said
+    databases = [path.read_bytes() for path in desk.folder.glob("*.db*")]
+    assert databases
+    assert [content for content in databases if SECRET.encode() in content] == []
+
+
+def test_a_webhook_that_is_away_neither_fails_nor_holds_up_a_job(desk: Any) -> None:
+    with WebhookServer() as server:
+        address = server.address
+    config = configure(desk, ["webhook"], {"webhook": {"patience": 0.5}})
+    arguments = ("run", "--config", config, "--task-file", str(desk.tasks(5)))
+    job = desk.run(*arguments, env={"CLOUD_TASKS_WEBHOOK_URL": address})
+    assert job.returncode == 0, job.stderr
+    assert "The webhook did not get 1 message (Connection refused)" in job.stderr
+    assert SECRET not in job.stderr
+
+
+def test_a_webhook_without_an_address_is_a_clear_line(desk: Any) -> None:
+    config = configure(desk, ["webhook"], {})
+    job = desk.run("run", "--config", config, "--task-file", str(desk.tasks(5)))
+    assert job.returncode == 2
+    assert "webhook.url: is required; set CLOUD_TASKS_WEBHOOK_URL" in job.stderr
+    assert desk.left_behind() == []
+
+
+@pytest.fixture
+def receiver() -> Any:
+    receiver = Receiver()
+    yield receiver
+    receiver.close()
+
+
+def test_a_job_is_a_trace_and_figures(desk: Any, receiver: Receiver) -> None:
+    config = configure(desk, ["otel"], {"otel": {"endpoint": receiver.address}})
+    job = desk.run("run", "--config", config, "--task-file", str(desk.tasks(30)))
+    assert job.returncode == 0, job.stderr
+    attempts = [span for span in receiver.spans if span.name == "attempt"]
+    (whole,) = [span for span in receiver.spans if span.name == "job"]
+    assert len(attempts) == 30
+    assert {(span.trace_id, span.parent_span_id) for span in attempts} == {(whole.trace_id, whole.span_id)}
+    assert all(span.start_time_unix_nano <= span.end_time_unix_nano for span in attempts)
+    assert receiver.points("cloud_tasks.attempts") == {"outcome=completed,retry=False": 30}
+    assert receiver.points("cloud_tasks.tasks")["status=completed"] == 30
+    assert receiver.points("cloud_tasks.instances") == {"": 0}
+    assert list(receiver.points("cloud_tasks.cost")) == [""]

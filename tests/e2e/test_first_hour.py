@@ -1,0 +1,155 @@
+"""The first hour of a new user, as `docs/first_hour.md` tells it, typed into a terminal.
+
+The page is the script: what follows a ``$`` is typed, a line that ends with ``⏎`` is a question and its answer, ``...``
+stands for lines that are not compared, and every other line has to be seen, in this order.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import attrs
+import pytest
+
+ROOT = Path(__file__).parents[2]
+PAGE = ROOT / "docs" / "first_hour.md"
+# Third-party packages come from the package index that this machine's pip uses.
+pytestmark = [pytest.mark.network, pytest.mark.timeout(900)]
+
+
+@attrs.frozen(kw_only=True)
+class Step:
+    """One command of the page."""
+
+    command: str
+    answers: tuple[tuple[str, str], ...]
+    """Questions, each with what is typed."""
+    seen: tuple[str, ...]
+    """Lines of its output, in order."""
+
+
+def steps(page: str) -> Iterator[Step]:
+    """The commands of a page's console blocks."""
+    for block in re.findall(r"^```console\n(.*?)^```", page, re.MULTILINE | re.DOTALL):
+        for part in re.split(r"^\$ ", block, flags=re.MULTILINE)[1:]:
+            command, *lines = part.splitlines()
+            questions = (re.fullmatch(r"(.*:) (\S*)⏎", line) for line in lines)
+            yield Step(
+                command=command,
+                answers=tuple((found[1], found[2]) for found in questions if found),
+                seen=tuple(line for line in lines if line != "..." and not line.endswith("⏎")),
+            )
+
+
+class Terminal:
+    """A shell in a terminal that nobody looks at; `close` ends it."""
+
+    def __init__(self, folder: Path, environment: dict[str, str]) -> None:
+        self._socket = folder / "tmux.sock"
+        self._codes = folder / "exit-codes"
+        self._codes.touch()
+        home = folder / "home"
+        home.mkdir()
+        variables = {**environment, "PS1": "$ ", "PROMPT_COMMAND": f"echo $? >> {self._codes}"}
+        shell = ("bash", "--noprofile", "--norc")
+        size = ("-x", "120", "-y", "50")
+        self._call("-f", "/dev/null", "new-session", "-d", *size, "-c", str(home), *shell, env=variables)
+        self._call("set-option", "-g", "history-limit", "5000")
+        self.wait(lambda: len(self._ended()) == 1)
+
+    def _call(self, *arguments: str, env: dict[str, str] | None = None) -> str:
+        command = ["tmux", "-S", str(self._socket), *arguments]
+        return subprocess.run(command, env=env, check=True, capture_output=True, text=True).stdout
+
+    def _ended(self) -> list[int]:
+        return [int(code) for code in self._codes.read_text().split()]
+
+    def screen(self) -> str:
+        """What is to be seen, with what was scrolled away; lines that were too long are whole again."""
+        return self._call("capture-pane", "-p", "-J", "-S", "-")
+
+    def type(self, text: str) -> None:
+        if text:
+            self._call("send-keys", "-l", "--", text)
+        self._call("send-keys", "Enter")
+
+    def wait(self, condition: Callable[[], object]) -> None:
+        deadline = time.monotonic() + 300
+        while not condition():
+            assert time.monotonic() < deadline, self.screen()
+            time.sleep(0.05)
+
+    def do(self, step: Step) -> tuple[int, list[str]]:
+        """Type a command and its answers; returns its exit code and the lines it showed."""
+        before = len(self._ended())
+        self._call("send-keys", "-R")
+        self._call("clear-history")
+        self.type(step.command)
+        for question, answer in step.answers:
+            self.wait(lambda question=question: question in self.screen().rstrip().splitlines()[-1])  # type: ignore[misc]
+            self.type(answer)
+        self.wait(lambda: len(self._ended()) > before)
+        return self._ended()[-1], [line.rstrip() for line in self.screen().splitlines()]
+
+    def close(self) -> None:
+        self._call("kill-server")
+
+
+@pytest.fixture(scope="module")
+def wheels(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("dist")
+    for distribution in ("core", "plugins/local"):
+        words = ("-m", "build", "--wheel", "--no-isolation", "--outdir", str(folder), str(ROOT / distribution))
+        subprocess.run([sys.executable, *words], check=True, stdout=subprocess.DEVNULL)
+    return folder
+
+
+@pytest.fixture
+def terminal(wheels: Path, tmp_path: Path) -> Iterator[Terminal]:
+    if shutil.which("tmux") is None:
+        advice = "tmux is not installed; on Debian: apt-get install tmux"
+        if os.environ.get("CI"):
+            pytest.fail(advice)
+        pytest.skip(advice)
+    ours = ("PYTHONPATH", "CLOUD_TASKS_GUARD_LOG", "VIRTUAL_ENV", "TMUX", "TMUX_PANE")
+    environment = {name: value for name, value in os.environ.items() if name not in ours}
+    # A new user has none of our programs.
+    path = [folder for folder in os.environ["PATH"].split(os.pathsep) if Path(folder) != Path(sys.executable).parent]
+    environment["PATH"] = os.pathsep.join([str(Path(sys.base_prefix) / "bin"), *path])
+    environment["PIP_FIND_LINKS"] = f"{wheels} {environment.get('PIP_FIND_LINKS', '')}".strip()
+    environment["LC_ALL"] = "C.UTF-8"
+    terminal = Terminal(tmp_path, environment)
+    yield terminal
+    terminal.close()
+
+
+def missing(expected: tuple[str, ...], shown: list[str]) -> list[str]:
+    """The expected lines from the first that was not shown after the one before it."""
+    rest = iter(shown)
+    return next((list(expected[place:]) for place, line in enumerate(expected) if line not in rest), [])
+
+
+def test_the_page_is_what_a_new_user_sees(terminal: Terminal) -> None:
+    told = list(steps(PAGE.read_text(encoding="utf-8")))
+    assert len(told) > 20
+    failed = []
+    for step in told:
+        code, shown = terminal.do(step)
+        assert missing(step.seen, shown) == [], f"{step.command}\n" + "\n".join(shown)
+        assert not any("Traceback" in line for line in shown) or step.command.startswith("cloud-tasks logs")
+        failed += [step.command] if code else []
+    # The one mistake that is refused; the other one is the tasks' own.
+    assert failed == ["cloud-tasks run --config config.yml --task-file tasks.json"]
+
+
+def test_a_line_that_is_not_seen_is_missed() -> None:
+    assert missing(("a", "c"), ["a", "b", "c"]) == []
+    assert missing(("c", "a"), ["a", "b", "c"]) == ["a"]
+    assert missing(("a", "d"), ["a", "b", "c"]) == ["d"]
