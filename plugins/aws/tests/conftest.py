@@ -1,12 +1,23 @@
-"""Fixtures: EC2 as the overlay plays it, in a process of its own for the whole run."""
+"""Fixtures: EC2 as the overlay plays it, in a process of its own for the whole run, and a job that launches there."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
+from uuid import uuid4
 
+import attrs
+import boto3
 import pytest
+from ec2_launches import KEYS, RequestOf, offer, request_for
 from ec2_process import OverlayProcess, overlay_process
 
+from cloud_tasks.model import LaunchRequest, Purchase
+from cloud_tasks.plugin import Compute, ComputeContext
+from cloud_tasks_aws.compute import patience
+from cloud_tasks_aws.compute.ec2 import Ec2Compute
+from cloud_tasks_aws.compute.opening import open_compute
+from cloud_tasks_aws.session import client
 from cloud_tasks_aws.settings import AwsSettings
 
 
@@ -27,3 +38,57 @@ def overlay(overlay_server: OverlayProcess) -> Iterator[OverlayProcess]:
 @pytest.fixture
 def aws_settings(overlay: OverlayProcess) -> AwsSettings:
     return AwsSettings(endpoint_url=overlay.url, access_key="AKIDEXAMPLE", secret_key="secret")
+
+
+@pytest.fixture(scope="session")
+def ec2(overlay_server: OverlayProcess) -> Iterator[Any]:
+    """A look at what the plugin did."""
+    made = boto3.client("ec2", endpoint_url=overlay_server.url, region_name="us-east-1", **KEYS)
+    yield made
+    made.close()
+
+
+@pytest.fixture(autouse=True)
+def short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the stand-in was told a moment ago it knows."""
+    monkeypatch.setattr(patience, "_LONGEST_PAUSE", 0.05)
+
+
+@pytest.fixture
+def job() -> str:
+    return f"job-{uuid4().hex[:8]}"
+
+
+@pytest.fixture
+def context(job: str) -> ComputeContext:
+    return ComputeContext(job_id=job, region="us-east-1")
+
+
+@pytest.fixture
+def compute(aws_settings: AwsSettings, context: ComputeContext) -> Iterator[Compute]:
+    with open_compute(aws_settings, context) as compute:
+        yield compute
+        compute.terminate([each.instance_id for each in compute.instances(context.job_id)])
+
+
+@pytest.fixture
+def impatient(aws_settings: AwsSettings, context: ComputeContext) -> Iterator[Compute]:
+    """Its calls reach nobody, and are not repeated."""
+    nowhere = attrs.evolve(aws_settings, endpoint_url="http://127.0.0.1:9", secret_key="do-not-tell")
+
+    def make(service: str, region: str | None = None, *, once: bool = False) -> Any:
+        return client(nowhere, service, region or "us-east-1", attempts=1)
+
+    compute = Ec2Compute(nowhere, context, client=make, identity="nobody")
+    yield compute
+    compute.close()
+
+
+@pytest.fixture
+def request_of(job: str) -> RequestOf:
+    def make(
+        name: str = "t3.medium", zone: str = "us-east-1a", purchase: Purchase = Purchase.ON_DEMAND, **changes: Any
+    ) -> LaunchRequest:
+        return request_for(job, offer(name, zone, purchase), **changes)
+
+    return make

@@ -8,7 +8,8 @@ from datetime import timedelta
 
 import attrs
 import pytest
-from sqs_standin import sqs_server
+from sqs_clock import ClockedSqs
+from sqs_standin import clocked_sqs
 
 from cloud_tasks.plugin import Delivery, Queue, QueueContext
 from cloud_tasks.registry import Registry
@@ -20,15 +21,16 @@ REGISTRY = Registry(only=["aws"])
 
 
 @pytest.fixture(scope="module")
-def address() -> Iterator[str]:
-    with sqs_server() as address:
-        yield address
+def sqs() -> Iterator[ClockedSqs]:
+    with clocked_sqs() as sqs:
+        yield sqs
 
 
 @attrs.frozen(kw_only=True)
 class Subject(QueueSubject):
     """Queues whose empty answers take no second: the stand-in's one server misses nothing."""
 
+    sqs: ClockedSqs
     exactly_once: bool = False
 
     def open(self, name: str, *, lease: timedelta | None = None) -> AbstractContextManager[Queue]:
@@ -39,19 +41,21 @@ class Subject(QueueSubject):
             region=self.region,
             exactly_once=self.exactly_once,
         )
-        return open_queue(self.settings, context, shortest_poll=0)
+        return open_queue(self.settings, context, shortest_poll=0, clock=self.sqs.now)
 
 
 class TestSqs(QueueContract):
     exactly_once = False
 
     @pytest.fixture
-    def subject(self, address: str) -> QueueSubject:
+    def subject(self, sqs: ClockedSqs) -> QueueSubject:
         return Subject(
+            sqs=sqs,
             backend=REGISTRY.queue("aws"),
-            settings=AwsSettings(access_key="stand", secret_key="in", sqs_endpoint=address),
-            # SQS counts in seconds; one alone is too short for forty calls on a busy machine.
-            lease=timedelta(seconds=2),
+            settings=AwsSettings(access_key="stand", secret_key="in", sqs_endpoint=sqs.url),
+            # Long enough for any machine: nobody waits for its end, the clock is put forward.
+            lease=timedelta(seconds=60),
+            advance=sqs.advance,
             region="us-east-1",
             exactly_once=self.exactly_once,
         )

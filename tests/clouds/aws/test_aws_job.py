@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import signal
 import time
 from collections.abc import Callable
 from typing import Any
 
-from aws_cloud import AwsCloud, AwsDesk
+from aws_cloud import CONTROLLER_KEY, SECRET, AwsCloud, AwsDesk
 from pubsub_emulator import leftovers, pubsub_emulator
+
+from cloud_tasks_aws.policies import policies
+from cloud_tasks_aws.settings import AwsSettings
 
 
 def expected_sums(count: int) -> dict[str, int]:
@@ -35,6 +39,38 @@ def assert_whole(desk: AwsDesk, cloud: AwsCloud, count: int) -> None:
     assert cloud.queues() == []
 
 
+def assert_least_permissions(cloud: AwsCloud) -> None:
+    """Nothing was asked for that the policies which we print do not allow."""
+    allowed = {
+        name: {action for statement in json.loads(text)["Statement"] for action in statement["Action"]}
+        for name, text in policies(AwsSettings()).items()
+        if name != "worker trust"
+    }
+    controller, worker = cloud.asked(by_controller=True), cloud.asked(by_controller=False)
+    assert {"ec2:CreateFleet", "sqs:SendMessageBatch", "ssm:GetParameter"} <= controller
+    assert {"sqs:ReceiveMessage", "sqs:DeleteMessageBatch"} <= worker
+    assert {_permission(action) for action in controller} <= allowed["controller"]
+    assert {_permission(action) for action in worker} <= allowed["worker"]
+
+
+def _permission(action: str) -> str:
+    """Batch calls need the permission of the single one ("Amazon SQS API permissions", developer guide)."""
+    return action.removesuffix("Batch")
+
+
+def assert_no_secret_anywhere(desk: AwsDesk, cloud: AwsCloud) -> None:
+    """No key of the controller is in a log, in the database, or with an instance."""
+    ids = [each["instance_id"] for each in cloud.overlay.state()["instances"]]
+    kept = [file for file in desk.folder.rglob("*") if file.is_file()]
+    sent = [file for each in ids for file in cloud.machines.glob(f"{each}/**/*") if file.is_file()]
+    assert any(file.suffix == ".db" for file in kept)
+    assert sent
+    for file in kept + sent:
+        content = file.read_bytes()
+        assert SECRET.encode() not in content, file
+        assert CONTROLLER_KEY.encode() not in content, file
+
+
 def test_a_job_completes_every_task_once_and_leaves_nothing(desk: AwsDesk, cloud: AwsCloud) -> None:
     desk.configure()
     desk.tasks(300)
@@ -44,6 +80,9 @@ def test_a_job_completes_every_task_once_and_leaves_nothing(desk: AwsDesk, cloud
     assert "Selected instance type: t3.medium (gp3)" in log
     assert "at $0.042696/hour" in log, "0.0416 for the instance, and 10 GB of gp3 at 0.08 for 730 hours"
     assert desk.status()["attempts"] == 300
+    assert "CreateFleet" in cloud.overlay.state()["actions"], "there are several zones to choose from"
+    assert_least_permissions(cloud)
+    assert_no_secret_anywhere(desk, cloud)
 
 
 def test_a_spot_job_survives_an_interruption_and_the_death_of_its_controller(desk: AwsDesk, cloud: AwsCloud) -> None:

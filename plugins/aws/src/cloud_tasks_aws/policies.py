@@ -147,7 +147,8 @@ def _oversize(settings: AwsSettings) -> list[dict[str, Any]]:
 
 def _launch_inputs() -> list[str]:
     return [
-        *_ec2("key-pair", "launch-template", "security-group", "subnet"),
+        # A request for a spot instance is made with it, and has no tag.
+        *_ec2("key-pair", "launch-template", "security-group", "spot-instances-request", "subnet"),
         "arn:aws:ec2:*::image/*",
         "arn:aws:ec2:*::snapshot/*",
     ]

@@ -17,13 +17,15 @@ from ec2_process import OverlayProcess, overlay_process
 from pricing_fake import PriceListFake
 from sqs_standin import sqs_server
 
-__all__ = ["AwsCloud", "AwsDesk", "aws_cloud"]
+__all__ = ["CONTROLLER_KEY", "SECRET", "AwsCloud", "AwsDesk", "aws_cloud"]
 
 _ROOT = Path(__file__).parents[4]
 _EXAMPLE = _ROOT / "examples" / "parallel_addition"
 _PRICES = _ROOT / "plugins" / "aws" / "tests" / "fixtures" / "price_list.json"
 _PROGRAM = Path(sys.executable).with_name("cloud-tasks")
-_KEYS: dict[str, Any] = {"aws_access_key_id": "AKIDCONTROLLER", "aws_secret_access_key": "controller"}
+CONTROLLER_KEY = "AKIDCONTROLLER"
+SECRET = "the-secret-of-the-controller"
+_KEYS: dict[str, Any] = {"aws_access_key_id": "AKIDADMIN", "aws_secret_access_key": "admin"}
 REGION = "us-east-1"
 PROFILE = "workers"
 QUEUE_PREFIX = "cloud-tasks-"
@@ -33,12 +35,16 @@ class AwsCloud:
     """The running stand-ins.
 
     Args:
+        machines: Where the folders of the instances are.
         sqs_url: SQS itself.
         faulty_sqs_url: SQS as jobs see it: the overlay, which lets its faults strike there too.
     """
 
-    def __init__(self, overlay: OverlayProcess, *, sqs_url: str, faulty_sqs_url: str, pricing_url: str) -> None:
+    def __init__(
+        self, overlay: OverlayProcess, *, machines: Path, sqs_url: str, faulty_sqs_url: str, pricing_url: str
+    ) -> None:
         self.overlay = overlay
+        self.machines = machines
         self._sqs_url = sqs_url
         self._faulty_sqs_url = faulty_sqs_url
         self._pricing_url = pricing_url
@@ -49,8 +55,8 @@ class AwsCloud:
             "AWS_ENDPOINT_URL": self.overlay.url,
             "AWS_ENDPOINT_URL_SQS": self._faulty_sqs_url,
             "AWS_ENDPOINT_URL_PRICING": self._pricing_url,
-            "AWS_ACCESS_KEY_ID": _KEYS["aws_access_key_id"],
-            "AWS_SECRET_ACCESS_KEY": _KEYS["aws_secret_access_key"],
+            "AWS_ACCESS_KEY_ID": CONTROLLER_KEY,
+            "AWS_SECRET_ACCESS_KEY": SECRET,
             "AWS_CONFIG_FILE": os.devnull,
             "AWS_SHARED_CREDENTIALS_FILE": os.devnull,
             "CLOUD_TASKS_CACHE_DIR": str(cache),
@@ -63,6 +69,11 @@ class AwsCloud:
         iam.create_instance_profile(InstanceProfileName=PROFILE)
         iam.add_role_to_instance_profile(InstanceProfileName=PROFILE, RoleName=PROFILE)
         iam.close()
+
+    def asked(self, *, by_controller: bool) -> set[str]:
+        """The actions that were asked for at the overlay: with the controller's key, or with those of instances."""
+        found = self.overlay.state()["asked"]
+        return {action for key, action in found if (key == CONTROLLER_KEY if by_controller else key.startswith("ASIA"))}
 
     def queues(self) -> list[str]:
         """The addresses of the queues that there are."""
@@ -79,7 +90,13 @@ def aws_cloud(folder: Path, overlay_arguments: Sequence[str] = ()) -> Iterator[A
     with sqs_server() as sqs_url, prices.wire.serving():
         arguments = [*overlay_arguments, "--upstream", f"sqs={sqs_url}"]
         with overlay_process(folder, arguments) as overlay:
-            cloud = AwsCloud(overlay, sqs_url=sqs_url, faulty_sqs_url=overlay.url, pricing_url=prices.wire.url)
+            cloud = AwsCloud(
+                overlay,
+                machines=folder / "machines",
+                sqs_url=sqs_url,
+                faulty_sqs_url=overlay.url,
+                pricing_url=prices.wire.url,
+            )
             cloud.make_profile()
             yield cloud
 

@@ -16,12 +16,19 @@ class Admin:
     """What a test tells the overlay: ``POST /_admin/<verb>`` with a JSON object, ``GET /_admin/state``."""
 
     def __init__(
-        self, calls: InstanceCalls, faults: ApiFaults, *, quotas: dict[str, float], actions: list[str]
+        self,
+        calls: InstanceCalls,
+        faults: ApiFaults,
+        *,
+        quotas: dict[str, float],
+        actions: list[str],
+        asked: set[tuple[str, str]],
     ) -> None:
         self._calls = calls
         self._faults = faults
         self._quotas = quotas
         self._actions = actions
+        self._asked = asked
 
     def register(self, wire: Wire) -> None:
         wire.route("GET", "/_admin/state", lambda request: self.state())
@@ -36,6 +43,8 @@ class Admin:
             "faults": self.faults,
             "quota": self.quota,
             "break-page": self.break_page,
+            "hide-templates": self.hide_templates,
+            "hide-instances": self.hide_instances,
         }
         if request.groups["verb"] not in verbs:
             return Answer(status=404, body="unknown verb")
@@ -47,6 +56,8 @@ class Admin:
             "interruptions": self._calls.fleet.interruptions,
             "struck": dict(self._faults.struck),
             "calls": len(self._actions),
+            "actions": list(self._actions),
+            "asked": sorted(self._asked),
         }
 
     def interrupt(self, instance_id: str, notice: float) -> None:
@@ -57,7 +68,7 @@ class Admin:
         """Recommend a rebalance."""
         self._calls.fleet.recommend_rebalance(instance_id)
 
-    def stock_out(self, **where: str) -> None:
+    def stock_out(self, **where: Any) -> None:
         """Refuse launches there; the fields are those of `StockOut`."""
         self._calls.stock_outs.append(StockOut(**where))
 
@@ -76,3 +87,11 @@ class Admin:
     def break_page(self, token_only: bool) -> None:
         """Let every page of a listing but the first fail, or no longer."""
         self._calls.second_pages_break = token_only
+
+    def hide_templates(self, count: int) -> None:
+        """Let so many looks at launch templates find none, as when they were just made."""
+        self._calls.templates.hidden = count
+
+    def hide_instances(self, hidden: bool) -> None:
+        """Let instances that are asked for by their ids be unknown, as when they were just made, or no longer."""
+        self._calls.ids_are_unknown = hidden

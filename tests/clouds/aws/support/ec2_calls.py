@@ -32,6 +32,9 @@ class StockOut:
     instance_type: str = "*"
     purchase: str = "*"
     code: str = "InsufficientInstanceCapacity"
+    message: str = ""
+    times: int = 0
+    """How often; 0: until told otherwise."""
 
     def covers(self, zone: str, instance_type: str, purchase: str) -> bool:
         pairs = ((zone, self.zone), (instance_type, self.instance_type), (purchase, self.purchase))
@@ -53,10 +56,11 @@ class InstanceCalls:
         self._token_locks: dict[str, threading.Lock] = {}
         self._zone_of_subnet: dict[str, str] = {}
         self._catalog: CatalogData | None = None
-        self._templates = LaunchTemplates()
-        self._fleets: dict[str, bytes] = {}
+        self.templates = LaunchTemplates()
+        self._fleets: dict[str, tuple[str, bytes]] = {}
         self.stock_outs: list[StockOut] = []
         self.second_pages_break = False
+        self.ids_are_unknown = False
         self.by_action: Mapping[str, Callable[[Form], ElementTree.Element]] = {
             "DescribeInstanceTypes": lambda form: self.catalog.describe_types(form),
             "DescribeInstanceTypeOfferings": lambda form: self.catalog.describe_offerings(form),
@@ -64,9 +68,9 @@ class InstanceCalls:
             "DescribeRegions": self._describe_regions,
             "DescribeInstances": self._describe_instances,
             "RunInstances": self._run_instances,
-            "CreateLaunchTemplate": self._templates.create,
-            "DeleteLaunchTemplate": self._templates.delete,
-            "DescribeLaunchTemplates": self._templates.describe,
+            "CreateLaunchTemplate": self.templates.create,
+            "DeleteLaunchTemplate": self.templates.delete,
+            "DescribeLaunchTemplates": self.templates.describe,
             "CreateFleet": self._create_fleet,
             "TerminateInstances": self._terminate_instances,
             "GetConsoleOutput": self._console_output,
@@ -86,17 +90,21 @@ class InstanceCalls:
         with lock:
             digest = hashlib.sha256(form.encoded()).hexdigest()
             if token and token in self._tokens:
-                known, body = self._tokens[token]
-                if known != digest:
-                    raise Ec2Error(
-                        "IdempotentParameterMismatch",
-                        "Arguments on this idempotent request are inconsistent with those of a previous request.",
-                    )
-                return parse(body)
+                return self._again(self._tokens[token], digest)
             root = self._start(form)
             if token:
                 self._tokens[token] = (digest, ElementTree.tostring(root))
             return root
+
+    def _again(self, before: tuple[str, bytes], digest: str) -> ElementTree.Element:
+        """The answer that a token had before."""
+        known, body = before
+        if known != digest:
+            raise Ec2Error(
+                "IdempotentParameterMismatch",
+                "Arguments on this idempotent request are inconsistent with those of a previous request.",
+            )
+        return parse(body)
 
     def _start(self, form: Form) -> ElementTree.Element:
         spot = form.get("InstanceMarketOptions.MarketType") == "spot"
@@ -144,11 +152,12 @@ class InstanceCalls:
         with self._guard:
             lock = self._token_locks.setdefault(f"fleet/{token}", threading.Lock())
         with lock:
+            digest = hashlib.sha256(form.encoded()).hexdigest()
             if token in self._fleets:
-                return parse(self._fleets[token])
-            root = fleet_answer(form, self._templates, self._price, self._start)
-            if items(root, "fleetInstanceSet"):
-                self._fleets[token] = ElementTree.tostring(root)
+                return self._again(self._fleets[token], digest)
+            root = fleet_answer(form, self.templates, self._price, self._start)
+            # One that started nothing is over as well: its token brings the same answer.
+            self._fleets[token] = (digest, ElementTree.tostring(root))
             return root
 
     def _price(self, instance_type: str, subnet: str) -> float:
@@ -157,10 +166,20 @@ class InstanceCalls:
     def refuse_where_sold_out(self, zone: str, instance_type: str, purchase: str) -> None:
         for each in self.stock_outs:
             if each.covers(zone, instance_type, purchase):
+                if each.times:
+                    self._strike(each)
                 # EC2 counts missing capacity as an error of its own side.
                 status = 500 if each.code.startswith("Insufficient") else 400
                 message = f"We currently do not have sufficient {instance_type} capacity in {zone}."
-                raise Ec2Error(each.code, message, status=status)
+                raise Ec2Error(each.code, each.message or message, status=status)
+
+    def _strike(self, stock_out: StockOut) -> None:
+        """One time fewer."""
+        with self._guard:
+            left = attrs.evolve(stock_out, times=stock_out.times - 1)
+            self.stock_outs = [
+                left if each is stock_out else each for each in self.stock_outs if each is not stock_out or left.times
+            ]
 
     def _zone(self, subnet: str) -> str:
         if subnet not in self._zone_of_subnet:
@@ -171,6 +190,8 @@ class InstanceCalls:
     def _describe_instances(self, form: Form) -> ElementTree.Element:
         if self.second_pages_break and form.get("NextToken"):
             raise Ec2Error("InvalidNextToken", "The token has expired.")
+        if self.ids_are_unknown and form.numbered("InstanceId"):
+            raise Ec2Error("InvalidInstanceID.NotFound", f"The instance ID '{form.get('InstanceId.1')}' does not exist")
         filters = form.filters()
         passed = {name: values for name, values in filters.items() if name not in _OWN_FILTERS}
         root = parse(self._ask(form.without("MaxResults", "NextToken").with_filters(passed)))

@@ -7,12 +7,15 @@ import uuid
 from collections.abc import Callable
 from xml.etree import ElementTree
 
+import attrs
 from ec2_xml import Ec2Error, Form, add, document, items
 
 __all__ = ["LaunchTemplates", "fleet_answer"]
 
 _DATA = "LaunchTemplateData."
 _OVERRIDE = "LaunchTemplateConfigs.1.Overrides"
+_TRIED = 3
+"""The most overrides that EC2 comes to, as others measured it."""
 
 
 class LaunchTemplates:
@@ -21,6 +24,8 @@ class LaunchTemplates:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._known: dict[str, Form] = {}
+        self.hidden = 0
+        """For so many looks none is found, as when they were just made."""
 
     def create(self, form: Form) -> ElementTree.Element:
         name = form.get("LaunchTemplateName")
@@ -51,7 +56,8 @@ class LaunchTemplates:
 
     def get(self, name: str) -> Form:
         with self._lock:
-            if name not in self._known:
+            hidden, self.hidden = self.hidden > 0, max(0, self.hidden - 1)
+            if hidden or name not in self._known:
                 raise Ec2Error("InvalidLaunchTemplateName.NotFoundException", f"There is no template {name}.")
             return self._known[name]
 
@@ -61,13 +67,24 @@ class LaunchTemplates:
         return root
 
 
+@attrs.frozen
+class _Pool:
+    """An override."""
+
+    kind: str
+    subnet: str
+    priority: float
+
+
 def fleet_answer(
     form: Form,
     templates: LaunchTemplates,
     price: Callable[[str, str], float],
     start: Callable[[Form], ElementTree.Element],
 ) -> ElementTree.Element:
-    """Try the overrides, the cheapest first, until one starts; those before it are the errors of the answer.
+    """Try three overrides until one starts, as ``instant`` fleets do: the cheapest, or the first, before others.
+
+    Those that were refused before are the errors of the answer; where none started, so are those that were not tried.
 
     Args:
         price: Of an instance type in a subnet.
@@ -77,34 +94,55 @@ def fleet_answer(
         raise Ec2Error("UnsupportedOperation", "only instant fleets of one instance are played")
     market = form.get("TargetCapacitySpecification.DefaultTargetCapacityType")
     template = templates.get(form.get("LaunchTemplateConfigs.1.LaunchTemplateSpecification.LaunchTemplateName"))
+    pools = _in_order(form, market, price)
     root = document("CreateFleet")
     add(root, "fleetId", f"fleet-{uuid.uuid4()}")
     errors, started = add(root, "errorSet"), add(root, "fleetInstanceSet")
-    for kind, subnet in sorted(_overrides(form), key=lambda pair: price(*pair)):
-        launch = _launch(template, kind, subnet, market)
+    for pool in pools[:_TRIED]:
         try:
-            instances = items(start(launch), "instancesSet")
+            instances = items(start(_launch(template, pool.kind, pool.subnet, market)), "instancesSet")
         except Ec2Error as error:
-            entry = add(errors, "item")
-            _describe(entry, kind, subnet, market)
-            add(entry, "errorCode", error.code)
-            add(entry, "errorMessage", error.message)
+            code = "InvalidFleetConfiguration" if error.code == "Unsupported" else error.code
+            _add_error(errors, pool, market, code, error.message)
         else:
             entry = add(started, "item")
-            _describe(entry, kind, subnet, market)
+            _describe(entry, pool, market)
             ids = add(entry, "instanceIds")
             for each in instances:
                 add(ids, "item", each.findtext("instanceId"))
-            add(entry, "instanceType", kind)
-            break
+            add(entry, "instanceType", pool.kind)
+            return root
+    for pool in pools[_TRIED:]:
+        message = "Unable to fulfill capacity due to your request configuration."
+        _add_error(errors, pool, market, "UnfulfillableCapacity", message)
     return root
 
 
-def _overrides(form: Form) -> list[tuple[str, str]]:
+def _in_order(form: Form, market: str, price: Callable[[str, str], float]) -> list[_Pool]:
+    pools = _overrides(form)
+    if len({(pool.kind, pool.subnet) for pool in pools}) < len(pools):
+        raise Ec2Error("InvalidFleetConfig", "The fleet configuration contains duplicate instance pools")
+    if market == "spot":
+        if form.get("SpotOptions.AllocationStrategy") != "price-capacity-optimized":
+            raise Ec2Error("UnsupportedOperation", "only price-capacity-optimized is played")
+        return sorted(pools, key=lambda pool: price(pool.kind, pool.subnet))
+    if form.get("OnDemandOptions.AllocationStrategy") == "prioritized":
+        return sorted(pools, key=lambda pool: pool.priority)
+    return sorted(pools, key=lambda pool: price(pool.kind, pool.subnet))
+
+
+def _overrides(form: Form) -> list[_Pool]:
     found = []
     number = 1
     while f"{_OVERRIDE}.{number}.InstanceType" in form.values:
-        found.append((form.get(f"{_OVERRIDE}.{number}.InstanceType"), form.get(f"{_OVERRIDE}.{number}.SubnetId")))
+        prefix = f"{_OVERRIDE}.{number}"
+        found.append(
+            _Pool(
+                form.get(f"{prefix}.InstanceType"),
+                form.get(f"{prefix}.SubnetId"),
+                float(form.get(f"{prefix}.Priority", "inf")),
+            )
+        )
         number += 1
     return found
 
@@ -127,8 +165,15 @@ def _launch(template: Form, kind: str, subnet: str, market: str) -> Form:
     return Form(values)
 
 
-def _describe(entry: ElementTree.Element, kind: str, subnet: str, market: str) -> None:
+def _add_error(errors: ElementTree.Element, pool: _Pool, market: str, code: str, message: str) -> None:
+    entry = add(errors, "item")
+    _describe(entry, pool, market)
+    add(entry, "errorCode", code)
+    add(entry, "errorMessage", message)
+
+
+def _describe(entry: ElementTree.Element, pool: _Pool, market: str) -> None:
     override = add(add(entry, "launchTemplateAndOverrides"), "overrides")
-    add(override, "instanceType", kind)
-    add(override, "subnetId", subnet)
+    add(override, "instanceType", pool.kind)
+    add(override, "subnetId", pool.subnet)
     add(entry, "lifecycle", market)

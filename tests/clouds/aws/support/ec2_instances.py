@@ -36,7 +36,7 @@ class Pace:
     """How long things take, in seconds."""
 
     boot: float = 0.2
-    shutdown_grace: float = 1.0
+    shutdown_grace: float = 0.3
     """From the order to terminate to the end of processes that do not obey."""
     spot_lifetime: float | None = None
     """The mean time from the start of a spot instance to its interruption; None: none is interrupted by itself."""

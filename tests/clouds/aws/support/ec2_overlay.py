@@ -72,11 +72,12 @@ class Overlay(Wire):
         self._quotas = {"L-1216C47A": 256.0, "L-34B43A08": 256.0}
         self._faults = ApiFaults(seed=seed)
         self._actions: list[str] = []
+        self._asked: set[tuple[str, str]] = set()
         self._fleet = Fleet(folder, base_url=self.url, pace=pace or Pace(), seed=seed)
         self._calls = InstanceCalls(self._ask, self._fleet)
         Metadata(self._fleet, region=REGION).register(self)
         self.route("POST", r"/_machine/(?P<id>[^/]+)/power-off", self._power_off)
-        Admin(self._calls, self._faults, quotas=self._quotas, actions=self._actions).register(self)
+        Admin(self._calls, self._faults, quotas=self._quotas, actions=self._actions, asked=self._asked).register(self)
 
     def close(self) -> None:
         super().close()
@@ -93,6 +94,7 @@ class Overlay(Wire):
 
     def _api(self, method: str, target: str, headers: Mapping[str, str], body: bytes) -> Answer:
         operation = headers.get("x-amz-target", "")
+        self._note(headers, target, operation, body)
         if operation.endswith(".GetServiceQuota"):
             return self._quota(json.loads(body))
         if operation == "AmazonSSM.GetParameter" and _CANONICAL in body.decode():
@@ -108,6 +110,13 @@ class Overlay(Wire):
             return self._ec2(action, form, headers, body)
         except Ec2Error as error:
             return error_answer(error)
+
+    def _note(self, headers: Mapping[str, str], target: str, operation: str, body: bytes) -> None:
+        """Remember who asked for what; S3 has no names for its calls on the wire."""
+        who, service = _signature(headers, target)
+        if service != "s3":
+            action = operation.rpartition(".")[2] or Form.read(body).get("Action")
+            self._asked.add((who, f"{service}:{action}"))
 
     def _ec2(self, action: str, form: Form, headers: Mapping[str, str], body: bytes) -> Answer:
         container = _PAGED.get(action)
@@ -172,12 +181,16 @@ class Overlay(Wire):
 
 
 def _service(headers: Mapping[str, str], target: str = "/") -> str:
-    """The service that a call is signed for, in a header or in its address: ``<key>/<day>/<region>/<service>/…``."""
+    return _signature(headers, target)[1]
+
+
+def _signature(headers: Mapping[str, str], target: str) -> tuple[str, str]:
+    """Whose key a call is signed with, and for which service, as a header says or the address."""
     signed = headers.get("authorization", "").partition("Credential=")[2].partition(",")[0]
     if not signed:
         signed = urllib.parse.parse_qs(urllib.parse.urlsplit(target).query).get("X-Amz-Credential", [""])[0]
     parts = signed.split("/")
-    return parts[3] if len(parts) > 3 else "ec2"
+    return parts[0], parts[3] if len(parts) > 3 else "ec2"
 
 
 def _amazon_parameter(body: bytes) -> bytes:

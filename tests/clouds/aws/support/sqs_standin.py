@@ -18,25 +18,45 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from sqs_clock import ClockedSqs
 
-__all__ = ["sqs_server"]
+__all__ = ["clocked_sqs", "sqs_server"]
 
+_CLOCKED = Path(__file__).with_name("sqs_clock.py")
 _PATIENCE = 30.0
 
 
 @contextmanager
 def sqs_server() -> Iterator[str]:
     """The address of an empty SQS, which ends with the context; skips where the emulator is not installed."""
-    program = _program()
+    with _serving([_program()], subprocess.DEVNULL, subprocess.STDOUT) as (url, _):
+        yield url
+
+
+@contextmanager
+def clocked_sqs() -> Iterator[ClockedSqs]:
+    """The same, by a clock that the test can put forward."""
+    _program()
+    with _serving([sys.executable, str(_CLOCKED)], subprocess.PIPE, subprocess.PIPE) as (url, process):
+        assert process.stdin is not None
+        assert process.stdout is not None
+        with process.stdin, process.stdout:
+            yield ClockedSqs(url, process.stdin, process.stdout)
+            process.terminate()
+
+
+@contextmanager
+def _serving(command: list[str], stdin: int, stdout: int) -> Iterator[tuple[str, subprocess.Popen[str]]]:
     with tempfile.TemporaryDirectory(prefix="cloud-tasks-sqs-") as folder, open(Path(folder) / "log", "wb") as log:
         port = _free_port()
         environment = {**os.environ, "BIND_HOST": "127.0.0.1", "GATEWAY_PORT": str(port), "SERVICES": "sqs"}
+        output = log if stdout == subprocess.STDOUT else stdout
         process = subprocess.Popen(
-            [program], cwd=folder, env=environment, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT
+            command, cwd=folder, env=environment, stdin=stdin, stdout=output, stderr=log, text=True
         )
         try:
             _wait(process, port, Path(folder) / "log")
-            yield f"http://127.0.0.1:{port}"
+            yield f"http://127.0.0.1:{port}", process
         finally:
             process.terminate()
             try:
@@ -63,7 +83,7 @@ def _free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def _wait(process: subprocess.Popen[bytes], port: int, log: Path) -> None:
+def _wait(process: subprocess.Popen[str], port: int, log: Path) -> None:
     deadline = time.monotonic() + _PATIENCE
     while True:
         with socket.socket() as probe:

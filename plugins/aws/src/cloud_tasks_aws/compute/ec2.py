@@ -3,26 +3,29 @@
 Invariants, each with a test:
 
 1. A listing is complete or raises.
-2. `terminate` ends what it can however many of the ids are unknown, and raises when one that is known may go on.
+2. `launch` raises nothing but what says whether an instance may have been started.
+3. `terminate` ends what it can however many of the ids are unknown, and raises when one that is known may go on.
 """
 
 from __future__ import annotations
 
 import re
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from datetime import timedelta
 from typing import Any, Protocol
 
 import attrs
 from botocore.exceptions import ClientError
 
-from cloud_tasks.errors import NotFound, ProviderError
+from cloud_tasks.errors import InputError, LaunchRefused, NotFound, ProviderError, RefusalScope
 from cloud_tasks.model import Headroom, Image, Instance, InstanceType, LaunchRequest, Offer, Region
 from cloud_tasks.plugin import ComputeContext
 from cloud_tasks_aws.compute.catalog import Catalog
 from cloud_tasks_aws.compute.failures import ids_in, translated
-from cloud_tasks_aws.compute.images import Images
+from cloud_tasks_aws.compute.images import Images, WrongArchitecture
 from cloud_tasks_aws.compute.large_scripts import LargeScripts
 from cloud_tasks_aws.compute.launcher import Launcher
 from cloud_tasks_aws.compute.launching import launch_arguments
@@ -39,6 +42,8 @@ _CONSOLE_LETTERS = 64 * 1024
 _BATCH = 100
 """Instances of one `TerminateInstances`: the API takes more, but one bad id makes the whole call fail."""
 _REGIONS_AT_ONCE = 8
+_OF_ANOTHER_TYPE = timedelta(days=1)
+_UNTIL_MENDED = timedelta(minutes=5)
 _ID = re.compile(r"i-[0-9a-f]{8,17}")
 
 
@@ -120,11 +125,11 @@ class Ec2Compute:
     # -- launching ---------------------------------------------------------------------------------------------------
 
     def launch(self, request: LaunchRequest) -> Instance:
-        image = self._images.resolve(request.image, request.offer.instance_type.architecture)
+        with _as_refusals():
+            image = self._images.resolve(request.image, request.offer.instance_type.architecture)
+            user_data = self._user_data(request)
         interface = self._network.interface(request.offer.zone)
-        arguments = launch_arguments(
-            request, self._settings, user_data=self._user_data(request), image=image, interface=interface
-        )
+        arguments = launch_arguments(request, self._settings, user_data=user_data, image=image, interface=interface)
         with translated(f"launching {request.offer.instance_type.name}"):
             return instance(self._launcher.start(request, arguments))
 
@@ -206,3 +211,20 @@ class Ec2Compute:
             self._scripts.close()
         for each in (self._ec2, self._once, *self._others.values()):
             each.close()
+
+
+@contextmanager
+def _as_refusals() -> Iterator[None]:
+    """What is wrong with the job's image or script is an answer to its launch: nothing was started."""
+    try:
+        yield
+    except WrongArchitecture as error:
+        scope, away = RefusalScope.INSTANCE_TYPE, _OF_ANOTHER_TYPE
+        raise LaunchRefused(
+            error.message, scope=scope, retry_after=away, reason="WrongArchitecture", hint=error.hint
+        ) from error
+    except InputError as error:
+        scope, away = RefusalScope.ACCOUNT, _UNTIL_MENDED
+        raise LaunchRefused(
+            error.message, scope=scope, retry_after=away, reason="InvalidSetting", hint=error.hint
+        ) from error

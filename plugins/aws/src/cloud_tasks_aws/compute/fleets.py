@@ -23,7 +23,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from typing import Any
 
-from botocore.exceptions import ClientError
+from botocore.exceptions import BotoCoreError, ClientError
 
 from cloud_tasks.errors import LaunchRefused, ProviderError, RefusalScope
 from cloud_tasks.model import LaunchRequest, Offer, Purchase
@@ -88,8 +88,8 @@ def launch_one_of(
         return patiently(fleets.ask, again=fleets.may_pass)
     finally:
         # What cannot be removed now costs nothing; its name says whose it was.
-        with suppress(ClientError):
-            ec2.delete_launch_template(LaunchTemplateName=name)
+        with suppress(ClientError, BotoCoreError):
+            patiently(lambda: ec2.delete_launch_template(LaunchTemplateName=name))
 
 
 class _Fleets:

@@ -71,8 +71,8 @@ class Launcher:
             if code_of(error).endswith(".NotFound"):
                 # Somebody may have removed the group or the subnet that we remember.
                 self._network.forget()
-            refusal = refused(request.offer, error)
-            raise self._narrowed(request.offer, refusal, alone=len(places) == 1) from error
+            meant = refused(request.offer, error)
+            raise self._narrowed(request.offer, meant, alone=len(places) == 1) from error
 
     def _may_pass(self, error: BaseException) -> bool:
         return passing(error) or unknown_yet(error, own_groups=self._own_groups)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
 
 from cloud_tasks.plugin import Queue, QueueContext
 from cloud_tasks_aws.queue.generations import Generations, QueueShape
+from cloud_tasks_aws.queue.leases import since_boot
 from cloud_tasks_aws.queue.oversize import ObjectStore
 from cloud_tasks_aws.queue.parallel import Threads
 from cloud_tasks_aws.queue.receiving import SHORTEST_POLL
@@ -24,11 +25,18 @@ _MAX_BYTES = 1024 * 1024
 
 
 @contextmanager
-def open_queue(settings: AwsSettings, context: QueueContext, *, shortest_poll: int = SHORTEST_POLL) -> Iterator[Queue]:
+def open_queue(
+    settings: AwsSettings,
+    context: QueueContext,
+    *,
+    shortest_poll: int = SHORTEST_POLL,
+    clock: Callable[[], float] = since_boot,
+) -> Iterator[Queue]:
     """The queue of a name, which need not exist yet.
 
     Args:
         shortest_poll: Seconds that an empty answer takes at least; for stand-ins, which have one server, zero will do.
+        clock: Seconds that never go back, by which leases end.
     """
     # Besides those of the pool, threads of the caller come with calls of their own.
     connections = settings.queue_threads + 8
@@ -44,6 +52,7 @@ def open_queue(settings: AwsSettings, context: QueueContext, *, shortest_poll: i
         threads=Threads(settings.queue_threads, "cloud-tasks-sqs"),
         objects=objects,
         shortest_poll=shortest_poll,
+        clock=clock,
     )
     try:
         yield queue

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -10,7 +10,7 @@ from cloud_tasks.errors import ProviderError
 from cloud_tasks.plugin import Delivery, Depth, SendFailure
 from cloud_tasks_aws.queue.access import Access
 from cloud_tasks_aws.queue.generations import Generations
-from cloud_tasks_aws.queue.leases import LeaseBook
+from cloud_tasks_aws.queue.leases import LeaseBook, since_boot
 from cloud_tasks_aws.queue.oversize import ObjectStore
 from cloud_tasks_aws.queue.parallel import Threads
 from cloud_tasks_aws.queue.receiving import SHORTEST_POLL, Receiver
@@ -33,6 +33,7 @@ class SqsQueue:
         threads: Shared by all calls of this object.
         objects: Where messages over the limit go; None: they are refused.
         shortest_poll: Seconds that an empty answer takes at least.
+        clock: By which leases end.
     """
 
     def __init__(
@@ -44,11 +45,12 @@ class SqsQueue:
         threads: Threads,
         objects: ObjectStore | None = None,
         shortest_poll: int = SHORTEST_POLL,
+        clock: Callable[[], float] = since_boot,
     ) -> None:
         self._access = access = Access(client=client, generations=generations)
         self._threads = threads
         self._objects = objects
-        book = LeaseBook()
+        book = LeaseBook(clock)
         seconds = whole_seconds(min(lease, TRAITS.max_lease))
         self._sender = Sender(access, threads, objects)
         self._receiver = Receiver(access, threads, book, objects, lease=seconds, shortest_poll=shortest_poll)

@@ -1,0 +1,65 @@
+"""Which image an instance boots, and which images there are."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from ec2_launches import RequestOf, described
+
+from cloud_tasks.errors import LaunchRefused, RefusalScope
+from cloud_tasks.plugin import Compute
+
+
+def test_the_default_image_follows_the_architecture(compute: Compute, ec2: Any, request_of: RequestOf) -> None:
+    for name, architecture in (("t3.medium", "x86_64"), ("t4g.medium", "arm64")):
+        image = described(ec2, compute.launch(request_of(name)))["ImageId"]
+        assert ec2.describe_images(ImageIds=[image])["Images"][0]["Architecture"] == architecture
+
+
+@pytest.mark.parametrize(
+    ("image", "name"),
+    [
+        ("ami-04681a1dbd79675a5", "amzn2-ami-hvm-2.0.20180810-x86_64-gp2"),
+        ("amzn2-ami-hvm-2.0.20180810-x86_64-gp2", "amzn2-ami-hvm-2.0.20180810-x86_64-gp2"),
+        ("137112412989:amzn2-ami-hvm-2.0.20180810-*", "amzn2-ami-hvm-2.0.20180810-x86_64-gp2"),
+        ("/aws/service/ami-amazon-linux-latest/al2023-ami-kernel-default-x86_64", "al2023-ami-"),
+    ],
+)
+def test_an_image_is_named_by_id_by_name_with_or_without_owner_or_by_parameter(
+    compute: Compute, ec2: Any, request_of: RequestOf, image: str, name: str
+) -> None:
+    chosen = described(ec2, compute.launch(request_of(image=image)))["ImageId"]
+    assert ec2.describe_images(ImageIds=[chosen])["Images"][0]["Name"].startswith(name)
+
+
+@pytest.mark.parametrize(
+    ("image", "scope"),
+    [
+        ("ami-00000000000000000", RefusalScope.ACCOUNT),
+        ("no-such-image-*", RefusalScope.ACCOUNT),
+        # Of Arm: it boots other types.
+        ("al2023-ami-*-arm64", RefusalScope.ACCOUNT),
+        ("/aws/service/ami-amazon-linux-latest/al2023-ami-kernel-default-arm64", RefusalScope.INSTANCE_TYPE),
+    ],
+)
+def test_an_image_that_will_not_do_is_a_refusal_that_names_the_setting(
+    compute: Compute, request_of: RequestOf, image: str, scope: RefusalScope
+) -> None:
+    with pytest.raises(LaunchRefused, match=r"run\.image") as refused:
+        compute.launch(request_of(image=image))
+    assert refused.value.scope is scope
+    assert refused.value.hint
+
+
+def test_the_accounts_own_images_are_told_from_those_of_others(
+    compute: Compute, ec2: Any, request_of: RequestOf
+) -> None:
+    before = compute.images()
+    assert before
+    assert not any(each.owner == "self" for each in before)
+    made = ec2.create_image(InstanceId=compute.launch(request_of()).instance_id, Name=f"own-{request_of().job_id}")
+    found = {each.uri: each.owner for each in compute.images()}
+    assert found[made["ImageId"]] == "self"
+    assert "self" not in {owner for uri, owner in found.items() if uri != made["ImageId"]}
+    assert compute.launch(request_of(image=made["ImageId"])).instance_id

@@ -1,0 +1,67 @@
+"""Launch requests to try the plugin's machines with."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import Any
+from uuid import uuid4
+
+import attrs
+
+from cloud_tasks.model import (
+    Architecture,
+    BootDisk,
+    Instance,
+    InstanceType,
+    LaunchRequest,
+    Money,
+    Offer,
+    PriceBreakdown,
+    Purchase,
+)
+
+__all__ = ["KEYS", "RequestOf", "described", "offer", "request_for"]
+
+KEYS: dict[str, Any] = {"aws_access_key_id": "AKIDEXAMPLE", "aws_secret_access_key": "secret"}
+RequestOf = Callable[..., LaunchRequest]
+_SCRIPT = "#!/bin/bash\nwhile true; do sleep 1; done\n"
+_ARM = ("t4g", "c7g")
+
+
+def offer(
+    name: str = "t3.medium", zone: str = "us-east-1a", purchase: Purchase = Purchase.ON_DEMAND, *, vcpus: int = 2
+) -> Offer:
+    """An offer of two vCPUs with a gp3 disk."""
+    kind = InstanceType(
+        name=name,
+        vcpus=vcpus,
+        memory_gb=4.0,
+        architecture=Architecture.ARM64 if name.startswith(_ARM) else Architecture.X86_64,
+        zones=(zone,),
+    )
+    return Offer(
+        instance_type=kind,
+        zone=zone,
+        purchase=purchase,
+        boot_disk=BootDisk(disk_type="gp3", size_gb=20, iops=4_000, throughput_mb_s=200),
+        price=PriceBreakdown(cpu=Money("0.04")),
+        priced_at=datetime.now(UTC),
+    )
+
+
+def request_for(job: str, chosen: Offer, **changes: Any) -> LaunchRequest:
+    """A request with a token of its own."""
+    request = LaunchRequest(
+        client_token=uuid4().hex,
+        job_id=job,
+        offer=chosen,
+        startup_script=_SCRIPT,
+        labels={"run": "r1", "owner": "tester", "expires": "2000000000"},
+    )
+    return attrs.evolve(request, **changes)
+
+
+def described(ec2: Any, instance: Instance) -> Any:
+    """An instance as EC2 describes it to anyone."""
+    return ec2.describe_instances(InstanceIds=[instance.instance_id])["Reservations"][0]["Instances"][0]
