@@ -141,6 +141,7 @@ def test_an_option_and_a_key_give_the_same_error(tmp_path: Path) -> None:
 def test_show_lists_values_with_origins_and_masks_secrets(tmp_path: Path) -> None:
     file = tmp_path / "config.yml"
     file.write_text(f"provider: gcp\nrun:\n  min_cpu: 2\ngcp:\n  project_id: p\n  secret_key: {SECRET}\n")
+    file.chmod(0o600)
 
     result = config("show", "-c", str(file), "--min-cpu", "4")
 

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
-from configuration_fakes import SECRET
+from configuration_fakes import SECRET, make_registry
 
-from cloud_tasks.config import JobConfig
+from cloud_tasks.config import ConfigurationError, JobConfig, load_config
 from cloud_tasks.errors import InputError
 
 Read = Callable[..., JobConfig]
@@ -57,6 +58,28 @@ def test_a_secret_on_the_command_line_is_warned_of(read: Read, given: dict[str, 
         "gcp.secret_key: a secret on the command line is visible to other users of this machine; "
         "set CLOUD_TASKS_GCP_SECRET_KEY instead",
     )
+
+
+@pytest.mark.parametrize("mode", [0o640, 0o604, 0o644])
+@pytest.mark.parametrize("environ", [{}, {"CLOUD_TASKS_GCP_SECRET_KEY": "another-secret"}])
+def test_a_secret_in_a_file_that_others_can_read_is_refused(tmp_path: Path, mode: int, environ: dict[str, str]) -> None:
+    file = tmp_path / "config.yml"
+    file.write_text(_FILE)
+    file.chmod(mode)
+    with pytest.raises(ConfigurationError) as raised:
+        load_config(make_registry(), file=file, options={}, environ=environ)
+    (problem,) = raised.value.problems
+    assert str(problem) == (
+        f"{file}:4: gcp.secret_key: a secret in a file that others can read; "
+        f"chmod 600 {file}, or give it as CLOUD_TASKS_GCP_SECRET_KEY"
+    )
+
+
+def test_a_file_without_a_secret_may_be_read_by_all(tmp_path: Path) -> None:
+    file = tmp_path / "config.yml"
+    file.write_text("provider: gcp\ngcp:\n  project_id: p\n")
+    file.chmod(0o644)
+    assert load_config(make_registry(), file=file, options={}, environ={}).provider == "gcp"
 
 
 def test_values_of_a_plugin_that_is_not_installed_are_masked_for_any_may_be_a_secret(read: Read) -> None:

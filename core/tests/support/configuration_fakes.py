@@ -122,4 +122,6 @@ def load(
         assert folder is not None
         file = folder / "config.yml"
         file.write_text(text)
+        # It may hold secrets.
+        file.chmod(0o600)
     return load_config(make_registry(), file=file, options=options or {}, sets=sets, environ=environ or {})

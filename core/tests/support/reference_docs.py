@@ -25,7 +25,8 @@ from cloud_tasks.worker.options import OPTIONS
 
 DOCS = Path(__file__).parents[3] / "docs"
 COMMAND = "python core/tests/support/reference_docs.py"
-PROVIDERS = ("local", "gcp", "aws", "azure")
+PLUGINS = ("local", "gcp", "aws", "azure", "sqlite", "parquet", "webhook", "otel")
+"""Those of this project that have settings: providers, then event sinks."""
 
 _CLI_HEAD = """# Command line
 
@@ -57,8 +58,8 @@ configuration with its origin, `cloud-tasks config schema` a JSON Schema for edi
 4. the environment: `CLOUD_TASKS_<SECTION>_<KEY>`, e.g. `CLOUD_TASKS_RUN_MAX_CPU`,
 5. the command line: `--max-cpu 8`, or `--set section.key=value` for any key.
 
-An unknown key is an error that names the nearest known one. Secrets belong into the environment: they are never shown,
-logged, stored, or passed to an instance.
+An unknown key is an error that names the nearest known one. Secrets belong into the environment, or into a file that nobody
+else can read (another one is refused): they are never shown, logged, stored, or passed to an instance.
 """
 
 
@@ -149,7 +150,7 @@ def _worker_options() -> str:
 
 
 def configuration_reference() -> str:
-    """The page about the configuration file; with the sections of the providers that this project ships."""
+    """The page about the configuration file; with the sections of the plugins that this project ships."""
     registry = make_registry()
     parts = [_CONFIGURATION_HEAD.format(command=COMMAND), "## At the top\n"]
     parts.append(_table(("key", "meaning"), [(f"`{key}`", text) for key, text in TOP_LEVEL.items()]))
@@ -157,12 +158,12 @@ def configuration_reference() -> str:
     words = _allowed_words(registry)
     parts.append(_table(_HEAD, list(_rows("run", run_section().keys.values(), words))))
     sections = find_sections(registry)
-    for name in PROVIDERS:
+    for name in PLUGINS:
         parts.append(f"## `{name}`\n")
         section = sections[name]
         if section.is_open:
             raise SystemExit(f"the plugin {name} is not installed, or broken: the page would lack its settings")
-        parts.append(_table((*_HEAD, "also"), list(_provider_rows(name, section.keys.values()))))
+        parts.append(_table((*_HEAD, "also"), list(_plugin_rows(name, section.keys.values()))))
     return "\n".join(parts).rstrip() + "\n"
 
 
@@ -186,7 +187,7 @@ def _rows(section: str, keys: Any, words: dict[str, list[str]]) -> Iterator[tupl
         yield f"`{key.name}`", kind, _default(key), key.info.help
 
 
-def _provider_rows(section: str, keys: Any) -> Iterator[tuple[str, ...]]:
+def _plugin_rows(section: str, keys: Any) -> Iterator[tuple[str, ...]]:
     for key, row in zip(keys, _rows(section, keys, {}), strict=True):
         infos = [setting_info(field) for _, field in key.owners]
         also = dict.fromkeys(

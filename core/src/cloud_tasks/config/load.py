@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import stat
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,14 @@ from cloud_tasks.config.job_config import JobConfig
 from cloud_tasks.config.layers import Layers, Problem
 from cloud_tasks.config.merge import Merged, check_values, merge
 from cloud_tasks.config.run_settings import RunSettings
-from cloud_tasks.config.sections import BACKEND_AXES, Section, advice, find_sections, run_section
+from cloud_tasks.config.sections import (
+    BACKEND_AXES,
+    Section,
+    advice,
+    find_sections,
+    run_section,
+    variable_name,
+)
 from cloud_tasks.errors import InputError
 from cloud_tasks.registry import Registry
 
@@ -67,6 +75,8 @@ def load_config(
     layers.add_options(_place_flags(flags, sections, [*backends.values(), *top.values.get("event_sinks", ())], layers))
     merged = merge(layers.statements, run, sections, selected=backends.get("compute"))
     problems = [*layers.problems, *merged.problems, *_check_names(merged, backends, registry, sections)]
+    if file is not None:
+        problems.extend(_check_secrecy(merged, file))
     for section in (run, *sections.values()):
         problems.extend(check_values(merged, section))
     _derive_region(merged)
@@ -130,6 +140,15 @@ def _place_flags(
             layers.problems.append(Problem(message=f"it belongs to {whose}, not to {chosen[0]}", where=flag, hint=hint))
         placed.update(dict.fromkeys(fitting, value))
     return placed
+
+
+def _check_secrecy(merged: Merged, file: Path) -> Iterable[Problem]:
+    """Secrets stand only in a file that nobody else can read."""
+    if not stat.S_IMODE(file.stat().st_mode) & (stat.S_IRWXG | stat.S_IRWXO):
+        return
+    for name, origin in merged.in_file.items():
+        hint = f"chmod 600 {file}, or give it as {variable_name(*name.split('.', 1))}"
+        yield Problem(message=f"{name}: a secret in a file that others can read", where=origin.place, hint=hint)
 
 
 def _check_names(

@@ -32,6 +32,8 @@ class Merged:
     overrides: list[Override] = attrs.field(factory=list)
     exposed: list[str] = attrs.field(factory=list)
     """Keys of secrets that were given on the command line."""
+    in_file: dict[str, Origin] = attrs.field(factory=dict)
+    """Keys of secrets that stand in the file, whether or not their values win."""
     problems: list[Problem] = attrs.field(factory=list)
 
     def within(self, section: str) -> dict[str, Any]:
@@ -102,8 +104,12 @@ def _state(merged: Merged, statement: Statement, target: str, key: Key | None, *
         )
     merged.values[target] = value
     merged.origins[target] = origin
-    if secret and key is not None and origin.layer is Layer.COMMAND_LINE and target not in merged.exposed:
+    if not secret or key is None:
+        return
+    if origin.layer is Layer.COMMAND_LINE and target not in merged.exposed:
         merged.exposed.append(target)
+    if origin.layer in (Layer.FILE, Layer.SECTION):
+        merged.in_file.setdefault(target, origin)
 
 
 def check_values(merged: Merged, section: Section) -> Iterator[Problem]:

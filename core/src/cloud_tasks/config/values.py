@@ -208,7 +208,8 @@ def _structure(kind: Any, value: Any) -> Any:
         return None if value is None else _structure(base, value)
     if attrs.has(_base(kind)) and isinstance(value, kind):
         return value
-    if attrs.has(_base(kind)) and _base(kind) is not Money and not isinstance(value, Mapping):
+    takes_mapping = _base(kind) in (dict, Mapping) or (attrs.has(_base(kind)) and _base(kind) is not Money)
+    if takes_mapping and not isinstance(value, Mapping):
         raise _refuse(kind, value)
     try:
         return _converter().structure(value, kind)
