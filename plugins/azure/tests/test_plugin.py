@@ -36,4 +36,4 @@ def test_the_settings_carry_the_flags_that_users_know() -> None:
 
 def test_what_must_not_be_shown_is_marked_secret() -> None:
     secret = {field.name for field in attrs.fields(AzureSettings) if setting_info(field).secret}
-    assert secret == {"client_secret", "connection_string"}
+    assert secret == {"client_secret", "connection_string", "servicebus_connection_string"}

@@ -37,8 +37,19 @@ class AzureSettings:
     client_secret: str | None = setting(
         help="The application's password", default=None, env="AZURE_CLIENT_SECRET", flag="--client-secret", secret=True
     )
-    namespace_name: str | None = setting(
-        help="The messaging namespace that holds the queues", default=None, flag="--namespace-name", worker=True
+    # Queues
+    queue: str = setting(
+        help="Which service carries the queues: storage (Storage Queue) or servicebus (Service Bus)",
+        default="storage",
+        worker=True,
+        validator=attrs.validators.in_(("storage", "servicebus")),
+    )
+    storage_account: str | None = setting(
+        help="Name or address of the storage account that holds the queues, where no connection string is given",
+        default=None,
+        env="AZURE_STORAGE_ACCOUNT",
+        worker=True,
+        validator=attrs.validators.optional(attrs.validators.matches_re(r"[a-z0-9]{3,24}|https?://[^\s?]+")),
     )
     connection_string: str | None = setting(
         help="Connection string of the storage account that holds the queues",
@@ -46,6 +57,40 @@ class AzureSettings:
         env="AZURE_STORAGE_CONNECTION_STRING",
         flag="--connection-string",
         secret=True,
+    )
+    connection_string_file: str | None = setting(
+        help="File with that connection string, of which nobody but its owner may have the rights", default=None
+    )
+    namespace_name: str | None = setting(
+        help="Name or address of the Service Bus namespace that holds the queues",
+        default=None,
+        flag="--namespace-name",
+        worker=True,
+    )
+    servicebus_connection_string: str | None = setting(
+        help="Connection string of that namespace; the environment's own credentials when not given",
+        default=None,
+        env="AZURE_SERVICEBUS_CONNECTION_STRING",
+        secret=True,
+    )
+    queue_prefix: str = setting(
+        help="What the names of the queues begin with",
+        default="cloud-tasks-",
+        worker=True,
+        validator=attrs.validators.matches_re(r"([a-z0-9][a-z0-9-]{0,19})?"),
+    )
+    queue_threads: int = setting(help="Most calls to a queue at once", default=16, worker=True, validator=_positive)
+    queue_poll_seconds: float = setting(
+        help="Longest pause between two looks of a consumer that waits for a message; each look is charged",
+        default=2.0,
+        worker=True,
+        validator=_positive,
+    )
+    oversize_container: str | None = setting(
+        help="Blob container for messages over 47 KiB, made when needed (empty: they are refused)",
+        default="cloud-tasks",
+        worker=True,
+        validator=attrs.validators.optional(attrs.validators.matches_re(r"([a-z0-9](?!.*--)[a-z0-9-]{1,61}[a-z0-9])?")),
     )
 
     # Machines
@@ -84,6 +129,12 @@ class AzureSettings:
     )
 
     # Where the services are: for sovereign clouds, private endpoints, and stand-ins
+    queue_endpoint: str | None = setting(
+        help="Address of Storage Queue, where the account has another one", default=None, worker=True
+    )
+    blob_endpoint: str | None = setting(
+        help="Address of Blob Storage, where the account has another one", default=None, worker=True
+    )
     management_endpoint: str | None = setting(help="Address of Azure Resource Manager", default=None)
     prices_endpoint: str = setting(help="Address of the Retail Prices API", default="https://prices.azure.com")
     metadata_url: str = setting(

@@ -1,0 +1,1 @@
+"""Queues of Azure: Storage Queue, and Service Bus."""

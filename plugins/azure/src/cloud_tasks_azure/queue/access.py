@@ -1,0 +1,44 @@
+"""Calls to the queue, wherever it is now."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import attrs
+
+from cloud_tasks.errors import NotFound
+from cloud_tasks_azure.queue.failures import calling
+from cloud_tasks_azure.queue.generations import Generations
+
+__all__ = ["Access"]
+
+_T = TypeVar("_T")
+
+
+@attrs.frozen(kw_only=True)
+class Access:
+    """A `QueueServiceClient`, and what knows where the queue is."""
+
+    service: Any
+    generations: Generations
+
+    def client(self, physical: str) -> Any:
+        """The `QueueClient` of a queue, on the service's connections."""
+        return self.service.get_queue_client(physical)
+
+    def call(self, doing: str, call: Callable[[str], _T]) -> _T:
+        """Call with the queue's name; once more where it turns out that another generation took its place."""
+        physical = self.generations.current()
+        try:
+            with calling(doing):
+                return call(physical)
+        except NotFound:
+            self.generations.gone(physical)
+        physical = self.generations.current()
+        try:
+            with calling(doing):
+                return call(physical)
+        except NotFound:
+            self.generations.gone(physical)
+            raise

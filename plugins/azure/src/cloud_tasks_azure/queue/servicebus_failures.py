@@ -1,0 +1,61 @@
+"""What the errors of Service Bus mean: passing trouble, something that is not there, a lost lock, or a mistake.
+
+Sources: the exceptions of azure-servicebus, and "Service Bus messaging exceptions" in the Azure documentation.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from azure.core import exceptions as sdk
+from azure.servicebus import exceptions as bus
+
+from cloud_tasks.errors import NotFound, ProviderError
+from cloud_tasks_azure.credentials import LOGIN, auth_failure
+
+__all__ = ["LOST", "calling"]
+
+LOST = (bus.MessageLockLostError, bus.MessageAlreadySettled, bus.MessageNotFoundError)
+"""What a call about one message raises when its lock is over."""
+_ABSENT = (bus.MessagingEntityNotFoundError, sdk.ResourceNotFoundError)
+_DENIED = (bus.ServiceBusAuthenticationError, bus.ServiceBusAuthorizationError)
+_PASSING = (
+    bus.OperationTimeoutError,
+    bus.ServiceBusCommunicationError,
+    bus.ServiceBusConnectionError,
+    bus.ServiceBusQuotaExceededError,
+    bus.ServiceBusServerBusyError,
+    sdk.ServiceRequestError,
+    sdk.ServiceResponseError,
+)
+
+
+@contextmanager
+def calling(doing: str) -> Iterator[None]:
+    """Turn what the SDK raises inside into a `ProviderError` that begins with ``doing``; `LOST` is let through."""
+    try:
+        yield
+    except LOST:
+        raise
+    except (sdk.AzureError, ValueError) as error:
+        raise _meaning(doing, error) from error
+
+
+def _meaning(doing: str, error: Exception) -> ProviderError:
+    text = f"{doing}: {_line(error)}"
+    if isinstance(error, _ABSENT):
+        return NotFound(text)
+    if isinstance(error, sdk.ClientAuthenticationError):
+        told = auth_failure(error)
+        return ProviderError(f"{doing}: {told.message}", hint=told.hint)
+    if isinstance(error, _DENIED):
+        return ProviderError(f"{doing}: Service Bus does not accept the credentials", hint=LOGIN)
+    status = error.status_code or 0 if isinstance(error, sdk.HttpResponseError) else 0
+    return ProviderError(text, transient=isinstance(error, _PASSING) or status >= 500 or status in (408, 429))
+
+
+def _line(error: BaseException) -> str:
+    lines = str(error).strip().splitlines()
+    return re.sub(r"(\?|Shared\w*=)\S*", "", lines[0] if lines else type(error).__name__)[:300].rstrip(". ")

@@ -1,0 +1,173 @@
+"""A stand-in for Azure Storage: Microsoft's own azurite, its queue and blob services, as processes of our own.
+
+It is never vendored. What it does not show: a queue that is being deleted keeps its name for no while here; there is no
+throttling, no sign-in by Microsoft Entra ID over plain http, and no second of a lease is lost to a network.
+"""
+
+from __future__ import annotations
+
+import base64
+import os
+import shutil
+import socket
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from datetime import timedelta
+from pathlib import Path
+from typing import NoReturn
+
+import attrs
+import pytest
+
+__all__ = ["Azurite", "azurite_server"]
+
+VERSION = "3.35.0"
+ACCOUNT = "standin"
+_KEY = base64.b64encode(b"the key of a stand-in, of no use anywhere else").decode()
+_ROOT = Path(__file__).parents[4]
+_INSTALLED = _ROOT / ".cache" / "stand-ins" / "node_modules" / ".bin"
+_HOW = f"npm install --prefix .cache/stand-ins azurite@{VERSION}"
+_PATIENCE = 60.0
+
+
+@attrs.frozen(kw_only=True)
+class Azurite:
+    """A storage account without anything in it."""
+
+    queue_endpoint: str
+    """``http://127.0.0.1:PORT/ACCOUNT``."""
+    blob_endpoint: str
+    clock: Path
+    """Milliseconds that its clock is ahead."""
+
+    @property
+    def account(self) -> str:
+        return ACCOUNT
+
+    @property
+    def key(self) -> str:
+        return _KEY
+
+    @property
+    def connection_string(self) -> str:
+        parts = {
+            "DefaultEndpointsProtocol": "http",
+            "AccountName": ACCOUNT,
+            "AccountKey": _KEY,
+            "QueueEndpoint": self.queue_endpoint,
+            "BlobEndpoint": self.blob_endpoint,
+        }
+        return ";".join(f"{name}={value}" for name, value in parts.items())
+
+    @property
+    def environment(self) -> Mapping[str, str]:
+        """What points commands and workers here."""
+        return {"AZURE_STORAGE_CONNECTION_STRING": self.connection_string}
+
+    def advance(self, duration: timedelta) -> None:
+        """Put its clock forward."""
+        ahead = int(self.clock.read_text() or 0) + round(duration.total_seconds() * 1000)
+        written = self.clock.with_suffix(".new")
+        written.write_text(str(ahead))
+        written.replace(self.clock)
+
+    def queues(self) -> list[str]:
+        """The names of the queues that there are."""
+        from azure.storage.queue import QueueServiceClient
+
+        with QueueServiceClient.from_connection_string(self.connection_string) as service:
+            return sorted(str(each.name) for each in service.list_queues())
+
+    def blobs(self) -> list[str]:
+        """``container/name`` of the blobs that there are."""
+        from azure.storage.blob import BlobServiceClient
+
+        with BlobServiceClient.from_connection_string(self.connection_string) as service:
+            return sorted(
+                f"{container.name}/{blob}"
+                for container in service.list_containers()
+                for blob in service.get_container_client(str(container.name)).list_blob_names()
+            )
+
+
+@contextmanager
+def azurite_server() -> Iterator[Azurite]:
+    """An empty account, which ends with the context; skips where azurite is not installed."""
+    programs = {kind: _program(f"azurite-{kind}") for kind in ("queue", "blob")}
+    with tempfile.TemporaryDirectory(prefix="cloud-tasks-azurite-") as folder, ExitStack() as stack:
+        clock = Path(folder) / "clock"
+        clock.write_text("0")
+        ports = {kind: _free_port() for kind in programs}
+        started = {
+            kind: stack.enter_context(_service(kind, program, Path(folder), ports[kind]))
+            for kind, program in programs.items()
+        }
+        for kind, process in started.items():
+            _wait(process, ports[kind], Path(folder) / f"{kind}.log")
+        yield Azurite(
+            queue_endpoint=f"http://127.0.0.1:{ports['queue']}/{ACCOUNT}",
+            blob_endpoint=f"http://127.0.0.1:{ports['blob']}/{ACCOUNT}",
+            clock=clock,
+        )
+
+
+@contextmanager
+def _service(kind: str, program: str, folder: Path, port: int) -> Iterator[subprocess.Popen[bytes]]:
+    shim = Path(__file__).with_name("azurite_clock.cjs")
+    environment = {
+        **os.environ,
+        "AZURITE_ACCOUNTS": f"{ACCOUNT}:{_KEY}",
+        "CLOUD_TASKS_CLOCK": str(folder / "clock"),
+        "NODE_OPTIONS": f'--require "{shim}"',
+    }
+    told = [f"--{kind}Host", "127.0.0.1", f"--{kind}Port", str(port)]
+    told += ["--inMemoryPersistence", "--silent", "--disableTelemetry", "--skipApiVersionCheck"]
+    with (folder / f"{kind}.log").open("wb") as log:
+        process = subprocess.Popen(
+            [program, *told], cwd=folder, env=environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log
+        )
+    try:
+        yield process
+    finally:
+        process.terminate()
+        try:
+            process.wait(10)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+
+def _program(name: str) -> str:
+    beside = _INSTALLED / name
+    found = shutil.which(name) or (str(beside) if beside.exists() else None)
+    if found is None or shutil.which("node") is None:
+        _missing(f"there is no {name if found is None else 'node'} here")
+    return found
+
+
+def _missing(what: str) -> NoReturn:
+    reason = f"{what}: install Node.js, then run {_HOW} in the folder of the project"
+    if os.environ.get("CI") == "true":
+        pytest.fail(reason, pytrace=False)
+    pytest.skip(reason)
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def _wait(process: subprocess.Popen[bytes], port: int, log: Path) -> None:
+    deadline = time.monotonic() + _PATIENCE
+    while True:
+        with socket.socket() as probe:
+            probe.settimeout(1.0)
+            if probe.connect_ex(("127.0.0.1", port)) == 0:
+                return
+        if process.poll() is not None or time.monotonic() > deadline:
+            pytest.fail(f"azurite did not start: {log.read_text(errors='replace')[-2000:]}", pytrace=False)
+        time.sleep(0.05)

@@ -1,0 +1,75 @@
+"""Stands in front of azurite's queue service and lets chosen calls go wrong, before or after their effect."""
+
+from __future__ import annotations
+
+import http.client
+import re
+import threading
+import urllib.parse
+from collections.abc import Callable
+
+from cloud_wire import Answer, Request, Wire
+
+__all__ = ["StorageFaults"]
+
+
+class StorageFaults:
+    """A proxy to one service.
+
+    Args:
+        target: Its address, with the account.
+    """
+
+    def __init__(self, target: str) -> None:
+        self.wire = Wire()
+        parts = urllib.parse.urlsplit(target)
+        self._host, self._port = parts.hostname or "", parts.port
+        self.endpoint = f"{self.wire.url}{parts.path}"
+        self._rules: list[Callable[[str, str], tuple[int, str, bool] | None]] = []
+        self._lock = threading.Lock()
+        self.wire.route("*", ".*", self._answer)
+
+    def fail(self, method: str, path: str, code: str, *, status: int, times: int = 1, after: bool = False) -> None:
+        """Let the next calls fail whose path ends like this; with ``after``, once they took effect."""
+        left = [times]
+
+        def rule(asked: str, found: str) -> tuple[int, str, bool] | None:
+            if asked != method or not re.search(f"{path}$", found) or not left[0]:
+                return None
+            left[0] -= 1
+            return status, code, after
+
+        with self._lock:
+            self._rules.append(rule)
+
+    def calls(self, method: str, path: str) -> int:
+        """How many calls there were whose path ends like this."""
+        return sum(asked == method and bool(re.search(f"{path}$", found)) for asked, found in self.wire.calls)
+
+    def _answer(self, request: Request) -> Answer:
+        with self._lock:
+            struck = next(filter(None, (rule(request.method, request.path) for rule in self._rules)), None)
+        if struck is None:
+            return self._forward(request)
+        status, code, after = struck
+        if after:
+            self._forward(request)
+        body = f'<?xml version="1.0" encoding="utf-8"?><Error><Code>{code}</Code><Message>as told</Message></Error>'
+        return Answer(status=status, body=body, headers={"Content-Type": "application/xml", "x-ms-error-code": code})
+
+    def _forward(self, request: Request) -> Answer:
+        connection = http.client.HTTPConnection(self._host, self._port, timeout=60)
+        try:
+            query = urllib.parse.urlencode(request.all_query, doseq=True)
+            target = f"{request.path}?{query}" if query else request.path
+            headers = {name: value for name, value in request.headers.items() if name not in ("host", "connection")}
+            connection.request(request.method, target, request.body, headers)
+            answer = connection.getresponse()
+            told = {
+                name: value
+                for name, value in answer.getheaders()
+                if name.lower() not in ("content-length", "transfer-encoding", "connection", "keep-alive")
+            }
+            return Answer(status=answer.status, body=answer.read(), headers=told)
+        finally:
+            connection.close()

@@ -1,0 +1,127 @@
+"""A whole job over Azure's queue with machines of this computer: command line, SDK, wire, and real workers."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import attrs
+import fsspec
+import pytest
+from azure.storage.blob import BlobServiceClient
+from azurite import Azurite
+from cloud_wire import Fault
+from storage_faults import StorageFaults
+
+EXAMPLE = Path(__file__).parents[3] / "examples" / "parallel_addition"
+PROGRAM = Path(sys.executable).with_name("cloud-tasks")
+
+
+def run_job(
+    folder: Path, azurite: Azurite, count: int, *, files: str = "", environment: str = ""
+) -> subprocess.CompletedProcess[str]:
+    """The example with so many tasks, in a folder of its own.
+
+    Args:
+        files: Where task file and results are, if not in the folder.
+        environment: What the startup script does first.
+    """
+    shutil.copy(EXAMPLE / "worker_addition.py", folder)
+    with fsspec.open(f"{files or folder}/tasks.json", "w") as tasks:
+        json.dump([{"id": f"task-{n:03d}", "data": {"num1": n, "num2": 1}} for n in range(1, count + 1)], tasks)
+    script = f'export ADDITION_OUTPUT_DIR="{files or folder}/results"\n{environment}\n'
+    sections: dict[str, Any] = {
+        "compute": "local",
+        "pricing": "local",
+        "queue": "azure",
+        "azure": {"queue_poll_seconds": 0.5},
+        "local": {"state_dir": str(folder / "state")},
+        "run": {
+            "job_id": "addition",
+            "max_cpu": 2,
+            "max_instances": 2,
+            "max_runtime": 60,
+            "scaling_check_interval": 1,
+            "instance_termination_delay": 0,
+            "startup_script": f'{script}exec python3 "{folder / "worker_addition.py"}"\n',
+        },
+    }
+    (folder / "config.yml").write_text(json.dumps(sections))  # JSON is YAML
+    return subprocess.run(
+        [str(PROGRAM), "run", "--config", "config.yml", "--task-file", f"{files or folder}/tasks.json"],
+        cwd=folder,
+        env={**os.environ, **azurite.environment, "CLOUD_TASKS_CACHE_DIR": str(folder / "cache")},
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=240,
+        check=False,
+    )
+
+
+def sums(place: str) -> dict[str, int]:
+    """What the results say, by task."""
+    found: dict[str, int] = {}
+    for each in fsspec.open_files(f"{place}/results/*.txt", "r"):
+        with each as content:
+            found[Path(each.path).stem] = int(content.read())
+    return found
+
+
+def expected_sums(count: int) -> dict[str, int]:
+    return {f"task-{n:03d}": n + 1 for n in range(1, count + 1)}
+
+
+def assert_finished(folder: Path, count: int) -> None:
+    """The database says that every task was completed."""
+    status = subprocess.run(
+        [str(PROGRAM), "status", "--db-file", "addition.db", "--json"],
+        cwd=folder,
+        capture_output=True,
+        check=True,
+        timeout=60,
+    )
+    told = json.loads(status.stdout)
+    assert (told["total"], told["counts"]["completed"], told["finished"]) == (count, count, True)
+
+
+def test_the_queue_of_azure_serves_machines_of_this_computer_and_nothing_is_left(
+    azurite: Azurite, tmp_path: Path
+) -> None:
+    ran = run_job(tmp_path, azurite, 200)
+    assert ran.returncode == 0, ran.stderr
+    assert sums(str(tmp_path)) == expected_sums(200)
+    assert_finished(tmp_path, 200)
+    assert azurite.queues() == []
+    assert azurite.key not in ran.stdout + ran.stderr
+
+
+def test_a_job_survives_calls_that_fail_before_and_after_their_effect(azurite: Azurite, tmp_path: Path) -> None:
+    faults = StorageFaults(azurite.queue_endpoint)
+    # Not of calls that receive: what they leased to nobody comes back with the end of a lease, which is minutes away.
+    faults.wire.fault = Fault(share=0.05, status=503, methods=frozenset({"POST", "PUT", "DELETE"}))
+    with faults.wire.serving():
+        ran = run_job(tmp_path, attrs.evolve(azurite, queue_endpoint=faults.endpoint), 100)
+    assert ran.returncode == 0, ran.stderr
+    assert faults.wire.struck > 0
+    assert sums(str(tmp_path)) == expected_sums(100)
+    assert_finished(tmp_path, 100)
+    assert azurite.queues() == []
+
+
+def test_task_file_and_results_are_at_blob_storage(
+    azurite: Azurite, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in azurite.environment.items():
+        monkeypatch.setenv(name, value)
+    with BlobServiceClient.from_connection_string(azurite.connection_string) as service:
+        service.create_container("files")
+    ran = run_job(tmp_path, azurite, 6, files="az://files/job")
+    assert ran.returncode == 0, ran.stderr
+    assert sums("az://files/job") == expected_sums(6)
+    assert azurite.queues() == []
