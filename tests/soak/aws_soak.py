@@ -69,8 +69,8 @@ def _run_and_kill(desk: AwsDesk, source: random.Random) -> int:
     process = desk.start(*desk.run_arguments("--task-file", "tasks.json"))
     for _ in range(_KILLS):
         time.sleep(source.uniform(8, 15))  # so that it did something before it dies
-        done = len(desk.sums())
-        while process.poll() is None and len(desk.sums()) < done + source.randint(200, 600):
+        done = desk.result_count()
+        while process.poll() is None and desk.result_count() < done + source.randint(200, 600):
             if time.monotonic() > deadline:
                 break
             time.sleep(0.2)

@@ -171,6 +171,10 @@ class AwsDesk:
         """What the results say, by task."""
         return {file.stem: int(file.read_text()) for file in self.results.glob("*.txt")}
 
+    def result_count(self) -> int:
+        """How many results there are, those included that are being written."""
+        return sum(1 for _ in self.results.glob("*.txt"))
+
     def status(self) -> dict[str, Any]:
         """What `cloud-tasks status --json` says."""
         command = [str(_PROGRAM), "status", "--db-file", "addition.db", "--json"]

@@ -322,6 +322,7 @@ class Simulation:
                 self._controller = controller = self._make_controller(loop, store)
                 outcome = self._live(controller)
                 self._reason, self.console_log = controller.reason, controller.console_log or self.console_log
+                self.monitor.was_left |= outcome is Outcome.LEFT
                 if outcome is not Outcome.LEFT and controller.all_gone:
                     self.monitor.all_gone()
                 elif outcome is not Outcome.LEFT and self._faults is CALM:

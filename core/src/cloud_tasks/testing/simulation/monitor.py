@@ -76,6 +76,8 @@ class Monitor:
         self._price = Money.zero()
         self._peak_price = Money.zero()
         self.published = False
+        self.was_left = False
+        """Whether instances were left running once, with nobody to look at them."""
         """Whether the job's own database is in its place."""
         self.checks = 0
 
@@ -191,7 +193,7 @@ class Monitor:
         """3: the hard stop comes at most one look late, and the time that machines take to go."""
         assert self.cloud is not None
         faults = self._scenario.faults
-        if faults.crashes or faults.sleeps:
+        if faults.crashes or faults.sleeps or self.was_left:
             return  # nobody was there to look
         slack = (self._scenario.scaling_check_interval + _TIME_TO_GO).total_seconds() / 3600
         most = limit + self._peak_price * slack
