@@ -1,0 +1,1 @@
+"""The web view: one page on this machine that shows how jobs go, from their databases."""

@@ -1,0 +1,302 @@
+"""What the page is told of a job, as JSON values: times in Unix seconds, spans in seconds, amounts in US dollars.
+
+Invariant, with a test: nothing of the job's configuration, and nothing of this process's environment, is in any of it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+from cloud_tasks.model import InstanceState, Money, TaskStatus
+from cloud_tasks.report import pace
+from cloud_tasks.store import InstanceRecord, JobSummary
+from cloud_tasks_dashboard.reading import reading
+from cloud_tasks_dashboard.task_table import cut, read_names
+from cloud_tasks_dashboard.watch import BARS, Look, Watch
+
+__all__ = ["job_facts", "timeline_facts"]
+
+_HISTOGRAM_BARS = 30
+_GROUPS = 60
+_LANES = 80
+_MONEY_STEPS = 200
+
+
+def job_facts(watch: Watch, now: datetime) -> dict[str, Any]:
+    """All but the timeline and the table of tasks. Raises `StoreError` where the database cannot be read."""
+    with watch.guard:
+        look = watch.look()
+        summary = look.summary
+        begin, end = _span(watch, look, now)
+        groups = watch.failures.top(_GROUPS)
+        slowest = watch.slowest
+        with reading(watch.path) as connection:
+            names = read_names(connection, [*(group.task for group in groups), *(slow.task for slow in slowest)])
+        places = _places(look)
+        return {
+            "now": now.timestamp(),
+            "job": _job(summary),
+            "behind": None if watch.behind is None else {"read": watch.behind[0], "of": watch.behind[1]},
+            "begin": begin,
+            "end": end,
+            "total": summary.total,
+            "counts": {status.value: summary.counts[status] for status in TaskStatus},
+            "finished": summary.finished_tasks,
+            "failed": summary.finished_tasks - summary.counts[TaskStatus.COMPLETED],
+            "attempts": summary.attempts,
+            "retries": summary.retries,
+            "losses": summary.losses,
+            "elapsed": _elapsed(summary),
+            "histogram": _histogram(look.elapsed_times),
+            "pace": _pace(look, now),
+            "instances": _fleet(look.instances),
+            "cost": _cost(look, now),
+            "money": _money(look.instances, begin, end),
+            "course": {"width": watch.course.width, "steps": [[at, *counts] for at, counts in watch.course.steps()]},
+            "failures": [
+                {
+                    "number": group.number,
+                    "outcome": group.outcome.value,
+                    "summary": cut(group.summary),
+                    "count": group.count,
+                    "alike": group.alike,
+                    "first_at": group.first_at,
+                    "last_at": group.last_at,
+                    "event": group.event,
+                    "task_id": names.get(group.task, "?"),
+                }
+                for group in groups
+            ],
+            "failure_groups": len(watch.failures),
+            "slowest": [
+                {
+                    "task_id": names.get(slow.task, "?"),
+                    "seconds": slow.seconds,
+                    "attempt": slow.attempt,
+                    "host": places.get(slow.host, "?"),
+                    "ended_at": slow.end,
+                }
+                for slow in slowest
+            ],
+        }
+
+
+def _job(summary: JobSummary) -> dict[str, Any]:
+    job = summary.job
+    return {
+        "job_id": job.job_id,
+        "provider": job.provider,
+        "task_source": job.task_source,
+        "state": job.state.value,
+        "created_at": job.created_at.timestamp(),
+        "finished_at": None if job.finished_at is None else job.finished_at.timestamp(),
+        "tool_version": job.tool_version,
+    }
+
+
+def _places(look: Look) -> dict[int, str]:
+    return {host: hostname or instance_id or "?" for host, instance_id, hostname in look.hosts}
+
+
+def _span(watch: Watch, look: Look, now: datetime) -> tuple[float, float]:
+    """From where to where the pictures go: up to now only where something can still happen."""
+    job = look.summary.job
+    begins = [job.created_at.timestamp(), *(bar.begin for bar in look.running)]
+    if look.summary.first_start is not None:
+        begins.append(look.summary.first_start.timestamp())
+    ends = [*begins]
+    if look.summary.last_end is not None:
+        ends.append(look.summary.last_end.timestamp())
+    if look.last_heard is not None:
+        ends.append(look.last_heard)
+    ends += [record.ended_at.timestamp() for record in look.instances if record.ended_at is not None]
+    if job.finished_at is None and any(record.ended_at is None for record in look.instances):
+        ends.append(now.timestamp())
+    return min(begins), max(ends)
+
+
+def _elapsed(summary: JobSummary) -> dict[str, float] | None:
+    if summary.elapsed is None:
+        return None
+    names = ("mean", "median", "percentile_90", "percentile_95", "minimum", "maximum")
+    return {name: getattr(summary.elapsed, name) for name in names}
+
+
+def _histogram(times: Sequence[tuple[float, int]]) -> Sequence[Sequence[float]]:
+    """(from, to, count): bars of equal width up to where all but one in a thousand are; the last takes the rest."""
+    if not times:
+        return ()
+    total, seen, high = sum(count for _, count in times), 0, times[-1][0]
+    for seconds, count in times:
+        seen += count
+        if seen >= 0.999 * total:
+            high = seconds
+            break
+    low = times[0][0]
+    if high <= low:
+        return ((low, low, total),)
+    width = (high - low) / _HISTOGRAM_BARS
+    counts = [0] * _HISTOGRAM_BARS
+    for seconds, count in times:
+        counts[min(int((seconds - low) / width), _HISTOGRAM_BARS - 1)] += count
+    return [(low + bar * width, low + (bar + 1) * width, count) for bar, count in enumerate(counts)]
+
+
+def _pace(look: Look, now: datetime) -> dict[str, float] | None:
+    summary = look.summary
+    # Workers that were started by hand have no instances.
+    works = any(record.ended_at is None for record in look.instances) or (look.running and not look.instances)
+    over = summary.finished or not works
+    last = summary.last_end
+    found = pace(summary, last if over and last is not None else now)
+    if found is None:
+        return None
+    left = None if over else found.remaining_time.total_seconds()
+    return {"tasks_per_hour": found.tasks_per_hour} | ({} if left is None else {"remaining_seconds": left})
+
+
+def _fleet(records: Sequence[InstanceRecord]) -> dict[str, Any]:
+    alive = [record for record in records if record.ended_at is None]
+    kinds: dict[tuple[str, str, str], int] = {}
+    for record in alive:
+        state = (record.state or InstanceState.STARTING).value
+        kind = (record.instance_type, record.purchase.value, state)
+        kinds[kind] = kinds.get(kind, 0) + 1
+    return {
+        "alive": len(alive),
+        "launched": sum(record.launched_at is not None for record in records),
+        "taken": sum(record.spot_terminated_at is not None for record in records),
+        "kinds": [
+            {"instance_type": name, "purchase": purchase, "state": state, "count": count}
+            for (name, purchase, state), count in sorted(kinds.items())
+        ],
+    }
+
+
+def _cost(look: Look, now: datetime) -> dict[str, float | None]:
+    alive = [record for record in look.instances if record.ended_at is None]
+    hourly = sum((record.price_per_hour for record in alive), Money.zero())
+    so_far = look.cost(now)
+    found = None if look.summary.finished or not alive else pace(look.summary, now)
+    projected = None if found is None else float(found.final_cost(so_far, hourly).usd)
+    return {"so_far": float(so_far.usd), "per_hour": float(hourly.usd), "projected": projected}
+
+
+def _money(records: Iterable[InstanceRecord], begin: float, end: float) -> Sequence[Sequence[float]]:
+    """(when, cost until then, instances, price per hour): at so many moments from begin to end."""
+    changes: list[tuple[float, int, float]] = []
+    for record in records:
+        if record.launched_at is None and record.ended_at is not None:
+            continue
+        price = float(record.price_per_hour.usd)
+        changes.append(((record.launched_at or record.intended_at).timestamp(), 1, price))
+        if record.ended_at is not None:
+            changes.append((record.ended_at.timestamp(), -1, -price))
+    if not changes or end <= begin:
+        return ()
+    changes.sort()
+    points: list[tuple[float, float, int, float]] = []
+    cost, alive, hourly, moment, place = 0.0, 0, 0.0, min(begin, changes[0][0]), 0
+    for step in range(_MONEY_STEPS + 1):
+        until = begin + (end - begin) * step / _MONEY_STEPS
+        while place < len(changes) and changes[place][0] <= until:
+            at, more, price = changes[place]
+            cost += max(at - moment, 0.0) * hourly / 3600
+            moment, alive, hourly, place = max(at, moment), alive + more, max(hourly + price, 0.0), place + 1
+        cost += max(until - moment, 0.0) * hourly / 3600
+        moment = max(until, moment)
+        points.append((until, cost, alive, hourly))
+    return points
+
+
+def timeline_facts(watch: Watch, now: datetime) -> dict[str, Any]:
+    """A lane for each machine: its life, and the attempts on it, one by one as long as they are few enough.
+
+    Where more attempts have ended than are kept one by one, a lane says how busy the machine was instead.
+    """
+    with watch.guard:
+        look = watch.look()
+        begin, end = _span(watch, look, now)
+        each = watch.ended <= BARS
+        lanes, of_host, hidden = _lanes(look)
+        bars = [*(watch.bars if each else ()), *look.running]
+        shown = [bar for bar in bars if bar.host in of_host]
+        with reading(watch.path) as connection:
+            names = read_names(connection, [bar.task for bar in shown])
+        if not each:
+            for host, lane in of_host.items():
+                slots = lanes[lane]["slots"] if lanes[lane]["begin"] is not None else None
+                lanes[lane]["busy"] += [[at, round(share, 3)] for at, share in watch.course.shares(host, slots)]
+        return {
+            "now": now.timestamp(),
+            "begin": begin,
+            "end": end,
+            "width": watch.course.width,
+            "lanes": lanes,
+            "hidden_lanes": hidden,
+            "each": each,
+            "bars": [
+                [of_host[bar.host], bar.begin, bar.end, bar.kind, names.get(bar.task, "?"), bar.attempt]
+                for bar in shown
+            ],
+        }
+
+
+def _lanes(look: Look) -> tuple[list[dict[str, Any]], dict[int, int], int]:
+    """The lanes, the place of each host's, and how many lanes are left out: those that ended first."""
+    launched = [record for record in look.instances if record.launched_at is not None]
+    kept = sorted(launched, key=lambda record: record.ended_at or datetime.max.replace(tzinfo=UTC))[-_LANES:]
+    shown = {record.client_token for record in kept}
+    lanes: list[dict[str, Any]] = []
+    by_instance: dict[str, int] = {}
+    for record in launched:
+        if record.client_token in shown:
+            by_instance[record.instance_id or ""] = len(lanes)
+            lanes.append(_lane(record))
+    of_host: dict[int, int] = {}
+    known = {record.instance_id for record in look.instances}
+    hidden = len(launched) - len(lanes)
+    for host, instance_id, hostname in look.hosts:
+        if instance_id in by_instance:
+            of_host[host] = by_instance[instance_id]
+        elif not instance_id or instance_id not in known:
+            # A worker that somebody started by hand.
+            if len(lanes) >= _LANES:
+                hidden += 1
+                continue
+            of_host[host] = len(lanes)
+            lanes.append({**_NO_INSTANCE, "name": hostname or instance_id or "?", "busy": []})
+    return lanes, of_host, hidden
+
+
+_NO_INSTANCE = {
+    "type": "a worker that was started by hand",
+    "zone": "",
+    "purchase": "",
+    "slots": 1,
+    "begin": None,
+    "end": None,
+    "end_reason": "",
+    "taken_at": None,
+    "completed": None,
+    "running": None,
+}
+
+
+def _lane(record: InstanceRecord) -> dict[str, Any]:
+    return {
+        "name": record.instance_id or "?",
+        "type": record.instance_type,
+        "zone": record.zone,
+        "purchase": record.purchase.value,
+        "slots": max(record.slots, 1),
+        "begin": None if record.launched_at is None else record.launched_at.timestamp(),
+        "end": None if record.ended_at is None else record.ended_at.timestamp(),
+        "end_reason": record.end_reason,
+        "taken_at": None if record.spot_terminated_at is None else record.spot_terminated_at.timestamp(),
+        "completed": record.tasks_completed,
+        "running": record.running_tasks if record.ended_at is None else 0,
+        "busy": [],
+    }

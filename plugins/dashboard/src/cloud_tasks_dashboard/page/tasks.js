@@ -1,0 +1,101 @@
+// The table of tasks: a filter, and pages one after the other.
+
+import { byId, h } from "./dom.js";
+import { count, moment, span, words } from "./format.js";
+
+const ROWS = 25;
+
+export class Tasks {
+  // ask(parameters): a page; onTask(id): show one
+  constructor({ ask, onTask }) {
+    Object.assign(this, { ask, onTask, alike: null, after: 0, next: null, turn: 0 });
+    this.form = byId("filter");
+    this.body = byId("tasks").tBodies[0];
+    let timer = 0;
+    this.form.addEventListener("submit", (event) => { event.preventDefault(); this.begin(); });
+    // Of the select alone: a text field has a change when it is left, and whoever goes on to a row would lose it.
+    this.form.elements.status.addEventListener("change", () => this.begin());
+    this.form.elements.text.addEventListener("input", () => { clearTimeout(timer); timer = setTimeout(() => this.begin(), 250); });
+    byId("first").addEventListener("click", () => this.begin());
+    byId("next").addEventListener("click", () => { this.after = this.next; this.load(); });
+  }
+
+  reset() {
+    this.form.reset();
+    this.setReason(null);
+    this.begin();
+  }
+
+  // group: of failures that are alike; null: any task
+  setReason(group) {
+    this.alike = group;
+    const chip = byId("reason");
+    chip.hidden = !group;
+    chip.replaceChildren(`failed like: ${group?.summary}`, h("button", { type: "button", "aria-label": "Remove this filter", onclick: () => { this.setReason(null); this.begin(); } }, "✕"));
+  }
+
+  showReason(group) {
+    this.form.reset();
+    this.setReason(group);
+    this.begin();
+    byId("h-tasks").scrollIntoView({ block: "start" });
+  }
+
+  begin() {
+    this.after = 0;
+    return this.load();
+  }
+
+  // The page that is shown, as it is now; only where that is found without a search, and nobody is working in it.
+  refresh() {
+    const filtered = this.form.elements.status.value || this.form.elements.text.value.trim() || this.alike;
+    if (!filtered && !this.body.contains(document.activeElement)) return this.load();
+    return null;
+  }
+
+  async load() {
+    this.turn += 1;
+    const turn = this.turn;
+    const { status, text } = this.form.elements;
+    const wanted = { status: status.value, text: text.value.trim(), reason: this.alike?.summary ?? "", outcome: this.alike?.outcome ?? "" };
+    let { after } = this;
+    const rows = [];
+    // A search that needs several requests says how far it is.
+    for (;;) {
+      let page;
+      try {
+        page = await this.ask({ ...wanted, after, rows: ROWS - rows.length });
+      } catch (error) {
+        if (turn === this.turn) byId("where").textContent = error.message;
+        return;
+      }
+      if (turn !== this.turn) return;
+      rows.push(...page.rows);
+      const more = page.after !== null && rows.length < ROWS;
+      this.render(rows, page, more);
+      if (!more) return;
+      after = page.after;
+    }
+  }
+
+  render(rows, page, more) {
+    this.next = page.after;
+    byId("first").disabled = this.after === 0;
+    byId("next").disabled = page.after === null || more;
+    const far = `${count(page.looked_at)} of ${count(page.total)} tasks`;
+    byId("where").textContent = more ? `Searching: ${far} …` : page.after === null ? `The end of ${count(page.total)} tasks` : `Up to task ${far}`;
+    if (!rows.length && !more) {
+      this.body.replaceChildren(h("tr", {}, h("td", { colspan: 7, class: "empty" }, "No task is like this.")));
+      return;
+    }
+    this.body.replaceChildren(...rows.map((row) => h("tr", {},
+      h("td", {}, h("button", { type: "button", class: "link", onclick: () => this.onTask(row.task_id) }, row.task_id)),
+      h("td", {}, h("span", { class: `status ${row.status}` }, words(row.status))),
+      h("td", { class: "number" }, row.attempt),
+      h("td", { class: "number tight" }, span(row.seconds)),
+      h("td", { class: "tight" }, moment(row.ended_at)),
+      h("td", {}, row.host),
+      h("td", {}, row.reason && h("code", {}, row.reason)),
+    )));
+  }
+}

@@ -1,0 +1,125 @@
+"""``cloud-tasks dashboard`` as a user starts it."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import urllib.request
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+from made_jobs import make_job
+
+from cloud_tasks.registry import Registry
+from cloud_tasks_dashboard import command, plugin
+
+START = "from cloud_tasks.cli.main import main; main()"
+
+
+def run(*arguments: str, folder: Path) -> subprocess.CompletedProcess[str]:
+    line: Sequence[str] = (sys.executable, "-c", START, "dashboard", *arguments)
+    return subprocess.run(line, cwd=folder, capture_output=True, text=True, timeout=60, check=False)
+
+
+def test_it_is_found_by_its_hook() -> None:
+    registry = Registry()
+    registry.register("dashboard", plugin)
+    found = [descriptor for _, descriptor in registry.all("command") if descriptor.name == "dashboard"]
+    assert {descriptor.target for descriptor in found} == {"cloud_tasks_dashboard.command:dashboard"}
+    assert command.dashboard.name == "dashboard"
+
+
+def test_its_plugin_imports_no_server() -> None:
+    code = (
+        "import sys, cloud_tasks_dashboard.plugin as p; p.cloud_tasks_register_command(); "
+        "print([name for name in ('starlette', 'uvicorn', 'cloud_tasks_dashboard.command') if name in sys.modules])"
+    )
+    done = subprocess.run((sys.executable, "-c", code), capture_output=True, text=True, check=True)
+    assert done.stdout == "[]\n"
+
+
+@pytest.mark.parametrize("ending", [signal.SIGINT, signal.SIGTERM])
+def test_it_prints_the_address_serves_the_page_and_ends_when_told(tmp_path: Path, ending: signal.Signals) -> None:
+    make_job(tmp_path, ["a"])
+    line = (sys.executable, "-c", START, "dashboard", "--no-open")
+    with subprocess.Popen(line, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        killer = threading.Timer(60, process.kill)
+        killer.start()
+        assert process.stdout is not None
+        address = process.stdout.readline().removeprefix("Dashboard: ").strip()
+        assert re.fullmatch(r"http://127\.0\.0\.1:\d+/[\w-]{43}/", address)
+        with urllib.request.urlopen(address, timeout=30) as page:
+            assert b"<title>cloud-tasks</title>" in page.read()
+        process.send_signal(ending)
+        out, err = process.communicate(timeout=30)
+        killer.cancel()
+    assert (process.returncode, out) == (0, "")
+    assert "Traceback" not in err
+    assert address not in err
+
+
+def test_a_port_that_is_taken_is_one_clear_line(tmp_path: Path) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        done = run("--port", str(taken.getsockname()[1]), folder=tmp_path)
+    assert done.returncode == 2
+    assert re.fullmatch(
+        r"Error: --port: port \d+ cannot be had: [^;\n]+; --port 0 takes one that is free\n", done.stderr
+    )
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("--port", "70000"), "70000 is not in the range"),
+        (("--port", "x"), "not a valid integer"),
+        (("--folder", "nowhere"), "does not exist"),
+        (("--folder", "file.txt"), "is a file"),
+        (("--db-file", "nowhere.db"), "there is no such job database; check --db-file"),
+        (("--db-file", "file.txt"), "not a job database of cloud-tasks; check --db-file"),
+        (("--db-file", "job.db", "--folder", "."), "exclude each other; give one of them"),
+        (("--host", "0.0.0.0"), "No such option"),
+        (("--allow-changes",), "No such option"),
+        (("extra",), "unexpected extra argument"),
+    ],
+)
+def test_misuse_is_one_clear_line_and_exit_code_2(tmp_path: Path, arguments: tuple[str, ...], said: str) -> None:
+    make_job(tmp_path, ["a"])
+    (tmp_path / "file.txt").write_text("text")
+    done = run(*arguments, folder=tmp_path)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert said.lower() in done.stderr.lower()
+    assert done.stderr.count("\n") == 1
+
+
+def test_the_browser_is_given_a_file_of_the_users_and_not_the_address(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened: list[str] = []
+
+    def open_browser(address: str) -> bool:
+        opened.append(address)
+        return True
+
+    monkeypatch.setattr(command, "_open", open_browser)
+    with command._browser("http://127.0.0.1:1/secret/"):
+        (place,) = opened
+        file = Path(place.removeprefix("file://"))
+        assert "secret" not in place
+        assert "http://127.0.0.1:1/secret/" in file.read_text()
+        assert os.stat(file).st_mode & 0o077 == 0
+        assert os.stat(file.parent).st_mode & 0o077 == 0
+    assert not file.exists()
+
+
+def test_help_shows_examples(tmp_path: Path) -> None:
+    done = run("--help", folder=tmp_path)
+    assert done.returncode == 0
+    assert "cloud-tasks dashboard --db-file sums.db" in done.stdout

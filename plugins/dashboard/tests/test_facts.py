@@ -1,0 +1,138 @@
+"""What the page is told of a job, and of the jobs of a folder."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from made_jobs import at, completed, failed, launch, lost, make_job, started
+from served import Served, serve
+
+from cloud_tasks.store import Store
+from cloud_tasks_dashboard import watch as watch_module
+from cloud_tasks_dashboard.facts import job_facts, timeline_facts
+from cloud_tasks_dashboard.watch import Watch
+
+
+def test_the_page_is_told_how_the_job_stands(served: Served) -> None:
+    facts = served.get("api/job/job.db")
+    assert (facts["total"], facts["finished"], facts["failed"]) == (3, 2, 1)
+    assert facts["counts"]["running"] == 1
+    assert facts["begin"] == at(0).timestamp()
+    (failure,) = facts["failures"]
+    assert (failure["summary"], failure["count"], failure["task_id"]) == ("ValueError: no such star", 1, "two")
+    shown = served.get(f"api/job/job.db/failure?event={failure['event']}")
+    assert shown["stack_trace"].startswith("Traceback")
+    assert shown["log_tail"] == "looking for stars"
+    (slow,) = facts["slowest"]
+    assert (slow["task_id"], slow["seconds"], slow["host"]) == ("one", 2.0, "h1")
+
+
+def test_workers_without_instances_have_lanes_too(served: Served) -> None:
+    timeline = served.get("api/job/job.db/timeline")
+    (lane,) = timeline["lanes"]
+    assert (lane["name"], lane["begin"]) == ("h1", None)
+    bars = {bar[4]: bar for bar in timeline["bars"]}
+    assert set(bars) == {"one", "two", "three"}
+    assert bars["three"][2] is None
+    assert bars["one"][1:4] == [at(1).timestamp(), at(3).timestamp(), 0]
+
+
+def test_a_lane_is_an_instance_from_launch_to_end(tmp_path: Path) -> None:
+    path = make_job(tmp_path, ["a", "b"])
+    with Store.open(path, durable=False) as store:
+        launch(store, "h1", when=1, ended=50)
+        launch(store, "h2", when=2)
+        store.apply_events(
+            [completed("a", 9, elapsed=3.0, host="h1"), started("b", 10, host="h2"), lost("b", 12, host="h2")]
+        )
+    timeline = timeline_facts(Watch(path), at(60))
+    assert [(lane["name"], lane["end"]) for lane in timeline["lanes"]] == [("i-h1", at(50).timestamp()), ("i-h2", None)]
+    assert [(bar[0], bar[4], bar[3]) for bar in timeline["bars"]] == [(0, "a", 0), (1, "b", 2)]
+    assert timeline["end"] == at(60).timestamp()
+
+
+def test_many_attempts_are_shown_as_how_busy_each_machine_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(watch_module, "BARS", 5)
+    monkeypatch.setattr("cloud_tasks_dashboard.facts.BARS", 5)
+    tasks = [f"t{number}" for number in range(20)]
+    path = make_job(tmp_path, tasks)
+    with Store.open(path, durable=False) as store:
+        launch(store, "h1", when=0, slots=2)
+        store.apply_events([completed(task, 10.0 + number, elapsed=1.0) for number, task in enumerate(tasks)])
+    timeline = timeline_facts(Watch(path), at(60))
+    assert not timeline["each"]
+    assert timeline["bars"] == []
+    (lane,) = timeline["lanes"]
+    assert {share for _, share in lane["busy"]} == {0.5}
+
+
+def test_machines_that_ended_first_give_way_to_later_ones(tmp_path: Path) -> None:
+    path = make_job(tmp_path, ["a"])
+    with Store.open(path, durable=False) as store:
+        for number in range(90):
+            launch(store, f"m{number}", when=number, ended=None if number == 0 else number + 5.0)
+        store.apply_events([completed("a", 9, host="m1")])
+    timeline = timeline_facts(Watch(path), at(200))
+    names = [lane["name"] for lane in timeline["lanes"]]
+    assert (len(names), timeline["hidden_lanes"]) == (80, 10)
+    assert "i-m0" in names
+    assert "i-m1" not in names
+    assert timeline["bars"] == []
+
+
+def test_what_remains_is_told_while_something_works_on_it(tmp_path: Path) -> None:
+    path = make_job(tmp_path, ["a", "b", "c"], events=[started("a", 10), completed("a", 20), started("b", 20)])
+    pace = job_facts(Watch(path), at(30))["pace"]
+    assert pace["remaining_seconds"] == pytest.approx(40.0)
+    finished = make_job(tmp_path, ["a"], name="done.db", events=[started("a", 10), completed("a", 20)])
+    assert "remaining_seconds" not in job_facts(Watch(finished), at(90))["pace"]
+
+
+def test_the_histogram_counts_every_completed_task(tmp_path: Path) -> None:
+    tasks = [f"t{number}" for number in range(200)]
+    path = make_job(tmp_path, tasks, events=[completed(t, 10.0, elapsed=1 + n / 10) for n, t in enumerate(tasks)])
+    assert sum(count for _, _, count in job_facts(Watch(path), at(30))["histogram"]) == 200
+
+
+def test_a_job_in_which_nothing_has_happened_is_shown(tmp_path: Path) -> None:
+    facts = job_facts(Watch(make_job(tmp_path, ["a"])), at(5))
+    assert (facts["pace"], facts["elapsed"], facts["failures"], facts["course"]["steps"]) == (None, None, [], [])
+    assert timeline_facts(Watch(tmp_path / "job.db"), at(5))["lanes"] == []
+
+
+def test_the_jobs_of_a_folder_are_listed_the_latest_first(tmp_path: Path) -> None:
+    make_job(tmp_path, ["a"], name="old.db", job_id="old", events=[failed("a", 1)])
+    make_job(tmp_path, ["a", "b"], name="new.db", job_id="new", created=100, events=[completed("a", 101)])
+    (tmp_path / "notes.db").write_text("no database")
+    with serve(tmp_path) as served:
+        jobs = served.get("api/jobs")["jobs"]
+        assert [(job["name"], job["job_id"], job["total"], job["completed"], job["failed"]) for job in jobs] == [
+            ("new.db", "new", 2, 1, 0),
+            ("old.db", "old", 1, 0, 1),
+        ]
+        make_job(tmp_path, ["a"], name="newest.db", job_id="newest", created=200)
+        assert served.get("api/jobs")["jobs"][0]["name"] == "newest.db"
+
+
+def test_a_job_that_cannot_be_read_is_listed_with_the_reason(tmp_path: Path) -> None:
+    path = make_job(tmp_path, ["a"], name="broken.db")
+    content = bytearray(path.read_bytes())
+    content[60:64] = (99).to_bytes(4, "big")
+    path.write_bytes(content)
+    make_job(tmp_path, ["a"], name="good.db")
+    with serve(tmp_path) as served:
+        good, broken = served.get("api/jobs")["jobs"]
+        assert good["name"] == "good.db"
+        assert "newer version" in broken["problem"]
+        answer = served.ask("api/job/broken.db")
+        assert answer.status == 503
+        assert "newer version" in answer.json()["error"]
+
+
+def test_only_the_database_that_was_named_is_shown(tmp_path: Path) -> None:
+    make_job(tmp_path, ["a"], name="one.db")
+    other = make_job(tmp_path, ["a"], name="other.db")
+    with serve(tmp_path, other) as served:
+        assert [job["name"] for job in served.get("api/jobs")["jobs"]] == ["other.db"]
+        assert served.ask("api/job/one.db").status == 404
