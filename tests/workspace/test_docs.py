@@ -18,11 +18,11 @@ A page's folder has the files that its blocks name (``# program.py`` in the firs
 from __future__ import annotations
 
 import ast
+import importlib
 import inspect
 import json
 import os
 import re
-import runpy
 import subprocess
 import sys
 import tomllib
@@ -33,13 +33,13 @@ from typing import Any
 import click
 import pytest
 from markdown_blocks import Block, blocks_of, commands_of
+from quoted_commands import check_command
 
 import cloud_tasks.plugin
-from cloud_tasks.cli.context import AppContext, make_registry
-from cloud_tasks.cli.main import cli
+from cloud_tasks.cli.context import make_registry
 from cloud_tasks.config import load_config
+from cloud_tasks.errors import InputError
 from cloud_tasks.plugin import hooks
-from cloud_tasks.worker.options import extend_parser, make_parser
 
 ROOT = Path(__file__).parents[2]
 PAGES = [*sorted((ROOT / "docs").rglob("*.md")), ROOT / "README.md"]
@@ -61,6 +61,8 @@ PARSED_ONLY = {
     "docs/plugins/": "installs packages",
 }
 """Pages none of whose shell blocks is run."""
+RUN = ("docs/quickstart.md",)
+"""Pages whose shell blocks are all run, but for those that install something."""
 ELSEWHERE = {
     "docs/event_sinks.md": "core/tests/builtin/test_sinks_page.py",
     "docs/first_hour.md": "tests/e2e/test_first_hour.py",
@@ -69,27 +71,10 @@ ELSEWHERE = {
 PRELUDES = {"docs/plugins/index.md": "import attrs\nfrom cloud_tasks.plugin import setting\n"}
 """What stands before the Python of a page that quotes parts of modules."""
 LANGUAGES = {"", "python", "yaml", "json", "toml", "shell", "bash", "text", "console", "sql"}
-FOREIGN = {
-    "gcloud",
-    "aws",
-    "az",
-    "cd",
-    "export",
-    "eval",
-    "pytest",
-    "curl",
-    "sqlite3",
-    "kill",
-    "cat",
-    "head",
-    "tail",
-    ".",
-}
-"""Programs whose arguments are not ours to check."""
 TASKS = [{"id": f"task-{number}", "data": {"num1": number, "num2": 2 * number}} for number in range(1, 4)]
 
 
-def named(blocks: list[Block]) -> Any:
+def named(blocks: list[Block]) -> pytest.MarkDecorator:
     return pytest.mark.parametrize("block", blocks, ids=str)
 
 
@@ -111,9 +96,30 @@ def is_program(block: Block) -> bool:
     )
 
 
+def is_installation(block: Block) -> bool:
+    return all(words[0] == "pip" for words in commands_of(block.text))
+
+
+def is_run(block: Block) -> bool:
+    is_shell = block.language in ("shell", "bash")
+    is_of_page = block.page in RUN and "not run" not in block.markers and not is_installation(block)
+    return is_shell and ("run" in block.markers or is_of_page)
+
+
 @named(BLOCKS)
 def test_a_block_is_in_a_language_that_is_checked(block: Block) -> None:
     assert block.language in LANGUAGES
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_no_command_stands_outside_of_a_block(page: Path) -> None:
+    lines = page.read_text(encoding="utf-8").splitlines()
+    in_blocks = [line for block in blocks_of(ROOT, page) for line in block.text.splitlines()]
+    shown = [
+        line.strip() for line in lines if re.match(r"( {4,}|\t)\S", line) and re.search(r"\bcloud-tasks [a-z]", line)
+    ]
+    quoted = {line.strip() for line in in_blocks}
+    assert [line for line in shown if line not in quoted and "`" not in line] == []
 
 
 @pytest.mark.parametrize("page", ELSEWHERE)
@@ -121,10 +127,11 @@ def test_what_is_tested_elsewhere_is_tested_there(page: str) -> None:
     assert Path(page).name in (ROOT / ELSEWHERE[page]).read_text(encoding="utf-8")
 
 
-@named([block for block in of("shell", "bash") if "run" not in block.markers])
+@named([block for block in of("shell", "bash") if not is_run(block)])
 def test_a_shell_block_that_is_not_run_says_why(block: Block) -> None:
     of_page = next((reason for page, reason in PARSED_ONLY.items() if block.page.startswith(page)), None)
-    assert block.markers.get("not run", of_page) in REASONS
+    reason = "installs packages" if is_installation(block) else of_page
+    assert block.markers.get("not run", reason) in REASONS
 
 
 @named([block for block in BLOCKS if "from" in block.markers])
@@ -149,10 +156,8 @@ def test_toml_is_toml(block: Block) -> None:
 def test_yaml_is_a_configuration(block: Block, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     # The sample plugin is not installed; its module is light, as that of every plugin.
     monkeypatch.syspath_prepend(str(ROOT / "examples/plugins/redis_queue/src"))
-    from cloud_tasks_redis import plugin as redis_plugin
-
     registry = make_registry()
-    registry.register("redis", redis_plugin)
+    registry.register("redis", importlib.import_module("cloud_tasks_redis.plugin"))
     (tmp_path / "config.yml").write_text(block.text, encoding="utf-8")
     load_config(registry, file=tmp_path / "config.yml", options={}, environ={})
 
@@ -188,76 +193,33 @@ def test_each_command_line_is_one(block: Block, tmp_path: Path, monkeypatch: pyt
             subprocess.run(["bash", "-n"], input=block.text, text=True, check=True)
         commands = commands_of(re.sub(r"^.*\[OPTIONS\].*$", "", block.text, flags=re.M))
     monkeypatch.chdir(tmp_path)
+    programs = {each.file for each in BLOCKS if each.file} | {file.name for file in EXAMPLE.glob("*.py")}
     for words in commands:
-        check_command(words)
+        check_command(words, programs=programs)
 
 
-def check_command(words: list[str]) -> None:
-    """Raises, or ends the program with code 2, where a line cannot be meant so."""
-    program, *arguments = words
-    if program in ("cloud-tasks", "cloud_tasks"):
-        parse_command(arguments)
-    elif program in ("python", "python3"):
-        check_python(arguments)
-    elif program == "pip":
-        check_installation(arguments)
-    else:
-        assert program in FOREIGN
-
-
-def parse_command(arguments: list[str]) -> None:
-    """Parse it as the command line does, short of doing it."""
-    context = click.Context(cli, info_name="cloud-tasks", obj=AppContext(registry=make_registry()))
-    command: click.Command = cli
-    while arguments and arguments[0] in ("--debug", "--log-format"):
-        del arguments[: 2 if arguments[0] == "--log-format" else 1]
-    while isinstance(command, click.Group) and arguments and not arguments[0].startswith("-"):
-        name, *arguments = arguments
-        found = command.get_command(context, name)
-        assert found is not None, f"there is no command {name}"
-        command = found
-        if name == "worker":
-            parse_worker(arguments, "--command", "--param")
-    try:
-        command.make_context(command.name, arguments, parent=context)
-    except click.exceptions.Exit as end:
-        assert end.exit_code == 0
-
-
-def parse_worker(arguments: list[str], *own: str) -> None:
-    parser = make_parser(description="")
-    for option in own:
-        parser.add_argument(option, action="append")
-    extend_parser(parser)
-    parser.parse_args(arguments)
-
-
-def check_python(arguments: list[str]) -> None:
-    program, *rest = arguments
-    if program == "dev.py":
-        assert rest[0] in runpy.run_path(str(ROOT / "dev.py"))["JOBS"]
-    elif program.endswith(".py"):
-        file = Path(program).name
-        assert (EXAMPLE / file).exists() or file in {block.file for block in BLOCKS}
-        parse_worker(rest)
-    else:
-        assert program == "-m"
-
-
-def check_installation(arguments: list[str]) -> None:
-    extras = tomllib.loads((ROOT / "core/pyproject.toml").read_text())["project"]["optional-dependencies"]
-    assert arguments[0] == "install"
-    for word in arguments[1:]:
-        name, _, listed = word.partition("[")
-        assert set(filter(None, listed.rstrip("]").split(","))) <= {*extras, "test"}
-        if name.startswith("./"):
-            assert (ROOT / name).is_dir()
-        elif name.startswith("cloud-tasks-"):
-            assert (ROOT / "plugins" / name.removeprefix("cloud-tasks-")).is_dir()
+@pytest.mark.parametrize(
+    "line",
+    [
+        "cloud-tasks rum --config config.yml",
+        "cloud-tasks run --confic config.yml",
+        "cloud-tasks status --json now",
+        "cloud-tasks run --limit many",
+        "cloud-tasks worker --comand true",
+        "python program.py --tasks tasks.json",
+        "python nowhere.py --task-file tasks.json",
+        "python3 dev.py demonstrate",
+        "pip install 'cloud-tasks[clouds]'",
+        "rm -rf results",
+    ],
+)
+def test_a_line_that_is_wrong_is_noticed(line: str) -> None:
+    with pytest.raises((AssertionError, click.UsageError, InputError, SystemExit)):
+        check_command(commands_of(line)[0], programs={"program.py"})
 
 
 def runs_something(blocks: list[Block]) -> bool:
-    return any("run" in block.markers or is_program(block) for block in blocks)
+    return any(is_run(block) or is_program(block) for block in blocks)
 
 
 SCENES = {
@@ -278,7 +240,7 @@ def test_a_page_runs_from_top_to_bottom(page: str, tmp_path: Path) -> None:
             (tmp_path / block.file).write_text(block.text + "\n", encoding="utf-8")
         if is_program(block):
             run_program(block, tmp_path, len(tasks))
-        elif "run" in block.markers:
+        elif is_run(block):
             run(["bash", "-e", "-u", "-o", "pipefail", "-c", block.text], tmp_path, block)
 
 

@@ -18,6 +18,8 @@ __all__ = ["Block", "blocks_of", "commands_of"]
 _MARKER = re.compile(r"<!-- (run|fragment|from|file|not run)(?:: (.+?))? -->")
 _NAME = re.compile(r"# ([\w.-]+\.(?:py|yml|yaml|json|jsonl|sh|toml))")
 _SEPARATOR = re.compile(r"[();<>|&]+")
+_LEADS = ("do", "then", "else", "if", "while", "until", "!")
+_FRAMES = ("for", "done", "fi")
 _ASSIGNMENT = re.compile(r"[A-Za-z_]\w*=.*", re.DOTALL)
 
 
@@ -63,21 +65,40 @@ def blocks_of(root: Path, page: Path) -> list[Block]:
 def commands_of(text: str) -> list[list[str]]:
     """The words of each simple command of a shell text: without comments, redirections, and assignments before it."""
     commands: list[list[str]] = []
-    for line in text.replace("\\\n", " ").splitlines():
-        lexer = shlex.shlex(line, posix=True, punctuation_chars=True)
-        lexer.whitespace_split = True
+    for line in _logical_lines(text.replace("\\\n", " ")):
         words: list[str] = []
-        for word in [*lexer, ";"]:
+        for word in [*_words(line), ";"]:
             if not _SEPARATOR.fullmatch(word):
                 words.append(word)
                 continue
-            while words and _ASSIGNMENT.fullmatch(words[0]):
+            while words and (words[0] in _LEADS or _ASSIGNMENT.fullmatch(words[0])):
                 del words[0]
-            if words:
+            if words and words[0] not in _FRAMES:
                 commands.append(words)
             # What follows a redirection is the name of a file.
             words = ["#file"] if word.startswith((">", "<")) else []
     return [command for command in commands if command[0] != "#file"]
+
+
+def _logical_lines(text: str) -> Iterator[str]:
+    """The lines of a shell text; what stands in quotes may take several."""
+    begun = ""
+    for line in text.splitlines():
+        begun += line
+        try:
+            _words(begun)
+        except ValueError:
+            begun += "\n"
+            continue
+        yield begun
+        begun = ""
+    assert not begun, f"a quotation has no end: {begun}"
+
+
+def _words(line: str) -> list[str]:
+    lexer = shlex.shlex(line, posix=True, punctuation_chars=True)
+    lexer.whitespace_split = True
+    return list(lexer)
 
 
 def _spans(lines: list[str]) -> Iterator[tuple[int, int, str, list[str]]]:
