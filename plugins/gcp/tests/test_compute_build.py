@@ -21,6 +21,7 @@ from cloud_tasks.model import (
 from cloud_tasks_gcp.compute.build import instance_resource
 from cloud_tasks_gcp.compute.disks import disk_problem
 from cloud_tasks_gcp.compute.labels import instance_name, job_filter, label_value, labels_of, own_labels
+from cloud_tasks_gcp.compute.startup import boot_script
 from cloud_tasks_gcp.provisioning import provisioned
 from cloud_tasks_gcp.settings import GcpSettings
 
@@ -71,7 +72,9 @@ def test_a_name_too_long_is_cut_in_the_job_never_in_the_token() -> None:
 def test_machine_type_script_and_account_are_as_asked_for() -> None:
     instance = built(service_account="worker@p.iam.gserviceaccount.com")
     assert instance.machine_type == "zones/us-central1-f/machineTypes/n2-standard-4"
-    assert [(item.key, item.value) for item in instance.metadata.items] == [("startup-script", REQUEST.startup_script)]
+    assert [(item.key, item.value) for item in instance.metadata.items] == [
+        ("startup-script", boot_script(REQUEST.startup_script))
+    ]
     (account,) = instance.service_accounts
     assert account.email == "worker@p.iam.gserviceaccount.com"
     assert list(account.scopes) == ["https://www.googleapis.com/auth/cloud-platform"]

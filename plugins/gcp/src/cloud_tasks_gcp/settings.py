@@ -36,7 +36,12 @@ class GcpSettings:
     """How to reach Google Cloud, and as whom."""
 
     project_id: str | None = setting(
-        help="The project that is charged", default=None, env="GOOGLE_CLOUD_PROJECT", flag="--project-id", worker=True
+        help="The project that is charged",
+        default=None,
+        env="GOOGLE_CLOUD_PROJECT",
+        flag="--project-id",
+        worker=True,
+        asked=True,
     )
     credentials_file: str | None = setting(
         help="JSON key file of an account; the environment's own credentials when not given",
@@ -45,7 +50,10 @@ class GcpSettings:
         flag="--credentials-file",
     )
     service_account: str | None = setting(
-        help="E-mail address of the service account that instances act as", default=None, flag="--service-account"
+        help="E-mail address of the service account that instances act as",
+        default=None,
+        flag="--service-account",
+        asked=True,
     )
     scopes: tuple[str, ...] = setting(
         help="Access scopes of the instances' service account; its roles decide what it may do",

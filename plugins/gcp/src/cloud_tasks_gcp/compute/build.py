@@ -18,6 +18,7 @@ from cloud_tasks.model import BootDisk, LaunchRequest, Purchase
 from cloud_tasks_gcp.compute.disks import disk_gb
 from cloud_tasks_gcp.compute.families import family_of
 from cloud_tasks_gcp.compute.labels import instance_name, labels_of
+from cloud_tasks_gcp.compute.startup import boot_script
 from cloud_tasks_gcp.provisioning import provisioned
 from cloud_tasks_gcp.settings import GcpSettings
 
@@ -45,7 +46,7 @@ def instance_resource(request: LaunchRequest, settings: GcpSettings, *, image: s
         network_interfaces=[_network_interface(settings, region)],
         scheduling=_scheduling(request),
         service_accounts=[sdk.ServiceAccount(email=settings.service_account or "default", scopes=settings.scopes)],
-        metadata=sdk.Metadata(items=[sdk.Items(key="startup-script", value=request.startup_script)]),
+        metadata=sdk.Metadata(items=[sdk.Items(key="startup-script", value=boot_script(request.startup_script))]),
     )
     if settings.tags:
         instance.tags = sdk.Tags(items=settings.tags)
