@@ -21,7 +21,9 @@ from terminal import in_a_terminal
 import cloud_tasks
 from cloud_tasks.cli.code import find_checkout, pack, upload
 from cloud_tasks.cli.context import make_registry
+from cloud_tasks.cli.main import main
 from cloud_tasks.cli.project_files import provider_packages
+from cloud_tasks.config import load_config
 from cloud_tasks.plugin import setting
 
 
@@ -177,6 +179,29 @@ def test_on_a_terminal_it_asks_for_what_the_options_do_not_say(tmp_path: Path) -
     assert "How does your code get there (folder, git, archive) [folder]" in session.out
     assert yaml.safe_load((tmp_path / "new" / "config.yml").read_text())["run"]["job_id"] == "my-job"
     assert f"BUCKET={tmp_path}/box\n" in (tmp_path / "new" / "startup.sh").read_text()
+
+
+def test_for_a_cloud_it_asks_where_and_for_what_few_jobs_go_without(tmp_path: Path) -> None:
+    session = in_a_terminal(tmp_path, "gcp\n\narchive\nus-central1\nmy-project\n\ngs://box/code", "init", "new")
+    assert session.code == 0, session.err
+    assert "The project that is charged (project_id): " in session.out
+    text = (tmp_path / "new" / "config.yml").read_text()
+    found = yaml.safe_load(text)
+    assert (found["run"]["region"], found["gcp"]) == ("us-central1", {"project_id": "my-project"})
+    assert "  # service_account: # E-mail address" in text
+    assert "cloud-tasks doctor --config config.yml" in session.out
+
+
+@pytest.mark.parametrize("provider", ["gcp", "aws", "azure"])
+def test_what_a_cloud_was_not_told_is_there_to_be_filled_in(tmp_path: Path, provider: str) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(["init", "sums", "--provider", provider, "--ship", "archive", "--bucket", "box", "--yes"])
+    assert ended.value.code == 0
+    text = (tmp_path / "sums" / "config.yml").read_text()
+    assert f"  # region: # where the machines are; see `cloud-tasks list-regions --provider {provider}`" in text
+    asked = {"gcp": "project_id", "aws": "instance_profile", "azure": "subscription_id"}[provider]
+    assert f"  # {asked}: # " in text
+    load_config(make_registry(), file=tmp_path / "sums" / "config.yml", options={}, environ={})
 
 
 def test_with_yes_it_asks_nothing(tmp_path: Path) -> None:

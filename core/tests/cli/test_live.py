@@ -133,7 +133,7 @@ def test_log_lines_come_above_it_whole(database: Path, monkeypatch: pytest.Monke
 def test_a_question_is_asked_while_the_view_stands_still(database: Path) -> None:
     console, screen = terminal()
     with LiveView(database, console=console, clock=lambda: at(3600)) as view:
-        assert view.ask("[T]erminate? ", read=lambda: "t\n") == "t"
+        assert view.ask("[T]erminate? ", lambda: "t\n") == "t"
         assert "[T]erminate? " in screen.getvalue()
         assert view.is_shown
 
@@ -142,7 +142,7 @@ def test_a_database_that_is_not_there_gives_no_view(tmp_path: Path) -> None:
     console, screen = terminal()
     with LiveView(tmp_path / "absent.db", console=console) as view:
         assert not view.is_shown
-        assert view.ask("Well? ", read=lambda: "yes\n") == "yes"
+        assert view.ask("Well? ", lambda: "yes\n") == "yes"
     assert "Well? " in screen.getvalue()
 
 

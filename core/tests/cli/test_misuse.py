@@ -11,6 +11,8 @@ from store_facts import new_store
 
 from cloud_tasks.cli.context import AppContext, make_registry
 from cloud_tasks.cli.main import ALIASES, COMMANDS, cli, main
+from cloud_tasks.config.sections import run_section
+from cloud_tasks.config.values import element_type, strip_optional
 
 CONFIG = "provider: local\nrun: {job_id: job}\n"
 
@@ -107,9 +109,6 @@ def test_every_command_has_help(names: tuple[str, ...], capsys: pytest.CaptureFi
     assert f"Usage: cloud-tasks {' '.join(names)}" in capsys.readouterr().out
 
 
-WITHOUT_EXAMPLES = {"plan", "rehearse", "status", "stop", "sweep"}
-
-
 @pytest.mark.parametrize("names", NAMES)
 def test_help_shows_examples_that_name_options_which_exist(
     names: tuple[str, ...], capsys: pytest.CaptureFixture[str]
@@ -118,7 +117,7 @@ def test_help_shows_examples_that_name_options_which_exist(
         main([*names, "--help"])
     text = capsys.readouterr().out
     examples = [line for line in text.partition("Examples:")[2].splitlines() if "cloud-tasks" in line]
-    assert examples or names[0] in WITHOUT_EXAMPLES
+    assert examples
     assert all(f"cloud-tasks {' '.join(names)}" in line for line in examples)
     known = {each for option in command_of(names).params for each in (*option.opts, *option.secondary_opts)}
     # The project of one cloud is an option that its plugin brings.
@@ -143,6 +142,51 @@ CONFIGURATION = [
 ]
 
 
+def wrong_setting(option: click.Option) -> list[str] | None:
+    """What cannot be said to an option of the configuration; None where any text is right."""
+    flag = option.opts[0]
+    key = run_section().keys.get(flag.removeprefix("--").replace("-", "_"))
+    if option.is_flag:
+        return [f"{flag}=maybe"]
+    if key is None or strip_optional(key.kind) is str or (option.multiple and element_type(key.kind) is str):
+        return None
+    return [flag, "nonsense"]
+
+
+SETTINGS = [
+    pytest.param(words, id=words[0].partition("=")[0])
+    for option in command_of(("list-regions",)).params
+    if isinstance(option, click.Option) and (option.name or "").startswith("configuration__run__")
+    if (words := wrong_setting(option)) is not None
+]
+
+
+def test_most_settings_can_be_misused() -> None:
+    assert len(SETTINGS) > 60
+
+
+@pytest.mark.parametrize("words", SETTINGS)
+def test_a_setting_that_is_used_wrongly(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    name = words[0].partition("=")[0]
+    line = refusal(capsys, "list-regions", "--provider", "local", *words)
+    assert name in line or f"run.{name.removeprefix('--').replace('-', '_')}" in line
+
+
+def test_a_setting_without_its_value(capsys: pytest.CaptureFixture[str]) -> None:
+    for option in command_of(("list-regions",)).params:
+        if isinstance(option, click.Option) and (option.name or "").startswith("configuration__"):
+            for flag in (each for each in option.opts if not option.is_flag):
+                assert f"Option '{flag}' requires an argument" in refusal(capsys, "list-regions", flag)
+
+
+def test_all_commands_take_the_same_settings() -> None:
+    def settings(names: tuple[str, ...]) -> set[str]:
+        return {name for each in command_of(names).params if (name := each.name or "").startswith("configuration__")}
+
+    expected = settings(("list-regions",))
+    assert {frozenset(found) for names in every_command() if (found := settings(names))} == {frozenset(expected)}
+
+
 @pytest.mark.parametrize(("arguments", "reason"), CONFIGURATION)
 def test_a_configuration_option_that_is_used_wrongly(
     arguments: list[str], reason: str, capsys: pytest.CaptureFixture[str]
@@ -151,6 +195,25 @@ def test_a_configuration_option_that_is_used_wrongly(
 
 
 MEANING = [
+    ("run -c config.yml", "startup_script"),
+    ("run -c config.yml --command true", "no tasks were given"),
+    ("run -c config.yml --command true --task-file absent.json", "absent.json"),
+    ("run -c config.yml --command true --task-file tasks.json", "--force does it unasked"),
+    ("run -c config.yml --command true --where failed", "give --retry-failed too"),
+    ("run -c config.yml --command true --retry-failed --where nowhere", '"nowhere" is no status'),
+    ("run -c config.yml --command true --retry-failed --where ,", "no status is named"),
+    ("run -c config.yml --command true --retry-failed --task-file tasks.json", "leave --task-file out"),
+    ("run -c config.yml --command true --task-file tasks.json --min-cpu 4096", "no instance type"),
+    ("run --provider local --command true --task-file tasks.json", "no job was named"),
+    ("plan -c config.yml --task-file absent.json", "absent.json"),
+    ("plan -c config.yml --task-file tasks.json --num-tasks 3", "exclude each other"),
+    ("plan -c config.yml --task-time 3 --sample-db job.db", "exclude each other"),
+    ("plan -c config.yml --num-tasks 3 --sample-db config.yml", "config.yml"),
+    ("plan -c config.yml --num-tasks 3 --min-cpu 4096", "no instance type"),
+    ("rehearse -c config.yml --task-time 3", "the number of tasks is not known"),
+    ("rehearse -c config.yml --num-tasks 3", "the time of a task is not known"),
+    ("rehearse -c config.yml --num-tasks 3 --task-time 3 --sample-db job.db", "exclude each other"),
+    ("sweep", "no provider was given"),
     ("status", "no job was named"),
     ("status --db-file absent.db", "there is no such job database"),
     ("stop --provider local", "no job was named"),
@@ -210,8 +273,22 @@ def test_a_command_that_makes_no_sense(
 
 def test_every_command_is_misused_above() -> None:
     misused = {line.split()[0] for line, _ in MEANING}
-    elsewhere = {"plan", "rehearse", "run", "sweep", "worker"}
-    assert misused | elsewhere >= set(COMMANDS)
+    assert misused | {"worker"} >= set(COMMANDS)
+
+
+WORKER = [
+    (["--nonsense"], "--nonsense"),
+    (["--memory", "much"], "--memory"),
+    (["--memory"], "--memory"),
+    (["--is-spot=maybe"], "--is-spot"),
+    (["toomuch"], "toomuch"),
+    ([], "there is no command"),
+]
+
+
+@pytest.mark.parametrize(("arguments", "reason"), WORKER)
+def test_a_worker_that_is_told_nonsense(arguments: list[str], reason: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert reason in refusal(capsys, "worker", *arguments)
 
 
 @pytest.mark.parametrize("name", [*COMMANDS, *ALIASES])

@@ -261,6 +261,8 @@ def test_what_a_worker_gets_reads_back_as_what_was_configured(read: Read) -> Non
         ("us-central1-a", "us-central1"),
         ("europe-west12-b", "europe-west12"),
         ("us-east-1a", "us-east-1"),
+        ("eastus-1", "eastus"),
+        ("eastus2-3", "eastus2"),
         ("ap-southeast-2c", "ap-southeast-2"),
         ("1", None),
         ("us-west-2-lax-1a", None),

@@ -3,36 +3,55 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from arm_desk import KEY
 from arm_fake import SUBSCRIPTION
 from arm_process import ArmProcess
 from azurite import Azurite
-from cloud_commands import CommandsOfAProvider, Site
+from cloud_commands import Call, CommandsOfAProvider, Site
 from retail_fake import RetailFake
 
 
+@pytest.fixture(scope="module")
+def azure_section(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, object]]:
+    with RetailFake() as prices, ArmProcess(tmp_path_factory.mktemp("arm") / "machines") as arm:
+        yield {
+            "subscription_id": SUBSCRIPTION,
+            "management_endpoint": arm.url,
+            "prices_endpoint": prices.url,
+            "operation_poll_seconds": 0.05,
+            "queue_poll_seconds": 0.5,
+            "ssh_public_key": KEY,
+        }
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Types and prices, asked for once."""
+    return tmp_path_factory.mktemp("cache")
+
+
 class TestCommandsOfAzure(CommandsOfAProvider):
-    @pytest.fixture(scope="class")
-    def site(self, tmp_path_factory: pytest.TempPathFactory, azurite: Azurite) -> Iterator[Site]:
-        folder = tmp_path_factory.mktemp("desk")
-        with RetailFake() as prices, ArmProcess(folder / "machines") as arm:
-            section = {
-                "subscription_id": SUBSCRIPTION,
-                "management_endpoint": arm.url,
-                "prices_endpoint": prices.url,
-                "operation_poll_seconds": 0.05,
-                "queue_poll_seconds": 0.5,
-                "ssh_public_key": KEY,
-            }
-            yield Site(
-                folder=folder,
-                sections={"provider": "azure", "azure": section},
-                run={"region": "eastus", "min_cpu": 2, "max_cpu": 8},
-                environment={**azurite.environment, "CLOUD_TASKS_CACHE_DIR": str(folder / "cache")},
-                region="eastus",
-                zone="eastus-1",
-                image="ubuntu",
-                instance_type="Standard_D2s_v5",
-            )
+    @pytest.fixture
+    def site(self, tmp_path: Path, azure_section: dict[str, object], cache: Path, azurite: Azurite) -> Site:
+        return Site(
+            folder=tmp_path,
+            sections={"provider": "azure", "azure": azure_section},
+            run={"region": "eastus", "min_cpu": 2, "max_cpu": 8},
+            environment={**azurite.environment, "CLOUD_TASKS_CACHE_DIR": str(cache)},
+            region="eastus",
+            zone="eastus-1",
+            image="ubuntu",
+            instance_type="Standard_D2s_v5",
+        )
+
+    def test_the_doctor(self, call: Call, site: Site) -> None:
+        told = call("doctor", code=1)
+        assert "  ok       Python" in told.out
+        assert "MISSING  managed identity" in told.out
+        assert "az identity create" in told.out
+        # Queues, machines and prices of this cloud were all asked.
+        parts = {finding["by"] for finding in call("doctor", "--json", code=1).data["findings"]}
+        assert {"azure queue", "azure compute", "azure pricing"} <= parts

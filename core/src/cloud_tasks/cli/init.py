@@ -13,7 +13,7 @@ import click
 from cloud_tasks.cli.code import Checkout, find_checkout
 from cloud_tasks.cli.common import examples
 from cloud_tasks.cli.context import AppContext, pass_app
-from cloud_tasks.cli.project_files import SHIPPING, Project, needed_settings, provider_packages, write_project
+from cloud_tasks.cli.project_files import SHIPPING, Asked, Project, asked_settings, provider_packages, write_project
 from cloud_tasks.errors import InputError
 from cloud_tasks.registry import Registry
 
@@ -62,7 +62,7 @@ def init(app: AppContext, /, folder: Path, **values: Any) -> None:
 
 def _project(registry: Registry, folder: Path, values: Mapping[str, Any], *, asks: bool) -> Project:
     provider = _answer(values["provider"], "Provider", "local", asks=asks).lower()
-    needed = needed_settings(registry, provider)
+    asked = asked_settings(registry, provider)
     job_id = _answer(values["job_id"], "Name of the job", _name_of(folder), asks=asks)
     if not _JOB_ID.fullmatch(job_id):
         hint = "a lower-case letter, then at most 23 lower-case letters, digits or dashes"
@@ -70,9 +70,11 @@ def _project(registry: Registry, folder: Path, values: Mapping[str, Any], *, ask
     found = find_checkout(folder) if folder.is_dir() else None
     ship = _shipping(provider, values, found, asks=asks)
     settings = _settings(values["settings"])
-    for name, text in needed.items() if asks else ():
-        if name not in settings:
-            settings[name] = click.prompt(f"{text} ({name})")
+    region = values["region"]
+    if asks:
+        if region is None and provider != "local":
+            region = click.prompt("Region", default="", show_default=False)
+        settings |= _ask_settings({name: each for name, each in asked.items() if name not in settings})
     return Project(
         folder=folder,
         provider=provider,
@@ -80,11 +82,20 @@ def _project(registry: Registry, folder: Path, values: Mapping[str, Any], *, ask
         ship=ship,
         checkout=_checkout(values, found, provider, folder) if ship == "git" else None,
         bucket=_bucket(values["bucket"], asks=asks) if ship == "archive" else "",
-        region=values["region"],
+        region=region or None,
         settings=settings,
-        needed=needed,
+        asked=asked,
         packages=provider_packages(registry, provider),
     )
+
+
+def _ask_settings(asked: Mapping[str, Asked]) -> dict[str, str]:
+    """What the user says to each; what may be left out, and is, stays out."""
+    answers = {
+        name: str(click.prompt(f"{each.help} ({name})", default=None if each.required else "", show_default=False))
+        for name, each in asked.items()
+    }
+    return {name: answer for name, answer in answers.items() if answer}
 
 
 def _answer(given: str | None, question: str, default: str, *, asks: bool) -> str:
@@ -158,7 +169,7 @@ def _settings(words: tuple[str, ...]) -> dict[str, str]:
 
 def _next_steps(project: Project) -> str:
     is_here = project.folder.resolve() == Path.cwd()
-    missing = [name for name in project.needed if name not in project.settings]
+    missing = [name for name, asked in project.asked.items() if asked.required and name not in project.settings]
     lines = ["", *([] if is_here else [f"Go there:            cd {project.folder}"])]
     lines.append("Try the tasks here:  python worker.py --task-file tasks.json")
     if missing:

@@ -8,7 +8,7 @@ Invariants, each with a test:
 
 from __future__ import annotations
 
-import sys
+import contextlib
 import threading
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
@@ -76,16 +76,19 @@ class LiveView:
         self._looker: threading.Thread | None = None
 
     def start(self) -> None:
-        """Show it, and go on showing it."""
+        """Show it, and go on showing it; nothing on a terminal where only lines can be written."""
+        if self._console.is_dumb_terminal:
+            return
         try:
             with Store.open(self._database, read_only=True) as store:
                 self._since, self._finished_before = self._clock(), store.summary().finished_tasks
             first = render_snapshot(self._look())
+            # Standard error is put in the view's care, so that log lines come above it.
+            live = Live(first, console=self._console, auto_refresh=False, redirect_stdout=False, transient=True)
+            live.start(refresh=True)
         except (CloudTasksError, OSError):
             return
-        # Standard error is put in the view's care, so that log lines come above it.
-        self._live = Live(first, console=self._console, auto_refresh=False, redirect_stdout=False, transient=True)
-        self._live.start(refresh=True)
+        self._live = live
         self._looker = threading.Thread(target=self._go_on, name="live-view", daemon=True)
         self._looker.start()
 
@@ -100,7 +103,9 @@ class LiveView:
         with self._still:
             live, self._live = self._live, None
             if live is not None:
-                live.stop()
+                # The terminal may be gone.
+                with contextlib.suppress(OSError):
+                    live.stop()
 
     def __enter__(self) -> LiveView:
         self.start()
@@ -115,8 +120,8 @@ class LiveView:
     def is_shown(self) -> bool:
         return self._live is not None
 
-    def ask(self, question: str, *, read: Callable[[], str] = lambda: sys.stdin.readline()) -> str:
-        """Take the view away, ask, wait for the answer (a line), show the view again."""
+    def ask(self, question: str, read: Callable[[], str]) -> str:
+        """Take the view away, ask, wait for what ``read`` gives, show the view again."""
         with self._still:
             live = self._live
             if live is not None:

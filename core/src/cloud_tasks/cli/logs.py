@@ -1,7 +1,11 @@
-"""Logging of the command line: to stderr, as ``2025-07-08 11:19:22.944 INFO - message`` or as JSON lines."""
+"""Logging of the command line: to stderr, as ``2025-07-08 11:19:22.944 INFO - message`` or as JSON lines.
+
+Invariant, with a test: a log that nobody can read any more (its terminal was closed, its pipe is broken) stops nothing.
+"""
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import sys
 from collections.abc import MutableMapping
@@ -10,17 +14,27 @@ from typing import Any, TextIO, cast
 
 import structlog
 
-__all__ = ["configure_logging"]
+__all__ = ["configure_logging", "write_text"]
 
 
 class _CurrentStderr:
     """Whatever ``sys.stderr`` is when a line is written: a live view takes its place, to stay below the log."""
 
     def write(self, text: str) -> int:
-        return sys.stderr.write(text)
+        with contextlib.suppress(OSError):
+            sys.stderr.write(text)
+        return len(text)
 
     def flush(self) -> None:
-        sys.stderr.flush()
+        with contextlib.suppress(OSError):
+            sys.stderr.flush()
+
+
+def write_text(text: str) -> None:
+    """Write lines that are no log entries to where the log is."""
+    stderr = _CurrentStderr()
+    stderr.write(f"{text}\n")
+    stderr.flush()
 
 
 def _text(_logger: Any, method: str, entry: MutableMapping[str, Any]) -> str:

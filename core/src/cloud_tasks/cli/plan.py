@@ -9,6 +9,7 @@ from typing import Any
 
 import click
 
+from cloud_tasks.cli.common import examples
 from cloud_tasks.cli.context import AppContext, pass_app
 from cloud_tasks.cli.estimates import count_tasks, mean_task_time
 from cloud_tasks.cli.options import configuration_options, load_from_options
@@ -29,7 +30,14 @@ _SECONDS = click.FloatRange(min=0, min_open=True, max=timedelta(days=3650).total
 def plan(registry: Registry) -> click.Command:
     """Make the command; its options are those of core and of the installed plugins."""
 
-    @click.command("plan")
+    @click.command(
+        "plan",
+        epilog=examples(
+            "cloud-tasks plan --config config.yml --task-file tasks.json --task-time 90",
+            "cloud-tasks plan --config config.yml --num-tasks 100000 --sample-db sample.db",
+            "cloud-tasks plan --provider gcp --min-memory-per-task 4 --use-spot --rejected",
+        ),
+    )
     @click.option("--task-file", metavar="FILE", help="The tasks to count; default: task_source.")
     @click.option("--num-tasks", type=click.IntRange(min=0), help="How many tasks there would be, instead of a file.")
     @click.option("--task-time", type=_SECONDS, metavar="SECONDS", help="How long a task takes on average.")

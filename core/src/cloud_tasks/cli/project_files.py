@@ -21,7 +21,7 @@ from cloud_tasks.errors import InputError
 from cloud_tasks.plugin import setting_info
 from cloud_tasks.registry import Registry
 
-__all__ = ["SHIPPING", "Project", "needed_settings", "provider_packages", "write_project"]
+__all__ = ["SHIPPING", "Asked", "Project", "asked_settings", "provider_packages", "write_project"]
 
 SHIPPING = ("folder", "git", "archive")
 """How the code gets to the instances: they see the folder, they clone a commit, they fetch an archive."""
@@ -35,6 +35,15 @@ class _Template(string.Template):
     """With ``@`` for what is filled in, since scripts are full of ``$``."""
 
     delimiter = "@"
+
+
+@attrs.frozen(kw_only=True)
+class Asked:
+    """A setting of a provider that a person is asked for."""
+
+    help: str
+    required: bool
+    """Whether the provider cannot be used without it."""
 
 
 @attrs.frozen(kw_only=True)
@@ -53,21 +62,22 @@ class Project:
     region: str | None = None
     settings: Mapping[str, str] = attrs.field(factory=dict)
     """Of the provider's section, as far as known."""
-    needed: Mapping[str, str] = attrs.field(factory=dict)
-    """Settings without which the provider cannot be used, with their help."""
+    asked: Mapping[str, Asked] = attrs.field(factory=dict)
     packages: Sequence[str] = ()
     """What a worker on an instance needs besides the user's code, as pip takes it."""
 
 
-def needed_settings(registry: Registry, provider: str) -> dict[str, str]:
-    """The settings of a provider that have no default, with their help; secrets are left to the environment."""
-    found: dict[str, str] = {}
+def asked_settings(registry: Registry, provider: str) -> dict[str, Asked]:
+    """The settings of a provider that have no default, or that few jobs go without. Secrets are left to the
+    environment."""
+    found: dict[str, Asked] = {}
     for axis in ("queue", "compute", "pricing"):
         kind = getattr(registry, axis)(provider).settings
         for field in attrs.fields(kind):
             info = setting_info(field)
-            if field.default is attrs.NOTHING and not info.secret:
-                found[field.name] = info.help
+            required = field.default is attrs.NOTHING
+            if (required or info.asked) and not info.secret:
+                found[field.name] = Asked(help=info.help, required=required)
     return found
 
 
@@ -124,16 +134,26 @@ def _configuration(project: Project) -> str:
     lines = [f"{project.provider}:"]
     lines += [f"  {name}: {_yaml(value)}" for name, value in project.settings.items()]
     lines += [
-        f"  # {name}: # required: {text}" for name, text in project.needed.items() if name not in project.settings
+        f"  # {name}: # {'required: ' if asked.required else ''}{asked.help}"
+        for name, asked in project.asked.items()
+        if name not in project.settings
     ]
     words: dict[str, Any] = {
         "provider": project.provider,
         "job_id": project.job_id,
-        "region": f"  region: {_yaml(project.region)}\n" if project.region else "",
+        "region": _region(project),
         "max_instances": 1 if project.provider == "local" else 2,
         "section": "\n".join(lines) + "\n" if len(lines) > 1 else "",
     }
     return _filled("config.yml", words).rstrip() + "\n"
+
+
+def _region(project: Project) -> str:
+    if project.region:
+        return f"  region: {_yaml(project.region)}\n"
+    if project.provider == "local":
+        return ""
+    return f"  # region: # where the machines are; see `cloud-tasks list-regions --provider {project.provider}`\n"
 
 
 def _yaml(text: str | None) -> str:

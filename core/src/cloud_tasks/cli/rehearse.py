@@ -12,6 +12,7 @@ from typing import Any
 import attrs
 import click
 
+from cloud_tasks.cli.common import examples
 from cloud_tasks.cli.context import AppContext, pass_app
 from cloud_tasks.cli.estimates import count_tasks, task_times
 from cloud_tasks.cli.options import configuration_options, load_from_options
@@ -52,7 +53,13 @@ class _Rehearsed:
 def rehearse(registry: Registry) -> click.Command:
     """Make the command; its options are those of core and of the installed plugins."""
 
-    @click.command("rehearse")
+    @click.command(
+        "rehearse",
+        epilog=examples(
+            "cloud-tasks rehearse --config config.yml --num-tasks 100000 --task-time 90",
+            "cloud-tasks rehearse --config config.yml --sample-db sample.db --seeds 50 --spot-lifetime 7200",
+        ),
+    )
     @click.option("--task-file", metavar="FILE", help="The tasks to count; default: task_source.")
     @click.option("--num-tasks", type=click.IntRange(min=1), help="How many tasks there would be, instead of a file.")
     @click.option("--task-time", type=_SECONDS, metavar="SECONDS", help="How long a task takes on average.")

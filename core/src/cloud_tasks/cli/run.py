@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import signal
+import contextlib
 import sys
 from datetime import UTC, datetime
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 import click
@@ -14,18 +13,20 @@ import structlog
 
 from cloud_tasks.cli.context import AppContext, pass_app
 from cloud_tasks.cli.database import database_of, read_database
+from cloud_tasks.cli.interrupts import Interrupts, ask_plainly
+from cloud_tasks.cli.live import LiveView
 from cloud_tasks.cli.options import configuration_options, load_from_options
+from cloud_tasks.cli.progress_log import ProgressLog
 from cloud_tasks.config import JobConfig
-from cloud_tasks.controller import Controller, Outcome, Progress
+from cloud_tasks.controller import Controller, Outcome
 from cloud_tasks.controller.job import Job, JobResult, RunRequest
+from cloud_tasks.controller.loop import ThreadedLoop
 from cloud_tasks.errors import InputError
-from cloud_tasks.model import FINAL_STATUSES, Money, TaskStatus
+from cloud_tasks.model import FINAL_STATUSES, TaskStatus
 from cloud_tasks.registry import Registry
 from cloud_tasks.report import (
     dump_tasks,
-    pace,
     render_final_report,
-    render_instance_table,
     render_job_configuration,
     render_selected_offer,
     render_summary,
@@ -80,6 +81,11 @@ def run(registry: Registry) -> click.Command:
         default=None,
         help="After an interrupt, write the tasks of each status to {job_id}_{status}.json; asked when not given.",
     )
+    @click.option(
+        "--live/--no-live",
+        default=True,
+        help="On a terminal, show how the job goes on in one place instead of logging it.  [--live]",
+    )
     @click.option("--verbose", "-v", count=True, help="More log lines.")
     @configuration_options(registry)
     @pass_app
@@ -122,17 +128,29 @@ def _run(app: AppContext, values: dict[str, Any]) -> int:
             return 0
         if obstacles and not values["force"]:
             _confirm(obstacles)
-        result = job.run(
-            ranking,
-            on_progress=_ProgressLog(config),
-            on_started=lambda controller, loop: _Interrupts(controller, loop, values["on_interrupt"]).connect(),
-        )
+        is_live = sys.stderr.isatty() and values["live"] and app.log_format == "text"
+        result = _see_through(job, ranking, LiveView(request.db_file) if is_live else None, values["on_interrupt"])
     code = _report(result, request)
     if result.outcome in (Outcome.STOPPED, Outcome.LEFT) and _wants_dump(values["dump_tasks"]):
         with read_database(request.db_file) as store:
             for file in dump_tasks(store, Path.cwd()):
                 click.echo(f"Wrote {file}", err=True)
     return code
+
+
+def _see_through(job: Job, ranking: Ranking, view: LiveView | None, on_interrupt: str) -> JobResult:
+    """Run it, with signals connected and, where somebody looks, the view shown for as long as it runs."""
+    with contextlib.ExitStack() as stack:
+
+        def started(controller: Controller, loop: ThreadedLoop) -> None:
+            if view is not None:
+                stack.enter_context(view)
+            ask = ask_plainly if view is None else view.ask
+            # Closed first: the view cannot end while a question stands in it.
+            stack.enter_context(Interrupts(controller, loop, on_interrupt, ask=ask))
+
+        progress_log = ProgressLog(is_silent=lambda: view is not None and view.is_shown)
+        return job.run(ranking, on_progress=progress_log, on_started=started)
 
 
 def _describe(config: JobConfig, job: Job) -> None:
@@ -228,73 +246,6 @@ def _wants_dump(choice: bool | None) -> bool:
     if choice is None and sys.stdin.isatty():
         return click.confirm("Write the tasks of each status to a task file?", default=False, err=True)
     return bool(choice)
-
-
-class _ProgressLog:
-    """Tells at each look what changed: the queue, the instances, the tasks."""
-
-    def __init__(self, config: JobConfig) -> None:
-        self._config = config
-        self._told = ""
-
-    def __call__(self, progress: Progress) -> None:
-        log.info("Checking if scaling is needed...")
-        depth = progress.depth
-        if depth is not None and depth.visible is not None:
-            held = depth.visible + (depth.in_flight or 0)
-            log.info(f"Current queue depth: {held}" + ("" if depth.exact else " (estimate)"))
-        table = render_instance_table(progress.instances)
-        if table != self._told:
-            self._told = table
-            for line in table.splitlines():
-                log.info(line)
-        rate = pace(progress.summary, progress.now)
-        price = sum((i.price_per_hour for i in progress.instances if i.ended_at is None), Money.zero())
-        text = render_summary(progress.summary, pace=rate, cost=progress.cost, price_per_hour=price)
-        click.echo(text, err=True)
-
-
-class _Interrupts:
-    """Ctrl-C and SIGTERM while the job runs."""
-
-    def __init__(self, controller: Controller, loop: Any, policy: str) -> None:
-        self._controller = controller
-        self._loop = loop
-        self._policy = policy
-        self._asking = False
-
-    def connect(self) -> None:
-        signal.signal(signal.SIGINT, self._received)
-        signal.signal(signal.SIGTERM, self._received)
-        signal.signal(signal.SIGHUP, self._received)
-
-    def _received(self, number: int, _: FrameType | None) -> None:
-        self._loop.post(lambda: self._interrupted(number))
-
-    def _interrupted(self, number: int) -> None:
-        ask = self._policy == "ask" and number == signal.SIGINT and sys.stdin.isatty()
-        if not ask or self._asking:
-            self._answer("l" if self._policy == "leave" and not self._asking else "t")
-            return
-        self._asking = True
-        question = "\nInterrupted: [T]erminate all instances, [L]eave them running, or [C]arry on? "
-
-        def read() -> str:
-            click.echo(question, nl=False, err=True)
-            return sys.stdin.readline().strip().lower()[:1]
-
-        self._loop.call(read, self._answer, lambda _: self._answer("t"))
-
-    def _answer(self, answer: str) -> None:
-        self._asking = False
-        if answer == "t":
-            log.info("Interrupted: terminating all instances; `run --continue` goes on later")
-            self._controller.stop()
-        elif answer == "l":
-            log.info("Interrupted: leaving the instances running; `run --continue` comes back to them")
-            self._controller.stop(leave=True)
-        else:
-            log.info("Carrying on")
 
 
 def _report(result: JobResult, request: RunRequest) -> int:

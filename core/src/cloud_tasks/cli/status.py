@@ -8,6 +8,7 @@ from typing import Any
 
 import click
 
+from cloud_tasks.cli.common import examples
 from cloud_tasks.cli.context import AppContext, pass_app
 from cloud_tasks.cli.database import database_of, read_database
 from cloud_tasks.cli.options import configuration_options, load_from_options
@@ -20,7 +21,13 @@ __all__ = ["status"]
 def status(registry: Registry) -> click.Command:
     """Make the command; its options are those of core and of the installed plugins."""
 
-    @click.command("status")
+    @click.command(
+        "status",
+        epilog=examples(
+            "cloud-tasks status --config config.yml",
+            "cloud-tasks status --job-id sums --json",
+        ),
+    )
     @click.option("--json", "as_json", is_flag=True, help="Machine-readable output.")
     @configuration_options(registry)
     @pass_app

@@ -10,6 +10,7 @@ from typing import Any
 
 import click
 
+from cloud_tasks.cli.common import examples
 from cloud_tasks.cli.context import AppContext, pass_app
 from cloud_tasks.cli.database import database_of
 from cloud_tasks.cli.options import configuration_options, load_from_options
@@ -26,7 +27,13 @@ __all__ = ["stop"]
 def stop(registry: Registry) -> click.Command:
     """Make the command; its options are those of core and of the installed plugins."""
 
-    @click.command("stop")
+    @click.command(
+        "stop",
+        epilog=examples(
+            "cloud-tasks stop --config config.yml",
+            "cloud-tasks stop --provider aws --job-id sums --purge-queue",
+        ),
+    )
     @click.option("--purge-queue", is_flag=True, help="Remove the queued tasks too; --continue sends them again.")
     @click.option(
         "--wait",

@@ -10,6 +10,7 @@ from typing import Any
 
 import click
 
+from cloud_tasks.cli.common import examples
 from cloud_tasks.cli.context import AppContext, pass_app
 from cloud_tasks.cli.options import configuration_options, load_from_options
 from cloud_tasks.config import JobConfig
@@ -28,7 +29,14 @@ __all__ = ["sweep"]
 def sweep(registry: Registry) -> click.Command:
     """Make the command; its options are those of core and of the installed plugins."""
 
-    @click.command("sweep")
+    @click.command(
+        "sweep",
+        epilog=examples(
+            "cloud-tasks sweep --provider gcp --list",
+            "cloud-tasks sweep --provider gcp --all --force",
+            "cloud-tasks sweep --config config.yml --any-owner --json --list",
+        ),
+    )
     @click.option("--all", "every", is_flag=True, help="Not only what has expired: everything of mine.")
     @click.option("--any-owner", is_flag=True, help="Also what others started, or nobody signed.")
     @click.option("--list", "only_list", is_flag=True, help="Only show what would be terminated.")

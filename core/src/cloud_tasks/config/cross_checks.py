@@ -34,6 +34,7 @@ _PAIRS = (
 _ZONE_FORMS = (
     re.compile(r"([a-z]+-[a-z]+[0-9]+)-[a-z]"),  # us-central1-a
     re.compile(r"([a-z]{2}(?:-[a-z]+)+-[0-9])[a-z]"),  # us-east-1a
+    re.compile(r"([a-z]{6}[a-z0-9]*)-[0-9]"),  # eastus-1: no region of Azure has a shorter name
 )
 
 

@@ -26,6 +26,8 @@ class SettingInfo:
     """Never shown, logged, stored, or passed to an instance."""
     worker: bool = False
     """Whether a worker on an instance needs it; it is then exported to the startup script (never a secret)."""
+    asked: bool = False
+    """Whether ``init`` asks for it, since few jobs go without; it always does for one without a default."""
 
 
 def setting(
@@ -37,6 +39,7 @@ def setting(
     flag: str | None = None,
     secret: bool = False,
     worker: bool = False,
+    asked: bool = False,
     validator: Any = None,
     converter: Any = None,
 ) -> Any:
@@ -46,7 +49,7 @@ def setting(
     """
     if secret and worker:
         raise TypeError("a secret is never passed to a worker")
-    info = SettingInfo(help=help, env=env, flag=flag, secret=secret, worker=worker)
+    info = SettingInfo(help=help, env=env, flag=flag, secret=secret, worker=worker, asked=asked)
     options: dict[str, Any] = {
         "metadata": {_KEY: info},
         "validator": validator,

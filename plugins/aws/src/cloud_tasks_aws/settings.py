@@ -88,7 +88,7 @@ class AwsSettings:
 
     # Machines
     instance_profile: str | None = setting(
-        help="Instance profile (name or ARN) whose role gives workers access to the queue", default=None
+        help="Instance profile (name or ARN) whose role gives workers access to the queue", default=None, asked=True
     )
     subnets: tuple[str, ...] = setting(help="Subnets for the instances (default: those of the default VPC)", default=())
     security_groups: tuple[str, ...] = setting(

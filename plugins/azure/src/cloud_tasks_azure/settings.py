@@ -24,6 +24,7 @@ class AzureSettings:
         env="AZURE_SUBSCRIPTION_ID",
         flag="--subscription-id",
         worker=True,
+        asked=True,
     )
     tenant_id: str | None = setting(
         help="The directory that the application belongs to", default=None, env="AZURE_TENANT_ID", flag="--tenant-id"
@@ -49,6 +50,7 @@ class AzureSettings:
         default=None,
         env="AZURE_STORAGE_ACCOUNT",
         worker=True,
+        asked=True,
         validator=attrs.validators.optional(attrs.validators.matches_re(r"[a-z0-9]{3,24}|https?://[^\s?]+")),
     )
     connection_string: str | None = setting(
@@ -111,6 +113,7 @@ class AzureSettings:
     managed_identity: str | None = setting(
         help="Resource id of the identity that machines work as, or system for one of their own (default: none)",
         default=None,
+        asked=True,
         validator=attrs.validators.optional(
             attrs.validators.matches_re(r"system|/subscriptions/[^/]+/.+/userAssignedIdentities/[^/]+")
         ),

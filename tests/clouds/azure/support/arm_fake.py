@@ -14,6 +14,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+from arm_account import serve_account
 from arm_admin import evict, serve_admin, state_of
 from arm_catalog import LOCATIONS, SIZES
 from arm_checks import usage
@@ -65,6 +66,7 @@ class ArmFake:
         self.wire = Wire(seed=seed)
         self.admin = Wire()
         self._routes()
+        self.account = serve_account(self)
         serve_admin(self, self.admin)
 
     @property

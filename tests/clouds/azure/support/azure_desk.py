@@ -1,4 +1,4 @@
-"""The whole of Azure that a job meets: Resource Manager with machines that run, prices, storage; and a desk to work at."""
+"""All of Azure that a job meets: Resource Manager with machines that run, prices, storage; and a desk to work at."""
 
 from __future__ import annotations
 

@@ -1,0 +1,32 @@
+"""Every command that looks, asks or tidies up, on Google Cloud as the stand-ins play it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from cloud_commands import CommandsOfAProvider, Site
+from gcp_desk import ACCOUNT, PROJECT, GcpDesk, gcp_desk
+
+
+@pytest.fixture(scope="module")
+def desk(tmp_path_factory: pytest.TempPathFactory, emulator: str) -> Iterator[GcpDesk]:
+    with gcp_desk(tmp_path_factory.mktemp("desk"), emulator=emulator) as desk:
+        yield desk
+
+
+class TestCommandsOfGoogleCloud(CommandsOfAProvider):
+    @pytest.fixture
+    def site(self, desk: GcpDesk, tmp_path: Path) -> Site:
+        return Site(
+            folder=tmp_path,
+            sections={"provider": "gcp", "gcp": {"project_id": PROJECT, "service_account": ACCOUNT}},
+            run={"region": "us-central1", "boot_disk_types": ["pd-standard"], "min_cpu": 4, "max_cpu": 8},
+            environment=desk.environment,
+            region="us-central1",
+            zone="us-central1-a",
+            image="debian",
+            instance_type="e2-standard-8",
+            counts_messages=False,
+        )

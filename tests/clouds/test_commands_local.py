@@ -1,0 +1,23 @@
+"""Every command that looks, asks or tidies up, on this machine's own provider."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from cloud_commands import CommandsOfAProvider, Site
+
+
+class TestCommandsOfLocal(CommandsOfAProvider):
+    @pytest.fixture
+    def site(self, tmp_path: Path) -> Site:
+        return Site(
+            folder=tmp_path,
+            sections={"provider": "local", "local": {"vcpus": 2, "shutdown_grace": 0.5}},
+            run={},
+            environment={},
+            region="local",
+            zone="local-a",
+            image="machine",
+            instance_type="local-2",
+        )
