@@ -58,8 +58,8 @@ configuration with its origin, `cloud-tasks config schema` a JSON Schema for edi
 4. the environment: `CLOUD_TASKS_<SECTION>_<KEY>`, e.g. `CLOUD_TASKS_RUN_MAX_CPU`,
 5. the command line: `--max-cpu 8`, or `--set section.key=value` for any key.
 
-An unknown key is an error that names the nearest known one. Secrets belong into the environment, or into a file that nobody
-else can read (another one is refused): they are never shown, logged, stored, or passed to an instance.
+An unknown key is an error that names the nearest known one. Secrets belong into the environment, or into a file that
+nobody else can read (another one is refused): they are never shown, logged, stored, or passed to an instance.
 """
 
 

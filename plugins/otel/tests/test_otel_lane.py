@@ -6,11 +6,11 @@ import threading
 from collections.abc import Sequence
 
 import structlog
-from cloud_tasks_otel.lane import SpanLane
 from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
 
 from cloud_tasks.testing import eventually
+from cloud_tasks_otel.lane import SpanLane
 
 
 class Exporter(SpanExporter):

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import attrs
+
 from cloud_tasks_otel.settings import OtelSettings
 from cloud_tasks_otel.traces import OUTCOMES
 

@@ -8,13 +8,13 @@ from typing import Any
 import attrs
 import pytest
 import structlog
-from cloud_tasks_otel.plugin import cloud_tasks_register_event_sink
-from cloud_tasks_otel.settings import OtelSettings
-from cloud_tasks_otel.sink import OtelSink
 
 from cloud_tasks.model import Event, EventType, JobPhase, JobProgress, Money, TaskStatus
 from cloud_tasks.plugin import EventSinkContext
 from cloud_tasks.testing import EventSinkContract, EventSinkSubject, eventually
+from cloud_tasks_otel.plugin import cloud_tasks_register_event_sink
+from cloud_tasks_otel.settings import OtelSettings
+from cloud_tasks_otel.sink import OtelSink
 
 (BACKEND,) = cloud_tasks_register_event_sink()
 BEGAN = datetime(2026, 1, 2, 3, tzinfo=UTC)
