@@ -296,3 +296,14 @@ def test_snake_case_is_accepted(name: str, capsys: pytest.CaptureFixture[str]) -
     with pytest.raises(SystemExit) as ended:
         main([name.replace("-", "_"), "--help"])
     assert ended.value.code == 0
+
+
+def test_a_command_of_a_plugin_that_is_not_there_says_how_to_get_it(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("CLOUD_TASKS_DISABLE_PLUGINS", "gcp,aws,azure,dashboard")
+    told = refusal(capsys, "dashboard")
+    assert (
+        told
+        == "Error: the command \"dashboard\" is not installed; install it with: pip install 'cloud-tasks[dashboard]'"
+    )

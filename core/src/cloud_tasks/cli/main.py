@@ -58,6 +58,10 @@ COMMANDS: dict[str, tuple[str, str]] = {
 }
 """Each command with its import string and its line in ``--help``."""
 
+ELSEWHERE = {"dashboard": "Show in the browser how jobs go"}
+"""Commands of this project's own plugins, each in a distribution and an extra of its name. Of others' commands,
+``cloud-tasks plugins`` tells: to list them here, every plugin would have to be imported."""
+
 ALIASES = {"monitor-event-queue": "monitor"}
 """Names that users know from elsewhere; not listed."""
 
@@ -70,7 +74,9 @@ class LazyGroup(click.Group):
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):
-            formatter.write_dl([(name, COMMANDS[name][1]) for name in sorted(COMMANDS)])
+            lines = {name: summary for name, (_, summary) in COMMANDS.items()}
+            lines |= {name: f"{summary} (cloud-tasks[{name}])." for name, summary in ELSEWHERE.items()}
+            formatter.write_dl(sorted(lines.items()))
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         name = cmd_name.replace("_", "-")
@@ -90,9 +96,8 @@ class LazyGroup(click.Group):
         """The commands that begin so; from the table, for the Tab key is to answer at once."""
         from click.shell_completion import CompletionItem
 
-        found = [
-            CompletionItem(name, help=COMMANDS[name][1]) for name in sorted(COMMANDS) if name.startswith(incomplete)
-        ]
+        known = {**{name: summary for name, (_, summary) in COMMANDS.items()}, **ELSEWHERE}
+        found = [CompletionItem(name, help=known[name]) for name in sorted(known) if name.startswith(incomplete)]
         return [*found, *click.Command.shell_complete(self, ctx, incomplete)]
 
     def resolve_command(
@@ -102,7 +107,10 @@ class LazyGroup(click.Group):
         if ctx.resilient_parsing:
             return super().resolve_command(ctx, args)
         if not name.startswith("-") and self.get_command(ctx, name) is None:
-            close = difflib.get_close_matches(name.replace("_", "-"), COMMANDS, n=1)
+            if name in ELSEWHERE:
+                hint = f"install it with: pip install 'cloud-tasks[{name}]'"
+                raise InputError(f'the command "{name}" is not installed', hint=hint)
+            close = difflib.get_close_matches(name.replace("_", "-"), [*COMMANDS, *ELSEWHERE], n=1)
             advice = f'did you mean "{close[0]}"?' if close else 'see "cloud-tasks --help"'
             raise InputError(f'there is no command "{name}"', hint=advice)
         return super().resolve_command(ctx, args)
