@@ -61,7 +61,7 @@ def test_a_job_outlives_evictions_failing_calls_and_its_controller(desk: AzureDe
     cloud.arm.stock_out({"zone": "eastus-1", "purchase": "spot"})
     cloud.trouble(0.03)
     controller = desk.start("--task-file", "tasks.json")
-    meanwhile(controller, lambda: len(desk.sums()) >= 10)
+    meanwhile(controller, lambda: desk.done() >= 10)
     controller.send_signal(signal.SIGKILL)
     controller.wait()
     evicted = cloud.arm.evict(oldest=1)

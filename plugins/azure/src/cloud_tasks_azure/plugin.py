@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 
 from cloud_tasks.plugin import (
+    CheckContext,
     Compute,
     ComputeBackend,
     ComputeContext,
+    Finding,
     InstanceContext,
     InstanceSide,
     Pricing,
@@ -34,6 +36,7 @@ def cloud_tasks_register_queue() -> Sequence[QueueBackend]:
             settings=AzureSettings,
             traits=QUEUE_TRAITS,
             open=_open_queue,
+            check=_check_queue,
         ),
     )
 
@@ -48,6 +51,8 @@ def cloud_tasks_register_compute() -> Sequence[ComputeBackend]:
             traits=COMPUTE_TRAITS,
             open=_open_compute,
             open_instance=_open_instance,
+            check=_check_compute,
+            policies=_policies,
         ),
     )
 
@@ -60,6 +65,7 @@ def cloud_tasks_register_pricing() -> Sequence[PricingBackend]:
             summary="Azure Retail Prices API",
             settings=AzureSettings,
             open=_open_pricing,
+            check=_check_pricing,
         ),
     )
 
@@ -95,3 +101,27 @@ def _open_pricing(settings: AzureSettings, context: PricingContext) -> AbstractC
     from cloud_tasks_azure.pricing.opening import open_pricing
 
     return open_pricing(settings, context)
+
+
+def _check_queue(settings: AzureSettings, context: CheckContext) -> Iterable[Finding]:
+    from cloud_tasks_azure.doctor_queue import check_queue
+
+    return check_queue(settings, context)
+
+
+def _check_compute(settings: AzureSettings, context: CheckContext) -> Iterable[Finding]:
+    from cloud_tasks_azure.doctor import check_compute
+
+    return check_compute(settings, context)
+
+
+def _check_pricing(settings: AzureSettings, context: CheckContext) -> Iterable[Finding]:
+    from cloud_tasks_azure.doctor_pricing import check_pricing
+
+    return check_pricing(settings, context)
+
+
+def _policies(settings: AzureSettings, context: CheckContext) -> Mapping[str, str]:
+    from cloud_tasks_azure.policies import policies
+
+    return policies(settings)

@@ -102,7 +102,7 @@ class AzureDesk:
             "max_runtime": 60,
             "startup_script": (
                 f"export ADDITION_OUTPUT_DIR={self.results}\n{environment}\n"
-                f"exec python3 {self.folder}/worker_addition.py\n"
+                f"exec python3 {self.folder}/worker_addition.py --notice-interval 0.5\n"
             ),
             **run,
         }
@@ -143,6 +143,10 @@ class AzureDesk:
 
     def log(self) -> str:
         return (self.folder / "err.log").read_text()
+
+    def done(self) -> int:
+        """How many tasks have begun to write their result."""
+        return sum(1 for _ in self.results.glob("*.txt"))
 
     def sums(self) -> dict[str, int]:
         """What the results say, by task."""

@@ -28,7 +28,7 @@ from cloud_tasks.errors import ProviderError
 from cloud_tasks.model import Money
 from cloud_tasks_azure.pricing.rates import RegionPrices
 
-__all__ = ["disk_prices", "fetch_prices", "machine_prices"]
+__all__ = ["disk_prices", "fetch_prices", "machine_prices", "sells_machines"]
 
 _VERSION = "2023-01-01-preview"
 _TIMEOUT = 60
@@ -60,6 +60,12 @@ def fetch_prices(endpoint: str, region: str, *, pause: float = _PAUSE) -> Region
             hint="cloud-tasks list-regions shows the regions that there are",
         )
     return RegionPrices(region=region, fetched_at=now, on_demand=on_demand, spot=spot, disks=disk_prices(disks, now))
+
+
+def sells_machines(endpoint: str, region: str, *, pause: float = _PAUSE) -> bool:
+    """Whether there is a price of any machine in a region: one page is read. Raises `ProviderError`."""
+    wanted = f"serviceName eq 'Virtual Machines' and armRegionName eq '{region}' and priceType eq 'Consumption'"
+    return next(_items(endpoint, wanted, pause=pause), None) is not None
 
 
 def machine_prices(items: Iterable[Mapping[str, Any]], now: datetime) -> tuple[dict[str, Money], dict[str, Money]]:

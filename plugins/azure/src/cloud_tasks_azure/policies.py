@@ -1,0 +1,56 @@
+"""The roles of controller and worker, as ``az role definition create --role-definition @file`` takes them. Pure.
+
+Invariants, each with a test:
+
+1. A role that a subscription is named for is assignable there, and nowhere else.
+2. A worker may do nothing to machines but delete them, and nothing to queues but use them.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from cloud_tasks_azure.permissions import Allowed, compute_actions, queue_allowed, worker_actions, worker_queue_allowed
+from cloud_tasks_azure.settings import AzureSettings
+
+__all__ = ["CONTROLLER_ROLE", "WORKER_ROLE", "policies"]
+
+CONTROLLER_ROLE = "cloud-tasks controller"
+WORKER_ROLE = "cloud-tasks worker"
+
+
+def policies(settings: AzureSettings) -> Mapping[str, str]:
+    """The documents by name; what stands in angle brackets is to be filled in."""
+    controller, worker = queue_allowed(settings), worker_queue_allowed(settings)
+    return {
+        "controller": _document(
+            settings,
+            CONTROLLER_ROLE,
+            "Starts, finds and removes the machines of jobs, and their queues",
+            Allowed(
+                actions=(*compute_actions(settings), *controller.actions), data_actions=tuple(controller.data_actions)
+            ),
+        ),
+        "worker": _document(
+            settings,
+            WORKER_ROLE,
+            "Works on the tasks of a job, and deletes its own machine at the end",
+            Allowed(actions=(*worker_actions(), *worker.actions), data_actions=worker.data_actions),
+        ),
+    }
+
+
+def _document(settings: AzureSettings, name: str, description: str, allowed: Allowed) -> str:
+    role: dict[str, Any] = {
+        "Name": name,
+        "IsCustom": True,
+        "Description": description,
+        "Actions": sorted(allowed.actions),
+        "NotActions": [],
+        "DataActions": sorted(allowed.data_actions),
+        "NotDataActions": [],
+        "AssignableScopes": [f"/subscriptions/{settings.subscription_id or '<SUBSCRIPTION>'}"],
+    }
+    return json.dumps(role, indent=2)
