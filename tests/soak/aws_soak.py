@@ -13,6 +13,7 @@ import signal
 import sys
 import tempfile
 import time
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -30,8 +31,10 @@ _BROKEN = 0.005
 
 def fair(folder: Path, tasks: int, seed: int) -> bool:
     """All goes well."""
-    with aws_cloud(folder, ["--seed", str(seed)]) as cloud:
-        desk = AwsDesk(folder / "desk", cloud.environment(folder / "cache"))
+    with (
+        aws_cloud(folder, ["--seed", str(seed)]) as cloud,
+        closing(AwsDesk(folder / "desk", cloud.environment(folder / "cache"))) as desk,
+    ):
         desk.configure(max_instances=5, min_instances=5)
         desk.tasks(tasks)
         started = time.monotonic()
@@ -43,8 +46,10 @@ def foul(folder: Path, tasks: int, seed: int) -> bool:
     """Everything goes wrong that may."""
     weather = ["--seed", str(seed), "--spot-lifetime", "12", "--spot-notice", "3"]
     source = random.Random(seed)
-    with aws_cloud(folder, weather) as cloud:
-        desk = AwsDesk(folder / "desk", cloud.environment(folder / "cache"))
+    with (
+        aws_cloud(folder, weather) as cloud,
+        closing(AwsDesk(folder / "desk", cloud.environment(folder / "cache"))) as desk,
+    ):
         desk.configure(
             max_instances=5,
             min_instances=5,

@@ -42,7 +42,7 @@ class Policy:
     """How long an instance has to be surplus and idle before it is terminated."""
     listing_lag: timedelta = timedelta(0)
     """How long a launched instance may be missing from the listing."""
-    intent_timeout: timedelta = timedelta(minutes=10)
+    intent_timeout: timedelta = timedelta(minutes=3)
     """After which a launch without an answer, unseen in complete listings, is taken to have failed."""
     stranded_after: timedelta = timedelta(minutes=2)
     """How long an exact, empty queue may contradict the store before the remaining tasks are sent again."""
