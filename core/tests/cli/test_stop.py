@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import signal
 from pathlib import Path
 
@@ -58,6 +59,14 @@ def test_a_job_without_a_database_is_stopped_too(shell: CommandLine) -> None:
     shell.launch("a")
     stopped = shell.run("stop", "--config", "config.yml")
     assert (stopped.code, shell.running()) == (0, set())
+
+
+def test_a_program_is_told_what_was_ended(shell: CommandLine) -> None:
+    shell.configure()
+    name = shell.launch("job").instance_id
+    stopped = shell.run("stop", "--config", "config.yml", "--json")
+    assert json.loads(stopped.out) == {"job_id": "job", "terminated": [name], "queue_removed": False}
+    assert f"Terminated {name}" in stopped.err
 
 
 def test_there_may_be_nothing_to_stop(shell: CommandLine) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import Any
 
 import click
 
-from cloud_tasks.cli.common import examples
+from cloud_tasks.cli.common import examples, json_option
 from cloud_tasks.cli.context import AppContext, pass_app
 from cloud_tasks.cli.database import database_of
 from cloud_tasks.cli.options import configuration_options, load_from_options
@@ -32,6 +33,7 @@ def stop(registry: Registry) -> click.Command:
         epilog=examples(
             "cloud-tasks stop --config config.yml",
             "cloud-tasks stop --provider aws --job-id sums --purge-queue",
+            "cloud-tasks stop --config config.yml --json",
         ),
     )
     @click.option("--purge-queue", is_flag=True, help="Remove the queued tasks too; --continue sends them again.")
@@ -45,6 +47,7 @@ def stop(registry: Registry) -> click.Command:
     @click.option(
         "--force", "-f", is_flag=True, help="Even while a controller works on the job; it may buy new instances."
     )
+    @json_option
     @configuration_options(registry)
     @pass_app
     def command(app: AppContext, /, **values: Any) -> None:
@@ -69,11 +72,18 @@ def _stop(config: JobConfig, job_id: str, values: dict[str, Any]) -> None:
             )
         if store is not None:
             _settle(store)
+        # With --json, standard output is for the program that reads it.
+        as_json: bool = values["as_json"]
         for instance in ended:
-            click.echo(f"Terminated {instance.instance_id} ({instance.instance_type} in {instance.zone})")
-        click.echo(f"No instance of job {job_id} is left" + ("" if ended else "; there was none"))
+            told = f"Terminated {instance.instance_id} ({instance.instance_type} in {instance.zone})"
+            click.echo(told, err=as_json)
+        click.echo(f"No instance of job {job_id} is left" + ("" if ended else "; there was none"), err=as_json)
+        purged = values["purge_queue"] and _remove_queue(config, job_id)
         if values["purge_queue"]:
-            _remove_queue(config, job_id)
+            click.echo("Removed the queued tasks" if purged else "There was no queue to empty", err=as_json)
+        if as_json:
+            names = [instance.instance_id for instance in ended]
+            click.echo(json.dumps({"job_id": job_id, "terminated": names, "queue_removed": bool(purged)}, indent=2))
 
 
 def _settle(store: Store) -> None:
@@ -89,15 +99,15 @@ def _settle(store: Store) -> None:
             store.requeue_lost(record.instance_id)
 
 
-def _remove_queue(config: JobConfig, job_id: str) -> None:
+def _remove_queue(config: JobConfig, job_id: str) -> bool:
     """Remove the queued tasks with their queue: `run --continue` makes it anew and sends what is unfinished.
 
-    The event queue stays, since it may hold results that nobody has collected yet.
+    Returns whether there was one. The event queue stays, since it may hold results that nobody has collected yet.
     """
     with open_queue(config, job_id, config.run.queue_name or job_id) as queue:
         existed = queue.exists()
         queue.delete()
-    click.echo("Removed the queued tasks" if existed else "There was no queue to empty")
+    return existed
 
 
 @contextlib.contextmanager
