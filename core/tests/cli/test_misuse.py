@@ -280,6 +280,8 @@ WORKER = [
     (["--nonsense"], "--nonsense"),
     (["--memory", "much"], "--memory"),
     (["--memory"], "--memory"),
+    (["--max-runtime", "-1"], "--max-runtime: -1 is not 0 or more"),
+    (["--max-runtime", "nan"], "--max-runtime: nan is not 0 or more"),
     (["--is-spot=maybe"], "--is-spot"),
     (["toomuch"], "toomuch"),
     ([], "there is no command"),

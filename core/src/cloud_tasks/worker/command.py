@@ -36,7 +36,14 @@ def run_command_worker(args: Sequence[str], *, program: str = "cloud-tasks worke
     Raises:
         SystemExit: As `Worker.run` does.
     """
-    parser = make_parser(prog=program, description="Works on tasks that are shell commands.")
+    parser = make_parser(
+        prog=program,
+        description="Works on tasks that are shell commands.",
+        examples=(
+            f"{program} --command 'convert {{input}} {{output}}' --task-file tasks.json",
+            f"{program} --command './simulate --seed {{seed}}' --param seed=1..100 --num-simultaneous-tasks 4",
+        ),
+    )
     parser.add_argument(
         "--command",
         default=None,

@@ -139,9 +139,10 @@ OPTIONS: tuple[Option, ...] = (
 )
 
 
-def make_parser(*, description: str, prog: str | None = None) -> argparse.ArgumentParser:
-    """A parser without options but ``--help``."""
-    return _Parser(prog=prog, description=description, formatter_class=_Formatter)
+def make_parser(*, description: str, prog: str | None = None, examples: Sequence[str] = ()) -> argparse.ArgumentParser:
+    """A parser without options but ``--help``, which ends with the examples."""
+    epilog = "\n".join(["Examples:", *(f"  {example}" for example in examples)]) if examples else None
+    return _Parser(prog=prog, description=description, epilog=epilog, formatter_class=_Formatter)
 
 
 def extend_parser(parser: argparse.ArgumentParser, options: Sequence[Option] = OPTIONS) -> None:
@@ -185,6 +186,10 @@ class _Formatter(argparse.HelpFormatter):
         options.setdefault("width", _terminal_columns() - 2)
         super().__init__(prog, **options)
 
+    def _fill_text(self, text: str, width: int, indent: str) -> str:
+        # Examples are lines, not words.
+        return text if "\n" in text else super()._fill_text(text, width, indent)
+
 
 def _terminal_columns() -> int:
     try:
@@ -199,10 +204,25 @@ def _terminal_columns() -> int:
 
 def _checked(option: Option) -> Callable[[str], Any]:
     def convert(text: str) -> Any:
-        return option.kind(text)
+        try:
+            return _value(option, text)
+        except _Negative as error:
+            raise argparse.ArgumentTypeError(str(error)) from error
 
     convert.__name__ = {float: "number", _whole: "whole number"}.get(option.kind, "value")
     return convert
+
+
+class _Negative(ValueError):
+    """A number that has to be 0 or more."""
+
+
+def _value(option: Option, text: str) -> Any:
+    value = option.kind(text)
+    # No number among the options means anything below 0, and "nan" is none.
+    if isinstance(value, (int, float)) and not value >= 0:
+        raise _Negative(f"{text} is not 0 or more")
+    return value
 
 
 def _from_environment(option: Option, environ: Mapping[str, str]) -> Any:
@@ -210,7 +230,7 @@ def _from_environment(option: Option, environ: Mapping[str, str]) -> Any:
         text = environ.get(prefix + option.env)
         if text is not None and text.strip():
             try:
-                return option.kind(text)
+                return _value(option, text)
             except ValueError as error:
                 raise InputError(f'"{text}" is no usable value', where=prefix + option.env, hint=str(error)) from error
     return option.default
