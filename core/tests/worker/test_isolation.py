@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
+import subprocess
+import sys
 from typing import Any
 
 import pytest
 from worker_harness import Harness, is_alive, wait_until
 
+SIGNALS = """
+import json, signal
+numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGCHLD, signal.SIGPIPE)
+print(json.dumps([str(signal.getsignal(number)) for number in numbers]))
+"""
 FINAL = ("task_completed", "task_exception", "task_exited", "task_timed_out", "task_dead")
 
 
@@ -186,3 +194,20 @@ def test_without_zygote_and_template_the_worker_ends_with_an_error(worker) -> No
 def parent_of(pid: int) -> int:
     with open(f"/proc/{pid}/stat") as file:
         return int(file.read().rpartition(")")[2].split()[1])
+
+
+def test_a_task_has_signals_as_python_starts_with(worker) -> None:
+    worker.run_tasks({"do": "signals"}, {"do": "broken pipe"})
+    expected = subprocess.run([sys.executable, "-c", SIGNALS], capture_output=True, text=True, check=True).stdout
+    (completed,) = worker.events("task_completed")
+    assert completed["result"] == [[], json.loads(expected), -1]
+    (failed,) = worker.events("task_exception")
+    assert failed["exception_type"] == "BrokenPipeError"
+
+
+def test_what_worker_init_started_lives_as_long_as_the_worker(worker) -> None:
+    tasks = [{"do": "helper"}, {"do": "child"}, {"do": "sleep", "seconds": 0.3}, {"do": "helper"}]
+    finished = worker.run_tasks(*tasks, PROGRAM_HELPER="yes")
+    assert finished.code == 0
+    assert len(worker.events("task_completed")) == 4
+    wait_until(worker.nothing_is_left)

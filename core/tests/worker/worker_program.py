@@ -96,6 +96,20 @@ def do(what: str, fields: dict[str, Any], data: WorkerData) -> Any:
         return False, float("nan")
     if what == "plain":
         return {"plain": [1, 2, 3]}
+    if what == "span":
+        began = time.monotonic()
+        time.sleep(fields.get("seconds", 0.0))
+        note("spans", f"{data.slot} {began} {time.monotonic()} {fields['place']}")
+    if what == "broken pipe":
+        reading, writing = os.pipe()
+        os.close(reading)
+        os.write(writing, b"nobody reads this")
+    if what == "signals":
+        blocked = sorted(int(number) for number in signal.pthread_sigmask(signal.SIG_BLOCK, ()))
+        numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGCHLD, signal.SIGPIPE)
+        return False, [blocked, [str(signal.getsignal(number)) for number in numbers], signal.set_wakeup_fd(-1)]
+    if what == "helper":
+        os.kill(int((FOLDER / "helper").read_text()), 0)
     if what == "close":
         os.closerange(3, 4096)
     if what == "replace":
@@ -171,6 +185,8 @@ def process_task(task_id: str, task_data: dict[str, Any], worker_data: WorkerDat
 
 def initialise(data: WorkerData) -> None:
     note("initialised", os.getpid())
+    if "PROGRAM_HELPER" in os.environ:
+        note("helper", sleeper())
     if os.environ.get("PROGRAM_THREADS") == "init":
         start_thread()
     if os.environ.get("PROGRAM_THREADS") == "fail":

@@ -42,17 +42,23 @@ __all__ = [
     "settle",
 ]
 
+# The functions beneath those of `signal`, whose enumerations cost a forked process a tenth of a millisecond.
+_signal: Any = sys.modules["_signal"]
+_SIG_DFL, _SIG_IGN = int(signal.SIG_DFL), int(signal.SIG_IGN)
+_SIGINT, _SIGPIPE = int(signal.SIGINT), int(signal.SIGPIPE)
+_DEFAULT_SIGNALS = tuple(int(s) for s in (signal.SIGCHLD, signal.SIGTERM, signal.SIGHUP))
+
 HEAD_LENGTH = 8
 SMALL_RESULT = 32 * 1024
 """Bytes up to which a task's report travels in the message that says it has ended."""
-# The function beneath `signal.signal`, whose enumerations cost a forked process a tenth of a millisecond.
-_signal: Any = sys.modules["_signal"]
-_SIG_DFL, _SIGINT = int(signal.SIG_DFL), int(signal.SIGINT)
-_DEFAULT_SIGNALS = tuple(int(s) for s in (signal.SIGCHLD, signal.SIGTERM, signal.SIGHUP, signal.SIGPIPE))
-
 _encode_result = compact_encoder(allow_nan=False)
 _encode_head = compact_encoder(default=str)
 _CHANNEL_NAME = "cloud-tasks-result"
+_CHANNEL_MARK = 0x5EED_0FC7_A5C5
+"""Where a result channel's offset stands: by this it is told from a file that has taken its number."""
+
+_PLAIN = (2).to_bytes(HEAD_LENGTH, "little") + b"{}"
+"""What comes before the result where there is nothing to say of it."""
 
 Function = Callable[[str, dict[str, Any], WorkerData], Any]
 
@@ -88,7 +94,9 @@ class Assignment:
 
 def open_channel() -> int:
     """An anonymous file that one attempt may report through."""
-    return linux.nameless_file(_CHANNEL_NAME)
+    descriptor = linux.nameless_file(_CHANNEL_NAME)
+    os.lseek(descriptor, _CHANNEL_MARK, os.SEEK_SET)
+    return descriptor
 
 
 def run_attempt(
@@ -111,6 +119,8 @@ def run_attempt(
     """
     try:
         settle(parent, output)
+        if "numpy.random" in sys.modules:
+            _draw_anew()
         run_one(function, data, assignment, result=result, limits=limits)
     finally:
         os._exit(70)
@@ -128,7 +138,6 @@ def run_one(
     code = 70
     try:
         _equip(data, assignment)
-        _draw_anew()
         head, content = _outcome(function, data, assignment, limits)
         code = head.pop("exit_code", 0)
         _flush_output()
@@ -153,6 +162,8 @@ def run_attempts(
     """As `run_many`, in a process that was forked for it; ``parent`` and ``output`` as for `run_attempt`."""
     try:
         settle(parent, output)
+        if "numpy.random" in sys.modules:
+            _draw_anew()
         run_many(function, data, end=end, limits=limits, count=count)
     finally:
         os._exit(70)
@@ -169,7 +180,6 @@ def run_many(
     """Do up to ``count`` assignments that come over ``end``, reporting each there, and end this process."""
     code = 70
     try:
-        _draw_anew()
         captures = os.fstat(1).st_nlink == 0
         messages: list[Any] = []
         for _ in range(count):
@@ -187,7 +197,8 @@ def run_many(
             if "exited" in head:
                 break
             tail = take_output(is_wanted="error" in head) if captures else b""
-            _hand_over(end, (assignment.number, seconds, data._scratch_is_used, tail), _encoded(head, content))
+            report = _encoded(head, content) if head else _PLAIN + content
+            _hand_over(end, (assignment.number, seconds, data._scratch_is_used, tail), report)
     except Closed:
         code = 0
     except BaseException as error:
@@ -210,8 +221,7 @@ def _hand_over(end: Channel, facts: tuple[Any, ...], content: bytes) -> None:
 def settle(parent: int, output: int | None) -> None:
     """Become the head of a session whose every process ends with this one."""
     os.setsid()
-    linux.die_with_parent()
-    linux.become_subreaper()
+    linux.head_tree()
     if os.getppid() != parent:
         os._exit(70)
     restore_signals()
@@ -226,6 +236,8 @@ def restore_signals() -> None:
     for number in _DEFAULT_SIGNALS:
         _signal.signal(number, _SIG_DFL)
     _signal.signal(_SIGINT, signal.default_int_handler)
+    if _signal.getsignal(_SIGPIPE) != _SIG_IGN:
+        _signal.signal(_SIGPIPE, _SIG_IGN)
 
 
 def _equip(data: WorkerData, assignment: Assignment) -> None:
@@ -237,10 +249,8 @@ def _equip(data: WorkerData, assignment: Assignment) -> None:
 
 
 def _draw_anew() -> None:
-    numpy_random = sys.modules.get("numpy.random")
-    if numpy_random is not None:
-        # Python reseeds `random` in a forked process, NumPy does not: each task would draw the same numbers.
-        numpy_random.seed()
+    # Python reseeds `random` in a forked process, NumPy does not: each task would draw the same numbers.
+    sys.modules["numpy.random"].seed()
 
 
 def _outcome(
@@ -250,7 +260,8 @@ def _outcome(
         payload = assignment.payload
         task_data = json.loads(payload).get("data", {}) if isinstance(payload, bytes) else payload
         answer = function(assignment.task_id, task_data, data)
-        _join_threads()
+        if "threading" in sys.modules:
+            _join_threads()
     except Retry as request:
         after = request.after
         return {"retry": True, "reason": text_of(request.reason), "after": None if after is None else float(after)}, b""
@@ -301,8 +312,8 @@ def _exit_request(request: SystemExit) -> tuple[dict[str, Any], bytes]:
 
 def _join_threads() -> None:
     """Wait for the threads that the function left, as the interpreter does at its end."""
-    threading = sys.modules.get("threading")
-    if threading is not None and threading.active_count() > 1:
+    threading = sys.modules["threading"]
+    if threading.active_count() > 1:
         for thread in threading.enumerate():
             if thread is not threading.current_thread() and not thread.daemon:
                 thread.join()
@@ -318,20 +329,22 @@ def _flush_output() -> None:
 
 def _report(descriptor: int, head: dict[str, Any], content: bytes) -> None:
     # The function may have closed the channel, and may have something of its own under this number now.
-    if not linux.is_nameless_file(descriptor, _CHANNEL_NAME):
+    if os.lseek(descriptor, 0, os.SEEK_CUR) != _CHANNEL_MARK:
         raise OSError("the result channel was replaced")
-    _write_all(descriptor, _encoded(head, content))
+    report = _encoded(head, content) if head else _PLAIN + content
+    if os.pwrite(descriptor, report, 0) < len(report):
+        _write_all(descriptor, report)
 
 
 def _encoded(head: dict[str, Any], content: bytes) -> bytes:
-    encoded = _encode_head(head).encode("utf-8", "replace") if head else b"{}"
+    encoded = _encode_head(head).encode("utf-8", "replace")
     return b"".join((len(encoded).to_bytes(HEAD_LENGTH, "little"), encoded, content))
 
 
 def _write_all(descriptor: int, content: bytes) -> None:
-    rest = memoryview(content)
-    while rest:
-        rest = rest[os.write(descriptor, rest) :]
+    written = os.pwrite(descriptor, content, 0)
+    while written < len(content):
+        written += os.pwrite(descriptor, memoryview(content)[written:], written)
 
 
 def _last_words(error: BaseException) -> None:

@@ -2,14 +2,14 @@
 
 Invariants, each with a test:
 
-1. A slot has at most one running task, a task at most one slot.
+1. No more is started than there are slots, but for short tasks: of these, what takes some milliseconds waits at the
+   template. What has waited there for long, because tasks have become longer, is given back.
 2. A task that exceeds its time or memory gets SIGTERM, and after a moment SIGKILL, with its whole tree.
 3. Of each attempt that has begun, the end is told once.
 """
 
 from __future__ import annotations
 
-import heapq
 import itertools
 import mmap
 import os
@@ -20,16 +20,20 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from cloud_tasks.worker import linux
+from cloud_tasks.worker.ahead import sent_ahead
 from cloud_tasks.worker.crew import Crew
 from cloud_tasks.worker.outcome import Outcome, read_outcome
 from cloud_tasks.worker.settings import SupervisorSettings
-from cloud_tasks.worker.template import CHILD, ENDED, GONE, STARTED
+from cloud_tasks.worker.template import CHILD, ENDED, GONE, STARTED, WITHDRAWN
 from cloud_tasks.worker.work import Running, Work
 
 if TYPE_CHECKING:
     from cloud_tasks.worker.pool import Ended, Pool
 
 __all__ = ["Attempts"]
+
+_PATIENCE = 0.5
+"""Seconds after which what was sent ahead and has not begun is asked back."""
 
 
 class Attempts:
@@ -57,7 +61,10 @@ class Attempts:
         self._on_ended = on_ended
         self._on_returned = on_returned
         self._numbers = itertools.count()
-        self._free = list(range(settings.slots))
+        self._ahead = 0
+        self._sent: dict[int, Running] = {}
+        """What the template has been told to run and has not begun, in this order."""
+        self._is_withdrawing = False
         self._running: dict[int, Running] = {}
         self._ending: dict[int, Running] = {}
         self.pool: Pool | None = None
@@ -69,7 +76,7 @@ class Attempts:
                 poll,
                 slots=settings.slots,
                 reuse=settings.reuse,
-                make=lambda slot: crew.make(slot, settings.slot_environment(slot)),
+                make=crew.make,
                 on_begun=self._begun,
                 on_ended=self._reported,
                 kill=lambda pid: crew.kill_process(pid, signal.SIGKILL),
@@ -77,10 +84,19 @@ class Attempts:
 
     # -- what there is ---------------------------------------------------------------------------------------------
 
+    def expect(self, mean_seconds: float | None) -> None:
+        """Say how long tasks take, which decides how many are sent ahead."""
+        if self.pool is not None:
+            self.pool.expect(mean_seconds)
+        else:
+            self._ahead = self._settings.slots * sent_ahead(mean_seconds)
+
     @property
     def room(self) -> int:
         """How many more can be started now."""
-        return len(self._free) if self.pool is None else self.pool.room
+        if self.pool is not None:
+            return self.pool.room
+        return 0 if self._is_withdrawing else max(0, self._settings.slots + self._ahead - self.count)
 
     @property
     def running(self) -> list[Running]:
@@ -88,9 +104,23 @@ class Attempts:
         return [*self._running.values(), *self._ending.values()]
 
     @property
+    def started(self) -> list[Running]:
+        """Those that were started and have not ended, begun or not."""
+        return [*self.running, *(self._sent.values() if self.pool is None else self.pool.not_begun)]
+
+    @property
+    def held_up(self) -> float:
+        """Seconds for which every slot has been busy with the task that it has now; 0: one is free."""
+        if len(self._running) + len(self._ending) < self._settings.slots:
+            return 0.0
+        latest = next(reversed(self._running.values()), None) or next(reversed(self._ending.values()))
+        return time.monotonic() - latest.started
+
+    @property
     def count(self) -> int:
         """How many were started and have not ended."""
-        return len(self._running) + len(self._ending) + (0 if self.pool is None else self.pool.waiting)
+        waiting = len(self._sent) if self.pool is None else self.pool.waiting
+        return len(self._running) + len(self._ending) + waiting
 
     @property
     def due_at(self) -> float:
@@ -99,6 +129,10 @@ class Attempts:
         for first in self._running.values():
             due = first.started + self._settings.max_runtime
             break
+        if not self._is_withdrawing:
+            for first in self._sent.values():
+                due = min(due, first.started + _PATIENCE)
+                break
         for running in self._ending.values():
             if running.kill_at is not None:
                 due = min(due, running.kill_at)
@@ -110,14 +144,10 @@ class Attempts:
         number = next(self._numbers)
         scratch = f"{self._settings.scratch_root}/{number}"
         if self.pool is not None:
-            running = Running(work, number, -1, scratch)
-            self.pool.start(running)
+            self.pool.start(Running(work, number, -1, scratch))
             return
-        slot = heapq.heappop(self._free)
-        running = Running(work, number, slot, scratch)
-        self._running[number] = running
-        environment = self._settings.slot_environment(slot)
-        self._crew.run(number, slot, work.task_id, work.attempt, work.payload, scratch, environment)
+        self._sent[number] = Running(work, number, -1, scratch)
+        self._crew.run(number, work.task_id, work.attempt, work.payload, scratch)
 
     def end(self, running: Running, cause: str, kill_after: float) -> None:
         """Tell one to end; a second time only makes it sooner."""
@@ -132,7 +162,8 @@ class Attempts:
             running.kill_at = min(running.kill_at, kill_at)
 
     def end_all(self, cause: str) -> None:
-        """Tell all to end, at once."""
+        """Tell all to end, at once, and give back what has not begun."""
+        self._withdraw()
         for running in self.running:
             self.end(running, cause, 0.0)
 
@@ -149,6 +180,15 @@ class Attempts:
             if running.kill_at is not None and running.kill_at <= now:
                 running.kill_at = None
                 self._kill(running, signal.SIGKILL)
+        for first in self._sent.values():
+            if first.started + _PATIENCE <= now:
+                self._withdraw()
+            break
+
+    def _withdraw(self) -> None:
+        if self._sent and not self._is_withdrawing:
+            self._is_withdrawing = True
+            self._crew.withdraw()
 
     def watch_memory(self, limit: float) -> None:
         """End those whose processes have too much. The sum of what is resident, so memory they share counts often."""
@@ -173,6 +213,8 @@ class Attempts:
             self._process_ended(*message[1:])
         elif kind == STARTED:
             self._process_started(*message[1:])
+        elif kind == WITHDRAWN:
+            self._withdrawn(message[1])
         elif kind == CHILD and self.pool is not None:
             self.pool.made(message[1], message[2], self._crew.take_descriptor())
         elif kind == GONE and self.pool is not None:
@@ -185,6 +227,13 @@ class Attempts:
         if self.pool is not None:
             for _, left in self.pool.all_gone():
                 returned += [running.work for running in left if running.number not in self._running]
+        # Of what it had been told, a task for each slot may have begun.
+        free = self._settings.slots - len(self._running) - len(self._ending)
+        for running in [*self._sent.values()][:free]:
+            self._running[running.number] = self._sent.pop(running.number)
+        returned += [running.work for running in self._sent.values()]
+        self._sent.clear()
+        self._is_withdrawing = False
         for running in self.running:
             lost += 1
             self._conclude(
@@ -201,12 +250,17 @@ class Attempts:
         self._running[running.number] = running
         self._on_begun(running)
 
-    def _process_started(self, number: int, pid: int, when: float) -> None:
-        running = self._running.get(number) or self._ending.get(number)
-        if running is not None:
-            running.pid = pid
-            running.started = when
-            self._on_begun(running)
+    def _process_started(self, number: int, slot: int, pid: int, when: float) -> None:
+        running = self._sent.pop(number)
+        running.slot, running.pid, running.started = slot, pid, when
+        self._running[number] = running
+        self._on_begun(running)
+
+    def _withdrawn(self, numbers: Sequence[int]) -> None:
+        self._is_withdrawing = False
+        works = [self._sent.pop(number).work for number in numbers]
+        if works:
+            self._on_returned(works)
 
     def _process_ended(self, number: int, status: int, when: float, content: bytes | None, tail: bytes) -> None:
         content = _read_all(self._crew.take_descriptor()) if content is None else content
@@ -246,8 +300,6 @@ class Attempts:
     def _conclude(self, running: Running, outcome: Outcome, seconds: float, may_have_scratch: bool) -> None:
         if self._running.pop(running.number, None) is None and self._ending.pop(running.number, None) is None:
             return
-        if self.pool is None:
-            heapq.heappush(self._free, running.slot)
         self._on_ended(running, outcome, seconds, may_have_scratch)
 
 

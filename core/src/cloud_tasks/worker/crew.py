@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from cloud_tasks.worker import linux
 from cloud_tasks.worker.channel import Channel, Closed
-from cloud_tasks.worker.template import KILL, KILL_PID, PROCESS, QUIT, RUN
+from cloud_tasks.worker.template import KILL, KILL_PID, PROCESS, QUIT, RUN, WITHDRAW
 from cloud_tasks.worker.zygote import GONE, MAKE
 
 if TYPE_CHECKING:
@@ -83,10 +83,15 @@ class Crew:
         if self._template is not None:
             self._template.put((RUN, *assignment))
 
-    def make(self, slot: int, environment: dict[str, str]) -> None:
+    def withdraw(self) -> None:
+        """Ask for what the template has not started to be given back."""
+        if self._template is not None:
+            self._template.put((WITHDRAW,))
+
+    def make(self, slot: int) -> None:
         """Ask for a process that does several tasks."""
         if self._template is not None:
-            self._template.put((PROCESS, slot, environment))
+            self._template.put((PROCESS, slot))
 
     def kill_process(self, pid: int, sign: int) -> None:
         """Signal one of these."""

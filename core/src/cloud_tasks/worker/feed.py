@@ -40,6 +40,9 @@ class Feed(Protocol):
     def again(self, work: Work, delay: float) -> bool:
         """Keep an attempt for later; False: this feed keeps nothing, a message has to be sent."""
 
+    def surplus(self, mean_seconds: float) -> Sequence[Work]:
+        """Hand over what is at hand and, while tasks take so long, would not have been fetched."""
+
     def lost(self, lease_ids: Sequence[str]) -> None:
         """These leases have ended."""
 

@@ -15,8 +15,7 @@ __all__ = [
     "alarm_pipe",
     "become_subreaper",
     "children_of",
-    "die_with_parent",
-    "is_nameless_file",
+    "head_tree",
     "nameless_file",
     "prepare",
     "reap",
@@ -48,11 +47,11 @@ def become_subreaper() -> None:
         _prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
 
 
-def die_with_parent() -> None:
-    """Let the kernel kill this process when its parent dies."""
-    prepare()
+def head_tree() -> None:
+    """In a process forked after `prepare`: die when the parent dies, and become the parent of descendants' orphans."""
     if _prctl is not None:
         _prctl(_PR_SET_PDEATHSIG, _SIGKILL, 0, 0, 0)
+        _prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
 
 
 def alarm_pipe() -> tuple[int, int]:
@@ -74,14 +73,6 @@ def nameless_file(name: str, *, in_memory: bool = True) -> int:
     descriptor, path = tempfile.mkstemp(prefix=f"{name}-")
     os.unlink(path)
     return descriptor
-
-
-def is_nameless_file(descriptor: int, name: str) -> bool:
-    """Whether this is one of these, rather than something that has taken its number since."""
-    try:
-        return os.readlink(f"/proc/self/fd/{descriptor}").startswith(f"/memfd:{name}")
-    except FileNotFoundError:
-        return os.fstat(descriptor).st_nlink == 0
 
 
 def reap(before: Callable[[int], None]) -> tuple[int, int] | None:

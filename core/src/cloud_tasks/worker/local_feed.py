@@ -101,6 +101,10 @@ class LocalFeed:
         heapq.heappush(self._retries, (time.time() + delay, next(self._order), work))
         return True
 
+    def surplus(self, mean_seconds: float) -> Sequence[Work]:
+        """There is nobody to give it back to."""
+        return ()
+
     def lost(self, lease_ids: Sequence[str]) -> None:
         """There are no leases."""
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
@@ -56,16 +56,6 @@ def supervise(
     except CloudTasksError as error:
         log.error(str(error))
         return Exit.BAD_INPUT if type(error).__name__ in ("InputError", "PluginError") else Exit.FAILED
-
-
-def gpu_environment(slot: int, gpus_per_task: int | None, environ: Mapping[str, str]) -> dict[str, str]:
-    """The devices of a slot: ``gpus_per_task`` of those that this worker may use, or of all."""
-    if not gpus_per_task:
-        return {}
-    allowed = [name for name in environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if name]
-    places = range(slot * gpus_per_task, (slot + 1) * gpus_per_task)
-    chosen = [allowed[place] for place in places if place < len(allowed)] if allowed else [str(p) for p in places]
-    return {"CUDA_VISIBLE_DEVICES": ",".join(chosen)}
 
 
 class _Assembly:
@@ -215,7 +205,7 @@ class _Assembly:
         return connections.feed(endings, max_losses=rules.max_losses, on_change=lambda: supervisor.post(nothing))
 
     def _settings(self, max_result_bytes: int | None) -> SupervisorSettings:
-        data, plan, environ = self._data, self._plan, os.environ
+        data, plan = self._data, self._plan
         return SupervisorSettings(
             slots=plan.slots,
             max_runtime=data.max_runtime,
@@ -229,7 +219,6 @@ class _Assembly:
             progress_interval=data.progress_interval,
             reuse=data.reuse_processes or 1,
             memory_gb=data.max_memory_allowed_per_task,
-            slot_environment=lambda slot: gpu_environment(slot, data.gpus_per_task, environ),
             log_tasks=plan.source is not None or data.verbose > 0,
         )
 

@@ -115,9 +115,20 @@ class Plan:
             log_dir=self.log_dir,
             limits=(self.max_result_bytes, getattr(self.data, "result_store", None)),
             program=Program(flags),
+            environments=self._slot_environments(),
             spawn=self.spawn,
             reuse=getattr(self.data, "reuse_processes", None) or 1,
         )
+
+    def _slot_environments(self) -> list[dict[str, str]]:
+        """Which devices the tasks of each slot see: ``gpus_per_task`` of those that this worker may use, or of all."""
+        count = getattr(self.data, "gpus_per_task", None)
+        if not count:
+            return [{}] * self.slots
+        allowed = [name for name in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if name]
+        names = allowed or [str(place) for place in range(count * self.slots)]
+        slots = [names[slot * count : (slot + 1) * count] for slot in range(self.slots)]
+        return [{"CUDA_VISIBLE_DEVICES": ",".join(names)} for names in slots]
 
     @staticmethod
     def _check(data: Any) -> None:

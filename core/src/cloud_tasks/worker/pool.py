@@ -18,13 +18,11 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+from cloud_tasks.worker.ahead import sent_ahead
 from cloud_tasks.worker.channel import Channel, Closed
 from cloud_tasks.worker.work import Running
 
 __all__ = ["Ended", "Pool"]
-
-_AHEAD_SECONDS = 0.01
-_MOST_AHEAD = 64
 
 
 class Ended(NamedTuple):
@@ -105,12 +103,17 @@ class Pool:
 
     def expect(self, mean_seconds: float | None) -> None:
         """Say how long tasks take, which decides how many are sent ahead."""
-        self._ahead = 0 if mean_seconds is None else min(_MOST_AHEAD, int(_AHEAD_SECONDS / max(mean_seconds, 1e-5)))
+        self._ahead = sent_ahead(mean_seconds)
 
     @property
     def room(self) -> int:
         """How many attempts it takes now, at least: 0 only if it takes none."""
         return len(self._idle) + len(self._free) or (self._first_roomy() is not None)
+
+    @property
+    def not_begun(self) -> list[Running]:
+        """Those that were sent and not begun."""
+        return [running for member in self._members.values() for running in member.waiting]
 
     def start(self, running: Running) -> None:
         """Have an attempt made by the process that is the first to get to it."""

@@ -5,7 +5,8 @@ Invariants, each with a test:
 1. A message that is no task is reported and acked; it blocks nothing.
 2. A task that was lost too often is reported dead and acked, not run again.
 3. What is fetched and not started at a shutdown is released at once.
-4. No more is fetched ahead than is used up in about half a second: other workers get the rest.
+4. No more is fetched ahead than is used up in about half a second, and what turns out to be more is given back: other
+   workers get the rest.
 """
 
 from __future__ import annotations
@@ -84,9 +85,7 @@ class QueueFeed:
         self._thread.start()
 
     def want(self, idle_slots: int, *, running: int, mean_seconds: float | None) -> None:
-        ahead = 0
-        if mean_seconds is not None:
-            ahead = min(_MOST_AHEAD, int(self._slots * _HORIZON / max(mean_seconds, 1e-4)))
+        ahead = self._ahead(mean_seconds)
         missing = idle_slots + ahead - len(self._ready)
         # With many ahead, ask again when half of them are used: fewer, larger batches.
         if idle_slots <= len(self._ready) and missing * 2 < ahead:
@@ -95,6 +94,16 @@ class QueueFeed:
             with self._lock:
                 self._wanted = missing
                 self._lock.notify()
+
+    def _ahead(self, mean_seconds: float | None) -> int:
+        if mean_seconds is None:
+            return 0
+        return min(_MOST_AHEAD, int(self._slots * _HORIZON / max(mean_seconds, 1e-4)))
+
+    def surplus(self, mean_seconds: float) -> Sequence[Work]:
+        with self._lock:
+            count = max(0, len(self._ready) - self._ahead(mean_seconds))
+            return [self._ready.pop() for _ in range(count)]
 
     def get(self) -> Work | None:
         with self._lock:

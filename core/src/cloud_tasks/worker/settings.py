@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import NamedTuple
 
 __all__ = ["Exit", "SupervisorSettings"]
@@ -38,5 +37,3 @@ class SupervisorSettings(NamedTuple):
     max_result_bytes: int | None = None
     reuse: int = 1
     """How many tasks one process does."""
-    slot_environment: Callable[[int], dict[str, str]] = lambda slot: {}
-    """Environment variables for the tasks of a slot."""

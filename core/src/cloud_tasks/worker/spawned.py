@@ -82,7 +82,7 @@ def execute(
             assert many is not None
             what, inherited = (_MANY, many[0], limits, many[1]), many[0]
         order = attempt.open_channel()
-        os.write(order, marshal.dumps(what))
+        os.pwrite(order, marshal.dumps(what), 0)
         for descriptor in (order, inherited, program.flags.descriptor):
             os.set_inheritable(descriptor, True)
         os.chdir(program.folder)

@@ -5,6 +5,7 @@ Invariants, each with a test:
 1. What was started is reported or released, whatever happens.
 2. Shutdown takes nothing new, gives what runs the grace period, releases the rest at once, and flushes events.
 3. While reports pile up, nothing new is started.
+4. What the queue gave and no slot will soon be free for is given back, for other workers.
 """
 
 from __future__ import annotations
@@ -41,6 +42,8 @@ _MOST_TEMPLATE_DEATHS = 20
 """Templates that may die one after the other without a task completed between."""
 _CLOGGED_PAUSE = 0.05
 """Seconds between two looks whether reports have gone out, while nothing is started for them."""
+_SURPLUS_INTERVAL = 2.0
+"""Seconds between two looks whether there is more at hand than is needed."""
 
 
 class Supervisor:
@@ -121,6 +124,7 @@ class Supervisor:
             self.feed.start()
             self.report("worker_started", slots=self._settings.slots, pid=os.getpid())
             self._pulse.start()
+            self.timers.later(_SURPLUS_INTERVAL, self._give_back_surplus)
             while not self._is_over():
                 self._turn()
         finally:
@@ -175,15 +179,29 @@ class Supervisor:
     def _fill(self) -> None:
         if not self.is_accepting or not self._ready or not self._crew.template_pid:
             return
-        attempts, reporter = self.attempts, self.reporter
-        if attempts.pool is not None:
-            attempts.pool.expect(self._mean_seconds)
+        attempts, reporter, mean_seconds = self.attempts, self.reporter, self._expected_seconds()
+        attempts.expect(mean_seconds)
         while attempts.room and not reporter.is_clogged:
             work = self._returned.popleft() if self._returned else self.feed.get()
             if work is None:
                 break
             attempts.start(work)
-        self.feed.want(attempts.room, running=attempts.count, mean_seconds=self._mean_seconds)
+        self.feed.want(attempts.room, running=attempts.count, mean_seconds=mean_seconds)
+
+    def _expected_seconds(self) -> float | None:
+        """What the next tasks will take: as the last ones did, or as long as those that hold every slot already do."""
+        return None if self._mean_seconds is None else max(self._mean_seconds, self.attempts.held_up)
+
+    def _give_back_surplus(self) -> None:
+        self.timers.later(_SURPLUS_INTERVAL, self._give_back_surplus)
+        held_up = self.attempts.held_up
+        if not self.is_accepting or held_up < _SURPLUS_INTERVAL:
+            return
+        surplus = [*self.feed.surplus(held_up), *(work for work in self._returned if work.lease_id is not None)]
+        self._returned = deque(work for work in self._returned if work.lease_id is None)
+        if surplus:
+            self.log.info(f"Giving back {len(surplus)} tasks that no slot will soon be free for")
+            self._endings.release_unstarted(surplus)
 
     # -- attempts --------------------------------------------------------------------------------------------------
 
@@ -282,7 +300,7 @@ class Supervisor:
     def lost_leases(self, lease_ids: Sequence[str]) -> None:
         """These leases have ended early; what runs goes on, and its result is reported all the same."""
         gone = set(lease_ids)
-        for running in self.attempts.running:
+        for running in self.attempts.started:
             if running.work.lease_id in gone:
                 running.work.lease_lost = True
         self.feed.lost(lease_ids)

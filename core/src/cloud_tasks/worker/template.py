@@ -5,15 +5,16 @@ It obeys the supervisor, message by message:
 =====================================================  ==========================================================
 from the supervisor                                    to the supervisor
 =====================================================  ==========================================================
-``(RUN, number, slot, id, attempt, body, scratch,      ``(STARTED, number, pid, when)``
-environment)``
+``(RUN, number, id, attempt, body, scratch)``           ``(STARTED, number, slot, pid, when)``
 ``(KILL, number, signal)``                             ``(ENDED, number, status, when, content, tail)``
-``(PROCESS, slot, environment)``                       ``(CHILD, slot, pid)`` with the socket of a process that does
+``(WITHDRAW,)``                                        ``(WITHDRAWN, numbers)``: these will not be started
+``(PROCESS, slot)``                                    ``(CHILD, slot, pid)`` with the socket of a process that does
                                                        several tasks, ``(GONE, slot, status, tail)`` at its end
 ``(KILL_PID, pid, signal)``
 ``(QUIT,)``                                            ``(READY, problem)`` once, after ``worker_init``
 =====================================================  ==========================================================
 
+What it is told to run beyond its slots waits here, in order, so that the next task starts the moment one ends.
 ``when`` is `time.monotonic`. ``content`` is what the task reported; None: it comes as a descriptor, being long.
 
 Invariants, each with a test:
@@ -21,17 +22,20 @@ Invariants, each with a test:
 1. No thread and no library of the supervisor exists here; what the template adds to the user's program is small.
 2. When a task process has ended, whatever it started is killed; when the supervisor is gone, everything is.
 3. No result passes through this process's memory unless it is small.
+4. A slot has at most one task, and tasks are started in the order in which they came.
 """
 
 from __future__ import annotations
 
 import gc
+import heapq
 import os
 import select
 import signal
 import sys
 import time
-from collections.abc import Callable
+from collections import deque
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from cloud_tasks.worker import linux
@@ -56,12 +60,14 @@ __all__ = [
     "READY",
     "RUN",
     "STARTED",
+    "WITHDRAW",
+    "WITHDRAWN",
     "TemplateOrder",
     "run_template",
 ]
 
-RUN, KILL, QUIT, PROCESS, KILL_PID = 1, 2, 3, 4, 5
-STARTED, ENDED, READY, CHILD, GONE = 11, 12, 13, 14, 15
+RUN, KILL, QUIT, PROCESS, KILL_PID, WITHDRAW = 1, 2, 3, 4, 5, 6
+STARTED, ENDED, READY, CHILD, GONE, WITHDRAWN = 11, 12, 13, 14, 15, 16
 
 
 _SWEEP = 0.05
@@ -69,7 +75,9 @@ _SWEEP = 0.05
 _SWEEP_SHARE = 100
 """How many times longer than a look the time between two is, at least: where thousands of processes run."""
 _HOLD = 0.01
-"""Seconds for which the word of a start waits for company: that a short task has ended, most of all."""
+"""Seconds for which a word waits for company: that a short task has ended, most of all."""
+_MOSTLY = 480
+"""Bytes that hold most results, and that Python has room for without asking for memory."""
 _BOUND = 1.0
 """Seconds between two looks at how much running tasks have printed."""
 
@@ -77,7 +85,19 @@ _BOUND = 1.0
 class TemplateOrder:
     """What a template needs to know, settled before the first fork."""
 
-    __slots__ = ("capture", "data", "function", "limits", "log_dir", "on_init", "program", "reuse", "spawn")
+    __slots__ = (
+        "capture",
+        "data",
+        "environments",
+        "function",
+        "limits",
+        "log_dir",
+        "on_init",
+        "program",
+        "reuse",
+        "slots",
+        "spawn",
+    )
 
     def __init__(
         self,
@@ -89,6 +109,7 @@ class TemplateOrder:
         log_dir: str | None,
         limits: tuple[int | None, str | None],
         program: Program,
+        environments: Sequence[dict[str, str]],
         spawn: bool | None = None,
         reuse: int = 1,
     ) -> None:
@@ -99,6 +120,9 @@ class TemplateOrder:
         self.log_dir = log_dir
         self.limits = limits
         self.program = program
+        self.slots = len(environments)
+        self.environments = environments
+        """Of each slot, the environment variables that its tasks have besides the worker's."""
         self.spawn = spawn
         """Whether each task process is a fresh interpreter; None: if `on_init` leaves threads."""
         self.reuse = reuse
@@ -140,6 +164,11 @@ class _Template:
         self._poll = select.poll()
         self._by_pid: dict[int, _Child] = {}
         self._by_number: dict[int, _Child] = {}
+        self._helpers: set[int] = set()
+        """What `worker_init` started and tasks may use."""
+        self._free = list(range(order.slots))
+        self._waiting: deque[tuple[Any, ...]] = deque()
+        """What is to be run when a slot is free."""
         self._outputs = Outputs(log_dir=order.log_dir, capture=order.capture)
         self._sweep_at: float | None = None
         self._last_sweep = 0.0
@@ -156,6 +185,7 @@ class _Template:
         signal.set_wakeup_fd(alarm_in, warn_on_full_buffer=False)
         if not self._initialise():
             return
+        self._helpers = set(linux.children_of(self._pid))
         gc.collect()
         gc.freeze()
         poll = self._poll
@@ -172,6 +202,7 @@ class _Template:
                         self._reap()
                     elif descriptor == self._channel.fileno():
                         self._obey()
+                self._fill()
                 if self._sweep_at is not None and time.monotonic() >= self._sweep_at:
                     self._sweep()
                 if time.monotonic() >= self._bound_at:
@@ -216,16 +247,19 @@ class _Template:
 
     def _patience(self) -> float | None:
         """Milliseconds that may be slept; None: until something happens."""
-        bound_at = self._bound_at if self._by_pid and self._order.capture else None
-        due = [at for at in (self._say_at, self._sweep_at, bound_at) if at is not None]
-        return max(0.0, (min(due) - time.monotonic()) * 1000) if due else None
+        due = self._say_at
+        if self._sweep_at is not None and (due is None or self._sweep_at < due):
+            due = self._sweep_at
+        if self._order.capture and self._by_pid and (due is None or self._bound_at < due):
+            due = self._bound_at
+        return None if due is None else max(0.0, (due - time.monotonic()) * 1000)
 
     def _obey(self) -> None:
         for message in self._channel.get():
             if message[0] == RUN:
-                self._start(Assignment(*message[1:]))
+                self._waiting.append(message)
             elif message[0] == PROCESS:
-                self._start_reusable(*message[1:])
+                self._start_reusable(message[1])
             elif message[0] == KILL:
                 child = self._by_number.get(message[1])
                 if child is not None:
@@ -234,8 +268,23 @@ class _Template:
                 # Only while it is ours: its number may be another's by now.
                 if message[1] in self._by_pid:
                     _kill_group(message[1], message[2])
+            elif message[0] == WITHDRAW:
+                self._withdraw()
             else:
+                self._waiting.clear()
                 self._quit = True
+
+    def _withdraw(self) -> None:
+        self._channel.put((WITHDRAWN, [message[1] for message in self._waiting]))
+        self._waiting.clear()
+        self._say_at = 0.0
+
+    def _fill(self) -> None:
+        while self._waiting and self._free:
+            _, number, task_id, attempt, payload, scratch = self._waiting.popleft()
+            slot = heapq.heappop(self._free)
+            environment = self._order.environments[slot]
+            self._start(Assignment(number, slot, task_id, attempt, payload, scratch, environment))
 
     def _start(self, assignment: Assignment) -> None:
         order = self._order
@@ -265,11 +314,11 @@ class _Template:
         child = _Child(assignment.number, assignment.slot, pid, result, output, named)
         self._by_pid[pid] = child
         self._by_number[child.number] = child
-        self._channel.put((STARTED, child.number, pid, started))
+        self._channel.put((STARTED, child.number, child.slot, pid, started))
         if self._say_at is None:
             self._say_at = started + _HOLD
 
-    def _start_reusable(self, slot: int, environment: dict[str, str]) -> None:
+    def _start_reusable(self, slot: int) -> None:
         """Make a process that does several tasks; the supervisor, which is given its socket, tells it which."""
         order = self._order
         ours, theirs = socket_pair()
@@ -277,7 +326,7 @@ class _Template:
         pid = os.fork()
         if pid == 0:
             ours.close()
-            os.environ.update(environment)
+            os.environ.update(order.environments[slot])
             if order.spawn:
                 execute(
                     order.program,
@@ -312,7 +361,9 @@ class _Template:
                 return
             pid, status = reaped
             child = self._by_pid.pop(pid, None)
-            if child is not None:
+            if child is None:
+                self._helpers.discard(pid)
+            else:
                 self._ended(child, status)
                 if self._sweep_at is None:
                     pause = max(_SWEEP, _SWEEP_SHARE * self._sweep_cost)
@@ -321,7 +372,10 @@ class _Template:
     def _kill_rest(self, pid: int) -> None:
         """What a task left in its group goes while its pid is still taken, the rest with the next sweep."""
         if pid in self._by_pid:
-            _kill_group(pid)
+            try:
+                os.killpg(pid, signal.SIGKILL)
+            except (ProcessLookupError, PermissionError):
+                return
 
     def _ended(self, child: _Child, status: int) -> None:
         if child.number < 0:
@@ -329,17 +383,23 @@ class _Template:
             return
         when = time.monotonic()
         del self._by_number[child.number]
-        content: bytes | None = os.pread(child.result, SMALL_RESULT + 1, 0)
+        heapq.heappush(self._free, child.slot)
+        content = os.pread(child.result, _MOSTLY, 0)
+        if len(content) == _MOSTLY:
+            content = os.pread(child.result, SMALL_RESULT + 1, 0)
         failed = status != 0 or not content or b'"error"' in content[:64]
-        if content is not None and len(content) > SMALL_RESULT:
-            content = None
+        is_small = len(content) <= SMALL_RESULT
         tail = tail_of(child.output) if failed and child.output is not None else b""
-        message = (ENDED, child.number, status, when, content, tail)
-        if content is None:
-            self._channel.put_with_descriptor(message, child.result)
-        else:
+        message = (ENDED, child.number, status, when, content if is_small else None, tail)
+        if is_small:
             self._channel.put(message)
-        self._say_at = 0.0
+        else:
+            self._channel.put_with_descriptor(message, child.result)
+        if len(self._waiting) <= self._order.slots:
+            # The supervisor sends more when it knows of this.
+            self._say_at = 0.0
+        elif self._say_at is None:
+            self._say_at = when + _HOLD
         os.close(child.result)
         self._outputs.give_back(child.output, child.output_is_named)
 
@@ -350,9 +410,10 @@ class _Template:
         self._outputs.give_back(child.output, False)
 
     def _sweep(self) -> None:
-        """Kill what ended tasks left behind: children that are no task. Theirs then become ours, and go as well."""
+        """Kill what ended tasks left behind: children that are no task, no helper. Theirs become ours, and go too."""
         began = time.monotonic()
-        orphans = [pid for pid in linux.children_of(self._pid) if pid not in self._by_pid]
+        known = self._by_pid.keys() | self._helpers
+        orphans = [pid for pid in linux.children_of(self._pid) if pid not in known]
         for pid in orphans:
             _kill(pid)
         self._last_sweep = time.monotonic()

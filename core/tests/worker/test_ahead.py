@@ -1,0 +1,196 @@
+"""Short tasks wait at the template, so that one starts the moment another ends: in order, and never for long."""
+
+from __future__ import annotations
+
+import itertools
+import select
+from datetime import timedelta
+from typing import Any
+
+import attrs
+import pytest
+from worker_harness import Harness, wait_until
+
+from cloud_tasks.worker.ahead import sent_ahead
+from cloud_tasks.worker.attempts import Attempts
+from cloud_tasks.worker.settings import SupervisorSettings
+from cloud_tasks.worker.template import ENDED, STARTED, WITHDRAWN
+from cloud_tasks.worker.work import Work
+
+QUICK = {"do": "nothing"}
+
+
+@pytest.mark.parametrize(("mean", "ahead"), [(None, 0), (1.0, 0), (0.011, 0), (0.005, 2), (0.001, 10), (0.0, 64)])
+def test_no_more_is_sent_ahead_than_a_slot_does_in_a_moment(mean, ahead) -> None:
+    assert sent_ahead(mean) == ahead
+
+
+# -- what the supervisor makes of it
+
+
+@attrs.define
+class Crew:
+    """A template that does nothing by itself."""
+
+    run_numbers: list[int] = attrs.field(factory=list)
+    withdrawals: int = 0
+    killed: list[int] = attrs.field(factory=list)
+
+    def run(self, number: int, *assignment: Any) -> None:
+        self.run_numbers.append(number)
+
+    def withdraw(self) -> None:
+        self.withdrawals += 1
+
+    def kill(self, number: int, sign: int) -> None:
+        self.killed.append(number)
+
+    def make(self, slot: int) -> None:
+        raise AssertionError("no process does several tasks here")
+
+
+@attrs.define
+class Watched:
+    """Attempts of two slots, and what they told."""
+
+    crew: Crew = attrs.field(factory=Crew)
+    begun: list[str] = attrs.field(factory=list)
+    ended: list[tuple[str, str]] = attrs.field(factory=list)
+    returned: list[str] = attrs.field(factory=list)
+    attempts: Attempts = attrs.field(init=False)
+
+    def __attrs_post_init__(self) -> None:
+        self.attempts = Attempts(
+            SupervisorSettings(2, 60.0, 1.0, 1.0, 0.0, None, None, "/nowhere", False),
+            self.crew,  # type: ignore[arg-type]  # what is used of it
+            select.poll(),
+            on_begun=lambda running: self.begun.append(running.work.task_id),
+            on_ended=lambda running, outcome, *_: self.ended.append((running.work.task_id, outcome.kind)),
+            on_returned=lambda works: self.returned.extend(work.task_id for work in works),
+        )
+        self.attempts.expect(0.005)
+
+    def fill(self) -> int:
+        count = 0
+        while self.attempts.room:
+            self.attempts.start(Work(f"task-{count}", {}))
+            count += 1
+        return count
+
+    def say_started(self, number: int, slot: int, when: float = 0.0) -> None:
+        self.attempts.on_message((STARTED, number, slot, 100 + number, when))
+
+
+def test_what_waits_has_no_deadline_yet_and_no_slot() -> None:
+    watched = Watched()
+    assert watched.fill() == 2 + 2 * 2
+    assert (watched.begun, watched.attempts.running, watched.attempts.count) == ([], [], 6)
+    watched.say_started(0, 1)
+    (running,) = watched.attempts.running
+    assert (running.work.task_id, running.slot, running.pid) == ("task-0", 1, 100)
+    assert len(watched.attempts.started) == 6
+    watched.attempts.on_message((ENDED, 0, 0, 1.0, b"\2\0\0\0\0\0\0\0{}null", b""))
+    assert watched.ended == [("task-0", "completed")]
+    assert watched.attempts.room == 1
+
+
+def test_what_waits_for_long_is_asked_back_and_nothing_is_sent_meanwhile() -> None:
+    watched = Watched()
+    watched.fill()
+    watched.say_started(0, 0)
+    watched.say_started(1, 1)
+    assert watched.attempts.due_at < float("inf")
+    for running in watched.attempts.started[2:]:
+        running.started -= 10.0
+    watched.attempts.on_time()
+    watched.attempts.on_time()
+    assert watched.crew.withdrawals == 1
+    assert watched.attempts.room == 0
+    # One has started before the template heard of it.
+    watched.say_started(2, 0)
+    watched.attempts.on_message((WITHDRAWN, [3, 4, 5]))
+    assert watched.returned == ["task-3", "task-4", "task-5"]
+    assert watched.attempts.count == 3
+
+
+def test_when_all_are_ended_what_waits_is_asked_back_and_not_killed() -> None:
+    watched = Watched()
+    watched.fill()
+    watched.say_started(0, 0)
+    watched.attempts.end_all("shutdown")
+    assert (watched.crew.withdrawals, watched.crew.killed) == (1, [0])
+    watched.attempts.on_message((WITHDRAWN, [1, 2, 3, 4, 5]))
+    assert len(watched.returned) == 5
+
+
+def test_with_the_template_dies_no_more_than_could_have_begun() -> None:
+    watched = Watched()
+    watched.fill()
+    watched.say_started(0, 0)
+    assert watched.attempts.template_gone() == 2
+    assert watched.ended == [("task-0", "lost"), ("task-1", "lost")]
+    assert watched.returned == [f"task-{number}" for number in range(2, 6)]
+    assert watched.attempts.count == 0
+
+
+def test_slots_are_held_up_while_each_has_had_its_task_for_long() -> None:
+    watched = Watched()
+    watched.fill()
+    watched.say_started(0, 0, when=1.0)
+    assert watched.attempts.held_up == 0.0
+    watched.say_started(1, 1, when=1.0)
+    assert watched.attempts.held_up > 0.0
+
+
+# -- real workers
+
+
+def spans(worker: Harness) -> list[tuple[int, float, float, int]]:
+    rows = [line.split() for line in worker.noted("spans")]
+    return [(int(slot), float(began), float(ended), int(place)) for slot, began, ended, place in rows]
+
+
+def test_a_slot_has_one_task_at_a_time_and_tasks_start_in_order(worker) -> None:
+    tasks = [{"do": "span", "place": place} for place in range(300)]
+    assert worker.run_tasks(*tasks, args=("--num-simultaneous-tasks", "2")).code == 0
+    rows = sorted(spans(worker), key=lambda row: row[1])
+    assert len(rows) == 300
+    assert {slot for slot, *_ in rows} == {0, 1}
+    for slot in (0, 1):
+        own = [(began, ended) for of, began, ended, _ in rows if of == slot]
+        assert all(before[1] <= after[0] for before, after in itertools.pairwise(own))
+    started = [event["task_id"] for event in worker.events("task_started")]
+    assert started == [f"task-{number}" for number in range(300)]
+
+
+def test_short_tasks_behind_a_long_one_use_the_other_slot(worker) -> None:
+    quick = [{"do": "span", "place": place} for place in range(120)]
+    long = {"do": "span", "place": 1000, "seconds": 3.0}
+    assert worker.run_tasks(*quick[:60], long, *quick[60:], args=("--num-simultaneous-tasks", "2")).code == 0
+    rows = spans(worker)
+    assert len(rows) == 121
+    assert rows[-1][3] == 1000
+
+
+def test_a_template_killed_among_short_tasks_costs_none_of_them(worker) -> None:
+    tasks = [QUICK] * 100 + [{"do": "kill parent"}] + [QUICK] * 100
+    finished = worker.run_tasks(*tasks, args=("--num-simultaneous-tasks", "2"))
+    assert finished.code == 0, finished.log
+    completed = [event["task_id"] for event in worker.events("task_completed")]
+    assert sorted(completed) == sorted(f"task-{number}" for number in range(201))
+    assert 1 <= len(worker.events("task_released")) <= 2
+    assert worker.nothing_is_left()
+
+
+def test_tasks_that_no_slot_will_soon_be_free_for_are_left_to_other_workers(worker) -> None:
+    held = [{"do": "wait for shutdown"}] * 2
+    worker.load(*[QUICK] * 60, *held, *[QUICK] * 40)
+    process = worker.start_on_queue("--num-simultaneous-tasks", "2")
+    wait_until(lambda: worker.queue().depth().visible == 40, what="giving back")
+    assert process.poll() is None
+    assert len(worker.noted("waiting")) == 2
+    # Another does them meanwhile.
+    assert len(worker.queue().receive(10, wait=timedelta(0))) == 10
+    process.terminate()
+    assert worker.finish(process).code == 143
+    assert len(worker.queued_events("task_completed")) == 62
