@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Callable
 from datetime import timedelta
@@ -302,6 +303,20 @@ def test_instances_cannot_be_started_without_a_script(read: Read) -> None:
         read("run:\n  job_id: a\n").require_startup_script()
     with pytest.raises(InputError, match=r"^config\.yml:2: the startup script is empty"):
         read('run:\n  startup_script: " "\n').require_startup_script()
+
+
+@pytest.mark.parametrize("line", ["", "#!/bin/sh -eu\n", "#! /usr/bin/env bash\n", "#!/usr/bin/env -S A=b zsh -e\n"])
+def test_a_startup_script_is_for_any_shell(read: Read, line: str) -> None:
+    script = f"{line}python3 worker.py\n"
+    assert read(f"run:\n  startup_script: {json.dumps(script)}\n").require_startup_script() == script
+
+
+@pytest.mark.parametrize("line", ["#!/usr/bin/python3", "#!/usr/bin/env python3", "#!/usr/bin/env -S python3 -u"])
+def test_a_startup_script_that_no_shell_reads_is_refused(read: Read, line: str) -> None:
+    config = read(f"run:\n  startup_script: {json.dumps(line + chr(10))}\n")
+    with pytest.raises(InputError, match=r'^config\.yml:2: the startup script is for "python3"') as refused:
+        config.require_startup_script()
+    assert "#!/bin/bash" in str(refused.value)
 
 
 def test_retry_rules_become_objects_from_a_file_and_from_text(read: Read) -> None:

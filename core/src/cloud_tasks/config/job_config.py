@@ -25,6 +25,8 @@ _DEFAULT = Origin(layer=Layer.DEFAULT)
 
 _COMMAND_SCRIPT = "#!/bin/bash\nexec cloud-tasks worker\n"
 """For a job that is a shell command and has no script of its own; the image has to have cloud-tasks."""
+_SHELLS = ("sh", "ash", "bash", "dash", "ksh", "mksh", "zsh")
+"""Those that understand ``export NAME=value``."""
 
 
 @attrs.frozen(kw_only=True)
@@ -146,7 +148,7 @@ class JobConfig:
             where = self._place("run.startup_script_file")
             path = script_path(self.run.startup_script_file, self.origins.get("run.startup_script_file"), self.base_dir)
             try:
-                script = path.read_text(encoding="utf-8")
+                script = path.read_text(encoding="utf-8-sig")
             except (OSError, UnicodeDecodeError) as error:
                 reason = (error.strerror or str(error)) if isinstance(error, OSError) else "it is not UTF-8 text"
                 raise InputError(f"the startup script {path} cannot be read: {reason}", where=where) from error
@@ -157,6 +159,14 @@ class JobConfig:
             raise InputError("there is no startup script, which instances need", where=where, hint=hint)
         if not script.strip():
             raise InputError("the startup script is empty", where=where, hint="say in it how to start a worker")
+        interpreter = _interpreter(script)
+        if interpreter is not None and interpreter not in _SHELLS:
+            raise InputError(
+                f'the startup script is for "{interpreter}"; what a worker is told is put after the first line, '
+                "and is for a shell",
+                where=where,
+                hint="start with #!/bin/bash, and run the other program from there",
+            )
         return script
 
     def _place(self, name: str) -> str:
@@ -227,3 +237,11 @@ def _variable_text(value: Any) -> str:
     if isinstance(value, bool):
         return "1" if value else "0"
     return " ".join(map(_variable_text, value)) if isinstance(value, list) else str(value)
+
+
+def _interpreter(script: str) -> str | None:
+    """The program that the first line names, without its folder; None: it names none."""
+    first = script.partition("\n")[0]
+    words = first[2:].split() if first.startswith("#!") else []
+    names = [word.rpartition("/")[2] for word in words if not word.startswith("-") and "=" not in word]
+    return names[1] if len(names) > 1 and names[0] == "env" else names[0] if names else None
