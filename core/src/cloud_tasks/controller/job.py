@@ -11,36 +11,31 @@ from __future__ import annotations
 
 import contextlib
 import itertools
-import json
 import secrets
 import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
 
 import attrs
 import structlog
 
 import cloud_tasks
 from cloud_tasks.builtin import open_task_source
-from cloud_tasks.config import JobConfig, RetryRule
+from cloud_tasks.config import JobConfig
+from cloud_tasks.controller.assembly import Opened, assemble_controller
 from cloud_tasks.controller.beginning import go_on, start_afresh
 from cloud_tasks.controller.choice import rank_offers, require_offer
-from cloud_tasks.controller.collect import Collector
 from cloud_tasks.controller.controller import Controller, Outcome, Progress
 from cloud_tasks.controller.copies import EventCopies
-from cloud_tasks.controller.feed import MOST_PARALLEL_SENDS, Feeder
-from cloud_tasks.controller.fleet import Fleet
+from cloud_tasks.controller.feed import MOST_PARALLEL_SENDS
+from cloud_tasks.controller.launch_orders import LaunchOrders
 from cloud_tasks.controller.loop import ThreadedLoop
 from cloud_tasks.controller.opening import open_compute, open_queue
-from cloud_tasks.controller.ownership import ownership_labels
-from cloud_tasks.controller.policy import policy_of
 from cloud_tasks.controller.standing import Standing
-from cloud_tasks.controller.startup import compose_startup_script
 from cloud_tasks.errors import InputError, NotFound, StoreError
-from cloud_tasks.model import JobPhase, LaunchRequest, TaskStatus
+from cloud_tasks.model import JobPhase, TaskStatus
 from cloud_tasks.plugin import Compute, EventSink, EventSinkContext, Queue
 from cloud_tasks.registry import Registry
 from cloud_tasks.selection import RankedOffer, Ranking
@@ -51,7 +46,6 @@ __all__ = ["Job", "JobResult", "RunRequest"]
 
 log = structlog.get_logger()
 
-_FALLBACK_LIFETIME = timedelta(days=7)
 _OTHER_CALLS = 6 + MOST_PARALLEL_SENDS
 """Blocking calls that may be under way beside launches and sinks: events, listings, terminations, tasks."""
 _LATEST_EVENTS = 40_000
@@ -211,9 +205,10 @@ class Job:
             log.info(f"A new pass over {reopened} tasks begins")
         finished_before = store.summary().finished_tasks
         store.set_state(JobState.RUNNING, datetime.now(UTC))
+        opened = Opened(store=store, compute=compute, tasks=tasks, events=events)
         loop = ThreadedLoop(threads=self._config.run.max_parallel_instance_creations + _OTHER_CALLS + len(self._sinks))
         try:
-            result = self._drive(loop, store, compute, tasks, events, ranking, on_progress, on_started)
+            result = self._drive(loop, opened, ranking.offers, on_progress, on_started)
             if result.outcome is Outcome.COMPLETE:
                 log.info("Job complete, deleting queues")
                 tasks.delete()
@@ -227,67 +222,44 @@ class Job:
     def _drive(
         self,
         loop: ThreadedLoop,
-        store: Store,
-        compute: Compute,
-        tasks: Queue,
-        events: Queue,
-        ranking: Ranking,
+        opened: Opened,
+        offers: Sequence[RankedOffer],
         on_progress: Callable[[Progress], None],
         on_started: Callable[[Controller, ThreadedLoop], None],
     ) -> JobResult:
-        config = self._config
-        earlier = store.earlier_attempts()
+        store = opened.store
         copies = EventCopies(loop, self._sinks)
         standing = Standing(
             store=store,
             started_at=loop.now(),
             finished_before=store.summary().finished_tasks,
-            max_total_cost=config.limits().max_total_cost,
+            max_total_cost=self._config.limits().max_total_cost,
         )
-        holder: list[Controller] = []
 
         def progressed(progress: Progress) -> None:
             if copies.tells:
                 copies.tell(standing.at(progress.now))
             on_progress(progress)
 
-        def collected(batch: Any) -> None:
-            copies.write(batch)
-            holder[0].noticed_events()
-
-        feeder = Feeder(
-            loop,
-            store,
-            tasks,
-            on_broken=lambda reason: holder[0].broken(reason),
-            operations=config.run.max_concurrent_queue_operations,
-            send_batch=self._registry.queue(config.queue).traits.send_batch,
-        )
-        collector = Collector(loop, store, events, on_events=collected)
-        fleet = Fleet(
-            loop,
-            store,
-            compute,
-            compose=lambda ranked, others, token: self._compose(
-                ranked, others, token, run_id=store.job.run_id, earlier=earlier
-            ),
-            max_parallel=config.run.max_parallel_instance_creations,
-            on_refused=lambda: holder[0].refused(),
-        )
-        controller = Controller(
-            loop,
-            store,
+        orders = LaunchOrders(
+            self._config,
+            self._script,
             job_id=self.job_id,
-            task_queue=tasks,
-            feeder=feeder,
-            collector=collector,
-            fleet=fleet,
-            offers=ranking.offers,
-            policy=policy_of(config),
-            interval=timedelta(seconds=config.run.scaling_check_interval),
+            queue_name=self.queue_name,
+            run_id=store.job.run_id,
+            earlier_attempts=store.earlier_attempts(),
+        )
+        controller = assemble_controller(
+            loop,
+            opened,
+            registry=self._registry,
+            config=self._config,
+            job_id=self.job_id,
+            offers=offers,
+            orders=orders,
+            copies=copies,
             on_progress=progressed,
         )
-        holder.append(controller)
         self.controller = controller
         on_started(controller, loop)
         copies.tell(standing.at(loop.now()))
@@ -335,78 +307,6 @@ class Job:
         while batch := list(itertools.islice(events, 1000)):
             copies.write(batch, only=names)
 
-    def _compose(
-        self, ranked: RankedOffer, others: Sequence[RankedOffer], token: str, *, run_id: str, earlier: int
-    ) -> LaunchRequest:
-        lifetime = timedelta(seconds=self._config.run.max_lifetime) if self._config.run.max_lifetime else None
-        expires = datetime.now(UTC) + (lifetime or _FALLBACK_LIFETIME)
-        script = compose_startup_script(
-            self._script,
-            self._job_environment(earlier),
-            (ranked, *others),
-            self._config.worker_environment(),
-        )
-        return LaunchRequest(
-            client_token=token,
-            job_id=self.job_id,
-            offer=ranked.offer,
-            alternatives=tuple(other.offer for other in others),
-            startup_script=script,
-            labels=ownership_labels(run_id=run_id, expires=expires),
-            image=self._config.run.image,
-            max_lifetime=lifetime,
-        )
-
-    def _job_environment(self, earlier: int) -> dict[str, str]:
-        """What every worker of this job is told; names without prefix.
-
-        Args:
-            earlier: Attempts of earlier passes, which do not count against this one.
-        """
-        config, run = self._config, self._config.run
-        values: dict[str, object] = {
-            "PROVIDER": (config.provider or config.compute).upper(),
-            "PROJECT_ID": getattr(config.settings_for("compute", config.compute), "project_id", None),
-            "REGION": run.region,
-            "QUEUE": config.queue,
-            "COMPUTE": config.compute,
-            "JOB_ID": self.job_id,
-            "QUEUE_NAME": self.queue_name,
-            "EXACTLY_ONCE_QUEUE": run.exactly_once_queue,
-            "EVENT_LOG_TO_QUEUE": True,
-            "EVENT_LOG_TO_FILE": False,
-            "MAX_RUNTIME": run.max_runtime,
-            "RETRY_ON_EXIT": run.retry_on_exit,
-            "RETRY_ON_EXCEPTION": run.retry_on_exception,
-            "RETRY_ON_TIMEOUT": run.retry_on_timeout,
-            "MAX_ATTEMPTS": run.max_attempts + earlier,
-            "MAX_LOSSES": run.max_losses,
-            "KEEPALIVE_INTERVAL": run.keepalive_interval,
-            "MAX_MEMORY_ALLOWED_PER_TASK": run.max_memory_allowed_per_task,
-            "SHUTDOWN_GRACE_PERIOD": run.shutdown_grace_period,
-            # 0 means "never" to a user and "at once" to a worker.
-            "IDLE_LIMIT": run.idle_limit or None,
-            "MAX_LIFETIME": run.max_lifetime or None,
-            "RETRY_RULES": _rules(run.retry, earlier),
-            "MAX_RESULT_BYTES": run.max_result_bytes,
-            "RESULT_STORE": run.result_store,
-            "START_METHOD": run.start_method,
-            "REUSE_PROCESSES": run.reuse_processes,
-            "LOG_STORE": run.log_store,
-            "EVENT_SPOOL_BYTES": run.event_spool_bytes,
-            "COMMAND": run.command,
-        }
-        return {name: _environment_text(value) for name, value in values.items() if value is not None}
-
-
-def _rules(rules: Sequence[RetryRule], earlier: int) -> str | None:
-    """The retry rules as the worker reads them; None where there are none."""
-    found = [attrs.asdict(rule) for rule in rules]
-    for rule in found:
-        if rule.get("attempts") is not None:
-            rule["attempts"] += earlier
-    return json.dumps(found) if found else None
-
 
 def _content(database: Path) -> str:
     """What a file holds that is about to be replaced, whatever it is."""
@@ -416,11 +316,3 @@ def _content(database: Path) -> str:
     except StoreError as error:
         return f" ({error.message})"
     return f" with {summary.finished_tasks} of {summary.total} tasks of job {summary.job.job_id} in a final state"
-
-
-def _environment_text(value: object) -> str:
-    if isinstance(value, bool):
-        return "1" if value else "0"
-    if isinstance(value, float) and value.is_integer():
-        return str(int(value))
-    return str(value)
