@@ -73,6 +73,14 @@ def test_the_page_of_a_hook_has_every_field_with_its_type(hook: str) -> None:
             assert f"| `{field.name}` | `{field.type}` |" in page, f"{kind.__name__}.{field.name}"
 
 
+def test_the_page_of_compute_has_the_signature_of_boot_script_and_every_argument() -> None:
+    page = page_of("cloud_tasks_register_compute")
+    assert f"```python\ndef {signature_of(cloud_tasks.plugin.boot_script)}\n```" in page
+    arguments = inspect.signature(cloud_tasks.plugin.boot_script).parameters
+    section = page.split("## What a machine runs first\n")[1].split("\n## ")[0]
+    assert [name for name in arguments if f"| `{name}` |" not in section] == []
+
+
 def test_the_page_of_the_event_sink_says_what_progress_is_told() -> None:
     rows = [line for line in page_of("cloud_tasks_register_event_sink").splitlines() if line.startswith("|")]
     told = {name for line in rows for name in re.findall(r"`(\w+)`", line.split("|")[1])}

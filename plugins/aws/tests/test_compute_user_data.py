@@ -106,15 +106,6 @@ def test_an_sdk_is_told_the_region_where_nobody_else_does(tmp_path: Path) -> Non
     assert told.stdout == "us-east-1\n"
 
 
-def test_what_the_job_itself_says_of_switching_off_comes_last(tmp_path: Path) -> None:
-    script = '#!/bin/bash\nexport CLOUD_TASKS_POWER_OFF_COMMAND=""\necho "[$CLOUD_TASKS_POWER_OFF_COMMAND]"\n'
-    assert run(compose(script, region="us-east-1", max_lifetime=None), tmp_path).stdout == "[]\n"
-
-
-def test_a_script_without_an_interpreter_line_is_given_one() -> None:
-    assert compose("echo hello\n", region="us-east-1", max_lifetime=None).startswith("#!/bin/bash\n")
-
-
 def test_a_script_that_fits_is_sent_as_it_is() -> None:
     script = "#!/bin/bash\n" + "#" * (MAX_BYTES - 12)
     assert packed(script) == script.encode()

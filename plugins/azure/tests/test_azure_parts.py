@@ -185,7 +185,10 @@ def test_a_script_notices_nothing_of_the_lines_before_it(tmp_path: Path, identit
 
 
 def test_a_machine_with_an_identity_deletes_itself_and_one_without_powers_off() -> None:
-    assert "python3 /tmp/cloud-tasks-leave.py" in composed("#!/bin/sh\n", identity="system", seconds=5)
+    leaving = "{ python3 /tmp/cloud-tasks-leave.py; } || shutdown -h now"
+    text = composed("#!/bin/sh\n", identity="system", seconds=5)
+    assert f"sleep 5; {leaving}" in text
+    assert f"sleep 60; {leaving}" in text
     without = composed("#!/bin/sh\n", seconds=5)
     assert "sleep 5; shutdown -h now" in without
     assert "python3" not in without

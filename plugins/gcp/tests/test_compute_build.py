@@ -18,10 +18,10 @@ from cloud_tasks.model import (
     PriceBreakdown,
     Purchase,
 )
+from cloud_tasks.plugin import boot_script
 from cloud_tasks_gcp.compute.build import instance_resource
 from cloud_tasks_gcp.compute.disks import disk_problem
 from cloud_tasks_gcp.compute.labels import instance_name, job_filter, label_value, labels_of, own_labels
-from cloud_tasks_gcp.compute.startup import boot_script
 from cloud_tasks_gcp.provisioning import provisioned
 from cloud_tasks_gcp.settings import GcpSettings
 
@@ -78,6 +78,14 @@ def test_machine_type_script_and_account_are_as_asked_for() -> None:
     (account,) = instance.service_accounts
     assert account.email == "worker@p.iam.gserviceaccount.com"
     assert list(account.scopes) == ["https://www.googleapis.com/auth/cloud-platform"]
+
+
+def test_an_instance_powers_itself_off_after_its_worker_and_leaves_its_lifetime_to_the_cloud() -> None:
+    request = attrs.evolve(REQUEST, startup_script="echo hello\n", max_lifetime=timedelta(hours=1))
+    (item,) = built(request).metadata.items
+    assert item.value.startswith("#!/bin/bash\n")
+    assert "CLOUD_TASKS_POWER_OFF_COMMAND='shutdown -h +1'" in item.value
+    assert "sleep" not in item.value
 
 
 def test_the_boot_disk_is_of_the_wanted_kind_and_goes_with_the_instance() -> None:

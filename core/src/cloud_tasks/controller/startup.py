@@ -6,6 +6,7 @@ import shlex
 from collections.abc import Mapping, Sequence
 
 from cloud_tasks.model import Offer, Purchase
+from cloud_tasks.plugin.startup import insert_lines
 from cloud_tasks.selection import RankedOffer
 
 __all__ = ["compose_startup_script", "offer_environment"]
@@ -40,22 +41,17 @@ def compose_startup_script(
             (`ComputeTraits.chooses`); their facts are exported as those of ``job`` are.
         plugin: Variables with their full name.
     """
-    lines = script.splitlines(keepends=True)
-    first = lines.pop(0) if lines and lines[0].startswith("#!") else "#!/bin/bash\n"
-    exports = [_exports({**job, **offer_environment(offers[0])}, _PREFIXES)] if offers else [_exports(job, _PREFIXES)]
+    lines = _exports({**job, **(offer_environment(offers[0]) if offers else {})}, _PREFIXES)
     if len(offers) > 1:
-        exports.append(_by_offer(offers))
-    exports.append(_exports(plugin, ("",)))
-    return first.rstrip("\n") + "\n" + "".join(exports) + "".join(lines)
+        lines += _by_offer(offers)
+    return insert_lines(script, [*lines, *_exports(plugin, ("",))])
 
 
-def _exports(values: Mapping[str, str], prefixes: Sequence[str]) -> str:
-    return "".join(
-        f"export {prefix}{name}={shlex.quote(value)}\n" for name, value in values.items() for prefix in prefixes
-    )
+def _exports(values: Mapping[str, str], prefixes: Sequence[str]) -> list[str]:
+    return [f"export {prefix}{name}={shlex.quote(value)}" for name, value in values.items() for prefix in prefixes]
 
 
-def _by_offer(offers: Sequence[RankedOffer]) -> str:
+def _by_offer(offers: Sequence[RankedOffer]) -> list[str]:
     """What differs from the first offer, for the machine to take what it is."""
     usual = offer_environment(offers[0])
     cases = []
@@ -63,5 +59,5 @@ def _by_offer(offers: Sequence[RankedOffer]) -> str:
         facts = {name: value for name, value in offer_environment(ranked).items() if usual[name] != value}
         pattern = shlex.quote(f"{ranked.offer.instance_type.name} {ranked.offer.zone}")
         if facts:
-            cases.append(f"{pattern})\n{_exports(facts, _PREFIXES)};;\n")
-    return f'case "${{CLOUD_TASKS_STARTED:-}}" in\n{"".join(cases)}esac\n' if cases else ""
+            cases += [f"{pattern})", *_exports(facts, _PREFIXES), ";;"]
+    return ['case "${CLOUD_TASKS_STARTED:-}" in', *cases, "esac"] if cases else []

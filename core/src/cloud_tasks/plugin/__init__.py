@@ -1,4 +1,4 @@
-"""The public surface for plugin authors: hook specifications, descriptors, traits, Protocols, settings.
+"""The public surface for plugin authors: hooks, descriptors, traits, Protocols, settings, startup scripts.
 
 A plugin imports from here, from `cloud_tasks.model` and from `cloud_tasks.errors`, and nowhere else.
 """
@@ -37,6 +37,7 @@ from cloud_tasks.plugin.protocols import (
     TaskSource,
 )
 from cloud_tasks.plugin.settings import NoSettings, SettingInfo, setting, setting_info
+from cloud_tasks.plugin.startup import boot_script
 
 __all__ = [
     "PROJECT_NAME",
@@ -69,6 +70,7 @@ __all__ = [
     "TaskSource",
     "TaskSourceBackend",
     "TaskSourceContext",
+    "boot_script",
     "hookimpl",
     "setting",
     "setting_info",

@@ -4,8 +4,7 @@ EC2 has no longest lifetime for an instance, but ends one that powers itself off
 
 Invariants, each with a test:
 
-1. The lines that are put before the script change nothing that it could notice: no child for ``wait``, no ``$!``, no
-   output, no option of the shell, no exit code.
+1. Our own lines, too, change nothing that the script could notice (`boot_script`).
 2. What is sent is at most 16 KiB ("Run commands when you launch an EC2 instance with user data input"), or there is a
    clear error; compression keeps a script the same byte for byte.
 """
@@ -13,11 +12,11 @@ Invariants, each with a test:
 from __future__ import annotations
 
 import gzip
-import math
 from collections.abc import Callable
 from datetime import timedelta
 
 from cloud_tasks.errors import InputError
+from cloud_tasks.plugin import boot_script
 
 __all__ = ["MAX_BYTES", "compose", "packed"]
 
@@ -28,24 +27,18 @@ def compose(script: str, *, region: str, max_lifetime: timedelta | None, is_chos
     """The script as the instance runs it.
 
     Args:
-        script: The job's whole script, its ``#!`` line first.
+        script: The job's whole script.
         region: Where the instance is: for an SDK that is told nothing else.
         max_lifetime: After which the instance ends itself, whatever it does.
         is_chosen: Whether EC2 chose its type and zone: the script is told which they are.
     """
-    first, newline, rest = script.partition("\n")
-    if not first.startswith("#!"):
-        first, newline, rest = "#!/bin/bash", "\n", script
-    lines = [first, _POWER_OFF, f'export AWS_DEFAULT_REGION="${{AWS_DEFAULT_REGION:-{region}}}"']
-    if max_lifetime is not None:
-        lines.append(_TIMER.format(seconds=max(1, math.ceil(max_lifetime.total_seconds()))))
-    if is_chosen:
-        lines.append(_STARTED)
-    return "\n".join(lines) + (newline or "\n") + rest
+    return boot_script(
+        script,
+        max_lifetime=max_lifetime,
+        variables={"AWS_DEFAULT_REGION": region},
+        lines=[_STARTED] if is_chosen else [],
+    )
 
-
-# A worker that has ended leaves a machine that only costs. The minute is for the lines of a script after its worker.
-_POWER_OFF = 'export CLOUD_TASKS_POWER_OFF_COMMAND="${CLOUD_TASKS_POWER_OFF_COMMAND:-shutdown -h +1}"'
 
 # All in a shell of its own; where it cannot be had, the script takes the instance for the one that was asked for first.
 _STARTED = (
@@ -54,9 +47,6 @@ _STARTED = (
     '"$at/api/token")"; for what in instance-type placement/availability-zone; do curl -sf -m 5 '
     '-H "X-aws-ec2-metadata-token: $token" "$at/meta-data/$what"; echo; done ) 2>/dev/null | paste -s -d " " - )"'
 )
-
-# The inner process is no child of the script's shell, so that neither `wait` nor `$!` nor `jobs` shows it.
-_TIMER = "( ( sleep {seconds}; shutdown -h now ) </dev/null >/dev/null 2>&1 & )"
 
 
 def packed(script: str, *, elsewhere: Callable[[str], bytes] | None = None) -> bytes:

@@ -6,8 +6,7 @@ off.
 
 Invariants, each with a test:
 
-1. The lines that are put before the script change nothing that it could notice: no child for ``wait``, no ``$!``, no
-   output, no option of the shell, no exit code.
+1. Our own lines, too, change nothing that the script could notice (`boot_script`).
 2. What is sent is at most 65,535 bytes ("Custom data and cloud-init on Azure Virtual Machines"), or there is a clear
    error; compression keeps a script the same byte for byte.
 3. No token is in an argument of a command, in a file or in the output.
@@ -16,19 +15,16 @@ Invariants, each with a test:
 from __future__ import annotations
 
 import gzip
-import math
 from datetime import timedelta
 
 from cloud_tasks.errors import InputError
+from cloud_tasks.plugin import boot_script
 
 __all__ = ["MAX_BYTES", "compose", "packed"]
 
 MAX_BYTES = 65_535
 
 _LEAVE = "/tmp/cloud-tasks-leave.py"
-
-# The inner process is no child of the script's shell, so that neither `wait` nor `$!` nor `jobs` shows it.
-_TIMER = "( ( sleep {seconds}; {command} ) </dev/null >/dev/null 2>&1 & )"
 
 _PROGRAM = r"""
 import json, os, subprocess, time, urllib.parse, urllib.request
@@ -66,31 +62,25 @@ def compose(
     """The script as the machine runs it.
 
     Args:
-        script: The job's whole script, its ``#!`` line first.
+        script: The job's whole script.
         max_lifetime: After which the machine ends itself, whatever it does.
         identity: Of the settings: what the machine works as; None: it can only power off.
         resource: The machine's own resource id.
     """
-    first, newline, rest = script.partition("\n")
-    if not first.startswith("#!"):
-        first, newline, rest = "#!/bin/bash", "\n", script
-    lines = [first]
-    command, later = "shutdown -h now", "shutdown -h +1"
-    if identity is not None:
-        program = _PROGRAM.format(
-            metadata=metadata,
-            management=management,
-            resource=resource,
-            identity="" if identity == "system" else identity,
-        )
-        lines += [f"cat > {_LEAVE} <<'CLOUD_TASKS_LEAVE'", program, "CLOUD_TASKS_LEAVE"]
-        command = f"python3 {_LEAVE}"
-        # The minute is for the lines of a script after its worker.
-        later = f"( ( sleep 60; {command} ) & )"
-    lines.append(f'export CLOUD_TASKS_POWER_OFF_COMMAND="${{CLOUD_TASKS_POWER_OFF_COMMAND:-{later}}}"')
-    if max_lifetime is not None:
-        lines.append(_TIMER.format(seconds=max(1, math.ceil(max_lifetime.total_seconds())), command=command))
-    return "\n".join(lines) + (newline or "\n") + rest
+    if identity is None:
+        return boot_script(script, max_lifetime=max_lifetime)
+    program = _PROGRAM.format(
+        metadata=metadata,
+        management=management,
+        resource=resource,
+        identity="" if identity == "system" else identity,
+    )
+    return boot_script(
+        script,
+        max_lifetime=max_lifetime,
+        end_command=f"python3 {_LEAVE}",
+        lines=[f"cat > {_LEAVE} <<'CLOUD_TASKS_LEAVE'", program, "CLOUD_TASKS_LEAVE"],
+    )
 
 
 def packed(script: str) -> bytes:

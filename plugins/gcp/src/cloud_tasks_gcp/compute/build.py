@@ -5,6 +5,7 @@ Invariants, each with a test:
 1. Everything that an instance is made of goes with it: its boot disk is deleted with the instance.
 2. A spot instance that is taken away is deleted, never left stopped; and none outlives its longest lifetime.
 3. A disk has the performance that its price was made of: what Google would choose by itself may cost more.
+4. An instance powers itself off when its worker has ended.
 """
 
 from __future__ import annotations
@@ -15,10 +16,10 @@ from datetime import timedelta
 from google.cloud import compute_v1 as sdk
 
 from cloud_tasks.model import BootDisk, LaunchRequest, Purchase
+from cloud_tasks.plugin import boot_script
 from cloud_tasks_gcp.compute.disks import disk_gb
 from cloud_tasks_gcp.compute.families import family_of
 from cloud_tasks_gcp.compute.labels import instance_name, labels_of
-from cloud_tasks_gcp.compute.startup import boot_script
 from cloud_tasks_gcp.provisioning import provisioned
 from cloud_tasks_gcp.settings import GcpSettings
 
@@ -37,6 +38,9 @@ def instance_resource(request: LaunchRequest, settings: GcpSettings, *, image: s
     """
     zone = request.offer.zone
     labels = labels_of(request)
+    # Compute Engine sees to the longest lifetime. A machine that powered itself off when its worker ended costs no more
+    # than its disk, until the controller, `stop` or `sweep` deletes both ("Stop or restart a Compute Engine instance").
+    script = boot_script(request.startup_script)
     instance = sdk.Instance(
         name=instance_name(request),
         description="Started by cloud-tasks",
@@ -46,7 +50,7 @@ def instance_resource(request: LaunchRequest, settings: GcpSettings, *, image: s
         network_interfaces=[_network_interface(settings, region)],
         scheduling=_scheduling(request),
         service_accounts=[sdk.ServiceAccount(email=settings.service_account or "default", scopes=settings.scopes)],
-        metadata=sdk.Metadata(items=[sdk.Items(key="startup-script", value=boot_script(request.startup_script))]),
+        metadata=sdk.Metadata(items=[sdk.Items(key="startup-script", value=script)]),
     )
     if settings.tags:
         instance.tags = sdk.Tags(items=settings.tags)

@@ -1,0 +1,219 @@
+"""What a machine runs first: real shells, with and without the lines before the script."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cloud_tasks.plugin import boot_script
+from cloud_tasks.plugin.startup import insert_lines
+
+SHELLS = ["bash", "sh"]
+NASTY = "a b'c\"d$HOME`id`\\ }\n; rm -rf x"
+EVERYTHING: dict[str, Any] = {
+    "max_lifetime": timedelta(seconds=1),
+    "end_command": "true",
+    "variables": {"REGION": NASTY},
+    "lines": ["cat > file <<'END'", 'print("of the provider")', "END"],
+}
+FORMS: list[dict[str, Any]] = [{}, {"max_lifetime": timedelta(seconds=1)}, {"end_command": "true"}, EVERYTHING]
+
+NOSY = """
+set -eu
+echo "arguments: $#"
+echo "jobs: $(jobs)"
+echo "last: ${!:-none}"
+echo "options: $-"
+sleep 0 &
+wait
+echo "waited"
+exit 7
+"""
+
+
+def run(script: str, folder: Path, *, programs: dict[str, str] | None = None, **env: str) -> tuple[int, str, str]:
+    """Exit code, output and errors of a script, where some programs are the test's own; it is run by the kernel."""
+    shims = folder / "bin"
+    shims.mkdir(exist_ok=True)
+    for name, body in {"shutdown": "exit 0", **(programs or {})}.items():
+        (shims / name).write_text(f"#!/bin/sh\n{body}\n")
+        (shims / name).chmod(0o755)
+    file = folder / "script"
+    file.write_bytes(script.encode())
+    file.chmod(0o755)
+    ran = subprocess.run(
+        [str(file)],
+        cwd=folder,
+        env={"PATH": f"{shims}:{os.environ['PATH']}", **env},
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        timeout=60,
+        check=False,
+    )
+    return ran.returncode, ran.stdout.decode(), ran.stderr.decode()
+
+
+def pipe(folder: Path) -> Path:
+    """Where what ends the machine tells of it: to read from it is to wait for that."""
+    path = folder / "told"
+    os.mkfifo(path)
+    return path
+
+
+# -- the script itself -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("shell", SHELLS)
+def test_a_script_notices_nothing_of_the_lines_before_it(shell: str, form: dict[str, Any], tmp_path: Path) -> None:
+    script = f"#!/usr/bin/env {shell}{NOSY}"
+    plain = run(script, tmp_path)
+    assert plain[0] == 7
+    assert run(boot_script(script, **form), tmp_path) == plain
+
+
+@pytest.mark.parametrize("options", ["", " -e", " -eu"])
+def test_the_options_of_the_interpreter_line_hold_for_the_script(options: str, tmp_path: Path) -> None:
+    script = f'#!/bin/sh{options}\necho "$-"\nfalse\necho "went on"\n'
+    assert run(boot_script(script, **EVERYTHING), tmp_path) == run(script, tmp_path)
+
+
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("shell", SHELLS)
+def test_a_shell_reads_what_was_composed(shell: str, form: dict[str, Any]) -> None:
+    script = boot_script("echo hello\n", **form)
+    checked = subprocess.run([shell, "-n"], input=script, capture_output=True, text=True, timeout=60, check=False)
+    assert (checked.returncode, checked.stderr) == (0, "")
+
+
+@pytest.mark.parametrize(
+    ("script", "first", "rest"),
+    [
+        ("#!/bin/sh -e\necho hi\n", "#!/bin/sh -e", "echo hi\n"),
+        ("#!/bin/sh\necho hi", "#!/bin/sh", "echo hi"),
+        ("#!/bin/sh", "#!/bin/sh", ""),
+        ("echo hi\n", "#!/bin/bash", "echo hi\n"),
+        ("\n#!/bin/sh\n", "#!/bin/bash", "\n#!/bin/sh\n"),
+        ("", "#!/bin/bash", ""),
+        ("#!/bin/sh\r\necho hi\r\n", "#!/bin/sh", "echo hi\r\n"),
+        ("#!/bin/sh\necho 'ä\x0b\u2028'\n", "#!/bin/sh", "echo 'ä\x0b\u2028'\n"),
+    ],
+)
+def test_the_lines_stand_between_the_interpreter_and_the_script_as_it_was(script: str, first: str, rest: str) -> None:
+    assert insert_lines(script, ["one", "two\nthree"]) == f"{first}\none\ntwo\nthree\n{rest}"
+    composed = boot_script(script)
+    assert composed.startswith(f"{first}\n")
+    assert composed.endswith(f"\n{rest}")
+
+
+def test_a_script_without_an_interpreter_line_is_run_by_bash(tmp_path: Path) -> None:
+    assert run(boot_script('words=(of bash); echo "${words[1]}"'), tmp_path) == (0, "bash\n", "")
+
+
+def test_a_script_with_the_line_ends_of_windows_finds_its_interpreter(tmp_path: Path) -> None:
+    assert run(boot_script("#!/bin/sh\r\necho hi\r\n"), tmp_path) == (0, "hi\r\n", "")
+
+
+@pytest.mark.parametrize(
+    "first",
+    [
+        "#!/usr/bin/python3.12",
+        "#!/usr/bin/env python3",
+        "#!/usr/bin/env -S python3 -u\r",
+        "#! /usr/bin/perl -w",
+        "#!/bin/tcsh",
+        "#!/usr/bin/fish",
+    ],
+)
+def test_a_script_in_another_language_stays_as_it_is(first: str) -> None:
+    script = f"{first}\nprint(1)\n"
+    assert boot_script(script, **EVERYTHING) == script
+
+
+@pytest.mark.parametrize(
+    "first", ["#!/bin/bash", "#!/usr/bin/env -S bash -e", "#!/bin/busybox sh", "#!/opt/perl/bin/zsh", "#!/opt/wrapper"]
+)
+def test_any_other_script_is_taken_for_a_shells(first: str) -> None:
+    assert "CLOUD_TASKS_POWER_OFF_COMMAND" in boot_script(f"{first}\n")
+
+
+# -- variables ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("shell", SHELLS)
+def test_every_value_reaches_the_programs_of_the_script_as_it_is(shell: str, tmp_path: Path) -> None:
+    script = f"#!/usr/bin/env {shell}\nexec printenv REGION\n"
+    assert run(boot_script(script, variables={"REGION": NASTY}), tmp_path) == (0, f"{NASTY}\n", "")
+
+
+@pytest.mark.parametrize(("set_to", "told"), [("mine", "mine"), ("", "ours")])
+def test_what_the_machine_has_set_counts_more(set_to: str, told: str, tmp_path: Path) -> None:
+    script = boot_script("#!/bin/sh -u\nexec printenv REGION\n", variables={"REGION": "ours"})
+    assert run(script, tmp_path, REGION=set_to) == (0, f"{told}\n", "")
+
+
+def test_what_the_script_itself_says_counts_most(tmp_path: Path) -> None:
+    script = '#!/bin/sh\nexport CLOUD_TASKS_POWER_OFF_COMMAND=""\necho "[$CLOUD_TASKS_POWER_OFF_COMMAND]"\n'
+    assert run(boot_script(script), tmp_path) == (0, "[]\n", "")
+
+
+# -- the ends of the machine's life ------------------------------------------------------------------------------------
+
+OFF = "#!/bin/sh\nexec printenv CLOUD_TASKS_POWER_OFF_COMMAND\n"
+
+
+@pytest.mark.parametrize(("set_to", "told"), [("", "shutdown -h +1"), ("true", "true")])
+def test_a_worker_is_told_to_shut_the_machine_down_a_minute_after_it(set_to: str, told: str, tmp_path: Path) -> None:
+    assert run(boot_script(OFF), tmp_path, CLOUD_TASKS_POWER_OFF_COMMAND=set_to) == (0, f"{told}\n", "")
+
+
+@pytest.mark.parametrize(
+    ("end_command", "ends"), [("echo deleted", "deleted\n"), ("echo gone; false", "gone\nshut down: -h now\n")]
+)
+def test_the_providers_own_end_comes_a_minute_after_a_worker_too(end_command: str, ends: str, tmp_path: Path) -> None:
+    programs = {"sleep": 'echo "after: $1"', "shutdown": 'echo "shut down: $@"'}
+    script = boot_script('#!/bin/sh\nsh -c "$CLOUD_TASKS_POWER_OFF_COMMAND"\n', end_command=end_command)
+    # The output is read until everything that could write to it has ended.
+    assert run(script, tmp_path, programs=programs) == (0, f"after: 60\n{ends}", "")
+
+
+@pytest.mark.parametrize("shell", SHELLS)
+@pytest.mark.parametrize(
+    ("end_command", "ends"),
+    [(None, "shut down: -h now\n"), ("echo deleted > told", "deleted\n"), ("false", "shut down: -h now\n")],
+)
+def test_a_lifetime_ends_while_the_script_still_runs(
+    end_command: str | None, ends: str, shell: str, tmp_path: Path
+) -> None:
+    pipe(tmp_path)
+    script = boot_script(
+        f"#!/usr/bin/env {shell}\ncat told\n", max_lifetime=timedelta(seconds=0.2), end_command=end_command
+    )
+    assert run(script, tmp_path, programs={"shutdown": 'echo "shut down: $@" > told'}) == (0, ends, "")
+
+
+@pytest.mark.parametrize("shell", SHELLS)
+def test_a_lifetime_ends_though_the_script_has_ended_and_a_line_before_it_had_failed(
+    shell: str, tmp_path: Path
+) -> None:
+    told = pipe(tmp_path)
+    script = boot_script(f"#!/usr/bin/env -S {shell} -e\n", max_lifetime=timedelta(0), lines=["false"])
+    assert run(script, tmp_path, programs={"shutdown": 'echo "shut down: $@" > told'}) == (1, "", "")
+    assert told.read_text() == "shut down: -h now\n"
+
+
+@pytest.mark.parametrize(("seconds", "whole"), [(0.2, 1), (0, 1), (-5, 1), (59.1, 60), (864_000, 864_000)])
+def test_a_lifetime_is_rounded_up_to_whole_seconds(seconds: float, whole: int, tmp_path: Path) -> None:
+    told = pipe(tmp_path)
+    script = boot_script("#!/bin/sh\n", max_lifetime=timedelta(seconds=seconds))
+    run(script, tmp_path, programs={"sleep": 'echo "$@" > told'})
+    assert told.read_text() == f"{whole}\n"
+
+
+def test_a_machine_whose_provider_ends_it_waits_for_nothing() -> None:
+    assert "sleep" not in boot_script("#!/bin/sh\n")
