@@ -36,6 +36,20 @@ def tasks():
 Worker(task, task_source=tasks).run()
 """
 
+LEAN_FORKS = """
+import os, sys
+running = 0
+for _ in range(int(sys.argv[1])):
+    if running == int(sys.argv[2]):
+        os.wait()
+        running -= 1
+    if os.fork() == 0:
+        os._exit(0)
+    running += 1
+for _ in range(running):
+    os.wait()
+"""
+
 SLOTS = 2
 
 
@@ -60,6 +74,11 @@ def bare_forks(count: int) -> None:
         running += 1
     for _ in range(running):
         os.wait()
+
+
+def lean_forks(count: int) -> None:
+    """The same in an interpreter that has imported nothing."""
+    subprocess.run([sys.executable, "-I", "-S", "-c", LEAN_FORKS, str(count), str(SLOTS)], check=True)
 
 
 def processes(count: int) -> None:
@@ -206,6 +225,7 @@ def main() -> None:
     options = parser.parse_args()
     rows: list[tuple[str, Callable[[int], None], int]] = [
         ("bare fork + exit + wait", bare_forks, options.tasks),
+        ("bare fork + exit + wait, nothing imported", lean_forks, options.tasks),
         ("multiprocessing.Process", processes, options.tasks),
         ("concurrent.futures, fresh process per task", fresh_futures, max(20, options.tasks // 20)),
         ("cloud-tasks worker, isolated", worker(), options.tasks),

@@ -187,6 +187,7 @@ class _Template:
             return
         self._helpers = set(linux.children_of(self._pid))
         gc.collect()
+        linux.give_back_memory()
         gc.freeze()
         poll = self._poll
         poll.register(self._channel.fileno(), select.POLLIN)
