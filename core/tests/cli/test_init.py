@@ -297,6 +297,17 @@ def test_shipping_changes_nothing_but_the_line_that_names_the_code(tmp_path: Pat
     again = ship()
     assert "Found code-" in again.out
     assert "names it already" in again.out
+    told = ship("--json")
+    assert "Found code-" in told.err
+    assert json.loads(told.out) == {
+        "script": str(tmp_path / "startup.sh"),
+        "archive": archive.name,
+        "files": len(names(archive.read_bytes())),
+        "bytes": archive.stat().st_size,
+        "bucket": str(tmp_path / "box"),
+        "uploaded": False,
+        "script_changed": False,
+    }
 
 
 def test_shipping_a_commit_names_it(tmp_path: Path) -> None:
@@ -304,6 +315,10 @@ def test_shipping_a_commit_names_it(tmp_path: Path) -> None:
         "init", ".", "--provider", "memory", "--ship", "git", "--repository", "r", "--commit", "c", provider=False
     )
     commit = repository(tmp_path)
+    expected = {"commit": commit, "changed_files": 0, "to_be_pushed": False, "script_changed": True}
+    told = ship("--json", "--dry-run")
+    assert f"Would name commit {commit}" in told.err
+    assert json.loads(told.out) == {"script": str(tmp_path / "startup.sh"), **expected}
     assert ship().error is None
     assert f"\nCOMMIT={commit}\n" in (tmp_path / "startup.sh").read_text()
     assert "changed files" not in ship().err

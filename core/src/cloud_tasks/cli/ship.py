@@ -8,6 +8,7 @@ Invariants, each with a test:
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shlex
@@ -17,7 +18,7 @@ from typing import Any
 import click
 
 from cloud_tasks.cli.code import find_checkout, pack, upload
-from cloud_tasks.cli.common import examples, verbose_option
+from cloud_tasks.cli.common import examples, json_option, verbose_option
 from cloud_tasks.cli.context import AppContext, pass_app
 from cloud_tasks.cli.options import configuration_options, load_from_options
 from cloud_tasks.config import JobConfig
@@ -33,9 +34,14 @@ def ship(registry: Registry) -> click.Command:
 
     @click.command(
         "ship",
-        epilog=examples("cloud-tasks ship --config config.yml", "cloud-tasks ship --config config.yml --dry-run"),
+        epilog=examples(
+            "cloud-tasks ship --config config.yml",
+            "cloud-tasks ship --config config.yml --dry-run",
+            "cloud-tasks ship --config config.yml --json",
+        ),
     )
     @click.option("--dry-run", is_flag=True, help="Say what would be shipped; change nothing.")
+    @json_option
     @verbose_option
     @configuration_options(registry)
     @pass_app
@@ -50,16 +56,20 @@ def ship(registry: Registry) -> click.Command:
         script = _script(config)
         text = script.read_text(encoding="utf-8")
         bucket = _value(text, "BUCKET")
+        # With --json, standard output is for the program that reads it.
+        how: dict[str, bool] = {"dry_run": values["dry_run"], "as_json": values["as_json"]}
         if bucket is not None:
-            _ship_archive(config.base_dir, script, text, bucket, dry_run=values["dry_run"])
+            shipped = _ship_archive(config.base_dir, script, text, bucket, **how)
         elif _value(text, "COMMIT") is not None:
-            _ship_commit(config.base_dir, script, text, dry_run=values["dry_run"])
+            shipped = _ship_commit(config.base_dir, script, text, **how)
         else:
             raise InputError(
                 "it has no line that begins with BUCKET= or COMMIT=",
                 where=str(script),
                 hint="`cloud-tasks init --ship archive` or `--ship git` writes one that has",
             )
+        if values["as_json"]:
+            click.echo(json.dumps({"script": str(script), **shipped}, indent=2))
 
     return command
 
@@ -79,41 +89,60 @@ def _value(text: str, name: str) -> str | None:
     return None if found is None else " ".join(shlex.split(found.group(1)))
 
 
-def _ship_archive(folder: Path, script: Path, text: str, bucket: str, *, dry_run: bool) -> None:
+def _ship_archive(
+    folder: Path, script: Path, text: str, bucket: str, *, dry_run: bool, as_json: bool
+) -> dict[str, Any]:
     # The script does not count as code: it names the archive that it would be in.
     archive = pack(folder, without=(os.path.relpath(script, folder),))
     size = len(archive.content) / 1024
     told = f"{archive.name} with {archive.files} files, {size:,.0f} KiB"
+    new = False
     if dry_run:
-        click.echo(f"Would put {told} into {bucket}")
-        return
-    new = upload(archive, bucket)
-    click.echo(f"{'Put' if new else 'Found'} {told} {'into' if new else 'in'} {bucket}")
-    _write(script, text, "ARCHIVE", archive.name)
+        click.echo(f"Would put {told} into {bucket}", err=as_json)
+    else:
+        new = upload(archive, bucket)
+        click.echo(f"{'Put' if new else 'Found'} {told} {'into' if new else 'in'} {bucket}", err=as_json)
+    return {
+        "archive": archive.name,
+        "files": archive.files,
+        "bytes": len(archive.content),
+        "bucket": bucket,
+        "uploaded": new,
+        "script_changed": _name(script, text, "ARCHIVE", archive.name, dry_run=dry_run, as_json=as_json),
+    }
 
 
-def _ship_commit(folder: Path, script: Path, text: str, *, dry_run: bool) -> None:
+def _ship_commit(folder: Path, script: Path, text: str, *, dry_run: bool, as_json: bool) -> dict[str, Any]:
     found = find_checkout(folder, besides=os.path.relpath(script, folder))
     if found is None:
         raise InputError("is no git repository with a commit", where=str(folder), hint="commit the code first")
+    is_missing = bool(found.repository and not found.is_pushed)
     if found.changed:
         click.echo(f"Warning: {found.changed} changed files are not part of commit {found.commit[:12]}", err=True)
-    if found.repository and not found.is_pushed:
+    if is_missing:
         click.echo(f"Warning: no remote branch has commit {found.commit[:12]}; push it before the job runs", err=True)
     if dry_run:
-        click.echo(f"Would name commit {found.commit}")
-        return
-    _write(script, text, "COMMIT", found.commit)
+        click.echo(f"Would name commit {found.commit}", err=as_json)
+    return {
+        "commit": found.commit,
+        "changed_files": found.changed,
+        "to_be_pushed": is_missing,
+        "script_changed": _name(script, text, "COMMIT", found.commit, dry_run=dry_run, as_json=as_json),
+    }
 
 
-def _write(script: Path, text: str, name: str, value: str) -> None:
+def _name(script: Path, text: str, name: str, value: str, *, dry_run: bool, as_json: bool) -> bool:
+    """Put a value into the script's line for it; returns whether that was another, or would have been."""
     fresh, count = re.subn(rf"^{name}=.*$", lambda _: f"{name}={value}", text, flags=re.MULTILINE)
     if not count:
         raise InputError(f"it has no line that begins with {name}=", where=str(script))
+    if dry_run:
+        return fresh != text
     if fresh == text:
-        click.echo(f"{script} names it already")
-        return
+        click.echo(f"{script} names it already", err=as_json)
+        return False
     draft = script.with_name(f".{script.name}.tmp")
     draft.write_text(fresh, encoding="utf-8")
     os.replace(draft, script)
-    click.echo(f"{script} fetches it now")
+    click.echo(f"{script} fetches it now", err=as_json)
+    return True
