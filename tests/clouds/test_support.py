@@ -3,24 +3,19 @@
 from __future__ import annotations
 
 import os
+import sys
 import threading
-import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable
 from http.client import HTTPException
 from pathlib import Path
 
 import pytest
 from cloud_machines import Machine
+from cloud_servers import await_port, free_port, missing, running, serving
 from cloud_wire import Answer, Fault, Request, Wire
 
-
-def eventually(condition: Callable[[], bool], patience: float = 20.0) -> None:
-    deadline = time.monotonic() + patience
-    while not condition():
-        assert time.monotonic() < deadline, "waited in vain"
-        time.sleep(0.02)
+from cloud_tasks.testing import eventually
 
 
 def get(url: str) -> bytes:
@@ -94,3 +89,29 @@ def test_nothing_of_an_ended_machine_runs(tmp_path: Path) -> None:
         for pid in pids
     )
     assert codes == []
+
+
+@pytest.mark.parametrize(("ci", "outcome"), [("true", pytest.fail.Exception), ("", pytest.skip.Exception)])
+def test_what_is_missing_skips_a_test_and_fails_it_on_ci(
+    monkeypatch: pytest.MonkeyPatch, ci: str, outcome: type[BaseException]
+) -> None:
+    monkeypatch.setenv("CI", ci)
+    with pytest.raises(outcome, match="the emulator is not there: pip install it"):
+        missing("the emulator is not there", how="pip install it")
+
+
+def test_a_server_that_is_given_answers_and_ends_with_its_context() -> None:
+    port = free_port()
+    with serving("a server", [sys.executable, "-m", "http.server", "--bind", "127.0.0.1", str(port)], port=port) as one:
+        assert b"log" in get(f"http://127.0.0.1:{port}/")
+        assert one.poll() is None
+    assert one.poll() is not None
+
+
+def test_a_server_that_ends_instead_fails_the_test_with_what_it_said(tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    with (
+        running([sys.executable, "-c", "print('no such option')"], log=log) as process,
+        pytest.raises(pytest.fail.Exception, match="a server did not start: no such option"),
+    ):
+        await_port(process, free_port(), name="a server", log=log)

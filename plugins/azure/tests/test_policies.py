@@ -10,13 +10,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from arm_desk import eventually, opened, wanted
+from arm_desk import opened, wanted
 from arm_fake import SUBSCRIPTION, ArmFake
 from azurite import Azurite, azurite_server
 from storage_faults import StorageFaults
 
 from cloud_tasks.plugin import CheckContext, QueueContext
 from cloud_tasks.registry import Registry
+from cloud_tasks.testing import eventually
 from cloud_tasks_azure.permissions import missing, worker_queue_allowed
 from cloud_tasks_azure.settings import AzureSettings
 

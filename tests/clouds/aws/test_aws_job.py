@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 import signal
-import time
-from collections.abc import Callable
+from datetime import timedelta
 from typing import Any
 
 from aws_cloud import CONTROLLER_KEY, SECRET, AwsCloud, AwsDesk
 from pubsub_emulator import leftovers, pubsub_emulator
 
+from cloud_tasks.testing import eventually
 from cloud_tasks_aws.policies import policies
 from cloud_tasks_aws.settings import AwsSettings
 
@@ -21,13 +21,6 @@ def expected_sums(count: int) -> dict[str, int]:
 
 def counts(status: dict[str, Any]) -> dict[str, int]:
     return {name: count for name, count in status["counts"].items() if count}
-
-
-def eventually(condition: Callable[[], object], patience: float = 90.0) -> None:
-    deadline = time.monotonic() + patience
-    while not condition():
-        assert time.monotonic() < deadline, "it did not happen in time"
-        time.sleep(0.05)
 
 
 def assert_whole(desk: AwsDesk, cloud: AwsCloud, count: int) -> None:
@@ -94,7 +87,7 @@ def test_a_spot_job_survives_an_interruption_and_the_death_of_its_controller(des
     desk.tasks(120)
     cloud.overlay.tell("stock-out", zone="us-east-1a", purchase="spot")
     controller = desk.start(*desk.run_arguments("--task-file", "tasks.json"))
-    eventually(lambda: controller.poll() is not None or len(desk.sums()) >= 10)
+    eventually(lambda: controller.poll() is not None or desk.result_count() >= 10, patience=timedelta(seconds=90))
     assert controller.poll() is None, desk.log()
     first = [each for each in cloud.overlay.state()["instances"] if each["state"] == "running"]
     controller.send_signal(signal.SIGKILL)

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import os
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,8 @@ import pytest
 from botocore.config import Config
 from botocore.exceptions import ClientError, HTTPClientError
 from ec2_process import OverlayProcess, overlay_process
+
+from cloud_tasks.testing import eventually
 
 KEYS: dict[str, Any] = {"aws_access_key_id": "AKIDEXAMPLE", "aws_secret_access_key": "secret"}
 IMAGE = "ami-04681a1dbd79675a5"
@@ -53,13 +54,6 @@ def ec2(slow: OverlayProcess) -> Iterator[Any]:
     yield client
     slow.tell("faults")
     client.close()
-
-
-def eventually(condition: Callable[[], object], patience: float = 20.0) -> None:
-    deadline = time.monotonic() + patience
-    while not condition():
-        assert time.monotonic() < deadline, "it did not happen in time"
-        time.sleep(0.02)
 
 
 def run(ec2: Any, **changes: Any) -> str:

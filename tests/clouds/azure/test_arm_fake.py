@@ -11,13 +11,14 @@ from typing import Any
 
 import attrs
 import pytest
-from arm_desk import eventually, machine_body_of, offer, opened, remaining, settings_for, wanted
+from arm_desk import machine_body_of, offer, opened, remaining, settings_for, wanted
 from arm_fake import ArmFake
 from arm_process import ArmProcess
 from arm_records import ArmProblem, StockOut
 
 from cloud_tasks.plugin import ComputeContext
 from cloud_tasks.registry import Registry
+from cloud_tasks.testing import eventually
 from cloud_tasks_azure.settings import AzureSettings
 
 

@@ -8,17 +8,20 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
-from arm_desk import eventually
 from arm_fake import SUBSCRIPTION
 from arm_process import ArmProcess
 from retail_fake import RetailFake
 
+from cloud_tasks.testing import eventually
+
 EXAMPLE = Path(__file__).parents[3] / "examples" / "parallel_addition"
 PROGRAM = Path(sys.executable).with_name("cloud-tasks")
+PATIENCE = timedelta(seconds=30)
 
 
 class Desk:
@@ -70,6 +73,11 @@ class Desk:
             text=True,
         )
 
+    def left(self) -> list[Any]:
+        """Everything that is still in the cloud."""
+        state = self.arm.state()
+        return [*state["instances"], *state["resources"], *state["groups"]]
+
     def ended_well(self, job: subprocess.Popen[str], count: int) -> None:
         """Wait for the job; all is done, and nothing is left in the cloud."""
         try:
@@ -79,7 +87,7 @@ class Desk:
         assert job.returncode == 0, errors
         sums = {file.stem: int(file.read_text()) for file in (self.folder / "results").glob("*.txt")}
         assert sums == {f"task-{n:03d}": n + 1 for n in range(1, count + 1)}
-        eventually(lambda: [self.arm.state()[kind] for kind in ("instances", "resources", "groups")] == [[], [], []])
+        eventually(lambda: self.left() == [], patience=PATIENCE)
 
 
 @pytest.fixture
@@ -98,8 +106,8 @@ def test_an_evicted_worker_releases_its_tasks_and_approves_and_another_finishes_
     desk.arm.times(preemption=600)
     slow = "export ADDITION_TASK_DELAY=1"
     job = desk.start(120, environment=slow, use_spot=True, min_total_cpus=8, max_instances=2)
-    eventually(lambda: len(list((desk.folder / "results").glob("*.txt"))) >= 4)
+    eventually(lambda: len(list((desk.folder / "results").glob("*.txt"))) >= 4, patience=PATIENCE)
     (evicted,) = desk.arm.evict(oldest=1)
-    eventually(lambda: evicted in desk.arm.state()["approved"])
+    eventually(lambda: evicted in desk.arm.state()["approved"], patience=PATIENCE)
     desk.ended_well(job, 120)
     assert len(desk.arm.state()["creations"]) >= 2

@@ -7,12 +7,12 @@ from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 
 import pytest
-from arm_desk import eventually
 from arm_metadata import MetadataServer
 
 from cloud_tasks.errors import ProviderError
 from cloud_tasks.plugin import InstanceContext
 from cloud_tasks.registry import Registry
+from cloud_tasks.testing import eventually
 from cloud_tasks_azure.instance_side import AzureInstanceSide
 from cloud_tasks_azure.settings import AzureSettings
 

@@ -6,13 +6,15 @@ import signal
 import subprocess
 import time
 from collections.abc import Callable, Iterator
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
-from arm_desk import eventually
 from azure_desk import AzureCloud, AzureDesk, azure_cloud
 from azurite import Azurite
 from sqs_standin import sqs_server
+
+from cloud_tasks.testing import eventually
 
 
 @pytest.fixture
@@ -28,7 +30,7 @@ def desk(cloud: AzureCloud, tmp_path: Path) -> Iterator[AzureDesk]:
     made.close()
 
 
-def meanwhile(process: subprocess.Popen[bytes], condition: Callable[[], object], patience: float = 90.0) -> None:
+def meanwhile(process: subprocess.Popen[str], condition: Callable[[], object], patience: float = 90.0) -> None:
     """Wait for a condition while a process runs."""
     deadline = time.monotonic() + patience
     while not condition():
@@ -43,7 +45,7 @@ def assert_whole(desk: AzureDesk, cloud: AzureCloud, count: int) -> None:
     status = desk.status()
     counts = {name: each for name, each in status["counts"].items() if each}
     assert (status["total"], counts, status["finished"]) == (count, {"completed": count}, True)
-    eventually(lambda: cloud.left() == {})
+    eventually(lambda: cloud.left() == {}, patience=timedelta(seconds=30))
 
 
 def test_a_job_runs_on_azure_alone_and_leaves_nothing(desk: AzureDesk, cloud: AzureCloud) -> None:

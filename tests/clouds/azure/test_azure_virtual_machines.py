@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import gc
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from pathlib import Path
@@ -13,15 +13,17 @@ from typing import Any
 
 import attrs
 import pytest
-from arm_desk import eventually, offer, opened, remaining, settings_for, wanted
+from arm_desk import offer, opened, remaining, settings_for, wanted
 from arm_fake import ArmFake
 from arm_records import StockOut
+from cloud_requests import insistently
 from cloud_wire import Fault
 
 from cloud_tasks.errors import InputError, LaunchRefused, ProviderError, RefusalScope
 from cloud_tasks.model import Architecture, BootDisk, Headroom, InstanceState, Purchase
 from cloud_tasks.plugin import ComputeContext
 from cloud_tasks.registry import Registry
+from cloud_tasks.testing import eventually
 
 
 @pytest.fixture
@@ -276,17 +278,6 @@ def test_a_machine_that_failed_by_an_earlier_call_is_removed_and_may_be_asked_fo
 def test_what_is_wanted_happens_through_answers_that_fail_and_get_lost(fake: ArmFake) -> None:
     fake.wire.fault = Fault(share=0.15, status=503)
     requests = [wanted() for _ in range(6)]
-
-    def insistently(call: Callable[[], Any]) -> Any:
-        for _ in range(30):
-            try:
-                return call()
-            except LaunchRefused:
-                raise
-            except ProviderError as error:
-                if not error.transient:
-                    raise
-        pytest.fail("it never worked")
 
     with opened(fake) as compute:
         with ThreadPoolExecutor(6) as threads:

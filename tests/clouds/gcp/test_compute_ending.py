@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from pathlib import Path
@@ -12,14 +12,16 @@ from typing import Any
 
 import google.auth.credentials
 import pytest
+from cloud_requests import insistently
 from cloud_wire import Fault
 from gce_fake import GceFake
-from gce_requests import eventually, offer, opened, remaining, wanted
+from gce_requests import offer, opened, remaining, wanted
 from google.cloud import compute_v1 as sdk
 
-from cloud_tasks.errors import LaunchRefused, ProviderError
+from cloud_tasks.errors import ProviderError
 from cloud_tasks.model import Instance, InstanceState
 from cloud_tasks.plugin import Compute
+from cloud_tasks.testing import eventually
 from cloud_tasks_gcp.compute.clients import Clients
 from cloud_tasks_gcp.compute.operations import finished
 
@@ -126,19 +128,6 @@ def test_deletions_run_side_by_side(fake: GceFake, compute: Compute) -> None:
 # -- a cloud that fails --
 
 
-def persistent(call: Callable[[], Any]) -> Any:
-    """Call again as the controller does, until it is not a transient failure."""
-    for _ in range(50):
-        try:
-            return call()
-        except LaunchRefused:
-            raise
-        except ProviderError as error:
-            if not error.transient:
-                raise
-    pytest.fail("it failed 50 times")
-
-
 @pytest.mark.parametrize("status", [503, 500, None])
 def test_with_every_fifth_call_failing_nothing_is_started_twice_and_nothing_is_left(
     fake: GceFake, compute: Compute, status: int | None
@@ -147,12 +136,12 @@ def test_with_every_fifth_call_failing_nothing_is_started_twice_and_nothing_is_l
     requests = [wanted() for _ in range(12)]
     with ThreadPoolExecutor(6) as threads:
         started: list[Instance] = list(
-            threads.map(lambda request: persistent(lambda: compute.launch(request)), requests)
+            threads.map(lambda request: insistently(lambda: compute.launch(request)), requests)
         )
     names = sorted(instance.instance_id for instance in started)
-    assert sorted(each.instance_id for each in persistent(lambda: compute.instances("job"))) == names
+    assert sorted(each.instance_id for each in insistently(lambda: compute.instances("job"))) == names
     assert sorted(record.name for record in fake.cloud.inserts) == names
-    persistent(lambda: compute.terminate(names))
+    insistently(lambda: compute.terminate(names))
     assert fake.wire.struck > 0
     assert remaining(fake) == ([], [])
 

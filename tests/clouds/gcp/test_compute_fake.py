@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import json
 import os
-import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +14,10 @@ import pytest
 from cloud_wire import Fault
 from gce_catalog import load_catalog
 from gce_fake import GceFake
-from gce_process import GceAdmin, GceProcess
+from gce_process import GceProcess
 from gce_records import ApiProblem, StockOut, Times
+
+from cloud_tasks.testing import eventually
 
 ZONE = "us-central1-a"
 FAMILIES = "n1 n2 n2d n4 e2 c2 c2d c3 c3d c4 c4a t2a t2d m1 m2 m3 a2 a3 g2"
@@ -41,13 +42,6 @@ def body(name: str = "m-1", machine_type: str = "e2-small", *, script: str = SLE
 
 
 SPOT: dict[str, Any] = {"scheduling": {"provisioningModel": "SPOT", "instanceTerminationAction": "DELETE"}}
-
-
-def eventually(condition: Callable[[], object]) -> None:
-    deadline = time.monotonic() + 30
-    while not condition():
-        assert time.monotonic() < deadline, "it did not happen within 30 s"
-        time.sleep(0.01)
 
 
 @pytest.fixture
@@ -139,7 +133,7 @@ def test_quotas_hold(fake: GceFake, limits: dict[str, float], region: str) -> No
 
 def test_a_deleted_machine_runs_nothing(fake: GceFake) -> None:
     inserted(fake, script="#!/bin/bash\nsetsid sleep 600 &\nsleep 600\n")
-    machine = fake.cloud.instance(ZONE, "m-1").machine
+    machine = fake.cloud.instance(ZONE, "m-1").guest
     assert machine is not None
     eventually(lambda: len(machine.processes()) >= 2)
     operation = fake.cloud.delete_instance(ZONE, "m-1", "")
@@ -230,10 +224,9 @@ def test_as_a_process_it_is_told_what_to_do_and_takes_its_machines_with_it(tmp_p
             call = urllib.request.Request(path, data=json.dumps(body(name, **SPOT)).encode(), method="POST")
             urllib.request.urlopen(call, timeout=10).close()
         eventually(lambda: [each["status"] for each in fake.state()["instances"]] == ["RUNNING", "RUNNING"])
-        admin: GceAdmin = fake
-        admin.stock_out({"zone": ZONE})
-        admin.quotas(**{"us-central1": {"CPUS": 1}})
-        assert admin.preempt("m-1") == ["m-1"]
-        eventually(lambda: [each["name"] for each in admin.state()["instances"]] == ["m-2"])
+        fake.stock_out({"zone": ZONE})
+        fake.quotas(**{"us-central1": {"CPUS": 1}})
+        assert fake.preempt("m-1") == ["m-1"]
+        eventually(lambda: [each["name"] for each in fake.state()["instances"]] == ["m-2"])
         eventually(lambda: len(working_in(folder)) == 1)
     assert working_in(folder) == []

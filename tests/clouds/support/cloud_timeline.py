@@ -20,7 +20,7 @@ class Timeline:
         self._numbers = itertools.count()
         self._condition = threading.Condition()
         self._closed = False
-        self._thread = threading.Thread(target=self._run, name="gce-timeline", daemon=True)
+        self._thread = threading.Thread(target=self._run, name="cloud-timeline", daemon=True)
         self._thread.start()
 
     def now(self) -> float:

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
-import subprocess
-import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import boto3
+from cloud_desk import LoggingDesk
 from ec2_process import OverlayProcess, overlay_process
 from pricing_fake import PriceListFake
 from sqs_standin import sqs_server
@@ -20,9 +18,7 @@ from sqs_standin import sqs_server
 __all__ = ["CONTROLLER_KEY", "SECRET", "AwsCloud", "AwsDesk", "aws_cloud"]
 
 _ROOT = Path(__file__).parents[4]
-_EXAMPLE = _ROOT / "examples" / "parallel_addition"
 _PRICES = _ROOT / "plugins" / "aws" / "tests" / "fixtures" / "price_list.json"
-_PROGRAM = Path(sys.executable).with_name("cloud-tasks")
 CONTROLLER_KEY = "AKIDCONTROLLER"
 SECRET = "the-secret-of-the-controller"
 _KEYS: dict[str, Any] = {"aws_access_key_id": "AKIDADMIN", "aws_secret_access_key": "admin"}
@@ -101,21 +97,8 @@ def aws_cloud(folder: Path, overlay_arguments: Sequence[str] = ()) -> Iterator[A
             yield cloud
 
 
-class AwsDesk:
-    """A folder with the example's programs in it, and the command line at work there.
-
-    Args:
-        environment: Besides the process's own.
-    """
-
-    def __init__(self, folder: Path, environment: dict[str, str]) -> None:
-        self.folder = folder
-        self.results = folder / "results"
-        self.environment = environment
-        self._started: list[subprocess.Popen[bytes]] = []
-        folder.mkdir(parents=True, exist_ok=True)
-        for program in _EXAMPLE.glob("worker_*.py"):
-            shutil.copy(program, folder)
+class AwsDesk(LoggingDesk):
+    """A desk that knows how to configure a job on AWS."""
 
     def configure(self, *, sections: dict[str, Any] | None = None, environment: str = "", **run: object) -> None:
         """Write `config.yml`; ``run`` adds or replaces keys, ``sections`` are those beside it."""
@@ -127,35 +110,13 @@ class AwsDesk:
             "scaling_check_interval": 1,
             "instance_termination_delay": 0,
             "max_runtime": 60,
-            "startup_script": (
-                f"export ADDITION_OUTPUT_DIR={self.results}\n{environment}\n"
-                f"exec python3 {self.folder}/worker_addition.py --notice-interval 0.5\n"
+            "startup_script": self.startup_script(
+                "worker_addition.py", "--notice-interval 0.5", environment=environment
             ),
             **run,
         }
         beside = {"provider": "aws", "aws": {"instance_profile": PROFILE}, **(sections or {})}
-        # JSON is YAML.
-        (self.folder / "config.yml").write_text(json.dumps({**beside, "run": settings}))
-
-    def tasks(self, count: int) -> None:
-        """Write `tasks.json`; task n adds n and 1."""
-        numbers = range(1, count + 1)
-        content = [{"id": f"task-{number:05d}", "data": {"num1": number, "num2": 1}} for number in numbers]
-        (self.folder / "tasks.json").write_text(json.dumps(content))
-
-    def start(self, *arguments: str) -> subprocess.Popen[bytes]:
-        """Start `cloud-tasks`; what it prints goes to `out.log` and `err.log`."""
-        with (self.folder / "out.log").open("ab") as out, (self.folder / "err.log").open("ab") as errors:
-            process = subprocess.Popen(
-                [str(_PROGRAM), *arguments],
-                cwd=self.folder,
-                env={**os.environ, **self.environment},
-                stdin=subprocess.DEVNULL,
-                stdout=out,
-                stderr=errors,
-            )
-        self._started.append(process)
-        return process
+        self.write_config({**beside, "run": settings})
 
     def run_job(self, *arguments: str, patience: float = 240) -> int:
         """`cloud-tasks run` to its end; its exit code."""
@@ -163,28 +124,3 @@ class AwsDesk:
 
     def run_arguments(self, *arguments: str) -> tuple[str, ...]:
         return ("run", "--config", "config.yml", "--region", REGION, *arguments)
-
-    def log(self) -> str:
-        return (self.folder / "err.log").read_text()
-
-    def sums(self) -> dict[str, int]:
-        """What the results say, by task."""
-        return {file.stem: int(file.read_text()) for file in self.results.glob("*.txt")}
-
-    def result_count(self) -> int:
-        """How many results there are, those included that are being written."""
-        return sum(1 for _ in self.results.glob("*.txt"))
-
-    def status(self) -> dict[str, Any]:
-        """What `cloud-tasks status --json` says."""
-        command = [str(_PROGRAM), "status", "--db-file", "addition.db", "--json"]
-        answer = subprocess.run(command, cwd=self.folder, capture_output=True, check=True, timeout=60)
-        found: dict[str, Any] = json.loads(answer.stdout)
-        return found
-
-    def close(self) -> None:
-        """End what was started and still runs."""
-        for process in self._started:
-            if process.poll() is None:
-                process.kill()
-            process.wait()

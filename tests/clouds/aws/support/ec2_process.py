@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import pytest
+from cloud_servers import missing
 
 __all__ = ["OverlayProcess", "overlay_process", "require_moto"]
 
@@ -24,10 +24,7 @@ _PATIENCE = 60.0
 def require_moto() -> None:
     """Skip where moto is missing; fail there in CI."""
     if importlib.util.find_spec("moto") is None:
-        reason = "moto is missing; get it with: pip install 'moto[server]'"
-        if os.environ.get("CI") == "true":
-            pytest.fail(reason)
-        pytest.skip(reason)
+        missing("moto is not there", how="pip install 'moto[server]'")
 
 
 class OverlayProcess:

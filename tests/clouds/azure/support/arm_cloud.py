@@ -9,11 +9,8 @@ Invariants, each with a test in `tests/clouds/azure/test_arm_fake.py`:
 
 from __future__ import annotations
 
-import itertools
-import threading
 import uuid
-from collections.abc import Callable, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +20,7 @@ from arm_checks import check_machine, check_quota
 from arm_guests import Guests
 from arm_parts import parts_of
 from arm_records import ArmProblem, Operation, StockOut, Times, VirtualMachine, api_time
-from cloud_timeline import Timeline
+from cloud_state import CloudState, most_at_once
 
 __all__ = ["Cloud", "Creation"]
 
@@ -42,7 +39,7 @@ class Creation:
     """``running``, or the code of its refusal."""
 
 
-class Cloud:
+class Cloud(CloudState[Times, StockOut]):
     """One subscription.
 
     Args:
@@ -58,11 +55,9 @@ class Cloud:
         times: Times | None = None,
         guest_environment: Mapping[str, str] | None = None,
     ) -> None:
+        super().__init__("arm", times=times or Times(), guest_environment=guest_environment)
         self.subscription = subscription
-        self.times = times or Times()
-        self.stock_outs: list[StockOut] = []
         self.quotas: dict[str, dict[str, int]] = {location: dict(QUOTAS) for location in LOCATIONS}
-        self.guest_environment = dict(guest_environment or {})
         self.groups: dict[str, dict[str, Any]] = {}
         self.resources: dict[str, dict[str, Any]] = {}
         """Networks, security groups, interfaces, addresses, disks, by id in lower case."""
@@ -73,22 +68,13 @@ class Cloud:
         self.evicted: list[str] = []
         self.approved: list[str] = []
         """Machines whose guest approved their eviction."""
-        self.undeletable: set[str] = set()
-        """Names of resources whose deletion fails."""
-        self.timeline = Timeline()
-        self.lock = threading.RLock()
         self._guests = Guests(folder)
-        self._numbers = itertools.count(1)
-        self._enders = ThreadPoolExecutor(32, thread_name_prefix="arm-end")
 
-    def close(self) -> None:
-        """End every machine."""
-        self.timeline.close()
-        with self.lock:
-            found = list(self.machines.values())
-        for machine in found:
-            self._stop_guest(machine, 0.0)
-        self._enders.shutdown(wait=True)
+    def quotas_of(self, place: str) -> dict[str, int]:
+        return self.quotas[place]
+
+    def _hosted(self) -> Iterable[VirtualMachine]:
+        return self.machines.values()
 
     # -- groups --
 
@@ -305,15 +291,6 @@ class Cloud:
             # Stopped, not deallocated: billed on.
             machine.power = "stopped"
 
-    def _stop_guest(self, machine: VirtualMachine, grace: float) -> None:
-        guest, metadata = machine.guest, machine.metadata
-        if guest is not None:
-            guest.end(grace=grace)
-        if metadata is not None:
-            metadata.close()
-        with self.lock:
-            machine.guest = machine.metadata = None
-
     def _forget(self, machine: VirtualMachine) -> None:
         with self.lock:
             key = str(machine.resource["id"]).lower()
@@ -352,6 +329,4 @@ class Cloud:
     def most_creations_at_once(self) -> int:
         """How many creations were under way at one time, at most."""
         with self.lock:
-            marks = [(record.began, 1) for record in self.creations]
-            marks += [(record.ended, -1) for record in self.creations if record.ended is not None]
-        return max(itertools.accumulate(change for _, change in sorted(marks)), default=0)
+            return most_at_once(self.creations)

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable
 from contextlib import AbstractContextManager
 from datetime import UTC, datetime
 from typing import Any
-from uuid import uuid4
 
-import attrs
 from arm_fake import SUBSCRIPTION, ArmFake
 from arm_process import ArmProcess
+from cloud_requests import request_for
 
 from cloud_tasks.model import (
     Architecture,
@@ -27,10 +24,9 @@ from cloud_tasks.plugin import Compute, ComputeContext
 from cloud_tasks.registry import Registry
 from cloud_tasks_azure.settings import AzureSettings
 
-__all__ = ["eventually", "machine_body_of", "offer", "opened", "remaining", "settings_for", "wanted"]
+__all__ = ["machine_body_of", "offer", "opened", "remaining", "settings_for", "wanted"]
 
 KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIE9wZW5TU0ggcHVibGljIGtleSBvZiBhIHRlc3Q= tests"
-SLEEPER = "#!/bin/bash\necho started\nexec sleep 600\n"
 
 
 def offer(name: str = "Standard_D2s_v5", zone: str = "eastus-1", *, spot: bool = False, arm: bool = False) -> Offer:
@@ -53,22 +49,7 @@ def offer(name: str = "Standard_D2s_v5", zone: str = "eastus-1", *, spot: bool =
 
 def wanted(offered: Offer | None = None, **changes: Any) -> LaunchRequest:
     """A launch with a token of its own."""
-    request = LaunchRequest(
-        client_token=uuid4().hex[:25],
-        job_id="job",
-        offer=offered or offer(),
-        startup_script=SLEEPER,
-        labels={"run": "run-1", "owner": "sam", "expires": "1900000000"},
-    )
-    return attrs.evolve(request, **changes)
-
-
-def eventually(condition: Callable[[], object]) -> None:
-    """Wait for a condition; fails after 30 s."""
-    deadline = time.monotonic() + 30
-    while not condition():
-        assert time.monotonic() < deadline, "it did not happen within 30 s"
-        time.sleep(0.01)
+    return request_for(offered or offer(), **changes)
 
 
 def settings_for(fake: ArmFake | ArmProcess, **settings: Any) -> AzureSettings:

@@ -11,16 +11,16 @@ import functools
 import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 from arm_account import serve_account
-from arm_admin import evict, serve_admin, state_of
+from arm_admin import evict, state_of
 from arm_catalog import LOCATIONS, SIZES
 from arm_checks import usage
 from arm_cloud import Cloud
-from arm_records import ArmProblem, Operation, Times, VirtualMachine
-from cloud_wire import Answer, Request, Wire
+from arm_records import ArmProblem, Operation, StockOut, Times, VirtualMachine
+from cloud_stand_in import StandIn
+from cloud_wire import Answer, Request
 
 __all__ = ["SUBSCRIPTION", "ArmFake"]
 
@@ -39,8 +39,8 @@ _LONGEST_PAGE = 200
 _SKU_PAGE = 40
 
 
-class ArmFake:
-    """The stand-in, serving.
+class ArmFake(StandIn[Cloud]):
+    """The stand-in, serving; its `url` is what `management_endpoint` is set to.
 
     Args:
         folder: For the machines.
@@ -57,50 +57,23 @@ class ArmFake:
         page_size: int = _LONGEST_PAGE,
         seed: int = 1,
     ) -> None:
-        self.cloud = Cloud(folder, subscription=subscription, times=times, guest_environment=guest_environment)
+        cloud = Cloud(folder, subscription=subscription, times=times, guest_environment=guest_environment)
+        super().__init__(cloud, stock_out=StockOut, seed=seed)
         self.page_size = page_size
         self.broken_pages = False
         """Whether every page of a listing but the first is answered by an error."""
         self.retry_after = ""
         """What the answers about operations ask for, in seconds; empty: nothing."""
-        self.wire = Wire(seed=seed)
-        self.admin = Wire()
         self._routes()
         self.account = serve_account(self)
-        serve_admin(self, self.admin)
-
-    @property
-    def url(self) -> str:
-        """What `management_endpoint` is set to."""
-        return self.wire.url
-
-    @property
-    def admin_url(self) -> str:
-        return self.admin.url
-
-    def __enter__(self) -> ArmFake:
-        self.wire.start()
-        self.admin.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
+        self.admin.route("POST", "/evict", lambda request: evict(self.cloud, **request.json()))
 
     def state(self) -> dict[str, Any]:
-        """What there is and what was done."""
         return state_of(self)
 
     def evict(self, name: str | None = None, *, oldest: int = 0) -> list[str]:
         """Evict the machine of this name, or the oldest running spot machines; returns the names."""
         return evict(self.cloud, name, oldest)
-
-    def close(self) -> None:
-        """End the machines and stop serving."""
-        self.cloud.close()
-        self.wire.close()
-        self.admin.close()
 
     # -- the API --
 

@@ -4,21 +4,17 @@ from __future__ import annotations
 
 import base64
 import gzip
-import stat
-import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from arm_metadata import MetadataServer
 from arm_records import VirtualMachine
 from cloud_machines import Machine
+from cloud_power import power_off_programs
 
 __all__ = ["Guests", "custom_data"]
 
-_POWER_OFF = """#!/bin/bash
-exec python3 -c 'import os, urllib.request as u
-u.urlopen(u.Request(os.environ["CLOUD_TASKS_AZURE_METADATA_URL"] + "/stand-in/power-off", method="POST"), timeout=10)'
-"""
+_POWER_OFF = "$CLOUD_TASKS_AZURE_METADATA_URL/stand-in/power-off"
 
 
 def custom_data(machine: VirtualMachine) -> bytes:
@@ -37,12 +33,7 @@ class Guests:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._consoles: dict[str, Path] = {}
-        self._shims = folder / "bin"
-        self._shims.mkdir(parents=True)
-        for name in ("poweroff", "halt", "shutdown"):
-            shim = self._shims / name
-            shim.write_text(_POWER_OFF)
-            shim.chmod(shim.stat().st_mode | stat.S_IXUSR)
+        self._path = power_off_programs(folder / "bin", _POWER_OFF)
 
     def boot(
         self,
@@ -65,7 +56,7 @@ class Guests:
         }
         machine.metadata = MetadataServer(compute, power_off=power_off, approve=approve)
         variables = {
-            "PATH": f"{self._shims}:{Path(sys.executable).parent}:/usr/local/bin:/usr/bin:/bin",
+            "PATH": self._path,
             **environment,
             "CLOUD_TASKS_AZURE_METADATA_URL": machine.metadata.url,
         }

@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-import json
-import os
-import shutil
 import subprocess
-import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,14 +11,13 @@ from typing import Any
 from arm_fake import SUBSCRIPTION
 from arm_process import ArmProcess
 from azurite import Azurite
+from cloud_desk import LoggingDesk
 from cloud_wire import Fault
 from retail_fake import RetailFake
 from storage_faults import StorageFaults
 
 __all__ = ["AzureCloud", "AzureDesk", "azure_cloud"]
 
-_EXAMPLE = Path(__file__).parents[4] / "examples" / "parallel_addition"
-_PROGRAM = Path(sys.executable).with_name("cloud-tasks")
 REGION = "eastus"
 
 
@@ -73,21 +68,13 @@ def storage_environment(storage: Azurite, faults: StorageFaults) -> dict[str, st
     }
 
 
-class AzureDesk:
-    """A folder with the example's programs in it, and the command line at work there."""
+class AzureDesk(LoggingDesk):
+    """A desk that knows how to configure a job on Azure, and starts nothing but jobs."""
 
     def __init__(self, folder: Path, cloud: AzureCloud) -> None:
-        self.folder = folder
-        self.results = folder / "results"
-        self.environment = {
-            **storage_environment(cloud.storage, cloud.faults),
-            "CLOUD_TASKS_CACHE_DIR": str(folder / "cache"),
-        }
+        storage = storage_environment(cloud.storage, cloud.faults)
+        super().__init__(folder, {**storage, "CLOUD_TASKS_CACHE_DIR": str(folder / "cache")})
         self._cloud = cloud
-        self._started: list[subprocess.Popen[bytes]] = []
-        folder.mkdir(parents=True, exist_ok=True)
-        for program in _EXAMPLE.glob("worker_*.py"):
-            shutil.copy(program, folder)
 
     def configure(self, *, sections: Mapping[str, Any] | None = None, environment: str = "", **run: Any) -> None:
         """Write `config.yml`; ``run`` adds or replaces keys, ``sections`` are those beside it."""
@@ -100,9 +87,8 @@ class AzureDesk:
             "scaling_check_interval": 1,
             "instance_termination_delay": 0,
             "max_runtime": 60,
-            "startup_script": (
-                f"export ADDITION_OUTPUT_DIR={self.results}\n{environment}\n"
-                f"exec python3 {self.folder}/worker_addition.py --notice-interval 0.5\n"
+            "startup_script": self.startup_script(
+                "worker_addition.py", "--notice-interval 0.5", environment=environment
             ),
             **run,
         }
@@ -114,54 +100,16 @@ class AzureDesk:
             "queue_poll_seconds": 0.5,
         }
         beside = {"provider": "azure", "azure": azure, **(sections or {})}
-        # JSON is YAML.
-        (self.folder / "config.yml").write_text(json.dumps({**beside, "run": settings}))
+        self.write_config({**beside, "run": settings})
 
-    def tasks(self, count: int) -> None:
-        """Write `tasks.json`; task n adds n and 1."""
-        numbers = range(1, count + 1)
-        content = [{"id": f"task-{number:05d}", "data": {"num1": number, "num2": 1}} for number in numbers]
-        (self.folder / "tasks.json").write_text(json.dumps(content))
-
-    def start(self, *arguments: str) -> subprocess.Popen[bytes]:
-        """Start `cloud-tasks run`; what it prints goes to `out.log` and `err.log`."""
-        with (self.folder / "out.log").open("ab") as out, (self.folder / "err.log").open("ab") as errors:
-            process = subprocess.Popen(
-                [str(_PROGRAM), "run", "--config", "config.yml", *arguments],
-                cwd=self.folder,
-                env={**os.environ, **self.environment},
-                stdin=subprocess.DEVNULL,
-                stdout=out,
-                stderr=errors,
-            )
-        self._started.append(process)
-        return process
+    def start(self, *arguments: str) -> subprocess.Popen[str]:
+        """Start `cloud-tasks run`."""
+        return super().start("run", "--config", "config.yml", *arguments)
 
     def run_job(self, *arguments: str, patience: float = 240) -> int:
         """`cloud-tasks run` to its end; its exit code."""
         return self.start(*arguments).wait(patience)
 
-    def log(self) -> str:
-        return (self.folder / "err.log").read_text()
-
     def done(self) -> int:
         """How many tasks have begun to write their result."""
-        return sum(1 for _ in self.results.glob("*.txt"))
-
-    def sums(self) -> dict[str, int]:
-        """What the results say, by task."""
-        return {file.stem: int(file.read_text()) for file in self.results.glob("*.txt")}
-
-    def status(self) -> dict[str, Any]:
-        """What `cloud-tasks status --json` says."""
-        command = [str(_PROGRAM), "status", "--db-file", "addition.db", "--json"]
-        answer = subprocess.run(command, cwd=self.folder, capture_output=True, check=True, timeout=60)
-        found: dict[str, Any] = json.loads(answer.stdout)
-        return found
-
-    def close(self) -> None:
-        """End what was started and still runs."""
-        for process in self._started:
-            if process.poll() is None:
-                process.kill()
-            process.wait()
+        return self.result_count()

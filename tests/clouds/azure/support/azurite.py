@@ -7,20 +7,16 @@ throttling, no sign-in by Microsoft Entra ID over plain http, and no second of a
 from __future__ import annotations
 
 import base64
-import os
 import shutil
-import socket
 import subprocess
 import tempfile
-import time
 from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from datetime import timedelta
 from pathlib import Path
-from typing import NoReturn
 
 import attrs
-import pytest
+from cloud_servers import await_port, free_port, missing, running
 
 __all__ = ["Azurite", "azurite_server"]
 
@@ -29,8 +25,7 @@ ACCOUNT = "standin"
 _KEY = base64.b64encode(b"the key of a stand-in, of no use anywhere else").decode()
 _ROOT = Path(__file__).parents[4]
 _INSTALLED = _ROOT / ".cache" / "stand-ins" / "node_modules" / ".bin"
-_HOW = f"npm install --prefix .cache/stand-ins azurite@{VERSION}"
-_PATIENCE = 60.0
+_HOW = f"install Node.js, then run npm install --prefix .cache/stand-ins azurite@{VERSION} in the folder of the project"
 
 
 @attrs.frozen(kw_only=True)
@@ -100,13 +95,13 @@ def azurite_server() -> Iterator[Azurite]:
     with tempfile.TemporaryDirectory(prefix="cloud-tasks-azurite-") as folder, ExitStack() as stack:
         clock = Path(folder) / "clock"
         clock.write_text("0")
-        ports = {kind: _free_port() for kind in programs}
+        ports = {kind: free_port() for kind in programs}
         started = {
             kind: stack.enter_context(_service(kind, program, Path(folder), ports[kind]))
             for kind, program in programs.items()
         }
         for kind, process in started.items():
-            _wait(process, ports[kind], Path(folder) / f"{kind}.log")
+            await_port(process, ports[kind], name="azurite", log=Path(folder) / f"{kind}.log")
         yield Azurite(
             queue_endpoint=f"http://127.0.0.1:{ports['queue']}/{ACCOUNT}",
             blob_endpoint=f"http://127.0.0.1:{ports['blob']}/{ACCOUNT}",
@@ -114,60 +109,21 @@ def azurite_server() -> Iterator[Azurite]:
         )
 
 
-@contextmanager
-def _service(kind: str, program: str, folder: Path, port: int) -> Iterator[subprocess.Popen[bytes]]:
+def _service(kind: str, program: str, folder: Path, port: int) -> AbstractContextManager[subprocess.Popen[str]]:
     shim = Path(__file__).with_name("azurite_clock.cjs")
     environment = {
-        **os.environ,
         "AZURITE_ACCOUNTS": f"{ACCOUNT}:{_KEY}",
         "CLOUD_TASKS_CLOCK": str(folder / "clock"),
         "NODE_OPTIONS": f'--require "{shim}"',
     }
     told = [f"--{kind}Host", "127.0.0.1", f"--{kind}Port", str(port)]
     told += ["--inMemoryPersistence", "--silent", "--disableTelemetry", "--skipApiVersionCheck"]
-    with (folder / f"{kind}.log").open("wb") as log:
-        process = subprocess.Popen(
-            [program, *told], cwd=folder, env=environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log
-        )
-    try:
-        yield process
-    finally:
-        process.terminate()
-        try:
-            process.wait(10)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
+    return running([program, *told], log=folder / f"{kind}.log", environment=environment)
 
 
 def _program(name: str) -> str:
     beside = _INSTALLED / name
     found = shutil.which(name) or (str(beside) if beside.exists() else None)
     if found is None or shutil.which("node") is None:
-        _missing(f"there is no {name if found is None else 'node'} here")
+        missing(f"there is no {name if found is None else 'node'} here", how=_HOW)
     return found
-
-
-def _missing(what: str) -> NoReturn:
-    reason = f"{what}: install Node.js, then run {_HOW} in the folder of the project"
-    if os.environ.get("CI") == "true":
-        pytest.fail(reason, pytrace=False)
-    pytest.skip(reason)
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
-def _wait(process: subprocess.Popen[bytes], port: int, log: Path) -> None:
-    deadline = time.monotonic() + _PATIENCE
-    while True:
-        with socket.socket() as probe:
-            probe.settimeout(1.0)
-            if probe.connect_ex(("127.0.0.1", port)) == 0:
-                return
-        if process.poll() is not None or time.monotonic() > deadline:
-            pytest.fail(f"azurite did not start: {log.read_text(errors='replace')[-2000:]}", pytrace=False)
-        time.sleep(0.05)

@@ -9,15 +9,13 @@ Invariants, each with a test in `tests/clouds/gcp/test_compute_fake.py`:
 
 from __future__ import annotations
 
-import itertools
 import threading
-from collections.abc import Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import attrs
-from cloud_timeline import Timeline
+from cloud_state import CloudState, most_at_once
 from gce_catalog import Shape, load_catalog
 from gce_checks import check_insert, new_instance
 from gce_guests import Guests
@@ -44,7 +42,7 @@ class InsertRecord:
     """``running``, or the code of its refusal."""
 
 
-class Cloud:
+class Cloud(CloudState[Times, StockOut]):
     """Compute Engine of one project.
 
     Args:
@@ -60,38 +58,30 @@ class Cloud:
         times: Times | None = None,
         guest_environment: Mapping[str, str] | None = None,
     ) -> None:
+        super().__init__("gce", times=times or Times(), guest_environment=guest_environment)
         self.project = project
         self.catalog = load_catalog()
-        self.times = times or Times()
-        self.stock_outs: list[StockOut] = []
         self.quotas: dict[str, dict[str, float]] = {name: dict(self.catalog.quotas) for name in self.catalog.regions}
         self.global_quotas = dict(self.catalog.global_quotas)
-        self.guest_environment = dict(guest_environment or {})
         self.instances: dict[tuple[str, str], Instance] = {}
         self.disks: dict[tuple[str, str], Disk] = {}
         self.operations: dict[str, Operation] = {}
         self.inserts: list[InsertRecord] = []
         self.preempted: list[str] = []
-        self.undeletable: set[str] = set()
-        """Names of instances whose deletion fails."""
-        self.timeline = Timeline()
-        self.lock = threading.RLock()
         self.changed = threading.Condition(self.lock)
         self._guests = Guests(folder, project)
         self._requests: dict[tuple[str, str], Operation] = {}
-        self._numbers = itertools.count(1)
-        self._enders = ThreadPoolExecutor(32, thread_name_prefix="gce-end")
 
     def close(self) -> None:
-        """End every machine."""
-        self.timeline.close()
-        with self.lock:
-            found = list(self.instances.values())
-        for instance in found:
-            self._stop_guest(instance, 0.0)
-        self._enders.shutdown(wait=True)
+        super().close()
         with self.lock:
             self.changed.notify_all()
+
+    def quotas_of(self, place: str) -> dict[str, float]:
+        return self.global_quotas if place == "global" else self.quotas[place]
+
+    def _hosted(self) -> Iterable[Instance]:
+        return self.instances.values()
 
     # -- insert --
 
@@ -161,7 +151,7 @@ class Cloud:
             if name in self.undeletable:
                 self._finish(operation, [{"code": "INTERNAL_ERROR", "message": "Internal error."}], 500)
                 return operation
-            running = instance.machine is not None
+            running = instance.guest is not None
             if not instance.ending:
                 instance.ending = True
                 instance.status = "STOPPING"
@@ -236,15 +226,6 @@ class Cloud:
             if not instance.ending:
                 instance.status = "TERMINATED"
 
-    def _stop_guest(self, instance: Instance, grace: float) -> None:
-        machine, metadata = instance.machine, instance.metadata
-        if machine is not None:
-            machine.end(grace=grace)
-        if metadata is not None:
-            metadata.close()
-        with self.lock:
-            instance.machine = instance.metadata = None
-
     def _forget(self, instance: Instance, *, all_disks: bool = False) -> None:
         with self.lock:
             if self.instances.get((instance.zone, instance.name)) is instance:
@@ -302,9 +283,7 @@ class Cloud:
     def most_inserts_at_once(self) -> int:
         """How many insertions were under way at one time, at most."""
         with self.lock:
-            marks = [(record.began, 1) for record in self.inserts]
-            marks += [(record.ended, -1) for record in self.inserts if record.ended is not None]
-        return max(itertools.accumulate(change for _, change in sorted(marks)), default=0)
+            return most_at_once(self.inserts)
 
     def usage(self, region: str | None) -> Iterator[tuple[str, float]]:
         """What is used of each quota of a region, or of the project's global ones."""

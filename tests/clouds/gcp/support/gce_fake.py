@@ -10,14 +10,14 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
-from cloud_wire import Answer, Request, Wire
-from gce_admin import preempt, serve_admin, state_of
+from cloud_stand_in import StandIn
+from cloud_wire import Answer, Request
+from gce_admin import preempt, state_of
 from gce_cloud import Cloud
 from gce_paging import matches, page
-from gce_records import ApiProblem, Times
+from gce_records import ApiProblem, StockOut, Times
 
 __all__ = ["GceFake"]
 
@@ -27,8 +27,8 @@ _LONGEST_PAGE = 500
 _LONGEST_WAIT = 60.0
 
 
-class GceFake:
-    """The stand-in, serving.
+class GceFake(StandIn[Cloud]):
+    """The stand-in, serving; its `url` is what `compute_endpoint` is set to.
 
     Args:
         folder: For the machines.
@@ -45,46 +45,23 @@ class GceFake:
         page_size: int = _LONGEST_PAGE,
         seed: int = 1,
     ) -> None:
-        self.cloud = Cloud(folder, project=project, times=times, guest_environment=guest_environment)
+        cloud = Cloud(folder, project=project, times=times, guest_environment=guest_environment)
+        super().__init__(cloud, stock_out=StockOut, seed=seed)
         self.page_size = page_size
         self.unreachable_zones: set[str] = set()
-        self.wire = Wire(seed=seed)
-        self.admin = Wire()
         self._routes()
-        serve_admin(self, self.admin)
-
-    @property
-    def url(self) -> str:
-        """What `compute_endpoint` is set to."""
-        return self.wire.url
-
-    @property
-    def admin_url(self) -> str:
-        return self.admin.url
-
-    def __enter__(self) -> GceFake:
-        self.wire.start()
-        self.admin.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
+        self.admin.route("POST", "/preempt", lambda request: preempt(self.cloud, **request.json()))
+        self.admin.route("POST", "/unreachable-zones", self._lose_zones)
 
     def state(self) -> dict[str, Any]:
-        """What there is and what was done."""
         return state_of(self)
 
     def preempt(self, name: str | None = None, *, oldest: int = 0) -> list[str]:
         """Preempt the machine of this name, or the oldest running spot machines; returns the names."""
         return preempt(self.cloud, name, oldest)
 
-    def close(self) -> None:
-        """End the machines and stop serving."""
-        self.cloud.close()
-        self.wire.close()
-        self.admin.close()
+    def _lose_zones(self, request: Request) -> None:
+        self.unreachable_zones = set(request.json())
 
     # -- the API --
 

@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-import stat
-import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from cloud_machines import Machine
+from cloud_power import power_off_programs
 from gce_metadata import MetadataServer
 from gce_records import Instance
 
 __all__ = ["Guests"]
 
-_POWER_OFF = """#!/bin/bash
-exec python3 -c 'import os, urllib.request as u
-u.urlopen(u.Request("http://" + os.environ["GCE_METADATA_HOST"] + "/stand-in/power-off", method="POST"), timeout=10)'
-"""
+_POWER_OFF = "http://$GCE_METADATA_HOST/stand-in/power-off"
 
 
 class Guests:
@@ -30,12 +26,7 @@ class Guests:
         self._folder = folder
         self._project = project
         self._consoles: dict[tuple[str, str], Path] = {}
-        self._shims = folder / "bin"
-        self._shims.mkdir(parents=True)
-        for name in ("poweroff", "halt", "shutdown"):
-            shim = self._shims / name
-            shim.write_text(_POWER_OFF)
-            shim.chmod(shim.stat().st_mode | stat.S_IXUSR)
+        self._path = power_off_programs(folder / "bin", _POWER_OFF)
 
     def boot(self, instance: Instance, environment: Mapping[str, str], *, power_off: Callable[[], None]) -> None:
         """Start the metadata server and the startup script; the instance is running then."""
@@ -53,13 +44,13 @@ class Guests:
         instance.metadata = MetadataServer(values, power_off=power_off)
         instance.status = "RUNNING"
         variables = {
-            "PATH": f"{self._shims}:{Path(sys.executable).parent}:/usr/local/bin:/usr/bin:/bin",
+            "PATH": self._path,
             **environment,
             "GCE_METADATA_HOST": instance.metadata.host,
         }
         folder = self._folder / f"{instance.name}-{instance.ident}"
         self._consoles[instance.zone, instance.name] = folder / "console.log"
-        instance.machine = Machine(folder, items.get("startup-script", "#!/bin/bash\n"), environment=variables)
+        instance.guest = Machine(folder, items.get("startup-script", "#!/bin/bash\n"), environment=variables)
 
     def console(self, zone: str, name: str) -> str:
         """What the first serial port of a machine printed."""

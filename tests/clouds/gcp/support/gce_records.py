@@ -105,7 +105,7 @@ class Instance:
     vcpus: int
     status: str = "PROVISIONING"
     disks: list[Disk] = attrs.field(factory=list)
-    machine: Machine | None = None
+    guest: Machine | None = None
     metadata: MetadataServer | None = None
     ending: bool = False
 

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable
 from contextlib import AbstractContextManager
 from datetime import UTC, datetime
 from typing import Any
-from uuid import uuid4
 
-import attrs
+from cloud_requests import request_for
 from gce_fake import GceFake
 
 from cloud_tasks.model import (
@@ -25,9 +22,7 @@ from cloud_tasks.plugin import Compute, ComputeContext
 from cloud_tasks.registry import Registry
 from cloud_tasks_gcp.settings import GcpSettings
 
-__all__ = ["eventually", "offer", "opened", "remaining", "wanted"]
-
-SLEEPER = "#!/bin/bash\necho started\nexec sleep 600\n"
+__all__ = ["offer", "opened", "remaining", "wanted"]
 
 
 def offer(name: str = "e2-standard-2", zone: str = "us-central1-a", *, spot: bool = False) -> Offer:
@@ -46,22 +41,7 @@ def offer(name: str = "e2-standard-2", zone: str = "us-central1-a", *, spot: boo
 
 def wanted(offered: Offer | None = None, **changes: Any) -> LaunchRequest:
     """A launch with a token of its own."""
-    request = LaunchRequest(
-        client_token=uuid4().hex[:25],
-        job_id="job",
-        offer=offered or offer(),
-        startup_script=SLEEPER,
-        labels={"run": "run-1", "owner": "sam", "expires": "1900000000"},
-    )
-    return attrs.evolve(request, **changes)
-
-
-def eventually(condition: Callable[[], object]) -> None:
-    """Wait for a condition; fails after 30 s."""
-    deadline = time.monotonic() + 30
-    while not condition():
-        assert time.monotonic() < deadline, "it did not happen within 30 s"
-        time.sleep(0.01)
+    return request_for(offered or offer(), **changes)
 
 
 def opened(fake: GceFake, **settings: Any) -> AbstractContextManager[Compute]:

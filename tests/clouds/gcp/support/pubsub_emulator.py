@@ -8,20 +8,15 @@ from __future__ import annotations
 
 import os
 import shutil
-import socket
 import subprocess
-import tempfile
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import NoReturn
 
-import pytest
+from cloud_servers import free_port, missing, serving
 
 __all__ = ["leftovers", "pubsub_emulator"]
 
-_PATIENCE = 60.0
 _JAR = "platform/pubsub-emulator/lib/cloud-pubsub-emulator-*-all.jar"
 _HOW = "install the Google Cloud SDK with its component pubsub-emulator, and Java 17"
 _OPTIONS = ("-Xmx1g", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1")
@@ -31,25 +26,10 @@ _OPTIONS = ("-Xmx1g", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1")
 def pubsub_emulator() -> Iterator[str]:
     """``host:port`` of an empty Pub/Sub, which ends with the context; skips where the emulator is not installed."""
     java, jar = _program()
-    port = _free_port()
-    with tempfile.TemporaryDirectory(prefix="cloud-tasks-pubsub-") as folder, open(Path(folder) / "log", "wb") as log:
-        process = subprocess.Popen(
-            [java, *_OPTIONS, "-jar", str(jar), "--host=127.0.0.1", f"--port={port}"],
-            cwd=folder,
-            stdin=subprocess.DEVNULL,
-            stdout=log,
-            stderr=subprocess.STDOUT,
-        )
-        try:
-            _wait(process, port, Path(folder) / "log")
-            yield f"127.0.0.1:{port}"
-        finally:
-            process.terminate()
-            try:
-                process.wait(10)
-            except subprocess.TimeoutExpired:
-                process.kill()
-                process.wait()
+    port = free_port()
+    command = [java, *_OPTIONS, "-jar", str(jar), "--host=127.0.0.1", f"--port={port}"]
+    with serving("the Pub/Sub emulator", command, port=port):
+        yield f"127.0.0.1:{port}"
 
 
 def leftovers(address: str, project: str) -> list[str]:
@@ -69,7 +49,7 @@ def leftovers(address: str, project: str) -> list[str]:
 
 def _program() -> tuple[str, Path]:
     """Java and the emulator."""
-    java, gcloud = (shutil.which(name) or _missing(f"there is no {name}") for name in ("java", "gcloud"))
+    java, gcloud = (shutil.which(name) or missing(f"there is no {name}", how=_HOW) for name in ("java", "gcloud"))
     # Itself a Python program, of another Python: what this one was told is not for it.
     own = {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")}
     told = subprocess.run(
@@ -77,30 +57,5 @@ def _program() -> tuple[str, Path]:
     )
     found = sorted(Path(told.stdout.strip() or "/nowhere").glob(_JAR))
     if not found:
-        _missing("the Google Cloud SDK has no Pub/Sub emulator")
+        missing("the Google Cloud SDK has no Pub/Sub emulator", how=_HOW)
     return java, found[-1]
-
-
-def _missing(what: str) -> NoReturn:
-    reason = f"{what}: {_HOW}"
-    if os.environ.get("CI") == "true":
-        pytest.fail(reason, pytrace=False)
-    pytest.skip(reason)
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
-def _wait(process: subprocess.Popen[bytes], port: int, log: Path) -> None:
-    deadline = time.monotonic() + _PATIENCE
-    while True:
-        with socket.socket() as probe:
-            probe.settimeout(1.0)
-            if probe.connect_ex(("127.0.0.1", port)) == 0:
-                return
-        if process.poll() is not None or time.monotonic() > deadline:
-            pytest.fail(f"the Pub/Sub emulator did not start: {log.read_text(errors='replace')[-2000:]}", pytrace=False)
-        time.sleep(0.05)

@@ -1,0 +1,121 @@
+"""A desk to start jobs from: a folder with the example's programs in it, and the command line at work there."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Mapping
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+__all__ = ["EXAMPLE", "Desk", "LoggingDesk"]
+
+EXAMPLE = Path(__file__).parents[3] / "examples" / "parallel_addition"
+_PROGRAM = Path(sys.executable).with_name("cloud-tasks")
+
+
+class Desk:
+    """A provider's desk is derived from this one, with its own way to configure.
+
+    Args:
+        folder: Made here where it is not there.
+        environment: Of the command line, besides the process's own.
+    """
+
+    def __init__(self, folder: Path, environment: Mapping[str, str]) -> None:
+        self.folder = folder
+        self.results = folder / "results"
+        self.environment = dict(environment)
+        self._started: list[subprocess.Popen[str]] = []
+        folder.mkdir(parents=True, exist_ok=True)
+        for program in EXAMPLE.glob("worker_*.py"):
+            shutil.copy(program, folder)
+
+    def write_config(self, sections: Mapping[str, Any]) -> Path:
+        """Write `config.yml`."""
+        file = self.folder / "config.yml"
+        # JSON is YAML.
+        file.write_text(json.dumps(sections))
+        return file
+
+    def startup_script(self, worker: str, *arguments: str, environment: str = "") -> str:
+        """Starts one of the example's programs, and nothing but that; ``environment``: lines of shell ahead of it."""
+        command = " ".join([f'python3 "{self.folder / worker}"', *arguments])
+        return f'export ADDITION_OUTPUT_DIR="{self.results}"\n{environment}\nexec {command}\n'
+
+    def tasks(self, count: int) -> Path:
+        """Write `tasks.json`; task n adds n and 1."""
+        numbers = range(1, count + 1)
+        content = [{"id": f"task-{number:05d}", "data": {"num1": number, "num2": 1}} for number in numbers]
+        file = self.folder / "tasks.json"
+        file.write_text(json.dumps(content))
+        return file
+
+    def begin(self, *arguments: str, out: Path | None = None, errors: Path | None = None) -> subprocess.Popen[str]:
+        """Start `cloud-tasks` and go on.
+
+        Args:
+            out: The file that its output is added to; None: it can be read from the process.
+            errors: Likewise.
+        """
+        with ExitStack() as stack:
+            streams = [
+                subprocess.PIPE if file is None else stack.enter_context(file.open("a")) for file in (out, errors)
+            ]
+            process = subprocess.Popen(
+                [str(_PROGRAM), *arguments],
+                cwd=self.folder,
+                env={**os.environ, **self.environment},
+                stdin=subprocess.DEVNULL,
+                stdout=streams[0],
+                stderr=streams[1],
+                text=True,
+            )
+        self._started.append(process)
+        return process
+
+    def run(self, *arguments: str, patience: float = 240.0) -> subprocess.CompletedProcess[str]:
+        """Run `cloud-tasks` to its end."""
+        process = self.begin(*arguments)
+        output, errors = process.communicate(timeout=patience)
+        return subprocess.CompletedProcess(process.args, process.returncode, output, errors)
+
+    def status(self, job_id: str = "addition") -> dict[str, Any]:
+        """What `cloud-tasks status --json` says."""
+        answer = self.run("status", "--db-file", f"{job_id}.db", "--json")
+        assert answer.returncode == 0, answer.stderr
+        found: dict[str, Any] = json.loads(answer.stdout)
+        return found
+
+    def sums(self) -> dict[str, int]:
+        """What the results say, by task."""
+        return {file.stem: int(file.read_text()) for file in self.results.glob("*.txt")}
+
+    def result_count(self) -> int:
+        """How many results there are, those included that are being written."""
+        return sum(1 for _ in self.results.glob("*.txt"))
+
+    def close(self) -> None:
+        """End what was started here."""
+        for process in self._started:
+            if process.poll() is None:
+                process.kill()
+            process.wait()
+            for stream in (process.stdout, process.stderr):
+                if stream is not None:
+                    stream.close()
+
+
+class LoggingDesk(Desk):
+    """One whose jobs print to `out.log` and `err.log`, so that nobody has to read along."""
+
+    def start(self, *arguments: str) -> subprocess.Popen[str]:
+        """Start `cloud-tasks` and go on."""
+        return self.begin(*arguments, out=self.folder / "out.log", errors=self.folder / "err.log")
+
+    def log(self) -> str:
+        return (self.folder / "err.log").read_text()

@@ -1,0 +1,42 @@
+"""Launches to try a cloud's machines with, and the patience that a failing cloud asks for."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+from uuid import uuid4
+
+import attrs
+import pytest
+
+from cloud_tasks.errors import LaunchRefused, ProviderError
+from cloud_tasks.model import LaunchRequest, Offer
+
+__all__ = ["SLEEPER", "insistently", "request_for"]
+
+SLEEPER = "#!/bin/bash\necho started\nexec sleep 600\n"
+
+
+def request_for(offer: Offer, **changes: Any) -> LaunchRequest:
+    """A launch with a token of its own."""
+    request = LaunchRequest(
+        client_token=uuid4().hex[:25],
+        job_id="job",
+        offer=offer,
+        startup_script=SLEEPER,
+        labels={"run": "run-1", "owner": "sam", "expires": "1900000000"},
+    )
+    return attrs.evolve(request, **changes)
+
+
+def insistently(call: Callable[[], Any]) -> Any:
+    """Call again as the controller does, until it is not a transient failure; fails after 50 times."""
+    for _ in range(50):
+        try:
+            return call()
+        except LaunchRefused:
+            raise
+        except ProviderError as error:
+            if not error.transient:
+                raise
+    pytest.fail("it failed 50 times")
