@@ -11,6 +11,7 @@ import attrs
 import pytest
 from worker_harness import Harness, wait_until
 
+from cloud_tasks.convert import decode_task_message
 from cloud_tasks.worker.ahead import sent_ahead
 from cloud_tasks.worker.attempts import Attempts
 from cloud_tasks.worker.settings import SupervisorSettings
@@ -189,8 +190,10 @@ def test_tasks_that_no_slot_will_soon_be_free_for_are_left_to_other_workers(work
     wait_until(lambda: worker.queue().depth().visible == 40, what="giving back")
     assert process.poll() is None
     assert len(worker.noted("waiting")) == 2
-    # Another does them meanwhile.
-    assert len(worker.queue().receive(10, wait=timedelta(0))) == 10
+    # Another does them meanwhile, and for nobody they were lost.
+    others = worker.queue().receive(10, wait=timedelta(0))
+    assert len(others) == 10
+    assert {(each.delivery_count, decode_task_message(each.body).losses) for each in others} == {(1, 0)}
     process.terminate()
     assert worker.finish(process).code == 143
     assert len(worker.queued_events("task_completed")) == 62

@@ -206,8 +206,15 @@ class Endings:
         self._reporter.put(Report((event,), lease_id=lease_id))
 
     def release_unstarted(self, works: Sequence[Work]) -> None:
+        """Give back what was never begun. A queue that counts deliveries gets it anew: it is no loss."""
         for work in works:
-            if work.lease_id is not None and not work.lease_lost:
+            if work.lease_id is None or work.lease_lost:
+                continue
+            if self._counts_deliveries:
+                delay = max(0.0, work.not_before - time.time())
+                body = _next_body(work, work.attempt, work.losses, delay)
+                self._reporter.put(Report((), lease_id=work.lease_id, next_body=body, delay=delay))
+            else:
                 self._reporter.put(Report((), lease_id=work.lease_id, release=True))
 
     def remove_scratch(self, path: str) -> None:
