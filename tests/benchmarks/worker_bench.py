@@ -50,6 +50,15 @@ for _ in range(running):
     os.wait()
 """
 
+# A process's peak of memory counts what it had before it became another program: so something small starts it.
+LAUNCHER = """
+import os, sys, time
+began = time.time()
+pid = os.posix_spawn(sys.argv[1], sys.argv[1:], os.environ)
+peak = os.wait4(pid, 0)[2].ru_maxrss
+print([began, peak])
+"""
+
 SLOTS = 2
 
 
@@ -174,20 +183,21 @@ def first_task(count: int, rounds: int = 7) -> tuple[float, float]:
 
 def _first_task(folder: Path, path: Path) -> tuple[float, float]:
     (folder / "events.log").unlink(missing_ok=True)
-    began = time.time()
-    process = subprocess.Popen(
-        [sys.executable, "-c", PROGRAM, "--task-file", str(path), "--max-num-tasks", "200"],
+    command = [sys.executable, "-c", PROGRAM, "--task-file", str(path), "--max-num-tasks", "200"]
+    answer = subprocess.run(
+        [sys.executable, "-I", "-S", "-c", LAUNCHER, *command],
         cwd=folder,
         env=os.environ | {"BENCH_TASKS": "0"},
+        stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
+        check=True,
     )
-    _, _, usage = os.wait4(process.pid, 0)
-    process.returncode = 0
+    began, peak = json.loads(answer.stdout)
     for line in (folder / "events.log").read_text().splitlines():
         event = json.loads(line)
         if event["event_type"] == "task_started":
             started = datetime.fromisoformat(event["timestamp"]).timestamp()
-            return started - began, usage.ru_maxrss / 1024
+            return started - began, peak / 1024
     raise SystemExit("no task was started")
 
 
