@@ -8,12 +8,15 @@ from itertools import islice
 
 from cloud_tasks.compact_json import compact_encoder
 from cloud_tasks.errors import InputError
-from cloud_tasks.model import Task
+from cloud_tasks.model import Task, TaskStatus
 from cloud_tasks.store.bulk import insert_rows
+from cloud_tasks.store.codes import STATUS_TO_CODE
+from cloud_tasks.store.counters import Deltas
 
 __all__ = ["insert_tasks"]
 
 _BATCH = 1000
+_PENDING = f"status:{STATUS_TO_CODE[TaskStatus.PENDING]}"
 _INSERT = "INSERT OR FAIL INTO tasks (seq, task_id, data)"
 
 _Row = tuple[int, str, str]
@@ -25,7 +28,7 @@ def insert_tasks(
     """Insert the tasks from number ``start`` (the first is 0) on, ``limit`` at most, inside the caller's transaction.
 
     Tasks that are skipped are read, and so checked by their source, but neither kept nor compared; nothing is read
-    beyond the limit (a generator may have no end). Returns how many were inserted.
+    beyond the limit (a generator may have no end). Returns how many were inserted; they are counted as pending.
 
     Raises:
         InputError: A duplicate task id, or data that JSON cannot hold.
@@ -41,6 +44,10 @@ def insert_tasks(
         except sqlite3.IntegrityError as error:
             raise _duplicate(connection, batch, offset=offset, last=last, where=where) from error
         count += len(batch)
+    deltas = Deltas(connection)
+    deltas.add("total", count)
+    deltas.add(_PENDING, count)
+    deltas.write()
     return count
 
 

@@ -3,9 +3,10 @@
 Invariants, each with a test:
 
 1. What a method did is on disk when it returns, whole; a crash at any moment leaves the state before or after a call.
-2. One process writes. Readers open the file read-only, at any time, and never wait for the writer.
-3. A database is created under a temporary name and takes its final name by `publish`, loaded; nothing that was there
-   before is touched until then.
+2. What is kept in memory between two writes (summary, counts, instances) is what the file says (`Roster`).
+
+How the file is opened, shared and put in its place: `JobFile`. Everything here is one transaction or one read, and what
+it says or does is written in the module of its rows.
 
 A task that was sent but not yet marked when the controller died is sent twice. That is harmless: both messages are the
 same attempt, and events about one attempt of one task are applied once.
@@ -14,7 +15,6 @@ same attempt, and events about one attempt of one task are applied once.
 from __future__ import annotations
 
 import sqlite3
-import threading
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from datetime import UTC, datetime
@@ -34,12 +34,13 @@ from cloud_tasks.model import (
     TaskMessage,
     TaskStatus,
 )
-from cloud_tasks.store import database, instances, tasks
+from cloud_tasks.store import instances, tasks
 from cloud_tasks.store.apply import apply_batch
-from cloud_tasks.store.counters import Deltas, read_counters
+from cloud_tasks.store.counters import read_counters
+from cloud_tasks.store.database import connect_reader
 from cloud_tasks.store.figures import read_counts, read_elapsed_times, read_statistics, read_summary
+from cloud_tasks.store.file import JobFile
 from cloud_tasks.store.load import insert_tasks
-from cloud_tasks.store.lock import WriterLock
 from cloud_tasks.store.records import (
     Applied,
     AttemptRecord,
@@ -50,12 +51,9 @@ from cloud_tasks.store.records import (
     JobSummary,
 )
 from cloud_tasks.store.roster import Roster
-from cloud_tasks.store.times import to_unix
+from cloud_tasks.store.unread import keep_unread
 
 __all__ = ["Store"]
-
-_SET_ASIDE_KEPT = 1000
-_SET_ASIDE_BYTES = 4096
 
 
 class Store:
@@ -64,15 +62,8 @@ class Store:
     A store that was opened read-only refuses every method that changes something.
     """
 
-    def __init__(
-        self, path: Path, connection: sqlite3.Connection, lock: WriterLock | None, *, durable: bool = True
-    ) -> None:
-        self._path = path
-        self._connection = connection
-        self._lock = lock
-        self._durable = durable
-        self._guard = threading.RLock()
-        self._claim: WriterLock | None = None
+    def __init__(self, file: JobFile) -> None:
+        self._file = file
         self._pending_from = 0
         self._job = self._read_job()
         self._roster = Roster()
@@ -93,21 +84,13 @@ class Store:
         Raises:
             StoreError: The file exists, another process works on it, or it cannot be written.
         """
-        if not path.parent.is_dir():
-            raise StoreError(f"{path}: its folder does not exist", hint=f"create {path.parent}")
-        lock = WriterLock(path)
+        file = JobFile.create(path, overwrite=overwrite, durable=durable)
         try:
-            if path.exists() and not overwrite:
-                raise StoreError(
-                    f"{path}: exists already", hint="resume it with --continue, or choose another --db-file"
-                )
-            database.remove_database(path)
-            connection = database.connect_writer(path, create=True, durable=durable)
-            with database.transaction(connection):
+            with file.writing() as connection:
                 tasks.write_job(connection, job)
-            return cls(path, connection, lock, durable=durable)
+            return cls(file)
         except BaseException:
-            lock.release()
+            file.close()
             raise
 
     @classmethod
@@ -122,28 +105,18 @@ class Store:
         Raises:
             StoreError: No such file, not a job database, another job's, of a newer version, or in use.
         """
-        lock = None if read_only else WriterLock(path) if path.exists() else None
+        file = JobFile.open(path, read_only=read_only, durable=durable)
         try:
-            if lock is None:
-                connection = database.connect_reader(path)
-            else:
-                connection = database.connect_writer(path, create=False, durable=durable)
-            try:
-                store = cls(path, connection, lock, durable=durable)
-            except BaseException:
-                connection.close()
-                raise
+            store = cls(file)
             found = store.job.job_id
             if job_id is not None and found != job_id:
-                connection.close()
                 raise StoreError(
                     f'{path}: belongs to job "{found}", not to "{job_id}"',
                     hint="check --db-file and --job-id",
                 )
             return store
         except BaseException:
-            if lock is not None:
-                lock.release()
+            file.close()
             raise
 
     def claim(self, path: Path) -> None:
@@ -152,9 +125,7 @@ class Store:
         Raises:
             StoreError: Another process works on it.
         """
-        with self._guard:
-            if self._claim is None:
-                self._claim = WriterLock(path)
+        self._file.claim(path)
 
     def publish(self, path: Path) -> None:
         """Take the place of the database ``path``, if there is one, and go on under that name. Atomic.
@@ -162,46 +133,15 @@ class Store:
         Raises:
             StoreError: Another process works on ``path``, or it cannot be written; this store is then as it was.
         """
-        with self._guard:
-            new_lock = WriterLock(path) if self._claim is None else self._claim
-            self._claim = None
-            try:
-                self._connection.execute("PRAGMA journal_mode = DELETE")
-                self._connection.close()
-                database.replace_database(self._path, path)
-                self._connection = database.connect_writer(path, create=False, durable=self._durable)
-            except (OSError, sqlite3.Error) as error:
-                new_lock.release()
-                self._connection.close()
-                self._connection = database.connect_writer(self._path, create=False, durable=self._durable)
-                raise StoreError(f"{path}: cannot be replaced: {error}", hint="check its permissions") from error
-            except BaseException:
-                new_lock.release()
-                raise
-            if self._lock is not None:
-                self._lock.release()
-            self._path, self._lock = path, new_lock
+        self._file.publish(path)
 
     def discard(self) -> None:
         """Close, and remove the file: for a temporary database that will not be published."""
-        with self._guard:
-            self._connection.close()
-            database.remove_database(self._path)
-            self._release()
+        self._file.discard()
 
     def close(self) -> None:
         """Close the file and free its lock; does nothing the second time."""
-        with self._guard:
-            self._connection.close()
-            self._release()
-
-    def _release(self) -> None:
-        if self._claim is not None:
-            self._claim.release()
-            self._claim = None
-        if self._lock is not None:
-            self._lock.release()
-            self._lock = None
+        self._file.close()
 
     def __enter__(self) -> Store:
         return self
@@ -213,7 +153,7 @@ class Store:
 
     @property
     def path(self) -> Path:
-        return self._path
+        return self._file.path
 
     @contextmanager
     def _writing(self, *, fleet: bool = False) -> Iterator[sqlite3.Connection]:
@@ -222,11 +162,9 @@ class Store:
         Args:
             fleet: Whether any instance may be another afterwards.
         """
-        with self._guard:
-            if self._lock is None:
-                raise StoreError(f"{self._path}: open for reading only, or closed")
-            with database.transaction(self._connection):
-                yield self._connection
+        with self._file.guard:
+            with self._file.writing() as connection:
+                yield connection
             self._summary = self._counts = None
             if fleet:
                 self._roster.forget()
@@ -236,15 +174,15 @@ class Store:
     @property
     def job(self) -> JobRecord:
         """Which job this is, as last written."""
-        with self._guard:
-            if self._lock is None:
+        with self._file.guard:
+            if not self._file.writable:
                 self._job = self._read_job()
             return self._job
 
     def _read_job(self) -> JobRecord:
-        job = tasks.read_job(self._connection)
+        job = tasks.read_job(self._file.connection)
         if job is None:
-            raise StoreError(f"{self._path}: holds no job", hint="its creation was cut short; remove the file")
+            raise StoreError(f"{self._file.path}: holds no job", hint="its creation was cut short; remove the file")
         return job
 
     def set_state(self, state: JobState, now: datetime) -> None:
@@ -259,7 +197,7 @@ class Store:
             StoreError: The job id is another.
         """
         if job.job_id != self.job.job_id:
-            raise StoreError(f'{self._path}: belongs to job "{self.job.job_id}", not to "{job.job_id}"')
+            raise StoreError(f'{self._file.path}: belongs to job "{self.job.job_id}", not to "{job.job_id}"')
         with self._writing() as connection:
             tasks.write_job(connection, job)
         self._job = job
@@ -278,35 +216,15 @@ class Store:
             InputError: What the source raises, duplicate ids, data that JSON cannot hold.
         """
         place = where or str(getattr(source, "where", ""))
-        with self._guard, self._bulk(), self._writing() as connection:
+        with self._file.filling(), self._writing() as connection:
             count = insert_tasks(connection, source, start=start, limit=limit, where=place)
-            deltas = Deltas(connection)
-            deltas.add("total", count)
-            deltas.add("status:0", count)
-            deltas.write()
             self._pending_from = 0
             return count
 
-    @contextmanager
-    def _bulk(self) -> Iterator[None]:
-        """While a new database is filled, a rollback journal: it writes each page once, the write-ahead log twice."""
-        empty = self._lock is not None and self._connection.execute("SELECT 1 FROM tasks LIMIT 1").fetchone() is None
-        if empty:
-            try:
-                self._connection.execute("PRAGMA journal_mode = DELETE")
-            except sqlite3.OperationalError:
-                # A reader is looking at it.
-                empty = False
-        try:
-            yield
-        finally:
-            if empty:
-                self._connection.execute("PRAGMA journal_mode = WAL")
-
     def pending_tasks(self, limit: int) -> list[TaskMessage]:
         """The first tasks that are not in the queue, in the order of the input; the same until they are marked."""
-        with self._guard:
-            found, self._pending_from = tasks.read_pending(self._connection, self._pending_from, limit)
+        with self._file.guard:
+            found, self._pending_from = tasks.read_pending(self._file.connection, self._pending_from, limit)
             return found
 
     def mark_queued(self, task_ids: Collection[str]) -> int:
@@ -317,12 +235,12 @@ class Store:
     def unfinished(self) -> Iterator[TaskMessage]:
         """Every task without a final status, as the message that would run it; reads a snapshot, lazily."""
         statuses = [status for status in TaskStatus if status not in FINAL_STATUSES]
-        with closing(database.connect_reader(self._path)) as connection:
+        with closing(connect_reader(self._file.path)) as connection:
             yield from tasks.iterate_messages(connection, statuses)
 
     def export_tasks(self, statuses: Collection[TaskStatus]) -> Iterator[Task]:
         """The tasks of these statuses as they were loaded, in the order of the input; reads a snapshot, lazily."""
-        with closing(database.connect_reader(self._path)) as connection:
+        with closing(connect_reader(self._file.path)) as connection:
             for message in tasks.iterate_messages(connection, statuses):
                 yield Task(task_id=message.task_id, data=message.data)
 
@@ -348,8 +266,8 @@ class Store:
 
     def withdrawn(self) -> bool:
         """Whether the task queue was emptied, so that every unfinished task has to be sent again."""
-        with self._guard:
-            return bool(read_counters(self._connection).get("withdrawn"))
+        with self._file.guard:
+            return bool(read_counters(self._file.connection).get("withdrawn"))
 
     def reopen_tasks(self, statuses: Collection[TaskStatus]) -> int:
         """Begin a new pass: tasks of these final statuses become pending, under an attempt number that none had before.
@@ -366,18 +284,18 @@ class Store:
 
     def earlier_attempts(self) -> int:
         """The highest attempt number of earlier passes: the attempts of this one are counted from there."""
-        with self._guard:
-            return int(read_counters(self._connection).get("earlier_attempts", 0))
+        with self._file.guard:
+            return int(read_counters(self._file.connection).get("earlier_attempts", 0))
 
     def task(self, task_id: str) -> tuple[Task, TaskStatus] | None:
         """One task and where it stands; None where the job has no such task."""
-        with self._guard:
-            return tasks.read_task(self._connection, task_id)
+        with self._file.guard:
+            return tasks.read_task(self._file.connection, task_id)
 
     def attempts(self, task_id: str) -> tuple[AttemptRecord, ...]:
         """The history of one task, oldest first; empty for a task that never ran, or that is unknown."""
-        with self._guard:
-            return tasks.read_attempts(self._connection, task_id)
+        with self._file.guard:
+            return tasks.read_attempts(self._file.connection, task_id)
 
     # -- events ----------------------------------------------------------------------------------------------------
 
@@ -396,32 +314,25 @@ class Store:
     def set_aside(self, body: bytes, reason: str, now: datetime) -> None:
         """Keep a message that could not be read, and count it; the latest thousand are kept, 4 KiB of each."""
         with self._writing() as connection:
-            cursor = connection.execute(
-                "INSERT INTO set_aside (at, reason, body) VALUES (?, ?, ?)",
-                (to_unix(now), reason, body[:_SET_ASIDE_BYTES]),
-            )
-            connection.execute("DELETE FROM set_aside WHERE id <= ?", ((cursor.lastrowid or 0) - _SET_ASIDE_KEPT,))
-            deltas = Deltas(connection)
-            deltas.add("set_aside", 1)
-            deltas.write()
+            keep_unread(connection, body, reason, now)
 
     # -- figures ---------------------------------------------------------------------------------------------------
 
     def summary(self) -> JobSummary:
         """Where the job stands; no scan, whatever its size."""
-        with self._guard:
+        with self._file.guard:
             # Nobody else writes: what was read last holds until this store writes.
-            if self._summary is not None and self._lock is not None:
+            if self._summary is not None and self._file.writable:
                 return self._summary
-            with self._snapshot():
-                self._summary = read_summary(self._connection, self.job)
+            with self._file.reading() as connection:
+                self._summary = read_summary(connection, self.job)
             return self._summary
 
     def counts(self) -> Mapping[TaskStatus, int]:
         """How many tasks are in each status, zero included: the cheapest part of the summary."""
-        with self._guard:
-            if self._counts is None or self._lock is None:
-                self._counts = read_counts(self._connection)
+        with self._file.guard:
+            if self._counts is None or not self._file.writable:
+                self._counts = read_counts(self._file.connection)
             return self._counts
 
     def remaining(self) -> int:
@@ -434,25 +345,13 @@ class Store:
         Args:
             now: Until when instances that live are paid for; None: now.
         """
-        with self._guard, self._snapshot():
-            return read_statistics(self._connection, self.job, now or datetime.now(UTC))
+        with self._file.reading() as connection:
+            return read_statistics(connection, self.job, now or datetime.now(UTC))
 
     def elapsed_times(self) -> Mapping[float, int]:
         """Seconds, each within 1 %, to how many completed tasks took them: what a rehearsal draws its times from."""
-        with self._guard:
-            return read_elapsed_times(self._connection)
-
-    @contextmanager
-    def _snapshot(self) -> Iterator[None]:
-        """Several reads that belong together see one state, whatever a writer does meanwhile."""
-        if self._connection.in_transaction:
-            yield
-            return
-        self._connection.execute("BEGIN")
-        try:
-            yield
-        finally:
-            self._connection.execute("ROLLBACK")
+        with self._file.guard:
+            return read_elapsed_times(self._file.connection)
 
     # -- instances -------------------------------------------------------------------------------------------------
 
@@ -508,14 +407,14 @@ class Store:
 
     def instances(self) -> Sequence[InstanceRecord]:
         """Every launch of this job, failed and ended ones included, the oldest first."""
-        with self._guard:
-            if self._lock is None:
+        with self._file.guard:
+            if not self._file.writable:
                 self._roster.forget()
-            return self._roster.read(self._connection)
+            return self._roster.read(self._file.connection)
 
     def spending(self, now: datetime) -> Money:
         """What the instances have cost until ``now``: uptime times price, exactly; unanswered launches included."""
-        with self._guard:
-            if self._lock is None:
+        with self._file.guard:
+            if not self._file.writable:
                 self._roster.forget()
-            return self._roster.spent(self._connection, now)
+            return self._roster.spent(self._file.connection, now)

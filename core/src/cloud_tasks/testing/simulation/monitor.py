@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from datetime import datetime, timedelta
-from typing import Any
 
 from cloud_tasks.controller.observation import Block
 from cloud_tasks.convert import decode_task_message
@@ -29,7 +28,7 @@ from cloud_tasks.testing.simulation.cloud import Machine, SimulatedCloud
 from cloud_tasks.testing.simulation.scenario import Scenario
 from cloud_tasks.testing.simulation.worker import SimulatedWorker
 
-__all__ = ["InvariantViolation", "Monitor", "WatchedStore"]
+__all__ = ["InvariantViolation", "Monitor"]
 
 _STATUS_OF = {
     EventType.TASK_COMPLETED: TaskStatus.COMPLETED,
@@ -255,60 +254,3 @@ class Monitor:
             booked, truth = record.ended_at - record.launched_at, machine.ended_at - machine.created_at
             if booked < truth - timedelta(seconds=1):
                 raise InvariantViolation(f"3: {machine.instance_id} is booked for {booked}, it existed for {truth}")
-
-
-class WatchedStore:
-    """A store in which every write is a place to crash at, and is told to the monitor.
-
-    Args:
-        point: Called before and after each write; may raise.
-    """
-
-    _WRITES = frozenset(
-        {
-            "apply_events",
-            "mark_queued",
-            "record_ended",
-            "record_intents",
-            "record_launch_failed",
-            "record_launched",
-            "record_seen",
-            "reopen_tasks",
-            "requeue_lost",
-            "reset_for_requeue",
-            "set_aside",
-            "withdraw",
-        }
-    )
-
-    def __init__(self, store: Store, monitor: Monitor, point: Callable[[str], None]) -> None:
-        self._store = store
-        self._monitor = monitor
-        self._point = point
-
-    def __getattr__(self, name: str) -> Any:
-        method = getattr(self._store, name)
-        if name not in self._WRITES:
-            return method
-
-        def write(*args: Any, **kwargs: Any) -> Any:
-            self._point(f"before {name}")
-            self._before(name, args, kwargs)
-            answer = method(*args, **kwargs)
-            if name == "apply_events":
-                self._monitor.applied(args[0])
-            self._monitor.written(self._store.counts())
-            self._point(f"after {name}")
-            return answer
-
-        self.__dict__[name] = write
-        return write
-
-    def record_intent(self, request: LaunchRequest, now: datetime, *, slots: int = 0) -> None:
-        self.record_intents((request,), now, slots=slots)
-
-    def _before(self, name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        if name == "record_intents":
-            self._monitor.intended(self._store, args[0], kwargs.get("slots", 0))
-        elif name == "mark_queued":
-            self._monitor.marked_queued(args[0])

@@ -1,0 +1,104 @@
+"""Putting a controller together over a simulated world, of the classes under test."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import cast
+
+import attrs
+
+from cloud_tasks.controller.collect import Collector
+from cloud_tasks.controller.controller import Controller
+from cloud_tasks.controller.feed import Feeder
+from cloud_tasks.controller.fleet import Fleet
+from cloud_tasks.controller.observation import Policy
+from cloud_tasks.model import LaunchRequest, Limits
+from cloud_tasks.plugin import Compute, Queue
+from cloud_tasks.selection import RankedOffer
+from cloud_tasks.store import Store
+from cloud_tasks.testing.simulation.loop import CrashableLoop
+from cloud_tasks.testing.simulation.scenario import Scenario
+from cloud_tasks.testing.simulation.watched import WatchedCompute, WatchedFleet, WatchedTasks
+from cloud_tasks.testing.simulation.world import World
+
+__all__ = ["Parts", "make_controller"]
+
+
+@attrs.frozen(kw_only=True)
+class Parts:
+    """The classes of the controller under test; a test plants a defect by giving another."""
+
+    collector: type[Collector] = Collector
+    fleet: type[Fleet] = Fleet
+    feeder: type[Feeder] = Feeder
+
+
+def make_controller(
+    loop: CrashableLoop,
+    store: Store,
+    world: World,
+    *,
+    parts: Parts,
+    job_id: str,
+    scenario: Scenario,
+    limits: Limits,
+    offers: tuple[RankedOffer, ...],
+    refusals: dict[int, LaunchRequest],
+) -> Controller:
+    """A controller as a run makes one.
+
+    Args:
+        store: As the controller is to see it (`WatchedStore`).
+        limits: Instead of the scenario's: a person may have raised them.
+        refusals: Where the requests of refused launches are put, by the id of the error.
+    """
+    holder: list[Controller] = []
+    tasks = cast(Queue, WatchedTasks(world.task_calls, world.monitor))
+    compute = cast(Compute, WatchedCompute(world.cloud_calls, world.monitor, refusals))
+
+    def compose(ranked: RankedOffer, others: Sequence[RankedOffer], token: str) -> LaunchRequest:
+        return LaunchRequest(
+            client_token=token,
+            job_id=job_id,
+            offer=ranked.offer,
+            startup_script="start the worker",
+            labels={"slots": str(ranked.slots)},
+            max_lifetime=scenario.max_lifetime,
+        )
+
+    feeder = parts.feeder(loop, store, tasks, on_broken=lambda reason: holder[0].broken(reason))
+    collector = parts.collector(
+        loop,
+        store,
+        cast(Queue, world.event_calls),
+        on_events=lambda events: holder[0].noticed_events(),
+        wait=scenario.event_wait,
+    )
+    fleet = parts.fleet(
+        loop,
+        store,
+        compute,
+        compose=compose,
+        max_parallel=scenario.max_parallel_launches,
+        on_refused=lambda: holder[0].refused(),
+    )
+    controller = Controller(
+        loop,
+        store,
+        job_id=job_id,
+        task_queue=tasks,
+        feeder=feeder,
+        collector=collector,
+        fleet=cast(Fleet, WatchedFleet(fleet, world.monitor)),
+        offers=offers,
+        policy=Policy(
+            limits=limits,
+            termination_delay=scenario.instance_termination_delay,
+            listing_lag=scenario.faults.listing_lag,
+            canary=scenario.canary,
+            spot_fallback=scenario.spot_fallback,
+        ),
+        interval=scenario.scaling_check_interval,
+    )
+    holder.append(controller)
+    return controller

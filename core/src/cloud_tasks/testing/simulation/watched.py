@@ -1,0 +1,124 @@
+"""What the controller under test is given: its store, its queue, its cloud and its fleet, each telling the monitor."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from datetime import datetime, timedelta
+from typing import Any
+
+from cloud_tasks.controller.fleet import Fleet
+from cloud_tasks.errors import LaunchRefused
+from cloud_tasks.model import LaunchRequest
+from cloud_tasks.store import Store
+from cloud_tasks.testing.simulation.monitor import Monitor
+from cloud_tasks.testing.simulation.unreliable import Unreliable
+
+__all__ = ["WatchedCompute", "WatchedFleet", "WatchedStore", "WatchedTasks"]
+
+
+class WatchedStore:
+    """A store in which every write is a place to crash at, and is told to the monitor.
+
+    Args:
+        point: Called before and after each write; may raise.
+    """
+
+    _WRITES = frozenset(
+        {
+            "apply_events",
+            "mark_queued",
+            "record_ended",
+            "record_intents",
+            "record_launch_failed",
+            "record_launched",
+            "record_seen",
+            "reopen_tasks",
+            "requeue_lost",
+            "reset_for_requeue",
+            "set_aside",
+            "withdraw",
+        }
+    )
+
+    def __init__(self, store: Store, monitor: Monitor, point: Callable[[str], None]) -> None:
+        self._store = store
+        self._monitor = monitor
+        self._point = point
+
+    def __getattr__(self, name: str) -> Any:
+        method = getattr(self._store, name)
+        if name not in self._WRITES:
+            return method
+
+        def write(*args: Any, **kwargs: Any) -> Any:
+            self._point(f"before {name}")
+            self._before(name, args, kwargs)
+            answer = method(*args, **kwargs)
+            if name == "apply_events":
+                self._monitor.applied(args[0])
+            self._monitor.written(self._store.counts())
+            self._point(f"after {name}")
+            return answer
+
+        self.__dict__[name] = write
+        return write
+
+    def record_intent(self, request: LaunchRequest, now: datetime, *, slots: int = 0) -> None:
+        self.record_intents((request,), now, slots=slots)
+
+    def _before(self, name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        if name == "record_intents":
+            self._monitor.intended(self._store, args[0], kwargs.get("slots", 0))
+        elif name == "mark_queued":
+            self._monitor.marked_queued(args[0])
+
+
+class WatchedTasks:
+    """The task queue as the controller calls it, told to the monitor."""
+
+    def __init__(self, front: Unreliable, monitor: Monitor) -> None:
+        self._front = front
+        self._monitor = monitor
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._front, name)
+
+    def send(self, bodies: Sequence[bytes], *, delay: timedelta = timedelta(0)) -> Any:
+        failures = self._front.send(bodies, delay=delay)
+        self._monitor.took_tasks(bodies, {failure.index for failure in failures})
+        return failures
+
+
+class WatchedFleet:
+    """The fleet as the controller steers it while the job runs, told to the monitor."""
+
+    def __init__(self, fleet: Fleet, monitor: Monitor) -> None:
+        self._fleet = fleet
+        self._monitor = monitor
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._fleet, name)
+
+    def terminate(self, instance_id: str, reason: str) -> None:
+        self._monitor.terminating(instance_id, reason)
+        self._fleet.terminate(instance_id, reason)
+
+
+class WatchedCompute:
+    """The cloud as the controller calls it, told to the monitor."""
+
+    def __init__(self, front: Unreliable, monitor: Monitor, refusals: dict[int, LaunchRequest]) -> None:
+        self._front = front
+        self._monitor = monitor
+        self._refusals = refusals
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._front, name)
+
+    def launch(self, request: LaunchRequest) -> Any:
+        self._monitor.launch_called(request)
+        try:
+            return self._front.launch(request)
+        except LaunchRefused as error:
+            self._refusals[id(error)] = request
+            raise

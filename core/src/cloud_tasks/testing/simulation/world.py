@@ -1,0 +1,154 @@
+"""`World`: what lies around the controller: queues, cloud and workers, and the faults that befall them."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Sequence
+from datetime import datetime, timedelta
+from typing import cast
+
+from cloud_tasks.model import Event
+from cloud_tasks.plugin import Queue
+from cloud_tasks.testing.simulation.cloud import Machine, SimulatedCloud
+from cloud_tasks.testing.simulation.monitor import Monitor
+from cloud_tasks.testing.simulation.queue import SimulatedQueue
+from cloud_tasks.testing.simulation.scenario import CALM, Scenario
+from cloud_tasks.testing.simulation.unreliable import Unreliable
+from cloud_tasks.testing.simulation.worker import SimulatedWorker
+from cloud_tasks.testing.virtual import START, VirtualLoop
+
+__all__ = ["World"]
+
+
+class World:
+    """One cloud with its queues, under one virtual clock, watched by one monitor.
+
+    Args:
+        on_interrupt: Ctrl-C, with what the person says to the question: T, L or C.
+        on_stranger: It is time for an instance that carries the job's label and that nobody knows.
+    """
+
+    def __init__(
+        self,
+        scenario: Scenario,
+        *,
+        job_id: str,
+        on_interrupt: Callable[[str], None],
+        on_stranger: Callable[[], None],
+    ) -> None:
+        self._scenario = scenario
+        self._on_interrupt = on_interrupt
+        self._on_stranger = on_stranger
+        self.faults = faults = scenario.faults
+        self.steps = 0
+        latency = self.rng("latency")
+        mean = scenario.latency.total_seconds()
+        self.loop = VirtualLoop(
+            latency=lambda: timedelta(seconds=latency.expovariate(1 / mean)), after_step=self._after_step
+        )
+        self.monitor = monitor = Monitor(scenario, self.loop.now)
+        self._garbled = self.rng("garbage")
+        self._down_until = START
+        self._asleep_until = START
+        self.tasks = SimulatedQueue(
+            self.loop, self.rng("tasks"), faults, lease=scenario.lease, exact_depth=scenario.exact_depth
+        )
+        self.events = SimulatedQueue(
+            self.loop, self.rng("events"), faults, lease=scenario.lease, on_ack=monitor.acked_events
+        )
+        self.cloud = SimulatedCloud(
+            self.loop,
+            self.rng("cloud"),
+            faults,
+            job_id=job_id,
+            make_program=self._make_worker,
+            on_launch=monitor.launching,
+            on_change=monitor.changed,
+        )
+        monitor.cloud = self.cloud
+        self._open_fronts()
+        self._plan_disturbances()
+
+    def rng(self, name: str) -> random.Random:
+        """The dice of one part, so that no part's throws depend on another's."""
+        return random.Random(f"{name}/{self._scenario.seed}")
+
+    def _after_step(self) -> None:
+        self.steps += 1
+        self.monitor.check_limits()
+
+    def _open_fronts(self) -> None:
+        """What the controller calls, and what the workers call: each fails for itself."""
+        faults, is_down = self.faults, self._is_down
+        self.task_calls = Unreliable(self.tasks, self.rng("task calls"), faults, is_down=is_down)
+        self.event_calls = Unreliable(self.events, self.rng("event calls"), faults, is_down=is_down)
+        self.cloud_calls = Unreliable(self.cloud, self.rng("cloud calls"), faults)
+        self._worker_task_calls = Unreliable(
+            self.tasks, self.rng("worker task calls"), faults, is_down=is_down, never=("extend", "release")
+        )
+        self._worker_event_calls = Unreliable(self.events, self.rng("worker event calls"), faults, is_down=is_down)
+
+    # -- workers ---------------------------------------------------------------------------------------------------
+
+    def _make_worker(self, machine: Machine) -> SimulatedWorker:
+        worker = SimulatedWorker(
+            self.loop,
+            self.rng(f"worker/{machine.instance_id}"),
+            self._scenario,
+            machine,
+            faults=lambda: self.faults,
+            tasks=cast(Queue, self._worker_task_calls),
+            events=cast(Queue, self._worker_event_calls),
+            on_sending=self._sending,
+            on_begin=self.monitor.begun,
+            switch_off=lambda: self.cloud.end(machine),
+        )
+        self.monitor.workers[machine.instance_id] = worker
+        return worker
+
+    def _sending(self, events: Sequence[Event], body: bytes, event_ids: Sequence[str]) -> None:
+        self.monitor.sending(events)
+        self.monitor.carried(body, event_ids)
+        if self._garbled.random() < self.faults.garbage:
+            body = self._garbled.choice(
+                (b"\xff\xfe", b"{", b"42", b'[{"event_type": "task_completed"}]', b'[{"event_type": "no such"}, 7]')
+            )
+            self.events.send([body])
+
+    # -- disturbances ----------------------------------------------------------------------------------------------
+
+    def _plan_disturbances(self) -> None:
+        rng, faults = self.rng("disturbances"), self.faults
+        span = self._scenario.mean_task_time * (self._scenario.tasks / 20) + timedelta(minutes=10)
+        for _ in range(faults.outages):
+            self.loop.later(span * rng.random(), lambda: self._outage(rng.uniform(1, 20)))
+        for _ in range(faults.sleeps):
+            self.loop.later(span * rng.random(), lambda: self._sleep(rng.uniform(1, 60)))
+        for _ in range(faults.interrupts):
+            answer = rng.choice("TLC")
+            self.loop.later(span * rng.random(), lambda answer=answer: self._on_interrupt(answer))  # type: ignore[misc]
+        for _ in range(faults.strangers):
+            self.loop.later(span * rng.random(), self._on_stranger)
+
+    def _outage(self, minutes: float) -> None:
+        self._down_until = self.loop.now() + timedelta(minutes=minutes)
+
+    def _is_down(self) -> bool:
+        return self.loop.now() < self._down_until
+
+    def _sleep(self, minutes: float) -> None:
+        self._asleep_until = self.loop.now() + timedelta(minutes=minutes)
+
+    def asleep_until(self) -> datetime:
+        """When the controller's machine wakes up, or woke up last."""
+        return self._asleep_until
+
+    def calm(self) -> None:
+        """No fault any more."""
+        self.faults = CALM
+        for queue in (self.tasks, self.events):
+            queue.faults = CALM
+        self.cloud.faults = CALM
+        fronts = (self.task_calls, self.event_calls, self.cloud_calls, self._worker_task_calls)
+        for front in (*fronts, self._worker_event_calls):
+            front.faults = CALM
