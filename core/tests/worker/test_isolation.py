@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -88,6 +89,18 @@ def test_a_result_of_any_size_arrives_whole(worker) -> None:
     )
     assert finished.code == 0, finished.log[-2000:]
     assert [len(ends(worker)[f"task-{n}"]["result"]) for n in range(len(sizes))] == list(sizes)
+
+
+@pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="no /proc to look at descriptors in")
+def test_a_long_result_that_arrived_takes_no_memory_though_a_task_beside_it_has_its_channel_open(worker) -> None:
+    tasks = worker.task_file({"do": "big", "size": 20_000_000}, {"do": "wait"})
+    worker.start("--task-file", tasks, "--num-simultaneous-tasks", "2")
+    waiting = wait_until(lambda: worker.noted("waiting"))
+    log = worker.folder / "events.log"
+    wait_until(lambda: log.exists() and '"task_completed"' in (text := log.read_text()) and text.endswith("\n"))
+    channels = [path for path in Path(f"/proc/{waiting[0]}/fd").iterdir() if "result" in os.readlink(path)]
+    assert len(channels) == 2
+    wait_until(lambda: all(path.stat().st_size == 0 for path in channels), what="the memory to be given back")
 
 
 def test_a_result_over_the_limit_is_the_failure_of_its_task(worker) -> None:

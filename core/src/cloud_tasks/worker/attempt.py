@@ -9,6 +9,10 @@ Invariants, each with a test:
 1. Whatever the function does (raises, exits, returns something that is no JSON, closes every descriptor), this
    process ends, and what it says is either whole or nothing.
 2. A result that cannot be expressed or is too long is this task's failure, and says so.
+
+A forked process pays some microseconds for each page of memory that it is the first to write to, and calling a
+function, or looking a name up in a module, writes to several (reference counts, caches). Therefore few functions lie
+on the way of a task that succeeds, and what they call is imported by name.
 """
 
 from __future__ import annotations
@@ -19,6 +23,8 @@ import signal
 import sys
 import time
 from collections.abc import Callable
+from os import SEEK_CUR, _exit, dup2, getppid, lseek, pwrite, setsid
+from sys import modules
 from typing import Any, NoReturn
 
 from cloud_tasks.compact_json import compact_encoder
@@ -34,6 +40,7 @@ __all__ = [
     "SMALL_RESULT",
     "Assignment",
     "open_channel",
+    "rehearse",
     "restore_signals",
     "run_attempt",
     "run_attempts",
@@ -42,17 +49,20 @@ __all__ = [
     "settle",
 ]
 
-# The functions beneath those of `signal`, whose enumerations cost a forked process a tenth of a millisecond.
-_signal: Any = sys.modules["_signal"]
+# The function beneath `signal.signal`, whose enumerations cost a forked process a tenth of a millisecond.
+_set_signal: Any = modules["_signal"].signal
+_set_wakeup_fd, _interrupt = signal.set_wakeup_fd, signal.default_int_handler
 _SIG_DFL, _SIG_IGN = int(signal.SIG_DFL), int(signal.SIG_IGN)
-_SIGINT, _SIGPIPE = int(signal.SIGINT), int(signal.SIGPIPE)
-_DEFAULT_SIGNALS = tuple(int(s) for s in (signal.SIGCHLD, signal.SIGTERM, signal.SIGHUP))
+_SIGCHLD, _SIGHUP, _SIGINT = int(signal.SIGCHLD), int(signal.SIGHUP), int(signal.SIGINT)
+_SIGPIPE, _SIGTERM = int(signal.SIGPIPE), int(signal.SIGTERM)
 
 HEAD_LENGTH = 8
 SMALL_RESULT = 32 * 1024
 """Bytes up to which a task's report travels in the message that says it has ended."""
 _encode_result = compact_encoder(allow_nan=False)
 _encode_head = compact_encoder(default=str)
+_REHEARSALS = 20
+"""After which the interpreter (CPython 3.11 to 3.14) has specialised the instructions that are executed once a task."""
 _CHANNEL_NAME = "cloud-tasks-result"
 _CHANNEL_MARK = 0x5EED_0FC7_A5C5
 """Where a result channel's offset stands: by this it is told from a file that has taken its number."""
@@ -99,6 +109,24 @@ def open_channel() -> int:
     return descriptor
 
 
+def rehearse(limits: tuple[int | None, str | None]) -> None:
+    """Go the way of an attempt where it does no harm, in the process that forks them.
+
+    What is done here for the first time (symbols bound, caches filled) is not done anew in each forked process.
+    """
+    nothing, nobody = Assignment(0, 0, "", 1, {}, "", {}), WorkerData.__new__(WorkerData)
+    result = open_channel()
+    for _ in range(_REHEARSALS):
+        _, content = _outcome(lambda task_id, task, data: (False, ""), nobody, nothing, limits)
+        _flush(sys.stdout)
+        _flush(sys.stderr)
+        lseek(result, 0, SEEK_CUR)
+        pwrite(result, _PLAIN + content, 0)
+        getppid()
+        dup2(result, result)
+    os.close(result)
+
+
 def run_attempt(
     function: Function,
     data: WorkerData,
@@ -119,11 +147,11 @@ def run_attempt(
     """
     try:
         settle(parent, output)
-        if "numpy.random" in sys.modules:
+        if "numpy.random" in modules:
             _draw_anew()
         run_one(function, data, assignment, result=result, limits=limits)
     finally:
-        os._exit(70)
+        _exit(70)
 
 
 def run_one(
@@ -137,16 +165,21 @@ def run_one(
     """Do it and end this process; arguments as those of `run_attempt`."""
     code = 70
     try:
-        _equip(data, assignment)
         head, content = _outcome(function, data, assignment, limits)
-        code = head.pop("exit_code", 0)
-        _flush_output()
-        if code == 0 and "exited" not in head:
-            _report(result, head, content)
+        code = head.pop("exit_code", 0) if head else 0
+        _flush(sys.stdout)
+        _flush(sys.stderr)
+        if not head or "exited" not in head:
+            # The function may have closed the channel, and may have something of its own under this number now.
+            if lseek(result, 0, SEEK_CUR) != _CHANNEL_MARK:
+                raise OSError("the result channel was replaced")
+            report = _encoded(head, content) if head else _PLAIN + content
+            if pwrite(result, report, 0) < len(report):
+                _write_all(result, report)
     except BaseException as error:
         _last_words(error)
     finally:
-        os._exit(code & 0xFF)
+        _exit(code & 0xFF)
 
 
 def run_attempts(
@@ -162,7 +195,7 @@ def run_attempts(
     """As `run_many`, in a process that was forked for it; ``parent`` and ``output`` as for `run_attempt`."""
     try:
         settle(parent, output)
-        if "numpy.random" in sys.modules:
+        if "numpy.random" in modules:
             _draw_anew()
         run_many(function, data, end=end, limits=limits, count=count)
     finally:
@@ -188,11 +221,11 @@ def run_many(
                 messages.reverse()
             assignment = Assignment(*messages.pop())
             data._scratch_is_used = False
-            _equip(data, assignment)
             began = time.monotonic()
             head, content = _outcome(function, data, assignment, limits)
             seconds = time.monotonic() - began
-            _flush_output()
+            _flush(sys.stdout)
+            _flush(sys.stderr)
             code = head.pop("exit_code", 0)
             if "exited" in head:
                 break
@@ -220,47 +253,44 @@ def _hand_over(end: Channel, facts: tuple[Any, ...], content: bytes) -> None:
 
 def settle(parent: int, output: int | None) -> None:
     """Become the head of a session whose every process ends with this one."""
-    os.setsid()
+    setsid()
     linux.head_tree()
-    if os.getppid() != parent:
-        os._exit(70)
+    if getppid() != parent:
+        _exit(70)
     restore_signals()
     if output is not None:
-        os.dup2(output, 1)
-        os.dup2(output, 2)
+        dup2(output, 1)
+        dup2(output, 2)
 
 
 def restore_signals() -> None:
     """Whatever the program or the template did to signals, tasks have them as Python starts with."""
-    signal.set_wakeup_fd(-1)
-    for number in _DEFAULT_SIGNALS:
-        _signal.signal(number, _SIG_DFL)
-    _signal.signal(_SIGINT, signal.default_int_handler)
-    if _signal.getsignal(_SIGPIPE) != _SIG_IGN:
-        _signal.signal(_SIGPIPE, _SIG_IGN)
-
-
-def _equip(data: WorkerData, assignment: Assignment) -> None:
-    data.attempt = assignment.attempt
-    data.slot = assignment.slot
-    data._scratch = assignment.scratch
-    if assignment.environment:
-        os.environ.update(assignment.environment)
+    _set_wakeup_fd(-1)
+    _set_signal(_SIGCHLD, _SIG_DFL)
+    _set_signal(_SIGTERM, _SIG_DFL)
+    _set_signal(_SIGHUP, _SIG_DFL)
+    _set_signal(_SIGINT, _interrupt)
+    _set_signal(_SIGPIPE, _SIG_IGN)
 
 
 def _draw_anew() -> None:
     # Python reseeds `random` in a forked process, NumPy does not: each task would draw the same numbers.
-    sys.modules["numpy.random"].seed()
+    modules["numpy.random"].seed()
 
 
 def _outcome(
     function: Function, data: WorkerData, assignment: Assignment, limits: tuple[int | None, str | None]
 ) -> tuple[dict[str, Any], bytes]:
     try:
-        payload = assignment.payload
-        task_data = json.loads(payload).get("data", {}) if isinstance(payload, bytes) else payload
+        data.attempt = assignment.attempt
+        data.slot = assignment.slot
+        data._scratch = assignment.scratch
+        if assignment.environment:
+            os.environ.update(assignment.environment)
+        payload: Any = assignment.payload
+        task_data = json.loads(payload).get("data", {}) if type(payload) is bytes else payload
         answer = function(assignment.task_id, task_data, data)
-        if "threading" in sys.modules:
+        if "threading" in modules:
             _join_threads()
     except Retry as request:
         after = request.after
@@ -270,8 +300,11 @@ def _outcome(
     except BaseException as error:
         return failure(error), b""
     retry, value = False, answer
-    if isinstance(answer, tuple) and len(answer) == 2 and type(answer[0]).__name__ in ("bool", "bool_"):
-        retry, value = bool(answer[0]), answer[1]
+    if isinstance(answer, tuple) and len(answer) == 2:
+        first = answer[0]
+        # NumPy has a bool of its own.
+        if first is False or first is True or type(first).__name__ in ("bool", "bool_"):
+            retry, value = bool(first), answer[1]
     try:
         content = _encode_result(value).encode()
     except BaseException as error:
@@ -312,28 +345,18 @@ def _exit_request(request: SystemExit) -> tuple[dict[str, Any], bytes]:
 
 def _join_threads() -> None:
     """Wait for the threads that the function left, as the interpreter does at its end."""
-    threading = sys.modules["threading"]
+    threading = modules["threading"]
     if threading.active_count() > 1:
         for thread in threading.enumerate():
             if thread is not threading.current_thread() and not thread.daemon:
                 thread.join()
 
 
-def _flush_output() -> None:
-    for stream in (sys.stdout, sys.stderr):
-        try:
-            stream.flush()
-        except (OSError, ValueError, AttributeError):
-            continue
-
-
-def _report(descriptor: int, head: dict[str, Any], content: bytes) -> None:
-    # The function may have closed the channel, and may have something of its own under this number now.
-    if os.lseek(descriptor, 0, os.SEEK_CUR) != _CHANNEL_MARK:
-        raise OSError("the result channel was replaced")
-    report = _encoded(head, content) if head else _PLAIN + content
-    if os.pwrite(descriptor, report, 0) < len(report):
-        _write_all(descriptor, report)
+def _flush(stream: Any) -> None:
+    try:
+        stream.flush()
+    except (OSError, ValueError, AttributeError):
+        return
 
 
 def _encoded(head: dict[str, Any], content: bytes) -> bytes:

@@ -311,4 +311,6 @@ def _read_all(descriptor: int) -> bytes:
         with mmap.mmap(descriptor, size, prot=mmap.PROT_READ) as content:
             return content[:]
     finally:
+        # Processes that were forked meanwhile have the file open, too: it would take memory as long as they run.
+        os.ftruncate(descriptor, 0)
         os.close(descriptor)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Container, Iterable
 from typing import Any
 
 __all__ = [
@@ -85,23 +85,33 @@ def nameless_file(name: str, *, in_memory: bool = True) -> int:
     return descriptor
 
 
-def reap(before: Callable[[int], None]) -> tuple[int, int] | None:
+def reap(heads: Container[int]) -> tuple[int, int] | None:
     """Reap a child that has ended; returns its pid and status, None if none has. Raises `ChildProcessError`.
 
     Args:
-        before: Given its pid; on Linux while that cannot be another's yet.
+        heads: The children whose process group is killed before; on Linux while their pid cannot be another's yet.
     """
     if hasattr(os, "waitid"):
         ended = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
         if ended is None:
             return None
-        before(ended.si_pid)
-        return os.waitpid(ended.si_pid, 0)
+        pid = ended.si_pid
+        if pid in heads:
+            _kill_group(pid)
+        return os.waitpid(pid, 0)
     pid, status = os.waitpid(-1, os.WNOHANG)
     if pid == 0:
         return None
-    before(pid)
+    if pid in heads:
+        _kill_group(pid)
     return pid, status
+
+
+def _kill_group(pid: int) -> None:
+    try:
+        os.killpg(pid, _SIGKILL)
+    except (ProcessLookupError, PermissionError):
+        return
 
 
 def children_of(pid: int) -> list[int]:

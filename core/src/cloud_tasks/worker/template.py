@@ -36,10 +36,18 @@ import sys
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from cloud_tasks.worker import linux
-from cloud_tasks.worker.attempt import SMALL_RESULT, Assignment, Function, open_channel, run_attempt, run_attempts
+from cloud_tasks.worker.attempt import (
+    SMALL_RESULT,
+    Assignment,
+    Function,
+    open_channel,
+    rehearse,
+    run_attempt,
+    run_attempts,
+)
 from cloud_tasks.worker.channel import Channel, Closed, socket_pair
 from cloud_tasks.worker.data import WorkerData
 from cloud_tasks.worker.log import Log
@@ -80,6 +88,8 @@ _MOSTLY = 480
 """Bytes that hold most results, and that Python has room for without asking for memory."""
 _BOUND = 1.0
 """Seconds between two looks at how much running tasks have printed."""
+_do_nothing: Callable[[int, Any], Any] = dict[int, Any]().get
+"""A signal's handler. A function of Python's own would cost each fork the copies of some pages."""
 
 
 class TemplateOrder:
@@ -130,11 +140,15 @@ class TemplateOrder:
 
 
 class _Child:
-    __slots__ = ("number", "output", "output_is_named", "pid", "result", "slot")
+    __slots__ = ("number", "output", "output_is_named", "pid", "result", "slot", "when")
 
-    def __init__(self, number: int, slot: int, pid: int, result: int, output: int | None, named: bool) -> None:
+    def __init__(
+        self, number: int, slot: int, pid: int, result: int, output: int | None, named: bool, when: float
+    ) -> None:
         self.number = number
         """-1: it does several tasks."""
+        self.when = when
+        """When it was started, or, after that, when its end was seen."""
         self.slot = slot
         self.pid = pid
         self.result = result
@@ -181,8 +195,9 @@ class _Template:
     def serve(self) -> None:
         linux.become_subreaper()
         alarm_out, alarm_in = linux.alarm_pipe()
-        signal.signal(signal.SIGCHLD, lambda number, frame: None)
+        signal.signal(signal.SIGCHLD, _do_nothing)
         signal.set_wakeup_fd(alarm_in, warn_on_full_buffer=False)
+        rehearse(self._order.limits)
         if not self._initialise():
             return
         self._helpers = set(linux.children_of(self._pid))
@@ -197,13 +212,19 @@ class _Template:
                 if self._say_at is not None and time.monotonic() >= self._say_at:
                     self._channel.flush()
                     self._say_at = None
+                ended: list[tuple[_Child, int]] = []
                 for descriptor, _ in poll.poll(self._patience()):
                     if descriptor == alarm_out:
                         os.read(alarm_out, 1 << 12)
-                        self._reap()
+                        ended = self._reap()
                     elif descriptor == self._channel.fileno():
                         self._obey()
-                self._fill()
+                # What is next starts before what has ended is told: a core would idle meanwhile.
+                begun = self._fill()
+                for child, status in ended:
+                    self._tell_end(child, status)
+                for child in begun:
+                    self._tell_begin(child)
                 if self._sweep_at is not None and time.monotonic() >= self._sweep_at:
                     self._sweep()
                 if time.monotonic() >= self._bound_at:
@@ -280,20 +301,29 @@ class _Template:
         self._waiting.clear()
         self._say_at = 0.0
 
-    def _fill(self) -> None:
+    def _fill(self) -> list[_Child]:
+        """Start what there is a slot for; the caller tells of it."""
+        begun: list[_Child] = []
         while self._waiting and self._free:
             _, number, task_id, attempt, payload, scratch = self._waiting.popleft()
             slot = heapq.heappop(self._free)
-            environment = self._order.environments[slot]
-            self._start(Assignment(number, slot, task_id, attempt, payload, scratch, environment))
+            result = open_channel()
+            output, named = self._outputs.open(task_id, attempt)
+            when = time.monotonic()
+            pid = os.fork()
+            if pid == 0:
+                environment = self._order.environments[slot]
+                self._become(Assignment(number, slot, task_id, attempt, payload, scratch, environment), result, output)
+            child = _Child(number, slot, pid, result, output, named, when)
+            self._by_pid[pid] = child
+            self._by_number[number] = child
+            begun.append(child)
+        return begun
 
-    def _start(self, assignment: Assignment) -> None:
+    def _become(self, assignment: Assignment, result: int, output: int | None) -> NoReturn:
+        """Be the attempt's process, having been forked for it."""
         order = self._order
-        result = open_channel()
-        output, named = self._outputs.open(assignment.task_id, assignment.attempt)
-        started = time.monotonic()
-        pid = os.fork()
-        if pid == 0 and order.spawn:
+        if order.spawn:
             execute(
                 order.program,
                 parent=self._pid,
@@ -302,22 +332,20 @@ class _Template:
                 limits=order.limits,
                 one=(assignment, result),
             )
-        if pid == 0:
-            run_attempt(
-                order.function,
-                order.data,
-                assignment,
-                parent=self._pid,
-                result=result,
-                output=output,
-                limits=order.limits,
-            )
-        child = _Child(assignment.number, assignment.slot, pid, result, output, named)
-        self._by_pid[pid] = child
-        self._by_number[child.number] = child
-        self._channel.put((STARTED, child.number, child.slot, pid, started))
+        run_attempt(
+            order.function,
+            order.data,
+            assignment,
+            parent=self._pid,
+            result=result,
+            output=output,
+            limits=order.limits,
+        )
+
+    def _tell_begin(self, child: _Child) -> None:
+        self._channel.put((STARTED, child.number, child.slot, child.pid, child.when))
         if self._say_at is None:
-            self._say_at = started + _HOLD
+            self._say_at = child.when + _HOLD
 
     def _start_reusable(self, slot: int) -> None:
         """Make a process that does several tasks; the supervisor, which is given its socket, tells it which."""
@@ -347,51 +375,50 @@ class _Template:
                 count=order.reuse,
             )
         theirs.close()
-        self._by_pid[pid] = _Child(-1, slot, pid, -1, output, False)
+        self._by_pid[pid] = _Child(-1, slot, pid, -1, output, False, time.monotonic())
         self._channel.put_with_descriptor((CHILD, slot, pid), ours.fileno())
         ours.close()
 
-    def _reap(self) -> None:
+    def _reap(self) -> list[tuple[_Child, int]]:
+        """The processes of tasks that have ended, with their statuses; their slots are free.
+
+        What a task left in its group is killed while its pid is still taken, the rest by the next sweep.
+        """
+        ended: list[tuple[_Child, int]] = []
         while True:
             try:
-                reaped = linux.reap(self._kill_rest)
+                reaped = linux.reap(self._by_pid)
             except ChildProcessError:
                 self._sweep_at = None
-                return
+                break
             if reaped is None:
-                return
+                break
             pid, status = reaped
             child = self._by_pid.pop(pid, None)
             if child is None:
                 self._helpers.discard(pid)
-            else:
-                self._ended(child, status)
-                if self._sweep_at is None:
-                    pause = max(_SWEEP, _SWEEP_SHARE * self._sweep_cost)
-                    self._sweep_at = max(time.monotonic(), self._last_sweep + pause)
+                continue
+            ended.append((child, status))
+            now = child.when = time.monotonic()
+            if child.number >= 0:
+                del self._by_number[child.number]
+                heapq.heappush(self._free, child.slot)
+            if self._sweep_at is None:
+                pause = max(_SWEEP, _SWEEP_SHARE * self._sweep_cost)
+                self._sweep_at = max(now, self._last_sweep + pause)
+        return ended
 
-    def _kill_rest(self, pid: int) -> None:
-        """What a task left in its group goes while its pid is still taken, the rest with the next sweep."""
-        if pid in self._by_pid:
-            try:
-                os.killpg(pid, signal.SIGKILL)
-            except (ProcessLookupError, PermissionError):
-                return
-
-    def _ended(self, child: _Child, status: int) -> None:
+    def _tell_end(self, child: _Child, status: int) -> None:
         if child.number < 0:
-            self._reusable_ended(child, status)
+            self._tell_gone(child, status)
             return
-        when = time.monotonic()
-        del self._by_number[child.number]
-        heapq.heappush(self._free, child.slot)
         content = os.pread(child.result, _MOSTLY, 0)
         if len(content) == _MOSTLY:
             content = os.pread(child.result, SMALL_RESULT + 1, 0)
         failed = status != 0 or not content or b'"error"' in content[:64]
         is_small = len(content) <= SMALL_RESULT
         tail = tail_of(child.output) if failed and child.output is not None else b""
-        message = (ENDED, child.number, status, when, content if is_small else None, tail)
+        message = (ENDED, child.number, status, child.when, content if is_small else None, tail)
         if is_small:
             self._channel.put(message)
         else:
@@ -400,11 +427,11 @@ class _Template:
             # The supervisor sends more when it knows of this.
             self._say_at = 0.0
         elif self._say_at is None:
-            self._say_at = when + _HOLD
+            self._say_at = child.when + _HOLD
         os.close(child.result)
         self._outputs.give_back(child.output, child.output_is_named)
 
-    def _reusable_ended(self, child: _Child, status: int) -> None:
+    def _tell_gone(self, child: _Child, status: int) -> None:
         tail = tail_of(child.output) if status != 0 and child.output is not None else b""
         self._channel.put((GONE, child.slot, status, tail))
         self._say_at = 0.0
