@@ -22,7 +22,7 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from os import SEEK_CUR, _exit, dup2, getppid, lseek, pwrite, setsid
 from sys import modules
 from typing import Any, NoReturn
@@ -136,6 +136,7 @@ def run_attempt(
     result: int,
     output: int | None,
     limits: tuple[int | None, str | None],
+    gate: tuple[int, Sequence[dict[str, str]]] | None = None,
 ) -> NoReturn:
     """Do it in a process that was forked for it, and end that; never returns.
 
@@ -144,14 +145,24 @@ def run_attempt(
         result: The descriptor of the result channel.
         output: Where standard output and error go; None: where the worker's go.
         limits: The most bytes of a result, and where longer ones are stored (a URL); None: no limit, no store.
+        gate: An eventfd that will tell one more than the slot, and the environment of each slot's tasks; None: it
+            begins at once, as the assignment says.
     """
     try:
         settle(parent, output)
+        if gate is not None:
+            _pass_gate(assignment, *gate)
         if "numpy.random" in modules:
             _draw_anew()
         run_one(function, data, assignment, result=result, limits=limits)
     finally:
         _exit(70)
+
+
+def _pass_gate(assignment: Assignment, gate: int, environments: Sequence[dict[str, str]]) -> None:
+    assignment.slot = os.eventfd_read(gate) - 1
+    assignment.environment = environments[assignment.slot]
+    os.close(gate)
 
 
 def run_one(

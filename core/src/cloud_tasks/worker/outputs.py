@@ -70,6 +70,14 @@ class Outputs:
             os.ftruncate(output, 0)
             self._spare.append(output)
 
+    def unname(self, output: int | None, is_named: bool) -> None:
+        """What it was for has not begun, and will not: there is to be no file of it."""
+        if output is not None and is_named:
+            try:
+                os.unlink(os.readlink(f"/proc/self/fd/{output}"))
+            except OSError:
+                return
+
     def bound(self, output: int | None, is_named: bool) -> None:
         """Empty it if it has become too long."""
         if output is not None and not is_named and os.fstat(output).st_size > _LIMIT:

@@ -1,0 +1,160 @@
+"""The template by itself: what waits for a slot has a process already, and has not begun."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import attrs
+import pytest
+from worker_harness import wait_until
+
+from cloud_tasks.worker import linux
+from cloud_tasks.worker.channel import Channel, socket_pair
+from cloud_tasks.worker.data import WorkerData
+from cloud_tasks.worker.spawned import Program
+from cloud_tasks.worker.template import (
+    ENDED,
+    QUIT,
+    READY,
+    RUN,
+    STARTED,
+    WITHDRAW,
+    WITHDRAWN,
+    TemplateOrder,
+    run_template,
+)
+
+pytestmark = pytest.mark.skipif(not hasattr(os, "eventfd"), reason="only Linux forks ahead")
+
+
+@attrs.define
+class Template:
+    """One with one slot, whose tasks note that they began and wait for a file with their name."""
+
+    folder: Path
+    pid: int
+    channel: Channel
+    messages: list[Any] = attrs.field(factory=list)
+
+    def run(self, *names: str) -> None:
+        for number, name in enumerate(names):
+            self.channel.put((RUN, number, name, 1, {}, str(self.folder / "scratch")))
+        self.channel.flush()
+
+    def let_go(self, *names: str) -> None:
+        for name in names:
+            (self.folder / name).touch()
+
+    def children(self) -> list[int]:
+        return linux.children_of(self.pid)
+
+    def wait_for(self, kind: int, count: int = 1) -> list[Any]:
+        while len(found := [message for message in self.messages if message[0] == kind]) < count:
+            self.messages += self.channel.get()
+        return found
+
+    def began(self) -> list[str]:
+        path = self.folder / "began"
+        return path.read_text().split() if path.exists() else []
+
+    def logs(self) -> list[str]:
+        return sorted(path.name for path in (self.folder / "logs").iterdir())
+
+
+@pytest.fixture
+def template(tmp_path) -> Iterator[Template]:
+    def task(name: str, fields: dict[str, Any], data: WorkerData) -> Any:
+        with (tmp_path / "began").open("a") as file:
+            file.write(f"{name}\n")
+        wait_until(lambda: (tmp_path / name).exists())
+        return False, [name, data.slot, os.environ["OF_THE_SLOT"]]
+
+    (tmp_path / "logs").mkdir()
+    linux.prepare()
+    ours, theirs = socket_pair()
+    data = WorkerData()
+    order = TemplateOrder(
+        task,
+        data,
+        on_init=None,
+        capture=True,
+        log_dir=str(tmp_path / "logs"),
+        limits=(None, None),
+        program=Program(data._flags),
+        environments=[{"OF_THE_SLOT": "first"}],
+    )
+    pid = os.fork()
+    if pid == 0:
+        ours.close()
+        run_template(theirs, order)
+    theirs.close()
+    made = Template(tmp_path, pid, Channel(ours, blocking=True))
+    made.wait_for(READY)
+    yield made
+    made.channel.close()
+    os.waitpid(pid, 0)
+
+
+def test_what_waits_has_its_process_and_begins_when_there_is_a_slot(template) -> None:
+    template.run("a", "b", "c")
+    wait_until(lambda: len(template.children()) == 3)
+    assert len(template.wait_for(STARTED)) == 1
+    wait_until(template.began)
+    assert template.began() == ["a"]
+    template.let_go("a")
+    template.wait_for(STARTED, 2)
+    wait_until(lambda: template.began() == ["a", "b"])
+    template.let_go("b", "c")
+    ended = template.wait_for(ENDED, 3)
+    assert [(number, status) for _, number, status, *_ in ended] == [(0, 0), (1, 0), (2, 0)]
+    assert [(number, slot) for _, number, slot, *_ in template.wait_for(STARTED, 3)] == [(0, 0), (1, 0), (2, 0)]
+    assert [content[10:] for *_, content, _ in ended] == [
+        b'["a",0,"first"]',
+        b'["b",0,"first"]',
+        b'["c",0,"first"]',
+    ]
+
+
+def test_a_process_that_dies_before_its_task_began_costs_it_nothing(template) -> None:
+    template.run("a", "b", "c")
+    wait_until(lambda: len(template.children()) == 3)
+    running = template.wait_for(STARTED)[0][3]
+    for pid in template.children():
+        if pid != running:
+            os.kill(pid, signal.SIGKILL)
+    wait_until(lambda: template.children() == [running])
+    template.let_go("a", "b", "c")
+    assert [status for _, _, status, *_ in template.wait_for(ENDED, 3)] == [0, 0, 0]
+    assert template.began() == ["a", "b", "c"]
+
+
+def test_what_is_taken_back_leaves_no_process_and_no_file(template) -> None:
+    template.run("a", "b", "c")
+    wait_until(lambda: len(template.children()) == 3)
+    running = template.wait_for(STARTED)[0][3]
+    template.channel.put((WITHDRAW,))
+    template.channel.flush()
+    assert template.wait_for(WITHDRAWN) == [(WITHDRAWN, [1, 2])]
+    wait_until(lambda: template.children() == [running])
+    assert template.logs() == ["a.1.log"]
+    template.let_go("a")
+    template.wait_for(ENDED)
+    template.run("d")
+    template.let_go("d")
+    assert template.wait_for(ENDED, 2)[1][4].endswith(b'["d",0,"first"]')
+    assert template.began() == ["a", "d"]
+
+
+def test_a_template_that_is_told_to_quit_does_not_begin_what_waits(template) -> None:
+    template.run("a", "b")
+    wait_until(lambda: len(template.children()) == 2)
+    template.channel.put((QUIT,))
+    template.channel.flush()
+    wait_until(lambda: len(template.children()) == 1)
+    template.let_go("a", "b")
+    template.wait_for(ENDED)
+    assert template.began() == ["a"]
