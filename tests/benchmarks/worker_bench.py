@@ -28,7 +28,8 @@ PROGRAM = """
 import os, sys, time
 from cloud_tasks.worker import Worker
 def task(task_id, data, worker_data):
-    time.sleep(data.get("sleep", 0))
+    if data["sleep"]:
+        time.sleep(data["sleep"])
     return False, "done"
 def tasks():
     for number in range(int(os.environ["BENCH_TASKS"])):

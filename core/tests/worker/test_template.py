@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 from collections.abc import Iterator
@@ -65,6 +66,18 @@ class Template:
         return sorted(path.name for path in (self.folder / "logs").iterdir())
 
 
+def only_two_processes(data: WorkerData) -> None:
+    """No more than two are forked at a time, where `ONLY_TWO` is set."""
+    fork = os.fork
+
+    def limited() -> int:
+        if os.environ.get("ONLY_TWO") and len(linux.children_of(os.getpid())) >= 2:
+            raise BlockingIOError(errno.EAGAIN, "no more processes")
+        return fork()
+
+    os.fork = limited
+
+
 @pytest.fixture
 def template(tmp_path) -> Iterator[Template]:
     def task(name: str, fields: dict[str, Any], data: WorkerData) -> Any:
@@ -80,7 +93,7 @@ def template(tmp_path) -> Iterator[Template]:
     order = TemplateOrder(
         task,
         data,
-        on_init=None,
+        on_init=only_two_processes,
         capture=True,
         log_dir=str(tmp_path / "logs"),
         limits=(None, None),
@@ -130,6 +143,16 @@ def test_a_process_that_dies_before_its_task_began_costs_it_nothing(template) ->
     template.let_go("a", "b", "c")
     assert [status for _, _, status, *_ in template.wait_for(ENDED, 3)] == [0, 0, 0]
     assert template.began() == ["a", "b", "c"]
+
+
+def test_where_no_more_processes_may_be_forked_only_slots_have_one(monkeypatch, request) -> None:
+    monkeypatch.setenv("ONLY_TWO", "1")
+    template = request.getfixturevalue("template")
+    template.run("a", "b", "c", "d")
+    wait_until(lambda: len(template.children()) == 2)
+    template.let_go("a", "b", "c", "d")
+    assert [status for _, _, status, *_ in template.wait_for(ENDED, 4)] == [0, 0, 0, 0]
+    assert template.began() == ["a", "b", "c", "d"]
 
 
 def test_what_is_taken_back_leaves_no_process_and_no_file(template) -> None:

@@ -23,8 +23,8 @@ import signal
 import sys
 import time
 from collections.abc import Callable, Sequence
-from os import SEEK_CUR, _exit, dup2, getppid, lseek, pwrite, setsid
-from sys import modules
+from os import SEEK_CUR, _exit, dup2, getppid, lseek, pwrite, read
+from sys import byteorder, modules
 from typing import Any, NoReturn
 
 from cloud_tasks.compact_json import compact_encoder
@@ -160,7 +160,7 @@ def run_attempt(
 
 
 def _pass_gate(assignment: Assignment, gate: int, environments: Sequence[dict[str, str]]) -> None:
-    assignment.slot = os.eventfd_read(gate) - 1
+    assignment.slot = int.from_bytes(read(gate, 8), byteorder) - 1
     assignment.environment = environments[assignment.slot]
     os.close(gate)
 
@@ -190,7 +190,7 @@ def run_one(
     except BaseException as error:
         _last_words(error)
     finally:
-        _exit(code & 0xFF)
+        linux.leave(code & 0xFF)
 
 
 def run_attempts(
@@ -264,7 +264,6 @@ def _hand_over(end: Channel, facts: tuple[Any, ...], content: bytes) -> None:
 
 def settle(parent: int, output: int | None) -> None:
     """Become the head of a session whose every process ends with this one."""
-    setsid()
     linux.head_tree()
     if getppid() != parent:
         _exit(70)

@@ -9,7 +9,7 @@ import os
 import signal
 import sys
 from collections.abc import Callable, Container, Iterable
-from typing import Any
+from typing import Any, NoReturn
 
 __all__ = [
     "alarm_pipe",
@@ -17,6 +17,7 @@ __all__ = [
     "children_of",
     "give_back_memory",
     "head_tree",
+    "leave",
     "nameless_file",
     "prepare",
     "reap",
@@ -28,18 +29,24 @@ _PR_SET_CHILD_SUBREAPER = 36
 _SIGKILL = int(signal.SIGKILL)
 
 _prctl: Callable[..., int] | None = None
+_setsid: Callable[[], Any] = os.setsid
 _malloc_trim: Callable[[int], int] | None = None
 _children_file: bool | None = None
+
+leave: Callable[[int], NoReturn] = os._exit
+"""Ends this process at once, with that exit code."""
 
 
 def prepare() -> None:
     """Load what the calls below need, once, so that forked processes find it loaded."""
-    global _prctl, _malloc_trim
+    global _prctl, _setsid, _malloc_trim, leave
     if _prctl is None and sys.platform == "linux":
         import ctypes
 
-        library: Any = ctypes.CDLL(None)
+        library: Any = ctypes.PyDLL(None)
         _prctl = getattr(library, "prctl", None)
+        # Found here: Python's own would be looked up in the libraries by each forked process that calls them.
+        _setsid, leave = library.setsid, library._exit
         # glibc's; other C libraries have none.
         _malloc_trim = getattr(library, "malloc_trim", None)
 
@@ -52,7 +59,8 @@ def become_subreaper() -> None:
 
 
 def head_tree() -> None:
-    """In a process forked after `prepare`: die when the parent dies, and become the parent of descendants' orphans."""
+    """In a process forked after `prepare`: head a session, die with the parent, take in the descendants' orphans."""
+    _setsid()
     if _prctl is not None:
         _prctl(_PR_SET_PDEATHSIG, _SIGKILL, 0, 0, 0)
         _prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
@@ -78,6 +86,13 @@ def nameless_file(name: str, *, in_memory: bool = True) -> int:
     """A file that is gone with its last descriptor; ``name`` is for those who look at processes."""
     if in_memory and hasattr(os, "memfd_create"):
         return os.memfd_create(name, os.MFD_CLOEXEC)
+    if hasattr(os, "O_TMPFILE"):
+        try:
+            return os.open(os.environ.get("TMPDIR") or "/tmp", os.O_TMPFILE | os.O_RDWR | os.O_CLOEXEC, 0o600)
+        except OSError:
+            # Not every file system has such files, and not every machine that folder.
+            pass
+    # This imports `random`, which from then on seeds itself in each forked process.
     import tempfile
 
     descriptor, path = tempfile.mkstemp(prefix=f"{name}-")

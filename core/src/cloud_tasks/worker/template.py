@@ -147,22 +147,21 @@ class TemplateOrder:
 
 
 class _Child:
-    __slots__ = ("gate", "log", "number", "output", "output_is_named", "pid", "result", "slot", "when")
+    __slots__ = ("gate", "message", "number", "output", "output_is_named", "pid", "result", "slot", "when")
 
-    def __init__(
-        self, number: int, slot: int, pid: int, result: int, output: int | None, named: bool, gate: int | None = None
-    ) -> None:
+    def __init__(self, number: int, slot: int, output: int | None, is_named: bool) -> None:
         self.number = number
         """-1: it does several tasks."""
+        self.slot = slot
+        self.output = output
+        self.output_is_named = is_named
+        self.message: tuple[Any, ...] = ()
+        self.result = -1
+        self.gate: int | None = None
+        """None: it has begun."""
+        self.pid = 0
         self.when = 0.0
         """When it was started, or, after that, when its end was seen."""
-        self.slot = slot
-        self.pid = pid
-        self.gate = gate
-        """None: it has begun."""
-        self.result = result
-        self.output = output
-        self.output_is_named = named
 
 
 def run_template(end: socket.socket, order: TemplateOrder) -> None:
@@ -331,7 +330,8 @@ class _Template:
             when = time.monotonic()
             child = self._at_gate.pop(message[1], None)
             if child is None:
-                child = self._fork(message, slot)
+                child = self._child_for(message, slot)
+                self._fork([child])
             else:
                 self._open_gate(child, slot)
             child.when = when
@@ -341,23 +341,38 @@ class _Template:
 
     def _fork_ahead(self) -> None:
         """Make processes for the first of what waits."""
-        for message in itertools.islice(self._waiting, self._processes_ahead):
-            self._at_gate[message[1]] = self._fork(message, None)
+        first = itertools.islice(self._waiting, self._processes_ahead)
+        children = [self._child_for(message, None) for message in first]
+        try:
+            self._fork(children)
+        except OSError:
+            # There are as many processes as may be: slots come first.
+            self._processes_ahead = 0
+        for child in children:
+            if child.pid:
+                self._at_gate[child.number] = child
+            else:
+                self._outputs.unname(child.output, child.output_is_named)
+                self._put_away(child)
 
-    def _fork(self, message: tuple[Any, ...], slot: int | None) -> _Child:
-        """A process for an assignment; ``slot`` None: it waits to be told which it has."""
-        _, number, task_id, attempt, payload, scratch = message
-        result = open_channel()
-        output, named = self._outputs.open(task_id, attempt)
-        gate = os.eventfd(0) if slot is None else None
-        pid = os.fork()
-        if pid == 0:
-            environments = self._order.environments
-            environment = {} if slot is None else environments[slot]
-            assignment = Assignment(number, slot or 0, task_id, attempt, payload, scratch, environment)
-            self._become(assignment, result, output, None if gate is None else (gate, environments))
-        child = self._by_pid[pid] = _Child(number, slot or 0, pid, result, output, named, gate)
+    def _child_for(self, message: tuple[Any, ...], slot: int | None) -> _Child:
+        """What is known of an assignment's process before the fork; ``slot`` None: it will be told which it has."""
+        child = _Child(message[1], slot or 0, *self._outputs.open(message[2], message[3]))
+        child.message = message
+        child.result = open_channel()
+        child.gate = os.eventfd(0) if slot is None else None
         return child
+
+    def _fork(self, children: Sequence[_Child]) -> None:
+        # Nothing else between the forks: what this process writes to after each is copied anew.
+        try:
+            for child in children:
+                pid = os.fork()
+                if pid == 0:
+                    self._become(child)
+                child.pid = pid
+        finally:
+            self._by_pid.update((child.pid, child) for child in children if child.pid)
 
     def _open_gate(self, child: _Child, slot: int) -> None:
         assert child.gate is not None
@@ -366,33 +381,30 @@ class _Template:
         os.close(child.gate)
         child.gate = None
 
-    def _become(
-        self,
-        assignment: Assignment,
-        result: int,
-        output: int | None,
-        gate: tuple[int, Sequence[dict[str, str]]] | None,
-    ) -> NoReturn:
+    def _become(self, child: _Child) -> NoReturn:
         """Be the attempt's process, having been forked for it."""
         order = self._order
+        _, number, task_id, attempt, payload, scratch = child.message
+        environment = order.environments[child.slot]
+        assignment = Assignment(number, child.slot, task_id, attempt, payload, scratch, environment)
         if order.spawn:
             execute(
                 order.program,
                 parent=self._pid,
-                output=output,
-                environment=assignment.environment,
+                output=child.output,
+                environment=environment,
                 limits=order.limits,
-                one=(assignment, result),
+                one=(assignment, child.result),
             )
         run_attempt(
             order.function,
             order.data,
             assignment,
             parent=self._pid,
-            result=result,
-            output=output,
+            result=child.result,
+            output=child.output,
             limits=order.limits,
-            gate=gate,
+            gate=None if child.gate is None else (child.gate, order.environments),
         )
 
     def _tell_begin(self, child: _Child) -> None:
@@ -428,7 +440,8 @@ class _Template:
                 count=order.reuse,
             )
         theirs.close()
-        self._by_pid[pid] = _Child(-1, slot, pid, -1, output, False)
+        child = self._by_pid[pid] = _Child(-1, slot, output, False)
+        child.pid = pid
         self._channel.put_with_descriptor((CHILD, slot, pid), ours.fileno())
         ours.close()
 
@@ -452,7 +465,12 @@ class _Template:
                 self._helpers.discard(pid)
                 continue
             if child.gate is not None:
-                self._clear_away(child)
+                # It never began: what it was for was taken back, or still waits.
+                if self._at_gate.get(child.number) is child:
+                    del self._at_gate[child.number]
+                    # Something killed it, and might kill the next.
+                    self._processes_ahead = 0
+                self._put_away(child)
                 continue
             ended.append((child, status))
             now = child.when = time.monotonic()
@@ -464,14 +482,9 @@ class _Template:
                 self._sweep_at = max(now, self._last_sweep + pause)
         return ended
 
-    def _clear_away(self, child: _Child) -> None:
-        """A process that never began has ended: what it was for was taken back, or still waits."""
-        if self._at_gate.get(child.number) is child:
-            del self._at_gate[child.number]
-            # Something killed it, and might kill the next.
-            self._processes_ahead = 0
-        assert child.gate is not None
-        os.close(child.gate)
+    def _put_away(self, child: _Child) -> None:
+        if child.gate is not None:
+            os.close(child.gate)
         os.close(child.result)
         self._outputs.give_back(child.output, child.output_is_named)
 
@@ -495,8 +508,7 @@ class _Template:
             self._say_at = 0.0
         elif self._say_at is None:
             self._say_at = child.when + _HOLD
-        os.close(child.result)
-        self._outputs.give_back(child.output, child.output_is_named)
+        self._put_away(child)
 
     def _tell_gone(self, child: _Child, status: int) -> None:
         tail = tail_of(child.output) if status != 0 and child.output is not None else b""
