@@ -2,18 +2,27 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import select
+import sqlite3
+import time
 from datetime import timedelta
 from typing import Any
 
 import attrs
 import pytest
 from worker_harness import Harness, wait_until
+from worker_test_plugin import FolderQueue
 
-from cloud_tasks.convert import decode_task_message
+from cloud_tasks.convert import decode_task_message, encode_task_message
+from cloud_tasks.model import TaskMessage
+from cloud_tasks.plugin import QueueTraits
 from cloud_tasks.worker.ahead import sent_ahead
 from cloud_tasks.worker.attempts import Attempts
+from cloud_tasks.worker.leases import Leases
+from cloud_tasks.worker.log import Log
+from cloud_tasks.worker.queue_feed import QueueFeed
 from cloud_tasks.worker.settings import SupervisorSettings
 from cloud_tasks.worker.template import ENDED, STARTED, WITHDRAWN
 from cloud_tasks.worker.work import Work
@@ -124,6 +133,18 @@ def test_when_all_are_ended_what_waits_is_asked_back_and_not_killed() -> None:
     assert len(watched.returned) == 5
 
 
+def test_what_is_told_to_have_begun_after_all_were_ended_ends_too() -> None:
+    watched = Watched()
+    watched.fill()
+    watched.say_started(0, 0)
+    watched.attempts.end_all("shutdown")
+    # This was on its way.
+    watched.say_started(1, 1)
+    watched.attempts.on_message((WITHDRAWN, [2, 3, 4, 5]))
+    assert watched.crew.killed == [0, 1]
+    assert [running.cause for running in watched.attempts.running] == ["shutdown", "shutdown"]
+
+
 def test_with_the_template_dies_no_more_than_could_have_begun() -> None:
     watched = Watched()
     watched.fill()
@@ -197,3 +218,83 @@ def test_tasks_that_no_slot_will_soon_be_free_for_are_left_to_other_workers(work
     process.terminate()
     assert worker.finish(process).code == 143
     assert len(worker.queued_events("task_completed")) == 62
+
+
+# -- what is shared with other workers
+
+
+def deliveries(worker: Harness) -> dict[str, int | None]:
+    """How often each task in the queue was delivered, with this time."""
+    received = worker.queue().receive(100, wait=timedelta(0))
+    return {decode_task_message(delivery.body).task_id: delivery.delivery_count for delivery in received}
+
+
+def test_nothing_that_waits_begins_after_the_worker_was_told_to_end(worker) -> None:
+    worker.load(*[QUICK] * 60, {"do": "wait for shutdown"}, *[{"do": "wait"}] * 20)
+    process = worker.start_on_queue("--num-simultaneous-tasks", "1", "--shutdown-grace-period", "2")
+    wait_until(lambda: worker.noted("waiting"))
+    process.terminate()
+    worker.finish(process)
+    assert len(worker.noted("waiting")) == 1
+    assert deliveries(worker) == {f"task-{number}": 1 for number in range(61, 81)}
+
+
+def test_a_lease_that_is_lost_while_its_task_waits_for_a_slot_makes_no_second_copy(worker) -> None:
+    worker.load(*[QUICK] * 60, {"do": "wait"}, *[QUICK] * 3)
+    process = worker.start_on_queue("--num-simultaneous-tasks", "1", "--lease", "1.5")
+    wait_until(lambda: worker.noted("waiting"))
+    time.sleep(0.8)
+    with contextlib.closing(sqlite3.connect(worker.folder / "job.sqlite", timeout=30)) as connection:
+        connection.execute("UPDATE messages SET lease = 'another', visible = ? WHERE id > 61", (time.time() + 1000,))
+        connection.commit()
+    # Leases are looked at each half second, what waits for long is given back each two seconds.
+    time.sleep(5.0)
+    with contextlib.closing(sqlite3.connect(worker.folder / "job.sqlite", timeout=30)) as connection:
+        rows = connection.execute("SELECT body, lease FROM messages WHERE id > 61").fetchall()
+    assert [(decode_task_message(body).task_id, lease) for body, lease in rows] == [
+        (f"task-{number}", "another") for number in (61, 62, 63)
+    ]
+    process.kill()
+
+
+def test_tasks_that_take_longer_than_those_before_are_left_to_other_workers(worker) -> None:
+    worker.load(*[QUICK] * 80, *[{"do": "span", "seconds": 1.2, "place": place} for place in range(150)])
+    process = worker.start_on_queue("--num-simultaneous-tasks", "2")
+    wait_until(lambda: len(worker.noted("spans")) >= 2)
+    wait_until(lambda: worker.queue().depth().in_flight <= 10, what="most to be given back")
+    assert worker.queue().depth().visible >= 100
+    process.kill()
+
+
+def test_a_task_that_is_due_later_than_the_queue_can_delay_does_not_die_of_waiting(tmp_path) -> None:
+    queue = FolderQueue(tmp_path, "job")
+    queue.create()
+    message = TaskMessage(task_id="later", data={}, attempt=2, not_before=time.time() + 3600)
+    queue.send([encode_task_message(message)])
+    log, unused, dead = Log(verbose=False), list[Work](), list[Work]()
+    feed = QueueFeed(
+        queue,
+        QueueTraits(
+            max_message_bytes=100_000,
+            send_batch=10,
+            receive_batch=10,
+            max_lease=timedelta(seconds=60),
+            delay=timedelta(seconds=1),
+            delivery_counts=True,
+        ),
+        Leases(queue, timedelta(seconds=60), on_lost=print, log=log),
+        slots=1,
+        max_losses=0,
+        on_malformed=print,
+        on_dead=dead.append,
+        on_unused=unused.extend,
+        on_change=lambda: None,
+        log=log,
+    )
+    feed.start()
+    feed.want(1, running=0, mean_seconds=None)
+    wait_until(lambda: unused)
+    feed.close()
+    ((again,), gone) = unused, dead
+    assert (again.task_id, again.attempt, again.losses, gone) == ("later", 2, 0, [])
+    assert again.not_before == pytest.approx(message.not_before)

@@ -75,7 +75,12 @@ def only_two_processes(data: WorkerData) -> None:
             raise BlockingIOError(errno.EAGAIN, "no more processes")
         return fork()
 
+    def none(value: int) -> int:
+        raise OSError(errno.EMFILE, "no more open files")
+
     os.fork = limited
+    if os.environ.get("NO_GATE"):
+        os.eventfd = none
 
 
 @pytest.fixture
@@ -145,11 +150,12 @@ def test_a_process_that_dies_before_its_task_began_costs_it_nothing(template) ->
     assert template.began() == ["a", "b", "c"]
 
 
-def test_where_no_more_processes_may_be_forked_only_slots_have_one(monkeypatch, request) -> None:
-    monkeypatch.setenv("ONLY_TWO", "1")
+@pytest.mark.parametrize(("limit", "count"), [("ONLY_TWO", 2), ("NO_GATE", 1)])
+def test_where_there_may_be_no_more_processes_or_files_slots_come_first(monkeypatch, request, limit, count) -> None:
+    monkeypatch.setenv(limit, "1")
     template = request.getfixturevalue("template")
     template.run("a", "b", "c", "d")
-    wait_until(lambda: len(template.children()) == 2)
+    wait_until(lambda: len(template.children()) == count)
     template.let_go("a", "b", "c", "d")
     assert [status for _, _, status, *_ in template.wait_for(ENDED, 4)] == [0, 0, 0, 0]
     assert template.began() == ["a", "b", "c", "d"]

@@ -65,6 +65,8 @@ class Attempts:
         self._sent: dict[int, Running] = {}
         """What the template has been told to run and has not begun, in this order."""
         self._is_withdrawing = False
+        self._end_cause = ""
+        """Why all were told to end; empty: they were not."""
         self._running: dict[int, Running] = {}
         self._ending: dict[int, Running] = {}
         self.pool: Pool | None = None
@@ -162,8 +164,9 @@ class Attempts:
             running.kill_at = min(running.kill_at, kill_at)
 
     def end_all(self, cause: str) -> None:
-        """Tell all to end, at once, and give back what has not begun."""
-        self._withdraw()
+        """Tell all to end, at once, and give back what has not begun; what is told to have begun later ends, too."""
+        self._end_cause = cause
+        self.withdraw()
         for running in self.running:
             self.end(running, cause, 0.0)
 
@@ -182,10 +185,11 @@ class Attempts:
                 self._kill(running, signal.SIGKILL)
         for first in self._sent.values():
             if first.started + _PATIENCE <= now:
-                self._withdraw()
+                self.withdraw()
             break
 
-    def _withdraw(self) -> None:
+    def withdraw(self) -> None:
+        """Ask back what has not begun."""
         if self._sent and not self._is_withdrawing:
             self._is_withdrawing = True
             self._crew.withdraw()
@@ -247,14 +251,18 @@ class Attempts:
 
     def _begun(self, running: Running) -> None:
         running.started = time.monotonic()
-        self._running[running.number] = running
-        self._on_begun(running)
+        self._note_begun(running)
 
     def _process_started(self, number: int, slot: int, pid: int, when: float) -> None:
         running = self._sent.pop(number)
         running.slot, running.pid, running.started = slot, pid, when
-        self._running[number] = running
+        self._note_begun(running)
+
+    def _note_begun(self, running: Running) -> None:
+        self._running[running.number] = running
         self._on_begun(running)
+        if self._end_cause:
+            self.end(running, self._end_cause, 0.0)
 
     def _withdrawn(self, numbers: Sequence[int]) -> None:
         self._is_withdrawing = False

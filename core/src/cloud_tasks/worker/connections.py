@@ -125,6 +125,7 @@ class Connections:
             max_losses=max_losses,
             on_malformed=endings.malformed,
             on_dead=endings.dead_on_arrival,
+            on_unused=endings.release_unstarted,
             on_change=on_change,
             log=self._log,
         )

@@ -156,13 +156,14 @@ class _Assembly:
             code = Exit.BAD_INPUT if self._plan.source is not None else Exit.DONE
         reason = supervisor.stop_reason or failure or "all tasks are done"
         reporter.put(Report((self._events.make("worker_stopped", reason=reason, exit_code=code),)))
+        # What it has just received is given back through the reporter.
+        supervisor.feed.close()
         if self._logs is not None:
             self._logs.close(self._data.flush_period)
         rest = reporter.close(self._data.flush_period)
         if rest:
             self._log.error(rest)
             code = code or Exit.FAILED
-        supervisor.feed.close()
         self._log.info(f"Worker ended: {reason}; {supervisor.finished} tasks were attempted")
         return code
 

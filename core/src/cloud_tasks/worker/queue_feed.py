@@ -32,6 +32,8 @@ _FIRST_WAIT, _LONGEST_WAIT = 0.25, 2.0
 """Seconds that the queue is asked to wait for a task: short at first, for a shutdown waits for the answer, and a queue
 that has just run empty is often the end of the job."""
 _HORIZON = 0.5
+_LONG = 2.0
+"""Seconds that a task takes for which another is better off with any other worker."""
 _MOST_AHEAD = 512
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.2, 10.0
 _SOON = 1.0
@@ -45,6 +47,7 @@ class QueueFeed:
         max_losses: How often a task may be lost before it is dead.
         on_malformed: Given (lease, reason) of each message that is no task.
         on_dead: Given each task that was lost too often.
+        on_unused: Given, from the thread, tasks to be given back without counting as lost: they were not begun.
         on_change: Called from the thread when something new is at hand.
     """
 
@@ -58,6 +61,7 @@ class QueueFeed:
         max_losses: int,
         on_malformed: Callable[[str, str], None],
         on_dead: Callable[[Work], None],
+        on_unused: Callable[[Sequence[Work]], None],
         on_change: Callable[[], None],
         log: Log,
     ) -> None:
@@ -68,6 +72,7 @@ class QueueFeed:
         self._max_losses = max_losses
         self._on_malformed = on_malformed
         self._on_dead = on_dead
+        self._on_unused = on_unused
         self._on_change = on_change
         self._log = log
         self._ready: deque[Work] = deque()
@@ -101,9 +106,14 @@ class QueueFeed:
         return min(_MOST_AHEAD, int(self._slots * _HORIZON / max(mean_seconds, 1e-4)))
 
     def surplus(self, mean_seconds: float) -> Sequence[Work]:
+        ahead = self._ahead(mean_seconds)
         with self._lock:
-            count = max(0, len(self._ready) - self._ahead(mean_seconds))
-            return [self._ready.pop() for _ in range(count)]
+            while self._held and self._held[0][0] <= time.time():
+                self._ready.append(heapq.heappop(self._held)[2])
+            # How long tasks take is an average: no less than twice as many as wanted are too many.
+            if mean_seconds < _LONG and len(self._ready) <= self._slots + 2 * ahead:
+                return []
+            return [self._ready.pop() for _ in range(max(0, len(self._ready) - ahead))]
 
     def get(self) -> Work | None:
         with self._lock:
@@ -184,21 +194,21 @@ class QueueFeed:
 
     def _take(self, deliveries: Sequence[Delivery]) -> None:
         self._leases.hold(delivery.lease_id for delivery in deliveries)
-        later: dict[float, list[str]] = {}
+        later: dict[float, list[Work]] = {}
         new: list[Work] = []
         for delivery in deliveries:
             work = self._read(delivery)
             if work is not None:
                 self._sort_in(work, new, later)
-        for seconds, lease_ids in later.items():
-            self._give_back(lease_ids, seconds)
+        for seconds, works in later.items():
+            self._give_back(works, seconds)
         with self._lock:
             stopped = self._stopped
             if not stopped:
                 self._ready.extend(new)
                 self._wanted = 0
         if stopped and new:
-            self._give_back([work.lease_id for work in new if work.lease_id is not None], 0.0)
+            self._give_back(new, 0.0)
         self._on_change()
 
     def _read(self, delivery: Delivery) -> Work | None:
@@ -221,18 +231,23 @@ class QueueFeed:
             return None
         return work
 
-    def _sort_in(self, work: Work, new: list[Work], later: dict[float, list[str]]) -> None:
+    def _sort_in(self, work: Work, new: list[Work], later: dict[float, list[Work]]) -> None:
         """Work that is due, work to be given back for a while, or, where the queue has no delay, work to be kept."""
         seconds = work.not_before - time.time()
         if seconds <= 0:
             new.append(work)
-        elif seconds > _SOON and self._traits.delay > timedelta(0) and work.lease_id is not None:
-            later.setdefault(round(min(seconds, self._traits.delay.total_seconds()), 0), []).append(work.lease_id)
+        elif seconds > _SOON and self._traits.delay > timedelta(0):
+            later.setdefault(round(min(seconds, self._traits.delay.total_seconds()), 0), []).append(work)
         else:
             with self._lock:
                 heapq.heappush(self._held, (work.not_before, next(self._order), work))
 
-    def _give_back(self, lease_ids: Sequence[str], seconds: float) -> None:
+    def _give_back(self, works: Sequence[Work], seconds: float) -> None:
+        if self._traits.delivery_counts:
+            # A release would count as a loss, and a task that is due late would be dead before.
+            self._on_unused(works)
+            return
+        lease_ids = [work.lease_id for work in works if work.lease_id is not None]
         try:
             self._queue.release(lease_ids, delay=timedelta(seconds=seconds))
         except Exception as error:

@@ -182,11 +182,18 @@ class Supervisor:
         attempts, reporter, mean_seconds = self.attempts, self.reporter, self._expected_seconds()
         attempts.expect(mean_seconds)
         while attempts.room and not reporter.is_clogged:
-            work = self._returned.popleft() if self._returned else self.feed.get()
+            work = self._next_returned() or self.feed.get()
             if work is None:
                 break
             attempts.start(work)
         self.feed.want(attempts.room, running=attempts.count, mean_seconds=mean_seconds)
+
+    def _next_returned(self) -> Work | None:
+        while self._returned:
+            work = self._returned.popleft()
+            if not work.lease_lost:
+                return work
+        return None
 
     def _expected_seconds(self) -> float | None:
         """What the next tasks will take: as the last ones did, or as long as those that hold every slot already do."""
@@ -194,11 +201,14 @@ class Supervisor:
 
     def _give_back_surplus(self) -> None:
         self.timers.later(_SURPLUS_INTERVAL, self._give_back_surplus)
-        held_up = self.attempts.held_up
-        if not self.is_accepting or held_up < _SURPLUS_INTERVAL:
+        expected = self._expected_seconds()
+        if not self.is_accepting or expected is None:
             return
-        surplus = [*self.feed.surplus(held_up), *(work for work in self._returned if work.lease_id is not None)]
-        self._returned = deque(work for work in self._returned if work.lease_id is None)
+        surplus = list(self.feed.surplus(expected))
+        # What was taken back waits for a slot, too.
+        if self.attempts.held_up + expected * len(self._returned) / self._settings.slots > _SURPLUS_INTERVAL:
+            surplus += [work for work in self._returned if work.lease_id is not None]
+            self._returned = deque(work for work in self._returned if work.lease_id is None)
         if surplus:
             self.log.info(f"Giving back {len(surplus)} tasks that no slot will soon be free for")
             self._endings.release_unstarted(surplus)
@@ -277,6 +287,7 @@ class Supervisor:
             running = self.attempts.count
             if running:
                 self.log.info(f"Waiting up to {grace:g} seconds for {running} running tasks")
+            self.attempts.withdraw()
             self._endings.release_unstarted([*self._returned, *self.feed.stop()])
             self._returned.clear()
         if grace > 0:
@@ -300,9 +311,9 @@ class Supervisor:
     def lost_leases(self, lease_ids: Sequence[str]) -> None:
         """These leases have ended early; what runs goes on, and its result is reported all the same."""
         gone = set(lease_ids)
-        for running in self.attempts.started:
-            if running.work.lease_id in gone:
-                running.work.lease_lost = True
+        for work in [*(running.work for running in self.attempts.started), *self._returned]:
+            if work.lease_id in gone:
+                work.lease_lost = True
         self.feed.lost(lease_ids)
 
     # -- events and signals ----------------------------------------------------------------------------------------

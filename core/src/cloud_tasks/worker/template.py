@@ -93,8 +93,9 @@ _MOSTLY = 480
 """Bytes that hold most results, and that Python has room for without asking for memory."""
 _BOUND = 1.0
 """Seconds between two looks at how much running tasks have printed."""
-_PROCESSES_AHEAD = 4 if hasattr(os, "eventfd") else 0
-"""How many are forked in a row for what waits. Of 1, 2, 4 and 8 the one that took the least time per task."""
+_PROCESSES_AHEAD = 2 if hasattr(os, "eventfd") else 0
+"""How many are forked in a row for what waits. Of 1, 2, 4 and 8, on two cores, the one with the least time per task:
+fewer cost more of the template's memory, and no gate opens while more are forked."""
 _do_nothing: Callable[[int, Any], Any] = dict[int, Any]().get
 """A signal's handler. A function of Python's own would cost each fork the copies of some pages."""
 
@@ -193,7 +194,7 @@ class _Template:
         """What is to be run when a slot is free."""
         self._at_gate: dict[int, _Child] = {}
         """The processes that some of it has already, by number."""
-        self._processes_ahead = 0 if order.spawn else _PROCESSES_AHEAD
+        self._processes_ahead = 0
         self._outputs = Outputs(log_dir=order.log_dir, capture=order.capture)
         self._sweep_at: float | None = None
         self._last_sweep = 0.0
@@ -211,6 +212,7 @@ class _Template:
         rehearse(self._order.limits)
         if not self._initialise():
             return
+        self._processes_ahead = 0 if self._order.spawn else _PROCESSES_AHEAD
         self._helpers = set(linux.children_of(self._pid))
         gc.collect()
         linux.give_back_memory()
@@ -341,12 +343,13 @@ class _Template:
 
     def _fork_ahead(self) -> None:
         """Make processes for the first of what waits."""
-        first = itertools.islice(self._waiting, self._processes_ahead)
-        children = [self._child_for(message, None) for message in first]
+        children: list[_Child] = []
         try:
+            for message in itertools.islice(self._waiting, self._processes_ahead):
+                children.append(self._child_for(message, None))
             self._fork(children)
         except OSError:
-            # There are as many processes as may be: slots come first.
+            # There are as many processes or open files as may be: slots come first.
             self._processes_ahead = 0
         for child in children:
             if child.pid:
@@ -357,10 +360,16 @@ class _Template:
 
     def _child_for(self, message: tuple[Any, ...], slot: int | None) -> _Child:
         """What is known of an assignment's process before the fork; ``slot`` None: it will be told which it has."""
-        child = _Child(message[1], slot or 0, *self._outputs.open(message[2], message[3]))
-        child.message = message
-        child.result = open_channel()
-        child.gate = os.eventfd(0) if slot is None else None
+        result, gate = open_channel(), None
+        try:
+            gate = os.eventfd(0) if slot is None else None
+            child = _Child(message[1], slot or 0, *self._outputs.open(message[2], message[3]))
+        except OSError:
+            for descriptor in (result, gate):
+                if descriptor is not None:
+                    os.close(descriptor)
+            raise
+        child.message, child.result, child.gate = message, result, gate
         return child
 
     def _fork(self, children: Sequence[_Child]) -> None:
