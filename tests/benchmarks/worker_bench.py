@@ -24,6 +24,8 @@ from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
 
+import pebble
+
 PROGRAM = """
 import os, sys, time
 from cloud_tasks.worker import Worker
@@ -108,6 +110,18 @@ def fresh_futures(count: int) -> None:
     context = multiprocessing.get_context("forkserver")
     with concurrent.futures.ProcessPoolExecutor(SLOTS, mp_context=context, max_tasks_per_child=1) as pool:
         list(pool.map(nothing, range(count)))
+
+
+def pebble_processes(count: int) -> None:
+    """The library whose processes have time-outs."""
+    call = pebble.concurrent.process(timeout=60, mp_context=multiprocessing.get_context("fork"))(nothing)
+    running: list[concurrent.futures.Future[str]] = []
+    for number in range(count):
+        if len(running) == SLOTS:
+            running.pop(0).result()
+        running.append(call(number))
+    for left in running:
+        left.result()
 
 
 def futures(count: int) -> None:
@@ -239,6 +253,7 @@ def main() -> None:
         ("bare fork + exit + wait, nothing imported", lean_forks, options.tasks),
         ("multiprocessing.Process", processes, options.tasks),
         ("concurrent.futures, fresh process per task", fresh_futures, max(20, options.tasks // 20)),
+        ("pebble, a process with time-out", pebble_processes, options.tasks),
         ("cloud-tasks worker, isolated", worker(), options.tasks),
         ("cloud-tasks worker, isolated, output captured", worker("--capture-output"), options.tasks),
         (
