@@ -75,7 +75,7 @@ def only_two_processes(data: WorkerData) -> None:
             raise BlockingIOError(errno.EAGAIN, "no more processes")
         return fork()
 
-    def none(value: int) -> int:
+    def none(initval: int, flags: int = 0) -> int:
         raise OSError(errno.EMFILE, "no more open files")
 
     os.fork = limited
