@@ -80,6 +80,7 @@ class QueueFeed:
         self._order = itertools.count()
         self._lock = threading.Condition()
         self._wanted = 0
+        self._had_too_many = False
         self._stopped = False
         self._thread = threading.Thread(target=self._serve, name="worker-receive", daemon=True)
         self.failure = ""
@@ -110,8 +111,9 @@ class QueueFeed:
         with self._lock:
             while self._held and self._held[0][0] <= time.time():
                 self._ready.append(heapq.heappop(self._held)[2])
-            # How long tasks take is an average: no less than twice as many as wanted are too many.
-            if mean_seconds < _LONG and len(self._ready) <= self._slots + 2 * ahead:
+            # How long tasks take is an average, which rises with each that is long: so twice as many as wanted, twice.
+            had_too_many, self._had_too_many = self._had_too_many, len(self._ready) > self._slots + 2 * ahead
+            if mean_seconds < _LONG and not (had_too_many and self._had_too_many):
                 return []
             return [self._ready.pop() for _ in range(max(0, len(self._ready) - ahead))]
 
