@@ -22,9 +22,9 @@ from cloud_tasks.worker.ahead import sent_ahead
 from cloud_tasks.worker.attempts import Attempts
 from cloud_tasks.worker.leases import Leases
 from cloud_tasks.worker.log import Log
+from cloud_tasks.worker.messages import ENDED, STARTED, WITHDRAWN
 from cloud_tasks.worker.queue_feed import QueueFeed
 from cloud_tasks.worker.settings import SupervisorSettings
-from cloud_tasks.worker.template import ENDED, STARTED, WITHDRAWN
 from cloud_tasks.worker.work import Work
 
 QUICK = {"do": "nothing"}
@@ -229,6 +229,11 @@ def deliveries(worker: Harness) -> dict[str, int | None]:
     return {decode_task_message(delivery.body).task_id: delivery.delivery_count for delivery in received}
 
 
+def wait_for_extensions(worker: Harness, count: int) -> None:
+    until = len(worker.noted("extended")) + count
+    wait_until(lambda: len(worker.noted("extended")) >= until)
+
+
 def test_nothing_that_waits_begins_after_the_worker_was_told_to_end(worker) -> None:
     worker.load(*[QUICK] * 60, {"do": "wait for shutdown"}, *[{"do": "wait"}] * 20)
     process = worker.start_on_queue("--num-simultaneous-tasks", "1", "--shutdown-grace-period", "2")
@@ -241,20 +246,21 @@ def test_nothing_that_waits_begins_after_the_worker_was_told_to_end(worker) -> N
 
 def test_a_lease_that_is_lost_while_its_task_waits_for_a_slot_makes_no_second_copy(worker) -> None:
     worker.load(*[QUICK] * 60, {"do": "wait"}, *[QUICK] * 3)
-    process = worker.start_on_queue("--num-simultaneous-tasks", "1", "--lease", "1.5")
+    process = worker.start_on_queue("--num-simultaneous-tasks", "1", "--lease", "1.5", "--shutdown-grace-period", "0")
     wait_until(lambda: worker.noted("waiting"))
-    time.sleep(0.8)
+    # Leases are extended each half second: after two times, what waits has been asked back.
+    wait_for_extensions(worker, 2)
     with contextlib.closing(sqlite3.connect(worker.folder / "job.sqlite", timeout=30)) as connection:
         connection.execute("UPDATE messages SET lease = 'another', visible = ? WHERE id > 61", (time.time() + 1000,))
         connection.commit()
-    # Leases are looked at each half second, what waits for long is given back each two seconds.
-    time.sleep(5.0)
+    wait_for_extensions(worker, 2)
+    process.terminate()
+    worker.finish(process)
     with contextlib.closing(sqlite3.connect(worker.folder / "job.sqlite", timeout=30)) as connection:
         rows = connection.execute("SELECT body, lease FROM messages WHERE id > 61").fetchall()
     assert [(decode_task_message(body).task_id, lease) for body, lease in rows] == [
         (f"task-{number}", "another") for number in (61, 62, 63)
     ]
-    process.kill()
 
 
 def test_tasks_that_take_longer_than_those_before_are_left_to_other_workers(worker) -> None:

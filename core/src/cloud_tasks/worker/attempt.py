@@ -62,7 +62,7 @@ SMALL_RESULT = 32 * 1024
 _encode_result = compact_encoder(allow_nan=False)
 _encode_head = compact_encoder(default=str)
 _REHEARSALS = 20
-"""After which the interpreter (CPython 3.11 to 3.14) has specialised the instructions that are executed once a task."""
+"""More than it takes for the interpreter to specialise instructions (8 in CPython 3.11)."""
 _CHANNEL_NAME = "cloud-tasks-result"
 _CHANNEL_MARK = 0x5EED_0FC7_A5C5
 """Where a result channel's offset stands: by this it is told from a file that has taken its number."""

@@ -22,9 +22,9 @@ from typing import TYPE_CHECKING, Any
 from cloud_tasks.worker import linux
 from cloud_tasks.worker.ahead import sent_ahead
 from cloud_tasks.worker.crew import Crew
+from cloud_tasks.worker.messages import CHILD, ENDED, GONE, STARTED, WITHDRAWN
 from cloud_tasks.worker.outcome import Outcome, read_outcome
 from cloud_tasks.worker.settings import SupervisorSettings
-from cloud_tasks.worker.template import CHILD, ENDED, GONE, STARTED, WITHDRAWN
 from cloud_tasks.worker.work import Running, Work
 
 if TYPE_CHECKING:

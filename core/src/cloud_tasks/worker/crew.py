@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from cloud_tasks.worker import linux
 from cloud_tasks.worker.channel import Channel, Closed
-from cloud_tasks.worker.template import KILL, KILL_PID, PROCESS, QUIT, RUN, WITHDRAW
+from cloud_tasks.worker.messages import KILL, KILL_PID, PROCESS, QUIT, RUN, WITHDRAW
 from cloud_tasks.worker.zygote import GONE, MAKE
 
 if TYPE_CHECKING:

@@ -17,6 +17,8 @@ __all__ = [
     "children_of",
     "give_back_memory",
     "head_tree",
+    "kill",
+    "kill_group",
     "leave",
     "nameless_file",
     "prepare",
@@ -112,20 +114,34 @@ def reap(heads: Container[int]) -> tuple[int, int] | None:
             return None
         pid = ended.si_pid
         if pid in heads:
-            _kill_group(pid)
+            kill_group(pid)
         return os.waitpid(pid, 0)
     pid, status = os.waitpid(-1, os.WNOHANG)
     if pid == 0:
         return None
     if pid in heads:
-        _kill_group(pid)
+        kill_group(pid)
     return pid, status
 
 
-def _kill_group(pid: int) -> None:
+def kill(pid: int) -> None:
+    """Kill a process, if it is there."""
     try:
-        os.killpg(pid, _SIGKILL)
+        os.kill(pid, _SIGKILL)
     except (ProcessLookupError, PermissionError):
+        return
+
+
+def kill_group(pid: int, number: int = _SIGKILL) -> None:
+    """Signal the process group of a child that is not yet reaped, or the child alone before it has made its group."""
+    try:
+        os.killpg(pid, number)
+    except ProcessLookupError:
+        try:
+            os.kill(pid, number)
+        except ProcessLookupError:
+            return
+    except PermissionError:
         return
 
 

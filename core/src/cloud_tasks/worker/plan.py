@@ -11,9 +11,9 @@ from cloud_tasks.errors import InputError
 from cloud_tasks.worker.attempt import Function
 from cloud_tasks.worker.data import WorkerData
 from cloud_tasks.worker.log import Log
+from cloud_tasks.worker.order import TemplateOrder
 from cloud_tasks.worker.shared import SharedFlags
 from cloud_tasks.worker.spawned import SPAWN_ADVICE, Program, other_threads
-from cloud_tasks.worker.template import TemplateOrder
 
 __all__ = ["Plan"]
 

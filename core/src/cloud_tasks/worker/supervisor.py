@@ -24,12 +24,12 @@ from cloud_tasks.worker.crew import Crew
 from cloud_tasks.worker.endings import Endings
 from cloud_tasks.worker.events import EventMaker
 from cloud_tasks.worker.log import Log
+from cloud_tasks.worker.messages import READY
 from cloud_tasks.worker.outcome import Outcome
 from cloud_tasks.worker.pulse import Pulse
 from cloud_tasks.worker.report import Report, Reporter
 from cloud_tasks.worker.settings import Exit, SupervisorSettings
 from cloud_tasks.worker.shared import SharedFlags
-from cloud_tasks.worker.template import READY
 from cloud_tasks.worker.timers import Timers
 from cloud_tasks.worker.work import Running, Work
 
@@ -207,7 +207,7 @@ class Supervisor:
         surplus = list(self.feed.surplus(expected))
         # What was taken back waits for a slot, too.
         if self.attempts.held_up + expected * len(self._returned) / self._settings.slots > _SURPLUS_INTERVAL:
-            surplus += [work for work in self._returned if work.lease_id is not None]
+            surplus += [work for work in self._returned if work.lease_id is not None and not work.lease_lost]
             self._returned = deque(work for work in self._returned if work.lease_id is None)
         if surplus:
             self.log.info(f"Giving back {len(surplus)} tasks that no slot will soon be free for")

@@ -1,24 +1,9 @@
 """The template: a warm, single-threaded copy of the user's program from which every task process is forked.
 
-It obeys the supervisor, message by message:
-
-=====================================================  ==========================================================
-from the supervisor                                    to the supervisor
-=====================================================  ==========================================================
-``(RUN, number, id, attempt, body, scratch)``           ``(STARTED, number, slot, pid, when)``
-``(KILL, number, signal)``                             ``(ENDED, number, status, when, content, tail)``
-``(WITHDRAW,)``                                        ``(WITHDRAWN, numbers)``: these will not be started
-``(PROCESS, slot)``                                    ``(CHILD, slot, pid)`` with the socket of a process that does
-                                                       several tasks, ``(GONE, slot, status, tail)`` at its end
-``(KILL_PID, pid, signal)``
-``(QUIT,)``                                            ``(READY, problem)`` once, after ``worker_init``
-=====================================================  ==========================================================
-
-What it is told to run beyond its slots waits here, in order, so that the next task starts the moment one ends. On
-Linux the first of what waits have their processes already, each at a gate that opens when there is a slot for it: two
-processors would otherwise wait for the one that forks, and forks in a row share the cost of what the template does
-between them.
-``when`` is `time.monotonic`. ``content`` is what the task reported; None: it comes as a descriptor, being long.
+It obeys the supervisor, message by message (`messages`). What it is told to run beyond its slots waits
+here, in order, so that the next task starts the moment one ends. On Linux the first of what waits have their processes
+already, each at a gate that opens when there is a slot for it: no processor waits for a fork, and forks in a row share
+the cost of what the template does between them.
 
 Invariants, each with a test:
 
@@ -47,40 +32,34 @@ from cloud_tasks.worker import linux
 from cloud_tasks.worker.attempt import (
     SMALL_RESULT,
     Assignment,
-    Function,
     open_channel,
     rehearse,
     run_attempt,
     run_attempts,
 )
 from cloud_tasks.worker.channel import Channel, Closed, socket_pair
-from cloud_tasks.worker.data import WorkerData
 from cloud_tasks.worker.log import Log
+from cloud_tasks.worker.messages import (
+    CHILD,
+    ENDED,
+    GONE,
+    KILL,
+    KILL_PID,
+    PROCESS,
+    READY,
+    RUN,
+    STARTED,
+    WITHDRAW,
+    WITHDRAWN,
+)
+from cloud_tasks.worker.order import TemplateOrder
 from cloud_tasks.worker.outputs import Outputs, tail_of
-from cloud_tasks.worker.spawned import SPAWN_ADVICE, Program, execute, other_threads
+from cloud_tasks.worker.spawned import SPAWN_ADVICE, execute, other_threads
 
 if TYPE_CHECKING:
     import socket
 
-__all__ = [
-    "CHILD",
-    "ENDED",
-    "GONE",
-    "KILL",
-    "KILL_PID",
-    "PROCESS",
-    "QUIT",
-    "READY",
-    "RUN",
-    "STARTED",
-    "WITHDRAW",
-    "WITHDRAWN",
-    "TemplateOrder",
-    "run_template",
-]
-
-RUN, KILL, QUIT, PROCESS, KILL_PID, WITHDRAW = 1, 2, 3, 4, 5, 6
-STARTED, ENDED, READY, CHILD, GONE, WITHDRAWN = 11, 12, 13, 14, 15, 16
+__all__ = ["run_template"]
 
 
 _SWEEP = 0.05
@@ -98,53 +77,6 @@ _PROCESSES_AHEAD = 2 if hasattr(os, "eventfd") else 0
 fewer cost more of the template's memory, and no gate opens while more are forked."""
 _do_nothing: Callable[[int, Any], Any] = dict[int, Any]().get
 """A signal's handler. A function of Python's own would cost each fork the copies of some pages."""
-
-
-class TemplateOrder:
-    """What a template needs to know, settled before the first fork."""
-
-    __slots__ = (
-        "capture",
-        "data",
-        "environments",
-        "function",
-        "limits",
-        "log_dir",
-        "on_init",
-        "program",
-        "reuse",
-        "slots",
-        "spawn",
-    )
-
-    def __init__(
-        self,
-        function: Function,
-        data: WorkerData,
-        *,
-        on_init: Callable[[WorkerData], Any] | None,
-        capture: bool,
-        log_dir: str | None,
-        limits: tuple[int | None, str | None],
-        program: Program,
-        environments: Sequence[dict[str, str]],
-        spawn: bool | None = None,
-        reuse: int = 1,
-    ) -> None:
-        self.function = function
-        self.data = data
-        self.on_init = on_init
-        self.capture = capture
-        self.log_dir = log_dir
-        self.limits = limits
-        self.program = program
-        self.slots = len(environments)
-        self.environments = environments
-        """Of each slot, the environment variables that its tasks have besides the worker's."""
-        self.spawn = spawn
-        """Whether each task process is a fresh interpreter; None: if `on_init` leaves threads."""
-        self.reuse = reuse
-        """How many tasks one process may do."""
 
 
 class _Child:
@@ -255,10 +187,10 @@ class _Template:
         signal.set_wakeup_fd(-1)
         while True:
             for pid in list(self._by_pid):
-                _kill_group(pid)
+                linux.kill_group(pid)
             children = linux.children_of(self._pid)
             for pid in children:
-                _kill(pid)
+                linux.kill(pid)
             try:
                 pid, _ = os.waitpid(-1, 0)
             except ChildProcessError:
@@ -300,11 +232,11 @@ class _Template:
             elif message[0] == KILL:
                 child = self._by_number.get(message[1])
                 if child is not None:
-                    _kill_group(child.pid, message[2])
+                    linux.kill_group(child.pid, message[2])
             elif message[0] == KILL_PID:
                 # Only while it is ours: its number may be another's by now.
                 if message[1] in self._by_pid:
-                    _kill_group(message[1], message[2])
+                    linux.kill_group(message[1], message[2])
             elif message[0] == WITHDRAW:
                 self._withdraw()
             else:
@@ -319,7 +251,7 @@ class _Template:
     def _forget_waiting(self) -> None:
         self._waiting.clear()
         for child in self._at_gate.values():
-            _kill_group(child.pid)
+            linux.kill_group(child.pid)
             self._outputs.unname(child.output, child.output_is_named)
         self._at_gate.clear()
 
@@ -531,7 +463,7 @@ class _Template:
         known = self._by_pid.keys() | self._helpers
         orphans = [pid for pid in linux.children_of(self._pid) if pid not in known]
         for pid in orphans:
-            _kill(pid)
+            linux.kill(pid)
         self._last_sweep = time.monotonic()
         self._sweep_cost = self._last_sweep - began
         self._sweep_at = self._last_sweep + self._sweep_cost if orphans else None
@@ -540,23 +472,3 @@ class _Template:
         self._bound_at = time.monotonic() + _BOUND
         for child in self._by_pid.values():
             self._outputs.bound(child.output, child.output_is_named)
-
-
-def _kill(pid: int) -> None:
-    try:
-        os.kill(pid, signal.SIGKILL)
-    except (ProcessLookupError, PermissionError):
-        return
-
-
-def _kill_group(pid: int, number: int = signal.SIGKILL) -> None:
-    """Signal the process group of a child that is not yet reaped, or the child alone before it has made its group."""
-    try:
-        os.killpg(pid, number)
-    except ProcessLookupError:
-        try:
-            os.kill(pid, number)
-        except ProcessLookupError:
-            return
-    except PermissionError:
-        return

@@ -18,8 +18,9 @@ from typing import TYPE_CHECKING
 
 from cloud_tasks.worker import linux
 from cloud_tasks.worker.channel import Channel, Closed, socket_pair
+from cloud_tasks.worker.order import TemplateOrder
 from cloud_tasks.worker.spawned import forget_event_loop
-from cloud_tasks.worker.template import TemplateOrder, run_template
+from cloud_tasks.worker.template import run_template
 
 if TYPE_CHECKING:
     import socket
@@ -119,7 +120,7 @@ class _Zygote:
         while True:
             for pid in linux.children_of(os.getpid()):
                 if pid != self._template:
-                    _kill(pid)
+                    linux.kill(pid)
             try:
                 pid, _ = os.waitpid(-1, os.WNOHANG if self._template else 0)
             except ChildProcessError:
@@ -137,17 +138,10 @@ class _Zygote:
             else:
                 time.sleep(0.005)
         if self._template:
-            _kill(self._template)
+            linux.kill(self._template)
             self._template = 0
         self._kill_orphans()
         if os.path.isdir(self._scratch_root):
             import shutil
 
             shutil.rmtree(self._scratch_root, ignore_errors=True)
-
-
-def _kill(pid: int) -> None:
-    try:
-        os.kill(pid, signal.SIGKILL)
-    except (ProcessLookupError, PermissionError):
-        return
