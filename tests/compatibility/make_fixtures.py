@@ -40,7 +40,7 @@ def completed(file: Path) -> int:
     """Return how many tasks the database counts as completed."""
     try:
         with contextlib.closing(sqlite3.connect(f"file:{file}?mode=ro", uri=True)) as connection:
-            return connection.execute("SELECT count(*) FROM tasks WHERE ended_at IS NOT NULL").fetchone()[0]
+            return int(connection.execute("SELECT count(*) FROM tasks WHERE ended_at IS NOT NULL").fetchone()[0])
     except sqlite3.Error:
         return 0
 

@@ -46,7 +46,8 @@ def folder(tmp_path: Path, version: Path, job: str) -> Path:
 
 
 def status(folder: Path, job: str) -> dict[str, Any]:
-    return json.loads(cloud_tasks(folder, "status", "--db-file", f"{job}.db", "--json").stdout)
+    facts: dict[str, Any] = json.loads(cloud_tasks(folder, "status", "--db-file", f"{job}.db", "--json").stdout)
+    return facts
 
 
 @pytest.mark.parametrize(("version", "job"), JOBS)

@@ -4,11 +4,12 @@ import asyncio
 import os
 import sys
 import time
+from typing import Any
 
-from cloud_tasks.worker import Worker
+from cloud_tasks.worker import Worker, WorkerData
 
 
-def process_task(task_id, task_data, worker_data):
+def process_task(task_id: str, task_data: dict[str, Any], worker_data: WorkerData) -> tuple[bool, Any]:
     ending = task_data["ending"]
     if ending == "raise":
         raise ValueError(f"{task_id}: no such crater")
