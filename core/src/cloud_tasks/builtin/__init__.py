@@ -154,14 +154,14 @@ def cloud_tasks_register_event_sink() -> Sequence[EventSinkBackend]:
             name="parquet",
             summary="write events to a folder of Parquet files",
             settings=ParquetSettings,
-            keeps_once=True,
+            idempotent=True,
             open=_open_parquet_sink,
         ),
         EventSinkBackend(
             name="sqlite",
             summary="write events to a table of a SQLite database",
             settings=SqliteSettings,
-            keeps_once=True,
+            idempotent=True,
             open=_open_sqlite_sink,
         ),
         EventSinkBackend(

@@ -299,7 +299,7 @@ class Job:
 
     def _catch_up(self, copies: EventCopies, store: Store) -> None:
         """Give the latest events again to sinks that keep each once: a killed controller had some in its hands."""
-        names = {name for name in self._sinks if self._registry.event_sink(name).keeps_once}
+        names = {name for name in self._sinks if self._registry.event_sink(name).idempotent}
         if not names:
             return
         known = sum(store.summary().events.values())

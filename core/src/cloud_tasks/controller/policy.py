@@ -27,6 +27,6 @@ def policy_of(config: JobConfig) -> Policy:
         listing_lag=traits.listing_lag,
         canary=run.canary,
         # Whoever prefers speed has ranked by more than the price, and gets the best.
-        provider_chooses=traits.chooses and Prefer(run.prefer) is not Prefer.SPEED,
+        provider_chooses=traits.provider_selects_offer and Prefer(run.prefer) is not Prefer.SPEED,
         spot_fallback=run.spot_fallback,
     )

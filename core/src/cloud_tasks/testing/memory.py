@@ -65,7 +65,7 @@ class MemoryProvider:
         self.compute = ComputeBackend(
             name="memory",
             summary="In memory",
-            traits=ComputeTraits(spot=True, ends_itself=True),
+            traits=ComputeTraits(spot=True, enforces_max_lifetime=True),
             open=self._open_compute,
             open_instance=self._open_instance,
         )
@@ -95,7 +95,7 @@ _QUEUE_TRAITS = QueueTraits(
     send_batch=10,
     delay=timedelta(minutes=15),
     exact_depth=True,
-    delivery_counts=True,
+    reports_delivery_count=True,
     exactly_once=True,
 )
 

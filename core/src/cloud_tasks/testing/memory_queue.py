@@ -130,7 +130,7 @@ class MemoryQueue:
             message.lease_id = f"lease-{next(self._queues.lease_numbers)}"
             message.visible_at = now + self._lease
             message.deliveries += 1
-        counts = self._traits.delivery_counts
+        counts = self._traits.reports_delivery_count
         return [
             Delivery(
                 lease_id=message.lease_id or "",

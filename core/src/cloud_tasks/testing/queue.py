@@ -304,7 +304,7 @@ class QueueContract(Contract):
         counts = [one().delivery_count]
         subject.advance(subject.lease * 1.5)
         counts.append(one().delivery_count)
-        if subject.traits.delivery_counts:
+        if subject.traits.reports_delivery_count:
             assert counts == [1, 2]
         else:
             assert all(count is None or count >= 1 for count in counts)

@@ -94,7 +94,7 @@ class _Assembly:
             rules,
             self._events,
             reporter,
-            counts_deliveries=None if backend is None else backend.traits.delivery_counts,
+            counts_deliveries=None if backend is None else backend.traits.reports_delivery_count,
             max_event_bytes=connections.max_event_bytes,
             logs=self._log_uploads(reporter),
         )

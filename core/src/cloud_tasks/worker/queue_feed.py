@@ -245,7 +245,7 @@ class QueueFeed:
                 heapq.heappush(self._held, (work.not_before, next(self._order), work))
 
     def _give_back(self, works: Sequence[Work], seconds: float) -> None:
-        if self._traits.delivery_counts:
+        if self._traits.reports_delivery_count:
             # A release would count as a loss, and a task that is due late would be dead before.
             self._on_unused(works)
             return

@@ -15,5 +15,5 @@ TRAITS = QueueTraits(
     send_batch=500,
     delay=timedelta(days=7),
     exact_depth=True,
-    delivery_counts=True,
+    reports_delivery_count=True,
 )
