@@ -96,3 +96,11 @@ def test_deprecated_field_is_no_error_by_default() -> None:
     with warnings.catch_warnings(record=True):
         warnings.resetwarnings()
         assert Sample(colour="red").color == "red"  # type: ignore[call-arg]
+
+
+def test_exact_depth_is_ignored_and_readable() -> None:
+    with pytest.warns(DeprecationWarning, match="QueueTraits.exact_depth .*Depth.exact"):
+        traits = QueueTraits(**QUEUE, exact_depth=True)  # type: ignore[call-arg]
+    with pytest.warns(DeprecationWarning, match="QueueTraits.exact_depth"):
+        assert traits.exact_depth is True  # type: ignore[attr-defined]
+    assert traits == QueueTraits(**QUEUE)

@@ -14,7 +14,7 @@ from typing import Any
 import attrs
 
 from cloud_tasks.plugin.checks import CheckContext, Finding
-from cloud_tasks.plugin.deprecation import Renamed, deprecated_fields
+from cloud_tasks.plugin.deprecation import Removed, Renamed, deprecated_fields
 from cloud_tasks.plugin.protocols import Compute, EventSink, InstanceSide, Pricing, Queue, TaskSource
 from cloud_tasks.plugin.settings import NoSettings
 
@@ -37,8 +37,11 @@ __all__ = [
 ]
 
 
-@deprecated_fields(delivery_counts=Renamed("reports_delivery_count"))
-@attrs.frozen(kw_only=True)
+@deprecated_fields(
+    delivery_counts=Renamed("reports_delivery_count"),
+    exact_depth=Removed("`Depth.exact` says so for each answer", default=False),
+)
+@attrs.frozen(kw_only=True, slots=False)
 class QueueTraits:
     """What a queue can do, as data: the runtime's checks and the conformance kit read the same figures."""
 
@@ -50,7 +53,6 @@ class QueueTraits:
     send_batch: int
     delay: timedelta = timedelta(0)
     """The longest delay of `Queue.send` and `Queue.release`; zero: none, it is ignored."""
-    exact_depth: bool = False
     reports_delivery_count: bool = False
     """Whether `Delivery.delivery_count` is a number."""
     total_lease: timedelta | None = None

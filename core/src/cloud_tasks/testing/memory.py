@@ -53,10 +53,12 @@ class MemoryProvider:
 
     Args:
         queue_traits: To stand in for a queue with other limits; delays and lease lengths are honoured as they say.
+        exact_depth: Whether the queue declares its depth exact.
     """
 
-    def __init__(self, *, queue_traits: QueueTraits | None = None) -> None:
+    def __init__(self, *, queue_traits: QueueTraits | None = None, exact_depth: bool = True) -> None:
         self.clock = Clock()
+        self._exact_depth = exact_depth
         self.queues = MemoryQueues(clock=self.clock)
         self.instances = MemoryInstances(clock=self.clock, region=REGION, types=_types())
         self.queue = QueueBackend(
@@ -73,7 +75,13 @@ class MemoryProvider:
 
     @contextmanager
     def _open_queue(self, settings: Any, context: QueueContext) -> Iterator[Queue]:
-        yield MemoryQueue(self.queues, self.queue.traits, name=context.name, lease=context.lease)
+        yield MemoryQueue(
+            self.queues,
+            self.queue.traits,
+            name=context.name,
+            lease=context.lease,
+            exact_depth=self._exact_depth,
+        )
 
     @contextmanager
     def _open_compute(self, settings: Any, context: ComputeContext) -> Iterator[Compute]:
@@ -94,7 +102,6 @@ _QUEUE_TRAITS = QueueTraits(
     receive_batch=10,
     send_batch=10,
     delay=timedelta(minutes=15),
-    exact_depth=True,
     reports_delivery_count=True,
     exactly_once=True,
 )

@@ -14,7 +14,6 @@ QUEUE_TRAITS = QueueTraits(
     receive_batch=1000,
     send_batch=1000,
     delay=timedelta(days=7),
-    exact_depth=True,
     reports_delivery_count=True,
     exactly_once=True,
 )
