@@ -143,9 +143,10 @@ def _tell(rehearsed: _Rehearsed, width: int, most: Money | None) -> None:
 
 def _variants(config: JobConfig) -> Iterator[tuple[str, tuple[RankedOffer, ...]]]:
     """Spot and on-demand; of what is configured also the smallest and the largest machines alone."""
+    has_spot = config.registry.compute(config.compute).traits.spot
     rankings = {
         spot: rank_offers(attrs.evolve(config, run=attrs.evolve(config.run, use_spot=spot)), config.run.job_id or "")
-        for spot in (config.run.use_spot, not config.run.use_spot)
+        for spot in ((config.run.use_spot, not config.run.use_spot) if has_spot else (False,))
     }
     for spot, ranking in rankings.items():
         if spot is config.run.use_spot:

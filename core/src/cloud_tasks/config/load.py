@@ -23,6 +23,7 @@ from cloud_tasks.config.sections import (
     run_section,
     variable_name,
 )
+from cloud_tasks.config.trait_checks import check_traits
 from cloud_tasks.errors import InputError
 from cloud_tasks.registry import Registry
 
@@ -84,6 +85,7 @@ def load_config(
     settings = RunSettings() if problems else RunSettings(**merged.within("run"))
     if not problems:
         problems.extend(check_together(settings, merged, base_dir))
+        problems.extend(check_traits(settings, merged, backends, registry))
     if problems:
         raise ConfigurationError(sorted(problems, key=_line))
     in_use = {"", "run", *backends.values(), *merged.values.get("event_sinks", ())}

@@ -58,7 +58,7 @@ class QueueTraits:
     total_lease: timedelta | None = None
     """The longest that a message can stay leased however often it is extended; None: without end."""
     exactly_once: bool = False
-    """Whether an acked message is never delivered again, on request."""
+    """Whether an acked message is never delivered again, on request; ``exactly_once_queue`` is refused without it."""
 
 
 @deprecated_fields(ends_itself=Renamed("enforces_max_lifetime"), chooses=Renamed("provider_selects_offer"))
@@ -67,6 +67,7 @@ class ComputeTraits:
     """What a compute backend can do, as data."""
 
     spot: bool = True
+    """Whether there are spot instances; ``use_spot`` is refused without it."""
     enforces_max_lifetime: bool = False
     """Whether the provider itself ends an instance at `LaunchRequest.max_lifetime`."""
     max_parallel_launches: int = 10
