@@ -26,3 +26,47 @@ def test_simulation_compares_no_spot_instances_where_compute_has_none() -> None:
 
     assert names(spot=True) == {"on-demand", "spot"}
     assert names(spot=False) == {"on-demand"}
+
+
+RUN = (
+    "run",
+    "--dry-run",
+    "--job-id",
+    "job",
+    "--startup-script",
+    "true",
+    "--db-file",
+    "job.db",
+    "--task-file",
+    "t.json",
+)
+PLAN = ("plan", "--num-tasks", "4")
+
+
+def lines_of(command: tuple[str, ...], *arguments: str, **backends: Any) -> str:
+    """What a command prints on stderr, whose exit code has to be 0."""
+    Path("t.json").write_text('[{"task_id": "a", "data": {}}]', encoding="utf-8")
+    answer = MemoryCommands(**backends).call(*command, *arguments)
+    assert answer.error is None
+    assert answer.code == 0
+    return answer.err
+
+
+@pytest.mark.parametrize("command", [RUN, PLAN], ids=["run", "plan"])
+def test_warning_for_more_parallel_launches_than_compute_supports(command: tuple[str, ...]) -> None:
+    compute = {"traits": ComputeTraits(max_parallel_launches=7)}
+    wanted = "--max-parallel-instance-creations"
+    warning = f'{wanted}: run.max_parallel_instance_creations: 50 is more than compute "memory" supports; 7 are started'
+    assert warning in lines_of(command, wanted, "50", compute=compute)
+    # Neither a smaller number nor the default is worth a warning.
+    assert "compute" not in lines_of(command, wanted, "7", compute=compute)
+    assert "compute" not in lines_of(command, compute=compute)
+
+
+def test_configuration_summary_shows_the_smaller_number_of_parallel_launches() -> None:
+    def shown(setting: str, trait: int) -> str:
+        compute = {"traits": ComputeTraits(max_parallel_launches=trait)}
+        text = lines_of(RUN, "--max-parallel-instance-creations", setting, compute=compute)
+        return text.split("Max parallel instance creations: ")[1].splitlines()[0]
+
+    assert [shown("50", 7), shown("3", 7), shown("7", 7)] == ["7", "3", "7"]

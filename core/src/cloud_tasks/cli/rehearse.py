@@ -16,7 +16,7 @@ from cloud_tasks.cli.common import examples
 from cloud_tasks.cli.context import AppContext, pass_app
 from cloud_tasks.cli.estimates import count_tasks, task_times
 from cloud_tasks.cli.options import configuration_options, load_from_options
-from cloud_tasks.config import JobConfig
+from cloud_tasks.config import JobConfig, parallel_launches
 from cloud_tasks.controller.choice import rank_offers, require_offer
 from cloud_tasks.controller.policy import policy_of
 from cloud_tasks.controller.rehearsal import Rehearsal, World
@@ -178,7 +178,7 @@ def _one(
         boot_time=timedelta(seconds=values["boot_time"]),
         spot_lifetime=timedelta(seconds=values["spot_lifetime"]),
         refused=values["refused"],
-        parallel_launches=config.run.max_parallel_instance_creations,
+        parallel_launches=parallel_launches(config),
     )
     interval = timedelta(seconds=config.run.scaling_check_interval)
     results = [

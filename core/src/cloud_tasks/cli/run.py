@@ -17,7 +17,7 @@ from cloud_tasks.cli.interrupts import Interrupts, ask_plainly
 from cloud_tasks.cli.live import LiveView
 from cloud_tasks.cli.options import configuration_options, load_from_options
 from cloud_tasks.cli.progress_log import ProgressLog
-from cloud_tasks.config import JobConfig
+from cloud_tasks.config import JobConfig, parallel_launches, trait_warnings
 from cloud_tasks.controller import Controller, Outcome
 from cloud_tasks.controller.job import Job, JobResult, RunRequest
 from cloud_tasks.controller.loop import ThreadedLoop
@@ -99,7 +99,7 @@ def run(registry: Registry) -> click.Command:
 
 def _run(app: AppContext, values: dict[str, Any]) -> int:
     config = load_from_options(app.registry, values)
-    for line in config.override_lines():
+    for line in (*config.override_lines(), *trait_warnings(config)):
         log.warning(line)
     retry = _statuses_to_retry(values)
     request = RunRequest(
@@ -169,7 +169,7 @@ def _describe(config: JobConfig, job: Job) -> None:
         scaling_check_interval=run.scaling_check_interval,
         instance_termination_delay=run.instance_termination_delay,
         max_runtime=run.max_runtime,
-        max_parallel_instance_creations=run.max_parallel_instance_creations,
+        max_parallel_instance_creations=parallel_launches(config),
         image=run.image,
         startup_script=config.require_startup_script(),
         spot_fallback=run.spot_fallback,

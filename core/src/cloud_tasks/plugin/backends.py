@@ -71,6 +71,7 @@ class ComputeTraits:
     enforces_max_lifetime: bool = False
     """Whether the provider itself ends an instance at `LaunchRequest.max_lifetime`."""
     max_parallel_launches: int = 10
+    """Launches that may be under way at once; the smaller of it and ``max_parallel_instance_creations`` is used."""
     listing_lag: timedelta = timedelta(0)
     """How long a launched instance may be missing from the listing."""
     max_script_bytes: int = 16 * 1024
