@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 from memory_commands import MemoryCommands
 
-from cloud_tasks.plugin import ComputeTraits
+from cloud_tasks.plugin import ComputeTraits, QueueTraits
 
 SIMULATION = ("rehearse", "--num-tasks", "4", "--task-time", "60", "--seeds", "1", "--json")
 
@@ -70,3 +71,20 @@ def test_configuration_summary_shows_the_smaller_number_of_parallel_launches() -
         return text.split("Max parallel instance creations: ")[1].splitlines()[0]
 
     assert [shown("50", 7), shown("3", 7), shown("7", 7)] == ["7", "3", "7"]
+
+
+@pytest.mark.parametrize("command", [RUN, PLAN], ids=["run", "plan"])
+def test_warning_for_max_runtime_beyond_the_total_lease(command: tuple[str, ...]) -> None:
+    def printed(seconds: str, total: timedelta | None) -> str:
+        traits = QueueTraits(
+            max_lease=timedelta(hours=1), max_message_bytes=1000, receive_batch=1, send_batch=1, total_lease=total
+        )
+        return lines_of(command, "--max-runtime", seconds, queue={"traits": traits})
+
+    half_a_day = timedelta(hours=12)
+    warning = '--max-runtime: run.max_runtime: 1d 0h 0m 0s is more than the total lease of queue "memory", 12h 0m 0s: '
+    assert warning in printed("86400", half_a_day)
+    assert "total lease" in printed("43200.5", half_a_day)
+    assert "total lease" in printed("1e300", half_a_day)
+    assert "total lease" not in printed("43200", half_a_day)
+    assert "total lease" not in printed("1e300", None)

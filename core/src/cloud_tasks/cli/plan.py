@@ -13,7 +13,8 @@ from cloud_tasks.cli.common import examples
 from cloud_tasks.cli.context import AppContext, pass_app
 from cloud_tasks.cli.estimates import count_tasks, mean_task_time
 from cloud_tasks.cli.options import configuration_options, load_from_options
-from cloud_tasks.config import JobConfig, trait_warnings
+from cloud_tasks.cli.trait_warnings import trait_warnings
+from cloud_tasks.config import JobConfig
 from cloud_tasks.controller.choice import ask_headroom, rank_offers, require_offer
 from cloud_tasks.registry import Registry
 from cloud_tasks.report import plan_dict, render_forecast, render_headroom, render_offers, render_rejected

@@ -17,7 +17,8 @@ from cloud_tasks.cli.interrupts import Interrupts, ask_plainly
 from cloud_tasks.cli.live import LiveView
 from cloud_tasks.cli.options import configuration_options, load_from_options
 from cloud_tasks.cli.progress_log import ProgressLog
-from cloud_tasks.config import JobConfig, parallel_launches, trait_warnings
+from cloud_tasks.cli.trait_warnings import trait_warnings
+from cloud_tasks.config import JobConfig, parallel_launches
 from cloud_tasks.controller import Controller, Outcome
 from cloud_tasks.controller.job import Job, JobResult, RunRequest
 from cloud_tasks.controller.loop import ThreadedLoop

@@ -7,7 +7,7 @@ from cloud_tasks.config.load import ConfigurationError, load_config
 from cloud_tasks.config.origin import Layer, Origin, Override
 from cloud_tasks.config.run_settings import RetryRule, RunSettings
 from cloud_tasks.config.schema import json_schema
-from cloud_tasks.config.trait_checks import parallel_launches, trait_warnings
+from cloud_tasks.config.trait_checks import parallel_launches
 
 __all__ = [
     "ConfigurationError",
@@ -21,5 +21,4 @@ __all__ = [
     "json_schema",
     "load_config",
     "parallel_launches",
-    "trait_warnings",
 ]

@@ -13,7 +13,7 @@ from cloud_tasks.config.run_settings import RunSettings
 from cloud_tasks.errors import CloudTasksError
 from cloud_tasks.registry import Registry
 
-__all__ = ["check_traits", "parallel_launches", "trait_warnings"]
+__all__ = ["check_traits", "parallel_launches"]
 
 
 @attrs.frozen
@@ -59,19 +59,3 @@ def parallel_launches(config: JobConfig) -> int:
     """Return how many launches may be under way at once: the smaller of the setting and the compute's trait."""
     traits = config.registry.compute(config.compute).traits
     return min(config.run.max_parallel_instance_creations, traits.max_parallel_launches)
-
-
-def trait_warnings(config: JobConfig) -> Iterator[str]:
-    """Yield a line for each ``run`` value that a chosen backend supports only in part."""
-    wanted, launches = config.run.max_parallel_instance_creations, parallel_launches(config)
-    if launches < wanted and "run.max_parallel_instance_creations" in config.origins:
-        yield _warning(
-            config,
-            "max_parallel_instance_creations",
-            f'{wanted} is more than compute "{config.compute}" supports; {launches} are started at a time',
-        )
-
-
-def _warning(config: JobConfig, key: str, text: str) -> str:
-    origin = config.origins.get(f"run.{key}")
-    return f"{origin.place}: run.{key}: {text}" if origin is not None and origin.place else f"run.{key}: {text}"

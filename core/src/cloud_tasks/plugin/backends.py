@@ -56,7 +56,8 @@ class QueueTraits:
     reports_delivery_count: bool = False
     """Whether `Delivery.delivery_count` is a number."""
     total_lease: timedelta | None = None
-    """The longest that a message can stay leased however often it is extended; None: without end."""
+    """The longest that a message can stay leased however often it is extended; None: without end. A longer
+    ``max_runtime`` is warned of."""
     exactly_once: bool = False
     """Whether an acked message is never delivered again, on request; ``exactly_once_queue`` is refused without it."""
 
