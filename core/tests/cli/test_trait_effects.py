@@ -88,3 +88,15 @@ def test_warning_for_max_runtime_beyond_the_total_lease(command: tuple[str, ...]
     assert "total lease" in printed("1e300", half_a_day)
     assert "total lease" not in printed("43200", half_a_day)
     assert "total lease" not in printed("1e300", None)
+
+
+@pytest.mark.parametrize("command", [RUN, PLAN], ids=["run", "plan"])
+def test_warning_for_max_lifetime_that_compute_does_not_enforce(command: tuple[str, ...]) -> None:
+    def printed(seconds: str, *, enforces: bool) -> str:
+        compute = {"traits": ComputeTraits(enforces_max_lifetime=enforces)}
+        return lines_of(command, "--max-lifetime", seconds, compute=compute)
+
+    warning = '--max-lifetime: run.max_lifetime: compute "memory" does not enforce it; instances older than 1h 0m 0s'
+    assert warning in printed("3600", enforces=False)
+    assert "does not enforce" not in printed("3600", enforces=True)
+    assert "does not enforce" not in printed("0", enforces=False)

@@ -13,6 +13,7 @@ from memory_commands import MemoryCommands
 
 from cloud_tasks.config import load_config
 from cloud_tasks.controller.assembly import Opened, assemble_controller
+from cloud_tasks.controller.policy import policy_of
 from cloud_tasks.model import LaunchRequest
 from cloud_tasks.plugin import ComputeTraits
 
@@ -49,3 +50,15 @@ def test_launches_under_way_are_the_smaller_of_setting_and_trait(
     # The fake answers each launch after the same time, so that launches under way together begin together.
     assert max(begun.values()) == expected
     assert begun.total() == 8
+
+
+@pytest.mark.parametrize(
+    ("enforces", "lifetime", "expected"),
+    [(False, 3600.0, timedelta(seconds=3630)), (True, 3600.0, None), (False, 0.0, None), (False, None, None)],
+)
+def test_policy_has_the_maximum_lifetime_where_compute_does_not_enforce_it(
+    enforces: bool, lifetime: float | None, expected: timedelta | None
+) -> None:
+    registry = MemoryCommands(compute={"traits": ComputeTraits(enforces_max_lifetime=enforces)}).registry
+    options = {"provider": "memory", "run.max_lifetime": lifetime}
+    assert policy_of(load_config(registry, file=None, options=options, environ={})).max_lifetime == expected

@@ -70,7 +70,8 @@ class ComputeTraits:
     spot: bool = True
     """Whether there are spot instances; ``use_spot`` is refused without it."""
     enforces_max_lifetime: bool = False
-    """Whether the provider itself ends an instance at `LaunchRequest.max_lifetime`."""
+    """Whether an instance ends at `LaunchRequest.max_lifetime` by itself: the provider sees to it, or `boot_script`.
+    Elsewhere the controller terminates it, for as long as it runs, and warns of that."""
     max_parallel_launches: int = 10
     """Launches that may be under way at once; the smaller of it and ``max_parallel_instance_creations`` is used."""
     listing_lag: timedelta = timedelta(0)
