@@ -26,7 +26,7 @@ from cloud_tasks.worker.events import EventMaker
 from cloud_tasks.worker.log import Log
 from cloud_tasks.worker.messages import READY
 from cloud_tasks.worker.outcome import Outcome
-from cloud_tasks.worker.pulse import Pulse
+from cloud_tasks.worker.pulse import Activity, Pulse
 from cloud_tasks.worker.report import Report, Reporter
 from cloud_tasks.worker.settings import Exit, SupervisorSettings
 from cloud_tasks.worker.shared import SharedFlags
@@ -101,7 +101,15 @@ class Supervisor:
             on_ended=self._on_ended,
             on_returned=self._on_returned,
         )
-        self._pulse = Pulse(self, settings)
+        self._pulse = Pulse(
+            settings,
+            later=self.timers.later,
+            observe=self._activity,
+            report=self.report,
+            watch_memory=self.attempts.watch_memory,
+            stop=self.stop,
+            log=log,
+        )
         self.feed = feed(self)
 
     # -- for other threads -----------------------------------------------------------------------------------------
@@ -212,6 +220,16 @@ class Supervisor:
         if surplus:
             self.log.info(f"Giving back {len(surplus)} tasks that no slot will soon be free for")
             self._endings.release_unstarted(surplus)
+
+    def _activity(self) -> Activity:
+        attempts, reporter = self.attempts, self.reporter
+        return Activity(
+            is_accepting=self.is_accepting,
+            is_busy=bool(attempts.count or reporter.is_clogged or reporter.problem),
+            running=len(attempts.running),
+            finished=self.finished,
+            expected=self.feed.expected,
+        )
 
     # -- attempts --------------------------------------------------------------------------------------------------
 
