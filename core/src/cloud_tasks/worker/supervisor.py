@@ -53,7 +53,6 @@ class Supervisor:
         self,
         settings: SupervisorSettings,
         *,
-        zygote: int,
         end: Any,
         feed: Callable[[Supervisor], Feed],
         reporter: Reporter,
@@ -85,7 +84,6 @@ class Supervisor:
         self.finished = 0
         """Attempts that have ended."""
         self._crew = Crew(
-            zygote,
             end,
             self._poll,
             max_result_bytes=settings.max_result_bytes,
@@ -254,7 +252,7 @@ class Supervisor:
             self._endings.remove_scratch(running.scratch)
         if self.attempts.count == 0:
             self._pulse.became_idle()
-        verdict = self._endings.judge(running.work, outcome, seconds, stopping=not self.is_accepting)
+        verdict = self._endings.judge(running.work, outcome, seconds)
         if verdict.again is not None and not self.feed.again(verdict.again, verdict.delay):
             raise AssertionError("a feed that keeps nothing needs messages")
         self.reporter.put(verdict.report)
