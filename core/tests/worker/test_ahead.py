@@ -298,7 +298,7 @@ def test_a_task_that_is_due_later_than_the_queue_can_delay_does_not_die_of_waiti
         log=log,
     )
     feed.start()
-    feed.want(1, running=0, mean_seconds=None)
+    feed.want(1, mean_seconds=None)
     wait_until(lambda: unused)
     feed.close()
     ((again,), gone) = unused, dead

@@ -131,7 +131,7 @@ def _run(app: AppContext, values: dict[str, Any]) -> int:
             _confirm(obstacles)
         is_live = sys.stderr.isatty() and values["live"] and app.log_format == "text"
         result = _see_through(job, ranking, LiveView(request.db_file) if is_live else None, values["on_interrupt"])
-    code = _report(result, request)
+    code = _report(result)
     if result.outcome in (Outcome.STOPPED, Outcome.LEFT) and _wants_dump(values["dump_tasks"]):
         with read_database(request.db_file) as store:
             for file in dump_tasks(store, Path.cwd()):
@@ -249,7 +249,7 @@ def _wants_dump(choice: bool | None) -> bool:
     return bool(choice)
 
 
-def _report(result: JobResult, request: RunRequest) -> int:
+def _report(result: JobResult) -> int:
     """Print how it ended; returns the exit code."""
     for name, count in result.lost_copies.items():
         log.warning(f'The event sink "{name}" lost {count} events; the database has them')

@@ -113,7 +113,7 @@ class Job:
     def __enter__(self) -> Job:
         return self
 
-    def __exit__(self, *exc_info: object) -> None:
+    def __exit__(self, *_: object) -> None:
         self._stack.close()
 
     # -- without any change --------------------------------------------------------------------------------------

@@ -90,7 +90,7 @@ class QueueFeed:
     def start(self) -> None:
         self._thread.start()
 
-    def want(self, idle_slots: int, *, running: int, mean_seconds: float | None) -> None:
+    def want(self, idle_slots: int, *, mean_seconds: float | None) -> None:
         ahead = self._ahead(mean_seconds)
         missing = idle_slots + ahead - len(self._ready)
         # With many ahead, ask again when half of them are used: fewer, larger batches.

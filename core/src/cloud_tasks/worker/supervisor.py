@@ -192,7 +192,7 @@ class Supervisor:
             if work is None:
                 break
             attempts.start(work)
-        self.feed.want(attempts.room, running=attempts.count, mean_seconds=mean_seconds)
+        self.feed.want(attempts.room, mean_seconds=mean_seconds)
 
     def _next_returned(self) -> Work | None:
         while self._returned:
