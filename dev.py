@@ -158,6 +158,7 @@ def lint(arguments: list[str]) -> int:
 
 def static_checks(settings: dict[str, Any]) -> dict[str, list[str]]:
     """The checks of `lint`, by name."""
+    sources = [str((folder / "src").relative_to(ROOT)) for folder in members(settings)]
     typed = ["dev.py", "conftest.py", "examples/parallel_addition", "tests"]
     for folder in members(settings):
         typed += [str((folder / part).relative_to(ROOT)) for part in ("src", "tests")]
@@ -166,6 +167,7 @@ def static_checks(settings: dict[str, Any]) -> dict[str, list[str]]:
         "lint": ["ruff", "check", "."],
         "types": ["mypy", *typed],
         "imports": ["lint-imports"],
+        "dead code": ["vulture", *sources, "dev.py", "tests/workspace/vulture_whitelist.py"],
     }
 
 

@@ -165,7 +165,7 @@ def looks(folder: Path, count: int, machines: int) -> tuple[list[float], list[fl
             request = LaunchRequest(
                 client_token=f"t{n}", job_id="bench", offer=ranked.offer, startup_script="", labels={}
             )
-            store.record_intent(request, now, slots=SLOTS)
+            store.record_intents([request], now, slots=SLOTS)
             instance = Instance(
                 instance_id=f"i-{n}",
                 job_id="bench",

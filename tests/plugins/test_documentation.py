@@ -13,6 +13,7 @@ from plugin_surface import hook_names, methods_of, signature_of
 import cloud_tasks.plugin
 from cloud_tasks.model import JobProgress
 from cloud_tasks.plugin import hooks
+from cloud_tasks.plugin.deprecation import Renamed, fields_deprecated_by
 from cloud_tasks.registry import AXES, DISABLE_VARIABLE, STRICT_VARIABLE
 
 ROOT = Path(__file__).parents[2]
@@ -71,6 +72,14 @@ def test_the_page_of_a_hook_has_every_field_with_its_type(hook: str) -> None:
         assert f"`{kind.__name__}`" in page
         for field in attrs.fields(kind):
             assert f"| `{field.name}` | `{field.type}` |" in page, f"{kind.__name__}.{field.name}"
+
+
+def test_compatibility_page_lists_every_deprecated_field() -> None:
+    page = (DOCS / "compatibility.md").read_text(encoding="utf-8")
+    for kind in vars(cloud_tasks.plugin).values():
+        for name, change in fields_deprecated_by(kind).items() if isinstance(kind, type) else ():
+            instead = f"`{change.to}`" if isinstance(change, Renamed) else change.instead
+            assert f"| `{kind.__name__}` | `{name}` | {instead} |" in page
 
 
 def test_the_page_of_compute_has_the_signature_of_boot_script_and_every_argument() -> None:

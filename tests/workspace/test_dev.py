@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import importlib.util
+import re
 import shutil
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 from types import ModuleType
 
@@ -22,7 +24,11 @@ def dev(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
         copy.parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(file, copy)
     shutil.copy(ROOT / "dev.py", tmp_path)
-    spec = importlib.util.spec_from_file_location("dev_under_test", tmp_path / "dev.py")
+    return load(tmp_path / "dev.py")
+
+
+def load(file: Path) -> ModuleType:
+    spec = importlib.util.spec_from_file_location("dev_under_test", file)
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
@@ -136,3 +142,15 @@ def test_processes_that_work_in_a_folder_are_found(dev: ModuleType, tmp_path: Pa
         assert dev.processes_in(below) == [process.pid]
     finally:
         process.communicate(b"\n")
+
+
+def test_whitelist_of_unused_names_is_exactly_what_vulture_finds() -> None:
+    settings = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    command = load(ROOT / "dev.py").static_checks(settings)["dead code"]
+    paths = [argument for argument in command[1:] if not argument.endswith("whitelist.py")]
+    answer = subprocess.run(
+        [sys.executable, "-m", "vulture", *paths], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    whitelist = (ROOT / "tests" / "workspace" / "vulture_whitelist.py").read_text()
+    found = set(re.findall(r": unused \w+ '(\w+)' ", answer.stdout))
+    assert found == set(re.findall(r"^_\.(\w+)", whitelist, re.MULTILINE))

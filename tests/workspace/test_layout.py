@@ -5,9 +5,11 @@ from __future__ import annotations
 import hashlib
 import re
 import tomllib
+from graphlib import TopologicalSorter
 from pathlib import Path
 from typing import Any
 
+import grimp
 import pytest
 
 ROOT = Path(__file__).parents[2]
@@ -78,3 +80,23 @@ def test_a_version_list_names_exact_versions_and_no_place() -> None:
 def test_core_needs_no_cloud_library() -> None:
     needed = {canonical(requirement) for requirement in project(ROOT / "core")["dependencies"]}
     assert not {name for name in needed if re.match("google|boto|azure|aws|gcp", name)}
+
+
+LEAVING_CORE = {("cloud_tasks.builtin.sink_settings", "cloud_tasks.builtin.webhook_address")}
+"""An import of the webhook notifier, which is to be a plugin."""
+
+
+def test_no_modules_import_each_other_in_a_cycle() -> None:
+    """Late imports and those for type checkers count as well."""
+    packages = [path.name for folder in MEMBERS for path in (folder / "src").iterdir() if path.is_dir()]
+    graph = grimp.build_graph(*(name for name in packages if name.isidentifier()), cache_dir=None)
+    imports = {
+        module: {
+            imported
+            for imported in graph.find_modules_directly_imported_by(module)
+            if (module, imported) not in LEAVING_CORE
+        }
+        for module in graph.modules
+    }
+    assert len(imports) > 400
+    TopologicalSorter(imports).prepare()  # raises CycleError, which names the modules

@@ -26,9 +26,9 @@ from cloud_tasks.store.failures import FailureWatch
 def database(tmp_path: Path) -> Path:
     with new_store(tmp_path, [f"t{number}" for number in range(1, 11)]) as store:
         for token, name in (("k1", "i1"), ("k2", "i2")):
-            store.record_intent(launch_request(token, price="0.50"), at(0), slots=4)
+            store.record_intents([launch_request(token, price="0.50")], at(0), slots=4)
             store.record_launched(token, instance(name, token))
-        store.record_intent(launch_request("k3", price="0.50"), at(0), slots=4)
+        store.record_intents([launch_request("k3", price="0.50")], at(0), slots=4)
         store.mark_queued([f"t{number}" for number in range(1, 11)])
         store.apply_events([started("t1"), completed("t1", timestamp=at(60)), started("t2", timestamp=at(60))])
         store.apply_events([failed("t3", message="[red]bad[/red]", timestamp=at(90))])

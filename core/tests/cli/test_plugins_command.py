@@ -154,7 +154,7 @@ def test_show_for_people_has_the_same_facts(call: Call) -> None:
     for fact in (
         "queue depot: A depot of messages",
         "    max_lease: 3600 s\n",
-        "    exact_depth: no\n",
+        "    reports_delivery_count: no\n",
         "    depot.project  (text; required)\n      Whose depot it is\n"
         "      also: --depot-project, CLOUD_TASKS_DEPOT_PROJECT, DEPOT_PROJECT\n      passed to the workers\n",
         "    depot.patience  (a number of seconds; default 90.0)",

@@ -55,7 +55,7 @@ def _job(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         event(EventType.KEEP_ALIVE, timestamp=at(8), details={"load": 0.5}),
     ]
     with new_store(tmp_path, ["t1", "t2", "t3", EVIL, "t5", "t6"]) as store:
-        store.record_intent(launch_request("k1"), at(0), slots=4)
+        store.record_intents([launch_request("k1")], at(0), slots=4)
         store.record_launched("k1", instance("i1", "k1"))
         store.apply_events(story)
         store.record_ended("i1", at(3600), "idle")

@@ -15,7 +15,7 @@ from configuration_fakes import GcpMachines, GcpMessages, load
 
 from cloud_tasks.config import JobConfig, RetryRule, RunSettings
 from cloud_tasks.errors import InputError
-from cloud_tasks.model import Architecture, Constraints, Limits, Money, Purchase, RetryPolicy
+from cloud_tasks.model import Architecture, Constraints, Limits, Money, Purchase
 from cloud_tasks.plugin import setting_info
 
 Read = Callable[..., JobConfig]
@@ -177,7 +177,6 @@ def test_the_defaults_agree_with_those_of_the_model(read: Read) -> None:
     config = read(None)
     assert config.constraints() == Constraints()
     assert config.limits() == Limits()
-    assert config.retry_policy() == RetryPolicy()
 
 
 def test_constraints_limits_and_retries_are_made_from_run(read: Read) -> None:
@@ -187,7 +186,7 @@ def test_constraints_limits_and_retries_are_made_from_run(read: Read) -> None:
     assert all(isinstance(pattern, re.Pattern) for pattern in constraints.instance_types)
     assert (constraints.purchase, constraints.zone, constraints.max_cpu) == (Purchase.SPOT, "us-central1-a", 8)
     assert (config.limits().max_instances, config.limits().max_total_price_per_hour) == (5, Money(20))
-    assert config.retry_policy() == RetryPolicy(on_exit=True, on_timeout=True)
+    assert (config.run.retry_on_exit, config.run.retry_on_exception, config.run.retry_on_timeout) == (True, False, True)
 
 
 def test_every_key_has_help_that_fits_one_line() -> None:

@@ -100,6 +100,32 @@ def test_intents_without_an_answer_count_towards_the_limit() -> None:
     assert decide(seen(*intents)) == ()
 
 
+def test_instance_beyond_the_maximum_lifetime_is_terminated() -> None:
+    policy = Policy(limits=Limits(max_instances=3), max_lifetime=timedelta(hours=1))
+    young, old, starting = (
+        machine(1, age=3600),
+        machine(2, age=3601),
+        machine(3, age=3700, state=InstanceState.STARTING, heard=3),
+    )
+    reason = "its maximum lifetime is over (3600 s)"
+    assert decide(seen(young, old, starting, policy=policy)) == (
+        Terminate(instance_id="i-2", reason=reason),
+        Terminate(instance_id="i-3", reason=reason),
+    )
+    assert decide(seen(young, old, starting, policy=Policy(limits=Limits(max_instances=3)))) == ()
+
+
+def test_instance_beyond_the_maximum_lifetime_is_terminated_once_and_only_while_listed_alive() -> None:
+    policy = Policy(limits=Limits(max_instances=1), max_lifetime=timedelta(hours=1))
+    for state in (None, InstanceState.TERMINATED, InstanceState.STOPPED):
+        actions = decide(seen(machine(1, age=4000, heard=5000, state=state), policy=policy))
+        assert len([action for action in actions if isinstance(action, (Terminate, MarkEnded))]) == 1
+    silent = decide(seen(machine(1, age=9000, heard=8000), machine(2), policy=policy))
+    assert [type(action) for action in silent] == [Terminate]
+    intent = machine(1, age=4000, heard=None, instance_id=None, state=None, answered=False)
+    assert decide(seen(intent, policy=policy)) == ()
+
+
 def test_an_instance_that_is_gone_is_written_off_and_replaced() -> None:
     gone = machine(1, state=None)
     assert decide(seen(gone, machine(2))) == (

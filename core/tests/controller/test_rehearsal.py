@@ -17,10 +17,11 @@ from hypothesis import strategies as st
 from cloud_tasks.controller.observation import Policy
 from cloud_tasks.controller.rehearsal import Rehearsal, RehearsalResult, World
 from cloud_tasks.controller.task_times import TaskTimes
-from cloud_tasks.model import Constraints, Limits, Money, Purchase, RetryPolicy
+from cloud_tasks.model import Constraints, Limits, Money, Purchase
 from cloud_tasks.selection import rank
 from cloud_tasks.testing.simulation import Faults, Scenario, Simulation
 from cloud_tasks.testing.simulation.catalogue import catalogue, prices
+from cloud_tasks.testing.simulation.scenario import RetryPolicy
 
 
 def rehearsed(seed: int = 1, *, limits: Limits | None = None, **changes: Any) -> RehearsalResult:

@@ -23,7 +23,7 @@ def standing(store: Store, *, before: int = 0) -> Standing:
 
 def test_it_counts_tasks_and_instances_and_names_the_run(store: Store) -> None:
     finish(store, 5)
-    store.record_intent(store_facts.launch_request("t1", price="0.36"), at(0), slots=4)
+    store.record_intents([store_facts.launch_request("t1", price="0.36")], at(0), slots=4)
     store.record_launched("t1", store_facts.instance("i1", "t1", created=0))
     told = standing(store).at(at(3600))
     assert (told.job_id, told.run_id, told.phase, told.started_at) == ("job", "run", JobPhase.RUNNING, at(0))
@@ -35,7 +35,7 @@ def test_it_counts_tasks_and_instances_and_names_the_run(store: Store) -> None:
 
 def test_what_is_expected_follows_from_the_pace_of_this_run(store: Store) -> None:
     finish(store, 10)
-    store.record_intent(store_facts.launch_request("t1", price="0.36"), at(0), slots=4)
+    store.record_intents([store_facts.launch_request("t1", price="0.36")], at(0), slots=4)
     store.record_launched("t1", store_facts.instance("i1", "t1", created=0))
     # 10 tasks in an hour, 10 to go: another hour. Where 5 had ended before, two more hours.
     assert standing(store).at(at(3600)).expected_cost == Money("0.72")

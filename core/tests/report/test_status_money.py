@@ -13,7 +13,7 @@ from cloud_tasks.report import status_dict
 
 def test_the_shares_and_the_cost_of_each_type_add_up_to_the_cost(tmp_path: Path) -> None:
     with new_store(tmp_path, ["a", "b"]) as store:
-        store.record_intent(launch_request("t1", price="0.36"), at(0), slots=1)
+        store.record_intents([launch_request("t1", price="0.36")], at(0), slots=1)
         store.record_launched("t1", instance("i1", "t1"))
         store.apply_events([started("a"), completed("a", elapsed=100.0, timestamp=at(100))])
         store.record_ended("i1", at(1000), "no task is left for it")

@@ -17,7 +17,7 @@ import pytest
 from cloud_tasks.controller.collect import Collector
 from cloud_tasks.controller.controller import Outcome
 from cloud_tasks.controller.fleet import Fleet
-from cloud_tasks.model import Constraints, Instance, LaunchRequest, Limits, Money, RetryPolicy
+from cloud_tasks.model import Constraints, Instance, LaunchRequest, Limits, Money
 from cloud_tasks.selection import FleetTotals, RankedOffer
 from cloud_tasks.testing.simulation import (
     Faults,
@@ -27,6 +27,7 @@ from cloud_tasks.testing.simulation import (
     Simulation,
     draw_scenario,
 )
+from cloud_tasks.testing.simulation.scenario import RetryPolicy
 
 
 def a_scenario(seed: int = 1, **changes: Any) -> Scenario:
@@ -161,7 +162,7 @@ class LaunchesFirst(Fleet):
         for number in range(count):
             request = self._compose(ranked, alternatives, f"token{number}at{self._loop.now().timestamp():.0f}")
             self._compute.launch(request)
-            self._store.record_intent(request, self._loop.now(), slots=ranked.slots)
+            self._store.record_intents([request], self._loop.now(), slots=ranked.slots)
 
 
 def test_an_intent_written_after_its_launch_is_noticed(tmp_path):

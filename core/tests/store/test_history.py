@@ -78,7 +78,7 @@ def test_failures_are_grouped_with_an_example(tmp_path: Path) -> None:
 
 def test_the_course_says_when_what_was_there(tmp_path: Path) -> None:
     with new_store(tmp_path, ["a", "b", "c"]) as store:
-        store.record_intent(launch_request("k1", price="2"), at(0), slots=1)
+        store.record_intents([launch_request("k1", price="2")], at(0), slots=1)
         store.record_launched("k1", instance("i1", "k1", created=25))
         store.record_ended("i1", at(75), "done")
         store.apply_events([completed("a", timestamp=at(30)), failed("b", timestamp=at(60))])
@@ -97,7 +97,7 @@ def test_a_course_goes_on_to_now_while_an_instance_lives_and_else_to_the_last_si
     with new_store(tmp_path, ["a"]) as store:
         store.apply_events([started("a", timestamp=at(10))])
         assert read_course(tmp_path / "job.db", at(500)).end == at(10)
-        store.record_intent(launch_request("k1"), at(0), slots=1)
+        store.record_intents([launch_request("k1")], at(0), slots=1)
         store.record_launched("k1", instance("i1", "k1"))
         assert read_course(tmp_path / "job.db", at(500)).end == at(500)
 

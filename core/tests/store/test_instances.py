@@ -25,7 +25,7 @@ def only(store: Store) -> InstanceRecord:
 
 
 def test_an_intent_is_there_before_its_instance(store: Store) -> None:
-    store.record_intent(launch_request("t1", price="0.268614"), at(5), slots=4)
+    store.record_intents([launch_request("t1", price="0.268614")], at(5), slots=4)
     record = only(store)
     assert (record.client_token, record.instance_id, record.launched_at, record.ended_at) == ("t1", None, None, None)
     assert (record.vcpus, record.slots, record.price_per_hour) == (4, 4, Money("0.268614"))
@@ -34,18 +34,18 @@ def test_an_intent_is_there_before_its_instance(store: Store) -> None:
 
 def test_an_intent_written_twice_is_one(store: Store) -> None:
     for _ in range(2):
-        store.record_intent(launch_request("t1"), at(0))
+        store.record_intents([launch_request("t1")], at(0))
     assert len(store.instances()) == 1
 
 
 def test_a_launch_settles_its_intent(store: Store) -> None:
-    store.record_intent(launch_request("t1"), at(0))
+    store.record_intents([launch_request("t1")], at(0))
     store.record_launched("t1", instance("i1", "t1", created=3))
     assert (only(store).instance_id, only(store).launched_at) == ("i1", at(3))
 
 
 def test_a_failed_launch_has_ended_and_costs_nothing(store: Store) -> None:
-    store.record_intent(launch_request("t1"), at(0))
+    store.record_intents([launch_request("t1")], at(0))
     store.record_launch_failed("t1", "ZONE_FULL")
     record = only(store)
     assert (record.ended_at, record.launched_at, record.end_reason) == (at(0), None, "ZONE_FULL")
@@ -53,14 +53,14 @@ def test_a_failed_launch_has_ended_and_costs_nothing(store: Store) -> None:
 
 
 def test_a_launch_that_took_place_cannot_fail_any_more(store: Store) -> None:
-    store.record_intent(launch_request("t1"), at(0))
+    store.record_intents([launch_request("t1")], at(0))
     store.record_launched("t1", instance("i1", "t1"))
     store.record_launch_failed("t1", "timed out")
     assert only(store).ended_at is None
 
 
 def test_a_failed_launch_whose_instance_appears_after_all_lives(store: Store) -> None:
-    store.record_intent(launch_request("t1"), at(0))
+    store.record_intents([launch_request("t1")], at(0))
     store.record_launch_failed("t1", "timed out")
     store.record_seen(instance("i1", "t1", created=2), at(60))
     record = only(store)
@@ -68,7 +68,7 @@ def test_a_failed_launch_whose_instance_appears_after_all_lives(store: Store) ->
 
 
 def test_an_instance_that_nobody_knows_is_adopted_at_the_price_of_its_kind(store: Store) -> None:
-    store.record_intent(launch_request("t1", price="0.36"), at(0), slots=4)
+    store.record_intents([launch_request("t1", price="0.36")], at(0), slots=4)
     store.record_seen(instance("stranger", created=0), at(10))
     stranger = store.instances()[1]
     assert (stranger.instance_id, stranger.price_per_hour, stranger.slots) == ("stranger", Money("0.36"), 4)
@@ -76,7 +76,7 @@ def test_an_instance_that_nobody_knows_is_adopted_at_the_price_of_its_kind(store
 
 def test_spending_is_uptime_times_price_exactly(store: Store) -> None:
     for number, price in enumerate(["0.1", "0.2", "0.7"]):
-        store.record_intent(launch_request(f"t{number}", price=price), at(0))
+        store.record_intents([launch_request(f"t{number}", price=price)], at(0))
         store.record_launched(f"t{number}", instance(f"i{number}", f"t{number}"))
     assert store.spending(at(3600)).usd == Decimal("1.0")
     store.record_ended("i2", at(7200), "surplus")
@@ -84,12 +84,12 @@ def test_spending_is_uptime_times_price_exactly(store: Store) -> None:
 
 
 def test_an_unanswered_launch_is_paid_for(store: Store) -> None:
-    store.record_intent(launch_request("t1", price="1"), at(0))
+    store.record_intents([launch_request("t1", price="1")], at(0))
     assert store.spending(at(1800)) == Money("0.5")
 
 
 def test_nothing_is_earned_by_a_clock_that_goes_back(store: Store) -> None:
-    store.record_intent(launch_request("t1", price="1"), at(100))
+    store.record_intents([launch_request("t1", price="1")], at(100))
     store.record_launched("t1", instance("i1", "t1", created=100))
     assert store.spending(at(0)) == Money(0)
     store.record_ended("i1", at(50), "gone")
@@ -97,7 +97,7 @@ def test_nothing_is_earned_by_a_clock_that_goes_back(store: Store) -> None:
 
 
 def test_an_end_is_recorded_once(store: Store) -> None:
-    store.record_intent(launch_request("t1", price="1"), at(0))
+    store.record_intents([launch_request("t1", price="1")], at(0))
     store.record_launched("t1", instance("i1", "t1"))
     store.record_ended("i1", at(3600), "preempted")
     store.record_ended("i1", at(7200), "not in the listing")
@@ -107,7 +107,7 @@ def test_an_end_is_recorded_once(store: Store) -> None:
 
 
 def test_an_instance_taken_for_gone_that_is_seen_alive_is_paid_on(store: Store) -> None:
-    store.record_intent(launch_request("t1", price="1"), at(0))
+    store.record_intents([launch_request("t1", price="1")], at(0))
     store.record_launched("t1", instance("i1", "t1"))
     store.record_ended("i1", at(3600), "not in the listing")
     store.record_seen(instance("i1", "t1", state=InstanceState.TERMINATED), at(4000))
@@ -119,7 +119,7 @@ def test_an_instance_taken_for_gone_that_is_seen_alive_is_paid_on(store: Store) 
 
 
 def test_an_instance_shows_what_its_worker_told(store: Store) -> None:
-    store.record_intent(launch_request("t1"), at(0))
+    store.record_intents([launch_request("t1")], at(0))
     store.record_launched("t1", instance("i1", "t1"))
     assert (only(store).last_heard, only(store).running_tasks) == (None, 0)
     store.apply_events(
@@ -144,13 +144,13 @@ def test_an_instance_shows_what_its_worker_told(store: Store) -> None:
 
 def test_instances_are_listed_oldest_first(store: Store) -> None:
     for number in (2, 0, 1):
-        store.record_intent(launch_request(f"t{number}"), at(number))
+        store.record_intents([launch_request(f"t{number}")], at(number))
     assert [record.client_token for record in store.instances()] == ["t0", "t1", "t2"]
 
 
 def test_costs_are_told_by_type_and_purchase(store: Store) -> None:
-    store.record_intent(launch_request("t1", price="1"), at(0))
-    store.record_intent(launch_request("t2", price="2", vcpus=8, purchase=Purchase.ON_DEMAND), at(0))
+    store.record_intents([launch_request("t1", price="1")], at(0))
+    store.record_intents([launch_request("t2", price="2", vcpus=8, purchase=Purchase.ON_DEMAND)], at(0))
     statistics = store.statistics(at(3600))
     assert statistics.cost == Money(3)
     assert [(line.instance_type, line.purchase, line.cost) for line in statistics.costs] == [

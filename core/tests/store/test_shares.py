@@ -16,7 +16,7 @@ from cloud_tasks.store import CostShares, Store
 def store(tmp_path: Path) -> Iterator[Store]:
     """One instance of 2 slots for 2 dollars per hour, launched at 0."""
     with new_store(tmp_path, ["a", "b", "c"]) as store:
-        store.record_intent(launch_request("t1", price="2", vcpus=2), at(0), slots=2)
+        store.record_intents([launch_request("t1", price="2", vcpus=2)], at(0), slots=2)
         store.record_launched("t1", instance("i1", "t1"))
         yield store
 

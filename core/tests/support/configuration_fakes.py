@@ -74,8 +74,14 @@ def _never(settings: Any, context: Any) -> AbstractContextManager[Any]:
     raise AssertionError("reading a configuration opens no backend")
 
 
-def _plugin(name: str, machines: type[Any], messages: type[Any]) -> object:
-    traits = QueueTraits(max_lease=timedelta(minutes=10), max_message_bytes=1000, receive_batch=10, send_batch=10)
+def _plugin(name: str, machines: type[Any], messages: type[Any], *, is_able: bool) -> object:
+    traits = QueueTraits(
+        max_lease=timedelta(minutes=10),
+        max_message_bytes=1000,
+        receive_batch=10,
+        send_batch=10,
+        exactly_once=is_able,
+    )
 
     @hookimpl
     def cloud_tasks_register_queue() -> Sequence[QueueBackend]:
@@ -84,7 +90,12 @@ def _plugin(name: str, machines: type[Any], messages: type[Any]) -> object:
     @hookimpl
     def cloud_tasks_register_compute() -> Sequence[ComputeBackend]:
         compute = ComputeBackend(
-            name=name, summary="machines", settings=machines, traits=ComputeTraits(), open=_never, open_instance=_never
+            name=name,
+            summary="machines",
+            settings=machines,
+            traits=ComputeTraits(spot=is_able),
+            open=_never,
+            open_instance=_never,
         )
         return [compute]
 
@@ -101,10 +112,10 @@ def _plugin(name: str, machines: type[Any], messages: type[Any]) -> object:
 
 @functools.cache
 def make_registry() -> Registry:
-    """Core's own plugins, the fake clouds ``gcp`` and ``aws``, and nothing that is installed."""
+    """Core's own plugins, the fake clouds ``gcp`` and ``aws`` (no spot, no exactly-once), and nothing installed."""
     registry = Registry(builtins=[("builtin", cloud_tasks.builtin)], only=())
-    registry.register("gcp", _plugin("gcp", GcpMachines, GcpMessages))
-    registry.register("aws", _plugin("aws", AwsSettings, AwsSettings))
+    registry.register("gcp", _plugin("gcp", GcpMachines, GcpMessages, is_able=True))
+    registry.register("aws", _plugin("aws", AwsSettings, AwsSettings, is_able=False))
     return registry
 
 

@@ -13,6 +13,7 @@ import attrs
 
 import cloud_tasks.plugin
 from cloud_tasks.plugin import hooks
+from cloud_tasks.plugin.deprecation import fields_deprecated_by
 
 __all__ = ["describe_surface", "hook_names", "methods_of", "signature_of"]
 
@@ -52,7 +53,8 @@ def _block(name: str, value: Any) -> str:
     if attrs.has(value):
         bases = [base.__name__ for base in value.__bases__ if base is not object]
         head = f"class {name}({', '.join(bases)})" if bases else f"class {name}"
-        return "\n".join([head, *(f"    {_field(field)}" for field in attrs.fields(value))])
+        former = [f"{name} (deprecated, {change})" for name, change in fields_deprecated_by(value).items()]
+        return "\n    ".join([head, *map(_field, attrs.fields(value)), *former])
     return "\n".join([f"protocol {name}", *(f"    {method}" for method in methods_of(value))])
 
 

@@ -466,7 +466,7 @@ class PricesByTheMoment(MemoryPricing):
 class ListSink:
     """A sink that is right; the broken ones are made from it."""
 
-    keeps_once = False
+    idempotent = False
 
     def __init__(self, arrived: list[Mapping[str, Any]]) -> None:
         self.arrived = arrived
@@ -495,7 +495,7 @@ def broken_sink(kind: type[ListSink]) -> EventSinkSubject:
         yield sink
         sink.close()
 
-    backend = EventSinkBackend(name="broken", summary="Broken", open=open_sink, keeps_once=kind.keeps_once)
+    backend = EventSinkBackend(name="broken", summary="Broken", open=open_sink, idempotent=kind.idempotent)
     return EventSinkSubject(backend=backend, read_back=lambda: tuple(arrived))
 
 
@@ -547,7 +547,7 @@ class RefusesWhatItKnows(ListSink):
 
 
 class KeepsTwice(ListSink):
-    keeps_once = True
+    idempotent = True
 
 
 class KnowsGoodEndsOnly(ListSink):

@@ -63,7 +63,7 @@ class TestMemoryQueueOfFewAbilities(QueueContract):
     @pytest.fixture
     def subject(self) -> QueueSubject:
         traits = QueueTraits(max_lease=timedelta(minutes=10), max_message_bytes=1024, receive_batch=1, send_batch=3)
-        provider = MemoryProvider(queue_traits=traits)
+        provider = MemoryProvider(queue_traits=traits, exact_depth=False)
         return QueueSubject(backend=provider.queue, lease=timedelta(seconds=30), advance=provider.clock.advance)
 
 

@@ -286,7 +286,7 @@ def test_a_task_that_is_due_later_than_the_queue_can_delay_does_not_die_of_waiti
             receive_batch=10,
             max_lease=timedelta(seconds=60),
             delay=timedelta(seconds=1),
-            delivery_counts=True,
+            reports_delivery_count=True,
         ),
         Leases(queue, timedelta(seconds=60), on_lost=print, log=log),
         slots=1,
@@ -298,7 +298,7 @@ def test_a_task_that_is_due_later_than_the_queue_can_delay_does_not_die_of_waiti
         log=log,
     )
     feed.start()
-    feed.want(1, running=0, mean_seconds=None)
+    feed.want(1, mean_seconds=None)
     wait_until(lambda: unused)
     feed.close()
     ((again,), gone) = unused, dead

@@ -40,6 +40,20 @@ def test_a_queue_is_worked_off_and_every_task_is_reported_once(worker) -> None:
     assert "Started, processing" not in finished.log
 
 
+def test_exactly_once_is_refused_for_a_queue_without_the_trait(worker) -> None:
+    finished = worker.run_on_queue("--exactly-once-queue")
+    assert finished.code == 2
+    assert '--exactly-once-queue: queue "folder" does not support exactly-once delivery; remove it' in finished.log
+
+
+def test_exactly_once_does_not_concern_the_event_queue_of_a_worker_with_a_task_file(worker) -> None:
+    worker.load()
+    environment = {"CLOUD_TASKS_PROVIDER": "folder", "CLOUD_TASKS_JOB_ID": "job"}
+    finished = worker.run_tasks({"do": "nothing"}, args=("--exactly-once-queue", "--event-log-to-queue"), **environment)
+    assert finished.code == 0, finished.log
+    assert len(worker.queued_events("task_completed")) == 1
+
+
 def test_failures_are_tried_again_up_to_the_limit_and_then_dead(worker) -> None:
     worker.load({"do": "raise"}, {"do": "raise until", "attempts": 3}, {"do": "exit", "code": 9})
     worker.run_on_queue("--retry-on-exception", "--max-attempts", "3", "--backoff-base", "0.05")

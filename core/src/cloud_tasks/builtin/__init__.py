@@ -8,8 +8,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
-from typing import Any
 
+from cloud_tasks.builtin.descriptors import task_source_descriptors
 from cloud_tasks.builtin.resolve import open_task_source
 from cloud_tasks.builtin.sink_settings import ParquetSettings, SqliteSettings, WebhookSettings
 from cloud_tasks.model import Task
@@ -18,9 +18,7 @@ from cloud_tasks.plugin import (
     EventSinkBackend,
     EventSinkContext,
     NoSettings,
-    TaskSource,
     TaskSourceBackend,
-    TaskSourceContext,
     hookimpl,
 )
 
@@ -38,41 +36,6 @@ def validate(source: Iterable[Task]) -> int:
     from cloud_tasks.builtin.validation import read_all
 
     return read_all(source)
-
-
-@contextmanager
-def _open_json(settings: NoSettings, context: TaskSourceContext) -> Iterator[TaskSource]:
-    from cloud_tasks.builtin.json_file import JsonFileSource
-
-    yield JsonFileSource(context.location, context.base_dir)
-
-
-@contextmanager
-def _open_json_lines(settings: NoSettings, context: TaskSourceContext) -> Iterator[TaskSource]:
-    from cloud_tasks.builtin.json_lines import JsonLinesSource
-
-    yield JsonLinesSource(context.location, context.base_dir)
-
-
-@contextmanager
-def _open_yaml(settings: NoSettings, context: TaskSourceContext) -> Iterator[TaskSource]:
-    from cloud_tasks.builtin.yaml_file import YamlFileSource
-
-    yield YamlFileSource(context.location, context.base_dir)
-
-
-@contextmanager
-def _open_factory(settings: NoSettings, context: TaskSourceContext) -> Iterator[TaskSource]:
-    from cloud_tasks.builtin.factory import load_factory
-
-    yield load_factory(context.location, context.base_dir)
-
-
-@contextmanager
-def _open_sweep(settings: NoSettings, context: TaskSourceContext) -> Iterator[TaskSource]:
-    from cloud_tasks.builtin.sweep import SweepSource
-
-    yield SweepSource(context.location)
 
 
 @contextmanager
@@ -122,22 +85,10 @@ def _open_webhook_sink(settings: WebhookSettings, context: EventSinkContext) -> 
         yield sink
 
 
-def _source(name: str, summary: str, open_: Any, *suffixes: str) -> TaskSourceBackend:
-    return TaskSourceBackend(name=name, summary=summary, open=open_, suffixes=suffixes)
-
-
 @hookimpl
 def cloud_tasks_register_task_source() -> Sequence[TaskSourceBackend]:
     """JSON, JSON Lines and YAML files, factories, sweeps."""
-    return [
-        _source("json", "a JSON file or URL holding a list of tasks", _open_json, ".json"),
-        _source("jsonl", "a file or URL with one JSON task per line", _open_json_lines, ".jsonl", ".ndjson"),
-        _source("yaml", "a YAML file or URL holding a list of tasks", _open_yaml, ".yaml", ".yml"),
-        _source(
-            "factory", "a Python function that yields tasks: module:function or path/to/file.py:function", _open_factory
-        ),
-        _source("sweep", "every combination of values: sweep:seed=1..100;mode=fast,slow", _open_sweep),
-    ]
+    return task_source_descriptors()
 
 
 @hookimpl
@@ -154,14 +105,14 @@ def cloud_tasks_register_event_sink() -> Sequence[EventSinkBackend]:
             name="parquet",
             summary="write events to a folder of Parquet files",
             settings=ParquetSettings,
-            keeps_once=True,
+            idempotent=True,
             open=_open_parquet_sink,
         ),
         EventSinkBackend(
             name="sqlite",
             summary="write events to a table of a SQLite database",
             settings=SqliteSettings,
-            keeps_once=True,
+            idempotent=True,
             open=_open_sqlite_sink,
         ),
         EventSinkBackend(

@@ -8,6 +8,7 @@ from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
+from cloud_tasks.builtin.descriptors import task_source_descriptors
 from cloud_tasks.errors import InputError
 from cloud_tasks.plugin import TaskSource, TaskSourceBackend, TaskSourceContext
 
@@ -69,10 +70,8 @@ def _given(spec: Any) -> Iterator[TaskSource]:
 
 
 def _backends(registry: Registry | None) -> list[TaskSourceBackend]:
-    from cloud_tasks import builtin
-
     if registry is None:
-        return list(builtin.cloud_tasks_register_task_source())
+        return list(task_source_descriptors())
     return [descriptor for _, descriptor in registry.all("task_source")]
 
 

@@ -66,7 +66,7 @@ class Interrupts:
         self._before = {number: signal.signal(number, self._received) for number in _SIGNALS}
         return self
 
-    def __exit__(self, *exc_info: object) -> None:
+    def __exit__(self, *_: object) -> None:
         """Withdraw the question, if one stands; signals mean what they did before."""
         self._withdrawn.set()
         if self._asker is not None:

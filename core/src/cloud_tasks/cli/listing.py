@@ -34,7 +34,7 @@ def listing_options(columns: Sequence[Column[Any]], *, sort: str, search: bool =
     """
     names = ", ".join(column.name for column in columns)
 
-    def read(ctx: click.Context, parameter: click.Parameter, text: str) -> tuple[SortKey[Any], ...]:
+    def read(ctx: click.Context, _parameter: click.Parameter, text: str) -> tuple[SortKey[Any], ...]:
         return parse_sort(text, columns)
 
     options = [

@@ -13,6 +13,7 @@ from cloud_tasks.cli.common import examples
 from cloud_tasks.cli.context import AppContext, pass_app
 from cloud_tasks.cli.estimates import count_tasks, mean_task_time
 from cloud_tasks.cli.options import configuration_options, load_from_options
+from cloud_tasks.cli.trait_warnings import trait_warnings
 from cloud_tasks.config import JobConfig
 from cloud_tasks.controller.choice import ask_headroom, rank_offers, require_offer
 from cloud_tasks.registry import Registry
@@ -70,6 +71,8 @@ def plan(registry: Registry) -> click.Command:
 def _plan(config: JobConfig, values: dict[str, Any]) -> None:
     tasks = count_tasks(config, number=values["num_tasks"], spec=values["task_file"])
     task_time = mean_task_time(seconds=values["task_time"], sample=values["sample_db"])
+    for line in trait_warnings(config):
+        click.echo(f"Warning: {line}", err=True)
     ranking = rank_offers(config, config.run.job_id or "")
     limits, now = config.limits(), datetime.now(UTC)
     boot_time = timedelta(seconds=values["boot_time"])

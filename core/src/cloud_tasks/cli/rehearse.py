@@ -16,7 +16,7 @@ from cloud_tasks.cli.common import examples
 from cloud_tasks.cli.context import AppContext, pass_app
 from cloud_tasks.cli.estimates import count_tasks, task_times
 from cloud_tasks.cli.options import configuration_options, load_from_options
-from cloud_tasks.config import JobConfig
+from cloud_tasks.config import JobConfig, parallel_launches
 from cloud_tasks.controller.choice import rank_offers, require_offer
 from cloud_tasks.controller.policy import policy_of
 from cloud_tasks.controller.rehearsal import Rehearsal, World
@@ -143,9 +143,10 @@ def _tell(rehearsed: _Rehearsed, width: int, most: Money | None) -> None:
 
 def _variants(config: JobConfig) -> Iterator[tuple[str, tuple[RankedOffer, ...]]]:
     """Spot and on-demand; of what is configured also the smallest and the largest machines alone."""
+    has_spot = config.registry.compute(config.compute).traits.spot
     rankings = {
         spot: rank_offers(attrs.evolve(config, run=attrs.evolve(config.run, use_spot=spot)), config.run.job_id or "")
-        for spot in (config.run.use_spot, not config.run.use_spot)
+        for spot in ((config.run.use_spot, not config.run.use_spot) if has_spot else (False,))
     }
     for spot, ranking in rankings.items():
         if spot is config.run.use_spot:
@@ -177,7 +178,7 @@ def _one(
         boot_time=timedelta(seconds=values["boot_time"]),
         spot_lifetime=timedelta(seconds=values["spot_lifetime"]),
         refused=values["refused"],
-        parallel_launches=config.run.max_parallel_instance_creations,
+        parallel_launches=parallel_launches(config),
     )
     interval = timedelta(seconds=config.run.scaling_check_interval)
     results = [

@@ -17,7 +17,8 @@ from cloud_tasks.cli.interrupts import Interrupts, ask_plainly
 from cloud_tasks.cli.live import LiveView
 from cloud_tasks.cli.options import configuration_options, load_from_options
 from cloud_tasks.cli.progress_log import ProgressLog
-from cloud_tasks.config import JobConfig
+from cloud_tasks.cli.trait_warnings import trait_warnings
+from cloud_tasks.config import JobConfig, parallel_launches
 from cloud_tasks.controller import Controller, Outcome
 from cloud_tasks.controller.job import Job, JobResult, RunRequest
 from cloud_tasks.controller.loop import ThreadedLoop
@@ -99,7 +100,7 @@ def run(registry: Registry) -> click.Command:
 
 def _run(app: AppContext, values: dict[str, Any]) -> int:
     config = load_from_options(app.registry, values)
-    for line in config.override_lines():
+    for line in (*config.override_lines(), *trait_warnings(config)):
         log.warning(line)
     retry = _statuses_to_retry(values)
     request = RunRequest(
@@ -130,7 +131,7 @@ def _run(app: AppContext, values: dict[str, Any]) -> int:
             _confirm(obstacles)
         is_live = sys.stderr.isatty() and values["live"] and app.log_format == "text"
         result = _see_through(job, ranking, LiveView(request.db_file) if is_live else None, values["on_interrupt"])
-    code = _report(result, request)
+    code = _report(result)
     if result.outcome in (Outcome.STOPPED, Outcome.LEFT) and _wants_dump(values["dump_tasks"]):
         with read_database(request.db_file) as store:
             for file in dump_tasks(store, Path.cwd()):
@@ -169,7 +170,7 @@ def _describe(config: JobConfig, job: Job) -> None:
         scaling_check_interval=run.scaling_check_interval,
         instance_termination_delay=run.instance_termination_delay,
         max_runtime=run.max_runtime,
-        max_parallel_instance_creations=run.max_parallel_instance_creations,
+        max_parallel_instance_creations=parallel_launches(config),
         image=run.image,
         startup_script=config.require_startup_script(),
         spot_fallback=run.spot_fallback,
@@ -248,7 +249,7 @@ def _wants_dump(choice: bool | None) -> bool:
     return bool(choice)
 
 
-def _report(result: JobResult, request: RunRequest) -> int:
+def _report(result: JobResult) -> int:
     """Print how it ended; returns the exit code."""
     for name, count in result.lost_copies.items():
         log.warning(f'The event sink "{name}" lost {count} events; the database has them')

@@ -7,6 +7,7 @@ from cloud_tasks.config.load import ConfigurationError, load_config
 from cloud_tasks.config.origin import Layer, Origin, Override
 from cloud_tasks.config.run_settings import RetryRule, RunSettings
 from cloud_tasks.config.schema import json_schema
+from cloud_tasks.config.trait_checks import parallel_launches
 
 __all__ = [
     "ConfigurationError",
@@ -19,4 +20,5 @@ __all__ = [
     "RunSettings",
     "json_schema",
     "load_config",
+    "parallel_launches",
 ]

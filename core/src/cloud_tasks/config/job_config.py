@@ -15,7 +15,7 @@ from cloud_tasks.config.run_settings import RunSettings
 from cloud_tasks.config.sections import BACKEND_AXES, Section, default_of, variable_name
 from cloud_tasks.config.values import plain
 from cloud_tasks.errors import InputError
-from cloud_tasks.model import Constraints, Limits, Purchase, RetryPolicy
+from cloud_tasks.model import Constraints, Limits, Purchase
 from cloud_tasks.plugin import setting_info
 from cloud_tasks.registry import Registry
 
@@ -127,17 +127,6 @@ class JobConfig:
     def limits(self) -> Limits:
         """How much may run at once, and cost in all."""
         return Limits(**{field.name: getattr(self.run, field.name) for field in attrs.fields(Limits)})
-
-    def retry_policy(self) -> RetryPolicy:
-        """The three switches and the two bounds; the rules of ``retry`` stand beside it in `run`."""
-        run = self.run
-        return RetryPolicy(
-            on_exit=run.retry_on_exit,
-            on_exception=run.retry_on_exception,
-            on_timeout=run.retry_on_timeout,
-            max_attempts=run.max_attempts,
-            max_losses=run.max_losses,
-        )
 
     def require_startup_script(self) -> str:
         """The startup script's text. Raises `InputError` where there is none."""

@@ -23,6 +23,7 @@ from cloud_tasks.config.sections import (
     run_section,
     variable_name,
 )
+from cloud_tasks.config.trait_checks import check_traits
 from cloud_tasks.errors import InputError
 from cloud_tasks.registry import Registry
 
@@ -74,7 +75,7 @@ def load_config(
     flags = {name: value for name, value in options.items() if name.startswith("--") and value is not None}
     layers.add_options(_place_flags(flags, sections, [*backends.values(), *top.values.get("event_sinks", ())], layers))
     merged = merge(layers.statements, run, sections, selected=backends.get("compute"))
-    problems = [*layers.problems, *merged.problems, *_check_names(merged, backends, registry, sections)]
+    problems = [*layers.problems, *merged.problems, *_check_names(merged, registry, sections)]
     if file is not None:
         problems.extend(_check_secrecy(merged, file))
     for section in (run, *sections.values()):
@@ -84,6 +85,7 @@ def load_config(
     settings = RunSettings() if problems else RunSettings(**merged.within("run"))
     if not problems:
         problems.extend(check_together(settings, merged, base_dir))
+        problems.extend(check_traits(settings, merged, backends, registry))
     if problems:
         raise ConfigurationError(sorted(problems, key=_line))
     in_use = {"", "run", *backends.values(), *merged.values.get("event_sinks", ())}
@@ -151,9 +153,7 @@ def _check_secrecy(merged: Merged, file: Path) -> Iterable[Problem]:
         yield Problem(message=f"{name}: a secret in a file that others can read", where=origin.place, hint=hint)
 
 
-def _check_names(
-    merged: Merged, backends: Mapping[str, str], registry: Registry, sections: Mapping[str, Section]
-) -> Iterable[Problem]:
+def _check_names(merged: Merged, registry: Registry, sections: Mapping[str, Section]) -> Iterable[Problem]:
     """Names that no plugin has. One that is merely not installed, or broken, is told by the command that needs it."""
     everywhere = {name for axis in BACKEND_AXES for name in registry.names(axis)}
     absent = {name for name, section in sections.items() if section.is_open and section.takes_run_keys}

@@ -8,7 +8,7 @@ from typing import Any
 
 import attrs
 
-from cloud_tasks.config import JobConfig
+from cloud_tasks.config import JobConfig, parallel_launches
 from cloud_tasks.controller.collect import Collector
 from cloud_tasks.controller.controller import Controller, Progress
 from cloud_tasks.controller.copies import EventCopies
@@ -68,7 +68,7 @@ def assemble_controller(
         opened.store,
         opened.compute,
         compose=orders.compose,
-        max_parallel=run.max_parallel_instance_creations,
+        max_parallel=parallel_launches(config),
         on_refused=lambda: holder[0].refused(),
     )
     controller = Controller(

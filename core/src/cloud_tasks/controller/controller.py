@@ -110,7 +110,6 @@ class Controller:
         self._policy = policy
         self._interval = interval
         self._on_progress = on_progress
-        self._started = loop.now()
         self._told: set[str] = set()
         self._looking = False
         self._look_again = False

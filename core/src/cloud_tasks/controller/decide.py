@@ -13,6 +13,7 @@ Invariants, each with a test:
    bought that the rest of the budget does not cover, and no task is given out that it would cut short.
 8. Where the provider chooses among offers, the limits bear whichever it takes. Elsewhere, between zones that differ in
    nothing else, refusals and spread decide.
+9. An instance beyond the maximum lifetime is terminated where the provider does not do it.
 """
 
 from __future__ import annotations
@@ -64,6 +65,7 @@ def decide(seen: Observation) -> tuple[Action, ...]:
         return (Warn(key="listing", message="The instances could not be listed; nothing is changed until they can be"),)
     actions: list[Action] = []
     actions += _reconcile(seen, seen.fleet)
+    actions += _expired(seen, seen.fleet)
     doomed = {action.instance_id for action in actions if isinstance(action, (Terminate, MarkEnded))}
     alive = [i for i in seen.fleet if i.state in _ALIVE and i.recorded and i.instance_id not in doomed]
     ended = [i for i in seen.fleet if i.recorded and i.state in _GONE and i.instance_id in doomed]
@@ -107,6 +109,19 @@ def _reconcile(seen: Observation, fleet: Sequence[FleetInstance]) -> list[Action
                 Terminate(instance_id=instance.instance_id, reason="it was stopped, its remains are removed")
             )
     return actions
+
+
+def _expired(seen: Observation, fleet: Sequence[FleetInstance]) -> list[Action]:
+    """Terminate instances that are older than the maximum lifetime."""
+    limit = seen.policy.max_lifetime
+    if limit is None:
+        return []
+    return [
+        Terminate(instance_id=i.instance_id, reason=f"its maximum lifetime is over ({_seconds(limit)})")
+        for i in fleet
+        if i.instance_id is not None and i.recorded and not i.given_up and i.state in _ALIVE
+        if seen.now - i.launched_at > limit
+    ]
 
 
 def _silent_for(seen: Observation, instance: FleetInstance) -> timedelta | None:

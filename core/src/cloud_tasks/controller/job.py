@@ -23,7 +23,7 @@ import structlog
 
 import cloud_tasks
 from cloud_tasks.builtin import open_task_source
-from cloud_tasks.config import JobConfig
+from cloud_tasks.config import JobConfig, parallel_launches
 from cloud_tasks.controller.assembly import Opened, assemble_controller
 from cloud_tasks.controller.beginning import go_on, start_afresh
 from cloud_tasks.controller.choice import rank_offers, require_offer
@@ -113,7 +113,7 @@ class Job:
     def __enter__(self) -> Job:
         return self
 
-    def __exit__(self, *exc_info: object) -> None:
+    def __exit__(self, *_: object) -> None:
         self._stack.close()
 
     # -- without any change --------------------------------------------------------------------------------------
@@ -206,7 +206,7 @@ class Job:
         finished_before = store.summary().finished_tasks
         store.set_state(JobState.RUNNING, datetime.now(UTC))
         opened = Opened(store=store, compute=compute, tasks=tasks, events=events)
-        loop = ThreadedLoop(threads=self._config.run.max_parallel_instance_creations + _OTHER_CALLS + len(self._sinks))
+        loop = ThreadedLoop(threads=parallel_launches(self._config) + _OTHER_CALLS + len(self._sinks))
         try:
             result = self._drive(loop, opened, ranking.offers, on_progress, on_started)
             if result.outcome is Outcome.COMPLETE:
@@ -299,7 +299,7 @@ class Job:
 
     def _catch_up(self, copies: EventCopies, store: Store) -> None:
         """Give the latest events again to sinks that keep each once: a killed controller had some in its hands."""
-        names = {name for name in self._sinks if self._registry.event_sink(name).keeps_once}
+        names = {name for name in self._sinks if self._registry.event_sink(name).idempotent}
         if not names:
             return
         known = sum(store.summary().events.values())

@@ -42,6 +42,8 @@ class Policy:
     """How long an instance has to be surplus and idle before it is terminated."""
     listing_lag: timedelta = timedelta(0)
     """How long a launched instance may be missing from the listing."""
+    max_lifetime: timedelta | None = None
+    """Age at which an instance is terminated; None: never, or the provider does it."""
     intent_timeout: timedelta = timedelta(minutes=3)
     """After which a launch without an answer, unseen in complete listings, is taken to have failed."""
     stranded_after: timedelta = timedelta(minutes=2)

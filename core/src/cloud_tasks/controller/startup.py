@@ -38,7 +38,7 @@ def compose_startup_script(
         script: The user's startup script.
         job: Variables without prefix; each is exported with ``CLOUD_TASKS_`` and with ``RMS_CLOUD_TASKS_``.
         offers: What the machine may turn out to be. Where there are several, the first unless the backend says which
-            (`ComputeTraits.chooses`); their facts are exported as those of ``job`` are.
+            (`ComputeTraits.provider_selects_offer`); their facts are exported as those of ``job`` are.
         plugin: Variables with their full name.
     """
     lines = _exports({**job, **(offer_environment(offers[0]) if offers else {})}, _PREFIXES)

@@ -24,7 +24,7 @@ from cloud_tasks.model.instance import (
 )
 from cloud_tasks.model.money import Money
 from cloud_tasks.model.progress import JobPhase, JobProgress
-from cloud_tasks.model.task import FINAL_STATUSES, AttemptOutcome, RetryPolicy, Task, TaskMessage, TaskStatus
+from cloud_tasks.model.task import FINAL_STATUSES, AttemptOutcome, Task, TaskMessage, TaskStatus
 
 __all__ = [
     "FINAL_STATUSES",
@@ -51,7 +51,6 @@ __all__ = [
     "PriceBreakdown",
     "Purchase",
     "Region",
-    "RetryPolicy",
     "Task",
     "TaskMessage",
     "TaskStatus",

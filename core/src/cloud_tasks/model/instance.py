@@ -219,7 +219,7 @@ class LaunchRequest:
     """The instance must end itself after this, by the provider's own means where they exist."""
     alternatives: tuple[Offer, ...] = ()
     """Offers that will do instead, bought the same way and run by the same script, each of another type or zone: only
-    for a backend whose traits say that it `chooses`. The instance says which it is; a refusal means all of them."""
+    for a backend with the trait `provider_selects_offer`. The instance says which it is; a refusal means them all."""
 
 
 @attrs.frozen(kw_only=True)

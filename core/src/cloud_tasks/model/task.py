@@ -8,7 +8,7 @@ from typing import Any
 
 import attrs
 
-__all__ = ["FINAL_STATUSES", "AttemptOutcome", "RetryPolicy", "Task", "TaskMessage", "TaskStatus"]
+__all__ = ["FINAL_STATUSES", "AttemptOutcome", "Task", "TaskMessage", "TaskStatus"]
 
 
 class TaskStatus(enum.Enum):
@@ -70,15 +70,3 @@ class TaskMessage:
     """How often an attempt was lost through no fault of the task, as far as the sender knew."""
     not_before: float = 0.0
     """Unix time before which the attempt must not start, for back-off on queues without a delay."""
-
-
-@attrs.frozen(kw_only=True)
-class RetryPolicy:
-    """The three switches of a job; each kind that is off ends the task at its first failure."""
-
-    on_exit: bool = False
-    on_exception: bool = False
-    on_timeout: bool = False
-    max_attempts: int = 3
-    """Attempts in all, for the kinds that are on and for retries that the task asks for."""
-    max_losses: int = 10

@@ -14,6 +14,7 @@ from typing import Any
 import attrs
 
 from cloud_tasks.plugin.checks import CheckContext, Finding
+from cloud_tasks.plugin.deprecation import Removed, Renamed, deprecated_fields
 from cloud_tasks.plugin.protocols import Compute, EventSink, InstanceSide, Pricing, Queue, TaskSource
 from cloud_tasks.plugin.settings import NoSettings
 
@@ -36,7 +37,11 @@ __all__ = [
 ]
 
 
-@attrs.frozen(kw_only=True)
+@deprecated_fields(
+    delivery_counts=Renamed("reports_delivery_count"),
+    exact_depth=Removed("`Depth.exact` says so for each answer", default=False),
+)
+@attrs.frozen(kw_only=True, slots=False)
 class QueueTraits:
     """What a queue can do, as data: the runtime's checks and the conformance kit read the same figures."""
 
@@ -48,24 +53,31 @@ class QueueTraits:
     send_batch: int
     delay: timedelta = timedelta(0)
     """The longest delay of `Queue.send` and `Queue.release`; zero: none, it is ignored."""
-    exact_depth: bool = False
-    delivery_counts: bool = False
+    reports_delivery_count: bool = False
+    """Whether `Delivery.delivery_count` is a number."""
     total_lease: timedelta | None = None
-    """The longest that a message can stay leased however often it is extended; None: without end."""
+    """The longest that a message can stay leased however often it is extended; None: without end. A longer
+    ``max_runtime`` is warned of."""
     exactly_once: bool = False
-    """Whether an acked message is never delivered again, on request."""
+    """Whether an acked message is never delivered again, on request; ``exactly_once_queue`` is refused without it."""
 
 
+@deprecated_fields(ends_itself=Renamed("enforces_max_lifetime"), chooses=Renamed("provider_selects_offer"))
 @attrs.frozen(kw_only=True)
 class ComputeTraits:
+    """What a compute backend can do, as data."""
+
     spot: bool = True
-    ends_itself: bool = False
-    """Whether the provider itself ends an instance at `LaunchRequest.max_lifetime`."""
+    """Whether there are spot instances; ``use_spot`` is refused without it."""
+    enforces_max_lifetime: bool = False
+    """Whether an instance ends at `LaunchRequest.max_lifetime` by itself: the provider sees to it, or `boot_script`.
+    Elsewhere the controller terminates it, for as long as it runs, and warns of that."""
     max_parallel_launches: int = 10
+    """Launches that may be under way at once; the smaller of it and ``max_parallel_instance_creations`` is used."""
     listing_lag: timedelta = timedelta(0)
     """How long a launched instance may be missing from the listing."""
     max_script_bytes: int = 16 * 1024
-    chooses: bool = False
+    provider_selects_offer: bool = False
     """Whether `launch` has the provider choose among the request's offer and its alternatives. Before the script runs,
     such a backend sets ``CLOUD_TASKS_STARTED`` to ``<instance type> <zone>``, as they are on the instance."""
 
@@ -161,10 +173,11 @@ class PricingBackend(Backend):
     """Whether prices can be had."""
 
 
+@deprecated_fields(keeps_once=Renamed("idempotent"))
 @attrs.frozen(kw_only=True)
 class EventSinkBackend(Backend):
     open: Callable[[Any, EventSinkContext], AbstractContextManager[EventSink]]
-    keeps_once: bool = False
+    idempotent: bool = False
     """Whether an event that is given again, also after the sink was opened anew, is kept once. A run that continues
     then gives it the latest events of the job again, of which a killed controller may not have passed on the last."""
 

@@ -368,10 +368,6 @@ class Store:
                 instances.write_intent(connection, request, now, slots)
         self._roster.changed(request.client_token for request in requests)
 
-    def record_intent(self, request: LaunchRequest, now: datetime, *, slots: int = 0) -> None:
-        """One instance is about to be launched."""
-        self.record_intents((request,), now, slots=slots)
-
     def record_launched(self, client_token: str, instance: Instance) -> None:
         """The launch took place."""
         with self._writing() as connection:

@@ -226,8 +226,8 @@ class ComputeContract(Contract):
         request_of: Callable[..., LaunchRequest],
         listed: Callable[[int], list[Instance]],
     ) -> None:
-        compute.launch(request_of(max_lifetime=subject.lifetime if subject.traits.ends_itself else None))
-        if subject.traits.ends_itself:
+        compute.launch(request_of(max_lifetime=subject.lifetime if subject.traits.enforces_max_lifetime else None))
+        if subject.traits.enforces_max_lifetime:
             subject.advance(subject.lifetime)
             eventually(
                 lambda: not any(instance.is_alive for instance in compute.instances(job)), patience=subject.patience

@@ -143,7 +143,7 @@ class EventSinkContract(Contract):
         with subject.open() as sink:
             sink.write(events)
         arrived = [each["event_id"] for each in subject.arrived()]
-        if subject.backend.keeps_once:
+        if subject.backend.idempotent:
             assert arrived == [event.event_id for event in events]
 
     @pytest.mark.parametrize("end", [phase for phase in JobPhase if phase is not JobPhase.RUNNING])

@@ -53,10 +53,12 @@ class MemoryProvider:
 
     Args:
         queue_traits: To stand in for a queue with other limits; delays and lease lengths are honoured as they say.
+        exact_depth: Whether the queue declares its depth exact.
     """
 
-    def __init__(self, *, queue_traits: QueueTraits | None = None) -> None:
+    def __init__(self, *, queue_traits: QueueTraits | None = None, exact_depth: bool = True) -> None:
         self.clock = Clock()
+        self._exact_depth = exact_depth
         self.queues = MemoryQueues(clock=self.clock)
         self.instances = MemoryInstances(clock=self.clock, region=REGION, types=_types())
         self.queue = QueueBackend(
@@ -65,7 +67,7 @@ class MemoryProvider:
         self.compute = ComputeBackend(
             name="memory",
             summary="In memory",
-            traits=ComputeTraits(spot=True, ends_itself=True),
+            traits=ComputeTraits(spot=True, enforces_max_lifetime=True),
             open=self._open_compute,
             open_instance=self._open_instance,
         )
@@ -73,7 +75,13 @@ class MemoryProvider:
 
     @contextmanager
     def _open_queue(self, settings: Any, context: QueueContext) -> Iterator[Queue]:
-        yield MemoryQueue(self.queues, self.queue.traits, name=context.name, lease=context.lease)
+        yield MemoryQueue(
+            self.queues,
+            self.queue.traits,
+            name=context.name,
+            lease=context.lease,
+            exact_depth=self._exact_depth,
+        )
 
     @contextmanager
     def _open_compute(self, settings: Any, context: ComputeContext) -> Iterator[Compute]:
@@ -94,8 +102,7 @@ _QUEUE_TRAITS = QueueTraits(
     receive_batch=10,
     send_batch=10,
     delay=timedelta(minutes=15),
-    exact_depth=True,
-    delivery_counts=True,
+    reports_delivery_count=True,
     exactly_once=True,
 )
 

@@ -37,11 +37,14 @@ class MemoryQueues:
 class MemoryQueue:
     """The `Queue` of one name. ``wait`` is in real time, leases and delays are in the world's."""
 
-    def __init__(self, queues: MemoryQueues, traits: QueueTraits, *, name: str, lease: timedelta) -> None:
+    def __init__(
+        self, queues: MemoryQueues, traits: QueueTraits, *, name: str, lease: timedelta, exact_depth: bool = True
+    ) -> None:
         self._queues = queues
         self._traits = traits
         self._name = name
         self._lease = min(lease, traits.max_lease)
+        self._exact_depth = exact_depth
 
     def create(self) -> None:
         with self._queues.changed:
@@ -111,8 +114,8 @@ class MemoryQueue:
             now = self._queues.clock()
             messages = self._messages()
             visible = sum(message.visible_at <= now for message in messages)
-            exact = self._traits.exact_depth
-            return Depth(visible=visible, in_flight=len(messages) - visible, exact=exact, as_of=now)
+            held = len(messages) - visible
+            return Depth(visible=visible, in_flight=held, exact=self._exact_depth, as_of=now)
 
     def close(self) -> None:
         """Nothing is kept open."""
@@ -130,7 +133,7 @@ class MemoryQueue:
             message.lease_id = f"lease-{next(self._queues.lease_numbers)}"
             message.visible_at = now + self._lease
             message.deliveries += 1
-        counts = self._traits.delivery_counts
+        counts = self._traits.reports_delivery_count
         return [
             Delivery(
                 lease_id=message.lease_id or "",

@@ -46,7 +46,6 @@ class Channel:
     def __init__(self, end: socket.socket, *, blocking: bool) -> None:
         end.setblocking(blocking)
         self._end = end
-        self._blocking = blocking
         self._out = bytearray()
         self._in = bytearray()
         self._descriptors: list[int] = []

@@ -154,14 +154,22 @@ class Connections:
         return min(timedelta(seconds=self._data.lease), backend.traits.max_lease)
 
     def _open_queue(self, backend: QueueBackend, name: str, *, for_events: bool = False) -> Queue:
+        from cloud_tasks.errors import InputError
         from cloud_tasks.plugin import QueueContext
         from cloud_tasks.worker.environment import settings_from_environment
 
+        exactly_once = bool(self._data.exactly_once_queue) and not for_events
+        if exactly_once and not backend.traits.exactly_once:
+            raise InputError(
+                f'queue "{backend.name}" does not support exactly-once delivery',
+                where="--exactly-once-queue",
+                hint="remove it, or unset CLOUD_TASKS_EXACTLY_ONCE_QUEUE",
+            )
         context = QueueContext(
             job_id=self._data.job_id or name,
             name=name,
             lease=self._lease(backend),
-            exactly_once=bool(self._data.exactly_once_queue) and not for_events,
+            exactly_once=exactly_once,
             region=self._environ.get("CLOUD_TASKS_REGION"),
             for_events=for_events,
         )

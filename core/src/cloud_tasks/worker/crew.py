@@ -41,7 +41,6 @@ class Crew:
 
     def __init__(
         self,
-        zygote: int,
         end: socket.socket,
         poll: select.poll,
         *,
@@ -50,7 +49,6 @@ class Crew:
         on_template_gone: Callable[[int], None],
         on_zygote_gone: Callable[[], None],
     ) -> None:
-        self._zygote_pid = zygote
         self._poll = poll
         self._max_result_bytes = max_result_bytes
         self._on_message = on_message

@@ -103,8 +103,8 @@ class Endings:
         self._scratch: SimpleQueue[str | None] = SimpleQueue()
         self._cleaner: threading.Thread | None = None
 
-    def judge(self, work: Work, outcome: Outcome, elapsed: float, *, stopping: bool) -> Verdict:
-        """The consequences of an attempt's end; ``stopping``: this worker starts nothing any more."""
+    def judge(self, work: Work, outcome: Outcome, elapsed: float) -> Verdict:
+        """Return the consequences of an attempt's end."""
         if outcome.kind in ("lost", "released"):
             return self._lost(work, outcome, elapsed)
         if self._logs is not None:

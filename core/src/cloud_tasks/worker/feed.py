@@ -15,7 +15,7 @@ class Feed(Protocol):
 
     def start(self) -> None: ...
 
-    def want(self, idle_slots: int, *, running: int, mean_seconds: float | None) -> None:
+    def want(self, idle_slots: int, *, mean_seconds: float | None) -> None:
         """Say what can be used now, so that enough is fetched and not more."""
 
     def get(self) -> Work | None:

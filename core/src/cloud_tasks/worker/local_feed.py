@@ -69,7 +69,7 @@ class LocalFeed:
     def start(self) -> None:
         self._thread.start()
 
-    def want(self, idle_slots: int, *, running: int, mean_seconds: float | None) -> None:
+    def want(self, idle_slots: int, *, mean_seconds: float | None) -> None:
         """Nothing to do: reading ahead is bounded by itself."""
 
     def get(self) -> Work | None:

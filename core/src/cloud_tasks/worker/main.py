@@ -35,7 +35,6 @@ def supervise(
     data: Any,
     flags: SharedFlags,
     *,
-    zygote: int,
     end: socket.socket,
     on_termination_notice: Callable[[], Any] | None,
     registry: Registry | None = None,
@@ -43,8 +42,7 @@ def supervise(
     """Run the worker; returns the exit code.
 
     Args:
-        zygote: The pid of the zygote, a child of this process.
-        end: Its socket.
+        end: The socket of the zygote, a child of this process.
         registry: None: the installed plugins that the plan names.
     """
     log = Log(verbose=data.verbose > 0)
@@ -52,7 +50,7 @@ def supervise(
         with ExitStack() as stack:
             # Closing its socket is what ends the zygote; the crew, once there is one, waits for that.
             stack.callback(end.close)
-            return _Assembly(plan, data, flags, log, registry, stack).run(zygote, end, on_termination_notice)
+            return _Assembly(plan, data, flags, log, registry, stack).run(end, on_termination_notice)
     except CloudTasksError as error:
         log.error(str(error))
         return Exit.BAD_INPUT if type(error).__name__ in ("InputError", "PluginError") else Exit.FAILED
@@ -74,7 +72,7 @@ class _Assembly:
         self._supervisor: Supervisor | None = None
         self._logs: LogUploads | None = None
 
-    def run(self, zygote: int, end: socket.socket, on_termination_notice: Callable[[], Any] | None) -> int:
+    def run(self, end: socket.socket, on_termination_notice: Callable[[], Any] | None) -> int:
         data, stack = self._data, self._stack
         log_configuration(self._log, data, self._plan)
         stack.callback(self._power_off)
@@ -94,13 +92,12 @@ class _Assembly:
             rules,
             self._events,
             reporter,
-            counts_deliveries=None if backend is None else backend.traits.delivery_counts,
+            counts_deliveries=None if backend is None else backend.traits.reports_delivery_count,
             max_event_bytes=connections.max_event_bytes,
             logs=self._log_uploads(reporter),
         )
         supervisor = Supervisor(
             self._settings(connections.max_result_bytes),
-            zygote=zygote,
             end=end,
             feed=lambda supervisor: self._feed(connections, supervisor, endings, rules),
             reporter=reporter,

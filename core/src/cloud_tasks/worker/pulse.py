@@ -1,33 +1,74 @@
-"""What a supervisor does every so many seconds: signs of life, the log's progress, the looks at memory and idleness."""
+"""Periodic work of a supervisor: heartbeats, progress in the log, and checks of memory, lifetime and idleness."""
 
 from __future__ import annotations
 
 import os
 import time
-from typing import TYPE_CHECKING
+from collections.abc import Callable
+from typing import Any, NamedTuple, Protocol
 
+from cloud_tasks.worker.log import Log
 from cloud_tasks.worker.settings import SupervisorSettings
 
-if TYPE_CHECKING:
-    from cloud_tasks.worker.supervisor import Supervisor
-
-__all__ = ["Pulse"]
+__all__ = ["Activity", "Pulse"]
 
 _MEMORY_INTERVAL = 0.2
-"""Seconds between two looks at the memory of tasks, where it is limited."""
+"""Seconds between two checks of the memory of tasks, where it is limited."""
+
+
+class Activity(NamedTuple):
+    """Current activity of a supervisor."""
+
+    is_accepting: bool
+    """Whether new tasks are started."""
+    is_busy: bool
+    """Whether attempts or their reports are still to be dealt with."""
+    running: int
+    finished: int
+    """Attempts since the start."""
+    expected: int | None
+    """Tasks in all; None: unknown."""
+
+
+class _Report(Protocol):
+    def __call__(self, kind: str, **facts: Any) -> None: ...
 
 
 class Pulse:
-    """Beats from its start until the supervisor's loop ends."""
+    """Repeats its work from `start` until the supervisor's loop ends.
 
-    def __init__(self, supervisor: Supervisor, settings: SupervisorSettings) -> None:
-        self._supervisor = supervisor
+    Args:
+        later: Call a function after so many seconds.
+        observe: Return the current activity.
+        report: Report an event.
+        watch_memory: End the attempts that use more than so many GB.
+        stop: Shut down for a reason.
+    """
+
+    def __init__(
+        self,
+        settings: SupervisorSettings,
+        *,
+        later: Callable[[float, Callable[[], None]], None],
+        observe: Callable[[], Activity],
+        report: _Report,
+        watch_memory: Callable[[float], None],
+        stop: Callable[[str], None],
+        log: Log,
+    ) -> None:
         self._settings = settings
+        self._later = later
+        self._observe = observe
+        self._report = report
+        self._end_above = watch_memory
+        self._stop = stop
+        self._log = log
         self._finished_before = 0
         self._idle_since = time.monotonic()
 
     def start(self) -> None:
-        settings, later = self._settings, self._supervisor.timers.later
+        """Schedule what the settings ask for."""
+        settings, later = self._settings, self._later
         if settings.keepalive_interval > 0:
             later(settings.keepalive_interval, self._keep_alive)
         if settings.progress_interval > 0:
@@ -36,58 +77,49 @@ class Pulse:
             later(_MEMORY_INTERVAL, self._watch_memory)
         if settings.max_lifetime is not None:
             reason = f"its maximum lifetime of {settings.max_lifetime:g} seconds is over"
-            later(settings.max_lifetime, lambda: self._supervisor.stop(reason))
+            later(settings.max_lifetime, lambda: self._stop(reason))
         if settings.idle_limit is not None:
             later(settings.idle_limit, self._check_idle)
 
     def became_idle(self) -> None:
-        """Nothing runs any more."""
+        """Count idleness from now: nothing runs any more."""
         self._idle_since = time.monotonic()
 
     def _keep_alive(self) -> None:
-        supervisor = self._supervisor
-        supervisor.report(
-            "keep_alive",
-            running_tasks=len(supervisor.attempts.running),
-            slots=self._settings.slots,
-            load=os.getloadavg()[0],
-            finished=supervisor.finished,
-        )
-        supervisor.timers.later(self._settings.keepalive_interval, self._keep_alive)
+        activity, load = self._observe(), os.getloadavg()[0]
+        slots, running, finished = self._settings.slots, activity.running, activity.finished
+        self._report("keep_alive", running_tasks=running, slots=slots, load=load, finished=finished)
+        self._later(self._settings.keepalive_interval, self._keep_alive)
 
     def _log_progress(self) -> None:
-        """Say how fast it goes, and, where the number of tasks is known, how long it will take."""
-        supervisor = self._supervisor
-        supervisor.timers.later(self._settings.progress_interval, self._log_progress)
-        done, before, running = supervisor.finished, self._finished_before, len(supervisor.attempts.running)
-        self._finished_before = done
-        if done == before and not running:
+        """Log the rate and, where the number of tasks is known, the remaining time."""
+        self._later(self._settings.progress_interval, self._log_progress)
+        activity, before = self._observe(), self._finished_before
+        done = self._finished_before = activity.finished
+        if done == before and not activity.running:
             return
         rate = (done - before) / self._settings.progress_interval
-        text = f"{done} tasks attempted, {running} running, {rate:.1f} per second"
-        expected = supervisor.feed.expected
-        if expected is not None and rate > 0:
-            left = max(0, expected - done)
+        text = f"{done} tasks attempted, {activity.running} running, {rate:.1f} per second"
+        if activity.expected is not None and rate > 0:
+            left = max(0, activity.expected - done)
             text += f"; {left} to go, about {_duration(left / rate)}"
-        supervisor.log.info(text)
+        self._log.info(text)
 
     def _watch_memory(self) -> None:
         limit = self._settings.memory_gb
         assert limit is not None
-        self._supervisor.attempts.watch_memory(limit)
-        self._supervisor.timers.later(_MEMORY_INTERVAL, self._watch_memory)
+        self._end_above(limit)
+        self._later(_MEMORY_INTERVAL, self._watch_memory)
 
     def _check_idle(self) -> None:
-        limit, supervisor = self._settings.idle_limit, self._supervisor
-        if limit is None or not supervisor.is_accepting:
+        limit, activity = self._settings.idle_limit, self._observe()
+        if limit is None or not activity.is_accepting:
             return
-        reporter = supervisor.reporter
-        busy = supervisor.attempts.count or reporter.is_clogged or reporter.problem
-        idle = 0.0 if busy else time.monotonic() - self._idle_since
+        idle = 0.0 if activity.is_busy else time.monotonic() - self._idle_since
         if idle >= limit:
-            supervisor.stop(f"there was no task for {limit:g} seconds")
+            self._stop(f"there was no task for {limit:g} seconds")
         else:
-            supervisor.timers.later(max(0.05, limit - idle), self._check_idle)
+            self._later(max(0.05, limit - idle), self._check_idle)
 
 
 def _duration(seconds: float) -> str:

@@ -90,7 +90,7 @@ class QueueFeed:
     def start(self) -> None:
         self._thread.start()
 
-    def want(self, idle_slots: int, *, running: int, mean_seconds: float | None) -> None:
+    def want(self, idle_slots: int, *, mean_seconds: float | None) -> None:
         ahead = self._ahead(mean_seconds)
         missing = idle_slots + ahead - len(self._ready)
         # With many ahead, ask again when half of them are used: fewer, larger batches.
@@ -245,7 +245,7 @@ class QueueFeed:
                 heapq.heappush(self._held, (work.not_before, next(self._order), work))
 
     def _give_back(self, works: Sequence[Work], seconds: float) -> None:
-        if self._traits.delivery_counts:
+        if self._traits.reports_delivery_count:
             # A release would count as a loss, and a task that is due late would be dead before.
             self._on_unused(works)
             return

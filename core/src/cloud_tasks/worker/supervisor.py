@@ -26,7 +26,7 @@ from cloud_tasks.worker.events import EventMaker
 from cloud_tasks.worker.log import Log
 from cloud_tasks.worker.messages import READY
 from cloud_tasks.worker.outcome import Outcome
-from cloud_tasks.worker.pulse import Pulse
+from cloud_tasks.worker.pulse import Activity, Pulse
 from cloud_tasks.worker.report import Report, Reporter
 from cloud_tasks.worker.settings import Exit, SupervisorSettings
 from cloud_tasks.worker.shared import SharedFlags
@@ -53,7 +53,6 @@ class Supervisor:
         self,
         settings: SupervisorSettings,
         *,
-        zygote: int,
         end: Any,
         feed: Callable[[Supervisor], Feed],
         reporter: Reporter,
@@ -85,7 +84,6 @@ class Supervisor:
         self.finished = 0
         """Attempts that have ended."""
         self._crew = Crew(
-            zygote,
             end,
             self._poll,
             max_result_bytes=settings.max_result_bytes,
@@ -101,7 +99,15 @@ class Supervisor:
             on_ended=self._on_ended,
             on_returned=self._on_returned,
         )
-        self._pulse = Pulse(self, settings)
+        self._pulse = Pulse(
+            settings,
+            later=self.timers.later,
+            observe=self._activity,
+            report=self.report,
+            watch_memory=self.attempts.watch_memory,
+            stop=self.stop,
+            log=log,
+        )
         self.feed = feed(self)
 
     # -- for other threads -----------------------------------------------------------------------------------------
@@ -186,7 +192,7 @@ class Supervisor:
             if work is None:
                 break
             attempts.start(work)
-        self.feed.want(attempts.room, running=attempts.count, mean_seconds=mean_seconds)
+        self.feed.want(attempts.room, mean_seconds=mean_seconds)
 
     def _next_returned(self) -> Work | None:
         while self._returned:
@@ -213,6 +219,16 @@ class Supervisor:
             self.log.info(f"Giving back {len(surplus)} tasks that no slot will soon be free for")
             self._endings.release_unstarted(surplus)
 
+    def _activity(self) -> Activity:
+        attempts, reporter = self.attempts, self.reporter
+        return Activity(
+            is_accepting=self.is_accepting,
+            is_busy=bool(attempts.count or reporter.is_clogged or reporter.problem),
+            running=len(attempts.running),
+            finished=self.finished,
+            expected=self.feed.expected,
+        )
+
     # -- attempts --------------------------------------------------------------------------------------------------
 
     def _on_message(self, message: Any) -> None:
@@ -236,7 +252,7 @@ class Supervisor:
             self._endings.remove_scratch(running.scratch)
         if self.attempts.count == 0:
             self._pulse.became_idle()
-        verdict = self._endings.judge(running.work, outcome, seconds, stopping=not self.is_accepting)
+        verdict = self._endings.judge(running.work, outcome, seconds)
         if verdict.again is not None and not self.feed.again(verdict.again, verdict.delay):
             raise AssertionError("a feed that keeps nothing needs messages")
         self.reporter.put(verdict.report)

@@ -49,7 +49,7 @@ class Work:
 class Running:
     """An attempt that has a process."""
 
-    __slots__ = ("cause", "kill_at", "memory_gb", "number", "pid", "scratch", "slot", "started", "wall", "work")
+    __slots__ = ("cause", "kill_at", "memory_gb", "number", "pid", "scratch", "slot", "started", "work")
 
     def __init__(self, work: Work, number: int, slot: int, scratch: str) -> None:
         self.work = work
@@ -58,7 +58,6 @@ class Running:
         self.scratch = scratch
         self.pid = 0
         self.started = time.monotonic()
-        self.wall = time.time()
         self.cause = ""
         """Why it was told to end: ``timeout``, ``memory``, ``shutdown``; empty: it was not."""
         self.memory_gb = 0.0

@@ -94,7 +94,7 @@ class Worker:
             become_task(self._function, self.data, self._worker_init)
         for stream in (sys.stdout, sys.stderr):
             stream.flush()
-        pid, end = fork_zygote(plan.order(self._function, self._worker_init, self._flags), plan.scratch_root)
+        end = fork_zygote(plan.order(self._function, self._worker_init, self._flags), plan.scratch_root)
         # Only this process goes on from here, and only it imports what follows.
         from cloud_tasks.worker.main import supervise
 
@@ -102,7 +102,6 @@ class Worker:
             plan,
             self.data,
             self._flags,
-            zygote=pid,
             end=end,
             on_termination_notice=self._on_termination_notice,
         )

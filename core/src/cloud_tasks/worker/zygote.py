@@ -34,18 +34,17 @@ answered by ``(MAKE, pid)`` with its socket; ``(GONE, pid, status)`` says that i
 _PATIENCE = 5.0
 
 
-def fork_zygote(order: TemplateOrder, scratch_root: str) -> tuple[int, socket.socket]:
-    """Fork it; returns its pid and the supervisor's end of its socket.
+def fork_zygote(order: TemplateOrder, scratch_root: str) -> socket.socket:
+    """Fork it; returns the supervisor's end of its socket.
 
     Args:
         scratch_root: The folder that is removed when the supervisor died without doing so.
     """
     ours, theirs = socket_pair()
     linux.prepare()
-    pid = os.fork()
-    if pid:
+    if os.fork():
         theirs.close()
-        return pid, ours
+        return ours
     try:
         ours.close()
         forget_event_loop()

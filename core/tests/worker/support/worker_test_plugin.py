@@ -177,8 +177,7 @@ def cloud_tasks_register_queue() -> Sequence[QueueBackend]:
         receive_batch=100,
         send_batch=100,
         delay=timedelta(minutes=15),
-        exact_depth=True,
-        delivery_counts=True,
+        reports_delivery_count=True,
     )
     return [QueueBackend(name="folder", summary="a folder", settings=FolderSettings, traits=traits, open=_open_queue)]
 

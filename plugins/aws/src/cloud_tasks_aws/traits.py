@@ -16,16 +16,16 @@ QUEUE_TRAITS = QueueTraits(
     send_batch=10,
     # FIFO queues, for exactly-once, have none for single messages and ignore it; a release has it everywhere.
     delay=timedelta(minutes=15),
-    delivery_counts=True,
+    reports_delivery_count=True,
     total_lease=timedelta(hours=12),
     exactly_once=True,
 )
 
 COMPUTE_TRAITS = ComputeTraits(
     # EC2 itself has no longest lifetime: an instance's user data powers it off, and that terminates it.
-    ends_itself=True,
+    enforces_max_lifetime=True,
     listing_lag=timedelta(seconds=10),
     max_script_bytes=16 * 1024,
     # CreateFleet of type instant.
-    chooses=True,
+    provider_selects_offer=True,
 )

@@ -18,12 +18,12 @@ QUEUE_TRAITS = QueueTraits(
     receive_batch=256,
     send_batch=100,
     delay=timedelta(days=7),
-    delivery_counts=True,
+    reports_delivery_count=True,
 )
 
 COMPUTE_TRAITS = ComputeTraits(
     # Azure itself has no longest lifetime: a machine deletes itself, or powers itself off where it has no identity.
-    ends_itself=True,
+    enforces_max_lifetime=True,
     listing_lag=timedelta(seconds=10),
     # Custom data has 65,535 bytes; what is put before a script takes some.
     max_script_bytes=60 * 1024,

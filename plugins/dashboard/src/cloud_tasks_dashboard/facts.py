@@ -29,7 +29,7 @@ def job_facts(watch: Watch, now: datetime) -> dict[str, Any]:
     with watch.guard:
         look = watch.look()
         summary = look.summary
-        begin, end = _span(watch, look, now)
+        begin, end = _span(look, now)
         groups = watch.failures.top(_GROUPS)
         slowest = watch.slowest
         with reading(watch.path) as connection:
@@ -100,7 +100,7 @@ def _places(look: Look) -> dict[int, str]:
     return {host: hostname or instance_id or "?" for host, instance_id, hostname in look.hosts}
 
 
-def _span(watch: Watch, look: Look, now: datetime) -> tuple[float, float]:
+def _span(look: Look, now: datetime) -> tuple[float, float]:
     """From where to where the pictures go: up to now only where something can still happen."""
     job = look.summary.job
     begins = [job.created_at.timestamp(), *(bar.begin for bar in look.running)]
@@ -218,7 +218,7 @@ def timeline_facts(watch: Watch, now: datetime) -> dict[str, Any]:
     """
     with watch.guard:
         look = watch.look()
-        begin, end = _span(watch, look, now)
+        begin, end = _span(look, now)
         each = watch.ended <= BARS
         lanes, of_host, hidden = _lanes(look)
         bars = [*(watch.bars if each else ()), *look.running]

@@ -133,7 +133,7 @@ def launch(
         priced_at=START,
     )
     request = LaunchRequest(client_token=f"t{host}", job_id="job", offer=offer, startup_script="", labels={})
-    store.record_intent(request, at(when), slots=slots)
+    store.record_intents([request], at(when), slots=slots)
     instance = Instance(
         instance_id=f"i-{host}",
         job_id="job",

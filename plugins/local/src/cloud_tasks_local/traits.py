@@ -14,14 +14,13 @@ QUEUE_TRAITS = QueueTraits(
     receive_batch=1000,
     send_batch=1000,
     delay=timedelta(days=7),
-    exact_depth=True,
-    delivery_counts=True,
+    reports_delivery_count=True,
     exactly_once=True,
 )
 
 COMPUTE_TRAITS = ComputeTraits(
     spot=True,
-    ends_itself=True,
+    enforces_max_lifetime=True,
     max_parallel_launches=10,
     listing_lag=timedelta(0),
     max_script_bytes=1024 * 1024,

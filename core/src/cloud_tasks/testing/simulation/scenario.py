@@ -7,9 +7,9 @@ from datetime import timedelta
 
 import attrs
 
-from cloud_tasks.model import Constraints, Limits, Money, Purchase, RetryPolicy
+from cloud_tasks.model import Constraints, Limits, Money, Purchase
 
-__all__ = ["CALM", "Faults", "Scenario", "draw_scenario"]
+__all__ = ["CALM", "Faults", "RetryPolicy", "Scenario", "draw_scenario"]
 
 
 @attrs.frozen(kw_only=True)
@@ -69,6 +69,18 @@ class Faults:
 CALM = Faults()
 _MOST_WORK = 40_000
 """Seconds of work that a drawn job comes to at most."""
+
+
+@attrs.frozen(kw_only=True)
+class RetryPolicy:
+    """The three switches of a job; each kind that is off ends the task at its first failure."""
+
+    on_exit: bool = False
+    on_exception: bool = False
+    on_timeout: bool = False
+    max_attempts: int = 3
+    """Attempts in all, for the kinds that are on and for retries that the task asks for."""
+    max_losses: int = 10
 
 
 @attrs.frozen(kw_only=True)

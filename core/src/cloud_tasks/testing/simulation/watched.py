@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from datetime import datetime, timedelta
+from datetime import timedelta
 from typing import Any
 
 from cloud_tasks.controller.fleet import Fleet
@@ -62,9 +62,6 @@ class WatchedStore:
 
         self.__dict__[name] = write
         return write
-
-    def record_intent(self, request: LaunchRequest, now: datetime, *, slots: int = 0) -> None:
-        self.record_intents((request,), now, slots=slots)
 
     def _before(self, name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         if name == "record_intents":

@@ -14,6 +14,5 @@ TRAITS = QueueTraits(
     receive_batch=100,
     send_batch=500,
     delay=timedelta(days=7),
-    exact_depth=True,
-    delivery_counts=True,
+    reports_delivery_count=True,
 )

@@ -33,7 +33,7 @@ def check_compute(settings: GcpSettings, context: CheckContext) -> Iterable[Find
     if not found:
         return findings
     findings += _quotas(
-        account, "quotas of the project", found[0], f"gcloud compute project-info describe --project {account.project}"
+        "quotas of the project", found[0], f"gcloud compute project-info describe --project {account.project}"
     )
     findings += _region(account, context)
     if not account.rehearses(settings.compute_endpoint, settings.resource_manager_endpoint):
@@ -65,10 +65,10 @@ def _region(account: Account, context: CheckContext) -> Iterator[Finding]:
     else:
         yield Finding(ok=True, subject="region", message=f"{region} is there, with {len(zones)} zones")
     describe = f"gcloud compute regions describe {region} --project {account.project}"
-    yield from _quotas(account, f"quotas of {region}", answer, describe)
+    yield from _quotas(f"quotas of {region}", answer, describe)
 
 
-def _quotas(account: Account, subject: str, answer: Answer, describe: str) -> Iterator[Finding]:
+def _quotas(subject: str, answer: Answer, describe: str) -> Iterator[Finding]:
     """One finding: which of the scarce quotas have nothing left."""
     used_up = []
     for quota in answer.get("quotas") or ():

@@ -1,0 +1,65 @@
+"""Warnings for ``run`` values that a chosen backend supports only in part."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import timedelta
+from typing import Any
+
+from cloud_tasks.config import JobConfig, parallel_launches
+from cloud_tasks.errors import CloudTasksError
+from cloud_tasks.report import format_duration
+
+__all__ = ["trait_warnings"]
+
+
+def trait_warnings(config: JobConfig) -> Iterator[str]:
+    """Yield one line for each value, with its place and both figures."""
+    if _traits(config, "compute") is not None:
+        yield from _compute_warnings(config)
+    queue = _traits(config, "queue")
+    if queue is not None and queue.total_lease is not None:
+        longest = _span(config.run.max_runtime)
+        if longest > queue.total_lease:
+            yield _warning(
+                config,
+                "max_runtime",
+                f'{format_duration(longest)} is more than the total lease of queue "{config.queue}", '
+                f"{format_duration(queue.total_lease)}: a longer task is delivered again while it runs",
+            )
+
+
+def _compute_warnings(config: JobConfig) -> Iterator[str]:
+    wanted, launches = config.run.max_parallel_instance_creations, parallel_launches(config)
+    if launches < wanted and "run.max_parallel_instance_creations" in config.origins:
+        yield _warning(
+            config,
+            "max_parallel_instance_creations",
+            f'{wanted} is more than compute "{config.compute}" supports; {launches} are started at a time',
+        )
+    lifetime = config.run.max_lifetime
+    if lifetime and not config.registry.compute(config.compute).traits.enforces_max_lifetime:
+        yield _warning(
+            config,
+            "max_lifetime",
+            f'compute "{config.compute}" does not enforce it; '
+            f"instances older than {format_duration(_span(lifetime))} are terminated only while `run` is running",
+        )
+
+
+def _traits(config: JobConfig, axis: str) -> Any:
+    """Return the traits of the chosen backend; None where none was chosen or its plugin cannot be used."""
+    name = config.backends.get(axis)
+    try:
+        return None if name is None else getattr(config.registry, axis)(name).traits
+    except CloudTasksError:
+        return None
+
+
+def _span(seconds: float) -> timedelta:
+    return timedelta(seconds=min(seconds, timedelta.max.total_seconds() // 2))
+
+
+def _warning(config: JobConfig, key: str, text: str) -> str:
+    origin = config.origins.get(f"run.{key}")
+    return f"{origin.place}: run.{key}: {text}" if origin is not None and origin.place else f"run.{key}: {text}"

@@ -1,0 +1,61 @@
+"""Checks of the merged ``run`` values against the traits of the chosen backends."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+import attrs
+
+from cloud_tasks.config.job_config import JobConfig
+from cloud_tasks.config.layers import Problem
+from cloud_tasks.config.merge import Merged
+from cloud_tasks.config.run_settings import RunSettings
+from cloud_tasks.errors import CloudTasksError
+from cloud_tasks.registry import Registry
+
+__all__ = ["check_traits", "parallel_launches"]
+
+
+@attrs.frozen
+class _Need:
+    """A switch of ``run`` that only works with a trait."""
+
+    key: str
+    axis: str
+    trait: str
+    ability: str
+    """The trait in words, after "does not support"."""
+
+
+_NEEDS = (
+    _Need("exactly_once_queue", "queue", "exactly_once", "exactly-once delivery"),
+    _Need("use_spot", "compute", "spot", "spot instances"),
+)
+
+
+def check_traits(
+    run: RunSettings, merged: Merged, backends: Mapping[str, str], registry: Registry
+) -> Iterator[Problem]:
+    """Yield a problem for each switch that a chosen backend does not support."""
+    for need in _NEEDS:
+        name = backends.get(need.axis)
+        if name is None or not getattr(run, need.key):
+            continue
+        try:
+            backend = getattr(registry, need.axis)(name)
+        except CloudTasksError:
+            # A missing or broken plugin is an error of the command that needs it.
+            continue
+        if not getattr(backend.traits, need.trait):
+            able = {found.name for _, found in registry.all(need.axis) if getattr(found.traits, need.trait)}
+            yield Problem(
+                message=f'run.{need.key}: {need.axis} "{name}" does not support {need.ability}',
+                where=merged.place(f"run.{need.key}"),
+                hint="remove it" + (f", or use {need.axis}: {' or '.join(sorted(able))}" if able else ""),
+            )
+
+
+def parallel_launches(config: JobConfig) -> int:
+    """Return how many launches may be under way at once: the smaller of the setting and the compute's trait."""
+    traits = config.registry.compute(config.compute).traits
+    return min(config.run.max_parallel_instance_creations, traits.max_parallel_launches)
