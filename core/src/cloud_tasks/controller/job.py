@@ -27,7 +27,7 @@ from cloud_tasks.config import JobConfig
 from cloud_tasks.controller.assembly import Opened, assemble_controller
 from cloud_tasks.controller.beginning import go_on, start_afresh
 from cloud_tasks.controller.choice import rank_offers, require_offer
-from cloud_tasks.controller.controller import Controller, Outcome, Progress
+from cloud_tasks.controller.controller import Controller, Progress
 from cloud_tasks.controller.copies import EventCopies
 from cloud_tasks.controller.feed import MOST_PARALLEL_SENDS
 from cloud_tasks.controller.launch_orders import LaunchOrders
@@ -73,7 +73,7 @@ class RunRequest:
 
 @attrs.frozen(kw_only=True)
 class JobResult:
-    outcome: Outcome
+    outcome: JobPhase
     statistics: JobStatistics
     elapsed: timedelta
     """Of this run."""
@@ -209,7 +209,7 @@ class Job:
         loop = ThreadedLoop(threads=self._config.run.max_parallel_instance_creations + _OTHER_CALLS + len(self._sinks))
         try:
             result = self._drive(loop, opened, ranking.offers, on_progress, on_started)
-            if result.outcome is Outcome.COMPLETE:
+            if result.outcome is JobPhase.COMPLETE:
                 log.info("Job complete, deleting queues")
                 tasks.delete()
                 events.delete()
@@ -266,7 +266,7 @@ class Job:
         if self._loaded is None:
             self._catch_up(copies, store)
         outcome = controller.run()
-        copies.tell(standing.at(loop.now(), phase=JobPhase(outcome.value), reason=controller.reason))
+        copies.tell(standing.at(loop.now(), phase=outcome, reason=controller.reason))
         copies.finish(_SINK_PATIENCE)
         return JobResult(
             outcome=outcome,
