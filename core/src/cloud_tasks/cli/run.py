@@ -253,7 +253,7 @@ def _report(result: JobResult, request: RunRequest) -> int:
     for name, count in result.lost_copies.items():
         log.warning(f'The event sink "{name}" lost {count} events; the database has them')
     if result.outcome is JobPhase.COMPLETE:
-        click.echo(render_final_report(result.statistics, result.elapsed, finished_before=result.finished_before))
+        click.echo(render_final_report(result.statistics, result.elapsed))
         return 0 if result.all_gone else 1
     if result.console_log:
         click.echo("Console log of an instance:\n" + result.console_log, err=True)

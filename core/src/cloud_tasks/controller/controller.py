@@ -13,7 +13,6 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
 
-import attrs
 import structlog
 
 from cloud_tasks.controller.collect import Collector
@@ -35,29 +34,19 @@ from cloud_tasks.controller.observation import (
     Warn,
 )
 from cloud_tasks.controller.observer import Observer
+from cloud_tasks.controller.standing import Progress
 from cloud_tasks.model import Instance, InstanceState, JobPhase, Money
 from cloud_tasks.plugin import Depth, Queue
 from cloud_tasks.selection import RankedOffer
-from cloud_tasks.store import InstanceRecord, JobSummary, Store
+from cloud_tasks.store import Store
 
-__all__ = ["Controller", "Progress"]
+__all__ = ["Controller"]
 
 log = structlog.get_logger()
 
 _SETTLE = timedelta(seconds=2)
 """Between two listings while the last instances go."""
 _FINISH_PATIENCE = timedelta(minutes=10)
-
-
-@attrs.frozen(kw_only=True)
-class Progress:
-    """What is told to the user at each look."""
-
-    now: datetime
-    summary: JobSummary
-    instances: tuple[InstanceRecord, ...]
-    depth: Depth | None
-    cost: Money
 
 
 class Controller:
@@ -185,15 +174,7 @@ class Controller:
             self._act(action)
             if self._is_ending():
                 return
-        self._on_progress(
-            Progress(
-                now=observation.now,
-                summary=self._store.summary(),
-                instances=tuple(self._store.instances()),
-                depth=depth,
-                cost=observation.accrued_cost,
-            )
-        )
+        self._on_progress(Progress.read(self._store, observation.now, depth=depth))
         if self._look_again:
             self._look_again = False
             self.look()

@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from cloud_tasks.model import Money, TaskStatus
-from cloud_tasks.report.pace import Pace
 from cloud_tasks.report.wording import format_duration, indented
-from cloud_tasks.store import ElapsedStatistics, JobSummary
+from cloud_tasks.store import ElapsedStatistics, JobSummary, Pace
 
 __all__ = ["render_elapsed", "render_summary", "status_counts"]
 
