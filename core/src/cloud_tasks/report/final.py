@@ -41,7 +41,7 @@ def _tasks(statistics: JobStatistics) -> Iterator[str]:
     yield f"Total tasks: {summary.total}"
     yield f"  Completed: {summary.counts.get(TaskStatus.COMPLETED, 0)}"
     for name, count in status_counts(summary).items():
-        if name != "completed":
+        if name != TaskStatus.COMPLETED.value:
             yield f"  {name.capitalize()}: {count}"
 
 
