@@ -7,6 +7,7 @@ import sqlite3
 from collections.abc import Collection, Iterator
 from typing import Any
 
+from cloud_tasks.convert import EncodedData
 from cloud_tasks.model import Task, TaskMessage, TaskStatus
 from cloud_tasks.store.bulk import chunks
 from cloud_tasks.store.codes import FINAL_CODES, OUTCOME_OF_CODE, STATUS_OF_CODE, STATUS_TO_CODE
@@ -80,7 +81,7 @@ def read_pending(connection: sqlite3.Connection, first: int, limit: int) -> tupl
 
 
 def _message(task_id: str, data: str, attempt: int, losses: int) -> TaskMessage:
-    return TaskMessage(task_id=task_id, data=json.loads(data), attempt=attempt, losses=losses)
+    return TaskMessage(task_id=task_id, data=EncodedData(data), attempt=attempt, losses=losses)
 
 
 def mark_queued(connection: sqlite3.Connection, task_ids: Collection[str]) -> int:
