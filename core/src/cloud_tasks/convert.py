@@ -6,7 +6,8 @@ The wire functions are written out by hand, for they run once per task and per e
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+import json.encoder
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
@@ -18,6 +19,7 @@ from cattrs.preconf.json import make_converter
 from cloud_tasks.model import Event, EventType, Money, TaskMessage
 
 __all__ = [
+    "EncodedData",
     "MalformedMessage",
     "decode_events",
     "decode_task_message",
@@ -26,6 +28,9 @@ __all__ = [
     "event_to_json",
     "make_model_converter",
 ]
+
+
+_quoted = json.encoder.encode_basestring_ascii
 
 
 class MalformedMessage(ValueError):
@@ -44,16 +49,49 @@ def make_model_converter() -> cattrs.Converter:
     return converter
 
 
+class EncodedData(Mapping[str, Any]):
+    """A task's data as the compact JSON text in which the store keeps it; decoded when something looks inside.
+
+    Args:
+        text: A JSON object as `compact_encoder` writes it; it is sent as it is.
+    """
+
+    __slots__ = ("_decoded", "text")
+
+    def __init__(self, text: str) -> None:
+        self.text = text
+        self._decoded: dict[str, Any] | None = None
+
+    def _decode(self) -> dict[str, Any]:
+        if self._decoded is None:
+            self._decoded = json.loads(self.text)
+        return self._decoded
+
+    def __getitem__(self, key: str) -> Any:
+        return self._decode()[key]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._decode())
+
+    def __len__(self) -> int:
+        return len(self._decode())
+
+    def __repr__(self) -> str:
+        return f"EncodedData({self.text!r})"
+
+
 def encode_task_message(message: TaskMessage) -> bytes:
-    """A task message as JSON; fields that have their default are left out."""
-    body: dict[str, Any] = {"task_id": message.task_id, "data": message.data}
+    """Return a task message as JSON; fields that have their default are left out."""
+    data = message.data
+    text = data.text if type(data) is EncodedData else json.dumps(data, separators=(",", ":"))
+    rest = ""
     if message.attempt != 1:
-        body["attempt"] = message.attempt
+        rest += f',"attempt":{message.attempt}'
     if message.losses:
-        body["losses"] = message.losses
+        rest += f',"losses":{message.losses}'
     if message.not_before:
-        body["not_before"] = message.not_before
-    return json.dumps(body, separators=(",", ":")).encode()
+        rest += f',"not_before":{json.dumps(message.not_before)}'
+    return f'{{"task_id":{_quoted(message.task_id)},"data":{text}{rest}}}'.encode()
 
 
 def decode_task_message(body: bytes) -> TaskMessage:

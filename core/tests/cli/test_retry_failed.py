@@ -64,6 +64,10 @@ def test_everything_that_failed_runs_again_and_nothing_else(finished: CommandLin
     assert "(this run, 2 tasks)" in again.out
     with Store.open(finished.folder / "job.db", read_only=True) as store:
         assert [attempt.attempt for attempt in store.attempts("raises")] == [1, 2]
+        summary = store.summary()
+        assert summary.finished_before == 1
+        assert summary.run_started_at is not None
+        assert summary.run_started_at > summary.job.created_at
 
 
 def test_a_pass_can_be_held_to_some_statuses(finished: CommandLine) -> None:

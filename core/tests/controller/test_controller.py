@@ -10,11 +10,11 @@ import pytest
 from controller_fakes import FakeQueue, event, message, ranked, refusal
 
 from cloud_tasks.controller.collect import Collector
-from cloud_tasks.controller.controller import Controller, Outcome
+from cloud_tasks.controller.controller import Controller
 from cloud_tasks.controller.feed import Feeder
 from cloud_tasks.controller.fleet import Fleet
 from cloud_tasks.controller.observation import Policy
-from cloud_tasks.model import EventType, LaunchRequest, Limits
+from cloud_tasks.model import EventType, JobPhase, LaunchRequest, Limits
 
 
 @pytest.fixture
@@ -62,7 +62,7 @@ def keep_alive(instance: str, number: int) -> bytes:
 def test_a_job_ends_complete_with_nothing_left_running(loop, store, compute, events, make) -> None:
     controller = make()
     loop.later(timedelta(seconds=5), lambda: finish_all_tasks(events))
-    assert controller.run() is Outcome.COMPLETE
+    assert controller.run() is JobPhase.COMPLETE
     assert controller.all_gone
     assert compute.machines == {}
     assert store.summary().finished
@@ -93,7 +93,7 @@ def test_a_machine_that_vanishes_is_replaced_and_its_tasks_are_not_forgotten(
     loop.later(timedelta(seconds=5), lambda: events.inbox.append(started))
     loop.later(timedelta(seconds=50), lambda: compute.machines.pop("i-1"))
     loop.later(timedelta(seconds=200), lambda: finish_all_tasks(events, "i-2"))
-    assert controller.run() is Outcome.COMPLETE
+    assert controller.run() is JobPhase.COMPLETE
     assert len(compute.launched) == 3
     assert store.summary().losses == 1
 
@@ -112,13 +112,13 @@ def test_a_failed_listing_never_leads_to_a_second_fleet(loop, compute, events, m
     loop.later(timedelta(seconds=30), fail)
     loop.later(timedelta(seconds=600), recover)
     loop.later(timedelta(seconds=700), lambda: finish_all_tasks(events))
-    assert controller.run() is Outcome.COMPLETE
+    assert controller.run() is JobPhase.COMPLETE
     assert len(compute.launched) == 2
 
 
 def test_a_broken_startup_script_ends_the_job_with_its_console_log(compute, make) -> None:
     controller = make(startup_timeout=timedelta(minutes=3))
-    assert controller.run() is Outcome.ABORTED
+    assert controller.run() is JobPhase.ABORTED
     assert "startup script" in controller.reason
     assert controller.console_log.startswith("console of i-")
     assert compute.machines == {}
@@ -143,12 +143,12 @@ def test_a_stranger_with_our_label_is_terminated(loop, compute, events, make) ->
 def test_stopping_terminates_and_leaving_does_not(loop, compute, make) -> None:
     controller = make()
     loop.later(timedelta(seconds=30), lambda: controller.stop(leave=True))
-    assert controller.run() is Outcome.LEFT
+    assert controller.run() is JobPhase.LEFT
     assert len(compute.machines) == 2
 
 
 def test_stopping_terminates_everything(loop, compute, make) -> None:
     controller = make()
     loop.later(timedelta(seconds=30), controller.stop)
-    assert controller.run() is Outcome.STOPPED
+    assert controller.run() is JobPhase.STOPPED
     assert compute.machines == {}

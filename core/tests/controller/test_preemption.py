@@ -9,19 +9,19 @@ import pytest
 from controller_fakes import FakeQueue, event, message, ranked
 
 from cloud_tasks.controller.collect import Collector
-from cloud_tasks.controller.controller import Controller, Outcome
+from cloud_tasks.controller.controller import Controller
 from cloud_tasks.controller.feed import Feeder
 from cloud_tasks.controller.fleet import Fleet
 from cloud_tasks.controller.observation import Policy
-from cloud_tasks.model import EventType, LaunchRequest, Limits
+from cloud_tasks.model import EventType, JobPhase, LaunchRequest, Limits
 
 
 @pytest.mark.parametrize(
     ("told", "outcome"),
-    [(EventType.SPOT_TERMINATION, Outcome.COMPLETE), (EventType.KEEP_ALIVE, Outcome.ABORTED)],
+    [(EventType.SPOT_TERMINATION, JobPhase.COMPLETE), (EventType.KEEP_ALIVE, JobPhase.ABORTED)],
 )
 def test_many_instances_that_come_and_go_end_the_job_unless_they_were_preempted(
-    loop, store, compute, told: EventType, outcome: Outcome
+    loop, store, compute, told: EventType, outcome: JobPhase
 ) -> None:
     queue, events = FakeQueue(loop), FakeQueue(loop)
     made: list[Controller] = []

@@ -158,9 +158,10 @@ def test_a_summary_projects_the_end_and_the_cost():
 
 
 def test_the_pace_of_a_continued_run_counts_only_that_run():
-    summary = a_summary(completed=100, queued=100)
     now = START + timedelta(days=2)
-    going = pace(summary, now, since=now - timedelta(hours=1), finished_before=50)
+    begun = now - timedelta(hours=1)
+    summary = attrs.evolve(a_summary(completed=100, queued=100), run_started_at=begun, finished_before=50)
+    going = pace(summary, now)
     assert going is not None
     assert going.tasks_per_hour == pytest.approx(50)
     assert going.remaining_time == timedelta(hours=2)

@@ -75,7 +75,7 @@ class Watched:
             self.crew,  # type: ignore[arg-type]  # what is used of it
             select.poll(),
             on_begun=lambda running: self.begun.append(running.work.task_id),
-            on_ended=lambda running, outcome, *_: self.ended.append((running.work.task_id, outcome.kind)),
+            on_ended=lambda running, outcome, *_: self.ended.append((running.work.task_id, outcome.kind.value)),
             on_returned=lambda works: self.returned.extend(work.task_id for work in works),
         )
         self.attempts.expect(0.005)

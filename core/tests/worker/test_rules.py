@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import re
 import shlex
 import socket
 import subprocess
@@ -17,13 +18,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cloud_tasks.errors import InputError
+from cloud_tasks.model import AttemptOutcome, EventType
 from cloud_tasks.plugin import setting
 from cloud_tasks.worker import linux
+from cloud_tasks.worker import outcome as outcome_module
 from cloud_tasks.worker.channel import Channel, Closed
 from cloud_tasks.worker.command import fill_in
+from cloud_tasks.worker.endings import _EVENTS as COMPLETION_EVENTS
 from cloud_tasks.worker.environment import settings_from_environment
 from cloud_tasks.worker.options import apply_options, extend_parser
-from cloud_tasks.worker.outcome import Outcome, read_outcome
+from cloud_tasks.worker.outcome import Outcome, OutcomeKind, read_outcome
 from cloud_tasks.worker.retry import Backoff, RetryRules
 from cloud_tasks.worker.sinks import pack
 
@@ -37,9 +41,10 @@ def rules(**given: Any) -> RetryRules:
 
 
 def test_a_kind_that_is_switched_off_has_one_attempt() -> None:
-    assert [rules().attempts(Outcome(kind=kind)) for kind in ("exception", "exited", "timed_out")] == [1, 1, 1]
-    assert rules().attempts(Outcome(kind="retry")) == 3
-    assert rules(retry_on_exit=True).attempts(Outcome(kind="exited")) == 3
+    kinds = (OutcomeKind.EXCEPTION, OutcomeKind.EXITED, OutcomeKind.TIMED_OUT)
+    assert [rules().attempts(Outcome(kind=kind)) for kind in kinds] == [1, 1, 1]
+    assert rules().attempts(Outcome(kind=OutcomeKind.RETRY_REQUESTED)) == 3
+    assert rules(retry_on_exit=True).attempts(Outcome(kind=OutcomeKind.EXITED)) == 3
 
 
 @pytest.mark.parametrize(
@@ -58,7 +63,27 @@ def test_back_off_grows_up_to_its_cap(attempt, draw) -> None:
 
 @given(content=st.binary(max_size=200), status=st.sampled_from([0, 256, 9, 11, 64 << 8]))
 def test_a_report_that_is_not_whole_counts_as_none(content, status) -> None:
-    assert read_outcome(status=status, content=content, cause="").kind in ("exited", "completed", "retry", "exception")
+    assert read_outcome(status=status, content=content, cause="").kind in (
+        OutcomeKind.EXITED,
+        OutcomeKind.COMPLETED,
+        OutcomeKind.RETRY_REQUESTED,
+        OutcomeKind.EXCEPTION,
+    )
+
+
+def test_outcome_kinds_are_those_of_the_model_and_a_release() -> None:
+    names = {kind.name: kind.value for kind in OutcomeKind}
+    assert names.pop("RELEASED") == EventType.TASK_RELEASED.value.removeprefix("task_")
+    assert names == {outcome.name: outcome.value for outcome in AttemptOutcome}
+
+
+def test_the_worker_sends_no_event_type_that_the_model_does_not_know() -> None:
+    senders = re.compile(r'\.(?:make|report)\(\s*"(\w+)"')
+    folder = Path(outcome_module.__file__).parent
+    sent = {name for path in folder.glob("**/*.py") for name in senders.findall(path.read_text(encoding="utf-8"))}
+    assert {"worker_started", "task_started", "task_released"} <= sent
+    assert sent | set(COMPLETION_EVENTS.values()) <= {event_type.value for event_type in EventType}
+    assert COMPLETION_EVENTS.keys() == set(OutcomeKind) - {OutcomeKind.LOST, OutcomeKind.RELEASED}
 
 
 @given(events=st.lists(st.binary(min_size=1, max_size=50), max_size=40), limit=st.integers(60, 300))

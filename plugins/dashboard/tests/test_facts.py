@@ -89,6 +89,32 @@ def test_what_remains_is_told_while_something_works_on_it(tmp_path: Path) -> Non
     assert "remaining_seconds" not in job_facts(Watch(finished), at(90))["pace"]
 
 
+def test_the_projection_of_a_continued_job_is_that_of_its_latest_run(tmp_path: Path) -> None:
+    day, tasks = 86_400.0, [f"t{number}" for number in range(2000)]
+    path = make_job(tmp_path, tasks)
+    with Store.open(path, durable=False) as store:
+        store.begin_run(at(0))
+        launch(store, "h1", when=0, ended=6000)
+        store.apply_events([completed(task, 6.0 * (number + 1)) for number, task in enumerate(tasks[:1000])])
+        store.begin_run(at(day))
+        launch(store, "h2", when=day)
+        store.apply_events([completed(task, day + 6.0 * (number + 1)) for number, task in enumerate(tasks[1000:1100])])
+        spent, price = store.spending(at(day + 600)), store.instances()[-1].price_per_hour
+    facts = job_facts(Watch(path), at(day + 600))
+    assert facts["pace"] == {"tasks_per_hour": pytest.approx(600.0), "remaining_seconds": pytest.approx(5400.0)}
+    assert facts["cost"]["projected"] == pytest.approx(float((spent + price * 1.5).usd))
+
+
+def test_the_projection_of_a_job_whose_instances_have_ended_is_unknown(tmp_path: Path) -> None:
+    path = make_job(tmp_path, ["a", "b", "c"])
+    with Store.open(path, durable=False) as store:
+        store.begin_run(at(0))
+        launch(store, "h1", when=0, ended=60)
+        store.apply_events([completed("a", 20)])
+    facts = job_facts(Watch(path), at(100))
+    assert (facts["pace"], facts["cost"]["projected"]) == (None, None)
+
+
 def test_the_histogram_counts_every_completed_task(tmp_path: Path) -> None:
     tasks = [f"t{number}" for number in range(200)]
     path = make_job(tmp_path, tasks, events=[completed(t, 10.0, elapsed=1 + n / 10) for n, t in enumerate(tasks)])

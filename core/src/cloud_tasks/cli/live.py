@@ -68,8 +68,6 @@ class LiveView:
         self._clock = clock
         self._console = console or Console(stderr=True)
         self._failures = FailureWatch(database)
-        self._since: datetime | None = None
-        self._finished_before = 0
         self._live: Live | None = None
         self._ended = threading.Event()
         self._still = threading.Lock()
@@ -80,8 +78,6 @@ class LiveView:
         if self._console.is_dumb_terminal:
             return
         try:
-            with Store.open(self._database, read_only=True) as store:
-                self._since, self._finished_before = self._clock(), store.summary().finished_tasks
             first = render_snapshot(self._look())
             # Standard error is put in the view's care, so that log lines come above it.
             live = Live(first, console=self._console, auto_refresh=False, redirect_stdout=False, transient=True)
@@ -151,7 +147,7 @@ class LiveView:
             return Snapshot(
                 now=now,
                 summary=summary,
-                pace=pace(summary, now, since=self._since, finished_before=self._finished_before),
+                pace=pace(summary, now),
                 instances=store.instances(),
                 cost=store.spending(now),
                 failures=self._failures.look(),
@@ -197,11 +193,19 @@ def _bar(summary: JobSummary) -> RenderableType:
 def _speed(snapshot: Snapshot) -> Iterator[str]:
     rate, summary = snapshot.pace, snapshot.summary
     if rate is None:
-        yield "no task has ended since this run began" if summary.remaining else "every task has ended"
+        yield _without_rate(summary)
         return
     yield f"{rate.tasks_per_hour:,.0f} tasks/hour"
     if summary.remaining:
         yield f"about {format_duration(rate.remaining_time)} left (until {rate.end:%Y-%m-%d %H:%M} UTC)"
+
+
+def _without_rate(summary: JobSummary) -> str:
+    if not summary.remaining:
+        return "every task has ended"
+    if summary.finished_tasks > summary.finished_before:
+        return "nothing works on the job now"
+    return "no task has ended since this run began"
 
 
 def _money(snapshot: Snapshot) -> Iterator[str]:

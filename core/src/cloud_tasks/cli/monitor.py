@@ -31,7 +31,7 @@ from cloud_tasks.config import JobConfig
 from cloud_tasks.controller.collect import Collector
 from cloud_tasks.controller.copies import EventCopies
 from cloud_tasks.controller.loop import ThreadedLoop
-from cloud_tasks.controller.standing import Standing
+from cloud_tasks.controller.standing import Progress
 from cloud_tasks.errors import InputError
 from cloud_tasks.model import Event, JobPhase
 from cloud_tasks.plugin import EventSink, EventSinkContext, Queue
@@ -121,7 +121,6 @@ class _Watch:
         self._told: object = None
         self._forever = False
         self._interrupted = False
-        self._standing: Standing | None = None
         self._view = LiveView(store.path) if sys.stderr.isatty() else None
 
     def run(self, *, forever: bool, as_json: bool) -> int:
@@ -131,9 +130,8 @@ class _Watch:
             forever: Whether to go on when every task has ended, until an interrupt.
         """
         self._forever = forever
-        finished_before = self._store.summary().finished_tasks
         started = datetime.now(UTC)
-        self._standing = Standing(store=self._store, started_at=started, finished_before=finished_before)
+        self._store.begin_run(started)
         handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
         for number in handlers:
             signal.signal(number, self._signalled)
@@ -144,7 +142,7 @@ class _Watch:
                 self._tell()
                 self._loop.run(lambda: self._collector.stopped)
                 phase = JobPhase.COMPLETE if self._store.summary().finished else JobPhase.LEFT
-                self._copies.tell(self._standing.at(datetime.now(UTC), phase=phase))
+                self._copies.tell(Progress.read(self._store, datetime.now(UTC)).for_sinks(phase=phase))
                 self._copies.finish(_SINK_PATIENCE)
         finally:
             for number, handler in handlers.items():
@@ -159,7 +157,7 @@ class _Watch:
             click.echo(json.dumps(status_dict(self._store.summary()), indent=2))
         elif is_finished:
             elapsed = datetime.now(UTC) - started
-            click.echo(render_final_report(self._store.statistics(), elapsed, finished_before=finished_before))
+            click.echo(render_final_report(self._store.statistics(), elapsed))
         else:
             click.echo(render_summary(self._store.summary()), err=True)
         return 0 if is_finished and (self._forever or not self._interrupted) else 130
@@ -183,11 +181,13 @@ class _Watch:
 
     def _tell(self) -> None:
         """The summary, where anything has changed since the last one; again after the interval."""
-        if self._standing is not None and self._copies.tells:
-            self._copies.tell(self._standing.at(datetime.now(UTC)))
-        summary = self._store.summary()
+        progress = Progress.read(self._store, datetime.now(UTC))
+        if self._copies.tells:
+            self._copies.tell(progress.for_sinks())
+        summary = progress.summary
         is_shown = self._view is not None and self._view.is_shown
         if summary != self._told and not is_shown:
             self._told = summary
-            click.echo(render_summary(summary, pace=pace(summary, datetime.now(UTC))), err=True)
+            money = {"cost": progress.cost, "price_per_hour": progress.price_per_hour} if progress.instances else {}
+            click.echo(render_summary(summary, pace=pace(summary, progress.now), **money), err=True)
         self._loop.later(self._interval, self._tell)

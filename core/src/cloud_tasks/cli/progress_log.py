@@ -8,7 +8,6 @@ import structlog
 
 from cloud_tasks.cli.logs import write_text
 from cloud_tasks.controller import Progress
-from cloud_tasks.model import Money
 from cloud_tasks.report import pace, render_instance_table, render_summary
 
 __all__ = ["ProgressLog"]
@@ -41,6 +40,5 @@ class ProgressLog:
             for line in table.splitlines():
                 log.info(line)
         rate = pace(progress.summary, progress.now)
-        price = sum((i.price_per_hour for i in progress.instances if i.ended_at is None), Money.zero())
-        text = render_summary(progress.summary, pace=rate, cost=progress.cost, price_per_hour=price)
-        write_text(text)
+        price = progress.price_per_hour
+        write_text(render_summary(progress.summary, pace=rate, cost=progress.cost, price_per_hour=price))

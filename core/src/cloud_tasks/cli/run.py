@@ -19,11 +19,11 @@ from cloud_tasks.cli.options import configuration_options, load_from_options
 from cloud_tasks.cli.progress_log import ProgressLog
 from cloud_tasks.cli.trait_warnings import trait_warnings
 from cloud_tasks.config import JobConfig, parallel_launches
-from cloud_tasks.controller import Controller, Outcome
+from cloud_tasks.controller import Controller
 from cloud_tasks.controller.job import Job, JobResult, RunRequest
 from cloud_tasks.controller.loop import ThreadedLoop
 from cloud_tasks.errors import InputError
-from cloud_tasks.model import FINAL_STATUSES, TaskStatus
+from cloud_tasks.model import FINAL_STATUSES, JobPhase, TaskStatus
 from cloud_tasks.registry import Registry
 from cloud_tasks.report import (
     dump_tasks,
@@ -132,7 +132,7 @@ def _run(app: AppContext, values: dict[str, Any]) -> int:
         is_live = sys.stderr.isatty() and values["live"] and app.log_format == "text"
         result = _see_through(job, ranking, LiveView(request.db_file) if is_live else None, values["on_interrupt"])
     code = _report(result)
-    if result.outcome in (Outcome.STOPPED, Outcome.LEFT) and _wants_dump(values["dump_tasks"]):
+    if result.outcome in (JobPhase.STOPPED, JobPhase.LEFT) and _wants_dump(values["dump_tasks"]):
         with read_database(request.db_file) as store:
             for file in dump_tasks(store, Path.cwd()):
                 click.echo(f"Wrote {file}", err=True)
@@ -253,14 +253,14 @@ def _report(result: JobResult) -> int:
     """Print how it ended; returns the exit code."""
     for name, count in result.lost_copies.items():
         log.warning(f'The event sink "{name}" lost {count} events; the database has them')
-    if result.outcome is Outcome.COMPLETE:
-        click.echo(render_final_report(result.statistics, result.elapsed, finished_before=result.finished_before))
+    if result.outcome is JobPhase.COMPLETE:
+        click.echo(render_final_report(result.statistics, result.elapsed))
         return 0 if result.all_gone else 1
     if result.console_log:
         click.echo("Console log of an instance:\n" + result.console_log, err=True)
-    if result.outcome is Outcome.ABORTED:
+    if result.outcome is JobPhase.ABORTED:
         click.echo(
             f"Error: the job was stopped: {result.reason}; `cloud-tasks run --continue` goes on with it", err=True
         )
     click.echo(render_summary(result.statistics.summary, cost=result.statistics.cost), err=True)
-    return 1 if result.outcome is Outcome.ABORTED else 130
+    return 1 if result.outcome is JobPhase.ABORTED else 130

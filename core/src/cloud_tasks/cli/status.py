@@ -12,6 +12,7 @@ from cloud_tasks.cli.common import examples
 from cloud_tasks.cli.context import AppContext, pass_app
 from cloud_tasks.cli.database import database_of, read_database
 from cloud_tasks.cli.options import configuration_options, load_from_options
+from cloud_tasks.model import Money
 from cloud_tasks.registry import Registry
 from cloud_tasks.report import pace, render_summary, status_dict
 
@@ -37,18 +38,21 @@ def status(registry: Registry) -> click.Command:
         config = load_from_options(app.registry, values)
         with read_database(database_of(config)) as store:
             statistics = store.statistics()
-            rate = None if statistics.summary.finished else pace(statistics.summary, datetime.now(UTC))
+            instances = store.instances()
+            rate = pace(statistics.summary, datetime.now(UTC))
             facts = status_dict(
                 statistics.summary,
-                instances=store.instances(),
+                instances=instances,
                 pace=rate,
                 cost=statistics.cost,
                 shares=statistics.shares,
                 costs=statistics.costs,
             )
+            alive = [record.price_per_hour for record in instances if record.ended_at is None]
+            price = sum(alive, Money.zero()) if alive else None
         if values["as_json"]:
             click.echo(json.dumps(facts, indent=2))
         else:
-            click.echo(render_summary(statistics.summary, pace=rate, cost=statistics.cost))
+            click.echo(render_summary(statistics.summary, pace=rate, cost=statistics.cost, price_per_hour=price))
 
     return command

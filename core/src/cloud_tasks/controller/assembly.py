@@ -10,13 +10,14 @@ import attrs
 
 from cloud_tasks.config import JobConfig, parallel_launches
 from cloud_tasks.controller.collect import Collector
-from cloud_tasks.controller.controller import Controller, Progress
+from cloud_tasks.controller.controller import Controller
 from cloud_tasks.controller.copies import EventCopies
 from cloud_tasks.controller.feed import Feeder
 from cloud_tasks.controller.fleet import Fleet
 from cloud_tasks.controller.launch_orders import LaunchOrders
 from cloud_tasks.controller.loop import ThreadedLoop
 from cloud_tasks.controller.policy import policy_of
+from cloud_tasks.controller.standing import Progress
 from cloud_tasks.plugin import Compute, Queue
 from cloud_tasks.registry import Registry
 from cloud_tasks.selection import RankedOffer

@@ -10,11 +10,9 @@ Invariants, each with a test:
 
 from __future__ import annotations
 
-import enum
 from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
 
-import attrs
 import structlog
 
 from cloud_tasks.controller.collect import Collector
@@ -36,43 +34,19 @@ from cloud_tasks.controller.observation import (
     Warn,
 )
 from cloud_tasks.controller.observer import Observer
-from cloud_tasks.model import Instance, InstanceState, Money
+from cloud_tasks.controller.standing import Progress
+from cloud_tasks.model import Instance, InstanceState, JobPhase, Money
 from cloud_tasks.plugin import Depth, Queue
 from cloud_tasks.selection import RankedOffer
-from cloud_tasks.store import InstanceRecord, JobSummary, Store
+from cloud_tasks.store import Store
 
-__all__ = ["Controller", "Outcome", "Progress"]
+__all__ = ["Controller"]
 
 log = structlog.get_logger()
 
 _SETTLE = timedelta(seconds=2)
 """Between two listings while the last instances go."""
 _FINISH_PATIENCE = timedelta(minutes=10)
-
-
-class Outcome(enum.Enum):
-    """How a run ended."""
-
-    RUNNING = "running"
-    COMPLETE = "complete"
-    """Every task is in a final state."""
-    ABORTED = "aborted"
-    """Going on was pointless; instances are terminated, the job can be continued."""
-    STOPPED = "stopped"
-    """The user asked to stop and terminate."""
-    LEFT = "left"
-    """The user asked to leave the instances running."""
-
-
-@attrs.frozen(kw_only=True)
-class Progress:
-    """What is told to the user at each look."""
-
-    now: datetime
-    summary: JobSummary
-    instances: tuple[InstanceRecord, ...]
-    depth: Depth | None
-    cost: Money
 
 
 class Controller:
@@ -117,9 +91,9 @@ class Controller:
         self._observer = Observer(
             loop, store, feeder=feeder, collector=collector, fleet=fleet, offers=self._offers, policy=policy
         )
-        self._ended_with: Outcome | None = None
+        self._ended_with: JobPhase | None = None
         self._finish_deadline: datetime | None = None
-        self.outcome = Outcome.RUNNING
+        self.outcome = JobPhase.RUNNING
         self.reason = ""
         """Why it was aborted, in one line."""
         self.console_log = ""
@@ -129,20 +103,20 @@ class Controller:
 
     # -- the run ---------------------------------------------------------------------------------------------------
 
-    def run(self) -> Outcome:
+    def run(self) -> JobPhase:
         """Run until the job has ended, one way or another, and its instances with it."""
         if self._store.withdrawn():
             self._store.reset_for_requeue()
         self._collector.start()
         self._feeder.start()
         self._loop.later(timedelta(0), self._tick)
-        self._loop.run(lambda: self.outcome is not Outcome.RUNNING)
+        self._loop.run(lambda: self.outcome is not JobPhase.RUNNING)
         return self.outcome
 
     def noticed_events(self) -> None:
         """Called after events were committed: an ending job is not kept waiting for the next look."""
         if self._ended_with is None and self._feeder.done and self._store.remaining() == 0:
-            self._begin_end(Outcome.COMPLETE)
+            self._begin_end(JobPhase.COMPLETE)
 
     def refused(self) -> None:
         """Called after a launch was refused: look again at once, with its block in place."""
@@ -150,7 +124,7 @@ class Controller:
 
     def stop(self, *, leave: bool = False) -> None:
         """End the run as the user asks: terminate everything, or leave it running for ``--continue``."""
-        self._begin_end(Outcome.LEFT if leave else Outcome.STOPPED)
+        self._begin_end(JobPhase.LEFT if leave else JobPhase.STOPPED)
 
     def broken(self, reason: str) -> None:
         """End the run because it cannot go on."""
@@ -199,15 +173,7 @@ class Controller:
             self._act(action)
             if self._is_ending():
                 return
-        self._on_progress(
-            Progress(
-                now=observation.now,
-                summary=self._store.summary(),
-                instances=tuple(self._store.instances()),
-                depth=depth,
-                cost=observation.accrued_cost,
-            )
-        )
+        self._on_progress(Progress.read(self._store, observation.now, depth=depth))
         if self._look_again:
             self._look_again = False
             self.look()
@@ -239,7 +205,7 @@ class Controller:
                     log.warning(message)
                 return
             case Finish():
-                self._begin_end(Outcome.COMPLETE)
+                self._begin_end(JobPhase.COMPLETE)
             case Abort():
                 self._abort(action)
         self._told.clear()
@@ -268,27 +234,27 @@ class Controller:
         candidates = [record.instance_id for record in self._store.instances() if record.instance_id is not None]
         source = abort.console_of or (candidates[-1] if candidates else None)
         if source is None or not abort.show_console:
-            self._begin_end(Outcome.ABORTED)
+            self._begin_end(JobPhase.ABORTED)
             return
         # The end must not begin twice while the log is being fetched.
-        self._ended_with = Outcome.ABORTED
+        self._ended_with = JobPhase.ABORTED
 
         def fetched(text: str) -> None:
             self.console_log = text
             self._ended_with = None
-            self._begin_end(Outcome.ABORTED)
+            self._begin_end(JobPhase.ABORTED)
 
         self._fleet.console_log(source, fetched)
 
     # -- end -------------------------------------------------------------------------------------------------------
 
-    def _begin_end(self, outcome: Outcome) -> None:
+    def _begin_end(self, outcome: JobPhase) -> None:
         if self._ended_with is not None:
             return
         self._ended_with = outcome
         self._fleet.cancel_waiting()
         self._finish_deadline = self._loop.now() + _FINISH_PATIENCE
-        if outcome is Outcome.LEFT:
+        if outcome is JobPhase.LEFT:
             self._await_collector()
         else:
             self._sweep()

@@ -27,13 +27,13 @@ from cloud_tasks.config import JobConfig, parallel_launches
 from cloud_tasks.controller.assembly import Opened, assemble_controller
 from cloud_tasks.controller.beginning import go_on, start_afresh
 from cloud_tasks.controller.choice import rank_offers, require_offer
-from cloud_tasks.controller.controller import Controller, Outcome, Progress
+from cloud_tasks.controller.controller import Controller
 from cloud_tasks.controller.copies import EventCopies
 from cloud_tasks.controller.feed import MOST_PARALLEL_SENDS
 from cloud_tasks.controller.launch_orders import LaunchOrders
 from cloud_tasks.controller.loop import ThreadedLoop
 from cloud_tasks.controller.opening import open_compute, open_queue
-from cloud_tasks.controller.standing import Standing
+from cloud_tasks.controller.standing import Progress
 from cloud_tasks.errors import InputError, NotFound, StoreError
 from cloud_tasks.model import JobPhase, TaskStatus
 from cloud_tasks.plugin import Compute, EventSink, EventSinkContext, Queue
@@ -73,12 +73,10 @@ class RunRequest:
 
 @attrs.frozen(kw_only=True)
 class JobResult:
-    outcome: Outcome
+    outcome: JobPhase
     statistics: JobStatistics
     elapsed: timedelta
     """Of this run."""
-    finished_before: int
-    """Tasks that were in a final state when this run began."""
     reason: str
     console_log: str
     all_gone: bool
@@ -203,19 +201,19 @@ class Job:
         if self._request.retry:
             reopened = store.reopen_tasks(self._request.retry)
             log.info(f"A new pass over {reopened} tasks begins")
-        finished_before = store.summary().finished_tasks
         store.set_state(JobState.RUNNING, datetime.now(UTC))
+        store.begin_run(datetime.now(UTC))
         opened = Opened(store=store, compute=compute, tasks=tasks, events=events)
         loop = ThreadedLoop(threads=parallel_launches(self._config) + _OTHER_CALLS + len(self._sinks))
         try:
             result = self._drive(loop, opened, ranking.offers, on_progress, on_started)
-            if result.outcome is Outcome.COMPLETE:
+            if result.outcome is JobPhase.COMPLETE:
                 log.info("Job complete, deleting queues")
                 tasks.delete()
                 events.delete()
                 store.set_state(JobState.FINISHED, datetime.now(UTC))
             elapsed = timedelta(seconds=time.monotonic() - started)
-            return attrs.evolve(result, statistics=store.statistics(), elapsed=elapsed, finished_before=finished_before)
+            return attrs.evolve(result, statistics=store.statistics(), elapsed=elapsed)
         finally:
             loop.close()
 
@@ -229,16 +227,11 @@ class Job:
     ) -> JobResult:
         store = opened.store
         copies = EventCopies(loop, self._sinks)
-        standing = Standing(
-            store=store,
-            started_at=loop.now(),
-            finished_before=store.summary().finished_tasks,
-            max_total_cost=self._config.limits().max_total_cost,
-        )
+        limit = self._config.limits().max_total_cost
 
         def progressed(progress: Progress) -> None:
             if copies.tells:
-                copies.tell(standing.at(progress.now))
+                copies.tell(progress.for_sinks(max_total_cost=limit))
             on_progress(progress)
 
         orders = LaunchOrders(
@@ -262,17 +255,17 @@ class Job:
         )
         self.controller = controller
         on_started(controller, loop)
-        copies.tell(standing.at(loop.now()))
+        copies.tell(Progress.read(store, loop.now()).for_sinks(max_total_cost=limit))
         if self._loaded is None:
             self._catch_up(copies, store)
         outcome = controller.run()
-        copies.tell(standing.at(loop.now(), phase=JobPhase(outcome.value), reason=controller.reason))
+        last = Progress.read(store, loop.now())
+        copies.tell(last.for_sinks(phase=outcome, reason=controller.reason, max_total_cost=limit))
         copies.finish(_SINK_PATIENCE)
         return JobResult(
             outcome=outcome,
             statistics=store.statistics(),
             elapsed=timedelta(0),
-            finished_before=0,
             reason=controller.reason,
             console_log=controller.console_log,
             all_gone=controller.all_gone,

@@ -1,4 +1,8 @@
-"""How the job stands, put together for sinks that want to know."""
+"""Progress of a run: what the log shows, and what event sinks are given.
+
+There are two types because their readers differ: `Progress` holds the store's own records, for the command line;
+`JobProgress` belongs to the plugin contract, which knows no store. Only `Progress.for_sinks` makes the second.
+"""
 
 from __future__ import annotations
 
@@ -8,55 +12,66 @@ from datetime import datetime
 import attrs
 
 from cloud_tasks.model import JobPhase, JobProgress, Money
-from cloud_tasks.store import Store
+from cloud_tasks.plugin import Depth
+from cloud_tasks.store import InstanceRecord, JobSummary, Store, pace, projected_cost
 
-__all__ = ["Standing"]
+__all__ = ["Progress"]
 
 
 @attrs.frozen(kw_only=True)
-class Standing:
-    """Says at any moment how a job stands; used by the thread that owns the store."""
+class Progress:
+    """A job at one moment."""
 
-    store: Store
-    started_at: datetime
-    """When this run began (UTC)."""
-    finished_before: int
-    """Tasks that were in a final state by then."""
-    max_total_cost: Money | None = None
+    now: datetime
+    summary: JobSummary
+    instances: tuple[InstanceRecord, ...]
+    depth: Depth | None = None
+    """Of the task queue, where it was asked for."""
+    cost: Money
 
-    def at(self, now: datetime, *, phase: JobPhase = JobPhase.RUNNING, reason: str = "") -> JobProgress:
-        """The state of the job.
+    @classmethod
+    def read(cls, store: Store, now: datetime, *, depth: Depth | None = None) -> Progress:
+        """Read it from the store; on the thread that owns the store.
 
         Args:
             now: UTC.
-            reason: Why it was aborted.
         """
-        summary = self.store.summary()
-        alive = [record for record in self.store.instances() if record.ended_at is None]
-        price = sum((record.price_per_hour for record in alive), Money.zero())
-        cost = self.store.spending(now)
-        return JobProgress(
-            job_id=summary.job.job_id,
-            run_id=summary.job.run_id,
+        return cls(
             now=now,
-            created_at=summary.job.created_at,
-            started_at=self.started_at,
+            summary=store.summary(),
+            instances=tuple(store.instances()),
+            depth=depth,
+            cost=store.spending(now),
+        )
+
+    @property
+    def price_per_hour(self) -> Money:
+        """Price of the instances that exist or were requested."""
+        return sum((record.price_per_hour for record in self.instances if record.ended_at is None), Money.zero())
+
+    def for_sinks(
+        self, *, phase: JobPhase = JobPhase.RUNNING, reason: str = "", max_total_cost: Money | None = None
+    ) -> JobProgress:
+        """Return the same for event sinks.
+
+        Args:
+            reason: Why the run was aborted.
+            max_total_cost: The limit that the user set.
+        """
+        summary, price = self.summary, self.price_per_hour
+        job = summary.job
+        return JobProgress(
+            job_id=job.job_id,
+            run_id=job.run_id,
+            now=self.now,
+            created_at=job.created_at,
+            started_at=summary.run_started_at or job.created_at,
             phase=phase,
             reason=reason,
             counts=dict(summary.counts),
-            instances=dict(Counter(record.instance_type for record in alive)),
+            instances=dict(Counter(record.instance_type for record in self.instances if record.ended_at is None)),
             price_per_hour=price,
-            cost=cost,
-            expected_cost=self._expected(now, summary.finished_tasks, summary.remaining, cost, price),
-            max_total_cost=self.max_total_cost,
+            cost=self.cost,
+            expected_cost=projected_cost(summary, pace(summary, self.now), accrued=self.cost, price_per_hour=price),
+            max_total_cost=max_total_cost,
         )
-
-    def _expected(self, now: datetime, finished: int, remaining: int, cost: Money, price: Money) -> Money | None:
-        """What the job will have cost, should the fleet of now go on at the pace of this run."""
-        hours = (now - self.started_at).total_seconds() / 3600
-        done = finished - self.finished_before
-        if remaining == 0:
-            return cost
-        if done <= 0 or hours <= 0:
-            return None
-        return cost + price * (remaining * hours / done)

@@ -6,11 +6,11 @@ from cloud_tasks.report.configuration import render_job_configuration, render_se
 from cloud_tasks.report.dump import dump_tasks
 from cloud_tasks.report.final import render_final_report
 from cloud_tasks.report.instances import render_instance_table
-from cloud_tasks.report.pace import Pace, pace
 from cloud_tasks.report.plan import plan_dict, render_forecast, render_headroom, render_offers, render_rejected
 from cloud_tasks.report.status import status_dict
 from cloud_tasks.report.summary import render_elapsed, render_summary
 from cloud_tasks.report.wording import format_duration
+from cloud_tasks.store import Pace, pace
 
 __all__ = [
     "Pace",

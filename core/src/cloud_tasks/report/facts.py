@@ -11,7 +11,7 @@ import attrs
 
 from cloud_tasks.model import InstanceState
 from cloud_tasks.report.status import status_dict
-from cloud_tasks.store import InstanceRecord, JobStatistics, Store
+from cloud_tasks.store import InstanceRecord, JobStatistics, Pace, Store, pace, run_time
 from cloud_tasks.store.course import Course, Failure, read_course, read_elapsed_histogram, read_failures
 from cloud_tasks.store.history import TaskRecord, slowest_tasks
 
@@ -28,7 +28,8 @@ class ReportFacts:
     statistics: JobStatistics
     now: datetime
     elapsed: timedelta
-    """From the job's creation to its end, or to the last task that ended."""
+    """How long the latest run has taken: until now while anything works on the job, else until its last task ended."""
+    pace: Pace | None
     headline: str
     instances: Sequence[InstanceRecord]
     course: Course
@@ -44,12 +45,11 @@ def gather_facts(path: Path, now: datetime) -> ReportFacts:
         statistics = store.statistics(now)
         instances = store.instances()
     summary = statistics.summary
-    job = summary.job
-    end = job.finished_at or summary.last_end or job.created_at
     return ReportFacts(
         statistics=statistics,
         now=now,
-        elapsed=max(end - job.created_at, timedelta(0)),
+        elapsed=run_time(summary, now),
+        pace=pace(summary, now),
         headline="JOB COMPLETE" if summary.finished else f"JOB NOT COMPLETE: {summary.remaining} TASKS REMAIN",
         instances=instances,
         course=read_course(path, now),
@@ -64,7 +64,7 @@ def report_dict(facts: ReportFacts) -> dict[str, Any]:
     statistics = facts.statistics
     shares = statistics.shares
     return {
-        **status_dict(statistics.summary, instances=facts.instances, cost=statistics.cost),
+        **status_dict(statistics.summary, instances=facts.instances, pace=facts.pace, cost=statistics.cost),
         "created_at": statistics.summary.job.created_at.isoformat(),
         "as_of": facts.now.isoformat(),
         "run_seconds": facts.elapsed.total_seconds(),

@@ -15,19 +15,16 @@ __all__ = ["render_final_report"]
 _RULE = "=" * 60
 
 
-def render_final_report(
-    statistics: JobStatistics, elapsed: timedelta, *, finished_before: int = 0, headline: str = "JOB COMPLETE"
-) -> str:
+def render_final_report(statistics: JobStatistics, elapsed: timedelta, *, headline: str = "JOB COMPLETE") -> str:
     """The whole report.
 
     Args:
-        elapsed: How long the run took.
-        finished_before: Tasks that were in a final state when it began; for a run that continued a job.
+        elapsed: How long the latest run took.
         headline: What became of the job; another one for a run that was stopped or aborted.
     """
     sections = (
         _tasks(statistics),
-        _speed(statistics, elapsed, finished_before),
+        _speed(statistics, elapsed),
         _times(statistics),
         _attempts(statistics),
         _exceptions(statistics),
@@ -44,16 +41,17 @@ def _tasks(statistics: JobStatistics) -> Iterator[str]:
     yield f"Total tasks: {summary.total}"
     yield f"  Completed: {summary.counts.get(TaskStatus.COMPLETED, 0)}"
     for name, count in status_counts(summary).items():
-        if name != "completed":
+        if name != TaskStatus.COMPLETED.value:
             yield f"  {name.capitalize()}: {count}"
 
 
-def _speed(statistics: JobStatistics, elapsed: timedelta, finished_before: int) -> Iterator[str]:
-    done = statistics.summary.finished_tasks - finished_before
-    note = f" (this run, {counted(done, 'task')})" if finished_before else ""
+def _speed(statistics: JobStatistics, elapsed: timedelta) -> Iterator[str]:
+    summary = statistics.summary
+    done = summary.finished_tasks - summary.finished_before
+    note = f" (this run, {counted(done, 'task')})" if summary.finished_before else ""
     yield f"Elapsed time: {format_duration(elapsed)}{note}"
     hours = elapsed.total_seconds() / 3600
-    if hours > 0:
+    if hours > 0 and done:
         yield f"Tasks/hour: {done / hours:.1f}"
 
 

@@ -27,8 +27,9 @@ def _overview(facts: ReportFacts) -> Iterator[str]:
     rows += [(f"{name.replace('_', ' ')}", str(count)) for name, count in status_counts(summary).items()]
     rows.append(("Elapsed time", format_duration(facts.elapsed)))
     hours = facts.elapsed.total_seconds() / 3600
-    if hours > 0:
-        rows.append(("Tasks per hour", f"{summary.finished_tasks / hours:.1f}"))
+    done = summary.finished_tasks - summary.finished_before
+    if hours > 0 and done:
+        rows.append(("Tasks per hour", f"{done / hours:.1f}"))
     rows.append(("Attempts", f"{summary.attempts} ({summary.retries} retries, {summary.losses} lost)"))
     rows.append(("Spot terminations", counted(len(facts.statistics.spot_terminations), "host")))
     rows.append(("Cost", f"{facts.statistics.cost} for {counted(facts.statistics.instances, 'instance')}"))

@@ -73,8 +73,9 @@ def _figures(facts: ReportFacts) -> Iterator[str]:
     figures = [("Tasks", f"{summary.total:,}")]
     figures += [(name.replace("_", " ").capitalize(), f"{count:,}") for name, count in status_counts(summary).items()]
     figures.append(("Elapsed time", format_duration(facts.elapsed)))
-    if hours > 0:
-        figures.append(("Tasks per hour", f"{summary.finished_tasks / hours:,.1f}"))
+    done = summary.finished_tasks - summary.finished_before
+    if hours > 0 and done:
+        figures.append(("Tasks per hour", f"{done / hours:,.1f}"))
     figures += [
         ("Cost", str(statistics.cost)),
         ("Instances", f"{statistics.instances:,}"),

@@ -8,8 +8,7 @@ from typing import Any
 import attrs
 
 from cloud_tasks.model import FINAL_STATUSES, Money, TaskStatus
-from cloud_tasks.report.pace import Pace
-from cloud_tasks.store import CostShares, InstanceRecord, JobSummary, TypeCost
+from cloud_tasks.store import CostShares, InstanceRecord, JobSummary, Pace, TypeCost, projected_cost
 
 __all__ = ["status_dict"]
 
@@ -28,6 +27,7 @@ def status_dict(
     """What `json.dumps` takes: times in ISO 8601 (UTC), spans in seconds, amounts in US dollars as decimal text."""
     alive = [record for record in instances if record.ended_at is None]
     price = sum((record.price_per_hour for record in alive), Money.zero())
+    expected = None if cost is None else projected_cost(summary, pace, accrued=cost, price_per_hour=price)
     return {
         "job_id": summary.job.job_id,
         "run_id": summary.job.run_id,
@@ -56,7 +56,7 @@ def status_dict(
             }
             for line in costs
         ],
-        "expected_cost_usd": None if pace is None or cost is None else str(pace.final_cost(cost, price).usd),
+        "expected_cost_usd": None if expected is None else str(expected.usd),
     }
 
 

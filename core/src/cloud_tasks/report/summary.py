@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from cloud_tasks.model import Money, TaskStatus
-from cloud_tasks.report.pace import Pace
 from cloud_tasks.report.wording import format_duration, indented
-from cloud_tasks.store import ElapsedStatistics, JobSummary
+from cloud_tasks.store import ElapsedStatistics, JobSummary, Pace
 
 __all__ = ["render_elapsed", "render_summary", "status_counts"]
 
@@ -17,7 +16,7 @@ _IN_PROGRESS = (TaskStatus.QUEUED, TaskStatus.RUNNING)
 def status_counts(summary: JobSummary) -> dict[str, int]:
     """How many tasks there are of each kind that has any, ``completed`` first; queued and running are one."""
     counts = {
-        "completed": summary.counts.get(TaskStatus.COMPLETED, 0),
+        TaskStatus.COMPLETED.value: summary.counts.get(TaskStatus.COMPLETED, 0),
         "in_progress": sum(summary.counts.get(status, 0) for status in _IN_PROGRESS),
     }
     for status in TaskStatus:

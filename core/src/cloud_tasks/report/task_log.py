@@ -33,7 +33,7 @@ def render_task_log(task: Task, status: TaskStatus, attempts: Sequence[TaskAttem
 
 def _attempt(found: TaskAttempt) -> Iterator[str]:
     record, details = found.record, found.details
-    outcome = "running" if record.outcome is None else record.outcome.value
+    outcome = TaskStatus.RUNNING.value if record.outcome is None else record.outcome.value
     took = "" if record.elapsed_time is None else f" in {record.elapsed_time:.2f} s"
     yield f"Attempt {record.attempt}: {outcome}{took}"
     where = record.hostname or "?"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from cloud_tasks.store.pace import Pace, pace, projected_cost, run_time
 from cloud_tasks.store.records import (
     Applied,
     AttemptRecord,
@@ -26,6 +27,10 @@ __all__ = [
     "JobState",
     "JobStatistics",
     "JobSummary",
+    "Pace",
     "Store",
     "TypeCost",
+    "pace",
+    "projected_cost",
+    "run_time",
 ]

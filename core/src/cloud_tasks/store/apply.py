@@ -12,6 +12,7 @@ The rows that a batch touches are read once, changed in memory and written once;
 
 from __future__ import annotations
 
+import math
 import sqlite3
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -21,7 +22,7 @@ from cloud_tasks.compact_json import compact_encoder
 from cloud_tasks.model import AttemptOutcome, Event, EventType, TaskStatus
 from cloud_tasks.store.bulk import chunks, insert_rows
 from cloud_tasks.store.codes import EVENT_TO_CODE, FINAL_CODES, OUTCOME_TO_CODE, STATUS_OF_CODE, STATUS_TO_CODE
-from cloud_tasks.store.counters import Deltas
+from cloud_tasks.store.counters import FINISHED_BEFORE, RUN_STARTED, Deltas, read_counters
 from cloud_tasks.store.hosts import Host, Hosts
 from cloud_tasks.store.records import Applied
 from cloud_tasks.store.runs import Runs
@@ -99,6 +100,7 @@ class _Batch:
         self._types: Counter[int] = Counter()
         self._exceptions: Counter[str] = Counter()
         self._rows: list[tuple[Any, ...]] = []
+        self._run_started = read_counters(connection).get(RUN_STARTED, -math.inf)
         (self._last_id,) = connection.execute("SELECT coalesce(max(id), 0) FROM events").fetchone()
         self.late = 0
         self.unknown = 0
@@ -187,6 +189,9 @@ class _Batch:
             row.elapsed, row.ended_at = event.elapsed_time, at
             host.finished(completed=completed)
             self._deltas.last_end(at)
+            if at < self._run_started:
+                # Its worker went on between two runs; the pace of this one owes it nothing.
+                self._deltas.add(FINISHED_BEFORE, 1)
             if completed and event.elapsed_time is not None:
                 self._deltas.elapsed(event.elapsed_time)
 

@@ -8,7 +8,12 @@ from collections import Counter
 
 from cloud_tasks.store.sketch import bucket_of
 
-__all__ = ["Deltas", "read_counters"]
+__all__ = ["FINISHED_BEFORE", "RUN_STARTED", "Deltas", "read_counters"]
+
+RUN_STARTED = "run:started"
+"""Unix seconds at which the current run began."""
+FINISHED_BEFORE = "run:finished_before"
+"""Tasks that had ended by then."""
 
 _ADD = (
     "INSERT INTO counters (name, value) VALUES (?, ?) ON CONFLICT (name) DO UPDATE SET value = value + excluded.value"
@@ -25,7 +30,8 @@ class Deltas:
     """What one transaction does to the counters; nothing is written before `write`.
 
     Names: ``status:<code>``, ``event:<code>``, ``total``, ``attempts``, ``losses``, ``retries``, ``duplicates``,
-    ``late``, ``unknown_task``, ``set_aside``, ``first_start``, ``last_end``, ``elapsed:{count,mean,m2,min,max}``.
+    ``late``, ``unknown_task``, ``set_aside``, ``run:{started,finished_before}``, ``first_start``,
+    ``last_end``, ``elapsed:{count,mean,m2,min,max}``.
     """
 
     def __init__(self, connection: sqlite3.Connection) -> None:

@@ -9,8 +9,8 @@ from datetime import datetime
 
 from cloud_tasks.model import EventType, Money, TaskStatus
 from cloud_tasks.store.codes import EVENT_TO_CODE, STATUS_TO_CODE
-from cloud_tasks.store.counters import read_counters
-from cloud_tasks.store.instances import costs
+from cloud_tasks.store.counters import FINISHED_BEFORE, RUN_STARTED, read_counters
+from cloud_tasks.store.instances import costs, count_live
 from cloud_tasks.store.records import ElapsedStatistics, JobRecord, JobStatistics, JobSummary
 from cloud_tasks.store.shares import cost_shares
 from cloud_tasks.store.sketch import percentiles, percentiles_of_sketch, value_of
@@ -57,6 +57,9 @@ def read_summary(connection: sqlite3.Connection, job: JobRecord) -> JobSummary:
         elapsed=_maintained_elapsed(connection, counters),
         first_start=from_unix_or_none(counters.get("first_start")),
         last_end=from_unix_or_none(counters.get("last_end")),
+        run_started_at=from_unix_or_none(counters.get(RUN_STARTED)),
+        finished_before=count(FINISHED_BEFORE),
+        live_instances=count_live(connection),
     )
 
 

@@ -26,6 +26,7 @@ __all__ = [
     "booked",
     "cost_of",
     "costs",
+    "count_live",
     "mark_ended",
     "mark_launch_failed",
     "mark_launched",
@@ -216,6 +217,12 @@ def costs(connection: sqlite3.Connection, now: datetime) -> tuple[TypeCost, ...]
         for (name, purchase), (count, seconds, cost) in sums.items()
     ]
     return tuple(sorted(lines, key=lambda line: (-line.cost.usd, line.instance_type, line.purchase.value)))
+
+
+def count_live(connection: sqlite3.Connection) -> int | None:
+    """Return how many instances exist or were requested; None where no launch was ever recorded."""
+    (live,) = connection.execute("SELECT count(*) FROM instances WHERE ended_at IS NULL").fetchone()
+    return live if live or connection.execute("SELECT 1 FROM instances LIMIT 1").fetchone() else None
 
 
 def booked(connection: sqlite3.Connection) -> Decimal:

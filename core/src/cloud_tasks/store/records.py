@@ -137,6 +137,12 @@ class JobSummary:
     first_start: datetime | None = None
     last_end: datetime | None = None
     """When the latest task ended for good."""
+    run_started_at: datetime | None = None
+    """When the current or latest run of the job began; None in a database of a version that did not record it."""
+    finished_before: int = 0
+    """Tasks that had ended by then, those included whose events were only read afterwards."""
+    live_instances: int | None = None
+    """Instances that exist or were requested; None where the job never had one: its workers are started by hand."""
 
     @property
     def finished_tasks(self) -> int:

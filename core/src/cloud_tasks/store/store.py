@@ -51,6 +51,7 @@ from cloud_tasks.store.records import (
     JobSummary,
 )
 from cloud_tasks.store.roster import Roster
+from cloud_tasks.store.times import to_unix
 from cloud_tasks.store.unread import keep_unread
 
 __all__ = ["Store"]
@@ -189,6 +190,14 @@ class Store:
         """The job as a whole is running or finished since ``now``."""
         finished_at = now if state is JobState.FINISHED else None
         self.update_job(attrs.evolve(self.job, state=state, finished_at=finished_at))
+
+    def begin_run(self, now: datetime) -> None:
+        """Record that a run of the job begins now: the rate and what follows from it (`pace`) are those of this run.
+
+        Call it after `reopen_tasks`, before the first events are applied.
+        """
+        with self._writing() as connection:
+            tasks.begin_run(connection, to_unix(now))
 
     def update_job(self, job: JobRecord) -> None:
         """Write the job's record anew: a resumed run may have another configuration. The job id must stay.

@@ -7,16 +7,18 @@ import sqlite3
 from collections.abc import Collection, Iterator
 from typing import Any
 
+from cloud_tasks.convert import EncodedData
 from cloud_tasks.model import Task, TaskMessage, TaskStatus
 from cloud_tasks.store.bulk import chunks
 from cloud_tasks.store.codes import FINAL_CODES, OUTCOME_OF_CODE, STATUS_OF_CODE, STATUS_TO_CODE
-from cloud_tasks.store.counters import Deltas
+from cloud_tasks.store.counters import FINISHED_BEFORE, RUN_STARTED, Deltas
 from cloud_tasks.store.hosts import Hosts
 from cloud_tasks.store.records import AttemptRecord, JobRecord, JobState
 from cloud_tasks.store.runs import lose_runs
 from cloud_tasks.store.times import from_unix, from_unix_or_none, to_unix
 
 __all__ = [
+    "begin_run",
     "iterate_messages",
     "lose_instance",
     "mark_queued",
@@ -33,6 +35,7 @@ __all__ = [
 _PENDING = STATUS_TO_CODE[TaskStatus.PENDING]
 _QUEUED = STATUS_TO_CODE[TaskStatus.QUEUED]
 _RUNNING = STATUS_TO_CODE[TaskStatus.RUNNING]
+_FINAL_COUNTERS = tuple(f"status:{code}" for code in sorted(FINAL_CODES))
 _TEXTS = ("job_id", "queue_name", "run_id", "provider", "queue", "compute", "pricing", "task_source", "tool_version")
 
 
@@ -78,7 +81,7 @@ def read_pending(connection: sqlite3.Connection, first: int, limit: int) -> tupl
 
 
 def _message(task_id: str, data: str, attempt: int, losses: int) -> TaskMessage:
-    return TaskMessage(task_id=task_id, data=json.loads(data), attempt=attempt, losses=losses)
+    return TaskMessage(task_id=task_id, data=EncodedData(data), attempt=attempt, losses=losses)
 
 
 def mark_queued(connection: sqlite3.Connection, task_ids: Collection[str]) -> int:
@@ -147,6 +150,15 @@ def withdraw(connection: sqlite3.Connection) -> int:
     _move(connection, {_QUEUED: queued}, _PENDING)
     connection.execute("INSERT OR REPLACE INTO counters (name, value) VALUES ('withdrawn', 1)")
     return queued
+
+
+def begin_run(connection: sqlite3.Connection, at: float) -> None:
+    """Record that a run begins at this Unix time, and how many tasks have ended already."""
+    connection.execute(
+        "INSERT OR REPLACE INTO counters (name, value) VALUES (?, ?), (?, (SELECT coalesce(sum(value), 0) "
+        f"FROM counters WHERE name IN ({', '.join(repr(name) for name in _FINAL_COUNTERS)})))",
+        (RUN_STARTED, at, FINISHED_BEFORE),
+    )
 
 
 def lose_instance(connection: sqlite3.Connection, instance_id: str) -> int:

@@ -23,7 +23,7 @@ from cloud_tasks.worker import linux
 from cloud_tasks.worker.ahead import sent_ahead
 from cloud_tasks.worker.crew import Crew
 from cloud_tasks.worker.messages import CHILD, ENDED, GONE, STARTED, WITHDRAWN
-from cloud_tasks.worker.outcome import Outcome, read_outcome
+from cloud_tasks.worker.outcome import Outcome, OutcomeKind, read_outcome
 from cloud_tasks.worker.settings import SupervisorSettings
 from cloud_tasks.worker.work import Running, Work
 
@@ -242,7 +242,7 @@ class Attempts:
             lost += 1
             self._conclude(
                 running,
-                Outcome(kind="lost", details={"cause": "the template of its process died"}),
+                Outcome(kind=OutcomeKind.LOST, details={"cause": "the template of its process died"}),
                 time.monotonic() - running.started,
                 True,
             )

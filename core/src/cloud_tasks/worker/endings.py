@@ -17,7 +17,7 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from cloud_tasks.worker.events import EventMaker
-from cloud_tasks.worker.outcome import Outcome
+from cloud_tasks.worker.outcome import Outcome, OutcomeKind
 from cloud_tasks.worker.report import Report, Reporter
 from cloud_tasks.worker.retry import RetryRules
 from cloud_tasks.worker.work import Work
@@ -28,11 +28,11 @@ if TYPE_CHECKING:
 __all__ = ["Endings", "Verdict"]
 
 _EVENTS = {
-    "completed": "task_completed",
-    "retry": "task_completed",
-    "exception": "task_exception",
-    "exited": "task_exited",
-    "timed_out": "task_timed_out",
+    OutcomeKind.COMPLETED: "task_completed",
+    OutcomeKind.RETRY_REQUESTED: "task_completed",
+    OutcomeKind.EXCEPTION: "task_exception",
+    OutcomeKind.EXITED: "task_exited",
+    OutcomeKind.TIMED_OUT: "task_timed_out",
 }
 _SHOWN = 1000
 """Bytes of a result that the log shows."""
@@ -52,23 +52,23 @@ class Verdict(NamedTuple):
     def lines(self, number: int, elapsed: float, *, is_alone: bool) -> Iterator[str]:
         """What the log says of it; ``is_alone``: its process was for it alone."""
         outcome, who = self.outcome, f"Worker #{number}"
-        if is_alone and outcome.kind in ("completed", "retry"):
+        if is_alone and outcome.kind in (OutcomeKind.COMPLETED, OutcomeKind.RETRY_REQUESTED):
             yield f"{who}: Completed task {self.task_id} in {elapsed:.2f} seconds, retry {self.retry}"
             yield f"{who}: Exiting"
-        elif is_alone and outcome.kind == "exception":
+        elif is_alone and outcome.kind is OutcomeKind.EXCEPTION:
             yield f"{who}: Task {self.task_id} raised {_what(outcome)} after {elapsed:.2f} seconds"
             yield f"{who}: Exiting"
         again = "with retry" if self.retry else "with no retry"
         start = f"{who} reported task {self.task_id}"
-        if outcome.kind in ("completed", "retry"):
+        if outcome.kind in (OutcomeKind.COMPLETED, OutcomeKind.RETRY_REQUESTED):
             result = outcome.result[:_SHOWN].decode("utf-8", "replace")
             text = json.loads(result) if len(result) < _SHOWN and result.startswith('"') else result
             yield f"{start} completed in {elapsed:.1f} seconds {again}; result: {text}"
-        elif outcome.kind == "exception":
+        elif outcome.kind is OutcomeKind.EXCEPTION:
             yield f"{start} raised an exception in {elapsed:.1f} seconds {again}; {_what(outcome)}"
-        elif outcome.kind == "timed_out":
+        elif outcome.kind is OutcomeKind.TIMED_OUT:
             yield f"{start} timed out in {elapsed:.1f} seconds {again}"
-        elif outcome.kind == "exited":
+        elif outcome.kind is OutcomeKind.EXITED:
             cause = f"exit code {outcome.exit_code} ({outcome.details['cause']})"
             yield f"{start} exited in {elapsed:.1f} seconds {again}; {cause}"
         else:
@@ -105,18 +105,18 @@ class Endings:
 
     def judge(self, work: Work, outcome: Outcome, elapsed: float) -> Verdict:
         """Return the consequences of an attempt's end."""
-        if outcome.kind in ("lost", "released"):
+        if outcome.kind in (OutcomeKind.LOST, OutcomeKind.RELEASED):
             return self._lost(work, outcome, elapsed)
         if self._logs is not None:
             address = self._logs.put(work.task_id, work.attempt)
             if address is not None:
                 outcome = outcome._replace(details={**outcome.details, "log_address": address})
-        retry = outcome.kind != "completed" and work.attempt < self._rules.attempts(outcome)
+        retry = outcome.kind is not OutcomeKind.COMPLETED and work.attempt < self._rules.attempts(outcome)
         events = []
-        out_of_retries = not retry and outcome.kind == "retry"
+        out_of_retries = not retry and outcome.kind is OutcomeKind.RETRY_REQUESTED
         if not out_of_retries:
             events.append(self._ending(work, outcome, elapsed, retry=retry))
-        if not retry and outcome.kind != "completed" and (work.attempt > 1 or out_of_retries):
+        if not retry and outcome.kind is not OutcomeKind.COMPLETED and (work.attempt > 1 or out_of_retries):
             cause = f"attempt {work.attempt} was its last: {_cause(outcome)}"
             result = outcome.result if out_of_retries else b""
             events.append(self._dead(work, cause, elapsed, result=result))
@@ -130,7 +130,7 @@ class Endings:
                 "task_released", task_id=work.task_id, attempt=work.attempt, elapsed=elapsed, **outcome.details
             )
         ]
-        if outcome.kind == "lost" and losses > self._rules.max_losses:
+        if outcome.kind is OutcomeKind.LOST and losses > self._rules.max_losses:
             events.append(self._dead(work, f"it was lost {losses} times", elapsed))
             return self._verdict(work, outcome, events, retry=False, delay=0.0, attempt=work.attempt)
         if work.lease_id is not None and self._counts_deliveries:
@@ -254,11 +254,11 @@ def _next_body(work: Work, attempt: int, losses: int, delay: float) -> bytes:
 
 
 def _cause(outcome: Outcome) -> str:
-    if outcome.kind == "retry":
+    if outcome.kind is OutcomeKind.RETRY_REQUESTED:
         return "it asked to be run again"
-    if outcome.kind == "exception":
+    if outcome.kind is OutcomeKind.EXCEPTION:
         return _what(outcome)
-    return str(outcome.details.get("cause") or outcome.kind)
+    return str(outcome.details.get("cause") or outcome.kind.value)
 
 
 def _what(outcome: Outcome) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import enum
 import json
 import os
 import signal
@@ -11,10 +12,22 @@ from typing import Any, NamedTuple
 
 from cloud_tasks.worker.attempt import HEAD_LENGTH
 
-__all__ = ["Kind", "Outcome", "read_outcome"]
+__all__ = ["Outcome", "OutcomeKind", "read_outcome"]
 
-Kind = str
-"""One of ``completed``, ``retry``, ``exception``, ``exited``, ``timed_out``, ``released``."""
+
+class OutcomeKind(enum.Enum):
+    """How an attempt ended: as `cloud_tasks.model.AttemptOutcome`, which is slow to import, with one more member."""
+
+    COMPLETED = "completed"
+    RETRY_REQUESTED = "retry_requested"
+    EXCEPTION = "exception"
+    TIMED_OUT = "timed_out"
+    EXITED = "exited"
+    LOST = "lost"
+    """The fork server of its process died: limited by ``max_losses``."""
+    RELEASED = "released"
+    """Given back unfinished, by a worker that shuts down: a loss that is not limited here."""
+
 
 _LIKELY = {
     "SIGSEGV": "segmentation fault: a library of the task used memory that is not its own",
@@ -29,7 +42,7 @@ _LIKELY = {
 class Outcome(NamedTuple):
     """Not attrs: a worker with a task file is there the sooner without it."""
 
-    kind: Kind
+    kind: OutcomeKind
     details: Mapping[str, Any] = MappingProxyType({})
     """What the event says beyond the common fields."""
     result: bytes = b""
@@ -59,20 +72,20 @@ def read_outcome(
     if head is not None:
         return _reported(head, result, printed)
     if cause == "shutdown":
-        return Outcome(kind="released", details={"cause": "the worker was shut down"})
+        return Outcome(kind=OutcomeKind.RELEASED, details={"cause": "the worker was shut down"})
     if cause == "timeout":
-        return Outcome(kind="timed_out", details={"cause": f"it took more than {limit:g} seconds", **printed})
+        return Outcome(kind=OutcomeKind.TIMED_OUT, details={"cause": f"it took more than {limit:g} seconds", **printed})
     if cause == "memory":
         message = f"its processes had {memory:.2f} GB of memory, {limit:g} GB are allowed"
         return Outcome(
-            kind="exception",
+            kind=OutcomeKind.EXCEPTION,
             details={"exception": message, "exception_type": "MemoryLimitExceeded", **printed},
             kinds=("MemoryLimitExceeded", "MemoryError"),
         )
     code = os.waitstatus_to_exitcode(status)
     if code == -signal.SIGTERM:
         # A machine that is switched off signals all its processes at once, and the task may be faster than the worker.
-        return Outcome(kind="released", details={"cause": "it was asked to end from outside"})
+        return Outcome(kind=OutcomeKind.RELEASED, details={"cause": "it was asked to end from outside"})
     return _exited(code, printed)
 
 
@@ -95,14 +108,16 @@ def _reported(head: dict[str, Any], result: bytes, printed: Mapping[str, str]) -
         if head.get("trace"):
             details["stack_trace"] = str(head["trace"])
         return Outcome(
-            kind="exception", details=details, kinds=tuple(head.get("kinds") or (details["exception_type"],))
+            kind=OutcomeKind.EXCEPTION, details=details, kinds=tuple(head.get("kinds") or (details["exception_type"],))
         )
     details = {name: head[name] for name in ("result_address", "result_bytes") if name in head}
     if head.get("retry"):
         if head.get("reason"):
             details["reason"] = str(head["reason"])
-        return Outcome(kind="retry", details=details, result=result or b"null", after=head.get("after"))
-    return Outcome(kind="completed", details=details, result=result or b"null")
+        return Outcome(
+            kind=OutcomeKind.RETRY_REQUESTED, details=details, result=result or b"null", after=head.get("after")
+        )
+    return Outcome(kind=OutcomeKind.COMPLETED, details=details, result=result or b"null")
 
 
 def _exited(code: int, printed: Mapping[str, str]) -> Outcome:
@@ -116,4 +131,4 @@ def _exited(code: int, printed: Mapping[str, str]) -> Outcome:
         details["cause"] = _LIKELY.get(name, "ended by a signal")
     else:
         details["cause"] = "its process ended before its function returned"
-    return Outcome(kind="exited", details={**details, **printed}, exit_code=code)
+    return Outcome(kind=OutcomeKind.EXITED, details={**details, **printed}, exit_code=code)

@@ -12,17 +12,17 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from cloud_tasks.errors import InputError
-from cloud_tasks.worker.outcome import Outcome
+from cloud_tasks.worker.outcome import Outcome, OutcomeKind
 
 __all__ = ["Backoff", "RetryRule", "RetryRules"]
 
-_KINDS = {"exit": "exited", "exception": "exception", "timeout": "timed_out"}
+_KINDS = {"exit": OutcomeKind.EXITED, "exception": OutcomeKind.EXCEPTION, "timeout": OutcomeKind.TIMED_OUT}
 
 
 class RetryRule(NamedTuple):
     """One rule: an outcome that it fits may have this many attempts."""
 
-    kind: str
+    kind: OutcomeKind
     attempts: int
     codes: tuple[int, ...] = ()
     """Exit codes that it is for (137 stands for SIGKILL too); empty: all."""
@@ -30,7 +30,7 @@ class RetryRule(NamedTuple):
     """Names of exception classes that it is for, base classes included; empty: all."""
 
     def fits(self, outcome: Outcome) -> bool:
-        if outcome.kind != self.kind:
+        if outcome.kind is not self.kind:
             return False
         if self.codes:
             code = outcome.exit_code
@@ -62,9 +62,9 @@ class RetryRules(NamedTuple):
         """The rules that the worker's options make. Raises `InputError`."""
         rules = list(_parse(data.retry_rules, data.max_attempts)) if data.retry_rules else []
         for kind, wanted in (
-            ("exited", data.retry_on_exit),
-            ("exception", data.retry_on_exception),
-            ("timed_out", data.retry_on_timeout),
+            (OutcomeKind.EXITED, data.retry_on_exit),
+            (OutcomeKind.EXCEPTION, data.retry_on_exception),
+            (OutcomeKind.TIMED_OUT, data.retry_on_timeout),
         ):
             if wanted:
                 rules.append(RetryRule(kind=kind, attempts=data.max_attempts))
@@ -77,7 +77,7 @@ class RetryRules(NamedTuple):
 
     def attempts(self, outcome: Outcome) -> int:
         """How many attempts in all a task may have that ended like this."""
-        if outcome.kind == "retry":
+        if outcome.kind is OutcomeKind.RETRY_REQUESTED:
             return self.max_attempts
         return next((rule.attempts for rule in self.rules if rule.fits(outcome)), 1)
 

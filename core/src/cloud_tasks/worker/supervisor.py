@@ -25,7 +25,7 @@ from cloud_tasks.worker.endings import Endings
 from cloud_tasks.worker.events import EventMaker
 from cloud_tasks.worker.log import Log
 from cloud_tasks.worker.messages import READY
-from cloud_tasks.worker.outcome import Outcome
+from cloud_tasks.worker.outcome import Outcome, OutcomeKind
 from cloud_tasks.worker.pulse import Activity, Pulse
 from cloud_tasks.worker.report import Report, Reporter
 from cloud_tasks.worker.settings import Exit, SupervisorSettings
@@ -259,12 +259,12 @@ class Supervisor:
         if self._settings.log_tasks or self.log.verbose:
             for line in verdict.lines(running.number, seconds, is_alone=self._settings.reuse == 1):
                 self._log_task(line)
-        if outcome.kind == "lost":
+        if outcome.kind is OutcomeKind.LOST:
             return
         self.finished += 1
         mean = self._mean_seconds
         self._mean_seconds = seconds if mean is None else mean * 0.9 + seconds * 0.1
-        if outcome.kind in ("completed", "retry", "exception"):
+        if outcome.kind in (OutcomeKind.COMPLETED, OutcomeKind.RETRY_REQUESTED, OutcomeKind.EXCEPTION):
             self._template_deaths = 0
 
     def _on_returned(self, works: Sequence[Work]) -> None:

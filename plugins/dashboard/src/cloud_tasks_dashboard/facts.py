@@ -10,8 +10,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from cloud_tasks.model import InstanceState, Money, TaskStatus
-from cloud_tasks.report import pace
-from cloud_tasks.store import InstanceRecord, JobSummary
+from cloud_tasks.store import InstanceRecord, JobSummary, pace, projected_cost
 from cloud_tasks_dashboard.reading import reading
 from cloud_tasks_dashboard.task_table import cut, read_names
 from cloud_tasks_dashboard.watch import BARS, Look, Watch
@@ -145,16 +144,11 @@ def _histogram(times: Sequence[tuple[float, int]]) -> Sequence[Sequence[float]]:
 
 
 def _pace(look: Look, now: datetime) -> dict[str, float] | None:
-    summary = look.summary
-    # Workers that were started by hand have no instances.
-    works = any(record.ended_at is None for record in look.instances) or (look.running and not look.instances)
-    over = summary.finished or not works
-    last = summary.last_end
-    found = pace(summary, last if over and last is not None else now)
+    found = pace(look.summary, now)
     if found is None:
         return None
-    left = None if over else found.remaining_time.total_seconds()
-    return {"tasks_per_hour": found.tasks_per_hour} | ({} if left is None else {"remaining_seconds": left})
+    left = {} if look.summary.finished else {"remaining_seconds": found.remaining_time.total_seconds()}
+    return {"tasks_per_hour": found.tasks_per_hour, **left}
 
 
 def _fleet(records: Sequence[InstanceRecord]) -> dict[str, Any]:
@@ -179,9 +173,12 @@ def _cost(look: Look, now: datetime) -> dict[str, float | None]:
     alive = [record for record in look.instances if record.ended_at is None]
     hourly = sum((record.price_per_hour for record in alive), Money.zero())
     so_far = look.cost(now)
-    found = None if look.summary.finished or not alive else pace(look.summary, now)
-    projected = None if found is None else float(found.final_cost(so_far, hourly).usd)
-    return {"so_far": float(so_far.usd), "per_hour": float(hourly.usd), "projected": projected}
+    projected = projected_cost(look.summary, pace(look.summary, now), accrued=so_far, price_per_hour=hourly)
+    return {
+        "so_far": float(so_far.usd),
+        "per_hour": float(hourly.usd),
+        "projected": None if projected is None or not alive else float(projected.usd),
+    }
 
 
 def _money(records: Iterable[InstanceRecord], begin: float, end: float) -> Sequence[Sequence[float]]:

@@ -199,7 +199,7 @@ def _attempt(row: tuple[Any, ...]) -> dict[str, Any]:
     more: Mapping[str, Any] = json.loads(details) if details else {}
     return {
         "attempt": attempt,
-        "outcome": "running" if outcome is None else OUTCOME_OF_CODE[outcome].value,
+        "outcome": TaskStatus.RUNNING.value if outcome is None else OUTCOME_OF_CODE[outcome].value,
         "started_at": started_at,
         "ended_at": ended_at,
         "seconds": elapsed,

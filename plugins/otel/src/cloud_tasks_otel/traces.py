@@ -21,18 +21,15 @@ from opentelemetry.sdk.trace.id_generator import IdGenerator
 from opentelemetry.sdk.trace.sampling import Decision
 from opentelemetry.trace import NonRecordingSpan, SpanContext, Status, StatusCode, TraceFlags
 
-from cloud_tasks.model import Event, EventType, JobPhase, JobProgress, TaskStatus
+from cloud_tasks.model import TASK_FINAL_EVENTS, Event, EventType, JobPhase, JobProgress, TaskStatus
 
 __all__ = ["OUTCOMES", "Traces"]
 
 OUTCOMES: Mapping[EventType, str] = {
-    EventType.TASK_COMPLETED: "completed",
-    EventType.TASK_EXCEPTION: "exception",
-    EventType.TASK_TIMED_OUT: "timed_out",
-    EventType.TASK_EXITED: "exited",
-    EventType.TASK_RELEASED: "released",
+    event_type: event_type.value.removeprefix("task_")
+    for event_type in (*(TASK_FINAL_EVENTS - {EventType.TASK_DEAD}), EventType.TASK_RELEASED)
 }
-"""The events that end an attempt."""
+"""The events that end an attempt, with the name of its outcome."""
 
 _MOST_TEXT = 4000
 """Characters of a message or a traceback, of which the end is kept."""
