@@ -10,11 +10,14 @@ import pytest
 from controller_fakes import FakeQueue, event, message, ranked, refusal
 
 from cloud_tasks.controller.collect import Collector
-from cloud_tasks.controller.controller import Controller, Outcome
+from cloud_tasks.controller.controller import Controller, Outcome, Progress
 from cloud_tasks.controller.feed import Feeder
 from cloud_tasks.controller.fleet import Fleet
 from cloud_tasks.controller.observation import Policy
-from cloud_tasks.model import EventType, LaunchRequest, Limits
+from cloud_tasks.model import EventType, InstanceState, LaunchRequest, Limits
+from cloud_tasks.report import render_instance_table
+from cloud_tasks.report.facts import gather_facts, report_dict
+from cloud_tasks.store import Store
 
 
 @pytest.fixture
@@ -26,7 +29,7 @@ def events(loop) -> FakeQueue:
 def make(loop, store, queue, events, compute) -> Callable[..., Controller]:
     """Make a controller over the fakes; its policy can be changed."""
 
-    def build(**policy: object) -> Controller:
+    def build(on_progress: Callable[[Progress], None] = lambda _: None, **policy: object) -> Controller:
         made: list[Controller] = []
 
         def compose(offer, others, token) -> LaunchRequest:
@@ -44,6 +47,7 @@ def make(loop, store, queue, events, compute) -> Callable[..., Controller]:
             offers=(ranked(), ranked(zone="z-b")),
             policy=Policy(limits=Limits(max_instances=2), **policy),  # type: ignore[arg-type]
             interval=timedelta(seconds=60),
+            on_progress=on_progress,
         )
         made.append(controller)
         return controller
@@ -96,6 +100,43 @@ def test_a_machine_that_vanishes_is_replaced_and_its_tasks_are_not_forgotten(
     assert controller.run() is Outcome.COMPLETE
     assert len(compute.launched) == 3
     assert store.summary().losses == 1
+
+
+def test_an_instance_that_starts_is_shown_running_once_a_listing_says_so(
+    loop, store, compute, events, make, tmp_path
+) -> None:
+    compute.boot_time = timedelta(seconds=150)
+    shown: list[set[str]] = []
+    tables: list[str] = []
+
+    def on_progress(progress: Progress) -> None:
+        shown.append({record.state.value for record in progress.instances if record.state is not None})
+        tables.append(render_instance_table(progress.instances))
+        with Store.open(tmp_path / "job.db", read_only=True) as reader:
+            assert [record.state for record in reader.instances()] == [r.state for r in progress.instances]
+        machines = report_dict(gather_facts(tmp_path / "job.db", now=progress.now))["machines"]
+        assert {machine["state"] for machine in machines if machine["instance_id"]} == shown[-1]
+
+    controller = make(on_progress=on_progress)
+    loop.later(timedelta(seconds=200), lambda: finish_all_tasks(events))
+    assert controller.run() is Outcome.COMPLETE
+    # The look at 0 s orders them, those at 60 s and 120 s show them booting, the one at 180 s running.
+    assert shown == [set(), {"starting"}, {"starting"}, {"running"}]
+    assert "starting" in tables[2]
+    assert "starting" not in tables[3].replace("running/starting", "")
+    assert {record.state for record in store.instances()} == {InstanceState.TERMINATED}
+
+
+def test_a_listing_that_lags_changes_no_state_and_ends_nothing(loop, store, compute, events, make) -> None:
+    compute.listing_lag = timedelta(seconds=100)
+    controller = make(listing_lag=timedelta(seconds=100))
+    seen: list[list[str]] = []
+    for seconds in (70, 130):
+        loop.later(timedelta(seconds=seconds), lambda: seen.append([r.state.value for r in store.instances()]))
+    loop.later(timedelta(seconds=140), lambda: finish_all_tasks(events))
+    assert controller.run() is Outcome.COMPLETE
+    assert seen == [["starting"] * 2, ["running"] * 2]
+    assert len(compute.launched) == 2
 
 
 def test_a_failed_listing_never_leads_to_a_second_fleet(loop, compute, events, make) -> None:

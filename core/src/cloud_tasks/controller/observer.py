@@ -4,6 +4,7 @@ Invariants, each with a test:
 
 1. What carries our label and is not in our records is shown as such; an intent whose instance appears is settled by it.
 2. An instance that the listing need not show yet is not taken for gone.
+3. The state that a complete listing shows for a known, living instance is recorded.
 """
 
 from __future__ import annotations
@@ -109,7 +110,7 @@ class Observer:
         )
 
     def record(self, listing: Sequence[Instance]) -> None:
-        """Settle intents whose instance appeared without an answer, those that had been given up included."""
+        """Record what a complete listing shows: launches without an answer that took place, and states."""
         self._settle(tuple(self._store.instances()), listing)
 
     def _settle(self, records: Sequence[InstanceRecord], listing: Sequence[Instance]) -> None:
@@ -122,6 +123,7 @@ class Observer:
                 else:
                     # Another may have been bought in its place: it is paid for, and goes.
                     self._given_up.add(instance.instance_id)
+        self._store.record_states(listing)
 
     def _combine(self, records: Sequence[InstanceRecord], listing: Sequence[Instance]) -> tuple[FleetInstance, ...]:
         by_id = {instance.instance_id: instance for instance in listing}
