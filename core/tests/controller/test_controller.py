@@ -14,7 +14,8 @@ from cloud_tasks.controller.controller import Controller, Outcome, Progress
 from cloud_tasks.controller.feed import Feeder
 from cloud_tasks.controller.fleet import Fleet
 from cloud_tasks.controller.observation import Policy
-from cloud_tasks.model import EventType, InstanceState, LaunchRequest, Limits
+from cloud_tasks.errors import InputError, LaunchFailedError, ProviderError
+from cloud_tasks.model import EventType, InstanceState, LaunchRequest, Limits, Money
 from cloud_tasks.report import render_instance_table
 from cloud_tasks.report.facts import gather_facts, report_dict
 from cloud_tasks.store import Store
@@ -87,6 +88,82 @@ def test_a_refused_zone_is_left_for_the_next_at_once(loop, compute, events, make
     loop.later(timedelta(seconds=5), lambda: finish_all_tasks(events))
     controller.run()
     assert [request.offer.zone for request in compute.launched] == ["z-a", "z-b", "z-b"]
+
+
+@pytest.mark.parametrize(
+    ("error", "bad_input"),
+    [
+        (LaunchFailedError("the region has no default VPC"), False),
+        (InputError("the startup script has 40000 bytes", where="run.startup_script"), True),
+    ],
+)
+def test_launches_that_fail_for_certain_end_the_run(loop, store, compute, make, error, bad_input) -> None:
+    compute.faults.extend([error] * 100)
+    shown: list[int] = []
+    controller = make(
+        on_progress=lambda progress: shown.append(sum(r.ended_at is None and bool(r.state) for r in progress.instances))
+    )
+    begun = loop.now()
+    assert controller.run() is Outcome.ABORTED
+    assert loop.now() - begun < timedelta(minutes=10)
+    assert str(error) in controller.reason
+    assert controller.bad_input is bad_input
+    assert len(compute.launched) <= 5
+    assert not any(shown)
+    assert store.spending(loop.now() + timedelta(hours=1)) == Money.zero()
+
+
+@pytest.mark.parametrize("error", [ProviderError("sbatch: unrecognized option"), TypeError("a bug of the plugin")])
+@pytest.mark.parametrize("lag", [0, 10])
+def test_launches_of_unknown_outcome_that_never_take_place_end_the_run(loop, compute, make, error, lag) -> None:
+    compute.faults.extend([error] * 100)
+    compute.listing_lag = timedelta(seconds=lag)
+    controller = make(listing_lag=compute.listing_lag)
+    begun = loop.now()
+    assert controller.run() is Outcome.ABORTED
+    assert loop.now() - begun < timedelta(hours=1)
+    assert str(error) in controller.reason
+    assert not controller.bad_input
+    assert len(compute.launched) <= 5
+
+
+def test_where_listings_do_not_lag_one_listing_settles_an_unanswered_launch(loop, store, compute, events, make) -> None:
+    compute.faults.extend([ProviderError("no answer")] * 2)
+    controller = make()
+    open_intents: list[int] = []
+    for seconds in (59, 61):
+        loop.later(
+            timedelta(seconds=seconds), lambda: open_intents.append(sum(r.ended_at is None for r in store.instances()))
+        )
+    loop.later(timedelta(seconds=130), lambda: finish_all_tasks(events, "i-1"))
+    assert controller.run() is Outcome.COMPLETE
+    assert open_intents == [2, 0]
+
+
+def test_an_unanswered_launch_that_took_place_is_adopted_and_no_failure(loop, compute, events, make) -> None:
+    compute.faults.extend([ProviderError("no answer")] * 2)
+    compute.effect_before_fault = True
+    controller = make()
+    loop.later(timedelta(seconds=130), lambda: finish_all_tasks(events, "i-1"))
+    assert controller.run() is Outcome.COMPLETE
+    assert len(compute.launched) == 2
+
+
+def test_an_outage_of_launches_does_not_end_the_run(loop, compute, events, make) -> None:
+    compute.faults.extend([ProviderError("503", transient=True)] * 1000)
+    controller = make()
+    loop.later(timedelta(hours=2), lambda: finish_all_tasks(events))
+    assert controller.run() is Outcome.COMPLETE
+    assert len(compute.launched) > 50
+
+
+def test_failed_launches_do_not_end_a_run_whose_instances_work(loop, compute, events, make) -> None:
+    compute.faults.extend([None, *[LaunchFailedError("quota form was withdrawn")] * 1000])
+    controller = make()
+    for minute in range(1, 120):
+        loop.later(timedelta(minutes=minute), lambda n=minute: events.inbox.append(keep_alive("i-1", 60 * n)))
+    loop.later(timedelta(hours=2), lambda: finish_all_tasks(events))
+    assert controller.run() is Outcome.COMPLETE
 
 
 def test_a_machine_that_vanishes_is_replaced_and_its_tasks_are_not_forgotten(

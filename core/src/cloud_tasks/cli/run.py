@@ -262,4 +262,6 @@ def _report(result: JobResult, request: RunRequest) -> int:
             f"Error: the job was stopped: {result.reason}; `cloud-tasks run --continue` goes on with it", err=True
         )
     click.echo(render_summary(result.statistics.summary, cost=result.statistics.cost), err=True)
-    return 1 if result.outcome is Outcome.ABORTED else 130
+    if result.outcome is not Outcome.ABORTED:
+        return 130
+    return 2 if result.bad_input else 1

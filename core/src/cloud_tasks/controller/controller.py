@@ -123,6 +123,8 @@ class Controller:
         self.outcome = Outcome.RUNNING
         self.reason = ""
         """Why it was aborted, in one line."""
+        self.bad_input = False
+        """Whether it was aborted because of the configuration or the startup script."""
         self.console_log = ""
         """Of the instance that tells most, when it was aborted."""
         self.all_gone = False
@@ -225,7 +227,7 @@ class Controller:
                 self._fleet.ended(instance_id, self._loop.now(), reason)
                 self._look_again = True
             case ForgetIntent(client_token=client_token, reason=reason):
-                self._store.record_launch_failed(client_token, reason)
+                self._fleet.forget(client_token, reason)
             case Requeue(reason=reason):
                 log.warning(f"Sending the remaining tasks again: {reason}")
                 self._store.reset_for_requeue()
@@ -264,7 +266,7 @@ class Controller:
     def _abort(self, abort: Abort) -> None:
         if self._ended_with is not None:
             return
-        self.reason = abort.reason
+        self.reason, self.bad_input = abort.reason, abort.bad_input
         log.error(abort.reason)
         candidates = [record.instance_id for record in self._store.instances() if record.instance_id is not None]
         source = abort.console_of or (candidates[-1] if candidates else None)

@@ -80,6 +80,8 @@ class JobResult:
     finished_before: int
     """Tasks that were in a final state when this run began."""
     reason: str
+    bad_input: bool
+    """Whether it was aborted because of the configuration or the startup script."""
     console_log: str
     all_gone: bool
     lost_copies: Mapping[str, int]
@@ -274,6 +276,7 @@ class Job:
             elapsed=timedelta(0),
             finished_before=0,
             reason=controller.reason,
+            bad_input=controller.bad_input,
             console_log=controller.console_log,
             all_gone=controller.all_gone,
             lost_copies=copies.lost(),

@@ -94,6 +94,7 @@ class Observer:
             offers=self._offers,
             blocks=self._fleet.blocks(),
             refusals=self._fleet.refusals(),
+            launch_failures=self._fleet.launch_failures(),
             listening_since=self._collector.listening_since,
             accrued_cost=self._store.spending(now),
             task_time=None if summary.elapsed is None else timedelta(seconds=summary.elapsed.mean),
@@ -117,7 +118,7 @@ class Observer:
         unsettled = {record.client_token: record.ended_at for record in records if record.instance_id is None}
         for instance in listing:
             if instance.client_token in unsettled and not self._fleet.is_unanswered(instance.client_token):
-                self._store.record_launched(instance.client_token, instance)
+                self._fleet.found(instance)
                 if unsettled[instance.client_token] is None:
                     log.info(f"Instance '{instance.instance_id}' of an unanswered launch was found and adopted")
                 else:
