@@ -8,8 +8,13 @@ After a change that the compatibility promise allows (docs/plugins/compatibility
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
+import attrs
+import pytest
 from plugin_surface import describe_surface
+
+from cloud_tasks.plugin import ComputeTraits
 
 SNAPSHOT = Path(__file__).with_name("public_api.txt")
 
@@ -24,3 +29,17 @@ def test_the_snapshot_knows_names_fields_methods_and_hooks() -> None:
     assert "class QueueTraits\n    max_lease: timedelta\n" in text
     assert "protocol Queue\n    create(self) -> None\n" in text
     assert "hook cloud_tasks_register_queue() -> Sequence[QueueBackend]" in text
+
+
+def test_compute_traits_accept_a_removed_field_with_a_warning() -> None:
+    arguments: dict[str, Any] = {"spot": False, "max_script_bytes": 1024}
+    with pytest.warns(DeprecationWarning, match="ComputeTraits.max_script_bytes is no longer used"):
+        traits = ComputeTraits(**arguments)
+    assert traits == ComputeTraits(spot=False)
+    with pytest.raises(TypeError, match="no_such_field"):
+        ComputeTraits(no_such_field=1)
+
+
+def test_compute_traits_without_a_removed_field_do_not_warn(recwarn: pytest.WarningsRecorder) -> None:
+    assert attrs.evolve(ComputeTraits(spot=False), chooses=True) == ComputeTraits(spot=False, chooses=True)
+    assert len(recwarn) == 0

@@ -30,7 +30,7 @@ from cloud_tasks.controller.choice import rank_offers, require_offer
 from cloud_tasks.controller.controller import Controller, Outcome, Progress
 from cloud_tasks.controller.copies import EventCopies
 from cloud_tasks.controller.feed import MOST_PARALLEL_SENDS
-from cloud_tasks.controller.launch_orders import LaunchOrders
+from cloud_tasks.controller.launch_orders import LaunchOrders, check_launch
 from cloud_tasks.controller.loop import ThreadedLoop
 from cloud_tasks.controller.opening import open_compute, open_queue
 from cloud_tasks.controller.standing import Standing
@@ -153,8 +153,10 @@ class Job:
             return self._loaded.load_tasks(source, start=self._request.start_task, limit=self._request.limit)
 
     def choose(self) -> Ranking:
-        """Rank the offers. Raises `InputError` when none satisfies the constraints."""
-        return require_offer(rank_offers(self._config, self.job_id))
+        """Rank the offers. Raises `InputError` when none satisfies the constraints, or the best cannot be launched."""
+        ranking = require_offer(rank_offers(self._config, self.job_id))
+        check_launch(self._config, ranking.offers, job_id=self.job_id, queue_name=self.queue_name)
+        return ranking
 
     def obstacles(self) -> tuple[str, ...]:
         """What a fresh run would destroy, in words: an earlier database, messages in the queues, instances."""

@@ -5,14 +5,17 @@ A descriptor is data plus a way in. Its module imports nothing heavy; SDK import
 
 from __future__ import annotations
 
+import functools
+import warnings
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import AbstractContextManager
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import attrs
 
+from cloud_tasks.model import LaunchRequest
 from cloud_tasks.plugin.checks import CheckContext, Finding
 from cloud_tasks.plugin.protocols import Compute, EventSink, InstanceSide, Pricing, Queue, TaskSource
 from cloud_tasks.plugin.settings import NoSettings
@@ -56,6 +59,30 @@ class QueueTraits:
     """Whether an acked message is never delivered again, on request."""
 
 
+_T = TypeVar("_T")
+
+
+def _accept_removed(*names: str) -> Callable[[type[_T]], type[_T]]:
+    """Return a class decorator that accepts removed fields as arguments, ignores them and warns."""
+
+    def decorate(cls: type[_T]) -> type[_T]:
+        made = cls.__init__
+
+        @functools.wraps(made)
+        def init(self: _T, **fields: Any) -> None:
+            for name in names:
+                if fields.pop(name, None) is not None:
+                    message = f"{cls.__name__}.{name} is no longer used and will be refused by the next minor release"
+                    warnings.warn(message, DeprecationWarning, stacklevel=2)
+            made(self, **fields)
+
+        setattr(cls, "__init__", init)  # noqa: B010  # an assignment is an error for mypy
+        return cls
+
+    return decorate
+
+
+@_accept_removed("max_script_bytes")
 @attrs.frozen(kw_only=True)
 class ComputeTraits:
     spot: bool = True
@@ -64,7 +91,6 @@ class ComputeTraits:
     max_parallel_launches: int = 10
     listing_lag: timedelta = timedelta(0)
     """How long a launched instance may be missing from the listing."""
-    max_script_bytes: int = 16 * 1024
     chooses: bool = False
     """Whether `launch` has the provider choose among the request's offer and its alternatives. Before the script runs,
     such a backend sets ``CLOUD_TASKS_STARTED`` to ``<instance type> <zone>``, as they are on the instance."""
@@ -150,6 +176,9 @@ class ComputeBackend(Backend):
     """Used by the worker on the instance; must not import the controller's SDK."""
     check: Callable[[Any, CheckContext], Iterable[Finding]] | None = None
     """Whether everything is there that launching needs."""
+    check_launch: Callable[[Any, LaunchRequest], None] | None = None
+    """Checks script, image and disk of a request without a call to the provider, before anything is created; raises
+    `InputError`. Imports what it needs when it is called."""
     policies: Callable[[Any, CheckContext], Mapping[str, str]] | None = None
     """The least permissions of controller and worker, for all that the plugin does: text by document name."""
 

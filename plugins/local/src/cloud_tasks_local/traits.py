@@ -24,5 +24,4 @@ COMPUTE_TRAITS = ComputeTraits(
     ends_itself=True,
     max_parallel_launches=10,
     listing_lag=timedelta(0),
-    max_script_bytes=1024 * 1024,
 )
