@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import timedelta
 
 import attrs
@@ -14,10 +14,11 @@ from cloud_tasks.controller.controller import Controller, Outcome, Progress
 from cloud_tasks.controller.feed import Feeder
 from cloud_tasks.controller.fleet import Fleet
 from cloud_tasks.controller.observation import Policy
-from cloud_tasks.errors import InputError, LaunchFailedError, ProviderError
+from cloud_tasks.errors import InputError, LaunchFailedError, ProviderError, RefusalScope
 from cloud_tasks.model import EventType, InstanceState, LaunchRequest, Limits, Money
 from cloud_tasks.report import render_instance_table
 from cloud_tasks.report.facts import gather_facts, report_dict
+from cloud_tasks.selection import RankedOffer
 from cloud_tasks.store import Store
 
 
@@ -30,7 +31,11 @@ def events(loop) -> FakeQueue:
 def make(loop, store, queue, events, compute) -> Callable[..., Controller]:
     """Make a controller over the fakes; its policy can be changed."""
 
-    def build(on_progress: Callable[[Progress], None] = lambda _: None, **policy: object) -> Controller:
+    def build(
+        on_progress: Callable[[Progress], None] = lambda _: None,
+        offers: tuple[RankedOffer, ...] = (ranked(), ranked(zone="z-b")),
+        **policy: object,
+    ) -> Controller:
         made: list[Controller] = []
 
         def compose(offer, others, token) -> LaunchRequest:
@@ -45,7 +50,7 @@ def make(loop, store, queue, events, compute) -> Callable[..., Controller]:
             feeder=Feeder(loop, store, queue, on_broken=lambda reason: made[0].broken(reason)),
             collector=Collector(loop, store, events, on_events=lambda _: made[0].noticed_events()),
             fleet=fleet,
-            offers=(ranked(), ranked(zone="z-b")),
+            offers=offers,
             policy=Policy(limits=Limits(max_instances=2), **policy),  # type: ignore[arg-type]
             interval=timedelta(seconds=60),
             on_progress=on_progress,
@@ -88,6 +93,57 @@ def test_a_refused_zone_is_left_for_the_next_at_once(loop, compute, events, make
     loop.later(timedelta(seconds=5), lambda: finish_all_tasks(events))
     controller.run()
     assert [request.offer.zone for request in compute.launched] == ["z-a", "z-b", "z-b"]
+
+
+@pytest.mark.parametrize("stock_outs", [1, 4, 8])
+def test_refusals_decide_again_without_another_listing(loop, queue, compute, events, make, stock_outs) -> None:
+    compute.faults.extend(refusal(RefusalScope.OFFER) for _ in range(stock_outs))
+    controller = make(offers=tuple(ranked(f"m-{n}", zone=f"z-{n}", price=f"0.{20 + n}") for n in range(10)))
+    counted: list[tuple[int, int, int]] = []
+    for seconds in (59, 119):
+        loop.later(
+            timedelta(seconds=seconds),
+            lambda: counted.append((compute.listings, queue.depth_calls, len(compute.machines))),
+        )
+    loop.later(timedelta(seconds=119.5), lambda: finish_all_tasks(events))
+    assert controller.run() is Outcome.COMPLETE
+    # One look at 0 s and one at 60 s; both instances are there long before the second.
+    assert counted == [(1, 1, 2), (2, 2, 2)]
+    assert len(compute.launched) == stock_outs + 2
+
+
+def test_a_refusal_while_the_listing_is_awaited_is_part_of_that_decision(loop, compute, events, make) -> None:
+    controller = make()
+    compute.faults.extend([refusal(RefusalScope.OFFER)])
+    controller.refused()
+    loop.later(timedelta(seconds=5), lambda: finish_all_tasks(events))
+    assert controller.run() is Outcome.COMPLETE
+    assert len(compute.launched) == 3
+
+
+def test_a_refusal_repeats_no_termination_of_the_last_listing(loop, compute, events, make) -> None:
+    """Only a block is new: what the last listing called for has been done."""
+    controller = make()
+    terminated: list[str] = []
+    terminate = compute.terminate
+
+    def record(instance_ids: Sequence[str]) -> None:
+        terminated.extend(instance_ids)
+        terminate(instance_ids)
+
+    def intrude() -> None:
+        (known, *_) = compute.machines.values()
+        compute.machines["i-99"] = attrs.evolve(known, instance_id="i-99", client_token="stranger")
+        compute.machines.pop("i-1")
+        compute.faults.extend(refusal(RefusalScope.OFFER) for _ in range(2))
+        compute.terminate = record
+
+    loop.later(timedelta(seconds=30), intrude)
+    gone: list[list[str]] = []
+    loop.later(timedelta(seconds=90), lambda: gone.append(list(terminated)))
+    loop.later(timedelta(seconds=95), lambda: finish_all_tasks(events))
+    assert controller.run() is Outcome.COMPLETE
+    assert gone == [["i-99"]]
 
 
 @pytest.mark.parametrize(

@@ -114,7 +114,8 @@ class Controller:
         self._told: set[str] = set()
         self._looking = False
         self._look_again = False
-        self._has_looked = False
+        self._last: tuple[Sequence[Instance] | None, Depth | None] | None = None
+        """The last listing, and the depth of the task queue then."""
         self._observer = Observer(
             loop, store, feeder=feeder, collector=collector, fleet=fleet, offers=self._offers, policy=policy
         )
@@ -148,8 +149,18 @@ class Controller:
             self._begin_end(Outcome.COMPLETE)
 
     def refused(self) -> None:
-        """Called after a launch was refused: look again at once, with its block in place."""
-        self.look()
+        """Decide again from the last listing: only the block of the refused launch is new.
+
+        While a listing is awaited, the decision that follows it has the block.
+        """
+        if self._last is None or self._looking or self._ended_with is not None:
+            return
+        listing, depth = self._last
+        actions = decide(self._observer.observe(listing, depth, is_new=False))
+        _tell_of_launches([action for action in actions if isinstance(action, Launch)])
+        for action in actions:
+            if isinstance(action, (Launch, Warn)):
+                self._act(action)
 
     def stop(self, *, leave: bool = False) -> None:
         """End the run as the user asks: terminate everything, or leave it running for ``--continue``."""
@@ -192,10 +203,10 @@ class Controller:
         self._looking = False
         if self._ended_with is not None:
             return
+        is_first, self._last = self._last is None, (listing, depth)
         observation = self._observer.observe(listing, depth)
-        if observation.fleet == () and not self._has_looked:
+        if observation.fleet == () and is_first:
             log.info("No running instances found")
-        self._has_looked = True
         actions = decide(observation)
         _tell_of_launches([action for action in actions if isinstance(action, Launch)])
         for action in actions:

@@ -71,12 +71,16 @@ class Observer:
         self._empty_since = None
         self._requeued_at = self._loop.now()
 
-    def observe(self, listing: Sequence[Instance] | None, depth: Depth | None) -> Observation:
-        """Put together all that `decide` needs."""
+    def observe(self, listing: Sequence[Instance] | None, depth: Depth | None, *, is_new: bool = True) -> Observation:
+        """Put together all that `decide` needs.
+
+        Args:
+            is_new: Whether the listing has not been observed before; otherwise nothing is recorded from it.
+        """
         now = self._loop.now()
         summary = self._store.summary()
         records = tuple(self._store.instances())
-        if listing is not None:
+        if listing is not None and is_new:
             self._settle(records, listing)
             records = tuple(self._store.instances())
         fleet = None if listing is None else self._combine(records, listing)
