@@ -196,7 +196,8 @@ class Fleet:
         """Record a launch that started nothing; no other offer would help, so nothing else is tried now."""
         message = _text(error)
         name = order.ranked.offer.instance_type.name
-        log.error(f"The launch of {name} in {order.ranked.offer.zone} failed, nothing was started: {message}")
+        if self._failures is None or self._failures.message != message:
+            log.error(f"The launch of {name} in {order.ranked.offer.zone} failed, nothing was started: {message}")
         self._store.record_launch_failed(order.request.client_token, message)
         self.cancel_waiting(f"not tried: {message}")
         rounds = 0 if self._failures is None else self._failures.rounds
