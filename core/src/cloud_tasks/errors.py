@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 __all__ = [
     "CloudTasksError",
     "InputError",
+    "LaunchFailedError",
     "LaunchRefused",
     "NotFound",
     "PluginError",
@@ -108,6 +109,17 @@ class LaunchRefused(ProviderError):
         self.scope = scope
         self.retry_after = retry_after
         self.reason = reason
+
+
+class LaunchFailedError(ProviderError):
+    """A launch failed for certain: nothing was started, and the same launch fails again unless something changes.
+
+    For a cause that no other zone or instance type avoids: a missing network, a rejected command line. A cause that
+    has a scope is a `LaunchRefused`.
+    """
+
+    def __init__(self, message: str, *, hint: str = "") -> None:
+        super().__init__(message, transient=False, hint=hint)
 
 
 class Retry(Exception):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import timedelta
 
 import attrs
@@ -14,7 +14,13 @@ from cloud_tasks.controller.controller import Controller
 from cloud_tasks.controller.feed import Feeder
 from cloud_tasks.controller.fleet import Fleet
 from cloud_tasks.controller.observation import Policy
-from cloud_tasks.model import EventType, JobPhase, LaunchRequest, Limits
+from cloud_tasks.controller.standing import Progress
+from cloud_tasks.errors import InputError, LaunchFailedError, ProviderError, RefusalScope
+from cloud_tasks.model import EventType, InstanceState, JobPhase, LaunchRequest, Limits, Money
+from cloud_tasks.report import render_instance_table
+from cloud_tasks.report.facts import gather_facts, report_dict
+from cloud_tasks.selection import RankedOffer
+from cloud_tasks.store import Store
 
 
 @pytest.fixture
@@ -26,7 +32,11 @@ def events(loop) -> FakeQueue:
 def make(loop, store, queue, events, compute) -> Callable[..., Controller]:
     """Make a controller over the fakes; its policy can be changed."""
 
-    def build(**policy: object) -> Controller:
+    def build(
+        on_progress: Callable[[Progress], None] = lambda _: None,
+        offers: tuple[RankedOffer, ...] = (ranked(), ranked(zone="z-b")),
+        **policy: object,
+    ) -> Controller:
         made: list[Controller] = []
 
         def compose(offer, others, token) -> LaunchRequest:
@@ -41,9 +51,10 @@ def make(loop, store, queue, events, compute) -> Callable[..., Controller]:
             feeder=Feeder(loop, store, queue, on_broken=lambda reason: made[0].broken(reason)),
             collector=Collector(loop, store, events, on_events=lambda _: made[0].noticed_events()),
             fleet=fleet,
-            offers=(ranked(), ranked(zone="z-b")),
+            offers=offers,
             policy=Policy(limits=Limits(max_instances=2), **policy),  # type: ignore[arg-type]
             interval=timedelta(seconds=60),
+            on_progress=on_progress,
         )
         made.append(controller)
         return controller
@@ -85,6 +96,133 @@ def test_a_refused_zone_is_left_for_the_next_at_once(loop, compute, events, make
     assert [request.offer.zone for request in compute.launched] == ["z-a", "z-b", "z-b"]
 
 
+@pytest.mark.parametrize("stock_outs", [1, 4, 8])
+def test_refusals_decide_again_without_another_listing(loop, queue, compute, events, make, stock_outs) -> None:
+    compute.faults.extend(refusal(RefusalScope.OFFER) for _ in range(stock_outs))
+    controller = make(offers=tuple(ranked(f"m-{n}", zone=f"z-{n}", price=f"0.{20 + n}") for n in range(10)))
+    counted: list[tuple[int, int, int]] = []
+    for seconds in (59, 119):
+        loop.later(
+            timedelta(seconds=seconds),
+            lambda: counted.append((compute.listings, queue.depth_calls, len(compute.machines))),
+        )
+    loop.later(timedelta(seconds=119.5), lambda: finish_all_tasks(events))
+    assert controller.run() is JobPhase.COMPLETE
+    # One look at 0 s and one at 60 s; both instances are there long before the second.
+    assert counted == [(1, 1, 2), (2, 2, 2)]
+    assert len(compute.launched) == stock_outs + 2
+
+
+def test_a_refusal_while_the_listing_is_awaited_is_part_of_that_decision(loop, compute, events, make) -> None:
+    controller = make()
+    compute.faults.extend([refusal(RefusalScope.OFFER)])
+    controller.refused()
+    loop.later(timedelta(seconds=5), lambda: finish_all_tasks(events))
+    assert controller.run() is JobPhase.COMPLETE
+    assert len(compute.launched) == 3
+
+
+def test_a_refusal_repeats_no_termination_of_the_last_listing(loop, compute, events, make) -> None:
+    """Only a block is new: what the last listing called for has been done."""
+    controller = make()
+    terminated: list[str] = []
+    terminate = compute.terminate
+
+    def record(instance_ids: Sequence[str]) -> None:
+        terminated.extend(instance_ids)
+        terminate(instance_ids)
+
+    def intrude() -> None:
+        (known, *_) = compute.machines.values()
+        compute.machines["i-99"] = attrs.evolve(known, instance_id="i-99", client_token="stranger")
+        compute.machines.pop("i-1")
+        compute.faults.extend(refusal(RefusalScope.OFFER) for _ in range(2))
+        compute.terminate = record
+
+    loop.later(timedelta(seconds=30), intrude)
+    gone: list[list[str]] = []
+    loop.later(timedelta(seconds=90), lambda: gone.append(list(terminated)))
+    loop.later(timedelta(seconds=95), lambda: finish_all_tasks(events))
+    assert controller.run() is JobPhase.COMPLETE
+    assert gone == [["i-99"]]
+
+
+@pytest.mark.parametrize(
+    ("error", "bad_input"),
+    [
+        (LaunchFailedError("the region has no default VPC"), False),
+        (InputError("the startup script has 40000 bytes", where="run.startup_script"), True),
+    ],
+)
+def test_launches_that_fail_for_certain_end_the_run(loop, store, compute, make, error, bad_input) -> None:
+    compute.faults.extend([error] * 100)
+    shown: list[int] = []
+    controller = make(
+        on_progress=lambda progress: shown.append(sum(r.ended_at is None and bool(r.state) for r in progress.instances))
+    )
+    begun = loop.now()
+    assert controller.run() is JobPhase.ABORTED
+    assert loop.now() - begun < timedelta(minutes=10)
+    assert str(error) in controller.reason
+    assert controller.bad_input is bad_input
+    assert len(compute.launched) <= 5
+    assert not any(shown)
+    assert store.spending(loop.now() + timedelta(hours=1)) == Money.zero()
+
+
+@pytest.mark.parametrize("error", [ProviderError("sbatch: unrecognized option"), TypeError("a bug of the plugin")])
+@pytest.mark.parametrize("lag", [0, 10])
+def test_launches_of_unknown_outcome_that_never_take_place_end_the_run(loop, compute, make, error, lag) -> None:
+    compute.faults.extend([error] * 100)
+    compute.listing_lag = timedelta(seconds=lag)
+    controller = make(listing_lag=compute.listing_lag)
+    begun = loop.now()
+    assert controller.run() is JobPhase.ABORTED
+    assert loop.now() - begun < timedelta(hours=1)
+    assert str(error) in controller.reason
+    assert not controller.bad_input
+    assert len(compute.launched) <= 5
+
+
+def test_where_listings_do_not_lag_one_listing_settles_an_unanswered_launch(loop, store, compute, events, make) -> None:
+    compute.faults.extend([ProviderError("no answer")] * 2)
+    controller = make()
+    open_intents: list[int] = []
+    for seconds in (59, 61):
+        loop.later(
+            timedelta(seconds=seconds), lambda: open_intents.append(sum(r.ended_at is None for r in store.instances()))
+        )
+    loop.later(timedelta(seconds=130), lambda: finish_all_tasks(events, "i-1"))
+    assert controller.run() is JobPhase.COMPLETE
+    assert open_intents == [2, 0]
+
+
+def test_an_unanswered_launch_that_took_place_is_adopted_and_no_failure(loop, compute, events, make) -> None:
+    compute.faults.extend([ProviderError("no answer")] * 2)
+    compute.effect_before_fault = True
+    controller = make()
+    loop.later(timedelta(seconds=130), lambda: finish_all_tasks(events, "i-1"))
+    assert controller.run() is JobPhase.COMPLETE
+    assert len(compute.launched) == 2
+
+
+def test_an_outage_of_launches_does_not_end_the_run(loop, compute, events, make) -> None:
+    compute.faults.extend([ProviderError("503", transient=True)] * 1000)
+    controller = make()
+    loop.later(timedelta(hours=2), lambda: finish_all_tasks(events))
+    assert controller.run() is JobPhase.COMPLETE
+    assert len(compute.launched) > 50
+
+
+def test_failed_launches_do_not_end_a_run_whose_instances_work(loop, compute, events, make) -> None:
+    compute.faults.extend([None, *[LaunchFailedError("quota form was withdrawn")] * 1000])
+    controller = make()
+    for minute in range(1, 120):
+        loop.later(timedelta(minutes=minute), lambda n=minute: events.inbox.append(keep_alive("i-1", 60 * n)))
+    loop.later(timedelta(hours=2), lambda: finish_all_tasks(events))
+    assert controller.run() is JobPhase.COMPLETE
+
+
 def test_a_machine_that_vanishes_is_replaced_and_its_tasks_are_not_forgotten(
     loop, store, compute, events, make
 ) -> None:
@@ -96,6 +234,43 @@ def test_a_machine_that_vanishes_is_replaced_and_its_tasks_are_not_forgotten(
     assert controller.run() is JobPhase.COMPLETE
     assert len(compute.launched) == 3
     assert store.summary().losses == 1
+
+
+def test_an_instance_that_starts_is_shown_running_once_a_listing_says_so(
+    loop, store, compute, events, make, tmp_path
+) -> None:
+    compute.boot_time = timedelta(seconds=150)
+    shown: list[set[str]] = []
+    tables: list[str] = []
+
+    def on_progress(progress: Progress) -> None:
+        shown.append({record.state.value for record in progress.instances if record.state is not None})
+        tables.append(render_instance_table(progress.instances))
+        with Store.open(tmp_path / "job.db", read_only=True) as reader:
+            assert [record.state for record in reader.instances()] == [r.state for r in progress.instances]
+        machines = report_dict(gather_facts(tmp_path / "job.db", now=progress.now))["machines"]
+        assert {machine["state"] for machine in machines if machine["instance_id"]} == shown[-1]
+
+    controller = make(on_progress=on_progress)
+    loop.later(timedelta(seconds=200), lambda: finish_all_tasks(events))
+    assert controller.run() is JobPhase.COMPLETE
+    # The look at 0 s orders them, those at 60 s and 120 s show them booting, the one at 180 s running.
+    assert shown == [set(), {"starting"}, {"starting"}, {"running"}]
+    assert "starting" in tables[2]
+    assert "starting" not in tables[3].replace("running/starting", "")
+    assert {record.state for record in store.instances()} == {InstanceState.TERMINATED}
+
+
+def test_a_listing_that_lags_changes_no_state_and_ends_nothing(loop, store, compute, events, make) -> None:
+    compute.listing_lag = timedelta(seconds=100)
+    controller = make(listing_lag=timedelta(seconds=100))
+    seen: list[list[str]] = []
+    for seconds in (70, 130):
+        loop.later(timedelta(seconds=seconds), lambda: seen.append([r.state.value for r in store.instances()]))
+    loop.later(timedelta(seconds=140), lambda: finish_all_tasks(events))
+    assert controller.run() is JobPhase.COMPLETE
+    assert seen == [["starting"] * 2, ["running"] * 2]
+    assert len(compute.launched) == 2
 
 
 def test_a_failed_listing_never_leads_to_a_second_fleet(loop, compute, events, make) -> None:

@@ -19,6 +19,7 @@ from cloud_tasks.controller.observation import (
     FleetInstance,
     ForgetIntent,
     Launch,
+    LaunchFailures,
     MarkEnded,
     Observation,
     Policy,
@@ -156,6 +157,43 @@ def test_a_stranger_with_our_label_is_terminated() -> None:
 def test_an_intent_that_was_never_answered_is_forgotten_after_its_time() -> None:
     intent = machine(1, age=3600, heard=None, instance_id=None, state=None, answered=True)
     assert isinstance(decide(seen(intent, machine(2)))[0], ForgetIntent)
+
+
+def test_where_listings_do_not_lag_the_first_complete_one_decides_about_a_launch_of_unknown_outcome() -> None:
+    intent = machine(1, age=61, heard=None, instance_id=None, state=None, answered=True)
+    assert [type(action) for action in decide(seen(intent, machine(2), remaining=16))] == [ForgetIntent]
+    for changes in ({"maybe_unlisted": True}, {"answered": False}):
+        assert decide(seen(attrs.evolve(intent, **changes), machine(2), remaining=16)) == ()
+    lagging = Policy(limits=Limits(max_instances=5), listing_lag=timedelta(seconds=5))
+    assert decide(seen(intent, machine(2), remaining=16, policy=lagging)) == ()
+
+
+def failed_launches(rounds: int, *, bad_input: bool = False) -> LaunchFailures:
+    return LaunchFailures(rounds=rounds, message="no network", bad_input=bad_input)
+
+
+@pytest.mark.parametrize("bad_input", [False, True])
+def test_launches_that_fail_for_certain_end_the_run_once_nothing_runs(bad_input: bool) -> None:
+    (action,) = decide(seen(launch_failures=failed_launches(3, bad_input=bad_input)))
+    assert isinstance(action, Abort)
+    assert action.bad_input is bad_input
+    assert not action.show_console
+    assert "no network" in action.reason
+
+
+def test_failed_launches_do_not_end_a_run_whose_instances_work() -> None:
+    (action,) = decide(seen(machine(1), launch_failures=failed_launches(99)))
+    assert isinstance(action, Launch)
+    intent = machine(1, heard=None, instance_id=None, state=None, answered=False)
+    assert decide(seen(intent, launch_failures=failed_launches(99))) == ()
+
+
+def test_after_a_failed_launch_a_single_one_is_tried() -> None:
+    assert decide(seen(launch_failures=failed_launches(2))) == (Launch(ranked=ranked(), count=1),)
+    chooses = Policy(limits=Limits(max_instances=5), provider_chooses=True)
+    (action,) = decide(seen(launch_failures=failed_launches(1), policy=chooses))
+    assert isinstance(action, Launch)
+    assert action.count == 1
 
 
 def test_one_silent_instance_among_talking_ones_is_replaced() -> None:

@@ -7,8 +7,11 @@ from datetime import timedelta
 import pytest
 from controller_fakes import ranked, refusal
 
+from cloud_tasks.config import ConfigurationError
+from cloud_tasks.config.layers import Problem
 from cloud_tasks.controller.fleet import Fleet
-from cloud_tasks.errors import ProviderError, RefusalScope
+from cloud_tasks.controller.observation import LaunchFailures
+from cloud_tasks.errors import InputError, LaunchFailedError, NotFound, ProviderError, RefusalScope, StoreError
 from cloud_tasks.model import LaunchRequest, Money
 
 
@@ -80,6 +83,83 @@ def test_a_launch_without_an_answer_keeps_its_intent(loop, store, compute, fleet
     (record,) = store.instances()
     assert record.instance_id is None
     assert record.ended_at is None
+
+
+CERTAIN = (
+    LaunchFailedError("the region has no default VPC", hint="set aws.subnets"),
+    InputError("the startup script has 90000 bytes", where="run.startup_script"),
+    ConfigurationError([Problem(message="unknown image")]),
+)
+
+
+@pytest.mark.parametrize("error", CERTAIN, ids=lambda error: type(error).__name__)
+def test_a_launch_that_failed_for_certain_leaves_no_intent_and_takes_back_those_that_wait(
+    loop, store, compute, fleet, error
+) -> None:
+    compute.faults.extend([error, error])
+    fleet.launch(ranked(), 5)
+    loop.run(lambda: not fleet.busy)
+    assert len(compute.launched) == 2
+    assert all(record.ended_at is not None and record.launched_at is None for record in store.instances())
+    assert {record.end_reason.removeprefix("not tried: ") for record in store.instances()} == {str(error)}
+    assert store.spending(loop.now() + timedelta(hours=1)) == Money.zero()
+    bad_input = isinstance(error, InputError)
+    assert fleet.launch_failures() == LaunchFailures(rounds=1, message=str(error), bad_input=bad_input)
+    assert fleet.blocks() == ()
+
+
+UNKNOWN = (
+    ProviderError("no such command", transient=False),
+    NotFound("the instance is not there"),
+    ZeroDivisionError("a bug"),
+    StoreError("a plugin's own file"),
+)
+
+
+@pytest.mark.parametrize("error", UNKNOWN, ids=lambda error: type(error).__name__)
+def test_any_other_error_of_a_launch_leaves_its_outcome_unknown(loop, store, compute, fleet, error) -> None:
+    compute.faults.append(error)
+    fleet.launch(ranked(), 1)
+    loop.run(lambda: not fleet.busy)
+    (record,) = store.instances()
+    assert (len(compute.launched), record.instance_id, record.ended_at) == (1, None, None)
+    assert fleet.launch_failures() is None
+    fleet.forget(record.client_token, "never seen")
+    failures = fleet.launch_failures()
+    assert failures is not None
+    assert (failures.rounds, failures.bad_input) == (1, False)
+    assert str(error) in failures.message
+    assert store.instances()[0].ended_at is not None
+
+
+def test_a_failure_after_an_unanswered_attempt_is_not_certain(loop, store, compute, fleet) -> None:
+    compute.faults.extend([ProviderError("time-out", transient=True), LaunchFailedError("no credentials")])
+    compute.effect_before_fault = True
+    fleet.launch(ranked(), 1)
+    loop.run(lambda: not fleet.busy)
+    (record,) = store.instances()
+    assert (record.instance_id, record.ended_at) == (None, None)
+
+
+def test_launch_failures_count_rounds_and_end_with_a_success(loop, compute, fleet) -> None:
+    for expected in (1, 2):
+        compute.faults.extend([LaunchFailedError("no network")] * 2)
+        fleet.launch(ranked(), 2)
+        loop.run(lambda: not fleet.busy)
+        assert fleet.launch_failures() == LaunchFailures(rounds=expected, message="no network", bad_input=False)
+        loop.run_for(timedelta(seconds=60))
+    fleet.launch(ranked(), 1)
+    loop.run(lambda: not fleet.busy)
+    assert fleet.launch_failures() is None
+
+
+def test_an_outage_is_no_failure_for_certain(loop, store, compute, fleet) -> None:
+    compute.faults.extend(ProviderError("time-out", transient=True) for _ in range(3))
+    fleet.launch(ranked(), 1)
+    loop.run(lambda: not fleet.busy)
+    fleet.forget(store.instances()[0].client_token, "never seen")
+    assert fleet.launch_failures() is None
+    assert store.instances()[0].ended_at is not None
 
 
 def test_a_failed_listing_is_unknown_and_not_empty(loop, compute, fleet) -> None:

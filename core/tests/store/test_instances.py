@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import Iterator
+from contextlib import closing
 from decimal import Decimal
 from pathlib import Path
 
@@ -62,16 +64,67 @@ def test_a_launch_that_took_place_cannot_fail_any_more(store: Store) -> None:
 def test_a_failed_launch_whose_instance_appears_after_all_lives(store: Store) -> None:
     store.record_intents([launch_request("t1")], at(0))
     store.record_launch_failed("t1", "timed out")
-    store.record_seen(instance("i1", "t1", created=2), at(60))
+    store.record_launched("t1", instance("i1", "t1", created=2))
     record = only(store)
-    assert (record.instance_id, record.ended_at, record.last_seen) == ("i1", None, at(60))
+    assert (record.instance_id, record.launched_at, record.ended_at) == ("i1", at(2), None)
 
 
-def test_an_instance_that_nobody_knows_is_adopted_at_the_price_of_its_kind(store: Store) -> None:
-    store.record_intents([launch_request("t1", price="0.36")], at(0), slots=4)
-    store.record_seen(instance("stranger", created=0), at(10))
-    stranger = store.instances()[1]
-    assert (stranger.instance_id, stranger.price_per_hour, stranger.slots) == ("stranger", Money("0.36"), 4)
+def test_record_launched_ignores_a_launch_without_an_intent(store: Store) -> None:
+    store.record_launched("t9", instance("i9", "t9"))
+    assert store.instances() == ()
+
+
+def launched(store: Store, *numbers: int) -> None:
+    for number in numbers:
+        store.record_intents([launch_request(f"t{number}", price="1")], at(0))
+        store.record_launched(f"t{number}", instance(f"i{number}", f"t{number}", state=InstanceState.STARTING))
+
+
+def test_record_states_writes_the_listed_state_of_known_living_instances(store: Store, tmp_path: Path) -> None:
+    launched(store, 1, 2, 3, 4)
+    store.record_ended("i3", at(60), "preempted")
+    store.record_intents([launch_request("t5")], at(0))
+    store.record_states(
+        [
+            instance("i1", "t1"),
+            instance("i2", "t2", state=InstanceState.STOPPING),
+            instance("i3", "t3"),
+            instance("i5", "t5"),
+            instance("unknown", "other"),
+        ]
+    )
+    with Store.open(tmp_path / "job.db", read_only=True) as reader:
+        for view in (store, reader):
+            assert [(r.instance_id, r.state) for r in view.instances()] == [
+                ("i1", InstanceState.RUNNING),
+                ("i2", InstanceState.STOPPING),
+                ("i3", InstanceState.TERMINATED),
+                ("i4", InstanceState.STARTING),
+                (None, None),
+            ]
+
+
+def test_record_states_leaves_a_listed_end_to_record_ended(store: Store) -> None:
+    launched(store, 1)
+    store.record_states([instance("i1", "t1", state=InstanceState.TERMINATED)])
+    assert (only(store).state, only(store).ended_at) == (InstanceState.STARTING, None)
+
+
+def test_record_states_writes_once_and_only_what_changed(store: Store, tmp_path: Path) -> None:
+    launched(store, 1, 2, 3)
+    listing = [instance(f"i{number}", f"t{number}") for number in (1, 2, 3)]
+
+    def data_version() -> int:
+        return int(watcher.execute("PRAGMA data_version").fetchone()[0])
+
+    with closing(sqlite3.connect(tmp_path / "job.db")) as watcher:
+        before = data_version()
+        store.record_states(listing)
+        after = data_version()
+        assert after != before
+        store.record_states(listing)
+        store.record_states([])
+        assert data_version() == after
 
 
 def test_spending_is_uptime_times_price_exactly(store: Store) -> None:
@@ -106,13 +159,12 @@ def test_an_end_is_recorded_once(store: Store) -> None:
     assert store.spending(at(36_000)) == Money(1)
 
 
-def test_an_instance_taken_for_gone_that_is_seen_alive_is_paid_on(store: Store) -> None:
-    store.record_intents([launch_request("t1", price="1")], at(0))
-    store.record_launched("t1", instance("i1", "t1"))
+def test_an_ended_launch_that_turns_out_to_live_is_paid_on(store: Store) -> None:
+    launched(store, 1)
     store.record_ended("i1", at(3600), "not in the listing")
-    store.record_seen(instance("i1", "t1", state=InstanceState.TERMINATED), at(4000))
+    store.record_states([instance("i1", "t1")])
     assert only(store).ended_at == at(3600)
-    store.record_seen(instance("i1", "t1"), at(4000))
+    store.record_launched("t1", instance("i1", "t1"))
     assert only(store).ended_at is None
     assert store.spending(at(7200)) == Money(2)
     assert store.statistics(at(7200)).costs[0].instances == 1

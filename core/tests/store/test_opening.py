@@ -7,14 +7,15 @@ import signal
 import sqlite3
 import subprocess
 import sys
+from contextlib import closing
 from pathlib import Path
 
 import attrs
 import pytest
-from store_facts import JOB, at, completed, new_store
+from store_facts import JOB, at, completed, instance, launch_request, new_store
 
 from cloud_tasks.errors import StoreError
-from cloud_tasks.model import Task, TaskStatus
+from cloud_tasks.model import InstanceState, Task, TaskStatus
 from cloud_tasks.store import JobState, Store
 from cloud_tasks.store.schema import SCHEMA_VERSION
 
@@ -226,3 +227,35 @@ def test_a_reader_of_the_old_database_goes_on_reading_it(tmp_path: Path) -> None
 def test_a_discarded_database_is_gone(tmp_path: Path) -> None:
     new_store(tmp_path, ["a"]).discard()
     assert names(tmp_path) == []
+
+
+def _as_version_2(path: Path) -> None:
+    """Give a database the form that it had when instances had a column ``last_seen``."""
+    with closing(sqlite3.connect(path)) as connection:
+        connection.executescript("ALTER TABLE instances ADD COLUMN last_seen REAL; PRAGMA user_version = 2;")
+
+
+def test_open_migrates_a_database_of_schema_2_and_keeps_its_instances(tmp_path: Path) -> None:
+    path = tmp_path / "job.db"
+    with new_store(tmp_path, ["a"]) as store:
+        for number in (2, 1, 3):
+            store.record_intents([launch_request(f"t{number}", price="1")], at(5))
+            store.record_launched(f"t{number}", instance(f"i{number}", f"t{number}", created=5))
+        store.record_ended("i3", at(3605), "preempted")
+        before, spent = store.instances(), store.spending(at(7205))
+    _as_version_2(path)
+    with Store.open(path, read_only=True) as reader:
+        assert reader.instances() == before
+        assert reader.spending(at(7205)) == spent
+    with Store.open(path) as store:
+        assert store.instances() == before
+        assert store.spending(at(7205)) == spent
+        store.record_states([instance("i1", "t1", state=InstanceState.STOPPING)])
+        store.record_intents([launch_request("t4")], at(10))
+        assert store.instances()[1].state is InstanceState.STOPPING
+    with closing(sqlite3.connect(path)) as connection:
+        assert connection.execute("PRAGMA user_version").fetchone() == (SCHEMA_VERSION,)
+        columns = [row[1] for row in connection.execute("PRAGMA table_info(instances)")]
+        indices = {row[1] for row in connection.execute("PRAGMA index_list(instances)")}
+    assert "last_seen" not in columns
+    assert "instances_alive" in indices

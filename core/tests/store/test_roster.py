@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from store_facts import JOB, at, completed, event, instance, launch_request, new_store, started
 
 from cloud_tasks.errors import StoreError
-from cloud_tasks.model import EventType, Money, Task, TaskStatus
+from cloud_tasks.model import EventType, InstanceState, Money, Task, TaskStatus
 from cloud_tasks.store import Store
 
 TASKS = ["a", "b", "c"]
@@ -38,7 +38,8 @@ def step(store: Store, kind: str, number: int, other: int) -> None:
         case "failed":
             store.record_launch_failed(token, "no capacity")
         case "seen":
-            store.record_seen(instance(name, token, created=other), at(50))
+            shown = list(InstanceState)[other % len(InstanceState)]
+            store.record_states([instance(name, token, state=shown), instance(f"i{other}", f"t{other}")])
         case "ended":
             store.record_ended(name, at(60 + other), "it went")
         case "lost":

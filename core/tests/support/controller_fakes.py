@@ -7,6 +7,8 @@ from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+import attrs
+
 from cloud_tasks.convert import encode_events
 from cloud_tasks.errors import LaunchRefused, ProviderError, RefusalScope
 from cloud_tasks.model import (
@@ -43,6 +45,7 @@ class FakeQueue:
         self.acked: list[str] = []
         self.faults: deque[Exception | Sequence[SendFailure]] = deque()
         self.journal: list[str] = []
+        self.depth_calls = 0
         self._number = 0
 
     def _fault(self) -> Sequence[SendFailure]:
@@ -74,6 +77,7 @@ class FakeQueue:
         return ()
 
     def depth(self) -> Depth:
+        self.depth_calls += 1
         return Depth(visible=len(self.bodies), in_flight=0, exact=False, as_of=self._loop.now())
 
     def __getattr__(self, name: str) -> Any:
@@ -81,10 +85,16 @@ class FakeQueue:
 
 
 class FakeCompute:
-    """A provider that starts what it is asked for, unless told otherwise."""
+    """A provider that starts the requested instances, unless set otherwise.
+
+    A new instance is STARTING for ``boot_time``, and missing from listings for ``listing_lag``.
+    """
 
     def __init__(self, loop: VirtualLoop) -> None:
         self._loop = loop
+        self.boot_time = timedelta(seconds=30)
+        self.listing_lag = timedelta(0)
+        self.listings = 0
         self.machines: dict[str, Instance] = {}
         self.launched: list[LaunchRequest] = []
         self._started = 0
@@ -108,7 +118,7 @@ class FakeCompute:
         instance = known or Instance(
             instance_id=f"i-{self._started + 1}",
             job_id=request.job_id,
-            state=InstanceState.RUNNING,
+            state=InstanceState.STARTING,
             instance_type=offer.instance_type.name,
             zone=offer.zone,
             purchase=offer.purchase,
@@ -124,9 +134,18 @@ class FakeCompute:
     def instances(
         self, job_id: str | None, *, include_terminated: bool = False, foreign: bool = False
     ) -> Sequence[Instance]:
+        self.listings += 1
         if self.listing_fails:
             raise ProviderError("listing is out of order", transient=True)
-        return tuple(self.machines.values())
+        return tuple(self._booted(i) for i in self.machines.values() if self._age(i) >= self.listing_lag)
+
+    def _age(self, instance: Instance) -> timedelta:
+        return self._loop.now() - instance.created_at
+
+    def _booted(self, instance: Instance) -> Instance:
+        if instance.state is InstanceState.STARTING and self._age(instance) >= self.boot_time:
+            return attrs.evolve(instance, state=InstanceState.RUNNING)
+        return instance
 
     def terminate(self, instance_ids: Sequence[str]) -> None:
         for instance_id in instance_ids:

@@ -13,7 +13,7 @@ import attrs
 import pytest
 
 from cloud_tasks.convert import event_to_json
-from cloud_tasks.errors import NotFound, ProviderError, RefusalScope
+from cloud_tasks.errors import InputError, NotFound, ProviderError, RefusalScope
 from cloud_tasks.model import (
     BootDisk,
     Event,
@@ -282,7 +282,7 @@ def broken_compute(kind: type[MemoryCompute]) -> ComputeSubject:
         return attrs.evolve(request, offer=attrs.evolve(request.offer, zone="moon-a"))
 
     return ComputeSubject(
-        backend=attrs.evolve(provider.compute, open=open_broken),
+        backend=attrs.evolve(provider.compute, open=open_broken, check_launch=getattr(kind, "check_launch", None)),
         offer=offer,
         runs_scripts=False,
         foreign=provider.instances.start_foreign,
@@ -297,6 +297,12 @@ class LaunchesEveryTime(MemoryCompute):
 
     def launch(self, request: LaunchRequest) -> Instance:
         return super().launch(attrs.evolve(request, client_token=f"{request.client_token}{next(self.numbers)}"))
+
+
+class ChecksTooStrictly(MemoryCompute):
+    @staticmethod
+    def check_launch(settings: Any, request: LaunchRequest) -> None:
+        raise InputError("no script is short enough")
 
 
 class ForgetsLabels(MemoryCompute):

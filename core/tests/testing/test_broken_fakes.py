@@ -51,6 +51,7 @@ WRONG = {
     "DepthIsAGuess": "the_depth_follows_a_message_where_it_is_exact",
     "LaunchesEveryTime": "launching_twice_with_one_token_starts_one_instance"
     " concurrent_launches_with_one_token_start_one_instance calls_that_took_effect_and_timed_out_may_be_repeated",
+    "ChecksTooStrictly": "check_launch_accepts_a_request_that_can_be_launched",
     "ForgetsLabels": "a_launched_instance_is_listed_as_it_was_asked_for",
     "AlwaysOnDemand": "a_spot_instance_is_listed_as_one_where_there_are_any",
     "RefusesWithoutScope": "refusals_say_what_to_avoid_and_for_how_long",

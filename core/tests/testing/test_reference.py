@@ -15,7 +15,7 @@ import pytest
 
 from cloud_tasks.convert import event_to_json
 from cloud_tasks.errors import InputError, RefusalScope
-from cloud_tasks.model import BootDisk, Event, LaunchRequest, Offer, OfferRequest, Purchase, Task
+from cloud_tasks.model import BootDisk, Event, InstanceState, LaunchRequest, Offer, OfferRequest, Purchase, Task
 from cloud_tasks.plugin import (
     EventSink,
     EventSinkBackend,
@@ -68,9 +68,11 @@ class TestMemoryQueueOfFewAbilities(QueueContract):
 
 
 class TestMemoryCompute(ComputeContract):
+    missing_listings = 0
+
     @pytest.fixture
     def subject(self) -> ComputeSubject:
-        provider = MemoryProvider()
+        provider = MemoryProvider(missing_listings=self.missing_listings)
         with provider.pricing.open(None, None) as pricing:  # type: ignore[arg-type]  # it has no context
             (offer,) = pricing.price(offers(provider)[:1])
         assert isinstance(offer, Offer)
@@ -87,6 +89,23 @@ class TestMemoryCompute(ComputeContract):
             refusals=(Refusal(request=exhausted, scope=RefusalScope.ZONE),),
             advance=provider.clock.advance,
         )
+
+
+class TestMemoryComputeWithALaggingListing(TestMemoryCompute):
+    missing_listings = 3
+
+
+def test_memory_compute_shows_an_instance_late_then_starting_then_running() -> None:
+    provider = MemoryProvider(missing_listings=2, starting_listings=3)
+    with provider.pricing.open(None, None) as pricing:  # type: ignore[arg-type]  # it has no context
+        (offer,) = pricing.price(offers(provider)[:1])
+    assert isinstance(offer, Offer)
+    request = LaunchRequest(client_token="t", job_id="job", offer=offer, startup_script="", labels={})
+    with provider.compute.open(None, None) as compute:  # type: ignore[arg-type]  # it has no context
+        assert compute.launch(request).state is InstanceState.STARTING
+        states = [[instance.state for instance in compute.instances("job")] for _ in range(7)]
+    starting, running = [InstanceState.STARTING], [InstanceState.RUNNING]
+    assert states == [[], [], starting, starting, starting, running, running]
 
 
 class TestMemoryPricing(PricingContract):

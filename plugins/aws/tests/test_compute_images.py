@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from ec2_launches import RequestOf, described
 
-from cloud_tasks.errors import LaunchRefused, RefusalScope
+from cloud_tasks.errors import InputError, LaunchRefused, RefusalScope
 from cloud_tasks.plugin import Compute
 
 
@@ -34,21 +34,23 @@ def test_an_image_is_named_by_id_by_name_with_or_without_owner_or_by_parameter(
 
 
 @pytest.mark.parametrize(
-    ("image", "scope"),
-    [
-        ("ami-00000000000000000", RefusalScope.ACCOUNT),
-        ("no-such-image-*", RefusalScope.ACCOUNT),
-        # Of Arm: it boots other types.
-        ("al2023-ami-*-arm64", RefusalScope.ACCOUNT),
-        ("/aws/service/ami-amazon-linux-latest/al2023-ami-kernel-default-arm64", RefusalScope.INSTANCE_TYPE),
-    ],
+    "image", ["ami-00000000000000000", "no-such-image-*", "al2023-ami-*-arm64"], ids=["id", "name", "architecture"]
 )
-def test_an_image_that_will_not_do_is_a_refusal_that_names_the_setting(
-    compute: Compute, request_of: RequestOf, image: str, scope: RefusalScope
+def test_an_image_that_does_not_exist_is_bad_input_that_names_the_setting(
+    compute: Compute, request_of: RequestOf, image: str
 ) -> None:
+    with pytest.raises(InputError, match=r"run\.image") as failed:
+        compute.launch(request_of(image=image))
+    assert failed.value.hint
+
+
+def test_an_image_of_another_architecture_is_a_refusal_of_the_instance_type(
+    compute: Compute, request_of: RequestOf
+) -> None:
+    image = "/aws/service/ami-amazon-linux-latest/al2023-ami-kernel-default-arm64"
     with pytest.raises(LaunchRefused, match=r"run\.image") as refused:
         compute.launch(request_of(image=image))
-    assert refused.value.scope is scope
+    assert refused.value.scope is RefusalScope.INSTANCE_TYPE
     assert refused.value.hint
 
 

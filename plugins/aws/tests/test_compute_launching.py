@@ -10,12 +10,12 @@ import pytest
 from ec2_launches import RequestOf, described
 from ec2_process import OverlayProcess
 
-from cloud_tasks.errors import LaunchRefused, ProviderError, RefusalScope
+from cloud_tasks.errors import LaunchFailedError, LaunchRefused, RefusalScope
 from cloud_tasks.model import Instance, LaunchRequest, Purchase
 from cloud_tasks.plugin import Compute, ComputeContext
 from cloud_tasks_aws.compute.images import BootImage
 from cloud_tasks_aws.compute.launching import launch_arguments
-from cloud_tasks_aws.compute.network import GROUP_NAME
+from cloud_tasks_aws.compute.network import GROUP_NAME, Network
 from cloud_tasks_aws.compute.opening import open_compute
 from cloud_tasks_aws.settings import AwsSettings
 
@@ -115,9 +115,21 @@ def test_an_unknown_security_group_is_an_error_that_names_it(
     own = attrs.evolve(aws_settings, security_groups=("nowhere",))
     with (
         open_compute(own, ComputeContext(job_id=job, region="us-east-1")) as compute,
-        pytest.raises(ProviderError, match="no security group nowhere"),
+        pytest.raises(LaunchFailedError, match="no security group nowhere"),
     ):
         compute.launch(request_of())
+
+
+def test_a_region_without_a_default_vpc_is_a_launch_that_failed_for_certain(aws_settings: AwsSettings) -> None:
+    class NoVpc:
+        def get_paginator(self, name: str) -> None:
+            """Nothing is asked of it."""
+
+        def describe_vpcs(self, **arguments: Any) -> Any:
+            return {"Vpcs": []}
+
+    with pytest.raises(LaunchFailedError, match=r"no default VPC.*aws\.subnets"):
+        Network(NoVpc(), aws_settings).interface("us-east-1a")
 
 
 def test_an_error_that_may_pass_is_tried_again_with_the_same_token(

@@ -13,7 +13,7 @@ import pytest
 from ec2_launches import KEYS, RequestOf
 from ec2_process import OverlayProcess
 
-from cloud_tasks.errors import LaunchRefused
+from cloud_tasks.errors import InputError
 from cloud_tasks.plugin import Compute, ComputeContext
 from cloud_tasks.testing import eventually
 from cloud_tasks_aws.compute.large_scripts import LargeScripts
@@ -35,7 +35,7 @@ def test_a_script_that_is_longer_still_goes_by_way_of_s3_where_a_place_is_set(
     noise = "".join(random.Random(1).choices("abcdefghijklmnopqrstuvwxyz0123456789", k=60_000))
     script = f"#!/bin/bash\n# {noise}\necho arrived with ${{#BASH_SOURCE}} letters\nsleep 600\n"
     context = ComputeContext(job_id=job, region="us-east-1")
-    with open_compute(aws_settings, context) as compute, pytest.raises(LaunchRefused, match="script_location"):
+    with open_compute(aws_settings, context) as compute, pytest.raises(InputError, match="script_location"):
         compute.launch(request_of(startup_script=script))
     own = attrs.evolve(aws_settings, script_location=f"s3://{job}/scripts")
     with open_compute(own, context) as compute:

@@ -5,9 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from made_jobs import at, completed, failed, launch, lost, make_job, started
+from made_jobs import at, completed, failed, launch, launched_instance, lost, make_job, started
 from served import Served, serve
 
+from cloud_tasks.model import InstanceState
 from cloud_tasks.store import Store
 from cloud_tasks_dashboard import watch as watch_module
 from cloud_tasks_dashboard.facts import job_facts, timeline_facts
@@ -162,3 +163,17 @@ def test_only_the_database_that_was_named_is_shown(tmp_path: Path) -> None:
     with serve(tmp_path, other) as served:
         assert [job["name"] for job in served.get("api/jobs")["jobs"]] == ["other.db"]
         assert served.ask("api/job/one.db").status == 404
+
+
+def test_fleet_facts_show_the_state_of_the_last_listing(tmp_path: Path) -> None:
+    path = make_job(tmp_path, ["a", "b"])
+    with Store.open(path, durable=False) as store:
+        launch(store, "h1", state=InstanceState.STARTING)
+        launch(store, "h2", state=InstanceState.STARTING)
+
+        def kinds() -> dict[str, int]:
+            return {kind["state"]: kind["count"] for kind in job_facts(Watch(path), at(60))["instances"]["kinds"]}
+
+        assert kinds() == {"starting": 2}
+        store.record_states([launched_instance("h1"), launched_instance("h2", state=InstanceState.STARTING)])
+        assert kinds() == {"running": 1, "starting": 1}

@@ -9,6 +9,7 @@ import attrs
 import pytest
 from google.cloud import compute_v1 as sdk
 
+from cloud_tasks.errors import InputError
 from cloud_tasks.model import (
     Architecture,
     BootDisk,
@@ -19,9 +20,11 @@ from cloud_tasks.model import (
     Purchase,
 )
 from cloud_tasks.plugin import boot_script
+from cloud_tasks.registry import Registry
 from cloud_tasks_gcp.compute.build import instance_resource
 from cloud_tasks_gcp.compute.disks import disk_problem
 from cloud_tasks_gcp.compute.labels import instance_name, job_filter, label_value, labels_of, own_labels
+from cloud_tasks_gcp.compute.launch_check import MAX_BYTES
 from cloud_tasks_gcp.provisioning import provisioned
 from cloud_tasks_gcp.settings import GcpSettings
 
@@ -57,6 +60,31 @@ def built(request: LaunchRequest = REQUEST, **settings: Any) -> sdk.Instance:
 
 def spot(request: LaunchRequest) -> LaunchRequest:
     return attrs.evolve(request, offer=attrs.evolve(request.offer, purchase=Purchase.SPOT))
+
+
+def checked(**changes: Any) -> None:
+    check_launch = Registry(only=["gcp"]).compute("gcp").check_launch
+    assert check_launch is not None
+    check_launch(GcpSettings(), attrs.evolve(REQUEST, **changes))
+
+
+@pytest.mark.parametrize("character", ["x", "é"])
+def test_a_startup_script_is_limited_to_the_bytes_of_a_metadata_value(character: str) -> None:
+    checked()
+    room = MAX_BYTES - len(boot_script("#!/bin/bash\n").encode())
+    fits = "#!/bin/bash\n" + character * (room // len(character.encode()))
+    checked(startup_script=fits)
+    assert built(attrs.evolve(REQUEST, startup_script=fits)).metadata.items[0].value == boot_script(fits)
+    too_long = attrs.evolve(REQUEST, startup_script=fits + character)
+    for attempt in (lambda: checked(startup_script=fits + character), lambda: built(too_long)):
+        with pytest.raises(InputError, match=f"run.startup_script.* bytes; Google Cloud takes {MAX_BYTES}"):
+            attempt()
+
+
+def test_a_boot_disk_that_cannot_be_made_is_bad_input_before_the_launch() -> None:
+    offer = attrs.evolve(OFFER, boot_disk=BootDisk(disk_type="floppy", size_gb=1))
+    with pytest.raises(InputError, match="floppy"):
+        checked(offer=offer)
 
 
 def test_the_name_tells_the_job_and_the_whole_token() -> None:

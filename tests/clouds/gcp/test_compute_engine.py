@@ -117,10 +117,9 @@ def test_a_default_image_that_cannot_be_looked_up_is_left_to_compute_engine(fake
         compute.launch(wanted())
 
 
-def test_an_image_that_is_nowhere_spoils_every_launch_and_says_so(compute: Compute) -> None:
-    with pytest.raises(LaunchRefused, match=r'no image "windows-95".*list-images') as refused:
+def test_an_image_that_is_nowhere_is_bad_input_that_names_the_setting(compute: Compute) -> None:
+    with pytest.raises(InputError, match=r'run\.image: there is no image "windows-95".*list-images'):
         compute.launch(wanted(image="windows-95"))
-    assert refused.value.scope is RefusalScope.ACCOUNT
 
 
 # -- launching --

@@ -16,6 +16,7 @@ from cloud_tasks.cli.options import configuration_options, load_from_options
 from cloud_tasks.cli.trait_warnings import trait_warnings
 from cloud_tasks.config import JobConfig
 from cloud_tasks.controller.choice import ask_headroom, rank_offers, require_offer
+from cloud_tasks.controller.launch_orders import check_launch
 from cloud_tasks.registry import Registry
 from cloud_tasks.report import plan_dict, render_forecast, render_headroom, render_offers, render_rejected
 from cloud_tasks.selection import forecast
@@ -73,7 +74,9 @@ def _plan(config: JobConfig, values: dict[str, Any]) -> None:
     task_time = mean_task_time(seconds=values["task_time"], sample=values["sample_db"])
     for line in trait_warnings(config):
         click.echo(f"Warning: {line}", err=True)
-    ranking = rank_offers(config, config.run.job_id or "")
+    job_id = config.run.job_id or ""
+    ranking = rank_offers(config, job_id)
+    check_launch(config, ranking.offers, job_id=job_id, queue_name=config.run.queue_name or job_id)
     limits, now = config.limits(), datetime.now(UTC)
     boot_time = timedelta(seconds=values["boot_time"])
     found = (
@@ -81,7 +84,7 @@ def _plan(config: JobConfig, values: dict[str, Any]) -> None:
         if ranking.offers
         else None
     )
-    headrooms = ask_headroom(config, ranking.offers[:_ASKED], config.run.job_id or "")
+    headrooms = ask_headroom(config, ranking.offers[:_ASKED], job_id)
     if values["as_json"]:
         facts = plan_dict(ranking, found, tasks=tasks, task_time=task_time, now=now, headrooms=headrooms)
         click.echo(json.dumps(facts, indent=2))

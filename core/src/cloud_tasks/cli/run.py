@@ -263,4 +263,6 @@ def _report(result: JobResult) -> int:
             f"Error: the job was stopped: {result.reason}; `cloud-tasks run --continue` goes on with it", err=True
         )
     click.echo(render_summary(result.statistics.summary, cost=result.statistics.cost), err=True)
-    return 1 if result.outcome is JobPhase.ABORTED else 130
+    if result.outcome is not JobPhase.ABORTED:
+        return 130
+    return 2 if result.bad_input else 1

@@ -87,7 +87,8 @@ class Controller:
         self._told: set[str] = set()
         self._looking = False
         self._look_again = False
-        self._has_looked = False
+        self._last: tuple[Sequence[Instance] | None, Depth | None] | None = None
+        """The last listing, and the depth of the task queue then."""
         self._observer = Observer(
             loop, store, feeder=feeder, collector=collector, fleet=fleet, offers=self._offers, policy=policy
         )
@@ -96,6 +97,8 @@ class Controller:
         self.outcome = JobPhase.RUNNING
         self.reason = ""
         """Why it was aborted, in one line."""
+        self.bad_input = False
+        """Whether it was aborted because of the configuration or the startup script."""
         self.console_log = ""
         """Of the instance that tells most, when it was aborted."""
         self.all_gone = False
@@ -119,8 +122,18 @@ class Controller:
             self._begin_end(JobPhase.COMPLETE)
 
     def refused(self) -> None:
-        """Called after a launch was refused: look again at once, with its block in place."""
-        self.look()
+        """Decide again from the last listing: only the block of the refused launch is new.
+
+        While a listing is awaited, the decision that follows it has the block.
+        """
+        if self._last is None or self._looking or self._ended_with is not None:
+            return
+        listing, depth = self._last
+        actions = decide(self._observer.observe(listing, depth, is_new=False))
+        _tell_of_launches([action for action in actions if isinstance(action, Launch)])
+        for action in actions:
+            if isinstance(action, (Launch, Warn)):
+                self._act(action)
 
     def stop(self, *, leave: bool = False) -> None:
         """End the run as the user asks: terminate everything, or leave it running for ``--continue``."""
@@ -163,10 +176,10 @@ class Controller:
         self._looking = False
         if self._ended_with is not None:
             return
+        is_first, self._last = self._last is None, (listing, depth)
         observation = self._observer.observe(listing, depth)
-        if observation.fleet == () and not self._has_looked:
+        if observation.fleet == () and is_first:
             log.info("No running instances found")
-        self._has_looked = True
         actions = decide(observation)
         _tell_of_launches([action for action in actions if isinstance(action, Launch)])
         for action in actions:
@@ -190,7 +203,7 @@ class Controller:
                 self._fleet.ended(instance_id, self._loop.now(), reason)
                 self._look_again = True
             case ForgetIntent(client_token=client_token, reason=reason):
-                self._store.record_launch_failed(client_token, reason)
+                self._fleet.forget(client_token, reason)
             case Requeue(reason=reason):
                 log.warning(f"Sending the remaining tasks again: {reason}")
                 self._store.reset_for_requeue()
@@ -229,7 +242,7 @@ class Controller:
     def _abort(self, abort: Abort) -> None:
         if self._ended_with is not None:
             return
-        self.reason = abort.reason
+        self.reason, self.bad_input = abort.reason, abort.bad_input
         log.error(abort.reason)
         candidates = [record.instance_id for record in self._store.instances() if record.instance_id is not None]
         source = abort.console_of or (candidates[-1] if candidates else None)

@@ -11,7 +11,8 @@ Invariants, each with a test:
 6. A refused scope is avoided while its block lasts; the best offer outside of it is taken at once.
 7. What has been spent never passes the limit on the total cost by more than one look's worth. Before that nothing is
    bought that the rest of the budget does not cover, and no task is given out that it would cut short.
-8. Where the provider chooses among offers, the limits bear whichever it takes. Elsewhere, between zones that differ in
+8. Launches that fail for certain end the run once nothing runs, instead of being repeated without end.
+9. Where the provider chooses among offers, the limits bear whichever it takes. Elsewhere, between zones that differ in
    nothing else, refusals and spread decide.
 9. An instance beyond the maximum lifetime is terminated where the provider does not do it.
 """
@@ -69,7 +70,7 @@ def decide(seen: Observation) -> tuple[Action, ...]:
     doomed = {action.instance_id for action in actions if isinstance(action, (Terminate, MarkEnded))}
     alive = [i for i in seen.fleet if i.state in _ALIVE and i.recorded and i.instance_id not in doomed]
     ended = [i for i in seen.fleet if i.recorded and i.state in _GONE and i.instance_id in doomed]
-    abort = _too_expensive(seen) or _drained(seen, alive) or _hopeless(seen, alive, ended)
+    abort = _too_expensive(seen) or _drained(seen, alive) or _unlaunchable(seen) or _hopeless(seen, alive, ended)
     if abort is not None:
         return (*actions, abort)
     silent = _silent(seen, alive)
@@ -91,7 +92,8 @@ def _reconcile(seen: Observation, fleet: Sequence[FleetInstance]) -> list[Action
     for instance in fleet:
         age = seen.now - instance.launched_at
         if instance.instance_id is None:
-            if instance.answered and age > seen.policy.intent_timeout:
+            decided = not seen.policy.listing_lag and not instance.maybe_unlisted
+            if instance.answered and (decided or age > seen.policy.intent_timeout):
                 actions.append(
                     ForgetIntent(
                         client_token=instance.client_token, reason="launch never answered, instance never seen"
@@ -177,6 +179,20 @@ def _drain(seen: Observation, alive: Sequence[FleetInstance]) -> list[Action]:
 def _drained(seen: Observation, alive: Sequence[FleetInstance]) -> Abort | None:
     """The end of a drain: what ran has ended."""
     return _used_up(seen) if seen.draining and all(_has_done(seen, i) for i in alive) else None
+
+
+def _unlaunchable(seen: Observation) -> Abort | None:
+    """End a run whose launches fail for certain, once no instance is left that could finish tasks."""
+    failures = seen.launch_failures
+    if failures is None or failures.rounds < seen.policy.max_failed_launches or _held(seen, seen.fleet or ()):
+        return None
+    reason = f"No instance could be launched, {failures.rounds} attempts failed: {failures.message}"
+    return Abort(reason=reason, show_console=False, bad_input=failures.bad_input)
+
+
+def _held(seen: Observation, fleet: Sequence[FleetInstance]) -> list[FleetInstance]:
+    """Return whatever may still be billed, even what was just given up: its end is not certain yet."""
+    return [i for i in fleet if i.state not in _GONE or i.instance_id is None or _maybe_unlisted(seen, i)]
 
 
 def _hopeless(seen: Observation, alive: Sequence[FleetInstance], ended: Sequence[FleetInstance]) -> Abort | None:
@@ -284,8 +300,7 @@ def _all_idle_since(seen: Observation, alive: Sequence[FleetInstance]) -> dateti
 
 def _growth(seen: Observation, fleet: Sequence[FleetInstance]) -> list[Action]:
     """Buy what is missing, of the best offers that nothing blocks."""
-    # Whatever may still be billed counts, even what was just given up: its end is not certain yet.
-    held = [i for i in fleet if i.state not in _GONE or i.instance_id is None or _maybe_unlisted(seen, i)]
+    held = _held(seen, fleet)
     totals = FleetTotals(
         instances=len(held),
         vcpus=sum(i.vcpus for i in held),
@@ -293,7 +308,9 @@ def _growth(seen: Observation, fleet: Sequence[FleetInstance]) -> list[Action]:
         price_per_hour=sum((i.price_per_hour for i in held), Money.zero()),
     )
     canary = seen.policy.canary and seen.tasks_finished == 0
-    if canary and totals.instances >= 1:
+    # After a launch that failed for certain, one at a time probes whether anything has changed.
+    probes = seen.launch_failures is not None
+    if (canary and totals.instances >= 1) or (probes and any(i.instance_id is None for i in held)):
         return []
     free = _free(seen)
     offers = alike(free)
@@ -303,16 +320,17 @@ def _growth(seen: Observation, fleet: Sequence[FleetInstance]) -> list[Action]:
             message = f"Every offer is refused for now; the next try is at {until:%H:%M:%S} UTC"
             return [Warn(key="all-blocked", message=message)]
         return []
+    most = 1 if canary or probes else None
     # One kind of offer is bought at a time: a refusal brings the next observation, with its block, at once.
     count = _room(seen, offers[0], totals)
     if count > 0 and seen.policy.provider_chooses:
         others = alternatives(free)
         if _room(seen, dearest(offers[0], others), totals) < count:
             others = tuple(o for o in others if o.offer.price_per_hour <= offers[0].offer.price_per_hour)
-        return [Launch(ranked=offers[0], count=min(count, 1) if canary else count, alternatives=others)]
+        return [Launch(ranked=offers[0], count=most or count, alternatives=others)]
     if count > 0:
         held_in = Counter(i.zone for i in held)
-        bought = spread(offers, min(count, 1) if canary else count, held=held_in, refusals=_refusals(seen))
+        bought = spread(offers, most or count, held=held_in, refusals=_refusals(seen))
         return [Launch(ranked=ranked, count=number) for ranked, number in bought]
     if totals.instances == 0 and seen.policy.limits.max_total_cost is not None:
         # With nothing running, waiting changes neither the budget nor the price of the next instance.

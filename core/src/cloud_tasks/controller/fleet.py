@@ -3,7 +3,8 @@
 Invariants, each with a test:
 
 1. An intent with its client token is committed before its launch is called.
-2. A launch that failed without an answer keeps its intent until a complete listing settles it: it may have worked.
+2. A launch of unknown outcome keeps its intent until a complete listing settles it: it may have worked. One that failed
+   for certain keeps none, and takes back the launches that wait behind it.
 3. A refusal blocks its scope, and takes back the launches that wait behind it. Where the provider had the choice, all
    that it could have taken is blocked.
 4. An intent costs what the dearest offer costs that may come of it, until the answer tells.
@@ -16,11 +17,19 @@ import string
 from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
 
+import attrs
 import structlog
 
 from cloud_tasks.controller.loop import Loop
-from cloud_tasks.controller.observation import Block
-from cloud_tasks.errors import LaunchRefused, ProviderError, RefusalScope
+from cloud_tasks.controller.observation import Block, LaunchFailures
+from cloud_tasks.errors import (
+    CloudTasksError,
+    InputError,
+    LaunchFailedError,
+    LaunchRefused,
+    ProviderError,
+    RefusalScope,
+)
 from cloud_tasks.model import Instance, LaunchRequest
 from cloud_tasks.plugin import Compute
 from cloud_tasks.selection import RankedOffer
@@ -39,6 +48,15 @@ _TOKEN_LETTERS = string.ascii_lowercase + string.digits
 
 def _new_token() -> str:
     return "".join(secrets.choice(_TOKEN_LETTERS) for _ in range(25))
+
+
+@attrs.frozen(kw_only=True)
+class _Order:
+    """One launch to be made."""
+
+    ranked: RankedOffer
+    request: LaunchRequest
+    ordered_at: datetime
 
 
 class Fleet:
@@ -66,9 +84,13 @@ class Fleet:
         self._compose = compose
         self._max_parallel = max_parallel
         self._on_refused = on_refused
-        self._waiting: dict[str, tuple[RankedOffer, LaunchRequest]] = {}
+        self._waiting: dict[str, _Order] = {}
         """By client token, the first asked for first."""
-        self._launching: dict[str, RankedOffer] = {}
+        self._launching: dict[str, _Order] = {}
+        self._unknown: dict[str, tuple[_Order, Exception]] = {}
+        """Launches of unknown outcome, with their error, until a listing decides."""
+        self._failures: LaunchFailures | None = None
+        self._failed_at: datetime | None = None
         self._terminating: set[str] = set()
         self._blocks: list[Block] = []
         self._reasons: dict[str, str] = {}
@@ -95,6 +117,10 @@ class Fleet:
         self._blocks = [block for block in self._blocks if block.until > since]
         return tuple(self._blocks)
 
+    def launch_failures(self) -> LaunchFailures | None:
+        """Return the launches that failed for certain since the last successful one; None where there was none."""
+        return self._failures
+
     def reason_of_end(self, instance_id: str, default: str) -> str:
         """Why we terminated it, if we did."""
         return self._reasons.get(instance_id, default)
@@ -109,15 +135,18 @@ class Fleet:
             self._wave = (0, 0)
         self._wave = (self._wave[0], self._wave[1] + count)
         requests = [self._compose(ranked, alternatives, _new_token()) for _ in range(count)]
-        self._store.record_intents(requests, self._loop.now(), slots=ranked.slots)
-        self._waiting.update((request.client_token, (ranked, request)) for request in requests)
+        now = self._loop.now()
+        self._store.record_intents(requests, now, slots=ranked.slots)
+        self._waiting.update(
+            (request.client_token, _Order(ranked=ranked, request=request, ordered_at=now)) for request in requests
+        )
         self._dispatch()
 
     def _dispatch(self) -> None:
         while self._waiting and len(self._launching) < self._max_parallel:
-            ranked, request = self._waiting.pop(next(iter(self._waiting)))
-            self._launching[request.client_token] = ranked
-            self._attempt(request, 1)
+            token = next(iter(self._waiting))
+            order = self._launching[token] = self._waiting.pop(token)
+            self._attempt(order.request, 1)
 
     def _attempt(self, request: LaunchRequest, number: int) -> None:
         self._loop.call(
@@ -134,25 +163,65 @@ class Fleet:
         self._answered_at[request.client_token] = self._loop.now()
         self._launching.pop(request.client_token)
         self._store.record_launched(request.client_token, instance)
+        self._failures = None
         log.info(f"Started {instance.purchase.value} instance '{instance.instance_id}' in zone '{instance.zone}'")
         self._wave = (self._wave[0] + 1, self._wave[1])
         self._settle()
 
     def _not_launched(self, request: LaunchRequest, number: int, error: Exception) -> None:
+        """Classify the error of a launch: refused, to be retried, failed for certain, or of unknown outcome.
+
+        Args:
+            number: Of the attempt; a failure after an unanswered attempt is not certain.
+        """
+        token = request.client_token
         if isinstance(error, LaunchRefused):
-            self._launching.pop(request.client_token)
-            self._store.record_launch_failed(request.client_token, error.reason)
+            self._launching.pop(token)
+            self._store.record_launch_failed(token, error.reason)
             self._block(request, error)
             self._settle()
             self._on_refused()
+        elif isinstance(error, (LaunchFailedError, InputError)) and number == 1:
+            self._failed(self._launching.pop(token), error)
+            self._settle()
         elif isinstance(error, ProviderError) and error.transient and number < _TRIES:
             self._loop.later(_PAUSE * number, lambda: self._attempt(request, number + 1))
         else:
-            # It may have taken effect: the intent stays, and the listings decide.
-            self._answered_at[request.client_token] = self._loop.now()
-            self._launching.pop(request.client_token)
-            log.warning(f"A launch was not answered ({error}); the next listings will tell whether it took place")
+            self._answered_at[token] = self._loop.now()
+            self._unknown[token] = (self._launching.pop(token), error)
+            log.warning(f"The outcome of a launch is unknown ({_text(error)}); the next complete listing decides")
             self._settle()
+
+    def _failed(self, order: _Order, error: Exception) -> None:
+        """Record a launch that started nothing; no other offer would help, so nothing else is tried now."""
+        message = _text(error)
+        name = order.ranked.offer.instance_type.name
+        if self._failures is None or self._failures.message != message:
+            log.error(f"The launch of {name} in {order.ranked.offer.zone} failed, nothing was started: {message}")
+        self._store.record_launch_failed(order.request.client_token, message)
+        self.cancel_waiting(f"not tried: {message}")
+        rounds = 0 if self._failures is None else self._failures.rounds
+        if self._failed_at is None or order.ordered_at > self._failed_at or not rounds:
+            rounds += 1
+        self._failed_at = self._loop.now()
+        self._failures = LaunchFailures(rounds=rounds, message=message, bad_input=isinstance(error, InputError))
+
+    def found(self, instance: Instance) -> None:
+        """Record that a launch of unknown outcome took place: a listing shows its instance."""
+        self._unknown.pop(instance.client_token, None)
+        self._failures = None
+        self._store.record_launched(instance.client_token, instance)
+
+    def forget(self, client_token: str, reason: str) -> None:
+        """Record that a launch of unknown outcome did not take place.
+
+        An error that may pass proves nothing about the next launch; any other counts as a failure for certain.
+        """
+        order, error = self._unknown.pop(client_token, (None, None))
+        if order is None or error is None or (isinstance(error, ProviderError) and error.transient):
+            self._store.record_launch_failed(client_token, reason)
+        else:
+            self._failed(order, error)
 
     def _block(self, request: LaunchRequest, error: LaunchRefused) -> None:
         offer, until = request.offer, self._loop.now() + error.retry_after
@@ -166,17 +235,17 @@ class Fleet:
             f"{offer.instance_type.name} ({offer.purchase.value}) in {offer.zone} was refused: {error}; "
             f"avoiding this {error.scope.value.replace('_', ' ')} for {error.retry_after.total_seconds():.0f} s"
         )
-        for token, (ranked, _) in list(self._waiting.items()):
-            if any(block.covers(ranked.offer) for block in blocks):
+        for token, order in list(self._waiting.items()):
+            if any(block.covers(order.ranked.offer) for block in blocks):
                 del self._waiting[token]
                 self._store.record_launch_failed(token, f"not tried: {error.reason}")
 
-    def cancel_waiting(self) -> None:
+    def cancel_waiting(self, reason: str = "taken back") -> None:
         """Take back the launches that were not called yet."""
         while self._waiting:
             token = next(iter(self._waiting))
             del self._waiting[token]
-            self._store.record_launch_failed(token, "taken back")
+            self._store.record_launch_failed(token, reason)
 
     def _settle(self) -> None:
         self._dispatch()
@@ -230,3 +299,8 @@ class Fleet:
         lost = self._store.requeue_lost(instance_id)
         suffix = f"; {lost} tasks it was running will run again" if lost else ""
         log.info(f"Instance '{instance_id}' has ended: {why}{suffix}")
+
+
+def _text(error: Exception) -> str:
+    """Return the message of an error; of one that no Protocol promises, its class as well."""
+    return str(error) if isinstance(error, CloudTasksError) else f"{type(error).__name__}: {error}"

@@ -30,7 +30,7 @@ from cloud_tasks.controller.choice import rank_offers, require_offer
 from cloud_tasks.controller.controller import Controller
 from cloud_tasks.controller.copies import EventCopies
 from cloud_tasks.controller.feed import MOST_PARALLEL_SENDS
-from cloud_tasks.controller.launch_orders import LaunchOrders
+from cloud_tasks.controller.launch_orders import LaunchOrders, check_launch
 from cloud_tasks.controller.loop import ThreadedLoop
 from cloud_tasks.controller.opening import open_compute, open_queue
 from cloud_tasks.controller.standing import Progress
@@ -78,6 +78,8 @@ class JobResult:
     elapsed: timedelta
     """Of this run."""
     reason: str
+    bad_input: bool
+    """Whether it was aborted because of the configuration or the startup script."""
     console_log: str
     all_gone: bool
     lost_copies: Mapping[str, int]
@@ -149,8 +151,10 @@ class Job:
             return self._loaded.load_tasks(source, start=self._request.start_task, limit=self._request.limit)
 
     def choose(self) -> Ranking:
-        """Rank the offers. Raises `InputError` when none satisfies the constraints."""
-        return require_offer(rank_offers(self._config, self.job_id))
+        """Rank the offers. Raises `InputError` when none satisfies the constraints, or the best cannot be launched."""
+        ranking = require_offer(rank_offers(self._config, self.job_id))
+        check_launch(self._config, ranking.offers, job_id=self.job_id, queue_name=self.queue_name)
+        return ranking
 
     def obstacles(self) -> tuple[str, ...]:
         """What a fresh run would destroy, in words: an earlier database, messages in the queues, instances."""
@@ -267,6 +271,7 @@ class Job:
             statistics=store.statistics(),
             elapsed=timedelta(0),
             reason=controller.reason,
+            bad_input=controller.bad_input,
             console_log=controller.console_log,
             all_gone=controller.all_gone,
             lost_copies=copies.lost(),

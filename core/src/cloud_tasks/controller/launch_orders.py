@@ -10,13 +10,15 @@ import attrs
 
 from cloud_tasks.config import JobConfig, RetryRule
 from cloud_tasks.controller.ownership import ownership_labels
+from cloud_tasks.controller.policy import policy_of
 from cloud_tasks.controller.startup import compose_startup_script
 from cloud_tasks.model import LaunchRequest
-from cloud_tasks.selection import RankedOffer
+from cloud_tasks.selection import RankedOffer, alternatives
 
-__all__ = ["LaunchOrders"]
+__all__ = ["LaunchOrders", "check_launch"]
 
 _FALLBACK_LIFETIME = timedelta(days=7)
+_TOKEN_LENGTH = 25
 
 
 class LaunchOrders:
@@ -96,6 +98,33 @@ class LaunchOrders:
             "COMMAND": run.command,
         }
         return {name: _environment_text(value) for name, value in values.items() if value is not None}
+
+
+def check_launch(config: JobConfig, offers: Sequence[RankedOffer], *, job_id: str, queue_name: str) -> None:
+    """Have the compute backend check script, image and disk of the launch that a run would begin with.
+
+    Args:
+        offers: Ranked, best first.
+
+    Raises:
+        InputError: The backend would not launch it.
+    """
+    check = config.registry.compute(config.compute).check_launch
+    if check is None or not offers:
+        return
+    run = config.run
+    has_script = any(each is not None for each in (run.startup_script, run.startup_script_file, run.command))
+    orders = LaunchOrders(
+        config,
+        config.require_startup_script() if has_script else "",
+        job_id=job_id,
+        queue_name=queue_name,
+        run_id="0" * 16,
+        earlier_attempts=0,
+    )
+    others = alternatives(offers) if policy_of(config).provider_chooses else ()
+    request = orders.compose(offers[0], others, "0" * _TOKEN_LENGTH)
+    check(config.settings_for("compute", config.compute), request)
 
 
 def _rules(rules: Sequence[RetryRule], earlier: int) -> str | None:

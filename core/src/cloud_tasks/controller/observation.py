@@ -20,6 +20,7 @@ __all__ = [
     "FleetInstance",
     "ForgetIntent",
     "Launch",
+    "LaunchFailures",
     "MarkEnded",
     "Observation",
     "Policy",
@@ -45,7 +46,8 @@ class Policy:
     max_lifetime: timedelta | None = None
     """Age at which an instance is terminated; None: never, or the provider does it."""
     intent_timeout: timedelta = timedelta(minutes=3)
-    """After which a launch without an answer, unseen in complete listings, is taken to have failed."""
+    """Time after which a launch of unknown outcome, missing from complete listings, counts as failed. Where listings
+    do not lag, the first complete listing after the launch decides."""
     stranded_after: timedelta = timedelta(minutes=2)
     """How long an exact, empty queue may contradict the store before the remaining tasks are sent again."""
     idle_after: timedelta = timedelta(minutes=10)
@@ -55,6 +57,8 @@ class Policy:
     """Instances that ended or fell silent before any ever spoke; then the startup script is taken to be broken."""
     max_futile_instances: int = 10
     """Instances that may come and go without any task being finished; then buying more is taken to be pointless."""
+    max_failed_launches: int = 3
+    """Consecutive failed launches, with no instance running, after which the run ends."""
     canary: bool = False
     """One instance must complete a task before the others are bought."""
     provider_chooses: bool = False
@@ -121,6 +125,18 @@ class Block:
 
 
 @attrs.frozen(kw_only=True)
+class LaunchFailures:
+    """Consecutive launches that started nothing for certain, and were not refused."""
+
+    rounds: int
+    """Launches that were ordered while an earlier failure was not known yet count as one."""
+    message: str
+    """Of the last one."""
+    bad_input: bool
+    """Whether the last one was caused by the configuration or the startup script."""
+
+
+@attrs.frozen(kw_only=True)
 class Observation:
     """All that a decision depends on."""
 
@@ -138,6 +154,8 @@ class Observation:
     """Since when the event queue has been read without a gap; None: it cannot be read now."""
     refusals: tuple[Block, ...] = ()
     """Blocks of the last hour, those that are over included."""
+    launch_failures: LaunchFailures | None = None
+    """Since the last successful launch; None where there was none."""
     accrued_cost: Money = Money.zero()
     task_time: timedelta | None = None
     """Mean of the tasks that completed; None before the first."""
@@ -230,6 +248,8 @@ class Abort:
     """The instance whose log tells most."""
     show_console: bool = True
     """Whether a console log helps to understand the reason; of any instance where none is named."""
+    bad_input: bool = False
+    """Whether the configuration or the startup script is the cause."""
 
 
 Action: TypeAlias = Launch | Terminate | MarkEnded | ForgetIntent | Requeue | Drain | Warn | Finish | Abort

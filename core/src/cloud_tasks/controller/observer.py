@@ -4,6 +4,7 @@ Invariants, each with a test:
 
 1. What carries our label and is not in our records is shown as such; an intent whose instance appears is settled by it.
 2. An instance that the listing need not show yet is not taken for gone.
+3. The state that a complete listing shows for a known, living instance is recorded.
 """
 
 from __future__ import annotations
@@ -70,12 +71,16 @@ class Observer:
         self._empty_since = None
         self._requeued_at = self._loop.now()
 
-    def observe(self, listing: Sequence[Instance] | None, depth: Depth | None) -> Observation:
-        """Put together all that `decide` needs."""
+    def observe(self, listing: Sequence[Instance] | None, depth: Depth | None, *, is_new: bool = True) -> Observation:
+        """Put together all that `decide` needs.
+
+        Args:
+            is_new: Whether the listing has not been observed before; otherwise nothing is recorded from it.
+        """
         now = self._loop.now()
         summary = self._store.summary()
         records = tuple(self._store.instances())
-        if listing is not None:
+        if listing is not None and is_new:
             self._settle(records, listing)
             records = tuple(self._store.instances())
         fleet = None if listing is None else self._combine(records, listing)
@@ -93,6 +98,7 @@ class Observer:
             offers=self._offers,
             blocks=self._fleet.blocks(),
             refusals=self._fleet.refusals(),
+            launch_failures=self._fleet.launch_failures(),
             listening_since=self._collector.listening_since,
             accrued_cost=self._store.spending(now),
             task_time=None if summary.elapsed is None else timedelta(seconds=summary.elapsed.mean),
@@ -109,19 +115,20 @@ class Observer:
         )
 
     def record(self, listing: Sequence[Instance]) -> None:
-        """Settle intents whose instance appeared without an answer, those that had been given up included."""
+        """Record what a complete listing shows: launches without an answer that took place, and states."""
         self._settle(tuple(self._store.instances()), listing)
 
     def _settle(self, records: Sequence[InstanceRecord], listing: Sequence[Instance]) -> None:
         unsettled = {record.client_token: record.ended_at for record in records if record.instance_id is None}
         for instance in listing:
             if instance.client_token in unsettled and not self._fleet.is_unanswered(instance.client_token):
-                self._store.record_launched(instance.client_token, instance)
+                self._fleet.found(instance)
                 if unsettled[instance.client_token] is None:
                     log.info(f"Instance '{instance.instance_id}' of an unanswered launch was found and adopted")
                 else:
                     # Another may have been bought in its place: it is paid for, and goes.
                     self._given_up.add(instance.instance_id)
+        self._store.record_states(listing)
 
     def _combine(self, records: Sequence[InstanceRecord], listing: Sequence[Instance]) -> tuple[FleetInstance, ...]:
         by_id = {instance.instance_id: instance for instance in listing}

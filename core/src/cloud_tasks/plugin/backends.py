@@ -13,6 +13,7 @@ from typing import Any
 
 import attrs
 
+from cloud_tasks.model import LaunchRequest
 from cloud_tasks.plugin.checks import CheckContext, Finding
 from cloud_tasks.plugin.deprecation import Removed, Renamed, deprecated_fields
 from cloud_tasks.plugin.protocols import Compute, EventSink, InstanceSide, Pricing, Queue, TaskSource
@@ -62,8 +63,12 @@ class QueueTraits:
     """Whether an acked message is never delivered again, on request; ``exactly_once_queue`` is refused without it."""
 
 
-@deprecated_fields(ends_itself=Renamed("enforces_max_lifetime"), chooses=Renamed("provider_selects_offer"))
-@attrs.frozen(kw_only=True)
+@deprecated_fields(
+    ends_itself=Renamed("enforces_max_lifetime"),
+    chooses=Renamed("provider_selects_offer"),
+    max_script_bytes=Removed("`ComputeBackend.check_launch` refuses a script that is too long", default=16 * 1024),
+)
+@attrs.frozen(kw_only=True, slots=False)
 class ComputeTraits:
     """What a compute backend can do, as data."""
 
@@ -76,7 +81,6 @@ class ComputeTraits:
     """Launches that may be under way at once; the smaller of it and ``max_parallel_instance_creations`` is used."""
     listing_lag: timedelta = timedelta(0)
     """How long a launched instance may be missing from the listing."""
-    max_script_bytes: int = 16 * 1024
     provider_selects_offer: bool = False
     """Whether `launch` has the provider choose among the request's offer and its alternatives. Before the script runs,
     such a backend sets ``CLOUD_TASKS_STARTED`` to ``<instance type> <zone>``, as they are on the instance."""
@@ -162,6 +166,9 @@ class ComputeBackend(Backend):
     """Used by the worker on the instance; must not import the controller's SDK."""
     check: Callable[[Any, CheckContext], Iterable[Finding]] | None = None
     """Whether everything is there that launching needs."""
+    check_launch: Callable[[Any, LaunchRequest], None] | None = None
+    """Checks script, image and disk of a request without a call to the provider, before anything is created; raises
+    `InputError`. Imports what it needs when it is called."""
     policies: Callable[[Any, CheckContext], Mapping[str, str]] | None = None
     """The least permissions of controller and worker, for all that the plugin does: text by document name."""
 

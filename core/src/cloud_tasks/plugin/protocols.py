@@ -2,7 +2,7 @@
 
 SDKs block, so the controller calls these from threads. Every object here except `TaskSource` is used from several
 threads at once and has to allow it. No SDK exception crosses a Protocol: raise `ProviderError` (``transient=True``
-where the same call may succeed later), `NotFound` or `LaunchRefused`, from the SDK's own.
+where the same call may succeed later), `NotFound`, `LaunchRefused` or `LaunchFailedError`, from the SDK's own.
 """
 
 from __future__ import annotations
@@ -141,7 +141,16 @@ class Compute(Protocol):
         """How many more of these the account's quotas allow; None where that cannot be told."""
 
     def launch(self, request: LaunchRequest) -> Instance:
-        """Start one instance. Idempotent by client token. Raises `LaunchRefused`."""
+        """Start one instance. Idempotent by client token; may return before the instance runs.
+
+        Raises:
+            LaunchRefused: Nothing was started; the scope is avoided for a time, another offer is tried at once.
+            LaunchFailedError: Nothing was started, and no other offer would help.
+            InputError: Nothing was started, because of a setting or the startup script.
+
+        Every other error means that the outcome is unknown: a transient `ProviderError` is retried with the same
+        token, and what remains unanswered is decided by the listings.
+        """
 
     def instances(
         self, job_id: str | None, *, include_terminated: bool = False, foreign: bool = False

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from cloud_tasks.errors import StoreError
-from cloud_tasks.store.schema import APPLICATION_ID, SCHEMA_VERSION, migrate
+from cloud_tasks.store.schema import APPLICATION_ID, READABLE_SINCE, SCHEMA_VERSION, migrate
 
 __all__ = ["connect_reader", "connect_writer", "remove_database", "replace_database", "transaction"]
 
@@ -61,7 +61,7 @@ def connect_reader(path: Path) -> sqlite3.Connection:
     try:
         connection.execute("PRAGMA query_only = ON")
         version = _check(connection, path)
-        if version < SCHEMA_VERSION:
+        if version < READABLE_SINCE:
             raise StoreError(
                 f"{path}: made by an older version of cloud-tasks (schema {version})",
                 hint="resume the job once with `cloud-tasks run --continue` to bring it up to date",

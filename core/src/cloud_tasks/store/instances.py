@@ -5,7 +5,8 @@ Invariants, each with a test:
 1. Money is exact: prices are stored as decimal text, and a sum is a sum of decimals.
 2. A launch of which the provider chooses what it is costs what the dearest of them does, until it is known.
 3. A launch whose answer is outstanding is paid for, as far as we know; one that failed costs nothing.
-4. What an ended instance cost is added to the spending once, and taken back if a listing shows it alive after all.
+4. What an ended instance cost is added to the spending once, and taken back if its launch turns out to have succeeded.
+5. A listed state is written for known, living instances only: it ends none, revives none and adopts none.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ __all__ = [
     "mark_ended",
     "mark_launch_failed",
     "mark_launched",
-    "mark_seen",
+    "mark_states",
     "read_instances",
     "read_senders",
     "with_sender",
@@ -68,16 +69,17 @@ def write_intent(connection: sqlite3.Connection, request: LaunchRequest, now: da
 
 
 def mark_launched(connection: sqlite3.Connection, token: str, instance: Instance) -> None:
-    """The launch was answered, or its instance was found. An ended launch lives again; an unknown one is adopted."""
-    _revive(connection, "client_token = ?", token)
+    """Record that a launch took place: it was answered, or its instance was found. An ended launch lives again.
+
+    A launch without an intent is ignored.
+    """
+    _revive(connection, token)
     changed = connection.execute(
         "UPDATE instances SET instance_id = ?, launched_at = ?, zone = ?, state = ? WHERE client_token = ?",
         (instance.instance_id, to_unix(instance.created_at), instance.zone, instance.state.value, token),
     ).rowcount
     if changed:
         _settle_choice(connection, token, instance)
-    else:
-        _adopt(connection, instance, token or instance.instance_id)
 
 
 def _settle_choice(connection: sqlite3.Connection, token: str, instance: Instance) -> None:
@@ -100,18 +102,11 @@ def mark_launch_failed(connection: sqlite3.Connection, token: str, reason: str) 
     )
 
 
-def mark_seen(connection: sqlite3.Connection, instance: Instance, now: datetime) -> None:
-    """A listing showed it. Unknown ones are adopted, intents settled, ended ones that are alive taken back."""
-    known = connection.execute(
-        "SELECT ended_at FROM instances WHERE instance_id = ?", (instance.instance_id,)
-    ).fetchone()
-    if known is None:
-        mark_launched(connection, instance.client_token, instance)
-    elif known[0] is not None and instance.is_alive:
-        _revive(connection, "instance_id = ?", instance.instance_id)
-    connection.execute(
-        "UPDATE instances SET state = ?, last_seen = ? WHERE instance_id = ?",
-        (instance.state.value, to_unix(now), instance.instance_id),
+def mark_states(connection: sqlite3.Connection, states: Mapping[str, InstanceState]) -> None:
+    """Write the listed state of instances, by instance id; those whose end is recorded keep theirs."""
+    connection.executemany(
+        "UPDATE instances SET state = ? WHERE instance_id = ? AND ended_at IS NULL",
+        [(state.value, instance_id) for instance_id, state in states.items()],
     )
 
 
@@ -132,48 +127,18 @@ def mark_ended(connection: sqlite3.Connection, instance_id: str, when: datetime,
     _book(connection, row[0], row[1], sign=1, seconds=ended_at - row[3], price=row[2])
 
 
-def _adopt(connection: sqlite3.Connection, instance: Instance, token: str) -> None:
-    """An instance with our job's label that our records do not know; it costs what a known one of its kind costs."""
-    vcpus, slots, price, disk_gb = connection.execute(
-        "SELECT vcpus, slots, price_per_hour, boot_disk_gb FROM instances WHERE instance_type = ? AND purchase = ? "
-        "ORDER BY intended_at DESC LIMIT 1",
-        (instance.instance_type, instance.purchase.value),
-    ).fetchone() or (0, 0, "0", 0.0)
-    created_at = to_unix(instance.created_at)
-    connection.execute(
-        "INSERT INTO instances (client_token, instance_id, instance_type, zone, purchase, boot_disk_type, "
-        "boot_disk_gb, vcpus, slots, price_per_hour, intended_at, launched_at, state) "
-        "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-        (
-            token,
-            instance.instance_id,
-            instance.instance_type,
-            instance.zone,
-            instance.purchase.value,
-            instance.boot_disk_type,
-            disk_gb,
-            vcpus,
-            slots,
-            price,
-            created_at,
-            created_at,
-            instance.state.value,
-        ),
-    )
-
-
-def _revive(connection: sqlite3.Connection, condition: str, value: str) -> None:
+def _revive(connection: sqlite3.Connection, token: str) -> None:
     row = connection.execute(
         "SELECT instance_type, purchase, price_per_hour, launched_at, ended_at FROM instances "
-        f"WHERE {condition} AND ended_at IS NOT NULL",
-        (value,),
+        "WHERE client_token = ? AND ended_at IS NOT NULL",
+        (token,),
     ).fetchone()
     if row is None:
         return
     instance_type, purchase, price, launched_at, ended_at = row
     if launched_at is not None:
         _book(connection, instance_type, purchase, sign=-1, seconds=ended_at - launched_at, price=price)
-    connection.execute(f"UPDATE instances SET ended_at = NULL, end_reason = '' WHERE {condition}", (value,))
+    connection.execute("UPDATE instances SET ended_at = NULL, end_reason = '' WHERE client_token = ?", (token,))
 
 
 def _book(
@@ -300,7 +265,6 @@ def with_sender(record: InstanceRecord, sender: tuple[Any, ...]) -> InstanceReco
         ended_at=record.ended_at,
         end_reason=record.end_reason,
         state=record.state,
-        last_seen=record.last_seen,
         hostname=hostname or "",
         last_heard=from_unix_or_none(last_heard),
         last_busy=from_unix_or_none(last_busy),
@@ -328,5 +292,4 @@ def _record(row: Mapping[str, Any]) -> InstanceRecord:
         ended_at=from_unix_or_none(row["ended_at"]),
         end_reason=row["end_reason"],
         state=None if row["state"] is None else InstanceState(row["state"]),
-        last_seen=from_unix_or_none(row["last_seen"]),
     )

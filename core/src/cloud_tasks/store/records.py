@@ -228,9 +228,7 @@ class InstanceRecord:
     """Also set for a launch that failed."""
     end_reason: str = ""
     state: InstanceState | None = None
-    """As last listed."""
-    last_seen: datetime | None = None
-    """When a listing last showed it."""
+    """As answered by the launch, then as last listed; None while the launch has not been answered."""
     hostname: str = ""
     last_heard: datetime | None = None
     """When its worker last sent an event."""

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import sqlite3
 
-__all__ = ["APPLICATION_ID", "SCHEMA_VERSION", "migrate"]
+__all__ = ["APPLICATION_ID", "READABLE_SINCE", "SCHEMA_VERSION", "migrate"]
 
 APPLICATION_ID = 0x636C7473
 """Marks a file as a job database; SQLite keeps it in the header."""
@@ -127,10 +127,40 @@ CREATE TABLE set_aside (id INTEGER PRIMARY KEY, at REAL NOT NULL, reason TEXT NO
 # What the provider may start instead: [[instance type, zone, price per hour], ...], the intended one included.
 _VERSION_2 = "ALTER TABLE instances ADD COLUMN choices TEXT NOT NULL DEFAULT '[]';"
 
-_MIGRATIONS = (_VERSION_1, _VERSION_2)
+# Without last_seen, which nothing used. A copy: SQLite drops columns only from version 3.35 on.
+_VERSION_3 = """
+CREATE TABLE instances_3 (
+    client_token TEXT PRIMARY KEY,
+    instance_id TEXT UNIQUE,
+    instance_type TEXT NOT NULL,
+    zone TEXT NOT NULL,
+    purchase TEXT NOT NULL,
+    boot_disk_type TEXT NOT NULL,
+    boot_disk_gb REAL NOT NULL,
+    vcpus INTEGER NOT NULL,
+    slots INTEGER NOT NULL,
+    price_per_hour TEXT NOT NULL,
+    intended_at REAL NOT NULL,
+    launched_at REAL,
+    ended_at REAL,
+    end_reason TEXT NOT NULL DEFAULT '',
+    state TEXT,
+    choices TEXT NOT NULL DEFAULT '[]'
+);
+INSERT INTO instances_3 SELECT client_token, instance_id, instance_type, zone, purchase, boot_disk_type, boot_disk_gb,
+    vcpus, slots, price_per_hour, intended_at, launched_at, ended_at, end_reason, state, choices
+    FROM instances ORDER BY rowid;
+DROP TABLE instances;
+ALTER TABLE instances_3 RENAME TO instances;
+CREATE INDEX instances_alive ON instances (client_token) WHERE ended_at IS NULL;
+"""
+
+_MIGRATIONS = (_VERSION_1, _VERSION_2, _VERSION_3)
 """The script at index i makes version i + 1 from version i."""
 
 SCHEMA_VERSION = len(_MIGRATIONS)
+READABLE_SINCE = 2
+"""The oldest version that a reader can use as it is: later ones took away only what nothing reads."""
 
 
 def migrate(connection: sqlite3.Connection) -> None:

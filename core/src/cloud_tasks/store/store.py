@@ -28,6 +28,7 @@ from cloud_tasks.model import (
     FINAL_STATUSES,
     Event,
     Instance,
+    InstanceState,
     LaunchRequest,
     Money,
     Task,
@@ -381,7 +382,7 @@ class Store:
         """The launch took place."""
         with self._writing() as connection:
             instances.mark_launched(connection, client_token, instance)
-        self._roster.changed((client_token or instance.instance_id,))
+        self._roster.changed((client_token,))
 
     def record_launch_failed(self, client_token: str, reason: str) -> None:
         """The launch did not take place; ignored where it did."""
@@ -389,10 +390,23 @@ class Store:
             instances.mark_launch_failed(connection, client_token, reason)
         self._roster.changed((client_token,))
 
-    def record_seen(self, instance: Instance, now: datetime) -> None:
-        """A listing shows it: settles an open intent, adopts an unknown instance, revives one taken for gone."""
-        with self._writing(fleet=True) as connection:
-            instances.mark_seen(connection, instance, now)
+    def record_states(self, listing: Iterable[Instance]) -> None:
+        """Record the states that a listing shows, in one transaction; no transaction where none changed.
+
+        Unknown and ended instances stay as they are, and a listed end is left to `record_ended`.
+        """
+        with self._file.guard:
+            living = {r.instance_id: r for r in self.instances() if r.instance_id is not None and r.ended_at is None}
+            states = {
+                instance.instance_id: instance.state
+                for instance in listing
+                if instance.instance_id in living
+                and instance.state not in (living[instance.instance_id].state, InstanceState.TERMINATED)
+            }
+            if states:
+                with self._writing() as connection:
+                    instances.mark_states(connection, states)
+                self._roster.changed(living[instance_id].client_token for instance_id in states)
 
     def record_ended(self, instance_id: str, when: datetime, reason: str) -> None:
         """It is gone; the first record of it counts."""

@@ -132,6 +132,12 @@ class ComputeContract(Contract):
 
     # Launching
 
+    def test_check_launch_accepts_a_request_that_can_be_launched(
+        self, subject: ComputeSubject, request_of: Callable[..., LaunchRequest]
+    ) -> None:
+        if subject.backend.check_launch is not None:
+            subject.backend.check_launch(subject.settings, request_of())
+
     def test_a_launched_instance_is_listed_as_it_was_asked_for(
         self,
         compute: Compute,

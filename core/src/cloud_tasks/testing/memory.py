@@ -54,13 +54,28 @@ class MemoryProvider:
     Args:
         queue_traits: To stand in for a queue with other limits; delays and lease lengths are honoured as they say.
         exact_depth: Whether the queue declares its depth exact.
+        missing_listings: How many listings after its launch do not show an instance yet.
+        starting_listings: How many listings then show it as STARTING, before it is RUNNING.
     """
 
-    def __init__(self, *, queue_traits: QueueTraits | None = None, exact_depth: bool = True) -> None:
+    def __init__(
+        self,
+        *,
+        queue_traits: QueueTraits | None = None,
+        exact_depth: bool = True,
+        missing_listings: int = 0,
+        starting_listings: int = 1,
+    ) -> None:
         self.clock = Clock()
         self._exact_depth = exact_depth
         self.queues = MemoryQueues(clock=self.clock)
-        self.instances = MemoryInstances(clock=self.clock, region=REGION, types=_types())
+        self.instances = MemoryInstances(
+            clock=self.clock,
+            region=REGION,
+            types=_types(),
+            missing_listings=missing_listings,
+            starting_listings=starting_listings,
+        )
         self.queue = QueueBackend(
             name="memory", summary="In memory", traits=queue_traits or _QUEUE_TRAITS, open=self._open_queue
         )

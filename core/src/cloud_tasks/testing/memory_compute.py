@@ -1,4 +1,7 @@
-"""Machines and prices of the provider in memory."""
+"""Instances and prices of the provider in memory.
+
+As at a real provider, a launch is answered before the instance runs, and a listing may lag behind it.
+"""
 
 from __future__ import annotations
 
@@ -40,12 +43,29 @@ class _Machine:
     instance: Instance
     ours: bool = True
     ends_at: datetime | None = None
+    listings: int = 0
+    """How many listings were made since its launch."""
 
 
 class MemoryInstances:
-    """All machines of one world."""
+    """All machines of one world.
 
-    def __init__(self, *, clock: Callable[[], datetime], region: Region, types: Sequence[InstanceType]) -> None:
+    Args:
+        missing_listings: How many listings after its launch do not show an instance yet.
+        starting_listings: How many listings then show it as STARTING, before it is RUNNING.
+    """
+
+    def __init__(
+        self,
+        *,
+        clock: Callable[[], datetime],
+        region: Region,
+        types: Sequence[InstanceType],
+        missing_listings: int = 0,
+        starting_listings: int = 1,
+    ) -> None:
+        self._missing_listings = missing_listings
+        self._starting_listings = starting_listings
         self.clock = clock
         self.region = region
         self.types = tuple(types)
@@ -88,15 +108,25 @@ class MemoryInstances:
                     self.end(instance_id)
             return {instance_id: machine.instance for instance_id, machine in self.machines.items() if machine.ours}
 
-    def everything(self) -> Mapping[str, Instance]:
-        """All machines as they are now; those that are not ours belong to no job."""
+    def listing(self, *, foreign: bool) -> Sequence[Instance]:
+        """Return what a listing shows now; foreign instances belong to no job."""
         with self.lock:
-            foreign = {
-                instance_id: attrs.evolve(machine.instance, job_id="")
-                for instance_id, machine in self.machines.items()
-                if not machine.ours
-            }
-            return {**self.ours(), **foreign}
+            self.ours()
+            shown: list[Instance] = []
+            for instance_id, machine in self.machines.items():
+                if not machine.ours:
+                    shown += [attrs.evolve(machine.instance, job_id="")] if foreign else []
+                    continue
+                listed = self._listed_again(machine)
+                self.machines[instance_id] = listed
+                shown += [listed.instance] if listed.listings > self._missing_listings else []
+            return shown
+
+    def _listed_again(self, machine: _Machine) -> _Machine:
+        listings, instance = machine.listings + 1, machine.instance
+        if instance.state is InstanceState.STARTING and listings > self._missing_listings + self._starting_listings:
+            instance = attrs.evolve(instance, state=InstanceState.RUNNING)
+        return attrs.evolve(machine, listings=listings, instance=instance)
 
 
 class MemoryCompute:
@@ -126,7 +156,7 @@ class MemoryCompute:
             instance = Instance(
                 instance_id=f"memory-{next(self._world.numbers)}",
                 job_id=request.job_id,
-                state=InstanceState.RUNNING,
+                state=InstanceState.STARTING,
                 instance_type=request.offer.instance_type.name,
                 zone=request.offer.zone,
                 purchase=request.offer.purchase,
@@ -141,10 +171,9 @@ class MemoryCompute:
     def instances(
         self, job_id: str | None, *, include_terminated: bool = False, foreign: bool = False
     ) -> Sequence[Instance]:
-        shown = self._world.everything() if foreign else self._world.ours()
         return tuple(
             instance
-            for instance in shown.values()
+            for instance in self._world.listing(foreign=foreign)
             if job_id in (None, instance.job_id)
             and (include_terminated or instance.state is not InstanceState.TERMINATED)
         )

@@ -25,7 +25,6 @@ COMPUTE_TRAITS = ComputeTraits(
     # EC2 itself has no longest lifetime: an instance's user data powers it off, and that terminates it.
     enforces_max_lifetime=True,
     listing_lag=timedelta(seconds=10),
-    max_script_bytes=16 * 1024,
     # CreateFleet of type instant.
     provider_selects_offer=True,
 )

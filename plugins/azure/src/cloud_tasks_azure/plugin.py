@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 
+from cloud_tasks.model import LaunchRequest
 from cloud_tasks.plugin import (
     CheckContext,
     Compute,
@@ -52,6 +53,7 @@ def cloud_tasks_register_compute() -> Sequence[ComputeBackend]:
             open=_open_compute,
             open_instance=_open_instance,
             check=_check_compute,
+            check_launch=_check_launch,
             policies=_policies,
         ),
     )
@@ -113,6 +115,12 @@ def _check_compute(settings: AzureSettings, context: CheckContext) -> Iterable[F
     from cloud_tasks_azure.doctor import check_compute
 
     return check_compute(settings, context)
+
+
+def _check_launch(settings: AzureSettings, request: LaunchRequest) -> None:
+    from cloud_tasks_azure.compute.launch_check import check_launch
+
+    check_launch(settings, request)
 
 
 def _check_pricing(settings: AzureSettings, context: CheckContext) -> Iterable[Finding]:

@@ -25,6 +25,4 @@ COMPUTE_TRAITS = ComputeTraits(
     # Azure itself has no longest lifetime: a machine deletes itself, or powers itself off where it has no identity.
     enforces_max_lifetime=True,
     listing_lag=timedelta(seconds=10),
-    # Custom data has 65,535 bytes; what is put before a script takes some.
-    max_script_bytes=60 * 1024,
 )

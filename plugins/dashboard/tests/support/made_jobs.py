@@ -25,7 +25,7 @@ from cloud_tasks.model import (
 )
 from cloud_tasks.store import JobRecord, Store
 
-__all__ = ["START", "at", "completed", "exited", "failed", "launch", "lost", "make_job", "started"]
+__all__ = ["START", "at", "completed", "exited", "failed", "launch", "launched_instance", "lost", "make_job", "started"]
 
 START = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
 
@@ -118,7 +118,14 @@ def lost(task_id: str, when: float, *, host: str = "h1") -> Event:
 
 
 def launch(
-    store: Store, host: str, *, when: float = 0.0, price: str = "0.36", ended: float | None = None, slots: int = 2
+    store: Store,
+    host: str,
+    *,
+    when: float = 0.0,
+    price: str = "0.36",
+    ended: float | None = None,
+    slots: int = 2,
+    state: InstanceState = InstanceState.RUNNING,
 ) -> None:
     """An instance on which the worker ``host`` runs."""
     instance_type = InstanceType(
@@ -134,16 +141,20 @@ def launch(
     )
     request = LaunchRequest(client_token=f"t{host}", job_id="job", offer=offer, startup_script="", labels={})
     store.record_intents([request], at(when), slots=slots)
-    instance = Instance(
+    store.record_launched(f"t{host}", launched_instance(host, when=when, state=state))
+    if ended is not None:
+        store.record_ended(f"i-{host}", at(ended), "it was idle")
+
+
+def launched_instance(host: str, *, when: float = 0.0, state: InstanceState = InstanceState.RUNNING) -> Instance:
+    """Return the instance on which the worker ``host`` runs, as a launch or a listing shows it."""
+    return Instance(
         instance_id=f"i-{host}",
         job_id="job",
-        state=InstanceState.RUNNING,
+        state=state,
         instance_type="type-2",
         zone="zone-a",
         purchase=Purchase.SPOT,
         created_at=at(when),
         client_token=f"t{host}",
     )
-    store.record_launched(f"t{host}", instance)
-    if ended is not None:
-        store.record_ended(f"i-{host}", at(ended), "it was idle")

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 
+from cloud_tasks.model import LaunchRequest
 from cloud_tasks.plugin import (
     CheckContext,
     Compute,
@@ -55,6 +56,7 @@ def cloud_tasks_register_compute() -> Sequence[ComputeBackend]:
             open=_open_compute,
             open_instance=_open_instance,
             check=_check_compute,
+            check_launch=_check_launch,
             policies=_policies,
         ),
     )
@@ -114,6 +116,12 @@ def _check_compute(settings: GcpSettings, context: CheckContext) -> Iterable[Fin
     from cloud_tasks_gcp.doctor import check_compute
 
     return check_compute(settings, context)
+
+
+def _check_launch(settings: GcpSettings, request: LaunchRequest) -> None:
+    from cloud_tasks_gcp.compute.launch_check import check_launch
+
+    check_launch(settings, request)
 
 
 def _check_pricing(settings: GcpSettings, context: CheckContext) -> Iterable[Finding]:

@@ -19,6 +19,4 @@ QUEUE_TRAITS = QueueTraits(
 """A publish request takes 10 MB in all, attributes and framing included ("Resource limits" in the Pub/Sub
 documentation). Pub/Sub has no delays: they are made of ack deadlines."""
 
-COMPUTE_TRAITS = ComputeTraits(
-    enforces_max_lifetime=True, listing_lag=timedelta(seconds=5), max_script_bytes=256 * 1024
-)
+COMPUTE_TRAITS = ComputeTraits(enforces_max_lifetime=True, listing_lag=timedelta(seconds=5))

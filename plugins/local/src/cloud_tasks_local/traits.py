@@ -23,5 +23,4 @@ COMPUTE_TRAITS = ComputeTraits(
     enforces_max_lifetime=True,
     max_parallel_launches=10,
     listing_lag=timedelta(0),
-    max_script_bytes=1024 * 1024,
 )

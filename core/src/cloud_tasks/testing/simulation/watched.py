@@ -31,7 +31,7 @@ class WatchedStore:
             "record_intents",
             "record_launch_failed",
             "record_launched",
-            "record_seen",
+            "record_states",
             "reopen_tasks",
             "requeue_lost",
             "reset_for_requeue",

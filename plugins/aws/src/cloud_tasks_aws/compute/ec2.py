@@ -20,7 +20,7 @@ from typing import Any, Protocol
 import attrs
 from botocore.exceptions import ClientError
 
-from cloud_tasks.errors import InputError, LaunchRefused, NotFound, ProviderError, RefusalScope
+from cloud_tasks.errors import LaunchRefused, NotFound, ProviderError, RefusalScope
 from cloud_tasks.model import Headroom, Image, Instance, InstanceType, LaunchRequest, Offer, Region
 from cloud_tasks.plugin import ComputeContext
 from cloud_tasks_aws.compute.catalog import Catalog
@@ -43,7 +43,6 @@ _BATCH = 100
 """Instances of one `TerminateInstances`: the API takes more, but one bad id makes the whole call fail."""
 _REGIONS_AT_ONCE = 8
 _OF_ANOTHER_TYPE = timedelta(days=1)
-_UNTIL_MENDED = timedelta(minutes=5)
 _ID = re.compile(r"i-[0-9a-f]{8,17}")
 
 
@@ -125,9 +124,9 @@ class Ec2Compute:
     # -- launching ---------------------------------------------------------------------------------------------------
 
     def launch(self, request: LaunchRequest) -> Instance:
-        with _as_refusals():
+        with _wrong_architecture_refused():
             image = self._images.resolve(request.image, request.offer.instance_type.architecture)
-            user_data = self._user_data(request)
+        user_data = self._user_data(request)
         interface = self._network.interface(request.offer.zone)
         arguments = launch_arguments(request, self._settings, user_data=user_data, image=image, interface=interface)
         with translated(f"launching {request.offer.instance_type.name}"):
@@ -214,17 +213,12 @@ class Ec2Compute:
 
 
 @contextmanager
-def _as_refusals() -> Iterator[None]:
-    """What is wrong with the job's image or script is an answer to its launch: nothing was started."""
+def _wrong_architecture_refused() -> Iterator[None]:
+    """Turn an image of another architecture into a refusal of the instance type: another type may do."""
     try:
         yield
     except WrongArchitecture as error:
         scope, away = RefusalScope.INSTANCE_TYPE, _OF_ANOTHER_TYPE
         raise LaunchRefused(
             error.message, scope=scope, retry_after=away, reason="WrongArchitecture", hint=error.hint
-        ) from error
-    except InputError as error:
-        scope, away = RefusalScope.ACCOUNT, _UNTIL_MENDED
-        raise LaunchRefused(
-            error.message, scope=scope, retry_after=away, reason="InvalidSetting", hint=error.hint
         ) from error

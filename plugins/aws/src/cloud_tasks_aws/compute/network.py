@@ -16,7 +16,7 @@ from typing import Any
 
 from botocore.exceptions import ClientError
 
-from cloud_tasks.errors import LaunchRefused, ProviderError, RefusalScope
+from cloud_tasks.errors import LaunchFailedError, LaunchRefused, RefusalScope
 from cloud_tasks_aws.compute.failures import translated
 from cloud_tasks_aws.failures import code_of
 from cloud_tasks_aws.settings import AwsSettings
@@ -95,7 +95,7 @@ class Network:
                 return [s for page in pages.paginate(SubnetIds=list(self._settings.subnets)) for s in page["Subnets"]]
             vpcs = self._ec2.describe_vpcs(Filters=[{"Name": "is-default", "Values": ["true"]}])["Vpcs"]
             if not vpcs:
-                raise ProviderError("the region has no default VPC", hint=_SUBNET_HINT)
+                raise LaunchFailedError("the region has no default VPC", hint=_SUBNET_HINT)
             filters = [
                 {"Name": "vpc-id", "Values": [vpcs[0]["VpcId"]]},
                 {"Name": "default-for-az", "Values": ["true"]},
@@ -115,7 +115,7 @@ class Network:
         found = {name: self._group(vpc_id, name) for name in names}
         missing = [name for name, group in found.items() if group is None]
         if missing:
-            raise ProviderError(
+            raise LaunchFailedError(
                 f"there is no security group {', '.join(missing)} in {vpc_id}", hint="check aws.security_groups"
             )
         return [found.get(each) or each for each in wanted]

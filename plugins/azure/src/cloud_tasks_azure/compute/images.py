@@ -9,12 +9,11 @@ from __future__ import annotations
 import re
 import threading
 from collections.abc import Iterator, Mapping
-from datetime import timedelta
 from typing import Any
 
 import attrs
 
-from cloud_tasks.errors import LaunchRefused, RefusalScope
+from cloud_tasks.errors import InputError
 from cloud_tasks.model import Architecture, Image
 from cloud_tasks_azure.compute.clients import Clients
 from cloud_tasks_azure.compute.failures import mapped
@@ -86,7 +85,7 @@ class ImageShelf:
     def reference(
         self, wanted: str | None, architecture: Architecture, generations: frozenset[str] = frozenset({"V2"})
     ) -> dict[str, str]:
-        """The image reference for what the user wrote. Raises `LaunchRefused` where there is no such image.
+        """Return the image reference for what the user wrote. Raises `InputError` where there is no such image.
 
         Args:
             generations: Of the hypervisor, that the size can do.
@@ -109,13 +108,8 @@ class ImageShelf:
         for image in self._listed():
             if str(image.name).lower() == name.lower():
                 return str(image.id)
-        raise LaunchRefused(
-            f'there is no image "{name}"',
-            scope=RefusalScope.ACCOUNT,
-            retry_after=timedelta(hours=1),
-            reason="ImageNotFound",
-            hint="cloud-tasks list-images shows what there is",
-        )
+        hint = "cloud-tasks list-images shows what there is"
+        raise InputError(f'there is no image "{name}"', where="run.image", hint=hint)
 
     def _listed(self) -> tuple[Any, ...]:
         with mapped("list images"):

@@ -16,10 +16,10 @@ from datetime import timedelta
 from google.cloud import compute_v1 as sdk
 
 from cloud_tasks.model import BootDisk, LaunchRequest, Purchase
-from cloud_tasks.plugin import boot_script
 from cloud_tasks_gcp.compute.disks import disk_gb
 from cloud_tasks_gcp.compute.families import family_of
 from cloud_tasks_gcp.compute.labels import instance_name, labels_of
+from cloud_tasks_gcp.compute.launch_check import startup_script
 from cloud_tasks_gcp.provisioning import provisioned
 from cloud_tasks_gcp.settings import GcpSettings
 
@@ -38,9 +38,7 @@ def instance_resource(request: LaunchRequest, settings: GcpSettings, *, image: s
     """
     zone = request.offer.zone
     labels = labels_of(request)
-    # Compute Engine sees to the longest lifetime. A machine that powered itself off when its worker ended costs no more
-    # than its disk, until the controller, `stop` or `sweep` deletes both ("Stop or restart a Compute Engine instance").
-    script = boot_script(request.startup_script)
+    script = startup_script(request)
     instance = sdk.Instance(
         name=instance_name(request),
         description="Started by cloud-tasks",

@@ -10,12 +10,11 @@ import re
 import threading
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from datetime import timedelta
 
 import structlog
 from google.cloud import compute_v1 as sdk
 
-from cloud_tasks.errors import LaunchRefused, NotFound, ProviderError, RefusalScope
+from cloud_tasks.errors import InputError, NotFound, ProviderError
 from cloud_tasks.model import Architecture, Image
 from cloud_tasks_gcp.compute.clients import ANSWER_TIMEOUT, Clients, again
 from cloud_tasks_gcp.compute.describe import described_image
@@ -77,7 +76,7 @@ class ImageShelf:
             return ()
 
     def uri(self, wanted: str | None, architecture: Architecture) -> str:
-        """What the API takes for what the user wrote. Raises `LaunchRefused` where there is no such image."""
+        """Return what the API takes for what the user wrote. Raises `InputError` where there is no such image."""
         if not wanted:
             return self._default(architecture)
         specific = _SPECIFIC.match(wanted)
@@ -118,13 +117,8 @@ class ImageShelf:
                     found = _found(clients.images, project, name, by_family=by_family)
                     if found is not None:
                         return found
-        raise LaunchRefused(
-            f'there is no image "{wanted}"',
-            scope=RefusalScope.ACCOUNT,
-            retry_after=timedelta(hours=1),
-            reason="IMAGE_NOT_FOUND",
-            hint="cloud-tasks list-images shows what there is",
-        )
+        hint = "cloud-tasks list-images shows what there is"
+        raise InputError(f'there is no image "{wanted}"', where="run.image", hint=hint)
 
 
 def _found(images: sdk.ImagesClient, project: str, name: str, *, by_family: bool) -> str | None:

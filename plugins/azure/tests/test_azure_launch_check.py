@@ -1,0 +1,67 @@
+"""What a launch request is checked for before anything is created; no call is made."""
+
+from __future__ import annotations
+
+import base64
+import random
+from datetime import UTC, datetime
+from typing import Any
+
+import attrs
+import pytest
+
+from cloud_tasks.errors import InputError
+from cloud_tasks.model import Architecture, BootDisk, InstanceType, LaunchRequest, Offer, PriceBreakdown, Purchase
+from cloud_tasks.registry import Registry
+from cloud_tasks_azure.settings import AzureSettings
+
+OFFER = Offer(
+    instance_type=InstanceType(
+        name="type", vcpus=2, memory_gb=8.0, architecture=Architecture.X86_64, zones=("eastus-1",)
+    ),
+    zone="eastus-1",
+    purchase=Purchase.SPOT,
+    boot_disk=BootDisk(disk_type="StandardSSD_LRS", size_gb=30),
+    price=PriceBreakdown(),
+    priced_at=datetime(2025, 7, 1, tzinfo=UTC),
+)
+
+
+def request(**changes: Any) -> LaunchRequest:
+    made = LaunchRequest(client_token="0" * 25, job_id="job", offer=OFFER, startup_script="#!/bin/bash\n", labels={})
+    return attrs.evolve(made, **changes)
+
+
+def noise(size: int) -> str:
+    """Return a script that compression makes a quarter shorter at most: ``size`` bytes after compression, about."""
+    text = base64.b64encode(random.Random(1).randbytes(size)).decode()
+    return f"#!/bin/bash\n# {text}\n"
+
+
+def checked(settings: AzureSettings, launch: LaunchRequest) -> None:
+    check = Registry(only=["azure"]).compute("azure").check_launch
+    assert check is not None
+    check(settings, launch)
+
+
+def test_check_launch_accepts_a_script_that_compression_makes_short_enough() -> None:
+    checked(AzureSettings(), request(startup_script="#!/bin/bash\n" + "echo again and again\n" * 50_000))
+    checked(AzureSettings(), request(startup_script=noise(60000)))
+
+
+def test_check_launch_refuses_a_script_that_is_too_long_even_compressed() -> None:
+    with pytest.raises(InputError, match=r"run\.startup_script: the startup script has \d+ bytes, .*Azure takes"):
+        checked(AzureSettings(), request(startup_script=noise(90_000)))
+
+
+def test_check_launch_refuses_a_boot_disk_that_cannot_be_made() -> None:
+    offer = attrs.evolve(OFFER, boot_disk=BootDisk(disk_type="floppy", size_gb=1))
+    with pytest.raises(InputError, match="floppy"):
+        checked(AzureSettings(), request(offer=offer))
+
+
+def test_check_launch_counts_what_azure_adds_to_a_script() -> None:
+    script = noise(64_500)
+    checked(AzureSettings(), request(startup_script=script))
+    with pytest.raises(InputError, match="Azure takes"):
+        checked(AzureSettings(managed_identity="system"), request(startup_script=script))
