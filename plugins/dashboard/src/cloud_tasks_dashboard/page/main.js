@@ -159,7 +159,7 @@ function renderFigures() {
   const left = pace?.remaining_seconds;
   const figures = [
     ["Finished", percent(facts.finished, facts.total), `${count(facts.finished)} of ${count(facts.total)}`],
-    ["Speed", pace ? `${short(pace.tasks_per_hour / 60)}/min` : "—", pace ? `${short(pace.tasks_per_hour)} tasks an hour` : "no task has ended yet"],
+    ["Speed", pace ? `${short(pace.tasks_per_hour / 60)}/min` : "—", pace ? `${short(pace.tasks_per_hour)} tasks an hour` : "unknown for this run"],
     left === undefined ? ["Elapsed", span(facts.end - facts.begin), "since the job was created"] : ["Remaining", span(left), `until about ${clock(facts.now + left)}`],
     ["Cost so far", money(cost.so_far), cost.projected === null ? `${money(cost.per_hour)} an hour now` : `about ${money(cost.projected)} in the end`],
     ["Instances", count(instances.alive), `${count(instances.launched)} launched${instances.taken ? `, ${count(instances.taken)} taken away` : ""}`],
