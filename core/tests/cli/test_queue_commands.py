@@ -135,7 +135,7 @@ def test_nothing_is_removed_where_nobody_can_be_asked(commands: MemoryCommands, 
 @pytest.mark.parametrize(
     ("command", "answer", "code", "said"),
     [
-        ("purge-queue", "EMPTY job", 0, "Type EMPTY job to go on"),
+        ("purge-queue", "EMPTY job", 0, "Type EMPTY job to confirm: "),
         ("purge-queue", "yes", 2, "not confirmed, nothing was changed"),
         ("delete-queue", "DELETE job", 0, "This will delete the task queue job with 1 message."),
         ("delete-queue", "DELETE", 2, "not confirmed, nothing was changed"),
@@ -201,7 +201,7 @@ def test_a_broken_file_changes_nothing(commands: MemoryCommands, tmp_path: Path)
 def test_what_is_there_is_replaced_only_when_asked_to(commands: MemoryCommands) -> None:
     load(commands, "--task-file", "tasks.json")
     error = load(commands, "--task-file", "tasks.json", "--limit", "2") or ""
-    assert "database job.db with 0 of 7 tasks" in error
+    assert "job job (job.db): 0 of 7 tasks finished" in error
     assert "the task queue with 7 messages" in error
     assert depths(commands) == [7, 0]
     assert load(commands, "--task-file", "tasks.json", "--limit", "2", "--force") is None

@@ -12,7 +12,7 @@ from typing import Any
 import attrs
 import click
 
-from cloud_tasks.cli.common import confirm_by_typing, examples, json_option, verbose_option
+from cloud_tasks.cli.common import confirm, examples, force_option, json_option, verbose_option
 from cloud_tasks.cli.context import AppContext, pass_app
 from cloud_tasks.cli.options import configuration_options, load_from_options
 from cloud_tasks.cli.queues import NamedQueue, choice_options, chosen_queues, depth_of
@@ -74,7 +74,7 @@ def _make(registry: Registry, removal: _Removal) -> click.Command:
             f"cloud-tasks {removal.command} --config config.yml --event-queue-only --force",
         ),
     )
-    @click.option("--force", "-f", is_flag=True, help="Do it unasked.")
+    @force_option
     @choice_options
     @json_option
     @verbose_option
@@ -104,12 +104,12 @@ def _remove(named: NamedQueue, config: JobConfig, removal: _Removal, *, force: b
         depth = depth_of(queue)
         if depth is None:
             return False
-        if not force:
-            confirm_by_typing(
-                removal.consequence.format(content=_messages(depth), queue=f"the {named.kind} queue {named.name}"),
-                f"{removal.word} {named.name}",
-                hint="--force does it unasked; `cloud-tasks show-queue` shows what is there",
-            )
+        confirm(
+            removal.consequence.format(content=_messages(depth), queue=f"the {named.kind} queue {named.name}"),
+            force=force,
+            answer=f"{removal.word} {named.name}",
+            instead="`cloud-tasks show-queue` to show its messages",
+        )
         try:
             removal.act(queue)
         except NotFound:

@@ -5,8 +5,8 @@
 
 from __future__ import annotations
 
-from cloud_tasks.controller.controller import Controller, Outcome, Progress
+from cloud_tasks.controller.controller import Controller, Outcome, Progress, StopMode
 from cloud_tasks.controller.decide import decide
 from cloud_tasks.controller.observation import Observation, Policy
 
-__all__ = ["Controller", "Observation", "Outcome", "Policy", "Progress", "decide"]
+__all__ = ["Controller", "Observation", "Outcome", "Policy", "Progress", "StopMode", "decide"]

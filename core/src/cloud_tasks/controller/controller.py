@@ -3,9 +3,9 @@
 It holds no policy of its own (`decide` does) and makes no blocking call itself (the loop does).
 Invariants, each with a test:
 
-1. The store is only touched on the loop's thread.
+1. The store is only changed on the loop's thread.
 2. Whatever ends the run, every instance is terminated and a complete listing has confirmed it, unless the user
-   asked to leave them running.
+   asked to leave them running. An end that leaves them can become one that terminates them, never the reverse.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ from cloud_tasks.plugin import Depth, Queue
 from cloud_tasks.selection import RankedOffer
 from cloud_tasks.store import InstanceRecord, JobSummary, Store
 
-__all__ = ["Controller", "Outcome", "Progress"]
+__all__ = ["Controller", "Outcome", "Progress", "StopMode"]
 
 log = structlog.get_logger()
 
@@ -62,6 +62,14 @@ class Outcome(enum.Enum):
     """The user asked to stop and terminate."""
     LEFT = "left"
     """The user asked to leave the instances running."""
+
+
+class StopMode(enum.Enum):
+    """What becomes of the instances when the user ends a run."""
+
+    TERMINATE = "terminate"
+    LEAVE = "leave"
+    """They keep running for ``run --continue``."""
 
 
 @attrs.frozen(kw_only=True)
@@ -118,8 +126,11 @@ class Controller:
         self._observer = Observer(
             loop, store, feeder=feeder, collector=collector, fleet=fleet, offers=self._offers, policy=policy
         )
-        self._ended_with: Outcome | None = None
         self._finish_deadline: datetime | None = None
+        self._listed_at_end: tuple[str, ...] = ()
+        self._instances_settled = False
+        self.ending: Outcome | None = None
+        """How the run is ending; None before its end has begun."""
         self.outcome = Outcome.RUNNING
         self.reason = ""
         """Why it was aborted, in one line."""
@@ -132,8 +143,6 @@ class Controller:
 
     def run(self) -> Outcome:
         """Run until the job has ended, one way or another, and its instances with it."""
-        if self._store.withdrawn():
-            self._store.reset_for_requeue()
         self._collector.start()
         self._feeder.start()
         self._loop.later(timedelta(0), self._tick)
@@ -142,16 +151,35 @@ class Controller:
 
     def noticed_events(self) -> None:
         """Called after events were committed: an ending job is not kept waiting for the next look."""
-        if self._ended_with is None and self._feeder.done and self._store.remaining() == 0:
+        if self.ending is None and self._feeder.done and self._store.remaining() == 0:
             self._begin_end(Outcome.COMPLETE)
 
     def refused(self) -> None:
         """Called after a launch was refused: look again at once, with its block in place."""
         self.look()
 
-    def stop(self, *, leave: bool = False) -> None:
-        """End the run as the user asks: terminate everything, or leave it running for ``--continue``."""
-        self._begin_end(Outcome.LEFT if leave else Outcome.STOPPED)
+    def stop(self, mode: StopMode) -> bool:
+        """End the run as the user asks; return whether that changed anything: False where it is ending already."""
+        if self.ending is None:
+            self._begin_end(Outcome.LEFT if mode is StopMode.LEAVE else Outcome.STOPPED)
+        elif mode is StopMode.TERMINATE and self.ending is Outcome.LEFT and self.outcome is Outcome.RUNNING:
+            self.ending = Outcome.STOPPED
+            self._instances_settled = False
+            self._terminate_instances()
+        else:
+            return False
+        return True
+
+    def instances_left(self) -> tuple[str, ...]:
+        """Return the ids of the instances that are not known to be terminated. Safe in any thread."""
+        if self.all_gone:
+            return ()
+        recorded = [
+            record.instance_id or f"{record.client_token} (launch not answered)"
+            for record in self._store.instances()
+            if record.ended_at is None
+        ]
+        return tuple(dict.fromkeys((*recorded, *self._listed_at_end)))
 
     def broken(self, reason: str) -> None:
         """End the run because it cannot go on."""
@@ -160,13 +188,13 @@ class Controller:
     # -- observe ---------------------------------------------------------------------------------------------------
 
     def _tick(self) -> None:
-        if self._ended_with is None:
+        if self.ending is None:
             self.look()
             self._loop.later(self._interval, self._tick)
 
     def look(self) -> None:
         """Observe, decide, act, now; one look at a time."""
-        if self._ended_with is not None:
+        if self.ending is not None:
             return
         if self._looking:
             self._look_again = True
@@ -177,7 +205,7 @@ class Controller:
         self._fleet.list(self._job_id, self._listed)
 
     def _is_ending(self) -> bool:
-        return self._ended_with is not None
+        return self.ending is not None
 
     def _listed(self, listing: Sequence[Instance] | None) -> None:
         def failed(error: Exception) -> None:
@@ -188,7 +216,7 @@ class Controller:
 
     def _observed(self, listing: Sequence[Instance] | None, depth: Depth | None) -> None:
         self._looking = False
-        if self._ended_with is not None:
+        if self.ending is not None:
             return
         observation = self._observer.observe(listing, depth)
         if observation.fleet == () and not self._has_looked:
@@ -256,13 +284,13 @@ class Controller:
             self._loop.later(self._interval, empty)
 
         def empty() -> None:
-            if self._ended_with is None:
+            if self.ending is None:
                 self._loop.call(self._queue.purge, lambda _: None, failed)
 
         empty()
 
     def _abort(self, abort: Abort) -> None:
-        if self._ended_with is not None:
+        if self.ending is not None:
             return
         self.reason = abort.reason
         log.error(abort.reason)
@@ -271,28 +299,30 @@ class Controller:
         if source is None or not abort.show_console:
             self._begin_end(Outcome.ABORTED)
             return
-        # The end must not begin twice while the log is being fetched.
-        self._ended_with = Outcome.ABORTED
+        self.ending = Outcome.ABORTED
+        self._fleet.cancel_waiting()
 
         def fetched(text: str) -> None:
             self.console_log = text
-            self._ended_with = None
-            self._begin_end(Outcome.ABORTED)
+            self._terminate_instances()
 
         self._fleet.console_log(source, fetched)
 
     # -- end -------------------------------------------------------------------------------------------------------
 
     def _begin_end(self, outcome: Outcome) -> None:
-        if self._ended_with is not None:
+        if self.ending is not None:
             return
-        self._ended_with = outcome
+        self.ending = outcome
         self._fleet.cancel_waiting()
-        self._finish_deadline = self._loop.now() + _FINISH_PATIENCE
         if outcome is Outcome.LEFT:
-            self._await_collector()
+            self._settled()
         else:
-            self._sweep()
+            self._terminate_instances()
+
+    def _terminate_instances(self) -> None:
+        self._finish_deadline = self._loop.now() + _FINISH_PATIENCE
+        self._sweep()
 
     def _sweep(self) -> None:
         self._observer.asking()
@@ -304,15 +334,17 @@ class Controller:
         if listing is not None:
             self._observer.record(listing)
         left = [i.instance_id for i in listing or () if i.state is not InstanceState.TERMINATED]
+        if listing is not None:
+            self._listed_at_end = tuple(left)
         alive = [record for record in self._store.instances() if record.ended_at is None]
         hidden = any(self._observer.may_be_unlisted(record) for record in alive)
         if listing is not None and not left and not hidden and not self._fleet.busy:
             self._mark_all_ended()
             self.all_gone = True
-            self._await_collector()
+            self._settled()
         elif self._loop.now() > self._finish_deadline:
             log.error(f"{len(left) or 'Unknown'} instances could not be terminated; see `cloud-tasks sweep`")
-            self._await_collector()
+            self._settled()
         else:
             pause = timedelta(0) if left else _SETTLE
             self._fleet.terminate_all(left, "the job is over", then=lambda: self._loop.later(pause, self._sweep))
@@ -325,14 +357,17 @@ class Controller:
                 else:
                     self._fleet.ended(record.instance_id, self._loop.now(), "the job is over")
 
-    def _await_collector(self) -> None:
-        """The last events are taken, then the run is over."""
+    def _settled(self) -> None:
+        """The instances are terminated, or left: collect the last events, then the run is over."""
+        self._instances_settled = True
+        if self._collector.stopped:
+            self._over()
+        else:
+            self._collector.stop(self._over)
 
-        def over() -> None:
-            assert self._ended_with is not None
-            self.outcome = self._ended_with
-
-        self._collector.stop(over)
+    def _over(self) -> None:
+        if self._instances_settled and self.ending is not None:
+            self.outcome = self.ending
 
 
 def _tell_of_launches(launches: Sequence[Launch]) -> None:
