@@ -61,7 +61,8 @@ code = cli.main(args=[*words, *sys.argv[1:]], obj=AppContext(registry=commands.r
 print("instances:", len(commands.provider.compute.open(None, None).__enter__().instances("job")))
 sys.exit(code)
 """
-"""`run` on a provider in memory: with a file ``unlisted`` its instances cannot be listed, with ``slow`` no event comes."""
+"""`run` on a provider in memory: with a file ``unlisted`` its instances cannot be listed, with ``slow`` no event
+arrives."""
 
 
 @pytest.fixture

@@ -6,9 +6,11 @@ import json
 from datetime import timedelta
 from pathlib import Path
 
+import attrs
 import pytest
 from command_line import CommandLine
 from memory_commands import MemoryCommands
+from store_facts import started
 from terminal import in_a_terminal
 
 from cloud_tasks.convert import decode_task_message
@@ -234,6 +236,35 @@ def test_continuing_sends_again_what_was_purged_but_nothing_that_a_worker_or_a_r
     commands.call("purge-queue", "--job-id", "job", "--force")
     assert load(commands, "--continue") is None
     assert depths(commands) == [7, 0]
+
+
+@pytest.mark.parametrize("command", ["purge-queue", "delete-queue"])
+def test_removed_tasks_are_sent_again_where_the_queue_cannot_be_counted(
+    commands: MemoryCommands, tmp_path: Path, command: str
+) -> None:
+    traits = attrs.evolve(commands.provider.queue.traits, exact_depth=False)
+    commands.provider.queue = attrs.evolve(commands.provider.queue, traits=traits)
+    load(commands, "--task-file", "tasks.json")
+    with Store.open(tmp_path / "job.db") as store:
+        store.apply_events([started("t1")])
+    commands.call(command, "--job-id", "job", "--force")
+    with Store.open(tmp_path / "job.db") as store:
+        assert store.withdrawn()
+    assert load(commands, "--continue") is None
+    assert depths(commands) == [7, 0]
+    with Store.open(tmp_path / "job.db") as store:
+        assert not store.withdrawn()
+
+
+def test_a_purge_beside_a_running_controller_warns_that_the_database_does_not_know(
+    commands: MemoryCommands, tmp_path: Path
+) -> None:
+    load(commands, "--task-file", "tasks.json")
+    with Store.open(tmp_path / "job.db"):
+        answer = commands.call("purge-queue", "--job-id", "job", "--force")
+    assert answer.code == 0
+    assert "in use by another cloud-tasks process" in answer.err
+    assert depths(commands) == [0, 0]
 
 
 @pytest.mark.parametrize(
