@@ -62,7 +62,7 @@ def keep_alive(instance: str, number: int) -> bytes:
 def test_a_job_ends_complete_with_nothing_left_running(loop, store, compute, events, make) -> None:
     controller = make()
     loop.later(timedelta(seconds=5), lambda: finish_all_tasks(events))
-    assert controller.run() is Outcome.COMPLETE
+    assert controller.run() is JobPhase.COMPLETE
     assert controller.all_gone
     assert compute.machines == {}
     assert store.summary().finished
@@ -93,7 +93,7 @@ def test_a_machine_that_vanishes_is_replaced_and_its_tasks_are_not_forgotten(
     loop.later(timedelta(seconds=5), lambda: events.inbox.append(started))
     loop.later(timedelta(seconds=50), lambda: compute.machines.pop("i-1"))
     loop.later(timedelta(seconds=200), lambda: finish_all_tasks(events, "i-2"))
-    assert controller.run() is Outcome.COMPLETE
+    assert controller.run() is JobPhase.COMPLETE
     assert len(compute.launched) == 3
     assert store.summary().losses == 1
 
@@ -112,13 +112,13 @@ def test_a_failed_listing_never_leads_to_a_second_fleet(loop, compute, events, m
     loop.later(timedelta(seconds=30), fail)
     loop.later(timedelta(seconds=600), recover)
     loop.later(timedelta(seconds=700), lambda: finish_all_tasks(events))
-    assert controller.run() is Outcome.COMPLETE
+    assert controller.run() is JobPhase.COMPLETE
     assert len(compute.launched) == 2
 
 
 def test_a_broken_startup_script_ends_the_job_with_its_console_log(compute, make) -> None:
     controller = make(startup_timeout=timedelta(minutes=3))
-    assert controller.run() is Outcome.ABORTED
+    assert controller.run() is JobPhase.ABORTED
     assert "startup script" in controller.reason
     assert controller.console_log.startswith("console of i-")
     assert compute.machines == {}
@@ -143,14 +143,14 @@ def test_a_stranger_with_our_label_is_terminated(loop, compute, events, make) ->
 def test_stopping_terminates_and_leaving_does_not(loop, compute, make) -> None:
     controller = make()
     loop.later(timedelta(seconds=30), lambda: controller.stop(StopMode.LEAVE))
-    assert controller.run() is Outcome.LEFT
+    assert controller.run() is JobPhase.LEFT
     assert len(compute.machines) == 2
 
 
 def test_stopping_terminates_everything(loop, compute, make) -> None:
     controller = make()
     loop.later(timedelta(seconds=30), lambda: controller.stop(StopMode.TERMINATE))
-    assert controller.run() is Outcome.STOPPED
+    assert controller.run() is JobPhase.STOPPED
     assert compute.machines == {}
     assert controller.instances_left() == ()
 
@@ -166,7 +166,7 @@ def test_terminate_after_leave_terminates_while_the_last_events_are_read(loop, c
         answers.append(controller.stop(StopMode.TERMINATE))
 
     loop.later(timedelta(seconds=30), interrupt)
-    assert controller.run() is Outcome.STOPPED
+    assert controller.run() is JobPhase.STOPPED
     assert answers == [True, False, True]
     assert (compute.machines, controller.all_gone) == ({}, True)
 
@@ -174,10 +174,10 @@ def test_terminate_after_leave_terminates_while_the_last_events_are_read(loop, c
 def test_terminate_after_a_run_that_left_its_instances_is_over_changes_nothing(loop, compute, make) -> None:
     controller = make()
     loop.later(timedelta(seconds=30), lambda: controller.stop(StopMode.LEAVE))
-    assert controller.run() is Outcome.LEFT
+    assert controller.run() is JobPhase.LEFT
     assert controller.stop(StopMode.TERMINATE) is False
     loop.run_for(timedelta(minutes=1))
-    assert (controller.outcome, len(compute.machines)) == (Outcome.LEFT, 2)
+    assert (controller.outcome, len(compute.machines)) == (JobPhase.LEFT, 2)
 
 
 def test_an_end_under_way_is_changed_by_no_stop_and_shows_what_is_left(loop, compute, events, make) -> None:
@@ -185,7 +185,7 @@ def test_an_end_under_way_is_changed_by_no_stop_and_shows_what_is_left(loop, com
     answers: list[bool] = []
 
     def interrupt() -> None:
-        assert controller.ending is Outcome.COMPLETE
+        assert controller.ending is JobPhase.COMPLETE
         answers.extend(controller.stop(mode) for mode in StopMode)
         assert controller.instances_left() == ("i-1", "i-2")
         compute.listing_fails = False
@@ -196,7 +196,7 @@ def test_an_end_under_way_is_changed_by_no_stop_and_shows_what_is_left(loop, com
 
     loop.later(timedelta(seconds=5), fail)
     loop.later(timedelta(seconds=30), interrupt)
-    assert controller.run() is Outcome.COMPLETE
+    assert controller.run() is JobPhase.COMPLETE
     assert answers == [False, False]
     assert controller.instances_left() == ()
 
@@ -210,5 +210,5 @@ def test_a_stop_while_the_console_of_an_aborted_job_is_read_leaves_the_job_abort
         return "console"
 
     compute.console_log = console_log
-    assert controller.run() is Outcome.ABORTED
+    assert controller.run() is JobPhase.ABORTED
     assert (answers, controller.console_log, compute.machines) == ([False], "console", {})

@@ -18,10 +18,10 @@ from cloud_tasks.model import EventType, LaunchRequest, Limits
 
 @pytest.mark.parametrize(
     ("told", "outcome"),
-    [(EventType.SPOT_TERMINATION, Outcome.COMPLETE), (EventType.KEEP_ALIVE, Outcome.ABORTED)],
+    [(EventType.SPOT_TERMINATION, JobPhase.COMPLETE), (EventType.KEEP_ALIVE, JobPhase.ABORTED)],
 )
 def test_many_instances_that_come_and_go_end_the_job_unless_they_were_preempted(
-    loop, store, compute, told: EventType, outcome: Outcome
+    loop, store, compute, told: EventType, outcome: JobPhase
 ) -> None:
     queue, events = FakeQueue(loop), FakeQueue(loop)
     made: list[Controller] = []

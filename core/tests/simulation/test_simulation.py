@@ -57,13 +57,13 @@ def caught(folder: Path, parts: Parts, scenarios: Callable[[int], Scenario], *, 
 @pytest.mark.parametrize("seed", [8, 10, 32, 301, 302, 304, 306])
 def test_every_promise_is_kept_under_all_faults(seed, tmp_path):
     result = Simulation(draw_scenario(seed, least_tasks=30, most_tasks=100), tmp_path).run()
-    assert result.outcomes[-1] is Outcome.COMPLETE
+    assert result.outcomes[-1] is JobPhase.COMPLETE
 
 
 def test_a_cloud_without_faults_is_dull(tmp_path):
     simulation = Simulation(a_scenario(), tmp_path)
     result = simulation.run()
-    assert result.outcomes == (Outcome.COMPLETE,)
+    assert result.outcomes == (JobPhase.COMPLETE,)
     assert result.crashes == ()
     assert 1 <= result.instances <= 3
     assert result.cost > Money.zero()
@@ -83,7 +83,7 @@ def test_a_crash_at_any_step_is_survived(tmp_path):
     assert points > 50
     for point in range(0, points, 1 + points // 40):
         result = Simulation(scenario, tmp_path, crash_after=point).run()
-        assert result.outcomes == (Outcome.COMPLETE,)
+        assert result.outcomes == (JobPhase.COMPLETE,)
         assert len(result.crashes) == 1
 
 
@@ -91,7 +91,7 @@ def test_many_crashes_in_one_job_are_survived(tmp_path):
     faults = Faults(crashes=40, call_times_out=0.1, preempted_after=timedelta(minutes=20))
     scenario = a_scenario(tasks=300, faults=faults, mean_task_time=timedelta(minutes=5))
     result = Simulation(scenario, tmp_path).run()
-    assert result.outcomes[-1] is Outcome.COMPLETE
+    assert result.outcomes[-1] is JobPhase.COMPLETE
     assert len(result.crashes) > 5
 
 
@@ -107,22 +107,22 @@ def test_nobody_is_taken_for_silent_because_the_controller_slept(seed, tmp_path)
         latency=timedelta(milliseconds=500),
     )
     result = Simulation(scenario, tmp_path).run()
-    assert result.outcomes == (Outcome.COMPLETE,)
+    assert result.outcomes == (JobPhase.COMPLETE,)
 
 
 def test_a_broken_startup_script_ends_the_run_with_its_console_log(tmp_path):
     simulation = Simulation(a_scenario(faults=Faults(broken_start=1.0)), tmp_path)
     result = simulation.run()
-    assert result.outcomes[0] is Outcome.ABORTED
+    assert result.outcomes[0] is JobPhase.ABORTED
     assert "no such command" in simulation.console_log
-    assert result.outcomes[-1] is Outcome.COMPLETE  # once it was mended
+    assert result.outcomes[-1] is JobPhase.COMPLETE  # once it was mended
 
 
 def test_a_cost_limit_stops_the_job_and_a_higher_one_lets_it_go_on(tmp_path):
     limits = Limits(max_instances=3, max_total_cost=Money("0.02"))
     result = Simulation(a_scenario(limits=limits, mean_task_time=timedelta(minutes=10)), tmp_path).run()
-    assert result.outcomes[0] is Outcome.ABORTED
-    assert result.outcomes[-1] is Outcome.COMPLETE
+    assert result.outcomes[0] is JobPhase.ABORTED
+    assert result.outcomes[-1] is JobPhase.COMPLETE
     assert result.cost > Money("0.02")
 
 
@@ -226,15 +226,15 @@ def test_a_message_that_is_gone_for_good_is_sent_again(tmp_path):
 def test_a_person_may_interrupt_and_go_on(seed, tmp_path):
     faults = Faults(interrupts=8)
     result = Simulation(a_scenario(seed, tasks=200, mean_task_time=timedelta(minutes=5), faults=faults), tmp_path).run()
-    assert {Outcome.STOPPED, Outcome.LEFT} & set(result.outcomes)
-    assert result.outcomes[-1] is Outcome.COMPLETE
+    assert {JobPhase.STOPPED, JobPhase.LEFT} & set(result.outcomes)
+    assert result.outcomes[-1] is JobPhase.COMPLETE
 
 
 def test_a_crash_while_loading_leaves_nothing_of_an_earlier_run(tmp_path):
     scenario = a_scenario(tasks=300, faults=Faults(earlier_run=True))
     for point in range(25):
         result = Simulation(scenario, tmp_path, crash_after=point).run()
-        assert result.outcomes == (Outcome.COMPLETE,)
+        assert result.outcomes == (JobPhase.COMPLETE,)
 
 
 def test_a_job_that_counts_as_set_up_before_the_old_queue_goes_is_noticed(tmp_path, monkeypatch):
@@ -260,8 +260,8 @@ def test_a_budget_that_runs_out_lets_the_tasks_that_run_come_to_their_end(tmp_pa
     limits = Limits(max_instances=3, max_total_cost=Money("0.05"))
     scenario = a_scenario(tasks=100, limits=limits, mean_task_time=timedelta(minutes=3))
     result = Simulation(scenario, tmp_path).run()
-    assert result.outcomes[0] is Outcome.ABORTED
-    assert result.outcomes[-1] is Outcome.COMPLETE
+    assert result.outcomes[0] is JobPhase.ABORTED
+    assert result.outcomes[-1] is JobPhase.COMPLETE
 
 
 def test_the_command_prints_how_many_seeds_held():

@@ -49,7 +49,7 @@ class Stoppable(Protocol):
     def is_running(self) -> bool: ...
 
     @property
-    def ending(self) -> Outcome | None: ...
+    def ending(self) -> JobPhase | None: ...
 
     def stop(self, mode: StopMode, *, then: Callable[[bool], None]) -> None: ...
 
@@ -83,7 +83,7 @@ class Interrupts:
         self._received: queue.SimpleQueue[int | None] = queue.SimpleQueue()
         self._closing = threading.Event()
         self._handler = threading.Thread(target=self._handle_all, name="interrupts", daemon=True)
-        self._notified_of: Outcome | None = None
+        self._notified_of: JobPhase | None = None
         self._before: dict[signal.Signals, Any] = {}
 
     def __enter__(self) -> Interrupts:
@@ -112,7 +112,7 @@ class Interrupts:
     def _handle(self, mode: StopMode | None) -> None:
         """Do what a signal asks for; None: ask the user."""
         ending = self._job.ending
-        if ending is not None and not (ending is Outcome.LEFT and mode is StopMode.TERMINATE):
+        if ending is not None and not (ending is JobPhase.LEFT and mode is StopMode.TERMINATE):
             self._notify_or_exit(ending)
         elif mode is not None:
             self._stop(mode)
@@ -136,10 +136,10 @@ class Interrupts:
 
         self._job.stop(mode, then=done)
 
-    def _notify_or_exit(self, ending: Outcome) -> None:
+    def _notify_or_exit(self, ending: JobPhase) -> None:
         left = self._job.instances_left()
         count = f"{len(left)} instance{'' if len(left) == 1 else 's'}"
-        state = "left running" if ending is Outcome.LEFT else "left to terminate"
+        state = "left running" if ending is JobPhase.LEFT else "left to terminate"
         if self._notified_of is not ending:
             self._notified_of = ending
             log.info(f"The run is ending, {count} {state}; interrupt again to exit at once")

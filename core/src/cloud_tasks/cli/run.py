@@ -138,7 +138,7 @@ def _run(app: AppContext, values: dict[str, Any]) -> int:
             )
         result = job.run(ranking, on_progress=display.show)
     code = _report(result, request)
-    by_user = result.outcome in (Outcome.STOPPED, Outcome.LEFT)
+    by_user = result.outcome in (JobPhase.STOPPED, JobPhase.LEFT)
     if by_user and _wants_dump(values["dump_tasks"], can_ask=interrupts.last_signal == signal.SIGINT):
         with read_database(request.db_file) as store:
             for file in dump_tasks(store, Path.cwd()):
@@ -267,14 +267,14 @@ def _report(result: JobResult, request: RunRequest) -> int:
     """Print how it ended; returns the exit code."""
     for name, count in result.lost_copies.items():
         log.warning(f'The event sink "{name}" lost {count} events; the database has them')
-    if result.outcome is Outcome.COMPLETE:
+    if result.outcome is JobPhase.COMPLETE:
         click.echo(render_final_report(result.statistics, result.elapsed, finished_before=result.finished_before))
         return 0 if result.all_gone else 1
     if result.console_log:
         click.echo("Console log of an instance:\n" + result.console_log, err=True)
-    if result.outcome is Outcome.ABORTED:
+    if result.outcome is JobPhase.ABORTED:
         click.echo(
             f"Error: the job was stopped: {result.reason}; `cloud-tasks run --continue` goes on with it", err=True
         )
     click.echo(render_summary(result.statistics.summary, cost=result.statistics.cost), err=True)
-    return 1 if result.outcome is Outcome.ABORTED else 130
+    return 1 if result.outcome is JobPhase.ABORTED else 130

@@ -5,8 +5,9 @@
 
 from __future__ import annotations
 
-from cloud_tasks.controller.controller import Controller, Outcome, Progress, StopMode
+from cloud_tasks.controller.controller import Controller, StopMode
 from cloud_tasks.controller.decide import decide
 from cloud_tasks.controller.observation import Observation, Policy
+from cloud_tasks.controller.standing import Progress
 
-__all__ = ["Controller", "Observation", "Outcome", "Policy", "Progress", "StopMode", "decide"]
+__all__ = ["Controller", "Observation", "Policy", "Progress", "StopMode", "decide"]

@@ -36,12 +36,13 @@ from cloud_tasks.controller.observation import (
     Warn,
 )
 from cloud_tasks.controller.observer import Observer
-from cloud_tasks.model import Instance, InstanceState, Money
+from cloud_tasks.controller.standing import Progress
+from cloud_tasks.model import Instance, InstanceState, JobPhase, Money
 from cloud_tasks.plugin import Depth, Queue
 from cloud_tasks.selection import RankedOffer
-from cloud_tasks.store import InstanceRecord, JobSummary, Store
+from cloud_tasks.store import Store
 
-__all__ = ["Controller", "Outcome", "Progress", "StopMode"]
+__all__ = ["Controller", "StopMode"]
 
 log = structlog.get_logger()
 
@@ -50,37 +51,12 @@ _SETTLE = timedelta(seconds=2)
 _FINISH_PATIENCE = timedelta(minutes=10)
 
 
-class Outcome(enum.Enum):
-    """How a run ended."""
-
-    RUNNING = "running"
-    COMPLETE = "complete"
-    """Every task is in a final state."""
-    ABORTED = "aborted"
-    """Going on was pointless; instances are terminated, the job can be continued."""
-    STOPPED = "stopped"
-    """The user asked to stop and terminate."""
-    LEFT = "left"
-    """The user asked to leave the instances running."""
-
-
 class StopMode(enum.Enum):
     """What becomes of the instances when the user ends a run."""
 
     TERMINATE = "terminate"
     LEAVE = "leave"
     """They keep running for ``run --continue``."""
-
-
-@attrs.frozen(kw_only=True)
-class Progress:
-    """What is told to the user at each look."""
-
-    now: datetime
-    summary: JobSummary
-    instances: tuple[InstanceRecord, ...]
-    depth: Depth | None
-    cost: Money
 
 
 class Controller:
@@ -129,9 +105,9 @@ class Controller:
         self._finish_deadline: datetime | None = None
         self._listed_at_end: tuple[str, ...] = ()
         self._instances_settled = False
-        self.ending: Outcome | None = None
+        self.ending: JobPhase | None = None
         """How the run is ending; None before its end has begun."""
-        self.outcome = Outcome.RUNNING
+        self.outcome = JobPhase.RUNNING
         self.reason = ""
         """Why it was aborted, in one line."""
         self.console_log = ""
@@ -141,18 +117,18 @@ class Controller:
 
     # -- the run ---------------------------------------------------------------------------------------------------
 
-    def run(self) -> Outcome:
+    def run(self) -> JobPhase:
         """Run until the job has ended, one way or another, and its instances with it."""
         self._collector.start()
         self._feeder.start()
         self._loop.later(timedelta(0), self._tick)
-        self._loop.run(lambda: self.outcome is not Outcome.RUNNING)
+        self._loop.run(lambda: self.outcome is not JobPhase.RUNNING)
         return self.outcome
 
     def noticed_events(self) -> None:
         """Called after events were committed: an ending job is not kept waiting for the next look."""
         if self.ending is None and self._feeder.done and self._store.remaining() == 0:
-            self._begin_end(Outcome.COMPLETE)
+            self._begin_end(JobPhase.COMPLETE)
 
     def refused(self) -> None:
         """Called after a launch was refused: look again at once, with its block in place."""
@@ -161,9 +137,9 @@ class Controller:
     def stop(self, mode: StopMode) -> bool:
         """End the run as the user asks; return whether that changed anything: False where it is ending already."""
         if self.ending is None:
-            self._begin_end(Outcome.LEFT if mode is StopMode.LEAVE else Outcome.STOPPED)
-        elif mode is StopMode.TERMINATE and self.ending is Outcome.LEFT and self.outcome is Outcome.RUNNING:
-            self.ending = Outcome.STOPPED
+            self._begin_end(JobPhase.LEFT if mode is StopMode.LEAVE else JobPhase.STOPPED)
+        elif mode is StopMode.TERMINATE and self.ending is JobPhase.LEFT and self.outcome is JobPhase.RUNNING:
+            self.ending = JobPhase.STOPPED
             self._instances_settled = False
             self._terminate_instances()
         else:
@@ -268,7 +244,7 @@ class Controller:
                     log.warning(message)
                 return
             case Finish():
-                self._begin_end(Outcome.COMPLETE)
+                self._begin_end(JobPhase.COMPLETE)
             case Abort():
                 self._abort(action)
         self._told.clear()
@@ -297,9 +273,9 @@ class Controller:
         candidates = [record.instance_id for record in self._store.instances() if record.instance_id is not None]
         source = abort.console_of or (candidates[-1] if candidates else None)
         if source is None or not abort.show_console:
-            self._begin_end(Outcome.ABORTED)
+            self._begin_end(JobPhase.ABORTED)
             return
-        self.ending = Outcome.ABORTED
+        self.ending = JobPhase.ABORTED
         self._fleet.cancel_waiting()
 
         def fetched(text: str) -> None:
@@ -310,12 +286,12 @@ class Controller:
 
     # -- end -------------------------------------------------------------------------------------------------------
 
-    def _begin_end(self, outcome: Outcome) -> None:
+    def _begin_end(self, outcome: JobPhase) -> None:
         if self.ending is not None:
             return
         self.ending = outcome
         self._fleet.cancel_waiting()
-        if outcome is Outcome.LEFT:
+        if outcome is JobPhase.LEFT:
             self._settled()
         else:
             self._terminate_instances()

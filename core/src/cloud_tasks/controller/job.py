@@ -61,7 +61,7 @@ class RunRequest(JobInput):
 
 @attrs.frozen(kw_only=True)
 class JobResult:
-    outcome: Outcome
+    outcome: JobPhase
     statistics: JobStatistics
     elapsed: timedelta
     """Of this run."""
@@ -132,7 +132,7 @@ class Job:
         loop = ThreadedLoop(threads=self._config.run.max_parallel_instance_creations + _OTHER_CALLS + len(self._sinks))
         try:
             result = self._drive(loop, opened, ranking.offers, on_progress)
-            if result.outcome is Outcome.COMPLETE:
+            if result.outcome is JobPhase.COMPLETE:
                 log.info("Job complete, deleting queues")
                 tasks.delete()
                 events.delete()
@@ -149,7 +149,7 @@ class Job:
         return self._running is not None
 
     @property
-    def ending(self) -> Outcome | None:
+    def ending(self) -> JobPhase | None:
         """The outcome that the run is ending with; None before its end has begun. Safe in any thread."""
         running = self._running
         return running[0].ending if running is not None else None

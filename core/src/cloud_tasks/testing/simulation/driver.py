@@ -127,8 +127,8 @@ class Simulation:
             self._leave_an_earlier_run()
         while not self._path.exists():
             self._begin()
-        outcomes: list[Outcome] = []
-        while not outcomes or outcomes[-1] is not Outcome.COMPLETE:
+        outcomes: list[JobPhase] = []
+        while not outcomes or outcomes[-1] is not JobPhase.COMPLETE:
             if len(outcomes) >= _RUNS:
                 raise InvariantViolation(f"1: the job did not complete in {len(outcomes)} runs: {outcomes}")
             if len(outcomes) == _RUNS - 1:
@@ -136,7 +136,7 @@ class Simulation:
             outcome = self._run_once()
             if outcome is not None:
                 outcomes.append(outcome)
-            if outcome is Outcome.ABORTED and "max_total_cost" in self._reason:
+            if outcome is JobPhase.ABORTED and "max_total_cost" in self._reason:
                 self._raise_cost_limit()
         return SimulationResult(
             seed=scenario.seed,
@@ -202,7 +202,7 @@ class Simulation:
         self.monitor.stopped_for_money(limit)
         self._limits = attrs.evolve(self._limits, max_total_cost=limit * 2 + self._world.cloud.cost())
 
-    def _run_once(self) -> Outcome | None:
+    def _run_once(self) -> JobPhase | None:
         """One life of the controller; None when it was killed."""
         loop = CrashableLoop(
             self._world.loop,
@@ -230,12 +230,12 @@ class Simulation:
                 )
                 outcome = self._live(controller)
                 self._reason, self.console_log = controller.reason, controller.console_log or self.console_log
-                self.monitor.was_left |= outcome is Outcome.LEFT
-                if outcome is not Outcome.LEFT and controller.all_gone:
+                self.monitor.was_left |= outcome is JobPhase.LEFT
+                if outcome is not JobPhase.LEFT and controller.all_gone:
                     self.monitor.all_gone()
-                elif outcome is not Outcome.LEFT and self._world.faults is CALM:
+                elif outcome is not JobPhase.LEFT and self._world.faults is CALM:
                     raise InvariantViolation("2: the controller gave up on instances although nothing went wrong")
-                if outcome is Outcome.COMPLETE:
+                if outcome is JobPhase.COMPLETE:
                     self.monitor.complete(store)
                 return outcome
             except SimulatedCrash:
@@ -261,10 +261,10 @@ class Simulation:
             else:
                 return
 
-    def _live(self, controller: Controller) -> Outcome:
+    def _live(self, controller: Controller) -> JobPhase:
         while True:
             try:
-                return controller.run() if controller.outcome is Outcome.RUNNING else controller.outcome
+                return controller.run() if controller.outcome is JobPhase.RUNNING else controller.outcome
             except WorldEnded:
                 if self._world.faults is CALM:
                     raise InvariantViolation(f"1: the job did not end within {_END}") from None
