@@ -198,7 +198,10 @@ MEANING = [
     ("run -c config.yml", "startup_script"),
     ("run -c config.yml --command true", "no tasks were given"),
     ("run -c config.yml --command true --task-file absent.json", "absent.json"),
-    ("run -c config.yml --command true --task-file tasks.json", "--force does it unasked"),
+    (
+        "run -c config.yml --command true --task-file tasks.json",
+        "add --force to confirm, or --continue to resume the job",
+    ),
     ("run -c config.yml --command true --where failed", "give --retry-failed too"),
     ("run -c config.yml --command true --retry-failed --where nowhere", '"nowhere" is no status'),
     ("run -c config.yml --command true --retry-failed --where ,", "no status is named"),

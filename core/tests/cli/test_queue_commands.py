@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from command_line import CommandLine
 from memory_commands import MemoryCommands
+from store_facts import started
 from terminal import in_a_terminal
 
 from cloud_tasks.convert import decode_task_message
@@ -135,7 +136,7 @@ def test_nothing_is_removed_where_nobody_can_be_asked(commands: MemoryCommands, 
 @pytest.mark.parametrize(
     ("command", "answer", "code", "said"),
     [
-        ("purge-queue", "EMPTY job", 0, "Type EMPTY job to go on"),
+        ("purge-queue", "EMPTY job", 0, "Type EMPTY job to confirm: "),
         ("purge-queue", "yes", 2, "not confirmed, nothing was changed"),
         ("delete-queue", "DELETE job", 0, "This will delete the task queue job with 1 message."),
         ("delete-queue", "DELETE", 2, "not confirmed, nothing was changed"),
@@ -201,7 +202,7 @@ def test_a_broken_file_changes_nothing(commands: MemoryCommands, tmp_path: Path)
 def test_what_is_there_is_replaced_only_when_asked_to(commands: MemoryCommands) -> None:
     load(commands, "--task-file", "tasks.json")
     error = load(commands, "--task-file", "tasks.json", "--limit", "2") or ""
-    assert "database job.db with 0 of 7 tasks" in error
+    assert "job job (job.db): 0 of 7 tasks finished" in error
     assert "the task queue with 7 messages" in error
     assert depths(commands) == [7, 0]
     assert load(commands, "--task-file", "tasks.json", "--limit", "2", "--force") is None
@@ -234,6 +235,34 @@ def test_continuing_sends_again_what_was_purged_but_nothing_that_a_worker_or_a_r
     commands.call("purge-queue", "--job-id", "job", "--force")
     assert load(commands, "--continue") is None
     assert depths(commands) == [7, 0]
+
+
+@pytest.mark.parametrize("command", ["purge-queue", "delete-queue"])
+def test_removed_tasks_are_sent_again_where_the_queue_cannot_be_counted(
+    commands: MemoryCommands, tmp_path: Path, command: str
+) -> None:
+    commands.provider.exact_depth = False
+    load(commands, "--task-file", "tasks.json")
+    with Store.open(tmp_path / "job.db") as store:
+        store.apply_events([started("t1")])
+    commands.call(command, "--job-id", "job", "--force")
+    with Store.open(tmp_path / "job.db") as store:
+        assert store.withdrawn()
+    assert load(commands, "--continue") is None
+    assert depths(commands) == [7, 0]
+    with Store.open(tmp_path / "job.db") as store:
+        assert not store.withdrawn()
+
+
+def test_a_purge_beside_a_running_controller_warns_that_the_database_does_not_know(
+    commands: MemoryCommands, tmp_path: Path
+) -> None:
+    load(commands, "--task-file", "tasks.json")
+    with Store.open(tmp_path / "job.db"):
+        answer = commands.call("purge-queue", "--job-id", "job", "--force")
+    assert answer.code == 0
+    assert "in use by another cloud-tasks process" in answer.err
+    assert depths(commands) == [0, 0]
 
 
 @pytest.mark.parametrize(

@@ -42,7 +42,7 @@ def test_nothing_goes_without_a_confirmation(shell: CommandLine) -> None:
     refused = shell.run("sweep", "--provider", "local")
     assert (refused.code, shell.running()) == (2, set(found.values()))
     assert refused.err.splitlines() == [
-        "Error: this would terminate 1 instances; --force does it unasked; --list only shows"
+        "Error: this would terminate 1 instance; add --force to confirm, or --list to only show them"
     ]
     assert found["expired"] in refused.out
 

@@ -1,95 +1,158 @@
-"""The first steps of a run: killed between any two of them, there is a job that can be gone on with."""
+"""The setup of a job: killed between any two steps, there is one whole job that can be resumed."""
 
 from __future__ import annotations
 
+import json
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
+from memory_commands import MemoryCommands
 
-from cloud_tasks.controller.beginning import go_on, start_afresh
+from cloud_tasks.convert import decode_task_message
 from cloud_tasks.errors import StoreError
-from cloud_tasks.model import Task, TaskStatus
-from cloud_tasks.store import JobRecord, Store
-from cloud_tasks.testing.virtual import START
+from cloud_tasks.model import TaskStatus
+from cloud_tasks.plugin import ComputeContext, QueueContext
+from cloud_tasks.store import JobState, Store
+
+OLD, NEW = {"a": "OLD", "b": "OLD"}, {"a": "NEW", "c": "NEW"}
+QUEUE_STEPS = ["job delete", "job-events delete", "job-events create", "job create"]
+STEPS = {
+    "load-queue": [*QUEUE_STEPS, "job send"],
+    "run": ["terminate", *QUEUE_STEPS],
+}
+"""What each command does to an earlier job and for the new one; the database is in its place before the queues."""
+KILLS = [(command, after) for command, steps in STEPS.items() for after in range(len(steps) + 1)]
 
 
 class Killed(BaseException):
-    """Here the process ends."""
+    """The process is killed here."""
 
 
-class Things:
-    """Queues and machines that note what is done to them, and may kill the run at one of these steps."""
+class World(MemoryCommands):
+    """A provider in memory whose calls are counted, and that kills the command before one of them."""
 
-    def __init__(self, name: str, journal: list[str], kill_at: int) -> None:
-        self._name = name
-        self._journal = journal
-        self._kill_at = kill_at
-        self.there = True
+    def __init__(self) -> None:
+        super().__init__(queue={"open": self._open_queue}, compute={"open": self._open_compute})
+        self.kill_after: int | None = None
+        self.journal: list[str] = []
 
-    def _note(self, what: str) -> None:
-        if len(self._journal) == self._kill_at:
+    def note(self, step: str) -> None:
+        if self.kill_after is not None and len(self.journal) >= self.kill_after:
             raise Killed
-        self._journal.append(f"{self._name}.{what}")
+        self.journal.append(step)
 
-    def instances(self, job_id: str) -> list[Any]:
-        return []
+    @contextmanager
+    def _open_queue(self, settings: Any, context: QueueContext) -> Iterator[Any]:
+        with self.provider.queue.open(settings, context) as queue:
+            yield Noting(queue, self, f"{context.name} ", ("create", "delete", "purge", "send"))
 
-    def delete(self) -> None:
-        self._note("delete")
-        self.there = False
+    @contextmanager
+    def _open_compute(self, settings: Any, context: ComputeContext) -> Iterator[Any]:
+        with self.provider.compute.open(settings, context) as compute:
+            yield Noting(compute, self, "", ("terminate", "launch"))
 
-    def create(self) -> None:
-        self._note("create")
-        self.there = True
+    def kill(self, *words: str, after: int) -> None:
+        """Run a command that is killed when it has done so many steps."""
+        self.journal, self.kill_after = [], after
+        with pytest.raises(Killed):
+            self.call(*words)
+        self.kill_after = None
 
-    def exists(self) -> bool:
-        return self.there
-
-
-def record(run_id: str) -> JobRecord:
-    return JobRecord(job_id="job", queue_name="job", run_id=run_id, created_at=START)
-
-
-def loaded(path: Path, run_id: str, count: int) -> Store:
-    store = Store.create(path, record(run_id), overwrite=True, durable=False)
-    store.load_tasks(Task(task_id=f"task-{number}", data={}) for number in range(count))
-    return store
+    def tasks_in_queue(self) -> list[tuple[str, Any]]:
+        found = self.queue("job").receive(10, wait=timedelta(0))
+        messages = [decode_task_message(delivery.body) for delivery in found]
+        return sorted((message.task_id, message.data["x"]) for message in messages)
 
 
-@pytest.mark.parametrize("kill_at", range(5))
-def test_killed_at_any_step_either_job_is_whole_and_is_sent_whole(kill_at: int, tmp_path: Path) -> None:
-    path = tmp_path / "job.db"
-    with loaded(path, "earlier", 3) as earlier:
-        earlier.mark_queued(["task-0", "task-1", "task-2"])
-    journal: list[str] = []
-    tasks, events, compute = (Things(name, journal, kill_at) for name in ("tasks", "events", "compute"))
+class Noting:
+    """A backend whose changes are noted."""
 
-    def begin(store: Store) -> None:
-        start_afresh(store, path, job_id="job", compute=compute, tasks=tasks, events=events)  # type: ignore[arg-type]
+    def __init__(self, inner: Any, world: World, prefix: str, noted: Sequence[str]) -> None:
+        self._inner, self._world, self._prefix, self._noted = inner, world, prefix, noted
 
-    with loaded(tmp_path / "new.db", "new", 5) as store:
-        if kill_at < 4:
-            with pytest.raises(Killed):
-                begin(store)
-        else:
-            begin(store)
-    assert journal[:4] == ["tasks.delete", "events.delete", "events.create", "tasks.create"][:kill_at]
-    alive = Things("tasks", [], 99)
-    alive.there = tasks.there
-    with Store.open(path, durable=False) as store:
-        go_on(store, tasks=alive, events=Things("events", [], 99))  # type: ignore[arg-type]
-        assert alive.there
-        assert store.job.run_id == ("new" if kill_at >= 2 else "earlier")
-        untouched = kill_at == 0  # the earlier job's queue still holds its messages
-        assert (store.counts()[TaskStatus.PENDING] == 0) is untouched
+    def __getattr__(self, name: str) -> Any:
+        if name in self._noted:
+            self._world.note(f"{self._prefix}{name}")
+        return getattr(self._inner, name)
 
 
-def test_nothing_is_removed_while_another_controller_works_on_the_job(tmp_path: Path) -> None:
-    journal: list[str] = []
-    things = [Things(name, journal, 99) for name in ("tasks", "events", "compute")]
-    tasks, events, compute = things
-    with loaded(tmp_path / "job.db", "at work", 3), loaded(tmp_path / "new.db", "new", 5) as store:
-        with pytest.raises(StoreError):
-            start_afresh(store, tmp_path / "job.db", job_id="job", compute=compute, tasks=tasks, events=events)  # type: ignore[arg-type]
-        assert journal == []
+@pytest.fixture
+def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> World:
+    """A job that was loaded, and the task file of another under its name."""
+    monkeypatch.chdir(tmp_path)
+    for name, tasks in (("old.json", OLD), ("new.json", NEW)):
+        (tmp_path / name).write_text(json.dumps([{"id": key, "data": {"x": value}} for key, value in tasks.items()]))
+    found = World()
+    assert found.call("load-queue", "--job-id", "job", "--task-file", "old.json").error is None
+    return found
+
+
+def command_line(command: str, task_file: str = "new.json") -> list[str]:
+    more = ["--command", "true"] if command == "run" else []
+    return [command, "--job-id", "job", "--task-file", task_file, "--force", *more]
+
+
+def tasks_in_database() -> list[tuple[str, Any]]:
+    with Store.open(Path("job.db"), read_only=True) as store:
+        statuses = set(TaskStatus)
+        return sorted((task.task_id, task.data["x"]) for task in store.export_tasks(statuses))
+
+
+@pytest.mark.parametrize(("command", "after"), KILLS)
+def test_killed_between_any_two_steps_one_job_is_whole_and_resumed_whole(
+    world: World, command: str, after: int
+) -> None:
+    if command == "run":
+        world.launch("token")
+    steps = STEPS[command]
+    if after < len(steps):
+        world.kill(*command_line(command), after=after)
+        assert world.journal == steps[:after]
+    elif command == "load-queue":
+        assert world.call(*command_line(command)).error is None
+    else:
+        # The first launch comes after the setup; in a thread, where the tasks are sent at the same time.
+        world.kill(*command_line(command), after=len(steps))
+    resumed = world.call("load-queue", "--job-id", "job", "--continue")
+    assert resumed.error is None
+    # Of the earlier job, only the instances are gone before its database is.
+    whole = OLD if command == "run" and after == 0 else NEW
+    assert tasks_in_database() == sorted(whole.items())
+    assert world.tasks_in_queue() == sorted(whole.items())
+    assert world.queue("job-events").depth().visible == 0
+    with Store.open(Path("job.db"), read_only=True) as store:
+        assert store.job.state is JobState.RUNNING
+        assert store.counts()[TaskStatus.QUEUED] == 2
+
+
+def test_reports_of_the_earlier_job_are_deleted_with_its_queue_and_never_before_its_database(world: World) -> None:
+    world.queue("job-events").send([b"a report of the earlier job"])
+    world.kill(*command_line("load-queue"), after=0)
+    assert world.queue("job-events").depth().visible == 1
+    refused = world.call("monitor", "--job-id", "job")
+    assert "setup of this job was interrupted" in str(refused.error)
+    assert world.call("load-queue", "--job-id", "job", "--continue").error is None
+    assert world.queue("job-events").depth().visible == 0
+
+
+def test_nothing_is_removed_while_another_process_works_on_the_job(world: World) -> None:
+    world.launch("token")
+    for command in STEPS:
+        world.journal = []
+        with Store.open(Path("job.db")):
+            assert isinstance(world.call(*command_line(command)).error, StoreError)
+        assert world.journal == []
+
+
+def test_a_broken_input_changes_nothing(world: World, tmp_path: Path) -> None:
+    (tmp_path / "new.json").write_text('[{"id": "a", "data": {}}, {"id": "a", "data": {}}]')
+    before = (tmp_path / "job.db").read_bytes()
+    for command in STEPS:
+        world.journal = []
+        assert "a" in str(world.call(*command_line(command)).error)
+        assert (world.journal, (tmp_path / "job.db").read_bytes()) == ([], before)
+    assert list(tmp_path.glob(".cloud-tasks-load-*")) == []

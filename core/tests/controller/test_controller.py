@@ -10,7 +10,7 @@ import pytest
 from controller_fakes import FakeQueue, event, message, ranked, refusal
 
 from cloud_tasks.controller.collect import Collector
-from cloud_tasks.controller.controller import Controller
+from cloud_tasks.controller.controller import Controller, StopMode
 from cloud_tasks.controller.feed import Feeder
 from cloud_tasks.controller.fleet import Fleet
 from cloud_tasks.controller.observation import Policy
@@ -317,13 +317,73 @@ def test_a_stranger_with_our_label_is_terminated(loop, compute, events, make) ->
 
 def test_stopping_terminates_and_leaving_does_not(loop, compute, make) -> None:
     controller = make()
-    loop.later(timedelta(seconds=30), lambda: controller.stop(leave=True))
+    loop.later(timedelta(seconds=30), lambda: controller.stop(StopMode.LEAVE))
     assert controller.run() is JobPhase.LEFT
     assert len(compute.machines) == 2
 
 
 def test_stopping_terminates_everything(loop, compute, make) -> None:
     controller = make()
-    loop.later(timedelta(seconds=30), controller.stop)
+    loop.later(timedelta(seconds=30), lambda: controller.stop(StopMode.TERMINATE))
     assert controller.run() is JobPhase.STOPPED
     assert compute.machines == {}
+    assert controller.instances_left() == ()
+
+
+def test_terminate_after_leave_terminates_while_the_last_events_are_read(loop, compute, make) -> None:
+    controller = make()
+    answers: list[bool] = []
+
+    def interrupt() -> None:
+        answers.append(controller.stop(StopMode.LEAVE))
+        answers.append(controller.stop(StopMode.LEAVE))
+        assert controller.instances_left() == ("i-1", "i-2")
+        answers.append(controller.stop(StopMode.TERMINATE))
+
+    loop.later(timedelta(seconds=30), interrupt)
+    assert controller.run() is JobPhase.STOPPED
+    assert answers == [True, False, True]
+    assert (compute.machines, controller.all_gone) == ({}, True)
+
+
+def test_terminate_after_a_run_that_left_its_instances_is_over_changes_nothing(loop, compute, make) -> None:
+    controller = make()
+    loop.later(timedelta(seconds=30), lambda: controller.stop(StopMode.LEAVE))
+    assert controller.run() is JobPhase.LEFT
+    assert controller.stop(StopMode.TERMINATE) is False
+    loop.run_for(timedelta(minutes=1))
+    assert (controller.outcome, len(compute.machines)) == (JobPhase.LEFT, 2)
+
+
+def test_an_end_under_way_is_changed_by_no_stop_and_shows_what_is_left(loop, compute, events, make) -> None:
+    controller = make()
+    answers: list[bool] = []
+
+    def interrupt() -> None:
+        assert controller.ending is JobPhase.COMPLETE
+        answers.extend(controller.stop(mode) for mode in StopMode)
+        assert controller.instances_left() == ("i-1", "i-2")
+        compute.listing_fails = False
+
+    def fail() -> None:
+        compute.listing_fails = True
+        finish_all_tasks(events)
+
+    loop.later(timedelta(seconds=5), fail)
+    loop.later(timedelta(seconds=30), interrupt)
+    assert controller.run() is JobPhase.COMPLETE
+    assert answers == [False, False]
+    assert controller.instances_left() == ()
+
+
+def test_a_stop_while_the_console_of_an_aborted_job_is_read_leaves_the_job_aborted(loop, compute, make) -> None:
+    controller = make(startup_timeout=timedelta(minutes=3))
+    answers: list[bool] = []
+
+    def console_log(instance_id: str) -> str:
+        loop.post(lambda: answers.append(controller.stop(StopMode.LEAVE)))
+        return "console"
+
+    compute.console_log = console_log
+    assert controller.run() is JobPhase.ABORTED
+    assert (answers, controller.console_log, compute.machines) == ([False], "console", {})

@@ -7,7 +7,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ from cloud_tasks.controller.collect import Collector
 from cloud_tasks.controller.fleet import Fleet
 from cloud_tasks.model import Constraints, Instance, JobPhase, LaunchRequest, Limits, Money
 from cloud_tasks.selection import FleetTotals, RankedOffer
+from cloud_tasks.store import JobState
 from cloud_tasks.testing.simulation import (
     Faults,
     InvariantViolation,
@@ -236,8 +237,9 @@ def test_a_crash_while_loading_leaves_nothing_of_an_earlier_run(tmp_path):
         assert result.outcomes == (JobPhase.COMPLETE,)
 
 
-def test_a_database_that_is_published_before_the_old_queue_goes_is_noticed(tmp_path, monkeypatch):
-    def publishes_first(loaded, path, *, job_id, compute, tasks, events):
+def test_a_job_that_counts_as_set_up_before_the_old_queue_goes_is_noticed(tmp_path, monkeypatch):
+    def publishes_first(loaded, path, *, tasks, events, **others):
+        loaded.set_state(JobState.RUNNING, datetime(2026, 1, 1, tzinfo=UTC))
         loaded.publish(path)
         for queue in (tasks, events):
             queue.delete()

@@ -43,22 +43,28 @@ def in_a_terminal(folder: Path, answers: str, *arguments: str) -> Session:
     return Session(code=done.returncode, out=done.stdout, err=done.stderr)
 
 
-_PROGRAM = """
+_CONTROLLING = """
 import fcntl, termios
 fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+"""
+"""Ctrl-C reaches the processes that a terminal controls."""
+_MAIN = """
 from cloud_tasks.cli.main import main
 main()
 """
-"""Ctrl-C reaches the processes that a terminal controls."""
 
 
 class Screen:
-    """A command whose input, output and errors are a terminal; a context manager that ends it."""
+    """A command whose input, output and errors are a terminal; a context manager that ends it.
 
-    def __init__(self, folder: Path, *arguments: str) -> None:
+    Args:
+        program: Python code to run in place of ``cloud-tasks``.
+    """
+
+    def __init__(self, folder: Path, *arguments: str, program: str = _MAIN) -> None:
         self._ours, theirs = pty.openpty()
         self.process = subprocess.Popen(
-            [sys.executable, "-c", _PROGRAM, *arguments],
+            [sys.executable, "-c", _CONTROLLING + program, *arguments],
             cwd=folder,
             env={**os.environ, "TERM": "xterm", "COLUMNS": "120"},
             stdin=theirs,

@@ -1,4 +1,4 @@
-"""Options that many commands have, each written once; and asking before something is destroyed."""
+"""Options that many commands have, and the confirmation before something is destroyed, each written once."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import click
 
 from cloud_tasks.errors import InputError
 
-__all__ = ["confirm_by_typing", "examples", "json_option", "verbose_option"]
+__all__ = ["confirm", "examples", "force_option", "is_interactive", "json_option", "verbose_option"]
 
 _F = TypeVar("_F", bound=Callable[..., Any])
 
@@ -21,24 +21,42 @@ verbose_option: Callable[[Any], Any] = click.option(
 )
 
 
+force_option: Callable[[Any], Any] = click.option(
+    "--force", "-f", "--yes", "-y", "force", is_flag=True, help="Skip the confirmation prompt."
+)
+
+
 def examples(*lines: str) -> str:
     """The epilog of a command: examples, one a line, left as they are."""
     return "\b\nExamples:\n" + "\n".join(f"  {line}" for line in lines)
 
 
-def confirm_by_typing(consequence: str, words: str, *, hint: str) -> None:
+def is_interactive() -> bool:
+    """Return whether somebody can answer a prompt: standard input is a terminal."""
+    return sys.stdin is not None and not sys.stdin.closed and sys.stdin.isatty()
+
+
+def confirm(consequence: str, *, force: bool, answer: str = "YES", instead: str = "") -> None:
     """Ask before something is destroyed.
 
     Args:
-        consequence: What is about to happen, as a sentence that goes on after "This will ".
-        words: What has to be typed.
-        hint: What else can be done, for the error.
+        consequence: What is about to happen, as the end of a sentence that begins with "This will".
+        force: Whether the user has confirmed on the command line.
+        answer: What has to be typed, exactly.
+        instead: What else can be done, for the error.
 
     Raises:
-        InputError: Nobody can answer, or the answer is another.
+        InputError: The answer is another, or nobody can be asked.
     """
-    if not sys.stdin.isatty():
-        raise InputError(f"this would {consequence}", hint=hint)
-    click.echo(f"This will {consequence}.", err=True)
-    if click.prompt(f"Type {words} to go on", err=True, default="", show_default=False).strip() != words:
-        raise InputError("not confirmed, nothing was changed", hint=hint)
+    if force:
+        return
+    alternative = f", or {instead}" if instead else ""
+    if not is_interactive():
+        raise InputError(f"this would {consequence}", hint=f"add --force to confirm{alternative}")
+    click.echo(f"This will {consequence}.\nType {answer} to confirm: ", err=True, nl=False)
+    given = sys.stdin.readline()
+    if not given.endswith("\n"):
+        # The end of the input leaves the cursor behind the prompt.
+        click.echo(err=True)
+    if given.strip() != answer:
+        raise InputError("not confirmed, nothing was changed", hint=f"type {answer} to confirm{alternative}")

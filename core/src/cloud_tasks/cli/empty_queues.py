@@ -1,25 +1,31 @@
 """``cloud-tasks purge-queue`` and ``delete-queue``: remove messages, or the queues with them, after asking.
 
-Invariant, with a test: nothing is removed before the exact words were typed, or ``--force`` was given.
+Invariants, each with a test:
+
+1. Nothing is removed before the exact words were typed, or ``--force`` was given.
+2. The job's database records that its tasks are gone before they are: killed in between, ``--continue`` sends them all.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import attrs
 import click
 
-from cloud_tasks.cli.common import confirm_by_typing, examples, json_option, verbose_option
+from cloud_tasks.cli.common import confirm, examples, force_option, json_option, verbose_option
 from cloud_tasks.cli.context import AppContext, pass_app
+from cloud_tasks.cli.database import database_of
 from cloud_tasks.cli.options import configuration_options, load_from_options
 from cloud_tasks.cli.queues import NamedQueue, choice_options, chosen_queues, depth_of
 from cloud_tasks.config import JobConfig
-from cloud_tasks.errors import NotFound
+from cloud_tasks.errors import NotFound, StoreError
 from cloud_tasks.plugin import Depth, Queue
 from cloud_tasks.registry import Registry
+from cloud_tasks.store import Store
 
 __all__ = ["delete_queue", "purge_queue"]
 
@@ -74,7 +80,7 @@ def _make(registry: Registry, removal: _Removal) -> click.Command:
             f"cloud-tasks {removal.command} --config config.yml --event-queue-only --force",
         ),
     )
-    @click.option("--force", "-f", is_flag=True, help="Do it unasked.")
+    @force_option
     @choice_options
     @json_option
     @verbose_option
@@ -104,17 +110,30 @@ def _remove(named: NamedQueue, config: JobConfig, removal: _Removal, *, force: b
         depth = depth_of(queue)
         if depth is None:
             return False
-        if not force:
-            confirm_by_typing(
-                removal.consequence.format(content=_messages(depth), queue=f"the {named.kind} queue {named.name}"),
-                f"{removal.word} {named.name}",
-                hint="--force does it unasked; `cloud-tasks show-queue` shows what is there",
-            )
+        confirm(
+            removal.consequence.format(content=_messages(depth), queue=f"the {named.kind} queue {named.name}"),
+            force=force,
+            answer=f"{removal.word} {named.name}",
+            instead="`cloud-tasks show-queue` to show its messages",
+        )
+        if named.kind == "task" and named.job_id:
+            _record_removal(database_of(config), named.job_id)
         try:
             removal.act(queue)
         except NotFound:
             return False
     return True
+
+
+def _record_removal(database: Path, job_id: str) -> None:
+    """Make the tasks of the queue pending, where the job has a database here that no other process works on."""
+    if not database.exists():
+        return
+    try:
+        with Store.open(database, job_id=job_id) as store:
+            store.withdraw()
+    except StoreError as error:
+        click.echo(f"Warning: {error.message}; it does not record that the queue is emptied", err=True)
 
 
 def _messages(depth: Depth) -> str:

@@ -1,13 +1,18 @@
-"""Ctrl-C and its like while a job runs: ends the instances, leaves them running, or asks which.
+"""Ctrl-C, SIGTERM and SIGHUP during ``run``: terminate the instances, leave them running, or ask which.
 
 Invariants, each with a test:
 
-1. Who does not answer holds nothing up: a second Ctrl-C terminates, and the end of the run withdraws the question.
-2. Signals change the job only on the loop's thread.
+1. An unanswered prompt never blocks the run: a second signal terminates, and the end of the run cancels the prompt.
+2. Signals change the job only on the loop's thread, and a line is logged for what was done there.
+3. The first signal during the end of the run shows how many instances are left; the second exits at once, with their
+   ids. A signal that terminates still terminates what an earlier answer would have left running.
+4. Before the controller exists, a signal interrupts the setup as `KeyboardInterrupt`, whichever it is.
 """
 
 from __future__ import annotations
 
+import os
+import queue
 import select
 import signal
 import sys
@@ -19,7 +24,9 @@ from typing import Any, Protocol
 import click
 import structlog
 
-from cloud_tasks.controller.loop import ThreadedLoop
+from cloud_tasks.cli.common import is_interactive
+from cloud_tasks.controller import StopMode
+from cloud_tasks.model import JobPhase
 
 __all__ = ["Interrupts", "ask_plainly"]
 
@@ -27,97 +34,159 @@ log = structlog.get_logger()
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _QUESTION = "\nInterrupted: [T]erminate all instances, [L]eave them running, or [C]arry on? "
-_LOOK = 0.1
-"""Seconds between two looks whether the question still stands."""
+_POLL = 0.1
+"""Seconds between two checks whether the prompt is still valid."""
+_DONE = {
+    StopMode.TERMINATE: "Interrupted: terminating all instances; resume the job with `cloud-tasks run --continue`",
+    StopMode.LEAVE: "Interrupted: leaving the instances running; resume the job with `cloud-tasks run --continue`",
+}
+_INTERRUPTED = 130
 
 
 class Stoppable(Protocol):
-    """What is interrupted: the controller."""
+    """What is interrupted: `cloud_tasks.controller.job.Job`."""
 
-    def stop(self, *, leave: bool = False) -> None: ...
+    @property
+    def is_running(self) -> bool: ...
+
+    @property
+    def ending(self) -> JobPhase | None: ...
+
+    def stop(self, mode: StopMode, *, then: Callable[[bool], None]) -> None: ...
+
+    def instances_left(self) -> tuple[str, ...]: ...
 
 
 class Interrupts:
-    """Receives the signals while it is entered.
+    """Receives the signals while it is entered; handles them one at a time, in a thread of its own.
 
     Args:
-        policy: ``ask``, ``terminate`` or ``leave``. Only Ctrl-C asks, and only where somebody can answer.
-        ask: Shows a question and waits for what the function that it is given reads.
+        policy: ``ask``, ``terminate`` or ``leave``. Only Ctrl-C asks, and only on a terminal.
+        ask: Shows a prompt and waits for what the given function reads.
+        restore: Gives the terminal back before this process exits at once.
     """
 
     def __init__(
         self,
-        controller: Stoppable,
-        loop: ThreadedLoop,
+        job: Stoppable,
         policy: str,
         *,
         ask: Callable[[str, Callable[[], str]], str],
+        restore: Callable[[], None] = lambda: None,
     ) -> None:
-        self._controller = controller
-        self._loop = loop
+        self._job = job
         self._policy = policy
         self._ask = ask
-        self._asker: threading.Thread | None = None
-        self._asking = False
-        self._withdrawn = threading.Event()
+        self._restore = restore
+        self.last_signal: int | None = None
+        """The last signal that was received while the job was running."""
+        # SimpleQueue.put is reentrant: safe in a signal handler that interrupts another put.
+        self._received: queue.SimpleQueue[int | None] = queue.SimpleQueue()
+        self._closing = threading.Event()
+        self._handler = threading.Thread(target=self._handle_all, name="interrupts", daemon=True)
+        self._notified_of: JobPhase | None = None
         self._before: dict[signal.Signals, Any] = {}
 
     def __enter__(self) -> Interrupts:
-        self._before = {number: signal.signal(number, self._received) for number in _SIGNALS}
+        self._handler.start()
+        self._before = {number: signal.signal(number, self._receive) for number in _SIGNALS}
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Withdraw the question, if one stands; signals mean what they did before."""
-        self._withdrawn.set()
-        if self._asker is not None:
-            self._asker.join()
+        """Cancel the prompt, if there is one, and restore the handlers."""
+        self._closing.set()
+        self._received.put(None)
+        self._handler.join()
         for number, handler in self._before.items():
             signal.signal(number, handler)
 
-    def _received(self, number: int, _: FrameType | None) -> None:
-        self._loop.post(lambda: self._interrupted(number))
+    def _receive(self, number: int, _: FrameType | None) -> None:
+        if not self._job.is_running:
+            raise KeyboardInterrupt
+        self.last_signal = number
+        self._received.put(number)
 
-    def _interrupted(self, number: int) -> None:
-        ask = self._policy == "ask" and number == signal.SIGINT and sys.stdin.isatty()
-        if not ask or self._asking:
-            self._withdrawn.set()
-            self._decide("l" if self._policy == "leave" and not self._asking else "t")
+    def _handle_all(self) -> None:
+        while (number := self._received.get()) is not None:
+            self._handle(self._mode_of(number))
+
+    def _handle(self, mode: StopMode | None) -> None:
+        """Do what a signal asks for; None: ask the user."""
+        ending = self._job.ending
+        if ending is not None and not (ending is JobPhase.LEFT and mode is StopMode.TERMINATE):
+            self._notify_or_exit(ending)
+        elif mode is not None:
+            self._stop(mode)
+        else:
+            self._ask_and_stop()
+
+    def _mode_of(self, number: int) -> StopMode | None:
+        """Return what a signal asks for; None where the user has to be asked."""
+        if self._policy == "leave":
+            return StopMode.LEAVE
+        asks = self._policy == "ask" and number == signal.SIGINT and is_interactive()
+        return None if asks else StopMode.TERMINATE
+
+    def _stop(self, mode: StopMode) -> None:
+        def done(stopped: bool) -> None:
+            ending = self._job.ending
+            if stopped:
+                log.info(_DONE[mode])
+            elif ending is not None:
+                self._notify_or_exit(ending)
+
+        self._job.stop(mode, then=done)
+
+    def _notify_or_exit(self, ending: JobPhase) -> None:
+        left = self._job.instances_left()
+        count = f"{len(left)} instance{'' if len(left) == 1 else 's'}"
+        state = "left running" if ending is JobPhase.LEFT else "left to terminate"
+        if self._notified_of is not ending:
+            self._notified_of = ending
+            log.info(f"The run is ending, {count} {state}; interrupt again to exit at once")
             return
-        self._asking = True
-        # Not one of the loop's calls: the end of the loop waits for these.
-        self._asker = threading.Thread(target=self._inquire, name="interrupted", daemon=True)
-        self._asker.start()
+        self._restore()
+        remedy = f": {', '.join(left)}; terminate with `cloud-tasks stop`" if left else ""
+        log.warning(f"Exiting at once, {count} {state}{remedy}")
+        os._exit(_INTERRUPTED)
 
-    def _inquire(self) -> None:
+    # -- the prompt ------------------------------------------------------------------------------------------------
+
+    def _ask_and_stop(self) -> None:
         try:
-            answer = self._ask(_QUESTION, self._read)
+            answer = self._ask(_QUESTION, self._read).strip().lower()[:1]
         except Exception:
-            # Whoever could answer is gone, with the terminal.
+            # The terminal is gone, and with it whoever could answer.
             answer = "t"
-        self._loop.post(lambda: self._answered(answer))
+        if not self._received.empty():
+            self._take_second_signal()
+        elif self._is_cancelled():
+            log.info("The run is ending; the prompt was cancelled")
+        elif answer == "t":
+            self._stop(StopMode.TERMINATE)
+        elif answer == "l":
+            self._stop(StopMode.LEAVE)
+        else:
+            log.info("Carrying on")
+
+    def _take_second_signal(self) -> None:
+        """A second signal is the answer, and needs no other; the end of the queue stays in it."""
+        number = self._received.get()
+        if number is None:
+            self._received.put(None)
+        else:
+            self._handle(StopMode.TERMINATE)
+
+    def _is_cancelled(self) -> bool:
+        return self._closing.is_set() or self._job.ending is not None
 
     def _read(self) -> str:
-        """A line; nothing once the question was withdrawn."""
-        while not self._withdrawn.is_set():
-            if select.select([sys.stdin], [], [], _LOOK)[0]:
+        """Return a line; an empty one after a second signal, or when the prompt was cancelled."""
+        while not self._is_cancelled() and self._received.empty():
+            if select.select([sys.stdin], [], [], _POLL)[0]:
                 # Nothing, not even an empty line, is the end of the terminal.
                 return sys.stdin.readline() or "t"
         return ""
-
-    def _answered(self, answer: str) -> None:
-        self._asking = False
-        if not self._withdrawn.is_set():
-            self._decide(answer.strip().lower()[:1])
-
-    def _decide(self, answer: str) -> None:
-        if answer == "t":
-            self._controller.stop()
-            log.info("Interrupted: terminating all instances; `run --continue` goes on later")
-        elif answer == "l":
-            self._controller.stop(leave=True)
-            log.info("Interrupted: leaving the instances running; `run --continue` comes back to them")
-        else:
-            log.info("Carrying on")
 
 
 def ask_plainly(question: str, read: Callable[[], str]) -> str:

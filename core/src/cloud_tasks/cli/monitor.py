@@ -90,6 +90,12 @@ def monitor(registry: Registry) -> click.Command:
                 raise InputError(
                     f"there is no event queue {events.name}", hint="load the tasks first, or check --job-id"
                 )
+            if store.job.state is JobState.LOADING:
+                raise InputError(
+                    "the setup of this job was interrupted, its queues may hold messages of an earlier job",
+                    where=str(database),
+                    hint="complete it with `cloud-tasks load-queue --continue`",
+                )
             watch = _Watch(store, queue, sinks, interval=timedelta(seconds=config.run.scaling_check_interval))
             return watch.run(forever=not values["auto_complete"], as_json=values["as_json"])
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
+import signal
 import sys
+from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ from typing import Any
 import click
 import structlog
 
+from cloud_tasks.cli.common import confirm, force_option, is_interactive
 from cloud_tasks.cli.context import AppContext, pass_app
 from cloud_tasks.cli.database import database_of, read_database
 from cloud_tasks.cli.interrupts import Interrupts, ask_plainly
@@ -19,9 +21,8 @@ from cloud_tasks.cli.options import configuration_options, load_from_options
 from cloud_tasks.cli.progress_log import ProgressLog
 from cloud_tasks.cli.trait_warnings import trait_warnings
 from cloud_tasks.config import JobConfig, parallel_launches
-from cloud_tasks.controller import Controller
+from cloud_tasks.controller import Progress
 from cloud_tasks.controller.job import Job, JobResult, RunRequest
-from cloud_tasks.controller.loop import ThreadedLoop
 from cloud_tasks.errors import InputError
 from cloud_tasks.model import FINAL_STATUSES, JobPhase, TaskStatus
 from cloud_tasks.registry import Registry
@@ -65,9 +66,7 @@ def run(registry: Registry) -> click.Command:
         metavar="STATUS[,STATUS]",
         help="Retry only tasks of these statuses: failed, timed_out, exited, dead.",
     )
-    @click.option(
-        "--force", "-f", is_flag=True, help="Replace an earlier run's database, queues and instances unasked."
-    )
+    @force_option
     @click.option(
         "--output-file", type=click.Path(path_type=Path, dir_okay=False), help="Copy all events to this file."
     )
@@ -112,46 +111,75 @@ def _run(app: AppContext, values: dict[str, Any]) -> int:
         retry=retry,
         output_file=values["output_file"],
     )
-    with Job(app.registry, config, request) as job:
+    is_live = sys.stderr.isatty() and values["live"] and app.log_format == "text"
+    with (
+        _Display(request.db_file, is_live=is_live) as display,
+        Job(app.registry, config, request) as job,
+        Interrupts(job, values["on_interrupt"], ask=display.ask, restore=display.close) as interrupts,
+    ):
         _describe(config, job)
         if request.resume:
             remaining = _describe_resumed(request, job)
         else:
             remaining = job.load()
-            log.info(f"The input holds {remaining} tasks")
+            log.info(f"{remaining} tasks found")
         ranking = job.choose()
         _describe_choice(ranking)
         obstacles = () if request.resume else job.obstacles()
         if values["dry_run"]:
             for obstacle in obstacles:
-                log.info(f"Would replace {obstacle}")
+                log.info(f"Would overwrite {obstacle}")
             log.info(f"Dry run: {remaining} tasks would be run; nothing was changed")
             return 0
-        if obstacles and not values["force"]:
-            _confirm(obstacles)
-        is_live = sys.stderr.isatty() and values["live"] and app.log_format == "text"
-        result = _see_through(job, ranking, LiveView(request.db_file) if is_live else None, values["on_interrupt"])
+        if obstacles:
+            confirm(
+                f"overwrite {'; '.join(obstacles)}",
+                force=values["force"],
+                instead="--continue to resume the job",
+            )
+        result = job.run(ranking, on_progress=display.show)
     code = _report(result)
-    if result.outcome in (JobPhase.STOPPED, JobPhase.LEFT) and _wants_dump(values["dump_tasks"]):
+    by_user = result.outcome in (JobPhase.STOPPED, JobPhase.LEFT)
+    if by_user and _wants_dump(values["dump_tasks"], can_ask=interrupts.last_signal == signal.SIGINT):
         with read_database(request.db_file) as store:
             for file in dump_tasks(store, Path.cwd()):
                 click.echo(f"Wrote {file}", err=True)
     return code
 
 
-def _see_through(job: Job, ranking: Ranking, view: LiveView | None, on_interrupt: str) -> JobResult:
-    """Run it, with signals connected and, where somebody looks, the view shown for as long as it runs."""
-    with contextlib.ExitStack() as stack:
+class _Display:
+    """The progress of a run, in the log or, where `is_live`, in a view; a context manager."""
 
-        def started(controller: Controller, loop: ThreadedLoop) -> None:
-            if view is not None:
-                stack.enter_context(view)
-            ask = ask_plainly if view is None else view.ask
-            # Closed first: the view cannot end while a question stands in it.
-            stack.enter_context(Interrupts(controller, loop, on_interrupt, ask=ask))
+    def __init__(self, database: Path, *, is_live: bool) -> None:
+        self._view = LiveView(database) if is_live else None
+        self._is_started = False
+        self._log = ProgressLog(is_silent=self._is_view_shown)
 
-        progress_log = ProgressLog(is_silent=lambda: view is not None and view.is_shown)
-        return job.run(ranking, on_progress=progress_log, on_started=started)
+    def __enter__(self) -> _Display:
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Take the view away; does nothing the second time. Safe in any thread."""
+        if self._view is not None:
+            self._view.stop()
+
+    def show(self, progress: Progress) -> None:
+        """Show how the run stands; the view starts with the first call."""
+        if self._view is not None and not self._is_started:
+            self._is_started = True
+            self._view.start()
+        self._log(progress)
+
+    def ask(self, question: str, read: Callable[[], str]) -> str:
+        """Prompt below the view, or after the log."""
+        ask = self._view.ask if self._view is not None and self._view.is_shown else ask_plainly
+        return ask(question, read)
+
+    def _is_view_shown(self) -> bool:
+        return self._view is not None and self._view.is_shown
 
 
 def _describe(config: JobConfig, job: Job) -> None:
@@ -230,21 +258,8 @@ def _describe_choice(ranking: Ranking) -> None:
         log.info(line)
 
 
-def _confirm(obstacles: tuple[str, ...]) -> None:
-    """Ask before anything is destroyed. Raises `InputError` where nobody can answer, or the answer is no."""
-    what = "; ".join(obstacles)
-    if not sys.stdin.isatty():
-        raise InputError(
-            f"this would replace {what}", hint="--force does it unasked; --continue goes on with the job instead"
-        )
-    click.echo(f"This will replace {what}.", err=True)
-    answer = click.prompt("Type YES to go on", err=True, default="", show_default=False)
-    if answer != "YES":
-        raise InputError("not confirmed, nothing was changed", hint="--continue goes on with the job instead")
-
-
-def _wants_dump(choice: bool | None) -> bool:
-    if choice is None and sys.stdin.isatty():
+def _wants_dump(choice: bool | None, *, can_ask: bool) -> bool:
+    if choice is None and can_ask and is_interactive():
         return click.confirm("Write the tasks of each status to a task file?", default=False, err=True)
     return bool(choice)
 

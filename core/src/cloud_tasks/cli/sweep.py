@@ -3,21 +3,19 @@
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import click
 
-from cloud_tasks.cli.common import examples
+from cloud_tasks.cli.common import confirm, examples, force_option
 from cloud_tasks.cli.context import AppContext, pass_app
 from cloud_tasks.cli.options import configuration_options, load_from_options
 from cloud_tasks.config import JobConfig
 from cloud_tasks.controller.opening import open_compute
 from cloud_tasks.controller.ownership import expiry, owner_label
 from cloud_tasks.controller.removal import remaining_instances, remove_instances
-from cloud_tasks.errors import InputError
 from cloud_tasks.model import Instance
 from cloud_tasks.plugin import Compute
 from cloud_tasks.registry import Registry
@@ -41,7 +39,7 @@ def sweep(registry: Registry) -> click.Command:
     @click.option("--any-owner", is_flag=True, help="Also what others started, or nobody signed.")
     @click.option("--list", "only_list", is_flag=True, help="Only show what would be terminated.")
     @click.option("--json", "as_json", is_flag=True, help="Show it machine-readable.")
-    @click.option("--force", "-f", is_flag=True, help="Terminate unasked.")
+    @force_option
     @click.option(
         "--wait",
         type=click.FloatRange(min=0, max=timedelta(days=1).total_seconds()),
@@ -77,8 +75,8 @@ def _sweep(config: JobConfig, compute: Compute, values: dict[str, Any]) -> None:
         if not chosen and not values["as_json"]:
             click.echo("Nothing to terminate")
         return
-    if not values["force"]:
-        _confirm(len(chosen))
+    noun = "instance" if len(chosen) == 1 else "instances"
+    confirm(f"terminate {len(chosen)} {noun}", force=values["force"], instead="--list to only show them")
     wanted = frozenset(instance.instance_id for instance in chosen)
     remove_instances(
         compute,
@@ -94,13 +92,6 @@ def _is_meant(instance: Instance, values: dict[str, Any], now: datetime) -> bool
         return False
     end = expiry(instance)
     return bool(values["every"]) or (end is not None and end <= now)
-
-
-def _confirm(count: int) -> None:
-    if not sys.stdin.isatty():
-        raise InputError(f"this would terminate {count} instances", hint="--force does it unasked; --list only shows")
-    if click.prompt(f"Type YES to terminate {count} instances", err=True, default="", show_default=False) != "YES":
-        raise InputError("not confirmed, nothing was changed", hint="--list only shows what is there")
 
 
 def _table(instances: Sequence[Instance], now: datetime) -> list[str]:

@@ -5,9 +5,9 @@
 
 from __future__ import annotations
 
-from cloud_tasks.controller.controller import Controller
+from cloud_tasks.controller.controller import Controller, StopMode
 from cloud_tasks.controller.decide import decide
 from cloud_tasks.controller.observation import Observation, Policy
 from cloud_tasks.controller.standing import Progress
 
-__all__ = ["Controller", "Observation", "Policy", "Progress", "decide"]
+__all__ = ["Controller", "Observation", "Policy", "Progress", "StopMode", "decide"]

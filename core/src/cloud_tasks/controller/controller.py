@@ -3,13 +3,14 @@
 It holds no policy of its own (`decide` does) and makes no blocking call itself (the loop does).
 Invariants, each with a test:
 
-1. The store is only touched on the loop's thread.
+1. The store is only changed on the loop's thread.
 2. Whatever ends the run, every instance is terminated and a complete listing has confirmed it, unless the user
-   asked to leave them running.
+   asked to leave them running. An end that leaves them can become one that terminates them, never the reverse.
 """
 
 from __future__ import annotations
 
+import enum
 from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
 
@@ -40,13 +41,21 @@ from cloud_tasks.plugin import Depth, Queue
 from cloud_tasks.selection import RankedOffer
 from cloud_tasks.store import Store
 
-__all__ = ["Controller"]
+__all__ = ["Controller", "StopMode"]
 
 log = structlog.get_logger()
 
 _SETTLE = timedelta(seconds=2)
 """Between two listings while the last instances go."""
 _FINISH_PATIENCE = timedelta(minutes=10)
+
+
+class StopMode(enum.Enum):
+    """What becomes of the instances when the user ends a run."""
+
+    TERMINATE = "terminate"
+    LEAVE = "leave"
+    """They keep running for ``run --continue``."""
 
 
 class Controller:
@@ -92,8 +101,11 @@ class Controller:
         self._observer = Observer(
             loop, store, feeder=feeder, collector=collector, fleet=fleet, offers=self._offers, policy=policy
         )
-        self._ended_with: JobPhase | None = None
         self._finish_deadline: datetime | None = None
+        self._listed_at_end: tuple[str, ...] = ()
+        self._instances_settled = False
+        self.ending: JobPhase | None = None
+        """How the run is ending; None before its end has begun."""
         self.outcome = JobPhase.RUNNING
         self.reason = ""
         """Why it was aborted, in one line."""
@@ -108,8 +120,6 @@ class Controller:
 
     def run(self) -> JobPhase:
         """Run until the job has ended, one way or another, and its instances with it."""
-        if self._store.withdrawn():
-            self._store.reset_for_requeue()
         self._collector.start()
         self._feeder.start()
         self._loop.later(timedelta(0), self._tick)
@@ -118,7 +128,7 @@ class Controller:
 
     def noticed_events(self) -> None:
         """Called after events were committed: an ending job is not kept waiting for the next look."""
-        if self._ended_with is None and self._feeder.done and self._store.remaining() == 0:
+        if self.ending is None and self._feeder.done and self._store.remaining() == 0:
             self._begin_end(JobPhase.COMPLETE)
 
     def refused(self) -> None:
@@ -126,7 +136,7 @@ class Controller:
 
         While a listing is awaited, the decision that follows it has the block.
         """
-        if self._last is None or self._looking or self._ended_with is not None:
+        if self._last is None or self._looking or self.ending is not None:
             return
         listing, depth = self._last
         actions = decide(self._observer.observe(listing, depth, is_new=False))
@@ -135,9 +145,28 @@ class Controller:
             if isinstance(action, (Launch, Warn)):
                 self._act(action)
 
-    def stop(self, *, leave: bool = False) -> None:
-        """End the run as the user asks: terminate everything, or leave it running for ``--continue``."""
-        self._begin_end(JobPhase.LEFT if leave else JobPhase.STOPPED)
+    def stop(self, mode: StopMode) -> bool:
+        """End the run as the user asks; return whether that changed anything: False where it is ending already."""
+        if self.ending is None:
+            self._begin_end(JobPhase.LEFT if mode is StopMode.LEAVE else JobPhase.STOPPED)
+        elif mode is StopMode.TERMINATE and self.ending is JobPhase.LEFT and self.outcome is JobPhase.RUNNING:
+            self.ending = JobPhase.STOPPED
+            self._instances_settled = False
+            self._terminate_instances()
+        else:
+            return False
+        return True
+
+    def instances_left(self) -> tuple[str, ...]:
+        """Return the ids of the instances that are not known to be terminated. Safe in any thread."""
+        if self.all_gone:
+            return ()
+        recorded = [
+            record.instance_id or f"{record.client_token} (launch not answered)"
+            for record in self._store.instances()
+            if record.ended_at is None
+        ]
+        return tuple(dict.fromkeys((*recorded, *self._listed_at_end)))
 
     def broken(self, reason: str) -> None:
         """End the run because it cannot go on."""
@@ -146,13 +175,13 @@ class Controller:
     # -- observe ---------------------------------------------------------------------------------------------------
 
     def _tick(self) -> None:
-        if self._ended_with is None:
+        if self.ending is None:
             self.look()
             self._loop.later(self._interval, self._tick)
 
     def look(self) -> None:
         """Observe, decide, act, now; one look at a time."""
-        if self._ended_with is not None:
+        if self.ending is not None:
             return
         if self._looking:
             self._look_again = True
@@ -163,7 +192,7 @@ class Controller:
         self._fleet.list(self._job_id, self._listed)
 
     def _is_ending(self) -> bool:
-        return self._ended_with is not None
+        return self.ending is not None
 
     def _listed(self, listing: Sequence[Instance] | None) -> None:
         def failed(error: Exception) -> None:
@@ -174,7 +203,7 @@ class Controller:
 
     def _observed(self, listing: Sequence[Instance] | None, depth: Depth | None) -> None:
         self._looking = False
-        if self._ended_with is not None:
+        if self.ending is not None:
             return
         is_first, self._last = self._last is None, (listing, depth)
         observation = self._observer.observe(listing, depth)
@@ -234,13 +263,13 @@ class Controller:
             self._loop.later(self._interval, empty)
 
         def empty() -> None:
-            if self._ended_with is None:
+            if self.ending is None:
                 self._loop.call(self._queue.purge, lambda _: None, failed)
 
         empty()
 
     def _abort(self, abort: Abort) -> None:
-        if self._ended_with is not None:
+        if self.ending is not None:
             return
         self.reason, self.bad_input = abort.reason, abort.bad_input
         log.error(abort.reason)
@@ -249,28 +278,30 @@ class Controller:
         if source is None or not abort.show_console:
             self._begin_end(JobPhase.ABORTED)
             return
-        # The end must not begin twice while the log is being fetched.
-        self._ended_with = JobPhase.ABORTED
+        self.ending = JobPhase.ABORTED
+        self._fleet.cancel_waiting()
 
         def fetched(text: str) -> None:
             self.console_log = text
-            self._ended_with = None
-            self._begin_end(JobPhase.ABORTED)
+            self._terminate_instances()
 
         self._fleet.console_log(source, fetched)
 
     # -- end -------------------------------------------------------------------------------------------------------
 
     def _begin_end(self, outcome: JobPhase) -> None:
-        if self._ended_with is not None:
+        if self.ending is not None:
             return
-        self._ended_with = outcome
+        self.ending = outcome
         self._fleet.cancel_waiting()
-        self._finish_deadline = self._loop.now() + _FINISH_PATIENCE
         if outcome is JobPhase.LEFT:
-            self._await_collector()
+            self._settled()
         else:
-            self._sweep()
+            self._terminate_instances()
+
+    def _terminate_instances(self) -> None:
+        self._finish_deadline = self._loop.now() + _FINISH_PATIENCE
+        self._sweep()
 
     def _sweep(self) -> None:
         self._observer.asking()
@@ -282,15 +313,17 @@ class Controller:
         if listing is not None:
             self._observer.record(listing)
         left = [i.instance_id for i in listing or () if i.state is not InstanceState.TERMINATED]
+        if listing is not None:
+            self._listed_at_end = tuple(left)
         alive = [record for record in self._store.instances() if record.ended_at is None]
         hidden = any(self._observer.may_be_unlisted(record) for record in alive)
         if listing is not None and not left and not hidden and not self._fleet.busy:
             self._mark_all_ended()
             self.all_gone = True
-            self._await_collector()
+            self._settled()
         elif self._loop.now() > self._finish_deadline:
             log.error(f"{len(left) or 'Unknown'} instances could not be terminated; see `cloud-tasks sweep`")
-            self._await_collector()
+            self._settled()
         else:
             pause = timedelta(0) if left else _SETTLE
             self._fleet.terminate_all(left, "the job is over", then=lambda: self._loop.later(pause, self._sweep))
@@ -303,14 +336,17 @@ class Controller:
                 else:
                     self._fleet.ended(record.instance_id, self._loop.now(), "the job is over")
 
-    def _await_collector(self) -> None:
-        """The last events are taken, then the run is over."""
+    def _settled(self) -> None:
+        """The instances are terminated, or left: collect the last events, then the run is over."""
+        self._instances_settled = True
+        if self._collector.stopped:
+            self._over()
+        else:
+            self._collector.stop(self._over)
 
-        def over() -> None:
-            assert self._ended_with is not None
-            self.outcome = self._ended_with
-
-        self._collector.stop(over)
+    def _over(self) -> None:
+        if self._instances_settled and self.ending is not None:
+            self.outcome = self.ending
 
 
 def _tell_of_launches(launches: Sequence[Launch]) -> None:

@@ -6,6 +6,7 @@ controller and its store need no lock. The simulated cloud has another loop with
 
 from __future__ import annotations
 
+import functools
 import heapq
 import itertools
 import queue
@@ -62,6 +63,8 @@ class ThreadedLoop:
             except Exception as error:
                 # Bound now: the name is deleted when the except clause ends.
                 self.post(lambda error=error: failed(error))  # type: ignore[misc]
+            except BaseException as error:
+                self.post(functools.partial(_raise, error))
             else:
                 self.post(lambda: then(result))
 
@@ -89,3 +92,8 @@ class ThreadedLoop:
     def close(self) -> None:
         """Wait for the calls under way; their results are dropped."""
         self._threads.shutdown(wait=True, cancel_futures=True)
+
+
+def _raise(error: BaseException) -> None:
+    """Raise what no callback handles, ``SystemExit`` in a client library for one: it ends the loop."""
+    raise error

@@ -37,7 +37,8 @@ class JobState(enum.Enum):
     """Where a job stands as a whole; tasks have statuses of their own."""
 
     LOADING = "loading"
-    """Its tasks are being read; a database left in this state holds none."""
+    """Its tasks are loaded, its queues are not new yet: they may hold messages of an earlier job. Resuming the job
+    replaces them."""
     RUNNING = "running"
     FINISHED = "finished"
     """Every task is in a final state and the instances are gone."""

@@ -67,7 +67,7 @@ class MemoryProvider:
         starting_listings: int = 1,
     ) -> None:
         self.clock = Clock()
-        self._exact_depth = exact_depth
+        self.exact_depth = exact_depth
         self.queues = MemoryQueues(clock=self.clock)
         self.instances = MemoryInstances(
             clock=self.clock,
@@ -95,7 +95,7 @@ class MemoryProvider:
             self.queue.traits,
             name=context.name,
             lease=context.lease,
-            exact_depth=self._exact_depth,
+            exact_depth=self.exact_depth,
         )
 
     @contextmanager

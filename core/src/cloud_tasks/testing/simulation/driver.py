@@ -10,7 +10,7 @@ from typing import Any, cast
 import attrs
 
 from cloud_tasks.controller.beginning import go_on, start_afresh
-from cloud_tasks.controller.controller import Controller
+from cloud_tasks.controller.controller import Controller, StopMode
 from cloud_tasks.convert import encode_task_message
 from cloud_tasks.errors import LaunchRefused, ProviderError
 from cloud_tasks.model import JobPhase, LaunchRequest, Money, Task, TaskMessage
@@ -94,7 +94,7 @@ class Simulation:
         """Ctrl-C, and what the person says to the question."""
         controller = self._controller
         if controller is not None and answer != "C" and self._world.loop.now() >= self._world.asleep_until():
-            controller.stop(leave=answer == "L")
+            controller.stop(StopMode.LEAVE if answer == "L" else StopMode.TERMINATE)
 
     def _stranger(self) -> None:
         # Only while a controller is there to find it: afterwards it is `sweep`'s to find.
@@ -125,7 +125,7 @@ class Simulation:
         self._path.unlink(missing_ok=True)
         if self._world.faults.earlier_run:
             self._leave_an_earlier_run()
-        while not self.monitor.published:
+        while not self._path.exists():
             self._begin()
         outcomes: list[JobPhase] = []
         while not outcomes or outcomes[-1] is not JobPhase.COMPLETE:
@@ -161,6 +161,7 @@ class Simulation:
     def _begin(self) -> None:
         """Load the job and put it in its place, as a run does before its controller; killed in between, once more."""
         folder = self._path.parent
+        loop = self._world.loop
         record = JobRecord(job_id=JOB_ID, queue_name=JOB_ID, run_id="run", created_at=START)
 
         def pass_time() -> None:
@@ -181,10 +182,12 @@ class Simulation:
                     compute=pointed(self._world.cloud_calls),
                     tasks=pointed(self._world.task_calls),
                     events=pointed(self._world.event_calls),
+                    clock=lambda: loop.now().timestamp(),
+                    sleep=lambda seconds: loop.run_for(timedelta(seconds=seconds)),
                 )
+                self.monitor.is_set_up = True
         except (SimulatedCrash, ProviderError):
             pass
-        self.monitor.published = self._path.exists()
 
     def _read_tasks(self) -> Iterator[Task]:
         for n in range(self._scenario.tasks):
@@ -252,6 +255,7 @@ class Simulation:
         while True:
             try:
                 go_on(store, tasks=cast(Queue, tasks), events=cast(Queue, events))
+                self.monitor.is_set_up = True
             except ProviderError:
                 self._world.loop.run_for(timedelta(seconds=30))
             else:

@@ -74,10 +74,10 @@ class Monitor:
         self._slots = 0
         self._price = Money.zero()
         self._peak_price = Money.zero()
-        self.published = False
+        self.is_set_up = False
+        """Whether the job's database is in its place, and its queues are new."""
         self.was_left = False
         """Whether instances were left running once, with nobody to look at them."""
-        """Whether the job's own database is in its place."""
         self.checks = 0
 
     # -- what happens in the cloud ---------------------------------------------------------------------------------
@@ -136,7 +136,7 @@ class Monitor:
 
     def begun(self, message: TaskMessage) -> None:
         """1: a worker begins a task; of this job, not of an earlier one of the same name."""
-        if self.published and "earlier" in message.data:
+        if self.is_set_up and "earlier" in message.data:
             raise InvariantViolation(f"1: {message.task_id} of an earlier run is run again")
 
     def took_tasks(self, bodies: Sequence[bytes], failed: Collection[int]) -> None:
