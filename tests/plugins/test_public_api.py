@@ -36,8 +36,9 @@ def test_compute_traits_accept_a_removed_field_with_a_warning() -> None:
     with pytest.warns(DeprecationWarning, match="ComputeTraits.max_script_bytes is no longer used"):
         traits = ComputeTraits(**arguments)
     assert traits == ComputeTraits(spot=False)
+    unknown: dict[str, Any] = {"no_such_field": 1}
     with pytest.raises(TypeError, match="no_such_field"):
-        ComputeTraits(no_such_field=1)
+        ComputeTraits(**unknown)
 
 
 def test_compute_traits_without_a_removed_field_do_not_warn(recwarn: pytest.WarningsRecorder) -> None:
