@@ -45,7 +45,7 @@ def test_launches_under_way_are_the_smaller_of_setting_and_trait(
         copies=SimpleNamespace(write=lambda batch: None),
         on_progress=lambda progress: None,
     )
-    loop.later(timedelta(seconds=50), controller.stop)
+    loop.later(timedelta(seconds=50), lambda: controller.stop(StopMode.TERMINATE))
     controller.run()
     # The fake answers each launch after the same time, so that launches under way together begin together.
     assert max(begun.values()) == expected

@@ -63,9 +63,9 @@ def spot(request: LaunchRequest) -> LaunchRequest:
 
 
 def checked(**changes: Any) -> None:
-    check_launch = Registry(only=["gcp"]).compute("gcp").check_launch
-    assert check_launch is not None
-    check_launch(GcpSettings(), attrs.evolve(REQUEST, **changes))
+    check = Registry(only=["gcp"]).compute("gcp").check_launch
+    assert check is not None
+    check(GcpSettings(), attrs.evolve(REQUEST, **changes))
 
 
 @pytest.mark.parametrize("character", ["x", "é"])
