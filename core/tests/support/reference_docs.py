@@ -14,12 +14,14 @@ import attrs
 import click
 
 import cloud_tasks.builtin
+from cloud_tasks.booleans import parse_boolean
 from cloud_tasks.cli.context import AppContext, make_registry
 from cloud_tasks.cli.main import ALIASES, COMMANDS, cli
 from cloud_tasks.config import json_schema
 from cloud_tasks.config.sections import TOP_LEVEL, Key, default_of, find_sections, run_section, variable_name
-from cloud_tasks.config.values import describe, show
+from cloud_tasks.config.values import show
 from cloud_tasks.plugin import setting_info
+from cloud_tasks.plugin.setting_kinds import describe
 from cloud_tasks.registry import Registry
 from cloud_tasks.worker.options import OPTIONS
 
@@ -134,7 +136,7 @@ def _configuration_options(options: Sequence[click.Option], context: click.Conte
 def _worker_options() -> str:
     rows = []
     for option in OPTIONS:
-        is_flag = getattr(option.kind, "__name__", "") == "_boolean"
+        is_flag = option.kind is parse_boolean
         flag = f"{option.flag} / --no-{option.flag.removeprefix('--')}" if is_flag else option.flag
         default = "" if option.default is None else f" [{show(option.default)}]"
         rows.append((f"`{flag}`", f"`CLOUD_TASKS_{option.env}`", f"{option.help}{default}"))

@@ -17,6 +17,8 @@ from cloud_tasks.config.values import plain
 from cloud_tasks.errors import InputError
 from cloud_tasks.model import Constraints, Limits, Purchase, RetryPolicy
 from cloud_tasks.plugin import setting_info
+from cloud_tasks.plugin.setting_kinds import field_types
+from cloud_tasks.plugin.setting_text import format_setting
 from cloud_tasks.registry import Registry
 
 __all__ = ["Entry", "JobConfig"]
@@ -112,7 +114,11 @@ class JobConfig:
             return cls(**{field.alias: given[field.name] for field in fields if field.init and field.name in given})
         except (ValueError, TypeError, ArithmeticError) as error:
             has_secret = any(setting_info(field).secret and field.name in given for field in fields)
-            reason = "its settings do not go together" if has_secret else str(error.args[0] if error.args else error)
+            reason = str(error.args[0] if error.args else error)
+            if not isinstance(error, ValueError):
+                reason = f"the check of its settings failed with {type(error).__name__}: {reason}"
+            if has_secret:
+                reason = "its settings do not go together"
             raise InputError(f"{name}: {reason}", where=str(self.file or "")) from (None if has_secret else error)
 
     def constraints(self) -> Constraints:
@@ -173,15 +179,29 @@ class JobConfig:
         return self.origins[name].place if name in self.origins else str(self.file or "")
 
     def worker_environment(self) -> dict[str, str]:
-        """The plugin settings that a worker needs, by variable name; never a secret, and nothing that is None."""
+        """Return the plugin settings that a worker needs, by variable name; never a secret.
+
+        None is exported only where it is not the default: the variables of the instance itself then do not count.
+        """
         chosen = [(axis, self.backends[axis]) for axis in ("queue", "compute") if axis in self.backends]
         variables: dict[str, str] = {}
         for axis, name in (*chosen, *(("event_sink", sink) for sink in self.event_sinks)):
             settings = self.settings_for(axis, name)
+            kinds = field_types(type(settings))
             for field in attrs.fields(type(settings)):
-                info, value = setting_info(field), plain(getattr(settings, field.name))
-                if info.worker and not info.secret and value is not None:
-                    variables[variable_name(name, field.name)] = _variable_text(value)
+                info, value = setting_info(field), getattr(settings, field.name)
+                is_default = value == default_of(field)
+                if not info.worker or info.secret or (value is None and is_default):
+                    continue
+                try:
+                    variables[variable_name(name, field.name)] = format_setting(value, kinds[field.name])
+                except ValueError as error:
+                    # An infinite default, for example, is what the worker has without a variable.
+                    if not is_default:
+                        key = f"{name}.{field.name}"
+                        raise InputError(
+                            f"{key}: cannot be passed to a worker: {error}", where=self._place(key)
+                        ) from error
         return variables
 
     def override_lines(self) -> tuple[str, ...]:
@@ -231,12 +251,6 @@ class JobConfig:
             target = found.setdefault(section, {}) if section else found
             target[key] = {"value": entry.value, "origin": str(entry.origin)} if with_origins else entry.value
         return found
-
-
-def _variable_text(value: Any) -> str:
-    if isinstance(value, bool):
-        return "1" if value else "0"
-    return " ".join(map(_variable_text, value)) if isinstance(value, list) else str(value)
 
 
 def _interpreter(script: str) -> str | None:

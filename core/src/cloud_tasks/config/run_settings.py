@@ -9,8 +9,9 @@ import attrs
 from cloud_tasks.config.checks import Above, AtLeast, EachAbove, Matches, OneOf, Patterns
 from cloud_tasks.model import Architecture, Money
 from cloud_tasks.plugin import setting
+from cloud_tasks.retry_rule import RetryRule
 
-__all__ = ["RetryRule", "RunSettings"]
+__all__ = ["RunSettings"]
 
 _NAME = Matches(
     "^[a-z][-a-z0-9]{0,23}$",
@@ -22,26 +23,6 @@ _DISK_TYPE = Matches("^[A-Za-z0-9][-_.A-Za-z0-9]*$", "letters, digits, dashes, d
 def _each_disk_type(instance: object, attribute: object, value: tuple[str, ...]) -> None:
     for name in value:
         _DISK_TYPE(instance, attribute, name)
-
-
-@attrs.frozen(kw_only=True)
-class RetryRule:
-    """When a failed attempt is followed by another one; the first rule that fits decides."""
-
-    on: str = attrs.field(validator=OneOf(("exit", "exception", "timeout")))
-    """The kind of failure."""
-    codes: tuple[int, ...] = ()
-    """For ``exit``: only with these exit codes; empty: any."""
-    types: tuple[str, ...] = ()
-    """For ``exception``: only of these types, by name; empty: any."""
-    attempts: int | None = attrs.field(default=None, validator=AtLeast(1))
-    """Attempts in all; None: those of ``max_attempts``."""
-
-    def __attrs_post_init__(self) -> None:
-        if self.codes and self.on != "exit":
-            raise ValueError('"codes" goes with "on: exit" only')
-        if self.types and self.on != "exception":
-            raise ValueError('"types" goes with "on: exception" only')
 
 
 @attrs.frozen(kw_only=True)
