@@ -13,25 +13,9 @@ from cloud_tasks.config.merge import Merged
 from cloud_tasks.config.origin import Layer, Origin
 from cloud_tasks.config.run_settings import RunSettings
 from cloud_tasks.config.values import show
+from cloud_tasks.model.constraints import pairs
 
 __all__ = ["check_together", "region_of_zone", "script_path"]
-
-_PAIRS = (
-    "instances",
-    "total_cpus",
-    "tasks_per_instance",
-    "simultaneous_tasks",
-    "total_price_per_hour",
-    "cpu",
-    "cpu_rank",
-    "total_memory",
-    "memory_per_cpu",
-    "memory_per_task",
-    "local_ssd",
-    "local_ssd_per_cpu",
-    "local_ssd_per_task",
-    "gpus",
-)
 
 _AT_MOST = (
     ("min_instances", "max_total_cpus"),
@@ -91,7 +75,9 @@ def script_path(name: str, origin: Origin | None, base_dir: Path) -> Path:
 
 def check_together(run: RunSettings, merged: Merged, base_dir: Path) -> Iterator[Problem]:
     """What does not go together, or does not exist."""
-    contradictions = [problem for pair in _PAIRS for problem in _check_pair(run, merged, f"min_{pair}", f"max_{pair}")]
+    contradictions = [
+        problem for pair in pairs(RunSettings) for problem in _check_pair(run, merged, f"min_{pair}", f"max_{pair}")
+    ]
     yield from contradictions or _check_reach(run, merged)
     if run.startup_script is not None and run.startup_script_file is not None:
         other = _source(merged, "run.startup_script")

@@ -16,6 +16,7 @@ from cloud_tasks.config.sections import BACKEND_AXES, Section, default_of, varia
 from cloud_tasks.config.values import plain
 from cloud_tasks.errors import InputError
 from cloud_tasks.model import Constraints, Limits, Purchase, RetryPolicy
+from cloud_tasks.model.constraints import InstanceConstraints
 from cloud_tasks.plugin import setting_info
 from cloud_tasks.plugin.setting_kinds import field_types
 from cloud_tasks.plugin.setting_text import format_setting
@@ -123,12 +124,11 @@ class JobConfig:
 
     def constraints(self) -> Constraints:
         """What the job asks of its machines."""
-        special: dict[str, Any] = {
-            "purchase": Purchase.SPOT if self.run.use_spot else Purchase.ON_DEMAND,
-            "instance_types": tuple(re.compile(pattern) for pattern in self.run.instance_types),
-        }
-        names = [field.name for field in attrs.fields(Constraints) if field.name not in special]
-        return Constraints(**special, **{name: getattr(self.run, name) for name in names})
+        return Constraints(
+            purchase=Purchase.SPOT if self.run.use_spot else Purchase.ON_DEMAND,
+            instance_types=tuple(re.compile(pattern) for pattern in self.run.instance_types),
+            **{field.name: getattr(self.run, field.name) for field in attrs.fields(InstanceConstraints)},
+        )
 
     def limits(self) -> Limits:
         """How much may run at once, and cost in all."""
