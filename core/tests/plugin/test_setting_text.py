@@ -166,7 +166,16 @@ def test_parse_setting_reads_what_a_person_types(kind: Any, text: str, value: An
         (bool, "", 'expected true or false, got ""'),
         (float, "1e999", "expected a number, got one that is too large"),
         (timedelta, "1e30", "expected a number of seconds, got one that is too large"),
-        (list[int], "[1, true]", "expected a whole number, got true"),
+        (
+            list[int],
+            "[1, true]",
+            '"[1, true]" is not a JSON list of the right values: expected a whole number, got true',
+        ),
+        (
+            tuple[str, ...],
+            '["a", 1]',
+            '"["a", 1]" is not a JSON list of the right values: expected text, got 1; put it in quotes',
+        ),
         (tuple[int, str], "1", "expected 2 values, got 1"),
         (dict[str, int], '{"a": "x"}', 'a: expected a whole number, got "x"'),
         (Literal["a", "b"], "c", '"c" is not one of a, b'),

@@ -60,8 +60,8 @@ configuration with its origin, `cloud-tasks config schema` a JSON Schema for edi
 4. the environment: `CLOUD_TASKS_<SECTION>_<KEY>`, e.g. `CLOUD_TASKS_RUN_MAX_CPU`,
 5. the command line: `--max-cpu 8`, or `--set section.key=value` for any key.
 
-In a variable or an option, the items of a list are separated by blanks or commas; a list whose items have blanks or commas in
-them is JSON (`["a b", "c"]`), an empty one `[]`. A variable that holds only blanks counts as not set.
+In a variable or an option, the items of a list are separated by blanks or commas; a list whose items have blanks or
+commas in them is JSON (`["a b", "c"]`), an empty one `[]`. A variable that holds only blanks counts as not set.
 
 An unknown key is an error that names the nearest known one. Secrets belong into the environment, or into a file that
 nobody else can read (another one is refused): they are never shown, logged, stored, or passed to an instance.

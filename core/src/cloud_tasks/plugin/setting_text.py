@@ -97,9 +97,10 @@ def _parse_sequence(text: str, base: Any, items: tuple[Any, ...], read: Callable
             found = _read_json(text)
             if isinstance(found, list):
                 return structure_setting(found, base, from_text=True)
-        except ValueError:
-            if str not in map(strip_optional, items) and text.lstrip().startswith("[") and text.rstrip().endswith("]"):
-                raise
+        except ValueError as error:
+            start, is_closed = text.lstrip()[:2], text.rstrip().endswith("]")
+            if start == '["' or (start[:1] == "[" and is_closed and str not in map(strip_optional, items)):
+                raise ValueError(f"{_shown(text)} is not a JSON list of the right values: {error}") from error
         may_be_none = all(map(is_optional, items))
         words = [None if may_be_none and word == "null" else word for word in split_words(text)]
         return structure_setting(words, base, from_text=True)
