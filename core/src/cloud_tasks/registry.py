@@ -4,8 +4,9 @@ Invariants, each with a test:
 
 1. A broken plugin (import error, unknown hook, wrong argument, a hook that raises or returns rubbish) never breaks a
    command that does not need it; a command that needs it gets one error naming plugin, distribution and cause.
-2. Two plugins that register one name on one axis are an error that names both distributions, when that name is used.
-3. There is no global registry: it is built by the entry point and passed on; tests register in memory.
+2. A settings class with a type that cannot be passed to a worker as text breaks its plugin when that is loaded.
+3. Two plugins that register one name on one axis are an error that names both distributions, when that name is used.
+4. There is no global registry: it is built by the entry point and passed on; tests register in memory.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from typing import Any, TypeVar, cast
 import attrs
 import pluggy
 
+from cloud_tasks.booleans import BOOLEANS
 from cloud_tasks.errors import InputError, PluginError
 from cloud_tasks.plugin import (
     PROJECT_NAME,
@@ -31,6 +33,7 @@ from cloud_tasks.plugin import (
     TaskSourceBackend,
 )
 from cloud_tasks.plugin import hooks as hook_specifications
+from cloud_tasks.plugin.setting_kinds import check_settings_class
 
 __all__ = ["AXES", "Plugin", "Registry"]
 
@@ -87,7 +90,8 @@ class Registry:
         if self._plugins is None:
             self._plugins = tuple(self._discover())
         broken = [plugin for plugin in self._plugins if plugin.problem]
-        if broken and os.environ.get(STRICT_VARIABLE, "") not in ("", "0", "false"):
+        strict = os.environ.get(STRICT_VARIABLE, "").strip()
+        if broken and BOOLEANS.get(strict.lower(), bool(strict)):
             raise PluginError(_describe(broken[0]), hint=f"mend or remove it, or unset {STRICT_VARIABLE}")
         return self._plugins
 
@@ -199,6 +203,8 @@ def _inspect(name: str, distribution: str, version: str, module: object) -> Plug
                 for descriptor in answer:
                     if not isinstance(descriptor, kind):
                         raise TypeError(f"the {axis} hook returned {descriptor!r}, not a {kind.__name__}")
+                    if isinstance(descriptor, Backend):
+                        check_settings_class(descriptor.settings)
                     registered.append((axis, descriptor))
     except (KeyboardInterrupt, GeneratorExit):
         raise

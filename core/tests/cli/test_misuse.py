@@ -12,7 +12,7 @@ from store_facts import new_store
 from cloud_tasks.cli.context import AppContext, make_registry
 from cloud_tasks.cli.main import ALIASES, COMMANDS, cli, main
 from cloud_tasks.config.sections import run_section
-from cloud_tasks.config.values import element_type, strip_optional
+from cloud_tasks.plugin.setting_kinds import element_type, strip_optional
 
 CONFIG = "provider: local\nrun: {job_id: job}\n"
 

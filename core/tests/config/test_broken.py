@@ -74,6 +74,21 @@ FILES = [
         "config.yml:2: run.min_total_price_per_hour: 12.5 is more than max_total_price_per_hour, 10 (default)",
     ),
     (
+        "run:\n  min_instances: 4\n  min_cpu: 2\n  max_total_cpus: 6",
+        "config.yml:4: run.max_total_cpus: min_instances 4 × min_cpu 2 = 8 is more than max_total_cpus 6; "
+        "change it, or one of min_instances (config.yml:2), min_cpu (config.yml:3)",
+    ),
+    (
+        "run:\n  min_total_cpus: 200\n  max_cpu: 8",
+        "config.yml:3: run.max_cpu: max_instances 10 × max_cpu 8 = 80 is less than min_total_cpus 200; "
+        "change it, or one of min_total_cpus (config.yml:2), max_instances (default)",
+    ),
+    (
+        "run:\n  min_cpu: 8\n  max_total_cpus: 4",
+        "config.yml:3: run.max_total_cpus: min_cpu 8 is more than max_total_cpus 4; "
+        "change it, or one of min_cpu (config.yml:2)",
+    ),
+    (
         "run:\n  startup_script: x\n  startup_script_file: config.yml",
         "config.yml:3: run.startup_script_file: startup_script is given too (config.yml:2); give one of the two",
     ),

@@ -243,7 +243,7 @@ def test_a_worker_gets_the_settings_that_are_marked_for_it_and_no_others(read: R
         "CLOUD_TASKS_GCP_PROJECT_ID": "p",
         "CLOUD_TASKS_GCP_LAUNCH_TIMEOUT": "30.0",
         "CLOUD_TASKS_GCP_FOLDER": "there",
-        "CLOUD_TASKS_GCP_NETWORKS": "a b",
+        "CLOUD_TASKS_GCP_NETWORKS": '["a", "b"]',
         "CLOUD_TASKS_GCP_PUBLIC": "1",
     }
 

@@ -12,11 +12,13 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cloud_tasks.config.document import FLOAT, Written, read_document
+from cloud_tasks.config.document import Written, read_document
 from cloud_tasks.config.origin import Layer, Origin, Sourced
 from cloud_tasks.config.run_settings import RunSettings
-from cloud_tasks.config.values import field_types, split_words, typed
+from cloud_tasks.config.values import typed
 from cloud_tasks.model import Architecture, Money
+from cloud_tasks.plugin.setting_kinds import field_types
+from cloud_tasks.plugin.setting_text import FLOAT, split_words
 
 _KINDS = field_types(RunSettings)
 _HERE = Origin(layer=Layer.COMMAND_LINE, place="here")

@@ -13,6 +13,7 @@ from memory_commands import MemoryCommands
 
 from cloud_tasks.config import load_config
 from cloud_tasks.controller.assembly import Opened, assemble_controller
+from cloud_tasks.controller.controller import StopMode
 from cloud_tasks.controller.policy import policy_of
 from cloud_tasks.model import LaunchRequest
 from cloud_tasks.plugin import ComputeTraits

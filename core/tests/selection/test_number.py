@@ -13,7 +13,6 @@ from hypothesis import strategies as st
 from cloud_tasks.model import (
     Architecture,
     BootDisk,
-    Constraints,
     InstanceType,
     Limits,
     Money,
@@ -25,7 +24,6 @@ from cloud_tasks.selection import (
     FleetTotals,
     RankedOffer,
     additional_instances,
-    check_limits,
     most_instances,
     surplus_instances,
 )
@@ -185,41 +183,3 @@ def test_letting_the_surplus_go_leaves_slots_for_every_task(slots, remaining):
     gone = surplus_instances(slots, remaining)
     left = sum(sorted(slots)[gone:])
     assert left >= min(remaining, sum(slots))
-
-
-@pytest.mark.parametrize(
-    ("limits", "constraints", "expected"),
-    [
-        ({}, {}, []),
-        ({"min_instances": 5, "max_instances": 2}, {}, ["min_instances 5 is more than max_instances 2"]),
-        ({"max_instances": 0}, {}, ["max_instances is 0; it has to be above zero"]),
-        ({"min_instances": -1}, {}, ["min_instances is -1; it cannot be below zero"]),
-        ({"max_total_cost": Money(0)}, {}, ["max_total_cost is $0.00; it has to be above zero"]),
-        (
-            {"min_total_price_per_hour": Money(11)},
-            {},
-            ["min_total_price_per_hour $11.00 is more than max_total_price_per_hour $10.00"],
-        ),
-        ({}, {"cpus_per_task": 0}, ["cpus_per_task is 0; it has to be above zero"]),
-        ({}, {"boot_disk_per_cpu": -1.5}, ["boot_disk_per_cpu is -1.5; it cannot be below zero"]),
-        (
-            {},
-            {"min_memory_per_task": 4, "max_memory_per_task": 2},
-            ["min_memory_per_task 4 is more than max_memory_per_task 2"],
-        ),
-        ({"max_total_cpus": 4}, {"min_cpu": 8}, ["min_cpu 8 is more than max_total_cpus 4"]),
-        (
-            {"max_instances": 2, "min_total_cpus": 20},
-            {"max_cpu": 8},
-            ["max_instances 2 x max_cpu 8 = 16 is less than min_total_cpus 20"],
-        ),
-        (
-            {"min_instances": 4, "max_simultaneous_tasks": 15},
-            {"min_tasks_per_instance": 4},
-            ["min_instances 4 x min_tasks_per_instance 4 = 16 is more than max_simultaneous_tasks 15"],
-        ),
-    ],
-)
-def test_what_contradicts_itself_is_found_before_anything_starts(limits, constraints, expected):
-    problems = check_limits(Limits(**limits), Constraints(**constraints))
-    assert [str(problem) for problem in problems] == expected

@@ -14,12 +14,14 @@ import attrs
 import click
 
 import cloud_tasks.builtin
+from cloud_tasks.booleans import parse_boolean
 from cloud_tasks.cli.context import AppContext, make_registry
 from cloud_tasks.cli.main import ALIASES, COMMANDS, cli
 from cloud_tasks.config import json_schema
 from cloud_tasks.config.sections import TOP_LEVEL, Key, default_of, find_sections, run_section, variable_name
-from cloud_tasks.config.values import describe, show
+from cloud_tasks.config.values import show
 from cloud_tasks.plugin import setting_info
+from cloud_tasks.plugin.setting_kinds import describe
 from cloud_tasks.registry import Registry
 from cloud_tasks.worker.options import OPTIONS
 
@@ -57,6 +59,9 @@ configuration with its origin, `cloud-tasks config schema` a JSON Schema for edi
 3. the section of the provider, in which every key of `run` may stand too,
 4. the environment: `CLOUD_TASKS_<SECTION>_<KEY>`, e.g. `CLOUD_TASKS_RUN_MAX_CPU`,
 5. the command line: `--max-cpu 8`, or `--set section.key=value` for any key.
+
+In a variable or an option, the items of a list are separated by blanks or commas; a list whose items have blanks or
+commas in them is JSON (`["a b", "c"]`), an empty one `[]`. A variable that holds only blanks counts as not set.
 
 An unknown key is an error that names the nearest known one. Secrets belong into the environment, or into a file that
 nobody else can read (another one is refused): they are never shown, logged, stored, or passed to an instance.
@@ -134,7 +139,7 @@ def _configuration_options(options: Sequence[click.Option], context: click.Conte
 def _worker_options() -> str:
     rows = []
     for option in OPTIONS:
-        is_flag = getattr(option.kind, "__name__", "") == "_boolean"
+        is_flag = option.kind is parse_boolean
         flag = f"{option.flag} / --no-{option.flag.removeprefix('--')}" if is_flag else option.flag
         default = "" if option.default is None else f" [{show(option.default)}]"
         rows.append((f"`{flag}`", f"`CLOUD_TASKS_{option.env}`", f"{option.help}{default}"))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import re
 import shlex
@@ -20,6 +21,8 @@ from hypothesis import strategies as st
 from cloud_tasks.errors import InputError
 from cloud_tasks.model import AttemptOutcome, EventType
 from cloud_tasks.plugin import setting
+from cloud_tasks.plugin.setting_text import parse_setting, structure_setting
+from cloud_tasks.retry_rule import RetryRule, format_rules, parse_rules
 from cloud_tasks.worker import linux
 from cloud_tasks.worker import outcome as outcome_module
 from cloud_tasks.worker.channel import Channel, Closed
@@ -197,3 +200,54 @@ def test_files_without_a_name_leave_nothing_wherever_they_are(tmp_path: Path, mo
         assert os.fstat(descriptor).st_nlink == 0
         os.close(descriptor)
     assert not any(tmp_path.iterdir())
+
+
+# -- retry rules: one parser for the configuration and the worker --------------------------------------------------
+
+_NAMES = st.from_regex(r"[A-Za-z_]{1,8}(\.[A-Za-z_]{1,8})?", fullmatch=True)
+_ATTEMPTS = st.none() | st.integers(1, 99)
+_RULES = st.one_of(
+    st.builds(RetryRule, st.just("exit"), st.lists(st.integers(-64, 255)).map(tuple), st.just(()), _ATTEMPTS),
+    st.builds(RetryRule, st.just("exception"), st.just(()), st.lists(_NAMES).map(tuple), _ATTEMPTS),
+    st.builds(RetryRule, st.just("timeout"), st.just(()), st.just(()), _ATTEMPTS),
+)
+
+
+@given(st.lists(_RULES).map(tuple))
+def test_parse_rules_inverts_format_rules(given: tuple[RetryRule, ...]) -> None:
+    assert parse_rules(format_rules(given)) == given
+    assert parse_setting(format_rules(given), tuple[RetryRule, ...]) == given
+
+
+@pytest.mark.parametrize(
+    ("entry", "reason"),
+    [
+        ({"on": "timeout", "codes": [1]}, '"codes" goes with "on: exit" only'),
+        ({"on": "exit", "types": ["OSError"]}, '"types" goes with "on: exception" only'),
+        ({"on": "exit", "attempts": 0}, "attempts: 0 is below 1"),
+        ({"on": "exit", "attempts": True}, "attempts: expected a whole number, got true"),
+        ({"on": "exit", "codes": ["137"]}, 'codes: expected a whole number, got "137"'),
+        ({"on": "exit", "codes": "137"}, 'codes: expected a list, got "137"'),
+        ({"on": "exception", "types": [3]}, "types: expected the name of an exception class, got 3"),
+        ({"on": ["exit"]}, "a list is not one of exit, exception, timeout"),
+        ({"on": None}, "on is missing"),
+        ({"on": "exit", "code": 1}, "unknown: code"),
+        ("exit", 'expected a mapping, got "exit"'),
+    ],
+)
+def test_a_rule_is_refused_for_the_same_reason_by_configuration_and_worker(entry: object, reason: str) -> None:
+    with pytest.raises(InputError) as on_worker:
+        rules(retry_rules=json.dumps([{"on": "exit"}, entry]))
+    assert str(on_worker.value) == f"retry_rules: rule 2: {reason}"
+    with pytest.raises(ValueError, match=f"^{re.escape(reason)}$"):
+        structure_setting([{"on": "exit"}, entry], tuple[RetryRule, ...])
+
+
+def test_the_first_rule_that_fits_decides() -> None:
+    exits = '{"on": "exit", "codes": [137], "attempts": 5}, {"on": "exit"}'
+    found = rules(retry_rules=f'[{exits}, {{"on": "exception", "types": "a.MyError OSError"}}]', max_attempts=4)
+    assert found.attempts(Outcome(kind="exited", exit_code=-9)) == 5
+    assert found.attempts(Outcome(kind="exited", exit_code=1)) == 4
+    assert found.attempts(Outcome(kind="exception", kinds=("MyError", "Exception"))) == 4
+    assert found.attempts(Outcome(kind="exception", kinds=("ValueError",))) == 1
+    assert found.attempts(Outcome(kind="timed_out")) == 1

@@ -18,7 +18,8 @@ import click.parser
 from cloud_tasks.config.job_config import JobConfig
 from cloud_tasks.config.load import load_config
 from cloud_tasks.config.sections import Key, default_of, find_sections, run_section
-from cloud_tasks.config.values import describe, element_type, plain, show, strip_optional
+from cloud_tasks.config.values import plain, show
+from cloud_tasks.plugin.setting_kinds import describe, element_type, strip_optional
 from cloud_tasks.registry import Registry
 
 __all__ = ["configuration_options", "load_from_options"]
@@ -110,7 +111,7 @@ def _option(flag: str, name: str, key: Key, *, help: str) -> Callable[[Any], Any
         no = f"--no-{flag.removeprefix('--')}"
         return click.option(f"{flag}/{no}", f"{_PREFIX}{name}", default=None, help=text)
     element = element_type(key.kind)
-    if element is not None and not attrs.has(element):
+    if element is not None and not hasattr(element, "from_plain"):
         return click.option(flag, f"{_PREFIX}{name}", cls=_WordsOption, multiple=True, metavar="WORD...", help=text)
     return click.option(flag, f"{_PREFIX}{name}", metavar=_metavar(key), help=text)
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 from cloud_tasks.config.job_config import Entry, JobConfig
 from cloud_tasks.config.load import ConfigurationError, load_config
 from cloud_tasks.config.origin import Layer, Origin, Override
-from cloud_tasks.config.run_settings import RetryRule, RunSettings
+from cloud_tasks.config.run_settings import RunSettings
 from cloud_tasks.config.schema import json_schema
 from cloud_tasks.config.trait_checks import parallel_launches
+from cloud_tasks.retry_rule import RetryRule
 
 __all__ = [
     "ConfigurationError",

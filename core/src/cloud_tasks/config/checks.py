@@ -8,45 +8,7 @@ from typing import Any
 
 import attrs
 
-from cloud_tasks.model import Money
-
-__all__ = ["Above", "AtLeast", "EachAbove", "Matches", "OneOf", "Patterns"]
-
-
-def _number(value: Any) -> Any:
-    return value.usd if isinstance(value, Money) else value
-
-
-def _show(value: Any) -> str:
-    return f"{_number(value):g}"
-
-
-@attrs.frozen
-class Above:
-    """A number above a bound; None passes."""
-
-    bound: float
-
-    def __call__(self, instance: object, attribute: object, value: Any) -> None:
-        if value is not None and not _number(value) > self.bound:
-            raise ValueError(f"{_show(value)} is not above {self.bound:g}")
-
-    def schema(self) -> dict[str, Any]:
-        return {"exclusiveMinimum": self.bound}
-
-
-@attrs.frozen
-class AtLeast:
-    """A number not below a bound; None passes."""
-
-    bound: float
-
-    def __call__(self, instance: object, attribute: object, value: Any) -> None:
-        if value is not None and not _number(value) >= self.bound:
-            raise ValueError(f"{_show(value)} is below {self.bound:g}")
-
-    def schema(self) -> dict[str, Any]:
-        return {"minimum": self.bound}
+__all__ = ["EachAbove", "Matches", "OneOf", "Patterns"]
 
 
 @attrs.frozen
@@ -57,8 +19,8 @@ class EachAbove:
 
     def __call__(self, instance: object, attribute: object, value: Mapping[str, Any]) -> None:
         for name, number in value.items():
-            if not _number(number) > self.bound:
-                raise ValueError(f'{_show(number)} for "{name}" is not above {self.bound:g}')
+            if not number > self.bound:
+                raise ValueError(f'{number:g} for "{name}" is not above {self.bound:g}')
 
     def schema(self) -> dict[str, Any]:
         return {"additionalProperties": {"type": "number", "exclusiveMinimum": self.bound}}

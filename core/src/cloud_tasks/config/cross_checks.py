@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterator
+from decimal import Decimal
 from pathlib import Path
 
 from cloud_tasks.config.layers import Problem
@@ -11,25 +13,43 @@ from cloud_tasks.config.merge import Merged
 from cloud_tasks.config.origin import Layer, Origin
 from cloud_tasks.config.run_settings import RunSettings
 from cloud_tasks.config.values import show
+from cloud_tasks.model.constraints import pairs
 
 __all__ = ["check_together", "region_of_zone", "script_path"]
 
-_PAIRS = (
-    "instances",
-    "total_cpus",
-    "tasks_per_instance",
-    "simultaneous_tasks",
-    "total_price_per_hour",
-    "cpu",
-    "cpu_rank",
-    "total_memory",
-    "memory_per_cpu",
-    "memory_per_task",
-    "local_ssd",
-    "local_ssd_per_cpu",
-    "local_ssd_per_task",
-    "gpus",
+_AT_MOST = (
+    ("min_instances", "max_total_cpus"),
+    ("min_instances", "max_simultaneous_tasks"),
+    ("min_cpu", "max_total_cpus"),
+    ("min_instances * min_cpu", "max_total_cpus"),
+    ("min_total_cpus", "max_instances * max_cpu"),
+    ("min_tasks_per_instance", "max_simultaneous_tasks"),
+    ("min_instances * min_tasks_per_instance", "max_simultaneous_tasks"),
+    ("min_simultaneous_tasks", "max_instances * max_tasks_per_instance"),
+    ("min_memory_per_cpu", "max_total_memory"),
+    ("min_cpu * min_memory_per_cpu", "max_total_memory"),
+    ("min_total_memory", "max_cpu * max_memory_per_cpu"),
+    ("min_memory_per_task", "max_total_memory"),
+    ("min_tasks_per_instance * min_memory_per_task", "max_total_memory"),
+    ("min_total_memory", "max_tasks_per_instance * max_memory_per_task"),
+    ("local_ssd_base_size", "max_local_ssd"),
+    ("local_ssd_base_size + min_local_ssd_per_cpu", "max_local_ssd"),
+    ("local_ssd_base_size + min_cpu * min_local_ssd_per_cpu", "max_local_ssd"),
+    ("min_local_ssd", "local_ssd_base_size + max_cpu * max_local_ssd_per_cpu"),
+    ("local_ssd_base_size + min_local_ssd_per_task", "max_local_ssd"),
+    ("local_ssd_base_size + min_tasks_per_instance * min_local_ssd_per_task", "max_local_ssd"),
+    ("min_local_ssd", "local_ssd_base_size + max_tasks_per_instance * max_local_ssd_per_task"),
 )
+"""What is on the left cannot be more than what is on the right: an instance has one CPU and one task at least."""
+
+_AT_MOST_BY_CPUS = (
+    ("cpus_per_task", "max_cpu"),
+    ("cpus_per_task", "max_total_cpus"),
+    ("min_instances * cpus_per_task", "max_total_cpus"),
+    ("min_simultaneous_tasks * cpus_per_task", "max_total_cpus"),
+    ("min_simultaneous_tasks * cpus_per_task", "max_instances * max_cpu"),
+)
+"""The same, where an instance has no more tasks than its CPUs allow, that is without ``min_tasks_per_instance``."""
 
 _ZONE_FORMS = (
     re.compile(r"([a-z]+-[a-z]+[0-9]+)-[a-z]"),  # us-central1-a
@@ -55,8 +75,10 @@ def script_path(name: str, origin: Origin | None, base_dir: Path) -> Path:
 
 def check_together(run: RunSettings, merged: Merged, base_dir: Path) -> Iterator[Problem]:
     """What does not go together, or does not exist."""
-    for pair in _PAIRS:
-        yield from _check_pair(run, merged, f"min_{pair}", f"max_{pair}")
+    contradictions = [
+        problem for pair in pairs(RunSettings) for problem in _check_pair(run, merged, f"min_{pair}", f"max_{pair}")
+    ]
+    yield from contradictions or _check_reach(run, merged)
     if run.startup_script is not None and run.startup_script_file is not None:
         other = _source(merged, "run.startup_script")
         yield Problem(
@@ -89,6 +111,49 @@ def _check_pair(run: RunSettings, merged: Merged, lower: str, upper: str) -> Ite
         f"{show(getattr(run, second))} ({_source(merged, f'run.{second}')})"
     )
     yield Problem(message=message, where=merged.place(f"run.{first}"))
+
+
+def _check_reach(run: RunSettings, merged: Merged) -> Iterator[Problem]:
+    """Limits that no fleet can satisfy; the first one of each bound."""
+    told: set[str] = set()
+    relations = _AT_MOST if run.min_tasks_per_instance else (*_AT_MOST, *_AT_MOST_BY_CPUS)
+    for left, right in relations:
+        keys = re.findall(r"[a-z_]+", f"{left} {right}")
+        if any(getattr(run, key) is None for key in keys) or told.intersection(keys):
+            continue
+        low, high = _amount(run, left), _amount(run, right)
+        if low <= high:
+            continue
+        told.update(keys)
+        # Of all, the one that was written last is the likeliest mistake.
+        last = max(keys, key=lambda key: (_layer(merged, key), _line(merged, key)))
+        if " " in right and " " not in left:
+            message = f"{_shown(run, right)} is less than {_shown(run, left)}"
+        else:
+            message = f"{_shown(run, left)} is more than {_shown(run, right)}"
+        others = ", ".join(f"{key} ({_source(merged, f'run.{key}')})" for key in dict.fromkeys(keys) if key != last)
+        yield Problem(
+            message=f"run.{last}: {message}", where=merged.place(f"run.{last}"), hint=f"change it, or one of {others}"
+        )
+
+
+def _amount(run: RunSettings, text: str) -> Decimal:
+    """The value of a sum of products of keys."""
+    products = [[Decimal(str(getattr(run, key))) for key in term.split(" * ")] for term in text.split(" + ")]
+    return sum((math.prod(factors, start=Decimal(1)) for factors in products), start=Decimal(0))
+
+
+def _shown(run: RunSettings, text: str) -> str:
+    """The keys with their values, and what they come to."""
+    # A base of nothing adds nothing.
+    terms = [term for term in text.split(" + ") if getattr(run, term.split(" * ")[0])] or [text]
+    shown = " + ".join(" × ".join(f"{key} {show(getattr(run, key))}" for key in term.split(" * ")) for term in terms)
+    return f"{shown} = {_amount(run, text).normalize():f}" if " × " in shown or " + " in shown else shown
+
+
+def _line(merged: Merged, key: str) -> int:
+    line = merged.place(f"run.{key}").rpartition(":")[2]
+    return int(line) if line.isdigit() else 0
 
 
 def _layer(merged: Merged, key: str) -> Layer:

@@ -17,13 +17,11 @@ from typing import Any
 import attrs
 import yaml
 
+from cloud_tasks.booleans import BOOLEANS
 from cloud_tasks.errors import InputError
+from cloud_tasks.plugin.setting_text import FLOAT, INTEGER
 
-__all__ = ["BOOLEANS", "FLOAT", "INTEGER", "Written", "parse_yaml_text", "read_document"]
-
-INTEGER = re.compile(r"[-+]?[0-9]+(?:_[0-9]+)*\Z")
-FLOAT = re.compile(r"[-+]?(?:[0-9]+(?:_[0-9]+)*(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][-+]?[0-9]+)?\Z")
-BOOLEANS = {"yes": True, "true": True, "on": True, "no": False, "false": False, "off": False}
+__all__ = ["Written", "parse_yaml_text", "read_document"]
 
 _MOST_NODES = 100_000
 _TAG = "tag:yaml.org,2002:"
@@ -34,7 +32,7 @@ class _Loader(yaml.SafeLoader):
 
 
 _Loader.yaml_implicit_resolvers = {}
-_SPELLINGS = "|".join(f"{word}|{word.capitalize()}|{word.upper()}" for word in BOOLEANS)
+_SPELLINGS = "|".join(f"{word}|{word.capitalize()}|{word.upper()}" for word in BOOLEANS if word.isalpha())
 _WORDS = re.compile(rf"(?:{_SPELLINGS})\Z")
 _Loader.add_implicit_resolver(f"{_TAG}bool", _WORDS, list("yYnNtTfFoO"))
 _Loader.add_implicit_resolver(f"{_TAG}int", INTEGER, list("-+0123456789"))
@@ -165,7 +163,7 @@ class _Reader:
             return text
         if kind == "null":
             return None
-        if kind == "bool" and text.lower() in BOOLEANS:
+        if kind == "bool" and text.isalpha() and text.lower() in BOOLEANS:
             return BOOLEANS[text.lower()]
         if kind == "int" and INTEGER.match(text):
             return int(text)

@@ -16,7 +16,10 @@ from cloud_tasks.config.sections import BACKEND_AXES, Section, default_of, varia
 from cloud_tasks.config.values import plain
 from cloud_tasks.errors import InputError
 from cloud_tasks.model import Constraints, Limits, Purchase
+from cloud_tasks.model.constraints import InstanceConstraints
 from cloud_tasks.plugin import setting_info
+from cloud_tasks.plugin.setting_kinds import field_types
+from cloud_tasks.plugin.setting_text import format_setting
 from cloud_tasks.registry import Registry
 
 __all__ = ["Entry", "JobConfig"]
@@ -112,17 +115,20 @@ class JobConfig:
             return cls(**{field.alias: given[field.name] for field in fields if field.init and field.name in given})
         except (ValueError, TypeError, ArithmeticError) as error:
             has_secret = any(setting_info(field).secret and field.name in given for field in fields)
-            reason = "its settings do not go together" if has_secret else str(error.args[0] if error.args else error)
+            reason = str(error.args[0] if error.args else error)
+            if not isinstance(error, ValueError):
+                reason = f"the check of its settings failed with {type(error).__name__}: {reason}"
+            if has_secret:
+                reason = "its settings do not go together"
             raise InputError(f"{name}: {reason}", where=str(self.file or "")) from (None if has_secret else error)
 
     def constraints(self) -> Constraints:
         """What the job asks of its machines."""
-        special: dict[str, Any] = {
-            "purchase": Purchase.SPOT if self.run.use_spot else Purchase.ON_DEMAND,
-            "instance_types": tuple(re.compile(pattern) for pattern in self.run.instance_types),
-        }
-        names = [field.name for field in attrs.fields(Constraints) if field.name not in special]
-        return Constraints(**special, **{name: getattr(self.run, name) for name in names})
+        return Constraints(
+            purchase=Purchase.SPOT if self.run.use_spot else Purchase.ON_DEMAND,
+            instance_types=tuple(re.compile(pattern) for pattern in self.run.instance_types),
+            **{field.name: getattr(self.run, field.name) for field in attrs.fields(InstanceConstraints)},
+        )
 
     def limits(self) -> Limits:
         """How much may run at once, and cost in all."""
@@ -162,15 +168,29 @@ class JobConfig:
         return self.origins[name].place if name in self.origins else str(self.file or "")
 
     def worker_environment(self) -> dict[str, str]:
-        """The plugin settings that a worker needs, by variable name; never a secret, and nothing that is None."""
+        """Return the plugin settings that a worker needs, by variable name; never a secret.
+
+        None is exported only where it is not the default: the variables of the instance itself then do not count.
+        """
         chosen = [(axis, self.backends[axis]) for axis in ("queue", "compute") if axis in self.backends]
         variables: dict[str, str] = {}
         for axis, name in (*chosen, *(("event_sink", sink) for sink in self.event_sinks)):
             settings = self.settings_for(axis, name)
+            kinds = field_types(type(settings))
             for field in attrs.fields(type(settings)):
-                info, value = setting_info(field), plain(getattr(settings, field.name))
-                if info.worker and not info.secret and value is not None:
-                    variables[variable_name(name, field.name)] = _variable_text(value)
+                info, value = setting_info(field), getattr(settings, field.name)
+                is_default = value == default_of(field)
+                if not info.worker or info.secret or (value is None and is_default):
+                    continue
+                try:
+                    variables[variable_name(name, field.name)] = format_setting(value, kinds[field.name])
+                except ValueError as error:
+                    # An infinite default, for example, is what the worker has without a variable.
+                    if not is_default:
+                        key = f"{name}.{field.name}"
+                        raise InputError(
+                            f"{key}: cannot be passed to a worker: {error}", where=self._place(key)
+                        ) from error
         return variables
 
     def override_lines(self) -> tuple[str, ...]:
@@ -220,12 +240,6 @@ class JobConfig:
             target = found.setdefault(section, {}) if section else found
             target[key] = {"value": entry.value, "origin": str(entry.origin)} if with_origins else entry.value
         return found
-
-
-def _variable_text(value: Any) -> str:
-    if isinstance(value, bool):
-        return "1" if value else "0"
-    return " ".join(map(_variable_text, value)) if isinstance(value, list) else str(value)
 
 
 def _interpreter(script: str) -> str | None:

@@ -16,6 +16,7 @@ from cloud_tasks.config.origin import Layer, Origin, Sourced
 from cloud_tasks.config.sections import TOP_LEVEL, Section, advice, variable_name
 from cloud_tasks.errors import InputError
 from cloud_tasks.plugin import setting_info
+from cloud_tasks.plugin.setting_text import is_unset
 
 __all__ = ["Layers", "Problem", "Statement"]
 
@@ -80,7 +81,7 @@ class Layers:
                         self._add(name, key, Sourced(raw=entry.value, origin=origin))
 
     def add_environment(self, environ: Mapping[str, str]) -> None:
-        """Variables of known keys; an empty one counts as not set. A near miss of a run key is refused."""
+        """Variables of known keys; one of blanks only counts as not set. A near miss of a run key is refused."""
         known: dict[str, tuple[str, str]] = {}
         foreign: dict[str, list[tuple[str, str]]] = {}
         for key in TOP_LEVEL:
@@ -102,7 +103,7 @@ class Layers:
         self._refuse_near_misses(environ, known)
 
     def _add_variable(self, environ: Mapping[str, str], variable: str, section: str, key: str) -> None:
-        if environ.get(variable):
+        if not is_unset(environ.get(variable)):
             origin = Origin(layer=Layer.ENVIRONMENT, place=variable)
             self._add(section, key, Sourced(raw=environ[variable], origin=origin, is_text=True))
 

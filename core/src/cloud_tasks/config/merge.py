@@ -16,7 +16,8 @@ import attrs
 from cloud_tasks.config.layers import Problem, Statement
 from cloud_tasks.config.origin import MASK, Layer, Origin, Override
 from cloud_tasks.config.sections import Key, Section, default_of
-from cloud_tasks.config.values import describe, is_optional, show, typed
+from cloud_tasks.config.values import show, typed
+from cloud_tasks.plugin.setting_kinds import describe, is_optional
 
 __all__ = ["Merged", "check_values", "merge"]
 
@@ -148,6 +149,9 @@ def _complaint(bare: Any, field: attrs.Attribute[Any]) -> str:
             value = converter(value)
         if field.validator is not None:
             field.validator(bare, field, value)
-    except (ValueError, TypeError, ArithmeticError) as error:
+    except ValueError as error:
         return str(error.args[0]) if error.args else type(error).__name__
+    except Exception as error:
+        reason = f": {error.args[0]}" if error.args else ""
+        return f"the check of this setting failed with {type(error).__name__}{reason}"
     return ""

@@ -3,52 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 import attrs
 
-from cloud_tasks.config.checks import Above, AtLeast, EachAbove, Matches, OneOf, Patterns
-from cloud_tasks.model import Architecture, Money
+from cloud_tasks.config.checks import EachAbove, Matches, OneOf, Patterns
+from cloud_tasks.model.bounds import Above, AtLeast
+from cloud_tasks.model.constraints import InstanceConstraints, Limits, constraint_info
 from cloud_tasks.plugin import setting
+from cloud_tasks.retry_rule import RetryRule
 
-__all__ = ["RetryRule", "RunSettings"]
+__all__ = ["RunSettings"]
 
 _NAME = Matches(
     "^[a-z][-a-z0-9]{0,23}$",
     "a lower-case letter, then at most 23 lower-case letters, digits or dashes",
 )
-_DISK_TYPE = Matches("^[A-Za-z0-9][-_.A-Za-z0-9]*$", "letters, digits, dashes, dots")
 
 
-def _each_disk_type(instance: object, attribute: object, value: tuple[str, ...]) -> None:
-    for name in value:
-        _DISK_TYPE(instance, attribute, name)
+@attrs.frozen(kw_only=True, slots=False)
+class _JobSettings:
+    """What runs."""
 
-
-@attrs.frozen(kw_only=True)
-class RetryRule:
-    """When a failed attempt is followed by another one; the first rule that fits decides."""
-
-    on: str = attrs.field(validator=OneOf(("exit", "exception", "timeout")))
-    """The kind of failure."""
-    codes: tuple[int, ...] = ()
-    """For ``exit``: only with these exit codes; empty: any."""
-    types: tuple[str, ...] = ()
-    """For ``exception``: only of these types, by name; empty: any."""
-    attempts: int | None = attrs.field(default=None, validator=AtLeast(1))
-    """Attempts in all; None: those of ``max_attempts``."""
-
-    def __attrs_post_init__(self) -> None:
-        if self.codes and self.on != "exit":
-            raise ValueError('"codes" goes with "on: exit" only')
-        if self.types and self.on != "exception":
-            raise ValueError('"types" goes with "on: exception" only')
-
-
-@attrs.frozen(kw_only=True)
-class RunSettings:
-    """Every key that may stand in ``run``, and in the section of a provider. Quantities are GB, seconds, US dollars."""
-
-    # What runs
     job_id: str | None = setting(help="Name of the job", default=None, validator=_NAME)
     queue_name: str | None = setting(
         help="Name of the task queue; the event queue is <name>-events (default: the job id)",
@@ -66,104 +42,33 @@ class RunSettings:
         default=None,
     )
     image: str | None = setting(help="Boot image (default: the newest Ubuntu LTS of the architecture)", default=None)
-    region: str | None = setting(help="Region; derived from the zone where that tells it", default=None)
-    zone: str | None = setting(help="Zone (default: any of the region)", default=None)
+
+
+def _with_checks(cls: type[Any], fields: list[attrs.Attribute[Any]]) -> list[attrs.Attribute[Any]]:
+    """Validate what a person writes by the checks of the declared constraints."""
+    declared = ((field, constraint_info(field)) for field in fields)
+    return [field if info is None else field.evolve(validator=info.check) for field, info in declared]
+
+
+@attrs.frozen(kw_only=True, field_transformer=_with_checks)
+class RunSettings(Limits, InstanceConstraints, _JobSettings):
+    """Every key that may stand in ``run``, and in the section of a provider. Quantities are GB, seconds, US dollars."""
 
     # Which machines
-    architecture: Architecture = setting(help="CPU architecture", default=Architecture.X86_64)
-    cpu_family: str | None = setting(help='CPU family, e.g. "Intel Cascade Lake"', default=None)
-    min_cpu_rank: int | None = setting(
-        help="Lowest performance rank of the CPU family", default=None, validator=AtLeast(0)
-    )
-    max_cpu_rank: int | None = setting(
-        help="Highest performance rank of the CPU family", default=None, validator=AtLeast(0)
-    )
     instance_types: tuple[str, ...] = setting(
         help="Regular expressions, found anywhere in the type's name (default: all types)",
         default=(),
         validator=Patterns(),
     )
-    min_cpu: int | None = setting(help="Fewest CPUs of an instance", default=None, validator=AtLeast(0))
-    max_cpu: int | None = setting(help="Most CPUs of an instance", default=None, validator=AtLeast(1))
-    min_total_memory: float | None = setting(
-        help="Least memory of an instance in GB", default=None, validator=AtLeast(0)
-    )
-    max_total_memory: float | None = setting(help="Most memory of an instance in GB", default=None, validator=Above(0))
-    min_memory_per_cpu: float | None = setting(help="Least memory per CPU in GB", default=None, validator=AtLeast(0))
-    max_memory_per_cpu: float | None = setting(help="Most memory per CPU in GB", default=None, validator=Above(0))
-    min_memory_per_task: float | None = setting(help="Least memory per task in GB", default=None, validator=AtLeast(0))
-    max_memory_per_task: float | None = setting(help="Most memory per task in GB", default=None, validator=Above(0))
-    min_local_ssd: float | None = setting(
-        help="Least local SSD of an instance in GB", default=None, validator=AtLeast(0)
-    )
-    max_local_ssd: float | None = setting(
-        help="Most local SSD of an instance in GB", default=None, validator=AtLeast(0)
-    )
-    min_local_ssd_per_cpu: float | None = setting(
-        help="Least local SSD per CPU in GB", default=None, validator=AtLeast(0)
-    )
-    max_local_ssd_per_cpu: float | None = setting(
-        help="Most local SSD per CPU in GB", default=None, validator=AtLeast(0)
-    )
-    min_local_ssd_per_task: float | None = setting(
-        help="Least local SSD per task in GB", default=None, validator=AtLeast(0)
-    )
-    max_local_ssd_per_task: float | None = setting(
-        help="Most local SSD per task in GB", default=None, validator=AtLeast(0)
-    )
-    local_ssd_base_size: float = setting(
-        help="Local SSD in GB that is set aside before it is shared out", default=0.0, validator=AtLeast(0)
-    )
-    boot_disk_types: tuple[str, ...] = setting(
-        help="Boot disk types (default: all of the provider's)", default=(), validator=_each_disk_type
-    )
-    boot_disk_iops: int | None = setting(help="Boot disk operations per second", default=None, validator=Above(0))
-    boot_disk_throughput: int | None = setting(help="Boot disk throughput in MB/s", default=None, validator=Above(0))
-    total_boot_disk_size: float | None = setting(help="Least boot disk size in GB", default=10.0, validator=Above(0))
-    boot_disk_base_size: float = setting(
-        help="Boot disk size in GB before that per CPU or task is added", default=0.0, validator=AtLeast(0)
-    )
-    boot_disk_per_cpu: float | None = setting(help="Boot disk size per CPU in GB", default=None, validator=AtLeast(0))
-    boot_disk_per_task: float | None = setting(help="Boot disk size per task in GB", default=None, validator=AtLeast(0))
-    min_gpus: int | None = setting(help="Fewest GPUs of an instance", default=None, validator=AtLeast(0))
-    max_gpus: int | None = setting(help="Most GPUs of an instance", default=None, validator=AtLeast(0))
-    gpu_types: tuple[str, ...] = setting(help="GPU types (default: all)", default=())
     use_spot: bool = setting(help="Whether to buy spot instances", default=False)
     spot_fallback: bool = setting(help="Whether to buy on demand where no spot instance is to be had", default=False)
     prefer: str = setting(
         help="What makes an offer better", default="price", validator=OneOf(("price", "speed", "availability"))
     )
-
     cpu_family_speed: Mapping[str, float] = setting(
         help="How fast the CPUs of a family are, by its name, compared with those of weight 1 (default: all alike)",
         factory=dict,
         validator=EachAbove(0),
-    )
-
-    # How many
-    min_instances: int | None = setting(help="Fewest instances", default=None, validator=AtLeast(0))
-    max_instances: int | None = setting(help="Most instances", default=10, validator=AtLeast(1))
-    min_total_cpus: int | None = setting(
-        help="Fewest CPUs of all instances together", default=None, validator=AtLeast(0)
-    )
-    max_total_cpus: int | None = setting(help="Most CPUs of all instances together", default=None, validator=AtLeast(1))
-    cpus_per_task: float = setting(help="CPUs that one task takes", default=1.0, validator=Above(0))
-    min_tasks_per_instance: int | None = setting(
-        help="Fewest tasks at once on an instance", default=None, validator=AtLeast(0)
-    )
-    max_tasks_per_instance: int | None = setting(
-        help="Most tasks at once on an instance", default=None, validator=AtLeast(1)
-    )
-    min_simultaneous_tasks: int | None = setting(help="Fewest tasks at once in all", default=None, validator=AtLeast(0))
-    max_simultaneous_tasks: int | None = setting(help="Most tasks at once in all", default=None, validator=AtLeast(1))
-    min_total_price_per_hour: Money | None = setting(
-        help="Least price of all instances in US dollars per hour", default=None, validator=AtLeast(0)
-    )
-    max_total_price_per_hour: Money | None = setting(
-        help="Highest price of all instances in US dollars per hour", default=Money(10), validator=Above(0)
-    )
-    max_total_cost: Money | None = setting(
-        help="Most that the job may cost in US dollars (default: no limit)", default=None, validator=Above(0)
     )
     canary: bool = setting(help="Whether one instance has to complete a task before others are started", default=False)
 

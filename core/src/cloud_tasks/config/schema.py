@@ -12,8 +12,9 @@ from typing import Any, Literal
 import attrs
 
 from cloud_tasks.config.sections import BACKEND_AXES, TOP_LEVEL, Key, Section, default_of, find_sections, run_section
-from cloud_tasks.config.values import element_type, field_types, plain, strip_optional
+from cloud_tasks.config.values import plain
 from cloud_tasks.model import Money
+from cloud_tasks.plugin.setting_kinds import element_type, strip_optional
 from cloud_tasks.registry import Registry
 
 __all__ = ["json_schema"]
@@ -118,13 +119,7 @@ def _required(kind: Any, checks: Mapping[str, Any]) -> dict[str, Any]:
         return {"type": "string", "pattern": f"^(?:{either})$", "examples": words}
     if typing.get_origin(kind) is Literal:
         return {"enum": list(typing.get_args(kind))}
-    if isinstance(kind, type) and attrs.has(kind):
-        hints = field_types(kind)
-        fields = attrs.fields(kind)
-        return {
-            "type": "object",
-            "additionalProperties": False,
-            "properties": {field.name: _typed(hints[field.name], _checks(field.validator)) for field in fields},
-            "required": [field.name for field in fields if field.default is attrs.NOTHING],
-        }
+    if hasattr(kind, "json_schema"):
+        own: dict[str, Any] = kind.json_schema()
+        return own
     return {"type": "object", **checks} if (typing.get_origin(kind) or kind) in (dict, Mapping) else {}

@@ -9,8 +9,8 @@ from typing import Any
 import attrs
 
 from cloud_tasks.config.run_settings import RunSettings
-from cloud_tasks.config.values import field_types
 from cloud_tasks.plugin import SettingInfo, setting_info
+from cloud_tasks.plugin.setting_kinds import field_types
 from cloud_tasks.registry import Registry
 
 __all__ = [

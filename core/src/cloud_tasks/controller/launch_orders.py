@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 
-import attrs
-
-from cloud_tasks.config import JobConfig, RetryRule
+from cloud_tasks.config import JobConfig
 from cloud_tasks.controller.ownership import ownership_labels
 from cloud_tasks.controller.policy import policy_of
 from cloud_tasks.controller.startup import compose_startup_script
 from cloud_tasks.model import LaunchRequest
+from cloud_tasks.retry_rule import RetryRule, format_rules
 from cloud_tasks.selection import RankedOffer, alternatives
 
 __all__ = ["LaunchOrders", "check_launch"]
@@ -129,11 +127,8 @@ def check_launch(config: JobConfig, offers: Sequence[RankedOffer], *, job_id: st
 
 def _rules(rules: Sequence[RetryRule], earlier: int) -> str | None:
     """The retry rules as the worker reads them; None where there are none."""
-    found = [attrs.asdict(rule) for rule in rules]
-    for rule in found:
-        if rule.get("attempts") is not None:
-            rule["attempts"] += earlier
-    return json.dumps(found) if found else None
+    found = [rule if rule.attempts is None else rule._replace(attempts=rule.attempts + earlier) for rule in rules]
+    return format_rules(found) if found else None
 
 
 def _environment_text(value: object) -> str:

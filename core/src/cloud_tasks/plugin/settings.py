@@ -7,6 +7,8 @@ from typing import Any
 
 import attrs
 
+from cloud_tasks.model.constraints import constraint_info
+
 __all__ = ["NoSettings", "SettingInfo", "setting", "setting_info"]
 
 _KEY = "cloud_tasks.setting"
@@ -67,7 +69,10 @@ def setting(
 def setting_info(field: attrs.Attribute[Any]) -> SettingInfo:
     """The `SettingInfo` of a field of a settings class; an empty one for a plain attrs field."""
     info = field.metadata.get(_KEY)
-    return info if isinstance(info, SettingInfo) else SettingInfo(help="")
+    if isinstance(info, SettingInfo):
+        return info
+    declared = constraint_info(field)
+    return SettingInfo(help="" if declared is None else declared.help)
 
 
 @attrs.frozen

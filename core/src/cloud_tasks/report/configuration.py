@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import enum
 import itertools
 from collections.abc import Iterator, Sequence
 from datetime import datetime
+from typing import Any
+
+import attrs
 
 from cloud_tasks.model import Constraints, Limits, Money, Purchase
+from cloud_tasks.model.constraints import ConstraintInfo, InstanceConstraints, constraint_info
 from cloud_tasks.report.wording import format_duration
 from cloud_tasks.selection import RankedOffer, Ranking
 
@@ -54,39 +59,34 @@ def render_job_configuration(
     return "\n".join(lines)
 
 
-def _constraints(c: Constraints) -> Iterator[str]:
-    yield f"  Architecture: {c.architecture.value}"
-    yield f"  Instance types: {_names([pattern.pattern for pattern in c.instance_types])}"
-    yield f"  CPUs: {c.min_cpu} to {c.max_cpu}"
-    yield f"  CPU family: {c.cpu_family}"
-    yield f"  CPU performance rank: {c.min_cpu_rank} to {c.max_cpu_rank}"
-    yield f"  GPUs: {c.min_gpus} to {c.max_gpus}"
-    yield f"  GPU types: {_names(c.gpu_types)}"
-    yield f"  Memory: {_range(c.min_total_memory, c.max_total_memory)} GB"
-    yield f"  Memory per CPU: {_range(c.min_memory_per_cpu, c.max_memory_per_cpu)} GB"
-    yield f"  Memory per task: {_range(c.min_memory_per_task, c.max_memory_per_task)} GB"
-    yield f"  Boot disk types: {_names(c.boot_disk_types)}"
-    yield f"  Boot disk IOPS: {c.boot_disk_iops}"
-    yield f"  Boot disk throughput: {c.boot_disk_throughput} MB/s"
-    yield f"  Boot disk total size: {_size(c.total_boot_disk_size)} GB"
-    yield f"  Boot disk base size: {_size(c.boot_disk_base_size)} GB"
-    yield f"  Boot disk per CPU: {_size(c.boot_disk_per_cpu)} GB"
-    yield f"  Boot disk per task: {_size(c.boot_disk_per_task)} GB"
-    yield f"  Local SSD: {_range(c.min_local_ssd, c.max_local_ssd)} GB"
-    yield f"  Local SSD base size: {_size(c.local_ssd_base_size)} GB"
-    yield f"  Local SSD per CPU: {_range(c.min_local_ssd_per_cpu, c.max_local_ssd_per_cpu)} GB"
-    yield f"  Local SSD per task: {_range(c.min_local_ssd_per_task, c.max_local_ssd_per_task)} GB"
+def _constraints(constraints: Constraints) -> Iterator[str]:
+    """The lines of the instance type: every constraint with a label but those of `_NUMBER`."""
+    labels = _labels(InstanceConstraints)
+    for name in labels:
+        if name not in _NUMBER:
+            yield f"  {_line(constraints, name)}"
+        if name == "architecture":
+            yield f"  Instance types: {_shown([pattern.pattern for pattern in constraints.instance_types])}"
+
+
+_NUMBER = (
+    "min_instances",
+    "min_total_cpus",
+    "cpus_per_task",
+    "min_tasks_per_instance",
+    "min_simultaneous_tasks",
+    "min_total_price_per_hour",
+    "max_total_cost",
+)
+"""What is printed for the number of instances, in this order."""
+_BY_TASKS = ("min_tasks_per_instance", "min_simultaneous_tasks")
+"""What follows from the CPUs per task, and is indented below them."""
 
 
 def _limits(limits: Limits, constraints: Constraints, spot_fallback: bool) -> Iterator[str]:
-    yield f"  # Instances: {limits.min_instances} to {limits.max_instances}"
-    yield f"  Total CPUs: {limits.min_total_cpus} to {limits.max_total_cpus}"
-    yield f"  CPUs per task: {float(constraints.cpus_per_task)}"
-    yield f"    Tasks per instance: {constraints.min_tasks_per_instance} to {constraints.max_tasks_per_instance}"
-    yield f"    Simultaneous tasks: {limits.min_simultaneous_tasks} to {limits.max_simultaneous_tasks}"
-    low, high = limits.min_total_price_per_hour, limits.max_total_price_per_hour
-    yield f"  Total price per hour: {_money(low)} to {_money(high)}"
-    yield f"  Total cost: None to {_money(limits.max_total_cost)}"
+    for name in _NUMBER:
+        indent = "    " if name in _BY_TASKS else "  "
+        yield f"{indent}{_line(limits if hasattr(limits, name) else constraints, name)}"
     if constraints.purchase is Purchase.SPOT:
         fallback = ", on-demand ones where spot is refused" if spot_fallback else ""
         yield f"  Pricing: Spot instances{fallback}"
@@ -94,20 +94,33 @@ def _limits(limits: Limits, constraints: Constraints, spot_fallback: bool) -> It
         yield "  Pricing: On-demand instances"
 
 
-def _names(names: Sequence[str]) -> str:
-    return ", ".join(names) or "None"
+def _labels(cls: type[Any]) -> dict[str, ConstraintInfo]:
+    """Each constraint that has a label, by the name of its field."""
+    found = ((field.name, constraint_info(field)) for field in attrs.fields(cls))
+    return {name: info for name, info in found if info is not None and info.label}
 
 
-def _size(value: float | None) -> str:
-    return "None" if value is None else str(float(value))
+def _line(source: Constraints | Limits, name: str) -> str:
+    info = _labels(type(source))[name]
+    is_number = "float" in str(attrs.fields_dict(type(source))[name].type)
+
+    def shown(value: Any) -> str:
+        return str(float(value)) if is_number and value is not None else _shown(value)
+
+    text = shown(getattr(source, name))
+    if name.startswith("min_"):
+        text += f" to {shown(getattr(source, f'max_{name[4:]}'))}"
+    elif name.startswith("max_"):
+        text = f"None to {text}"
+    return f"{info.label}: {text} {info.unit}".rstrip()
 
 
-def _range(least: float | None, most: float | None) -> str:
-    return f"{_size(least)} to {_size(most)}"
-
-
-def _money(amount: Money | None) -> str:
-    return "None" if amount is None else amount.format()
+def _shown(value: Any) -> str:
+    if isinstance(value, Money):
+        return value.format()
+    if isinstance(value, enum.Enum):
+        return str(value.value)
+    return (", ".join(value) or "None") if isinstance(value, list | tuple) else str(value)
 
 
 def render_selected_offer(ranking: Ranking, *, now: datetime | None = None) -> str:

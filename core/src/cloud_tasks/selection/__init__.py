@@ -5,7 +5,6 @@ from __future__ import annotations
 from cloud_tasks.selection.alternatives import alternatives, dearest
 from cloud_tasks.selection.candidates import Candidates, Rejection, candidates
 from cloud_tasks.selection.forecast import Forecast, forecast
-from cloud_tasks.selection.limits import LimitProblem, check_limits
 from cloud_tasks.selection.number import (
     COMMITMENT,
     FleetTotals,
@@ -22,7 +21,6 @@ __all__ = [
     "Candidates",
     "FleetTotals",
     "Forecast",
-    "LimitProblem",
     "Prefer",
     "PriceFunction",
     "RankedOffer",
@@ -33,7 +31,6 @@ __all__ = [
     "alternatives",
     "boot_disk_gb",
     "candidates",
-    "check_limits",
     "dearest",
     "forecast",
     "most_instances",

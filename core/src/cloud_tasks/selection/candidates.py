@@ -1,11 +1,15 @@
 """Which instance types satisfy the constraints, and for each of the others: why not, with the figures.
 
-Invariant, with a test: every type is either among the requests or among the rejected, never both and never neither.
+Invariants, each with a test:
+
+1. Every type is either among the requests or among the rejected, never both and never neither.
+2. Each pair ``min_x``, ``max_x`` of `Constraints` has a measure.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import NamedTuple
 
 import attrs
 
@@ -79,10 +83,10 @@ def _disk_types(instance_type: InstanceType, constraints: Constraints) -> tuple[
 def _problems(instance_type: InstanceType, constraints: Constraints) -> Iterator[str]:
     """What is wrong with a type, the most telling first."""
     yield from _identity_problems(instance_type, constraints)
-    yield from _cpu_problems(instance_type, constraints)
-    yield from _gpu_problems(instance_type, constraints)
-    yield from _memory_problems(instance_type, constraints)
-    yield from _local_ssd_problems(instance_type, constraints)
+    for name, measure in MEASURES.items():
+        yield from _outside(name, measure, instance_type, constraints)
+    if instance_type.local_ssd_gb < constraints.local_ssd_base_size:
+        yield f"{instance_type.local_ssd_gb:g} GB local SSD < local_ssd_base_size {constraints.local_ssd_base_size:g}"
     if instance_type.boot_disk_types and not _disk_types(instance_type, constraints):
         usable = ", ".join(instance_type.boot_disk_types)
         wanted = ", ".join(constraints.boot_disk_types)
@@ -99,57 +103,60 @@ def _identity_problems(instance_type: InstanceType, constraints: Constraints) ->
         yield "it is offered in no zone of the region"
     elif not _zones(instance_type, constraints):
         yield f"it is not offered in zone {constraints.zone}, only in {', '.join(instance_type.zones)}"
-
-
-def _cpu_problems(instance_type: InstanceType, constraints: Constraints) -> Iterator[str]:
-    vcpus, family, rank = instance_type.vcpus, instance_type.cpu_family, instance_type.cpu_rank
-    yield from _outside(f"{vcpus} vCPUs", vcpus, "cpu", constraints.min_cpu, constraints.max_cpu)
+    family, gpu_type = instance_type.cpu_family, instance_type.gpu_type
     if constraints.cpu_family is not None and family.lower() != constraints.cpu_family.lower():
         yield f"CPU family {family or 'unknown'} is not {constraints.cpu_family} (cpu_family)"
-    shown = f"CPU rank {rank}" if rank else "CPU rank 0 (unknown)"
-    yield from _outside(shown, rank, "cpu_rank", constraints.min_cpu_rank, constraints.max_cpu_rank)
-    if slots(vcpus, constraints) < 1:
-        yield f"{vcpus} vCPUs have no room for a task of {constraints.cpus_per_task:g} CPUs (cpus_per_task)"
-
-
-def _gpu_problems(instance_type: InstanceType, constraints: Constraints) -> Iterator[str]:
-    count, gpu_type = instance_type.gpu_count, instance_type.gpu_type
-    yield from _outside(f"{count} GPUs", count, "gpus", constraints.min_gpus, constraints.max_gpus)
+    if slots(instance_type.vcpus, constraints) < 1:
+        needed = f"a task of {constraints.cpus_per_task:g} CPUs (cpus_per_task)"
+        yield f"{instance_type.vcpus} vCPUs have no room for {needed}"
     wanted = {name.lower() for name in constraints.gpu_types}
     if wanted and gpu_type.lower() not in wanted:
         yield f"GPU type {gpu_type or 'none'} is not one of {', '.join(constraints.gpu_types)} (gpu_types)"
 
 
-def _memory_problems(instance_type: InstanceType, constraints: Constraints) -> Iterator[str]:
-    memory, vcpus = instance_type.memory_gb, instance_type.vcpus
-    tasks = slots(vcpus, constraints)
-    c = constraints
-    yield from _outside(f"{memory:g} GB memory", memory, "total_memory", c.min_total_memory, c.max_total_memory)
-    each = memory / vcpus
-    yield from _outside(f"{each:g} GB per CPU", each, "memory_per_cpu", c.min_memory_per_cpu, c.max_memory_per_cpu)
-    each = memory / max(tasks, 1)
-    shown = f"{each:g} GB per task ({tasks} tasks)"
-    yield from _outside(shown, each, "memory_per_task", c.min_memory_per_task, c.max_memory_per_task)
-
-
-def _local_ssd_problems(instance_type: InstanceType, constraints: Constraints) -> Iterator[str]:
-    disk, vcpus, c = instance_type.local_ssd_gb, instance_type.vcpus, constraints
-    tasks = slots(vcpus, constraints)
-    yield from _outside(f"{disk:g} GB local SSD", disk, "local_ssd", c.min_local_ssd, c.max_local_ssd)
-    if disk < c.local_ssd_base_size:
-        yield f"{disk:g} GB local SSD < local_ssd_base_size {c.local_ssd_base_size:g}"
-    beyond = f" beyond the base of {c.local_ssd_base_size:g}" if c.local_ssd_base_size else ""
-    share = max(disk - c.local_ssd_base_size, 0.0)
-    each = share / vcpus
-    shown = f"{each:g} GB local SSD per CPU{beyond}"
-    yield from _outside(shown, each, "local_ssd_per_cpu", c.min_local_ssd_per_cpu, c.max_local_ssd_per_cpu)
-    each = share / max(tasks, 1)
-    shown = f"{each:g} GB local SSD per task{beyond} ({tasks} tasks)"
-    yield from _outside(shown, each, "local_ssd_per_task", c.min_local_ssd_per_task, c.max_local_ssd_per_task)
-
-
-def _outside(shown: str, value: float, key: str, least: float | None, most: float | None) -> Iterator[str]:
+def _outside(name: str, measure: Measure, instance_type: InstanceType, constraints: Constraints) -> Iterator[str]:
+    value = measure.value(instance_type, constraints)
+    least, most = getattr(constraints, f"min_{name}"), getattr(constraints, f"max_{name}")
+    shown = f"{value:g} {measure.noun}" if measure.follows else f"{measure.noun} {value:g}"
+    if name.startswith("local_ssd_per") and constraints.local_ssd_base_size:
+        shown += f" beyond the base of {constraints.local_ssd_base_size:g}"
+    if name.endswith("_per_task"):
+        shown += f" ({slots(instance_type.vcpus, constraints)} tasks)"
+    if name == "cpu_rank" and not value:
+        shown += " (unknown)"
     if least is not None and value < least:
-        yield f"{shown} < min_{key} {least:g}"
+        yield f"{shown} < min_{name} {least:g}"
     if most is not None and value > most:
-        yield f"{shown} > max_{key} {most:g}"
+        yield f"{shown} > max_{name} {most:g}"
+
+
+def _tasks(instance_type: InstanceType, constraints: Constraints) -> int:
+    return max(slots(instance_type.vcpus, constraints), 1)
+
+
+def _shared_ssd(instance_type: InstanceType, constraints: Constraints) -> float:
+    return max(instance_type.local_ssd_gb - constraints.local_ssd_base_size, 0.0)
+
+
+class Measure(NamedTuple):
+    """What a pair ``min_x``, ``max_x`` compares of an instance type."""
+
+    value: Callable[[InstanceType, Constraints], float]
+    noun: str
+    follows: bool = True
+    """Whether the noun follows the number: ``8 vCPUs``, but ``CPU rank 3``."""
+
+
+MEASURES: Mapping[str, Measure] = {
+    "cpu": Measure(lambda it, _: it.vcpus, "vCPUs"),
+    "cpu_rank": Measure(lambda it, _: it.cpu_rank, "CPU rank", follows=False),
+    "gpus": Measure(lambda it, _: it.gpu_count, "GPUs"),
+    "tasks_per_instance": Measure(lambda it, c: slots(it.vcpus, c), "tasks at a time"),
+    "total_memory": Measure(lambda it, _: it.memory_gb, "GB memory"),
+    "memory_per_cpu": Measure(lambda it, _: it.memory_gb / it.vcpus, "GB per CPU"),
+    "memory_per_task": Measure(lambda it, c: it.memory_gb / _tasks(it, c), "GB per task"),
+    "local_ssd": Measure(lambda it, _: it.local_ssd_gb, "GB local SSD"),
+    "local_ssd_per_cpu": Measure(lambda it, c: _shared_ssd(it, c) / it.vcpus, "GB local SSD per CPU"),
+    "local_ssd_per_task": Measure(lambda it, c: _shared_ssd(it, c) / _tasks(it, c), "GB local SSD per task"),
+}
+"""One for each pair of `Constraints`, in the order in which problems are reported."""

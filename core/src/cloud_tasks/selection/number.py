@@ -4,21 +4,30 @@ Invariants, each with a test:
 
 1. Buying what `additional_instances` says exceeds no limit, whatever runs already.
 2. It never gives the fleet a slot more than the remaining tasks can fill, the last instance's rest excepted.
-3. The minima are wishes: the fleet grows as far as the work and the maxima allow, so they never add to it.
+3. Each pair ``min_x``, ``max_x`` of `Limits` has a measure.
+4. The minima are wishes: the fleet grows as far as the work and the maxima allow, so they never add to it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
 from datetime import timedelta
 from decimal import Decimal
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import attrs
 
 from cloud_tasks.model import Limits, Money, Offer
 
-__all__ = ["COMMITMENT", "FleetTotals", "additional_instances", "most_instances", "surplus_instances"]
+__all__ = [
+    "COMMITMENT",
+    "FLEET_MEASURES",
+    "FleetTotals",
+    "additional_instances",
+    "amount",
+    "most_instances",
+    "surplus_instances",
+]
 
 COMMITMENT = timedelta(minutes=5)
 """What an instance is sure to be billed for: starting, one look at it, and ending."""
@@ -44,6 +53,38 @@ class _Sized(Protocol):
 
     @property
     def slots(self) -> int: ...
+
+
+class FleetMeasure(NamedTuple):
+    """What a pair ``min_x``, ``max_x`` of `Limits` counts."""
+
+    of_one: Callable[[_Sized], Decimal]
+    of_fleet: Callable[[FleetTotals], Decimal]
+    noun: str = ""
+    noun_of_one: str = ""
+
+
+FLEET_MEASURES: Mapping[str, FleetMeasure] = {
+    "instances": FleetMeasure(lambda _: Decimal(1), lambda fleet: Decimal(fleet.instances)),
+    "total_cpus": FleetMeasure(
+        lambda ranked: Decimal(ranked.offer.instance_type.vcpus), lambda fleet: Decimal(fleet.vcpus), "vCPUs", "vCPUs"
+    ),
+    "simultaneous_tasks": FleetMeasure(
+        lambda ranked: Decimal(ranked.slots),
+        lambda fleet: Decimal(fleet.slots),
+        "tasks at a time",
+        "tasks per instance",
+    ),
+    "total_price_per_hour": FleetMeasure(
+        lambda ranked: ranked.offer.price_per_hour.usd, lambda fleet: fleet.price_per_hour.usd, "per hour", "per hour"
+    ),
+}
+"""One for each pair of `Limits`."""
+
+
+def amount(limit: int | Money | None) -> Decimal | None:
+    """The number of a limit; None: there is none."""
+    return None if limit is None else limit.usd if isinstance(limit, Money) else Decimal(limit)
 
 
 def additional_instances(
@@ -100,17 +141,15 @@ def surplus_instances(slots: Iterable[int], remaining_tasks: int) -> int:
 def _rooms(limits: Limits, ranked: _Sized, current: FleetTotals) -> list[int]:
     """For each limit how many more instances it allows."""
     rooms: list[int] = []
-    if limits.max_instances is not None:
-        rooms.append(limits.max_instances - current.instances)
-    if limits.max_total_cpus is not None:
-        rooms.append((limits.max_total_cpus - current.vcpus) // max(ranked.offer.instance_type.vcpus, 1))
-    if limits.max_simultaneous_tasks is not None:
-        rooms.append((limits.max_simultaneous_tasks - current.slots) // ranked.slots)
-    if limits.max_total_price_per_hour is not None:
-        left = limits.max_total_price_per_hour - current.price_per_hour
-        price = ranked.offer.price_per_hour
-        if price or left < Money.zero():
-            rooms.append(_affordable(left, price))
+    for name, measure in FLEET_MEASURES.items():
+        if (most := amount(getattr(limits, f"max_{name}"))) is None:
+            continue
+        left, each = most - measure.of_fleet(current), measure.of_one(ranked)
+        if left < 0:
+            rooms.append(0)
+        elif each:
+            # What costs nothing is never too much; the other limits decide.
+            rooms.append(int(left // each))
     return rooms
 
 

@@ -20,7 +20,7 @@ import attrs
 from cloud_tasks.errors import InputError
 from cloud_tasks.model import Constraints, InstanceType, Limits, Money, Offer, OfferRequest, Purchase, Unpriced
 from cloud_tasks.selection.candidates import Rejection, candidates
-from cloud_tasks.selection.number import most_instances
+from cloud_tasks.selection.number import FLEET_MEASURES, amount, most_instances
 from cloud_tasks.selection.sizing import slots
 
 __all__ = ["Prefer", "PriceFunction", "RankedOffer", "Ranking", "rank"]
@@ -106,7 +106,7 @@ def rank(
     offers: list[RankedOffer] = []
     for offer, per_hour in cheapest:
         ranked = _ranked(offer, per_hour, constraints, weights)
-        problem = _limit_problem(ranked, per_hour, limits)
+        problem = _limit_problem(ranked, limits)
         if problem is None:
             offers.append(ranked)
         else:
@@ -147,29 +147,26 @@ def _reject(offer: Offer, reason: str) -> Rejection:
     return Rejection(instance_type=offer.instance_type.name, zone=offer.zone, purchase=offer.purchase, reason=reason)
 
 
-def _limit_problem(ranked: RankedOffer, price: Money, limits: Limits) -> str | None:
+def _limit_problem(ranked: RankedOffer, limits: Limits) -> str | None:
     """Why not even one instance fits, or why the minima are out of reach with this offer."""
-    vcpus = ranked.offer.instance_type.vcpus
-    if limits.max_total_price_per_hour is not None and price > limits.max_total_price_per_hour:
-        return f"{_exact(price)} per hour > max_total_price_per_hour {_exact(limits.max_total_price_per_hour)}"
-    if limits.max_total_cpus is not None and vcpus > limits.max_total_cpus:
-        return f"{vcpus} vCPUs > max_total_cpus {limits.max_total_cpus}"
-    if limits.max_simultaneous_tasks is not None and ranked.slots > limits.max_simultaneous_tasks:
-        return f"{ranked.slots} tasks per instance > max_simultaneous_tasks {limits.max_simultaneous_tasks}"
-    most = most_instances(limits, ranked)
-    if most is None:
+    for name, measure in FLEET_MEASURES.items():
+        one, most = measure.of_one(ranked), amount(getattr(limits, f"max_{name}"))
+        if most is not None and one > most:
+            return f"{_counted(name, one, measure.noun_of_one)} > max_{name} {_counted(name, most)}"
+    reach = most_instances(limits, ranked)
+    if reach is None:
         return None
-    reach = f"at most {most} of it fit the limits: "
-    if limits.min_instances is not None and most < limits.min_instances:
-        return f"{reach}{most} < min_instances {limits.min_instances}"
-    if limits.min_total_cpus is not None and most * vcpus < limits.min_total_cpus:
-        return f"{reach}{most * vcpus} vCPUs < min_total_cpus {limits.min_total_cpus}"
-    if limits.min_simultaneous_tasks is not None and most * ranked.slots < limits.min_simultaneous_tasks:
-        return f"{reach}{most * ranked.slots} tasks at a time < min_simultaneous_tasks {limits.min_simultaneous_tasks}"
-    least = limits.min_total_price_per_hour
-    if least is not None and price * most < least:
-        return f"{reach}{_exact(price * most)} per hour < min_total_price_per_hour {_exact(least)}"
+    for name, measure in FLEET_MEASURES.items():
+        total, least = measure.of_one(ranked) * reach, amount(getattr(limits, f"min_{name}"))
+        if least is not None and total < least:
+            total_shown = _counted(name, total, measure.noun)
+            return f"at most {reach} of it fit the limits: {total_shown} < min_{name} {_counted(name, least)}"
     return None
+
+
+def _counted(name: str, number: Decimal, noun: str = "") -> str:
+    text = _exact(Money(number)) if "price" in name else f"{number:f}"
+    return f"{text} {noun}".rstrip()
 
 
 def _exact(amount: Money) -> str:

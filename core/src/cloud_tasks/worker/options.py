@@ -11,19 +11,12 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NoReturn
 
+from cloud_tasks.booleans import parse_boolean
 from cloud_tasks.errors import InputError
 
 __all__ = ["OPTIONS", "PREFIXES", "Option", "apply_options", "extend_parser", "make_parser"]
 
 PREFIXES = ("CLOUD_TASKS_", "RMS_CLOUD_TASKS_")
-
-
-def _boolean(text: str) -> bool:
-    if text.strip().lower() in ("1", "true", "yes", "on"):
-        return True
-    if text.strip().lower() in ("0", "false", "no", "off"):
-        return False
-    raise ValueError("expected 1, true, 0 or false")
 
 
 def _whole(text: str) -> int:
@@ -36,7 +29,7 @@ class Option:
 
     Args:
         name: The attribute of `WorkerData`, and of the parsed arguments.
-        kind: Makes the value from text; `_boolean` gives ``--x`` and ``--no-x``.
+        kind: Makes the value from text; `parse_boolean` gives ``--x`` and ``--no-x``.
         help: One line, with the unit.
         env: The variable without its prefix; None: the name in capitals.
         flag: None: the name with dashes.
@@ -70,10 +63,10 @@ OPTIONS: tuple[Option, ...] = (
     Option("task_file", str, "a file or URL with tasks, to be worked on here without a queue"),
     Option("job_id", str, "the job whose tasks are to be done"),
     Option("queue_name", str, "the queue's name; default: the job id"),
-    Option("exactly_once_queue", _boolean, "whether the queue delivers exactly once", default=False),
+    Option("exactly_once_queue", parse_boolean, "whether the queue delivers exactly once", default=False),
     Option("event_log_file", str, "the file that events are appended to", default="events.log"),
-    Option("event_log_to_file", _boolean, "whether events go to a file; default: with a local task source"),
-    Option("event_log_to_queue", _boolean, "whether events go to the event queue; default: with a queue"),
+    Option("event_log_to_file", parse_boolean, "whether events go to a file; default: with a local task source"),
+    Option("event_log_to_queue", parse_boolean, "whether events go to the event queue; default: with a queue"),
     Option("event_sinks", str, "more places for events: names of sinks, separated by commas"),
     Option(
         "event_spool_dir",
@@ -88,7 +81,7 @@ OPTIONS: tuple[Option, ...] = (
     Option("memory_gb", float, "its memory in GB", env="INSTANCE_MEM_GB", flag="--memory"),
     Option("local_ssd_gb", float, "its local SSD in GB", env="INSTANCE_SSD_GB", flag="--local-ssd"),
     Option("boot_disk_gb", float, "its boot disk in GB", env="INSTANCE_BOOT_DISK_GB", flag="--boot-disk"),
-    Option("is_spot", _boolean, "whether it may be taken away", env="INSTANCE_IS_SPOT"),
+    Option("is_spot", parse_boolean, "whether it may be taken away", env="INSTANCE_IS_SPOT"),
     Option("price_per_hour", float, "its price in US dollars per hour", env="INSTANCE_PRICE", flag="--price"),
     Option(
         "num_simultaneous_tasks",
@@ -103,11 +96,11 @@ OPTIONS: tuple[Option, ...] = (
     Option("flush_period", float, "seconds that the last reports have to be made when the worker ends", default=60.0),
     Option("tasks_to_skip", _whole, "how many tasks at the start of the task file are left out", env="TO_SKIP"),
     Option("max_num_tasks", _whole, "how many tasks of the task file are done at most"),
-    Option("resume", _boolean, "whether tasks that the event log says are complete are left out"),
-    Option("retry_failed", _boolean, "whether only tasks that the event log says have failed are done"),
-    Option("retry_on_exit", _boolean, "whether a task whose process ended early is run again"),
-    Option("retry_on_exception", _boolean, "whether a task that raised an exception is run again"),
-    Option("retry_on_timeout", _boolean, "whether a task that took too long is run again"),
+    Option("resume", parse_boolean, "whether tasks that the event log says are complete are left out"),
+    Option("retry_failed", parse_boolean, "whether only tasks that the event log says have failed are done"),
+    Option("retry_on_exit", parse_boolean, "whether a task whose process ended early is run again"),
+    Option("retry_on_exception", parse_boolean, "whether a task that raised an exception is run again"),
+    Option("retry_on_timeout", parse_boolean, "whether a task that took too long is run again"),
     Option("max_attempts", _whole, "how often a task is run at most, its retries included", default=3),
     Option("max_losses", _whole, "how often a task may be lost through no fault of its own", default=10),
     Option("retry_rules", str, 'JSON list of rules, e.g. [{"on": "exit", "codes": [137], "attempts": 5}]'),
@@ -118,7 +111,9 @@ OPTIONS: tuple[Option, ...] = (
     Option("lease", float, "seconds for which a task is leased at a time", default=60.0),
     Option("max_result_bytes", _whole, "bytes that a result may have; default: what the event queue carries"),
     Option("result_store", str, "a folder or URL for results that are longer"),
-    Option("capture_output", _boolean, "whether what tasks print is kept for failure events; default: with a queue"),
+    Option(
+        "capture_output", parse_boolean, "whether what tasks print is kept for failure events; default: with a queue"
+    ),
     Option("task_log_dir", str, "a folder with a file of what each attempt printed"),
     Option(
         "start_method",
@@ -151,7 +146,7 @@ def extend_parser(parser: argparse.ArgumentParser, options: Sequence[Option] = O
     for option in options:
         if option.flag in parser._option_string_actions or any(a.dest == option.name for a in parser._actions):
             continue
-        if option.kind is _boolean:
+        if option.kind is parse_boolean:
             group.add_argument(
                 option.flag, dest=option.name, action=argparse.BooleanOptionalAction, default=None, help=option.help
             )

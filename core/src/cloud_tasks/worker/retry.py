@@ -7,36 +7,15 @@ are the last rules. What no rule fits is not tried again. A retry that the task 
 
 from __future__ import annotations
 
-import json
-from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from cloud_tasks.errors import InputError
+from cloud_tasks.retry_rule import FAILURES, RetryRule, parse_rules
 from cloud_tasks.worker.outcome import Outcome, OutcomeKind
 
-__all__ = ["Backoff", "RetryRule", "RetryRules"]
+__all__ = ["Backoff", "RetryRules"]
 
 _KINDS = {"exit": OutcomeKind.EXITED, "exception": OutcomeKind.EXCEPTION, "timeout": OutcomeKind.TIMED_OUT}
-
-
-class RetryRule(NamedTuple):
-    """One rule: an outcome that it fits may have this many attempts."""
-
-    kind: OutcomeKind
-    attempts: int
-    codes: tuple[int, ...] = ()
-    """Exit codes that it is for (137 stands for SIGKILL too); empty: all."""
-    types: tuple[str, ...] = ()
-    """Names of exception classes that it is for, base classes included; empty: all."""
-
-    def fits(self, outcome: Outcome) -> bool:
-        if outcome.kind is not self.kind:
-            return False
-        if self.codes:
-            code = outcome.exit_code
-            shell_code = None if code is None else code if code >= 0 else 128 - code
-            return code in self.codes or shell_code in self.codes
-        return not self.types or any(name in self.types for name in outcome.kinds)
 
 
 class Backoff(NamedTuple):
@@ -60,14 +39,12 @@ class RetryRules(NamedTuple):
     @classmethod
     def of(cls, data: Any) -> RetryRules:
         """The rules that the worker's options make. Raises `InputError`."""
-        rules = list(_parse(data.retry_rules, data.max_attempts)) if data.retry_rules else []
-        for kind, wanted in (
-            (OutcomeKind.EXITED, data.retry_on_exit),
-            (OutcomeKind.EXCEPTION, data.retry_on_exception),
-            (OutcomeKind.TIMED_OUT, data.retry_on_timeout),
-        ):
-            if wanted:
-                rules.append(RetryRule(kind=kind, attempts=data.max_attempts))
+        try:
+            rules = list(parse_rules(data.retry_rules)) if data.retry_rules else []
+        except ValueError as error:
+            raise InputError(str(error), where="retry_rules") from error
+        switches = {"exit": data.retry_on_exit, "exception": data.retry_on_exception, "timeout": data.retry_on_timeout}
+        rules += [RetryRule(on=failure) for failure in FAILURES if switches[failure]]
         return cls(
             rules=tuple(rules),
             max_attempts=data.max_attempts,
@@ -79,7 +56,10 @@ class RetryRules(NamedTuple):
         """How many attempts in all a task may have that ended like this."""
         if outcome.kind is OutcomeKind.RETRY_REQUESTED:
             return self.max_attempts
-        return next((rule.attempts for rule in self.rules if rule.fits(outcome)), 1)
+        rule = next((rule for rule in self.rules if _fits(rule, outcome)), None)
+        if rule is None:
+            return 1
+        return self.max_attempts if rule.attempts is None else rule.attempts
 
     def delay(self, outcome: Outcome, attempt: int) -> float:
         """Seconds before the attempt after this one."""
@@ -90,31 +70,12 @@ class RetryRules(NamedTuple):
         return self.backoff.delay(attempt, random.random())
 
 
-def _parse(text: str, default_attempts: int) -> Sequence[RetryRule]:
-    where = "retry_rules"
-    try:
-        entries = json.loads(text)
-    except ValueError as error:
-        raise InputError(f"not JSON: {error}", where=where) from error
-    if not isinstance(entries, list):
-        raise InputError("expected a list of rules", where=where)
-    rules = []
-    for number, entry in enumerate(entries, start=1):
-        place = f"{where}[{number}]"
-        if not isinstance(entry, dict) or entry.get("on") not in _KINDS:
-            raise InputError('each rule needs "on"', where=place, hint=f"one of {', '.join(_KINDS)}")
-        unknown = set(entry) - {"on", "codes", "types", "attempts"}
-        if unknown:
-            raise InputError(f"unknown: {', '.join(sorted(unknown))}", where=place)
-        try:
-            rules.append(
-                RetryRule(
-                    kind=_KINDS[entry["on"]],
-                    attempts=int(entry.get("attempts", default_attempts)),
-                    codes=tuple(int(code) for code in entry.get("codes", ())),
-                    types=tuple(str(name).rpartition(".")[2] for name in entry.get("types", ())),
-                )
-            )
-        except (TypeError, ValueError) as error:
-            raise InputError(str(error), where=place) from error
-    return rules
+def _fits(rule: RetryRule, outcome: Outcome) -> bool:
+    if outcome.kind != _KINDS[rule.on]:
+        return False
+    if rule.codes:
+        code = outcome.exit_code
+        shell_code = None if code is None else code if code >= 0 else 128 - code
+        return code in rule.codes or shell_code in rule.codes
+    # An outcome names classes without their module.
+    return not rule.types or any(name.rpartition(".")[2] in outcome.kinds for name in rule.types)

@@ -1,0 +1,252 @@
+"""`setting_text`: every supported value survives as text, and every text gives a value or a reason."""
+
+from __future__ import annotations
+
+import contextlib
+import enum
+import math
+from collections.abc import Mapping
+from datetime import timedelta
+from decimal import Decimal
+from pathlib import Path
+from typing import Any, Literal
+
+import attrs
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from cloud_tasks.booleans import BOOLEANS, parse_boolean
+from cloud_tasks.model import Architecture, Money
+from cloud_tasks.plugin import setting
+from cloud_tasks.plugin.setting_kinds import check_settings_class
+from cloud_tasks.plugin.setting_text import format_setting, is_unset, parse_setting, structure_setting
+
+
+class Size(enum.Enum):
+    SMALL = 1
+    LARGE = "large"
+    EMPTY = ""
+    NULL = "null"
+    BLANKS = " a, b "
+    CAPITAL = "LARGE"
+
+
+class Level(enum.IntEnum):
+    LOW = 1
+    HIGH = 2
+
+
+_TEXT = st.text(st.characters(), max_size=12) | st.sampled_from(
+    [
+        "",
+        " ",
+        "null",
+        " null",
+        '""',
+        '"null"',
+        '"',
+        "[]",
+        "{}",
+        "a, b",
+        "[1, 2]",
+        "'",
+        "a\nb",
+        '"\\"\\""',
+        "\0",
+        "\udcff",
+    ]
+)
+_SCALARS: dict[Any, st.SearchStrategy[Any]] = {
+    bool: st.booleans(),
+    int: st.integers(),
+    float: st.floats(allow_nan=False, allow_infinity=False),
+    Decimal: st.decimals(allow_nan=False, allow_infinity=False),
+    Money: st.decimals(-(10**9), 10**9, allow_nan=False).map(Money),
+    str: _TEXT,
+    Path: _TEXT.map(Path),
+    timedelta: st.timedeltas(),
+    Size: st.sampled_from(Size),
+    Level: st.sampled_from(Level),
+    Architecture: st.sampled_from(Architecture),
+    Literal["a", "b c", "", "null"]: st.sampled_from(["a", "b c", "", "null"]),
+    Literal[1, 2]: st.sampled_from([1, 2]),
+    Literal["x", True, Level.HIGH]: st.sampled_from(["x", True, Level.HIGH]),
+    Literal["x", None]: st.sampled_from(["x", None]),
+}
+
+
+def _of(generic: Any, *arguments: Any) -> Any:
+    return generic[arguments if len(arguments) > 1 else arguments[0]]
+
+
+def _containers(child: st.SearchStrategy[tuple[Any, Any]]) -> st.SearchStrategy[tuple[Any, Any]]:
+    def around(pair: tuple[Any, st.SearchStrategy[Any]]) -> st.SearchStrategy[tuple[Any, Any]]:
+        kind, values = pair
+        return st.sampled_from(
+            [
+                (kind | None, values | st.none()),
+                (_of(tuple, kind, ...), st.lists(values, max_size=4).map(tuple)),
+                (_of(list, kind), st.lists(values, max_size=4)),
+                (_of(tuple, kind, int), st.tuples(values, st.integers())),
+                (_of(dict, str, kind), st.dictionaries(_TEXT, values, max_size=3)),
+                (_of(Mapping, str, kind), st.dictionaries(_TEXT, values, max_size=3)),
+            ]
+        )
+
+    return child.flatmap(around)
+
+
+_KINDS = st.recursive(st.sampled_from(list(_SCALARS.items())), _containers, max_leaves=4)
+
+
+@settings(max_examples=600, deadline=None)
+@given(st.data())
+def test_parse_setting_inverts_format_setting_for_every_supported_kind(data: st.DataObject) -> None:
+    kind, values = data.draw(_KINDS)
+    check_settings_class(attrs.make_class("Sample", {"field": attrs.field(type=kind)}))
+    value = data.draw(values)
+    text = format_setting(value, kind)
+    parsed = parse_setting(text, kind)
+    assert parsed == value
+    assert type(parsed) is type(value)
+    assert not is_unset(text), "a variable of blanks counts as not set"
+    assert "\0" not in text
+    text.encode()
+
+
+@given(st.sampled_from([*_SCALARS, tuple[str, ...], list[int], dict[str, float], tuple[tuple[int, ...], ...]]), _TEXT)
+def test_parse_setting_raises_nothing_but_value_error(kind: Any, text: str) -> None:
+    with contextlib.suppress(ValueError):
+        parse_setting(text, kind)
+
+
+@pytest.mark.parametrize(
+    ("kind", "text", "value"),
+    [
+        (tuple[str, ...], "a b", ("a", "b")),
+        (tuple[str, ...], "a,b, c", ("a", "b", "c")),
+        (tuple[str, ...], "n[1,2]-x, other", ("n[1,2]-x", "other")),
+        (tuple[str, ...], "[12]", ("[12]",)),
+        (tuple[str, ...], '["a b", "c"]', ("a b", "c")),
+        (tuple[str, ...], "[]", ()),
+        (list[int], "1 2,3", [1, 2, 3]),
+        (list[int], "[1, 2]", [1, 2]),
+        (tuple[bool, ...], "yes no", (True, False)),
+        (tuple[Architecture, ...], "ARM64 x86_64", (Architecture.ARM64, Architecture.X86_64)),
+        (tuple[int | None, ...], "1 null", (1, None)),
+        (timedelta, " 7.5 ", timedelta(seconds=7.5)),
+        (timedelta | None, "", None),
+        (Literal["a", "b"], " b ", "b"),
+        (Literal[1, 2], "2", 2),
+        (Level, "2", Level.HIGH),
+        (Size, "Large", None),
+        (Decimal, "0.10", Decimal("0.10")),
+        (Money, "1e2", Money(100)),
+        (bool, " True ", True),
+        (str, '"quoted"', '"quoted"'),
+        (str, '""', ""),
+        (dict[str, int], '{"a": 1}', {"a": 1}),
+        (int | None, "null", None),
+    ],
+)
+def test_parse_setting_reads_what_a_person_types(kind: Any, text: str, value: Any) -> None:
+    if value is None and kind is Size:
+        with pytest.raises(ValueError, match="is not one of"):
+            parse_setting(text, kind)
+    else:
+        assert parse_setting(text, kind) == value
+
+
+@pytest.mark.parametrize(
+    ("kind", "text", "message"),
+    [
+        (int, "many", 'expected a whole number, got "many"'),
+        (bool, "maybe", 'expected true or false, got "maybe"'),
+        (bool, "", 'expected true or false, got ""'),
+        (float, "1e999", "expected a number, got one that is too large"),
+        (timedelta, "1e30", "expected a number of seconds, got one that is too large"),
+        (
+            list[int],
+            "[1, true]",
+            '"[1, true]" is not a JSON list of the right values: expected a whole number, got true',
+        ),
+        (
+            tuple[str, ...],
+            '["a", 1]',
+            '"["a", 1]" is not a JSON list of the right values: expected text, got 1; put it in quotes',
+        ),
+        (tuple[int, str], "1", "expected 2 values, got 1"),
+        (dict[str, int], '{"a": "x"}', 'a: expected a whole number, got "x"'),
+        (Literal["a", "b"], "c", '"c" is not one of a, b'),
+    ],
+)
+def test_parse_setting_names_what_it_expected(kind: Any, text: str, message: str) -> None:
+    with pytest.raises(ValueError) as caught:  # noqa: PT011  # the text is compared whole
+        parse_setting(text, kind)
+    assert str(caught.value) == message
+
+
+def test_parse_setting_of_a_mapping_accepts_json_only_without_another_reader() -> None:
+    with pytest.raises(ValueError, match="expected a mapping as JSON"):
+        parse_setting("{a: 1}", dict[str, int])
+    assert parse_setting("{a: 1}", dict[str, int], read=lambda _: {"a": 1}) == {"a": 1}
+    with pytest.raises(ValueError, match="a key is written twice"):
+        parse_setting('{"a": 1, "a": 2}', dict[str, int])
+
+
+@pytest.mark.parametrize(
+    ("value", "kind"),
+    [
+        (math.inf, float),
+        (math.nan, float),
+        (None, int),
+        (30, timedelta),
+        ("x", int),
+        (True, int),
+        (Decimal("NaN"), Decimal),
+    ],
+)
+def test_format_setting_refuses_what_is_not_of_its_kind(value: Any, kind: Any) -> None:
+    with pytest.raises(ValueError, match=r"expected|cannot be written"):
+        format_setting(value, kind)
+
+
+@pytest.mark.parametrize(
+    ("value", "kind"), [("8", int), (True, int), (True, float), (1, bool), ("yes", bool), (1, str), (1, Literal["1"])]
+)
+def test_structure_setting_takes_what_a_file_typed_strictly(value: Any, kind: Any) -> None:
+    with pytest.raises(ValueError, match=r"expected|is not one of"):
+        structure_setting(value, kind)
+
+
+@pytest.mark.parametrize("word", [*BOOLEANS, *(word.upper() for word in BOOLEANS), " true ", "\tOff\n"])
+def test_parse_boolean_knows_one_table_of_words(word: str) -> None:
+    assert parse_boolean(word) is BOOLEANS[word.strip().lower()]
+    assert parse_setting(word, bool) is BOOLEANS[word.strip().lower()]
+
+
+class _Flag(enum.Flag):
+    A = 1
+
+
+class _Ambiguous(enum.Enum):
+    NUMBER = 1
+    TEXT = "1"
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [
+        complex, bytes, object, Any, dict, tuple, list, set[str], frozenset[str], int | str, dict[int, str],
+        tuple[complex, ...], dict[str, bytes], _Flag, _Ambiguous, Literal[b"x"], type[int], Mapping, "Nowhere",
+    ],
+    ids=str,
+)  # fmt: skip
+def test_check_settings_class_refuses_other_kinds_by_class_and_field(kind: Any) -> None:
+    cls = attrs.make_class("Sample", {"price": setting(help="x", default=None)})
+    cls.__annotations__ = {"price": kind}
+    with pytest.raises(
+        TypeError, match=r"^Sample(\.price: the type .* is not supported .*; supported: bool, int|: .*'Nowhere')"
+    ):
+        check_settings_class(cls)
