@@ -32,7 +32,7 @@ from cloud_tasks.plugin import (
 )
 from cloud_tasks.plugin import hooks as hook_specifications
 
-__all__ = ["AXES", "Plugin", "Registry"]
+__all__ = ["AXES", "REMOVED_SINKS", "Plugin", "Registry"]
 
 DISABLE_VARIABLE = "CLOUD_TASKS_DISABLE_PLUGINS"
 STRICT_VARIABLE = "CLOUD_TASKS_STRICT_PLUGINS"
@@ -46,6 +46,9 @@ AXES: dict[str, type[Any]] = {
     "command": CommandDescriptor,
 }
 """Each axis with the class of its descriptors; its hook is ``cloud_tasks_register_<axis>``."""
+
+REMOVED_SINKS = {"parquet": "use sqlite or jsonl, and for Parquet files: cloud-tasks export events --format parquet"}
+"""What to use instead of an event sink that core no longer has; a plugin may register the name."""
 
 _B = TypeVar("_B", bound=Backend)
 
@@ -136,6 +139,8 @@ class Registry:
         raise InputError(f'there is no {axis.replace("_", " ")} "{name}"', hint=self._advice(axis, name))
 
     def _advice(self, axis: str, name: str) -> str:
+        if axis == "event_sink" and name in REMOVED_SINKS:
+            return REMOVED_SINKS[name]
         names = self.names(axis)
         close = difflib.get_close_matches(name, names, n=1)
         if close:

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
-from cloud_tasks.builtin.sink_settings import ParquetSettings, WebhookSettings
-from cloud_tasks.config import ConfigurationError, JobConfig
+from cloud_tasks.builtin.sink_settings import SqliteSettings, WebhookSettings
+from cloud_tasks.config import ConfigurationError, JobConfig, load_config
 from cloud_tasks.errors import InputError
+from cloud_tasks.plugin import EventSinkBackend, hookimpl
+from cloud_tasks.registry import Registry
 
 Read = Callable[..., JobConfig]
 ADDRESS = "https://hooks.example.com/services/T0/SECRET"
@@ -17,9 +21,9 @@ ADDRESS = "https://hooks.example.com/services/T0/SECRET"
 
 def test_their_values_arrive(read: Read) -> None:
     config = read(
-        "event_sinks: [parquet, webhook]\nparquet: {rows_per_file: 7}\nwebhook: {budget: [0.9], failure_rate: null}"
+        "event_sinks: [sqlite, webhook]\nsqlite: {file: e.sqlite}\nwebhook: {budget: [0.9], failure_rate: null}"
     )
-    assert config.settings_for("event_sink", "parquet") == ParquetSettings(rows_per_file=7)
+    assert config.settings_for("event_sink", "sqlite") == SqliteSettings(file=Path("e.sqlite"))
     assert config.settings_for("event_sink", "webhook") == WebhookSettings(budget=(0.9,), failure_rate=None)
 
 
@@ -39,7 +43,6 @@ def test_the_address_of_a_webhook_is_shown_nowhere(read: Read, where: str) -> No
         ("webhook:\n  failure_sample: 0", "config.yml:2: webhook.failure_sample: must be at least 1"),
         ("webhook:\n  template: $nobody", "config.yml:2: webhook.template: there is no $nobody; it may name $message"),
         ("webhook:\n  url: ftp://SECRET", "config.yml:2: webhook.url: "),
-        ("parquet:\n  rows_per_file: 0", "config.yml:2: parquet.rows_per_file: must be at least 1"),
         ("sqlite:\n  folder: x", "config.yml:2: sqlite.folder: unknown key"),
     ],
 )
@@ -60,3 +63,30 @@ def test_a_sink_that_is_not_installed_is_told_by_who_needs_it_with_what_to_insta
 def test_it_is_no_provider(read: Read) -> None:
     with pytest.raises(ConfigurationError, match='there is no provider "otel"'):
         read("provider: otel")
+
+
+_EXPORT = "use sqlite or jsonl, and for Parquet files: cloud-tasks export events --format parquet"
+
+
+@pytest.mark.parametrize(
+    ("text", "place"),
+    [
+        ("event_sinks: [parquet]", "config.yml:1: event_sinks"),
+        ("event_sinks: parquet\nparquet: {rows_per_file: 7, folder: x}", "config.yml:1: event_sinks"),
+        ("run:\n  max_cpu: 8\nparquet:\n  rows_per_file: 7\n  folder: x", "config.yml:4: parquet"),
+    ],
+)
+def test_parquet_event_sink_is_refused_with_one_line_naming_the_export(read: Read, text: str, place: str) -> None:
+    with pytest.raises(ConfigurationError) as raised:
+        read(text)
+    assert raised.value.problems == (f'{place}: there is no event sink "parquet"; {_EXPORT}',)
+
+
+def test_parquet_event_sink_of_a_plugin_is_accepted(tmp_path: Path) -> None:
+    backend = EventSinkBackend(name="parquet", summary="Parquet", settings=SqliteSettings, open=lambda *_: None)
+    registry = Registry(only=())
+    registry.register("mine", SimpleNamespace(cloud_tasks_register_event_sink=hookimpl(lambda: (backend,))))
+    file = tmp_path / "config.yml"
+    file.write_text("event_sinks: [parquet]\nparquet: {file: x}")
+    config = load_config(registry, file=file, options={}, environ={})
+    assert config.settings_for("event_sink", "parquet") == SqliteSettings(file=Path("x"))

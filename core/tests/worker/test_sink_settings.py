@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from cloud_tasks.builtin.sink_settings import ParquetSettings, WebhookSettings
+from cloud_tasks.builtin.sink_settings import SqliteSettings, WebhookSettings
 from cloud_tasks.worker.environment import settings_from_environment
 
 
@@ -15,7 +15,6 @@ def test_lists_of_numbers_are_read_whatever_separates_them() -> None:
         assert found == WebhookSettings(budget=(0.5, 0.9), failure_rate=0.3)
 
 
-def test_folders_and_numbers_are_read() -> None:
-    environ = {"CLOUD_TASKS_PARQUET_FOLDER": "/somewhere/else", "CLOUD_TASKS_PARQUET_ROWS_PER_FILE": "7"}
-    found = settings_from_environment(ParquetSettings, "parquet", environ)
-    assert found == ParquetSettings(folder=Path("/somewhere/else"), rows_per_file=7)
+def test_paths_are_read() -> None:
+    found = settings_from_environment(SqliteSettings, "sqlite", {"CLOUD_TASKS_SQLITE_FILE": "/somewhere/else"})
+    assert found == SqliteSettings(file=Path("/somewhere/else"))

@@ -9,7 +9,7 @@ import attrs
 
 from cloud_tasks.plugin import setting
 
-__all__ = ["ParquetSettings", "SqliteSettings", "WebhookSettings"]
+__all__ = ["SqliteSettings", "WebhookSettings"]
 
 
 def _at_least(least: float) -> Any:
@@ -41,19 +41,6 @@ def _template(_: object, attribute: attrs.Attribute[Any], value: str) -> None:
     from cloud_tasks.builtin.webhook_notes import check_template
 
     check_template(value)
-
-
-@attrs.frozen(kw_only=True)
-class ParquetSettings:
-    """Section ``parquet``."""
-
-    folder: Path | None = setting(
-        help="folder of the files; relative to the current directory; none: <job id>-events", default=None
-    )
-    rows_per_file: int = setting(help="events of a file, at most", default=100_000, validator=_at_least(1))
-    interval: float = setting(
-        help="seconds after which a file is finished though it is not full", default=300.0, validator=_at_least(0)
-    )
 
 
 @attrs.frozen(kw_only=True)
