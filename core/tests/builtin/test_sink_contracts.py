@@ -1,19 +1,17 @@
-"""The sinks that write files, and the webhook, keep the contract that plugins are held to."""
+"""The event sink sqlite fulfils the contract of event sinks."""
 
 from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from webhook_server import WebhookServer
 
 from cloud_tasks import builtin
 from cloud_tasks.builtin.event_row import COLUMNS
-from cloud_tasks.builtin.sink_settings import SqliteSettings, WebhookSettings
+from cloud_tasks.builtin.sink_settings import SqliteSettings
 from cloud_tasks.registry import Registry
 from cloud_tasks.testing import EventSinkContract, EventSinkSubject
 
@@ -45,15 +43,3 @@ class TestSqliteSink(EventSinkContract):
             settings=SqliteSettings(file=file),
             read_back=lambda: read_sqlite(file),
         )
-
-
-class TestWebhook(EventSinkContract):
-    @pytest.fixture
-    def subject(self) -> Iterator[EventSinkSubject]:
-        with WebhookServer() as server:
-            yield EventSinkSubject(
-                backend=REGISTRY.event_sink("webhook"),
-                settings=WebhookSettings(url=server.address),
-                read_back=lambda: (),
-                keeps_no_events="a webhook sends messages about many events",
-            )

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from cloud_tasks.builtin.resolve import open_task_source
-from cloud_tasks.builtin.sink_settings import SqliteSettings, WebhookSettings
+from cloud_tasks.builtin.sink_settings import SqliteSettings
 from cloud_tasks.model import Task
 from cloud_tasks.plugin import (
     EventSink,
@@ -105,14 +105,6 @@ def _open_sqlite_sink(settings: SqliteSettings, context: EventSinkContext) -> It
         yield sink
 
 
-@contextmanager
-def _open_webhook_sink(settings: WebhookSettings, context: EventSinkContext) -> Iterator[EventSink]:
-    from cloud_tasks.builtin.webhook import WebhookSink
-
-    with closing(WebhookSink(settings, context)) as sink:
-        yield sink
-
-
 def _source(name: str, summary: str, open_: Any, *suffixes: str) -> TaskSourceBackend:
     return TaskSourceBackend(name=name, summary=summary, open=open_, suffixes=suffixes)
 
@@ -133,7 +125,7 @@ def cloud_tasks_register_task_source() -> Sequence[TaskSourceBackend]:
 
 @hookimpl
 def cloud_tasks_register_event_sink() -> Sequence[EventSinkBackend]:
-    """Files (JSON lines, SQLite), standard output, and messages to a webhook."""
+    """Files (JSON lines, SQLite) and standard output."""
     return [
         EventSinkBackend(
             name="jsonl", summary="append events to a file, one JSON object per line", open=_open_json_lines_sink
@@ -147,11 +139,5 @@ def cloud_tasks_register_event_sink() -> Sequence[EventSinkBackend]:
             settings=SqliteSettings,
             keeps_once=True,
             open=_open_sqlite_sink,
-        ),
-        EventSinkBackend(
-            name="webhook",
-            summary="tell a chat of the end of a run, of failures and of the budget",
-            settings=WebhookSettings,
-            open=_open_webhook_sink,
         ),
     ]
