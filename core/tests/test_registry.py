@@ -101,6 +101,19 @@ def test_a_provider_that_is_not_installed_comes_with_the_command_that_installs_i
         registry.queue("gcp")
 
 
+def test_event_sink_of_a_broken_plugin_names_the_plugin(registry: Registry) -> None:
+    registry.register("notify", plugin(queue=raises))
+    with pytest.raises(PluginError, match=r'plugin "notify" .* is broken'):
+        registry.event_sink("webhook")
+
+
+def test_event_sink_named_like_its_plugin_lists_what_the_plugin_registers(registry: Registry) -> None:
+    sink = EventSinkBackend(name="webhook", summary="Notifications", open=open_nothing)
+    registry.register("notify", plugin(event_sink=lambda: (sink,)))
+    with pytest.raises(InputError, match=r'there is no event sink "notify"; the plugin "notify" registers webhook$'):
+        registry.event_sink("notify")
+
+
 def raises() -> Sequence[QueueBackend]:
     raise RuntimeError("the library is too old")
 

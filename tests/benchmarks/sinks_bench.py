@@ -70,7 +70,6 @@ def main() -> None:
             plans: dict[str, dict[str, object]] = {
                 "jsonl": {},
                 "sqlite": {},
-                "parquet": {"rows_per_file": 20_000},
                 "webhook": {"url": f"{address}/hook"},
                 "otel": {"endpoint": address},
             }

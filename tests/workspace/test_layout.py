@@ -25,7 +25,7 @@ def project(folder: Path) -> dict[str, Any]:
 
 def test_every_plugin_folder_is_a_distribution_of_that_name() -> None:
     folders = sorted(path.parent.name for path in (ROOT / "plugins").glob("*/pyproject.toml"))
-    assert folders == ["aws", "azure", "dashboard", "gcp", "local", "otel"]
+    assert folders == ["aws", "azure", "dashboard", "gcp", "local", "notify", "otel"]
     names = {project(folder)["name"] for folder in MEMBERS}
     assert names == {"cloud-tasks"} | {f"cloud-tasks-{folder}" for folder in folders}
 

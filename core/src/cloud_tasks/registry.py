@@ -35,7 +35,7 @@ from cloud_tasks.plugin import (
 from cloud_tasks.plugin import hooks as hook_specifications
 from cloud_tasks.plugin.setting_kinds import check_settings_class
 
-__all__ = ["AXES", "Plugin", "Registry"]
+__all__ = ["AXES", "EXTRAS", "REMOVED_SINKS", "Plugin", "Registry"]
 
 DISABLE_VARIABLE = "CLOUD_TASKS_DISABLE_PLUGINS"
 STRICT_VARIABLE = "CLOUD_TASKS_STRICT_PLUGINS"
@@ -49,6 +49,12 @@ AXES: dict[str, type[Any]] = {
     "command": CommandDescriptor,
 }
 """Each axis with the class of its descriptors; its hook is ``cloud_tasks_register_<axis>``."""
+
+REMOVED_SINKS = {"parquet": "use sqlite or jsonl, and for Parquet files: cloud-tasks export events --format parquet"}
+"""What to use instead of an event sink that core no longer has; a plugin may register the name."""
+
+EXTRAS = {**{name: name for name in ("local", "gcp", "aws", "azure", "otel", "notify")}, "webhook": "notify"}
+"""The extra of core that installs a backend, by the backend's name; also the name of its plugin."""
 
 _B = TypeVar("_B", bound=Backend)
 
@@ -135,17 +141,21 @@ class Registry:
         if found:
             return cast(_B, found[0][1])
         for plugin in self.plugins():
-            if plugin.name == name and plugin.problem:
+            if plugin.name in (name, EXTRAS.get(name)) and plugin.problem:
                 raise PluginError(_describe(plugin), hint="mend or reinstall it")
         raise InputError(f'there is no {axis.replace("_", " ")} "{name}"', hint=self._advice(axis, name))
 
     def _advice(self, axis: str, name: str) -> str:
+        if axis == "event_sink" and name in REMOVED_SINKS:
+            return REMOVED_SINKS[name]
+        if extra := EXTRAS.get(name):
+            owned = [descriptor.name for plugin, descriptor in self.all(axis) if plugin.name == extra]
+            registered = f'the plugin "{extra}" registers {", ".join(owned)}'
+            return registered if owned else f"install it with: pip install 'cloud-tasks[{extra}]'"
         names = self.names(axis)
         close = difflib.get_close_matches(name, names, n=1)
         if close:
             return f'did you mean "{close[0]}"?'
-        if name in ("local", "gcp", "aws", "azure", "otel"):
-            return f"install it with: pip install 'cloud-tasks[{name}]'"
         return f"installed: {', '.join(names)}" if names else "no plugin provides any; install one"
 
     def _discover(self) -> Iterator[Plugin]:

@@ -1,19 +1,17 @@
-"""The sinks that write files, and the webhook, keep the contract that plugins are held to."""
+"""The event sink sqlite fulfils the contract of event sinks."""
 
 from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from webhook_server import WebhookServer
 
 from cloud_tasks import builtin
 from cloud_tasks.builtin.event_row import COLUMNS
-from cloud_tasks.builtin.sink_settings import ParquetSettings, SqliteSettings, WebhookSettings
+from cloud_tasks.builtin.sink_settings import SqliteSettings
 from cloud_tasks.registry import Registry
 from cloud_tasks.testing import EventSinkContract, EventSinkSubject
 
@@ -26,19 +24,6 @@ def flat(row: dict[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in row.items() if value is not None} | details
 
 
-def read_parquet(folder: Path) -> list[dict[str, Any]]:
-    """All events: those in files, then those of the journal."""
-    import pyarrow.parquet
-
-    found = []
-    for path in sorted(folder.glob("*.parquet")):
-        for row in pyarrow.parquet.read_table(path).to_pylist():
-            found.append(flat(row | {"timestamp": row["timestamp"].isoformat()}))
-    for path in sorted(folder.glob("_unfinished-*.jsonl")):
-        found.extend(json.loads(line) for line in path.read_text().splitlines())
-    return found
-
-
 def read_sqlite(file: Path) -> list[dict[str, Any]]:
     connection = sqlite3.connect(file)
     connection.row_factory = sqlite3.Row
@@ -47,17 +32,6 @@ def read_sqlite(file: Path) -> list[dict[str, Any]]:
     finally:
         connection.close()
     return [flat(row | {"retry": None if row["retry"] is None else bool(row["retry"])}) for row in rows]
-
-
-class TestParquetSink(EventSinkContract):
-    @pytest.fixture(params=[1, 1000, 100_000])
-    def subject(self, request: pytest.FixtureRequest, tmp_path: Path) -> EventSinkSubject:
-        folder = tmp_path / "events"
-        return EventSinkSubject(
-            backend=REGISTRY.event_sink("parquet"),
-            settings=ParquetSettings(folder=folder, rows_per_file=request.param),
-            read_back=lambda: read_parquet(folder),
-        )
 
 
 class TestSqliteSink(EventSinkContract):
@@ -69,15 +43,3 @@ class TestSqliteSink(EventSinkContract):
             settings=SqliteSettings(file=file),
             read_back=lambda: read_sqlite(file),
         )
-
-
-class TestWebhook(EventSinkContract):
-    @pytest.fixture
-    def subject(self) -> Iterator[EventSinkSubject]:
-        with WebhookServer() as server:
-            yield EventSinkSubject(
-                backend=REGISTRY.event_sink("webhook"),
-                settings=WebhookSettings(url=server.address),
-                read_back=lambda: (),
-                keeps_no_events="a webhook sends messages about many events",
-            )

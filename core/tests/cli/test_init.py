@@ -6,6 +6,7 @@ import ast
 import io
 import json
 import os
+import shutil
 import subprocess
 import sys
 import tarfile
@@ -259,6 +260,24 @@ def test_the_same_files_give_the_same_archive(tmp_path: Path) -> None:
     assert one == two
     (tmp_path / "two" / "worker.py").write_text("other")
     assert pack(tmp_path / "two").name != one.name
+
+
+@pytest.mark.parametrize("mode", [0o600, 0o644, 0o664, 0o700, 0o755])
+def test_pack_ignores_hard_links_owners_times_and_access_of_others(tmp_path: Path, mode: int) -> None:
+    for name in ("one", "two"):
+        (tmp_path / name).mkdir()
+        write_tree(tmp_path / name)
+    shutil.copy(tmp_path / "one" / "worker.py", tmp_path / "one" / "copy.py")
+    (tmp_path / "two" / "copy.py").hardlink_to(tmp_path / "two" / "worker.py")
+    for file in ("copy.py", "worker.py"):
+        (tmp_path / "one" / file).chmod(0o755 if mode & 0o100 else 0o644)
+        (tmp_path / "two" / file).chmod(mode)
+    one, two = pack(tmp_path / "one"), pack(tmp_path / "two")
+    assert one == two
+    with tarfile.open(fileobj=io.BytesIO(two.content)) as archive:
+        content = {name: archive.extractfile(name) for name in ("copy.py", "worker.py")}
+        assert {file and file.read() for file in content.values()} == {(tmp_path / "one" / "worker.py").read_bytes()}
+        assert {member.type for member in archive if not member.issym()} == {tarfile.REGTYPE}
 
 
 def test_an_archive_is_uploaded_once(tmp_path: Path) -> None:

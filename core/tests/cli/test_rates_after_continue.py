@@ -16,7 +16,6 @@ from memory_commands import Answer, MemoryCommands
 from rich.console import Console
 from store_facts import START, at, completed, instance, launch_request, new_store
 
-from cloud_tasks.builtin.webhook_notes import BudgetWatch
 from cloud_tasks.cli.live import LiveView
 from cloud_tasks.cli.logs import configure_logging
 from cloud_tasks.cli.monitor import _Watch
@@ -136,16 +135,6 @@ def test_event_sinks_are_given_the_projection_of_this_run(database: Path) -> Non
     assert progress.expected_cost is not None
     assert progress.expected_cost.format(2) == "$13.00"
     assert progress.started_at == RUN
-
-
-def test_a_webhook_note_names_the_projection_of_this_run(yesterday: Path) -> None:
-    watch = BudgetWatch((0.9,), projected=True)
-    with Store.open(yesterday, durable=False) as store:
-        store.begin_run(RUN)
-        assert watch.take(Progress.read(store, RUN).for_sinks(max_total_cost=Money(12))) == []
-        store.apply_events(events_of_this_run())
-        (note,) = watch.take(Progress.read(store, NOW).for_sinks(max_total_cost=Money(12)))
-    assert "expected to cost $13.00, more than its limit of $12.00" in note.message
 
 
 def test_monitor_projects_what_was_done_since_it_began(

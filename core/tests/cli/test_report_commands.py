@@ -18,6 +18,7 @@ import pytest
 from memory_commands import Answer, MemoryCommands
 from store_facts import JOB, at, completed, event, failed, instance, launch_request, new_store, started
 
+from cloud_tasks.convert import decode_events
 from cloud_tasks.model import EventType, Task
 from cloud_tasks.report.export import export_rows
 from cloud_tasks.store import Store
@@ -228,6 +229,28 @@ def test_all_formats_have_the_same_columns_and_rows(tmp_path: Path, kind: str) -
                 assert (json.loads(cells[name]), values[name]) == (value, value)
             else:
                 assert json.loads(cells[name]) == json.loads(values[name]) == value
+
+
+@pytest.mark.parametrize("file_format", ["csv", "jsonl", "parquet"])
+def test_export_writes_events_of_unusual_types_in_every_format(tmp_path: Path, file_format: str) -> None:
+    line = {
+        "event_id": "odd",
+        "timestamp": "2026-01-01T00:00:00+00:00",
+        "event_type": "task_completed",
+        "task_id": "t5",
+    }
+    odd = {"attempt": 1, "retry": "yes", "result": {"half \ud800": "\udfff", "large": 2**80}}
+    events, problems = decode_events(json.dumps(line | odd).encode())
+    assert problems == []
+    with Store.open(tmp_path / "job.db") as store:
+        store.apply_events(events)
+    call("export", "events", "--output", f"rows.{file_format}")
+    content = (tmp_path / f"rows.{file_format}").read_bytes()
+    if file_format == "parquet":
+        row = pyarrow.parquet.read_table(tmp_path / "rows.parquet").to_pylist()[-1]
+        assert (row["retry"], json.loads(row["details"])["result"]) == (None, {"half ?": "?", "large": 2**80})
+    else:
+        assert b"half ?" in content.splitlines()[-1]
 
 
 def test_an_export_that_fails_leaves_the_older_file_and_no_other(tmp_path: Path) -> None:

@@ -2,61 +2,99 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
+import attrs
 import pytest
 
-from cloud_tasks.builtin.sink_settings import ParquetSettings, WebhookSettings
-from cloud_tasks.config import ConfigurationError, JobConfig
+from cloud_tasks import builtin
+from cloud_tasks.builtin.sink_settings import SqliteSettings
+from cloud_tasks.config import ConfigurationError, JobConfig, load_config
 from cloud_tasks.errors import InputError
+from cloud_tasks.plugin import EventSinkBackend, hookimpl, setting
+from cloud_tasks.registry import Registry
 
 Read = Callable[..., JobConfig]
-ADDRESS = "https://hooks.example.com/services/T0/SECRET"
 
 
-def test_their_values_arrive(read: Read) -> None:
-    config = read(
-        "event_sinks: [parquet, webhook]\nparquet: {rows_per_file: 7}\nwebhook: {budget: [0.9], failure_rate: null}"
-    )
-    assert config.settings_for("event_sink", "parquet") == ParquetSettings(rows_per_file=7)
-    assert config.settings_for("event_sink", "webhook") == WebhookSettings(budget=(0.9,), failure_rate=None)
+@attrs.frozen(kw_only=True)
+class PagerSettings:
+    key: str | None = setting(help="Key of the pager", secret=True, default=None)
+    levels: tuple[float, ...] = setting(help="Levels", default=(0.5, 1.0))
+
+
+def read_with_pager(folder: Path, text: str, environ: dict[str, str] | None = None) -> JobConfig:
+    backend = EventSinkBackend(name="pager", summary="Pager", settings=PagerSettings, open=lambda *_: None)
+    registry = Registry(builtins=[("builtin", builtin)], only=())
+    registry.register("mine", SimpleNamespace(cloud_tasks_register_event_sink=hookimpl(lambda: (backend,))))
+    file = folder / "config.yml"
+    file.write_text(text)
+    file.chmod(0o600)
+    return load_config(registry, file=file, options={}, environ=environ or {})
+
+
+def test_sections_of_event_sinks_arrive(tmp_path: Path) -> None:
+    config = read_with_pager(tmp_path, "event_sinks: [sqlite, pager]\nsqlite: {file: e.sqlite}\npager: {levels: [0.9]}")
+    assert config.settings_for("event_sink", "sqlite") == SqliteSettings(file=Path("e.sqlite"))
+    assert config.settings_for("event_sink", "pager") == PagerSettings(levels=(0.9,))
 
 
 @pytest.mark.parametrize("where", ["file", "environment"])
-def test_the_address_of_a_webhook_is_shown_nowhere(read: Read, where: str) -> None:
-    text = "event_sinks: [webhook]\n" + (f"webhook: {{url: '{ADDRESS}'}}" if where == "file" else "")
-    config = read(text, environ={"CLOUD_TASKS_WEBHOOK_URL": ADDRESS} if where == "environment" else {})
-    assert config.settings_for("event_sink", "webhook").url == ADDRESS
+def test_secret_of_an_event_sink_is_shown_nowhere(tmp_path: Path, where: str) -> None:
+    text = "event_sinks: [pager]\n" + ("pager: {key: SECRET}" if where == "file" else "")
+    config = read_with_pager(tmp_path, text, {"CLOUD_TASKS_PAGER_KEY": "SECRET"} if where == "environment" else {})
+    assert config.settings_for("event_sink", "pager").key == "SECRET"
     assert "SECRET" not in str(config.as_dict(with_origins=True)) + str(config) + str(config.worker_environment())
 
 
-@pytest.mark.parametrize(
-    ("text", "line"),
-    [
-        ("webhook:\n  failure_rate: 20", "config.yml:2: webhook.failure_rate: must be above 0, and at most 1"),
-        ("webhook:\n  budget: [0.5, 2]", "config.yml:2: webhook.budget: must be above 0, and at most 1"),
-        ("webhook:\n  failure_sample: 0", "config.yml:2: webhook.failure_sample: must be at least 1"),
-        ("webhook:\n  template: $nobody", "config.yml:2: webhook.template: there is no $nobody; it may name $message"),
-        ("webhook:\n  url: ftp://SECRET", "config.yml:2: webhook.url: "),
-        ("parquet:\n  rows_per_file: 0", "config.yml:2: parquet.rows_per_file: must be at least 1"),
-        ("sqlite:\n  folder: x", "config.yml:2: sqlite.folder: unknown key"),
-    ],
-)
-def test_what_is_wrong_with_them_is_one_line(read: Read, text: str, line: str) -> None:
+def test_unknown_key_of_an_event_sink_is_one_line(read: Read) -> None:
     with pytest.raises(ConfigurationError) as raised:
-        read(text)
-    (problem,) = raised.value.problems
-    assert problem.startswith(line)
-    assert "SECRET" not in problem
+        read("sqlite:\n  folder: x")
+    assert [problem.partition(";")[0] for problem in raised.value.problems] == [
+        "config.yml:2: sqlite.folder: unknown key"
+    ]
 
 
-def test_a_sink_that_is_not_installed_is_told_by_who_needs_it_with_what_to_install(read: Read) -> None:
-    config: Any = read("event_sinks: [otel]\notel: {endpoint: 'http://localhost:4318'}")
-    with pytest.raises(InputError, match=r"there is no event sink \"otel\"; install it with: .*'cloud-tasks\[otel\]'"):
-        config.settings_for("event_sink", "otel")
+@pytest.mark.parametrize(("name", "extra"), [("otel", "otel"), ("webhook", "notify"), ("notify", "notify")])
+def test_event_sink_that_is_not_installed_names_the_extra_to_install(read: Read, name: str, extra: str) -> None:
+    config: Any = read(f"event_sinks: [{name}]\n{name}: {{url: 'slack://SECRET'}}")
+    assert "SECRET" not in str(config.as_dict())
+    expected = f"there is no event sink \"{name}\"; install it with: pip install 'cloud-tasks[{extra}]'"
+    with pytest.raises(InputError, match=f"^{re.escape(expected)}$"):
+        config.settings_for("event_sink", name)
 
 
 def test_it_is_no_provider(read: Read) -> None:
     with pytest.raises(ConfigurationError, match='there is no provider "otel"'):
         read("provider: otel")
+
+
+_EXPORT = "use sqlite or jsonl, and for Parquet files: cloud-tasks export events --format parquet"
+
+
+@pytest.mark.parametrize(
+    ("text", "place"),
+    [
+        ("event_sinks: [parquet]", "config.yml:1: event_sinks"),
+        ("event_sinks: parquet\nparquet: {rows_per_file: 7, folder: x}", "config.yml:1: event_sinks"),
+        ("run:\n  max_cpu: 8\nparquet:\n  rows_per_file: 7\n  folder: x", "config.yml:4: parquet"),
+    ],
+)
+def test_parquet_event_sink_is_refused_with_one_line_naming_the_export(read: Read, text: str, place: str) -> None:
+    with pytest.raises(ConfigurationError) as raised:
+        read(text)
+    assert raised.value.problems == (f'{place}: there is no event sink "parquet"; {_EXPORT}',)
+
+
+def test_parquet_event_sink_of_a_plugin_is_accepted(tmp_path: Path) -> None:
+    backend = EventSinkBackend(name="parquet", summary="Parquet", settings=SqliteSettings, open=lambda *_: None)
+    registry = Registry(only=())
+    registry.register("mine", SimpleNamespace(cloud_tasks_register_event_sink=hookimpl(lambda: (backend,))))
+    file = tmp_path / "config.yml"
+    file.write_text("event_sinks: [parquet]\nparquet: {file: x}")
+    config = load_config(registry, file=file, options={}, environ={})
+    assert config.settings_for("event_sink", "parquet") == SqliteSettings(file=Path("x"))

@@ -4,18 +4,26 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from cloud_tasks.builtin.sink_settings import ParquetSettings, WebhookSettings
+import attrs
+
+from cloud_tasks.builtin.sink_settings import SqliteSettings
+from cloud_tasks.plugin import setting
 from cloud_tasks.worker.environment import settings_from_environment
+
+
+@attrs.frozen(kw_only=True)
+class PagerSettings:
+    levels: tuple[float, ...] = setting(help="Levels", default=(1.0,))
+    rate: float | None = setting(help="Rate", default=0.2)
 
 
 def test_lists_of_numbers_are_read_whatever_separates_them() -> None:
     for text in ("0.5 0.9", "0.5,0.9", "0.5, 0.9"):
-        environ = {"CLOUD_TASKS_WEBHOOK_BUDGET": text, "CLOUD_TASKS_WEBHOOK_FAILURE_RATE": "0.3"}
-        found = settings_from_environment(WebhookSettings, "webhook", environ)
-        assert found == WebhookSettings(budget=(0.5, 0.9), failure_rate=0.3)
+        environ = {"CLOUD_TASKS_PAGER_LEVELS": text, "CLOUD_TASKS_PAGER_RATE": "0.3"}
+        found = settings_from_environment(PagerSettings, "pager", environ)
+        assert found == PagerSettings(levels=(0.5, 0.9), rate=0.3)
 
 
-def test_folders_and_numbers_are_read() -> None:
-    environ = {"CLOUD_TASKS_PARQUET_FOLDER": "/somewhere/else", "CLOUD_TASKS_PARQUET_ROWS_PER_FILE": "7"}
-    found = settings_from_environment(ParquetSettings, "parquet", environ)
-    assert found == ParquetSettings(folder=Path("/somewhere/else"), rows_per_file=7)
+def test_paths_are_read() -> None:
+    found = settings_from_environment(SqliteSettings, "sqlite", {"CLOUD_TASKS_SQLITE_FILE": "/somewhere/else"})
+    assert found == SqliteSettings(file=Path("/somewhere/else"))

@@ -58,9 +58,8 @@ def key_file(folder: Path, private_key: str, token_server: str, **more: str) -> 
 
 def failure_of(settings: GcpSettings, endpoint: str) -> ProviderError:
     rest = Rest(settings, endpoint, service="compute.googleapis.com", project="p", attempts=2)
-    with pytest.raises(ProviderError) as caught:
+    with rest, pytest.raises(ProviderError) as caught:
         rest.get("compute/v1/projects/p")
-    rest.close()
     return caught.value
 
 
@@ -100,17 +99,15 @@ def test_a_stand_in_is_sent_no_token(tmp_path: Path, private_key: str, wire: Wir
         return {"name": "p"}
 
     wire.route("GET", "/compute/v1/projects/p", answer)
-    rest = Rest(key_file(tmp_path, private_key, nowhere), wire.url, service="compute.googleapis.com")
-    assert rest.get("compute/v1/projects/p") == {"name": "p"}
-    rest.close()
+    with Rest(key_file(tmp_path, private_key, nowhere), wire.url, service="compute.googleapis.com") as rest:
+        assert rest.get("compute/v1/projects/p") == {"name": "p"}
     assert [request.headers.get("authorization") for request in seen] == [None]
 
 
 def test_what_is_not_there_is_told_apart(wire: Wire) -> None:
     rest = Rest(GcpSettings(), wire.url, service="compute.googleapis.com", project="p")
-    with pytest.raises(NotFound):
+    with rest, pytest.raises(NotFound):
         rest.get("nowhere")
-    rest.close()
 
 
 @pytest.mark.parametrize("body", ["<html>", [1, 2]])
@@ -123,7 +120,6 @@ def test_an_answer_that_is_no_object_is_a_passing_trouble(wire: Wire, body: obje
 
 def failure_of_path(wire: Wire, path: str) -> ProviderError:
     rest = Rest(GcpSettings(), wire.url, service="compute.googleapis.com", attempts=2)
-    with pytest.raises(ProviderError) as caught:
+    with rest, pytest.raises(ProviderError) as caught:
         rest.get(path)
-    rest.close()
     return caught.value

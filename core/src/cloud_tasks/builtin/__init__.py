@@ -11,7 +11,7 @@ from pathlib import Path
 
 from cloud_tasks.builtin.descriptors import task_source_descriptors
 from cloud_tasks.builtin.resolve import open_task_source
-from cloud_tasks.builtin.sink_settings import ParquetSettings, SqliteSettings, WebhookSettings
+from cloud_tasks.builtin.sink_settings import SqliteSettings
 from cloud_tasks.model import Task
 from cloud_tasks.plugin import (
     EventSink,
@@ -61,27 +61,10 @@ def _open_console_sink(settings: NoSettings, context: EventSinkContext) -> Itera
 
 
 @contextmanager
-def _open_parquet_sink(settings: ParquetSettings, context: EventSinkContext) -> Iterator[EventSink]:
-    from cloud_tasks.builtin.parquet_sink import ParquetSink
-
-    folder = settings.folder or Path(f"{context.job_id or 'cloud-tasks'}-events")
-    with closing(ParquetSink(folder, rows_per_file=settings.rows_per_file, interval=settings.interval)) as sink:
-        yield sink
-
-
-@contextmanager
 def _open_sqlite_sink(settings: SqliteSettings, context: EventSinkContext) -> Iterator[EventSink]:
     from cloud_tasks.builtin.sqlite_sink import SqliteSink
 
     with closing(SqliteSink(settings.file or Path(f"{context.job_id or 'cloud-tasks'}-events.sqlite"))) as sink:
-        yield sink
-
-
-@contextmanager
-def _open_webhook_sink(settings: WebhookSettings, context: EventSinkContext) -> Iterator[EventSink]:
-    from cloud_tasks.builtin.webhook import WebhookSink
-
-    with closing(WebhookSink(settings, context)) as sink:
         yield sink
 
 
@@ -93,7 +76,7 @@ def cloud_tasks_register_task_source() -> Sequence[TaskSourceBackend]:
 
 @hookimpl
 def cloud_tasks_register_event_sink() -> Sequence[EventSinkBackend]:
-    """Files (JSON lines, Parquet, SQLite), standard output, and messages to a webhook."""
+    """Files (JSON lines, SQLite) and standard output."""
     return [
         EventSinkBackend(
             name="jsonl", summary="append events to a file, one JSON object per line", open=_open_json_lines_sink
@@ -102,23 +85,10 @@ def cloud_tasks_register_event_sink() -> Sequence[EventSinkBackend]:
             name="console", summary="print events to standard output, one JSON object per line", open=_open_console_sink
         ),
         EventSinkBackend(
-            name="parquet",
-            summary="write events to a folder of Parquet files",
-            settings=ParquetSettings,
-            idempotent=True,
-            open=_open_parquet_sink,
-        ),
-        EventSinkBackend(
             name="sqlite",
             summary="write events to a table of a SQLite database",
             settings=SqliteSettings,
             idempotent=True,
             open=_open_sqlite_sink,
-        ),
-        EventSinkBackend(
-            name="webhook",
-            summary="tell a chat of the end of a run, of failures and of the budget",
-            settings=WebhookSettings,
-            open=_open_webhook_sink,
         ),
     ]

@@ -1,16 +1,15 @@
-"""An event as one row of a table: the same columns in a Parquet file and in a database."""
+"""An event as one row of a table."""
 
 from __future__ import annotations
 
 import json
-from collections import OrderedDict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping
 from datetime import UTC
 from typing import Any
 
 from cloud_tasks.model import Event
 
-__all__ = ["COLUMNS", "RecentEvents", "row_of"]
+__all__ = ["COLUMNS", "row_of"]
 
 COLUMNS: Mapping[str, str] = {
     "event_id": "text",
@@ -48,23 +47,3 @@ def row_of(event: Event) -> tuple[Any, ...]:
 def _text(value: object) -> str | None:
     """Text that every file can hold: JSON may bring half a character."""
     return None if value is None else str(value).encode("utf-8", "replace").decode("utf-8")
-
-
-class RecentEvents:
-    """The ids of the latest events, so that one that comes again is known; so many that memory stays bounded."""
-
-    def __init__(self, most: int) -> None:
-        self._most = most
-        self._ids: OrderedDict[str, None] = OrderedDict()
-
-    def unseen(self, events: Sequence[Event]) -> list[Event]:
-        """Those of the events that are not known, each once."""
-        found = {event.event_id: event for event in events if event.event_id not in self._ids}
-        return list(found.values())
-
-    def add(self, ids: Iterable[str]) -> None:
-        """Know these from now on; the oldest are forgotten for them."""
-        for event_id in ids:
-            self._ids[event_id] = None
-        while len(self._ids) > self._most:
-            self._ids.popitem(last=False)

@@ -4,6 +4,9 @@ Invariants, each with a test:
 
 1. An archive holds what git would take: nothing that .gitignore names, nothing of ``.git``.
 2. The same files give the same archive, byte for byte, so that it is uploaded once.
+
+Files are listed by ``git ls-files`` and packed here: ``git archive`` takes commits only, applies ``export-ignore`` and
+filters, and its bytes depend on the version of git.
 """
 
 from __future__ import annotations
@@ -94,17 +97,21 @@ def pack(folder: Path, *, without: Sequence[str] = ()) -> Archive:
     raw = io.BytesIO()
     with tarfile.open(fileobj=raw, mode="w", format=tarfile.PAX_FORMAT) as archive:
         for name in names:
-            info = archive.gettarinfo(folder / name, arcname=name)
-            # Whose file it is, and when it was touched, makes no difference.
-            info.mtime, info.uid, info.gid, info.uname, info.gname = 0, 0, 0, "", ""
-            info.mode = 0o755 if info.mode & 0o100 else 0o644
-            if info.isreg():
-                with (folder / name).open("rb") as content:
-                    archive.addfile(info, content)
-            else:
-                archive.addfile(info)
+            _add(archive, name, folder / name)
     digest = hashlib.sha256(raw.getvalue()).hexdigest()[:16]
     return Archive(name=f"code-{digest}.tar.gz", content=gzip.compress(raw.getvalue(), mtime=0), files=len(names))
+
+
+def _add(archive: tarfile.TarFile, name: str, path: Path) -> None:
+    """Add a file or symbolic link, without owner and time; a hard link is added as the file that it is."""
+    info, content = tarfile.TarInfo(name), b""
+    info.mode = 0o755 if path.lstat().st_mode & 0o100 else 0o644
+    if path.is_symlink():
+        info.type, info.linkname = tarfile.SYMTYPE, os.readlink(path)
+    else:
+        content = path.read_bytes()
+        info.size = len(content)
+    archive.addfile(info, io.BytesIO(content))
 
 
 def _files(folder: Path) -> Sequence[str]:

@@ -25,7 +25,7 @@ from cloud_tasks.config.sections import (
 )
 from cloud_tasks.config.trait_checks import check_traits
 from cloud_tasks.errors import InputError
-from cloud_tasks.registry import Registry
+from cloud_tasks.registry import REMOVED_SINKS, Registry
 
 __all__ = ["ConfigurationError", "load_config"]
 
@@ -64,6 +64,8 @@ def load_config(
         InputError: Anything is wrong with what was written.
     """
     run, sections = run_section(), find_sections(registry)
+    for name in REMOVED_SINKS:
+        sections.setdefault(name, Section(name=name, keys={}, is_open=True))
     layers = Layers(run, sections)
     if file is not None:
         layers.add_file(file, read_document(file))
@@ -165,12 +167,16 @@ def _check_names(merged: Merged, registry: Registry, sections: Mapping[str, Sect
             message = f'{key}: there is no {"provider" if key == "provider" else key + " plugin"} "{name}"'
             yield Problem(message=message, where=merged.place(key), hint=hint)
     sinks = registry.names("event_sink")
-    absent = {name for name, section in sections.items() if section.is_open}
-    for name in merged.values.get("event_sinks", ()):
+    absent = {name for name, section in sections.items() if section.is_open} - REMOVED_SINKS.keys()
+    places = dict.fromkeys(merged.values.get("event_sinks", ()), "event_sinks")
+    for name in REMOVED_SINKS.keys() - places.keys():
+        if keys := list(merged.within(name)):
+            places[name] = f"{name}.{keys[0]}"
+    for name, key in places.items():
         if name not in (*sinks, *absent):
-            hint = advice(name, sinks) or f"installed: {', '.join(sinks) or 'none'}"
-            message = f'event_sinks: there is no event sink "{name}"'
-            yield Problem(message=message, where=merged.place("event_sinks"), hint=hint)
+            hint = REMOVED_SINKS.get(name) or advice(name, sinks) or f"installed: {', '.join(sinks) or 'none'}"
+            message = f'{key.partition(".")[0]}: there is no event sink "{name}"'
+            yield Problem(message=message, where=merged.place(key), hint=hint)
 
 
 def _derive_region(merged: Merged) -> None:

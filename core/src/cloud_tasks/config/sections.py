@@ -38,7 +38,7 @@ TOP_LEVEL: Mapping[str, str] = {
 BACKEND_AXES = ("queue", "compute", "pricing")
 _SIDE_AXES = ("event_sink", "task_source")
 _OFFICIAL = ("local", "gcp", "aws", "azure")
-_OFFICIAL_SINKS = ("otel",)
+_OFFICIAL_SINKS = ("otel", "webhook", "notify")
 """Those that come in distributions of their own."""
 
 

@@ -4,7 +4,8 @@ Invariants, each with a test:
 
 1. Memory does not depend on the number of rows.
 2. A file is written whole or not at all; an older one is replaced only by a whole one.
-3. The columns of a kind are always the same, in the same order, whatever the rows hold.
+3. The columns of a kind are always the same, in the same order, whatever the rows hold: a value of another type is
+   empty, and half of a character (a lone surrogate, which JSON can hold) is replaced.
 """
 
 from __future__ import annotations
@@ -75,6 +76,7 @@ def _event(event: Event) -> dict[str, Any]:
         "timestamp": event.timestamp,
         **{name: value for name, value in attrs.asdict(event, recurse=False).items() if name != "timestamp"},
         "event_type": event.event_type.value,
+        "retry": event.retry if isinstance(event.retry, bool) else None,
         "details": dict(event.details),
     }
 
@@ -151,7 +153,7 @@ def export_rows(
 
 
 def _write_csv(rows: Iterable[Mapping[str, Any]], columns: Mapping[str, str], out: BinaryIO) -> int:
-    text = io.TextIOWrapper(out, encoding="utf-8", newline="", write_through=True)
+    text = io.TextIOWrapper(out, encoding="utf-8", errors="replace", newline="", write_through=True)
     try:
         writer = csv.writer(text)
         writer.writerow(columns)
@@ -179,7 +181,7 @@ def _write_json_lines(rows: Iterable[Mapping[str, Any]], columns: Mapping[str, s
     count = 0
     for row in rows:
         count += 1
-        out.write(_json({name: row[name] for name in columns}).encode() + b"\n")
+        out.write(_json({name: row[name] for name in columns}).encode("utf-8", "replace") + b"\n")
     return count
 
 
@@ -210,7 +212,7 @@ def _write_parquet(rows: Iterable[Mapping[str, Any]], columns: Mapping[str, str]
     schema = pyarrow.schema([(name, types[kind]) for name, kind in columns.items()])
     count = 0
     remaining = iter(rows)
-    with pyarrow.parquet.ParquetWriter(out, schema) as writer:
+    with pyarrow.parquet.ParquetWriter(out, schema, compression="zstd") as writer:
         while group := list(itertools.islice(remaining, _GROUP)):
             count += len(group)
             arrays = [
@@ -222,7 +224,7 @@ def _write_parquet(rows: Iterable[Mapping[str, Any]], columns: Mapping[str, str]
 
 
 def _parquet_value(value: Any, kind: str) -> Any:
-    return _json(value) if kind == "json" and value is not None else value
+    return _json(value).encode("utf-8", "replace") if kind == "json" and value is not None else value
 
 
 @contextlib.contextmanager

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Self
 from urllib.parse import urlsplit
 
 import google.auth.exceptions
@@ -60,7 +60,10 @@ class Rest:
         """Call a method that changes nothing, such as ``testIamPermissions``. Raises `ProviderError`, `NotFound`."""
         return self._call("POST", path, json=body)
 
-    def close(self) -> None:
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
         self._session.close()
 
     def _call(self, method: str, path: str, **what: Any) -> Mapping[str, Any]:

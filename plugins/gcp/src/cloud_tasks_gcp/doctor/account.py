@@ -27,13 +27,9 @@ class Account:
 
     def ask(self, endpoint: str, service: str, call: Callable[[Rest], Answer]) -> Answer:
         """One question. Raises `ProviderError`."""
-        rest = Rest(
-            self.settings, endpoint or f"https://{service}", service=service, project=self.project, attempts=_ATTEMPTS
-        )
-        try:
+        where = endpoint or f"https://{service}"
+        with Rest(self.settings, where, service=service, project=self.project, attempts=_ATTEMPTS) as rest:
             return call(rest)
-        finally:
-            rest.close()
 
     def rehearses(self, endpoint: str, other: str) -> bool:
         """Whether a service is a stand-in, and there is none of another that would be asked about it."""

@@ -37,11 +37,9 @@ def fetch_rates(
     Args:
         attempts: How often each page is asked for while the trouble is a passing one.
     """
-    rest = Rest(settings, endpoint_of(settings), service=SERVICE, project=settings.project_id or "", attempts=attempts)
-    try:
+    project = settings.project_id or ""
+    with Rest(settings, endpoint_of(settings), service=SERVICE, project=project, attempts=attempts) as rest:
         rates = rates_by_region(read_skus(_pages(rest)), now())
-    finally:
-        rest.close()
     if not rates:
         raise ProviderError("the Cloud Billing Catalog has no price of Compute Engine", transient=True)
     return rates

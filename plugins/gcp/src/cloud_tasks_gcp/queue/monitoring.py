@@ -45,8 +45,7 @@ def _ask(settings: GcpSettings, project: str, subscription_id: str, now: datetim
     from cloud_tasks_gcp.rest import Rest
 
     endpoint = settings.monitoring_endpoint or _ENDPOINT
-    rest = Rest(settings, endpoint, service="monitoring.googleapis.com", project=project, attempts=2)
-    try:
+    with Rest(settings, endpoint, service="monitoring.googleapis.com", project=project, attempts=2) as rest:
         return rest.get(
             f"v3/projects/{project}/timeSeries",
             **{
@@ -56,8 +55,6 @@ def _ask(settings: GcpSettings, project: str, subscription_id: str, now: datetim
                 "interval.endTime": now.isoformat(),
             },
         )
-    finally:
-        rest.close()
 
 
 def _depth(answer: Mapping[str, Any]) -> Depth | None:

@@ -1,0 +1,1 @@
+"""Notifications about a job: a webhook, or any service that Apprise supports."""

@@ -1,0 +1,107 @@
+"""Delivery of notifications by a background thread, with retries.
+
+Invariants, each with a test:
+
+1. Only the thread of this module waits for the network; `close` waits for `patience` at most.
+2. A notification that cannot be delivered is retried with growing pauses, then dropped, counted and logged.
+"""
+
+from __future__ import annotations
+
+import queue
+import threading
+import time
+
+import structlog
+
+from cloud_tasks_notify.address import THREAD_NAME
+from cloud_tasks_notify.senders import Sender
+
+__all__ = ["NotificationQueue"]
+
+log = structlog.get_logger()
+
+_MAX_WAITING = 100
+_MAX_ATTEMPTS = 8
+_FIRST_PAUSE, _MAX_PAUSE = 1.0, 60.0
+"""Seconds."""
+
+
+class NotificationQueue:
+    """Notifications that wait for their delivery, in order.
+
+    Args:
+        send: Sends one text.
+        patience: Seconds that `close` waits.
+    """
+
+    def __init__(self, send: Sender, *, patience: float, first_pause: float = _FIRST_PAUSE) -> None:
+        self._send = send
+        self._patience = patience
+        self._first_pause = first_pause
+        self._waiting: queue.SimpleQueue[str | None] = queue.SimpleQueue()
+        self._thread: threading.Thread | None = None
+        self._closing = threading.Event()
+        self._deadline = float("inf")
+        self._reason = ""
+        # Each counter has one writing thread: the caller, and the delivering thread.
+        self._accepted = 0
+        self._delivered = 0
+
+    @property
+    def undelivered(self) -> int:
+        """Number of notifications not delivered so far."""
+        return self._accepted - self._delivered
+
+    def put(self, text: str) -> None:
+        """Enqueue a text for delivery, or drop it if too many wait already; never blocks."""
+        self._accepted += 1
+        if self._closing.is_set() or self._waiting.qsize() >= _MAX_WAITING:
+            return
+        self._waiting.put(text)
+        if self._thread is None:
+            self._thread = threading.Thread(target=self._deliver_all, name=THREAD_NAME, daemon=True)
+            self._thread.start()
+
+    def close(self) -> None:
+        """Wait for the last deliveries and log how many failed; does nothing the second time."""
+        if self._closing.is_set():
+            return
+        self._deadline = time.monotonic() + self._patience
+        self._closing.set()
+        self._waiting.put(None)
+        if self._thread is not None:
+            self._thread.join(self._patience)
+        if self.undelivered:
+            count = "1 notification was" if self.undelivered == 1 else f"{self.undelivered} notifications were"
+            log.warning(f"{count} not delivered" + (f" ({self._reason})" if self._reason else ""))
+
+    def _deliver_all(self) -> None:
+        while (text := self._waiting.get()) is not None and time.monotonic() < self._deadline:
+            self._delivered += self._deliver(text)
+
+    def _deliver(self, text: str) -> bool:
+        pause = self._first_pause
+        for attempt in range(1, _MAX_ATTEMPTS + 1):
+            failure = self._send(text)
+            if failure is None:
+                return True
+            self._reason = failure.reason
+            if not failure.transient or attempt == _MAX_ATTEMPTS:
+                break
+            log.debug(f"Notification not delivered ({failure.reason}); retrying")
+            if not self._wait(max(pause, min(failure.retry_after, _MAX_PAUSE))):
+                return False
+            pause = min(pause * 2, _MAX_PAUSE)
+        log.warning(f"Notification dropped: {self._reason}")
+        return False
+
+    def _wait(self, seconds: float) -> bool:
+        """Wait for the next attempt, due at once when `close` is called; return False if it would be too late."""
+        if not self._closing.is_set():
+            self._closing.wait(seconds)
+            return True
+        if time.monotonic() + seconds >= self._deadline:
+            return False
+        time.sleep(seconds)
+        return True
