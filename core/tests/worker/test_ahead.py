@@ -229,38 +229,69 @@ def deliveries(worker: Harness) -> dict[str, int | None]:
     return {decode_task_message(delivery.body).task_id: delivery.delivery_count for delivery in received}
 
 
-def wait_for_extensions(worker: Harness, count: int) -> None:
-    until = len(worker.noted("extended")) + count
-    wait_until(lambda: len(worker.noted("extended")) >= until)
+def extended(worker: Harness, message: int) -> int:
+    """How often the first lease of a message was extended."""
+    return worker.noted("extended").count(f"{message}/1")
 
 
-def test_nothing_that_waits_begins_after_the_worker_was_told_to_end(worker) -> None:
-    worker.load(*[QUICK] * 60, {"do": "wait for shutdown"}, *[{"do": "wait"}] * 20)
-    process = worker.start_on_queue("--num-simultaneous-tasks", "1", "--shutdown-grace-period", "2")
+def take_over(worker: Harness, first: int) -> None:
+    """Give the leases of all messages from this one on to another consumer."""
+    with contextlib.closing(sqlite3.connect(worker.folder / "job.sqlite", timeout=30)) as connection:
+        connection.execute(
+            "UPDATE messages SET lease = 'another', visible = ? WHERE id >= ?", (time.time() + 1000, first)
+        )
+        connection.commit()
+
+
+def leases(worker: Harness, first: int) -> list[tuple[str, str | None]]:
+    """The task and the lease of all messages from this one on."""
+    with contextlib.closing(sqlite3.connect(worker.folder / "job.sqlite", timeout=30)) as connection:
+        rows = connection.execute("SELECT body, lease FROM messages WHERE id >= ? ORDER BY id", (first,)).fetchall()
+    return [(decode_task_message(body).task_id, lease) for body, lease in rows]
+
+
+@pytest.mark.parametrize("flag", ["received_shutdown_request", "received_termination_notice"])
+def test_waiting_attempts_are_withdrawn_before_running_tasks_see_a_shutdown(worker, flag) -> None:
+    worker.load(*[QUICK] * 60, {"do": "spin", "flag": flag}, *[{"do": "wait"}] * 20)
+    process = worker.start_on_queue(
+        "--num-simultaneous-tasks", "1", "--shutdown-grace-period", "2", "--notice-interval", "0.05"
+    )
     wait_until(lambda: worker.noted("waiting"))
-    process.terminate()
+    if flag == "received_shutdown_request":
+        process.terminate()
+    else:
+        (worker.folder / "notice").touch()
     worker.finish(process)
     assert len(worker.noted("waiting")) == 1
     assert deliveries(worker) == {f"task-{number}": 1 for number in range(61, 81)}
 
 
-def test_a_lease_that_is_lost_while_its_task_waits_for_a_slot_makes_no_second_copy(worker) -> None:
+@pytest.mark.parametrize("is_noticed", [True, False])
+def test_shutdown_sends_no_copy_of_a_waiting_task_whose_lease_was_lost(worker, is_noticed) -> None:
     worker.load(*[QUICK] * 60, {"do": "wait"}, *[QUICK] * 3)
     process = worker.start_on_queue("--num-simultaneous-tasks", "1", "--lease", "1.5", "--shutdown-grace-period", "0")
     wait_until(lambda: worker.noted("waiting"))
-    # Leases are extended each half second: after two times, what waits has been asked back.
-    wait_for_extensions(worker, 2)
-    with contextlib.closing(sqlite3.connect(worker.folder / "job.sqlite", timeout=30)) as connection:
-        connection.execute("UPDATE messages SET lease = 'another', visible = ? WHERE id > 61", (time.time() + 1000,))
-        connection.commit()
-    wait_for_extensions(worker, 2)
+    # Leases are extended each half second: the waiting attempts are withdrawn from the template before the second time.
+    wait_until(lambda: extended(worker, 64) >= 2)
+    take_over(worker, first=62)
+    if is_noticed:
+        before = extended(worker, 61)
+        wait_until(lambda: extended(worker, 61) >= before + 2)
     process.terminate()
     worker.finish(process)
-    with contextlib.closing(sqlite3.connect(worker.folder / "job.sqlite", timeout=30)) as connection:
-        rows = connection.execute("SELECT body, lease FROM messages WHERE id > 61").fetchall()
-    assert [(decode_task_message(body).task_id, lease) for body, lease in rows] == [
-        (f"task-{number}", "another") for number in (61, 62, 63)
-    ]
+    assert leases(worker, first=62) == [(f"task-{number}", "another") for number in (61, 62, 63)]
+
+
+@pytest.mark.parametrize("do", ["raise", "kill parent", "retry until"])
+def test_retry_of_a_task_whose_lease_was_lost_is_left_to_the_queue(worker, do) -> None:
+    worker.load({"do": do, "attempts": 2, "until": "taken over"})
+    process = worker.start_on_queue("--num-simultaneous-tasks", "1", "--retry-on-exception", "--backoff-base", "0.05")
+    wait_until(lambda: worker.queued_events("task_started"))
+    take_over(worker, first=1)
+    (worker.folder / "taken over").touch()
+    worker.finish(process)
+    assert leases(worker, first=1) == [("task-0", "another")]
+    assert [event["attempt"] for event in worker.queued_events("task_started")] == [1]
 
 
 def test_tasks_that_take_longer_than_those_before_are_left_to_other_workers(worker) -> None:

@@ -64,7 +64,8 @@ class Attempts:
         self._ahead = 0
         self._sent: dict[int, Running] = {}
         """What the template has been told to run and has not begun, in this order."""
-        self._is_withdrawing = False
+        self.is_withdrawing = False
+        """Whether the template has yet to answer what it gives up."""
         self._end_cause = ""
         """Why all were told to end; empty: they were not."""
         self._running: dict[int, Running] = {}
@@ -98,7 +99,7 @@ class Attempts:
         """How many more can be started now."""
         if self.pool is not None:
             return self.pool.room
-        return 0 if self._is_withdrawing else max(0, self._settings.slots + self._ahead - self.count)
+        return 0 if self.is_withdrawing else max(0, self._settings.slots + self._ahead - self.count)
 
     @property
     def running(self) -> list[Running]:
@@ -131,7 +132,7 @@ class Attempts:
         for first in self._running.values():
             due = first.started + self._settings.max_runtime
             break
-        if not self._is_withdrawing:
+        if not self.is_withdrawing:
             for first in self._sent.values():
                 due = min(due, first.started + _PATIENCE)
                 break
@@ -190,8 +191,8 @@ class Attempts:
 
     def withdraw(self) -> None:
         """Ask back what has not begun."""
-        if self._sent and not self._is_withdrawing:
-            self._is_withdrawing = True
+        if self._sent and not self.is_withdrawing:
+            self.is_withdrawing = True
             self._crew.withdraw()
 
     def watch_memory(self, limit: float) -> None:
@@ -237,7 +238,7 @@ class Attempts:
             self._running[running.number] = self._sent.pop(running.number)
         returned += [running.work for running in self._sent.values()]
         self._sent.clear()
-        self._is_withdrawing = False
+        self.is_withdrawing = False
         for running in self.running:
             lost += 1
             self._conclude(
@@ -265,7 +266,7 @@ class Attempts:
             self.end(running, self._end_cause, 0.0)
 
     def _withdrawn(self, numbers: Sequence[int]) -> None:
-        self._is_withdrawing = False
+        self.is_withdrawing = False
         works = [self._sent.pop(number).work for number in numbers]
         if works:
             self._on_returned(works)

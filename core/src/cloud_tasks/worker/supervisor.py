@@ -6,6 +6,8 @@ Invariants, each with a test:
 2. Shutdown takes nothing new, gives what runs the grace period, releases the rest at once, and flushes events.
 3. While reports pile up, nothing new is started.
 4. What the queue gave and no slot will soon be free for is given back, for other workers.
+5. Running tasks see a shutdown request or termination notice only after the template has given up its waiting
+   attempts: the slot of a task that returns because of it starts no other.
 """
 
 from __future__ import annotations
@@ -80,6 +82,8 @@ class Supervisor:
         self.stop_reason = ""
         self._code = Exit.DONE
         self._signals = 0
+        self._announcements: deque[Callable[[], None]] = deque()
+        """Set the flags that running tasks see."""
         self._template_deaths = 0
         self._mean_seconds: float | None = None
         self.finished = 0
@@ -163,6 +167,8 @@ class Supervisor:
             self._posted.popleft()()
         self.timers.run()
         self.attempts.on_time()
+        while self._announcements and not self.attempts.is_withdrawing:
+            self._announcements.popleft()()
 
     def _patience(self) -> float:
         """Milliseconds until something is due."""
@@ -282,7 +288,7 @@ class Supervisor:
         if self.is_accepting:
             self.is_accepting = False
             self.stop_reason = reason
-            self._flags.set_shutdown_request()
+            self._announcements.append(self._flags.set_shutdown_request)
             self.log.info(f"Shutting down: {reason}")
             running = self.attempts.count
             if running:
@@ -305,6 +311,7 @@ class Supervisor:
         """The machine will be taken away; ``left``: seconds from now at which unfinished tasks are released."""
         self.log.warning(f"Termination notice: {reason}")
         self.report("spot_termination", reason=reason)
+        self._announcements.append(self._flags.set_termination_notice)
         grace = self._settings.grace if left is None else min(left, self._settings.grace)
         self.stop("this machine will be taken away", grace=max(0.0, grace))
 
