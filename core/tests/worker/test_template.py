@@ -13,7 +13,7 @@ import attrs
 import pytest
 from worker_harness import wait_until
 
-from cloud_tasks.worker import linux
+from cloud_tasks.worker import process_tree
 from cloud_tasks.worker.channel import Channel, socket_pair
 from cloud_tasks.worker.data import WorkerData
 from cloud_tasks.worker.messages import ENDED, QUIT, READY, RUN, STARTED, WITHDRAW, WITHDRAWN
@@ -43,7 +43,7 @@ class Template:
             (self.folder / name).touch()
 
     def children(self) -> list[int]:
-        return linux.children_of(self.pid)
+        return process_tree.children_of(self.pid)
 
     def wait_for(self, kind: int, count: int = 1) -> list[Any]:
         while len(found := [message for message in self.messages if message[0] == kind]) < count:
@@ -63,7 +63,7 @@ def only_two_processes(data: WorkerData) -> None:
     fork = os.fork
 
     def limited() -> int:
-        if os.environ.get("ONLY_TWO") and len(linux.children_of(os.getpid())) >= 2:
+        if os.environ.get("ONLY_TWO") and len(process_tree.children_of(os.getpid())) >= 2:
             raise BlockingIOError(errno.EAGAIN, "no more processes")
         return fork()
 
@@ -84,7 +84,7 @@ def template(tmp_path) -> Iterator[Template]:
         return False, [name, data.slot, os.environ["OF_THE_SLOT"]]
 
     (tmp_path / "logs").mkdir()
-    linux.prepare()
+    process_tree.prepare()
     ours, theirs = socket_pair()
     data = WorkerData()
     order = TemplateOrder(

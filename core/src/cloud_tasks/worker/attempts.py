@@ -19,7 +19,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from cloud_tasks.worker import linux
+from cloud_tasks.worker import process_tree
 from cloud_tasks.worker.ahead import sent_ahead
 from cloud_tasks.worker.crew import Crew
 from cloud_tasks.worker.messages import CHILD, ENDED, GONE, STARTED, WITHDRAWN
@@ -197,7 +197,7 @@ class Attempts:
 
     def watch_memory(self, limit: float) -> None:
         """End those whose processes have too much. The sum of what is resident, so memory they share counts often."""
-        resident = linux.resident_bytes([running.pid for running in self._running.values() if running.pid])
+        resident = process_tree.resident_bytes([running.pid for running in self._running.values() if running.pid])
         for running in list(self._running.values()):
             running.memory_gb = resident.get(running.pid, 0) / 1e9
             if running.memory_gb > limit:

@@ -17,7 +17,7 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from cloud_tasks.worker import linux
+from cloud_tasks.worker import process_tree
 from cloud_tasks.worker.channel import Channel, Closed
 from cloud_tasks.worker.messages import KILL, KILL_PID, PROCESS, QUIT, RUN, WITHDRAW
 from cloud_tasks.worker.zygote import GONE, MAKE
@@ -59,7 +59,7 @@ class Crew:
         self._zygote: Channel | None = Channel(end, blocking=True)
         self._template: Channel | None = None
         self._template_pid = 0
-        linux.become_subreaper()
+        process_tree.become_subreaper()
         poll.register(end, select.POLLIN)
 
     @property
@@ -153,7 +153,7 @@ class Crew:
 
     def _kill_children(self) -> None:
         while True:
-            for pid in linux.children_of(os.getpid()):
+            for pid in process_tree.children_of(os.getpid()):
                 try:
                     os.kill(pid, signal.SIGKILL)
                 except ProcessLookupError:

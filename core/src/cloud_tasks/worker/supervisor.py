@@ -20,7 +20,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from cloud_tasks.worker import linux
+from cloud_tasks.worker import process_tree
 from cloud_tasks.worker.attempts import Attempts
 from cloud_tasks.worker.crew import Crew
 from cloud_tasks.worker.endings import Endings
@@ -71,7 +71,7 @@ class Supervisor:
         self._flags = flags
         self.log = log
         self._poll = select.poll()
-        self._alarm_out, self._alarm_in = linux.alarm_pipe()
+        self._alarm_out, self._alarm_in = process_tree.alarm_pipe()
         self._poll.register(self._alarm_out, select.POLLIN)
         self._posted: deque[Callable[[], None]] = deque()
         self.timers = Timers()

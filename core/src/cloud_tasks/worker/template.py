@@ -28,7 +28,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from cloud_tasks.worker import linux
+from cloud_tasks.worker import process_tree
 from cloud_tasks.worker.attempt import (
     SMALL_RESULT,
     Assignment,
@@ -137,17 +137,17 @@ class _Template:
         self._quit = False
 
     def serve(self) -> None:
-        linux.become_subreaper()
-        alarm_out, alarm_in = linux.alarm_pipe()
+        process_tree.become_subreaper()
+        alarm_out, alarm_in = process_tree.alarm_pipe()
         signal.signal(signal.SIGCHLD, _do_nothing)
         signal.set_wakeup_fd(alarm_in, warn_on_full_buffer=False)
         rehearse(self._order.limits)
         if not self._initialise():
             return
         self._processes_ahead = 0 if self._order.spawn else _PROCESSES_AHEAD
-        self._helpers = set(linux.children_of(self._pid))
+        self._helpers = set(process_tree.children_of(self._pid))
         gc.collect()
-        linux.give_back_memory()
+        process_tree.give_back_memory()
         gc.freeze()
         poll = self._poll
         poll.register(self._channel.fileno(), select.POLLIN)
@@ -187,10 +187,10 @@ class _Template:
         signal.set_wakeup_fd(-1)
         while True:
             for pid in list(self._by_pid):
-                linux.kill_group(pid)
-            children = linux.children_of(self._pid)
+                process_tree.kill_group(pid)
+            children = process_tree.children_of(self._pid)
             for pid in children:
-                linux.kill(pid)
+                process_tree.kill(pid)
             try:
                 pid, _ = os.waitpid(-1, 0)
             except ChildProcessError:
@@ -232,11 +232,11 @@ class _Template:
             elif message[0] == KILL:
                 child = self._by_number.get(message[1])
                 if child is not None:
-                    linux.kill_group(child.pid, message[2])
+                    process_tree.kill_group(child.pid, message[2])
             elif message[0] == KILL_PID:
                 # Only while it is ours: its number may be another's by now.
                 if message[1] in self._by_pid:
-                    linux.kill_group(message[1], message[2])
+                    process_tree.kill_group(message[1], message[2])
             elif message[0] == WITHDRAW:
                 self._withdraw()
             else:
@@ -251,7 +251,7 @@ class _Template:
     def _forget_waiting(self) -> None:
         self._waiting.clear()
         for child in self._at_gate.values():
-            linux.kill_group(child.pid)
+            process_tree.kill_group(child.pid)
             self._outputs.unname(child.output, child.output_is_named)
         self._at_gate.clear()
 
@@ -394,7 +394,7 @@ class _Template:
         ended: list[tuple[_Child, int]] = []
         while True:
             try:
-                reaped = linux.reap(self._by_pid)
+                reaped = process_tree.reap(self._by_pid)
             except ChildProcessError:
                 self._sweep_at = None
                 break
@@ -461,9 +461,9 @@ class _Template:
         """Kill what ended tasks left behind: children that are no task, no helper. Theirs become ours, and go too."""
         began = time.monotonic()
         known = self._by_pid.keys() | self._helpers
-        orphans = [pid for pid in linux.children_of(self._pid) if pid not in known]
+        orphans = [pid for pid in process_tree.children_of(self._pid) if pid not in known]
         for pid in orphans:
-            linux.kill(pid)
+            process_tree.kill(pid)
         self._last_sweep = time.monotonic()
         self._sweep_cost = self._last_sweep - began
         self._sweep_at = self._last_sweep + self._sweep_cost if orphans else None

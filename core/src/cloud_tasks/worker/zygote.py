@@ -16,7 +16,7 @@ import signal
 import time
 from typing import TYPE_CHECKING
 
-from cloud_tasks.worker import linux
+from cloud_tasks.worker import process_tree
 from cloud_tasks.worker.channel import Channel, Closed, socket_pair
 from cloud_tasks.worker.order import TemplateOrder
 from cloud_tasks.worker.spawned import forget_event_loop
@@ -41,7 +41,7 @@ def fork_zygote(order: TemplateOrder, scratch_root: str) -> tuple[int, socket.so
         scratch_root: The folder that is removed when the supervisor died without doing so.
     """
     ours, theirs = socket_pair()
-    linux.prepare()
+    process_tree.prepare()
     pid = os.fork()
     if pid:
         theirs.close()
@@ -64,8 +64,8 @@ class _Zygote:
         self._template = 0
 
     def serve(self) -> None:
-        linux.become_subreaper()
-        alarm_out, alarm_in = linux.alarm_pipe()
+        process_tree.become_subreaper()
+        alarm_out, alarm_in = process_tree.alarm_pipe()
         signal.signal(signal.SIGCHLD, lambda number, frame: None)
         signal.set_wakeup_fd(alarm_in, warn_on_full_buffer=False)
         poll = select.poll()
@@ -118,9 +118,9 @@ class _Zygote:
 
     def _kill_orphans(self) -> None:
         while True:
-            for pid in linux.children_of(os.getpid()):
+            for pid in process_tree.children_of(os.getpid()):
                 if pid != self._template:
-                    linux.kill(pid)
+                    process_tree.kill(pid)
             try:
                 pid, _ = os.waitpid(-1, os.WNOHANG if self._template else 0)
             except ChildProcessError:
@@ -138,7 +138,7 @@ class _Zygote:
             else:
                 time.sleep(0.005)
         if self._template:
-            linux.kill(self._template)
+            process_tree.kill(self._template)
             self._template = 0
         self._kill_orphans()
         if os.path.isdir(self._scratch_root):
