@@ -18,8 +18,8 @@ from cloud_tasks.worker.channel import Channel, socket_pair
 from cloud_tasks.worker.data import WorkerData
 from cloud_tasks.worker.messages import ENDED, QUIT, READY, RUN, STARTED, WITHDRAW, WITHDRAWN
 from cloud_tasks.worker.order import TemplateOrder
+from cloud_tasks.worker.server import run_template
 from cloud_tasks.worker.spawned import Program
-from cloud_tasks.worker.template import run_template
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "eventfd"), reason="only Linux forks ahead")
 

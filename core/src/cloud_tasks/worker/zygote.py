@@ -19,8 +19,8 @@ from typing import TYPE_CHECKING
 from cloud_tasks.worker import process_tree
 from cloud_tasks.worker.channel import Channel, Closed, socket_pair
 from cloud_tasks.worker.order import TemplateOrder
+from cloud_tasks.worker.server import run_template
 from cloud_tasks.worker.spawned import forget_event_loop
-from cloud_tasks.worker.template import run_template
 
 if TYPE_CHECKING:
     import socket
