@@ -8,7 +8,6 @@ import select
 import sqlite3
 import time
 from datetime import timedelta
-from typing import Any
 
 import attrs
 import pytest
@@ -22,7 +21,7 @@ from cloud_tasks.worker.ahead import sent_ahead
 from cloud_tasks.worker.attempts import Attempts
 from cloud_tasks.worker.leases import Leases
 from cloud_tasks.worker.log import Log
-from cloud_tasks.worker.messages import ENDED, STARTED, WITHDRAWN
+from cloud_tasks.worker.protocol import AttemptEnded, AttemptStarted, RunAttempt, Withdrawn
 from cloud_tasks.worker.queue_feed import QueueFeed
 from cloud_tasks.worker.settings import SupervisorSettings
 from cloud_tasks.worker.work import Work
@@ -46,8 +45,8 @@ class Crew:
     withdrawals: int = 0
     killed: list[int] = attrs.field(factory=list)
 
-    def run(self, number: int, *assignment: Any) -> None:
-        self.run_numbers.append(number)
+    def run(self, attempt: RunAttempt) -> None:
+        self.run_numbers.append(attempt.number)
 
     def withdraw(self) -> None:
         self.withdrawals += 1
@@ -88,7 +87,7 @@ class Watched:
         return count
 
     def say_started(self, number: int, slot: int, when: float = 0.0) -> None:
-        self.attempts.on_message((STARTED, number, slot, 100 + number, when))
+        self.attempts.on_message(AttemptStarted(number, slot, 100 + number, when))
 
 
 def test_what_waits_has_no_deadline_yet_and_no_slot() -> None:
@@ -99,7 +98,7 @@ def test_what_waits_has_no_deadline_yet_and_no_slot() -> None:
     (running,) = watched.attempts.running
     assert (running.work.task_id, running.slot, running.pid) == ("task-0", 1, 100)
     assert len(watched.attempts.started) == 6
-    watched.attempts.on_message((ENDED, 0, 0, 1.0, b"\2\0\0\0\0\0\0\0{}null", b""))
+    watched.attempts.on_message(AttemptEnded(0, 0, 1.0, b"\2\0\0\0\0\0\0\0{}null", b""))
     assert watched.ended == [("task-0", "completed")]
     assert watched.attempts.room == 1
 
@@ -118,7 +117,7 @@ def test_what_waits_for_long_is_asked_back_and_nothing_is_sent_meanwhile() -> No
     assert watched.attempts.room == 0
     # One has started before the template heard of it.
     watched.say_started(2, 0)
-    watched.attempts.on_message((WITHDRAWN, [3, 4, 5]))
+    watched.attempts.on_message(Withdrawn([3, 4, 5]))
     assert watched.returned == ["task-3", "task-4", "task-5"]
     assert watched.attempts.count == 3
 
@@ -129,7 +128,7 @@ def test_when_all_are_ended_what_waits_is_asked_back_and_not_killed() -> None:
     watched.say_started(0, 0)
     watched.attempts.end_all("shutdown")
     assert (watched.crew.withdrawals, watched.crew.killed) == (1, [0])
-    watched.attempts.on_message((WITHDRAWN, [1, 2, 3, 4, 5]))
+    watched.attempts.on_message(Withdrawn([1, 2, 3, 4, 5]))
     assert len(watched.returned) == 5
 
 
@@ -140,7 +139,7 @@ def test_what_is_told_to_have_begun_after_all_were_ended_ends_too() -> None:
     watched.attempts.end_all("shutdown")
     # This was on its way.
     watched.say_started(1, 1)
-    watched.attempts.on_message((WITHDRAWN, [2, 3, 4, 5]))
+    watched.attempts.on_message(Withdrawn([2, 3, 4, 5]))
     assert watched.crew.killed == [0, 1]
     assert [running.cause for running in watched.attempts.running] == ["shutdown", "shutdown"]
 

@@ -18,7 +18,16 @@ from cloud_tasks.worker.channel import Channel, socket_pair
 from cloud_tasks.worker.endings import Endings
 from cloud_tasks.worker.events import EventMaker
 from cloud_tasks.worker.log import Log
-from cloud_tasks.worker.messages import ENDED, READY, RUN, STARTED, WITHDRAW, WITHDRAWN
+from cloud_tasks.worker.protocol import (
+    AttemptEnded,
+    AttemptStarted,
+    Ready,
+    RunAttempt,
+    Withdraw,
+    Withdrawn,
+    decode,
+    encode,
+)
 from cloud_tasks.worker.retry import RetryRules
 from cloud_tasks.worker.settings import Exit, SupervisorSettings
 from cloud_tasks.worker.shared import SharedFlags
@@ -107,20 +116,20 @@ class Template:
 
     def send(self, *messages: Any) -> None:
         for message in messages:
-            self._channel.put(message)
+            self._channel.put(encode(message))
         self._channel.flush()
 
-    def receive(self, kind: int) -> Any:
+    def receive(self, kind: type) -> Any:
         """Return the next message of this kind; those before it are dropped."""
         while True:
             while self._received:
                 message = self._received.pop(0)
-                if message[0] == kind:
+                if type(message) is kind:
                     return message
             readable = select.poll()
             readable.register(self._channel.fileno(), select.POLLIN)
             assert readable.poll(60_000)
-            self._received += self._channel.get()
+            self._received += map(decode, self._channel.get())
 
 
 def kill(pid: int) -> None:
@@ -136,20 +145,20 @@ def check_order(end_it: Callable[[int], None], *, on_start: Callable[[Supervisor
     with contextlib.ExitStack() as stack:
         stack.callback(kill, pid)
         template = stack.enter_context(contextlib.closing(Template(ours)))
-        template.send((READY, ""))
-        assert template.receive(RUN)[1] == 0
+        template.send(Ready(""))
+        assert template.receive(RunAttempt).number == 0
         now = time.monotonic()
         # A task of a millisecond: the next ones are sent ahead.
-        template.send((STARTED, 0, 0, 1, now), (ENDED, 0, 0, now + 0.001, COMPLETED, b""))
+        template.send(AttemptStarted(0, 0, 1, now), AttemptEnded(0, 0, now + 0.001, COMPLETED, b""))
         for number in (1, 2, 3):
-            assert template.receive(RUN)[1] == number
-        template.send((STARTED, 1, 0, 1, time.monotonic()))
+            assert template.receive(RunAttempt).number == number
+        template.send(AttemptStarted(1, 0, 1, time.monotonic()))
         end_it(pid)
-        template.receive(WITHDRAW)
+        template.receive(Withdraw)
         assert (flags.termination_notice, flags.shutdown_request) == (False, False)
-        template.send((WITHDRAWN, [2, 3]))
+        template.send(Withdrawn([2, 3]))
         wait_until(lambda: flags.shutdown_request)
-        template.send((ENDED, 1, 0, time.monotonic(), COMPLETED, b""))
+        template.send(AttemptEnded(1, 0, time.monotonic(), COMPLETED, b""))
         ended = os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
         assert ended is not None
         assert ended.si_status == code

@@ -22,8 +22,15 @@ from typing import TYPE_CHECKING, Any
 from cloud_tasks.worker import process_tree
 from cloud_tasks.worker.ahead import sent_ahead
 from cloud_tasks.worker.crew import Crew
-from cloud_tasks.worker.messages import CHILD, ENDED, GONE, STARTED, WITHDRAWN
 from cloud_tasks.worker.outcome import Outcome, read_outcome
+from cloud_tasks.worker.protocol import (
+    AttemptEnded,
+    AttemptStarted,
+    ProcessEnded,
+    ProcessStarted,
+    RunAttempt,
+    Withdrawn,
+)
 from cloud_tasks.worker.settings import SupervisorSettings
 from cloud_tasks.worker.work import Running, Work
 
@@ -150,7 +157,7 @@ class Attempts:
             self.pool.start(Running(work, number, -1, scratch))
             return
         self._sent[number] = Running(work, number, -1, scratch)
-        self._crew.run(number, work.task_id, work.attempt, work.payload, scratch)
+        self._crew.run(RunAttempt(number, work.task_id, work.attempt, work.payload, scratch))
 
     def end(self, running: Running, cause: str, kill_after: float) -> None:
         """Tell one to end; a second time only makes it sooner."""
@@ -211,19 +218,19 @@ class Attempts:
 
     # -- what the processes say ------------------------------------------------------------------------------------
 
-    def on_message(self, message: tuple[Any, ...]) -> None:
+    def on_message(self, message: Any) -> None:
         """Handle a message of the template about a task process."""
-        kind = message[0]
-        if kind == ENDED:
-            self._process_ended(*message[1:])
-        elif kind == STARTED:
-            self._process_started(*message[1:])
-        elif kind == WITHDRAWN:
-            self._withdrawn(message[1])
-        elif kind == CHILD and self.pool is not None:
-            self.pool.made(message[1], message[2], self._crew.take_descriptor())
-        elif kind == GONE and self.pool is not None:
-            self._member_gone(*message[1:])
+        kind = type(message)
+        if kind is AttemptEnded:
+            self._process_ended(*message)
+        elif kind is AttemptStarted:
+            self._process_started(*message)
+        elif kind is Withdrawn:
+            self._withdrawn(message.numbers)
+        elif kind is ProcessStarted and self.pool is not None:
+            self.pool.made(message.slot, message.pid, self._crew.take_descriptor())
+        elif kind is ProcessEnded and self.pool is not None:
+            self._member_gone(*message)
 
     def template_gone(self) -> int:
         """All processes are gone; returns how many attempts had begun."""

@@ -12,14 +12,14 @@ import heapq
 import os
 import time
 from collections.abc import Sequence
-from typing import Any, NoReturn
+from typing import NoReturn
 
 from cloud_tasks.worker import process_tree
 from cloud_tasks.worker.attempt import SMALL_RESULT, Assignment, open_channel, run_attempt, run_attempts
 from cloud_tasks.worker.channel import Channel, socket_pair
-from cloud_tasks.worker.messages import CHILD, ENDED, GONE
 from cloud_tasks.worker.order import TemplateOrder
 from cloud_tasks.worker.outputs import Outputs, tail_of
+from cloud_tasks.worker.protocol import AttemptEnded, ProcessEnded, ProcessStarted, RunAttempt, encode
 from cloud_tasks.worker.spawned import execute
 
 __all__ = ["Child", "Children"]
@@ -41,7 +41,8 @@ class Child:
         self.slot = slot
         self.output = output
         self.output_is_named = is_named
-        self.message: tuple[Any, ...] = ()
+        self.message: RunAttempt | None = None
+        """None: it runs several tasks."""
         self.result = -1
         self.gate: int | None = None
         """None: it has begun."""
@@ -63,12 +64,12 @@ class Children:
         self._outputs = Outputs(log_dir=order.log_dir, capture=order.capture)
         self._bound_at = 0.0
 
-    def prepare(self, message: tuple[Any, ...], slot: int | None) -> Child:
+    def prepare(self, message: RunAttempt, slot: int | None) -> Child:
         """Open what an assignment's process needs; ``slot`` None: it waits at a gate until it is given one."""
         result, gate = open_channel(), None
         try:
             gate = os.eventfd(0) if slot is None else None
-            child = Child(message[1], slot or 0, *self._outputs.open(message[2], message[3]))
+            child = Child(message.number, slot or 0, *self._outputs.open(message.task_id, message.attempt))
         except OSError:
             for descriptor in (result, gate):
                 if descriptor is not None:
@@ -92,7 +93,8 @@ class Children:
     def _become(self, child: Child) -> NoReturn:
         """Run the attempt in this process, forked for it."""
         order = self._order
-        _, number, task_id, attempt, payload, scratch = child.message
+        assert child.message is not None
+        number, task_id, attempt, payload, scratch = child.message
         environment = order.environments[child.slot]
         assignment = Assignment(number, child.slot, task_id, attempt, payload, scratch, environment)
         if order.spawn:
@@ -145,7 +147,7 @@ class Children:
         theirs.close()
         child = self.by_pid[pid] = Child(-1, slot, output, False)
         child.pid = pid
-        channel.put_with_descriptor((CHILD, slot, pid), ours.fileno())
+        channel.put_with_descriptor(encode(ProcessStarted(slot, pid)), ours.fileno())
         ours.close()
 
     def ended(self, child: Child, when: float) -> None:
@@ -159,7 +161,7 @@ class Children:
         """Put the message that a child has ended, and close its files."""
         if child.number < 0:
             tail = tail_of(child.output) if status != 0 and child.output is not None else b""
-            channel.put((GONE, child.slot, status, tail))
+            channel.put(encode(ProcessEnded(child.slot, status, tail)))
             self._outputs.give_back(child.output, False)
             return
         content = os.pread(child.result, _USUAL_RESULT, 0)
@@ -168,7 +170,7 @@ class Children:
         failed = status != 0 or not content or b'"error"' in content[:64]
         is_small = len(content) <= SMALL_RESULT
         tail = tail_of(child.output) if failed and child.output is not None else b""
-        message = (ENDED, child.number, status, child.when, content if is_small else None, tail)
+        message = encode(AttemptEnded(child.number, status, child.when, content if is_small else None, tail))
         if is_small:
             channel.put(message)
         else:

@@ -14,10 +14,10 @@ from __future__ import annotations
 import itertools
 import os
 from collections.abc import Iterable
-from typing import Any
 
 from cloud_tasks.worker import process_tree
 from cloud_tasks.worker.children import Child, Children
+from cloud_tasks.worker.protocol import RunAttempt
 
 __all__ = ["Prefork"]
 
@@ -40,7 +40,7 @@ class Prefork:
         """Fork in advance from now on, where the system has gates."""
         self._count = _COUNT
 
-    def refill(self, waiting: Iterable[tuple[Any, ...]]) -> None:
+    def refill(self, waiting: Iterable[RunAttempt]) -> None:
         """Fork processes for the first waiting attempts, if all former ones have begun."""
         if self._at_gate or not self._count:
             return

@@ -1,6 +1,6 @@
 """The fork server: a warm, single-threaded copy of the user's program from which every task process is forked.
 
-It follows the supervisor's messages (`messages`). Attempts beyond its slots wait here, in order, so that the next
+It follows the supervisor's messages (`protocol`). Attempts beyond its slots wait here, in order, so that the next
 task starts the moment one ends.
 
 Invariants, each with a test:
@@ -29,10 +29,21 @@ from cloud_tasks.worker.attempt import rehearse
 from cloud_tasks.worker.channel import Channel, Closed
 from cloud_tasks.worker.children import Child, Children
 from cloud_tasks.worker.log import Log
-from cloud_tasks.worker.messages import KILL, KILL_PID, PROCESS, READY, RUN, STARTED, WITHDRAW, WITHDRAWN
 from cloud_tasks.worker.order import TemplateOrder
 from cloud_tasks.worker.orphans import Orphans
 from cloud_tasks.worker.prefork import Prefork
+from cloud_tasks.worker.protocol import (
+    AttemptStarted,
+    KillAttempt,
+    KillProcess,
+    Ready,
+    RunAttempt,
+    StartProcess,
+    Withdraw,
+    Withdrawn,
+    decode,
+    encode,
+)
 from cloud_tasks.worker.spawned import SPAWN_ADVICE, other_threads
 
 if TYPE_CHECKING:
@@ -69,8 +80,8 @@ class _Server:
         self._children = Children(order)
         self._prefork = Prefork(self._children)
         self._orphans = Orphans()
-        self._waiting: deque[tuple[Any, ...]] = deque()
-        """RUN messages to be started when a slot is free."""
+        self._waiting: deque[RunAttempt] = deque()
+        """Attempts to be started when a slot is free."""
         self._flush_at = _NEVER
         """Time by which the channel is flushed; infinite: it is empty."""
         self._quit = False
@@ -143,7 +154,7 @@ class _Server:
             if self._order.spawn is None and (names := other_threads()):
                 Log(verbose=False).warning(f"worker_init left threads ({names}), so {SPAWN_ADVICE}")
                 self._order.spawn = True
-        self._channel.put((READY, problem))
+        self._channel.put(encode(Ready(problem)))
         self._channel.flush()
         return not problem
 
@@ -154,22 +165,22 @@ class _Server:
 
     def _read(self) -> None:
         by_pid = self._children.by_pid
-        for message in self._channel.get():
-            kind = message[0]
-            if kind == RUN:
+        for message in map(decode, self._channel.get()):
+            kind = type(message)
+            if kind is RunAttempt:
                 self._waiting.append(message)
-            elif kind == PROCESS:
-                self._children.start_reusable(message[1], self._channel)
-            elif kind == KILL:
-                child = self._children.running.get(message[1])
+            elif kind is StartProcess:
+                self._children.start_reusable(message.slot, self._channel)
+            elif kind is KillAttempt:
+                child = self._children.running.get(message.number)
                 if child is not None:
-                    process_tree.kill_group(child.pid, message[2])
-            elif kind == KILL_PID:
+                    process_tree.kill_group(child.pid, message.signal)
+            elif kind is KillProcess:
                 # Only while it is a child: another process may have its pid by now.
-                if message[1] in by_pid:
-                    process_tree.kill_group(message[1], message[2])
-            elif kind == WITHDRAW:
-                self._channel.put((WITHDRAWN, [waiting[1] for waiting in self._waiting]))
+                if message.pid in by_pid:
+                    process_tree.kill_group(message.pid, message.signal)
+            elif kind is Withdraw:
+                self._channel.put(encode(Withdrawn([waiting.number for waiting in self._waiting])))
                 self._forget_waiting()
                 self._flush_at = 0.0
             else:
@@ -188,7 +199,7 @@ class _Server:
             message = waiting.popleft()
             slot = heapq.heappop(children.free_slots)
             when = time.monotonic()
-            child = self._prefork.open_gate(message[1], slot)
+            child = self._prefork.open_gate(message.number, slot)
             if child is None:
                 child = children.prepare(message, slot)
                 children.fork([child])
@@ -225,7 +236,7 @@ class _Server:
                 self._orphans.expect(now)
 
     def _report_start(self, child: Child) -> None:
-        self._channel.put((STARTED, child.number, child.slot, child.pid, child.when))
+        self._channel.put(encode(AttemptStarted(child.number, child.slot, child.pid, child.when)))
         self._flush_at = min(self._flush_at, child.when + _HOLD)
 
     def _report_end(self, child: Child, status: int) -> None:

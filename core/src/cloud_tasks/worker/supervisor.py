@@ -26,8 +26,8 @@ from cloud_tasks.worker.crew import Crew
 from cloud_tasks.worker.endings import Endings
 from cloud_tasks.worker.events import EventMaker
 from cloud_tasks.worker.log import Log
-from cloud_tasks.worker.messages import READY
 from cloud_tasks.worker.outcome import Outcome
+from cloud_tasks.worker.protocol import Ready
 from cloud_tasks.worker.pulse import Pulse
 from cloud_tasks.worker.report import Report, Reporter
 from cloud_tasks.worker.settings import Exit, SupervisorSettings
@@ -222,13 +222,13 @@ class Supervisor:
     # -- attempts --------------------------------------------------------------------------------------------------
 
     def _on_message(self, message: Any) -> None:
-        if message[0] != READY:
+        if type(message) is not Ready:
             self.attempts.on_message(message)
             return
-        self._ready = not message[1]
-        if message[1]:
-            self.log.error(f"worker_init failed:\n{message[1]}")
-            self.fail("worker_init failed", message[1])
+        self._ready = not message.problem
+        if message.problem:
+            self.log.error(f"worker_init failed:\n{message.problem}")
+            self.fail("worker_init failed", message.problem)
 
     def _on_begun(self, running: Running) -> None:
         work = running.work
