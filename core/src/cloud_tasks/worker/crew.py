@@ -102,7 +102,7 @@ class Crew:
         if self._template is not None:
             self._template.put(encode(StartProcess(slot)))
 
-    def kill_process(self, pid: int, sign: int) -> None:
+    def kill_process(self, pid: int | None, sign: int) -> None:
         """Signal one of these."""
         if self._template is not None and pid:
             self._template.put(encode(KillProcess(pid, int(sign))))
