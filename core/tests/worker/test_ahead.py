@@ -253,7 +253,8 @@ def leases(worker: Harness, first: int) -> list[tuple[str, str | None]]:
 def test_waiting_attempts_are_withdrawn_before_running_tasks_see_a_shutdown(worker, flag) -> None:
     worker.load(*[QUICK] * 60, {"do": "spin", "flag": flag}, *[{"do": "wait"}] * 20)
     process = worker.start_on_queue(
-        "--num-simultaneous-tasks", "1", "--shutdown-grace-period", "2", "--notice-interval", "0.05"
+        *("--num-simultaneous-tasks", "1", "--shutdown-grace-period", "2", "--notice-interval", "0.05"),
+        *("--idle-limit", "60"),
     )
     wait_until(lambda: worker.noted("waiting"))
     if flag == "received_shutdown_request":
@@ -268,7 +269,9 @@ def test_waiting_attempts_are_withdrawn_before_running_tasks_see_a_shutdown(work
 @pytest.mark.parametrize("is_noticed", [True, False])
 def test_shutdown_sends_no_copy_of_a_waiting_task_whose_lease_was_lost(worker, is_noticed) -> None:
     worker.load(*[QUICK] * 60, {"do": "wait"}, *[QUICK] * 3)
-    process = worker.start_on_queue("--num-simultaneous-tasks", "1", "--lease", "1.5", "--shutdown-grace-period", "0")
+    process = worker.start_on_queue(
+        *("--num-simultaneous-tasks", "1", "--lease", "1.5", "--shutdown-grace-period", "0", "--idle-limit", "60")
+    )
     wait_until(lambda: worker.noted("waiting"))
     # Leases are extended each half second: the waiting attempts are withdrawn from the template before the second time.
     wait_until(lambda: extended(worker, 64) >= 2)
@@ -284,10 +287,12 @@ def test_shutdown_sends_no_copy_of_a_waiting_task_whose_lease_was_lost(worker, i
 @pytest.mark.parametrize("do", ["raise", "kill parent", "retry until"])
 def test_retry_of_a_task_whose_lease_was_lost_is_left_to_the_queue(worker, do) -> None:
     worker.load({"do": do, "attempts": 2, "until": "taken over"})
-    process = worker.start_on_queue("--num-simultaneous-tasks", "1", "--retry-on-exception", "--backoff-base", "0.05")
+    process = worker.start_on_queue("--num-simultaneous-tasks", "1", "--retry-on-exception", "--idle-limit", "60")
     wait_until(lambda: worker.queued_events("task_started"))
     take_over(worker, first=1)
     (worker.folder / "taken over").touch()
+    wait_until(lambda: worker.queued_events("task_exception", "task_completed", "task_released"))
+    process.terminate()
     worker.finish(process)
     assert leases(worker, first=1) == [("task-0", "another")]
     assert [event["attempt"] for event in worker.queued_events("task_started")] == [1]
