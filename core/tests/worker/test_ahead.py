@@ -8,7 +8,6 @@ import select
 import sqlite3
 import time
 from datetime import timedelta
-from typing import Any
 
 import attrs
 import pytest
@@ -22,7 +21,7 @@ from cloud_tasks.worker.ahead import sent_ahead
 from cloud_tasks.worker.attempts import Attempts
 from cloud_tasks.worker.leases import Leases
 from cloud_tasks.worker.log import Log
-from cloud_tasks.worker.messages import ENDED, STARTED, WITHDRAWN
+from cloud_tasks.worker.protocol import AttemptEnded, AttemptStarted, RunAttempt, Withdrawn
 from cloud_tasks.worker.queue_feed import QueueFeed
 from cloud_tasks.worker.settings import SupervisorSettings
 from cloud_tasks.worker.work import Work
@@ -46,8 +45,8 @@ class Crew:
     withdrawals: int = 0
     killed: list[int] = attrs.field(factory=list)
 
-    def run(self, number: int, *assignment: Any) -> None:
-        self.run_numbers.append(number)
+    def run(self, attempt: RunAttempt) -> None:
+        self.run_numbers.append(attempt.number)
 
     def withdraw(self) -> None:
         self.withdrawals += 1
@@ -88,7 +87,7 @@ class Watched:
         return count
 
     def say_started(self, number: int, slot: int, when: float = 0.0) -> None:
-        self.attempts.on_message((STARTED, number, slot, 100 + number, when))
+        self.attempts.on_message(AttemptStarted(number, slot, 100 + number, when))
 
 
 def test_what_waits_has_no_deadline_yet_and_no_slot() -> None:
@@ -99,7 +98,7 @@ def test_what_waits_has_no_deadline_yet_and_no_slot() -> None:
     (running,) = watched.attempts.running
     assert (running.work.task_id, running.slot, running.pid) == ("task-0", 1, 100)
     assert len(watched.attempts.started) == 6
-    watched.attempts.on_message((ENDED, 0, 0, 1.0, b"\2\0\0\0\0\0\0\0{}null", b""))
+    watched.attempts.on_message(AttemptEnded(0, 0, 1.0, b"\2\0\0\0\0\0\0\0{}null", b""))
     assert watched.ended == [("task-0", "completed")]
     assert watched.attempts.room == 1
 
@@ -118,7 +117,7 @@ def test_what_waits_for_long_is_asked_back_and_nothing_is_sent_meanwhile() -> No
     assert watched.attempts.room == 0
     # One has started before the template heard of it.
     watched.say_started(2, 0)
-    watched.attempts.on_message((WITHDRAWN, [3, 4, 5]))
+    watched.attempts.on_message(Withdrawn([3, 4, 5]))
     assert watched.returned == ["task-3", "task-4", "task-5"]
     assert watched.attempts.count == 3
 
@@ -129,7 +128,7 @@ def test_when_all_are_ended_what_waits_is_asked_back_and_not_killed() -> None:
     watched.say_started(0, 0)
     watched.attempts.end_all("shutdown")
     assert (watched.crew.withdrawals, watched.crew.killed) == (1, [0])
-    watched.attempts.on_message((WITHDRAWN, [1, 2, 3, 4, 5]))
+    watched.attempts.on_message(Withdrawn([1, 2, 3, 4, 5]))
     assert len(watched.returned) == 5
 
 
@@ -140,7 +139,7 @@ def test_what_is_told_to_have_begun_after_all_were_ended_ends_too() -> None:
     watched.attempts.end_all("shutdown")
     # This was on its way.
     watched.say_started(1, 1)
-    watched.attempts.on_message((WITHDRAWN, [2, 3, 4, 5]))
+    watched.attempts.on_message(Withdrawn([2, 3, 4, 5]))
     assert watched.crew.killed == [0, 1]
     assert [running.cause for running in watched.attempts.running] == ["shutdown", "shutdown"]
 
@@ -229,38 +228,74 @@ def deliveries(worker: Harness) -> dict[str, int | None]:
     return {decode_task_message(delivery.body).task_id: delivery.delivery_count for delivery in received}
 
 
-def wait_for_extensions(worker: Harness, count: int) -> None:
-    until = len(worker.noted("extended")) + count
-    wait_until(lambda: len(worker.noted("extended")) >= until)
+def extended(worker: Harness, message: int) -> int:
+    """How often the first lease of a message was extended."""
+    return worker.noted("extended").count(f"{message}/1")
 
 
-def test_nothing_that_waits_begins_after_the_worker_was_told_to_end(worker) -> None:
-    worker.load(*[QUICK] * 60, {"do": "wait for shutdown"}, *[{"do": "wait"}] * 20)
-    process = worker.start_on_queue("--num-simultaneous-tasks", "1", "--shutdown-grace-period", "2")
+def take_over(worker: Harness, first: int) -> None:
+    """Give the leases of all messages from this one on to another consumer."""
+    with contextlib.closing(sqlite3.connect(worker.folder / "job.sqlite", timeout=30)) as connection:
+        connection.execute(
+            "UPDATE messages SET lease = 'another', visible = ? WHERE id >= ?", (time.time() + 1000, first)
+        )
+        connection.commit()
+
+
+def leases(worker: Harness, first: int) -> list[tuple[str, str | None]]:
+    """The task and the lease of all messages from this one on."""
+    with contextlib.closing(sqlite3.connect(worker.folder / "job.sqlite", timeout=30)) as connection:
+        rows = connection.execute("SELECT body, lease FROM messages WHERE id >= ? ORDER BY id", (first,)).fetchall()
+    return [(decode_task_message(body).task_id, lease) for body, lease in rows]
+
+
+@pytest.mark.parametrize("flag", ["received_shutdown_request", "received_termination_notice"])
+def test_waiting_attempts_are_withdrawn_before_running_tasks_see_a_shutdown(worker, flag) -> None:
+    worker.load(*[QUICK] * 60, {"do": "spin", "flag": flag}, *[{"do": "wait"}] * 20)
+    process = worker.start_on_queue(
+        *("--num-simultaneous-tasks", "1", "--shutdown-grace-period", "2", "--notice-interval", "0.05"),
+        *("--idle-limit", "60"),
+    )
     wait_until(lambda: worker.noted("waiting"))
-    process.terminate()
+    if flag == "received_shutdown_request":
+        process.terminate()
+    else:
+        (worker.folder / "notice").touch()
     worker.finish(process)
     assert len(worker.noted("waiting")) == 1
     assert deliveries(worker) == {f"task-{number}": 1 for number in range(61, 81)}
 
 
-def test_a_lease_that_is_lost_while_its_task_waits_for_a_slot_makes_no_second_copy(worker) -> None:
+@pytest.mark.parametrize("is_noticed", [True, False])
+def test_shutdown_sends_no_copy_of_a_waiting_task_whose_lease_was_lost(worker, is_noticed) -> None:
     worker.load(*[QUICK] * 60, {"do": "wait"}, *[QUICK] * 3)
-    process = worker.start_on_queue("--num-simultaneous-tasks", "1", "--lease", "1.5", "--shutdown-grace-period", "0")
+    process = worker.start_on_queue(
+        *("--num-simultaneous-tasks", "1", "--lease", "1.5", "--shutdown-grace-period", "0", "--idle-limit", "60")
+    )
     wait_until(lambda: worker.noted("waiting"))
-    # Leases are extended each half second: after two times, what waits has been asked back.
-    wait_for_extensions(worker, 2)
-    with contextlib.closing(sqlite3.connect(worker.folder / "job.sqlite", timeout=30)) as connection:
-        connection.execute("UPDATE messages SET lease = 'another', visible = ? WHERE id > 61", (time.time() + 1000,))
-        connection.commit()
-    wait_for_extensions(worker, 2)
+    # Leases are extended each half second: the waiting attempts are withdrawn from the template before the second time.
+    wait_until(lambda: extended(worker, 64) >= 2)
+    take_over(worker, first=62)
+    if is_noticed:
+        before = extended(worker, 61)
+        wait_until(lambda: extended(worker, 61) >= before + 2)
     process.terminate()
     worker.finish(process)
-    with contextlib.closing(sqlite3.connect(worker.folder / "job.sqlite", timeout=30)) as connection:
-        rows = connection.execute("SELECT body, lease FROM messages WHERE id > 61").fetchall()
-    assert [(decode_task_message(body).task_id, lease) for body, lease in rows] == [
-        (f"task-{number}", "another") for number in (61, 62, 63)
-    ]
+    assert leases(worker, first=62) == [(f"task-{number}", "another") for number in (61, 62, 63)]
+
+
+@pytest.mark.parametrize("do", ["raise", "kill parent", "retry until"])
+def test_retry_of_a_task_whose_lease_was_lost_is_left_to_the_queue(worker, do) -> None:
+    worker.load({"do": do, "attempts": 2, "until": "taken over"})
+    process = worker.start_on_queue("--num-simultaneous-tasks", "1", "--retry-on-exception", "--idle-limit", "60")
+    wait_until(lambda: worker.queued_events("task_started"))
+    take_over(worker, first=1)
+    (worker.folder / "taken over").touch()
+    wait_until(lambda: worker.queued_events("task_exception", "task_completed", "task_released"))
+    process.terminate()
+    worker.finish(process)
+    assert leases(worker, first=1) == [("task-0", "another")]
+    assert [event["attempt"] for event in worker.queued_events("task_started")] == [1]
 
 
 def test_tasks_that_take_longer_than_those_before_are_left_to_other_workers(worker) -> None:

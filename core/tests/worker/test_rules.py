@@ -23,12 +23,12 @@ from cloud_tasks.model import AttemptOutcome, EventType
 from cloud_tasks.plugin import setting
 from cloud_tasks.plugin.setting_text import parse_setting, structure_setting
 from cloud_tasks.retry_rule import RetryRule, format_rules, parse_rules
-from cloud_tasks.worker import linux
 from cloud_tasks.worker import outcome as outcome_module
 from cloud_tasks.worker.channel import Channel, Closed
 from cloud_tasks.worker.command import fill_in
 from cloud_tasks.worker.endings import _EVENTS as COMPLETION_EVENTS
 from cloud_tasks.worker.environment import settings_from_environment
+from cloud_tasks.worker.memfd import nameless_file
 from cloud_tasks.worker.options import apply_options, extend_parser
 from cloud_tasks.worker.outcome import Outcome, OutcomeKind, read_outcome
 from cloud_tasks.worker.retry import Backoff, RetryRules
@@ -193,7 +193,7 @@ def test_descriptors_arrive_with_their_messages_in_order() -> None:
 def test_files_without_a_name_leave_nothing_wherever_they_are(tmp_path: Path, monkeypatch) -> None:
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     for in_memory in (True, False):
-        descriptor = linux.nameless_file("some-name", in_memory=in_memory)
+        descriptor = nameless_file("some-name", in_memory=in_memory)
         os.write(descriptor, b"content")
         assert os.pread(descriptor, 10, 0) == b"content"
         assert not os.get_inheritable(descriptor)

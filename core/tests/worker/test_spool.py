@@ -191,7 +191,13 @@ class Sink:
 
 def reporter_with(spool: Spool, *sinks: Sink) -> Reporter:
     reporter = Reporter(
-        sinks, tasks=None, max_delay=0.0, on_acked=lambda leases: None, spool=spool, log=Log(verbose=False)
+        sinks,
+        tasks=None,
+        max_delay=0.0,
+        confirm=lambda leases: (),
+        on_acked=lambda leases: None,
+        spool=spool,
+        log=Log(verbose=False),
     )
     reporter.start()
     return reporter

@@ -13,13 +13,23 @@ import attrs
 import pytest
 from worker_harness import wait_until
 
-from cloud_tasks.worker import linux
+from cloud_tasks.worker import process_tree
 from cloud_tasks.worker.channel import Channel, socket_pair
 from cloud_tasks.worker.data import WorkerData
-from cloud_tasks.worker.messages import ENDED, QUIT, READY, RUN, STARTED, WITHDRAW, WITHDRAWN
 from cloud_tasks.worker.order import TemplateOrder
+from cloud_tasks.worker.protocol import (
+    AttemptEnded,
+    AttemptStarted,
+    Quit,
+    Ready,
+    RunAttempt,
+    Withdraw,
+    Withdrawn,
+    decode,
+    encode,
+)
+from cloud_tasks.worker.server import run_template
 from cloud_tasks.worker.spawned import Program
-from cloud_tasks.worker.template import run_template
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "eventfd"), reason="only Linux forks ahead")
 
@@ -35,7 +45,7 @@ class Template:
 
     def run(self, *names: str) -> None:
         for number, name in enumerate(names):
-            self.channel.put((RUN, number, name, 1, {}, str(self.folder / "scratch")))
+            self.channel.put(encode(RunAttempt(number, name, 1, {}, str(self.folder / "scratch"))))
         self.channel.flush()
 
     def let_go(self, *names: str) -> None:
@@ -43,11 +53,11 @@ class Template:
             (self.folder / name).touch()
 
     def children(self) -> list[int]:
-        return linux.children_of(self.pid)
+        return process_tree.children_of(self.pid)
 
-    def wait_for(self, kind: int, count: int = 1) -> list[Any]:
-        while len(found := [message for message in self.messages if message[0] == kind]) < count:
-            self.messages += self.channel.get()
+    def wait_for(self, kind: type, count: int = 1) -> list[Any]:
+        while len(found := [message for message in self.messages if type(message) is kind]) < count:
+            self.messages += map(decode, self.channel.get())
         return found
 
     def began(self) -> list[str]:
@@ -63,7 +73,7 @@ def only_two_processes(data: WorkerData) -> None:
     fork = os.fork
 
     def limited() -> int:
-        if os.environ.get("ONLY_TWO") and len(linux.children_of(os.getpid())) >= 2:
+        if os.environ.get("ONLY_TWO") and len(process_tree.children_of(os.getpid())) >= 2:
             raise BlockingIOError(errno.EAGAIN, "no more processes")
         return fork()
 
@@ -84,7 +94,7 @@ def template(tmp_path) -> Iterator[Template]:
         return False, [name, data.slot, os.environ["OF_THE_SLOT"]]
 
     (tmp_path / "logs").mkdir()
-    linux.prepare()
+    process_tree.prepare()
     ours, theirs = socket_pair()
     data = WorkerData()
     order = TemplateOrder(
@@ -103,7 +113,7 @@ def template(tmp_path) -> Iterator[Template]:
         run_template(theirs, order)
     theirs.close()
     made = Template(tmp_path, pid, Channel(ours, blocking=True))
-    made.wait_for(READY)
+    made.wait_for(Ready)
     yield made
     made.channel.close()
     os.waitpid(pid, 0)
@@ -112,16 +122,16 @@ def template(tmp_path) -> Iterator[Template]:
 def test_what_waits_has_its_process_and_begins_when_there_is_a_slot(template) -> None:
     template.run("a", "b", "c")
     wait_until(lambda: len(template.children()) == 3)
-    assert len(template.wait_for(STARTED)) == 1
+    assert len(template.wait_for(AttemptStarted)) == 1
     wait_until(template.began)
     assert template.began() == ["a"]
     template.let_go("a")
-    template.wait_for(STARTED, 2)
+    template.wait_for(AttemptStarted, 2)
     wait_until(lambda: template.began() == ["a", "b"])
     template.let_go("b", "c")
-    ended = template.wait_for(ENDED, 3)
-    assert [(number, status) for _, number, status, *_ in ended] == [(0, 0), (1, 0), (2, 0)]
-    assert [(number, slot) for _, number, slot, *_ in template.wait_for(STARTED, 3)] == [(0, 0), (1, 0), (2, 0)]
+    ended = template.wait_for(AttemptEnded, 3)
+    assert [(number, status) for number, status, *_ in ended] == [(0, 0), (1, 0), (2, 0)]
+    assert [(number, slot) for number, slot, *_ in template.wait_for(AttemptStarted, 3)] == [(0, 0), (1, 0), (2, 0)]
     assert [content[10:] for *_, content, _ in ended] == [
         b'["a",0,"first"]',
         b'["b",0,"first"]',
@@ -132,13 +142,13 @@ def test_what_waits_has_its_process_and_begins_when_there_is_a_slot(template) ->
 def test_a_process_that_dies_before_its_task_began_costs_it_nothing(template) -> None:
     template.run("a", "b", "c")
     wait_until(lambda: len(template.children()) == 3)
-    running = template.wait_for(STARTED)[0][3]
+    running = template.wait_for(AttemptStarted)[0].pid
     for pid in template.children():
         if pid != running:
             os.kill(pid, signal.SIGKILL)
     wait_until(lambda: template.children() == [running])
     template.let_go("a", "b", "c")
-    assert [status for _, _, status, *_ in template.wait_for(ENDED, 3)] == [0, 0, 0]
+    assert [status for _, status, *_ in template.wait_for(AttemptEnded, 3)] == [0, 0, 0]
     assert template.began() == ["a", "b", "c"]
 
 
@@ -149,33 +159,33 @@ def test_where_there_may_be_no_more_processes_or_files_slots_come_first(monkeypa
     template.run("a", "b", "c", "d")
     wait_until(lambda: len(template.children()) == count)
     template.let_go("a", "b", "c", "d")
-    assert [status for _, _, status, *_ in template.wait_for(ENDED, 4)] == [0, 0, 0, 0]
+    assert [status for _, status, *_ in template.wait_for(AttemptEnded, 4)] == [0, 0, 0, 0]
     assert template.began() == ["a", "b", "c", "d"]
 
 
 def test_what_is_taken_back_leaves_no_process_and_no_file(template) -> None:
     template.run("a", "b", "c")
     wait_until(lambda: len(template.children()) == 3)
-    running = template.wait_for(STARTED)[0][3]
-    template.channel.put((WITHDRAW,))
+    running = template.wait_for(AttemptStarted)[0].pid
+    template.channel.put(encode(Withdraw()))
     template.channel.flush()
-    assert template.wait_for(WITHDRAWN) == [(WITHDRAWN, [1, 2])]
+    assert template.wait_for(Withdrawn) == [Withdrawn([1, 2])]
     wait_until(lambda: template.children() == [running])
     assert template.logs() == ["a.1.log"]
     template.let_go("a")
-    template.wait_for(ENDED)
+    template.wait_for(AttemptEnded)
     template.run("d")
     template.let_go("d")
-    assert template.wait_for(ENDED, 2)[1][4].endswith(b'["d",0,"first"]')
+    assert template.wait_for(AttemptEnded, 2)[1].content.endswith(b'["d",0,"first"]')
     assert template.began() == ["a", "d"]
 
 
 def test_a_template_that_is_told_to_quit_does_not_begin_what_waits(template) -> None:
     template.run("a", "b")
     wait_until(lambda: len(template.children()) == 2)
-    template.channel.put((QUIT,))
+    template.channel.put(encode(Quit()))
     template.channel.flush()
     wait_until(lambda: len(template.children()) == 1)
     template.let_go("a", "b")
-    template.wait_for(ENDED)
+    template.wait_for(AttemptEnded)
     assert template.began() == ["a"]

@@ -74,6 +74,8 @@ def retry_until(path: str, attempts: int, data: WorkerData) -> Any:
 
 
 def do(what: str, fields: dict[str, Any], data: WorkerData) -> Any:
+    while "until" in fields and not (FOLDER / fields["until"]).exists():
+        time.sleep(0.01)
     if what == "raise":
         raise ValueError(fields.get("message", "no good"))
     if what == "exit":
@@ -144,6 +146,11 @@ def do(what: str, fields: dict[str, Any], data: WorkerData) -> Any:
         while True:
             held.append(b"x" * 10_000_000)
             time.sleep(0.01)
+    if what == "spin":
+        note("waiting", os.getpid())
+        while not getattr(data, fields["flag"]):
+            pass
+        return False, {"notice": data.received_termination_notice}
     if what == "wait for shutdown":
         note("waiting", os.getpid())
         while not data.received_shutdown_request:

@@ -29,10 +29,11 @@ from typing import Any, NoReturn
 
 from cloud_tasks.compact_json import compact_encoder
 from cloud_tasks.errors import Retry
-from cloud_tasks.worker import linux
+from cloud_tasks.worker import process_tree
 from cloud_tasks.worker.channel import Channel, Closed
 from cloud_tasks.worker.data import WorkerData
 from cloud_tasks.worker.failures import describe, failure, text_of
+from cloud_tasks.worker.memfd import nameless_file
 from cloud_tasks.worker.outputs import take_output
 
 __all__ = [
@@ -104,7 +105,7 @@ class Assignment:
 
 def open_channel() -> int:
     """An anonymous file that one attempt may report through."""
-    descriptor = linux.nameless_file(_CHANNEL_NAME)
+    descriptor = nameless_file(_CHANNEL_NAME)
     os.lseek(descriptor, _CHANNEL_MARK, os.SEEK_SET)
     return descriptor
 
@@ -190,7 +191,7 @@ def run_one(
     except BaseException as error:
         _last_words(error)
     finally:
-        linux.leave(code & 0xFF)
+        process_tree.leave(code & 0xFF)
 
 
 def run_attempts(
@@ -264,7 +265,7 @@ def _hand_over(end: Channel, facts: tuple[Any, ...], content: bytes) -> None:
 
 def settle(parent: int, output: int | None) -> None:
     """Become the head of a session whose every process ends with this one."""
-    linux.head_tree()
+    process_tree.head_tree()
     if getppid() != parent:
         _exit(70)
     restore_signals()

@@ -1,48 +1,46 @@
-"""The attempts that have a process: started, timed, ended, in processes of their own or in a pool's.
+"""The attempts that were handed to a launcher: started, timed, ended.
 
 Invariants, each with a test:
 
-1. No more is started than there are slots, but for short tasks: of these, what takes some milliseconds waits at the
-   template. What has waited there for long, because tasks have become longer, is given back.
+1. No more is started than there are slots, but for short tasks: some milliseconds' worth of them wait at the fork
+   server. Attempts that have waited there for long, because tasks have become longer, are given back.
 2. A task that exceeds its time or memory gets SIGTERM, and after a moment SIGKILL, with its whole tree.
-3. Of each attempt that has begun, the end is told once.
+3. The end of each attempt that has begun is reported once.
 """
 
 from __future__ import annotations
 
 import itertools
-import mmap
-import os
 import select
 import signal
 import time
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from cloud_tasks.worker import linux
-from cloud_tasks.worker.ahead import sent_ahead
+from cloud_tasks.worker import process_tree
+from cloud_tasks.worker.attempt_states import AttemptStates
 from cloud_tasks.worker.crew import Crew
-from cloud_tasks.worker.messages import CHILD, ENDED, GONE, STARTED, WITHDRAWN
+from cloud_tasks.worker.launchers import ForkPerTask, Launcher, LauncherEvents, ProcessReuse
 from cloud_tasks.worker.outcome import Outcome, OutcomeKind, read_outcome
 from cloud_tasks.worker.settings import SupervisorSettings
-from cloud_tasks.worker.work import Running, Work
+from cloud_tasks.worker.work import AttemptState, Running, Work
 
 if TYPE_CHECKING:
-    from cloud_tasks.worker.pool import Ended, Pool
+    from cloud_tasks.worker.pool import Pool
 
 __all__ = ["Attempts"]
 
 _PATIENCE = 0.5
-"""Seconds after which what was sent ahead and has not begun is asked back."""
+"""Seconds after which waiting attempts are withdrawn from the fork server."""
 
 
 class Attempts:
     """Used by the supervisor's loop.
 
     Args:
-        on_begun: Told of each attempt whose process has turned to it.
-        on_ended: Told (attempt, outcome, seconds, whether it may have left a scratch folder) of its end.
-        on_returned: Given what was started and, through no fault of its own, never begun.
+        on_begun: Called with each attempt whose process has turned to it.
+        on_ended: Called with (attempt, outcome, seconds, whether it may have left a scratch folder) at its end.
+        on_returned: Called with tasks that were started and, through no fault of their own, never begun.
     """
 
     def __init__(
@@ -56,269 +54,182 @@ class Attempts:
         on_returned: Callable[[Sequence[Work]], None],
     ) -> None:
         self._settings = settings
-        self._crew = crew
         self._on_begun = on_begun
         self._on_ended = on_ended
         self._on_returned = on_returned
         self._numbers = itertools.count()
-        self._ahead = 0
-        self._sent: dict[int, Running] = {}
-        """What the template has been told to run and has not begun, in this order."""
-        self._is_withdrawing = False
         self._end_cause = ""
-        """Why all were told to end; empty: they were not."""
-        self._running: dict[int, Running] = {}
-        self._ending: dict[int, Running] = {}
+        """Why all are ended; empty: they are not."""
+        self._table = AttemptStates()
         self.pool: Pool | None = None
         """None: each attempt has a process of its own."""
+        self._launcher: Launcher
+        events = LauncherEvents(self._begun, self._ended, self._returned)
         if settings.reuse > 1:
-            from cloud_tasks.worker.pool import Pool
-
-            self.pool = Pool(
-                poll,
-                slots=settings.slots,
-                reuse=settings.reuse,
-                make=crew.make,
-                on_begun=self._begun,
-                on_ended=self._reported,
-                kill=lambda pid: crew.kill_process(pid, signal.SIGKILL),
-            )
+            reuse = ProcessReuse(crew, self._table, events, poll, slots=settings.slots, reuse=settings.reuse)
+            self._launcher, self.pool = reuse, reuse.pool
+        else:
+            self._launcher = ForkPerTask(crew, self._table, events, slots=settings.slots)
 
     # -- what there is ---------------------------------------------------------------------------------------------
 
     def expect(self, mean_seconds: float | None) -> None:
-        """Say how long tasks take, which decides how many are sent ahead."""
-        if self.pool is not None:
-            self.pool.expect(mean_seconds)
-        else:
-            self._ahead = self._settings.slots * sent_ahead(mean_seconds)
+        """Take the expected duration of tasks, which decides how many are sent ahead."""
+        self._launcher.expect(mean_seconds)
 
     @property
     def room(self) -> int:
         """How many more can be started now."""
-        if self.pool is not None:
-            return self.pool.room
-        return 0 if self._is_withdrawing else max(0, self._settings.slots + self._ahead - self.count)
+        return self._launcher.room
+
+    @property
+    def is_withdrawing(self) -> bool:
+        """Whether the fork server has yet to answer which waiting attempts it gives up."""
+        return self._launcher.is_withdrawing
 
     @property
     def running(self) -> list[Running]:
-        """Those that have begun."""
-        return [*self._running.values(), *self._ending.values()]
+        """Attempts that have begun and not ended."""
+        return self._table.begun()
 
     @property
     def started(self) -> list[Running]:
-        """Those that were started and have not ended, begun or not."""
-        return [*self.running, *(self._sent.values() if self.pool is None else self.pool.not_begun)]
+        """Attempts that were started and have not ended, begun or not."""
+        return self._table.all()
 
     @property
     def held_up(self) -> float:
-        """Seconds for which every slot has been busy with the task that it has now; 0: one is free."""
-        if len(self._running) + len(self._ending) < self._settings.slots:
+        """Seconds for which every slot has been busy with its present task; 0: one is free."""
+        table = self._table
+        if table.begun_count < self._settings.slots:
             return 0.0
-        latest = next(reversed(self._running.values()), None) or next(reversed(self._ending.values()))
+        latest = next(reversed(table.running.values()), None) or next(reversed(table.ending.values()))
         return time.monotonic() - latest.started
 
     @property
     def count(self) -> int:
         """How many were started and have not ended."""
-        waiting = len(self._sent) if self.pool is None else self.pool.waiting
-        return len(self._running) + len(self._ending) + waiting
+        return len(self._table)
 
     @property
     def due_at(self) -> float:
-        """When the next has to be ended (`time.monotonic`); infinite if none has."""
+        """Time of the next `on_time` that is needed (`time.monotonic`); infinite: none is."""
         due = float("inf")
-        for first in self._running.values():
+        for first in self._table.running.values():
             due = first.started + self._settings.max_runtime
             break
-        if not self._is_withdrawing:
-            for first in self._sent.values():
+        if self.pool is None and not self.is_withdrawing:
+            for first in self._table.waiting.values():
                 due = min(due, first.started + _PATIENCE)
                 break
-        for running in self._ending.values():
-            if running.kill_at is not None:
-                due = min(due, running.kill_at)
+        for attempt in self._table.ending.values():
+            if attempt.kill_at is not None:
+                due = min(due, attempt.kill_at)
         return due
 
     # -- starting and ending ---------------------------------------------------------------------------------------
 
     def start(self, work: Work) -> None:
         number = next(self._numbers)
-        scratch = f"{self._settings.scratch_root}/{number}"
-        if self.pool is not None:
-            self.pool.start(Running(work, number, -1, scratch))
-            return
-        self._sent[number] = Running(work, number, -1, scratch)
-        self._crew.run(number, work.task_id, work.attempt, work.payload, scratch)
+        attempt = Running(work, number, f"{self._settings.scratch_root}/{number}")
+        self._table.add(attempt)
+        self._launcher.start(attempt)
 
-    def end(self, running: Running, cause: str, kill_after: float) -> None:
-        """Tell one to end; a second time only makes it sooner."""
-        self._running.pop(running.number, None)
+    def end(self, attempt: Running, cause: str, kill_after: float) -> None:
+        """End an attempt that has begun; a second call can only make it sooner."""
         kill_at = time.monotonic() + kill_after
-        if running.number not in self._ending:
-            self._ending[running.number] = running
-            running.cause = cause
-            self._kill(running, signal.SIGTERM if kill_after > 0 else signal.SIGKILL)
-            running.kill_at = kill_at
-        elif running.kill_at is not None:
-            running.kill_at = min(running.kill_at, kill_at)
+        if attempt.state is AttemptState.RUNNING:
+            self._table.move(attempt, AttemptState.ENDING)
+            attempt.cause = cause
+            self._launcher.signal(attempt, signal.SIGTERM if kill_after > 0 else signal.SIGKILL)
+            attempt.kill_at = kill_at
+        elif attempt.kill_at is not None:
+            attempt.kill_at = min(attempt.kill_at, kill_at)
 
     def end_all(self, cause: str) -> None:
-        """Tell all to end, at once, and give back what has not begun; what is told to have begun later ends, too."""
+        """End all attempts at once, also those that begin later, and return the waiting ones."""
         self._end_cause = cause
         self.withdraw()
-        for running in self.running:
-            self.end(running, cause, 0.0)
+        for attempt in self.running:
+            self.end(attempt, cause, 0.0)
 
     def on_time(self) -> None:
-        """Do what time demands."""
-        now = time.monotonic()
-        # All have the same limit, so the first that was started is the first to reach it.
-        while self._running:
-            first = next(iter(self._running.values()))
+        """Do what is due."""
+        now, table = time.monotonic(), self._table
+        # All have the same limit, so the first to begin is the first to reach it.
+        while table.running:
+            first = next(iter(table.running.values()))
             if first.started + self._settings.max_runtime > now:
                 break
             self.end(first, "timeout", self._settings.term_to_kill)
-        for running in list(self._ending.values()):
-            if running.kill_at is not None and running.kill_at <= now:
-                running.kill_at = None
-                self._kill(running, signal.SIGKILL)
-        for first in self._sent.values():
+        for attempt in list(table.ending.values()):
+            if attempt.kill_at is not None and attempt.kill_at <= now:
+                attempt.kill_at = None
+                self._launcher.signal(attempt, signal.SIGKILL)
+        for first in table.waiting.values():
             if first.started + _PATIENCE <= now:
                 self.withdraw()
             break
 
     def withdraw(self) -> None:
-        """Ask back what has not begun."""
-        if self._sent and not self._is_withdrawing:
-            self._is_withdrawing = True
-            self._crew.withdraw()
+        """Have waiting attempts returned, where the fork server holds them."""
+        self._launcher.withdraw()
 
     def watch_memory(self, limit: float) -> None:
-        """End those whose processes have too much. The sum of what is resident, so memory they share counts often."""
-        resident = linux.resident_bytes([running.pid for running in self._running.values() if running.pid])
-        for running in list(self._running.values()):
-            running.memory_gb = resident.get(running.pid, 0) / 1e9
-            if running.memory_gb > limit:
-                self.end(running, "memory", 0.0)
+        """End attempts whose processes have too much resident memory, in GB; shared pages count more than once."""
+        running = list(self._table.running.values())
+        resident = process_tree.resident_bytes([attempt.pid for attempt in running if attempt.pid is not None])
+        for attempt in running:
+            attempt.memory_gb = (0 if attempt.pid is None else resident.get(attempt.pid, 0)) / 1e9
+            if attempt.memory_gb > limit:
+                self.end(attempt, "memory", 0.0)
 
-    def _kill(self, running: Running, sign: int) -> None:
-        if self.pool is None:
-            self._crew.kill(running.number, sign)
-        else:
-            self._crew.kill_process(self.pool.doom(running), sign)
+    # -- what the processes report ---------------------------------------------------------------------------------
 
-    # -- what the processes say ------------------------------------------------------------------------------------
-
-    def on_message(self, message: tuple[Any, ...]) -> None:
-        """Handle a message of the template about a task process."""
-        kind = message[0]
-        if kind == ENDED:
-            self._process_ended(*message[1:])
-        elif kind == STARTED:
-            self._process_started(*message[1:])
-        elif kind == WITHDRAWN:
-            self._withdrawn(message[1])
-        elif kind == CHILD and self.pool is not None:
-            self.pool.made(message[1], message[2], self._crew.take_descriptor())
-        elif kind == GONE and self.pool is not None:
-            self._member_gone(*message[1:])
+    def on_message(self, message: Any) -> None:
+        """Handle a message of the fork server about a task process."""
+        self._launcher.on_message(message)
 
     def template_gone(self) -> int:
-        """All processes are gone; returns how many attempts had begun."""
-        lost = 0
-        returned: list[Work] = []
-        if self.pool is not None:
-            for _, left in self.pool.all_gone():
-                returned += [running.work for running in left if running.number not in self._running]
-        # Of what it had been told, a task for each slot may have begun.
-        free = self._settings.slots - len(self._running) - len(self._ending)
-        for running in [*self._sent.values()][:free]:
-            self._running[running.number] = self._sent.pop(running.number)
-        returned += [running.work for running in self._sent.values()]
-        self._sent.clear()
-        self._is_withdrawing = False
-        for running in self.running:
-            lost += 1
+        """End all attempts that may have begun, and return the others: all processes are gone. Return their number."""
+        for attempt in self._launcher.reset():
+            self._table.move(attempt, AttemptState.RUNNING)
+        waiting, begun = list(self._table.waiting.values()), self._table.begun()
+        for attempt in begun:
             self._conclude(
-                running,
+                attempt,
                 Outcome(kind=OutcomeKind.LOST, details={"cause": "the template of its process died"}),
-                time.monotonic() - running.started,
+                time.monotonic() - attempt.started,
                 True,
             )
-        self._on_returned(returned)
-        return lost
+        self._returned(waiting)
+        return len(begun)
 
-    def _begun(self, running: Running) -> None:
-        running.started = time.monotonic()
-        self._note_begun(running)
-
-    def _process_started(self, number: int, slot: int, pid: int, when: float) -> None:
-        running = self._sent.pop(number)
-        running.slot, running.pid, running.started = slot, pid, when
-        self._note_begun(running)
-
-    def _note_begun(self, running: Running) -> None:
-        self._running[running.number] = running
-        self._on_begun(running)
+    def _begun(self, attempt: Running) -> None:
+        self._table.move(attempt, AttemptState.RUNNING)
+        self._on_begun(attempt)
         if self._end_cause:
-            self.end(running, self._end_cause, 0.0)
+            self.end(attempt, self._end_cause, 0.0)
 
-    def _withdrawn(self, numbers: Sequence[int]) -> None:
-        self._is_withdrawing = False
-        works = [self._sent.pop(number).work for number in numbers]
-        if works:
-            self._on_returned(works)
+    def _returned(self, attempts: Sequence[Running]) -> None:
+        for attempt in attempts:
+            self._table.move(attempt, AttemptState.ENDED)
+        self._on_returned([attempt.work for attempt in attempts])
 
-    def _process_ended(self, number: int, status: int, when: float, content: bytes | None, tail: bytes) -> None:
-        content = _read_all(self._crew.take_descriptor()) if content is None else content
-        running = self._running.get(number) or self._ending.get(number)
-        if running is not None:
-            seconds = max(0.0, when - running.started)
-            self._conclude(running, self._outcome(running, status, content, tail), seconds, True)
-
-    def _reported(self, ended: Ended) -> None:
-        content = _read_all(ended.descriptor) if ended.content is None else ended.content
-        outcome = self._outcome(ended.running, 0, content, ended.tail)
-        self._conclude(ended.running, outcome, ended.seconds, ended.has_scratch)
-
-    def _member_gone(self, slot: int, status: int, tail: bytes) -> None:
-        assert self.pool is not None
-        running, left = self.pool.gone(slot)
-        if running is not None:
-            seconds = time.monotonic() - running.started
-            self._conclude(running, self._outcome(running, status, b"", tail), seconds, True)
-        for other in left:
-            self._running.pop(other.number, None)
-            self._ending.pop(other.number, None)
-        if left:
-            self._on_returned([other.work for other in left])
-
-    def _outcome(self, running: Running, status: int, content: bytes, tail: bytes) -> Outcome:
+    def _ended(
+        self, attempt: Running, status: int, content: bytes, tail: bytes, seconds: float, may_have_scratch: bool
+    ) -> None:
         settings = self._settings
-        return read_outcome(
+        outcome = read_outcome(
             status=status,
             content=content,
-            cause=running.cause,
+            cause=attempt.cause,
             tail=tail,
-            limit=settings.memory_gb if running.cause == "memory" else settings.max_runtime,
-            memory=running.memory_gb,
+            limit=settings.memory_gb if attempt.cause == "memory" else settings.max_runtime,
+            memory=attempt.memory_gb,
         )
+        self._conclude(attempt, outcome, seconds, may_have_scratch)
 
-    def _conclude(self, running: Running, outcome: Outcome, seconds: float, may_have_scratch: bool) -> None:
-        if self._running.pop(running.number, None) is None and self._ending.pop(running.number, None) is None:
-            return
-        self._on_ended(running, outcome, seconds, may_have_scratch)
-
-
-def _read_all(descriptor: int) -> bytes:
-    try:
-        size = os.fstat(descriptor).st_size
-        if not size:
-            return b""
-        with mmap.mmap(descriptor, size, prot=mmap.PROT_READ) as content:
-            return content[:]
-    finally:
-        # Processes that were forked meanwhile have the file open, too: it would take memory as long as they run.
-        os.ftruncate(descriptor, 0)
-        os.close(descriptor)
+    def _conclude(self, attempt: Running, outcome: Outcome, seconds: float, may_have_scratch: bool) -> None:
+        self._table.move(attempt, AttemptState.ENDED)
+        self._on_ended(attempt, outcome, seconds, may_have_scratch)

@@ -17,9 +17,18 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from cloud_tasks.worker import linux
+from cloud_tasks.worker import process_tree
 from cloud_tasks.worker.channel import Channel, Closed
-from cloud_tasks.worker.messages import KILL, KILL_PID, PROCESS, QUIT, RUN, WITHDRAW
+from cloud_tasks.worker.protocol import (
+    KillAttempt,
+    KillProcess,
+    Quit,
+    RunAttempt,
+    StartProcess,
+    Withdraw,
+    decode,
+    encode,
+)
 from cloud_tasks.worker.zygote import GONE, MAKE
 
 if TYPE_CHECKING:
@@ -57,7 +66,7 @@ class Crew:
         self._zygote: Channel | None = Channel(end, blocking=True)
         self._template: Channel | None = None
         self._template_pid = 0
-        linux.become_subreaper()
+        process_tree.become_subreaper()
         poll.register(end, select.POLLIN)
 
     @property
@@ -77,28 +86,28 @@ class Crew:
             with contextlib.suppress(Closed):
                 self._zygote.flush()
 
-    def run(self, *assignment: Any) -> None:
+    def run(self, attempt: RunAttempt) -> None:
         if self._template is not None:
-            self._template.put((RUN, *assignment))
+            self._template.put(encode(attempt))
 
     def withdraw(self) -> None:
         """Ask for what the template has not started to be given back."""
         if self._template is not None:
-            self._template.put((WITHDRAW,))
+            self._template.put(encode(Withdraw()))
 
     def make(self, slot: int) -> None:
         """Ask for a process that does several tasks."""
         if self._template is not None:
-            self._template.put((PROCESS, slot))
+            self._template.put(encode(StartProcess(slot)))
 
-    def kill_process(self, pid: int, sign: int) -> None:
+    def kill_process(self, pid: int | None, sign: int) -> None:
         """Signal one of these."""
         if self._template is not None and pid:
-            self._template.put((KILL_PID, pid, int(sign)))
+            self._template.put(encode(KillProcess(pid, int(sign))))
 
     def kill(self, number: int, sign: int) -> None:
         if self._template is not None:
-            self._template.put((KILL, number, int(sign)))
+            self._template.put(encode(KillAttempt(number, int(sign))))
 
     def flush(self) -> None:
         """Send what was put; what the socket does not take goes when it can."""
@@ -130,7 +139,7 @@ class Crew:
     def close(self) -> None:
         """End template and zygote, by force if they take long; nothing of them is left."""
         if self._template is not None:
-            self._template.put((QUIT,))
+            self._template.put(encode(Quit()))
             self.flush()
             self._drop_template()
         if self._zygote is not None:
@@ -151,7 +160,7 @@ class Crew:
 
     def _kill_children(self) -> None:
         while True:
-            for pid in linux.children_of(os.getpid()):
+            for pid in process_tree.children_of(os.getpid()):
                 try:
                     os.kill(pid, signal.SIGKILL)
                 except ProcessLookupError:
@@ -171,7 +180,7 @@ class Crew:
                 self._on_template_gone(0)
             return
         for message in messages:
-            self._on_message(message)
+            self._on_message(decode(message))
 
     def _read_zygote(self, zygote: Channel) -> None:
         try:
@@ -204,7 +213,7 @@ class Crew:
             if not messages:
                 return
             for message in messages:
-                self._on_message(message)
+                self._on_message(decode(message))
 
     def _drop_template(self) -> None:
         if self._template is not None:

@@ -4,6 +4,8 @@ Invariants, each with a test:
 
 1. Every attempt that was started gets exactly one event that ends it.
 2. Attempts and losses are counted apart, and both are bounded; past them the task is reported dead.
+3. A task whose lease was lost is neither sent nor given back, and no interruption makes it dead: the queue delivers it
+   again. An attempt of it that would be retried ends as released, under the number that the next delivery has.
 """
 
 from __future__ import annotations
@@ -112,6 +114,8 @@ class Endings:
             if address is not None:
                 outcome = outcome._replace(details={**outcome.details, "log_address": address})
         retry = outcome.kind is not OutcomeKind.COMPLETED and work.attempt < self._rules.attempts(outcome)
+        if retry and work.lease_lost:
+            return self._superseded(work, outcome, elapsed)
         events = []
         out_of_retries = not retry and outcome.kind is OutcomeKind.RETRY_REQUESTED
         if not out_of_retries:
@@ -124,19 +128,21 @@ class Endings:
         return self._verdict(work, outcome, events, retry=retry, delay=delay, attempt=work.attempt + 1)
 
     def _lost(self, work: Work, outcome: Outcome, elapsed: float) -> Verdict:
+        if work.lease_lost:
+            return self._superseded(work, outcome, elapsed)
         losses = work.losses + 1
-        events = [
-            self._events.make(
-                "task_released", task_id=work.task_id, attempt=work.attempt, elapsed=elapsed, **outcome.details
-            )
-        ]
+        events = [self._ending(work, outcome, elapsed, retry=None)]
         if outcome.kind is OutcomeKind.LOST and losses > self._rules.max_losses:
             events.append(self._dead(work, f"it was lost {losses} times", elapsed))
             return self._verdict(work, outcome, events, retry=False, delay=0.0, attempt=work.attempt)
         if work.lease_id is not None and self._counts_deliveries:
-            report = Report(events, lease_id=None if work.lease_lost else work.lease_id, release=True)
+            report = Report(events, lease_id=work.lease_id, release=True)
             return Verdict(report=report, task_id=work.task_id, outcome=outcome, retry=True)
         return self._verdict(work, outcome, events, retry=True, delay=0.0, attempt=work.attempt, losses=losses)
+
+    def _superseded(self, work: Work, outcome: Outcome, elapsed: float) -> Verdict:
+        event = self._ending(work, outcome, elapsed, retry=None)
+        return Verdict(report=Report((event,)), task_id=work.task_id, outcome=outcome, retry=True)
 
     def _verdict(
         self,
@@ -159,19 +165,22 @@ class Endings:
         report = Report(events, lease_id=lease_id, next_body=body, delay=delay)
         return Verdict(report=report, task_id=work.task_id, outcome=outcome, retry=retry, delay=delay)
 
-    def _ending(self, work: Work, outcome: Outcome, elapsed: float, *, retry: bool) -> bytes:
+    def _ending(self, work: Work, outcome: Outcome, elapsed: float, *, retry: bool | None) -> bytes:
+        """The event of an attempt's end; ``retry`` None: the attempt is released."""
         details: dict[str, Any] = dict(outcome.details)
         if work.lease_lost:
             details["lease_lost"] = True
+            if retry is None:
+                details.setdefault("cause", "its lease was lost")
 
         def make() -> bytes:
             return self._events.make(
-                _EVENTS[outcome.kind],
+                "task_released" if retry is None else _EVENTS[outcome.kind],
                 task_id=work.task_id,
                 attempt=work.attempt,
                 retry=retry,
                 elapsed=elapsed,
-                result=outcome.result,
+                result=b"" if retry is None else outcome.result,
                 **details,
             )
 

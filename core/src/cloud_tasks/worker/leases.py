@@ -5,13 +5,14 @@ Invariants, each with a test:
 1. A lease is extended well before it ends, in batches, from the moment its message is received until it is acked,
    released or lost; never after.
 2. A lost lease is noticed, once.
+3. A confirmed lease is held for its whole length from that moment on.
 """
 
 from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from typing import TYPE_CHECKING
 
 from cloud_tasks.worker.log import Log
@@ -59,6 +60,16 @@ class Leases:
             for lease_id in lease_ids:
                 self._held.pop(lease_id, None)
 
+    def confirm(self, lease_ids: Sequence[str]) -> Collection[str]:
+        """Extend leases now, from the calling thread; return the lost ones.
+
+        Raises whatever the queue raises: it is then unknown which are lost.
+        """
+        now = time.monotonic()
+        lost = set(self._queue.extend(lease_ids, lease=self._lease))
+        self._note_extended(lease_ids, lost, now)
+        return lost
+
     @property
     def count(self) -> int:
         return len(self._held)
@@ -92,11 +103,14 @@ class Leases:
             self._log.warning(f"Leases could not be extended: {error}; trying again")
             self._stop.wait(min(1.0, self._every / 4))
             return
+        self._note_extended(due, lost, now)
+        if lost:
+            self._on_lost(sorted(lost))
+
+    def _note_extended(self, lease_ids: Iterable[str], lost: Collection[str], now: float) -> None:
         with self._lock:
-            for lease_id in due:
+            for lease_id in lease_ids:
                 if lease_id in lost:
                     self._held.pop(lease_id, None)
                 elif lease_id in self._held:
                     self._held[lease_id] = now
-        if lost:
-            self._on_lost(sorted(lost))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
@@ -127,9 +127,7 @@ class _Assembly:
             return
         from cloud_tasks.worker.notices import Notices
 
-        notices = Notices(
-            supervisor, flags=self._flags, callback=on_termination_notice, stack=self._stack, log=self._log
-        )
+        notices = Notices(supervisor, callback=on_termination_notice, stack=self._stack, log=self._log)
         if is_machine:
             notices.watch(connections.registry, connections.compute_name, data, environ=os.environ, events=self._events)
         if simulated is not None:
@@ -171,10 +169,14 @@ class _Assembly:
             if leases is not None:
                 leases.drop(lease_ids)
 
+        def confirm(lease_ids: Sequence[str]) -> Collection[str]:
+            return () if leases is None else leases.confirm(lease_ids)
+
         return Reporter(
             connections.sinks,
             tasks=connections.tasks,
             max_delay=0.0 if backend is None else backend.traits.delay.total_seconds(),
+            confirm=confirm,
             on_acked=on_acked,
             spool=connections.spool,
             log=self._log,

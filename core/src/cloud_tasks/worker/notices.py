@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 from cloud_tasks.errors import CloudTasksError
 from cloud_tasks.worker.events import EventMaker
 from cloud_tasks.worker.log import Log
-from cloud_tasks.worker.shared import SharedFlags
 from cloud_tasks.worker.supervisor import Supervisor
 
 if TYPE_CHECKING:
@@ -35,13 +34,11 @@ class Notices:
         self,
         supervisor: Supervisor,
         *,
-        flags: SharedFlags,
         callback: Callable[[], Any] | None,
         stack: ExitStack,
         log: Log,
     ) -> None:
         self._supervisor = supervisor
-        self._flags = flags
         self._callback = callback
         self._stack = stack
         self._log = log
@@ -90,7 +87,6 @@ class Notices:
 
     def _on_notice(self, notice: TerminationNotice) -> None:
         """Called from a thread."""
-        self._flags.set_termination_notice()
         left = None if notice.at is None else notice.at.timestamp() - time.time() - _MARGIN
         self._supervisor.post(lambda: self._supervisor.on_notice(notice.reason, left))
         if self._callback is not None:

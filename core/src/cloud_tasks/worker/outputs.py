@@ -11,7 +11,7 @@ from __future__ import annotations
 import os
 import sys
 
-from cloud_tasks.worker import linux
+from cloud_tasks.worker.memfd import nameless_file
 
 __all__ = ["Outputs", "log_path", "tail_of", "take_output"]
 
@@ -106,7 +106,7 @@ def take_output(*, is_wanted: bool) -> bytes:
 def _unnamed_file() -> int:
     import fcntl
 
-    descriptor = linux.nameless_file("cloud-tasks-output", in_memory=False)
+    descriptor = nameless_file("cloud-tasks-output", in_memory=False)
     # What comes after a truncation starts at the beginning again.
     fcntl.fcntl(descriptor, fcntl.F_SETFL, fcntl.fcntl(descriptor, fcntl.F_GETFL) | os.O_APPEND)
     return descriptor

@@ -46,7 +46,7 @@ class Member:
         self.slot = slot
         self.left = left
         """How many more tasks may be sent to it."""
-        self.pid = 0
+        self.pid: int | None = None
         self.channel: Channel | None = None
         """None: it is not there yet."""
         self.head: Running | None = None
@@ -81,7 +81,7 @@ class Pool:
         make: Callable[[int], None],
         on_begun: Callable[[Running], None],
         on_ended: Callable[[Ended], None],
-        kill: Callable[[int], None],
+        kill: Callable[[int | None], None],
     ) -> None:
         self._poll = poll
         self._reuse = reuse
@@ -96,8 +96,6 @@ class Pool:
         self._roomy: deque[Member] = deque()
         self._touched: set[Member] = set()
         self._ahead = 0
-        self.waiting = 0
-        """Attempts that were sent and not begun."""
 
     # -- tasks -----------------------------------------------------------------------------------------------------
 
@@ -109,11 +107,6 @@ class Pool:
     def room(self) -> int:
         """How many attempts it takes now, at least: 0 only if it takes none."""
         return len(self._idle) + len(self._free) or (self._first_roomy() is not None)
-
-    @property
-    def not_begun(self) -> list[Running]:
-        """Those that were sent and not begun."""
-        return [running for member in self._members.values() for running in member.waiting]
 
     def start(self, running: Running) -> None:
         """Have an attempt made by the process that is the first to get to it."""
@@ -128,7 +121,6 @@ class Pool:
             member.channel.put(message)
             self._touched.add(member)
         member.waiting.append(running)
-        self.waiting += 1
         if member.head is None and member.channel is not None:
             self._begin(member)
         self._offer(member)
@@ -136,11 +128,11 @@ class Pool:
     def _begin(self, member: Member) -> None:
         if member.waiting:
             member.head = member.waiting.popleft()
-            self.waiting -= 1
             self._on_begun(member.head)
 
-    def doom(self, running: Running) -> int:
+    def doom(self, running: Running) -> int | None:
         """This attempt is to be ended: returns the process to be signalled, which gets no more."""
+        assert running.slot is not None
         member = self._members[running.slot]
         member.doomed = running
         return member.pid
@@ -197,7 +189,6 @@ class Pool:
         self._read_rest(member)
         self._drop(member)
         self._free.append(slot)
-        self.waiting -= len(member.waiting)
         head, left = member.head, list(member.waiting)
         if head is not None and member.doomed is not None and member.doomed is not head:
             # The signal was for another, which had ended by itself meanwhile.

@@ -11,11 +11,8 @@ Invariants, each with a test:
 
 from __future__ import annotations
 
-import heapq
-import itertools
 import threading
 import time
-from collections import deque
 from collections.abc import Callable, Sequence
 from datetime import timedelta
 
@@ -24,6 +21,7 @@ from cloud_tasks.errors import NotFound
 from cloud_tasks.plugin import Delivery, Queue, QueueTraits
 from cloud_tasks.worker.leases import Leases
 from cloud_tasks.worker.log import Log
+from cloud_tasks.worker.task_buffer import TaskBuffer, prefetch_target
 from cloud_tasks.worker.work import LONG_BODY, Work
 
 __all__ = ["QueueFeed"]
@@ -31,10 +29,8 @@ __all__ = ["QueueFeed"]
 _FIRST_WAIT, _LONGEST_WAIT = 0.25, 2.0
 """Seconds that the queue is asked to wait for a task: short at first, for a shutdown waits for the answer, and a queue
 that has just run empty is often the end of the job."""
-_HORIZON = 0.5
 _LONG = 2.0
 """Seconds that a task takes for which another is better off with any other worker."""
-_MOST_AHEAD = 512
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.2, 10.0
 _SOON = 1.0
 _GONE_PATIENCE = 60.0
@@ -75,9 +71,7 @@ class QueueFeed:
         self._on_unused = on_unused
         self._on_change = on_change
         self._log = log
-        self._ready: deque[Work] = deque()
-        self._held: list[tuple[float, int, Work]] = []
-        self._order = itertools.count()
+        self._buffer = TaskBuffer()
         self._lock = threading.Condition()
         self._wanted = 0
         self._had_too_many = False
@@ -91,67 +85,43 @@ class QueueFeed:
         self._thread.start()
 
     def want(self, idle_slots: int, *, mean_seconds: float | None) -> None:
-        ahead = self._ahead(mean_seconds)
-        missing = idle_slots + ahead - len(self._ready)
+        ahead, ready = prefetch_target(mean_seconds, self._slots), len(self._buffer)
+        missing = idle_slots + ahead - ready
         # With many ahead, ask again when half of them are used: fewer, larger batches.
-        if idle_slots <= len(self._ready) and missing * 2 < ahead:
+        if idle_slots <= ready and missing * 2 < ahead:
             missing = 0
         if missing > 0 and self._wanted == 0:
             with self._lock:
                 self._wanted = missing
                 self._lock.notify()
 
-    def _ahead(self, mean_seconds: float | None) -> int:
-        if mean_seconds is None:
-            return 0
-        return min(_MOST_AHEAD, int(self._slots * _HORIZON / max(mean_seconds, 1e-4)))
-
     def surplus(self, mean_seconds: float) -> Sequence[Work]:
-        ahead = self._ahead(mean_seconds)
-        with self._lock:
-            while self._held and self._held[0][0] <= time.time():
-                self._ready.append(heapq.heappop(self._held)[2])
-            # How long tasks take is an average, which rises with each that is long: so twice as many as wanted, twice.
-            had_too_many, self._had_too_many = self._had_too_many, len(self._ready) > self._slots + 2 * ahead
-            if mean_seconds < _LONG and not (had_too_many and self._had_too_many):
-                return []
-            return [self._ready.pop() for _ in range(max(0, len(self._ready) - ahead))]
+        ahead, ready = prefetch_target(mean_seconds, self._slots), self._buffer.promote_due()
+        # The duration of tasks is an average, which rises with each long one: so twice the target, twice in a row.
+        had_too_many, self._had_too_many = self._had_too_many, ready > self._slots + 2 * ahead
+        if mean_seconds < _LONG and not (had_too_many and self._had_too_many):
+            return []
+        return self._buffer.take_surplus(ahead)
 
     def get(self) -> Work | None:
-        with self._lock:
-            while self._held and self._held[0][0] <= time.time():
-                work = heapq.heappop(self._held)[2]
-                if not work.lease_lost:
-                    return work
-        while self._ready:
-            work = self._ready.popleft()
-            if not work.lease_lost:
-                return work
-        return None
+        return self._buffer.get()
 
     @property
     def due_at(self) -> float | None:
-        return self._held[0][0] if self._held else None
+        return self._buffer.due_at
 
     def again(self, work: Work, delay: float) -> bool:
         return False
 
     def lost(self, lease_ids: Sequence[str]) -> None:
-        """These leases have ended: their tasks, if not yet asked for, are left to whom they come next."""
-        gone = set(lease_ids)
-        with self._lock:
-            for work in [*self._ready, *(work for _, _, work in self._held)]:
-                if work.lease_id in gone:
-                    work.lease_lost = True
+        """Leave the tasks of lost leases, if not handed out yet, to other workers."""
+        self._buffer.mark_lost(set(lease_ids))
 
     def stop(self) -> Sequence[Work]:
         with self._lock:
             self._stopped = True
             self._lock.notify()
-            left = [*self._ready, *(work for _, _, work in self._held)]
-            self._ready.clear()
-            self._held.clear()
-        return left
+        return self._buffer.close()
 
     def close(self) -> None:
         self.stop()
@@ -204,13 +174,10 @@ class QueueFeed:
                 self._sort_in(work, new, later)
         for seconds, works in later.items():
             self._give_back(works, seconds)
-        with self._lock:
-            stopped = self._stopped
-            if not stopped:
-                self._ready.extend(new)
-                self._wanted = 0
-        if stopped and new:
+        if new and not self._buffer.add(new):
             self._give_back(new, 0.0)
+        with self._lock:
+            self._wanted = 0
         self._on_change()
 
     def _read(self, delivery: Delivery) -> Work | None:
@@ -240,9 +207,8 @@ class QueueFeed:
             new.append(work)
         elif seconds > _SOON and self._traits.delay > timedelta(0):
             later.setdefault(round(min(seconds, self._traits.delay.total_seconds()), 0), []).append(work)
-        else:
-            with self._lock:
-                heapq.heappush(self._held, (work.not_before, next(self._order), work))
+        elif not self._buffer.hold(work):
+            later.setdefault(0.0, []).append(work)
 
     def _give_back(self, works: Sequence[Work], seconds: float) -> None:
         if self._traits.reports_delivery_count:

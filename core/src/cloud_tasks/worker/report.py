@@ -10,6 +10,7 @@ Invariants, each with a test:
 2. A step that failed is repeated; events may be sent twice (with the same ids), never left out.
 3. What waits in memory, and the leases that wait with it, are counted, so that the supervisor can stop starting tasks.
 4. Reports are made in the order in which they were put.
+5. No message is sent for a task whose lease has ended: the queue delivers that task again, and both would run.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from __future__ import annotations
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import TYPE_CHECKING
 
 from cloud_tasks.errors import CloudTasksError
@@ -49,6 +50,7 @@ class Reporter:
         sinks: Each gets every event.
         tasks: The task queue; None with a local source.
         max_delay: The longest delay that the task queue keeps.
+        confirm: Extends leases and returns the lost ones; called from this thread.
         on_acked: Told of the leases that need no more extension, from this thread.
         spool: Where reports wait during an outage; what it holds already is reported first.
     """
@@ -59,6 +61,7 @@ class Reporter:
         *,
         tasks: Queue | None,
         max_delay: float,
+        confirm: Callable[[Sequence[str]], Collection[str]],
         on_acked: Callable[[Sequence[str]], None],
         spool: Spool,
         log: Log,
@@ -66,6 +69,7 @@ class Reporter:
         self._sinks = sinks
         self._tasks = tasks
         self._max_delay = max_delay
+        self._confirm = confirm
         self._on_acked = on_acked
         self._log = log
         self._spool = spool
@@ -218,6 +222,7 @@ class Reporter:
                 report.sinks_done = max(report.sinks_done, place + 1)
 
     def _send_next(self, batch: Sequence[Report]) -> None:
+        self._drop_lost(batch)
         by_delay: dict[float, list[Report]] = {}
         for report in batch:
             if report.next_body is not None:
@@ -237,6 +242,19 @@ class Reporter:
             if failures:
                 raise CloudTasksError(f"{len(failures)} messages were not sent: {failures[0].reason}")
 
+    def _drop_lost(self, batch: Sequence[Report]) -> None:
+        """Discard the messages of reports whose lease has ended.
+
+        A lease that is still held lasts, extended, until its message is acked.
+        """
+        held = {r.lease_id: r for r in batch if r.lease_id is not None and r.next_body is not None}
+        lost = self._confirm(list(held)) if held else ()
+        if lost:
+            self._log.warning(f"{len(lost)} leases ended early; their tasks are left to the queue")
+            for lease_id in lost:
+                held[lease_id].lease_id = held[lease_id].next_body = None
+            self._drop_leases(list(lost))
+
     def _settle(self, batch: Sequence[Report]) -> None:
         for release in (False, True):
             reports = [report for report in batch if report.lease_id is not None and report.release == release]
@@ -247,9 +265,12 @@ class Reporter:
             lost = self._tasks.release(leases) if release else self._tasks.ack(leases)
             if lost:
                 self._log.debug(f"{len(lost)} leases had ended before their tasks were reported")
-            self._on_acked(leases)
-            with self._changed:
-                # Those that an earlier process had were not counted.
-                self._leases = max(0, self._leases - len(leases))
+            self._drop_leases(leases)
             for report in reports:
                 report.lease_id = None
+
+    def _drop_leases(self, leases: Sequence[str]) -> None:
+        self._on_acked(leases)
+        with self._changed:
+            # Those that an earlier process had were not counted.
+            self._leases = max(0, self._leases - len(leases))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import mmap
 import os
 
-from cloud_tasks.worker import linux
+from cloud_tasks.worker.memfd import nameless_file
 
 __all__ = ["SharedFlags"]
 
@@ -21,7 +21,7 @@ class SharedFlags:
 
     def __init__(self, descriptor: int | None = None) -> None:
         if descriptor is None:
-            descriptor = linux.nameless_file("cloud-tasks-flags")
+            descriptor = nameless_file("cloud-tasks-flags")
             os.ftruncate(descriptor, mmap.PAGESIZE)
         self.descriptor = descriptor
         self._page = mmap.mmap(descriptor, mmap.PAGESIZE)

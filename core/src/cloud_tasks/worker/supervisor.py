@@ -6,6 +6,8 @@ Invariants, each with a test:
 2. Shutdown takes nothing new, gives what runs the grace period, releases the rest at once, and flushes events.
 3. While reports pile up, nothing new is started.
 4. What the queue gave and no slot will soon be free for is given back, for other workers.
+5. Running tasks see a shutdown request or termination notice only after the template has given up its waiting
+   attempts: the slot of a task that returns because of it starts no other.
 """
 
 from __future__ import annotations
@@ -18,14 +20,14 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from cloud_tasks.worker import linux
+from cloud_tasks.worker import process_tree
 from cloud_tasks.worker.attempts import Attempts
 from cloud_tasks.worker.crew import Crew
 from cloud_tasks.worker.endings import Endings
 from cloud_tasks.worker.events import EventMaker
 from cloud_tasks.worker.log import Log
-from cloud_tasks.worker.messages import READY
 from cloud_tasks.worker.outcome import Outcome, OutcomeKind
+from cloud_tasks.worker.protocol import Ready
 from cloud_tasks.worker.pulse import Activity, Pulse
 from cloud_tasks.worker.report import Report, Reporter
 from cloud_tasks.worker.settings import Exit, SupervisorSettings
@@ -68,7 +70,7 @@ class Supervisor:
         self._flags = flags
         self.log = log
         self._poll = select.poll()
-        self._alarm_out, self._alarm_in = linux.alarm_pipe()
+        self._alarm_out, self._alarm_in = process_tree.alarm_pipe()
         self._poll.register(self._alarm_out, select.POLLIN)
         self._posted: deque[Callable[[], None]] = deque()
         self.timers = Timers()
@@ -79,6 +81,8 @@ class Supervisor:
         self.stop_reason = ""
         self._code = Exit.DONE
         self._signals = 0
+        self._announcements: deque[Callable[[], None]] = deque()
+        """Set the flags that running tasks see."""
         self._template_deaths = 0
         self._mean_seconds: float | None = None
         self.finished = 0
@@ -169,6 +173,8 @@ class Supervisor:
             self._posted.popleft()()
         self.timers.run()
         self.attempts.on_time()
+        while self._announcements and not self.attempts.is_withdrawing:
+            self._announcements.popleft()()
 
     def _patience(self) -> float:
         """Milliseconds until something is due."""
@@ -232,13 +238,13 @@ class Supervisor:
     # -- attempts --------------------------------------------------------------------------------------------------
 
     def _on_message(self, message: Any) -> None:
-        if message[0] != READY:
+        if type(message) is not Ready:
             self.attempts.on_message(message)
             return
-        self._ready = not message[1]
-        if message[1]:
-            self.log.error(f"worker_init failed:\n{message[1]}")
-            self.fail("worker_init failed", message[1])
+        self._ready = not message.problem
+        if message.problem:
+            self.log.error(f"worker_init failed:\n{message.problem}")
+            self.fail("worker_init failed", message.problem)
 
     def _on_begun(self, running: Running) -> None:
         work = running.work
@@ -298,7 +304,7 @@ class Supervisor:
         if self.is_accepting:
             self.is_accepting = False
             self.stop_reason = reason
-            self._flags.set_shutdown_request()
+            self._announcements.append(self._flags.set_shutdown_request)
             self.log.info(f"Shutting down: {reason}")
             running = self.attempts.count
             if running:
@@ -321,6 +327,7 @@ class Supervisor:
         """The machine will be taken away; ``left``: seconds from now at which unfinished tasks are released."""
         self.log.warning(f"Termination notice: {reason}")
         self.report("spot_termination", reason=reason)
+        self._announcements.append(self._flags.set_termination_notice)
         grace = self._settings.grace if left is None else min(left, self._settings.grace)
         self.stop("this machine will be taken away", grace=max(0.0, grace))
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 import time
+from enum import IntEnum
 from typing import Any
 
-__all__ = ["LONG_BODY", "Running", "Work"]
+__all__ = ["LONG_BODY", "AttemptState", "Running", "Work"]
 
 LONG_BODY = 32 * 1024
 """Bytes of a task's JSON from which on only its own process takes it apart: others would keep the memory."""
@@ -46,18 +47,33 @@ class Work:
         return self.payload
 
 
+class AttemptState(IntEnum):
+    """State of an attempt, from its start to its end. An int: its hash is quick."""
+
+    WAITING = 1
+    """Started, not begun."""
+    RUNNING = 2
+    ENDING = 3
+    """Signalled to end."""
+    ENDED = 4
+
+
 class Running:
-    """An attempt that has a process."""
+    """An attempt that was handed to a launcher."""
 
-    __slots__ = ("cause", "kill_at", "memory_gb", "number", "pid", "scratch", "slot", "started", "work")
+    __slots__ = ("cause", "kill_at", "memory_gb", "number", "pid", "scratch", "slot", "started", "state", "work")
 
-    def __init__(self, work: Work, number: int, slot: int, scratch: str) -> None:
+    def __init__(self, work: Work, number: int, scratch: str) -> None:
         self.work = work
         self.number = number
-        self.slot = slot
         self.scratch = scratch
-        self.pid = 0
+        self.state = AttemptState.WAITING
+        self.slot: int | None = None
+        """None: it has none yet."""
+        self.pid: int | None = None
+        """None: it has no process yet."""
         self.started = time.monotonic()
+        """Time of the start, then of the beginning (`time.monotonic`)."""
         self.cause = ""
         """Why it was told to end: ``timeout``, ``memory``, ``shutdown``; empty: it was not."""
         self.memory_gb = 0.0

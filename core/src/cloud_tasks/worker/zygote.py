@@ -16,11 +16,11 @@ import signal
 import time
 from typing import TYPE_CHECKING
 
-from cloud_tasks.worker import linux
+from cloud_tasks.worker import process_tree
 from cloud_tasks.worker.channel import Channel, Closed, socket_pair
 from cloud_tasks.worker.order import TemplateOrder
+from cloud_tasks.worker.server import run_template
 from cloud_tasks.worker.spawned import forget_event_loop
-from cloud_tasks.worker.template import run_template
 
 if TYPE_CHECKING:
     import socket
@@ -41,7 +41,7 @@ def fork_zygote(order: TemplateOrder, scratch_root: str) -> socket.socket:
         scratch_root: The folder that is removed when the supervisor died without doing so.
     """
     ours, theirs = socket_pair()
-    linux.prepare()
+    process_tree.prepare()
     if os.fork():
         theirs.close()
         return ours
@@ -63,8 +63,8 @@ class _Zygote:
         self._template = 0
 
     def serve(self) -> None:
-        linux.become_subreaper()
-        alarm_out, alarm_in = linux.alarm_pipe()
+        process_tree.become_subreaper()
+        alarm_out, alarm_in = process_tree.alarm_pipe()
         signal.signal(signal.SIGCHLD, lambda number, frame: None)
         signal.set_wakeup_fd(alarm_in, warn_on_full_buffer=False)
         poll = select.poll()
@@ -117,9 +117,9 @@ class _Zygote:
 
     def _kill_orphans(self) -> None:
         while True:
-            for pid in linux.children_of(os.getpid()):
+            for pid in process_tree.children_of(os.getpid()):
                 if pid != self._template:
-                    linux.kill(pid)
+                    process_tree.kill(pid)
             try:
                 pid, _ = os.waitpid(-1, os.WNOHANG if self._template else 0)
             except ChildProcessError:
@@ -137,7 +137,7 @@ class _Zygote:
             else:
                 time.sleep(0.005)
         if self._template:
-            linux.kill(self._template)
+            process_tree.kill(self._template)
             self._template = 0
         self._kill_orphans()
         if os.path.isdir(self._scratch_root):

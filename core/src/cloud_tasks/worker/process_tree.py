@@ -1,6 +1,6 @@
-"""What Linux offers for process trees and files without a name. Elsewhere each of these does nothing, or less well.
+"""Process trees: sessions, subreapers, children, memory. Outside Linux each function does nothing, or less.
 
-Elsewhere (macOS) a process that a task started, and that has left its session, outlives the task.
+Outside Linux (macOS) a process that a task started, and that has left its session, outlives the task.
 """
 
 from __future__ import annotations
@@ -20,7 +20,6 @@ __all__ = [
     "kill",
     "kill_group",
     "leave",
-    "nameless_file",
     "prepare",
     "reap",
     "resident_bytes",
@@ -82,24 +81,6 @@ def alarm_pipe() -> tuple[int, int]:
     for end in ends:
         os.set_blocking(end, False)
     return ends
-
-
-def nameless_file(name: str, *, in_memory: bool = True) -> int:
-    """A file that is gone with its last descriptor; ``name`` is for those who look at processes."""
-    if in_memory and hasattr(os, "memfd_create"):
-        return os.memfd_create(name, os.MFD_CLOEXEC)
-    if hasattr(os, "O_TMPFILE"):
-        try:
-            return os.open(os.environ.get("TMPDIR") or "/tmp", os.O_TMPFILE | os.O_RDWR | os.O_CLOEXEC, 0o600)
-        except OSError:
-            # Not every file system has such files, and not every machine that folder.
-            pass
-    # This imports `random`, which from then on seeds itself in each forked process.
-    import tempfile
-
-    descriptor, path = tempfile.mkstemp(prefix=f"{name}-")
-    os.unlink(path)
-    return descriptor
 
 
 def reap(heads: Container[int]) -> tuple[int, int] | None:
