@@ -24,8 +24,8 @@ from cloud_tasks.controller.fleet import Fleet
 from cloud_tasks.controller.loop import ThreadedLoop
 from cloud_tasks.controller.observation import Policy
 from cloud_tasks.controller.observer import Observer
-from cloud_tasks.controller.rehearsal import Rehearsal, World
-from cloud_tasks.controller.task_times import TaskTimes
+from cloud_tasks.estimate.durations import TaskDurations
+from cloud_tasks.estimate.simulate import CloudModel, CostSimulation
 from cloud_tasks.model import (
     Architecture,
     BootDisk,
@@ -212,14 +212,14 @@ def _read(delivery: Delivery) -> Any:
 def rehearses(count: int) -> float:
     """Seconds of one rehearsal on 100 instances, some of which are taken away."""
     started = time.perf_counter()
-    Rehearsal(
+    CostSimulation(
         1,
         tasks=count,
-        times=TaskTimes.about(60),
+        times=TaskDurations.about(60),
         offers=(an_offer(),),
         policy=Policy(limits=Limits(max_instances=100, max_total_price_per_hour=None)),
         interval=timedelta(seconds=60),
-        world=World(spot_lifetime=timedelta(hours=8), refused=0.05),
+        cloud=CloudModel(spot_lifetime=timedelta(hours=8), refused=0.05),
     ).run()
     return time.perf_counter() - started
 

@@ -14,11 +14,11 @@ provider: local
 run: {job_id: job, max_instances: 3, max_total_cost: 0.0001}
 local: {vcpus: 2, price_per_cpu_hour: 0.5, spot_price_factor: 0.2}
 """
-JOB = ("rehearse", "--config", "config.yml", "--num-tasks", "30", "--task-time", "60", "--seeds", "2")
+JOB = ("simulate", "--config", "config.yml", "--num-tasks", "30", "--task-time", "60", "--seeds", "2")
 
 
 @pytest.fixture
-def rehearsal(shell: CommandLine) -> CommandLine:
+def project(shell: CommandLine) -> CommandLine:
     (shell.folder / "config.yml").write_text(CONFIG, encoding="utf-8")
     return shell
 
@@ -27,8 +27,8 @@ def files(folder: Path) -> list[str]:
     return sorted(path.name for path in folder.iterdir())
 
 
-def test_spot_and_on_demand_are_compared_and_nothing_is_left(rehearsal: CommandLine) -> None:
-    first = rehearsal.run(*JOB, "--json")
+def test_spot_and_on_demand_are_compared_and_nothing_is_left(project: CommandLine) -> None:
+    first = project.run(*JOB, "--json")
     assert first.code == 0, first.err
     found = {entry["name"]: entry for entry in json.loads(first.out)}
     assert set(found) == {"on-demand", "spot", "on-demand, 1 vCPUs only", "on-demand, 2 vCPUs only"}
@@ -36,18 +36,16 @@ def test_spot_and_on_demand_are_compared_and_nothing_is_left(rehearsal: CommandL
     # 30 minutes of work on at most 6 slots.
     assert all(seconds >= 300 for seconds in found["on-demand"]["durations_seconds"])
     assert found["on-demand"]["over_max_total_cost"] == 2
-    assert files(rehearsal.folder) == ["config.yml"]
-    assert rehearsal.run(*JOB, "--json").out == first.out
+    assert files(project.folder) == ["config.yml"]
+    assert project.run(*JOB, "--json").out == first.out
 
 
-def test_task_times_are_drawn_from_a_job_that_ran(rehearsal: CommandLine) -> None:
-    folder = rehearsal.folder
+def test_task_times_are_drawn_from_a_job_that_ran(project: CommandLine) -> None:
+    folder = project.folder
     with new_store(folder, ["a", "b"], name="sample.db") as store:
         store.apply_events([completed("a", elapsed=10.0), completed("b", elapsed=1000.0)])
     found = json.loads(
-        rehearsal.run(
-            "rehearse", "--config", "config.yml", "--num-tasks", "1", "--sample-db", "sample.db", "--json"
-        ).out
+        project.run("simulate", "--config", "config.yml", "--num-tasks", "1", "--sample-db", "sample.db", "--json").out
     )
     spans = {round((seconds - 60) / 100) for seconds in found[0]["durations_seconds"]}
     assert spans == {0, 10}
@@ -63,8 +61,8 @@ def test_task_times_are_drawn_from_a_job_that_ran(rehearsal: CommandLine) -> Non
         (["--seeds", "0"], "--seeds"),
     ],
 )
-def test_bad_input_is_one_line(rehearsal: CommandLine, arguments: list[str], reason: str) -> None:
-    refused = rehearsal.run("rehearse", "--config", "config.yml", *arguments)
+def test_bad_input_is_one_line(project: CommandLine, arguments: list[str], reason: str) -> None:
+    refused = project.run("simulate", "--config", "config.yml", *arguments)
     assert refused.code == 2
     (line,) = refused.err.splitlines()
     assert reason in line

@@ -6,12 +6,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from virtual_loop import START
 
 from cloud_tasks.controller.beginning import go_on, start_afresh
 from cloud_tasks.errors import StoreError
 from cloud_tasks.model import Task, TaskStatus
 from cloud_tasks.store import JobRecord, Store
-from cloud_tasks.testing.virtual import START
 
 
 class Killed(BaseException):

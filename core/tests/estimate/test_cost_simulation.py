@@ -13,38 +13,38 @@ import pytest
 from controller_fakes import ranked
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from simulated_cloud import Faults, Scenario, Simulation
+from simulated_cloud.catalogue import catalogue, prices
 
 from cloud_tasks.controller.observation import Policy
-from cloud_tasks.controller.rehearsal import Rehearsal, RehearsalResult, World
-from cloud_tasks.controller.task_times import TaskTimes
+from cloud_tasks.estimate.durations import TaskDurations
+from cloud_tasks.estimate.simulate import CloudModel, CostResult, CostSimulation
 from cloud_tasks.model import Constraints, Limits, Money, Purchase, RetryPolicy
 from cloud_tasks.selection import rank
-from cloud_tasks.testing.simulation import Faults, Scenario, Simulation
-from cloud_tasks.testing.simulation.catalogue import catalogue, prices
 
 
-def rehearsed(seed: int = 1, *, limits: Limits | None = None, **changes: Any) -> RehearsalResult:
+def rehearsed(seed: int = 1, *, limits: Limits | None = None, **changes: Any) -> CostResult:
     facts: dict[str, Any] = {
         "tasks": 1000,
-        "times": TaskTimes.about(60),
+        "times": TaskDurations.about(60),
         "offers": (ranked(), ranked(spot=True)),
         "policy": Policy(limits=limits or Limits(max_instances=5)),
         "interval": timedelta(seconds=60),
-        "world": World(),
+        "cloud": CloudModel(),
     }
-    return Rehearsal(seed, **{**facts, **changes}).run()
+    return CostSimulation(seed, **{**facts, **changes}).run()
 
 
 def test_the_same_seed_gives_the_same_result() -> None:
-    world = World(spot_lifetime=timedelta(minutes=10), refused=0.3)
+    cloud = CloudModel(spot_lifetime=timedelta(minutes=10), refused=0.3)
     spot = (ranked(spot=True), ranked(spot=True, zone="z-b"))
-    assert rehearsed(7, world=world, offers=spot) == rehearsed(7, world=world, offers=spot)
-    assert rehearsed(7, world=world, offers=spot) != rehearsed(8, world=world, offers=spot)
+    assert rehearsed(7, cloud=cloud, offers=spot) == rehearsed(7, cloud=cloud, offers=spot)
+    assert rehearsed(7, cloud=cloud, offers=spot) != rehearsed(8, cloud=cloud, offers=spot)
 
 
 def test_tasks_of_one_length_take_as_many_rounds_as_they_must() -> None:
-    times = TaskTimes.measured({100.0: 1})
-    result = rehearsed(times=times, tasks=80, world=World(boot_time=timedelta(0)))
+    times = TaskDurations.measured({100.0: 1})
+    result = rehearsed(times=times, tasks=80, cloud=CloudModel(boot_time=timedelta(0)))
     assert result.duration == timedelta(seconds=200)  # two rounds on five machines of eight slots
     assert result.instances == 5
     assert result.cost == Money("0.25") * 5 * ((200 + 15) / 3600)
@@ -54,15 +54,15 @@ def test_tasks_of_one_length_take_as_many_rounds_as_they_must() -> None:
 @given(seed=st.integers(0, 1000), tasks=st.integers(1, 400), minutes=st.floats(5, 60), refused=st.floats(0, 0.5))
 def test_every_task_is_done_whatever_is_taken_away(seed: int, tasks: int, minutes: float, refused: float) -> None:
     # Machines are there at once: none is taken away before it spoke.
-    world = World(boot_time=timedelta(0), spot_lifetime=timedelta(minutes=minutes), refused=refused)
-    rehearsal = Rehearsal(
+    cloud = CloudModel(boot_time=timedelta(0), spot_lifetime=timedelta(minutes=minutes), refused=refused)
+    rehearsal = CostSimulation(
         seed,
         tasks=tasks,
-        times=TaskTimes.about(30),
+        times=TaskDurations.about(30),
         offers=(ranked(spot=True), ranked(spot=True, zone="z-b")),
         policy=Policy(limits=Limits(max_instances=3), max_futile_instances=10_000),
         interval=timedelta(seconds=60),
-        world=world,
+        cloud=cloud,
     )
     result = rehearsal.run()
     assert result.stopped == ""
@@ -71,8 +71,8 @@ def test_every_task_is_done_whatever_is_taken_away(seed: int, tasks: int, minute
 
 
 def test_a_job_that_loses_every_machine_at_once_is_given_up_as_the_controller_would() -> None:
-    world = World(spot_lifetime=timedelta(minutes=5))
-    result = rehearsed(world=world, offers=(ranked(spot=True),), times=TaskTimes.measured({7200.0: 1}))
+    cloud = CloudModel(spot_lifetime=timedelta(minutes=5))
+    result = rehearsed(cloud=cloud, offers=(ranked(spot=True),), times=TaskDurations.measured({7200.0: 1}))
     assert "ended without a single task being finished" in result.stopped
 
 
@@ -83,7 +83,7 @@ def test_a_cost_limit_stops_it() -> None:
 
 
 def test_lumps_change_little() -> None:
-    single, lumped = (rehearsed(tasks=100_000, lump=lump) for lump in (1, 10))
+    single, lumped = (rehearsed(tasks=100_000, batch_size=batch_size) for batch_size in (1, 10))
     assert lumped.duration == pytest.approx(single.duration, rel=0.05)
     assert float(lumped.cost.usd) == pytest.approx(float(single.cost.usd), rel=0.05)
 
@@ -103,10 +103,12 @@ def test_it_agrees_with_the_simulated_cloud(purchase: Purchase, lifetime: timede
         mean_task_time=timedelta(seconds=mean / math.exp(0.245)),
     )
     offers = rank(catalogue(), constraints, limits, prices).offers
-    world = World(boot_time=timedelta(seconds=50), spot_lifetime=lifetime, refused=0.05, parallel_launches=4)
+    cloud = CloudModel(boot_time=timedelta(seconds=50), spot_lifetime=lifetime, refused=0.05, parallel_launches=4)
     simulated = [Simulation(attrs.evolve(scenario, seed=seed), tmp_path).run() for seed in range(6)]
     model = [
-        rehearsed(seed, limits=limits, tasks=300, times=TaskTimes.about(mean, deviation), offers=offers, world=world)
+        rehearsed(
+            seed, limits=limits, tasks=300, times=TaskDurations.about(mean, deviation), offers=offers, cloud=cloud
+        )
         for seed in range(20)
     ]
 
@@ -120,6 +122,6 @@ def test_it_agrees_with_the_simulated_cloud(purchase: Purchase, lifetime: timede
 @given(st.dictionaries(st.floats(0.001, 1e5), st.integers(1, 100), min_size=1, max_size=20))
 def test_measured_times_have_their_own_mean_and_deviation(counts: dict[float, int]) -> None:
     values = [value for value, count in counts.items() for _ in range(count)]
-    times = TaskTimes.measured(counts)
+    times = TaskDurations.measured(counts)
     assert times.mean == pytest.approx(statistics.fmean(values), rel=1e-6)
     assert times.deviation == pytest.approx(statistics.pstdev(values), rel=1e-6, abs=1e-6)

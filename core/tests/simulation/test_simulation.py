@@ -13,13 +13,7 @@ from typing import Any
 
 import attrs
 import pytest
-
-from cloud_tasks.controller.collect import Collector
-from cloud_tasks.controller.controller import Outcome
-from cloud_tasks.controller.fleet import Fleet
-from cloud_tasks.model import Constraints, Instance, LaunchRequest, Limits, Money, RetryPolicy
-from cloud_tasks.selection import FleetTotals, RankedOffer
-from cloud_tasks.testing.simulation import (
+from simulated_cloud import (
     Faults,
     InvariantViolation,
     Parts,
@@ -27,6 +21,12 @@ from cloud_tasks.testing.simulation import (
     Simulation,
     draw_scenario,
 )
+
+from cloud_tasks.controller.collect import Collector
+from cloud_tasks.controller.controller import Outcome
+from cloud_tasks.controller.fleet import Fleet
+from cloud_tasks.model import Constraints, Instance, LaunchRequest, Limits, Money, RetryPolicy
+from cloud_tasks.selection import FleetTotals, RankedOffer
 
 
 def a_scenario(seed: int = 1, **changes: Any) -> Scenario:
@@ -243,7 +243,7 @@ def test_a_database_that_is_published_before_the_old_queue_goes_is_noticed(tmp_p
             queue.delete()
             queue.create()
 
-    monkeypatch.setattr("cloud_tasks.testing.simulation.driver.start_afresh", publishes_first)
+    monkeypatch.setattr("simulated_cloud.driver.start_afresh", publishes_first)
     scenario = a_scenario(tasks=100, faults=Faults(earlier_run=True))
     said: list[str] = []
     for point in range(12):
@@ -263,8 +263,9 @@ def test_a_budget_that_runs_out_lets_the_tasks_that_run_come_to_their_end(tmp_pa
 
 
 def test_the_command_prints_how_many_seeds_held():
-    command = [sys.executable, "-m", "cloud_tasks.testing.simulation"]
+    command = [sys.executable, "-m", "simulated_cloud"]
     sizes = ["--least-tasks", "10", "--most-tasks", "20", "--first", "300", "--seeds", "2"]
-    done = subprocess.run([*command, *sizes], capture_output=True, text=True, check=False, env=dict(os.environ))
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    done = subprocess.run([*command, *sizes], capture_output=True, text=True, check=False, env=environment)
     assert done.stdout.splitlines()[-1].startswith("2 of 2 seeds from 300 on held")
     assert done.returncode == 0

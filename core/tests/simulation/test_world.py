@@ -7,18 +7,18 @@ from collections.abc import Sequence
 from datetime import timedelta
 
 import pytest
+from simulated_cloud.catalogue import catalogue, prices
+from simulated_cloud.cloud import Machine, SimulatedCloud
+from simulated_cloud.loop import CrashableLoop, CrashPoints, SimulatedCrash
+from simulated_cloud.queue import SimulatedQueue
+from simulated_cloud.scenario import CALM, Faults
+from simulated_cloud.unreliable import Unreliable
+from virtual_loop import START, VirtualLoop
 
 from cloud_tasks.errors import LaunchRefused, NotFound, ProviderError
 from cloud_tasks.model import Architecture, Constraints, InstanceState, LaunchRequest, Limits, Money, Purchase
 from cloud_tasks.plugin import Delivery
 from cloud_tasks.selection import rank
-from cloud_tasks.testing.simulation.catalogue import catalogue, prices
-from cloud_tasks.testing.simulation.cloud import Machine, SimulatedCloud
-from cloud_tasks.testing.simulation.loop import CrashableLoop, CrashPoints, SimulatedCrash
-from cloud_tasks.testing.simulation.queue import SimulatedQueue
-from cloud_tasks.testing.simulation.scenario import CALM, Faults
-from cloud_tasks.testing.simulation.unreliable import Unreliable
-from cloud_tasks.testing.virtual import START, VirtualLoop
 
 LEASE = timedelta(seconds=60)
 NO_WAIT = timedelta(0)

@@ -1,4 +1,4 @@
-"""``cloud-tasks rehearse``: the person's own job on modelled machines: how long, how much, and how sure that is."""
+"""``cloud-tasks simulate``: the person's own job on modelled machines: how long, how much, and how sure that is."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ from cloud_tasks.cli.options import configuration_options, load_from_options
 from cloud_tasks.config import JobConfig
 from cloud_tasks.controller.choice import rank_offers, require_offer
 from cloud_tasks.controller.policy import policy_of
-from cloud_tasks.controller.rehearsal import Rehearsal, World
-from cloud_tasks.controller.task_times import TaskTimes
 from cloud_tasks.errors import InputError
+from cloud_tasks.estimate.durations import TaskDurations
+from cloud_tasks.estimate.simulate import CloudModel, CostSimulation
 from cloud_tasks.model import Money
 from cloud_tasks.registry import Registry
 from cloud_tasks.report import format_duration
 from cloud_tasks.selection import RankedOffer
 
-__all__ = ["rehearse"]
+__all__ = ["simulate"]
 
 _MOST_TASKS = 2_000_000
 """Larger jobs are played in lumps of several tasks, or it would take minutes."""
@@ -35,11 +35,11 @@ _SECONDS = click.FloatRange(min=0, min_open=True, max=timedelta(days=3650).total
 
 
 @attrs.frozen(kw_only=True)
-class _Rehearsed:
+class _Simulated:
     """How one way to buy machines went, one entry for each seed, in order of size."""
 
     name: str
-    lump: int
+    batch_size: int
     """How many tasks each simulated one stands for."""
     durations: tuple[timedelta, ...]
     costs: tuple[Money, ...]
@@ -50,14 +50,14 @@ class _Rehearsed:
     """Why runs did not reach their end, one entry for each that did not."""
 
 
-def rehearse(registry: Registry) -> click.Command:
+def simulate(registry: Registry) -> click.Command:
     """Make the command; its options are those of core and of the installed plugins."""
 
     @click.command(
-        "rehearse",
+        "simulate",
         epilog=examples(
-            "cloud-tasks rehearse --config config.yml --num-tasks 100000 --task-time 90",
-            "cloud-tasks rehearse --config config.yml --sample-db sample.db --seeds 50 --spot-lifetime 7200",
+            "cloud-tasks simulate --config config.yml --num-tasks 100000 --task-time 90",
+            "cloud-tasks simulate --config config.yml --sample-db sample.db --seeds 50 --spot-lifetime 7200",
         ),
     )
     @click.option("--task-file", metavar="FILE", help="The tasks to count; default: task_source.")
@@ -103,12 +103,12 @@ def rehearse(registry: Registry) -> click.Command:
     def command(app: AppContext, /, **values: Any) -> None:
         """Play a job many times on modelled machines: how long and how dear, spot against on-demand."""
         app.warn_of_plugins()
-        _rehearse(load_from_options(app.registry, values), values)
+        _simulate(load_from_options(app.registry, values), values)
 
     return command
 
 
-def _rehearse(config: JobConfig, values: dict[str, Any]) -> None:
+def _simulate(config: JobConfig, values: dict[str, Any]) -> None:
     tasks = count_tasks(config, number=values["num_tasks"], spec=values["task_file"])
     times = task_times(seconds=values["task_time"], deviation=values["task_time_deviation"], sample=values["sample_db"])
     if not tasks:
@@ -118,27 +118,27 @@ def _rehearse(config: JobConfig, values: dict[str, Any]) -> None:
     found = [_one(config, name, offers, tasks=tasks, times=times, values=values) for name, offers in _variants(config)]
     most = config.limits().max_total_cost
     if values["as_json"]:
-        click.echo(json.dumps([_facts(rehearsed, most) for rehearsed in found], indent=2))
+        click.echo(json.dumps([_facts(simulated, most) for simulated in found], indent=2))
         return
     click.echo(f"{values['seeds']} simulated runs of each: 10 % / median / 90 %")
-    width = max(len(rehearsed.name) for rehearsed in found)
-    for rehearsed in found:
-        _tell(rehearsed, width, most)
+    width = max(len(simulated.name) for simulated in found)
+    for simulated in found:
+        _tell(simulated, width, most)
 
 
-def _tell(rehearsed: _Rehearsed, width: int, most: Money | None) -> None:
-    durations = " / ".join(format_duration(_quantile(rehearsed.durations, q)) for q in (0.1, 0.5, 0.9))
-    costs = " / ".join(_quantile(rehearsed.costs, q).format(4) for q in (0.1, 0.5, 0.9))
-    click.echo(f"{rehearsed.name:<{width}}  {durations}  {costs}")
-    if taken := _quantile(rehearsed.taken_away, 0.5):
-        lost = _quantile(rehearsed.lost_tasks, 0.5)
+def _tell(simulated: _Simulated, width: int, most: Money | None) -> None:
+    durations = " / ".join(format_duration(_quantile(simulated.durations, q)) for q in (0.1, 0.5, 0.9))
+    costs = " / ".join(_quantile(simulated.costs, q).format(4) for q in (0.1, 0.5, 0.9))
+    click.echo(f"{simulated.name:<{width}}  {durations}  {costs}")
+    if taken := _quantile(simulated.taken_away, 0.5):
+        lost = _quantile(simulated.lost_tasks, 0.5)
         click.echo(f"  {taken} instances were taken away and {lost} tasks begun again (median)")
-    if rehearsed.lump > 1:
-        click.echo(f"  simulated in lumps of {rehearsed.lump} tasks, which overstates what an interruption costs")
-    if rehearsed.stopped:
-        click.echo(f"  WARNING: {len(rehearsed.stopped)} runs did not reach their end: {rehearsed.stopped[0]}")
-    if over := _over(rehearsed, most):
-        click.echo(f"  WARNING: {over} of {len(rehearsed.costs)} runs cost more than max_total_cost ({most})")
+    if simulated.batch_size > 1:
+        click.echo(f"  simulated in lumps of {simulated.batch_size} tasks, which overstates what an interruption costs")
+    if simulated.stopped:
+        click.echo(f"  WARNING: {len(simulated.stopped)} runs did not reach their end: {simulated.stopped[0]}")
+    if over := _over(simulated, most):
+        click.echo(f"  WARNING: {over} of {len(simulated.costs)} runs cost more than max_total_cost ({most})")
 
 
 def _variants(config: JobConfig) -> Iterator[tuple[str, tuple[RankedOffer, ...]]]:
@@ -165,15 +165,15 @@ def _one(
     offers: tuple[RankedOffer, ...],
     *,
     tasks: int,
-    times: TaskTimes,
+    times: TaskDurations,
     values: dict[str, Any],
-) -> _Rehearsed:
-    click.echo(f"Rehearsing {name} ...", err=True)
+) -> _Simulated:
+    click.echo(f"Simulating {name} ...", err=True)
     policy = policy_of(config)
     # The job is to reach its end; what is more than the cost limit is told afterwards.
     policy = attrs.evolve(policy, limits=attrs.evolve(policy.limits, max_total_cost=None))
-    lump = -(-tasks // _MOST_TASKS)
-    world = World(
+    batch_size = -(-tasks // _MOST_TASKS)
+    cloud = CloudModel(
         boot_time=timedelta(seconds=values["boot_time"]),
         spot_lifetime=timedelta(seconds=values["spot_lifetime"]),
         refused=values["refused"],
@@ -181,14 +181,21 @@ def _one(
     )
     interval = timedelta(seconds=config.run.scaling_check_interval)
     results = [
-        Rehearsal(
-            seed, tasks=tasks, times=times, offers=offers, policy=policy, interval=interval, world=world, lump=lump
+        CostSimulation(
+            seed,
+            tasks=tasks,
+            times=times,
+            offers=offers,
+            policy=policy,
+            interval=interval,
+            cloud=cloud,
+            batch_size=batch_size,
         ).run()
         for seed in range(values["seeds"])
     ]
-    return _Rehearsed(
+    return _Simulated(
         name=name,
-        lump=lump,
+        batch_size=batch_size,
         durations=tuple(sorted(result.duration for result in results)),
         costs=tuple(sorted(result.cost for result in results)),
         instances=tuple(sorted(result.instances for result in results)),
@@ -202,19 +209,19 @@ def _quantile(ordered: tuple[Any, ...], fraction: float) -> Any:
     return ordered[max(math.ceil(fraction * len(ordered)), 1) - 1]
 
 
-def _over(rehearsed: _Rehearsed, most: Money | None) -> int:
-    return 0 if most is None else sum(cost > most for cost in rehearsed.costs)
+def _over(simulated: _Simulated, most: Money | None) -> int:
+    return 0 if most is None else sum(cost > most for cost in simulated.costs)
 
 
-def _facts(rehearsed: _Rehearsed, most: Money | None) -> dict[str, Any]:
+def _facts(simulated: _Simulated, most: Money | None) -> dict[str, Any]:
     return {
-        "name": rehearsed.name,
-        "tasks_per_simulated_task": rehearsed.lump,
-        "durations_seconds": [duration.total_seconds() for duration in rehearsed.durations],
-        "instances": list(rehearsed.instances),
-        "instances_taken_away": list(rehearsed.taken_away),
-        "tasks_begun_again": list(rehearsed.lost_tasks),
-        "stopped": list(rehearsed.stopped),
-        "costs": [f"{cost.usd:f}" for cost in rehearsed.costs],
-        "over_max_total_cost": _over(rehearsed, most),
+        "name": simulated.name,
+        "tasks_per_simulated_task": simulated.batch_size,
+        "durations_seconds": [duration.total_seconds() for duration in simulated.durations],
+        "instances": list(simulated.instances),
+        "instances_taken_away": list(simulated.taken_away),
+        "tasks_begun_again": list(simulated.lost_tasks),
+        "stopped": list(simulated.stopped),
+        "costs": [f"{cost.usd:f}" for cost in simulated.costs],
+        "over_max_total_cost": _over(simulated, most),
     }

@@ -36,12 +36,12 @@ from cloud_tasks.controller.observation import (
     Policy,
     Terminate,
 )
-from cloud_tasks.controller.task_times import TaskTimes
 from cloud_tasks.errors import RefusalScope
+from cloud_tasks.estimate.durations import TaskDurations
 from cloud_tasks.model import InstanceState, Money, Purchase
 from cloud_tasks.selection import RankedOffer
 
-__all__ = ["Rehearsal", "RehearsalResult", "World"]
+__all__ = ["CloudModel", "CostResult", "CostSimulation"]
 
 _BEGINNING = datetime(2026, 1, 1, tzinfo=UTC)
 _ENDING = 15.0
@@ -54,7 +54,7 @@ _LONGEST = 20 * 365.25 * 86400.0
 
 
 @attrs.frozen(kw_only=True)
-class World:
+class CloudModel:
     """What the cloud is like."""
 
     boot_time: timedelta = timedelta(seconds=60)
@@ -67,7 +67,7 @@ class World:
 
 
 @attrs.frozen(kw_only=True)
-class RehearsalResult:
+class CostResult:
     duration: timedelta
     """From the start to the end of the last task, or to the stop."""
     cost: Money
@@ -101,12 +101,12 @@ class _Machine:
         self.terminating = False
 
 
-class Rehearsal:
+class CostSimulation:
     """One run of one job.
 
     Args:
         tasks: How many.
-        lump: How many tasks each simulated one stands for; their times are drawn together.
+        batch_size: How many tasks each simulated one stands for; their times are drawn together.
     """
 
     def __init__(
@@ -114,22 +114,22 @@ class Rehearsal:
         seed: int,
         *,
         tasks: int,
-        times: TaskTimes,
+        times: TaskDurations,
         offers: tuple[RankedOffer, ...],
         policy: Policy,
         interval: timedelta,
-        world: World,
-        lump: int = 1,
+        cloud: CloudModel,
+        batch_size: int = 1,
     ) -> None:
         self._rng = random.Random(f"rehearsal/{seed}")
-        self._draw = times.draws(random.Random(f"times/{seed}"), lump)
-        self._total = -(-tasks // lump)
-        self._lump = lump
+        self._draw = times.draws(random.Random(f"times/{seed}"), batch_size)
+        self._total = -(-tasks // batch_size)
+        self._batch_size = batch_size
         self._mean = timedelta(seconds=times.mean)
         self._offers = offers
         self._policy = policy
         self._interval = interval.total_seconds()
-        self._world = world
+        self._cloud = cloud
         self._now = 0.0
         self._waiting = self._total
         self._again: list[float] = []
@@ -152,7 +152,7 @@ class Rehearsal:
         self._taken = self._lost = 0
         self._stopped = ""
 
-    def run(self) -> RehearsalResult:
+    def run(self) -> CostResult:
         """From the first look to the end of the last task."""
         look = 0.0
         while self._done < self._total and not self._stopped:
@@ -175,12 +175,12 @@ class Rehearsal:
         end = self._now
         for machine in list(self._alive.values()):
             self._end(machine, end + _ENDING)
-        return RehearsalResult(
+        return CostResult(
             duration=timedelta(seconds=end),
             cost=self._spent,
             instances=len(self._machines),
             taken_away=self._taken,
-            lost_tasks=self._lost * self._lump,
+            lost_tasks=self._lost * self._batch_size,
             stopped=self._stopped,
         )
 
@@ -227,18 +227,18 @@ class Rehearsal:
     def _launch(self, ranked: RankedOffer, count: int) -> bool:
         """Whether any was refused: the rest of the wave then is, too."""
         for index in range(count):
-            if self._rng.random() < self._world.refused:
+            if self._rng.random() < self._cloud.refused:
                 until = self._moment() + _BLOCKED
                 block = Block(scope=RefusalScope.OFFER, offer=ranked.offer, until=until, reason="out of stock")
                 self._blocks.append(block)
                 return True
-            wait = (index // self._world.parallel_launches) * _LAUNCHING
-            boot = self._world.boot_time.total_seconds() * self._rng.uniform(0.5, 1.5)
+            wait = (index // self._cloud.parallel_launches) * _LAUNCHING
+            boot = self._cloud.boot_time.total_seconds() * self._rng.uniform(0.5, 1.5)
             machine = _Machine(len(self._machines), ranked, self._now + wait, self._now + wait + boot)
             self._machines.append(machine)
             self._alive[machine.number] = machine
             self._later(wait + boot, lambda machine=machine: self._boot(machine))  # type: ignore[misc]
-            lifetime = self._world.spot_lifetime
+            lifetime = self._cloud.spot_lifetime
             if ranked.offer.purchase is Purchase.SPOT and lifetime is not None:
                 span = self._rng.expovariate(1 / lifetime.total_seconds())
                 self._later(wait + span, lambda machine=machine: self._take_away(machine))  # type: ignore[misc]
@@ -336,7 +336,7 @@ class Rehearsal:
         remaining = self._total - self._done
         slots = sum(machine.slots for machine in fleet)
         # Of what waits in lumps, each can fill as many slots as it has tasks.
-        if slots <= remaining * self._lump:
+        if slots <= remaining * self._batch_size:
             self._surplus_since = None
         elif self._surplus_since is None:
             self._surplus_since = now
@@ -344,7 +344,7 @@ class Rehearsal:
         return Observation(
             now=now,
             policy=self._policy,
-            remaining=remaining * self._lump,
+            remaining=remaining * self._batch_size,
             all_loaded=True,
             fleet=fleet,
             offers=self._offers,
@@ -355,7 +355,7 @@ class Rehearsal:
             ever_spoke=self._ever_spoke,
             failed_starts=self._failed_starts,
             futile=len(self._gone),
-            tasks_finished=self._done * self._lump,
+            tasks_finished=self._done * self._batch_size,
             surplus_since=self._surplus_since,
             draining=self._draining,
         )
@@ -388,6 +388,6 @@ class Rehearsal:
             zone=offer.zone,
             last_heard=self._moment() if machine.begun else None,
             running_tasks=len(machine.running),
-            tasks_finished=machine.finished * self._lump,
+            tasks_finished=machine.finished * self._batch_size,
             last_busy=None if busy_until is None else self._moment(busy_until),
         )

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from cloud_tasks.testing.simulation.assembly import Parts
-from cloud_tasks.testing.simulation.driver import Simulation, SimulationResult
-from cloud_tasks.testing.simulation.monitor import InvariantViolation
-from cloud_tasks.testing.simulation.scenario import CALM, Faults, Scenario, draw_scenario
-from cloud_tasks.testing.simulation.scratch import scratch_folder
+from simulated_cloud.assembly import Parts
+from simulated_cloud.driver import Simulation, SimulationResult
+from simulated_cloud.monitor import InvariantViolation
+from simulated_cloud.scenario import CALM, Faults, Scenario, draw_scenario
+from simulated_cloud.scratch import scratch_folder
 
 __all__ = [
     "CALM",

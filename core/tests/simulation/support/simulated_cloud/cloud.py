@@ -14,6 +14,7 @@ from datetime import datetime, timedelta
 from typing import Protocol
 
 import attrs
+from virtual_loop import VirtualLoop
 
 from cloud_tasks.errors import LaunchRefused, ProviderError, RefusalScope
 from cloud_tasks.model import (
@@ -28,9 +29,8 @@ from cloud_tasks.model import (
     Purchase,
     Region,
 )
-from cloud_tasks.testing.simulation.catalogue import ZONES, catalogue
-from cloud_tasks.testing.simulation.scenario import Faults
-from cloud_tasks.testing.virtual import VirtualLoop
+from simulated_cloud.catalogue import ZONES, catalogue
+from simulated_cloud.scenario import Faults
 
 __all__ = ["Machine", "Program", "SimulatedCloud"]
 
