@@ -70,6 +70,31 @@ def test_every_task_is_done_whatever_is_taken_away(seed: int, tasks: int, minute
     assert all(machine.ended is not None for machine in rehearsal._machines)
 
 
+class TakesWatched(CostSimulation):
+    """A simulation that fails when an instance starts a task after its end."""
+
+    def _take(self, machine: Any) -> None:
+        before = len(machine.running)
+        super()._take(machine)
+        assert machine.ended is None or len(machine.running) == before
+
+
+@pytest.mark.parametrize("seed", [34, 57, *range(10)])
+def test_an_interrupted_instance_starts_no_task(seed: int) -> None:
+    # In the tail, instances have free slots when another is interrupted; some of them were interrupted just before.
+    cloud = CloudModel(boot_time=timedelta(0), spot_lifetime=timedelta(minutes=20))
+    result = TakesWatched(
+        seed,
+        tasks=60,
+        times=TaskDurations.about(200, 20),
+        offers=(ranked(spot=True), ranked(spot=True, zone="z-b")),
+        policy=Policy(limits=Limits(max_instances=8), max_futile_instances=10_000),
+        interval=timedelta(seconds=60),
+        cloud=cloud,
+    ).run()
+    assert result.stopped == ""
+
+
 def test_a_job_that_loses_every_machine_at_once_is_given_up_as_the_controller_would() -> None:
     cloud = CloudModel(spot_lifetime=timedelta(minutes=5))
     result = rehearsed(cloud=cloud, offers=(ranked(spot=True),), times=TaskDurations.measured({7200.0: 1}))

@@ -273,7 +273,7 @@ class CostSimulation:
             self._ends = [entry for entry in self._ends if entry[1] != machine.number]
             heapq.heapify(self._ends)
             for other in self._alive.values():
-                if other.begun and other is not machine:
+                if other.begun and other.ended is None:
                     self._take(other)
 
     def _end(self, machine: _Machine, when: float) -> None:
