@@ -87,7 +87,7 @@ def test_a_crash_at_any_step_is_survived(tmp_path):
 
 
 def test_many_crashes_in_one_job_are_survived(tmp_path):
-    faults = Faults(crashes=40, call_times_out=0.1, preempted_after=timedelta(minutes=20))
+    faults = Faults(crashes=40, call_times_out=0.1, spot_lifetime=timedelta(minutes=20))
     scenario = a_scenario(tasks=300, faults=faults, mean_task_time=timedelta(minutes=5))
     result = Simulation(scenario, tmp_path).run()
     assert result.outcomes[-1] is Outcome.COMPLETE

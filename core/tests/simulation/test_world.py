@@ -151,7 +151,7 @@ def test_a_machine_boots_runs_its_program_and_costs_until_it_is_gone(world):
 
 
 def test_a_spot_machine_is_noticed_then_taken_away_and_may_leave_remains(world):
-    yard = Yard(world, Faults(preempted_after=timedelta(minutes=10), remains=1.0))
+    yard = Yard(world, Faults(spot_lifetime=timedelta(minutes=10), remains=1.0))
     spot = rank(catalogue(), Constraints(purchase=Purchase.SPOT), Limits(), prices).offers[0]
     yard.offer = spot
     instance = yard.cloud.launch(yard.request())

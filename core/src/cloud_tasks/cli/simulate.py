@@ -20,8 +20,7 @@ from cloud_tasks.config import JobConfig
 from cloud_tasks.controller.choice import rank_offers, require_offer
 from cloud_tasks.controller.policy import policy_of
 from cloud_tasks.errors import InputError
-from cloud_tasks.estimate.durations import TaskDurations
-from cloud_tasks.estimate.simulate import CloudModel, CostSimulation
+from cloud_tasks.estimate import CloudModel, CostSimulation, TaskDurations
 from cloud_tasks.model import Money
 from cloud_tasks.registry import Registry
 from cloud_tasks.report import format_duration
@@ -110,12 +109,17 @@ def simulate(registry: Registry) -> click.Command:
 
 def _simulate(config: JobConfig, values: dict[str, Any]) -> None:
     tasks = count_tasks(config, number=values["num_tasks"], spec=values["task_file"])
-    times = task_times(seconds=values["task_time"], deviation=values["task_time_deviation"], sample=values["sample_db"])
+    durations = task_times(
+        seconds=values["task_time"], deviation=values["task_time_deviation"], sample=values["sample_db"]
+    )
     if not tasks:
         raise InputError("the number of tasks is not known", hint="give --task-file or --num-tasks")
-    if times is None:
+    if durations is None:
         raise InputError("the time of a task is not known", hint="give --task-time or --sample-db")
-    found = [_one(config, name, offers, tasks=tasks, times=times, values=values) for name, offers in _variants(config)]
+    found = [
+        _one(config, name, offers, tasks=tasks, durations=durations, values=values)
+        for name, offers in _variants(config)
+    ]
     most = config.limits().max_total_cost
     if values["as_json"]:
         click.echo(json.dumps([_facts(simulated, most) for simulated in found], indent=2))
@@ -165,7 +169,7 @@ def _one(
     offers: tuple[RankedOffer, ...],
     *,
     tasks: int,
-    times: TaskDurations,
+    durations: TaskDurations,
     values: dict[str, Any],
 ) -> _Simulated:
     click.echo(f"Simulating {name} ...", err=True)
@@ -177,18 +181,18 @@ def _one(
         boot_time=timedelta(seconds=values["boot_time"]),
         spot_lifetime=timedelta(seconds=values["spot_lifetime"]),
         refused=values["refused"],
-        parallel_launches=config.run.max_parallel_instance_creations,
     )
     interval = timedelta(seconds=config.run.scaling_check_interval)
     results = [
         CostSimulation(
             seed,
             tasks=tasks,
-            times=times,
+            durations=durations,
             offers=offers,
             policy=policy,
             interval=interval,
             cloud=cloud,
+            parallel_launches=config.run.max_parallel_instance_creations,
             batch_size=batch_size,
         ).run()
         for seed in range(values["seeds"])
@@ -199,8 +203,8 @@ def _one(
         durations=tuple(sorted(result.duration for result in results)),
         costs=tuple(sorted(result.cost for result in results)),
         instances=tuple(sorted(result.instances for result in results)),
-        taken_away=tuple(sorted(result.taken_away for result in results)),
-        lost_tasks=tuple(sorted(result.lost_tasks for result in results)),
+        taken_away=tuple(sorted(result.interrupted_instances for result in results)),
+        lost_tasks=tuple(sorted(result.interrupted_attempts for result in results)),
         stopped=tuple(result.stopped for result in results if result.stopped),
     )
 

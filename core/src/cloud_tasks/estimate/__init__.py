@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
+from cloud_tasks.estimate.cloud_model import CloudModel, SimulatedInstance
 from cloud_tasks.estimate.durations import TaskDurations
-from cloud_tasks.estimate.simulate import CloudModel, CostResult, CostSimulation
+from cloud_tasks.estimate.simulate import CostResult, CostSimulation
 
-__all__ = ["CloudModel", "CostResult", "CostSimulation", "TaskDurations"]
+__all__ = ["CloudModel", "CostResult", "CostSimulation", "SimulatedInstance", "TaskDurations"]

@@ -1,15 +1,16 @@
-"""A job rehearsed: the controller's own decisions over a model of its machines, fast enough for millions of tasks.
+"""Simulation of a job's duration and cost: the controller's own decisions on simulated instances.
 
-Real: `decide` with the job's own policy, limits and ranked offers, at every scaling interval and after every refusal.
-Modelled: machines that boot, are refused, taken away and billed by the second; slots that take the next task the
-moment they are free; task times drawn from a distribution. There is no database, no queue and no message: a task is one
-step of a heap. Left out: failed attempts, the time between two tasks, network outages.
+Real: `decide` with the job's own policy, limits and ranked offers, at every scaling check and after every refused
+launch. Simulated: instances that boot, are refused, interrupted and billed by the second (`CloudModel`); slots that
+take the next task the moment they are free; task durations drawn from a distribution. A task is one step of a heap,
+without database, queue and messages, so that millions take seconds. Left out: failed attempts, the time between two
+tasks, network outages.
 
 Invariants, each with a test:
 
 1. The same seed gives the same result.
-2. Every task is done once, what a vanished machine had begun included; no slot works on two at a time.
-3. What it says agrees with the simulated cloud, which runs the whole controller message by message.
+2. Every task is completed once, also after its instance was interrupted; a slot runs one task at a time.
+3. Duration and cost agree with the tests' simulated cloud, which runs the whole controller message by message.
 """
 
 from __future__ import annotations
@@ -37,76 +38,62 @@ from cloud_tasks.controller.observation import (
     Terminate,
 )
 from cloud_tasks.errors import RefusalScope
+from cloud_tasks.estimate.cloud_model import CloudModel, SimulatedInstance
 from cloud_tasks.estimate.durations import TaskDurations
-from cloud_tasks.model import InstanceState, Money, Purchase
+from cloud_tasks.model import InstanceState, Money
 from cloud_tasks.selection import RankedOffer
 
-__all__ = ["CloudModel", "CostResult", "CostSimulation"]
+__all__ = ["CostResult", "CostSimulation"]
 
-_BEGINNING = datetime(2026, 1, 1, tzinfo=UTC)
-_ENDING = 15.0
-"""Seconds that a machine is billed for after it was told to end."""
-_LAUNCHING = 3.0
+_START = datetime(2026, 1, 1, tzinfo=UTC)
+_LAUNCH_CALL = 3.0
 """Seconds that one launch call takes."""
-_BLOCKED = timedelta(minutes=5)
+_RETRY_AFTER = timedelta(minutes=5)
+"""How long a refused offer is avoided."""
+_RUNNING = InstanceState.RUNNING
 _NEVER = float("inf")
 _LONGEST = 20 * 365.25 * 86400.0
 
 
 @attrs.frozen(kw_only=True)
-class CloudModel:
-    """What the cloud is like."""
-
-    boot_time: timedelta = timedelta(seconds=60)
-    """Mean from the launch to the first task; each takes between half of it and one and a half."""
-    spot_lifetime: timedelta | None = None
-    """Mean time until a spot instance is taken away; None: never."""
-    refused: float = 0.0
-    """Probability that what is asked for is out of stock."""
-    parallel_launches: int = 10
-
-
-@attrs.frozen(kw_only=True)
 class CostResult:
+    """Result of one simulated run."""
+
     duration: timedelta
     """From the start to the end of the last task, or to the stop."""
     cost: Money
     instances: int
-    """Machines that were bought."""
-    taken_away: int
-    lost_tasks: int
-    """Tasks that had to be begun again."""
+    """Instances launched."""
+    interrupted_instances: int
+    """Spot instances interrupted."""
+    interrupted_attempts: int
+    """Attempts interrupted, each followed by another."""
     stopped: str = ""
-    """Why the controller gave up; empty where every task was done."""
+    """Why the controller gave up; empty if every task was completed."""
 
 
-class _Machine:
-    __slots__ = (
-        "begun", "created", "ended", "finished", "free", "idle_since", "number", "ranked", "ready", "running",
-        "terminating",
-    )  # fmt: skip
+@attrs.define(kw_only=True, eq=False)
+class _Instance(SimulatedInstance[float]):
+    """A simulated instance and what its slots do; times in seconds."""
 
-    def __init__(self, number: int, ranked: RankedOffer, created: float, ready: float) -> None:
-        self.number = number
-        self.ranked = ranked
-        self.created = created
-        self.ready = ready
-        self.ended: float | None = None
-        self.running: dict[int, float] = {}
-        """Slot to the duration of what it does."""
-        self.free: list[int] = list(range(ranked.slots))
-        self.begun = False
-        self.finished = 0
-        self.idle_since: float | None = None
-        self.terminating = False
+    number: int
+    free: list[int]
+    """Slots without a task."""
+    running: dict[int, float] = attrs.field(factory=dict)
+    """Slot to the duration of its task."""
+    has_run: bool = False
+    finished: int = 0
+    idle_since: float | None = None
 
 
 class CostSimulation:
     """One run of one job.
 
     Args:
-        tasks: How many.
-        batch_size: How many tasks each simulated one stands for; their times are drawn together.
+        tasks: Number of tasks.
+        interval: Time between two scaling checks.
+        parallel_launches: Maximum number of launch calls at a time.
+        batch_size: Number of tasks that each simulated one stands for; their durations are drawn together.
     """
 
     def __init__(
@@ -114,38 +101,40 @@ class CostSimulation:
         seed: int,
         *,
         tasks: int,
-        times: TaskDurations,
+        durations: TaskDurations,
         offers: tuple[RankedOffer, ...],
         policy: Policy,
         interval: timedelta,
         cloud: CloudModel,
+        parallel_launches: int = 10,
         batch_size: int = 1,
     ) -> None:
         self._rng = random.Random(f"rehearsal/{seed}")
-        self._draw = times.draws(random.Random(f"times/{seed}"), batch_size)
+        self._draw = durations.draws(random.Random(f"times/{seed}"), batch_size)
         self._total = -(-tasks // batch_size)
         self._batch_size = batch_size
-        self._mean = timedelta(seconds=times.mean)
+        self._mean = timedelta(seconds=durations.mean)
         self._offers = offers
         self._policy = policy
         self._interval = interval.total_seconds()
         self._cloud = cloud
+        self._parallel_launches = parallel_launches
         self._now = 0.0
         self._waiting = self._total
         self._again: list[float] = []
         self._done = 0
         self._last_end: float | None = None
         self._ends: list[tuple[float, int, int]] = []
-        """When which slot of which machine has done its task."""
+        """Heap of task ends: time, instance number, slot."""
         self._agenda: list[tuple[float, int, Callable[[], None]]] = []
         self._sequence = itertools.count()
-        self._machines: list[_Machine] = []
-        self._alive: dict[int, _Machine] = {}
+        self._instances: list[_Instance] = []
+        self._alive: dict[int, _Instance] = {}
         self._blocks: list[Block] = []
         self._gone: list[float] = []
-        """When those were bought that went since a task was done."""
+        """Creation times of the instances that ended since the last task was completed."""
         self._failed_starts = 0
-        self._ever_spoke = False
+        self._ever_ran = False
         self._draining = False
         self._surplus_since: datetime | None = None
         self._spent = Money.zero()
@@ -153,154 +142,157 @@ class CostSimulation:
         self._stopped = ""
 
     def run(self) -> CostResult:
-        """From the first look to the end of the last task."""
-        look = 0.0
+        """Simulate from the first scaling check to the end of the last task."""
+        check = 0.0
         while self._done < self._total and not self._stopped:
             due = self._agenda[0][0] if self._agenda else _NEVER
-            ran_out = self._work(min(due, look), watch=look == _NEVER)
+            ran_out = self._work(min(due, check), watch=check == _NEVER)
             if self._done == self._total:
                 break
             if ran_out:
-                look = self._look_after(self._now)
-            elif due <= look:
+                check = self._check_after(self._now)
+            elif due <= check:
                 self._now, _, happens = heapq.heappop(self._agenda)
                 happens()
-                # Whatever happened, the controller sees it at its next regular look.
-                look = min(look, self._look_after(self._now))
+                # The controller sees every event at its next regular check.
+                check = min(check, self._check_after(self._now))
             else:
-                self._now = look
-                look = self._after_looks() if self._look() else self._look_after(self._now)
+                self._now = check
+                check = self._next_check() if self._check() else self._check_after(self._now)
             if self._now >= _LONGEST:
                 self._stopped = "it would take longer than twenty years"
         end = self._now
-        for machine in list(self._alive.values()):
-            self._end(machine, end + _ENDING)
+        for instance in list(self._alive.values()):
+            self._end(instance, end + self._cloud.draw_stop_time(self._rng))
         return CostResult(
             duration=timedelta(seconds=end),
             cost=self._spent,
-            instances=len(self._machines),
-            taken_away=self._taken,
-            lost_tasks=self._lost * self._batch_size,
+            instances=len(self._instances),
+            interrupted_instances=self._taken,
+            interrupted_attempts=self._lost * self._batch_size,
             stopped=self._stopped,
         )
 
-    # -- the work --------------------------------------------------------------------------------------------------
+    # -- tasks -----------------------------------------------------------------------------------------------------
 
     def _work(self, until: float, *, watch: bool) -> bool:
-        """Let the slots work until then, or until all is done. True: with ``watch``, the tasks that wait ran out."""
-        ends, machines = self._ends, self._machines
+        """Complete tasks until then; return True if ``watch`` is set and a slot found no waiting task."""
+        ends, instances = self._ends, self._instances
         while ends and ends[0][0] <= until:
             end, number, slot = ends[0]
-            machine = machines[number]
+            instance = instances[number]
             self._done += 1
-            machine.finished += 1
+            instance.finished += 1
             self._now = self._last_end = end
-            if self._waiting and not machine.terminating:
+            if self._waiting and instance.state is _RUNNING:
                 self._waiting -= 1
                 span = self._again.pop() if self._again else self._draw()
-                machine.running[slot] = span
+                instance.running[slot] = span
                 heapq.heapreplace(ends, (end + span, number, slot))
                 continue
             heapq.heappop(ends)
-            del machine.running[slot]
-            machine.free.append(slot)
-            if not machine.running:
-                machine.idle_since = end
+            del instance.running[slot]
+            instance.free.append(slot)
+            if not instance.running:
+                instance.idle_since = end
             if watch or self._done == self._total:
                 return watch
         return False
 
-    def _take(self, machine: _Machine) -> None:
-        """Its free slots take tasks."""
-        while self._waiting and machine.free and not machine.terminating:
+    def _take(self, instance: _Instance) -> None:
+        """Start tasks on its free slots."""
+        while self._waiting and instance.free:
             self._waiting -= 1
-            slot = machine.free.pop()
+            slot = instance.free.pop()
             span = self._again.pop() if self._again else self._draw()
-            machine.running[slot] = span
-            heapq.heappush(self._ends, (self._now + span, machine.number, slot))
+            instance.running[slot] = span
+            heapq.heappush(self._ends, (self._now + span, instance.number, slot))
 
-    # -- what happens to machines ----------------------------------------------------------------------------------
+    # -- instances -------------------------------------------------------------------------------------------------
 
     def _later(self, delay: float, happens: Callable[[], None]) -> None:
         heapq.heappush(self._agenda, (self._now + delay, next(self._sequence), happens))
 
     def _launch(self, ranked: RankedOffer, count: int) -> bool:
-        """Whether any was refused: the rest of the wave then is, too."""
+        """Launch instances; return whether one was refused, which ends the wave."""
         for index in range(count):
-            if self._rng.random() < self._cloud.refused:
-                until = self._moment() + _BLOCKED
+            if self._cloud.draw_refusal(self._rng):
+                until = self._moment() + _RETRY_AFTER
                 block = Block(scope=RefusalScope.OFFER, offer=ranked.offer, until=until, reason="out of stock")
                 self._blocks.append(block)
                 return True
-            wait = (index // self._cloud.parallel_launches) * _LAUNCHING
-            boot = self._cloud.boot_time.total_seconds() * self._rng.uniform(0.5, 1.5)
-            machine = _Machine(len(self._machines), ranked, self._now + wait, self._now + wait + boot)
-            self._machines.append(machine)
-            self._alive[machine.number] = machine
-            self._later(wait + boot, lambda machine=machine: self._boot(machine))  # type: ignore[misc]
-            lifetime = self._cloud.spot_lifetime
-            if ranked.offer.purchase is Purchase.SPOT and lifetime is not None:
-                span = self._rng.expovariate(1 / lifetime.total_seconds())
-                self._later(wait + span, lambda machine=machine: self._take_away(machine))  # type: ignore[misc]
+            wait = (index // self._parallel_launches) * _LAUNCH_CALL
+            boot = self._cloud.draw_boot_time(self._rng)
+            instance = _Instance(
+                offer=ranked.offer,
+                slots=ranked.slots,
+                created_at=self._now + wait,
+                number=len(self._instances),
+                free=list(range(ranked.slots)),
+            )
+            self._instances.append(instance)
+            self._alive[instance.number] = instance
+            self._later(wait + boot, lambda instance=instance: self._boot(instance))  # type: ignore[misc]
+            lifetime = self._cloud.draw_lifetime(self._rng, ranked.offer)
+            if lifetime is not None:
+                self._later(wait + lifetime, lambda instance=instance: self._interrupt(instance))  # type: ignore[misc]
         return False
 
-    def _boot(self, machine: _Machine) -> None:
-        if machine.ended is None and not machine.terminating:
-            machine.begun = self._ever_spoke = True
-            machine.idle_since = self._now
-            self._take(machine)
+    def _boot(self, instance: _Instance) -> None:
+        if instance.boot():
+            instance.has_run = self._ever_ran = True
+            instance.idle_since = self._now
+            self._take(instance)
 
-    def _take_away(self, machine: _Machine) -> None:
-        if machine.ended is None:
+    def _interrupt(self, instance: _Instance) -> None:
+        if instance.ended_at is None:
             self._taken += 1
-            self._end(machine, self._now)
+            self._end(instance, self._now)
 
-    def _terminate(self, machine: _Machine) -> None:
-        if not machine.terminating:
-            machine.terminating = True
-            self._give_back(machine)
-            self._later(_ENDING, lambda: self._end(machine, self._now))
+    def _terminate(self, instance: _Instance) -> None:
+        if instance.stop():
+            self._give_back(instance)
+            self._later(self._cloud.draw_stop_time(self._rng), lambda: self._end(instance, self._now))
 
-    def _give_back(self, machine: _Machine) -> None:
-        """What it had begun is begun again elsewhere."""
-        lost = list(machine.running.values())
-        machine.running.clear()
+    def _give_back(self, instance: _Instance) -> None:
+        """Let other instances run its tasks, from their start."""
+        lost = list(instance.running.values())
+        instance.running.clear()
         self._lost += len(lost)
         if not self._draining:
             self._waiting += len(lost)
             self._again += lost
         if lost:
-            self._ends = [entry for entry in self._ends if entry[1] != machine.number]
+            self._ends = [entry for entry in self._ends if entry[1] != instance.number]
             heapq.heapify(self._ends)
             for other in self._alive.values():
-                if other.begun and other.ended is None:
+                if other.state is _RUNNING:
                     self._take(other)
 
-    def _end(self, machine: _Machine, when: float) -> None:
-        if machine.ended is None:
-            machine.ended = when
-            self._give_back(machine)
-            hours = max(when - machine.created, 0.0) / 3600
-            self._spent += machine.ranked.offer.price_per_hour * hours
+    def _end(self, instance: _Instance, when: float) -> None:
+        if instance.end(when):
+            self._give_back(instance)
+            self._spent += instance.cost(when)
 
     # -- the controller --------------------------------------------------------------------------------------------
 
     def _moment(self, at: float | None = None) -> datetime:
-        return _BEGINNING + timedelta(seconds=self._now if at is None else at)
+        return _START + timedelta(seconds=self._now if at is None else at)
 
-    def _look_after(self, at: float) -> float:
+    def _check_after(self, at: float) -> float:
         return (at // self._interval + 1) * self._interval
 
-    def _after_looks(self) -> float:
-        """The next look at which anything could be decided, where this one decided nothing."""
-        slots = sum(machine.ranked.slots for machine in self._alive.values())
+    def _next_check(self) -> float:
+        """Return the time of the next check that could decide anything, after one that decided nothing."""
+        alive = self._alive.values()
+        slots = sum(each.slots for each in alive)
         limited = self._policy.limits.max_total_cost is not None
-        if limited or self._blocks or self._waiting <= slots or any(m.ended is not None for m in self._alive.values()):
-            return self._look_after(self._now)
+        if limited or self._blocks or self._waiting <= slots or any(each.ended_at is not None for each in alive):
+            return self._check_after(self._now)
         return _NEVER
 
-    def _look(self) -> bool:
-        """Observe, decide, act; whether there was nothing to do."""
+    def _check(self) -> bool:
+        """Observe, decide and act; return whether there was nothing to do."""
         while True:
             actions = decide(self._observe())
             refused = False
@@ -310,16 +302,16 @@ class CostSimulation:
                 return not actions
 
     def _act(self, action: Action) -> bool:
-        """Whether a launch was refused."""
+        """Carry out an action; return whether a launch was refused."""
         match action:
             case Launch(ranked=ranked, count=count):
                 return self._launch(ranked, count)
             case Terminate(instance_id=instance_id):
-                self._terminate(self._machines[int(instance_id)])
+                self._terminate(self._instances[int(instance_id)])
             case MarkEnded(instance_id=instance_id):
                 gone = self._alive.pop(int(instance_id))
-                self._gone.append(gone.created)
-                self._failed_starts += not gone.begun
+                self._gone.append(gone.created_at)
+                self._failed_starts += not gone.has_run
             case Drain():
                 self._draining = True
                 self._waiting = 0
@@ -332,10 +324,10 @@ class CostSimulation:
     def _observe(self) -> Observation:
         now = self._moment()
         self._blocks = [block for block in self._blocks if block.until > now]
-        fleet = tuple(self._seen(machine) for machine in self._alive.values())
+        fleet = tuple(self._seen(instance) for instance in self._alive.values())
         remaining = self._total - self._done
-        slots = sum(machine.slots for machine in fleet)
-        # Of what waits in lumps, each can fill as many slots as it has tasks.
+        slots = sum(instance.slots for instance in fleet)
+        # Each simulated task fills as many slots as it stands for tasks.
         if slots <= remaining * self._batch_size:
             self._surplus_since = None
         elif self._surplus_since is None:
@@ -349,10 +341,10 @@ class CostSimulation:
             fleet=fleet,
             offers=self._offers,
             blocks=tuple(self._blocks),
-            listening_since=_BEGINNING,
+            listening_since=_START,
             accrued_cost=self._accrued(),
             task_time=self._mean if self._done else None,
-            ever_spoke=self._ever_spoke,
+            ever_spoke=self._ever_ran,
             failed_starts=self._failed_starts,
             futile=len(self._gone),
             tasks_finished=self._done * self._batch_size,
@@ -363,31 +355,24 @@ class CostSimulation:
     def _accrued(self) -> Money:
         if self._policy.limits.max_total_cost is None:
             return self._spent
-        running = (m for m in self._alive.values() if m.ended is None)
-        return sum(
-            (m.ranked.offer.price_per_hour * (max(self._now - m.created, 0.0) / 3600) for m in running), self._spent
-        )
+        alive = self._alive.values()
+        return sum((each.cost(self._now) for each in alive if each.ended_at is None), self._spent)
 
-    def _seen(self, machine: _Machine) -> FleetInstance:
-        offer = machine.ranked.offer
-        idle = machine.idle_since is not None and not machine.running
-        busy_until = machine.idle_since if idle else self._now if machine.running else None
-        state = InstanceState.RUNNING if machine.begun else InstanceState.STARTING
-        if machine.ended is not None:
-            state = InstanceState.TERMINATED
-        elif machine.terminating:
-            state = InstanceState.STOPPING
+    def _seen(self, instance: _Instance) -> FleetInstance:
+        offer = instance.offer
+        idle = instance.idle_since is not None and not instance.running
+        busy_until = instance.idle_since if idle else self._now if instance.running else None
         return FleetInstance(
-            client_token=str(machine.number),
-            instance_id=str(machine.number),
-            state=state,
+            client_token=str(instance.number),
+            instance_id=str(instance.number),
+            state=instance.state,
             vcpus=offer.instance_type.vcpus,
-            slots=machine.ranked.slots,
+            slots=instance.slots,
             price_per_hour=offer.price_per_hour,
-            launched_at=self._moment(machine.created),
+            launched_at=self._moment(instance.created_at),
             zone=offer.zone,
-            last_heard=self._moment() if machine.begun else None,
-            running_tasks=len(machine.running),
-            tasks_finished=machine.finished * self._batch_size,
+            last_heard=self._moment() if instance.has_run else None,
+            running_tasks=len(instance.running),
+            tasks_finished=instance.finished * self._batch_size,
             last_busy=None if busy_until is None else self._moment(busy_until),
         )
