@@ -10,7 +10,7 @@ import pytest
 from store_facts import new_store
 
 from cloud_tasks.cli.context import AppContext, make_registry
-from cloud_tasks.cli.main import ALIASES, COMMANDS, cli, main
+from cloud_tasks.cli.main import ALIASES, COMMANDS, RENAMED, cli, main
 from cloud_tasks.config.sections import run_section
 from cloud_tasks.config.values import element_type, strip_optional
 
@@ -293,7 +293,7 @@ def test_a_worker_that_is_told_nonsense(arguments: list[str], reason: str, capsy
     assert reason in refusal(capsys, "worker", *arguments)
 
 
-@pytest.mark.parametrize("name", [*COMMANDS, *ALIASES])
+@pytest.mark.parametrize("name", [*COMMANDS, *ALIASES, *RENAMED])
 def test_snake_case_is_accepted(name: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as ended:
         main([name.replace("-", "_"), "--help"])

@@ -1,4 +1,4 @@
-"""What ``plan`` and ``rehearse`` are told of the tasks: how many there are, and how long one takes."""
+"""Number and duration of tasks, as given to ``plan`` and ``simulate``."""
 
 from __future__ import annotations
 

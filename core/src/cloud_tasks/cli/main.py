@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from cloud_tasks.cli.context import AppContext
 
-__all__ = ["ALIASES", "COMMANDS", "main"]
+__all__ = ["ALIASES", "COMMANDS", "RENAMED", "main"]
 
 COMMANDS: dict[str, tuple[str, str]] = {
     "completion": ("cloud_tasks.cli.completion:completion", "Print what a shell needs to complete commands with Tab."),
@@ -65,6 +65,9 @@ ELSEWHERE = {"dashboard": "Show in the browser how jobs go"}
 ALIASES = {"monitor-event-queue": "monitor"}
 """Names that users know from elsewhere; not listed."""
 
+RENAMED = {"rehearse": "simulate"}
+"""Former names of commands, accepted with a warning on stderr; not listed."""
+
 
 class LazyGroup(click.Group):
     """Knows its commands by name and summary; imports one when it is called. snake_case spellings are accepted."""
@@ -80,7 +83,7 @@ class LazyGroup(click.Group):
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         name = cmd_name.replace("_", "-")
-        name = ALIASES.get(name, name)
+        name = ALIASES.get(name) or RENAMED.get(name, name)
         target = COMMANDS[name][0] if name in COMMANDS else self._plugin_target(ctx, name)
         if target is None:
             return None
@@ -113,6 +116,8 @@ class LazyGroup(click.Group):
             close = difflib.get_close_matches(name.replace("_", "-"), [*COMMANDS, *ELSEWHERE], n=1)
             advice = f'did you mean "{close[0]}"?' if close else 'see "cloud-tasks --help"'
             raise InputError(f'there is no command "{name}"', hint=advice)
+        if (current := RENAMED.get(name.replace("_", "-"))) is not None:
+            click.echo(f'Warning: the command "{name}" was renamed; use "{current}"', err=True)
         return super().resolve_command(ctx, args)
 
     @staticmethod
