@@ -75,11 +75,6 @@ class SimulatedInstance(Generic[_Time]):
     ended_at: _Time | None = None
 
     @property
-    def is_alive(self) -> bool:
-        """Whether it starts or runs."""
-        return self.state in (InstanceState.STARTING, InstanceState.RUNNING)
-
-    @property
     def is_ending(self) -> bool:
         """Whether it is stopping or has ended."""
         return self.ended_at is not None or self.state is InstanceState.STOPPING

@@ -109,6 +109,7 @@ class CostSimulation:
         parallel_launches: int = 10,
         batch_size: int = 1,
     ) -> None:
+        # These names are part of the seed: other ones would change every result.
         self._rng = random.Random(f"rehearsal/{seed}")
         self._draw = durations.draws(random.Random(f"times/{seed}"), batch_size)
         self._total = -(-tasks // batch_size)

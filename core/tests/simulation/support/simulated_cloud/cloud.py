@@ -59,6 +59,11 @@ class Machine(SimulatedInstance[datetime]):
     stranger: bool = False
     program: Program | None = None
 
+    @property
+    def is_alive(self) -> bool:
+        """Whether it starts or runs."""
+        return self.state in (InstanceState.STARTING, InstanceState.RUNNING)
+
 
 class SimulatedCloud:
     """One region of one provider, with the face of `cloud_tasks.plugin.Compute`; calls fail only as a provider refuses.
