@@ -1,4 +1,4 @@
-"""What the controller costs: collecting events, a look at a large fleet, a rehearsal; each beside a yardstick.
+"""What the controller costs: collecting events, a look at a large fleet, a cost simulation; each beside a yardstick.
 
 python tests/benchmarks/controller_bench.py [--events 200000] [--tasks 1000000] [--instances 1000]
 """
@@ -24,8 +24,7 @@ from cloud_tasks.controller.fleet import Fleet
 from cloud_tasks.controller.loop import ThreadedLoop
 from cloud_tasks.controller.observation import Policy
 from cloud_tasks.controller.observer import Observer
-from cloud_tasks.controller.rehearsal import Rehearsal, World
-from cloud_tasks.controller.task_times import TaskTimes
+from cloud_tasks.estimate import CloudModel, CostSimulation, TaskDurations
 from cloud_tasks.model import (
     Architecture,
     BootDisk,
@@ -48,7 +47,7 @@ SLOTS = 8
 PER_MESSAGE = 50
 EVENTS_GOAL = 15_000
 LOOK_GOAL_MS = 50.0
-REHEARSAL_GOAL = 60.0
+SIMULATION_GOAL = 60.0
 
 
 class Inbox:
@@ -209,17 +208,17 @@ def _read(delivery: Delivery) -> Any:
     return _Message(delivery)
 
 
-def rehearses(count: int) -> float:
-    """Seconds of one rehearsal on 100 instances, some of which are taken away."""
+def simulates(count: int) -> float:
+    """Return the seconds of one cost simulation on 100 instances, some of which are interrupted."""
     started = time.perf_counter()
-    Rehearsal(
+    CostSimulation(
         1,
         tasks=count,
-        times=TaskTimes.about(60),
+        durations=TaskDurations.about(60),
         offers=(an_offer(),),
         policy=Policy(limits=Limits(max_instances=100, max_total_price_per_hour=None)),
         interval=timedelta(seconds=60),
-        world=World(spot_lifetime=timedelta(hours=8), refused=0.05),
+        cloud=CloudModel(spot_lifetime=timedelta(hours=8), refused=0.05),
     ).run()
     return time.perf_counter() - started
 
@@ -251,10 +250,10 @@ def main() -> None:
             f"{median:.1f} ms (processor time {statistics.median(work):.1f} ms), longest {max(spans):.1f} ms; "
             f"goal {LOOK_GOAL_MS:.0f} ms ({median / LOOK_GOAL_MS:.2f} x)"
         )
-        span = rehearses(options.tasks)
+        span = simulates(options.tasks)
         print(
-            f"rehearsal: {options.tasks:,} tasks on 100 instances in {span:.1f} s; goal {REHEARSAL_GOAL:.0f} s "
-            f"({span / REHEARSAL_GOAL:.2f} x)"
+            f"cost simulation: {options.tasks:,} tasks on 100 instances in {span:.1f} s; goal {SIMULATION_GOAL:.0f} s "
+            f"({span / SIMULATION_GOAL:.2f} x)"
         )
 
 

@@ -1,13 +1,17 @@
 """10,000 seeds of the simulated cloud with all faults on, 200 to 2,000 tasks each; the seeds that fail are printed.
 
-Run by `dev.py soak simulation`. Arguments are those of `python -m cloud_tasks.testing.simulation`.
+Run by `dev.py soak simulation`; with arguments: `python tests/soak/simulation_soak.py --seed 851`, `--help` lists them.
 """
 
 from __future__ import annotations
 
 import sys
+from pathlib import Path
 
-from cloud_tasks.testing.simulation.__main__ import main
+_TESTS = Path(__file__).resolve().parents[2] / "core" / "tests"
+sys.path[:0] = [str(_TESTS / "support"), str(_TESTS / "simulation" / "support")]
+
+from simulated_cloud.__main__ import main  # noqa: E402
 
 if __name__ == "__main__":
     sys.exit(main(sys.argv[1:] or ["--seeds", "10000"]))

@@ -10,7 +10,7 @@ import pytest
 from store_facts import new_store
 
 from cloud_tasks.cli.context import AppContext, make_registry
-from cloud_tasks.cli.main import ALIASES, COMMANDS, cli, main
+from cloud_tasks.cli.main import ALIASES, COMMANDS, RENAMED, cli, main
 from cloud_tasks.config.sections import run_section
 from cloud_tasks.plugin.setting_kinds import element_type, strip_optional
 
@@ -213,9 +213,9 @@ MEANING = [
     ("plan -c config.yml --task-time 3 --sample-db job.db", "exclude each other"),
     ("plan -c config.yml --num-tasks 3 --sample-db config.yml", "config.yml"),
     ("plan -c config.yml --num-tasks 3 --min-cpu 4096", "no instance type"),
-    ("rehearse -c config.yml --task-time 3", "the number of tasks is not known"),
-    ("rehearse -c config.yml --num-tasks 3", "the time of a task is not known"),
-    ("rehearse -c config.yml --num-tasks 3 --task-time 3 --sample-db job.db", "exclude each other"),
+    ("simulate -c config.yml --task-time 3", "the number of tasks is not known"),
+    ("simulate -c config.yml --num-tasks 3", "the time of a task is not known"),
+    ("simulate -c config.yml --num-tasks 3 --task-time 3 --sample-db job.db", "exclude each other"),
     ("sweep", "no provider was given"),
     ("status", "no job was named"),
     ("status --db-file absent.db", "there is no such job database"),
@@ -296,7 +296,7 @@ def test_a_worker_that_is_told_nonsense(arguments: list[str], reason: str, capsy
     assert reason in refusal(capsys, "worker", *arguments)
 
 
-@pytest.mark.parametrize("name", [*COMMANDS, *ALIASES])
+@pytest.mark.parametrize("name", [*COMMANDS, *ALIASES, *RENAMED])
 def test_snake_case_is_accepted(name: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as ended:
         main([name.replace("-", "_"), "--help"])

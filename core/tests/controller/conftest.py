@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 from controller_fakes import FakeCompute, FakeQueue
+from virtual_loop import VirtualLoop
 
 from cloud_tasks.model import Task
 from cloud_tasks.store import JobRecord, Store
-from cloud_tasks.testing.virtual import VirtualLoop
 
 
 @pytest.fixture

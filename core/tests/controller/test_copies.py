@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 
 from controller_fakes import event
+from virtual_loop import VirtualLoop
 
 from cloud_tasks.controller.copies import EventCopies
 from cloud_tasks.model import Event, EventType, JobPhase, JobProgress
-from cloud_tasks.testing.virtual import VirtualLoop
 
 
 class Sink:

@@ -6,12 +6,13 @@ import json
 from collections.abc import Sequence
 from datetime import timedelta
 
+from virtual_loop import VirtualLoop
+
 from cloud_tasks.controller.feed import Feeder
 from cloud_tasks.errors import ProviderError
 from cloud_tasks.model import TaskStatus
 from cloud_tasks.plugin import SendFailure
 from cloud_tasks.store import Store
-from cloud_tasks.testing.virtual import VirtualLoop
 
 
 def feeder(loop: VirtualLoop, store: Store, queue: object, broken: list[str]) -> Feeder:

@@ -6,11 +6,11 @@ from datetime import timedelta
 
 import pytest
 from controller_fakes import FakeCompute, ranked
+from virtual_loop import VirtualLoop
 
 from cloud_tasks.controller.removal import remaining_instances, remove_instances
 from cloud_tasks.errors import ProviderError
 from cloud_tasks.model import Instance, LaunchRequest
-from cloud_tasks.testing.virtual import VirtualLoop
 
 
 def launch(compute: FakeCompute, count: int) -> None:

@@ -13,13 +13,7 @@ from typing import Any
 
 import attrs
 import pytest
-
-from cloud_tasks.controller.collect import Collector
-from cloud_tasks.controller.fleet import Fleet
-from cloud_tasks.model import Constraints, Instance, JobPhase, LaunchRequest, Limits, Money
-from cloud_tasks.selection import FleetTotals, RankedOffer
-from cloud_tasks.store import JobState
-from cloud_tasks.testing.simulation import (
+from simulated_cloud import (
     Faults,
     InvariantViolation,
     Parts,
@@ -27,7 +21,13 @@ from cloud_tasks.testing.simulation import (
     Simulation,
     draw_scenario,
 )
-from cloud_tasks.testing.simulation.scenario import RetryPolicy
+from simulated_cloud.scenario import RetryPolicy
+
+from cloud_tasks.controller.collect import Collector
+from cloud_tasks.controller.fleet import Fleet
+from cloud_tasks.model import Constraints, Instance, JobPhase, LaunchRequest, Limits, Money
+from cloud_tasks.selection import FleetTotals, RankedOffer
+from cloud_tasks.store import JobState
 
 
 def a_scenario(seed: int = 1, **changes: Any) -> Scenario:
@@ -88,7 +88,7 @@ def test_a_crash_at_any_step_is_survived(tmp_path):
 
 
 def test_many_crashes_in_one_job_are_survived(tmp_path):
-    faults = Faults(crashes=40, call_times_out=0.1, preempted_after=timedelta(minutes=20))
+    faults = Faults(crashes=40, call_times_out=0.1, spot_lifetime=timedelta(minutes=20))
     scenario = a_scenario(tasks=300, faults=faults, mean_task_time=timedelta(minutes=5))
     result = Simulation(scenario, tmp_path).run()
     assert result.outcomes[-1] is JobPhase.COMPLETE
@@ -245,7 +245,7 @@ def test_a_job_that_counts_as_set_up_before_the_old_queue_goes_is_noticed(tmp_pa
             queue.delete()
             queue.create()
 
-    monkeypatch.setattr("cloud_tasks.testing.simulation.driver.start_afresh", publishes_first)
+    monkeypatch.setattr("simulated_cloud.driver.start_afresh", publishes_first)
     scenario = a_scenario(tasks=100, faults=Faults(earlier_run=True))
     said: list[str] = []
     for point in range(12):
@@ -265,8 +265,9 @@ def test_a_budget_that_runs_out_lets_the_tasks_that_run_come_to_their_end(tmp_pa
 
 
 def test_the_command_prints_how_many_seeds_held():
-    command = [sys.executable, "-m", "cloud_tasks.testing.simulation"]
+    command = [sys.executable, "-m", "simulated_cloud"]
     sizes = ["--least-tasks", "10", "--most-tasks", "20", "--first", "300", "--seeds", "2"]
-    done = subprocess.run([*command, *sizes], capture_output=True, text=True, check=False, env=dict(os.environ))
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    done = subprocess.run([*command, *sizes], capture_output=True, text=True, check=False, env=environment)
     assert done.stdout.splitlines()[-1].startswith("2 of 2 seeds from 300 on held")
     assert done.returncode == 0

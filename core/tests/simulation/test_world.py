@@ -7,18 +7,18 @@ from collections.abc import Sequence
 from datetime import timedelta
 
 import pytest
+from simulated_cloud.catalogue import catalogue, prices
+from simulated_cloud.cloud import Machine, SimulatedCloud
+from simulated_cloud.loop import CrashableLoop, CrashPoints, SimulatedCrash
+from simulated_cloud.queue import SimulatedQueue
+from simulated_cloud.scenario import CALM, Faults
+from simulated_cloud.unreliable import Unreliable
+from virtual_loop import START, VirtualLoop
 
 from cloud_tasks.errors import LaunchRefused, NotFound, ProviderError
 from cloud_tasks.model import Architecture, Constraints, InstanceState, LaunchRequest, Limits, Money, Purchase
 from cloud_tasks.plugin import Delivery
 from cloud_tasks.selection import rank
-from cloud_tasks.testing.simulation.catalogue import catalogue, prices
-from cloud_tasks.testing.simulation.cloud import Machine, SimulatedCloud
-from cloud_tasks.testing.simulation.loop import CrashableLoop, CrashPoints, SimulatedCrash
-from cloud_tasks.testing.simulation.queue import SimulatedQueue
-from cloud_tasks.testing.simulation.scenario import CALM, Faults
-from cloud_tasks.testing.simulation.unreliable import Unreliable
-from cloud_tasks.testing.virtual import START, VirtualLoop
 
 LEASE = timedelta(seconds=60)
 NO_WAIT = timedelta(0)
@@ -151,7 +151,7 @@ def test_a_machine_boots_runs_its_program_and_costs_until_it_is_gone(world):
 
 
 def test_a_spot_machine_is_noticed_then_taken_away_and_may_leave_remains(world):
-    yard = Yard(world, Faults(preempted_after=timedelta(minutes=10), remains=1.0))
+    yard = Yard(world, Faults(spot_lifetime=timedelta(minutes=10), remains=1.0))
     spot = rank(catalogue(), Constraints(purchase=Purchase.SPOT), Limits(), prices).offers[0]
     yard.offer = spot
     instance = yard.cloud.launch(yard.request())

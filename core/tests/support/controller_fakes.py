@@ -8,6 +8,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import attrs
+from virtual_loop import VirtualLoop
 
 from cloud_tasks.convert import encode_events
 from cloud_tasks.errors import LaunchRefused, ProviderError, RefusalScope
@@ -30,7 +31,6 @@ from cloud_tasks.model import (
 )
 from cloud_tasks.plugin import Delivery, Depth, SendFailure
 from cloud_tasks.selection import RankedOffer
-from cloud_tasks.testing.virtual import VirtualLoop
 
 NOW = datetime(2026, 1, 1, 12, tzinfo=UTC)
 

@@ -16,7 +16,7 @@ import click
 import cloud_tasks.builtin
 from cloud_tasks.booleans import parse_boolean
 from cloud_tasks.cli.context import AppContext, make_registry
-from cloud_tasks.cli.main import ALIASES, COMMANDS, cli
+from cloud_tasks.cli.main import ALIASES, COMMANDS, RENAMED, cli
 from cloud_tasks.config import json_schema
 from cloud_tasks.config.sections import TOP_LEVEL, Key, default_of, find_sections, run_section, variable_name
 from cloud_tasks.config.values import show
@@ -91,7 +91,7 @@ def cli_reference() -> str:
 def _command_table() -> str:
     rows = [(f"[`{name}`](#{name})", COMMANDS[name][1]) for name in sorted(COMMANDS)]
     table = _table(("command", "what it does"), rows)
-    also = ", ".join(f"`{alias}` for `{name}`" for alias, name in ALIASES.items())
+    also = ", ".join(f"`{alias}` for `{name}`" for alias, name in {**ALIASES, **RENAMED}.items())
     return f"{table}\nOlder names that are accepted: {also}.\n"
 
 

@@ -246,8 +246,8 @@ def test_a_rule_is_refused_for_the_same_reason_by_configuration_and_worker(entry
 def test_the_first_rule_that_fits_decides() -> None:
     exits = '{"on": "exit", "codes": [137], "attempts": 5}, {"on": "exit"}'
     found = rules(retry_rules=f'[{exits}, {{"on": "exception", "types": "a.MyError OSError"}}]', max_attempts=4)
-    assert found.attempts(Outcome(kind="exited", exit_code=-9)) == 5
-    assert found.attempts(Outcome(kind="exited", exit_code=1)) == 4
-    assert found.attempts(Outcome(kind="exception", kinds=("MyError", "Exception"))) == 4
-    assert found.attempts(Outcome(kind="exception", kinds=("ValueError",))) == 1
-    assert found.attempts(Outcome(kind="timed_out")) == 1
+    assert found.attempts(Outcome(kind=OutcomeKind.EXITED, exit_code=-9)) == 5
+    assert found.attempts(Outcome(kind=OutcomeKind.EXITED, exit_code=1)) == 4
+    assert found.attempts(Outcome(kind=OutcomeKind.EXCEPTION, kinds=("MyError", "Exception"))) == 4
+    assert found.attempts(Outcome(kind=OutcomeKind.EXCEPTION, kinds=("ValueError",))) == 1
+    assert found.attempts(Outcome(kind=OutcomeKind.TIMED_OUT)) == 1

@@ -1,4 +1,4 @@
-"""What ``plan`` and ``rehearse`` are told of the tasks: how many there are, and how long one takes."""
+"""Number and duration of tasks, as given to ``plan`` and ``simulate``."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from pathlib import Path
 from cloud_tasks.builtin import open_task_source, validate
 from cloud_tasks.cli.database import read_database
 from cloud_tasks.config import JobConfig
-from cloud_tasks.controller.task_times import TaskTimes
 from cloud_tasks.errors import InputError
+from cloud_tasks.estimate.durations import TaskDurations
 
 __all__ = ["count_tasks", "mean_task_time", "task_times"]
 
@@ -45,12 +45,12 @@ def mean_task_time(*, seconds: float | None, sample: Path | None) -> timedelta |
     return timedelta(seconds=elapsed.mean)
 
 
-def task_times(*, seconds: float | None, deviation: float | None, sample: Path | None) -> TaskTimes | None:
+def task_times(*, seconds: float | None, deviation: float | None, sample: Path | None) -> TaskDurations | None:
     """How the times of tasks are spread: about a mean, or as in the database of a job; None where neither is given."""
     if deviation is not None and seconds is None:
         raise InputError("--task-time-deviation belongs to --task-time", hint="give --task-time too")
     mean = mean_task_time(seconds=seconds, sample=sample)
     if sample is not None:
         with read_database(sample) as store:
-            return TaskTimes.measured(store.elapsed_times())
-    return None if mean is None else TaskTimes.about(mean.total_seconds(), deviation)
+            return TaskDurations.measured(store.elapsed_times())
+    return None if mean is None else TaskDurations.about(mean.total_seconds(), deviation)

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from cloud_tasks.cli.context import AppContext
 
-__all__ = ["ALIASES", "COMMANDS", "main"]
+__all__ = ["ALIASES", "COMMANDS", "RENAMED", "main"]
 
 COMMANDS: dict[str, tuple[str, str]] = {
     "completion": ("cloud_tasks.cli.completion:completion", "Print what a shell needs to complete commands with Tab."),
@@ -46,11 +46,11 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "plan": ("cloud_tasks.cli.plan:plan", "Show what a job would be run on, and for how much; change nothing."),
     "plugins": ("cloud_tasks.cli.plugins:plugins", "List the installed plugins, show one, begin a new one."),
     "purge-queue": ("cloud_tasks.cli.empty_queues:purge_queue", "Remove all messages from the queues of a job."),
-    "rehearse": ("cloud_tasks.cli.rehearse:rehearse", "Run a job many times in a simulated cloud: how long, how much."),
     "report": ("cloud_tasks.cli.report_command:report", "Write the final report of a job, as text, HTML and others."),
     "run": ("cloud_tasks.cli.run:run", "Run a whole job: load, launch, watch, collect, clean up, report."),
     "ship": ("cloud_tasks.cli.ship:ship", "Make the startup script of `init` fetch your code as it is now."),
     "show-queue": ("cloud_tasks.cli.show_queue:show_queue", "Show how many messages the queues of a job hold."),
+    "simulate": ("cloud_tasks.cli.simulate:simulate", "Simulate a job to estimate its duration and cost."),
     "status": ("cloud_tasks.cli.status:status", "Show how a job stands, from its database."),
     "stop": ("cloud_tasks.cli.stop:stop", "Terminate all instances of a job; it can be continued."),
     "sweep": ("cloud_tasks.cli.sweep:sweep", "Find and terminate what any job of mine left running."),
@@ -64,6 +64,9 @@ ELSEWHERE = {"dashboard": "Show in the browser how jobs go"}
 
 ALIASES = {"monitor-event-queue": "monitor"}
 """Names that users know from elsewhere; not listed."""
+
+RENAMED = {"rehearse": "simulate"}
+"""Former names of commands, accepted with a warning on stderr; not listed."""
 
 
 class LazyGroup(click.Group):
@@ -80,7 +83,7 @@ class LazyGroup(click.Group):
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         name = cmd_name.replace("_", "-")
-        name = ALIASES.get(name, name)
+        name = ALIASES.get(name) or RENAMED.get(name, name)
         target = COMMANDS[name][0] if name in COMMANDS else self._plugin_target(ctx, name)
         if target is None:
             return None
@@ -113,6 +116,8 @@ class LazyGroup(click.Group):
             close = difflib.get_close_matches(name.replace("_", "-"), [*COMMANDS, *ELSEWHERE], n=1)
             advice = f'did you mean "{close[0]}"?' if close else 'see "cloud-tasks --help"'
             raise InputError(f'there is no command "{name}"', hint=advice)
+        if (current := RENAMED.get(name.replace("_", "-"))) is not None:
+            click.echo(f'Warning: the command "{name}" was renamed; use "{current}"', err=True)
         return super().resolve_command(ctx, args)
 
     @staticmethod

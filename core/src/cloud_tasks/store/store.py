@@ -79,7 +79,7 @@ class Store:
         """A new, empty database.
 
         Args:
-            durable: False for a rehearsal or a test: commits then survive the death of this process, but not a power
+            durable: False for a test: commits then survive the death of this process, but not a power
                 failure, and cost much less.
             overwrite: Whether a file that is there is removed first (a temporary one, left by a crash).
 
@@ -359,7 +359,7 @@ class Store:
             return read_statistics(connection, self.job, now or datetime.now(UTC))
 
     def elapsed_times(self) -> Mapping[float, int]:
-        """Seconds, each within 1 %, to how many completed tasks took them: what a rehearsal draws its times from."""
+        """Return durations in seconds, each within 1 %, to numbers of completed tasks; `simulate` draws from them."""
         with self._file.guard:
             return read_elapsed_times(self._file.connection)
 

@@ -1,4 +1,4 @@
-"""A flat price per CPU and hour: nothing, unless costs are to be rehearsed."""
+"""A flat price per CPU and hour: nothing, unless costs are to be simulated."""
 
 from __future__ import annotations
 

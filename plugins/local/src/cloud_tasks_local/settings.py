@@ -46,7 +46,7 @@ class LocalSettings:
         flag="--local-state-dir",
     )
     price_per_cpu_hour: Money = setting(
-        help="Price of one CPU for one hour in US dollars, to rehearse costs",
+        help="Price of one CPU for one hour in US dollars, to simulate costs",
         default=Money(0),
         converter=_money,
         validator=_not_negative,
@@ -65,7 +65,7 @@ class LocalSettings:
         validator=_positive,
     )
     spot_mean_lifetime: float | None = setting(
-        help="Mean lifetime of a spot instance in seconds, to rehearse interruptions; none when not given",
+        help="Mean lifetime of a spot instance in seconds, to simulate interruptions; none when not given",
         default=None,
         validator=_positive,
     )

@@ -7,17 +7,22 @@ from datetime import timedelta
 
 import attrs
 
+from cloud_tasks.estimate import CloudModel
 from cloud_tasks.model import Constraints, Limits, Money, Purchase
 
 __all__ = ["CALM", "Faults", "RetryPolicy", "Scenario", "draw_scenario"]
 
 
 @attrs.frozen(kw_only=True)
-class Faults:
-    """How often things go wrong. Probabilities are per opportunity; the default is a cloud without any fault."""
+class Faults(CloudModel):
+    """A cloud model with faults. Probabilities are per opportunity; the default is a cloud without any fault.
 
-    refused: float = 0.0
-    """That a zone is out of stock of an instance type for some minutes when one is asked for."""
+    A launch that is refused (`refused`) leaves a zone without the instance type for some minutes.
+    """
+
+    boot_time: timedelta = timedelta(seconds=50)
+    boot_spread: float = 0.8
+    stop_spread: float = 1.0
     quota_vcpus: int | None = None
     """More vCPUs than these are refused in the whole region."""
     call_fails: float = 0.0
@@ -32,10 +37,8 @@ class Faults:
     """That an instance takes many minutes to boot."""
     broken_start: float = 0.0
     """That an instance's startup script fails."""
-    preempted_after: timedelta | None = None
-    """Mean time until a spot instance is taken away."""
     preempted_silently: float = 0.0
-    """That this happens without a notice."""
+    """That a spot instance is interrupted without a notice."""
     remains: float = 0.0
     """That an instance taken away stays behind, stopped, until it is removed."""
     worker_crashes: float = 0.0
@@ -64,6 +67,10 @@ class Faults:
     """That an earlier run of the same job left messages in the queues, and a machine."""
     crashes: int = 0
     """Crashes of the controller, each at any step, resumed with ``--continue``."""
+
+    def draw_boot_time(self, rng: random.Random) -> float:
+        slow = rng.random() < self.slow_boot
+        return 60 * rng.uniform(5, 15) if slow else super().draw_boot_time(rng)
 
 
 CALM = Faults()
@@ -131,7 +138,7 @@ def draw_scenario(seed: int, *, least_tasks: int = 200, most_tasks: int = 2000) 
         listing_lag=timedelta(seconds=rng.choice((0, 0, 5, 30))),
         slow_boot=chance(0.2),
         broken_start=chance(0.2),
-        preempted_after=timedelta(minutes=rng.uniform(5, 120)),
+        spot_lifetime=timedelta(minutes=rng.uniform(5, 120)),
         preempted_silently=chance(0.5),
         remains=chance(0.5),
         worker_crashes=chance(0.01),

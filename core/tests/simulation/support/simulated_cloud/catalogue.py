@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from decimal import Decimal
 
+from virtual_loop import START
+
 from cloud_tasks.model import (
     Architecture,
     InstanceType,
@@ -15,7 +17,6 @@ from cloud_tasks.model import (
     Purchase,
     Unpriced,
 )
-from cloud_tasks.testing.virtual import START
 
 __all__ = ["ZONES", "catalogue", "prices"]
 

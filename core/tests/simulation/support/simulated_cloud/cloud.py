@@ -14,8 +14,10 @@ from datetime import datetime, timedelta
 from typing import Protocol
 
 import attrs
+from virtual_loop import VirtualLoop
 
 from cloud_tasks.errors import LaunchRefused, ProviderError, RefusalScope
+from cloud_tasks.estimate import SimulatedInstance
 from cloud_tasks.model import (
     Headroom,
     Image,
@@ -28,9 +30,8 @@ from cloud_tasks.model import (
     Purchase,
     Region,
 )
-from cloud_tasks.testing.simulation.catalogue import ZONES, catalogue
-from cloud_tasks.testing.simulation.scenario import Faults
-from cloud_tasks.testing.virtual import VirtualLoop
+from simulated_cloud.catalogue import ZONES, catalogue
+from simulated_cloud.scenario import Faults
 
 __all__ = ["Machine", "Program", "SimulatedCloud"]
 
@@ -49,22 +50,18 @@ class Program(Protocol):
 
 
 @attrs.define(kw_only=True, eq=False)
-class Machine:
+class Machine(SimulatedInstance[datetime]):
     """One machine, as it truly is."""
 
     instance_id: str
-    offer: Offer
-    slots: int
     client_token: str
-    created_at: datetime
-    state: InstanceState = InstanceState.STARTING
-    ended_at: datetime | None = None
     script_failed: bool = False
     stranger: bool = False
     program: Program | None = None
 
     @property
     def is_alive(self) -> bool:
+        """Whether it starts or runs."""
         return self.state in (InstanceState.STARTING, InstanceState.RUNNING)
 
 
@@ -139,13 +136,14 @@ class SimulatedCloud:
         partial = self._rng.random() < self.faults.partial
         for instance_id in instance_ids:
             machine = self.machines.get(instance_id)
-            if machine is None or machine.ended_at is not None or machine.state is InstanceState.STOPPING:
+            if machine is None or machine.is_ending:
                 continue
             if partial and self._rng.random() < 0.5:
                 continue
-            self._stop(machine)
-            machine.state = InstanceState.STOPPING
-            self._loop.later(timedelta(seconds=self._rng.uniform(0, 30)), lambda machine=machine: self.end(machine))  # type: ignore[misc]
+            self._kill_program(machine)
+            machine.stop()
+            stop = timedelta(seconds=self.faults.draw_stop_time(self._rng))
+            self._loop.later(stop, lambda machine=machine: self.end(machine))  # type: ignore[misc]
         if partial:
             raise ProviderError("some instances may remain", transient=True)
 
@@ -162,7 +160,7 @@ class SimulatedCloud:
     def _refuse(self, offer: Offer) -> None:
         now = self._loop.now()
         key = (offer.instance_type.name, offer.zone, offer.purchase)
-        if self._rng.random() < self.faults.refused:
+        if self.faults.draw_refusal(self._rng):
             self._out_of_stock.setdefault(key, now + timedelta(minutes=self._rng.uniform(1, 30)))
         until = self._out_of_stock.get(key)
         if until is not None and until > now:
@@ -204,20 +202,18 @@ class SimulatedCloud:
         self.machines[machine.instance_id] = self._by_token[token] = machine
         machine.program = self._make_program(machine)
         self._on_change(machine)
-        slow = self._rng.random() < self.faults.slow_boot
-        boot = timedelta(minutes=self._rng.uniform(5, 15)) if slow else timedelta(seconds=self._rng.uniform(10, 90))
+        boot = timedelta(seconds=self.faults.draw_boot_time(self._rng))
         self._loop.later(boot, lambda: self._boot(machine))
         if lifetime is not None:
             self._loop.later(lifetime, lambda: self.end(machine))
-        if offer.purchase is Purchase.SPOT and self.faults.preempted_after is not None:
-            mean = self.faults.preempted_after.total_seconds()
-            self._loop.later(timedelta(seconds=self._rng.expovariate(1 / mean)), lambda: self._preempt(machine))
+        span = self.faults.draw_lifetime(self._rng, offer)
+        if span is not None:
+            self._loop.later(timedelta(seconds=span), lambda: self._preempt(machine))
         return machine
 
     def _boot(self, machine: Machine) -> None:
-        if machine.state is not InstanceState.STARTING or machine.program is None:
+        if machine.program is None or not machine.boot():
             return
-        machine.state = InstanceState.RUNNING
         if self._rng.random() >= self.faults.broken_start:
             machine.program.start()
             return
@@ -226,7 +222,7 @@ class SimulatedCloud:
             self._loop.later(timedelta(seconds=20), lambda: self.end(machine))
 
     def _preempt(self, machine: Machine) -> None:
-        if not machine.is_alive or self.faults.preempted_after is None:
+        if not machine.is_alive or self.faults.spot_lifetime is None:
             return
         if machine.program is None or self._rng.random() < self.faults.preempted_silently:
             self._take_away(machine)
@@ -237,12 +233,12 @@ class SimulatedCloud:
 
     def _take_away(self, machine: Machine) -> None:
         if machine.is_alive and self._rng.random() < self.faults.remains:
-            self._stop(machine)
+            self._kill_program(machine)
             machine.state = InstanceState.STOPPED
         elif machine.is_alive:
             self.end(machine)
 
-    def _stop(self, machine: Machine) -> None:
+    def _kill_program(self, machine: Machine) -> None:
         if machine.program is not None:
             machine.program.kill()
             machine.program = None
@@ -251,20 +247,15 @@ class SimulatedCloud:
         """The machine and all its remains are gone."""
         if machine.ended_at is not None:
             return
-        self._stop(machine)
-        machine.state = InstanceState.TERMINATED
-        machine.ended_at = self._loop.now()
+        self._kill_program(machine)
+        machine.end(self._loop.now())
         self._on_change(machine)
 
     def cost(self) -> Money:
         """What all machines have cost until now."""
         now = self._loop.now()
-        hours = [
-            (machine.offer.price_per_hour, ((machine.ended_at or now) - machine.created_at).total_seconds() / 3600)
-            for machine in self.machines.values()
-            if not machine.stranger
-        ]
-        return sum((price * span for price, span in hours), Money.zero())
+        counted = (machine for machine in self.machines.values() if not machine.stranger)
+        return sum((machine.cost(now) for machine in counted), Money.zero())
 
     def _shown(self, machine: Machine) -> Instance:
         return Instance(

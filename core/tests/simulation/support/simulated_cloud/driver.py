@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, cast
 
 import attrs
+from virtual_loop import START
 
 from cloud_tasks.controller.beginning import go_on, start_afresh
 from cloud_tasks.controller.controller import Controller, StopMode
@@ -17,15 +18,14 @@ from cloud_tasks.model import JobPhase, LaunchRequest, Money, Task, TaskMessage
 from cloud_tasks.plugin import Queue
 from cloud_tasks.selection import RankedOffer, rank
 from cloud_tasks.store import JobRecord, Store
-from cloud_tasks.testing.simulation.assembly import Parts, make_controller
-from cloud_tasks.testing.simulation.catalogue import catalogue, prices
-from cloud_tasks.testing.simulation.loop import CrashableLoop, CrashPoints, Pointed, SimulatedCrash, WorldEnded
-from cloud_tasks.testing.simulation.monitor import InvariantViolation
-from cloud_tasks.testing.simulation.scenario import CALM, Scenario
-from cloud_tasks.testing.simulation.unreliable import Unreliable
-from cloud_tasks.testing.simulation.watched import WatchedStore
-from cloud_tasks.testing.simulation.world import World
-from cloud_tasks.testing.virtual import START
+from simulated_cloud.assembly import Parts, make_controller
+from simulated_cloud.catalogue import catalogue, prices
+from simulated_cloud.loop import CrashableLoop, CrashPoints, Pointed, SimulatedCrash, WorldEnded
+from simulated_cloud.monitor import InvariantViolation
+from simulated_cloud.scenario import CALM, Scenario
+from simulated_cloud.unreliable import Unreliable
+from simulated_cloud.watched import WatchedStore
+from simulated_cloud.world import World
 
 __all__ = ["Simulation", "SimulationResult"]
 

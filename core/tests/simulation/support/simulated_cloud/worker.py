@@ -13,13 +13,14 @@ from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
+from virtual_loop import VirtualLoop
+
 from cloud_tasks.convert import decode_task_message, encode_events, encode_task_message
 from cloud_tasks.errors import ProviderError
 from cloud_tasks.model import Event, EventType, TaskMessage
 from cloud_tasks.plugin import Delivery, Queue
-from cloud_tasks.testing.simulation.cloud import Machine
-from cloud_tasks.testing.simulation.scenario import Faults, Scenario
-from cloud_tasks.testing.virtual import VirtualLoop
+from simulated_cloud.cloud import Machine
+from simulated_cloud.scenario import Faults, Scenario
 
 __all__ = ["SimulatedWorker"]
 

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from datetime import datetime, timedelta
 from typing import Any, TypeVar
 
-from cloud_tasks.testing.virtual import VirtualLoop
+from virtual_loop import VirtualLoop
 
 __all__ = ["CrashPoints", "CrashableLoop", "Pointed", "SimulatedCrash", "WorldEnded"]
 

@@ -7,15 +7,16 @@ from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
 from typing import cast
 
+from virtual_loop import START, VirtualLoop
+
 from cloud_tasks.model import Event
 from cloud_tasks.plugin import Queue
-from cloud_tasks.testing.simulation.cloud import Machine, SimulatedCloud
-from cloud_tasks.testing.simulation.monitor import Monitor
-from cloud_tasks.testing.simulation.queue import SimulatedQueue
-from cloud_tasks.testing.simulation.scenario import CALM, Scenario
-from cloud_tasks.testing.simulation.unreliable import Unreliable
-from cloud_tasks.testing.simulation.worker import SimulatedWorker
-from cloud_tasks.testing.virtual import START, VirtualLoop
+from simulated_cloud.cloud import Machine, SimulatedCloud
+from simulated_cloud.monitor import Monitor
+from simulated_cloud.queue import SimulatedQueue
+from simulated_cloud.scenario import CALM, Scenario
+from simulated_cloud.unreliable import Unreliable
+from simulated_cloud.worker import SimulatedWorker
 
 __all__ = ["World"]
 

@@ -16,10 +16,10 @@ from cloud_tasks.model import LaunchRequest, Limits
 from cloud_tasks.plugin import Compute, Queue
 from cloud_tasks.selection import RankedOffer
 from cloud_tasks.store import Store
-from cloud_tasks.testing.simulation.loop import CrashableLoop
-from cloud_tasks.testing.simulation.scenario import Scenario
-from cloud_tasks.testing.simulation.watched import WatchedCompute, WatchedFleet, WatchedTasks
-from cloud_tasks.testing.simulation.world import World
+from simulated_cloud.loop import CrashableLoop
+from simulated_cloud.scenario import Scenario
+from simulated_cloud.watched import WatchedCompute, WatchedFleet, WatchedTasks
+from simulated_cloud.world import World
 
 __all__ = ["Parts", "make_controller"]
 

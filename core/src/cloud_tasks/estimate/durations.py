@@ -9,7 +9,7 @@ from itertools import accumulate
 
 import attrs
 
-__all__ = ["TaskTimes"]
+__all__ = ["TaskDurations"]
 
 _AT_A_TIME = 4096
 _USUAL_DEVIATION = 0.8
@@ -17,7 +17,7 @@ _USUAL_DEVIATION = 0.8
 
 
 @attrs.frozen(kw_only=True)
-class TaskTimes:
+class TaskDurations:
     """Seconds that one task takes."""
 
     mean: float
@@ -28,23 +28,23 @@ class TaskTimes:
     """How often each."""
 
     @classmethod
-    def about(cls, mean: float, deviation: float | None = None) -> TaskTimes:
+    def about(cls, mean: float, deviation: float | None = None) -> TaskDurations:
         """A log-normal distribution: times are above zero, and some are long."""
         return cls(mean=mean, deviation=_USUAL_DEVIATION * mean if deviation is None else deviation)
 
     @classmethod
-    def measured(cls, counts: Mapping[float, int]) -> TaskTimes:
+    def measured(cls, counts: Mapping[float, int]) -> TaskDurations:
         """The times of a job that ran: seconds to how many tasks took them."""
         total = sum(counts.values())
         mean = math.fsum(value * count for value, count in counts.items()) / total
         square = math.fsum((value - mean) ** 2 * count for value, count in counts.items()) / total
         return cls(mean=mean, deviation=math.sqrt(square), values=tuple(counts), weights=tuple(counts.values()))
 
-    def draws(self, rng: random.Random, lump: int = 1) -> Callable[[], float]:
+    def draws(self, rng: random.Random, batch_size: int = 1) -> Callable[[], float]:
         """A function that draws the time of one task, or of so many tasks one after the other."""
-        if lump > 1:
+        if batch_size > 1:
             # The sum of many has the mean and the variance of one, times their number.
-            mean, variance = self.mean * lump, self.deviation**2 * lump
+            mean, variance = self.mean * batch_size, self.deviation**2 * batch_size
             return _normal(rng, mean, math.sqrt(variance))
         if self.values:
             return _sampled(rng, self.values, self.weights)

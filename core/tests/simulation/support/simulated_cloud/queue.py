@@ -14,10 +14,11 @@ import random
 from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
 
+from virtual_loop import VirtualLoop
+
 from cloud_tasks.errors import NotFound
 from cloud_tasks.plugin import Delivery, Depth, SendFailure
-from cloud_tasks.testing.simulation.scenario import Faults
-from cloud_tasks.testing.virtual import VirtualLoop
+from simulated_cloud.scenario import Faults
 
 __all__ = ["SimulatedQueue"]
 

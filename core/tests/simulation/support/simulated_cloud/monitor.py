@@ -24,9 +24,9 @@ from cloud_tasks.model import (
     TaskStatus,
 )
 from cloud_tasks.store import Store
-from cloud_tasks.testing.simulation.cloud import Machine, SimulatedCloud
-from cloud_tasks.testing.simulation.scenario import Scenario
-from cloud_tasks.testing.simulation.worker import SimulatedWorker
+from simulated_cloud.cloud import Machine, SimulatedCloud
+from simulated_cloud.scenario import Scenario
+from simulated_cloud.worker import SimulatedWorker
 
 __all__ = ["InvariantViolation", "Monitor"]
 

@@ -1,4 +1,4 @@
-"""``python -m cloud_tasks.testing.simulation``: many seeds, on several processors, or one again.
+"""``tests/soak/simulation_soak.py``: many seeds, on several processors, or one again.
 
 Prints the seeds that failed with what they broke; exit code 1 when there is any.
 """
@@ -18,7 +18,7 @@ from pathlib import Path
 
 import structlog
 
-from cloud_tasks.testing.simulation import (
+from simulated_cloud import (
     InvariantViolation,
     Simulation,
     SimulationResult,
@@ -26,6 +26,7 @@ from cloud_tasks.testing.simulation import (
     scratch_folder,
 )
 
+_PROGRAM = "tests/soak/simulation_soak.py"
 _BATCH = 100
 """Seeds between two lines."""
 
@@ -55,7 +56,7 @@ def _be_quiet(level: int) -> None:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(prog="python -m cloud_tasks.testing.simulation", description=__doc__)
+    parser = argparse.ArgumentParser(prog=_PROGRAM, description=__doc__)
     parser.add_argument("--seed", type=int, help="run this seed alone, with its log")
     parser.add_argument("--first", type=int, default=0, help="the first of many seeds")
     parser.add_argument("--seeds", type=int, default=100, help="how many")
@@ -91,7 +92,7 @@ def _many(options: argparse.Namespace) -> int:
         if problem:
             failed.append(seed)
             print(f"seed {seed} FAILED: {problem}", flush=True)
-            print(f"  again: python -m cloud_tasks.testing.simulation --seed {seed} {sizes}", flush=True)
+            print(f"  again: python {_PROGRAM} --seed {seed} {sizes}", flush=True)
         if done % _BATCH == 0:
             span = time.monotonic() - began
             print(

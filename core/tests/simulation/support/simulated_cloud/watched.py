@@ -10,8 +10,8 @@ from cloud_tasks.controller.fleet import Fleet
 from cloud_tasks.errors import LaunchRefused
 from cloud_tasks.model import LaunchRequest
 from cloud_tasks.store import Store
-from cloud_tasks.testing.simulation.monitor import Monitor
-from cloud_tasks.testing.simulation.unreliable import Unreliable
+from simulated_cloud.monitor import Monitor
+from simulated_cloud.unreliable import Unreliable
 
 __all__ = ["WatchedCompute", "WatchedFleet", "WatchedStore", "WatchedTasks"]
 

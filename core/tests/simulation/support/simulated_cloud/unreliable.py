@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 from cloud_tasks.errors import ProviderError
-from cloud_tasks.testing.simulation.scenario import Faults
+from simulated_cloud.scenario import Faults
 
 __all__ = ["Unreliable"]
 
