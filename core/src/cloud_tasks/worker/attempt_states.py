@@ -12,6 +12,9 @@ from cloud_tasks.worker.work import AttemptState, Running
 __all__ = ["AttemptStates"]
 
 
+_ENDED = AttemptState.ENDED
+
+
 class AttemptStates:
     """Attempts by state and number, in the order in which they reached the state."""
 
@@ -51,7 +54,8 @@ class AttemptStates:
 
     def move(self, attempt: Running, state: AttemptState) -> None:
         """Change an attempt's state; ENDED removes it."""
-        del self._groups[attempt.state][attempt.number]
+        number = attempt.number
+        del self._groups[attempt.state][number]
         attempt.state = state
-        if state is not AttemptState.ENDED:
-            self._groups[state][attempt.number] = attempt
+        if state is not _ENDED:
+            self._groups[state][number] = attempt

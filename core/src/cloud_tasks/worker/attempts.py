@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Attempts"]
 
+_RUNNING, _ENDING, _ENDED = AttemptState.RUNNING, AttemptState.ENDING, AttemptState.ENDED
 _PATIENCE = 0.5
 """Seconds after which waiting attempts are withdrawn from the fork server."""
 
@@ -138,8 +139,8 @@ class Attempts:
     def end(self, attempt: Running, cause: str, kill_after: float) -> None:
         """End an attempt that has begun; a second call can only make it sooner."""
         kill_at = time.monotonic() + kill_after
-        if attempt.state is AttemptState.RUNNING:
-            self._table.move(attempt, AttemptState.ENDING)
+        if attempt.state is _RUNNING:
+            self._table.move(attempt, _ENDING)
             attempt.cause = cause
             self._launcher.signal(attempt, signal.SIGTERM if kill_after > 0 else signal.SIGKILL)
             attempt.kill_at = kill_at
@@ -193,7 +194,7 @@ class Attempts:
     def template_gone(self) -> int:
         """End all attempts that may have begun, and return the others: all processes are gone. Return their number."""
         for attempt in self._launcher.reset():
-            self._table.move(attempt, AttemptState.RUNNING)
+            self._table.move(attempt, _RUNNING)
         waiting, begun = list(self._table.waiting.values()), self._table.begun()
         for attempt in begun:
             self._conclude(
@@ -206,14 +207,14 @@ class Attempts:
         return len(begun)
 
     def _begun(self, attempt: Running) -> None:
-        self._table.move(attempt, AttemptState.RUNNING)
+        self._table.move(attempt, _RUNNING)
         self._on_begun(attempt)
         if self._end_cause:
             self.end(attempt, self._end_cause, 0.0)
 
     def _returned(self, attempts: Sequence[Running]) -> None:
         for attempt in attempts:
-            self._table.move(attempt, AttemptState.ENDED)
+            self._table.move(attempt, _ENDED)
         self._on_returned([attempt.work for attempt in attempts])
 
     def _ended(
@@ -231,5 +232,5 @@ class Attempts:
         self._conclude(attempt, outcome, seconds, may_have_scratch)
 
     def _conclude(self, attempt: Running, outcome: Outcome, seconds: float, may_have_scratch: bool) -> None:
-        self._table.move(attempt, AttemptState.ENDED)
+        self._table.move(attempt, _ENDED)
         self._on_ended(attempt, outcome, seconds, may_have_scratch)

@@ -58,6 +58,10 @@ class AttemptState(IntEnum):
     ENDED = 4
 
 
+# Looked up once: a member of an enumeration costs more than the rest of a change of state.
+_WAITING = AttemptState.WAITING
+
+
 class Running:
     """An attempt that was handed to a launcher."""
 
@@ -67,7 +71,7 @@ class Running:
         self.work = work
         self.number = number
         self.scratch = scratch
-        self.state = AttemptState.WAITING
+        self.state = _WAITING
         self.slot: int | None = None
         """None: it has none yet."""
         self.pid: int | None = None
