@@ -17,13 +17,13 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, cast
 
-from cloud_tasks.controller.collect import Collector
-from cloud_tasks.controller.decide import decide
-from cloud_tasks.controller.feed import Feeder
-from cloud_tasks.controller.fleet import Fleet
-from cloud_tasks.controller.loop import ThreadedLoop
-from cloud_tasks.controller.observation import Policy
-from cloud_tasks.controller.observer import Observer
+from cloud_tasks.controller.autoscaler.decide import decide
+from cloud_tasks.controller.autoscaler.fleet import Fleet
+from cloud_tasks.controller.autoscaler.observe import Observer
+from cloud_tasks.controller.autoscaler.state import Policy
+from cloud_tasks.controller.event_loop import ThreadedLoop
+from cloud_tasks.controller.messaging.enqueuer import Feeder
+from cloud_tasks.controller.messaging.event_collector import Collector
 from cloud_tasks.estimate import CloudModel, CostSimulation, TaskDurations
 from cloud_tasks.model import (
     Architecture,
@@ -203,7 +203,7 @@ def looks(folder: Path, count: int, machines: int) -> tuple[list[float], list[fl
 
 
 def _read(delivery: Delivery) -> Any:
-    from cloud_tasks.controller.collect import _Message
+    from cloud_tasks.controller.messaging.event_collector import _Message
 
     return _Message(delivery)
 

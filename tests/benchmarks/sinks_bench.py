@@ -20,7 +20,7 @@ from typing import Any
 
 from cloud_tasks.cli.context import make_registry
 from cloud_tasks.plugin import EventSinkContext
-from cloud_tasks.testing.event_sink import make_event
+from cloud_tasks.testing.contracts.event_sink import make_event
 
 BATCH = 500
 

@@ -64,7 +64,7 @@ PARSED_ONLY = {
 RUN = ("docs/quickstart.md",)
 """Pages whose shell blocks are all run, but for those that install something."""
 ELSEWHERE = {
-    "docs/event_sinks.md": "core/tests/builtin/test_sinks_page.py",
+    "docs/event_sinks.md": "core/tests/builtin/sinks/test_sinks_page.py",
     "docs/first_hour.md": "tests/e2e/test_first_hour.py",
 }
 """Pages whose blocks a test of their own runs: a shell block is parsed here as well."""

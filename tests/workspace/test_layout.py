@@ -82,7 +82,7 @@ def test_core_needs_no_cloud_library() -> None:
     assert not {name for name in needed if re.match("google|boto|azure|aws|gcp", name)}
 
 
-LEAVING_CORE = {("cloud_tasks.builtin.sink_settings", "cloud_tasks.builtin.webhook_address")}
+LEAVING_CORE = {("cloud_tasks.builtin.sinks.settings", "cloud_tasks.builtin.webhook_address")}
 """An import of the webhook notifier, which is to be a plugin."""
 
 

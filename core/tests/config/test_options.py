@@ -14,9 +14,9 @@ import pytest
 from click.testing import CliRunner, Result
 from configuration_fakes import SECRET, make_registry
 
-from cloud_tasks.cli.config_command import config as config_command
+from cloud_tasks.cli.commands.project.config import config as config_command
 from cloud_tasks.cli.context import AppContext
-from cloud_tasks.cli.options import configuration_options, load_from_options
+from cloud_tasks.cli.options.config_options import configuration_options, load_from_options
 from cloud_tasks.config import JobConfig, RunSettings
 from cloud_tasks.errors import InputError
 
@@ -172,7 +172,7 @@ def test_schema_prints_the_schema_of_the_installed_plugins() -> None:
 
 def test_importing_the_options_loads_no_plugin_and_no_sdk() -> None:
     program = (
-        "import sys, cloud_tasks.cli.options\n"
+        "import sys, cloud_tasks.cli.options.config_options\n"
         "bad = ('cloud_tasks_', 'google', 'boto', 'azure', 'cloud_tasks.controller', 'cloud_tasks.worker')\n"
         "print([name for name in sys.modules if name.startswith(bad)])\n"
     )

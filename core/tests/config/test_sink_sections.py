@@ -12,7 +12,7 @@ import attrs
 import pytest
 
 from cloud_tasks import builtin
-from cloud_tasks.builtin.sink_settings import SqliteSettings
+from cloud_tasks.builtin.sinks.settings import SqliteSettings
 from cloud_tasks.config import ConfigurationError, JobConfig, load_config
 from cloud_tasks.errors import InputError
 from cloud_tasks.plugin import EventSinkBackend, hookimpl, setting

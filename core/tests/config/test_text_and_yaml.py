@@ -12,10 +12,10 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cloud_tasks.config.document import Written, read_document
-from cloud_tasks.config.origin import Layer, Origin, Sourced
+from cloud_tasks.config.provenance import Layer, Origin, Sourced
 from cloud_tasks.config.run_settings import RunSettings
 from cloud_tasks.config.values import typed
+from cloud_tasks.config.yaml_reader import Written, read_document
 from cloud_tasks.model import Architecture, Money
 from cloud_tasks.plugin.setting_kinds import field_types
 from cloud_tasks.plugin.setting_text import FLOAT, split_words

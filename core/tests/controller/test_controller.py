@@ -9,16 +9,16 @@ import attrs
 import pytest
 from controller_fakes import FakeQueue, event, message, ranked, refusal
 
-from cloud_tasks.controller.collect import Collector
+from cloud_tasks.controller.autoscaler.fleet import Fleet
+from cloud_tasks.controller.autoscaler.state import Policy
 from cloud_tasks.controller.controller import Controller, StopMode
-from cloud_tasks.controller.feed import Feeder
-from cloud_tasks.controller.fleet import Fleet
-from cloud_tasks.controller.observation import Policy
-from cloud_tasks.controller.standing import Progress
+from cloud_tasks.controller.messaging.enqueuer import Feeder
+from cloud_tasks.controller.messaging.event_collector import Collector
+from cloud_tasks.controller.messaging.progress import Progress
 from cloud_tasks.errors import InputError, LaunchFailedError, ProviderError, RefusalScope
 from cloud_tasks.model import EventType, InstanceState, JobPhase, LaunchRequest, Limits, Money
 from cloud_tasks.report import render_instance_table
-from cloud_tasks.report.facts import gather_facts, report_dict
+from cloud_tasks.report.data.report_data import gather_facts, report_dict
 from cloud_tasks.selection import RankedOffer
 from cloud_tasks.store import Store
 

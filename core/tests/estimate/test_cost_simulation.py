@@ -17,7 +17,7 @@ from simulated_cloud import Faults, Scenario, Simulation
 from simulated_cloud.catalogue import catalogue, prices
 from simulated_cloud.scenario import RetryPolicy
 
-from cloud_tasks.controller.observation import Policy
+from cloud_tasks.controller.autoscaler.state import Policy
 from cloud_tasks.estimate import CloudModel, CostResult, CostSimulation, TaskDurations
 from cloud_tasks.model import Constraints, Limits, Money, Purchase
 from cloud_tasks.selection import rank

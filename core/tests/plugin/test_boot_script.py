@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from cloud_tasks.plugin import boot_script
-from cloud_tasks.plugin.startup import insert_lines
+from cloud_tasks.plugin.boot_script import insert_lines
 
 SHELLS = ["bash", "sh"]
 NASTY = "a b'c\"d$HOME`id`\\ }\n; rm -rf x"

@@ -12,8 +12,8 @@ from cloud_tasks.config.sections import run_section
 from cloud_tasks.model import Constraints, Limits, Money
 from cloud_tasks.model.constraints import constraint_info, pairs
 from cloud_tasks.report import render_job_configuration
-from cloud_tasks.selection.candidates import MEASURES
-from cloud_tasks.selection.number import FLEET_MEASURES
+from cloud_tasks.selection.filter import MEASURES
+from cloud_tasks.selection.instance_count import FLEET_MEASURES
 
 _DECLARED = [
     field for cls in (Constraints, Limits) for field in attrs.fields(cls) if constraint_info(field) is not None

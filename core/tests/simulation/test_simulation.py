@@ -23,8 +23,8 @@ from simulated_cloud import (
 )
 from simulated_cloud.scenario import RetryPolicy
 
-from cloud_tasks.controller.collect import Collector
-from cloud_tasks.controller.fleet import Fleet
+from cloud_tasks.controller.autoscaler.fleet import Fleet
+from cloud_tasks.controller.messaging.event_collector import Collector
 from cloud_tasks.model import Constraints, Instance, JobPhase, LaunchRequest, Limits, Money
 from cloud_tasks.selection import FleetTotals, RankedOffer
 from cloud_tasks.store import JobState
@@ -171,7 +171,7 @@ def test_an_intent_written_after_its_launch_is_noticed(tmp_path):
 
 
 def test_limits_checked_on_additions_only_are_noticed(tmp_path, monkeypatch):
-    module = importlib.import_module("cloud_tasks.controller.decide")
+    module = importlib.import_module("cloud_tasks.controller.autoscaler.decide")
     right = module.additional_instances
 
     def on_additions_only(*, current: FleetTotals, **arguments: Any) -> int:

@@ -25,7 +25,7 @@ from cloud_tasks.plugin import (
     hookimpl,
 )
 from cloud_tasks.registry import Registry
-from cloud_tasks.testing.memory import MemoryProvider
+from cloud_tasks.testing.fakes.memory import MemoryProvider
 
 
 @attrs.frozen(kw_only=True)

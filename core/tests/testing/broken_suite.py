@@ -58,9 +58,9 @@ from cloud_tasks.testing import (
     TaskSourceContract,
     TaskSourceSubject,
 )
-from cloud_tasks.testing.memory import MemoryProvider
-from cloud_tasks.testing.memory_compute import MemoryCompute, MemoryPricing
-from cloud_tasks.testing.memory_queue import MemoryQueue
+from cloud_tasks.testing.fakes.memory import MemoryProvider
+from cloud_tasks.testing.fakes.memory_compute import MemoryCompute, MemoryPricing
+from cloud_tasks.testing.fakes.memory_queue import MemoryQueue
 
 # Queues
 

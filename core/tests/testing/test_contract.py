@@ -14,8 +14,8 @@ from cloud_tasks.errors import ProviderError
 from cloud_tasks.model import BootDisk, LaunchRequest, Offer, OfferRequest, Purchase
 from cloud_tasks.plugin import ComputeContext, PricingContext, QueueContext
 from cloud_tasks.testing import QueueContract, eventually
-from cloud_tasks.testing.faults import Fault, When, inject
-from cloud_tasks.testing.memory import MemoryProvider
+from cloud_tasks.testing.fakes.faults import Fault, When, inject
+from cloud_tasks.testing.fakes.memory import MemoryProvider
 
 
 def test_overriding_a_test_of_the_contract_is_refused() -> None:

@@ -38,7 +38,7 @@ from cloud_tasks.testing import (
     TaskSourceContract,
     TaskSourceSubject,
 )
-from cloud_tasks.testing.memory import MemoryProvider
+from cloud_tasks.testing.fakes.memory import MemoryProvider
 
 
 def offers(provider: MemoryProvider) -> list[OfferRequest]:

@@ -6,7 +6,7 @@ import signal
 
 import pytest
 
-from cloud_tasks.worker.outcome import OutcomeKind, read_outcome
+from cloud_tasks.worker.supervisor.outcome import OutcomeKind, read_outcome
 
 
 def test_a_task_that_was_asked_to_end_from_outside_is_released() -> None:

@@ -17,12 +17,12 @@ import pytest
 
 import cloud_tasks.builtin
 from cloud_tasks.config import load_config
-from cloud_tasks.controller.startup import compose_startup_script
+from cloud_tasks.controller.launch.startup_script import compose_startup_script
 from cloud_tasks.errors import InputError, PluginError
 from cloud_tasks.model import Architecture, Money
 from cloud_tasks.plugin import QueueBackend, QueueTraits, hookimpl, setting
 from cloud_tasks.registry import Registry
-from cloud_tasks.worker.environment import settings_from_environment
+from cloud_tasks.worker.supervisor.environment import settings_from_environment
 
 
 def _never(settings: Any, context: Any) -> AbstractContextManager[Any]:

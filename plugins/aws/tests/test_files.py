@@ -18,7 +18,7 @@ from cloud_tasks import builtin
 from cloud_tasks.builtin import open_task_source, validate
 from cloud_tasks.errors import InputError
 from cloud_tasks.registry import Registry
-from cloud_tasks.worker.result_store import store_result
+from cloud_tasks.worker.task_process.result_store import store_result
 
 TASKS = [{"task_id": f"task-{number}", "data": {"number": number}} for number in range(50)]
 

@@ -14,7 +14,7 @@ from webhook_server import SECRET, WebhookServer
 from cloud_tasks.model import JobPhase, Money
 from cloud_tasks.plugin import EventSinkContext
 from cloud_tasks.testing import eventually
-from cloud_tasks.testing.event_sink import make_event, make_progress
+from cloud_tasks.testing.contracts.event_sink import make_event, make_progress
 from cloud_tasks_notify.delivery import NotificationQueue
 from cloud_tasks_notify.senders import make_sender
 from cloud_tasks_notify.settings import NotifySettings

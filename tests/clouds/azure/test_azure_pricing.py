@@ -26,7 +26,7 @@ from cloud_tasks.model import (
     Unpriced,
 )
 from cloud_tasks.plugin import PricingContext
-from cloud_tasks.plugin.kept_prices import KeptPrices
+from cloud_tasks.plugin.kit.price_cache import KeptPrices
 from cloud_tasks.registry import Registry
 from cloud_tasks.testing import PricingContract, PricingSubject
 from cloud_tasks_azure.pricing.cache import price_files

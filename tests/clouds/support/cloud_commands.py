@@ -20,9 +20,9 @@ import pytest
 from cloud_tasks.cli.context import make_registry
 from cloud_tasks.cli.main import main
 from cloud_tasks.config import load_config
-from cloud_tasks.controller.choice import rank_offers
-from cloud_tasks.controller.opening import open_compute
-from cloud_tasks.controller.ownership import ownership_labels
+from cloud_tasks.controller.launch.labels import ownership_labels
+from cloud_tasks.controller.setup.offers import rank_offers
+from cloud_tasks.controller.setup.open_backends import open_compute
 from cloud_tasks.model import LaunchRequest
 
 __all__ = ["Answer", "Call", "CommandsOfAProvider", "Site"]

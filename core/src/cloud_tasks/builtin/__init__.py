@@ -9,9 +9,9 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
 
-from cloud_tasks.builtin.descriptors import task_source_descriptors
-from cloud_tasks.builtin.resolve import open_task_source
-from cloud_tasks.builtin.sink_settings import SqliteSettings
+from cloud_tasks.builtin.sinks.settings import SqliteSettings
+from cloud_tasks.builtin.sources.descriptors import task_source_descriptors
+from cloud_tasks.builtin.sources.resolve import open_task_source
 from cloud_tasks.model import Task
 from cloud_tasks.plugin import (
     EventSink,
@@ -33,14 +33,14 @@ def validate(source: Iterable[Task]) -> int:
     Raises:
         InputError: What the source raises; an id that comes twice; data that JSON cannot hold.
     """
-    from cloud_tasks.builtin.validation import read_all
+    from cloud_tasks.builtin.sources.validation import read_all
 
     return read_all(source)
 
 
 @contextmanager
 def _open_json_lines_sink(settings: NoSettings, context: EventSinkContext) -> Iterator[EventSink]:
-    from cloud_tasks.builtin.sinks import JsonLinesSink
+    from cloud_tasks.builtin.sinks.files import JsonLinesSink
 
     sink = JsonLinesSink.for_job(context)
     try:
@@ -51,7 +51,7 @@ def _open_json_lines_sink(settings: NoSettings, context: EventSinkContext) -> It
 
 @contextmanager
 def _open_console_sink(settings: NoSettings, context: EventSinkContext) -> Iterator[EventSink]:
-    from cloud_tasks.builtin.sinks import ConsoleSink
+    from cloud_tasks.builtin.sinks.files import ConsoleSink
 
     sink = ConsoleSink()
     try:
@@ -62,7 +62,7 @@ def _open_console_sink(settings: NoSettings, context: EventSinkContext) -> Itera
 
 @contextmanager
 def _open_sqlite_sink(settings: SqliteSettings, context: EventSinkContext) -> Iterator[EventSink]:
-    from cloud_tasks.builtin.sqlite_sink import SqliteSink
+    from cloud_tasks.builtin.sinks.sqlite_sink import SqliteSink
 
     with closing(SqliteSink(settings.file or Path(f"{context.job_id or 'cloud-tasks'}-events.sqlite"))) as sink:
         yield sink

@@ -22,7 +22,7 @@ class AppContext:
 
     def start_logging(self, *, verbosity: int = 0) -> None:
         """Configure logging and tell of broken plugins; called by commands that do work."""
-        from cloud_tasks.cli.logs import configure_logging
+        from cloud_tasks.cli.logging_setup import configure_logging
 
         configure_logging(log_format=self.log_format, verbosity=max(self.verbosity, verbosity))
         self.warn_of_plugins()

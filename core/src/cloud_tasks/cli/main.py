@@ -24,37 +24,73 @@ if TYPE_CHECKING:
 __all__ = ["ALIASES", "COMMANDS", "RENAMED", "main"]
 
 COMMANDS: dict[str, tuple[str, str]] = {
-    "completion": ("cloud_tasks.cli.completion:completion", "Print what a shell needs to complete commands with Tab."),
-    "config": ("cloud_tasks.cli.config_command:config", "Show the merged configuration, or its JSON Schema."),
-    "delete-queue": ("cloud_tasks.cli.empty_queues:delete_queue", "Delete the queues of a job."),
-    "doctor": ("cloud_tasks.cli.doctor:doctor", "Check what a job needs, and say what mends what is missing."),
-    "export": ("cloud_tasks.cli.export:export", "Write tasks, attempts or events as CSV, JSON Lines or Parquet."),
-    "init": ("cloud_tasks.cli.init:init", "Write a worker, tasks, a configuration and a startup script."),
-    "list-images": ("cloud_tasks.cli.list_images:list_images", "List the boot images of the provider."),
+    "completion": (
+        "cloud_tasks.cli.commands.project.completion:completion",
+        "Print what a shell needs to complete commands with Tab.",
+    ),
+    "config": ("cloud_tasks.cli.commands.project.config:config", "Show the merged configuration, or its JSON Schema."),
+    "delete-queue": ("cloud_tasks.cli.commands.queue.purge_queue:delete_queue", "Delete the queues of a job."),
+    "doctor": (
+        "cloud_tasks.cli.commands.cloud.doctor:doctor",
+        "Check what a job needs, and say what mends what is missing.",
+    ),
+    "export": (
+        "cloud_tasks.cli.commands.job.export:export",
+        "Write tasks, attempts or events as CSV, JSON Lines or Parquet.",
+    ),
+    "init": (
+        "cloud_tasks.cli.commands.project.init:init",
+        "Write a worker, tasks, a configuration and a startup script.",
+    ),
+    "list-images": ("cloud_tasks.cli.commands.cloud.list_images:list_images", "List the boot images of the provider."),
     "list-instance-types": (
-        "cloud_tasks.cli.list_instance_types:list_instance_types",
+        "cloud_tasks.cli.commands.cloud.list_instance_types:list_instance_types",
         "List the instance types that satisfy the constraints, with prices.",
     ),
-    "list-regions": ("cloud_tasks.cli.list_regions:list_regions", "List the regions of the provider."),
+    "list-regions": ("cloud_tasks.cli.commands.cloud.list_regions:list_regions", "List the regions of the provider."),
     "list-running-instances": (
-        "cloud_tasks.cli.list_running_instances:list_running_instances",
+        "cloud_tasks.cli.commands.cloud.list_running_instances:list_running_instances",
         "List the instances of a job, of all jobs, or all that there are.",
     ),
-    "load-queue": ("cloud_tasks.cli.load_queue:load_queue", "Load tasks into a job's queue; start no instance."),
-    "logs": ("cloud_tasks.cli.task_logs:logs", "Show a task's attempts, their output, and its events."),
-    "monitor": ("cloud_tasks.cli.monitor:monitor", "Collect the events of workers that were started by hand."),
-    "plan": ("cloud_tasks.cli.plan:plan", "Show what a job would be run on, and for how much; change nothing."),
-    "plugins": ("cloud_tasks.cli.plugins:plugins", "List the installed plugins, show one, begin a new one."),
-    "purge-queue": ("cloud_tasks.cli.empty_queues:purge_queue", "Remove all messages from the queues of a job."),
-    "report": ("cloud_tasks.cli.report_command:report", "Write the final report of a job, as text, HTML and others."),
-    "run": ("cloud_tasks.cli.run:run", "Run a whole job: load, launch, watch, collect, clean up, report."),
-    "ship": ("cloud_tasks.cli.ship:ship", "Make the startup script of `init` fetch your code as it is now."),
-    "show-queue": ("cloud_tasks.cli.show_queue:show_queue", "Show how many messages the queues of a job hold."),
-    "simulate": ("cloud_tasks.cli.simulate:simulate", "Simulate a job to estimate its duration and cost."),
-    "status": ("cloud_tasks.cli.status:status", "Show how a job stands, from its database."),
-    "stop": ("cloud_tasks.cli.stop:stop", "Terminate all instances of a job; it can be continued."),
-    "sweep": ("cloud_tasks.cli.sweep:sweep", "Find and terminate what any job of mine left running."),
-    "worker": ("cloud_tasks.cli.worker:worker", "Work on tasks that are shell commands."),
+    "load-queue": (
+        "cloud_tasks.cli.commands.queue.load_queue:load_queue",
+        "Load tasks into a job's queue; start no instance.",
+    ),
+    "logs": ("cloud_tasks.cli.commands.job.logs:logs", "Show a task's attempts, their output, and its events."),
+    "monitor": (
+        "cloud_tasks.cli.commands.job.monitor:monitor",
+        "Collect the events of workers that were started by hand.",
+    ),
+    "plan": (
+        "cloud_tasks.cli.commands.job.plan:plan",
+        "Show what a job would be run on, and for how much; change nothing.",
+    ),
+    "plugins": (
+        "cloud_tasks.cli.commands.project.plugins:plugins",
+        "List the installed plugins, show one, begin a new one.",
+    ),
+    "purge-queue": (
+        "cloud_tasks.cli.commands.queue.purge_queue:purge_queue",
+        "Remove all messages from the queues of a job.",
+    ),
+    "report": (
+        "cloud_tasks.cli.commands.job.report:report",
+        "Write the final report of a job, as text, HTML and others.",
+    ),
+    "run": ("cloud_tasks.cli.commands.job.run:run", "Run a whole job: load, launch, watch, collect, clean up, report."),
+    "ship": (
+        "cloud_tasks.cli.commands.project.ship:ship",
+        "Make the startup script of `init` fetch your code as it is now.",
+    ),
+    "show-queue": (
+        "cloud_tasks.cli.commands.queue.show_queue:show_queue",
+        "Show how many messages the queues of a job hold.",
+    ),
+    "simulate": ("cloud_tasks.cli.commands.job.simulate:simulate", "Simulate a job to estimate its duration and cost."),
+    "status": ("cloud_tasks.cli.commands.job.status:status", "Show how a job stands, from its database."),
+    "stop": ("cloud_tasks.cli.commands.job.stop:stop", "Terminate all instances of a job; it can be continued."),
+    "sweep": ("cloud_tasks.cli.commands.cloud.cleanup:sweep", "Find and terminate what any job of mine left running."),
+    "worker": ("cloud_tasks.cli.commands.project.worker:worker", "Work on tasks that are shell commands."),
 }
 """Each command with its import string and its line in ``--help``."""
 

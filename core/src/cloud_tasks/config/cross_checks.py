@@ -10,7 +10,7 @@ from pathlib import Path
 
 from cloud_tasks.config.layers import Problem
 from cloud_tasks.config.merge import Merged
-from cloud_tasks.config.origin import Layer, Origin
+from cloud_tasks.config.provenance import Layer, Origin
 from cloud_tasks.config.run_settings import RunSettings
 from cloud_tasks.config.values import show
 from cloud_tasks.model.constraints import pairs

@@ -10,7 +10,7 @@ from typing import Any
 import attrs
 
 from cloud_tasks.config.cross_checks import script_path
-from cloud_tasks.config.origin import MASK, Layer, Origin, Override
+from cloud_tasks.config.provenance import MASK, Layer, Origin, Override
 from cloud_tasks.config.run_settings import RunSettings
 from cloud_tasks.config.sections import BACKEND_AXES, Section, default_of, variable_name
 from cloud_tasks.config.values import plain

@@ -11,9 +11,9 @@ from typing import Any
 
 import attrs
 
-from cloud_tasks.config.document import Written
-from cloud_tasks.config.origin import Layer, Origin, Sourced
+from cloud_tasks.config.provenance import Layer, Origin, Sourced
 from cloud_tasks.config.sections import TOP_LEVEL, Section, advice, variable_name
+from cloud_tasks.config.yaml_reader import Written
 from cloud_tasks.errors import InputError
 from cloud_tasks.plugin import setting_info
 from cloud_tasks.plugin.setting_text import is_unset

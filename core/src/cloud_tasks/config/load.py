@@ -10,7 +10,6 @@ from typing import Any
 import attrs
 
 from cloud_tasks.config.cross_checks import check_together, region_of_zone
-from cloud_tasks.config.document import read_document
 from cloud_tasks.config.job_config import JobConfig
 from cloud_tasks.config.layers import Layers, Problem
 from cloud_tasks.config.merge import Merged, check_values, merge
@@ -24,6 +23,7 @@ from cloud_tasks.config.sections import (
     variable_name,
 )
 from cloud_tasks.config.trait_checks import check_traits
+from cloud_tasks.config.yaml_reader import read_document
 from cloud_tasks.errors import InputError
 from cloud_tasks.registry import REMOVED_SINKS, Registry
 

@@ -14,7 +14,7 @@ from typing import Any
 import attrs
 
 from cloud_tasks.config.layers import Problem, Statement
-from cloud_tasks.config.origin import MASK, Layer, Origin, Override
+from cloud_tasks.config.provenance import MASK, Layer, Origin, Override
 from cloud_tasks.config.sections import Key, Section, default_of
 from cloud_tasks.config.values import show, typed
 from cloud_tasks.plugin.setting_kinds import describe, is_optional

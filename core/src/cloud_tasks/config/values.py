@@ -13,8 +13,8 @@ from typing import Any
 
 import attrs
 
-from cloud_tasks.config.document import parse_yaml_text
-from cloud_tasks.config.origin import Sourced
+from cloud_tasks.config.provenance import Sourced
+from cloud_tasks.config.yaml_reader import parse_yaml_text
 from cloud_tasks.model import Money
 from cloud_tasks.plugin.setting_kinds import item_kinds
 from cloud_tasks.plugin.setting_text import parse_setting, structure_setting

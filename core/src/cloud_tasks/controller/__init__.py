@@ -5,9 +5,9 @@
 
 from __future__ import annotations
 
+from cloud_tasks.controller.autoscaler.decide import decide
+from cloud_tasks.controller.autoscaler.state import Observation, Policy
 from cloud_tasks.controller.controller import Controller, StopMode
-from cloud_tasks.controller.decide import decide
-from cloud_tasks.controller.observation import Observation, Policy
-from cloud_tasks.controller.standing import Progress
+from cloud_tasks.controller.messaging.progress import Progress
 
 __all__ = ["Controller", "Observation", "Policy", "Progress", "StopMode", "decide"]

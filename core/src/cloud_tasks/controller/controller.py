@@ -16,12 +16,10 @@ from datetime import datetime, timedelta
 
 import structlog
 
-from cloud_tasks.controller.collect import Collector
-from cloud_tasks.controller.decide import decide
-from cloud_tasks.controller.feed import Feeder
-from cloud_tasks.controller.fleet import Fleet
-from cloud_tasks.controller.loop import Loop
-from cloud_tasks.controller.observation import (
+from cloud_tasks.controller.autoscaler.decide import decide
+from cloud_tasks.controller.autoscaler.fleet import Fleet
+from cloud_tasks.controller.autoscaler.observe import Observer
+from cloud_tasks.controller.autoscaler.state import (
     Abort,
     Action,
     Drain,
@@ -34,8 +32,10 @@ from cloud_tasks.controller.observation import (
     Terminate,
     Warn,
 )
-from cloud_tasks.controller.observer import Observer
-from cloud_tasks.controller.standing import Progress
+from cloud_tasks.controller.event_loop import Loop
+from cloud_tasks.controller.messaging.enqueuer import Feeder
+from cloud_tasks.controller.messaging.event_collector import Collector
+from cloud_tasks.controller.messaging.progress import Progress
 from cloud_tasks.model import Instance, InstanceState, JobPhase, Money
 from cloud_tasks.plugin import Depth, Queue
 from cloud_tasks.selection import RankedOffer

@@ -20,21 +20,21 @@ import attrs
 import structlog
 
 from cloud_tasks.config import JobConfig, parallel_launches
-from cloud_tasks.controller.assembly import Opened, assemble_controller
-from cloud_tasks.controller.choice import rank_offers, require_offer
 from cloud_tasks.controller.controller import Controller, StopMode
-from cloud_tasks.controller.copies import EventCopies
-from cloud_tasks.controller.feed import MOST_PARALLEL_SENDS
-from cloud_tasks.controller.job_setup import JobInput, JobSetup
-from cloud_tasks.controller.launch_orders import LaunchOrders, check_launch
-from cloud_tasks.controller.loop import ThreadedLoop
-from cloud_tasks.controller.standing import Progress
+from cloud_tasks.controller.event_loop import ThreadedLoop
+from cloud_tasks.controller.launch.launch_request import LaunchOrders, check_launch
+from cloud_tasks.controller.messaging.enqueuer import MOST_PARALLEL_SENDS
+from cloud_tasks.controller.messaging.progress import Progress
+from cloud_tasks.controller.messaging.sink_dispatcher import EventCopies
+from cloud_tasks.controller.setup.job_setup import JobInput, JobSetup
+from cloud_tasks.controller.setup.offers import rank_offers, require_offer
+from cloud_tasks.controller.setup.wiring import Opened, assemble_controller
 from cloud_tasks.model import JobPhase, TaskStatus
 from cloud_tasks.plugin import EventSink, EventSinkContext
 from cloud_tasks.registry import Registry
 from cloud_tasks.selection import RankedOffer, Ranking
 from cloud_tasks.store import JobState, JobStatistics, Store
-from cloud_tasks.store.history import iterate_events
+from cloud_tasks.store.queries.history import iterate_events
 
 __all__ = ["Job", "JobResult", "RunRequest"]
 

@@ -23,8 +23,8 @@ from datetime import UTC, datetime, timedelta
 
 import attrs
 
-from cloud_tasks.controller.decide import decide
-from cloud_tasks.controller.observation import (
+from cloud_tasks.controller.autoscaler.decide import decide
+from cloud_tasks.controller.autoscaler.state import (
     Abort,
     Action,
     Block,

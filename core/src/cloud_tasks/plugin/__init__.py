@@ -5,7 +5,9 @@ A plugin imports from here, from `cloud_tasks.model` and from `cloud_tasks.error
 
 from __future__ import annotations
 
-from cloud_tasks.plugin.backends import (
+from cloud_tasks.plugin.boot_script import boot_script
+from cloud_tasks.plugin.checks import CheckContext, Finding
+from cloud_tasks.plugin.descriptors import (
     Backend,
     CommandDescriptor,
     ComputeBackend,
@@ -22,7 +24,6 @@ from cloud_tasks.plugin.backends import (
     TaskSourceBackend,
     TaskSourceContext,
 )
-from cloud_tasks.plugin.checks import CheckContext, Finding
 from cloud_tasks.plugin.hooks import PROJECT_NAME, hookimpl
 from cloud_tasks.plugin.protocols import (
     Compute,
@@ -37,7 +38,6 @@ from cloud_tasks.plugin.protocols import (
     TaskSource,
 )
 from cloud_tasks.plugin.settings import NoSettings, SettingInfo, setting, setting_info
-from cloud_tasks.plugin.startup import boot_script
 
 __all__ = [
     "PROJECT_NAME",

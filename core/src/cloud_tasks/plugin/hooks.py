@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import pluggy
 
-from cloud_tasks.plugin.backends import (
+from cloud_tasks.plugin.descriptors import (
     CommandDescriptor,
     ComputeBackend,
     EventSinkBackend,

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from cloud_tasks.report.configuration import render_job_configuration, render_selected_offer
-from cloud_tasks.report.dump import dump_tasks
-from cloud_tasks.report.final import render_final_report
-from cloud_tasks.report.instances import render_instance_table
-from cloud_tasks.report.plan import plan_dict, render_forecast, render_headroom, render_offers, render_rejected
-from cloud_tasks.report.status import status_dict
-from cloud_tasks.report.summary import render_elapsed, render_summary
-from cloud_tasks.report.wording import format_duration
+from cloud_tasks.report.data.status import status_dict
+from cloud_tasks.report.data.task_dump import dump_tasks
+from cloud_tasks.report.text.configuration import render_job_configuration, render_selected_offer
+from cloud_tasks.report.text.final import render_final_report
+from cloud_tasks.report.text.formatting import format_duration
+from cloud_tasks.report.text.instances import render_instance_table
+from cloud_tasks.report.text.plan import plan_dict, render_forecast, render_headroom, render_offers, render_rejected
+from cloud_tasks.report.text.summary import render_elapsed, render_summary
 from cloud_tasks.store import Pace, pace
 
 __all__ = [

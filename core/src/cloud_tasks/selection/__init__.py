@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from cloud_tasks.selection.alternatives import alternatives, dearest
-from cloud_tasks.selection.candidates import Candidates, Rejection, candidates
+from cloud_tasks.selection.filter import Candidates, Rejection, candidates
 from cloud_tasks.selection.forecast import Forecast, forecast
-from cloud_tasks.selection.number import (
+from cloud_tasks.selection.instance_count import (
     COMMITMENT,
     FleetTotals,
     additional_instances,
@@ -14,7 +14,7 @@ from cloud_tasks.selection.number import (
 )
 from cloud_tasks.selection.ranking import Prefer, PriceFunction, RankedOffer, Ranking, rank
 from cloud_tasks.selection.sizing import boot_disk_gb, slots
-from cloud_tasks.selection.spread import alike, spread
+from cloud_tasks.selection.zone_spread import alike, spread
 
 __all__ = [
     "COMMITMENT",

@@ -10,7 +10,7 @@ from datetime import timedelta
 import attrs
 
 from cloud_tasks.model import Limits, Money
-from cloud_tasks.selection.number import FleetTotals, additional_instances, most_instances
+from cloud_tasks.selection.instance_count import FleetTotals, additional_instances, most_instances
 from cloud_tasks.selection.ranking import RankedOffer
 
 __all__ = ["Forecast", "forecast"]

@@ -19,8 +19,8 @@ import attrs
 
 from cloud_tasks.errors import InputError
 from cloud_tasks.model import Constraints, InstanceType, Limits, Money, Offer, OfferRequest, Purchase, Unpriced
-from cloud_tasks.selection.candidates import Rejection, candidates
-from cloud_tasks.selection.number import FLEET_MEASURES, amount, most_instances
+from cloud_tasks.selection.filter import Rejection, candidates
+from cloud_tasks.selection.instance_count import FLEET_MEASURES, amount, most_instances
 from cloud_tasks.selection.sizing import slots
 
 __all__ = ["Prefer", "PriceFunction", "RankedOffer", "Ranking", "rank"]

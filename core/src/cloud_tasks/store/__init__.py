@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from cloud_tasks.store.pace import Pace, pace, projected_cost, run_time
+from cloud_tasks.store.queries.throughput import Pace, pace, projected_cost, run_time
 from cloud_tasks.store.records import (
     Applied,
     AttemptRecord,

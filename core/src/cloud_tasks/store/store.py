@@ -35,13 +35,11 @@ from cloud_tasks.model import (
     TaskMessage,
     TaskStatus,
 )
-from cloud_tasks.store import instances, tasks
-from cloud_tasks.store.apply import apply_batch
-from cloud_tasks.store.counters import read_counters
-from cloud_tasks.store.database import connect_reader
-from cloud_tasks.store.figures import read_counts, read_elapsed_times, read_statistics, read_summary
-from cloud_tasks.store.file import JobFile
-from cloud_tasks.store.load import insert_tasks
+from cloud_tasks.store.db.connection import connect_reader
+from cloud_tasks.store.db.job_db import JobFile
+from cloud_tasks.store.db.times import to_unix
+from cloud_tasks.store.queries.instance_cache import Roster
+from cloud_tasks.store.queries.summary import read_counts, read_elapsed_times, read_statistics, read_summary
 from cloud_tasks.store.records import (
     Applied,
     AttemptRecord,
@@ -51,9 +49,11 @@ from cloud_tasks.store.records import (
     JobStatistics,
     JobSummary,
 )
-from cloud_tasks.store.roster import Roster
-from cloud_tasks.store.times import to_unix
-from cloud_tasks.store.unread import keep_unread
+from cloud_tasks.store.write import instances, tasks
+from cloud_tasks.store.write.apply_events import apply_batch
+from cloud_tasks.store.write.counters import read_counters
+from cloud_tasks.store.write.dead_letters import keep_unread
+from cloud_tasks.store.write.load_tasks import insert_tasks
 
 __all__ = ["Store"]
 

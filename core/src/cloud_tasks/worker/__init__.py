@@ -7,7 +7,7 @@ by the supervisor, after the fork.
 
 from __future__ import annotations
 
-from cloud_tasks.worker.data import WorkerData
+from cloud_tasks.worker.common.worker_data import WorkerData
 from cloud_tasks.worker.worker import Worker
 
 __all__ = ["Worker", "WorkerData"]

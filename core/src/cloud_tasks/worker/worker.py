@@ -8,11 +8,11 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from cloud_tasks.errors import InputError
-from cloud_tasks.worker.attempt import Function
-from cloud_tasks.worker.data import WorkerData
+from cloud_tasks.worker.common.shared_flags import SharedFlags
+from cloud_tasks.worker.common.worker_data import WorkerData
+from cloud_tasks.worker.forkserver.spawn import become_task, is_spawned
 from cloud_tasks.worker.options import apply_options, extend_parser, make_parser, parse
-from cloud_tasks.worker.shared import SharedFlags
-from cloud_tasks.worker.spawned import become_task, is_spawned
+from cloud_tasks.worker.task_process.runner import Function
 
 __all__ = ["Worker"]
 
@@ -79,8 +79,8 @@ class Worker:
             raise SystemExit(code)
 
     def _work(self) -> int:
-        from cloud_tasks.worker.plan import Plan
-        from cloud_tasks.worker.zygote import fork_zygote
+        from cloud_tasks.worker.forkserver.zygote import fork_zygote
+        from cloud_tasks.worker.worker_config import Plan
 
         spawned = is_spawned()
         if spawned is None:
@@ -96,7 +96,7 @@ class Worker:
             stream.flush()
         end = fork_zygote(plan.order(self._function, self._worker_init, self._flags), plan.scratch_root)
         # Only this process goes on from here, and only it imports what follows.
-        from cloud_tasks.worker.main import supervise
+        from cloud_tasks.worker.supervisor.bootstrap import supervise
 
         return supervise(
             plan,

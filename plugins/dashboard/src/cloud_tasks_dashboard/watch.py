@@ -25,11 +25,11 @@ import attrs
 from cloud_tasks.errors import StoreError
 from cloud_tasks.model import TASK_FINAL_EVENTS, AttemptOutcome, EventType, Money
 from cloud_tasks.store import InstanceRecord, JobSummary
-from cloud_tasks.store.codes import EVENT_TO_CODE, OUTCOME_OF_CODE, OUTCOME_TO_CODE
-from cloud_tasks.store.figures import read_elapsed_times, read_summary
-from cloud_tasks.store.instances import booked, cost_of, read_instances
-from cloud_tasks.store.tasks import read_job
-from cloud_tasks.store.times import to_unix
+from cloud_tasks.store.db.enum_codes import EVENT_TO_CODE, OUTCOME_OF_CODE, OUTCOME_TO_CODE
+from cloud_tasks.store.db.times import to_unix
+from cloud_tasks.store.queries.summary import read_elapsed_times, read_summary
+from cloud_tasks.store.write.instances import booked, cost_of, read_instances
+from cloud_tasks.store.write.tasks import read_job
 from cloud_tasks_dashboard.course import KINDS, Course
 from cloud_tasks_dashboard.groups import FailureGroups
 from cloud_tasks_dashboard.reading import Signature, reading, sign

@@ -7,11 +7,11 @@ from typing import cast
 
 import attrs
 
-from cloud_tasks.controller.collect import Collector
+from cloud_tasks.controller.autoscaler.fleet import Fleet
+from cloud_tasks.controller.autoscaler.state import Policy
 from cloud_tasks.controller.controller import Controller
-from cloud_tasks.controller.feed import Feeder
-from cloud_tasks.controller.fleet import Fleet
-from cloud_tasks.controller.observation import Policy
+from cloud_tasks.controller.messaging.enqueuer import Feeder
+from cloud_tasks.controller.messaging.event_collector import Collector
 from cloud_tasks.model import LaunchRequest, Limits
 from cloud_tasks.plugin import Compute, Queue
 from cloud_tasks.selection import RankedOffer

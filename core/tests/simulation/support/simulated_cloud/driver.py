@@ -10,8 +10,8 @@ from typing import Any, cast
 import attrs
 from virtual_loop import START
 
-from cloud_tasks.controller.beginning import go_on, start_afresh
 from cloud_tasks.controller.controller import Controller, StopMode
+from cloud_tasks.controller.setup.resources import go_on, start_afresh
 from cloud_tasks.convert import encode_task_message
 from cloud_tasks.errors import LaunchRefused, ProviderError
 from cloud_tasks.model import JobPhase, LaunchRequest, Money, Task, TaskMessage

@@ -82,7 +82,7 @@ class Pointed:
 
 
 class CrashableLoop:
-    """A `cloud_tasks.controller.loop.Loop` on top of the world's.
+    """A `cloud_tasks.controller.event_loop.Loop` on top of the world's.
 
     Args:
         point: Called at each place at which a crash may happen.

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Mapping, Sequence
 from datetime import datetime, timedelta
 
-from cloud_tasks.controller.observation import Block
+from cloud_tasks.controller.autoscaler.state import Block
 from cloud_tasks.convert import decode_task_message
 from cloud_tasks.errors import LaunchRefused
 from cloud_tasks.model import (

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from datetime import timedelta
 from typing import Any
 
-from cloud_tasks.controller.fleet import Fleet
+from cloud_tasks.controller.autoscaler.fleet import Fleet
 from cloud_tasks.errors import LaunchRefused
 from cloud_tasks.model import LaunchRequest
 from cloud_tasks.store import Store

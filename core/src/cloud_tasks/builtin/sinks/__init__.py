@@ -1,0 +1,1 @@
+"""Event sinks: JSON Lines, console, SQLite."""

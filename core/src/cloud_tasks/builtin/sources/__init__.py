@@ -1,0 +1,1 @@
+"""Task sources: JSON, JSON Lines, YAML, factories, parameter grids."""

@@ -1,0 +1,139 @@
+"""Tasks made by Python: a function named by the user, or an object that a program hands over."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import inspect
+import re
+import sys
+from collections.abc import Callable, Iterable, Iterator, Sized
+from pathlib import Path
+from typing import Any
+
+from cloud_tasks.builtin.sources.task_from_entry import task_from_entry
+from cloud_tasks.errors import InputError
+from cloud_tasks.model import Task
+
+__all__ = ["CallableSource", "IterableSource", "load_factory", "looks_like_factory"]
+
+_SPEC = re.compile(r"^(?P<place>.+):(?P<name>[A-Za-z_]\w*(?:\.[A-Za-z_]\w*)*)$", re.DOTALL)
+_MODULE = re.compile(r"^[A-Za-z_]\w*(?:\.[A-Za-z_]\w*)*$")
+
+
+def looks_like_factory(spec: str) -> bool:
+    """Whether ``spec`` reads as ``module:function`` or ``path/to/file.py:function``."""
+    match = _SPEC.match(spec)
+    return match is not None and (match["place"].endswith(".py") or _MODULE.match(match["place"]) is not None)
+
+
+def load_factory(spec: str, base_dir: Path) -> CallableSource:
+    """Import the function that ``spec`` names; modules are also looked for in ``base_dir``.
+
+    Raises:
+        InputError: It cannot be imported, is not there, or is no function.
+    """
+    match = _SPEC.match(spec)
+    if match is None or not looks_like_factory(spec):
+        raise InputError(f'"{spec}" does not name a function', hint="write module:function or path/to/file.py:function")
+    place = match["place"]
+    try:
+        module = _from_file(place, base_dir) if place.endswith(".py") else _from_name(place, base_dir)
+    except InputError:
+        raise
+    except Exception as error:
+        raise InputError(f"cannot be imported: {type(error).__name__}: {error}", where=place) from error
+    found: Any = module
+    for part in match["name"].split("."):
+        found = getattr(found, part, None)
+    if not callable(found):
+        raise InputError(f'has no function "{match["name"]}"', where=place)
+    return CallableSource(found, where=spec)
+
+
+def _from_file(place: str, base_dir: Path) -> Any:
+    path = base_dir / Path(place).expanduser()
+    if not path.is_file():
+        raise InputError("there is no such file", where=place, hint="check the path of the task factory")
+    name = path.stem
+    specification = importlib.util.spec_from_file_location(name, path)
+    if specification is None or specification.loader is None:
+        raise InputError("is not a Python file", where=place)
+    module = importlib.util.module_from_spec(specification)
+    # As `python file.py` does: its neighbours can be imported.
+    _make_importable(path.parent)
+    # Dataclasses and pickling look the module up by its name; one that is there under it stays.
+    sys.modules.setdefault(name, module)
+    specification.loader.exec_module(module)
+    return module
+
+
+def _from_name(place: str, base_dir: Path) -> Any:
+    _make_importable(base_dir)
+    return importlib.import_module(place)
+
+
+def _make_importable(folder: Path) -> None:
+    text = str(folder.resolve())
+    if text not in sys.path:
+        sys.path.insert(0, text)
+
+
+class CallableSource:
+    """The tasks that a function yields; called anew for each iteration.
+
+    Raises (while iterating):
+        InputError: The function raised, did not return tasks, or one of them is broken.
+    """
+
+    def __init__(self, function: Callable[[], Iterable[Any]], *, where: str = "") -> None:
+        self._function = function
+        self.where = where or f"{getattr(function, '__module__', '')}:{getattr(function, '__qualname__', function)}"
+
+    def __iter__(self) -> Iterator[Task]:
+        try:
+            answer = self._function()
+        except Exception as error:
+            raise InputError(f"the task factory raised {_describe(error)}", where=self.where) from error
+        yield from _checked(answer, self.where)
+
+    def expected_length(self) -> int | None:
+        return None
+
+
+class IterableSource:
+    """Tasks from an iterable: a list (as often as asked), or an iterator (once)."""
+
+    def __init__(self, entries: Iterable[Any], *, where: str = "the given tasks") -> None:
+        self._entries = entries
+        self._used = False
+        self.where = where
+
+    def __iter__(self) -> Iterator[Task]:
+        if isinstance(self._entries, Iterator):
+            if self._used:
+                raise InputError("can be read only once", where=self.where, hint="give a function that makes them anew")
+            self._used = True
+        yield from _checked(self._entries, self.where)
+
+    def expected_length(self) -> int | None:
+        return len(self._entries) if isinstance(self._entries, Sized) else None
+
+
+def _checked(answer: Any, where: str) -> Iterator[Task]:
+    if inspect.isawaitable(answer) or inspect.isasyncgen(answer):
+        raise InputError("the task factory is asynchronous", where=where, hint="write it as a plain generator function")
+    number = 0
+    try:
+        if isinstance(answer, (dict, str)):
+            raise TypeError(f"expected a list or generator of tasks, got {type(answer).__name__}")
+        for number, entry in enumerate(answer, start=1):
+            yield entry if isinstance(entry, Task) else task_from_entry(entry, number, lambda: where)
+    except (InputError, GeneratorExit):
+        raise
+    except Exception as error:
+        raise InputError(f"after task {number}, the task factory raised {_describe(error)}", where=where) from error
+
+
+def _describe(error: Exception) -> str:
+    return f"{type(error).__name__}: {' '.join(str(error).split())}"

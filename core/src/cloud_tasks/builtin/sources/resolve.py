@@ -1,0 +1,122 @@
+"""From what a user wrote (or a program gave) to a task source."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+from cloud_tasks.builtin.sources.descriptors import task_source_descriptors
+from cloud_tasks.errors import InputError
+from cloud_tasks.plugin import TaskSource, TaskSourceBackend, TaskSourceContext
+
+if TYPE_CHECKING:
+    from cloud_tasks.registry import Registry
+
+__all__ = ["open_task_source"]
+
+
+def open_task_source(
+    registry: Registry | None,
+    spec: Any,
+    *,
+    base_dir: Path | None = None,
+    settings_for: Callable[[str, str], Any] | None = None,
+) -> AbstractContextManager[TaskSource]:
+    """The task source that ``spec`` means.
+
+    A text or path is, in this order: ``name:location`` or ``name`` of a registered source; ``module:function`` or
+    ``path/to/file.py:function``; a file or URL, read by the source that its ending chooses. Anything else is a function
+    that makes tasks, an iterable of tasks, or a `TaskSource`.
+
+    Args:
+        registry: None: only the built-in sources.
+        base_dir: What relative paths refer to; None: the current directory.
+        settings_for: Gives the settings of an (axis, name); None: their defaults.
+
+    Raises:
+        InputError: It means nothing, on entering or on iterating.
+    """
+    if isinstance(spec, (str, os.PathLike)) or _is_path_like(spec):
+        text = str(spec) if not isinstance(spec, os.PathLike) else os.fspath(spec)
+        backend, location = _choose(registry, str(text), base_dir or Path.cwd())
+        settings = settings_for("task_source", backend.name) if settings_for is not None else backend.settings()
+        return backend.open(settings, TaskSourceContext(location=location, base_dir=base_dir or Path.cwd()))
+    return _given(spec)
+
+
+def _is_path_like(spec: Any) -> bool:
+    """Whether it is a path of a cloud file library: no `os.PathLike`, but opens like one."""
+    return not callable(spec) and hasattr(spec, "suffix") and hasattr(spec, "open")
+
+
+@contextmanager
+def _given(spec: Any) -> Iterator[TaskSource]:
+    from cloud_tasks.builtin.sources.factory import CallableSource, IterableSource
+
+    if hasattr(spec, "expected_length") and hasattr(spec, "__iter__"):
+        yield cast(TaskSource, spec)
+    elif callable(spec):
+        yield CallableSource(spec)
+    elif hasattr(spec, "__iter__") and not isinstance(spec, (bytes, dict)):
+        yield IterableSource(spec)
+    else:
+        raise InputError(
+            f"a task source cannot be a value of type {type(spec).__name__}",
+            hint="give a path, a function that yields tasks, or an iterable of tasks",
+        )
+
+
+def _backends(registry: Registry | None) -> list[TaskSourceBackend]:
+    if registry is None:
+        return list(task_source_descriptors())
+    return [descriptor for _, descriptor in registry.all("task_source")]
+
+
+def _choose(registry: Registry | None, spec: str, base_dir: Path) -> tuple[TaskSourceBackend, str]:
+    from cloud_tasks.taskfile.open_file import is_url
+
+    if not spec.strip():
+        raise InputError("no task source was named", hint="give --task-file FILE")
+    backends = _backends(registry)
+    name, separator, location = spec.partition(":")
+    registered = any(backend.name == name for backend in backends) and not location.startswith("//")
+    if registered and (separator or not (base_dir / spec).exists()):
+        return _named(registry, backends, name), location
+    if separator and not is_url(spec) and not (base_dir / spec).is_file() and _is_factory(spec):
+        return _named(registry, backends, "factory"), spec
+    return _by_suffix(backends, spec), spec
+
+
+def _is_factory(spec: str) -> bool:
+    from cloud_tasks.builtin.sources.factory import looks_like_factory
+
+    return looks_like_factory(spec)
+
+
+def _named(registry: Registry | None, backends: list[TaskSourceBackend], name: str) -> TaskSourceBackend:
+    if registry is not None:
+        return registry.task_source(name)
+    return next(backend for backend in backends if backend.name == name)
+
+
+def _by_suffix(backends: list[TaskSourceBackend], spec: str) -> TaskSourceBackend:
+    from cloud_tasks.taskfile.open_file import COMPRESSIONS
+
+    path = spec.lower().split("?", 1)[0] if "://" in spec else spec.lower()
+    for compression in COMPRESSIONS:
+        path = path.removesuffix(compression)
+    found = [backend for backend in backends if backend.suffixes and path.endswith(backend.suffixes)]
+    if len(found) == 1:
+        return found[0]
+    if found:
+        names = " and ".join(sorted(backend.name for backend in found))
+        raise InputError(
+            "its ending is claimed by the task sources " + names, where=spec, hint=f"write {found[0].name}:{spec}"
+        )
+    endings = ", ".join(sorted(suffix for backend in backends for suffix in backend.suffixes))
+    raise InputError(
+        "cannot tell its format from its name", where=spec, hint=f"known endings: {endings}; or write json:{spec}"
+    )

@@ -1,0 +1,1 @@
+"""The commands, by subject; each file is imported only when its command runs."""

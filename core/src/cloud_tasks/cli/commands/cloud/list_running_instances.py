@@ -1,0 +1,76 @@
+"""``cloud-tasks list-running-instances``: what runs at the provider, of a job, of all jobs, or of anybody."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from cloud_tasks.cli.context import AppContext, pass_app
+from cloud_tasks.cli.options.common import examples
+from cloud_tasks.cli.options.config_options import configuration_options, load_from_options
+from cloud_tasks.cli.options.listing import listing_options, show_rows
+from cloud_tasks.config import JobConfig
+from cloud_tasks.config.provenance import Layer
+from cloud_tasks.controller.launch.labels import expiry
+from cloud_tasks.controller.setup.open_backends import open_compute
+from cloud_tasks.errors import InputError
+from cloud_tasks.model import Instance, InstanceState
+from cloud_tasks.registry import Registry
+from cloud_tasks.report.tables.layout import Column
+
+__all__ = ["list_running_instances"]
+
+_COLUMNS: tuple[Column[Instance], ...] = (
+    Column(name="id", title="Instance", value=lambda i: i.instance_id, also=("instance_id",)),
+    Column(name="job_id", title="Job", value=lambda i: i.job_id),
+    Column(name="state", title="State", value=lambda i: i.state),
+    Column(name="type", title="Type", value=lambda i: i.instance_type, also=("instance_type",)),
+    Column(name="zone", title="Zone", value=lambda i: i.zone),
+    Column(name="purchase", title="Purchase", value=lambda i: i.purchase),
+    Column(name="created", title="Created", value=lambda i: i.created_at, also=("creation_time",)),
+    Column(name="address", title="Address", value=lambda i: i.address, detail=True),
+    Column(name="boot_disk", title="Boot disk", value=lambda i: i.boot_disk_type, detail=True),
+    Column(name="owner", title="Owner", value=lambda i: i.labels.get("owner", ""), detail=True),
+    Column(name="run_id", title="Run", value=lambda i: i.labels.get("run", ""), detail=True),
+    Column(name="expires", title="Expires", value=expiry, detail=True),
+)
+
+
+def list_running_instances(registry: Registry) -> click.Command:
+    """Make the command; its options are those of core and of the installed plugins."""
+
+    @click.command(
+        "list-running-instances",
+        epilog=examples(
+            "cloud-tasks list-running-instances --config config.yml",
+            "cloud-tasks list-running-instances --provider gcp --sort-by type,-created",
+            "cloud-tasks list-running-instances --provider aws --all-instances --json",
+        ),
+    )
+    @click.option("--all-instances", is_flag=True, help="Of all jobs, and those that cloud-tasks did not create too.")
+    @click.option("--include-terminated", is_flag=True, help="Those that are gone too, as far as still listed.")
+    @listing_options(_COLUMNS, sort="job_id,type,zone,id", search=False)
+    @configuration_options(registry)
+    @pass_app
+    def command(app: AppContext, /, **values: Any) -> None:
+        """List the instances of a job, or of all jobs where none is named."""
+        app.start_logging(verbosity=values["verbose"])
+        config = load_from_options(app.registry, values)
+        everybody = values["all_instances"]
+        if everybody and _was_given("run.job_id", config):
+            raise InputError("--all-instances and --job-id exclude each other", hint="give one of them")
+        job_id = None if everybody else config.run.job_id
+        with open_compute(config) as compute:
+            found = compute.instances(job_id, include_terminated=values["include_terminated"], foreign=everybody)
+        if not values["include_terminated"]:
+            found = [instance for instance in found if instance.state is not InstanceState.TERMINATED]
+        of_whom = "" if everybody else f" of job {job_id}" if job_id else " of any job"
+        show_rows(found, _COLUMNS, values, nothing=f"No running instances{of_whom} found")
+
+    return command
+
+
+def _was_given(key: str, config: JobConfig) -> bool:
+    origin = config.origins.get(key)
+    return origin is not None and origin.layer is Layer.COMMAND_LINE

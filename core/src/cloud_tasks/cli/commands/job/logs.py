@@ -1,0 +1,65 @@
+"""``cloud-tasks logs``: the story of one task."""
+
+from __future__ import annotations
+
+import difflib
+import itertools
+import json
+from pathlib import Path
+from typing import Any
+
+import click
+
+from cloud_tasks.cli.context import AppContext, pass_app
+from cloud_tasks.cli.options.common import examples, json_option, verbose_option
+from cloud_tasks.cli.options.config_options import configuration_options, load_from_options
+from cloud_tasks.cli.options.database import database_of, read_database
+from cloud_tasks.errors import InputError
+from cloud_tasks.registry import Registry
+from cloud_tasks.report.text.task_log import render_task_log, task_log_dict
+from cloud_tasks.store.queries.history import iterate_attempts, iterate_events, iterate_tasks
+
+__all__ = ["logs"]
+
+_LOOKED_AT = 10_000
+"""Tasks whose names are compared with one that is not there."""
+
+
+def logs(registry: Registry) -> click.Command:
+    """Make the command; its options are those of core and of the installed plugins."""
+
+    @click.command(
+        "logs",
+        epilog=examples(
+            "cloud-tasks logs task-00017 --config config.yml",
+            "cloud-tasks logs task-00017 --db-file sums.db --json",
+        ),
+    )
+    @click.argument("task_id", metavar="TASK")
+    @json_option
+    @verbose_option
+    @configuration_options(registry)
+    @pass_app
+    def command(app: AppContext, /, task_id: str, **values: Any) -> None:
+        """Show a task's attempts, how each ended and what it printed, and its events; from the job's database."""
+        app.start_logging(verbosity=values["verbose"])
+        database = database_of(load_from_options(app.registry, values))
+        with read_database(database) as store:
+            found = store.task(task_id)
+        if found is None:
+            raise InputError(f'the job has no task "{task_id}"', where=str(database), hint=_advice(database, task_id))
+        task, status = found
+        attempts = tuple(iterate_attempts(database, task_id=task_id))
+        events = tuple(iterate_events(database, task_id=task_id))
+        if values["as_json"]:
+            click.echo(json.dumps(task_log_dict(task, status, attempts, events), indent=2))
+        else:
+            click.echo(render_task_log(task, status, attempts, events))
+
+    return command
+
+
+def _advice(database: Path, task_id: str) -> str:
+    names = [record.task_id for record in itertools.islice(iterate_tasks(database), _LOOKED_AT)]
+    close = difflib.get_close_matches(task_id, names, n=1)
+    return f'did you mean "{close[0]}"?' if close else "`cloud-tasks export tasks` lists them"

@@ -1,0 +1,199 @@
+"""``cloud-tasks monitor``: collect the events of workers that were started by hand, and tell how the job stands.
+
+Invariants, each with a test:
+
+1. It buys no instance, ends none, and deletes no queue.
+2. An interrupt loses nothing: what was not applied stays in the event queue.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import signal
+import sys
+from collections.abc import Iterator, Sequence
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import click
+import structlog
+
+from cloud_tasks.cli.context import AppContext, pass_app
+from cloud_tasks.cli.options.common import examples, json_option, verbose_option
+from cloud_tasks.cli.options.config_options import configuration_options, load_from_options
+from cloud_tasks.cli.options.database import database_of
+from cloud_tasks.cli.options.queues import chosen_queues
+from cloud_tasks.cli.ui.live import LiveView
+from cloud_tasks.config import JobConfig
+from cloud_tasks.controller.event_loop import ThreadedLoop
+from cloud_tasks.controller.messaging.event_collector import Collector
+from cloud_tasks.controller.messaging.progress import Progress
+from cloud_tasks.controller.messaging.sink_dispatcher import EventCopies
+from cloud_tasks.errors import InputError
+from cloud_tasks.model import Event, JobPhase
+from cloud_tasks.plugin import EventSink, EventSinkContext, Queue
+from cloud_tasks.registry import Registry
+from cloud_tasks.report import pace, render_final_report, render_summary, status_dict
+from cloud_tasks.store import JobState, Store
+
+__all__ = ["monitor"]
+
+log = structlog.get_logger()
+
+_SINK_PATIENCE = timedelta(seconds=60)
+"""How long the end waits for event sinks."""
+
+
+def monitor(registry: Registry) -> click.Command:
+    """Make the command; its options are those of core and of the installed plugins."""
+
+    @click.command(
+        "monitor",
+        epilog=examples(
+            "cloud-tasks monitor --config config.yml",
+            "cloud-tasks monitor --config config.yml --output-file events.jsonl --no-auto-complete",
+            "cloud-tasks monitor --provider local --job-id sums --print-events",
+        ),
+    )
+    @click.option(
+        "--output-file", type=click.Path(path_type=Path, dir_okay=False), help="Copy all events to this file."
+    )
+    @click.option("--print-events", is_flag=True, help="Print each event, a JSON object a line.")
+    @click.option("--auto-complete/--no-auto-complete", default=True, help="Whether to end when every task has.  [yes]")
+    @json_option
+    @verbose_option
+    @configuration_options(registry)
+    @pass_app
+    def command(app: AppContext, /, **values: Any) -> int:
+        """Collect the events of workers that were started by hand, until every task has ended.
+
+        The tasks are those of `cloud-tasks load-queue`. `run` needs no monitor: it collects by itself.
+        """
+        app.start_logging(verbosity=values["verbose"])
+        config = load_from_options(app.registry, values)
+        if not config.run.job_id:
+            raise InputError("no job was named", hint="give --job-id or --config")
+        database = database_of(config)
+        if not database.exists():
+            hint = "load the tasks with `cloud-tasks load-queue`, or check --db-file"
+            raise InputError("there is no such job database", where=str(database), hint=hint)
+        events = chosen_queues(config, events_only=True)[0]
+        with (
+            Store.open(database, job_id=config.run.job_id) as store,
+            events.open(config) as queue,
+            _sinks(app.registry, config, values) as sinks,
+        ):
+            if not queue.exists():
+                raise InputError(
+                    f"there is no event queue {events.name}", hint="load the tasks first, or check --job-id"
+                )
+            if store.job.state is JobState.LOADING:
+                raise InputError(
+                    "the setup of this job was interrupted, its queues may hold messages of an earlier job",
+                    where=str(database),
+                    hint="complete it with `cloud-tasks load-queue --continue`",
+                )
+            watch = _Watch(store, queue, sinks, interval=timedelta(seconds=config.run.scaling_check_interval))
+            return watch.run(forever=not values["auto_complete"], as_json=values["as_json"])
+
+    return command
+
+
+@contextlib.contextmanager
+def _sinks(registry: Registry, config: JobConfig, values: dict[str, Any]) -> Iterator[dict[str, EventSink]]:
+    """The configured sinks, and those that the options ask for."""
+    wanted = {"jsonl": values["output_file"] is not None, "console": values["print_events"]}
+    names = dict.fromkeys((*config.event_sinks, *(name for name, asked in wanted.items() if asked)))
+    context = EventSinkContext(job_id=config.run.job_id or "", output_file=values["output_file"])
+    with contextlib.ExitStack() as stack:
+        yield {
+            name: stack.enter_context(registry.event_sink(name).open(config.settings_for("event_sink", name), context))
+            for name in names
+        }
+
+
+class _Watch:
+    """Collects until every task has ended, or until it is interrupted."""
+
+    def __init__(self, store: Store, queue: Queue, sinks: dict[str, EventSink], *, interval: timedelta) -> None:
+        self._store = store
+        self._interval = interval
+        self._loop = ThreadedLoop(threads=2 + len(sinks))
+        self._copies = EventCopies(self._loop, sinks)
+        self._collector = Collector(self._loop, store, queue, on_events=self._collected)
+        self._told: object = None
+        self._forever = False
+        self._interrupted = False
+        self._view = LiveView(store.path) if sys.stderr.isatty() else None
+
+    def run(self, *, forever: bool, as_json: bool) -> int:
+        """Go on until the end, then tell how it stands; returns the exit code.
+
+        Args:
+            forever: Whether to go on when every task has ended, until an interrupt.
+        """
+        self._forever = forever
+        started = datetime.now(UTC)
+        self._store.begin_run(started)
+        handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+        for number in handlers:
+            signal.signal(number, self._signalled)
+        try:
+            self._collector.start()
+            self._end_if_complete()
+            with self._view or contextlib.nullcontext():
+                self._tell()
+                self._loop.run(lambda: self._collector.stopped)
+                phase = JobPhase.COMPLETE if self._store.summary().finished else JobPhase.LEFT
+                self._copies.tell(Progress.read(self._store, datetime.now(UTC)).for_sinks(phase=phase))
+                self._copies.finish(_SINK_PATIENCE)
+        finally:
+            for number, handler in handlers.items():
+                signal.signal(number, handler)
+            self._loop.close()
+        for name, count in self._copies.lost().items():
+            log.warning(f'The event sink "{name}" lost {count} events; the database has them')
+        is_finished = self._store.summary().finished
+        if is_finished:
+            self._store.set_state(JobState.FINISHED, datetime.now(UTC))
+        if as_json:
+            click.echo(json.dumps(status_dict(self._store.summary()), indent=2))
+        elif is_finished:
+            elapsed = datetime.now(UTC) - started
+            click.echo(render_final_report(self._store.statistics(), elapsed))
+        else:
+            click.echo(render_summary(self._store.summary()), err=True)
+        return 0 if is_finished and (self._forever or not self._interrupted) else 130
+
+    def _signalled(self, number: int, _: FrameType | None) -> None:
+        self._loop.post(self._interrupt)
+
+    def _interrupt(self) -> None:
+        if not self._interrupted:
+            log.info("Interrupted; what is not collected yet stays in the event queue")
+            self._interrupted = True
+            self._collector.stop()
+
+    def _collected(self, events: Sequence[Event]) -> None:
+        self._copies.write(events)
+        self._end_if_complete()
+
+    def _end_if_complete(self) -> None:
+        if not self._forever and self._store.summary().finished:
+            self._collector.stop()
+
+    def _tell(self) -> None:
+        """The summary, where anything has changed since the last one; again after the interval."""
+        progress = Progress.read(self._store, datetime.now(UTC))
+        if self._copies.tells:
+            self._copies.tell(progress.for_sinks())
+        summary = progress.summary
+        is_shown = self._view is not None and self._view.is_shown
+        if summary != self._told and not is_shown:
+            self._told = summary
+            money = {"cost": progress.cost, "price_per_hour": progress.price_per_hour} if progress.instances else {}
+            click.echo(render_summary(summary, pace=pace(summary, progress.now), **money), err=True)
+        self._loop.later(self._interval, self._tell)

@@ -1,0 +1,101 @@
+"""``cloud-tasks report``: the final report of a job, at any time, from its database."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import click
+
+from cloud_tasks.cli.context import AppContext, pass_app
+from cloud_tasks.cli.options.common import examples, verbose_option
+from cloud_tasks.cli.options.config_options import configuration_options, load_from_options
+from cloud_tasks.cli.options.database import database_of, read_database
+from cloud_tasks.errors import InputError
+from cloud_tasks.registry import Registry
+from cloud_tasks.report import render_final_report
+from cloud_tasks.report.data.export import replacing
+from cloud_tasks.report.data.report_data import ReportFacts, gather_facts, report_dict
+from cloud_tasks.report.html.page import render_page
+from cloud_tasks.report.text.markdown import render_markdown
+
+__all__ = ["report"]
+
+
+def _as_text(facts: ReportFacts) -> str:
+    return render_final_report(facts.statistics, facts.elapsed, headline=facts.headline) + "\n"
+
+
+_FORMATS: Mapping[str, Callable[[ReportFacts], str]] = {
+    "text": _as_text,
+    "json": lambda facts: json.dumps(report_dict(facts), indent=2) + "\n",
+    "markdown": render_markdown,
+    "html": render_page,
+}
+_SUFFIXES = {".txt": "text", ".json": "json", ".md": "markdown", ".html": "html", ".htm": "html"}
+
+
+def report(registry: Registry) -> click.Command:
+    """Make the command; its options are those of core and of the installed plugins."""
+
+    @click.command(
+        "report",
+        epilog=examples(
+            "cloud-tasks report --config config.yml",
+            "cloud-tasks report --db-file sums.db --output report.html",
+            "cloud-tasks report --job-id sums --format markdown",
+        ),
+    )
+    @click.option(
+        "--format",
+        "report_format",
+        type=click.Choice(list(_FORMATS)),
+        help="How it is written; by default as the ending of --output says, else text.",
+    )
+    @click.option("--json", "as_json", is_flag=True, help="The same as --format json.")
+    @click.option(
+        "--output",
+        "-o",
+        type=click.Path(path_type=Path, dir_okay=False),
+        metavar="FILE",
+        help="Write it to this file instead of standard output.",
+    )
+    @verbose_option
+    @configuration_options(registry)
+    @pass_app
+    def command(app: AppContext, /, **values: Any) -> None:
+        """Write the final report of a job: finished, running or stopped; from its database alone."""
+        app.start_logging(verbosity=values["verbose"])
+        chosen = _format(values)
+        database = database_of(load_from_options(app.registry, values))
+        read_database(database).close()
+        text = _FORMATS[chosen](gather_facts(database, datetime.now(UTC)))
+        output: Path | None = values["output"]
+        if output is None:
+            click.echo(text, nl=False)
+            return
+        with replacing(output) as file:
+            file.write(text.encode())
+        click.echo(f"Wrote {output}", err=True)
+
+    return command
+
+
+def _format(values: Mapping[str, Any]) -> str:
+    asked: str | None = values["report_format"]
+    if values["as_json"]:
+        if asked not in (None, "json"):
+            raise InputError(f"--json and --format {asked} exclude each other", hint="give one of them")
+        return "json"
+    if asked is not None:
+        return asked
+    output: Path | None = values["output"]
+    if output is None:
+        return "text"
+    found = _SUFFIXES.get(output.suffix.lower())
+    if found is None:
+        raise InputError(f'the ending "{output.suffix}" tells no format', where="--output", hint="give --format")
+    return found

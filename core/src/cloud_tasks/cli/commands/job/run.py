@@ -1,0 +1,283 @@
+"""``cloud-tasks run``: the whole job in one command."""
+
+from __future__ import annotations
+
+import signal
+import sys
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import click
+import structlog
+
+from cloud_tasks.cli.commands.job._trait_warnings import trait_warnings
+from cloud_tasks.cli.context import AppContext, pass_app
+from cloud_tasks.cli.options.common import confirm, force_option, is_interactive
+from cloud_tasks.cli.options.config_options import configuration_options, load_from_options
+from cloud_tasks.cli.options.database import database_of, read_database
+from cloud_tasks.cli.ui.interrupts import Interrupts, ask_plainly
+from cloud_tasks.cli.ui.live import LiveView
+from cloud_tasks.cli.ui.progress_log import ProgressLog
+from cloud_tasks.config import JobConfig, parallel_launches
+from cloud_tasks.controller import Progress
+from cloud_tasks.controller.job import Job, JobResult, RunRequest
+from cloud_tasks.errors import InputError
+from cloud_tasks.model import FINAL_STATUSES, JobPhase, TaskStatus
+from cloud_tasks.registry import Registry
+from cloud_tasks.report import (
+    dump_tasks,
+    render_final_report,
+    render_job_configuration,
+    render_selected_offer,
+    render_summary,
+)
+from cloud_tasks.selection import Ranking
+
+__all__ = ["run"]
+
+log = structlog.get_logger()
+
+_EXAMPLES = """
+\b
+Examples:
+  cloud-tasks run --config config.yml --task-file tasks.json
+  cloud-tasks run --config config.yml --continue
+  cloud-tasks run --config config.yml --retry-failed --where timed_out,dead
+  cloud-tasks run --config config.yml --task-file tasks.json --dry-run
+"""
+
+
+def run(registry: Registry) -> click.Command:
+    """Make the command; its options are those of core and of the installed plugins."""
+
+    @click.command("run", epilog=_EXAMPLES)
+    @click.option(
+        "--task-file", metavar="FILE", help="Tasks: a JSON, JSON Lines or YAML file or URL, or module:function."
+    )
+    @click.option("--start-task", type=click.IntRange(min=1), default=1, help="The first task to take; 1 is the first.")
+    @click.option("--limit", type=click.IntRange(min=1), help="How many tasks to take at most.")
+    @click.option("--dry-run", is_flag=True, help="Check everything and say what would be done; change nothing.")
+    @click.option("--continue", "resume", is_flag=True, help="Go on with the job in the database.")
+    @click.option("--retry-failed", is_flag=True, help="Begin a new pass over the failed tasks in the database.")
+    @click.option(
+        "--where",
+        metavar="STATUS[,STATUS]",
+        help="Retry only tasks of these statuses: failed, timed_out, exited, dead.",
+    )
+    @force_option
+    @click.option(
+        "--output-file", type=click.Path(path_type=Path, dir_okay=False), help="Copy all events to this file."
+    )
+    @click.option(
+        "--on-interrupt",
+        type=click.Choice(["ask", "terminate", "leave"]),
+        default="ask",
+        help="What Ctrl-C does with the instances; without a terminal, ask means terminate.",
+    )
+    @click.option(
+        "--dump-tasks/--no-dump-tasks",
+        default=None,
+        help="After an interrupt, write the tasks of each status to {job_id}_{status}.json; asked when not given.",
+    )
+    @click.option(
+        "--live/--no-live",
+        default=True,
+        help="On a terminal, show how the job goes on in one place instead of logging it.  [--live]",
+    )
+    @click.option("--verbose", "-v", count=True, help="More log lines.")
+    @configuration_options(registry)
+    @pass_app
+    def command(app: AppContext, /, **values: Any) -> int:
+        """Run a whole job: load, launch, watch, collect, clean up, report."""
+        app.start_logging(verbosity=values["verbose"])
+        return _run(app, values)
+
+    return command
+
+
+def _run(app: AppContext, values: dict[str, Any]) -> int:
+    config = load_from_options(app.registry, values)
+    for line in (*config.override_lines(), *trait_warnings(config)):
+        log.warning(line)
+    retry = _statuses_to_retry(values)
+    request = RunRequest(
+        task_file=values["task_file"],
+        db_file=database_of(config),
+        start_task=values["start_task"] - 1,
+        limit=values["limit"],
+        resume=values["resume"] or bool(retry),
+        retry=retry,
+        output_file=values["output_file"],
+    )
+    is_live = sys.stderr.isatty() and values["live"] and app.log_format == "text"
+    with (
+        _Display(request.db_file, is_live=is_live) as display,
+        Job(app.registry, config, request) as job,
+        Interrupts(job, values["on_interrupt"], ask=display.ask, restore=display.close) as interrupts,
+    ):
+        _describe(config, job)
+        if request.resume:
+            remaining = _describe_resumed(request, job)
+        else:
+            remaining = job.load()
+            log.info(f"{remaining} tasks found")
+        ranking = job.choose()
+        _describe_choice(ranking)
+        obstacles = () if request.resume else job.obstacles()
+        if values["dry_run"]:
+            for obstacle in obstacles:
+                log.info(f"Would overwrite {obstacle}")
+            log.info(f"Dry run: {remaining} tasks would be run; nothing was changed")
+            return 0
+        if obstacles:
+            confirm(
+                f"overwrite {'; '.join(obstacles)}",
+                force=values["force"],
+                instead="--continue to resume the job",
+            )
+        result = job.run(ranking, on_progress=display.show)
+    code = _report(result)
+    by_user = result.outcome in (JobPhase.STOPPED, JobPhase.LEFT)
+    if by_user and _wants_dump(values["dump_tasks"], can_ask=interrupts.last_signal == signal.SIGINT):
+        with read_database(request.db_file) as store:
+            for file in dump_tasks(store, Path.cwd()):
+                click.echo(f"Wrote {file}", err=True)
+    return code
+
+
+class _Display:
+    """The progress of a run, in the log or, where `is_live`, in a view; a context manager."""
+
+    def __init__(self, database: Path, *, is_live: bool) -> None:
+        self._view = LiveView(database) if is_live else None
+        self._is_started = False
+        self._log = ProgressLog(is_silent=self._is_view_shown)
+
+    def __enter__(self) -> _Display:
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Take the view away; does nothing the second time. Safe in any thread."""
+        if self._view is not None:
+            self._view.stop()
+
+    def show(self, progress: Progress) -> None:
+        """Show how the run stands; the view starts with the first call."""
+        if self._view is not None and not self._is_started:
+            self._is_started = True
+            self._view.start()
+        self._log(progress)
+
+    def ask(self, question: str, read: Callable[[], str]) -> str:
+        """Prompt below the view, or after the log."""
+        ask = self._view.ask if self._view is not None and self._view.is_shown else ask_plainly
+        return ask(question, read)
+
+    def _is_view_shown(self) -> bool:
+        return self._view is not None and self._view.is_shown
+
+
+def _describe(config: JobConfig, job: Job) -> None:
+    source = f"Loading configuration from {config.file}" if config.file else "Running without a configuration file"
+    log.info(source)
+    log.info(f"Starting pool management for job: {job.job_id}")
+    run = config.run
+    text = render_job_configuration(
+        provider=(config.provider or config.compute).upper(),
+        region=run.region,
+        zone=run.zone,
+        job_id=job.job_id,
+        queue_name=job.queue_name,
+        constraints=config.constraints(),
+        limits=config.limits(),
+        scaling_check_interval=run.scaling_check_interval,
+        instance_termination_delay=run.instance_termination_delay,
+        max_runtime=run.max_runtime,
+        max_parallel_instance_creations=parallel_launches(config),
+        image=run.image,
+        startup_script=config.require_startup_script(),
+        spot_fallback=run.spot_fallback,
+    )
+    for line in text.splitlines():
+        log.info(line)
+
+
+def _describe_resumed(request: RunRequest, job: Job) -> int:
+    """Tell how the job stands that is gone on with; returns how many tasks would be run."""
+    with read_database(request.db_file, job_id=job.job_id) as store:
+        summary = store.summary()
+    log.info(f"Continuing: {summary.finished_tasks} of {summary.total} tasks are in a final state")
+    again = sum(summary.counts[status] for status in request.retry)
+    if request.retry:
+        names = ", ".join(sorted(status.value for status in request.retry))
+        log.info(f"{again} of these have failed and will be tried again ({names})")
+        if not again and summary.finished:
+            raise InputError(
+                f"no task of this job is {names.replace(', ', ' or ')}",
+                hint="see how it stands with `cloud-tasks status`",
+            )
+    return summary.remaining + again
+
+
+_RETRIABLE = FINAL_STATUSES - {TaskStatus.COMPLETED}
+
+
+def _statuses_to_retry(values: dict[str, Any]) -> frozenset[TaskStatus]:
+    """What ``--retry-failed`` and ``--where`` mean; nothing without the first."""
+    if not values["retry_failed"]:
+        if values["where"] is not None:
+            raise InputError("--where says what --retry-failed is to retry", hint="give --retry-failed too")
+        return frozenset()
+    if values["task_file"] is not None:
+        raise InputError("--retry-failed takes its tasks from the database", hint="leave --task-file out")
+    if values["where"] is None:
+        return _RETRIABLE
+    known = {status.value: status for status in _RETRIABLE}
+    names = [name.strip().replace("-", "_").lower() for name in values["where"].split(",") if name.strip()]
+    for name in names:
+        if name not in known:
+            raise InputError(
+                f'"{name}" is no status that can be retried',
+                where="--where",
+                hint=f"choose from {', '.join(sorted(known))}",
+            )
+    if not names:
+        raise InputError("no status is named", where="--where", hint=f"choose from {', '.join(sorted(known))}")
+    return frozenset(known[name] for name in names)
+
+
+def _describe_choice(ranking: Ranking) -> None:
+    for warning in ranking.warnings:
+        log.warning(warning)
+    for line in render_selected_offer(ranking, now=datetime.now(UTC)).splitlines():
+        log.info(line)
+
+
+def _wants_dump(choice: bool | None, *, can_ask: bool) -> bool:
+    if choice is None and can_ask and is_interactive():
+        return click.confirm("Write the tasks of each status to a task file?", default=False, err=True)
+    return bool(choice)
+
+
+def _report(result: JobResult) -> int:
+    """Print how it ended; returns the exit code."""
+    for name, count in result.lost_copies.items():
+        log.warning(f'The event sink "{name}" lost {count} events; the database has them')
+    if result.outcome is JobPhase.COMPLETE:
+        click.echo(render_final_report(result.statistics, result.elapsed))
+        return 0 if result.all_gone else 1
+    if result.console_log:
+        click.echo("Console log of an instance:\n" + result.console_log, err=True)
+    if result.outcome is JobPhase.ABORTED:
+        click.echo(
+            f"Error: the job was stopped: {result.reason}; `cloud-tasks run --continue` goes on with it", err=True
+        )
+    click.echo(render_summary(result.statistics.summary, cost=result.statistics.cost), err=True)
+    if result.outcome is not JobPhase.ABORTED:
+        return 130
+    return 2 if result.bad_input else 1

@@ -1,0 +1,58 @@
+"""``cloud-tasks status``: how a job stands, from its database."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime
+from typing import Any
+
+import click
+
+from cloud_tasks.cli.context import AppContext, pass_app
+from cloud_tasks.cli.options.common import examples
+from cloud_tasks.cli.options.config_options import configuration_options, load_from_options
+from cloud_tasks.cli.options.database import database_of, read_database
+from cloud_tasks.model import Money
+from cloud_tasks.registry import Registry
+from cloud_tasks.report import pace, render_summary, status_dict
+
+__all__ = ["status"]
+
+
+def status(registry: Registry) -> click.Command:
+    """Make the command; its options are those of core and of the installed plugins."""
+
+    @click.command(
+        "status",
+        epilog=examples(
+            "cloud-tasks status --config config.yml",
+            "cloud-tasks status --job-id sums --json",
+        ),
+    )
+    @click.option("--json", "as_json", is_flag=True, help="Machine-readable output.")
+    @configuration_options(registry)
+    @pass_app
+    def command(app: AppContext, /, **values: Any) -> None:
+        """Show how a job stands: totals, counts by status, attempts, failures, times, cost."""
+        app.warn_of_plugins()
+        config = load_from_options(app.registry, values)
+        with read_database(database_of(config)) as store:
+            statistics = store.statistics()
+            instances = store.instances()
+            rate = pace(statistics.summary, datetime.now(UTC))
+            facts = status_dict(
+                statistics.summary,
+                instances=instances,
+                pace=rate,
+                cost=statistics.cost,
+                shares=statistics.shares,
+                costs=statistics.costs,
+            )
+            alive = [record.price_per_hour for record in instances if record.ended_at is None]
+            price = sum(alive, Money.zero()) if alive else None
+        if values["as_json"]:
+            click.echo(json.dumps(facts, indent=2))
+        else:
+            click.echo(render_summary(statistics.summary, pace=rate, cost=statistics.cost, price_per_hour=price))
+
+    return command

@@ -1,0 +1,1 @@
+"""Files that `init`, `ship` and `plugins new` write."""

@@ -1,0 +1,194 @@
+"""The files of a new project, for ``init``: a worker, its tasks, a configuration, and a startup script that ships code.
+
+Invariant, with a test: nothing that exists is overwritten.
+"""
+
+from __future__ import annotations
+
+import importlib.resources
+import json
+import shlex
+import string
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import attrs
+
+import cloud_tasks
+from cloud_tasks.cli.scaffold.source_archive import Checkout
+from cloud_tasks.errors import InputError
+from cloud_tasks.plugin import setting_info
+from cloud_tasks.registry import Registry
+
+__all__ = ["SHIPPING", "Asked", "Project", "asked_settings", "provider_packages", "write_project"]
+
+SHIPPING = ("folder", "git", "archive")
+"""How the code gets to the instances: they see the folder, they clone a commit, they fetch an archive."""
+
+_TASKS = 20
+_FETCHERS = {"gs": "gcsfs", "gcs": "gcsfs", "s3": "s3fs", "az": "adlfs", "abfs": "adlfs", "abfss": "adlfs"}
+"""What fsspec needs for a kind of URL."""
+
+
+class _Template(string.Template):
+    """With ``@`` for what is filled in, since scripts are full of ``$``."""
+
+    delimiter = "@"
+
+
+@attrs.frozen(kw_only=True)
+class Asked:
+    """A setting of a provider that a person is asked for."""
+
+    help: str
+    required: bool
+    """Whether the provider cannot be used without it."""
+
+
+@attrs.frozen(kw_only=True)
+class Project:
+    """What was asked for."""
+
+    folder: Path
+    provider: str
+    job_id: str
+    ship: str
+    """One of `SHIPPING`."""
+    checkout: Checkout | None = None
+    """For ``git``."""
+    bucket: str = ""
+    """For ``archive``: a URL or a folder."""
+    region: str | None = None
+    settings: Mapping[str, str] = attrs.field(factory=dict)
+    """Of the provider's section, as far as known."""
+    asked: Mapping[str, Asked] = attrs.field(factory=dict)
+    packages: Sequence[str] = ()
+    """What a worker on an instance needs besides the user's code, as pip takes it."""
+
+
+def asked_settings(registry: Registry, provider: str) -> dict[str, Asked]:
+    """The settings of a provider that have no default, or that few jobs go without. Secrets are left to the
+    environment."""
+    found: dict[str, Asked] = {}
+    for axis in ("queue", "compute", "pricing"):
+        kind = getattr(registry, axis)(provider).settings
+        for field in attrs.fields(kind):
+            info = setting_info(field)
+            required = field.default is attrs.NOTHING
+            if (required or info.asked) and not info.secret:
+                found[field.name] = Asked(help=info.help, required=required)
+    return found
+
+
+def provider_packages(registry: Registry, provider: str) -> tuple[str, ...]:
+    """The distributions of a provider at the versions that are installed here, without their extras: the controller's
+    libraries have no place on an instance."""
+    found = [f"cloud-tasks=={cloud_tasks.__version__}"]
+    for axis in ("queue", "compute"):
+        for plugin, backend in registry.all(axis):
+            if backend.name == provider and plugin.version:
+                found.append(f"{plugin.distribution}=={plugin.version}")
+    return tuple(dict.fromkeys(found))
+
+
+def write_project(project: Project) -> Sequence[str]:
+    """Write the files; returns their names.
+
+    Raises:
+        InputError: One of them exists, or the folder cannot be written.
+    """
+    files = {
+        "worker.py": _filled("worker.py", {"job_id": project.job_id}),
+        "tasks.json": _tasks(),
+        "config.yml": _configuration(project),
+        "startup.sh": _startup_script(project),
+    }
+    there = [name for name in files if (project.folder / name).exists()]
+    if there:
+        hint = "choose another folder, or move them away"
+        raise InputError(f"{' and '.join(there)} would be overwritten", where=str(project.folder), hint=hint)
+    if not (project.folder / ".gitignore").exists():
+        files[".gitignore"] = _filled("gitignore", {})
+    try:
+        project.folder.mkdir(parents=True, exist_ok=True)
+        for name, text in files.items():
+            with (project.folder / name).open("x", encoding="utf-8") as out:
+                out.write(text)
+    except OSError as error:
+        raise InputError(f"cannot be written: {error.strerror}", where=str(project.folder)) from error
+    return tuple(files)
+
+
+def _filled(name: str, words: Mapping[str, str]) -> str:
+    source = importlib.resources.files("cloud_tasks.cli.scaffold") / "project" / f"{name}.txt"
+    return _Template(source.read_text(encoding="utf-8")).substitute(words)
+
+
+def _tasks() -> str:
+    tasks = [{"id": f"task-{n:03d}", "data": {"num1": n, "num2": n * n}} for n in range(1, _TASKS + 1)]
+    return "[\n" + ",\n".join(f"  {json.dumps(task)}" for task in tasks) + "\n]\n"
+
+
+def _configuration(project: Project) -> str:
+    lines = [f"{project.provider}:"]
+    lines += [f"  {name}: {_yaml(value)}" for name, value in project.settings.items()]
+    lines += [
+        f"  # {name}: # {'required: ' if asked.required else ''}{asked.help}"
+        for name, asked in project.asked.items()
+        if name not in project.settings
+    ]
+    words: dict[str, Any] = {
+        "provider": project.provider,
+        "job_id": project.job_id,
+        "region": _region(project),
+        "max_instances": 1 if project.provider == "local" else 2,
+        "section": "\n".join(lines) + "\n" if len(lines) > 1 else "",
+    }
+    return _filled("config.yml", words).rstrip() + "\n"
+
+
+def _region(project: Project) -> str:
+    if project.region:
+        return f"  region: {_yaml(project.region)}\n"
+    if project.provider == "local":
+        return ""
+    return f"  # region: # where the machines are; see `cloud-tasks list-regions --provider {project.provider}`\n"
+
+
+def _yaml(text: str | None) -> str:
+    # JSON is YAML.
+    return json.dumps(text, ensure_ascii=False)
+
+
+def _startup_script(project: Project) -> str:
+    is_local = project.provider == "local"
+    words = {
+        "software": _filled(
+            "software_local" if is_local else "software_cloud", {"packages": _packages(project)}
+        ).rstrip(),
+        "requirements": "" if is_local else _filled("requirements", {}).rstrip(),
+        "bucket": shlex.quote(project.bucket.rstrip("/")),
+    }
+    if project.checkout is not None:
+        words |= {
+            "repository": shlex.quote(project.checkout.repository),
+            "commit": project.checkout.commit,
+            "folder": project.checkout.folder,
+        }
+    text = _filled(f"{project.ship}.sh", words)
+    return "\n".join(line for line, before in _pairs(text) if line or before) + "\n"
+
+
+def _pairs(text: str) -> Sequence[tuple[str, str]]:
+    """Each line with the one before it: to leave out the second of two empty ones."""
+    lines = text.rstrip().splitlines()
+    return list(zip(lines, ["", *lines], strict=False))
+
+
+def _packages(project: Project) -> str:
+    wanted = list(project.packages)
+    scheme = project.bucket.partition("://")[0] if "://" in project.bucket else ""
+    if project.ship == "archive" and scheme in _FETCHERS:
+        wanted.append(_FETCHERS[scheme])
+    return " ".join(shlex.quote(package) for package in wanted)

@@ -1,0 +1,195 @@
+"""Ctrl-C, SIGTERM and SIGHUP during ``run``: terminate the instances, leave them running, or ask which.
+
+Invariants, each with a test:
+
+1. An unanswered prompt never blocks the run: a second signal terminates, and the end of the run cancels the prompt.
+2. Signals change the job only on the loop's thread, and a line is logged for what was done there.
+3. The first signal during the end of the run shows how many instances are left; the second exits at once, with their
+   ids. A signal that terminates still terminates what an earlier answer would have left running.
+4. Before the controller exists, a signal interrupts the setup as `KeyboardInterrupt`, whichever it is.
+"""
+
+from __future__ import annotations
+
+import os
+import queue
+import select
+import signal
+import sys
+import threading
+from collections.abc import Callable
+from types import FrameType
+from typing import Any, Protocol
+
+import click
+import structlog
+
+from cloud_tasks.cli.options.common import is_interactive
+from cloud_tasks.controller import StopMode
+from cloud_tasks.model import JobPhase
+
+__all__ = ["Interrupts", "ask_plainly"]
+
+log = structlog.get_logger()
+
+_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+_QUESTION = "\nInterrupted: [T]erminate all instances, [L]eave them running, or [C]arry on? "
+_POLL = 0.1
+"""Seconds between two checks whether the prompt is still valid."""
+_DONE = {
+    StopMode.TERMINATE: "Interrupted: terminating all instances; resume the job with `cloud-tasks run --continue`",
+    StopMode.LEAVE: "Interrupted: leaving the instances running; resume the job with `cloud-tasks run --continue`",
+}
+_INTERRUPTED = 130
+
+
+class Stoppable(Protocol):
+    """What is interrupted: `cloud_tasks.controller.job.Job`."""
+
+    @property
+    def is_running(self) -> bool: ...
+
+    @property
+    def ending(self) -> JobPhase | None: ...
+
+    def stop(self, mode: StopMode, *, then: Callable[[bool], None]) -> None: ...
+
+    def instances_left(self) -> tuple[str, ...]: ...
+
+
+class Interrupts:
+    """Receives the signals while it is entered; handles them one at a time, in a thread of its own.
+
+    Args:
+        policy: ``ask``, ``terminate`` or ``leave``. Only Ctrl-C asks, and only on a terminal.
+        ask: Shows a prompt and waits for what the given function reads.
+        restore: Gives the terminal back before this process exits at once.
+    """
+
+    def __init__(
+        self,
+        job: Stoppable,
+        policy: str,
+        *,
+        ask: Callable[[str, Callable[[], str]], str],
+        restore: Callable[[], None] = lambda: None,
+    ) -> None:
+        self._job = job
+        self._policy = policy
+        self._ask = ask
+        self._restore = restore
+        self.last_signal: int | None = None
+        """The last signal that was received while the job was running."""
+        # SimpleQueue.put is reentrant: safe in a signal handler that interrupts another put.
+        self._received: queue.SimpleQueue[int | None] = queue.SimpleQueue()
+        self._closing = threading.Event()
+        self._handler = threading.Thread(target=self._handle_all, name="interrupts", daemon=True)
+        self._notified_of: JobPhase | None = None
+        self._before: dict[signal.Signals, Any] = {}
+
+    def __enter__(self) -> Interrupts:
+        self._handler.start()
+        self._before = {number: signal.signal(number, self._receive) for number in _SIGNALS}
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Cancel the prompt, if there is one, and restore the handlers."""
+        self._closing.set()
+        self._received.put(None)
+        self._handler.join()
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+    def _receive(self, number: int, _: FrameType | None) -> None:
+        if not self._job.is_running:
+            raise KeyboardInterrupt
+        self.last_signal = number
+        self._received.put(number)
+
+    def _handle_all(self) -> None:
+        while (number := self._received.get()) is not None:
+            self._handle(self._mode_of(number))
+
+    def _handle(self, mode: StopMode | None) -> None:
+        """Do what a signal asks for; None: ask the user."""
+        ending = self._job.ending
+        if ending is not None and not (ending is JobPhase.LEFT and mode is StopMode.TERMINATE):
+            self._notify_or_exit(ending)
+        elif mode is not None:
+            self._stop(mode)
+        else:
+            self._ask_and_stop()
+
+    def _mode_of(self, number: int) -> StopMode | None:
+        """Return what a signal asks for; None where the user has to be asked."""
+        if self._policy == "leave":
+            return StopMode.LEAVE
+        asks = self._policy == "ask" and number == signal.SIGINT and is_interactive()
+        return None if asks else StopMode.TERMINATE
+
+    def _stop(self, mode: StopMode) -> None:
+        def done(stopped: bool) -> None:
+            ending = self._job.ending
+            if stopped:
+                log.info(_DONE[mode])
+            elif ending is not None:
+                self._notify_or_exit(ending)
+
+        self._job.stop(mode, then=done)
+
+    def _notify_or_exit(self, ending: JobPhase) -> None:
+        left = self._job.instances_left()
+        count = f"{len(left)} instance{'' if len(left) == 1 else 's'}"
+        state = "left running" if ending is JobPhase.LEFT else "left to terminate"
+        if self._notified_of is not ending:
+            self._notified_of = ending
+            log.info(f"The run is ending, {count} {state}; interrupt again to exit at once")
+            return
+        self._restore()
+        remedy = f": {', '.join(left)}; terminate with `cloud-tasks stop`" if left else ""
+        log.warning(f"Exiting at once, {count} {state}{remedy}")
+        os._exit(_INTERRUPTED)
+
+    # -- the prompt ------------------------------------------------------------------------------------------------
+
+    def _ask_and_stop(self) -> None:
+        try:
+            answer = self._ask(_QUESTION, self._read).strip().lower()[:1]
+        except Exception:
+            # The terminal is gone, and with it whoever could answer.
+            answer = "t"
+        if not self._received.empty():
+            self._take_second_signal()
+        elif self._is_cancelled():
+            log.info("The run is ending; the prompt was cancelled")
+        elif answer == "t":
+            self._stop(StopMode.TERMINATE)
+        elif answer == "l":
+            self._stop(StopMode.LEAVE)
+        else:
+            log.info("Carrying on")
+
+    def _take_second_signal(self) -> None:
+        """A second signal is the answer, and needs no other; the end of the queue stays in it."""
+        number = self._received.get()
+        if number is None:
+            self._received.put(None)
+        else:
+            self._handle(StopMode.TERMINATE)
+
+    def _is_cancelled(self) -> bool:
+        return self._closing.is_set() or self._job.ending is not None
+
+    def _read(self) -> str:
+        """Return a line; an empty one after a second signal, or when the prompt was cancelled."""
+        while not self._is_cancelled() and self._received.empty():
+            if select.select([sys.stdin], [], [], _POLL)[0]:
+                # Nothing, not even an empty line, is the end of the terminal.
+                return sys.stdin.readline() or "t"
+        return ""
+
+
+def ask_plainly(question: str, read: Callable[[], str]) -> str:
+    """Ask where no view is shown."""
+    click.echo(question, nl=False, err=True)
+    return read()

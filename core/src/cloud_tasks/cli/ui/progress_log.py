@@ -1,0 +1,44 @@
+"""How a job goes on, for a log: at each look what is in the queue, which instances there are, how far the tasks are."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import structlog
+
+from cloud_tasks.cli.logging_setup import write_text
+from cloud_tasks.controller import Progress
+from cloud_tasks.report import pace, render_instance_table, render_summary
+
+__all__ = ["ProgressLog"]
+
+log = structlog.get_logger()
+
+
+class ProgressLog:
+    """Tells at each look what changed.
+
+    Args:
+        is_silent: Whether somebody sees the same elsewhere, in the live view.
+    """
+
+    def __init__(self, *, is_silent: Callable[[], bool] = lambda: False) -> None:
+        self._is_silent = is_silent
+        self._told = ""
+
+    def __call__(self, progress: Progress) -> None:
+        if self._is_silent():
+            return
+        log.info("Checking if scaling is needed...")
+        depth = progress.depth
+        if depth is not None and depth.visible is not None:
+            held = depth.visible + (depth.in_flight or 0)
+            log.info(f"Current queue depth: {held}" + ("" if depth.exact else " (estimate)"))
+        table = render_instance_table(progress.instances)
+        if table != self._told:
+            self._told = table
+            for line in table.splitlines():
+                log.info(line)
+        rate = pace(progress.summary, progress.now)
+        price = progress.price_per_hour
+        write_text(render_summary(progress.summary, pace=rate, cost=progress.cost, price_per_hour=price))

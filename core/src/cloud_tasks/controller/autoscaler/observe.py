@@ -1,0 +1,210 @@
+"""Puts together what `decide` needs: the provider's listing, our records, what the queues tell, and since when.
+
+Invariants, each with a test:
+
+1. What carries our label and is not in our records is shown as such; an intent whose instance appears is settled by it.
+2. An instance that the listing need not show yet is not taken for gone.
+3. The state that a complete listing shows for a known, living instance is recorded.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+
+import structlog
+
+from cloud_tasks.controller.autoscaler.fleet import Fleet
+from cloud_tasks.controller.autoscaler.state import FleetInstance, Observation, Policy
+from cloud_tasks.controller.event_loop import Loop
+from cloud_tasks.controller.messaging.enqueuer import Feeder
+from cloud_tasks.controller.messaging.event_collector import Collector
+from cloud_tasks.model import Instance, Money
+from cloud_tasks.plugin import Depth
+from cloud_tasks.selection import RankedOffer
+from cloud_tasks.store import InstanceRecord, Store
+
+__all__ = ["Observer"]
+
+log = structlog.get_logger()
+
+
+class Observer:
+    """What one run has seen so far.
+
+    Args:
+        offers: Ranked, best first.
+    """
+
+    def __init__(
+        self,
+        loop: Loop,
+        store: Store,
+        *,
+        feeder: Feeder,
+        collector: Collector,
+        fleet: Fleet,
+        offers: tuple[RankedOffer, ...],
+        policy: Policy,
+    ) -> None:
+        self._loop = loop
+        self._store = store
+        self._feeder = feeder
+        self._collector = collector
+        self._fleet = fleet
+        self._offers = offers
+        self._policy = policy
+        self._started = self._asked_at = loop.now()
+        self._given_up: set[str] = set()
+        self._surplus_since: datetime | None = None
+        self._empty_since: datetime | None = None
+        self._requeued_at: datetime | None = None
+        self.draining = False
+        """Whether no more tasks are given out."""
+
+    def asking(self) -> None:
+        """Called when a listing is asked for: what is launched later need not be in it."""
+        self._asked_at = self._loop.now()
+
+    def requeued(self) -> None:
+        """Called when the remaining tasks were sent again: they are looked for anew."""
+        self._empty_since = None
+        self._requeued_at = self._loop.now()
+
+    def observe(self, listing: Sequence[Instance] | None, depth: Depth | None, *, is_new: bool = True) -> Observation:
+        """Put together all that `decide` needs.
+
+        Args:
+            is_new: Whether the listing has not been observed before; otherwise nothing is recorded from it.
+        """
+        now = self._loop.now()
+        summary = self._store.summary()
+        records = tuple(self._store.instances())
+        if listing is not None and is_new:
+            self._settle(records, listing)
+            records = tuple(self._store.instances())
+        fleet = None if listing is None else self._combine(records, listing)
+        self._note_surplus(fleet, summary.remaining, now)
+        self._note_empty(depth, now)
+        # A run that continues a job judges its startup script anew.
+        current = [record for record in records if record.intended_at >= self._started or record.ended_at is None]
+        ended = [record for record in current if record.ended_at is not None and record.launched_at is not None]
+        return Observation(
+            now=now,
+            policy=self._policy,
+            remaining=summary.remaining,
+            all_loaded=self._feeder.done,
+            fleet=fleet,
+            offers=self._offers,
+            blocks=self._fleet.blocks(),
+            refusals=self._fleet.refusals(),
+            launch_failures=self._fleet.launch_failures(),
+            listening_since=self._collector.listening_since,
+            accrued_cost=self._store.spending(now),
+            task_time=None if summary.elapsed is None else timedelta(seconds=summary.elapsed.mean),
+            queue_empty_since=self._empty_since,
+            queue_visible=None if depth is None else depth.visible,
+            requeued_at=self._requeued_at,
+            idle_before=_idle_before(records, max(self._started, self._requeued_at or self._started)),
+            ever_spoke=any(record.last_heard is not None for record in current),
+            failed_starts=sum(record.last_heard is None for record in ended),
+            futile=_futile(ended, summary.last_end),
+            tasks_finished=summary.finished_tasks,
+            surplus_since=self._surplus_since,
+            draining=self.draining,
+        )
+
+    def record(self, listing: Sequence[Instance]) -> None:
+        """Record what a complete listing shows: launches without an answer that took place, and states."""
+        self._settle(tuple(self._store.instances()), listing)
+
+    def _settle(self, records: Sequence[InstanceRecord], listing: Sequence[Instance]) -> None:
+        unsettled = {record.client_token: record.ended_at for record in records if record.instance_id is None}
+        for instance in listing:
+            if instance.client_token in unsettled and not self._fleet.is_unanswered(instance.client_token):
+                self._fleet.found(instance)
+                if unsettled[instance.client_token] is None:
+                    log.info(f"Instance '{instance.instance_id}' of an unanswered launch was found and adopted")
+                else:
+                    # Another may have been bought in its place: it is paid for, and goes.
+                    self._given_up.add(instance.instance_id)
+        self._store.record_states(listing)
+
+    def _combine(self, records: Sequence[InstanceRecord], listing: Sequence[Instance]) -> tuple[FleetInstance, ...]:
+        by_id = {instance.instance_id: instance for instance in listing}
+        known = {record.instance_id for record in records if record.instance_id is not None}
+        fleet = [
+            FleetInstance(
+                client_token=record.client_token,
+                instance_id=record.instance_id,
+                state=by_id[record.instance_id].state if record.instance_id in by_id else None,
+                vcpus=record.vcpus,
+                slots=record.slots,
+                price_per_hour=record.price_per_hour,
+                launched_at=record.intended_at,
+                zone=record.zone,
+                given_up=record.instance_id in self._given_up,
+                maybe_unlisted=record.instance_id not in by_id and self.may_be_unlisted(record),
+                answered=not self._fleet.is_unanswered(record.client_token),
+                last_heard=record.last_heard,
+                running_tasks=record.running_tasks,
+                tasks_finished=record.tasks_finished,
+                last_busy=record.last_busy,
+            )
+            for record in records
+            if record.ended_at is None
+        ]
+        unanswered = {record.client_token for record in records if record.instance_id is None}
+        for instance in listing:
+            if instance.instance_id not in known and instance.client_token not in unanswered:
+                fleet.append(_stranger(instance))
+        return tuple(fleet)
+
+    def may_be_unlisted(self, record: InstanceRecord) -> bool:
+        """Whether its launch was answered so late that the listing, when it was asked for, need not have shown it."""
+        answered_at = self._fleet.answered_at(record.client_token) or self._started
+        return self._asked_at <= answered_at + self._policy.listing_lag
+
+    def _note_surplus(self, fleet: Sequence[FleetInstance] | None, remaining: int, now: datetime) -> None:
+        slots = sum(instance.slots for instance in fleet or ())
+        if fleet is None or slots <= remaining:
+            self._surplus_since = None
+        elif self._surplus_since is None:
+            self._surplus_since = now
+
+    def _note_empty(self, depth: Depth | None, now: datetime) -> None:
+        empty = depth is not None and depth.exact and depth.visible == 0 and depth.in_flight == 0
+        if not empty or not self._feeder.done:
+            self._empty_since = None
+        elif self._empty_since is None:
+            self._empty_since = now
+
+
+def _futile(ended: Sequence[InstanceRecord], last_progress: datetime | None) -> int:
+    """How many instances came and went since the job last finished a task; one that was preempted proves nothing."""
+    own = [record for record in ended if record.spot_terminated_at is None]
+    return sum(last_progress is None or record.intended_at > last_progress for record in own)
+
+
+def _idle_before(records: Sequence[InstanceRecord], since: datetime) -> timedelta:
+    """How long workers that have ended since then had been there without a task, since the last one had any."""
+    quiet_since = max([since, *(record.last_busy for record in records if record.last_busy is not None)])
+    covered, idle = quiet_since, timedelta(0)
+    for record in sorted(records, key=lambda record: record.intended_at):
+        if record.ended_at is not None and record.last_heard is not None and record.last_heard > covered:
+            idle += record.last_heard - max(record.intended_at, covered)
+            covered = record.last_heard
+    return idle
+
+
+def _stranger(instance: Instance) -> FleetInstance:
+    return FleetInstance(
+        client_token=instance.client_token,
+        instance_id=instance.instance_id,
+        state=instance.state,
+        vcpus=0,
+        slots=0,
+        price_per_hour=Money.zero(),
+        launched_at=instance.created_at,
+        recorded=False,
+    )

@@ -1,0 +1,38 @@
+"""The settings of a configuration that guide its controller."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+from cloud_tasks.config import JobConfig, RunSettings
+from cloud_tasks.controller.autoscaler.state import Policy
+from cloud_tasks.selection import Prefer
+
+__all__ = ["policy_of"]
+
+
+def policy_of(config: JobConfig) -> Policy:
+    """What `decide` goes by, the provider's listing lag included."""
+    run = config.run
+
+    def span(seconds: float | None) -> timedelta | None:
+        return timedelta(seconds=seconds) if seconds else None
+
+    traits = config.registry.compute(config.compute).traits
+    return Policy(
+        limits=config.limits(),
+        startup_timeout=span(run.keepalive_startup_timeout),
+        keepalive_timeout=span(run.keepalive_timeout) if run.keepalive_interval else None,
+        termination_delay=timedelta(seconds=run.instance_termination_delay),
+        listing_lag=traits.listing_lag,
+        max_lifetime=None if traits.enforces_max_lifetime else _lifetime(run),
+        canary=run.canary,
+        # Whoever prefers speed has ranked by more than the price, and gets the best.
+        provider_chooses=traits.provider_selects_offer and Prefer(run.prefer) is not Prefer.SPEED,
+        spot_fallback=run.spot_fallback,
+    )
+
+
+def _lifetime(run: RunSettings) -> timedelta | None:
+    """Return the maximum lifetime with the grace period that its worker gives running tasks; None: no limit."""
+    return timedelta(seconds=run.max_lifetime + run.shutdown_grace_period) if run.max_lifetime else None

@@ -1,0 +1,139 @@
+"""What is asked for with each instance: its script, and all that its worker is told about the job."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+
+from cloud_tasks.config import JobConfig
+from cloud_tasks.controller.autoscaler.policy import policy_of
+from cloud_tasks.controller.launch.labels import ownership_labels
+from cloud_tasks.controller.launch.startup_script import compose_startup_script
+from cloud_tasks.model import LaunchRequest
+from cloud_tasks.retry_rule import RetryRule, format_rules
+from cloud_tasks.selection import RankedOffer, alternatives
+
+__all__ = ["LaunchOrders", "check_launch"]
+
+_FALLBACK_LIFETIME = timedelta(days=7)
+_TOKEN_LENGTH = 25
+
+
+class LaunchOrders:
+    """Composes the launch requests of one run.
+
+    Args:
+        script: The user's startup script.
+        earlier_attempts: Of earlier passes, which do not count against this one.
+    """
+
+    def __init__(
+        self, config: JobConfig, script: str, *, job_id: str, queue_name: str, run_id: str, earlier_attempts: int
+    ) -> None:
+        self._config = config
+        self._script = script
+        self._job_id = job_id
+        self._queue_name = queue_name
+        self._run_id = run_id
+        self._earlier_attempts = earlier_attempts
+
+    def compose(self, ranked: RankedOffer, others: Sequence[RankedOffer], token: str) -> LaunchRequest:
+        """The request for one instance.
+
+        Args:
+            others: What it may turn out to be instead, where the backend chooses.
+            token: Makes a repeated request the same one.
+        """
+        run = self._config.run
+        lifetime = timedelta(seconds=run.max_lifetime) if run.max_lifetime else None
+        expires = datetime.now(UTC) + (lifetime or _FALLBACK_LIFETIME)
+        return LaunchRequest(
+            client_token=token,
+            job_id=self._job_id,
+            offer=ranked.offer,
+            alternatives=tuple(other.offer for other in others),
+            startup_script=compose_startup_script(
+                self._script, self._job_environment(), (ranked, *others), self._config.worker_environment()
+            ),
+            labels=ownership_labels(run_id=self._run_id, expires=expires),
+            image=run.image,
+            max_lifetime=lifetime,
+        )
+
+    def _job_environment(self) -> dict[str, str]:
+        """What every worker of this job is told; names without prefix."""
+        config, run = self._config, self._config.run
+        values: dict[str, object] = {
+            "PROVIDER": (config.provider or config.compute).upper(),
+            "PROJECT_ID": getattr(config.settings_for("compute", config.compute), "project_id", None),
+            "REGION": run.region,
+            "QUEUE": config.queue,
+            "COMPUTE": config.compute,
+            "JOB_ID": self._job_id,
+            "QUEUE_NAME": self._queue_name,
+            "EXACTLY_ONCE_QUEUE": run.exactly_once_queue,
+            "EVENT_LOG_TO_QUEUE": True,
+            "EVENT_LOG_TO_FILE": False,
+            "MAX_RUNTIME": run.max_runtime,
+            "RETRY_ON_EXIT": run.retry_on_exit,
+            "RETRY_ON_EXCEPTION": run.retry_on_exception,
+            "RETRY_ON_TIMEOUT": run.retry_on_timeout,
+            "MAX_ATTEMPTS": run.max_attempts + self._earlier_attempts,
+            "MAX_LOSSES": run.max_losses,
+            "KEEPALIVE_INTERVAL": run.keepalive_interval,
+            "MAX_MEMORY_ALLOWED_PER_TASK": run.max_memory_allowed_per_task,
+            "SHUTDOWN_GRACE_PERIOD": run.shutdown_grace_period,
+            # 0 means "never" to a user and "at once" to a worker.
+            "IDLE_LIMIT": run.idle_limit or None,
+            "MAX_LIFETIME": run.max_lifetime or None,
+            "RETRY_RULES": _rules(run.retry, self._earlier_attempts),
+            "MAX_RESULT_BYTES": run.max_result_bytes,
+            "RESULT_STORE": run.result_store,
+            "START_METHOD": run.start_method,
+            "REUSE_PROCESSES": run.reuse_processes,
+            "LOG_STORE": run.log_store,
+            "EVENT_SPOOL_BYTES": run.event_spool_bytes,
+            "COMMAND": run.command,
+        }
+        return {name: _environment_text(value) for name, value in values.items() if value is not None}
+
+
+def check_launch(config: JobConfig, offers: Sequence[RankedOffer], *, job_id: str, queue_name: str) -> None:
+    """Have the compute backend check script, image and disk of the launch that a run would begin with.
+
+    Args:
+        offers: Ranked, best first.
+
+    Raises:
+        InputError: The backend would not launch it.
+    """
+    check = config.registry.compute(config.compute).check_launch
+    if check is None or not offers:
+        return
+    run = config.run
+    has_script = any(each is not None for each in (run.startup_script, run.startup_script_file, run.command))
+    orders = LaunchOrders(
+        config,
+        config.require_startup_script() if has_script else "",
+        job_id=job_id,
+        queue_name=queue_name,
+        run_id="0" * 16,
+        earlier_attempts=0,
+    )
+    others = alternatives(offers) if policy_of(config).provider_chooses else ()
+    request = orders.compose(offers[0], others, "0" * _TOKEN_LENGTH)
+    check(config.settings_for("compute", config.compute), request)
+
+
+def _rules(rules: Sequence[RetryRule], earlier: int) -> str | None:
+    """The retry rules as the worker reads them; None where there are none."""
+    found = [rule if rule.attempts is None else rule._replace(attempts=rule.attempts + earlier) for rule in rules]
+    return format_rules(found) if found else None
+
+
+def _environment_text(value: object) -> str:
+    if isinstance(value, bool):
+        return "1" if value else "0"
+    if isinstance(value, float) and value.is_integer():
+        return str(int(value))
+    return str(value)

@@ -1,0 +1,63 @@
+"""The script that an instance runs: the user's own, after the exports that tell its worker about the job."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Mapping, Sequence
+
+from cloud_tasks.model import Offer, Purchase
+from cloud_tasks.plugin.boot_script import insert_lines
+from cloud_tasks.selection import RankedOffer
+
+__all__ = ["compose_startup_script", "offer_environment"]
+
+_PREFIXES = ("CLOUD_TASKS_", "RMS_CLOUD_TASKS_")
+
+
+def offer_environment(ranked: RankedOffer) -> dict[str, str]:
+    """What a worker is told about the machine it runs on; names without prefix."""
+    offer: Offer = ranked.offer
+    return {
+        "INSTANCE_TYPE": offer.instance_type.name,
+        "INSTANCE_NUM_VCPUS": str(offer.instance_type.vcpus),
+        "INSTANCE_MEM_GB": f"{offer.instance_type.memory_gb:g}",
+        "INSTANCE_SSD_GB": f"{offer.instance_type.local_ssd_gb:g}",
+        "INSTANCE_BOOT_DISK_GB": f"{offer.boot_disk.size_gb:g}",
+        "INSTANCE_IS_SPOT": "1" if offer.purchase is Purchase.SPOT else "0",
+        "INSTANCE_PRICE": f"{offer.price_per_hour.usd:f}",
+        "NUM_TASKS_PER_INSTANCE": str(ranked.slots),
+    }
+
+
+def compose_startup_script(
+    script: str, job: Mapping[str, str], offers: Sequence[RankedOffer], plugin: Mapping[str, str]
+) -> str:
+    """Put the exports after the script's ``#!`` line, or a ``#!/bin/bash`` where it has none.
+
+    Args:
+        script: The user's startup script.
+        job: Variables without prefix; each is exported with ``CLOUD_TASKS_`` and with ``RMS_CLOUD_TASKS_``.
+        offers: What the machine may turn out to be. Where there are several, the first unless the backend says which
+            (`ComputeTraits.provider_selects_offer`); their facts are exported as those of ``job`` are.
+        plugin: Variables with their full name.
+    """
+    lines = _exports({**job, **(offer_environment(offers[0]) if offers else {})}, _PREFIXES)
+    if len(offers) > 1:
+        lines += _by_offer(offers)
+    return insert_lines(script, [*lines, *_exports(plugin, ("",))])
+
+
+def _exports(values: Mapping[str, str], prefixes: Sequence[str]) -> list[str]:
+    return [f"export {prefix}{name}={shlex.quote(value)}" for name, value in values.items() for prefix in prefixes]
+
+
+def _by_offer(offers: Sequence[RankedOffer]) -> list[str]:
+    """What differs from the first offer, for the machine to take what it is."""
+    usual = offer_environment(offers[0])
+    cases = []
+    for ranked in offers[1:]:
+        facts = {name: value for name, value in offer_environment(ranked).items() if usual[name] != value}
+        pattern = shlex.quote(f"{ranked.offer.instance_type.name} {ranked.offer.zone}")
+        if facts:
+            cases += [f"{pattern})", *_exports(facts, _PREFIXES), ";;"]
+    return ['case "${CLOUD_TASKS_STARTED:-}" in', *cases, "esac"] if cases else []

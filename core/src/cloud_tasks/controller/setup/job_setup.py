@@ -1,0 +1,203 @@
+"""The setup of a job: its input checked and loaded into a database, its queues created or resumed.
+
+Invariants, each with a test:
+
+1. The whole input is checked before anything is deleted or created.
+2. ``run`` and ``load-queue`` set up a job by the same steps (`cloud_tasks.controller.setup.resources`).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import secrets
+import tempfile
+from datetime import UTC, datetime
+from pathlib import Path
+
+import attrs
+
+import cloud_tasks
+from cloud_tasks.builtin import open_task_source
+from cloud_tasks.config import JobConfig
+from cloud_tasks.controller.launch.terminate import remaining_instances
+from cloud_tasks.controller.setup.open_backends import open_compute, open_queue
+from cloud_tasks.controller.setup.resources import go_on, start_afresh
+from cloud_tasks.errors import InputError, NotFound, StoreError
+from cloud_tasks.plugin import Compute, Queue
+from cloud_tasks.registry import Registry
+from cloud_tasks.store import JobRecord, Store
+
+__all__ = ["JobInput", "JobResources", "JobSetup"]
+
+
+@attrs.frozen(kw_only=True)
+class JobInput:
+    """The tasks of a job, and its database."""
+
+    db_file: Path
+    task_file: str | None = None
+    """A path, a URL, ``module:function`` or ``source:location``; None: the configuration's ``task_source``."""
+    start_task: int = 0
+    """Number of tasks to skip at the beginning."""
+    limit: int | None = None
+    """Maximum number of tasks to load."""
+
+
+@attrs.frozen(kw_only=True)
+class JobResources:
+    """The database and the queues of a job, ready for tasks to be sent; closed with the setup."""
+
+    store: Store
+    tasks: Queue
+    events: Queue
+
+
+class JobSetup:
+    """The steps before a job's tasks are sent; a context manager that closes what they opened.
+
+    A new job: `load`, `obstacles`, then `create`. An existing job: `resume`.
+
+    Args:
+        starts_instances: Whether instances may exist that no database records; False for tasks that are only queued.
+    """
+
+    def __init__(self, registry: Registry, config: JobConfig, given: JobInput, *, starts_instances: bool) -> None:
+        if not config.run.job_id:
+            raise InputError("no job was named", hint="give --job-id or --config")
+        self.job_id: str = config.run.job_id
+        self.queue_name: str = config.run.queue_name or self.job_id
+        self._registry = registry
+        self._config = config
+        self._given = given
+        self._starts_instances = starts_instances
+        self._stack = contextlib.ExitStack()
+        self._scratch = contextlib.ExitStack()
+        self._loaded: Store | None = None
+        self._compute: Compute | None = None
+        self._queues: tuple[Queue, Queue] | None = None
+
+    def __enter__(self) -> JobSetup:
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        with self._scratch, self._stack:
+            pass
+
+    @property
+    def compute(self) -> Compute:
+        """The compute backend, opened on first use."""
+        if self._compute is None:
+            self._compute = self._stack.enter_context(open_compute(self._config, self.job_id))
+        return self._compute
+
+    def load(self) -> int:
+        """Check the whole input and load it into a new database beside the final one; return the number of tasks.
+
+        Raises:
+            InputError: The input is broken.
+        """
+        spec = self._given.task_file or self._config.task_source
+        if spec is None:
+            raise InputError("no tasks were given", hint="name a task file with --task-file, or set task_source")
+        folder = self._given.db_file.absolute().parent
+        if not folder.is_dir():
+            raise InputError(f"there is no folder {folder}", where="--db-file", hint="create it first")
+        scratch = self._scratch.enter_context(tempfile.TemporaryDirectory(prefix=".cloud-tasks-load-", dir=folder))
+        self._loaded = self._stack.enter_context(Store.create(Path(scratch) / "job.db", self._record(str(spec))))
+        with open_task_source(
+            self._registry, spec, base_dir=Path.cwd(), settings_for=self._config.settings_for
+        ) as source:
+            return self._loaded.load_tasks(source, start=self._given.start_task, limit=self._given.limit)
+
+    def obstacles(self) -> tuple[str, ...]:
+        """Describe what `create` would overwrite: a database, messages in the queues, instances."""
+        found = [_describe(self._given.db_file)] if self._given.db_file.exists() else []
+        for kind, queue in zip(("task", "event"), self._open_queues(), strict=True):
+            with contextlib.suppress(NotFound):
+                depth = queue.depth()
+                held = (depth.visible or 0) + (depth.in_flight or 0)
+                if held:
+                    found.append(f"the {kind} queue with {_count(held, 'message')}")
+        if self._may_have_instances():
+            running = sum(instance.is_alive for instance in remaining_instances(self.compute, self.job_id))
+            if running:
+                found.append(_count(running, "running instance"))
+        return tuple(found)
+
+    def create(self) -> JobResources:
+        """Put the loaded database in its place, with new queues. Call after `load`.
+
+        Raises:
+            StoreError: Another process works on the database there; nothing was removed.
+        """
+        assert self._loaded is not None
+        store, (tasks, events) = self._loaded, self._open_queues()
+        compute = self.compute if self._may_have_instances() else None
+        start_afresh(store, self._given.db_file, job_id=self.job_id, compute=compute, tasks=tasks, events=events)
+        self._scratch.close()
+        return JobResources(store=store, tasks=tasks, events=events)
+
+    def resume(self) -> JobResources:
+        """Open the existing job, and create the queues that it has not.
+
+        Raises:
+            InputError: There is no database.
+            StoreError: It cannot be used, or belongs to another job.
+        """
+        path = self._given.db_file
+        if not path.exists():
+            raise InputError("there is no such job database", where=str(path), hint="load a task file first")
+        tasks, events = self._open_queues()
+        store = self._stack.enter_context(Store.open(path, job_id=self.job_id))
+        go_on(store, tasks=tasks, events=events)
+        return JobResources(store=store, tasks=tasks, events=events)
+
+    def _record(self, spec: str) -> JobRecord:
+        backends = self._config.backends
+        return JobRecord(
+            job_id=self.job_id,
+            queue_name=self.queue_name,
+            run_id=secrets.token_hex(8),
+            created_at=datetime.now(UTC),
+            provider=self._config.provider or "",
+            queue=self._config.queue,
+            compute=backends.get("compute", ""),
+            pricing=backends.get("pricing", ""),
+            task_source=spec,
+            tool_version=cloud_tasks.__version__,
+            config=self._config.as_dict(),
+        )
+
+    def _open_queues(self) -> tuple[Queue, Queue]:
+        """The task queue and the event queue; they need not exist yet."""
+        if self._queues is None:
+            tasks = open_queue(self._config, self.job_id, self.queue_name)
+            events = open_queue(self._config, self.job_id, f"{self.queue_name}-events", for_events=True)
+            self._queues = self._stack.enter_context(tasks), self._stack.enter_context(events)
+        return self._queues
+
+    def _may_have_instances(self) -> bool:
+        """Return whether the provider has to be asked; loading a queue needs no permission for its instances."""
+        return self._starts_instances or _records_instances(self._given.db_file)
+
+
+def _describe(database: Path) -> str:
+    try:
+        with Store.open(database, read_only=True) as store:
+            summary = store.summary()
+    except StoreError as error:
+        return error.message
+    finished = f"{summary.finished_tasks:,} of {_count(summary.total, 'task')} finished"
+    return f"job {summary.job.job_id} ({database}): {finished}"
+
+
+def _records_instances(database: Path) -> bool:
+    try:
+        with Store.open(database, read_only=True) as store:
+            return any(record.ended_at is None for record in store.instances())
+    except StoreError:
+        return False
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"

@@ -1,0 +1,1 @@
+"""Facts for reports and exports, as plain data."""

@@ -1,0 +1,126 @@
+"""All that a report tells of a job, read from its database at once; every format is made from these."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import attrs
+
+from cloud_tasks.model import InstanceState
+from cloud_tasks.report.data.status import status_dict
+from cloud_tasks.store import InstanceRecord, JobStatistics, Pace, Store, pace, run_time
+from cloud_tasks.store.queries.history import TaskRecord, slowest_tasks
+from cloud_tasks.store.queries.timeline import Course, Failure, read_course, read_elapsed_histogram, read_failures
+
+__all__ = ["ReportFacts", "gather_facts", "report_dict"]
+
+_SLOWEST = 10
+_FAILURES = 20
+
+
+@attrs.frozen(kw_only=True)
+class ReportFacts:
+    """A job at one moment."""
+
+    statistics: JobStatistics
+    now: datetime
+    elapsed: timedelta
+    """How long the latest run has taken: until now while anything works on the job, else until its last task ended."""
+    pace: Pace | None
+    headline: str
+    instances: Sequence[InstanceRecord]
+    course: Course
+    histogram: tuple[tuple[float, float, int], ...]
+    """(from, to, count): how many completed tasks took so many seconds."""
+    failures: tuple[Failure, ...]
+    slowest: tuple[TaskRecord, ...]
+
+
+def gather_facts(path: Path, now: datetime) -> ReportFacts:
+    """Read what a report tells; beside a controller at work, if there is one."""
+    with Store.open(path, read_only=True) as store:
+        statistics = store.statistics(now)
+        instances = store.instances()
+    summary = statistics.summary
+    return ReportFacts(
+        statistics=statistics,
+        now=now,
+        elapsed=run_time(summary, now),
+        pace=pace(summary, now),
+        headline="JOB COMPLETE" if summary.finished else f"JOB NOT COMPLETE: {summary.remaining} TASKS REMAIN",
+        instances=instances,
+        course=read_course(path, now),
+        histogram=read_elapsed_histogram(path),
+        failures=read_failures(path, limit=_FAILURES),
+        slowest=slowest_tasks(path, limit=_SLOWEST),
+    )
+
+
+def report_dict(facts: ReportFacts) -> dict[str, Any]:
+    """The report for `json.dumps`: times in ISO 8601, spans in seconds, amounts in US dollars as text."""
+    statistics = facts.statistics
+    shares = statistics.shares
+    return {
+        **status_dict(statistics.summary, instances=facts.instances, pace=facts.pace, cost=statistics.cost),
+        "created_at": statistics.summary.job.created_at.isoformat(),
+        "as_of": facts.now.isoformat(),
+        "run_seconds": facts.elapsed.total_seconds(),
+        "tool_version": statistics.summary.job.tool_version,
+        "task_source": statistics.summary.job.task_source,
+        "exceptions": [{"summary": text, "count": count} for text, count in statistics.exceptions],
+        "exception_kinds": statistics.exception_kinds,
+        "spot_terminations": list(statistics.spot_terminations),
+        "instances_launched": statistics.instances,
+        "costs": [
+            {
+                "instance_type": part.instance_type,
+                "purchase": part.purchase.value,
+                "instances": part.instances,
+                "hours": part.hours,
+                "cost_usd": f"{part.cost.usd:f}",
+            }
+            for part in statistics.costs
+        ],
+        "cost_shares_usd": None
+        if shares is None
+        else {name: f"{getattr(shares, name).usd:f}" for name in ("work", "lost", "failed", "idle")},
+        "failures": [attrs.asdict(failure) for failure in facts.failures],
+        "slowest_tasks": [
+            {"task_id": task.task_id, "seconds": task.elapsed_time, "hostname": task.hostname} for task in facts.slowest
+        ],
+        "course": [
+            {
+                "begin": step.begin.isoformat(),
+                "end": step.end.isoformat(),
+                "completed": step.completed,
+                "failed": step.failed,
+                "instances": step.instances,
+                "price_per_hour_usd": step.price_per_hour,
+            }
+            for step in facts.course.steps
+        ],
+        "machines": [_machine(record) for record in facts.instances],
+    }
+
+
+def _machine(record: InstanceRecord) -> dict[str, Any]:
+    def when(moment: datetime | None) -> str | None:
+        return None if moment is None else moment.isoformat()
+
+    state = InstanceState.STARTING if record.state is None and record.ended_at is None else record.state
+    return {
+        "instance_id": record.instance_id,
+        "instance_type": record.instance_type,
+        "zone": record.zone,
+        "purchase": record.purchase.value,
+        "state": None if state is None else state.value,
+        "price_per_hour_usd": f"{record.price_per_hour.usd:f}",
+        "launched_at": when(record.launched_at),
+        "ended_at": when(record.ended_at),
+        "end_reason": record.end_reason,
+        "tasks_completed": record.tasks_completed,
+        "spot_terminated_at": when(record.spot_terminated_at),
+    }

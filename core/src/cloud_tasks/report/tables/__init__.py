@@ -1,0 +1,1 @@
+"""Table layout, sorting and filtering."""

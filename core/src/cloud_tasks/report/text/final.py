@@ -1,0 +1,120 @@
+"""The report at the end of a run."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import timedelta
+
+from cloud_tasks.model import Money, TaskStatus
+from cloud_tasks.report.text.formatting import counted, format_duration, indented
+from cloud_tasks.report.text.summary import render_elapsed, status_counts
+from cloud_tasks.store import CostShares, JobStatistics
+
+__all__ = ["render_final_report"]
+
+_RULE = "=" * 60
+
+
+def render_final_report(statistics: JobStatistics, elapsed: timedelta, *, headline: str = "JOB COMPLETE") -> str:
+    """The whole report.
+
+    Args:
+        elapsed: How long the latest run took.
+        headline: What became of the job; another one for a run that was stopped or aborted.
+    """
+    sections = (
+        _tasks(statistics),
+        _speed(statistics, elapsed),
+        _times(statistics),
+        _attempts(statistics),
+        _exceptions(statistics),
+        _cost(statistics),
+        iter([f"Spot terminations: {counted(len(statistics.spot_terminations), 'host')}"]),
+    )
+    blocks = ["\n".join(lines) for lines in sections]
+    body = "\n\n".join(block for block in blocks if block)
+    return f"{_RULE}\n=== {headline} ===\n{_RULE}\n\n{body}\n\n{_RULE}"
+
+
+def _tasks(statistics: JobStatistics) -> Iterator[str]:
+    summary = statistics.summary
+    yield f"Total tasks: {summary.total}"
+    yield f"  Completed: {summary.counts.get(TaskStatus.COMPLETED, 0)}"
+    for name, count in status_counts(summary).items():
+        if name != TaskStatus.COMPLETED.value:
+            yield f"  {name.capitalize()}: {count}"
+
+
+def _speed(statistics: JobStatistics, elapsed: timedelta) -> Iterator[str]:
+    summary = statistics.summary
+    done = summary.finished_tasks - summary.finished_before
+    note = f" (this run, {counted(done, 'task')})" if summary.finished_before else ""
+    yield f"Elapsed time: {format_duration(elapsed)}{note}"
+    hours = elapsed.total_seconds() / 3600
+    if hours > 0 and done:
+        yield f"Tasks/hour: {done / hours:.1f}"
+
+
+def _times(statistics: JobStatistics) -> Iterator[str]:
+    if statistics.elapsed is not None:
+        yield "Task elapsed time statistics:"
+        yield from indented(render_elapsed(statistics.elapsed).splitlines())
+
+
+def _attempts(statistics: JobStatistics) -> Iterator[str]:
+    summary = statistics.summary
+    if summary.retries or summary.losses:
+        yield f"Attempts: {summary.attempts}"
+        yield f"  Retried: {summary.retries}"
+        yield f"  Lost with their instance: {summary.losses}"
+    ignored = {
+        "duplicate": summary.duplicates,
+        "late": summary.late,
+        "of unknown tasks": summary.unknown_task,
+        "broken": summary.set_aside,
+    }
+    told = ", ".join(f"{count} {kind}" for kind, count in ignored.items() if count)
+    if told:
+        yield f"Events without effect: {told}"
+
+
+def _exceptions(statistics: JobStatistics) -> Iterator[str]:
+    if not statistics.exceptions:
+        return
+    yield "Exceptions summary:"
+    for text, count in statistics.exceptions:
+        yield f"  {count:>5}: {text}"
+    more = statistics.exception_kinds - len(statistics.exceptions)
+    if more > 0:
+        yield f"         and {more} other kinds" if more > 1 else "         and one other kind"
+
+
+def _cost(statistics: JobStatistics) -> Iterator[str]:
+    if not statistics.instances:
+        return
+    yield f"Cost: {statistics.cost} for {counted(statistics.instances, 'instance')}"
+    for part in statistics.costs:
+        bought = f"{part.instance_type} ({part.purchase.value})"
+        yield f"  {bought}: {counted(part.instances, 'instance')}, {part.hours:.2f} hours, {part.cost}"
+    completed = statistics.summary.counts.get(TaskStatus.COMPLETED, 0)
+    if completed and statistics.cost:
+        yield f"  Per completed task: {_small(statistics.cost / completed)}"
+    if statistics.shares is not None and statistics.cost:
+        yield from _wasted(statistics.shares, statistics.cost)
+
+
+def _wasted(shares: CostShares, cost: Money) -> Iterator[str]:
+    """What no completed task came of; nothing is said of a share that is nothing."""
+    parts = (
+        ("Lost with preempted or failed instances", shares.lost),
+        ("Spent on attempts that failed", shares.failed),
+        ("Idle, starting and ending", shares.idle),
+    )
+    for name, amount in parts:
+        if amount:
+            yield f"  {name}: {_small(amount)} ({amount.usd / cost.usd:.1%})"
+
+
+def _small(amount: Money) -> str:
+    """An amount with enough places to be seen."""
+    return amount.format(2) if amount >= Money(1) else amount.format(6)

@@ -1,0 +1,87 @@
+"""One task's story: its attempts, what was reported of each, and what it printed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+import attrs
+
+from cloud_tasks.convert import event_to_json
+from cloud_tasks.model import Event, Task, TaskStatus
+from cloud_tasks.report.text.formatting import indented
+from cloud_tasks.store.queries.history import TaskAttempt
+
+__all__ = ["render_task_log", "task_log_dict"]
+
+_SHOWN_ELSEWHERE = frozenset({"stack_trace", "log_tail", "exception", "exception_type", "result"})
+
+
+def render_task_log(task: Task, status: TaskStatus, attempts: Sequence[TaskAttempt], events: Sequence[Event]) -> str:
+    """The whole story for people."""
+    lines = [f"Task {task.task_id}: {status.value}", f"Data: {dict(task.data)}"]
+    if not attempts:
+        lines.append("No attempt has begun.")
+    for attempt in attempts:
+        lines += ["", *_attempt(attempt)]
+    if events:
+        lines += ["", "Events"]
+        lines += indented(_event(event) for event in events)
+    return "\n".join(lines)
+
+
+def _attempt(found: TaskAttempt) -> Iterator[str]:
+    record, details = found.record, found.details
+    outcome = TaskStatus.RUNNING.value if record.outcome is None else record.outcome.value
+    took = "" if record.elapsed_time is None else f" in {record.elapsed_time:.2f} s"
+    yield f"Attempt {record.attempt}: {outcome}{took}"
+    where = record.hostname or "?"
+    where += f" (instance {record.instance_id})" if record.instance_id else ""
+    yield f"  {_moment(record.started_at)} to {_moment(record.ended_at)} on {where}"
+    if record.reason:
+        yield f"  Reason: {record.reason}"
+    if "result" in details:
+        yield f"  Result: {details['result']}"
+    trace, printed = (str(details.get(name) or "").strip() for name in ("stack_trace", "log_tail"))
+    # A worker prints the traceback too; once is enough.
+    for title, text in (("Traceback", trace), ("Output", printed.removesuffix(trace).rstrip())):
+        if text:
+            yield f"  {title}:"
+            yield from indented(text.splitlines(), 4)
+
+
+def _event(event: Event) -> str:
+    facts = {name: value for name, value in event.details.items() if name not in _SHOWN_ELSEWHERE}
+    if event.retry is not None:
+        facts["retry"] = event.retry
+    told = " ".join(f"{name}={value}" for name, value in facts.items())
+    attempt = "" if event.attempt is None else f" attempt {event.attempt}"
+    return f"{_moment(event.timestamp)} {event.event_type.value}{attempt} on {event.hostname or '?'}" + (
+        f" [{told}]" if told else ""
+    )
+
+
+def _moment(when: datetime | None) -> str:
+    return "?" if when is None else f"{when.astimezone(UTC):%Y-%m-%d %H:%M:%S}.{when.microsecond // 1000:03d}"
+
+
+def task_log_dict(
+    task: Task, status: TaskStatus, attempts: Sequence[TaskAttempt], events: Sequence[Event]
+) -> dict[str, Any]:
+    """The same for `json.dumps`."""
+    return {
+        "task_id": task.task_id,
+        "status": status.value,
+        "data": dict(task.data),
+        "attempts": [_attempt_dict(attempt) for attempt in attempts],
+        "events": [event_to_json(event) for event in events],
+    }
+
+
+def _attempt_dict(found: TaskAttempt) -> dict[str, Any]:
+    values = attrs.asdict(found.record, recurse=False)
+    for name in ("started_at", "ended_at"):
+        values[name] = None if values[name] is None else values[name].isoformat()
+    values["outcome"] = None if found.record.outcome is None else found.record.outcome.value
+    return {**values, "details": dict(found.details)}

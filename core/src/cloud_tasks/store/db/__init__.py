@@ -1,0 +1,1 @@
+"""The database file: connection, schema, writer lock, batches, codes, times and sketches."""

@@ -1,0 +1,69 @@
+"""What the money of a job went into: each instance's cost, divided by what its slots did.
+
+Invariants, each with a test:
+
+1. The shares add up to what the instances cost.
+2. No share is negative, also where workers' clocks or more tasks than slots say otherwise.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections import defaultdict
+from datetime import datetime
+from decimal import Decimal
+
+from cloud_tasks.model import AttemptOutcome, Money
+from cloud_tasks.store.db.enum_codes import OUTCOME_OF_CODE
+from cloud_tasks.store.db.times import to_unix
+from cloud_tasks.store.records import CostShares
+
+__all__ = ["cost_shares"]
+
+_HOUR = Decimal(3600)
+
+# The last moment of an instance that still runs, and of a run that has not ended, is now.
+_INSTANCES = """
+SELECT instance_id, price_per_hour, slots, coalesce(launched_at, intended_at), coalesce(ended_at, ?)
+FROM instances
+"""
+_RUNS = """
+SELECT h.instance_id, a.outcome,
+    sum(max(coalesce(a.elapsed, coalesce(a.ended_at, ?) - coalesce(a.started_at, a.ended_at), 0), 0))
+FROM attempts AS a JOIN hosts AS h ON h.host = a.host
+WHERE h.instance_id != '' GROUP BY h.instance_id, a.outcome
+"""
+
+
+def cost_shares(connection: sqlite3.Connection, now: datetime) -> CostShares:
+    """The shares until ``now``. Reads all attempts."""
+    moment = to_unix(now)
+    seconds: dict[str, dict[str, float]] = defaultdict(lambda: defaultdict(float))
+    for instance_id, outcome, spent in connection.execute(_RUNS, (moment,)):
+        seconds[instance_id][_share(outcome)] += spent
+    totals: dict[str, Decimal] = defaultdict(Decimal)
+    for instance_id, price, slots, begin, end in connection.execute(_INSTANCES, (moment,)):
+        uptime = max(end - begin, 0.0)
+        busy = seconds.get(instance_id, {}) if instance_id else {}
+        worked = sum(busy.values())
+        # Its slots had so many seconds; should tasks report more than that, they share what there was.
+        capacity = max(uptime * max(slots, 1), worked)
+        if not capacity:
+            continue
+        cost = Decimal(price) * _exact(uptime) / _HOUR
+        for share, part in busy.items():
+            totals[share] += cost * _exact(part) / _exact(capacity)
+        totals["idle"] += cost * _exact(capacity - worked) / _exact(capacity)
+    return CostShares(**{share: Money(totals[share]) for share in ("work", "lost", "failed", "idle")})
+
+
+def _share(outcome: int | None) -> str:
+    kind = None if outcome is None else OUTCOME_OF_CODE[outcome]
+    if kind is AttemptOutcome.LOST:
+        return "lost"
+    return "work" if kind in (None, AttemptOutcome.COMPLETED) else "failed"
+
+
+def _exact(seconds: float) -> Decimal:
+    # Microseconds: what a float of today's Unix time can hold.
+    return Decimal(f"{seconds:.6f}")

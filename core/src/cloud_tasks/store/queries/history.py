@@ -1,0 +1,196 @@
+"""The whole history of a job, read from its database: tasks, attempts and events, one after the other.
+
+Each function opens the file for itself, read-only, beside a controller at work if there is one, and sees one state of
+it. Memory does not depend on the size of the job.
+"""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import closing
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import attrs
+
+from cloud_tasks.model import AttemptOutcome, Event, TaskStatus
+from cloud_tasks.store.db.connection import connect_reader
+from cloud_tasks.store.db.enum_codes import (
+    EVENT_OF_CODE,
+    OUTCOME_OF_CODE,
+    OUTCOME_TO_CODE,
+    STATUS_OF_CODE,
+    STATUS_TO_CODE,
+)
+from cloud_tasks.store.db.times import from_unix, from_unix_or_none
+from cloud_tasks.store.records import AttemptRecord
+
+__all__ = ["TaskAttempt", "TaskRecord", "iterate_attempts", "iterate_events", "iterate_tasks", "slowest_tasks"]
+
+_COMPLETED = OUTCOME_TO_CODE[AttemptOutcome.COMPLETED]
+
+
+@attrs.frozen(kw_only=True)
+class TaskRecord:
+    """One task and what became of it."""
+
+    task_id: str
+    status: TaskStatus
+    attempt: int
+    """The number of the attempt that runs, that is next to run, or that was the last."""
+    losses: int
+    elapsed_time: float | None
+    """Seconds of the attempt that ended it."""
+    ended_at: datetime | None
+    hostname: str
+    """Where its last attempt ran."""
+    reason: str
+    """What its last attempt ended with; empty where there is nothing to say."""
+    result: Any
+    """Of the attempt that completed it, as its worker reported it."""
+    data: Mapping[str, Any]
+
+
+@attrs.frozen(kw_only=True)
+class TaskAttempt:
+    """One run of an attempt, with the task that it is of."""
+
+    task_id: str
+    record: AttemptRecord
+    details: Mapping[str, Any]
+    """Of the event that ended it: ``result``, ``stack_trace``, ``log_tail`` and the like; empty where none is known."""
+
+
+# The last run of a task, and the event that completed it.
+_TASKS = """
+SELECT t.task_id, t.status, t.attempt, t.losses, t.elapsed, t.ended_at, h.hostname, a.reason, t.data,
+    (SELECT e.details FROM attempts AS c JOIN events AS e ON e.id = c.ended_by
+        WHERE c.task = t.seq AND c.outcome = ? ORDER BY c.run LIMIT 1)
+FROM tasks AS t
+LEFT JOIN attempts AS a ON a.task = t.seq AND a.run = (SELECT max(l.run) FROM attempts AS l WHERE l.task = t.seq)
+LEFT JOIN hosts AS h ON h.host = a.host
+"""
+
+
+def iterate_tasks(path: Path, *, statuses: Iterable[TaskStatus] | None = None) -> Iterator[TaskRecord]:
+    """Every task, in the order of the input.
+
+    Args:
+        statuses: Only tasks of these; None: of all.
+    """
+    wanted = None if statuses is None else ", ".join(str(STATUS_TO_CODE[status]) for status in statuses)
+    where = "" if wanted is None else f"WHERE t.status IN ({wanted}) "
+    with closing(connect_reader(path)) as connection:
+        for row in connection.execute(f"{_TASKS}{where}ORDER BY t.seq", (_COMPLETED,)):
+            yield _task(row)
+
+
+def slowest_tasks(path: Path, *, limit: int) -> tuple[TaskRecord, ...]:
+    """The completed tasks that took longest, the slowest first."""
+    with closing(connect_reader(path)) as connection:
+        found = connection.execute(
+            f"{_TASKS}WHERE t.status = ? AND t.elapsed IS NOT NULL ORDER BY t.elapsed DESC, t.seq LIMIT ?",
+            (_COMPLETED, STATUS_TO_CODE[TaskStatus.COMPLETED], limit),
+        )
+        return tuple(_task(row) for row in found)
+
+
+def _task(row: tuple[Any, ...]) -> TaskRecord:
+    task_id, status, attempt, losses, elapsed, ended_at, hostname, reason, data, completing = row
+    return TaskRecord(
+        task_id=task_id,
+        status=STATUS_OF_CODE[status],
+        attempt=attempt,
+        losses=losses,
+        elapsed_time=elapsed,
+        ended_at=from_unix_or_none(ended_at),
+        hostname=hostname or "",
+        reason=reason or "",
+        result=_details(completing).get("result") if STATUS_OF_CODE[status] is TaskStatus.COMPLETED else None,
+        data=json.loads(data),
+    )
+
+
+_ATTEMPTS = """
+SELECT t.task_id, a.attempt, a.outcome, a.started_at, a.ended_at, a.elapsed, h.hostname, h.instance_id, a.reason,
+    e.details
+FROM tasks AS t JOIN attempts AS a ON a.task = t.seq JOIN hosts AS h ON h.host = a.host
+LEFT JOIN events AS e ON e.id = a.ended_by
+"""
+
+
+def iterate_attempts(path: Path, *, task_id: str | None = None) -> Iterator[TaskAttempt]:
+    """Every run of every attempt, by task in the order of the input, the oldest first.
+
+    Args:
+        task_id: Only of this task; None: of all.
+    """
+    where, values = ("", ()) if task_id is None else ("WHERE t.task_id = ? ", (task_id,))
+    with closing(connect_reader(path)) as connection:
+        for row in connection.execute(f"{_ATTEMPTS}{where}ORDER BY t.seq, a.run", values):
+            yield _attempt(row)
+
+
+def _attempt(row: tuple[Any, ...]) -> TaskAttempt:
+    found, attempt, outcome, started_at, ended_at, elapsed, hostname, instance_id, reason, details = row
+    record = AttemptRecord(
+        attempt=attempt,
+        outcome=None if outcome is None else OUTCOME_OF_CODE[outcome],
+        started_at=from_unix_or_none(started_at),
+        ended_at=from_unix_or_none(ended_at),
+        elapsed_time=elapsed,
+        hostname=hostname,
+        instance_id=instance_id or None,
+        reason=reason or "",
+    )
+    return TaskAttempt(task_id=found, record=record, details=_details(details))
+
+
+_EVENTS = """
+SELECT e.event_id, e.type, e.at, h.hostname, h.instance_id, coalesce(t.task_id, e.task_id), e.attempt, e.details
+FROM events AS e JOIN hosts AS h ON h.host = e.host LEFT JOIN tasks AS t ON t.seq = e.task
+"""
+
+
+def iterate_events(path: Path, *, task_id: str | None = None, after: int = 0) -> Iterator[Event]:
+    """Every event, in the order of arrival.
+
+    Args:
+        task_id: Only events about this task; None: all. Reads all events either way.
+        after: How many of the first to pass over.
+    """
+    with closing(connect_reader(path)) as connection:
+        yield from _events(connection, task_id, after)
+
+
+def _events(connection: sqlite3.Connection, task_id: str | None, after: int) -> Iterator[Event]:
+    if task_id is None:
+        rows = connection.execute(f"{_EVENTS}WHERE e.id > ? ORDER BY e.id", (after,))
+    else:
+        found = connection.execute("SELECT seq FROM tasks WHERE task_id = ?", (task_id,)).fetchone()
+        seq = None if found is None else found[0]
+        rows = connection.execute(
+            f"{_EVENTS}WHERE e.id > ? AND (e.task = ? OR e.task_id = ?) ORDER BY e.id", (after, seq, task_id)
+        )
+    for event_id, code, at, hostname, instance_id, task, attempt, details in rows:
+        more = _details(details)
+        yield Event(
+            event_id=event_id,
+            event_type=EVENT_OF_CODE[code],
+            timestamp=from_unix(at),
+            hostname=hostname,
+            instance_id=instance_id or None,
+            task_id=task,
+            attempt=attempt,
+            retry=more.pop("retry", None),
+            elapsed_time=more.pop("elapsed_time", None),
+            details=more,
+        )
+
+
+def _details(text: str | None) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads(text) if text else {}
+    return found

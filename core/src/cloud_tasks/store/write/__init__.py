@@ -1,0 +1,1 @@
+"""Every change of the database: loading tasks, applying events, instances, counters."""

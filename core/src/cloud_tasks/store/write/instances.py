@@ -1,0 +1,295 @@
+"""The machines of a job as it knows them, and what they cost.
+
+Invariants, each with a test:
+
+1. Money is exact: prices are stored as decimal text, and a sum is a sum of decimals.
+2. A launch of which the provider chooses what it is costs what the dearest of them does, until it is known.
+3. A launch whose answer is outstanding is paid for, as far as we know; one that failed costs nothing.
+4. What an ended instance cost is added to the spending once, and taken back if its launch turns out to have succeeded.
+5. A listed state is written for known, living instances only: it ends none, revives none and adopts none.
+"""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections.abc import Collection, Mapping
+from datetime import datetime, timedelta
+from decimal import Decimal
+from typing import Any
+
+from cloud_tasks.model import Instance, InstanceState, LaunchRequest, Money, Purchase
+from cloud_tasks.store.db.batch_insert import chunks
+from cloud_tasks.store.db.times import from_unix, from_unix_or_none, to_unix
+from cloud_tasks.store.records import InstanceRecord, TypeCost
+
+__all__ = [
+    "booked",
+    "cost_of",
+    "costs",
+    "count_live",
+    "mark_ended",
+    "mark_launch_failed",
+    "mark_launched",
+    "mark_states",
+    "read_instances",
+    "read_senders",
+    "with_sender",
+    "write_intent",
+]
+
+_HOUR = Decimal(3600)
+_HOUR_IN_MICROSECONDS = Decimal(3_600_000_000)
+_MICROSECOND = timedelta(microseconds=1)
+
+
+def write_intent(connection: sqlite3.Connection, request: LaunchRequest, now: datetime, slots: int) -> None:
+    """Keep what is about to be launched; writing the same token again changes nothing."""
+    offer = request.offer
+    offers = (offer, *request.alternatives)
+    choices = [[each.instance_type.name, each.zone, str(each.price_per_hour.usd)] for each in offers]
+    connection.execute(
+        "INSERT INTO instances (client_token, instance_type, zone, purchase, boot_disk_type, boot_disk_gb, vcpus, "
+        "slots, price_per_hour, intended_at, choices) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) "
+        "ON CONFLICT (client_token) DO NOTHING",
+        (
+            request.client_token,
+            offer.instance_type.name,
+            offer.zone,
+            offer.purchase.value,
+            offer.boot_disk.disk_type,
+            offer.boot_disk.size_gb,
+            offer.instance_type.vcpus,
+            slots,
+            str(max(each.price_per_hour for each in offers).usd),
+            to_unix(now),
+            json.dumps(choices) if request.alternatives else "[]",
+        ),
+    )
+
+
+def mark_launched(connection: sqlite3.Connection, token: str, instance: Instance) -> None:
+    """Record that a launch took place: it was answered, or its instance was found. An ended launch lives again.
+
+    A launch without an intent is ignored.
+    """
+    _revive(connection, token)
+    changed = connection.execute(
+        "UPDATE instances SET instance_id = ?, launched_at = ?, zone = ?, state = ? WHERE client_token = ?",
+        (instance.instance_id, to_unix(instance.created_at), instance.zone, instance.state.value, token),
+    ).rowcount
+    if changed:
+        _settle_choice(connection, token, instance)
+
+
+def _settle_choice(connection: sqlite3.Connection, token: str, instance: Instance) -> None:
+    """Of several that it could have become it is this one, at its own price."""
+    (choices,) = connection.execute("SELECT choices FROM instances WHERE client_token = ?", (token,)).fetchone()
+    for instance_type, zone, price in json.loads(choices):
+        if (instance_type, zone) == (instance.instance_type, instance.zone):
+            connection.execute(
+                "UPDATE instances SET instance_type = ?, price_per_hour = ? WHERE client_token = ?",
+                (instance_type, price, token),
+            )
+
+
+def mark_launch_failed(connection: sqlite3.Connection, token: str, reason: str) -> None:
+    """The launch did not take place: it ends when it began, and costs nothing."""
+    connection.execute(
+        "UPDATE instances SET ended_at = intended_at, end_reason = ? WHERE client_token = ? AND ended_at IS NULL "
+        "AND instance_id IS NULL",
+        (reason, token),
+    )
+
+
+def mark_states(connection: sqlite3.Connection, states: Mapping[str, InstanceState]) -> None:
+    """Write the listed state of instances, by instance id; those whose end is recorded keep theirs."""
+    connection.executemany(
+        "UPDATE instances SET state = ? WHERE instance_id = ? AND ended_at IS NULL",
+        [(state.value, instance_id) for instance_id, state in states.items()],
+    )
+
+
+def mark_ended(connection: sqlite3.Connection, instance_id: str, when: datetime, reason: str) -> None:
+    """It is gone since then; the first word counts."""
+    row = connection.execute(
+        "SELECT instance_type, purchase, price_per_hour, coalesce(launched_at, intended_at) FROM instances "
+        "WHERE instance_id = ? AND ended_at IS NULL",
+        (instance_id,),
+    ).fetchone()
+    if row is None:
+        return
+    ended_at = max(to_unix(when), row[3])
+    connection.execute(
+        "UPDATE instances SET ended_at = ?, end_reason = ?, state = ? WHERE instance_id = ?",
+        (ended_at, reason, InstanceState.TERMINATED.value, instance_id),
+    )
+    _book(connection, row[0], row[1], sign=1, seconds=ended_at - row[3], price=row[2])
+
+
+def _revive(connection: sqlite3.Connection, token: str) -> None:
+    row = connection.execute(
+        "SELECT instance_type, purchase, price_per_hour, launched_at, ended_at FROM instances "
+        "WHERE client_token = ? AND ended_at IS NOT NULL",
+        (token,),
+    ).fetchone()
+    if row is None:
+        return
+    instance_type, purchase, price, launched_at, ended_at = row
+    if launched_at is not None:
+        _book(connection, instance_type, purchase, sign=-1, seconds=ended_at - launched_at, price=price)
+    connection.execute("UPDATE instances SET ended_at = NULL, end_reason = '' WHERE client_token = ?", (token,))
+
+
+def _book(
+    connection: sqlite3.Connection, instance_type: str, purchase: str, *, sign: int, seconds: float, price: str
+) -> None:
+    row = connection.execute(
+        "SELECT instances, seconds, cost FROM spending WHERE instance_type = ? AND purchase = ?",
+        (instance_type, purchase),
+    ).fetchone() or (0, 0.0, "0")
+    cost = Decimal(row[2]) + sign * _cost(price, seconds)
+    connection.execute(
+        "INSERT OR REPLACE INTO spending (instance_type, purchase, instances, seconds, cost) VALUES (?, ?, ?, ?, ?)",
+        (instance_type, purchase, row[0] + sign, row[1] + sign * seconds, str(cost)),
+    )
+
+
+def _cost(price_per_hour: str, seconds: float) -> Decimal:
+    # Microseconds: what a float of today's Unix time can hold.
+    return Decimal(price_per_hour) * Decimal(f"{max(seconds, 0.0):.6f}") / _HOUR
+
+
+def costs(connection: sqlite3.Connection, now: datetime) -> tuple[TypeCost, ...]:
+    """What each type, bought each way, has cost until now; the dearest first."""
+    sums: dict[tuple[str, str], tuple[int, float, Decimal]] = {
+        (row[0], row[1]): (row[2], row[3], Decimal(row[4]))
+        for row in connection.execute("SELECT instance_type, purchase, instances, seconds, cost FROM spending")
+    }
+    moment = to_unix(now)
+    alive = connection.execute(
+        "SELECT instance_type, purchase, price_per_hour, coalesce(launched_at, intended_at) FROM instances "
+        "WHERE ended_at IS NULL"
+    )
+    for instance_type, purchase, price, since in alive:
+        seconds = max(moment - since, 0.0)
+        count, total, cost = sums.get((instance_type, purchase), (0, 0.0, Decimal(0)))
+        sums[instance_type, purchase] = (count + 1, total + seconds, cost + _cost(price, seconds))
+    lines = [
+        TypeCost(
+            instance_type=name, purchase=Purchase(purchase), instances=count, hours=seconds / 3600, cost=Money(cost)
+        )
+        for (name, purchase), (count, seconds, cost) in sums.items()
+    ]
+    return tuple(sorted(lines, key=lambda line: (-line.cost.usd, line.instance_type, line.purchase.value)))
+
+
+def count_live(connection: sqlite3.Connection) -> int | None:
+    """Return how many instances exist or were requested; None where no launch was ever recorded."""
+    (live,) = connection.execute("SELECT count(*) FROM instances WHERE ended_at IS NULL").fetchone()
+    return live if live or connection.execute("SELECT 1 FROM instances LIMIT 1").fetchone() else None
+
+
+def booked(connection: sqlite3.Connection) -> Decimal:
+    """What the instances have cost that have ended, in US dollars."""
+    return sum((Decimal(cost) for (cost,) in connection.execute("SELECT cost FROM spending")), Decimal(0))
+
+
+def cost_of(record: InstanceRecord, now: datetime) -> Decimal:
+    """What an instance that lives has cost until now, in US dollars."""
+    since = record.launched_at or record.intended_at
+    return record.price_per_hour.usd * Decimal(max((now - since) // _MICROSECOND, 0)) / _HOUR_IN_MICROSECONDS
+
+
+_SENDERS = """
+SELECT instance_id, max(hostname) AS hostname, max(last_heard) AS last_heard, max(last_busy) AS last_busy,
+    sum(running) AS running, sum(finished) AS finished, sum(completed) AS completed,
+    min(spot_terminated_at) AS spot_terminated_at
+FROM hosts WHERE instance_id {condition} GROUP BY instance_id
+"""
+_READ = "SELECT * FROM instances AS i {condition} ORDER BY i.intended_at, i.rowid"
+
+
+def read_instances(
+    connection: sqlite3.Connection, client_tokens: Collection[str] | None = None
+) -> tuple[InstanceRecord, ...]:
+    """The launches of the job, failed and ended ones included, the oldest first.
+
+    Args:
+        client_tokens: Of those that are wanted; None: all.
+    """
+    records: list[InstanceRecord] = []
+    pieces = (
+        [("", [])] if client_tokens is None else [(f"WHERE client_token IN ({p})", v) for p, v in chunks(client_tokens)]
+    )
+    for condition, values in pieces:
+        cursor = connection.execute(_READ.format(condition=condition), values)
+        names = [column[0] for column in cursor.description]
+        records.extend(_record(dict(zip(names, row, strict=True))) for row in cursor)
+    if client_tokens is None:
+        senders = {row[0]: row[1:] for row in connection.execute(_SENDERS.format(condition="!= ''"))}
+    else:
+        senders = read_senders(connection, [r.instance_id for r in records if r.instance_id is not None])
+    return tuple(
+        record if (sender := senders.get(record.instance_id or "")) is None else with_sender(record, sender)
+        for record in records
+    )
+
+
+def read_senders(connection: sqlite3.Connection, instance_ids: Collection[str]) -> dict[str, tuple[Any, ...]]:
+    """For each of these that sent events: what `with_sender` takes."""
+    found: dict[str, tuple[Any, ...]] = {}
+    for places, ids in chunks(instance_ids):
+        rows = connection.execute(_SENDERS.format(condition=f"IN ({places})"), ids)
+        found.update((row[0], row[1:]) for row in rows)
+    return found
+
+
+def with_sender(record: InstanceRecord, sender: tuple[Any, ...]) -> InstanceRecord:
+    """The same launch, with what is known of the worker on it now."""
+    hostname, last_heard, last_busy, running, finished, completed, spot_terminated_at = sender
+    # Written out: this runs for every instance at every look, and `attrs.evolve` takes five times as long.
+    return InstanceRecord(
+        client_token=record.client_token,
+        instance_id=record.instance_id,
+        instance_type=record.instance_type,
+        zone=record.zone,
+        purchase=record.purchase,
+        boot_disk_type=record.boot_disk_type,
+        boot_disk_gb=record.boot_disk_gb,
+        vcpus=record.vcpus,
+        slots=record.slots,
+        price_per_hour=record.price_per_hour,
+        intended_at=record.intended_at,
+        launched_at=record.launched_at,
+        ended_at=record.ended_at,
+        end_reason=record.end_reason,
+        state=record.state,
+        hostname=hostname or "",
+        last_heard=from_unix_or_none(last_heard),
+        last_busy=from_unix_or_none(last_busy),
+        running_tasks=running or 0,
+        tasks_finished=finished or 0,
+        tasks_completed=completed or 0,
+        spot_terminated_at=from_unix_or_none(spot_terminated_at),
+    )
+
+
+def _record(row: Mapping[str, Any]) -> InstanceRecord:
+    return InstanceRecord(
+        client_token=row["client_token"],
+        instance_id=row["instance_id"],
+        instance_type=row["instance_type"],
+        zone=row["zone"],
+        purchase=Purchase(row["purchase"]),
+        boot_disk_type=row["boot_disk_type"],
+        boot_disk_gb=row["boot_disk_gb"],
+        vcpus=row["vcpus"],
+        slots=row["slots"],
+        price_per_hour=Money(row["price_per_hour"]),
+        intended_at=from_unix(row["intended_at"]),
+        launched_at=from_unix_or_none(row["launched_at"]),
+        ended_at=from_unix_or_none(row["ended_at"]),
+        end_reason=row["end_reason"],
+        state=None if row["state"] is None else InstanceState(row["state"]),
+    )

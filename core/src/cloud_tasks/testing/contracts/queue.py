@@ -1,0 +1,426 @@
+"""What every queue has to do."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager, ExitStack
+from datetime import timedelta
+from typing import Any
+from uuid import uuid4
+
+import attrs
+import pytest
+
+from cloud_tasks.errors import NotFound, ProviderError
+from cloud_tasks.plugin import Delivery, NoSettings, Queue, QueueBackend, QueueContext, QueueTraits
+from cloud_tasks.testing.contracts.contract import Contract, eventually
+from cloud_tasks.testing.fakes.faults import Fault, When, inject
+
+__all__ = ["QueueContract", "QueueSubject"]
+
+_AT_ONCE = timedelta(0)
+
+
+def _sleep(duration: timedelta) -> None:
+    time.sleep(duration.total_seconds())
+
+
+@attrs.frozen(kw_only=True)
+class QueueSubject:
+    """A queue backend to be tested. Everything opened from one subject with one name is one queue."""
+
+    backend: QueueBackend
+    settings: Any = attrs.field(factory=NoSettings)
+    lease: timedelta = timedelta(seconds=1)
+    """A short lease that the backend can keep; tests wait for its end."""
+    advance: Callable[[timedelta], None] = _sleep
+    """Let time pass for the backend; give the backend's own clock where it can be set."""
+    patience: timedelta = timedelta(seconds=20)
+    """How long a message that is there may take to be received."""
+    region: str | None = None
+
+    @property
+    def traits(self) -> QueueTraits:
+        return self.backend.traits
+
+    def open(self, name: str, *, lease: timedelta | None = None) -> AbstractContextManager[Queue]:
+        """A consumer of the queue of this name, with the short lease if none is given."""
+        context = QueueContext(job_id="contract", name=name, lease=lease or self.lease, region=self.region)
+        return self.backend.open(self.settings, context)
+
+
+def receive_all(queue: Queue, count: int, patience: timedelta) -> list[Delivery]:
+    """Receive until ``count`` messages are there or the patience is over."""
+    deadline = time.monotonic() + patience.total_seconds()
+    received: list[Delivery] = []
+    while len(received) < count and time.monotonic() < deadline:
+        received += queue.receive(count - len(received), wait=min(patience, timedelta(seconds=0.2)))
+    return received
+
+
+class QueueContract(Contract):
+    """At-least-once delivery with leases; see `cloud_tasks.plugin.Queue`."""
+
+    @pytest.fixture
+    def name(self) -> str:
+        return f"contract-{uuid4().hex[:12]}"
+
+    @pytest.fixture
+    def consumers(self, subject: QueueSubject, name: str) -> Iterator[Callable[[], Queue]]:
+        """Opens consumers of the queue under test: as other processes would."""
+        with ExitStack() as stack:
+            yield lambda: stack.enter_context(subject.open(name))
+
+    @pytest.fixture
+    def queue(self, subject: QueueSubject, name: str) -> Iterator[Queue]:
+        with subject.open(name) as queue:
+            queue.create()
+            yield queue
+            queue.delete()
+
+    @pytest.fixture
+    def one(self, queue: Queue, subject: QueueSubject) -> Callable[[], Delivery]:
+        """Receives one message, which has to come."""
+
+        def receive() -> Delivery:
+            received = receive_all(queue, 1, subject.patience)
+            assert received, "no message came"
+            return received[0]
+
+        return receive
+
+    # Life of the queue
+
+    def test_create_makes_the_queue_and_is_idempotent(self, subject: QueueSubject, name: str) -> None:
+        with subject.open(name) as queue:
+            assert not queue.exists()
+            queue.create()
+            queue.create()
+            assert queue.exists()
+            queue.delete()
+
+    def test_delete_removes_the_queue_and_is_idempotent(self, queue: Queue) -> None:
+        queue.delete()
+        queue.delete()
+        assert not queue.exists()
+
+    def test_a_queue_that_does_not_exist_is_not_found(self, subject: QueueSubject, name: str) -> None:
+        with subject.open(name) as queue:
+            with pytest.raises(NotFound):
+                queue.receive(1, wait=_AT_ONCE)
+            with pytest.raises(NotFound):
+                queue.depth()
+            with pytest.raises(NotFound):
+                queue.purge()
+
+    def test_a_queue_can_be_deleted_and_created_at_once(
+        self, queue: Queue, subject: QueueSubject, one: Callable[[], Delivery]
+    ) -> None:
+        queue.send([b"leased", b"waiting"])
+        old = one()
+        queue.delete()
+        queue.create()
+        queue.send([b"new"])
+        assert one().body == b"new"
+        assert list(queue.ack([old.lease_id])) == [old.lease_id]
+        subject.advance(subject.lease * 1.5)
+        assert one().body == b"new"
+        assert list(queue.receive(1, wait=_AT_ONCE)) == []
+
+    def test_purge_removes_messages_that_wait_and_messages_that_are_leased(
+        self, queue: Queue, subject: QueueSubject, one: Callable[[], Delivery]
+    ) -> None:
+        queue.send([b"leased", b"waiting"])
+        one()
+        queue.purge()
+        subject.advance(subject.lease * 1.5)
+        assert list(queue.receive(10, wait=_AT_ONCE)) == []
+        queue.send([b"after"])
+        assert one().body == b"after"
+
+    def test_messages_outlive_the_object_that_sent_them(
+        self, queue: Queue, subject: QueueSubject, name: str, one: Callable[[], Delivery]
+    ) -> None:
+        with subject.open(name) as sender:
+            assert list(sender.send([b"durable"])) == []
+        assert one().body == b"durable"
+
+    def test_queues_of_different_names_do_not_mix(
+        self, queue: Queue, subject: QueueSubject, name: str, one: Callable[[], Delivery]
+    ) -> None:
+        with subject.open(name + "-events") as other:
+            other.create()
+            other.send([b"event"])
+            queue.send([b"task"])
+            assert one().body == b"task"
+            assert list(queue.receive(1, wait=_AT_ONCE)) == []
+            other.delete()
+
+    # Sending
+
+    @pytest.mark.parametrize(
+        "body", [b'{"task_id": "t"}', '{"name": "λ ≠ 木"}'.encode(), b" \n<&>'\"\t ", bytes(range(256))]
+    )
+    def test_a_message_arrives_as_it_was_sent(self, queue: Queue, one: Callable[[], Delivery], body: bytes) -> None:
+        assert list(queue.send([body])) == []
+        assert one().body == body
+
+    def test_more_messages_than_a_batch_all_arrive(self, queue: Queue, subject: QueueSubject) -> None:
+        count = 2 * min(subject.traits.send_batch, 1000) + 1
+        bodies = [b"message %d" % number for number in range(count)]
+        assert list(queue.send(bodies)) == []
+        received: Counter[bytes] = Counter()
+        for _ in range(count):
+            deliveries = receive_all(queue, min(count - received.total(), 100), subject.patience)
+            received.update(delivery.body for delivery in deliveries)
+            queue.ack([delivery.lease_id for delivery in deliveries])
+            if received.total() >= count or not deliveries:
+                break
+        assert received == Counter(bodies)
+
+    def test_the_largest_messages_arrive_whole_also_together(self, queue: Queue, subject: QueueSubject) -> None:
+        size = subject.traits.max_message_bytes
+        bodies = [b"a" * size, b"b" * size, b"c" * size]
+        assert list(queue.send(bodies)) == []
+        received = receive_all(queue, 3, subject.patience)
+        assert sorted((delivery.body[:1], len(delivery.body)) for delivery in received) == [
+            (b"a", size),
+            (b"b", size),
+            (b"c", size),
+        ]
+
+    def test_a_message_that_is_too_large_fails_alone_and_for_good(self, queue: Queue, subject: QueueSubject) -> None:
+        too_large = b"x" * (subject.traits.max_message_bytes + 1)
+        failures = queue.send([b"first", too_large, b"last"])
+        assert [(failure.index, failure.transient) for failure in failures] == [(1, False)]
+        assert all(failure.reason for failure in failures)
+        received = receive_all(queue, 2, subject.patience)
+        assert sorted(delivery.body for delivery in received) == [b"first", b"last"]
+
+    def test_nothing_to_do_is_no_error(self, queue: Queue) -> None:
+        assert list(queue.send([])) == []
+        assert list(queue.ack([])) == []
+        assert list(queue.release([])) == []
+        assert list(queue.extend([], lease=timedelta(seconds=10))) == []
+
+    def test_a_delayed_message_does_not_come_early_where_delays_are_supported(
+        self, queue: Queue, subject: QueueSubject, one: Callable[[], Delivery]
+    ) -> None:
+        delay = min(subject.lease * 2, subject.traits.delay)
+        queue.send([b"delayed"], delay=subject.lease * 2)
+        if delay:
+            assert list(queue.receive(1, wait=_AT_ONCE)) == []
+            subject.advance(delay)
+        assert one().body == b"delayed"
+
+    # Receiving
+
+    def test_an_empty_queue_gives_nothing(self, queue: Queue) -> None:
+        assert list(queue.receive(10, wait=_AT_ONCE)) == []
+        assert list(queue.receive(10, wait=timedelta(seconds=0.02))) == []
+
+    def test_receive_brings_no_more_than_asked(self, queue: Queue, subject: QueueSubject) -> None:
+        queue.send([b"%d" % number for number in range(5)])
+        assert len(queue.receive(2, wait=subject.patience)) in (1, 2)
+
+    def test_a_waiting_consumer_gets_a_message_that_is_sent_meanwhile(
+        self, queue: Queue, consumers: Callable[[], Queue], subject: QueueSubject
+    ) -> None:
+        consumer = consumers()
+        started = threading.Event()
+
+        def consume() -> Sequence[Delivery]:
+            started.set()
+            return consumer.receive(1, wait=subject.patience * 3)
+
+        with ThreadPoolExecutor(1) as thread:
+            received = thread.submit(consume)
+            started.wait()
+            queue.send([b"sent meanwhile"])
+            # One that returned only at the end of its wait would be too late for this.
+            deliveries = received.result(timeout=subject.patience.total_seconds())
+        assert [delivery.body for delivery in deliveries] == [b"sent meanwhile"]
+
+    def test_consumers_never_hold_the_same_message(self, queue: Queue, subject: QueueSubject, name: str) -> None:
+        bodies = [b"%d" % number for number in range(120)]
+        queue.send(bodies)
+        received: Counter[bytes] = Counter()
+        leases: set[str] = set()
+        lock = threading.Lock()
+        all_leased = threading.Barrier(4)
+        deadline = time.monotonic() + subject.patience.total_seconds()
+
+        def consume() -> Sequence[str]:
+            own: list[str] = []
+            with subject.open(name, lease=subject.lease * 60) as consumer:
+                while received.total() < len(bodies) and time.monotonic() < deadline:
+                    deliveries = consumer.receive(3, wait=timedelta(seconds=0.05))
+                    own += [delivery.lease_id for delivery in deliveries]
+                    with lock:
+                        received.update(delivery.body for delivery in deliveries)
+                        leases.update(delivery.lease_id for delivery in deliveries)
+                # Nobody acks before every message is held by somebody.
+                all_leased.wait()
+                return consumer.ack(own)
+
+        with ThreadPoolExecutor(4) as threads:
+            lost = [lease for finished in [threads.submit(consume) for _ in range(4)] for lease in finished.result()]
+        assert received == Counter(bodies)
+        assert len(leases) == len(bodies)
+        assert lost == []
+
+    def test_one_object_serves_several_threads(self, queue: Queue, subject: QueueSubject) -> None:
+        with ThreadPoolExecutor(4) as threads:
+            for failures in threads.map(lambda number: queue.send([b"%d" % number]), range(40)):
+                assert list(failures) == []
+            parts = list(threads.map(lambda _: receive_all(queue, 10, subject.patience), range(4)))
+            deliveries = [delivery for part in parts for delivery in part]
+            leases = [delivery.lease_id for delivery in deliveries]
+            lost = [lease for part in threads.map(lambda lease: queue.ack([lease]), leases) for lease in part]
+        assert {delivery.body for delivery in deliveries} == {b"%d" % number for number in range(40)}
+        assert lost == []
+
+    # Leases
+
+    def test_a_leased_message_is_hidden_and_comes_back_when_the_lease_ends(
+        self, queue: Queue, consumers: Callable[[], Queue], subject: QueueSubject, one: Callable[[], Delivery]
+    ) -> None:
+        queue.send([b"task"])
+        first = one()
+        assert list(consumers().receive(1, wait=_AT_ONCE)) == []
+        subject.advance(subject.lease * 1.5)
+        second = one()
+        assert second.body == b"task"
+        assert second.lease_id != first.lease_id
+
+    def test_a_delivery_knows_its_number_where_the_traits_say_so(
+        self, queue: Queue, subject: QueueSubject, one: Callable[[], Delivery]
+    ) -> None:
+        queue.send([b"task"])
+        counts = [one().delivery_count]
+        subject.advance(subject.lease * 1.5)
+        counts.append(one().delivery_count)
+        if subject.traits.reports_delivery_count:
+            assert counts == [1, 2]
+        else:
+            assert all(count is None or count >= 1 for count in counts)
+
+    def test_an_acked_message_never_comes_back(
+        self, queue: Queue, subject: QueueSubject, one: Callable[[], Delivery]
+    ) -> None:
+        queue.send([b"task"])
+        assert list(queue.ack([one().lease_id])) == []
+        subject.advance(subject.lease * 1.5)
+        assert list(queue.receive(1, wait=_AT_ONCE)) == []
+
+    def test_calls_that_took_effect_and_timed_out_may_be_repeated(
+        self, queue: Queue, subject: QueueSubject, one: Callable[[], Delivery]
+    ) -> None:
+        first = frozenset({1})
+        unreliable = inject(queue, [Fault(method=name, calls=first, when=When.AFTER) for name in ("send", "ack")])
+        with pytest.raises(ProviderError):
+            unreliable.send([b"task"])
+        unreliable.send([b"task"])
+        leases = [delivery.lease_id for delivery in receive_all(queue, 2, subject.patience)]
+        with pytest.raises(ProviderError):
+            unreliable.ack(leases)
+        assert set(unreliable.ack(leases)) <= set(leases)
+        subject.advance(subject.lease * 1.5)
+        assert list(queue.receive(1, wait=_AT_ONCE)) == []
+
+    def test_a_throttled_call_had_no_effect_and_may_be_repeated(
+        self, queue: Queue, subject: QueueSubject, one: Callable[[], Delivery]
+    ) -> None:
+        throttled = inject(queue, [Fault(method=name, calls=frozenset({1})) for name in ("send", "extend", "release")])
+        with pytest.raises(ProviderError):
+            throttled.send([b"task"])
+        throttled.send([b"task"])
+        lease = one().lease_id
+        with pytest.raises(ProviderError):
+            throttled.extend([lease], lease=subject.lease)
+        assert list(throttled.extend([lease], lease=subject.lease)) == []
+        with pytest.raises(ProviderError):
+            throttled.release([lease])
+        assert list(throttled.release([lease])) == []
+        assert one().body == b"task"
+        assert list(queue.receive(1, wait=_AT_ONCE)) == []
+
+    def test_a_lease_that_was_lost_is_told_and_harms_nobody(
+        self, queue: Queue, subject: QueueSubject, one: Callable[[], Delivery]
+    ) -> None:
+        queue.send([b"task"])
+        lost = one().lease_id
+        subject.advance(subject.lease * 1.5)
+        held = one().lease_id
+        assert list(queue.ack([lost])) == [lost]
+        assert list(queue.extend([lost], lease=subject.lease)) == [lost]
+        assert list(queue.release([lost])) == [lost]
+        assert list(queue.receive(1, wait=_AT_ONCE)) == []
+        assert list(queue.ack([held])) == []
+
+    def test_of_many_leases_exactly_the_lost_ones_are_told(self, queue: Queue, subject: QueueSubject) -> None:
+        queue.send([b"%d" % number for number in range(25)])
+        leases = [delivery.lease_id for delivery in receive_all(queue, 25, subject.patience)]
+        assert len(leases) == 25
+        assert list(queue.ack(leases[5:8])) == []
+        assert sorted(queue.ack(leases)) == sorted(leases[5:8])
+
+    def test_an_extended_lease_holds_and_then_ends(
+        self, queue: Queue, consumers: Callable[[], Queue], subject: QueueSubject, one: Callable[[], Delivery]
+    ) -> None:
+        queue.send([b"task"])
+        first = one()
+        assert list(queue.extend([first.lease_id], lease=subject.lease * 4)) == []
+        subject.advance(subject.lease * 1.5)
+        assert list(consumers().receive(1, wait=_AT_ONCE)) == []
+        subject.advance(subject.lease * 3)
+        assert one().body == b"task"
+
+    def test_a_released_message_is_there_for_others_at_once(
+        self, queue: Queue, consumers: Callable[[], Queue], subject: QueueSubject
+    ) -> None:
+        with_long_lease = subject.lease * 60
+        queue.send([b"task"])
+        first = receive_all(queue, 1, subject.patience)[0]
+        queue.extend([first.lease_id], lease=min(with_long_lease, subject.traits.max_lease))
+        assert list(queue.release([first.lease_id])) == []
+        (second,) = receive_all(consumers(), 1, subject.patience)
+        assert second.body == b"task"
+        assert list(queue.ack([first.lease_id])) == [first.lease_id]
+
+    def test_a_message_released_with_a_delay_does_not_come_early_where_delays_are_supported(
+        self, queue: Queue, subject: QueueSubject, one: Callable[[], Delivery]
+    ) -> None:
+        delay = min(subject.lease * 2, subject.traits.delay)
+        queue.send([b"task"])
+        assert list(queue.release([one().lease_id], delay=subject.lease * 2)) == []
+        if delay:
+            assert list(queue.receive(1, wait=_AT_ONCE)) == []
+            subject.advance(delay)
+        assert one().body == b"task"
+
+    # Depth
+
+    def test_the_depth_follows_a_message_where_it_is_exact(
+        self, queue: Queue, subject: QueueSubject, one: Callable[[], Delivery]
+    ) -> None:
+        def check_depth(visible: int, in_flight: int) -> None:
+            depth = queue.depth()
+            assert depth.as_of.tzinfo is not None
+            assert all(figure is None or figure >= 0 for figure in (depth.visible, depth.in_flight))
+            if depth.exact:
+                assert (depth.visible, depth.in_flight) == (visible, in_flight)
+
+        check_depth(0, 0)
+        queue.send([b"one", b"two"])
+        check_depth(2, 0)
+        lease = one().lease_id
+        check_depth(1, 1)
+        queue.ack([lease])
+        check_depth(1, 0)
+        if not queue.depth().exact:
+            eventually(lambda: queue.depth().visible in (None, 0, 1), patience=subject.patience)

@@ -1,0 +1,1 @@
+"""Backends in memory, and the proxy that injects faults."""

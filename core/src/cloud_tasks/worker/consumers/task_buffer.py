@@ -1,0 +1,115 @@
+"""Tasks that were fetched from the queue and not started yet.
+
+Invariants, each with a test:
+
+1. Every access holds the lock: the receiving thread adds, the supervisor's thread takes.
+2. A closed buffer takes nothing: what comes after `close` stays with the caller, who gives it back.
+3. A task whose lease was lost is never handed out.
+"""
+
+from __future__ import annotations
+
+import heapq
+import itertools
+import threading
+import time
+from collections import deque
+from collections.abc import Collection, Sequence
+
+from cloud_tasks.worker.consumers.attempt_types import Work
+
+__all__ = ["TaskBuffer", "prefetch_target"]
+
+_PREFETCH_SECONDS = 0.5
+_MAX_PREFETCH = 512
+_MIN_TASK_SECONDS = 1e-4
+
+
+def prefetch_target(mean_seconds: float | None, slots: int) -> int:
+    """Return how many tasks to hold besides running ones: half a second's worth, at most 512.
+
+    Args:
+        mean_seconds: Duration of a task; None: unknown, nothing is prefetched.
+    """
+    if mean_seconds is None:
+        return 0
+    return min(_MAX_PREFETCH, int(slots * _PREFETCH_SECONDS / max(mean_seconds, _MIN_TASK_SECONDS)))
+
+
+class TaskBuffer:
+    """Due tasks in order of arrival, and tasks that are not due, by their time."""
+
+    def __init__(self) -> None:
+        self._ready: deque[Work] = deque()
+        self._held: list[tuple[float, int, Work]] = []
+        self._order = itertools.count()
+        self._lock = threading.Lock()
+        self._is_closed = False
+
+    def __len__(self) -> int:
+        """Number of tasks that were due when they were added or last counted by `take_surplus`."""
+        with self._lock:
+            return len(self._ready)
+
+    def add(self, works: Sequence[Work]) -> bool:
+        """Add due tasks; False: the buffer is closed and took none."""
+        with self._lock:
+            if not self._is_closed:
+                self._ready.extend(works)
+            return not self._is_closed
+
+    def hold(self, work: Work) -> bool:
+        """Keep a task until its ``not_before``; False: the buffer is closed and did not take it."""
+        with self._lock:
+            if not self._is_closed:
+                heapq.heappush(self._held, (work.not_before, next(self._order), work))
+            return not self._is_closed
+
+    def get(self) -> Work | None:
+        """Return the next due task, formerly held ones first; None for none."""
+        with self._lock:
+            now = time.time() if self._held else 0.0
+            while self._held and self._held[0][0] <= now:
+                work = heapq.heappop(self._held)[2]
+                if not work.lease_lost:
+                    return work
+            while self._ready:
+                work = self._ready.popleft()
+                if not work.lease_lost:
+                    return work
+        return None
+
+    @property
+    def due_at(self) -> float | None:
+        """Time (Unix) at which a held task is due; None for no such task."""
+        with self._lock:
+            return self._held[0][0] if self._held else None
+
+    def promote_due(self) -> int:
+        """Move held tasks that are due to the others; return how many are due."""
+        with self._lock:
+            now = time.time()
+            while self._held and self._held[0][0] <= now:
+                self._ready.append(heapq.heappop(self._held)[2])
+            return len(self._ready)
+
+    def take_surplus(self, keep: int) -> list[Work]:
+        """Remove and return the last due tasks beyond ``keep``."""
+        with self._lock:
+            return [self._ready.pop() for _ in range(max(0, len(self._ready) - keep))]
+
+    def mark_lost(self, lease_ids: Collection[str]) -> None:
+        """Mark the tasks whose leases were lost."""
+        with self._lock:
+            for work in [*self._ready, *(work for _, _, work in self._held)]:
+                if work.lease_id in lease_ids:
+                    work.lease_lost = True
+
+    def close(self) -> list[Work]:
+        """Take nothing more; remove and return what is here."""
+        with self._lock:
+            self._is_closed = True
+            left = [*self._ready, *(work for _, _, work in self._held)]
+            self._ready.clear()
+            self._held.clear()
+        return left

@@ -1,0 +1,59 @@
+"""What the template is made with: settled by the program's options before the first fork."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from cloud_tasks.worker.common.worker_data import WorkerData
+from cloud_tasks.worker.forkserver.spawn import Program
+from cloud_tasks.worker.task_process.runner import Function
+
+__all__ = ["TemplateOrder"]
+
+
+class TemplateOrder:
+    """What a template needs to know, settled before the first fork."""
+
+    __slots__ = (
+        "capture",
+        "data",
+        "environments",
+        "function",
+        "limits",
+        "log_dir",
+        "on_init",
+        "program",
+        "reuse",
+        "slots",
+        "spawn",
+    )
+
+    def __init__(
+        self,
+        function: Function,
+        data: WorkerData,
+        *,
+        on_init: Callable[[WorkerData], Any] | None,
+        capture: bool,
+        log_dir: str | None,
+        limits: tuple[int | None, str | None],
+        program: Program,
+        environments: Sequence[dict[str, str]],
+        spawn: bool | None = None,
+        reuse: int = 1,
+    ) -> None:
+        self.function = function
+        self.data = data
+        self.on_init = on_init
+        self.capture = capture
+        self.log_dir = log_dir
+        self.limits = limits
+        self.program = program
+        self.slots = len(environments)
+        self.environments = environments
+        """Of each slot, the environment variables that its tasks have besides the worker's."""
+        self.spawn = spawn
+        """Whether each task process is a fresh interpreter; None: if `on_init` leaves threads."""
+        self.reuse = reuse
+        """How many tasks one process may do."""

@@ -1,0 +1,1 @@
+"""Events on their way out: encoding, spooling to disk, durable delivery, forwarding to sinks, log upload."""

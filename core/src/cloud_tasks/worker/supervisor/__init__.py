@@ -1,0 +1,1 @@
+"""The process that leases tasks, has them run, watches them and reports."""

@@ -1,0 +1,62 @@
+"""What the event sinks do beyond their contract."""
+
+from __future__ import annotations
+
+import json
+import os
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from cloud_tasks.builtin.sinks.files import JsonLinesSink
+from cloud_tasks.errors import InputError
+from cloud_tasks.model import Event, EventType
+from cloud_tasks.plugin import EventSinkContext
+
+EVENT = Event(
+    event_id="e1",
+    event_type=EventType.TASK_COMPLETED,
+    timestamp=datetime(2025, 7, 8, tzinfo=UTC),
+    hostname="here",
+    task_id="a",
+    details={"result": "line one\nline two"},
+)
+
+
+def test_events_are_appended_to_what_is_there(tmp_path: Path) -> None:
+    path = tmp_path / "events.log"
+    path.write_text("{}\n")
+    for _ in range(2):
+        sink = JsonLinesSink(path)
+        sink.write([EVENT])
+        sink.close()
+        sink.close()
+    lines = path.read_text().splitlines()
+    assert len(lines) == 3
+    assert json.loads(lines[2])["result"] == "line one\nline two"
+
+
+def test_the_file_is_named_after_the_job_unless_the_user_names_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    JsonLinesSink.for_job(EventSinkContext(job_id="my-job")).close()
+    JsonLinesSink.for_job(EventSinkContext(job_id="my-job", output_file=tmp_path / "other")).close()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["my-job-events.jsonl", "other"]
+
+
+def test_a_pipe_will_do(tmp_path: Path) -> None:
+    path = tmp_path / "pipe"
+    os.mkfifo(path)
+    reader = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+    sink = JsonLinesSink(path)
+    sink.write([EVENT])
+    sink.close()
+    assert json.loads(os.read(reader, 4096))["task_id"] == "a"
+    os.close(reader)
+
+
+def test_a_file_that_cannot_be_written_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="cannot be written: Is a directory"):
+        JsonLinesSink(tmp_path)

@@ -1,0 +1,401 @@
+"""`init` and `ship`: a new project, and its code on the way to the instances."""
+
+from __future__ import annotations
+
+import ast
+import io
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tarfile
+from pathlib import Path
+
+import attrs
+import pytest
+import yaml
+from command_line import CommandLine
+from memory_commands import Answer, MemoryCommands
+from terminal import in_a_terminal
+
+import cloud_tasks
+from cloud_tasks.cli.context import make_registry
+from cloud_tasks.cli.main import main
+from cloud_tasks.cli.scaffold.project_files import provider_packages
+from cloud_tasks.cli.scaffold.source_archive import find_checkout, pack, upload
+from cloud_tasks.config import load_config
+from cloud_tasks.plugin import setting
+
+
+@pytest.fixture(autouse=True)
+def _folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+
+def git(folder: Path, *arguments: str) -> str:
+    identity = ["-c", "user.name=Ada", "-c", "user.email=ada@example.org", "-c", "init.defaultBranch=main"]
+    done = subprocess.run(["git", *identity, *arguments], cwd=folder, check=True, capture_output=True, text=True)
+    return done.stdout.strip()
+
+
+def repository(folder: Path) -> str:
+    """Make the folder a repository with all that is in it; returns the commit."""
+    git(folder, "init", "--quiet")
+    git(folder, "add", ".")
+    git(folder, "commit", "--quiet", "-m", "All")
+    return git(folder, "rev-parse", "HEAD")
+
+
+@attrs.frozen(kw_only=True)
+class CloudSettings:
+    project: str = setting(help="Whose machines these are", flag="--project")
+    colour: str = setting(help="Which", default="blue")
+
+
+def init(*arguments: str, provider: str | None = "memory") -> Answer:
+    chosen = [] if provider is None else ["--provider", provider]
+    return MemoryCommands(compute={"settings": CloudSettings}).call("init", *chosen, *arguments, provider=False)
+
+
+# init
+
+
+def test_a_project_has_a_worker_tasks_a_configuration_and_a_startup_script(tmp_path: Path) -> None:
+    answer = init("sums", "--ship", "archive", "--bucket", "gs://box/code", "--region", "moon-1")
+    assert answer.error is None
+    assert sorted(path.name for path in (tmp_path / "sums").iterdir()) == [
+        ".gitignore", "config.yml", "startup.sh", "tasks.json", "worker.py",
+    ]  # fmt: skip
+    config = yaml.safe_load((tmp_path / "sums" / "config.yml").read_text())
+    assert (config["provider"], config["run"]["job_id"], config["run"]["region"]) == ("memory", "sums", "moon-1")
+    ast.parse((tmp_path / "sums" / "worker.py").read_text())
+    assert len(json.loads((tmp_path / "sums" / "tasks.json").read_text())) == 20
+    assert "cloud-tasks ship --config config.yml" in answer.out
+    assert answer.out.rstrip().endswith("cloud-tasks run --config config.yml --task-file tasks.json")
+
+
+def test_the_next_steps_say_what_is_still_to_be_filled_in(tmp_path: Path) -> None:
+    answer = init("sums", "--ship", "archive", "--bucket", "box")
+    assert "Then fill in project in config.yml" in answer.out
+    assert "# project: # required: Whose machines these are" in (tmp_path / "sums" / "config.yml").read_text()
+
+
+def test_settings_of_the_provider_go_into_its_section(tmp_path: Path) -> None:
+    answer = init("sums", "--ship", "archive", "--bucket", "box", "--set", "project=my: project")
+    assert "fill in" not in answer.out
+    assert yaml.safe_load((tmp_path / "sums" / "config.yml").read_text())["memory"] == {"project": "my: project"}
+
+
+@pytest.mark.parametrize(
+    ("folder", "job_id"),
+    [("My Sums 2", "my-sums-2"), ("2026-run", "run"), ("x" * 40, "x" * 24), ("---", "job")],
+)
+def test_the_job_is_named_after_the_folder(tmp_path: Path, folder: str, job_id: str) -> None:
+    init("--ship", "archive", "--bucket", "box", "--", folder)
+    assert yaml.safe_load((tmp_path / folder / "config.yml").read_text())["run"]["job_id"] == job_id
+
+
+def test_nothing_that_exists_is_overwritten(tmp_path: Path) -> None:
+    (tmp_path / "worker.py").write_text("mine")
+    (tmp_path / ".gitignore").write_text("mine too")
+    answer = init("--ship", "archive", "--bucket", "box", "--job-id", "sums")
+    assert "worker.py would be overwritten" in str(answer.error)
+    assert sorted(path.name for path in tmp_path.iterdir()) == [".gitignore", "worker.py"]
+    (tmp_path / "worker.py").unlink()
+    assert init("--ship", "archive", "--bucket", "box", "--job-id", "sums").error is None
+    assert (tmp_path / ".gitignore").read_text() == "mine too"
+
+
+def test_a_repository_is_cloned_at_its_commit(tmp_path: Path) -> None:
+    project = tmp_path / "tree" / "job"
+    project.mkdir(parents=True)
+    (project / "data.txt").write_text("1")
+    commit = repository(tmp_path / "tree")
+    git(tmp_path / "tree", "remote", "add", "origin", "https://example.org/tree.git")
+    (project / "data.txt").write_text("2")
+    answer = init("tree/job")
+    script = (project / "startup.sh").read_text()
+    assert f"REPOSITORY=https://example.org/tree.git\nCOMMIT={commit}\n" in script
+    assert 'cd "$CODE/job"\n' in script
+    assert "1 changed files are not part of commit" in answer.err
+    assert "no remote branch has commit" in answer.err
+
+
+@pytest.mark.parametrize("ship", [("git", "--repository", "r", "--commit", "c"), ("archive", "--bucket", "gs://b")])
+@pytest.mark.parametrize("provider", ["memory", "local"])
+def test_every_startup_script_is_one_that_bash_can_read(tmp_path: Path, provider: str, ship: tuple[str, ...]) -> None:
+    commands = MemoryCommands()
+    if provider == "local":
+        pytest.importorskip("cloud_tasks_local")
+        shell = CommandLine(tmp_path)
+        assert shell.run("init", "p", "--provider", "local", "--ship", *ship).code == 0
+    else:
+        assert commands.call("init", "p", "--provider", provider, "--ship", *ship, provider=False).error is None
+    script = (tmp_path / "p" / "startup.sh").read_text()
+    subprocess.run(["bash", "-n"], input=script, text=True, check=True)
+    assert "@" not in script.replace("$@", "")
+    assert ("pip install" in script) == (provider == "memory")
+
+
+def test_an_instance_installs_what_is_installed_here_and_nothing_of_the_controllers() -> None:
+    registry = make_registry()
+    version = cloud_tasks.__version__
+    assert provider_packages(registry, "local") == (f"cloud-tasks=={version}", f"cloud-tasks-local=={version}")
+    assert provider_packages(MemoryCommands().registry, "memory") == (f"cloud-tasks=={version}",)
+
+
+def test_the_archive_of_a_bucket_is_fetched_by_what_can_read_it(tmp_path: Path) -> None:
+    for url, package in (("gs://b", "gcsfs"), ("s3://b", "s3fs"), ("az://b", "adlfs")):
+        folder = url.partition(":")[0]
+        assert init(folder, "--bucket", url).error is None
+        assert f" {package}\n" in (tmp_path / folder / "startup.sh").read_text()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "reason"),
+    [
+        (["--ship", "folder"], "only instances of `local` see your folder"),
+        (["--ship", "git"], "--repository"),
+        (["--ship", "git", "--repository", "r"], "--commit"),
+        (["--ship", "archive"], "an archive needs a place"),
+        (["--ship", "archive", "--bucket", "b", "--commit", "c"], "--commit: it goes with --ship git"),
+        (["--ship", "git", "--bucket", "b"], "--bucket: it goes with --ship archive"),
+        (["--bucket", "b", "--job-id", "Big Job"], '"Big Job" is no name for a job'),
+        (["--bucket", "b", "--set", "project"], '"project" is not KEY=VALUE'),
+    ],
+)
+def test_misuse_is_told_and_writes_nothing(tmp_path: Path, arguments: list[str], reason: str) -> None:
+    assert reason in str(init("new", *arguments).error)
+    assert not (tmp_path / "new").exists()
+
+
+def test_an_unknown_provider_is_refused() -> None:
+    assert 'there is no queue "nimbus"' in str(init(provider="nimbus").error)
+
+
+def test_on_a_terminal_it_asks_for_what_the_options_do_not_say(tmp_path: Path) -> None:
+    session = in_a_terminal(tmp_path, "local\nmy-job\narchive\nbox", "init", "new")
+    assert session.code == 0, session.err
+    assert "How does your code get there (folder, git, archive) [folder]" in session.out
+    assert yaml.safe_load((tmp_path / "new" / "config.yml").read_text())["run"]["job_id"] == "my-job"
+    assert f"BUCKET={tmp_path}/box\n" in (tmp_path / "new" / "startup.sh").read_text()
+
+
+def test_for_a_cloud_it_asks_where_and_for_what_few_jobs_go_without(tmp_path: Path) -> None:
+    session = in_a_terminal(tmp_path, "gcp\n\narchive\nus-central1\nmy-project\n\ngs://box/code", "init", "new")
+    assert session.code == 0, session.err
+    assert "The project that is charged (project_id): " in session.out
+    text = (tmp_path / "new" / "config.yml").read_text()
+    found = yaml.safe_load(text)
+    assert (found["run"]["region"], found["gcp"]) == ("us-central1", {"project_id": "my-project"})
+    assert "  # service_account: # E-mail address" in text
+    assert "cloud-tasks doctor --config config.yml" in session.out
+
+
+@pytest.mark.parametrize("provider", ["gcp", "aws", "azure"])
+def test_what_a_cloud_was_not_told_is_there_to_be_filled_in(tmp_path: Path, provider: str) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(["init", "sums", "--provider", provider, "--ship", "archive", "--bucket", "box", "--yes"])
+    assert ended.value.code == 0
+    text = (tmp_path / "sums" / "config.yml").read_text()
+    assert f"  # region: # where the machines are; see `cloud-tasks list-regions --provider {provider}`" in text
+    asked = {"gcp": "project_id", "aws": "instance_profile", "azure": "subscription_id"}[provider]
+    assert f"  # {asked}: # " in text
+    load_config(make_registry(), file=tmp_path / "sums" / "config.yml", options={}, environ={})
+
+
+def test_with_yes_it_asks_nothing(tmp_path: Path) -> None:
+    session = in_a_terminal(tmp_path, "", "init", "new", "--yes")
+    assert (session.code, "[" in session.out) == (0, False)
+    assert yaml.safe_load((tmp_path / "new" / "config.yml").read_text())["provider"] == "local"
+
+
+# the archive
+
+
+def names(content: bytes) -> list[str]:
+    with tarfile.open(fileobj=io.BytesIO(content), mode="r:gz") as archive:
+        return archive.getnames()
+
+
+def write_tree(folder: Path) -> None:
+    (folder / "package" / "deep").mkdir(parents=True)
+    for name in ("worker.py", "secret.env", "package/code.py", "package/deep/data.bin", "package/x.tmp"):
+        (folder / name).write_text(name)
+    (folder / ".gitignore").write_text("*.env\n")
+    (folder / "package" / ".gitignore").write_text("*.tmp\n")
+    (folder / "link").symlink_to("worker.py")
+
+
+EXPECTED = [".gitignore", "link", "package/.gitignore", "package/code.py", "package/deep/data.bin", "worker.py"]
+
+
+@pytest.mark.parametrize("is_repository", [False, True])
+def test_an_archive_holds_what_git_would_take(tmp_path: Path, is_repository: bool) -> None:
+    write_tree(tmp_path)
+    if is_repository:
+        repository(tmp_path)
+        (tmp_path / "package" / "code.py").unlink()
+        (tmp_path / "new.py").write_text("not yet added")
+    expected = sorted([*EXPECTED, "new.py"]) if is_repository else EXPECTED
+    expected = [name for name in expected if not (is_repository and name == "package/code.py")]
+    assert names(pack(tmp_path).content) == expected
+    assert (tmp_path / ".git").exists() == is_repository
+
+
+def test_a_folder_in_a_repository_is_packed_alone(tmp_path: Path) -> None:
+    write_tree(tmp_path)
+    (tmp_path / ".gitignore").write_text("*.bin\n")
+    repository(tmp_path)
+    assert names(pack(tmp_path / "package").content) == [".gitignore", "code.py"]
+
+
+def test_the_same_files_give_the_same_archive(tmp_path: Path) -> None:
+    for name in ("one", "two"):
+        (tmp_path / name).mkdir()
+        write_tree(tmp_path / name)
+    (tmp_path / "two" / "worker.py").touch()
+    one, two = pack(tmp_path / "one"), pack(tmp_path / "two")
+    assert one == two
+    (tmp_path / "two" / "worker.py").write_text("other")
+    assert pack(tmp_path / "two").name != one.name
+
+
+@pytest.mark.parametrize("mode", [0o600, 0o644, 0o664, 0o700, 0o755])
+def test_pack_ignores_hard_links_owners_times_and_access_of_others(tmp_path: Path, mode: int) -> None:
+    for name in ("one", "two"):
+        (tmp_path / name).mkdir()
+        write_tree(tmp_path / name)
+    shutil.copy(tmp_path / "one" / "worker.py", tmp_path / "one" / "copy.py")
+    (tmp_path / "two" / "copy.py").hardlink_to(tmp_path / "two" / "worker.py")
+    for file in ("copy.py", "worker.py"):
+        (tmp_path / "one" / file).chmod(0o755 if mode & 0o100 else 0o644)
+        (tmp_path / "two" / file).chmod(mode)
+    one, two = pack(tmp_path / "one"), pack(tmp_path / "two")
+    assert one == two
+    with tarfile.open(fileobj=io.BytesIO(two.content)) as archive:
+        content = {name: archive.extractfile(name) for name in ("copy.py", "worker.py")}
+        assert {file and file.read() for file in content.values()} == {(tmp_path / "one" / "worker.py").read_bytes()}
+        assert {member.type for member in archive if not member.issym()} == {tarfile.REGTYPE}
+
+
+def test_an_archive_is_uploaded_once(tmp_path: Path) -> None:
+    write_tree(tmp_path)
+    archive = pack(tmp_path)
+    box = tmp_path / "box" / "deep"
+    assert [upload(archive, str(box)), upload(archive, str(box))] == [True, False]
+    assert [path.name for path in box.iterdir()] == [archive.name]
+    assert (box / archive.name).read_bytes() == archive.content
+
+
+def test_a_folder_without_git_has_no_checkout(tmp_path: Path) -> None:
+    assert find_checkout(tmp_path) is None
+
+
+# ship
+
+
+def ship(*arguments: str) -> Answer:
+    return MemoryCommands().call("ship", "--config", "config.yml", *arguments)
+
+
+def test_shipping_changes_nothing_but_the_line_that_names_the_code(tmp_path: Path) -> None:
+    commands = MemoryCommands()
+    commands.call("init", ".", "--provider", "memory", "--bucket", str(tmp_path / "box"), provider=False)
+    (tmp_path / ".gitignore").write_text("box\n")
+    before = (tmp_path / "startup.sh").read_text().splitlines()
+    assert ship("--dry-run").out.startswith("Would put code-")
+    assert not (tmp_path / "box").exists()
+    assert ship().error is None
+    after = (tmp_path / "startup.sh").read_text().splitlines()
+    (change,) = [(old, new) for old, new in zip(before, after, strict=True) if old != new]
+    (archive,) = (tmp_path / "box").iterdir()
+    assert change == ("ARCHIVE=", f"ARCHIVE={archive.name}")
+    assert "startup.sh" not in names(archive.read_bytes())
+    again = ship()
+    assert "Found code-" in again.out
+    assert "names it already" in again.out
+    told = ship("--json")
+    assert "Found code-" in told.err
+    assert json.loads(told.out) == {
+        "script": str(tmp_path / "startup.sh"),
+        "archive": archive.name,
+        "files": len(names(archive.read_bytes())),
+        "bytes": archive.stat().st_size,
+        "bucket": str(tmp_path / "box"),
+        "uploaded": False,
+        "script_changed": False,
+    }
+
+
+def test_shipping_a_commit_names_it(tmp_path: Path) -> None:
+    MemoryCommands().call(
+        "init", ".", "--provider", "memory", "--ship", "git", "--repository", "r", "--commit", "c", provider=False
+    )
+    commit = repository(tmp_path)
+    expected = {"commit": commit, "changed_files": 0, "to_be_pushed": False, "script_changed": True}
+    told = ship("--json", "--dry-run")
+    assert f"Would name commit {commit}" in told.err
+    assert json.loads(told.out) == {"script": str(tmp_path / "startup.sh"), **expected}
+    assert ship().error is None
+    assert f"\nCOMMIT={commit}\n" in (tmp_path / "startup.sh").read_text()
+    assert "changed files" not in ship().err
+
+
+@pytest.mark.parametrize(
+    ("run", "script", "reason"),
+    [
+        ("{}", "", "there is no run.startup_script_file"),
+        ("{startup_script_file: absent.sh}", "", "run.startup_script_file: there is no file"),
+        ("{startup_script_file: s.sh}", "echo\n", "it has no line that begins with BUCKET= or COMMIT="),
+        ("{startup_script_file: s.sh}", "COMMIT=\n", "is no git repository with a commit"),
+        ("{startup_script_file: s.sh}", "BUCKET=box\n", "it has no line that begins with ARCHIVE="),
+    ],
+)
+def test_what_cannot_be_shipped_is_told(tmp_path: Path, run: str, script: str, reason: str) -> None:
+    (tmp_path / "config.yml").write_text(f"provider: memory\nrun: {run}\n")
+    (tmp_path / "s.sh").write_text(script)
+    assert reason in str(ship().error)
+
+
+# the whole way
+
+
+def test_a_new_project_runs_as_it_is(shell: CommandLine) -> None:
+    assert shell.run("init", ".", "--provider", "local", "--job-id", "job").code == 0
+    fast = ("--scaling-check-interval", "0.5", "--instance-termination-delay", "0")
+    done = shell.run("run", "--config", "config.yml", "--task-file", "tasks.json", *fast)
+    assert done.code == 0, done.err
+    assert "Total tasks: 20\n  Completed: 20\n" in done.out
+
+
+@pytest.mark.parametrize(("how", "option"), [("git", ("--ship", "git")), ("archive", ("--bucket", "box"))])
+def test_an_instance_fetches_the_code_once(shell: CommandLine, how: str, option: tuple[str, ...]) -> None:
+    folder = shell.folder
+    (folder / "README.md").write_text("My project")
+    if how == "git":
+        repository(folder)
+    assert shell.run("init", ".", "--provider", "local", "--job-id", "job", *option).code == 0
+    (folder / "worker.py").write_text("import os\nprint(os.getcwd(), sorted(os.listdir()))\n")
+    if how == "git":
+        repository(folder)
+    assert shell.run("ship", "--config", "config.yml").code == 0
+    state = folder / "state"
+    environment = {**os.environ, "CLOUD_TASKS_LOCAL_STATE_DIR": str(state)}
+    environment["PATH"] = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+
+    def boot() -> str:
+        command = ["bash", str(folder / "startup.sh")]
+        return subprocess.run(command, env=environment, check=True, capture_output=True, text=True, timeout=60).stdout
+
+    first = boot()
+    assert first.startswith(f"{state}/code/")
+    assert "'worker.py'" in first
+    assert "'README.md'" in first
+    # What it came from is not needed a second time.
+    for source in (folder / ".git", folder / "box"):
+        if source.exists():
+            source.rename(f"{source}-gone")
+    assert boot() == first
+    assert len(list((state / "code").iterdir())) == 1

@@ -1,0 +1,335 @@
+"""`cloud-tasks plugins`: what is installed, what each has, and the beginning of a new one."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import json
+import os
+import re
+import subprocess
+import sys
+import tomllib
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from datetime import timedelta
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+from xml.etree import ElementTree
+
+import attrs
+import pytest
+from click.testing import CliRunner, Result
+
+import cloud_tasks.builtin
+from cloud_tasks.cli.commands.project.plugins import KINDS
+from cloud_tasks.cli.context import AppContext
+from cloud_tasks.cli.main import cli
+from cloud_tasks.errors import InputError
+from cloud_tasks.plugin import (
+    CommandDescriptor,
+    QueueBackend,
+    QueueTraits,
+    TaskSourceBackend,
+    hookimpl,
+    setting,
+)
+from cloud_tasks.registry import AXES, Registry
+
+
+@attrs.frozen(kw_only=True)
+class DepotSettings:
+    project: str = setting(help="Whose depot it is", env="DEPOT_PROJECT", flag="--depot-project", worker=True)
+    token: str | None = setting(help="The key to it", default="open sesame", secret=True)
+    patience: timedelta = setting(help="Seconds to wait", default=timedelta(seconds=90))
+
+
+@contextmanager
+def open_nothing(settings: Any, context: Any) -> Iterator[Any]:
+    yield None
+
+
+QUEUE = QueueBackend(
+    name="depot",
+    summary="A depot of messages",
+    settings=DepotSettings,
+    traits=QueueTraits(max_lease=timedelta(hours=1), max_message_bytes=1000, receive_batch=7, send_batch=8),
+    open=open_nothing,
+)
+SOURCE = TaskSourceBackend(name="shelf", summary="Tasks off the shelf", suffixes=(".shelf",), open=open_nothing)
+COMMAND = CommandDescriptor(name="sweep-up", summary="Tidy the depot", target="depot:sweep_up")
+
+
+def raise_error() -> Sequence[QueueBackend]:
+    raise RuntimeError("the depot is shut")
+
+
+@pytest.fixture
+def registry() -> Registry:
+    registry = Registry(builtins=[("builtin", cloud_tasks.builtin)], only=())
+    depot = SimpleNamespace(
+        cloud_tasks_register_queue=hookimpl(lambda: (QUEUE,)),
+        cloud_tasks_register_task_source=hookimpl(lambda: (SOURCE,)),
+        cloud_tasks_register_command=hookimpl(lambda: (COMMAND,)),
+    )
+    registry.register("warehouse", depot)
+    registry.register("ruin", SimpleNamespace(cloud_tasks_register_queue=hookimpl(raise_error)))
+    return registry
+
+
+Call = Callable[..., Result]
+
+
+@pytest.fixture
+def call(registry: Registry) -> Call:
+    def run(*arguments: str) -> Result:
+        return CliRunner().invoke(cli, ["plugins", *arguments], obj=AppContext(registry=registry))
+
+    return run
+
+
+def setting_of(facts: dict[str, Any], key: str) -> dict[str, Any]:
+    found: dict[str, Any] = next(each for each in facts["backends"][0]["settings"] if each["key"] == key)
+    return found
+
+
+# list
+
+
+@pytest.mark.parametrize("arguments", [(), ("list",)])
+def test_plugins_lists_what_is_installed_and_what_each_provides(call: Call, arguments: tuple[str, ...]) -> None:
+    answer = call(*arguments)
+    assert answer.exit_code == 0
+    assert re.search(
+        r"^warehouse +in memory +queue: depot; task source: shelf; command: sweep-up$", answer.stdout, re.M
+    )
+    assert re.search(r"^ruin .*BROKEN: registration failed: RuntimeError: the depot is shut$", answer.stdout, re.M)
+
+
+@pytest.mark.parametrize("arguments", [("--json",), ("list", "--json")])
+def test_the_list_is_to_be_had_as_json(call: Call, arguments: tuple[str, ...]) -> None:
+    rows = {row["name"]: row for row in json.loads(call(*arguments).stdout)}
+    assert list(rows) == ["builtin", "warehouse", "ruin"]
+    assert rows["builtin"]["version"] == importlib.metadata.version("cloud-tasks")
+    assert rows["warehouse"]["provides"] == {"queue": ["depot"], "task_source": ["shelf"], "command": ["sweep-up"]}
+    assert rows["warehouse"]["problem"] is None
+    assert "the depot is shut" in rows["ruin"]["problem"]
+
+
+def test_a_broken_plugin_is_told_of_once_on_stderr_and_spoils_no_json(call: Call) -> None:
+    answer = call("list", "--json")
+    assert answer.stderr.count("Warning:") == 1
+    assert 'plugin "ruin" (in memory) is broken' in answer.stderr
+    json.loads(answer.stdout)
+
+
+# show
+
+
+def test_show_tells_everything_about_a_setting(call: Call) -> None:
+    facts = json.loads(call("show", "warehouse", "--json").stdout)
+    assert setting_of(facts, "depot.project") == {
+        "key": "depot.project",
+        "help": "Whose depot it is",
+        "type": "text",
+        "required": True,
+        "default": None,
+        "environment": ["CLOUD_TASKS_DEPOT_PROJECT", "DEPOT_PROJECT"],
+        "flag": "--depot-project",
+        "secret": False,
+        "worker": True,
+    }
+    assert setting_of(facts, "depot.patience")["default"] == 90.0
+
+
+def test_show_tells_the_traits_and_the_endings(call: Call) -> None:
+    queue, source, command = json.loads(call("show", "warehouse", "--json").stdout)["backends"]
+    assert (queue["traits"]["max_lease"], queue["traits"]["receive_batch"]) == (3600.0, 7)
+    assert (source["axis"], source["suffixes"], source["settings"]) == ("task_source", [".shelf"], [])
+    assert command == {"axis": "command", "name": "sweep-up", "summary": "Tidy the depot"}
+
+
+def test_show_for_people_has_the_same_facts(call: Call) -> None:
+    text = call("show", "warehouse").stdout
+    for fact in (
+        "queue depot: A depot of messages",
+        "    max_lease: 3600 s\n",
+        "    reports_delivery_count: no\n",
+        "    depot.project  (text; required)\n      Whose depot it is\n"
+        "      also: --depot-project, CLOUD_TASKS_DEPOT_PROJECT, DEPOT_PROJECT\n      passed to the workers\n",
+        "    depot.patience  (a number of seconds; default 90.0)",
+        "  chosen by the endings .shelf",
+        "command sweep-up: Tidy the depot",
+    ):
+        assert fact in text
+
+
+@pytest.mark.parametrize("arguments", [("show", "warehouse"), ("show", "warehouse", "--json")])
+def test_the_default_of_a_secret_is_never_shown(call: Call, arguments: tuple[str, ...]) -> None:
+    answer = call(*arguments)
+    assert "depot.token" in answer.stdout
+    assert "open sesame" not in answer.output
+
+
+def test_a_backend_s_name_shows_the_plugin_that_has_it(call: Call) -> None:
+    assert call("show", "depot").stdout == call("show", "warehouse").stdout
+
+
+def test_a_broken_plugin_is_shown_with_its_cause(call: Call) -> None:
+    answer = call("show", "ruin")
+    assert answer.exit_code == 0
+    assert "BROKEN: registration failed: RuntimeError: the depot is shut" in answer.stdout
+
+
+def test_a_misspelt_name_gets_a_suggestion(call: Call) -> None:
+    error = call("show", "wearhouse").exception
+    assert isinstance(error, InputError)
+    assert str(error) == 'there is no plugin "wearhouse"; did you mean "warehouse"?'
+
+
+def test_a_name_that_several_plugins_register_is_ambiguous(call: Call, registry: Registry) -> None:
+    registry.register("second", SimpleNamespace(cloud_tasks_register_queue=hookimpl(lambda: (QUEUE,))))
+    assert str(call("show", "depot").exception) == (
+        '"depot" is registered by several plugins: warehouse and second; show one of these'
+    )
+
+
+def test_what_core_brings_can_be_shown(call: Call) -> None:
+    names = {(each["axis"], each["name"]) for each in json.loads(call("show", "builtin", "--json").stdout)["backends"]}
+    assert {("task_source", "json"), ("event_sink", "jsonl")} <= names
+
+
+# new
+
+
+@pytest.fixture
+def installed(tmp_path: Path) -> Callable[[Path, str], dict[str, str]]:
+    """Makes the metadata that an installation would, and the environment in which the skeleton is found."""
+
+    def install(folder: Path, name: str) -> dict[str, str]:
+        project = tomllib.loads((folder / "pyproject.toml").read_text())["project"]
+        metadata = tmp_path / "site" / f"{project['name'].replace('-', '_')}-{project['version']}.dist-info"
+        metadata.mkdir(parents=True)
+        (metadata / "METADATA").write_text(
+            f"Metadata-Version: 2.1\nName: {project['name']}\nVersion: {project['version']}\n"
+        )
+        (target,) = project["entry-points"]["cloud_tasks"].items()
+        (metadata / "entry_points.txt").write_text(f"[cloud_tasks]\n{target[0]} = {target[1]}\n")
+        paths = [str(folder / "src"), str(tmp_path / "site"), os.environ.get("PYTHONPATH", "")]
+        return {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, paths))}
+
+    return install
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_tests_of_a_new_plugin_fail_only_where_something_is_to_be_written(
+    call: Call, installed: Callable[[Path, str], dict[str, str]], tmp_path: Path, kind: str
+) -> None:
+    folder = tmp_path / "made"
+    assert call("new", "my-depot", "--kind", kind, "--directory", str(folder)).exit_code == 0
+    environment = installed(folder, "my-depot")
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--rootdir", str(folder)]
+    report = tmp_path / "report.xml"
+    answer = subprocess.run(
+        [*command, f"--junitxml={report}", "tests"], cwd=folder, env=environment, capture_output=True, text=True
+    )
+    assert answer.returncode == 1, answer.stdout
+    tests = ElementTree.parse(report).getroot().iter("testcase")
+    causes = {
+        str(test.get("name")): [each.get("message", "") for each in test if each.tag != "skipped"] for test in tests
+    }
+    failed = [cause for found in causes.values() for cause in found]
+    assert len(failed) >= len(causes) / 2
+    assert [cause for cause in failed if " is to be written; " not in cause] == []
+    passed = {name for name, found in causes.items() if not found}
+    assert {"test_the_plugin_is_installed_and_in_order", "test_the_settings_have_defaults"} <= passed
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_method_of_the_contract_is_in_the_skeleton(call: Call, tmp_path: Path, kind: str) -> None:
+    import cloud_tasks.plugin
+
+    call("new", "depot", "--kind", kind, "--directory", str(tmp_path / "made"))
+    axis = kind.replace("-", "_")
+    written = (tmp_path / "made" / "src" / "cloud_tasks_depot" / f"{axis}.py").read_text()
+    protocol = getattr(cloud_tasks.plugin, AXES[axis].__name__.removesuffix("Backend"))
+    # Named by the class itself: what every Protocol has starts with an underscore, but for the iteration.
+    methods = {name for name in vars(protocol) if name == "__iter__" or not name.startswith("_")}
+    assert methods
+    assert {name for name in methods if not re.search(rf"    def {name}\(\s*self", written)} == set()
+
+
+def test_a_new_plugin_is_a_whole_distribution(call: Call, tmp_path: Path) -> None:
+    answer = call("new", "my-depot", "--kind", "queue", "--directory", str(tmp_path / "made"))
+    files = sorted(
+        str(file.relative_to(tmp_path / "made")) for file in (tmp_path / "made").rglob("*") if file.is_file()
+    )
+    assert files == [
+        "README.md",
+        "pyproject.toml",
+        "src/cloud_tasks_my_depot/__init__.py",
+        "src/cloud_tasks_my_depot/plugin.py",
+        "src/cloud_tasks_my_depot/py.typed",
+        "src/cloud_tasks_my_depot/queue.py",
+        "src/cloud_tasks_my_depot/settings.py",
+        "tests/test_conformance.py",
+        "tests/test_plugin.py",
+    ]
+    assert all(f"wrote {tmp_path / 'made' / file}" in answer.stdout for file in files)
+
+
+def test_the_folder_is_named_after_the_plugin_when_none_is_given(
+    call: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    call("new", "depot", "--kind", "queue")
+    assert (tmp_path / "cloud-tasks-depot" / "pyproject.toml").is_file()
+
+
+def test_nothing_that_exists_is_overwritten(call: Call, tmp_path: Path) -> None:
+    (tmp_path / "mine").write_text("precious")
+    error = call("new", "depot", "--kind", "queue", "--directory", str(tmp_path)).exception
+    assert isinstance(error, InputError)
+    assert "exists and is not empty" in str(error)
+    assert [file.name for file in tmp_path.iterdir()] == ["mine"]
+
+
+@pytest.mark.parametrize("name", ["Depot", "my_depot", "2fast", "my--depot", "-x", "depot-", "a/b", "local"])
+def test_a_name_that_cannot_be_used_is_refused(call: Call, tmp_path: Path, name: str) -> None:
+    answer = call("new", "--kind", "queue", "--directory", str(tmp_path / "made"), "--", name)
+    assert isinstance(answer.exception, InputError)
+    assert not (tmp_path / "made").exists()
+
+
+# The two variables
+
+
+def run_command(*arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
+    program = [sys.executable, "-c", "from cloud_tasks.cli.main import main; main()"]
+    environment = {**os.environ, **variables}
+    return subprocess.run([*program, *arguments], env=environment, capture_output=True, text=True, check=False)
+
+
+def test_a_plugin_can_be_blocked_by_name() -> None:
+    rows = json.loads(run_command("plugins", "--json", CLOUD_TASKS_DISABLE_PLUGINS="local, gcp").stdout)
+    assert not {row["name"] for row in rows} & {"local", "gcp"}
+    assert "builtin" in {row["name"] for row in rows}
+
+
+def test_a_broken_plugin_fails_every_command_that_looks_when_so_asked(tmp_path: Path) -> None:
+    metadata = tmp_path / "ruin-1.0.dist-info"
+    metadata.mkdir()
+    (metadata / "METADATA").write_text("Metadata-Version: 2.1\nName: ruin\nVersion: 1.0\n")
+    (metadata / "entry_points.txt").write_text("[cloud_tasks]\nruin = no_such_module\n")
+    path = os.pathsep.join(filter(None, [str(tmp_path), os.environ.get("PYTHONPATH", "")]))
+    lenient = run_command("plugins", PYTHONPATH=path)
+    assert lenient.returncode == 0
+    assert 'Warning: plugin "ruin" (ruin 1.0) is broken: import failed' in lenient.stderr
+    strict = run_command("plugins", PYTHONPATH=path, CLOUD_TASKS_STRICT_PLUGINS="1")
+    assert strict.returncode == 1
+    assert strict.stderr.startswith('Error: plugin "ruin" (ruin 1.0) is broken: import failed: ModuleNotFoundError')
+    assert "unset CLOUD_TASKS_STRICT_PLUGINS" in strict.stderr
+    blocked = run_command(
+        "plugins", PYTHONPATH=path, CLOUD_TASKS_STRICT_PLUGINS="1", CLOUD_TASKS_DISABLE_PLUGINS="ruin"
+    )
+    assert blocked.returncode == 0

@@ -1,0 +1,154 @@
+"""The live view: what it shows, and that it disturbs nobody."""
+
+from __future__ import annotations
+
+import io
+import sys
+from datetime import datetime
+from pathlib import Path
+
+import attrs
+import pytest
+import structlog
+from command_line import wait_until
+from rich.console import Console
+from store_facts import at, completed, failed, instance, launch_request, new_store, started
+
+from cloud_tasks.cli.logging_setup import configure_logging
+from cloud_tasks.cli.ui.live import LiveView, Snapshot, render_snapshot
+from cloud_tasks.model import Money
+from cloud_tasks.report import pace
+from cloud_tasks.store import Store
+from cloud_tasks.store.queries.recent_failures import FailureWatch
+
+
+@pytest.fixture
+def database(tmp_path: Path) -> Path:
+    with new_store(tmp_path, [f"t{number}" for number in range(1, 11)]) as store:
+        for token, name in (("k1", "i1"), ("k2", "i2")):
+            store.record_intents([launch_request(token, price="0.50")], at(0), slots=4)
+            store.record_launched(token, instance(name, token))
+        store.record_intents([launch_request("k3", price="0.50")], at(0), slots=4)
+        store.mark_queued([f"t{number}" for number in range(1, 11)])
+        store.apply_events([started("t1"), completed("t1", timestamp=at(60)), started("t2", timestamp=at(60))])
+        store.apply_events([failed("t3", message="[red]bad[/red]", timestamp=at(90))])
+    return tmp_path / "job.db"
+
+
+def shown(snapshot: Snapshot) -> str:
+    console = Console(file=io.StringIO(), width=120, force_terminal=False)
+    with console.capture() as capture:
+        console.print(render_snapshot(snapshot))
+    return capture.get()
+
+
+def look(database: Path, now: datetime) -> Snapshot:
+    with Store.open(database, read_only=True) as store:
+        return Snapshot(
+            now=now,
+            summary=store.summary(),
+            pace=pace(store.summary(), now),
+            instances=store.instances(),
+            cost=store.spending(now),
+            failures=FailureWatch(database).look(),
+        )
+
+
+def test_it_shows_progress_rate_and_what_it_costs(database: Path) -> None:
+    text = shown(look(database, at(3600)))
+    assert "2 of 10 tasks (20%)" in text
+    assert "completed 1  in progress 8  failed 1  (1 running now)" in text
+    assert "2 tasks/hour  about 4h 0m 0s left (until 2025-07-08 17:00 UTC)" in text
+    assert "$1.50 so far  $1.50/hour now  about $7.50 in the end" in text
+
+
+def test_it_shows_instances_by_state_and_type(database: Path) -> None:
+    rows = [line.split() for line in shown(look(database, at(100))).splitlines()]
+    assert ["running", "type-4", "spot", "zone-a", "2", "1", "$1.00"] in rows
+    assert ["starting", "type-4", "spot", "zone-a", "1", "0", "$0.50"] in rows
+
+
+def test_it_shows_the_last_failures_as_they_are(database: Path) -> None:
+    assert "12:01:30       t3          1  ValueError: [red]bad[/red]" in shown(look(database, at(100)))
+
+
+def test_before_anything_has_happened_it_says_so(tmp_path: Path) -> None:
+    new_store(tmp_path, ["a"]).close()
+    text = shown(look(tmp_path / "job.db", at(1)))
+    assert "0 of 1 tasks (0%)" in text
+    assert "no task has ended since this run began" in text
+    assert "$" not in text
+
+
+def test_a_job_that_is_done_needs_no_time(tmp_path: Path) -> None:
+    with new_store(tmp_path, ["a"]) as store:
+        store.apply_events([completed("a", timestamp=at(1))])
+    found = look(tmp_path / "job.db", at(10))
+    assert " left " not in shown(found)
+    assert "every task has ended" in shown(attrs.evolve(found, pace=None, cost=Money(0)))
+
+
+def test_only_the_latest_failures_are_kept_and_each_is_read_once(tmp_path: Path) -> None:
+    with new_store(tmp_path, [f"t{number}" for number in range(8)]) as store:
+        watch = FailureWatch(tmp_path / "job.db", limit=3)
+        assert watch.look() == ()
+        store.apply_events([failed(f"t{number}") for number in range(5)])
+        assert [failure.task_id for failure in watch.look()] == ["t4", "t3", "t2"]
+        assert [failure.task_id for failure in watch.look()] == ["t4", "t3", "t2"]
+        store.apply_events([failed("t6", message="other")])
+        assert [(failure.task_id, failure.reason) for failure in watch.look()][:2] == [
+            ("t6", "ValueError: other"),
+            ("t4", "ValueError: bad"),
+        ]
+
+
+def terminal() -> tuple[Console, io.StringIO]:
+    screen = io.StringIO()
+    return Console(file=screen, force_terminal=True, width=100), screen
+
+
+def test_the_view_follows_the_database(database: Path) -> None:
+    console, screen = terminal()
+    with LiveView(database, console=console, clock=lambda: at(3600)) as view:
+        assert view.is_shown
+        assert "2 of 10 tasks" in screen.getvalue()
+        with Store.open(database) as store:
+            store.apply_events([completed("t2", timestamp=at(70))])
+        wait_until(lambda: "3 of 10 tasks" in screen.getvalue())
+    assert not view.is_shown
+
+
+def test_log_lines_come_above_it_whole(database: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    console, screen = terminal()
+    monkeypatch.setattr(sys, "stderr", screen)
+    configure_logging()
+    try:
+        with LiveView(database, console=console, clock=lambda: at(3600)):
+            structlog.get_logger().info("Something happened")
+    finally:
+        structlog.reset_defaults()
+    assert any(line.endswith("INFO - Something happened") for line in screen.getvalue().splitlines())
+
+
+def test_a_question_is_asked_while_the_view_stands_still(database: Path) -> None:
+    console, screen = terminal()
+    with LiveView(database, console=console, clock=lambda: at(3600)) as view:
+        assert view.ask("[T]erminate? ", lambda: "t\n") == "t"
+        assert "[T]erminate? " in screen.getvalue()
+        assert view.is_shown
+
+
+def test_a_database_that_is_not_there_gives_no_view(tmp_path: Path) -> None:
+    console, screen = terminal()
+    with LiveView(tmp_path / "absent.db", console=console) as view:
+        assert not view.is_shown
+        assert view.ask("Well? ", lambda: "yes\n") == "yes"
+    assert "Well? " in screen.getvalue()
+
+
+def test_a_database_that_goes_away_ends_the_view_and_nothing_else(database: Path) -> None:
+    console, _ = terminal()
+    view = LiveView(database, console=console, clock=lambda: at(3600))
+    with view:
+        database.unlink()
+        wait_until(lambda: not view.is_shown)

@@ -1,0 +1,109 @@
+"""Feeding the queue: nothing is marked that was not taken, nothing is given up that can be tried again."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from datetime import timedelta
+
+from virtual_loop import VirtualLoop
+
+from cloud_tasks.controller.messaging.enqueuer import Feeder
+from cloud_tasks.errors import ProviderError
+from cloud_tasks.model import TaskStatus
+from cloud_tasks.plugin import SendFailure
+from cloud_tasks.store import Store
+
+
+def feeder(loop: VirtualLoop, store: Store, queue: object, broken: list[str]) -> Feeder:
+    return Feeder(loop, store, queue, on_broken=broken.append)  # type: ignore[arg-type]
+
+
+def sent(queue: object) -> list[str]:
+    return [json.loads(body)["task_id"] for body in queue.bodies]  # type: ignore[attr-defined]
+
+
+def test_every_task_is_sent_once_in_order(loop, store, queue) -> None:
+    broken: list[str] = []
+    feed = feeder(loop, store, queue, broken)
+    feed.start()
+    loop.run(lambda: feed.done)
+    assert sent(queue) == [f"task-{number}" for number in range(20)]
+    assert store.summary().counts[TaskStatus.QUEUED] == 20
+
+
+def test_only_what_the_queue_took_is_marked_and_the_rest_is_tried_again(loop, store, queue) -> None:
+    broken: list[str] = []
+    queue.faults.append([SendFailure(index=3, reason="busy")])
+    feed = feeder(loop, store, queue, broken)
+    feed.start()
+    loop.run_for(timedelta(milliseconds=100))
+    assert store.summary().counts[TaskStatus.PENDING] == 1
+    loop.run(lambda: feed.done)
+    assert sorted(sent(queue)) == sorted(f"task-{number}" for number in range(20))
+    assert broken == []
+
+
+def test_an_outage_is_waited_out(loop, store, queue) -> None:
+    broken: list[str] = []
+    queue.faults.extend(ProviderError("503", transient=True) for _ in range(5))
+    feed = feeder(loop, store, queue, broken)
+    feed.start()
+    loop.run(lambda: feed.done)
+    assert len(sent(queue)) == 20
+    assert broken == []
+
+
+def test_a_task_that_no_queue_would_take_is_told_by_name(loop, store, queue) -> None:
+    broken: list[str] = []
+    queue.faults.append([SendFailure(index=7, reason="300000 bytes, the limit is 262144", transient=False)])
+    feed = feeder(loop, store, queue, broken)
+    feed.start()
+    loop.run(lambda: bool(broken))
+    assert broken == ['the queue refused task "task-7": 300000 bytes, the limit is 262144']
+    assert not feed.done
+
+
+def test_a_crash_after_sending_sends_again_and_never_less(loop, store, queue) -> None:
+    broken: list[str] = []
+    first = feeder(loop, store, queue, broken)
+    first.start()  # sent, not marked: the answer is still on its way when we crash
+    again = VirtualLoop()
+    second = feeder(again, store, queue, broken)
+    second.start()
+    again.run(lambda: second.done)
+    assert set(sent(queue)) == {f"task-{number}" for number in range(20)}
+    assert len(sent(queue)) == 40
+
+
+def test_several_batches_are_sent_at_a_time_and_the_next_wave_waits_for_all(loop, store, queue, monkeypatch) -> None:
+    monkeypatch.setattr("cloud_tasks.controller.messaging.enqueuer._BATCH", 4)
+    sizes: list[int] = []
+    send = queue.send
+
+    def counted(bodies: Sequence[bytes]) -> Sequence[SendFailure]:
+        sizes.append(len(bodies))
+        return send(bodies)
+
+    monkeypatch.setattr(queue, "send", counted)
+    broken: list[str] = []
+    feed = Feeder(loop, store, queue, on_broken=broken.append, operations=8, send_batch=1)
+    feed.start()
+    assert sizes == [4, 4]  # eight messages at a time, before anything was answered
+    queue.faults.append([SendFailure(index=0, reason="busy")])
+    loop.run(lambda: feed.done)
+    assert sorted(sent(queue)) == sorted(f"task-{number}" for number in range(20))
+    assert store.summary().counts[TaskStatus.QUEUED] == 20
+
+
+def test_after_a_stop_nothing_more_is_sent(loop, store, queue, monkeypatch) -> None:
+    monkeypatch.setattr("cloud_tasks.controller.messaging.enqueuer._BATCH", 5)
+    broken: list[str] = []
+    feed = Feeder(loop, store, queue, on_broken=broken.append, operations=5, send_batch=1)
+    feed.start()
+    feed.stop()
+    assert not feed.done
+    loop.run(lambda: feed.done)
+    feed.start()
+    assert len(sent(queue)) == 5
+    assert store.summary().counts[TaskStatus.PENDING] == 15

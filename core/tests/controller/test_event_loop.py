@@ -1,0 +1,81 @@
+"""The loop of real life: blocking calls elsewhere, everything else on one thread."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from datetime import timedelta
+
+import pytest
+
+from cloud_tasks.controller.event_loop import ThreadedLoop
+
+
+@pytest.fixture
+def real_loop() -> Iterator[ThreadedLoop]:
+    made = ThreadedLoop(threads=4)
+    yield made
+    made.close()
+
+
+def test_work_runs_elsewhere_and_its_result_comes_back_to_the_loop(real_loop: ThreadedLoop) -> None:
+    threads: dict[str, int] = {}
+    results: list[int] = []
+
+    def work() -> int:
+        threads["work"] = threading.get_ident()
+        return 42
+
+    def then(result: int) -> None:
+        threads["then"] = threading.get_ident()
+        results.append(result)
+
+    real_loop.call(work, then, lambda error: None)
+    real_loop.run(lambda: bool(results))
+    assert results == [42]
+    assert threads["then"] == threading.get_ident()
+    assert threads["work"] != threading.get_ident()
+
+
+def test_an_error_of_the_work_is_handed_over(real_loop: ThreadedLoop) -> None:
+    errors: list[Exception] = []
+
+    def work() -> None:
+        raise ValueError("no")
+
+    real_loop.call(work, lambda _: None, errors.append)
+    real_loop.run(lambda: bool(errors))
+    assert str(errors[0]) == "no"
+
+
+def test_an_error_of_a_callback_ends_the_loop(real_loop: ThreadedLoop) -> None:
+    def explode() -> None:
+        raise RuntimeError("broken")
+
+    real_loop.post(explode)
+    with pytest.raises(RuntimeError, match="broken"):
+        real_loop.run(lambda: False)
+
+
+def test_timers_run_in_the_order_of_their_times(real_loop: ThreadedLoop) -> None:
+    order: list[str] = []
+    real_loop.later(timedelta(milliseconds=20), lambda: order.append("late"))
+    real_loop.later(timedelta(milliseconds=1), lambda: order.append("early"))
+    real_loop.run(lambda: len(order) == 2)
+    assert order == ["early", "late"]
+
+
+def test_posts_of_many_threads_all_arrive_on_the_one(real_loop: ThreadedLoop) -> None:
+    seen: list[int] = []
+
+    def post_a_hundred() -> None:
+        for _ in range(100):
+            real_loop.post(lambda: seen.append(threading.get_ident()))
+
+    posters = [threading.Thread(target=post_a_hundred) for _ in range(5)]
+    for poster in posters:
+        poster.start()
+    real_loop.run(lambda: len(seen) == 500)
+    for poster in posters:
+        poster.join()
+    assert set(seen) == {threading.get_ident()}

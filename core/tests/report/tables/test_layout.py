@@ -1,0 +1,133 @@
+"""Tables: sorting by several fields, filtering, and how values are shown to people and to programs."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from cloud_tasks.errors import InputError
+from cloud_tasks.model import Money, Purchase
+from cloud_tasks.report.tables.layout import (
+    Column,
+    filter_rows,
+    parse_sort,
+    plain_rows,
+    render_records,
+    render_table,
+    sort_rows,
+)
+
+Row = dict[str, Any]
+
+
+def column(name: str, **more: Any) -> Column[Row]:
+    return Column(name=name, title=name.title(), value=lambda row: row[name], **more)
+
+
+COLUMNS = (
+    column("name", also=("label",)),
+    column("vcpu", to_the_right=True),
+    column("vcpu_price"),
+    column("price", places=2, to_the_right=True),
+)
+
+
+def row(name: str, vcpu: int | None, price: str = "1") -> Row:
+    return {"name": name, "vcpu": vcpu, "vcpu_price": None, "price": Money(price)}
+
+
+ROWS = [row("b", 2, "3"), row("A", 2, "1"), row("c", 1, "2"), row("d", None, "0")]
+
+
+def names(text: str) -> str:
+    return "".join(each["name"] for each in sort_rows(ROWS, parse_sort(text, COLUMNS)))
+
+
+@pytest.mark.parametrize(
+    ("fields", "order"),
+    [
+        ("name", "Abcd"),
+        ("-name", "dcbA"),
+        ("vcpu,name", "cAbd"),
+        ("-vcpu,-name", "bAcd"),
+        ("-vcpu name", "Abcd"),
+        ("price", "dAcb"),
+        ("-p", "bcAd"),
+        ("label", "Abcd"),
+        ("-lab", "dcbA"),
+    ],
+)
+def test_rows_are_sorted_by_several_fields_in_either_direction(fields: str, order: str) -> None:
+    assert names(fields) == order
+
+
+@pytest.mark.parametrize(
+    ("fields", "reason"),
+    [
+        ("v", '"v" may mean vcpu, vcpu_price; write more of it'),
+        ("name,size", 'there is no field "size"; choose from name, vcpu, vcpu_price, price'),
+        ("", "no field is named"),
+        (",", "no field is named"),
+        ("-", 'there is no field ""'),
+    ],
+)
+def test_a_field_that_is_none_or_several_is_refused(fields: str, reason: str) -> None:
+    with pytest.raises(InputError) as error:
+        parse_sort(fields, COLUMNS)
+    assert reason in str(error.value)
+    assert str(error.value).startswith("--sort-by: ")
+
+
+@given(st.lists(st.tuples(st.sampled_from("abc"), st.none() | st.integers(0, 3))), st.booleans())
+def test_a_sort_is_stable_and_puts_the_unknown_last(pairs: list[tuple[str, int | None]], descending: bool) -> None:
+    rows = [{**row(name, vcpu), "place": place} for place, (name, vcpu) in enumerate(pairs)]
+    found = sort_rows(rows, parse_sort("-vcpu" if descending else "vcpu", COLUMNS))
+    known = [each for each in found if each["vcpu"] is not None]
+    assert found[len(known) :] == [each for each in rows if each["vcpu"] is None]
+    sign = -1 if descending else 1
+    assert [(sign * each["vcpu"], each["place"]) for each in known] == sorted(
+        (sign * each["vcpu"], each["place"]) for each in known
+    )
+
+
+def test_a_text_is_found_in_any_column_and_any_case() -> None:
+    assert [each["name"] for each in filter_rows(ROWS, COLUMNS, "a")] == ["A"]
+    assert [each["name"] for each in filter_rows(ROWS, COLUMNS, "$3")] == ["b"]
+
+
+def test_a_table_has_a_heading_a_rule_and_aligned_columns() -> None:
+    assert render_table(ROWS[:2], COLUMNS) == (
+        "Name  Vcpu  Vcpu_Price  Price\n"
+        "-----------------------------\n"
+        "b        2  -           $3.00\n"
+        "A        2  -           $1.00"
+    )
+
+
+def test_records_are_blocks() -> None:
+    assert render_records(ROWS[:1], COLUMNS) == "b\n  Vcpu:       2\n  Vcpu_Price: -\n  Price:      $3.00"
+
+
+@pytest.mark.parametrize(
+    ("value", "text", "plain"),
+    [
+        (None, "-", None),
+        (True, "yes", True),
+        (False, "no", False),
+        (0, "0", 0),
+        (2.5, "2.5", 2.5),
+        (Money("0.1"), "$0.100000", "0.1"),
+        (Purchase.SPOT, "spot", "spot"),
+        (("a", "b"), "a, b", ["a", "b"]),
+        ((), "-", []),
+        (datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC), "2026-01-02 03:04:05 UTC", "2026-01-02T03:04:05+00:00"),
+    ],
+)
+def test_every_kind_of_value_is_shown(value: Any, text: str, plain: Any) -> None:
+    columns = (column("it"),)
+    assert columns[0].text({"it": value}) == text
+    assert plain_rows([{"it": value}], columns) == [{"it": plain}]

@@ -1,0 +1,308 @@
+"""Applying events: idempotent, in any order, with counters that always agree with the tables."""
+
+from __future__ import annotations
+
+import math
+import sqlite3
+import statistics
+from collections import Counter
+from collections.abc import Iterator
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from store_facts import at, completed, event, failed, new_store, started
+
+from cloud_tasks.model import FINAL_STATUSES, AttemptOutcome, Event, EventType, TaskStatus
+from cloud_tasks.store import Applied, Store
+from cloud_tasks.store.db.enum_codes import EVENT_TO_CODE, STATUS_OF_CODE, STATUS_TO_CODE
+from cloud_tasks.store.db.quantile_sketch import bucket_of
+from cloud_tasks.store.write.apply_events import describe_exception
+from cloud_tasks.store.write.state_machine import is_task_event
+
+TASKS = ("a", "b", "c")
+
+
+def statuses(store: Store) -> dict[str, TaskStatus]:
+    return {task_id: found[1] for task_id in TASKS if (found := store.task(task_id)) is not None}
+
+
+def recount(path: Path) -> None:
+    """Scan the tables, and compare with everything that is maintained."""
+    database = sqlite3.connect(path)
+    rows = database.execute
+    counters = dict(rows("SELECT name, value FROM counters"))
+
+    def counted(prefix: str) -> dict[str, int]:
+        return {name: int(value) for name, value in counters.items() if name.startswith(prefix) and value}
+
+    status = {f"status:{code}": count for code, count in rows("SELECT status, count(*) FROM tasks GROUP BY status")}
+    assert counted("status:") == status
+    kinds = {f"event:{code}": count for code, count in rows("SELECT type, count(*) FROM events GROUP BY type")}
+    assert counted("event:") == kinds
+    task_codes = ", ".join(str(EVENT_TO_CODE[e]) for e in EventType if is_task_event(e))
+    assert counters.get("unknown_task", 0) == _one(
+        database, f"SELECT count(*) FROM events WHERE task IS NULL AND type IN ({task_codes})"
+    )
+    assert counters.get("attempts", 0) == _one(database, "SELECT count(*) FROM attempts")
+    assert counters.get("losses", 0) == _one(database, "SELECT sum(losses) FROM tasks")
+    assert counters.get("retries", 0) == _one(database, "SELECT sum(attempt - 1) FROM tasks")
+    done = STATUS_TO_CODE[TaskStatus.COMPLETED]
+    elapsed = [value for (value,) in rows("SELECT elapsed FROM tasks WHERE status = ?", (done,)) if value is not None]
+    assert counters.get("elapsed:count", 0) == len(elapsed)
+    if elapsed:
+        assert counters["elapsed:mean"] == pytest.approx(statistics.fmean(elapsed))
+        assert math.sqrt(counters["elapsed:m2"] / len(elapsed)) == pytest.approx(statistics.pstdev(elapsed), abs=1e-9)
+        assert (counters["elapsed:min"], counters["elapsed:max"]) == (min(elapsed), max(elapsed))
+    assert dict(rows("SELECT bucket, count FROM elapsed_sketch")) == Counter(bucket_of(value) for value in elapsed)
+    running = dict(rows("SELECT host, running FROM hosts WHERE running != 0"))
+    assert running == dict(rows("SELECT host, count(*) FROM attempts WHERE outcome IS NULL GROUP BY host"))
+    assert dict(rows("SELECT summary, count FROM exceptions")) == dict(
+        rows(
+            "SELECT coalesce(reason, ''), count(*) FROM attempts WHERE outcome = 2 GROUP BY reason",
+        )
+    )
+    finals = ", ".join(str(STATUS_TO_CODE[s]) for s in FINAL_STATUSES)
+    finished = _one(database, f"SELECT count(*) FROM tasks WHERE status IN ({finals})")
+    assert _one(database, "SELECT sum(finished) FROM hosts") == finished
+    assert _one(database, "SELECT sum(completed) FROM hosts") == status.get(f"status:{done}", 0)
+    database.close()
+
+
+def _one(database: sqlite3.Connection, query: str) -> int:
+    return database.execute(query).fetchone()[0] or 0
+
+
+# -- histories -----------------------------------------------------------------------------------------------------
+
+hosts = st.sampled_from(["h1", "h2"])
+elapsed_times = st.none() | st.floats(0, 1e6)
+
+
+@st.composite
+def events(draw: st.DrawFn) -> Event:
+    """Any event, sensible or not."""
+    kind = draw(st.sampled_from(EventType))
+    host = draw(hosts)
+    return event(
+        kind,
+        draw(st.sampled_from([*TASKS, "stranger", None])),
+        draw(st.integers(1, 4)),
+        event_id=draw(st.text(st.characters(codec="utf-8"), min_size=1, max_size=6)),
+        timestamp=at(draw(st.integers(0, 20))),
+        hostname=host,
+        instance_id=draw(st.sampled_from([None, host])),
+        retry=draw(st.sampled_from([None, False, True])),
+        elapsed_time=draw(elapsed_times),
+        details=draw(
+            st.sampled_from([{}, {"exception": "boom", "exception_type": "ValueError"}, {"running_tasks": 2}])
+        ),
+    )
+
+
+def history(task_id: str, outcomes: list[str]) -> list[Event]:
+    """What a well-behaved worker reports about one task."""
+    told: list[Event] = []
+    attempt, clock = 1, 0
+    for number, outcome in enumerate(outcomes):
+        last = number == len(outcomes) - 1
+        host = f"h{number % 2}"
+        told.append(started(task_id, attempt, timestamp=at(clock), hostname=host))
+        clock += 5
+        where = {"timestamp": at(clock), "hostname": host}
+        if outcome == "released":
+            told.append(event(EventType.TASK_RELEASED, task_id, attempt, **where))
+            continue
+        if outcome == "completed":
+            told.append(completed(task_id, attempt, retry=not last, elapsed=5.0, **where))
+        else:
+            told.append(failed(task_id, attempt, retry=not last, **where))
+        attempt += 1
+    return told
+
+
+def apply_in_batches(store: Store, told: list[Event], cuts: list[int]) -> None:
+    edges = sorted({0, len(told), *(cut % (len(told) + 1) for cut in cuts)})
+    known_final: dict[str, TaskStatus] = {}
+    for first, last in pairwise(edges):
+        store.apply_events(told[first:last])
+        recount(store.path)
+        now = statuses(store)
+        assert {task_id: now[task_id] for task_id in known_final} == known_final
+        known_final = {task_id: status for task_id, status in now.items() if status in FINAL_STATUSES}
+
+
+@given(st.lists(events(), max_size=25), st.lists(st.integers(0, 100), max_size=3), st.data())
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=20)
+def test_whatever_is_said_in_whatever_order_counters_agree_and_final_states_stay(
+    tmp_path_factory: pytest.TempPathFactory, told: list[Event], cuts: list[int], data: st.DataObject
+) -> None:
+    repeated = told + (data.draw(st.lists(st.sampled_from(told), max_size=10)) if told else [])
+    with new_store(tmp_path_factory.mktemp("apply"), TASKS) as store:
+        apply_in_batches(store, list(data.draw(st.permutations(repeated))), cuts)
+
+
+@given(
+    st.lists(st.lists(st.sampled_from(["completed", "failed", "released"]), max_size=4), min_size=3, max_size=3),
+    st.data(),
+)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=20)
+def test_true_histories_end_the_same_however_they_are_shuffled_and_repeated(
+    tmp_path_factory: pytest.TempPathFactory, outcomes: list[list[str]], data: st.DataObject
+) -> None:
+    told = [each for task_id, steps in zip(TASKS, outcomes, strict=True) for each in history(task_id, steps)]
+    with new_store(tmp_path_factory.mktemp("straight"), TASKS) as store:
+        store.apply_events(told)
+        straight = statuses(store)
+    repeated = told + (data.draw(st.lists(st.sampled_from(told), max_size=10)) if told else [])
+    shuffled = list(data.draw(st.permutations(repeated)))
+    with new_store(tmp_path_factory.mktemp("shuffled"), TASKS) as store:
+        apply_in_batches(store, shuffled, data.draw(st.lists(st.integers(0, 100), max_size=3)))
+        found = statuses(store)
+        assert {t: s for t, s in found.items() if s in FINAL_STATUSES} == {
+            t: s for t, s in straight.items() if s in FINAL_STATUSES
+        }
+        before = store.summary()
+        applied = store.apply_events(shuffled) if shuffled else Applied()
+        assert applied == Applied(duplicate=len(shuffled))
+        assert statuses(store) == found
+        assert store.summary().events == before.events
+
+
+# -- single stories ------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Iterator[Store]:
+    with new_store(tmp_path, TASKS) as store:
+        yield store
+
+
+def test_a_task_that_completes_is_completed(store: Store) -> None:
+    assert store.apply_events([started("a"), completed("a", elapsed=2.5, timestamp=at(3))]) == Applied(new=2)
+    assert statuses(store) == {"a": TaskStatus.COMPLETED, "b": TaskStatus.PENDING, "c": TaskStatus.PENDING}
+    summary = store.summary()
+    assert (summary.finished_tasks, summary.remaining, summary.finished) == (1, 2, False)
+    assert summary.elapsed is not None
+    assert summary.elapsed.mean == 2.5
+    assert summary.last_end == at(3)
+
+
+def test_the_same_batch_again_changes_nothing(store: Store) -> None:
+    batch = [started("a"), failed("a")]
+    store.apply_events(batch)
+    before = store.statistics(at(0))
+    assert store.apply_events(batch) == Applied(duplicate=2)
+    after = store.statistics(at(0))
+    assert after.exceptions == before.exceptions == (("ValueError: bad", 1),)
+    assert after.summary.counts == before.summary.counts
+    assert after.summary.duplicates == 2
+
+
+def test_an_event_that_comes_twice_in_one_batch_counts_once(store: Store) -> None:
+    end = completed("a")
+    assert store.apply_events([end, end, end]) == Applied(new=1, duplicate=2)
+    assert store.summary().events[EventType.TASK_COMPLETED] == 1
+
+
+def test_a_late_failure_is_kept_in_the_history_and_changes_nothing_else(store: Store) -> None:
+    store.apply_events([started("a"), completed("a")])
+    assert store.apply_events([failed("a", hostname="h2")]) == Applied(new=1, late=1)
+    assert statuses(store)["a"] is TaskStatus.COMPLETED
+    assert [attempt.outcome for attempt in store.attempts("a")] == [AttemptOutcome.COMPLETED, AttemptOutcome.EXCEPTION]
+    assert store.summary().late == 1
+
+
+def test_a_success_of_an_older_attempt_wins_over_a_newer_one_that_runs(store: Store) -> None:
+    store.apply_events([started("a"), failed("a", retry=True), started("a", 2), completed("a", 1, hostname="h2")])
+    assert statuses(store)["a"] is TaskStatus.COMPLETED
+
+
+def test_a_failure_of_an_older_attempt_leaves_the_decision_to_the_newer_one(store: Store) -> None:
+    store.apply_events([started("a"), failed("a", retry=True), started("a", 2)])
+    assert store.apply_events([failed("a", 1, hostname="h2")]).late == 1
+    assert statuses(store)["a"] is TaskStatus.RUNNING
+
+
+def test_a_retry_queues_the_next_attempt(store: Store) -> None:
+    store.apply_events([started("a"), failed("a", retry=True)])
+    assert statuses(store)["a"] is TaskStatus.QUEUED
+    (message,) = [each for each in store.unfinished() if each.task_id == "a"]
+    assert (message.attempt, message.losses) == (2, 0)
+    assert store.summary().retries == 1
+
+
+def test_a_released_task_is_a_loss_and_keeps_its_attempt_number(store: Store) -> None:
+    store.apply_events([started("a"), event(EventType.TASK_RELEASED, "a", details={"cause": "spot termination"})])
+    (message,) = [each for each in store.unfinished() if each.task_id == "a"]
+    assert (message.attempt, message.losses) == (1, 1)
+    (attempt,) = store.attempts("a")
+    assert (attempt.outcome, attempt.reason) == (AttemptOutcome.LOST, "spot termination")
+
+
+def test_an_end_without_a_start_makes_the_attempt_known(store: Store) -> None:
+    store.apply_events([completed("a", elapsed=4.0, timestamp=at(10))])
+    (attempt,) = store.attempts("a")
+    assert (attempt.started_at, attempt.ended_at, attempt.elapsed_time) == (at(6), at(10), 4.0)
+    assert store.summary().attempts == 1
+
+
+def test_a_start_that_comes_after_its_end_opens_nothing(store: Store) -> None:
+    store.apply_events([failed("a", retry=True, timestamp=at(10)), started("a", timestamp=at(8))])
+    assert len(store.attempts("a")) == 1
+    assert statuses(store)["a"] is TaskStatus.QUEUED
+
+
+def test_a_task_that_starts_again_on_the_same_host_was_lost_there(store: Store) -> None:
+    store.apply_events([started("a", timestamp=at(0)), started("a", timestamp=at(60))])
+    assert [attempt.outcome for attempt in store.attempts("a")] == [AttemptOutcome.LOST, None]
+
+
+def test_events_about_unknown_tasks_are_kept_and_counted(store: Store) -> None:
+    assert store.apply_events([completed("stranger"), completed("a")]) == Applied(new=2, unknown_task=1)
+    assert store.summary().unknown_task == 1
+
+
+def test_events_of_older_workers_without_attempt_or_id_will_do(store: Store) -> None:
+    store.apply_events([event(EventType.TASK_COMPLETED, "a", None, instance_id=None, retry=False, elapsed_time=1.0)])
+    assert statuses(store)["a"] is TaskStatus.COMPLETED
+
+
+def test_nothing_of_a_batch_remains_when_it_cannot_be_applied(store: Store) -> None:
+    broken = event(EventType.TASK_COMPLETED, "b", retry=False, elapsed_time="soon")
+    with pytest.raises(TypeError):
+        store.apply_events([completed("a"), broken])
+    assert statuses(store)["a"] is TaskStatus.PENDING
+    recount(store.path)
+    assert store.apply_events([completed("a")]).new == 1
+
+
+def test_more_tasks_than_one_statement_takes_are_applied(tmp_path: Path) -> None:
+    ids = [f"t{number}" for number in range(1_150)]
+    with new_store(tmp_path, ids, "many.db") as store:
+        store.apply_events([each for task_id in ids for each in (started(task_id), completed(task_id))])
+        assert store.summary().finished
+        recount(store.path)
+
+
+@pytest.mark.parametrize(
+    ("details", "text"),
+    [
+        ({"exception": "bad", "exception_type": "ValueError"}, "ValueError: bad"),
+        ({"exception": "ValueError: bad", "exception_type": "ValueError"}, "ValueError: bad"),
+        ({"exception": "", "exception_type": "KeyError"}, "KeyError"),
+        ({"exception": "Traceback (most recent call last):\n  File x\nZeroDivisionError: division by zero\n"},
+         "ZeroDivisionError: division by zero"),
+        ({"exception": "first\nsecond", "exception_type": "E"}, "E: first"),
+        ({}, "unknown exception"),
+        ({"exception": "x" * 1000, "exception_type": "E"}, "E: " + "x" * 297),
+    ],
+)  # fmt: skip
+def test_an_exception_is_described_on_one_line(details: dict[str, str], text: str) -> None:
+    assert describe_exception(details) == text
+
+
+def test_every_status_has_a_code_and_back() -> None:
+    assert {STATUS_OF_CODE[code] for code in STATUS_TO_CODE.values()} == set(TaskStatus)

@@ -1,0 +1,76 @@
+"""The state machine of a task."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from cloud_tasks.model import FINAL_STATUSES, EventType, TaskStatus
+from cloud_tasks.store.write.state_machine import TaskState, advance, is_task_event
+
+TASK_EVENTS = [event_type for event_type in EventType if is_task_event(event_type)]
+OPEN = [TaskStatus.PENDING, TaskStatus.QUEUED, TaskStatus.RUNNING]
+E = EventType
+S = TaskStatus
+
+states = st.builds(TaskState, st.sampled_from(TaskStatus), st.integers(1, 5), st.integers(0, 5))
+
+
+@pytest.mark.parametrize("status", OPEN)
+@pytest.mark.parametrize(
+    ("event_type", "attempt", "retry", "after"),
+    [
+        (E.TASK_STARTED, 2, False, TaskState(S.RUNNING, 2, 1)),
+        (E.TASK_STARTED, 3, False, TaskState(S.RUNNING, 3, 1)),
+        (E.TASK_STARTED, 1, False, None),
+        (E.TASK_COMPLETED, 2, False, TaskState(S.COMPLETED, 2, 1)),
+        (E.TASK_COMPLETED, 1, False, TaskState(S.COMPLETED, 2, 1)),
+        (E.TASK_COMPLETED, 2, True, TaskState(S.QUEUED, 3, 1)),
+        (E.TASK_COMPLETED, 1, True, None),
+        (E.TASK_EXCEPTION, 2, True, TaskState(S.QUEUED, 3, 1)),
+        (E.TASK_EXCEPTION, 2, False, TaskState(S.FAILED, 2, 1)),
+        (E.TASK_EXCEPTION, 1, False, None),
+        (E.TASK_TIMED_OUT, 2, False, TaskState(S.TIMED_OUT, 2, 1)),
+        (E.TASK_TIMED_OUT, 2, True, TaskState(S.QUEUED, 3, 1)),
+        (E.TASK_EXITED, 2, False, TaskState(S.EXITED, 2, 1)),
+        (E.TASK_EXITED, 4, True, TaskState(S.QUEUED, 5, 1)),
+        (E.TASK_RELEASED, 2, False, TaskState(S.QUEUED, 2, 2)),
+        (E.TASK_RELEASED, 1, False, None),
+        (E.TASK_DEAD, 2, False, TaskState(S.DEAD, 2, 1)),
+        (E.TASK_DEAD, 2, True, TaskState(S.DEAD, 2, 1)),
+    ],
+)
+def test_each_event_moves_an_unfinished_task_as_the_table_says(
+    status: TaskStatus, event_type: EventType, attempt: int, retry: bool, after: TaskState | None
+) -> None:
+    assert advance(TaskState(status, 2, 1), event_type, attempt, retry) == after
+
+
+@pytest.mark.parametrize(("status", "late"), [(S.FAILED, False), (S.TIMED_OUT, False), (S.COMPLETED, True)])
+def test_a_death_notice_after_the_last_failure_repeats_it(status: TaskStatus, late: bool) -> None:
+    state = TaskState(status, 3, 0)
+    assert advance(state, E.TASK_DEAD, 3, False) == (None if late else state)
+    assert advance(state, E.TASK_DEAD, 2, False) is None
+
+
+@given(states, st.sampled_from(TASK_EVENTS), st.integers(1, 6), st.booleans())
+def test_a_final_status_is_never_left(state: TaskState, event_type: EventType, attempt: int, retry: bool) -> None:
+    if state.status in FINAL_STATUSES:
+        assert advance(state, event_type, attempt, retry) in (None, state)
+
+
+@given(states, st.sampled_from(TASK_EVENTS), st.integers(1, 6), st.booleans())
+def test_attempt_numbers_and_losses_never_decrease(
+    state: TaskState, event_type: EventType, attempt: int, retry: bool
+) -> None:
+    after = advance(state, event_type, attempt, retry)
+    if after is not None:
+        assert after.attempt >= state.attempt
+        assert after.losses >= state.losses
+
+
+@pytest.mark.parametrize("event_type", [e for e in EventType if not is_task_event(e)])
+def test_other_events_are_not_about_tasks(event_type: EventType) -> None:
+    with pytest.raises(KeyError):
+        advance(TaskState(S.RUNNING, 1, 0), event_type, 1, False)

@@ -1,0 +1,61 @@
+"""The buffer of fetched tasks."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+
+from cloud_tasks.worker.consumers.attempt_types import Work
+from cloud_tasks.worker.consumers.task_buffer import TaskBuffer, prefetch_target
+
+
+def work(name: str, not_before: float = 0.0) -> Work:
+    return Work(name, {}, lease_id=name, not_before=not_before)
+
+
+def drain(buffer: TaskBuffer) -> list[str]:
+    return [found.task_id for found in iter(buffer.get, None)]
+
+
+@pytest.mark.parametrize(
+    ("mean", "slots", "target"), [(None, 4, 0), (1.0, 1, 0), (0.5, 4, 4), (0.01, 2, 100), (0.0, 1, 512)]
+)
+def test_prefetch_target_is_half_a_second_of_work(mean, slots, target) -> None:
+    assert prefetch_target(mean, slots) == target
+
+
+def test_buffer_returns_due_held_tasks_first_and_keeps_others() -> None:
+    buffer, later = TaskBuffer(), time.time() + 3600
+    assert buffer.add([work("a"), work("b")])
+    assert buffer.hold(work("due", time.time() - 1))
+    assert buffer.hold(work("later", later))
+    assert drain(buffer) == ["due", "a", "b"]
+    assert buffer.due_at == later
+
+
+def test_buffer_never_returns_a_task_whose_lease_was_lost() -> None:
+    buffer = TaskBuffer()
+    buffer.add([work("a"), work("b")])
+    buffer.hold(work("c", time.time() - 1))
+    buffer.mark_lost({"a", "c"})
+    assert drain(buffer) == ["b"]
+
+
+def test_buffer_gives_up_the_last_due_tasks_as_surplus() -> None:
+    buffer = TaskBuffer()
+    buffer.add([work("a"), work("b"), work("c")])
+    buffer.hold(work("due", time.time() - 1))
+    assert buffer.promote_due() == 4
+    assert [found.task_id for found in buffer.take_surplus(2)] == ["due", "c"]
+    assert drain(buffer) == ["a", "b"]
+
+
+def test_closed_buffer_takes_no_task() -> None:
+    buffer = TaskBuffer()
+    buffer.add([work("a")])
+    buffer.hold(work("b", time.time() + 3600))
+    assert [found.task_id for found in buffer.close()] == ["a", "b"]
+    assert not buffer.add([work("c")])
+    assert not buffer.hold(work("d", time.time() + 3600))
+    assert (drain(buffer), buffer.due_at) == ([], None)

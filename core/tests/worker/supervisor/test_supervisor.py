@@ -1,0 +1,182 @@
+"""The supervisor beside a template that the test plays, message by message."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import select
+import signal
+import time
+import traceback
+from collections.abc import Callable, Sequence
+from types import SimpleNamespace
+from typing import Any
+
+from worker_harness import wait_until
+
+from cloud_tasks.worker.common.ipc import Channel, socket_pair
+from cloud_tasks.worker.common.log import Log
+from cloud_tasks.worker.common.shared_flags import SharedFlags
+from cloud_tasks.worker.consumers.attempt_types import Work
+from cloud_tasks.worker.forkserver.protocol import (
+    AttemptEnded,
+    AttemptStarted,
+    Ready,
+    RunAttempt,
+    Withdraw,
+    Withdrawn,
+    decode,
+    encode,
+)
+from cloud_tasks.worker.forkserver.zygote import MAKE
+from cloud_tasks.worker.reporting.event_encoder import EventMaker
+from cloud_tasks.worker.supervisor.completion import Endings
+from cloud_tasks.worker.supervisor.retry_policy import RetryRules
+from cloud_tasks.worker.supervisor.settings import Exit, SupervisorSettings
+from cloud_tasks.worker.supervisor.supervisor import Supervisor
+
+COMPLETED = (2).to_bytes(8, "little") + b"{}null"
+
+
+class Consumer:
+    """A consumer of so many tasks."""
+
+    exhausted, failure, expected, due_at = False, "", None, None
+
+    def __init__(self, count: int) -> None:
+        self._works = [Work(f"task-{number}", {}) for number in range(count)]
+
+    def start(self) -> None:
+        pass
+
+    def want(self, idle_slots: int, *, mean_seconds: float | None) -> None:
+        pass
+
+    def get(self) -> Work | None:
+        return self._works.pop(0) if self._works else None
+
+    def again(self, work: Work, delay: float) -> bool:
+        return True
+
+    def surplus(self, mean_seconds: float) -> Sequence[Work]:
+        return ()
+
+    def lost(self, lease_ids: Sequence[str]) -> None:
+        pass
+
+    def stop(self) -> Sequence[Work]:
+        return ()
+
+    def close(self) -> None:
+        pass
+
+
+def fork_supervisor(flags: SharedFlags, end: Any, *, tasks: int, on_start: Callable[[Supervisor], None]) -> int:
+    """Run a supervisor of one slot in a process of its own; return the pid."""
+    pid = os.fork()
+    if pid:
+        return pid
+    try:
+        log, events = Log(verbose=False), EventMaker("host")
+        reporter: Any = SimpleNamespace(put=lambda report: None, is_clogged=False, problem="")
+        supervisor = Supervisor(
+            SupervisorSettings(1, 60.0, 60.0, 1.0, 0.0, None, None, "/nowhere", False),
+            end=end,
+            feed=lambda supervisor: Consumer(tasks),
+            reporter=reporter,
+            endings=Endings(RetryRules((), 1, 1), events, reporter, counts_deliveries=None),
+            events=events,
+            flags=flags,
+            log=log,
+        )
+        on_start(supervisor)
+        os._exit(supervisor.run())
+    except BaseException:
+        traceback.print_exc()
+    finally:
+        os._exit(99)
+
+
+class Template:
+    """The other end of a supervisor's sockets."""
+
+    def __init__(self, zygote: Any) -> None:
+        self._zygote = Channel(zygote, blocking=True)
+        assert self._zygote.get()[0][0] == MAKE
+        ours, theirs = socket_pair()
+        self._channel = Channel(ours, blocking=True)
+        self._zygote.put_with_descriptor((MAKE, os.getpid()), theirs.fileno())
+        theirs.close()
+        self._received: list[Any] = []
+
+    def close(self) -> None:
+        self._channel.close()
+        self._zygote.close()
+
+    def send(self, *messages: Any) -> None:
+        for message in messages:
+            self._channel.put(encode(message))
+        self._channel.flush()
+
+    def receive(self, kind: type) -> Any:
+        """Return the next message of this kind; those before it are dropped."""
+        while True:
+            while self._received:
+                message = self._received.pop(0)
+                if type(message) is kind:
+                    return message
+            readable = select.poll()
+            readable.register(self._channel.fileno(), select.POLLIN)
+            assert readable.poll(60_000)
+            self._received += map(decode, self._channel.get())
+
+
+def kill(pid: int) -> None:
+    os.kill(pid, signal.SIGKILL)
+    os.waitpid(pid, 0)
+
+
+def check_order(end_it: Callable[[int], None], *, on_start: Callable[[Supervisor], None], code: int) -> SharedFlags:
+    """Check that a supervisor which is ended withdraws what waits, and sets its flags only after the answer."""
+    flags, (ours, theirs) = SharedFlags(), socket_pair()
+    pid = fork_supervisor(flags, theirs, tasks=4, on_start=on_start)
+    theirs.close()
+    with contextlib.ExitStack() as stack:
+        stack.callback(kill, pid)
+        template = stack.enter_context(contextlib.closing(Template(ours)))
+        template.send(Ready(""))
+        assert template.receive(RunAttempt).number == 0
+        now = time.monotonic()
+        # A task of a millisecond: the next ones are sent ahead.
+        template.send(AttemptStarted(0, 0, 1, now), AttemptEnded(0, 0, now + 0.001, COMPLETED, b""))
+        for number in (1, 2, 3):
+            assert template.receive(RunAttempt).number == number
+        template.send(AttemptStarted(1, 0, 1, time.monotonic()))
+        end_it(pid)
+        template.receive(Withdraw)
+        assert (flags.termination_notice, flags.shutdown_request) == (False, False)
+        template.send(Withdrawn([2, 3]))
+        wait_until(lambda: flags.shutdown_request)
+        template.send(AttemptEnded(1, 0, time.monotonic(), COMPLETED, b""))
+        ended = os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
+        assert ended is not None
+        assert ended.si_status == code
+    return flags
+
+
+def test_supervisor_sets_the_shutdown_flag_after_waiting_attempts_are_withdrawn() -> None:
+    flags = check_order(
+        lambda pid: os.kill(pid, signal.SIGTERM), on_start=lambda supervisor: None, code=Exit.TERMINATED
+    )
+    assert not flags.termination_notice
+
+
+def test_supervisor_sets_the_termination_flag_after_waiting_attempts_are_withdrawn() -> None:
+    def on_start(supervisor: Supervisor) -> None:
+        def notice(number: int, frame: Any) -> None:
+            supervisor.post(lambda: supervisor.on_notice("the test ends", None))
+
+        signal.signal(signal.SIGUSR1, notice)
+
+    flags = check_order(lambda pid: os.kill(pid, signal.SIGUSR1), on_start=on_start, code=Exit.DONE)
+    assert flags.termination_notice

@@ -1,0 +1,43 @@
+"""Tasks that are shell commands."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+from worker_harness import Finished, Harness
+
+PROGRAM = (
+    "import sys; from cloud_tasks.worker.shell_command import run_command_worker; run_command_worker(sys.argv[1:])"
+)
+
+
+def run(worker: Harness, *args: str) -> Finished:
+    process = subprocess.Popen(
+        [sys.executable, "-c", PROGRAM, *args],
+        cwd=worker.folder, env=worker.environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    worker.processes.append(process)
+    return worker.finish(process)
+
+
+def test_a_sweep_of_commands_is_run(worker) -> None:
+    command = "echo {seed} {mode} > out-{seed}-{mode}; printf {seed} > $CLOUD_TASKS_RESULT_FILE"
+    finished = run(worker, "--command", command, "--param", "seed=1..3", "--param", "mode=fast,slow")
+    assert finished.code == 0, finished.log
+    assert (worker.folder / "out-2-slow").read_text() == "2 slow\n"
+    assert sorted(event["result"] for event in worker.events("task_completed")) == [1, 1, 2, 2, 3, 3]
+    assert worker.nothing_is_left()
+
+
+def test_how_a_command_failed_is_told(worker) -> None:
+    run(worker, "--command", "if [ {n} = 1 ]; then exit 7; else kill -SEGV $$; fi", "--param", "n=1,2")
+    events = {event["task_id"]: event for event in worker.events("task_exited")}
+    assert events["n=1"]["exit_code"] == 7
+    assert events["n=2"]["signal"] == "SIGSEGV"
+
+
+def test_without_a_command_nothing_is_run(worker) -> None:
+    finished = run(worker, "--param", "n=1")
+    assert finished.code == 2
+    assert "--command" in finished.log
