@@ -24,7 +24,7 @@ from typing import Any, Protocol
 import click
 import structlog
 
-from cloud_tasks.cli.options.common import is_interactive
+from cloud_tasks.cli.ui.confirmation import is_interactive
 from cloud_tasks.controller import StopMode
 from cloud_tasks.model import JobPhase
 

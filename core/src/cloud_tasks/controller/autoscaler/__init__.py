@@ -1,1 +1,1 @@
-"""How many instances of which offer: the pure decision (`decide`), the state it reads, and the fleet that acts on it."""
+"""How many instances of which offer: the pure decision (`decide`), its state, and the fleet that acts on it."""

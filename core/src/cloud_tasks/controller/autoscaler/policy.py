@@ -6,7 +6,7 @@ from datetime import timedelta
 
 from cloud_tasks.config import JobConfig, RunSettings
 from cloud_tasks.controller.autoscaler.state import Policy
-from cloud_tasks.selection import Prefer
+from cloud_tasks.controller.launch.launch_request import provider_chooses
 
 __all__ = ["policy_of"]
 
@@ -27,8 +27,7 @@ def policy_of(config: JobConfig) -> Policy:
         listing_lag=traits.listing_lag,
         max_lifetime=None if traits.enforces_max_lifetime else _lifetime(run),
         canary=run.canary,
-        # Whoever prefers speed has ranked by more than the price, and gets the best.
-        provider_chooses=traits.provider_selects_offer and Prefer(run.prefer) is not Prefer.SPEED,
+        provider_chooses=provider_chooses(config),
         spot_fallback=run.spot_fallback,
     )
 

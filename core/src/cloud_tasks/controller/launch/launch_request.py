@@ -6,14 +6,13 @@ from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 
 from cloud_tasks.config import JobConfig
-from cloud_tasks.controller.autoscaler.policy import policy_of
 from cloud_tasks.controller.launch.labels import ownership_labels
 from cloud_tasks.controller.launch.startup_script import compose_startup_script
 from cloud_tasks.model import LaunchRequest
 from cloud_tasks.retry_rule import RetryRule, format_rules
-from cloud_tasks.selection import RankedOffer, alternatives
+from cloud_tasks.selection import Prefer, RankedOffer, alternatives
 
-__all__ = ["LaunchOrders", "check_launch"]
+__all__ = ["LaunchOrders", "check_launch", "provider_chooses"]
 
 _FALLBACK_LIFETIME = timedelta(days=7)
 _TOKEN_LENGTH = 25
@@ -98,6 +97,15 @@ class LaunchOrders:
         return {name: _environment_text(value) for name, value in values.items() if value is not None}
 
 
+def provider_chooses(config: JobConfig) -> bool:
+    """Return whether the provider selects among an offer and its alternatives.
+
+    Not with ``prefer: speed``: offers are then ranked by more than their price, and the first one is wanted.
+    """
+    traits = config.registry.compute(config.compute).traits
+    return traits.provider_selects_offer and Prefer(config.run.prefer) is not Prefer.SPEED
+
+
 def check_launch(config: JobConfig, offers: Sequence[RankedOffer], *, job_id: str, queue_name: str) -> None:
     """Have the compute backend check script, image and disk of the launch that a run would begin with.
 
@@ -120,7 +128,7 @@ def check_launch(config: JobConfig, offers: Sequence[RankedOffer], *, job_id: st
         run_id="0" * 16,
         earlier_attempts=0,
     )
-    others = alternatives(offers) if policy_of(config).provider_chooses else ()
+    others = alternatives(offers) if provider_chooses(config) else ()
     request = orders.compose(offers[0], others, "0" * _TOKEN_LENGTH)
     check(config.settings_for("compute", config.compute), request)
 

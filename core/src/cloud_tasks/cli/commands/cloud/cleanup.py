@@ -10,8 +10,9 @@ from typing import Any
 import click
 
 from cloud_tasks.cli.context import AppContext, pass_app
-from cloud_tasks.cli.options.common import confirm, examples, force_option
+from cloud_tasks.cli.options.common import examples, force_option
 from cloud_tasks.cli.options.config_options import configuration_options, load_from_options
+from cloud_tasks.cli.ui.confirmation import confirm
 from cloud_tasks.config import JobConfig
 from cloud_tasks.controller.launch.labels import expiry, owner_label
 from cloud_tasks.controller.launch.terminate import remaining_instances, remove_instances

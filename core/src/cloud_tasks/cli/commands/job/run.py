@@ -14,9 +14,10 @@ import structlog
 
 from cloud_tasks.cli.commands.job._trait_warnings import trait_warnings
 from cloud_tasks.cli.context import AppContext, pass_app
-from cloud_tasks.cli.options.common import confirm, force_option, is_interactive
+from cloud_tasks.cli.options.common import force_option
 from cloud_tasks.cli.options.config_options import configuration_options, load_from_options
 from cloud_tasks.cli.options.database import database_of, read_database
+from cloud_tasks.cli.ui.confirmation import confirm, is_interactive
 from cloud_tasks.cli.ui.interrupts import Interrupts, ask_plainly
 from cloud_tasks.cli.ui.live import LiveView
 from cloud_tasks.cli.ui.progress_log import ProgressLog

@@ -17,9 +17,10 @@ import click
 import structlog
 
 from cloud_tasks.cli.context import AppContext, pass_app
-from cloud_tasks.cli.options.common import confirm, examples, force_option, json_option, verbose_option
+from cloud_tasks.cli.options.common import examples, force_option, json_option, verbose_option
 from cloud_tasks.cli.options.config_options import configuration_options, load_from_options
 from cloud_tasks.cli.options.database import database_of, read_database
+from cloud_tasks.cli.ui.confirmation import confirm
 from cloud_tasks.config import JobConfig
 from cloud_tasks.controller.event_loop import ThreadedLoop
 from cloud_tasks.controller.messaging.enqueuer import MOST_PARALLEL_SENDS, Feeder

@@ -17,10 +17,11 @@ import attrs
 import click
 
 from cloud_tasks.cli.context import AppContext, pass_app
-from cloud_tasks.cli.options.common import confirm, examples, force_option, json_option, verbose_option
+from cloud_tasks.cli.options.common import examples, force_option, json_option, verbose_option
 from cloud_tasks.cli.options.config_options import configuration_options, load_from_options
 from cloud_tasks.cli.options.database import database_of
 from cloud_tasks.cli.options.queues import NamedQueue, choice_options, chosen_queues, depth_of
+from cloud_tasks.cli.ui.confirmation import confirm
 from cloud_tasks.config import JobConfig
 from cloud_tasks.errors import NotFound, StoreError
 from cloud_tasks.plugin import Depth, Queue

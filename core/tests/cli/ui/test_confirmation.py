@@ -10,7 +10,7 @@ from command_line import CommandLine, wait_until
 from memory_commands import MemoryCommands
 from terminal import Screen, in_a_terminal
 
-from cloud_tasks.cli.options.common import confirm, is_interactive
+from cloud_tasks.cli.ui.confirmation import confirm, is_interactive
 from cloud_tasks.errors import InputError
 from cloud_tasks.store import Store
 
