@@ -33,7 +33,7 @@ EXAMPLE = ROOT / "examples" / "parallel_addition"
 OLDEST_PYTHON = (3, 11)
 
 
-class Failure(Exception):
+class DevError(Exception):
     """A job cannot go on; the message says why and what to do."""
 
 
@@ -89,7 +89,7 @@ def make_environment() -> None:
         import ensurepip  # noqa: F401 - venv needs it, and some systems package it apart
         import venv
     except ImportError as error:
-        raise Failure(
+        raise DevError(
             f"this Python ({sys.executable}) has no {error.name}; install it (on Debian and Ubuntu: the package "
             f"python3-venv), or run dev.py with another Python"
         ) from error
@@ -112,7 +112,7 @@ def install(settings: dict[str, Any]) -> None:
         environ = {**os.environ, "PIP_CONSTRAINT": str(constraints), "PIP_BUILD_CONSTRAINT": str(constraints)}
         print("Installing the distributions and the development tools ...", flush=True)
         if subprocess.run(command, cwd=ROOT, env=environ, check=False).returncode:
-            raise Failure("pip could not install what is needed (its message is above)")
+            raise DevError("pip could not install what is needed (its message is above)")
 
 
 def _text(file: Path) -> str:
@@ -152,7 +152,7 @@ def lint(arguments: list[str]) -> int:
         if run(*command):
             failed.append(name)
     if failed:
-        raise Failure(f"failed: {', '.join(failed)}")
+        raise DevError(f"failed: {', '.join(failed)}")
     return 0
 
 
@@ -193,7 +193,7 @@ def run_programs(folder_name: str, kind: str, wanted: list[str]) -> int:
     programs = {file.stem.removesuffix(f"_{kind}"): file for file in sorted(folder.glob(f"*_{kind}.py"))}
     unknown = [name for name in wanted if name not in programs]
     if unknown:
-        raise Failure(f'there is no {kind} "{unknown[0]}"; there are: {", ".join(programs)}')
+        raise DevError(f'there is no {kind} "{unknown[0]}"; there are: {", ".join(programs)}')
     codes = [0]
     for name in wanted or programs:
         print(f"--- {name}", flush=True)
@@ -234,7 +234,7 @@ def lock(arguments: list[str]) -> int:
     pattern = re.compile(r"^constraint-dependencies = \[[^\]]*\]$", re.MULTILINE)
     text, count = pattern.subn(lambda _: f"constraint-dependencies = [\n{lines}]", file.read_text(), count=1)
     if count != 1:
-        raise Failure("pyproject.toml has no `constraint-dependencies = [...]`")
+        raise DevError("pyproject.toml has no `constraint-dependencies = [...]`")
     file.write_text(text)
     STAMP.write_text(fingerprint(workshop()))
     print(f"Locked {len(found)} versions.")
@@ -258,7 +258,7 @@ def demo(arguments: list[str]) -> int:
     command = ["cloud-tasks", "run", "--config", str(config), "--task-file", str(tasks), "--force", *arguments]
     code = run(*command, cwd=DEMO, ADDITION_OUTPUT_DIR=str(DEMO / "results"))
     if code:
-        raise Failure(f"`cloud-tasks run` ended with exit code {code}; what it left is in {DEMO}")
+        raise DevError(f"`cloud-tasks run` ended with exit code {code}; what it left is in {DEMO}")
     count = verify_demo(len(json.loads(tasks.read_text())))
     print(
         f"Demo: {count:,} tasks completed and checked in {time.monotonic() - started:.1f} s; the results are in {DEMO}."
@@ -277,15 +277,15 @@ def verify_demo(expected: int) -> int:
         check=False,
     )
     if listing.returncode:
-        raise Failure(f"`cloud-tasks status` failed: {listing.stderr.strip()}")
+        raise DevError(f"`cloud-tasks status` failed: {listing.stderr.strip()}")
     status = json.loads(listing.stdout)
     completed = status["counts"]["completed"]
     results = sum(1 for file in (DEMO / "results").iterdir() if file.suffix == ".txt")
     if not status["finished"] or completed != expected or results != expected:
-        raise Failure(f"of {expected} tasks {completed} are completed and {results} have a result; see {DEMO}")
+        raise DevError(f"of {expected} tasks {completed} are completed and {results} have a result; see {DEMO}")
     left = processes_in(DEMO)
     if left:
-        raise Failure(f"processes were left running: {left}")
+        raise DevError(f"processes were left running: {left}")
     return int(completed)
 
 
@@ -322,7 +322,7 @@ def main(arguments: list[str]) -> int:
         if name not in ("setup", "lock"):
             set_up()
         return JOBS[name](rest)
-    except Failure as failure:
+    except DevError as failure:
         print(f"dev.py {name}: {failure}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:

@@ -19,11 +19,11 @@ from typing import Any, cast
 
 from cloud_tasks.controller.autoscaler.decide import decide
 from cloud_tasks.controller.autoscaler.fleet import Fleet
-from cloud_tasks.controller.autoscaler.observe import Observer
+from cloud_tasks.controller.autoscaler.observe import StateBuilder
 from cloud_tasks.controller.autoscaler.state import Policy
 from cloud_tasks.controller.event_loop import ThreadedLoop
-from cloud_tasks.controller.messaging.enqueuer import Feeder
-from cloud_tasks.controller.messaging.event_collector import Collector
+from cloud_tasks.controller.messaging.enqueuer import TaskEnqueuer
+from cloud_tasks.controller.messaging.event_collector import EventCollector
 from cloud_tasks.estimate import CloudModel, CostSimulation, TaskDurations
 from cloud_tasks.model import (
     Architecture,
@@ -127,7 +127,7 @@ def collects(folder: Path, bodies: Sequence[bytes], count: int) -> tuple[float, 
     with Store.create(folder / "collect.db", job()) as store:
         store.load_tasks(tasks(count))
         loop = ThreadedLoop(threads=2)
-        collector = Collector(loop, store, cast(Queue, Inbox(bodies)))
+        collector = EventCollector(loop, store, cast(Queue, Inbox(bodies)))
         started, worked = time.perf_counter(), time.process_time()
         collector.start()
         loop.run(lambda: store.remaining() == 0)
@@ -179,12 +179,12 @@ def looks(folder: Path, count: int, machines: int) -> tuple[list[float], list[fl
             listing.append(instance)
         loop = ThreadedLoop(threads=1)
         queue = cast(Queue, Inbox(messages(machines * PER_MESSAGE * 4, hosts=machines)))
-        collector = Collector(loop, store, queue)
+        collector = EventCollector(loop, store, queue)
         fleet = Fleet(loop, store, cast(Compute, None), compose=None, max_parallel=1, on_refused=lambda: None)  # type: ignore[arg-type]
-        observer = Observer(
+        observer = StateBuilder(
             loop,
             store,
-            feeder=Feeder(loop, store, queue, on_broken=print),
+            feeder=TaskEnqueuer(loop, store, queue, on_broken=print),
             collector=collector,
             fleet=fleet,
             offers=tuple(an_offer(f"z-{letter}") for letter in "abc"),

@@ -16,7 +16,7 @@ from typing import Any
 LOG_VARIABLE = "CLOUD_TASKS_GUARD_LOG"
 
 
-class BeyondLoopback(RuntimeError):
+class BeyondLoopbackError(RuntimeError):
     """Something tried to reach another machine."""
 
 
@@ -39,7 +39,7 @@ def _refuse(event: str, host: object) -> None:
     if log:
         with open(log, "a") as file:
             file.write(f"{message}\n")
-        raise BeyondLoopback(message)
+        raise BeyondLoopbackError(message)
 
 
 def _audit(event: str, arguments: tuple[Any, ...]) -> None:

@@ -107,10 +107,10 @@ def test_a_changed_project_file_installs_again(dev: ModuleType, installed: Insta
 
 def test_an_installation_that_failed_is_tried_again(dev: ModuleType, installed: Installed) -> None:
     def fails(settings: object) -> None:
-        raise dev.Failure("no")
+        raise dev.DevError("no")
 
     dev.__dict__["install"] = fails
-    with pytest.raises(dev.Failure):
+    with pytest.raises(dev.DevError):
         dev.set_up()
     dev.__dict__["install"] = installed.install
     dev.set_up()

@@ -20,7 +20,7 @@ from cloud_tasks.model import Event, EventType, Money, TaskMessage
 
 __all__ = [
     "EncodedData",
-    "MalformedMessage",
+    "MalformedMessageError",
     "decode_events",
     "decode_task_message",
     "encode_events",
@@ -33,7 +33,7 @@ __all__ = [
 _quoted = json.encoder.encode_basestring_ascii
 
 
-class MalformedMessage(ValueError):
+class MalformedMessageError(ValueError):
     """A queue message that is not what it should be; set aside and counted, never blocking the rest."""
 
 
@@ -95,7 +95,7 @@ def encode_task_message(message: TaskMessage) -> bytes:
 
 
 def decode_task_message(body: bytes) -> TaskMessage:
-    """The task in a queue message. Raises `MalformedMessage`."""
+    """The task in a queue message. Raises `MalformedMessageError`."""
     try:
         fields = json.loads(body)
         task_id = fields["task_id"] if "task_id" in fields else fields["id"]
@@ -110,7 +110,7 @@ def decode_task_message(body: bytes) -> TaskMessage:
             not_before=float(fields.get("not_before", 0.0)),
         )
     except (ValueError, TypeError, KeyError, AttributeError) as error:
-        raise MalformedMessage(f"not a task message: {error}") from error
+        raise MalformedMessageError(f"not a task message: {error}") from error
 
 
 _EVENT_TYPES: dict[Any, EventType] = {event_type.value: event_type for event_type in EventType}
@@ -139,15 +139,15 @@ def encode_events(events: Iterable[Event]) -> bytes:
 
 
 def decode_events(body: bytes) -> tuple[Sequence[Event], Sequence[str]]:
-    """The events of an event-queue message, and a reason for each entry that is none. Raises `MalformedMessage`."""
+    """Return the events of a message, and a reason for each entry that is not one. Raises `MalformedMessageError`."""
     try:
         content = json.loads(body)
     except ValueError as error:
-        raise MalformedMessage(f"not JSON: {error}") from error
+        raise MalformedMessageError(f"not JSON: {error}") from error
     if isinstance(content, dict):
         content = [content]
     if not isinstance(content, list):
-        raise MalformedMessage("neither an event nor a list of events")
+        raise MalformedMessageError("neither an event nor a list of events")
     events: list[Event] = []
     broken: list[str] = []
     for entry in content:

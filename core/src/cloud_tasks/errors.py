@@ -7,7 +7,7 @@ and chooses the exit code: 2 for `InputError`, 1 for the others.
 from __future__ import annotations
 
 import enum
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     # Every task process of a worker has this module, and should not have another library for a name.
@@ -17,8 +17,8 @@ __all__ = [
     "CloudTasksError",
     "InputError",
     "LaunchFailedError",
-    "LaunchRefused",
-    "NotFound",
+    "LaunchRefusedError",
+    "NotFoundError",
     "PluginError",
     "ProviderError",
     "RefusalScope",
@@ -76,7 +76,7 @@ class ProviderError(CloudTasksError):
         self.transient = transient
 
 
-class NotFound(ProviderError):
+class NotFoundError(ProviderError):
     """The named queue, instance or object does not exist."""
 
 
@@ -93,7 +93,7 @@ class RefusalScope(enum.Enum):
     """Every launch: a permission, a billing problem, a global quota, or a rate limit."""
 
 
-class LaunchRefused(ProviderError):
+class LaunchRefusedError(ProviderError):
     """The provider will not start this instance now.
 
     Args:
@@ -115,14 +115,14 @@ class LaunchFailedError(ProviderError):
     """A launch failed for certain: nothing was started, and the same launch fails again unless something changes.
 
     For a cause that no other zone or instance type avoids: a missing network, a rejected command line. A cause that
-    has a scope is a `LaunchRefused`.
+    has a scope is a `LaunchRefusedError`.
     """
 
     def __init__(self, message: str, *, hint: str = "") -> None:
         super().__init__(message, transient=False, hint=hint)
 
 
-class Retry(Exception):
+class Retry(Exception):  # noqa: N818 - a request, not an error
     """Raised by a task function to be run again; counts as an attempt.
 
     Args:
@@ -134,3 +134,18 @@ class Retry(Exception):
         super().__init__(reason)
         self.reason = reason
         self.after = after
+
+
+_FORMER_NAMES = {"LaunchRefused": "LaunchRefusedError", "NotFound": "NotFoundError"}
+"""Names until 0.1, accepted for one release."""
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _FORMER_NAMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    import warnings
+
+    current = _FORMER_NAMES[name]
+    message = f"{__name__}.{name} is deprecated and will be removed in the next release: renamed to {current}"
+    warnings.warn(message, DeprecationWarning, stacklevel=2)
+    return globals()[current]

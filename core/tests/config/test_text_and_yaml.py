@@ -12,16 +12,16 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cloud_tasks.config.provenance import Layer, Origin, Sourced
+from cloud_tasks.config.provenance import Layer, Provenance, Sourced
 from cloud_tasks.config.run_settings import RunSettings
 from cloud_tasks.config.values import typed
-from cloud_tasks.config.yaml_reader import Written, read_document
+from cloud_tasks.config.yaml_reader import Located, read_document
 from cloud_tasks.model import Architecture, Money
 from cloud_tasks.plugin.setting_kinds import field_types
 from cloud_tasks.plugin.setting_text import FLOAT, split_words
 
 _KINDS = field_types(RunSettings)
-_HERE = Origin(layer=Layer.COMMAND_LINE, place="here")
+_HERE = Provenance(layer=Layer.COMMAND_LINE, place="here")
 _WORD = st.from_regex(r"[a-z][-_.*a-z0-9]{0,8}(?:\[[ab,]{1,3}\])?", fullmatch=True)
 
 _VALUES: dict[Any, st.SearchStrategy[Any]] = {
@@ -46,7 +46,7 @@ def _text(value: Any) -> str:
 def _from_file(folder: Path, value: Any) -> Any:
     file = folder / "config.yml"
     file.write_text(yaml.safe_dump({"run": {"key": value}}, allow_unicode=True), encoding="utf-8")
-    section: dict[str, Written] = read_document(file)["run"].value
+    section: dict[str, Located] = read_document(file)["run"].value
     return section["key"].value
 
 

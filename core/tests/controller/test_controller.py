@@ -12,8 +12,8 @@ from controller_fakes import FakeQueue, event, message, ranked, refusal
 from cloud_tasks.controller.autoscaler.fleet import Fleet
 from cloud_tasks.controller.autoscaler.state import Policy
 from cloud_tasks.controller.controller import Controller, StopMode
-from cloud_tasks.controller.messaging.enqueuer import Feeder
-from cloud_tasks.controller.messaging.event_collector import Collector
+from cloud_tasks.controller.messaging.enqueuer import TaskEnqueuer
+from cloud_tasks.controller.messaging.event_collector import EventCollector
 from cloud_tasks.controller.messaging.progress import Progress
 from cloud_tasks.errors import InputError, LaunchFailedError, ProviderError, RefusalScope
 from cloud_tasks.model import EventType, InstanceState, JobPhase, LaunchRequest, Limits, Money
@@ -48,8 +48,8 @@ def make(loop, store, queue, events, compute) -> Callable[..., Controller]:
             store,
             job_id="job",
             task_queue=queue,
-            feeder=Feeder(loop, store, queue, on_broken=lambda reason: made[0].broken(reason)),
-            collector=Collector(loop, store, events, on_events=lambda _: made[0].noticed_events()),
+            feeder=TaskEnqueuer(loop, store, queue, on_broken=lambda reason: made[0].broken(reason)),
+            collector=EventCollector(loop, store, events, on_events=lambda _: made[0].noticed_events()),
             fleet=fleet,
             offers=offers,
             policy=Policy(limits=Limits(max_instances=2), **policy),  # type: ignore[arg-type]

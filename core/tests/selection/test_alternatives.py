@@ -7,7 +7,7 @@ import pytest
 from controller_fakes import ranked
 
 from cloud_tasks.model import BootDisk
-from cloud_tasks.selection import RankedOffer, alternatives, dearest
+from cloud_tasks.selection import RankedOffer, alternatives, most_expensive
 
 BEST = ranked("m-8", zone="a", price="0.20", spot=True)
 
@@ -48,4 +48,4 @@ def test_without_an_offer_there_is_no_alternative() -> None:
 
 def test_the_dearest_is_what_a_limit_has_to_bear() -> None:
     other = ranked("n-8", price="0.21", spot=True)
-    assert dearest(BEST, (other, BEST)) == other
+    assert most_expensive(BEST, (other, BEST)) == other

@@ -23,7 +23,7 @@ from cloud_tasks.model import (
     Purchase,
     Unpriced,
 )
-from cloud_tasks.selection import Prefer, Ranking, boot_disk_gb, candidates, rank, slots
+from cloud_tasks.selection import Prefer, Ranking, boot_disk_gb, filter_types, rank, slots
 
 PRICED_AT = datetime(2025, 6, 11, tzinfo=UTC)
 UNLIMITED = Limits(max_instances=None, max_total_price_per_hour=None)
@@ -76,7 +76,7 @@ def order(ranking: Ranking) -> list[str]:
 
 
 def reason(constraints: Constraints, instance_type: InstanceType, purchase: Purchase = Purchase.ON_DEMAND) -> str:
-    found = candidates([instance_type], constraints, purchase)
+    found = filter_types([instance_type], constraints, purchase)
     assert found.requests == ()
     (rejection,) = found.rejected
     assert rejection.instance_type == instance_type.name
@@ -189,20 +189,20 @@ def test_a_value_at_its_bound_is_accepted():
         cpu_family="intel cascade lake",
         instance_types=(re.compile("d-8"),),
     )
-    found = candidates([a_type()], constraints, Purchase.ON_DEMAND)
+    found = filter_types([a_type()], constraints, Purchase.ON_DEMAND)
     assert found.rejected == ()
     assert len(found.requests) == 4
 
 
 def test_every_zone_and_every_usable_boot_disk_type_is_a_candidate():
     constraints = Constraints(boot_disk_types=("FAST", "hyper"), boot_disk_iops=3000, boot_disk_throughput=140)
-    found = candidates([a_type()], constraints, Purchase.ON_DEMAND)
+    found = filter_types([a_type()], constraints, Purchase.ON_DEMAND)
     disk = BootDisk(disk_type="fast", size_gb=10.0, iops=3000, throughput_mb_s=140)
     assert [(request.zone, request.boot_disk) for request in found.requests] == [("r1-a", disk), ("r1-b", disk)]
 
 
 def test_boot_disk_types_do_not_matter_where_a_provider_has_no_boot_disks():
-    found = candidates([a_type(boot_disk_types=())], Constraints(boot_disk_types=("fast",)), Purchase.ON_DEMAND)
+    found = filter_types([a_type(boot_disk_types=())], Constraints(boot_disk_types=("fast",)), Purchase.ON_DEMAND)
     assert [request.boot_disk.disk_type for request in found.requests] == ["", ""]
 
 
@@ -332,7 +332,7 @@ def test_spot_falls_back_to_on_demand_after_every_spot_offer():
 
 def test_every_type_is_ranked_or_rejected():
     types = [a_type(f"t-{vcpus}", vcpus=vcpus) for vcpus in (1, 2, 4, 8, 16, 32)]
-    found = candidates(types, Constraints(min_cpu=4, max_cpu=16), Purchase.ON_DEMAND)
+    found = filter_types(types, Constraints(min_cpu=4, max_cpu=16), Purchase.ON_DEMAND)
     wanted = {request.instance_type.name for request in found.requests}
     rejected = {rejection.instance_type for rejection in found.rejected}
     assert wanted == {"t-4", "t-8", "t-16"}

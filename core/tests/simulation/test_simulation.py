@@ -24,7 +24,7 @@ from simulated_cloud import (
 from simulated_cloud.scenario import RetryPolicy
 
 from cloud_tasks.controller.autoscaler.fleet import Fleet
-from cloud_tasks.controller.messaging.event_collector import Collector
+from cloud_tasks.controller.messaging.event_collector import EventCollector
 from cloud_tasks.model import Constraints, Instance, JobPhase, LaunchRequest, Limits, Money
 from cloud_tasks.selection import FleetTotals, RankedOffer
 from cloud_tasks.store import JobState
@@ -126,7 +126,7 @@ def test_a_cost_limit_stops_the_job_and_a_higher_one_lets_it_go_on(tmp_path):
     assert result.cost > Money("0.02")
 
 
-class AcksFirst(Collector):
+class AcksFirst(EventCollector):
     """Acks events before they are committed."""
 
     def _received(self, messages: Sequence[Any], last_look: bool) -> None:

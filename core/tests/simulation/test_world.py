@@ -15,7 +15,7 @@ from simulated_cloud.scenario import CALM, Faults
 from simulated_cloud.unreliable import Unreliable
 from virtual_loop import START, VirtualLoop
 
-from cloud_tasks.errors import LaunchRefused, NotFound, ProviderError
+from cloud_tasks.errors import LaunchRefusedError, NotFoundError, ProviderError
 from cloud_tasks.model import Architecture, Constraints, InstanceState, LaunchRequest, Limits, Money, Purchase
 from cloud_tasks.plugin import Delivery
 from cloud_tasks.selection import rank
@@ -82,7 +82,7 @@ def test_no_fault_of_a_queue_loses_a_message(world):
 def test_a_queue_that_is_not_there_says_so(world):
     queue = a_queue(world)
     queue.delete()
-    with pytest.raises(NotFound):
+    with pytest.raises(NotFoundError):
         queue.receive(1, wait=NO_WAIT)
 
 
@@ -165,10 +165,10 @@ def test_a_spot_machine_is_noticed_then_taken_away_and_may_leave_remains(world):
 
 def test_a_quota_and_an_empty_stock_refuse_with_a_scope(world):
     full = Yard(world, Faults(quota_vcpus=1))
-    with pytest.raises(LaunchRefused, match="quota"):
+    with pytest.raises(LaunchRefusedError, match="quota"):
         full.cloud.launch(full.request())
     empty = Yard(world, Faults(refused=1.0))
-    with pytest.raises(LaunchRefused) as refusal:
+    with pytest.raises(LaunchRefusedError) as refusal:
         empty.cloud.launch(empty.request())
     assert refusal.value.retry_after > timedelta(0)
     assert list(empty.cloud.existing()) == []

@@ -11,7 +11,7 @@ import attrs
 from virtual_loop import VirtualLoop
 
 from cloud_tasks.convert import encode_events
-from cloud_tasks.errors import LaunchRefused, ProviderError, RefusalScope
+from cloud_tasks.errors import LaunchRefusedError, ProviderError, RefusalScope
 from cloud_tasks.model import (
     Architecture,
     BootDisk,
@@ -167,8 +167,8 @@ class FakeCompute:
         """Nothing is open."""
 
 
-def refusal(scope: RefusalScope = RefusalScope.ZONE) -> LaunchRefused:
-    return LaunchRefused("no capacity", scope=scope, retry_after=timedelta(minutes=5), reason="EXHAUSTED")
+def refusal(scope: RefusalScope = RefusalScope.ZONE) -> LaunchRefusedError:
+    return LaunchRefusedError("no capacity", scope=scope, retry_after=timedelta(minutes=5), reason="EXHAUSTED")
 
 
 def event(kind: EventType, number: int, task: int | None = None, **changes: Any) -> Event:

@@ -13,7 +13,7 @@ import attrs
 import pytest
 
 from cloud_tasks.convert import event_to_json
-from cloud_tasks.errors import InputError, NotFound, ProviderError, RefusalScope
+from cloud_tasks.errors import InputError, NotFoundError, ProviderError, RefusalScope
 from cloud_tasks.model import (
     BootDisk,
     Event,
@@ -98,7 +98,7 @@ class CreateEmptiesTheQueue(MemoryQueue):
 class DeleteKeepsTheMessages(MemoryQueue):
     def delete(self) -> None:
         if not self.exists():
-            raise NotFound("already deleted")
+            raise NotFoundError("already deleted")
 
     def create(self) -> None:
         super().create()
@@ -381,7 +381,7 @@ class TerminatesOnce(MemoryCompute):
     def terminate(self, instance_ids: Sequence[str]) -> None:
         alive = {instance.instance_id for instance in self.instances(None)}
         if unknown := set(instance_ids) - alive:
-            raise NotFound(f"no such instances: {unknown}")
+            raise NotFoundError(f"no such instances: {unknown}")
         super().terminate(instance_ids)
 
 

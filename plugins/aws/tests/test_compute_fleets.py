@@ -12,7 +12,7 @@ import pytest
 from ec2_launches import RequestOf, described, offer, request_for
 from ec2_process import OverlayProcess
 
-from cloud_tasks.errors import LaunchRefused, ProviderError, RefusalScope
+from cloud_tasks.errors import LaunchRefusedError, ProviderError, RefusalScope
 from cloud_tasks.model import Architecture, BootDisk, LaunchRequest, Purchase
 from cloud_tasks.plugin import Compute, ComputeContext
 from cloud_tasks.testing import eventually
@@ -124,7 +124,7 @@ def test_only_when_all_are_refused_is_the_request(
     overlay: OverlayProcess, compute: Compute, request_of_many: RequestOfMany
 ) -> None:
     overlay.tell("stock-out")
-    with pytest.raises(LaunchRefused) as refused:
+    with pytest.raises(LaunchRefusedError) as refused:
         compute.launch(request_of_many())
     assert (refused.value.scope, refused.value.reason) == (RefusalScope.OFFER, "InsufficientInstanceCapacity")
 
@@ -136,7 +136,7 @@ def test_what_was_said_of_others_blocks_neither_the_own_type_nor_for_longer(
     overlay.tell("stock-out", instance_type="m5.*")
     # The own offer is the fourth, which a fleet does not come to any more.
     request = request_of_many(("m5.large", "us-east-1d"), *PLACES)
-    with pytest.raises(LaunchRefused) as refused:
+    with pytest.raises(LaunchRefusedError) as refused:
         compute.launch(request)
     assert (refused.value.scope, refused.value.reason) == (RefusalScope.OFFER, "UnfulfillableCapacity")
     assert refused.value.retry_after <= timedelta(minutes=5)
@@ -148,7 +148,7 @@ def test_a_missing_permission_is_one_though_it_comes_inside_an_answer(
 ) -> None:
     overlay.tell("stock-out", zone="us-east-1b", code="UnauthorizedOperation")
     overlay.tell("stock-out")
-    with pytest.raises(LaunchRefused, match="--policy") as refused:
+    with pytest.raises(LaunchRefusedError, match="--policy") as refused:
         compute.launch(request_of_many())
     assert refused.value.scope is RefusalScope.ACCOUNT
 
@@ -158,14 +158,14 @@ def test_a_type_that_its_zone_lacks_is_left_alone_for_long_only_where_nothing_el
 ) -> None:
     lacking = (("m5.large", "us-east-1c"), ("m5.large", "us-east-1a"))
     overlay.tell("stock-out", code="Unsupported")
-    with pytest.raises(LaunchRefused) as refused:
+    with pytest.raises(LaunchRefusedError) as refused:
         compute.launch(request_of_many(*lacking))
     assert (refused.value.scope, refused.value.reason) == (RefusalScope.OFFER, "InvalidFleetConfiguration")
     assert refused.value.retry_after > timedelta(hours=1)
     overlay.tell("in-stock")
     overlay.tell("stock-out", zone="us-east-1c", code="Unsupported")
     overlay.tell("stock-out", zone="us-east-1a")
-    with pytest.raises(LaunchRefused) as refused:
+    with pytest.raises(LaunchRefusedError) as refused:
         compute.launch(request_of_many(*lacking))
     assert refused.value.reason == "InvalidFleetConfiguration"
     assert refused.value.retry_after < timedelta(hours=1), "the other one will be had again soon"
@@ -177,7 +177,7 @@ def test_a_quota_of_other_families_blocks_nothing_of_the_own_ones(
     overlay.tell("stock-out", instance_type="g4dn.*", code="MaxSpotInstanceCountExceeded")
     overlay.tell("stock-out")
     own, others = ("m5.large", "us-east-1d"), (("m5.large", "us-east-1a"), ("m5.large", "us-east-1b"))
-    with pytest.raises(LaunchRefused) as refused:
+    with pytest.raises(LaunchRefusedError) as refused:
         compute.launch(request_of_many(own, ("g4dn.xlarge", "us-east-1a"), *others))
     assert refused.value.scope is RefusalScope.OFFER
 
@@ -246,7 +246,7 @@ def test_an_instance_that_runs_and_cannot_be_described_is_not_called_refused(
             compute.launch(request)
     finally:
         overlay.tell("hide-instances", hidden=False)
-    assert not isinstance(told.value, LaunchRefused)
+    assert not isinstance(told.value, LaunchRefusedError)
     assert told.value.transient
     launched = compute.launch(request)
     assert [each.instance_id for each in compute.instances(job)] == [launched.instance_id]
@@ -257,6 +257,6 @@ def test_no_launch_template_is_left(
 ) -> None:
     compute.launch(request_of_many())
     overlay.tell("stock-out")
-    with pytest.raises(LaunchRefused):
+    with pytest.raises(LaunchRefusedError):
         compute.launch(request_of_many())
     assert ec2.describe_launch_templates()["LaunchTemplates"] == []

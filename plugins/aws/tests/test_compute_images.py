@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from ec2_launches import RequestOf, described
 
-from cloud_tasks.errors import InputError, LaunchRefused, RefusalScope
+from cloud_tasks.errors import InputError, LaunchRefusedError, RefusalScope
 from cloud_tasks.plugin import Compute
 
 
@@ -48,7 +48,7 @@ def test_an_image_of_another_architecture_is_a_refusal_of_the_instance_type(
     compute: Compute, request_of: RequestOf
 ) -> None:
     image = "/aws/service/ami-amazon-linux-latest/al2023-ami-kernel-default-arm64"
-    with pytest.raises(LaunchRefused, match=r"run\.image") as refused:
+    with pytest.raises(LaunchRefusedError, match=r"run\.image") as refused:
         compute.launch(request_of(image=image))
     assert refused.value.scope is RefusalScope.INSTANCE_TYPE
     assert refused.value.hint

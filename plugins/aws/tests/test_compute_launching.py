@@ -10,7 +10,7 @@ import pytest
 from ec2_launches import RequestOf, described
 from ec2_process import OverlayProcess
 
-from cloud_tasks.errors import LaunchFailedError, LaunchRefused, RefusalScope
+from cloud_tasks.errors import LaunchFailedError, LaunchRefusedError, RefusalScope
 from cloud_tasks.model import Instance, LaunchRequest, Purchase
 from cloud_tasks.plugin import Compute, ComputeContext
 from cloud_tasks_aws.compute.images import BootImage
@@ -101,7 +101,7 @@ def test_subnets_groups_key_and_profile_are_the_users_where_they_are_set(
         assert {zone for each in compute.instance_types() for zone in each.zones} == {"us-east-1d"}
         launched = compute.launch(request_of(zone="us-east-1d"))
         found = described(ec2, launched)
-        with pytest.raises(LaunchRefused, match="no subnet to use in us-east-1a") as refused:
+        with pytest.raises(LaunchRefusedError, match="no subnet to use in us-east-1a") as refused:
             compute.launch(request_of(zone="us-east-1a"))
         compute.terminate([launched.instance_id])
     assert refused.value.scope is RefusalScope.ZONE

@@ -11,7 +11,7 @@ from ec2_launches import RequestOf, offer
 from ec2_process import OverlayProcess
 from structlog.testing import capture_logs
 
-from cloud_tasks.errors import LaunchRefused, ProviderError, RefusalScope
+from cloud_tasks.errors import LaunchRefusedError, ProviderError, RefusalScope
 from cloud_tasks.model import Purchase
 from cloud_tasks.plugin import Compute, ComputeContext
 from cloud_tasks_aws.compute.opening import open_compute
@@ -52,7 +52,7 @@ def test_a_refusal_says_what_to_avoid_and_for_how_long(
 ) -> None:
     overlay.tell("stock-out", code=code)
     calls = overlay.state()["actions"].count("RunInstances")
-    with pytest.raises(LaunchRefused) as refused:
+    with pytest.raises(LaunchRefusedError) as refused:
         compute.launch(request_of())
     assert (refused.value.scope, refused.value.reason) == (scope, code)
     assert timedelta(0) < refused.value.retry_after <= at_most * MINUTES
@@ -65,7 +65,7 @@ def test_what_an_organization_forbids_of_one_type_leaves_the_others(
 ) -> None:
     message = "You are not authorized to perform: ec2:RunInstances with an explicit deny in a service control policy."
     overlay.tell("stock-out", instance_type="m5.*", code="UnauthorizedOperation", message=message)
-    with pytest.raises(LaunchRefused, match="forbids it") as refused:
+    with pytest.raises(LaunchRefusedError, match="forbids it") as refused:
         compute.launch(request_of("m5.large"))
     assert refused.value.scope is RefusalScope.INSTANCE_TYPE
     compute.launch(request_of())
@@ -75,7 +75,7 @@ def test_an_instance_profile_that_does_not_exist_is_a_refusal_of_every_launch(
     aws_settings: AwsSettings, request_of: RequestOf, context: ComputeContext
 ) -> None:
     own = attrs.evolve(aws_settings, instance_profile="nobody")
-    with open_compute(own, context) as compute, pytest.raises(LaunchRefused, match="instance_profile") as refused:
+    with open_compute(own, context) as compute, pytest.raises(LaunchRefusedError, match="instance_profile") as refused:
         compute.launch(request_of())
     assert refused.value.scope is RefusalScope.ACCOUNT
     # A profile that was made a moment ago is not known everywhere.
@@ -90,7 +90,7 @@ def test_a_type_that_is_larger_than_its_quota_is_left_alone_and_smaller_ones_are
 ) -> None:
     overlay.tell("quota", code=STANDARD_ON_DEMAND, value=5)
     overlay.tell("stock-out", instance_type="m5.*", code="VcpuLimitExceeded")
-    with pytest.raises(LaunchRefused, match="it has 8 vCPUs, the quota is 5") as refused:
+    with pytest.raises(LaunchRefusedError, match="it has 8 vCPUs, the quota is 5") as refused:
         compute.launch(request_of(offer=offer("m5.2xlarge", vcpus=8)))
     overlay.tell("quota", code=STANDARD_ON_DEMAND, value=256)
     assert refused.value.scope is RefusalScope.INSTANCE_TYPE
@@ -101,7 +101,7 @@ def test_a_quota_of_few_families_does_not_keep_the_others_from_being_tried(
     overlay: OverlayProcess, compute: Compute, request_of: RequestOf
 ) -> None:
     overlay.tell("stock-out", instance_type="g4dn.*", code="VcpuLimitExceeded")
-    with pytest.raises(LaunchRefused) as refused:
+    with pytest.raises(LaunchRefusedError) as refused:
         compute.launch(request_of("g4dn.xlarge"))
     assert refused.value.scope is RefusalScope.INSTANCE_TYPE
     assert refused.value.retry_after <= 15 * MINUTES
@@ -117,7 +117,10 @@ def test_a_group_that_was_just_made_is_waited_for_and_one_of_the_users_is_not(
     compute.launch(request_of())
     overlay.tell("stock-out", code="InvalidGroup.NotFound", times=2)
     own = attrs.evolve(aws_settings, security_groups=("default",))
-    with open_compute(own, context) as of_the_user, pytest.raises(LaunchRefused, match="security_groups") as refused:
+    with (
+        open_compute(own, context) as of_the_user,
+        pytest.raises(LaunchRefusedError, match="security_groups") as refused,
+    ):
         of_the_user.launch(request_of())
     assert refused.value.scope is RefusalScope.ACCOUNT
 
@@ -136,4 +139,4 @@ def test_trouble_that_lasts_is_told_as_passing(impatient: Compute, request_of: R
     with pytest.raises(ProviderError) as told:
         impatient.launch(request_of(purchase=Purchase.SPOT))
     assert told.value.transient
-    assert not isinstance(told.value, LaunchRefused)
+    assert not isinstance(told.value, LaunchRefusedError)

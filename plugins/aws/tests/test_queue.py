@@ -19,7 +19,7 @@ from moto.server import ThreadedMotoServer
 from sqs_faults import SqsFaults
 from sqs_standin import sqs_server
 
-from cloud_tasks.errors import NotFound, ProviderError
+from cloud_tasks.errors import NotFoundError, ProviderError
 from cloud_tasks.plugin import CheckContext, Delivery, Queue, QueueContext
 from cloud_tasks.registry import Registry
 from cloud_tasks_aws.queue.bodies import MESSAGE_BYTES
@@ -275,9 +275,9 @@ def test_a_consumer_of_a_queue_that_is_gone_is_told(queue: Queue, seat: Open) ->
     (held,) = receive_all(worker, 1)
     queue.delete()
     assert list(worker.extend([held.lease_id], lease=PATIENCE)) == [held.lease_id]
-    with pytest.raises(NotFound):
+    with pytest.raises(NotFoundError):
         worker.receive(1, wait=AT_ONCE)
-    with pytest.raises(NotFound):
+    with pytest.raises(NotFoundError):
         worker.send([b"x"])
 
 
@@ -370,7 +370,7 @@ def test_a_missing_bucket_is_a_mistake_and_loses_nothing(large: Queue, seat: Ope
     elsewhere = seat(oversize_location="s3://nowhere/jobs", s3_endpoint=s3.meta.endpoint_url, lease=1.0)
     with pytest.raises(ProviderError, match=r"NoSuchBucket.*aws\.oversize_location") as caught:
         elsewhere.receive(1, wait=PATIENCE)
-    assert not isinstance(caught.value, NotFound)
+    assert not isinstance(caught.value, NotFoundError)
     (failure,) = elsewhere.send([b"x" * (MESSAGE_BYTES + 1)])
     assert "NoSuchBucket" in failure.reason
     assert len(receive_all(large, 1)) == 1

@@ -16,7 +16,7 @@ from botocore.exceptions import (
 )
 from botocore.parsers import ResponseParserError
 
-from cloud_tasks.errors import NotFound, ProviderError
+from cloud_tasks.errors import NotFoundError, ProviderError
 from cloud_tasks_aws.failures import calling, code_of
 
 
@@ -80,7 +80,7 @@ def test_what_will_not_is_not(error: Exception) -> None:
     ids=code_of,
 )
 def test_what_is_not_there_is_not_found(error: Exception) -> None:
-    assert isinstance(meaning(error), NotFound)
+    assert isinstance(meaning(error), NotFoundError)
 
 
 def test_the_message_is_one_line_and_the_remedy_is_near() -> None:

@@ -8,7 +8,7 @@ from itertools import count
 import pytest
 from sqs_lagging import LaggingSqs
 
-from cloud_tasks.errors import InputError, NotFound, ProviderError
+from cloud_tasks.errors import InputError, NotFoundError, ProviderError
 from cloud_tasks_aws.queue.generations import RETIRED_TAG, Generations, QueueShape
 from cloud_tasks_aws.queue.names import generations, list_prefix, physical_name
 
@@ -50,7 +50,7 @@ def test_who_finds_a_queue_makes_none(sqs: LaggingSqs, seat: Seat) -> None:
 
 def test_there_is_none_before_it_is_made(seat: Seat) -> None:
     assert not seat().exists()
-    with pytest.raises(NotFound, match='no queue "job"'):
+    with pytest.raises(NotFoundError, match='no queue "job"'):
         seat().current()
 
 
@@ -137,7 +137,7 @@ def test_who_took_a_queue_that_was_on_its_way_out_looks_again(sqs: LaggingSqs, s
     old = worker.current()
     sqs.forget()
     worker.gone(old)
-    with pytest.raises(NotFound):
+    with pytest.raises(NotFoundError):
         worker.current()
     controller.create()
     assert worker.current() == controller.current()
@@ -153,7 +153,7 @@ def test_what_this_process_made_is_there_before_it_is_listed() -> None:
 
 
 def test_there_is_nothing_to_purge_where_there_is_no_queue(seat: Seat) -> None:
-    with pytest.raises(NotFound):
+    with pytest.raises(NotFoundError):
         seat().replace()
 
 

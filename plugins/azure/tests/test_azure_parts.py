@@ -20,7 +20,7 @@ from azure.core.exceptions import (
 )
 from azure.identity import ClientSecretCredential, DefaultAzureCredential
 
-from cloud_tasks.errors import InputError, LaunchRefused, NotFound, ProviderError, RefusalScope
+from cloud_tasks.errors import InputError, LaunchRefusedError, NotFoundError, ProviderError, RefusalScope
 from cloud_tasks.model import BootDisk, InstanceState
 from cloud_tasks_azure.compute.cpu import cpu_of, gpu_of
 from cloud_tasks_azure.compute.describe import described_instance
@@ -238,7 +238,7 @@ def test_a_long_script_is_compressed_and_one_too_long_is_an_error() -> None:
 )
 def test_a_refusal_says_what_to_avoid(code: str, status: int, message: str, scope: RefusalScope) -> None:
     found = refusal(Problem(code=code, message=message, status=status))
-    assert isinstance(found, LaunchRefused)
+    assert isinstance(found, LaunchRefusedError)
     assert (found.scope, found.reason) == (scope, code)
     assert found.retry_after > timedelta(0)
 
@@ -249,13 +249,13 @@ def test_a_refusal_says_what_to_avoid(code: str, status: int, message: str, scop
 def test_what_passes_is_called_again(code: str, status: int) -> None:
     found = refusal(Problem(code=code, message="", status=status))
     assert isinstance(found, ProviderError)
-    assert not isinstance(found, LaunchRefused)
+    assert not isinstance(found, LaunchRefusedError)
     assert found.transient
 
 
 def test_the_services_own_pause_counts() -> None:
     found = refusal(Problem(code="", message="", status=429, retry_after=timedelta(seconds=17)))
-    assert isinstance(found, LaunchRefused)
+    assert isinstance(found, LaunchRefusedError)
     assert found.retry_after == timedelta(seconds=17)
 
 
@@ -278,7 +278,7 @@ def error_of(status: int, body: Any, kind: type[HttpResponseError] = HttpRespons
 @pytest.mark.parametrize(
     ("raised", "expected", "transient"),
     [
-        (error_of(404, {"error": {"code": "ResourceNotFound"}}, ResourceNotFoundError), NotFound, False),
+        (error_of(404, {"error": {"code": "ResourceNotFound"}}, ResourceNotFoundError), NotFoundError, False),
         (error_of(429, ""), ProviderError, True),
         (error_of(503, "<html>"), ProviderError, True),
         (error_of(400, {"error": {"code": "Bad", "message": "wrong"}}), ProviderError, False),
@@ -297,7 +297,7 @@ def test_no_exception_of_the_sdk_leaves(raised: Exception, expected: type[Provid
 
 def test_the_cause_inside_a_failed_deployment_is_what_counts() -> None:
     body = {"error": {"code": "Conflict", "details": [{"code": "SkuNotAvailable", "message": "Capacity"}]}}
-    with pytest.raises(LaunchRefused) as caught, mapped("start m", launching=True):
+    with pytest.raises(LaunchRefusedError) as caught, mapped("start m", launching=True):
         raise error_of(409, body)
     assert (caught.value.reason, caught.value.scope) == ("SkuNotAvailable", RefusalScope.OFFER)
 

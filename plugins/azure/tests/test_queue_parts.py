@@ -10,7 +10,7 @@ from azure.core import exceptions as sdk
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cloud_tasks.errors import CloudTasksError, InputError, NotFound, ProviderError
+from cloud_tasks.errors import CloudTasksError, InputError, NotFoundError, ProviderError
 from cloud_tasks_azure.queue.account import queue_service
 from cloud_tasks_azure.queue.bodies import INLINE_BYTES, decode, encode, pointer, pointer_in
 from cloud_tasks_azure.queue.failures import calling, is_lost
@@ -92,7 +92,7 @@ def http_error(code: str, status: int, text: str = "as told") -> sdk.HttpRespons
 @pytest.mark.parametrize(
     ("code", "status", "kind", "transient"),
     [
-        ("QueueNotFound", 404, NotFound, False),
+        ("QueueNotFound", 404, NotFoundError, False),
         ("MessageNotFound", 404, ProviderError, False),
         ("PopReceiptMismatch", 400, ProviderError, False),
         ("ServerBusy", 503, ProviderError, True),

@@ -14,7 +14,7 @@ from azure.storage.queue import QueueServiceClient
 from azurite import Azurite, azurite_server
 from storage_faults import StorageFaults
 
-from cloud_tasks.errors import NotFound, ProviderError
+from cloud_tasks.errors import NotFoundError, ProviderError
 from cloud_tasks.plugin import Delivery, Queue, QueueContext
 from cloud_tasks.registry import Registry
 from cloud_tasks_azure.settings import AzureSettings
@@ -270,5 +270,5 @@ def test_a_message_never_ends_by_its_age(place: Place, queue: Queue) -> None:
 
 def test_a_queue_that_was_deleted_by_others_is_not_found(place: Place, queue: Queue) -> None:
     place.open().delete()
-    with pytest.raises(NotFound):
+    with pytest.raises(NotFoundError):
         queue.send([b"task"])

@@ -9,7 +9,7 @@ import pytest
 from made_jobs import completed, exited, failed, make_job, started
 from served import Served, serve
 
-from cloud_tasks.errors import InputError, NotFound
+from cloud_tasks.errors import InputError, NotFoundError
 from cloud_tasks_dashboard import task_table
 from cloud_tasks_dashboard.task_table import MOST_ROWS, Page, TaskFilter, read_failure, read_page, read_task
 
@@ -131,9 +131,9 @@ def test_one_task_has_its_attempts_with_results_and_tracebacks(tmp_path: Path) -
 
 
 def test_a_task_that_does_not_exist_is_not_found(path: Path) -> None:
-    with pytest.raises(NotFound, match='no task "x"'):
+    with pytest.raises(NotFoundError, match='no task "x"'):
         read_task(path, "x")
-    with pytest.raises(NotFound):
+    with pytest.raises(NotFoundError):
         read_failure(path, 10**12)
 
 

@@ -12,7 +12,7 @@ import requests
 from google.api_core import exceptions as api
 from google.cloud import compute_v1 as sdk
 
-from cloud_tasks.errors import LaunchRefused, NotFound, ProviderError, RefusalScope
+from cloud_tasks.errors import LaunchRefusedError, NotFoundError, ProviderError, RefusalScope
 from cloud_tasks_gcp.compute.failures import Problem, is_passing, mapped, problem_of, refusal
 from cloud_tasks_gcp.compute.listing import check_page
 from cloud_tasks_gcp.compute.operations import operation_problem
@@ -98,7 +98,7 @@ def test_a_failed_operation_says_what_to_avoid_and_for_how_long(
     problem = operation_problem(operation(code, message))
     assert problem is not None
     refused = refusal(problem)
-    assert isinstance(refused, LaunchRefused)
+    assert isinstance(refused, LaunchRefusedError)
     assert (refused.scope, refused.retry_after, refused.reason) == (scope, pause, code)
 
 
@@ -116,7 +116,7 @@ def test_the_details_of_a_quota_tell_its_metric_and_its_reach() -> None:
     problem = operation_problem(sdk.Operation(status="DONE", error=sdk.Error(errors=[error])))
     assert problem == Problem(code="QUOTA_EXCEEDED", message="too much", metric="CPUS_PER_VM_FAMILY", regional=True)
     refused = refusal(problem)
-    assert isinstance(refused, LaunchRefused)
+    assert isinstance(refused, LaunchRefusedError)
     assert refused.scope is RefusalScope.INSTANCE_TYPE
     assert "CPUS_PER_VM_FAMILY" in refused.hint
 
@@ -172,7 +172,7 @@ RESPONSES: list[tuple[int, str, str, RefusalScope, timedelta]] = [
 def test_a_refused_insertion_says_what_to_avoid_and_for_how_long(
     status: int, reason: str, message: str, scope: RefusalScope, pause: timedelta
 ) -> None:
-    with pytest.raises(LaunchRefused) as refused, mapped("start it", launching=True):
+    with pytest.raises(LaunchRefusedError) as refused, mapped("start it", launching=True):
         raise response(status, reason, message)
     assert (refused.value.scope, refused.value.retry_after, refused.value.reason) == (scope, pause, reason)
 
@@ -196,7 +196,7 @@ def test_a_server_error_may_be_called_again(status: int, launching: bool) -> Non
     with pytest.raises(ProviderError) as failed, mapped("start it", launching=launching):
         raise response(status, "backendError", "Backend Error")
     assert failed.value.transient
-    assert not isinstance(failed.value, LaunchRefused)
+    assert not isinstance(failed.value, LaunchRefusedError)
 
 
 @pytest.mark.parametrize(
@@ -223,7 +223,7 @@ def test_credentials_that_are_not_accepted_are_told_without_the_servers_answer()
 
 
 def test_what_is_not_there_is_not_found_unless_it_was_to_be_launched() -> None:
-    with pytest.raises(NotFound, match="cannot read x: The resource 'x' was not found"), mapped("read x"):
+    with pytest.raises(NotFoundError, match="cannot read x: The resource 'x' was not found"), mapped("read x"):
         raise response(404, "notFound", "The resource 'x' was not found.")
 
 

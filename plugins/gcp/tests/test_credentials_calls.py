@@ -12,7 +12,7 @@ from cloud_wire import Answer, Request, Wire
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 
-from cloud_tasks.errors import NotFound, ProviderError
+from cloud_tasks.errors import NotFoundError, ProviderError
 from cloud_tasks_gcp.rest import Rest
 from cloud_tasks_gcp.settings import GcpSettings
 
@@ -106,7 +106,7 @@ def test_a_stand_in_is_sent_no_token(tmp_path: Path, private_key: str, wire: Wir
 
 def test_what_is_not_there_is_told_apart(wire: Wire) -> None:
     rest = Rest(GcpSettings(), wire.url, service="compute.googleapis.com", project="p")
-    with rest, pytest.raises(NotFound):
+    with rest, pytest.raises(NotFoundError):
         rest.get("nowhere")
 
 

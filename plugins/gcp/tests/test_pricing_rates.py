@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from cloud_tasks.model import Architecture, BootDisk, InstanceType, Money
-from cloud_tasks_gcp.pricing.parts import NotPriced
+from cloud_tasks_gcp.pricing.parts import NotPricedError
 from cloud_tasks_gcp.pricing.rates import Rates, rates_by_region
 from cloud_tasks_gcp.pricing.skus import Sku, read_skus
 from cloud_tasks_gcp.pricing.titles import rate_key
@@ -292,11 +292,11 @@ def test_a_disk_costs_the_same_on_a_spot_machine() -> None:
 def test_a_part_that_is_not_known_leaves_the_machine_without_a_price(
     machine: InstanceType, disk: BootDisk, reason: str
 ) -> None:
-    with pytest.raises(NotPriced) as caught:
+    with pytest.raises(NotPricedError) as caught:
         rates(core__e2="1", ram__e2="1").price(machine, disk, spot=False)
     assert str(caught.value) == reason
 
 
 def test_a_missing_spot_price_says_that_it_is_the_spot_price() -> None:
-    with pytest.raises(NotPriced, match="no spot price of core/e2 in us-central1"):
+    with pytest.raises(NotPricedError, match="no spot price of core/e2 in us-central1"):
         rates(core__e2="1", ram__e2="1").price(machine("e2-standard-2", 2, 8), DISK, spot=True)

@@ -11,7 +11,7 @@ import pytest
 from billing_fake import skus
 
 from cloud_tasks.model import Architecture, BootDisk, InstanceType, Money
-from cloud_tasks_gcp.pricing.parts import NotPriced
+from cloud_tasks_gcp.pricing.parts import NotPricedError
 from cloud_tasks_gcp.pricing.rates import Rates, rates_by_region
 from cloud_tasks_gcp.pricing.skus import read_skus
 from cloud_tasks_gcp.provisioning import provisioned
@@ -113,7 +113,7 @@ def test_what_is_said_to_have_no_price_has_none_for_the_reason_that_is_said(row:
         gpu_count=1,
         gpu_type="nvidia-rtx-pro-6000",
     )
-    with pytest.raises(NotPriced) as caught:
+    with pytest.raises(NotPricedError) as caught:
         price(rates, machine, spot=False)
     assert str(caught.value) == row["why"]
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from google.api_core import exceptions as api
 
-from cloud_tasks.errors import NotFound, ProviderError
+from cloud_tasks.errors import NotFoundError, ProviderError
 from cloud_tasks_gcp.queue.failures import calling
 from cloud_tasks_gcp.queue.settling import settle
 
@@ -40,7 +40,7 @@ def test_passing_trouble_may_be_tried_again(error: Exception) -> None:
 
 def test_a_queue_that_is_not_there_is_not_found() -> None:
     found = meaning(api.NotFound("Resource not found (resource=addition)."))
-    assert isinstance(found, NotFound)
+    assert isinstance(found, NotFoundError)
     assert "addition" in str(found)
 
 

@@ -17,7 +17,7 @@ from google.pubsub_v1.services.subscriber.transports import SubscriberGrpcTransp
 from pubsub_faults import PubSubFaults, failing_pubsub
 from structlog.testing import capture_logs
 
-from cloud_tasks.errors import NotFound, ProviderError
+from cloud_tasks.errors import NotFoundError, ProviderError
 from cloud_tasks.plugin import Delivery, Queue, QueueContext
 from cloud_tasks_gcp.queue.opening import open_queue
 from cloud_tasks_gcp.settings import GcpSettings
@@ -183,7 +183,7 @@ def test_a_subscription_that_outlived_its_topic_is_no_queue_and_is_made_anew(
     queue.send([b"old"])
     cloud.publisher.delete_topic(topic=f"projects/{PROJECT}/topics/cloud-tasks-{name}")
     assert not queue.exists()
-    with pytest.raises(NotFound):
+    with pytest.raises(NotFoundError):
         queue.send([b"lost"])
     queue.create()
     assert queue.exists()

@@ -17,7 +17,7 @@ from pathlib import Path
 import attrs
 import pytest
 
-from cloud_tasks.errors import LaunchRefused, ProviderError, RefusalScope
+from cloud_tasks.errors import LaunchRefusedError, ProviderError, RefusalScope
 from cloud_tasks.model import (
     BootDisk,
     Instance,
@@ -322,11 +322,11 @@ def test_a_damaged_record_makes_the_listing_fail_rather_than_be_partial(
 def test_a_launch_into_an_unknown_zone_or_type_is_refused_with_its_scope(compute: LocalCompute) -> None:
     good = request("exit\n")
     elsewhere = attrs.evolve(good, offer=attrs.evolve(good.offer, zone="moon-a"))
-    with pytest.raises(LaunchRefused) as refused:
+    with pytest.raises(LaunchRefusedError) as refused:
         compute.launch(elsewhere)
     assert refused.value.scope is RefusalScope.ZONE
     larger = attrs.evolve(good.offer.instance_type, name="local-4096")
-    with pytest.raises(LaunchRefused) as refused:
+    with pytest.raises(LaunchRefusedError) as refused:
         compute.launch(attrs.evolve(good, offer=attrs.evolve(good.offer, instance_type=larger)))
     assert refused.value.scope is RefusalScope.INSTANCE_TYPE
     assert list(compute.instances(None, include_terminated=True)) == []
@@ -336,7 +336,7 @@ def test_a_state_folder_that_cannot_be_written_refuses_the_launch(settings: Loca
     obstacle = tmp_path / "file"
     obstacle.touch()
     compute = LocalCompute(attrs.evolve(settings, state_dir=obstacle), ComputeContext(job_id="job"))
-    with pytest.raises(LaunchRefused) as refused:
+    with pytest.raises(LaunchRefusedError) as refused:
         compute.launch(request("exit\n"))
     assert refused.value.scope is RefusalScope.ACCOUNT
 

@@ -17,7 +17,7 @@ from typing import Any
 
 import pytest
 
-from cloud_tasks.errors import NotFound, ProviderError
+from cloud_tasks.errors import NotFoundError, ProviderError
 from cloud_tasks_local.queue import SqliteQueue, queue_file
 
 AT_ONCE = timedelta(0)
@@ -169,7 +169,7 @@ def test_a_waiting_consumer_notices_that_the_queue_is_deleted(
     consumer.receive(1, wait=AT_ONCE)
     timer = threading.Timer(0.1, queue.delete)
     timer.start()
-    with pytest.raises(NotFound):
+    with pytest.raises(NotFoundError):
         consumer.receive(1, wait=timedelta(seconds=20))
     timer.join()
 
@@ -177,7 +177,7 @@ def test_a_waiting_consumer_notices_that_the_queue_is_deleted(
 def test_a_consumer_notices_that_somebody_removed_the_folder(queue: SqliteQueue, path: Path) -> None:
     queue.receive(1, wait=AT_ONCE)
     shutil.rmtree(path.parent)
-    with pytest.raises(NotFound):
+    with pytest.raises(NotFoundError):
         queue.receive(1, wait=AT_ONCE)
     assert not queue.exists()
     queue.create()

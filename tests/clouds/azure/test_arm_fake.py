@@ -14,7 +14,7 @@ import pytest
 from arm_desk import machine_body_of, offer, opened, remaining, settings_for, wanted
 from arm_fake import ArmFake
 from arm_process import ArmProcess
-from arm_records import ArmProblem, StockOut
+from arm_records import ArmError, StockOut
 
 from cloud_tasks.plugin import ComputeContext
 from cloud_tasks.registry import Registry
@@ -45,7 +45,7 @@ def body_for(machine: str) -> dict[str, Any]:
 
 def test_a_creation_that_must_be_new_changes_nothing_where_the_name_is_taken(fake: ArmFake, machine: str) -> None:
     made, _ = fake.cloud.create(machine, body_for(machine), must_be_new=True)
-    with pytest.raises(ArmProblem) as refused:
+    with pytest.raises(ArmError) as refused:
         fake.cloud.create(machine, body_for(machine), must_be_new=True)
     assert refused.value.status == 412
     assert list(fake.cloud.machines.values()) == [made]
@@ -83,14 +83,14 @@ def test_what_is_in_use_is_not_deleted(fake: ArmFake, machine: str) -> None:
     fake.cloud.create(machine, body_for(machine), must_be_new=True)
     group = machine.partition("/providers/")[0]
     for part in ("Microsoft.Compute/disks/theirs", "Microsoft.Network/virtualNetworks/net"):
-        with pytest.raises(ArmProblem):
+        with pytest.raises(ArmError):
             fake.cloud.delete(f"{group}/providers/{part}")
 
 
 def test_a_group_that_is_being_deleted_takes_nothing_more(fake: ArmFake, machine: str) -> None:
     fake.cloud.times = attrs.evolve(fake.cloud.times, group=60)
     fake.cloud.delete_group("g")
-    with pytest.raises(ArmProblem) as refused:
+    with pytest.raises(ArmError) as refused:
         fake.cloud.create(machine, body_for(machine), must_be_new=True)
     assert refused.value.code == "ResourceGroupBeingDeleted"
 

@@ -26,7 +26,7 @@ from cloud_tasks.model import (
     Unpriced,
 )
 from cloud_tasks.plugin import PricingContext
-from cloud_tasks.plugin.kit.price_cache import KeptPrices
+from cloud_tasks.plugin.kit.price_cache import PriceCache
 from cloud_tasks.registry import Registry
 from cloud_tasks.testing import PricingContract, PricingSubject
 from cloud_tasks_azure.pricing.cache import price_files
@@ -266,7 +266,7 @@ def kept(prices: RegionPrices, folder: Path) -> RetailPricing:
 
     files = price_files(folder, "here")
     files.keep(prices.region, prices)
-    return RetailPricing("eastus", KeptPrices("Prices", files=files, fetch=fetch, max_age=timedelta(hours=24)))
+    return RetailPricing("eastus", PriceCache("Prices", files=files, fetch=fetch, max_age=timedelta(hours=24)))
 
 
 @pytest.mark.parametrize("age", [timedelta(hours=3), timedelta(days=9)])

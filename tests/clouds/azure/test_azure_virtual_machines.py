@@ -19,7 +19,7 @@ from arm_records import StockOut
 from cloud_requests import insistently
 from cloud_wire import Fault
 
-from cloud_tasks.errors import InputError, LaunchRefused, ProviderError, RefusalScope
+from cloud_tasks.errors import InputError, LaunchRefusedError, ProviderError, RefusalScope
 from cloud_tasks.model import Architecture, BootDisk, Headroom, InstanceState, Purchase
 from cloud_tasks.plugin import ComputeContext
 from cloud_tasks.registry import Registry
@@ -210,7 +210,7 @@ def test_a_launch_without_a_machine_is_refused_and_leaves_nothing(
 ) -> None:
     fake.cloud.stock_outs = [rule]
     with opened(fake) as compute:
-        with pytest.raises(LaunchRefused) as refused:
+        with pytest.raises(LaunchRefusedError) as refused:
             compute.launch(wanted())
         assert (refused.value.scope, refused.value.reason) == (scope, rule.code)
         machines, resources, _ = remaining(fake)
@@ -230,7 +230,7 @@ def test_a_quota_is_refused_as_far_as_it_reaches(
     fake: ArmFake, limits: dict[str, int], spot: bool, scope: RefusalScope
 ) -> None:
     fake.cloud.quotas["eastus"].update(limits)
-    with opened(fake) as compute, pytest.raises(LaunchRefused, match="quota") as refused:
+    with opened(fake) as compute, pytest.raises(LaunchRefusedError, match="quota") as refused:
         compute.launch(wanted(offer(spot=spot)))
     assert refused.value.scope is scope
     assert "Quotas" in refused.value.hint
@@ -239,7 +239,7 @@ def test_a_quota_is_refused_as_far_as_it_reaches(
 def test_an_image_that_is_not_there_is_refused_for_all(fake: ArmFake) -> None:
     with opened(fake) as compute:
         for image in ("nonesuch", "Nobody:none:such:latest"):
-            with pytest.raises(LaunchRefused) as refused:
+            with pytest.raises(LaunchRefusedError) as refused:
                 compute.launch(wanted(image=image))
             assert refused.value.scope is RefusalScope.ACCOUNT
 
@@ -268,7 +268,7 @@ def test_a_machine_that_failed_by_an_earlier_call_is_removed_and_may_be_asked_fo
     fake.cloud.stock_outs = [StockOut()]
     request = wanted()
     with opened(fake) as compute:
-        with pytest.raises(LaunchRefused):
+        with pytest.raises(LaunchRefusedError):
             compute.launch(request)
         fake.cloud.stock_outs = []
         assert compute.launch(request).state is InstanceState.RUNNING

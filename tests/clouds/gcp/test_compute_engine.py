@@ -14,7 +14,7 @@ from gce_records import StockOut, Times
 from gce_requests import offer, opened, remaining, wanted
 from structlog.testing import capture_logs
 
-from cloud_tasks.errors import InputError, LaunchRefused, ProviderError, RefusalScope
+from cloud_tasks.errors import InputError, LaunchRefusedError, ProviderError, RefusalScope
 from cloud_tasks.model import Architecture, BootDisk, Headroom, InstanceState
 from cloud_tasks.plugin import Compute, ComputeContext
 from cloud_tasks.registry import Registry
@@ -113,7 +113,7 @@ def test_the_default_image_is_told_once_and_is_the_same_for_all_machines(fake: G
 def test_a_default_image_that_cannot_be_looked_up_is_left_to_compute_engine(fake: GceFake, compute: Compute) -> None:
     others = tuple(each for each in fake.cloud.catalog.images if each["project"] != "ubuntu-os-cloud")
     fake.cloud.catalog = attrs.evolve(fake.cloud.catalog, images=others)
-    with pytest.raises(LaunchRefused, match="family/ubuntu-2404-lts-amd64"):
+    with pytest.raises(LaunchRefusedError, match="family/ubuntu-2404-lts-amd64"):
         compute.launch(wanted())
 
 
@@ -138,7 +138,7 @@ def test_an_insertion_whose_answer_was_lost_is_not_made_twice(fake: GceFake, com
     with pytest.raises(ProviderError) as lost:
         compute.launch(request)
     assert lost.value.transient
-    assert not isinstance(lost.value, LaunchRefused)
+    assert not isinstance(lost.value, LaunchRefusedError)
     fake.wire.fault = None
     launched = compute.launch(request)
     assert [record.name for record in fake.cloud.inserts] == [launched.instance_id]
@@ -156,7 +156,7 @@ def test_a_zone_that_has_none_left_is_refused_without_remains_and_another_is_not
     fake: GceFake, compute: Compute
 ) -> None:
     fake.cloud.stock_outs = [StockOut(zone="us-central1-a", machine_type="e2-*", purchase="spot")]
-    with pytest.raises(LaunchRefused) as refused:
+    with pytest.raises(LaunchRefusedError) as refused:
         compute.launch(wanted(offer(spot=True)))
     assert (refused.value.scope, refused.value.reason) == (RefusalScope.OFFER, "ZONE_RESOURCE_POOL_EXHAUSTED")
     assert remaining(fake) == ([], [])
@@ -174,7 +174,7 @@ def test_what_was_started_and_is_gone_is_not_started_again(fake: GceFake, comput
 
 def test_a_disk_that_would_be_refused_is_refused_before_it_is_asked_for(fake: GceFake, compute: Compute) -> None:
     extreme = attrs.evolve(offer(), boot_disk=BootDisk(disk_type="pd-extreme", size_gb=10))
-    with pytest.raises(LaunchRefused, match="500") as refused:
+    with pytest.raises(LaunchRefusedError, match="500") as refused:
         compute.launch(wanted(extreme))
     assert refused.value.scope is RefusalScope.INSTANCE_TYPE
     assert fake.cloud.inserts == []

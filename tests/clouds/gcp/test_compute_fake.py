@@ -15,7 +15,7 @@ from cloud_wire import Fault
 from gce_catalog import load_catalog
 from gce_fake import GceFake
 from gce_process import GceProcess
-from gce_records import ApiProblem, StockOut, Times
+from gce_records import ApiError, StockOut, Times
 
 from cloud_tasks.testing import eventually
 
@@ -93,7 +93,7 @@ def test_one_request_id_takes_place_once(fake: GceFake) -> None:
     assert fake.cloud.insert(ZONE, body(), "request-1") is first
     fake.cloud.wait(first.name, 30)
     assert there(fake) == (["m-1"], ["m-1"])
-    with pytest.raises(ApiProblem, match="already exists"):
+    with pytest.raises(ApiError, match="already exists"):
         fake.cloud.insert(ZONE, body(), "request-2")
 
 
@@ -108,7 +108,7 @@ def test_one_request_id_takes_place_once(fake: GceFake) -> None:
     ],
 )
 def test_what_the_api_would_refuse_is_refused(fake: GceFake, change: dict[str, Any], message: str) -> None:
-    with pytest.raises(ApiProblem, match=message):
+    with pytest.raises(ApiError, match=message):
         fake.cloud.insert(ZONE, {**body(), **change}, "")
     assert there(fake) == ([], [])
 
@@ -146,7 +146,7 @@ def test_a_disk_stays_that_is_not_to_go_with_its_instance(fake: GceFake) -> None
     kept = body()
     kept["disks"][0]["autoDelete"] = False
     fake.cloud.wait(fake.cloud.insert(ZONE, kept, "").name, 30)
-    with pytest.raises(ApiProblem, match="already being used"):
+    with pytest.raises(ApiError, match="already being used"):
         fake.cloud.delete_disk(ZONE, "m-1", "")
     fake.cloud.wait(fake.cloud.delete_instance(ZONE, "m-1", "").name, 30)
     assert there(fake) == ([], ["m-1"])

@@ -12,7 +12,7 @@ from google.cloud import compute_v1 as sdk
 
 from cloud_tasks.model import BootDisk, InstanceType
 from cloud_tasks_gcp.compute.describe import described_types
-from cloud_tasks_gcp.pricing.parts import NotPriced
+from cloud_tasks_gcp.pricing.parts import NotPricedError
 from cloud_tasks_gcp.pricing.rates import Rates, rates_by_region
 from cloud_tasks_gcp.pricing.skus import read_skus
 
@@ -39,7 +39,7 @@ def problems(rates: Rates, machines: tuple[InstanceType, ...]) -> dict[str, str]
             for spot in (False, True):
                 try:
                     price = rates.price(machine, BootDisk(disk_type=disk_type, size_gb=10), spot=spot).total
-                except NotPriced as error:
+                except NotPricedError as error:
                     found[machine.name] = str(error)
                 else:
                     assert 0 < price.usd < 200, (machine.name, disk_type, price)

@@ -9,7 +9,7 @@ from uuid import uuid4
 import attrs
 import pytest
 
-from cloud_tasks.errors import LaunchRefused, ProviderError
+from cloud_tasks.errors import LaunchRefusedError, ProviderError
 from cloud_tasks.model import LaunchRequest, Offer
 
 __all__ = ["SLEEPER", "insistently", "request_for"]
@@ -34,7 +34,7 @@ def insistently(call: Callable[[], Any]) -> Any:
     for _ in range(50):
         try:
             return call()
-        except LaunchRefused:
+        except LaunchRefusedError:
             raise
         except ProviderError as error:
             if not error.transient:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from cloud_tasks.config.job_config import Entry, JobConfig
 from cloud_tasks.config.load import ConfigurationError, load_config
-from cloud_tasks.config.provenance import Layer, Origin, Override
+from cloud_tasks.config.provenance import Layer, Override, Provenance
 from cloud_tasks.config.run_settings import RunSettings
 from cloud_tasks.config.schema import json_schema
 from cloud_tasks.config.trait_checks import parallel_launches
@@ -15,8 +15,8 @@ __all__ = [
     "Entry",
     "JobConfig",
     "Layer",
-    "Origin",
     "Override",
+    "Provenance",
     "RetryRule",
     "RunSettings",
     "json_schema",

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from cloud_tasks.config.layers import Problem
 from cloud_tasks.config.merge import Merged
-from cloud_tasks.config.provenance import Layer, Origin
+from cloud_tasks.config.provenance import Layer, Provenance
 from cloud_tasks.config.run_settings import RunSettings
 from cloud_tasks.config.values import show
 from cloud_tasks.model.constraints import pairs
@@ -66,7 +66,7 @@ def region_of_zone(zone: str) -> str | None:
     return None
 
 
-def script_path(name: str, origin: Origin | None, base_dir: Path) -> Path:
+def script_path(name: str, origin: Provenance | None, base_dir: Path) -> Path:
     """Where a startup script file is: named in a file, relative to it; named elsewhere, to the current folder."""
     path = Path(name).expanduser()
     in_file = origin is not None and origin.layer in (Layer.FILE, Layer.SECTION)
@@ -162,4 +162,4 @@ def _layer(merged: Merged, key: str) -> Layer:
 
 
 def _source(merged: Merged, name: str) -> str:
-    return str(merged.origins.get(name, Origin(layer=Layer.DEFAULT)))
+    return str(merged.origins.get(name, Provenance(layer=Layer.DEFAULT)))

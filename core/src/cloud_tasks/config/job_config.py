@@ -10,7 +10,7 @@ from typing import Any
 import attrs
 
 from cloud_tasks.config.cross_checks import script_path
-from cloud_tasks.config.provenance import MASK, Layer, Origin, Override
+from cloud_tasks.config.provenance import MASK, Layer, Override, Provenance
 from cloud_tasks.config.run_settings import RunSettings
 from cloud_tasks.config.sections import BACKEND_AXES, Section, default_of, variable_name
 from cloud_tasks.config.values import plain
@@ -24,7 +24,7 @@ from cloud_tasks.registry import Registry
 
 __all__ = ["Entry", "JobConfig"]
 
-_DEFAULT = Origin(layer=Layer.DEFAULT)
+_DEFAULT = Provenance(layer=Layer.DEFAULT)
 
 _COMMAND_SCRIPT = "#!/bin/bash\nexec cloud-tasks worker\n"
 """For a job that is a shell command and has no script of its own; the image has to have cloud-tasks."""
@@ -40,7 +40,7 @@ class Entry:
     """Dotted."""
     value: Any
     """As JSON knows it."""
-    origin: Origin
+    origin: Provenance
 
 
 @attrs.frozen(kw_only=True)
@@ -56,7 +56,7 @@ class JobConfig:
     event_sinks: tuple[str, ...]
     task_source: str | None
     run: RunSettings
-    origins: Mapping[str, Origin]
+    origins: Mapping[str, Provenance]
     """Of every written value, by dotted key; what is not here is a default."""
     overrides: tuple[Override, ...] = ()
     exposed: tuple[str, ...] = ()

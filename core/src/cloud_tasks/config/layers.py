@@ -11,9 +11,9 @@ from typing import Any
 
 import attrs
 
-from cloud_tasks.config.provenance import Layer, Origin, Sourced
+from cloud_tasks.config.provenance import Layer, Provenance, Sourced
 from cloud_tasks.config.sections import TOP_LEVEL, Section, advice, variable_name
-from cloud_tasks.config.yaml_reader import Written
+from cloud_tasks.config.yaml_reader import Located
 from cloud_tasks.errors import InputError
 from cloud_tasks.plugin import setting_info
 from cloud_tasks.plugin.setting_text import is_unset
@@ -60,12 +60,12 @@ class Layers:
         self.statements: list[Statement] = []
         self.problems: list[Problem] = []
 
-    def add_file(self, file: Path, content: Mapping[str, Written]) -> None:
+    def add_file(self, file: Path, content: Mapping[str, Located]) -> None:
         """The file's keys; problems are noted in the order of the lines."""
         for name, written in content.items():
             place = f"{file}:{written.line}"
             if name in TOP_LEVEL:
-                origin = Origin(layer=Layer.FILE, place=place)
+                origin = Provenance(layer=Layer.FILE, place=place)
                 self._add("", name, Sourced(raw=_without_lines(written.value), origin=origin))
             elif name != "run" and name not in self._sections:
                 self._unknown(name, place, (*TOP_LEVEL, "run", *self._sections), within="")
@@ -76,7 +76,7 @@ class Layers:
             else:
                 layer = Layer.FILE if name == "run" else Layer.SECTION
                 for key, entry in written.value.items():
-                    origin = Origin(layer=layer, place=f"{file}:{entry.line}")
+                    origin = Provenance(layer=layer, place=f"{file}:{entry.line}")
                     if self._known(name, key, origin.place):
                         self._add(name, key, Sourced(raw=entry.value, origin=origin))
 
@@ -104,7 +104,7 @@ class Layers:
 
     def _add_variable(self, environ: Mapping[str, str], variable: str, section: str, key: str) -> None:
         if not is_unset(environ.get(variable)):
-            origin = Origin(layer=Layer.ENVIRONMENT, place=variable)
+            origin = Provenance(layer=Layer.ENVIRONMENT, place=variable)
             self._add(section, key, Sourced(raw=environ[variable], origin=origin, is_text=True))
 
     def _refuse_near_misses(self, environ: Mapping[str, str], known: Mapping[str, object]) -> None:
@@ -141,7 +141,7 @@ class Layers:
                 self._add_command_line(section, key, value, "--set")
 
     def _add_command_line(self, section: str, key: str, value: Any, place: str) -> None:
-        origin = Origin(layer=Layer.COMMAND_LINE, place=place)
+        origin = Provenance(layer=Layer.COMMAND_LINE, place=place)
         self._add(section, key, Sourced(raw=value, origin=origin, is_text=True))
 
     def _flag(self, section: str, key: str, *, off: bool) -> str:

@@ -14,7 +14,7 @@ from typing import Any
 import attrs
 
 from cloud_tasks.config.layers import Problem, Statement
-from cloud_tasks.config.provenance import MASK, Layer, Origin, Override
+from cloud_tasks.config.provenance import MASK, Layer, Override, Provenance
 from cloud_tasks.config.sections import Key, Section, default_of
 from cloud_tasks.config.values import show, typed
 from cloud_tasks.plugin.setting_kinds import describe, is_optional
@@ -29,11 +29,11 @@ class Merged:
     """The winning values, by dotted key."""
 
     values: dict[str, Any] = attrs.field(factory=dict, repr=False)
-    origins: dict[str, Origin] = attrs.field(factory=dict)
+    origins: dict[str, Provenance] = attrs.field(factory=dict)
     overrides: list[Override] = attrs.field(factory=list)
     exposed: list[str] = attrs.field(factory=list)
     """Keys of secrets that were given on the command line."""
-    in_file: dict[str, Origin] = attrs.field(factory=dict)
+    in_file: dict[str, Provenance] = attrs.field(factory=dict)
     """Keys of secrets that stand in the file, whether or not their values win."""
     problems: list[Problem] = attrs.field(factory=list)
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import attrs
 
-__all__ = ["MASK", "Layer", "Origin", "Override", "Sourced"]
+__all__ = ["MASK", "Layer", "Override", "Provenance", "Sourced"]
 
 MASK = "********"
 """What is shown instead of a secret."""
@@ -26,7 +26,7 @@ class Layer(enum.IntEnum):
 
 
 @attrs.frozen(kw_only=True)
-class Origin:
+class Provenance:
     """Where a value was written."""
 
     layer: Layer
@@ -48,7 +48,7 @@ class Sourced:
     """A value as it was written, before it has a type."""
 
     raw: Any = attrs.field(repr=False)
-    origin: Origin
+    origin: Provenance
     is_text: bool = False
     """Whether it was written where only text can be (a variable, an option); the type of its key then decides."""
 
@@ -60,9 +60,9 @@ class Override:
     key: str
     """Dotted: ``run.min_cpu``."""
     value: str
-    origin: Origin
+    origin: Provenance
     replaced: str
-    replaced_origin: Origin
+    replaced_origin: Provenance
 
     def __str__(self) -> str:
         return f"{self.key}: {self.value} from {self.origin} replaces {self.replaced} from {self.replaced_origin}"

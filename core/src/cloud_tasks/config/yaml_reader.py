@@ -21,7 +21,7 @@ from cloud_tasks.booleans import BOOLEANS
 from cloud_tasks.errors import InputError
 from cloud_tasks.plugin.setting_text import FLOAT, INTEGER
 
-__all__ = ["Written", "parse_yaml_text", "read_document"]
+__all__ = ["Located", "parse_yaml_text", "read_document"]
 
 _MOST_NODES = 100_000
 _TAG = "tag:yaml.org,2002:"
@@ -42,14 +42,14 @@ _Loader.add_implicit_resolver(f"{_TAG}merge", re.compile(r"<<\Z"), ["<"])
 
 
 @attrs.frozen(kw_only=True)
-class Written:
+class Located:
     """A value and the line of its key; a mapping's value is a dict of further ones two levels down."""
 
     value: Any = attrs.field(repr=False)
     line: int
 
 
-def read_document(file: Path) -> Mapping[str, Written]:
+def read_document(file: Path) -> Mapping[str, Located]:
     """The keys at the top of the file; the values of those that are mappings are ``dict[str, Written]``.
 
     Raises:
@@ -106,15 +106,15 @@ class _Reader:
     def place(self, node: yaml.Node) -> str:
         return f"{self._name}:{node.start_mark.line + 1}" if self._name else ""
 
-    def located(self, mapping: yaml.MappingNode, *, depth: int) -> dict[str, Written]:
+    def located(self, mapping: yaml.MappingNode, *, depth: int) -> dict[str, Located]:
         """The entries of a mapping, with lines down to ``depth`` levels."""
-        found: dict[str, Written] = {}
+        found: dict[str, Located] = {}
         for key, name, node in self._entries(mapping):
             if depth > 1 and isinstance(node, yaml.MappingNode):
                 value: Any = self.located(node, depth=depth - 1)
             else:
                 value = self.plain(node)
-            found[name] = Written(value=value, line=key.start_mark.line + 1)
+            found[name] = Located(value=value, line=key.start_mark.line + 1)
         return found
 
     def plain(self, node: yaml.Node) -> Any:

@@ -18,7 +18,7 @@ import structlog
 
 from cloud_tasks.controller.autoscaler.decide import decide
 from cloud_tasks.controller.autoscaler.fleet import Fleet
-from cloud_tasks.controller.autoscaler.observe import Observer
+from cloud_tasks.controller.autoscaler.observe import StateBuilder
 from cloud_tasks.controller.autoscaler.state import (
     Abort,
     Action,
@@ -33,8 +33,8 @@ from cloud_tasks.controller.autoscaler.state import (
     Warn,
 )
 from cloud_tasks.controller.event_loop import Loop
-from cloud_tasks.controller.messaging.enqueuer import Feeder
-from cloud_tasks.controller.messaging.event_collector import Collector
+from cloud_tasks.controller.messaging.enqueuer import TaskEnqueuer
+from cloud_tasks.controller.messaging.event_collector import EventCollector
 from cloud_tasks.controller.messaging.progress import Progress
 from cloud_tasks.model import Instance, InstanceState, JobPhase, Money
 from cloud_tasks.plugin import Depth, Queue
@@ -74,8 +74,8 @@ class Controller:
         *,
         job_id: str,
         task_queue: Queue,
-        feeder: Feeder,
-        collector: Collector,
+        feeder: TaskEnqueuer,
+        collector: EventCollector,
         fleet: Fleet,
         offers: Sequence[RankedOffer],
         policy: Policy,
@@ -98,7 +98,7 @@ class Controller:
         self._look_again = False
         self._last: tuple[Sequence[Instance] | None, Depth | None] | None = None
         """The last listing, and the depth of the task queue then."""
-        self._observer = Observer(
+        self._observer = StateBuilder(
             loop, store, feeder=feeder, collector=collector, fleet=fleet, offers=self._offers, policy=policy
         )
         self._finish_deadline: datetime | None = None

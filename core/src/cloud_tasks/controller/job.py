@@ -22,13 +22,13 @@ import structlog
 from cloud_tasks.config import JobConfig, parallel_launches
 from cloud_tasks.controller.controller import Controller, StopMode
 from cloud_tasks.controller.event_loop import ThreadedLoop
-from cloud_tasks.controller.launch.launch_request import LaunchOrders, check_launch
+from cloud_tasks.controller.launch.launch_request import LaunchRequestBuilder, check_launch
 from cloud_tasks.controller.messaging.enqueuer import MOST_PARALLEL_SENDS
 from cloud_tasks.controller.messaging.progress import Progress
-from cloud_tasks.controller.messaging.sink_dispatcher import EventCopies
+from cloud_tasks.controller.messaging.sink_dispatcher import SinkDispatcher
 from cloud_tasks.controller.setup.job_setup import JobInput, JobSetup
 from cloud_tasks.controller.setup.offers import rank_offers, require_offer
-from cloud_tasks.controller.setup.wiring import Opened, assemble_controller
+from cloud_tasks.controller.setup.wiring import RunResources, assemble_controller
 from cloud_tasks.model import JobPhase, TaskStatus
 from cloud_tasks.plugin import EventSink, EventSinkContext
 from cloud_tasks.registry import Registry
@@ -130,7 +130,7 @@ class Job:
             log.info(f"A new pass over {reopened} tasks begins")
         store.set_state(JobState.RUNNING, datetime.now(UTC))
         store.begin_run(datetime.now(UTC))
-        opened = Opened(store=store, compute=compute, tasks=tasks, events=events)
+        opened = RunResources(store=store, compute=compute, tasks=tasks, events=events)
         loop = ThreadedLoop(threads=parallel_launches(self._config) + _OTHER_CALLS + len(self._sinks))
         try:
             result = self._drive(loop, opened, ranking.offers, on_progress)
@@ -175,12 +175,12 @@ class Job:
     def _drive(
         self,
         loop: ThreadedLoop,
-        opened: Opened,
+        opened: RunResources,
         offers: Sequence[RankedOffer],
         on_progress: Callable[[Progress], None],
     ) -> JobResult:
         store = opened.store
-        copies = EventCopies(loop, self._sinks)
+        copies = SinkDispatcher(loop, self._sinks)
         limit = self._config.limits().max_total_cost
 
         def progressed(progress: Progress) -> None:
@@ -188,7 +188,7 @@ class Job:
                 copies.tell(progress.for_sinks(max_total_cost=limit))
             on_progress(progress)
 
-        orders = LaunchOrders(
+        orders = LaunchRequestBuilder(
             self._config,
             self._script,
             job_id=self.job_id,
@@ -238,7 +238,7 @@ class Job:
             for name in names
         }
 
-    def _catch_up(self, copies: EventCopies, store: Store) -> None:
+    def _catch_up(self, copies: SinkDispatcher, store: Store) -> None:
         """Give the latest events again to sinks that keep each once: a killed controller had some in its hands."""
         names = {name for name in self._sinks if self._registry.event_sink(name).idempotent}
         if not names:

@@ -10,13 +10,12 @@ from cloud_tasks.report.text.formatting import format_duration
 from cloud_tasks.report.text.instances import render_instance_table
 from cloud_tasks.report.text.plan import plan_dict, render_forecast, render_headroom, render_offers, render_rejected
 from cloud_tasks.report.text.summary import render_elapsed, render_summary
-from cloud_tasks.store import Pace, pace
+from cloud_tasks.store import Throughput, throughput
 
 __all__ = [
-    "Pace",
+    "Throughput",
     "dump_tasks",
     "format_duration",
-    "pace",
     "plan_dict",
     "render_elapsed",
     "render_final_report",
@@ -29,4 +28,5 @@ __all__ = [
     "render_selected_offer",
     "render_summary",
     "status_dict",
+    "throughput",
 ]

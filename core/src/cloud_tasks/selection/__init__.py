@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from cloud_tasks.selection.alternatives import alternatives, dearest
-from cloud_tasks.selection.filter import Candidates, Rejection, candidates
+from cloud_tasks.selection.alternatives import alternatives, most_expensive
+from cloud_tasks.selection.filter import Candidates, Rejected, filter_types
 from cloud_tasks.selection.forecast import Forecast, forecast
 from cloud_tasks.selection.instance_count import (
     COMMITMENT,
@@ -14,7 +14,7 @@ from cloud_tasks.selection.instance_count import (
 )
 from cloud_tasks.selection.ranking import Prefer, PriceFunction, RankedOffer, Ranking, rank
 from cloud_tasks.selection.sizing import boot_disk_gb, slots
-from cloud_tasks.selection.zone_spread import alike, spread
+from cloud_tasks.selection.zone_spread import same_offer_other_zones, spread_over_zones
 
 __all__ = [
     "COMMITMENT",
@@ -25,17 +25,17 @@ __all__ = [
     "PriceFunction",
     "RankedOffer",
     "Ranking",
-    "Rejection",
+    "Rejected",
     "additional_instances",
-    "alike",
     "alternatives",
     "boot_disk_gb",
-    "candidates",
-    "dearest",
+    "filter_types",
     "forecast",
+    "most_expensive",
     "most_instances",
     "rank",
+    "same_offer_other_zones",
     "slots",
-    "spread",
+    "spread_over_zones",
     "surplus_instances",
 ]

@@ -16,7 +16,7 @@ from decimal import Decimal
 from cloud_tasks.model import Purchase
 from cloud_tasks.selection.ranking import RankedOffer
 
-__all__ = ["TOLERANCE", "alternatives", "dearest"]
+__all__ = ["TOLERANCE", "alternatives", "most_expensive"]
 
 TOLERANCE = Decimal("0.1")
 """A spot instance may cost a tenth more than the cheapest: one interruption costs more than that."""
@@ -49,6 +49,6 @@ def _does_instead(ranked: RankedOffer, best: RankedOffer) -> bool:
     )
 
 
-def dearest(best: RankedOffer, others: Sequence[RankedOffer]) -> RankedOffer:
+def most_expensive(best: RankedOffer, others: Sequence[RankedOffer]) -> RankedOffer:
     """That of the highest price per hour: what a limit has to be able to bear."""
     return max((best, *others), key=lambda ranked: ranked.offer.price_per_hour)

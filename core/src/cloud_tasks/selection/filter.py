@@ -16,11 +16,11 @@ import attrs
 from cloud_tasks.model import BootDisk, Constraints, InstanceType, OfferRequest, Purchase
 from cloud_tasks.selection.sizing import boot_disk_gb, slots
 
-__all__ = ["Candidates", "Rejection", "candidates"]
+__all__ = ["Candidates", "Rejected", "filter_types"]
 
 
 @attrs.frozen(kw_only=True)
-class Rejection:
+class Rejected:
     """An instance type, or one offer of it, that will not do."""
 
     instance_type: str
@@ -37,19 +37,19 @@ class Candidates:
 
     requests: tuple[OfferRequest, ...]
     """One for each type, zone and boot disk type."""
-    rejected: tuple[Rejection, ...]
+    rejected: tuple[Rejected, ...]
 
 
-def candidates(types: Iterable[InstanceType], constraints: Constraints, purchase: Purchase) -> Candidates:
+def filter_types(types: Iterable[InstanceType], constraints: Constraints, purchase: Purchase) -> Candidates:
     """Split the types into those that satisfy the constraints and those that do not."""
     requests: list[OfferRequest] = []
-    rejected: list[Rejection] = []
+    rejected: list[Rejected] = []
     for instance_type in types:
         if purchase is Purchase.SPOT and not instance_type.supports_spot:
             reason = "it is not offered as a spot instance"
-            rejected.append(Rejection(instance_type=instance_type.name, reason=reason, purchase=purchase))
+            rejected.append(Rejected(instance_type=instance_type.name, reason=reason, purchase=purchase))
         elif problem := next(_problems(instance_type, constraints), None):
-            rejected.append(Rejection(instance_type=instance_type.name, reason=problem))
+            rejected.append(Rejected(instance_type=instance_type.name, reason=problem))
         else:
             requests.extend(_requests(instance_type, constraints, purchase))
     return Candidates(requests=tuple(requests), rejected=tuple(rejected))

@@ -19,7 +19,7 @@ import attrs
 
 from cloud_tasks.errors import InputError
 from cloud_tasks.model import Constraints, InstanceType, Limits, Money, Offer, OfferRequest, Purchase, Unpriced
-from cloud_tasks.selection.filter import Rejection, candidates
+from cloud_tasks.selection.filter import Rejected, filter_types
 from cloud_tasks.selection.instance_count import FLEET_MEASURES, amount, most_instances
 from cloud_tasks.selection.sizing import slots
 
@@ -65,7 +65,7 @@ class RankedOffer:
 class Ranking:
     offers: tuple[RankedOffer, ...]
     """Best first, one for each type, zone and purchase option."""
-    rejected: tuple[Rejection, ...]
+    rejected: tuple[Rejected, ...]
     warnings: tuple[str, ...] = ()
     """What a person should know about this choice."""
 
@@ -95,10 +95,10 @@ def rank(
     for family, weight in weights.items():
         if not weight > 0:
             raise InputError(f'the speed of CPU family "{family}" is {weight:g}', hint="it has to be above zero")
-    found = candidates(types, constraints, constraints.purchase)
+    found = filter_types(types, constraints, constraints.purchase)
     requests, rejected = list(found.requests), list(found.rejected)
     if spot_fallback and constraints.purchase is Purchase.SPOT:
-        on_demand = candidates(types, constraints, Purchase.ON_DEMAND)
+        on_demand = filter_types(types, constraints, Purchase.ON_DEMAND)
         requests.extend(on_demand.requests)
     answers = price(requests) if requests else ()
     cheapest, unpriced = _cheapest_disks(requests, answers)
@@ -117,7 +117,7 @@ def rank(
 
 def _cheapest_disks(
     requests: Sequence[OfferRequest], answers: Sequence[Offer | Unpriced]
-) -> tuple[list[tuple[Offer, Money]], list[Rejection]]:
+) -> tuple[list[tuple[Offer, Money]], list[Rejected]]:
     """For each type, zone and purchase option the offer with the cheapest disk and its price, or the rejection."""
     best: dict[tuple[str, str, Purchase], tuple[Offer, Money]] = {}
     missing: dict[tuple[str, str, Purchase], str] = {}
@@ -130,7 +130,7 @@ def _cheapest_disks(
         if key not in best or per_hour < best[key][1]:
             best[key] = (answer, per_hour)
     rejected = [
-        Rejection(instance_type=name, zone=zone, purchase=purchase, reason=f"it has no price: {reason}")
+        Rejected(instance_type=name, zone=zone, purchase=purchase, reason=f"it has no price: {reason}")
         for (name, zone, purchase), reason in missing.items()
         if (name, zone, purchase) not in best
     ]
@@ -143,8 +143,8 @@ def _ranked(offer: Offer, per_hour: Money, constraints: Constraints, weights: Ma
     return RankedOffer(offer=offer, slots=count, price_per_slot=per_hour / count, speed=weight)
 
 
-def _reject(offer: Offer, reason: str) -> Rejection:
-    return Rejection(instance_type=offer.instance_type.name, zone=offer.zone, purchase=offer.purchase, reason=reason)
+def _reject(offer: Offer, reason: str) -> Rejected:
+    return Rejected(instance_type=offer.instance_type.name, zone=offer.zone, purchase=offer.purchase, reason=reason)
 
 
 def _limit_problem(ranked: RankedOffer, limits: Limits) -> str | None:

@@ -14,10 +14,10 @@ from collections.abc import Callable, Mapping, Sequence
 from cloud_tasks.model import Offer
 from cloud_tasks.selection.ranking import RankedOffer
 
-__all__ = ["alike", "spread"]
+__all__ = ["same_offer_other_zones", "spread_over_zones"]
 
 
-def alike(offers: Sequence[RankedOffer]) -> tuple[RankedOffer, ...]:
+def same_offer_other_zones(offers: Sequence[RankedOffer]) -> tuple[RankedOffer, ...]:
     """The offers that are the first one in all but their zone: same type, purchase option, slots and price."""
     if not offers:
         return ()
@@ -32,7 +32,7 @@ def alike(offers: Sequence[RankedOffer]) -> tuple[RankedOffer, ...]:
     )
 
 
-def spread(
+def spread_over_zones(
     offers: Sequence[RankedOffer], count: int, *, held: Mapping[str, int], refusals: Callable[[Offer], int]
 ) -> tuple[tuple[RankedOffer, int], ...]:
     """How many to buy of each of these alike offers; those of none are left out.

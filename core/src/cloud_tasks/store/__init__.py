@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from cloud_tasks.store.queries.throughput import Pace, pace, projected_cost, run_time
+from cloud_tasks.store.queries.throughput import Throughput, projected_cost, run_time, throughput
 from cloud_tasks.store.records import (
     Applied,
     AttemptRecord,
-    CostShares,
+    CostBreakdown,
     ElapsedStatistics,
     InstanceRecord,
     JobRecord,
@@ -20,17 +20,17 @@ from cloud_tasks.store.store import Store
 __all__ = [
     "Applied",
     "AttemptRecord",
-    "CostShares",
+    "CostBreakdown",
     "ElapsedStatistics",
     "InstanceRecord",
     "JobRecord",
     "JobState",
     "JobStatistics",
     "JobSummary",
-    "Pace",
     "Store",
+    "Throughput",
     "TypeCost",
-    "pace",
     "projected_cost",
     "run_time",
+    "throughput",
 ]

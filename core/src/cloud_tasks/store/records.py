@@ -22,7 +22,7 @@ from cloud_tasks.model import (
 __all__ = [
     "Applied",
     "AttemptRecord",
-    "CostShares",
+    "CostBreakdown",
     "ElapsedStatistics",
     "InstanceRecord",
     "JobRecord",
@@ -173,7 +173,7 @@ class TypeCost:
 
 
 @attrs.frozen(kw_only=True)
-class CostShares:
+class CostBreakdown:
     """What the money went into; the shares add up to the cost of the instances."""
 
     work: Money
@@ -203,7 +203,7 @@ class JobStatistics:
     costs: tuple[TypeCost, ...]
     instances: int
     """Instances that were launched."""
-    shares: CostShares | None = None
+    shares: CostBreakdown | None = None
     """What ``cost`` went into."""
 
 

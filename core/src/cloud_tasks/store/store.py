@@ -3,10 +3,10 @@
 Invariants, each with a test:
 
 1. What a method did is on disk when it returns, whole; a crash at any moment leaves the state before or after a call.
-2. What is kept in memory between two writes (summary, counts, instances) is what the file says (`Roster`).
+2. What is kept in memory between two writes (summary, counts, instances) is what the file says (`InstanceCache`).
 
-How the file is opened, shared and put in its place: `JobFile`. Everything here is one transaction or one read, and what
-it says or does is written in the module of its rows.
+How the file is opened, shared and put in its place: `JobDatabase`. Everything here is one transaction or one read, and
+what it says or does is written in the module of its rows.
 
 A task that was sent but not yet marked when the controller died is sent twice. That is harmless: both messages are the
 same attempt, and events about one attempt of one task are applied once.
@@ -36,9 +36,9 @@ from cloud_tasks.model import (
     TaskStatus,
 )
 from cloud_tasks.store.db.connection import connect_reader
-from cloud_tasks.store.db.job_db import JobFile
+from cloud_tasks.store.db.job_db import JobDatabase
 from cloud_tasks.store.db.times import to_unix
-from cloud_tasks.store.queries.instance_cache import Roster
+from cloud_tasks.store.queries.instance_cache import InstanceCache
 from cloud_tasks.store.queries.summary import read_counts, read_elapsed_times, read_statistics, read_summary
 from cloud_tasks.store.records import (
     Applied,
@@ -52,7 +52,7 @@ from cloud_tasks.store.records import (
 from cloud_tasks.store.write import instances, tasks
 from cloud_tasks.store.write.apply_events import apply_batch
 from cloud_tasks.store.write.counters import read_counters
-from cloud_tasks.store.write.dead_letters import keep_unread
+from cloud_tasks.store.write.dead_letters import dead_letter
 from cloud_tasks.store.write.load_tasks import insert_tasks
 
 __all__ = ["Store"]
@@ -64,11 +64,11 @@ class Store:
     A store that was opened read-only refuses every method that changes something.
     """
 
-    def __init__(self, file: JobFile) -> None:
+    def __init__(self, file: JobDatabase) -> None:
         self._file = file
         self._pending_from = 0
         self._job = self._read_job()
-        self._roster = Roster()
+        self._roster = InstanceCache()
         self._summary: JobSummary | None = None
         self._counts: Mapping[TaskStatus, int] | None = None
 
@@ -86,7 +86,7 @@ class Store:
         Raises:
             StoreError: The file exists, another process works on it, or it cannot be written.
         """
-        file = JobFile.create(path, overwrite=overwrite, durable=durable)
+        file = JobDatabase.create(path, overwrite=overwrite, durable=durable)
         try:
             with file.writing() as connection:
                 tasks.write_job(connection, job)
@@ -107,7 +107,7 @@ class Store:
         Raises:
             StoreError: No such file, not a job database, another job's, of a newer version, or in use.
         """
-        file = JobFile.open(path, read_only=read_only, durable=durable)
+        file = JobDatabase.open(path, read_only=read_only, durable=durable)
         try:
             store = cls(file)
             found = store.job.job_id
@@ -324,7 +324,7 @@ class Store:
     def set_aside(self, body: bytes, reason: str, now: datetime) -> None:
         """Keep a message that could not be read, and count it; the latest thousand are kept, 4 KiB of each."""
         with self._writing() as connection:
-            keep_unread(connection, body, reason, now)
+            dead_letter(connection, body, reason, now)
 
     # -- figures ---------------------------------------------------------------------------------------------------
 

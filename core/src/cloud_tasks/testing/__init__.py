@@ -9,7 +9,7 @@ Subclass a contract in a test module, give its one fixture, ``subject``, and run
 
 What is tested follows from the traits of the backend's descriptor. A test that does not hold is overridden with
 ``pytest.mark.xfail(reason="…")``; any other override is an error. `cloud_tasks.testing.fakes.memory` has backends that
-keep the contracts without leaving the process, and `cloud_tasks.testing.fakes.faults` makes any backend fail on purpose.
+keep the contracts without leaving the process; `cloud_tasks.testing.fakes.faults` makes any backend fail on purpose.
 """
 
 from __future__ import annotations

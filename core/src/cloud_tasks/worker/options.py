@@ -201,14 +201,14 @@ def _checked(option: Option) -> Callable[[str], Any]:
     def convert(text: str) -> Any:
         try:
             return _value(option, text)
-        except _Negative as error:
+        except _NegativeError as error:
             raise argparse.ArgumentTypeError(str(error)) from error
 
     convert.__name__ = {float: "number", _whole: "whole number"}.get(option.kind, "value")
     return convert
 
 
-class _Negative(ValueError):
+class _NegativeError(ValueError):
     """A number that has to be 0 or more."""
 
 
@@ -216,7 +216,7 @@ def _value(option: Option, text: str) -> Any:
     value = option.kind(text)
     # No number among the options means anything below 0, and "nan" is none.
     if isinstance(value, (int, float)) and not value >= 0:
-        raise _Negative(f"{text} is not 0 or more")
+        raise _NegativeError(f"{text} is not 0 or more")
     return value
 
 

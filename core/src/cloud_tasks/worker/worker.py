@@ -80,13 +80,13 @@ class Worker:
 
     def _work(self) -> int:
         from cloud_tasks.worker.forkserver.zygote import fork_zygote
-        from cloud_tasks.worker.worker_config import Plan
+        from cloud_tasks.worker.worker_config import WorkerConfig
 
         spawned = is_spawned()
         if spawned is None:
             return 0
         try:
-            plan = Plan.of(self.data, self._task_source, is_task=spawned)
+            plan = WorkerConfig.of(self.data, self._task_source, is_task=spawned)
         except InputError as error:
             sys.stderr.write(f"error: {error}\n")
             return 2

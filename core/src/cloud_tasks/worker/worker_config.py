@@ -11,16 +11,16 @@ from cloud_tasks.errors import InputError
 from cloud_tasks.worker.common.log import Log
 from cloud_tasks.worker.common.shared_flags import SharedFlags
 from cloud_tasks.worker.common.worker_data import WorkerData
-from cloud_tasks.worker.forkserver.config import TemplateOrder
+from cloud_tasks.worker.forkserver.config import ForkserverConfig
 from cloud_tasks.worker.forkserver.spawn import SPAWN_ADVICE, Program, other_threads
 from cloud_tasks.worker.task_process.runner import Function
 
-__all__ = ["Plan"]
+__all__ = ["WorkerConfig"]
 
 _LOCAL_RESULT_BYTES = 256 * 1024 * 1024
 
 
-class Plan:
+class WorkerConfig:
     """Where tasks come from, where events go, and how task processes are made."""
 
     __slots__ = (
@@ -53,7 +53,7 @@ class Plan:
         """Whether each task process is a fresh interpreter; None: if ``worker_init`` leaves threads."""
 
     @classmethod
-    def of(cls, data: Any, task_source: Any, *, is_task: bool = False) -> Plan:
+    def of(cls, data: Any, task_source: Any, *, is_task: bool = False) -> WorkerConfig:
         """Fills those attributes of ``data`` whose default depends on others.
 
         Args:
@@ -103,11 +103,11 @@ class Plan:
 
     def order(
         self, function: Function, on_init: Callable[[WorkerData], Any] | None, flags: SharedFlags
-    ) -> TemplateOrder:
+    ) -> ForkserverConfig:
         """What a template is told."""
         if self.log_dir is not None:
             os.makedirs(self.log_dir, exist_ok=True)
-        return TemplateOrder(
+        return ForkserverConfig(
             function,
             self.data,
             on_init=on_init,

@@ -17,9 +17,9 @@ from store_facts import at, completed, failed, instance, launch_request, new_sto
 from cloud_tasks.cli.logging_setup import configure_logging
 from cloud_tasks.cli.ui.live import LiveView, Snapshot, render_snapshot
 from cloud_tasks.model import Money
-from cloud_tasks.report import pace
+from cloud_tasks.report import throughput
 from cloud_tasks.store import Store
-from cloud_tasks.store.queries.recent_failures import FailureWatch
+from cloud_tasks.store.queries.recent_failures import RecentFailures
 
 
 @pytest.fixture
@@ -47,10 +47,10 @@ def look(database: Path, now: datetime) -> Snapshot:
         return Snapshot(
             now=now,
             summary=store.summary(),
-            pace=pace(store.summary(), now),
+            pace=throughput(store.summary(), now),
             instances=store.instances(),
             cost=store.spending(now),
-            failures=FailureWatch(database).look(),
+            failures=RecentFailures(database).look(),
         )
 
 
@@ -90,7 +90,7 @@ def test_a_job_that_is_done_needs_no_time(tmp_path: Path) -> None:
 
 def test_only_the_latest_failures_are_kept_and_each_is_read_once(tmp_path: Path) -> None:
     with new_store(tmp_path, [f"t{number}" for number in range(8)]) as store:
-        watch = FailureWatch(tmp_path / "job.db", limit=3)
+        watch = RecentFailures(tmp_path / "job.db", limit=3)
         assert watch.look() == ()
         store.apply_events([failed(f"t{number}") for number in range(5)])
         assert [failure.task_id for failure in watch.look()] == ["t4", "t3", "t2"]

@@ -11,7 +11,7 @@ from cloud_tasks.config import ConfigurationError
 from cloud_tasks.config.layers import Problem
 from cloud_tasks.controller.autoscaler.fleet import Fleet
 from cloud_tasks.controller.autoscaler.state import LaunchFailures
-from cloud_tasks.errors import InputError, LaunchFailedError, NotFound, ProviderError, RefusalScope, StoreError
+from cloud_tasks.errors import InputError, LaunchFailedError, NotFoundError, ProviderError, RefusalScope, StoreError
 from cloud_tasks.model import LaunchRequest, Money
 
 
@@ -110,7 +110,7 @@ def test_a_launch_that_failed_for_certain_leaves_no_intent_and_takes_back_those_
 
 UNKNOWN = (
     ProviderError("no such command", transient=False),
-    NotFound("the instance is not there"),
+    NotFoundError("the instance is not there"),
     ZeroDivisionError("a bug"),
     StoreError("a plugin's own file"),
 )

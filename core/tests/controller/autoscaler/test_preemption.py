@@ -11,8 +11,8 @@ from controller_fakes import FakeQueue, event, message, ranked
 from cloud_tasks.controller.autoscaler.fleet import Fleet
 from cloud_tasks.controller.autoscaler.state import Policy
 from cloud_tasks.controller.controller import Controller
-from cloud_tasks.controller.messaging.enqueuer import Feeder
-from cloud_tasks.controller.messaging.event_collector import Collector
+from cloud_tasks.controller.messaging.enqueuer import TaskEnqueuer
+from cloud_tasks.controller.messaging.event_collector import EventCollector
 from cloud_tasks.model import EventType, JobPhase, LaunchRequest, Limits
 
 
@@ -34,8 +34,8 @@ def test_many_instances_that_come_and_go_end_the_job_unless_they_were_preempted(
         store,
         job_id="job",
         task_queue=queue,
-        feeder=Feeder(loop, store, queue, on_broken=lambda reason: made[0].broken(reason)),
-        collector=Collector(loop, store, events, on_events=lambda _: made[0].noticed_events()),
+        feeder=TaskEnqueuer(loop, store, queue, on_broken=lambda reason: made[0].broken(reason)),
+        collector=EventCollector(loop, store, events, on_events=lambda _: made[0].noticed_events()),
         fleet=Fleet(loop, store, compute, compose=compose, max_parallel=10, on_refused=lambda: made[0].refused()),
         offers=(ranked(), ranked(zone="z-b")),
         policy=Policy(limits=Limits(max_instances=1), max_futile_instances=5),

@@ -8,15 +8,15 @@ from datetime import timedelta
 
 from virtual_loop import VirtualLoop
 
-from cloud_tasks.controller.messaging.enqueuer import Feeder
+from cloud_tasks.controller.messaging.enqueuer import TaskEnqueuer
 from cloud_tasks.errors import ProviderError
 from cloud_tasks.model import TaskStatus
 from cloud_tasks.plugin import SendFailure
 from cloud_tasks.store import Store
 
 
-def feeder(loop: VirtualLoop, store: Store, queue: object, broken: list[str]) -> Feeder:
-    return Feeder(loop, store, queue, on_broken=broken.append)  # type: ignore[arg-type]
+def feeder(loop: VirtualLoop, store: Store, queue: object, broken: list[str]) -> TaskEnqueuer:
+    return TaskEnqueuer(loop, store, queue, on_broken=broken.append)  # type: ignore[arg-type]
 
 
 def sent(queue: object) -> list[str]:
@@ -87,7 +87,7 @@ def test_several_batches_are_sent_at_a_time_and_the_next_wave_waits_for_all(loop
 
     monkeypatch.setattr(queue, "send", counted)
     broken: list[str] = []
-    feed = Feeder(loop, store, queue, on_broken=broken.append, operations=8, send_batch=1)
+    feed = TaskEnqueuer(loop, store, queue, on_broken=broken.append, operations=8, send_batch=1)
     feed.start()
     assert sizes == [4, 4]  # eight messages at a time, before anything was answered
     queue.faults.append([SendFailure(index=0, reason="busy")])
@@ -99,7 +99,7 @@ def test_several_batches_are_sent_at_a_time_and_the_next_wave_waits_for_all(loop
 def test_after_a_stop_nothing_more_is_sent(loop, store, queue, monkeypatch) -> None:
     monkeypatch.setattr("cloud_tasks.controller.messaging.enqueuer._BATCH", 5)
     broken: list[str] = []
-    feed = Feeder(loop, store, queue, on_broken=broken.append, operations=5, send_batch=1)
+    feed = TaskEnqueuer(loop, store, queue, on_broken=broken.append, operations=5, send_batch=1)
     feed.start()
     feed.stop()
     assert not feed.done

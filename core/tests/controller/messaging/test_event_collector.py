@@ -6,7 +6,7 @@ from datetime import timedelta
 
 from controller_fakes import event, message
 
-from cloud_tasks.controller.messaging.event_collector import Collector
+from cloud_tasks.controller.messaging.event_collector import EventCollector
 from cloud_tasks.errors import ProviderError
 from cloud_tasks.model import EventType, TaskStatus
 
@@ -14,7 +14,7 @@ from cloud_tasks.model import EventType, TaskStatus
 def test_an_event_is_acked_only_after_it_was_committed(loop, store, queue) -> None:
     committed: list[int] = []
     queue.inbox.append(message(event(EventType.TASK_COMPLETED, 1, task=1)))
-    collector = Collector(loop, store, queue, on_events=lambda batch: committed.append(len(queue.acked)))
+    collector = EventCollector(loop, store, queue, on_events=lambda batch: committed.append(len(queue.acked)))
     collector.start()
     loop.run(lambda: bool(queue.acked))
     assert committed == [0]
@@ -23,7 +23,7 @@ def test_an_event_is_acked_only_after_it_was_committed(loop, store, queue) -> No
 
 def test_a_broken_message_is_set_aside_and_the_rest_goes_on(loop, store, queue) -> None:
     queue.inbox.extend([b"\xff not json", b'[{"event_type": "nonsense"}]', message(event(EventType.KEEP_ALIVE, 1))])
-    collector = Collector(loop, store, queue)
+    collector = EventCollector(loop, store, queue)
     collector.start()
     loop.run(lambda: len(queue.acked) == 3)
     assert store.summary().set_aside == 2
@@ -33,7 +33,7 @@ def test_a_broken_message_is_set_aside_and_the_rest_goes_on(loop, store, queue) 
 def test_a_good_event_beside_a_broken_one_is_kept(loop, store, queue) -> None:
     good = message(event(EventType.TASK_COMPLETED, 1, task=1)).decode()[1:-1]
     queue.inbox.append(f'[{good}, {{"event_type": 3}}]'.encode())
-    collector = Collector(loop, store, queue)
+    collector = EventCollector(loop, store, queue)
     collector.start()
     loop.run(lambda: bool(queue.acked))
     assert store.summary().counts[TaskStatus.COMPLETED] == 1
@@ -43,7 +43,7 @@ def test_a_good_event_beside_a_broken_one_is_kept(loop, store, queue) -> None:
 def test_a_duplicate_changes_nothing(loop, store, queue) -> None:
     body = message(event(EventType.TASK_COMPLETED, 1, task=1))
     queue.inbox.extend([body, body])
-    collector = Collector(loop, store, queue)
+    collector = EventCollector(loop, store, queue)
     collector.start()
     loop.run(lambda: len(queue.acked) == 2)
     assert store.summary().counts[TaskStatus.COMPLETED] == 1
@@ -51,7 +51,7 @@ def test_a_duplicate_changes_nothing(loop, store, queue) -> None:
 
 
 def test_nobody_is_listening_during_an_outage_and_listening_begins_anew_after_it(loop, store, queue) -> None:
-    collector = Collector(loop, store, queue)
+    collector = EventCollector(loop, store, queue)
     collector.start()
     loop.run_for(timedelta(seconds=30))
     before = collector.listening_since
@@ -65,7 +65,7 @@ def test_nobody_is_listening_during_an_outage_and_listening_begins_anew_after_it
 
 
 def test_a_call_that_failed_once_is_no_gap(loop, store, queue) -> None:
-    collector = Collector(loop, store, queue)
+    collector = EventCollector(loop, store, queue)
     collector.start()
     loop.run_for(timedelta(seconds=30))
     before = collector.listening_since
@@ -77,14 +77,14 @@ def test_a_call_that_failed_once_is_no_gap(loop, store, queue) -> None:
 
 def test_what_was_received_before_an_outage_is_acked_after_it(loop, store, queue) -> None:
     queue.inbox.append(message(event(EventType.TASK_COMPLETED, 1, task=1)))
-    collector = Collector(loop, store, queue, on_events=lambda batch: queue.faults.append(ProviderError("503")))
+    collector = EventCollector(loop, store, queue, on_events=lambda batch: queue.faults.append(ProviderError("503")))
     collector.start()
     loop.run_for(timedelta(seconds=10))
     assert "1" in queue.acked
 
 
 def test_stopping_takes_what_is_there_first(loop, store, queue) -> None:
-    collector = Collector(loop, store, queue)
+    collector = EventCollector(loop, store, queue)
     collector.start()
     loop.run_for(timedelta(seconds=5))
     queue.inbox.extend(message(event(EventType.TASK_COMPLETED, n, task=n)) for n in range(5))

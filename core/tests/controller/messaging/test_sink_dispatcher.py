@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 from controller_fakes import event
 from virtual_loop import VirtualLoop
 
-from cloud_tasks.controller.messaging.sink_dispatcher import EventCopies
+from cloud_tasks.controller.messaging.sink_dispatcher import SinkDispatcher
 from cloud_tasks.model import Event, EventType, JobPhase, JobProgress
 
 
@@ -30,7 +30,7 @@ class Sink:
         """Nothing is open."""
 
 
-def write_three_batches(loop: VirtualLoop, copies: EventCopies) -> None:
+def write_three_batches(loop: VirtualLoop, copies: SinkDispatcher) -> None:
     for number in range(3):
         copies.write([event(EventType.KEEP_ALIVE, number)])
     loop.run(lambda: copies.idle)
@@ -38,13 +38,13 @@ def write_three_batches(loop: VirtualLoop, copies: EventCopies) -> None:
 
 def test_every_sink_gets_every_event_in_order(loop: VirtualLoop) -> None:
     first, second = Sink(), Sink()
-    write_three_batches(loop, EventCopies(loop, {"a": first, "b": second}))
+    write_three_batches(loop, SinkDispatcher(loop, {"a": first, "b": second}))
     assert first.taken == second.taken == ["e0", "e1", "e2"]
 
 
 def test_a_sink_that_fails_for_a_while_loses_nothing(loop: VirtualLoop) -> None:
     sink = Sink(failures=4)
-    copies = EventCopies(loop, {"a": sink})
+    copies = SinkDispatcher(loop, {"a": sink})
     write_three_batches(loop, copies)
     assert sink.taken == ["e0", "e1", "e2"]
     assert copies.lost() == {}
@@ -52,7 +52,7 @@ def test_a_sink_that_fails_for_a_while_loses_nothing(loop: VirtualLoop) -> None:
 
 def test_a_sink_that_stays_broken_is_counted_and_holds_up_nobody(loop: VirtualLoop) -> None:
     broken, good = Sink(failures=10**6), Sink()
-    copies = EventCopies(loop, {"bad": broken, "good": good})
+    copies = SinkDispatcher(loop, {"bad": broken, "good": good})
     begun = loop.now()
     write_three_batches(loop, copies)
     assert good.taken == ["e0", "e1", "e2"]
@@ -62,7 +62,7 @@ def test_a_sink_that_stays_broken_is_counted_and_holds_up_nobody(loop: VirtualLo
 
 def test_a_sink_that_is_too_slow_gets_no_more_than_what_fits(loop: VirtualLoop) -> None:
     sink = Sink()
-    copies = EventCopies(loop, {"slow": sink})
+    copies = SinkDispatcher(loop, {"slow": sink})
     half = [event(EventType.KEEP_ALIVE, number) for number in range(50_000)]
     for _ in range(4):
         copies.write(half)
@@ -75,7 +75,7 @@ def test_a_sink_that_is_too_slow_gets_no_more_than_what_fits(loop: VirtualLoop) 
 
 def test_a_single_batch_is_taken_however_large_it_is(loop: VirtualLoop) -> None:
     sink = Sink()
-    copies = EventCopies(loop, {"a": sink})
+    copies = SinkDispatcher(loop, {"a": sink})
     copies.write([event(EventType.KEEP_ALIVE, number) for number in range(100_001)])
     loop.run(lambda: copies.idle)
     assert len(sink.taken) == 100_001
@@ -83,7 +83,7 @@ def test_a_single_batch_is_taken_however_large_it_is(loop: VirtualLoop) -> None:
 
 def test_a_broken_sink_gets_one_try_for_each_batch_until_it_works_again(loop: VirtualLoop) -> None:
     sink = Sink(failures=5 + 30)
-    copies = EventCopies(loop, {"a": sink})
+    copies = SinkDispatcher(loop, {"a": sink})
     begun = loop.now()
     for number in range(40):
         copies.write([event(EventType.KEEP_ALIVE, number)])
@@ -95,7 +95,7 @@ def test_a_broken_sink_gets_one_try_for_each_batch_until_it_works_again(loop: Vi
 
 def test_the_end_waits_for_a_broken_sink_no_longer_than_its_patience(loop: VirtualLoop) -> None:
     broken, good = Sink(failures=10**6), Sink()
-    copies = EventCopies(loop, {"bad": broken, "good": good})
+    copies = SinkDispatcher(loop, {"bad": broken, "good": good})
     for number in range(3):
         copies.write([event(EventType.KEEP_ALIVE, number)])
     begun = loop.now()
@@ -127,19 +127,19 @@ def progress(phase: JobPhase = JobPhase.RUNNING) -> JobProgress:
 
 def test_who_wants_to_know_is_told_how_the_job_stands_in_its_place_among_the_events(loop: VirtualLoop) -> None:
     watching, other = Watching(), Sink()
-    copies = EventCopies(loop, {"watching": watching, "other": other})
+    copies = SinkDispatcher(loop, {"watching": watching, "other": other})
     copies.tell(progress())
     copies.write([event(EventType.KEEP_ALIVE, 0)])
     copies.tell(progress(JobPhase.COMPLETE))
     copies.finish(timedelta(minutes=1))
     assert watching.taken == ["running", "e0", "complete"]
     assert other.taken == ["e0"]
-    assert (copies.tells, EventCopies(loop, {"other": other}).tells) == (True, False)
+    assert (copies.tells, SinkDispatcher(loop, {"other": other}).tells) == (True, False)
 
 
 def test_of_looks_that_wait_only_the_newest_is_told_and_always_the_last(loop: VirtualLoop) -> None:
     watching = Watching()
-    copies = EventCopies(loop, {"watching": watching})
+    copies = SinkDispatcher(loop, {"watching": watching})
     for _ in range(5):
         copies.tell(progress())
     copies.tell(progress(JobPhase.ABORTED))
@@ -149,7 +149,7 @@ def test_of_looks_that_wait_only_the_newest_is_told_and_always_the_last(loop: Vi
 
 def test_a_sink_that_cannot_be_told_gets_its_events_all_the_same(loop: VirtualLoop) -> None:
     watching = Watching(failures=1)
-    copies = EventCopies(loop, {"watching": watching})
+    copies = SinkDispatcher(loop, {"watching": watching})
     copies.tell(progress())
     copies.write([event(EventType.KEEP_ALIVE, 0)])
     copies.tell(progress(JobPhase.COMPLETE))

@@ -14,7 +14,7 @@ from memory_commands import MemoryCommands
 from cloud_tasks.config import load_config
 from cloud_tasks.controller.autoscaler.policy import policy_of
 from cloud_tasks.controller.controller import StopMode
-from cloud_tasks.controller.setup.wiring import Opened, assemble_controller
+from cloud_tasks.controller.setup.wiring import RunResources, assemble_controller
 from cloud_tasks.model import LaunchRequest
 from cloud_tasks.plugin import ComputeTraits
 
@@ -37,7 +37,7 @@ def test_launches_under_way_are_the_smaller_of_setting_and_trait(
 
     controller = assemble_controller(
         loop,
-        Opened(store=store, compute=compute, tasks=queue, events=FakeQueue(loop)),
+        RunResources(store=store, compute=compute, tasks=queue, events=FakeQueue(loop)),
         registry=registry,
         config=load_config(registry, file=None, options=options, environ={}),
         job_id="job",

@@ -14,7 +14,7 @@ from structlog.testing import capture_logs
 
 from cloud_tasks.errors import ProviderError
 from cloud_tasks.model import Money
-from cloud_tasks.plugin.kit.price_cache import KeptPrices, PriceFiles, prices_from_json, prices_to_json
+from cloud_tasks.plugin.kit.price_cache import PriceCache, PriceFiles, prices_from_json, prices_to_json
 
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
 
@@ -58,8 +58,8 @@ class Service:
             raise ProviderError("the network is down", transient=True)
         return {name: some(name, self.price, at=self.now) for name in ("here", "there")}
 
-    def prices(self, folder: Path | None = None) -> KeptPrices[Prices]:
-        return KeptPrices(
+    def prices(self, folder: Path | None = None) -> PriceCache[Prices]:
+        return PriceCache(
             "Prices", files=files(folder), fetch=self.fetch, max_age=timedelta(hours=24), now=lambda: self.now
         )
 
@@ -134,7 +134,7 @@ def test_a_place_that_the_service_does_not_know_has_none_and_is_not_asked_for_ag
 
 
 def test_where_all_prices_come_at_once_no_unknown_place_is_asked_for(service: Service) -> None:
-    prices = KeptPrices(
+    prices = PriceCache(
         "Prices",
         files=files(None),
         fetch=service.fetch,

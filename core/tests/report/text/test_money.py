@@ -10,7 +10,7 @@ from store_facts import at, new_store
 
 from cloud_tasks.model import Money
 from cloud_tasks.report import render_final_report
-from cloud_tasks.store import CostShares
+from cloud_tasks.store import CostBreakdown
 
 
 def report(folder: Path, **shares: str) -> list[str]:
@@ -18,7 +18,7 @@ def report(folder: Path, **shares: str) -> list[str]:
         statistics = store.statistics(at(0))
     amounts = {name: Money(shares.get(name, "0")) for name in ("work", "lost", "failed", "idle")}
     cost = sum(amounts.values(), Money.zero())
-    paid = attrs.evolve(statistics, cost=cost, instances=1, shares=CostShares(**amounts))
+    paid = attrs.evolve(statistics, cost=cost, instances=1, shares=CostBreakdown(**amounts))
     return render_final_report(paid, timedelta(hours=1)).splitlines()
 
 

@@ -24,13 +24,13 @@ from cloud_tasks.model import (
 )
 from cloud_tasks.report import (
     format_duration,
-    pace,
     render_final_report,
     render_instance_table,
     render_job_configuration,
     render_selected_offer,
     render_summary,
     status_dict,
+    throughput,
 )
 from cloud_tasks.selection import RankedOffer, Ranking
 from cloud_tasks.store import ElapsedStatistics, InstanceRecord, JobRecord, JobStatistics, JobSummary, TypeCost
@@ -148,7 +148,7 @@ def test_a_summary_tells_every_status_that_has_tasks():
 
 def test_a_summary_projects_the_end_and_the_cost():
     summary = a_summary(elapsed=None, completed=100, queued=200)
-    going = pace(summary, START + timedelta(hours=1))
+    going = throughput(summary, START + timedelta(hours=1))
     text = render_summary(summary, pace=going, cost=Money("1.50"), price_per_hour=Money("0.75"))
     assert text.splitlines()[-3:] == [
         "  Rate: 100.0 tasks/hour",
@@ -161,15 +161,15 @@ def test_the_pace_of_a_continued_run_counts_only_that_run():
     now = START + timedelta(days=2)
     begun = now - timedelta(hours=1)
     summary = attrs.evolve(a_summary(completed=100, queued=100), run_started_at=begun, finished_before=50)
-    going = pace(summary, now)
+    going = throughput(summary, now)
     assert going is not None
     assert going.tasks_per_hour == pytest.approx(50)
     assert going.remaining_time == timedelta(hours=2)
 
 
 def test_there_is_no_pace_before_a_task_has_ended():
-    assert pace(a_summary(queued=3), START + timedelta(hours=1)) is None
-    assert pace(a_summary(completed=3), START) is None
+    assert throughput(a_summary(queued=3), START + timedelta(hours=1)) is None
+    assert throughput(a_summary(completed=3), START) is None
 
 
 def test_the_final_report():
@@ -402,7 +402,7 @@ def test_spot_is_told_and_a_missing_script_too():
 
 def test_the_status_is_json():
     summary = a_summary(completed=100, queued=100)
-    going = pace(summary, START + timedelta(hours=1))
+    going = throughput(summary, START + timedelta(hours=1))
     status = status_dict(
         summary, instances=[an_instance(), an_instance(ended_at=START)], pace=going, cost=Money("1.00")
     )

@@ -9,7 +9,7 @@ import pytest
 from store_facts import at, completed, failed, instance, launch_request, new_store, started
 
 from cloud_tasks.model import Money
-from cloud_tasks.store import CostShares, Store
+from cloud_tasks.store import CostBreakdown, Store
 
 
 @pytest.fixture
@@ -21,7 +21,7 @@ def store(tmp_path: Path) -> Iterator[Store]:
         yield store
 
 
-def shares(store: Store, seconds: float) -> CostShares:
+def shares(store: Store, seconds: float) -> CostBreakdown:
     statistics = store.statistics(at(seconds))
     assert statistics.shares is not None
     found = statistics.shares
@@ -31,7 +31,7 @@ def shares(store: Store, seconds: float) -> CostShares:
     return found
 
 
-def rounded(found: CostShares) -> tuple[str, str, str, str]:
+def rounded(found: CostBreakdown) -> tuple[str, str, str, str]:
     return found.work.format(4), found.lost.format(4), found.failed.format(4), found.idle.format(4)
 
 

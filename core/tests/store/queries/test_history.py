@@ -12,7 +12,7 @@ from store_facts import at, completed, event, failed, instance, launch_request, 
 from cloud_tasks.model import AttemptOutcome, EventType, TaskStatus
 from cloud_tasks.store import JobState
 from cloud_tasks.store.queries.history import iterate_attempts, iterate_events, iterate_tasks, slowest_tasks
-from cloud_tasks.store.queries.timeline import read_course, read_elapsed_histogram, read_failures
+from cloud_tasks.store.queries.timeline import read_elapsed_histogram, read_failures, read_timeline
 
 
 def test_events_come_back_as_they_were_applied(tmp_path: Path) -> None:
@@ -84,7 +84,7 @@ def test_the_course_says_when_what_was_there(tmp_path: Path) -> None:
         store.apply_events([completed("a", timestamp=at(30)), failed("b", timestamp=at(60))])
         store.apply_events([completed("c", timestamp=at(100))])
         store.set_state(JobState.FINISHED, at(100))
-    course = read_course(tmp_path / "job.db", at(9999), steps=4)
+    course = read_timeline(tmp_path / "job.db", at(9999), steps=4)
     assert (course.begin, course.end) == (at(0), at(100))
     assert [step.completed for step in course.steps] == [0, 1, 0, 1]
     assert [step.failed for step in course.steps] == [0, 0, 1, 0]
@@ -96,15 +96,15 @@ def test_the_course_says_when_what_was_there(tmp_path: Path) -> None:
 def test_a_course_goes_on_to_now_while_an_instance_lives_and_else_to_the_last_sign_of_life(tmp_path: Path) -> None:
     with new_store(tmp_path, ["a"]) as store:
         store.apply_events([started("a", timestamp=at(10))])
-        assert read_course(tmp_path / "job.db", at(500)).end == at(10)
+        assert read_timeline(tmp_path / "job.db", at(500)).end == at(10)
         store.record_intents([launch_request("k1")], at(0), slots=1)
         store.record_launched("k1", instance("i1", "k1"))
-        assert read_course(tmp_path / "job.db", at(500)).end == at(500)
+        assert read_timeline(tmp_path / "job.db", at(500)).end == at(500)
 
 
 def test_before_anything_has_happened_a_course_has_no_steps(tmp_path: Path) -> None:
     new_store(tmp_path, ["a"]).close()
-    course = read_course(tmp_path / "job.db", at(0))
+    course = read_timeline(tmp_path / "job.db", at(0))
     assert (course.begin, course.end, course.steps) == (at(0), at(0), ())
     assert read_elapsed_histogram(tmp_path / "job.db") == ()
 
@@ -123,5 +123,5 @@ def test_a_histogram_and_a_course_leave_no_task_out(
     histogram = read_elapsed_histogram(folder / "job.db", bars=bars)
     assert sum(count for _, _, count in histogram) == len(elapsed)
     assert (histogram[0][0], histogram[-1][1]) == pytest.approx((min(elapsed), max(elapsed)))
-    course = read_course(folder / "job.db", at(0), steps=bars)
+    course = read_timeline(folder / "job.db", at(0), steps=bars)
     assert sum(step.completed for step in course.steps) == len(elapsed)

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from store_facts import JOB, at, completed, failed, instance, launch_request, new_store, started
 
 from cloud_tasks.model import Money, TaskStatus
-from cloud_tasks.store import JobState, JobSummary, Pace, Store, pace, projected_cost, run_time
+from cloud_tasks.store import JobState, JobSummary, Store, Throughput, projected_cost, run_time, throughput
 
 DAY = 86_400.0
 MINUTE = 60.0
@@ -40,7 +40,7 @@ def a_store(folder: Path, count: int) -> Store:
 
 def projection(store: Store, now: datetime) -> tuple[float, timedelta, Money | None]:
     summary = store.summary()
-    rate = pace(summary, now)
+    rate = throughput(summary, now)
     assert rate is not None
     return (
         round(rate.tasks_per_hour, 6),
@@ -95,7 +95,7 @@ def test_pace_leaves_out_tasks_that_ended_while_no_controller_ran(tmp_path: Path
         store.begin_run(at(5 * 60 * MINUTE))
         end_tasks(store, range(10, 50), 10 * MINUTE, 60 * MINUTE)
         now = at(5 * 60 * MINUTE + 10)
-        assert (store.summary().finished_before, pace(store.summary(), now)) == (50, None)
+        assert (store.summary().finished_before, throughput(store.summary(), now)) == (50, None)
         end_tasks(store, range(50, 60), 5 * 60 * MINUTE, 30 * MINUTE)
         now = at(5 * 60 * MINUTE + 30 * MINUTE)
         assert projection(store, now)[:2] == (20.0, timedelta(hours=2))
@@ -104,9 +104,9 @@ def test_pace_leaves_out_tasks_that_ended_while_no_controller_ran(tmp_path: Path
 def test_pace_of_a_fresh_run_begins_with_the_run(tmp_path: Path) -> None:
     with a_store(tmp_path, 30) as store:
         store.begin_run(at(0))
-        assert pace(store.summary(), at(MINUTE)) is None
+        assert throughput(store.summary(), at(MINUTE)) is None
         store.apply_events([started("t0", timestamp=at(MINUTE))])
-        assert pace(store.summary(), at(2 * MINUTE)) is None
+        assert throughput(store.summary(), at(2 * MINUTE)) is None
         end_tasks(store, range(10), 0, 60 * MINUTE)
         assert projection(store, at(60 * MINUTE))[:2] == (10.0, timedelta(hours=2))
 
@@ -122,7 +122,7 @@ def test_pace_of_a_finished_job_stays_and_leaves_no_time(tmp_path: Path) -> None
         assert run_time(store.summary(), at(DAY)) == timedelta(minutes=62)
         store.begin_run(at(DAY))
         summary = store.summary()
-        assert pace(summary, at(DAY + 1)) is None
+        assert throughput(summary, at(DAY + 1)) is None
         assert projected_cost(summary, None, accrued=Money(10), price_per_hour=Money(2)) == Money(10)
 
 
@@ -132,7 +132,7 @@ def test_pace_is_unknown_while_no_instance_runs(tmp_path: Path) -> None:
         launch(store, "i1", 0, end=30 * MINUTE)
         end_tasks(store, range(10), 0, 30 * MINUTE)
         summary = store.summary()
-        assert pace(summary, at(31 * MINUTE)) is None
+        assert throughput(summary, at(31 * MINUTE)) is None
         assert projected_cost(summary, None, accrued=Money(10), price_per_hour=Money.zero()) is None
         assert run_time(summary, at(DAY)) == timedelta(minutes=30)
         launch(store, "i2", 40 * MINUTE)
@@ -143,10 +143,10 @@ def test_pace_of_workers_started_by_hand_is_unknown_once_they_are_silent(tmp_pat
     with a_store(tmp_path, 30) as store:
         store.begin_run(at(0))
         end_tasks(store, range(10), 0, 30 * MINUTE)
-        assert pace(store.summary(), at(35 * MINUTE)) is not None
-        assert pace(store.summary(), at(DAY)) is None
+        assert throughput(store.summary(), at(35 * MINUTE)) is not None
+        assert throughput(store.summary(), at(DAY)) is None
         store.apply_events([started("t11", timestamp=at(DAY))])
-        assert pace(store.summary(), at(DAY)) is not None
+        assert throughput(store.summary(), at(DAY)) is not None
 
 
 def test_pace_is_unknown_when_the_clock_was_set_back_to_before_the_run(tmp_path: Path) -> None:
@@ -154,7 +154,7 @@ def test_pace_is_unknown_when_the_clock_was_set_back_to_before_the_run(tmp_path:
         store.begin_run(at(DAY))
         end_tasks(store, range(10), DAY, MINUTE)
         for now in (at(0), at(DAY)):
-            assert pace(store.summary(), now) is None
+            assert throughput(store.summary(), now) is None
             assert run_time(store.summary(), now) == timedelta(0)
 
 
@@ -220,10 +220,10 @@ def test_pace_is_either_unknown_or_finite_and_positive(
         finished_before=before,
         live_instances=live,
     )
-    rate = pace(summary, now)
+    rate = throughput(summary, now)
     assert run_time(summary, now) >= timedelta(0)
     if rate is not None:
-        assert isinstance(rate, Pace)
+        assert isinstance(rate, Throughput)
         assert 0 < rate.tasks_per_hour < float("inf")
         assert rate.remaining_time >= timedelta(0)
         assert finished > before

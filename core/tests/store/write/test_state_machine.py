@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cloud_tasks.model import FINAL_STATUSES, EventType, TaskStatus
-from cloud_tasks.store.write.state_machine import TaskState, advance, is_task_event
+from cloud_tasks.store.write.state_machine import TaskState, is_task_event, next_state
 
 TASK_EVENTS = [event_type for event_type in EventType if is_task_event(event_type)]
 OPEN = [TaskStatus.PENDING, TaskStatus.QUEUED, TaskStatus.RUNNING]
@@ -44,27 +44,27 @@ states = st.builds(TaskState, st.sampled_from(TaskStatus), st.integers(1, 5), st
 def test_each_event_moves_an_unfinished_task_as_the_table_says(
     status: TaskStatus, event_type: EventType, attempt: int, retry: bool, after: TaskState | None
 ) -> None:
-    assert advance(TaskState(status, 2, 1), event_type, attempt, retry) == after
+    assert next_state(TaskState(status, 2, 1), event_type, attempt, retry) == after
 
 
 @pytest.mark.parametrize(("status", "late"), [(S.FAILED, False), (S.TIMED_OUT, False), (S.COMPLETED, True)])
 def test_a_death_notice_after_the_last_failure_repeats_it(status: TaskStatus, late: bool) -> None:
     state = TaskState(status, 3, 0)
-    assert advance(state, E.TASK_DEAD, 3, False) == (None if late else state)
-    assert advance(state, E.TASK_DEAD, 2, False) is None
+    assert next_state(state, E.TASK_DEAD, 3, False) == (None if late else state)
+    assert next_state(state, E.TASK_DEAD, 2, False) is None
 
 
 @given(states, st.sampled_from(TASK_EVENTS), st.integers(1, 6), st.booleans())
 def test_a_final_status_is_never_left(state: TaskState, event_type: EventType, attempt: int, retry: bool) -> None:
     if state.status in FINAL_STATUSES:
-        assert advance(state, event_type, attempt, retry) in (None, state)
+        assert next_state(state, event_type, attempt, retry) in (None, state)
 
 
 @given(states, st.sampled_from(TASK_EVENTS), st.integers(1, 6), st.booleans())
 def test_attempt_numbers_and_losses_never_decrease(
     state: TaskState, event_type: EventType, attempt: int, retry: bool
 ) -> None:
-    after = advance(state, event_type, attempt, retry)
+    after = next_state(state, event_type, attempt, retry)
     if after is not None:
         assert after.attempt >= state.attempt
         assert after.losses >= state.losses
@@ -73,4 +73,4 @@ def test_attempt_numbers_and_losses_never_decrease(
 @pytest.mark.parametrize("event_type", [e for e in EventType if not is_task_event(e)])
 def test_other_events_are_not_about_tasks(event_type: EventType) -> None:
     with pytest.raises(KeyError):
-        advance(TaskState(S.RUNNING, 1, 0), event_type, 1, False)
+        next_state(TaskState(S.RUNNING, 1, 0), event_type, 1, False)

@@ -6,12 +6,12 @@ import time
 
 import pytest
 
-from cloud_tasks.worker.consumers.attempt_types import Work
+from cloud_tasks.worker.consumers.attempt_types import PendingAttempt
 from cloud_tasks.worker.consumers.task_buffer import TaskBuffer, prefetch_target
 
 
-def work(name: str, not_before: float = 0.0) -> Work:
-    return Work(name, {}, lease_id=name, not_before=not_before)
+def work(name: str, not_before: float = 0.0) -> PendingAttempt:
+    return PendingAttempt(name, {}, lease_id=name, not_before=not_before)
 
 
 def drain(buffer: TaskBuffer) -> list[str]:

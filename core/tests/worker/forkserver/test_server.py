@@ -16,7 +16,7 @@ from worker_harness import wait_until
 from cloud_tasks.worker.common import process_tree
 from cloud_tasks.worker.common.ipc import Channel, socket_pair
 from cloud_tasks.worker.common.worker_data import WorkerData
-from cloud_tasks.worker.forkserver.config import TemplateOrder
+from cloud_tasks.worker.forkserver.config import ForkserverConfig
 from cloud_tasks.worker.forkserver.protocol import (
     AttemptEnded,
     AttemptStarted,
@@ -28,7 +28,7 @@ from cloud_tasks.worker.forkserver.protocol import (
     decode,
     encode,
 )
-from cloud_tasks.worker.forkserver.server import run_template
+from cloud_tasks.worker.forkserver.server import run_forkserver
 from cloud_tasks.worker.forkserver.spawn import Program
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "eventfd"), reason="only Linux forks ahead")
@@ -97,7 +97,7 @@ def template(tmp_path) -> Iterator[Template]:
     process_tree.prepare()
     ours, theirs = socket_pair()
     data = WorkerData()
-    order = TemplateOrder(
+    order = ForkserverConfig(
         task,
         data,
         on_init=only_two_processes,
@@ -110,7 +110,7 @@ def template(tmp_path) -> Iterator[Template]:
     pid = os.fork()
     if pid == 0:
         ours.close()
-        run_template(theirs, order)
+        run_forkserver(theirs, order)
     theirs.close()
     made = Template(tmp_path, pid, Channel(ours, blocking=True))
     made.wait_for(Ready)

@@ -8,7 +8,7 @@ import pytest
 from worker_harness import Harness, wait_until
 
 from cloud_tasks.worker.common.log import Log
-from cloud_tasks.worker.reporting.log_upload import LogUploads
+from cloud_tasks.worker.reporting.log_upload import LogUploader
 from cloud_tasks.worker.task_process.output_capture import log_path
 
 
@@ -58,7 +58,7 @@ def test_a_store_that_fails_for_a_while_is_tried_again(tmp_path: Path) -> None:
     (tmp_path / "store").write_text("a file where the folder should be")
     Path(log_path(str(tmp_path), "task", 1)).write_text("text")
     problems: list[str] = []
-    uploads = LogUploads(
+    uploads = LogUploader(
         str(tmp_path), str(tmp_path / "store"), keep=False, on_problem=problems.append, log=Log(verbose=False)
     )
     address = uploads.put("task", 1)

@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 
 from cloud_tasks.retry_rule import RetryRule
-from cloud_tasks.worker.consumers.attempt_types import Work
-from cloud_tasks.worker.reporting.event_encoder import EventMaker
-from cloud_tasks.worker.supervisor.completion import Endings
+from cloud_tasks.worker.consumers.attempt_types import PendingAttempt
+from cloud_tasks.worker.reporting.event_encoder import EventEncoder
+from cloud_tasks.worker.supervisor.completion import CompletionHandler
 from cloud_tasks.worker.supervisor.outcome import Outcome, OutcomeKind
 from cloud_tasks.worker.supervisor.retry_policy import Backoff, RetryRules
 
@@ -30,8 +30,10 @@ def completed(kind: str, *, attempt: int = 1, lease_lost: bool = True, counts_de
     """Return the report of an attempt that ended in this way."""
     reported: list[Any] = []
     reporter: Any = SimpleNamespace(put=reported.append)
-    endings = Endings(RULES, EventMaker("host"), reporter, counts_deliveries=counts_deliveries, max_event_bytes=1000)
-    work = Work("task", {}, attempt=attempt, lease_id="lease")
+    endings = CompletionHandler(
+        RULES, EventEncoder("host"), reporter, counts_deliveries=counts_deliveries, max_event_bytes=1000
+    )
+    work = PendingAttempt("task", {}, attempt=attempt, lease_id="lease")
     work.lease_lost = lease_lost
     return endings.judge(work, outcome(kind), 1.0).report
 

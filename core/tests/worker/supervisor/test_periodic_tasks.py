@@ -6,7 +6,7 @@ from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
 
-from cloud_tasks.worker.supervisor.periodic_tasks import Activity, Pulse
+from cloud_tasks.worker.supervisor.periodic_tasks import Activity, PeriodicTasks
 
 QUIET = {
     "keepalive_interval": 0,
@@ -21,7 +21,7 @@ QUIET = {
 def started(activity: list[Activity], done: list[Any], **settings: Any) -> list[tuple[float, Callable[[], None]]]:
     """The calls that a pulse has scheduled; what it does goes to ``done``."""
     scheduled: list[tuple[float, Callable[[], None]]] = []
-    Pulse(
+    PeriodicTasks(
         SimpleNamespace(**QUIET | settings),
         later=lambda seconds, action: scheduled.append((seconds, action)),
         observe=lambda: activity[0],

@@ -18,12 +18,12 @@ from cloud_tasks.convert import decode_task_message, encode_task_message
 from cloud_tasks.model import TaskMessage
 from cloud_tasks.plugin import QueueTraits
 from cloud_tasks.worker.common.log import Log
-from cloud_tasks.worker.consumers.attempt_types import Work
-from cloud_tasks.worker.consumers.lease_extender import Leases
-from cloud_tasks.worker.consumers.queue import QueueFeed
+from cloud_tasks.worker.consumers.attempt_types import PendingAttempt
+from cloud_tasks.worker.consumers.lease_extender import LeaseExtender
+from cloud_tasks.worker.consumers.queue import QueueConsumer
 from cloud_tasks.worker.forkserver.protocol import AttemptEnded, AttemptStarted, RunAttempt, Withdrawn
-from cloud_tasks.worker.supervisor.attempt_table import Attempts
-from cloud_tasks.worker.supervisor.prefetch import sent_ahead
+from cloud_tasks.worker.supervisor.attempt_executor import AttemptExecutor
+from cloud_tasks.worker.supervisor.prefetch import prefetch_count
 from cloud_tasks.worker.supervisor.settings import SupervisorSettings
 
 QUICK = {"do": "nothing"}
@@ -31,7 +31,7 @@ QUICK = {"do": "nothing"}
 
 @pytest.mark.parametrize(("mean", "ahead"), [(None, 0), (1.0, 0), (0.011, 0), (0.005, 2), (0.001, 10), (0.0, 64)])
 def test_no_more_is_sent_ahead_than_a_slot_does_in_a_moment(mean, ahead) -> None:
-    assert sent_ahead(mean) == ahead
+    assert prefetch_count(mean) == ahead
 
 
 # -- what the supervisor makes of it
@@ -66,10 +66,10 @@ class Watched:
     begun: list[str] = attrs.field(factory=list)
     ended: list[tuple[str, str]] = attrs.field(factory=list)
     returned: list[str] = attrs.field(factory=list)
-    attempts: Attempts = attrs.field(init=False)
+    attempts: AttemptExecutor = attrs.field(init=False)
 
     def __attrs_post_init__(self) -> None:
-        self.attempts = Attempts(
+        self.attempts = AttemptExecutor(
             SupervisorSettings(2, 60.0, 1.0, 1.0, 0.0, None, None, "/nowhere", False),
             self.crew,  # type: ignore[arg-type]  # what is used of it
             select.poll(),
@@ -82,7 +82,7 @@ class Watched:
     def fill(self) -> int:
         count = 0
         while self.attempts.room:
-            self.attempts.start(Work(f"task-{count}", {}))
+            self.attempts.start(PendingAttempt(f"task-{count}", {}))
             count += 1
         return count
 
@@ -314,8 +314,8 @@ def test_a_task_that_is_due_later_than_the_queue_can_delay_does_not_die_of_waiti
     queue.create()
     message = TaskMessage(task_id="later", data={}, attempt=2, not_before=time.time() + 3600)
     queue.send([encode_task_message(message)])
-    log, unused, dead = Log(verbose=False), list[Work](), list[Work]()
-    feed = QueueFeed(
+    log, unused, dead = Log(verbose=False), list[PendingAttempt](), list[PendingAttempt]()
+    feed = QueueConsumer(
         queue,
         QueueTraits(
             max_message_bytes=100_000,
@@ -325,7 +325,7 @@ def test_a_task_that_is_due_later_than_the_queue_can_delay_does_not_die_of_waiti
             delay=timedelta(seconds=1),
             reports_delivery_count=True,
         ),
-        Leases(queue, timedelta(seconds=60), on_lost=print, log=log),
+        LeaseExtender(queue, timedelta(seconds=60), on_lost=print, log=log),
         slots=1,
         max_losses=0,
         on_malformed=print,

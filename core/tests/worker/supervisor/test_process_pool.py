@@ -11,8 +11,8 @@ import pytest
 from worker_harness import Harness, wait_until
 
 from cloud_tasks.worker.common.ipc import Channel, socket_pair
-from cloud_tasks.worker.consumers.attempt_types import Running, Work
-from cloud_tasks.worker.supervisor.process_pool import Ended, Pool
+from cloud_tasks.worker.consumers.attempt_types import PendingAttempt, RunningAttempt
+from cloud_tasks.worker.supervisor.process_pool import Ended, ProcessPool
 
 REUSE = ("--reuse-processes", "1000")
 
@@ -28,7 +28,7 @@ class Template:
         self.ends: dict[int, Channel] = {}
         self._numbers = iter(range(1_000_000))
         self._poll = select.poll()
-        self.pool = Pool(
+        self.pool = ProcessPool(
             self._poll,
             slots=slots,
             reuse=reuse,
@@ -41,8 +41,8 @@ class Template:
     def _on_ended(self, ended: Ended) -> None:
         self.ended.append(ended.running.work.task_id)
 
-    def start(self, name: str) -> Running:
-        running = Running(Work(name, {}), next(self._numbers), "")
+    def start(self, name: str) -> RunningAttempt:
+        running = RunningAttempt(PendingAttempt(name, {}), next(self._numbers), "")
         self.pool.start(running)
         return running
 

@@ -23,7 +23,7 @@ from cloud_tasks.model import AttemptOutcome, EventType
 from cloud_tasks.plugin import setting
 from cloud_tasks.plugin.setting_text import parse_setting, structure_setting
 from cloud_tasks.retry_rule import RetryRule, format_rules, parse_rules
-from cloud_tasks.worker.common.ipc import Channel, Closed
+from cloud_tasks.worker.common.ipc import Channel, ChannelClosedError
 from cloud_tasks.worker.common.memfd import nameless_file
 from cloud_tasks.worker.options import apply_options, extend_parser
 from cloud_tasks.worker.reporting.durable_sinks import pack
@@ -166,7 +166,7 @@ def test_a_message_of_any_size_arrives_whole(size) -> None:
         messages += receiver.get()
     assert messages == [(1, b"x" * size), (2, "next")]
     sender.close()
-    with pytest.raises(Closed):
+    with pytest.raises(ChannelClosedError):
         receiver.get()
     receiver.close()
 

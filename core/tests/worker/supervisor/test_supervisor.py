@@ -17,7 +17,7 @@ from worker_harness import wait_until
 from cloud_tasks.worker.common.ipc import Channel, socket_pair
 from cloud_tasks.worker.common.log import Log
 from cloud_tasks.worker.common.shared_flags import SharedFlags
-from cloud_tasks.worker.consumers.attempt_types import Work
+from cloud_tasks.worker.consumers.attempt_types import PendingAttempt
 from cloud_tasks.worker.forkserver.protocol import (
     AttemptEnded,
     AttemptStarted,
@@ -29,8 +29,8 @@ from cloud_tasks.worker.forkserver.protocol import (
     encode,
 )
 from cloud_tasks.worker.forkserver.zygote import MAKE
-from cloud_tasks.worker.reporting.event_encoder import EventMaker
-from cloud_tasks.worker.supervisor.completion import Endings
+from cloud_tasks.worker.reporting.event_encoder import EventEncoder
+from cloud_tasks.worker.supervisor.completion import CompletionHandler
 from cloud_tasks.worker.supervisor.retry_policy import RetryRules
 from cloud_tasks.worker.supervisor.settings import Exit, SupervisorSettings
 from cloud_tasks.worker.supervisor.supervisor import Supervisor
@@ -44,7 +44,7 @@ class Consumer:
     exhausted, failure, expected, due_at = False, "", None, None
 
     def __init__(self, count: int) -> None:
-        self._works = [Work(f"task-{number}", {}) for number in range(count)]
+        self._works = [PendingAttempt(f"task-{number}", {}) for number in range(count)]
 
     def start(self) -> None:
         pass
@@ -52,19 +52,19 @@ class Consumer:
     def want(self, idle_slots: int, *, mean_seconds: float | None) -> None:
         pass
 
-    def get(self) -> Work | None:
+    def get(self) -> PendingAttempt | None:
         return self._works.pop(0) if self._works else None
 
-    def again(self, work: Work, delay: float) -> bool:
+    def again(self, work: PendingAttempt, delay: float) -> bool:
         return True
 
-    def surplus(self, mean_seconds: float) -> Sequence[Work]:
+    def surplus(self, mean_seconds: float) -> Sequence[PendingAttempt]:
         return ()
 
     def lost(self, lease_ids: Sequence[str]) -> None:
         pass
 
-    def stop(self) -> Sequence[Work]:
+    def stop(self) -> Sequence[PendingAttempt]:
         return ()
 
     def close(self) -> None:
@@ -77,14 +77,14 @@ def fork_supervisor(flags: SharedFlags, end: Any, *, tasks: int, on_start: Calla
     if pid:
         return pid
     try:
-        log, events = Log(verbose=False), EventMaker("host")
+        log, events = Log(verbose=False), EventEncoder("host")
         reporter: Any = SimpleNamespace(put=lambda report: None, is_clogged=False, problem="")
         supervisor = Supervisor(
             SupervisorSettings(1, 60.0, 60.0, 1.0, 0.0, None, None, "/nowhere", False),
             end=end,
             feed=lambda supervisor: Consumer(tasks),
             reporter=reporter,
-            endings=Endings(RetryRules((), 1, 1), events, reporter, counts_deliveries=None),
+            endings=CompletionHandler(RetryRules((), 1, 1), events, reporter, counts_deliveries=None),
             events=events,
             flags=flags,
             log=log,

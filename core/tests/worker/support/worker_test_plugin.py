@@ -12,7 +12,7 @@ from typing import Any
 
 import attrs
 
-from cloud_tasks.errors import NotFound, ProviderError
+from cloud_tasks.errors import NotFoundError, ProviderError
 from cloud_tasks.model import InstanceIdentity, TerminationNotice
 from cloud_tasks.plugin import (
     Compute,
@@ -93,7 +93,7 @@ class FolderQueue:
 
     def _lease_some(self, count: int) -> list[Delivery]:
         if not self._file.exists():
-            raise NotFound("no such queue")
+            raise NotFoundError("no such queue")
         deliveries = []
         with self._transaction("receive") as connection:
             query = "SELECT id, body, count FROM messages WHERE visible <= ? ORDER BY id LIMIT ?"

@@ -12,7 +12,7 @@ import pytest
 import redis
 from cloud_tasks_redis.settings import RedisSettings
 
-from cloud_tasks.errors import NotFound, ProviderError
+from cloud_tasks.errors import NotFoundError, ProviderError
 from cloud_tasks.plugin import QueueContext
 from cloud_tasks.registry import Registry
 
@@ -51,7 +51,7 @@ def test_a_refused_password_is_not_a_passing_error(redis_url: str) -> None:
 
 
 def test_sending_to_a_queue_that_was_not_made_is_an_error(redis_url: str) -> None:
-    with BACKEND.open(RedisSettings(url=redis_url), CONTEXT) as queue, pytest.raises(NotFound):
+    with BACKEND.open(RedisSettings(url=redis_url), CONTEXT) as queue, pytest.raises(NotFoundError):
         queue.send([b"task"])
 
 

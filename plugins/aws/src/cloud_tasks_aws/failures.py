@@ -21,7 +21,7 @@ from botocore.exceptions import (
 )
 from botocore.parsers import ResponseParserError
 
-from cloud_tasks.errors import NotFound, ProviderError
+from cloud_tasks.errors import NotFoundError, ProviderError
 
 __all__ = ["calling", "code_of", "is_passing", "meaning", "not_understood", "one_line"]
 
@@ -110,7 +110,7 @@ def meaning(doing: str, error: Exception) -> ProviderError:
         return ProviderError(f"{doing}: {one_line(str(error)) or code}", transient=transient)
     text = f"{doing}: {code}: {one_line(str(error.response.get('Error', {}).get('Message', '')))}".rstrip(": ")
     if code in _ABSENT:
-        return NotFound(text)
+        return NotFoundError(text)
     if code in _CREDENTIALS:
         return ProviderError(text, hint="the credentials are wrong or have expired; see: cloud-tasks doctor")
     if code in _DENIED:

@@ -15,7 +15,7 @@ from typing import Any
 
 from azure.core.rest import HttpRequest
 
-from cloud_tasks.errors import CloudTasksError, NotFound, ProviderError
+from cloud_tasks.errors import CloudTasksError, NotFoundError, ProviderError
 from cloud_tasks.plugin import CheckContext, Finding
 from cloud_tasks_azure.compute.clients import Clients
 from cloud_tasks_azure.compute.failures import mapped
@@ -83,7 +83,7 @@ def _entry(clients: Clients) -> tuple[Finding, Any]:
     try:
         with mapped(f"use the subscription {clients.subscription}"):
             provider = clients.resources.providers.get(_COMPUTE)
-    except NotFound as error:
+    except NotFoundError as error:
         remedy = "az account list --output table, then set azure.subscription_id"
         return Finding(ok=False, subject="subscription", message=error.message, remedy=remedy), None
     except ProviderError as error:

@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from datetime import timedelta
 
-from cloud_tasks.errors import CloudTasksError, NotFound, ProviderError
+from cloud_tasks.errors import CloudTasksError, NotFoundError, ProviderError
 from cloud_tasks.plugin import CheckContext, Finding, QueueContext
 from cloud_tasks_azure.queue.failures import calling
 from cloud_tasks_azure.settings import AzureSettings
@@ -72,7 +72,7 @@ def _container(settings: AzureSettings, name: str) -> Finding:
     except ImportError:
         remedy = "pip install azure-storage-blob, or azure.oversize_container: ''"
         return Finding(ok=False, subject=subject, message="azure-storage-blob is not installed", remedy=remedy)
-    except NotFound:
+    except NotFoundError:
         return Finding(ok=True, subject=subject, message=f"{name} will be made when it is needed")
     except CloudTasksError as error:
         remedy = error.hint or f"{_ROLE} ACCOUNT-ID {_POLICY}"

@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from cloud_tasks.model import InstanceState, Money, TaskStatus
-from cloud_tasks.store import InstanceRecord, JobSummary, pace, projected_cost
+from cloud_tasks.store import InstanceRecord, JobSummary, projected_cost, throughput
 from cloud_tasks_dashboard.reading import reading
 from cloud_tasks_dashboard.task_table import cut, read_names
 from cloud_tasks_dashboard.watch import BARS, Look, Watch
@@ -49,7 +49,7 @@ def job_facts(watch: Watch, now: datetime) -> dict[str, Any]:
             "losses": summary.losses,
             "elapsed": _elapsed(summary),
             "histogram": _histogram(look.elapsed_times),
-            "pace": _pace(look, now),
+            "throughput": _pace(look, now),
             "instances": _fleet(look.instances),
             "cost": _cost(look, now),
             "money": _money(look.instances, begin, end),
@@ -144,7 +144,7 @@ def _histogram(times: Sequence[tuple[float, int]]) -> Sequence[Sequence[float]]:
 
 
 def _pace(look: Look, now: datetime) -> dict[str, float] | None:
-    found = pace(look.summary, now)
+    found = throughput(look.summary, now)
     if found is None:
         return None
     left = {} if look.summary.finished else {"remaining_seconds": found.remaining_time.total_seconds()}
@@ -173,7 +173,7 @@ def _cost(look: Look, now: datetime) -> dict[str, float | None]:
     alive = [record for record in look.instances if record.ended_at is None]
     hourly = sum((record.price_per_hour for record in alive), Money.zero())
     so_far = look.cost(now)
-    projected = projected_cost(look.summary, pace(look.summary, now), accrued=so_far, price_per_hour=hourly)
+    projected = projected_cost(look.summary, throughput(look.summary, now), accrued=so_far, price_per_hour=hourly)
     return {
         "so_far": float(so_far.usd),
         "per_hour": float(hourly.usd),

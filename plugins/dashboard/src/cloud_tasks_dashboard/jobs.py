@@ -13,7 +13,7 @@ from typing import Any
 
 import attrs
 
-from cloud_tasks.errors import NotFound, StoreError
+from cloud_tasks.errors import NotFoundError, StoreError
 from cloud_tasks.model import FINAL_STATUSES, TaskStatus
 from cloud_tasks.store import JobSummary
 from cloud_tasks.store.queries.summary import read_summary
@@ -60,11 +60,11 @@ class Jobs:
         """The job of this name, to look at.
 
         Raises:
-            NotFound: The list has no such name.
+            NotFoundError: The list has no such name.
         """
         path = self._paths().get(name)
         if path is None:
-            raise NotFound(f'there is no job database "{name}" here')
+            raise NotFoundError(f'there is no job database "{name}" here')
         with self._guard:
             watch = self._watches.pop(path, None) or Watch(path)
             self._watches[path] = watch

@@ -44,7 +44,7 @@ from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from cloud_tasks.errors import CloudTasksError, InputError, NotFound
+from cloud_tasks.errors import CloudTasksError, InputError, NotFoundError
 from cloud_tasks_dashboard.facts import job_facts, timeline_facts
 from cloud_tasks_dashboard.jobs import Jobs
 from cloud_tasks_dashboard.task_table import TaskFilter, read_failure, read_page, read_task
@@ -201,7 +201,7 @@ def _number(asked: Mapping[str, str], name: str, default: int) -> int:
 
 
 def _tell(request: Request, error: Exception) -> Response:
-    status = 404 if isinstance(error, NotFound) else 400 if isinstance(error, InputError) else 503
+    status = 404 if isinstance(error, NotFoundError) else 400 if isinstance(error, InputError) else 503
     return _json({"error": str(error)}, status=status)
 
 

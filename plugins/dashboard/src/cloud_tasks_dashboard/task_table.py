@@ -19,7 +19,7 @@ from typing import Any
 
 import attrs
 
-from cloud_tasks.errors import InputError, NotFound
+from cloud_tasks.errors import InputError, NotFoundError
 from cloud_tasks.model import AttemptOutcome, TaskStatus
 from cloud_tasks.store.db.enum_codes import (
     EVENT_OF_CODE,
@@ -183,12 +183,12 @@ def read_task(path: Path, task_id: str) -> dict[str, Any]:
     """One task with its latest attempts, the oldest of them first.
 
     Raises:
-        NotFound: The job has no such task.
+        NotFoundError: The job has no such task.
     """
     with reading(path, snapshot=True) as connection:
         row = connection.execute("SELECT seq, status, data FROM tasks WHERE task_id = ?", (task_id,)).fetchone()
         if row is None:
-            raise NotFound(f'the job has no task "{task_id}"')
+            raise NotFoundError(f'the job has no task "{task_id}"')
         seq, status, data = row
         found = connection.execute(_ATTEMPTS, (seq, _MOST_ATTEMPTS + 1)).fetchall()
     return {
@@ -221,14 +221,14 @@ def read_failure(path: Path, event: int) -> dict[str, Any]:
     """What an event that ended an attempt told: its traceback, and what was printed last.
 
     Raises:
-        NotFound: There is no such event.
+        NotFoundError: There is no such event.
     """
     columns = "e.type, t.task_id, e.attempt, e.details"
     query = f"SELECT {columns} FROM events AS e JOIN tasks AS t ON t.seq = e.task WHERE e.id = ?"
     with reading(path) as connection:
         row = connection.execute(query, (event,)).fetchone()
     if row is None:
-        raise NotFound("there is no such failure any more")
+        raise NotFoundError("there is no such failure any more")
     kind, task_id, attempt, details = row
     more = json.loads(details) if details else {}
     return {"event": EVENT_OF_CODE[kind].value, "task_id": task_id, "attempt": attempt, **_texts(more)}

@@ -16,7 +16,7 @@ from google.api_core.exceptions import RetryError
 from google.api_core.retry import Retry
 from google.auth.transport.requests import AuthorizedSession
 
-from cloud_tasks.errors import NotFound, ProviderError
+from cloud_tasks.errors import NotFoundError, ProviderError
 from cloud_tasks_gcp.credentials import auth_failure, credentials
 from cloud_tasks_gcp.explain import explain
 from cloud_tasks_gcp.settings import GcpSettings
@@ -53,11 +53,11 @@ class Rest:
         self._session: Any = AuthorizedSession(own)
 
     def get(self, path: str, **query: str) -> Mapping[str, Any]:
-        """Ask for a resource. Raises `ProviderError`, `NotFound`."""
+        """Ask for a resource. Raises `ProviderError`, `NotFoundError`."""
         return self._call("GET", path, params=query)
 
     def post(self, path: str, body: Mapping[str, Any]) -> Mapping[str, Any]:
-        """Call a method that changes nothing, such as ``testIamPermissions``. Raises `ProviderError`, `NotFound`."""
+        """Call a method that changes nothing, such as `testIamPermissions`. Raises `ProviderError`, `NotFoundError`."""
         return self._call("POST", path, json=body)
 
     def __enter__(self) -> Self:
@@ -100,7 +100,7 @@ class Rest:
         if answer.status_code == 200:
             raise ProviderError(f"{self._service} answered with something that is not JSON", transient=True)
         why = explain(answer.status_code, content, service=self._service, project=self._project)
-        kind = NotFound if answer.status_code == 404 else ProviderError
+        kind = NotFoundError if answer.status_code == 404 else ProviderError
         raise kind(why.message, transient=why.transient, hint=why.remedy)
 
 

@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from cloud_tasks.errors import LaunchRefused, ProviderError, RefusalScope
+from cloud_tasks.errors import LaunchRefusedError, ProviderError, RefusalScope
 from cloud_tasks.model import (
     Headroom,
     Image,
@@ -36,7 +36,7 @@ from cloud_tasks.model import (
 )
 from cloud_tasks.plugin import ComputeContext
 from cloud_tasks_local.describe import REGION, ZONE, image, instance_types
-from cloud_tasks_local.folder import InstanceFolder, Occupied
+from cloud_tasks_local.folder import InstanceFolder, OccupiedError
 from cloud_tasks_local.processes import MARK, belonging, end_all, signal_exactly
 from cloud_tasks_local.settings import LocalSettings
 
@@ -82,7 +82,7 @@ class LocalCompute:
             if not folder.process.exists() and not folder.ended.exists():
                 self._start_machine(folder)
         except OSError as error:
-            raise LaunchRefused(
+            raise LaunchRefusedError(
                 f"cannot start an instance in {folder.path}: {error.strerror or error}",
                 scope=RefusalScope.ACCOUNT,
                 retry_after=timedelta(seconds=30),
@@ -126,7 +126,7 @@ class LocalCompute:
 
     def _check(self, request: LaunchRequest) -> None:
         if request.offer.zone != ZONE:
-            raise LaunchRefused(
+            raise LaunchRefusedError(
                 f'there is no zone "{request.offer.zone}"',
                 scope=RefusalScope.ZONE,
                 retry_after=timedelta(days=1),
@@ -134,7 +134,7 @@ class LocalCompute:
             )
         name = request.offer.instance_type.name
         if name not in {known.name for known in self.instance_types()}:
-            raise LaunchRefused(
+            raise LaunchRefusedError(
                 f'there is no instance type "{name}"',
                 scope=RefusalScope.INSTANCE_TYPE,
                 retry_after=timedelta(days=1),
@@ -194,7 +194,7 @@ class LocalCompute:
             check=False,
         )
         if not (folder.process.exists() or folder.ended.exists() or folder.terminating.exists()):
-            raise LaunchRefused(
+            raise LaunchRefusedError(
                 f"the machine of {folder.path.name} did not start",
                 scope=RefusalScope.ACCOUNT,
                 retry_after=timedelta(seconds=30),
@@ -284,7 +284,7 @@ def _record_end(folder: InstanceFolder, reason: str) -> None:
     try:
         with folder.hold():
             folder.write_once(folder.ended, ended)
-    except Occupied:
+    except OccupiedError:
         return
 
 

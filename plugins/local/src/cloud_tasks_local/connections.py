@@ -4,7 +4,7 @@ Invariants, each with a test (in test_queue.py):
 
 1. A connection is used by one thread at a time, and never by a forked child of the process that opened it.
 2. A file that somebody removed or replaced is noticed by its inode, before the next operation.
-3. No error of SQLite leaves: it becomes `NotFound` or `ProviderError`, transient where others were in the way.
+3. No error of SQLite leaves: it becomes `NotFoundError` or `ProviderError`, transient where others were in the way.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from urllib.parse import quote
 
-from cloud_tasks.errors import NotFound, ProviderError
+from cloud_tasks.errors import NotFoundError, ProviderError
 
 __all__ = ["Connection", "Pool", "write"]
 
@@ -47,7 +47,7 @@ class Pool:
 
     @contextmanager
     def connection(self, *, create: bool = False) -> Iterator[Connection]:
-        """A connection for one operation. Raises `NotFound` and `ProviderError` in place of SQLite's errors."""
+        """A connection for one operation. Raises `NotFoundError` and `ProviderError` in place of SQLite's errors."""
         if os.getpid() != self._pid:
             # Kept, not closed: what a child does with its parent's connections is undefined.
             self._inherited.append(self._idle)
@@ -92,7 +92,7 @@ class Pool:
 
     def _translated(self, error: sqlite3.Error) -> ProviderError:
         if "no such table" in str(error) or not self._path.exists():
-            return NotFound(f"there is no queue {self._path}")
+            return NotFoundError(f"there is no queue {self._path}")
         busy = "locked" in str(error) or "busy" in str(error)
         return ProviderError(f"queue {self._path}: {error}", transient=busy)
 

@@ -20,7 +20,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from cloud_tasks_local.folder import InstanceFolder, Occupied
+from cloud_tasks_local.folder import InstanceFolder, OccupiedError
 from cloud_tasks_local.processes import end_all, start_time
 
 __all__ = ["main"]
@@ -46,7 +46,7 @@ def main(path: str) -> int:
             with folder.hold():
                 _live(folder, write_end)
             return 0
-        except Occupied:
+        except OccupiedError:
             if folder.process.exists() or folder.ended.exists():
                 os.write(write_end, b"1")
                 return 0

@@ -25,7 +25,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from urllib.parse import quote
 
-from cloud_tasks.errors import NotFound, ProviderError
+from cloud_tasks.errors import NotFoundError, ProviderError
 from cloud_tasks.plugin import Delivery, Depth, SendFailure
 from cloud_tasks_local.connections import Connection, Pool, write
 from cloud_tasks_local.traits import QUEUE_TRAITS as TRAITS
@@ -78,7 +78,7 @@ class SqliteQueue:
                 connection.execute(statement)
 
     def delete(self) -> None:
-        with suppress(NotFound), self._pool.connection() as connection:
+        with suppress(NotFoundError), self._pool.connection() as connection:
             with write(connection):
                 connection.execute("DROP TABLE IF EXISTS messages")
             _shrink(connection)
@@ -93,7 +93,7 @@ class SqliteQueue:
         try:
             with self._pool.connection() as connection:
                 connection.execute("SELECT 1 FROM messages LIMIT 1").fetchone()
-        except NotFound:
+        except NotFoundError:
             return False
         return True
 

@@ -8,7 +8,7 @@ from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 from arm_catalog import IMAGES, LOCATIONS, SIZES, Shape
-from arm_records import ArmProblem
+from arm_records import ArmError
 
 if TYPE_CHECKING:
     from arm_cloud import Cloud
@@ -20,29 +20,29 @@ _TAG_KEY = re.compile(r"[^<>%&\\?/]{1,512}")
 
 
 def check_machine(cloud: Cloud, name: str, body: dict[str, Any]) -> Shape:
-    """The size of a creation that may go on. Raises `ArmProblem`."""
+    """The size of a creation that may go on. Raises `ArmError`."""
     if not _NAME.fullmatch(name):
-        raise ArmProblem(400, "InvalidParameter", f"The virtual machine name '{name}' is invalid.")
+        raise ArmError(400, "InvalidParameter", f"The virtual machine name '{name}' is invalid.")
     location, numbers = body["location"], body.get("zones") or []
     if location not in LOCATIONS:
         message = f"The provided location '{location}' is not available for resource type 'virtualMachines'."
-        raise ArmProblem(400, "LocationNotAvailableForResourceType", message)
+        raise ArmError(400, "LocationNotAvailableForResourceType", message)
     told = body["properties"]
     size = told["hardwareProfile"]["vmSize"]
     shape = SIZES.get(size)
     if shape is None:
-        raise ArmProblem(400, "InvalidParameter", f"The value {size} provided for the VM size is not valid.")
+        raise ArmError(400, "InvalidParameter", f"The value {size} provided for the VM size is not valid.")
     for number in numbers:
         if number not in LOCATIONS[location][1]:
             message = f"The zone(s) '{number}' for resource is not supported in location '{location}'."
-            raise ArmProblem(400, "AvailabilityZoneNotSupported", message)
+            raise ArmError(400, "AvailabilityZoneNotSupported", message)
     closed = shape.restricted or any(n not in shape.zones or n in shape.restricted_zones for n in numbers)
     if closed:
         message = f"The requested size {size} is currently not available in location '{location}' for subscription."
-        raise ArmProblem(409, "SkuNotAvailable", message)
+        raise ArmError(409, "SkuNotAvailable", message)
     for key, value in body.get("tags", {}).items():
         if not _TAG_KEY.fullmatch(key) or len(value) > 256:
-            raise ArmProblem(400, "InvalidTagNameCharacters", f"The tag '{key}' is invalid.")
+            raise ArmError(400, "InvalidTagNameCharacters", f"The tag '{key}' is invalid.")
     _check_image(shape, told["storageProfile"]["imageReference"])
     _check_login(told["osProfile"])
     for interface in told["networkProfile"]["networkInterfaceConfigurations"]:
@@ -55,23 +55,23 @@ def _check_image(shape: Shape, image: dict[str, str]) -> None:
     if "publisher" not in image:
         return
     if (image["publisher"], image["offer"], image["sku"]) not in IMAGES:
-        raise ArmProblem(404, "PlatformImageNotFound", f"The platform image '{':'.join(image.values())}' is not there.")
+        raise ArmError(404, "PlatformImageNotFound", f"The platform image '{':'.join(image.values())}' is not there.")
     arm = image["sku"].endswith("arm64")
     if arm != shape.arm:
         message = f"Cannot create a VM of size '{shape.name}' because its CPU Architecture does not match the image's."
-        raise ArmProblem(400, "BadRequest", message)
+        raise ArmError(400, "BadRequest", message)
     first = image["sku"].endswith("gen1")
     if ("V1" if first else "V2") not in shape.generations:
         message = f"The selected VM size '{shape.name}' cannot boot Hypervisor Generation '{1 if first else 2}'."
-        raise ArmProblem(400, "BadRequest", message)
+        raise ArmError(400, "BadRequest", message)
 
 
 def _check_login(told: dict[str, Any]) -> None:
     keys = told.get("linuxConfiguration", {}).get("ssh", {}).get("publicKeys", [])
     if not told.get("adminUsername") or not any(key["keyData"].startswith("ssh-") for key in keys):
-        raise ArmProblem(400, "InvalidParameter", "Authentication using either SSH or password must be enabled.")
+        raise ArmError(400, "InvalidParameter", "Authentication using either SSH or password must be enabled.")
     if len(base64.b64decode(told.get("customData", ""))) > 65535:
-        raise ArmProblem(400, "InvalidParameter", "Custom data in OSProfile is too long.")
+        raise ArmError(400, "InvalidParameter", "Custom data in OSProfile is too long.")
 
 
 def _check_subnet(cloud: Cloud, subnet: str) -> None:
@@ -79,7 +79,7 @@ def _check_subnet(cloud: Cloud, subnet: str) -> None:
     known = cloud.resources.get(network)
     subnets = known["properties"]["subnets"] if known is not None else []
     if not any(each["name"].lower() == name for each in subnets):
-        raise ArmProblem(400, "InvalidResourceReference", f"Resource {subnet} referenced by the machine was not found.")
+        raise ArmError(400, "InvalidResourceReference", f"Resource {subnet} referenced by the machine was not found.")
 
 
 def usage(cloud: Cloud, location: str) -> Counter[str]:
@@ -98,7 +98,7 @@ def usage(cloud: Cloud, location: str) -> Counter[str]:
 
 
 def check_quota(cloud: Cloud, body: dict[str, Any], shape: Shape) -> None:
-    """Raises `ArmProblem` where a quota would be exceeded."""
+    """Raises `ArmError` where a quota would be exceeded."""
     location = body["location"]
     used, limits = usage(cloud, location), cloud.quotas[location]
     spot = body["properties"].get("priority") == "Spot"
@@ -112,4 +112,4 @@ def check_quota(cloud: Cloud, body: dict[str, Any], shape: Shape) -> None:
                 f"Additional details - Deployment Model: Resource Manager, Location: {location}, "
                 f"Current Limit: {limit}, Current Usage: {used[name]}, Additional Required: {shape.vcpus}."
             )
-            raise ArmProblem(409, "OperationNotAllowed", message)
+            raise ArmError(409, "OperationNotAllowed", message)

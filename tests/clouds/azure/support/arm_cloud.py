@@ -19,7 +19,7 @@ from arm_catalog import LOCATIONS, QUOTAS
 from arm_checks import check_machine, check_quota
 from arm_guests import Guests
 from arm_parts import parts_of
-from arm_records import ArmProblem, Operation, StockOut, Times, VirtualMachine, api_time
+from arm_records import ArmError, Operation, StockOut, Times, VirtualMachine, api_time
 from cloud_state import CloudState, most_at_once
 
 __all__ = ["Cloud", "Creation"]
@@ -82,9 +82,9 @@ class Cloud(CloudState[Times, StockOut]):
         with self.lock:
             known = self.groups.get(name.lower())
             if known is not None and known["properties"]["provisioningState"] == "Deleting":
-                raise ArmProblem(409, "ResourceGroupBeingDeleted", f"The resource group '{name}' is being deleted.")
+                raise ArmError(409, "ResourceGroupBeingDeleted", f"The resource group '{name}' is being deleted.")
             if known is not None and known["location"] != body["location"]:
-                raise ArmProblem(409, "InvalidResourceGroupLocation", f"Invalid resource group location for '{name}'.")
+                raise ArmError(409, "InvalidResourceGroupLocation", f"Invalid resource group location for '{name}'.")
             self.groups[name.lower()] = {
                 "id": f"/subscriptions/{self.subscription}/resourceGroups/{name}",
                 "name": name,
@@ -98,7 +98,7 @@ class Cloud(CloudState[Times, StockOut]):
     def group(self, name: str) -> dict[str, Any]:
         known = self.groups.get(name.lower())
         if known is None:
-            raise ArmProblem(404, "ResourceGroupNotFound", f"Resource group '{name}' could not be found.")
+            raise ArmError(404, "ResourceGroupNotFound", f"Resource group '{name}' could not be found.")
         return known
 
     def delete_group(self, name: str) -> Operation:
@@ -142,7 +142,7 @@ class Cloud(CloudState[Times, StockOut]):
     def _check_group(self, resource_id: str) -> None:
         group = self.group(resource_id.split("/")[4])
         if group["properties"]["provisioningState"] == "Deleting":
-            raise ArmProblem(409, "ResourceGroupBeingDeleted", f"The group '{group['name']}' is being deleted.")
+            raise ArmError(409, "ResourceGroupBeingDeleted", f"The group '{group['name']}' is being deleted.")
 
     def delete(self, resource_id: str) -> Operation | None:
         """Delete a part or a network; None where it is not there."""
@@ -152,14 +152,12 @@ class Cloud(CloudState[Times, StockOut]):
             if resource is None:
                 return None
             if resource.get("managedBy"):
-                raise ArmProblem(
-                    409, "OperationNotAllowed", f"{resource['name']} is in use by {resource['managedBy']}."
-                )
+                raise ArmError(409, "OperationNotAllowed", f"{resource['name']} is in use by {resource['managedBy']}.")
             if any(key in str(other["properties"].get("uses", "")).lower() for other in self.resources.values()):
-                raise ArmProblem(400, "InUseSubnetCannotBeDeleted", f"{resource['name']} is in use.")
+                raise ArmError(400, "InUseSubnetCannotBeDeleted", f"{resource['name']} is in use.")
             operation = self._operation("delete", key)
             if resource["name"] in self.undeletable:
-                self._finish(operation, ArmProblem(500, "InternalServerError", "An internal error occurred."))
+                self._finish(operation, ArmError(500, "InternalServerError", "An internal error occurred."))
                 return operation
             del self.resources[key]
         self.timeline.after(self.times.network, lambda: self._finish(operation))
@@ -172,8 +170,8 @@ class Cloud(CloudState[Times, StockOut]):
         with self.lock:
             if key in self.machines:
                 if must_be_new:
-                    raise ArmProblem(412, "PreconditionFailed", "The precondition given in the request was not met.")
-                raise ArmProblem(409, "PropertyChangeNotAllowed", "Changing property 'customData' is not allowed.")
+                    raise ArmError(412, "PreconditionFailed", "The precondition given in the request was not met.")
+                raise ArmError(409, "PropertyChangeNotAllowed", "Changing property 'customData' is not allowed.")
             self._check_group(resource_id)
             shape = check_machine(self, name, body)
             machine = VirtualMachine(
@@ -195,7 +193,7 @@ class Cloud(CloudState[Times, StockOut]):
             )
             rule = self._stock_out(machine)
             if rule is not None and rule.at_once:
-                raise ArmProblem(409, rule.code, rule.message)
+                raise ArmError(409, rule.code, rule.message)
             check_quota(self, body, shape)
             operation = self._operation("create", key)
             record = Creation(name=name, zone=machine.zone, size=machine.size, spot=machine.spot, began=operation.began)
@@ -214,13 +212,13 @@ class Cloud(CloudState[Times, StockOut]):
     def _provisioned(self, machine: VirtualMachine, operation: Operation, record: Creation) -> None:
         with self.lock:
             if machine.ending:
-                self._finish(operation, ArmProblem(409, "OperationPreempted", "The operation has been preempted."))
+                self._finish(operation, ArmError(409, "OperationPreempted", "The operation has been preempted."))
                 return
             rule = self._stock_out(machine)
             record.ended, record.outcome = self.timeline.now(), rule.code if rule is not None else "running"
             if rule is not None:
                 machine.state, machine.power = "Failed", ""
-                self._finish(operation, ArmProblem(409, rule.code, rule.message))
+                self._finish(operation, ArmError(409, rule.code, rule.message))
                 return
             self._guests.boot(
                 machine,
@@ -240,7 +238,7 @@ class Cloud(CloudState[Times, StockOut]):
                 return None
             operation = self._operation("delete", key)
             if machine.name in self.undeletable:
-                self._finish(operation, ArmProblem(500, "InternalExecutionError", "An internal error occurred."))
+                self._finish(operation, ArmError(500, "InternalExecutionError", "An internal error occurred."))
                 return operation
         self._begin_end(machine, 0.0 if forced else self.times.guest_shutdown)
         self._when_gone(machine, operation)
@@ -311,7 +309,7 @@ class Cloud(CloudState[Times, StockOut]):
         self.operations[operation.name] = operation
         return operation
 
-    def _finish(self, operation: Operation, problem: ArmProblem | None = None) -> None:
+    def _finish(self, operation: Operation, problem: ArmError | None = None) -> None:
         with self.lock:
             operation.ended, operation.problem = self.timeline.now(), problem
 

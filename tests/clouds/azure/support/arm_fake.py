@@ -18,7 +18,7 @@ from arm_admin import evict, state_of
 from arm_catalog import LOCATIONS, SIZES
 from arm_checks import usage
 from arm_cloud import Cloud
-from arm_records import ArmProblem, Operation, StockOut, Times, VirtualMachine
+from arm_records import ArmError, Operation, StockOut, Times, VirtualMachine
 from cloud_stand_in import StandIn
 from cloud_wire import Answer, Request
 
@@ -112,12 +112,12 @@ class ArmFake(StandIn[Cloud]):
     def _answer(self, handler: Callable[[Request], Any], request: Request) -> Answer:
         try:
             if request.groups["subscription"] != self.cloud.subscription:
-                raise ArmProblem(404, "SubscriptionNotFound", "The subscription could not be found.")
+                raise ArmError(404, "SubscriptionNotFound", "The subscription could not be found.")
             if "api-version" not in request.query:
-                raise ArmProblem(400, "MissingApiVersionParameter", "The api-version query parameter is required.")
+                raise ArmError(400, "MissingApiVersionParameter", "The api-version query parameter is required.")
             answer = handler(request)
             return answer if isinstance(answer, Answer) else Answer(body=answer)
-        except ArmProblem as problem:
+        except ArmError as problem:
             return Answer(status=problem.status, body={"error": problem.error})
 
     @property
@@ -133,7 +133,7 @@ class ArmFake(StandIn[Cloud]):
         size = size or self.page_size
         start = int(request.query.get("$skiptoken", 0))
         if start and self.broken_pages:
-            raise ArmProblem(500, "InternalServerError", "An internal error occurred.")
+            raise ArmError(500, "InternalServerError", "An internal error occurred.")
         answer: dict[str, Any] = {"value": items[start : start + size]}
         if start + size < len(items):
             query = "&".join(f"{key}={value}" for key, value in request.query.items() if key != "$skiptoken")
@@ -156,7 +156,7 @@ class ArmFake(StandIn[Cloud]):
     def _operation(self, request: Request) -> Any:
         operation = self.cloud.operations.get(request.groups["operation"])
         if operation is None:
-            raise ArmProblem(404, "NotFound", "The operation could not be found.")
+            raise ArmError(404, "NotFound", "The operation could not be found.")
         headers = {"Retry-After": self.retry_after} if self.retry_after and operation.ended is None else {}
         return Answer(body=operation.resource(), headers=headers)
 
@@ -190,7 +190,7 @@ class ArmFake(StandIn[Cloud]):
     def _usages(self, request: Request) -> Any:
         location = request.groups["location"]
         if location not in LOCATIONS:
-            raise ArmProblem(400, "NoRegisteredProviderFound", f"The location '{location}' is not known.")
+            raise ArmError(400, "NoRegisteredProviderFound", f"The location '{location}' is not known.")
         with self.cloud.lock:
             used, limits = usage(self.cloud, location), self.cloud.quotas[location]
         items = [
@@ -234,7 +234,7 @@ class ArmFake(StandIn[Cloud]):
     def _get_resource(self, request: Request) -> Any:
         found = self.cloud.resources.get(self._resource_id(request).lower())
         if found is None:
-            raise ArmProblem(404, "ResourceNotFound", f"The Resource '{request.groups['name']}' was not found.")
+            raise ArmError(404, "ResourceNotFound", f"The Resource '{request.groups['name']}' was not found.")
         return found
 
     def _delete_resource(self, request: Request) -> Answer:
@@ -247,7 +247,7 @@ class ArmFake(StandIn[Cloud]):
         key = self._resource_id(request, "Microsoft.Compute/virtualMachines").lower()
         found = self.cloud.machines.get(key)
         if found is None:
-            raise ArmProblem(404, "ResourceNotFound", f"The Resource '{request.groups['name']}' was not found.")
+            raise ArmError(404, "ResourceNotFound", f"The Resource '{request.groups['name']}' was not found.")
         return found
 
     def _put_machine(self, request: Request) -> Answer:
@@ -278,7 +278,7 @@ class ArmFake(StandIn[Cloud]):
     def _diagnostics(self, request: Request) -> Any:
         machine = self._machine(request)
         if not machine.resource["properties"].get("diagnosticsProfile", {}).get("bootDiagnostics", {}).get("enabled"):
-            raise ArmProblem(409, "OperationNotAllowed", "Boot diagnostics is not enabled for the machine.")
+            raise ArmError(409, "OperationNotAllowed", "Boot diagnostics is not enabled for the machine.")
         return {"serialConsoleLogBlobUri": f"{self.url}/stand-in/console/{machine.name}?sig=very-secret"}
 
     def _console(self, request: Request) -> Answer:
@@ -293,7 +293,7 @@ def _has_tag(resource: dict[str, Any], request: Request) -> bool:
         return True
     match = _FILTER.fullmatch(text)
     if match is None:
-        raise ArmProblem(400, "InvalidFilterInQueryString", f"Invalid $filter '{text}' specified in the query string.")
+        raise ArmError(400, "InvalidFilterInQueryString", f"Invalid $filter '{text}' specified in the query string.")
     value = resource.get("tags", {}).get(match["name"].replace("''", "'"))
     return value is not None and (match["value"] is None or value == match["value"].replace("''", "'"))
 

@@ -10,10 +10,10 @@ import attrs
 from arm_metadata import MetadataServer
 from cloud_machines import Machine
 
-__all__ = ["ArmProblem", "Operation", "StockOut", "Times", "VirtualMachine", "api_time"]
+__all__ = ["ArmError", "Operation", "StockOut", "Times", "VirtualMachine", "api_time"]
 
 
-class ArmProblem(Exception):
+class ArmError(Exception):
     """An answer that is an error, as the API words it."""
 
     def __init__(self, status: int, code: str, message: str) -> None:
@@ -118,7 +118,7 @@ class Operation:
     """A resource's key."""
     began: float
     ended: float | None = None
-    problem: ArmProblem | None = None
+    problem: ArmError | None = None
 
     def resource(self) -> dict[str, Any]:
         status = "InProgress" if self.ended is None else "Failed" if self.problem is not None else "Succeeded"

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from gce_catalog import Shape
-from gce_records import ApiProblem, Disk, Instance
+from gce_records import ApiError, Disk, Instance
 
 if TYPE_CHECKING:
     from gce_cloud import Cloud
@@ -20,19 +20,19 @@ _LABEL_VALUE = re.compile(r"[-_a-z0-9]{0,63}")
 
 
 def check_insert(cloud: Cloud, zone: str, body: dict[str, Any]) -> Shape:
-    """The machine type of an insertion that may go on. Raises `ApiProblem`."""
+    """The machine type of an insertion that may go on. Raises `ApiError`."""
     if zone not in cloud.catalog.types:
-        raise ApiProblem(404, "notFound", f"The resource 'projects/{cloud.project}/zones/{zone}' was not found")
+        raise ApiError(404, "notFound", f"The resource 'projects/{cloud.project}/zones/{zone}' was not found")
     name = body.get("name", "")
     if not _NAME.fullmatch(name):
-        raise ApiProblem(400, "invalid", f"Invalid value for field 'resource.name': '{name}'.")
+        raise ApiError(400, "invalid", f"Invalid value for field 'resource.name': '{name}'.")
     if (zone, name) in cloud.instances:
         path = f"projects/{cloud.project}/zones/{zone}/instances/{name}"
-        raise ApiProblem(409, "alreadyExists", f"The resource '{path}' already exists")
+        raise ApiError(409, "alreadyExists", f"The resource '{path}' already exists")
     wanted = str(body.get("machineType", "")).rpartition("/")[2]
     shape = cloud.catalog.types[zone].get(wanted)
     if shape is None:
-        raise ApiProblem(
+        raise ApiError(
             400,
             "invalid",
             f"Invalid value for field 'resource.machineType': '{body.get('machineType')}'. "
@@ -40,11 +40,11 @@ def check_insert(cloud: Cloud, zone: str, body: dict[str, Any]) -> Shape:
         )
     for key, value in body.get("labels", {}).items():
         if not (_LABEL_KEY.fullmatch(key) and _LABEL_VALUE.fullmatch(value)):
-            raise ApiProblem(400, "invalid", f"Invalid value for field 'resource.labels': '{key}={value}'.")
+            raise ApiError(400, "invalid", f"Invalid value for field 'resource.labels': '{key}={value}'.")
     for disk in body.get("disks", []):
         _check_image(cloud, disk.get("initializeParams", {}).get("sourceImage", ""))
     if not body.get("networkInterfaces"):
-        raise ApiProblem(400, "invalid", "At least one network interface is required.")
+        raise ApiError(400, "invalid", "At least one network interface is required.")
     return shape
 
 
@@ -53,7 +53,7 @@ def _check_image(cloud: Cloud, image: str) -> None:
     project, last = (parts[1] if len(parts) > 1 else ""), parts[-1]
     key = "family" if "/family/" in image else "name"
     if not any(each["project"] == project and each[key] == last for each in cloud.catalog.images):
-        raise ApiProblem(404, "notFound", f"The resource '{image}' was not found")
+        raise ApiError(404, "notFound", f"The resource '{image}' was not found")
 
 
 def new_instance(zone: str, body: dict[str, Any], shape: Shape, *, numbers: Iterator[int], now: float) -> Instance:

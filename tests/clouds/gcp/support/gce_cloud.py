@@ -20,7 +20,7 @@ from gce_catalog import Shape, load_catalog
 from gce_checks import check_insert, new_instance
 from gce_guests import Guests
 from gce_quota import exceeded, usage
-from gce_records import ApiProblem, Disk, Instance, Operation, StockOut, Times
+from gce_records import ApiError, Disk, Instance, Operation, StockOut, Times
 
 __all__ = ["Cloud", "InsertRecord"]
 
@@ -176,9 +176,9 @@ class Cloud(CloudState[Times, StockOut]):
             disk = self.disks.get((zone, name))
             if disk is None:
                 path = f"projects/{self.project}/zones/{zone}/disks/{name}"
-                raise ApiProblem(404, "notFound", f"The resource '{path}' was not found")
+                raise ApiError(404, "notFound", f"The resource '{path}' was not found")
             if disk.user:
-                raise ApiProblem(400, "resourceInUseByAnotherResource", f"The disk '{name}' is already being used")
+                raise ApiError(400, "resourceInUseByAnotherResource", f"The disk '{name}' is already being used")
             operation = self._operation("delete", zone, name, request_id)
             del self.disks[zone, name]
         self.timeline.after(self.times.delete, lambda: self._finish(operation))
@@ -257,7 +257,7 @@ class Cloud(CloudState[Times, StockOut]):
         with self.lock:
             operation = self.operations.get(name)
             if operation is None:
-                raise ApiProblem(404, "notFound", f"The resource 'operations/{name}' was not found")
+                raise ApiError(404, "notFound", f"The resource 'operations/{name}' was not found")
             self.changed.wait_for(lambda: operation.ended is not None, seconds)
             return operation
 
@@ -272,7 +272,7 @@ class Cloud(CloudState[Times, StockOut]):
         found = self.instances.get((zone, name))
         if found is None:
             path = f"projects/{self.project}/zones/{zone}/instances/{name}"
-            raise ApiProblem(404, "notFound", f"The resource '{path}' was not found")
+            raise ApiError(404, "notFound", f"The resource '{path}' was not found")
         return found
 
     def console(self, zone: str, name: str) -> str:

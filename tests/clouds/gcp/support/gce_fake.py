@@ -17,7 +17,7 @@ from cloud_wire import Answer, Request
 from gce_admin import preempt, state_of
 from gce_cloud import Cloud
 from gce_paging import matches, page
-from gce_records import ApiProblem, StockOut, Times
+from gce_records import ApiError, StockOut, Times
 
 __all__ = ["GceFake"]
 
@@ -91,9 +91,9 @@ class GceFake(StandIn[Cloud]):
             project = request.groups["project"]
             known = {self.cloud.project, *(image["project"] for image in self.cloud.catalog.images)}
             if project not in known:
-                raise ApiProblem(404, "notFound", f"The resource 'projects/{project}' was not found")
+                raise ApiError(404, "notFound", f"The resource 'projects/{project}' was not found")
             return Answer(body=handler(request))
-        except ApiProblem as problem:
+        except ApiError as problem:
             return Answer(status=problem.status, body=problem.body())
 
     @property
@@ -127,13 +127,13 @@ class GceFake(StandIn[Cloud]):
         name = request.groups["region"]
         if name not in self.cloud.catalog.regions:
             path = f"projects/{self.cloud.project}/regions/{name}"
-            raise ApiProblem(404, "notFound", f"The resource '{path}' was not found")
+            raise ApiError(404, "notFound", f"The resource '{path}' was not found")
         return self._region(name)
 
     def _list_types(self, request: Request) -> Any:
         zone = request.groups["zone"]
         if zone not in self.cloud.catalog.types:
-            raise ApiProblem(400, "invalid", f"Invalid value for field 'zone': '{zone}'. Unknown zone.")
+            raise ApiError(400, "invalid", f"Invalid value for field 'zone': '{zone}'. Unknown zone.")
         return self._paged(request, [shape.resource(zone) for shape in self.cloud.catalog.types[zone].values()])
 
     def _paged(self, request: Request, resources: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
@@ -178,7 +178,7 @@ class GceFake(StandIn[Cloud]):
             if image[key] == value and "deprecated" not in image:
                 return image
         path = f"projects/{project}/global/images/{value}"
-        raise ApiProblem(404, "notFound", f"The resource '{path}' was not found")
+        raise ApiError(404, "notFound", f"The resource '{path}' was not found")
 
     # instances and disks
 

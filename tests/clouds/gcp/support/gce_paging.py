@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from gce_records import ApiProblem
+from gce_records import ApiError
 
 __all__ = ["matches", "page"]
 
@@ -18,7 +18,7 @@ def matches(filter: str, resource: Mapping[str, Any]) -> bool:
     for term in filter.split(" AND ") if filter else ():
         match = _TERM.match(term.strip().strip("()"))
         if match is None:
-            raise ApiProblem(400, "invalid", f"Invalid value for field 'filter': '{filter}'. Invalid list filter.")
+            raise ApiError(400, "invalid", f"Invalid value for field 'filter': '{filter}'. Invalid list filter.")
         found = _value(resource, match["field"])
         passed = found is not None if match["value"] == "*" else found == match["value"]
         if passed is (match["relation"] == "!="):

@@ -10,10 +10,10 @@ import attrs
 from cloud_machines import Machine
 from gce_metadata import MetadataServer
 
-__all__ = ["ApiProblem", "Disk", "Instance", "Operation", "StockOut", "Times", "api_time"]
+__all__ = ["ApiError", "Disk", "Instance", "Operation", "StockOut", "Times", "api_time"]
 
 
-class ApiProblem(Exception):
+class ApiError(Exception):
     """An answer that is an error, as the API words it."""
 
     def __init__(self, status: int, reason: str, message: str) -> None:

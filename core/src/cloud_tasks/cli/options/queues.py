@@ -11,7 +11,7 @@ import click
 
 from cloud_tasks.config import JobConfig
 from cloud_tasks.controller.setup.open_backends import open_queue
-from cloud_tasks.errors import InputError, NotFound
+from cloud_tasks.errors import InputError, NotFoundError
 from cloud_tasks.plugin import Depth, Queue
 
 __all__ = ["NamedQueue", "choice_options", "chosen_queues", "depth_of", "queue_name_of"]
@@ -60,5 +60,5 @@ def depth_of(queue: Queue) -> Depth | None:
     """How many messages it holds; None where it does not exist."""
     try:
         return queue.depth()
-    except NotFound:
+    except NotFoundError:
         return None

@@ -25,10 +25,10 @@ from rich.text import Text
 
 from cloud_tasks.errors import CloudTasksError
 from cloud_tasks.model import InstanceState, Money, TaskStatus
-from cloud_tasks.report import Pace, format_duration, pace
+from cloud_tasks.report import Throughput, format_duration, throughput
 from cloud_tasks.report.text.summary import status_counts
 from cloud_tasks.store import InstanceRecord, JobSummary, Store
-from cloud_tasks.store.queries.recent_failures import FailureWatch, LatestFailure
+from cloud_tasks.store.queries.recent_failures import LatestFailure, RecentFailures
 
 __all__ = ["LiveView", "Snapshot", "render_snapshot"]
 
@@ -42,7 +42,7 @@ class Snapshot:
 
     now: datetime
     summary: JobSummary
-    pace: Pace | None
+    pace: Throughput | None
     instances: Sequence[InstanceRecord]
     cost: Money
     failures: Sequence[LatestFailure]
@@ -67,7 +67,7 @@ class LiveView:
         self._database = database
         self._clock = clock
         self._console = console or Console(stderr=True)
-        self._failures = FailureWatch(database)
+        self._failures = RecentFailures(database)
         self._live: Live | None = None
         self._ended = threading.Event()
         self._still = threading.Lock()
@@ -147,7 +147,7 @@ class LiveView:
             return Snapshot(
                 now=now,
                 summary=summary,
-                pace=pace(summary, now),
+                pace=throughput(summary, now),
                 instances=store.instances(),
                 cost=store.spending(now),
                 failures=self._failures.look(),

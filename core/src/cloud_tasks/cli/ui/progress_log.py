@@ -8,7 +8,7 @@ import structlog
 
 from cloud_tasks.cli.logging_setup import write_text
 from cloud_tasks.controller import Progress
-from cloud_tasks.report import pace, render_instance_table, render_summary
+from cloud_tasks.report import render_instance_table, render_summary, throughput
 
 __all__ = ["ProgressLog"]
 
@@ -39,6 +39,6 @@ class ProgressLog:
             self._told = table
             for line in table.splitlines():
                 log.info(line)
-        rate = pace(progress.summary, progress.now)
+        rate = throughput(progress.summary, progress.now)
         price = progress.price_per_hour
         write_text(render_summary(progress.summary, pace=rate, cost=progress.cost, price_per_hour=price))

@@ -43,10 +43,10 @@ from cloud_tasks.selection import (
     FleetTotals,
     RankedOffer,
     additional_instances,
-    alike,
     alternatives,
-    dearest,
-    spread,
+    most_expensive,
+    same_offer_other_zones,
+    spread_over_zones,
 )
 
 __all__ = ["decide"]
@@ -313,7 +313,7 @@ def _growth(seen: Observation, fleet: Sequence[FleetInstance]) -> list[Action]:
     if (canary and totals.instances >= 1) or (probes and any(i.instance_id is None for i in held)):
         return []
     free = _free(seen)
-    offers = alike(free)
+    offers = same_offer_other_zones(free)
     if not offers:
         if seen.offers and totals.instances == 0:
             until = min((block.until for block in seen.blocks), default=seen.now)
@@ -325,12 +325,12 @@ def _growth(seen: Observation, fleet: Sequence[FleetInstance]) -> list[Action]:
     count = _room(seen, offers[0], totals)
     if count > 0 and seen.policy.provider_chooses:
         others = alternatives(free)
-        if _room(seen, dearest(offers[0], others), totals) < count:
+        if _room(seen, most_expensive(offers[0], others), totals) < count:
             others = tuple(o for o in others if o.offer.price_per_hour <= offers[0].offer.price_per_hour)
         return [Launch(ranked=offers[0], count=most or count, alternatives=others)]
     if count > 0:
         held_in = Counter(i.zone for i in held)
-        bought = spread(offers, most or count, held=held_in, refusals=_refusals(seen))
+        bought = spread_over_zones(offers, most or count, held=held_in, refusals=_refusals(seen))
         return [Launch(ranked=ranked, count=number) for ranked, number in bought]
     if totals.instances == 0 and seen.policy.limits.max_total_cost is not None:
         # With nothing running, waiting changes neither the budget nor the price of the next instance.

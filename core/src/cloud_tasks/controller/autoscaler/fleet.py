@@ -26,7 +26,7 @@ from cloud_tasks.errors import (
     CloudTasksError,
     InputError,
     LaunchFailedError,
-    LaunchRefused,
+    LaunchRefusedError,
     ProviderError,
     RefusalScope,
 )
@@ -175,7 +175,7 @@ class Fleet:
             number: Of the attempt; a failure after an unanswered attempt is not certain.
         """
         token = request.client_token
-        if isinstance(error, LaunchRefused):
+        if isinstance(error, LaunchRefusedError):
             self._launching.pop(token)
             self._store.record_launch_failed(token, error.reason)
             self._block(request, error)
@@ -223,7 +223,7 @@ class Fleet:
         else:
             self._failed(order, error)
 
-    def _block(self, request: LaunchRequest, error: LaunchRefused) -> None:
+    def _block(self, request: LaunchRequest, error: LaunchRefusedError) -> None:
         offer, until = request.offer, self._loop.now() + error.retry_after
         blocks = [Block(scope=error.scope, offer=offer, until=until, reason=error.reason)]
         blocks += [

@@ -17,19 +17,19 @@ import structlog
 from cloud_tasks.controller.autoscaler.fleet import Fleet
 from cloud_tasks.controller.autoscaler.state import FleetInstance, Observation, Policy
 from cloud_tasks.controller.event_loop import Loop
-from cloud_tasks.controller.messaging.enqueuer import Feeder
-from cloud_tasks.controller.messaging.event_collector import Collector
+from cloud_tasks.controller.messaging.enqueuer import TaskEnqueuer
+from cloud_tasks.controller.messaging.event_collector import EventCollector
 from cloud_tasks.model import Instance, Money
 from cloud_tasks.plugin import Depth
 from cloud_tasks.selection import RankedOffer
 from cloud_tasks.store import InstanceRecord, Store
 
-__all__ = ["Observer"]
+__all__ = ["StateBuilder"]
 
 log = structlog.get_logger()
 
 
-class Observer:
+class StateBuilder:
     """What one run has seen so far.
 
     Args:
@@ -41,8 +41,8 @@ class Observer:
         loop: Loop,
         store: Store,
         *,
-        feeder: Feeder,
-        collector: Collector,
+        feeder: TaskEnqueuer,
+        collector: EventCollector,
         fleet: Fleet,
         offers: tuple[RankedOffer, ...],
         policy: Policy,

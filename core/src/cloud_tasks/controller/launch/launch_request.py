@@ -12,13 +12,13 @@ from cloud_tasks.model import LaunchRequest
 from cloud_tasks.retry_rule import RetryRule, format_rules
 from cloud_tasks.selection import Prefer, RankedOffer, alternatives
 
-__all__ = ["LaunchOrders", "check_launch", "provider_chooses"]
+__all__ = ["LaunchRequestBuilder", "check_launch", "provider_chooses"]
 
 _FALLBACK_LIFETIME = timedelta(days=7)
 _TOKEN_LENGTH = 25
 
 
-class LaunchOrders:
+class LaunchRequestBuilder:
     """Composes the launch requests of one run.
 
     Args:
@@ -120,7 +120,7 @@ def check_launch(config: JobConfig, offers: Sequence[RankedOffer], *, job_id: st
         return
     run = config.run
     has_script = any(each is not None for each in (run.startup_script, run.startup_script_file, run.command))
-    orders = LaunchOrders(
+    orders = LaunchRequestBuilder(
         config,
         config.require_startup_script() if has_script else "",
         job_id=job_id,

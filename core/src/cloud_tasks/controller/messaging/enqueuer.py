@@ -20,7 +20,7 @@ from cloud_tasks.model import TaskMessage
 from cloud_tasks.plugin import Queue, SendFailure
 from cloud_tasks.store import Store
 
-__all__ = ["MOST_PARALLEL_SENDS", "Feeder"]
+__all__ = ["MOST_PARALLEL_SENDS", "TaskEnqueuer"]
 
 log = structlog.get_logger()
 
@@ -30,7 +30,7 @@ _FIRST_PAUSE = timedelta(seconds=1)
 _LONGEST_PAUSE = timedelta(seconds=60)
 
 
-class Feeder:
+class TaskEnqueuer:
     """Sends every pending task, in waves of a few batches at a time.
 
     Args:

@@ -4,7 +4,7 @@ Invariants, each with a test:
 
 1. An event is acked only after the transaction that applied it was committed.
 2. A broken message is set aside, counted and acked: it never blocks the rest, and never comes back.
-3. An outage of the event queue is waited out; while it lasts nobody is said to be silent (`Collector.listening_since`).
+3. While the event queue cannot be reached, no instance counts as silent (`EventCollector.listening_since`).
 """
 
 from __future__ import annotations
@@ -15,12 +15,12 @@ from datetime import datetime, timedelta
 import structlog
 
 from cloud_tasks.controller.event_loop import Loop
-from cloud_tasks.convert import MalformedMessage, decode_events
+from cloud_tasks.convert import MalformedMessageError, decode_events
 from cloud_tasks.model import Event
 from cloud_tasks.plugin import Delivery, Queue
 from cloud_tasks.store import Store
 
-__all__ = ["Collector"]
+__all__ = ["EventCollector"]
 
 log = structlog.get_logger()
 
@@ -46,11 +46,11 @@ class _Message:
         self.broken: Sequence[str] = ()
         try:
             self.events, self.broken = decode_events(delivery.body)
-        except MalformedMessage as error:
+        except MalformedMessageError as error:
             self.broken = (str(error),)
 
 
-class Collector:
+class EventCollector:
     """Receives, applies, acks, for as long as it is not stopped.
 
     The next messages are received and read, in another thread, while these are applied.

@@ -13,7 +13,7 @@ import attrs
 
 from cloud_tasks.model import JobPhase, JobProgress, Money
 from cloud_tasks.plugin import Depth
-from cloud_tasks.store import InstanceRecord, JobSummary, Store, pace, projected_cost
+from cloud_tasks.store import InstanceRecord, JobSummary, Store, projected_cost, throughput
 
 __all__ = ["Progress"]
 
@@ -72,6 +72,8 @@ class Progress:
             instances=dict(Counter(record.instance_type for record in self.instances if record.ended_at is None)),
             price_per_hour=price,
             cost=self.cost,
-            expected_cost=projected_cost(summary, pace(summary, self.now), accrued=self.cost, price_per_hour=price),
+            expected_cost=projected_cost(
+                summary, throughput(summary, self.now), accrued=self.cost, price_per_hour=price
+            ),
             max_total_cost=max_total_cost,
         )

@@ -21,7 +21,7 @@ from cloud_tasks.controller.event_loop import Loop
 from cloud_tasks.model import Event, JobPhase, JobProgress
 from cloud_tasks.plugin import EventSink, ProgressSink
 
-__all__ = ["EventCopies"]
+__all__ = ["SinkDispatcher"]
 
 log = structlog.get_logger()
 
@@ -31,12 +31,12 @@ _MOST_WAITING = 100_000
 """Events; some hundred megabytes with long results."""
 
 
-class EventCopies:
+class SinkDispatcher:
     """One lane per sink: a slow or broken sink does not hold up the others."""
 
     def __init__(self, loop: Loop, sinks: Mapping[str, EventSink]) -> None:
         self._loop = loop
-        self._lanes = [_Lane(loop, name, sink) for name, sink in sinks.items()]
+        self._lanes = [_SinkQueue(loop, name, sink) for name, sink in sinks.items()]
 
     def write(self, events: Sequence[Event], *, only: Container[str] | None = None) -> None:
         """Hand a batch to every sink, or only to those of these names."""
@@ -74,7 +74,7 @@ class EventCopies:
         return {lane.name: lane.lost for lane in self._lanes if lane.lost}
 
 
-class _Lane:
+class _SinkQueue:
     def __init__(self, loop: Loop, name: str, sink: EventSink) -> None:
         self._loop = loop
         self.name = name

@@ -21,8 +21,8 @@ from cloud_tasks.builtin import open_task_source
 from cloud_tasks.config import JobConfig
 from cloud_tasks.controller.launch.terminate import remaining_instances
 from cloud_tasks.controller.setup.open_backends import open_compute, open_queue
-from cloud_tasks.controller.setup.resources import go_on, start_afresh
-from cloud_tasks.errors import InputError, NotFound, StoreError
+from cloud_tasks.controller.setup.resources import create_resources, resume_resources
+from cloud_tasks.errors import InputError, NotFoundError, StoreError
 from cloud_tasks.plugin import Compute, Queue
 from cloud_tasks.registry import Registry
 from cloud_tasks.store import JobRecord, Store
@@ -113,7 +113,7 @@ class JobSetup:
         """Describe what `create` would overwrite: a database, messages in the queues, instances."""
         found = [_describe(self._given.db_file)] if self._given.db_file.exists() else []
         for kind, queue in zip(("task", "event"), self._open_queues(), strict=True):
-            with contextlib.suppress(NotFound):
+            with contextlib.suppress(NotFoundError):
                 depth = queue.depth()
                 held = (depth.visible or 0) + (depth.in_flight or 0)
                 if held:
@@ -133,7 +133,7 @@ class JobSetup:
         assert self._loaded is not None
         store, (tasks, events) = self._loaded, self._open_queues()
         compute = self.compute if self._may_have_instances() else None
-        start_afresh(store, self._given.db_file, job_id=self.job_id, compute=compute, tasks=tasks, events=events)
+        create_resources(store, self._given.db_file, job_id=self.job_id, compute=compute, tasks=tasks, events=events)
         self._scratch.close()
         return JobResources(store=store, tasks=tasks, events=events)
 
@@ -149,7 +149,7 @@ class JobSetup:
             raise InputError("there is no such job database", where=str(path), hint="load a task file first")
         tasks, events = self._open_queues()
         store = self._stack.enter_context(Store.open(path, job_id=self.job_id))
-        go_on(store, tasks=tasks, events=events)
+        resume_resources(store, tasks=tasks, events=events)
         return JobResources(store=store, tasks=tasks, events=events)
 
     def _record(self, spec: str) -> JobRecord:

@@ -21,14 +21,14 @@ from cloud_tasks.controller.launch.terminate import remaining_instances, remove_
 from cloud_tasks.plugin import Compute, Queue
 from cloud_tasks.store import JobState, Store
 
-__all__ = ["go_on", "start_afresh"]
+__all__ = ["create_resources", "resume_resources"]
 
 log = structlog.get_logger()
 
 _REMOVAL_TIMEOUT = timedelta(minutes=10)
 
 
-def start_afresh(
+def create_resources(
     loaded: Store,
     path: Path,
     *,
@@ -57,7 +57,7 @@ def start_afresh(
     _replace_queues(loaded, tasks=tasks, events=events)
 
 
-def go_on(store: Store, *, tasks: Queue, events: Queue) -> None:
+def resume_resources(store: Store, *, tasks: Queue, events: Queue) -> None:
     """Complete an interrupted setup; otherwise create missing queues and make the tasks that they lost pending."""
     if store.job.state is JobState.LOADING:
         store.reset_for_requeue()

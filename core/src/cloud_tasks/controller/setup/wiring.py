@@ -13,21 +13,21 @@ from cloud_tasks.controller.autoscaler.fleet import Fleet
 from cloud_tasks.controller.autoscaler.policy import policy_of
 from cloud_tasks.controller.controller import Controller
 from cloud_tasks.controller.event_loop import ThreadedLoop
-from cloud_tasks.controller.launch.launch_request import LaunchOrders
-from cloud_tasks.controller.messaging.enqueuer import Feeder
-from cloud_tasks.controller.messaging.event_collector import Collector
+from cloud_tasks.controller.launch.launch_request import LaunchRequestBuilder
+from cloud_tasks.controller.messaging.enqueuer import TaskEnqueuer
+from cloud_tasks.controller.messaging.event_collector import EventCollector
 from cloud_tasks.controller.messaging.progress import Progress
-from cloud_tasks.controller.messaging.sink_dispatcher import EventCopies
+from cloud_tasks.controller.messaging.sink_dispatcher import SinkDispatcher
 from cloud_tasks.plugin import Compute, Queue
 from cloud_tasks.registry import Registry
 from cloud_tasks.selection import RankedOffer
 from cloud_tasks.store import Store
 
-__all__ = ["Opened", "assemble_controller"]
+__all__ = ["RunResources", "assemble_controller"]
 
 
 @attrs.frozen(kw_only=True)
-class Opened:
+class RunResources:
     """What a run works on, to be closed after it."""
 
     store: Store
@@ -38,14 +38,14 @@ class Opened:
 
 def assemble_controller(
     loop: ThreadedLoop,
-    opened: Opened,
+    opened: RunResources,
     *,
     registry: Registry,
     config: JobConfig,
     job_id: str,
     offers: Sequence[RankedOffer],
-    orders: LaunchOrders,
-    copies: EventCopies,
+    orders: LaunchRequestBuilder,
+    copies: SinkDispatcher,
     on_progress: Callable[[Progress], None],
 ) -> Controller:
     """A controller with its feeder, collector and fleet, which tell it what they notice."""
@@ -56,7 +56,7 @@ def assemble_controller(
         copies.write(batch)
         holder[0].noticed_events()
 
-    feeder = Feeder(
+    feeder = TaskEnqueuer(
         loop,
         opened.store,
         opened.tasks,
@@ -78,7 +78,7 @@ def assemble_controller(
         job_id=job_id,
         task_queue=opened.tasks,
         feeder=feeder,
-        collector=Collector(loop, opened.store, opened.events, on_events=collected),
+        collector=EventCollector(loop, opened.store, opened.events, on_events=collected),
         fleet=fleet,
         offers=offers,
         policy=policy_of(config),

@@ -30,9 +30,9 @@ from cloud_tasks.errors import ProviderError
 from cloud_tasks.model import Money
 
 __all__ = [
-    "Dated",
-    "KeptPrices",
+    "PriceCache",
     "PriceFiles",
+    "Timestamped",
     "money_from_text",
     "money_to_text",
     "prices_from_json",
@@ -48,14 +48,14 @@ _REST_AFTER_FAILURE = timedelta(minutes=5)
 _UNREADABLE = (OSError, ArithmeticError, AttributeError, KeyError, TypeError, ValueError)
 
 
-class Dated(Protocol):
+class Timestamped(Protocol):
     """Prices of one place, of one moment."""
 
     @property
     def fetched_at(self) -> datetime: ...
 
 
-_T = TypeVar("_T", bound=Dated)
+_T = TypeVar("_T", bound=Timestamped)
 
 
 class PriceFiles(Generic[_T]):
@@ -130,7 +130,7 @@ class PriceFiles(Generic[_T]):
         return self._folder / f"{self._name}-{place}.json"
 
 
-class KeptPrices(Generic[_T]):
+class PriceCache(Generic[_T]):
     """Prices of one kind, by place. Thread-safe.
 
     Args:

@@ -11,9 +11,9 @@ import attrs
 
 from cloud_tasks.model import InstanceState
 from cloud_tasks.report.data.status import status_dict
-from cloud_tasks.store import InstanceRecord, JobStatistics, Pace, Store, pace, run_time
+from cloud_tasks.store import InstanceRecord, JobStatistics, Store, Throughput, run_time, throughput
 from cloud_tasks.store.queries.history import TaskRecord, slowest_tasks
-from cloud_tasks.store.queries.timeline import Course, Failure, read_course, read_elapsed_histogram, read_failures
+from cloud_tasks.store.queries.timeline import Failure, Timeline, read_elapsed_histogram, read_failures, read_timeline
 
 __all__ = ["ReportFacts", "gather_facts", "report_dict"]
 
@@ -29,10 +29,10 @@ class ReportFacts:
     now: datetime
     elapsed: timedelta
     """How long the latest run has taken: until now while anything works on the job, else until its last task ended."""
-    pace: Pace | None
+    pace: Throughput | None
     headline: str
     instances: Sequence[InstanceRecord]
-    course: Course
+    course: Timeline
     histogram: tuple[tuple[float, float, int], ...]
     """(from, to, count): how many completed tasks took so many seconds."""
     failures: tuple[Failure, ...]
@@ -49,10 +49,10 @@ def gather_facts(path: Path, now: datetime) -> ReportFacts:
         statistics=statistics,
         now=now,
         elapsed=run_time(summary, now),
-        pace=pace(summary, now),
+        pace=throughput(summary, now),
         headline="JOB COMPLETE" if summary.finished else f"JOB NOT COMPLETE: {summary.remaining} TASKS REMAIN",
         instances=instances,
-        course=read_course(path, now),
+        course=read_timeline(path, now),
         histogram=read_elapsed_histogram(path),
         failures=read_failures(path, limit=_FAILURES),
         slowest=slowest_tasks(path, limit=_SLOWEST),

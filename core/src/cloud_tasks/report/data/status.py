@@ -8,7 +8,7 @@ from typing import Any
 import attrs
 
 from cloud_tasks.model import FINAL_STATUSES, Money, TaskStatus
-from cloud_tasks.store import CostShares, InstanceRecord, JobSummary, Pace, TypeCost, projected_cost
+from cloud_tasks.store import CostBreakdown, InstanceRecord, JobSummary, Throughput, TypeCost, projected_cost
 
 __all__ = ["status_dict"]
 
@@ -19,9 +19,9 @@ def status_dict(
     summary: JobSummary,
     *,
     instances: Iterable[InstanceRecord] = (),
-    pace: Pace | None = None,
+    pace: Throughput | None = None,
     cost: Money | None = None,
-    shares: CostShares | None = None,
+    shares: CostBreakdown | None = None,
     costs: Iterable[TypeCost] = (),
 ) -> dict[str, Any]:
     """What `json.dumps` takes: times in ISO 8601 (UTC), spans in seconds, amounts in US dollars as decimal text."""
@@ -60,11 +60,11 @@ def status_dict(
     }
 
 
-def _shares(shares: CostShares) -> Iterable[tuple[str, Money]]:
+def _shares(shares: CostBreakdown) -> Iterable[tuple[str, Money]]:
     return attrs.asdict(shares, recurse=False).items()
 
 
-def _timing(summary: JobSummary, pace: Pace | None) -> dict[str, Any]:
+def _timing(summary: JobSummary, pace: Throughput | None) -> dict[str, Any]:
     begin, end = summary.first_start, summary.last_end
     return {
         "first_task_started": None if begin is None else begin.isoformat(),

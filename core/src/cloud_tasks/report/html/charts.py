@@ -12,7 +12,7 @@ from html import escape
 
 from cloud_tasks.report.text.formatting import format_duration
 from cloud_tasks.store import InstanceRecord
-from cloud_tasks.store.queries.timeline import Course
+from cloud_tasks.store.queries.timeline import Timeline
 
 __all__ = ["draw_cost", "draw_histogram", "draw_instances", "draw_progress", "draw_throughput"]
 
@@ -22,7 +22,7 @@ _INNER_WIDTH, _INNER_HEIGHT = _WIDTH - _LEFT - _RIGHT, _HEIGHT - _TOP - _BOTTOM
 _MOST_LANES = 60
 
 
-def draw_progress(course: Course, total: int) -> str:
+def draw_progress(course: Timeline, total: int) -> str:
     """How many tasks had ended, over time."""
     done = failed = 0
     all_of_them, not_completed = [(0.0, 0.0)], [(0.0, 0.0)]
@@ -35,7 +35,7 @@ def draw_progress(course: Course, total: int) -> str:
     return _chart("Tasks that have ended, over time", top, parts, _time_labels(course))
 
 
-def draw_throughput(course: Course) -> str:
+def draw_throughput(course: Timeline) -> str:
     """How many tasks ended per minute, over time."""
     if not course.steps:
         return _chart("Tasks per minute", 1.0, [], [])
@@ -51,7 +51,7 @@ def draw_throughput(course: Course) -> str:
     return _chart("Tasks per minute, over time", top, parts, _time_labels(course))
 
 
-def draw_cost(course: Course) -> str:
+def draw_cost(course: Timeline) -> str:
     """What the instances had cost, over time."""
     if not course.steps:
         return _chart("Cost in US dollars", 1.0, [], [])
@@ -79,7 +79,7 @@ def draw_histogram(histogram: Sequence[tuple[float, float, int]]) -> str:
     return _chart("How many tasks took how long", top, parts, labels)
 
 
-def draw_instances(course: Course, instances: Iterable[InstanceRecord]) -> str:
+def draw_instances(course: Timeline, instances: Iterable[InstanceRecord]) -> str:
     """A lane for each instance: from its launch to its end, marked where it was interrupted."""
     records = [record for record in instances if record.launched_at is not None]
     shown = records[:_MOST_LANES]
@@ -160,7 +160,7 @@ def _bar(share: float, width: float, base: float, height: float, top: float, kin
     return f'<rect class="{kind}" x="{x:.1f}" y="{upper:.1f}" width="{wide:.1f}" height="{lower - upper:.1f}"/>'
 
 
-def _time_labels(course: Course) -> list[tuple[float, str]]:
+def _time_labels(course: Timeline) -> list[tuple[float, str]]:
     """Five moments, as the time since the beginning."""
     span = course.end - course.begin
     if not span:

@@ -8,7 +8,7 @@ from datetime import timedelta
 from cloud_tasks.model import Money, TaskStatus
 from cloud_tasks.report.text.formatting import counted, format_duration, indented
 from cloud_tasks.report.text.summary import render_elapsed, status_counts
-from cloud_tasks.store import CostShares, JobStatistics
+from cloud_tasks.store import CostBreakdown, JobStatistics
 
 __all__ = ["render_final_report"]
 
@@ -103,7 +103,7 @@ def _cost(statistics: JobStatistics) -> Iterator[str]:
         yield from _wasted(statistics.shares, statistics.cost)
 
 
-def _wasted(shares: CostShares, cost: Money) -> Iterator[str]:
+def _wasted(shares: CostBreakdown, cost: Money) -> Iterator[str]:
     """What no completed task came of; nothing is said of a share that is nothing."""
     parts = (
         ("Lost with preempted or failed instances", shares.lost),

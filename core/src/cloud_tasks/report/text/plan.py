@@ -11,7 +11,7 @@ import attrs
 
 from cloud_tasks.model import Headroom, Money
 from cloud_tasks.report.text.formatting import counted, format_duration
-from cloud_tasks.selection import Forecast, RankedOffer, Ranking, Rejection
+from cloud_tasks.selection import Forecast, RankedOffer, Ranking, Rejected
 
 __all__ = ["plan_dict", "render_forecast", "render_headroom", "render_offers", "render_rejected"]
 
@@ -57,7 +57,7 @@ def _row(rank: int, ranked: RankedOffer, now: datetime) -> tuple[str, ...]:
     )
 
 
-def render_rejected(rejected: Sequence[Rejection]) -> str:
+def render_rejected(rejected: Sequence[Rejected]) -> str:
     """One line for each type or offer that will not do, with the reason."""
     lines = [f"Rejected: {len(rejected)}"]
     for rejection in rejected:

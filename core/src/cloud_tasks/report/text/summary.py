@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from cloud_tasks.model import Money, TaskStatus
 from cloud_tasks.report.text.formatting import format_duration, indented
-from cloud_tasks.store import ElapsedStatistics, JobSummary, Pace
+from cloud_tasks.store import ElapsedStatistics, JobSummary, Throughput
 
 __all__ = ["render_elapsed", "render_summary", "status_counts"]
 
@@ -41,7 +41,7 @@ def render_elapsed(elapsed: ElapsedStatistics) -> str:
 def render_summary(
     summary: JobSummary,
     *,
-    pace: Pace | None = None,
+    pace: Throughput | None = None,
     cost: Money | None = None,
     price_per_hour: Money | None = None,
 ) -> str:
@@ -54,7 +54,9 @@ def render_summary(
     return "\n".join(_lines(summary, pace, cost, price_per_hour))
 
 
-def _lines(summary: JobSummary, pace: Pace | None, cost: Money | None, price_per_hour: Money | None) -> Iterator[str]:
+def _lines(
+    summary: JobSummary, pace: Throughput | None, cost: Money | None, price_per_hour: Money | None
+) -> Iterator[str]:
     yield "Summary:"
     yield f"  Total tasks: {summary.total}"
     yield from (f"    {name}: {count}" for name, count in status_counts(summary).items())

@@ -1,4 +1,4 @@
-"""`JobFile`: a job's database as an open file: whose it is to write, its transactions, and its name.
+"""`JobDatabase`: a job's database as an open file: whose it is to write, its transactions, and its name.
 
 Invariants, each with a test:
 
@@ -19,10 +19,10 @@ from cloud_tasks.errors import StoreError
 from cloud_tasks.store.db import connection as database
 from cloud_tasks.store.db.writer_lock import WriterLock
 
-__all__ = ["JobFile"]
+__all__ = ["JobDatabase"]
 
 
-class JobFile:
+class JobDatabase:
     """An open job database, made by `create` and `open`; knows nothing of what is in it.
 
     Its methods may be called from several threads; whoever uses `connection` directly holds the `guard`.
@@ -39,7 +39,7 @@ class JobFile:
     # -- opening and closing ---------------------------------------------------------------------------------------
 
     @classmethod
-    def create(cls, path: Path, *, overwrite: bool, durable: bool) -> JobFile:
+    def create(cls, path: Path, *, overwrite: bool, durable: bool) -> JobDatabase:
         """A new database with empty tables.
 
         Args:
@@ -65,7 +65,7 @@ class JobFile:
             raise
 
     @classmethod
-    def open(cls, path: Path, *, read_only: bool, durable: bool) -> JobFile:
+    def open(cls, path: Path, *, read_only: bool, durable: bool) -> JobDatabase:
         """An existing database.
 
         Raises:

@@ -16,9 +16,9 @@ from decimal import Decimal
 from cloud_tasks.model import AttemptOutcome, Money
 from cloud_tasks.store.db.enum_codes import OUTCOME_OF_CODE
 from cloud_tasks.store.db.times import to_unix
-from cloud_tasks.store.records import CostShares
+from cloud_tasks.store.records import CostBreakdown
 
-__all__ = ["cost_shares"]
+__all__ = ["cost_breakdown"]
 
 _HOUR = Decimal(3600)
 
@@ -35,7 +35,7 @@ WHERE h.instance_id != '' GROUP BY h.instance_id, a.outcome
 """
 
 
-def cost_shares(connection: sqlite3.Connection, now: datetime) -> CostShares:
+def cost_breakdown(connection: sqlite3.Connection, now: datetime) -> CostBreakdown:
     """The shares until ``now``. Reads all attempts."""
     moment = to_unix(now)
     seconds: dict[str, dict[str, float]] = defaultdict(lambda: defaultdict(float))
@@ -54,7 +54,7 @@ def cost_shares(connection: sqlite3.Connection, now: datetime) -> CostShares:
         for share, part in busy.items():
             totals[share] += cost * _exact(part) / _exact(capacity)
         totals["idle"] += cost * _exact(capacity - worked) / _exact(capacity)
-    return CostShares(**{share: Money(totals[share]) for share in ("work", "lost", "failed", "idle")})
+    return CostBreakdown(**{share: Money(totals[share]) for share in ("work", "lost", "failed", "idle")})
 
 
 def _share(outcome: int | None) -> str:

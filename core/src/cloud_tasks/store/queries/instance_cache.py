@@ -1,6 +1,6 @@
 """The instances of a job, kept in memory between two changes.
 
-Invariant, with a test: what `Roster.read` gives equals what a fresh read of the tables gives, whatever was written.
+Invariant, with a test: `InstanceCache.read` gives what a fresh read of the tables gives, whatever was written.
 Events change what is known of their senders many times a second; only the records of those are made anew.
 """
 
@@ -15,10 +15,10 @@ from cloud_tasks.model import Money
 from cloud_tasks.store.records import InstanceRecord
 from cloud_tasks.store.write.instances import booked, cost_of, read_instances, read_senders, with_sender
 
-__all__ = ["Roster"]
+__all__ = ["InstanceCache"]
 
 
-class Roster:
+class InstanceCache:
     """What the tables say about every launch, the oldest first. Used under the store's lock."""
 
     def __init__(self) -> None:

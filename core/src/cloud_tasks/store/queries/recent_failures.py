@@ -14,7 +14,7 @@ from cloud_tasks.store.db.connection import connect_reader
 from cloud_tasks.store.db.enum_codes import EVENT_OF_CODE, EVENT_TO_CODE
 from cloud_tasks.store.db.times import from_unix
 
-__all__ = ["FailureWatch", "LatestFailure"]
+__all__ = ["LatestFailure", "RecentFailures"]
 
 _FAILURES = (EventType.TASK_EXCEPTION, EventType.TASK_TIMED_OUT, EventType.TASK_EXITED, EventType.TASK_DEAD)
 _CODES = ", ".join(str(EVENT_TO_CODE[kind]) for kind in _FAILURES)
@@ -37,7 +37,7 @@ class LatestFailure:
     reason: str
 
 
-class FailureWatch:
+class RecentFailures:
     """Looks at one database again and again.
 
     Args:

@@ -13,14 +13,14 @@ import attrs
 from cloud_tasks.model import Money, TaskStatus
 from cloud_tasks.store.records import JobSummary
 
-__all__ = ["Pace", "pace", "projected_cost", "run_time"]
+__all__ = ["Throughput", "projected_cost", "run_time", "throughput"]
 
 _IDLE_LIMIT = timedelta(minutes=10)
 """Workers without instances of the job, none of which runs or has finished a task for this long, are taken for gone."""
 
 
 @attrs.frozen(kw_only=True)
-class Pace:
+class Throughput:
     """The speed of a job, and what follows from it."""
 
     tasks_per_hour: float
@@ -34,7 +34,7 @@ class Pace:
         return accrued + price_per_hour * (self.remaining_time.total_seconds() / 3600)
 
 
-def pace(summary: JobSummary, now: datetime) -> Pace | None:
+def throughput(summary: JobSummary, now: datetime) -> Throughput | None:
     """Return the pace of the current run.
 
     Of a finished job it is measured until the last task ended. None where it is unknown: no task has ended in this run,
@@ -51,7 +51,7 @@ def pace(summary: JobSummary, now: datetime) -> Pace | None:
     per_second = done / (until - begin).total_seconds()
     try:
         left = timedelta(seconds=summary.remaining / per_second)
-        return Pace(tasks_per_hour=per_second * 3600, remaining_time=left, end=until + left)
+        return Throughput(tasks_per_hour=per_second * 3600, remaining_time=left, end=until + left)
     except OverflowError:
         return None
 
@@ -67,7 +67,9 @@ def run_time(summary: JobSummary, now: datetime) -> timedelta:
     return max((until or begin) - begin, timedelta(0))
 
 
-def projected_cost(summary: JobSummary, rate: Pace | None, *, accrued: Money, price_per_hour: Money) -> Money | None:
+def projected_cost(
+    summary: JobSummary, rate: Throughput | None, *, accrued: Money, price_per_hour: Money
+) -> Money | None:
     """Return the expected cost of the whole job: what it has cost, once it is finished; None where it is unknown."""
     if summary.finished:
         return accrued

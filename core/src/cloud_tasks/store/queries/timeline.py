@@ -19,13 +19,13 @@ from cloud_tasks.store.db.enum_codes import EVENT_TO_CODE, FINAL_CODES, STATUS_T
 from cloud_tasks.store.db.times import from_unix, to_unix
 from cloud_tasks.store.write.instances import read_instances
 
-__all__ = ["Course", "Failure", "Step", "read_course", "read_elapsed_histogram", "read_failures"]
+__all__ = ["Bucket", "Failure", "Timeline", "read_elapsed_histogram", "read_failures", "read_timeline"]
 
 _COMPLETED = STATUS_TO_CODE[TaskStatus.COMPLETED]
 
 
 @attrs.frozen(kw_only=True)
-class Step:
+class Bucket:
     """A stretch of time."""
 
     begin: datetime
@@ -41,12 +41,12 @@ class Step:
 
 
 @attrs.frozen(kw_only=True)
-class Course:
+class Timeline:
     """A job from its beginning to its end, or to now."""
 
     begin: datetime
     end: datetime
-    steps: tuple[Step, ...]
+    steps: tuple[Bucket, ...]
     """Of equal length, without gaps; empty before anything has happened."""
 
 
@@ -64,7 +64,7 @@ class Failure:
     """What that attempt printed last."""
 
 
-def read_course(path: Path, now: datetime, *, steps: int = 100) -> Course:
+def read_timeline(path: Path, now: datetime, *, steps: int = 100) -> Timeline:
     """The course of a job until it finished, or until ``now``.
 
     Args:
@@ -83,7 +83,7 @@ def read_course(path: Path, now: datetime, *, steps: int = 100) -> Course:
         end = max(value for value in (finished or latest, last, begin, *ended) if value is not None)
         width = (end - begin) / steps
         if width <= 0:
-            return Course(begin=from_unix(begin), end=from_unix(end), steps=())
+            return Timeline(begin=from_unix(begin), end=from_unix(end), steps=())
         codes = ", ".join(map(str, sorted(FINAL_CODES)))
         rows = connection.execute(
             "SELECT min(max(cast((ended_at - ?) / ? AS INTEGER), 0), ?), status = ?, count(*) FROM tasks "
@@ -100,11 +100,11 @@ def read_course(path: Path, now: datetime, *, steps: int = 100) -> Course:
             share = max(min(until, (step + 1) * width) - max(since, step * width), 0.0) / width
             alive[step] += share
             price[step] += share * hourly
-    return Course(
+    return Timeline(
         begin=from_unix(begin),
         end=from_unix(end),
         steps=tuple(
-            Step(
+            Bucket(
                 begin=from_unix(begin + step * width),
                 end=from_unix(begin + (step + 1) * width),
                 completed=tasks.get((step, True), 0),

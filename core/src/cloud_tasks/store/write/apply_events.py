@@ -23,10 +23,10 @@ from cloud_tasks.model import AttemptOutcome, Event, EventType, TaskStatus
 from cloud_tasks.store.db.batch_insert import chunks, insert_rows
 from cloud_tasks.store.db.enum_codes import EVENT_TO_CODE, FINAL_CODES, OUTCOME_TO_CODE, STATUS_OF_CODE, STATUS_TO_CODE
 from cloud_tasks.store.records import Applied
-from cloud_tasks.store.write.attempt_history import Runs
-from cloud_tasks.store.write.counters import FINISHED_BEFORE, RUN_STARTED, Deltas, read_counters
-from cloud_tasks.store.write.state_machine import TaskState, advance, is_task_event
-from cloud_tasks.store.write.workers import Host, Hosts
+from cloud_tasks.store.write.attempt_history import AttemptHistory
+from cloud_tasks.store.write.counters import FINISHED_BEFORE, RUN_STARTED, CounterUpdates, read_counters
+from cloud_tasks.store.write.state_machine import TaskState, is_task_event, next_state
+from cloud_tasks.store.write.workers import WorkerRecord, Workers
 
 __all__ = ["apply_batch", "describe_exception"]
 
@@ -94,9 +94,9 @@ class _Batch:
     def __init__(self, connection: sqlite3.Connection, events: Sequence[Event]) -> None:
         self._connection = connection
         self._tasks = self._read_tasks({event.task_id for event in events if event.task_id is not None})
-        self._runs = Runs(connection, [row.seq for row in self._tasks.values()])
-        self._hosts = Hosts(connection)
-        self._deltas = Deltas(connection)
+        self._runs = AttemptHistory(connection, [row.seq for row in self._tasks.values()])
+        self._hosts = Workers(connection)
+        self._deltas = CounterUpdates(connection)
         self._types: Counter[int] = Counter()
         self._exceptions: Counter[str] = Counter()
         self._rows: list[tuple[Any, ...]] = []
@@ -140,7 +140,7 @@ class _Batch:
             (self._last_id, event.event_id, code, at, host.key, seq, stray, event.attempt, _details(event))
         )
 
-    def _advance(self, event: Event, row: _Row, at: float, host: Host) -> None:
+    def _advance(self, event: Event, row: _Row, at: float, host: WorkerRecord) -> None:
         before = row.state
         attempt = before.attempt if event.attempt is None else event.attempt
         host.busy(at)
@@ -152,13 +152,13 @@ class _Batch:
             self._deltas.started(at)
         else:
             self._end(event, row, attempt, at, host)
-        after = advance(before, event.event_type, attempt, bool(event.retry))
+        after = next_state(before, event.event_type, attempt, bool(event.retry))
         if after is None:
             self.late += 1
         elif after is not before and after != before:
             self._move(row, after, event, at, host)
 
-    def _end(self, event: Event, row: _Row, attempt: int, at: float, host: Host) -> None:
+    def _end(self, event: Event, row: _Row, attempt: int, at: float, host: WorkerRecord) -> None:
         event_type = event.event_type
         requested = event_type is EventType.TASK_COMPLETED and event.retry
         reason = "" if event_type is EventType.TASK_COMPLETED and not event.retry else _reason(event)
@@ -178,7 +178,7 @@ class _Batch:
         if event_type is EventType.TASK_EXCEPTION:
             self._exceptions[reason] += 1
 
-    def _move(self, row: _Row, after: TaskState, event: Event, at: float, host: Host) -> None:
+    def _move(self, row: _Row, after: TaskState, event: Event, at: float, host: WorkerRecord) -> None:
         status = STATUS_TO_CODE[after.status]
         self._deltas.moved(row.status, status)
         self._deltas.add("losses", after.losses - row.state.losses)

@@ -12,16 +12,16 @@ from collections.abc import Sequence
 
 from cloud_tasks.model import AttemptOutcome
 from cloud_tasks.store.db.enum_codes import OUTCOME_TO_CODE
-from cloud_tasks.store.write.workers import Host
+from cloud_tasks.store.write.workers import WorkerRecord
 
-__all__ = ["Runs", "lose_runs"]
+__all__ = ["AttemptHistory", "lose_runs"]
 
 _LOST = OUTCOME_TO_CODE[AttemptOutcome.LOST]
 _COLUMNS = "task, run, attempt, outcome, started_at, ended_at, elapsed, host, reason, ended_by"
 _WRITE = f"INSERT OR REPLACE INTO attempts ({_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
 
 
-def lose_runs(connection: sqlite3.Connection, host: Host, when: float, reason: str) -> list[tuple[int, int]]:
+def lose_runs(connection: sqlite3.Connection, host: WorkerRecord, when: float, reason: str) -> list[tuple[int, int]]:
     """Close every run on this host as lost, for its machine is gone; returns their tasks and attempt numbers."""
     rows = connection.execute("SELECT task, attempt FROM attempts WHERE host = ? AND outcome IS NULL", (host.key,))
     lost = rows.fetchall()
@@ -68,7 +68,7 @@ class _Run:
         return self.outcome is None
 
 
-class Runs:
+class AttemptHistory:
     """The runs of the tasks that a batch touches: read once, changed in memory, written once."""
 
     def __init__(self, connection: sqlite3.Connection, tasks: Sequence[int]) -> None:
@@ -81,7 +81,7 @@ class Runs:
         for row in found:
             self._by_task.setdefault(row[0], []).append(_Run(*row))
 
-    def start(self, task: int, attempt: int, at: float, host: Host) -> bool:
+    def start(self, task: int, attempt: int, at: float, host: WorkerRecord) -> bool:
         """An attempt began on a host. False: the end of this run is known already."""
         open_run = None
         for run in self._by_task.get(task, ()):
@@ -105,7 +105,7 @@ class Runs:
         task: int,
         attempt: int,
         at: float,
-        host: Host,
+        host: WorkerRecord,
         *,
         outcome: int,
         elapsed: float | None,
@@ -133,7 +133,7 @@ class Runs:
         self._close(run, at, host, outcome, elapsed, reason, event)
         return began
 
-    def _add(self, task: int, attempt: int, at: float | None, host: Host) -> _Run:
+    def _add(self, task: int, attempt: int, at: float | None, host: WorkerRecord) -> _Run:
         runs = self._by_task.setdefault(task, [])
         number = runs[-1].run + 1 if runs else 1
         run = _Run(task, number, attempt, None, at, None, None, host.key, None, None)
@@ -144,7 +144,7 @@ class Runs:
         self,
         run: _Run,
         at: float,
-        host: Host,
+        host: WorkerRecord,
         outcome: int,
         elapsed: float | None,
         reason: str,

@@ -8,7 +8,7 @@ from collections import Counter
 
 from cloud_tasks.store.db.quantile_sketch import bucket_of
 
-__all__ = ["FINISHED_BEFORE", "RUN_STARTED", "Deltas", "read_counters"]
+__all__ = ["FINISHED_BEFORE", "RUN_STARTED", "CounterUpdates", "read_counters"]
 
 RUN_STARTED = "run:started"
 """Unix seconds at which the current run began."""
@@ -26,7 +26,7 @@ def read_counters(connection: sqlite3.Connection) -> dict[str, float]:
     return dict(connection.execute("SELECT name, value FROM counters"))
 
 
-class Deltas:
+class CounterUpdates:
     """What one transaction does to the counters; nothing is written before `write`.
 
     Names: ``status:<code>``, ``event:<code>``, ``total``, ``attempts``, ``losses``, ``retries``, ``duplicates``,

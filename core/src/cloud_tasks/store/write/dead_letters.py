@@ -6,20 +6,20 @@ import sqlite3
 from datetime import datetime
 
 from cloud_tasks.store.db.times import to_unix
-from cloud_tasks.store.write.counters import Deltas
+from cloud_tasks.store.write.counters import CounterUpdates
 
-__all__ = ["keep_unread"]
+__all__ = ["dead_letter"]
 
 _KEPT = 1000
 _BYTES = 4096
 
 
-def keep_unread(connection: sqlite3.Connection, body: bytes, reason: str, now: datetime) -> None:
+def dead_letter(connection: sqlite3.Connection, body: bytes, reason: str, now: datetime) -> None:
     """Keep the beginning of a message, in the place of the oldest where there are many, and count it."""
     cursor = connection.execute(
         "INSERT INTO set_aside (at, reason, body) VALUES (?, ?, ?)", (to_unix(now), reason, body[:_BYTES])
     )
     connection.execute("DELETE FROM set_aside WHERE id <= ?", ((cursor.lastrowid or 0) - _KEPT,))
-    deltas = Deltas(connection)
+    deltas = CounterUpdates(connection)
     deltas.add("set_aside", 1)
     deltas.write()

@@ -26,7 +26,7 @@ import attrs
 
 from cloud_tasks.model import EventType, TaskStatus
 
-__all__ = ["TaskState", "advance", "is_task_event"]
+__all__ = ["TaskState", "is_task_event", "next_state"]
 
 _FAILURES = {
     EventType.TASK_EXCEPTION: TaskStatus.FAILED,
@@ -53,7 +53,7 @@ def is_task_event(event_type: EventType) -> bool:
     return event_type in _TASK_EVENTS
 
 
-def advance(state: TaskState, event_type: EventType, attempt: int, retry: bool) -> TaskState | None:
+def next_state(state: TaskState, event_type: EventType, attempt: int, retry: bool) -> TaskState | None:
     """The state after an event about attempt number ``attempt``; None when the event comes too late to change it.
 
     Raises:

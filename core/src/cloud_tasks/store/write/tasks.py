@@ -14,8 +14,8 @@ from cloud_tasks.store.db.enum_codes import FINAL_CODES, OUTCOME_OF_CODE, STATUS
 from cloud_tasks.store.db.times import from_unix, from_unix_or_none, to_unix
 from cloud_tasks.store.records import AttemptRecord, JobRecord, JobState
 from cloud_tasks.store.write.attempt_history import lose_runs
-from cloud_tasks.store.write.counters import FINISHED_BEFORE, RUN_STARTED, Deltas
-from cloud_tasks.store.write.workers import Hosts
+from cloud_tasks.store.write.counters import FINISHED_BEFORE, RUN_STARTED, CounterUpdates
+from cloud_tasks.store.write.workers import Workers
 
 __all__ = [
     "begin_run",
@@ -97,7 +97,7 @@ def mark_queued(connection: sqlite3.Connection, task_ids: Collection[str]) -> in
 
 
 def _move(connection: sqlite3.Connection, counts: dict[int, int], to: int) -> None:
-    deltas = Deltas(connection)
+    deltas = CounterUpdates(connection)
     for status, count in counts.items():
         if status != to:
             deltas.add(f"status:{status}", -count)
@@ -120,7 +120,7 @@ def iterate_messages(connection: sqlite3.Connection, statuses: Collection[TaskSt
 def reset_for_requeue(connection: sqlite3.Connection) -> int:
     """Every task that is queued or running becomes pending; runs become losses. Returns how many are pending then."""
     (latest,) = connection.execute("SELECT coalesce(max(last_heard), 0) FROM hosts").fetchone()
-    hosts = Hosts(connection)
+    hosts = Workers(connection)
     keys = [key for (key,) in connection.execute("SELECT host FROM hosts WHERE running > 0").fetchall()]
     for key in keys:
         lose_runs(connection, hosts.by_key(key), latest, "its task was sent again")
@@ -139,7 +139,7 @@ def reset_for_requeue(connection: sqlite3.Connection) -> int:
 
 
 def _add(connection: sqlite3.Connection, name: str, count: int) -> None:
-    deltas = Deltas(connection)
+    deltas = CounterUpdates(connection)
     deltas.add(name, count)
     deltas.write()
 
@@ -163,7 +163,7 @@ def begin_run(connection: sqlite3.Connection, at: float) -> None:
 
 def lose_instance(connection: sqlite3.Connection, instance_id: str) -> int:
     """What ran on this instance is lost; its tasks are queued again, unless they run elsewhere too."""
-    hosts = Hosts(connection)
+    hosts = Workers(connection)
     keys = connection.execute("SELECT host FROM hosts WHERE instance_id = ?", (instance_id,)).fetchall()
     count = 0
     for (key,) in keys:

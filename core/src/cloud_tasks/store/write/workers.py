@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 
-__all__ = ["Host", "Hosts"]
+__all__ = ["WorkerRecord", "Workers"]
 
 _WRITE = """
 INSERT INTO hosts (host, instance_id, hostname, last_heard, last_busy, running, finished, completed, spot_terminated_at)
@@ -16,7 +16,7 @@ ON CONFLICT (host) DO UPDATE SET last_heard = excluded.last_heard, last_busy = e
 _COLUMNS = "host, instance_id, hostname, last_heard, last_busy, running, finished, completed, spot_terminated_at"
 
 
-class Host:
+class WorkerRecord:
     """One sender while a batch is applied."""
 
     __slots__ = (
@@ -60,37 +60,37 @@ class Host:
             self.spot_terminated_at = at
 
 
-class Hosts:
+class Workers:
     """The senders of a batch, read as they come up, written once."""
 
     def __init__(self, connection: sqlite3.Connection) -> None:
         self._connection = connection
-        self._by_name: dict[tuple[str, str], Host] = {}
-        self._by_key: dict[int, Host] = {}
+        self._by_name: dict[tuple[str, str], WorkerRecord] = {}
+        self._by_key: dict[int, WorkerRecord] = {}
         self._next: int | None = None
 
-    def heard(self, instance_id: str, hostname: str, at: float) -> Host:
+    def heard(self, instance_id: str, hostname: str, at: float) -> WorkerRecord:
         """The sender of this name, known or new, heard at this time."""
         host = self._by_name.get((instance_id, hostname))
         if host is None:
             host = self._read("instance_id = ? AND hostname = ?", (instance_id, hostname))
             if host is None:
-                host = self._keep(Host(self._new_key(), instance_id, hostname, at))
+                host = self._keep(WorkerRecord(self._new_key(), instance_id, hostname, at))
         if at > host.last_heard:
             host.last_heard = at
         return host
 
-    def by_key(self, key: int) -> Host:
+    def by_key(self, key: int) -> WorkerRecord:
         """A sender that is known."""
         host = self._by_key.get(key) or self._read("host = ?", (key,))
         assert host is not None, "attempts only name hosts that are in their table"
         return host
 
-    def _read(self, condition: str, values: tuple[object, ...]) -> Host | None:
+    def _read(self, condition: str, values: tuple[object, ...]) -> WorkerRecord | None:
         row = self._connection.execute(f"SELECT {_COLUMNS} FROM hosts WHERE {condition}", values).fetchone()
-        return None if row is None else self._keep(Host(*row))
+        return None if row is None else self._keep(WorkerRecord(*row))
 
-    def _keep(self, host: Host) -> Host:
+    def _keep(self, host: WorkerRecord) -> WorkerRecord:
         self._by_name[host.instance_id, host.hostname] = host
         self._by_key[host.key] = host
         return host

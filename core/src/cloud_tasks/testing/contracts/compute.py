@@ -13,7 +13,7 @@ from uuid import uuid4
 import attrs
 import pytest
 
-from cloud_tasks.errors import LaunchRefused, ProviderError, RefusalScope
+from cloud_tasks.errors import LaunchRefusedError, ProviderError, RefusalScope
 from cloud_tasks.model import Instance, LaunchRequest, Offer, Purchase
 from cloud_tasks.plugin import Compute, ComputeBackend, ComputeContext, ComputeTraits, NoSettings
 from cloud_tasks.testing.contracts.contract import Contract, eventually
@@ -217,7 +217,7 @@ class ComputeContract(Contract):
         self, compute: Compute, subject: ComputeSubject, job: str, request_of: Callable[..., LaunchRequest]
     ) -> None:
         for refusal in subject.refusals:
-            with pytest.raises(LaunchRefused) as refused:
+            with pytest.raises(LaunchRefusedError) as refused:
                 compute.launch(refusal.request(request_of()))
             assert refused.value.scope is refusal.scope
             assert refused.value.retry_after > timedelta(0)

@@ -15,7 +15,7 @@ from uuid import uuid4
 import attrs
 import pytest
 
-from cloud_tasks.errors import NotFound, ProviderError
+from cloud_tasks.errors import NotFoundError, ProviderError
 from cloud_tasks.plugin import Delivery, NoSettings, Queue, QueueBackend, QueueContext, QueueTraits
 from cloud_tasks.testing.contracts.contract import Contract, eventually
 from cloud_tasks.testing.fakes.faults import Fault, When, inject
@@ -110,11 +110,11 @@ class QueueContract(Contract):
 
     def test_a_queue_that_does_not_exist_is_not_found(self, subject: QueueSubject, name: str) -> None:
         with subject.open(name) as queue:
-            with pytest.raises(NotFound):
+            with pytest.raises(NotFoundError):
                 queue.receive(1, wait=_AT_ONCE)
-            with pytest.raises(NotFound):
+            with pytest.raises(NotFoundError):
                 queue.depth()
-            with pytest.raises(NotFound):
+            with pytest.raises(NotFoundError):
                 queue.purge()
 
     def test_a_queue_can_be_deleted_and_created_at_once(

@@ -12,7 +12,7 @@ from datetime import datetime, timedelta
 
 import attrs
 
-from cloud_tasks.errors import LaunchRefused, ProviderError, RefusalScope
+from cloud_tasks.errors import LaunchRefusedError, ProviderError, RefusalScope
 from cloud_tasks.model import (
     Architecture,
     Headroom,
@@ -191,14 +191,14 @@ class MemoryCompute:
     def _refuse(self, request: LaunchRequest) -> None:
         zone = request.offer.zone
         if zone not in self._world.region.zones or zone in self._world.exhausted_zones:
-            raise LaunchRefused(
+            raise LaunchRefusedError(
                 f'zone "{zone}" has no machines',
                 scope=RefusalScope.ZONE,
                 retry_after=timedelta(minutes=10),
                 reason="ZONE_EXHAUSTED",
             )
         if request.offer.instance_type.name not in {each.name for each in self._world.types}:
-            raise LaunchRefused(
+            raise LaunchRefusedError(
                 f'there is no instance type "{request.offer.instance_type.name}"',
                 scope=RefusalScope.INSTANCE_TYPE,
                 retry_after=timedelta(days=1),

@@ -10,7 +10,7 @@ from datetime import datetime, timedelta
 
 import attrs
 
-from cloud_tasks.errors import NotFound
+from cloud_tasks.errors import NotFoundError
 from cloud_tasks.plugin import Delivery, Depth, QueueTraits, SendFailure
 
 __all__ = ["MemoryQueue", "MemoryQueues"]
@@ -124,7 +124,7 @@ class MemoryQueue:
         try:
             return self._queues.messages[self._name]
         except KeyError:
-            raise NotFound(f"there is no queue {self._name}") from None
+            raise NotFoundError(f"there is no queue {self._name}") from None
 
     def _lease_visible(self, limit: int) -> list[Delivery]:
         now = self._queues.clock()

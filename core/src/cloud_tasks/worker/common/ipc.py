@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     import socket
 
-__all__ = ["Channel", "Closed", "socket_pair"]
+__all__ = ["Channel", "ChannelClosedError", "socket_pair"]
 
 _LENGTH = 4
 _CHUNK = 1 << 16
@@ -30,7 +30,7 @@ _INT = 4
 _ROOM = _socket.CMSG_SPACE(8 * _INT)
 
 
-class Closed(Exception):
+class ChannelClosedError(Exception):
     """The other end is gone."""
 
 
@@ -74,7 +74,7 @@ class Channel:
         self.flush()
 
     def flush(self) -> None:
-        """Send what waits; raises `Closed`."""
+        """Send what waits; raises `ChannelClosedError`."""
         try:
             while self._out:
                 with memoryview(self._out) as waiting:
@@ -83,10 +83,10 @@ class Channel:
         except BlockingIOError:
             return
         except OSError as error:
-            raise Closed from error
+            raise ChannelClosedError from error
 
     def get(self) -> list[Any]:
-        """The messages that have arrived, waiting for the first bytes if the end blocks; raises `Closed`.
+        """The messages that have arrived, waiting for the first bytes if the end blocks; raises `ChannelClosedError`.
 
         A descriptor that came along is taken with `take_descriptor`, in the order of the messages that carry one.
         """
@@ -95,13 +95,13 @@ class Channel:
         except BlockingIOError:
             return []
         except OSError as error:
-            raise Closed from error
+            raise ChannelClosedError from error
         for level, kind, content in ancillary:
             if level == _socket.SOL_SOCKET and kind == _socket.SCM_RIGHTS:
                 starts = range(0, len(content) - _INT + 1, _INT)
                 self._descriptors.extend(int.from_bytes(content[at : at + _INT], sys.byteorder) for at in starts)
         if not data:
-            raise Closed
+            raise ChannelClosedError
         self._in += data
         return self._whole()
 

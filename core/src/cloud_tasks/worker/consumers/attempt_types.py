@@ -7,13 +7,13 @@ import time
 from enum import IntEnum
 from typing import Any
 
-__all__ = ["LONG_BODY", "AttemptState", "Running", "Work"]
+__all__ = ["LONG_BODY", "AttemptState", "PendingAttempt", "RunningAttempt"]
 
 LONG_BODY = 32 * 1024
 """Bytes of a task's JSON from which on only its own process takes it apart: others would keep the memory."""
 
 
-class Work:
+class PendingAttempt:
     """A task to be attempted. Not attrs: there are a thousand a second."""
 
     __slots__ = ("attempt", "lease_id", "lease_lost", "losses", "not_before", "payload", "task_id")
@@ -62,12 +62,12 @@ class AttemptState(IntEnum):
 _WAITING = AttemptState.WAITING
 
 
-class Running:
+class RunningAttempt:
     """An attempt that was handed to a launcher."""
 
     __slots__ = ("cause", "kill_at", "memory_gb", "number", "pid", "scratch", "slot", "started", "state", "work")
 
-    def __init__(self, work: Work, number: int, scratch: str) -> None:
+    def __init__(self, work: PendingAttempt, number: int, scratch: str) -> None:
         self.work = work
         self.number = number
         self.scratch = scratch

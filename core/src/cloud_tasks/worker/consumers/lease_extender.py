@@ -22,10 +22,10 @@ if TYPE_CHECKING:
 
     from cloud_tasks.plugin import Queue
 
-__all__ = ["Leases"]
+__all__ = ["LeaseExtender"]
 
 
-class Leases:
+class LeaseExtender:
     """Extends leases from a thread of its own.
 
     Args:

@@ -20,16 +20,16 @@ from contextlib import AbstractContextManager
 from typing import Any
 
 from cloud_tasks.errors import CloudTasksError
-from cloud_tasks.worker.consumers.attempt_types import LONG_BODY, Work
+from cloud_tasks.worker.consumers.attempt_types import LONG_BODY, PendingAttempt
 from cloud_tasks.worker.consumers.local_source import LocalSource
 
-__all__ = ["LocalFeed"]
+__all__ = ["LocalConsumer"]
 
 _AHEAD = 256
 _MOST_RETRIES = 10_000
 
 
-class LocalFeed:
+class LocalConsumer:
     """The feed of a task file, a factory, a sweep.
 
     Args:
@@ -54,8 +54,8 @@ class LocalFeed:
         self._limit = limit
         self._wanted = wanted
         self._on_change = on_change
-        self._ready: deque[Work] = deque()
-        self._retries: list[tuple[float, int, Work]] = []
+        self._ready: deque[PendingAttempt] = deque()
+        self._retries: list[tuple[float, int, PendingAttempt]] = []
         self._order = itertools.count()
         self._room = threading.Condition()
         self._ended = False
@@ -72,7 +72,7 @@ class LocalFeed:
     def want(self, idle_slots: int, *, mean_seconds: float | None) -> None:
         """Nothing to do: reading ahead is bounded by itself."""
 
-    def get(self) -> Work | None:
+    def get(self) -> PendingAttempt | None:
         if self._stopped:
             return None
         if self._retries and self._retries[0][0] <= time.time():
@@ -97,18 +97,18 @@ class LocalFeed:
     def exhausted(self) -> bool:
         return self._ended and not self._ready and not self._retries
 
-    def again(self, work: Work, delay: float) -> bool:
+    def again(self, work: PendingAttempt, delay: float) -> bool:
         heapq.heappush(self._retries, (time.time() + delay, next(self._order), work))
         return True
 
-    def surplus(self, mean_seconds: float) -> Sequence[Work]:
+    def surplus(self, mean_seconds: float) -> Sequence[PendingAttempt]:
         """There is nobody to give it back to."""
         return ()
 
     def lost(self, lease_ids: Sequence[str]) -> None:
         """There are no leases."""
 
-    def stop(self) -> Sequence[Work]:
+    def stop(self) -> Sequence[PendingAttempt]:
         self._stopped = True
         with self._room:
             self._room.notify()
@@ -137,7 +137,7 @@ class LocalFeed:
                     if self._wanted is not None and not self._wanted(task_id):
                         continue
                     number += 1
-                    self._ready.append(Work(task_id, _payload(data)))
+                    self._ready.append(PendingAttempt(task_id, _payload(data)))
                     if self._starved:
                         self._starved = False
                         self._on_change()

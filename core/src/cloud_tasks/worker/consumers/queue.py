@@ -16,15 +16,15 @@ import time
 from collections.abc import Callable, Sequence
 from datetime import timedelta
 
-from cloud_tasks.convert import MalformedMessage, decode_task_message
-from cloud_tasks.errors import NotFound
+from cloud_tasks.convert import MalformedMessageError, decode_task_message
+from cloud_tasks.errors import NotFoundError
 from cloud_tasks.plugin import Delivery, Queue, QueueTraits
 from cloud_tasks.worker.common.log import Log
-from cloud_tasks.worker.consumers.attempt_types import LONG_BODY, Work
-from cloud_tasks.worker.consumers.lease_extender import Leases
+from cloud_tasks.worker.consumers.attempt_types import LONG_BODY, PendingAttempt
+from cloud_tasks.worker.consumers.lease_extender import LeaseExtender
 from cloud_tasks.worker.consumers.task_buffer import TaskBuffer, prefetch_target
 
-__all__ = ["QueueFeed"]
+__all__ = ["QueueConsumer"]
 
 _FIRST_WAIT, _LONGEST_WAIT = 0.25, 2.0
 """Seconds that the queue is asked to wait for a task: short at first, for a shutdown waits for the answer, and a queue
@@ -36,7 +36,7 @@ _SOON = 1.0
 _GONE_PATIENCE = 60.0
 
 
-class QueueFeed:
+class QueueConsumer:
     """The feed of a task queue.
 
     Args:
@@ -51,13 +51,13 @@ class QueueFeed:
         self,
         queue: Queue,
         traits: QueueTraits,
-        leases: Leases,
+        leases: LeaseExtender,
         *,
         slots: int,
         max_losses: int,
         on_malformed: Callable[[str, str], None],
-        on_dead: Callable[[Work], None],
-        on_unused: Callable[[Sequence[Work]], None],
+        on_dead: Callable[[PendingAttempt], None],
+        on_unused: Callable[[Sequence[PendingAttempt]], None],
         on_change: Callable[[], None],
         log: Log,
     ) -> None:
@@ -95,7 +95,7 @@ class QueueFeed:
                 self._wanted = missing
                 self._lock.notify()
 
-    def surplus(self, mean_seconds: float) -> Sequence[Work]:
+    def surplus(self, mean_seconds: float) -> Sequence[PendingAttempt]:
         ahead, ready = prefetch_target(mean_seconds, self._slots), self._buffer.promote_due()
         # The duration of tasks is an average, which rises with each long one: so twice the target, twice in a row.
         had_too_many, self._had_too_many = self._had_too_many, ready > self._slots + 2 * ahead
@@ -103,21 +103,21 @@ class QueueFeed:
             return []
         return self._buffer.take_surplus(ahead)
 
-    def get(self) -> Work | None:
+    def get(self) -> PendingAttempt | None:
         return self._buffer.get()
 
     @property
     def due_at(self) -> float | None:
         return self._buffer.due_at
 
-    def again(self, work: Work, delay: float) -> bool:
+    def again(self, work: PendingAttempt, delay: float) -> bool:
         return False
 
     def lost(self, lease_ids: Sequence[str]) -> None:
         """Leave the tasks of lost leases, if not handed out yet, to other workers."""
         self._buffer.mark_lost(set(lease_ids))
 
-    def stop(self) -> Sequence[Work]:
+    def stop(self) -> Sequence[PendingAttempt]:
         with self._lock:
             self._stopped = True
             self._lock.notify()
@@ -139,7 +139,7 @@ class QueueFeed:
                 wanted = self._wanted
             try:
                 deliveries = self._queue.receive(min(wanted, self._traits.receive_batch), wait=timedelta(seconds=wait))
-            except NotFound as error:
+            except NotFoundError as error:
                 gone_since = gone_since or time.monotonic()
                 if time.monotonic() - gone_since > _GONE_PATIENCE:
                     self._fail(f"the task queue is gone: {error}")
@@ -166,8 +166,8 @@ class QueueFeed:
 
     def _take(self, deliveries: Sequence[Delivery]) -> None:
         self._leases.hold(delivery.lease_id for delivery in deliveries)
-        later: dict[float, list[Work]] = {}
-        new: list[Work] = []
+        later: dict[float, list[PendingAttempt]] = {}
+        new: list[PendingAttempt] = []
         for delivery in deliveries:
             work = self._read(delivery)
             if work is not None:
@@ -180,14 +180,14 @@ class QueueFeed:
             self._wanted = 0
         self._on_change()
 
-    def _read(self, delivery: Delivery) -> Work | None:
+    def _read(self, delivery: Delivery) -> PendingAttempt | None:
         try:
             message = decode_task_message(delivery.body)
-        except MalformedMessage as error:
+        except MalformedMessageError as error:
             self._on_malformed(delivery.lease_id, str(error))
             return None
         losses = message.losses + (delivery.delivery_count or 1) - 1
-        work = Work(
+        work = PendingAttempt(
             message.task_id,
             dict(message.data) if len(delivery.body) < LONG_BODY else delivery.body,
             attempt=message.attempt,
@@ -200,7 +200,9 @@ class QueueFeed:
             return None
         return work
 
-    def _sort_in(self, work: Work, new: list[Work], later: dict[float, list[Work]]) -> None:
+    def _sort_in(
+        self, work: PendingAttempt, new: list[PendingAttempt], later: dict[float, list[PendingAttempt]]
+    ) -> None:
         """Work that is due, work to be given back for a while, or, where the queue has no delay, work to be kept."""
         seconds = work.not_before - time.time()
         if seconds <= 0:
@@ -210,7 +212,7 @@ class QueueFeed:
         elif not self._buffer.hold(work):
             later.setdefault(0.0, []).append(work)
 
-    def _give_back(self, works: Sequence[Work], seconds: float) -> None:
+    def _give_back(self, works: Sequence[PendingAttempt], seconds: float) -> None:
         if self._traits.reports_delivery_count:
             # A release would count as a loss, and a task that is due late would be dead before.
             self._on_unused(works)

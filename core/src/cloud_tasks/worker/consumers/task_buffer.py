@@ -16,7 +16,7 @@ import time
 from collections import deque
 from collections.abc import Collection, Sequence
 
-from cloud_tasks.worker.consumers.attempt_types import Work
+from cloud_tasks.worker.consumers.attempt_types import PendingAttempt
 
 __all__ = ["TaskBuffer", "prefetch_target"]
 
@@ -40,8 +40,8 @@ class TaskBuffer:
     """Due tasks in order of arrival, and tasks that are not due, by their time."""
 
     def __init__(self) -> None:
-        self._ready: deque[Work] = deque()
-        self._held: list[tuple[float, int, Work]] = []
+        self._ready: deque[PendingAttempt] = deque()
+        self._held: list[tuple[float, int, PendingAttempt]] = []
         self._order = itertools.count()
         self._lock = threading.Lock()
         self._is_closed = False
@@ -51,21 +51,21 @@ class TaskBuffer:
         with self._lock:
             return len(self._ready)
 
-    def add(self, works: Sequence[Work]) -> bool:
+    def add(self, works: Sequence[PendingAttempt]) -> bool:
         """Add due tasks; False: the buffer is closed and took none."""
         with self._lock:
             if not self._is_closed:
                 self._ready.extend(works)
             return not self._is_closed
 
-    def hold(self, work: Work) -> bool:
+    def hold(self, work: PendingAttempt) -> bool:
         """Keep a task until its ``not_before``; False: the buffer is closed and did not take it."""
         with self._lock:
             if not self._is_closed:
                 heapq.heappush(self._held, (work.not_before, next(self._order), work))
             return not self._is_closed
 
-    def get(self) -> Work | None:
+    def get(self) -> PendingAttempt | None:
         """Return the next due task, formerly held ones first; None for none."""
         with self._lock:
             now = time.time() if self._held else 0.0
@@ -93,7 +93,7 @@ class TaskBuffer:
                 self._ready.append(heapq.heappop(self._held)[2])
             return len(self._ready)
 
-    def take_surplus(self, keep: int) -> list[Work]:
+    def take_surplus(self, keep: int) -> list[PendingAttempt]:
         """Remove and return the last due tasks beyond ``keep``."""
         with self._lock:
             return [self._ready.pop() for _ in range(max(0, len(self._ready) - keep))]
@@ -105,7 +105,7 @@ class TaskBuffer:
                 if work.lease_id in lease_ids:
                     work.lease_lost = True
 
-    def close(self) -> list[Work]:
+    def close(self) -> list[PendingAttempt]:
         """Take nothing more; remove and return what is here."""
         with self._lock:
             self._is_closed = True

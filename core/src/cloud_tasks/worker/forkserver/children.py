@@ -16,7 +16,7 @@ from typing import NoReturn
 
 from cloud_tasks.worker.common import process_tree
 from cloud_tasks.worker.common.ipc import Channel, socket_pair
-from cloud_tasks.worker.forkserver.config import TemplateOrder
+from cloud_tasks.worker.forkserver.config import ForkserverConfig
 from cloud_tasks.worker.forkserver.protocol import AttemptEnded, ProcessEnded, ProcessStarted, RunAttempt, encode
 from cloud_tasks.worker.forkserver.spawn import execute
 from cloud_tasks.worker.task_process.output_capture import Outputs, tail_of
@@ -54,7 +54,7 @@ class Child:
 class Children:
     """The tables of children and the free slots."""
 
-    def __init__(self, order: TemplateOrder) -> None:
+    def __init__(self, order: ForkserverConfig) -> None:
         self._order = order
         self._pid = os.getpid()
         self.by_pid: dict[int, Child] = {}

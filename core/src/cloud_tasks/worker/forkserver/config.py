@@ -9,10 +9,10 @@ from cloud_tasks.worker.common.worker_data import WorkerData
 from cloud_tasks.worker.forkserver.spawn import Program
 from cloud_tasks.worker.task_process.runner import Function
 
-__all__ = ["TemplateOrder"]
+__all__ = ["ForkserverConfig"]
 
 
-class TemplateOrder:
+class ForkserverConfig:
     """What a template needs to know, settled before the first fork."""
 
     __slots__ = (

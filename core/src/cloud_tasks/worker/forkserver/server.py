@@ -25,10 +25,10 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from cloud_tasks.worker.common import process_tree
-from cloud_tasks.worker.common.ipc import Channel, Closed
+from cloud_tasks.worker.common.ipc import Channel, ChannelClosedError
 from cloud_tasks.worker.common.log import Log
 from cloud_tasks.worker.forkserver.children import Child, Children
-from cloud_tasks.worker.forkserver.config import TemplateOrder
+from cloud_tasks.worker.forkserver.config import ForkserverConfig
 from cloud_tasks.worker.forkserver.orphans import Orphans
 from cloud_tasks.worker.forkserver.prefork import Prefork
 from cloud_tasks.worker.forkserver.protocol import (
@@ -49,7 +49,7 @@ from cloud_tasks.worker.task_process.runner import rehearse
 if TYPE_CHECKING:
     import socket
 
-__all__ = ["run_template"]
+__all__ = ["run_forkserver"]
 
 _HOLD = 0.01
 """Seconds to buffer messages before flushing, so that completions of short tasks are batched."""
@@ -58,7 +58,7 @@ _do_nothing: Callable[[int, Any], Any] = dict[int, Any]().get
 """A signal handler. A Python function would cost each fork the copies of some pages."""
 
 
-def run_template(end: socket.socket, order: TemplateOrder) -> None:
+def run_forkserver(end: socket.socket, order: ForkserverConfig) -> None:
     """Serve until the supervisor quits or is gone, then end this process. Never returns."""
     server = _Server(Channel(end, blocking=True), order)
     try:
@@ -73,7 +73,7 @@ def run_template(end: socket.socket, order: TemplateOrder) -> None:
 
 
 class _Server:
-    def __init__(self, channel: Channel, order: TemplateOrder) -> None:
+    def __init__(self, channel: Channel, order: ForkserverConfig) -> None:
         self._channel = channel
         self._order = order
         self._pid = os.getpid()
@@ -103,7 +103,7 @@ class _Server:
         try:
             self._loop(alarm_out)
             self._channel.flush()
-        except Closed:
+        except ChannelClosedError:
             return
 
     def _loop(self, alarm: int) -> None:

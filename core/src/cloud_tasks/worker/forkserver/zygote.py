@@ -17,9 +17,9 @@ import time
 from typing import TYPE_CHECKING
 
 from cloud_tasks.worker.common import process_tree
-from cloud_tasks.worker.common.ipc import Channel, Closed, socket_pair
-from cloud_tasks.worker.forkserver.config import TemplateOrder
-from cloud_tasks.worker.forkserver.server import run_template
+from cloud_tasks.worker.common.ipc import Channel, ChannelClosedError, socket_pair
+from cloud_tasks.worker.forkserver.config import ForkserverConfig
+from cloud_tasks.worker.forkserver.server import run_forkserver
 from cloud_tasks.worker.forkserver.spawn import forget_event_loop
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ answered by ``(MAKE, pid)`` with its socket; ``(GONE, pid, status)`` says that i
 _PATIENCE = 5.0
 
 
-def fork_zygote(order: TemplateOrder, scratch_root: str) -> socket.socket:
+def fork_zygote(order: ForkserverConfig, scratch_root: str) -> socket.socket:
     """Fork it; returns the supervisor's end of its socket.
 
     Args:
@@ -56,7 +56,7 @@ def fork_zygote(order: TemplateOrder, scratch_root: str) -> socket.socket:
 
 
 class _Zygote:
-    def __init__(self, channel: Channel, order: TemplateOrder, scratch_root: str) -> None:
+    def __init__(self, channel: Channel, order: ForkserverConfig, scratch_root: str) -> None:
         self._channel = channel
         self._order = order
         self._scratch_root = scratch_root
@@ -80,7 +80,7 @@ class _Zygote:
                     for _, limit in self._channel.get():
                         self._order.limits = (limit, self._order.limits[1])
                         self._make((alarm_out, alarm_in))
-        except Closed:
+        except ChannelClosedError:
             self._end()
 
     def _make(self, descriptors: tuple[int, ...]) -> None:
@@ -93,7 +93,7 @@ class _Zygote:
                 signal.set_wakeup_fd(-1)
                 for descriptor in descriptors:
                     os.close(descriptor)
-                run_template(theirs, self._order)
+                run_forkserver(theirs, self._order)
             finally:
                 os._exit(0)
         theirs.close()

@@ -10,10 +10,10 @@ from typing import Any
 
 from cloud_tasks.compact_json import compact_encoder
 
-__all__ = ["EventMaker"]
+__all__ = ["EventEncoder"]
 
 
-class EventMaker:
+class EventEncoder:
     """Makes the events of one supervisor, each with an id that no other event has. Thread-safe."""
 
     def __init__(self, hostname: str = "") -> None:

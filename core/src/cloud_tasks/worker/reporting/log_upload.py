@@ -17,7 +17,7 @@ from collections.abc import Callable
 from cloud_tasks.worker.common.log import Log
 from cloud_tasks.worker.task_process.output_capture import log_path
 
-__all__ = ["LogUploads"]
+__all__ = ["LogUploader"]
 
 _THREADS = 4
 _MOST_WAITING = 20_000
@@ -25,7 +25,7 @@ _ATTEMPTS = 4
 _FIRST_PAUSE = 0.5
 
 
-class LogUploads:
+class LogUploader:
     """Uploads logs by threads of its own, a few at a time, each a few times if need be.
 
     Args:

@@ -17,14 +17,14 @@ from cloud_tasks.convert import decode_events
 from cloud_tasks.plugin import EventSink
 from cloud_tasks.worker.common.log import Log
 
-__all__ = ["Copies"]
+__all__ = ["SinkForwarder"]
 
 _MOST_WAITING = 50_000
 _BATCH = 1000
 _PAUSE = 1.0
 
 
-class Copies:
+class SinkForwarder:
     """A main sink that passes everything on to another sink by a thread of its own."""
 
     def __init__(self, name: str, sink: EventSink, *, patience: float, log: Log) -> None:

@@ -10,28 +10,28 @@ from typing import TYPE_CHECKING, Any
 from cloud_tasks.errors import CloudTasksError
 from cloud_tasks.worker.common.log import Log
 from cloud_tasks.worker.common.shared_flags import SharedFlags
-from cloud_tasks.worker.reporting.event_encoder import EventMaker
+from cloud_tasks.worker.reporting.event_encoder import EventEncoder
 from cloud_tasks.worker.reporting.reporter import Report, Reporter
-from cloud_tasks.worker.supervisor.completion import Endings
-from cloud_tasks.worker.supervisor.open_backends import Connections
+from cloud_tasks.worker.supervisor.completion import CompletionHandler
+from cloud_tasks.worker.supervisor.open_backends import OpenBackends
 from cloud_tasks.worker.supervisor.retry_policy import RetryRules
 from cloud_tasks.worker.supervisor.settings import Exit, SupervisorSettings
 from cloud_tasks.worker.supervisor.startup_log import log_configuration
 from cloud_tasks.worker.supervisor.supervisor import Supervisor
-from cloud_tasks.worker.worker_config import Plan
+from cloud_tasks.worker.worker_config import WorkerConfig
 
 if TYPE_CHECKING:
     import socket
 
     from cloud_tasks.registry import Registry
-    from cloud_tasks.worker.consumers.base import Feed
-    from cloud_tasks.worker.reporting.log_upload import LogUploads
+    from cloud_tasks.worker.consumers.base import TaskConsumer
+    from cloud_tasks.worker.reporting.log_upload import LogUploader
 
 __all__ = ["supervise"]
 
 
 def supervise(
-    plan: Plan,
+    plan: WorkerConfig,
     data: Any,
     flags: SharedFlags,
     *,
@@ -60,7 +60,7 @@ class _Assembly:
     """The parts of one supervisor and how they are connected."""
 
     def __init__(
-        self, plan: Plan, data: Any, flags: SharedFlags, log: Log, registry: Registry | None, stack: ExitStack
+        self, plan: WorkerConfig, data: Any, flags: SharedFlags, log: Log, registry: Registry | None, stack: ExitStack
     ) -> None:
         self._plan = plan
         self._data = data
@@ -68,16 +68,16 @@ class _Assembly:
         self._log = log
         self._registry = registry
         self._stack = stack
-        self._events = EventMaker()
+        self._events = EventEncoder()
         self._supervisor: Supervisor | None = None
-        self._logs: LogUploads | None = None
+        self._logs: LogUploader | None = None
 
     def run(self, end: socket.socket, on_termination_notice: Callable[[], Any] | None) -> int:
         data, stack = self._data, self._stack
         log_configuration(self._log, data, self._plan)
         stack.callback(self._power_off)
         rules = RetryRules.of(data)
-        connections = Connections(
+        connections = OpenBackends(
             self._plan,
             data,
             environ=os.environ,
@@ -88,7 +88,7 @@ class _Assembly:
         )
         reporter = self._reporter(connections)
         backend = connections.backend
-        endings = Endings(
+        endings = CompletionHandler(
             rules,
             self._events,
             reporter,
@@ -117,7 +117,7 @@ class _Assembly:
         return self._finish(supervisor, reporter, self._work(supervisor, reporter))
 
     def _watch(
-        self, connections: Connections, supervisor: Supervisor, on_termination_notice: Callable[[], Any] | None
+        self, connections: OpenBackends, supervisor: Supervisor, on_termination_notice: Callable[[], Any] | None
     ) -> None:
         """Look out for the end of this machine, where there is one to be expected."""
         data = self._data
@@ -125,9 +125,9 @@ class _Assembly:
         is_machine = bool(connections.compute_name) and (self._plan.source is None or bool(data.is_spot))
         if not is_machine and simulated is None:
             return
-        from cloud_tasks.worker.supervisor.termination_watch import Notices
+        from cloud_tasks.worker.supervisor.termination_watch import TerminationWatch
 
-        notices = Notices(supervisor, callback=on_termination_notice, stack=self._stack, log=self._log)
+        notices = TerminationWatch(supervisor, callback=on_termination_notice, stack=self._stack, log=self._log)
         if is_machine:
             notices.watch(connections.registry, connections.compute_name, data, environ=os.environ, events=self._events)
         if simulated is not None:
@@ -162,7 +162,7 @@ class _Assembly:
         self._log.info(f"Worker ended: {reason}; {supervisor.finished} tasks were attempted")
         return code
 
-    def _reporter(self, connections: Connections) -> Reporter:
+    def _reporter(self, connections: OpenBackends) -> Reporter:
         backend, leases = connections.backend, connections.leases
 
         def on_acked(lease_ids: Sequence[str]) -> None:
@@ -182,23 +182,25 @@ class _Assembly:
             log=self._log,
         )
 
-    def _log_uploads(self, reporter: Reporter) -> LogUploads | None:
+    def _log_uploads(self, reporter: Reporter) -> LogUploader | None:
         data, folder = self._data, self._plan.log_dir
         if data.log_store is None or folder is None:
             return None
 
-        from cloud_tasks.worker.reporting.log_upload import LogUploads
+        from cloud_tasks.worker.reporting.log_upload import LogUploader
 
         def on_problem(text: str) -> None:
             self._log.warning(text)
             reporter.put(Report((self._events.make("non_fatal_exception", exception=text),)))
 
-        self._logs = LogUploads(
+        self._logs = LogUploader(
             folder, data.log_store, keep=data.task_log_dir is not None, on_problem=on_problem, log=self._log
         )
         return self._logs
 
-    def _feed(self, connections: Connections, supervisor: Supervisor, endings: Endings, rules: RetryRules) -> Feed:
+    def _feed(
+        self, connections: OpenBackends, supervisor: Supervisor, endings: CompletionHandler, rules: RetryRules
+    ) -> TaskConsumer:
         def nothing() -> None:
             return
 

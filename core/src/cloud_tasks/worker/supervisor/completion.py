@@ -18,16 +18,16 @@ from _queue import SimpleQueue
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from cloud_tasks.worker.consumers.attempt_types import Work
-from cloud_tasks.worker.reporting.event_encoder import EventMaker
+from cloud_tasks.worker.consumers.attempt_types import PendingAttempt
+from cloud_tasks.worker.reporting.event_encoder import EventEncoder
 from cloud_tasks.worker.reporting.reporter import Report, Reporter
 from cloud_tasks.worker.supervisor.outcome import Outcome, OutcomeKind
 from cloud_tasks.worker.supervisor.retry_policy import RetryRules
 
 if TYPE_CHECKING:
-    from cloud_tasks.worker.reporting.log_upload import LogUploads
+    from cloud_tasks.worker.reporting.log_upload import LogUploader
 
-__all__ = ["Endings", "Verdict"]
+__all__ = ["Completion", "CompletionHandler"]
 
 _EVENTS = {
     OutcomeKind.COMPLETED: "task_completed",
@@ -42,12 +42,12 @@ _CUT = 1000
 """Characters that stay of a text in an event that is too long."""
 
 
-class Verdict(NamedTuple):
+class Completion(NamedTuple):
     report: Report
     task_id: str
     outcome: Outcome
     retry: bool
-    again: Work | None = None
+    again: PendingAttempt | None = None
     """The next attempt, for a feed that keeps it; a queue's is in the report."""
     delay: float = 0.0
 
@@ -77,7 +77,7 @@ class Verdict(NamedTuple):
             yield f"{start} unfinished after {elapsed:.1f} seconds; {outcome.details.get('cause', '')}"
 
 
-class Endings:
+class CompletionHandler:
     """Judges ends. Used by the supervisor's loop; the scratch folders are removed by a thread.
 
     Args:
@@ -89,12 +89,12 @@ class Endings:
     def __init__(
         self,
         rules: RetryRules,
-        events: EventMaker,
+        events: EventEncoder,
         reporter: Reporter,
         *,
         counts_deliveries: bool | None,
         max_event_bytes: int | None = None,
-        logs: LogUploads | None = None,
+        logs: LogUploader | None = None,
     ) -> None:
         self._rules = rules
         self._events = events
@@ -105,7 +105,7 @@ class Endings:
         self._scratch: SimpleQueue[str | None] = SimpleQueue()
         self._cleaner: threading.Thread | None = None
 
-    def judge(self, work: Work, outcome: Outcome, elapsed: float) -> Verdict:
+    def judge(self, work: PendingAttempt, outcome: Outcome, elapsed: float) -> Completion:
         """Return the consequences of an attempt's end."""
         if outcome.kind in (OutcomeKind.LOST, OutcomeKind.RELEASED):
             return self._lost(work, outcome, elapsed)
@@ -127,7 +127,7 @@ class Endings:
         delay = self._rules.delay(outcome, work.attempt) if retry else 0.0
         return self._verdict(work, outcome, events, retry=retry, delay=delay, attempt=work.attempt + 1)
 
-    def _lost(self, work: Work, outcome: Outcome, elapsed: float) -> Verdict:
+    def _lost(self, work: PendingAttempt, outcome: Outcome, elapsed: float) -> Completion:
         if work.lease_lost:
             return self._superseded(work, outcome, elapsed)
         losses = work.losses + 1
@@ -137,16 +137,16 @@ class Endings:
             return self._verdict(work, outcome, events, retry=False, delay=0.0, attempt=work.attempt)
         if work.lease_id is not None and self._counts_deliveries:
             report = Report(events, lease_id=work.lease_id, release=True)
-            return Verdict(report=report, task_id=work.task_id, outcome=outcome, retry=True)
+            return Completion(report=report, task_id=work.task_id, outcome=outcome, retry=True)
         return self._verdict(work, outcome, events, retry=True, delay=0.0, attempt=work.attempt, losses=losses)
 
-    def _superseded(self, work: Work, outcome: Outcome, elapsed: float) -> Verdict:
+    def _superseded(self, work: PendingAttempt, outcome: Outcome, elapsed: float) -> Completion:
         event = self._ending(work, outcome, elapsed, retry=None)
-        return Verdict(report=Report((event,)), task_id=work.task_id, outcome=outcome, retry=True)
+        return Completion(report=Report((event,)), task_id=work.task_id, outcome=outcome, retry=True)
 
     def _verdict(
         self,
-        work: Work,
+        work: PendingAttempt,
         outcome: Outcome,
         events: Sequence[bytes],
         *,
@@ -154,18 +154,20 @@ class Endings:
         delay: float,
         attempt: int,
         losses: int | None = None,
-    ) -> Verdict:
+    ) -> Completion:
         losses = work.losses if losses is None else losses
         lease_id = None if work.lease_lost else work.lease_id
         if work.lease_id is None:
-            again = Work(work.task_id, work.payload, attempt=attempt, losses=losses) if retry else None
+            again = PendingAttempt(work.task_id, work.payload, attempt=attempt, losses=losses) if retry else None
             report = Report(events)
-            return Verdict(report=report, task_id=work.task_id, outcome=outcome, retry=retry, again=again, delay=delay)
+            return Completion(
+                report=report, task_id=work.task_id, outcome=outcome, retry=retry, again=again, delay=delay
+            )
         body = _next_body(work, attempt, losses, delay) if retry else None
         report = Report(events, lease_id=lease_id, next_body=body, delay=delay)
-        return Verdict(report=report, task_id=work.task_id, outcome=outcome, retry=retry, delay=delay)
+        return Completion(report=report, task_id=work.task_id, outcome=outcome, retry=retry, delay=delay)
 
-    def _ending(self, work: Work, outcome: Outcome, elapsed: float, *, retry: bool | None) -> bytes:
+    def _ending(self, work: PendingAttempt, outcome: Outcome, elapsed: float, *, retry: bool | None) -> bytes:
         """The event of an attempt's end; ``retry`` None: the attempt is released."""
         details: dict[str, Any] = dict(outcome.details)
         if work.lease_lost:
@@ -192,7 +194,7 @@ class Endings:
             event = make()
         return event
 
-    def _dead(self, work: Work, cause: str, elapsed: float | None, *, result: bytes = b"") -> bytes:
+    def _dead(self, work: PendingAttempt, cause: str, elapsed: float | None, *, result: bytes = b"") -> bytes:
         return self._events.make(
             "task_dead",
             task_id=work.task_id,
@@ -204,7 +206,7 @@ class Endings:
             losses=work.losses,
         )
 
-    def dead_on_arrival(self, work: Work) -> None:
+    def dead_on_arrival(self, work: PendingAttempt) -> None:
         """A task that was lost too often before it came here."""
         event = self._dead(work, f"it was lost {work.losses} times", None)
         self._reporter.put(Report((event,), lease_id=work.lease_id))
@@ -214,7 +216,7 @@ class Endings:
         event = self._events.make("non_fatal_exception", exception=f"a message of the task queue is {reason}")
         self._reporter.put(Report((event,), lease_id=lease_id))
 
-    def release_unstarted(self, works: Sequence[Work]) -> None:
+    def release_unstarted(self, works: Sequence[PendingAttempt]) -> None:
         """Give back what was never begun. A queue that counts deliveries gets it anew: it is no loss."""
         for work in works:
             if work.lease_id is None or work.lease_lost:
@@ -251,7 +253,7 @@ def _remove(path: str) -> None:
     shutil.rmtree(path, ignore_errors=True)
 
 
-def _next_body(work: Work, attempt: int, losses: int, delay: float) -> bytes:
+def _next_body(work: PendingAttempt, attempt: int, losses: int, delay: float) -> bytes:
     # Only a queue needs these, and they take a while to import.
     from cloud_tasks.convert import encode_task_message
     from cloud_tasks.model import TaskMessage

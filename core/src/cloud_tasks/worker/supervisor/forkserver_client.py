@@ -18,7 +18,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from cloud_tasks.worker.common import process_tree
-from cloud_tasks.worker.common.ipc import Channel, Closed
+from cloud_tasks.worker.common.ipc import Channel, ChannelClosedError
 from cloud_tasks.worker.forkserver.protocol import (
     KillAttempt,
     KillProcess,
@@ -34,12 +34,12 @@ from cloud_tasks.worker.forkserver.zygote import GONE, MAKE
 if TYPE_CHECKING:
     import socket
 
-__all__ = ["Crew"]
+__all__ = ["ForkserverClient"]
 
 _END_PATIENCE = 10.0
 
 
-class Crew:
+class ForkserverClient:
     """Talks to both over their sockets; all calls come from the supervisor's loop.
 
     Args:
@@ -83,7 +83,7 @@ class Crew:
         if self._zygote is not None:
             self._zygote.put((MAKE, self._max_result_bytes))
             # One that is gone shows itself to the poll.
-            with contextlib.suppress(Closed):
+            with contextlib.suppress(ChannelClosedError):
                 self._zygote.flush()
 
     def run(self, attempt: RunAttempt) -> None:
@@ -116,7 +116,7 @@ class Crew:
             return
         try:
             template.flush()
-        except Closed:
+        except ChannelClosedError:
             return
         events = select.POLLIN | select.POLLOUT if template.unsent else select.POLLIN
         self._poll.modify(template.fileno(), events)
@@ -173,7 +173,7 @@ class Crew:
     def _read_template(self, template: Channel) -> None:
         try:
             messages = template.get()
-        except Closed:
+        except ChannelClosedError:
             self._drop_template()
             if self._zygote is None:
                 self._kill_children()
@@ -185,7 +185,7 @@ class Crew:
     def _read_zygote(self, zygote: Channel) -> None:
         try:
             messages = zygote.get()
-        except Closed:
+        except ChannelClosedError:
             self._poll.unregister(zygote.fileno())
             zygote.close()
             self._zygote = None
@@ -207,7 +207,7 @@ class Crew:
             template = self._template
             try:
                 messages = template.get()
-            except Closed:
+            except ChannelClosedError:
                 self._drop_template()
                 return
             if not messages:

@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
-from cloud_tasks.worker.consumers.attempt_types import Running
+from cloud_tasks.worker.consumers.attempt_types import RunningAttempt
 from cloud_tasks.worker.forkserver.protocol import (
     AttemptEnded,
     AttemptStarted,
@@ -23,12 +23,12 @@ from cloud_tasks.worker.forkserver.protocol import (
     RunAttempt,
     Withdrawn,
 )
-from cloud_tasks.worker.supervisor.attempt_states import AttemptStates
-from cloud_tasks.worker.supervisor.forkserver_client import Crew
-from cloud_tasks.worker.supervisor.prefetch import sent_ahead
+from cloud_tasks.worker.supervisor.attempt_table import AttemptTable
+from cloud_tasks.worker.supervisor.forkserver_client import ForkserverClient
+from cloud_tasks.worker.supervisor.prefetch import prefetch_count
 
 if TYPE_CHECKING:
-    from cloud_tasks.worker.supervisor.process_pool import Ended, Pool
+    from cloud_tasks.worker.supervisor.process_pool import Ended, ProcessPool
 
 __all__ = ["ForkPerTask", "Launcher", "LauncherEvents", "ProcessReuse"]
 
@@ -36,11 +36,11 @@ __all__ = ["ForkPerTask", "Launcher", "LauncherEvents", "ProcessReuse"]
 class LauncherEvents(NamedTuple):
     """Callbacks of a launcher."""
 
-    begun: Callable[[Running], None]
+    begun: Callable[[RunningAttempt], None]
     """Called when an attempt's process has turned to it."""
-    ended: Callable[[Running, int, bytes, bytes, float, bool], None]
+    ended: Callable[[RunningAttempt, int, bytes, bytes, float, bool], None]
     """Called with the attempt, exit status, report, end of its output, seconds, and whether it may have scratch."""
-    returned: Callable[[Sequence[Running]], None]
+    returned: Callable[[Sequence[RunningAttempt]], None]
     """Called with attempts that were started and will not begin."""
 
 
@@ -58,26 +58,26 @@ class Launcher(Protocol):
     def room(self) -> int:
         """Number of attempts that can be started now; with reuse a lower bound, 0 only for none."""
 
-    def start(self, attempt: Running) -> None:
+    def start(self, attempt: RunningAttempt) -> None:
         """Start an attempt, which the table holds as WAITING."""
 
     def withdraw(self) -> None:
         """Have waiting attempts returned, where the fork server holds them."""
 
-    def signal(self, attempt: Running, number: int) -> None:
+    def signal(self, attempt: RunningAttempt, number: int) -> None:
         """Signal the process of an attempt that has begun."""
 
     def on_message(self, message: Any) -> None:
         """Handle a message of the fork server."""
 
-    def reset(self) -> Sequence[Running]:
+    def reset(self) -> Sequence[RunningAttempt]:
         """Forget all processes, which are gone; return the waiting attempts that may have begun meanwhile."""
 
 
 class ForkPerTask:
     """A new process for each attempt; the fork server holds what waits for a slot."""
 
-    def __init__(self, crew: Crew, table: AttemptStates, events: LauncherEvents, *, slots: int) -> None:
+    def __init__(self, crew: ForkserverClient, table: AttemptTable, events: LauncherEvents, *, slots: int) -> None:
         self._crew = crew
         self._table = table
         self._events = events
@@ -86,13 +86,13 @@ class ForkPerTask:
         self.is_withdrawing = False
 
     def expect(self, mean_seconds: float | None) -> None:
-        self._ahead = self._slots * sent_ahead(mean_seconds)
+        self._ahead = self._slots * prefetch_count(mean_seconds)
 
     @property
     def room(self) -> int:
         return 0 if self.is_withdrawing else max(0, self._slots + self._ahead - len(self._table))
 
-    def start(self, attempt: Running) -> None:
+    def start(self, attempt: RunningAttempt) -> None:
         work = attempt.work
         self._crew.run(RunAttempt(attempt.number, work.task_id, work.attempt, work.payload, attempt.scratch))
 
@@ -101,7 +101,7 @@ class ForkPerTask:
             self.is_withdrawing = True
             self._crew.withdraw()
 
-    def signal(self, attempt: Running, number: int) -> None:
+    def signal(self, attempt: RunningAttempt, number: int) -> None:
         self._crew.kill(attempt.number, number)
 
     def on_message(self, message: Any) -> None:
@@ -117,7 +117,7 @@ class ForkPerTask:
             if message.numbers:
                 self._events.returned([self._table.waiting[number] for number in message.numbers])
 
-    def reset(self) -> Sequence[Running]:
+    def reset(self) -> Sequence[RunningAttempt]:
         self.is_withdrawing = False
         # An attempt for each free slot may have begun.
         return list(self._table.waiting.values())[: max(0, self._slots - self._table.begun_count)]
@@ -135,14 +135,21 @@ class ProcessReuse:
     is_withdrawing = False
 
     def __init__(
-        self, crew: Crew, table: AttemptStates, events: LauncherEvents, poll: select.poll, *, slots: int, reuse: int
+        self,
+        crew: ForkserverClient,
+        table: AttemptTable,
+        events: LauncherEvents,
+        poll: select.poll,
+        *,
+        slots: int,
+        reuse: int,
     ) -> None:
-        from cloud_tasks.worker.supervisor.process_pool import Pool
+        from cloud_tasks.worker.supervisor.process_pool import ProcessPool
 
         self._crew = crew
         self._table = table
         self._events = events
-        self.pool: Pool = Pool(
+        self.pool: ProcessPool = ProcessPool(
             poll,
             slots=slots,
             reuse=reuse,
@@ -159,13 +166,13 @@ class ProcessReuse:
     def room(self) -> int:
         return self.pool.room
 
-    def start(self, attempt: Running) -> None:
+    def start(self, attempt: RunningAttempt) -> None:
         self.pool.start(attempt)
 
     def withdraw(self) -> None:
         """Do nothing: a process has what was sent to it."""
 
-    def signal(self, attempt: Running, number: int) -> None:
+    def signal(self, attempt: RunningAttempt, number: int) -> None:
         self._crew.kill_process(self.pool.doom(attempt), number)
 
     def on_message(self, message: Any) -> None:
@@ -175,11 +182,11 @@ class ProcessReuse:
         elif kind is ProcessEnded:
             self._process_ended(*message)
 
-    def reset(self) -> Sequence[Running]:
+    def reset(self) -> Sequence[RunningAttempt]:
         self.pool.all_gone()
         return ()
 
-    def _begun(self, attempt: Running) -> None:
+    def _begun(self, attempt: RunningAttempt) -> None:
         attempt.started = time.monotonic()
         self._events.begun(attempt)
 

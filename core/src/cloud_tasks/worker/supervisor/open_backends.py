@@ -15,24 +15,24 @@ from typing import TYPE_CHECKING, Any
 from cloud_tasks.worker.common.log import Log
 from cloud_tasks.worker.reporting.durable_sinks import EventFile, EventQueue, MainSink
 from cloud_tasks.worker.reporting.spool import Spool
-from cloud_tasks.worker.supervisor.completion import Endings
-from cloud_tasks.worker.worker_config import Plan
+from cloud_tasks.worker.supervisor.completion import CompletionHandler
+from cloud_tasks.worker.worker_config import WorkerConfig
 
 if TYPE_CHECKING:
     from datetime import timedelta
 
     from cloud_tasks.plugin import Queue, QueueBackend
     from cloud_tasks.registry import Registry
-    from cloud_tasks.worker.consumers.base import Feed
-    from cloud_tasks.worker.consumers.lease_extender import Leases
+    from cloud_tasks.worker.consumers.base import TaskConsumer
+    from cloud_tasks.worker.consumers.lease_extender import LeaseExtender
 
-__all__ = ["Connections"]
+__all__ = ["OpenBackends"]
 
 _EVENT_ROOM = 8 * 1024
 """Bytes of an event-queue message that are kept for all but the result."""
 
 
-class Connections:
+class OpenBackends:
     """Opens what the plan asks for; the stack closes it.
 
     Args:
@@ -42,7 +42,7 @@ class Connections:
 
     def __init__(
         self,
-        plan: Plan,
+        plan: WorkerConfig,
         data: Any,
         *,
         environ: Mapping[str, str],
@@ -62,13 +62,13 @@ class Connections:
         self.backend: QueueBackend | None = None
         """The task queue's; None with a local source, as are the next two."""
         self.tasks: Queue | None = None
-        self.leases: Leases | None = None
+        self.leases: LeaseExtender | None = None
         if plan.source is None:
-            from cloud_tasks.worker.consumers.lease_extender import Leases
+            from cloud_tasks.worker.consumers.lease_extender import LeaseExtender
 
             self.backend = self.registry.queue(plan.queue_backend)
             self.tasks = self._open_queue(self.backend, data.queue_name)
-            self.leases = Leases(self.tasks, self._lease(self.backend), on_lost=on_lost, log=log)
+            self.leases = LeaseExtender(self.tasks, self._lease(self.backend), on_lost=on_lost, log=log)
 
     @cached_property
     def registry(self) -> Registry:
@@ -108,16 +108,16 @@ class Connections:
             self._log.warning(f"An earlier worker left {spool.size} bytes of reports in {folder}: they are made first")
         return spool
 
-    def feed(self, endings: Endings, *, max_losses: int, on_change: Callable[[], None]) -> Feed:
+    def feed(self, endings: CompletionHandler, *, max_losses: int, on_change: Callable[[], None]) -> TaskConsumer:
         """Where attempts come from; ``on_change`` is called from its thread."""
         if self._plan.source is not None:
             return self._local_feed(on_change)
-        from cloud_tasks.worker.consumers.queue import QueueFeed
+        from cloud_tasks.worker.consumers.queue import QueueConsumer
 
         assert self.backend is not None
         assert self.tasks is not None
         assert self.leases is not None
-        return QueueFeed(
+        return QueueConsumer(
             self.tasks,
             self.backend.traits,
             self.leases,
@@ -130,8 +130,8 @@ class Connections:
             log=self._log,
         )
 
-    def _local_feed(self, on_change: Callable[[], None]) -> Feed:
-        from cloud_tasks.worker.consumers.local import LocalFeed
+    def _local_feed(self, on_change: Callable[[], None]) -> TaskConsumer:
+        from cloud_tasks.worker.consumers.local import LocalConsumer
         from cloud_tasks.worker.consumers.local_source import open_local_source
 
         data = self._data
@@ -140,7 +140,7 @@ class Connections:
             from cloud_tasks.worker.consumers.resume import wanted_tasks
 
             wanted = wanted_tasks(data.event_log_file, spooled=self.spool.paths, retry_failed=bool(data.retry_failed))
-        return LocalFeed(
+        return LocalConsumer(
             lambda: open_local_source(self._plan.source),
             skip=data.tasks_to_skip or 0,
             limit=data.max_num_tasks,
@@ -194,7 +194,7 @@ class Connections:
         from cloud_tasks import builtin
         from cloud_tasks.plugin import EventSinkContext
         from cloud_tasks.registry import Registry
-        from cloud_tasks.worker.reporting.sink_forwarder import Copies
+        from cloud_tasks.worker.reporting.sink_forwarder import SinkForwarder
         from cloud_tasks.worker.supervisor.environment import settings_from_environment
 
         registry = self._given_registry or Registry(builtins=[("builtin", builtin)])
@@ -204,6 +204,6 @@ class Connections:
             backend = registry.event_sink(name)
             settings = settings_from_environment(backend.settings, backend.name, self._environ)
             sink = self._stack.enter_context(backend.open(settings, context))
-            copies.append(Copies(name, sink, patience=self._data.flush_period, log=self._log))
+            copies.append(SinkForwarder(name, sink, patience=self._data.flush_period, log=self._log))
             self._stack.callback(copies[-1].close)
         return copies

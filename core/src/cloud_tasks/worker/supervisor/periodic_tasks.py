@@ -10,7 +10,7 @@ from typing import Any, NamedTuple, Protocol
 from cloud_tasks.worker.common.log import Log
 from cloud_tasks.worker.supervisor.settings import SupervisorSettings
 
-__all__ = ["Activity", "Pulse"]
+__all__ = ["Activity", "PeriodicTasks"]
 
 _MEMORY_INTERVAL = 0.2
 """Seconds between two checks of the memory of tasks, where it is limited."""
@@ -34,7 +34,7 @@ class _Report(Protocol):
     def __call__(self, kind: str, **facts: Any) -> None: ...
 
 
-class Pulse:
+class PeriodicTasks:
     """Repeats its work from `start` until the supervisor's loop ends.
 
     Args:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-__all__ = ["sent_ahead"]
+__all__ = ["prefetch_count"]
 
 _SECONDS = 0.01
 _MOST = 64
 _SHORTEST = 1e-5
 
 
-def sent_ahead(mean_seconds: float | None) -> int:
+def prefetch_count(mean_seconds: float | None) -> int:
     """As many as one slot does in a hundredth of a second; none of unknown length.
 
     Args:

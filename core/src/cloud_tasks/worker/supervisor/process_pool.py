@@ -18,17 +18,17 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from cloud_tasks.worker.common.ipc import Channel, Closed
-from cloud_tasks.worker.consumers.attempt_types import Running
-from cloud_tasks.worker.supervisor.prefetch import sent_ahead
+from cloud_tasks.worker.common.ipc import Channel, ChannelClosedError
+from cloud_tasks.worker.consumers.attempt_types import RunningAttempt
+from cloud_tasks.worker.supervisor.prefetch import prefetch_count
 
-__all__ = ["Ended", "Pool"]
+__all__ = ["Ended", "ProcessPool"]
 
 
 class Ended(NamedTuple):
     """What a process says of an attempt that it has made."""
 
-    running: Running
+    running: RunningAttempt
     seconds: float
     has_scratch: bool
     tail: bytes
@@ -49,18 +49,18 @@ class Member:
         self.pid: int | None = None
         self.channel: Channel | None = None
         """None: it is not there yet."""
-        self.head: Running | None = None
+        self.head: RunningAttempt | None = None
         """What it is doing."""
-        self.waiting: deque[Running] = deque()
+        self.waiting: deque[RunningAttempt] = deque()
         """What it will do then."""
         self.unsent: list[Any] = []
         """Messages from before it was there."""
-        self.doomed: Running | None = None
+        self.doomed: RunningAttempt | None = None
         """The one that it was told to end for."""
         self.has_room = False
 
 
-class Pool:
+class ProcessPool:
     """All of them. Used by the supervisor's loop.
 
     Args:
@@ -79,7 +79,7 @@ class Pool:
         slots: int,
         reuse: int,
         make: Callable[[int], None],
-        on_begun: Callable[[Running], None],
+        on_begun: Callable[[RunningAttempt], None],
         on_ended: Callable[[Ended], None],
         kill: Callable[[int | None], None],
     ) -> None:
@@ -101,14 +101,14 @@ class Pool:
 
     def expect(self, mean_seconds: float | None) -> None:
         """Say how long tasks take, which decides how many are sent ahead."""
-        self._ahead = sent_ahead(mean_seconds)
+        self._ahead = prefetch_count(mean_seconds)
 
     @property
     def room(self) -> int:
         """How many attempts it takes now, at least: 0 only if it takes none."""
         return len(self._idle) + len(self._free) or (self._first_roomy() is not None)
 
-    def start(self, running: Running) -> None:
+    def start(self, running: RunningAttempt) -> None:
         """Have an attempt made by the process that is the first to get to it."""
         member = self._choose()
         running.slot, running.pid = member.slot, member.pid
@@ -130,7 +130,7 @@ class Pool:
             member.head = member.waiting.popleft()
             self._on_begun(member.head)
 
-    def doom(self, running: Running) -> int | None:
+    def doom(self, running: RunningAttempt) -> int | None:
         """This attempt is to be ended: returns the process to be signalled, which gets no more."""
         assert running.slot is not None
         member = self._members[running.slot]
@@ -183,7 +183,7 @@ class Pool:
         self._touched.add(member)
         self._begin(member)
 
-    def gone(self, slot: int) -> tuple[Running | None, list[Running]]:
+    def gone(self, slot: int) -> tuple[RunningAttempt | None, list[RunningAttempt]]:
         """The process of a slot has ended; returns what it was doing and is to blame for, and what it had not begun."""
         member = self._members.pop(slot)
         self._read_rest(member)
@@ -195,7 +195,7 @@ class Pool:
             return None, [head, *left]
         return head, left
 
-    def all_gone(self) -> list[tuple[Running | None, list[Running]]]:
+    def all_gone(self) -> list[tuple[RunningAttempt | None, list[RunningAttempt]]]:
         """The template is gone, and all processes with it; returns of each what `gone` does."""
         return [self.gone(slot) for slot in list(self._members)]
 
@@ -217,7 +217,7 @@ class Pool:
                 continue
             try:
                 channel.flush()
-            except Closed:
+            except ChannelClosedError:
                 continue
             self._poll.modify(channel.fileno(), select.POLLIN | select.POLLOUT if channel.unsent else select.POLLIN)
         self._touched = {m for m in self._touched if m.channel is not None and m.channel.unsent}
@@ -233,7 +233,7 @@ class Pool:
         assert channel is not None
         try:
             messages = channel.get()
-        except Closed:
+        except ChannelClosedError:
             return False
         for number, seconds, has_scratch, tail, content in messages:
             if member.head is None:

@@ -5,19 +5,19 @@ from __future__ import annotations
 from typing import Any
 
 from cloud_tasks.worker.common.log import Log
-from cloud_tasks.worker.worker_config import Plan
+from cloud_tasks.worker.worker_config import WorkerConfig
 
 __all__ = ["log_configuration"]
 
 
-def log_configuration(log: Log, data: Any, plan: Plan) -> None:
+def log_configuration(log: Log, data: Any, plan: WorkerConfig) -> None:
     """Log every option that changes what the worker does."""
     for line in ("Configuration:", *(f"  {line}" for line in _lines(data, plan))):
         log.hold(line)
     log.flush()
 
 
-def _lines(data: Any, plan: Plan) -> list[str]:
+def _lines(data: Any, plan: WorkerConfig) -> list[str]:
     lines = []
     if plan.source is None:
         lines.append(f'Using the task queue: "{data.queue_name}" ({plan.queue_backend})')

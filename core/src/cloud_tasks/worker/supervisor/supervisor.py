@@ -23,20 +23,20 @@ from typing import TYPE_CHECKING, Any
 from cloud_tasks.worker.common import process_tree
 from cloud_tasks.worker.common.log import Log
 from cloud_tasks.worker.common.shared_flags import SharedFlags
-from cloud_tasks.worker.consumers.attempt_types import Running, Work
+from cloud_tasks.worker.consumers.attempt_types import PendingAttempt, RunningAttempt
 from cloud_tasks.worker.forkserver.protocol import Ready
-from cloud_tasks.worker.reporting.event_encoder import EventMaker
+from cloud_tasks.worker.reporting.event_encoder import EventEncoder
 from cloud_tasks.worker.reporting.reporter import Report, Reporter
-from cloud_tasks.worker.supervisor.attempt_table import Attempts
-from cloud_tasks.worker.supervisor.completion import Endings
-from cloud_tasks.worker.supervisor.forkserver_client import Crew
+from cloud_tasks.worker.supervisor.attempt_executor import AttemptExecutor
+from cloud_tasks.worker.supervisor.completion import CompletionHandler
+from cloud_tasks.worker.supervisor.forkserver_client import ForkserverClient
 from cloud_tasks.worker.supervisor.outcome import Outcome, OutcomeKind
-from cloud_tasks.worker.supervisor.periodic_tasks import Activity, Pulse
+from cloud_tasks.worker.supervisor.periodic_tasks import Activity, PeriodicTasks
 from cloud_tasks.worker.supervisor.settings import Exit, SupervisorSettings
 from cloud_tasks.worker.supervisor.timers import Timers
 
 if TYPE_CHECKING:
-    from cloud_tasks.worker.consumers.base import Feed
+    from cloud_tasks.worker.consumers.base import TaskConsumer
 
 __all__ = ["Supervisor"]
 
@@ -56,10 +56,10 @@ class Supervisor:
         settings: SupervisorSettings,
         *,
         end: Any,
-        feed: Callable[[Supervisor], Feed],
+        feed: Callable[[Supervisor], TaskConsumer],
         reporter: Reporter,
-        endings: Endings,
-        events: EventMaker,
+        endings: CompletionHandler,
+        events: EventEncoder,
         flags: SharedFlags,
         log: Log,
     ) -> None:
@@ -74,7 +74,7 @@ class Supervisor:
         self._poll.register(self._alarm_out, select.POLLIN)
         self._posted: deque[Callable[[], None]] = deque()
         self.timers = Timers()
-        self._returned: deque[Work] = deque()
+        self._returned: deque[PendingAttempt] = deque()
         self._ready = False
         self.is_accepting = True
         """Whether new tasks are started."""
@@ -87,7 +87,7 @@ class Supervisor:
         self._mean_seconds: float | None = None
         self.finished = 0
         """Attempts that have ended."""
-        self._crew = Crew(
+        self._crew = ForkserverClient(
             end,
             self._poll,
             max_result_bytes=settings.max_result_bytes,
@@ -95,7 +95,7 @@ class Supervisor:
             on_template_gone=self._on_template_gone,
             on_zygote_gone=lambda: log.warning("The zygote is gone: a template that dies cannot be replaced"),
         )
-        self.attempts = Attempts(
+        self.attempts = AttemptExecutor(
             settings,
             self._crew,
             self._poll,
@@ -103,7 +103,7 @@ class Supervisor:
             on_ended=self._on_ended,
             on_returned=self._on_returned,
         )
-        self._pulse = Pulse(
+        self._pulse = PeriodicTasks(
             settings,
             later=self.timers.later,
             observe=self._activity,
@@ -200,7 +200,7 @@ class Supervisor:
             attempts.start(work)
         self.feed.want(attempts.room, mean_seconds=mean_seconds)
 
-    def _next_returned(self) -> Work | None:
+    def _next_returned(self) -> PendingAttempt | None:
         while self._returned:
             work = self._returned.popleft()
             if not work.lease_lost:
@@ -246,14 +246,14 @@ class Supervisor:
             self.log.error(f"worker_init failed:\n{message.problem}")
             self.fail("worker_init failed", message.problem)
 
-    def _on_begun(self, running: Running) -> None:
+    def _on_begun(self, running: RunningAttempt) -> None:
         work = running.work
         self.report("task_started", task_id=work.task_id, attempt=work.attempt, slot=running.slot, pid=running.pid)
         if self._settings.reuse == 1 and (self._settings.log_tasks or self.log.verbose):
             self._log_task(f"Started single-task worker #{running.number} (PID {running.pid})")
             self._log_task(f"Worker #{running.number}: Started, processing task {work.task_id}")
 
-    def _on_ended(self, running: Running, outcome: Outcome, seconds: float, may_have_scratch: bool) -> None:
+    def _on_ended(self, running: RunningAttempt, outcome: Outcome, seconds: float, may_have_scratch: bool) -> None:
         if may_have_scratch and os.path.lexists(running.scratch):
             self._endings.remove_scratch(running.scratch)
         if self.attempts.count == 0:
@@ -273,7 +273,7 @@ class Supervisor:
         if outcome.kind in (OutcomeKind.COMPLETED, OutcomeKind.RETRY_REQUESTED, OutcomeKind.EXCEPTION):
             self._template_deaths = 0
 
-    def _on_returned(self, works: Sequence[Work]) -> None:
+    def _on_returned(self, works: Sequence[PendingAttempt]) -> None:
         if self.is_accepting:
             self._returned.extendleft(reversed(works))
         else:

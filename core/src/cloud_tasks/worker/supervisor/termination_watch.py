@@ -10,20 +10,20 @@ from typing import TYPE_CHECKING, Any
 
 from cloud_tasks.errors import CloudTasksError
 from cloud_tasks.worker.common.log import Log
-from cloud_tasks.worker.reporting.event_encoder import EventMaker
+from cloud_tasks.worker.reporting.event_encoder import EventEncoder
 from cloud_tasks.worker.supervisor.supervisor import Supervisor
 
 if TYPE_CHECKING:
     from cloud_tasks.model import TerminationNotice
     from cloud_tasks.registry import Registry
 
-__all__ = ["Notices"]
+__all__ = ["TerminationWatch"]
 
 _MARGIN = 3.0
 """Seconds before the machine is taken away at which unfinished tasks are released."""
 
 
-class Notices:
+class TerminationWatch:
     """Passes on what it is told of this machine's end.
 
     Args:
@@ -44,12 +44,12 @@ class Notices:
         self._log = log
 
     def watch(
-        self, registry: Registry, compute_name: str, data: Any, *, environ: Mapping[str, str], events: EventMaker
+        self, registry: Registry, compute_name: str, data: Any, *, environ: Mapping[str, str], events: EventEncoder
     ) -> None:
         """Ask the machine from now on, every ``data.notice_interval`` seconds; events name it once it is known."""
         from cloud_tasks.plugin import InstanceContext
         from cloud_tasks.worker.supervisor.environment import settings_from_environment
-        from cloud_tasks.worker.supervisor.instance_identity import Machine
+        from cloud_tasks.worker.supervisor.instance_watch import InstanceWatch
 
         try:
             backend = registry.compute(compute_name)
@@ -63,7 +63,7 @@ class Notices:
         def on_identity(instance_id: str) -> None:
             events.instance_id = instance_id
 
-        machine = Machine(
+        machine = InstanceWatch(
             side, interval=data.notice_interval, on_identity=on_identity, on_notice=self._on_notice, log=self._log
         )
         self._stack.callback(machine.close)

@@ -30,7 +30,7 @@ from typing import Any, NoReturn
 from cloud_tasks.compact_json import compact_encoder
 from cloud_tasks.errors import Retry
 from cloud_tasks.worker.common import process_tree
-from cloud_tasks.worker.common.ipc import Channel, Closed
+from cloud_tasks.worker.common.ipc import Channel, ChannelClosedError
 from cloud_tasks.worker.common.memfd import nameless_file
 from cloud_tasks.worker.common.worker_data import WorkerData
 from cloud_tasks.worker.task_process.exception_report import describe, failure, text_of
@@ -244,7 +244,7 @@ def run_many(
             tail = take_output(is_wanted="error" in head) if captures else b""
             report = _encoded(head, content) if head else _PLAIN + content
             _hand_over(end, (assignment.number, seconds, data._scratch_is_used, tail), report)
-    except Closed:
+    except ChannelClosedError:
         code = 0
     except BaseException as error:
         _last_words(error)

@@ -10,8 +10,8 @@ import attrs
 from cloud_tasks.controller.autoscaler.fleet import Fleet
 from cloud_tasks.controller.autoscaler.state import Policy
 from cloud_tasks.controller.controller import Controller
-from cloud_tasks.controller.messaging.enqueuer import Feeder
-from cloud_tasks.controller.messaging.event_collector import Collector
+from cloud_tasks.controller.messaging.enqueuer import TaskEnqueuer
+from cloud_tasks.controller.messaging.event_collector import EventCollector
 from cloud_tasks.model import LaunchRequest, Limits
 from cloud_tasks.plugin import Compute, Queue
 from cloud_tasks.selection import RankedOffer
@@ -28,9 +28,9 @@ __all__ = ["Parts", "make_controller"]
 class Parts:
     """The classes of the controller under test; a test plants a defect by giving another."""
 
-    collector: type[Collector] = Collector
+    collector: type[EventCollector] = EventCollector
     fleet: type[Fleet] = Fleet
-    feeder: type[Feeder] = Feeder
+    feeder: type[TaskEnqueuer] = TaskEnqueuer
 
 
 def make_controller(

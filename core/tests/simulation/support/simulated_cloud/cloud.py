@@ -16,7 +16,7 @@ from typing import Protocol
 import attrs
 from virtual_loop import VirtualLoop
 
-from cloud_tasks.errors import LaunchRefused, ProviderError, RefusalScope
+from cloud_tasks.errors import LaunchRefusedError, ProviderError, RefusalScope
 from cloud_tasks.estimate import SimulatedInstance
 from cloud_tasks.model import (
     Headroom,
@@ -173,9 +173,9 @@ class SimulatedCloud:
         if quota is not None and self.vcpus() + offer.instance_type.vcpus > quota:
             raise self._refusal(f"quota of {quota} vCPUs exceeded", RefusalScope.REGION, "QUOTA")
 
-    def _refusal(self, message: str, scope: RefusalScope, reason: str) -> LaunchRefused:
+    def _refusal(self, message: str, scope: RefusalScope, reason: str) -> LaunchRefusedError:
         away = timedelta(seconds=self._rng.choice((60, 300)))
-        return LaunchRefused(message, scope=scope, retry_after=away, reason=reason)
+        return LaunchRefusedError(message, scope=scope, retry_after=away, reason=reason)
 
     def vcpus(self) -> int:
         return sum(machine.offer.instance_type.vcpus for machine in self.existing())

@@ -11,9 +11,9 @@ import attrs
 from virtual_loop import START
 
 from cloud_tasks.controller.controller import Controller, StopMode
-from cloud_tasks.controller.setup.resources import go_on, start_afresh
+from cloud_tasks.controller.setup.resources import create_resources, resume_resources
 from cloud_tasks.convert import encode_task_message
-from cloud_tasks.errors import LaunchRefused, ProviderError
+from cloud_tasks.errors import LaunchRefusedError, ProviderError
 from cloud_tasks.model import JobPhase, LaunchRequest, Money, Task, TaskMessage
 from cloud_tasks.plugin import Queue
 from cloud_tasks.selection import RankedOffer, rank
@@ -175,7 +175,7 @@ class Simulation:
             with Store.create(scratch, record, overwrite=True, durable=False) as store:
                 store.load_tasks(self._read_tasks())
                 self._points("before publishing")
-                start_afresh(
+                create_resources(
                     store,
                     self._path,
                     job_id=JOB_ID,
@@ -254,7 +254,7 @@ class Simulation:
         tasks, events = (Pointed(each, self._points, lambda: None) for each in calls)
         while True:
             try:
-                go_on(store, tasks=cast(Queue, tasks), events=cast(Queue, events))
+                resume_resources(store, tasks=cast(Queue, tasks), events=cast(Queue, events))
                 self.monitor.is_set_up = True
             except ProviderError:
                 self._world.loop.run_for(timedelta(seconds=30))
@@ -273,5 +273,5 @@ class Simulation:
 
     def _call_failed(self, error: Exception) -> None:
         request = self._refusals.pop(id(error), None)
-        if request is not None and isinstance(error, LaunchRefused):
+        if request is not None and isinstance(error, LaunchRefusedError):
             self.monitor.refusal_known(request, error)

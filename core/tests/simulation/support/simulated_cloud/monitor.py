@@ -12,7 +12,7 @@ from datetime import datetime, timedelta
 
 from cloud_tasks.controller.autoscaler.state import Block
 from cloud_tasks.convert import decode_task_message
-from cloud_tasks.errors import LaunchRefused
+from cloud_tasks.errors import LaunchRefusedError
 from cloud_tasks.model import (
     FINAL_STATUSES,
     TASK_FINAL_EVENTS,
@@ -151,7 +151,7 @@ class Monitor:
         """The controller is a new process: what it knew in memory alone is gone."""
         self._blocks = []
 
-    def refusal_known(self, request: LaunchRequest, error: LaunchRefused) -> None:
+    def refusal_known(self, request: LaunchRequest, error: LaunchRefusedError) -> None:
         until = self._now() + error.retry_after
         self._blocks.append(Block(scope=error.scope, offer=request.offer, until=until, reason=error.reason))
 

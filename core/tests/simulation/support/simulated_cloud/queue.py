@@ -16,7 +16,7 @@ from datetime import datetime, timedelta
 
 from virtual_loop import VirtualLoop
 
-from cloud_tasks.errors import NotFound
+from cloud_tasks.errors import NotFoundError
 from cloud_tasks.plugin import Delivery, Depth, SendFailure
 from simulated_cloud.scenario import Faults
 
@@ -167,4 +167,4 @@ class SimulatedQueue:
 
     def _check(self) -> None:
         if not self._exists:
-            raise NotFound("the simulated queue does not exist")
+            raise NotFoundError("the simulated queue does not exist")

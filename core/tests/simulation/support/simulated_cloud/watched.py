@@ -7,7 +7,7 @@ from datetime import timedelta
 from typing import Any
 
 from cloud_tasks.controller.autoscaler.fleet import Fleet
-from cloud_tasks.errors import LaunchRefused
+from cloud_tasks.errors import LaunchRefusedError
 from cloud_tasks.model import LaunchRequest
 from cloud_tasks.store import Store
 from simulated_cloud.monitor import Monitor
@@ -116,6 +116,6 @@ class WatchedCompute:
         self._monitor.launch_called(request)
         try:
             return self._front.launch(request)
-        except LaunchRefused as error:
+        except LaunchRefusedError as error:
             self._refusals[id(error)] = request
             raise

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 
 import redis
 
-from cloud_tasks.errors import NotFound, ProviderError
+from cloud_tasks.errors import NotFoundError, ProviderError
 from cloud_tasks_redis.settings import RedisSettings
 
 __all__ = ["connect", "translated"]
@@ -28,12 +28,12 @@ def connect(settings: RedisSettings) -> redis.Redis:
 
 @contextmanager
 def translated(name: str) -> Iterator[None]:
-    """Lets no exception of the library out: it becomes `NotFound` or `ProviderError`."""
+    """Lets no exception of the library out: it becomes `NotFoundError` or `ProviderError`."""
     try:
         yield
     except redis.exceptions.ResponseError as error:
         if MISSING in str(error):
-            raise NotFound(f'there is no queue "{name}"', hint="load the job first") from error
+            raise NotFoundError(f'there is no queue "{name}"', hint="load the job first") from error
         raise ProviderError(f'the Redis server refused a call on the queue "{name}": {error}') from error
     except redis.exceptions.RedisError as error:
         passing = isinstance(error, _PASSING) and not isinstance(error, _FOR_GOOD)

@@ -20,12 +20,12 @@ from typing import Any, Protocol
 import attrs
 from botocore.exceptions import ClientError
 
-from cloud_tasks.errors import LaunchRefused, NotFound, ProviderError, RefusalScope
+from cloud_tasks.errors import LaunchRefusedError, NotFoundError, ProviderError, RefusalScope
 from cloud_tasks.model import Headroom, Image, Instance, InstanceType, LaunchRequest, Offer, Region
 from cloud_tasks.plugin import ComputeContext
 from cloud_tasks_aws.compute.catalog import Catalog
 from cloud_tasks_aws.compute.failures import ids_in, translated
-from cloud_tasks_aws.compute.images import Images, WrongArchitecture
+from cloud_tasks_aws.compute.images import Images, WrongArchitectureError
 from cloud_tasks_aws.compute.large_scripts import LargeScripts
 from cloud_tasks_aws.compute.launcher import Launcher
 from cloud_tasks_aws.compute.launching import launch_arguments
@@ -192,7 +192,7 @@ class Ec2Compute:
         try:
             with translated("reading the console"):
                 return self._console(instance_id)[-_CONSOLE_LETTERS:]
-        except NotFound:
+        except NotFoundError:
             return ""
 
     def _console(self, instance_id: str) -> str:
@@ -217,8 +217,8 @@ def _wrong_architecture_refused() -> Iterator[None]:
     """Turn an image of another architecture into a refusal of the instance type: another type may do."""
     try:
         yield
-    except WrongArchitecture as error:
+    except WrongArchitectureError as error:
         scope, away = RefusalScope.INSTANCE_TYPE, _OF_ANOTHER_TYPE
-        raise LaunchRefused(
-            error.message, scope=scope, retry_after=away, reason="WrongArchitecture", hint=error.hint
+        raise LaunchRefusedError(
+            error.message, scope=scope, retry_after=away, reason="WrongArchitectureError", hint=error.hint
         ) from error

@@ -14,7 +14,7 @@ import attrs
 from botocore.exceptions import BotoCoreError, ClientError, HTTPClientError
 from botocore.parsers import ResponseParserError
 
-from cloud_tasks.errors import LaunchRefused, NotFound, ProviderError, RefusalScope
+from cloud_tasks.errors import LaunchRefusedError, NotFoundError, ProviderError, RefusalScope
 from cloud_tasks.model import Offer
 from cloud_tasks_aws.failures import code_of, is_passing, meaning, not_understood, one_line
 
@@ -24,8 +24,8 @@ UNTRIED = "UnfulfillableCapacity"
 """What a fleet says of an offer that it did not come to, or has no other word for."""
 
 _DENIED = frozenset({"UnauthorizedOperation", "AccessDenied", "AccessDeniedException"})
-_OF_A_GROUP = frozenset({"InvalidGroup.NotFound", "InvalidSecurityGroupID.NotFound"})
-_OF_A_TEMPLATE = ("InvalidLaunchTemplateName.NotFound", "InvalidLaunchTemplateId.")
+_OF_A_GROUP = frozenset({"InvalidGroup.NotFoundError", "InvalidSecurityGroupID.NotFoundError"})
+_OF_A_TEMPLATE = ("InvalidLaunchTemplateName.NotFoundError", "InvalidLaunchTemplateId.")
 _OF_A_SETTING = ("InvalidGroup", "InvalidKeyPair", "InvalidSubnetID", "InvalidSecurityGroupID")
 
 
@@ -126,7 +126,7 @@ def translated(doing: str) -> Iterator[None]:
 
 
 def refused(offer: Offer, error: ClientError) -> ProviderError:
-    """What a failed launch means: a `LaunchRefused`, or trouble that may pass and says nothing of the launch."""
+    """What a failed launch means: a `LaunchRefusedError`, or trouble that may pass and says nothing of the launch."""
     code = code_of(error)
     name = f"{offer.instance_type.name} ({offer.purchase.value}) in {offer.zone}"
     judged = _known(code) or _of_the_setup(code, _message(error))
@@ -161,9 +161,9 @@ def _of_the_setup(code: str, message: str) -> _Refusal | None:
     return None
 
 
-def _refusal(name: str, error: ClientError, known: _Refusal) -> LaunchRefused:
+def _refusal(name: str, error: ClientError, known: _Refusal) -> LaunchRefusedError:
     code = code_of(error)
-    return LaunchRefused(
+    return LaunchRefusedError(
         f"EC2 will not start {name}: {code}: {_message(error)}",
         scope=known.scope,
         retry_after=known.away,
@@ -174,8 +174,8 @@ def _refusal(name: str, error: ClientError, known: _Refusal) -> LaunchRefused:
 
 def _translate(doing: str, error: ClientError | BotoCoreError) -> ProviderError:
     code = code_of(error)
-    if isinstance(error, ClientError) and code.endswith(".NotFound"):
-        return NotFound(f"{doing}: {code}: {_message(error)}")
+    if isinstance(error, ClientError) and code.endswith(".NotFoundError"):
+        return NotFoundError(f"{doing}: {code}: {_message(error)}")
     return meaning(doing, error)
 
 

@@ -25,7 +25,7 @@ from typing import Any
 
 from botocore.exceptions import BotoCoreError, ClientError
 
-from cloud_tasks.errors import LaunchRefused, ProviderError, RefusalScope
+from cloud_tasks.errors import LaunchRefusedError, ProviderError, RefusalScope
 from cloud_tasks.model import LaunchRequest, Offer, Purchase
 from cloud_tasks_aws.compute.failures import QUOTAS, UNTRIED, passing, refused, unknown_yet
 from cloud_tasks_aws.compute.patience import patiently
@@ -77,7 +77,7 @@ def launch_one_of(
         own_groups: Whether the security groups are ours, so that one that EC2 does not know was just made.
 
     Raises:
-        LaunchRefused: EC2 will start none of them.
+        LaunchRefusedError: EC2 will start none of them.
         ProviderError: It is not known whether one was started.
         ClientError: Of a call itself.
     """
@@ -137,7 +137,7 @@ class _Fleets:
                 return error
         return self._refusal(said)
 
-    def _refusal(self, said: Sequence[tuple[tuple[str, str], ClientError]]) -> LaunchRefused | ProviderError:
+    def _refusal(self, said: Sequence[tuple[tuple[str, str], ClientError]]) -> LaunchRefusedError | ProviderError:
         own_offer, own_subnet = self._places[0]
         own_type, purchase = own_offer.instance_type.name, own_offer.purchase
         tried = [(place, refused(own_offer, error)) for place, error in said if code_of(error) != UNTRIED]
@@ -154,21 +154,21 @@ class _Fleets:
             refused(own_offer, _error({"ErrorCode": UNTRIED, "ErrorMessage": _summary(said)})),
         )
         chosen = candidates[0]
-        if not isinstance(chosen, LaunchRefused):
+        if not isinstance(chosen, LaunchRefusedError):
             return chosen
         everyone = [refused(own_offer, error) for _, error in said]
-        away = min(each.retry_after for each in everyone if isinstance(each, LaunchRefused))
-        return LaunchRefused(
+        away = min(each.retry_after for each in everyone if isinstance(each, LaunchRefusedError))
+        return LaunchRefusedError(
             chosen.message, scope=chosen.scope, retry_after=away, reason=chosen.reason, hint=chosen.hint
         )
 
 
 def _scope_of(error: ProviderError) -> RefusalScope | None:
-    return error.scope if isinstance(error, LaunchRefused) else None
+    return error.scope if isinstance(error, LaunchRefusedError) else None
 
 
 def _reason_of(error: ProviderError) -> str:
-    return error.reason if isinstance(error, LaunchRefused) else ""
+    return error.reason if isinstance(error, LaunchRefusedError) else ""
 
 
 def _summary(said: Sequence[tuple[tuple[str, str], ClientError]]) -> str:

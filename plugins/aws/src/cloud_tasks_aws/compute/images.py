@@ -17,7 +17,7 @@ from cloud_tasks.errors import InputError
 from cloud_tasks.model import Architecture, Image
 from cloud_tasks_aws.compute.failures import translated
 
-__all__ = ["BootImage", "Images", "WrongArchitecture"]
+__all__ = ["BootImage", "Images", "WrongArchitectureError"]
 
 _DEFAULT_PARAMETER = "/aws/service/canonical/ubuntu/server/24.04/stable/current/{cpu}/hvm/ebs-gp3/ami-id"
 _CANONICAL = "099720109477"
@@ -31,7 +31,7 @@ _SHOWN = (
 _HINT = "name it `ami-…`, `/aws/service/…` (a public parameter), or [OWNER:]NAME with * for any letters"
 
 
-class WrongArchitecture(InputError):
+class WrongArchitectureError(InputError):
     """The image is there, and boots other types."""
 
 
@@ -63,7 +63,7 @@ class Images:
 
         Raises:
             InputError: There is none.
-            WrongArchitecture: It is for another architecture.
+            WrongArchitectureError: It is for another architecture.
         """
         with self._lock:
             key = (name, architecture)
@@ -104,7 +104,7 @@ class Images:
             raise InputError(f'there is no image "{name}" for {architecture.value}', where="run.image", hint=_HINT)
         chosen = max(found, key=lambda each: str(each.get("CreationDate", "")))
         if chosen.get("Architecture") != architecture.value:
-            raise WrongArchitecture(
+            raise WrongArchitectureError(
                 f'the image "{name}" is for {chosen.get("Architecture")}, not for {architecture.value}',
                 where="run.image",
                 hint="choose another, or set run.architecture",

@@ -16,7 +16,7 @@ from typing import Any
 
 from botocore.exceptions import ClientError
 
-from cloud_tasks.errors import LaunchRefused, ProviderError, RefusalScope
+from cloud_tasks.errors import LaunchRefusedError, ProviderError, RefusalScope
 from cloud_tasks.model import LaunchRequest, Offer
 from cloud_tasks_aws.compute.failures import QUOTAS, passing, refused, unknown_yet
 from cloud_tasks_aws.compute.fleets import Place, launch_one_of, places_for
@@ -55,7 +55,7 @@ class Launcher:
             arguments: Those of `RunInstances` for the request's own offer.
 
         Raises:
-            LaunchRefused: EC2 will not start it now.
+            LaunchRefusedError: EC2 will not start it now.
             ProviderError: It is not known whether it was started; the same request will tell.
         """
         places = places_for(request, self._network.subnets_beside(request.offer.zone))
@@ -63,7 +63,7 @@ class Launcher:
             if len(places) > 1:
                 return self._described(self._one_of(request, arguments, places))
             return patiently(lambda: self._once.run_instances(**arguments)["Instances"][0], again=self._may_pass)
-        except LaunchRefused as refusal:
+        except LaunchRefusedError as refusal:
             raise self._narrowed(request.offer, refusal, alone=False) from refusal.__cause__
         except ClientError as error:
             if code_of(error) == "IdempotentParameterMismatch":
@@ -108,7 +108,7 @@ class Launcher:
         Args:
             alone: Whether it speaks of no other offer.
         """
-        if not isinstance(refusal, LaunchRefused) or refusal.reason not in QUOTAS:
+        if not isinstance(refusal, LaunchRefusedError) or refusal.reason not in QUOTAS:
             return refusal
         limit = None
         with suppress(ProviderError):
@@ -121,9 +121,9 @@ class Launcher:
         return refusal
 
 
-def _of_the_type(refusal: LaunchRefused, message: str, away: timedelta) -> LaunchRefused:
+def _of_the_type(refusal: LaunchRefusedError, message: str, away: timedelta) -> LaunchRefusedError:
     scope = RefusalScope.INSTANCE_TYPE
-    return LaunchRefused(message, scope=scope, retry_after=away, reason=refusal.reason, hint=refusal.hint)
+    return LaunchRefusedError(message, scope=scope, retry_after=away, reason=refusal.reason, hint=refusal.hint)
 
 
 def _is_unknown(error: BaseException) -> bool:

@@ -16,7 +16,7 @@ from typing import Any
 
 from botocore.exceptions import ClientError
 
-from cloud_tasks.errors import LaunchFailedError, LaunchRefused, RefusalScope
+from cloud_tasks.errors import LaunchFailedError, LaunchRefusedError, RefusalScope
 from cloud_tasks_aws.compute.failures import translated
 from cloud_tasks_aws.failures import code_of
 from cloud_tasks_aws.settings import AwsSettings
@@ -54,10 +54,10 @@ class Network:
             self._groups.clear()
 
     def interface(self, zone: str) -> dict[str, Any]:
-        """The arguments of a launch that connect an instance in this zone. Raises `LaunchRefused`."""
+        """The arguments of a launch that connect an instance in this zone. Raises `LaunchRefusedError`."""
         subnet = self._by_zone().get(zone)
         if subnet is None:
-            raise LaunchRefused(
+            raise LaunchRefusedError(
                 f"there is no subnet to use in {zone}",
                 scope=RefusalScope.ZONE,
                 retry_after=timedelta(days=1),

@@ -2,7 +2,7 @@
 
 Invariants, each with a test:
 
-1. Prices are fetched, kept and renewed as `KeptPrices` has it.
+1. Prices are fetched, kept and renewed as `PriceCache` has it.
 2. What has no price is left out with a reason.
 """
 
@@ -13,7 +13,7 @@ from datetime import datetime
 from typing import Any
 
 from cloud_tasks.model import Money, Offer, OfferRequest, PriceBreakdown, Purchase, Unpriced
-from cloud_tasks.plugin.kit.price_cache import KeptPrices
+from cloud_tasks.plugin.kit.price_cache import PriceCache
 from cloud_tasks_aws.pricing.disk_price import disk_price
 from cloud_tasks_aws.pricing.rates import ListPrices, SpotPrices
 
@@ -33,8 +33,8 @@ class Ec2Pricing:
     def __init__(
         self,
         region: str,
-        on_demand: KeptPrices[ListPrices],
-        spot: KeptPrices[SpotPrices],
+        on_demand: PriceCache[ListPrices],
+        spot: PriceCache[SpotPrices],
         *,
         clients: Sequence[Any] = (),
     ) -> None:

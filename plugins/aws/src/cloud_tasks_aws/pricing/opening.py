@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from datetime import timedelta
 
 from cloud_tasks.plugin import Pricing, PricingContext
-from cloud_tasks.plugin.kit.price_cache import KeptPrices
+from cloud_tasks.plugin.kit.price_cache import PriceCache
 from cloud_tasks_aws.pricing.cache import list_price_files, spot_price_files
 from cloud_tasks_aws.pricing.ec2 import Ec2Pricing
 from cloud_tasks_aws.pricing.price_list import fetch_list_prices, pricing_region
@@ -28,13 +28,13 @@ def open_pricing(settings: AwsSettings, context: PricingContext) -> Iterator[Pri
     account = f"{ec2.meta.endpoint_url} {identity_of(settings)}"
     pricing = Ec2Pricing(
         region,
-        KeptPrices(
+        PriceCache(
             "On-demand prices",
             files=list_price_files(context.cache_dir, price_list.meta.endpoint_url),
             fetch=lambda code, _: {code: fetch_list_prices(price_list, code)},
             max_age=timedelta(hours=settings.price_max_age_hours),
         ),
-        KeptPrices(
+        PriceCache(
             "Spot prices",
             files=spot_price_files(context.cache_dir, account),
             fetch=lambda name, _: {name: fetch_spot_prices(ec2, name)},

@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 
 import attrs
 
-from cloud_tasks.errors import NotFound
+from cloud_tasks.errors import NotFoundError
 from cloud_tasks_aws.failures import calling
 from cloud_tasks_aws.queue.generations import Generations
 
@@ -29,7 +29,7 @@ class Access:
         try:
             with calling(doing):
                 return call(url)
-        except NotFound:
+        except NotFoundError:
             self.generations.gone(url)
         with calling(doing):
             return call(self.generations.current())

@@ -25,7 +25,7 @@ from typing import Any
 
 import attrs
 
-from cloud_tasks.errors import NotFound, ProviderError
+from cloud_tasks.errors import NotFoundError, ProviderError
 from cloud_tasks_aws.failures import calling, code_of
 from cloud_tasks_aws.queue.names import Generation, generations, list_prefix, physical_name
 
@@ -70,14 +70,14 @@ class Generations:
         self._gone: set[str] = set()
 
     def current(self) -> str:
-        """The address of the queue. Raises `NotFound`."""
+        """The address of the queue. Raises `NotFoundError`."""
         with self._lock:
             if self._current is None:
                 # Marks are not read here: calls about tags are few for an account, and workers are many. The newest
                 # that is listed is either the queue, or says within a minute that it is not there.
                 listed = self._listed()
                 if not listed:
-                    raise NotFound(f'there is no queue "{self._name}" at SQS')
+                    raise NotFoundError(f'there is no queue "{self._name}" at SQS')
                 self._current = listed[-1].url
             return self._current
 
@@ -104,10 +104,10 @@ class Generations:
                 self._current = self._make()
 
     def replace(self) -> None:
-        """Put an empty queue of the same kind in the place of the current one. Raises `NotFound`."""
+        """Put an empty queue of the same kind in the place of the current one. Raises `NotFoundError`."""
         with self._lock:
             if not self.exists():
-                raise NotFound(f'there is no queue "{self._name}" at SQS')
+                raise NotFoundError(f'there is no queue "{self._name}" at SQS')
             old = self._listed()
             shape = attrs.evolve(self._shape, fifo=Generation(0, str(self._current)).fifo)
             known = {each.url for each in old} | {str(self._current)}
@@ -196,7 +196,7 @@ class Generations:
             try:
                 with calling("asking for the marks of a queue"):
                     tags = self._client.list_queue_tags(QueueUrl=url).get("Tags") or {}
-            except NotFound:
+            except NotFoundError:
                 self._gone.add(url)
                 return None
             successor = tags.get(RETIRED_TAG)
@@ -213,7 +213,7 @@ class Generations:
                 self._client.tag_queue(QueueUrl=url, Tags={RETIRED_TAG: successor})
             with calling("deleting a queue"):
                 self._client.delete_queue(QueueUrl=url)
-        except NotFound:
+        except NotFoundError:
             # It was deleted before.
             pass
         self._gone.add(url)

@@ -15,7 +15,7 @@ from typing import Any
 from urllib.parse import urlsplit
 from uuid import uuid4
 
-from cloud_tasks.errors import NotFound, ProviderError
+from cloud_tasks.errors import NotFoundError, ProviderError
 from cloud_tasks_aws.failures import calling, code_of
 
 __all__ = ["ObjectStore"]
@@ -54,7 +54,7 @@ class ObjectStore:
         try:
             with _calling(f"fetching a large message from s3://{self._bucket}"):
                 return bytes(self._client.get_object(Bucket=self._bucket, Key=key)["Body"].read())
-        except _NoSuchKey:
+        except _NoSuchKeyError:
             return None
 
     def remove(self, keys: Iterable[str]) -> None:
@@ -73,16 +73,16 @@ class ObjectStore:
             return [found["Key"] for page in pages for found in page.get("Contents", ())]
 
 
-class _NoSuchKey(ProviderError):
+class _NoSuchKeyError(ProviderError):
     """The one thing that may be missing."""
 
 
 @contextmanager
 def _calling(doing: str) -> Iterator[None]:
-    """As `calling`; a missing bucket is a mistake, for `NotFound` would mean that the queue is not there."""
+    """As `calling`; a missing bucket is a mistake, for `NotFoundError` would mean that the queue is not there."""
     try:
         with calling(doing):
             yield
-    except NotFound as error:
-        kind = _NoSuchKey if code_of(error.__cause__ or error) == "NoSuchKey" else ProviderError
+    except NotFoundError as error:
+        kind = _NoSuchKeyError if code_of(error.__cause__ or error) == "NoSuchKey" else ProviderError
         raise kind(error.message, hint="see aws.oversize_location") from error

@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from datetime import timedelta
 from typing import Any
 
-from cloud_tasks.errors import NotFound, ProviderError
+from cloud_tasks.errors import NotFoundError, ProviderError
 from cloud_tasks_aws.failures import calling
 from cloud_tasks_aws.queue.access import Access
 from cloud_tasks_aws.queue.bodies import BATCH_ENTRIES
@@ -111,7 +111,7 @@ class Settler:
             try:
                 with calling(f"{doing} messages"):
                     failed = carry_out(lambda some: call(url, some), entries)
-            except NotFound:
+            except NotFoundError:
                 self._access.generations.gone(url)
                 return [], [each.handle for each in chunk], None
             except ProviderError as error:

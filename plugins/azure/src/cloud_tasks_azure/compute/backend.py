@@ -18,7 +18,7 @@ from typing import Any
 import structlog
 from azure.core import MatchConditions
 
-from cloud_tasks.errors import InputError, LaunchRefused, NotFound, ProviderError, RefusalScope
+from cloud_tasks.errors import InputError, LaunchRefusedError, NotFoundError, ProviderError, RefusalScope
 from cloud_tasks.model import (
     Headroom,
     Image,
@@ -129,7 +129,7 @@ class AzureCompute:
     def launch(self, request: LaunchRequest) -> Instance:
         problem = disk_problem(request.offer.boot_disk)
         if problem:
-            raise LaunchRefused(
+            raise LaunchRefusedError(
                 problem, scope=RefusalScope.INSTANCE_TYPE, retry_after=timedelta(days=1), reason="InvalidDisk"
             )
         location, name = location_of(request.offer.zone), instance_name(request)
@@ -178,7 +178,7 @@ class AzureCompute:
                         raise
                     return self._await(place.group, name)
                 return self._finish(poller, what)
-        except LaunchRefused:
+        except LaunchRefusedError:
             self._discard(place.group, name)
             raise
 
@@ -234,7 +234,7 @@ class AzureCompute:
         try:
             with mapped(f"read {name}"):
                 return self._clients.compute.virtual_machines.get(group, name)
-        except NotFound:
+        except NotFoundError:
             return None
 
     def _await(self, group: str, name: str) -> Any:

@@ -9,7 +9,7 @@ import urllib.error
 import urllib.request
 from http.client import HTTPException
 
-from cloud_tasks.errors import NotFound, ProviderError
+from cloud_tasks.errors import NotFoundError, ProviderError
 from cloud_tasks_azure.compute.clients import Clients
 from cloud_tasks_azure.compute.failures import mapped
 
@@ -25,7 +25,7 @@ def read_console(clients: Clients, group: str, name: str) -> str:
     try:
         with mapped(what):
             told = clients.compute.virtual_machines.retrieve_boot_diagnostics_data(group, name)
-    except NotFound:
+    except NotFoundError:
         return ""
     except ProviderError as error:
         # A machine that is being made has no diagnostics yet, and says so by a conflict.

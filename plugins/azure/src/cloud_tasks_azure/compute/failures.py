@@ -2,7 +2,7 @@
 
 Invariants, each with a test:
 
-1. No exception of the SDK leaves: each becomes a `ProviderError`, `NotFound` or `LaunchRefused`.
+1. No exception of the SDK leaves: each becomes a `ProviderError`, `NotFoundError` or `LaunchRefusedError`.
 2. A quota is refused as far as it reaches: a family of sizes, the region's cores, or spot.
 3. No address of a blob, no token and no header is in a message.
 
@@ -23,7 +23,7 @@ from typing import Any
 import attrs
 from azure.core import exceptions as sdk
 
-from cloud_tasks.errors import CloudTasksError, LaunchRefused, NotFound, ProviderError, RefusalScope
+from cloud_tasks.errors import CloudTasksError, LaunchRefusedError, NotFoundError, ProviderError, RefusalScope
 from cloud_tasks_azure.credentials import auth_failure
 
 __all__ = ["Problem", "mapped", "problem_of", "refusal"]
@@ -112,7 +112,7 @@ _BUSY = re.compile(
 )
 _MISSING = re.compile(
     r"ResourceNotFound|ResourceGroupNotFound|InvalidResourceReference|ImageNotFound|PlatformImageNotFound|GalleryImageNotFound"
-    r"|NotFound|ParentResourceNotFound|SubnetNotFound"
+    r"|NotFoundError|ParentResourceNotFound|SubnetNotFound"
 )
 _UNFIT = re.compile(
     r"BadRequest\w*|InvalidParameter|PropertyChangeNotAllowed|OperationNotAllowed|.*NotSupported\w*|.*Incompatible\w*"
@@ -126,7 +126,7 @@ def refusal(problem: Problem) -> CloudTasksError:
     scope, pause, hint = _judge(problem)
     if scope is None:
         return ProviderError(problem.message, transient=True)
-    return LaunchRefused(
+    return LaunchRefusedError(
         problem.message,
         scope=scope,
         retry_after=problem.retry_after or pause,
@@ -220,7 +220,7 @@ def mapped(what: str, *, launching: bool = False) -> Iterator[None]:
     except sdk.ResourceNotFoundError as error:
         if launching:
             raise refusal(problem_of(error)) from error
-        raise NotFound(f"cannot {what}: {problem_of(error).message}") from error
+        raise NotFoundError(f"cannot {what}: {problem_of(error).message}") from error
     except sdk.HttpResponseError as error:
         problem = problem_of(error)
         if launching:

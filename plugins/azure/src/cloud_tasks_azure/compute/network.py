@@ -21,7 +21,7 @@ from typing import Any
 import attrs
 import structlog
 
-from cloud_tasks.errors import NotFound, ProviderError
+from cloud_tasks.errors import NotFoundError, ProviderError
 from cloud_tasks_azure.compute.clients import Clients
 from cloud_tasks_azure.compute.failures import mapped
 from cloud_tasks_azure.compute.listing import machines
@@ -124,7 +124,7 @@ class Networks:
                 with mapped(f"delete the resource group {group}"):
                     # It takes minutes and nothing is billed any more: Azure ends it without us.
                     self._clients.resources.resource_groups.begin_delete(group, polling=False)
-            except NotFound:
+            except NotFoundError:
                 return
             log.debug("Resource group is being deleted", group=group)
         elif self._settings.resource_group is not None and self._settings.subnet is None:
@@ -139,7 +139,7 @@ class Networks:
                 if (found.tags or {}).get(JOB_TAG) != job_id:
                     return False
                 strange = [str(r.name) for r in resources.resources.list_by_resource_group(group) if not _of(r, job_id)]
-        except NotFound:
+        except NotFoundError:
             return False
         if strange:
             log.warning(f"The resource group {group} is kept: it holds {', '.join(strange[:3])}, which is not ours")

@@ -16,7 +16,7 @@ from typing import Any
 
 import attrs
 
-from cloud_tasks.errors import NotFound, ProviderError
+from cloud_tasks.errors import NotFoundError, ProviderError
 from cloud_tasks_azure.compute.clients import Clients
 from cloud_tasks_azure.compute.describe import group_of
 from cloud_tasks_azure.compute.failures import mapped
@@ -114,7 +114,7 @@ def _begin(clients: Clients, victim: _Victim) -> Any:
                     return clients.network.network_interfaces.begin_delete(victim.group, victim.name)
                 case _:
                     return clients.network.public_ip_addresses.begin_delete(victim.group, victim.name)
-    except NotFound:
+    except NotFoundError:
         return None
 
 
@@ -128,5 +128,5 @@ def _settle(poller: Any, victim: _Victim) -> None:
             if not poller.done():
                 raise ProviderError(f"cannot delete {victim.name}: it is still under way", transient=True)
             poller.result()
-    except NotFound:
+    except NotFoundError:
         return

@@ -8,7 +8,7 @@ from datetime import timedelta
 
 from cloud_tasks.errors import InputError
 from cloud_tasks.plugin import PricingContext
-from cloud_tasks.plugin.kit.price_cache import KeptPrices
+from cloud_tasks.plugin.kit.price_cache import PriceCache
 from cloud_tasks_azure.compute.zones import location_of
 from cloud_tasks_azure.pricing.cache import price_files
 from cloud_tasks_azure.pricing.retail import fetch_prices
@@ -24,7 +24,7 @@ def open_pricing(settings: AzureSettings, context: PricingContext) -> Iterator[R
     region = (context.region or location_of(context.zone or "")).lower()
     if not region:
         raise InputError("no region is given", hint="give --region or --zone; cloud-tasks list-regions shows them")
-    prices = KeptPrices(
+    prices = PriceCache(
         "Prices",
         files=price_files(context.cache_dir, settings.prices_endpoint),
         fetch=lambda name, _: {name: fetch_prices(settings.prices_endpoint, name)},

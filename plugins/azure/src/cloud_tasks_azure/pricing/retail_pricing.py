@@ -2,7 +2,7 @@
 
 Invariants, each with a test:
 
-1. Prices are fetched, kept and renewed as `KeptPrices` has it.
+1. Prices are fetched, kept and renewed as `PriceCache` has it.
 2. What has no price is left out with a reason.
 """
 
@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from cloud_tasks.model import Money, Offer, OfferRequest, PriceBreakdown, Purchase, Unpriced
-from cloud_tasks.plugin.kit.price_cache import KeptPrices
+from cloud_tasks.plugin.kit.price_cache import PriceCache
 from cloud_tasks_azure.compute.disks import disk_problem, tier_of
 from cloud_tasks_azure.compute.zones import location_of
 from cloud_tasks_azure.pricing.rates import RegionPrices
@@ -30,7 +30,7 @@ class RetailPricing:
         prices: By region.
     """
 
-    def __init__(self, region: str, prices: KeptPrices[RegionPrices]) -> None:
+    def __init__(self, region: str, prices: PriceCache[RegionPrices]) -> None:
         self._region = region
         self._prices = prices
 

@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 
 import attrs
 
-from cloud_tasks.errors import NotFound
+from cloud_tasks.errors import NotFoundError
 from cloud_tasks_azure.queue.failures import calling
 from cloud_tasks_azure.queue.generations import Generations
 
@@ -33,12 +33,12 @@ class Access:
         try:
             with calling(doing):
                 return call(physical)
-        except NotFound:
+        except NotFoundError:
             self.generations.gone(physical)
         physical = self.generations.current()
         try:
             with calling(doing):
                 return call(physical)
-        except NotFound:
+        except NotFoundError:
             self.generations.gone(physical)
             raise

@@ -5,7 +5,7 @@ documentation.
 
 Invariants, each with a test:
 
-1. No exception of the SDK leaves: each becomes a `ProviderError` or `NotFound` of one line.
+1. No exception of the SDK leaves: each becomes a `ProviderError` or `NotFoundError` of one line.
 2. No query of an address is in a message: a shared access signature is one.
 """
 
@@ -17,7 +17,7 @@ from contextlib import contextmanager
 
 from azure.core import exceptions as sdk
 
-from cloud_tasks.errors import NotFound, ProviderError
+from cloud_tasks.errors import NotFoundError, ProviderError
 from cloud_tasks_azure.credentials import auth_failure
 
 __all__ = ["BEING_DELETED", "calling", "code_of", "is_lost"]
@@ -48,7 +48,7 @@ def code_of(error: BaseException | None) -> str:
 
 def is_lost(error: ProviderError) -> bool:
     """Whether a call about a message failed because its lease is over, or the message or its queue gone."""
-    return isinstance(error, NotFound) or code_of(error.__cause__) in _LOST
+    return isinstance(error, NotFoundError) or code_of(error.__cause__) in _LOST
 
 
 def _meaning(doing: str, error: sdk.AzureError) -> ProviderError:
@@ -57,7 +57,7 @@ def _meaning(doing: str, error: sdk.AzureError) -> ProviderError:
         status = error.status_code or 0
         text = f"{doing}: {code}: {_line(error)}"
         if code in _ABSENT:
-            return NotFound(text)
+            return NotFoundError(text)
         if code in _DENIED:
             return ProviderError(text, hint=_POLICY)
         if isinstance(error, sdk.ClientAuthenticationError):

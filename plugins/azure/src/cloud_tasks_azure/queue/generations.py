@@ -18,7 +18,7 @@ import threading
 from typing import Any
 from urllib.parse import quote
 
-from cloud_tasks.errors import NotFound, ProviderError
+from cloud_tasks.errors import NotFoundError, ProviderError
 from cloud_tasks_azure.queue.failures import BEING_DELETED, calling, code_of
 from cloud_tasks_azure.queue.names import NAME_KEY, base_name, metadata_for, physical_name
 
@@ -44,10 +44,10 @@ class Generations:
         self._current: str | None = None
 
     def current(self) -> str:
-        """The queue's name at Azure. Raises `NotFound`."""
+        """The queue's name at Azure. Raises `NotFoundError`."""
         with self._lock:
             if self._current is None and not self.exists():
-                raise NotFound(f'there is no queue "{self._name}" in the storage account')
+                raise NotFoundError(f'there is no queue "{self._name}" in the storage account')
             return str(self._current)
 
     def gone(self, physical: str) -> None:
@@ -99,7 +99,7 @@ class Generations:
         try:
             with calling("deleting a queue"):
                 self._service.get_queue_client(physical_name(self._base, generation)).delete_queue()
-        except NotFound:
+        except NotFoundError:
             # Somebody else was faster.
             pass
         except ProviderError as error:

@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable
 from typing import Any
 from uuid import uuid4
 
-from cloud_tasks.errors import NotFound, ProviderError
+from cloud_tasks.errors import NotFoundError, ProviderError
 from cloud_tasks_azure.queue.failures import calling, code_of
 from cloud_tasks_azure.queue.parallel import Threads
 
@@ -42,7 +42,7 @@ class BlobStore:
         name = f"{self._prefix}{uuid4().hex}"
         try:
             self._upload(name, body)
-        except NotFound:
+        except NotFoundError:
             try:
                 with calling("making the container for large messages"):
                     self._client.create_container()
@@ -63,7 +63,7 @@ class BlobStore:
         try:
             with calling("fetching a large message"):
                 return bytes(self._client.download_blob(name).readall())
-        except NotFound as error:
+        except NotFoundError as error:
             if code_of(error.__cause__) == "BlobNotFound":
                 return None
             # Not to be taken for the queue's own absence.
@@ -78,7 +78,7 @@ class BlobStore:
         try:
             with calling("listing large messages"):
                 return [str(name) for name in self._client.list_blob_names(name_starts_with=self._prefix)]
-        except NotFound:
+        except NotFoundError:
             # No container: nothing was ever too large.
             return []
 
@@ -102,5 +102,5 @@ class BlobStore:
         try:
             with calling("removing a large message"):
                 self._client.delete_blob(name)
-        except NotFound:
+        except NotFoundError:
             pass

@@ -21,7 +21,7 @@ from collections.abc import Sequence
 from datetime import timedelta
 from typing import Any
 
-from cloud_tasks.errors import NotFound, ProviderError
+from cloud_tasks.errors import NotFoundError, ProviderError
 from cloud_tasks.plugin import Delivery
 from cloud_tasks_azure.queue.access import Access
 from cloud_tasks_azure.queue.bodies import decode, pointer_in
@@ -182,7 +182,7 @@ class Receiver:
         try:
             with calling("acknowledging a message"):
                 self._access.client(physical).delete_message(message.id, message.pop_receipt)
-        except NotFound:
+        except NotFoundError:
             pass
         except ProviderError as error:
             if not is_lost(error):

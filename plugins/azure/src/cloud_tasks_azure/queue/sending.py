@@ -12,7 +12,7 @@ import math
 from collections.abc import Sequence
 from datetime import timedelta
 
-from cloud_tasks.errors import NotFound, ProviderError
+from cloud_tasks.errors import NotFoundError, ProviderError
 from cloud_tasks.plugin import SendFailure
 from cloud_tasks_azure.queue.access import Access
 from cloud_tasks_azure.queue.bodies import INLINE_BYTES, encode, pointer
@@ -49,7 +49,7 @@ class Sender:
         failed = [(index, error) for index, error in enumerate(errors) if error is not None]
         if len(failed) == len(bodies):
             # Of several reasons that one is told which repeating does not mend, if any.
-            troubles = [error for _, error in failed if not isinstance(error, _TooLarge)]
+            troubles = [error for _, error in failed if not isinstance(error, _TooLargeError)]
             if troubles:
                 raise min(troubles, key=lambda error: error.transient)
         return [SendFailure(index=index, reason=str(error), transient=error.transient) for index, error in failed]
@@ -67,19 +67,19 @@ class Sender:
 
     def _text(self, body: bytes) -> str:
         if len(body) > TRAITS.max_message_bytes:
-            raise _TooLarge(f"{len(body)} bytes, the limit is {TRAITS.max_message_bytes}")
+            raise _TooLargeError(f"{len(body)} bytes, the limit is {TRAITS.max_message_bytes}")
         if len(body) <= INLINE_BYTES:
             return encode(body)
         if self._blobs is None:
-            raise _TooLarge(
+            raise _TooLargeError(
                 f"{len(body)} bytes, the limit of a message is {INLINE_BYTES}", hint="see azure.oversize_container"
             )
         try:
             return pointer(self._blobs.put(body))
-        except NotFound as error:
+        except NotFoundError as error:
             # Not to be taken for the queue's own absence.
             raise ProviderError(error.message, hint="see azure.oversize_container") from error
 
 
-class _TooLarge(ProviderError):
+class _TooLargeError(ProviderError):
     """One message that can never be sent; the others can."""

@@ -26,7 +26,7 @@ import attrs
 from azure.servicebus import ServiceBusMessage
 from azure.servicebus.exceptions import MessageSizeExceededError
 
-from cloud_tasks.errors import NotFound, ProviderError
+from cloud_tasks.errors import NotFoundError, ProviderError
 from cloud_tasks.plugin import Delivery, Depth, SendFailure
 from cloud_tasks_azure.queue.servicebus_administration import BusAdministration
 from cloud_tasks_azure.queue.servicebus_failures import LOST, calling
@@ -176,7 +176,7 @@ class ServiceBusQueue:
             try:
                 with calling(f"{doing} a message"):
                     self._receiving.use(lambda receiver, held=held: call(receiver, held))  # type: ignore[misc]
-            except (*LOST, NotFound):
+            except (*LOST, NotFoundError):
                 lost.append(lease_id)
             except ProviderError as error:
                 trouble = error

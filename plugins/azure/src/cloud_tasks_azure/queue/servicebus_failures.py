@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from azure.core import exceptions as sdk
 from azure.servicebus import exceptions as bus
 
-from cloud_tasks.errors import NotFound, ProviderError
+from cloud_tasks.errors import NotFoundError, ProviderError
 from cloud_tasks_azure.credentials import LOGIN, auth_failure
 
 __all__ = ["LOST", "calling"]
@@ -46,7 +46,7 @@ def calling(doing: str) -> Iterator[None]:
 def _meaning(doing: str, error: Exception) -> ProviderError:
     text = f"{doing}: {_line(error)}"
     if isinstance(error, _ABSENT):
-        return NotFound(text)
+        return NotFoundError(text)
     if isinstance(error, sdk.ClientAuthenticationError):
         told = auth_failure(error)
         return ProviderError(f"{doing}: {told.message}", hint=told.hint)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 
-from cloud_tasks.errors import NotFound, ProviderError
+from cloud_tasks.errors import NotFoundError, ProviderError
 from cloud_tasks.plugin import Delivery, Depth, SendFailure
 from cloud_tasks_azure.queue.access import Access
 from cloud_tasks_azure.queue.failures import code_of
@@ -66,7 +66,7 @@ class StorageQueue:
             try:
                 self._access.call("clearing the queue", lambda physical: self._access.client(physical).clear_messages())
                 break
-            except NotFound:
+            except NotFoundError:
                 raise
             except ProviderError as error:
                 # So many messages that it takes several calls: "Clear Messages" in the reference of the Queue service.

@@ -19,7 +19,7 @@ from datetime import UTC, datetime, timedelta
 from google.api_core.exceptions import Conflict
 from google.cloud import compute_v1 as sdk
 
-from cloud_tasks.errors import InputError, LaunchRefused, NotFound, ProviderError, RefusalScope
+from cloud_tasks.errors import InputError, LaunchRefusedError, NotFoundError, ProviderError, RefusalScope
 from cloud_tasks.model import Headroom, Image, Instance, InstanceState, InstanceType, LaunchRequest, Offer, Region
 from cloud_tasks.plugin import ComputeContext
 from cloud_tasks_gcp.compute.build import instance_resource
@@ -100,7 +100,7 @@ class GceCompute:
         try:
             with self._clients.one() as clients, mapped(f"read the region {name}"):
                 return clients.regions.get(project=self._project, region=name, retry=again(), timeout=ANSWER_TIMEOUT)
-        except NotFound as error:
+        except NotFoundError as error:
             raise InputError(
                 f'there is no region "{name}"', hint="cloud-tasks list-regions shows what there is"
             ) from error
@@ -128,7 +128,7 @@ class GceCompute:
         zone, name = request.offer.zone, instance_name(request)
         problem = disk_problem(request.offer.boot_disk)
         if problem:
-            raise LaunchRefused(
+            raise LaunchRefusedError(
                 problem, scope=RefusalScope.INSTANCE_TYPE, retry_after=timedelta(days=1), reason="INVALID_DISK"
             )
         image = self._images.uri(request.image, request.offer.instance_type.architecture)
@@ -157,7 +157,7 @@ class GceCompute:
                     found = clients.instances.get(
                         project=self._project, zone=zone, instance=name, retry=again(), timeout=ANSWER_TIMEOUT
                     )
-            except NotFound:
+            except NotFoundError:
                 return _ended(request, name)
         return described_instance(found)
 
@@ -194,7 +194,7 @@ class GceCompute:
         try:
             with self._clients.one() as clients, mapped(f"read the console of {instance_id}"):
                 return _console(clients.instances, self._project, zone, instance_id)
-        except NotFound:
+        except NotFoundError:
             return ""
 
     def _zone(self, instance_id: str) -> str | None:

@@ -2,7 +2,7 @@
 
 Invariants, each with a test:
 
-1. No exception of the SDK leaves: each becomes a `ProviderError`, `NotFound` or `LaunchRefused`.
+1. No exception of the SDK leaves: each becomes a `ProviderError`, `NotFoundError` or `LaunchRefusedError`.
 2. An operation that ended with an error never raises a plain transient error: the same request would be answered with
    the same operation, so it is refused, and the next launch has another token.
 3. A quota is refused as far as its metric reaches: a machine series, the region, or the account.
@@ -24,7 +24,7 @@ import google.auth.exceptions
 import requests
 from google.api_core import exceptions as api
 
-from cloud_tasks.errors import CloudTasksError, LaunchRefused, NotFound, ProviderError, RefusalScope
+from cloud_tasks.errors import CloudTasksError, LaunchRefusedError, NotFoundError, ProviderError, RefusalScope
 
 __all__ = ["Problem", "is_passing", "mapped", "problem_of", "refusal"]
 
@@ -98,7 +98,7 @@ def refusal(problem: Problem) -> CloudTasksError:
     scope, pause, hint = _judge(problem)
     if scope is None:
         return ProviderError(problem.message or f"HTTP {problem.status}", transient=True)
-    return LaunchRefused(
+    return LaunchRefusedError(
         problem.message or problem.code or f"HTTP {problem.status}",
         scope=scope,
         retry_after=pause,
@@ -200,7 +200,7 @@ def mapped(what: str, *, launching: bool = False) -> Iterator[None]:
     except api.NotFound as error:
         if launching:
             raise refusal(problem_of(error)) from error
-        raise NotFound(f"cannot {what}: {problem_of(error).message}") from error
+        raise NotFoundError(f"cannot {what}: {problem_of(error).message}") from error
     except api.GoogleAPICallError as error:
         problem = problem_of(error)
         if launching:

@@ -14,7 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 import structlog
 from google.cloud import compute_v1 as sdk
 
-from cloud_tasks.errors import InputError, NotFound, ProviderError
+from cloud_tasks.errors import InputError, NotFoundError, ProviderError
 from cloud_tasks.model import Architecture, Image
 from cloud_tasks_gcp.compute.clients import ANSWER_TIMEOUT, Clients, again
 from cloud_tasks_gcp.compute.describe import described_image
@@ -70,7 +70,7 @@ class ImageShelf:
                 request = sdk.ListImagesRequest(project=project, max_results=500)
                 pager = clients.images.list(request=request, retry=again(), timeout=ANSWER_TIMEOUT)
                 return [described_image(image, project, own=own) for image in pager if not image.deprecated.state]
-        except NotFound:
+        except NotFoundError:
             if own:
                 raise
             return ()
@@ -129,7 +129,7 @@ def _found(images: sdk.ImagesClient, project: str, name: str, *, by_family: bool
                 return f"projects/{project}/global/images/family/{image.family}"
             image = images.get(project=project, image=name, retry=again(), timeout=ANSWER_TIMEOUT)
             return f"projects/{project}/global/images/{image.name}"
-    except NotFound:
+    except NotFoundError:
         return None
 
 

@@ -18,7 +18,7 @@ from typing import Any, TypeVar
 import attrs
 from google.cloud import compute_v1 as sdk
 
-from cloud_tasks.errors import NotFound, ProviderError
+from cloud_tasks.errors import NotFoundError, ProviderError
 from cloud_tasks_gcp.compute.clients import ANSWER_TIMEOUT, Clients
 from cloud_tasks_gcp.compute.describe import last_part
 from cloud_tasks_gcp.compute.failures import mapped
@@ -106,7 +106,7 @@ def _begin(clients: Clients, project: str, victim: _Victim) -> sdk.Operation | N
                 project=project, zone=victim.zone, instance=victim.name, request_id=request_id
             )
             return one.instances.delete_unary(request=instance, timeout=ANSWER_TIMEOUT)
-    except NotFound:
+    except NotFoundError:
         return None
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
-from cloud_tasks.errors import NotFound, ProviderError
+from cloud_tasks.errors import NotFoundError, ProviderError
 from cloud_tasks.plugin import CheckContext, Finding
 from cloud_tasks_gcp.doctor.account import Account, Answer, finding, not_asked, open_account, permissions
 from cloud_tasks_gcp.permissions import COMPUTE
@@ -52,7 +52,7 @@ def _region(account: Account, context: CheckContext) -> Iterator[Finding]:
         return
     try:
         answer = account.compute(f"/regions/{region}")
-    except NotFound:
+    except NotFoundError:
         yield Finding(ok=False, subject="region", message=f"there is no region {region}", remedy=choose)
         return
     except ProviderError as error:
@@ -97,7 +97,7 @@ def _network(account: Account, context: CheckContext) -> Iterator[Finding]:
         return
     try:
         account.compute(f"/global/networks/{network}")
-    except NotFound:
+    except NotFoundError:
         yield Finding(
             ok=False,
             subject="network",
@@ -114,7 +114,7 @@ def _network(account: Account, context: CheckContext) -> Iterator[Finding]:
 def _subnetwork(account: Account, region: str, name: str) -> Iterator[Finding]:
     try:
         answer = account.compute(f"/regions/{region}/subnetworks/{name}")
-    except NotFound:
+    except NotFoundError:
         yield Finding(
             ok=False,
             subject="network",
@@ -149,7 +149,7 @@ def _service_account(account: Account) -> Finding:
     body = {"permissions": ["iam.serviceAccounts.actAs"]}
     try:
         answer = account.ask(account.settings.iam_endpoint, "iam.googleapis.com", lambda rest: rest.post(path, body))
-    except NotFound:
+    except NotFoundError:
         return Finding(
             ok=False,
             subject=subject,

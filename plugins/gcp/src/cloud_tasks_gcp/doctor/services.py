@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
 
-from cloud_tasks.errors import NotFound, ProviderError
+from cloud_tasks.errors import NotFoundError, ProviderError
 from cloud_tasks.plugin import CheckContext, Finding
 from cloud_tasks_gcp.doctor.account import Account, finding, open_account, permissions
 from cloud_tasks_gcp.permissions import CONTROLLER_QUEUE
@@ -63,7 +63,7 @@ def _dead_letter_topic(account: Account, endpoint: str, topic: str) -> Finding:
     name = path.rpartition("/")[2]
     try:
         account.ask(endpoint, PUBSUB, lambda rest: rest.get(f"v1/{path}"))
-    except NotFound:
+    except NotFoundError:
         return Finding(
             ok=False,
             subject="dead-letter topic",

@@ -2,7 +2,7 @@
 
 Invariants, each with a test:
 
-1. Nothing is fetched before a price is asked for; then rates are fetched, kept and renewed as `KeptPrices` has it.
+1. Nothing is fetched before a price is asked for; then rates are fetched, kept and renewed as `PriceCache` has it.
 2. Every offer carries the time of its rates.
 3. A machine without a price is `Unpriced`, with a reason, and stops no other; so is one whose disk would be refused.
 """
@@ -14,11 +14,11 @@ from datetime import UTC, datetime, timedelta
 
 from cloud_tasks.model import Offer, OfferRequest, Purchase, Unpriced
 from cloud_tasks.plugin import PricingContext
-from cloud_tasks.plugin.kit.price_cache import KeptPrices
+from cloud_tasks.plugin.kit.price_cache import PriceCache
 from cloud_tasks_gcp.compute.disks import disk_problem
 from cloud_tasks_gcp.pricing.cache import rate_files
 from cloud_tasks_gcp.pricing.catalog import endpoint_of, fetch_rates
-from cloud_tasks_gcp.pricing.parts import NotPriced
+from cloud_tasks_gcp.pricing.parts import NotPricedError
 from cloud_tasks_gcp.pricing.rates import Rates
 from cloud_tasks_gcp.settings import GcpSettings
 
@@ -40,7 +40,7 @@ class CatalogPricing:
         *,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
-        self._prices = KeptPrices(
+        self._prices = PriceCache(
             "Prices of Google Cloud",
             files=rate_files(context.cache_dir, endpoint_of(settings)),
             # With older rates at hand nobody should have to wait for a network that is not there.
@@ -70,7 +70,7 @@ def _answer(request: OfferRequest, rates: Mapping[str, Rates | None]) -> Offer |
         return Unpriced(request=request, reason=problem)
     try:
         price = found.price(request.instance_type, request.boot_disk, spot=request.purchase is Purchase.SPOT)
-    except NotPriced as error:
+    except NotPricedError as error:
         return Unpriced(request=request, reason=str(error))
     return Offer(
         instance_type=request.instance_type,

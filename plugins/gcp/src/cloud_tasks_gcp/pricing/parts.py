@@ -7,7 +7,7 @@ Sources: Google Cloud's pages "VM instance pricing" (shared-core machines, custo
 
 Invariants, each with a test:
 
-1. Nothing is left out of a price: a part that is not known makes the whole machine `NotPriced`, with a reason.
+1. Nothing is left out of a price: a part that is not known makes the whole machine `NotPricedError`, with a reason.
 2. A disk is priced with the performance that `provisioned` tells, which a launch asks for as well.
 """
 
@@ -23,10 +23,10 @@ from cloud_tasks.model import BootDisk, InstanceType
 from cloud_tasks_gcp.pricing.titles import DISK_TITLES, GPU_TITLES, SLICE_TITLES
 from cloud_tasks_gcp.provisioning import performance_of, provisioned
 
-__all__ = ["NotPriced", "Part", "disk_parts", "machine_parts"]
+__all__ = ["NotPricedError", "Part", "disk_parts", "machine_parts"]
 
 
-class NotPriced(Exception):
+class NotPricedError(Exception):
     """There is no price; the text says why."""
 
 
@@ -74,14 +74,14 @@ _UNPRICED: Mapping[str, str] = {
 
 
 def machine_parts(machine: InstanceType) -> Iterator[Part]:
-    """The parts of a machine. Raises `NotPriced`."""
+    """The parts of a machine. Raises `NotPricedError`."""
     words = machine.name.split("-")
     family = "n1" if words[0] == "custom" else words[0]
     for beginning, reason in _UNPRICED.items():
         if machine.name.startswith(beginning):
-            raise NotPriced(reason)
+            raise NotPricedError(reason)
     if family == "g4" and machine.vcpus < 48:
-        raise NotPriced("a share of a GPU has a price of its own, which is not supported")
+        raise NotPricedError("a share of a GPU has a price of its own, which is not supported")
     if machine.name in ("f1-micro", "g1-small"):
         yield Part("cpu", (f"machine/{machine.name}",), Decimal(1))
         return
@@ -89,11 +89,11 @@ def machine_parts(machine: InstanceType) -> Iterator[Part]:
         yield Part("gpu", (f"slice/{machine.gpu_type}",), Decimal(machine.gpu_count))
         return
     if family in _WITH_DEVICES and not machine.gpu_count:
-        raise NotPriced("its accelerators are not known")
+        raise NotPricedError("its accelerators are not known")
     yield from _core_parts(machine, family, words)
     if machine.gpu_count:
         if machine.gpu_type not in GPU_TITLES:
-            raise NotPriced(f"the accelerator {machine.gpu_type or '(unnamed)'} is not known")
+            raise NotPricedError(f"the accelerator {machine.gpu_type or '(unnamed)'} is not known")
         yield Part("gpu", (f"gpu/{machine.gpu_type}",), Decimal(machine.gpu_count))
     if machine.local_ssd_gb:
         keys = ("ssd",) if family in _COMMON_SSD else (f"ssd/{family}", "ssd")
@@ -125,7 +125,7 @@ def _custom_parts(family: str, words: list[str], cores: Decimal, memory: Decimal
     extended = Decimal(0)
     if words[-1] == "ext":
         if family not in _MEMORY_PER_CORE:
-            raise NotPriced(f"extended memory of {family.upper()} is not known")
+            raise NotPricedError(f"extended memory of {family.upper()} is not known")
         extended = max(memory - cores * _MEMORY_PER_CORE[family], extended)
     yield Part("cpu", tuple(f"core/{name}" for name in (f"{family}/custom", *plain)), cores)
     yield Part("memory", tuple(f"ram/{name}" for name in (f"{family}/custom", *plain)), memory - extended)
@@ -134,9 +134,9 @@ def _custom_parts(family: str, words: list[str], cores: Decimal, memory: Decimal
 
 
 def disk_parts(disk: BootDisk) -> Iterator[Part]:
-    """The parts of a boot disk. Raises `NotPriced`."""
+    """The parts of a boot disk. Raises `NotPricedError`."""
     if disk.disk_type not in DISK_TITLES:
-        raise NotPriced(f"the boot disk type {disk.disk_type or '(none)'} is not known")
+        raise NotPricedError(f"the boot disk type {disk.disk_type or '(none)'} is not known")
     performance = performance_of(disk.disk_type)
     iops, throughput = provisioned(disk)
     beyond = {

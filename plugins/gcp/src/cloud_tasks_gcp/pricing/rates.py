@@ -12,7 +12,7 @@ from datetime import datetime
 import attrs
 
 from cloud_tasks.model import BootDisk, InstanceType, Money, PriceBreakdown
-from cloud_tasks_gcp.pricing.parts import NotPriced, Part, disk_parts, machine_parts
+from cloud_tasks_gcp.pricing.parts import NotPricedError, Part, disk_parts, machine_parts
 from cloud_tasks_gcp.pricing.skus import Sku
 from cloud_tasks_gcp.pricing.titles import rate_key
 
@@ -31,7 +31,7 @@ class Rates:
     spot: Mapping[str, Money]
 
     def price(self, machine: InstanceType, disk: BootDisk, *, spot: bool) -> PriceBreakdown:
-        """What one machine costs per hour with its boot disk. Raises `NotPriced`."""
+        """What one machine costs per hour with its boot disk. Raises `NotPricedError`."""
         amounts: dict[str, Money] = {}
         for part in (*machine_parts(machine), *disk_parts(disk)):
             amount = self._rate(part, spot=spot) * part.amount
@@ -45,7 +45,7 @@ class Rates:
             if key in rates:
                 return rates[key]
         bought = "spot " if spot else ""
-        raise NotPriced(f"the catalog has no {bought}price of {part.keys[-1]} in {self.region}")
+        raise NotPricedError(f"the catalog has no {bought}price of {part.keys[-1]} in {self.region}")
 
 
 def rates_by_region(skus: Iterable[Sku], fetched_at: datetime) -> Mapping[str, Rates]:

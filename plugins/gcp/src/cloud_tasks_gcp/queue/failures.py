@@ -18,7 +18,7 @@ import google.auth.exceptions
 from google.api_core import exceptions as api
 from google.api_core.retry import Retry
 
-from cloud_tasks.errors import NotFound, ProviderError
+from cloud_tasks.errors import NotFoundError, ProviderError
 from cloud_tasks_gcp.explain import explain
 
 __all__ = ["RETRY", "ack_verdicts", "calling", "is_passing"]
@@ -75,7 +75,7 @@ def meaning(doing: str, error: api.GoogleAPICallError, project: str) -> Provider
             hint="run: gcloud auth application-default login; see: cloud-tasks doctor",
         )
     if isinstance(error, api.NotFound):
-        return NotFound(f"{doing}: {_line(text)}")
+        return NotFoundError(f"{doing}: {_line(text)}")
     status = int(error.code or 0)
     why = explain(status, _answer(error, text), service=SERVICE, project=project)
     return ProviderError(f"{doing}: {why.message}", transient=why.transient or is_passing(error), hint=why.remedy)

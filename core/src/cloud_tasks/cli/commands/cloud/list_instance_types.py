@@ -14,7 +14,7 @@ from cloud_tasks.config import JobConfig
 from cloud_tasks.controller.setup.open_backends import open_compute, open_pricing
 from cloud_tasks.registry import Registry
 from cloud_tasks.report.tables.instance_types import INSTANCE_TYPE_COLUMNS, TypeRow, type_rows
-from cloud_tasks.selection import candidates
+from cloud_tasks.selection import filter_types
 
 __all__ = ["list_instance_types"]
 
@@ -53,6 +53,6 @@ def _find(config: JobConfig) -> tuple[list[TypeRow], int]:
     """What there is to buy, and how many types the constraints leave out."""
     constraints = config.constraints()
     with open_compute(config) as compute, open_pricing(config) as pricing:
-        found = candidates(compute.instance_types(), constraints, constraints.purchase)
+        found = filter_types(compute.instance_types(), constraints, constraints.purchase)
         answers = pricing.price(found.requests) if found.requests else ()
     return type_rows(found.requests, answers), len(found.rejected)

@@ -29,14 +29,14 @@ from cloud_tasks.cli.options.queues import chosen_queues
 from cloud_tasks.cli.ui.live import LiveView
 from cloud_tasks.config import JobConfig
 from cloud_tasks.controller.event_loop import ThreadedLoop
-from cloud_tasks.controller.messaging.event_collector import Collector
+from cloud_tasks.controller.messaging.event_collector import EventCollector
 from cloud_tasks.controller.messaging.progress import Progress
-from cloud_tasks.controller.messaging.sink_dispatcher import EventCopies
+from cloud_tasks.controller.messaging.sink_dispatcher import SinkDispatcher
 from cloud_tasks.errors import InputError
 from cloud_tasks.model import Event, JobPhase
 from cloud_tasks.plugin import EventSink, EventSinkContext, Queue
 from cloud_tasks.registry import Registry
-from cloud_tasks.report import pace, render_final_report, render_summary, status_dict
+from cloud_tasks.report import render_final_report, render_summary, status_dict, throughput
 from cloud_tasks.store import JobState, Store
 
 __all__ = ["monitor"]
@@ -122,8 +122,8 @@ class _Watch:
         self._store = store
         self._interval = interval
         self._loop = ThreadedLoop(threads=2 + len(sinks))
-        self._copies = EventCopies(self._loop, sinks)
-        self._collector = Collector(self._loop, store, queue, on_events=self._collected)
+        self._copies = SinkDispatcher(self._loop, sinks)
+        self._collector = EventCollector(self._loop, store, queue, on_events=self._collected)
         self._told: object = None
         self._forever = False
         self._interrupted = False
@@ -195,5 +195,5 @@ class _Watch:
         if summary != self._told and not is_shown:
             self._told = summary
             money = {"cost": progress.cost, "price_per_hour": progress.price_per_hour} if progress.instances else {}
-            click.echo(render_summary(summary, pace=pace(summary, progress.now), **money), err=True)
+            click.echo(render_summary(summary, pace=throughput(summary, progress.now), **money), err=True)
         self._loop.later(self._interval, self._tell)

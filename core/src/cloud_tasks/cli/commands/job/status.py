@@ -14,7 +14,7 @@ from cloud_tasks.cli.options.config_options import configuration_options, load_f
 from cloud_tasks.cli.options.database import database_of, read_database
 from cloud_tasks.model import Money
 from cloud_tasks.registry import Registry
-from cloud_tasks.report import pace, render_summary, status_dict
+from cloud_tasks.report import render_summary, status_dict, throughput
 
 __all__ = ["status"]
 
@@ -39,7 +39,7 @@ def status(registry: Registry) -> click.Command:
         with read_database(database_of(config)) as store:
             statistics = store.statistics()
             instances = store.instances()
-            rate = pace(statistics.summary, datetime.now(UTC))
+            rate = throughput(statistics.summary, datetime.now(UTC))
             facts = status_dict(
                 statistics.summary,
                 instances=instances,

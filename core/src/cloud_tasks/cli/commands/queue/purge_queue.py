@@ -23,7 +23,7 @@ from cloud_tasks.cli.options.database import database_of
 from cloud_tasks.cli.options.queues import NamedQueue, choice_options, chosen_queues, depth_of
 from cloud_tasks.cli.ui.confirmation import confirm
 from cloud_tasks.config import JobConfig
-from cloud_tasks.errors import NotFound, StoreError
+from cloud_tasks.errors import NotFoundError, StoreError
 from cloud_tasks.plugin import Depth, Queue
 from cloud_tasks.registry import Registry
 from cloud_tasks.store import Store
@@ -121,7 +121,7 @@ def _remove(named: NamedQueue, config: JobConfig, removal: _Removal, *, force: b
             _record_removal(database_of(config), named.job_id)
         try:
             removal.act(queue)
-        except NotFound:
+        except NotFoundError:
             return False
     return True
 

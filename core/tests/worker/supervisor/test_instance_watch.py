@@ -8,7 +8,7 @@ import pytest
 
 from cloud_tasks.model import InstanceIdentity, TerminationNotice
 from cloud_tasks.worker.common.log import Log
-from cloud_tasks.worker.supervisor.instance_identity import Machine
+from cloud_tasks.worker.supervisor.instance_watch import InstanceWatch
 
 
 class Side:
@@ -32,7 +32,7 @@ class EagerSide(Side):
 @pytest.mark.parametrize(("side", "interval"), [(Side(), 0.01), (EagerSide(), 3600.0)])
 def test_a_notice_is_seen_within_the_interval_of_whoever_wants_it_sooner(side: Side, interval: float) -> None:
     told = threading.Event()
-    machine = Machine(
+    machine = InstanceWatch(
         side,
         interval=interval,
         on_identity=lambda _: None,

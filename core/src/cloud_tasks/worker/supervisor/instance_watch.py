@@ -15,12 +15,12 @@ if TYPE_CHECKING:
     from cloud_tasks.model import TerminationNotice
     from cloud_tasks.plugin import InstanceSide
 
-__all__ = ["Machine"]
+__all__ = ["InstanceWatch"]
 
 _IDENTITY_PATIENCE = 2.0
 
 
-class Machine:
+class InstanceWatch:
     """Asks an `InstanceSide` now and then.
 
     Args:
