@@ -236,12 +236,11 @@ def test_a_quota_is_refused_as_far_as_it_reaches(
     assert "Quotas" in refused.value.hint
 
 
-def test_an_image_that_is_not_there_is_refused_for_all(fake: ArmFake) -> None:
+def test_launch_reports_a_missing_image_as_bad_input(fake: ArmFake) -> None:
     with opened(fake) as compute:
         for image in ("nonesuch", "Nobody:none:such:latest"):
-            with pytest.raises(LaunchRefusedError) as refused:
+            with pytest.raises(InputError, match=r"run\.image: there is no image"):
                 compute.launch(wanted(image=image))
-            assert refused.value.scope is RefusalScope.ACCOUNT
 
 
 @ABANDONED

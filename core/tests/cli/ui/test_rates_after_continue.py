@@ -70,7 +70,7 @@ def set_clock(monkeypatch: pytest.MonkeyPatch) -> Callable[[datetime], None]:
         def now(cls, tz: tzinfo | None = None) -> datetime:  # type: ignore[override]
             return present[0]
 
-    for module in ("cli.status", "cli.monitor", "cli.report_command", "store.store"):
+    for module in ("cli.commands.job.status", "cli.commands.job.monitor", "cli.commands.job.report", "store.store"):
         monkeypatch.setattr(f"cloud_tasks.{module}.datetime", Clock)
 
     def set_now(now: datetime) -> None:

@@ -49,7 +49,7 @@ def job_facts(watch: Watch, now: datetime) -> dict[str, Any]:
             "losses": summary.losses,
             "elapsed": _elapsed(summary),
             "histogram": _histogram(look.elapsed_times),
-            "throughput": _pace(look, now),
+            "pace": _pace(look, now),
             "instances": _fleet(look.instances),
             "cost": _cost(look, now),
             "money": _money(look.instances, begin, end),

@@ -24,8 +24,8 @@ UNTRIED = "UnfulfillableCapacity"
 """What a fleet says of an offer that it did not come to, or has no other word for."""
 
 _DENIED = frozenset({"UnauthorizedOperation", "AccessDenied", "AccessDeniedException"})
-_OF_A_GROUP = frozenset({"InvalidGroup.NotFoundError", "InvalidSecurityGroupID.NotFoundError"})
-_OF_A_TEMPLATE = ("InvalidLaunchTemplateName.NotFoundError", "InvalidLaunchTemplateId.")
+_OF_A_GROUP = frozenset({"InvalidGroup.NotFound", "InvalidSecurityGroupID.NotFound"})
+_OF_A_TEMPLATE = ("InvalidLaunchTemplateName.NotFound", "InvalidLaunchTemplateId.")
 _OF_A_SETTING = ("InvalidGroup", "InvalidKeyPair", "InvalidSubnetID", "InvalidSecurityGroupID")
 
 
@@ -174,7 +174,7 @@ def _refusal(name: str, error: ClientError, known: _Refusal) -> LaunchRefusedErr
 
 def _translate(doing: str, error: ClientError | BotoCoreError) -> ProviderError:
     code = code_of(error)
-    if isinstance(error, ClientError) and code.endswith(".NotFoundError"):
+    if isinstance(error, ClientError) and code.endswith(".NotFound"):
         return NotFoundError(f"{doing}: {code}: {_message(error)}")
     return meaning(doing, error)
 

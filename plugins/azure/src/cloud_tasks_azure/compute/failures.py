@@ -23,7 +23,14 @@ from typing import Any
 import attrs
 from azure.core import exceptions as sdk
 
-from cloud_tasks.errors import CloudTasksError, LaunchRefusedError, NotFoundError, ProviderError, RefusalScope
+from cloud_tasks.errors import (
+    CloudTasksError,
+    InputError,
+    LaunchRefusedError,
+    NotFoundError,
+    ProviderError,
+    RefusalScope,
+)
 from cloud_tasks_azure.credentials import auth_failure
 
 __all__ = ["Problem", "mapped", "problem_of", "refusal"]
@@ -112,8 +119,9 @@ _BUSY = re.compile(
 )
 _MISSING = re.compile(
     r"ResourceNotFound|ResourceGroupNotFound|InvalidResourceReference|ImageNotFound|PlatformImageNotFound|GalleryImageNotFound"
-    r"|NotFoundError|ParentResourceNotFound|SubnetNotFound"
+    r"|NotFound|ParentResourceNotFound|SubnetNotFound"
 )
+_NO_IMAGE = re.compile(r"(?:Platform|Gallery)?ImageNotFound")
 _UNFIT = re.compile(
     r"BadRequest\w*|InvalidParameter|PropertyChangeNotAllowed|OperationNotAllowed|.*NotSupported\w*|.*Incompatible\w*"
     r"|InvalidTemplate\w*|DiskSizeNotSupported|VMSizeDoesntSupport\w*",
@@ -122,7 +130,10 @@ _UNFIT = re.compile(
 
 
 def refusal(problem: Problem) -> CloudTasksError:
-    """What a launch raises because of a problem."""
+    """Return what a launch raises because of a problem: an image that is missing is bad input, the rest a refusal."""
+    if _NO_IMAGE.fullmatch(problem.code):
+        hint = "cloud-tasks list-images shows the images that there are"
+        return InputError(f"there is no image: {problem.message}", where="run.image", hint=hint)
     scope, pause, hint = _judge(problem)
     if scope is None:
         return ProviderError(problem.message, transient=True)
