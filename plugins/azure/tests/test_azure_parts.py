@@ -229,7 +229,6 @@ def test_a_long_script_is_compressed_and_one_too_long_is_an_error() -> None:
         ("AuthorizationFailed", 403, "no right", RefusalScope.ACCOUNT),
         ("RequestDisallowedByPolicy", 403, "policy", RefusalScope.ACCOUNT),
         ("MissingSubscriptionRegistration", 409, "register", RefusalScope.ACCOUNT),
-        ("PlatformImageNotFound", 404, "", RefusalScope.ACCOUNT),
         ("LocationNotAvailableForResourceType", 400, "", RefusalScope.REGION),
         ("AvailabilityZoneNotSupported", 400, "", RefusalScope.ZONE),
         ("InvalidParameter", 400, "The value provided for the VM size is not valid", RefusalScope.INSTANCE_TYPE),
@@ -241,6 +240,12 @@ def test_a_refusal_says_what_to_avoid(code: str, status: int, message: str, scop
     assert isinstance(found, LaunchRefusedError)
     assert (found.scope, found.reason) == (scope, code)
     assert found.retry_after > timedelta(0)
+
+
+def test_refusal_of_a_missing_image_is_bad_input() -> None:
+    found = refusal(Problem(code="PlatformImageNotFound", message="The image 'x' was not found", status=404))
+    assert isinstance(found, InputError)
+    assert str(found).startswith("run.image: there is no image: The image 'x' was not found")
 
 
 @pytest.mark.parametrize(
