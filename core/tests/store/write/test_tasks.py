@@ -90,7 +90,7 @@ def test_what_ran_on_an_instance_that_is_gone_is_lost(store: Store) -> None:
     assert status(store, "a") is TaskStatus.QUEUED
     assert status(store, "c") is TaskStatus.RUNNING
     (attempt,) = store.attempts("a")
-    assert (attempt.outcome, attempt.reason) == (AttemptOutcome.LOST, "its instance ended")
+    assert (attempt.outcome, attempt.reason) == (AttemptOutcome.LOST, "instance terminated")
     assert store.requeue_lost("i1") == 0
     assert store.requeue_lost("never heard of") == 0
     assert store.summary().losses == 1

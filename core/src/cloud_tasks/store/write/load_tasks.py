@@ -11,7 +11,7 @@ from cloud_tasks.errors import InputError
 from cloud_tasks.model import Task, TaskStatus
 from cloud_tasks.store.db.batch_insert import insert_rows
 from cloud_tasks.store.db.enum_codes import STATUS_TO_CODE
-from cloud_tasks.store.write.counters import CounterUpdates
+from cloud_tasks.store.write.counters import add_to_counters
 
 __all__ = ["insert_tasks"]
 
@@ -44,10 +44,7 @@ def insert_tasks(
         except sqlite3.IntegrityError as error:
             raise _duplicate(connection, batch, offset=offset, last=last, where=where) from error
         count += len(batch)
-    deltas = CounterUpdates(connection)
-    deltas.add("total", count)
-    deltas.add(_PENDING, count)
-    deltas.write()
+    add_to_counters(connection, {"total": count, _PENDING: count})
     return count
 
 
