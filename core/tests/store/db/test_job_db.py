@@ -120,7 +120,7 @@ def _others(path: Path) -> None:
         (_not_sqlite, "not a job database"),
         (_other_sqlite, "not a job database of cloud-tasks"),
         (_newer, "made by a newer version of cloud-tasks"),
-        (_others, 'belongs to job "other", not to "job"'),
+        (_others, 'belongs to job "other", not "job"'),
         (lambda path: path.mkdir(), "cannot be opened"),
     ],
 )
@@ -192,7 +192,7 @@ def test_a_database_whose_creation_was_cut_short_is_refused(tmp_path: Path) -> N
     connection.execute("DELETE FROM job")
     connection.commit()
     connection.close()
-    with pytest.raises(StoreError, match="holds no job"):
+    with pytest.raises(StoreError, match="contains no job"):
         Store.open(tmp_path / "job.db")
     assert names(tmp_path) == ["job.db"]
 

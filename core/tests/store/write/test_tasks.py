@@ -114,7 +114,7 @@ def test_failed_tasks_can_be_given_a_new_pass(store: Store) -> None:
 
 @pytest.mark.parametrize("given", [TaskStatus.COMPLETED, TaskStatus.RUNNING, TaskStatus.PENDING])
 def test_only_tasks_that_ended_badly_can_be_given_a_new_pass(store: Store, given: TaskStatus) -> None:
-    with pytest.raises(ValueError, match="only tasks that ended without completing"):
+    with pytest.raises(ValueError, match="only failed, timed-out, exited and dead tasks"):
         store.reopen_tasks([given])
 
 
