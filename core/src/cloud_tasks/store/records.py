@@ -131,8 +131,8 @@ class JobSummary:
     duplicates: int = 0
     late: int = 0
     unknown_task: int = 0
-    set_aside: int = 0
-    """Broken messages."""
+    dead_letters: int = 0
+    """Messages of the event queue that could not be decoded."""
     elapsed: ElapsedStatistics | None = None
     """None before the first task has completed; percentiles from the sketch."""
     first_start: datetime | None = None

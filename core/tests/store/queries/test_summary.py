@@ -77,8 +77,8 @@ def test_an_endless_variety_of_exceptions_is_listed_in_part(tmp_path: Path) -> N
 def test_messages_set_aside_are_counted_and_the_latest_kept(tmp_path: Path) -> None:
     with new_store(tmp_path) as store:
         for _ in range(3):
-            store.set_aside(b"{", "not JSON", at(0))
-        assert store.summary().set_aside == 3
+            store.dead_letter(b"{", "not JSON", at(0))
+        assert store.summary().dead_letters == 3
 
 
 def test_the_summary_counts_every_status_and_event(tmp_path: Path) -> None:

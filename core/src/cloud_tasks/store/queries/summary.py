@@ -53,7 +53,7 @@ def read_summary(connection: sqlite3.Connection, job: JobRecord) -> JobSummary:
         duplicates=count("duplicates"),
         late=count("late"),
         unknown_task=count("unknown_task"),
-        set_aside=count("set_aside"),
+        dead_letters=count("set_aside"),
         elapsed=_maintained_elapsed(connection, counters),
         first_start=from_unix_or_none(counters.get("first_start")),
         last_end=from_unix_or_none(counters.get("last_end")),
