@@ -72,7 +72,7 @@ def integrity(path: Path) -> str:
     return str(answer)
 
 
-def test_a_load_that_is_killed_leaves_no_task(tmp_path: Path) -> None:
+def test_load_tasks_killed_midway_leaves_no_task(tmp_path: Path) -> None:
     process = start(LOADING, tmp_path / "job.db")
     assert process.stdout is not None
     assert process.stdout.readline() == "loading\n"
@@ -84,7 +84,7 @@ def test_a_load_that_is_killed_leaves_no_task(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("delay", [0.0, 0.003, 0.011])
-def test_events_that_were_committed_are_there_and_the_batch_under_way_is_whole_or_absent(
+def test_apply_events_killed_midway_keeps_committed_batches_and_no_partial_one(
     tmp_path: Path, delay: float
 ) -> None:
     path = tmp_path / "job.db"

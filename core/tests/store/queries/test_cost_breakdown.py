@@ -35,7 +35,7 @@ def rounded(found: CostBreakdown) -> tuple[str, str, str, str]:
     return found.work.format(4), found.lost.format(4), found.failed.format(4), found.idle.format(4)
 
 
-def test_an_hour_of_two_slots_is_divided_by_what_they_did(store: Store) -> None:
+def test_cost_breakdown_divides_the_cost_by_slot_time(store: Store) -> None:
     store.apply_events(
         [
             started("a", timestamp=at(0)),
@@ -52,16 +52,16 @@ def test_an_hour_of_two_slots_is_divided_by_what_they_did(store: Store) -> None:
     assert rounded(shares(store, 99999)) == ("$0.5000", "$0.2500", "$0.0006", "$1.2494")
 
 
-def test_an_instance_that_never_spoke_was_idle(store: Store) -> None:
+def test_cost_breakdown_of_an_instance_without_events_is_idle(store: Store) -> None:
     assert rounded(shares(store, 3600)) == ("$0.0000", "$0.0000", "$0.0000", "$2.0000")
 
 
-def test_what_still_runs_is_work(store: Store) -> None:
+def test_cost_breakdown_counts_running_attempts_as_work(store: Store) -> None:
     store.apply_events([started("a", timestamp=at(0))])
     assert rounded(shares(store, 3600)) == ("$1.0000", "$0.0000", "$0.0000", "$1.0000")
 
 
-def test_tasks_that_report_more_time_than_there_was_share_it(store: Store) -> None:
+def test_cost_breakdown_scales_attempts_that_exceed_the_uptime(store: Store) -> None:
     store.apply_events([completed("a", elapsed=30000.0, timestamp=at(60)), failed("b", timestamp=at(60))])
     found = shares(store, 3600)
     assert found.idle == Money.zero()

@@ -15,7 +15,7 @@ from cloud_tasks.store.queries.history import iterate_attempts, iterate_events, 
 from cloud_tasks.store.queries.timeline import read_elapsed_histogram, read_failures, read_timeline
 
 
-def test_events_come_back_as_they_were_applied(tmp_path: Path) -> None:
+def test_iterate_events_returns_events_as_applied(tmp_path: Path) -> None:
     events = [
         event(EventType.WORKER_STARTED, details={"slots": 2}, timestamp=at(0)),
         started("a", timestamp=at(1), details={"slot": 1}),
@@ -32,7 +32,7 @@ def test_events_come_back_as_they_were_applied(tmp_path: Path) -> None:
         assert list(iterate_events(tmp_path / "job.db", task_id="b")) == []
 
 
-def test_a_task_has_the_result_of_the_attempt_that_completed_it(tmp_path: Path) -> None:
+def test_iterate_tasks_returns_the_result_of_the_completing_attempt(tmp_path: Path) -> None:
     with new_store(tmp_path, ["a", "b"]) as store:
         store.apply_events([completed("a", retry=True, details={"result": "not yet"}), failed("b", hostname="h2")])
         store.apply_events([completed("a", attempt=2, details={"result": "there"})])
@@ -48,7 +48,7 @@ def test_a_task_has_the_result_of_the_attempt_that_completed_it(tmp_path: Path) 
     assert [task.task_id for task in iterate_tasks(tmp_path / "job.db", statuses=[TaskStatus.FAILED])] == ["b"]
 
 
-def test_attempts_are_those_of_the_history(tmp_path: Path) -> None:
+def test_iterate_attempts_equals_the_attempts_of_each_task(tmp_path: Path) -> None:
     with new_store(tmp_path, ["a", "b"]) as store:
         store.apply_events([started("a"), failed("a", retry=True), started("a", 2), completed("b")])
         records = {name: store.attempts(name) for name in ("a", "b")}
@@ -62,13 +62,13 @@ def test_attempts_are_those_of_the_history(tmp_path: Path) -> None:
     assert found[0].details["exception"] == "bad"
 
 
-def test_the_slowest_tasks_come_first(tmp_path: Path) -> None:
+def test_slowest_tasks_come_first(tmp_path: Path) -> None:
     with new_store(tmp_path, ["a", "b", "c"]) as store:
         store.apply_events([completed("a", elapsed=1), completed("b", elapsed=3), completed("c", elapsed=2)])
     assert [task.task_id for task in slowest_tasks(tmp_path / "job.db", limit=2)] == ["b", "c"]
 
 
-def test_failures_are_grouped_with_an_example(tmp_path: Path) -> None:
+def test_read_failures_groups_exceptions_with_an_example(tmp_path: Path) -> None:
     with new_store(tmp_path, ["a", "b", "c"]) as store:
         store.apply_events([failed("a", message="rare"), failed("b"), failed("c", retry=True), failed("c", attempt=2)])
     first, second = read_failures(tmp_path / "job.db")
@@ -76,7 +76,7 @@ def test_failures_are_grouped_with_an_example(tmp_path: Path) -> None:
     assert (second.summary, second.count, second.task_id) == ("ValueError: rare", 1, "a")
 
 
-def test_the_course_says_when_what_was_there(tmp_path: Path) -> None:
+def test_timeline_counts_tasks_and_instances_by_bucket(tmp_path: Path) -> None:
     with new_store(tmp_path, ["a", "b", "c"]) as store:
         store.record_intents([launch_request("k1", price="2")], at(0), slots=1)
         store.record_launched("k1", instance("i1", "k1", created=25))
@@ -93,7 +93,7 @@ def test_the_course_says_when_what_was_there(tmp_path: Path) -> None:
     assert [step.begin for step in course.steps] == [at(0), at(25), at(50), at(75)]
 
 
-def test_a_course_goes_on_to_now_while_an_instance_lives_and_else_to_the_last_sign_of_life(tmp_path: Path) -> None:
+def test_timeline_ends_now_with_a_running_instance_and_else_at_the_last_heartbeat(tmp_path: Path) -> None:
     with new_store(tmp_path, ["a"]) as store:
         store.apply_events([started("a", timestamp=at(10))])
         assert read_timeline(tmp_path / "job.db", at(500)).end == at(10)
@@ -102,7 +102,7 @@ def test_a_course_goes_on_to_now_while_an_instance_lives_and_else_to_the_last_si
         assert read_timeline(tmp_path / "job.db", at(500)).end == at(500)
 
 
-def test_before_anything_has_happened_a_course_has_no_steps(tmp_path: Path) -> None:
+def test_timeline_of_a_new_job_has_no_buckets(tmp_path: Path) -> None:
     new_store(tmp_path, ["a"]).close()
     course = read_timeline(tmp_path / "job.db", at(0))
     assert (course.begin, course.end, course.steps) == (at(0), at(0), ())
@@ -111,7 +111,7 @@ def test_before_anything_has_happened_a_course_has_no_steps(tmp_path: Path) -> N
 
 @settings(max_examples=25, deadline=None)
 @given(st.lists(st.floats(0.001, 1e6), min_size=1, max_size=30), st.integers(1, 7))
-def test_a_histogram_and_a_course_leave_no_task_out(
+def test_histogram_and_timeline_include_every_task(
     tmp_path_factory: pytest.TempPathFactory, elapsed: list[float], bars: int
 ) -> None:
     folder = tmp_path_factory.mktemp("store")

@@ -58,7 +58,7 @@ def step(store: Store, kind: str, number: int, other: int) -> None:
 
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(steps=_steps)
-def test_memory_and_tables_never_differ(steps: list[tuple[str, int, int]], tmp_path: Path) -> None:
+def test_instance_cache_equals_the_tables(steps: list[tuple[str, int, int]], tmp_path: Path) -> None:
     path = tmp_path / "job.db"
     with Store.create(path, JOB, overwrite=True, durable=False) as store:
         _load(store)
@@ -88,13 +88,13 @@ def _cents_of_statistics(store: Store, now: datetime) -> Money:
     return Money(round(store.statistics(now).cost.usd, 9))
 
 
-def test_the_intents_of_a_wave_are_there_together(tmp_path: Path) -> None:
+def test_record_intents_adds_several_launches_at_once(tmp_path: Path) -> None:
     with new_store(tmp_path, TASKS) as store:
         store.record_intents([launch_request("t1"), launch_request("t2")], at(1), slots=3)
         assert [(record.client_token, record.slots) for record in store.instances()] == [("t1", 3), ("t2", 3)]
 
 
-def test_what_is_withdrawn_is_pending_and_remembered_until_everything_is_sent_again(tmp_path: Path) -> None:
+def test_withdraw_lasts_until_reset_for_requeue(tmp_path: Path) -> None:
     with new_store(tmp_path, TASKS) as store:
         store.mark_queued(TASKS)
         store.apply_events([started("a")])
@@ -107,7 +107,7 @@ def test_what_is_withdrawn_is_pending_and_remembered_until_everything_is_sent_ag
         assert not store.withdrawn()
 
 
-def test_a_claimed_place_is_nobody_elses(tmp_path: Path) -> None:
+def test_claim_locks_the_other_database(tmp_path: Path) -> None:
     with new_store(tmp_path, TASKS, name="loading.db") as store:
         store.claim(tmp_path / "job.db")
         with pytest.raises(StoreError):
@@ -116,7 +116,7 @@ def test_a_claimed_place_is_nobody_elses(tmp_path: Path) -> None:
         assert store.remaining() == 3
 
 
-def test_all_tasks_of_a_new_pass_have_the_same_number_of_attempts_before_them(tmp_path: Path) -> None:
+def test_reopen_tasks_gives_all_tasks_one_attempt_number(tmp_path: Path) -> None:
     with new_store(tmp_path, TASKS) as store:
         dead = [event(EventType.TASK_DEAD, "a", 3, retry=False), event(EventType.TASK_DEAD, "b", 1, retry=False)]
         store.apply_events(dead)
@@ -125,7 +125,7 @@ def test_all_tasks_of_a_new_pass_have_the_same_number_of_attempts_before_them(tm
         assert store.earlier_attempts() == 3
 
 
-def test_the_times_of_tasks_are_told_with_how_many_took_them(tmp_path: Path) -> None:
+def test_elapsed_times_counts_completed_tasks_by_time(tmp_path: Path) -> None:
     with new_store(tmp_path, TASKS) as store:
         store.apply_events([completed("a", elapsed=10.0), completed("b", elapsed=10.0), completed("c", elapsed=99.0)])
         times = store.elapsed_times()

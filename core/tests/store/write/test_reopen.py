@@ -9,7 +9,7 @@ from store_facts import event, new_store, started
 from cloud_tasks.model import EventType, TaskStatus
 
 
-def test_no_loss_is_held_against_a_task_in_its_new_pass(tmp_path: Path) -> None:
+def test_reopen_tasks_resets_interruptions(tmp_path: Path) -> None:
     with new_store(tmp_path, ["a"]) as store:
         store.apply_events([started("a"), event(EventType.TASK_RELEASED, "a")])
         assert [message.losses for message in store.unfinished()] == [1]
