@@ -24,7 +24,7 @@ from cloud_tasks.selection import (
     FleetTotals,
     RankedOffer,
     additional_instances,
-    most_instances,
+    allowed_instances,
     surplus_instances,
 )
 
@@ -106,9 +106,9 @@ def test_additional_instances_reserve_the_committed_cost():
     assert bought(limits, 1000, accrued=Money(10), ranked=an_offer(price="0")) == 0
 
 
-def test_max_instances_is_none_without_limits():
-    assert most_instances(UNLIMITED, an_offer()) is None
-    assert most_instances(Limits(max_instances=10, max_total_cpus=9), an_offer()) == 2
+def test_allowed_instances_is_none_without_limits():
+    assert allowed_instances(UNLIMITED, an_offer()) is None
+    assert allowed_instances(Limits(max_instances=10, max_total_cpus=9), an_offer()) == 2
 
 
 @pytest.mark.parametrize(

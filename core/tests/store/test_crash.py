@@ -84,9 +84,7 @@ def test_load_tasks_killed_midway_leaves_no_task(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("delay", [0.0, 0.003, 0.011])
-def test_apply_events_killed_midway_keeps_committed_batches_and_no_partial_one(
-    tmp_path: Path, delay: float
-) -> None:
+def test_apply_events_killed_midway_keeps_committed_batches_and_no_partial_one(tmp_path: Path, delay: float) -> None:
     path = tmp_path / "job.db"
     new_store(tmp_path, [f"t{number}" for number in range(20_000)]).close()
     process = start(APPLYING, path)

@@ -125,9 +125,7 @@ def _others(path: Path) -> None:
     ],
 )
 @pytest.mark.parametrize("read_only", [False, True])
-def test_open_refuses_other_files_with_a_hint(
-    tmp_path: Path, make: object, message: str, read_only: bool
-) -> None:
+def test_open_refuses_other_files_with_a_hint(tmp_path: Path, make: object, message: str, read_only: bool) -> None:
     assert callable(make)
     make(tmp_path / "job.db")
     before = names(tmp_path)

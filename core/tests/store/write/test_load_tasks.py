@@ -42,7 +42,9 @@ def test_load_tasks_keeps_the_input_order(store: Store, count: int) -> None:
     ("start", "limit", "expected"),
     [(0, 2, ["t0", "t1"]), (3, None, ["t3", "t4"]), (1, 2, ["t1", "t2"]), (9, 2, []), (0, 0, []), (0, 9, None)],
 )
-def test_load_tasks_with_start_and_limit_loads_a_part(store: Store, start: int, limit: int | None, expected: list[str] | None) -> None:
+def test_load_tasks_with_start_and_limit_loads_a_part(
+    store: Store, start: int, limit: int | None, expected: list[str] | None
+) -> None:
     expected = ["t0", "t1", "t2", "t3", "t4"] if expected is None else expected
     assert store.load_tasks(tasks(5), start=start, limit=limit) == len(expected)
     assert loaded(store) == expected
@@ -65,7 +67,8 @@ def test_load_tasks_rejects_a_duplicate_and_keeps_nothing(store: Store, first: i
     entries[second] = entries[first]
     with pytest.raises(InputError) as caught:
         store.load_tasks(entries, where="tasks.json")
-    assert str(caught.value).startswith(f'tasks.json: task {second + 1}: duplicate id "t{first}", already used by task {first + 1}')
+    expected = f'tasks.json: task {second + 1}: duplicate id "t{first}", already used by task {first + 1}'
+    assert str(caught.value).startswith(expected)
     assert loaded(store) == []
     assert store.summary().total == 0
     assert store.load_tasks(tasks(3)) == 3

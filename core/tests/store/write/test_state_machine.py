@@ -55,7 +55,9 @@ def test_next_state_of_a_failed_task_after_task_dead_is_unchanged(status: TaskSt
 
 
 @given(states, st.sampled_from(TASK_EVENTS), st.integers(1, 6), st.booleans())
-def test_next_state_never_leaves_a_terminal_state(state: TaskState, event_type: EventType, attempt: int, retry: bool) -> None:
+def test_next_state_never_leaves_a_terminal_state(
+    state: TaskState, event_type: EventType, attempt: int, retry: bool
+) -> None:
     if state.status in FINAL_STATUSES:
         assert next_state(state, event_type, attempt, retry) in (None, state)
 
