@@ -79,7 +79,7 @@ def test_registry_names_are_separate_by_backend_kind(registry: Registry) -> None
     assert isinstance(registry.pricing("one"), PricingBackend)
     assert registry.event_sink("sink").name == "sink"
     assert registry.task_source("source").name == "source"
-    with pytest.raises(InputError, match='there is no compute "one"'):
+    with pytest.raises(InputError, match='there is no compute backend "one"'):
         registry.compute("one")
 
 
@@ -92,7 +92,7 @@ def test_registry_builtins_use_the_same_hooks() -> None:
 
 def test_registry_suggests_a_similar_name(registry: Registry) -> None:
     registry.register("mine", offering("pigeon"))
-    with pytest.raises(InputError, match='there is no queue "pidgeon"; did you mean "pigeon"'):
+    with pytest.raises(InputError, match='there is no queue backend "pidgeon"; did you mean "pigeon"'):
         registry.queue("pidgeon")
 
 
@@ -196,9 +196,7 @@ def test_installed_plugin_with_import_error_is_reported_with_its_distribution(
         registry.compute("foggy")
 
 
-def test_installed_plugin_that_exits_at_import_is_broken(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_installed_plugin_that_exits_at_import_is_broken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     install(tmp_path, "rude", "raise SystemExit(1)\n")
     monkeypatch.syspath_prepend(tmp_path)
     (problem,) = Registry(only=["rude"]).problems()

@@ -3,7 +3,7 @@
 Invariants, each with a test:
 
 1. An alternative has as many task slots and vCPUs, the same boot disk and the same provisioning model.
-2. Its price, per hour and per unit of work, exceeds that of the best offer by `TOLERANCE` at most; on demand, not at all.
+2. Its price, per hour and per unit of work, exceeds the best offer by `TOLERANCE` at most; on demand, not at all.
 """
 
 from __future__ import annotations

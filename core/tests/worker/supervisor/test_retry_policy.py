@@ -222,8 +222,8 @@ def test_parse_rules_inverts_format_rules(given: tuple[RetryRule, ...]) -> None:
 @pytest.mark.parametrize(
     ("entry", "reason"),
     [
-        ({"on": "timeout", "codes": [1]}, '"codes" goes with "on: exit" only'),
-        ({"on": "exit", "types": ["OSError"]}, '"types" goes with "on: exception" only'),
+        ({"on": "timeout", "codes": [1]}, '"codes" is valid with "on: exit" only'),
+        ({"on": "exit", "types": ["OSError"]}, '"types" is valid with "on: exception" only'),
         ({"on": "exit", "attempts": 0}, "attempts: 0 is below 1"),
         ({"on": "exit", "attempts": True}, "attempts: expected a whole number, got true"),
         ({"on": "exit", "codes": ["137"]}, 'codes: expected a whole number, got "137"'),
@@ -231,7 +231,7 @@ def test_parse_rules_inverts_format_rules(given: tuple[RetryRule, ...]) -> None:
         ({"on": "exception", "types": [3]}, "types: expected the name of an exception class, got 3"),
         ({"on": ["exit"]}, "a list is not one of exit, exception, timeout"),
         ({"on": None}, "on is missing"),
-        ({"on": "exit", "code": 1}, "unknown: code"),
+        ({"on": "exit", "code": 1}, "unknown key: code"),
         ("exit", 'expected a mapping, got "exit"'),
     ],
 )
