@@ -1,4 +1,4 @@
-"""Plugins: found, isolated when broken, resolved by name."""
+"""The plugin registry: discovery, isolation of broken plugins, resolution by name."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def queue_backend(name: str) -> QueueBackend:
 
 
 def plugin(**hooks: Callable[..., Any]) -> SimpleNamespace:
-    """A module in memory that implements these hooks (their names without `cloud_tasks_register_`)."""
+    """Return a plugin in memory that implements these hooks, named without ``cloud_tasks_register_``."""
     return SimpleNamespace(**{f"cloud_tasks_register_{axis}": hookimpl(hook) for axis, hook in hooks.items()})
 
 
@@ -50,7 +50,7 @@ def offering(name: str) -> SimpleNamespace:
 
 @pytest.fixture
 def registry() -> Registry:
-    """One that sees nothing of what is installed."""
+    """A registry that ignores installed plugins."""
     return Registry(only=())
 
 
@@ -132,7 +132,7 @@ BROKEN = {
     "an unknown hook": (plugin(teleporter=lambda: ()), "cloud_tasks_register_teleporter"),
     "a hook with a wrong argument": (plugin(queue=wrong_argument), "colour"),
     "a hook that returns something else": (plugin(queue=lambda: ("local",)), "not a QueueBackend"),
-    "a hook that returns another axis": (
+    "a hook that returns another backend kind": (
         plugin(pricing=lambda: (queue_backend("x"),)),
         "not a PricingBackend",
     ),
@@ -176,7 +176,7 @@ def test_disabled_plugin_is_not_loaded(registry: Registry, monkeypatch: pytest.M
 
 
 def install(site: Path, name: str, code: str) -> None:
-    """Put a distribution with one plugin into a folder that is on the path."""
+    """Install a distribution with one plugin into a folder of the import path."""
     (site / f"plugin_{name}.py").write_text(code)
     described = site / f"cloud_tasks_{name}-3.1.dist-info"
     described.mkdir()
@@ -187,12 +187,12 @@ def install(site: Path, name: str, code: str) -> None:
 def test_installed_plugin_with_import_error_is_reported_with_its_distribution(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    install(tmp_path, "foggy", "import a_library_that_nobody_has\n")
+    install(tmp_path, "foggy", "import a_missing_library\n")
     monkeypatch.syspath_prepend(tmp_path)
     registry = Registry(only=["foggy"])
     (found,) = registry.plugins()
     assert (found.name, found.distribution, found.version) == ("foggy", "cloud-tasks-foggy", "3.1")
-    with pytest.raises(PluginError, match=r"cloud-tasks-foggy 3\.1.*ModuleNotFoundError.*a_library_that_nobody_has"):
+    with pytest.raises(PluginError, match=r"cloud-tasks-foggy 3\.1.*ModuleNotFoundError.*a_missing_library"):
         registry.compute("foggy")
 
 

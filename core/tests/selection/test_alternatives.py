@@ -1,4 +1,4 @@
-"""What the provider may start instead of the best offer."""
+"""Alternatives to the best offer that the provider may select."""
 
 from __future__ import annotations
 
@@ -31,15 +31,15 @@ def _on_another_disk(offer: RankedOffer) -> RankedOffer:
         attrs.evolve(ranked("n-8", price="0.20", spot=True), slots=4),
         attrs.evolve(ranked("n-8", price="0.20", spot=True), speed=0.5),
     ],
-    ids=["too dear", "bought another way", "larger", "another disk", "fewer tasks", "too slow for its price"],
+    ids=["too expensive", "on demand", "larger", "another disk", "fewer slots", "too slow for its price"],
 )
 def test_alternatives_exclude_inferior_offers(other: RankedOffer) -> None:
     assert alternatives((BEST, other)) == ()
 
 
 def test_alternatives_on_demand_cost_no_more() -> None:
-    best, same, dearer = (ranked(name, price=price) for name, price in (("m", "0.20"), ("n", "0.20"), ("o", "0.201")))
-    assert alternatives((best, same, dearer)) == (same,)
+    best, same, more = (ranked(name, price=price) for name, price in (("m", "0.20"), ("n", "0.20"), ("o", "0.201")))
+    assert alternatives((best, same, more)) == (same,)
 
 
 def test_alternatives_of_no_offers_are_empty() -> None:

@@ -1,4 +1,4 @@
-"""What buying an offer comes to."""
+"""Forecast of duration and cost on one offer."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How many instances the limits and the remaining work call for."""
+"""The number of instances, by limits and remaining tasks."""
 
 from __future__ import annotations
 
@@ -48,14 +48,14 @@ def an_offer(vcpus: int = 4, slots: int | None = None, price: Money | str = "1")
     return RankedOffer(offer=offer, slots=count, price_per_slot=price / count)
 
 
-def bought(limits: Limits, remaining: int, **changes: object) -> int:
+def to_launch(limits: Limits, remaining: int, **changes: object) -> int:
     arguments = {"ranked": an_offer(), "current": FleetTotals(), **changes}
     return additional_instances(limits=limits, remaining_tasks=remaining, **arguments)
 
 
 @pytest.mark.parametrize(("remaining", "expected"), [(0, 0), (1, 1), (4, 1), (5, 2), (1000, 250)])
 def test_additional_instances_without_limits_follow_the_remaining_tasks(remaining, expected):
-    assert bought(UNLIMITED, remaining) == expected
+    assert to_launch(UNLIMITED, remaining) == expected
 
 
 @pytest.mark.parametrize(
@@ -69,41 +69,41 @@ def test_additional_instances_without_limits_follow_the_remaining_tasks(remainin
     ],
 )
 def test_additional_instances_follow_the_tightest_limit(limits, expected):
-    assert bought(attrs.evolve(UNLIMITED, **limits), 1000) == expected
+    assert to_launch(attrs.evolve(UNLIMITED, **limits), 1000) == expected
 
 
 def test_additional_instances_check_limits_on_totals():
     current = FleetTotals(instances=4, vcpus=16, slots=16, price_per_hour=Money(4))
-    assert bought(attrs.evolve(UNLIMITED, max_instances=5), 1000, current=current) == 1
-    assert bought(attrs.evolve(UNLIMITED, max_total_cpus=23), 1000, current=current) == 1
-    assert bought(attrs.evolve(UNLIMITED, max_total_price_per_hour=Money(4)), 1000, current=current) == 0
-    assert bought(UNLIMITED, 18, current=current) == 1
+    assert to_launch(attrs.evolve(UNLIMITED, max_instances=5), 1000, current=current) == 1
+    assert to_launch(attrs.evolve(UNLIMITED, max_total_cpus=23), 1000, current=current) == 1
+    assert to_launch(attrs.evolve(UNLIMITED, max_total_price_per_hour=Money(4)), 1000, current=current) == 0
+    assert to_launch(UNLIMITED, 18, current=current) == 1
 
 
 def test_additional_instances_of_a_fleet_beyond_a_limit_are_zero():
     current = FleetTotals(instances=40, vcpus=160, slots=160, price_per_hour=Money(40))
     for limits in ({"max_instances": 5}, {"max_total_cpus": 8}, {"max_total_price_per_hour": Money(5)}):
-        assert bought(attrs.evolve(UNLIMITED, **limits), 10_000, current=current) == 0
+        assert to_launch(attrs.evolve(UNLIMITED, **limits), 10_000, current=current) == 0
 
 
 def test_additional_instances_of_a_free_offer_follow_the_other_limits():
     free = an_offer(price="0")
     limits = attrs.evolve(UNLIMITED, max_total_price_per_hour=Money(1), max_total_cost=Money(1), max_instances=3)
-    assert bought(limits, 1000, ranked=free) == 3
+    assert to_launch(limits, 1000, ranked=free) == 3
 
 
 def test_additional_instances_ignore_minima_beyond_the_work():
-    assert bought(attrs.evolve(UNLIMITED, min_instances=5, min_total_cpus=100), 3) == 1
+    assert to_launch(attrs.evolve(UNLIMITED, min_instances=5, min_total_cpus=100), 3) == 1
 
 
 def test_additional_instances_reserve_the_committed_cost():
     limits = attrs.evolve(UNLIMITED, max_total_cost=Money(10))
     hour = timedelta(hours=1)
-    assert bought(limits, 1000, commitment=hour) == 10
-    assert bought(limits, 1000, commitment=hour, accrued=Money("7.5")) == 2
+    assert to_launch(limits, 1000, commitment=hour) == 10
+    assert to_launch(limits, 1000, commitment=hour, accrued=Money("7.5")) == 2
     running = FleetTotals(instances=2, vcpus=8, slots=8, price_per_hour=Money(2))
-    assert bought(limits, 1000, commitment=hour, accrued=Money("7.5"), current=running) == 0
-    assert bought(limits, 1000, accrued=Money(10), ranked=an_offer(price="0")) == 0
+    assert to_launch(limits, 1000, commitment=hour, accrued=Money("7.5"), current=running) == 0
+    assert to_launch(limits, 1000, accrued=Money(10), ranked=an_offer(price="0")) == 0
 
 
 def test_allowed_instances_is_none_without_limits():

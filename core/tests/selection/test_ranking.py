@@ -1,4 +1,4 @@
-"""Which offers satisfy the constraints, in which order, and why the others do not."""
+"""Filter and ranking of offers."""
 
 from __future__ import annotations
 
@@ -44,14 +44,14 @@ def a_type(name: str = "std-8", **changes: object) -> InstanceType:
 
 
 class PriceList:
-    """Prices by type name; disks cost a cent, fast ones two; counts how often it is asked."""
+    """Price function: prices by type name, plus $0.01 for a disk and $0.02 for a fast one; records its calls."""
 
     def __init__(self, **per_hour: float) -> None:
         self.per_hour = {name.replace("_", "-"): price for name, price in per_hour.items()}
-        self.questions: list[Sequence[OfferRequest]] = []
+        self.calls: list[Sequence[OfferRequest]] = []
 
     def __call__(self, requests: Sequence[OfferRequest]) -> list[Offer | Unpriced]:
-        self.questions.append(requests)
+        self.calls.append(requests)
         return [self._answer(request) for request in requests]
 
     def _answer(self, request: OfferRequest) -> Offer | Unpriced:
@@ -213,7 +213,7 @@ def test_rank_puts_the_lowest_price_per_slot_first_with_one_price_request():
     assert order(ranking) == ["std-4 r1-a", "std-4 r1-b", "std-8 r1-a", "std-8 r1-b", "std-16 r1-a", "std-16 r1-b"]
     assert ranking.offers[0].price_per_slot == Money("0.0775")
     assert ranking.offers[0].slots == 4
-    assert len(prices.questions) == 1
+    assert len(prices.calls) == 1
 
 
 def test_rank_includes_the_cheapest_usable_boot_disk():
@@ -273,10 +273,10 @@ def test_rank_preferring_availability_takes_a_type_of_more_zones():
     types = [
         a_type("rare", zones=("r1-a",)),
         a_type("common", zones=("r1-a", "r1-b", "r1-c")),
-        a_type("dear", zones=("r1-a", "r1-b", "r1-c", "r1-d")),
+        a_type("expensive", zones=("r1-a", "r1-b", "r1-c", "r1-d")),
     ]
     ranking = rank(
-        types, Constraints(), UNLIMITED, PriceList(rare=1.00, common=1.10, dear=9), prefer=Prefer.AVAILABILITY
+        types, Constraints(), UNLIMITED, PriceList(rare=1.00, common=1.10, expensive=9), prefer=Prefer.AVAILABILITY
     )
     assert order(ranking)[:4] == ["common r1-a", "common r1-b", "common r1-c", "rare r1-a"]
 
@@ -322,10 +322,10 @@ def test_rank_rejects_an_offer_that_exceeds_a_limit_alone(limits, expected):
 
 def test_rank_with_fallback_puts_on_demand_after_spot():
     constraints = Constraints(purchase=Purchase.SPOT)
-    types = [a_type("dear", zones=("z",)), a_type("cheap", zones=("z",)), a_type("no-spot", supports_spot=False)]
-    ranking = rank(types, constraints, UNLIMITED, PriceList(dear=40, cheap=1, no_spot=1), spot_fallback=True)
+    types = [a_type("expensive", zones=("z",)), a_type("cheap", zones=("z",)), a_type("no-spot", supports_spot=False)]
+    ranking = rank(types, constraints, UNLIMITED, PriceList(expensive=40, cheap=1, no_spot=1), spot_fallback=True)
     bought = [(ranked.offer.instance_type.name, ranked.offer.purchase) for ranked in ranking.offers]
-    assert bought[:2] == [("cheap", Purchase.SPOT), ("dear", Purchase.SPOT)]
+    assert bought[:2] == [("cheap", Purchase.SPOT), ("expensive", Purchase.SPOT)]
     assert {purchase for _, purchase in bought[2:]} == {Purchase.ON_DEMAND}
     assert "no-spot" in [name for name, _ in bought[2:]]
 

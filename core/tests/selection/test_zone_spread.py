@@ -1,4 +1,4 @@
-"""Which zone: by refusals and by spread, the same for the same facts."""
+"""Spread of launches over zones, by refusals and balance."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ ZONES = ("a", "b", "c")
 OFFERS = tuple(ranked(zone=zone) for zone in ZONES)
 
 
-def zones(bought: object) -> dict[str, int]:
-    return {offer.offer.zone: count for offer, count in bought}  # type: ignore[attr-defined]
+def zones(launches: object) -> dict[str, int]:
+    return {offer.offer.zone: count for offer, count in launches}  # type: ignore[attr-defined]
 
 
 def test_same_offer_other_zones_differs_in_the_zone_only() -> None:
@@ -39,8 +39,8 @@ def test_spread_over_zones_takes_the_zone_with_fewest_refusals() -> None:
 
 @given(st.integers(0, 50), st.dictionaries(st.sampled_from(ZONES), st.integers(0, 20)))
 def test_spread_over_zones_launches_the_requested_count_in_balance(count: int, held: dict[str, int]) -> None:
-    bought = zones(spread_over_zones(OFFERS, count, held=held, refusals=lambda _: 0))
-    assert sum(bought.values()) == count
+    launches = zones(spread_over_zones(OFFERS, count, held=held, refusals=lambda _: 0))
+    assert sum(launches.values()) == count
     after = Counter(held)
-    after.update(bought)
-    assert all(after[grown] <= after[other] + 1 for grown in bought for other in ZONES)
+    after.update(launches)
+    assert all(after[grown] <= after[other] + 1 for grown in launches for other in ZONES)

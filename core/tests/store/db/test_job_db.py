@@ -1,4 +1,4 @@
-"""Creating, opening, locking and publishing a job database."""
+"""Creating, opening, locking, publishing and migrating a job database."""
 
 from __future__ import annotations
 
@@ -196,7 +196,7 @@ def test_open_refuses_a_database_without_a_job(tmp_path: Path) -> None:
 
 
 def test_publish_removes_the_old_write_ahead_log(tmp_path: Path) -> None:
-    # A killed controller leaves its log behind.
+    # A killed controller leaves its write-ahead log.
     program = (
         "import os, sys; from pathlib import Path; from cloud_tasks.store import Store\n"
         "store = Store.open(Path(sys.argv[1])); store.mark_queued(['old']); os.kill(os.getpid(), 9)"
@@ -228,7 +228,7 @@ def test_discard_deletes_the_file(tmp_path: Path) -> None:
 
 
 def _as_version_2(path: Path) -> None:
-    """Give a database the form that it had when instances had a column ``last_seen``."""
+    """Convert a database to schema 2, in which instances had a column ``last_seen``."""
     with closing(sqlite3.connect(path)) as connection:
         connection.executescript("ALTER TABLE instances ADD COLUMN last_seen REAL; PRAGMA user_version = 2;")
 

@@ -1,4 +1,4 @@
-"""What the money went into."""
+"""The cost breakdown of a job."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from cloud_tasks.store import CostBreakdown, Store
 
 @pytest.fixture
 def store(tmp_path: Path) -> Iterator[Store]:
-    """One instance of 2 slots for 2 dollars per hour, launched at 0."""
+    """A store with one instance of 2 slots at $2 per hour, launched at 0."""
     with new_store(tmp_path, ["a", "b", "c"]) as store:
         store.record_intents([launch_request("t1", price="2", vcpus=2)], at(0), slots=2)
         store.record_launched("t1", instance("i1", "t1"))
@@ -48,7 +48,7 @@ def test_cost_breakdown_divides_the_cost_by_slot_time(store: Store) -> None:
     store.apply_events([started("c", timestamp=at(2700))])
     store.record_ended("i1", at(3600), "preempted")
     store.requeue_lost("i1")
-    # a: half an hour of one slot; b: 2 s; c: lost after a quarter of an hour; each slot costs a dollar per hour.
+    # a: 30 minutes of one slot; b: 2 s; c: interrupted after 15 minutes; a slot costs $1 per hour.
     assert rounded(shares(store, 99999)) == ("$0.5000", "$0.2500", "$0.0006", "$1.2494")
 
 

@@ -1,4 +1,4 @@
-"""The history and the course of a job, read back from its database."""
+"""The history and the timeline of a job."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def test_iterate_events_returns_events_as_applied(tmp_path: Path) -> None:
         event(EventType.WORKER_STARTED, details={"slots": 2}, timestamp=at(0)),
         started("a", timestamp=at(1), details={"slot": 1}),
         failed("a", retry=True, timestamp=at(2)),
-        completed("stranger", timestamp=at(3), details={"result": [1, None]}),
+        completed("unknown", timestamp=at(3), details={"result": [1, None]}),
         event(EventType.KEEP_ALIVE, timestamp=at(4), instance_id=None),
     ]
     with new_store(tmp_path, ["a", "b"]) as store:
@@ -28,7 +28,7 @@ def test_iterate_events_returns_events_as_applied(tmp_path: Path) -> None:
         assert list(iterate_events(tmp_path / "job.db")) == events
         assert list(iterate_events(tmp_path / "job.db", after=3)) == events[3:]
         assert list(iterate_events(tmp_path / "job.db", task_id="a")) == events[1:3]
-        assert list(iterate_events(tmp_path / "job.db", task_id="stranger")) == [events[3]]
+        assert list(iterate_events(tmp_path / "job.db", task_id="unknown")) == [events[3]]
         assert list(iterate_events(tmp_path / "job.db", task_id="b")) == []
 
 

@@ -1,4 +1,4 @@
-"""What is kept in memory of instances, counts and summary equals what the tables say, whatever was written."""
+"""The instance cache, counts and summary equal the tables, whatever was written."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _steps = st.lists(
 
 
 def step(store: Store, kind: str, number: int, other: int) -> None:
-    """One write of some kind."""
+    """Make one change."""
     name, token = f"i{number}", f"t{number}"
     match kind:
         case "intents":
@@ -41,7 +41,7 @@ def step(store: Store, kind: str, number: int, other: int) -> None:
             shown = list(InstanceState)[other % len(InstanceState)]
             store.record_states([instance(name, token, state=shown), instance(f"i{other}", f"t{other}")])
         case "ended":
-            store.record_ended(name, at(60 + other), "it went")
+            store.record_ended(name, at(60 + other), "preempted")
         case "lost":
             store.requeue_lost(name)
         case "events":

@@ -1,4 +1,4 @@
-"""The summary and the statistics."""
+"""Summary, statistics and quantile sketch."""
 
 from __future__ import annotations
 
@@ -93,7 +93,7 @@ def test_summary_counts_every_status_and_event(tmp_path: Path) -> None:
     assert set(summary.events) == set(EventType)
 
 
-# -- the sketch ----------------------------------------------------------------------------------------------------
+# -- quantile sketch -----------------------------------------------------------------------------------------------
 
 positive = st.floats(1e-6, 1e9)
 

@@ -1,4 +1,4 @@
-"""The projection of a job: rate, remaining time and cost are those of the current run."""
+"""Throughput, time left and projected cost of a job: those of the current run."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ MINUTE = 60.0
 
 
 def end_tasks(store: Store, tasks: range, begin: float, seconds: float) -> None:
-    """Complete these tasks evenly over a span of time that begins after ``begin``."""
+    """Complete these tasks at equal intervals in the seconds after ``begin``."""
     store.apply_events(
         [
             completed(f"t{number}", timestamp=at(begin + seconds * (place + 1) / len(tasks)))
@@ -87,7 +87,7 @@ def test_throughput_of_a_pass_over_failed_tasks_counts_the_pass_only(tmp_path: P
 
 
 def test_throughput_excludes_tasks_that_finished_between_runs(tmp_path: Path) -> None:
-    """The instances of a killed controller work on; their events are read by the next one, all at once."""
+    """The instances of a killed controller continue; the next controller reads all their events at once."""
     with a_store(tmp_path, 100) as store:
         store.begin_run(at(0))
         launch(store, "i1", 0)
@@ -159,7 +159,7 @@ def test_throughput_is_unknown_when_the_clock_was_set_back(tmp_path: Path) -> No
 
 
 def test_throughput_without_a_recorded_run_starts_with_the_first_task(tmp_path: Path) -> None:
-    """A database of a version that did not record runs."""
+    """Case: a database of a version that did not record runs."""
     with a_store(tmp_path, 30) as store:
         store.apply_events([started("t0", timestamp=at(0))])
         end_tasks(store, range(10), 0, 60 * MINUTE)

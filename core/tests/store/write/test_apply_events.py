@@ -1,4 +1,4 @@
-"""Applying events: idempotent, in any order, with counters that always agree with the tables."""
+"""Applying events: idempotent, in any order, with counters that equal the tables."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def statuses(store: Store) -> dict[str, TaskStatus]:
 
 
 def recount(path: Path) -> None:
-    """Scan the tables, and compare with everything that is maintained."""
+    """Scan the tables and compare them with every maintained counter."""
     database = sqlite3.connect(path)
     rows = database.execute
     counters = dict(rows("SELECT name, value FROM counters"))
@@ -81,12 +81,12 @@ elapsed_times = st.none() | st.floats(0, 1e6)
 
 @st.composite
 def events(draw: st.DrawFn) -> Event:
-    """Any event, sensible or not."""
+    """Any event, valid or not."""
     kind = draw(st.sampled_from(EventType))
     host = draw(hosts)
     return event(
         kind,
-        draw(st.sampled_from([*TASKS, "stranger", None])),
+        draw(st.sampled_from([*TASKS, "unknown", None])),
         draw(st.integers(1, 4)),
         event_id=draw(st.text(st.characters(codec="utf-8"), min_size=1, max_size=6)),
         timestamp=at(draw(st.integers(0, 20))),
@@ -101,31 +101,31 @@ def events(draw: st.DrawFn) -> Event:
 
 
 def history(task_id: str, outcomes: list[str]) -> list[Event]:
-    """What a well-behaved worker reports about one task."""
-    told: list[Event] = []
+    """The events of a correct worker about one task."""
+    sent: list[Event] = []
     attempt, clock = 1, 0
     for number, outcome in enumerate(outcomes):
         last = number == len(outcomes) - 1
         host = f"h{number % 2}"
-        told.append(started(task_id, attempt, timestamp=at(clock), hostname=host))
+        sent.append(started(task_id, attempt, timestamp=at(clock), hostname=host))
         clock += 5
         where = {"timestamp": at(clock), "hostname": host}
         if outcome == "released":
-            told.append(event(EventType.TASK_RELEASED, task_id, attempt, **where))
+            sent.append(event(EventType.TASK_RELEASED, task_id, attempt, **where))
             continue
         if outcome == "completed":
-            told.append(completed(task_id, attempt, retry=not last, elapsed=5.0, **where))
+            sent.append(completed(task_id, attempt, retry=not last, elapsed=5.0, **where))
         else:
-            told.append(failed(task_id, attempt, retry=not last, **where))
+            sent.append(failed(task_id, attempt, retry=not last, **where))
         attempt += 1
-    return told
+    return sent
 
 
-def apply_in_batches(store: Store, told: list[Event], cuts: list[int]) -> None:
-    edges = sorted({0, len(told), *(cut % (len(told) + 1) for cut in cuts)})
+def apply_in_batches(store: Store, sent: list[Event], cuts: list[int]) -> None:
+    edges = sorted({0, len(sent), *(cut % (len(sent) + 1) for cut in cuts)})
     known_final: dict[str, TaskStatus] = {}
     for first, last in pairwise(edges):
-        store.apply_events(told[first:last])
+        store.apply_events(sent[first:last])
         recount(store.path)
         now = statuses(store)
         assert {task_id: now[task_id] for task_id in known_final} == known_final
@@ -135,9 +135,9 @@ def apply_in_batches(store: Store, told: list[Event], cuts: list[int]) -> None:
 @given(st.lists(events(), max_size=25), st.lists(st.integers(0, 100), max_size=3), st.data())
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=20)
 def test_apply_events_in_any_order_keeps_counters_exact_and_terminal_states(
-    tmp_path_factory: pytest.TempPathFactory, told: list[Event], cuts: list[int], data: st.DataObject
+    tmp_path_factory: pytest.TempPathFactory, sent: list[Event], cuts: list[int], data: st.DataObject
 ) -> None:
-    repeated = told + (data.draw(st.lists(st.sampled_from(told), max_size=10)) if told else [])
+    repeated = sent + (data.draw(st.lists(st.sampled_from(sent), max_size=10)) if sent else [])
     with new_store(tmp_path_factory.mktemp("apply"), TASKS) as store:
         apply_in_batches(store, list(data.draw(st.permutations(repeated))), cuts)
 
@@ -150,11 +150,11 @@ def test_apply_events_in_any_order_keeps_counters_exact_and_terminal_states(
 def test_apply_events_of_valid_histories_is_independent_of_order_and_duplicates(
     tmp_path_factory: pytest.TempPathFactory, outcomes: list[list[str]], data: st.DataObject
 ) -> None:
-    told = [each for task_id, steps in zip(TASKS, outcomes, strict=True) for each in history(task_id, steps)]
+    sent = [each for task_id, steps in zip(TASKS, outcomes, strict=True) for each in history(task_id, steps)]
     with new_store(tmp_path_factory.mktemp("straight"), TASKS) as store:
-        store.apply_events(told)
+        store.apply_events(sent)
         straight = statuses(store)
-    repeated = told + (data.draw(st.lists(st.sampled_from(told), max_size=10)) if told else [])
+    repeated = sent + (data.draw(st.lists(st.sampled_from(sent), max_size=10)) if sent else [])
     shuffled = list(data.draw(st.permutations(repeated)))
     with new_store(tmp_path_factory.mktemp("shuffled"), TASKS) as store:
         apply_in_batches(store, shuffled, data.draw(st.lists(st.integers(0, 100), max_size=3)))
@@ -169,7 +169,7 @@ def test_apply_events_of_valid_histories_is_independent_of_order_and_duplicates(
         assert store.summary().events == before.events
 
 
-# -- single stories ------------------------------------------------------------------------------------------------
+# -- single cases --------------------------------------------------------------------------------------------------
 
 
 @pytest.fixture
@@ -259,7 +259,7 @@ def test_second_start_on_a_worker_ends_the_first_attempt_as_lost(store: Store) -
 
 
 def test_events_of_unknown_tasks_are_kept_and_counted(store: Store) -> None:
-    assert store.apply_events([completed("stranger"), completed("a")]) == Applied(new=2, unknown_task=1)
+    assert store.apply_events([completed("unknown"), completed("a")]) == Applied(new=2, unknown_task=1)
     assert store.summary().unknown_task == 1
 
 

@@ -1,4 +1,4 @@
-"""The instances of a job, and its money."""
+"""The instances of a job and their cost."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Loading tasks: whole or not at all, at constant memory."""
+"""Loading tasks: atomic, in constant memory."""
 
 from __future__ import annotations
 

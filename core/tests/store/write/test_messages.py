@@ -1,4 +1,4 @@
-"""The messages of stored tasks: the stored text, byte for byte what encoding the task anew would give."""
+"""Messages of stored tasks: the stored JSON text is sent unchanged, and equals the encoding of the task."""
 
 from __future__ import annotations
 

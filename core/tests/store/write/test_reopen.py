@@ -1,4 +1,4 @@
-"""A new pass: a task that died of its losses must not die of them again."""
+"""Reopening finished tasks for a new pass."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the controller does with tasks: sending, sending again, losing, reopening, exporting."""
+"""Changes of tasks by the controller: queueing, requeueing, interruption, reopening, export."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def test_mark_queued_leaves_tasks_with_events_unchanged(store: Store) -> None:
 
 
 def test_task_sent_twice_counts_once(store: Store) -> None:
-    # The controller died between sending and marking: both copies run.
+    # The controller crashed between sending and marking: both messages are executed.
     store.apply_events([started("a"), started("a", hostname="h2"), completed("a"), completed("a", hostname="h2")])
     assert store.summary().finished_tasks == 1
     assert len(store.attempts("a")) == 2
@@ -92,7 +92,7 @@ def test_requeue_lost_ends_the_attempts_of_a_terminated_instance(store: Store) -
     (attempt,) = store.attempts("a")
     assert (attempt.outcome, attempt.reason) == (AttemptOutcome.LOST, "instance terminated")
     assert store.requeue_lost("i1") == 0
-    assert store.requeue_lost("never heard of") == 0
+    assert store.requeue_lost("unknown") == 0
     assert store.summary().losses == 1
 
 
@@ -133,5 +133,5 @@ def test_export_tasks_reads_one_snapshot(store: Store) -> None:
 
 
 def test_unknown_task_has_no_status_and_no_attempts(store: Store) -> None:
-    assert store.task("nobody") is None
-    assert store.attempts("nobody") == ()
+    assert store.task("unknown") is None
+    assert store.attempts("unknown") == ()
