@@ -257,3 +257,12 @@ def test_open_migrates_a_database_of_schema_2_and_keeps_its_instances(tmp_path: 
         indices = {row[1] for row in connection.execute("PRAGMA index_list(instances)")}
     assert "last_seen" not in columns
     assert "instances_alive" in indices
+
+
+def test_claim_locks_the_other_database(tmp_path: Path) -> None:
+    with new_store(tmp_path, ["a"], name="loading.db") as store:
+        store.claim(tmp_path / "job.db")
+        with pytest.raises(StoreError):
+            new_store(tmp_path, ["a"])
+        store.publish(tmp_path / "job.db")
+        assert store.remaining() == 1

@@ -5,13 +5,11 @@ from __future__ import annotations
 from datetime import datetime
 from pathlib import Path
 
-import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from store_facts import JOB, at, completed, event, instance, launch_request, new_store, started
+from store_facts import JOB, at, completed, event, instance, launch_request, started
 
-from cloud_tasks.errors import StoreError
-from cloud_tasks.model import EventType, InstanceState, Money, Task, TaskStatus
+from cloud_tasks.model import EventType, InstanceState, Money, Task
 from cloud_tasks.store import Store
 
 TASKS = ["a", "b", "c"]
@@ -86,48 +84,3 @@ def _cents(store: Store, now: datetime) -> Money:
 
 def _cents_of_statistics(store: Store, now: datetime) -> Money:
     return Money(round(store.statistics(now).cost.usd, 9))
-
-
-def test_record_intents_adds_several_launches_at_once(tmp_path: Path) -> None:
-    with new_store(tmp_path, TASKS) as store:
-        store.record_intents([launch_request("t1"), launch_request("t2")], at(1), slots=3)
-        assert [(record.client_token, record.slots) for record in store.instances()] == [("t1", 3), ("t2", 3)]
-
-
-def test_withdraw_lasts_until_reset_for_requeue(tmp_path: Path) -> None:
-    with new_store(tmp_path, TASKS) as store:
-        store.mark_queued(TASKS)
-        store.apply_events([started("a")])
-        assert store.withdraw() == 2
-        assert store.counts()[TaskStatus.PENDING] == 2
-        assert store.counts()[TaskStatus.RUNNING] == 1
-    with Store.open(tmp_path / "job.db", durable=False) as store:
-        assert store.withdrawn()
-        assert store.reset_for_requeue() == 3
-        assert not store.withdrawn()
-
-
-def test_claim_locks_the_other_database(tmp_path: Path) -> None:
-    with new_store(tmp_path, TASKS, name="loading.db") as store:
-        store.claim(tmp_path / "job.db")
-        with pytest.raises(StoreError):
-            new_store(tmp_path, TASKS)
-        store.publish(tmp_path / "job.db")
-        assert store.remaining() == 3
-
-
-def test_reopen_tasks_gives_all_tasks_one_attempt_number(tmp_path: Path) -> None:
-    with new_store(tmp_path, TASKS) as store:
-        dead = [event(EventType.TASK_DEAD, "a", 3, retry=False), event(EventType.TASK_DEAD, "b", 1, retry=False)]
-        store.apply_events(dead)
-        store.reopen_tasks([TaskStatus.DEAD])
-        assert [message.attempt for message in store.pending_tasks(10)] == [4, 4, 1]
-        assert store.earlier_attempts() == 3
-
-
-def test_elapsed_times_counts_completed_tasks_by_time(tmp_path: Path) -> None:
-    with new_store(tmp_path, TASKS) as store:
-        store.apply_events([completed("a", elapsed=10.0), completed("b", elapsed=10.0), completed("c", elapsed=99.0)])
-        times = store.elapsed_times()
-        assert sorted(times.values()) == [1, 2]
-        assert sum(value * count for value, count in times.items()) / 3 == pytest.approx(119 / 3, rel=0.02)

@@ -121,3 +121,11 @@ def test_percentiles_of_no_values_raise(of: object) -> None:
     assert callable(of)
     with pytest.raises(ValueError, match="no values"):
         of()
+
+
+def test_elapsed_times_counts_completed_tasks_by_time(tmp_path: Path) -> None:
+    with new_store(tmp_path, ["a", "b", "c"]) as store:
+        store.apply_events([completed("a", elapsed=10.0), completed("b", elapsed=10.0), completed("c", elapsed=99.0)])
+        times = store.elapsed_times()
+        assert sorted(times.values()) == [1, 2]
+        assert sum(value * count for value, count in times.items()) / 3 == pytest.approx(119 / 3, rel=0.02)

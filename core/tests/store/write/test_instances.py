@@ -210,3 +210,8 @@ def test_costs_are_grouped_by_type_and_provisioning_model(store: Store) -> None:
         ("type-4", Purchase.SPOT, Money(1)),
     ]
     assert statistics.costs[0].hours == 1.0
+
+
+def test_record_intents_adds_several_launches_at_once(store: Store) -> None:
+    store.record_intents([launch_request("t1"), launch_request("t2")], at(1), slots=3)
+    assert [(record.client_token, record.slots) for record in store.instances()] == [("t1", 3), ("t2", 3)]

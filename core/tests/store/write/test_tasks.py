@@ -6,9 +6,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from store_facts import at, completed, failed, new_store, started
+from store_facts import at, completed, event, failed, new_store, started
 
-from cloud_tasks.model import AttemptOutcome, Task, TaskMessage, TaskStatus
+from cloud_tasks.model import AttemptOutcome, EventType, Task, TaskMessage, TaskStatus
 from cloud_tasks.store import Store
 
 
@@ -135,3 +135,36 @@ def test_export_tasks_reads_one_snapshot(store: Store) -> None:
 def test_unknown_task_has_no_status_and_no_attempts(store: Store) -> None:
     assert store.task("unknown") is None
     assert store.attempts("unknown") == ()
+
+
+def test_withdraw_lasts_until_reset_for_requeue(tmp_path: Path) -> None:
+    with new_store(tmp_path, ["a", "b", "c"]) as store:
+        store.mark_queued(["a", "b", "c"])
+        store.apply_events([started("a")])
+        assert store.withdraw() == 2
+        assert store.counts()[TaskStatus.PENDING] == 2
+        assert store.counts()[TaskStatus.RUNNING] == 1
+    with Store.open(tmp_path / "job.db", durable=False) as store:
+        assert store.withdrawn()
+        assert store.reset_for_requeue() == 3
+        assert not store.withdrawn()
+
+
+def test_reopen_tasks_gives_all_tasks_one_attempt_number(tmp_path: Path) -> None:
+    with new_store(tmp_path, ["a", "b", "c"]) as store:
+        dead = [event(EventType.TASK_DEAD, "a", 3, retry=False), event(EventType.TASK_DEAD, "b", 1, retry=False)]
+        store.apply_events(dead)
+        store.reopen_tasks([TaskStatus.DEAD])
+        assert [message.attempt for message in store.pending_tasks(10)] == [4, 4, 1]
+        assert store.earlier_attempts() == 3
+
+
+def test_reopen_tasks_resets_interruptions(tmp_path: Path) -> None:
+    with new_store(tmp_path, ["a"]) as store:
+        store.apply_events([started("a"), event(EventType.TASK_RELEASED, "a")])
+        assert [message.losses for message in store.unfinished()] == [1]
+        store.apply_events([started("a"), event(EventType.TASK_DEAD, "a", retry=False)])
+        assert store.reopen_tasks([TaskStatus.DEAD]) == 1
+        (message,) = store.pending_tasks(10)
+        assert (message.losses, message.attempt) == (0, 2)
+        assert store.summary().losses == 1
