@@ -180,6 +180,6 @@ def test_additional_instances_are_the_maximum_allowed(limits, ranked, current, r
 
 @given(st.lists(st.integers(1, 32), max_size=20), st.integers(0, 200))
 def test_surplus_instances_leave_slots_for_every_task(slots, remaining):
-    gone = surplus_instances(slots, remaining)
-    left = sum(sorted(slots)[gone:])
+    surplus = surplus_instances(slots, remaining)
+    left = sum(sorted(slots)[surplus:])
     assert left >= min(remaining, sum(slots))

@@ -324,10 +324,10 @@ def test_rank_with_fallback_puts_on_demand_after_spot():
     constraints = Constraints(purchase=Purchase.SPOT)
     types = [a_type("expensive", zones=("z",)), a_type("cheap", zones=("z",)), a_type("no-spot", supports_spot=False)]
     ranking = rank(types, constraints, UNLIMITED, PriceList(expensive=40, cheap=1, no_spot=1), spot_fallback=True)
-    bought = [(ranked.offer.instance_type.name, ranked.offer.purchase) for ranked in ranking.offers]
-    assert bought[:2] == [("cheap", Purchase.SPOT), ("expensive", Purchase.SPOT)]
-    assert {purchase for _, purchase in bought[2:]} == {Purchase.ON_DEMAND}
-    assert "no-spot" in [name for name, _ in bought[2:]]
+    found = [(ranked.offer.instance_type.name, ranked.offer.purchase) for ranked in ranking.offers]
+    assert found[:2] == [("cheap", Purchase.SPOT), ("expensive", Purchase.SPOT)]
+    assert {purchase for _, purchase in found[2:]} == {Purchase.ON_DEMAND}
+    assert "no-spot" in [name for name, _ in found[2:]]
 
 
 def test_rank_ranks_or_rejects_every_type():

@@ -84,13 +84,13 @@ def test_timeline_counts_tasks_and_instances_by_bucket(tmp_path: Path) -> None:
         store.apply_events([completed("a", timestamp=at(30)), failed("b", timestamp=at(60))])
         store.apply_events([completed("c", timestamp=at(100))])
         store.set_state(JobState.FINISHED, at(100))
-    course = read_timeline(tmp_path / "job.db", at(9999), steps=4)
-    assert (course.begin, course.end) == (at(0), at(100))
-    assert [step.completed for step in course.steps] == [0, 1, 0, 1]
-    assert [step.failed for step in course.steps] == [0, 0, 1, 0]
-    assert [step.instances for step in course.steps] == pytest.approx([0, 1, 1, 0])
-    assert [step.price_per_hour for step in course.steps] == pytest.approx([0, 2, 2, 0])
-    assert [step.begin for step in course.steps] == [at(0), at(25), at(50), at(75)]
+    timeline = read_timeline(tmp_path / "job.db", at(9999), steps=4)
+    assert (timeline.begin, timeline.end) == (at(0), at(100))
+    assert [bucket.completed for bucket in timeline.steps] == [0, 1, 0, 1]
+    assert [bucket.failed for bucket in timeline.steps] == [0, 0, 1, 0]
+    assert [bucket.instances for bucket in timeline.steps] == pytest.approx([0, 1, 1, 0])
+    assert [bucket.price_per_hour for bucket in timeline.steps] == pytest.approx([0, 2, 2, 0])
+    assert [bucket.begin for bucket in timeline.steps] == [at(0), at(25), at(50), at(75)]
 
 
 def test_timeline_ends_now_with_a_running_instance_and_else_at_the_last_heartbeat(tmp_path: Path) -> None:
@@ -104,8 +104,8 @@ def test_timeline_ends_now_with_a_running_instance_and_else_at_the_last_heartbea
 
 def test_timeline_of_a_new_job_has_no_buckets(tmp_path: Path) -> None:
     new_store(tmp_path, ["a"]).close()
-    course = read_timeline(tmp_path / "job.db", at(0))
-    assert (course.begin, course.end, course.steps) == (at(0), at(0), ())
+    timeline = read_timeline(tmp_path / "job.db", at(0))
+    assert (timeline.begin, timeline.end, timeline.steps) == (at(0), at(0), ())
     assert read_elapsed_histogram(tmp_path / "job.db") == ()
 
 
@@ -123,5 +123,5 @@ def test_histogram_and_timeline_include_every_task(
     histogram = read_elapsed_histogram(folder / "job.db", bars=bars)
     assert sum(count for _, _, count in histogram) == len(elapsed)
     assert (histogram[0][0], histogram[-1][1]) == pytest.approx((min(elapsed), max(elapsed)))
-    course = read_timeline(folder / "job.db", at(0), steps=bars)
-    assert sum(step.completed for step in course.steps) == len(elapsed)
+    timeline = read_timeline(folder / "job.db", at(0), steps=bars)
+    assert sum(bucket.completed for bucket in timeline.steps) == len(elapsed)

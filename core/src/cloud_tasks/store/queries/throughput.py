@@ -43,12 +43,12 @@ def throughput(summary: JobSummary, now: datetime) -> Throughput | None:
     Args:
         now: UTC.
     """
-    begin = summary.run_started_at or summary.first_start
+    start = summary.run_started_at or summary.first_start
     until = summary.last_end if summary.finished and summary.last_end is not None else now
     done = summary.finished_tasks - summary.finished_before
-    if begin is None or done <= 0 or until <= begin or not (summary.finished or _has_workers(summary, now)):
+    if start is None or done <= 0 or until <= start or not (summary.finished or _has_workers(summary, now)):
         return None
-    per_second = done / (until - begin).total_seconds()
+    per_second = done / (until - start).total_seconds()
     try:
         left = timedelta(seconds=summary.remaining / per_second)
         return Throughput(tasks_per_hour=per_second * 3600, remaining_time=left, end=until + left)
@@ -62,9 +62,9 @@ def run_time(summary: JobSummary, now: datetime) -> timedelta:
     Args:
         now: UTC.
     """
-    begin = summary.run_started_at or summary.job.created_at
+    start = summary.run_started_at or summary.job.created_at
     until = now if not summary.finished and _has_workers(summary, now) else summary.job.finished_at or summary.last_end
-    return max((until or begin) - begin, timedelta(0))
+    return max((until or start) - start, timedelta(0))
 
 
 def projected_cost(

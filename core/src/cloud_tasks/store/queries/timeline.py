@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import json
 import math
+import sqlite3
+from collections.abc import Sequence
 from contextlib import closing
 from datetime import datetime
 from pathlib import Path
@@ -17,6 +19,7 @@ from cloud_tasks.model import EventType, TaskStatus
 from cloud_tasks.store.db.connection import connect_reader
 from cloud_tasks.store.db.enum_codes import EVENT_TO_CODE, FINAL_CODES, STATUS_TO_CODE
 from cloud_tasks.store.db.times import from_unix, to_unix
+from cloud_tasks.store.records import InstanceRecord
 from cloud_tasks.store.write.instances import read_instances
 
 __all__ = ["Bucket", "Failure", "Timeline", "read_elapsed_histogram", "read_failures", "read_timeline"]
@@ -72,16 +75,8 @@ def read_timeline(path: Path, now: datetime, *, steps: int = 100) -> Timeline:
         steps: Number of buckets, at least 1.
     """
     with closing(connect_reader(path)) as connection:
-        created, finished = connection.execute("SELECT created_at, finished_at FROM job").fetchone()
-        (first,) = connection.execute("SELECT value FROM counters WHERE name = 'first_start'").fetchone() or (None,)
-        (last,) = connection.execute("SELECT max(ended_at) FROM tasks").fetchone()
         instances = [record for record in read_instances(connection) if record.launched_at or record.ended_at is None]
-        (last_heartbeat,) = connection.execute("SELECT max(last_heard) FROM hosts").fetchone()
-        begin = min(value for value in (created, first) if value is not None)
-        # Without a running instance, the timeline ends with the last heartbeat.
-        latest = to_unix(now) if any(record.ended_at is None for record in instances) else last_heartbeat
-        ended = [to_unix(record.ended_at) for record in instances if record.ended_at is not None]
-        end = max(value for value in (finished or latest, last, begin, *ended) if value is not None)
+        begin, end = _span(connection, instances, now)
         width = (end - begin) / steps
         if width <= 0:
             return Timeline(begin=from_unix(begin), end=from_unix(end), steps=())
@@ -101,21 +96,31 @@ def read_timeline(path: Path, now: datetime, *, steps: int = 100) -> Timeline:
             share = max(min(until, (step + 1) * width) - max(since, step * width), 0.0) / width
             running[step] += share
             price[step] += share * hourly
-    return Timeline(
-        begin=from_unix(begin),
-        end=from_unix(end),
-        steps=tuple(
-            Bucket(
-                begin=from_unix(begin + step * width),
-                end=from_unix(begin + (step + 1) * width),
-                completed=tasks.get((step, True), 0),
-                failed=tasks.get((step, False), 0),
-                instances=running[step],
-                price_per_hour=price[step],
-            )
-            for step in range(steps)
-        ),
+    buckets = (
+        Bucket(
+            begin=from_unix(begin + step * width),
+            end=from_unix(begin + (step + 1) * width),
+            completed=tasks.get((step, True), 0),
+            failed=tasks.get((step, False), 0),
+            instances=running[step],
+            price_per_hour=price[step],
+        )
+        for step in range(steps)
     )
+    return Timeline(begin=from_unix(begin), end=from_unix(end), steps=tuple(buckets))
+
+
+def _span(connection: sqlite3.Connection, instances: Sequence[InstanceRecord], now: datetime) -> tuple[float, float]:
+    """Return start and end of the timeline in Unix seconds."""
+    created, finished = connection.execute("SELECT created_at, finished_at FROM job").fetchone()
+    (first,) = connection.execute("SELECT value FROM counters WHERE name = 'first_start'").fetchone() or (None,)
+    (last,) = connection.execute("SELECT max(ended_at) FROM tasks").fetchone()
+    (last_heartbeat,) = connection.execute("SELECT max(last_heard) FROM hosts").fetchone()
+    begin = min(value for value in (created, first) if value is not None)
+    # Without a running instance, the timeline ends with the last heartbeat.
+    latest = to_unix(now) if any(record.ended_at is None for record in instances) else last_heartbeat
+    ended = [to_unix(record.ended_at) for record in instances if record.ended_at is not None]
+    return begin, max(value for value in (finished or latest, last, begin, *ended) if value is not None)
 
 
 def read_elapsed_histogram(path: Path, *, bars: int = 40) -> tuple[tuple[float, float, int], ...]:
