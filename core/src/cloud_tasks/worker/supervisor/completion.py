@@ -37,6 +37,8 @@ _EVENT_TYPES = {
     OutcomeKind.EXCEPTION: "task_exception",
     OutcomeKind.EXITED: "task_exited",
     OutcomeKind.TIMED_OUT: "task_timed_out",
+    OutcomeKind.LOST: "task_released",
+    OutcomeKind.RELEASED: "task_released",
 }
 # A member of an enumeration takes long to look up, for code that runs once per task.
 _COMPLETED, _RETRY_REQUESTED = OutcomeKind.COMPLETED, OutcomeKind.RETRY_REQUESTED
@@ -195,7 +197,7 @@ class CompletionHandler:
             details["lease_lost"] = True
             if retry is None:
                 details.setdefault("cause", "the lease was lost")
-        event_type = "task_released" if retry is None else _EVENT_TYPES[outcome.kind]
+        event_type = _EVENT_TYPES[_RELEASED if retry is None else outcome.kind]
         result = b"" if retry is None else outcome.result
         event = self._encode(event_type, work, retry, elapsed, result, details)
         if self._max_event_bytes is not None and len(event) > self._max_event_bytes - 2:
