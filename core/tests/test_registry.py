@@ -1,4 +1,4 @@
-"""Plugins: found, isolated when broken, resolved by name."""
+"""The plugin registry: discovery, isolation of broken plugins, resolution by name."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def queue_backend(name: str) -> QueueBackend:
 
 
 def plugin(**hooks: Callable[..., Any]) -> SimpleNamespace:
-    """A module in memory that implements these hooks (their names without `cloud_tasks_register_`)."""
+    """Return a plugin in memory that implements these hooks, named without ``cloud_tasks_register_``."""
     return SimpleNamespace(**{f"cloud_tasks_register_{axis}": hookimpl(hook) for axis, hook in hooks.items()})
 
 
@@ -50,25 +50,25 @@ def offering(name: str) -> SimpleNamespace:
 
 @pytest.fixture
 def registry() -> Registry:
-    """One that sees nothing of what is installed."""
+    """A registry that ignores installed plugins."""
     return Registry(only=())
 
 
-def test_a_plugin_in_memory_is_found_by_the_name_of_its_backend(registry: Registry) -> None:
+def test_registry_finds_an_in_memory_plugin_by_backend_name(registry: Registry) -> None:
     registry.register("mine", offering("mine"))
     assert registry.queue("mine") == queue_backend("mine")
     assert registry.names("queue") == ("mine",)
     assert registry.names("compute") == ()
 
 
-def test_a_plugin_registered_later_is_seen_too(registry: Registry) -> None:
+def test_registry_finds_a_plugin_registered_later(registry: Registry) -> None:
     registry.register("first", offering("first"))
     assert registry.names("queue") == ("first",)
     registry.register("second", offering("second"))
     assert registry.names("queue") == ("first", "second")
 
 
-def test_each_axis_has_its_own_names(registry: Registry) -> None:
+def test_registry_names_are_separate_by_backend_kind(registry: Registry) -> None:
     both = plugin(
         queue=lambda: (queue_backend("one"),),
         pricing=lambda: (PricingBackend(name="one", summary="", open=open_nothing),),
@@ -79,35 +79,35 @@ def test_each_axis_has_its_own_names(registry: Registry) -> None:
     assert isinstance(registry.pricing("one"), PricingBackend)
     assert registry.event_sink("sink").name == "sink"
     assert registry.task_source("source").name == "source"
-    with pytest.raises(InputError, match='there is no compute "one"'):
+    with pytest.raises(InputError, match='there is no compute backend "one"'):
         registry.compute("one")
 
 
-def test_builtins_register_through_the_same_hooks() -> None:
+def test_registry_builtins_use_the_same_hooks() -> None:
     registry = Registry(builtins=[("builtin", offering("inside"))], only=())
     (found,) = registry.plugins()
     assert (found.name, found.distribution) == ("builtin", "cloud-tasks")
     assert registry.queue("inside").name == "inside"
 
 
-def test_a_misspelt_name_gets_a_suggestion(registry: Registry) -> None:
+def test_registry_suggests_a_similar_name(registry: Registry) -> None:
     registry.register("mine", offering("pigeon"))
-    with pytest.raises(InputError, match='there is no queue "pidgeon"; did you mean "pigeon"'):
+    with pytest.raises(InputError, match='there is no queue backend "pidgeon"; did you mean "pigeon"'):
         registry.queue("pidgeon")
 
 
-def test_a_provider_that_is_not_installed_comes_with_the_command_that_installs_it(registry: Registry) -> None:
+def test_registry_hints_how_to_install_a_missing_provider(registry: Registry) -> None:
     with pytest.raises(InputError, match=r"pip install 'cloud-tasks\[gcp\]'"):
         registry.queue("gcp")
 
 
-def test_event_sink_of_a_broken_plugin_names_the_plugin(registry: Registry) -> None:
+def test_registry_names_the_broken_plugin_of_an_event_sink(registry: Registry) -> None:
     registry.register("notify", plugin(queue=raises))
     with pytest.raises(PluginError, match=r'plugin "notify" .* is broken'):
         registry.event_sink("webhook")
 
 
-def test_event_sink_named_like_its_plugin_lists_what_the_plugin_registers(registry: Registry) -> None:
+def test_registry_lists_what_a_plugin_registers_instead(registry: Registry) -> None:
     sink = EventSinkBackend(name="webhook", summary="Notifications", open=open_nothing)
     registry.register("notify", plugin(event_sink=lambda: (sink,)))
     with pytest.raises(InputError, match=r'there is no event sink "notify"; the plugin "notify" registers webhook$'):
@@ -132,7 +132,7 @@ BROKEN = {
     "an unknown hook": (plugin(teleporter=lambda: ()), "cloud_tasks_register_teleporter"),
     "a hook with a wrong argument": (plugin(queue=wrong_argument), "colour"),
     "a hook that returns something else": (plugin(queue=lambda: ("local",)), "not a QueueBackend"),
-    "a hook that returns another axis": (
+    "a hook that returns another backend kind": (
         plugin(pricing=lambda: (queue_backend("x"),)),
         "not a PricingBackend",
     ),
@@ -141,7 +141,7 @@ BROKEN = {
 
 
 @pytest.mark.parametrize(("module", "cause"), BROKEN.values(), ids=BROKEN.keys())
-def test_a_broken_plugin_disturbs_no_other_and_says_why(registry: Registry, module: Any, cause: str) -> None:
+def test_broken_plugin_affects_no_other_and_reports_its_cause(registry: Registry, module: Any, cause: str) -> None:
     registry.register("bad", module)
     registry.register("good", offering("good"))
     assert registry.queue("good").name == "good"
@@ -152,14 +152,14 @@ def test_a_broken_plugin_disturbs_no_other_and_says_why(registry: Registry, modu
         registry.queue("bad")
 
 
-def test_in_strict_mode_a_broken_plugin_stops_everything(registry: Registry, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_broken_plugin_in_strict_mode_raises(registry: Registry, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CLOUD_TASKS_STRICT_PLUGINS", "1")
     registry.register("bad", plugin(queue=raises))
     with pytest.raises(PluginError, match=r"the library is too old.*CLOUD_TASKS_STRICT_PLUGINS"):
         registry.plugins()
 
 
-def test_two_plugins_with_one_name_are_an_error_once_the_name_is_used(registry: Registry) -> None:
+def test_duplicate_backend_name_is_an_error_when_used(registry: Registry) -> None:
     registry.register("one", offering("same"))
     registry.register("two", offering("same"))
     registry.register("three", offering("other"))
@@ -168,7 +168,7 @@ def test_two_plugins_with_one_name_are_an_error_once_the_name_is_used(registry: 
         registry.queue("same")
 
 
-def test_a_disabled_plugin_is_not_there(registry: Registry, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_disabled_plugin_is_not_loaded(registry: Registry, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CLOUD_TASKS_DISABLE_PLUGINS", "mine, another")
     registry.register("mine", offering("mine"))
     registry.register("yours", offering("yours"))
@@ -176,7 +176,7 @@ def test_a_disabled_plugin_is_not_there(registry: Registry, monkeypatch: pytest.
 
 
 def install(site: Path, name: str, code: str) -> None:
-    """Put a distribution with one plugin into a folder that is on the path."""
+    """Install a distribution with one plugin into a folder of the import path."""
     (site / f"plugin_{name}.py").write_text(code)
     described = site / f"cloud_tasks_{name}-3.1.dist-info"
     described.mkdir()
@@ -184,28 +184,26 @@ def install(site: Path, name: str, code: str) -> None:
     (described / "entry_points.txt").write_text(f"[cloud_tasks]\n{name} = plugin_{name}\n")
 
 
-def test_an_installed_plugin_that_fails_at_import_is_named_with_its_distribution(
+def test_installed_plugin_with_import_error_is_reported_with_its_distribution(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    install(tmp_path, "foggy", "import a_library_that_nobody_has\n")
+    install(tmp_path, "foggy", "import a_missing_library\n")
     monkeypatch.syspath_prepend(tmp_path)
     registry = Registry(only=["foggy"])
     (found,) = registry.plugins()
     assert (found.name, found.distribution, found.version) == ("foggy", "cloud-tasks-foggy", "3.1")
-    with pytest.raises(PluginError, match=r"cloud-tasks-foggy 3\.1.*ModuleNotFoundError.*a_library_that_nobody_has"):
+    with pytest.raises(PluginError, match=r"cloud-tasks-foggy 3\.1.*ModuleNotFoundError.*a_missing_library"):
         registry.compute("foggy")
 
 
-def test_a_plugin_that_exits_at_import_is_broken_like_any_other(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_installed_plugin_that_exits_at_import_is_broken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     install(tmp_path, "rude", "raise SystemExit(1)\n")
     monkeypatch.syspath_prepend(tmp_path)
     (problem,) = Registry(only=["rude"]).problems()
     assert "SystemExit: 1" in problem
 
 
-def test_only_the_plugins_that_a_worker_names_are_loaded(tmp_path: Path) -> None:
+def test_registry_loads_only_the_named_plugins(tmp_path: Path) -> None:
     install(tmp_path, "wanted", "")
     install(tmp_path, "other", "")
     program = (
@@ -221,7 +219,7 @@ def test_only_the_plugins_that_a_worker_names_are_loaded(tmp_path: Path) -> None
     assert answer.stdout.split() == ["True", "False"]
 
 
-def test_making_a_registry_imports_no_plugin(tmp_path: Path) -> None:
+def test_registry_imports_no_plugin_when_created(tmp_path: Path) -> None:
     program = (
         "import sys; from cloud_tasks.registry import Registry; Registry();"
         "print([name for name in sys.modules if name.startswith('cloud_tasks_')])"

@@ -1,4 +1,4 @@
-"""cloud-tasks: the same Python function on a laptop and on a fleet of cloud machines."""
+"""cloud-tasks: run a Python function on many independent tasks, on a laptop or on a fleet of cloud instances."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The words for true and false that variables, options and files accept: one table, light enough for every process."""
+"""Boolean values as text, in environment variables, options and files. Imports nothing: every process loads it."""
 
 from __future__ import annotations
 
@@ -8,11 +8,15 @@ BOOLEANS = {
     "1": True, "true": True, "yes": True, "on": True,
     "0": False, "false": False, "no": False, "off": False,
 }  # fmt: skip
-"""In lower case; any case is accepted."""
+"""Values by text in lower case."""
 
 
 def parse_boolean(text: str) -> bool:
-    """Return the value of a word; surrounding blanks do not count. Raises `ValueError`, for the empty text too."""
+    """Return the value of a text, ignoring case and surrounding blanks.
+
+    Raises:
+        ValueError: The text is none of `BOOLEANS`; also if it is empty.
+    """
     try:
         return BOOLEANS[text.strip().lower()]
     except KeyError:

@@ -1,6 +1,6 @@
-"""Model <-> JSON: the one cattrs converter, and the two wire formats (task message, event).
+"""Conversion between the model and JSON: the cattrs converter, and the wire formats of task messages and events.
 
-The wire functions are written out by hand, for they run once per task and per event and accept what other tools send.
+The wire functions are written by hand: they run once for each task and event, and accept messages of other tools.
 """
 
 from __future__ import annotations
@@ -34,11 +34,11 @@ _quoted = json.encoder.encode_basestring_ascii
 
 
 class MalformedMessageError(ValueError):
-    """A queue message that is not what it should be; set aside and counted, never blocking the rest."""
+    """A queue message that cannot be decoded; it is dead-lettered and blocks no other message."""
 
 
 def make_model_converter() -> cattrs.Converter:
-    """The converter: unknown keys forbidden, Money as a decimal string, timedelta as seconds, paths as strings."""
+    """Return a converter: unknown keys forbidden, `Money` as decimal text, timedelta as seconds, paths as text."""
     converter = make_converter(forbid_extra_keys=True)
     converter.register_unstructure_hook(Money, lambda money: str(money.usd))
     converter.register_structure_hook(Money, lambda value, _: Money(Decimal(str(value))))
@@ -50,10 +50,12 @@ def make_model_converter() -> cattrs.Converter:
 
 
 class EncodedData(Mapping[str, Any]):
-    """A task's data as the compact JSON text in which the store keeps it; decoded when something looks inside.
+    """The data of a task as JSON text, a mapping that is decoded on first access.
+
+    Tasks from the job database carry it, so that they are queued without decoding and encoding their data again.
 
     Args:
-        text: A JSON object as `compact_encoder` writes it; it is sent as it is.
+        text: A JSON object from `compact_encoder`; `encode_task_message` sends it unchanged.
     """
 
     __slots__ = ("_decoded", "text")
@@ -81,7 +83,7 @@ class EncodedData(Mapping[str, Any]):
 
 
 def encode_task_message(message: TaskMessage) -> bytes:
-    """Return a task message as JSON; fields that have their default are left out."""
+    """Return a task message as JSON; fields with their default value are omitted."""
     data = message.data
     text = data.text if type(data) is EncodedData else json.dumps(data, separators=(",", ":"))
     rest = ""
@@ -95,7 +97,11 @@ def encode_task_message(message: TaskMessage) -> bytes:
 
 
 def decode_task_message(body: bytes) -> TaskMessage:
-    """The task in a queue message. Raises `MalformedMessageError`."""
+    """Return the task message in a queue message.
+
+    Raises:
+        MalformedMessageError: Not JSON, not an object, or a field is missing or of the wrong type.
+    """
     try:
         fields = json.loads(body)
         task_id = fields["task_id"] if "task_id" in fields else fields["id"]
@@ -117,7 +123,7 @@ _EVENT_TYPES: dict[Any, EventType] = {event_type.value: event_type for event_typ
 
 
 def event_to_json(event: Event) -> dict[str, Any]:
-    """One flat JSON object; absent fields are left out."""
+    """Return an event as one flat JSON object; fields that are None are omitted."""
     flat: dict[str, Any] = {
         "timestamp": event.timestamp.astimezone(UTC).isoformat(),
         "hostname": event.hostname,
@@ -134,12 +140,16 @@ def event_to_json(event: Event) -> dict[str, Any]:
 
 
 def encode_events(events: Iterable[Event]) -> bytes:
-    """A batch of events as one event-queue message."""
+    """Return a batch of events as one message of the event queue."""
     return json.dumps([event_to_json(event) for event in events], separators=(",", ":")).encode()
 
 
 def decode_events(body: bytes) -> tuple[Sequence[Event], Sequence[str]]:
-    """Return the events of a message, and a reason for each entry that is not one. Raises `MalformedMessageError`."""
+    """Return the events of a message, and a reason for each entry that cannot be decoded.
+
+    Raises:
+        MalformedMessageError: The message is not JSON, or neither an object nor a list.
+    """
     try:
         content = json.loads(body)
     except ValueError as error:
@@ -159,18 +169,18 @@ def decode_events(body: bytes) -> tuple[Sequence[Event], Sequence[str]]:
 
 
 def _event_from_json(entry: dict[str, Any]) -> Event:
-    """What an entry says; takes it apart, for what is left are the details."""
-    said_at, said_type = entry.pop("timestamp"), entry.pop("event_type")
-    timestamp = datetime.fromisoformat(said_at)
+    """Return the event of a JSON object, which is emptied: the fields that remain are the details."""
+    timestamp_text, type_text = entry.pop("timestamp"), entry.pop("event_type")
+    timestamp = datetime.fromisoformat(timestamp_text)
     if timestamp.tzinfo is None:
         timestamp = timestamp.replace(tzinfo=UTC)
-    event_type = _EVENT_TYPES.get(said_type) or EventType(said_type)
+    event_type = _EVENT_TYPES.get(type_text) or EventType(type_text)
     take = entry.pop
     task_id, attempt, hostname = take("task_id", None), take("attempt", None), take("hostname", "")
     if task_id is not None and not isinstance(task_id, str):
         raise TypeError("task_id must be a string")
-    # Senders that give no id (older workers) send an event of a kind once per task and moment.
-    event_id = take("event_id", None) or f"{event_type.value}/{hostname}/{task_id}/{said_at}"
+    # Older workers send no id, and at most one event of a type for a task at a time.
+    event_id = take("event_id", None) or f"{event_type.value}/{hostname}/{task_id}/{timestamp_text}"
     elapsed = take("elapsed_time", None)
     return Event(
         event_id=str(event_id),

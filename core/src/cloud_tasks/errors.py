@@ -1,7 +1,7 @@
-"""The errors of cloud-tasks: one small tree, standard library only.
+"""The errors of cloud-tasks. Standard library only.
 
-Every message says what is wrong and where; ``hint`` says what to do. The command line prints both on one line
-and chooses the exit code: 2 for `InputError`, 1 for the others.
+A message has the location and the problem, ``hint`` the remedy. The command line prints both on one line and sets the
+exit code: 2 for `InputError`, 1 for other errors.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import enum
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    # Every task process of a worker has this module, and should not have another library for a name.
+    # Every task process loads this module; it must not import more for a type.
     from datetime import timedelta
 
 __all__ = [
@@ -28,11 +28,11 @@ __all__ = [
 
 
 class CloudTasksError(Exception):
-    """Base of every error that this system raises on purpose.
+    """Base class of all errors that cloud-tasks raises.
 
     Args:
-        message: What is wrong, in one line, without a full stop.
-        hint: What to do about it, in one line; empty when the message says it all.
+        message: The problem in one line, lower case, without a full stop.
+        hint: The remedy in one line; empty if the message implies it.
     """
 
     def __init__(self, message: str, *, hint: str = "") -> None:
@@ -45,10 +45,10 @@ class CloudTasksError(Exception):
 
 
 class InputError(CloudTasksError):
-    """Something that the user wrote cannot be used: configuration, option, task file. Exit code 2.
+    """Invalid user input: configuration, option or task file. Exit code 2.
 
     Args:
-        where: The place: ``file``, ``file:line`` or ``file: section.key``; empty for the command line.
+        where: Location: ``file``, ``file:line`` or ``file: section.key``; empty for the command line.
     """
 
     def __init__(self, message: str, *, where: str = "", hint: str = "") -> None:
@@ -57,18 +57,18 @@ class InputError(CloudTasksError):
 
 
 class PluginError(CloudTasksError):
-    """A plugin that was asked for cannot be used; the message names it, its distribution and the cause."""
+    """A requested plugin cannot be used; the message has its name, its distribution and the cause."""
 
 
 class StoreError(CloudTasksError):
-    """The job database cannot be used: wrong schema version, another job's file, locked by a running controller."""
+    """The job database cannot be used: wrong schema version, another job, or locked by a running controller."""
 
 
 class ProviderError(CloudTasksError):
-    """A provider's call failed. No SDK exception crosses a Protocol; it becomes one of these (``raise … from``).
+    """A call of a provider failed. SDK exceptions are converted to this error (``raise … from``).
 
     Args:
-        transient: Whether the same call may succeed later (throttling, time-out, 5xx, lost connection).
+        transient: Whether the same call may succeed later (throttling, timeout, 5xx, lost connection).
     """
 
     def __init__(self, message: str, *, transient: bool = False, hint: str = "") -> None:
@@ -77,29 +77,31 @@ class ProviderError(CloudTasksError):
 
 
 class NotFoundError(ProviderError):
-    """The named queue, instance or object does not exist."""
+    """The queue, instance or object does not exist."""
 
 
 class RefusalScope(enum.Enum):
-    """How far a refused launch reaches: what else would be refused for the same reason."""
+    """The scope of a refused launch: the launches that would be refused for the same reason."""
 
     OFFER = "offer"
-    """This instance type in this zone, at this purchase option."""
+    """The instance type in the zone, with the provisioning model (spot or on-demand)."""
     ZONE = "zone"
+    """Every launch in the zone."""
     REGION = "region"
+    """Every launch in the region."""
     INSTANCE_TYPE = "instance_type"
-    """This type in every zone."""
+    """The instance type in every zone."""
     ACCOUNT = "account"
-    """Every launch: a permission, a billing problem, a global quota, or a rate limit."""
+    """Every launch: missing permission, billing problem, global quota or rate limit."""
 
 
 class LaunchRefusedError(ProviderError):
-    """The provider will not start this instance now.
+    """The provider refused a launch; nothing was started, and a later launch may succeed.
 
     Args:
-        scope: What to avoid.
-        retry_after: For how long to avoid it.
-        reason: The provider's own code, e.g. ``ZONE_RESOURCE_POOL_EXHAUSTED``.
+        scope: Launches to avoid.
+        retry_after: Time for which to avoid them.
+        reason: The provider's error code, e.g. ``ZONE_RESOURCE_POOL_EXHAUSTED``.
     """
 
     def __init__(
@@ -112,10 +114,10 @@ class LaunchRefusedError(ProviderError):
 
 
 class LaunchFailedError(ProviderError):
-    """A launch failed for certain: nothing was started, and the same launch fails again unless something changes.
+    """A launch failed permanently: nothing was started, and the same launch would fail again.
 
-    For a cause that no other zone or instance type avoids: a missing network, a rejected command line. A cause that
-    has a scope is a `LaunchRefusedError`.
+    For causes that no other zone or instance type avoids: a missing network, an invalid command line. For causes with
+    a scope, raise `LaunchRefusedError`.
     """
 
     def __init__(self, message: str, *, hint: str = "") -> None:
@@ -123,11 +125,11 @@ class LaunchFailedError(ProviderError):
 
 
 class Retry(Exception):  # noqa: N818 - a request, not an error
-    """Raised by a task function to be run again; counts as an attempt.
+    """Raised by a task function to request another attempt; the current one counts towards ``max_attempts``.
 
     Args:
-        reason: Kept in the attempt's history.
-        after: Seconds to wait at least before the next attempt; None for the usual back-off.
+        reason: Recorded in the attempt history.
+        after: Minimum delay before the next attempt in seconds; None for the usual backoff.
     """
 
     def __init__(self, reason: str = "", *, after: float | None = None) -> None:
@@ -137,7 +139,7 @@ class Retry(Exception):  # noqa: N818 - a request, not an error
 
 
 _FORMER_NAMES = {"LaunchRefused": "LaunchRefusedError", "NotFound": "NotFoundError"}
-"""Names until 0.1, accepted for one release."""
+"""Deprecated names, accepted for one release."""
 
 
 def __getattr__(name: str) -> Any:

@@ -1,12 +1,12 @@
-"""Finds plugins, isolates broken ones, resolves a name to a backend.
+"""The plugin registry: discovers plugins, isolates broken ones, resolves names to backends.
 
 Invariants, each with a test:
 
-1. A broken plugin (import error, unknown hook, wrong argument, a hook that raises or returns rubbish) never breaks a
-   command that does not need it; a command that needs it gets one error naming plugin, distribution and cause.
-2. A settings class with a type that cannot be passed to a worker as text breaks its plugin when that is loaded.
-3. Two plugins that register one name on one axis are an error that names both distributions, when that name is used.
-4. There is no global registry: it is built by the entry point and passed on; tests register in memory.
+1. A broken plugin (import error, unknown hook, wrong argument, a hook that raises or returns an invalid value) does not
+   affect commands that do not need it; those that do get one error with plugin, distribution and cause.
+2. A settings class with a type that cannot be passed to a worker as text makes its plugin broken.
+3. Two plugins that register one name for one backend kind are an error, with both distributions, when it is used.
+4. There is no global registry: entry points create and pass it; tests register plugins in memory.
 """
 
 from __future__ import annotations
@@ -48,36 +48,37 @@ AXES: dict[str, type[Any]] = {
     "task_source": TaskSourceBackend,
     "command": CommandDescriptor,
 }
-"""Each axis with the class of its descriptors; its hook is ``cloud_tasks_register_<axis>``."""
+"""The backend kinds with the class of their descriptors; the hook is ``cloud_tasks_register_<kind>``."""
 
 REMOVED_SINKS = {"parquet": "use sqlite or jsonl, and for Parquet files: cloud-tasks export events --format parquet"}
-"""What to use instead of an event sink that core no longer has; a plugin may register the name."""
+"""Replacements of event sinks that were removed from core; a plugin may register the name."""
 
 EXTRAS = {**{name: name for name in ("local", "gcp", "aws", "azure", "otel", "notify")}, "webhook": "notify"}
-"""The extra of core that installs a backend, by the backend's name; also the name of its plugin."""
+"""The extra of core that installs a backend, by name of the backend; equal to the name of its plugin."""
 
 _B = TypeVar("_B", bound=Backend)
 
 
 @attrs.frozen(kw_only=True)
 class Plugin:
-    """One plugin as found: an entry point of an installed distribution, or a module registered in memory."""
+    """A discovered plugin: an entry point of an installed distribution, or a module registered in memory."""
 
     name: str
     distribution: str
     version: str
+    """Empty if unknown."""
     registered: tuple[tuple[str, Any], ...] = ()
-    """(axis, descriptor) pairs."""
+    """(backend kind, descriptor) pairs."""
     problem: str = ""
-    """Why it cannot be used; empty when it can."""
+    """Why it is broken; empty if it is not."""
 
 
 class Registry:
-    """The plugins of this process, found lazily: nothing is imported before a name is asked for.
+    """The plugins of this process, discovered on the first call that needs them.
 
     Args:
         builtins: Modules of core that register through the same hooks, as (name, module) pairs.
-        only: Load only the entry points of these names (a worker names those its job uses); None: all.
+        only: Load the entry points of these names only (a worker loads those of its job); None for all.
     """
 
     def __init__(self, *, builtins: Iterable[tuple[str, object]] = (), only: Iterable[str] | None = None) -> None:
@@ -87,26 +88,30 @@ class Registry:
         self._plugins: tuple[Plugin, ...] | None = None
 
     def register(self, name: str, module: object) -> None:
-        """Add a plugin that is in memory, as a test or an embedding program does."""
+        """Add a plugin in memory, for tests and embedding programs."""
         self._extra.append((name, module))
         self._plugins = None
 
     def plugins(self) -> tuple[Plugin, ...]:
-        """All plugins, broken ones included. Never raises because of a plugin, unless `STRICT_VARIABLE` is set."""
+        """Return all plugins, including broken ones.
+
+        Raises:
+            PluginError: A plugin is broken and `STRICT_VARIABLE` is set.
+        """
         if self._plugins is None:
             self._plugins = tuple(self._discover())
         broken = [plugin for plugin in self._plugins if plugin.problem]
         strict = os.environ.get(STRICT_VARIABLE, "").strip()
         if broken and BOOLEANS.get(strict.lower(), bool(strict)):
-            raise PluginError(_describe(broken[0]), hint=f"mend or remove it, or unset {STRICT_VARIABLE}")
+            raise PluginError(_describe(broken[0]), hint=f"fix or uninstall it, or unset {STRICT_VARIABLE}")
         return self._plugins
 
     def problems(self) -> tuple[str, ...]:
-        """One line for each broken plugin."""
+        """Return one line for each broken plugin."""
         return tuple(_describe(plugin) for plugin in self.plugins() if plugin.problem)
 
     def all(self, axis: str) -> tuple[tuple[Plugin, Any], ...]:
-        """Every descriptor of an axis, with the plugin that brought it."""
+        """Return every descriptor of a backend kind, with its plugin."""
         return tuple(
             (plugin, descriptor)
             for plugin in self.plugins()
@@ -115,37 +120,48 @@ class Registry:
         )
 
     def names(self, axis: str) -> tuple[str, ...]:
-        """What users may write on an axis, sorted."""
+        """Return the names of a backend kind that users may write, sorted."""
         return tuple(sorted({descriptor.name for _, descriptor in self.all(axis)}))
 
     def queue(self, name: str) -> QueueBackend:
+        """Return the queue backend of this name.
+
+        Raises:
+            InputError: No plugin registers it.
+            PluginError: Two plugins register it, or its plugin is broken.
+        """
         return self._resolve("queue", name, QueueBackend)
 
     def compute(self, name: str) -> ComputeBackend:
+        """Return the compute backend of this name; errors as for `queue`."""
         return self._resolve("compute", name, ComputeBackend)
 
     def pricing(self, name: str) -> PricingBackend:
+        """Return the pricing backend of this name; errors as for `queue`."""
         return self._resolve("pricing", name, PricingBackend)
 
     def event_sink(self, name: str) -> EventSinkBackend:
+        """Return the event sink of this name; errors as for `queue`."""
         return self._resolve("event_sink", name, EventSinkBackend)
 
     def task_source(self, name: str) -> TaskSourceBackend:
+        """Return the task source of this name; errors as for `queue`."""
         return self._resolve("task_source", name, TaskSourceBackend)
 
     def _resolve(self, axis: str, name: str, kind: type[_B]) -> _B:
+        noun = axis.replace("_", " ") if "_" in axis else f"{axis} backend"
         found = [(plugin, item) for plugin, item in self.all(axis) if item.name == name]
         if len(found) > 1:
             owners = " and ".join(f"{plugin.name} ({plugin.distribution})" for plugin, _ in found)
-            raise PluginError(f'two plugins register the {axis} "{name}": {owners}', hint="uninstall one of them")
+            raise PluginError(f'two plugins register the {noun} "{name}": {owners}', hint="uninstall one of them")
         if found:
             return cast(_B, found[0][1])
         for plugin in self.plugins():
             if plugin.name in (name, EXTRAS.get(name)) and plugin.problem:
-                raise PluginError(_describe(plugin), hint="mend or reinstall it")
-        raise InputError(f'there is no {axis.replace("_", " ")} "{name}"', hint=self._advice(axis, name))
+                raise PluginError(_describe(plugin), hint="fix or reinstall it")
+        raise InputError(f'there is no {noun} "{name}"', hint=self._suggested_fix(axis, name))
 
-    def _advice(self, axis: str, name: str) -> str:
+    def _suggested_fix(self, axis: str, name: str) -> str:
         if axis == "event_sink" and name in REMOVED_SINKS:
             return REMOVED_SINKS[name]
         if extra := EXTRAS.get(name):
@@ -156,7 +172,7 @@ class Registry:
         close = difflib.get_close_matches(name, names, n=1)
         if close:
             return f'did you mean "{close[0]}"?'
-        return f"installed: {', '.join(names)}" if names else "no plugin provides any; install one"
+        return f"installed: {', '.join(names)}" if names else "install a plugin that provides one"
 
     def _discover(self) -> Iterator[Plugin]:
         disabled = {name.strip() for name in os.environ.get(DISABLE_VARIABLE, "").split(",") if name.strip()}
@@ -200,7 +216,7 @@ def _describe(plugin: Plugin) -> str:
 
 
 def _inspect(name: str, distribution: str, version: str, module: object) -> Plugin:
-    """Register one plugin with a manager of its own, so that its faults stay its own, and ask it what it has."""
+    """Register a plugin with its own plugin manager, so that an error affects no other, and collect its descriptors."""
     found = Plugin(name=name, distribution=distribution, version=version)
     manager = pluggy.PluginManager(PROJECT_NAME)
     manager.add_hookspecs(hook_specifications)
@@ -209,8 +225,8 @@ def _inspect(name: str, distribution: str, version: str, module: object) -> Plug
         manager.register(module, name=name)
         manager.check_pending()
         for axis, kind in AXES.items():
-            for answer in getattr(manager.hook, f"cloud_tasks_register_{axis}")():
-                for descriptor in answer:
+            for descriptors in getattr(manager.hook, f"cloud_tasks_register_{axis}")():
+                for descriptor in descriptors:
                     if not isinstance(descriptor, kind):
                         raise TypeError(f"the {axis} hook returned {descriptor!r}, not a {kind.__name__}")
                     if isinstance(descriptor, Backend):

@@ -1,6 +1,6 @@
-"""When a failed attempt is followed by another one: the rule that the configuration reads and the worker applies.
+"""Retry rules: which failed attempts are retried, as configured and as applied by the worker.
 
-Light: the supervisor of every worker has it in memory.
+Imports the standard library only: the supervisor of every worker loads it.
 """
 
 from __future__ import annotations
@@ -12,38 +12,42 @@ from typing import Any, NamedTuple
 __all__ = ["FAILURES", "RetryRule", "format_rules", "parse_rules"]
 
 FAILURES = ("exit", "exception", "timeout")
-"""The kinds of failure that a rule may name."""
+"""The kinds of failure of a rule."""
 
 
 class RetryRule(NamedTuple):
-    """One rule; the first that fits a failure decides. Made from what a person wrote by `from_plain` only."""
+    """A retry rule; the first one that matches a failure decides. `from_plain` validates user input."""
 
     on: str
     """One of `FAILURES`."""
     codes: tuple[int, ...] = ()
-    """For ``exit``: only with these exit codes (137 stands for SIGKILL too); empty: any."""
+    """For ``exit``: the exit codes that match (137 also for SIGKILL); empty for all."""
     types: tuple[str, ...] = ()
-    """For ``exception``: only of these classes or their subclasses, by name; empty: any."""
+    """For ``exception``: names of the classes that match, subclasses included; empty for all."""
     attempts: int | None = None
-    """Attempts in all; None: those of ``max_attempts``."""
+    """Maximum number of attempts; None for ``max_attempts``."""
 
     @classmethod
     def from_plain(cls, entry: object) -> RetryRule:
-        """Return the rule of a mapping, as JSON or YAML give it. Raises `ValueError`."""
+        """Return the rule of a mapping from JSON or YAML.
+
+        Raises:
+            ValueError: A key is unknown, missing or invalid.
+        """
         if not isinstance(entry, Mapping):
             raise ValueError(f"expected a mapping, got {_shown(entry)}")
         if unknown := [str(key) for key in entry if key not in cls._fields]:
-            raise ValueError(f"unknown: {', '.join(sorted(unknown))}")
+            raise ValueError(f"unknown key: {', '.join(sorted(unknown))}")
         if entry.get("on") is None:
             raise ValueError("on is missing")
         if entry["on"] not in FAILURES:
             raise ValueError(f"{_shown(entry['on'])} is not one of {', '.join(FAILURES)}")
         codes = tuple(_whole("codes", code) for code in _items("codes", entry.get("codes")))
-        types = tuple(_name(word) for word in _items("types", entry.get("types")))
+        types = tuple(_name(item) for item in _items("types", entry.get("types")))
         if codes and entry["on"] != "exit":
-            raise ValueError('"codes" goes with "on: exit" only')
+            raise ValueError('"codes" is valid with "on: exit" only')
         if types and entry["on"] != "exception":
-            raise ValueError('"types" goes with "on: exception" only')
+            raise ValueError('"types" is valid with "on: exception" only')
         attempts = None if entry.get("attempts") is None else _whole("attempts", entry["attempts"])
         if attempts is not None and attempts < 1:
             raise ValueError(f"attempts: {attempts} is below 1")
@@ -51,16 +55,16 @@ class RetryRule(NamedTuple):
 
     @classmethod
     def json_schema(cls) -> dict[str, Any]:
-        """Return the JSON Schema of what `from_plain` takes."""
+        """Return the JSON Schema of the argument of `from_plain`."""
         text: dict[str, Any] = {"type": "string"}
-        words = [text, {"type": "array", "items": text}, {"type": "null"}]
+        names = [text, {"type": "array", "items": text}, {"type": "null"}]
         return {
             "type": "object",
             "additionalProperties": False,
             "properties": {
                 "on": {"type": "string", "enum": list(FAILURES)},
                 "codes": {"anyOf": [{"type": "array", "items": {"type": "integer"}}, {"type": "null"}]},
-                "types": {"anyOf": words},
+                "types": {"anyOf": names},
                 "attempts": {"type": ["integer", "null"], "minimum": 1},
             },
             "required": ["on"],
@@ -68,7 +72,11 @@ class RetryRule(NamedTuple):
 
 
 def parse_rules(text: str) -> tuple[RetryRule, ...]:
-    """Return the rules of a JSON list. Raises `ValueError`, with the number of the rule."""
+    """Return the rules of a JSON list.
+
+    Raises:
+        ValueError: Invalid JSON or an invalid rule, with its number.
+    """
     try:
         entries = json.loads(text)
     except ValueError as error:
@@ -85,7 +93,7 @@ def parse_rules(text: str) -> tuple[RetryRule, ...]:
 
 
 def format_rules(rules: Iterable[RetryRule]) -> str:
-    """Return the rules as the text that `parse_rules` reads."""
+    """Return the rules as JSON, for `parse_rules`."""
     return json.dumps([rule._asdict() for rule in rules])
 
 

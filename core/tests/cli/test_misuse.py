@@ -253,7 +253,7 @@ MEANING = [
     ("list-running-instances --provider local --sort-by ,", "no field is named"),
     ("doctor --policy", "no provider was given"),
     ("doctor --policy --provider local", "local needs no permissions"),
-    ("init new --provider nimbus", 'there is no queue "nimbus"'),
+    ("init new --provider nimbus", 'there is no queue backend "nimbus"'),
     ("init new --ship git", "--repository"),
     ("init config.yml", "config.yml"),
     ("ship", "there is no run.startup_script_file"),

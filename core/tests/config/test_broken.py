@@ -97,10 +97,10 @@ FILES = [
         'config.yml:3: run.zone: "us-east1-b" is not in the region "us-central1" (config.yml:2)',
     ),
     ("run:\n  retry: [{on: fire}]", 'config.yml:2: run.retry: "fire" is not one of exit, exception, timeout'),
-    ("run:\n  retry: [{on: exit, code: [1]}]", "config.yml:2: run.retry: unknown: code"),
+    ("run:\n  retry: [{on: exit, code: [1]}]", "config.yml:2: run.retry: unknown key: code"),
     ("run:\n  retry: [{codes: [1]}]", "config.yml:2: run.retry: on is missing"),
     ("run:\n  retry: [exit]", 'config.yml:2: run.retry: expected a mapping, got "exit"'),
-    ("run:\n  retry: [{on: timeout, codes: [1]}]", 'config.yml:2: run.retry: "codes" goes with "on: exit" only'),
+    ("run:\n  retry: [{on: timeout, codes: [1]}]", 'config.yml:2: run.retry: "codes" is valid with "on: exit" only'),
     ("gcp:\n  retention_days: -1", "config.yml:2: gcp.retention_days: -1 is below 0"),
     ("gcp:\n  public: 3", "config.yml:2: gcp.public: expected true or false, got 3"),
     (

@@ -40,7 +40,7 @@ def test_a_key_has_type_bound_default_and_description(schema: dict[str, Any]) ->
     assert run["max_instances"] == {
         "type": ["integer", "null"],
         "minimum": 1,
-        "description": "Most instances",
+        "description": "Maximum number of instances",
         "default": 10,
     }
     assert run["prefer"]["enum"] == ["price", "speed", "availability", None]

@@ -1,4 +1,4 @@
-"""What the provider may start instead of the best offer."""
+"""Alternatives to the best offer that the provider may select."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from cloud_tasks.selection import RankedOffer, alternatives, most_expensive
 BEST = ranked("m-8", zone="a", price="0.20", spot=True)
 
 
-def test_other_types_and_zones_may_be_started_instead() -> None:
+def test_alternatives_include_other_types_and_zones() -> None:
     others = (ranked("n-8", zone="a", price="0.21", spot=True), ranked("m-8", zone="b", price="0.22", spot=True))
     assert alternatives((BEST, *others)) == others
 
@@ -31,21 +31,21 @@ def _on_another_disk(offer: RankedOffer) -> RankedOffer:
         attrs.evolve(ranked("n-8", price="0.20", spot=True), slots=4),
         attrs.evolve(ranked("n-8", price="0.20", spot=True), speed=0.5),
     ],
-    ids=["too dear", "bought another way", "larger", "another disk", "fewer tasks", "too slow for its price"],
+    ids=["too expensive", "on demand", "larger", "another disk", "fewer slots", "too slow for its price"],
 )
-def test_what_is_not_as_good_is_no_alternative(other: RankedOffer) -> None:
+def test_alternatives_exclude_inferior_offers(other: RankedOffer) -> None:
     assert alternatives((BEST, other)) == ()
 
 
-def test_on_demand_an_alternative_costs_no_more() -> None:
-    best, same, dearer = (ranked(name, price=price) for name, price in (("m", "0.20"), ("n", "0.20"), ("o", "0.201")))
-    assert alternatives((best, same, dearer)) == (same,)
+def test_alternatives_on_demand_cost_no_more() -> None:
+    best, same, more = (ranked(name, price=price) for name, price in (("m", "0.20"), ("n", "0.20"), ("o", "0.201")))
+    assert alternatives((best, same, more)) == (same,)
 
 
-def test_without_an_offer_there_is_no_alternative() -> None:
+def test_alternatives_of_no_offers_are_empty() -> None:
     assert alternatives(()) == ()
 
 
-def test_the_dearest_is_what_a_limit_has_to_bear() -> None:
+def test_most_expensive_has_the_highest_price_per_hour() -> None:
     other = ranked("n-8", price="0.21", spot=True)
     assert most_expensive(BEST, (other, BEST)) == other

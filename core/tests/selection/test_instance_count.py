@@ -1,4 +1,4 @@
-"""How many instances the limits and the remaining work call for."""
+"""The number of instances, by limits and remaining tasks."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from cloud_tasks.selection import (
     FleetTotals,
     RankedOffer,
     additional_instances,
-    most_instances,
+    allowed_instances,
     surplus_instances,
 )
 
@@ -48,14 +48,14 @@ def an_offer(vcpus: int = 4, slots: int | None = None, price: Money | str = "1")
     return RankedOffer(offer=offer, slots=count, price_per_slot=price / count)
 
 
-def bought(limits: Limits, remaining: int, **changes: object) -> int:
+def to_launch(limits: Limits, remaining: int, **changes: object) -> int:
     arguments = {"ranked": an_offer(), "current": FleetTotals(), **changes}
     return additional_instances(limits=limits, remaining_tasks=remaining, **arguments)
 
 
 @pytest.mark.parametrize(("remaining", "expected"), [(0, 0), (1, 1), (4, 1), (5, 2), (1000, 250)])
-def test_without_limits_the_remaining_tasks_decide(remaining, expected):
-    assert bought(UNLIMITED, remaining) == expected
+def test_additional_instances_without_limits_follow_the_remaining_tasks(remaining, expected):
+    assert to_launch(UNLIMITED, remaining) == expected
 
 
 @pytest.mark.parametrize(
@@ -68,54 +68,54 @@ def test_without_limits_the_remaining_tasks_decide(remaining, expected):
         ({"max_instances": 7, "max_total_cpus": 1000, "max_total_price_per_hour": Money(5)}, 5),
     ],
 )
-def test_the_tightest_limit_decides(limits, expected):
-    assert bought(attrs.evolve(UNLIMITED, **limits), 1000) == expected
+def test_additional_instances_follow_the_tightest_limit(limits, expected):
+    assert to_launch(attrs.evolve(UNLIMITED, **limits), 1000) == expected
 
 
-def test_limits_are_judged_on_totals_not_on_additions():
+def test_additional_instances_check_limits_on_totals():
     current = FleetTotals(instances=4, vcpus=16, slots=16, price_per_hour=Money(4))
-    assert bought(attrs.evolve(UNLIMITED, max_instances=5), 1000, current=current) == 1
-    assert bought(attrs.evolve(UNLIMITED, max_total_cpus=23), 1000, current=current) == 1
-    assert bought(attrs.evolve(UNLIMITED, max_total_price_per_hour=Money(4)), 1000, current=current) == 0
-    assert bought(UNLIMITED, 18, current=current) == 1
+    assert to_launch(attrs.evolve(UNLIMITED, max_instances=5), 1000, current=current) == 1
+    assert to_launch(attrs.evolve(UNLIMITED, max_total_cpus=23), 1000, current=current) == 1
+    assert to_launch(attrs.evolve(UNLIMITED, max_total_price_per_hour=Money(4)), 1000, current=current) == 0
+    assert to_launch(UNLIMITED, 18, current=current) == 1
 
 
-def test_a_fleet_beyond_a_limit_gets_nothing_more():
+def test_additional_instances_of_a_fleet_beyond_a_limit_are_zero():
     current = FleetTotals(instances=40, vcpus=160, slots=160, price_per_hour=Money(40))
     for limits in ({"max_instances": 5}, {"max_total_cpus": 8}, {"max_total_price_per_hour": Money(5)}):
-        assert bought(attrs.evolve(UNLIMITED, **limits), 10_000, current=current) == 0
+        assert to_launch(attrs.evolve(UNLIMITED, **limits), 10_000, current=current) == 0
 
 
-def test_a_free_offer_is_held_back_by_the_other_limits_only():
+def test_additional_instances_of_a_free_offer_follow_the_other_limits():
     free = an_offer(price="0")
     limits = attrs.evolve(UNLIMITED, max_total_price_per_hour=Money(1), max_total_cost=Money(1), max_instances=3)
-    assert bought(limits, 1000, ranked=free) == 3
+    assert to_launch(limits, 1000, ranked=free) == 3
 
 
-def test_the_minimum_never_buys_more_than_the_work_can_use():
-    assert bought(attrs.evolve(UNLIMITED, min_instances=5, min_total_cpus=100), 3) == 1
+def test_additional_instances_ignore_minima_beyond_the_work():
+    assert to_launch(attrs.evolve(UNLIMITED, min_instances=5, min_total_cpus=100), 3) == 1
 
 
-def test_the_total_cost_leaves_room_for_what_is_committed():
+def test_additional_instances_reserve_the_committed_cost():
     limits = attrs.evolve(UNLIMITED, max_total_cost=Money(10))
     hour = timedelta(hours=1)
-    assert bought(limits, 1000, commitment=hour) == 10
-    assert bought(limits, 1000, commitment=hour, accrued=Money("7.5")) == 2
+    assert to_launch(limits, 1000, commitment=hour) == 10
+    assert to_launch(limits, 1000, commitment=hour, accrued=Money("7.5")) == 2
     running = FleetTotals(instances=2, vcpus=8, slots=8, price_per_hour=Money(2))
-    assert bought(limits, 1000, commitment=hour, accrued=Money("7.5"), current=running) == 0
-    assert bought(limits, 1000, accrued=Money(10), ranked=an_offer(price="0")) == 0
+    assert to_launch(limits, 1000, commitment=hour, accrued=Money("7.5"), current=running) == 0
+    assert to_launch(limits, 1000, accrued=Money(10), ranked=an_offer(price="0")) == 0
 
 
-def test_most_instances_is_open_without_limits():
-    assert most_instances(UNLIMITED, an_offer()) is None
-    assert most_instances(Limits(max_instances=10, max_total_cpus=9), an_offer()) == 2
+def test_allowed_instances_is_none_without_limits():
+    assert allowed_instances(UNLIMITED, an_offer()) is None
+    assert allowed_instances(Limits(max_instances=10, max_total_cpus=9), an_offer()) == 2
 
 
 @pytest.mark.parametrize(
     ("slots", "remaining", "expected"),
     [((4, 4, 4), 12, 0), ((4, 4, 4), 9, 0), ((4, 4, 4), 8, 1), ((4, 4, 4), 0, 3), ((1, 16), 16, 1), ((), 0, 0)],
 )
-def test_surplus_is_what_the_others_can_do_without(slots, remaining, expected):
+def test_surplus_instances_are_not_needed_for_the_remaining_tasks(slots, remaining, expected):
     assert surplus_instances(slots, remaining) == expected
 
 
@@ -142,7 +142,7 @@ offers_strategy = st.builds(an_offer, vcpus=st.integers(1, 16), slots=st.integer
 
 
 @given(limits_strategy, offers_strategy, totals_strategy, st.integers(0, 300), cents)
-def test_no_purchase_ever_exceeds_a_limit_or_the_work(limits, ranked, current, remaining, accrued):
+def test_additional_instances_never_exceed_a_limit_or_the_work(limits, ranked, current, remaining, accrued):
     count = additional_instances(
         limits=limits, ranked=ranked, remaining_tasks=remaining, current=current, accrued=accrued
     )
@@ -166,7 +166,7 @@ def test_no_purchase_ever_exceeds_a_limit_or_the_work(limits, ranked, current, r
 
 
 @given(limits_strategy, offers_strategy, totals_strategy, st.integers(0, 300))
-def test_what_is_bought_is_all_that_may_be(limits, ranked, current, remaining):
+def test_additional_instances_are_the_maximum_allowed(limits, ranked, current, remaining):
     limits = attrs.evolve(limits, max_total_cost=None)
     count = additional_instances(limits=limits, ranked=ranked, remaining_tasks=remaining, current=current)
     after = FleetTotals(
@@ -179,7 +179,7 @@ def test_what_is_bought_is_all_that_may_be(limits, ranked, current, remaining):
 
 
 @given(st.lists(st.integers(1, 32), max_size=20), st.integers(0, 200))
-def test_letting_the_surplus_go_leaves_slots_for_every_task(slots, remaining):
-    gone = surplus_instances(slots, remaining)
-    left = sum(sorted(slots)[gone:])
+def test_surplus_instances_leave_slots_for_every_task(slots, remaining):
+    surplus = surplus_instances(slots, remaining)
+    left = sum(sorted(slots)[surplus:])
     assert left >= min(remaining, sum(slots))

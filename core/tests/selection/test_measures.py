@@ -20,12 +20,12 @@ _DECLARED = [
 ]
 
 
-def test_every_pair_of_constraints_has_a_measure() -> None:
+def test_measures_cover_every_pair_of_constraints() -> None:
     assert set(MEASURES) == set(pairs(Constraints))
     assert set(FLEET_MEASURES) == set(pairs(Limits))
 
 
-def test_every_minimum_has_a_maximum() -> None:
+def test_minimum_constraints_have_a_maximum() -> None:
     names = {field.name for field in _DECLARED}
     minima = {name.removeprefix("min_") for name in names if name.startswith("min_")}
     maxima = {name.removeprefix("max_") for name in names if name.startswith("max_")}
@@ -34,7 +34,7 @@ def test_every_minimum_has_a_maximum() -> None:
 
 
 @pytest.mark.parametrize("field", _DECLARED, ids=lambda field: field.name)
-def test_a_constraint_is_a_key_of_the_configuration_as_it_is_declared(field: attrs.Attribute[object]) -> None:
+def test_constraints_are_configuration_keys_as_declared(field: attrs.Attribute[object]) -> None:
     _, found = run_section().keys[field.name].owners[0]
     info = constraint_info(field)
     assert info is not None
@@ -42,7 +42,7 @@ def test_a_constraint_is_a_key_of_the_configuration_as_it_is_declared(field: att
     assert run_section().keys[field.name].info.help == info.help
 
 
-def test_every_declared_constraint_is_printed() -> None:
+def test_constraints_are_all_printed() -> None:
     amounts = iter(range(1001, 1100))
     values: dict[str, Any] = {}
     for field in _DECLARED:

@@ -1,4 +1,4 @@
-"""Which offers satisfy the constraints, in which order, and why the others do not."""
+"""Filter and ranking of offers."""
 
 from __future__ import annotations
 
@@ -44,14 +44,14 @@ def a_type(name: str = "std-8", **changes: object) -> InstanceType:
 
 
 class PriceList:
-    """Prices by type name; disks cost a cent, fast ones two; counts how often it is asked."""
+    """Price function: prices by type name, plus $0.01 for a disk and $0.02 for a fast one; records its calls."""
 
     def __init__(self, **per_hour: float) -> None:
         self.per_hour = {name.replace("_", "-"): price for name, price in per_hour.items()}
-        self.questions: list[Sequence[OfferRequest]] = []
+        self.calls: list[Sequence[OfferRequest]] = []
 
     def __call__(self, requests: Sequence[OfferRequest]) -> list[Offer | Unpriced]:
-        self.questions.append(requests)
+        self.calls.append(requests)
         return [self._answer(request) for request in requests]
 
     def _answer(self, request: OfferRequest) -> Offer | Unpriced:
@@ -94,7 +94,7 @@ def reason(constraints: Constraints, instance_type: InstanceType, purchase: Purc
         (64, {"max_tasks_per_instance": 10}, 10),
     ],
 )
-def test_slots_are_whole_shares_of_the_vcpus_held_within_limits(vcpus, settings, expected):
+def test_slots_are_whole_shares_of_the_vcpus_within_limits(vcpus, settings, expected):
     assert slots(vcpus, Constraints(**settings)) == expected
 
 
@@ -109,7 +109,7 @@ def test_slots_are_whole_shares_of_the_vcpus_held_within_limits(vcpus, settings,
         ({"total_boot_disk_size": None}, 0.0),
     ],
 )
-def test_the_boot_disk_is_as_large_as_the_largest_wish(settings, expected):
+def test_boot_disk_gb_is_the_largest_requirement(settings, expected):
     assert boot_disk_gb(8, 4, Constraints(**settings)) == expected
 
 
@@ -119,7 +119,7 @@ def test_the_boot_disk_is_as_large_as_the_largest_wish(settings, expected):
         ({"min_cpu": 8}, {"vcpus": 4}, "4 vCPUs < min_cpu 8"),
         ({"max_cpu": 8}, {"vcpus": 16}, "16 vCPUs > max_cpu 8"),
         ({"architecture": Architecture.ARM64}, {}, "architecture x86_64 is not arm64"),
-        ({"instance_types": (re.compile("^n2"),)}, {}, "its name matches none of instance_types (^n2)"),
+        ({"instance_types": (re.compile("^n2"),)}, {}, "name matches none of instance_types (^n2)"),
         ({"cpu_family": "AMD Rome"}, {}, "CPU family Intel Cascade Lake is not AMD Rome (cpu_family)"),
         ({"min_cpu_rank": 13}, {}, "CPU rank 12 < min_cpu_rank 13"),
         ({"max_cpu_rank": 11}, {}, "CPU rank 12 > max_cpu_rank 11"),
@@ -160,25 +160,25 @@ def test_the_boot_disk_is_as_large_as_the_largest_wish(settings, expected):
         ({"min_gpus": 1}, {}, "0 GPUs < min_gpus 1"),
         ({"max_gpus": 0}, {"gpu_count": 2}, "2 GPUs > max_gpus 0"),
         ({"gpu_types": ("L4",)}, {}, "GPU type none is not one of L4 (gpu_types)"),
-        ({"cpus_per_task": 16}, {}, "8 vCPUs have no room for a task of 16 CPUs (cpus_per_task)"),
+        ({"cpus_per_task": 16}, {}, "8 vCPUs < cpus_per_task 16"),
         (
             {"boot_disk_types": ("hyper",)},
             {},
-            "it cannot use a boot disk of type hyper (boot_disk_types), only slow, fast",
+            "no boot disk of type hyper (boot_disk_types), only slow, fast",
         ),
-        ({"zone": "r1-c"}, {}, "it is not offered in zone r1-c, only in r1-a, r1-b"),
-        ({}, {"zones": ()}, "it is offered in no zone of the region"),
+        ({"zone": "r1-c"}, {}, "not offered in zone r1-c, only in r1-a, r1-b"),
+        ({}, {"zones": ()}, "not offered in any zone of the region"),
     ],
 )
-def test_a_type_that_will_not_do_is_rejected_with_the_figures(settings, changes, expected):
+def test_filter_types_rejects_a_type_with_the_figures(settings, changes, expected):
     assert reason(Constraints(**settings), a_type(**changes)) == expected
 
 
-def test_a_type_without_spot_is_rejected_when_spot_is_wanted():
-    assert reason(Constraints(), a_type(supports_spot=False), Purchase.SPOT) == "it is not offered as a spot instance"
+def test_filter_types_rejects_a_type_without_spot():
+    assert reason(Constraints(), a_type(supports_spot=False), Purchase.SPOT) == "not offered as spot"
 
 
-def test_a_value_at_its_bound_is_accepted():
+def test_filter_types_accepts_a_value_at_its_bound():
     constraints = Constraints(
         min_cpu=8,
         max_cpu=8,
@@ -194,29 +194,29 @@ def test_a_value_at_its_bound_is_accepted():
     assert len(found.requests) == 4
 
 
-def test_every_zone_and_every_usable_boot_disk_type_is_a_candidate():
+def test_filter_types_yields_every_zone_and_usable_boot_disk_type():
     constraints = Constraints(boot_disk_types=("FAST", "hyper"), boot_disk_iops=3000, boot_disk_throughput=140)
     found = filter_types([a_type()], constraints, Purchase.ON_DEMAND)
     disk = BootDisk(disk_type="fast", size_gb=10.0, iops=3000, throughput_mb_s=140)
     assert [(request.zone, request.boot_disk) for request in found.requests] == [("r1-a", disk), ("r1-b", disk)]
 
 
-def test_boot_disk_types_do_not_matter_where_a_provider_has_no_boot_disks():
+def test_filter_types_ignores_boot_disk_types_of_a_provider_without_boot_disks():
     found = filter_types([a_type(boot_disk_types=())], Constraints(boot_disk_types=("fast",)), Purchase.ON_DEMAND)
     assert [request.boot_disk.disk_type for request in found.requests] == ["", ""]
 
 
-def test_the_lowest_price_per_slot_comes_first_and_prices_are_asked_for_once():
+def test_rank_puts_the_lowest_price_per_slot_first_with_one_price_request():
     prices = PriceList(std_8=0.80, std_4=0.30, std_16=2.00)
     types = [a_type("std-8"), a_type("std-4", vcpus=4), a_type("std-16", vcpus=16)]
     ranking = rank(types, Constraints(), UNLIMITED, prices)
     assert order(ranking) == ["std-4 r1-a", "std-4 r1-b", "std-8 r1-a", "std-8 r1-b", "std-16 r1-a", "std-16 r1-b"]
     assert ranking.offers[0].price_per_slot == Money("0.0775")
     assert ranking.offers[0].slots == 4
-    assert len(prices.questions) == 1
+    assert len(prices.calls) == 1
 
 
-def test_the_disk_counts_and_the_cheapest_usable_one_wins():
+def test_rank_includes_the_cheapest_usable_boot_disk():
     ranking = rank([a_type(zones=("r1-a",))], Constraints(), UNLIMITED, PriceList(std_8=0.79))
     (best,) = ranking.offers
     assert best.offer.boot_disk.disk_type == "slow"
@@ -224,12 +224,12 @@ def test_the_disk_counts_and_the_cheapest_usable_one_wins():
     assert "boot_disk_types" in ranking.warnings[0]
 
 
-def test_there_is_no_warning_once_boot_disk_types_are_given():
+def test_rank_does_not_warn_with_boot_disk_types():
     constraints = Constraints(boot_disk_types=("slow", "fast"))
     assert rank([a_type()], constraints, UNLIMITED, PriceList(std_8=1)).warnings == ()
 
 
-def test_equal_prices_are_settled_by_vcpus_then_rank_then_name_then_zone():
+def test_rank_breaks_ties_by_vcpus_rank_name_and_zone():
     class Even(PriceList):
         def _answer(self, request: OfferRequest) -> Offer | Unpriced:
             self.per_hour[request.instance_type.name] = 0.1 * request.instance_type.vcpus - 0.01
@@ -247,7 +247,7 @@ def test_equal_prices_are_settled_by_vcpus_then_rank_then_name_then_zone():
     assert order(rank(reversed(types), constraints, UNLIMITED, Even())) == expected
 
 
-def test_a_speed_weight_makes_a_dearer_and_faster_family_win():
+def test_rank_with_speed_prefers_a_faster_family_per_work():
     types = [a_type("old", zones=("z",)), a_type("new", zones=("z",), cpu_family="AMD Turin", cpu_rank=26)]
     prices = PriceList(old=0.80, new=1.20)
     assert order(rank(types, Constraints(), UNLIMITED, prices)) == ["old z", "new z"]
@@ -256,12 +256,12 @@ def test_a_speed_weight_makes_a_dearer_and_faster_family_win():
     assert ranking.offers[0].price_per_work == ranking.offers[0].price_per_slot / 2
 
 
-def test_a_speed_of_zero_is_an_error():
-    with pytest.raises(InputError, match="above zero"):
+def test_rank_rejects_a_speed_of_zero():
+    with pytest.raises(InputError, match="not above 0"):
         rank([a_type()], Constraints(), UNLIMITED, PriceList(std_8=1), speed={"AMD Turin": 0})
 
 
-def test_speed_preferred_takes_the_fastest_family_whatever_it_costs():
+def test_rank_preferring_speed_takes_the_fastest_family():
     types = [a_type("old", zones=("z",)), a_type("new", zones=("z",), cpu_rank=26), a_type("weighed", zones=("z",))]
     types[2] = attrs.evolve(types[2], cpu_family="Special")
     prices = PriceList(old=0.5, new=5, weighed=9)
@@ -269,25 +269,25 @@ def test_speed_preferred_takes_the_fastest_family_whatever_it_costs():
     assert order(ranking) == ["weighed z", "new z", "old z"]
 
 
-def test_availability_preferred_takes_a_type_of_more_zones_when_prices_are_about_equal():
+def test_rank_preferring_availability_takes_a_type_of_more_zones():
     types = [
         a_type("rare", zones=("r1-a",)),
         a_type("common", zones=("r1-a", "r1-b", "r1-c")),
-        a_type("dear", zones=("r1-a", "r1-b", "r1-c", "r1-d")),
+        a_type("expensive", zones=("r1-a", "r1-b", "r1-c", "r1-d")),
     ]
     ranking = rank(
-        types, Constraints(), UNLIMITED, PriceList(rare=1.00, common=1.10, dear=9), prefer=Prefer.AVAILABILITY
+        types, Constraints(), UNLIMITED, PriceList(rare=1.00, common=1.10, expensive=9), prefer=Prefer.AVAILABILITY
     )
     assert order(ranking)[:4] == ["common r1-a", "common r1-b", "common r1-c", "rare r1-a"]
 
 
-def test_an_offer_without_a_price_is_rejected_and_stops_nothing():
+def test_rank_rejects_an_offer_without_a_price_and_ranks_the_others():
     types = [a_type("std-8"), a_type("secret", zones=("r1-a",))]
     ranking = rank(types, Constraints(), UNLIMITED, PriceList(std_8=1))
     assert order(ranking) == ["std-8 r1-a", "std-8 r1-b"]
     (rejection,) = ranking.rejected
     assert (rejection.instance_type, rejection.zone) == ("secret", "r1-a")
-    assert rejection.reason == "it has no price: not in the catalogue"
+    assert rejection.reason == "no price: not in the catalogue"
 
 
 @pytest.mark.parametrize(
@@ -298,39 +298,39 @@ def test_an_offer_without_a_price_is_rejected_and_stops_nothing():
         ({"max_simultaneous_tasks": 7}, "8 tasks per instance > max_simultaneous_tasks 7"),
         (
             {"max_instances": 2, "min_total_cpus": 17},
-            "at most 2 of it fit the limits: 16 vCPUs < min_total_cpus 17",
+            "at most 2 instances within the limits: 16 vCPUs < min_total_cpus 17",
         ),
         (
             {"max_total_cpus": 20, "min_instances": 3},
-            "at most 2 of it fit the limits: 2 < min_instances 3",
+            "at most 2 instances within the limits: 2 < min_instances 3",
         ),
         (
             {"max_instances": 2, "min_simultaneous_tasks": 20},
-            "at most 2 of it fit the limits: 16 tasks at a time < min_simultaneous_tasks 20",
+            "at most 2 instances within the limits: 16 simultaneous tasks < min_simultaneous_tasks 20",
         ),
         (
             {"max_instances": 2, "min_total_price_per_hour": Money(3)},
-            "at most 2 of it fit the limits: $2.02 per hour < min_total_price_per_hour $3.00",
+            "at most 2 instances within the limits: $2.02 per hour < min_total_price_per_hour $3.00",
         ),
     ],
 )
-def test_an_offer_that_breaks_a_limit_on_its_own_is_rejected(limits, expected):
+def test_rank_rejects_an_offer_that_exceeds_a_limit_alone(limits, expected):
     ranking = rank([a_type(zones=("z",))], Constraints(), attrs.evolve(UNLIMITED, **limits), PriceList(std_8=1))
     assert ranking.offers == ()
     assert [rejection.reason for rejection in ranking.rejected] == [expected]
 
 
-def test_spot_falls_back_to_on_demand_after_every_spot_offer():
+def test_rank_with_fallback_puts_on_demand_after_spot():
     constraints = Constraints(purchase=Purchase.SPOT)
-    types = [a_type("dear", zones=("z",)), a_type("cheap", zones=("z",)), a_type("no-spot", supports_spot=False)]
-    ranking = rank(types, constraints, UNLIMITED, PriceList(dear=40, cheap=1, no_spot=1), spot_fallback=True)
-    bought = [(ranked.offer.instance_type.name, ranked.offer.purchase) for ranked in ranking.offers]
-    assert bought[:2] == [("cheap", Purchase.SPOT), ("dear", Purchase.SPOT)]
-    assert {purchase for _, purchase in bought[2:]} == {Purchase.ON_DEMAND}
-    assert "no-spot" in [name for name, _ in bought[2:]]
+    types = [a_type("expensive", zones=("z",)), a_type("cheap", zones=("z",)), a_type("no-spot", supports_spot=False)]
+    ranking = rank(types, constraints, UNLIMITED, PriceList(expensive=40, cheap=1, no_spot=1), spot_fallback=True)
+    found = [(ranked.offer.instance_type.name, ranked.offer.purchase) for ranked in ranking.offers]
+    assert found[:2] == [("cheap", Purchase.SPOT), ("expensive", Purchase.SPOT)]
+    assert {purchase for _, purchase in found[2:]} == {Purchase.ON_DEMAND}
+    assert "no-spot" in [name for name, _ in found[2:]]
 
 
-def test_every_type_is_ranked_or_rejected():
+def test_rank_ranks_or_rejects_every_type():
     types = [a_type(f"t-{vcpus}", vcpus=vcpus) for vcpus in (1, 2, 4, 8, 16, 32)]
     found = filter_types(types, Constraints(min_cpu=4, max_cpu=16), Purchase.ON_DEMAND)
     wanted = {request.instance_type.name for request in found.requests}
@@ -339,7 +339,7 @@ def test_every_type_is_ranked_or_rejected():
     assert rejected == {"t-1", "t-2", "t-32"}
 
 
-def test_ten_thousand_offers_are_ranked_whole():
+def test_rank_of_ten_thousand_offers():
     types = [a_type(f"t-{n:04}", vcpus=1 + n % 64, zones=tuple(f"z{z}" for z in range(10))) for n in range(1000)]
     prices = PriceList(**{instance_type.name: 0.05 * instance_type.vcpus for instance_type in types})
     ranking = rank(types, Constraints(), UNLIMITED, prices)

@@ -1,4 +1,4 @@
-"""A process that is killed leaves the state before a call or after it, never between."""
+"""Atomicity of the store: a killed process leaves the state before or after a call."""
 
 from __future__ import annotations
 
@@ -13,7 +13,8 @@ from pathlib import Path
 import pytest
 from store_facts import new_store
 
-from cloud_tasks.store import Store
+from cloud_tasks.model import TaskStatus
+from cloud_tasks.store import STATUS_TO_CODE, Store
 
 SUPPORT = str(Path(__file__).parents[1] / "support")
 
@@ -58,7 +59,7 @@ def start(program: str, path: Path) -> subprocess.Popen[str]:
 
 
 def kill(process: subprocess.Popen[str]) -> list[str]:
-    """Kill it, and return what it still said."""
+    """Kill a process with SIGKILL and return the rest of its output."""
     process.send_signal(signal.SIGKILL)
     rest, _ = process.communicate()
     assert process.returncode == -signal.SIGKILL
@@ -72,7 +73,7 @@ def integrity(path: Path) -> str:
     return str(answer)
 
 
-def test_a_load_that_is_killed_leaves_no_task(tmp_path: Path) -> None:
+def test_load_tasks_killed_midway_leaves_no_task(tmp_path: Path) -> None:
     process = start(LOADING, tmp_path / "job.db")
     assert process.stdout is not None
     assert process.stdout.readline() == "loading\n"
@@ -84,18 +85,16 @@ def test_a_load_that_is_killed_leaves_no_task(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("delay", [0.0, 0.003, 0.011])
-def test_events_that_were_committed_are_there_and_the_batch_under_way_is_whole_or_absent(
-    tmp_path: Path, delay: float
-) -> None:
+def test_apply_events_killed_midway_keeps_committed_batches_and_no_partial_one(tmp_path: Path, delay: float) -> None:
     path = tmp_path / "job.db"
     new_store(tmp_path, [f"t{number}" for number in range(20_000)]).close()
     process = start(APPLYING, path)
     assert process.stdout is not None
-    said = ["0"] + [process.stdout.readline() for _ in range(5)]
-    # Where in the next batches the signal falls is left to chance; every moment has to be right.
+    output = ["0"] + [process.stdout.readline() for _ in range(5)]
+    # The signal arrives anywhere in the next batches; the result must hold for all of them.
     time.sleep(delay)
-    said += kill(process)
-    committed = int(said[-1])
+    output += kill(process)
+    committed = int(output[-1])
     with Store.open(path) as store:
         summary = store.summary()
     assert summary.finished_tasks % 50 == 0
@@ -103,6 +102,9 @@ def test_events_that_were_committed_are_there_and_the_batch_under_way_is_whole_o
     connection = sqlite3.connect(path)
     assert connection.execute("SELECT count(*) FROM events").fetchone()[0] == 2 * summary.finished_tasks
     assert connection.execute("SELECT count(*) FROM attempts").fetchone()[0] == summary.attempts
-    assert connection.execute("SELECT count(*) FROM tasks WHERE status = 3").fetchone()[0] == summary.finished_tasks
+    completed = connection.execute(
+        "SELECT count(*) FROM tasks WHERE status = ?", (STATUS_TO_CODE[TaskStatus.COMPLETED],)
+    )
+    assert completed.fetchone()[0] == summary.finished_tasks
     connection.close()
     assert integrity(path) == "ok"

@@ -1,4 +1,4 @@
-"""Facts that tests of the store are made of."""
+"""Jobs, events, launches and instances for tests of the store."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ _numbers = itertools.count()
 
 
 def at(seconds: float) -> datetime:
-    """That many seconds after the start of the story."""
+    """Return the time so many seconds after `START`."""
     return START + timedelta(seconds=seconds)
 
 
@@ -43,7 +43,7 @@ def new_store(folder: Path, tasks: Sequence[str] = (), name: str = "job.db") -> 
 
 
 def event(kind: EventType, task_id: str | None = None, attempt: int | None = 1, **fields: Any) -> Event:
-    """An event on host ``h1``, with an id of its own unless one is given."""
+    """Return an event of host ``h1``, with a new id unless one is given."""
     values: dict[str, Any] = {
         "event_id": f"e{next(_numbers)}",
         "timestamp": START,

@@ -1,4 +1,4 @@
-"""A worker's folder for each test, and nothing left of it afterwards."""
+"""Fixture with a folder for workers, whose processes are killed after each test."""
 
 from __future__ import annotations
 

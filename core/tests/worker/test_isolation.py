@@ -1,4 +1,4 @@
-"""Each task is alone: what happens in one reaches no other, nor the worker."""
+"""Isolation: a task affects neither other tasks nor the worker."""
 
 from __future__ import annotations
 
@@ -18,14 +18,22 @@ import json, signal
 numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGCHLD, signal.SIGPIPE)
 print(json.dumps([str(signal.getsignal(number)) for number in numbers]))
 """
+SUPERVISOR_PACKAGES = tuple(f"cloud_tasks.worker.{name}" for name in ("supervisor", "consumers", "reporting"))
+SUPERVISOR_LIBRARIES = {"attrs", "pluggy", "yaml", "click", "logging.config", "sqlite3", "multiprocessing"}
 FINAL = ("task_completed", "task_exception", "task_exited", "task_timed_out", "task_dead")
+
+
+def modules_of_the_supervisor(modules: list[str]) -> list[str]:
+    """Return the modules that only the supervisor may have in memory."""
+    packages = (*SUPERVISOR_PACKAGES, *(f"{package}." for package in SUPERVISOR_PACKAGES))
+    return [name for name in modules if name in SUPERVISOR_LIBRARIES or name.startswith(packages)]
 
 
 def ends(worker: Harness) -> dict[str, dict[str, Any]]:
     return {event["task_id"]: event for event in worker.events(*FINAL)}
 
 
-def test_every_kind_of_end_is_told_apart_and_touches_no_other_task(worker) -> None:
+def test_isolation_reports_each_kind_of_end_and_affects_no_other_task(worker) -> None:
     finished = worker.run_tasks(
         {"do": "nothing"},
         {"do": "raise", "message": "seventeen"},
@@ -72,17 +80,17 @@ def test_every_kind_of_end_is_told_apart_and_touches_no_other_task(worker) -> No
 
 
 @pytest.mark.parametrize("what", ["child", "escaped child", "bomb"])
-def test_what_a_task_started_dies_with_it(worker, what) -> None:
+def test_isolation_kills_the_descendants_of_a_finished_task(worker, what) -> None:
     process = worker.start(
         "--task-file", worker.task_file({"do": what}, {"do": "wait"}), "--num-simultaneous-tasks", "1"
     )
     wait_until(lambda: worker.noted("waiting"))
     assert worker.pids()
-    wait_until(lambda: not any(is_alive(pid) for pid in worker.pids()), what="the end of all that the task started")
+    wait_until(lambda: not any(is_alive(pid) for pid in worker.pids()), what="the end of the task's descendants")
     assert process.poll() is None
 
 
-def test_a_result_of_any_size_arrives_whole(worker) -> None:
+def test_result_of_any_size_arrives_complete(worker) -> None:
     sizes = (10, 65_536, 5_000_000, 60_000_000)
     finished = worker.run_tasks(
         *({"do": "big", "size": size} for size in sizes), args=("--num-simultaneous-tasks", "4")
@@ -91,8 +99,8 @@ def test_a_result_of_any_size_arrives_whole(worker) -> None:
     assert [len(ends(worker)[f"task-{n}"]["result"]) for n in range(len(sizes))] == list(sizes)
 
 
-@pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="no /proc to look at descriptors in")
-def test_a_long_result_that_arrived_takes_no_memory_though_a_task_beside_it_has_its_channel_open(worker) -> None:
+@pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="needs /proc")
+def test_long_result_takes_no_memory_once_reported(worker) -> None:
     tasks = worker.task_file({"do": "big", "size": 20_000_000}, {"do": "wait"})
     worker.start("--task-file", tasks, "--num-simultaneous-tasks", "2")
     waiting = wait_until(lambda: worker.noted("waiting"))
@@ -100,17 +108,17 @@ def test_a_long_result_that_arrived_takes_no_memory_though_a_task_beside_it_has_
     wait_until(lambda: log.exists() and '"task_completed"' in (text := log.read_text()) and text.endswith("\n"))
     channels = [path for path in Path(f"/proc/{waiting[0]}/fd").iterdir() if "result" in os.readlink(path)]
     assert len(channels) == 2
-    wait_until(lambda: all(path.stat().st_size == 0 for path in channels), what="the memory to be given back")
+    wait_until(lambda: all(path.stat().st_size == 0 for path in channels), what="the release of the memory")
 
 
-def test_a_result_over_the_limit_is_the_failure_of_its_task(worker) -> None:
+def test_result_over_the_limit_fails_its_task(worker) -> None:
     worker.run_tasks({"do": "big", "size": 5000}, {"do": "nothing"}, args=("--max-result-bytes", "1000"))
     assert ends(worker)["task-0"]["exception_type"] == "ResultTooLong"
-    assert "5002 bytes, 1000 are allowed" in ends(worker)["task-0"]["exception"]
+    assert "5,002 bytes; the limit is 1,000" in ends(worker)["task-0"]["exception"]
     assert ends(worker)["task-1"]["event_type"] == "task_completed"
 
 
-def test_a_result_over_the_limit_goes_to_the_store_where_there_is_one(worker) -> None:
+def test_result_over_the_limit_goes_to_the_result_store(worker) -> None:
     store = worker.folder / "results"
     worker.run_tasks({"do": "big", "size": 5000}, args=("--max-result-bytes", "1000", "--result-store", str(store)))
     event = ends(worker)["task-0"]
@@ -119,21 +127,21 @@ def test_a_result_over_the_limit_goes_to_the_store_where_there_is_one(worker) ->
     assert (store / "task-0.1.json").read_text() == '"' + "x" * 5000 + '"'
 
 
-def test_a_task_that_closes_every_descriptor_fails_alone(worker) -> None:
+def test_isolation_fails_only_the_task_that_closes_every_descriptor(worker) -> None:
     worker.run_tasks({"do": "close"}, {"do": "replace"}, {"do": "nothing"})
     kinds = [ends(worker)[f"task-{n}"]["event_type"] for n in range(3)]
     assert kinds == ["task_exited", "task_exited", "task_completed"]
     assert (worker.folder / "own-file").read_bytes() == b""
 
 
-def test_a_task_over_its_memory_is_ended_and_says_so(worker) -> None:
+def test_isolation_ends_a_task_over_its_memory_limit(worker) -> None:
     worker.run_tasks({"do": "eat"}, {"do": "nothing"}, args=("--max-memory-allowed-per-task", "0.3"))
     event = ends(worker)["task-0"]
     assert (event["event_type"], event["exception_type"]) == ("task_exception", "MemoryLimitExceeded")
     assert ends(worker)["task-1"]["event_type"] == "task_completed"
 
 
-def test_a_template_that_is_killed_is_replaced_and_its_tasks_are_run_again(worker) -> None:
+def test_forkserver_that_is_killed_is_replaced_and_its_tasks_run_again(worker) -> None:
     finished = worker.run_tasks({"do": "kill parent"}, {"do": "sleep", "seconds": 0.3}, {"do": "nothing"})
     assert finished.code == 0, finished.log
     assert {event["event_type"] for event in ends(worker).values()} == {"task_completed"}
@@ -142,7 +150,7 @@ def test_a_template_that_is_killed_is_replaced_and_its_tasks_are_run_again(worke
     assert worker.nothing_is_left()
 
 
-def test_nothing_is_left_when_the_supervisor_is_killed(worker) -> None:
+def test_killed_supervisor_leaves_no_process_and_no_folder(worker) -> None:
     process = worker.start(
         "--task-file", worker.task_file({"do": "escaped child"}, {"do": "hang"}, {"do": "scratch"}, {"do": "wait"}),
         "--num-simultaneous-tasks", "4",
@@ -154,24 +162,31 @@ def test_nothing_is_left_when_the_supervisor_is_killed(worker) -> None:
     assert not any(is_alive(pid) for pid in worker.pids())
 
 
-def test_what_a_task_printed_is_in_the_event_of_its_failure(worker) -> None:
+def test_output_of_a_failed_task_is_in_its_event(worker) -> None:
     worker.run_tasks({"do": "print"}, args=("--capture-output",))
     assert "these are my last words\n" in ends(worker)["task-0"]["log_tail"]
     assert "RuntimeError: after them" in ends(worker)["task-0"]["log_tail"]
 
 
-def test_each_attempt_has_a_log_of_its_own_where_that_is_wanted(worker) -> None:
+def test_task_log_dir_has_a_log_of_each_attempt(worker) -> None:
     finished = worker.run_tasks({"do": "print"}, {"do": "nothing"}, args=("--task-log-dir", "logs"))
     assert sorted(path.name for path in (worker.folder / "logs").iterdir()) == ["task-0.1.log", "task-1.1.log"]
     assert (worker.folder / "logs" / "task-0.1.log").read_text().startswith("these are my last words\n")
     assert "last words" not in finished.output
 
 
-def test_a_task_process_holds_nothing_of_the_supervisor(worker) -> None:
+@pytest.mark.parametrize("args", [(), ("--reuse-processes", "2"), ("--start-method", "spawn")])
+def test_task_process_has_no_module_of_the_supervisor_in_memory(worker, args) -> None:
+    worker.run_tasks({"do": "about"}, args=args)
+    about = ends(worker)["task-0"]["result"]
+    assert modules_of_the_supervisor(about["modules"]) == []
+    assert "cloud_tasks.worker.task_process.runner" in about["modules"]
+
+
+def test_task_process_gets_options_environment_and_own_event_loop(worker) -> None:
     worker.run_tasks({"do": "about"}, args=("--extra", "given", "--gpus-per-task", "2"))
     about = ends(worker)["task-0"]["result"]
-    supervisor_only = {"attrs", "pluggy", "yaml", "click", "logging.config", "sqlite3", "multiprocessing"}
-    assert supervisor_only & set(about["modules"]) == set()
+    assert modules_of_the_supervisor(about["modules"]) == []
     assert about["attempt"] == 1
     assert about["slot"] == 0
     assert about["own"] == "set before start"
@@ -182,7 +197,7 @@ def test_a_task_process_holds_nothing_of_the_supervisor(worker) -> None:
     assert about["asyncio"] == "works"
 
 
-def test_a_scratch_folder_lasts_as_long_as_its_attempt(worker) -> None:
+def test_scratch_folder_is_removed_with_its_attempt(worker) -> None:
     worker.run_tasks({"do": "scratch"}, {"do": "scratch"})
     paths = [ends(worker)[f"task-{n}"]["result"] for n in range(2)]
     assert paths[0] != paths[1]
@@ -190,15 +205,15 @@ def test_a_scratch_folder_lasts_as_long_as_its_attempt(worker) -> None:
     assert worker.nothing_is_left()
 
 
-def test_without_zygote_and_template_the_worker_ends_with_an_error(worker) -> None:
+def test_worker_exits_with_an_error_without_zygote_and_fork_server(worker) -> None:
     process = worker.start("--task-file", worker.task_file({"do": "wait"}, {"do": "nothing"}))
     wait_until(lambda: worker.noted("waiting"))
-    template = parent_of(int(worker.noted("waiting")[0]))
-    zygote = parent_of(template)
+    forkserver = parent_of(int(worker.noted("waiting")[0]))
+    zygote = parent_of(forkserver)
     assert parent_of(zygote) == process.pid
     os.kill(zygote, signal.SIGKILL)
     wait_until(lambda: not is_alive(zygote))
-    os.kill(template, signal.SIGKILL)
+    os.kill(forkserver, signal.SIGKILL)
     assert worker.finish(process).code == 1
     assert len(worker.events("fatal_exception")) == 1
     assert worker.nothing_is_left()
@@ -209,7 +224,7 @@ def parent_of(pid: int) -> int:
         return int(file.read().rpartition(")")[2].split()[1])
 
 
-def test_a_task_has_signals_as_python_starts_with(worker) -> None:
+def test_task_process_has_the_default_signal_handlers_of_python(worker) -> None:
     worker.run_tasks({"do": "signals"}, {"do": "broken pipe"})
     expected = subprocess.run([sys.executable, "-c", SIGNALS], capture_output=True, text=True, check=True).stdout
     (completed,) = worker.events("task_completed")
@@ -218,7 +233,7 @@ def test_a_task_has_signals_as_python_starts_with(worker) -> None:
     assert failed["exception_type"] == "BrokenPipeError"
 
 
-def test_what_worker_init_started_lives_as_long_as_the_worker(worker) -> None:
+def test_process_that_worker_init_started_lives_as_long_as_the_worker(worker) -> None:
     tasks = [{"do": "helper"}, {"do": "child"}, {"do": "sleep", "seconds": 0.3}, {"do": "helper"}]
     finished = worker.run_tasks(*tasks, PROGRAM_HELPER="yes")
     assert finished.code == 0

@@ -1,4 +1,4 @@
-"""A plugin's setting has one value: the worker reads from its environment what the controller read from the file."""
+"""Settings of plugins: the worker reads from its environment the values that the controller read from the file."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ CASES: list[tuple[Any, Any, str, Any]] = [
 
 
 @pytest.mark.parametrize(("kind", "default", "written", "value"), CASES, ids=[f"{c[0]}-{c[2]}" for c in CASES])
-def test_a_worker_reads_the_value_that_the_controller_read(
+def test_settings_from_environment_returns_the_value_of_the_controller(
     kind: Any, default: Any, written: str, value: Any, tmp_path: Path
 ) -> None:
     cls, file = _settings_class(kind, default), tmp_path / "config.yml"
@@ -91,7 +91,7 @@ def test_a_worker_reads_the_value_that_the_controller_read(
 
 
 @pytest.mark.parametrize("value", ["it's", 'a "b" $HOME `x`', "a\\nb", "line\nline", "ä, ö", "\t", '["a"]', "!x"])
-def test_a_setting_passes_unchanged_through_the_startup_script(value: str) -> None:
+def test_startup_script_passes_a_setting_unchanged(value: str) -> None:
     @attrs.frozen(kw_only=True)
     class Sample:
         x: str = setting(help="x", worker=True)
@@ -108,7 +108,7 @@ def test_a_setting_passes_unchanged_through_the_startup_script(value: str) -> No
 
 
 @pytest.mark.parametrize("text", ["", " ", "\n"])
-def test_a_variable_of_blanks_counts_as_not_set_on_both_sides(text: str) -> None:
+def test_settings_of_blanks_are_unset_on_both_sides(text: str) -> None:
     cls, environ = _settings_class(bool, True), {"CLOUD_TASKS_DEPOT_X": text}
     config = load_config(_registry(cls), file=None, options={"queue": "depot"}, environ=environ)
     assert config.settings_for("queue", "depot") == cls(x=True)
@@ -116,7 +116,7 @@ def test_a_variable_of_blanks_counts_as_not_set_on_both_sides(text: str) -> None
 
 
 @pytest.mark.parametrize("text", ["maybe", "2", "tru"])
-def test_both_sides_refuse_a_word_with_the_same_reason(text: str) -> None:
+def test_settings_are_rejected_with_the_same_reason_on_both_sides(text: str) -> None:
     cls, environ = _settings_class(bool, True), {"CLOUD_TASKS_DEPOT_X": text}
     with pytest.raises(InputError) as on_controller:
         load_config(_registry(cls), file=None, options={"queue": "depot"}, environ=environ)
@@ -126,7 +126,7 @@ def test_both_sides_refuse_a_word_with_the_same_reason(text: str) -> None:
     assert [str(on_controller.value), str(on_worker.value)] == [expected, expected]
 
 
-def test_a_settings_class_with_another_kind_is_refused_when_its_plugin_is_loaded() -> None:
+def test_registry_rejects_a_plugin_with_an_unsupported_type_of_setting() -> None:
     registry = _registry(_settings_class(complex, 0))
     with pytest.raises(PluginError) as caught:
         registry.queue("depot")
@@ -136,7 +136,7 @@ def test_a_settings_class_with_another_kind_is_refused_when_its_plugin_is_loaded
     )
 
 
-def test_a_validator_that_fails_is_reported_as_a_failed_check() -> None:
+def test_settings_report_an_exception_of_a_validator_as_a_failed_check() -> None:
     def compare(instance: object, attribute: object, value: Any) -> None:
         if value < "0":
             raise ValueError
@@ -150,7 +150,7 @@ def test_a_validator_that_fails_is_reported_as_a_failed_check() -> None:
         load_config(_registry(cls), file=None, options=options, environ={})
 
 
-def test_a_secret_of_a_worker_is_not_shown() -> None:
+def test_settings_from_environment_never_shows_a_secret() -> None:
     @attrs.frozen(kw_only=True)
     class Sample:
         key: int = setting(help="x", default=1, secret=True)

@@ -1,4 +1,4 @@
-"""Tasks that are shell commands."""
+"""Workers whose tasks are shell commands."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def run(worker: Harness, *args: str) -> Finished:
     return worker.finish(process)
 
 
-def test_a_sweep_of_commands_is_run(worker) -> None:
+def test_command_worker_runs_a_grid_of_commands(worker) -> None:
     command = "echo {seed} {mode} > out-{seed}-{mode}; printf {seed} > $CLOUD_TASKS_RESULT_FILE"
     finished = run(worker, "--command", command, "--param", "seed=1..3", "--param", "mode=fast,slow")
     assert finished.code == 0, finished.log
@@ -30,14 +30,14 @@ def test_a_sweep_of_commands_is_run(worker) -> None:
     assert worker.nothing_is_left()
 
 
-def test_how_a_command_failed_is_told(worker) -> None:
+def test_command_worker_reports_exit_codes_and_signals(worker) -> None:
     run(worker, "--command", "if [ {n} = 1 ]; then exit 7; else kill -SEGV $$; fi", "--param", "n=1,2")
     events = {event["task_id"]: event for event in worker.events("task_exited")}
     assert events["n=1"]["exit_code"] == 7
     assert events["n=2"]["signal"] == "SIGSEGV"
 
 
-def test_without_a_command_nothing_is_run(worker) -> None:
+def test_command_worker_requires_a_command(worker) -> None:
     finished = run(worker, "--param", "n=1")
     assert finished.code == 2
     assert "--command" in finished.log

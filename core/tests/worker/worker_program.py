@@ -1,4 +1,4 @@
-"""The user's program of the worker's tests: each task says in its data what it does."""
+"""The user's program of the worker's tests: the data of each task names the action."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ def note(name: str, text: object) -> None:
 
 
 def sleeper() -> int:
-    """A process that does nothing for long; its pid is noted."""
+    """Start a process that sleeps; note and return its pid."""
     process = subprocess.Popen(["sleep", "1000"])
     note("pids", process.pid)
     return process.pid
 
 
 def escaped_sleeper() -> None:
-    """One that has left the session and whose parent is dead."""
+    """Start a sleeping process that has left the session and whose parent has exited."""
     if os.fork() == 0:
         os.setsid()
         sleeper()
@@ -54,7 +54,7 @@ def crash() -> None:
 
 
 def bomb() -> None:
-    """Processes that make processes, each in a session of its own."""
+    """Start processes that start processes, each in a session of its own."""
     for _ in range(4):
         if os.fork() == 0:
             os.setsid()

@@ -1,4 +1,7 @@
-"""What things are: frozen attrs classes, no input or output, no conversion."""
+"""The domain model: frozen attrs classes without input, output or conversion.
+
+A field without a default is required. Times are in UTC.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Bounds of numbers. Each knows its part of the JSON Schema; each message reads well after ``section.key: ``."""
+"""Validators of numbers, with their part of the JSON Schema; messages follow ``section.key: ``."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def _show(value: Any) -> str:
 
 @attrs.frozen
 class Above:
-    """A number above a bound; None passes."""
+    """Validator: a number greater than a bound, or None."""
 
     bound: float
 
@@ -30,12 +30,13 @@ class Above:
             raise ValueError(f"{_show(value)} is not above {self.bound:g}")
 
     def schema(self) -> dict[str, Any]:
+        """Return the keyword of the JSON Schema."""
         return {"exclusiveMinimum": self.bound}
 
 
 @attrs.frozen
 class AtLeast:
-    """A number not below a bound; None passes."""
+    """Validator: a number not less than a bound, or None."""
 
     bound: float
 
@@ -44,4 +45,5 @@ class AtLeast:
             raise ValueError(f"{_show(value)} is below {self.bound:g}")
 
     def schema(self) -> dict[str, Any]:
+        """Return the keyword of the JSON Schema."""
         return {"minimum": self.bound}

@@ -1,4 +1,4 @@
-"""What workers report."""
+"""Events: what workers report."""
 
 from __future__ import annotations
 
@@ -13,22 +13,34 @@ __all__ = ["TASK_FINAL_EVENTS", "Event", "EventType"]
 
 
 class EventType(enum.Enum):
-    """The kinds of event; the values are those on the wire."""
+    """The type of an event; the values are those on the wire."""
 
     TASK_STARTED = "task_started"
+    """An attempt started."""
     TASK_COMPLETED = "task_completed"
+    """An attempt returned; with ``retry`` true, the task requested another attempt."""
     TASK_EXCEPTION = "task_exception"
+    """An attempt raised an exception."""
     TASK_TIMED_OUT = "task_timed_out"
+    """An attempt exceeded its time limit (``max_runtime``)."""
     TASK_EXITED = "task_exited"
+    """The process of an attempt exited before its function returned."""
     TASK_RELEASED = "task_released"
-    """The worker gave an unfinished task back (shutdown, termination notice): a loss, not a failure."""
+    """The worker returned an unfinished task to the queue (shutdown, interruption notice): an interrupted attempt."""
     TASK_DEAD = "task_dead"
+    """The attempts or interruptions of a task reached their limit."""
     WORKER_STARTED = "worker_started"
+    """The supervisor of an instance started."""
     WORKER_STOPPED = "worker_stopped"
+    """The supervisor stopped."""
     SPOT_TERMINATION = "spot_termination"
+    """A spot interruption notice arrived: the provider will reclaim the instance."""
     KEEP_ALIVE = "keep_alive"
+    """A heartbeat without other events."""
     NON_FATAL_EXCEPTION = "non_fatal_exception"
+    """An error in the worker, which continues."""
     FATAL_EXCEPTION = "fatal_exception"
+    """An error that stops the worker."""
 
 
 TASK_FINAL_EVENTS = frozenset(
@@ -40,30 +52,35 @@ TASK_FINAL_EVENTS = frozenset(
         EventType.TASK_DEAD,
     }
 )
-"""Those that end an attempt; final for the task when their ``retry`` is false."""
+"""The types that end an attempt; with ``retry`` false, the task is finished."""
 
 
 @attrs.frozen(kw_only=True)
 class Event:
-    """One thing that happened on a worker.
+    """An event on a worker.
 
-    On the wire an event is one flat JSON object: these fields and those of ``details`` side by side. An event-queue
-    message is a JSON list of events (a single object is accepted too).
+    On the wire an event is one flat JSON object of these fields and those of ``details``. A message of the event queue
+    is a JSON list of events; a single object is accepted too.
     """
 
     event_id: str
-    """Unique; a second event with the same id changes nothing."""
+    """Unique; a second event with the same id is a duplicate, and ignored."""
     event_type: EventType
+    """What happened."""
     timestamp: datetime
-    """UTC."""
+    """When it happened, UTC."""
     hostname: str = ""
+    """Host name of the worker."""
     instance_id: str | None = None
+    """The provider's id of its instance; None for a worker that was started by hand."""
     task_id: str | None = None
+    """Task, for events whose type starts with ``task_``; else None."""
     attempt: int | None = None
+    """Number of the attempt, from 1; None without a task, or from an older worker."""
     retry: bool | None = None
-    """For events that end an attempt: whether the worker put the task back for another attempt."""
+    """For events that end an attempt: whether the worker queued the task for another attempt; else None."""
     elapsed_time: float | None = None
-    """Seconds from the start of the attempt to its end."""
+    """Seconds from the start of the attempt to its end; None for other events."""
     details: Mapping[str, Any] = attrs.field(factory=dict)
-    """The rest, by type: ``result``; ``exception``, ``exception_type``, ``stack_trace``; ``exit_code``, ``signal``,
-    ``cause``; ``running_tasks``, ``load``, ``slots``; ``log_tail``, ``slot``, ``pid``."""
+    """Other fields, by type: ``result``; ``exception``, ``exception_type``, ``stack_trace``; ``exit_code``, ``signal``,
+    ``cause``; ``running_tasks``, ``load``, ``slots``; ``log_tail``, ``slot``, ``pid``. JSON types only."""

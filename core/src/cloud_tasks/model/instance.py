@@ -1,4 +1,4 @@
-"""Machines: the types that exist, what they are offered for, and those that run."""
+"""Instances: their types, offers, launch requests and states."""
 
 from __future__ import annotations
 
@@ -31,22 +31,33 @@ __all__ = [
 
 
 class Architecture(enum.Enum):
+    """The CPU architecture of an instance type or image."""
+
     X86_64 = "x86_64"
+    """64-bit Intel or AMD."""
     ARM64 = "arm64"
+    """64-bit ARM."""
 
 
 class Purchase(enum.Enum):
-    """How an instance is bought."""
+    """The provisioning model of an instance."""
 
     ON_DEMAND = "on-demand"
+    """Runs until it is terminated, at the regular price."""
     SPOT = "spot"
+    """Cheaper; the provider may reclaim it at short notice."""
 
 
 @attrs.frozen(kw_only=True)
 class Region:
+    """A region of a provider."""
+
     name: str
+    """As the provider's API names it."""
     zones: tuple[str, ...]
+    """Names of its zones; empty for a provider without zones."""
     description: str = ""
+    """Location or title, for lists."""
 
 
 @attrs.frozen(kw_only=True)
@@ -54,73 +65,103 @@ class Image:
     """A boot image."""
 
     name: str
-    """What users write in ``image:``."""
+    """Value of ``image:`` in the configuration."""
     uri: str
-    """What the provider's API takes."""
+    """Identifier that the provider's API takes."""
     architecture: Architecture
+    """Architecture of the instance types that can boot it."""
     family: str = ""
+    """Series of images of which it is one, e.g. ``ubuntu-2404-lts``; empty without one."""
     owner: str = ""
-    """Who publishes it; ``self``: it is the account's own."""
+    """Publisher; ``self`` for an image of the account."""
     description: str = ""
+    """Title, for lists."""
     created_at: datetime | None = None
+    """Time of its creation, UTC; None if unknown."""
 
 
 @attrs.frozen(kw_only=True)
 class InstanceType:
-    """One machine type of a provider, in one region."""
+    """An instance type of a provider, in one region."""
 
     name: str
+    """As the provider's API names it."""
     vcpus: int
+    """Number of vCPUs, at least 1."""
     memory_gb: float
+    """Memory in GB."""
     architecture: Architecture
+    """Its CPU architecture."""
     zones: tuple[str, ...]
-    """The zones of the region in which it exists."""
+    """Zones of the region that offer it; a provider without zones returns one name."""
     local_ssd_gb: float = 0.0
+    """Total size of its local SSDs in GB; 0 without any."""
     boot_disk_types: tuple[str, ...] = ()
-    """The boot disk types that it can use, cheapest first where the provider knows."""
+    """Boot disk types that it supports, the cheapest first if known; empty for a provider without boot disks."""
     cpu_family: str = ""
-    """E.g. ``Intel Cascade Lake``; empty when unknown."""
+    """For example ``Intel Cascade Lake``; empty if unknown."""
     cpu_rank: int = 0
-    """Performance rank of the family, oldest first; 0 when unknown."""
+    """Performance rank of the family, 1 for the slowest; 0 if unknown."""
     gpu_count: int = 0
+    """Number of GPUs."""
     gpu_type: str = ""
+    """Name of the GPU; empty without one."""
     supports_spot: bool = True
+    """Whether it is offered as spot."""
     description: str = ""
+    """Title, for lists."""
 
 
 @attrs.frozen(kw_only=True)
 class BootDisk:
+    """The boot disk of an instance."""
+
     disk_type: str
-    """Empty where the provider has no boot disks of its own (``local``)."""
+    """One of `InstanceType.boot_disk_types`; empty for a provider without boot disks (``local``)."""
     size_gb: float
+    """Size in GB."""
     iops: int | None = None
+    """Provisioned I/O operations per second; None for the default of the disk type."""
     throughput_mb_s: int | None = None
+    """Provisioned throughput in MB/s; None for the default of the disk type."""
 
 
 @attrs.frozen(kw_only=True)
 class OfferRequest:
-    """What a price is asked for."""
+    """A request for the price of an instance."""
 
     instance_type: InstanceType
+    """The type to be priced."""
     zone: str
+    """One of its zones."""
     purchase: Purchase
+    """The provisioning model."""
     boot_disk: BootDisk
+    """The boot disk, included in the price."""
 
 
 @attrs.frozen(kw_only=True)
 class PriceBreakdown:
-    """Prices per hour of the parts of one instance; their sum is what it costs."""
+    """The price of an instance by component, in US dollars per hour."""
 
     cpu: Money = Money.zero()
+    """vCPUs; or the whole instance if the provider does not divide its price."""
     memory: Money = Money.zero()
+    """Memory."""
     local_ssd: Money = Money.zero()
+    """Local SSDs."""
     gpu: Money = Money.zero()
+    """GPUs."""
     boot_disk: Money = Money.zero()
+    """Size of the boot disk."""
     boot_disk_iops: Money = Money.zero()
+    """Provisioned IOPS of the boot disk."""
     boot_disk_throughput: Money = Money.zero()
+    """Provisioned throughput of the boot disk."""
 
     @property
     def total(self) -> Money:
+        """Price of the instance per hour."""
         return (
             self.cpu
             + self.memory
@@ -134,107 +175,136 @@ class PriceBreakdown:
 
 @attrs.frozen(kw_only=True)
 class Offer:
-    """An instance type that can be bought: where, how, with which disk, for how much."""
+    """An instance type with zone, provisioning model, boot disk and price."""
 
     instance_type: InstanceType
+    """The type that is offered."""
     zone: str
+    """The zone in which it is offered."""
     purchase: Purchase
+    """The provisioning model."""
     boot_disk: BootDisk
+    """The boot disk, included in the price."""
     price: PriceBreakdown
+    """Price per hour, by component."""
     priced_at: datetime
-    """When the provider said so (UTC); its age is shown wherever the price is."""
+    """Time at which the provider returned the price, UTC; its age is shown with the price."""
 
     @property
     def price_per_hour(self) -> Money:
+        """Price per hour, boot disk included."""
         return self.price.total
 
 
 @attrs.frozen(kw_only=True)
 class Unpriced:
-    """A request that has no price, and why; it never stops the others."""
+    """The answer to a request that has no price; other requests are not affected."""
 
     request: OfferRequest
+    """The request."""
     reason: str
+    """Why it has no price, in one line."""
 
 
 @attrs.frozen(kw_only=True)
 class Headroom:
-    """How far the account's quotas reach."""
+    """The unused part of the account's quotas."""
 
     instances: int
-    """How many more instances of the kind that was asked about may be started now."""
+    """Number of instances of the offer that can still be launched."""
     limited_by: str
-    """The quota that ends first, as the provider names it."""
+    """Name of the quota that is exhausted first."""
 
 
 class InstanceState(enum.Enum):
+    """The state of an instance, as the provider lists it."""
+
     STARTING = "starting"
+    """Requested or booting; may be billed."""
     RUNNING = "running"
+    """Booted, or booting for a provider that does not distinguish; billed."""
     STOPPING = "stopping"
+    """Shutting down."""
     STOPPED = "stopped"
-    """Ended but still there and possibly billed (disks): terminate removes it."""
+    """Shut down but not deleted, possibly billed (disks): ``terminate`` deletes it."""
     TERMINATED = "terminated"
+    """Deleted; listed for a while by some providers."""
 
 
 @attrs.frozen(kw_only=True)
 class Instance:
-    """One machine that exists, or did."""
+    """An instance as launched or listed."""
 
     instance_id: str
-    """What the provider's listing shows, and what its worker reports in events."""
+    """The provider's id; the same in listings and in the events of its worker."""
     job_id: str
-    """Empty for a machine that is not ours."""
+    """Job that launched it; empty for an unmanaged instance."""
     state: InstanceState
+    """Its state in this listing."""
     instance_type: str
+    """Name of its type."""
     zone: str
+    """Name of its zone."""
     purchase: Purchase
+    """Its provisioning model."""
     created_at: datetime
+    """Time at which the provider created it, UTC; costs count from here."""
     client_token: str = ""
-    """The token of the launch request that made it; empty when the provider cannot tell."""
+    """Token of its launch request; required for managed instances: without it, an instance whose launch was not
+    answered cannot be adopted and is terminated. Empty for unmanaged instances."""
     boot_disk_type: str = ""
+    """Type of its boot disk; empty if unknown."""
     labels: Mapping[str, str] = attrs.field(factory=dict)
+    """Labels; required for managed instances, those of the launch request at least."""
     address: str = ""
+    """IP address, for lists; empty if unknown."""
 
     @property
     def is_alive(self) -> bool:
-        """Whether it runs or is about to."""
+        """Whether it is starting or running."""
         return self.state in (InstanceState.STARTING, InstanceState.RUNNING)
 
 
 @attrs.frozen(kw_only=True)
 class LaunchRequest:
-    """One instance to start. Launching twice with one client token starts one instance."""
+    """A request for one instance. Idempotent: two launches with one client token start one instance."""
 
     client_token: str
-    """At most 32 characters of ``[a-z0-9]``."""
+    """Identifies the request; at most 32 characters of ``[a-z0-9]``."""
     job_id: str
+    """Job that launches it; part of its labels."""
     offer: Offer
+    """The offer to launch."""
     startup_script: str
-    """The whole script, exports included."""
+    """The whole script that the instance runs at boot, exports included."""
     labels: Mapping[str, str]
-    """Besides the job's: ``run``, ``owner``, ``expires`` (Unix time)."""
+    """Labels besides that of the job: ``run``, ``owner``, ``expires`` (Unix seconds)."""
     image: str | None = None
-    """None: the provider's default for the architecture."""
+    """Name of the boot image; None for the provider's default for the architecture."""
     max_lifetime: timedelta | None = None
-    """The instance must end itself after this, by the provider's own means where they exist."""
+    """Time after which the instance must terminate itself, by the provider's means if there are any; None for never."""
     alternatives: tuple[Offer, ...] = ()
-    """Offers that will do instead, bought the same way and run by the same script, each of another type or zone: only
-    for a backend with the trait `provider_selects_offer`. The instance says which it is; a refusal means them all."""
+    """Other offers that the provider may select, with the same provisioning model and script and another type or zone;
+    only for a backend with the trait `provider_selects_offer`. A refusal applies to all of them."""
 
 
 @attrs.frozen(kw_only=True)
 class InstanceIdentity:
-    """Who a machine is, asked on the machine itself."""
+    """The identity of an instance, as found on the instance itself."""
 
     instance_id: str
+    """The same as in the provider's listing."""
     zone: str = ""
+    """Name of its zone; empty if unknown."""
     instance_type: str = ""
+    """Name of its type; empty if unknown."""
 
 
 @attrs.frozen(kw_only=True)
 class TerminationNotice:
-    """The provider is about to take the instance away."""
+    """A notice that the provider will reclaim the instance."""
 
     at: datetime | None
-    """When (UTC), if it said so."""
+    """Time of the termination, UTC; None if unknown."""
     reason: str
+    """Cause in one line, as the provider names it."""

@@ -13,7 +13,7 @@ _Number: TypeAlias = int | float | Decimal | str
 
 
 def _decimal(value: _Number) -> Decimal:
-    # A float is read as a person reads it (0.1 is 0.1), not as its binary expansion.
+    # The shortest decimal form of a float (0.1 is 0.1), not its binary expansion.
     return Decimal(str(value)) if isinstance(value, float) else Decimal(value)
 
 
@@ -22,9 +22,11 @@ class Money:
     """An exact amount in US dollars; a price per hour where the name says so (``price_per_hour``)."""
 
     usd: Decimal = attrs.field(converter=_decimal)
+    """US dollars."""
 
     @classmethod
     def zero(cls) -> Money:
+        """Return $0."""
         return cls(Decimal(0))
 
     def __add__(self, other: Money) -> Money:
@@ -45,7 +47,7 @@ class Money:
         return bool(self.usd)
 
     def format(self, places: int = 2) -> str:
-        """The amount as a person writes it: ``$0.27``."""
+        """Return the amount as text, rounded: ``$1,234.50``."""
         return f"${self.usd:,.{places}f}"
 
     def __str__(self) -> str:

@@ -1,4 +1,4 @@
-"""How a job stands, as those are told who watch it from outside."""
+"""Job progress as reported to event sinks."""
 
 from __future__ import annotations
 
@@ -15,59 +15,62 @@ __all__ = ["JobPhase", "JobProgress"]
 
 
 class JobPhase(enum.Enum):
-    """Where one run of a job is."""
+    """The phase of a run."""
 
     RUNNING = "running"
+    """In progress."""
     COMPLETE = "complete"
-    """Every task is in a final state."""
+    """Every task is in a terminal state."""
     ABORTED = "aborted"
-    """Going on was pointless; the job can be continued."""
+    """Stopped by an error that continuing cannot fix; the job can be resumed."""
     STOPPED = "stopped"
-    """The user ended the run."""
+    """Stopped by the user."""
     LEFT = "left"
-    """The user ended the run and left its instances running."""
+    """Stopped by the user, with its instances left running."""
 
 
 @attrs.frozen(kw_only=True)
 class JobProgress:
-    """How a job stands at one moment. Times are UTC."""
+    """The progress of a job at one moment. Times are UTC."""
 
     job_id: str
+    """Name of the job."""
     run_id: str
-    """Unique for each fresh ``run``; one that continues keeps it."""
+    """Unique for each new job; a resumed run keeps it."""
     now: datetime
+    """Time of this report."""
     created_at: datetime
-    """When the job was loaded."""
+    """Time at which the job was loaded."""
     started_at: datetime
-    """When this run of it began."""
+    """Start of the current run."""
     phase: JobPhase = JobPhase.RUNNING
-    """Anything but ``RUNNING`` is the last that is told of this run."""
+    """Any other phase than ``RUNNING`` is in the last report of a run only."""
     reason: str = ""
-    """Why it was aborted, in one line."""
+    """Cause of an aborted run, in one line."""
     counts: Mapping[TaskStatus, int] = attrs.field(factory=dict)
-    """Tasks of every status, zero included."""
+    """Tasks by status, zero included."""
     instances: Mapping[str, int] = attrs.field(factory=dict)
-    """Instances that exist or were asked for, by instance type."""
+    """Instances that run or were requested, by instance type."""
     price_per_hour: Money = Money.zero()
-    """Of these instances."""
+    """Price of these instances per hour."""
     cost: Money = Money.zero()
-    """Of the job until now, earlier runs included."""
+    """Cost of the job until now, including earlier runs."""
     expected_cost: Money | None = None
-    """Of the whole job, should it go on as it does; None as long as nothing can be said."""
+    """Projected total cost of the job; None if unknown."""
     max_total_cost: Money | None = None
-    """The limit that the user set."""
+    """Cost limit of the configuration; None without one."""
 
     @property
     def total(self) -> int:
-        """How many tasks there are."""
+        """Number of tasks."""
         return sum(self.counts.values())
 
     @property
     def finished(self) -> int:
-        """Tasks in a final status."""
+        """Number of tasks in a terminal state."""
         return sum(self.counts.get(status, 0) for status in FINAL_STATUSES)
 
     @property
     def failed(self) -> int:
-        """Tasks in a final status other than completed."""
+        """Number of tasks in a terminal state other than completed."""
         return self.finished - self.counts.get(TaskStatus.COMPLETED, 0)

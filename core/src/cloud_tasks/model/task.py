@@ -1,4 +1,4 @@
-"""Tasks, their statuses, and the envelope in which a task travels through a queue."""
+"""Tasks, their statuses, and the message in which a task is queued."""
 
 from __future__ import annotations
 
@@ -12,61 +12,73 @@ __all__ = ["FINAL_STATUSES", "AttemptOutcome", "Task", "TaskMessage", "TaskStatu
 
 
 class TaskStatus(enum.Enum):
-    """Where a task stands. A final status is never overwritten by a later event."""
+    """The status of a task. A terminal state is never overwritten by a later event."""
 
     PENDING = "pending"
-    """In the database, not (known to be) in the queue."""
+    """In the database, not in the queue as far as known."""
     QUEUED = "queued"
-    """In the queue, waiting for a worker or for its back-off to end."""
+    """In the queue, waiting for a worker or for the end of its backoff."""
     RUNNING = "running"
-    """A worker said that it started an attempt which has not ended."""
+    """An attempt started on a worker and has not ended."""
     COMPLETED = "completed"
+    """Terminal: an attempt returned without requesting a retry."""
     FAILED = "failed"
-    """Raised an exception, exceeded its memory or gave an unusable result, and will not be retried."""
+    """Terminal: raised an exception, exceeded its memory limit or returned an invalid result."""
     TIMED_OUT = "timed_out"
+    """Terminal: exceeded its time limit (``max_runtime``)."""
     EXITED = "exited"
-    """Its process ended before its function returned."""
+    """Terminal: its process exited before its function returned."""
     DEAD = "dead"
-    """Its retries or losses ran out."""
+    """Terminal: its attempts or interruptions reached their limit."""
 
 
 FINAL_STATUSES = frozenset(
     {TaskStatus.COMPLETED, TaskStatus.FAILED, TaskStatus.TIMED_OUT, TaskStatus.EXITED, TaskStatus.DEAD}
 )
+"""The terminal states."""
 
 
 class AttemptOutcome(enum.Enum):
-    """How one attempt of a task ended."""
+    """The outcome of an attempt."""
 
     COMPLETED = "completed"
+    """Returned without requesting a retry."""
     RETRY_REQUESTED = "retry_requested"
+    """Returned, or raised `Retry`, to request another attempt."""
     EXCEPTION = "exception"
+    """Raised an exception."""
     TIMED_OUT = "timed_out"
+    """Exceeded its time limit."""
     EXITED = "exited"
+    """Its process exited before its function returned."""
     LOST = "lost"
-    """Preempted, instance lost or worker crashed: not the task's fault, counted apart."""
+    """Interrupted: preempted, instance failed or worker crashed; counted separately from failures."""
 
 
 @attrs.frozen(kw_only=True)
 class Task:
-    """One independent piece of work, as its author wrote it."""
+    """An independent piece of work, as the user wrote it."""
 
     task_id: str
+    """Unique within the job; not empty."""
     data: Mapping[str, Any] = attrs.field(factory=dict)
+    """Argument of the task's function; JSON types only."""
 
 
 @attrs.frozen(kw_only=True)
 class TaskMessage:
-    """A task on its way through the task queue: JSON ``{"task_id", "data", "attempt", "losses", "not_before"}``.
+    """A message of the task queue: JSON ``{"task_id", "data", "attempt", "losses", "not_before"}``.
 
-    Only ``task_id`` (or ``id``) and ``data`` are required on the wire.
+    On the wire, ``task_id`` (or ``id``) and ``data`` are required.
     """
 
     task_id: str
+    """As in `Task`."""
     data: Mapping[str, Any]
+    """As in `Task`; from a job database, an `EncodedData` that is decoded when it is read."""
     attempt: int = 1
-    """1 for the first attempt; a retry is a new message with the next number, sent before the old one is acked."""
+    """Number of the attempt, from 1; a retry is a new message with the next number."""
     losses: int = 0
-    """How often an attempt was lost through no fault of the task, as far as the sender knew."""
+    """Interrupted attempts of the task, as far as known to the sender."""
     not_before: float = 0.0
-    """Unix time before which the attempt must not start, for back-off on queues without a delay."""
+    """Unix seconds before which the attempt must not start (backoff, for queues without a delay); 0 for at once."""

@@ -1,4 +1,4 @@
-"""Which machines to buy, and how many. Pure: no clock, no call besides the price function that is handed in."""
+"""Selection of instances: which offers to launch, and how many. Pure: no clock, no I/O but the given price function."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from cloud_tasks.selection.instance_count import (
     COMMITMENT,
     FleetTotals,
     additional_instances,
-    most_instances,
+    allowed_instances,
     surplus_instances,
 )
 from cloud_tasks.selection.ranking import Prefer, PriceFunction, RankedOffer, Ranking, rank
@@ -27,12 +27,12 @@ __all__ = [
     "Ranking",
     "Rejected",
     "additional_instances",
+    "allowed_instances",
     "alternatives",
     "boot_disk_gb",
     "filter_types",
     "forecast",
     "most_expensive",
-    "most_instances",
     "rank",
     "same_offer_other_zones",
     "slots",

@@ -1,10 +1,9 @@
-"""Which offers the provider may choose instead of the best one, where it can: more places to find room, fewer
-interruptions.
+"""Alternatives to the best offer, for providers that select one: more capacity, fewer interruptions.
 
 Invariants, each with a test:
 
-1. An alternative does as many tasks at once, on as many vCPUs and the same boot disk, and is bought the same way.
-2. Its work costs at most what the tolerance allows; on demand it costs no more at all, per hour included.
+1. An alternative has as many task slots and vCPUs, the same boot disk and the same provisioning model.
+2. Its price, per hour and per unit of work, exceeds the best offer by `TOLERANCE` at most; on demand, not at all.
 """
 
 from __future__ import annotations
@@ -19,12 +18,12 @@ from cloud_tasks.selection.ranking import RankedOffer
 __all__ = ["TOLERANCE", "alternatives", "most_expensive"]
 
 TOLERANCE = Decimal("0.1")
-"""A spot instance may cost a tenth more than the cheapest: one interruption costs more than that."""
-_MOST = 30
+"""Spot only: an interruption costs more than a 10% higher price."""
+_MAX_ALTERNATIVES = 30
 
 
 def alternatives(offers: Sequence[RankedOffer]) -> tuple[RankedOffer, ...]:
-    """Those of these offers that may be started instead of the first one; in their order, without it."""
+    """Return the offers that may be launched instead of the first one, in their order, at most 30."""
     if not offers:
         return ()
     best, *others = offers
@@ -33,22 +32,22 @@ def alternatives(offers: Sequence[RankedOffer]) -> tuple[RankedOffer, ...]:
     found = (
         ranked
         for ranked in others
-        if _does_instead(ranked, best) and ranked.offer.price_per_hour <= hour and ranked.price_per_work <= work
+        if _can_replace(ranked, best) and ranked.offer.price_per_hour <= hour and ranked.price_per_work <= work
     )
-    return tuple(itertools.islice(found, _MOST))
+    return tuple(itertools.islice(found, _MAX_ALTERNATIVES))
 
 
-def _does_instead(ranked: RankedOffer, best: RankedOffer) -> bool:
-    offer, model = ranked.offer, best.offer
+def _can_replace(ranked: RankedOffer, best: RankedOffer) -> bool:
+    offer, other = ranked.offer, best.offer
     return (
         ranked.slots == best.slots
-        and offer.purchase is model.purchase
-        and offer.boot_disk == model.boot_disk
-        and offer.instance_type.vcpus == model.instance_type.vcpus
-        and offer.instance_type.architecture is model.instance_type.architecture
+        and offer.purchase is other.purchase
+        and offer.boot_disk == other.boot_disk
+        and offer.instance_type.vcpus == other.instance_type.vcpus
+        and offer.instance_type.architecture is other.instance_type.architecture
     )
 
 
 def most_expensive(best: RankedOffer, others: Sequence[RankedOffer]) -> RankedOffer:
-    """That of the highest price per hour: what a limit has to be able to bear."""
+    """Return the most expensive offer per hour, which limits are checked against."""
     return max((best, *others), key=lambda ranked: ranked.offer.price_per_hour)

@@ -1,8 +1,8 @@
-"""Which instance types satisfy the constraints, and for each of the others: why not, with the figures.
+"""The filter of instance types: which satisfy the constraints, and why the others do not, with figures.
 
 Invariants, each with a test:
 
-1. Every type is either among the requests or among the rejected, never both and never neither.
+1. Every type is either requested or rejected.
 2. Each pair ``min_x``, ``max_x`` of `Constraints` has a measure.
 """
 
@@ -21,19 +21,19 @@ __all__ = ["Candidates", "Rejected", "filter_types"]
 
 @attrs.frozen(kw_only=True)
 class Rejected:
-    """An instance type, or one offer of it, that will not do."""
+    """An instance type, or one of its offers, that does not satisfy the constraints or limits."""
 
     instance_type: str
     reason: str
     zone: str | None = None
-    """None: the reason holds in every zone."""
+    """None if the reason applies to every zone."""
     purchase: Purchase | None = None
-    """None: the reason holds however it is bought."""
+    """None if the reason applies to both provisioning models."""
 
 
 @attrs.frozen(kw_only=True)
 class Candidates:
-    """The offers whose price is worth asking for."""
+    """The offers that satisfy the constraints, before their prices are known."""
 
     requests: tuple[OfferRequest, ...]
     """One for each type, zone and boot disk type."""
@@ -41,12 +41,16 @@ class Candidates:
 
 
 def filter_types(types: Iterable[InstanceType], constraints: Constraints, purchase: Purchase) -> Candidates:
-    """Split the types into those that satisfy the constraints and those that do not."""
+    """Split the types into requests for prices and rejected types.
+
+    Args:
+        purchase: The provisioning model, whatever that of the constraints is.
+    """
     requests: list[OfferRequest] = []
     rejected: list[Rejected] = []
     for instance_type in types:
         if purchase is Purchase.SPOT and not instance_type.supports_spot:
-            reason = "it is not offered as a spot instance"
+            reason = f"not offered as {purchase.value}"
             rejected.append(Rejected(instance_type=instance_type.name, reason=reason, purchase=purchase))
         elif problem := next(_problems(instance_type, constraints), None):
             rejected.append(Rejected(instance_type=instance_type.name, reason=problem))
@@ -75,13 +79,13 @@ def _zones(instance_type: InstanceType, constraints: Constraints) -> tuple[str, 
 
 
 def _disk_types(instance_type: InstanceType, constraints: Constraints) -> tuple[str, ...]:
-    """The wanted boot disk types that the type can use, in the type's order (cheapest first where known)."""
+    """Return the boot disk types that satisfy the constraints, in the order of the type (cheapest first if known)."""
     wanted = {name.lower() for name in constraints.boot_disk_types}
     return tuple(name for name in instance_type.boot_disk_types if not wanted or name.lower() in wanted)
 
 
 def _problems(instance_type: InstanceType, constraints: Constraints) -> Iterator[str]:
-    """What is wrong with a type, the most telling first."""
+    """Yield the reasons for which a type is rejected, the most informative first."""
     yield from _identity_problems(instance_type, constraints)
     for name, measure in MEASURES.items():
         yield from _outside(name, measure, instance_type, constraints)
@@ -90,25 +94,24 @@ def _problems(instance_type: InstanceType, constraints: Constraints) -> Iterator
     if instance_type.boot_disk_types and not _disk_types(instance_type, constraints):
         usable = ", ".join(instance_type.boot_disk_types)
         wanted = ", ".join(constraints.boot_disk_types)
-        yield f"it cannot use a boot disk of type {wanted} (boot_disk_types), only {usable}"
+        yield f"no boot disk of type {wanted} (boot_disk_types), only {usable}"
 
 
 def _identity_problems(instance_type: InstanceType, constraints: Constraints) -> Iterator[str]:
     patterns = constraints.instance_types
     if patterns and not any(pattern.search(instance_type.name) for pattern in patterns):
-        yield f"its name matches none of instance_types ({', '.join(pattern.pattern for pattern in patterns)})"
+        yield f"name matches none of instance_types ({', '.join(pattern.pattern for pattern in patterns)})"
     if instance_type.architecture is not constraints.architecture:
         yield f"architecture {instance_type.architecture.value} is not {constraints.architecture.value}"
     if not instance_type.zones:
-        yield "it is offered in no zone of the region"
+        yield "not offered in any zone of the region"
     elif not _zones(instance_type, constraints):
-        yield f"it is not offered in zone {constraints.zone}, only in {', '.join(instance_type.zones)}"
+        yield f"not offered in zone {constraints.zone}, only in {', '.join(instance_type.zones)}"
     family, gpu_type = instance_type.cpu_family, instance_type.gpu_type
     if constraints.cpu_family is not None and family.lower() != constraints.cpu_family.lower():
         yield f"CPU family {family or 'unknown'} is not {constraints.cpu_family} (cpu_family)"
     if slots(instance_type.vcpus, constraints) < 1:
-        needed = f"a task of {constraints.cpus_per_task:g} CPUs (cpus_per_task)"
-        yield f"{instance_type.vcpus} vCPUs have no room for {needed}"
+        yield f"{instance_type.vcpus} vCPUs < cpus_per_task {constraints.cpus_per_task:g}"
     wanted = {name.lower() for name in constraints.gpu_types}
     if wanted and gpu_type.lower() not in wanted:
         yield f"GPU type {gpu_type or 'none'} is not one of {', '.join(constraints.gpu_types)} (gpu_types)"
@@ -116,7 +119,7 @@ def _identity_problems(instance_type: InstanceType, constraints: Constraints) ->
 
 def _outside(name: str, measure: Measure, instance_type: InstanceType, constraints: Constraints) -> Iterator[str]:
     value = measure.value(instance_type, constraints)
-    least, most = getattr(constraints, f"min_{name}"), getattr(constraints, f"max_{name}")
+    minimum, maximum = getattr(constraints, f"min_{name}"), getattr(constraints, f"max_{name}")
     shown = f"{value:g} {measure.noun}" if measure.follows else f"{measure.noun} {value:g}"
     if name.startswith("local_ssd_per") and constraints.local_ssd_base_size:
         shown += f" beyond the base of {constraints.local_ssd_base_size:g}"
@@ -124,10 +127,10 @@ def _outside(name: str, measure: Measure, instance_type: InstanceType, constrain
         shown += f" ({slots(instance_type.vcpus, constraints)} tasks)"
     if name == "cpu_rank" and not value:
         shown += " (unknown)"
-    if least is not None and value < least:
-        yield f"{shown} < min_{name} {least:g}"
-    if most is not None and value > most:
-        yield f"{shown} > max_{name} {most:g}"
+    if minimum is not None and value < minimum:
+        yield f"{shown} < min_{name} {minimum:g}"
+    if maximum is not None and value > maximum:
+        yield f"{shown} > max_{name} {maximum:g}"
 
 
 def _tasks(instance_type: InstanceType, constraints: Constraints) -> int:
@@ -139,19 +142,19 @@ def _shared_ssd(instance_type: InstanceType, constraints: Constraints) -> float:
 
 
 class Measure(NamedTuple):
-    """What a pair ``min_x``, ``max_x`` compares of an instance type."""
+    """The property of an instance type that a pair ``min_x``, ``max_x`` compares."""
 
     value: Callable[[InstanceType, Constraints], float]
     noun: str
     follows: bool = True
-    """Whether the noun follows the number: ``8 vCPUs``, but ``CPU rank 3``."""
+    """Whether the noun follows the number (``8 vCPUs``) or precedes it (``CPU rank 3``)."""
 
 
 MEASURES: Mapping[str, Measure] = {
     "cpu": Measure(lambda it, _: it.vcpus, "vCPUs"),
     "cpu_rank": Measure(lambda it, _: it.cpu_rank, "CPU rank", follows=False),
     "gpus": Measure(lambda it, _: it.gpu_count, "GPUs"),
-    "tasks_per_instance": Measure(lambda it, c: slots(it.vcpus, c), "tasks at a time"),
+    "tasks_per_instance": Measure(lambda it, c: slots(it.vcpus, c), "simultaneous tasks"),
     "total_memory": Measure(lambda it, _: it.memory_gb, "GB memory"),
     "memory_per_cpu": Measure(lambda it, _: it.memory_gb / it.vcpus, "GB per CPU"),
     "memory_per_task": Measure(lambda it, c: it.memory_gb / _tasks(it, c), "GB per task"),
@@ -159,4 +162,4 @@ MEASURES: Mapping[str, Measure] = {
     "local_ssd_per_cpu": Measure(lambda it, c: _shared_ssd(it, c) / it.vcpus, "GB local SSD per CPU"),
     "local_ssd_per_task": Measure(lambda it, c: _shared_ssd(it, c) / _tasks(it, c), "GB local SSD per task"),
 }
-"""One for each pair of `Constraints`, in the order in which problems are reported."""
+"""One measure for each pair of `Constraints`, in the order of the reasons."""

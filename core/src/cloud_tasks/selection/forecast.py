@@ -1,6 +1,6 @@
-"""How long a job would take on one offer, and what it would cost. Pure arithmetic on averages, no simulation.
+"""Forecast of the duration and cost of a job on one offer, from averages, without simulation.
 
-Invariant, with a test: the fleet of a forecast is within every limit, and never larger than the tasks can fill.
+Invariant, with a test: the fleet of a forecast is within every limit, and no larger than the tasks can fill.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from datetime import timedelta
 import attrs
 
 from cloud_tasks.model import Limits, Money
-from cloud_tasks.selection.instance_count import FleetTotals, additional_instances, most_instances
+from cloud_tasks.selection.instance_count import FleetTotals, additional_instances, allowed_instances
 from cloud_tasks.selection.ranking import RankedOffer
 
 __all__ = ["Forecast", "forecast"]
@@ -18,20 +18,20 @@ __all__ = ["Forecast", "forecast"]
 
 @attrs.frozen(kw_only=True)
 class Forecast:
-    """What buying one offer comes to."""
+    """Fleet, duration and cost of a job on one offer."""
 
     instances: int | None
-    """None: no limit holds, and the number of tasks is unknown."""
+    """Number of instances; None if neither a limit nor the number of tasks bounds it."""
     slots: int | None
-    """Tasks that run at a time."""
+    """Task slots of all instances together."""
     price_per_hour: Money | None
-    """Of all instances together."""
+    """Price of all instances together."""
     duration: timedelta | None = None
     """From the first launch to the end of the last task; None without the number of tasks or the task time."""
     cost: Money | None = None
-    """Of all instances for the whole duration; less in truth, since instances go as the work runs out."""
+    """Cost of all instances for the whole duration: an upper bound, since idle instances are terminated earlier."""
     exceeds_total_cost: bool = False
-    """Whether the job would be stopped by ``max_total_cost`` before its end."""
+    """Whether ``max_total_cost`` would stop the job."""
 
 
 def forecast(
@@ -42,15 +42,15 @@ def forecast(
     task_time: timedelta | None = None,
     boot_time: timedelta = timedelta(0),
 ) -> Forecast:
-    """What a job of so many tasks comes to, on instances of one offer alone.
+    """Return the forecast of a job on instances of one offer.
 
     Args:
-        tasks: None: unknown; as many instances are then counted as the limits allow.
-        task_time: Mean of one task.
-        boot_time: From a launch to the start of the first task on the instance.
+        tasks: Number of tasks; None if unknown, for as many instances as the limits allow.
+        task_time: Mean duration of a task; None if unknown.
+        boot_time: Time from a launch to the start of the first task on the instance.
     """
     if tasks is None:
-        instances = most_instances(limits, ranked)
+        instances = allowed_instances(limits, ranked)
     else:
         instances = additional_instances(limits=limits, ranked=ranked, remaining_tasks=tasks, current=FleetTotals())
     if instances is None:
@@ -64,5 +64,5 @@ def forecast(
     waves = -(-tasks // slots)
     duration = boot_time + task_time * waves
     cost = price * (duration.total_seconds() / 3600)
-    most = limits.max_total_cost
-    return attrs.evolve(found, duration=duration, cost=cost, exceeds_total_cost=most is not None and cost > most)
+    limit = limits.max_total_cost
+    return attrs.evolve(found, duration=duration, cost=cost, exceeds_total_cost=limit is not None and cost > limit)

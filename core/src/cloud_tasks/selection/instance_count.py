@@ -1,11 +1,11 @@
-"""How many instances: all limits together, judged on the totals that a purchase would lead to.
+"""The number of instances: all limits together, checked on the totals after the launch.
 
 Invariants, each with a test:
 
-1. Buying what `additional_instances` says exceeds no limit, whatever runs already.
-2. It never gives the fleet a slot more than the remaining tasks can fill, the last instance's rest excepted.
+1. Launching `additional_instances` exceeds no limit, whatever is running.
+2. The fleet gets no more slots than the remaining tasks can fill, apart from the rest of the last instance.
 3. Each pair ``min_x``, ``max_x`` of `Limits` has a measure.
-4. The minima are wishes: the fleet grows as far as the work and the maxima allow, so they never add to it.
+4. The minima never add instances: the fleet grows as far as the tasks and the maxima allow anyway.
 """
 
 from __future__ import annotations
@@ -24,29 +24,30 @@ __all__ = [
     "FLEET_MEASURES",
     "FleetTotals",
     "additional_instances",
+    "allowed_instances",
     "amount",
-    "most_instances",
     "surplus_instances",
 ]
 
 COMMITMENT = timedelta(minutes=5)
-"""What an instance is sure to be billed for: starting, one look at it, and ending."""
+"""Time for which every instance is billed at least: start, one scaling check, termination."""
 
 _NOTHING = Money.zero()
 
 
 @attrs.frozen(kw_only=True)
 class FleetTotals:
-    """What is running, starting or asked for: all that is billed or may be."""
+    """Totals of the instances that are billed or may be: running, starting, or requested."""
 
     instances: int = 0
     vcpus: int = 0
     slots: int = 0
+    """Task slots."""
     price_per_hour: Money = _NOTHING
 
 
 class _Sized(Protocol):
-    """An offer and the tasks that one instance of it runs at a time."""
+    """An offer with the task slots of one instance."""
 
     @property
     def offer(self) -> Offer: ...
@@ -56,7 +57,7 @@ class _Sized(Protocol):
 
 
 class FleetMeasure(NamedTuple):
-    """What a pair ``min_x``, ``max_x`` of `Limits` counts."""
+    """The property of a fleet that a pair ``min_x``, ``max_x`` of `Limits` compares."""
 
     of_one: Callable[[_Sized], Decimal]
     of_fleet: Callable[[FleetTotals], Decimal]
@@ -72,18 +73,18 @@ FLEET_MEASURES: Mapping[str, FleetMeasure] = {
     "simultaneous_tasks": FleetMeasure(
         lambda ranked: Decimal(ranked.slots),
         lambda fleet: Decimal(fleet.slots),
-        "tasks at a time",
+        "simultaneous tasks",
         "tasks per instance",
     ),
     "total_price_per_hour": FleetMeasure(
         lambda ranked: ranked.offer.price_per_hour.usd, lambda fleet: fleet.price_per_hour.usd, "per hour", "per hour"
     ),
 }
-"""One for each pair of `Limits`."""
+"""One measure for each pair of `Limits`."""
 
 
 def amount(limit: int | Money | None) -> Decimal | None:
-    """The number of a limit; None: there is none."""
+    """Return a limit as a number; None without a limit."""
     return None if limit is None else limit.usd if isinstance(limit, Money) else Decimal(limit)
 
 
@@ -96,36 +97,36 @@ def additional_instances(
     accrued: Money = _NOTHING,
     commitment: timedelta = COMMITMENT,
 ) -> int:
-    """How many instances of an offer to buy now; never negative.
+    """Return how many instances of an offer to launch now; at least 0.
 
     Args:
-        remaining_tasks: Tasks without a final status, running ones included.
-        current: The whole fleet, launches without an answer included.
-        accrued: What has been spent already.
-        commitment: With a limit on the total cost, the fleet has to be payable for so long after the purchase.
+        remaining_tasks: Unfinished tasks, running ones included.
+        current: Totals of the fleet, including launches without an answer.
+        accrued: Cost of the job until now.
+        commitment: Time that the whole fleet must be affordable for after the launch, with a limit on the total cost.
     """
     missing = max(remaining_tasks - current.slots, 0)
     fill = -(-missing // ranked.slots)
-    rooms = [fill, *_rooms(limits, ranked, current)]
+    allowed = [fill, *_allowed(limits, ranked, current)]
     if limits.max_total_cost is not None:
         hours = Decimal(str(commitment.total_seconds())) / 3600
         left = limits.max_total_cost - accrued - current.price_per_hour * hours
-        rooms.append(_affordable(left, ranked.offer.price_per_hour * hours))
+        allowed.append(_affordable(left, ranked.offer.price_per_hour * hours))
         if accrued >= limits.max_total_cost:
             return 0
-    return max(min(rooms), 0)
+    return max(min(allowed), 0)
 
 
-def most_instances(limits: Limits, ranked: _Sized) -> int | None:
-    """How many instances of an offer the limits allow in total; None: as many as one likes."""
-    return min(_rooms(limits, ranked, FleetTotals()), default=None)
+def allowed_instances(limits: Limits, ranked: _Sized) -> int | None:
+    """Return how many instances of an offer the limits allow in total; None if no limit applies."""
+    return min(_allowed(limits, ranked, FleetTotals()), default=None)
 
 
 def surplus_instances(slots: Iterable[int], remaining_tasks: int) -> int:
-    """How many of the instances could go while the others have slots for all remaining tasks.
+    """Return how many instances can be terminated so that the others have slots for all remaining tasks.
 
     Args:
-        slots: Of each instance.
+        slots: Task slots of each instance.
     """
     ordered = sorted(slots)
     spare = sum(ordered) - remaining_tasks
@@ -138,23 +139,23 @@ def surplus_instances(slots: Iterable[int], remaining_tasks: int) -> int:
     return count
 
 
-def _rooms(limits: Limits, ranked: _Sized, current: FleetTotals) -> list[int]:
-    """For each limit how many more instances it allows."""
-    rooms: list[int] = []
+def _allowed(limits: Limits, ranked: _Sized, current: FleetTotals) -> list[int]:
+    """Return, for each limit that applies, how many more instances it allows."""
+    allowed: list[int] = []
     for name, measure in FLEET_MEASURES.items():
-        if (most := amount(getattr(limits, f"max_{name}"))) is None:
+        if (maximum := amount(getattr(limits, f"max_{name}"))) is None:
             continue
-        left, each = most - measure.of_fleet(current), measure.of_one(ranked)
+        left, each = maximum - measure.of_fleet(current), measure.of_one(ranked)
         if left < 0:
-            rooms.append(0)
+            allowed.append(0)
         elif each:
-            # What costs nothing is never too much; the other limits decide.
-            rooms.append(int(left // each))
-    return rooms
+            # Without a price, the limit on the price does not apply.
+            allowed.append(int(left // each))
+    return allowed
 
 
 def _affordable(left: Money, price: Money) -> int:
     if left < Money.zero():
         return 0
-    # Without a price nothing is ever too much; the other limits decide.
+    # Without a price, the limit on the cost does not apply.
     return int(left.usd // price.usd) if price else 2**31

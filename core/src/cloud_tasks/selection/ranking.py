@@ -1,10 +1,10 @@
-"""Ranks what can be bought: lowest price per unit of useful work first, disk and all included.
+"""The ranking of offers: the lowest price per unit of work first, boot disk included.
 
 Invariants, each with a test:
 
-1. Prices are asked for once, for all candidates together.
-2. The order depends on nothing but the arguments: equal prices are settled by vCPUs, CPU rank, name and zone.
-3. No ranked offer breaks a limit on its own; whatever is not ranked is rejected with a reason.
+1. Prices are requested once, for all candidates together.
+2. The order depends on the arguments only: ties are broken by vCPUs, CPU rank, name and zone.
+3. No ranked offer exceeds a limit alone; every other offer is rejected with a reason.
 """
 
 from __future__ import annotations
@@ -20,54 +20,56 @@ import attrs
 from cloud_tasks.errors import InputError
 from cloud_tasks.model import Constraints, InstanceType, Limits, Money, Offer, OfferRequest, Purchase, Unpriced
 from cloud_tasks.selection.filter import Rejected, filter_types
-from cloud_tasks.selection.instance_count import FLEET_MEASURES, amount, most_instances
+from cloud_tasks.selection.instance_count import FLEET_MEASURES, allowed_instances, amount
 from cloud_tasks.selection.sizing import slots
 
 __all__ = ["Prefer", "PriceFunction", "RankedOffer", "Ranking", "rank"]
 
 PriceFunction: TypeAlias = Callable[[Sequence[OfferRequest]], Sequence[Offer | Unpriced]]
-"""`Pricing.price`: one answer per request, in order."""
+"""The signature of `Pricing.price`: one answer for each request, in order."""
 
 _BAND = 1.25
-"""With availability preferred, prices within this factor of each other are taken for equal."""
+"""Factor within which prices count as equal if availability is preferred."""
 
 
 class Prefer(enum.Enum):
-    """What makes one offer better than another."""
+    """The criterion by which offers are ranked."""
 
     PRICE = "price"
     """The lowest price per unit of work."""
     SPEED = "speed"
-    """The fastest CPU (given weight, then rank), then the price."""
+    """The fastest CPU (configured speed, then rank), then the price."""
     AVAILABILITY = "availability"
-    """Among offers of about the same price, those of types that exist in the most zones."""
+    """Among offers of about the same price, the types of the most zones."""
 
 
 @attrs.frozen(kw_only=True)
 class RankedOffer:
-    """An offer that will do."""
+    """An offer that satisfies constraints and limits."""
 
     offer: Offer
     slots: int
-    """Tasks that one instance runs at a time."""
+    """Task slots of one instance."""
     price_per_slot: Money
-    """Per hour."""
+    """Price of one slot per hour."""
     speed: float = 1.0
-    """How fast its CPU is compared with one of weight 1."""
+    """Speed of its CPU relative to one of speed 1."""
 
     @property
     def price_per_work(self) -> Money:
-        """The price of one slot for the time in which a CPU of weight 1 works an hour."""
+        """Price of one slot for the work that a CPU of speed 1 does in an hour."""
         return self.price_per_slot if self.speed == 1.0 else self.price_per_slot / self.speed
 
 
 @attrs.frozen(kw_only=True)
 class Ranking:
+    """Ranked and rejected offers."""
+
     offers: tuple[RankedOffer, ...]
-    """Best first, one for each type, zone and purchase option."""
+    """Best first, one for each type, zone and provisioning model."""
     rejected: tuple[Rejected, ...]
     warnings: tuple[str, ...] = ()
-    """What a person should know about this choice."""
+    """Messages for the user, one line each."""
 
 
 def rank(
@@ -80,21 +82,22 @@ def rank(
     speed: Mapping[str, float] | None = None,
     spot_fallback: bool = False,
 ) -> Ranking:
-    """Rank every offer of these types that satisfies the constraints and fits within the limits.
+    """Rank every offer of these types that satisfies the constraints and limits.
 
     Args:
-        price: Asked once, for all candidates.
-        speed: Relative speed by CPU family (any case), above zero; 1 for a family that is not named.
-        spot_fallback: With spot wanted, rank the same types on demand too, after all spot offers.
+        price: Called once, for all candidates.
+        prefer: Criterion of the order.
+        speed: Relative speed by CPU family (case-insensitive), above 0; 1 for other families.
+        spot_fallback: For spot, rank the same types on demand too, after all spot offers.
 
     Raises:
-        InputError: A speed is not above zero.
+        InputError: A speed is not above 0.
     """
     types = tuple(types)
     weights = {family.lower(): weight for family, weight in (speed or {}).items()}
     for family, weight in weights.items():
         if not weight > 0:
-            raise InputError(f'the speed of CPU family "{family}" is {weight:g}', hint="it has to be above zero")
+            raise InputError(f'speed of CPU family "{family}": {weight:g} is not above 0', hint="use a positive number")
     found = filter_types(types, constraints, constraints.purchase)
     requests, rejected = list(found.requests), list(found.rejected)
     if spot_fallback and constraints.purchase is Purchase.SPOT:
@@ -118,7 +121,7 @@ def rank(
 def _cheapest_disks(
     requests: Sequence[OfferRequest], answers: Sequence[Offer | Unpriced]
 ) -> tuple[list[tuple[Offer, Money]], list[Rejected]]:
-    """For each type, zone and purchase option the offer with the cheapest disk and its price, or the rejection."""
+    """Return, for each type, zone and provisioning model, the offer with the cheapest disk, or its rejection."""
     best: dict[tuple[str, str, Purchase], tuple[Offer, Money]] = {}
     missing: dict[tuple[str, str, Purchase], str] = {}
     for request, answer in zip(requests, answers, strict=True):
@@ -130,7 +133,7 @@ def _cheapest_disks(
         if key not in best or per_hour < best[key][1]:
             best[key] = (answer, per_hour)
     rejected = [
-        Rejected(instance_type=name, zone=zone, purchase=purchase, reason=f"it has no price: {reason}")
+        Rejected(instance_type=name, zone=zone, purchase=purchase, reason=f"no price: {reason}")
         for (name, zone, purchase), reason in missing.items()
         if (name, zone, purchase) not in best
     ]
@@ -148,19 +151,20 @@ def _reject(offer: Offer, reason: str) -> Rejected:
 
 
 def _limit_problem(ranked: RankedOffer, limits: Limits) -> str | None:
-    """Why not even one instance fits, or why the minima are out of reach with this offer."""
+    """Return why a single instance exceeds a limit, or why the minima cannot be reached; else None."""
     for name, measure in FLEET_MEASURES.items():
-        one, most = measure.of_one(ranked), amount(getattr(limits, f"max_{name}"))
-        if most is not None and one > most:
-            return f"{_counted(name, one, measure.noun_of_one)} > max_{name} {_counted(name, most)}"
-    reach = most_instances(limits, ranked)
-    if reach is None:
+        one, maximum = measure.of_one(ranked), amount(getattr(limits, f"max_{name}"))
+        if maximum is not None and one > maximum:
+            return f"{_counted(name, one, measure.noun_of_one)} > max_{name} {_counted(name, maximum)}"
+    allowed = allowed_instances(limits, ranked)
+    if allowed is None:
         return None
     for name, measure in FLEET_MEASURES.items():
-        total, least = measure.of_one(ranked) * reach, amount(getattr(limits, f"min_{name}"))
-        if least is not None and total < least:
-            total_shown = _counted(name, total, measure.noun)
-            return f"at most {reach} of it fit the limits: {total_shown} < min_{name} {_counted(name, least)}"
+        total, minimum = measure.of_one(ranked) * allowed, amount(getattr(limits, f"min_{name}"))
+        if minimum is not None and total < minimum:
+            fleet = f"{allowed} instance{'' if allowed == 1 else 's'}"
+            shown = _counted(name, total, measure.noun)
+            return f"at most {fleet} within the limits: {shown} < min_{name} {_counted(name, minimum)}"
     return None
 
 
@@ -170,12 +174,12 @@ def _counted(name: str, number: Decimal, noun: str = "") -> str:
 
 
 def _exact(amount: Money) -> str:
-    """All the cents that matter: ``$0.268614``, but ``$10.00``."""
+    """Return two decimal places if they are exact, else six: ``$10.00``, ``$0.268614``."""
     return amount.format(2) if amount == Money(round(amount.usd, 2)) else amount.format(6)
 
 
 def _order(prefer: Prefer, offers: Sequence[RankedOffer]) -> Callable[[RankedOffer], tuple[Any, ...]]:
-    """The sort key of a preference; spot before its fallback in each."""
+    """Return the sort key of a criterion, with spot before its fallback."""
     wants_spot = any(ranked.offer.purchase is Purchase.SPOT for ranked in offers)
     lowest = min((ranked.price_per_work.usd for ranked in offers if ranked.price_per_work), default=Decimal(1))
 
@@ -201,7 +205,4 @@ def _order(prefer: Prefer, offers: Sequence[RankedOffer]) -> Callable[[RankedOff
 def _warnings(requests: Sequence[OfferRequest], constraints: Constraints) -> tuple[str, ...]:
     if constraints.boot_disk_types or not any(len(request.instance_type.boot_disk_types) > 1 for request in requests):
         return ()
-    return (
-        "No boot disk types were given (boot_disk_types): every type that fits is considered and the cheapest wins, "
-        "which is usually the slowest",
-    )
+    return ("No boot disk types configured (boot_disk_types): the cheapest of all is selected, usually the slowest",)

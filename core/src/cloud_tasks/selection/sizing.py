@@ -1,4 +1,4 @@
-"""What follows from the number of vCPUs: task slots, and the size of the boot disk."""
+"""Sizing of an instance by its vCPUs: task slots and boot disk size."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ __all__ = ["boot_disk_gb", "slots"]
 
 
 def slots(vcpus: int, constraints: Constraints) -> int:
-    """Tasks that one instance runs at a time: vCPUs // CPUs per task, held within its limits; 0: it can run none."""
+    """Return the task slots of an instance: vCPUs // CPUs per task, within the limits; 0 if no task fits."""
     # Decimal, since 8 // 0.1 is 79 in binary floating point.
     count = int(Decimal(vcpus) // Decimal(str(constraints.cpus_per_task)))
     if constraints.min_tasks_per_instance is not None:
@@ -21,7 +21,7 @@ def slots(vcpus: int, constraints: Constraints) -> int:
 
 
 def boot_disk_gb(vcpus: int, slots: int, constraints: Constraints) -> float:
-    """The size in GB: the largest of the total, base + share per CPU, and base + share per task, as far as given."""
+    """Return the boot disk size in GB: the largest of the total, base + size per vCPU, and base + size per slot."""
     base = constraints.boot_disk_base_size
     sizes = [constraints.total_boot_disk_size or 0.0, base]
     if constraints.boot_disk_per_cpu is not None:

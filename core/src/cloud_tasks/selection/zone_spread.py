@@ -1,10 +1,10 @@
-"""Which of several offers that differ in their zone alone: by refusals and by spread, never by chance.
+"""The spread of launches over zones: offers that differ in their zone only, by refusals and balance, not at random.
 
 Invariants, each with a test:
 
-1. What is bought is as many as were asked for, of the best offer's type, price and purchase option.
-2. A zone that refused less of late is taken before one that refused more.
-3. Among the others, no zone ends up with two more instances than another to which a new one could have gone.
+1. The requested number is launched, of the type, price and provisioning model of the best offer.
+2. Zones with fewer recent refusals are preferred.
+3. Among equal zones, none that gets an instance ends up with two more than another.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ __all__ = ["same_offer_other_zones", "spread_over_zones"]
 
 
 def same_offer_other_zones(offers: Sequence[RankedOffer]) -> tuple[RankedOffer, ...]:
-    """The offers that are the first one in all but their zone: same type, purchase option, slots and price."""
+    """Return the offers that equal the first one except for the zone: type, provisioning model, slots and price."""
     if not offers:
         return ()
     best = offers[0]
@@ -35,18 +35,19 @@ def same_offer_other_zones(offers: Sequence[RankedOffer]) -> tuple[RankedOffer, 
 def spread_over_zones(
     offers: Sequence[RankedOffer], count: int, *, held: Mapping[str, int], refusals: Callable[[Offer], int]
 ) -> tuple[tuple[RankedOffer, int], ...]:
-    """How many to buy of each of these alike offers; those of none are left out.
+    """Return how many instances to launch of each offer; offers without any are left out.
 
     Args:
-        offers: At least one, in the order in which they are taken where nothing else decides.
-        held: Instances that each zone has already.
-        refusals: How often launches that this offer stands for were refused of late.
+        offers: At least one, from `same_offer_other_zones`; their order breaks ties.
+        count: Number of instances to launch.
+        held: Existing instances by zone.
+        refusals: Number of recent refusals that apply to an offer.
     """
-    fewest = min(refusals(ranked.offer) for ranked in offers)
-    willing = [ranked for ranked in offers if refusals(ranked.offer) == fewest]
-    numbers = [held.get(ranked.offer.zone, 0) for ranked in willing]
+    minimum = min(refusals(ranked.offer) for ranked in offers)
+    eligible = [ranked for ranked in offers if refusals(ranked.offer) == minimum]
+    numbers = [held.get(ranked.offer.zone, 0) for ranked in eligible]
     before = tuple(numbers)
     for _ in range(count):
         numbers[numbers.index(min(numbers))] += 1
-    bought = zip(willing, numbers, before, strict=True)
-    return tuple((ranked, after - earlier) for ranked, after, earlier in bought if after > earlier)
+    totals = zip(eligible, numbers, before, strict=True)
+    return tuple((ranked, after - earlier) for ranked, after, earlier in totals if after > earlier)

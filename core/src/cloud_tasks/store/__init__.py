@@ -1,7 +1,23 @@
-"""The job database: the one source of truth about a job. `Store` is the way in; everything else is facts it gives."""
+"""The job database: the single source of truth about a job.
+
+`Store` reads and writes it. Programs that only read, with SQL of their own (the dashboard), take a connection from
+`connect_reader`, the ``read_*`` functions, and the tables of codes that stand for enum values in the database.
+"""
 
 from __future__ import annotations
 
+from cloud_tasks.store.db.connection import connect_reader
+from cloud_tasks.store.db.enum_codes import (
+    EVENT_OF_CODE,
+    EVENT_TO_CODE,
+    OUTCOME_OF_CODE,
+    OUTCOME_TO_CODE,
+    STATUS_OF_CODE,
+    STATUS_TO_CODE,
+)
+from cloud_tasks.store.db.schema import APPLICATION_ID
+from cloud_tasks.store.db.times import to_unix
+from cloud_tasks.store.queries.summary import read_elapsed_times, read_summary
 from cloud_tasks.store.queries.throughput import Throughput, projected_cost, run_time, throughput
 from cloud_tasks.store.records import (
     Applied,
@@ -16,8 +32,18 @@ from cloud_tasks.store.records import (
     TypeCost,
 )
 from cloud_tasks.store.store import Store
+from cloud_tasks.store.write.counters import read_counters
+from cloud_tasks.store.write.instances import ended_cost, read_instances, running_cost
+from cloud_tasks.store.write.tasks import read_job
 
 __all__ = [
+    "APPLICATION_ID",
+    "EVENT_OF_CODE",
+    "EVENT_TO_CODE",
+    "OUTCOME_OF_CODE",
+    "OUTCOME_TO_CODE",
+    "STATUS_OF_CODE",
+    "STATUS_TO_CODE",
     "Applied",
     "AttemptRecord",
     "CostBreakdown",
@@ -30,7 +56,16 @@ __all__ = [
     "Store",
     "Throughput",
     "TypeCost",
+    "connect_reader",
+    "ended_cost",
     "projected_cost",
+    "read_counters",
+    "read_elapsed_times",
+    "read_instances",
+    "read_job",
+    "read_summary",
     "run_time",
+    "running_cost",
     "throughput",
+    "to_unix",
 ]

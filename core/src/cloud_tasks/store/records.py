@@ -1,4 +1,4 @@
-"""What the store takes and gives: frozen facts about one job."""
+"""The records that the store takes and returns: frozen classes about one job. Times are UTC."""
 
 from __future__ import annotations
 
@@ -34,186 +34,207 @@ __all__ = [
 
 
 class JobState(enum.Enum):
-    """Where a job stands as a whole; tasks have statuses of their own."""
+    """The state of a whole job; tasks have statuses of their own."""
 
     LOADING = "loading"
-    """Its tasks are loaded, its queues are not new yet: they may hold messages of an earlier job. Resuming the job
-    replaces them."""
+    """Tasks loaded, queues not created yet: they may contain messages of an earlier job until the job is resumed."""
     RUNNING = "running"
+    """A run is in progress, or was interrupted and can be resumed."""
     FINISHED = "finished"
-    """Every task is in a final state and the instances are gone."""
+    """Every task is in a terminal state and every instance is terminated."""
 
 
 @attrs.frozen(kw_only=True)
 class JobRecord:
-    """Which job a database belongs to, and how it was started. Holds no secret."""
+    """The identity of a job and the configuration of its latest run, without secrets."""
 
     job_id: str
     queue_name: str
+    """Name of its task queue at the provider."""
     run_id: str
-    """Unique for each ``run``; a resumed run keeps it."""
+    """Unique for each new job; a resumed run keeps it."""
     created_at: datetime
-    """UTC."""
     provider: str = ""
     queue: str = ""
+    """Name of the queue backend; likewise ``compute`` and ``pricing``."""
     compute: str = ""
     pricing: str = ""
     task_source: str = ""
-    """What the user wrote: a file, a URL, ``module:function``."""
+    """As the user wrote it: a file, a URL, ``module:function``."""
     tool_version: str = ""
+    """Version of cloud-tasks."""
     config: Mapping[str, Any] = attrs.field(factory=dict)
-    """The merged configuration, without its secrets; JSON types only."""
+    """The merged configuration, without secrets; JSON types only."""
     state: JobState = JobState.LOADING
     finished_at: datetime | None = None
+    """None unless ``state`` is ``FINISHED``."""
 
 
 @attrs.frozen(kw_only=True)
 class Applied:
-    """What became of a batch of events. ``new`` and ``duplicate`` are all of them; the others are among the new."""
+    """The result of applying a batch of events, as numbers of events."""
 
     new: int = 0
+    """Events with a new id; all others are duplicates."""
     duplicate: int = 0
+    """Events whose id was known; they changed nothing."""
     late: int = 0
-    """Kept in the history, but too late to change their task: it is final, or a newer attempt is under way."""
+    """New events that did not change their task: it is in a terminal state, or a newer attempt is running."""
     unknown_task: int = 0
-    """Kept, but about a task that this job does not have."""
+    """New events of a task that the job does not have."""
 
 
 @attrs.frozen(kw_only=True)
 class AttemptRecord:
-    """One run of one attempt of a task. An attempt that was lost is run again under the same number: another record."""
+    """One execution of an attempt. An interrupted attempt is executed again under its number: another record."""
 
     attempt: int
+    """1 for the first attempt of the task."""
     outcome: AttemptOutcome | None
-    """None while it runs, as far as is known."""
+    """None while it is running."""
     started_at: datetime | None
+    """None if the start event was lost."""
     ended_at: datetime | None
+    """None while it is running."""
     elapsed_time: float | None
-    """Seconds."""
+    """Seconds; None if unknown."""
     hostname: str
     instance_id: str | None
+    """None for a worker that was started by hand."""
     reason: str
-    """``ValueError: bad input``, ``exit code 3``, why it was lost; empty where there is nothing to say."""
+    """``ValueError: bad input``, ``exit code 3``, the cause of the interruption; empty for a success."""
 
 
 @attrs.frozen(kw_only=True)
 class ElapsedStatistics:
-    """Seconds that completed tasks took in the attempt that completed them."""
+    """Elapsed time in seconds of the attempts that completed their task."""
 
     count: int
+    """Completed tasks with a known elapsed time."""
     minimum: float
     maximum: float
     mean: float
     deviation: float
-    """Of the population; 0 for a single task."""
+    """Standard deviation of the population; 0 for a single task."""
     median: float
     percentile_90: float
     percentile_95: float
     exact: bool
-    """False: the three percentiles are within 1 % (a maintained sketch); the other values are always exact."""
+    """Whether the three percentiles are exact, or within 1% (quantile sketch); the other values are always exact."""
 
 
 @attrs.frozen(kw_only=True)
 class JobSummary:
-    """Where a job stands; every figure is maintained as events arrive, none is counted on request."""
+    """The status of a job, from counters that are maintained as events arrive."""
 
     job: JobRecord
     total: int
+    """Tasks of the job."""
     counts: Mapping[TaskStatus, int]
-    """Every status, zero included."""
+    """Tasks by status, zero included."""
     events: Mapping[EventType, int]
-    """Every type, zero included; duplicates are not counted."""
+    """Events by type, zero included, without duplicates."""
     attempts: int = 0
-    """Attempts that began, lost ones included."""
+    """Attempts that started, interrupted ones included."""
     losses: int = 0
+    """Interrupted attempts."""
     retries: int = 0
-    """Attempts beyond the first that tasks were given, for their failures or at their request."""
+    """Attempts beyond the first, after a failure or at the task's request."""
     duplicates: int = 0
+    """Duplicate events."""
     late: int = 0
+    """Late events (`Applied.late`)."""
     unknown_task: int = 0
-    set_aside: int = 0
-    """Broken messages."""
+    """Events of unknown tasks."""
+    dead_letters: int = 0
+    """Messages of the event queue that could not be decoded."""
     elapsed: ElapsedStatistics | None = None
-    """None before the first task has completed; percentiles from the sketch."""
+    """None until the first task completes; percentiles from the quantile sketch."""
     first_start: datetime | None = None
+    """Start of the first attempt."""
     last_end: datetime | None = None
-    """When the latest task ended for good."""
+    """Time at which the latest task reached a terminal state."""
     run_started_at: datetime | None = None
-    """When the current or latest run of the job began; None in a database of a version that did not record it."""
+    """Start of the current or latest run; None in a database of a version that did not record it."""
     finished_before: int = 0
-    """Tasks that had ended by then, those included whose events were only read afterwards."""
+    """Tasks that finished before that start, also if their events arrived later."""
     live_instances: int | None = None
-    """Instances that exist or were requested; None where the job never had one: its workers are started by hand."""
+    """Instances that run or were requested; None if the job never launched one (workers started by hand)."""
 
     @property
     def finished_tasks(self) -> int:
-        """Tasks in a final status."""
+        """Tasks in a terminal state."""
         return sum(self.counts[status] for status in FINAL_STATUSES)
 
     @property
     def remaining(self) -> int:
-        """Tasks without a final status."""
+        """Unfinished tasks."""
         return self.total - self.finished_tasks
 
     @property
     def finished(self) -> bool:
-        """Whether every task is in a final status."""
+        """Whether every task is in a terminal state."""
         return self.remaining == 0
 
 
 @attrs.frozen(kw_only=True)
 class TypeCost:
-    """What the instances of one type, bought one way, have cost."""
+    """The cost of the instances of one type and provisioning model (spot or on-demand)."""
 
     instance_type: str
     purchase: Purchase
     instances: int
+    """Launches, terminated ones included."""
     hours: float
+    """Uptime of all of them together."""
     cost: Money
 
 
 @attrs.frozen(kw_only=True)
 class CostBreakdown:
-    """What the money went into; the shares add up to the cost of the instances."""
+    """The cost of the instances by what their slots did; the shares add up to it."""
 
     work: Money
-    """Attempts that completed their task, or still run."""
+    """Attempts that completed their task, or are running."""
     lost: Money
-    """Attempts that ended with their instance: preempted, crashed, given back."""
+    """Interrupted attempts: preempted, instance failed, released."""
     failed: Money
-    """Attempts that failed or asked to be run again."""
+    """Attempts that failed or requested a retry."""
     idle: Money
-    """Slots without a task, starting and ending included."""
+    """Slots without a task, including start and shutdown of the instance."""
 
 
 @attrs.frozen(kw_only=True)
 class JobStatistics:
-    """The figures of the final report: exact, at the price of a scan."""
+    """The exact statistics of the final report, from a scan of the tasks."""
 
     summary: JobSummary
     elapsed: ElapsedStatistics | None
-    """None when no task completed."""
+    """None if no task completed."""
     exceptions: tuple[tuple[str, int], ...]
-    """``Type: message`` with how many attempts ended so; the most frequent first."""
+    """``Type: message`` and the number of attempts that it ended, the most frequent first; at most 100."""
     exception_kinds: int
-    """How many different ones there are; may be more than are listed."""
+    """Number of different exceptions."""
     spot_terminations: tuple[str, ...]
-    """Hosts that were told that they would be taken away."""
+    """Hosts that received a spot interruption notice."""
     cost: Money
+    """Total cost of the instances."""
     costs: tuple[TypeCost, ...]
+    """The same by instance type, the most expensive first."""
     instances: int
     """Instances that were launched."""
     shares: CostBreakdown | None = None
-    """What ``cost`` went into."""
+    """The same by what the slots did."""
 
 
 @attrs.frozen(kw_only=True)
 class InstanceRecord:
-    """One launch of this job, from its intent to its end, with what its worker told."""
+    """One launch, from its intent to its termination, with the values that its worker reported."""
 
     client_token: str
+    """Identifies the launch request."""
     instance_id: str | None
-    """None: the launch has not been answered, or failed."""
+    """None if the launch has not been answered, or failed."""
     instance_type: str
     zone: str
     purchase: Purchase
@@ -221,22 +242,26 @@ class InstanceRecord:
     boot_disk_gb: float
     vcpus: int
     slots: int
+    """Tasks that it runs at a time."""
     price_per_hour: Money
     intended_at: datetime
+    """Time of the launch request."""
     launched_at: datetime | None
-    """When the provider created it; None for an intent without an answer."""
+    """Time at which the provider created it; None while the launch has not been answered."""
     ended_at: datetime | None
-    """Also set for a launch that failed."""
+    """Time of its termination; for a failed launch, that of the request."""
     end_reason: str = ""
     state: InstanceState | None = None
-    """As answered by the launch, then as last listed; None while the launch has not been answered."""
+    """From the answer to the launch, then from the latest listing; None while the launch has not been answered."""
     hostname: str = ""
     last_heard: datetime | None = None
-    """When its worker last sent an event."""
+    """Last heartbeat: time of the latest event of its worker."""
     last_busy: datetime | None = None
-    """When it last had a task, as far as events told."""
+    """Time of the latest event that shows it with a task."""
     running_tasks: int = 0
+    """Attempts in progress."""
     tasks_finished: int = 0
-    """Tasks that reached a final status on it."""
+    """Tasks that reached a terminal state on it."""
     tasks_completed: int = 0
     spot_terminated_at: datetime | None = None
+    """Time of its first spot interruption notice."""

@@ -1,15 +1,15 @@
-"""`Store`: the one source of truth about a job.
+"""`Store`: the single source of truth about a job.
 
 Invariants, each with a test:
 
-1. What a method did is on disk when it returns, whole; a crash at any moment leaves the state before or after a call.
-2. What is kept in memory between two writes (summary, counts, instances) is what the file says (`InstanceCache`).
+1. A method's changes are on disk when it returns, and atomic: a crash leaves the state before or after the call.
+2. Values cached between two writes (summary, counts, instances) equal the content of the file (`InstanceCache`).
 
-How the file is opened, shared and put in its place: `JobDatabase`. Everything here is one transaction or one read, and
-what it says or does is written in the module of its rows.
+Each method is one transaction or one read; the SQL is in the module of the rows (`write`, `queries`). Opening, locking
+and publishing the file: `JobDatabase`.
 
-A task that was sent but not yet marked when the controller died is sent twice. That is harmless: both messages are the
-same attempt, and events about one attempt of one task are applied once.
+A task that was sent but not marked as queued before the controller crashed is sent twice. Both messages are the same
+attempt, and the events of an attempt are applied once.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ from cloud_tasks.store.records import (
 )
 from cloud_tasks.store.write import instances, tasks
 from cloud_tasks.store.write.apply_events import apply_batch
-from cloud_tasks.store.write.counters import read_counters
+from cloud_tasks.store.write.counters import read_counter
 from cloud_tasks.store.write.dead_letters import dead_letter
 from cloud_tasks.store.write.load_tasks import insert_tasks
 
@@ -59,16 +59,16 @@ __all__ = ["Store"]
 
 
 class Store:
-    """A job's database, open. A context manager; may be called from several threads. Made by `create` and `open`.
+    """An open job database, from `create` or `open`. A context manager; thread-safe.
 
-    A store that was opened read-only refuses every method that changes something.
+    A method that writes raises `StoreError` if the store is read-only.
     """
 
     def __init__(self, file: JobDatabase) -> None:
         self._file = file
         self._pending_from = 0
         self._job = self._read_job()
-        self._roster = InstanceCache()
+        self._instances = InstanceCache()
         self._summary: JobSummary | None = None
         self._counts: Mapping[TaskStatus, int] | None = None
 
@@ -76,15 +76,15 @@ class Store:
 
     @classmethod
     def create(cls, path: Path, job: JobRecord, *, overwrite: bool = False, durable: bool = True) -> Store:
-        """A new, empty database.
+        """Create an empty database.
 
         Args:
-            durable: False for a test: commits then survive the death of this process, but not a power
-                failure, and cost much less.
-            overwrite: Whether a file that is there is removed first (a temporary one, left by a crash).
+            overwrite: Delete an existing file first (a temporary one, left by a crash).
+            durable: Sync each commit to disk, so that it survives a power failure. Without it (tests), commits survive
+                the end of this process and are much faster.
 
         Raises:
-            StoreError: The file exists, another process works on it, or it cannot be written.
+            StoreError: The file exists, is in use, or cannot be written.
         """
         file = JobDatabase.create(path, overwrite=overwrite, durable=durable)
         try:
@@ -97,15 +97,15 @@ class Store:
 
     @classmethod
     def open(cls, path: Path, *, job_id: str | None = None, read_only: bool = False, durable: bool = True) -> Store:
-        """An existing database.
+        """Open an existing database.
 
         Args:
-            job_id: The job that it must belong to; None: any.
-            read_only: Open beside a controller that works on it.
-            durable: As for `create`.
+            job_id: The job that it must belong to; None for any.
+            read_only: Open without the writer lock, also while a controller writes.
+            durable: See `create`.
 
         Raises:
-            StoreError: No such file, not a job database, another job's, of a newer version, or in use.
+            StoreError: No such file, not a job database, another job, a newer version, or in use.
         """
         file = JobDatabase.open(path, read_only=read_only, durable=durable)
         try:
@@ -113,7 +113,7 @@ class Store:
             found = store.job.job_id
             if job_id is not None and found != job_id:
                 raise StoreError(
-                    f'{path}: belongs to job "{found}", not to "{job_id}"',
+                    f'{path}: belongs to job "{found}", not "{job_id}"',
                     hint="check --db-file and --job-id",
                 )
             return store
@@ -122,27 +122,27 @@ class Store:
             raise
 
     def claim(self, path: Path) -> None:
-        """Keep others from working on the database ``path``, which this one is about to replace (`publish`).
+        """Lock the database ``path``, which this one is going to replace (`publish`).
 
         Raises:
-            StoreError: Another process works on it.
+            StoreError: It is in use by another process.
         """
         self._file.claim(path)
 
     def publish(self, path: Path) -> None:
-        """Take the place of the database ``path``, if there is one, and go on under that name. Atomic.
+        """Rename the database to ``path``, atomically, overwriting an existing one.
 
         Raises:
-            StoreError: Another process works on ``path``, or it cannot be written; this store is then as it was.
+            StoreError: ``path`` is in use by another process or cannot be written; this store is unchanged.
         """
         self._file.publish(path)
 
     def discard(self) -> None:
-        """Close, and remove the file: for a temporary database that will not be published."""
+        """Close and delete a temporary database that will not be published."""
         self._file.discard()
 
     def close(self) -> None:
-        """Close the file and free its lock; does nothing the second time."""
+        """Close the file and release its lock; idempotent."""
         self._file.close()
 
     def __enter__(self) -> Store:
@@ -155,27 +155,28 @@ class Store:
 
     @property
     def path(self) -> Path:
+        """The database file."""
         return self._file.path
 
     @contextmanager
     def _writing(self, *, fleet: bool = False) -> Iterator[sqlite3.Connection]:
-        """One transaction.
+        """Run one transaction.
 
         Args:
-            fleet: Whether any instance may be another afterwards.
+            fleet: Whether it may change any instance.
         """
         with self._file.guard:
             with self._file.writing() as connection:
                 yield connection
             self._summary = self._counts = None
             if fleet:
-                self._roster.forget()
+                self._instances.invalidate()
 
     # -- the job ---------------------------------------------------------------------------------------------------
 
     @property
     def job(self) -> JobRecord:
-        """Which job this is, as last written."""
+        """The job's record, as last written."""
         with self._file.guard:
             if not self._file.writable:
                 self._job = self._read_job()
@@ -184,30 +185,30 @@ class Store:
     def _read_job(self) -> JobRecord:
         job = tasks.read_job(self._file.connection)
         if job is None:
-            raise StoreError(f"{self._file.path}: holds no job", hint="its creation was cut short; remove the file")
+            raise StoreError(f"{self._file.path}: contains no job: creation was interrupted", hint="delete the file")
         return job
 
     def set_state(self, state: JobState, now: datetime) -> None:
-        """The job as a whole is running or finished since ``now``."""
+        """Set the state of the whole job; ``now`` becomes its end if it is finished."""
         finished_at = now if state is JobState.FINISHED else None
         self.update_job(attrs.evolve(self.job, state=state, finished_at=finished_at))
 
     def begin_run(self, now: datetime) -> None:
-        """Record that a run of the job begins now: the rate and what follows from it (`pace`) are those of this run.
+        """Record that a run starts now; `throughput` counts from here.
 
-        Call it after `reopen_tasks`, before the first events are applied.
+        Call it after `reopen_tasks` and before the first `apply_events`.
         """
         with self._writing() as connection:
             tasks.begin_run(connection, to_unix(now))
 
     def update_job(self, job: JobRecord) -> None:
-        """Write the job's record anew: a resumed run may have another configuration. The job id must stay.
+        """Overwrite the job's record: a resumed run may have another configuration.
 
         Raises:
-            StoreError: The job id is another.
+            StoreError: The job id differs.
         """
         if job.job_id != self.job.job_id:
-            raise StoreError(f'{self._file.path}: belongs to job "{self.job.job_id}", not to "{job.job_id}"')
+            raise StoreError(f'{self._file.path}: belongs to job "{self.job.job_id}", not "{job.job_id}"')
         with self._writing() as connection:
             tasks.write_job(connection, job)
         self._job = job
@@ -215,15 +216,15 @@ class Store:
     # -- tasks -----------------------------------------------------------------------------------------------------
 
     def load_tasks(self, source: Iterable[Task], *, start: int = 0, limit: int | None = None, where: str = "") -> int:
-        """Insert tasks, checked, in one transaction; nothing remains if it raises. Returns how many.
+        """Validate and insert tasks in one transaction; return how many.
 
         Args:
-            start: How many to skip.
-            limit: How many to take at most; nothing is read beyond them.
-            where: What errors name as their place; default: the source's own ``where``, if it has one.
+            start: Number of tasks to skip.
+            limit: Maximum number of tasks to insert; the source is not read further.
+            where: Location shown in errors (default: the source's ``where``, if it has one).
 
         Raises:
-            InputError: What the source raises, duplicate ids, data that JSON cannot hold.
+            InputError: An error of the source, a duplicate id, or data that JSON cannot represent.
         """
         place = where or str(getattr(source, "where", ""))
         with self._file.filling(), self._writing() as connection:
@@ -232,33 +233,33 @@ class Store:
             return count
 
     def pending_tasks(self, limit: int) -> list[TaskMessage]:
-        """The first tasks that are not in the queue, in the order of the input; the same until they are marked."""
+        """Return up to ``limit`` pending tasks in input order; the same ones until `mark_queued`."""
         with self._file.guard:
             found, self._pending_from = tasks.read_pending(self._file.connection, self._pending_from, limit)
             return found
 
     def mark_queued(self, task_ids: Collection[str]) -> int:
-        """These are in the queue now. Returns how many were pending; an event may have overtaken the mark."""
+        """Change pending tasks to queued; return how many. A task with events already keeps its status."""
         with self._writing() as connection:
             return tasks.mark_queued(connection, task_ids)
 
     def unfinished(self) -> Iterator[TaskMessage]:
-        """Every task without a final status, as the message that would run it; reads a snapshot, lazily."""
+        """Yield every unfinished task as the message that would run it, from one snapshot."""
         statuses = [status for status in TaskStatus if status not in FINAL_STATUSES]
         with closing(connect_reader(self._file.path)) as connection:
             yield from tasks.iterate_messages(connection, statuses)
 
     def export_tasks(self, statuses: Collection[TaskStatus]) -> Iterator[Task]:
-        """The tasks of these statuses as they were loaded, in the order of the input; reads a snapshot, lazily."""
+        """Yield the tasks of these statuses as they were loaded, in input order, from one snapshot."""
         with closing(connect_reader(self._file.path)) as connection:
             for message in tasks.iterate_messages(connection, statuses):
                 yield Task(task_id=message.task_id, data=message.data)
 
     def reset_for_requeue(self) -> int:
-        """Make every task without a final status pending again: its queue is new, or empty against expectation.
+        """Change every unfinished task to pending, because its queue is new or lost its messages.
 
-        What runs is taken for lost (unless it speaks again), and is run again under the same attempt number.
-        Returns how many tasks are pending then.
+        Running attempts count as interrupted until an event of theirs arrives; they run again under the same attempt
+        number. Return the number of pending tasks.
         """
         with self._writing(fleet=True) as connection:
             count = tasks.reset_for_requeue(connection)
@@ -266,72 +267,74 @@ class Store:
             return count
 
     def withdraw(self) -> int:
-        """The task queue is about to be emptied: whatever is queued becomes pending. Returns how many tasks.
+        """Change every queued task to pending, before the task queue is purged; return how many.
 
-        Until `reset_for_requeue` the store remembers that also the messages of what runs may be gone (`withdrawn`).
+        `withdrawn` is true until `reset_for_requeue`: the purge may delete the messages of running tasks too.
         """
         with self._writing() as connection:
             self._pending_from = 0
             return tasks.withdraw(connection)
 
     def withdrawn(self) -> bool:
-        """Whether the task queue was emptied, so that every unfinished task has to be sent again."""
+        """Return whether the task queue was purged, so that every unfinished task has to be sent again."""
         with self._file.guard:
-            return bool(read_counters(self._file.connection).get("withdrawn"))
+            return bool(read_counter(self._file.connection, "withdrawn"))
 
     def reopen_tasks(self, statuses: Collection[TaskStatus]) -> int:
-        """Begin a new pass: tasks of these final statuses become pending, under an attempt number that none had before.
+        """Change tasks of these terminal states to pending, for a new pass; return how many.
+
+        Their attempt number becomes one that none of them had before.
 
         Raises:
-            ValueError: A status is not final, or it is ``completed``.
+            ValueError: A status is not terminal, or is ``completed``.
         """
         if not (FINAL_STATUSES - {TaskStatus.COMPLETED}).issuperset(statuses):
-            raise ValueError("only tasks that ended without completing can be given a new pass")
+            raise ValueError("only failed, timed-out, exited and dead tasks can be reopened")
         with self._writing() as connection:
             count = tasks.reopen(connection, statuses)
             self._pending_from = 0
             return count
 
     def earlier_attempts(self) -> int:
-        """The highest attempt number of earlier passes: the attempts of this one are counted from there."""
+        """Return the highest attempt number of earlier passes; the attempt limit of this pass counts from there."""
         with self._file.guard:
-            return int(read_counters(self._file.connection).get("earlier_attempts", 0))
+            return int(read_counter(self._file.connection, "earlier_attempts"))
 
     def task(self, task_id: str) -> tuple[Task, TaskStatus] | None:
-        """One task and where it stands; None where the job has no such task."""
+        """Return a task and its status; None if the job has no such task."""
         with self._file.guard:
             return tasks.read_task(self._file.connection, task_id)
 
     def attempts(self, task_id: str) -> tuple[AttemptRecord, ...]:
-        """The history of one task, oldest first; empty for a task that never ran, or that is unknown."""
+        """Return the attempts of a task, the oldest first; empty for an unknown task or one that never ran."""
         with self._file.guard:
             return tasks.read_attempts(self._file.connection, task_id)
 
     # -- events ----------------------------------------------------------------------------------------------------
 
     def apply_events(self, events: Sequence[Event]) -> Applied:
-        """Apply a batch in one transaction; when this returns, it is on disk and may be acked.
+        """Apply a batch of events in one transaction; when this returns, their messages may be acked.
 
-        Applying an event again changes nothing. Events may come in any order; none is refused.
+        Applying an event twice changes nothing. Events may arrive in any order; none is refused.
         """
         if not events:
             return Applied()
         with self._writing() as connection:
             applied = apply_batch(connection, events)
-        self._roster.heard(event.instance_id for event in events if event.instance_id)
+        self._instances.events_applied(event.instance_id for event in events if event.instance_id)
         return applied
 
-    def set_aside(self, body: bytes, reason: str, now: datetime) -> None:
-        """Keep a message that could not be read, and count it; the latest thousand are kept, 4 KiB of each."""
+    def dead_letter(self, body: bytes, reason: str, now: datetime) -> None:
+        """Keep and count a message that cannot be decoded; the latest 1,000 are kept, up to 4 KiB of each."""
         with self._writing() as connection:
             dead_letter(connection, body, reason, now)
 
-    # -- figures ---------------------------------------------------------------------------------------------------
+    # -- summary and statistics ------------------------------------------------------------------------------------
 
     def summary(self) -> JobSummary:
-        """Where the job stands; no scan, whatever its size."""
+        """Return the job's status from maintained counters, in constant time."""
         with self._file.guard:
-            # Nobody else writes: what was read last holds until this store writes.
+            # This process is the only writer, so the cached summary is valid until its next write.
             if self._summary is not None and self._file.writable:
                 return self._summary
             with self._file.reading() as connection:
@@ -339,61 +342,60 @@ class Store:
             return self._summary
 
     def counts(self) -> Mapping[TaskStatus, int]:
-        """How many tasks are in each status, zero included: the cheapest part of the summary."""
+        """Return the number of tasks by status, zero included: the cheapest part of the summary."""
         with self._file.guard:
             if self._counts is None or not self._file.writable:
                 self._counts = read_counts(self._file.connection)
             return self._counts
 
     def remaining(self) -> int:
-        """Tasks without a final status."""
+        """Return the number of unfinished tasks."""
         return sum(count for status, count in self.counts().items() if status not in FINAL_STATUSES)
 
     def statistics(self, now: datetime | None = None) -> JobStatistics:
-        """The figures of the final report, exact; scans the tasks.
+        """Return the exact statistics of the final report; scans the tasks.
 
         Args:
-            now: Until when instances that live are paid for; None: now.
+            now: End of the cost of running instances, UTC; None for the current time.
         """
         with self._file.reading() as connection:
             return read_statistics(connection, self.job, now or datetime.now(UTC))
 
     def elapsed_times(self) -> Mapping[float, int]:
-        """Return durations in seconds, each within 1 %, to numbers of completed tasks; `simulate` draws from them."""
+        """Return numbers of completed tasks by elapsed time in seconds (within 1%), from the quantile sketch."""
         with self._file.guard:
             return read_elapsed_times(self._file.connection)
 
     # -- instances -------------------------------------------------------------------------------------------------
 
     def record_intents(self, requests: Iterable[LaunchRequest], now: datetime, *, slots: int = 0) -> None:
-        """Instances are about to be launched, all in one transaction; before the first launch, so that none is ever
-        unaccounted for.
+        """Record launches before they are requested, in one transaction, so that no instance is unaccounted for.
 
         Args:
-            slots: Of each.
+            slots: Task slots of each instance.
         """
         requests = tuple(requests)
         with self._writing() as connection:
             for request in requests:
                 instances.write_intent(connection, request, now, slots)
-        self._roster.changed(request.client_token for request in requests)
+        self._instances.launches_changed(request.client_token for request in requests)
 
     def record_launched(self, client_token: str, instance: Instance) -> None:
-        """The launch took place."""
+        """Record that a launch succeeded."""
         with self._writing() as connection:
             instances.mark_launched(connection, client_token, instance)
-        self._roster.changed((client_token,))
+        self._instances.launches_changed((client_token,))
 
     def record_launch_failed(self, client_token: str, reason: str) -> None:
-        """The launch did not take place; ignored where it did."""
+        """Record that a launch failed; ignored if it is known to have succeeded."""
         with self._writing() as connection:
             instances.mark_launch_failed(connection, client_token, reason)
-        self._roster.changed((client_token,))
+        self._instances.launches_changed((client_token,))
 
     def record_states(self, listing: Iterable[Instance]) -> None:
-        """Record the states that a listing shows, in one transaction; no transaction where none changed.
+        """Record the states in a listing, in one transaction; none if no state changed.
 
-        Unknown and ended instances stay as they are, and a listed end is left to `record_ended`.
+        Unknown and terminated instances are ignored; a listed termination is left to `record_ended`.
         """
         with self._file.guard:
             living = {r.instance_id: r for r in self.instances() if r.instance_id is not None and r.ended_at is None}
@@ -406,34 +408,37 @@ class Store:
             if states:
                 with self._writing() as connection:
                     instances.mark_states(connection, states)
-                self._roster.changed(living[instance_id].client_token for instance_id in states)
+                self._instances.launches_changed(living[instance_id].client_token for instance_id in states)
 
     def record_ended(self, instance_id: str, when: datetime, reason: str) -> None:
-        """It is gone; the first record of it counts."""
+        """Record that an instance terminated; the first record counts."""
         with self._writing() as connection:
             instances.mark_ended(connection, instance_id, when, reason)
-        self._roster.instance_changed(instance_id)
+        self._instances.instance_changed(instance_id)
 
     def requeue_lost(self, instance_id: str) -> int:
-        """What ran on an instance that is gone is lost: recorded in the history, queued again. Returns how many tasks.
+        """Record the running attempts of a terminated instance as interrupted; return how many tasks are queued again.
 
-        Their messages come back by themselves when their leases end.
+        Their messages return to the queue when their leases expire.
         """
         with self._writing() as connection:
             lost = tasks.lose_instance(connection, instance_id)
-        self._roster.heard((instance_id,))
+        self._instances.events_applied((instance_id,))
         return lost
 
     def instances(self) -> Sequence[InstanceRecord]:
-        """Every launch of this job, failed and ended ones included, the oldest first."""
+        """Return every launch of this job, including failed and terminated ones, the oldest first."""
         with self._file.guard:
             if not self._file.writable:
-                self._roster.forget()
-            return self._roster.read(self._file.connection)
+                self._instances.invalidate()
+            return self._instances.read(self._file.connection)
 
     def spending(self, now: datetime) -> Money:
-        """What the instances have cost until ``now``: uptime times price, exactly; unanswered launches included."""
+        """Return the exact cost of all instances until ``now`` (UTC): uptime times price.
+
+        Launches without an answer are included.
+        """
         with self._file.guard:
             if not self._file.writable:
-                self._roster.forget()
-            return self._roster.spent(self._file.connection, now)
+                self._instances.invalidate()
+            return self._instances.spending(self._file.connection, now)

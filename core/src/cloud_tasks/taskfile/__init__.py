@@ -1,4 +1,4 @@
-"""Task files at the level of entries: opening, reading a JSON list piece by piece, saying what is wrong with an entry.
+"""Task files: opening them, streaming a JSON list, validating an entry.
 
-The standard library only: a worker with a task file on its own machine needs nothing more, and starts the sooner.
+Uses the standard library only (fsspec for URLs), so that a worker with a local task file starts fast.
 """

@@ -1,4 +1,4 @@
-"""What a task has to be, whoever wrote it: ``{"task_id" or "id": text, "data": {...}}`` and nothing else."""
+"""Validation of a task: ``{"task_id" or "id": text, "data": {...}}`` without other keys."""
 
 from __future__ import annotations
 
@@ -25,59 +25,57 @@ _KINDS: dict[type[Any], str] = {
 
 
 def kind_of(value: object) -> str:
-    """How a person calls this value's type."""
+    """Return the name of a value's JSON type, for errors."""
     return _KINDS.get(type(value), f"a value of type {type(value).__name__}")
 
 
 def fields_of_entry(entry: object, number: int, where: Callable[[], str]) -> tuple[str, dict[str, Any]]:
-    """The id and the data of the task that one entry of a source describes.
+    """Return the id and data of the task in one entry of a source.
 
     Args:
-        number: Its place in the source; 1 for the first.
-        where: Asked for the entry's place (``file:line``) when there is something to complain about.
+        number: Position in the source, from 1.
+        where: Returns the location of the entry (``file:line``); called for errors only.
 
     Raises:
-        InputError: Wrong type, missing or unknown key, an id that is not text or empty.
+        InputError: Wrong type, missing or unknown key, or an id that is empty or not text.
     """
     if type(entry) is dict and len(entry) == 2 and "data" in entry:
-        # The usual case, tested first: this runs once per task.
+        # Fast path for the usual form: this runs once per task.
         task_id = entry.get("task_id") or entry.get("id")
         data = entry["data"]
         if type(task_id) is str and task_id and type(data) is dict and task_id.isascii():
             return task_id, data
-    return _examined(entry, number, where)
+    return _validated(entry, number, where)
 
 
-def _examined(entry: Any, number: int, where: Callable[[], str]) -> tuple[str, dict[str, Any]]:
-    """Those of an unusual entry, or what is wrong with it."""
+def _validated(entry: Any, number: int, where: Callable[[], str]) -> tuple[str, dict[str, Any]]:
+    """Return id and data of an entry that needs full validation, or raise `InputError`."""
     if not isinstance(entry, dict):
         _refuse(f"expected an object, found {kind_of(entry)}", number, where, hint=_EXPECTED)
     for key in entry:
         if key not in _KEYS:
-            _refuse(f'unknown key "{key}"', number, where, hint="put what the task needs inside its data")
+            _refuse(f'unknown key "{key}"', number, where, hint='put parameters of the task into "data"')
     if "task_id" not in entry and "id" not in entry:
-        _refuse('it has neither "task_id" nor "id"', number, where, hint=_EXPECTED)
+        _refuse('missing "task_id" (or "id")', number, where, hint=_EXPECTED)
     name = "task_id" if "task_id" in entry else "id"
     task_id = entry[name]
     if "task_id" in entry and "id" in entry and entry["task_id"] != entry["id"]:
         _refuse(
-            f'its "task_id" ({entry["task_id"]!r}) and its "id" ({entry["id"]!r}) differ',
+            f'"task_id" ({entry["task_id"]!r}) and "id" ({entry["id"]!r}) differ',
             number,
             where,
-            hint="keep one of them",
+            hint="remove one of them",
         )
     if not isinstance(task_id, str):
-        _refuse(
-            f'its "{name}" must be text, not {kind_of(task_id)} ({task_id!r})', number, where, hint="put it in quotes"
-        )
+        _refuse(f'"{name}" must be text, not {kind_of(task_id)} ({task_id!r})', number, where, hint="put it in quotes")
     if not task_id:
-        _refuse(f'its "{name}" is empty', number, where)
+        _refuse(f'"{name}" is empty', number, where)
     if any("\ud800" <= character <= "\udfff" for character in task_id):
-        _refuse(f'its "{name}" is not valid Unicode text ({task_id!r})', number, where)
+        _refuse(f'"{name}" is not valid Unicode text ({task_id!r})', number, where)
     if "data" not in entry:
-        _refuse(f'task "{task_id}" has no "data"', number, where, hint='write "data": {} for a task without any')
+        _refuse(f'task "{task_id}" has no "data"', number, where, hint='write "data": {} for a task without data')
     if not isinstance(entry["data"], dict):
-        _refuse(f'the "data" of task "{task_id}" must be an object, not {kind_of(entry["data"])}', number, where)
+        _refuse(f'"data" of task "{task_id}" must be an object, not {kind_of(entry["data"])}', number, where)
     return task_id, entry["data"]
 
 

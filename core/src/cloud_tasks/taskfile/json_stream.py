@@ -1,8 +1,8 @@
-"""A JSON text that holds a list of tasks, read one task at a time through a window.
+"""A stream of tasks from a JSON list, decoded one at a time in a sliding window.
 
-The standard library's decoder is used, on a window of text that slides over the file: it reads every number as Python
-does (integers of any size, NaN), which streaming parsers with C number types do not, and it says where an error is.
-Memory: the window, which grows only when one task is larger than it.
+The decoder of the standard library reads every number as Python does (integers of any size, NaN), unlike streaming
+parsers with C number types, and returns the position of an error. Memory: the window, which grows to hold the largest
+task.
 """
 
 from __future__ import annotations
@@ -20,21 +20,21 @@ __all__ = ["JsonList"]
 
 _CHUNK_BYTES = 1 << 16
 _LOOKAHEAD = 16
-"""An error so close to the end of the window may only mean that a word, a number or an escape is not all there yet."""
+"""Characters before the end of the window in which an error may be a literal, number or escape that is cut off."""
 
 _SPACE = re.compile(r"[ \t\r\n]*")
 _COMMA = re.compile(r"[ \t\r\n]*,[ \t\r\n]*")
 
 
 class JsonList:
-    """One pass over a stream.
+    """One pass over a JSON list of tasks.
 
     Args:
-        where: What errors call it.
-        chunk_bytes: How much is read at a time.
+        where: Name of the file in errors.
+        chunk_bytes: Size of a read.
 
     Raises (while iterating):
-        InputError: With file, line, number of the task and reason.
+        InputError: File, line, position of the task and reason.
     """
 
     def __init__(self, stream: BinaryIO, where: str, chunk_bytes: int = _CHUNK_BYTES) -> None:
@@ -44,13 +44,13 @@ class JsonList:
         self._window = ""
         self._at = 0
         self._lines_before = 0
-        """Line breaks in what has slid out of the window."""
+        """Line breaks before the window."""
         self._chunk = chunk_bytes
         self._ended = False
         self._number = 0
 
     def fields(self) -> Iterator[tuple[str, dict[str, Any]]]:
-        """Id and data of each task."""
+        """Yield id and data of each task."""
         first = self._next_character()
         if first == "":
             return
@@ -63,7 +63,7 @@ class JsonList:
             yield from self._entries()
         rest = self._next_character()
         if rest:
-            raise self._error("there is more after the end of the list", self._at)
+            raise self._error("unexpected content after the end of the list", self._at)
 
     def _entries(self) -> Iterator[tuple[str, dict[str, Any]]]:
         scan = json.JSONDecoder().raw_decode
@@ -71,7 +71,7 @@ class JsonList:
         where = self._here
         self._number = 1
         while True:
-            # The window only changes in the methods called on the slow ways below.
+            # Only the methods on the slow paths below change the window.
             window = self._window
             try:
                 entry, end = scan(window, self._at)
@@ -81,19 +81,19 @@ class JsonList:
             except RecursionError as error:
                 raise InputError(f"task {self._number}: nested too deeply", where=self._here()) from error
             if type(entry) is not dict and end == len(window) and not self._ended:
-                # A number may go on beyond the window.
+                # A number may continue beyond the window.
                 self._read()
                 continue
             yield fields_of_entry(entry, self._number, where)
             match = to_next(window, end)
             if match is not None and match.end() < len(window):
                 self._at = match.end()
-            elif not self._goes_on(end):
+            elif not self._has_next(end):
                 return
             self._number += 1
 
-    def _goes_on(self, end: int) -> bool:
-        """Move from the end of one task to the start of the next; False at the end of the list."""
+    def _has_next(self, end: int) -> bool:
+        """Move from the end of a task to the start of the next; return False at the end of the list."""
         self._at = end
         separator = self._next_character()
         if separator == ",":
@@ -109,10 +109,10 @@ class JsonList:
         raise self._error(f"expected a comma or the end of the list, found {separator!r}", self._at)
 
     def _widen(self, error: json.JSONDecodeError) -> None:
-        """Read more if that may mend the error; else raise it."""
+        """Read more if the error may be due to the end of the window; else raise it."""
         unterminated = error.msg.startswith("Unterminated string")
         if not self._ended and (unterminated or error.pos >= len(self._window) - _LOOKAHEAD):
-            # One task is larger than the window: double it, so that the work stays proportional to the size.
+            # A task is larger than the window: double it, so that the total work stays linear.
             self._read(max(self._chunk, len(self._window) - self._at))
             return
         if self._ended and (unterminated or not self._window[error.pos :].strip()):
@@ -122,7 +122,7 @@ class JsonList:
         raise self._error(f"task {self._number}: not valid JSON: {reason}", error.pos, hint=hint)
 
     def _next_character(self) -> str:
-        """Move to the next character that is not white space and return it; empty at the end of the file."""
+        """Skip white space and return the next character; empty at the end of the file."""
         while True:
             match = _SPACE.match(self._window, self._at)
             self._at = match.end() if match else self._at
@@ -133,7 +133,7 @@ class JsonList:
             self._read()
 
     def _read(self, size: int | None = None) -> None:
-        """Slide the window: drop what was used, append what comes next."""
+        """Drop the decoded part of the window and append the next chunk."""
         self._lines_before += self._window.count("\n", 0, self._at)
         data = self._stream.read(size or self._chunk)
         self._ended = not data
@@ -158,7 +158,7 @@ class JsonList:
         return self._error(
             f"the file ends in the middle of the list, at task {self._number}",
             len(self._window),
-            hint="it may have been cut off; write it again",
+            hint="the file may be truncated; create it again",
         )
 
     def _not_a_list(self, first: str) -> InputError:

@@ -1,4 +1,4 @@
-"""Opening a task file for reading, wherever it is: a path, or any URL that fsspec knows; compressed or not."""
+"""Opening a task file: a path or a URL that fsspec supports, compressed or not."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ COMPRESSIONS = (".gz", ".bz2", ".xz")
 
 
 def is_url(location: str) -> bool:
-    """Whether this is a URL (``scheme://…``), not a path."""
+    """Return whether a location is a URL (``scheme://…``), not a path."""
     scheme, separator, _ = location.partition("://")
     return bool(separator) and scheme.replace("+", "").replace("-", "").isalnum()
 
 
 def place_of(location: str, base_dir: str | os.PathLike[str]) -> str:
-    """What is opened: the URL as it is, or the path below ``base_dir``, with ``~`` expanded."""
+    """Return the URL unchanged, or the path relative to ``base_dir``, with ``~`` expanded."""
     if is_url(location):
         return location
     path = os.path.expanduser(location)
@@ -30,10 +30,10 @@ def place_of(location: str, base_dir: str | os.PathLike[str]) -> str:
 
 @contextmanager
 def open_binary(place: str) -> Iterator[BinaryIO]:
-    """The content of a file or URL as bytes, decompressed by its ending.
+    """Open a file or URL and yield its bytes, decompressed by its extension.
 
     Raises:
-        InputError: It is not there, cannot be read, or its compressed content is broken or cut off.
+        InputError: Not found, not readable, or corrupt or truncated compressed content.
     """
     try:
         with _open(place) as stream:
@@ -43,18 +43,18 @@ def open_binary(place: str) -> Iterator[BinaryIO]:
     except FileNotFoundError as error:
         raise InputError("there is no such file", where=place, hint="check the path of the task file") from error
     except ImportError as error:
-        raise InputError(f"this kind of URL needs another package: {error}", where=place) from error
+        raise InputError(f"this URL scheme needs another package: {error}", where=place) from error
     except (OSError, EOFError) as error:
         reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
         raise InputError(f"cannot be read: {reason}", where=place) from error
     except Exception as error:
-        if _is_foreign(error):
+        if _is_from_library(error):
             raise InputError(f"cannot be read: {type(error).__name__}: {error}", where=place) from error
         raise
 
 
-def _is_foreign(error: Exception) -> bool:
-    """Whether it comes from a storage or compression library rather than from us."""
+def _is_from_library(error: Exception) -> bool:
+    """Return whether an error comes from a storage or compression library."""
     return type(error).__module__.split(".")[0] not in ("builtins", "cloud_tasks", "__main__")
 
 
@@ -65,7 +65,7 @@ def _open(place: str) -> Any:
         try:
             return fsspec.open(place, "rb", compression="infer")
         except ValueError as error:
-            raise InputError(f"this URL cannot be opened: {error}", where=place) from error
+            raise InputError(f"cannot open the URL: {error}", where=place) from error
     suffix = os.path.splitext(place)[1].lower()
     if suffix == ".gz":
         import gzip

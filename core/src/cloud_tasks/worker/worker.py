@@ -1,4 +1,4 @@
-"""`Worker`: the object that a user's program makes and starts."""
+"""`Worker`: the entry point of a user's program."""
 
 from __future__ import annotations
 
@@ -21,16 +21,16 @@ class Worker:
     """Runs a function on tasks from a queue, a file or a generator, each in a process of its own.
 
     Args:
-        function: ``function(task_id, task_data, worker_data)``; what it returns is the result, or a pair
-            ``(retry, result)``. A result is anything that JSON can express.
-        task_source: Where tasks come from when no ``--task-file`` and no queue is named: a path or URL, or a
-            function that returns or yields tasks.
-        args: The command line; None: the program's own.
-        argparser: The program's parser, which is given the worker's options too; the outcome is ``worker_data.args``.
-        worker_init: Called once with the `WorkerData`, in the process from which task processes are forked.
-        on_termination_notice: Called once, in a thread, when the provider says that it will take this machine away.
+        function: ``function(task_id, task_data, worker_data)``, which returns the result or ``(retry, result)``. A
+            result is any value that JSON can express.
+        task_source: Source of tasks if neither ``--task-file`` nor a queue is given: a path, a URL, or a function that
+            returns or yields tasks.
+        args: Command line; None for the program's own.
+        argparser: Parser of the program, to which the worker's options are added; the result is ``worker_data.args``.
+        worker_init: Called once with the `WorkerData`, in the fork server, before task processes are forked.
+        on_termination_notice: Called once, in a thread, when the provider announces that it reclaims this instance.
 
-    Options that cannot be understood end the program with exit code 2, as `argparse` does.
+    Invalid options end the program with exit code 2, as `argparse` does.
     """
 
     def __init__(
@@ -43,7 +43,7 @@ class Worker:
         worker_init: Callable[[WorkerData], Any] | None = None,
         on_termination_notice: Callable[[], Any] | None = None,
     ) -> None:
-        parser = argparser or make_parser(description="Works on tasks.")
+        parser = argparser or make_parser(description="Run tasks.")
         extend_parser(parser)
         self._flags = SharedFlags()
         self.data = WorkerData(self._flags)
@@ -58,27 +58,27 @@ class Worker:
         self._on_termination_notice = on_termination_notice
 
     def set_task_source(self, task_source: Any) -> None:
-        """Take tasks from here, as if it had been given at first; before `start`."""
+        """Replace the ``task_source`` of the constructor. Call before `run`."""
         self._task_source = task_source
 
     async def start(self) -> None:
-        """Work until there is nothing left to do or the worker is told to end; see `run`."""
+        """Run tasks until none is left or the worker is shut down; see `run`."""
         self.run()
 
     def run(self) -> None:
-        """Work until there is nothing left to do or the worker is told to end.
+        """Run tasks until none is left or the worker is shut down.
 
-        Returns when all is done, a limit of time is reached, or the machine is taken away.
+        Return when all tasks are finished, a time limit is reached, or the provider reclaims the instance.
 
         Raises:
-            SystemExit: 1: something essential failed. 2: bad input, a broken task file included. 130, 143: ended by
-                SIGINT or SIGTERM.
+            SystemExit: Code 1 for a fatal error, 2 for bad input such as an invalid task file, 130 and 143 for SIGINT
+                and SIGTERM.
         """
-        code = self._work()
+        code = self._run()
         if code:
             raise SystemExit(code)
 
-    def _work(self) -> int:
+    def _run(self) -> int:
         from cloud_tasks.worker.forkserver.zygote import fork_zygote
         from cloud_tasks.worker.worker_config import WorkerConfig
 
@@ -86,7 +86,7 @@ class Worker:
         if spawned is None:
             return 0
         try:
-            plan = WorkerConfig.of(self.data, self._task_source, is_task=spawned)
+            config = WorkerConfig.of(self.data, self._task_source, is_task=spawned)
         except InputError as error:
             sys.stderr.write(f"error: {error}\n")
             return 2
@@ -94,14 +94,15 @@ class Worker:
             become_task(self._function, self.data, self._worker_init)
         for stream in (sys.stdout, sys.stderr):
             stream.flush()
-        end = fork_zygote(plan.order(self._function, self._worker_init, self._flags), plan.scratch_root)
-        # Only this process goes on from here, and only it imports what follows.
+        forkserver = config.forkserver_config(self._function, self._worker_init, self._flags)
+        zygote = fork_zygote(forkserver, config.scratch_root)
+        # From here on this process is the supervisor; the zygote has none of the following imports.
         from cloud_tasks.worker.supervisor.bootstrap import supervise
 
         return supervise(
-            plan,
+            config,
             self.data,
             self._flags,
-            end=end,
+            zygote=zygote,
             on_termination_notice=self._on_termination_notice,
         )

@@ -1,4 +1,7 @@
-"""What this worker is going to do, decided from its options before the first fork. Light: every task process has it."""
+"""Configuration of a worker, derived from its options before the first fork.
+
+Every task process has this module in memory, so it imports the light part of the standard library only.
+"""
 
 from __future__ import annotations
 
@@ -21,7 +24,7 @@ _LOCAL_RESULT_BYTES = 256 * 1024 * 1024
 
 
 class WorkerConfig:
-    """Where tasks come from, where events go, and how task processes are made."""
+    """Source of tasks, destination of events, and the way to start task processes."""
 
     __slots__ = (
         "capture",
@@ -40,8 +43,9 @@ class WorkerConfig:
     def __init__(self, data: WorkerData) -> None:
         self.data = data
         self.source: Any = None
-        """The local task source; None: the queue."""
+        """Local task source; None for the queue."""
         self.queue_backend = ""
+        """Name of the queue's backend, lower case; empty for none."""
         self.slots = 1
         self.events_to_file = False
         self.events_to_queue = False
@@ -50,61 +54,62 @@ class WorkerConfig:
         self.max_result_bytes: int | None = None
         self.scratch_root = ""
         self.spawn: bool | None = None
-        """Whether each task process is a fresh interpreter; None: if ``worker_init`` leaves threads."""
+        """Whether each task process is a new interpreter; None: only if ``worker_init`` leaves threads."""
 
     @classmethod
     def of(cls, data: Any, task_source: Any, *, is_task: bool = False) -> WorkerConfig:
-        """Fills those attributes of ``data`` whose default depends on others.
+        """Return the configuration; set the attributes of ``data`` whose default depends on others.
 
         Args:
-            is_task: This process was spawned for a task.
+            data: The `WorkerData` with the values of all options.
+            is_task: Whether this process was spawned for a task.
 
         Raises:
-            InputError: The options contradict each other.
+            InputError: An option is invalid, or options contradict each other.
         """
-        plan = cls(data)
-        plan.queue_backend = (data.queue or data.provider or "").lower()
+        config = cls(data)
+        config.queue_backend = (data.queue or data.provider or "").lower()
         data.queue_name = data.queue_name or data.job_id
-        queue_is_named = bool(plan.queue_backend and data.queue_name)
+        queue_is_named = bool(config.queue_backend and data.queue_name)
         if data.task_file is not None:
-            plan.source = data.task_file
+            config.source = data.task_file
         elif not queue_is_named:
-            plan.source = task_source
+            config.source = task_source
             if task_source is None:
-                raise InputError(
-                    "there is nothing to work on", hint="give --task-file FILE, or --provider and --job-id for a queue"
-                )
-        plan._check(data)
-        local = plan.source is not None
+                raise InputError("no task source", hint="add --task-file FILE, or --provider and --job-id for a queue")
+        config._check(data)
+        local = config.source is not None
         if data.event_log_to_file is None:
             data.event_log_to_file = local
         if data.event_log_to_queue is None:
             data.event_log_to_queue = not local
         if data.event_log_to_queue and not queue_is_named:
-            raise InputError("events cannot go to a queue that is not named", hint="give --provider and --job-id")
+            raise InputError(
+                "no queue to send events to", where="--event-log-to-queue", hint="add --provider and --job-id"
+            )
         data.event_log_queue_name = f"{data.queue_name}-events" if data.event_log_to_queue else None
-        plan.events_to_file, plan.events_to_queue = data.event_log_to_file, data.event_log_to_queue
+        config.events_to_file, config.events_to_queue = data.event_log_to_file, data.event_log_to_queue
         data.slots_were_given = data.num_simultaneous_tasks is not None
-        plan.slots = data.num_simultaneous_tasks or data.num_cpus or 1
-        data.num_simultaneous_tasks = plan.slots
-        plan.capture = data.capture_output if data.capture_output is not None else not local
-        # With a queue the supervisor lowers it to what the queue carries; only it knows the plugin.
+        config.slots = data.num_simultaneous_tasks or data.num_cpus or 1
+        data.num_simultaneous_tasks = config.slots
+        config.capture = data.capture_output if data.capture_output is not None else not local
+        # With a queue the supervisor, which loads the plugin, lowers it to the queue's message size.
         limit = None if data.event_log_to_queue else _LOCAL_RESULT_BYTES
-        plan.max_result_bytes = data.max_result_bytes if data.max_result_bytes is not None else limit
-        plan.spawn = True if is_task else _spawn(data.start_method)
+        config.max_result_bytes = data.max_result_bytes if data.max_result_bytes is not None else limit
+        config.spawn = True if is_task else _uses_spawn(data.start_method)
         root = os.environ.get("TMPDIR") or "/tmp"
-        plan.scratch_root = os.path.join(root, f"cloud-tasks-{os.getpid()}-{os.urandom(6).hex()}")
+        config.scratch_root = os.path.join(root, f"cloud-tasks-{os.getpid()}-{os.urandom(6).hex()}")
         if data.task_log_dir is not None:
-            plan.log_dir = os.path.abspath(data.task_log_dir)
+            config.log_dir = os.path.abspath(data.task_log_dir)
         elif data.log_store is not None:
-            # Between the end of a task and the upload.
-            plan.log_dir = os.path.join(plan.scratch_root, "logs")
-        return plan
+            # Logs are here between the end of an attempt and the upload.
+            config.log_dir = os.path.join(config.scratch_root, "logs")
+        return config
 
-    def order(
+    def forkserver_config(
         self, function: Function, on_init: Callable[[WorkerData], Any] | None, flags: SharedFlags
     ) -> ForkserverConfig:
-        """What a template is told."""
+        """Return the configuration of the fork server."""
         if self.log_dir is not None:
             os.makedirs(self.log_dir, exist_ok=True)
         return ForkserverConfig(
@@ -121,31 +126,33 @@ class WorkerConfig:
         )
 
     def _slot_environments(self) -> list[dict[str, str]]:
-        """Which devices the tasks of each slot see: ``gpus_per_task`` of those that this worker may use, or of all."""
+        """Return the environment of each slot: ``gpus_per_task`` of the devices that this worker may use."""
         count = getattr(self.data, "gpus_per_task", None)
         if not count:
             return [{}] * self.slots
         allowed = [name for name in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if name]
-        names = allowed or [str(place) for place in range(count * self.slots)]
+        names = allowed or [str(index) for index in range(count * self.slots)]
         slots = [names[slot * count : (slot + 1) * count] for slot in range(self.slots)]
         return [{"CUDA_VISIBLE_DEVICES": ",".join(names)} for names in slots]
 
     @staticmethod
     def _check(data: Any) -> None:
         if data.start_method not in (None, "fork", "spawn"):
-            raise InputError(f'--start-method is "{data.start_method}"', hint="it is fork or spawn")
+            raise InputError(f'expected fork or spawn, got "{data.start_method}"', where="--start-method")
         slots = data.num_simultaneous_tasks
         if slots is not None and slots < 1:
-            raise InputError(f"--num-simultaneous-tasks is {slots}", hint="at least 1 is needed")
+            raise InputError(f"expected at least 1, got {slots}", where="--num-simultaneous-tasks")
         if data.num_cpus is not None and data.num_cpus < 1:
-            raise InputError(f"--num-cpus is {data.num_cpus}", hint="at least 1 is needed")
+            raise InputError(f"expected at least 1, got {data.num_cpus}", where="--num-cpus")
         if data.max_runtime <= 0:
-            raise InputError(f"--max-runtime is {data.max_runtime:g}", hint="give seconds above zero")
+            raise InputError(f"expected a number of seconds above 0, got {data.max_runtime:g}", where="--max-runtime")
         if data.max_attempts < 1:
-            raise InputError(f"--max-attempts is {data.max_attempts}", hint="at least 1 is needed")
+            raise InputError(f"expected at least 1, got {data.max_attempts}", where="--max-attempts")
         if (data.reuse_processes or 1) > 1 and (data.task_log_dir is not None or data.log_store is not None):
             raise InputError(
-                "tasks that share a process share its output too", hint="leave out --reuse-processes, or the logs"
+                "tasks that share a process cannot have separate logs",
+                where="--reuse-processes",
+                hint="remove it, or --task-log-dir and --log-store",
             )
         for name in (
             "keepalive_interval",
@@ -157,15 +164,15 @@ class WorkerConfig:
         ):
             value = getattr(data, name)
             if value is not None and value < 0:
-                raise InputError(f"--{name.replace('_', '-')} is {value:g}", hint="it cannot be negative")
+                raise InputError(f"expected 0 or more, got {value:g}", where=f"--{name.replace('_', '-')}")
 
 
-def _spawn(method: str | None) -> bool | None:
-    """Whether task processes are fresh interpreters; None: that depends on ``worker_init``."""
+def _uses_spawn(method: str | None) -> bool | None:
+    """Return whether task processes are new interpreters; None if that depends on ``worker_init``."""
     if method is not None:
         return method == "spawn"
     if sys.platform == "darwin":
-        # Its system libraries may use threads of their own, which a fork cuts off.
+        # System libraries of macOS may have threads, which a fork does not copy.
         return True
     names = other_threads()
     if names:

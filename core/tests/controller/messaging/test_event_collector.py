@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import timedelta
 
 from controller_fakes import event, message
+from structlog.testing import capture_logs
 
 from cloud_tasks.controller.messaging.event_collector import EventCollector
 from cloud_tasks.errors import ProviderError
@@ -26,7 +27,7 @@ def test_a_broken_message_is_set_aside_and_the_rest_goes_on(loop, store, queue) 
     collector = EventCollector(loop, store, queue)
     collector.start()
     loop.run(lambda: len(queue.acked) == 3)
-    assert store.summary().set_aside == 2
+    assert store.summary().dead_letters == 2
     assert store.summary().events[EventType.KEEP_ALIVE] == 1
 
 
@@ -37,17 +38,19 @@ def test_a_good_event_beside_a_broken_one_is_kept(loop, store, queue) -> None:
     collector.start()
     loop.run(lambda: bool(queue.acked))
     assert store.summary().counts[TaskStatus.COMPLETED] == 1
-    assert store.summary().set_aside == 1
+    assert store.summary().dead_letters == 1
 
 
-def test_a_duplicate_changes_nothing(loop, store, queue) -> None:
+def test_duplicate_event_changes_nothing_and_is_logged(loop, store, queue) -> None:
     body = message(event(EventType.TASK_COMPLETED, 1, task=1))
     queue.inbox.extend([body, body])
     collector = EventCollector(loop, store, queue)
-    collector.start()
-    loop.run(lambda: len(queue.acked) == 2)
+    with capture_logs() as logged:
+        collector.start()
+        loop.run(lambda: len(queue.acked) == 2)
     assert store.summary().counts[TaskStatus.COMPLETED] == 1
     assert store.summary().duplicates == 1
+    assert {"event": "Duplicate events ignored: 1", "log_level": "debug"} in logged
 
 
 def test_nobody_is_listening_during_an_outage_and_listening_begins_anew_after_it(loop, store, queue) -> None:

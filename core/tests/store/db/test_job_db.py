@@ -1,4 +1,4 @@
-"""Creating, opening, locking and publishing a job database."""
+"""Creating, opening, locking, publishing and migrating a job database."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ def names(folder: Path) -> list[str]:
     return sorted(path.name for path in folder.iterdir())
 
 
-def test_a_closed_store_leaves_one_file(tmp_path: Path) -> None:
+def test_close_leaves_one_file(tmp_path: Path) -> None:
     new_store(tmp_path, ["a"]).close()
     assert names(tmp_path) == ["job.db"]
 
 
-def test_what_was_written_is_there_when_it_is_opened_again(tmp_path: Path) -> None:
+def test_open_returns_what_was_written(tmp_path: Path) -> None:
     new_store(tmp_path, ["a", "b"]).close()
     with Store.open(tmp_path / "job.db", job_id="job") as store:
         assert store.job == JOB
@@ -39,15 +39,15 @@ def test_what_was_written_is_there_when_it_is_opened_again(tmp_path: Path) -> No
         assert (store.job.state, store.job.finished_at) == (JobState.FINISHED, at(60))
 
 
-def test_an_existing_file_is_never_created_over_unless_told(tmp_path: Path) -> None:
+def test_create_refuses_an_existing_file_without_overwrite(tmp_path: Path) -> None:
     new_store(tmp_path, ["a"]).close()
-    with pytest.raises(StoreError, match="exists already"):
+    with pytest.raises(StoreError, match="already exists"):
         Store.create(tmp_path / "job.db", JOB)
     with Store.create(tmp_path / "job.db", JOB, overwrite=True) as store:
         assert store.summary().total == 0
 
 
-def test_a_second_writer_is_refused_while_a_reader_is_not(tmp_path: Path) -> None:
+def test_open_refuses_a_second_writer_and_allows_readers(tmp_path: Path) -> None:
     with new_store(tmp_path, ["a"]) as store:
         with pytest.raises(StoreError, match=rf"in use by another cloud-tasks process \(PID {os.getpid()}\)"):
             Store.open(tmp_path / "job.db")
@@ -59,7 +59,7 @@ def test_a_second_writer_is_refused_while_a_reader_is_not(tmp_path: Path) -> Non
     Store.open(tmp_path / "job.db").close()
 
 
-def test_the_lock_of_a_killed_process_is_free(tmp_path: Path) -> None:
+def test_writer_lock_of_a_killed_process_is_released(tmp_path: Path) -> None:
     new_store(tmp_path, ["a"]).close()
     program = (
         "import sys, time; from pathlib import Path; from cloud_tasks.store import Store\n"
@@ -78,7 +78,7 @@ def test_the_lock_of_a_killed_process_is_free(tmp_path: Path) -> None:
         assert store.summary().total == 1
 
 
-def test_a_reader_cannot_write(tmp_path: Path) -> None:
+def test_read_only_store_refuses_writes(tmp_path: Path) -> None:
     new_store(tmp_path, ["a"]).close()
     with Store.open(tmp_path / "job.db", read_only=True) as store:
         for change in (
@@ -87,7 +87,7 @@ def test_a_reader_cannot_write(tmp_path: Path) -> None:
             store.reset_for_requeue,
             lambda: store.load_tasks([Task(task_id="b")]),
         ):
-            with pytest.raises(StoreError, match="reading only"):
+            with pytest.raises(StoreError, match="read-only"):
                 change()
         assert store.summary().counts[TaskStatus.PENDING] == 1
 
@@ -119,15 +119,13 @@ def _others(path: Path) -> None:
         (lambda path: None, "there is no such job database"),
         (_not_sqlite, "not a job database"),
         (_other_sqlite, "not a job database of cloud-tasks"),
-        (_newer, "made by a newer version of cloud-tasks"),
-        (_others, 'belongs to job "other", not to "job"'),
-        (lambda path: path.mkdir(), "cannot be opened"),
+        (_newer, "created by a newer version of cloud-tasks"),
+        (_others, 'belongs to job "other", not "job"'),
+        (lambda path: path.mkdir(), "cannot open"),
     ],
 )
 @pytest.mark.parametrize("read_only", [False, True])
-def test_a_file_that_is_not_ours_is_refused_with_advice(
-    tmp_path: Path, make: object, message: str, read_only: bool
-) -> None:
+def test_open_refuses_other_files_with_a_hint(tmp_path: Path, make: object, message: str, read_only: bool) -> None:
     assert callable(make)
     make(tmp_path / "job.db")
     before = names(tmp_path)
@@ -138,12 +136,12 @@ def test_a_file_that_is_not_ours_is_refused_with_advice(
     assert names(tmp_path) == before
 
 
-def test_a_missing_folder_is_told(tmp_path: Path) -> None:
-    with pytest.raises(StoreError, match="its folder does not exist"):
+def test_create_refuses_a_missing_folder(tmp_path: Path) -> None:
+    with pytest.raises(StoreError, match="the folder does not exist"):
         Store.create(tmp_path / "nowhere" / "job.db", JOB)
 
 
-def test_the_job_can_be_written_anew_but_not_become_another(tmp_path: Path) -> None:
+def test_update_job_refuses_another_job_id(tmp_path: Path) -> None:
     with new_store(tmp_path) as store:
         store.update_job(attrs.evolve(JOB, config={"changed": True}, state=JobState.RUNNING))
         assert store.job.config == {"changed": True}
@@ -154,7 +152,7 @@ def test_the_job_can_be_written_anew_but_not_become_another(tmp_path: Path) -> N
 # -- publishing ----------------------------------------------------------------------------------------------------
 
 
-def test_publishing_puts_a_loaded_database_in_the_place_of_the_old_one(tmp_path: Path) -> None:
+def test_publish_replaces_the_old_database(tmp_path: Path) -> None:
     new_store(tmp_path, ["old"]).close()
     with new_store(tmp_path, ["new", "newer"], "job.db.loading") as store:
         assert Store.open(tmp_path / "job.db", read_only=True).summary().total == 1
@@ -167,7 +165,7 @@ def test_publishing_puts_a_loaded_database_in_the_place_of_the_old_one(tmp_path:
         assert store.summary().finished_tasks == 1
 
 
-def test_publishing_is_refused_while_someone_works_on_the_old_one(tmp_path: Path) -> None:
+def test_publish_refuses_a_database_in_use(tmp_path: Path) -> None:
     with new_store(tmp_path, ["old"]), new_store(tmp_path, ["new"], "job.db.loading") as store:
         with pytest.raises(StoreError, match="in use"):
             store.publish(tmp_path / "job.db")
@@ -177,28 +175,28 @@ def test_publishing_is_refused_while_someone_works_on_the_old_one(tmp_path: Path
         assert old.task("old") is not None
 
 
-def test_a_store_that_cannot_be_published_stays_as_it_was(tmp_path: Path) -> None:
+def test_failed_publish_leaves_the_store_unchanged(tmp_path: Path) -> None:
     (tmp_path / "job.db").mkdir()
     with new_store(tmp_path, ["new"], "job.db.loading") as store:
-        with pytest.raises(StoreError, match="cannot be replaced"):
+        with pytest.raises(StoreError, match="cannot replace the file"):
             store.publish(tmp_path / "job.db")
         assert store.apply_events([completed("new")]).new == 1
     assert names(tmp_path) == ["job.db", "job.db.loading"]
 
 
-def test_a_database_whose_creation_was_cut_short_is_refused(tmp_path: Path) -> None:
+def test_open_refuses_a_database_without_a_job(tmp_path: Path) -> None:
     new_store(tmp_path).close()
     connection = sqlite3.connect(tmp_path / "job.db")
     connection.execute("DELETE FROM job")
     connection.commit()
     connection.close()
-    with pytest.raises(StoreError, match="holds no job"):
+    with pytest.raises(StoreError, match="contains no job"):
         Store.open(tmp_path / "job.db")
     assert names(tmp_path) == ["job.db"]
 
 
-def test_the_old_write_ahead_log_is_not_taken_for_the_new_ones(tmp_path: Path) -> None:
-    # A killed controller leaves its log behind.
+def test_publish_removes_the_old_write_ahead_log(tmp_path: Path) -> None:
+    # A killed controller leaves its write-ahead log.
     program = (
         "import os, sys; from pathlib import Path; from cloud_tasks.store import Store\n"
         "store = Store.open(Path(sys.argv[1])); store.mark_queued(['old']); os.kill(os.getpid(), 9)"
@@ -213,7 +211,7 @@ def test_the_old_write_ahead_log_is_not_taken_for_the_new_ones(tmp_path: Path) -
         assert store.task("old") is None
 
 
-def test_a_reader_of_the_old_database_goes_on_reading_it(tmp_path: Path) -> None:
+def test_publish_leaves_readers_of_the_old_database_working(tmp_path: Path) -> None:
     new_store(tmp_path, ["old"]).close()
     with (
         Store.open(tmp_path / "job.db", read_only=True) as reader,
@@ -224,13 +222,13 @@ def test_a_reader_of_the_old_database_goes_on_reading_it(tmp_path: Path) -> None
         assert reader.task("old") is not None
 
 
-def test_a_discarded_database_is_gone(tmp_path: Path) -> None:
+def test_discard_deletes_the_file(tmp_path: Path) -> None:
     new_store(tmp_path, ["a"]).discard()
     assert names(tmp_path) == []
 
 
 def _as_version_2(path: Path) -> None:
-    """Give a database the form that it had when instances had a column ``last_seen``."""
+    """Convert a database to schema 2, in which instances had a column ``last_seen``."""
     with closing(sqlite3.connect(path)) as connection:
         connection.executescript("ALTER TABLE instances ADD COLUMN last_seen REAL; PRAGMA user_version = 2;")
 
@@ -259,3 +257,12 @@ def test_open_migrates_a_database_of_schema_2_and_keeps_its_instances(tmp_path: 
         indices = {row[1] for row in connection.execute("PRAGMA index_list(instances)")}
     assert "last_seen" not in columns
     assert "instances_alive" in indices
+
+
+def test_claim_locks_the_other_database(tmp_path: Path) -> None:
+    with new_store(tmp_path, ["a"], name="loading.db") as store:
+        store.claim(tmp_path / "job.db")
+        with pytest.raises(StoreError):
+            new_store(tmp_path, ["a"])
+        store.publish(tmp_path / "job.db")
+        assert store.remaining() == 1

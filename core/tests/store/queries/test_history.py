@@ -1,4 +1,4 @@
-"""The history and the course of a job, read back from its database."""
+"""The history and the timeline of a job."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from cloud_tasks.store.queries.history import iterate_attempts, iterate_events, 
 from cloud_tasks.store.queries.timeline import read_elapsed_histogram, read_failures, read_timeline
 
 
-def test_events_come_back_as_they_were_applied(tmp_path: Path) -> None:
+def test_iterate_events_returns_events_as_applied(tmp_path: Path) -> None:
     events = [
         event(EventType.WORKER_STARTED, details={"slots": 2}, timestamp=at(0)),
         started("a", timestamp=at(1), details={"slot": 1}),
         failed("a", retry=True, timestamp=at(2)),
-        completed("stranger", timestamp=at(3), details={"result": [1, None]}),
+        completed("unknown", timestamp=at(3), details={"result": [1, None]}),
         event(EventType.KEEP_ALIVE, timestamp=at(4), instance_id=None),
     ]
     with new_store(tmp_path, ["a", "b"]) as store:
@@ -28,11 +28,11 @@ def test_events_come_back_as_they_were_applied(tmp_path: Path) -> None:
         assert list(iterate_events(tmp_path / "job.db")) == events
         assert list(iterate_events(tmp_path / "job.db", after=3)) == events[3:]
         assert list(iterate_events(tmp_path / "job.db", task_id="a")) == events[1:3]
-        assert list(iterate_events(tmp_path / "job.db", task_id="stranger")) == [events[3]]
+        assert list(iterate_events(tmp_path / "job.db", task_id="unknown")) == [events[3]]
         assert list(iterate_events(tmp_path / "job.db", task_id="b")) == []
 
 
-def test_a_task_has_the_result_of_the_attempt_that_completed_it(tmp_path: Path) -> None:
+def test_iterate_tasks_returns_the_result_of_the_completing_attempt(tmp_path: Path) -> None:
     with new_store(tmp_path, ["a", "b"]) as store:
         store.apply_events([completed("a", retry=True, details={"result": "not yet"}), failed("b", hostname="h2")])
         store.apply_events([completed("a", attempt=2, details={"result": "there"})])
@@ -48,7 +48,7 @@ def test_a_task_has_the_result_of_the_attempt_that_completed_it(tmp_path: Path) 
     assert [task.task_id for task in iterate_tasks(tmp_path / "job.db", statuses=[TaskStatus.FAILED])] == ["b"]
 
 
-def test_attempts_are_those_of_the_history(tmp_path: Path) -> None:
+def test_iterate_attempts_equals_the_attempts_of_each_task(tmp_path: Path) -> None:
     with new_store(tmp_path, ["a", "b"]) as store:
         store.apply_events([started("a"), failed("a", retry=True), started("a", 2), completed("b")])
         records = {name: store.attempts(name) for name in ("a", "b")}
@@ -62,13 +62,13 @@ def test_attempts_are_those_of_the_history(tmp_path: Path) -> None:
     assert found[0].details["exception"] == "bad"
 
 
-def test_the_slowest_tasks_come_first(tmp_path: Path) -> None:
+def test_slowest_tasks_come_first(tmp_path: Path) -> None:
     with new_store(tmp_path, ["a", "b", "c"]) as store:
         store.apply_events([completed("a", elapsed=1), completed("b", elapsed=3), completed("c", elapsed=2)])
     assert [task.task_id for task in slowest_tasks(tmp_path / "job.db", limit=2)] == ["b", "c"]
 
 
-def test_failures_are_grouped_with_an_example(tmp_path: Path) -> None:
+def test_read_failures_groups_exceptions_with_an_example(tmp_path: Path) -> None:
     with new_store(tmp_path, ["a", "b", "c"]) as store:
         store.apply_events([failed("a", message="rare"), failed("b"), failed("c", retry=True), failed("c", attempt=2)])
     first, second = read_failures(tmp_path / "job.db")
@@ -76,7 +76,7 @@ def test_failures_are_grouped_with_an_example(tmp_path: Path) -> None:
     assert (second.summary, second.count, second.task_id) == ("ValueError: rare", 1, "a")
 
 
-def test_the_course_says_when_what_was_there(tmp_path: Path) -> None:
+def test_timeline_counts_tasks_and_instances_by_bucket(tmp_path: Path) -> None:
     with new_store(tmp_path, ["a", "b", "c"]) as store:
         store.record_intents([launch_request("k1", price="2")], at(0), slots=1)
         store.record_launched("k1", instance("i1", "k1", created=25))
@@ -84,16 +84,16 @@ def test_the_course_says_when_what_was_there(tmp_path: Path) -> None:
         store.apply_events([completed("a", timestamp=at(30)), failed("b", timestamp=at(60))])
         store.apply_events([completed("c", timestamp=at(100))])
         store.set_state(JobState.FINISHED, at(100))
-    course = read_timeline(tmp_path / "job.db", at(9999), steps=4)
-    assert (course.begin, course.end) == (at(0), at(100))
-    assert [step.completed for step in course.steps] == [0, 1, 0, 1]
-    assert [step.failed for step in course.steps] == [0, 0, 1, 0]
-    assert [step.instances for step in course.steps] == pytest.approx([0, 1, 1, 0])
-    assert [step.price_per_hour for step in course.steps] == pytest.approx([0, 2, 2, 0])
-    assert [step.begin for step in course.steps] == [at(0), at(25), at(50), at(75)]
+    timeline = read_timeline(tmp_path / "job.db", at(9999), steps=4)
+    assert (timeline.begin, timeline.end) == (at(0), at(100))
+    assert [bucket.completed for bucket in timeline.steps] == [0, 1, 0, 1]
+    assert [bucket.failed for bucket in timeline.steps] == [0, 0, 1, 0]
+    assert [bucket.instances for bucket in timeline.steps] == pytest.approx([0, 1, 1, 0])
+    assert [bucket.price_per_hour for bucket in timeline.steps] == pytest.approx([0, 2, 2, 0])
+    assert [bucket.begin for bucket in timeline.steps] == [at(0), at(25), at(50), at(75)]
 
 
-def test_a_course_goes_on_to_now_while_an_instance_lives_and_else_to_the_last_sign_of_life(tmp_path: Path) -> None:
+def test_timeline_ends_now_with_a_running_instance_and_else_at_the_last_heartbeat(tmp_path: Path) -> None:
     with new_store(tmp_path, ["a"]) as store:
         store.apply_events([started("a", timestamp=at(10))])
         assert read_timeline(tmp_path / "job.db", at(500)).end == at(10)
@@ -102,16 +102,16 @@ def test_a_course_goes_on_to_now_while_an_instance_lives_and_else_to_the_last_si
         assert read_timeline(tmp_path / "job.db", at(500)).end == at(500)
 
 
-def test_before_anything_has_happened_a_course_has_no_steps(tmp_path: Path) -> None:
+def test_timeline_of_a_new_job_has_no_buckets(tmp_path: Path) -> None:
     new_store(tmp_path, ["a"]).close()
-    course = read_timeline(tmp_path / "job.db", at(0))
-    assert (course.begin, course.end, course.steps) == (at(0), at(0), ())
+    timeline = read_timeline(tmp_path / "job.db", at(0))
+    assert (timeline.begin, timeline.end, timeline.steps) == (at(0), at(0), ())
     assert read_elapsed_histogram(tmp_path / "job.db") == ()
 
 
 @settings(max_examples=25, deadline=None)
 @given(st.lists(st.floats(0.001, 1e6), min_size=1, max_size=30), st.integers(1, 7))
-def test_a_histogram_and_a_course_leave_no_task_out(
+def test_histogram_and_timeline_include_every_task(
     tmp_path_factory: pytest.TempPathFactory, elapsed: list[float], bars: int
 ) -> None:
     folder = tmp_path_factory.mktemp("store")
@@ -123,5 +123,5 @@ def test_a_histogram_and_a_course_leave_no_task_out(
     histogram = read_elapsed_histogram(folder / "job.db", bars=bars)
     assert sum(count for _, _, count in histogram) == len(elapsed)
     assert (histogram[0][0], histogram[-1][1]) == pytest.approx((min(elapsed), max(elapsed)))
-    course = read_timeline(folder / "job.db", at(0), steps=bars)
-    assert sum(step.completed for step in course.steps) == len(elapsed)
+    timeline = read_timeline(folder / "job.db", at(0), steps=bars)
+    assert sum(bucket.completed for bucket in timeline.steps) == len(elapsed)

@@ -1,4 +1,4 @@
-"""The summary and the statistics."""
+"""Summary, statistics and quantile sketch."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from cloud_tasks.model import EventType, TaskStatus
 from cloud_tasks.store.db.quantile_sketch import RELATIVE_ERROR, bucket_of, percentiles, percentiles_of_sketch, value_of
 
 
-def test_the_elapsed_statistics_are_those_of_the_completed_tasks(tmp_path: Path) -> None:
+def test_elapsed_statistics_describe_completed_tasks(tmp_path: Path) -> None:
     chance = random.Random(7)
     values = [chance.lognormvariate(0, 2) for _ in range(501)]
     with new_store(tmp_path, [f"t{n}" for n in range(510)]) as store:
@@ -40,7 +40,7 @@ def test_the_elapsed_statistics_are_those_of_the_completed_tasks(tmp_path: Path)
 
 
 @pytest.mark.parametrize("count", [1, 2, 3])
-def test_few_values_have_statistics_too(tmp_path: Path, count: int) -> None:
+def test_elapsed_statistics_of_few_values(tmp_path: Path, count: int) -> None:
     values = [3.0, 1.0, 2.0][:count]
     with new_store(tmp_path, ["t0", "t1", "t2"]) as store:
         store.apply_events([completed(f"t{n}", elapsed=value) for n, value in enumerate(values)])
@@ -50,14 +50,14 @@ def test_few_values_have_statistics_too(tmp_path: Path, count: int) -> None:
     assert elapsed.percentile_95 <= elapsed.maximum
 
 
-def test_before_anything_completed_there_are_none(tmp_path: Path) -> None:
+def test_elapsed_statistics_without_completed_tasks_are_none(tmp_path: Path) -> None:
     with new_store(tmp_path, ["a"]) as store:
         store.apply_events([started("a"), failed("a", retry=True)])
         assert store.summary().elapsed is None
         assert store.statistics(at(0)).elapsed is None
 
 
-def test_exceptions_are_grouped_the_most_frequent_first(tmp_path: Path) -> None:
+def test_exceptions_are_grouped_most_frequent_first(tmp_path: Path) -> None:
     with new_store(tmp_path, ["a", "b", "c"]) as store:
         store.apply_events([failed("a", message="x"), failed("b", message="y"), failed("c", message="y")])
         found = store.statistics(at(0))
@@ -65,7 +65,7 @@ def test_exceptions_are_grouped_the_most_frequent_first(tmp_path: Path) -> None:
     assert found.exception_kinds == 2
 
 
-def test_an_endless_variety_of_exceptions_is_listed_in_part(tmp_path: Path) -> None:
+def test_exceptions_are_limited_to_the_most_frequent(tmp_path: Path) -> None:
     ids = [f"t{n}" for n in range(150)]
     with new_store(tmp_path, ids) as store:
         store.apply_events([failed(task_id, message=f"file {task_id} is missing") for task_id in ids])
@@ -74,14 +74,14 @@ def test_an_endless_variety_of_exceptions_is_listed_in_part(tmp_path: Path) -> N
     assert found.exception_kinds == 150
 
 
-def test_messages_set_aside_are_counted_and_the_latest_kept(tmp_path: Path) -> None:
+def test_dead_letter_counts_messages_and_keeps_the_latest(tmp_path: Path) -> None:
     with new_store(tmp_path) as store:
         for _ in range(3):
-            store.set_aside(b"{", "not JSON", at(0))
-        assert store.summary().set_aside == 3
+            store.dead_letter(b"{", "not JSON", at(0))
+        assert store.summary().dead_letters == 3
 
 
-def test_the_summary_counts_every_status_and_event(tmp_path: Path) -> None:
+def test_summary_counts_every_status_and_event(tmp_path: Path) -> None:
     with new_store(tmp_path, ["a", "b"]) as store:
         store.apply_events([started("a"), event(EventType.KEEP_ALIVE)])
         summary = store.summary()
@@ -93,31 +93,39 @@ def test_the_summary_counts_every_status_and_event(tmp_path: Path) -> None:
     assert set(summary.events) == set(EventType)
 
 
-# -- the sketch ----------------------------------------------------------------------------------------------------
+# -- quantile sketch -----------------------------------------------------------------------------------------------
 
 positive = st.floats(1e-6, 1e9)
 
 
 @given(positive)
-def test_a_bucket_stands_for_its_values_within_the_error(value: float) -> None:
+def test_bucket_value_is_within_the_relative_error(value: float) -> None:
     assert value_of(bucket_of(value)) == pytest.approx(value, rel=RELATIVE_ERROR * 1.001)
 
 
 @given(st.lists(positive, min_size=1, max_size=50), st.floats(0, 1))
-def test_a_percentile_of_the_sketch_is_near_the_value_of_its_rank(values: list[float], fraction: float) -> None:
+def test_percentiles_of_sketch_are_near_the_exact_ranks(values: list[float], fraction: float) -> None:
     found = percentiles_of_sketch(Counter(bucket_of(value) for value in values), (fraction,))[0]
     exact = sorted(values)[math.floor(fraction * (len(values) - 1))]
     assert found == pytest.approx(exact, rel=RELATIVE_ERROR * 1.001)
 
 
 @given(st.lists(st.floats(-1e9, 1e9), min_size=2, max_size=50))
-def test_the_exact_percentiles_are_those_of_the_statistics_module(values: list[float]) -> None:
+def test_percentiles_equal_those_of_the_statistics_module(values: list[float]) -> None:
     cuts = statistics.quantiles(values, n=20, method="inclusive")
     assert percentiles(sorted(values), (0.5, 0.9), len(values)) == pytest.approx([cuts[9], cuts[17]])
 
 
 @pytest.mark.parametrize("of", [lambda: percentiles([], (0.5,), 0), lambda: percentiles_of_sketch({}, (0.5,))])
-def test_nothing_has_no_percentiles(of: object) -> None:
+def test_percentiles_of_no_values_raise(of: object) -> None:
     assert callable(of)
-    with pytest.raises(ValueError, match="a percentile of nothing"):
+    with pytest.raises(ValueError, match="no values"):
         of()
+
+
+def test_elapsed_times_counts_completed_tasks_by_time(tmp_path: Path) -> None:
+    with new_store(tmp_path, ["a", "b", "c"]) as store:
+        store.apply_events([completed("a", elapsed=10.0), completed("b", elapsed=10.0), completed("c", elapsed=99.0)])
+        times = store.elapsed_times()
+        assert sorted(times.values()) == [1, 2]
+        assert sum(value * count for value, count in times.items()) / 3 == pytest.approx(119 / 3, rel=0.02)

@@ -1,4 +1,4 @@
-"""The projection of a job: rate, remaining time and cost are those of the current run."""
+"""Throughput, time left and projected cost of a job: those of the current run."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ MINUTE = 60.0
 
 
 def end_tasks(store: Store, tasks: range, begin: float, seconds: float) -> None:
-    """Complete these tasks evenly over a span of time that begins after ``begin``."""
+    """Complete these tasks at equal intervals in the seconds after ``begin``."""
     store.apply_events(
         [
             completed(f"t{number}", timestamp=at(begin + seconds * (place + 1) / len(tasks)))
@@ -49,7 +49,7 @@ def projection(store: Store, now: datetime) -> tuple[float, timedelta, Money | N
     )
 
 
-def test_pace_after_a_pause_is_that_of_this_run(tmp_path: Path) -> None:
+def test_throughput_after_a_pause_counts_this_run_only(tmp_path: Path) -> None:
     with a_store(tmp_path, 2000) as store:
         store.begin_run(at(0))
         launch(store, "yesterday", 0, end=100 * MINUTE)
@@ -62,7 +62,7 @@ def test_pace_after_a_pause_is_that_of_this_run(tmp_path: Path) -> None:
         assert run_time(store.summary(), now) == timedelta(minutes=10)
 
 
-def test_pace_of_a_third_run_counts_neither_of_the_first_two(tmp_path: Path) -> None:
+def test_throughput_of_a_third_run_counts_neither_of_the_first_two(tmp_path: Path) -> None:
     with a_store(tmp_path, 100) as store:
         for run, count in enumerate((40, 10)):
             store.begin_run(at(run * DAY))
@@ -73,7 +73,7 @@ def test_pace_of_a_third_run_counts_neither_of_the_first_two(tmp_path: Path) -> 
         assert projection(store, at(2 * DAY + 30 * MINUTE))[:2] == (20.0, timedelta(hours=2))
 
 
-def test_pace_of_a_pass_over_failed_tasks_counts_the_pass_only(tmp_path: Path) -> None:
+def test_throughput_of_a_pass_over_failed_tasks_counts_the_pass_only(tmp_path: Path) -> None:
     with a_store(tmp_path, 20) as store:
         store.begin_run(at(0))
         store.apply_events([failed(f"t{number}", timestamp=at(MINUTE)) for number in range(8)])
@@ -86,8 +86,8 @@ def test_pace_of_a_pass_over_failed_tasks_counts_the_pass_only(tmp_path: Path) -
         assert projection(store, at(DAY + 60 * MINUTE))[:2] == (2.0, timedelta(hours=3))
 
 
-def test_pace_leaves_out_tasks_that_ended_while_no_controller_ran(tmp_path: Path) -> None:
-    """The instances of a killed controller work on; their events are read by the next one, all at once."""
+def test_throughput_excludes_tasks_that_finished_between_runs(tmp_path: Path) -> None:
+    """The instances of a killed controller continue; the next controller reads all their events at once."""
     with a_store(tmp_path, 100) as store:
         store.begin_run(at(0))
         launch(store, "i1", 0)
@@ -101,7 +101,7 @@ def test_pace_leaves_out_tasks_that_ended_while_no_controller_ran(tmp_path: Path
         assert projection(store, now)[:2] == (20.0, timedelta(hours=2))
 
 
-def test_pace_of_a_fresh_run_begins_with_the_run(tmp_path: Path) -> None:
+def test_throughput_of_a_new_run_starts_with_the_run(tmp_path: Path) -> None:
     with a_store(tmp_path, 30) as store:
         store.begin_run(at(0))
         assert throughput(store.summary(), at(MINUTE)) is None
@@ -111,7 +111,7 @@ def test_pace_of_a_fresh_run_begins_with_the_run(tmp_path: Path) -> None:
         assert projection(store, at(60 * MINUTE))[:2] == (10.0, timedelta(hours=2))
 
 
-def test_pace_of_a_finished_job_stays_and_leaves_no_time(tmp_path: Path) -> None:
+def test_throughput_of_a_finished_job_is_constant_with_no_time_left(tmp_path: Path) -> None:
     with a_store(tmp_path, 30) as store:
         store.begin_run(at(0))
         launch(store, "i1", 0, end=61 * MINUTE)
@@ -126,7 +126,7 @@ def test_pace_of_a_finished_job_stays_and_leaves_no_time(tmp_path: Path) -> None
         assert projected_cost(summary, None, accrued=Money(10), price_per_hour=Money(2)) == Money(10)
 
 
-def test_pace_is_unknown_while_no_instance_runs(tmp_path: Path) -> None:
+def test_throughput_is_unknown_without_instances(tmp_path: Path) -> None:
     with a_store(tmp_path, 30) as store:
         store.begin_run(at(0))
         launch(store, "i1", 0, end=30 * MINUTE)
@@ -139,7 +139,7 @@ def test_pace_is_unknown_while_no_instance_runs(tmp_path: Path) -> None:
         assert projection(store, at(60 * MINUTE))[0] == 10.0
 
 
-def test_pace_of_workers_started_by_hand_is_unknown_once_they_are_silent(tmp_path: Path) -> None:
+def test_throughput_of_manual_workers_is_unknown_without_recent_tasks(tmp_path: Path) -> None:
     with a_store(tmp_path, 30) as store:
         store.begin_run(at(0))
         end_tasks(store, range(10), 0, 30 * MINUTE)
@@ -149,7 +149,7 @@ def test_pace_of_workers_started_by_hand_is_unknown_once_they_are_silent(tmp_pat
         assert throughput(store.summary(), at(DAY)) is not None
 
 
-def test_pace_is_unknown_when_the_clock_was_set_back_to_before_the_run(tmp_path: Path) -> None:
+def test_throughput_is_unknown_when_the_clock_was_set_back(tmp_path: Path) -> None:
     with a_store(tmp_path, 30) as store:
         store.begin_run(at(DAY))
         end_tasks(store, range(10), DAY, MINUTE)
@@ -158,8 +158,8 @@ def test_pace_is_unknown_when_the_clock_was_set_back_to_before_the_run(tmp_path:
             assert run_time(store.summary(), now) == timedelta(0)
 
 
-def test_pace_without_a_recorded_run_begins_with_the_first_task(tmp_path: Path) -> None:
-    """A database of a version that did not record runs."""
+def test_throughput_without_a_recorded_run_starts_with_the_first_task(tmp_path: Path) -> None:
+    """Case: a database of a version that did not record runs."""
     with a_store(tmp_path, 30) as store:
         store.apply_events([started("t0", timestamp=at(0))])
         end_tasks(store, range(10), 0, 60 * MINUTE)
@@ -175,7 +175,7 @@ def test_pace_without_a_recorded_run_begins_with_the_first_task(tmp_path: Path) 
         assert projection(store, at(DAY + 30 * MINUTE))[0] == 20.0
 
 
-def test_the_begin_of_a_run_survives_reopening(tmp_path: Path) -> None:
+def test_run_start_survives_reopening(tmp_path: Path) -> None:
     with a_store(tmp_path, 5) as store:
         end_tasks(store, range(2), 0, MINUTE)
         store.begin_run(at(DAY))
@@ -198,7 +198,7 @@ moments = st.none() | st.floats(0, 1e6).map(at)
     last=moments,
     now=st.floats(0, 1e6).map(at),
 )
-def test_pace_is_either_unknown_or_finite_and_positive(
+def test_throughput_is_unknown_or_finite_and_positive(
     finished: int,
     remaining: int,
     before: int,

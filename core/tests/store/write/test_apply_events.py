@@ -1,4 +1,4 @@
-"""Applying events: idempotent, in any order, with counters that always agree with the tables."""
+"""Applying events: idempotent, in any order, with counters that equal the tables."""
 
 from __future__ import annotations
 
@@ -17,9 +17,8 @@ from store_facts import at, completed, event, failed, new_store, started
 
 from cloud_tasks.model import FINAL_STATUSES, AttemptOutcome, Event, EventType, TaskStatus
 from cloud_tasks.store import Applied, Store
-from cloud_tasks.store.db.enum_codes import EVENT_TO_CODE, STATUS_OF_CODE, STATUS_TO_CODE
+from cloud_tasks.store.db.enum_codes import EVENT_TO_CODE, OUTCOME_TO_CODE, STATUS_OF_CODE, STATUS_TO_CODE
 from cloud_tasks.store.db.quantile_sketch import bucket_of
-from cloud_tasks.store.write.apply_events import describe_exception
 from cloud_tasks.store.write.state_machine import is_task_event
 
 TASKS = ("a", "b", "c")
@@ -30,7 +29,7 @@ def statuses(store: Store) -> dict[str, TaskStatus]:
 
 
 def recount(path: Path) -> None:
-    """Scan the tables, and compare with everything that is maintained."""
+    """Scan the tables and compare them with every maintained counter."""
     database = sqlite3.connect(path)
     rows = database.execute
     counters = dict(rows("SELECT name, value FROM counters"))
@@ -59,10 +58,9 @@ def recount(path: Path) -> None:
     assert dict(rows("SELECT bucket, count FROM elapsed_sketch")) == Counter(bucket_of(value) for value in elapsed)
     running = dict(rows("SELECT host, running FROM hosts WHERE running != 0"))
     assert running == dict(rows("SELECT host, count(*) FROM attempts WHERE outcome IS NULL GROUP BY host"))
+    exceptions = (OUTCOME_TO_CODE[AttemptOutcome.EXCEPTION],)
     assert dict(rows("SELECT summary, count FROM exceptions")) == dict(
-        rows(
-            "SELECT coalesce(reason, ''), count(*) FROM attempts WHERE outcome = 2 GROUP BY reason",
-        )
+        rows("SELECT coalesce(reason, ''), count(*) FROM attempts WHERE outcome = ? GROUP BY reason", exceptions)
     )
     finals = ", ".join(str(STATUS_TO_CODE[s]) for s in FINAL_STATUSES)
     finished = _one(database, f"SELECT count(*) FROM tasks WHERE status IN ({finals})")
@@ -83,12 +81,12 @@ elapsed_times = st.none() | st.floats(0, 1e6)
 
 @st.composite
 def events(draw: st.DrawFn) -> Event:
-    """Any event, sensible or not."""
+    """Any event, valid or not."""
     kind = draw(st.sampled_from(EventType))
     host = draw(hosts)
     return event(
         kind,
-        draw(st.sampled_from([*TASKS, "stranger", None])),
+        draw(st.sampled_from([*TASKS, "unknown", None])),
         draw(st.integers(1, 4)),
         event_id=draw(st.text(st.characters(codec="utf-8"), min_size=1, max_size=6)),
         timestamp=at(draw(st.integers(0, 20))),
@@ -103,31 +101,31 @@ def events(draw: st.DrawFn) -> Event:
 
 
 def history(task_id: str, outcomes: list[str]) -> list[Event]:
-    """What a well-behaved worker reports about one task."""
-    told: list[Event] = []
+    """The events of a correct worker about one task."""
+    sent: list[Event] = []
     attempt, clock = 1, 0
     for number, outcome in enumerate(outcomes):
         last = number == len(outcomes) - 1
         host = f"h{number % 2}"
-        told.append(started(task_id, attempt, timestamp=at(clock), hostname=host))
+        sent.append(started(task_id, attempt, timestamp=at(clock), hostname=host))
         clock += 5
         where = {"timestamp": at(clock), "hostname": host}
         if outcome == "released":
-            told.append(event(EventType.TASK_RELEASED, task_id, attempt, **where))
+            sent.append(event(EventType.TASK_RELEASED, task_id, attempt, **where))
             continue
         if outcome == "completed":
-            told.append(completed(task_id, attempt, retry=not last, elapsed=5.0, **where))
+            sent.append(completed(task_id, attempt, retry=not last, elapsed=5.0, **where))
         else:
-            told.append(failed(task_id, attempt, retry=not last, **where))
+            sent.append(failed(task_id, attempt, retry=not last, **where))
         attempt += 1
-    return told
+    return sent
 
 
-def apply_in_batches(store: Store, told: list[Event], cuts: list[int]) -> None:
-    edges = sorted({0, len(told), *(cut % (len(told) + 1) for cut in cuts)})
+def apply_in_batches(store: Store, sent: list[Event], cuts: list[int]) -> None:
+    edges = sorted({0, len(sent), *(cut % (len(sent) + 1) for cut in cuts)})
     known_final: dict[str, TaskStatus] = {}
     for first, last in pairwise(edges):
-        store.apply_events(told[first:last])
+        store.apply_events(sent[first:last])
         recount(store.path)
         now = statuses(store)
         assert {task_id: now[task_id] for task_id in known_final} == known_final
@@ -136,10 +134,10 @@ def apply_in_batches(store: Store, told: list[Event], cuts: list[int]) -> None:
 
 @given(st.lists(events(), max_size=25), st.lists(st.integers(0, 100), max_size=3), st.data())
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=20)
-def test_whatever_is_said_in_whatever_order_counters_agree_and_final_states_stay(
-    tmp_path_factory: pytest.TempPathFactory, told: list[Event], cuts: list[int], data: st.DataObject
+def test_apply_events_in_any_order_keeps_counters_exact_and_terminal_states(
+    tmp_path_factory: pytest.TempPathFactory, sent: list[Event], cuts: list[int], data: st.DataObject
 ) -> None:
-    repeated = told + (data.draw(st.lists(st.sampled_from(told), max_size=10)) if told else [])
+    repeated = sent + (data.draw(st.lists(st.sampled_from(sent), max_size=10)) if sent else [])
     with new_store(tmp_path_factory.mktemp("apply"), TASKS) as store:
         apply_in_batches(store, list(data.draw(st.permutations(repeated))), cuts)
 
@@ -149,14 +147,14 @@ def test_whatever_is_said_in_whatever_order_counters_agree_and_final_states_stay
     st.data(),
 )
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=20)
-def test_true_histories_end_the_same_however_they_are_shuffled_and_repeated(
+def test_apply_events_of_valid_histories_is_independent_of_order_and_duplicates(
     tmp_path_factory: pytest.TempPathFactory, outcomes: list[list[str]], data: st.DataObject
 ) -> None:
-    told = [each for task_id, steps in zip(TASKS, outcomes, strict=True) for each in history(task_id, steps)]
+    sent = [each for task_id, steps in zip(TASKS, outcomes, strict=True) for each in history(task_id, steps)]
     with new_store(tmp_path_factory.mktemp("straight"), TASKS) as store:
-        store.apply_events(told)
+        store.apply_events(sent)
         straight = statuses(store)
-    repeated = told + (data.draw(st.lists(st.sampled_from(told), max_size=10)) if told else [])
+    repeated = sent + (data.draw(st.lists(st.sampled_from(sent), max_size=10)) if sent else [])
     shuffled = list(data.draw(st.permutations(repeated)))
     with new_store(tmp_path_factory.mktemp("shuffled"), TASKS) as store:
         apply_in_batches(store, shuffled, data.draw(st.lists(st.integers(0, 100), max_size=3)))
@@ -171,7 +169,7 @@ def test_true_histories_end_the_same_however_they_are_shuffled_and_repeated(
         assert store.summary().events == before.events
 
 
-# -- single stories ------------------------------------------------------------------------------------------------
+# -- single cases --------------------------------------------------------------------------------------------------
 
 
 @pytest.fixture
@@ -180,7 +178,7 @@ def store(tmp_path: Path) -> Iterator[Store]:
         yield store
 
 
-def test_a_task_that_completes_is_completed(store: Store) -> None:
+def test_completed_event_completes_its_task(store: Store) -> None:
     assert store.apply_events([started("a"), completed("a", elapsed=2.5, timestamp=at(3))]) == Applied(new=2)
     assert statuses(store) == {"a": TaskStatus.COMPLETED, "b": TaskStatus.PENDING, "c": TaskStatus.PENDING}
     summary = store.summary()
@@ -190,7 +188,7 @@ def test_a_task_that_completes_is_completed(store: Store) -> None:
     assert summary.last_end == at(3)
 
 
-def test_the_same_batch_again_changes_nothing(store: Store) -> None:
+def test_duplicate_batch_changes_nothing(store: Store) -> None:
     batch = [started("a"), failed("a")]
     store.apply_events(batch)
     before = store.statistics(at(0))
@@ -201,13 +199,13 @@ def test_the_same_batch_again_changes_nothing(store: Store) -> None:
     assert after.summary.duplicates == 2
 
 
-def test_an_event_that_comes_twice_in_one_batch_counts_once(store: Store) -> None:
+def test_duplicate_event_in_one_batch_counts_once(store: Store) -> None:
     end = completed("a")
     assert store.apply_events([end, end, end]) == Applied(new=1, duplicate=2)
     assert store.summary().events[EventType.TASK_COMPLETED] == 1
 
 
-def test_a_late_failure_is_kept_in_the_history_and_changes_nothing_else(store: Store) -> None:
+def test_late_failure_is_added_to_the_history_only(store: Store) -> None:
     store.apply_events([started("a"), completed("a")])
     assert store.apply_events([failed("a", hostname="h2")]) == Applied(new=1, late=1)
     assert statuses(store)["a"] is TaskStatus.COMPLETED
@@ -215,18 +213,18 @@ def test_a_late_failure_is_kept_in_the_history_and_changes_nothing_else(store: S
     assert store.summary().late == 1
 
 
-def test_a_success_of_an_older_attempt_wins_over_a_newer_one_that_runs(store: Store) -> None:
+def test_success_of_an_older_attempt_completes_a_running_task(store: Store) -> None:
     store.apply_events([started("a"), failed("a", retry=True), started("a", 2), completed("a", 1, hostname="h2")])
     assert statuses(store)["a"] is TaskStatus.COMPLETED
 
 
-def test_a_failure_of_an_older_attempt_leaves_the_decision_to_the_newer_one(store: Store) -> None:
+def test_failure_of_an_older_attempt_is_late(store: Store) -> None:
     store.apply_events([started("a"), failed("a", retry=True), started("a", 2)])
     assert store.apply_events([failed("a", 1, hostname="h2")]).late == 1
     assert statuses(store)["a"] is TaskStatus.RUNNING
 
 
-def test_a_retry_queues_the_next_attempt(store: Store) -> None:
+def test_retry_queues_the_next_attempt(store: Store) -> None:
     store.apply_events([started("a"), failed("a", retry=True)])
     assert statuses(store)["a"] is TaskStatus.QUEUED
     (message,) = [each for each in store.unfinished() if each.task_id == "a"]
@@ -234,7 +232,7 @@ def test_a_retry_queues_the_next_attempt(store: Store) -> None:
     assert store.summary().retries == 1
 
 
-def test_a_released_task_is_a_loss_and_keeps_its_attempt_number(store: Store) -> None:
+def test_released_task_is_an_interruption_and_keeps_its_attempt_number(store: Store) -> None:
     store.apply_events([started("a"), event(EventType.TASK_RELEASED, "a", details={"cause": "spot termination"})])
     (message,) = [each for each in store.unfinished() if each.task_id == "a"]
     assert (message.attempt, message.losses) == (1, 1)
@@ -242,35 +240,35 @@ def test_a_released_task_is_a_loss_and_keeps_its_attempt_number(store: Store) ->
     assert (attempt.outcome, attempt.reason) == (AttemptOutcome.LOST, "spot termination")
 
 
-def test_an_end_without_a_start_makes_the_attempt_known(store: Store) -> None:
+def test_end_event_without_start_event_adds_the_attempt(store: Store) -> None:
     store.apply_events([completed("a", elapsed=4.0, timestamp=at(10))])
     (attempt,) = store.attempts("a")
     assert (attempt.started_at, attempt.ended_at, attempt.elapsed_time) == (at(6), at(10), 4.0)
     assert store.summary().attempts == 1
 
 
-def test_a_start_that_comes_after_its_end_opens_nothing(store: Store) -> None:
+def test_start_event_after_its_end_event_opens_no_attempt(store: Store) -> None:
     store.apply_events([failed("a", retry=True, timestamp=at(10)), started("a", timestamp=at(8))])
     assert len(store.attempts("a")) == 1
     assert statuses(store)["a"] is TaskStatus.QUEUED
 
 
-def test_a_task_that_starts_again_on_the_same_host_was_lost_there(store: Store) -> None:
+def test_second_start_on_a_worker_ends_the_first_attempt_as_lost(store: Store) -> None:
     store.apply_events([started("a", timestamp=at(0)), started("a", timestamp=at(60))])
     assert [attempt.outcome for attempt in store.attempts("a")] == [AttemptOutcome.LOST, None]
 
 
-def test_events_about_unknown_tasks_are_kept_and_counted(store: Store) -> None:
-    assert store.apply_events([completed("stranger"), completed("a")]) == Applied(new=2, unknown_task=1)
+def test_events_of_unknown_tasks_are_kept_and_counted(store: Store) -> None:
+    assert store.apply_events([completed("unknown"), completed("a")]) == Applied(new=2, unknown_task=1)
     assert store.summary().unknown_task == 1
 
 
-def test_events_of_older_workers_without_attempt_or_id_will_do(store: Store) -> None:
+def test_events_of_older_workers_without_attempt_are_applied(store: Store) -> None:
     store.apply_events([event(EventType.TASK_COMPLETED, "a", None, instance_id=None, retry=False, elapsed_time=1.0)])
     assert statuses(store)["a"] is TaskStatus.COMPLETED
 
 
-def test_nothing_of_a_batch_remains_when_it_cannot_be_applied(store: Store) -> None:
+def test_apply_events_rolls_back_a_batch_that_raises(store: Store) -> None:
     broken = event(EventType.TASK_COMPLETED, "b", retry=False, elapsed_time="soon")
     with pytest.raises(TypeError):
         store.apply_events([completed("a"), broken])
@@ -279,7 +277,7 @@ def test_nothing_of_a_batch_remains_when_it_cannot_be_applied(store: Store) -> N
     assert store.apply_events([completed("a")]).new == 1
 
 
-def test_more_tasks_than_one_statement_takes_are_applied(tmp_path: Path) -> None:
+def test_apply_events_of_more_tasks_than_one_statement_holds(tmp_path: Path) -> None:
     ids = [f"t{number}" for number in range(1_150)]
     with new_store(tmp_path, ids, "many.db") as store:
         store.apply_events([each for task_id in ids for each in (started(task_id), completed(task_id))])
@@ -287,22 +285,5 @@ def test_more_tasks_than_one_statement_takes_are_applied(tmp_path: Path) -> None
         recount(store.path)
 
 
-@pytest.mark.parametrize(
-    ("details", "text"),
-    [
-        ({"exception": "bad", "exception_type": "ValueError"}, "ValueError: bad"),
-        ({"exception": "ValueError: bad", "exception_type": "ValueError"}, "ValueError: bad"),
-        ({"exception": "", "exception_type": "KeyError"}, "KeyError"),
-        ({"exception": "Traceback (most recent call last):\n  File x\nZeroDivisionError: division by zero\n"},
-         "ZeroDivisionError: division by zero"),
-        ({"exception": "first\nsecond", "exception_type": "E"}, "E: first"),
-        ({}, "unknown exception"),
-        ({"exception": "x" * 1000, "exception_type": "E"}, "E: " + "x" * 297),
-    ],
-)  # fmt: skip
-def test_an_exception_is_described_on_one_line(details: dict[str, str], text: str) -> None:
-    assert describe_exception(details) == text
-
-
-def test_every_status_has_a_code_and_back() -> None:
+def test_enum_codes_cover_every_status() -> None:
     assert {STATUS_OF_CODE[code] for code in STATUS_TO_CODE.values()} == set(TaskStatus)

@@ -1,4 +1,4 @@
-"""The instances of a job, and its money."""
+"""The instances of a job and their cost."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def only(store: Store) -> InstanceRecord:
     return record
 
 
-def test_an_intent_is_there_before_its_instance(store: Store) -> None:
+def test_record_intents_adds_launches_without_instance(store: Store) -> None:
     store.record_intents([launch_request("t1", price="0.268614")], at(5), slots=4)
     record = only(store)
     assert (record.client_token, record.instance_id, record.launched_at, record.ended_at) == ("t1", None, None, None)
@@ -34,19 +34,19 @@ def test_an_intent_is_there_before_its_instance(store: Store) -> None:
     assert (record.purchase, record.zone, record.intended_at) == (Purchase.SPOT, "zone-a", at(5))
 
 
-def test_an_intent_written_twice_is_one(store: Store) -> None:
+def test_record_intents_twice_adds_one_launch(store: Store) -> None:
     for _ in range(2):
         store.record_intents([launch_request("t1")], at(0))
     assert len(store.instances()) == 1
 
 
-def test_a_launch_settles_its_intent(store: Store) -> None:
+def test_record_launched_sets_the_instance_of_an_intent(store: Store) -> None:
     store.record_intents([launch_request("t1")], at(0))
     store.record_launched("t1", instance("i1", "t1", created=3))
     assert (only(store).instance_id, only(store).launched_at) == ("i1", at(3))
 
 
-def test_a_failed_launch_has_ended_and_costs_nothing(store: Store) -> None:
+def test_failed_launch_has_ended_and_costs_nothing(store: Store) -> None:
     store.record_intents([launch_request("t1")], at(0))
     store.record_launch_failed("t1", "ZONE_FULL")
     record = only(store)
@@ -54,14 +54,14 @@ def test_a_failed_launch_has_ended_and_costs_nothing(store: Store) -> None:
     assert store.spending(at(36_000)) == Money(0)
 
 
-def test_a_launch_that_took_place_cannot_fail_any_more(store: Store) -> None:
+def test_record_launch_failed_ignores_a_successful_launch(store: Store) -> None:
     store.record_intents([launch_request("t1")], at(0))
     store.record_launched("t1", instance("i1", "t1"))
     store.record_launch_failed("t1", "timed out")
     assert only(store).ended_at is None
 
 
-def test_a_failed_launch_whose_instance_appears_after_all_lives(store: Store) -> None:
+def test_record_launched_revives_a_failed_launch(store: Store) -> None:
     store.record_intents([launch_request("t1")], at(0))
     store.record_launch_failed("t1", "timed out")
     store.record_launched("t1", instance("i1", "t1", created=2))
@@ -80,7 +80,7 @@ def launched(store: Store, *numbers: int) -> None:
         store.record_launched(f"t{number}", instance(f"i{number}", f"t{number}", state=InstanceState.STARTING))
 
 
-def test_record_states_writes_the_listed_state_of_known_living_instances(store: Store, tmp_path: Path) -> None:
+def test_record_states_writes_the_listed_state_of_known_running_instances(store: Store, tmp_path: Path) -> None:
     launched(store, 1, 2, 3, 4)
     store.record_ended("i3", at(60), "preempted")
     store.record_intents([launch_request("t5")], at(0))
@@ -104,7 +104,7 @@ def test_record_states_writes_the_listed_state_of_known_living_instances(store: 
             ]
 
 
-def test_record_states_leaves_a_listed_end_to_record_ended(store: Store) -> None:
+def test_record_states_leaves_a_listed_termination_to_record_ended(store: Store) -> None:
     launched(store, 1)
     store.record_states([instance("i1", "t1", state=InstanceState.TERMINATED)])
     assert (only(store).state, only(store).ended_at) == (InstanceState.STARTING, None)
@@ -136,12 +136,12 @@ def test_spending_is_uptime_times_price_exactly(store: Store) -> None:
     assert store.spending(at(3 * 3600)).usd == Decimal("0.3") + Decimal("0.6") + Decimal("1.4")
 
 
-def test_an_unanswered_launch_is_paid_for(store: Store) -> None:
+def test_spending_includes_an_unanswered_launch(store: Store) -> None:
     store.record_intents([launch_request("t1", price="1")], at(0))
     assert store.spending(at(1800)) == Money("0.5")
 
 
-def test_nothing_is_earned_by_a_clock_that_goes_back(store: Store) -> None:
+def test_spending_is_never_negative_when_the_clock_goes_back(store: Store) -> None:
     store.record_intents([launch_request("t1", price="1")], at(100))
     store.record_launched("t1", instance("i1", "t1", created=100))
     assert store.spending(at(0)) == Money(0)
@@ -149,7 +149,7 @@ def test_nothing_is_earned_by_a_clock_that_goes_back(store: Store) -> None:
     assert store.spending(at(7200)) == Money(0)
 
 
-def test_an_end_is_recorded_once(store: Store) -> None:
+def test_record_ended_counts_the_first_record(store: Store) -> None:
     store.record_intents([launch_request("t1", price="1")], at(0))
     store.record_launched("t1", instance("i1", "t1"))
     store.record_ended("i1", at(3600), "preempted")
@@ -159,7 +159,7 @@ def test_an_end_is_recorded_once(store: Store) -> None:
     assert store.spending(at(36_000)) == Money(1)
 
 
-def test_an_ended_launch_that_turns_out_to_live_is_paid_on(store: Store) -> None:
+def test_spending_continues_when_a_terminated_instance_is_found_running(store: Store) -> None:
     launched(store, 1)
     store.record_ended("i1", at(3600), "not in the listing")
     store.record_states([instance("i1", "t1")])
@@ -170,7 +170,7 @@ def test_an_ended_launch_that_turns_out_to_live_is_paid_on(store: Store) -> None
     assert store.statistics(at(7200)).costs[0].instances == 1
 
 
-def test_an_instance_shows_what_its_worker_told(store: Store) -> None:
+def test_instances_include_the_values_of_their_worker(store: Store) -> None:
     store.record_intents([launch_request("t1")], at(0))
     store.record_launched("t1", instance("i1", "t1"))
     assert (only(store).last_heard, only(store).running_tasks) == (None, 0)
@@ -194,13 +194,13 @@ def test_an_instance_shows_what_its_worker_told(store: Store) -> None:
     assert store.statistics(at(200)).spot_terminations == ("h1",)
 
 
-def test_instances_are_listed_oldest_first(store: Store) -> None:
+def test_instances_are_returned_oldest_first(store: Store) -> None:
     for number in (2, 0, 1):
         store.record_intents([launch_request(f"t{number}")], at(number))
     assert [record.client_token for record in store.instances()] == ["t0", "t1", "t2"]
 
 
-def test_costs_are_told_by_type_and_purchase(store: Store) -> None:
+def test_costs_are_grouped_by_type_and_provisioning_model(store: Store) -> None:
     store.record_intents([launch_request("t1", price="1")], at(0))
     store.record_intents([launch_request("t2", price="2", vcpus=8, purchase=Purchase.ON_DEMAND)], at(0))
     statistics = store.statistics(at(3600))
@@ -210,3 +210,8 @@ def test_costs_are_told_by_type_and_purchase(store: Store) -> None:
         ("type-4", Purchase.SPOT, Money(1)),
     ]
     assert statistics.costs[0].hours == 1.0
+
+
+def test_record_intents_adds_several_launches_at_once(store: Store) -> None:
+    store.record_intents([launch_request("t1"), launch_request("t2")], at(1), slots=3)
+    assert [(record.client_token, record.slots) for record in store.instances()] == [("t1", 3), ("t2", 3)]

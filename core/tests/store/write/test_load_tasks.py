@@ -1,4 +1,4 @@
-"""Loading tasks: whole or not at all, at constant memory."""
+"""Loading tasks: atomic, in constant memory."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def store(tmp_path: Path) -> Iterator[Store]:
 
 
 @pytest.mark.parametrize("count", [0, 1, 99, 100, 101, 1000, 2345])
-def test_every_task_is_loaded_in_order(store: Store, count: int) -> None:
+def test_load_tasks_keeps_the_input_order(store: Store, count: int) -> None:
     assert store.load_tasks(tasks(count)) == count
     assert loaded(store) == [f"t{number}" for number in range(count)]
     assert store.summary().total == store.summary().counts[TaskStatus.PENDING] == count
@@ -42,13 +42,15 @@ def test_every_task_is_loaded_in_order(store: Store, count: int) -> None:
     ("start", "limit", "expected"),
     [(0, 2, ["t0", "t1"]), (3, None, ["t3", "t4"]), (1, 2, ["t1", "t2"]), (9, 2, []), (0, 0, []), (0, 9, None)],
 )
-def test_start_and_limit_choose_a_part(store: Store, start: int, limit: int | None, expected: list[str] | None) -> None:
+def test_load_tasks_with_start_and_limit_loads_a_part(
+    store: Store, start: int, limit: int | None, expected: list[str] | None
+) -> None:
     expected = ["t0", "t1", "t2", "t3", "t4"] if expected is None else expected
     assert store.load_tasks(tasks(5), start=start, limit=limit) == len(expected)
     assert loaded(store) == expected
 
 
-def test_nothing_is_read_beyond_the_limit(store: Store) -> None:
+def test_load_tasks_reads_nothing_beyond_the_limit(store: Store) -> None:
     def endless() -> Iterator[Task]:
         number = 0
         while True:
@@ -60,32 +62,33 @@ def test_nothing_is_read_beyond_the_limit(store: Store) -> None:
 
 
 @pytest.mark.parametrize(("first", "second"), [(0, 1), (3, 99), (99, 100), (5, 1000), (17, 2344)])
-def test_a_duplicate_is_refused_and_nothing_remains(store: Store, first: int, second: int) -> None:
+def test_load_tasks_rejects_a_duplicate_and_keeps_nothing(store: Store, first: int, second: int) -> None:
     entries = list(tasks(2345))
     entries[second] = entries[first]
     with pytest.raises(InputError) as caught:
         store.load_tasks(entries, where="tasks.json")
-    assert str(caught.value).startswith(f'tasks.json: task {second + 1}: its id "t{first}" is that of task {first + 1}')
+    expected = f'tasks.json: task {second + 1}: duplicate id "t{first}", already used by task {first + 1}'
+    assert str(caught.value).startswith(expected)
     assert loaded(store) == []
     assert store.summary().total == 0
     assert store.load_tasks(tasks(3)) == 3
 
 
-def test_the_numbers_of_a_duplicate_are_those_of_the_file(store: Store) -> None:
-    with pytest.raises(InputError, match=r'task 5: its id "t2" is that of task 3'):
+def test_duplicate_error_counts_skipped_tasks(store: Store) -> None:
+    with pytest.raises(InputError, match=r'task 5: duplicate id "t2", already used by task 3'):
         store.load_tasks([*tasks(4), Task(task_id="t2")], start=1)
 
 
-def test_a_second_load_adds_to_the_first(store: Store) -> None:
+def test_second_load_tasks_adds_to_the_first(store: Store) -> None:
     store.load_tasks(tasks(3))
     assert store.load_tasks(tasks(2, first=3)) == 2
     assert loaded(store) == ["t0", "t1", "t2", "t3", "t4"]
-    with pytest.raises(InputError, match='task 2: its id "t1" is that of a task loaded before'):
+    with pytest.raises(InputError, match='task 2: duplicate id "t1", already used by a task loaded earlier'):
         store.load_tasks([Task(task_id="new"), Task(task_id="t1")])
     assert store.summary().total == 5
 
 
-def test_what_the_source_raises_leaves_nothing(store: Store, tmp_path: Path) -> None:
+def test_load_tasks_keeps_nothing_when_the_source_raises(store: Store, tmp_path: Path) -> None:
     path = tmp_path / "tasks.json"
     path.write_text(json.dumps([{"id": str(n), "data": {}} for n in range(1500)])[:-1])
     with open_task_source(None, path) as source, pytest.raises(InputError, match="the file ends in the middle"):
@@ -93,12 +96,12 @@ def test_what_the_source_raises_leaves_nothing(store: Store, tmp_path: Path) -> 
     assert loaded(store) == []
 
 
-def test_a_duplicate_in_a_file_names_the_file(store: Store, tmp_path: Path) -> None:
+def test_duplicate_error_names_the_file(store: Store, tmp_path: Path) -> None:
     path = tmp_path / "tasks.json"
     path.write_text('[{"id": "a", "data": {}}, {"id": "a", "data": {}}]')
     with open_task_source(None, path) as source, pytest.raises(InputError) as caught:
         store.load_tasks(source)
-    assert str(caught.value).startswith(f'{path}: task 2: its id "a" is that of task 1')
+    assert str(caught.value).startswith(f'{path}: task 2: duplicate id "a", already used by task 1')
 
 
 def _circular() -> dict[str, object]:
@@ -108,13 +111,13 @@ def _circular() -> dict[str, object]:
 
 
 @pytest.mark.parametrize("data", [{"x": {1, 2}}, {"x": object()}, {"x": b"bytes"}, _circular(), {(1, 2): 3}])
-def test_data_that_json_cannot_hold_is_refused(store: Store, data: dict[str, object]) -> None:
-    with pytest.raises(InputError, match=r'task 2 \("b"\): it cannot be written as JSON'):
+def test_load_tasks_rejects_data_that_json_cannot_represent(store: Store, data: dict[str, object]) -> None:
+    with pytest.raises(InputError, match=r'task 2 \("b"\): cannot be encoded as JSON'):
         store.load_tasks([Task(task_id="a"), Task(task_id="b", data=data)])
     assert loaded(store) == []
 
 
-def test_data_comes_out_as_it_went_in(store: Store) -> None:
+def test_task_data_is_returned_as_loaded(store: Store) -> None:
     data = {"big": 10**30, "float": 0.1, "text": "\ud800 \u00e9 \U0001f600 \0", "deep": [{"a": None, "b": True}]}
     store.load_tasks([Task(task_id="\u00e9\0", data=data)])
     (message,) = store.pending_tasks(10)
@@ -122,7 +125,7 @@ def test_data_comes_out_as_it_went_in(store: Store) -> None:
     assert store.mark_queued([message.task_id]) == 1
 
 
-def test_the_memory_of_loading_does_not_depend_on_the_number_of_tasks(tmp_path: Path) -> None:
+def test_load_tasks_uses_constant_memory(tmp_path: Path) -> None:
     program = (
         "import re, sys; from pathlib import Path; from store_facts import JOB\n"
         "from cloud_tasks.model import Task; from cloud_tasks.store import Store\n"

@@ -1,4 +1,4 @@
-"""The messages of stored tasks: the stored text, byte for byte what encoding the task anew would give."""
+"""Messages of stored tasks: the stored JSON text is sent unchanged, and equals the encoding of the task."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def test_message_of_encoded_data_equals_that_of_decoded_data(
     assert decode_task_message(body) == decoded == encoded
 
 
-def test_encoded_data_reads_like_the_mapping_it_holds() -> None:
+def test_encoded_data_equals_its_decoded_mapping() -> None:
     data = EncodedData('{"a":1,"b":[2]}')
     assert (data["b"], list(data), len(data), dict(data)) == ([2], ["a", "b"], 2, {"a": 1, "b": [2]})
     assert data == {"a": 1, "b": [2]} != EncodedData("{}")

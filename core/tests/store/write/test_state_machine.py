@@ -41,27 +41,29 @@ states = st.builds(TaskState, st.sampled_from(TaskStatus), st.integers(1, 5), st
         (E.TASK_DEAD, 2, True, TaskState(S.DEAD, 2, 1)),
     ],
 )
-def test_each_event_moves_an_unfinished_task_as_the_table_says(
+def test_next_state_of_an_unfinished_task_follows_the_table(
     status: TaskStatus, event_type: EventType, attempt: int, retry: bool, after: TaskState | None
 ) -> None:
     assert next_state(TaskState(status, 2, 1), event_type, attempt, retry) == after
 
 
 @pytest.mark.parametrize(("status", "late"), [(S.FAILED, False), (S.TIMED_OUT, False), (S.COMPLETED, True)])
-def test_a_death_notice_after_the_last_failure_repeats_it(status: TaskStatus, late: bool) -> None:
+def test_next_state_of_a_failed_task_after_task_dead_is_unchanged(status: TaskStatus, late: bool) -> None:
     state = TaskState(status, 3, 0)
     assert next_state(state, E.TASK_DEAD, 3, False) == (None if late else state)
     assert next_state(state, E.TASK_DEAD, 2, False) is None
 
 
 @given(states, st.sampled_from(TASK_EVENTS), st.integers(1, 6), st.booleans())
-def test_a_final_status_is_never_left(state: TaskState, event_type: EventType, attempt: int, retry: bool) -> None:
+def test_next_state_never_leaves_a_terminal_state(
+    state: TaskState, event_type: EventType, attempt: int, retry: bool
+) -> None:
     if state.status in FINAL_STATUSES:
         assert next_state(state, event_type, attempt, retry) in (None, state)
 
 
 @given(states, st.sampled_from(TASK_EVENTS), st.integers(1, 6), st.booleans())
-def test_attempt_numbers_and_losses_never_decrease(
+def test_next_state_never_decreases_attempts_or_interruptions(
     state: TaskState, event_type: EventType, attempt: int, retry: bool
 ) -> None:
     after = next_state(state, event_type, attempt, retry)
@@ -71,6 +73,6 @@ def test_attempt_numbers_and_losses_never_decrease(
 
 
 @pytest.mark.parametrize("event_type", [e for e in EventType if not is_task_event(e)])
-def test_other_events_are_not_about_tasks(event_type: EventType) -> None:
+def test_next_state_refuses_events_that_change_no_task(event_type: EventType) -> None:
     with pytest.raises(KeyError):
         next_state(TaskState(S.RUNNING, 1, 0), event_type, 1, False)

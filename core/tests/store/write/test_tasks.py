@@ -1,4 +1,4 @@
-"""What the controller does with tasks: sending, sending again, losing, reopening, exporting."""
+"""Changes of tasks by the controller: queueing, requeueing, interruption, reopening, export."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from store_facts import at, completed, failed, new_store, started
+from store_facts import at, completed, event, failed, new_store, started
 
-from cloud_tasks.model import AttemptOutcome, Task, TaskMessage, TaskStatus
+from cloud_tasks.model import AttemptOutcome, EventType, Task, TaskMessage, TaskStatus
 from cloud_tasks.store import Store
 
 
@@ -28,7 +28,7 @@ def status(store: Store, task_id: str) -> TaskStatus:
     return found[1]
 
 
-def test_pending_tasks_come_in_order_until_they_are_marked(store: Store) -> None:
+def test_pending_tasks_returns_tasks_in_order_until_they_are_marked(store: Store) -> None:
     assert store.pending_tasks(2) == [
         TaskMessage(task_id="a", data={"of": "a"}),
         TaskMessage(task_id="b", data={"of": "b"}),
@@ -43,7 +43,7 @@ def test_pending_tasks_come_in_order_until_they_are_marked(store: Store) -> None
     assert store.summary().counts[TaskStatus.QUEUED] == 4
 
 
-def test_what_was_not_marked_is_pending_after_a_restart(tmp_path: Path) -> None:
+def test_unmarked_tasks_are_pending_after_a_restart(tmp_path: Path) -> None:
     with new_store(tmp_path, ["a", "b"]) as store:
         store.pending_tasks(10)
         store.mark_queued(["a"])
@@ -51,21 +51,21 @@ def test_what_was_not_marked_is_pending_after_a_restart(tmp_path: Path) -> None:
         assert pending(store) == ["b"]
 
 
-def test_a_mark_that_an_event_overtook_changes_nothing(store: Store) -> None:
+def test_mark_queued_leaves_tasks_with_events_unchanged(store: Store) -> None:
     store.apply_events([started("a"), completed("b")])
     assert store.mark_queued(["a", "b", "c"]) == 1
     assert status(store, "a") is TaskStatus.RUNNING
     assert status(store, "b") is TaskStatus.COMPLETED
 
 
-def test_a_task_sent_twice_counts_once(store: Store) -> None:
-    # The controller died between sending and marking: both copies run.
+def test_task_sent_twice_counts_once(store: Store) -> None:
+    # The controller crashed between sending and marking: both messages are executed.
     store.apply_events([started("a"), started("a", hostname="h2"), completed("a"), completed("a", hostname="h2")])
     assert store.summary().finished_tasks == 1
     assert len(store.attempts("a")) == 2
 
 
-def test_a_new_queue_gets_every_unfinished_task_again_under_its_next_attempt(store: Store) -> None:
+def test_reset_for_requeue_makes_every_unfinished_task_pending(store: Store) -> None:
     store.mark_queued(["a", "b", "c"])
     store.apply_events([completed("a"), started("b"), started("c"), failed("c", retry=True)])
     assert store.reset_for_requeue() == 3
@@ -76,7 +76,7 @@ def test_a_new_queue_gets_every_unfinished_task_again_under_its_next_attempt(sto
     assert store.summary().counts[TaskStatus.PENDING] == 3
 
 
-def test_a_run_taken_for_lost_that_ends_after_all_is_believed(store: Store) -> None:
+def test_end_event_after_reset_for_requeue_is_applied(store: Store) -> None:
     store.apply_events([started("a")])
     store.reset_for_requeue()
     store.apply_events([completed("a", timestamp=at(9))])
@@ -84,25 +84,25 @@ def test_a_run_taken_for_lost_that_ends_after_all_is_believed(store: Store) -> N
     assert [attempt.outcome for attempt in store.attempts("a")] == [AttemptOutcome.COMPLETED]
 
 
-def test_what_ran_on_an_instance_that_is_gone_is_lost(store: Store) -> None:
+def test_requeue_lost_ends_the_attempts_of_a_terminated_instance(store: Store) -> None:
     store.apply_events([started("a"), started("b"), completed("b"), started("c", instance_id="i2", hostname="h2")])
     assert store.requeue_lost("i1") == 1
     assert status(store, "a") is TaskStatus.QUEUED
     assert status(store, "c") is TaskStatus.RUNNING
     (attempt,) = store.attempts("a")
-    assert (attempt.outcome, attempt.reason) == (AttemptOutcome.LOST, "its instance ended")
+    assert (attempt.outcome, attempt.reason) == (AttemptOutcome.LOST, "instance terminated")
     assert store.requeue_lost("i1") == 0
-    assert store.requeue_lost("never heard of") == 0
+    assert store.requeue_lost("unknown") == 0
     assert store.summary().losses == 1
 
 
-def test_a_task_that_runs_elsewhere_too_is_not_lost_with_one_instance(store: Store) -> None:
+def test_requeue_lost_keeps_a_task_that_runs_elsewhere_too(store: Store) -> None:
     store.apply_events([started("a"), started("a", instance_id="i2", hostname="h2")])
     assert store.requeue_lost("i1") == 0
     assert status(store, "a") is TaskStatus.RUNNING
 
 
-def test_failed_tasks_can_be_given_a_new_pass(store: Store) -> None:
+def test_reopen_tasks_starts_a_new_pass_of_failed_tasks(store: Store) -> None:
     store.apply_events([failed("a"), completed("b"), failed("c", 2)])
     assert store.reopen_tasks([TaskStatus.FAILED, TaskStatus.DEAD]) == 2
     assert [(m.task_id, m.attempt) for m in store.pending_tasks(10)] == [("a", 3), ("c", 3), ("d", 1)]
@@ -113,25 +113,58 @@ def test_failed_tasks_can_be_given_a_new_pass(store: Store) -> None:
 
 
 @pytest.mark.parametrize("given", [TaskStatus.COMPLETED, TaskStatus.RUNNING, TaskStatus.PENDING])
-def test_only_tasks_that_ended_badly_can_be_given_a_new_pass(store: Store, given: TaskStatus) -> None:
-    with pytest.raises(ValueError, match="only tasks that ended without completing"):
+def test_reopen_tasks_refuses_completed_and_unfinished_tasks(store: Store, given: TaskStatus) -> None:
+    with pytest.raises(ValueError, match="only failed, timed-out, exited and dead tasks"):
         store.reopen_tasks([given])
 
 
-def test_tasks_are_exported_by_status_as_they_were_loaded(store: Store) -> None:
+def test_export_tasks_yields_tasks_as_loaded_by_status(store: Store) -> None:
     store.apply_events([completed("c"), failed("b")])
     assert list(store.export_tasks([TaskStatus.FAILED])) == [Task(task_id="b", data={"of": "b"})]
     assert [task.task_id for task in store.export_tasks(TaskStatus)] == ["a", "b", "c", "d"]
     assert [message.task_id for message in store.unfinished()] == ["a", "d"]
 
 
-def test_an_export_goes_on_while_events_are_applied(store: Store) -> None:
+def test_export_tasks_reads_one_snapshot(store: Store) -> None:
     exported = store.export_tasks([TaskStatus.PENDING])
     assert next(exported).task_id == "a"
     store.apply_events([completed("b"), completed("c")])
     assert [task.task_id for task in exported] == ["b", "c", "d"]
 
 
-def test_an_unknown_task_has_no_status_and_no_history(store: Store) -> None:
-    assert store.task("nobody") is None
-    assert store.attempts("nobody") == ()
+def test_unknown_task_has_no_status_and_no_attempts(store: Store) -> None:
+    assert store.task("unknown") is None
+    assert store.attempts("unknown") == ()
+
+
+def test_withdraw_lasts_until_reset_for_requeue(tmp_path: Path) -> None:
+    with new_store(tmp_path, ["a", "b", "c"]) as store:
+        store.mark_queued(["a", "b", "c"])
+        store.apply_events([started("a")])
+        assert store.withdraw() == 2
+        assert store.counts()[TaskStatus.PENDING] == 2
+        assert store.counts()[TaskStatus.RUNNING] == 1
+    with Store.open(tmp_path / "job.db", durable=False) as store:
+        assert store.withdrawn()
+        assert store.reset_for_requeue() == 3
+        assert not store.withdrawn()
+
+
+def test_reopen_tasks_gives_all_tasks_one_attempt_number(tmp_path: Path) -> None:
+    with new_store(tmp_path, ["a", "b", "c"]) as store:
+        dead = [event(EventType.TASK_DEAD, "a", 3, retry=False), event(EventType.TASK_DEAD, "b", 1, retry=False)]
+        store.apply_events(dead)
+        store.reopen_tasks([TaskStatus.DEAD])
+        assert [message.attempt for message in store.pending_tasks(10)] == [4, 4, 1]
+        assert store.earlier_attempts() == 3
+
+
+def test_reopen_tasks_resets_interruptions(tmp_path: Path) -> None:
+    with new_store(tmp_path, ["a"]) as store:
+        store.apply_events([started("a"), event(EventType.TASK_RELEASED, "a")])
+        assert [message.losses for message in store.unfinished()] == [1]
+        store.apply_events([started("a"), event(EventType.TASK_DEAD, "a", retry=False)])
+        assert store.reopen_tasks([TaskStatus.DEAD]) == 1
+        (message,) = store.pending_tasks(10)
+        assert (message.losses, message.attempt) == (0, 2)
+        assert store.summary().losses == 1

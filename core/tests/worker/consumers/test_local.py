@@ -1,4 +1,4 @@
-"""Without a queue: a file, a generator or a sweep, an event log, and what the terminal shows."""
+"""Workers with a local source: tasks, event log and log lines."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from worker_harness import is_alive, wait_until
 STAMP = r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d\.\d{3} INFO - "
 
 
-def test_the_log_is_what_users_know(worker) -> None:
+def test_log_has_the_documented_lines(worker) -> None:
     finished = worker.run_tasks({"do": "nothing"})
     for line in (
         "Configuration:",
@@ -31,17 +31,17 @@ def test_the_log_is_what_users_know(worker) -> None:
     assert worker.noted("returned") == ["normally"]
 
 
-def test_a_generator_in_the_program_gives_the_tasks(worker) -> None:
+def test_local_source_is_a_generator_of_the_program(worker) -> None:
     assert worker.run(PROGRAM_TASKS="40").code == 0
     assert [event["task_id"] for event in worker.events("task_completed")] == [f"made-{n}" for n in range(40)]
 
 
-def test_tasks_can_be_skipped_and_limited(worker) -> None:
+def test_local_source_skips_and_limits_tasks(worker) -> None:
     worker.run("--tasks-to-skip", "2", "--max-num-tasks", "3", PROGRAM_TASKS="10")
     assert [event["task_id"] for event in worker.events("task_completed")] == ["made-2", "made-3", "made-4"]
 
 
-def test_environment_variables_of_both_prefixes_count_and_the_command_line_wins(worker) -> None:
+def test_options_are_read_from_the_command_line_then_from_both_prefixes(worker) -> None:
     worker.run(
         "--max-num-tasks", "2", PROGRAM_TASKS="9", CLOUD_TASKS_MAX_NUM_TASKS="5", RMS_CLOUD_TASKS_TO_SKIP="4"
     )  # fmt: skip
@@ -49,14 +49,14 @@ def test_environment_variables_of_both_prefixes_count_and_the_command_line_wins(
 
 
 @pytest.mark.parametrize("args", [("--task-file", "missing.json"), ("--max-runtime", "-3"), ("--no-such-option",)])
-def test_bad_input_ends_with_code_2_and_no_traceback(worker, args) -> None:
+def test_worker_exits_with_code_2_for_bad_input(worker, args) -> None:
     finished = worker.run(*args)
     assert finished.code == 2
     assert "Traceback" not in finished.log
     assert worker.nothing_is_left()
 
 
-def test_a_task_file_that_is_cut_off_is_worked_up_to_there_and_ends_with_code_2(worker) -> None:
+def test_worker_runs_the_complete_tasks_of_a_truncated_file_and_exits_with_code_2(worker) -> None:
     path = worker.folder / "cut.json"
     path.write_text('[{"task_id": "a", "data": {}}, {"task_id": "b", "da')
     finished = worker.run("--task-file", str(path))
@@ -65,14 +65,14 @@ def test_a_task_file_that_is_cut_off_is_worked_up_to_there_and_ends_with_code_2(
     assert [event["task_id"] for event in worker.events("task_completed")] == ["a"]
 
 
-def test_retries_are_done_without_a_queue_too(worker) -> None:
+def test_local_consumer_retries_failed_tasks(worker) -> None:
     worker.run_tasks({"do": "raise until", "attempts": 3}, args=("--retry-on-exception", "--backoff-base", "0.05"))
     kinds = [(event["event_type"], event["attempt"]) for event in worker.events() if event.get("task_id")]
     assert kinds[-1] == ("task_completed", 3)
     assert worker.noted("attempts") == ["1", "2", "3"]
 
 
-def test_ctrl_c_once_lets_tasks_end(worker) -> None:
+def test_sigint_lets_running_tasks_finish(worker) -> None:
     process = worker.start("--task-file", worker.task_file({"do": "wait for shutdown"}, {"do": "nothing"}))
     wait_until(lambda: worker.noted("waiting"))
     process.send_signal(signal.SIGINT)
@@ -81,7 +81,7 @@ def test_ctrl_c_once_lets_tasks_end(worker) -> None:
     assert worker.nothing_is_left()
 
 
-def test_resume_does_what_is_not_complete_and_retry_failed_what_failed(worker) -> None:
+def test_resume_selects_uncompleted_tasks_and_retry_failed_only_failed_ones(worker) -> None:
     worker.run_tasks({"do": "nothing"}, {"do": "raise"}, {"do": "nothing"}, args=("--max-num-tasks", "2"))
     with (worker.folder / "events.log").open("a") as log:
         log.write('{"event_type": "task_comp')
@@ -107,20 +107,20 @@ def started_after(worker, count: int) -> list[object]:
     return [event["task_id"] for event in worker_events(worker)[count:] if event["event_type"] == "task_started"]
 
 
-def test_an_event_log_that_cannot_be_written_is_an_error_and_nothing_is_run(worker) -> None:
+def test_worker_rejects_an_unwritable_event_log_before_any_task(worker) -> None:
     finished = worker.run("--event-log-file", "no/such/folder/events.log")
     assert finished.code == 2
     assert "no/such/folder/events.log" in finished.log
     assert "Started" not in finished.log
 
 
-def test_a_full_disk_under_the_event_log_is_said_and_ends_with_an_error(worker) -> None:
+def test_worker_exits_with_an_error_if_the_disk_of_the_event_log_is_full(worker) -> None:
     finished = worker.run("--event-log-file", "/dev/full", CLOUD_TASKS_FLUSH_PERIOD="1", PROGRAM_TASKS="3")
     assert finished.code == 1
     assert "No space left on device" in finished.log
 
 
-def test_processes_can_be_reused_and_failures_stay_alone(worker) -> None:
+def test_reused_processes_report_each_kind_of_failure(worker) -> None:
     tasks = [
         {"do": "nothing"},
         {"do": "raise"},
@@ -141,23 +141,23 @@ def test_processes_can_be_reused_and_failures_stay_alone(worker) -> None:
     assert not any(is_alive(pid) for pid in worker.pids())
 
 
-def test_reused_processes_are_fewer_than_tasks(worker) -> None:
+def test_reused_processes_run_at_most_their_number_of_tasks(worker) -> None:
     worker.run("--reuse-processes", "10", PROGRAM_TASKS="25")
     assert len({event["pid"] for event in worker.events("task_started")}) == 3
 
 
-def test_the_power_off_command_runs_at_the_end_whatever_the_end(worker) -> None:
+def test_power_off_command_runs_at_every_end(worker) -> None:
     for args in ((), ("--task-file", "missing.json")):
         worker.run("--power-off-command", "echo off >> switched", *args)
     assert worker.noted("switched") == ["off", "off"]
 
 
-def test_it_says_how_fast_it_goes(worker) -> None:
+def test_progress_log_shows_the_rate(worker) -> None:
     tasks = [{"do": "sleep", "seconds": 0.2}] * 4
-    assert "per second" in worker.run_tasks(*tasks, args=("--progress-interval", "0.2")).log
+    assert "tasks/s" in worker.run_tasks(*tasks, args=("--progress-interval", "0.2")).log
 
 
-def test_a_worker_whose_standard_error_is_closed_works_all_the_same(worker) -> None:
+def test_worker_runs_with_a_closed_standard_error(worker) -> None:
     process = worker.start(PROGRAM_TASKS="3")
     assert process.stderr is not None
     process.stderr.close()
@@ -166,14 +166,14 @@ def test_a_worker_whose_standard_error_is_closed_works_all_the_same(worker) -> N
     assert len(worker.events("task_completed")) == 3
 
 
-def test_events_are_copied_to_the_sinks_that_are_named(worker) -> None:
+def test_sink_forwarder_writes_events_to_the_named_sinks(worker) -> None:
     finished = worker.run("--event-sinks", "jsonl,console", PROGRAM_TASKS="3")
     assert finished.code == 0, finished.log
     assert (worker.folder / "cloud-tasks-events.jsonl").read_text().count('"task_completed"') == 3
     assert finished.output.count('"task_completed"') == 3
 
 
-def test_a_sink_that_fails_is_counted_and_stops_nothing(worker) -> None:
+def test_sink_forwarder_counts_the_events_that_a_failing_sink_did_not_get(worker) -> None:
     (worker.folder / "cloud-tasks-events.jsonl").symlink_to("/dev/full")
     finished = worker.run("--event-sinks", "jsonl", CLOUD_TASKS_FLUSH_PERIOD="0.5", PROGRAM_TASKS="3")
     assert finished.code == 0, finished.log
@@ -181,13 +181,13 @@ def test_a_sink_that_fails_is_counted_and_stops_nothing(worker) -> None:
     assert len(worker.events("task_completed")) == 3
 
 
-def test_a_sink_that_does_not_exist_is_refused(worker) -> None:
+def test_worker_rejects_an_unknown_sink(worker) -> None:
     finished = worker.run("--event-sinks", "jsnol")
     assert finished.code == 2
     assert 'did you mean "jsonl"' in finished.log
 
 
-def test_a_worker_with_a_task_file_imports_nothing_of_the_plugin_surface(worker) -> None:
+def test_worker_with_a_task_file_imports_no_plugin_interface(worker) -> None:
     program = worker.folder / "lean.py"
     program.write_text(
         "import atexit, sys\n"

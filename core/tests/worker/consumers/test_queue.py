@@ -1,4 +1,4 @@
-"""With a queue: nothing is acked before it is durable, nothing is lost, nothing is done for ever."""
+"""Workers with a queue: events are durable before an ack, no task is lost, and retries are limited."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def depth(worker: Harness) -> tuple[int | None, int | None]:
     return found.visible, found.in_flight
 
 
-def story(worker: Harness, task_id: str) -> list[tuple[str, Any, Any]]:
+def history(worker: Harness, task_id: str) -> list[tuple[str, Any, Any]]:
     return [
         (event["event_type"], event["attempt"], event.get("retry"))
         for event in worker.queued_events()
@@ -25,7 +25,7 @@ def story(worker: Harness, task_id: str) -> list[tuple[str, Any, Any]]:
     ]
 
 
-def test_a_queue_is_worked_off_and_every_task_is_reported_once(worker) -> None:
+def test_worker_finishes_every_task_of_a_queue_and_reports_it_once(worker) -> None:
     worker.load(*({"do": "nothing"} for _ in range(200)))
     finished = worker.run_on_queue("--num-simultaneous-tasks", "4")
     assert finished.code == 0, finished.log
@@ -40,13 +40,13 @@ def test_a_queue_is_worked_off_and_every_task_is_reported_once(worker) -> None:
     assert "Started, processing" not in finished.log
 
 
-def test_exactly_once_is_refused_for_a_queue_without_the_trait(worker) -> None:
+def test_worker_rejects_exactly_once_for_a_queue_without_the_trait(worker) -> None:
     finished = worker.run_on_queue("--exactly-once-queue")
     assert finished.code == 2
     assert '--exactly-once-queue: queue "folder" does not support exactly-once delivery; remove it' in finished.log
 
 
-def test_exactly_once_does_not_concern_the_event_queue_of_a_worker_with_a_task_file(worker) -> None:
+def test_exactly_once_is_ignored_for_the_event_queue(worker) -> None:
     worker.load()
     environment = {"CLOUD_TASKS_PROVIDER": "folder", "CLOUD_TASKS_JOB_ID": "job"}
     finished = worker.run_tasks({"do": "nothing"}, args=("--exactly-once-queue", "--event-log-to-queue"), **environment)
@@ -54,46 +54,46 @@ def test_exactly_once_does_not_concern_the_event_queue_of_a_worker_with_a_task_f
     assert len(worker.queued_events("task_completed")) == 1
 
 
-def test_failures_are_tried_again_up_to_the_limit_and_then_dead(worker) -> None:
+def test_failed_tasks_are_retried_up_to_the_limit_and_then_dead(worker) -> None:
     worker.load({"do": "raise"}, {"do": "raise until", "attempts": 3}, {"do": "exit", "code": 9})
     worker.run_on_queue("--retry-on-exception", "--max-attempts", "3", "--backoff-base", "0.05")
     assert depth(worker) == (0, 0)
-    assert story(worker, "task-0") == [
+    assert history(worker, "task-0") == [
         ("task_started", 1, None), ("task_exception", 1, True),
         ("task_started", 2, None), ("task_exception", 2, True),
         ("task_started", 3, None), ("task_exception", 3, False), ("task_dead", 3, False),
     ]  # fmt: skip
-    assert story(worker, "task-1")[-1] == ("task_completed", 3, False)
-    assert story(worker, "task-2") == [("task_started", 1, None), ("task_exited", 1, False)]
+    assert history(worker, "task-1")[-1] == ("task_completed", 3, False)
+    assert history(worker, "task-2") == [("task_started", 1, None), ("task_exited", 1, False)]
 
 
-def test_a_task_that_asks_is_run_again_until_its_attempts_run_out(worker) -> None:
+def test_tasks_that_request_a_retry_are_limited_by_max_attempts(worker) -> None:
     worker.load({"do": "retry until", "attempts": 2}, {"do": "retry until", "attempts": 99}, {"do": "raise Retry"})
     worker.run_on_queue("--backoff-base", "0.05", "--max-attempts", "4")
-    assert [entry for entry in story(worker, "task-0") if entry[0] != "task_started"] == [
+    assert [entry for entry in history(worker, "task-0") if entry[0] != "task_started"] == [
         ("task_completed", 1, True),
         ("task_completed", 2, False),
     ]
-    assert story(worker, "task-1")[-1] == ("task_dead", 4, False)
-    assert story(worker, "task-2")[-1] == ("task_completed", 2, False)
+    assert history(worker, "task-1")[-1] == ("task_dead", 4, False)
+    assert history(worker, "task-2")[-1] == ("task_completed", 2, False)
 
 
-def test_rules_decide_by_exit_code_and_by_class_of_exception(worker) -> None:
+def test_retry_rules_match_exit_codes_and_exception_classes(worker) -> None:
     rules = '[{"on": "exit", "codes": [137], "attempts": 2}, {"on": "exception", "types": ["OSError"], "attempts": 3}]'
     worker.load(
         {"do": "exit", "code": 137}, {"do": "exit", "code": 5}, {"do": "raise until", "attempts": 3}, {"do": "raise"}
     )
     worker.run_on_queue("--backoff-base", "0.05", CLOUD_TASKS_RETRY_RULES=rules)
-    assert [entry for entry in story(worker, "task-0") if entry[0] == "task_exited"] == [
+    assert [entry for entry in history(worker, "task-0") if entry[0] == "task_exited"] == [
         ("task_exited", 1, True),
         ("task_exited", 2, False),
     ]
-    assert story(worker, "task-1")[-1] == ("task_exited", 1, False)
-    assert story(worker, "task-2")[-1] == ("task_completed", 3, False)
-    assert story(worker, "task-3")[-1] == ("task_exception", 1, False)
+    assert history(worker, "task-1")[-1] == ("task_exited", 1, False)
+    assert history(worker, "task-2")[-1] == ("task_completed", 3, False)
+    assert history(worker, "task-3")[-1] == ("task_exception", 1, False)
 
 
-def test_a_message_that_is_no_task_is_reported_and_set_aside(worker) -> None:
+def test_malformed_messages_are_reported_and_acked(worker) -> None:
     worker.load({"do": "nothing"})
     worker.queue().send([b"junk", b"[]", b'{"task_id": 7}'])
     finished = worker.run_on_queue()
@@ -103,7 +103,7 @@ def test_a_message_that_is_no_task_is_reported_and_set_aside(worker) -> None:
     assert len(worker.queued_events("task_completed")) == 1
 
 
-def test_an_outage_of_the_event_queue_delays_acks_and_loses_nothing(worker) -> None:
+def test_outage_of_the_event_queue_delays_acks_and_loses_no_event(worker) -> None:
     worker.load(*({"do": "nothing"} for _ in range(20)))
     fault = worker.fault("job-events.send")
     process = worker.start_on_queue("--num-simultaneous-tasks", "2", CLOUD_TASKS_IDLE_LIMIT="2")
@@ -114,10 +114,10 @@ def test_an_outage_of_the_event_queue_delays_acks_and_loses_nothing(worker) -> N
     assert finished.code == 0
     assert depth(worker) == (0, 0)
     assert len(worker.queued_events("task_completed")) == 20
-    assert "cannot be reported" in finished.log
+    assert "cannot send events" in finished.log
 
 
-def test_failing_receives_acks_and_retries_are_repeated(worker) -> None:
+def test_failed_receives_acks_and_sends_are_repeated(worker) -> None:
     worker.load({"do": "raise until", "attempts": 2}, {"do": "nothing"})
     faults = [worker.fault(f"job.{call}") for call in ("receive", "send", "ack")]
     process = worker.start_on_queue("--retry-on-exception", "--backoff-base", "0.05", CLOUD_TASKS_IDLE_LIMIT="5")
@@ -126,65 +126,65 @@ def test_failing_receives_acks_and_retries_are_repeated(worker) -> None:
         fault.unlink()
     assert worker.finish(process).code == 0
     assert depth(worker) == (0, 0)
-    assert story(worker, "task-0")[-1] == ("task_completed", 2, False)
+    assert history(worker, "task-0")[-1] == ("task_completed", 2, False)
 
 
-def test_a_lease_is_extended_for_as_long_as_its_task_runs(worker) -> None:
+def test_lease_is_extended_while_its_task_runs(worker) -> None:
     worker.load({"do": "sleep", "seconds": 2.5})
     worker.run_on_queue("--lease", "1")
-    assert [entry[0] for entry in story(worker, "task-0")] == ["task_started", "task_completed"]
+    assert [entry[0] for entry in history(worker, "task-0")] == ["task_started", "task_completed"]
     assert len(worker.noted("extended")) >= 3
     assert depth(worker) == (0, 0)
 
 
-def test_a_lost_lease_is_noticed_and_the_late_result_still_reported(worker) -> None:
+def test_lost_lease_is_logged_and_the_late_result_reported(worker) -> None:
     worker.load({"do": "sleep", "seconds": 3})
     process = worker.start_on_queue("--lease", "1", CLOUD_TASKS_IDLE_LIMIT="60", CLOUD_TASKS_MAX_LIFETIME="6")
     wait_until(lambda: worker.queued_events("task_started"))
     worker.queue().purge()
     finished = worker.finish(process)
-    assert "1 leases ended early" in finished.log
+    assert "1 lease expired early" in finished.log
     event = worker.queued_events("task_completed")[0]
     assert (event["attempt"], event["lease_lost"]) == (1, True)
 
 
-def test_a_task_that_was_lost_too_often_is_dead_on_arrival(worker) -> None:
+def test_task_with_too_many_interrupted_attempts_is_dead_on_receipt(worker) -> None:
     worker.load({"do": "nothing"})
     queue = worker.queue()
     for _ in range(3):
         queue.release([delivery.lease_id for delivery in queue.receive(1, wait=timedelta(seconds=5))])
     worker.run_on_queue("--max-losses", "2")
-    assert story(worker, "task-0") == [("task_dead", 1, False)]
+    assert history(worker, "task-0") == [("task_dead", 1, False)]
     assert depth(worker) == (0, 0)
 
 
-def test_a_shutdown_gives_the_grace_period_then_releases_the_rest(worker) -> None:
+def test_shutdown_gives_running_tasks_the_grace_period_and_releases_the_rest(worker) -> None:
     worker.load({"do": "wait for shutdown"}, {"do": "wait"}, *({"do": "nothing"} for _ in range(10)))
     process = worker.start_on_queue("--num-simultaneous-tasks", "2", "--shutdown-grace-period", "1")
     wait_until(lambda: len(worker.noted("waiting")) == 2)
     process.send_signal(signal.SIGTERM)
     finished = worker.finish(process)
     assert finished.code == 143
-    assert story(worker, "task-0")[-1] == ("task_completed", 1, False)
-    assert story(worker, "task-1")[-1][0] == "task_released"
+    assert history(worker, "task-0")[-1] == ("task_completed", 1, False)
+    assert history(worker, "task-1")[-1][0] == "task_released"
     assert depth(worker) == (11, 0)
     assert worker.queued_events()[-1]["event_type"] == "worker_stopped"
     assert worker.nothing_is_left()
 
 
-def test_a_second_signal_ends_it_at_once(worker) -> None:
+def test_second_signal_ends_the_worker_at_once(worker) -> None:
     worker.load({"do": "wait"})
     process = worker.start_on_queue("--shutdown-grace-period", "1000")
     wait_until(lambda: worker.noted("waiting"))
     process.send_signal(signal.SIGINT)
-    wait_until(lambda: any(entry[0] == "task_started" for entry in story(worker, "task-0")))
+    wait_until(lambda: any(entry[0] == "task_started" for entry in history(worker, "task-0")))
     process.send_signal(signal.SIGINT)
     assert worker.finish(process).code == 130
-    assert story(worker, "task-0")[-1][0] == "task_released"
+    assert history(worker, "task-0")[-1][0] == "task_released"
     assert depth(worker) == (1, 0)
 
 
-def test_a_termination_notice_reaches_tasks_and_the_callback(worker) -> None:
+def test_termination_notice_reaches_tasks_and_callback(worker) -> None:
     worker.load({"do": "wait for shutdown"}, {"do": "nothing"})
     process = worker.start_on_queue("--notice-interval", "0.1")
     wait_until(lambda: worker.noted("waiting"))
@@ -196,7 +196,7 @@ def test_a_termination_notice_reaches_tasks_and_the_callback(worker) -> None:
     assert worker.noted("noticed") == ["yes"]
 
 
-def test_a_simulated_termination_ends_what_runs(worker) -> None:
+def test_simulated_termination_releases_running_tasks(worker) -> None:
     worker.load({"do": "wait"})
     finished = worker.run_on_queue("--simulate-spot-termination-after", "1", "--simulate-spot-termination-delay", "0.5")
     assert finished.code == 0
@@ -206,7 +206,7 @@ def test_a_simulated_termination_ends_what_runs(worker) -> None:
     ]
 
 
-def test_keep_alives_say_what_runs(worker) -> None:
+def test_heartbeats_have_the_number_of_running_tasks(worker) -> None:
     worker.load({"do": "sleep", "seconds": 1})
     worker.run_on_queue("--keepalive-interval", "0.2", "--num-simultaneous-tasks", "2")
     seen = [event["running_tasks"] for event in worker.queued_events("keep_alive")]
@@ -214,7 +214,7 @@ def test_keep_alives_say_what_runs(worker) -> None:
     assert {event["slots"] for event in worker.queued_events("keep_alive")} == {2}
 
 
-def test_a_killed_worker_loses_nothing(worker) -> None:
+def test_killed_worker_loses_no_task(worker) -> None:
     worker.load(*({"do": "sleep", "seconds": 0.05} for _ in range(60)))
     process = worker.start_on_queue("--num-simultaneous-tasks", "2", "--lease", "1")
     wait_until(lambda: len(worker.queued_events("task_completed")) >= 5)
@@ -226,11 +226,11 @@ def test_a_killed_worker_loses_nothing(worker) -> None:
     assert depth(worker) == (0, 0)
 
 
-def test_a_result_that_the_event_queue_cannot_carry_is_the_failure_of_its_task(worker) -> None:
+def test_result_that_exceeds_the_event_queue_limit_fails_its_task(worker) -> None:
     worker.load(
         {"do": "big", "size": 300_000}, {"do": "big", "size": 200_000}, {"do": "raise", "message": "\0" * 60_000}
     )
     worker.run_on_queue()
     assert worker.queued_events("task_exception")[0]["exception_type"] == "ResultTooLong"
     assert [event["task_id"] for event in worker.queued_events("task_completed")] == ["task-1"]
-    assert story(worker, "task-2")[-1] == ("task_exception", 1, False)
+    assert history(worker, "task-2")[-1] == ("task_exception", 1, False)

@@ -21,7 +21,7 @@ def drain(buffer: TaskBuffer) -> list[str]:
 @pytest.mark.parametrize(
     ("mean", "slots", "target"), [(None, 4, 0), (1.0, 1, 0), (0.5, 4, 4), (0.01, 2, 100), (0.0, 1, 512)]
 )
-def test_prefetch_target_is_half_a_second_of_work(mean, slots, target) -> None:
+def test_prefetch_target_is_half_a_second_of_tasks(mean, slots, target) -> None:
     assert prefetch_target(mean, slots) == target
 
 
@@ -42,7 +42,7 @@ def test_buffer_never_returns_a_task_whose_lease_was_lost() -> None:
     assert drain(buffer) == ["b"]
 
 
-def test_buffer_gives_up_the_last_due_tasks_as_surplus() -> None:
+def test_buffer_returns_the_last_due_tasks_as_surplus() -> None:
     buffer = TaskBuffer()
     buffer.add([work("a"), work("b"), work("c")])
     buffer.hold(work("due", time.time() - 1))
@@ -51,7 +51,7 @@ def test_buffer_gives_up_the_last_due_tasks_as_surplus() -> None:
     assert drain(buffer) == ["a", "b"]
 
 
-def test_closed_buffer_takes_no_task() -> None:
+def test_buffer_accepts_no_task_once_closed() -> None:
     buffer = TaskBuffer()
     buffer.add([work("a")])
     buffer.hold(work("b", time.time() + 3600))

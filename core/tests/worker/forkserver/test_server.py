@@ -1,4 +1,4 @@
-"""The template by itself: what waits for a slot has a process already, and has not begun."""
+"""The fork server by itself: pre-forked children wait for a slot without starting their tasks."""
 
 from __future__ import annotations
 
@@ -31,12 +31,12 @@ from cloud_tasks.worker.forkserver.protocol import (
 from cloud_tasks.worker.forkserver.server import run_forkserver
 from cloud_tasks.worker.forkserver.spawn import Program
 
-pytestmark = pytest.mark.skipif(not hasattr(os, "eventfd"), reason="only Linux forks ahead")
+pytestmark = pytest.mark.skipif(not hasattr(os, "eventfd"), reason="pre-forking needs eventfd")
 
 
 @attrs.define
-class Template:
-    """One with one slot, whose tasks note that they began and wait for a file with their name."""
+class ForkServer:
+    """A fork server with one slot, whose tasks note their start and wait for a file with their name."""
 
     folder: Path
     pid: int
@@ -48,7 +48,7 @@ class Template:
             self.channel.put(encode(RunAttempt(number, name, 1, {}, str(self.folder / "scratch"))))
         self.channel.flush()
 
-    def let_go(self, *names: str) -> None:
+    def finish(self, *names: str) -> None:
         for name in names:
             (self.folder / name).touch()
 
@@ -60,16 +60,16 @@ class Template:
             self.messages += map(decode, self.channel.get())
         return found
 
-    def began(self) -> list[str]:
-        path = self.folder / "began"
+    def started(self) -> list[str]:
+        path = self.folder / "started"
         return path.read_text().split() if path.exists() else []
 
     def logs(self) -> list[str]:
         return sorted(path.name for path in (self.folder / "logs").iterdir())
 
 
-def only_two_processes(data: WorkerData) -> None:
-    """No more than two are forked at a time, where `ONLY_TWO` is set."""
+def limit_resources(data: WorkerData) -> None:
+    """Limit children to two if `ONLY_TWO` is set, and allow no eventfd if `NO_GATE` is."""
     fork = os.fork
 
     def limited() -> int:
@@ -86,9 +86,9 @@ def only_two_processes(data: WorkerData) -> None:
 
 
 @pytest.fixture
-def template(tmp_path) -> Iterator[Template]:
+def forkserver(tmp_path) -> Iterator[ForkServer]:
     def task(name: str, fields: dict[str, Any], data: WorkerData) -> Any:
-        with (tmp_path / "began").open("a") as file:
+        with (tmp_path / "started").open("a") as file:
             file.write(f"{name}\n")
         wait_until(lambda: (tmp_path / name).exists())
         return False, [name, data.slot, os.environ["OF_THE_SLOT"]]
@@ -97,10 +97,10 @@ def template(tmp_path) -> Iterator[Template]:
     process_tree.prepare()
     ours, theirs = socket_pair()
     data = WorkerData()
-    order = ForkserverConfig(
+    config = ForkserverConfig(
         task,
         data,
-        on_init=only_two_processes,
+        on_init=limit_resources,
         capture=True,
         log_dir=str(tmp_path / "logs"),
         limits=(None, None),
@@ -110,28 +110,28 @@ def template(tmp_path) -> Iterator[Template]:
     pid = os.fork()
     if pid == 0:
         ours.close()
-        run_forkserver(theirs, order)
+        run_forkserver(theirs, config)
     theirs.close()
-    made = Template(tmp_path, pid, Channel(ours, blocking=True))
-    made.wait_for(Ready)
-    yield made
-    made.channel.close()
+    server = ForkServer(tmp_path, pid, Channel(ours, blocking=True))
+    server.wait_for(Ready)
+    yield server
+    server.channel.close()
     os.waitpid(pid, 0)
 
 
-def test_what_waits_has_its_process_and_begins_when_there_is_a_slot(template) -> None:
-    template.run("a", "b", "c")
-    wait_until(lambda: len(template.children()) == 3)
-    assert len(template.wait_for(AttemptStarted)) == 1
-    wait_until(template.began)
-    assert template.began() == ["a"]
-    template.let_go("a")
-    template.wait_for(AttemptStarted, 2)
-    wait_until(lambda: template.began() == ["a", "b"])
-    template.let_go("b", "c")
-    ended = template.wait_for(AttemptEnded, 3)
+def test_prefork_starts_waiting_attempts_when_a_slot_is_free(forkserver) -> None:
+    forkserver.run("a", "b", "c")
+    wait_until(lambda: len(forkserver.children()) == 3)
+    assert len(forkserver.wait_for(AttemptStarted)) == 1
+    wait_until(forkserver.started)
+    assert forkserver.started() == ["a"]
+    forkserver.finish("a")
+    forkserver.wait_for(AttemptStarted, 2)
+    wait_until(lambda: forkserver.started() == ["a", "b"])
+    forkserver.finish("b", "c")
+    ended = forkserver.wait_for(AttemptEnded, 3)
     assert [(number, status) for number, status, *_ in ended] == [(0, 0), (1, 0), (2, 0)]
-    assert [(number, slot) for number, slot, *_ in template.wait_for(AttemptStarted, 3)] == [(0, 0), (1, 0), (2, 0)]
+    assert [(number, slot) for number, slot, *_ in forkserver.wait_for(AttemptStarted, 3)] == [(0, 0), (1, 0), (2, 0)]
     assert [content[10:] for *_, content, _ in ended] == [
         b'["a",0,"first"]',
         b'["b",0,"first"]',
@@ -139,53 +139,53 @@ def test_what_waits_has_its_process_and_begins_when_there_is_a_slot(template) ->
     ]
 
 
-def test_a_process_that_dies_before_its_task_began_costs_it_nothing(template) -> None:
-    template.run("a", "b", "c")
-    wait_until(lambda: len(template.children()) == 3)
-    running = template.wait_for(AttemptStarted)[0].pid
-    for pid in template.children():
+def test_prefork_runs_the_attempt_of_a_child_that_died_at_its_gate(forkserver) -> None:
+    forkserver.run("a", "b", "c")
+    wait_until(lambda: len(forkserver.children()) == 3)
+    running = forkserver.wait_for(AttemptStarted)[0].pid
+    for pid in forkserver.children():
         if pid != running:
             os.kill(pid, signal.SIGKILL)
-    wait_until(lambda: template.children() == [running])
-    template.let_go("a", "b", "c")
-    assert [status for _, status, *_ in template.wait_for(AttemptEnded, 3)] == [0, 0, 0]
-    assert template.began() == ["a", "b", "c"]
+    wait_until(lambda: forkserver.children() == [running])
+    forkserver.finish("a", "b", "c")
+    assert [status for _, status, *_ in forkserver.wait_for(AttemptEnded, 3)] == [0, 0, 0]
+    assert forkserver.started() == ["a", "b", "c"]
 
 
 @pytest.mark.parametrize(("limit", "count"), [("ONLY_TWO", 2), ("NO_GATE", 1)])
-def test_where_there_may_be_no_more_processes_or_files_slots_come_first(monkeypatch, request, limit, count) -> None:
+def test_prefork_leaves_scarce_processes_and_files_to_attempts_with_a_slot(monkeypatch, request, limit, count) -> None:
     monkeypatch.setenv(limit, "1")
-    template = request.getfixturevalue("template")
-    template.run("a", "b", "c", "d")
-    wait_until(lambda: len(template.children()) == count)
-    template.let_go("a", "b", "c", "d")
-    assert [status for _, status, *_ in template.wait_for(AttemptEnded, 4)] == [0, 0, 0, 0]
-    assert template.began() == ["a", "b", "c", "d"]
+    forkserver = request.getfixturevalue("forkserver")
+    forkserver.run("a", "b", "c", "d")
+    wait_until(lambda: len(forkserver.children()) == count)
+    forkserver.finish("a", "b", "c", "d")
+    assert [status for _, status, *_ in forkserver.wait_for(AttemptEnded, 4)] == [0, 0, 0, 0]
+    assert forkserver.started() == ["a", "b", "c", "d"]
 
 
-def test_what_is_taken_back_leaves_no_process_and_no_file(template) -> None:
-    template.run("a", "b", "c")
-    wait_until(lambda: len(template.children()) == 3)
-    running = template.wait_for(AttemptStarted)[0].pid
-    template.channel.put(encode(Withdraw()))
-    template.channel.flush()
-    assert template.wait_for(Withdrawn) == [Withdrawn([1, 2])]
-    wait_until(lambda: template.children() == [running])
-    assert template.logs() == ["a.1.log"]
-    template.let_go("a")
-    template.wait_for(AttemptEnded)
-    template.run("d")
-    template.let_go("d")
-    assert template.wait_for(AttemptEnded, 2)[1].content.endswith(b'["d",0,"first"]')
-    assert template.began() == ["a", "d"]
+def test_prefork_leaves_no_process_and_no_file_of_withdrawn_attempts(forkserver) -> None:
+    forkserver.run("a", "b", "c")
+    wait_until(lambda: len(forkserver.children()) == 3)
+    running = forkserver.wait_for(AttemptStarted)[0].pid
+    forkserver.channel.put(encode(Withdraw()))
+    forkserver.channel.flush()
+    assert forkserver.wait_for(Withdrawn) == [Withdrawn([1, 2])]
+    wait_until(lambda: forkserver.children() == [running])
+    assert forkserver.logs() == ["a.1.log"]
+    forkserver.finish("a")
+    forkserver.wait_for(AttemptEnded)
+    forkserver.run("d")
+    forkserver.finish("d")
+    assert forkserver.wait_for(AttemptEnded, 2)[1].content.endswith(b'["d",0,"first"]')
+    assert forkserver.started() == ["a", "d"]
 
 
-def test_a_template_that_is_told_to_quit_does_not_begin_what_waits(template) -> None:
-    template.run("a", "b")
-    wait_until(lambda: len(template.children()) == 2)
-    template.channel.put(encode(Quit()))
-    template.channel.flush()
-    wait_until(lambda: len(template.children()) == 1)
-    template.let_go("a", "b")
-    template.wait_for(AttemptEnded)
-    assert template.began() == ["a"]
+def test_forkserver_starts_no_waiting_attempt_after_quit(forkserver) -> None:
+    forkserver.run("a", "b")
+    wait_until(lambda: len(forkserver.children()) == 2)
+    forkserver.channel.put(encode(Quit()))
+    forkserver.channel.flush()
+    wait_until(lambda: len(forkserver.children()) == 1)
+    forkserver.finish("a", "b")
+    forkserver.wait_for(AttemptEnded)
+    assert forkserver.started() == ["a"]

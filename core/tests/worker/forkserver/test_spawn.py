@@ -1,4 +1,4 @@
-"""Task processes that are fresh interpreters, by option or where a fork is not safe: the same guarantees."""
+"""Task processes that are new interpreters: the same guarantees as for forked ones."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from worker_harness import Harness, is_alive, wait_until
 SPAWN = ("--start-method", "spawn")
 
 
-def test_every_kind_of_end_is_told_apart(worker: Harness) -> None:
+def test_spawned_tasks_report_each_kind_of_end(worker: Harness) -> None:
     finished = worker.run_tasks(
         {"do": "nothing"},
         {"do": "raise", "message": "seventeen"},
@@ -44,7 +44,7 @@ def test_every_kind_of_end_is_told_apart(worker: Harness) -> None:
     assert not any(is_alive(pid) for pid in worker.pids())
 
 
-def test_a_spawned_task_is_told_what_a_forked_one_is(worker: Harness) -> None:
+def test_spawned_task_gets_the_worker_data_of_a_forked_one(worker: Harness) -> None:
     worker.run_tasks({"do": "about"}, args=(*SPAWN, "--extra", "given", "--gpus-per-task", "2"))
     about = worker.events("task_completed")[0]["result"]
     assert {name: about[name] for name in ("attempt", "slot", "own", "extra", "gpu", "initialised")} == {
@@ -59,26 +59,26 @@ def test_a_spawned_task_is_told_what_a_forked_one_is(worker: Harness) -> None:
     assert about["asyncio"] == "works"
 
 
-def test_each_spawned_task_has_an_interpreter_of_its_own(worker: Harness) -> None:
+def test_spawned_tasks_have_an_interpreter_each(worker: Harness) -> None:
     worker.run_tasks({"do": "nothing"}, {"do": "nothing"}, args=SPAWN)
     initialised = worker.noted("initialised")
     assert len(set(initialised)) == 2
     assert initialised == [str(event["pid"]) for event in worker.events("task_started")]
-    # The program went on after its worker only in the worker itself.
+    # The program continued after its worker only in the worker itself.
     assert worker.noted("returned") == ["normally"]
 
 
-def test_what_a_spawned_task_starts_inherits_nothing_of_the_worker(worker: Harness) -> None:
+def test_spawned_task_passes_nothing_of_the_worker_to_its_children(worker: Harness) -> None:
     worker.run_tasks({"do": "inherit"}, args=SPAWN)
     assert worker.events("task_completed")[0]["result"] == "[] ['0', '1', '2', '3']\n"
 
 
-def test_what_a_spawned_task_started_dies_with_it(worker: Harness) -> None:
+def test_spawned_task_takes_its_descendants_along(worker: Harness) -> None:
     process = worker.start(
         "--task-file", worker.task_file({"do": "escaped child"}, {"do": "wait"}), *SPAWN, "--num-simultaneous-tasks=1"
     )  # fmt: skip
     wait_until(lambda: worker.noted("waiting"))
-    wait_until(lambda: not any(is_alive(pid) for pid in worker.pids()), what="the end of all that the task started")
+    wait_until(lambda: not any(is_alive(pid) for pid in worker.pids()), what="the end of the task's descendants")
     os.kill(process.pid, signal.SIGKILL)
     process.wait()
     wait_until(worker.nothing_is_left, what="the end of every process and folder")
@@ -92,7 +92,7 @@ def test_spawned_tasks_see_a_shutdown(worker: Harness) -> None:
     assert worker.events("task_completed")[0]["result"] == {"notice": False}
 
 
-def test_a_spawned_process_can_do_several_tasks(worker: Harness) -> None:
+def test_spawned_process_runs_several_tasks(worker: Harness) -> None:
     finished = worker.run_tasks(
         *({"do": "nothing"} for _ in range(6)), args=(*SPAWN, "--reuse-processes", "3", "--num-simultaneous-tasks", "1")
     )
@@ -102,7 +102,7 @@ def test_a_spawned_process_can_do_several_tasks(worker: Harness) -> None:
 
 
 @pytest.mark.parametrize("when", ["import", "init"])
-def test_a_program_with_threads_is_not_forked_which_is_said_once(worker: Harness, when: str) -> None:
+def test_program_with_threads_is_spawned_and_logged_once(worker: Harness, when: str) -> None:
     finished = worker.run_tasks({"do": "threads"}, {"do": "threads"}, PROGRAM_THREADS=when)
     assert finished.code == 0, finished.log
     assert [event["result"] for event in worker.events("task_completed")] == [["MainThread", "idler"]] * 2
@@ -110,24 +110,24 @@ def test_a_program_with_threads_is_not_forked_which_is_said_once(worker: Harness
     assert "idler" in finished.log
 
 
-def test_a_program_with_threads_is_forked_where_that_is_asked_for(worker: Harness) -> None:
+def test_program_with_threads_is_forked_with_the_option(worker: Harness) -> None:
     finished = worker.run_tasks({"do": "threads"}, args=("--start-method", "fork"), PROGRAM_THREADS="import")
     assert worker.events("task_completed")[0]["result"] == ["MainThread"]
     assert "fresh interpreter" not in finished.log
 
 
-def test_a_preparation_that_fails_fails_the_spawned_task(worker: Harness) -> None:
+def test_spawned_task_fails_if_worker_init_raises(worker: Harness) -> None:
     worker.run_tasks({"do": "nothing"}, args=SPAWN, PROGRAM_THREADS="fail")
     assert worker.events("task_exception")[0]["exception"] == "not today"
 
 
-def test_an_unknown_start_method_is_refused(worker: Harness) -> None:
+def test_worker_rejects_an_unknown_start_method(worker: Harness) -> None:
     finished = worker.run_tasks({"do": "nothing"}, args=("--start-method", "forkserver"))
     assert finished.code == 2
-    assert "it is fork or spawn" in finished.log
+    assert "--start-method: expected fork or spawn" in finished.log
 
 
-def test_the_right_one_of_several_workers_gets_its_tasks(worker: Harness, tmp_path: Path) -> None:
+def test_spawned_tasks_belong_to_the_right_one_of_several_workers(worker: Harness, tmp_path: Path) -> None:
     program = tmp_path / "several.py"
     program.write_text(
         "from cloud_tasks.worker import Worker\n"

@@ -1,4 +1,4 @@
-"""What tasks print: a file for each attempt, uploaded where that is wanted."""
+"""Logs of attempts and their upload."""
 
 from __future__ import annotations
 
@@ -12,26 +12,26 @@ from cloud_tasks.worker.reporting.log_upload import LogUploader
 from cloud_tasks.worker.task_process.output_capture import log_path
 
 
-def test_ids_that_differ_have_logs_that_differ() -> None:
+def test_log_path_is_unique_for_each_task_id() -> None:
     ids = ["a/b", "a_b", "a b", "é", "e", "x" * 300, "x" * 301, "..", "\ud800"]
     assert len({log_path("logs", task_id, 1) for task_id in ids}) == len(ids)
     assert {Path(log_path("logs", task_id, 1)).parent.name for task_id in ids} == {"logs"}
 
 
 @pytest.mark.parametrize("scheme", ["", "file://"])
-def test_logs_are_uploaded_and_their_events_say_where(worker: Harness, scheme: str) -> None:
+def test_log_upload_puts_the_address_into_the_event(worker: Harness, scheme: str) -> None:
     store = f"{scheme}{worker.folder / 'store'}"
     finished = worker.run_tasks({"do": "print"}, {"do": "nothing"}, args=("--log-store", store))
     assert finished.code == 0, finished.log
     assert worker.events("task_exception")[0]["log_address"] == f"{store}/task-0.1.log"
     assert (worker.folder / "store" / "task-0.1.log").read_text().startswith("these are my last words\n")
-    # One that printed nothing has none.
+    # A task without output has no log.
     assert "log_address" not in worker.events("task_completed")[0]
     assert [path.name for path in (worker.folder / "store").iterdir()] == ["task-0.1.log"]
     assert worker.nothing_is_left()
 
 
-def test_each_attempt_has_its_own_log_in_the_store_and_on_disk_where_both_are_wanted(worker: Harness) -> None:
+def test_log_upload_keeps_the_log_of_each_attempt_on_disk_and_in_the_store(worker: Harness) -> None:
     worker.run_tasks(
         {"do": "print"},
         args=("--log-store", "store", "--task-log-dir", "logs", "--retry-on-exception", "--max-attempts", "2"),
@@ -41,7 +41,7 @@ def test_each_attempt_has_its_own_log_in_the_store_and_on_disk_where_both_are_wa
         assert sorted(path.name for path in (worker.folder / folder).iterdir()) == ["task-0.1.log", "task-0.2.log"]
 
 
-def test_a_store_that_fails_fails_no_task(worker: Harness) -> None:
+def test_log_upload_that_fails_fails_no_task(worker: Harness) -> None:
     (worker.folder / "store").write_text("a file where the folder should be")
     finished = worker.run_tasks({"do": "print"}, {"do": "nothing"}, args=("--log-store", "store"))
     assert finished.code == 0
@@ -49,12 +49,12 @@ def test_a_store_that_fails_fails_no_task(worker: Harness) -> None:
         "task_exception",
         "task_completed",
     ]
-    assert "a task's log was not uploaded" in worker.events("non_fatal_exception")[0]["exception"]
-    assert "1 logs of tasks were not uploaded" in finished.log
+    assert "cannot upload the log of a task" in worker.events("non_fatal_exception")[0]["exception"]
+    assert "1 task log not uploaded" in finished.log
     assert worker.nothing_is_left()
 
 
-def test_a_store_that_fails_for_a_while_is_tried_again(tmp_path: Path) -> None:
+def test_log_upload_is_retried(tmp_path: Path) -> None:
     (tmp_path / "store").write_text("a file where the folder should be")
     Path(log_path(str(tmp_path), "task", 1)).write_text("text")
     problems: list[str] = []
@@ -70,7 +70,7 @@ def test_a_store_that_fails_for_a_while_is_tried_again(tmp_path: Path) -> None:
     assert not Path(log_path(str(tmp_path), "task", 1)).exists()
 
 
-def test_logs_are_refused_where_tasks_share_a_process(worker: Harness) -> None:
+def test_worker_rejects_task_logs_with_reused_processes(worker: Harness) -> None:
     finished = worker.run_tasks({"do": "nothing"}, args=("--log-store", "store", "--reuse-processes", "2"))
     assert finished.code == 2
     assert "--reuse-processes" in finished.log

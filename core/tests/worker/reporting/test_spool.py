@@ -1,4 +1,4 @@
-"""Reports that cannot be made: they wait on disk, and none is lost."""
+"""Reports that cannot be delivered: they wait on disk, and none is lost."""
 
 from __future__ import annotations
 
@@ -40,13 +40,13 @@ def spool_in(folder: Path, *, destination: str = "here", limit: int = 100 * MIB)
 
 
 @pytest.fixture(autouse=True)
-def _all_are_closed() -> Iterator[None]:
+def _close_spools() -> Iterator[None]:
     yield
     while _open:
         _open.pop().close()
 
 
-def holds(spool: Spool, size: int) -> bool:
+def is_larger(spool: Spool, size: int) -> bool:
     return spool.size > size
 
 
@@ -60,7 +60,7 @@ def drain(spool: Spool, count: int = 100) -> list[int]:
 
 @given(sizes=st.lists(st.integers(0, 3000), max_size=40), count=st.integers(1, 50))
 @settings(max_examples=25, deadline=None)
-def test_reports_come_out_as_they_were_put(tmp_path_factory, sizes, count) -> None:
+def test_spool_returns_reports_in_order_and_leaves_no_file(tmp_path_factory, sizes, count) -> None:
     folder = tmp_path_factory.mktemp("spool")
     spool = spool_in(folder)
     assert spool.put([report(number, size) for number, size in enumerate(sizes)]) == len(sizes)
@@ -69,7 +69,7 @@ def test_reports_come_out_as_they_were_put(tmp_path_factory, sizes, count) -> No
     assert list(folder.iterdir()) == []
 
 
-def test_all_that_a_report_says_is_kept(tmp_path) -> None:
+def test_spool_keeps_all_fields_of_a_report(tmp_path) -> None:
     spool = spool_in(tmp_path)
     put = Report([b'{"a":1}', b'{"b":2}'], lease_id="läase", release=True, next_body=b'{"x": "\xc3\xa4"}', delay=2.5)
     put.sinks_done = 1
@@ -79,7 +79,7 @@ def test_all_that_a_report_says_is_kept(tmp_path) -> None:
     assert [getattr(found, name) for name in names] == [getattr(put, name) for name in names]
 
 
-def test_the_next_process_takes_over_what_one_that_is_gone_had_not_reported(tmp_path) -> None:
+def test_spool_takes_over_the_reports_of_an_exited_process(tmp_path) -> None:
     first = spool_in(tmp_path)
     first.put([report(number) for number in range(5)])
     first.drop(2)
@@ -91,7 +91,7 @@ def test_the_next_process_takes_over_what_one_that_is_gone_had_not_reported(tmp_
     assert list(tmp_path.iterdir()) == []
 
 
-def test_files_of_the_living_and_of_other_jobs_are_left_alone(tmp_path) -> None:
+def test_spool_ignores_files_of_running_processes_and_other_jobs(tmp_path) -> None:
     living, other = spool_in(tmp_path), spool_in(tmp_path, destination="elsewhere")
     living.put([report(1)])
     other.put([report(2)])
@@ -104,7 +104,7 @@ def test_files_of_the_living_and_of_other_jobs_are_left_alone(tmp_path) -> None:
     assert len(list((tmp_path / "spool").iterdir())) == 2
 
 
-def test_what_a_killed_process_was_writing_is_passed_over(tmp_path) -> None:
+def test_spool_ignores_an_incomplete_report_of_a_killed_process(tmp_path) -> None:
     first = spool_in(tmp_path)
     first.put([report(number) for number in range(3)])
     first.close()
@@ -123,7 +123,7 @@ def test_what_a_killed_process_was_writing_is_passed_over(tmp_path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_lease_of_a_gone_process_is_kept_only_where_its_task_is_over(tmp_path) -> None:
+def test_spool_keeps_the_lease_of_an_exited_process_only_for_a_finished_task(tmp_path) -> None:
     first = spool_in(tmp_path)
     first.put([
         Report([b"{}"], lease_id="over"),
@@ -140,19 +140,19 @@ def test_a_lease_of_a_gone_process_is_kept_only_where_its_task_is_over(tmp_path)
     ]
 
 
-def test_a_spool_at_its_bound_takes_no_more_until_there_is_room(tmp_path) -> None:
+def test_spool_at_its_limit_accepts_no_report(tmp_path) -> None:
     spool = spool_in(tmp_path, limit=20 * MIB)
     taken = spool.put([report(number, MIB) for number in range(30)])
     assert 0 < taken < 20
     assert sum(path.stat().st_size for path in (tmp_path / "spool").iterdir()) <= 20 * MIB
-    assert "20971520 bytes" in spool.problem
+    assert "the limit is 21.0 MB" in spool.problem
     assert drain(spool) == list(range(taken))
     assert spool.put([report(7)]) == 1
 
 
 @pytest.fixture
 def small_files() -> Iterator[Callable[[int], None]]:
-    """Sets the largest size of a file that this process may write: a disk that is full from there on."""
+    """Return a function that limits the size of files, which simulates a full disk."""
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     ignored = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     yield lambda size: resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
@@ -160,7 +160,7 @@ def small_files() -> Iterator[Callable[[int], None]]:
     signal.signal(signal.SIGXFSZ, ignored)
 
 
-def test_a_full_disk_takes_nothing_by_halves(tmp_path, small_files) -> None:
+def test_spool_on_a_full_disk_writes_no_partial_report(tmp_path, small_files) -> None:
     spool = spool_in(tmp_path)
     assert spool.put([report(0, 1000)]) == 1
     small_files(3000)
@@ -172,17 +172,17 @@ def test_a_full_disk_takes_nothing_by_halves(tmp_path, small_files) -> None:
 
 
 class Sink:
-    """Takes events, except while it is out."""
+    """A sink that raises while it is out."""
 
     def __init__(self) -> None:
         self.out = threading.Event()
-        self.refused = 0
+        self.rejected = 0
         self.events: list[bytes] = []
 
     def write(self, events: Sequence[bytes]) -> None:
         if self.out.is_set():
-            self.refused += 1
-            raise OSError("it is out")
+            self.rejected += 1
+            raise OSError("outage")
         self.events += events
 
     def close(self) -> None:
@@ -207,7 +207,7 @@ def sent(sink: Sink) -> list[int]:
     return [json.loads(event)["number"] for event in list(sink.events)]
 
 
-def test_without_an_outage_nothing_is_written(tmp_path) -> None:
+def test_reporter_writes_nothing_to_disk_without_an_outage(tmp_path) -> None:
     sink = Sink()
     reporter = reporter_with(spool_in(tmp_path), sink)
     for number in range(100):
@@ -217,7 +217,7 @@ def test_without_an_outage_nothing_is_written(tmp_path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-def test_reports_of_an_outage_wait_on_disk_and_are_made_in_order(tmp_path) -> None:
+def test_reporter_spools_reports_of_an_outage_and_delivers_them_in_order(tmp_path) -> None:
     sink, spool = Sink(), spool_in(tmp_path)
     sink.out.set()
     reporter = reporter_with(spool, sink)
@@ -233,19 +233,19 @@ def test_reports_of_an_outage_wait_on_disk_and_are_made_in_order(tmp_path) -> No
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_sink_that_works_gets_nothing_twice_while_another_is_out(tmp_path) -> None:
+def test_reporter_writes_events_once_to_a_working_sink_while_another_is_out(tmp_path) -> None:
     good, bad = Sink(), Sink()
     bad.out.set()
     reporter = reporter_with(spool_in(tmp_path), good, bad)
     reporter.put(report(0))
-    wait_until(lambda: bad.refused >= 2)
+    wait_until(lambda: bad.rejected >= 2)
     reporter.put(report(1))
     bad.out.clear()
     assert reporter.close(30) == ""
     assert sent(good) == sent(bad) == [0, 1]
 
 
-def test_where_the_disk_takes_nothing_memory_does_up_to_its_bound(tmp_path) -> None:
+def test_reporter_keeps_reports_in_memory_up_to_its_limit_if_the_disk_fails(tmp_path) -> None:
     (tmp_path / "spool").write_text("a file where the folder should be")
     sink = Sink()
     sink.out.set()
@@ -260,7 +260,7 @@ def test_where_the_disk_takes_nothing_memory_does_up_to_its_bound(tmp_path) -> N
     assert sent(sink) == list(range(count))
 
 
-def test_so_many_leases_wait_at_most_even_on_disk(tmp_path) -> None:
+def test_reporter_limits_the_leases_of_waiting_reports(tmp_path) -> None:
     sink, spool = Sink(), spool_in(tmp_path)
     sink.out.set()
     reporter = reporter_with(spool, sink)
@@ -268,21 +268,21 @@ def test_so_many_leases_wait_at_most_even_on_disk(tmp_path) -> None:
     for count in range(10_000, 60_000, 10_000):
         for number in range(10_000):
             reporter.put(Report([event], lease_id=str(number)))
-        wait_until(partial(holds, spool, count * len(event)))
+        wait_until(partial(is_larger, spool, count * len(event)))
         wait_until(lambda: not reporter.is_clogged)
     reporter.put(Report([event], lease_id="one more"))
     assert reporter.is_clogged
     reporter.close(0)
 
 
-def test_what_could_not_be_reported_until_the_end_is_left_on_disk(tmp_path) -> None:
+def test_reporter_leaves_undelivered_reports_on_disk(tmp_path) -> None:
     sink = Sink()
     sink.out.set()
     reporter = reporter_with(spool_in(tmp_path), sink)
     reporter.put(report(0))
-    wait_until(lambda: sink.refused)
+    wait_until(lambda: sink.rejected)
     reporter.put(report(1))
-    assert "bytes of reports wait in" in reporter.close(0.1)
+    assert "of reports wait in" in reporter.close(0.1)
     again, spool = Sink(), spool_in(tmp_path)
     spool.take_over()
     assert reporter_with(spool, again).close(30) == ""
@@ -294,7 +294,7 @@ def resident_peak_mb(pid: int) -> float:
     return int(line.split()[1]) / 1024
 
 
-def test_an_outage_of_the_queue_costs_the_supervisor_no_memory(worker: Harness) -> None:
+def test_supervisor_needs_no_memory_for_an_outage_of_the_event_queue(worker: Harness) -> None:
     worker.load(*({"do": "big", "size": 200_000} for _ in range(300)))
     fault = worker.fault("job-events.send")
     process = worker.start_on_queue("--reuse-processes", "100", CLOUD_TASKS_IDLE_LIMIT="3")
@@ -307,7 +307,7 @@ def test_an_outage_of_the_queue_costs_the_supervisor_no_memory(worker: Harness) 
     assert not folder.exists()
 
 
-def test_events_survive_the_death_of_the_supervisor(worker: Harness) -> None:
+def test_events_survive_a_killed_supervisor(worker: Harness) -> None:
     worker.load(*({"do": "nothing"} for _ in range(10)))
     fault = worker.fault("job-events.send")
     process = worker.start_on_queue()
@@ -326,7 +326,7 @@ def test_events_survive_the_death_of_the_supervisor(worker: Harness) -> None:
     assert not folder.exists()
 
 
-def test_a_run_is_resumed_from_what_only_the_spool_says(worker: Harness) -> None:
+def test_resume_reads_events_from_the_spool(worker: Harness) -> None:
     (worker.folder / "events.log").symlink_to("/dev/full")
     first = worker.run_tasks({"do": "nothing"}, {"do": "nothing"}, args=("--max-num-tasks", "1", "--flush-period", "1"))
     assert first.code == 1

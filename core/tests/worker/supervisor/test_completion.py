@@ -1,4 +1,4 @@
-"""Completion of attempts: what a lost lease changes."""
+"""Completion of attempts, with and without their lease."""
 
 from __future__ import annotations
 
@@ -30,12 +30,12 @@ def completed(kind: str, *, attempt: int = 1, lease_lost: bool = True, counts_de
     """Return the report of an attempt that ended in this way."""
     reported: list[Any] = []
     reporter: Any = SimpleNamespace(put=reported.append)
-    endings = CompletionHandler(
+    handler = CompletionHandler(
         RULES, EventEncoder("host"), reporter, counts_deliveries=counts_deliveries, max_event_bytes=1000
     )
     work = PendingAttempt("task", {}, attempt=attempt, lease_id="lease")
     work.lease_lost = lease_lost
-    return endings.judge(work, outcome(kind), 1.0).report
+    return handler.complete(work, outcome(kind), 1.0).report
 
 
 def events(report: Any) -> list[dict[str, Any]]:

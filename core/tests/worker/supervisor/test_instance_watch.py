@@ -1,4 +1,4 @@
-"""The machine is asked whether it will be taken away, as often as its answers are worth."""
+"""Identity and termination notice of the instance."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from cloud_tasks.worker.supervisor.instance_watch import InstanceWatch
 
 
 class Side:
-    """A machine that is told of its end after a few looks."""
+    """An instance whose termination notice arrives at the fourth check."""
 
     def __init__(self) -> None:
-        self.looks = 0
+        self.checks = 0
 
     def identity(self) -> InstanceIdentity:
         return InstanceIdentity(instance_id="me")
 
     def termination_notice(self) -> TerminationNotice | None:
-        self.looks += 1
-        return TerminationNotice(at=None, reason="taken away") if self.looks > 3 else None
+        self.checks += 1
+        return TerminationNotice(at=None, reason="reclaimed") if self.checks > 3 else None
 
 
 class EagerSide(Side):
@@ -30,18 +30,18 @@ class EagerSide(Side):
 
 
 @pytest.mark.parametrize(("side", "interval"), [(Side(), 0.01), (EagerSide(), 3600.0)])
-def test_a_notice_is_seen_within_the_interval_of_whoever_wants_it_sooner(side: Side, interval: float) -> None:
-    told = threading.Event()
-    machine = InstanceWatch(
+def test_instance_watch_checks_at_the_shorter_of_both_intervals(side: Side, interval: float) -> None:
+    noticed = threading.Event()
+    watch = InstanceWatch(
         side,
         interval=interval,
         on_identity=lambda _: None,
-        on_notice=lambda _: told.set(),
+        on_notice=lambda _: noticed.set(),
         log=Log(verbose=False),
     )
-    machine.start()
+    watch.start()
     try:
-        assert told.wait(20)
+        assert noticed.wait(20)
     finally:
-        machine.close()
-    assert side.looks == 4
+        watch.close()
+    assert side.checks == 4

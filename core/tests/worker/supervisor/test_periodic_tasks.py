@@ -1,4 +1,4 @@
-"""Periodic work of the supervisor, on its own."""
+"""Periodic tasks of the supervisor."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ QUIET = {
 
 
 def started(activity: list[Activity], done: list[Any], **settings: Any) -> list[tuple[float, Callable[[], None]]]:
-    """The calls that a pulse has scheduled; what it does goes to ``done``."""
+    """Start the periodic tasks; return the calls that they schedule. Their actions are appended to ``done``."""
     scheduled: list[tuple[float, Callable[[], None]]] = []
     PeriodicTasks(
         SimpleNamespace(**QUIET | settings),
         later=lambda seconds, action: scheduled.append((seconds, action)),
         observe=lambda: activity[0],
-        report=lambda kind, **facts: done.append((kind, facts)),
+        report=lambda kind, **fields: done.append((kind, fields)),
         watch_memory=lambda limit: done.append(("memory", limit)),
         stop=lambda reason: done.append(("stop", reason)),
         log=SimpleNamespace(info=lambda text: done.append(("log", text))),
@@ -36,29 +36,29 @@ def started(activity: list[Activity], done: list[Any], **settings: Any) -> list[
 BUSY = Activity(is_accepting=True, is_busy=True, running=3, finished=10, expected=40)
 
 
-def test_pulse_schedules_only_what_the_settings_ask_for() -> None:
+def test_periodic_tasks_are_scheduled_only_if_the_settings_enable_them() -> None:
     assert started([BUSY], []) == []
 
 
-def test_pulse_reports_heartbeats_again_and_again() -> None:
+def test_periodic_tasks_report_heartbeats_repeatedly() -> None:
     done: list[Any] = []
     scheduled = started([BUSY], done, keepalive_interval=30)
     scheduled.pop()[1]()
-    (kind, facts), (seconds, _) = done[0], scheduled[0]
-    assert (kind, facts["running_tasks"], facts["finished"], facts["slots"], seconds) == ("keep_alive", 3, 10, 4, 30)
+    (kind, fields), (seconds, _) = done[0], scheduled[0]
+    assert (kind, fields["running_tasks"], fields["finished"], fields["slots"], seconds) == ("keep_alive", 3, 10, 4, 30)
 
 
-def test_pulse_logs_rate_and_remaining_time_only_while_something_happens() -> None:
+def test_periodic_tasks_log_rate_and_remaining_time_only_while_tasks_run() -> None:
     done: list[Any] = []
     activity = [BUSY]
     scheduled = started(activity, done, progress_interval=5)
     scheduled.pop()[1]()
     activity[0] = BUSY._replace(running=0)
     scheduled.pop()[1]()
-    assert done == [("log", "10 tasks attempted, 3 running, 2.0 per second; 30 to go, about 15s")]
+    assert done == [("log", "10 tasks finished, 3 running, 2.0 tasks/s; 30 tasks left, about 15s")]
 
 
-def test_pulse_stops_for_lifetime_and_idleness_and_watches_memory() -> None:
+def test_periodic_tasks_stop_after_lifetime_and_idle_limit_and_watch_memory() -> None:
     done: list[Any] = []
     activity = [BUSY]
     lifetime, idle, memory = (
@@ -69,8 +69,8 @@ def test_pulse_stops_for_lifetime_and_idleness_and_watches_memory() -> None:
     idle.pop()[1]()
     memory.pop()[1]()
     assert done == [
-        ("stop", "its maximum lifetime of 60 seconds is over"),
-        ("stop", "there was no task for 0 seconds"),
+        ("stop", "the maximum lifetime of 1m is over (max_lifetime)"),
+        ("stop", "no task for 0s (idle_limit)"),
         ("memory", 2),
     ]
     assert (lifetime, idle, [seconds for seconds, _ in memory]) == ([], [], [0.2])

@@ -1,10 +1,9 @@
-"""Short tasks wait at the template, so that one starts the moment another ends: in order, and never for long."""
+"""Prefetch of short tasks: they wait at the fork server, in order and never for long."""
 
 from __future__ import annotations
 
 import contextlib
 import itertools
-import select
 import sqlite3
 import time
 from datetime import timedelta
@@ -23,6 +22,7 @@ from cloud_tasks.worker.consumers.lease_extender import LeaseExtender
 from cloud_tasks.worker.consumers.queue import QueueConsumer
 from cloud_tasks.worker.forkserver.protocol import AttemptEnded, AttemptStarted, RunAttempt, Withdrawn
 from cloud_tasks.worker.supervisor.attempt_executor import AttemptExecutor
+from cloud_tasks.worker.supervisor.event_loop import EventLoop
 from cloud_tasks.worker.supervisor.prefetch import prefetch_count
 from cloud_tasks.worker.supervisor.settings import SupervisorSettings
 
@@ -30,40 +30,40 @@ QUICK = {"do": "nothing"}
 
 
 @pytest.mark.parametrize(("mean", "ahead"), [(None, 0), (1.0, 0), (0.011, 0), (0.005, 2), (0.001, 10), (0.0, 64)])
-def test_no_more_is_sent_ahead_than_a_slot_does_in_a_moment(mean, ahead) -> None:
+def test_prefetch_count_is_ten_milliseconds_of_tasks(mean, ahead) -> None:
     assert prefetch_count(mean) == ahead
 
 
-# -- what the supervisor makes of it
+# -- the executor
 
 
 @attrs.define
-class Crew:
-    """A template that does nothing by itself."""
+class ForkServer:
+    """A fork server that records what it is asked for."""
 
     run_numbers: list[int] = attrs.field(factory=list)
     withdrawals: int = 0
     killed: list[int] = attrs.field(factory=list)
 
-    def run(self, attempt: RunAttempt) -> None:
+    def run_attempt(self, attempt: RunAttempt) -> None:
         self.run_numbers.append(attempt.number)
 
     def withdraw(self) -> None:
         self.withdrawals += 1
 
-    def kill(self, number: int, sign: int) -> None:
+    def kill_attempt(self, number: int, signal: int) -> None:
         self.killed.append(number)
 
-    def make(self, slot: int) -> None:
-        raise AssertionError("no process does several tasks here")
+    def start_process(self, slot: int) -> None:
+        raise AssertionError("no process is reused here")
 
 
 @attrs.define
 class Watched:
-    """Attempts of two slots, and what they told."""
+    """An executor with two slots, and what it reported."""
 
-    crew: Crew = attrs.field(factory=Crew)
-    begun: list[str] = attrs.field(factory=list)
+    server: ForkServer = attrs.field(factory=ForkServer)
+    started: list[str] = attrs.field(factory=list)
     ended: list[tuple[str, str]] = attrs.field(factory=list)
     returned: list[str] = attrs.field(factory=list)
     attempts: AttemptExecutor = attrs.field(init=False)
@@ -71,107 +71,108 @@ class Watched:
     def __attrs_post_init__(self) -> None:
         self.attempts = AttemptExecutor(
             SupervisorSettings(2, 60.0, 1.0, 1.0, 0.0, None, None, "/nowhere", False),
-            self.crew,  # type: ignore[arg-type]  # what is used of it
-            select.poll(),
-            on_begun=lambda running: self.begun.append(running.work.task_id),
-            on_ended=lambda running, outcome, *_: self.ended.append((running.work.task_id, outcome.kind.value)),
+            self.server,  # type: ignore[arg-type]  # has the methods that are called
+            EventLoop(),
+            on_started=lambda attempt: self.started.append(attempt.work.task_id),
+            on_ended=lambda attempt, outcome, *_: self.ended.append((attempt.work.task_id, outcome.kind.value)),
             on_returned=lambda works: self.returned.extend(work.task_id for work in works),
         )
         self.attempts.expect(0.005)
 
     def fill(self) -> int:
         count = 0
-        while self.attempts.room:
-            self.attempts.start(PendingAttempt(f"task-{count}", {}))
+        while self.attempts.capacity:
+            self.attempts.submit(PendingAttempt(f"task-{count}", {}))
             count += 1
         return count
 
-    def say_started(self, number: int, slot: int, when: float = 0.0) -> None:
+    def report_start(self, number: int, slot: int, when: float = 0.0) -> None:
         self.attempts.on_message(AttemptStarted(number, slot, 100 + number, when))
 
 
-def test_what_waits_has_no_deadline_yet_and_no_slot() -> None:
+def test_executor_gives_waiting_attempts_no_deadline_and_no_slot() -> None:
     watched = Watched()
     assert watched.fill() == 2 + 2 * 2
-    assert (watched.begun, watched.attempts.running, watched.attempts.count) == ([], [], 6)
-    watched.say_started(0, 1)
+    assert (watched.started, watched.attempts.running, watched.attempts.count) == ([], [], 6)
+    watched.report_start(0, 1)
     (running,) = watched.attempts.running
     assert (running.work.task_id, running.slot, running.pid) == ("task-0", 1, 100)
-    assert len(watched.attempts.started) == 6
+    assert len(watched.attempts.unfinished) == 6
     watched.attempts.on_message(AttemptEnded(0, 0, 1.0, b"\2\0\0\0\0\0\0\0{}null", b""))
     assert watched.ended == [("task-0", "completed")]
-    assert watched.attempts.room == 1
+    assert watched.attempts.capacity == 1
 
 
-def test_what_waits_for_long_is_asked_back_and_nothing_is_sent_meanwhile() -> None:
+def test_executor_withdraws_attempts_that_wait_for_long_and_submits_none_meanwhile() -> None:
     watched = Watched()
     watched.fill()
-    watched.say_started(0, 0)
-    watched.say_started(1, 1)
+    watched.report_start(0, 0)
+    watched.report_start(1, 1)
     assert watched.attempts.due_at < float("inf")
-    for running in watched.attempts.started[2:]:
+    for running in watched.attempts.unfinished[2:]:
         running.started -= 10.0
-    watched.attempts.on_time()
-    watched.attempts.on_time()
-    assert watched.crew.withdrawals == 1
-    assert watched.attempts.room == 0
-    # One has started before the template heard of it.
-    watched.say_started(2, 0)
+    watched.attempts.enforce_limits()
+    watched.attempts.enforce_limits()
+    assert watched.server.withdrawals == 1
+    assert watched.attempts.capacity == 0
+    # One has started before the fork server received the request.
+    watched.report_start(2, 0)
     watched.attempts.on_message(Withdrawn([3, 4, 5]))
     assert watched.returned == ["task-3", "task-4", "task-5"]
     assert watched.attempts.count == 3
 
 
-def test_when_all_are_ended_what_waits_is_asked_back_and_not_killed() -> None:
+def test_executor_withdraws_waiting_attempts_when_all_are_ended() -> None:
     watched = Watched()
     watched.fill()
-    watched.say_started(0, 0)
+    watched.report_start(0, 0)
     watched.attempts.end_all("shutdown")
-    assert (watched.crew.withdrawals, watched.crew.killed) == (1, [0])
+    assert (watched.server.withdrawals, watched.server.killed) == (1, [0])
     watched.attempts.on_message(Withdrawn([1, 2, 3, 4, 5]))
     assert len(watched.returned) == 5
 
 
-def test_what_is_told_to_have_begun_after_all_were_ended_ends_too() -> None:
+def test_executor_ends_attempts_that_start_after_all_were_ended() -> None:
     watched = Watched()
     watched.fill()
-    watched.say_started(0, 0)
+    watched.report_start(0, 0)
     watched.attempts.end_all("shutdown")
-    # This was on its way.
-    watched.say_started(1, 1)
+    # This start was reported before the fork server received the request.
+    watched.report_start(1, 1)
     watched.attempts.on_message(Withdrawn([2, 3, 4, 5]))
-    assert watched.crew.killed == [0, 1]
+    assert watched.server.killed == [0, 1]
     assert [running.cause for running in watched.attempts.running] == ["shutdown", "shutdown"]
 
 
-def test_with_the_template_dies_no_more_than_could_have_begun() -> None:
+def test_executor_interrupts_at_most_one_attempt_per_slot_when_the_fork_server_dies() -> None:
     watched = Watched()
     watched.fill()
-    watched.say_started(0, 0)
-    assert watched.attempts.template_gone() == 2
+    watched.report_start(0, 0)
+    assert watched.attempts.on_forkserver_died() == 2
     assert watched.ended == [("task-0", "lost"), ("task-1", "lost")]
     assert watched.returned == [f"task-{number}" for number in range(2, 6)]
     assert watched.attempts.count == 0
 
 
-def test_slots_are_held_up_while_each_has_had_its_task_for_long() -> None:
+def test_executor_measures_for_how_long_every_slot_has_been_busy() -> None:
     watched = Watched()
     watched.fill()
-    watched.say_started(0, 0, when=1.0)
-    assert watched.attempts.held_up == 0.0
-    watched.say_started(1, 1, when=1.0)
-    assert watched.attempts.held_up > 0.0
+    watched.report_start(0, 0, when=1.0)
+    assert watched.attempts.busy_seconds == 0.0
+    watched.report_start(1, 1, when=1.0)
+    assert watched.attempts.busy_seconds > 0.0
 
 
 # -- real workers
 
 
 def spans(worker: Harness) -> list[tuple[int, float, float, int]]:
+    """Return (slot, start, end, place) of each finished task."""
     rows = [line.split() for line in worker.noted("spans")]
     return [(int(slot), float(began), float(ended), int(place)) for slot, began, ended, place in rows]
 
 
-def test_a_slot_has_one_task_at_a_time_and_tasks_start_in_order(worker) -> None:
+def test_worker_runs_one_task_per_slot_and_starts_tasks_in_order(worker) -> None:
     tasks = [{"do": "span", "place": place} for place in range(300)]
     assert worker.run_tasks(*tasks, args=("--num-simultaneous-tasks", "2")).code == 0
     rows = sorted(spans(worker), key=lambda row: row[1])
@@ -184,7 +185,7 @@ def test_a_slot_has_one_task_at_a_time_and_tasks_start_in_order(worker) -> None:
     assert started == [f"task-{number}" for number in range(300)]
 
 
-def test_short_tasks_behind_a_long_one_use_the_other_slot(worker) -> None:
+def test_worker_runs_short_tasks_behind_a_long_one_in_the_other_slot(worker) -> None:
     quick = [{"do": "span", "place": place} for place in range(120)]
     long = {"do": "span", "place": 1000, "seconds": 3.0}
     assert worker.run_tasks(*quick[:60], long, *quick[60:], args=("--num-simultaneous-tasks", "2")).code == 0
@@ -193,7 +194,7 @@ def test_short_tasks_behind_a_long_one_use_the_other_slot(worker) -> None:
     assert rows[-1][3] == 1000
 
 
-def test_a_template_killed_among_short_tasks_costs_none_of_them(worker) -> None:
+def test_worker_loses_no_short_task_when_the_fork_server_is_killed(worker) -> None:
     tasks = [QUICK] * 100 + [{"do": "kill parent"}] + [QUICK] * 100
     finished = worker.run_tasks(*tasks, args=("--num-simultaneous-tasks", "2"))
     assert finished.code == 0, finished.log
@@ -203,14 +204,14 @@ def test_a_template_killed_among_short_tasks_costs_none_of_them(worker) -> None:
     assert worker.nothing_is_left()
 
 
-def test_tasks_that_no_slot_will_soon_be_free_for_are_left_to_other_workers(worker) -> None:
+def test_worker_releases_tasks_that_no_slot_is_free_for_soon(worker) -> None:
     held = [{"do": "wait for shutdown"}] * 2
     worker.load(*[QUICK] * 60, *held, *[QUICK] * 40)
     process = worker.start_on_queue("--num-simultaneous-tasks", "2")
-    wait_until(lambda: worker.queue().depth().visible == 40, what="giving back")
+    wait_until(lambda: worker.queue().depth().visible == 40, what="the release of the surplus")
     assert process.poll() is None
     assert len(worker.noted("waiting")) == 2
-    # Another does them meanwhile, and for nobody they were lost.
+    # Another worker receives them, without a counted interruption.
     others = worker.queue().receive(10, wait=timedelta(0))
     assert len(others) == 10
     assert {(each.delivery_count, decode_task_message(each.body).losses) for each in others} == {(1, 0)}
@@ -219,22 +220,22 @@ def test_tasks_that_no_slot_will_soon_be_free_for_are_left_to_other_workers(work
     assert len(worker.queued_events("task_completed")) == 62
 
 
-# -- what is shared with other workers
+# -- with other workers on the same queue
 
 
 def deliveries(worker: Harness) -> dict[str, int | None]:
-    """How often each task in the queue was delivered, with this time."""
+    """Return the number of deliveries of each task in the queue, including this one."""
     received = worker.queue().receive(100, wait=timedelta(0))
     return {decode_task_message(delivery.body).task_id: delivery.delivery_count for delivery in received}
 
 
 def extended(worker: Harness, message: int) -> int:
-    """How often the leases of a message were extended."""
+    """Return the number of extensions of a message's leases."""
     return sum(lease.startswith(f"{message}/") for lease in worker.noted("extended"))
 
 
 def take_over(worker: Harness, first: int) -> None:
-    """Give the leases of all messages from this one on to another consumer."""
+    """Give the leases of all messages from ``first`` on to another consumer."""
     with contextlib.closing(sqlite3.connect(worker.folder / "job.sqlite", timeout=30)) as connection:
         connection.execute(
             "UPDATE messages SET lease = 'another', visible = ? WHERE id >= ?", (time.time() + 1000, first)
@@ -243,7 +244,7 @@ def take_over(worker: Harness, first: int) -> None:
 
 
 def leases(worker: Harness, *tasks: str) -> list[tuple[str, str | None]]:
-    """The lease of each message of these tasks."""
+    """Return (task id, lease) of each message of these tasks."""
     with contextlib.closing(sqlite3.connect(worker.folder / "job.sqlite", timeout=30)) as connection:
         rows = connection.execute("SELECT body, lease FROM messages ORDER BY id").fetchall()
     found = [(decode_task_message(body).task_id, lease) for body, lease in rows]
@@ -274,7 +275,7 @@ def test_shutdown_sends_no_copy_of_a_waiting_task_whose_lease_was_lost(worker, i
         *("--num-simultaneous-tasks", "1", "--lease", "1.5", "--shutdown-grace-period", "0", "--idle-limit", "60")
     )
     wait_until(lambda: worker.noted("waiting"))
-    # Leases are extended each half second: the waiting attempts are withdrawn from the template before the second time.
+    # Leases are extended every half second; waiting attempts are withdrawn before the second extension.
     wait_until(lambda: extended(worker, 64) >= 2)
     take_over(worker, first=62)
     if is_noticed:
@@ -300,22 +301,22 @@ def test_retry_of_a_task_whose_lease_was_lost_is_left_to_the_queue(worker, do) -
     assert [event["attempt"] for event in worker.queued_events("task_started")] == [1]
 
 
-def test_tasks_that_take_longer_than_those_before_are_left_to_other_workers(worker) -> None:
+def test_worker_releases_tasks_that_take_longer_than_those_before(worker) -> None:
     worker.load(*[QUICK] * 80, *[{"do": "span", "seconds": 1.2, "place": place} for place in range(150)])
     process = worker.start_on_queue("--num-simultaneous-tasks", "2")
     wait_until(lambda: len(worker.noted("spans")) >= 2)
-    wait_until(lambda: worker.queue().depth().in_flight <= 10, what="most to be given back")
+    wait_until(lambda: worker.queue().depth().in_flight <= 10, what="the release of most tasks")
     assert worker.queue().depth().visible >= 100
     process.kill()
 
 
-def test_a_task_that_is_due_later_than_the_queue_can_delay_does_not_die_of_waiting(tmp_path) -> None:
+def test_queue_consumer_releases_a_task_with_a_long_delay_without_an_interruption(tmp_path) -> None:
     queue = FolderQueue(tmp_path, "job")
     queue.create()
     message = TaskMessage(task_id="later", data={}, attempt=2, not_before=time.time() + 3600)
     queue.send([encode_task_message(message)])
     log, unused, dead = Log(verbose=False), list[PendingAttempt](), list[PendingAttempt]()
-    feed = QueueConsumer(
+    consumer = QueueConsumer(
         queue,
         QueueTraits(
             max_message_bytes=100_000,
@@ -325,7 +326,7 @@ def test_a_task_that_is_due_later_than_the_queue_can_delay_does_not_die_of_waiti
             delay=timedelta(seconds=1),
             reports_delivery_count=True,
         ),
-        LeaseExtender(queue, timedelta(seconds=60), on_lost=print, log=log),
+        LeaseExtender(queue, timedelta(seconds=60), log=log),
         slots=1,
         max_losses=0,
         on_malformed=print,
@@ -334,10 +335,10 @@ def test_a_task_that_is_due_later_than_the_queue_can_delay_does_not_die_of_waiti
         on_change=lambda: None,
         log=log,
     )
-    feed.start()
-    feed.want(1, mean_seconds=None)
+    consumer.start()
+    consumer.request(1, mean_seconds=None)
     wait_until(lambda: unused)
-    feed.close()
-    ((again,), gone) = unused, dead
-    assert (again.task_id, again.attempt, again.losses, gone) == ("later", 2, 0, [])
-    assert again.not_before == pytest.approx(message.not_before)
+    consumer.close()
+    (released,) = unused
+    assert (released.task_id, released.attempt, released.losses, dead) == ("later", 2, 0, [])
+    assert released.not_before == pytest.approx(message.not_before)

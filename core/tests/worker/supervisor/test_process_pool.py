@@ -1,9 +1,8 @@
-"""Processes that do several tasks each: faster, and what one task does is still no other's fault."""
+"""Processes that run several tasks each: the failure of one task affects no other."""
 
 from __future__ import annotations
 
 import os
-import select
 import signal
 from typing import Any
 
@@ -12,46 +11,44 @@ from worker_harness import Harness, wait_until
 
 from cloud_tasks.worker.common.ipc import Channel, socket_pair
 from cloud_tasks.worker.consumers.attempt_types import PendingAttempt, RunningAttempt
-from cloud_tasks.worker.supervisor.process_pool import Ended, ProcessPool
+from cloud_tasks.worker.supervisor.event_loop import EventLoop
+from cloud_tasks.worker.supervisor.process_pool import ProcessPool
 
 REUSE = ("--reuse-processes", "1000")
 
 
-class Template:
-    """Makes processes that are this test: it holds the other ends of their sockets."""
+class ForkServer:
+    """Starts processes that the test plays: it holds the other ends of their sockets."""
 
     def __init__(self, *, slots: int = 2, reuse: int = 100) -> None:
-        self.asked: list[int] = []
-        self.begun: list[str] = []
+        self.requested: list[int] = []
+        self.started: list[str] = []
         self.ended: list[str] = []
         self.killed: list[int] = []
         self.ends: dict[int, Channel] = {}
         self._numbers = iter(range(1_000_000))
-        self._poll = select.poll()
+        self.loop = EventLoop()
         self.pool = ProcessPool(
-            self._poll,
+            self.loop,
             slots=slots,
             reuse=reuse,
-            make=self.asked.append,
-            on_begun=lambda running: self.begun.append(running.work.task_id),
-            on_ended=self._on_ended,
+            start_process=self.requested.append,
+            on_started=lambda attempt: self.started.append(attempt.work.task_id),
+            on_ended=lambda attempt, *_: self.ended.append(attempt.work.task_id),
             kill=self.killed.append,
         )
 
-    def _on_ended(self, ended: Ended) -> None:
-        self.ended.append(ended.running.work.task_id)
+    def submit(self, name: str) -> RunningAttempt:
+        attempt = RunningAttempt(PendingAttempt(name, {}), next(self._numbers), "")
+        self.pool.submit(attempt)
+        return attempt
 
-    def start(self, name: str) -> RunningAttempt:
-        running = RunningAttempt(PendingAttempt(name, {}), next(self._numbers), "")
-        self.pool.start(running)
-        return running
-
-    def make(self) -> None:
-        for slot in self.asked:
+    def start_processes(self) -> None:
+        for slot in self.requested:
             ours, theirs = socket_pair()
             self.ends[slot] = Channel(theirs, blocking=False)
-            self.pool.made(slot, 1000 + slot, ours.detach())
-        self.asked.clear()
+            self.pool.connect(slot, 1000 + slot, ours.detach())
+        self.requested.clear()
         self.pool.flush()
 
     def received(self, slot: int) -> list[tuple[Any, ...]]:
@@ -62,109 +59,109 @@ class Template:
         for number in numbers:
             self.ends[slot].put((number, 0.001, False, b"", b""))
         self.ends[slot].flush()
-        for descriptor, _ in self._poll.poll(0):
-            self.pool.ready(descriptor)
+        self.loop.run_once(0)
 
     def close(self) -> None:
         for end in self.ends.values():
             end.close()
         self.pool.close()
+        self.loop.close()
 
 
 @pytest.fixture
-def template() -> Any:
-    made: list[Template] = []
+def forkserver() -> Any:
+    created: list[ForkServer] = []
 
-    def make(**options: int) -> Template:
-        made.append(Template(**options))
-        return made[-1]
+    def create(**options: int) -> ForkServer:
+        created.append(ForkServer(**options))
+        return created[-1]
 
-    yield make
-    for one in made:
-        one.close()
+    yield create
+    for server in created:
+        server.close()
 
 
-def test_nothing_is_sent_ahead_of_tasks_of_unknown_or_great_length(template) -> None:
-    one = template(slots=2)
+def test_process_pool_prefetches_no_tasks_of_unknown_or_long_duration(forkserver) -> None:
+    server = forkserver(slots=2)
     for mean in (None, 1.0, 0.02):
-        one.pool.expect(mean)
-        assert one.pool.room <= 2
-    one.start("a")
-    one.start("b")
-    assert (one.pool.room, one.begun) == (0, [])
-    one.make()
-    assert one.begun == ["b", "a"] or one.begun == ["a", "b"]
+        server.pool.expect(mean)
+        assert server.pool.capacity <= 2
+    server.submit("a")
+    server.submit("b")
+    assert (server.pool.capacity, server.started) == (0, [])
+    server.start_processes()
+    assert server.started == ["b", "a"] or server.started == ["a", "b"]
 
 
-def test_short_tasks_are_sent_ahead_and_done_in_order(template) -> None:
-    one = template(slots=1)
-    one.pool.expect(0.001)
+def test_process_pool_prefetches_short_tasks_in_order(forkserver) -> None:
+    server = forkserver(slots=1)
+    server.pool.expect(0.001)
     names: list[str] = []
-    while one.pool.room:
+    while server.pool.capacity:
         names.append(f"task-{len(names)}")
-        one.start(names[-1])
+        server.submit(names[-1])
     assert 5 < len(names) < 20
-    one.make()
-    numbers = [message[0] for message in one.received(0)]
+    server.start_processes()
+    numbers = [message[0] for message in server.received(0)]
     assert numbers == list(range(len(names)))
-    assert one.begun == names[:1]
-    one.answer(0, *numbers[:3])
-    assert (one.ended, one.begun) == (names[:3], names[:4])
-    assert one.pool.room > 0
+    assert server.started == names[:1]
+    server.answer(0, *numbers[:3])
+    assert (server.ended, server.started) == (names[:3], names[:4])
+    assert server.pool.capacity > 0
 
 
-def test_a_process_gets_no_more_tasks_than_it_does(template) -> None:
-    one = template(slots=1, reuse=3)
-    one.pool.expect(0.0001)
+def test_process_pool_sends_a_process_at_most_its_number_of_tasks(forkserver) -> None:
+    server = forkserver(slots=1, reuse=3)
+    server.pool.expect(0.0001)
     for name in "abc":
-        assert one.pool.room
-        one.start(name)
-    assert not one.pool.room
-    one.make()
-    one.answer(0, 0, 1, 2)
-    assert not one.pool.room
-    assert one.pool.gone(0) == (None, [])
-    assert one.pool.room == 1
+        assert server.pool.capacity
+        server.submit(name)
+    assert not server.pool.capacity
+    server.start_processes()
+    server.answer(0, 0, 1, 2)
+    assert not server.pool.capacity
+    assert server.pool.remove(0) == (None, [])
+    assert server.pool.capacity == 1
 
 
-def test_the_death_of_a_process_is_blamed_on_the_task_that_it_was_doing_alone(template) -> None:
-    one = template(slots=1)
-    one.pool.expect(0.001)
-    started = [one.start(name) for name in "abcd"]
-    one.make()
-    # Its last words came before its end was known.
-    one.ends[0].put((0, 0.001, False, b"", b""))
-    one.ends[0].flush()
-    one.ends[0].close()
-    head, left = one.pool.gone(0)
-    assert one.ended == ["a"]
-    assert head is started[1]
-    assert left == started[2:]
+def test_process_pool_fails_only_the_running_task_of_a_dead_process(forkserver) -> None:
+    server = forkserver(slots=1)
+    server.pool.expect(0.001)
+    started = [server.submit(name) for name in "abcd"]
+    server.start_processes()
+    # Its last report arrived before its end was known.
+    server.ends[0].put((0, 0.001, False, b"", b""))
+    server.ends[0].flush()
+    server.ends[0].close()
+    current, unstarted = server.pool.remove(0)
+    assert server.ended == ["a"]
+    assert current is started[1]
+    assert unstarted == started[2:]
 
 
-def test_a_signal_that_came_too_late_for_one_task_is_no_fault_of_the_next(template) -> None:
-    one = template(slots=1)
-    one.pool.expect(0.001)
-    first, second, third = (one.start(name) for name in "abc")
-    one.make()
-    assert one.pool.doom(first) == 1000
-    one.answer(0, 0)
-    assert one.killed == [1000]
-    assert not one.pool.room
-    one.answer(0, 1)
-    assert one.ended == ["a", "b"]
-    assert one.pool.gone(0) == (None, [third])
+def test_process_pool_returns_the_next_task_after_a_late_signal(forkserver) -> None:
+    server = forkserver(slots=1)
+    server.pool.expect(0.001)
+    first, second, third = (server.submit(name) for name in "abc")
+    server.start_processes()
+    assert server.pool.mark_signalled(first) == 1000
+    server.answer(0, 0)
+    assert server.killed == [1000]
+    assert not server.pool.capacity
+    server.answer(0, 1)
+    assert server.ended == ["a", "b"]
+    assert server.pool.remove(0) == (None, [third])
     assert second.number == 1
 
 
-def test_what_was_meant_for_a_process_that_never_came_is_given_back(template) -> None:
-    one = template(slots=1)
-    running = one.start("a")
-    assert one.pool.all_gone() == [(None, [running])]
-    assert one.pool.room == 1
+def test_process_pool_returns_tasks_of_a_process_that_never_started(forkserver) -> None:
+    server = forkserver(slots=1)
+    attempt = server.submit("a")
+    assert server.pool.reset() == [(None, [attempt])]
+    assert server.pool.capacity == 1
 
 
-def test_thousands_of_tasks_pass_through_few_processes(worker: Harness) -> None:
+def test_reused_processes_run_thousands_of_tasks(worker: Harness) -> None:
     finished = worker.run(*REUSE, "--num-simultaneous-tasks", "2", PROGRAM_TASKS="3000")
     assert finished.code == 0, finished.log[-2000:]
     ends = worker.events("task_completed")
@@ -179,7 +176,7 @@ def test_thousands_of_tasks_pass_through_few_processes(worker: Harness) -> None:
     )
 
 
-def test_tasks_behind_one_that_kills_its_process_are_done_all_the_same(worker: Harness) -> None:
+def test_reused_processes_rerun_tasks_behind_one_that_kills_its_process(worker: Harness) -> None:
     tasks: list[dict[str, Any]] = [{"do": "nothing"} for _ in range(300)]
     for place in (50, 51, 150, 250):
         tasks[place] = {"do": "exit", "code": 9}
@@ -195,7 +192,7 @@ def test_tasks_behind_one_that_kills_its_process_are_done_all_the_same(worker: H
     assert worker.nothing_is_left()
 
 
-def test_output_of_each_failure_is_its_own(worker: Harness) -> None:
+def test_reused_processes_report_the_output_of_each_failure_separately(worker: Harness) -> None:
     worker.run_tasks(
         {"do": "print"}, {"do": "nothing"}, {"do": "raise"}, args=(*REUSE, "--capture-output"), PROGRAM_TASKS="1"
     )
@@ -204,7 +201,7 @@ def test_output_of_each_failure_is_its_own(worker: Harness) -> None:
     assert "last words" not in second["log_tail"]
 
 
-def test_scratch_folders_of_reused_processes_end_with_their_attempts(worker: Harness) -> None:
+def test_reused_processes_remove_the_scratch_folder_of_each_attempt(worker: Harness) -> None:
     worker.run_tasks({"do": "scratch"}, {"do": "scratch"}, args=REUSE)
     first, second = (event["result"] for event in worker.events("task_completed"))
     assert first != second
@@ -212,13 +209,13 @@ def test_scratch_folders_of_reused_processes_end_with_their_attempts(worker: Har
     assert worker.nothing_is_left()
 
 
-def test_slots_and_devices_are_those_of_the_process(worker: Harness) -> None:
+def test_reused_processes_have_the_slot_and_devices_of_their_process(worker: Harness) -> None:
     worker.run_tasks({"do": "about"}, args=(*REUSE, "--gpus-per-task", "2"))
     about = worker.events("task_completed")[0]["result"]
     assert (about["slot"], about["gpu"]) == (0, "0,1")
 
 
-def test_a_shutdown_releases_what_was_sent_ahead(worker: Harness) -> None:
+def test_reused_processes_release_prefetched_tasks_on_a_shutdown(worker: Harness) -> None:
     worker.load(*({"do": "nothing"} for _ in range(200)), {"do": "wait"}, *({"do": "nothing"} for _ in range(50)))
     process = worker.start_on_queue(*REUSE, "--shutdown-grace-period", "0.2")
     wait_until(lambda: worker.noted("waiting"))
@@ -226,11 +223,11 @@ def test_a_shutdown_releases_what_was_sent_ahead(worker: Harness) -> None:
     assert worker.finish(process).code == 143
     done = {event["task_id"] for event in worker.queued_events("task_completed")}
     assert len(done) == 200
-    # All the rest can be had by others at once.
+    # Other workers can receive the rest at once.
     assert worker.queue().depth().visible == 51
 
 
-def test_a_template_that_dies_takes_its_processes_along_and_nothing_is_lost(worker: Harness) -> None:
+def test_reused_processes_lose_no_task_when_the_fork_server_dies(worker: Harness) -> None:
     finished = worker.run_tasks(
         *({"do": "nothing"} for _ in range(100)), {"do": "kill parent"}, *({"do": "nothing"} for _ in range(100)),
         args=(*REUSE, "--num-simultaneous-tasks", "2"),

@@ -1,4 +1,4 @@
-"""The pure parts: retry rules, outcomes, settings, packing, options, commands."""
+"""Pure functions of the worker: retry rules, outcomes, settings, packing of events, options, commands, channels."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ from cloud_tasks.plugin import setting
 from cloud_tasks.plugin.setting_text import parse_setting, structure_setting
 from cloud_tasks.retry_rule import RetryRule, format_rules, parse_rules
 from cloud_tasks.worker.common.ipc import Channel, ChannelClosedError
-from cloud_tasks.worker.common.memfd import nameless_file
+from cloud_tasks.worker.common.memfd import anonymous_file
 from cloud_tasks.worker.options import apply_options, extend_parser
 from cloud_tasks.worker.reporting.durable_sinks import pack
 from cloud_tasks.worker.shell_command import fill_in
 from cloud_tasks.worker.supervisor import outcome as outcome_module
-from cloud_tasks.worker.supervisor.completion import _EVENTS as COMPLETION_EVENTS
+from cloud_tasks.worker.supervisor.completion import _EVENT_TYPES
 from cloud_tasks.worker.supervisor.environment import settings_from_environment
 from cloud_tasks.worker.supervisor.outcome import Outcome, OutcomeKind, read_outcome
 from cloud_tasks.worker.supervisor.retry_policy import Backoff, RetryRules
@@ -43,7 +43,7 @@ def rules(**given: Any) -> RetryRules:
     return RetryRules.of(SimpleNamespace(**(options | given)))
 
 
-def test_a_kind_that_is_switched_off_has_one_attempt() -> None:
+def test_retry_rules_allow_one_attempt_of_a_failure_that_no_rule_matches() -> None:
     kinds = (OutcomeKind.EXCEPTION, OutcomeKind.EXITED, OutcomeKind.TIMED_OUT)
     assert [rules().attempts(Outcome(kind=kind)) for kind in kinds] == [1, 1, 1]
     assert rules().attempts(Outcome(kind=OutcomeKind.RETRY_REQUESTED)) == 3
@@ -53,19 +53,19 @@ def test_a_kind_that_is_switched_off_has_one_attempt() -> None:
 @pytest.mark.parametrize(
     "text", ["no", "{}", '[{"on": "rain"}]', '[{"on": "exit", "code": 3}]', '[{"on": "exit", "codes": 3}]']
 )
-def test_rules_that_cannot_be_understood_are_refused(text) -> None:
+def test_retry_rules_reject_invalid_text(text) -> None:
     with pytest.raises(InputError):
         rules(retry_rules=text)
 
 
-@given(attempt=st.integers(1, 10_000), draw=st.floats(0, 1))
-def test_back_off_grows_up_to_its_cap(attempt, draw) -> None:
-    assert 0.5 <= Backoff(base=1, cap=60).delay(attempt, draw) <= 60
+@given(attempt=st.integers(1, 10_000), jitter=st.floats(0, 1))
+def test_backoff_grows_up_to_its_cap(attempt, jitter) -> None:
+    assert 0.5 <= Backoff(base=1, cap=60).delay(attempt, jitter) <= 60
     assert Backoff(base=1, cap=60).delay(attempt, 1.0) == min(60, 2.0 ** min(attempt - 1, 60))
 
 
 @given(content=st.binary(max_size=200), status=st.sampled_from([0, 256, 9, 11, 64 << 8]))
-def test_a_report_that_is_not_whole_counts_as_none(content, status) -> None:
+def test_read_outcome_ignores_an_incomplete_report(content, status) -> None:
     assert read_outcome(status=status, content=content, cause="").kind in (
         OutcomeKind.EXITED,
         OutcomeKind.COMPLETED,
@@ -74,23 +74,23 @@ def test_a_report_that_is_not_whole_counts_as_none(content, status) -> None:
     )
 
 
-def test_outcome_kinds_are_those_of_the_model_and_a_release() -> None:
+def test_outcome_kinds_are_those_of_the_model_and_released() -> None:
     names = {kind.name: kind.value for kind in OutcomeKind}
     assert names.pop("RELEASED") == EventType.TASK_RELEASED.value.removeprefix("task_")
     assert names == {outcome.name: outcome.value for outcome in AttemptOutcome}
 
 
-def test_the_worker_sends_no_event_type_that_the_model_does_not_know() -> None:
-    senders = re.compile(r'\.(?:make|report)\(\s*"(\w+)"')
+def test_worker_sends_only_event_types_of_the_model() -> None:
+    senders = re.compile(r'\.(?:_?encode|report)\(\s*"(\w+)"')
     folder = Path(outcome_module.__file__).parents[1]
     sent = {name for path in folder.glob("**/*.py") for name in senders.findall(path.read_text(encoding="utf-8"))}
-    assert {"worker_started", "task_started", "task_released"} <= sent
-    assert sent | set(COMPLETION_EVENTS.values()) <= {event_type.value for event_type in EventType}
-    assert COMPLETION_EVENTS.keys() == set(OutcomeKind) - {OutcomeKind.LOST, OutcomeKind.RELEASED}
+    assert {"worker_started", "task_started", "task_dead"} <= sent
+    assert sent | set(_EVENT_TYPES.values()) <= {event_type.value for event_type in EventType}
+    assert _EVENT_TYPES.keys() == set(OutcomeKind)
 
 
 @given(events=st.lists(st.binary(min_size=1, max_size=50), max_size=40), limit=st.integers(60, 300))
-def test_packed_events_stay_in_order_and_below_the_limit(events, limit) -> None:
+def test_pack_keeps_the_order_of_events_and_the_size_limit(events, limit) -> None:
     bodies = pack(events, limit)
     assert all(len(body) <= limit for body in bodies)
     assert b",".join(body[1:-1] for body in bodies) == b",".join(events)
@@ -106,7 +106,7 @@ class Settings:
     key: str = setting(help="key", env="OTHER_KEY", default="")
 
 
-def test_settings_come_from_the_environment_by_their_type() -> None:
+def test_settings_from_environment_converts_values_to_their_types() -> None:
     environ = {
         "CLOUD_TASKS_X_FOLDER": "/data", "RMS_CLOUD_TASKS_X_SIZE": "7", "CLOUD_TASKS_X_SHARE": "0.5",
         "CLOUD_TASKS_X_ON": "true", "OTHER_KEY": "k", "CLOUD_TASKS_PROJECT_ID": "p",
@@ -118,14 +118,14 @@ def test_settings_come_from_the_environment_by_their_type() -> None:
         settings_from_environment(Settings, "x", {"CLOUD_TASKS_X_SIZE": "many"})
 
 
-def test_a_variable_that_cannot_be_understood_is_named() -> None:
+def test_apply_options_names_the_variable_of_an_invalid_value() -> None:
     parser = argparse.ArgumentParser()
     extend_parser(parser)
     with pytest.raises(InputError, match="RMS_CLOUD_TASKS_MAX_RUNTIME"):
         apply_options(SimpleNamespace(), parser.parse_args([]), {"RMS_CLOUD_TASKS_MAX_RUNTIME": "long"})
 
 
-def test_an_option_of_the_program_with_the_same_flag_stays_the_programs() -> None:
+def test_extend_parser_keeps_an_option_of_the_program_with_the_same_flag() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--memory", type=str)
     extend_parser(parser)
@@ -137,25 +137,25 @@ def test_an_option_of_the_program_with_the_same_flag_stays_the_programs() -> Non
         lambda text: "\0" not in text and not any(0xD800 <= ord(c) < 0xE000 for c in text)
     )
 )
-def test_no_value_is_anything_but_a_word_of_the_command(value) -> None:
+def test_fill_in_quotes_every_value_as_one_word(value) -> None:
     assert shlex.split(fill_in("x {value} y", {"value": value})) == ["x", value, "y"]
 
 
-def test_placeholders_take_fields_lists_and_members() -> None:
+def test_fill_in_accepts_fields_lists_and_members() -> None:
     values = {"a": 1, "files": ["x y", "z"], "deep": {"b": True}}
     assert fill_in("p {a} {files} {deep.b} {{a}}", values) == "p 1 'x y' z true {a}"
     with pytest.raises(InputError, match="no field for "):
         fill_in("{c}", values)
 
 
-def test_a_shell_sees_what_was_meant() -> None:
+def test_fill_in_passes_special_characters_through_a_shell() -> None:
     value = "$(touch /tmp/x); 'quoted' \"twice\" *"
     printed = subprocess.run(["/bin/sh", "-c", fill_in("printf %s {v}", {"v": value})], capture_output=True, check=True)
     assert printed.stdout.decode() == value
 
 
 @pytest.mark.parametrize("size", [0, 1, 70_000, 3_000_000])
-def test_a_message_of_any_size_arrives_whole(size) -> None:
+def test_channel_delivers_messages_of_any_size(size) -> None:
     left, right = socket.socketpair()
     sender, receiver = Channel(left, blocking=False), Channel(right, blocking=False)
     sender.put((1, b"x" * size))
@@ -171,7 +171,7 @@ def test_a_message_of_any_size_arrives_whole(size) -> None:
     receiver.close()
 
 
-def test_descriptors_arrive_with_their_messages_in_order() -> None:
+def test_channel_delivers_descriptors_in_the_order_of_their_messages() -> None:
     left, right = socket.socketpair()
     sender, receiver = Channel(left, blocking=True), Channel(right, blocking=True)
     for name in (b"first", b"second"):
@@ -190,10 +190,10 @@ def test_descriptors_arrive_with_their_messages_in_order() -> None:
     receiver.close()
 
 
-def test_files_without_a_name_leave_nothing_wherever_they_are(tmp_path: Path, monkeypatch) -> None:
+def test_anonymous_file_leaves_no_file(tmp_path: Path, monkeypatch) -> None:
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     for in_memory in (True, False):
-        descriptor = nameless_file("some-name", in_memory=in_memory)
+        descriptor = anonymous_file("some-name", in_memory=in_memory)
         os.write(descriptor, b"content")
         assert os.pread(descriptor, 10, 0) == b"content"
         assert not os.get_inheritable(descriptor)
@@ -222,8 +222,8 @@ def test_parse_rules_inverts_format_rules(given: tuple[RetryRule, ...]) -> None:
 @pytest.mark.parametrize(
     ("entry", "reason"),
     [
-        ({"on": "timeout", "codes": [1]}, '"codes" goes with "on: exit" only'),
-        ({"on": "exit", "types": ["OSError"]}, '"types" goes with "on: exception" only'),
+        ({"on": "timeout", "codes": [1]}, '"codes" is valid with "on: exit" only'),
+        ({"on": "exit", "types": ["OSError"]}, '"types" is valid with "on: exception" only'),
         ({"on": "exit", "attempts": 0}, "attempts: 0 is below 1"),
         ({"on": "exit", "attempts": True}, "attempts: expected a whole number, got true"),
         ({"on": "exit", "codes": ["137"]}, 'codes: expected a whole number, got "137"'),
@@ -231,11 +231,11 @@ def test_parse_rules_inverts_format_rules(given: tuple[RetryRule, ...]) -> None:
         ({"on": "exception", "types": [3]}, "types: expected the name of an exception class, got 3"),
         ({"on": ["exit"]}, "a list is not one of exit, exception, timeout"),
         ({"on": None}, "on is missing"),
-        ({"on": "exit", "code": 1}, "unknown: code"),
+        ({"on": "exit", "code": 1}, "unknown key: code"),
         ("exit", 'expected a mapping, got "exit"'),
     ],
 )
-def test_a_rule_is_refused_for_the_same_reason_by_configuration_and_worker(entry: object, reason: str) -> None:
+def test_rule_parsers_of_configuration_and_worker_reject_a_rule_for_the_same_reason(entry: object, reason: str) -> None:
     with pytest.raises(InputError) as on_worker:
         rules(retry_rules=json.dumps([{"on": "exit"}, entry]))
     assert str(on_worker.value) == f"retry_rules: rule 2: {reason}"
@@ -243,7 +243,7 @@ def test_a_rule_is_refused_for_the_same_reason_by_configuration_and_worker(entry
         structure_setting([{"on": "exit"}, entry], tuple[RetryRule, ...])
 
 
-def test_the_first_rule_that_fits_decides() -> None:
+def test_retry_rules_apply_the_first_match() -> None:
     exits = '{"on": "exit", "codes": [137], "attempts": 5}, {"on": "exit"}'
     found = rules(retry_rules=f'[{exits}, {{"on": "exception", "types": "a.MyError OSError"}}]', max_attempts=4)
     assert found.attempts(Outcome(kind=OutcomeKind.EXITED, exit_code=-9)) == 5

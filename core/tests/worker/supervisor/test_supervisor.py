@@ -1,4 +1,4 @@
-"""The supervisor beside a template that the test plays, message by message."""
+"""The supervisor with a fork server that the test plays, message by message."""
 
 from __future__ import annotations
 
@@ -28,18 +28,20 @@ from cloud_tasks.worker.forkserver.protocol import (
     decode,
     encode,
 )
-from cloud_tasks.worker.forkserver.zygote import MAKE
+from cloud_tasks.worker.forkserver.zygote import START_FORKSERVER
 from cloud_tasks.worker.reporting.event_encoder import EventEncoder
 from cloud_tasks.worker.supervisor.completion import CompletionHandler
+from cloud_tasks.worker.supervisor.event_loop import EventLoop
 from cloud_tasks.worker.supervisor.retry_policy import RetryRules
 from cloud_tasks.worker.supervisor.settings import Exit, SupervisorSettings
-from cloud_tasks.worker.supervisor.supervisor import Supervisor
+from cloud_tasks.worker.supervisor.supervisor import Supervisor, SupervisorParts
 
+OnStart = Callable[[Supervisor, EventLoop], None]
 COMPLETED = (2).to_bytes(8, "little") + b"{}null"
 
 
 class Consumer:
-    """A consumer of so many tasks."""
+    """A consumer with a number of tasks."""
 
     exhausted, failure, expected, due_at = False, "", None, None
 
@@ -49,19 +51,19 @@ class Consumer:
     def start(self) -> None:
         pass
 
-    def want(self, idle_slots: int, *, mean_seconds: float | None) -> None:
+    def request(self, idle_slots: int, *, mean_seconds: float | None) -> None:
         pass
 
     def get(self) -> PendingAttempt | None:
         return self._works.pop(0) if self._works else None
 
-    def again(self, work: PendingAttempt, delay: float) -> bool:
+    def requeue(self, work: PendingAttempt, delay: float) -> bool:
         return True
 
-    def surplus(self, mean_seconds: float) -> Sequence[PendingAttempt]:
+    def take_surplus(self, mean_seconds: float) -> Sequence[PendingAttempt]:
         return ()
 
-    def lost(self, lease_ids: Sequence[str]) -> None:
+    def mark_leases_lost(self, lease_ids: Sequence[str]) -> None:
         pass
 
     def stop(self) -> Sequence[PendingAttempt]:
@@ -71,25 +73,21 @@ class Consumer:
         pass
 
 
-def fork_supervisor(flags: SharedFlags, end: Any, *, tasks: int, on_start: Callable[[Supervisor], None]) -> int:
-    """Run a supervisor of one slot in a process of its own; return the pid."""
+def fork_supervisor(flags: SharedFlags, zygote: Any, *, tasks: int, on_start: OnStart) -> int:
+    """Run a supervisor with one slot in a process of its own; return the pid."""
     pid = os.fork()
     if pid:
         return pid
     try:
         log, events = Log(verbose=False), EventEncoder("host")
         reporter: Any = SimpleNamespace(put=lambda report: None, is_clogged=False, problem="")
+        completion = CompletionHandler(RetryRules((), 1, 1), events, reporter, counts_deliveries=None)
+        loop = EventLoop()
         supervisor = Supervisor(
             SupervisorSettings(1, 60.0, 60.0, 1.0, 0.0, None, None, "/nowhere", False),
-            end=end,
-            feed=lambda supervisor: Consumer(tasks),
-            reporter=reporter,
-            endings=CompletionHandler(RetryRules((), 1, 1), events, reporter, counts_deliveries=None),
-            events=events,
-            flags=flags,
-            log=log,
+            SupervisorParts(loop, zygote, Consumer(tasks), reporter, completion, events, flags, log),
         )
-        on_start(supervisor)
+        on_start(supervisor, loop)
         os._exit(supervisor.run())
     except BaseException:
         traceback.print_exc()
@@ -97,15 +95,15 @@ def fork_supervisor(flags: SharedFlags, end: Any, *, tasks: int, on_start: Calla
         os._exit(99)
 
 
-class Template:
-    """The other end of a supervisor's sockets."""
+class ForkServer:
+    """The other ends of a supervisor's sockets."""
 
     def __init__(self, zygote: Any) -> None:
         self._zygote = Channel(zygote, blocking=True)
-        assert self._zygote.get()[0][0] == MAKE
+        assert self._zygote.get()[0][0] == START_FORKSERVER
         ours, theirs = socket_pair()
         self._channel = Channel(ours, blocking=True)
-        self._zygote.put_with_descriptor((MAKE, os.getpid()), theirs.fileno())
+        self._zygote.put_with_descriptor((START_FORKSERVER, os.getpid()), theirs.fileno())
         theirs.close()
         self._received: list[Any] = []
 
@@ -136,28 +134,28 @@ def kill(pid: int) -> None:
     os.waitpid(pid, 0)
 
 
-def check_order(end_it: Callable[[int], None], *, on_start: Callable[[Supervisor], None], code: int) -> SharedFlags:
-    """Check that a supervisor which is ended withdraws what waits, and sets its flags only after the answer."""
+def check_order(end_supervisor: Callable[[int], None], *, on_start: OnStart, code: int) -> SharedFlags:
+    """Check that an ended supervisor withdraws waiting attempts, and sets its flags only after the answer."""
     flags, (ours, theirs) = SharedFlags(), socket_pair()
     pid = fork_supervisor(flags, theirs, tasks=4, on_start=on_start)
     theirs.close()
     with contextlib.ExitStack() as stack:
         stack.callback(kill, pid)
-        template = stack.enter_context(contextlib.closing(Template(ours)))
-        template.send(Ready(""))
-        assert template.receive(RunAttempt).number == 0
+        forkserver = stack.enter_context(contextlib.closing(ForkServer(ours)))
+        forkserver.send(Ready(""))
+        assert forkserver.receive(RunAttempt).number == 0
         now = time.monotonic()
-        # A task of a millisecond: the next ones are sent ahead.
-        template.send(AttemptStarted(0, 0, 1, now), AttemptEnded(0, 0, now + 0.001, COMPLETED, b""))
+        # After a task of a millisecond, the next ones are prefetched.
+        forkserver.send(AttemptStarted(0, 0, 1, now), AttemptEnded(0, 0, now + 0.001, COMPLETED, b""))
         for number in (1, 2, 3):
-            assert template.receive(RunAttempt).number == number
-        template.send(AttemptStarted(1, 0, 1, time.monotonic()))
-        end_it(pid)
-        template.receive(Withdraw)
+            assert forkserver.receive(RunAttempt).number == number
+        forkserver.send(AttemptStarted(1, 0, 1, time.monotonic()))
+        end_supervisor(pid)
+        forkserver.receive(Withdraw)
         assert (flags.termination_notice, flags.shutdown_request) == (False, False)
-        template.send(Withdrawn([2, 3]))
+        forkserver.send(Withdrawn([2, 3]))
         wait_until(lambda: flags.shutdown_request)
-        template.send(AttemptEnded(1, 0, time.monotonic(), COMPLETED, b""))
+        forkserver.send(AttemptEnded(1, 0, time.monotonic(), COMPLETED, b""))
         ended = os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
         assert ended is not None
         assert ended.si_status == code
@@ -165,16 +163,14 @@ def check_order(end_it: Callable[[int], None], *, on_start: Callable[[Supervisor
 
 
 def test_supervisor_sets_the_shutdown_flag_after_waiting_attempts_are_withdrawn() -> None:
-    flags = check_order(
-        lambda pid: os.kill(pid, signal.SIGTERM), on_start=lambda supervisor: None, code=Exit.TERMINATED
-    )
+    flags = check_order(lambda pid: os.kill(pid, signal.SIGTERM), on_start=lambda *_: None, code=Exit.TERMINATED)
     assert not flags.termination_notice
 
 
 def test_supervisor_sets_the_termination_flag_after_waiting_attempts_are_withdrawn() -> None:
-    def on_start(supervisor: Supervisor) -> None:
+    def on_start(supervisor: Supervisor, loop: EventLoop) -> None:
         def notice(number: int, frame: Any) -> None:
-            supervisor.post(lambda: supervisor.on_notice("the test ends", None))
+            loop.post(lambda: supervisor.on_termination_notice("the test ends", None))
 
         signal.signal(signal.SIGUSR1, notice)
 

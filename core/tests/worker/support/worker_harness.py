@@ -1,4 +1,4 @@
-"""Real workers in real processes: a program, its tasks, a queue in a folder."""
+"""Harness of tests with real workers: a program, its tasks, and a queue in a folder."""
 
 from __future__ import annotations
 
@@ -22,15 +22,15 @@ from cloud_tasks.model import TaskMessage
 
 HERE = Path(__file__).parent
 PROGRAM = HERE.parent / "worker_program.py"
-PATIENCE = 60.0
+TIMEOUT = 60.0
 
 
-def wait_until(condition: Callable[[], Any], *, what: str = "it") -> Any:
-    """Poll until the condition holds; fails after a while."""
-    deadline = time.monotonic() + PATIENCE
+def wait_until(condition: Callable[[], Any], *, what: str = "the condition") -> Any:
+    """Poll until the condition is true and return its value; fail the test after a minute."""
+    deadline = time.monotonic() + TIMEOUT
     while not (answer := condition()):
         if time.monotonic() > deadline:
-            pytest.fail(f"{what} did not happen")
+            pytest.fail(f"timed out waiting for {what}")
         time.sleep(0.01)
     return answer
 
@@ -44,7 +44,7 @@ def is_alive(pid: int) -> bool:
 
 
 def descendants_of_session(mark: str) -> list[int]:
-    """The living processes whose environment carries the mark."""
+    """Return the running processes whose environment has the mark."""
     found = []
     for entry in Path("/proc").iterdir():
         if entry.name.isdigit():
@@ -63,7 +63,7 @@ class Finished:
 
 @attrs.define
 class Harness:
-    """A folder, the program in it, and what it left."""
+    """A folder, the workers that run in it, and their files."""
 
     folder: Path
     mark: str
@@ -102,7 +102,7 @@ class Harness:
         return process
 
     def finish(self, process: subprocess.Popen[str]) -> Finished:
-        output, log = process.communicate(timeout=PATIENCE)
+        output, log = process.communicate(timeout=TIMEOUT)
         return Finished(code=process.returncode, log=log, output=output)
 
     def run(self, *args: str, **environment: str) -> Finished:
@@ -125,7 +125,7 @@ class Harness:
     def nothing_is_left(self) -> bool:
         return not descendants_of_session(self.mark) and not any((self.folder / "tmp").iterdir())
 
-    # -- with the queue in the folder
+    # -- queue in the folder
 
     def queue(self, name: str = "job") -> Any:
         queue = FolderQueue(self.folder, name)
@@ -153,7 +153,7 @@ class Harness:
         return _chosen([event for body in bodies for event in json.loads(body)], kinds)
 
     def fault(self, name: str) -> Path:
-        """A file that makes a call of the queue fail while it exists: ``job-events.send``."""
+        """Create a file that makes a call of the queue, such as ``job-events.send``, fail while it exists."""
         path = self.folder / f"{name}.fails"
         path.touch()
         return path

@@ -15,9 +15,7 @@ import attrs
 
 from cloud_tasks.errors import NotFoundError, StoreError
 from cloud_tasks.model import FINAL_STATUSES, TaskStatus
-from cloud_tasks.store import JobSummary
-from cloud_tasks.store.queries.summary import read_summary
-from cloud_tasks.store.write.tasks import read_job
+from cloud_tasks.store import JobSummary, read_job, read_summary
 from cloud_tasks_dashboard.reading import Signature, is_job_database, reading, sign
 from cloud_tasks_dashboard.watch import Watch
 

@@ -19,8 +19,7 @@ from pathlib import Path
 import attrs
 
 from cloud_tasks.errors import StoreError
-from cloud_tasks.store.db.connection import connect_reader
-from cloud_tasks.store.db.schema import APPLICATION_ID
+from cloud_tasks.store import APPLICATION_ID, connect_reader
 
 __all__ = ["Signature", "is_job_database", "reading", "sign"]
 

@@ -21,14 +21,14 @@ import attrs
 
 from cloud_tasks.errors import InputError, NotFoundError
 from cloud_tasks.model import AttemptOutcome, TaskStatus
-from cloud_tasks.store.db.enum_codes import (
+from cloud_tasks.store import (
     EVENT_OF_CODE,
     OUTCOME_OF_CODE,
     OUTCOME_TO_CODE,
     STATUS_OF_CODE,
     STATUS_TO_CODE,
+    read_counters,
 )
-from cloud_tasks.store.write.counters import read_counters
 from cloud_tasks_dashboard.groups import are_alike, words_of
 from cloud_tasks_dashboard.reading import reading
 

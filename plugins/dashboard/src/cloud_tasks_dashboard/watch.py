@@ -24,12 +24,20 @@ import attrs
 
 from cloud_tasks.errors import StoreError
 from cloud_tasks.model import TASK_FINAL_EVENTS, AttemptOutcome, EventType, Money
-from cloud_tasks.store import InstanceRecord, JobSummary
-from cloud_tasks.store.db.enum_codes import EVENT_TO_CODE, OUTCOME_OF_CODE, OUTCOME_TO_CODE
-from cloud_tasks.store.db.times import to_unix
-from cloud_tasks.store.queries.summary import read_elapsed_times, read_summary
-from cloud_tasks.store.write.instances import booked, cost_of, read_instances
-from cloud_tasks.store.write.tasks import read_job
+from cloud_tasks.store import (
+    EVENT_TO_CODE,
+    OUTCOME_OF_CODE,
+    OUTCOME_TO_CODE,
+    InstanceRecord,
+    JobSummary,
+    ended_cost,
+    read_elapsed_times,
+    read_instances,
+    read_job,
+    read_summary,
+    running_cost,
+    to_unix,
+)
 from cloud_tasks_dashboard.course import KINDS, Course
 from cloud_tasks_dashboard.groups import FailureGroups
 from cloud_tasks_dashboard.reading import Signature, reading, sign
@@ -106,7 +114,7 @@ class Look:
 
     def cost(self, now: datetime) -> Money:
         """What the instances have cost until now."""
-        alive = (cost_of(record, now) for record in self.instances if record.ended_at is None)
+        alive = (running_cost(record, now) for record in self.instances if record.ended_at is None)
         return Money(self.booked.usd + sum(alive, Money.zero().usd))
 
 
@@ -183,7 +191,7 @@ class Watch:
         look = Look(
             summary=read_summary(connection, job),
             instances=read_instances(connection),
-            booked=Money(booked(connection)),
+            booked=Money(ended_cost(connection)),
             elapsed_times=sorted(read_elapsed_times(connection).items()),
             running=[
                 Bar(task, attempt, host, begin, None, 0)

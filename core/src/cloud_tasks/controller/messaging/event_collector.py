@@ -131,10 +131,12 @@ class EventCollector:
         for message in messages:
             events.extend(message.events)
             for reason in message.broken:
-                self._store.set_aside(message.body, reason, self._loop.now())
+                self._store.dead_letter(message.body, reason, self._loop.now())
                 log.warning(f"An event was set aside: {reason}")
         if events:
-            self._store.apply_events(events)
+            applied = self._store.apply_events(events)
+            if applied.duplicate:
+                log.debug(f"Duplicate events ignored: {applied.duplicate}")
             self._on_events(events)
         return [message.lease_id for message in messages]
 

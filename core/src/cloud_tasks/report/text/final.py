@@ -71,7 +71,7 @@ def _attempts(statistics: JobStatistics) -> Iterator[str]:
         "duplicate": summary.duplicates,
         "late": summary.late,
         "of unknown tasks": summary.unknown_task,
-        "broken": summary.set_aside,
+        "broken": summary.dead_letters,
     }
     told = ", ".join(f"{count} {kind}" for kind, count in ignored.items() if count)
     if told:

@@ -1,1 +1,1 @@
-"""The database file: connection, schema, writer lock, batches, codes, times and sketches."""
+"""The database file: connection, schema, writer lock, batch inserts, enum codes, times and the quantile sketch."""

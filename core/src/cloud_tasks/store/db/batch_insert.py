@@ -1,4 +1,4 @@
-"""Many rows per statement, for each statement costs more than a row."""
+"""Batches: many rows or values in one SQL statement, since a statement costs more than a row."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ from typing import Any
 __all__ = ["chunks", "insert_rows"]
 
 _ROWS_PER_STATEMENT = 100
-"""Times ten columns, that is well below SQLite's limit of parameters (32,766 since 3.32)."""
+"""With ten columns, far below SQLite's limit of parameters (32,766 since 3.32)."""
 
 
 def insert_rows(connection: sqlite3.Connection, insert: str, rows: Sequence[tuple[Any, ...]]) -> None:
-    """Execute ``insert`` (up to and without ``VALUES``) for all rows, which have one length.
+    """Execute ``insert``, the statement without its ``VALUES``, for rows of equal length.
 
-    Say ``INSERT OR FAIL`` where the caller rolls back anyway: plain ``INSERT`` makes SQLite keep a journal of every
-    statement of several rows, which costs more than is won.
+    Use ``INSERT OR FAIL`` if the caller rolls back anyway: for a plain ``INSERT`` of several rows SQLite keeps a
+    statement journal, which costs more than the batch saves.
 
     Raises:
-        sqlite3.IntegrityError: Rows before the one at fault are there.
+        sqlite3.IntegrityError: A row is rejected; the rows before it are inserted.
     """
     if not rows:
         return
@@ -37,10 +37,10 @@ _CHUNK_SIZES = (8, 64, 512)
 
 
 def chunks(values: Collection[str]) -> Iterator[tuple[str, list[str]]]:
-    """Pieces of ``values`` for ``… IN (?, ?, …)``, each with its placeholders.
+    """Yield ``values`` in chunks for ``IN (?, ?, …)``, each with its placeholders.
 
-    Pieces are filled up with their last value to one of a few sizes, so that SQLite has few statements to compile.
-    (One JSON text for ``json_each`` looks simpler, but that ends at a NUL character, which an id may hold.)
+    A chunk is padded with its last value to one of a few sizes, so that SQLite compiles few statements. (``json_each``
+    is no alternative: its text ends at a NUL character, which an id may contain.)
     """
     remaining = iter(values)
     while piece := list(islice(remaining, _CHUNK_SIZES[-1])):

@@ -1,4 +1,4 @@
-"""Opening the file: what it must be, how it is written, and how one file takes the place of another."""
+"""Connections to the database file: opening, checking, transactions, and replacing one file by another."""
 
 from __future__ import annotations
 
@@ -16,19 +16,22 @@ __all__ = ["connect_reader", "connect_writer", "remove_database", "replace_datab
 _BUSY_SECONDS = 10.0
 _CACHE_KIB = 16 * 1024
 _CHECKPOINT_PAGES = 8000
-"""32 MB: pages that many batches change are moved into the database once, not for each."""
+"""32 MB, so that a page that many batches change is moved into the database once."""
 _SIDE_FILES = ("-wal", "-shm", "-journal")
 
 
 def connect_writer(path: Path, *, create: bool, durable: bool = True) -> sqlite3.Connection:
-    """The one connection that writes. The caller holds the lock.
+    """Return the only connection that writes; the caller holds the writer lock.
 
-    Every commit is synced to disk (``synchronous=FULL``): events are acked after it, and what is acked never comes
-    again, so a commit has to survive a power failure. Batches make that cheap. A database
-    that is not ``durable`` survives the death of its process, but not that of the machine.
+    Every commit is synced to disk (``synchronous=FULL``): events are acked after the commit and never delivered again,
+    so it has to survive a power failure.
+
+    Args:
+        create: Create the file if it does not exist.
+        durable: Sync every commit; without it, commits survive the end of the process but no power failure.
 
     Raises:
-        StoreError: The file is not there, is not a job database, or was made by a newer version.
+        StoreError: No such file, not a job database, or a newer version.
     """
     connection = _connect(path, create=create)
     try:
@@ -42,7 +45,7 @@ def connect_writer(path: Path, *, create: bool, durable: bool = True) -> sqlite3
         migrate(connection)
     except sqlite3.DatabaseError as error:
         connection.close()
-        raise StoreError(f"{path}: cannot be opened as a job database: {error}", hint=_another(path)) from error
+        raise StoreError(f"{path}: cannot open the job database: {error}", hint=_untouched(path)) from error
     except BaseException:
         connection.close()
         raise
@@ -50,12 +53,12 @@ def connect_writer(path: Path, *, create: bool, durable: bool = True) -> sqlite3
 
 
 def connect_reader(path: Path) -> sqlite3.Connection:
-    """A connection that only reads, beside a writer at work if there is one.
+    """Return a read-only connection, also while a controller writes.
 
-    It is opened as one that could write, so that the last one to close leaves no log behind.
+    The file itself is opened for writing, so that the last connection to close removes the write-ahead log.
 
     Raises:
-        StoreError: The file is not there, is not a job database, or its version is another.
+        StoreError: No such file, not a job database, or a version that this one cannot read.
     """
     connection = _connect(path, create=False)
     try:
@@ -63,8 +66,8 @@ def connect_reader(path: Path) -> sqlite3.Connection:
         version = _check(connection, path)
         if version < READABLE_SINCE:
             raise StoreError(
-                f"{path}: made by an older version of cloud-tasks (schema {version})",
-                hint="resume the job once with `cloud-tasks run --continue` to bring it up to date",
+                f"{path}: created by an older version of cloud-tasks (schema {version})",
+                hint="resume the job once with `cloud-tasks run --continue` to upgrade it",
             )
     except BaseException:
         connection.close()
@@ -85,36 +88,36 @@ def _connect(path: Path, *, create: bool) -> sqlite3.Connection:
             cached_statements=256,
         )
     except sqlite3.Error as error:
-        raise StoreError(f"{path}: cannot be opened: {error}", hint="check the path and its permissions") from error
+        raise StoreError(f"{path}: cannot open: {error}", hint="check the path and its permissions") from error
 
 
 def _check(connection: sqlite3.Connection, path: Path) -> int:
-    """The schema version of a job database. Raises `StoreError` where it is none, or a newer one."""
+    """Return the schema version. Raise `StoreError` for another kind of file or a newer version."""
     try:
         (application,) = connection.execute("PRAGMA application_id").fetchone()
         (version,) = connection.execute("PRAGMA user_version").fetchone()
     except sqlite3.DatabaseError as error:
-        raise StoreError(f"{path}: not a job database ({error})", hint=_another(path)) from error
+        raise StoreError(f"{path}: not a job database ({error})", hint=_untouched(path)) from error
     if application != APPLICATION_ID:
-        raise StoreError(f"{path}: not a job database of cloud-tasks", hint=_another(path))
+        raise StoreError(f"{path}: not a job database of cloud-tasks", hint=_untouched(path))
     if version > SCHEMA_VERSION:
         raise StoreError(
-            f"{path}: made by a newer version of cloud-tasks (schema {version}, this one knows {SCHEMA_VERSION})",
+            f"{path}: created by a newer version of cloud-tasks (schema {version}, supported: {SCHEMA_VERSION})",
             hint="upgrade with: pip install --upgrade cloud-tasks",
         )
     return int(version)
 
 
-def _another(path: Path) -> str:
-    return f"{path.name} was left untouched; name another file with --db-file"
+def _untouched(path: Path) -> str:
+    return f"{path.name} is unchanged; choose another file with --db-file"
 
 
 @contextlib.contextmanager
 def transaction(connection: sqlite3.Connection) -> Iterator[None]:
-    """All or nothing; a failure leaves the database as it was.
+    """Run a transaction; an error rolls it back.
 
     Raises:
-        StoreError: The database could not be written (disk full, file system read-only, input or output error).
+        StoreError: The database cannot be written (disk full, read-only file system, I/O error).
     """
     try:
         connection.execute("BEGIN IMMEDIATE")
@@ -127,15 +130,14 @@ def transaction(connection: sqlite3.Connection) -> Iterator[None]:
             raise
     except sqlite3.OperationalError as error:
         raise StoreError(
-            f"the job database could not be written: {error}", hint="check the disk, then resume"
+            f"cannot write the job database: {error}", hint="check the disk, then resume the job"
         ) from error
 
 
 def replace_database(new: Path, old: Path) -> None:
-    """Put the closed database ``new`` in the place of ``old``, whole: a crash leaves the one or the other.
+    """Replace the database ``old`` by the closed database ``new``, atomically: a crash leaves one or the other.
 
-    The old write-ahead log goes first, after its content was moved into the old file: left beside the new file it
-    would be taken for the new file's.
+    The old write-ahead log is checkpointed and removed first: SQLite would apply it to the new file.
     """
     with contextlib.suppress(sqlite3.Error, StoreError), contextlib.closing(_connect(old, create=False)) as connection:
         connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
@@ -147,7 +149,7 @@ def replace_database(new: Path, old: Path) -> None:
 
 
 def remove_database(path: Path) -> None:
-    """Remove a database and what SQLite keeps beside it; does nothing where there is none."""
+    """Delete a database and its side files, if they exist."""
     for suffix in ("", *_SIDE_FILES):
         path.with_name(path.name + suffix).unlink(missing_ok=True)
 

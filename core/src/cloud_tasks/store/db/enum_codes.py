@@ -1,4 +1,4 @@
-"""The numbers that stand for enum values in the database. A number, once given, never changes its meaning."""
+"""The codes that stand for enum values in the database. A code never changes its meaning."""
 
 from __future__ import annotations
 

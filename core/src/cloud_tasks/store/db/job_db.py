@@ -1,10 +1,10 @@
-"""`JobDatabase`: a job's database as an open file: whose it is to write, its transactions, and its name.
+"""`JobDatabase`: an open database file with its writer lock, transactions and name.
 
 Invariants, each with a test:
 
 1. One process writes. Readers open the file read-only, at any time, and never wait for the writer.
-2. A database is created under a temporary name and takes its final name by `publish`, loaded; nothing that was there
-   before is touched until then.
+2. A database is loaded under a temporary name and takes its final name by `publish`; an existing database is unchanged
+   until then.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ __all__ = ["JobDatabase"]
 
 
 class JobDatabase:
-    """An open job database, made by `create` and `open`; knows nothing of what is in it.
+    """An open database file, from `create` or `open`; its content is the business of `Store`.
 
-    Its methods may be called from several threads; whoever uses `connection` directly holds the `guard`.
+    Thread-safe; hold `guard` to use `connection` directly.
     """
 
     def __init__(self, path: Path, connection: sqlite3.Connection, lock: WriterLock | None, *, durable: bool) -> None:
@@ -40,22 +40,22 @@ class JobDatabase:
 
     @classmethod
     def create(cls, path: Path, *, overwrite: bool, durable: bool) -> JobDatabase:
-        """A new database with empty tables.
+        """Create a database with empty tables.
 
         Args:
-            overwrite: Whether a file that is there is removed first.
-            durable: Whether a commit survives a power failure.
+            overwrite: Delete an existing file first.
+            durable: Sync each commit to disk.
 
         Raises:
-            StoreError: The file exists, another process works on it, or it cannot be written.
+            StoreError: The file exists, is in use, or cannot be written.
         """
         if not path.parent.is_dir():
-            raise StoreError(f"{path}: its folder does not exist", hint=f"create {path.parent}")
+            raise StoreError(f"{path}: the folder does not exist", hint=f"create {path.parent}")
         lock = WriterLock(path)
         try:
             if path.exists() and not overwrite:
                 raise StoreError(
-                    f"{path}: exists already", hint="resume it with --continue, or choose another --db-file"
+                    f"{path}: already exists", hint="resume it with --continue, or choose another --db-file"
                 )
             database.remove_database(path)
             connection = database.connect_writer(path, create=True, durable=durable)
@@ -66,10 +66,10 @@ class JobDatabase:
 
     @classmethod
     def open(cls, path: Path, *, read_only: bool, durable: bool) -> JobDatabase:
-        """An existing database.
+        """Open an existing database.
 
         Raises:
-            StoreError: No such file, not a job database, of a newer version, or in use.
+            StoreError: No such file, not a job database, a newer version, or in use.
         """
         lock = None if read_only else WriterLock(path) if path.exists() else None
         try:
@@ -85,17 +85,17 @@ class JobDatabase:
 
     @property
     def writable(self) -> bool:
-        """Whether this process is the one that writes; not after closing."""
+        """Whether this process holds the writer lock; false once closed."""
         return self._lock is not None
 
     def close(self) -> None:
-        """Close the file and free its lock; does nothing the second time."""
+        """Close the file and release its lock; idempotent."""
         with self.guard:
             self.connection.close()
             self._release()
 
     def discard(self) -> None:
-        """Close, and remove the file."""
+        """Close and delete the file."""
         with self.guard:
             self.connection.close()
             database.remove_database(self.path)
@@ -109,23 +109,23 @@ class JobDatabase:
             self._lock.release()
             self._lock = None
 
-    # -- its name --------------------------------------------------------------------------------------------------
+    # -- name ------------------------------------------------------------------------------------------------------
 
     def claim(self, path: Path) -> None:
-        """Keep others from working on the database ``path``, which this one is about to replace (`publish`).
+        """Lock the database ``path``, which this one is going to replace (`publish`).
 
         Raises:
-            StoreError: Another process works on it.
+            StoreError: It is in use by another process.
         """
         with self.guard:
             if self._claim is None:
                 self._claim = WriterLock(path)
 
     def publish(self, path: Path) -> None:
-        """Take the place of the database ``path``, if there is one, and go on under that name. Atomic.
+        """Rename the database to ``path``, atomically, overwriting an existing one.
 
         Raises:
-            StoreError: Another process works on ``path``, or it cannot be written; this file is then as it was.
+            StoreError: ``path`` is in use by another process or cannot be written; this file is unchanged.
         """
         with self.guard:
             new_lock = WriterLock(path) if self._claim is None else self._claim
@@ -139,7 +139,7 @@ class JobDatabase:
                 new_lock.release()
                 self.connection.close()
                 self.connection = database.connect_writer(self.path, create=False, durable=self._durable)
-                raise StoreError(f"{path}: cannot be replaced: {error}", hint="check its permissions") from error
+                raise StoreError(f"{path}: cannot replace the file: {error}", hint="check its permissions") from error
             except BaseException:
                 new_lock.release()
                 raise
@@ -151,20 +151,20 @@ class JobDatabase:
 
     @contextmanager
     def writing(self) -> Iterator[sqlite3.Connection]:
-        """One transaction: all or nothing, and on disk afterwards.
+        """Run a transaction, synced to disk at its end.
 
         Raises:
-            StoreError: The file is open for reading only or closed, or it could not be written.
+            StoreError: The file is read-only or closed, or cannot be written.
         """
         with self.guard:
             if self._lock is None:
-                raise StoreError(f"{self.path}: open for reading only, or closed")
+                raise StoreError(f"{self.path}: opened read-only, or closed")
             with database.transaction(self.connection):
                 yield self.connection
 
     @contextmanager
     def reading(self) -> Iterator[sqlite3.Connection]:
-        """Several reads that belong together see one state, whatever a writer does meanwhile."""
+        """Run several reads on one snapshot."""
         with self.guard:
             if self.connection.in_transaction:
                 yield self.connection
@@ -177,14 +177,14 @@ class JobDatabase:
 
     @contextmanager
     def filling(self) -> Iterator[None]:
-        """While a new database is filled, a rollback journal: it writes each page once, the write-ahead log twice."""
+        """Use a rollback journal while a new database is loaded: it writes each page once, a write-ahead log twice."""
         with self.guard:
             empty = self._lock is not None and self.connection.execute("SELECT 1 FROM tasks LIMIT 1").fetchone() is None
             if empty:
                 try:
                     self.connection.execute("PRAGMA journal_mode = DELETE")
                 except sqlite3.OperationalError:
-                    # A reader is looking at it.
+                    # A reader has the file open.
                     empty = False
             try:
                 yield

@@ -1,7 +1,7 @@
-"""Percentiles of elapsed times without keeping or scanning them.
+"""Quantile sketch: percentiles of elapsed times without keeping or scanning them.
 
-Values are counted in buckets whose bounds grow by 2 % each, so any percentile is known within 1 % of its value. A job
-has about a thousand buckets at most (a millisecond to a year), and two sketches are added by adding their counts.
+Values are counted in buckets whose bounds grow by 2% each, so any percentile is known within 1% of its value. A job has
+about a thousand buckets at most (1 ms to 1 year). Two sketches are merged by adding their counts.
 """
 
 from __future__ import annotations
@@ -16,31 +16,32 @@ RELATIVE_ERROR = 0.01
 _GAMMA = (1 + RELATIVE_ERROR) / (1 - RELATIVE_ERROR)
 _LOG_GAMMA = math.log(_GAMMA)
 _SMALLEST = 1e-6
-"""Seconds; anything shorter counts as this."""
+"""Seconds; shorter values count as this."""
 
 
 def bucket_of(value: float) -> int:
-    """The bucket that counts ``value``."""
+    """Return the bucket that counts ``value``, in seconds."""
     return math.ceil(math.log(max(value, _SMALLEST)) / _LOG_GAMMA)
 
 
 def value_of(bucket: int) -> float:
-    """The value that stands for a bucket: within `RELATIVE_ERROR` of everything in it."""
+    """Return the value of a bucket, in seconds: within `RELATIVE_ERROR` of every value in it."""
     return float(2 * _GAMMA**bucket / (_GAMMA + 1))
 
 
 def percentiles_of_sketch(counts: Mapping[int, int], fractions: Sequence[float]) -> list[float]:
-    """For each fraction the value below which so many of the counted values lie, within `RELATIVE_ERROR`.
+    """Return a quantile for each fraction, within `RELATIVE_ERROR`.
 
     Args:
+        counts: Numbers of values by bucket.
         fractions: Between 0 and 1, in ascending order.
 
     Raises:
-        ValueError: Nothing was counted.
+        ValueError: The sketch is empty.
     """
     total = sum(counts.values())
     if total == 0:
-        raise ValueError("a percentile of nothing")
+        raise ValueError("no values")
     ranks = [fraction * (total - 1) for fraction in fractions]
     found: list[float] = []
     passed = 0
@@ -54,16 +55,18 @@ def percentiles_of_sketch(counts: Mapping[int, int], fractions: Sequence[float])
 
 
 def percentiles(ordered: Iterable[float], fractions: Sequence[float], count: int) -> list[float]:
-    """The exact percentiles of ``count`` values in ascending order, linear between neighbours; reads no further.
+    """Return the exact quantile for each fraction, interpolated linearly; read no further than needed.
 
     Args:
+        ordered: The values in ascending order.
         fractions: Between 0 and 1, in ascending order.
+        count: Number of values.
 
     Raises:
         ValueError: There are no values.
     """
     if count == 0:
-        raise ValueError("a percentile of nothing")
+        raise ValueError("no values")
     ranks = [fraction * (count - 1) for fraction in fractions]
     wanted = {index for rank in ranks for index in (math.floor(rank), math.ceil(rank))}
     last = max(wanted)

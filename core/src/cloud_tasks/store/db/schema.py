@@ -1,6 +1,6 @@
-"""The tables, and how an older database becomes a newer one.
+"""The tables, and the migrations of older databases.
 
-Times are Unix seconds (UTC), money is decimal text, statuses and the like are the numbers of `codes`.
+Times are Unix seconds (UTC), money is decimal text, enum values are the codes of `enum_codes`.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import sqlite3
 __all__ = ["APPLICATION_ID", "READABLE_SINCE", "SCHEMA_VERSION", "migrate"]
 
 APPLICATION_ID = 0x636C7473
-"""Marks a file as a job database; SQLite keeps it in the header."""
+"""Marks a file as a job database, in the header of the SQLite file."""
 
 _VERSION_1 = """
 CREATE TABLE job (
@@ -30,7 +30,7 @@ CREATE TABLE job (
     finished_at REAL
 );
 
--- attempt: the number of the attempt that runs, or that is next to run.
+-- attempt: number of the running attempt, or of the next one.
 CREATE TABLE tasks (
     seq INTEGER PRIMARY KEY,
     task_id TEXT NOT NULL UNIQUE,
@@ -42,7 +42,8 @@ CREATE TABLE tasks (
     ended_at REAL
 );
 
--- One row per run of an attempt: a lost attempt runs again under its number. host: where; ended_by: the event.
+-- One row per execution of an attempt: an interrupted attempt runs again under its number. host: its worker;
+-- ended_by: its end event.
 CREATE TABLE attempts (
     task INTEGER NOT NULL,
     run INTEGER NOT NULL,
@@ -58,7 +59,7 @@ CREATE TABLE attempts (
 ) WITHOUT ROWID;
 CREATE INDEX attempts_running ON attempts (host) WHERE outcome IS NULL;
 
--- task_id: only where the job has no such task.
+-- task_id: only for a task that the job does not have.
 CREATE TABLE events (
     id INTEGER PRIMARY KEY,
     event_id TEXT NOT NULL UNIQUE,
@@ -71,7 +72,7 @@ CREATE TABLE events (
     details TEXT
 );
 
--- Whoever sent events: a worker, known by the instance it runs on and its host name.
+-- Workers, identified by instance id and host name.
 CREATE TABLE hosts (
     host INTEGER PRIMARY KEY,
     instance_id TEXT NOT NULL,
@@ -105,7 +106,7 @@ CREATE TABLE instances (
 );
 CREATE INDEX instances_alive ON instances (client_token) WHERE ended_at IS NULL;
 
--- What ended instances cost; those that live are added when asked.
+-- Cost of the terminated instances; that of the running ones is added when it is read.
 CREATE TABLE spending (
     instance_type TEXT NOT NULL,
     purchase TEXT NOT NULL,
@@ -115,19 +116,19 @@ CREATE TABLE spending (
     PRIMARY KEY (instance_type, purchase)
 ) WITHOUT ROWID;
 
--- Kept up to date by every transaction that changes what they count.
+-- Updated by every transaction that changes the rows that they count.
 CREATE TABLE counters (name TEXT PRIMARY KEY, value NUMERIC NOT NULL) WITHOUT ROWID;
 CREATE TABLE exceptions (summary TEXT PRIMARY KEY, count INTEGER NOT NULL) WITHOUT ROWID;
 CREATE TABLE elapsed_sketch (bucket INTEGER PRIMARY KEY, count INTEGER NOT NULL);
 
--- The latest messages that could not be read, for a person to look at.
+-- The latest dead-lettered messages of the event queue.
 CREATE TABLE set_aside (id INTEGER PRIMARY KEY, at REAL NOT NULL, reason TEXT NOT NULL, body BLOB NOT NULL);
 """
 
-# What the provider may start instead: [[instance type, zone, price per hour], ...], the intended one included.
+# choices: offers that the provider may select from, the requested one first: [[type, zone, price per hour], ...].
 _VERSION_2 = "ALTER TABLE instances ADD COLUMN choices TEXT NOT NULL DEFAULT '[]';"
 
-# Without last_seen, which nothing used. A copy: SQLite drops columns only from version 3.35 on.
+# Drops last_seen, which is unused. By a copy: SQLite drops columns from version 3.35 on only.
 _VERSION_3 = """
 CREATE TABLE instances_3 (
     client_token TEXT PRIMARY KEY,
@@ -156,15 +157,15 @@ CREATE INDEX instances_alive ON instances (client_token) WHERE ended_at IS NULL;
 """
 
 _MIGRATIONS = (_VERSION_1, _VERSION_2, _VERSION_3)
-"""The script at index i makes version i + 1 from version i."""
+"""The script at index i migrates version i to version i + 1."""
 
 SCHEMA_VERSION = len(_MIGRATIONS)
 READABLE_SINCE = 2
-"""The oldest version that a reader can use as it is: later ones took away only what nothing reads."""
+"""The oldest version that can be read without migration: later ones removed only what nothing reads."""
 
 
 def migrate(connection: sqlite3.Connection) -> None:
-    """Bring an empty or older database up to `SCHEMA_VERSION`, each version in a transaction of its own."""
+    """Migrate an empty or older database to `SCHEMA_VERSION`, each version in its own transaction."""
     (version,) = connection.execute("PRAGMA user_version").fetchone()
     for number, script in enumerate(_MIGRATIONS[version:], start=version + 1):
         marks = f"PRAGMA application_id = {APPLICATION_ID}; PRAGMA user_version = {number};"

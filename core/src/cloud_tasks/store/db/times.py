@@ -1,4 +1,4 @@
-"""Times as the database keeps them: Unix seconds, UTC."""
+"""Conversion between times and the Unix seconds (UTC) in the database."""
 
 from __future__ import annotations
 
@@ -8,15 +8,17 @@ __all__ = ["from_unix", "from_unix_or_none", "to_unix"]
 
 
 def to_unix(when: datetime) -> float:
-    """Raises `ValueError` for a time without a time zone: it would silently be taken for local time."""
+    """Return Unix seconds. Raise `ValueError` for a time without a time zone."""
     if when.tzinfo is None:
         raise ValueError(f"{when} has no time zone")
     return when.timestamp()
 
 
 def from_unix(seconds: float) -> datetime:
+    """Return a time in UTC."""
     return datetime.fromtimestamp(seconds, tz=UTC)
 
 
 def from_unix_or_none(seconds: float | None) -> datetime | None:
+    """Return a time in UTC, or None for None."""
     return None if seconds is None else from_unix(seconds)

@@ -1,4 +1,4 @@
-"""One writer per job database: an advisory lock beside the file, freed by the system however its holder dies."""
+"""The writer lock of a job database: an advisory lock file, released by the system when its process ends."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ __all__ = ["WriterLock"]
 
 
 class WriterLock:
-    """Holds ``<database>.lock`` until released or until this process ends.
+    """A lock on ``<database>.lock``, held until `release` or the end of this process.
 
     Raises:
-        StoreError: Another process holds it; the message says which.
+        StoreError: Another process holds it; the message has its PID.
     """
 
     def __init__(self, database: Path) -> None:
@@ -28,7 +28,7 @@ class WriterLock:
                 fd = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
             except OSError as error:
                 raise StoreError(
-                    f"{database}: cannot be locked: {error.strerror}", hint="choose another folder with --db-file"
+                    f"{database}: cannot lock: {error.strerror}", hint="choose another folder with --db-file"
                 ) from error
             try:
                 fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -37,13 +37,13 @@ class WriterLock:
                 os.close(fd)
                 raise StoreError(
                     f"{database}: in use by another cloud-tasks process{f' (PID {holder})' if holder else ''}",
-                    hint="one controller works a job at a time; wait for that one, or stop it",
+                    hint="a job has one controller at a time; wait until that one ends, or stop it",
                 ) from error
             if self._is_current(fd):
                 os.ftruncate(fd, 0)
                 os.write(fd, f"{os.getpid()}\n".encode())
                 return fd
-            # Its last holder removed the file between our open and our lock.
+            # The last holder removed the file between open and lock.
             os.close(fd)
 
     def _is_current(self, fd: int) -> bool:
@@ -53,7 +53,7 @@ class WriterLock:
             return False
 
     def release(self) -> None:
-        """Free the lock and remove its file; does nothing the second time."""
+        """Release the lock and delete its file; idempotent."""
         if self._fd >= 0:
             self.path.unlink(missing_ok=True)
             os.close(self._fd)

@@ -1,1 +1,1 @@
-"""Questions to the database that more than one reader asks: summary, timeline, cost breakdown, history."""
+"""Queries: summary, throughput, timeline, cost breakdown, history, recent failures and the instance cache."""

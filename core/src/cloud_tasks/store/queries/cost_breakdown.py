@@ -1,9 +1,9 @@
-"""What the money of a job went into: each instance's cost, divided by what its slots did.
+"""The cost breakdown of a job: the cost of each instance, divided by what its slots did.
 
 Invariants, each with a test:
 
-1. The shares add up to what the instances cost.
-2. No share is negative, also where workers' clocks or more tasks than slots say otherwise.
+1. The shares add up to the cost of the instances.
+2. No share is negative, even with wrong clocks of workers or more tasks than slots.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ __all__ = ["cost_breakdown"]
 
 _HOUR = Decimal(3600)
 
-# The last moment of an instance that still runs, and of a run that has not ended, is now.
+# The end of an instance or attempt that is running is now.
 _INSTANCES = """
 SELECT instance_id, price_per_hour, slots, coalesce(launched_at, intended_at), coalesce(ended_at, ?)
 FROM instances
@@ -36,7 +36,7 @@ WHERE h.instance_id != '' GROUP BY h.instance_id, a.outcome
 
 
 def cost_breakdown(connection: sqlite3.Connection, now: datetime) -> CostBreakdown:
-    """The shares until ``now``. Reads all attempts."""
+    """Return the shares until ``now``. Scans the attempts."""
     moment = to_unix(now)
     seconds: dict[str, dict[str, float]] = defaultdict(lambda: defaultdict(float))
     for instance_id, outcome, spent in connection.execute(_RUNS, (moment,)):
@@ -46,7 +46,7 @@ def cost_breakdown(connection: sqlite3.Connection, now: datetime) -> CostBreakdo
         uptime = max(end - begin, 0.0)
         busy = seconds.get(instance_id, {}) if instance_id else {}
         worked = sum(busy.values())
-        # Its slots had so many seconds; should tasks report more than that, they share what there was.
+        # Seconds of all slots; tasks that report more than that in total share it.
         capacity = max(uptime * max(slots, 1), worked)
         if not capacity:
             continue
@@ -65,5 +65,5 @@ def _share(outcome: int | None) -> str:
 
 
 def _exact(seconds: float) -> Decimal:
-    # Microseconds: what a float of today's Unix time can hold.
+    # Microseconds: the resolution of a float of today's Unix time.
     return Decimal(f"{seconds:.6f}")

@@ -1,7 +1,7 @@
-"""The whole history of a job, read from its database: tasks, attempts and events, one after the other.
+"""The history of a job: iterators over its tasks, attempts and events.
 
-Each function opens the file for itself, read-only, beside a controller at work if there is one, and sees one state of
-it. Memory does not depend on the size of the job.
+Each function opens the file read-only, also while a controller writes, and reads one snapshot in constant memory.
+Errors: `StoreError` if the file cannot be opened.
 """
 
 from __future__ import annotations
@@ -35,36 +35,39 @@ _COMPLETED = OUTCOME_TO_CODE[AttemptOutcome.COMPLETED]
 
 @attrs.frozen(kw_only=True)
 class TaskRecord:
-    """One task and what became of it."""
+    """One task with its result."""
 
     task_id: str
     status: TaskStatus
     attempt: int
-    """The number of the attempt that runs, that is next to run, or that was the last."""
+    """Number of the running attempt, of the next one, or of the last one of a finished task."""
     losses: int
+    """Interrupted attempts."""
     elapsed_time: float | None
-    """Seconds of the attempt that ended it."""
+    """Seconds of the attempt that finished it."""
     ended_at: datetime | None
+    """Time at which it reached a terminal state."""
     hostname: str
-    """Where its last attempt ran."""
+    """Host of its last attempt."""
     reason: str
-    """What its last attempt ended with; empty where there is nothing to say."""
+    """Reason for which its last attempt ended; empty for a success."""
     result: Any
-    """Of the attempt that completed it, as its worker reported it."""
+    """Return value of a completed task, as its worker reported it; else None."""
     data: Mapping[str, Any]
+    """As loaded."""
 
 
 @attrs.frozen(kw_only=True)
 class TaskAttempt:
-    """One run of an attempt, with the task that it is of."""
+    """One execution of an attempt, with its task."""
 
     task_id: str
     record: AttemptRecord
     details: Mapping[str, Any]
-    """Of the event that ended it: ``result``, ``stack_trace``, ``log_tail`` and the like; empty where none is known."""
+    """Details of its end event: ``result``, ``stack_trace``, ``log_tail`` and others; empty without one."""
 
 
-# The last run of a task, and the event that completed it.
+# The last execution of each task, and the event that completed it.
 _TASKS = """
 SELECT t.task_id, t.status, t.attempt, t.losses, t.elapsed, t.ended_at, h.hostname, a.reason, t.data,
     (SELECT e.details FROM attempts AS c JOIN events AS e ON e.id = c.ended_by
@@ -76,10 +79,10 @@ LEFT JOIN hosts AS h ON h.host = a.host
 
 
 def iterate_tasks(path: Path, *, statuses: Iterable[TaskStatus] | None = None) -> Iterator[TaskRecord]:
-    """Every task, in the order of the input.
+    """Yield the tasks in input order.
 
     Args:
-        statuses: Only tasks of these; None: of all.
+        statuses: Restrict to tasks of these statuses; None for all.
     """
     wanted = None if statuses is None else ", ".join(str(STATUS_TO_CODE[status]) for status in statuses)
     where = "" if wanted is None else f"WHERE t.status IN ({wanted}) "
@@ -89,7 +92,7 @@ def iterate_tasks(path: Path, *, statuses: Iterable[TaskStatus] | None = None) -
 
 
 def slowest_tasks(path: Path, *, limit: int) -> tuple[TaskRecord, ...]:
-    """The completed tasks that took longest, the slowest first."""
+    """Return the completed tasks with the longest elapsed time, the slowest first, at most ``limit``."""
     with closing(connect_reader(path)) as connection:
         found = connection.execute(
             f"{_TASKS}WHERE t.status = ? AND t.elapsed IS NOT NULL ORDER BY t.elapsed DESC, t.seq LIMIT ?",
@@ -123,10 +126,10 @@ LEFT JOIN events AS e ON e.id = a.ended_by
 
 
 def iterate_attempts(path: Path, *, task_id: str | None = None) -> Iterator[TaskAttempt]:
-    """Every run of every attempt, by task in the order of the input, the oldest first.
+    """Yield the attempts by task in input order, the oldest first.
 
     Args:
-        task_id: Only of this task; None: of all.
+        task_id: Restrict to this task; None for all.
     """
     where, values = ("", ()) if task_id is None else ("WHERE t.task_id = ? ", (task_id,))
     with closing(connect_reader(path)) as connection:
@@ -156,11 +159,11 @@ FROM events AS e JOIN hosts AS h ON h.host = e.host LEFT JOIN tasks AS t ON t.se
 
 
 def iterate_events(path: Path, *, task_id: str | None = None, after: int = 0) -> Iterator[Event]:
-    """Every event, in the order of arrival.
+    """Yield the events in order of arrival.
 
     Args:
-        task_id: Only events about this task; None: all. Reads all events either way.
-        after: How many of the first to pass over.
+        task_id: Restrict to events of this task; None for all. Scans all events either way.
+        after: Number of events to skip.
     """
     with closing(connect_reader(path)) as connection:
         yield from _events(connection, task_id, after)

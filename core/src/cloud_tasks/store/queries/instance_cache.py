@@ -1,7 +1,8 @@
-"""The instances of a job, kept in memory between two changes.
+"""The instance cache: the records of a job's instances, kept in memory between two changes.
 
-Invariant, with a test: `InstanceCache.read` gives what a fresh read of the tables gives, whatever was written.
-Events change what is known of their senders many times a second; only the records of those are made anew.
+Invariant, with a test: `InstanceCache.read` returns what a read of the tables returns, whatever was written.
+
+Events change the records of their workers many times a second; only those records are built again.
 """
 
 from __future__ import annotations
@@ -13,87 +14,95 @@ from decimal import Decimal
 
 from cloud_tasks.model import Money
 from cloud_tasks.store.records import InstanceRecord
-from cloud_tasks.store.write.instances import booked, cost_of, read_instances, read_senders, with_sender
+from cloud_tasks.store.write.instances import (
+    ended_cost,
+    read_instances,
+    read_worker_totals,
+    running_cost,
+    with_worker,
+)
 
 __all__ = ["InstanceCache"]
 
 
 class InstanceCache:
-    """What the tables say about every launch, the oldest first. Used under the store's lock."""
+    """The record of every launch, the oldest first. Not thread-safe: the store calls it under its lock."""
 
     def __init__(self) -> None:
         self._records: list[InstanceRecord] | None = None
-        self._shown: Sequence[InstanceRecord] = ()
-        self._place: dict[str, int] = {}
-        """By client token."""
+        self._snapshot: Sequence[InstanceRecord] = ()
+        self._index: dict[str, int] = {}
+        """Position in the records, by client token."""
         self._token: dict[str, str] = {}
-        """By instance id."""
-        self._heard: set[str] = set()
+        """Client token, by instance id."""
+        self._active: set[str] = set()
+        """Instance ids with events since the last read."""
         self._changed: set[str] = set()
-        self._booked: Decimal | None = None
+        """Client tokens of launches written since the last read."""
+        self._ended_cost: Decimal | None = None
 
-    def forget(self) -> None:
-        """Anything may have changed."""
-        self._records = self._booked = None
+    def invalidate(self) -> None:
+        """Drop everything: any instance may have changed."""
+        self._records = self._ended_cost = None
 
-    def heard(self, instance_ids: Iterable[str]) -> None:
-        """These have sent events."""
+    def events_applied(self, instance_ids: Iterable[str]) -> None:
+        """Mark the workers of these instances as changed."""
         if self._records is not None:
-            self._heard.update(instance_ids)
+            self._active.update(instance_ids)
 
-    def changed(self, client_tokens: Iterable[str]) -> None:
-        """These launches were written."""
-        self._booked = None
+    def launches_changed(self, client_tokens: Iterable[str]) -> None:
+        """Mark these launches as changed."""
+        self._ended_cost = None
         if self._records is not None:
             self._changed.update(client_tokens)
 
     def instance_changed(self, instance_id: str) -> None:
-        """The launch of this instance was written."""
+        """Mark the launch of this instance as changed."""
         token = self._token.get(instance_id)
         if token is None:
-            self.forget()
+            self.invalidate()
         else:
-            self.changed((token,))
+            self.launches_changed((token,))
 
     def read(self, connection: sqlite3.Connection) -> Sequence[InstanceRecord]:
-        """The records as they are now."""
+        """Return the current records."""
         if self._records is not None and self._changed:
-            self._take(read_instances(connection, self._changed))
+            self._update(read_instances(connection, self._changed))
         if self._records is None:
             self._records = list(read_instances(connection))
-            self._place = {record.client_token: place for place, record in enumerate(self._records)}
+            self._index = {record.client_token: index for index, record in enumerate(self._records)}
             self._token = {r.instance_id: r.client_token for r in self._records if r.instance_id is not None}
-            self._shown = tuple(self._records)
-        elif self._heard:
-            known = [instance_id for instance_id in self._heard if instance_id in self._token]
-            for instance_id, sender in read_senders(connection, known).items():
-                place = self._place[self._token[instance_id]]
-                self._records[place] = with_sender(self._records[place], sender)
-            self._shown = tuple(self._records)
-        self._heard.clear()
+            self._snapshot = tuple(self._records)
+        elif self._active:
+            known = [instance_id for instance_id in self._active if instance_id in self._token]
+            for instance_id, worker in read_worker_totals(connection, known).items():
+                index = self._index[self._token[instance_id]]
+                self._records[index] = with_worker(self._records[index], worker)
+            self._snapshot = tuple(self._records)
+        self._active.clear()
         self._changed.clear()
-        return self._shown
+        return self._snapshot
 
-    def _take(self, records: Sequence[InstanceRecord]) -> None:
-        """Put changed records in their places, new ones at the end; where that is not their place, read all anew."""
+    def _update(self, records: Sequence[InstanceRecord]) -> None:
+        """Replace changed records and append new ones; drop everything if a new one belongs in between."""
         assert self._records is not None
         for record in records:
-            place = self._place.get(record.client_token)
-            if place is not None:
-                self._records[place] = record
+            index = self._index.get(record.client_token)
+            if index is not None:
+                self._records[index] = record
             elif self._records and record.intended_at < self._records[-1].intended_at:
-                self.forget()
+                self.invalidate()
                 return
             else:
-                self._place[record.client_token] = len(self._records)
+                self._index[record.client_token] = len(self._records)
                 self._records.append(record)
             if record.instance_id is not None:
                 self._token[record.instance_id] = record.client_token
-        self._shown = tuple(self._records)
+        self._snapshot = tuple(self._records)
 
-    def spent(self, connection: sqlite3.Connection, now: datetime) -> Money:
-        """What they have cost until ``now``."""
-        if self._booked is None:
-            self._booked = booked(connection)
-        alive = (record for record in self.read(connection) if record.ended_at is None)
-        return Money(self._booked + sum((cost_of(record, now) for record in alive), Decimal(0)))
+    def spending(self, connection: sqlite3.Connection, now: datetime) -> Money:
+        """Return the cost of all instances until ``now``."""
+        if self._ended_cost is None:
+            self._ended_cost = ended_cost(connection)
+        running = (record for record in self.read(connection) if record.ended_at is None)
+        return Money(self._ended_cost + sum((running_cost(record, now) for record in running), Decimal(0)))

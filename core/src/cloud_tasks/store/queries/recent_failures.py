@@ -1,4 +1,4 @@
-"""The latest failures of a job, for those who watch it: only what is new is read."""
+"""The latest failures of a job, for live views; each call reads the new events only."""
 
 from __future__ import annotations
 
@@ -28,20 +28,23 @@ WHERE e.id > ? AND e.id <= ? AND e.type IN ({_CODES}) ORDER BY e.id DESC LIMIT ?
 
 @attrs.frozen(kw_only=True)
 class LatestFailure:
-    """An attempt that failed a short while ago."""
+    """An attempt that failed recently."""
 
     at: datetime
+    """UTC."""
     task_id: str
     attempt: int | None
+    """None in an event of an older worker."""
     hostname: str
     reason: str
+    """``ValueError: bad input``, ``exit code 3``."""
 
 
 class RecentFailures:
-    """Looks at one database again and again.
+    """The latest failures in one database.
 
     Args:
-        limit: How many failures to keep.
+        limit: Number of failures to keep.
     """
 
     def __init__(self, path: Path, *, limit: int = 5) -> None:
@@ -51,7 +54,7 @@ class RecentFailures:
         self._latest: tuple[LatestFailure, ...] = ()
 
     def look(self) -> tuple[LatestFailure, ...]:
-        """The latest failures, the newest first; reads the events that came since the last look."""
+        """Return the latest failures, the newest first; read the events since the last call."""
         with closing(connect_reader(self._path)) as connection:
             (last,) = connection.execute("SELECT coalesce(max(id), 0) FROM events").fetchone()
             if last > self._seen:

@@ -1,4 +1,4 @@
-"""Reading the maintained figures (summary) and working out the exact ones (statistics)."""
+"""Summary queries: the maintained counters of a job (summary), and its exact statistics (a scan)."""
 
 from __future__ import annotations
 
@@ -25,18 +25,18 @@ _EVENT_COUNTERS = tuple((event_type, f"event:{EVENT_TO_CODE[event_type]}") for e
 
 
 def read_counts(connection: sqlite3.Connection) -> dict[TaskStatus, int]:
-    """How many tasks are in each status."""
+    """Return the number of tasks by status, zero included."""
     found = dict(connection.execute("SELECT name, value FROM counters WHERE name >= 'status:' AND name < 'status;'"))
     return {status: int(found.get(name, 0)) for status, name in _STATUS_COUNTERS}
 
 
 def read_elapsed_times(connection: sqlite3.Connection) -> dict[float, int]:
-    """The maintained times of completed tasks: the value of each bucket with how many are in it."""
+    """Return numbers of completed tasks by elapsed time in seconds, from the quantile sketch."""
     return {value_of(bucket): count for bucket, count in connection.execute("SELECT bucket, count FROM elapsed_sketch")}
 
 
 def read_summary(connection: sqlite3.Connection, job: JobRecord) -> JobSummary:
-    """The maintained figures; the work does not depend on the number of tasks or events."""
+    """Return the summary, in constant time."""
     counters = read_counters(connection)
 
     def count(name: str) -> int:
@@ -53,7 +53,7 @@ def read_summary(connection: sqlite3.Connection, job: JobRecord) -> JobSummary:
         duplicates=count("duplicates"),
         late=count("late"),
         unknown_task=count("unknown_task"),
-        set_aside=count("set_aside"),
+        dead_letters=count("set_aside"),
         elapsed=_maintained_elapsed(connection, counters),
         first_start=from_unix_or_none(counters.get("first_start")),
         last_end=from_unix_or_none(counters.get("last_end")),
@@ -79,7 +79,7 @@ def _exact_elapsed(connection: sqlite3.Connection, counters: Mapping[str, float]
     if not total:
         return None
 
-    # One sorted pass that ends at the last value wanted.
+    # One sorted pass that ends at the highest percentile.
     ordered = connection.execute(
         "SELECT elapsed FROM tasks WHERE status = ? AND elapsed IS NOT NULL ORDER BY elapsed", (_COMPLETED,)
     )
@@ -105,7 +105,7 @@ def _elapsed(
 
 
 def read_statistics(connection: sqlite3.Connection, job: JobRecord, now: datetime) -> JobStatistics:
-    """The figures of the final report. Reads the tasks; for the end of a job, not for every interval."""
+    """Return the statistics of the final report. Scans the tasks: for the end of a job, not for each interval."""
     listed = connection.execute(
         "SELECT summary, count FROM exceptions ORDER BY count DESC, summary LIMIT ?", (_EXCEPTIONS_LISTED,)
     ).fetchall()

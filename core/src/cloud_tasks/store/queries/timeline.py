@@ -1,12 +1,14 @@
-"""How a job went over time, in as many steps as a picture has room for: for the report and the dashboard.
+"""The timeline of a job in buckets, its histogram of elapsed times, and its failures: data of charts.
 
-Each function opens the file for itself, read-only; the work is one pass over the rows, the answer is small.
+Each function opens the file read-only and makes one pass over the rows.
 """
 
 from __future__ import annotations
 
 import json
 import math
+import sqlite3
+from collections.abc import Sequence
 from contextlib import closing
 from datetime import datetime
 from pathlib import Path
@@ -17,6 +19,7 @@ from cloud_tasks.model import EventType, TaskStatus
 from cloud_tasks.store.db.connection import connect_reader
 from cloud_tasks.store.db.enum_codes import EVENT_TO_CODE, FINAL_CODES, STATUS_TO_CODE
 from cloud_tasks.store.db.times import from_unix, to_unix
+from cloud_tasks.store.records import InstanceRecord
 from cloud_tasks.store.write.instances import read_instances
 
 __all__ = ["Bucket", "Failure", "Timeline", "read_elapsed_histogram", "read_failures", "read_timeline"]
@@ -26,61 +29,54 @@ _COMPLETED = STATUS_TO_CODE[TaskStatus.COMPLETED]
 
 @attrs.frozen(kw_only=True)
 class Bucket:
-    """A stretch of time."""
+    """One interval of a timeline."""
 
     begin: datetime
     end: datetime
     completed: int
     """Tasks that completed in it."""
     failed: int
-    """Tasks that ended otherwise in it."""
+    """Tasks that reached another terminal state in it."""
     instances: float
-    """Instances that were there, on average."""
+    """Average number of instances."""
     price_per_hour: float
-    """US dollars that they cost per hour, on average."""
+    """Average price of all instances, in US dollars per hour."""
 
 
 @attrs.frozen(kw_only=True)
 class Timeline:
-    """A job from its beginning to its end, or to now."""
+    """The progress of a job from its start until its end, or until now. Times are UTC."""
 
     begin: datetime
     end: datetime
     steps: tuple[Bucket, ...]
-    """Of equal length, without gaps; empty before anything has happened."""
+    """Buckets of equal length, without gaps; empty if the job has not started."""
 
 
 @attrs.frozen(kw_only=True)
 class Failure:
-    """Attempts that ended with the same exception."""
+    """The attempts that failed with the same exception, with one example."""
 
     summary: str
     """``Type: message``."""
     count: int
+    """Number of attempts."""
     task_id: str
-    """One of the tasks."""
+    """Task of the example."""
     stack_trace: str
     log_tail: str
-    """What that attempt printed last."""
+    """Last output of the example."""
 
 
 def read_timeline(path: Path, now: datetime, *, steps: int = 100) -> Timeline:
-    """The course of a job until it finished, or until ``now``.
+    """Return the timeline of a job until it finished, or until ``now`` (UTC).
 
     Args:
-        steps: How many to divide it into, 1 or more.
+        steps: Number of buckets, at least 1.
     """
     with closing(connect_reader(path)) as connection:
-        created, finished = connection.execute("SELECT created_at, finished_at FROM job").fetchone()
-        (first,) = connection.execute("SELECT value FROM counters WHERE name = 'first_start'").fetchone() or (None,)
-        (last,) = connection.execute("SELECT max(ended_at) FROM tasks").fetchone()
-        machines = [record for record in read_instances(connection) if record.launched_at or record.ended_at is None]
-        (heard,) = connection.execute("SELECT max(last_heard) FROM hosts").fetchone()
-        begin = min(value for value in (created, first) if value is not None)
-        # Where nothing is left that could do anything, the course ended with the last sign of life.
-        latest = to_unix(now) if any(record.ended_at is None for record in machines) else heard
-        ended = [to_unix(record.ended_at) for record in machines if record.ended_at is not None]
-        end = max(value for value in (finished or latest, last, begin, *ended) if value is not None)
+        instances = [record for record in read_instances(connection) if record.launched_at or record.ended_at is None]
+        begin, end = _span(connection, instances, now)
         width = (end - begin) / steps
         if width <= 0:
             return Timeline(begin=from_unix(begin), end=from_unix(end), steps=())
@@ -91,34 +87,44 @@ def read_timeline(path: Path, now: datetime, *, steps: int = 100) -> Timeline:
             (begin, width, steps - 1, _COMPLETED),
         ).fetchall()
     tasks = {(step, bool(completed)): count for step, completed, count in rows}
-    alive, price = [0.0] * steps, [0.0] * steps
-    for record in machines:
+    running, price = [0.0] * steps, [0.0] * steps
+    for record in instances:
         since = to_unix(record.launched_at or record.intended_at) - begin
         until = (to_unix(record.ended_at) if record.ended_at else end) - begin
         hourly = float(record.price_per_hour.usd)
         for step in range(max(int(since / width), 0), min(math.ceil(until / width), steps)):
             share = max(min(until, (step + 1) * width) - max(since, step * width), 0.0) / width
-            alive[step] += share
+            running[step] += share
             price[step] += share * hourly
-    return Timeline(
-        begin=from_unix(begin),
-        end=from_unix(end),
-        steps=tuple(
-            Bucket(
-                begin=from_unix(begin + step * width),
-                end=from_unix(begin + (step + 1) * width),
-                completed=tasks.get((step, True), 0),
-                failed=tasks.get((step, False), 0),
-                instances=alive[step],
-                price_per_hour=price[step],
-            )
-            for step in range(steps)
-        ),
+    buckets = (
+        Bucket(
+            begin=from_unix(begin + step * width),
+            end=from_unix(begin + (step + 1) * width),
+            completed=tasks.get((step, True), 0),
+            failed=tasks.get((step, False), 0),
+            instances=running[step],
+            price_per_hour=price[step],
+        )
+        for step in range(steps)
     )
+    return Timeline(begin=from_unix(begin), end=from_unix(end), steps=tuple(buckets))
+
+
+def _span(connection: sqlite3.Connection, instances: Sequence[InstanceRecord], now: datetime) -> tuple[float, float]:
+    """Return start and end of the timeline in Unix seconds."""
+    created, finished = connection.execute("SELECT created_at, finished_at FROM job").fetchone()
+    (first,) = connection.execute("SELECT value FROM counters WHERE name = 'first_start'").fetchone() or (None,)
+    (last,) = connection.execute("SELECT max(ended_at) FROM tasks").fetchone()
+    (last_heartbeat,) = connection.execute("SELECT max(last_heard) FROM hosts").fetchone()
+    begin = min(value for value in (created, first) if value is not None)
+    # Without a running instance, the timeline ends with the last heartbeat.
+    latest = to_unix(now) if any(record.ended_at is None for record in instances) else last_heartbeat
+    ended = [to_unix(record.ended_at) for record in instances if record.ended_at is not None]
+    return begin, max(value for value in (finished or latest, last, begin, *ended) if value is not None)
 
 
 def read_elapsed_histogram(path: Path, *, bars: int = 40) -> tuple[tuple[float, float, int], ...]:
-    """How many completed tasks took how long: (from, to, count) in seconds, bars of equal width; empty without any."""
+    """Return a histogram of the elapsed times of completed tasks: (from, to, count), in seconds, of equal width."""
     with closing(connect_reader(path)) as connection:
         condition = "WHERE status = ? AND elapsed IS NOT NULL"
         low, high = connection.execute(
@@ -139,7 +145,7 @@ def read_elapsed_histogram(path: Path, *, bars: int = 40) -> tuple[tuple[float, 
 
 
 def read_failures(path: Path, *, limit: int = 20) -> tuple[Failure, ...]:
-    """The exceptions of attempts, alike ones together, the most frequent first, each with one example."""
+    """Return the exceptions of attempts, grouped by summary, the most frequent first, at most ``limit``."""
     with closing(connect_reader(path)) as connection:
         rows = connection.execute(
             "SELECT x.summary, x.count, t.task_id, e.details FROM "
@@ -153,11 +159,11 @@ def read_failures(path: Path, *, limit: int = 20) -> tuple[Failure, ...]:
 
 
 def _failure(summary: str, count: int, task_id: str, details: str | None) -> Failure:
-    more = json.loads(details) if details else {}
+    fields = json.loads(details) if details else {}
     return Failure(
         summary=summary or "unknown exception",
         count=count,
         task_id=task_id,
-        stack_trace=str(more.get("stack_trace") or ""),
-        log_tail=str(more.get("log_tail") or ""),
+        stack_trace=str(fields.get("stack_trace") or ""),
+        log_tail=str(fields.get("log_tail") or ""),
     )

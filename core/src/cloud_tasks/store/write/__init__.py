@@ -1,1 +1,1 @@
-"""Every change of the database: loading tasks, applying events, instances, counters."""
+"""Writes to the database: loading tasks, applying events, instances, counters."""

@@ -1,178 +1,140 @@
-"""The history of attempts: one row for each time that an attempt of a task ran somewhere.
+"""The history of attempts in memory: one row for each execution of an attempt on a worker.
 
-A run is found again by task, attempt number and host. Its start and its end may be heard in either order, once or
-never; each end closes one run, and a start that is heard after the end of its run opens no second one.
+An execution is identified by task, attempt number and worker. Its start and end events may arrive in either order, once
+or never. Invariants, each with a test:
+
+1. An end event closes one execution: the running one, or one that was taken for lost.
+2. A start event that arrives after the end event of its execution opens no second one.
+3. A second start on one worker means that the end event of the first execution was lost: that one ends as lost.
 """
 
 from __future__ import annotations
 
-import json
-import sqlite3
-from collections.abc import Sequence
+from collections.abc import Iterable
+from operator import attrgetter
+from typing import Any, NamedTuple
+
+import attrs
 
 from cloud_tasks.model import AttemptOutcome
 from cloud_tasks.store.db.enum_codes import OUTCOME_TO_CODE
 from cloud_tasks.store.write.workers import WorkerRecord
 
-__all__ = ["AttemptHistory", "lose_runs"]
+__all__ = ["ATTEMPT_COLUMNS", "AttemptEnd", "AttemptHistory"]
+
+ATTEMPT_COLUMNS = (
+    "task",
+    "run",
+    "attempt",
+    "outcome",
+    "started_at",
+    "ended_at",
+    "elapsed",
+    "host",
+    "reason",
+    "ended_by",
+)
+"""The order of columns in the rows that `AttemptHistory` takes and returns."""
 
 _LOST = OUTCOME_TO_CODE[AttemptOutcome.LOST]
-_COLUMNS = "task, run, attempt, outcome, started_at, ended_at, elapsed, host, reason, ended_by"
-_WRITE = f"INSERT OR REPLACE INTO attempts ({_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
 
 
-def lose_runs(connection: sqlite3.Connection, host: WorkerRecord, when: float, reason: str) -> list[tuple[int, int]]:
-    """Close every run on this host as lost, for its machine is gone; returns their tasks and attempt numbers."""
-    rows = connection.execute("SELECT task, attempt FROM attempts WHERE host = ? AND outcome IS NULL", (host.key,))
-    lost = rows.fetchall()
-    connection.execute(
-        "UPDATE attempts SET outcome = ?, ended_at = ?, reason = ? WHERE host = ? AND outcome IS NULL",
-        (_LOST, when, reason, host.key),
-    )
-    host.running -= len(lost)
-    return lost
+class AttemptEnd(NamedTuple):
+    """The end of an execution."""
+
+    at: float
+    """Unix seconds."""
+    outcome: int
+    """Code of an `AttemptOutcome`."""
+    elapsed: float | None = None
+    """Seconds, as the worker measured them."""
+    reason: str = ""
+    event: int | None = None
+    """Row id of the end event; None for an execution that is taken for lost."""
 
 
-class _Run:
-    __slots__ = (
-        "attempt", "changed", "elapsed", "ended_at", "ended_by", "host", "outcome", "reason", "run", "started_at",
-        "task",
-    )  # fmt: skip
+@attrs.define(eq=False)
+class _Execution:
+    task: int
+    run: int
+    attempt: int
+    outcome: int | None
+    started_at: float | None
+    ended_at: float | None
+    elapsed: float | None
+    host: int
+    reason: str | None
+    ended_by: int | None
+    changed: bool = False
 
-    def __init__(
-        self,
-        task: int,
-        run: int,
-        attempt: int,
-        outcome: int | None,
-        started_at: float | None,
-        ended_at: float | None,
-        elapsed: float | None,
-        host: int,
-        reason: str | None,
-        ended_by: int | None,
-    ) -> None:
-        self.task = task
-        self.run = run
-        self.attempt = attempt
-        self.outcome = outcome
-        self.started_at = started_at
-        self.ended_at = ended_at
-        self.elapsed = elapsed
-        self.host = host
-        self.reason = reason
-        self.ended_by = ended_by
-        self.changed = False
 
-    def is_running(self) -> bool:
-        return self.outcome is None
+_VALUES = attrgetter(*ATTEMPT_COLUMNS)
 
 
 class AttemptHistory:
-    """The runs of the tasks that a batch touches: read once, changed in memory, written once."""
+    """The executions of the tasks that a batch of events names.
 
-    def __init__(self, connection: sqlite3.Connection, tasks: Sequence[int]) -> None:
-        self._connection = connection
-        self._by_task: dict[int, list[_Run]] = {}
-        found = connection.execute(
-            f"SELECT {_COLUMNS} FROM attempts WHERE task IN (SELECT value FROM json_each(?)) ORDER BY task, run",
-            (json.dumps(tasks),),
-        )
-        for row in found:
-            self._by_task.setdefault(row[0], []).append(_Run(*row))
+    Args:
+        rows: The known ones, by task and number.
+    """
 
-    def start(self, task: int, attempt: int, at: float, host: WorkerRecord) -> bool:
-        """An attempt began on a host. False: the end of this run is known already."""
-        open_run = None
-        for run in self._by_task.get(task, ()):
-            if run.attempt != attempt or run.host != host.key:
+    def __init__(self, rows: Iterable[tuple[Any, ...]]) -> None:
+        self._by_task: dict[int, list[_Execution]] = {}
+        for row in rows:
+            self._by_task.setdefault(row[0], []).append(_Execution(*row))
+
+    def start(self, task: int, attempt: int, worker: WorkerRecord, at: float) -> bool:
+        """Open an execution; return False if its end is known already."""
+        running = None
+        for execution in self._by_task.get(task, ()):
+            if execution.attempt != attempt or execution.host != worker.key:
                 continue
-            if run.is_running():
-                open_run = run
-            elif run.ended_at is not None and run.ended_at >= at:
-                if run.started_at is None:
-                    run.started_at, run.changed = at, True
+            if execution.outcome is None:
+                running = execution
+            elif execution.ended_at is not None and execution.ended_at >= at:
+                if execution.started_at is None:
+                    execution.started_at, execution.changed = at, True
                 return False
-        if open_run is not None:
-            # It begins a second time where it runs already: the first run ended unheard.
-            self._close(open_run, at, host, _LOST, None, "its worker started it again", None)
-        self._add(task, attempt, at, host).changed = True
-        host.running += 1
+        if running is not None:
+            self._close(running, worker, AttemptEnd(at, _LOST, reason="restarted by its worker"))
+        self._open(task, attempt, worker, at)
         return True
 
-    def end(
-        self,
-        task: int,
-        attempt: int,
-        at: float,
-        host: WorkerRecord,
-        *,
-        outcome: int,
-        elapsed: float | None,
-        reason: str,
-        event: int,
-        insert: bool,
-    ) -> float | None:
-        """A run ended. Returns when it began if its start was not heard (so it counts now), else None.
+    def end(self, task: int, attempt: int, worker: WorkerRecord, end: AttemptEnd) -> bool:
+        """Close the execution that an end event belongs to; return False if none is known."""
+        lost = None
+        for execution in reversed(self._by_task.get(task, ())):
+            if execution.attempt != attempt or execution.host != worker.key:
+                continue
+            if execution.outcome is None:
+                self._close(execution, worker, end)
+                return True
+            if lost is None and execution.outcome == _LOST and execution.ended_by is None:
+                lost = execution
+        if lost is None:
+            return False
+        self._close(lost, worker, end)
+        return True
 
-        Args:
-            insert: Whether an end without a known start is a run at all.
-        """
-        runs = [r for r in self._by_task.get(task, ()) if r.attempt == attempt and r.host == host.key]
-        running = [run for run in runs if run.is_running()]
-        # What was taken for lost, and now speaks after all.
-        mistaken = [run for run in runs if run.outcome == _LOST and run.ended_by is None]
-        if running or mistaken:
-            self._close((running or mistaken)[-1], at, host, outcome, elapsed, reason, event)
-            return None
-        if not insert:
-            return None
-        began = at - (elapsed or 0.0)
-        run = self._add(task, attempt, None if elapsed is None else began, host)
-        host.running += 1
-        self._close(run, at, host, outcome, elapsed, reason, event)
-        return began
+    def add_ended(self, task: int, attempt: int, worker: WorkerRecord, end: AttemptEnd) -> None:
+        """Add an execution whose start event has not arrived."""
+        started_at = None if end.elapsed is None else end.at - end.elapsed
+        self._close(self._open(task, attempt, worker, started_at), worker, end)
 
-    def _add(self, task: int, attempt: int, at: float | None, host: WorkerRecord) -> _Run:
-        runs = self._by_task.setdefault(task, [])
-        number = runs[-1].run + 1 if runs else 1
-        run = _Run(task, number, attempt, None, at, None, None, host.key, None, None)
-        runs.append(run)
-        return run
+    def _open(self, task: int, attempt: int, worker: WorkerRecord, at: float | None) -> _Execution:
+        known = self._by_task.setdefault(task, [])
+        number = known[-1].run + 1 if known else 1
+        execution = _Execution(task, number, attempt, None, at, None, None, worker.key, None, None, True)
+        known.append(execution)
+        worker.running += 1
+        return execution
 
-    def _close(
-        self,
-        run: _Run,
-        at: float,
-        host: WorkerRecord,
-        outcome: int,
-        elapsed: float | None,
-        reason: str,
-        event: int | None,
-    ) -> None:
-        if run.is_running():
-            host.running -= 1
-        run.outcome, run.ended_at, run.elapsed = outcome, at, elapsed
-        run.reason, run.ended_by, run.changed = reason or None, event, True
+    def _close(self, execution: _Execution, worker: WorkerRecord, end: AttemptEnd) -> None:
+        if execution.outcome is None:
+            worker.running -= 1
+        execution.outcome, execution.ended_at, execution.elapsed = end.outcome, end.at, end.elapsed
+        execution.reason, execution.ended_by, execution.changed = end.reason or None, end.event, True
 
-    def write(self) -> None:
-        self._connection.executemany(
-            _WRITE,
-            [
-                (
-                    run.task,
-                    run.run,
-                    run.attempt,
-                    run.outcome,
-                    run.started_at,
-                    run.ended_at,
-                    run.elapsed,
-                    run.host,
-                    run.reason,
-                    run.ended_by,
-                )
-                for runs in self._by_task.values()
-                for run in runs
-                if run.changed
-            ],
-        )
+    def changed_rows(self) -> list[tuple[Any, ...]]:
+        """Return the executions that are new or changed, as rows."""
+        return [_VALUES(each) for executions in self._by_task.values() for each in executions if each.changed]

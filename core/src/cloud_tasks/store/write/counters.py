@@ -1,4 +1,4 @@
-"""The maintained figures: what a transaction adds to them, and how they are read."""
+"""The maintained counters: what a transaction adds to them, and how they are read."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from collections import Counter
 
 from cloud_tasks.store.db.quantile_sketch import bucket_of
 
-__all__ = ["FINISHED_BEFORE", "RUN_STARTED", "CounterUpdates", "read_counters"]
+__all__ = ["FINISHED_BEFORE", "RUN_STARTED", "CounterUpdates", "add_to_counters", "read_counter", "read_counters"]
 
 RUN_STARTED = "run:started"
-"""Unix seconds at which the current run began."""
+"""Unix seconds at which the current run started."""
 FINISHED_BEFORE = "run:finished_before"
-"""Tasks that had ended by then."""
+"""Tasks that had finished by then."""
 
 _ADD = (
     "INSERT INTO counters (name, value) VALUES (?, ?) ON CONFLICT (name) DO UPDATE SET value = value + excluded.value"
@@ -22,20 +22,31 @@ _SET = "INSERT INTO counters (name, value) VALUES (?, ?) ON CONFLICT (name) DO U
 
 
 def read_counters(connection: sqlite3.Connection) -> dict[str, float]:
-    """Every counter by name; one that was never touched is not there."""
+    """Return every counter by name; a counter that was never written is absent."""
     return dict(connection.execute("SELECT name, value FROM counters"))
 
 
-class CounterUpdates:
-    """What one transaction does to the counters; nothing is written before `write`.
+def read_counter(connection: sqlite3.Connection, name: str, default: float = 0) -> float:
+    """Return one counter, or the default if it was never written."""
+    (value,) = connection.execute("SELECT value FROM counters WHERE name = ?", (name,)).fetchone() or (default,)
+    return float(value)
 
-    Names: ``status:<code>``, ``event:<code>``, ``total``, ``attempts``, ``losses``, ``retries``, ``duplicates``,
-    ``late``, ``unknown_task``, ``set_aside``, ``run:{started,finished_before}``, ``first_start``,
-    ``last_end``, ``elapsed:{count,mean,m2,min,max}``.
+
+def add_to_counters(connection: sqlite3.Connection, amounts: dict[str, int]) -> None:
+    """Add each amount to its counter."""
+    connection.executemany(_ADD, [(name, amount) for name, amount in amounts.items() if amount])
+
+
+class CounterUpdates:
+    """The changes of one batch to the counters, collected in memory.
+
+    Names of counters: ``status:<code>``, ``event:<code>``, ``total``, ``attempts``, ``losses``, ``retries``,
+    ``duplicates``, ``late``, ``unknown_task``, ``set_aside`` (dead-lettered messages), ``run:started``,
+    ``run:finished_before``, ``earlier_attempts``, ``withdrawn``, ``first_start``, ``last_end``, ``elapsed:count``,
+    ``elapsed:mean``, ``elapsed:m2``, ``elapsed:min``, ``elapsed:max``.
     """
 
-    def __init__(self, connection: sqlite3.Connection) -> None:
-        self._connection = connection
+    def __init__(self) -> None:
         self._sums: Counter[str] = Counter()
         self._first_start: float | None = None
         self._last_end: float | None = None
@@ -43,37 +54,38 @@ class CounterUpdates:
         self._elapsed: list[float] = []
 
     def add(self, name: str, amount: int) -> None:
+        """Add an amount to a counter."""
         if amount:
             self._sums[name] += amount
 
     def moved(self, before: int, after: int) -> None:
-        """A task went from one status to another."""
+        """Count a task that moved from one status code to another."""
         self._moves[before, after] += 1
 
     def started(self, at: float) -> None:
-        """An attempt began."""
+        """Count an attempt that started at this Unix time."""
         self._sums["attempts"] += 1
         if self._first_start is None or at < self._first_start:
             self._first_start = at
 
     def last_end(self, at: float) -> None:
-        """A task ended for good."""
+        """Record that a task reached a terminal state at this Unix time."""
         if self._last_end is None or at > self._last_end:
             self._last_end = at
 
     def elapsed(self, seconds: float) -> None:
-        """A task completed after so long."""
+        """Add the elapsed time of a completed task."""
         self._elapsed.append(seconds)
 
-    def write(self) -> None:
-        """Add it all to the counters."""
+    def write(self, connection: sqlite3.Connection) -> None:
+        """Add the collected changes to the counters and to the quantile sketch."""
         for (before, after), count in self._moves.items():
             self._sums[f"status:{before}"] -= count
             self._sums[f"status:{after}"] += count
-        self._connection.executemany(_ADD, [(name, amount) for name, amount in self._sums.items() if amount])
+        add_to_counters(connection, self._sums)
         if self._first_start is None and self._last_end is None:
             return
-        known = read_counters(self._connection)
+        known = read_counters(connection)
         values: dict[str, float] = {}
         if self._first_start is not None and self._first_start < known.get("first_start", math.inf):
             values["first_start"] = self._first_start
@@ -81,12 +93,12 @@ class CounterUpdates:
             values["last_end"] = self._last_end
         if self._elapsed:
             values.update(_merged(known, self._elapsed))
-            self._write_sketch()
-        self._connection.executemany(_SET, list(values.items()))
+            self._write_sketch(connection)
+        connection.executemany(_SET, list(values.items()))
 
-    def _write_sketch(self) -> None:
+    def _write_sketch(self, connection: sqlite3.Connection) -> None:
         buckets = Counter(bucket_of(seconds) for seconds in self._elapsed)
-        self._connection.executemany(
+        connection.executemany(
             "INSERT INTO elapsed_sketch (bucket, count) VALUES (?, ?) "
             "ON CONFLICT (bucket) DO UPDATE SET count = count + excluded.count",
             list(buckets.items()),
@@ -94,7 +106,7 @@ class CounterUpdates:
 
 
 def _merged(known: dict[str, float], values: list[float]) -> dict[str, float]:
-    """Count, mean, sum of squared deviations and range of the old and the new values together (Chan's formula)."""
+    """Return count, mean, sum of squared deviations and range of the known and new values (Chan's formula)."""
     old_count, old_mean, old_m2 = (known.get(f"elapsed:{name}", 0.0) for name in ("count", "mean", "m2"))
     new_count = len(values)
     new_mean = math.fsum(values) / new_count

@@ -1,4 +1,4 @@
-"""Messages of the event queue that could not be read: a few are kept, all are counted."""
+"""Dead-lettered messages of the event queue: messages that cannot be decoded. The latest are kept, all are counted."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import sqlite3
 from datetime import datetime
 
 from cloud_tasks.store.db.times import to_unix
-from cloud_tasks.store.write.counters import CounterUpdates
+from cloud_tasks.store.write.counters import add_to_counters
 
 __all__ = ["dead_letter"]
 
@@ -15,11 +15,9 @@ _BYTES = 4096
 
 
 def dead_letter(connection: sqlite3.Connection, body: bytes, reason: str, now: datetime) -> None:
-    """Keep the beginning of a message, in the place of the oldest where there are many, and count it."""
+    """Keep the first 4 KiB of a message and count it; beyond 1,000 messages the oldest is deleted."""
     cursor = connection.execute(
         "INSERT INTO set_aside (at, reason, body) VALUES (?, ?, ?)", (to_unix(now), reason, body[:_BYTES])
     )
     connection.execute("DELETE FROM set_aside WHERE id <= ?", ((cursor.lastrowid or 0) - _KEPT,))
-    deltas = CounterUpdates(connection)
-    deltas.add("set_aside", 1)
-    deltas.write()
+    add_to_counters(connection, {"set_aside": 1})

@@ -1,12 +1,12 @@
-"""The machines of a job as it knows them, and what they cost.
+"""The instances of a job and their cost.
 
 Invariants, each with a test:
 
-1. Money is exact: prices are stored as decimal text, and a sum is a sum of decimals.
-2. A launch of which the provider chooses what it is costs what the dearest of them does, until it is known.
-3. A launch whose answer is outstanding is paid for, as far as we know; one that failed costs nothing.
-4. What an ended instance cost is added to the spending once, and taken back if its launch turns out to have succeeded.
-5. A listed state is written for known, living instances only: it ends none, revives none and adopts none.
+1. Money is exact: prices are stored as decimal text and added as decimals.
+2. A launch for which the provider selects the offer costs as much as the most expensive one, until the offer is known.
+3. A launch without an answer yet is charged from its intent; a failed launch costs nothing.
+4. The cost of a terminated instance is added to the spending once, and removed if the instance is found running again.
+5. A listed state is written for known instances that have not terminated: it ends, revives and adopts none.
 """
 
 from __future__ import annotations
@@ -24,17 +24,17 @@ from cloud_tasks.store.db.times import from_unix, from_unix_or_none, to_unix
 from cloud_tasks.store.records import InstanceRecord, TypeCost
 
 __all__ = [
-    "booked",
-    "cost_of",
     "costs",
     "count_live",
+    "ended_cost",
     "mark_ended",
     "mark_launch_failed",
     "mark_launched",
     "mark_states",
     "read_instances",
-    "read_senders",
-    "with_sender",
+    "read_worker_totals",
+    "running_cost",
+    "with_worker",
     "write_intent",
 ]
 
@@ -44,7 +44,7 @@ _MICROSECOND = timedelta(microseconds=1)
 
 
 def write_intent(connection: sqlite3.Connection, request: LaunchRequest, now: datetime, slots: int) -> None:
-    """Keep what is about to be launched; writing the same token again changes nothing."""
+    """Insert a launch before it is requested; a known token changes nothing."""
     offer = request.offer
     offers = (offer, *request.alternatives)
     choices = [[each.instance_type.name, each.zone, str(each.price_per_hour.usd)] for each in offers]
@@ -69,9 +69,9 @@ def write_intent(connection: sqlite3.Connection, request: LaunchRequest, now: da
 
 
 def mark_launched(connection: sqlite3.Connection, token: str, instance: Instance) -> None:
-    """Record that a launch took place: it was answered, or its instance was found. An ended launch lives again.
+    """Record that a launch succeeded: it was answered, or its instance was found in a listing.
 
-    A launch without an intent is ignored.
+    A launch that was recorded as failed or terminated runs again. A launch without an intent is ignored.
     """
     _revive(connection, token)
     changed = connection.execute(
@@ -79,11 +79,11 @@ def mark_launched(connection: sqlite3.Connection, token: str, instance: Instance
         (instance.instance_id, to_unix(instance.created_at), instance.zone, instance.state.value, token),
     ).rowcount
     if changed:
-        _settle_choice(connection, token, instance)
+        _set_selected_offer(connection, token, instance)
 
 
-def _settle_choice(connection: sqlite3.Connection, token: str, instance: Instance) -> None:
-    """Of several that it could have become it is this one, at its own price."""
+def _set_selected_offer(connection: sqlite3.Connection, token: str, instance: Instance) -> None:
+    """Record which of the alternatives the provider selected, with its price."""
     (choices,) = connection.execute("SELECT choices FROM instances WHERE client_token = ?", (token,)).fetchone()
     for instance_type, zone, price in json.loads(choices):
         if (instance_type, zone) == (instance.instance_type, instance.zone):
@@ -94,7 +94,7 @@ def _settle_choice(connection: sqlite3.Connection, token: str, instance: Instanc
 
 
 def mark_launch_failed(connection: sqlite3.Connection, token: str, reason: str) -> None:
-    """The launch did not take place: it ends when it began, and costs nothing."""
+    """Record that a launch failed: it ends at its intent and costs nothing."""
     connection.execute(
         "UPDATE instances SET ended_at = intended_at, end_reason = ? WHERE client_token = ? AND ended_at IS NULL "
         "AND instance_id IS NULL",
@@ -103,7 +103,7 @@ def mark_launch_failed(connection: sqlite3.Connection, token: str, reason: str) 
 
 
 def mark_states(connection: sqlite3.Connection, states: Mapping[str, InstanceState]) -> None:
-    """Write the listed state of instances, by instance id; those whose end is recorded keep theirs."""
+    """Write listed states by instance id; terminated instances keep theirs."""
     connection.executemany(
         "UPDATE instances SET state = ? WHERE instance_id = ? AND ended_at IS NULL",
         [(state.value, instance_id) for instance_id, state in states.items()],
@@ -111,7 +111,7 @@ def mark_states(connection: sqlite3.Connection, states: Mapping[str, InstanceSta
 
 
 def mark_ended(connection: sqlite3.Connection, instance_id: str, when: datetime, reason: str) -> None:
-    """It is gone since then; the first word counts."""
+    """Record when and why an instance terminated; the first record counts."""
     row = connection.execute(
         "SELECT instance_type, purchase, price_per_hour, coalesce(launched_at, intended_at) FROM instances "
         "WHERE instance_id = ? AND ended_at IS NULL",
@@ -124,7 +124,7 @@ def mark_ended(connection: sqlite3.Connection, instance_id: str, when: datetime,
         "UPDATE instances SET ended_at = ?, end_reason = ?, state = ? WHERE instance_id = ?",
         (ended_at, reason, InstanceState.TERMINATED.value, instance_id),
     )
-    _book(connection, row[0], row[1], sign=1, seconds=ended_at - row[3], price=row[2])
+    _add_spending(connection, row[0], row[1], sign=1, seconds=ended_at - row[3], price=row[2])
 
 
 def _revive(connection: sqlite3.Connection, token: str) -> None:
@@ -137,11 +137,11 @@ def _revive(connection: sqlite3.Connection, token: str) -> None:
         return
     instance_type, purchase, price, launched_at, ended_at = row
     if launched_at is not None:
-        _book(connection, instance_type, purchase, sign=-1, seconds=ended_at - launched_at, price=price)
+        _add_spending(connection, instance_type, purchase, sign=-1, seconds=ended_at - launched_at, price=price)
     connection.execute("UPDATE instances SET ended_at = NULL, end_reason = '' WHERE client_token = ?", (token,))
 
 
-def _book(
+def _add_spending(
     connection: sqlite3.Connection, instance_type: str, purchase: str, *, sign: int, seconds: float, price: str
 ) -> None:
     row = connection.execute(
@@ -156,22 +156,22 @@ def _book(
 
 
 def _cost(price_per_hour: str, seconds: float) -> Decimal:
-    # Microseconds: what a float of today's Unix time can hold.
+    # Microseconds: the resolution of a float of today's Unix time.
     return Decimal(price_per_hour) * Decimal(f"{max(seconds, 0.0):.6f}") / _HOUR
 
 
 def costs(connection: sqlite3.Connection, now: datetime) -> tuple[TypeCost, ...]:
-    """What each type, bought each way, has cost until now; the dearest first."""
+    """Return the cost by instance type and provisioning model until ``now``, the most expensive first."""
     sums: dict[tuple[str, str], tuple[int, float, Decimal]] = {
         (row[0], row[1]): (row[2], row[3], Decimal(row[4]))
         for row in connection.execute("SELECT instance_type, purchase, instances, seconds, cost FROM spending")
     }
     moment = to_unix(now)
-    alive = connection.execute(
+    running = connection.execute(
         "SELECT instance_type, purchase, price_per_hour, coalesce(launched_at, intended_at) FROM instances "
         "WHERE ended_at IS NULL"
     )
-    for instance_type, purchase, price, since in alive:
+    for instance_type, purchase, price, since in running:
         seconds = max(moment - since, 0.0)
         count, total, cost = sums.get((instance_type, purchase), (0, 0.0, Decimal(0)))
         sums[instance_type, purchase] = (count + 1, total + seconds, cost + _cost(price, seconds))
@@ -185,23 +185,23 @@ def costs(connection: sqlite3.Connection, now: datetime) -> tuple[TypeCost, ...]
 
 
 def count_live(connection: sqlite3.Connection) -> int | None:
-    """Return how many instances exist or were requested; None where no launch was ever recorded."""
+    """Return how many instances run or were requested; None if no launch was ever recorded."""
     (live,) = connection.execute("SELECT count(*) FROM instances WHERE ended_at IS NULL").fetchone()
     return live if live or connection.execute("SELECT 1 FROM instances LIMIT 1").fetchone() else None
 
 
-def booked(connection: sqlite3.Connection) -> Decimal:
-    """What the instances have cost that have ended, in US dollars."""
+def ended_cost(connection: sqlite3.Connection) -> Decimal:
+    """Return the cost of the terminated instances, in US dollars."""
     return sum((Decimal(cost) for (cost,) in connection.execute("SELECT cost FROM spending")), Decimal(0))
 
 
-def cost_of(record: InstanceRecord, now: datetime) -> Decimal:
-    """What an instance that lives has cost until now, in US dollars."""
+def running_cost(record: InstanceRecord, now: datetime) -> Decimal:
+    """Return the cost of an instance that has not terminated until ``now``, in US dollars."""
     since = record.launched_at or record.intended_at
     return record.price_per_hour.usd * Decimal(max((now - since) // _MICROSECOND, 0)) / _HOUR_IN_MICROSECONDS
 
 
-_SENDERS = """
+_WORKER_TOTALS = """
 SELECT instance_id, max(hostname) AS hostname, max(last_heard) AS last_heard, max(last_busy) AS last_busy,
     sum(running) AS running, sum(finished) AS finished, sum(completed) AS completed,
     min(spot_terminated_at) AS spot_terminated_at
@@ -213,10 +213,10 @@ _READ = "SELECT * FROM instances AS i {condition} ORDER BY i.intended_at, i.rowi
 def read_instances(
     connection: sqlite3.Connection, client_tokens: Collection[str] | None = None
 ) -> tuple[InstanceRecord, ...]:
-    """The launches of the job, failed and ended ones included, the oldest first.
+    """Return the launches of the job, including failed and terminated ones, the oldest first.
 
     Args:
-        client_tokens: Of those that are wanted; None: all.
+        client_tokens: Restrict to these launches; None for all.
     """
     records: list[InstanceRecord] = []
     pieces = (
@@ -227,28 +227,28 @@ def read_instances(
         names = [column[0] for column in cursor.description]
         records.extend(_record(dict(zip(names, row, strict=True))) for row in cursor)
     if client_tokens is None:
-        senders = {row[0]: row[1:] for row in connection.execute(_SENDERS.format(condition="!= ''"))}
+        workers = {row[0]: row[1:] for row in connection.execute(_WORKER_TOTALS.format(condition="!= ''"))}
     else:
-        senders = read_senders(connection, [r.instance_id for r in records if r.instance_id is not None])
+        workers = read_worker_totals(connection, [r.instance_id for r in records if r.instance_id is not None])
     return tuple(
-        record if (sender := senders.get(record.instance_id or "")) is None else with_sender(record, sender)
+        record if (worker := workers.get(record.instance_id or "")) is None else with_worker(record, worker)
         for record in records
     )
 
 
-def read_senders(connection: sqlite3.Connection, instance_ids: Collection[str]) -> dict[str, tuple[Any, ...]]:
-    """For each of these that sent events: what `with_sender` takes."""
+def read_worker_totals(connection: sqlite3.Connection, instance_ids: Collection[str]) -> dict[str, tuple[Any, ...]]:
+    """Return, for each of these instances with events, the argument of `with_worker`."""
     found: dict[str, tuple[Any, ...]] = {}
     for places, ids in chunks(instance_ids):
-        rows = connection.execute(_SENDERS.format(condition=f"IN ({places})"), ids)
+        rows = connection.execute(_WORKER_TOTALS.format(condition=f"IN ({places})"), ids)
         found.update((row[0], row[1:]) for row in rows)
     return found
 
 
-def with_sender(record: InstanceRecord, sender: tuple[Any, ...]) -> InstanceRecord:
-    """The same launch, with what is known of the worker on it now."""
-    hostname, last_heard, last_busy, running, finished, completed, spot_terminated_at = sender
-    # Written out: this runs for every instance at every look, and `attrs.evolve` takes five times as long.
+def with_worker(record: InstanceRecord, worker: tuple[Any, ...]) -> InstanceRecord:
+    """Return the record with the current values of its worker."""
+    hostname, last_heard, last_busy, running, finished, completed, spot_terminated_at = worker
+    # Explicit arguments: this runs for every instance in each scaling check; `attrs.evolve` takes five times as long.
     return InstanceRecord(
         client_token=record.client_token,
         instance_id=record.instance_id,

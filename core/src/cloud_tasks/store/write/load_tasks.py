@@ -1,4 +1,4 @@
-"""Putting a job's tasks into its database, checked, at the speed of SQLite and in constant memory."""
+"""Validating and inserting the tasks of a job, in constant memory."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from cloud_tasks.errors import InputError
 from cloud_tasks.model import Task, TaskStatus
 from cloud_tasks.store.db.batch_insert import insert_rows
 from cloud_tasks.store.db.enum_codes import STATUS_TO_CODE
-from cloud_tasks.store.write.counters import CounterUpdates
+from cloud_tasks.store.write.counters import add_to_counters
 
 __all__ = ["insert_tasks"]
 
@@ -25,17 +25,22 @@ _Row = tuple[int, str, str]
 def insert_tasks(
     connection: sqlite3.Connection, tasks: Iterable[Task], *, start: int, limit: int | None, where: str
 ) -> int:
-    """Insert the tasks from number ``start`` (the first is 0) on, ``limit`` at most, inside the caller's transaction.
+    """Insert tasks inside the caller's transaction and count them as pending; return how many.
 
-    Tasks that are skipped are read, and so checked by their source, but neither kept nor compared; nothing is read
-    beyond the limit (a generator may have no end). Returns how many were inserted; they are counted as pending.
+    Skipped tasks are read, and so validated by their source, but not compared with the others. Nothing is read beyond
+    the limit: a generator may be endless.
+
+    Args:
+        start: Number of tasks to skip.
+        limit: Maximum number of tasks to insert; None for all.
+        where: Location shown in errors.
 
     Raises:
-        InputError: A duplicate task id, or data that JSON cannot hold.
+        InputError: A duplicate task id, or data that JSON cannot represent.
     """
     (last,) = connection.execute("SELECT coalesce(max(seq), 0) FROM tasks").fetchone()
-    chosen = islice(tasks, start, None if limit is None else start + limit)
-    rows = _rows(chosen, first_seq=last + 1, first_number=start + 1, where=where)
+    selected = islice(tasks, start, None if limit is None else start + limit)
+    rows = _rows(selected, first_seq=last + 1, first_number=start + 1, where=where)
     offset = start - last
     count = 0
     while batch := list(islice(rows, _BATCH)):
@@ -44,10 +49,7 @@ def insert_tasks(
         except sqlite3.IntegrityError as error:
             raise _duplicate(connection, batch, offset=offset, last=last, where=where) from error
         count += len(batch)
-    deltas = CounterUpdates(connection)
-    deltas.add("total", count)
-    deltas.add(_PENDING, count)
-    deltas.write()
+    add_to_counters(connection, {"total": count, _PENDING: count})
     return count
 
 
@@ -60,7 +62,7 @@ def _rows(tasks: Iterable[Task], *, first_seq: int, first_number: int, where: st
                 task.task_id.encode()
         except (TypeError, ValueError, RecursionError) as error:
             raise InputError(
-                f'task {first_number + index} ("{task.task_id}"): it cannot be written as JSON: {error}',
+                f'task {first_number + index} ("{task.task_id}"): cannot be encoded as JSON: {error}',
                 where=where,
                 hint="use text, numbers, true, false, null, lists and objects only",
             ) from error
@@ -68,17 +70,17 @@ def _rows(tasks: Iterable[Task], *, first_seq: int, first_number: int, where: st
 
 
 def _duplicate(connection: sqlite3.Connection, batch: list[_Row], *, offset: int, last: int, where: str) -> InputError:
-    """Say which task of a refused batch came twice, and where it was first."""
+    """Return the error that names the first duplicate of a rejected batch and the task that it repeats."""
     in_batch: dict[str, int] = {}
     for seq, task_id, _ in batch:
         row = connection.execute("SELECT seq FROM tasks WHERE task_id = ? AND seq < ?", (task_id, seq)).fetchone()
         first = in_batch.get(task_id) or (row[0] if row else None)
         if first is not None:
-            earlier = f"task {first + offset}" if first > last else "a task loaded before"
+            earlier = f"task {first + offset}" if first > last else "a task loaded earlier"
             return InputError(
-                f'task {seq + offset}: its id "{task_id}" is that of {earlier}',
+                f'task {seq + offset}: duplicate id "{task_id}", already used by {earlier}',
                 where=where,
-                hint="every task needs an id of its own",
+                hint="give every task a unique id",
             )
         in_batch[task_id] = seq
-    return InputError("two tasks have one id", where=where)
+    return InputError("duplicate task id", where=where)

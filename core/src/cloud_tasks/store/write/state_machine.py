@@ -1,23 +1,23 @@
-"""How a task's state moves: one pure function.
+"""The state machine of a task: one pure function.
 
 ===================  ==========================  =====================================================================
-event                when the task is            the task becomes
+event                state of the task           next state
 ===================  ==========================  =====================================================================
-started(n)           not final, n >= attempt     running, attempt n
-completed(n)         not final, any n            completed: the first final word wins, whatever attempt it is about
-failure(n), retry    not final, n >= attempt     queued, attempt n + 1 (its worker sent the message for it)
-failure(n), final    not final, n >= attempt     failed, timed out, exited or dead
-released(n)          not final, n >= attempt     queued, attempt n again, one more loss
-any of them          not final, n < attempt      unchanged, except completed (above): late; the newer attempt decides
-dead(n)              failed for good at n        unchanged: it repeats what is known
-any other            final                       unchanged: late
+started(n)           unfinished, n >= attempt    running, attempt n
+completed(n)         unfinished, any n           completed: the first terminal state wins, whichever attempt reports it
+failure(n), retry    unfinished, n >= attempt    queued, attempt n + 1 (its worker sent the message)
+failure(n)           unfinished, n >= attempt    failed, timed out, exited or dead
+released(n)          unfinished, n >= attempt    queued, attempt n again, one more interruption
+any but completed    unfinished, n < attempt     unchanged, late: the newer attempt decides
+dead(n)              terminal, failed at n       unchanged: repeats a known state
+any other            terminal                    unchanged, late
 ===================  ==========================  =====================================================================
 
 Invariants, each with a test:
 
-1. A final status is never left, and its attempt and losses never change.
+1. A terminal state is never left; its attempt number and interruptions never change.
 2. The attempt number of a task never decreases.
-3. Every event that is not late changes the state, or repeats what is known.
+3. Every event that is not late changes the state or repeats a known one.
 """
 
 from __future__ import annotations
@@ -40,28 +40,29 @@ _TASK_EVENTS = frozenset({EventType.TASK_STARTED, EventType.TASK_COMPLETED, Even
 
 @attrs.frozen
 class TaskState:
-    """What events decide about one task."""
+    """The part of a task that events change."""
 
     status: TaskStatus
     attempt: int
-    """The attempt that runs, or that is next to run."""
+    """Number of the running attempt, of the next one, or of the last one of a finished task."""
     losses: int
+    """Interrupted attempts."""
 
 
 def is_task_event(event_type: EventType) -> bool:
-    """Whether an event of this type says something about a task's state."""
+    """Return whether events of this type change the state of a task."""
     return event_type in _TASK_EVENTS
 
 
 def next_state(state: TaskState, event_type: EventType, attempt: int, retry: bool) -> TaskState | None:
-    """The state after an event about attempt number ``attempt``; None when the event comes too late to change it.
+    """Return the state after an event of attempt ``attempt``, or None if the event is late.
 
     Raises:
-        KeyError: The event is not about a task's state (`is_task_event`).
+        KeyError: Events of this type change no task (`is_task_event`).
     """
     status = state.status
     if status is not TaskStatus.PENDING and status is not TaskStatus.QUEUED and status is not TaskStatus.RUNNING:
-        # A worker says that a task is dead right after the failure that ended it: it repeats what is known.
+        # A worker sends task_dead right after the last failure of a task.
         repeats = event_type is EventType.TASK_DEAD and attempt == state.attempt and status is not TaskStatus.COMPLETED
         return state if repeats else None
     if event_type is EventType.TASK_COMPLETED and not retry:

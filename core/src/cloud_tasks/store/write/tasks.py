@@ -1,4 +1,4 @@
-"""The rows of the tasks, their attempts and the job itself: reading them, and the changes that no event makes."""
+"""The rows of the job and its tasks: reading them, and the changes that no event makes."""
 
 from __future__ import annotations
 
@@ -8,14 +8,18 @@ from collections.abc import Collection, Iterator
 from typing import Any
 
 from cloud_tasks.convert import EncodedData
-from cloud_tasks.model import Task, TaskMessage, TaskStatus
+from cloud_tasks.model import AttemptOutcome, Task, TaskMessage, TaskStatus
 from cloud_tasks.store.db.batch_insert import chunks
-from cloud_tasks.store.db.enum_codes import FINAL_CODES, OUTCOME_OF_CODE, STATUS_OF_CODE, STATUS_TO_CODE
+from cloud_tasks.store.db.enum_codes import (
+    FINAL_CODES,
+    OUTCOME_OF_CODE,
+    OUTCOME_TO_CODE,
+    STATUS_OF_CODE,
+    STATUS_TO_CODE,
+)
 from cloud_tasks.store.db.times import from_unix, from_unix_or_none, to_unix
 from cloud_tasks.store.records import AttemptRecord, JobRecord, JobState
-from cloud_tasks.store.write.attempt_history import lose_runs
-from cloud_tasks.store.write.counters import FINISHED_BEFORE, RUN_STARTED, CounterUpdates
-from cloud_tasks.store.write.workers import Workers
+from cloud_tasks.store.write.counters import FINISHED_BEFORE, RUN_STARTED, add_to_counters, read_counter
 
 __all__ = [
     "begin_run",
@@ -35,12 +39,13 @@ __all__ = [
 _PENDING = STATUS_TO_CODE[TaskStatus.PENDING]
 _QUEUED = STATUS_TO_CODE[TaskStatus.QUEUED]
 _RUNNING = STATUS_TO_CODE[TaskStatus.RUNNING]
+_LOST = OUTCOME_TO_CODE[AttemptOutcome.LOST]
 _FINAL_COUNTERS = tuple(f"status:{code}" for code in sorted(FINAL_CODES))
 _TEXTS = ("job_id", "queue_name", "run_id", "provider", "queue", "compute", "pricing", "task_source", "tool_version")
 
 
 def write_job(connection: sqlite3.Connection, job: JobRecord) -> None:
-    """Write the one row of the job, in place of the one before."""
+    """Insert or overwrite the row of the job; there is one."""
     values: dict[str, Any] = {name: getattr(job, name) for name in _TEXTS}
     values["only"] = 1
     values["created_at"] = to_unix(job.created_at)
@@ -53,7 +58,7 @@ def write_job(connection: sqlite3.Connection, job: JobRecord) -> None:
 
 
 def read_job(connection: sqlite3.Connection) -> JobRecord | None:
-    """The job of this database; None before it was written."""
+    """Return the job of this database; None if it has not been written yet."""
     cursor = connection.execute("SELECT * FROM job")
     row = cursor.fetchone()
     if row is None:
@@ -69,7 +74,7 @@ def read_job(connection: sqlite3.Connection) -> JobRecord | None:
 
 
 def read_pending(connection: sqlite3.Connection, first: int, limit: int) -> tuple[list[TaskMessage], int]:
-    """Up to ``limit`` pending tasks from row ``first`` on, and the row of the first one found, to go on from."""
+    """Return up to ``limit`` pending tasks from row ``first`` on, and the row to continue from."""
     rows = connection.execute(
         "SELECT seq, task_id, data, attempt, losses FROM tasks WHERE seq >= ? AND status = ? ORDER BY seq LIMIT ?",
         (first, _PENDING, limit),
@@ -85,24 +90,21 @@ def _message(task_id: str, data: str, attempt: int, losses: int) -> TaskMessage:
 
 
 def mark_queued(connection: sqlite3.Connection, task_ids: Collection[str]) -> int:
-    """Pending tasks of these ids are in the queue now; returns how many there were."""
+    """Change pending tasks of these ids to queued; return how many there were."""
     changed = sum(
         connection.execute(
             f"UPDATE tasks SET status = ? WHERE status = ? AND task_id IN ({places})", (_QUEUED, _PENDING, *ids)
         ).rowcount
         for places, ids in chunks(task_ids)
     )
-    _move(connection, {_PENDING: changed}, _QUEUED)
+    _count_moves(connection, {_PENDING: changed}, _QUEUED)
     return changed
 
 
-def _move(connection: sqlite3.Connection, counts: dict[int, int], to: int) -> None:
-    deltas = CounterUpdates(connection)
-    for status, count in counts.items():
-        if status != to:
-            deltas.add(f"status:{status}", -count)
-            deltas.add(f"status:{to}", count)
-    deltas.write()
+def _count_moves(connection: sqlite3.Connection, moved: dict[int, int], to: int) -> None:
+    """Move so many tasks from each of these status counters to another."""
+    amounts = {f"status:{status}": -count for status, count in moved.items()}
+    add_to_counters(connection, {**amounts, f"status:{to}": sum(moved.values())})
 
 
 def _codes(statuses: Collection[TaskStatus]) -> str:
@@ -110,7 +112,7 @@ def _codes(statuses: Collection[TaskStatus]) -> str:
 
 
 def iterate_messages(connection: sqlite3.Connection, statuses: Collection[TaskStatus]) -> Iterator[TaskMessage]:
-    """The tasks of these statuses, in the order of the input."""
+    """Yield the tasks of these statuses as messages, in input order."""
     rows = connection.execute(
         f"SELECT task_id, data, attempt, losses FROM tasks WHERE status IN ({_codes(statuses)}) ORDER BY seq"
     )
@@ -118,42 +120,33 @@ def iterate_messages(connection: sqlite3.Connection, statuses: Collection[TaskSt
 
 
 def reset_for_requeue(connection: sqlite3.Connection) -> int:
-    """Every task that is queued or running becomes pending; runs become losses. Returns how many are pending then."""
+    """Change every queued or running task to pending; running attempts end as lost. Return the pending tasks."""
     (latest,) = connection.execute("SELECT coalesce(max(last_heard), 0) FROM hosts").fetchone()
-    hosts = Workers(connection)
-    keys = [key for (key,) in connection.execute("SELECT host FROM hosts WHERE running > 0").fetchall()]
-    for key in keys:
-        lose_runs(connection, hosts.by_key(key), latest, "its task was sent again")
-    hosts.write()
+    connection.execute(
+        "UPDATE attempts SET outcome = ?, ended_at = ?, reason = ? WHERE outcome IS NULL",
+        (_LOST, latest, "task requeued"),
+    )
+    connection.execute("UPDATE hosts SET running = 0 WHERE running != 0")
     running = connection.execute(
         "UPDATE tasks SET status = ?, losses = losses + 1 WHERE status = ?", (_PENDING, _RUNNING)
     ).rowcount
     queued = connection.execute("UPDATE tasks SET status = ? WHERE status = ?", (_PENDING, _QUEUED)).rowcount
-    _move(connection, {_RUNNING: running, _QUEUED: queued}, _PENDING)
-    _add(connection, "losses", running)
+    _count_moves(connection, {_RUNNING: running, _QUEUED: queued}, _PENDING)
+    add_to_counters(connection, {"losses": running})
     connection.execute("DELETE FROM counters WHERE name = 'withdrawn'")
-    (pending,) = connection.execute(
-        "SELECT value FROM counters WHERE name = ?", (f"status:{_PENDING}",)
-    ).fetchone() or (0,)
-    return int(pending)
-
-
-def _add(connection: sqlite3.Connection, name: str, count: int) -> None:
-    deltas = CounterUpdates(connection)
-    deltas.add(name, count)
-    deltas.write()
+    return int(read_counter(connection, f"status:{_PENDING}"))
 
 
 def withdraw(connection: sqlite3.Connection) -> int:
-    """Every task that is queued becomes pending; it is kept in mind that the queue may hold nothing any more."""
+    """Change every queued task to pending, and record that the queue may have lost messages. Return the changed."""
     queued = connection.execute("UPDATE tasks SET status = ? WHERE status = ?", (_PENDING, _QUEUED)).rowcount
-    _move(connection, {_QUEUED: queued}, _PENDING)
+    _count_moves(connection, {_QUEUED: queued}, _PENDING)
     connection.execute("INSERT OR REPLACE INTO counters (name, value) VALUES ('withdrawn', 1)")
     return queued
 
 
 def begin_run(connection: sqlite3.Connection, at: float) -> None:
-    """Record that a run begins at this Unix time, and how many tasks have ended already."""
+    """Record that a run starts at this Unix time, and how many tasks have finished before."""
     connection.execute(
         "INSERT OR REPLACE INTO counters (name, value) VALUES (?, ?), (?, (SELECT coalesce(sum(value), 0) "
         f"FROM counters WHERE name IN ({', '.join(repr(name) for name in _FINAL_COUNTERS)})))",
@@ -162,57 +155,66 @@ def begin_run(connection: sqlite3.Connection, at: float) -> None:
 
 
 def lose_instance(connection: sqlite3.Connection, instance_id: str) -> int:
-    """What ran on this instance is lost; its tasks are queued again, unless they run elsewhere too."""
-    hosts = Workers(connection)
-    keys = connection.execute("SELECT host FROM hosts WHERE instance_id = ?", (instance_id,)).fetchall()
+    """End the running attempts of an instance as lost; queue their tasks again unless they run elsewhere too.
+
+    Return how many tasks are queued again.
+    """
+    workers = connection.execute("SELECT host, last_heard FROM hosts WHERE instance_id = ?", (instance_id,)).fetchall()
     count = 0
-    for (key,) in keys:
-        host = hosts.by_key(key)
-        for task, attempt in lose_runs(connection, host, host.last_heard, "its instance ended"):
+    for key, last_heard in workers:
+        lost = connection.execute(
+            "SELECT task, attempt FROM attempts WHERE host = ? AND outcome IS NULL", (key,)
+        ).fetchall()
+        connection.execute(
+            "UPDATE attempts SET outcome = ?, ended_at = ?, reason = ? WHERE host = ? AND outcome IS NULL",
+            (_LOST, last_heard, "instance terminated", key),
+        )
+        connection.execute("UPDATE hosts SET running = running - ? WHERE host = ?", (len(lost), key))
+        for task, attempt in lost:
             count += connection.execute(
                 "UPDATE tasks SET status = ?, losses = losses + 1 "
                 "WHERE seq = ? AND attempt = ? AND status = ? AND NOT EXISTS "
                 "(SELECT 1 FROM attempts AS a WHERE a.task = seq AND a.attempt = tasks.attempt AND a.outcome IS NULL)",
                 (_QUEUED, task, attempt, _RUNNING),
             ).rowcount
-    hosts.write()
-    _move(connection, {_RUNNING: count}, _QUEUED)
-    _add(connection, "losses", count)
+    _count_moves(connection, {_RUNNING: count}, _QUEUED)
+    add_to_counters(connection, {"losses": count})
     return count
 
 
 def reopen(connection: sqlite3.Connection, statuses: Collection[TaskStatus]) -> int:
-    """Finished tasks of these statuses become pending, with no loss held against them: one that died of its losses
-    would die again on arrival.
+    """Change finished tasks of these statuses to pending, with no interruptions counted. Return how many.
 
-    All get one attempt number, the next of the task that had most: what a pass allows is counted from there
-    (`earlier_attempts`).
+    All of them get one attempt number, the highest of them plus one; `earlier_attempts` records where the attempts of
+    the new pass count from. Interruptions start from zero: a task that died of them would die again at once.
     """
-    codes = ", ".join(str(STATUS_TO_CODE[status]) for status in set(statuses))
-    (most,) = connection.execute(f"SELECT max(attempt) FROM tasks WHERE status IN ({codes})").fetchone()
-    if most is None:
+    codes = {STATUS_TO_CODE[status] for status in statuses}
+    assert codes <= FINAL_CODES
+    (highest,) = connection.execute(f"SELECT max(attempt) FROM tasks WHERE status IN ({_codes(statuses)})").fetchone()
+    if highest is None:
         return 0
-    connection.execute("INSERT OR REPLACE INTO counters (name, value) VALUES ('earlier_attempts', ?)", (most,))
-    total = 0
-    for status in set(statuses):
-        code = STATUS_TO_CODE[status]
-        assert code in FINAL_CODES
-        count = connection.execute(
+    connection.execute("INSERT OR REPLACE INTO counters (name, value) VALUES ('earlier_attempts', ?)", (highest,))
+    reopened = {
+        code: connection.execute(
             "UPDATE tasks SET status = ?, attempt = ?, losses = 0, elapsed = NULL, ended_at = NULL WHERE status = ?",
-            (_PENDING, most + 1, code),
+            (_PENDING, highest + 1, code),
         ).rowcount
-        _move(connection, {code: count}, _PENDING)
-        total += count
-    _add(connection, "retries", total)
+        for code in codes
+    }
+    total = sum(reopened.values())
+    _count_moves(connection, reopened, _PENDING)
+    add_to_counters(connection, {"retries": total})
     return total
 
 
 def read_task(connection: sqlite3.Connection, task_id: str) -> tuple[Task, TaskStatus] | None:
+    """Return a task and its status; None if the job has no such task."""
     row = connection.execute("SELECT data, status FROM tasks WHERE task_id = ?", (task_id,)).fetchone()
     return None if row is None else (Task(task_id=task_id, data=json.loads(row[0])), STATUS_OF_CODE[row[1]])
 
 
 def read_attempts(connection: sqlite3.Connection, task_id: str) -> tuple[AttemptRecord, ...]:
+    """Return the attempts of a task, the oldest first; none for an unknown task."""
     rows = connection.execute(
         "SELECT a.attempt, a.outcome, a.started_at, a.ended_at, a.elapsed, h.hostname, h.instance_id, a.reason "
         "FROM tasks AS t JOIN attempts AS a ON a.task = t.seq JOIN hosts AS h ON h.host = a.host "

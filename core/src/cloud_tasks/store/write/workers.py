@@ -1,122 +1,97 @@
-"""Who sent events: the workers, as the events themselves name them."""
+"""The workers of a job, each known by its instance id and host name as its events carry them."""
 
 from __future__ import annotations
 
 import sqlite3
+from collections.abc import Collection, Iterable, Sequence
+from operator import attrgetter
+from typing import Any
 
-__all__ = ["WorkerRecord", "Workers"]
+import attrs
 
-_WRITE = """
-INSERT INTO hosts (host, instance_id, hostname, last_heard, last_busy, running, finished, completed, spot_terminated_at)
-VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)
+__all__ = ["WorkerRecord", "Workers", "read_workers", "write_workers"]
+
+_COLUMNS = "host, instance_id, hostname, last_heard, last_busy, running, finished, completed, spot_terminated_at"
+_WRITE = f"""
+INSERT INTO hosts ({_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)
 ON CONFLICT (host) DO UPDATE SET last_heard = excluded.last_heard, last_busy = excluded.last_busy,
     running = excluded.running, finished = excluded.finished, completed = excluded.completed,
     spot_terminated_at = excluded.spot_terminated_at
 """
-_COLUMNS = "host, instance_id, hostname, last_heard, last_busy, running, finished, completed, spot_terminated_at"
 
 
+def read_workers(connection: sqlite3.Connection, names: Collection[tuple[str, str]]) -> list[tuple[Any, ...]]:
+    """Return the rows of the workers of these (instance id, host name) pairs; a new worker has none."""
+    query = f"SELECT {_COLUMNS} FROM hosts WHERE instance_id = ? AND hostname = ?"
+    return [row for name in names for row in connection.execute(query, name)]
+
+
+def write_workers(connection: sqlite3.Connection, rows: Sequence[tuple[Any, ...]]) -> None:
+    """Insert or update these rows, in the column order of `read_workers`."""
+    connection.executemany(_WRITE, rows)
+
+
+@attrs.define(eq=False)
 class WorkerRecord:
-    """One sender while a batch is applied."""
+    """One worker while a batch of events is folded. Times are Unix seconds; the fields are the columns, in order."""
 
-    __slots__ = (
-        "completed_tasks", "finished_tasks", "hostname", "instance_id", "key", "last_busy", "last_heard", "running",
-        "spot_terminated_at",
-    )  # fmt: skip
+    key: int
+    instance_id: str
+    hostname: str
+    last_heard: float
+    """Time of its latest event: its last heartbeat."""
+    last_busy: float | None = None
+    """Time of the latest event that shows it with a task."""
+    running: int = 0
+    """Attempts in progress."""
+    finished_tasks: int = 0
+    """Tasks that reached a terminal state on it."""
+    completed_tasks: int = 0
+    spot_terminated_at: float | None = None
+    """Time of its first spot interruption notice."""
 
-    def __init__(
-        self,
-        key: int,
-        instance_id: str,
-        hostname: str,
-        last_heard: float,
-        last_busy: float | None = None,
-        running: int = 0,
-        finished: int = 0,
-        completed: int = 0,
-        spot_terminated_at: float | None = None,
-    ) -> None:
-        self.key = key
-        self.instance_id = instance_id
-        self.hostname = hostname
-        self.last_heard = last_heard
-        self.last_busy = last_busy
-        self.running = running
-        self.finished_tasks = finished
-        self.completed_tasks = completed
-        self.spot_terminated_at = spot_terminated_at
-
-    def busy(self, at: float) -> None:
+    def mark_busy(self, at: float) -> None:
+        """Record that it had a task at this time."""
         if self.last_busy is None or at > self.last_busy:
             self.last_busy = at
 
-    def finished(self, *, completed: bool) -> None:
-        """A task reached a final status here."""
+    def count_finished(self, *, completed: bool) -> None:
+        """Count a task that reached a terminal state on it."""
         self.finished_tasks += 1
         self.completed_tasks += completed
 
-    def spot_terminated(self, at: float) -> None:
+    def mark_spot_termination(self, at: float) -> None:
+        """Record a spot interruption notice; the earliest counts."""
         if self.spot_terminated_at is None or at < self.spot_terminated_at:
             self.spot_terminated_at = at
 
 
+_VALUES = attrgetter(*(field.name for field in attrs.fields(WorkerRecord)))
+
+
 class Workers:
-    """The senders of a batch, read as they come up, written once."""
+    """The workers that a batch of events names, changed in memory.
 
-    def __init__(self, connection: sqlite3.Connection) -> None:
-        self._connection = connection
-        self._by_name: dict[tuple[str, str], WorkerRecord] = {}
-        self._by_key: dict[int, WorkerRecord] = {}
-        self._next: int | None = None
+    Args:
+        rows: Known ones, as `read_workers` returns them.
+        last_key: The highest key in use; new workers get the next ones.
+    """
 
-    def heard(self, instance_id: str, hostname: str, at: float) -> WorkerRecord:
-        """The sender of this name, known or new, heard at this time."""
-        host = self._by_name.get((instance_id, hostname))
-        if host is None:
-            host = self._read("instance_id = ? AND hostname = ?", (instance_id, hostname))
-            if host is None:
-                host = self._keep(WorkerRecord(self._new_key(), instance_id, hostname, at))
-        if at > host.last_heard:
-            host.last_heard = at
-        return host
+    def __init__(self, rows: Iterable[tuple[Any, ...]], last_key: int) -> None:
+        self._last_key = last_key
+        self._by_name = {(worker.instance_id, worker.hostname): worker for worker in (WorkerRecord(*r) for r in rows)}
 
-    def by_key(self, key: int) -> WorkerRecord:
-        """A sender that is known."""
-        host = self._by_key.get(key) or self._read("host = ?", (key,))
-        assert host is not None, "attempts only name hosts that are in their table"
-        return host
+    def heartbeat(self, instance_id: str, hostname: str, at: float) -> WorkerRecord:
+        """Return the worker of this name, a new one if it is unknown, with its last heartbeat updated."""
+        worker = self._by_name.get((instance_id, hostname))
+        if worker is None:
+            self._last_key += 1
+            worker = WorkerRecord(self._last_key, instance_id, hostname, at)
+            self._by_name[instance_id, hostname] = worker
+        elif at > worker.last_heard:
+            worker.last_heard = at
+        return worker
 
-    def _read(self, condition: str, values: tuple[object, ...]) -> WorkerRecord | None:
-        row = self._connection.execute(f"SELECT {_COLUMNS} FROM hosts WHERE {condition}", values).fetchone()
-        return None if row is None else self._keep(WorkerRecord(*row))
-
-    def _keep(self, host: WorkerRecord) -> WorkerRecord:
-        self._by_name[host.instance_id, host.hostname] = host
-        self._by_key[host.key] = host
-        return host
-
-    def _new_key(self) -> int:
-        if self._next is None:
-            (self._next,) = self._connection.execute("SELECT coalesce(max(host), 0) + 1 FROM hosts").fetchone()
-        key = self._next
-        self._next += 1
-        return key
-
-    def write(self) -> None:
-        self._connection.executemany(
-            _WRITE,
-            [
-                (
-                    host.key,
-                    host.instance_id,
-                    host.hostname,
-                    host.last_heard,
-                    host.last_busy,
-                    host.running,
-                    host.finished_tasks,
-                    host.completed_tasks,
-                    host.spot_terminated_at,
-                )
-                for host in self._by_key.values()
-            ],
-        )
+    def rows(self) -> list[tuple[Any, ...]]:
+        """Return all of them as rows."""
+        return [_VALUES(worker) for worker in self._by_name.values()]

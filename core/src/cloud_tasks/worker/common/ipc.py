@@ -1,17 +1,17 @@
 """Messages between the supervisor and the processes that run tasks, over a stream socket.
 
-A message is a `marshal` value after its length (4 bytes); both ends are the same interpreter. A message may carry one
-descriptor; it says so itself, by place in its kind's definition.
+A message is its length (4 bytes) and a `marshal` value; both ends run the same interpreter. Some kinds of messages are
+sent with a descriptor.
 
 Invariants, each with a test:
 
-1. A message of any size arrives whole, however the socket cuts it.
-2. The supervisor's end never blocks: what the socket does not take waits in memory.
+1. A message of any size arrives whole, however the socket splits it.
+2. An end that does not block keeps in memory what the socket does not accept.
 """
 
 from __future__ import annotations
 
-# The module beneath `socket`, which would bring four more libraries into every task process.
+# The module below `socket`, which would load four more modules into every task process.
 import _socket
 import marshal
 import os
@@ -26,22 +26,26 @@ __all__ = ["Channel", "ChannelClosedError", "socket_pair"]
 _LENGTH = 4
 _CHUNK = 1 << 16
 _INT = 4
-"""Bytes of a C int, which a descriptor is."""
-_ROOM = _socket.CMSG_SPACE(8 * _INT)
+"""Bytes of a C int, the type of a descriptor."""
+_ANCILLARY_BYTES = _socket.CMSG_SPACE(8 * _INT)
 
 
 class ChannelClosedError(Exception):
-    """The other end is gone."""
+    """The other end is closed."""
 
 
 def socket_pair() -> tuple[socket.socket, socket.socket]:
-    """Two connected ends, not inherited by programs that a process executes."""
+    """Return two connected ends, which executed programs do not inherit."""
     pair: Any = _socket.socketpair(_socket.AF_UNIX, _socket.SOCK_STREAM)
     return pair[0], pair[1]
 
 
 class Channel:
-    """One end. ``blocking``: `flush` waits until all is sent, as the template does."""
+    """One end of a connection.
+
+    Args:
+        blocking: Whether `flush` and `get` wait for the socket.
+    """
 
     def __init__(self, end: socket.socket, *, blocking: bool) -> None:
         end.setblocking(blocking)
@@ -51,21 +55,22 @@ class Channel:
         self._descriptors: list[int] = []
 
     def fileno(self) -> int:
+        """Return the descriptor of the socket."""
         return self._end.fileno()
 
     @property
     def unsent(self) -> int:
-        """Bytes that wait for the socket."""
+        """Number of bytes that the socket has not accepted yet."""
         return len(self._out)
 
     def put(self, message: Any) -> None:
-        """Add a message to what the next `flush` sends."""
+        """Buffer a message for the next `flush`."""
         body = marshal.dumps(message)
         self._out += len(body).to_bytes(_LENGTH, "little")
         self._out += body
 
     def put_with_descriptor(self, message: Any, descriptor: int) -> None:
-        """Send a message with a descriptor, after all that waits; the caller keeps and closes its own copy."""
+        """Send the buffered messages, then one with a descriptor, of which the caller closes its own copy."""
         self.flush()
         self.put(message)
         rights = [(_socket.SOL_SOCKET, _socket.SCM_RIGHTS, descriptor.to_bytes(_INT, sys.byteorder))]
@@ -74,7 +79,7 @@ class Channel:
         self.flush()
 
     def flush(self) -> None:
-        """Send what waits; raises `ChannelClosedError`."""
+        """Send the buffered messages. Raise `ChannelClosedError` if the other end is closed."""
         try:
             while self._out:
                 with memoryview(self._out) as waiting:
@@ -86,12 +91,15 @@ class Channel:
             raise ChannelClosedError from error
 
     def get(self) -> list[Any]:
-        """The messages that have arrived, waiting for the first bytes if the end blocks; raises `ChannelClosedError`.
+        """Return the messages that have arrived; wait for the first bytes if the end blocks.
 
-        A descriptor that came along is taken with `take_descriptor`, in the order of the messages that carry one.
+        Descriptors are returned by `take_descriptor`, in the order of their messages.
+
+        Raises:
+            ChannelClosedError: The other end is closed.
         """
         try:
-            data, ancillary, _, _ = self._end.recvmsg(_CHUNK, _ROOM, _socket.MSG_CMSG_CLOEXEC)
+            data, ancillary, _, _ = self._end.recvmsg(_CHUNK, _ANCILLARY_BYTES, _socket.MSG_CMSG_CLOEXEC)
         except BlockingIOError:
             return []
         except OSError as error:
@@ -103,18 +111,20 @@ class Channel:
         if not data:
             raise ChannelClosedError
         self._in += data
-        return self._whole()
+        return self._decode_complete()
 
     def take_descriptor(self) -> int:
+        """Return the next received descriptor; the caller closes it."""
         return self._descriptors.pop(0)
 
     def close(self) -> None:
+        """Close the socket and the descriptors that were not taken."""
         for descriptor in self._descriptors:
             os.close(descriptor)
         self._descriptors.clear()
         self._end.close()
 
-    def _whole(self) -> list[Any]:
+    def _decode_complete(self) -> list[Any]:
         messages: list[Any] = []
         start, waiting = 0, self._in
         while len(waiting) - start >= _LENGTH:

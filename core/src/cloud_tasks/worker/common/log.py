@@ -1,4 +1,4 @@
-"""The worker's log: lines on standard error, as fast as one write each."""
+"""Log of the worker: lines on standard error. Faster than `logging`, with one system call for many lines."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ __all__ = ["Log"]
 
 
 class Log:
-    """Writes ``2025-07-08 11:19:22.944 INFO - text``; a closed or full standard error never stops the worker."""
+    """Lines such as ``2025-07-08 11:19:22.944 INFO - text``. Errors while writing are ignored. Thread-safe."""
 
     def __init__(self, *, verbose: bool, descriptor: int = 2) -> None:
         self.verbose = verbose
-        """Whether `debug` says anything."""
+        """Whether `debug` writes lines."""
         self._descriptor = descriptor
         self._second = 0
         self._prefix = ""
-        self._held: deque[str] = deque()
+        self._buffer: deque[str] = deque()
 
     def debug(self, text: str) -> None:
         if self.verbose:
@@ -28,20 +28,20 @@ class Log:
         self._write("INFO", text)
 
     def hold(self, text: str, *, level: str = "INFO") -> None:
-        """Say it with the next `flush`, or line, at the latest: for the thread that has many lines at a time."""
-        self._held.append(self._line(level, text))
+        """Buffer a line until the next `flush` or unbuffered line."""
+        self._buffer.append(self._line(level, text))
 
     def flush(self) -> None:
-        """Write what was held."""
+        """Write the buffered lines."""
         lines = ""
-        # Other threads flush, too, while this one adds.
-        while self._held:
+        # Several threads may flush at the same time.
+        while self._buffer:
             try:
-                lines += self._held.popleft()
+                lines += self._buffer.popleft()
             except IndexError:
                 break
         if lines:
-            self._put(lines)
+            self._emit(lines)
 
     def warning(self, text: str) -> None:
         self._write("WARNING", text)
@@ -51,7 +51,7 @@ class Log:
 
     def _write(self, level: str, text: str) -> None:
         self.flush()
-        self._put(self._line(level, text))
+        self._emit(self._line(level, text))
 
     def _line(self, level: str, text: str) -> str:
         now = time.time()
@@ -61,7 +61,7 @@ class Log:
             self._prefix = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(second))
         return f"{self._prefix}.{int((now - second) * 1000):03d} {level} - {text}\n"
 
-    def _put(self, lines: str) -> None:
+    def _emit(self, lines: str) -> None:
         try:
             os.write(self._descriptor, lines.encode("utf-8", "replace"))
         except OSError:

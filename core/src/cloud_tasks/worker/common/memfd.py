@@ -1,23 +1,28 @@
-"""Anonymous files: in memory on Linux, an unlinked temporary file elsewhere."""
+"""Anonymous files: in memory on Linux, unlinked temporary files elsewhere."""
 
 from __future__ import annotations
 
 import os
 
-__all__ = ["nameless_file"]
+__all__ = ["anonymous_file"]
 
 
-def nameless_file(name: str, *, in_memory: bool = True) -> int:
-    """Open a file that is gone with its last descriptor; ``name`` shows in listings of a process's files."""
+def anonymous_file(name: str, *, in_memory: bool = True) -> int:
+    """Open a file that exists until its last descriptor is closed.
+
+    Args:
+        name: Shown in listings of a process's open files.
+        in_memory: Whether memory may hold the file.
+    """
     if in_memory and hasattr(os, "memfd_create"):
         return os.memfd_create(name, os.MFD_CLOEXEC)
     if hasattr(os, "O_TMPFILE"):
         try:
             return os.open(os.environ.get("TMPDIR") or "/tmp", os.O_TMPFILE | os.O_RDWR | os.O_CLOEXEC, 0o600)
         except OSError:
-            # Not every file system has such files, and not every machine that folder.
+            # Some file systems have no O_TMPFILE, and some systems have no such folder.
             pass
-    # This imports `random`, which from then on seeds itself in each forked process.
+    # Imported here: it imports `random`, which would then reseed itself in each forked process.
     import tempfile
 
     descriptor, path = tempfile.mkstemp(prefix=f"{name}-")

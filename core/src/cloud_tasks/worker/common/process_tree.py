@@ -1,6 +1,7 @@
-"""Process trees: sessions, subreapers, children, memory. Outside Linux each function does nothing, or less.
+"""Process trees: sessions, subreapers, children, memory.
 
-Outside Linux (macOS) a process that a task started, and that has left its session, outlives the task.
+Outside Linux (macOS) there are no subreapers: a process that a task started outlives the task if it has left the
+session.
 """
 
 from __future__ import annotations
@@ -12,17 +13,17 @@ from collections.abc import Callable, Container, Iterable
 from typing import Any, NoReturn
 
 __all__ = [
-    "alarm_pipe",
     "become_subreaper",
     "children_of",
-    "give_back_memory",
-    "head_tree",
     "kill",
     "kill_group",
+    "lead_tree",
     "leave",
     "prepare",
     "reap",
     "resident_bytes",
+    "trim_memory",
+    "wake_pipe",
 ]
 
 _PR_SET_PDEATHSIG = 1
@@ -35,46 +36,46 @@ _malloc_trim: Callable[[int], int] | None = None
 _children_file: bool | None = None
 
 leave: Callable[[int], NoReturn] = os._exit
-"""Ends this process at once, with that exit code."""
+"""Exits this process at once with an exit code."""
 
 
 def prepare() -> None:
-    """Load what the calls below need, once, so that forked processes find it loaded."""
+    """Load the C functions that the other functions call, before any fork."""
     global _prctl, _setsid, _malloc_trim, leave
     if _prctl is None and sys.platform == "linux":
         import ctypes
 
         library: Any = ctypes.PyDLL(None)
         _prctl = getattr(library, "prctl", None)
-        # Found here: Python's own would be looked up in the libraries by each forked process that calls them.
+        # Resolved here: each forked process would have to resolve Python's own.
         _setsid, leave = library.setsid, library._exit
-        # glibc's; other C libraries have none.
+        # Only glibc has it.
         _malloc_trim = getattr(library, "malloc_trim", None)
 
 
 def become_subreaper() -> None:
-    """From now on, orphans among this process's descendants become its children."""
+    """Adopt the orphans among this process's descendants from now on."""
     prepare()
     if _prctl is not None:
         _prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
 
 
-def head_tree() -> None:
-    """In a process forked after `prepare`: head a session, die with the parent, take in the descendants' orphans."""
+def lead_tree() -> None:
+    """Start a session, die with the parent, and become subreaper. Call after `prepare`, in the child."""
     _setsid()
     if _prctl is not None:
         _prctl(_PR_SET_PDEATHSIG, _SIGKILL, 0, 0, 0)
         _prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
 
 
-def give_back_memory() -> None:
-    """Give freed memory back to the system: each page that a process has costs its forks time."""
+def trim_memory() -> None:
+    """Return freed memory to the system: each page of a process takes time in its forks."""
     if _malloc_trim is not None:
         _malloc_trim(0)
 
 
-def alarm_pipe() -> tuple[int, int]:
-    """A pipe for `signal.set_wakeup_fd`: both ends never block, and are inherited by no program."""
+def wake_pipe() -> tuple[int, int]:
+    """Return a pipe for `signal.set_wakeup_fd`, whose ends neither block nor are inherited by executed programs."""
     if hasattr(os, "pipe2"):
         return os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
     ends = os.pipe()
@@ -84,16 +85,19 @@ def alarm_pipe() -> tuple[int, int]:
 
 
 def reap(heads: Container[int]) -> tuple[int, int] | None:
-    """Reap a child that has ended; returns its pid and status, None if none has. Raises `ChildProcessError`.
+    """Reap an exited child; return its pid and wait status, None for none.
 
     Args:
-        heads: The children whose process group is killed before; on Linux while their pid cannot be another's yet.
+        heads: Children whose process group is killed first; on Linux while their pid cannot be reused.
+
+    Raises:
+        ChildProcessError: There are no children.
     """
     if hasattr(os, "waitid"):
-        ended = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
-        if ended is None:
+        exited = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+        if exited is None:
             return None
-        pid = ended.si_pid
+        pid = exited.si_pid
         if pid in heads:
             kill_group(pid)
         return os.waitpid(pid, 0)
@@ -106,7 +110,7 @@ def reap(heads: Container[int]) -> tuple[int, int] | None:
 
 
 def kill(pid: int) -> None:
-    """Kill a process, if it is there."""
+    """Kill a process, if it exists and may be killed."""
     try:
         os.kill(pid, _SIGKILL)
     except (ProcessLookupError, PermissionError):
@@ -114,7 +118,7 @@ def kill(pid: int) -> None:
 
 
 def kill_group(pid: int, number: int = _SIGKILL) -> None:
-    """Signal the process group of a child that is not yet reaped, or the child alone before it has made its group."""
+    """Signal the process group of a child that is not reaped, or the child alone before it has a group."""
     try:
         os.killpg(pid, number)
     except ProcessLookupError:
@@ -127,7 +131,7 @@ def kill_group(pid: int, number: int = _SIGKILL) -> None:
 
 
 def children_of(pid: int) -> list[int]:
-    """The children of a process that has one thread, zombies included."""
+    """Return the children of a single-threaded process, including zombies."""
     global _children_file
     if _children_file is not False:
         try:
@@ -142,14 +146,14 @@ def children_of(pid: int) -> list[int]:
 
 
 def resident_bytes(roots: Iterable[int]) -> dict[int, int]:
-    """The memory that each process and its descendants have resident; pages that they share count more than once."""
+    """Return the resident memory of each process with its descendants; shared pages count repeatedly."""
     owner = {root: root for root in roots}
     pairs = _parents() if owner else []
-    grown = True
-    while grown:
+    has_grown = True
+    while has_grown:
         found = {child: owner[parent] for child, parent in pairs if parent in owner and child not in owner}
         owner.update(found)
-        grown = bool(found)
+        has_grown = bool(found)
     page = os.sysconf("SC_PAGE_SIZE")
     total: dict[int, int] = {}
     for pid, root in owner.items():
@@ -161,7 +165,7 @@ def resident_bytes(roots: Iterable[int]) -> dict[int, int]:
 
 
 def _parents() -> list[tuple[int, int]]:
-    """(pid, parent's pid) of every process."""
+    """Return (pid, pid of the parent) of every process."""
     pairs: list[tuple[int, int]] = []
     try:
         names = os.listdir("/proc")
@@ -173,7 +177,7 @@ def _parents() -> list[tuple[int, int]]:
                 status = _read(f"/proc/{name}/stat")
             except OSError:
                 continue
-            # The command's name is in parentheses, and may hold any character.
+            # The name of the command is in parentheses and may contain any character.
             pairs.append((int(name), int(status[status.rfind(b")") + 2 :].split(None, 2)[1])))
     return pairs
 

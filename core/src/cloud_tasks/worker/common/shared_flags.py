@@ -1,11 +1,11 @@
-"""A page of memory that the supervisor writes and every task process reads: what tasks are told while they run."""
+"""Flags in shared memory that the supervisor sets and all task processes read."""
 
 from __future__ import annotations
 
 import mmap
 import os
 
-from cloud_tasks.worker.common.memfd import nameless_file
+from cloud_tasks.worker.common.memfd import anonymous_file
 
 __all__ = ["SharedFlags"]
 
@@ -13,25 +13,27 @@ _NOTICE, _SHUTDOWN = 0, 1
 
 
 class SharedFlags:
-    """Made before the first fork; costs a task nothing to look at.
+    """Flags of one worker, created before the first fork; reading one needs no system call.
 
     Args:
-        descriptor: The unnamed file of another process's flags; None: new ones.
+        descriptor: File of flags that another process has created; None to create new ones.
     """
 
     def __init__(self, descriptor: int | None = None) -> None:
         if descriptor is None:
-            descriptor = nameless_file("cloud-tasks-flags")
+            descriptor = anonymous_file("cloud-tasks-flags")
             os.ftruncate(descriptor, mmap.PAGESIZE)
         self.descriptor = descriptor
         self._page = mmap.mmap(descriptor, mmap.PAGESIZE)
 
     @property
     def termination_notice(self) -> bool:
+        """Whether the provider will reclaim this instance."""
         return self._page[_NOTICE] != 0
 
     @property
     def shutdown_request(self) -> bool:
+        """Whether the worker is shutting down."""
         return self._page[_SHUTDOWN] != 0
 
     def set_termination_notice(self) -> None:

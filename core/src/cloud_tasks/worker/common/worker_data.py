@@ -1,4 +1,4 @@
-"""`WorkerData`: what a task's function is told besides its task."""
+"""`WorkerData`: the argument of a task's function besides the task."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ __all__ = ["WorkerData"]
 
 
 class WorkerData:
-    """The worker's options, the machine's description, and where this attempt stands.
+    """Options of the worker, description of the instance, and state of the attempt.
 
-    A task gets a copy of its own: attributes that a program sets before `Worker.start` are there in every task,
-    those that a task sets are gone with it. Options that were not given are None.
+    Each task has a copy of its own: attributes that a program sets before `Worker.run` exist in every task, those that
+    a task sets exist only there. Options that were not given are None.
     """
 
     args: Any
-    """What the program's argument parser made of the command line (`argparse.Namespace`)."""
+    """Parsed command line (`argparse.Namespace`)."""
     provider: str | None
     project_id: str | None
     job_id: str | None
@@ -29,22 +29,23 @@ class WorkerData:
     event_log_to_file: bool
     event_log_file: str | None
     keepalive_interval: float
-    """Seconds; 0: none are sent."""
+    """Seconds between heartbeat events; 0 for none."""
     instance_type: str | None
     num_cpus: int | None
     memory_gb: float | None
+    """Memory of the instance in GB."""
     local_ssd_gb: float | None
     boot_disk_gb: float | None
     is_spot: bool | None
     price_per_hour: float | None
-    """US dollars."""
+    """Price of the instance in US dollars per hour."""
     num_simultaneous_tasks: int
     max_runtime: float
-    """Seconds that one attempt may take."""
+    """Time limit of an attempt in seconds."""
     max_memory_allowed_per_task: float | None
-    """GB."""
+    """Limit of the resident memory of one task's processes, in GB."""
     shutdown_grace_period: float
-    """Seconds."""
+    """Seconds that running tasks have at a shutdown."""
     retry_on_exit: bool | None
     retry_on_exception: bool | None
     retry_on_timeout: bool | None
@@ -56,25 +57,29 @@ class WorkerData:
         self._scratch = ""
         self._scratch_is_used = False
         self.attempt = 0
-        """1 for the first attempt of a task."""
+        """Number of the attempt, from 1."""
         self.slot: int | None = None
-        """From 0 to the number of simultaneous tasks less one; no two running tasks of a worker have the same."""
+        """Number of the slot, from 0; unique among the running tasks of a worker."""
 
     @property
     def received_termination_notice(self) -> bool:
-        """Whether the provider said that it will take this machine away; may become true while the task runs."""
+        """Whether the provider has announced that it reclaims this instance; may become true while the task runs."""
         return self._flags.termination_notice
 
     @property
     def received_shutdown_request(self) -> bool:
-        """Whether the worker was asked to end; may become true while the task runs."""
+        """Whether the worker is shutting down; may become true while the task runs."""
         return self._flags.shutdown_request
 
     @property
     def scratch_dir(self) -> str:
-        """A directory for this attempt alone, made when first asked for and removed when the attempt has ended."""
+        """Directory of this attempt, created on first access and removed when the attempt has ended.
+
+        Raises:
+            RuntimeError: No task is running.
+        """
         if not self._scratch:
-            raise RuntimeError("there is a scratch directory only while a task runs")
+            raise RuntimeError("no scratch directory: no task is running")
         self._scratch_is_used = True
         os.makedirs(self._scratch, mode=0o700, exist_ok=True)
         return self._scratch

@@ -1,1 +1,1 @@
-"""Where attempts come from: the task queue or a local file; leases and their extension."""
+"""Consumers: attempts from the task queue or a local source, and the extension of their leases."""

@@ -1,4 +1,4 @@
-"""One attempt's way through the worker, from where it comes from to where it is reported."""
+"""One attempt on its way through the worker: pending until it is submitted, then running until it is reported."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from typing import Any
 __all__ = ["LONG_BODY", "AttemptState", "PendingAttempt", "RunningAttempt"]
 
 LONG_BODY = 32 * 1024
-"""Bytes of a task's JSON from which on only its own process takes it apart: others would keep the memory."""
+"""Bytes of a task's JSON from which on only its own process decodes it, so that no other keeps the memory."""
 
 
 class PendingAttempt:
-    """A task to be attempted. Not attrs: there are a thousand a second."""
+    """An attempt that waits to be submitted. Not attrs: thousands are created per second."""
 
     __slots__ = ("attempt", "lease_id", "lease_lost", "losses", "not_before", "payload", "task_id")
 
@@ -30,17 +30,19 @@ class PendingAttempt:
     ) -> None:
         self.task_id = task_id
         self.payload = payload
-        """The task's data; where it is long, JSON with the member ``data``."""
+        """Data of the task; from `LONG_BODY` on, JSON with the member ``data``."""
         self.attempt = attempt
         self.losses = losses
+        """Number of interrupted attempts before this one."""
         self.not_before = not_before
-        """Unix time."""
+        """Earliest start (Unix time)."""
         self.lease_id = lease_id
-        """None: the task came from a local source."""
+        """Lease of the task's message; None for a task of a local source."""
         self.lease_lost = False
 
     @property
     def data(self) -> dict[str, Any]:
+        """Decoded data of the task."""
         if isinstance(self.payload, bytes):
             data: dict[str, Any] = json.loads(self.payload).get("data", {})
             return data
@@ -48,38 +50,41 @@ class PendingAttempt:
 
 
 class AttemptState(IntEnum):
-    """State of an attempt, from its start to its end. An int: its hash is quick."""
+    """State of a submitted attempt. The values are indices into the groups of `AttemptTable`."""
 
-    WAITING = 1
-    """Started, not begun."""
-    RUNNING = 2
-    ENDING = 3
-    """Signalled to end."""
-    ENDED = 4
+    WAITING = 0
+    """Submitted; no process runs it yet."""
+    RUNNING = 1
+    ENDING = 2
+    """Its process was signalled."""
+    FINISHED = 3
 
 
-# Looked up once: a member of an enumeration costs more than the rest of a change of state.
+# A member of an enumeration takes longer to look up than an attempt takes to move.
 _WAITING = AttemptState.WAITING
 
 
 class RunningAttempt:
-    """An attempt that was handed to a launcher."""
+    """An attempt that was submitted to a launcher."""
 
     __slots__ = ("cause", "kill_at", "memory_gb", "number", "pid", "scratch", "slot", "started", "state", "work")
 
     def __init__(self, work: PendingAttempt, number: int, scratch: str) -> None:
         self.work = work
         self.number = number
+        """Number of the attempt in this worker, from 0."""
         self.scratch = scratch
+        """Path of the scratch folder, which may not exist."""
         self.state = _WAITING
         self.slot: int | None = None
-        """None: it has none yet."""
+        """None until a slot is assigned."""
         self.pid: int | None = None
-        """None: it has no process yet."""
+        """None until a process is assigned."""
         self.started = time.monotonic()
-        """Time of the start, then of the beginning (`time.monotonic`)."""
+        """Time of submission, then of the start in a process (`time.monotonic`)."""
         self.cause = ""
-        """Why it was told to end: ``timeout``, ``memory``, ``shutdown``; empty: it was not."""
+        """Reason for which the worker ends it: ``timeout``, ``memory`` or ``shutdown``; empty for none."""
         self.memory_gb = 0.0
+        """Resident memory at the last check."""
         self.kill_at: float | None = None
-        """When SIGKILL follows (`time.monotonic`)."""
+        """Time of SIGKILL (`time.monotonic`); None for none."""

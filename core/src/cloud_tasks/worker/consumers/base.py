@@ -1,4 +1,4 @@
-"""Where attempts come from: what the supervisor asks of a queue or of a local source alike."""
+"""Interface of consumers: the source of attempts, a queue or a local file alike."""
 
 from __future__ import annotations
 
@@ -11,43 +11,49 @@ __all__ = ["TaskConsumer"]
 
 
 class TaskConsumer(Protocol):
-    """Filled by a thread of its own, read by the supervisor without waiting."""
+    """A source of attempts, filled by a thread of its own and read by the supervisor without waiting."""
 
-    def start(self) -> None: ...
+    def start(self) -> None:
+        """Start the thread."""
 
-    def want(self, idle_slots: int, *, mean_seconds: float | None) -> None:
-        """Say what can be used now, so that enough is fetched and not more."""
+    def request(self, idle_slots: int, *, mean_seconds: float | None) -> None:
+        """Request as many tasks as can be used.
+
+        Args:
+            idle_slots: Number of attempts that can be submitted now.
+            mean_seconds: Expected duration of a task; None if it is unknown.
+        """
 
     def get(self) -> PendingAttempt | None:
-        """The next attempt, if one is at hand and due."""
+        """Return the next attempt that is due; None for none."""
 
     @property
     def due_at(self) -> float | None:
-        """When (Unix time) something that is held back may be due."""
+        """Time (Unix) at which a held attempt is due; None for no such attempt."""
 
     @property
     def exhausted(self) -> bool:
-        """Whether nothing will ever come again."""
+        """Whether no attempt is left and none will follow."""
 
     @property
     def failure(self) -> str:
-        """Why it can bring no more; empty while it can."""
+        """Reason for which there are no more tasks; empty for none."""
 
     @property
     def expected(self) -> int | None:
-        """How many tasks there are in all, where that is known."""
+        """Total number of tasks; None if it is unknown."""
 
-    def again(self, work: PendingAttempt, delay: float) -> bool:
-        """Keep an attempt for later; False: this feed keeps nothing, a message has to be sent."""
+    def requeue(self, work: PendingAttempt, delay: float) -> bool:
+        """Keep an attempt for ``delay`` seconds; return False if that needs a message to the queue instead."""
 
-    def surplus(self, mean_seconds: float) -> Sequence[PendingAttempt]:
-        """Hand over what is at hand and, while tasks take so long, would not have been fetched."""
+    def take_surplus(self, mean_seconds: float) -> Sequence[PendingAttempt]:
+        """Remove and return the attempts that would not be fetched now that tasks take ``mean_seconds``."""
 
-    def lost(self, lease_ids: Sequence[str]) -> None:
-        """These leases have ended."""
+    def mark_leases_lost(self, lease_ids: Sequence[str]) -> None:
+        """Mark the attempts of lost leases, which other workers may run."""
 
     def stop(self) -> Sequence[PendingAttempt]:
-        """Fetch nothing more; returns what was fetched and not asked for."""
+        """Fetch nothing more; return the attempts that were fetched and not taken."""
 
     def close(self) -> None:
         """End the thread."""

@@ -1,11 +1,11 @@
-"""The leases that this worker holds, kept alive for as long as they are needed.
+"""Extension of the leases that this worker holds.
 
 Invariants, each with a test:
 
-1. A lease is extended well before it ends, in batches, from the moment its message is received until it is acked,
-   released or lost; never after.
-2. A lost lease is noticed, once.
-3. A confirmed lease is held for its whole length from that moment on.
+1. A lease is extended well before it expires, in batches, from the receipt of its message until that is acked,
+   released or lost; never afterwards.
+2. A lost lease is reported once.
+3. A confirmed lease is held for its full duration from then on.
 """
 
 from __future__ import annotations
@@ -29,33 +29,33 @@ class LeaseExtender:
     """Extends leases from a thread of its own.
 
     Args:
-        lease: How long a lease lasts from its receipt or extension; extended after a third of that.
-        on_lost: Told of leases that had ended, from the thread.
+        lease: Duration of a lease from its receipt or extension; extended after a third of it.
     """
 
-    def __init__(self, queue: Queue, lease: timedelta, *, on_lost: Callable[[Sequence[str]], None], log: Log) -> None:
+    def __init__(self, queue: Queue, lease: timedelta, *, log: Log) -> None:
         self._queue = queue
         self._lease = lease
-        self._every = lease.total_seconds() / 3
-        self._on_lost = on_lost
+        self._interval = lease.total_seconds() / 3
         self._log = log
         self._held: dict[str, float] = {}
         self._lock = threading.Lock()
         self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._serve, name="worker-leases", daemon=True)
+        self._thread: threading.Thread | None = None
 
-    def start(self) -> None:
+    def start(self, on_lost: Callable[[Sequence[str]], None]) -> None:
+        """Start the thread, which calls ``on_lost`` with expired leases."""
+        self._thread = threading.Thread(target=self._serve, args=(on_lost,), name="worker-leases", daemon=True)
         self._thread.start()
 
     def hold(self, lease_ids: Iterable[str]) -> None:
-        """Keep these, received just now."""
+        """Extend leases that were just received from now on."""
         now = time.monotonic()
         with self._lock:
             for lease_id in lease_ids:
                 self._held[lease_id] = now
 
     def drop(self, lease_ids: Iterable[str]) -> None:
-        """These are needed no more."""
+        """Stop extending leases."""
         with self._lock:
             for lease_id in lease_ids:
                 self._held.pop(lease_id, None)
@@ -63,7 +63,8 @@ class LeaseExtender:
     def confirm(self, lease_ids: Sequence[str]) -> Collection[str]:
         """Extend leases now, from the calling thread; return the lost ones.
 
-        Raises whatever the queue raises: it is then unknown which are lost.
+        Raises:
+            Exception: As the queue raises it; the lost leases are then unknown.
         """
         now = time.monotonic()
         lost = set(self._queue.extend(lease_ids, lease=self._lease))
@@ -72,40 +73,42 @@ class LeaseExtender:
 
     @property
     def count(self) -> int:
+        """Number of leases that are extended."""
         return len(self._held)
 
     def close(self) -> None:
+        """End the thread."""
         self._stop.set()
-        if self._thread.ident is not None:
+        if self._thread is not None:
             self._thread.join(5.0)
 
-    def _serve(self) -> None:
+    def _serve(self, on_lost: Callable[[Sequence[str]], None]) -> None:
         while not self._stop.wait(self._pause()):
-            self._extend()
+            self._extend(on_lost)
 
     def _pause(self) -> float:
         with self._lock:
             oldest = min(self._held.values(), default=None)
         if oldest is None:
-            return self._every / 2
-        return min(self._every / 2, max(0.01, oldest + self._every - time.monotonic()))
+            return self._interval / 2
+        return min(self._interval / 2, max(0.01, oldest + self._interval - time.monotonic()))
 
-    def _extend(self) -> None:
+    def _extend(self, on_lost: Callable[[Sequence[str]], None]) -> None:
         now = time.monotonic()
-        # Those that come due soon go along: fewer calls.
+        # Includes leases that are due soon, for fewer calls.
         with self._lock:
-            due = [lease_id for lease_id, since in self._held.items() if now - since >= self._every * 0.75]
+            due = [lease_id for lease_id, since in self._held.items() if now - since >= self._interval * 0.75]
         if not due:
             return
         try:
             lost = set(self._queue.extend(due, lease=self._lease))
         except Exception as error:
-            self._log.warning(f"Leases could not be extended: {error}; trying again")
-            self._stop.wait(min(1.0, self._every / 4))
+            self._log.warning(f"Leases cannot be extended, retrying: {error}")
+            self._stop.wait(min(1.0, self._interval / 4))
             return
         self._note_extended(due, lost, now)
         if lost:
-            self._on_lost(sorted(lost))
+            on_lost(sorted(lost))
 
     def _note_extended(self, lease_ids: Iterable[str], lost: Collection[str], now: float) -> None:
         with self._lock:

@@ -1,10 +1,10 @@
-"""Tasks from a local source: read by a thread, a few ahead; retries wait in memory.
+"""Consumer of a local source: a thread reads tasks in advance; retries wait in memory.
 
 Invariants, each with a test:
 
-1. However long the source, at most a few hundred of its tasks are in memory.
-2. While many retries wait, nothing new is read.
-3. A source that breaks off ends the run with an error, after what it had yielded is done.
+1. At most a few hundred tasks of the source are in memory, however long it is.
+2. While 10,000 retries wait, no new task is read.
+3. A source that fails ends the run with an error, once the tasks that it had yielded are finished.
 """
 
 from __future__ import annotations
@@ -25,19 +25,19 @@ from cloud_tasks.worker.consumers.local_source import LocalSource
 
 __all__ = ["LocalConsumer"]
 
-_AHEAD = 256
-_MOST_RETRIES = 10_000
+_PREFETCH = 256
+_MAX_RETRIES = 10_000
 
 
 class LocalConsumer:
-    """The feed of a task file, a factory, a sweep.
+    """Consumer of a task file, a factory or a grid.
 
     Args:
-        source: Opened in the thread that reads it.
-        skip: How many tasks are left out at the start.
-        limit: How many are done at most; None: all.
-        wanted: Says of a task id whether it is to be done; None: all are.
-        on_change: Called from the thread when something new is at hand.
+        source: Opens the source, in the thread that reads it.
+        skip: Number of tasks to leave out at the start.
+        limit: Maximum number of tasks; None for all.
+        is_selected: Returns whether to run the task of an id; None for all tasks.
+        on_change: Called from the thread when there may be new tasks.
     """
 
     def __init__(
@@ -46,31 +46,30 @@ class LocalConsumer:
         *,
         skip: int = 0,
         limit: int | None = None,
-        wanted: Callable[[str], bool] | None = None,
+        is_selected: Callable[[str], bool] | None = None,
         on_change: Callable[[], None],
     ) -> None:
         self._source = source
         self._skip = skip
         self._limit = limit
-        self._wanted = wanted
+        self._is_selected = is_selected
         self._on_change = on_change
         self._ready: deque[PendingAttempt] = deque()
         self._retries: list[tuple[float, int, PendingAttempt]] = []
         self._order = itertools.count()
-        self._room = threading.Condition()
+        self._space = threading.Condition()
         self._ended = False
         self._stopped = False
         self._starved = True
         self._thread = threading.Thread(target=self._read, name="worker-source", daemon=True)
         self.failure = ""
         self.expected: int | None = None
-        """How many tasks there are in all, where that is known."""
 
     def start(self) -> None:
         self._thread.start()
 
-    def want(self, idle_slots: int, *, mean_seconds: float | None) -> None:
-        """Nothing to do: reading ahead is bounded by itself."""
+    def request(self, idle_slots: int, *, mean_seconds: float | None) -> None:
+        """Do nothing: the thread reads a fixed number of tasks in advance."""
 
     def get(self) -> PendingAttempt | None:
         if self._stopped:
@@ -84,9 +83,9 @@ class LocalConsumer:
             if not self._ready:
                 return None
             work = self._ready.popleft()
-        if len(self._ready) == _AHEAD // 2:
-            with self._room:
-                self._room.notify()
+        if len(self._ready) == _PREFETCH // 2:
+            with self._space:
+                self._space.notify()
         return work
 
     @property
@@ -97,21 +96,21 @@ class LocalConsumer:
     def exhausted(self) -> bool:
         return self._ended and not self._ready and not self._retries
 
-    def again(self, work: PendingAttempt, delay: float) -> bool:
+    def requeue(self, work: PendingAttempt, delay: float) -> bool:
         heapq.heappush(self._retries, (time.time() + delay, next(self._order), work))
         return True
 
-    def surplus(self, mean_seconds: float) -> Sequence[PendingAttempt]:
-        """There is nobody to give it back to."""
+    def take_surplus(self, mean_seconds: float) -> Sequence[PendingAttempt]:
+        """Return nothing: no other worker reads this source."""
         return ()
 
-    def lost(self, lease_ids: Sequence[str]) -> None:
-        """There are no leases."""
+    def mark_leases_lost(self, lease_ids: Sequence[str]) -> None:
+        """Do nothing: tasks of a local source have no leases."""
 
     def stop(self) -> Sequence[PendingAttempt]:
         self._stopped = True
-        with self._room:
-            self._room.notify()
+        with self._space:
+            self._space.notify()
         return ()
 
     def close(self) -> None:
@@ -126,7 +125,7 @@ class LocalConsumer:
                 tasks = source.tasks
                 number = 0
                 while not self._stopped and (self._limit is None or number < self._limit):
-                    self._wait_for_room()
+                    self._wait_for_space()
                     task = next(tasks, None)
                     if task is None:
                         break
@@ -134,7 +133,7 @@ class LocalConsumer:
                     if self._skip > 0:
                         self._skip -= 1
                         continue
-                    if self._wanted is not None and not self._wanted(task_id):
+                    if self._is_selected is not None and not self._is_selected(task_id):
                         continue
                     number += 1
                     self._ready.append(PendingAttempt(task_id, _payload(data)))
@@ -149,18 +148,18 @@ class LocalConsumer:
             self._ended = True
             self._on_change()
 
-    def _wait_for_room(self) -> None:
-        if len(self._ready) < _AHEAD and len(self._retries) < _MOST_RETRIES:
+    def _wait_for_space(self) -> None:
+        if len(self._ready) < _PREFETCH and len(self._retries) < _MAX_RETRIES:
             return
-        with self._room:
-            while not self._stopped and (len(self._ready) > _AHEAD // 2 or len(self._retries) >= _MOST_RETRIES):
-                self._room.wait(1.0)
+        with self._space:
+            while not self._stopped and (len(self._ready) > _PREFETCH // 2 or len(self._retries) >= _MAX_RETRIES):
+                self._space.wait(1.0)
 
 
-def _payload(given: Any) -> dict[str, Any] | bytes:
-    """The data as a queue would bring it: through JSON, so that a task means the same here and there."""
-    body = json.dumps({"data": given}, separators=(",", ":"))
+def _payload(data: Any) -> dict[str, Any] | bytes:
+    """Return the data as a queue would deliver it: encoded as JSON and decoded again."""
+    body = json.dumps({"data": data}, separators=(",", ":"))
     if len(body) >= LONG_BODY:
         return body.encode()
-    data: dict[str, Any] = json.loads(body)["data"]
-    return data
+    decoded: dict[str, Any] = json.loads(body)["data"]
+    return decoded

@@ -1,4 +1,4 @@
-"""Tasks of a local source as (id, data): a JSON file directly, anything else through a task source."""
+"""Local sources of tasks: JSON files are read directly, everything else through a task source."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ __all__ = ["LocalSource", "open_local_source"]
 
 
 class LocalSource:
-    """Tasks, and how many there are, where that is known."""
+    """Tasks as (id, data), and their number; None if that is unknown."""
 
     def __init__(self, tasks: Iterator[tuple[str, Any]], expected: int | None) -> None:
         self.tasks = tasks
@@ -20,10 +20,13 @@ class LocalSource:
 
 @contextmanager
 def open_local_source(spec: Any) -> Iterator[LocalSource]:
-    """Open what ``spec`` means to `cloud_tasks.builtin.open_task_source`.
+    """Open a local source.
+
+    Args:
+        spec: A path, URL, function or grid, as `cloud_tasks.builtin.open_task_source` takes it.
 
     Raises:
-        InputError: On entering or on iterating.
+        InputError: The source is invalid; raised on entering or while iterating.
     """
     if _is_plain_json(spec):
         from cloud_tasks.taskfile.json_stream import JsonList
@@ -42,5 +45,5 @@ def open_local_source(spec: Any) -> Iterator[LocalSource]:
 
 
 def _is_plain_json(spec: Any) -> bool:
-    """A JSON file, read without what task sources bring along: this is what a person starts by hand and waits for."""
+    """Return whether ``spec`` is a local JSON file, which needs none of the slow imports of task sources."""
     return isinstance(spec, str) and ":" not in spec and spec.lower().endswith(".json") and os.path.isfile(spec)

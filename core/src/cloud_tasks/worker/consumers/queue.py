@@ -1,12 +1,11 @@
-"""Tasks from the queue: leased by a thread, as many ahead as keeps the slots busy and no more.
+"""Consumer of the task queue: a thread leases tasks, and prefetches as many as keep the slots busy.
 
 Invariants, each with a test:
 
-1. A message that is no task is reported and acked; it blocks nothing.
-2. A task that was lost too often is reported dead and acked, not run again.
-3. What is fetched and not started at a shutdown is released at once.
-4. No more is fetched ahead than is used up in about half a second, and what turns out to be more is given back: other
-   workers get the rest.
+1. A message that is not a task is reported and acked; it blocks nothing.
+2. A task that was interrupted too often is reported dead and acked, not run again.
+3. Tasks that were fetched and not started are released at once on a shutdown.
+4. The prefetched tasks last for about half a second; a surplus is released for other workers.
 """
 
 from __future__ import annotations
@@ -26,25 +25,28 @@ from cloud_tasks.worker.consumers.task_buffer import TaskBuffer, prefetch_target
 
 __all__ = ["QueueConsumer"]
 
-_FIRST_WAIT, _LONGEST_WAIT = 0.25, 2.0
-"""Seconds that the queue is asked to wait for a task: short at first, for a shutdown waits for the answer, and a queue
-that has just run empty is often the end of the job."""
-_LONG = 2.0
-"""Seconds that a task takes for which another is better off with any other worker."""
-_FIRST_PAUSE, _LONGEST_PAUSE = 0.2, 10.0
-_SOON = 1.0
-_GONE_PATIENCE = 60.0
+_MIN_WAIT, _MAX_WAIT = 0.25, 2.0
+"""Seconds that the queue may wait for a task. Short at first: a shutdown waits for the answer, and a queue that has
+just become empty often means the end of the job."""
+_LONG_TASK = 2.0
+"""Duration of a task, in seconds, from which on surplus tasks are released at once."""
+_MIN_BACKOFF, _MAX_BACKOFF = 0.2, 10.0
+_HOLD_SECONDS = 1.0
+"""Delay of a task up to which it is held here instead of being released to the queue."""
+_MISSING_QUEUE_TIMEOUT = 60.0
+"""Seconds for which the queue may be missing before the consumer fails."""
 
 
 class QueueConsumer:
-    """The feed of a task queue.
+    """Consumer of a task queue. All callbacks are called from its thread.
 
     Args:
-        max_losses: How often a task may be lost before it is dead.
-        on_malformed: Given (lease, reason) of each message that is no task.
-        on_dead: Given each task that was lost too often.
-        on_unused: Given, from the thread, tasks to be given back without counting as lost: they were not begun.
-        on_change: Called from the thread when something new is at hand.
+        slots: Number of tasks that run at a time.
+        max_losses: Number of interrupted attempts after which a task is dead.
+        on_malformed: Called with (lease, reason) of each message that is not a task.
+        on_dead: Called with each task that was interrupted too often.
+        on_unused: Called with unstarted tasks, to be released without counting an interrupted attempt.
+        on_change: Called when there may be new tasks.
     """
 
     def __init__(
@@ -73,8 +75,8 @@ class QueueConsumer:
         self._log = log
         self._buffer = TaskBuffer()
         self._lock = threading.Condition()
-        self._wanted = 0
-        self._had_too_many = False
+        self._requested = 0
+        self._had_surplus = False
         self._stopped = False
         self._thread = threading.Thread(target=self._serve, name="worker-receive", daemon=True)
         self.failure = ""
@@ -84,24 +86,24 @@ class QueueConsumer:
     def start(self) -> None:
         self._thread.start()
 
-    def want(self, idle_slots: int, *, mean_seconds: float | None) -> None:
-        ahead, ready = prefetch_target(mean_seconds, self._slots), len(self._buffer)
-        missing = idle_slots + ahead - ready
-        # With many ahead, ask again when half of them are used: fewer, larger batches.
-        if idle_slots <= ready and missing * 2 < ahead:
+    def request(self, idle_slots: int, *, mean_seconds: float | None) -> None:
+        target, ready = prefetch_target(mean_seconds, self._slots), len(self._buffer)
+        missing = idle_slots + target - ready
+        # Wait until half of the prefetched tasks are used: fewer, larger batches.
+        if idle_slots <= ready and missing * 2 < target:
             missing = 0
-        if missing > 0 and self._wanted == 0:
+        if missing > 0 and self._requested == 0:
             with self._lock:
-                self._wanted = missing
+                self._requested = missing
                 self._lock.notify()
 
-    def surplus(self, mean_seconds: float) -> Sequence[PendingAttempt]:
-        ahead, ready = prefetch_target(mean_seconds, self._slots), self._buffer.promote_due()
-        # The duration of tasks is an average, which rises with each long one: so twice the target, twice in a row.
-        had_too_many, self._had_too_many = self._had_too_many, ready > self._slots + 2 * ahead
-        if mean_seconds < _LONG and not (had_too_many and self._had_too_many):
+    def take_surplus(self, mean_seconds: float) -> Sequence[PendingAttempt]:
+        target, ready = prefetch_target(mean_seconds, self._slots), self._buffer.promote_due()
+        # The mean duration rises with each long task, so a surplus is twice the target, twice in a row.
+        had_surplus, self._had_surplus = self._had_surplus, ready > self._slots + 2 * target
+        if mean_seconds < _LONG_TASK and not (had_surplus and self._had_surplus):
             return []
-        return self._buffer.take_surplus(ahead)
+        return self._buffer.take_surplus(target)
 
     def get(self) -> PendingAttempt | None:
         return self._buffer.get()
@@ -110,11 +112,10 @@ class QueueConsumer:
     def due_at(self) -> float | None:
         return self._buffer.due_at
 
-    def again(self, work: PendingAttempt, delay: float) -> bool:
+    def requeue(self, work: PendingAttempt, delay: float) -> bool:
         return False
 
-    def lost(self, lease_ids: Sequence[str]) -> None:
-        """Leave the tasks of lost leases, if not handed out yet, to other workers."""
+    def mark_leases_lost(self, lease_ids: Sequence[str]) -> None:
         self._buffer.mark_lost(set(lease_ids))
 
     def stop(self) -> Sequence[PendingAttempt]:
@@ -126,61 +127,64 @@ class QueueConsumer:
     def close(self) -> None:
         self.stop()
         if self._thread.ident is not None:
-            self._thread.join(_LONGEST_WAIT + 5.0)
+            self._thread.join(_MAX_WAIT + 5.0)
 
     def _serve(self) -> None:
-        pause, wait, gone_since = _FIRST_PAUSE, _FIRST_WAIT, None
+        backoff, wait, missing_since = _MIN_BACKOFF, _MIN_WAIT, None
         while True:
             with self._lock:
-                while self._wanted == 0 and not self._stopped:
+                while self._requested == 0 and not self._stopped:
                     self._lock.wait()
                 if self._stopped:
                     return
-                wanted = self._wanted
+                requested = self._requested
             try:
-                deliveries = self._queue.receive(min(wanted, self._traits.receive_batch), wait=timedelta(seconds=wait))
+                deliveries = self._queue.receive(
+                    min(requested, self._traits.receive_batch), wait=timedelta(seconds=wait)
+                )
             except NotFoundError as error:
-                gone_since = gone_since or time.monotonic()
-                if time.monotonic() - gone_since > _GONE_PATIENCE:
-                    self._fail(f"the task queue is gone: {error}")
+                missing_since = missing_since or time.monotonic()
+                if time.monotonic() - missing_since > _MISSING_QUEUE_TIMEOUT:
+                    self._fail(f"the task queue does not exist: {error}")
                     return
-                pause = self._pause(pause)
+                backoff = self._wait(backoff)
             except Exception as error:
-                self._log.warning(f"Tasks cannot be received: {error}; trying again")
-                pause = self._pause(pause)
+                self._log.warning(f"Tasks cannot be received, retrying: {error}")
+                backoff = self._wait(backoff)
             else:
-                pause, gone_since = _FIRST_PAUSE, None
-                wait = _FIRST_WAIT if deliveries else min(2 * wait, _LONGEST_WAIT)
-                self._take(deliveries)
+                backoff, missing_since = _MIN_BACKOFF, None
+                wait = _MIN_WAIT if deliveries else min(2 * wait, _MAX_WAIT)
+                self._add(deliveries)
 
-    def _pause(self, seconds: float) -> float:
+    def _wait(self, seconds: float) -> float:
+        """Wait unless the consumer is stopped; return the next backoff."""
         with self._lock:
             if not self._stopped:
                 self._lock.wait(seconds)
-        return min(_LONGEST_PAUSE, seconds * 2)
+        return min(_MAX_BACKOFF, seconds * 2)
 
     def _fail(self, reason: str) -> None:
         self.failure = reason
         self.exhausted = True
         self._on_change()
 
-    def _take(self, deliveries: Sequence[Delivery]) -> None:
+    def _add(self, deliveries: Sequence[Delivery]) -> None:
         self._leases.hold(delivery.lease_id for delivery in deliveries)
         later: dict[float, list[PendingAttempt]] = {}
-        new: list[PendingAttempt] = []
+        due: list[PendingAttempt] = []
         for delivery in deliveries:
-            work = self._read(delivery)
+            work = self._decode(delivery)
             if work is not None:
-                self._sort_in(work, new, later)
+                self._sort(work, due, later)
         for seconds, works in later.items():
-            self._give_back(works, seconds)
-        if new and not self._buffer.add(new):
-            self._give_back(new, 0.0)
+            self._release(works, seconds)
+        if due and not self._buffer.add(due):
+            self._release(due, 0.0)
         with self._lock:
-            self._wanted = 0
+            self._requested = 0
         self._on_change()
 
-    def _read(self, delivery: Delivery) -> PendingAttempt | None:
+    def _decode(self, delivery: Delivery) -> PendingAttempt | None:
         try:
             message = decode_task_message(delivery.body)
         except MalformedMessageError as error:
@@ -200,26 +204,24 @@ class QueueConsumer:
             return None
         return work
 
-    def _sort_in(
-        self, work: PendingAttempt, new: list[PendingAttempt], later: dict[float, list[PendingAttempt]]
-    ) -> None:
-        """Work that is due, work to be given back for a while, or, where the queue has no delay, work to be kept."""
+    def _sort(self, work: PendingAttempt, due: list[PendingAttempt], later: dict[float, list[PendingAttempt]]) -> None:
+        """Add a task to the due ones, to those to release for some seconds, or hold it in the buffer."""
         seconds = work.not_before - time.time()
         if seconds <= 0:
-            new.append(work)
-        elif seconds > _SOON and self._traits.delay > timedelta(0):
+            due.append(work)
+        elif seconds > _HOLD_SECONDS and self._traits.delay > timedelta(0):
             later.setdefault(round(min(seconds, self._traits.delay.total_seconds()), 0), []).append(work)
         elif not self._buffer.hold(work):
             later.setdefault(0.0, []).append(work)
 
-    def _give_back(self, works: Sequence[PendingAttempt], seconds: float) -> None:
+    def _release(self, works: Sequence[PendingAttempt], seconds: float) -> None:
         if self._traits.reports_delivery_count:
-            # A release would count as a loss, and a task that is due late would be dead before.
+            # A release would count as an interrupted attempt, and a task with a long delay would become dead.
             self._on_unused(works)
             return
         lease_ids = [work.lease_id for work in works if work.lease_id is not None]
         try:
             self._queue.release(lease_ids, delay=timedelta(seconds=seconds))
         except Exception as error:
-            self._log.warning(f"Tasks could not be given back, and come again after their lease: {error}")
+            self._log.warning(f"Tasks cannot be released and are delivered again when their leases expire: {error}")
         self._leases.drop(lease_ids)

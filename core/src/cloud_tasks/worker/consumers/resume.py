@@ -1,4 +1,4 @@
-"""What an event log says was done before: for ``--resume`` and ``--retry-failed``. Eight bytes of memory per task."""
+"""Selection of tasks by an event log, for ``--resume`` and ``--retry-failed``. Uses eight bytes of memory per task."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ from collections.abc import Callable, Sequence
 
 from cloud_tasks.errors import InputError
 
-__all__ = ["wanted_tasks"]
+__all__ = ["select_tasks"]
 
 _FAILURES = frozenset({"task_exception", "task_exited", "task_timed_out", "task_dead"})
 
 
-def wanted_tasks(path: str, *, spooled: Sequence[str] = (), retry_failed: bool) -> Callable[[str], bool]:
-    """Says of a task id whether it is to be run.
+def select_tasks(path: str, *, spooled: Sequence[str] = (), retry_failed: bool) -> Callable[[str], bool]:
+    """Return a function that returns whether to run the task of an id.
 
     Args:
-        path: The event log; a line that is cut or no event is passed over.
-        spooled: Files with events that are still to be added to it.
-        retry_failed: Only what failed for good and was not completed since; else everything that was not completed.
+        path: The event log; lines that are truncated or not events are ignored.
+        spooled: Files with events that are not in the log yet.
+        retry_failed: Whether to select only tasks whose last attempt failed; else all that were not completed.
 
     Raises:
         InputError: The log cannot be read.
@@ -31,19 +31,19 @@ def wanted_tasks(path: str, *, spooled: Sequence[str] = (), retry_failed: bool) 
         for name in (*spooled, path):
             with open(name, "rb") as file:
                 for line in file:
-                    _note(line, completed, failed)
+                    _collect(line, completed, failed)
     except FileNotFoundError:
         if retry_failed and not spooled:
-            raise InputError("there is no event log", where=path, hint="run without --retry-failed first") from None
+            raise InputError("event log not found", where=path, hint="run once without --retry-failed") from None
     except OSError as error:
-        raise InputError(f"the event log cannot be read: {error.strerror}", where=path) from error
-    done, broken = _sorted(completed), _sorted(failed)
+        raise InputError(f"cannot read the event log: {error.strerror}", where=path) from error
+    done, unsuccessful = _sorted(completed), _sorted(failed)
     if retry_failed:
-        return lambda task_id: _holds(broken, _key(task_id)) and not _holds(done, _key(task_id))
-    return lambda task_id: not _holds(done, _key(task_id))
+        return lambda task_id: _contains(unsuccessful, _key(task_id)) and not _contains(done, _key(task_id))
+    return lambda task_id: not _contains(done, _key(task_id))
 
 
-def _note(line: bytes, completed: array[int], failed: array[int]) -> None:
+def _collect(line: bytes, completed: array[int], failed: array[int]) -> None:
     try:
         event = json.loads(line)
         kind, task_id = event["event_type"], event.get("task_id")
@@ -65,6 +65,6 @@ def _sorted(keys: array[int]) -> array[int]:
     return array("Q", sorted(keys))
 
 
-def _holds(keys: array[int], key: int) -> bool:
-    place = bisect_left(keys, key)
-    return place < len(keys) and keys[place] == key
+def _contains(keys: array[int], key: int) -> bool:
+    index = bisect_left(keys, key)
+    return index < len(keys) and keys[index] == key

@@ -1,10 +1,10 @@
-"""Tasks that were fetched from the queue and not started yet.
+"""Buffer of tasks that were fetched from the queue and not submitted yet.
 
 Invariants, each with a test:
 
 1. Every access holds the lock: the receiving thread adds, the supervisor's thread takes.
-2. A closed buffer takes nothing: what comes after `close` stays with the caller, who gives it back.
-3. A task whose lease was lost is never handed out.
+2. A closed buffer accepts no task; the caller releases those that arrive after `close`.
+3. A task whose lease was lost is never returned by `get`.
 """
 
 from __future__ import annotations
@@ -26,10 +26,10 @@ _MIN_TASK_SECONDS = 1e-4
 
 
 def prefetch_target(mean_seconds: float | None, slots: int) -> int:
-    """Return how many tasks to hold besides running ones: half a second's worth, at most 512.
+    """Return how many tasks to hold besides the running ones: enough for half a second, at most 512.
 
     Args:
-        mean_seconds: Duration of a task; None: unknown, nothing is prefetched.
+        mean_seconds: Duration of a task; None if it is unknown: nothing is prefetched.
     """
     if mean_seconds is None:
         return 0
@@ -52,14 +52,14 @@ class TaskBuffer:
             return len(self._ready)
 
     def add(self, works: Sequence[PendingAttempt]) -> bool:
-        """Add due tasks; False: the buffer is closed and took none."""
+        """Add due tasks; return False if the buffer is closed."""
         with self._lock:
             if not self._is_closed:
                 self._ready.extend(works)
             return not self._is_closed
 
     def hold(self, work: PendingAttempt) -> bool:
-        """Keep a task until its ``not_before``; False: the buffer is closed and did not take it."""
+        """Hold a task until its ``not_before``; return False if the buffer is closed."""
         with self._lock:
             if not self._is_closed:
                 heapq.heappush(self._held, (work.not_before, next(self._order), work))
@@ -86,7 +86,7 @@ class TaskBuffer:
             return self._held[0][0] if self._held else None
 
     def promote_due(self) -> int:
-        """Move held tasks that are due to the others; return how many are due."""
+        """Move held tasks that are due to the due ones; return the number of due tasks."""
         with self._lock:
             now = time.time()
             while self._held and self._held[0][0] <= now:
@@ -106,7 +106,7 @@ class TaskBuffer:
                     work.lease_lost = True
 
     def close(self) -> list[PendingAttempt]:
-        """Take nothing more; remove and return what is here."""
+        """Accept no more tasks; remove and return all."""
         with self._lock:
             self._is_closed = True
             left = [*self._ready, *(work for _, _, work in self._held)]

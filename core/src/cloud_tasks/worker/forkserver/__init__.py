@@ -1,1 +1,1 @@
-"""The processes that fork task processes: the zygote and the fork server with its children. Standard library only."""
+"""The processes that start task processes: the zygote and the fork server. Standard library only."""

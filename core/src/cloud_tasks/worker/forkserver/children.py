@@ -1,8 +1,8 @@
-"""The fork server's children: forked, looked up, reaped, with their result files and outputs.
+"""The fork server's children: their processes, slots, result files and outputs.
 
 Invariants, each with a test:
 
-1. No result passes through this process's memory unless it is small.
+1. Only small results pass through this process's memory.
 2. A slot has at most one task.
 """
 
@@ -20,14 +20,14 @@ from cloud_tasks.worker.forkserver.config import ForkserverConfig
 from cloud_tasks.worker.forkserver.protocol import AttemptEnded, ProcessEnded, ProcessStarted, RunAttempt, encode
 from cloud_tasks.worker.forkserver.spawn import execute
 from cloud_tasks.worker.task_process.output_capture import Outputs, tail_of
-from cloud_tasks.worker.task_process.runner import SMALL_RESULT, Assignment, open_channel, run_attempt, run_attempts
+from cloud_tasks.worker.task_process.runner import SMALL_RESULT, Assignment, open_result_file, run_attempt, run_attempts
 
 __all__ = ["Child", "Children"]
 
 _USUAL_RESULT = 480
-"""Bytes that hold most results, and that Python reads without asking the system for memory."""
+"""Bytes that hold most results, and that Python reads without allocating memory from the system."""
 _BOUND_INTERVAL = 1.0
-"""Seconds between two checks of how much running tasks have printed."""
+"""Seconds between two checks of the size of outputs."""
 
 
 class Child:
@@ -37,36 +37,36 @@ class Child:
 
     def __init__(self, number: int, slot: int, output: int | None, is_named: bool) -> None:
         self.number = number
-        """-1: it runs several tasks."""
+        """Number of the attempt; -1 for a process that runs several."""
         self.slot = slot
         self.output = output
         self.output_is_named = is_named
         self.message: RunAttempt | None = None
-        """None: it runs several tasks."""
+        """The assignment; None for a process that runs several."""
         self.result = -1
         self.gate: int | None = None
-        """None: it has begun."""
+        """Eventfd on which the process waits for its slot; None once it runs."""
         self.pid = 0
         self.when = 0.0
-        """Start (`time.monotonic`), then the time at which its end was seen."""
+        """Time of the start, then of the end (`time.monotonic`)."""
 
 
 class Children:
-    """The tables of children and the free slots."""
+    """Children by pid and by attempt, and the free slots."""
 
-    def __init__(self, order: ForkserverConfig) -> None:
-        self._order = order
+    def __init__(self, config: ForkserverConfig) -> None:
+        self._config = config
         self._pid = os.getpid()
         self.by_pid: dict[int, Child] = {}
         self.running: dict[int, Child] = {}
         """Children that run one task, by the attempt's number."""
-        self.free_slots = list(range(order.slots))
-        self._outputs = Outputs(log_dir=order.log_dir, capture=order.capture)
+        self.free_slots = list(range(config.slots))
+        self._outputs = Outputs(log_dir=config.log_dir, capture=config.capture)
         self._bound_at = 0.0
 
     def prepare(self, message: RunAttempt, slot: int | None) -> Child:
-        """Open what an assignment's process needs; ``slot`` None: it waits at a gate until it is given one."""
-        result, gate = open_channel(), None
+        """Open the files of an attempt's process; with ``slot`` None it is to wait at a gate until it gets one."""
+        result, gate = open_result_file(), None
         try:
             gate = os.eventfd(0) if slot is None else None
             child = Child(message.number, slot or 0, *self._outputs.open(message.task_id, message.attempt))
@@ -79,8 +79,8 @@ class Children:
         return child
 
     def fork(self, children: Sequence[Child]) -> None:
-        """Fork prepared children, in a row."""
-        # Nothing else between the forks: what this process writes to after each is copied anew.
+        """Fork prepared children."""
+        # No other work between the forks: each page that this process writes to after a fork is copied again.
         try:
             for child in children:
                 pid = os.fork()
@@ -91,58 +91,58 @@ class Children:
             self.by_pid.update((child.pid, child) for child in children if child.pid)
 
     def _become(self, child: Child) -> NoReturn:
-        """Run the attempt in this process, forked for it."""
-        order = self._order
+        """Run an attempt in this process, which was forked for it."""
+        config = self._config
         assert child.message is not None
         number, task_id, attempt, payload, scratch = child.message
-        environment = order.environments[child.slot]
+        environment = config.environments[child.slot]
         assignment = Assignment(number, child.slot, task_id, attempt, payload, scratch, environment)
-        if order.spawn:
+        if config.spawn:
             execute(
-                order.program,
+                config.program,
                 parent=self._pid,
                 output=child.output,
                 environment=environment,
-                limits=order.limits,
+                limits=config.limits,
                 one=(assignment, child.result),
             )
         run_attempt(
-            order.function,
-            order.data,
+            config.function,
+            config.data,
             assignment,
             parent=self._pid,
             result=child.result,
             output=child.output,
-            limits=order.limits,
-            gate=None if child.gate is None else (child.gate, order.environments),
+            limits=config.limits,
+            gate=None if child.gate is None else (child.gate, config.environments),
         )
 
     def start_reusable(self, slot: int, channel: Channel) -> None:
-        """Fork a process that runs several tasks; send its socket to the supervisor, which assigns them."""
-        order = self._order
+        """Fork a process that runs several attempts; send its socket to the supervisor, which assigns them."""
+        config = self._config
         ours, theirs = socket_pair()
         output = self._outputs.unnamed()
         pid = os.fork()
         if pid == 0:
             ours.close()
-            os.environ.update(order.environments[slot])
-            if order.spawn:
+            os.environ.update(config.environments[slot])
+            if config.spawn:
                 execute(
-                    order.program,
+                    config.program,
                     parent=self._pid,
                     output=output,
                     environment={},
-                    limits=order.limits,
-                    many=(theirs.fileno(), order.reuse),
+                    limits=config.limits,
+                    many=(theirs.fileno(), config.reuse),
                 )
             run_attempts(
-                order.function,
-                order.data,
+                config.function,
+                config.data,
                 parent=self._pid,
                 end=Channel(theirs, blocking=True),
                 output=output,
-                limits=order.limits,
-                count=order.reuse,
+                limits=config.limits,
+                count=config.reuse,
             )
         theirs.close()
         child = self.by_pid[pid] = Child(-1, slot, output, False)
@@ -158,11 +158,11 @@ class Children:
             heapq.heappush(self.free_slots, child.slot)
 
     def report_end(self, child: Child, status: int, channel: Channel) -> None:
-        """Put the message that a child has ended, and close its files."""
+        """Put the message about the end of a child, and close its files."""
         if child.number < 0:
             tail = tail_of(child.output) if status != 0 and child.output is not None else b""
             channel.put(encode(ProcessEnded(child.slot, status, tail)))
-            self._outputs.give_back(child.output, False)
+            self._outputs.close_output(child.output, False)
             return
         content = os.pread(child.result, _USUAL_RESULT, 0)
         if len(content) == _USUAL_RESULT:
@@ -175,26 +175,26 @@ class Children:
             channel.put(message)
         else:
             channel.put_with_descriptor(message, child.result)
-        self.put_away(child)
+        self.close_files(child)
 
-    def put_away(self, child: Child) -> None:
-        """Close the files of a child that has ended or was never forked."""
+    def close_files(self, child: Child) -> None:
+        """Close the files of a child that has exited or was never forked."""
         if child.gate is not None:
             os.close(child.gate)
         os.close(child.result)
-        self._outputs.give_back(child.output, child.output_is_named)
+        self._outputs.close_output(child.output, child.output_is_named)
 
-    def unname_output(self, child: Child) -> None:
+    def remove_named_output(self, child: Child) -> None:
         """Remove the log file of a child that never ran."""
-        self._outputs.unname(child.output, child.output_is_named)
+        self._outputs.remove_named(child.output, child.output_is_named)
 
     @property
     def bound_at(self) -> float:
-        """Time of the next `bound_outputs` (`time.monotonic`); infinite if no output is captured."""
-        return self._bound_at if self._order.capture and self.by_pid else float("inf")
+        """Time of the next `bound_outputs` (`time.monotonic`); infinite for none."""
+        return self._bound_at if self._config.capture and self.by_pid else float("inf")
 
     def bound_outputs(self) -> None:
-        """Cut outputs that have become too long, at most once a second."""
+        """Truncate outputs that are too long, at most once a second."""
         now = time.monotonic()
         if now < self._bound_at:
             return

@@ -1,4 +1,4 @@
-"""What the template is made with: settled by the program's options before the first fork."""
+"""Configuration of the fork server."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ __all__ = ["ForkserverConfig"]
 
 
 class ForkserverConfig:
-    """What a template needs to know, settled before the first fork."""
+    """Configuration of the fork server, complete before the first fork."""
 
     __slots__ = (
         "capture",
@@ -49,11 +49,12 @@ class ForkserverConfig:
         self.capture = capture
         self.log_dir = log_dir
         self.limits = limits
+        """Maximum bytes of a result, and the folder or URL for longer ones; None for none."""
         self.program = program
         self.slots = len(environments)
         self.environments = environments
-        """Of each slot, the environment variables that its tasks have besides the worker's."""
+        """Additional environment variables of the tasks of each slot."""
         self.spawn = spawn
-        """Whether each task process is a fresh interpreter; None: if `on_init` leaves threads."""
+        """Whether each task process is a new interpreter; None: only if `on_init` leaves threads."""
         self.reuse = reuse
-        """How many tasks one process may do."""
+        """Number of tasks per process."""

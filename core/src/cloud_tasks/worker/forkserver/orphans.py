@@ -1,6 +1,6 @@
-"""Orphans: processes that an ended task left behind. The fork server is their subreaper, and kills them.
+"""Orphans: processes that a finished task left behind. The fork server is their subreaper and kills them.
 
-Invariant, with a test: when a task process has ended, whatever it started is killed.
+Invariant, with a test: once a task process has exited, all processes that it started are killed.
 """
 
 from __future__ import annotations
@@ -16,23 +16,23 @@ __all__ = ["Orphans"]
 _INTERVAL = 0.05
 """Minimum seconds between two sweeps."""
 _COST_FACTOR = 100
-"""Minimum ratio of that interval to the duration of a sweep, for when thousands of processes run."""
+"""Minimum ratio of that interval to the duration of a sweep, which is long with thousands of processes."""
 
 
 class Orphans:
-    """The times of the sweeps, and the children that are to be spared."""
+    """Times of the sweeps, and the children that no sweep kills."""
 
     def __init__(self) -> None:
         self._pid = os.getpid()
         self._helpers: set[int] = set()
-        """Children that `worker_init` started, for tasks to use."""
+        """Children that `worker_init` started for tasks to use."""
         self._last = 0.0
         self._cost = 0.0
         self.due_at = float("inf")
         """Time of the next sweep (`time.monotonic`)."""
 
     def spare_present(self) -> None:
-        """Spare all children that there are now."""
+        """Spare all present children."""
         self._helpers = set(process_tree.children_of(self._pid))
 
     def helper_ended(self, pid: int) -> None:
@@ -40,24 +40,24 @@ class Orphans:
         self._helpers.discard(pid)
 
     def expect(self, now: float) -> None:
-        """Schedule a sweep: a task has ended."""
+        """Schedule a sweep after the end of a task."""
         if self.due_at == float("inf"):
             self.due_at = max(now, self._last + max(_INTERVAL, _COST_FACTOR * self._cost))
 
     def none_left(self) -> None:
-        """Cancel the sweep: this process has no children."""
+        """Cancel the sweep, for lack of children."""
         self.due_at = float("inf")
 
     def sweep(self, tasks: Collection[int]) -> None:
-        """Kill the children that are neither task processes nor helpers, and sweep again for what they leave.
+        """Kill the children that are neither task processes nor helpers; schedule another sweep for their own orphans.
 
         Args:
             tasks: The pids of task processes.
         """
-        began = time.monotonic()
+        start = time.monotonic()
         orphans = [pid for pid in process_tree.children_of(self._pid) if pid not in tasks and pid not in self._helpers]
         for pid in orphans:
             process_tree.kill(pid)
         self._last = time.monotonic()
-        self._cost = self._last - began
+        self._cost = self._last - start
         self.due_at = self._last + self._cost if orphans else float("inf")

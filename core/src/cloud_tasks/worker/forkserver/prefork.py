@@ -1,12 +1,12 @@
-"""Processes forked before their slot is free: each waits at a gate, an eventfd that is written the slot.
+"""Pre-forked children: processes of waiting attempts, forked before a slot is free (Linux only).
 
-On Linux the first of the waiting attempts have their processes already: no core waits for a fork, and forks in a row
-share the cost of what the fork server does between them.
+A pre-forked child waits at its gate: it reads an eventfd, to which the fork server writes the slot. No core idles
+during a fork, and forks in a row share the cost of the pages that the fork server writes to between them.
 
 Invariants, each with a test:
 
-1. A waiting attempt has not begun: it can be withdrawn, and leaves nothing behind.
-2. When no more processes or files can be had, slots come first.
+1. A waiting attempt has not started: it can be withdrawn and leaves no process and no file.
+2. When processes or files run short, attempts that have a slot take precedence.
 """
 
 from __future__ import annotations
@@ -22,26 +22,26 @@ from cloud_tasks.worker.forkserver.protocol import RunAttempt
 __all__ = ["Prefork"]
 
 _COUNT = 2 if hasattr(os, "eventfd") else 0
-"""Processes forked in a row for waiting attempts. Of 1, 2, 4 and 8, on two cores, the one with the least time per
-task: fewer cost more of the fork server's memory, and no gate opens while more are forked."""
+"""Number of children forked in a row. Of 1, 2, 4 and 8, measured on two cores, the one with the least time per task:
+with fewer more pages are copied, and with more the gates open later."""
 
 
 class Prefork:
-    """The children at the gate."""
+    """The pre-forked children."""
 
     def __init__(self, children: Children) -> None:
         self._children = children
         self._count = 0
-        """0: none is forked in advance."""
+        """Number of children to fork in a row; 0 for none."""
         self._at_gate: dict[int, Child] = {}
-        """By the attempt's number."""
+        """Children by the number of the attempt."""
 
     def enable(self) -> None:
-        """Fork in advance from now on, where the system has gates."""
+        """Pre-fork from now on, if the system has eventfd."""
         self._count = _COUNT
 
     def refill(self, waiting: Iterable[RunAttempt]) -> None:
-        """Fork processes for the first waiting attempts, if all former ones have begun."""
+        """Fork children for the first waiting attempts, if all former children run."""
         if self._at_gate or not self._count:
             return
         children: list[Child] = []
@@ -50,17 +50,17 @@ class Prefork:
                 children.append(self._children.prepare(message, None))
             self._children.fork(children)
         except OSError:
-            # No more processes or open files can be had: slots come first.
+            # Processes or open files run short, which are left to attempts that have a slot.
             self._count = 0
         for child in children:
             if child.pid:
                 self._at_gate[child.number] = child
             else:
-                self._children.unname_output(child)
-                self._children.put_away(child)
+                self._children.remove_named_output(child)
+                self._children.close_files(child)
 
     def open_gate(self, number: int, slot: int) -> Child | None:
-        """Give an attempt's process its slot; None: it has no process yet."""
+        """Assign a slot to an attempt's child and return that; None if the attempt was not pre-forked."""
         child = self._at_gate.pop(number, None)
         if child is not None:
             assert child.gate is not None
@@ -71,16 +71,16 @@ class Prefork:
         return child
 
     def discard(self) -> None:
-        """Kill all; none has begun."""
+        """Kill all children at the gate."""
         for child in self._at_gate.values():
             process_tree.kill_group(child.pid)
-            self._children.unname_output(child)
+            self._children.remove_named_output(child)
         self._at_gate.clear()
 
     def ended(self, child: Child) -> None:
-        """Close the files of a child that ended at its gate; its attempt was withdrawn, or still waits."""
+        """Close the files of a child that exited at its gate; its attempt was withdrawn, or still waits."""
         if self._at_gate.get(child.number) is child:
             del self._at_gate[child.number]
-            # Something killed it, and might kill the next.
+            # It was killed from outside, as the next one might be.
             self._count = 0
-        self._children.put_away(child)
+        self._children.close_files(child)

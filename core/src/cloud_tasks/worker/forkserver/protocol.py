@@ -1,6 +1,6 @@
-"""The messages between supervisor and fork server; both import them from here, and nothing of one another.
+"""Messages between supervisor and fork server.
 
-A channel carries plain tuples (`encode`): the place of the type in `_TYPES`, then the fields.
+A channel carries plain tuples (`encode`): the index of the type in `_TYPES`, then the fields.
 """
 
 from __future__ import annotations
@@ -27,13 +27,13 @@ __all__ = [
 
 
 class RunAttempt(NamedTuple):
-    """Request to run an attempt in a process of its own, when a slot is free."""
+    """Request to run an attempt in a process of its own as soon as a slot is free."""
 
     number: int
     task_id: str
     attempt: int
     payload: dict[str, Any] | bytes
-    """The task's data, or JSON with the member ``data``."""
+    """Data of the task, or JSON with the member ``data``."""
     scratch: str
 
 
@@ -45,11 +45,11 @@ class KillAttempt(NamedTuple):
 
 
 class Withdraw(NamedTuple):
-    """Request to give up waiting attempts; the answer is `Withdrawn`."""
+    """Request to return waiting attempts; the answer is `Withdrawn`."""
 
 
 class StartProcess(NamedTuple):
-    """Request to start a process that runs several tasks; the answer is `ProcessStarted`."""
+    """Request to start a process that runs several attempts; the answer is `ProcessStarted`."""
 
     slot: int
 
@@ -62,18 +62,18 @@ class KillProcess(NamedTuple):
 
 
 class Quit(NamedTuple):
-    """Request to exit once no process is left."""
+    """Request to exit once no task process is left."""
 
 
 class Ready(NamedTuple):
-    """Notice, once, that ``worker_init`` has run."""
+    """First message of a fork server: ``worker_init`` has returned or raised."""
 
     problem: str
-    """Its traceback; empty: it succeeded."""
+    """Traceback of ``worker_init``; empty if it returned."""
 
 
 class AttemptStarted(NamedTuple):
-    """Notice that an attempt was given a slot."""
+    """Report that an attempt runs in a slot."""
 
     number: int
     slot: int
@@ -83,34 +83,34 @@ class AttemptStarted(NamedTuple):
 
 
 class AttemptEnded(NamedTuple):
-    """Notice that an attempt's process has ended."""
+    """Report that an attempt's process has exited."""
 
     number: int
     status: int
-    """As `os.wait` returns it."""
+    """Wait status, as `os.wait` returns it."""
     when: float
     """`time.monotonic`."""
     content: bytes | None
-    """The task's report; None: it is long, and comes as a descriptor."""
+    """Report of the task; None for a long one, whose descriptor comes with the message."""
     tail: bytes
-    """The end of its output."""
+    """End of its output."""
 
 
 class Withdrawn(NamedTuple):
-    """Notice that these attempts will not be started."""
+    """Report that waiting attempts were given up."""
 
     numbers: list[int]
 
 
 class ProcessStarted(NamedTuple):
-    """Notice of a process that runs several tasks; its socket comes along as a descriptor."""
+    """Report of a process that runs several attempts; its socket comes with the message."""
 
     slot: int
     pid: int
 
 
 class ProcessEnded(NamedTuple):
-    """Notice that such a process has ended."""
+    """Report that such a process has exited."""
 
     slot: int
     status: int
@@ -146,14 +146,14 @@ _TYPES: tuple[Any, ...] = (
     ProcessStarted,
     ProcessEnded,
 )
-_PLACES = {kind: place for place, kind in enumerate(_TYPES)}
+_INDEX = {kind: index for index, kind in enumerate(_TYPES)}
 
 
 def encode(message: Message) -> tuple[Any, ...]:
     """Return the plain tuple that a channel carries."""
-    return (_PLACES[type(message)], *message)
+    return (_INDEX[type(message)], *message)
 
 
 def decode(fields: tuple[Any, ...]) -> Any:
-    """Return the message of a plain tuple."""
+    """Return the message that a plain tuple encodes."""
     return _TYPES[fields[0]]._make(fields[1:])

@@ -1,14 +1,14 @@
-"""The fork server: a warm, single-threaded copy of the user's program from which every task process is forked.
+"""The fork server: a single-threaded copy of the user's program from which all task processes are forked.
 
-It follows the supervisor's messages (`protocol`). Attempts beyond its slots wait here, in order, so that the next
-task starts the moment one ends.
+It handles the supervisor's messages (`protocol`). Attempts beyond its slots wait here, in order, so that the next one
+starts as soon as a slot is free.
 
 Invariants, each with a test:
 
-1. No thread and no library of the supervisor exists here; what is added to the user's program is small.
-2. When a task process has ended, whatever it started is killed; when the supervisor is gone, everything is.
-3. Attempts are started in the order in which they came.
-4. A waiting attempt has not begun: it can be withdrawn, and leaves nothing behind.
+1. This process has no threads and no modules of the supervisor; it adds little to the user's program.
+2. Once a task process has exited, all processes that it started are killed; once the supervisor has, all are.
+3. Attempts start in the order in which they were submitted.
+4. A waiting attempt has not started: it can be withdrawn and leaves no process and no file.
 """
 
 from __future__ import annotations
@@ -44,27 +44,27 @@ from cloud_tasks.worker.forkserver.protocol import (
     encode,
 )
 from cloud_tasks.worker.forkserver.spawn import SPAWN_ADVICE, other_threads
-from cloud_tasks.worker.task_process.runner import rehearse
+from cloud_tasks.worker.task_process.runner import warm_up
 
 if TYPE_CHECKING:
     import socket
 
 __all__ = ["run_forkserver"]
 
-_HOLD = 0.01
-"""Seconds to buffer messages before flushing, so that completions of short tasks are batched."""
+_FLUSH_DELAY = 0.01
+"""Seconds to buffer messages before flushing, so that the ends of short tasks are reported together."""
 _NEVER = float("inf")
 _do_nothing: Callable[[int, Any], Any] = dict[int, Any]().get
-"""A signal handler. A Python function would cost each fork the copies of some pages."""
+"""Signal handler. With a Python function each fork would copy more pages."""
 
 
-def run_forkserver(end: socket.socket, order: ForkserverConfig) -> None:
-    """Serve until the supervisor quits or is gone, then end this process. Never returns."""
-    server = _Server(Channel(end, blocking=True), order)
+def run_forkserver(end: socket.socket, config: ForkserverConfig) -> None:
+    """Serve until the supervisor sends `Quit` or exits, then exit. Never returns."""
+    server = _Server(Channel(end, blocking=True), config)
     try:
         server.serve()
     except BaseException as error:
-        sys.stderr.write(f"the template of the tasks failed: {type(error).__name__}: {error}\n")
+        sys.stderr.write(f"the fork server failed: {type(error).__name__}: {error}\n")
     finally:
         try:
             server.kill_all()
@@ -73,32 +73,34 @@ def run_forkserver(end: socket.socket, order: ForkserverConfig) -> None:
 
 
 class _Server:
-    def __init__(self, channel: Channel, order: ForkserverConfig) -> None:
+    """The loop of the fork-server process."""
+
+    def __init__(self, channel: Channel, config: ForkserverConfig) -> None:
         self._channel = channel
-        self._order = order
+        self._config = config
         self._pid = os.getpid()
-        self._children = Children(order)
+        self._children = Children(config)
         self._prefork = Prefork(self._children)
         self._orphans = Orphans()
         self._waiting: deque[RunAttempt] = deque()
-        """Attempts to be started when a slot is free."""
+        """Attempts that wait for a slot."""
         self._flush_at = _NEVER
-        """Time by which the channel is flushed; infinite: it is empty."""
+        """Time of the next flush (`time.monotonic`); infinite for none."""
         self._quit = False
 
     def serve(self) -> None:
         process_tree.become_subreaper()
-        alarm_out, alarm_in = process_tree.alarm_pipe()
+        alarm_out, alarm_in = process_tree.wake_pipe()
         signal.signal(signal.SIGCHLD, _do_nothing)
         signal.set_wakeup_fd(alarm_in, warn_on_full_buffer=False)
-        rehearse(self._order.limits)
+        warm_up(self._config.limits)
         if not self._initialise():
             return
-        if not self._order.spawn:
+        if not self._config.spawn:
             self._prefork.enable()
         self._orphans.spare_present()
         gc.collect()
-        process_tree.give_back_memory()
+        process_tree.trim_memory()
         gc.freeze()
         try:
             self._loop(alarm_out)
@@ -107,7 +109,7 @@ class _Server:
             return
 
     def _loop(self, alarm: int) -> None:
-        """Follow messages and reap children until the supervisor quits and no child is left."""
+        """Handle messages and reap children until the supervisor quits and no child is left."""
         channel, children, orphans, waiting = self._channel, self._children, self._orphans, self._waiting
         poll = select.poll()
         poll.register(channel.fileno(), select.POLLIN)
@@ -123,11 +125,11 @@ class _Server:
                     ended = self._reap()
                 else:
                     self._read()
-            # The next tasks start before ended ones are reported: a core would idle meanwhile.
-            begun = self._fill()
+            # The next tasks start before finished ones are reported; else a core would idle meanwhile.
+            started = self._fill()
             for child, status in ended:
                 self._report_end(child, status)
-            for child in begun:
+            for child in started:
                 self._report_start(child)
             if waiting:
                 self._prefork.refill(waiting)
@@ -136,24 +138,24 @@ class _Server:
             children.bound_outputs()
 
     def kill_all(self) -> None:
-        """Kill every descendant; does nothing in a forked process."""
+        """Kill every descendant; do nothing in a forked process."""
         if os.getpid() == self._pid:
             signal.set_wakeup_fd(-1)
             self._children.kill_all()
 
     def _initialise(self) -> bool:
         problem = ""
-        # With spawn, each task process initialises itself.
-        if self._order.on_init is not None and not self._order.spawn:
+        # With spawn, each task process runs worker_init itself.
+        if self._config.on_init is not None and not self._config.spawn:
             try:
-                self._order.on_init(self._order.data)
+                self._config.on_init(self._config.data)
             except BaseException:
                 import traceback
 
                 problem = traceback.format_exc()
-            if self._order.spawn is None and (names := other_threads()):
-                Log(verbose=False).warning(f"worker_init left threads ({names}), so {SPAWN_ADVICE}")
-                self._order.spawn = True
+            if self._config.spawn is None and (names := other_threads()):
+                Log(verbose=False).warning(f"worker_init left threads ({names}); {SPAWN_ADVICE}")
+                self._config.spawn = True
         self._channel.put(encode(Ready(problem)))
         self._channel.flush()
         return not problem
@@ -176,24 +178,24 @@ class _Server:
                 if child is not None:
                     process_tree.kill_group(child.pid, message.signal)
             elif kind is KillProcess:
-                # Only while it is a child: another process may have its pid by now.
+                # A process that is no longer a child may have its pid.
                 if message.pid in by_pid:
                     process_tree.kill_group(message.pid, message.signal)
             elif kind is Withdraw:
                 self._channel.put(encode(Withdrawn([waiting.number for waiting in self._waiting])))
-                self._forget_waiting()
+                self._clear_waiting()
                 self._flush_at = 0.0
             else:
-                self._forget_waiting()
+                self._clear_waiting()
                 self._quit = True
 
-    def _forget_waiting(self) -> None:
+    def _clear_waiting(self) -> None:
         self._waiting.clear()
         self._prefork.discard()
 
     def _fill(self) -> list[Child]:
         """Start an attempt in each free slot; return the processes, which the caller reports."""
-        begun: list[Child] = []
+        started: list[Child] = []
         waiting, children = self._waiting, self._children
         while waiting and children.free_slots:
             message = waiting.popleft()
@@ -205,13 +207,13 @@ class _Server:
                 children.fork([child])
             child.when = when
             children.running[child.number] = child
-            begun.append(child)
-        return begun
+            started.append(child)
+        return started
 
     def _reap(self) -> list[tuple[Child, int]]:
-        """Reap ended task processes and return them with their statuses; their slots are free.
+        """Reap exited task processes, free their slots, and return them with their wait statuses.
 
-        What a task left in its group is killed while its pid is still taken, the rest by the next sweep.
+        Processes in the group of a task are killed while its pid is not reused, others by the next sweep.
         """
         ended: list[tuple[Child, int]] = []
         children = self._children
@@ -237,12 +239,12 @@ class _Server:
 
     def _report_start(self, child: Child) -> None:
         self._channel.put(encode(AttemptStarted(child.number, child.slot, child.pid, child.when)))
-        self._flush_at = min(self._flush_at, child.when + _HOLD)
+        self._flush_at = min(self._flush_at, child.when + _FLUSH_DELAY)
 
     def _report_end(self, child: Child, status: int) -> None:
         self._children.report_end(child, status, self._channel)
-        if child.number < 0 or len(self._waiting) <= self._order.slots:
-            # The supervisor sends more once it has this message.
+        if child.number < 0 or len(self._waiting) <= self._config.slots:
+            # The supervisor submits more attempts when it has this message.
             self._flush_at = 0.0
         else:
-            self._flush_at = min(self._flush_at, child.when + _HOLD)
+            self._flush_at = min(self._flush_at, child.when + _FLUSH_DELAY)

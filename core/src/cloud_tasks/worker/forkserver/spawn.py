@@ -1,13 +1,14 @@
-"""Task processes that are fresh interpreters (``--start-method spawn``), for programs that cannot be forked safely.
+"""Task processes that are new interpreters (``--start-method spawn``), for programs that cannot be forked safely.
 
-The template forks and at once executes the program's own command line again. That comes to its `Worker`, as it did
-the first time; there, instead of a worker, it becomes the task process: same function, same arguments, nothing
-pickled. What it is to do is in an unnamed file, which an environment variable points to.
+The fork server forks and at once executes the program's own command line again. The program reaches its `Worker`, which
+becomes the task process instead of a worker: same function, same arguments, nothing is pickled. The assignment is in an
+unnamed file, whose descriptor is in an environment variable.
 
 Invariants, each with a test:
 
-1. A spawned task has every guarantee of a forked one: own session, deadline, result of any size, death with its tree.
-2. What the variable says concerns this process alone: what it starts does not inherit it.
+1. A spawned task has every guarantee of a forked one: own session, time limit, result of any size, and the end of its
+   whole process tree.
+2. Processes that a spawned task starts do not inherit the variable.
 """
 
 from __future__ import annotations
@@ -29,28 +30,28 @@ __all__ = ["SPAWN_ADVICE", "Program", "become_task", "execute", "forget_event_lo
 
 SPAWN_ADVICE = (
     "each task gets a fresh interpreter, which takes longer; start threads in the task's function, "
-    "or say --start-method fork if they do no harm"
+    "or add --start-method fork if forking is safe"
 )
 
 _VARIABLE = "CLOUD_TASKS_SPAWNED"
 _ONE, _MANY = 1, 2
 _SPAWNED = os.environ.pop(_VARIABLE, "")
 try:
-    _FIRST_FOLDER = os.getcwd()
+    _START_FOLDER = os.getcwd()
 except FileNotFoundError:
-    _FIRST_FOLDER = os.sep
+    _START_FOLDER = os.sep
 _workers = 0
-"""How many workers this program has started, the current one included."""
+"""Number of workers that this program has started, including the present one."""
 
 
 class Program:
-    """How this program was started, and which of its workers is meant."""
+    """Command line of this program, and the number of the worker in it."""
 
     __slots__ = ("command", "flags", "folder", "worker")
 
     def __init__(self, flags: SharedFlags) -> None:
         self.command = [sys.executable, *sys.orig_argv[1:]]
-        self.folder = _FIRST_FOLDER
+        self.folder = _START_FOLDER
         self.worker = _workers
         self.flags = flags
 
@@ -65,50 +66,50 @@ def execute(
     one: tuple[runner.Assignment, int] | None = None,
     many: tuple[int, int] | None = None,
 ) -> NoReturn:
-    """Become the program again, in a process that was forked for this; never returns.
+    """Execute the program again, in a process that was forked for this. Never returns.
 
     Args:
-        parent: The template's pid.
-        output: Where standard output and error go; None: where the worker's go.
-        one: An assignment and the descriptor of its result channel.
-        many: The descriptor of a socket that assignments come over, and how many will.
+        parent: Pid of the fork server.
+        output: Descriptor for standard output and error; None for those of the worker.
+        one: An assignment and the descriptor of its result file.
+        many: The descriptor of a socket for assignments, and their number.
     """
     try:
-        runner.settle(parent, output)
+        runner.set_up(parent, output)
         if one is not None:
-            what: tuple[Any, ...] = (_ONE, one[1], limits, one[0].fields())
+            order: tuple[Any, ...] = (_ONE, one[1], limits, one[0].fields())
             inherited = one[1]
         else:
             assert many is not None
-            what, inherited = (_MANY, many[0], limits, many[1]), many[0]
-        order = runner.open_channel()
-        os.pwrite(order, marshal.dumps(what), 0)
-        for descriptor in (order, inherited, program.flags.descriptor):
+            order, inherited = (_MANY, many[0], limits, many[1]), many[0]
+        file = runner.open_result_file()
+        os.pwrite(file, marshal.dumps(order), 0)
+        for descriptor in (file, inherited, program.flags.descriptor):
             os.set_inheritable(descriptor, True)
         os.chdir(program.folder)
-        variables = {_VARIABLE: f"{program.worker}:{parent}:{order}:{program.flags.descriptor}"}
+        variables = {_VARIABLE: f"{program.worker}:{parent}:{file}:{program.flags.descriptor}"}
         os.execve(program.command[0], program.command, {**os.environ, **environment, **variables})
     except BaseException as error:
-        os.write(2, f"the program could not be started again: {type(error).__name__}: {error}\n".encode())
+        os.write(2, f"cannot execute the program again: {type(error).__name__}: {error}\n".encode())
     finally:
         os._exit(70)
 
 
 def is_spawned() -> bool | None:
-    """Whether this worker is to become a task process; None: not this one of the program's workers, but a later one."""
+    """Return whether this worker is to become a task process; None if a later one of the program's workers is."""
     global _workers
     _workers += 1
     if not _SPAWNED:
         return False
-    wanted = int(_SPAWNED.partition(":")[0])
-    return True if wanted == _workers else None
+    number = int(_SPAWNED.partition(":")[0])
+    return True if number == _workers else None
 
 
 def become_task(function: runner.Function, data: WorkerData, on_init: Callable[[WorkerData], Any] | None) -> NoReturn:
-    """Do what the template ordered and end this process; never returns."""
-    _, parent, order, flags = (int(part) for part in _SPAWNED.split(":"))
-    content = os.pread(order, os.fstat(order).st_size, 0)
-    os.close(order)
+    """Run the assignment of the fork server and exit. Never returns."""
+    _, parent, file, flags = (int(part) for part in _SPAWNED.split(":"))
+    content = os.pread(file, os.fstat(file).st_size, 0)
+    os.close(file)
     kind, descriptor, limits, rest = marshal.loads(content)
     for inherited in (descriptor, flags):
         os.set_inheritable(inherited, False)
@@ -130,7 +131,7 @@ def become_task(function: runner.Function, data: WorkerData, on_init: Callable[[
 
 
 def _with_init(function: runner.Function, on_init: Callable[[WorkerData], Any] | None) -> runner.Function:
-    """The function, with ``worker_init`` before its first call: where that fails, the task does, and says so."""
+    """Return the function with ``worker_init`` before its first call; an exception of that is the task's."""
     if on_init is None:
         return function
     initialised = False
@@ -146,7 +147,7 @@ def _with_init(function: runner.Function, on_init: Callable[[WorkerData], Any] |
 
 
 def other_threads() -> str:
-    """The names of this process's other threads, as far as Python knows them; those of libraries take care of forks."""
+    """Return the names of this process's other Python threads; threads of native libraries are not listed."""
     threading = sys.modules.get("threading")
     if threading is None:
         return ""
@@ -154,13 +155,16 @@ def other_threads() -> str:
 
 
 def forget_event_loop() -> None:
-    """The program may have called us from a running event loop: a function that starts one must not find it."""
+    """Unset the running asyncio event loop, from which the program may have started the worker.
+
+    A task could not run a loop of its own otherwise.
+    """
     asyncio = sys.modules.get("asyncio")
     if asyncio is None:
         return
     loop = asyncio._get_running_loop()
     asyncio._set_running_loop(None)
-    # In a forked process its selector is shared with the supervisor: what one did to it would be done to both.
+    # A forked process shares the selector's file with the supervisor: a change in one would affect both.
     inner = getattr(getattr(loop, "_selector", None), "fileno", None)
     if inner is not None:
         nothing = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)

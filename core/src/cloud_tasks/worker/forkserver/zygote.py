@@ -1,11 +1,12 @@
-"""The zygote: an idle copy of the user's program, kept clean so that a template that died can be made again.
+"""The zygote: an idle process that exists to be forked.
 
-It is the first thing forked, before the supervisor imports anything; the supervisor never forks again.
+It is a copy of the user's program, forked before the supervisor imports anything, and forks the fork server: once at
+the start, and again whenever that has died. The supervisor, which has threads and clients, never forks.
 
 Invariants, each with a test:
 
-1. When a template dies, whatever its tasks started dies with it, before the next template serves.
-2. When the supervisor dies, however, nothing of the worker is left a moment later.
+1. When a fork server dies, all processes that its tasks started are killed before the next fork server starts.
+2. When the supervisor dies, for whatever reason, no process of the worker is left a moment later.
 """
 
 from __future__ import annotations
@@ -25,20 +26,22 @@ from cloud_tasks.worker.forkserver.spawn import forget_event_loop
 if TYPE_CHECKING:
     import socket
 
-__all__ = ["GONE", "MAKE", "fork_zygote"]
+__all__ = ["FORKSERVER_DIED", "START_FORKSERVER", "fork_zygote"]
 
-MAKE, GONE = 21, 22
-"""``(MAKE, bytes)`` asks for a template whose tasks' results have at most so many bytes (None: no limit), and is
-answered by ``(MAKE, pid)`` with its socket; ``(GONE, pid, status)`` says that it died."""
+START_FORKSERVER, FORKSERVER_DIED = 21, 22
+"""Messages. The supervisor sends ``(START_FORKSERVER, bytes)`` with the maximum size of a result (None for no limit).
+The answer is ``(START_FORKSERVER, pid)`` with the fork server's socket; ``(FORKSERVER_DIED, pid, status)`` reports its
+end."""
 
-_PATIENCE = 5.0
+_EXIT_TIMEOUT = 5.0
+"""Seconds that the fork server has to exit before it is killed."""
 
 
-def fork_zygote(order: ForkserverConfig, scratch_root: str) -> socket.socket:
-    """Fork it; returns the supervisor's end of its socket.
+def fork_zygote(config: ForkserverConfig, scratch_root: str) -> socket.socket:
+    """Fork the zygote; return the supervisor's end of its socket.
 
     Args:
-        scratch_root: The folder that is removed when the supervisor died without doing so.
+        scratch_root: Folder to remove if the supervisor dies without removing it.
     """
     ours, theirs = socket_pair()
     process_tree.prepare()
@@ -50,21 +53,23 @@ def fork_zygote(order: ForkserverConfig, scratch_root: str) -> socket.socket:
         forget_event_loop()
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGPIPE):
             signal.signal(number, signal.SIG_IGN)
-        _Zygote(Channel(theirs, blocking=True), order, scratch_root).serve()
+        _Zygote(Channel(theirs, blocking=True), config, scratch_root).serve()
     finally:
         os._exit(0)
 
 
 class _Zygote:
-    def __init__(self, channel: Channel, order: ForkserverConfig, scratch_root: str) -> None:
+    """The loop of the zygote process."""
+
+    def __init__(self, channel: Channel, config: ForkserverConfig, scratch_root: str) -> None:
         self._channel = channel
-        self._order = order
+        self._config = config
         self._scratch_root = scratch_root
-        self._template = 0
+        self._forkserver = 0
 
     def serve(self) -> None:
         process_tree.become_subreaper()
-        alarm_out, alarm_in = process_tree.alarm_pipe()
+        alarm_out, alarm_in = process_tree.wake_pipe()
         signal.signal(signal.SIGCHLD, lambda number, frame: None)
         signal.set_wakeup_fd(alarm_in, warn_on_full_buffer=False)
         poll = select.poll()
@@ -78,12 +83,12 @@ class _Zygote:
                         self._reap()
                         continue
                     for _, limit in self._channel.get():
-                        self._order.limits = (limit, self._order.limits[1])
-                        self._make((alarm_out, alarm_in))
+                        self._config.limits = (limit, self._config.limits[1])
+                        self._start_forkserver((alarm_out, alarm_in))
         except ChannelClosedError:
             self._end()
 
-    def _make(self, descriptors: tuple[int, ...]) -> None:
+    def _start_forkserver(self, descriptors: tuple[int, ...]) -> None:
         ours, theirs = socket_pair()
         pid = os.fork()
         if pid == 0:
@@ -93,12 +98,12 @@ class _Zygote:
                 signal.set_wakeup_fd(-1)
                 for descriptor in descriptors:
                     os.close(descriptor)
-                run_forkserver(theirs, self._order)
+                run_forkserver(theirs, self._config)
             finally:
                 os._exit(0)
         theirs.close()
-        self._template = pid
-        self._channel.put_with_descriptor((MAKE, pid), ours.fileno())
+        self._forkserver = pid
+        self._channel.put_with_descriptor((START_FORKSERVER, pid), ours.fileno())
         ours.close()
 
     def _reap(self) -> None:
@@ -109,36 +114,36 @@ class _Zygote:
                 return
             if pid == 0:
                 return
-            if pid == self._template:
-                self._template = 0
+            if pid == self._forkserver:
+                self._forkserver = 0
                 self._kill_orphans()
-                self._channel.put((GONE, pid, status))
+                self._channel.put((FORKSERVER_DIED, pid, status))
                 self._channel.flush()
 
     def _kill_orphans(self) -> None:
         while True:
             for pid in process_tree.children_of(os.getpid()):
-                if pid != self._template:
+                if pid != self._forkserver:
                     process_tree.kill(pid)
             try:
-                pid, _ = os.waitpid(-1, os.WNOHANG if self._template else 0)
+                pid, _ = os.waitpid(-1, os.WNOHANG if self._forkserver else 0)
             except ChildProcessError:
                 return
             if pid == 0:
                 return
 
     def _end(self) -> None:
-        """The supervisor is gone. The template sees it as we do and kills its tasks; one that does not is killed."""
-        deadline = time.monotonic() + _PATIENCE
-        while self._template and time.monotonic() < deadline:
-            pid, _ = os.waitpid(self._template, os.WNOHANG)
+        """End everything: the supervisor has exited. The fork server, which notices it too, gets time to exit."""
+        deadline = time.monotonic() + _EXIT_TIMEOUT
+        while self._forkserver and time.monotonic() < deadline:
+            pid, _ = os.waitpid(self._forkserver, os.WNOHANG)
             if pid:
-                self._template = 0
+                self._forkserver = 0
             else:
                 time.sleep(0.005)
-        if self._template:
-            process_tree.kill(self._template)
-            self._template = 0
+        if self._forkserver:
+            process_tree.kill(self._forkserver)
+            self._forkserver = 0
         self._kill_orphans()
         if os.path.isdir(self._scratch_root):
             import shutil

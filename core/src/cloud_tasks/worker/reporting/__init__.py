@@ -1,1 +1,1 @@
-"""Events on their way out: encoding, spooling to disk, durable delivery, forwarding to sinks, log upload."""
+"""Reporting: encoding of events, durable delivery, spooling to disk, forwarding to sinks, upload of logs."""

@@ -1,9 +1,9 @@
-"""Where events must be before a task is acked: the event log, the event queue.
+"""Durable sinks, which have the events of a task before it is acked: the event log and the event queue.
 
 Invariants, each with a test:
 
-1. The event log never holds half a line, and what an earlier run left cut is not joined to what follows.
-2. A message holds as many events as fit, and none is over the queue's limit where that is possible.
+1. The event log contains complete lines only; a line that an earlier run left incomplete is ended before the next.
+2. A message holds as many events as fit. It exceeds the queue's limit only if a single event does.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Protocol
 
 from cloud_tasks.errors import CloudTasksError, InputError
+from cloud_tasks.worker.common.formatting import counted
 
 if TYPE_CHECKING:
     from cloud_tasks.plugin import Queue
@@ -22,16 +23,17 @@ __all__ = ["EventFile", "EventQueue", "MainSink", "pack"]
 
 
 class MainSink(Protocol):
-    """Where events must be before a task is acked."""
+    """A sink that has the events of a task before it is acked."""
 
     def write(self, events: Sequence[bytes]) -> None:
-        """Make them durable; raises when they may not be."""
+        """Make events durable; raise an exception if they may not be."""
 
-    def close(self) -> None: ...
+    def close(self) -> None:
+        """Close the sink."""
 
 
 class EventQueue:
-    """The job's event queue: as many events in a message as fit."""
+    """Event queue of a job."""
 
     def __init__(self, queue: Queue, *, max_message_bytes: int) -> None:
         self._queue = queue
@@ -43,11 +45,13 @@ class EventQueue:
             failures = self._queue.send(bodies)
             if not failures:
                 return
-            refused = [failure for failure in failures if not failure.transient]
+            rejected = [failure for failure in failures if not failure.transient]
             if len(failures) == len(bodies):
-                raise CloudTasksError(f"{len(failures)} messages were not sent: {failures[0].reason}")
-            if refused and len(refused) == len(failures):
-                raise CloudTasksError(f"{len(refused)} messages were refused: {refused[0].reason}")
+                raise CloudTasksError(f"cannot send {counted(len(failures), 'message')}: {failures[0].reason}")
+            if rejected and len(rejected) == len(failures):
+                raise CloudTasksError(
+                    f"the event queue rejected {counted(len(rejected), 'message')}: {rejected[0].reason}"
+                )
             bodies = [bodies[failure.index] for failure in failures]
 
     def close(self) -> None:
@@ -55,7 +59,7 @@ class EventQueue:
 
 
 def pack(events: Sequence[bytes], limit: int) -> Sequence[bytes]:
-    """Message bodies of at most ``limit`` bytes where that is possible, the events in their order."""
+    """Return message bodies with the events in order, of at most ``limit`` bytes unless a single event is longer."""
     bodies: list[bytes] = []
     batch: list[bytes] = []
     size = 2
@@ -71,19 +75,19 @@ def pack(events: Sequence[bytes], limit: int) -> Sequence[bytes]:
 
 
 class EventFile:
-    """The event log: a file of JSON lines, appended to, never left with half a line."""
+    """Event log: a file of JSON lines, to which events are appended."""
 
     def __init__(self, path: str) -> None:
         self.path = path
         try:
             self._descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o644)
         except OSError as error:
-            raise InputError(f"cannot be written: {error.strerror}", where=path) from error
+            raise InputError(f"cannot write: {error.strerror}", where=path) from error
         self._regular = stat.S_ISREG(os.fstat(self._descriptor).st_mode)
         self._end_last_line()
 
     def _end_last_line(self) -> None:
-        """A run that was cut off may have left half a line: what follows must not be joined to it."""
+        """End a line that a killed run left incomplete."""
         if not self._regular or os.fstat(self._descriptor).st_size == 0:
             return
         with open(self.path, "rb") as file:

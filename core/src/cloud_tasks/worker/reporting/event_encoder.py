@@ -1,8 +1,12 @@
-"""Making events: JSON bytes, written by hand, for there are thousands a second. The format is that of `convert`."""
+"""Encoding of events as JSON bytes, in the format of `cloud_tasks.convert`.
+
+The JSON is put together as text, because thousands of events are encoded per second.
+"""
 
 from __future__ import annotations
 
 import itertools
+import json
 import os
 import time
 from json.encoder import encode_basestring_ascii as _quoted
@@ -14,18 +18,27 @@ __all__ = ["EventEncoder"]
 
 
 class EventEncoder:
-    """Makes the events of one supervisor, each with an id that no other event has. Thread-safe."""
+    """Encodes the events of one supervisor, each with a unique id. Thread-safe."""
 
     def __init__(self, hostname: str = "") -> None:
-        self.hostname = hostname or os.uname().nodename
-        self.instance_id: str | None = None
-        """What the provider calls this machine; None while that is not known: the host name then stands for it."""
+        self._hostname = _quoted(hostname or os.uname().nodename)
+        self._instance_id = self._hostname
         self._prefix = os.urandom(8).hex()
         self._numbers = itertools.count(1)
-        self._encode = compact_encoder(default=str)
+        self._encode_details = compact_encoder(default=str)
         self._second = (0, "")
 
-    def make(
+    @property
+    def instance_id(self) -> str:
+        """Instance id of the provider; the host name until that is known."""
+        instance_id: str = json.loads(self._instance_id)
+        return instance_id
+
+    @instance_id.setter
+    def instance_id(self, instance_id: str) -> None:
+        self._instance_id = _quoted(instance_id)
+
+    def encode(
         self,
         kind: str,
         *,
@@ -37,17 +50,19 @@ class EventEncoder:
         at: float | None = None,
         **details: Any,
     ) -> bytes:
-        """One event.
+        """Return one event.
 
         Args:
             kind: A value of `EventType`.
-            result: JSON, taken as it is.
-            at: Unix time; None: now.
+            elapsed: Duration of the attempt in seconds.
+            result: JSON, copied as it is; empty for none.
+            at: Unix time; None for now.
+            details: Further fields of the event.
         """
         text = (
-            f'{{"timestamp":"{self._timestamp(time.time() if at is None else at)}","hostname":{_quoted(self.hostname)},'
+            f'{{"timestamp":"{self._timestamp(time.time() if at is None else at)}","hostname":{self._hostname},'
             f'"event_type":"{kind}","event_id":"{self._prefix}-{next(self._numbers)}",'
-            f'"instance_id":{_quoted(self.instance_id or self.hostname)}'
+            f'"instance_id":{self._instance_id}'
         )
         if task_id is not None:
             text += f',"task_id":{_quoted(task_id)},"attempt":{attempt}'
@@ -56,7 +71,7 @@ class EventEncoder:
         if elapsed is not None:
             text += f',"elapsed_time":{round(elapsed, 6)!r}'
         if details:
-            text = f"{text},{self._encode(details)[1:-1]}"
+            text = f"{text},{self._encode_details(details)[1:-1]}"
         if not result:
             return f"{text}}}".encode()
         return b"".join((text.encode(), b',"result":', result, b"}"))

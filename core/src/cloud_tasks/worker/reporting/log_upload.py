@@ -1,9 +1,9 @@
-"""The way of tasks' logs to a store.
+"""Upload of task logs to a store.
 
 Invariants, each with a test:
 
-1. The event of an attempt names the place of its log; nothing waits for the upload, and its failure fails no task.
-2. What is not uploaded is said, with the number of logs and the reason.
+1. The event of an attempt has the address of its log. No task waits for the upload, and no task fails with it.
+2. Failed uploads are reported with their number and reason.
 """
 
 from __future__ import annotations
@@ -14,25 +14,26 @@ import time
 from collections import deque
 from collections.abc import Callable
 
+from cloud_tasks.worker.common.formatting import counted
 from cloud_tasks.worker.common.log import Log
 from cloud_tasks.worker.task_process.output_capture import log_path
 
 __all__ = ["LogUploader"]
 
 _THREADS = 4
-_MOST_WAITING = 20_000
-_ATTEMPTS = 4
-_FIRST_PAUSE = 0.5
+_MAX_WAITING = 20_000
+_MAX_ATTEMPTS = 4
+_MIN_BACKOFF = 0.5
 
 
 class LogUploader:
-    """Uploads logs by threads of its own, a few at a time, each a few times if need be.
+    """Uploads logs from up to four threads, with up to four attempts each.
 
     Args:
-        folder: Where the logs are.
+        folder: Folder of the logs.
         store: A folder or URL.
-        keep: Whether a log stays where it is when it has been uploaded.
-        on_problem: Told, from a thread, why logs are not uploaded; once for each kind of error.
+        keep: Whether to keep a log after its upload.
+        on_problem: Called from a thread with the reason of a failure; once for each kind of error.
     """
 
     def __init__(self, folder: str, store: str, *, keep: bool, on_problem: Callable[[str], None], log: Log) -> None:
@@ -44,13 +45,13 @@ class LogUploader:
         self._waiting: deque[tuple[str, str]] = deque()
         self._changed = threading.Condition()
         self._threads: list[threading.Thread] = []
-        self._give_up_at: float | None = None
+        self._deadline: float | None = None
         self._problems: set[str] = set()
         self.failed = 0
-        """Logs that are not in the store, and will not be."""
+        """Number of logs that could not be uploaded."""
 
     def put(self, task_id: str, attempt: int) -> str | None:
-        """Have the log of an attempt that has ended uploaded; returns where it will be, None where it is empty."""
+        """Queue the log of a finished attempt for upload; return its address, None if it is empty or not queued."""
         from cloud_tasks.worker.task_process.result_store import address_of, log_name
 
         path = log_path(self._folder, task_id, attempt)
@@ -62,7 +63,7 @@ class LogUploader:
             return None
         address = address_of(self._store, log_name(task_id, attempt))
         with self._changed:
-            if len(self._waiting) >= _MOST_WAITING:
+            if len(self._waiting) >= _MAX_WAITING:
                 self.failed += 1
                 return None
             self._waiting.append((path, address))
@@ -73,21 +74,21 @@ class LogUploader:
             self._changed.notify()
         return address
 
-    def close(self, patience: float) -> None:
-        """Upload what waits, for so many seconds at most."""
+    def close(self, timeout: float) -> None:
+        """Upload the queued logs, for at most so many seconds, and end the threads."""
         with self._changed:
-            self._give_up_at = time.monotonic() + patience
+            self._deadline = time.monotonic() + timeout
             self._changed.notify_all()
         for thread in self._threads:
-            thread.join(max(0.0, self._give_up_at - time.monotonic()) + 1.0)
-        left = len(self._waiting)
-        if self.failed + left:
-            self._log.warning(f"{self.failed + left} logs of tasks were not uploaded to {self._store}")
+            thread.join(max(0.0, self._deadline - time.monotonic()) + 1.0)
+        failed = self.failed + len(self._waiting)
+        if failed:
+            self._log.warning(f"{counted(failed, 'task log')} not uploaded to {self._store}")
 
     def _serve(self) -> None:
         while True:
             with self._changed:
-                while not self._waiting and self._give_up_at is None:
+                while not self._waiting and self._deadline is None:
                     self._changed.wait()
                 if not self._waiting or self._is_too_late():
                     return
@@ -95,13 +96,13 @@ class LogUploader:
             self._upload(path, address)
 
     def _is_too_late(self) -> bool:
-        return self._give_up_at is not None and time.monotonic() > self._give_up_at
+        return self._deadline is not None and time.monotonic() > self._deadline
 
     def _upload(self, path: str, address: str) -> None:
         from cloud_tasks.worker.task_process.result_store import store_file
 
-        pause, problem = _FIRST_PAUSE, ""
-        for attempt in range(_ATTEMPTS):
+        backoff, problem = _MIN_BACKOFF, ""
+        for attempt in range(_MAX_ATTEMPTS):
             try:
                 with open(path, "rb") as content:
                     store_file(address, content)
@@ -110,15 +111,15 @@ class LogUploader:
             else:
                 self._remove(path)
                 return
-            if self._is_too_late() or attempt == _ATTEMPTS - 1:
+            if self._is_too_late() or attempt == _MAX_ATTEMPTS - 1:
                 break
             with self._changed:
-                if self._give_up_at is None:
-                    self._changed.wait(pause)
-            pause *= 2
-        self._failed(path, problem)
+                if self._deadline is None:
+                    self._changed.wait(backoff)
+            backoff *= 2
+        self._give_up(path, problem)
 
-    def _failed(self, path: str, problem: str) -> None:
+    def _give_up(self, path: str, problem: str) -> None:
         self._remove(path)
         with self._changed:
             self.failed += 1
@@ -126,7 +127,7 @@ class LogUploader:
             is_new = kind not in self._problems
             self._problems.add(kind)
         if is_new:
-            self._on_problem(f"a task's log was not uploaded: {problem}")
+            self._on_problem(f"cannot upload the log of a task: {problem}")
 
     def _remove(self, path: str) -> None:
         if not self._keep:

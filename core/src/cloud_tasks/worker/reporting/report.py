@@ -1,4 +1,4 @@
-"""What has to be done about one thing that happened in a worker."""
+"""Reports: the events of one occurrence in a worker, with the message and the ack that follow them."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ __all__ = ["Report"]
 
 
 class Report:
-    """What has to be done about one thing that happened."""
+    """Events of one occurrence; optionally the message of the next attempt and the end of a lease."""
 
     __slots__ = ("delay", "events", "lease_id", "next_body", "release", "sinks_done", "size")
 
@@ -24,11 +24,11 @@ class Report:
         self.events = events
         self.lease_id = lease_id
         self.release = release
-        """Whether the lease is given back rather than acked."""
+        """Whether the lease is released rather than acked."""
         self.next_body = next_body
-        """The message of the next attempt."""
+        """Message of the next attempt; None for none."""
         self.delay = delay
-        """Seconds before that."""
+        """Delay of that message in seconds."""
         self.sinks_done = 0
-        """How many of the main sinks, the first ones, have its events."""
+        """Number of durable sinks, in order, that have its events."""
         self.size = sum(map(len, events)) + (len(next_body) if next_body else 0)

@@ -1,9 +1,9 @@
-"""Copies of events for more sinks (``--event-sinks``). They never hold up a task, and never stop a run.
+"""Forwarding of events to additional sinks (``--event-sinks``), which never delay a task or end a run.
 
 Invariants, each with a test:
 
-1. A sink that fails gets its batch again; what it cannot take in time is dropped, counted and said.
-2. The main sinks and the acks wait for no copy.
+1. A batch that a sink fails to write is retried; events that it cannot write in time are dropped, counted and logged.
+2. Durable sinks and acks do not wait for forwarded events.
 """
 
 from __future__ import annotations
@@ -15,72 +15,79 @@ from collections.abc import Sequence
 
 from cloud_tasks.convert import decode_events
 from cloud_tasks.plugin import EventSink
+from cloud_tasks.worker.common.formatting import counted
 from cloud_tasks.worker.common.log import Log
 
 __all__ = ["SinkForwarder"]
 
-_MOST_WAITING = 50_000
+_MAX_WAITING = 50_000
 _BATCH = 1000
-_PAUSE = 1.0
+_RETRY_INTERVAL = 1.0
 
 
 class SinkForwarder:
-    """A main sink that passes everything on to another sink by a thread of its own."""
+    """A sink that forwards all events to another sink from a thread of its own.
 
-    def __init__(self, name: str, sink: EventSink, *, patience: float, log: Log) -> None:
+    Args:
+        name: Name of the sink, for the log.
+        flush_period: Seconds that `close` may take.
+    """
+
+    def __init__(self, name: str, sink: EventSink, *, flush_period: float, log: Log) -> None:
         self._name = name
         self._sink = sink
-        self._patience = patience
+        self._flush_period = flush_period
         self._log = log
         self._waiting: deque[bytes] = deque()
         self._changed = threading.Condition()
-        self._give_up_at: float | None = None
+        self._deadline: float | None = None
         self.dropped = 0
-        """Events that this sink never got."""
+        """Number of events that the sink did not get."""
         self._thread = threading.Thread(target=self._serve, name=f"worker-sink-{name}", daemon=True)
         self._thread.start()
 
     def write(self, events: Sequence[bytes]) -> None:
+        """Queue events; drop those for which the queue has no room."""
         with self._changed:
-            room = max(0, _MOST_WAITING - len(self._waiting))
-            self._waiting.extend(events[:room])
-            self.dropped += max(0, len(events) - room)
+            capacity = max(0, _MAX_WAITING - len(self._waiting))
+            self._waiting.extend(events[:capacity])
+            self.dropped += max(0, len(events) - capacity)
             self._changed.notify()
 
     def close(self) -> None:
-        """Pass on what waits, for as long as the patience lasts."""
+        """Forward the waiting events for at most the flush period and end the thread."""
         with self._changed:
-            self._give_up_at = time.monotonic() + self._patience
+            self._deadline = time.monotonic() + self._flush_period
             self._changed.notify()
-        self._thread.join(self._patience + 5.0)
+        self._thread.join(self._flush_period + 5.0)
         self.dropped += len(self._waiting)
         if self.dropped:
-            self._log.warning(f'The event sink "{self._name}" did not get {self.dropped} events')
+            self._log.warning(f'The event sink "{self._name}" did not get {counted(self.dropped, "event")}')
 
     def _serve(self) -> None:
         while True:
             with self._changed:
-                while not self._waiting and self._give_up_at is None:
+                while not self._waiting and self._deadline is None:
                     self._changed.wait()
                 batch = [self._waiting.popleft() for _ in range(min(_BATCH, len(self._waiting)))]
-            if not batch or not self._pass_on(batch):
+            if not batch or not self._forward(batch):
                 return
 
-    def _pass_on(self, batch: Sequence[bytes]) -> bool:
+    def _forward(self, batch: Sequence[bytes]) -> bool:
         events, _ = decode_events(b"[" + b",".join(batch) + b"]")
-        said = False
+        is_logged = False
         while True:
             try:
                 self._sink.write(events)
                 self._sink.flush()
             except Exception as error:
-                if not said:
-                    self._log.warning(f'The event sink "{self._name}" failed: {error}; trying again')
-                    said = True
+                if not is_logged:
+                    self._log.warning(f'The event sink "{self._name}" failed, retrying: {error}')
+                    is_logged = True
                 with self._changed:
-                    if self._give_up_at is not None and time.monotonic() >= self._give_up_at:
+                    if self._deadline is not None and time.monotonic() >= self._deadline:
                         self.dropped += len(batch)
                         return False
-                    self._changed.wait(_PAUSE)
+                    self._changed.wait(_RETRY_INTERVAL)
             else:
                 return True

@@ -1,14 +1,15 @@
-"""The spool: reports that cannot be made at the moment, on disk, in the order in which they came.
+"""Spool: a queue of reports on disk, for reports that cannot be delivered at the moment.
 
-A file holds a header, then for each report its events, a line each, and one line ``{"report": [...]}`` that ends it.
-The header says how far the file has been read, in bytes, and for which job and sink it is. Its process has it locked.
+A file holds a header, then for each report its events, one per line, and a line ``{"report": [...]}`` that ends it.
+The header has the number of bytes that were read, and the destination of the reports. The process that uses a file
+locks it.
 
 Invariants, each with a test:
 
-1. Without an outage nothing is written, no file and no folder.
-2. What was put comes out once, in order, whole; what a killed process left, the next in the same folder takes over.
-3. The files together have no more than the bound; where the disk takes less, what was refused stays with the caller.
-4. What a killed process was writing as it died is passed over, never taken for a report.
+1. Without an outage no file and no folder is created.
+2. Reports are returned once, in order and complete; those of a killed process, by the next one in the same folder.
+3. The files never exceed the limit together; reports that the limit or the disk rejects stay with the caller.
+4. A report that a killed process wrote only in part is ignored.
 """
 
 from __future__ import annotations
@@ -20,23 +21,24 @@ from collections import deque
 from collections.abc import Iterator, Sequence
 from typing import IO, Any
 
+from cloud_tasks.worker.common.formatting import format_bytes
 from cloud_tasks.worker.reporting.report import Report
 
 __all__ = ["Spool"]
 
 _FILE_BYTES = 16 * 1024 * 1024
-"""From here on another file is begun, so that what was read gives its room back."""
+"""Size from which on another file is created, so that files that were read can be removed."""
 _SUFFIX = ".spool"
-_DONE_PLACE, _DONE_DIGITS = len('{"spool":1,"read":"'), 16
+_READ_OFFSET, _READ_DIGITS = len('{"spool":1,"read":"'), 16
 
 
 class Spool:
     """Reports on disk. Used by one thread.
 
     Args:
-        folder: Made when the first report is put.
-        destination: What the reports are for; files for another are left alone.
-        limit: Bytes of all files together; 0: nothing is ever kept.
+        folder: Folder of the files, created for the first report.
+        destination: Identifies job and sinks of the reports; files with another destination are ignored.
+        limit: Maximum bytes of all files together; 0 to keep none.
     """
 
     def __init__(self, folder: str, *, destination: str, limit: int) -> None:
@@ -46,10 +48,10 @@ class Spool:
         self._files: deque[_File] = deque()
         self._written: _File | None = None
         self.problem = ""
-        """Why the last report was not taken; empty: it was."""
+        """Reason for which the last report was not accepted; empty for none."""
 
     def take_over(self) -> None:
-        """Take what processes that are gone left here for the same destination; it comes out first."""
+        """Add the files that exited processes left for the same destination; they are read first."""
         try:
             names = sorted(name for name in os.listdir(self.folder) if name.endswith(_SUFFIX))
         except OSError:
@@ -61,27 +63,27 @@ class Spool:
         self._drop_read()
 
     def __bool__(self) -> bool:
-        """Whether it holds anything."""
+        """Return whether it has reports."""
         return bool(self._files)
 
     @property
     def paths(self) -> list[str]:
-        """The files, in the order in which they are read."""
+        """Paths of the files, in the order in which they are read."""
         return [file.path for file in self._files]
 
     @property
     def size(self) -> int:
-        """Bytes on disk."""
+        """Number of bytes on disk."""
         return sum(file.end for file in self._files)
 
     def put(self, reports: Sequence[Report]) -> int:
-        """Write reports behind all others; returns how many were taken, the first ones."""
+        """Append reports; return how many of them, in order, were accepted."""
         taken = 0
         self.problem = ""
-        for batch in _pieces(reports):
+        for batch in _chunks(reports):
             content = b"".join(_encoded(report) for report in batch)
             if self.size + len(content) > self._limit:
-                self.problem = f"it may have {self._limit} bytes"
+                self.problem = f"the limit is {format_bytes(self._limit)} (event_spool_bytes)"
                 break
             try:
                 self._file_to_write().append(content)
@@ -93,25 +95,30 @@ class Spool:
         return taken
 
     def get(self, count: int, size: int) -> list[Report]:
-        """The first reports, at most so many, and bytes unless it is one; they stay until `drop`."""
+        """Return the first reports, which stay until `drop`.
+
+        Args:
+            count: Maximum number of reports.
+            size: Maximum bytes, which only a single report may exceed.
+        """
         while self._files:
             reports = self._files[0].read(count, size)
             if reports:
                 return reports
-            # Nothing whole is left: what a killed process was writing.
+            # The rest is a report that a killed process wrote in part.
             self._files[0].skip()
             self._drop_read()
         return []
 
     def drop(self, count: int) -> None:
-        """The first so many are done."""
+        """Remove the first reports."""
         left = count
         while left and self._files:
             left -= self._files[0].advance(left)
             self._drop_read()
 
     def close(self) -> None:
-        """Let go of the files; those with reports in them stay."""
+        """Close the files; those with reports stay on disk."""
         self._drop_read()
         while self._files:
             self._files.popleft().close()
@@ -133,18 +140,18 @@ class Spool:
             file.remove()
             removed = True
         if removed and not self._files:
-            # Others may have files in it.
+            # Other processes may have files in it.
             with contextlib.suppress(OSError):
                 os.rmdir(self.folder)
 
 
 class _File:
-    """One file, locked for as long as it is open."""
+    """One file, locked while it is open."""
 
-    def __init__(self, path: str, file: IO[bytes], *, begin: int, end: int, is_own: bool) -> None:
+    def __init__(self, path: str, file: IO[bytes], *, start: int, end: int, is_own: bool) -> None:
         self.path = path
         self._file = file
-        self._read = begin
+        self._read = start
         self.end = end
         self._is_own = is_own
         self._ends: deque[int] = deque()
@@ -158,8 +165,8 @@ class _File:
         file = os.fdopen(descriptor, "r+b", buffering=0)
         try:
             _lock(descriptor)
-            header = f'{{"spool":1,"read":"{0:0{_DONE_DIGITS}d}","for":{json.dumps(destination)}}}\n'.encode()
-            made = cls(path, file, begin=len(header), end=0, is_own=True)
+            header = f'{{"spool":1,"read":"{0:0{_READ_DIGITS}d}","for":{json.dumps(destination)}}}\n'.encode()
+            made = cls(path, file, start=len(header), end=0, is_own=True)
             made.append(header)
         except OSError:
             file.close()
@@ -169,7 +176,7 @@ class _File:
 
     @classmethod
     def of(cls, path: str, destination: str) -> _File | None:
-        """A file that is there; None: it is another process's, for something else, or no spool."""
+        """Open an existing file; return None if it is locked, has another destination, or is not a spool."""
         try:
             file = os.fdopen(os.open(path, os.O_RDWR | os.O_CLOEXEC), "r+b", buffering=0)
         except OSError:
@@ -179,8 +186,8 @@ class _File:
             header = os.pread(file.fileno(), 1 << 16, 0).split(b"\n", 1)[0] + b"\n"
             found = json.loads(header)
             if found["for"] == destination and os.stat(path).st_ino == os.fstat(file.fileno()).st_ino:
-                begin = max(int(found["read"]), len(header))
-                return cls(path, file, begin=begin, end=os.fstat(file.fileno()).st_size, is_own=False)
+                start = max(int(found["read"]), len(header))
+                return cls(path, file, start=start, end=os.fstat(file.fileno()).st_size, is_own=False)
         except (OSError, ValueError, KeyError, TypeError):
             pass
         file.close()
@@ -191,18 +198,18 @@ class _File:
         return self._read >= self.end
 
     def append(self, content: bytes) -> None:
-        """All of it or nothing."""
+        """Append content, all or nothing."""
         rest = memoryview(content)
-        place = self.end
+        offset = self.end
         try:
             while rest:
-                written = os.pwrite(self._file.fileno(), rest, place)
-                place += written
+                written = os.pwrite(self._file.fileno(), rest, offset)
+                offset += written
                 rest = rest[written:]
         except OSError:
             os.ftruncate(self._file.fileno(), self.end)
             raise
-        self.end = place
+        self.end = offset
 
     def read(self, count: int, size: int) -> list[Report]:
         reports: list[Report] = []
@@ -221,18 +228,18 @@ class _File:
         return reports
 
     def advance(self, count: int) -> int:
-        """Pass over the first so many reports, or all; returns how many."""
+        """Advance past the first reports; return how many there were, up to ``count``."""
         if not self._ends:
-            # They were put and not read back: they are the first all the same.
+            # The reports were put and not read yet.
             self.read(count, 1 << 62)
         passed = min(count, len(self._ends))
         for _ in range(passed):
             self._read = self._ends.popleft()
         if not passed:
             self.skip()
-        # Where this fails, the next process reports them again, with the same event ids.
+        # If this fails, the next process sends the reports again, with the same event ids.
         with contextlib.suppress(OSError):
-            os.pwrite(self._file.fileno(), f"{self._read:0{_DONE_DIGITS}d}".encode(), _DONE_PLACE)
+            os.pwrite(self._file.fileno(), f"{self._read:0{_READ_DIGITS}d}".encode(), _READ_OFFSET)
         return passed
 
     def skip(self) -> None:
@@ -252,18 +259,18 @@ def _lock(descriptor: int) -> None:
     fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
 
-def _pieces(reports: Sequence[Report]) -> Iterator[Sequence[Report]]:
-    """As they are written: some hundred at a time, one where they are long."""
-    piece: list[Report] = []
+def _chunks(reports: Sequence[Report]) -> Iterator[Sequence[Report]]:
+    """Split reports for writing: 200 at a time, fewer if they are long."""
+    chunk: list[Report] = []
     size = 0
     for report in reports:
-        piece.append(report)
+        chunk.append(report)
         size += report.size
-        if len(piece) == 200 or size > 1 << 20:
-            yield piece
-            piece, size = [], 0
-    if piece:
-        yield piece
+        if len(chunk) == 200 or size > 1 << 20:
+            yield chunk
+            chunk, size = [], 0
+    if chunk:
+        yield chunk
 
 
 def _encoded(report: Report) -> bytes:
@@ -274,11 +281,11 @@ def _encoded(report: Report) -> bytes:
 
 
 def _decoded(stream: IO[bytes], *, is_own: bool) -> Iterator[tuple[Report, int]]:
-    """The whole reports and where each ends."""
-    place = stream.tell()
+    """Yield the complete reports and the offset of the end of each."""
+    offset = stream.tell()
     events: list[bytes] = []
     for line in stream:
-        place += len(line)
+        offset += len(line)
         if not line.endswith(b"\n"):
             return
         if not line.startswith(b'{"report":'):
@@ -291,7 +298,7 @@ def _decoded(stream: IO[bytes], *, is_own: bool) -> Iterator[tuple[Report, int]]
             continue
         yield (
             _report(events[max(0, len(events) - number) :], sinks_done, lease_id, release, delay, body, is_own=is_own),
-            place,
+            offset,
         )
         events = []
 
@@ -300,7 +307,7 @@ def _report(
     events: Sequence[bytes], sinks_done: int, lease_id: Any, release: bool, delay: float, body: Any, *, is_own: bool
 ) -> Report:
     if not is_own and (body is not None or release):
-        # Its lease has run out by now, or will: the queue brings the same attempt again, to be judged anew.
+        # The lease of an earlier process expires: the queue delivers the same attempt again.
         lease_id, release, body = None, False, None
     report = Report(
         events,

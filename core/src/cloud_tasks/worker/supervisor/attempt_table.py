@@ -1,6 +1,6 @@
-"""The table of attempts that were handed to a launcher, each in one state.
+"""The table of unfinished attempts, each in one state.
 
-Invariant: an attempt's state is the group of the table that it is in; `move` is the one place that changes it.
+Invariant, with a test: an attempt's state is the group of the table that holds it; only `move` changes it.
 """
 
 from __future__ import annotations
@@ -11,51 +11,48 @@ from cloud_tasks.worker.consumers.attempt_types import AttemptState, RunningAtte
 
 __all__ = ["AttemptTable"]
 
-
-_ENDED = AttemptState.ENDED
+# A member of an enumeration takes longer to look up than an attempt takes to move.
+_FINISHED = AttemptState.FINISHED
 
 
 class AttemptTable:
-    """Attempts by state and number, in the order in which they reached the state."""
+    """Unfinished attempts by state and number, in the order in which they reached the state."""
 
     def __init__(self) -> None:
         self.waiting: dict[int, RunningAttempt] = {}
         self.running: dict[int, RunningAttempt] = {}
         self.ending: dict[int, RunningAttempt] = {}
-        self._groups = {
-            AttemptState.WAITING: self.waiting,
-            AttemptState.RUNNING: self.running,
-            AttemptState.ENDING: self.ending,
-        }
+        self._groups = (self.waiting, self.running, self.ending)
+        """Group of each state; the states are its indices."""
 
     def __len__(self) -> int:
         return len(self.waiting) + len(self.running) + len(self.ending)
 
     @property
-    def begun_count(self) -> int:
-        """Number of attempts that have begun and not ended."""
+    def started_count(self) -> int:
+        """Number of attempts that have a process."""
         return len(self.running) + len(self.ending)
 
-    def begun(self) -> list[RunningAttempt]:
-        """Return the attempts that have begun and not ended."""
+    def started(self) -> list[RunningAttempt]:
+        """Return the attempts that have a process."""
         return [*self.running.values(), *self.ending.values()]
 
     def all(self) -> list[RunningAttempt]:
-        """Return the attempts that have not ended."""
+        """Return every unfinished attempt."""
         return list(chain(self.running.values(), self.ending.values(), self.waiting.values()))
 
-    def get_begun(self, number: int) -> RunningAttempt | None:
-        """Return an attempt that has begun and not ended; None for no such attempt."""
+    def get_started(self, number: int) -> RunningAttempt | None:
+        """Return an attempt that has a process; None for no such attempt."""
         return self.running.get(number) or self.ending.get(number)
 
     def add(self, attempt: RunningAttempt) -> None:
-        """Add an attempt, waiting."""
+        """Add a waiting attempt."""
         self.waiting[attempt.number] = attempt
 
     def move(self, attempt: RunningAttempt, state: AttemptState) -> None:
-        """Change an attempt's state; ENDED removes it."""
-        number = attempt.number
-        del self._groups[attempt.state][number]
+        """Change an attempt's state; FINISHED removes it from the table."""
+        number, groups = attempt.number, self._groups
+        del groups[attempt.state][number]
         attempt.state = state
-        if state is not _ENDED:
-            self._groups[state][number] = attempt
+        if state is not _FINISHED:
+            groups[state][number] = attempt

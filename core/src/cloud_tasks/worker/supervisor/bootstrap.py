@@ -1,4 +1,4 @@
-"""Puts a supervisor together from the worker's plan, runs it, and takes everything apart again."""
+"""Start and end of the supervisor process: opens the backends, wires the parts, runs the supervisor, closes all."""
 
 from __future__ import annotations
 
@@ -8,132 +8,103 @@ from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
 from cloud_tasks.errors import CloudTasksError
+from cloud_tasks.worker.common.formatting import counted
 from cloud_tasks.worker.common.log import Log
 from cloud_tasks.worker.common.shared_flags import SharedFlags
 from cloud_tasks.worker.reporting.event_encoder import EventEncoder
 from cloud_tasks.worker.reporting.reporter import Report, Reporter
 from cloud_tasks.worker.supervisor.completion import CompletionHandler
+from cloud_tasks.worker.supervisor.event_loop import EventLoop
 from cloud_tasks.worker.supervisor.open_backends import OpenBackends
 from cloud_tasks.worker.supervisor.retry_policy import RetryRules
 from cloud_tasks.worker.supervisor.settings import Exit, SupervisorSettings
 from cloud_tasks.worker.supervisor.startup_log import log_configuration
-from cloud_tasks.worker.supervisor.supervisor import Supervisor
+from cloud_tasks.worker.supervisor.supervisor import Supervisor, SupervisorParts
 from cloud_tasks.worker.worker_config import WorkerConfig
 
 if TYPE_CHECKING:
     import socket
 
     from cloud_tasks.registry import Registry
-    from cloud_tasks.worker.consumers.base import TaskConsumer
     from cloud_tasks.worker.reporting.log_upload import LogUploader
 
 __all__ = ["supervise"]
 
 
 def supervise(
-    plan: WorkerConfig,
+    config: WorkerConfig,
     data: Any,
     flags: SharedFlags,
     *,
-    end: socket.socket,
+    zygote: socket.socket,
     on_termination_notice: Callable[[], Any] | None,
     registry: Registry | None = None,
 ) -> int:
-    """Run the worker; returns the exit code.
+    """Run a worker in this process and return its exit code.
 
     Args:
-        end: The socket of the zygote, a child of this process.
-        registry: None: the installed plugins that the plan names.
+        data: The `WorkerData` with the values of all options.
+        zygote: Socket of the zygote, a child of this process.
+        on_termination_notice: Called once, in a thread, when the provider announces that it reclaims this instance.
+        registry: Plugins to use; None for the installed ones that the configuration names.
     """
     log = Log(verbose=data.verbose > 0)
     try:
         with ExitStack() as stack:
-            # Closing its socket is what ends the zygote; the crew, once there is one, waits for that.
-            stack.callback(end.close)
-            return _Assembly(plan, data, flags, log, registry, stack).run(end, on_termination_notice)
+            # The zygote exits when its socket is closed; the fork-server client, once created, waits for that.
+            stack.callback(zygote.close)
+            return _Bootstrap(config, data, flags, log, registry, stack).run(zygote, on_termination_notice)
     except CloudTasksError as error:
         log.error(str(error))
         return Exit.BAD_INPUT if type(error).__name__ in ("InputError", "PluginError") else Exit.FAILED
 
 
-class _Assembly:
-    """The parts of one supervisor and how they are connected."""
+class _Bootstrap:
+    """Creates the parts of one supervisor and ends them in reverse order."""
 
     def __init__(
-        self, plan: WorkerConfig, data: Any, flags: SharedFlags, log: Log, registry: Registry | None, stack: ExitStack
+        self, config: WorkerConfig, data: Any, flags: SharedFlags, log: Log, registry: Registry | None, stack: ExitStack
     ) -> None:
-        self._plan = plan
+        self._config = config
         self._data = data
         self._flags = flags
         self._log = log
         self._registry = registry
         self._stack = stack
         self._events = EventEncoder()
-        self._supervisor: Supervisor | None = None
-        self._logs: LogUploader | None = None
 
-    def run(self, end: socket.socket, on_termination_notice: Callable[[], Any] | None) -> int:
-        data, stack = self._data, self._stack
-        log_configuration(self._log, data, self._plan)
+    def run(self, zygote: socket.socket, on_termination_notice: Callable[[], Any] | None) -> int:
+        data, stack, config, log = self._data, self._stack, self._config, self._log
+        log_configuration(log, data, config)
         stack.callback(self._power_off)
         rules = RetryRules.of(data)
-        connections = OpenBackends(
-            self._plan,
-            data,
-            environ=os.environ,
-            registry=self._registry,
-            stack=stack,
-            on_lost=self._on_lost_leases,
-            log=self._log,
-        )
-        reporter = self._reporter(connections)
-        backend = connections.backend
-        endings = CompletionHandler(
+        backends = OpenBackends(config, data, environ=os.environ, registry=self._registry, stack=stack, log=log)
+        reporter = self._open_reporter(backends)
+        logs = self._open_log_uploader(reporter)
+        backend = backends.backend
+        completion = CompletionHandler(
             rules,
             self._events,
             reporter,
             counts_deliveries=None if backend is None else backend.traits.reports_delivery_count,
-            max_event_bytes=connections.max_event_bytes,
-            logs=self._log_uploads(reporter),
+            max_event_bytes=backends.max_event_bytes,
+            logs=logs,
         )
-        supervisor = Supervisor(
-            self._settings(connections.max_result_bytes),
-            end=end,
-            feed=lambda supervisor: self._feed(connections, supervisor, endings, rules),
-            reporter=reporter,
-            endings=endings,
-            events=self._events,
-            flags=self._flags,
-            log=self._log,
-        )
-        self._supervisor = supervisor
-        stack.callback(endings.close, self._plan.scratch_root)
+        loop = EventLoop()
+        stack.callback(loop.close)
+        consumer = backends.open_consumer(completion, max_losses=rules.max_losses, on_change=loop.wake)
+        parts = SupervisorParts(loop, zygote, consumer, reporter, completion, self._events, self._flags, log)
+        supervisor = Supervisor(self._settings(backends.max_result_bytes), parts)
+        stack.callback(completion.close, config.scratch_root)
         stack.callback(supervisor.close)
-        self._watch(connections, supervisor, on_termination_notice)
+        self._watch_for_termination(backends, supervisor, loop, on_termination_notice)
         reporter.start()
-        if connections.leases is not None:
-            connections.leases.start()
-            stack.callback(connections.leases.close)
-        return self._finish(supervisor, reporter, self._work(supervisor, reporter))
+        if backends.leases is not None:
+            backends.leases.start(lambda lease_ids: self._on_leases_lost(supervisor, loop, lease_ids))
+            stack.callback(backends.leases.close)
+        return self._finish(supervisor, parts, logs, self._run(supervisor, reporter))
 
-    def _watch(
-        self, connections: OpenBackends, supervisor: Supervisor, on_termination_notice: Callable[[], Any] | None
-    ) -> None:
-        """Look out for the end of this machine, where there is one to be expected."""
-        data = self._data
-        simulated = data.simulate_spot_termination_after
-        is_machine = bool(connections.compute_name) and (self._plan.source is None or bool(data.is_spot))
-        if not is_machine and simulated is None:
-            return
-        from cloud_tasks.worker.supervisor.termination_watch import TerminationWatch
-
-        notices = TerminationWatch(supervisor, callback=on_termination_notice, stack=self._stack, log=self._log)
-        if is_machine:
-            notices.watch(connections.registry, connections.compute_name, data, environ=os.environ, events=self._events)
-        if simulated is not None:
-            notices.simulate(simulated, data.simulate_spot_termination_delay)
-
-    def _work(self, supervisor: Supervisor, reporter: Reporter) -> int:
+    def _run(self, supervisor: Supervisor, reporter: Reporter) -> int:
         try:
             return supervisor.run()
         except Exception as error:
@@ -141,29 +112,56 @@ class _Assembly:
 
             trace = traceback.format_exc()
             self._log.error(f"The supervisor failed: {error}\n{trace}")
-            reporter.put(Report((self._events.make("fatal_exception", exception=str(error), stack_trace=trace),)))
+            reporter.put(Report((self._events.encode("fatal_exception", exception=str(error), stack_trace=trace),)))
             return Exit.FAILED
 
-    def _finish(self, supervisor: Supervisor, reporter: Reporter, code: int) -> int:
-        failure = supervisor.feed.failure
+    def _finish(self, supervisor: Supervisor, parts: SupervisorParts, logs: LogUploader | None, code: int) -> int:
+        """Report the end of the worker, send what is left, and return the exit code."""
+        failure, flush_period = parts.consumer.failure, self._data.flush_period
         if failure and code == Exit.DONE:
             self._log.error(failure)
-            code = Exit.BAD_INPUT if self._plan.source is not None else Exit.DONE
+            code = Exit.BAD_INPUT if self._config.source is not None else Exit.DONE
         reason = supervisor.stop_reason or failure or "all tasks are done"
-        reporter.put(Report((self._events.make("worker_stopped", reason=reason, exit_code=code),)))
-        # What it has just received is given back through the reporter.
-        supervisor.feed.close()
-        if self._logs is not None:
-            self._logs.close(self._data.flush_period)
-        rest = reporter.close(self._data.flush_period)
-        if rest:
-            self._log.error(rest)
+        parts.reporter.put(Report((self._events.encode("worker_stopped", reason=reason, exit_code=code),)))
+        # Tasks that it has just received are released through the reporter.
+        parts.consumer.close()
+        if logs is not None:
+            logs.close(flush_period)
+        unsent = parts.reporter.close(flush_period)
+        if unsent:
+            self._log.error(unsent)
             code = code or Exit.FAILED
-        self._log.info(f"Worker ended: {reason}; {supervisor.finished} tasks were attempted")
+        self._log.info(f"Worker ended: {reason}; {counted(supervisor.finished, 'task')} attempted")
         return code
 
-    def _reporter(self, connections: OpenBackends) -> Reporter:
-        backend, leases = connections.backend, connections.leases
+    def _watch_for_termination(
+        self,
+        backends: OpenBackends,
+        supervisor: Supervisor,
+        loop: EventLoop,
+        callback: Callable[[], Any] | None,
+    ) -> None:
+        """Watch for the termination notice of this instance, real or simulated."""
+        data = self._data
+        simulated = data.simulate_spot_termination_after
+        is_instance = bool(backends.compute_name) and (self._config.source is None or bool(data.is_spot))
+        if not is_instance and simulated is None:
+            return
+        from cloud_tasks.worker.supervisor.termination_watch import TerminationWatch
+
+        watch = TerminationWatch(
+            lambda reason, seconds_left: loop.post(lambda: supervisor.on_termination_notice(reason, seconds_left)),
+            callback=callback,
+            stack=self._stack,
+            log=self._log,
+        )
+        if is_instance:
+            watch.start(backends.registry, backends.compute_name, data, environ=os.environ, events=self._events)
+        if simulated is not None:
+            watch.simulate(simulated, data.simulate_spot_termination_delay)
+
+    def _open_reporter(self, backends: OpenBackends) -> Reporter:
+        backend, leases = backends.backend, backends.leases
 
         def on_acked(lease_ids: Sequence[str]) -> None:
             if leases is not None:
@@ -173,17 +171,17 @@ class _Assembly:
             return () if leases is None else leases.confirm(lease_ids)
 
         return Reporter(
-            connections.sinks,
-            tasks=connections.tasks,
+            backends.sinks,
+            tasks=backends.tasks,
             max_delay=0.0 if backend is None else backend.traits.delay.total_seconds(),
             confirm=confirm,
             on_acked=on_acked,
-            spool=connections.spool,
+            spool=backends.spool,
             log=self._log,
         )
 
-    def _log_uploads(self, reporter: Reporter) -> LogUploader | None:
-        data, folder = self._data, self._plan.log_dir
+    def _open_log_uploader(self, reporter: Reporter) -> LogUploader | None:
+        data, folder = self._data, self._config.log_dir
         if data.log_store is None or folder is None:
             return None
 
@@ -191,50 +189,40 @@ class _Assembly:
 
         def on_problem(text: str) -> None:
             self._log.warning(text)
-            reporter.put(Report((self._events.make("non_fatal_exception", exception=text),)))
+            reporter.put(Report((self._events.encode("non_fatal_exception", exception=text),)))
 
-        self._logs = LogUploader(
-            folder, data.log_store, keep=data.task_log_dir is not None, on_problem=on_problem, log=self._log
-        )
-        return self._logs
-
-    def _feed(
-        self, connections: OpenBackends, supervisor: Supervisor, endings: CompletionHandler, rules: RetryRules
-    ) -> TaskConsumer:
-        def nothing() -> None:
-            return
-
-        return connections.feed(endings, max_losses=rules.max_losses, on_change=lambda: supervisor.post(nothing))
+        keep = data.task_log_dir is not None
+        return LogUploader(folder, data.log_store, keep=keep, on_problem=on_problem, log=self._log)
 
     def _settings(self, max_result_bytes: int | None) -> SupervisorSettings:
-        data, plan = self._data, self._plan
+        data, config = self._data, self._config
         return SupervisorSettings(
-            slots=plan.slots,
+            slots=config.slots,
             max_runtime=data.max_runtime,
             grace=data.shutdown_grace_period,
             term_to_kill=data.timeout_kill_period,
-            keepalive_interval=data.keepalive_interval if plan.events_to_queue else 0.0,
-            idle_limit=data.idle_limit if plan.source is None else None,
+            keepalive_interval=data.keepalive_interval if config.events_to_queue else 0.0,
+            idle_limit=data.idle_limit if config.source is None else None,
             max_lifetime=data.max_lifetime,
-            scratch_root=plan.scratch_root,
+            scratch_root=config.scratch_root,
             max_result_bytes=max_result_bytes,
             progress_interval=data.progress_interval,
             reuse=data.reuse_processes or 1,
             memory_gb=data.max_memory_allowed_per_task,
-            log_tasks=plan.source is not None or data.verbose > 0,
+            log_tasks=config.source is not None or data.verbose > 0,
         )
 
+    def _on_leases_lost(self, supervisor: Supervisor, loop: EventLoop, lease_ids: Sequence[str]) -> None:
+        self._log.warning(
+            f"{counted(len(lease_ids), 'lease')} expired early; other workers may be running the same tasks"
+        )
+        loop.post(lambda: supervisor.on_leases_lost(lease_ids))
+
     def _power_off(self) -> None:
-        """What the user wants done when this worker is through, whatever the reason."""
+        """Run the user's command for the end of the worker, whatever the reason of the end."""
         command = self._data.power_off_command
         if command:
             import subprocess
 
             self._log.info(f"Running the power-off command: {command}")
             subprocess.run(command, shell=True, check=False, stdin=subprocess.DEVNULL)
-
-    def _on_lost_leases(self, lease_ids: Sequence[str]) -> None:
-        self._log.warning(f"{len(lease_ids)} leases ended early; others may be doing these tasks too")
-        supervisor = self._supervisor
-        if supervisor is not None:
-            supervisor.post(lambda: supervisor.lost_leases(lease_ids))

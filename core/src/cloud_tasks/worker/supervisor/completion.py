@@ -1,10 +1,11 @@
-"""What follows from the end of an attempt: its events, the next attempt or none, the fate of its lease.
+"""Completion of attempts: the events of an end, the next attempt if there is one, ack or release of the lease.
 
 Invariants, each with a test:
 
 1. Every attempt that was started gets exactly one event that ends it.
-2. Attempts and losses are counted apart, and both are bounded; past them the task is reported dead.
-3. A task whose lease was lost is neither sent nor given back, and no interruption makes it dead: the queue delivers it
+2. Attempts and interrupted attempts are counted separately, and both are limited; past a limit the task is reported
+   dead.
+3. A task whose lease was lost is neither sent nor released, and no interruption makes it dead: the queue delivers it
    again. An attempt of it that would be retried ends as released, under the number that the next delivery has.
 """
 
@@ -18,6 +19,7 @@ from _queue import SimpleQueue
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from cloud_tasks.worker.common.formatting import counted
 from cloud_tasks.worker.consumers.attempt_types import PendingAttempt
 from cloud_tasks.worker.reporting.event_encoder import EventEncoder
 from cloud_tasks.worker.reporting.reporter import Report, Reporter
@@ -29,61 +31,77 @@ if TYPE_CHECKING:
 
 __all__ = ["Completion", "CompletionHandler"]
 
-_EVENTS = {
+_EVENT_TYPES = {
     OutcomeKind.COMPLETED: "task_completed",
     OutcomeKind.RETRY_REQUESTED: "task_completed",
     OutcomeKind.EXCEPTION: "task_exception",
     OutcomeKind.EXITED: "task_exited",
     OutcomeKind.TIMED_OUT: "task_timed_out",
+    OutcomeKind.LOST: "task_released",
+    OutcomeKind.RELEASED: "task_released",
 }
-_SHOWN = 1000
-"""Bytes of a result that the log shows."""
-_CUT = 1000
-"""Characters that stay of a text in an event that is too long."""
+# A member of an enumeration takes long to look up, for code that runs once per task.
+_COMPLETED, _RETRY_REQUESTED = OutcomeKind.COMPLETED, OutcomeKind.RETRY_REQUESTED
+_LOST, _RELEASED = OutcomeKind.LOST, OutcomeKind.RELEASED
+_LOGGED_RESULT_BYTES = 1000
+_TRUNCATED_CHARACTERS = 1000
+"""Characters that are kept of each long text in an event that is too long."""
 
 
 class Completion(NamedTuple):
+    """Consequences of an attempt's end."""
+
     report: Report
     task_id: str
     outcome: Outcome
     retry: bool
-    again: PendingAttempt | None = None
-    """The next attempt, for a feed that keeps it; a queue's is in the report."""
+    next: PendingAttempt | None = None
+    """The next attempt, for a consumer that keeps it; with a queue it is in the report."""
     delay: float = 0.0
+    """Seconds before the next attempt."""
 
     def lines(self, number: int, elapsed: float, *, is_alone: bool) -> Iterator[str]:
-        """What the log says of it; ``is_alone``: its process was for it alone."""
-        outcome, who = self.outcome, f"Worker #{number}"
-        if is_alone and outcome.kind in (OutcomeKind.COMPLETED, OutcomeKind.RETRY_REQUESTED):
-            yield f"{who}: Completed task {self.task_id} in {elapsed:.2f} seconds, retry {self.retry}"
-            yield f"{who}: Exiting"
+        """Yield the log lines of the end.
+
+        Args:
+            number: Number of the attempt in this worker.
+            elapsed: Seconds that it ran.
+            is_alone: Whether its process ran no other attempt.
+        """
+        outcome, worker = self.outcome, f"Worker #{number}"
+        is_completed = outcome.kind is _COMPLETED or outcome.kind is _RETRY_REQUESTED
+        if is_alone and is_completed:
+            yield f"{worker}: Completed task {self.task_id} in {elapsed:.2f} seconds, retry {self.retry}"
+            yield f"{worker}: Exiting"
         elif is_alone and outcome.kind is OutcomeKind.EXCEPTION:
-            yield f"{who}: Task {self.task_id} raised {_what(outcome)} after {elapsed:.2f} seconds"
-            yield f"{who}: Exiting"
-        again = "with retry" if self.retry else "with no retry"
-        start = f"{who} reported task {self.task_id}"
-        if outcome.kind in (OutcomeKind.COMPLETED, OutcomeKind.RETRY_REQUESTED):
-            result = outcome.result[:_SHOWN].decode("utf-8", "replace")
-            text = json.loads(result) if len(result) < _SHOWN and result.startswith('"') else result
-            yield f"{start} completed in {elapsed:.1f} seconds {again}; result: {text}"
+            yield f"{worker}: Task {self.task_id} raised {_exception_text(outcome)} after {elapsed:.2f} seconds"
+            yield f"{worker}: Exiting"
+        retry = "with retry" if self.retry else "with no retry"
+        start = f"{worker} reported task {self.task_id}"
+        if is_completed:
+            result = outcome.result[:_LOGGED_RESULT_BYTES].decode("utf-8", "replace")
+            text = json.loads(result) if len(result) < _LOGGED_RESULT_BYTES and result.startswith('"') else result
+            yield f"{start} completed in {elapsed:.1f} seconds {retry}; result: {text}"
         elif outcome.kind is OutcomeKind.EXCEPTION:
-            yield f"{start} raised an exception in {elapsed:.1f} seconds {again}; {_what(outcome)}"
+            yield f"{start} raised an exception in {elapsed:.1f} seconds {retry}; {_exception_text(outcome)}"
         elif outcome.kind is OutcomeKind.TIMED_OUT:
-            yield f"{start} timed out in {elapsed:.1f} seconds {again}"
+            yield f"{start} timed out in {elapsed:.1f} seconds {retry}"
         elif outcome.kind is OutcomeKind.EXITED:
             cause = f"exit code {outcome.exit_code} ({outcome.details['cause']})"
-            yield f"{start} exited in {elapsed:.1f} seconds {again}; {cause}"
+            yield f"{start} exited in {elapsed:.1f} seconds {retry}; {cause}"
         else:
-            yield f"{start} unfinished after {elapsed:.1f} seconds; {outcome.details.get('cause', '')}"
+            yield f"{start} interrupted after {elapsed:.1f} seconds; {outcome.details.get('cause', '')}"
 
 
 class CompletionHandler:
-    """Judges ends. Used by the supervisor's loop; the scratch folders are removed by a thread.
+    """Decides and reports what follows an attempt's end. Used in the supervisor's loop.
+
+    A thread removes the scratch folders.
 
     Args:
-        counts_deliveries: Whether the queue itself counts losses; None: there is no queue.
-        max_event_bytes: Longer events have their texts cut.
-        logs: Where what tasks printed is uploaded; None: it is not.
+        counts_deliveries: Whether the queue counts interrupted attempts itself; None without a queue.
+        max_event_bytes: Size above which the texts in an event are truncated; None for no limit.
+        logs: Uploads the output of tasks; None if it is not uploaded.
     """
 
     def __init__(
@@ -105,46 +123,54 @@ class CompletionHandler:
         self._scratch: SimpleQueue[str | None] = SimpleQueue()
         self._cleaner: threading.Thread | None = None
 
-    def judge(self, work: PendingAttempt, outcome: Outcome, elapsed: float) -> Completion:
-        """Return the consequences of an attempt's end."""
-        if outcome.kind in (OutcomeKind.LOST, OutcomeKind.RELEASED):
-            return self._lost(work, outcome, elapsed)
+    def complete(self, work: PendingAttempt, outcome: Outcome, elapsed: float) -> Completion:
+        """Return the consequences of an attempt's end after so many seconds."""
+        kind = outcome.kind
+        if kind is _LOST or kind is _RELEASED:
+            return self._interrupted(work, outcome, elapsed)
         if self._logs is not None:
             address = self._logs.put(work.task_id, work.attempt)
             if address is not None:
                 outcome = outcome._replace(details={**outcome.details, "log_address": address})
-        retry = outcome.kind is not OutcomeKind.COMPLETED and work.attempt < self._rules.attempts(outcome)
+        if kind is _COMPLETED:
+            events = (self._end_event(work, outcome, elapsed, retry=False),)
+            return self._completion(work, outcome, events, retry=False, delay=0.0, attempt=work.attempt + 1)
+        return self._unsuccessful(work, outcome, elapsed)
+
+    def _unsuccessful(self, work: PendingAttempt, outcome: Outcome, elapsed: float) -> Completion:
+        retry = work.attempt < self._rules.attempts(outcome)
         if retry and work.lease_lost:
             return self._superseded(work, outcome, elapsed)
         events = []
-        out_of_retries = not retry and outcome.kind is OutcomeKind.RETRY_REQUESTED
+        out_of_retries = not retry and outcome.kind is _RETRY_REQUESTED
         if not out_of_retries:
-            events.append(self._ending(work, outcome, elapsed, retry=retry))
-        if not retry and outcome.kind is not OutcomeKind.COMPLETED and (work.attempt > 1 or out_of_retries):
-            cause = f"attempt {work.attempt} was its last: {_cause(outcome)}"
+            events.append(self._end_event(work, outcome, elapsed, retry=retry))
+        if not retry and (work.attempt > 1 or out_of_retries):
+            cause = f"gave up after {counted(work.attempt, 'attempt')}: {_cause(outcome)}"
             result = outcome.result if out_of_retries else b""
-            events.append(self._dead(work, cause, elapsed, result=result))
+            events.append(self._dead_event(work, cause, elapsed, result=result))
         delay = self._rules.delay(outcome, work.attempt) if retry else 0.0
-        return self._verdict(work, outcome, events, retry=retry, delay=delay, attempt=work.attempt + 1)
+        return self._completion(work, outcome, events, retry=retry, delay=delay, attempt=work.attempt + 1)
 
-    def _lost(self, work: PendingAttempt, outcome: Outcome, elapsed: float) -> Completion:
+    def _interrupted(self, work: PendingAttempt, outcome: Outcome, elapsed: float) -> Completion:
         if work.lease_lost:
             return self._superseded(work, outcome, elapsed)
         losses = work.losses + 1
-        events = [self._ending(work, outcome, elapsed, retry=None)]
-        if outcome.kind is OutcomeKind.LOST and losses > self._rules.max_losses:
-            events.append(self._dead(work, f"it was lost {losses} times", elapsed))
-            return self._verdict(work, outcome, events, retry=False, delay=0.0, attempt=work.attempt)
+        events = [self._end_event(work, outcome, elapsed, retry=None)]
+        if outcome.kind is _LOST and losses > self._rules.max_losses:
+            events.append(self._dead_event(work, _interruptions(losses), elapsed))
+            return self._completion(work, outcome, events, retry=False, delay=0.0, attempt=work.attempt)
         if work.lease_id is not None and self._counts_deliveries:
             report = Report(events, lease_id=work.lease_id, release=True)
-            return Completion(report=report, task_id=work.task_id, outcome=outcome, retry=True)
-        return self._verdict(work, outcome, events, retry=True, delay=0.0, attempt=work.attempt, losses=losses)
+            return Completion(report, work.task_id, outcome, True)
+        return self._completion(work, outcome, events, retry=True, delay=0.0, attempt=work.attempt, losses=losses)
 
     def _superseded(self, work: PendingAttempt, outcome: Outcome, elapsed: float) -> Completion:
-        event = self._ending(work, outcome, elapsed, retry=None)
-        return Completion(report=Report((event,)), task_id=work.task_id, outcome=outcome, retry=True)
+        """Return the completion of an attempt that the queue delivers again, because its lease was lost."""
+        event = self._end_event(work, outcome, elapsed, retry=None)
+        return Completion(Report((event,)), work.task_id, outcome, True)
 
-    def _verdict(
+    def _completion(
         self,
         work: PendingAttempt,
         outcome: Outcome,
@@ -156,68 +182,69 @@ class CompletionHandler:
         losses: int | None = None,
     ) -> Completion:
         losses = work.losses if losses is None else losses
-        lease_id = None if work.lease_lost else work.lease_id
         if work.lease_id is None:
-            again = PendingAttempt(work.task_id, work.payload, attempt=attempt, losses=losses) if retry else None
-            report = Report(events)
-            return Completion(
-                report=report, task_id=work.task_id, outcome=outcome, retry=retry, again=again, delay=delay
-            )
+            following = PendingAttempt(work.task_id, work.payload, attempt=attempt, losses=losses) if retry else None
+            return Completion(Report(events), work.task_id, outcome, retry, following, delay)
+        lease_id = None if work.lease_lost else work.lease_id
         body = _next_body(work, attempt, losses, delay) if retry else None
         report = Report(events, lease_id=lease_id, next_body=body, delay=delay)
-        return Completion(report=report, task_id=work.task_id, outcome=outcome, retry=retry, delay=delay)
+        return Completion(report, work.task_id, outcome, retry, None, delay)
 
-    def _ending(self, work: PendingAttempt, outcome: Outcome, elapsed: float, *, retry: bool | None) -> bytes:
-        """The event of an attempt's end; ``retry`` None: the attempt is released."""
+    def _end_event(self, work: PendingAttempt, outcome: Outcome, elapsed: float, *, retry: bool | None) -> bytes:
+        """Return the event of an attempt's end; ``retry`` None means that the attempt is released."""
         details: dict[str, Any] = dict(outcome.details)
         if work.lease_lost:
             details["lease_lost"] = True
             if retry is None:
-                details.setdefault("cause", "its lease was lost")
-
-        def make() -> bytes:
-            return self._events.make(
-                "task_released" if retry is None else _EVENTS[outcome.kind],
-                task_id=work.task_id,
-                attempt=work.attempt,
-                retry=retry,
-                elapsed=elapsed,
-                result=b"" if retry is None else outcome.result,
-                **details,
-            )
-
-        event = make()
+                details.setdefault("cause", "the lease was lost")
+        event_type = _EVENT_TYPES[_RELEASED if retry is None else outcome.kind]
+        result = b"" if retry is None else outcome.result
+        event = self._encode(event_type, work, retry, elapsed, result, details)
         if self._max_event_bytes is not None and len(event) > self._max_event_bytes - 2:
             for name in ("log_tail", "stack_trace", "exception"):
                 if isinstance(details.get(name), str):
-                    details[name] = details[name][-_CUT:]
-            event = make()
+                    details[name] = details[name][-_TRUNCATED_CHARACTERS:]
+            event = self._encode(event_type, work, retry, elapsed, result, details)
         return event
 
-    def _dead(self, work: PendingAttempt, cause: str, elapsed: float | None, *, result: bytes = b"") -> bytes:
-        return self._events.make(
-            "task_dead",
+    def _dead_event(self, work: PendingAttempt, cause: str, elapsed: float | None, *, result: bytes = b"") -> bytes:
+        details = {"cause": cause, "losses": work.losses}
+        return self._encode("task_dead", work, False, elapsed, result, details)
+
+    def _encode(
+        self,
+        event_type: str,
+        work: PendingAttempt,
+        retry: bool | None,
+        elapsed: float | None,
+        result: bytes,
+        details: dict[str, Any],
+    ) -> bytes:
+        return self._events.encode(
+            event_type,
             task_id=work.task_id,
             attempt=work.attempt,
-            retry=False,
+            retry=retry,
             elapsed=elapsed,
             result=result,
-            cause=cause,
-            losses=work.losses,
+            **details,
         )
 
-    def dead_on_arrival(self, work: PendingAttempt) -> None:
-        """A task that was lost too often before it came here."""
-        event = self._dead(work, f"it was lost {work.losses} times", None)
+    def report_dead(self, work: PendingAttempt) -> None:
+        """Report a task that was interrupted too often before it was received here."""
+        event = self._dead_event(work, _interruptions(work.losses), None)
         self._reporter.put(Report((event,), lease_id=work.lease_id))
 
-    def malformed(self, lease_id: str, reason: str) -> None:
-        """A message that is no task: said, and set aside."""
-        event = self._events.make("non_fatal_exception", exception=f"a message of the task queue is {reason}")
+    def report_malformed(self, lease_id: str, reason: str) -> None:
+        """Report and ack a message of the task queue that is not a task."""
+        event = self._events.encode("non_fatal_exception", exception=f"a message of the task queue is {reason}")
         self._reporter.put(Report((event,), lease_id=lease_id))
 
     def release_unstarted(self, works: Sequence[PendingAttempt]) -> None:
-        """Give back what was never begun. A queue that counts deliveries gets it anew: it is no loss."""
+        """Release tasks that were not started, without counting an interrupted attempt.
+
+        A queue that counts deliveries gets each of them as a new message.
+        """
         for work in works:
             if work.lease_id is None or work.lease_lost:
                 continue
@@ -229,6 +256,7 @@ class CompletionHandler:
                 self._reporter.put(Report((), lease_id=work.lease_id, release=True))
 
     def remove_scratch(self, path: str) -> None:
+        """Remove a scratch folder, in a thread."""
         if self._cleaner is None:
             self._cleaner = threading.Thread(target=self._clean, name="worker-scratch", daemon=True)
             self._cleaner.start()
@@ -254,7 +282,7 @@ def _remove(path: str) -> None:
 
 
 def _next_body(work: PendingAttempt, attempt: int, losses: int, delay: float) -> bytes:
-    # Only a queue needs these, and they take a while to import.
+    # Imported here: only a queue needs them, and the import is slow.
     from cloud_tasks.convert import encode_task_message
     from cloud_tasks.model import TaskMessage
 
@@ -264,13 +292,17 @@ def _next_body(work: PendingAttempt, attempt: int, losses: int, delay: float) ->
     )
 
 
+def _interruptions(count: int) -> str:
+    return f"gave up after {counted(count, 'interrupted attempt')} (max_losses)"
+
+
 def _cause(outcome: Outcome) -> str:
-    if outcome.kind is OutcomeKind.RETRY_REQUESTED:
-        return "it asked to be run again"
+    if outcome.kind is _RETRY_REQUESTED:
+        return "the task requested a retry"
     if outcome.kind is OutcomeKind.EXCEPTION:
-        return _what(outcome)
+        return _exception_text(outcome)
     return str(outcome.details.get("cause") or outcome.kind.value)
 
 
-def _what(outcome: Outcome) -> str:
+def _exception_text(outcome: Outcome) -> str:
     return f"{outcome.details.get('exception_type')}: {outcome.details.get('exception')}"

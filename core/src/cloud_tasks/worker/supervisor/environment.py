@@ -1,4 +1,4 @@
-"""Plugins on an instance: only those that the job names, their settings from the environment, no configuration file."""
+"""Settings of plugins on an instance, read from environment variables instead of a configuration file."""
 
 from __future__ import annotations
 
@@ -15,15 +15,19 @@ from cloud_tasks.worker.options import PREFIXES
 
 __all__ = ["settings_from_environment"]
 
-_OF_THE_JOB = ("project_id", "region", "zone")
-"""What the job says of itself concerns its plugins too."""
+_JOB_SETTINGS = ("project_id", "region", "zone")
+"""Settings that a plugin may also take from the job."""
 
 
 def settings_from_environment(settings: type[Any], section: str, environ: Mapping[str, str]) -> Any:
-    """Return an instance of a plugin's settings class; what the environment does not set has its default.
+    """Return an instance of a plugin's settings class; unset variables leave the defaults.
+
+    Args:
+        settings: The attrs class.
+        section: Name of the plugin's section, which begins the names of its variables.
 
     Raises:
-        InputError: A value cannot be understood, or one without a default is missing.
+        InputError: A value is invalid, or one without a default is missing.
     """
     kinds = field_types(settings)
     values: dict[str, Any] = {}
@@ -35,7 +39,7 @@ def settings_from_environment(settings: type[Any], section: str, environ: Mappin
         sources = [prefix + name for prefix in PREFIXES]
         if info.env is not None:
             sources.append(info.env)
-        if field.name in _OF_THE_JOB:
+        if field.name in _JOB_SETTINGS:
             sources += [prefix + field.name.upper() for prefix in PREFIXES]
         found = next((source for source in sources if not is_unset(environ.get(source))), None)
         if found is not None:

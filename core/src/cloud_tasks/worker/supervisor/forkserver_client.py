@@ -1,9 +1,9 @@
-"""The supervisor's view of the zygote and the template: the processes that make task processes.
+"""The supervisor's connection to the zygote and the fork server, which start all task processes.
 
 Invariants, each with a test:
 
-1. A template that dies is replaced, and its running tasks are known to be lost.
-2. When this object is closed, no process of the worker is left.
+1. A fork server that dies is replaced, and its running attempts are reported as interrupted.
+2. After `close` no process of the worker is left.
 """
 
 from __future__ import annotations
@@ -11,7 +11,6 @@ from __future__ import annotations
 import _socket
 import contextlib
 import os
-import select
 import signal
 import time
 from collections.abc import Callable
@@ -29,124 +28,112 @@ from cloud_tasks.worker.forkserver.protocol import (
     decode,
     encode,
 )
-from cloud_tasks.worker.forkserver.zygote import GONE, MAKE
+from cloud_tasks.worker.forkserver.zygote import FORKSERVER_DIED, START_FORKSERVER
+from cloud_tasks.worker.supervisor.event_loop import EventLoop, LoopChannel
 
 if TYPE_CHECKING:
     import socket
 
 __all__ = ["ForkserverClient"]
 
-_END_PATIENCE = 10.0
+_EXIT_TIMEOUT = 10.0
+"""Seconds that fork server and zygote have to exit before they are killed."""
 
 
 class ForkserverClient:
-    """Talks to both over their sockets; all calls come from the supervisor's loop.
+    """Connection to both processes, used in the supervisor's loop only.
 
     Args:
-        on_message: Given each message of the template.
-        on_template_gone: Called when a template has died and all that it had started is gone.
-        on_zygote_gone: Called when there will be no more templates.
+        zygote: Socket of the zygote, a child of this process.
+        max_result_bytes: Maximum size of a result; None for no limit.
+        on_message: Called with each message of the fork server.
+        on_forkserver_died: Called with the wait status once a dead fork server and all its descendants are gone.
+        on_zygote_died: Called when no fork server can be started any more.
     """
 
     def __init__(
         self,
-        end: socket.socket,
-        poll: select.poll,
+        zygote: socket.socket,
+        loop: EventLoop,
         *,
         max_result_bytes: int | None,
         on_message: Callable[[Any], None],
-        on_template_gone: Callable[[int], None],
-        on_zygote_gone: Callable[[], None],
+        on_forkserver_died: Callable[[int], None],
+        on_zygote_died: Callable[[], None],
     ) -> None:
-        self._poll = poll
+        self._loop = loop
         self._max_result_bytes = max_result_bytes
         self._on_message = on_message
-        self._on_template_gone = on_template_gone
-        self._on_zygote_gone = on_zygote_gone
-        self._zygote: Channel | None = Channel(end, blocking=True)
-        self._template: Channel | None = None
-        self._template_pid = 0
+        self._on_forkserver_died = on_forkserver_died
+        self._on_zygote_died = on_zygote_died
+        self._zygote: Channel | None = Channel(zygote, blocking=True)
+        self._forkserver: LoopChannel | None = None
         process_tree.become_subreaper()
-        poll.register(end, select.POLLIN)
+        loop.add_reader(zygote.fileno(), self._read_zygote)
 
     @property
-    def template_pid(self) -> int:
-        """0 while there is none."""
-        return self._template_pid
+    def is_connected(self) -> bool:
+        """Whether there is a fork server."""
+        return self._forkserver is not None
 
     @property
-    def can_make_templates(self) -> bool:
+    def can_start_forkserver(self) -> bool:
+        """Whether the zygote is alive."""
         return self._zygote is not None
 
-    def make_template(self) -> None:
-        """Ask for one; its first message says that it is ready."""
+    def start_forkserver(self) -> None:
+        """Ask the zygote for a fork server; the first message of that is `Ready`."""
         if self._zygote is not None:
-            self._zygote.put((MAKE, self._max_result_bytes))
-            # One that is gone shows itself to the poll.
+            self._zygote.put((START_FORKSERVER, self._max_result_bytes))
+            # The loop notices a zygote that has died.
             with contextlib.suppress(ChannelClosedError):
                 self._zygote.flush()
 
-    def run(self, attempt: RunAttempt) -> None:
-        if self._template is not None:
-            self._template.put(encode(attempt))
+    def run_attempt(self, attempt: RunAttempt) -> None:
+        """Run an attempt in a process of its own as soon as a slot is free."""
+        self._put(attempt)
 
     def withdraw(self) -> None:
-        """Ask for what the template has not started to be given back."""
-        if self._template is not None:
-            self._template.put(encode(Withdraw()))
+        """Have attempts that wait at the fork server returned."""
+        self._put(Withdraw())
 
-    def make(self, slot: int) -> None:
-        """Ask for a process that does several tasks."""
-        if self._template is not None:
-            self._template.put(encode(StartProcess(slot)))
+    def start_process(self, slot: int) -> None:
+        """Start a process that runs several attempts."""
+        self._put(StartProcess(slot))
 
-    def kill_process(self, pid: int | None, sign: int) -> None:
-        """Signal one of these."""
-        if self._template is not None and pid:
-            self._template.put(encode(KillProcess(pid, int(sign))))
+    def kill_process(self, pid: int | None, number: int) -> None:
+        """Signal the group of such a process; do nothing before it has a pid."""
+        if pid:
+            self._put(KillProcess(pid, int(number)))
 
-    def kill(self, number: int, sign: int) -> None:
-        if self._template is not None:
-            self._template.put(encode(KillAttempt(number, int(sign))))
+    def kill_attempt(self, attempt_number: int, number: int) -> None:
+        """Signal the process group of an attempt."""
+        self._put(KillAttempt(attempt_number, int(number)))
+
+    def _put(self, message: Any) -> None:
+        if self._forkserver is not None:
+            self._forkserver.put(encode(message))
 
     def flush(self) -> None:
-        """Send what was put; what the socket does not take goes when it can."""
-        template = self._template
-        if template is None:
-            return
-        try:
-            template.flush()
-        except ChannelClosedError:
-            return
-        events = select.POLLIN | select.POLLOUT if template.unsent else select.POLLIN
-        self._poll.modify(template.fileno(), events)
-
-    def owns(self, descriptor: int) -> bool:
-        return any(c is not None and c.fileno() == descriptor for c in (self._zygote, self._template))
-
-    def ready(self, descriptor: int) -> None:
-        """Handle a descriptor that the poll reported."""
-        if self._template is not None and descriptor == self._template.fileno():
-            self._read_template(self._template)
-        elif self._zygote is not None and descriptor == self._zygote.fileno():
-            self._read_zygote(self._zygote)
+        """Send the messages to the fork server, as far as the socket accepts them."""
+        if self._forkserver is not None:
+            with contextlib.suppress(ChannelClosedError):
+                self._forkserver.flush()
 
     def take_descriptor(self) -> int:
-        """The descriptor that came with the template's message."""
-        assert self._template is not None
-        return self._template.take_descriptor()
+        """Return the descriptor that came with the fork server's message; the caller closes it."""
+        assert self._forkserver is not None
+        return self._forkserver.take_descriptor()
 
     def close(self) -> None:
-        """End template and zygote, by force if they take long; nothing of them is left."""
-        if self._template is not None:
-            self._template.put(encode(Quit()))
+        """End fork server and zygote, by SIGKILL after 10 seconds; no descendant is left."""
+        if self._forkserver is not None:
+            self._put(Quit())
             self.flush()
-            self._drop_template()
+            self._drop_forkserver()
         if self._zygote is not None:
-            self._poll.unregister(self._zygote.fileno())
-            self._zygote.close()
-            self._zygote = None
-        deadline = time.monotonic() + _END_PATIENCE
+            self._drop_zygote(self._zygote)
+        deadline = time.monotonic() + _EXIT_TIMEOUT
         pause = 0.001
         while time.monotonic() < deadline:
             try:
@@ -170,54 +157,54 @@ class ForkserverClient:
             except ChildProcessError:
                 return
 
-    def _read_template(self, template: Channel) -> None:
+    def _read_forkserver(self) -> None:
+        assert self._forkserver is not None
         try:
-            messages = template.get()
+            messages = self._forkserver.get()
         except ChannelClosedError:
-            self._drop_template()
+            self._drop_forkserver()
             if self._zygote is None:
                 self._kill_children()
-                self._on_template_gone(0)
+                self._on_forkserver_died(0)
             return
         for message in messages:
             self._on_message(decode(message))
 
-    def _read_zygote(self, zygote: Channel) -> None:
+    def _read_zygote(self) -> None:
+        assert self._zygote is not None
         try:
-            messages = zygote.get()
+            messages = self._zygote.get()
         except ChannelClosedError:
-            self._poll.unregister(zygote.fileno())
-            zygote.close()
-            self._zygote = None
-            self._on_zygote_gone()
+            self._drop_zygote(self._zygote)
+            self._on_zygote_died()
             return
         for message in messages:
-            if message[0] == MAKE:
-                end: Any = _socket.socket(fileno=zygote.take_descriptor())
-                self._template = Channel(end, blocking=False)
-                self._template_pid = message[1]
-                self._poll.register(end, select.POLLIN)
-            elif message[0] == GONE:
+            if message[0] == START_FORKSERVER:
+                end: Any = _socket.socket(fileno=self._zygote.take_descriptor())
+                self._forkserver = LoopChannel(end, self._loop, self._read_forkserver)
+            elif message[0] == FORKSERVER_DIED:
                 self._read_rest()
-                self._on_template_gone(message[2])
+                self._on_forkserver_died(message[2])
 
     def _read_rest(self) -> None:
-        """What a dead template had still said counts."""
-        while self._template is not None:
-            template = self._template
+        """Handle the messages that a dead fork server had sent."""
+        while self._forkserver is not None:
             try:
-                messages = template.get()
+                messages = self._forkserver.get()
             except ChannelClosedError:
-                self._drop_template()
+                self._drop_forkserver()
                 return
             if not messages:
                 return
             for message in messages:
                 self._on_message(decode(message))
 
-    def _drop_template(self) -> None:
-        if self._template is not None:
-            self._poll.unregister(self._template.fileno())
-            self._template.close()
-            self._template = None
-            self._template_pid = 0
+    def _drop_forkserver(self) -> None:
+        if self._forkserver is not None:
+            self._forkserver.close()
+            self._forkserver = None
+
+    def _drop_zygote(self, zygote: Channel) -> None:
+        self._loop.remove_reader(zygote.fileno())
+        zygote.close()
+        self._zygote = None

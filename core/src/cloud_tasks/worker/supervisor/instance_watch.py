@@ -1,6 +1,6 @@
-"""The machine that the worker runs on: who it is, and whether it is about to be taken away.
+"""Identity and termination notice of the instance that the worker runs on, read by a thread.
 
-Asked from a thread, for the answers may take seconds; a machine that cannot answer is no reason to stop.
+A metadata service may take seconds to answer, and one that fails does not stop the worker.
 """
 
 from __future__ import annotations
@@ -17,16 +17,16 @@ if TYPE_CHECKING:
 
 __all__ = ["InstanceWatch"]
 
-_IDENTITY_PATIENCE = 2.0
+_IDENTITY_TIMEOUT = 2.0
 
 
 class InstanceWatch:
-    """Asks an `InstanceSide` now and then.
+    """Polls an `InstanceSide` until identity and notice are known.
 
     Args:
-        interval: Seconds between two looks for a termination notice; fewer where the side says that they cost nothing.
-        on_identity: Told the instance id, once.
-        on_notice: Told of the termination notice, once. Both are called from the thread.
+        interval: Seconds between two checks for a notice; the side's ``notice_interval`` if that is shorter.
+        on_identity: Called once with the instance id, from the thread.
+        on_notice: Called once with the termination notice, from the thread.
     """
 
     def __init__(
@@ -43,26 +43,27 @@ class InstanceWatch:
         self._on_identity = on_identity
         self._on_notice = on_notice
         self._log = log
-        self._known = threading.Event()
+        self._answered = threading.Event()
         self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._serve, name="worker-machine", daemon=True)
+        self._thread = threading.Thread(target=self._serve, name="worker-instance", daemon=True)
 
     def start(self) -> None:
-        """Start asking; waits a moment for the first answer, so that the first events can name the machine."""
+        """Start the thread; wait up to 2 seconds for the identity, so that the first events carry it."""
         self._thread.start()
-        self._known.wait(_IDENTITY_PATIENCE)
+        self._answered.wait(_IDENTITY_TIMEOUT)
 
     def close(self) -> None:
+        """Have the thread end after its present check."""
         self._stop.set()
 
     def _serve(self) -> None:
-        identified = noticed = False
+        is_identified = is_noticed = False
         while not self._stop.is_set():
-            if not identified:
-                identified = self._identify()
-            if not noticed:
-                noticed = self._look()
-            if identified and noticed:
+            if not is_identified:
+                is_identified = self._identify()
+            if not is_noticed:
+                is_noticed = self._check_notice()
+            if is_identified and is_noticed:
                 return
             self._stop.wait(self._interval)
 
@@ -70,18 +71,18 @@ class InstanceWatch:
         try:
             identity = self._side.identity()
         except Exception as error:
-            self._log.debug(f"This machine cannot say who it is: {error}")
-            self._known.set()
+            self._log.debug(f"The identity of this instance cannot be read: {error}")
+            self._answered.set()
             return False
         self._on_identity(identity.instance_id)
-        self._known.set()
+        self._answered.set()
         return True
 
-    def _look(self) -> bool:
+    def _check_notice(self) -> bool:
         try:
             notice = self._side.termination_notice()
         except Exception as error:
-            self._log.debug(f"This machine cannot say whether it will be taken away: {error}")
+            self._log.debug(f"The termination notice of this instance cannot be read: {error}")
             return False
         if notice is None:
             return False

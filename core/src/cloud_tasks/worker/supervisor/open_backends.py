@@ -1,6 +1,7 @@
-"""What a worker is connected to: its task queue with the leases, where its events go, what it takes tasks from.
+"""The backends of a worker: task queue and leases, event log, event queue and sinks, consumer.
 
-With a task file and no plugin nothing of the plugin surface is imported, for that takes longer than all else.
+With a task file and without plugins, no module of the plugin interface is imported: those imports would take longer
+than the rest of the start.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from contextlib import ExitStack
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
+from cloud_tasks.worker.common.formatting import format_bytes
 from cloud_tasks.worker.common.log import Log
 from cloud_tasks.worker.reporting.durable_sinks import EventFile, EventQueue, MainSink
 from cloud_tasks.worker.reporting.spool import Spool
@@ -28,30 +30,29 @@ if TYPE_CHECKING:
 
 __all__ = ["OpenBackends"]
 
-_EVENT_ROOM = 8 * 1024
-"""Bytes of an event-queue message that are kept for all but the result."""
+_EVENT_OVERHEAD = 8 * 1024
+"""Bytes of an event-queue message that are reserved for everything but the result."""
 
 
 class OpenBackends:
-    """Opens what the plan asks for; the stack closes it.
+    """Opens what the configuration names.
 
     Args:
-        registry: None: the installed plugins that the plan names, and no others.
-        on_lost: Told of leases that ended early, from a thread.
+        registry: Plugins to use; None for the installed ones that the configuration names, and no others.
+        stack: Closes what was opened.
     """
 
     def __init__(
         self,
-        plan: WorkerConfig,
+        config: WorkerConfig,
         data: Any,
         *,
         environ: Mapping[str, str],
         registry: Registry | None,
         stack: ExitStack,
-        on_lost: Callable[[Sequence[str]], None],
         log: Log,
     ) -> None:
-        self._plan = plan
+        self._config = config
         self._data = data
         self._environ = environ
         self._given_registry = registry
@@ -60,58 +61,67 @@ class OpenBackends:
         self.compute_name = (data.compute or data.provider or "").lower()
         self.sinks = self._open_sinks()
         self.backend: QueueBackend | None = None
-        """The task queue's; None with a local source, as are the next two."""
+        """Backend of the task queue; None with a local source, like the next two."""
         self.tasks: Queue | None = None
         self.leases: LeaseExtender | None = None
-        if plan.source is None:
+        if config.source is None:
             from cloud_tasks.worker.consumers.lease_extender import LeaseExtender
 
-            self.backend = self.registry.queue(plan.queue_backend)
+            self.backend = self.registry.queue(config.queue_backend)
             self.tasks = self._open_queue(self.backend, data.queue_name)
-            self.leases = LeaseExtender(self.tasks, self._lease(self.backend), on_lost=on_lost, log=log)
+            self.leases = LeaseExtender(self.tasks, self._lease(self.backend), log=log)
 
     @cached_property
     def registry(self) -> Registry:
-        """The plugins that the job names, and no others."""
+        """Plugins that the job names, and no others."""
         from cloud_tasks.registry import Registry
 
-        return self._given_registry or Registry(only={self._plan.queue_backend, self.compute_name} - {""})
+        return self._given_registry or Registry(only={self._config.queue_backend, self.compute_name} - {""})
 
     @property
     def max_event_bytes(self) -> int | None:
-        """What a message of the event queue carries; None: there is none."""
-        if not self._plan.events_to_queue:
+        """Maximum size of a message of the event queue; None without an event queue."""
+        if not self._config.events_to_queue:
             return None
-        return self.registry.queue(self._plan.queue_backend).traits.max_message_bytes
+        return self.registry.queue(self._config.queue_backend).traits.max_message_bytes
 
     @property
     def max_result_bytes(self) -> int | None:
-        """What the user allows, and at most what a message of the event queue can carry beside the event itself."""
-        wanted, carried = self._plan.max_result_bytes, self.max_event_bytes
+        """Maximum size of a result: the configured limit, or what fits into a message of the event queue."""
+        configured, carried = self._config.max_result_bytes, self.max_event_bytes
         if carried is None:
-            return wanted
-        room = max(carried // 2, carried - _EVENT_ROOM)
-        return room if wanted is None else min(wanted, room)
+            return configured
+        available = max(carried // 2, carried - _EVENT_OVERHEAD)
+        return available if configured is None else min(configured, available)
 
     @cached_property
     def spool(self) -> Spool:
-        """With what an earlier worker of this job left in it."""
+        """The spool, with the reports that an earlier worker of this job left in it."""
         data = self._data
         destination = [
-            os.path.abspath(data.event_log_file) if self._plan.events_to_file else None,
-            [self._plan.queue_backend, data.event_log_queue_name] if self._plan.events_to_queue else None,
+            os.path.abspath(data.event_log_file) if self._config.events_to_file else None,
+            [self._config.queue_backend, data.event_log_queue_name] if self._config.events_to_queue else None,
         ]
         folder = os.path.abspath(data.event_spool_dir)
         spool = Spool(folder, destination=json.dumps(destination), limit=data.event_spool_bytes)
         spool.take_over()
         if spool:
-            self._log.warning(f"An earlier worker left {spool.size} bytes of reports in {folder}: they are made first")
+            self._log.warning(
+                f"An earlier worker left {format_bytes(spool.size)} of reports in {folder}; they are sent first"
+            )
         return spool
 
-    def feed(self, endings: CompletionHandler, *, max_losses: int, on_change: Callable[[], None]) -> TaskConsumer:
-        """Where attempts come from; ``on_change`` is called from its thread."""
-        if self._plan.source is not None:
-            return self._local_feed(on_change)
+    def open_consumer(
+        self, completion: CompletionHandler, *, max_losses: int, on_change: Callable[[], None]
+    ) -> TaskConsumer:
+        """Return the consumer of tasks.
+
+        Args:
+            max_losses: Number of interrupted attempts after which a task is dead.
+            on_change: Called from a thread when there may be new tasks.
+        """
+        if self._config.source is not None:
+            return self._local_consumer(on_change)
         from cloud_tasks.worker.consumers.queue import QueueConsumer
 
         assert self.backend is not None
@@ -121,30 +131,31 @@ class OpenBackends:
             self.tasks,
             self.backend.traits,
             self.leases,
-            slots=self._plan.slots,
+            slots=self._config.slots,
             max_losses=max_losses,
-            on_malformed=endings.malformed,
-            on_dead=endings.dead_on_arrival,
-            on_unused=endings.release_unstarted,
+            on_malformed=completion.report_malformed,
+            on_dead=completion.report_dead,
+            on_unused=completion.release_unstarted,
             on_change=on_change,
             log=self._log,
         )
 
-    def _local_feed(self, on_change: Callable[[], None]) -> TaskConsumer:
+    def _local_consumer(self, on_change: Callable[[], None]) -> TaskConsumer:
         from cloud_tasks.worker.consumers.local import LocalConsumer
         from cloud_tasks.worker.consumers.local_source import open_local_source
 
         data = self._data
-        wanted = None
+        is_selected = None
         if data.resume or data.retry_failed:
-            from cloud_tasks.worker.consumers.resume import wanted_tasks
+            from cloud_tasks.worker.consumers.resume import select_tasks
 
-            wanted = wanted_tasks(data.event_log_file, spooled=self.spool.paths, retry_failed=bool(data.retry_failed))
+            spooled, retry_failed = self.spool.paths, bool(data.retry_failed)
+            is_selected = select_tasks(data.event_log_file, spooled=spooled, retry_failed=retry_failed)
         return LocalConsumer(
-            lambda: open_local_source(self._plan.source),
+            lambda: open_local_source(self._config.source),
             skip=data.tasks_to_skip or 0,
             limit=data.max_num_tasks,
-            wanted=wanted,
+            is_selected=is_selected,
             on_change=on_change,
         )
 
@@ -178,16 +189,16 @@ class OpenBackends:
 
     def _open_sinks(self) -> Sequence[MainSink]:
         sinks: list[MainSink] = []
-        if self._plan.events_to_file:
+        if self._config.events_to_file:
             sinks.append(EventFile(self._data.event_log_file))
             self._stack.callback(sinks[-1].close)
-        if self._plan.events_to_queue:
-            backend = self.registry.queue(self._plan.queue_backend)
+        if self._config.events_to_queue:
+            backend = self.registry.queue(self._config.queue_backend)
             queue = self._open_queue(backend, self._data.event_log_queue_name, for_events=True)
             sinks.append(EventQueue(queue, max_message_bytes=backend.traits.max_message_bytes))
-        return [*sinks, *self._open_copies()]
+        return [*sinks, *self._open_forwarders()]
 
-    def _open_copies(self) -> Sequence[MainSink]:
+    def _open_forwarders(self) -> Sequence[MainSink]:
         names = [name.strip() for name in (self._data.event_sinks or "").split(",") if name.strip()]
         if not names:
             return ()
@@ -199,11 +210,11 @@ class OpenBackends:
 
         registry = self._given_registry or Registry(builtins=[("builtin", builtin)])
         context = EventSinkContext(job_id=self._data.job_id or "")
-        copies = []
+        forwarders = []
         for name in names:
             backend = registry.event_sink(name)
             settings = settings_from_environment(backend.settings, backend.name, self._environ)
             sink = self._stack.enter_context(backend.open(settings, context))
-            copies.append(SinkForwarder(name, sink, patience=self._data.flush_period, log=self._log))
-            self._stack.callback(copies[-1].close)
-        return copies
+            forwarders.append(SinkForwarder(name, sink, flush_period=self._data.flush_period, log=self._log))
+            self._stack.callback(forwarders[-1].close)
+        return forwarders

@@ -1,4 +1,4 @@
-"""How an attempt ended, read from its exit status and its report. Pure."""
+"""Outcome of an attempt, read from its wait status and its report. Pure."""
 
 from __future__ import annotations
 
@@ -10,13 +10,14 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
+from cloud_tasks.worker.common.formatting import format_duration
 from cloud_tasks.worker.task_process.runner import HEAD_LENGTH
 
 __all__ = ["Outcome", "OutcomeKind", "read_outcome"]
 
 
-class OutcomeKind(enum.Enum):
-    """How an attempt ended: as `cloud_tasks.model.AttemptOutcome`, which is slow to import, with one more member."""
+class OutcomeKind(enum.StrEnum):
+    """Kinds of outcome: those of `cloud_tasks.model.AttemptOutcome`, which is slow to import, and one more."""
 
     COMPLETED = "completed"
     RETRY_REQUESTED = "retry_requested"
@@ -24,48 +25,48 @@ class OutcomeKind(enum.Enum):
     TIMED_OUT = "timed_out"
     EXITED = "exited"
     LOST = "lost"
-    """The fork server of its process died: limited by ``max_losses``."""
+    """Interrupted: the fork server of its process died. Limited by ``max_losses``."""
     RELEASED = "released"
-    """Given back unfinished, by a worker that shuts down: a loss that is not limited here."""
+    """Interrupted by a worker that shuts down. Not limited here."""
 
 
-_LIKELY = {
-    "SIGSEGV": "segmentation fault: a library of the task used memory that is not its own",
-    "SIGBUS": "bus error: a mapped file was cut, or the shared memory is full",
+_SIGNAL_CAUSES = {
+    "SIGSEGV": "segmentation fault: a library of the task accessed invalid memory",
+    "SIGBUS": "bus error: a mapped file was truncated, or the shared memory is full",
     "SIGABRT": "aborted by a library of the task",
     "SIGFPE": "arithmetic error in a library of the task",
     "SIGILL": "illegal instruction: a library built for another processor",
-    "SIGKILL": "killed from outside, most likely because memory ran out",
+    "SIGKILL": "killed by another process or the kernel, most likely because memory ran out",
 }
 
 
 class Outcome(NamedTuple):
-    """Not attrs: a worker with a task file is there the sooner without it."""
+    """Outcome of an attempt. Not attrs, whose import would delay the start of a worker with a task file."""
 
     kind: OutcomeKind
     details: Mapping[str, Any] = MappingProxyType({})
-    """What the event says beyond the common fields."""
+    """Fields of the event beyond the common ones."""
     result: bytes = b""
-    """JSON; empty: there is none."""
+    """JSON; empty for no result."""
     after: float | None = None
-    """Seconds before the next attempt, if the task said so."""
+    """Seconds before the next attempt, as requested by the task; None if it requested no delay."""
     kinds: tuple[str, ...] = ()
-    """Names of the exception's class and its bases."""
+    """Names of the exception's class and its base classes."""
     exit_code: int | None = None
 
 
 def read_outcome(
     *, status: int, content: bytes, cause: str, tail: bytes = b"", limit: float | None = None, memory: float = 0.0
 ) -> Outcome:
-    """The outcome of one attempt.
+    """Return the outcome of one attempt.
 
     Args:
-        status: As `os.wait` gives it.
-        content: The report; anything but a whole one counts as none.
-        cause: Why the worker ended the task; empty when it did not. A whole report counts all the same.
-        tail: The end of what it printed.
-        limit: What ``cause`` exceeded: seconds or GB.
-        memory: The most memory that it was seen to have, in GB.
+        status: Wait status of its process, as `os.wait` returns it.
+        content: The report; an incomplete one counts as none.
+        cause: Reason for which the worker ended the task; empty for none. A complete report takes precedence.
+        tail: End of its output.
+        limit: The limit that it exceeded: seconds or GB.
+        memory: Memory at the last check, in GB.
     """
     head, result = _split(content)
     printed = {"log_tail": tail.decode("utf-8", "replace")} if tail else {}
@@ -74,9 +75,12 @@ def read_outcome(
     if cause == "shutdown":
         return Outcome(kind=OutcomeKind.RELEASED, details={"cause": "the worker was shut down"})
     if cause == "timeout":
-        return Outcome(kind=OutcomeKind.TIMED_OUT, details={"cause": f"it took more than {limit:g} seconds", **printed})
+        return Outcome(
+            kind=OutcomeKind.TIMED_OUT,
+            details={"cause": f"timed out after {format_duration(limit or 0.0)} (max_runtime)", **printed},
+        )
     if cause == "memory":
-        message = f"its processes had {memory:.2f} GB of memory, {limit:g} GB are allowed"
+        message = f"the task used {memory:.2f} GB of memory; the limit is {limit:g} GB (max_memory_allowed_per_task)"
         return Outcome(
             kind=OutcomeKind.EXCEPTION,
             details={"exception": message, "exception_type": "MemoryLimitExceeded", **printed},
@@ -84,8 +88,8 @@ def read_outcome(
         )
     code = os.waitstatus_to_exitcode(status)
     if code == -signal.SIGTERM:
-        # A machine that is switched off signals all its processes at once, and the task may be faster than the worker.
-        return Outcome(kind=OutcomeKind.RELEASED, details={"cause": "it was asked to end from outside"})
+        # A machine that powers off signals all its processes at once, and the task may exit before the worker.
+        return Outcome(kind=OutcomeKind.RELEASED, details={"cause": "SIGTERM from outside the worker"})
     return _exited(code, printed)
 
 
@@ -128,7 +132,7 @@ def _exited(code: int, printed: Mapping[str, str]) -> Outcome:
         except ValueError:
             name = f"signal {-code}"
         details["signal"] = name
-        details["cause"] = _LIKELY.get(name, "ended by a signal")
+        details["cause"] = _SIGNAL_CAUSES.get(name, f"ended by {name}")
     else:
-        details["cause"] = "its process ended before its function returned"
+        details["cause"] = "the process exited before the task's function returned"
     return Outcome(kind=OutcomeKind.EXITED, details={**details, **printed}, exit_code=code)

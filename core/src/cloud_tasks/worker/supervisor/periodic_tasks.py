@@ -1,4 +1,4 @@
-"""Periodic work of a supervisor: heartbeats, progress in the log, and checks of memory, lifetime and idleness."""
+"""Periodic tasks of a supervisor: heartbeats, progress log, checks of memory, lifetime and idleness."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable
 from typing import Any, NamedTuple, Protocol
 
+from cloud_tasks.worker.common.formatting import counted, format_duration
 from cloud_tasks.worker.common.log import Log
 from cloud_tasks.worker.supervisor.settings import SupervisorSettings
 
@@ -22,27 +23,28 @@ class Activity(NamedTuple):
     is_accepting: bool
     """Whether new tasks are started."""
     is_busy: bool
-    """Whether attempts or their reports are still to be dealt with."""
+    """Whether attempts are unfinished or reports are unsent."""
     running: int
+    """Number of running attempts."""
     finished: int
-    """Attempts since the start."""
+    """Number of attempts that have ended since the start."""
     expected: int | None
-    """Tasks in all; None: unknown."""
+    """Total number of tasks; None if it is unknown."""
 
 
 class _Report(Protocol):
-    def __call__(self, kind: str, **facts: Any) -> None: ...
+    def __call__(self, kind: str, **fields: Any) -> None: ...
 
 
 class PeriodicTasks:
-    """Repeats its work from `start` until the supervisor's loop ends.
+    """Runs each task at its interval, from `start` until the supervisor's loop ends.
 
     Args:
-        later: Call a function after so many seconds.
-        observe: Return the current activity.
-        report: Report an event.
-        watch_memory: End the attempts that use more than so many GB.
-        stop: Shut down for a reason.
+        later: Calls a function after so many seconds.
+        observe: Returns the current activity.
+        report: Reports an event.
+        watch_memory: Ends the attempts that use more than so many GB.
+        stop: Shuts the worker down for a reason.
     """
 
     def __init__(
@@ -67,7 +69,7 @@ class PeriodicTasks:
         self._idle_since = time.monotonic()
 
     def start(self) -> None:
-        """Schedule what the settings ask for."""
+        """Schedule the tasks that the settings enable."""
         settings, later = self._settings, self._later
         if settings.keepalive_interval > 0:
             later(settings.keepalive_interval, self._keep_alive)
@@ -76,13 +78,13 @@ class PeriodicTasks:
         if settings.memory_gb is not None:
             later(_MEMORY_INTERVAL, self._watch_memory)
         if settings.max_lifetime is not None:
-            reason = f"its maximum lifetime of {settings.max_lifetime:g} seconds is over"
+            reason = f"the maximum lifetime of {format_duration(settings.max_lifetime)} is over (max_lifetime)"
             later(settings.max_lifetime, lambda: self._stop(reason))
         if settings.idle_limit is not None:
             later(settings.idle_limit, self._check_idle)
 
     def became_idle(self) -> None:
-        """Count idleness from now: nothing runs any more."""
+        """Measure the idle time from now on: no attempt is left."""
         self._idle_since = time.monotonic()
 
     def _keep_alive(self) -> None:
@@ -92,17 +94,17 @@ class PeriodicTasks:
         self._later(self._settings.keepalive_interval, self._keep_alive)
 
     def _log_progress(self) -> None:
-        """Log the rate and, where the number of tasks is known, the remaining time."""
+        """Log the rate and, if the number of tasks is known, the remaining time."""
         self._later(self._settings.progress_interval, self._log_progress)
         activity, before = self._observe(), self._finished_before
-        done = self._finished_before = activity.finished
-        if done == before and not activity.running:
+        finished = self._finished_before = activity.finished
+        if finished == before and not activity.running:
             return
-        rate = (done - before) / self._settings.progress_interval
-        text = f"{done} tasks attempted, {activity.running} running, {rate:.1f} per second"
+        rate = (finished - before) / self._settings.progress_interval
+        text = f"{counted(finished, 'task')} finished, {activity.running:,} running, {rate:,.1f} tasks/s"
         if activity.expected is not None and rate > 0:
-            left = max(0, activity.expected - done)
-            text += f"; {left} to go, about {_duration(left / rate)}"
+            left = max(0, activity.expected - finished)
+            text += f"; {counted(left, 'task')} left, about {format_duration(left / rate)}"
         self._log.info(text)
 
     def _watch_memory(self) -> None:
@@ -117,12 +119,6 @@ class PeriodicTasks:
             return
         idle = 0.0 if activity.is_busy else time.monotonic() - self._idle_since
         if idle >= limit:
-            self._stop(f"there was no task for {limit:g} seconds")
+            self._stop(f"no task for {format_duration(limit)} (idle_limit)")
         else:
             self._later(max(0.05, limit - idle), self._check_idle)
-
-
-def _duration(seconds: float) -> str:
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}h {minutes}m" if hours else f"{minutes}m {rest}s" if minutes else f"{rest}s"

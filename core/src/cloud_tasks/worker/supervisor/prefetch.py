@@ -1,18 +1,18 @@
-"""How many short tasks are sent ahead of those that run, so that neither side of a socket waits for the other."""
+"""Number of short tasks sent to task processes in advance, so that neither end of a socket waits for the other."""
 
 from __future__ import annotations
 
 __all__ = ["prefetch_count"]
 
 _SECONDS = 0.01
-_MOST = 64
-_SHORTEST = 1e-5
+_MAX_COUNT = 64
+_MIN_TASK_SECONDS = 1e-5
 
 
 def prefetch_count(mean_seconds: float | None) -> int:
-    """As many as one slot does in a hundredth of a second; none of unknown length.
+    """Return how many tasks to prefetch per slot: 10 ms worth, at most 64.
 
     Args:
-        mean_seconds: What a task takes.
+        mean_seconds: Duration of a task; None: unknown, nothing is prefetched.
     """
-    return 0 if mean_seconds is None else min(_MOST, int(_SECONDS / max(mean_seconds, _SHORTEST)))
+    return 0 if mean_seconds is None else min(_MAX_COUNT, int(_SECONDS / max(mean_seconds, _MIN_TASK_SECONDS)))

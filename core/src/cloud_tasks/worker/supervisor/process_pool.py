@@ -1,284 +1,271 @@
-"""Task processes that do several tasks each (``--reuse-processes``), as the supervisor sees them.
+"""Task processes that run several tasks each (``--reuse-processes``), as the supervisor sees them.
 
-The template makes a process and hands over its socket; from then on supervisor and process talk without it. For tasks
-of milliseconds a few are sent ahead, so that neither side waits for the other.
+The fork server starts a process and passes its socket to the supervisor, which assigns tasks over it directly. A few
+tasks of milliseconds are sent in advance, so that neither end waits for the other.
 
 Invariants, each with a test:
 
-1. A process does its tasks in the order in which they were sent, and is blamed for none but the one that it was doing.
-2. What was sent to a process and not begun when that ended is given back, as if it had never been sent.
-3. Ahead of a process waits no more than it does in some milliseconds.
+1. A process runs its tasks in the order in which they were sent; its death fails only the task that it was running.
+2. Tasks that were sent to a process and not started when it died are returned, as if they had never been sent.
+3. Tasks wait for a process only if they take a few milliseconds at most.
 """
 
 from __future__ import annotations
 
 import _socket
 import select
+import time
 from collections import deque
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any
 
-from cloud_tasks.worker.common.ipc import Channel, ChannelClosedError
+from cloud_tasks.worker.common.ipc import ChannelClosedError
 from cloud_tasks.worker.consumers.attempt_types import RunningAttempt
+from cloud_tasks.worker.supervisor.event_loop import EventLoop, LoopChannel
 from cloud_tasks.worker.supervisor.prefetch import prefetch_count
+from cloud_tasks.worker.supervisor.result_file import read_result_file
 
-__all__ = ["Ended", "ProcessPool"]
-
-
-class Ended(NamedTuple):
-    """What a process says of an attempt that it has made."""
-
-    running: RunningAttempt
-    seconds: float
-    has_scratch: bool
-    tail: bytes
-    content: bytes | None
-    """Its report; None: it is in a file."""
-    descriptor: int
+__all__ = ["ProcessPool"]
 
 
-class Member:
-    """One process."""
+class _Process:
+    """One task process."""
 
-    __slots__ = ("channel", "doomed", "has_room", "head", "left", "pid", "slot", "unsent", "waiting")
+    __slots__ = ("channel", "current", "has_room", "pid", "remaining", "signalled_for", "slot", "unsent", "waiting")
 
-    def __init__(self, slot: int, left: int) -> None:
+    def __init__(self, slot: int, remaining: int) -> None:
         self.slot = slot
-        self.left = left
-        """How many more tasks may be sent to it."""
+        self.remaining = remaining
+        """Number of tasks that may still be sent to it."""
         self.pid: int | None = None
-        self.channel: Channel | None = None
-        """None: it is not there yet."""
-        self.head: RunningAttempt | None = None
-        """What it is doing."""
+        self.channel: LoopChannel | None = None
+        """None until the fork server has started it."""
+        self.current: RunningAttempt | None = None
+        """The attempt that it runs."""
         self.waiting: deque[RunningAttempt] = deque()
-        """What it will do then."""
+        """Attempts that it will run next."""
         self.unsent: list[Any] = []
-        """Messages from before it was there."""
-        self.doomed: RunningAttempt | None = None
-        """The one that it was told to end for."""
+        """Messages from before it was started."""
+        self.signalled_for: RunningAttempt | None = None
+        """The attempt for which it was signalled; it gets no more tasks then."""
         self.has_room = False
+        """Whether it is among the processes with prefetch capacity."""
 
 
 class ProcessPool:
-    """All of them. Used by the supervisor's loop.
+    """The reusable task processes. Used in the supervisor's loop only.
 
     Args:
-        slots: How many processes there are at most.
-        reuse: How many tasks each does.
-        make: Asks the template for the process of a slot.
-        on_begun: Told of each attempt that its process turns to.
-        on_ended: Told of each that was reported.
+        slots: Maximum number of processes.
+        reuse: Number of tasks per process.
+        start_process: Asks the fork server for the process of a slot.
+        on_started: Called with each attempt that its process starts to run.
+        on_ended: Called with (attempt, wait status 0, report, end of its output, seconds, whether it has scratch).
         kill: Kills a process.
     """
 
     def __init__(
         self,
-        poll: select.poll,
+        loop: EventLoop,
         *,
         slots: int,
         reuse: int,
-        make: Callable[[int], None],
-        on_begun: Callable[[RunningAttempt], None],
-        on_ended: Callable[[Ended], None],
+        start_process: Callable[[int], None],
+        on_started: Callable[[RunningAttempt], None],
+        on_ended: Callable[[RunningAttempt, int, bytes, bytes, float, bool], None],
         kill: Callable[[int | None], None],
     ) -> None:
-        self._poll = poll
+        self._loop = loop
         self._reuse = reuse
-        self._make = make
-        self._on_begun = on_begun
+        self._start_process = start_process
+        self._on_started = on_started
         self._on_ended = on_ended
         self._kill = kill
-        self._free = list(range(slots - 1, -1, -1))
-        self._members: dict[int, Member] = {}
-        self._by_descriptor: dict[int, Member] = {}
-        self._idle: deque[Member] = deque()
-        self._roomy: deque[Member] = deque()
-        self._touched: set[Member] = set()
-        self._ahead = 0
+        self._free_slots = list(range(slots - 1, -1, -1))
+        self._processes: dict[int, _Process] = {}
+        self._idle: deque[_Process] = deque()
+        self._with_room: deque[_Process] = deque()
+        self._to_flush: set[_Process] = set()
+        self._prefetch = 0
 
     # -- tasks -----------------------------------------------------------------------------------------------------
 
     def expect(self, mean_seconds: float | None) -> None:
-        """Say how long tasks take, which decides how many are sent ahead."""
-        self._ahead = prefetch_count(mean_seconds)
+        """Set the expected duration of a task, which decides how many are prefetched; None if it is unknown."""
+        self._prefetch = prefetch_count(mean_seconds)
 
     @property
-    def room(self) -> int:
-        """How many attempts it takes now, at least: 0 only if it takes none."""
-        return len(self._idle) + len(self._free) or (self._first_roomy() is not None)
+    def capacity(self) -> int:
+        """Lower bound of the number of attempts that can be submitted now; 0 only for none."""
+        return len(self._idle) + len(self._free_slots) or (self._first_with_room() is not None)
 
-    def start(self, running: RunningAttempt) -> None:
-        """Have an attempt made by the process that is the first to get to it."""
-        member = self._choose()
-        running.slot, running.pid = member.slot, member.pid
-        work = running.work
-        message = (running.number, member.slot, work.task_id, work.attempt, work.payload, running.scratch, None)
-        member.left -= 1
-        if member.channel is None:
-            member.unsent.append(message)
+    def submit(self, attempt: RunningAttempt) -> None:
+        """Assign an attempt to an idle process, a new one, or the next with prefetch capacity."""
+        process = self._choose()
+        attempt.slot, attempt.pid = process.slot, process.pid
+        work = attempt.work
+        message = (attempt.number, process.slot, work.task_id, work.attempt, work.payload, attempt.scratch, None)
+        process.remaining -= 1
+        process.waiting.append(attempt)
+        channel = process.channel
+        if channel is None:
+            process.unsent.append(message)
         else:
-            member.channel.put(message)
-            self._touched.add(member)
-        member.waiting.append(running)
-        if member.head is None and member.channel is not None:
-            self._begin(member)
-        self._offer(member)
+            channel.put(message)
+            self._to_flush.add(process)
+            if process.current is None:
+                self._start_next(process)
+        if not process.has_room:
+            self._offer(process)
 
-    def _begin(self, member: Member) -> None:
-        if member.waiting:
-            member.head = member.waiting.popleft()
-            self._on_begun(member.head)
+    def mark_signalled(self, attempt: RunningAttempt) -> int | None:
+        """Send no more tasks to the process of an attempt that is to be ended; return its pid."""
+        assert attempt.slot is not None
+        process = self._processes[attempt.slot]
+        process.signalled_for = attempt
+        return process.pid
 
-    def doom(self, running: RunningAttempt) -> int | None:
-        """This attempt is to be ended: returns the process to be signalled, which gets no more."""
-        assert running.slot is not None
-        member = self._members[running.slot]
-        member.doomed = running
-        return member.pid
+    def _start_next(self, process: _Process) -> None:
+        if process.waiting:
+            attempt = process.current = process.waiting.popleft()
+            attempt.started = time.monotonic()
+            self._on_started(attempt)
 
-    def _choose(self) -> Member:
+    def _choose(self) -> _Process:
         if self._idle:
             return self._idle.popleft()
-        if self._free:
-            slot = self._free.pop()
-            member = self._members[slot] = Member(slot, self._reuse)
-            self._make(slot)
-            return member
-        roomy = self._first_roomy()
-        assert roomy is not None
-        self._roomy.rotate(-1)
-        return roomy
+        if self._free_slots:
+            slot = self._free_slots.pop()
+            process = self._processes[slot] = _Process(slot, self._reuse)
+            self._start_process(slot)
+            return process
+        chosen = self._first_with_room()
+        assert chosen is not None
+        self._with_room.rotate(-1)
+        return chosen
 
-    def _first_roomy(self) -> Member | None:
-        while self._roomy:
-            member = self._roomy[0]
-            if member.doomed is None and member.left > 0 and len(member.waiting) < self._ahead:
-                return member
-            member.has_room = False
-            self._roomy.popleft()
+    def _first_with_room(self) -> _Process | None:
+        while self._with_room:
+            process = self._with_room[0]
+            if process.signalled_for is None and process.remaining > 0 and len(process.waiting) < self._prefetch:
+                return process
+            process.has_room = False
+            self._with_room.popleft()
         return None
 
-    def _offer(self, member: Member) -> None:
-        if member.has_room or member.left == 0 or member.doomed is not None:
+    def _offer(self, process: _Process) -> None:
+        if process.has_room or process.remaining == 0 or process.signalled_for is not None:
             return
-        if len(member.waiting) < self._ahead:
-            member.has_room = True
-            self._roomy.append(member)
+        if len(process.waiting) < self._prefetch:
+            process.has_room = True
+            self._with_room.append(process)
 
     # -- processes -------------------------------------------------------------------------------------------------
 
-    def made(self, slot: int, pid: int, descriptor: int) -> None:
-        """The process of a slot is there."""
-        member = self._members[slot]
+    def connect(self, slot: int, pid: int, descriptor: int) -> None:
+        """Use the process that the fork server has started for a slot."""
+        process = self._processes[slot]
         end: Any = _socket.socket(fileno=descriptor)
-        member.pid, member.channel = pid, Channel(end, blocking=False)
-        self._by_descriptor[descriptor] = member
-        self._poll.register(descriptor, select.POLLIN)
-        for running in member.waiting:
-            running.pid = pid
-        for message in member.unsent:
-            member.channel.put(message)
-        member.unsent.clear()
-        self._touched.add(member)
-        self._begin(member)
+        process.pid = pid
+        process.channel = LoopChannel(end, self._loop, lambda: self._on_readable(process))
+        for attempt in process.waiting:
+            attempt.pid = pid
+        for message in process.unsent:
+            process.channel.put(message)
+        process.unsent.clear()
+        self._to_flush.add(process)
+        self._start_next(process)
 
-    def gone(self, slot: int) -> tuple[RunningAttempt | None, list[RunningAttempt]]:
-        """The process of a slot has ended; returns what it was doing and is to blame for, and what it had not begun."""
-        member = self._members.pop(slot)
-        self._read_rest(member)
-        self._drop(member)
-        self._free.append(slot)
-        head, left = member.head, list(member.waiting)
-        if head is not None and member.doomed is not None and member.doomed is not head:
-            # The signal was for another, which had ended by itself meanwhile.
-            return None, [head, *left]
-        return head, left
+    def remove(self, slot: int) -> tuple[RunningAttempt | None, list[RunningAttempt]]:
+        """Forget the exited process of a slot; return the attempt that failed with it and those it had not started."""
+        process = self._processes.pop(slot)
+        self._read_rest(process)
+        self._drop(process)
+        self._free_slots.append(slot)
+        current, unstarted = process.current, list(process.waiting)
+        if current is not None and process.signalled_for is not None and process.signalled_for is not current:
+            # The signal was meant for an attempt that ended by itself before it arrived.
+            return None, [current, *unstarted]
+        return current, unstarted
 
-    def all_gone(self) -> list[tuple[RunningAttempt | None, list[RunningAttempt]]]:
-        """The template is gone, and all processes with it; returns of each what `gone` does."""
-        return [self.gone(slot) for slot in list(self._members)]
-
-    def owns(self, descriptor: int) -> bool:
-        return descriptor in self._by_descriptor
-
-    def ready(self, descriptor: int) -> None:
-        """Handle a descriptor that the poll reported."""
-        member = self._by_descriptor.get(descriptor)
-        if member is not None and not self._hear(member):
-            # It is about to be reported dead; until then there is nothing to listen to.
-            self._unregister(member)
+    def reset(self) -> list[tuple[RunningAttempt | None, list[RunningAttempt]]]:
+        """Forget all processes, which have exited; return for each what `remove` returns."""
+        return [self.remove(slot) for slot in list(self._processes)]
 
     def flush(self) -> None:
-        """Send what was put; what a socket does not take goes when it can."""
-        for member in self._touched:
-            channel = member.channel
-            if channel is None or channel.fileno() not in self._by_descriptor:
-                continue
-            try:
-                channel.flush()
-            except ChannelClosedError:
-                continue
-            self._poll.modify(channel.fileno(), select.POLLIN | select.POLLOUT if channel.unsent else select.POLLIN)
-        self._touched = {m for m in self._touched if m.channel is not None and m.channel.unsent}
+        """Send the messages to all processes, as far as their sockets accept them."""
+        processes = self._to_flush
+        if not processes:
+            return
+        self._to_flush = set()
+        for process in processes:
+            channel = process.channel
+            if channel is not None and channel.is_watched:
+                try:
+                    channel.flush()
+                except ChannelClosedError:
+                    continue
+                if channel.unsent:
+                    self._to_flush.add(process)
 
     def close(self) -> None:
-        """Let go of all processes, which ends them."""
-        for member in self._members.values():
-            self._drop(member)
+        """Close the connections, on which all processes exit."""
+        for process in self._processes.values():
+            self._drop(process)
 
-    def _hear(self, member: Member) -> bool:
-        """Take what it has said; False: it will say no more."""
-        channel = member.channel
+    def _on_readable(self, process: _Process) -> None:
+        if not self._receive(process) and process.channel is not None:
+            # The fork server is about to report its end.
+            process.channel.unwatch()
+
+    def _receive(self, process: _Process) -> bool:
+        """Handle the reports of a process; return False once its end of the socket is closed."""
+        channel = process.channel
         assert channel is not None
         try:
             messages = channel.get()
         except ChannelClosedError:
             return False
         for number, seconds, has_scratch, tail, content in messages:
-            if member.head is None:
-                self._begin(member)
-            running = member.head
-            assert running is not None
-            assert running.number == number
-            member.head = None
-            descriptor = -1 if content is not None else channel.take_descriptor()
-            self._on_ended(Ended(running, seconds, has_scratch, tail, content, descriptor))
-            if member.doomed is running:
-                # It was too late for that one, and may be for the next.
-                self._kill(member.pid)
-            elif member.doomed is None:
-                self._begin(member)
-        if messages and member.slot in self._members and member.doomed is None and member.left > 0:
-            if member.head is None:
-                self._idle.append(member)
+            if process.current is None:
+                self._start_next(process)
+            attempt = process.current
+            assert attempt is not None
+            assert attempt.number == number
+            process.current = None
+            if content is None:
+                content = read_result_file(channel.take_descriptor())
+            self._on_ended(attempt, 0, content, tail, seconds, has_scratch)
+            if process.signalled_for is attempt:
+                # The signal was too late for this attempt and may end the next one.
+                self._kill(process.pid)
+            elif process.signalled_for is None:
+                self._start_next(process)
+        if messages and process.slot in self._processes and process.signalled_for is None and process.remaining > 0:
+            if process.current is None:
+                self._idle.append(process)
             else:
-                self._offer(member)
+                self._offer(process)
         return True
 
-    def _read_rest(self, member: Member) -> None:
-        """What it had still said counts."""
-        channel = member.channel
-        if channel is None or channel.fileno() not in self._by_descriptor:
+    def _read_rest(self, process: _Process) -> None:
+        """Handle the reports that a process sent before it exited."""
+        channel = process.channel
+        if channel is None or not channel.is_watched:
             return
         readable = select.poll()
         readable.register(channel.fileno(), select.POLLIN)
         while readable.poll(0):
-            if not self._hear(member):
+            if not self._receive(process):
                 return
 
-    def _drop(self, member: Member) -> None:
-        if member in self._idle:
-            self._idle.remove(member)
-        if member.has_room:
-            self._roomy.remove(member)
-            member.has_room = False
-        self._touched.discard(member)
-        self._unregister(member)
-        if member.channel is not None:
-            member.channel.close()
-            member.channel = None
-
-    def _unregister(self, member: Member) -> None:
-        if member.channel is not None and self._by_descriptor.pop(member.channel.fileno(), None) is not None:
-            self._poll.unregister(member.channel.fileno())
+    def _drop(self, process: _Process) -> None:
+        if process in self._idle:
+            self._idle.remove(process)
+        if process.has_room:
+            self._with_room.remove(process)
+            process.has_room = False
+        self._to_flush.discard(process)
+        if process.channel is not None:
+            process.channel.close()
+            process.channel = None

@@ -1,8 +1,8 @@
-"""Whether a task gets another attempt, and when. Pure.
+"""Retry policy: the number of attempts of a task and the delay between them. Pure.
 
-Rules are tried in order; the first that fits decides how many attempts there are in all. The three switches of a job
-are the last rules. What no rule fits is not tried again. A retry that the task itself asks for is limited by
-``max_attempts`` alone.
+Rules are matched in order; the first match sets the maximum number of attempts. The three switches of a job are the
+last rules. A failure that no rule matches is not retried. A retry that the task itself requests is limited by
+``max_attempts`` only.
 """
 
 from __future__ import annotations
@@ -19,18 +19,25 @@ _KINDS = {"exit": OutcomeKind.EXITED, "exception": OutcomeKind.EXCEPTION, "timeo
 
 
 class Backoff(NamedTuple):
-    """Seconds between attempts: doubled each time, held below a cap, spread by chance."""
+    """Exponential backoff with jitter, in seconds."""
 
     base: float = 1.0
     cap: float = 60.0
 
-    def delay(self, attempt: int, draw: float) -> float:
-        """The seconds after a failed ``attempt``; ``draw`` is from 0 to 1, and makes between half of it and all."""
-        whole = min(self.cap, self.base * 2.0 ** min(attempt - 1, 60))
-        return whole * (0.5 + 0.5 * draw)
+    def delay(self, attempt: int, jitter: float) -> float:
+        """Return the seconds after a failed attempt.
+
+        Args:
+            attempt: Number of the attempt, from 1.
+            jitter: From 0 to 1; the delay is between half of the backoff and all of it.
+        """
+        backoff = min(self.cap, self.base * 2.0 ** min(attempt - 1, 60))
+        return backoff * (0.5 + 0.5 * jitter)
 
 
 class RetryRules(NamedTuple):
+    """Retry rules and limits of a job."""
+
     rules: tuple[RetryRule, ...]
     max_attempts: int
     max_losses: int
@@ -38,7 +45,7 @@ class RetryRules(NamedTuple):
 
     @classmethod
     def of(cls, data: Any) -> RetryRules:
-        """The rules that the worker's options make. Raises `InputError`."""
+        """Return the rules of the worker's options. Raise `InputError` for an invalid one."""
         try:
             rules = list(parse_rules(data.retry_rules)) if data.retry_rules else []
         except ValueError as error:
@@ -53,16 +60,16 @@ class RetryRules(NamedTuple):
         )
 
     def attempts(self, outcome: Outcome) -> int:
-        """How many attempts in all a task may have that ended like this."""
+        """Return the maximum number of attempts of a task that ended with this outcome."""
         if outcome.kind is OutcomeKind.RETRY_REQUESTED:
             return self.max_attempts
-        rule = next((rule for rule in self.rules if _fits(rule, outcome)), None)
+        rule = next((rule for rule in self.rules if _matches(rule, outcome)), None)
         if rule is None:
             return 1
         return self.max_attempts if rule.attempts is None else rule.attempts
 
     def delay(self, outcome: Outcome, attempt: int) -> float:
-        """Seconds before the attempt after this one."""
+        """Return the seconds before the next attempt."""
         if outcome.after is not None:
             return max(0.0, outcome.after)
         import random
@@ -70,12 +77,12 @@ class RetryRules(NamedTuple):
         return self.backoff.delay(attempt, random.random())
 
 
-def _fits(rule: RetryRule, outcome: Outcome) -> bool:
+def _matches(rule: RetryRule, outcome: Outcome) -> bool:
     if outcome.kind != _KINDS[rule.on]:
         return False
     if rule.codes:
         code = outcome.exit_code
         shell_code = None if code is None else code if code >= 0 else 128 - code
         return code in rule.codes or shell_code in rule.codes
-    # An outcome names classes without their module.
+    # An outcome has the names of classes without their modules.
     return not rule.types or any(name.rpartition(".")[2] in outcome.kinds for name in rule.types)

@@ -1,4 +1,4 @@
-"""What a supervisor is told, and how it ends."""
+"""Settings of a supervisor, and its exit codes."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ __all__ = ["Exit", "SupervisorSettings"]
 
 
 class Exit:
-    """Exit codes."""
+    """Exit codes of a worker."""
 
     DONE = 0
     FAILED = 1
@@ -18,22 +18,30 @@ class Exit:
 
 
 class SupervisorSettings(NamedTuple):
-    """Seconds throughout; None: no limit."""
+    """Settings of a supervisor. Times are in seconds; None means no limit."""
 
     slots: int
+    """Number of tasks that run at a time."""
     max_runtime: float
+    """Time limit of an attempt."""
     grace: float
+    """Time that running tasks have at a shutdown."""
     term_to_kill: float
-    """Between SIGTERM and SIGKILL at a time-out."""
+    """Time between SIGTERM and SIGKILL when an attempt exceeds its time limit."""
     keepalive_interval: float
+    """Time between heartbeat events; 0 for none."""
     idle_limit: float | None
+    """Time without a task after which the worker shuts down."""
     max_lifetime: float | None
+    """Time after which the worker shuts down."""
     scratch_root: str
+    """Parent of the scratch folders."""
     log_tasks: bool
     """Whether each task is logged at INFO; else at DEBUG."""
     progress_interval: float = 0.0
+    """Time between two progress lines in the log; 0 for none."""
     memory_gb: float | None = None
-    """What the processes of one task may have resident."""
+    """Limit of the resident memory of one task's processes, in GB."""
     max_result_bytes: int | None = None
     reuse: int = 1
-    """How many tasks one process does."""
+    """Number of tasks that one process runs."""

@@ -1,4 +1,4 @@
-"""What the worker says about itself when it starts."""
+"""Log of the configuration when a worker starts."""
 
 from __future__ import annotations
 
@@ -10,24 +10,24 @@ from cloud_tasks.worker.worker_config import WorkerConfig
 __all__ = ["log_configuration"]
 
 
-def log_configuration(log: Log, data: Any, plan: WorkerConfig) -> None:
-    """Log every option that changes what the worker does."""
-    for line in ("Configuration:", *(f"  {line}" for line in _lines(data, plan))):
+def log_configuration(log: Log, data: Any, config: WorkerConfig) -> None:
+    """Log every option that changes the worker's behaviour."""
+    for line in ("Configuration:", *(f"  {line}" for line in _lines(data, config))):
         log.hold(line)
     log.flush()
 
 
-def _lines(data: Any, plan: WorkerConfig) -> list[str]:
+def _lines(data: Any, config: WorkerConfig) -> list[str]:
     lines = []
-    if plan.source is None:
-        lines.append(f'Using the task queue: "{data.queue_name}" ({plan.queue_backend})')
+    if config.source is None:
+        lines.append(f'Using the task queue: "{data.queue_name}" ({config.queue_backend})')
     elif data.task_file is not None:
         lines.append(f'Using local tasks file: "{data.task_file}"')
-    elif callable(plan.source):
-        lines.append(f"Using the task factory: {getattr(plan.source, '__name__', plan.source)}")
+    elif callable(config.source):
+        lines.append(f"Using the task factory: {getattr(config.source, '__name__', config.source)}")
     else:
-        lines.append(f'Using local tasks source: "{plan.source}"')
-    if plan.source is not None:
+        lines.append(f'Using local tasks source: "{config.source}"')
+    if config.source is not None:
         lines += [f"Tasks to skip: {data.tasks_to_skip}", f"Maximum number of tasks: {data.max_num_tasks}"]
     slots = "Num simultaneous tasks" if data.slots_were_given else "Num simultaneous tasks (default)"
     lines += [

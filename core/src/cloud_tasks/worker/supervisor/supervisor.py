@@ -1,26 +1,24 @@
-"""The supervisor: one loop over descriptors and a few timers; threads do what may block.
+"""The supervisor: one loop that submits attempts and handles their ends; threads do whatever may block.
 
 Invariants, each with a test:
 
-1. What was started is reported or released, whatever happens.
-2. Shutdown takes nothing new, gives what runs the grace period, releases the rest at once, and flushes events.
-3. While reports pile up, nothing new is started.
-4. What the queue gave and no slot will soon be free for is given back, for other workers.
-5. Running tasks see a shutdown request or termination notice only after the template has given up its waiting
-   attempts: the slot of a task that returns because of it starts no other.
+1. Every task that was received is reported or released, whatever happens.
+2. A shutdown receives no more tasks, gives running ones the grace period, releases the rest at once, flushes events.
+3. While reports pile up, no attempt is submitted.
+4. Tasks of the queue that no slot will soon be free for are released, for other workers.
+5. Running tasks see a shutdown request or termination notice only after the fork server has withdrawn its waiting
+   attempts: the slot of a task that returns because of it is not used again.
 """
 
 from __future__ import annotations
 
 import os
-import select
-import signal
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from cloud_tasks.worker.common import process_tree
+from cloud_tasks.worker.common.formatting import counted, format_duration
 from cloud_tasks.worker.common.log import Log
 from cloud_tasks.worker.common.shared_flags import SharedFlags
 from cloud_tasks.worker.consumers.attempt_types import PendingAttempt, RunningAttempt
@@ -29,176 +27,157 @@ from cloud_tasks.worker.reporting.event_encoder import EventEncoder
 from cloud_tasks.worker.reporting.reporter import Report, Reporter
 from cloud_tasks.worker.supervisor.attempt_executor import AttemptExecutor
 from cloud_tasks.worker.supervisor.completion import CompletionHandler
+from cloud_tasks.worker.supervisor.event_loop import EventLoop
 from cloud_tasks.worker.supervisor.forkserver_client import ForkserverClient
 from cloud_tasks.worker.supervisor.outcome import Outcome, OutcomeKind
 from cloud_tasks.worker.supervisor.periodic_tasks import Activity, PeriodicTasks
 from cloud_tasks.worker.supervisor.settings import Exit, SupervisorSettings
-from cloud_tasks.worker.supervisor.timers import Timers
+from cloud_tasks.worker.supervisor.signal_handlers import handle_signals
 
 if TYPE_CHECKING:
+    import socket
+
     from cloud_tasks.worker.consumers.base import TaskConsumer
 
-__all__ = ["Supervisor"]
+__all__ = ["Supervisor", "SupervisorParts"]
 
-_MOST_TEMPLATE_DEATHS = 20
-"""Templates that may die one after the other without a task completed between."""
-_CLOGGED_PAUSE = 0.05
-"""Seconds between two looks whether reports have gone out, while nothing is started for them."""
+_MAX_FORKSERVER_DEATHS = 20
+"""Deaths of fork servers in a row, without a finished task in between, that the worker survives."""
+_CLOGGED_INTERVAL = 0.05
+"""Seconds between two checks whether reports were sent, while no attempt is submitted because of them."""
 _SURPLUS_INTERVAL = 2.0
-"""Seconds between two looks whether there is more at hand than is needed."""
+"""Seconds between two checks for tasks that should go back to the queue."""
+# A member of an enumeration takes long to look up, for code that runs once per task.
+_COMPLETED, _LOST = OutcomeKind.COMPLETED, OutcomeKind.LOST
+_RAN = frozenset({OutcomeKind.COMPLETED, OutcomeKind.RETRY_REQUESTED, OutcomeKind.EXCEPTION})
+
+
+class SupervisorParts(NamedTuple):
+    """The objects that a supervisor works with; created before it, closed after it."""
+
+    loop: EventLoop
+    zygote: socket.socket
+    """Socket of the zygote, a child of this process."""
+    consumer: TaskConsumer
+    reporter: Reporter
+    completion: CompletionHandler
+    events: EventEncoder
+    flags: SharedFlags
+    log: Log
 
 
 class Supervisor:
-    """Runs what a feed brings. Everything here happens in one thread; others call `post`."""
+    """Runs the tasks of a consumer. Used in one thread; others call ``parts.loop.post``."""
 
-    def __init__(
-        self,
-        settings: SupervisorSettings,
-        *,
-        end: Any,
-        feed: Callable[[Supervisor], TaskConsumer],
-        reporter: Reporter,
-        endings: CompletionHandler,
-        events: EventEncoder,
-        flags: SharedFlags,
-        log: Log,
-    ) -> None:
+    def __init__(self, settings: SupervisorSettings, parts: SupervisorParts) -> None:
         self._settings = settings
-        self.reporter = reporter
-        self._endings = endings
-        self._events = events
-        self._flags = flags
-        self.log = log
-        self._poll = select.poll()
-        self._alarm_out, self._alarm_in = process_tree.alarm_pipe()
-        self._poll.register(self._alarm_out, select.POLLIN)
-        self._posted: deque[Callable[[], None]] = deque()
-        self.timers = Timers()
+        self._parts = parts
+        self._logs_tasks = settings.log_tasks or parts.log.verbose
         self._returned: deque[PendingAttempt] = deque()
-        self._ready = False
-        self.is_accepting = True
-        """Whether new tasks are started."""
-        self.stop_reason = ""
-        self._code = Exit.DONE
-        self._signals = 0
-        self._announcements: deque[Callable[[], None]] = deque()
-        """Set the flags that running tasks see."""
-        self._template_deaths = 0
+        """Attempts that were submitted and returned, to be submitted again."""
+        self._is_ready = False
+        """Whether the fork server accepts attempts."""
+        self._forkserver_deaths = 0
         self._mean_seconds: float | None = None
+        self._is_accepting = True
+        """Whether attempts are submitted."""
+        self._flag_updates: deque[Callable[[], None]] = deque()
+        """Updates of the flags that running tasks see, held back by a withdrawal."""
+        self._exit_code = Exit.DONE
+        self.stop_reason = ""
+        """Reason of the shutdown; empty for none."""
         self.finished = 0
-        """Attempts that have ended."""
-        self._crew = ForkserverClient(
-            end,
-            self._poll,
+        """Number of attempts that have ended."""
+        self._forkserver = ForkserverClient(
+            parts.zygote,
+            parts.loop,
             max_result_bytes=settings.max_result_bytes,
             on_message=self._on_message,
-            on_template_gone=self._on_template_gone,
-            on_zygote_gone=lambda: log.warning("The zygote is gone: a template that dies cannot be replaced"),
+            on_forkserver_died=self._on_forkserver_died,
+            on_zygote_died=lambda: parts.log.warning("The zygote died: the fork server cannot be restarted any more"),
         )
-        self.attempts = AttemptExecutor(
+        self._executor = AttemptExecutor(
             settings,
-            self._crew,
-            self._poll,
-            on_begun=self._on_begun,
+            self._forkserver,
+            parts.loop,
+            on_started=self._on_started,
             on_ended=self._on_ended,
             on_returned=self._on_returned,
         )
-        self._pulse = PeriodicTasks(
+        self._periodic = PeriodicTasks(
             settings,
-            later=self.timers.later,
+            later=parts.loop.later,
             observe=self._activity,
             report=self.report,
-            watch_memory=self.attempts.watch_memory,
+            watch_memory=self._executor.watch_memory,
             stop=self.stop,
-            log=log,
+            log=parts.log,
         )
-        self.feed = feed(self)
-
-    # -- for other threads -----------------------------------------------------------------------------------------
-
-    def post(self, action: Callable[[], None]) -> None:
-        """Have an action done in the loop."""
-        self._posted.append(action)
-        try:
-            os.write(self._alarm_in, b"\0")
-        except (BlockingIOError, OSError):
-            return
 
     # -- the loop --------------------------------------------------------------------------------------------------
 
     def run(self) -> int:
-        """Work until it is over; returns the exit code."""
-        previous = self._connect_signals()
-        try:
-            self._crew.make_template()
-            self.feed.start()
-            self.report("worker_started", slots=self._settings.slots, pid=os.getpid())
-            self._pulse.start()
-            self.timers.later(_SURPLUS_INTERVAL, self._give_back_surplus)
-            while not self._is_over():
-                self._turn()
-        finally:
-            self._disconnect_signals(previous)
-            self.log.flush()
-        return self._code
+        """Run until all tasks are finished or the worker is shut down; return the exit code."""
+        parts = self._parts
+        with handle_signals(parts.loop, self.stop):
+            try:
+                self._forkserver.start_forkserver()
+                parts.consumer.start()
+                self.report("worker_started", slots=self._settings.slots, pid=os.getpid())
+                self._periodic.start()
+                parts.loop.later(_SURPLUS_INTERVAL, self._release_surplus)
+                while not self._is_over():
+                    self._run_once()
+            finally:
+                parts.log.flush()
+        return self._exit_code
 
     def close(self) -> None:
         """End all processes."""
-        if self.attempts.pool is not None:
-            self.attempts.pool.close()
-        self._crew.close()
-        os.close(self._alarm_out)
-        os.close(self._alarm_in)
+        self._executor.close()
+        self._forkserver.close()
 
     def _is_over(self) -> bool:
-        if self.attempts.count or self._returned:
+        if self._executor.count or self._returned:
             return False
-        return not self.is_accepting or self.feed.exhausted
+        return not self._is_accepting or self._parts.consumer.exhausted
 
-    def _turn(self) -> None:
+    def _run_once(self) -> None:
         self._fill()
-        self.log.flush()
-        pool = self.attempts.pool
-        if pool is not None:
-            pool.flush()
-        self._crew.flush()
-        for descriptor, _ in self._poll.poll(self._patience()):
-            if pool is not None and pool.owns(descriptor):
-                pool.ready(descriptor)
-            elif descriptor == self._alarm_out:
-                os.read(self._alarm_out, 1 << 16)
-            elif self._crew.owns(descriptor):
-                self._crew.ready(descriptor)
-        while self._posted:
-            self._posted.popleft()()
-        self.timers.run()
-        self.attempts.on_time()
-        while self._announcements and not self.attempts.is_withdrawing:
-            self._announcements.popleft()()
+        self._parts.log.flush()
+        self._executor.flush()
+        self._forkserver.flush()
+        self._parts.loop.run_once(self._timeout())
+        self._executor.enforce_limits()
+        while self._flag_updates and not self._executor.is_withdrawing:
+            self._flag_updates.popleft()()
 
-    def _patience(self) -> float:
-        """Milliseconds until something is due."""
-        now = time.monotonic()
-        due = min(now + 60.0, self.timers.due_at, self.attempts.due_at)
-        if self.is_accepting and self.attempts.room:
-            held = self.feed.due_at
-            if held is not None:
-                due = min(due, now + max(0.0, held - time.time()))
-            if self.reporter.is_clogged:
-                due = min(due, now + _CLOGGED_PAUSE)
-        return max(0.0, (due - now) * 1000) + 0.5
+    def _timeout(self) -> float:
+        """Return the seconds until something is due."""
+        now, parts = time.monotonic(), self._parts
+        due = min(now + 60.0, parts.loop.due_at, self._executor.due_at)
+        if self._is_accepting and self._executor.capacity:
+            task_due = parts.consumer.due_at
+            if task_due is not None:
+                due = min(due, now + max(0.0, task_due - time.time()))
+            if parts.reporter.is_clogged:
+                due = min(due, now + _CLOGGED_INTERVAL)
+        return max(0.0, due - now)
 
     def _fill(self) -> None:
-        if not self.is_accepting or not self._ready or not self._crew.template_pid:
+        """Submit attempts while there is capacity."""
+        if not self._is_accepting or not self._is_ready or not self._forkserver.is_connected:
             return
-        attempts, reporter, mean_seconds = self.attempts, self.reporter, self._expected_seconds()
-        attempts.expect(mean_seconds)
-        while attempts.room and not reporter.is_clogged:
-            work = self._next_returned() or self.feed.get()
+        executor, consumer, reporter = self._executor, self._parts.consumer, self._parts.reporter
+        mean_seconds = self._expected_seconds()
+        executor.expect(mean_seconds)
+        while (capacity := executor.capacity) and not reporter.is_clogged:
+            work = self._next_returned() if self._returned else None
+            work = work or consumer.get()
             if work is None:
                 break
-            attempts.start(work)
-        self.feed.want(attempts.room, mean_seconds=mean_seconds)
+            executor.submit(work)
+        consumer.request(capacity, mean_seconds=mean_seconds)
 
     def _next_returned(self) -> PendingAttempt | None:
         while self._returned:
@@ -208,161 +187,157 @@ class Supervisor:
         return None
 
     def _expected_seconds(self) -> float | None:
-        """What the next tasks will take: as the last ones did, or as long as those that hold every slot already do."""
-        return None if self._mean_seconds is None else max(self._mean_seconds, self.attempts.held_up)
+        """Return the expected duration of a task; None before the first has ended.
 
-    def _give_back_surplus(self) -> None:
-        self.timers.later(_SURPLUS_INTERVAL, self._give_back_surplus)
+        It is the mean of the latest ones, or longer while every slot has been busy for longer.
+        """
+        return None if self._mean_seconds is None else max(self._mean_seconds, self._executor.busy_seconds)
+
+    def _release_surplus(self) -> None:
+        self._parts.loop.later(_SURPLUS_INTERVAL, self._release_surplus)
         expected = self._expected_seconds()
-        if not self.is_accepting or expected is None:
+        if not self._is_accepting or expected is None:
             return
-        surplus = list(self.feed.surplus(expected))
-        # What was taken back waits for a slot, too.
-        if self.attempts.held_up + expected * len(self._returned) / self._settings.slots > _SURPLUS_INTERVAL:
+        surplus = list(self._parts.consumer.take_surplus(expected))
+        # Returned attempts wait for a slot, too.
+        if self._executor.busy_seconds + expected * len(self._returned) / self._settings.slots > _SURPLUS_INTERVAL:
             surplus += [work for work in self._returned if work.lease_id is not None and not work.lease_lost]
             self._returned = deque(work for work in self._returned if work.lease_id is None)
         if surplus:
-            self.log.info(f"Giving back {len(surplus)} tasks that no slot will soon be free for")
-            self._endings.release_unstarted(surplus)
+            self._parts.log.info(f"Releasing {counted(len(surplus), 'task')} for other workers: no slot is free soon")
+            self._parts.completion.release_unstarted(surplus)
 
     def _activity(self) -> Activity:
-        attempts, reporter = self.attempts, self.reporter
+        executor, reporter = self._executor, self._parts.reporter
         return Activity(
-            is_accepting=self.is_accepting,
-            is_busy=bool(attempts.count or reporter.is_clogged or reporter.problem),
-            running=len(attempts.running),
+            is_accepting=self._is_accepting,
+            is_busy=bool(executor.count or reporter.is_clogged or reporter.problem),
+            running=len(executor.running),
             finished=self.finished,
-            expected=self.feed.expected,
+            expected=self._parts.consumer.expected,
         )
 
     # -- attempts --------------------------------------------------------------------------------------------------
 
     def _on_message(self, message: Any) -> None:
         if type(message) is not Ready:
-            self.attempts.on_message(message)
+            self._executor.on_message(message)
             return
-        self._ready = not message.problem
+        self._is_ready = not message.problem
         if message.problem:
-            self.log.error(f"worker_init failed:\n{message.problem}")
+            self._parts.log.error(f"worker_init failed:\n{message.problem}")
             self.fail("worker_init failed", message.problem)
 
-    def _on_begun(self, running: RunningAttempt) -> None:
-        work = running.work
-        self.report("task_started", task_id=work.task_id, attempt=work.attempt, slot=running.slot, pid=running.pid)
-        if self._settings.reuse == 1 and (self._settings.log_tasks or self.log.verbose):
-            self._log_task(f"Started single-task worker #{running.number} (PID {running.pid})")
-            self._log_task(f"Worker #{running.number}: Started, processing task {work.task_id}")
+    def _on_started(self, attempt: RunningAttempt) -> None:
+        work = attempt.work
+        self.report("task_started", task_id=work.task_id, attempt=work.attempt, slot=attempt.slot, pid=attempt.pid)
+        if self._settings.reuse == 1 and self._logs_tasks:
+            self._log_task(f"Started single-task worker #{attempt.number} (PID {attempt.pid})")
+            self._log_task(f"Worker #{attempt.number}: Started, processing task {work.task_id}")
 
-    def _on_ended(self, running: RunningAttempt, outcome: Outcome, seconds: float, may_have_scratch: bool) -> None:
-        if may_have_scratch and os.path.lexists(running.scratch):
-            self._endings.remove_scratch(running.scratch)
-        if self.attempts.count == 0:
-            self._pulse.became_idle()
-        verdict = self._endings.judge(running.work, outcome, seconds)
-        if verdict.again is not None and not self.feed.again(verdict.again, verdict.delay):
-            raise AssertionError("a feed that keeps nothing needs messages")
-        self.reporter.put(verdict.report)
-        if self._settings.log_tasks or self.log.verbose:
-            for line in verdict.lines(running.number, seconds, is_alone=self._settings.reuse == 1):
+    def _on_ended(self, attempt: RunningAttempt, outcome: Outcome, seconds: float, may_have_scratch: bool) -> None:
+        parts, kind = self._parts, outcome.kind
+        if may_have_scratch and os.path.lexists(attempt.scratch):
+            parts.completion.remove_scratch(attempt.scratch)
+        if self._executor.count == 0:
+            self._periodic.became_idle()
+        completion = parts.completion.complete(attempt.work, outcome, seconds)
+        if completion.next is not None and not parts.consumer.requeue(completion.next, completion.delay):
+            raise AssertionError("a consumer that keeps no attempts needs messages")
+        parts.reporter.put(completion.report)
+        if self._logs_tasks:
+            for line in completion.lines(attempt.number, seconds, is_alone=self._settings.reuse == 1):
                 self._log_task(line)
-        if outcome.kind is OutcomeKind.LOST:
+        if kind is _LOST:
             return
         self.finished += 1
         mean = self._mean_seconds
         self._mean_seconds = seconds if mean is None else mean * 0.9 + seconds * 0.1
-        if outcome.kind in (OutcomeKind.COMPLETED, OutcomeKind.RETRY_REQUESTED, OutcomeKind.EXCEPTION):
-            self._template_deaths = 0
+        if kind is _COMPLETED or kind in _RAN:
+            self._forkserver_deaths = 0
 
     def _on_returned(self, works: Sequence[PendingAttempt]) -> None:
-        if self.is_accepting:
+        if self._is_accepting:
             self._returned.extendleft(reversed(works))
         else:
-            self._endings.release_unstarted(works)
+            self._parts.completion.release_unstarted(works)
 
-    def _on_template_gone(self, status: int) -> None:
-        self._ready = False
-        self._template_deaths += 1
-        lost = self.attempts.template_gone()
-        self.log.warning(f"The template of the task processes died (status {status}); {lost} tasks were lost")
-        if not self.is_accepting:
+    def _on_forkserver_died(self, status: int) -> None:
+        self._is_ready = False
+        self._forkserver_deaths += 1
+        interrupted = self._executor.on_forkserver_died()
+        self._parts.log.warning(
+            f"The fork server died (wait status {status}), which interrupted {counted(interrupted, 'task')}"
+        )
+        if not self._is_accepting:
             return
-        if not self._crew.can_make_templates:
-            self.fail("template and zygote were killed: no task can be started any more", "")
-        elif self._template_deaths > _MOST_TEMPLATE_DEATHS:
-            self.fail("the template of the task processes dies again and again", "")
+        if not self._forkserver.can_start_forkserver:
+            self.fail("the fork server and the zygote died, so that no task can be started", "")
+        elif self._forkserver_deaths > _MAX_FORKSERVER_DEATHS:
+            self.fail(f"the fork server died {self._forkserver_deaths} times in a row", "")
         else:
-            self.report("non_fatal_exception", exception="the template of the task processes died")
-            self._crew.make_template()
+            self.report("non_fatal_exception", exception="the fork server of the task processes died")
+            self._forkserver.start_forkserver()
 
-    # -- shutting down ---------------------------------------------------------------------------------------------
+    # -- shutdown --------------------------------------------------------------------------------------------------
 
     def stop(self, reason: str, *, grace: float | None = None, code: int | None = None) -> None:
-        """Take nothing new, give running tasks ``grace`` seconds (None: the grace period), release the rest."""
-        if code is not None and self._code == Exit.DONE:
-            self._code = code
+        """Shut down: submit no more attempts, end running ones after the grace period, release the rest.
+
+        Args:
+            grace: Seconds that running tasks have; None for the configured grace period.
+            code: Exit code of the worker, unless an earlier shutdown has set one.
+        """
+        executor, log = self._executor, self._parts.log
+        if code is not None and self._exit_code == Exit.DONE:
+            self._exit_code = code
         grace = self._settings.grace if grace is None else grace
-        if self.is_accepting:
-            self.is_accepting = False
+        if self._is_accepting:
+            self._is_accepting = False
             self.stop_reason = reason
-            self._announcements.append(self._flags.set_shutdown_request)
-            self.log.info(f"Shutting down: {reason}")
-            running = self.attempts.count
-            if running:
-                self.log.info(f"Waiting up to {grace:g} seconds for {running} running tasks")
-            self.attempts.withdraw()
-            self._endings.release_unstarted([*self._returned, *self.feed.stop()])
+            self._flag_updates.append(self._parts.flags.set_shutdown_request)
+            log.info(f"Shutting down: {reason}")
+            if executor.count:
+                log.info(f"Waiting up to {format_duration(grace)} for {counted(executor.count, 'running task')}")
+            executor.withdraw()
+            self._parts.completion.release_unstarted([*self._returned, *self._parts.consumer.stop()])
             self._returned.clear()
         if grace > 0:
-            self.timers.later(grace, lambda: self.attempts.end_all("shutdown"))
+            self._parts.loop.later(grace, lambda: executor.end_all("shutdown"))
         else:
-            self.attempts.end_all("shutdown")
+            executor.end_all("shutdown")
 
     def fail(self, reason: str, trace: str) -> None:
-        """Something essential failed: report it and end with an error."""
-        self.log.error(f"Fatal: {reason}")
+        """Report a fatal error and shut down at once with exit code 1."""
+        self._parts.log.error(f"Fatal: {reason}")
         self.report("fatal_exception", exception=reason, stack_trace=trace)
         self.stop(reason, grace=0.0, code=Exit.FAILED)
 
-    def on_notice(self, reason: str, left: float | None) -> None:
-        """The machine will be taken away; ``left``: seconds from now at which unfinished tasks are released."""
-        self.log.warning(f"Termination notice: {reason}")
+    def on_termination_notice(self, reason: str, seconds_left: float | None) -> None:
+        """Shut down before the provider reclaims this instance.
+
+        Args:
+            seconds_left: Time until unfinished tasks have to be released; None if the notice names no time.
+        """
+        self._parts.log.warning(f"Termination notice: {reason}")
         self.report("spot_termination", reason=reason)
-        self._announcements.append(self._flags.set_termination_notice)
-        grace = self._settings.grace if left is None else min(left, self._settings.grace)
-        self.stop("this machine will be taken away", grace=max(0.0, grace))
+        self._flag_updates.append(self._parts.flags.set_termination_notice)
+        grace = self._settings.grace if seconds_left is None else min(seconds_left, self._settings.grace)
+        self.stop("the provider will reclaim this instance", grace=max(0.0, grace))
 
-    def lost_leases(self, lease_ids: Sequence[str]) -> None:
-        """These leases have ended early; what runs goes on, and its result is reported all the same."""
-        gone = set(lease_ids)
-        for work in [*(running.work for running in self.attempts.started), *self._returned]:
-            if work.lease_id in gone:
+    def on_leases_lost(self, lease_ids: Sequence[str]) -> None:
+        """Mark the attempts of lost leases. Running ones continue, and their results are reported."""
+        lost = set(lease_ids)
+        for work in [*(attempt.work for attempt in self._executor.unfinished), *self._returned]:
+            if work.lease_id in lost:
                 work.lease_lost = True
-        self.feed.lost(lease_ids)
+        self._parts.consumer.mark_leases_lost(lease_ids)
 
-    # -- events and signals ----------------------------------------------------------------------------------------
+    # -- events and log --------------------------------------------------------------------------------------------
 
-    def report(self, kind: str, **facts: Any) -> None:
+    def report(self, kind: str, **fields: Any) -> None:
         """Report an event."""
-        self.reporter.put(Report((self._events.make(kind, **facts),)))
+        self._parts.reporter.put(Report((self._parts.events.encode(kind, **fields),)))
 
     def _log_task(self, text: str) -> None:
-        self.log.hold(text, level="INFO" if self._settings.log_tasks else "DEBUG")
-
-    def _connect_signals(self) -> tuple[Any, ...]:
-        wakeup = signal.set_wakeup_fd(self._alarm_in, warn_on_full_buffer=False)
-        handlers = tuple(signal.signal(number, self._on_signal) for number in (signal.SIGINT, signal.SIGTERM))
-        return (wakeup, *handlers)
-
-    def _disconnect_signals(self, previous: tuple[Any, ...]) -> None:
-        signal.set_wakeup_fd(previous[0])
-        for number, handler in zip((signal.SIGINT, signal.SIGTERM), previous[1:], strict=True):
-            signal.signal(number, handler)
-
-    def _on_signal(self, number: int, frame: Any) -> None:
-        self._signals += 1
-        code = Exit.INTERRUPTED if number == signal.SIGINT else Exit.TERMINATED
-        name = signal.Signals(number).name
-        if self._signals == 1:
-            self._posted.append(lambda: self.stop(f"{name} was received", code=code))
-        else:
-            self._posted.append(lambda: self.stop(f"{name} was received again", grace=0.0, code=code))
+        self._parts.log.hold(text, level="INFO" if self._settings.log_tasks else "DEBUG")

@@ -1,4 +1,4 @@
-"""Termination notices: from the machine, or simulated; told to the supervisor, to tasks and to the program."""
+"""Termination notices of this instance, real or simulated, passed to the supervisor and to the user's program."""
 
 from __future__ import annotations
 
@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 from cloud_tasks.errors import CloudTasksError
 from cloud_tasks.worker.common.log import Log
 from cloud_tasks.worker.reporting.event_encoder import EventEncoder
-from cloud_tasks.worker.supervisor.supervisor import Supervisor
 
 if TYPE_CHECKING:
     from cloud_tasks.model import TerminationNotice
@@ -20,33 +19,39 @@ if TYPE_CHECKING:
 __all__ = ["TerminationWatch"]
 
 _MARGIN = 3.0
-"""Seconds before the machine is taken away at which unfinished tasks are released."""
+"""Seconds before the end of the instance at which unfinished tasks are released."""
 
 
 class TerminationWatch:
-    """Passes on what it is told of this machine's end.
+    """Passes on the first termination notice.
 
     Args:
-        callback: The program's; called once, from a thread.
+        on_notice: Called from a thread with the reason and the seconds until unfinished tasks have to be released;
+            None if the notice names no time.
+        callback: The user's; called once, from a thread.
+        stack: Closes what is opened here.
     """
 
     def __init__(
         self,
-        supervisor: Supervisor,
+        on_notice: Callable[[str, float | None], None],
         *,
         callback: Callable[[], Any] | None,
         stack: ExitStack,
         log: Log,
     ) -> None:
-        self._supervisor = supervisor
+        self._notify = on_notice
         self._callback = callback
         self._stack = stack
         self._log = log
 
-    def watch(
+    def start(
         self, registry: Registry, compute_name: str, data: Any, *, environ: Mapping[str, str], events: EventEncoder
     ) -> None:
-        """Ask the machine from now on, every ``data.notice_interval`` seconds; events name it once it is known."""
+        """Check for a notice every ``data.notice_interval`` seconds from now on.
+
+        The events carry the instance id once the provider has reported it.
+        """
         from cloud_tasks.plugin import InstanceContext
         from cloud_tasks.worker.supervisor.environment import settings_from_environment
         from cloud_tasks.worker.supervisor.instance_watch import InstanceWatch
@@ -57,20 +62,25 @@ class TerminationWatch:
             context = InstanceContext(job_id=data.job_id or "")
             side = self._stack.enter_context(backend.open_instance(settings, context))
         except CloudTasksError as error:
-            self._log.warning(f"Termination notices cannot be seen: {error}")
+            self._log.warning(f"Termination notices cannot be received: {error}")
             return
 
         def on_identity(instance_id: str) -> None:
             events.instance_id = instance_id
 
-        machine = InstanceWatch(
+        watch = InstanceWatch(
             side, interval=data.notice_interval, on_identity=on_identity, on_notice=self._on_notice, log=self._log
         )
-        self._stack.callback(machine.close)
-        machine.start()
+        self._stack.callback(watch.close)
+        watch.start()
 
     def simulate(self, after: float, delay: float | None) -> None:
-        """Give a notice in ``after`` seconds, of an end ``delay`` seconds later; None: that says no time."""
+        """Simulate a notice.
+
+        Args:
+            after: Seconds until the notice.
+            delay: Seconds from the notice to the end of the instance; None for a notice without a time.
+        """
 
         def notice() -> None:
             from datetime import UTC, datetime
@@ -86,9 +96,8 @@ class TerminationWatch:
         self._stack.callback(timer.cancel)
 
     def _on_notice(self, notice: TerminationNotice) -> None:
-        """Called from a thread."""
-        left = None if notice.at is None else notice.at.timestamp() - time.time() - _MARGIN
-        self._supervisor.post(lambda: self._supervisor.on_notice(notice.reason, left))
+        """Pass a notice on. Called from a thread."""
+        self._notify(notice.reason, None if notice.at is None else notice.at.timestamp() - time.time() - _MARGIN)
         if self._callback is not None:
             try:
                 self._callback()

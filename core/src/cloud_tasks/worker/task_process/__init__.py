@@ -1,1 +1,1 @@
-"""What runs inside the process of one task: the runner, output capture, the result. Standard library only."""
+"""Code of the task process: runner, output capture, result. Standard library only."""

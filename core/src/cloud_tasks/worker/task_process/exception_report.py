@@ -1,4 +1,4 @@
-"""What a task process says of an exception. Light: every task process has it."""
+"""Report of an exception in a task. Every task process has this module in memory, so its imports are light."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ _TRACE_LIMIT = 64 * 1024
 
 
 def failure(error: BaseException) -> dict[str, Any]:
-    """The head of the report of a function that raised; its traceback is printed, too."""
+    """Return the head of the report of a function that raised; print the traceback."""
     import traceback
 
     try:
-        # The first frame is ours.
+        # The first frame is the runner's.
         own = error.__traceback__
         trace = "".join(traceback.format_exception(type(error), error, own.tb_next if own is not None else None))
     except BaseException:
@@ -29,15 +29,18 @@ def failure(error: BaseException) -> dict[str, Any]:
 
 
 def describe(error: BaseException, *, name: bool = True) -> str:
-    """Its message, after its class's name; one that raises when asked is passed over."""
+    """Return an exception's message, after the name of its class if ``name`` is true.
+
+    An exception in its ``__str__`` is named instead of the message.
+    """
     try:
         message = str(error)
     except BaseException as second:
-        message = f"(its message cannot be had: {type(second).__name__})"
+        message = f"(no message: __str__ raised {type(second).__name__})"
     return text_of(f"{type(error).__name__}: {message}" if name else message)
 
 
 def text_of(value: Any) -> str:
-    """As text, cut where it is very long."""
+    """Return a value as text, truncated to 16 KiB of characters."""
     text = str(value)
     return text if len(text) <= _TEXT_LIMIT else f"{text[:_TEXT_LIMIT]}…"

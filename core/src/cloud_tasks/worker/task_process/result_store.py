@@ -1,4 +1,4 @@
-"""What is kept beside the events, in a folder or at any URL that fsspec knows: long results, tasks' logs."""
+"""Store of long results and logs: a folder, or any URL that fsspec supports."""
 
 from __future__ import annotations
 
@@ -12,9 +12,10 @@ _CHUNK = 1 << 20
 
 
 def store_result(store: str, task_id: str, attempt: int, content: bytes) -> str:
-    """Write a result as JSON, whole or not at all where the store allows it; returns its path or URL.
+    """Write a result as JSON and return its path or URL. The write is atomic in a folder.
 
-    Raises whatever the store raises.
+    Raises:
+        Exception: As the store raises it.
     """
     import io
 
@@ -24,17 +25,21 @@ def store_result(store: str, task_id: str, attempt: int, content: bytes) -> str:
 
 
 def log_name(task_id: str, attempt: int) -> str:
-    """What the log of an attempt is called in a store."""
+    """Return the name of an attempt's log in a store."""
     return f"{quote(task_id, safe='')}.{attempt}.log"
 
 
 def address_of(store: str, name: str) -> str:
-    """The path or URL of something in a store."""
+    """Return the path or URL of a name in a store."""
     return f"{store.rstrip('/')}/{name}" if "://" in store else os.path.join(os.path.abspath(store), name)
 
 
 def store_file(address: str, content: IO[bytes]) -> None:
-    """Write all that can be read. Raises whatever the store raises."""
+    """Copy ``content`` to a path or URL.
+
+    Raises:
+        Exception: As the store raises it.
+    """
     if "://" in address:
         import fsspec
 
@@ -43,10 +48,10 @@ def store_file(address: str, content: IO[bytes]) -> None:
             _copy(content, file)
         return
     os.makedirs(os.path.dirname(address), exist_ok=True)
-    draft = f"{address}.{os.getpid()}.part"
-    with open(draft, "wb") as file:
+    partial = f"{address}.{os.getpid()}.part"
+    with open(partial, "wb") as file:
         _copy(content, file)
-    os.replace(draft, address)
+    os.replace(partial, address)
 
 
 def _copy(source: IO[bytes], target: IO[bytes]) -> None:

@@ -1,18 +1,18 @@
-"""One attempt of a task, in its own process: from the fork to the last word.
+"""Task runner: runs attempts inside a task process, from the fork to the exit.
 
-The result channel is an anonymous file that the template opened: a result of any size fits without a reader. It
-holds, once and whole: the length of the head (8 bytes), the head (JSON), the result (JSON). What ends before writing
-it has not returned.
+The result file is an anonymous file that the fork server opened, so that a result of any size needs no reader. It
+holds the report: the length of the head (8 bytes), the head (JSON) and the result (JSON), written once. A process that
+exits without a report has not returned from the task's function.
 
 Invariants, each with a test:
 
-1. Whatever the function does (raises, exits, returns something that is no JSON, closes every descriptor), this
-   process ends, and what it says is either whole or nothing.
-2. A result that cannot be expressed or is too long is this task's failure, and says so.
+1. Whatever the function does (raises, exits, returns a value that JSON cannot express, closes every descriptor), this
+   process exits, and its report is complete or missing.
+2. A result that JSON cannot express, or that is too long, fails its task with a message.
 
-A forked process pays some microseconds for each page of memory that it is the first to write to, and calling a
-function, or looking a name up in a module, writes to several (reference counts, caches). Therefore few functions lie
-on the way of a task that succeeds, and what they call is imported by name.
+A forked process takes some microseconds for each page of memory that it is the first to write to, and each call of a
+function and each look-up of a module's name writes to several pages (reference counts, caches). Therefore a successful
+task passes few functions, and their callees are imported by name.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from cloud_tasks.compact_json import compact_encoder
 from cloud_tasks.errors import Retry
 from cloud_tasks.worker.common import process_tree
 from cloud_tasks.worker.common.ipc import Channel, ChannelClosedError
-from cloud_tasks.worker.common.memfd import nameless_file
+from cloud_tasks.worker.common.memfd import anonymous_file
 from cloud_tasks.worker.common.worker_data import WorkerData
 from cloud_tasks.worker.task_process.exception_report import describe, failure, text_of
 from cloud_tasks.worker.task_process.output_capture import take_output
@@ -40,17 +40,17 @@ __all__ = [
     "HEAD_LENGTH",
     "SMALL_RESULT",
     "Assignment",
-    "open_channel",
-    "rehearse",
+    "open_result_file",
     "restore_signals",
     "run_attempt",
     "run_attempts",
     "run_many",
     "run_one",
-    "settle",
+    "set_up",
+    "warm_up",
 ]
 
-# The function beneath `signal.signal`, whose enumerations cost a forked process a tenth of a millisecond.
+# The function below `signal.signal`, whose enumerations would take a forked process 0.1 ms.
 _set_signal: Any = modules["_signal"].signal
 _set_wakeup_fd, _interrupt = signal.set_wakeup_fd, signal.default_int_handler
 _SIG_DFL, _SIG_IGN = int(signal.SIG_DFL), int(signal.SIG_IGN)
@@ -59,23 +59,23 @@ _SIGPIPE, _SIGTERM = int(signal.SIGPIPE), int(signal.SIGTERM)
 
 HEAD_LENGTH = 8
 SMALL_RESULT = 32 * 1024
-"""Bytes up to which a task's report travels in the message that says it has ended."""
+"""Bytes up to which a report is part of the message about the attempt's end."""
 _encode_result = compact_encoder(allow_nan=False)
 _encode_head = compact_encoder(default=str)
-_REHEARSALS = 20
-"""More than it takes for the interpreter to specialise instructions (8 in CPython 3.11)."""
-_CHANNEL_NAME = "cloud-tasks-result"
-_CHANNEL_MARK = 0x5EED_0FC7_A5C5
-"""Where a result channel's offset stands: by this it is told from a file that has taken its number."""
+_WARM_UP_RUNS = 20
+"""More runs than the interpreter needs to specialise instructions (8 in CPython 3.11)."""
+_RESULT_FILE_NAME = "cloud-tasks-result"
+_RESULT_FILE_MARK = 0x5EED_0FC7_A5C5
+"""Offset of a result file, which distinguishes it from another file that got the same descriptor."""
 
-_PLAIN = (2).to_bytes(HEAD_LENGTH, "little") + b"{}"
-"""What comes before the result where there is nothing to say of it."""
+_EMPTY_HEAD = (2).to_bytes(HEAD_LENGTH, "little") + b"{}"
+"""Length and JSON of an empty head."""
 
 Function = Callable[[str, dict[str, Any], WorkerData], Any]
 
 
 class Assignment:
-    """What one process is to do."""
+    """One attempt, as assigned to a process."""
 
     __slots__ = ("attempt", "environment", "number", "payload", "scratch", "slot", "task_id")
 
@@ -94,35 +94,35 @@ class Assignment:
         self.task_id = task_id
         self.attempt = attempt
         self.payload = payload
-        """The task's data, or JSON with the member ``data``."""
+        """Data of the task, or JSON with the member ``data``."""
         self.scratch = scratch
         self.environment = environment
 
     def fields(self) -> tuple[Any, ...]:
-        """What makes another like it."""
+        """Return the arguments of the constructor."""
         return (self.number, self.slot, self.task_id, self.attempt, self.payload, self.scratch, self.environment)
 
 
-def open_channel() -> int:
-    """An anonymous file that one attempt may report through."""
-    descriptor = nameless_file(_CHANNEL_NAME)
-    os.lseek(descriptor, _CHANNEL_MARK, os.SEEK_SET)
+def open_result_file() -> int:
+    """Return the descriptor of a new result file."""
+    descriptor = anonymous_file(_RESULT_FILE_NAME)
+    os.lseek(descriptor, _RESULT_FILE_MARK, os.SEEK_SET)
     return descriptor
 
 
-def rehearse(limits: tuple[int | None, str | None]) -> None:
-    """Go the way of an attempt where it does no harm, in the process that forks them.
+def warm_up(limits: tuple[int | None, str | None]) -> None:
+    """Run an empty attempt several times in the process that forks the task processes.
 
-    What is done here for the first time (symbols bound, caches filled) is not done anew in each forked process.
+    Symbols are then bound, and caches filled, once instead of in each forked process.
     """
-    nothing, nobody = Assignment(0, 0, "", 1, {}, "", {}), WorkerData.__new__(WorkerData)
-    result = open_channel()
-    for _ in range(_REHEARSALS):
-        _, content = _outcome(lambda task_id, task, data: (False, ""), nobody, nothing, limits)
+    assignment, data = Assignment(0, 0, "", 1, {}, "", {}), WorkerData.__new__(WorkerData)
+    result = open_result_file()
+    for _ in range(_WARM_UP_RUNS):
+        _, content = _call(lambda task_id, task, data: (False, ""), data, assignment, limits)
         _flush(sys.stdout)
         _flush(sys.stderr)
         lseek(result, 0, SEEK_CUR)
-        pwrite(result, _PLAIN + content, 0)
+        pwrite(result, _EMPTY_HEAD + content, 0)
         getppid()
         dup2(result, result)
     os.close(result)
@@ -139,22 +139,22 @@ def run_attempt(
     limits: tuple[int | None, str | None],
     gate: tuple[int, Sequence[dict[str, str]]] | None = None,
 ) -> NoReturn:
-    """Do it in a process that was forked for it, and end that; never returns.
+    """Run the assignment in a freshly forked process and exit. Never returns.
 
     Args:
-        parent: The template's pid.
-        result: The descriptor of the result channel.
-        output: Where standard output and error go; None: where the worker's go.
-        limits: The most bytes of a result, and where longer ones are stored (a URL); None: no limit, no store.
-        gate: An eventfd that will tell one more than the slot, and the environment of each slot's tasks; None: it
-            begins at once, as the assignment says.
+        parent: Pid of the fork server.
+        result: Descriptor of the result file.
+        output: Descriptor for standard output and error; None for those of the worker.
+        limits: Maximum bytes of a result, and the folder or URL for longer ones; None for no limit, no store.
+        gate: For a pre-forked child: the eventfd to which one more than the slot is written, and the environment of
+            each slot; None to start at once.
     """
     try:
-        settle(parent, output)
+        set_up(parent, output)
         if gate is not None:
             _pass_gate(assignment, *gate)
         if "numpy.random" in modules:
-            _draw_anew()
+            _reseed_numpy()
         run_one(function, data, assignment, result=result, limits=limits)
     finally:
         _exit(70)
@@ -174,22 +174,22 @@ def run_one(
     result: int,
     limits: tuple[int | None, str | None],
 ) -> NoReturn:
-    """Do it and end this process; arguments as those of `run_attempt`."""
+    """Run the assignment and exit. Never returns. For the arguments see `run_attempt`."""
     code = 70
     try:
-        head, content = _outcome(function, data, assignment, limits)
+        head, content = _call(function, data, assignment, limits)
         code = head.pop("exit_code", 0) if head else 0
         _flush(sys.stdout)
         _flush(sys.stderr)
         if not head or "exited" not in head:
-            # The function may have closed the channel, and may have something of its own under this number now.
-            if lseek(result, 0, SEEK_CUR) != _CHANNEL_MARK:
-                raise OSError("the result channel was replaced")
-            report = _encoded(head, content) if head else _PLAIN + content
+            # The function may have closed the file and opened another one with the same descriptor.
+            if lseek(result, 0, SEEK_CUR) != _RESULT_FILE_MARK:
+                raise OSError("the result file was replaced")
+            report = _encoded(head, content) if head else _EMPTY_HEAD + content
             if pwrite(result, report, 0) < len(report):
                 _write_all(result, report)
     except BaseException as error:
-        _last_words(error)
+        _print_failure(error)
     finally:
         process_tree.leave(code & 0xFF)
 
@@ -204,11 +204,11 @@ def run_attempts(
     limits: tuple[int | None, str | None],
     count: int,
 ) -> NoReturn:
-    """As `run_many`, in a process that was forked for it; ``parent`` and ``output`` as for `run_attempt`."""
+    """Call `run_many` in a freshly forked process. For ``parent`` and ``output`` see `run_attempt`."""
     try:
-        settle(parent, output)
+        set_up(parent, output)
         if "numpy.random" in modules:
-            _draw_anew()
+            _reseed_numpy()
         run_many(function, data, end=end, limits=limits, count=count)
     finally:
         os._exit(70)
@@ -222,7 +222,7 @@ def run_many(
     limits: tuple[int | None, str | None],
     count: int,
 ) -> NoReturn:
-    """Do up to ``count`` assignments that come over ``end``, reporting each there, and end this process."""
+    """Run up to ``count`` assignments that arrive on ``end``, report each there, and exit. Never returns."""
     code = 70
     try:
         captures = os.fstat(1).st_nlink == 0
@@ -233,39 +233,39 @@ def run_many(
                 messages.reverse()
             assignment = Assignment(*messages.pop())
             data._scratch_is_used = False
-            began = time.monotonic()
-            head, content = _outcome(function, data, assignment, limits)
-            seconds = time.monotonic() - began
+            start = time.monotonic()
+            head, content = _call(function, data, assignment, limits)
+            seconds = time.monotonic() - start
             _flush(sys.stdout)
             _flush(sys.stderr)
             code = head.pop("exit_code", 0)
             if "exited" in head:
                 break
             tail = take_output(is_wanted="error" in head) if captures else b""
-            report = _encoded(head, content) if head else _PLAIN + content
-            _hand_over(end, (assignment.number, seconds, data._scratch_is_used, tail), report)
+            report = _encoded(head, content) if head else _EMPTY_HEAD + content
+            _send_report(end, (assignment.number, seconds, data._scratch_is_used, tail), report)
     except ChannelClosedError:
         code = 0
     except BaseException as error:
-        _last_words(error)
+        _print_failure(error)
     finally:
         os._exit(code & 0xFF)
 
 
-def _hand_over(end: Channel, facts: tuple[Any, ...], content: bytes) -> None:
+def _send_report(end: Channel, fields: tuple[Any, ...], content: bytes) -> None:
     if len(content) <= SMALL_RESULT:
-        end.put((*facts, content))
+        end.put((*fields, content))
         end.flush()
         return
-    descriptor = open_channel()
+    descriptor = open_result_file()
     _write_all(descriptor, content)
-    end.put_with_descriptor((*facts, None), descriptor)
+    end.put_with_descriptor((*fields, None), descriptor)
     os.close(descriptor)
 
 
-def settle(parent: int, output: int | None) -> None:
-    """Become the head of a session whose every process ends with this one."""
-    process_tree.head_tree()
+def set_up(parent: int, output: int | None) -> None:
+    """Start a session, all of whose processes are killed with this one; restore signals, redirect the output."""
+    process_tree.lead_tree()
     if getppid() != parent:
         _exit(70)
     restore_signals()
@@ -275,7 +275,7 @@ def settle(parent: int, output: int | None) -> None:
 
 
 def restore_signals() -> None:
-    """Whatever the program or the template did to signals, tasks have them as Python starts with."""
+    """Set the signal handlers that Python starts with, whatever the program or the fork server has set."""
     _set_wakeup_fd(-1)
     _set_signal(_SIGCHLD, _SIG_DFL)
     _set_signal(_SIGTERM, _SIG_DFL)
@@ -284,12 +284,12 @@ def restore_signals() -> None:
     _set_signal(_SIGPIPE, _SIG_IGN)
 
 
-def _draw_anew() -> None:
-    # Python reseeds `random` in a forked process, NumPy does not: each task would draw the same numbers.
+def _reseed_numpy() -> None:
+    # Python reseeds `random` in a forked process; NumPy does not, so that all tasks would get the same numbers.
     modules["numpy.random"].seed()
 
 
-def _outcome(
+def _call(
     function: Function, data: WorkerData, assignment: Assignment, limits: tuple[int | None, str | None]
 ) -> tuple[dict[str, Any], bytes]:
     try:
@@ -300,7 +300,7 @@ def _outcome(
             os.environ.update(assignment.environment)
         payload: Any = assignment.payload
         task_data = json.loads(payload).get("data", {}) if type(payload) is bytes else payload
-        answer = function(assignment.task_id, task_data, data)
+        returned = function(assignment.task_id, task_data, data)
         if "threading" in modules:
             _join_threads()
     except Retry as request:
@@ -310,16 +310,19 @@ def _outcome(
         return _exit_request(request)
     except BaseException as error:
         return failure(error), b""
-    retry, value = False, answer
-    if isinstance(answer, tuple) and len(answer) == 2:
-        first = answer[0]
-        # NumPy has a bool of its own.
+    retry, value = False, returned
+    if isinstance(returned, tuple) and len(returned) == 2:
+        first = returned[0]
+        # NumPy has a boolean type of its own.
         if first is False or first is True or type(first).__name__ in ("bool", "bool_"):
-            retry, value = bool(first), answer[1]
+            retry, value = bool(first), returned[1]
     try:
         content = _encode_result(value).encode()
     except BaseException as error:
-        return {"error": "UnserializableResult", "message": f"the result is no JSON: {describe(error)}"}, b""
+        return {
+            "error": "UnserializableResult",
+            "message": f"the result cannot be encoded as JSON: {describe(error)}",
+        }, b""
     limit, store = limits
     if limit is not None and len(content) > limit:
         return _too_long(content, limit, store, assignment, {"retry": retry})
@@ -331,7 +334,7 @@ def _too_long(
 ) -> tuple[dict[str, Any], bytes]:
     if store is None:
         message = (
-            f"the result has {len(content)} bytes, {limit} are allowed; raise max_result_bytes or set result_store"
+            f"the result has {len(content):,} bytes; the limit is {limit:,}; raise max_result_bytes or set result_store"
         )
         return {"error": "ResultTooLong", "message": message}, b""
     try:
@@ -339,7 +342,7 @@ def _too_long(
 
         address = store_result(store, assignment.task_id, assignment.attempt, content)
     except BaseException as error:
-        message = f"the result of {len(content)} bytes could not be stored in {store}: {describe(error)}"
+        message = f"cannot store the result of {len(content):,} bytes in {store}: {describe(error)}"
         return {"error": "ResultNotStored", "message": message}, b""
     head["result_address"] = address
     head["result_bytes"] = len(content)
@@ -347,7 +350,7 @@ def _too_long(
 
 
 def _exit_request(request: SystemExit) -> tuple[dict[str, Any], bytes]:
-    """`sys.exit` in the function: the process ends as the interpreter would end it."""
+    """Return the head for `sys.exit` in the function: the process exits as the interpreter would."""
     if request.code is None or isinstance(request.code, int):
         return {"exited": True, "exit_code": request.code or 0}, b""
     sys.stderr.write(f"{request.code}\n")
@@ -355,7 +358,7 @@ def _exit_request(request: SystemExit) -> tuple[dict[str, Any], bytes]:
 
 
 def _join_threads() -> None:
-    """Wait for the threads that the function left, as the interpreter does at its end."""
+    """Wait for the threads that the function has started, as the interpreter does before it exits."""
     threading = modules["threading"]
     if threading.active_count() > 1:
         for thread in threading.enumerate():
@@ -381,8 +384,8 @@ def _write_all(descriptor: int, content: bytes) -> None:
         written += os.pwrite(descriptor, memoryview(content)[written:], written)
 
 
-def _last_words(error: BaseException) -> None:
+def _print_failure(error: BaseException) -> None:
     try:
-        os.write(2, f"the result could not be reported: {describe(error)}\n".encode("utf-8", "replace"))
+        os.write(2, f"cannot report the result: {describe(error)}\n".encode("utf-8", "replace"))
     except OSError:
         return

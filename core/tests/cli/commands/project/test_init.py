@@ -171,7 +171,7 @@ def test_misuse_is_told_and_writes_nothing(tmp_path: Path, arguments: list[str],
 
 
 def test_an_unknown_provider_is_refused() -> None:
-    assert 'there is no queue "nimbus"' in str(init(provider="nimbus").error)
+    assert 'there is no queue backend "nimbus"' in str(init(provider="nimbus").error)
 
 
 def test_on_a_terminal_it_asks_for_what_the_options_do_not_say(tmp_path: Path) -> None:

@@ -26,6 +26,7 @@ class WatchedStore:
     _WRITES = frozenset(
         {
             "apply_events",
+            "dead_letter",
             "mark_queued",
             "record_ended",
             "record_intents",
@@ -35,7 +36,6 @@ class WatchedStore:
             "reopen_tasks",
             "requeue_lost",
             "reset_for_requeue",
-            "set_aside",
             "withdraw",
         }
     )
