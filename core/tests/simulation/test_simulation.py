@@ -245,7 +245,7 @@ def test_a_job_that_counts_as_set_up_before_the_old_queue_goes_is_noticed(tmp_pa
             queue.delete()
             queue.create()
 
-    monkeypatch.setattr("simulated_cloud.driver.start_afresh", publishes_first)
+    monkeypatch.setattr("simulated_cloud.driver.create_resources", publishes_first)
     scenario = a_scenario(tasks=100, faults=Faults(earlier_run=True))
     said: list[str] = []
     for point in range(12):

@@ -16,10 +16,7 @@ from datetime import datetime, timedelta
 
 import structlog
 
-from cloud_tasks.controller.autoscaler.decide import decide
-from cloud_tasks.controller.autoscaler.fleet import Fleet
-from cloud_tasks.controller.autoscaler.observe import StateBuilder
-from cloud_tasks.controller.autoscaler.state import (
+from cloud_tasks.controller.autoscaler.actions import (
     Abort,
     Action,
     Drain,
@@ -27,11 +24,14 @@ from cloud_tasks.controller.autoscaler.state import (
     ForgetIntent,
     Launch,
     MarkEnded,
-    Policy,
     Requeue,
     Terminate,
     Warn,
 )
+from cloud_tasks.controller.autoscaler.decide import decide
+from cloud_tasks.controller.autoscaler.fleet import Fleet
+from cloud_tasks.controller.autoscaler.observe import StateBuilder
+from cloud_tasks.controller.autoscaler.state import Policy
 from cloud_tasks.controller.event_loop import Loop
 from cloud_tasks.controller.messaging.enqueuer import TaskEnqueuer
 from cloud_tasks.controller.messaging.event_collector import EventCollector

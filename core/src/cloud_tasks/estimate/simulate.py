@@ -23,19 +23,21 @@ from datetime import UTC, datetime, timedelta
 
 import attrs
 
-from cloud_tasks.controller.autoscaler.decide import decide
-from cloud_tasks.controller.autoscaler.state import (
+from cloud_tasks.controller.autoscaler.actions import (
     Abort,
     Action,
-    Block,
     Drain,
     Finish,
-    FleetInstance,
     Launch,
     MarkEnded,
+    Terminate,
+)
+from cloud_tasks.controller.autoscaler.decide import decide
+from cloud_tasks.controller.autoscaler.state import (
+    Block,
+    FleetInstance,
     Observation,
     Policy,
-    Terminate,
 )
 from cloud_tasks.errors import RefusalScope
 from cloud_tasks.estimate.cloud_model import CloudModel, SimulatedInstance

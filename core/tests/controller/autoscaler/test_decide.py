@@ -10,22 +10,24 @@ from controller_fakes import NOW, ranked
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cloud_tasks.controller.autoscaler.decide import decide
-from cloud_tasks.controller.autoscaler.state import (
+from cloud_tasks.controller.autoscaler.actions import (
     Abort,
-    Block,
     Drain,
     Finish,
-    FleetInstance,
     ForgetIntent,
     Launch,
-    LaunchFailures,
     MarkEnded,
-    Observation,
-    Policy,
     Requeue,
     Terminate,
     Warn,
+)
+from cloud_tasks.controller.autoscaler.decide import decide
+from cloud_tasks.controller.autoscaler.state import (
+    Block,
+    FleetInstance,
+    LaunchFailures,
+    Observation,
+    Policy,
 )
 from cloud_tasks.errors import RefusalScope
 from cloud_tasks.model import (

@@ -23,20 +23,19 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
 
-from cloud_tasks.controller.autoscaler.state import (
+from cloud_tasks.controller.autoscaler.actions import (
     Abort,
     Action,
     Drain,
     Finish,
-    FleetInstance,
     ForgetIntent,
     Launch,
     MarkEnded,
-    Observation,
     Requeue,
     Terminate,
     Warn,
 )
+from cloud_tasks.controller.autoscaler.state import FleetInstance, Observation
 from cloud_tasks.model import InstanceState, Money, Offer, Purchase
 from cloud_tasks.selection import (
     COMMITMENT,
