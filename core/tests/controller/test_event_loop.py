@@ -8,7 +8,7 @@ from datetime import timedelta
 
 import pytest
 
-from cloud_tasks.controller.event_loop import ThreadedLoop
+from cloud_tasks.controller.event_loop import Pause, ThreadedLoop, call, sleep, start
 
 
 @pytest.fixture
@@ -79,3 +79,34 @@ def test_posts_of_many_threads_all_arrive_on_the_one(real_loop: ThreadedLoop) ->
     for poster in posters:
         poster.join()
     assert set(seen) == {threading.get_ident()}
+
+
+def test_coroutine_runs_on_the_loop_and_gets_results_and_errors_of_calls(real_loop: ThreadedLoop) -> None:
+    loop = real_loop
+    found: list[object] = []
+
+    async def flow() -> None:
+        worker_thread = await call(loop, threading.get_ident)
+        found.append(worker_thread != threading.get_ident())
+        await sleep(loop, timedelta(milliseconds=1))
+        try:
+            await call(loop, lambda: 1 // 0)
+        except ZeroDivisionError:
+            found.append(threading.get_ident())
+        await Pause[None](lambda then, failed: loop.post(lambda: then(None)))
+        found.append("done")
+
+    start(flow())
+    loop.run(lambda: "done" in found)
+    assert found == [True, threading.get_ident(), "done"]
+
+
+def test_error_that_a_coroutine_does_not_catch_ends_the_loop(real_loop: ThreadedLoop) -> None:
+    loop = real_loop
+
+    async def flow() -> None:
+        await call(loop, lambda: 1 // 0)
+
+    start(flow())
+    with pytest.raises(ZeroDivisionError):
+        loop.run(lambda: False)

@@ -24,6 +24,7 @@ from simulated_cloud import (
 from simulated_cloud.scenario import RetryPolicy
 
 from cloud_tasks.controller.autoscaler.fleet import Fleet
+from cloud_tasks.controller.event_loop import sleep
 from cloud_tasks.controller.messaging.event_collector import EventCollector
 from cloud_tasks.model import Constraints, Instance, JobPhase, LaunchRequest, Limits, Money
 from cloud_tasks.selection import FleetTotals, RankedOffer
@@ -143,8 +144,8 @@ def test_an_event_acked_before_it_is_committed_is_noticed(tmp_path):
 class FailureMeansNothing(Fleet):
     """Takes a listing that failed for an empty one."""
 
-    def list(self, job_id: str, then: Callable[[Sequence[Instance] | None], None]) -> None:
-        super().list(job_id, lambda listing: then(listing or ()))
+    async def list(self) -> Sequence[Instance] | None:
+        return await super().list() or ()
 
 
 def test_a_failed_listing_read_as_zero_is_noticed(tmp_path):
@@ -200,15 +201,11 @@ def test_a_refused_scope_that_is_tried_again_is_noticed(tmp_path):
 class LeavesThemRunning(Fleet):
     """Says that it terminated what it did not."""
 
-    def terminate_all(self, instance_ids: Sequence[str], reason: str, then: Callable[[], None] = lambda: None) -> None:
-        self._loop.post(then)
+    async def terminate_all(self, instance_ids: Sequence[str], reason: str) -> None:
+        await sleep(self._loop, timedelta(0))
 
-    def list(self, job_id: str, then: Callable[[Sequence[Instance] | None], None]) -> None:
-        asked = super().list
-        if self._store.summary().remaining == 0:
-            self._loop.post(lambda: then(()))
-        else:
-            asked(job_id, then)
+    async def list(self) -> Sequence[Instance] | None:
+        return await super().list() if self._store.summary().remaining else ()
 
 
 def test_instances_left_behind_are_noticed(tmp_path):

@@ -153,8 +153,8 @@ class Job:
     @property
     def ending(self) -> JobPhase | None:
         """The outcome that the run is ending with; None before its end has begun. Safe in any thread."""
-        running = self._running
-        return running[0].ending if running is not None else None
+        phase = self._running[0].phase if self._running is not None else JobPhase.RUNNING
+        return None if phase is JobPhase.RUNNING else phase
 
     def stop(self, mode: StopMode, *, then: Callable[[bool], None] = lambda stopped: None) -> None:
         """Request the end of the run. Safe in any thread and in a signal handler; does nothing unless it `is_running`.

@@ -11,6 +11,7 @@ from cloud_tasks.config import ConfigurationError
 from cloud_tasks.config.layers import Problem
 from cloud_tasks.controller.autoscaler.fleet import Fleet
 from cloud_tasks.controller.autoscaler.state import LaunchFailures
+from cloud_tasks.controller.event_loop import start
 from cloud_tasks.errors import InputError, LaunchFailedError, NotFoundError, ProviderError, RefusalScope, StoreError
 from cloud_tasks.model import LaunchRequest, Money
 
@@ -32,7 +33,15 @@ def fleet(loop, store, compute, refused) -> Fleet:
             labels={},
         )
 
-    return Fleet(loop, store, compute, compose=compose, max_parallel=2, on_refused=lambda: refused.append("refused"))
+    return Fleet(
+        loop,
+        store,
+        compute,
+        job_id="job",
+        compose=compose,
+        max_parallel=2,
+        on_refused=lambda: refused.append("refused"),
+    )
 
 
 def test_the_intent_is_committed_before_the_launch_is_called(loop, store, compute, fleet) -> None:
@@ -165,7 +174,11 @@ def test_an_outage_is_no_failure_for_certain(loop, store, compute, fleet) -> Non
 def test_a_failed_listing_is_unknown_and_not_empty(loop, compute, fleet) -> None:
     answers: list[object] = []
     compute.listing_fails = True
-    fleet.list("job", answers.append)
+
+    async def ask() -> None:
+        answers.append(await fleet.list())
+
+    start(ask())
     loop.run(lambda: bool(answers))
     assert answers == [None]
 

@@ -21,7 +21,7 @@ import attrs
 import structlog
 
 from cloud_tasks.controller.autoscaler.state import Block, LaunchFailures
-from cloud_tasks.controller.event_loop import Loop
+from cloud_tasks.controller.event_loop import Loop, call, sleep, start
 from cloud_tasks.errors import (
     CloudTasksError,
     InputError,
@@ -39,8 +39,8 @@ __all__ = ["Fleet"]
 
 log = structlog.get_logger()
 
-_TRIES = 3
-_PAUSE = timedelta(seconds=2)
+_MAX_ATTEMPTS = 3
+_BACKOFF = timedelta(seconds=2)
 _REMEMBERED = timedelta(hours=1)
 """How long a zone that refused is taken after one that did not."""
 _TOKEN_LETTERS = string.ascii_lowercase + string.digits
@@ -58,6 +58,10 @@ class _Order:
     request: LaunchRequest
     ordered_at: datetime
 
+    @property
+    def token(self) -> str:
+        return self.request.client_token
+
 
 class Fleet:
     """What the controller can do with machines.
@@ -74,6 +78,7 @@ class Fleet:
         store: Store,
         compute: Compute,
         *,
+        job_id: str,
         compose: Callable[[RankedOffer, Sequence[RankedOffer], str], LaunchRequest],
         max_parallel: int,
         on_refused: Callable[[], None],
@@ -81,6 +86,7 @@ class Fleet:
         self._loop = loop
         self._store = store
         self._compute = compute
+        self._job_id = job_id
         self._compose = compose
         self._max_parallel = max_parallel
         self._on_refused = on_refused
@@ -121,10 +127,6 @@ class Fleet:
         """Return the launches that failed for certain since the last successful one; None where there was none."""
         return self._failures
 
-    def reason_of_end(self, instance_id: str, default: str) -> str:
-        """Why we terminated it, if we did."""
-        return self._reasons.get(instance_id, default)
-
     def launch(self, ranked: RankedOffer, count: int, alternatives: Sequence[RankedOffer] = ()) -> None:
         """Write ``count`` intents, then launch as many at once as is allowed.
 
@@ -146,59 +148,65 @@ class Fleet:
         while self._waiting and len(self._launching) < self._max_parallel:
             token = next(iter(self._waiting))
             order = self._launching[token] = self._waiting.pop(token)
-            self._attempt(order.request, 1)
+            start(self._launch(order))
 
-    def _attempt(self, request: LaunchRequest, number: int) -> None:
-        self._loop.call(
-            lambda: self._compute.launch(request),
-            lambda instance: self._launched(request, instance),
-            lambda error: self._not_launched(request, number, error),
-        )
+    async def _launch(self, order: _Order) -> None:
+        """Launch one instance: retry transient errors, and settle the order by the answer."""
+        attempt = 0
+        while True:
+            attempt += 1
+            try:
+                instance = await call(self._loop, lambda: self._compute.launch(order.request))
+            except LaunchRefusedError as error:
+                return self._refused(order, error)
+            except Exception as error:
+                # After an unanswered attempt, a failure is not certain.
+                if attempt == 1 and isinstance(error, (LaunchFailedError, InputError)):
+                    return self._failed(order, error)
+                if attempt >= _MAX_ATTEMPTS or not _is_transient(error):
+                    return self._unanswered(order, error)
+                await sleep(self._loop, _BACKOFF * attempt)
+            else:
+                return self._launched(order, instance)
 
     def answered_at(self, client_token: str) -> datetime | None:
         """When this launch came to an end, well or not; None for one of an earlier run."""
         return self._answered_at.get(client_token)
 
-    def _launched(self, request: LaunchRequest, instance: Instance) -> None:
-        self._answered_at[request.client_token] = self._loop.now()
-        self._launching.pop(request.client_token)
-        self._store.record_launched(request.client_token, instance)
+    def _launched(self, order: _Order, instance: Instance) -> None:
+        self._answered_at[order.token] = self._loop.now()
+        self._launching.pop(order.token)
+        self._store.record_launched(order.token, instance)
         self._failures = None
         log.info(f"Started {instance.purchase.value} instance '{instance.instance_id}' in zone '{instance.zone}'")
         self._wave = (self._wave[0] + 1, self._wave[1])
         self._settle()
 
-    def _not_launched(self, request: LaunchRequest, number: int, error: Exception) -> None:
-        """Classify the error of a launch: refused, to be retried, failed for certain, or of unknown outcome.
+    def _refused(self, order: _Order, error: LaunchRefusedError) -> None:
+        self._launching.pop(order.token)
+        self._store.record_launch_failed(order.token, error.reason)
+        self._block(order.request, error)
+        self._settle()
+        self._on_refused()
 
-        Args:
-            number: Of the attempt; a failure after an unanswered attempt is not certain.
-        """
-        token = request.client_token
-        if isinstance(error, LaunchRefusedError):
-            self._launching.pop(token)
-            self._store.record_launch_failed(token, error.reason)
-            self._block(request, error)
-            self._settle()
-            self._on_refused()
-        elif isinstance(error, (LaunchFailedError, InputError)) and number == 1:
-            self._failed(self._launching.pop(token), error)
-            self._settle()
-        elif isinstance(error, ProviderError) and error.transient and number < _TRIES:
-            self._loop.later(_PAUSE * number, lambda: self._attempt(request, number + 1))
-        else:
-            self._answered_at[token] = self._loop.now()
-            self._unknown[token] = (self._launching.pop(token), error)
-            log.warning(f"The outcome of a launch is unknown ({_text(error)}); the next complete listing decides")
-            self._settle()
+    def _unanswered(self, order: _Order, error: Exception) -> None:
+        self._answered_at[order.token] = self._loop.now()
+        self._unknown[order.token] = (self._launching.pop(order.token), error)
+        log.warning(f"The outcome of a launch is unknown ({_text(error)}); the next complete listing decides")
+        self._settle()
 
     def _failed(self, order: _Order, error: Exception) -> None:
+        self._launching.pop(order.token)
+        self._record_failure(order, error)
+        self._settle()
+
+    def _record_failure(self, order: _Order, error: Exception) -> None:
         """Record a launch that started nothing; no other offer would help, so nothing else is tried now."""
         message = _text(error)
         name = order.ranked.offer.instance_type.name
         if self._failures is None or self._failures.message != message:
             log.error(f"The launch of {name} in {order.ranked.offer.zone} failed, nothing was started: {message}")
-        self._store.record_launch_failed(order.request.client_token, message)
+        self._store.record_launch_failed(order.token, message)
         self.cancel_waiting(f"not tried: {message}")
         rounds = 0 if self._failures is None else self._failures.rounds
         if self._failed_at is None or order.ordered_at > self._failed_at or not rounds:
@@ -218,10 +226,10 @@ class Fleet:
         An error that may pass proves nothing about the next launch; any other counts as a failure for certain.
         """
         order, error = self._unknown.pop(client_token, (None, None))
-        if order is None or error is None or (isinstance(error, ProviderError) and error.transient):
+        if order is None or error is None or _is_transient(error):
             self._store.record_launch_failed(client_token, reason)
         else:
-            self._failed(order, error)
+            self._record_failure(order, error)
 
     def _block(self, request: LaunchRequest, error: LaunchRefusedError) -> None:
         offer, until = request.offer, self._loop.now() + error.retry_after
@@ -252,53 +260,57 @@ class Fleet:
         if not self.busy:
             log.info(f"Successfully provisioned {self._wave[0]} of {self._wave[1]} requested instances")
 
-    def list(self, job_id: str, then: Callable[[Sequence[Instance] | None], None]) -> None:
-        """Ask for the complete listing; ``then`` is given None when it could not be had."""
-
-        def failed(error: Exception) -> None:
+    async def list(self) -> Sequence[Instance] | None:
+        """Return the complete listing of the job's instances; None if it failed."""
+        try:
+            return await call(self._loop, lambda: self._compute.instances(self._job_id))
+        except Exception as error:
             log.warning(f"The instances could not be listed: {error}")
-            then(None)
-
-        self._loop.call(lambda: self._compute.instances(job_id), then, failed)
+            return None
 
     def terminate(self, instance_id: str, reason: str) -> None:
-        """Terminate one instance; its end is recorded when a listing no longer shows it."""
-        self.terminate_all([instance_id], reason)
+        """Start the termination of one instance; its end is recorded when a listing no longer shows it."""
+        start(self.terminate_all([instance_id], reason))
 
-    def terminate_all(self, instance_ids: Sequence[str], reason: str, then: Callable[[], None] = lambda: None) -> None:
-        """Terminate several at once; ``then`` is called when the call is over, well or not."""
+    async def terminate_all(self, instance_ids: Sequence[str], reason: str) -> None:
+        """Request the termination of several instances in one call; a failure is logged."""
         fresh = [instance_id for instance_id in instance_ids if instance_id not in self._terminating]
         self._terminating.update(fresh)
         for instance_id in fresh:
             if self._reasons.get(instance_id) != reason:
                 log.info(f"Terminating instance '{instance_id}': {reason}")
             self._reasons[instance_id] = reason
-
-        def over(_: object = None) -> None:
-            self._terminating.difference_update(fresh)
-            then()
-
-        def failed(error: Exception) -> None:
+        if not fresh:
+            await sleep(self._loop, timedelta(0))
+            return
+        try:
+            await call(self._loop, lambda: self._compute.terminate(fresh))
+        except Exception as error:
             log.warning(f"Terminating {len(fresh)} instances failed and will be tried again: {error}")
-            over()
+        self._terminating.difference_update(fresh)
 
-        if fresh:
-            self._loop.call(lambda: self._compute.terminate(fresh), over, failed)
-        else:
-            self._loop.post(then)
+    async def console_log(self, instance_id: str) -> str:
+        """Return the console log of an instance, or why it cannot be read."""
+        try:
+            return await call(self._loop, lambda: self._compute.console_log(instance_id))
+        except Exception as error:
+            return f"(not to be had: {error})"
 
-    def console_log(self, instance_id: str, then: Callable[[str], None]) -> None:
-        self._loop.call(
-            lambda: self._compute.console_log(instance_id), then, lambda error: then(f"(not to be had: {error})")
-        )
+    def record_ended(self, instance_id: str, when: datetime, reason: str) -> None:
+        """Record that an instance has ended, and requeue the tasks that it was running.
 
-    def ended(self, instance_id: str, when: datetime, reason: str) -> None:
-        """Record that an instance is gone, and give back what it had leased."""
-        why = self.reason_of_end(instance_id, reason)
+        Args:
+            reason: Unless this fleet terminated it for another.
+        """
+        why = self._reasons.get(instance_id, reason)
         self._store.record_ended(instance_id, when, why)
         lost = self._store.requeue_lost(instance_id)
         suffix = f"; {lost} tasks it was running will run again" if lost else ""
         log.info(f"Instance '{instance_id}' has ended: {why}{suffix}")
+
+
+def _is_transient(error: Exception) -> bool:
+    return isinstance(error, ProviderError) and error.transient
 
 
 def _text(error: Exception) -> str:

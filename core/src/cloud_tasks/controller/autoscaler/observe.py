@@ -41,7 +41,7 @@ class StateBuilder:
         loop: Loop,
         store: Store,
         *,
-        feeder: TaskEnqueuer,
+        enqueuer: TaskEnqueuer,
         collector: EventCollector,
         fleet: Fleet,
         offers: tuple[RankedOffer, ...],
@@ -49,12 +49,12 @@ class StateBuilder:
     ) -> None:
         self._loop = loop
         self._store = store
-        self._feeder = feeder
+        self._enqueuer = enqueuer
         self._collector = collector
         self._fleet = fleet
         self._offers = offers
         self._policy = policy
-        self._started = self._asked_at = loop.now()
+        self._started = self._listing_requested_at = loop.now()
         self._given_up: set[str] = set()
         self._surplus_since: datetime | None = None
         self._empty_since: datetime | None = None
@@ -62,9 +62,9 @@ class StateBuilder:
         self.draining = False
         """Whether no more tasks are given out."""
 
-    def asking(self) -> None:
-        """Called when a listing is asked for: what is launched later need not be in it."""
-        self._asked_at = self._loop.now()
+    def listing_requested(self) -> None:
+        """Note the time of a listing: instances that are launched later need not be in it."""
+        self._listing_requested_at = self._loop.now()
 
     def requeued(self) -> None:
         """Called when the remaining tasks were sent again: they are looked for anew."""
@@ -93,7 +93,7 @@ class StateBuilder:
             now=now,
             policy=self._policy,
             remaining=summary.remaining,
-            all_loaded=self._feeder.done,
+            all_loaded=self._enqueuer.done,
             fleet=fleet,
             offers=self._offers,
             blocks=self._fleet.blocks(),
@@ -114,7 +114,7 @@ class StateBuilder:
             draining=self.draining,
         )
 
-    def record(self, listing: Sequence[Instance]) -> None:
+    def record_listing(self, listing: Sequence[Instance]) -> None:
         """Record what a complete listing shows: launches without an answer that took place, and states."""
         self._settle(tuple(self._store.instances()), listing)
 
@@ -163,7 +163,7 @@ class StateBuilder:
     def may_be_unlisted(self, record: InstanceRecord) -> bool:
         """Whether its launch was answered so late that the listing, when it was asked for, need not have shown it."""
         answered_at = self._fleet.answered_at(record.client_token) or self._started
-        return self._asked_at <= answered_at + self._policy.listing_lag
+        return self._listing_requested_at <= answered_at + self._policy.listing_lag
 
     def _note_surplus(self, fleet: Sequence[FleetInstance] | None, remaining: int, now: datetime) -> None:
         slots = sum(instance.slots for instance in fleet or ())
@@ -174,7 +174,7 @@ class StateBuilder:
 
     def _note_empty(self, depth: Depth | None, now: datetime) -> None:
         empty = depth is not None and depth.exact and depth.visible == 0 and depth.in_flight == 0
-        if not empty or not self._feeder.done:
+        if not empty or not self._enqueuer.done:
             self._empty_since = None
         elif self._empty_since is None:
             self._empty_since = now

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from datetime import timedelta
-from typing import Any
 
 import attrs
 
@@ -48,42 +47,34 @@ def assemble_controller(
     copies: SinkDispatcher,
     on_progress: Callable[[Progress], None],
 ) -> Controller:
-    """A controller with its feeder, collector and fleet, which tell it what they notice."""
+    """Return the controller of a run, with parts for the configuration's backends and settings."""
     run = config.run
-    holder: list[Controller] = []
-
-    def collected(batch: Any) -> None:
-        copies.write(batch)
-        holder[0].noticed_events()
-
-    feeder = TaskEnqueuer(
+    store = opened.store
+    return Controller(
         loop,
-        opened.store,
-        opened.tasks,
-        on_broken=lambda reason: holder[0].broken(reason),
-        operations=run.max_concurrent_queue_operations,
-        send_batch=registry.queue(config.queue).traits.send_batch,
-    )
-    fleet = Fleet(
-        loop,
-        opened.store,
-        opened.compute,
-        compose=orders.compose,
-        max_parallel=parallel_launches(config),
-        on_refused=lambda: holder[0].refused(),
-    )
-    controller = Controller(
-        loop,
-        opened.store,
-        job_id=job_id,
+        store,
         task_queue=opened.tasks,
-        feeder=feeder,
-        collector=EventCollector(loop, opened.store, opened.events, on_events=collected),
-        fleet=fleet,
+        make_enqueuer=lambda on_broken: TaskEnqueuer(
+            loop,
+            store,
+            opened.tasks,
+            on_broken=on_broken,
+            operations=run.max_concurrent_queue_operations,
+            send_batch=registry.queue(config.queue).traits.send_batch,
+        ),
+        make_collector=lambda on_events: EventCollector(loop, store, opened.events, on_events=on_events),
+        make_fleet=lambda on_refused: Fleet(
+            loop,
+            store,
+            opened.compute,
+            job_id=job_id,
+            compose=orders.compose,
+            max_parallel=parallel_launches(config),
+            on_refused=on_refused,
+        ),
         offers=offers,
         policy=policy_of(config),
         interval=timedelta(seconds=run.scaling_check_interval),
+        on_events=copies.write,
         on_progress=on_progress,
     )
-    holder.append(controller)
-    return controller
