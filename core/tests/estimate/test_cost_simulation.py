@@ -62,7 +62,7 @@ def test_cost_simulation_completes_every_task_despite_interruptions(
         tasks=tasks,
         durations=TaskDurations.about(30),
         offers=(ranked(spot=True), ranked(spot=True, zone="z-b")),
-        policy=Policy(limits=Limits(max_instances=3), max_futile_instances=10_000),
+        policy=Policy(limits=Limits(max_instances=3), max_instances_without_progress=10_000),
         interval=timedelta(seconds=60),
         cloud=cloud,
     )
@@ -90,7 +90,7 @@ def test_cost_simulation_starts_no_task_on_an_interrupted_instance(seed: int) ->
         tasks=60,
         durations=TaskDurations.about(200, 20),
         offers=(ranked(spot=True), ranked(spot=True, zone="z-b")),
-        policy=Policy(limits=Limits(max_instances=8), max_futile_instances=10_000),
+        policy=Policy(limits=Limits(max_instances=8), max_instances_without_progress=10_000),
         interval=timedelta(seconds=60),
         cloud=cloud,
     ).run()
@@ -100,7 +100,7 @@ def test_cost_simulation_starts_no_task_on_an_interrupted_instance(seed: int) ->
 def test_cost_simulation_stops_a_job_whose_instances_are_all_interrupted() -> None:
     cloud = CloudModel(spot_lifetime=timedelta(minutes=5))
     result = simulated_cost(cloud=cloud, offers=(ranked(spot=True),), durations=TaskDurations.measured({7200.0: 1}))
-    assert "ended without a single task being finished" in result.stopped
+    assert "ended before any task finished" in result.stopped
 
 
 def test_cost_simulation_stops_at_the_cost_limit() -> None:

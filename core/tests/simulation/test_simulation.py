@@ -172,7 +172,7 @@ def test_an_intent_written_after_its_launch_is_noticed(tmp_path):
 
 
 def test_limits_checked_on_additions_only_are_noticed(tmp_path, monkeypatch):
-    module = importlib.import_module("cloud_tasks.controller.autoscaler.decide")
+    module = importlib.import_module("cloud_tasks.controller.autoscaler.rules.launches")
     right = module.additional_instances
 
     def on_additions_only(*, current: FleetTotals, **arguments: Any) -> int:

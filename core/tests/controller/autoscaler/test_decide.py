@@ -48,7 +48,7 @@ def machine(number: int, *, age: float = 100, heard: float | None = 10, **change
         "slots": 8,
         "price_per_hour": Money("0.25"),
         "launched_at": NOW - timedelta(seconds=age),
-        "last_heard": None if heard is None else NOW - timedelta(seconds=heard),
+        "last_heartbeat": None if heard is None else NOW - timedelta(seconds=heard),
         "running_tasks": 8,
     }
     return FleetInstance(**{**facts, **changes})  # type: ignore[arg-type]
@@ -63,8 +63,8 @@ def seen(*fleet: FleetInstance, **changes: object) -> Observation:
         "fleet": fleet,
         "offers": (ranked(), ranked(zone="z-b"), ranked("n-8", price="0.30")),
         "blocks": (),
-        "listening_since": NOW - timedelta(hours=5),
-        "ever_spoke": any(instance.last_heard is not None for instance in fleet),
+        "events_read_since": NOW - timedelta(hours=5),
+        "any_heartbeat": any(instance.last_heartbeat is not None for instance in fleet),
     }
     return Observation(**{**facts, **changes})  # type: ignore[arg-type]
 
@@ -110,7 +110,7 @@ def test_instance_beyond_the_maximum_lifetime_is_terminated() -> None:
         machine(2, age=3601),
         machine(3, age=3700, state=InstanceState.STARTING, heard=3),
     )
-    reason = "its maximum lifetime is over (3600 s)"
+    reason = "maximum lifetime of 1h exceeded"
     assert decide(seen(young, old, starting, policy=policy)) == (
         Terminate(instance_id="i-2", reason=reason),
         Terminate(instance_id="i-3", reason=reason),
@@ -132,7 +132,7 @@ def test_instance_beyond_the_maximum_lifetime_is_terminated_once_and_only_while_
 def test_an_instance_that_is_gone_is_written_off_and_replaced() -> None:
     gone = machine(1, state=None)
     assert decide(seen(gone, machine(2))) == (
-        MarkEnded(instance_id="i-1", reason="it ended by itself"),
+        MarkEnded(instance_id="i-1", reason="ended by itself"),
         *both_zones(2, 2),
     )
 
@@ -152,7 +152,7 @@ def test_a_stopped_instance_is_removed_and_holds_its_place_until_it_is_gone() ->
 def test_a_stranger_with_our_label_is_terminated() -> None:
     stranger = machine(9, recorded=False)
     assert decide(seen(machine(1), stranger, remaining=8))[0] == Terminate(
-        instance_id="i-9", reason="it is unknown to this job's records"
+        instance_id="i-9", reason="not in this job's records"
     )
 
 
@@ -164,7 +164,7 @@ def test_an_intent_that_was_never_answered_is_forgotten_after_its_time() -> None
 def test_where_listings_do_not_lag_the_first_complete_one_decides_about_a_launch_of_unknown_outcome() -> None:
     intent = machine(1, age=61, heard=None, instance_id=None, state=None, answered=True)
     assert [type(action) for action in decide(seen(intent, machine(2), remaining=16))] == [ForgetIntent]
-    for changes in ({"maybe_unlisted": True}, {"answered": False}):
+    for changes in ({"may_be_unlisted": True}, {"answered": False}):
         assert decide(seen(attrs.evolve(intent, **changes), machine(2), remaining=16)) == ()
     lagging = Policy(limits=Limits(max_instances=5), listing_lag=timedelta(seconds=5))
     assert decide(seen(intent, machine(2), remaining=16, policy=lagging)) == ()
@@ -217,8 +217,8 @@ def test_when_all_stay_silent_for_long_they_are_replaced() -> None:
 def test_silence_while_we_did_not_listen_is_no_silence() -> None:
     fleet = [machine(1, age=9000), machine(2, age=9000, heard=5000)]
     awake = NOW - timedelta(seconds=20)
-    assert decide(seen(*fleet, remaining=16, listening_since=awake)) == ()
-    assert decide(seen(*fleet, remaining=16, listening_since=None)) == ()
+    assert decide(seen(*fleet, remaining=16, events_read_since=awake)) == ()
+    assert decide(seen(*fleet, remaining=16, events_read_since=None)) == ()
 
 
 def test_when_none_ever_spoke_the_job_is_aborted_with_a_console_log() -> None:
@@ -238,7 +238,7 @@ def test_one_that_ended_without_a_word_beside_living_ones_does_not() -> None:
 
 
 def test_instances_that_end_without_finishing_anything_abort_the_job() -> None:
-    assert isinstance(decide(seen(machine(1), futile=10))[-1], Abort)
+    assert isinstance(decide(seen(machine(1), ended_without_progress=10))[-1], Abort)
 
 
 def test_a_blocked_zone_sends_the_launch_to_the_next_one() -> None:
@@ -301,7 +301,7 @@ def test_tasks_that_no_idle_worker_finds_are_sent_again_where_the_queue_cannot_t
     [
         {"queue_visible": 3},
         {"requeued_at": NOW - timedelta(minutes=5)},
-        {"listening_since": NOW - timedelta(minutes=5)},
+        {"events_read_since": NOW - timedelta(minutes=5)},
         {"fleet": (idle_machine(1, minutes=30), machine(2))},
         {"fleet": (idle_machine(1, minutes=30), idle_machine(2, minutes=9))},
         {"fleet": (machine(1, heard=None, running_tasks=0), machine(2, heard=None, running_tasks=0))},
@@ -371,7 +371,7 @@ def test_a_zone_that_refused_of_late_is_taken_after_one_that_did_not() -> None:
 
 def test_a_machine_whose_launch_had_been_given_up_goes() -> None:
     (action,) = decide(seen(machine(1, given_up=True), remaining=8))
-    assert action == Terminate(instance_id="i-1", reason="its launch had been given up")
+    assert action == Terminate(instance_id="i-1", reason="its launch had been recorded as failed")
 
 
 _states = st.sampled_from([None, *InstanceState])
@@ -397,9 +397,9 @@ def observations(draw: st.DrawFn) -> Observation:
         max_total_price_per_hour=draw(st.none() | st.sampled_from([Money("0.25"), Money("0.9"), Money(10)])),
     )
     return attrs.evolve(
-        seen(*fleet, remaining=draw(st.integers(1, 200)), ever_spoke=draw(st.booleans())),
+        seen(*fleet, remaining=draw(st.integers(1, 200)), any_heartbeat=draw(st.booleans())),
         policy=Policy(limits=limits, listing_lag=timedelta(seconds=draw(st.sampled_from([0, 60])))),
-        listening_since=draw(st.none() | st.just(NOW - timedelta(seconds=draw(st.floats(0, 9000))))),
+        events_read_since=draw(st.none() | st.just(NOW - timedelta(seconds=draw(st.floats(0, 9000))))),
     )
 
 

@@ -18,7 +18,7 @@ from cloud_tasks.model import EventType, JobPhase
 def test_instances_that_end_without_progress_end_the_job_unless_they_were_preempted(
     loop, compute, events, make_controller, reported: EventType, outcome: JobPhase
 ) -> None:
-    controller = make_controller(max_instances=1, max_futile_instances=5)
+    controller = make_controller(max_instances=1, max_instances_without_progress=5)
 
     def take_away(number: int) -> Callable[[], None]:
         def act() -> None:

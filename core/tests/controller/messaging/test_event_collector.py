@@ -54,25 +54,25 @@ def test_nobody_is_listening_during_an_outage_and_listening_begins_anew_after_it
     collector = EventCollector(loop, store, queue)
     collector.start()
     loop.run_for(timedelta(seconds=30))
-    before = collector.listening_since
+    before = collector.events_read_since
     queue.faults.extend(ProviderError("503", transient=True) for _ in range(8))
     loop.run_for(timedelta(seconds=70))
-    assert collector.listening_since is None
+    assert collector.events_read_since is None
     loop.run_for(timedelta(seconds=120))
     assert before is not None
-    assert collector.listening_since is not None
-    assert collector.listening_since > before
+    assert collector.events_read_since is not None
+    assert collector.events_read_since > before
 
 
 def test_a_call_that_failed_once_is_no_gap(loop, store, queue) -> None:
     collector = EventCollector(loop, store, queue)
     collector.start()
     loop.run_for(timedelta(seconds=30))
-    before = collector.listening_since
+    before = collector.events_read_since
     queue.faults.append(ProviderError("503", transient=True))
     loop.run_for(timedelta(seconds=30))
     assert before is not None
-    assert collector.listening_since == before
+    assert collector.events_read_since == before
 
 
 def test_what_was_received_before_an_outage_is_acked_after_it(loop, store, queue) -> None:

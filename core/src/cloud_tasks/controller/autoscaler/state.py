@@ -37,14 +37,14 @@ class Policy:
     intent_timeout: timedelta = timedelta(minutes=3)
     """Time after which a launch of unknown outcome, missing from complete listings, counts as failed. Where listings
     do not lag, the first complete listing after the launch decides."""
-    stranded_after: timedelta = timedelta(minutes=2)
+    requeue_after_empty: timedelta = timedelta(minutes=2)
     """How long an exact, empty queue may contradict the store before the remaining tasks are sent again."""
-    idle_after: timedelta = timedelta(minutes=10)
+    requeue_after_idle: timedelta = timedelta(minutes=10)
     """How long idle workers may contradict the store before the remaining tasks are sent again, where the queue cannot
     tell exactly what it holds."""
     max_failed_starts: int = 3
     """Instances that ended or fell silent before any ever spoke; then the startup script is taken to be broken."""
-    max_futile_instances: int = 10
+    max_instances_without_progress: int = 10
     """Instances that may come and go without any task being finished; then buying more is taken to be pointless."""
     max_failed_launches: int = 3
     """Consecutive failed launches, with no instance running, after which the run ends."""
@@ -75,11 +75,11 @@ class FleetInstance:
     """False: it carries our job's label, and our records do not know it."""
     given_up: bool = False
     """Whether its launch had been taken for failed, and perhaps replaced, when it appeared."""
-    maybe_unlisted: bool = False
+    may_be_unlisted: bool = False
     """Whether it is so new that the listing may not show it yet."""
     answered: bool = True
     """Whether the launch call has returned (or this controller did not make it)."""
-    last_heard: datetime | None = None
+    last_heartbeat: datetime | None = None
     running_tasks: int = 0
     tasks_finished: int = 0
     last_busy: datetime | None = None
@@ -139,7 +139,7 @@ class Observation:
     """None: the listing failed; unknown is not zero."""
     offers: tuple[RankedOffer, ...]
     blocks: tuple[Block, ...]
-    listening_since: datetime | None
+    events_read_since: datetime | None
     """Since when the event queue has been read without a gap; None: it cannot be read now."""
     refusals: tuple[Block, ...] = ()
     """Blocks of the last hour, those that are over included."""
@@ -156,11 +156,11 @@ class Observation:
     """When this controller last sent the remaining tasks again."""
     idle_before: timedelta = timedelta(0)
     """How long workers that are gone by now were there and found no task, since a task last ran or was sent again."""
-    ever_spoke: bool = False
+    any_heartbeat: bool = False
     """Whether any instance of this job, dead ones included, ever sent an event."""
     failed_starts: int = 0
     """Instances of this run that ended without ever having sent an event."""
-    futile: int = 0
+    ended_without_progress: int = 0
     """Instances of this run that were launched and ended since the job last finished a task."""
     tasks_finished: int = 0
     surplus_since: datetime | None = None

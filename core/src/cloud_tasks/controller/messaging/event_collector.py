@@ -4,7 +4,7 @@ Invariants, each with a test:
 
 1. An event is acked only after the transaction that applied it was committed.
 2. A broken message is set aside, counted and acked: it never blocks the rest, and never comes back.
-3. While the event queue cannot be reached, no instance counts as silent (`EventCollector.listening_since`).
+3. While the event queue cannot be reached, no instance counts as silent (`EventCollector.events_read_since`).
 """
 
 from __future__ import annotations
@@ -87,7 +87,7 @@ class EventCollector:
         self._behind = False
 
     @property
-    def listening_since(self) -> datetime | None:
+    def events_read_since(self) -> datetime | None:
         """Since when the queue has been read without a gap; None while it cannot be read, or while we are behind."""
         asleep = self._last_answer is None or self._loop.now() - self._last_answer > _GAP
         return None if self._behind or asleep else self._reading_since
