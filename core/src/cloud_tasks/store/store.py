@@ -408,21 +408,20 @@ class Store:
                     instances.mark_states(connection, states)
                 self._roster.changed(living[instance_id].client_token for instance_id in states)
 
-    def record_ended(self, instance_id: str, when: datetime, reason: str) -> None:
-        """It is gone; the first record of it counts."""
-        with self._writing() as connection:
-            instances.mark_ended(connection, instance_id, when, reason)
-        self._roster.instance_changed(instance_id)
+    def record_ended(self, instance_id: str, when: datetime, reason: str) -> int:
+        """Record in one transaction that an instance ended, and that the attempts on it were interrupted.
 
-    def requeue_lost(self, instance_id: str) -> int:
-        """What ran on an instance that is gone is lost: recorded in the history, queued again. Returns how many tasks.
+        Their tasks are queued again; their messages return by themselves when their leases end. The first recorded end
+        is kept.
 
-        Their messages come back by themselves when their leases end.
+        Returns:
+            Number of tasks queued again.
         """
         with self._writing() as connection:
-            lost = tasks.lose_instance(connection, instance_id)
-        self._roster.heard((instance_id,))
-        return lost
+            instances.mark_ended(connection, instance_id, when, reason)
+            interrupted = tasks.lose_instance(connection, instance_id)
+        self._roster.instance_changed(instance_id)
+        return interrupted
 
     def instances(self) -> Sequence[InstanceRecord]:
         """Every launch of this job, failed and ended ones included, the oldest first."""

@@ -47,7 +47,6 @@ def test_an_hour_of_two_slots_is_divided_by_what_they_did(store: Store) -> None:
     )
     store.apply_events([started("c", timestamp=at(2700))])
     store.record_ended("i1", at(3600), "preempted")
-    store.requeue_lost("i1")
     # a: half an hour of one slot; b: 2 s; c: lost after a quarter of an hour; each slot costs a dollar per hour.
     assert rounded(shares(store, 99999)) == ("$0.5000", "$0.2500", "$0.0006", "$1.2494")
 

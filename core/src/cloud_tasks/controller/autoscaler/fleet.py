@@ -303,10 +303,10 @@ class Fleet:
             reason: Unless this fleet terminated it for another.
         """
         why = self._reasons.get(instance_id, reason)
-        self._store.record_ended(instance_id, when, why)
-        lost = self._store.requeue_lost(instance_id)
-        suffix = f"; {lost} tasks it was running will run again" if lost else ""
-        log.info(f"Instance '{instance_id}' has ended: {why}{suffix}")
+        interrupted = self._store.record_ended(instance_id, when, why)
+        tasks = "1 interrupted task" if interrupted == 1 else f"{interrupted} interrupted tasks"
+        suffix = f"; {tasks} will run again" if interrupted else ""
+        log.info(f"Instance '{instance_id}' ended: {why}{suffix}")
 
 
 def _is_transient(error: Exception) -> bool:

@@ -96,7 +96,6 @@ def _settle(store: Store) -> None:
             store.record_launch_failed(record.client_token, "its job was stopped")
         else:
             store.record_ended(record.instance_id, now, "its job was stopped")
-            store.requeue_lost(record.instance_id)
 
 
 def _remove_queue(config: JobConfig, job_id: str) -> bool:
