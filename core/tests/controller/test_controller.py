@@ -282,6 +282,51 @@ def test_a_stranger_with_our_label_is_terminated(loop, compute, events, make_con
     assert gone == [True]
 
 
+def test_end_terminates_recorded_instances_while_listings_fail(loop, compute, events, make_controller) -> None:
+    controller = make_controller()
+    requests: list[Sequence[str]] = []
+    terminate = compute.terminate
+
+    def record(instance_ids: Sequence[str]) -> None:
+        requests.append(tuple(instance_ids))
+        if len(requests) == 1:
+            raise ProviderError("503", transient=True)
+        terminate(instance_ids)
+
+    def fail() -> None:
+        compute.listing_fails = True
+        compute.terminate = record
+        finish_all_tasks(events)
+
+    def recover() -> None:
+        compute.listing_fails = False
+
+    states: list[tuple[object, ...]] = []
+    loop.later(timedelta(seconds=5), fail)
+    loop.later(timedelta(seconds=60), lambda: states.append((dict(compute.machines), controller.all_gone)))
+    loop.later(timedelta(seconds=90), recover)
+    assert controller.run() is JobPhase.COMPLETE
+    # Repeated until the request succeeds, then the listing is awaited.
+    assert requests == [("i-1", "i-2")] * 2
+    assert states == [({}, False)]
+    assert controller.all_gone
+
+
+def test_end_is_not_confirmed_by_terminations_alone(loop, compute, store, events, make_controller, capsys) -> None:
+    controller = make_controller()
+
+    def fail() -> None:
+        compute.listing_fails = True
+        finish_all_tasks(events)
+
+    loop.later(timedelta(seconds=5), fail)
+    assert controller.run() is JobPhase.COMPLETE
+    assert (compute.machines, controller.all_gone) == ({}, False)
+    assert controller.instances_left() == ("i-1", "i-2")
+    assert all(record.ended_at is None for record in store.instances())
+    assert "Instances not known to be terminated after 10m: i-1, i-2" in capsys.readouterr().out
+
+
 def test_stopping_terminates_and_leaving_does_not(loop, compute, make_controller) -> None:
     controller = make_controller()
     loop.later(timedelta(seconds=30), lambda: controller.stop(StopMode.LEAVE))

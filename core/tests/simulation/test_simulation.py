@@ -201,8 +201,9 @@ def test_a_refused_scope_that_is_tried_again_is_noticed(tmp_path):
 class LeavesThemRunning(Fleet):
     """Says that it terminated what it did not."""
 
-    async def terminate_all(self, instance_ids: Sequence[str], reason: str) -> None:
+    async def terminate_all(self, instance_ids: Sequence[str], reason: str) -> bool:
         await sleep(self._loop, timedelta(0))
+        return True
 
     async def list(self) -> Sequence[Instance] | None:
         return await super().list() if self._store.summary().remaining else ()

@@ -6,6 +6,7 @@ from datetime import timedelta
 
 import pytest
 from controller_fakes import ranked, refusal
+from structlog.testing import capture_logs
 
 from cloud_tasks.config import ConfigurationError
 from cloud_tasks.config.layers import Problem
@@ -101,6 +102,33 @@ CERTAIN = (
 )
 
 
+def provisioned(fleet, loop, count: int) -> str:
+    """Launch instances; return the log line that sums up their launches."""
+    with capture_logs() as logs:
+        fleet.launch(ranked(), count)
+        loop.run(lambda: not fleet.busy)
+    (line,) = [entry["event"] for entry in logs if "requested instances" in entry["event"]]
+    return line
+
+
+def test_launch_summary_is_the_success_line_if_all_instances_started(loop, fleet) -> None:
+    assert provisioned(fleet, loop, 5) == "Successfully provisioned 5 of 5 requested instances"
+
+
+@pytest.mark.parametrize(
+    ("faults", "expected"),
+    [
+        ([refusal()], "Provisioned 1 of 5 requested instances: 1 refused, 3 not attempted"),
+        ([refusal(), refusal()], "Provisioned 0 of 5 requested instances: 2 refused, 3 not attempted"),
+        ([LaunchFailedError("no network")] * 2, "Provisioned 0 of 5 requested instances: 2 failed, 3 not attempted"),
+        ([None, ProviderError("no answer")], "Provisioned 4 of 5 requested instances: 1 of unknown outcome"),
+    ],
+)
+def test_launch_summary_counts_what_did_not_start(loop, compute, fleet, faults, expected) -> None:
+    compute.faults.extend(faults)
+    assert provisioned(fleet, loop, 5) == expected
+
+
 @pytest.mark.parametrize("error", CERTAIN, ids=lambda error: type(error).__name__)
 def test_a_launch_that_failed_for_certain_leaves_no_intent_and_takes_back_those_that_wait(
     loop, store, compute, fleet, error
@@ -110,7 +138,7 @@ def test_a_launch_that_failed_for_certain_leaves_no_intent_and_takes_back_those_
     loop.run(lambda: not fleet.busy)
     assert len(compute.launched) == 2
     assert all(record.ended_at is not None and record.launched_at is None for record in store.instances())
-    assert {record.end_reason.removeprefix("not tried: ") for record in store.instances()} == {str(error)}
+    assert {record.end_reason.removeprefix("not attempted: ") for record in store.instances()} == {str(error)}
     assert store.spending(loop.now() + timedelta(hours=1)) == Money.zero()
     bad_input = isinstance(error, InputError)
     assert fleet.launch_failures() == LaunchFailures(rounds=1, message=str(error), bad_input=bad_input)

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import secrets
 import string
+from collections import Counter
 from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
 
@@ -63,6 +64,22 @@ class _Order:
         return self.request.client_token
 
 
+@attrs.define
+class _Wave:
+    """Launches since none was under way, for the log."""
+
+    requested: int = 0
+    started: int = 0
+    not_started: Counter[str] = attrs.field(factory=Counter)
+    """By outcome."""
+
+    def summary(self) -> str:
+        if self.started == self.requested:
+            return f"Successfully provisioned {self.started} of {self.requested} requested instances"
+        others = ", ".join(f"{count} {outcome}" for outcome, count in self.not_started.items())
+        return f"Provisioned {self.started} of {self.requested} requested instances: {others}"
+
+
 class Fleet:
     """What the controller can do with machines.
 
@@ -101,7 +118,7 @@ class Fleet:
         self._blocks: list[Block] = []
         self._reasons: dict[str, str] = {}
         self._answered_at: dict[str, datetime] = {}
-        self._wave = (0, 0)
+        self._wave = _Wave()
 
     def is_unanswered(self, client_token: str) -> bool:
         """Whether this launch is waiting or under way."""
@@ -134,8 +151,8 @@ class Fleet:
             alternatives: The provider may start one of these instead; only for one that chooses.
         """
         if not self.busy:
-            self._wave = (0, 0)
-        self._wave = (self._wave[0], self._wave[1] + count)
+            self._wave = _Wave()
+        self._wave.requested += count
         requests = [self._compose(ranked, alternatives, _new_token()) for _ in range(count)]
         now = self._loop.now()
         self._store.record_intents(requests, now, slots=ranked.slots)
@@ -179,12 +196,13 @@ class Fleet:
         self._store.record_launched(order.token, instance)
         self._failures = None
         log.info(f"Started {instance.purchase.value} instance '{instance.instance_id}' in zone '{instance.zone}'")
-        self._wave = (self._wave[0] + 1, self._wave[1])
+        self._wave.started += 1
         self._settle()
 
     def _refused(self, order: _Order, error: LaunchRefusedError) -> None:
         self._launching.pop(order.token)
         self._store.record_launch_failed(order.token, error.reason)
+        self._wave.not_started["refused"] += 1
         self._block(order.request, error)
         self._settle()
         self._on_refused()
@@ -192,11 +210,13 @@ class Fleet:
     def _unanswered(self, order: _Order, error: Exception) -> None:
         self._answered_at[order.token] = self._loop.now()
         self._unknown[order.token] = (self._launching.pop(order.token), error)
+        self._wave.not_started["of unknown outcome"] += 1
         log.warning(f"The outcome of a launch is unknown ({_text(error)}); the next complete listing decides")
         self._settle()
 
     def _failed(self, order: _Order, error: Exception) -> None:
         self._launching.pop(order.token)
+        self._wave.not_started["failed"] += 1
         self._record_failure(order, error)
         self._settle()
 
@@ -207,7 +227,7 @@ class Fleet:
         if self._failures is None or self._failures.message != message:
             log.error(f"The launch of {name} in {order.ranked.offer.zone} failed, nothing was started: {message}")
         self._store.record_launch_failed(order.token, message)
-        self.cancel_waiting(f"not tried: {message}")
+        self.cancel_waiting(f"not attempted: {message}")
         rounds = 0 if self._failures is None else self._failures.rounds
         if self._failed_at is None or order.ordered_at > self._failed_at or not rounds:
             rounds += 1
@@ -245,20 +265,22 @@ class Fleet:
         )
         for token, order in list(self._waiting.items()):
             if any(block.covers(order.ranked.offer) for block in blocks):
-                del self._waiting[token]
-                self._store.record_launch_failed(token, f"not tried: {error.reason}")
+                self._withdraw(token, f"not attempted: {error.reason}")
 
-    def cancel_waiting(self, reason: str = "taken back") -> None:
+    def cancel_waiting(self, reason: str = "withdrawn") -> None:
         """Take back the launches that were not called yet."""
-        while self._waiting:
-            token = next(iter(self._waiting))
-            del self._waiting[token]
-            self._store.record_launch_failed(token, reason)
+        for token in tuple(self._waiting):
+            self._withdraw(token, reason)
+
+    def _withdraw(self, token: str, reason: str) -> None:
+        del self._waiting[token]
+        self._wave.not_started["not attempted"] += 1
+        self._store.record_launch_failed(token, reason)
 
     def _settle(self) -> None:
         self._dispatch()
         if not self.busy:
-            log.info(f"Successfully provisioned {self._wave[0]} of {self._wave[1]} requested instances")
+            log.info(self._wave.summary())
 
     async def list(self) -> Sequence[Instance] | None:
         """Return the complete listing of the job's instances; None if it failed."""
@@ -270,24 +292,32 @@ class Fleet:
 
     def terminate(self, instance_id: str, reason: str) -> None:
         """Start the termination of one instance; its end is recorded when a listing no longer shows it."""
-        start(self.terminate_all([instance_id], reason))
 
-    async def terminate_all(self, instance_ids: Sequence[str], reason: str) -> None:
-        """Request the termination of several instances in one call; a failure is logged."""
-        fresh = [instance_id for instance_id in instance_ids if instance_id not in self._terminating]
-        self._terminating.update(fresh)
-        for instance_id in fresh:
+        async def request() -> None:
+            await self.terminate_all([instance_id], reason)
+
+        start(request())
+
+    async def terminate_all(self, instance_ids: Sequence[str], reason: str) -> bool:
+        """Request the termination of several instances in one call; return False if the call failed."""
+        new = [instance_id for instance_id in instance_ids if instance_id not in self._terminating]
+        self._terminating.update(new)
+        for instance_id in new:
             if self._reasons.get(instance_id) != reason:
                 log.info(f"Terminating instance '{instance_id}': {reason}")
             self._reasons[instance_id] = reason
-        if not fresh:
+        if not new:
             await sleep(self._loop, timedelta(0))
-            return
+            return not instance_ids
+        # The outcome of calls under way for other instances is not known here.
+        succeeded = len(new) == len(instance_ids)
         try:
-            await call(self._loop, lambda: self._compute.terminate(fresh))
+            await call(self._loop, lambda: self._compute.terminate(new))
         except Exception as error:
-            log.warning(f"Terminating {len(fresh)} instances failed and will be tried again: {error}")
-        self._terminating.difference_update(fresh)
+            succeeded = False
+            log.warning(f"Instances could not be terminated ({', '.join(new)}); the call will be repeated: {error}")
+        self._terminating.difference_update(new)
+        return succeeded
 
     async def console_log(self, instance_id: str) -> str:
         """Return the console log of an instance, or why it cannot be read."""
