@@ -68,11 +68,11 @@ def test_a_refusal_blocks_its_scope_and_takes_back_those_that_wait(loop, store, 
     fleet.launch(ranked(), 5)
     loop.run(lambda: not fleet.busy)
     assert len(compute.launched) == 2
-    assert {block.scope for block in fleet.blocks()} == {RefusalScope.ZONE}
+    assert {block.scope for block in fleet.refused_scopes.current()} == {RefusalScope.ZONE}
     assert [record.ended_at is None for record in store.instances()] == [False] * 5
     assert refused
     loop.run_for(timedelta(minutes=6))
-    assert fleet.blocks() == ()
+    assert fleet.refused_scopes.current() == ()
 
 
 def test_a_passing_fault_is_tried_again_under_the_same_token(loop, store, compute, fleet) -> None:
@@ -142,7 +142,7 @@ def test_a_launch_that_failed_for_certain_leaves_no_intent_and_takes_back_those_
     assert store.spending(loop.now() + timedelta(hours=1)) == Money.zero()
     bad_input = isinstance(error, InputError)
     assert fleet.launch_failures() == LaunchFailures(rounds=1, message=str(error), bad_input=bad_input)
-    assert fleet.blocks() == ()
+    assert fleet.refused_scopes.current() == ()
 
 
 UNKNOWN = (
@@ -235,4 +235,4 @@ def test_a_refusal_of_a_choice_is_one_of_all_that_was_to_choose_from(loop, compu
     compute.faults.append(refusal(RefusalScope.OFFER))
     fleet.launch(CHOICE[0], 1, CHOICE[1:])
     loop.run(lambda: not fleet.busy)
-    assert {block.offer for block in fleet.blocks()} == {ranked.offer for ranked in CHOICE}
+    assert {block.offer for block in fleet.refused_scopes.current()} == {ranked.offer for ranked in CHOICE}

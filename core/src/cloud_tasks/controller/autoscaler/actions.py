@@ -29,18 +29,20 @@ class Launch:
     ranked: RankedOffer
     count: int
     alternatives: tuple[RankedOffer, ...] = ()
-    """The provider may choose one of these instead, for each instance anew."""
+    """Offers of which the provider may select one instead, for each instance."""
 
 
 @attrs.frozen(kw_only=True)
 class Terminate:
+    """Terminate an instance."""
+
     instance_id: str
     reason: str
 
 
 @attrs.frozen(kw_only=True)
 class MarkEnded:
-    """Our records say that it lives, the complete listing says that it does not."""
+    """Record the end of an instance that a complete listing no longer shows."""
 
     instance_id: str
     reason: str
@@ -48,7 +50,7 @@ class MarkEnded:
 
 @attrs.frozen(kw_only=True)
 class ForgetIntent:
-    """A launch that was never answered and never appeared."""
+    """Record a launch of unknown outcome as failed: its instance was never listed."""
 
     client_token: str
     reason: str
@@ -56,21 +58,21 @@ class ForgetIntent:
 
 @attrs.frozen(kw_only=True)
 class Requeue:
-    """The queue is empty and the store is not: send the remaining tasks again."""
+    """Enqueue all unfinished tasks again: the queue no longer holds them."""
 
     reason: str
 
 
 @attrs.frozen(kw_only=True)
 class Drain:
-    """Give out no more tasks: what runs may end, nothing else is begun."""
+    """Withdraw queued tasks; running ones may finish."""
 
     reason: str
 
 
 @attrs.frozen(kw_only=True)
 class Warn:
-    """Something the user should know; ``key`` tells one cause from another, each is told once while it lasts."""
+    """Log a warning, once for as long as its cause (``key``) lasts."""
 
     key: str
     message: str
@@ -78,18 +80,18 @@ class Warn:
 
 @attrs.frozen(kw_only=True)
 class Finish:
-    """Every task is in a final state."""
+    """End the run: every task is finished."""
 
 
 @attrs.frozen(kw_only=True)
 class Abort:
-    """Going on would waste money: show a console log, terminate everything, exit non-zero."""
+    """End the run as aborted: continuing would waste money."""
 
     reason: str
     console_of: str | None = None
-    """The instance whose log tells most."""
+    """Instance whose console log explains the reason best."""
     show_console: bool = True
-    """Whether a console log helps to understand the reason; of any instance where none is named."""
+    """Whether a console log helps; of the latest instance if none is named."""
     bad_input: bool = False
     """Whether the configuration or the startup script is the cause."""
 

@@ -1,13 +1,12 @@
-"""The machines of one job: launches, terminations and listings, each carried out elsewhere and recorded here.
+"""The instances of one job: launches, terminations and listings, called in other threads and recorded here.
 
 Invariants, each with a test:
 
 1. An intent with its client token is committed before its launch is called.
-2. A launch of unknown outcome keeps its intent until a complete listing settles it: it may have worked. One that failed
-   for certain keeps none, and takes back the launches that wait behind it.
-3. A refusal blocks its scope, and takes back the launches that wait behind it. Where the provider had the choice, all
-   that it could have taken is blocked.
-4. An intent costs what the dearest offer costs that may come of it, until the answer tells.
+2. A launch of unknown outcome keeps its intent until a complete listing settles it: it may have succeeded. A launch that
+   certainly failed keeps none, and withdraws the launches that wait behind it.
+3. A refusal blocks its scope (`RefusedScopes`), and withdraws waiting launches in that scope.
+4. An intent counts at the price of the most expensive offer that the provider may select, until the launch is answered.
 """
 
 from __future__ import annotations
@@ -21,15 +20,16 @@ from datetime import datetime, timedelta
 import attrs
 import structlog
 
-from cloud_tasks.controller.autoscaler.state import Block, LaunchFailures
+from cloud_tasks.controller.autoscaler.refused_scopes import RefusedScopes
+from cloud_tasks.controller.autoscaler.state import LaunchFailures
 from cloud_tasks.controller.event_loop import Loop, call, sleep, start
+from cloud_tasks.controller.time_format import format_span
 from cloud_tasks.errors import (
     CloudTasksError,
     InputError,
     LaunchFailedError,
     LaunchRefusedError,
     ProviderError,
-    RefusalScope,
 )
 from cloud_tasks.model import Instance, LaunchRequest
 from cloud_tasks.plugin import Compute
@@ -42,8 +42,6 @@ log = structlog.get_logger()
 
 _MAX_ATTEMPTS = 3
 _BACKOFF = timedelta(seconds=2)
-_REMEMBERED = timedelta(hours=1)
-"""How long a zone that refused is taken after one that did not."""
 _TOKEN_LETTERS = string.ascii_lowercase + string.digits
 
 
@@ -53,7 +51,7 @@ def _new_token() -> str:
 
 @attrs.frozen(kw_only=True)
 class _Order:
-    """One launch to be made."""
+    """One requested launch."""
 
     ranked: RankedOffer
     request: LaunchRequest
@@ -66,7 +64,7 @@ class _Order:
 
 @attrs.define
 class _Wave:
-    """Launches since none was under way, for the log."""
+    """Launches from the first request until none is open, for the log."""
 
     requested: int = 0
     started: int = 0
@@ -81,12 +79,12 @@ class _Wave:
 
 
 class Fleet:
-    """What the controller can do with machines.
+    """Operations on the instances of a job.
 
     Args:
-        compose: Makes the launch request of an offer, its alternatives and a client token.
-        max_parallel: Launches under way at once.
-        on_refused: Called after a launch was refused, so that the next-best offer is tried at once.
+        compose: Return the launch request for an offer, its alternatives and a client token.
+        max_parallel: Maximum number of launch calls at a time.
+        on_refused: Called after a launch was refused.
     """
 
     def __init__(
@@ -108,47 +106,36 @@ class Fleet:
         self._max_parallel = max_parallel
         self._on_refused = on_refused
         self._waiting: dict[str, _Order] = {}
-        """By client token, the first asked for first."""
+        """By client token, in the order of the requests."""
         self._launching: dict[str, _Order] = {}
         self._unknown: dict[str, tuple[_Order, Exception]] = {}
-        """Launches of unknown outcome, with their error, until a listing decides."""
+        """Launches of unknown outcome, with their error."""
         self._failures: LaunchFailures | None = None
         self._failed_at: datetime | None = None
         self._terminating: set[str] = set()
-        self._blocks: list[Block] = []
+        self.refused_scopes = RefusedScopes(loop.now)
         self._reasons: dict[str, str] = {}
         self._answered_at: dict[str, datetime] = {}
         self._wave = _Wave()
 
     def is_unanswered(self, client_token: str) -> bool:
-        """Whether this launch is waiting or under way."""
+        """Return whether this launch waits or is being called."""
         return client_token in self._launching or client_token in self._waiting
 
     @property
     def busy(self) -> bool:
-        """Whether launches are waiting or under way."""
+        """Whether launches wait or are being called."""
         return bool(self._launching or self._waiting)
 
-    def blocks(self) -> tuple[Block, ...]:
-        """Those that hold now."""
-        now = self._loop.now()
-        return tuple(block for block in self._blocks if block.until > now)
-
-    def refusals(self) -> tuple[Block, ...]:
-        """The blocks of the last hour, those that are over included."""
-        since = self._loop.now() - _REMEMBERED
-        self._blocks = [block for block in self._blocks if block.until > since]
-        return tuple(self._blocks)
-
     def launch_failures(self) -> LaunchFailures | None:
-        """Return the launches that failed for certain since the last successful one; None where there was none."""
+        """Return the certain failures since the last successful launch; None if there are none."""
         return self._failures
 
     def launch(self, ranked: RankedOffer, count: int, alternatives: Sequence[RankedOffer] = ()) -> None:
-        """Write ``count`` intents, then launch as many at once as is allowed.
+        """Commit ``count`` intents, then launch as many at a time as is allowed.
 
         Args:
-            alternatives: The provider may start one of these instead; only for one that chooses.
+            alternatives: Offers of which the provider may select one instead.
         """
         if not self.busy:
             self._wave = _Wave()
@@ -187,7 +174,7 @@ class Fleet:
                 return self._launched(order, instance)
 
     def answered_at(self, client_token: str) -> datetime | None:
-        """When this launch came to an end, well or not; None for one of an earlier run."""
+        """Return when this launch succeeded or its outcome became unknown; None for a launch of an earlier run."""
         return self._answered_at.get(client_token)
 
     def _launched(self, order: _Order, instance: Instance) -> None:
@@ -211,7 +198,7 @@ class Fleet:
         self._answered_at[order.token] = self._loop.now()
         self._unknown[order.token] = (self._launching.pop(order.token), error)
         self._wave.not_started["of unknown outcome"] += 1
-        log.warning(f"The outcome of a launch is unknown ({_text(error)}); the next complete listing decides")
+        log.warning(f"Outcome of a launch unknown until the next complete listing: {_text(error)}")
         self._settle()
 
     def _failed(self, order: _Order, error: Exception) -> None:
@@ -221,11 +208,11 @@ class Fleet:
         self._settle()
 
     def _record_failure(self, order: _Order, error: Exception) -> None:
-        """Record a launch that started nothing; no other offer would help, so nothing else is tried now."""
+        """Record a launch that started nothing. No other offer would help, so waiting launches are withdrawn."""
         message = _text(error)
         name = order.ranked.offer.instance_type.name
         if self._failures is None or self._failures.message != message:
-            log.error(f"The launch of {name} in {order.ranked.offer.zone} failed, nothing was started: {message}")
+            log.error(f"Launch of {name} in {order.ranked.offer.zone} failed, no instance was started: {message}")
         self._store.record_launch_failed(order.token, message)
         self.cancel_waiting(f"not attempted: {message}")
         rounds = 0 if self._failures is None else self._failures.rounds
@@ -234,16 +221,16 @@ class Fleet:
         self._failed_at = self._loop.now()
         self._failures = LaunchFailures(rounds=rounds, message=message, bad_input=isinstance(error, InputError))
 
-    def found(self, instance: Instance) -> None:
-        """Record that a launch of unknown outcome took place: a listing shows its instance."""
+    def adopt(self, instance: Instance) -> None:
+        """Record that a launch of unknown outcome succeeded: its instance is listed."""
         self._unknown.pop(instance.client_token, None)
         self._failures = None
         self._store.record_launched(instance.client_token, instance)
 
     def forget(self, client_token: str, reason: str) -> None:
-        """Record that a launch of unknown outcome did not take place.
+        """Record that a launch of unknown outcome failed: its instance is not listed.
 
-        An error that may pass proves nothing about the next launch; any other counts as a failure for certain.
+        Unless its error was transient, it counts as a certain failure from now on.
         """
         order, error = self._unknown.pop(client_token, (None, None))
         if order is None or error is None or _is_transient(error):
@@ -252,23 +239,17 @@ class Fleet:
             self._record_failure(order, error)
 
     def _block(self, request: LaunchRequest, error: LaunchRefusedError) -> None:
-        offer, until = request.offer, self._loop.now() + error.retry_after
-        blocks = [Block(scope=error.scope, offer=offer, until=until, reason=error.reason)]
-        blocks += [
-            Block(scope=RefusalScope.OFFER, offer=other, until=until, reason=error.reason)
-            for other in request.alternatives
-        ]
-        self._blocks += blocks
+        offer, blocks = request.offer, self.refused_scopes.add(request, error)
         log.warning(
             f"{offer.instance_type.name} ({offer.purchase.value}) in {offer.zone} was refused: {error}; "
-            f"avoiding this {error.scope.value.replace('_', ' ')} for {error.retry_after.total_seconds():.0f} s"
+            f"avoiding this {error.scope.value.replace('_', ' ')} for {format_span(error.retry_after)}"
         )
         for token, order in list(self._waiting.items()):
             if any(block.covers(order.ranked.offer) for block in blocks):
                 self._withdraw(token, f"not attempted: {error.reason}")
 
     def cancel_waiting(self, reason: str = "withdrawn") -> None:
-        """Take back the launches that were not called yet."""
+        """Withdraw the launches that have not been called."""
         for token in tuple(self._waiting):
             self._withdraw(token, reason)
 
@@ -287,7 +268,7 @@ class Fleet:
         try:
             return await call(self._loop, lambda: self._compute.instances(self._job_id))
         except Exception as error:
-            log.warning(f"The instances could not be listed: {error}")
+            log.warning(f"Instances could not be listed: {error}")
             return None
 
     def terminate(self, instance_id: str, reason: str) -> None:
@@ -309,7 +290,7 @@ class Fleet:
         if not new:
             await sleep(self._loop, timedelta(0))
             return not instance_ids
-        # The outcome of calls under way for other instances is not known here.
+        # Termination calls of other passes may still fail.
         succeeded = len(new) == len(instance_ids)
         try:
             await call(self._loop, lambda: self._compute.terminate(new))
@@ -324,13 +305,13 @@ class Fleet:
         try:
             return await call(self._loop, lambda: self._compute.console_log(instance_id))
         except Exception as error:
-            return f"(not to be had: {error})"
+            return f"(not available: {error})"
 
     def record_ended(self, instance_id: str, when: datetime, reason: str) -> None:
         """Record that an instance has ended, and requeue the tasks that it was running.
 
         Args:
-            reason: Unless this fleet terminated it for another.
+            reason: Reason to record unless this fleet terminated the instance for another.
         """
         why = self._reasons.get(instance_id, reason)
         interrupted = self._store.record_ended(instance_id, when, why)
@@ -344,5 +325,5 @@ def _is_transient(error: Exception) -> bool:
 
 
 def _text(error: Exception) -> str:
-    """Return the message of an error; of one that no Protocol promises, its class as well."""
+    """Return the message of an error, with its class unless the error is one of the plugin contract."""
     return str(error) if isinstance(error, CloudTasksError) else f"{type(error).__name__}: {error}"

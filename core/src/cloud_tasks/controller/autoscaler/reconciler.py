@@ -32,6 +32,7 @@ from cloud_tasks.controller.autoscaler.observe import StateBuilder
 from cloud_tasks.controller.event_loop import Loop, call, sleep, start
 from cloud_tasks.controller.messaging.enqueuer import TaskEnqueuer
 from cloud_tasks.controller.messaging.progress import Progress
+from cloud_tasks.controller.time_format import format_span
 from cloud_tasks.model import Instance, Money
 from cloud_tasks.plugin import Depth, Queue
 from cloud_tasks.store import Store
@@ -121,7 +122,7 @@ class Reconciler:
         try:
             return await call(self._loop, self._queue.depth)
         except Exception as error:
-            log.debug(f"The depth of the queue is unknown: {error}")
+            log.debug(f"Depth of the task queue unknown: {error}")
             return None
 
     def launch_refused(self) -> None:
@@ -150,12 +151,12 @@ class Reconciler:
             case ForgetIntent(client_token=client_token, reason=reason):
                 self._fleet.forget(client_token, reason)
             case Requeue(reason=reason):
-                log.warning(f"Sending the remaining tasks again: {reason}")
+                log.warning(f"Re-enqueueing unfinished tasks: {reason}")
                 self._store.reset_for_requeue()
                 self._states.requeued()
                 self._enqueuer.start()
             case Drain(reason=reason):
-                log.warning(f"No more tasks are given out: {reason}")
+                log.warning(f"Withdrawing queued tasks: {reason}")
                 start(self._drain())
             case Warn(key=key, message=message):
                 if key not in self._warned:
@@ -177,7 +178,9 @@ class Reconciler:
             try:
                 await call(self._loop, self._queue.purge)
             except Exception as error:
-                log.warning(f"The task queue could not be emptied and will be tried again: {error}")
+                log.warning(
+                    f"The task queue could not be purged; next attempt in {format_span(self._retry_interval)}: {error}"
+                )
                 await sleep(self._loop, self._retry_interval)
             else:
                 return
