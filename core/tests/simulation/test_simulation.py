@@ -130,10 +130,10 @@ def test_a_cost_limit_stops_the_job_and_a_higher_one_lets_it_go_on(tmp_path):
 class AcksFirst(EventCollector):
     """Acks events before they are committed."""
 
-    def _received(self, messages: Sequence[Any], last_look: bool) -> None:
+    def _received(self, messages: Sequence[Any], is_last: bool) -> None:
         if messages:
             self._queue.ack([message.lease_id for message in messages])
-        super()._received(messages, last_look)
+        super()._received(messages, is_last)
 
 
 def test_an_event_acked_before_it_is_committed_is_noticed(tmp_path):

@@ -8,7 +8,7 @@ import pytest
 from controller_fakes import FakeCompute, ranked
 from virtual_loop import VirtualLoop
 
-from cloud_tasks.controller.launch.terminate import remaining_instances, remove_instances
+from cloud_tasks.controller.launch.terminate import remaining_instances, terminate_instances
 from cloud_tasks.errors import ProviderError
 from cloud_tasks.model import Instance, LaunchRequest
 
@@ -32,10 +32,10 @@ class Clock:
 
 def remove(compute: FakeCompute) -> tuple[Instance, ...]:
     clock = Clock()
-    return remove_instances(
+    return terminate_instances(
         compute,
         lambda: remaining_instances(compute, "job"),
-        patience=timedelta(minutes=5),
+        timeout=timedelta(minutes=5),
         clock=lambda: clock.now,
         sleep=clock.sleep,
     )
@@ -70,7 +70,7 @@ def test_a_termination_that_did_part_of_its_work_is_repeated(loop: VirtualLoop) 
 def test_what_a_listing_still_shows_is_never_called_gone(loop: VirtualLoop) -> None:
     compute = Immortal(loop)
     launch(compute, 1)
-    with pytest.raises(ProviderError, match=r"instances may still be there \(i-1\)"):
+    with pytest.raises(ProviderError, match=r"instances may still exist \(i-1\)"):
         remove(compute)
 
 

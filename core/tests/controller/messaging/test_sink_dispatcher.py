@@ -47,7 +47,7 @@ def test_a_sink_that_fails_for_a_while_loses_nothing(loop: VirtualLoop) -> None:
     copies = SinkDispatcher(loop, {"a": sink})
     write_three_batches(loop, copies)
     assert sink.taken == ["e0", "e1", "e2"]
-    assert copies.lost() == {}
+    assert copies.dropped() == {}
 
 
 def test_a_sink_that_stays_broken_is_counted_and_holds_up_nobody(loop: VirtualLoop) -> None:
@@ -56,7 +56,7 @@ def test_a_sink_that_stays_broken_is_counted_and_holds_up_nobody(loop: VirtualLo
     begun = loop.now()
     write_three_batches(loop, copies)
     assert good.taken == ["e0", "e1", "e2"]
-    assert copies.lost() == {"bad": 3}
+    assert copies.dropped() == {"bad": 3}
     assert loop.now() - begun < timedelta(minutes=5)
 
 
@@ -67,7 +67,7 @@ def test_a_sink_that_is_too_slow_gets_no_more_than_what_fits(loop: VirtualLoop) 
     for _ in range(4):
         copies.write(half)
     loop.run(lambda: copies.idle)
-    assert (len(sink.taken), copies.lost()) == (100_000, {"slow": 100_000})
+    assert (len(sink.taken), copies.dropped()) == (100_000, {"slow": 100_000})
     copies.write(half)
     loop.run(lambda: copies.idle)
     assert len(sink.taken) == 150_000
@@ -89,7 +89,7 @@ def test_a_broken_sink_gets_one_try_for_each_batch_until_it_works_again(loop: Vi
         copies.write([event(EventType.KEEP_ALIVE, number)])
     loop.run(lambda: copies.idle)
     assert sink.taken == [f"e{number}" for number in range(31, 40)]
-    assert copies.lost() == {"a": 31}
+    assert copies.dropped() == {"a": 31}
     assert loop.now() - begun < timedelta(minutes=1)
 
 
@@ -101,9 +101,9 @@ def test_the_end_waits_for_a_broken_sink_no_longer_than_its_patience(loop: Virtu
     begun = loop.now()
     copies.finish(timedelta(seconds=2))
     assert loop.now() - begun <= timedelta(seconds=5)
-    assert (good.taken, copies.lost()) == (["e0", "e1", "e2"], {"bad": 3})
+    assert (good.taken, copies.dropped()) == (["e0", "e1", "e2"], {"bad": 3})
     copies.write([event(EventType.KEEP_ALIVE, 3)])
-    assert copies.lost() == {"bad": 4, "good": 1}
+    assert copies.dropped() == {"bad": 4, "good": 1}
 
 
 class Watching(Sink):
@@ -128,21 +128,21 @@ def progress(phase: JobPhase = JobPhase.RUNNING) -> JobProgress:
 def test_who_wants_to_know_is_told_how_the_job_stands_in_its_place_among_the_events(loop: VirtualLoop) -> None:
     watching, other = Watching(), Sink()
     copies = SinkDispatcher(loop, {"watching": watching, "other": other})
-    copies.tell(progress())
+    copies.send_progress(progress())
     copies.write([event(EventType.KEEP_ALIVE, 0)])
-    copies.tell(progress(JobPhase.COMPLETE))
+    copies.send_progress(progress(JobPhase.COMPLETE))
     copies.finish(timedelta(minutes=1))
     assert watching.taken == ["running", "e0", "complete"]
     assert other.taken == ["e0"]
-    assert (copies.tells, SinkDispatcher(loop, {"other": other}).tells) == (True, False)
+    assert (copies.takes_progress, SinkDispatcher(loop, {"other": other}).takes_progress) == (True, False)
 
 
 def test_of_looks_that_wait_only_the_newest_is_told_and_always_the_last(loop: VirtualLoop) -> None:
     watching = Watching()
     copies = SinkDispatcher(loop, {"watching": watching})
     for _ in range(5):
-        copies.tell(progress())
-    copies.tell(progress(JobPhase.ABORTED))
+        copies.send_progress(progress())
+    copies.send_progress(progress(JobPhase.ABORTED))
     copies.finish(timedelta(minutes=1))
     assert watching.told == [JobPhase.RUNNING, JobPhase.ABORTED]
 
@@ -150,9 +150,9 @@ def test_of_looks_that_wait_only_the_newest_is_told_and_always_the_last(loop: Vi
 def test_a_sink_that_cannot_be_told_gets_its_events_all_the_same(loop: VirtualLoop) -> None:
     watching = Watching(failures=1)
     copies = SinkDispatcher(loop, {"watching": watching})
-    copies.tell(progress())
+    copies.send_progress(progress())
     copies.write([event(EventType.KEEP_ALIVE, 0)])
-    copies.tell(progress(JobPhase.COMPLETE))
+    copies.send_progress(progress(JobPhase.COMPLETE))
     copies.finish(timedelta(minutes=1))
     assert watching.taken == ["running", "e0", "complete"]
-    assert copies.lost() == {}
+    assert copies.dropped() == {}

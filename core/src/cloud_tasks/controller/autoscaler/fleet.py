@@ -3,8 +3,8 @@
 Invariants, each with a test:
 
 1. An intent with its client token is committed before its launch is called.
-2. A launch of unknown outcome keeps its intent until a complete listing settles it: it may have succeeded. A launch that
-   certainly failed keeps none, and withdraws the launches that wait behind it.
+2. A launch of unknown outcome keeps its intent until a complete listing settles it: it may have succeeded. A launch
+   that certainly failed keeps none, and withdraws the launches that wait behind it.
 3. A refusal blocks its scope (`RefusedScopes`), and withdraws waiting launches in that scope.
 4. An intent counts at the price of the most expensive offer that the provider may select, until the launch is answered.
 """

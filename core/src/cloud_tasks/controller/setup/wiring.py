@@ -1,4 +1,4 @@
-"""The controller of one run, put together from what was opened for it."""
+"""Wiring of a run's controller: its parts, made from a configuration and the opened resources."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ __all__ = ["RunResources", "assemble_controller"]
 
 @attrs.frozen(kw_only=True)
 class RunResources:
-    """What a run works on, to be closed after it."""
+    """Store and backends of a run."""
 
     store: Store
     compute: Compute
@@ -37,44 +37,44 @@ class RunResources:
 
 def assemble_controller(
     loop: ThreadedLoop,
-    opened: RunResources,
+    resources: RunResources,
     *,
     registry: Registry,
     config: JobConfig,
     job_id: str,
     offers: Sequence[RankedOffer],
-    orders: LaunchRequestBuilder,
-    copies: SinkDispatcher,
+    requests: LaunchRequestBuilder,
+    sinks: SinkDispatcher,
     on_progress: Callable[[Progress], None],
 ) -> Controller:
     """Return the controller of a run, with parts for the configuration's backends and settings."""
     run = config.run
-    store = opened.store
+    store = resources.store
     return Controller(
         loop,
         store,
-        task_queue=opened.tasks,
+        task_queue=resources.tasks,
         make_enqueuer=lambda on_broken: TaskEnqueuer(
             loop,
             store,
-            opened.tasks,
+            resources.tasks,
             on_broken=on_broken,
             operations=run.max_concurrent_queue_operations,
             send_batch=registry.queue(config.queue).traits.send_batch,
         ),
-        make_collector=lambda on_events: EventCollector(loop, store, opened.events, on_events=on_events),
+        make_collector=lambda on_events: EventCollector(loop, store, resources.events, on_events=on_events),
         make_fleet=lambda on_refused: Fleet(
             loop,
             store,
-            opened.compute,
+            resources.compute,
             job_id=job_id,
-            compose=orders.compose,
+            compose=requests.compose,
             max_parallel=parallel_launches(config),
             on_refused=on_refused,
         ),
         offers=offers,
         policy=policy_of(config),
         interval=timedelta(seconds=run.scaling_check_interval),
-        on_events=copies.write,
+        on_events=sinks.write,
         on_progress=on_progress,
     )
