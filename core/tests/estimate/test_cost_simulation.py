@@ -72,12 +72,12 @@ def test_cost_simulation_completes_every_task_despite_interruptions(
     assert all(instance.ended_at is not None for instance in simulation._instances)
 
 
-class TakesWatched(CostSimulation):
+class StartsWatched(CostSimulation):
     """A simulation that fails when an instance starts a task after its end."""
 
-    def _take(self, instance: Any) -> None:
+    def _start_tasks(self, instance: Any) -> None:
         before = len(instance.running)
-        super()._take(instance)
+        super()._start_tasks(instance)
         assert instance.ended_at is None or len(instance.running) == before
 
 
@@ -85,7 +85,7 @@ class TakesWatched(CostSimulation):
 def test_cost_simulation_starts_no_task_on_an_interrupted_instance(seed: int) -> None:
     # In the tail, instances have free slots when another is interrupted; some of them were interrupted just before.
     cloud = CloudModel(boot_time=timedelta(0), spot_lifetime=timedelta(minutes=20))
-    result = TakesWatched(
+    result = StartsWatched(
         seed,
         tasks=60,
         durations=TaskDurations.about(200, 20),
