@@ -26,7 +26,7 @@ def keep_alive(instance: str, number: int) -> bytes:
     return message(event(EventType.KEEP_ALIVE, number, instance_id=instance))
 
 
-def test_a_job_ends_complete_with_nothing_left_running(loop, store, compute, events, make_controller) -> None:
+def test_controller_completes_a_job_with_no_instance_left(loop, store, compute, events, make_controller) -> None:
     controller = make_controller()
     loop.later(timedelta(seconds=5), lambda: finish_all_tasks(events))
     assert controller.run() is JobPhase.COMPLETE
@@ -36,7 +36,7 @@ def test_a_job_ends_complete_with_nothing_left_running(loop, store, compute, eve
     assert all(record.ended_at is not None for record in store.instances())
 
 
-def test_the_end_does_not_wait_for_the_next_look(loop, events, make_controller) -> None:
+def test_completion_does_not_wait_for_the_next_pass(loop, events, make_controller) -> None:
     controller = make_controller()
     begun = loop.now()
     loop.later(timedelta(seconds=5), lambda: finish_all_tasks(events))
@@ -44,7 +44,7 @@ def test_the_end_does_not_wait_for_the_next_look(loop, events, make_controller) 
     assert loop.now() - begun < timedelta(seconds=15)
 
 
-def test_a_refused_zone_is_left_for_the_next_at_once(loop, compute, events, make_controller) -> None:
+def test_refused_zone_is_replaced_by_the_next_at_once(loop, compute, events, make_controller) -> None:
     compute.faults.append(refusal())
     controller = make_controller()
     loop.later(timedelta(seconds=5), lambda: finish_all_tasks(events))
@@ -53,7 +53,7 @@ def test_a_refused_zone_is_left_for_the_next_at_once(loop, compute, events, make
 
 
 @pytest.mark.parametrize("stock_outs", [1, 4, 8])
-def test_refusals_decide_again_without_another_listing(
+def test_refusals_lead_to_decisions_without_another_listing(
     loop, queue, compute, events, make_controller, stock_outs
 ) -> None:
     compute.faults.extend(refusal(RefusalScope.OFFER) for _ in range(stock_outs))
@@ -85,7 +85,7 @@ def test_refusal_during_a_pass_waits_for_the_decision_of_that_pass(loop, compute
     assert launched == [(2, 2), (3, 2)]
 
 
-def test_a_refusal_repeats_no_termination_of_the_last_listing(loop, compute, events, make_controller) -> None:
+def test_refusal_repeats_no_termination_of_the_last_listing(loop, compute, events, make_controller) -> None:
     """Only a block is new: what the last listing called for has been done."""
     controller = make_controller()
     terminated: list[str] = []
@@ -117,7 +117,7 @@ def test_a_refusal_repeats_no_termination_of_the_last_listing(loop, compute, eve
         (InputError("the startup script has 40000 bytes", where="run.startup_script"), True),
     ],
 )
-def test_launches_that_fail_for_certain_end_the_run(loop, store, compute, make_controller, error, bad_input) -> None:
+def test_certain_launch_failures_abort_the_run(loop, store, compute, make_controller, error, bad_input) -> None:
     compute.faults.extend([error] * 100)
     shown: list[int] = []
     controller = make_controller(
@@ -135,7 +135,7 @@ def test_launches_that_fail_for_certain_end_the_run(loop, store, compute, make_c
 
 @pytest.mark.parametrize("error", [ProviderError("sbatch: unrecognized option"), TypeError("a bug of the plugin")])
 @pytest.mark.parametrize("lag", [0, 10])
-def test_launches_of_unknown_outcome_that_never_take_place_end_the_run(
+def test_launches_of_unknown_outcome_without_instances_abort_the_run(
     loop, compute, make_controller, error, lag
 ) -> None:
     compute.faults.extend([error] * 100)
@@ -149,7 +149,7 @@ def test_launches_of_unknown_outcome_that_never_take_place_end_the_run(
     assert len(compute.launched) <= 5
 
 
-def test_where_listings_do_not_lag_one_listing_settles_an_unanswered_launch(
+def test_unanswered_launch_is_settled_by_one_listing_where_listings_do_not_lag(
     loop, store, compute, events, make_controller
 ) -> None:
     compute.faults.extend([ProviderError("no answer")] * 2)
@@ -164,7 +164,7 @@ def test_where_listings_do_not_lag_one_listing_settles_an_unanswered_launch(
     assert open_intents == [2, 0]
 
 
-def test_an_unanswered_launch_that_took_place_is_adopted_and_no_failure(loop, compute, events, make_controller) -> None:
+def test_unanswered_launch_whose_instance_is_listed_is_adopted(loop, compute, events, make_controller) -> None:
     compute.faults.extend([ProviderError("no answer")] * 2)
     compute.effect_before_fault = True
     controller = make_controller()
@@ -173,7 +173,7 @@ def test_an_unanswered_launch_that_took_place_is_adopted_and_no_failure(loop, co
     assert len(compute.launched) == 2
 
 
-def test_an_outage_of_launches_does_not_end_the_run(loop, compute, events, make_controller) -> None:
+def test_transient_launch_errors_do_not_abort_the_run(loop, compute, events, make_controller) -> None:
     compute.faults.extend([ProviderError("503", transient=True)] * 1000)
     controller = make_controller()
     loop.later(timedelta(hours=2), lambda: finish_all_tasks(events))
@@ -190,7 +190,7 @@ def test_failed_launches_do_not_end_a_run_whose_instances_work(loop, compute, ev
     assert controller.run() is JobPhase.COMPLETE
 
 
-def test_a_machine_that_vanishes_is_replaced_and_its_tasks_are_not_forgotten(
+def test_vanished_instance_is_replaced_and_its_tasks_are_requeued(
     loop, store, compute, events, make_controller
 ) -> None:
     controller = make_controller()
@@ -203,7 +203,7 @@ def test_a_machine_that_vanishes_is_replaced_and_its_tasks_are_not_forgotten(
     assert store.summary().losses == 1
 
 
-def test_an_instance_that_starts_is_shown_running_once_a_listing_says_so(
+def test_starting_instance_is_shown_as_running_once_listed_so(
     loop, store, compute, events, make_controller, tmp_path
 ) -> None:
     compute.boot_time = timedelta(seconds=150)
@@ -228,7 +228,7 @@ def test_an_instance_that_starts_is_shown_running_once_a_listing_says_so(
     assert {record.state for record in store.instances()} == {InstanceState.TERMINATED}
 
 
-def test_a_listing_that_lags_changes_no_state_and_ends_nothing(loop, store, compute, events, make_controller) -> None:
+def test_lagging_listing_changes_no_state_and_ends_no_instance(loop, store, compute, events, make_controller) -> None:
     compute.listing_lag = timedelta(seconds=100)
     controller = make_controller(listing_lag=timedelta(seconds=100))
     seen: list[list[str]] = []
@@ -240,7 +240,7 @@ def test_a_listing_that_lags_changes_no_state_and_ends_nothing(loop, store, comp
     assert len(compute.launched) == 2
 
 
-def test_a_failed_listing_never_leads_to_a_second_fleet(loop, compute, events, make_controller) -> None:
+def test_failed_listing_never_leads_to_a_second_fleet(loop, compute, events, make_controller) -> None:
     controller = make_controller()
 
     def fail() -> None:
@@ -258,7 +258,7 @@ def test_a_failed_listing_never_leads_to_a_second_fleet(loop, compute, events, m
     assert len(compute.launched) == 2
 
 
-def test_a_broken_startup_script_ends_the_job_with_its_console_log(compute, make_controller) -> None:
+def test_broken_startup_script_aborts_the_run_with_its_console_log(compute, make_controller) -> None:
     controller = make_controller(startup_timeout=timedelta(minutes=3))
     assert controller.run() is JobPhase.ABORTED
     assert "startup script" in controller.reason
@@ -266,7 +266,7 @@ def test_a_broken_startup_script_ends_the_job_with_its_console_log(compute, make
     assert compute.machines == {}
 
 
-def test_a_stranger_with_our_label_is_terminated(loop, compute, events, make_controller) -> None:
+def test_unmanaged_instance_with_the_label_of_the_job_is_terminated(loop, compute, events, make_controller) -> None:
     compute.before_launch = lambda request: None
     controller = make_controller()
 
@@ -327,14 +327,14 @@ def test_end_is_not_confirmed_by_terminations_alone(loop, compute, store, events
     assert "Instances not known to be terminated after 10m: i-1, i-2" in capsys.readouterr().out
 
 
-def test_stopping_terminates_and_leaving_does_not(loop, compute, make_controller) -> None:
+def test_stop_leaving_instances_terminates_none(loop, compute, make_controller) -> None:
     controller = make_controller()
     loop.later(timedelta(seconds=30), lambda: controller.stop(StopMode.LEAVE))
     assert controller.run() is JobPhase.LEFT
     assert len(compute.machines) == 2
 
 
-def test_stopping_terminates_everything(loop, compute, make_controller) -> None:
+def test_stop_terminates_all_instances(loop, compute, make_controller) -> None:
     controller = make_controller()
     loop.later(timedelta(seconds=30), lambda: controller.stop(StopMode.TERMINATE))
     assert controller.run() is JobPhase.STOPPED
@@ -342,7 +342,7 @@ def test_stopping_terminates_everything(loop, compute, make_controller) -> None:
     assert controller.instances_left() == ()
 
 
-def test_terminate_after_leave_terminates_while_the_last_events_are_read(loop, compute, make_controller) -> None:
+def test_stop_terminates_after_leave_while_the_last_events_are_collected(loop, compute, make_controller) -> None:
     controller = make_controller()
     answers: list[bool] = []
 
@@ -358,7 +358,7 @@ def test_terminate_after_leave_terminates_while_the_last_events_are_read(loop, c
     assert (compute.machines, controller.all_gone) == ({}, True)
 
 
-def test_terminate_after_a_run_that_left_its_instances_is_over_changes_nothing(loop, compute, make_controller) -> None:
+def test_stop_changes_nothing_after_a_run_that_left_its_instances_is_over(loop, compute, make_controller) -> None:
     controller = make_controller()
     loop.later(timedelta(seconds=30), lambda: controller.stop(StopMode.LEAVE))
     assert controller.run() is JobPhase.LEFT
@@ -367,7 +367,7 @@ def test_terminate_after_a_run_that_left_its_instances_is_over_changes_nothing(l
     assert (controller.phase, len(compute.machines)) == (JobPhase.LEFT, 2)
 
 
-def test_an_end_under_way_is_changed_by_no_stop_and_shows_what_is_left(loop, compute, events, make_controller) -> None:
+def test_stop_does_not_change_an_end_that_terminates_instances(loop, compute, events, make_controller) -> None:
     controller = make_controller()
     answers: list[bool] = []
 
@@ -388,9 +388,7 @@ def test_an_end_under_way_is_changed_by_no_stop_and_shows_what_is_left(loop, com
     assert controller.instances_left() == ()
 
 
-def test_a_stop_while_the_console_of_an_aborted_job_is_read_leaves_the_job_aborted(
-    loop, compute, make_controller
-) -> None:
+def test_stop_during_the_console_log_of_an_abort_leaves_the_run_aborted(loop, compute, make_controller) -> None:
     controller = make_controller(startup_timeout=timedelta(minutes=3))
     answers: list[bool] = []
 

@@ -20,7 +20,7 @@ from cloud_tasks.plugin import ComputeTraits
 
 
 @pytest.mark.parametrize(("setting", "trait", "expected"), [(50, 3, 3), (2, 3, 2), (3, 3, 3)])
-def test_launches_under_way_are_the_smaller_of_setting_and_trait(
+def test_parallel_launches_are_the_minimum_of_setting_and_trait(
     loop, store, queue, compute, setting: int, trait: int, expected: int
 ) -> None:
     registry = MemoryCommands(compute={"traits": ComputeTraits(max_parallel_launches=trait)}).registry
