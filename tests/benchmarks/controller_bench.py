@@ -180,11 +180,19 @@ def looks(folder: Path, count: int, machines: int) -> tuple[list[float], list[fl
         loop = ThreadedLoop(threads=1)
         queue = cast(Queue, Inbox(messages(machines * PER_MESSAGE * 4, hosts=machines)))
         collector = EventCollector(loop, store, queue)
-        fleet = Fleet(loop, store, cast(Compute, None), compose=None, max_parallel=1, on_refused=lambda: None)  # type: ignore[arg-type]
+        fleet = Fleet(
+            loop,
+            store,
+            cast(Compute, None),
+            job_id="bench",
+            compose=None,  # type: ignore[arg-type]
+            max_parallel=1,
+            on_refused=lambda: None,
+        )
         observer = StateBuilder(
             loop,
             store,
-            feeder=TaskEnqueuer(loop, store, queue, on_broken=print),
+            enqueuer=TaskEnqueuer(loop, store, queue, on_broken=print),
             collector=collector,
             fleet=fleet,
             offers=tuple(an_offer(f"z-{letter}") for letter in "abc"),

@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from datetime import UTC, datetime
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
-from controller_fakes import FakeCompute, FakeQueue
+from controller_fakes import FakeCompute, FakeQueue, ranked
 from virtual_loop import VirtualLoop
 
-from cloud_tasks.model import Task
+from cloud_tasks.controller.autoscaler.fleet import Fleet
+from cloud_tasks.controller.autoscaler.state import Policy
+from cloud_tasks.controller.controller import Controller
+from cloud_tasks.controller.messaging.enqueuer import TaskEnqueuer
+from cloud_tasks.controller.messaging.event_collector import EventCollector
+from cloud_tasks.controller.messaging.progress import Progress
+from cloud_tasks.model import LaunchRequest, Limits, Task
+from cloud_tasks.selection import RankedOffer
 from cloud_tasks.store import JobRecord, Store
 
 
@@ -35,3 +42,41 @@ def queue(loop: VirtualLoop) -> FakeQueue:
 @pytest.fixture
 def compute(loop: VirtualLoop) -> FakeCompute:
     return FakeCompute(loop)
+
+
+@pytest.fixture
+def events(loop: VirtualLoop) -> FakeQueue:
+    return FakeQueue(loop)
+
+
+@pytest.fixture
+def make_controller(
+    loop: VirtualLoop, store: Store, queue: FakeQueue, events: FakeQueue, compute: FakeCompute
+) -> Callable[..., Controller]:
+    """Return a function that makes a controller over the fakes; keyword arguments go to its policy."""
+
+    def compose(offer: RankedOffer, others: object, token: str) -> LaunchRequest:
+        return LaunchRequest(client_token=token, job_id="job", offer=offer.offer, startup_script="", labels={})
+
+    def make(
+        on_progress: Callable[[Progress], None] = lambda _: None,
+        offers: tuple[RankedOffer, ...] = (ranked(), ranked(zone="z-b")),
+        max_instances: int = 2,
+        **policy: object,
+    ) -> Controller:
+        return Controller(
+            loop,
+            store,
+            task_queue=queue,
+            make_enqueuer=lambda on_broken: TaskEnqueuer(loop, store, queue, on_broken=on_broken),
+            make_collector=lambda on_events: EventCollector(loop, store, events, on_events=on_events),
+            make_fleet=lambda on_refused: Fleet(
+                loop, store, compute, job_id="job", compose=compose, max_parallel=10, on_refused=on_refused
+            ),
+            offers=offers,
+            policy=Policy(limits=Limits(max_instances=max_instances), **policy),  # type: ignore[arg-type]
+            interval=timedelta(seconds=60),
+            on_progress=on_progress,
+        )
+
+    return make

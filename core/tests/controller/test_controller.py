@@ -2,64 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from datetime import timedelta
 
 import attrs
 import pytest
 from controller_fakes import FakeQueue, event, message, ranked, refusal
 
-from cloud_tasks.controller.autoscaler.fleet import Fleet
-from cloud_tasks.controller.autoscaler.state import Policy
-from cloud_tasks.controller.controller import Controller, StopMode
-from cloud_tasks.controller.messaging.enqueuer import TaskEnqueuer
-from cloud_tasks.controller.messaging.event_collector import EventCollector
+from cloud_tasks.controller.controller import StopMode
 from cloud_tasks.controller.messaging.progress import Progress
 from cloud_tasks.errors import InputError, LaunchFailedError, ProviderError, RefusalScope
-from cloud_tasks.model import EventType, InstanceState, JobPhase, LaunchRequest, Limits, Money
+from cloud_tasks.model import EventType, InstanceState, JobPhase, Money
 from cloud_tasks.report import render_instance_table
 from cloud_tasks.report.data.report_data import gather_facts, report_dict
-from cloud_tasks.selection import RankedOffer
 from cloud_tasks.store import Store
-
-
-@pytest.fixture
-def events(loop) -> FakeQueue:
-    return FakeQueue(loop)
-
-
-@pytest.fixture
-def make(loop, store, queue, events, compute) -> Callable[..., Controller]:
-    """Make a controller over the fakes; its policy can be changed."""
-
-    def build(
-        on_progress: Callable[[Progress], None] = lambda _: None,
-        offers: tuple[RankedOffer, ...] = (ranked(), ranked(zone="z-b")),
-        **policy: object,
-    ) -> Controller:
-        made: list[Controller] = []
-
-        def compose(offer, others, token) -> LaunchRequest:
-            return LaunchRequest(client_token=token, job_id="job", offer=offer.offer, startup_script="", labels={})
-
-        fleet = Fleet(loop, store, compute, compose=compose, max_parallel=10, on_refused=lambda: made[0].refused())
-        controller = Controller(
-            loop,
-            store,
-            job_id="job",
-            task_queue=queue,
-            feeder=TaskEnqueuer(loop, store, queue, on_broken=lambda reason: made[0].broken(reason)),
-            collector=EventCollector(loop, store, events, on_events=lambda _: made[0].noticed_events()),
-            fleet=fleet,
-            offers=offers,
-            policy=Policy(limits=Limits(max_instances=2), **policy),  # type: ignore[arg-type]
-            interval=timedelta(seconds=60),
-            on_progress=on_progress,
-        )
-        made.append(controller)
-        return controller
-
-    return build
 
 
 def finish_all_tasks(events: FakeQueue, instance: str = "i-1") -> None:
@@ -70,8 +26,8 @@ def keep_alive(instance: str, number: int) -> bytes:
     return message(event(EventType.KEEP_ALIVE, number, instance_id=instance))
 
 
-def test_a_job_ends_complete_with_nothing_left_running(loop, store, compute, events, make) -> None:
-    controller = make()
+def test_controller_completes_a_job_with_no_instance_left(loop, store, compute, events, make_controller) -> None:
+    controller = make_controller()
     loop.later(timedelta(seconds=5), lambda: finish_all_tasks(events))
     assert controller.run() is JobPhase.COMPLETE
     assert controller.all_gone
@@ -80,26 +36,28 @@ def test_a_job_ends_complete_with_nothing_left_running(loop, store, compute, eve
     assert all(record.ended_at is not None for record in store.instances())
 
 
-def test_the_end_does_not_wait_for_the_next_look(loop, events, make) -> None:
-    controller = make()
+def test_completion_does_not_wait_for_the_next_pass(loop, events, make_controller) -> None:
+    controller = make_controller()
     begun = loop.now()
     loop.later(timedelta(seconds=5), lambda: finish_all_tasks(events))
     controller.run()
     assert loop.now() - begun < timedelta(seconds=15)
 
 
-def test_a_refused_zone_is_left_for_the_next_at_once(loop, compute, events, make) -> None:
+def test_refused_zone_is_replaced_by_the_next_at_once(loop, compute, events, make_controller) -> None:
     compute.faults.append(refusal())
-    controller = make()
+    controller = make_controller()
     loop.later(timedelta(seconds=5), lambda: finish_all_tasks(events))
     controller.run()
     assert [request.offer.zone for request in compute.launched] == ["z-a", "z-b", "z-b"]
 
 
 @pytest.mark.parametrize("stock_outs", [1, 4, 8])
-def test_refusals_decide_again_without_another_listing(loop, queue, compute, events, make, stock_outs) -> None:
+def test_refusals_lead_to_decisions_without_another_listing(
+    loop, queue, compute, events, make_controller, stock_outs
+) -> None:
     compute.faults.extend(refusal(RefusalScope.OFFER) for _ in range(stock_outs))
-    controller = make(offers=tuple(ranked(f"m-{n}", zone=f"z-{n}", price=f"0.{20 + n}") for n in range(10)))
+    controller = make_controller(offers=tuple(ranked(f"m-{n}", zone=f"z-{n}", price=f"0.{20 + n}") for n in range(10)))
     counted: list[tuple[int, int, int]] = []
     for seconds in (59, 119):
         loop.later(
@@ -113,18 +71,23 @@ def test_refusals_decide_again_without_another_listing(loop, queue, compute, eve
     assert len(compute.launched) == stock_outs + 2
 
 
-def test_a_refusal_while_the_listing_is_awaited_is_part_of_that_decision(loop, compute, events, make) -> None:
-    controller = make()
-    compute.faults.extend([refusal(RefusalScope.OFFER)])
-    controller.refused()
-    loop.later(timedelta(seconds=5), lambda: finish_all_tasks(events))
+def test_refusal_during_a_pass_waits_for_the_decision_of_that_pass(loop, compute, events, make_controller) -> None:
+    compute.faults.append(refusal(RefusalScope.OFFER))
+    # Refused after 65 s, while the second pass (60 s to 70 s) waits for its listing.
+    compute.before_launch = lambda request: loop.charge(timedelta(seconds=65)) if compute.faults else None
+    compute.before_listing = lambda: loop.charge(timedelta(seconds=10)) if compute.listings else None
+    controller = make_controller()
+    launched: list[tuple[int, int]] = []
+    for seconds in (69, 71):
+        loop.later(timedelta(seconds=seconds), lambda: launched.append((len(compute.launched), compute.listings)))
+    loop.later(timedelta(seconds=100), lambda: finish_all_tasks(events))
     assert controller.run() is JobPhase.COMPLETE
-    assert len(compute.launched) == 3
+    assert launched == [(2, 2), (3, 2)]
 
 
-def test_a_refusal_repeats_no_termination_of_the_last_listing(loop, compute, events, make) -> None:
+def test_refusal_repeats_no_termination_of_the_last_listing(loop, compute, events, make_controller) -> None:
     """Only a block is new: what the last listing called for has been done."""
-    controller = make()
+    controller = make_controller()
     terminated: list[str] = []
     terminate = compute.terminate
 
@@ -154,10 +117,10 @@ def test_a_refusal_repeats_no_termination_of_the_last_listing(loop, compute, eve
         (InputError("the startup script has 40000 bytes", where="run.startup_script"), True),
     ],
 )
-def test_launches_that_fail_for_certain_end_the_run(loop, store, compute, make, error, bad_input) -> None:
+def test_certain_launch_failures_abort_the_run(loop, store, compute, make_controller, error, bad_input) -> None:
     compute.faults.extend([error] * 100)
     shown: list[int] = []
-    controller = make(
+    controller = make_controller(
         on_progress=lambda progress: shown.append(sum(r.ended_at is None and bool(r.state) for r in progress.instances))
     )
     begun = loop.now()
@@ -172,10 +135,12 @@ def test_launches_that_fail_for_certain_end_the_run(loop, store, compute, make, 
 
 @pytest.mark.parametrize("error", [ProviderError("sbatch: unrecognized option"), TypeError("a bug of the plugin")])
 @pytest.mark.parametrize("lag", [0, 10])
-def test_launches_of_unknown_outcome_that_never_take_place_end_the_run(loop, compute, make, error, lag) -> None:
+def test_launches_of_unknown_outcome_without_instances_abort_the_run(
+    loop, compute, make_controller, error, lag
+) -> None:
     compute.faults.extend([error] * 100)
     compute.listing_lag = timedelta(seconds=lag)
-    controller = make(listing_lag=compute.listing_lag)
+    controller = make_controller(listing_lag=compute.listing_lag)
     begun = loop.now()
     assert controller.run() is JobPhase.ABORTED
     assert loop.now() - begun < timedelta(hours=1)
@@ -184,9 +149,11 @@ def test_launches_of_unknown_outcome_that_never_take_place_end_the_run(loop, com
     assert len(compute.launched) <= 5
 
 
-def test_where_listings_do_not_lag_one_listing_settles_an_unanswered_launch(loop, store, compute, events, make) -> None:
+def test_unanswered_launch_is_settled_by_one_listing_where_listings_do_not_lag(
+    loop, store, compute, events, make_controller
+) -> None:
     compute.faults.extend([ProviderError("no answer")] * 2)
-    controller = make()
+    controller = make_controller()
     open_intents: list[int] = []
     for seconds in (59, 61):
         loop.later(
@@ -197,36 +164,36 @@ def test_where_listings_do_not_lag_one_listing_settles_an_unanswered_launch(loop
     assert open_intents == [2, 0]
 
 
-def test_an_unanswered_launch_that_took_place_is_adopted_and_no_failure(loop, compute, events, make) -> None:
+def test_unanswered_launch_whose_instance_is_listed_is_adopted(loop, compute, events, make_controller) -> None:
     compute.faults.extend([ProviderError("no answer")] * 2)
     compute.effect_before_fault = True
-    controller = make()
+    controller = make_controller()
     loop.later(timedelta(seconds=130), lambda: finish_all_tasks(events, "i-1"))
     assert controller.run() is JobPhase.COMPLETE
     assert len(compute.launched) == 2
 
 
-def test_an_outage_of_launches_does_not_end_the_run(loop, compute, events, make) -> None:
+def test_transient_launch_errors_do_not_abort_the_run(loop, compute, events, make_controller) -> None:
     compute.faults.extend([ProviderError("503", transient=True)] * 1000)
-    controller = make()
+    controller = make_controller()
     loop.later(timedelta(hours=2), lambda: finish_all_tasks(events))
     assert controller.run() is JobPhase.COMPLETE
     assert len(compute.launched) > 50
 
 
-def test_failed_launches_do_not_end_a_run_whose_instances_work(loop, compute, events, make) -> None:
+def test_failed_launches_do_not_end_a_run_whose_instances_work(loop, compute, events, make_controller) -> None:
     compute.faults.extend([None, *[LaunchFailedError("quota form was withdrawn")] * 1000])
-    controller = make()
+    controller = make_controller()
     for minute in range(1, 120):
         loop.later(timedelta(minutes=minute), lambda n=minute: events.inbox.append(keep_alive("i-1", 60 * n)))
     loop.later(timedelta(hours=2), lambda: finish_all_tasks(events))
     assert controller.run() is JobPhase.COMPLETE
 
 
-def test_a_machine_that_vanishes_is_replaced_and_its_tasks_are_not_forgotten(
-    loop, store, compute, events, make
+def test_vanished_instance_is_replaced_and_its_tasks_are_requeued(
+    loop, store, compute, events, make_controller
 ) -> None:
-    controller = make()
+    controller = make_controller()
     started = message(event(EventType.TASK_STARTED, 100, task=0, instance_id="i-1"))
     loop.later(timedelta(seconds=5), lambda: events.inbox.append(started))
     loop.later(timedelta(seconds=50), lambda: compute.machines.pop("i-1"))
@@ -236,8 +203,8 @@ def test_a_machine_that_vanishes_is_replaced_and_its_tasks_are_not_forgotten(
     assert store.summary().losses == 1
 
 
-def test_an_instance_that_starts_is_shown_running_once_a_listing_says_so(
-    loop, store, compute, events, make, tmp_path
+def test_starting_instance_is_shown_as_running_once_listed_so(
+    loop, store, compute, events, make_controller, tmp_path
 ) -> None:
     compute.boot_time = timedelta(seconds=150)
     shown: list[set[str]] = []
@@ -251,7 +218,7 @@ def test_an_instance_that_starts_is_shown_running_once_a_listing_says_so(
         machines = report_dict(gather_facts(tmp_path / "job.db", now=progress.now))["machines"]
         assert {machine["state"] for machine in machines if machine["instance_id"]} == shown[-1]
 
-    controller = make(on_progress=on_progress)
+    controller = make_controller(on_progress=on_progress)
     loop.later(timedelta(seconds=200), lambda: finish_all_tasks(events))
     assert controller.run() is JobPhase.COMPLETE
     # The look at 0 s orders them, those at 60 s and 120 s show them booting, the one at 180 s running.
@@ -261,9 +228,9 @@ def test_an_instance_that_starts_is_shown_running_once_a_listing_says_so(
     assert {record.state for record in store.instances()} == {InstanceState.TERMINATED}
 
 
-def test_a_listing_that_lags_changes_no_state_and_ends_nothing(loop, store, compute, events, make) -> None:
+def test_lagging_listing_changes_no_state_and_ends_no_instance(loop, store, compute, events, make_controller) -> None:
     compute.listing_lag = timedelta(seconds=100)
-    controller = make(listing_lag=timedelta(seconds=100))
+    controller = make_controller(listing_lag=timedelta(seconds=100))
     seen: list[list[str]] = []
     for seconds in (70, 130):
         loop.later(timedelta(seconds=seconds), lambda: seen.append([r.state.value for r in store.instances()]))
@@ -273,8 +240,8 @@ def test_a_listing_that_lags_changes_no_state_and_ends_nothing(loop, store, comp
     assert len(compute.launched) == 2
 
 
-def test_a_failed_listing_never_leads_to_a_second_fleet(loop, compute, events, make) -> None:
-    controller = make()
+def test_failed_listing_never_leads_to_a_second_fleet(loop, compute, events, make_controller) -> None:
+    controller = make_controller()
 
     def fail() -> None:
         compute.listing_fails = True
@@ -291,17 +258,17 @@ def test_a_failed_listing_never_leads_to_a_second_fleet(loop, compute, events, m
     assert len(compute.launched) == 2
 
 
-def test_a_broken_startup_script_ends_the_job_with_its_console_log(compute, make) -> None:
-    controller = make(startup_timeout=timedelta(minutes=3))
+def test_broken_startup_script_aborts_the_run_with_its_console_log(compute, make_controller) -> None:
+    controller = make_controller(startup_timeout=timedelta(minutes=3))
     assert controller.run() is JobPhase.ABORTED
     assert "startup script" in controller.reason
     assert controller.console_log.startswith("console of i-")
     assert compute.machines == {}
 
 
-def test_a_stranger_with_our_label_is_terminated(loop, compute, events, make) -> None:
+def test_unmanaged_instance_with_the_label_of_the_job_is_terminated(loop, compute, events, make_controller) -> None:
     compute.before_launch = lambda request: None
-    controller = make()
+    controller = make_controller()
 
     def intrude() -> None:
         (known, *_) = compute.machines.values()
@@ -315,23 +282,68 @@ def test_a_stranger_with_our_label_is_terminated(loop, compute, events, make) ->
     assert gone == [True]
 
 
-def test_stopping_terminates_and_leaving_does_not(loop, compute, make) -> None:
-    controller = make()
+def test_end_terminates_recorded_instances_while_listings_fail(loop, compute, events, make_controller) -> None:
+    controller = make_controller()
+    requests: list[Sequence[str]] = []
+    terminate = compute.terminate
+
+    def record(instance_ids: Sequence[str]) -> None:
+        requests.append(tuple(instance_ids))
+        if len(requests) == 1:
+            raise ProviderError("503", transient=True)
+        terminate(instance_ids)
+
+    def fail() -> None:
+        compute.listing_fails = True
+        compute.terminate = record
+        finish_all_tasks(events)
+
+    def recover() -> None:
+        compute.listing_fails = False
+
+    states: list[tuple[object, ...]] = []
+    loop.later(timedelta(seconds=5), fail)
+    loop.later(timedelta(seconds=60), lambda: states.append((dict(compute.machines), controller.all_gone)))
+    loop.later(timedelta(seconds=90), recover)
+    assert controller.run() is JobPhase.COMPLETE
+    # Repeated until the request succeeds, then the listing is awaited.
+    assert requests == [("i-1", "i-2")] * 2
+    assert states == [({}, False)]
+    assert controller.all_gone
+
+
+def test_end_is_not_confirmed_by_terminations_alone(loop, compute, store, events, make_controller, capsys) -> None:
+    controller = make_controller()
+
+    def fail() -> None:
+        compute.listing_fails = True
+        finish_all_tasks(events)
+
+    loop.later(timedelta(seconds=5), fail)
+    assert controller.run() is JobPhase.COMPLETE
+    assert (compute.machines, controller.all_gone) == ({}, False)
+    assert controller.instances_left() == ("i-1", "i-2")
+    assert all(record.ended_at is None for record in store.instances())
+    assert "Instances not known to be terminated after 10m: i-1, i-2" in capsys.readouterr().out
+
+
+def test_stop_leaving_instances_terminates_none(loop, compute, make_controller) -> None:
+    controller = make_controller()
     loop.later(timedelta(seconds=30), lambda: controller.stop(StopMode.LEAVE))
     assert controller.run() is JobPhase.LEFT
     assert len(compute.machines) == 2
 
 
-def test_stopping_terminates_everything(loop, compute, make) -> None:
-    controller = make()
+def test_stop_terminates_all_instances(loop, compute, make_controller) -> None:
+    controller = make_controller()
     loop.later(timedelta(seconds=30), lambda: controller.stop(StopMode.TERMINATE))
     assert controller.run() is JobPhase.STOPPED
     assert compute.machines == {}
     assert controller.instances_left() == ()
 
 
-def test_terminate_after_leave_terminates_while_the_last_events_are_read(loop, compute, make) -> None:
-    controller = make()
+def test_stop_terminates_after_leave_while_the_last_events_are_collected(loop, compute, make_controller) -> None:
+    controller = make_controller()
     answers: list[bool] = []
 
     def interrupt() -> None:
@@ -346,21 +358,21 @@ def test_terminate_after_leave_terminates_while_the_last_events_are_read(loop, c
     assert (compute.machines, controller.all_gone) == ({}, True)
 
 
-def test_terminate_after_a_run_that_left_its_instances_is_over_changes_nothing(loop, compute, make) -> None:
-    controller = make()
+def test_stop_changes_nothing_after_a_run_that_left_its_instances_is_over(loop, compute, make_controller) -> None:
+    controller = make_controller()
     loop.later(timedelta(seconds=30), lambda: controller.stop(StopMode.LEAVE))
     assert controller.run() is JobPhase.LEFT
     assert controller.stop(StopMode.TERMINATE) is False
     loop.run_for(timedelta(minutes=1))
-    assert (controller.outcome, len(compute.machines)) == (JobPhase.LEFT, 2)
+    assert (controller.phase, len(compute.machines)) == (JobPhase.LEFT, 2)
 
 
-def test_an_end_under_way_is_changed_by_no_stop_and_shows_what_is_left(loop, compute, events, make) -> None:
-    controller = make()
+def test_stop_does_not_change_an_end_that_terminates_instances(loop, compute, events, make_controller) -> None:
+    controller = make_controller()
     answers: list[bool] = []
 
     def interrupt() -> None:
-        assert controller.ending is JobPhase.COMPLETE
+        assert controller.phase is JobPhase.COMPLETE
         answers.extend(controller.stop(mode) for mode in StopMode)
         assert controller.instances_left() == ("i-1", "i-2")
         compute.listing_fails = False
@@ -376,8 +388,8 @@ def test_an_end_under_way_is_changed_by_no_stop_and_shows_what_is_left(loop, com
     assert controller.instances_left() == ()
 
 
-def test_a_stop_while_the_console_of_an_aborted_job_is_read_leaves_the_job_aborted(loop, compute, make) -> None:
-    controller = make(startup_timeout=timedelta(minutes=3))
+def test_stop_during_the_console_log_of_an_abort_leaves_the_run_aborted(loop, compute, make_controller) -> None:
+    controller = make_controller(startup_timeout=timedelta(minutes=3))
     answers: list[bool] = []
 
     def console_log(instance_id: str) -> str:

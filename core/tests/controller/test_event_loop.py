@@ -8,7 +8,7 @@ from datetime import timedelta
 
 import pytest
 
-from cloud_tasks.controller.event_loop import ThreadedLoop
+from cloud_tasks.controller.event_loop import Pause, ThreadedLoop, call, sleep, start
 
 
 @pytest.fixture
@@ -18,7 +18,7 @@ def real_loop() -> Iterator[ThreadedLoop]:
     made.close()
 
 
-def test_work_runs_elsewhere_and_its_result_comes_back_to_the_loop(real_loop: ThreadedLoop) -> None:
+def test_call_runs_in_another_thread_and_returns_to_the_loop(real_loop: ThreadedLoop) -> None:
     threads: dict[str, int] = {}
     results: list[int] = []
 
@@ -37,7 +37,7 @@ def test_work_runs_elsewhere_and_its_result_comes_back_to_the_loop(real_loop: Th
     assert threads["work"] != threading.get_ident()
 
 
-def test_an_error_of_the_work_is_handed_over(real_loop: ThreadedLoop) -> None:
+def test_call_passes_an_error_to_its_callback(real_loop: ThreadedLoop) -> None:
     errors: list[Exception] = []
 
     def work() -> None:
@@ -48,7 +48,7 @@ def test_an_error_of_the_work_is_handed_over(real_loop: ThreadedLoop) -> None:
     assert str(errors[0]) == "no"
 
 
-def test_an_error_of_a_callback_ends_the_loop(real_loop: ThreadedLoop) -> None:
+def test_error_of_a_callback_ends_the_loop(real_loop: ThreadedLoop) -> None:
     def explode() -> None:
         raise RuntimeError("broken")
 
@@ -65,7 +65,7 @@ def test_timers_run_in_the_order_of_their_times(real_loop: ThreadedLoop) -> None
     assert order == ["early", "late"]
 
 
-def test_posts_of_many_threads_all_arrive_on_the_one(real_loop: ThreadedLoop) -> None:
+def test_posts_of_many_threads_all_run_on_the_loop(real_loop: ThreadedLoop) -> None:
     seen: list[int] = []
 
     def post_a_hundred() -> None:
@@ -79,3 +79,34 @@ def test_posts_of_many_threads_all_arrive_on_the_one(real_loop: ThreadedLoop) ->
     for poster in posters:
         poster.join()
     assert set(seen) == {threading.get_ident()}
+
+
+def test_coroutine_runs_on_the_loop_and_gets_results_and_errors_of_calls(real_loop: ThreadedLoop) -> None:
+    loop = real_loop
+    found: list[object] = []
+
+    async def flow() -> None:
+        worker_thread = await call(loop, threading.get_ident)
+        found.append(worker_thread != threading.get_ident())
+        await sleep(loop, timedelta(milliseconds=1))
+        try:
+            await call(loop, lambda: 1 // 0)
+        except ZeroDivisionError:
+            found.append(threading.get_ident())
+        await Pause[None](lambda then, failed: loop.post(lambda: then(None)))
+        found.append("done")
+
+    start(flow())
+    loop.run(lambda: "done" in found)
+    assert found == [True, threading.get_ident(), "done"]
+
+
+def test_error_that_a_coroutine_does_not_catch_ends_the_loop(real_loop: ThreadedLoop) -> None:
+    loop = real_loop
+
+    async def flow() -> None:
+        await call(loop, lambda: 1 // 0)
+
+    start(flow())
+    with pytest.raises(ZeroDivisionError):
+        loop.run(lambda: False)

@@ -62,7 +62,7 @@ def test_cost_simulation_completes_every_task_despite_interruptions(
         tasks=tasks,
         durations=TaskDurations.about(30),
         offers=(ranked(spot=True), ranked(spot=True, zone="z-b")),
-        policy=Policy(limits=Limits(max_instances=3), max_futile_instances=10_000),
+        policy=Policy(limits=Limits(max_instances=3), max_instances_without_progress=10_000),
         interval=timedelta(seconds=60),
         cloud=cloud,
     )
@@ -72,12 +72,12 @@ def test_cost_simulation_completes_every_task_despite_interruptions(
     assert all(instance.ended_at is not None for instance in simulation._instances)
 
 
-class TakesWatched(CostSimulation):
+class StartsWatched(CostSimulation):
     """A simulation that fails when an instance starts a task after its end."""
 
-    def _take(self, instance: Any) -> None:
+    def _start_tasks(self, instance: Any) -> None:
         before = len(instance.running)
-        super()._take(instance)
+        super()._start_tasks(instance)
         assert instance.ended_at is None or len(instance.running) == before
 
 
@@ -85,12 +85,12 @@ class TakesWatched(CostSimulation):
 def test_cost_simulation_starts_no_task_on_an_interrupted_instance(seed: int) -> None:
     # In the tail, instances have free slots when another is interrupted; some of them were interrupted just before.
     cloud = CloudModel(boot_time=timedelta(0), spot_lifetime=timedelta(minutes=20))
-    result = TakesWatched(
+    result = StartsWatched(
         seed,
         tasks=60,
         durations=TaskDurations.about(200, 20),
         offers=(ranked(spot=True), ranked(spot=True, zone="z-b")),
-        policy=Policy(limits=Limits(max_instances=8), max_futile_instances=10_000),
+        policy=Policy(limits=Limits(max_instances=8), max_instances_without_progress=10_000),
         interval=timedelta(seconds=60),
         cloud=cloud,
     ).run()
@@ -100,7 +100,7 @@ def test_cost_simulation_starts_no_task_on_an_interrupted_instance(seed: int) ->
 def test_cost_simulation_stops_a_job_whose_instances_are_all_interrupted() -> None:
     cloud = CloudModel(spot_lifetime=timedelta(minutes=5))
     result = simulated_cost(cloud=cloud, offers=(ranked(spot=True),), durations=TaskDurations.measured({7200.0: 1}))
-    assert "ended without a single task being finished" in result.stopped
+    assert "ended before any task finished" in result.stopped
 
 
 def test_cost_simulation_stops_at_the_cost_limit() -> None:

@@ -39,7 +39,7 @@ def bodies(deliveries: Sequence[Delivery]) -> list[bytes]:
     return [delivery.body for delivery in deliveries]
 
 
-def test_an_unacked_message_comes_back_after_its_lease(world):
+def test_simulated_queue_redelivers_an_unacked_message_after_its_lease(world):
     queue = a_queue(world)
     queue.send([b"a"])
     (first,) = queue.receive(10, wait=NO_WAIT)
@@ -53,7 +53,7 @@ def test_an_unacked_message_comes_back_after_its_lease(world):
     assert queue.receive(10, wait=NO_WAIT) == []
 
 
-def test_an_extended_lease_holds_and_a_released_message_comes_back_at_once(world):
+def test_simulated_queue_extends_leases_and_redelivers_released_messages(world):
     queue = a_queue(world)
     queue.send([b"a"])
     (delivery,) = queue.receive(1, wait=NO_WAIT)
@@ -64,7 +64,7 @@ def test_an_extended_lease_holds_and_a_released_message_comes_back_at_once(world
     assert bodies(queue.receive(1, wait=NO_WAIT)) == [b"a"]
 
 
-def test_no_fault_of_a_queue_loses_a_message(world):
+def test_simulated_queue_loses_no_message_under_faults(world):
     queue = a_queue(world, Faults(duplicated=0.3, ack_lost=0.3, delayed=0.5, partial=0.5))
     waiting = [b"%d" % number for number in range(200)]
     while waiting:
@@ -79,7 +79,7 @@ def test_no_fault_of_a_queue_loses_a_message(world):
     assert seen == {b"%d" % number for number in range(200)}
 
 
-def test_a_queue_that_is_not_there_says_so(world):
+def test_simulated_queue_raises_if_it_does_not_exist(world):
     queue = a_queue(world)
     queue.delete()
     with pytest.raises(NotFoundError):
@@ -128,7 +128,7 @@ class Yard:
         )
 
 
-def test_one_token_makes_one_machine(world):
+def test_simulated_cloud_launches_one_instance_for_each_token(world):
     yard = Yard(world)
     first = yard.cloud.launch(yard.request())
     again = yard.cloud.launch(yard.request())
@@ -136,7 +136,7 @@ def test_one_token_makes_one_machine(world):
     assert len(yard.cloud.instances("job")) == 1
 
 
-def test_a_machine_boots_runs_its_program_and_costs_until_it_is_gone(world):
+def test_simulated_instance_boots_runs_and_is_billed_until_it_terminates(world):
     yard = Yard(world)
     instance = yard.cloud.launch(yard.request())
     world.run_for(timedelta(hours=1))
@@ -150,7 +150,7 @@ def test_a_machine_boots_runs_its_program_and_costs_until_it_is_gone(world):
     assert price <= yard.cloud.cost() <= price * 1.01
 
 
-def test_a_spot_machine_is_noticed_then_taken_away_and_may_leave_remains(world):
+def test_simulated_spot_instance_gets_a_notice_before_its_interruption(world):
     yard = Yard(world, Faults(spot_lifetime=timedelta(minutes=10), remains=1.0))
     spot = rank(catalogue(), Constraints(purchase=Purchase.SPOT), Limits(), prices).offers[0]
     yard.offer = spot
@@ -163,7 +163,7 @@ def test_a_spot_machine_is_noticed_then_taken_away_and_may_leave_remains(world):
     assert list(yard.cloud.existing()) == []
 
 
-def test_a_quota_and_an_empty_stock_refuse_with_a_scope(world):
+def test_simulated_cloud_refuses_launches_with_a_scope(world):
     full = Yard(world, Faults(quota_vcpus=1))
     with pytest.raises(LaunchRefusedError, match="quota"):
         full.cloud.launch(full.request())
@@ -174,7 +174,7 @@ def test_a_quota_and_an_empty_stock_refuse_with_a_scope(world):
     assert list(empty.cloud.existing()) == []
 
 
-def test_a_broken_script_shows_in_the_console_log(world):
+def test_simulated_broken_script_is_in_the_console_log(world):
     yard = Yard(world, Faults(broken_start=1.0))
     instance = yard.cloud.launch(yard.request())
     world.run_for(timedelta(minutes=5))
@@ -192,7 +192,7 @@ class Counter:
 
 
 @pytest.mark.parametrize(("faults", "expected"), [(Faults(call_fails=1.0), 0), (Faults(call_times_out=1.0), 1)])
-def test_a_call_fails_before_its_effect_or_after_it(faults, expected):
+def test_unreliable_calls_fail_before_or_after_their_effect(faults, expected):
     counter = Counter()
     with pytest.raises(ProviderError) as failure:
         Unreliable(counter, random.Random(1), faults).add()
@@ -200,7 +200,7 @@ def test_a_call_fails_before_its_effect_or_after_it(faults, expected):
     assert counter.count == expected
 
 
-def test_nothing_answers_during_an_outage_but_what_never_fails():
+def test_unreliable_calls_fail_during_an_outage_unless_excluded():
     counter = Counter()
     with pytest.raises(ProviderError, match="unavailable"):
         Unreliable(counter, random.Random(1), CALM, is_down=lambda: True).add()
@@ -216,7 +216,7 @@ def a_loop(world: VirtualLoop, *, crashes: int = 0, asleep: timedelta = timedelt
     )
 
 
-def test_a_crashed_controller_hears_nothing_more(world):
+def test_crashable_loop_runs_no_callback_after_a_crash(world):
     loop = a_loop(world, crashes=1)
     heard: list[int] = []
 
@@ -233,7 +233,7 @@ def test_a_crashed_controller_hears_nothing_more(world):
     assert len(heard) == before
 
 
-def test_a_sleeping_controller_hears_everything_when_it_wakes_up_in_order(world):
+def test_crashable_loop_runs_callbacks_in_order_after_a_sleep(world):
     loop = a_loop(world, asleep=timedelta(hours=1))
     heard: list[tuple[str, timedelta]] = []
 
@@ -246,7 +246,7 @@ def test_a_sleeping_controller_hears_everything_when_it_wakes_up_in_order(world)
     assert heard == [("early", timedelta(hours=1)), ("late", timedelta(hours=1))]
 
 
-def test_every_type_of_the_catalogue_has_a_price_in_each_of_its_zones():
+def test_catalogue_has_a_price_for_every_type_in_each_zone():
     ranking = rank(catalogue(), Constraints(architecture=Architecture.X86_64), Limits(), prices)
     assert ranking.rejected == ()
     assert {ranked.offer.instance_type.name for ranked in ranking.offers} == {kind.name for kind in catalogue()}

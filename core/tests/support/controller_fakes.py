@@ -102,6 +102,7 @@ class FakeCompute:
         self.listing_fails = False
         self.effect_before_fault = False
         self.before_launch: Callable[[LaunchRequest], None] = lambda request: None
+        self.before_listing: Callable[[], None] = lambda: None
         self.choose: Callable[[Sequence[Offer]], Offer] = lambda offers: offers[0]
 
     def headroom(self, offer: Offer) -> Headroom | None:
@@ -134,6 +135,7 @@ class FakeCompute:
     def instances(
         self, job_id: str | None, *, include_terminated: bool = False, foreign: bool = False
     ) -> Sequence[Instance]:
+        self.before_listing()
         self.listings += 1
         if self.listing_fails:
             raise ProviderError("listing is out of order", transient=True)

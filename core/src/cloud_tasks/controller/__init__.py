@@ -1,6 +1,6 @@
-"""Load, collect, reconcile, finish: a pure decision core (`decide`) in an imperative shell.
+"""Controller of a run: enqueues tasks, collects events, reconciles instances, and ends the run.
 
-`cloud_tasks.controller.job` is the way in: it opens what a run needs and closes it again.
+`cloud_tasks.controller.job.Job` is the entry point.
 """
 
 from __future__ import annotations

@@ -1,7 +1,10 @@
-"""The loop that the controller lives in: one thread that owns all state, others that make the blocking calls.
+"""The event loop of the controller: one thread owns all state, other threads make the blocking calls.
 
-Invariant, with a test: every callback (a result, a timer, a post) runs on the loop's own thread, one at a time, so the
-controller and its store need no lock. The simulated cloud has another loop with the same face and a virtual clock.
+Invariants, each with a test:
+
+1. Every callback (result, timer, post) runs on the loop's own thread, one at a time, so the controller and its store
+   need no lock. The simulated cloud has another loop with the same interface and a virtual clock.
+2. A coroutine (`start`) runs in callbacks of the loop, and pauses only at `call`, `sleep` and `Pause`.
 """
 
 from __future__ import annotations
@@ -10,12 +13,12 @@ import functools
 import heapq
 import itertools
 import queue
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine, Generator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
-from typing import Protocol, TypeVar
+from typing import Any, Generic, Protocol, TypeVar
 
-__all__ = ["Loop", "ThreadedLoop"]
+__all__ = ["Loop", "Pause", "ThreadedLoop", "call", "sleep", "start"]
 
 _T = TypeVar("_T")
 
@@ -24,10 +27,10 @@ class Loop(Protocol):
     """Time, timers and blocking calls. All methods but `post` are called on the loop's thread."""
 
     def now(self) -> datetime:
-        """UTC."""
+        """Return the time in UTC."""
 
     def call(self, work: Callable[[], _T], then: Callable[[_T], None], failed: Callable[[Exception], None]) -> None:
-        """Run ``work`` elsewhere; ``then`` or ``failed`` runs on the loop when it is over."""
+        """Run ``work`` in another thread; ``then`` or ``failed`` runs on the loop when it returned or raised."""
 
     def later(self, delay: timedelta, callback: Callable[[], None]) -> None:
         """Run ``callback`` on the loop after ``delay``."""
@@ -39,11 +42,52 @@ class Loop(Protocol):
         """Run callbacks until ``done()`` is true; an exception of a callback ends the loop and is raised here."""
 
 
-class ThreadedLoop:
-    """The loop of real life.
+class Pause(Generic[_T]):
+    """Awaitable result of an operation that ends in a callback.
 
     Args:
-        threads: How many blocking calls may be under way at once.
+        begin: Starts the operation; its arguments are the callbacks for the result and for an error.
+    """
+
+    def __init__(self, begin: Callable[[Callable[[_T], None], Callable[[Exception], None]], None]) -> None:
+        self._begin = begin
+
+    def __await__(self) -> Generator[Any, Any, _T]:
+        result: _T = yield self._begin
+        return result
+
+
+def call(loop: Loop, work: Callable[[], _T]) -> Pause[_T]:
+    """Return an awaitable of ``work``, run in another thread; it raises what ``work`` raises."""
+    return Pause(lambda then, failed: loop.call(work, then, failed))
+
+
+def sleep(loop: Loop, delay: timedelta) -> Pause[None]:
+    """Return an awaitable that ends after ``delay``."""
+    return Pause(lambda then, failed: loop.later(delay, lambda: then(None)))
+
+
+def start(coroutine: Coroutine[Any, Any, None]) -> None:
+    """Run a coroutine up to its first pause; callbacks of the loop run the rest."""
+
+    def step(resume: Callable[[], Any]) -> None:
+        try:
+            begin = resume()
+        except StopIteration:
+            return
+        begin(
+            lambda result: step(lambda: coroutine.send(result)),
+            lambda error: step(lambda: coroutine.throw(error)),
+        )
+
+    step(lambda: coroutine.send(None))
+
+
+class ThreadedLoop:
+    """Event loop with a pool of threads.
+
+    Args:
+        threads: Maximum number of blocking calls at a time.
     """
 
     def __init__(self, *, threads: int) -> None:
@@ -90,10 +134,10 @@ class ThreadedLoop:
             callback()
 
     def close(self) -> None:
-        """Wait for the calls under way; their results are dropped."""
+        """Wait for running calls; their results are dropped."""
         self._threads.shutdown(wait=True, cancel_futures=True)
 
 
 def _raise(error: BaseException) -> None:
-    """Raise what no callback handles, ``SystemExit`` in a client library for one: it ends the loop."""
+    """Raise an error that no callback handles, such as ``SystemExit`` in a client library; it ends the loop."""
     raise error

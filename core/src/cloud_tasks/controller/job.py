@@ -1,10 +1,10 @@
-"""One run of one job, from its configuration to its report: opens what is needed, in order, and closes it again.
+"""One run of one job: opens what a configuration names, runs the controller, and closes everything again.
 
 Invariants, each with a test:
 
-1. Nothing is created, deleted or replaced before the whole input was checked and the user has agreed.
+1. Nothing is created, deleted or overwritten before the whole input was validated and the user has confirmed.
 2. ``dry_run`` changes nothing anywhere.
-3. Queues are deleted only when the job is complete; a run that ended otherwise can be continued.
+3. Queues are deleted only when the job is complete; a run that ended otherwise can be resumed.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from cloud_tasks.config import JobConfig, parallel_launches
 from cloud_tasks.controller.controller import Controller, StopMode
 from cloud_tasks.controller.event_loop import ThreadedLoop
 from cloud_tasks.controller.launch.launch_request import LaunchRequestBuilder, check_launch
-from cloud_tasks.controller.messaging.enqueuer import MOST_PARALLEL_SENDS
+from cloud_tasks.controller.messaging.enqueuer import MAX_PARALLEL_SENDS
 from cloud_tasks.controller.messaging.progress import Progress
 from cloud_tasks.controller.messaging.sink_dispatcher import SinkDispatcher
 from cloud_tasks.controller.setup.job_setup import JobInput, JobSetup
@@ -40,41 +40,44 @@ __all__ = ["Job", "JobResult", "RunRequest"]
 
 log = structlog.get_logger()
 
-_OTHER_CALLS = 6 + MOST_PARALLEL_SENDS
-"""Blocking calls that may be under way beside launches and sinks: events, listings, terminations, tasks."""
+_OTHER_CALLS = 6 + MAX_PARALLEL_SENDS
+"""Maximum number of blocking calls at a time besides launches and sinks: events, listings, terminations, tasks."""
 _LATEST_EVENTS = 40_000
-"""Events that sinks which keep each once get again when a run continues."""
-_SINK_PATIENCE = timedelta(seconds=60)
-"""How long the end of a run waits for event sinks; the database has all events by then."""
+"""Number of events that idempotent sinks get again when a run is resumed."""
+_SINK_TIMEOUT = timedelta(seconds=60)
+"""Maximum time for which the end of a run waits for event sinks; the database has all events by then."""
 
 
 @attrs.frozen(kw_only=True)
 class RunRequest(JobInput):
-    """What the user asked ``run`` for, besides the configuration."""
+    """Options of ``run`` besides the configuration."""
 
     resume: bool = False
-    """Go on with the job in the database."""
+    """Resume the job in the database."""
     retry: frozenset[TaskStatus] = frozenset()
-    """With ``resume``: begin a new pass over the tasks of these final statuses."""
+    """With ``resume``: rerun the finished tasks of these statuses."""
     output_file: Path | None = None
 
 
 @attrs.frozen(kw_only=True)
 class JobResult:
+    """Result of a run."""
+
     outcome: JobPhase
     statistics: JobStatistics
     elapsed: timedelta
-    """Of this run."""
+    """Duration of this run."""
     reason: str
     bad_input: bool
-    """Whether it was aborted because of the configuration or the startup script."""
+    """Whether the configuration or the startup script caused an abort."""
     console_log: str
     all_gone: bool
-    lost_copies: Mapping[str, int]
+    dropped_events: Mapping[str, int]
+    """Number of events that each failing sink did not get."""
 
 
 class Job:
-    """The steps of a run, to be called in the order in which they are written."""
+    """The steps of a run, to be called in the order of their definition: `load`, `choose`, `obstacles`, `run`."""
 
     def __init__(self, registry: Registry, config: JobConfig, request: RunRequest) -> None:
         self._registry = registry
@@ -98,10 +101,10 @@ class Job:
         with self._setup, self._stack:
             pass
 
-    # -- without any change --------------------------------------------------------------------------------------
+    # -- read-only ------------------------------------------------------------------------------------------------
 
     def load(self) -> int:
-        """Check the whole input and load it; return the number of tasks (`JobSetup.load`)."""
+        """Validate and load the whole input; return the number of tasks (`JobSetup.load`)."""
         return self._setup.load()
 
     def choose(self) -> Ranking:
@@ -114,7 +117,7 @@ class Job:
         """Describe what a new run would overwrite (`JobSetup.obstacles`)."""
         return self._setup.obstacles()
 
-    # -- with changes ----------------------------------------------------------------------------------------------
+    # -- the run ----------------------------------------------------------------------------------------------------
 
     def run(self, ranking: Ranking, *, on_progress: Callable[[Progress], None]) -> JobResult:
         """Create or resume the job and run it to its end."""
@@ -127,7 +130,7 @@ class Job:
         store, tasks, events = resources.store, resources.tasks, resources.events
         if self._request.retry:
             reopened = store.reopen_tasks(self._request.retry)
-            log.info(f"A new pass over {reopened} tasks begins")
+            log.info(f"Rerunning {reopened} finished task" + ("" if reopened == 1 else "s"))
         store.set_state(JobState.RUNNING, datetime.now(UTC))
         store.begin_run(datetime.now(UTC))
         opened = RunResources(store=store, compute=compute, tasks=tasks, events=events)
@@ -147,20 +150,20 @@ class Job:
 
     @property
     def is_running(self) -> bool:
-        """Whether there is a controller to `stop`: until then, an interrupt ends the setup, which can be resumed."""
+        """Whether a controller can be stopped; before, an interrupt ends the setup, which can be resumed."""
         return self._running is not None
 
     @property
     def ending(self) -> JobPhase | None:
-        """The outcome that the run is ending with; None before its end has begun. Safe in any thread."""
-        running = self._running
-        return running[0].ending if running is not None else None
+        """How the run is ending; None before its end has begun. Safe in any thread."""
+        phase = self._running[0].phase if self._running is not None else JobPhase.RUNNING
+        return None if phase is JobPhase.RUNNING else phase
 
     def stop(self, mode: StopMode, *, then: Callable[[bool], None] = lambda stopped: None) -> None:
         """Request the end of the run. Safe in any thread and in a signal handler; does nothing unless it `is_running`.
 
         Args:
-            then: Called on the loop's thread with whether the run now ends as requested, or was ending already.
+            then: Called on the loop's thread with whether the request changed how the run ends.
         """
         running = self._running
         if running is not None:
@@ -180,15 +183,15 @@ class Job:
         on_progress: Callable[[Progress], None],
     ) -> JobResult:
         store = opened.store
-        copies = SinkDispatcher(loop, self._sinks)
+        sinks = SinkDispatcher(loop, self._sinks)
         limit = self._config.limits().max_total_cost
 
-        def progressed(progress: Progress) -> None:
-            if copies.tells:
-                copies.tell(progress.for_sinks(max_total_cost=limit))
+        def report(progress: Progress) -> None:
+            if sinks.takes_progress:
+                sinks.send_progress(progress.for_sinks(max_total_cost=limit))
             on_progress(progress)
 
-        orders = LaunchRequestBuilder(
+        requests = LaunchRequestBuilder(
             self._config,
             self._script,
             job_id=self.job_id,
@@ -203,18 +206,18 @@ class Job:
             config=self._config,
             job_id=self.job_id,
             offers=offers,
-            orders=orders,
-            copies=copies,
-            on_progress=progressed,
+            requests=requests,
+            sinks=sinks,
+            on_progress=report,
         )
         self._running = (controller, loop)
-        copies.tell(Progress.read(store, loop.now()).for_sinks(max_total_cost=limit))
+        sinks.send_progress(Progress.read(store, loop.now()).for_sinks(max_total_cost=limit))
         if self._request.resume:
-            self._catch_up(copies, store)
+            self._resend_events(sinks, store)
         outcome = controller.run()
         last = Progress.read(store, loop.now())
-        copies.tell(last.for_sinks(phase=outcome, reason=controller.reason, max_total_cost=limit))
-        copies.finish(_SINK_PATIENCE)
+        sinks.send_progress(last.for_sinks(phase=outcome, reason=controller.reason, max_total_cost=limit))
+        sinks.finish(_SINK_TIMEOUT)
         return JobResult(
             outcome=outcome,
             statistics=store.statistics(),
@@ -223,7 +226,7 @@ class Job:
             bad_input=controller.bad_input,
             console_log=controller.console_log,
             all_gone=controller.all_gone,
-            lost_copies=copies.lost(),
+            dropped_events=sinks.dropped(),
         )
 
     def _open_sinks(self) -> dict[str, EventSink]:
@@ -238,12 +241,12 @@ class Job:
             for name in names
         }
 
-    def _catch_up(self, copies: SinkDispatcher, store: Store) -> None:
-        """Give the latest events again to sinks that keep each once: a killed controller had some in its hands."""
+    def _resend_events(self, sinks: SinkDispatcher, store: Store) -> None:
+        """Send the latest events again to idempotent sinks: a killed controller may not have sent them."""
         names = {name for name in self._sinks if self._registry.event_sink(name).idempotent}
         if not names:
             return
         known = sum(store.summary().events.values())
         events = iterate_events(store.path, after=max(0, known - _LATEST_EVENTS))
         while batch := list(itertools.islice(events, 1000)):
-            copies.write(batch, only=names)
+            sinks.write(batch, only=names)

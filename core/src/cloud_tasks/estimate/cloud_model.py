@@ -1,14 +1,13 @@
 """Model of a cloud's instances: capacity, boot times, spot interruptions, and prices by the second.
 
-`CloudModel` holds the rates and draws from them, `SimulatedInstance` is the lifecycle of one instance. Neither has a
-clock, a queue or a controller: the cost simulation brings its own, and so does the tests' simulated cloud, which adds
-faults to the same model.
+`CloudModel` holds the rates and draws from them, `SimulatedInstance` is the lifecycle of one instance. Clock, queue and
+controller are those of the cost simulation, or of the tests' simulated cloud, which adds faults to the same model.
 
 Invariants, each with a test:
 
-1. An instance starts, runs, stops and ends in this order and ends once; an event that comes too late changes nothing.
-2. An instance is billed from its creation to its end, whatever it did.
-3. The number of draws from a random generator depends on the model alone, so that a seed gives the same run again.
+1. An instance starts, runs, stops and terminates in this order, and terminates once; a late event changes nothing.
+2. An instance is billed from its creation to its termination.
+3. The number of draws from a random generator depends on the model alone, so that a seed reproduces its run.
 """
 
 from __future__ import annotations
@@ -66,7 +65,7 @@ def _uniform(rng: random.Random, mean: timedelta, spread: float) -> float:
 
 @attrs.define(kw_only=True, eq=False)
 class SimulatedInstance(Generic[_Time]):
-    """One instance; its times are seconds of a simulation, or datetimes."""
+    """Lifecycle of one instance; times are seconds of a simulation, or datetimes."""
 
     offer: Offer
     slots: int
@@ -76,32 +75,32 @@ class SimulatedInstance(Generic[_Time]):
 
     @property
     def is_ending(self) -> bool:
-        """Whether it is stopping or has ended."""
+        """Whether it is stopping or terminated."""
         return self.ended_at is not None or self.state is InstanceState.STOPPING
 
     def boot(self) -> bool:
-        """Run; return False if it no longer starts."""
+        """Enter the running state; return False if it is no longer starting."""
         if self.state is not InstanceState.STARTING:
             return False
         self.state = InstanceState.RUNNING
         return True
 
     def stop(self) -> bool:
-        """Begin to end, as requested; return False if it is ending already or has ended."""
+        """Enter the stopping state; return False if it is stopping or terminated already."""
         if self.is_ending:
             return False
         self.state = InstanceState.STOPPING
         return True
 
     def end(self, when: _Time) -> bool:
-        """End, and with it the billing; return False if it has ended already."""
+        """Terminate, which ends the billing; return False if it is terminated already."""
         if self.ended_at is not None:
             return False
         self.state, self.ended_at = InstanceState.TERMINATED, when
         return True
 
     def cost(self, now: _Time) -> Money:
-        """Return the cost from the creation to the end, or until now."""
+        """Return the cost from the creation to the termination, or until now."""
         span = (now if self.ended_at is None else self.ended_at) - self.created_at
         seconds = span.total_seconds() if isinstance(span, timedelta) else span
         return self.offer.price_per_hour * (max(seconds, 0.0) / 3600)

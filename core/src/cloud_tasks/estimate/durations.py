@@ -1,4 +1,4 @@
-"""How long tasks take: a distribution to draw from, given by its mean and deviation or by a job that ran."""
+"""Distribution of task durations, from mean and deviation or from the durations of an earlier job."""
 
 from __future__ import annotations
 
@@ -11,39 +11,43 @@ import attrs
 
 __all__ = ["TaskDurations"]
 
-_AT_A_TIME = 4096
-_USUAL_DEVIATION = 0.8
-"""Of the mean, where nothing is known: most tasks a little shorter, a few much longer."""
+_SAMPLE_SIZE = 4096
+_DEFAULT_DEVIATION = 0.8
+"""Share of the mean; most tasks are then a little shorter than the mean, a few much longer."""
 
 
 @attrs.frozen(kw_only=True)
 class TaskDurations:
-    """Seconds that one task takes."""
+    """Distribution of the seconds that one task takes."""
 
     mean: float
     deviation: float
     values: tuple[float, ...] = ()
-    """What was measured; empty: a log-normal distribution of this mean and deviation."""
+    """Measured durations; empty for a log-normal distribution."""
     weights: tuple[float, ...] = ()
-    """How often each."""
+    """Number of tasks of each measured duration."""
 
     @classmethod
     def about(cls, mean: float, deviation: float | None = None) -> TaskDurations:
-        """A log-normal distribution: times are above zero, and some are long."""
-        return cls(mean=mean, deviation=_USUAL_DEVIATION * mean if deviation is None else deviation)
+        """Return a log-normal distribution: durations are positive, a few are long.
+
+        Args:
+            deviation: Standard deviation in seconds; None: 80% of the mean.
+        """
+        return cls(mean=mean, deviation=_DEFAULT_DEVIATION * mean if deviation is None else deviation)
 
     @classmethod
     def measured(cls, counts: Mapping[float, int]) -> TaskDurations:
-        """The times of a job that ran: seconds to how many tasks took them."""
+        """Return the distribution of an earlier job, from the number of its tasks by duration in seconds."""
         total = sum(counts.values())
         mean = math.fsum(value * count for value, count in counts.items()) / total
         square = math.fsum((value - mean) ** 2 * count for value, count in counts.items()) / total
         return cls(mean=mean, deviation=math.sqrt(square), values=tuple(counts), weights=tuple(counts.values()))
 
     def draws(self, rng: random.Random, batch_size: int = 1) -> Callable[[], float]:
-        """A function that draws the time of one task, or of so many tasks one after the other."""
+        """Return a function that draws the duration of one task, or of ``batch_size`` tasks one after the other."""
         if batch_size > 1:
-            # The sum of many has the mean and the variance of one, times their number.
+            # The sum of many durations has the mean and the variance of one, times their number.
             mean, variance = self.mean * batch_size, self.deviation**2 * batch_size
             return _normal(rng, mean, math.sqrt(variance))
         if self.values:
@@ -57,7 +61,7 @@ def _sampled(rng: random.Random, values: tuple[float, ...], weights: tuple[float
 
     def draw() -> float:
         if not drawn:
-            drawn.extend(rng.choices(values, cum_weights=sums, k=_AT_A_TIME))
+            drawn.extend(rng.choices(values, cum_weights=sums, k=_SAMPLE_SIZE))
         return drawn.pop()
 
     return draw
@@ -71,5 +75,5 @@ def _log_normal(rng: random.Random, mean: float, deviation: float) -> Callable[[
 
 
 def _normal(rng: random.Random, mean: float, deviation: float) -> Callable[[], float]:
-    gauss, least = rng.gauss, mean / 100
-    return lambda: max(gauss(mean, deviation), least)
+    gauss, minimum = rng.gauss, mean / 100
+    return lambda: max(gauss(mean, deviation), minimum)

@@ -2,14 +2,14 @@
 
 Real: `decide` with the job's own policy, limits and ranked offers, at every scaling check and after every refused
 launch. Simulated: instances that boot, are refused, interrupted and billed by the second (`CloudModel`); slots that
-take the next task the moment they are free; task durations drawn from a distribution. A task is one step of a heap,
-without database, queue and messages, so that millions take seconds. Left out: failed attempts, the time between two
-tasks, network outages.
+start the next task as soon as they are free; task durations drawn from a distribution. A task is one entry of a heap,
+without database, queue and messages, so that millions of tasks take seconds. Not simulated: failed attempts, the time
+between two tasks, network outages.
 
 Invariants, each with a test:
 
 1. The same seed gives the same result.
-2. Every task is completed once, also after its instance was interrupted; a slot runs one task at a time.
+2. Every task is completed once, also if its instance is interrupted; a slot runs one task at a time.
 3. Duration and cost agree with the tests' simulated cloud, which runs the whole controller message by message.
 """
 
@@ -23,19 +23,21 @@ from datetime import UTC, datetime, timedelta
 
 import attrs
 
-from cloud_tasks.controller.autoscaler.decide import decide
-from cloud_tasks.controller.autoscaler.state import (
+from cloud_tasks.controller.autoscaler.actions import (
     Abort,
     Action,
-    Block,
     Drain,
     Finish,
-    FleetInstance,
     Launch,
     MarkEnded,
+    Terminate,
+)
+from cloud_tasks.controller.autoscaler.decide import decide
+from cloud_tasks.controller.autoscaler.state import (
+    Block,
+    FleetInstance,
     Observation,
     Policy,
-    Terminate,
 )
 from cloud_tasks.errors import RefusalScope
 from cloud_tasks.estimate.cloud_model import CloudModel, SimulatedInstance
@@ -49,10 +51,10 @@ _START = datetime(2026, 1, 1, tzinfo=UTC)
 _LAUNCH_CALL = 3.0
 """Seconds that one launch call takes."""
 _RETRY_AFTER = timedelta(minutes=5)
-"""How long a refused offer is avoided."""
+"""Time for which a refused offer is avoided."""
 _RUNNING = InstanceState.RUNNING
 _NEVER = float("inf")
-_LONGEST = 20 * 365.25 * 86400.0
+_MAX_DURATION = 20 * 365.25 * 86400.0
 
 
 @attrs.frozen(kw_only=True)
@@ -60,7 +62,7 @@ class CostResult:
     """Result of one simulated run."""
 
     duration: timedelta
-    """From the start to the end of the last task, or to the stop."""
+    """Time from the start to the end of the last task, or to the abort."""
     cost: Money
     instances: int
     """Instances launched."""
@@ -69,18 +71,18 @@ class CostResult:
     interrupted_attempts: int
     """Attempts interrupted, each followed by another."""
     stopped: str = ""
-    """Why the controller gave up; empty if every task was completed."""
+    """Why the controller aborted the run; empty if every task was completed."""
 
 
 @attrs.define(kw_only=True, eq=False)
 class _Instance(SimulatedInstance[float]):
-    """A simulated instance and what its slots do; times in seconds."""
+    """A simulated instance and its slots; times in seconds."""
 
     number: int
     free: list[int]
-    """Slots without a task."""
+    """Idle slots."""
     running: dict[int, float] = attrs.field(factory=dict)
-    """Slot to the duration of its task."""
+    """Duration of the running task, by slot."""
     has_run: bool = False
     finished: int = 0
     idle_since: float | None = None
@@ -93,7 +95,7 @@ class CostSimulation:
         tasks: Number of tasks.
         interval: Time between two scaling checks.
         parallel_launches: Maximum number of launch calls at a time.
-        batch_size: Number of tasks that each simulated one stands for; their durations are drawn together.
+        batch_size: Number of tasks that each simulated task represents; their durations are drawn together.
     """
 
     def __init__(
@@ -109,7 +111,7 @@ class CostSimulation:
         parallel_launches: int = 10,
         batch_size: int = 1,
     ) -> None:
-        # These names are part of the seed: other ones would change every result.
+        # The names are part of the seed: changing them changes every result.
         self._rng = random.Random(f"rehearsal/{seed}")
         self._draw = durations.draws(random.Random(f"times/{seed}"), batch_size)
         self._total = -(-tasks // batch_size)
@@ -122,7 +124,7 @@ class CostSimulation:
         self._parallel_launches = parallel_launches
         self._now = 0.0
         self._waiting = self._total
-        self._again: list[float] = []
+        self._interrupted: list[float] = []
         self._done = 0
         self._last_end: float | None = None
         self._ends: list[tuple[float, int, int]] = []
@@ -132,14 +134,14 @@ class CostSimulation:
         self._instances: list[_Instance] = []
         self._alive: dict[int, _Instance] = {}
         self._blocks: list[Block] = []
-        self._gone: list[float] = []
+        self._ended: list[float] = []
         """Creation times of the instances that ended since the last task was completed."""
         self._failed_starts = 0
         self._ever_ran = False
         self._draining = False
         self._surplus_since: datetime | None = None
         self._spent = Money.zero()
-        self._taken = self._lost = 0
+        self._interrupted_instances = self._interrupted_attempts = 0
         self._stopped = ""
 
     def run(self) -> CostResult:
@@ -147,21 +149,21 @@ class CostSimulation:
         check = 0.0
         while self._done < self._total and not self._stopped:
             due = self._agenda[0][0] if self._agenda else _NEVER
-            ran_out = self._work(min(due, check), watch=check == _NEVER)
+            has_idle_slot = self._work(min(due, check), stop_when_idle=check == _NEVER)
             if self._done == self._total:
                 break
-            if ran_out:
+            if has_idle_slot:
                 check = self._check_after(self._now)
             elif due <= check:
-                self._now, _, happens = heapq.heappop(self._agenda)
-                happens()
+                self._now, _, callback = heapq.heappop(self._agenda)
+                callback()
                 # The controller sees every event at its next regular check.
                 check = min(check, self._check_after(self._now))
             else:
                 self._now = check
                 check = self._next_check() if self._check() else self._check_after(self._now)
-            if self._now >= _LONGEST:
-                self._stopped = "it would take longer than twenty years"
+            if self._now >= _MAX_DURATION:
+                self._stopped = "the job would take longer than 20 years"
         end = self._now
         for instance in list(self._alive.values()):
             self._end(instance, end + self._cloud.draw_stop_time(self._rng))
@@ -169,15 +171,15 @@ class CostSimulation:
             duration=timedelta(seconds=end),
             cost=self._spent,
             instances=len(self._instances),
-            interrupted_instances=self._taken,
-            interrupted_attempts=self._lost * self._batch_size,
+            interrupted_instances=self._interrupted_instances,
+            interrupted_attempts=self._interrupted_attempts * self._batch_size,
             stopped=self._stopped,
         )
 
     # -- tasks -----------------------------------------------------------------------------------------------------
 
-    def _work(self, until: float, *, watch: bool) -> bool:
-        """Complete tasks until then; return True if ``watch`` is set and a slot found no waiting task."""
+    def _work(self, until: float, *, stop_when_idle: bool) -> bool:
+        """Complete tasks up to a time; return True if ``stop_when_idle`` is set and a slot became idle before."""
         ends, instances = self._ends, self._instances
         while ends and ends[0][0] <= until:
             end, number, slot = ends[0]
@@ -187,39 +189,39 @@ class CostSimulation:
             self._now = self._last_end = end
             if self._waiting and instance.state is _RUNNING:
                 self._waiting -= 1
-                span = self._again.pop() if self._again else self._draw()
-                instance.running[slot] = span
-                heapq.heapreplace(ends, (end + span, number, slot))
+                duration = self._interrupted.pop() if self._interrupted else self._draw()
+                instance.running[slot] = duration
+                heapq.heapreplace(ends, (end + duration, number, slot))
                 continue
             heapq.heappop(ends)
             del instance.running[slot]
             instance.free.append(slot)
             if not instance.running:
                 instance.idle_since = end
-            if watch or self._done == self._total:
-                return watch
+            if stop_when_idle or self._done == self._total:
+                return stop_when_idle
         return False
 
-    def _take(self, instance: _Instance) -> None:
+    def _start_tasks(self, instance: _Instance) -> None:
         """Start tasks on its free slots."""
         while self._waiting and instance.free:
             self._waiting -= 1
             slot = instance.free.pop()
-            span = self._again.pop() if self._again else self._draw()
-            instance.running[slot] = span
-            heapq.heappush(self._ends, (self._now + span, instance.number, slot))
+            duration = self._interrupted.pop() if self._interrupted else self._draw()
+            instance.running[slot] = duration
+            heapq.heappush(self._ends, (self._now + duration, instance.number, slot))
 
     # -- instances -------------------------------------------------------------------------------------------------
 
-    def _later(self, delay: float, happens: Callable[[], None]) -> None:
-        heapq.heappush(self._agenda, (self._now + delay, next(self._sequence), happens))
+    def _later(self, delay: float, callback: Callable[[], None]) -> None:
+        heapq.heappush(self._agenda, (self._now + delay, next(self._sequence), callback))
 
     def _launch(self, ranked: RankedOffer, count: int) -> bool:
-        """Launch instances; return whether one was refused, which ends the wave."""
+        """Launch instances until one is refused; return whether one was."""
         for index in range(count):
             if self._cloud.draw_refusal(self._rng):
-                until = self._moment() + _RETRY_AFTER
-                block = Block(scope=RefusalScope.OFFER, offer=ranked.offer, until=until, reason="out of stock")
+                until = self._datetime() + _RETRY_AFTER
+                block = Block(scope=RefusalScope.OFFER, offer=ranked.offer, until=until, reason="no capacity")
                 self._blocks.append(block)
                 return True
             wait = (index // self._parallel_launches) * _LAUNCH_CALL
@@ -243,57 +245,62 @@ class CostSimulation:
         if instance.boot():
             instance.has_run = self._ever_ran = True
             instance.idle_since = self._now
-            self._take(instance)
+            self._start_tasks(instance)
 
     def _interrupt(self, instance: _Instance) -> None:
         if instance.ended_at is None:
-            self._taken += 1
+            self._interrupted_instances += 1
             self._end(instance, self._now)
 
     def _terminate(self, instance: _Instance) -> None:
         if instance.stop():
-            self._give_back(instance)
+            self._interrupt_tasks(instance)
             self._later(self._cloud.draw_stop_time(self._rng), lambda: self._end(instance, self._now))
 
-    def _give_back(self, instance: _Instance) -> None:
-        """Let other instances run its tasks, from their start."""
-        lost = list(instance.running.values())
+    def _interrupt_tasks(self, instance: _Instance) -> None:
+        """Requeue the running tasks of an instance; they start over on another."""
+        durations = list(instance.running.values())
         instance.running.clear()
-        self._lost += len(lost)
+        self._interrupted_attempts += len(durations)
         if not self._draining:
-            self._waiting += len(lost)
-            self._again += lost
-        if lost:
+            self._waiting += len(durations)
+            self._interrupted += durations
+        if durations:
             self._ends = [entry for entry in self._ends if entry[1] != instance.number]
             heapq.heapify(self._ends)
             for other in self._alive.values():
                 if other.state is _RUNNING:
-                    self._take(other)
+                    self._start_tasks(other)
 
     def _end(self, instance: _Instance, when: float) -> None:
         if instance.end(when):
-            self._give_back(instance)
+            self._interrupt_tasks(instance)
             self._spent += instance.cost(when)
 
     # -- the controller --------------------------------------------------------------------------------------------
 
-    def _moment(self, at: float | None = None) -> datetime:
+    def _datetime(self, at: float | None = None) -> datetime:
         return _START + timedelta(seconds=self._now if at is None else at)
 
     def _check_after(self, at: float) -> float:
         return (at // self._interval + 1) * self._interval
 
     def _next_check(self) -> float:
-        """Return the time of the next check that could decide anything, after one that decided nothing."""
+        """Return the time of the next check that can lead to an action, after one without any."""
         alive = self._alive.values()
-        slots = sum(each.slots for each in alive)
+        slots = sum(instance.slots for instance in alive)
         limited = self._policy.limits.max_total_cost is not None
-        if limited or self._blocks or self._waiting <= slots or any(each.ended_at is not None for each in alive):
+        if (
+            limited
+            or self._blocks
+            or self._waiting <= slots
+            or any(instance.ended_at is not None for instance in alive)
+        ):
             return self._check_after(self._now)
         return _NEVER
 
     def _check(self) -> bool:
-        """Observe, decide and act; return whether there was nothing to do."""
+        """Observe, decide and act; return whether no action was called for."""
         while True:
             actions = decide(self._observe())
             refused = False
@@ -310,9 +317,9 @@ class CostSimulation:
             case Terminate(instance_id=instance_id):
                 self._terminate(self._instances[int(instance_id)])
             case MarkEnded(instance_id=instance_id):
-                gone = self._alive.pop(int(instance_id))
-                self._gone.append(gone.created_at)
-                self._failed_starts += not gone.has_run
+                ended = self._alive.pop(int(instance_id))
+                self._ended.append(ended.created_at)
+                self._failed_starts += not ended.has_run
             case Drain():
                 self._draining = True
                 self._waiting = 0
@@ -323,17 +330,17 @@ class CostSimulation:
         return False
 
     def _observe(self) -> Observation:
-        now = self._moment()
+        now = self._datetime()
         self._blocks = [block for block in self._blocks if block.until > now]
-        fleet = tuple(self._seen(instance) for instance in self._alive.values())
+        fleet = tuple(self._observe_instance(instance) for instance in self._alive.values())
         remaining = self._total - self._done
         slots = sum(instance.slots for instance in fleet)
-        # Each simulated task fills as many slots as it stands for tasks.
+        # A simulated task fills as many slots as it represents tasks.
         if slots <= remaining * self._batch_size:
             self._surplus_since = None
         elif self._surplus_since is None:
             self._surplus_since = now
-        self._gone = [created for created in self._gone if self._last_end is None or created > self._last_end]
+        self._ended = [created for created in self._ended if self._last_end is None or created > self._last_end]
         return Observation(
             now=now,
             policy=self._policy,
@@ -342,12 +349,12 @@ class CostSimulation:
             fleet=fleet,
             offers=self._offers,
             blocks=tuple(self._blocks),
-            listening_since=_START,
+            events_read_since=_START,
             accrued_cost=self._accrued(),
             task_time=self._mean if self._done else None,
-            ever_spoke=self._ever_ran,
+            any_heartbeat=self._ever_ran,
             failed_starts=self._failed_starts,
-            futile=len(self._gone),
+            ended_without_progress=len(self._ended),
             tasks_finished=self._done * self._batch_size,
             surplus_since=self._surplus_since,
             draining=self._draining,
@@ -357,9 +364,9 @@ class CostSimulation:
         if self._policy.limits.max_total_cost is None:
             return self._spent
         alive = self._alive.values()
-        return sum((each.cost(self._now) for each in alive if each.ended_at is None), self._spent)
+        return sum((instance.cost(self._now) for instance in alive if instance.ended_at is None), self._spent)
 
-    def _seen(self, instance: _Instance) -> FleetInstance:
+    def _observe_instance(self, instance: _Instance) -> FleetInstance:
         offer = instance.offer
         idle = instance.idle_since is not None and not instance.running
         busy_until = instance.idle_since if idle else self._now if instance.running else None
@@ -370,10 +377,10 @@ class CostSimulation:
             vcpus=offer.instance_type.vcpus,
             slots=instance.slots,
             price_per_hour=offer.price_per_hour,
-            launched_at=self._moment(instance.created_at),
+            launched_at=self._datetime(instance.created_at),
             zone=offer.zone,
-            last_heard=self._moment() if instance.has_run else None,
+            last_heartbeat=self._datetime() if instance.has_run else None,
             running_tasks=len(instance.running),
             tasks_finished=instance.finished * self._batch_size,
-            last_busy=None if busy_until is None else self._moment(busy_until),
+            last_busy=None if busy_until is None else self._datetime(busy_until),
         )

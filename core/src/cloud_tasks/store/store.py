@@ -410,21 +410,21 @@ class Store:
                     instances.mark_states(connection, states)
                 self._instances.launches_changed(living[instance_id].client_token for instance_id in states)
 
-    def record_ended(self, instance_id: str, when: datetime, reason: str) -> None:
-        """Record that an instance terminated; the first record counts."""
-        with self._writing() as connection:
-            instances.mark_ended(connection, instance_id, when, reason)
-        self._instances.instance_changed(instance_id)
+    def record_ended(self, instance_id: str, when: datetime, reason: str) -> int:
+        """Record in one transaction that an instance ended, and that the attempts on it were interrupted.
 
-    def requeue_lost(self, instance_id: str) -> int:
-        """Record the running attempts of a terminated instance as interrupted; return how many tasks are queued again.
+        Their tasks are queued again; their messages return by themselves when their leases end. The first recorded end
+        is kept.
 
-        Their messages return to the queue when their leases expire.
+        Returns:
+            Number of tasks queued again.
         """
         with self._writing() as connection:
-            lost = tasks.lose_instance(connection, instance_id)
+            instances.mark_ended(connection, instance_id, when, reason)
+            interrupted = tasks.lose_instance(connection, instance_id)
+        self._instances.instance_changed(instance_id)
         self._instances.events_applied((instance_id,))
-        return lost
+        return interrupted
 
     def instances(self) -> Sequence[InstanceRecord]:
         """Return every launch of this job, including failed and terminated ones, the oldest first."""

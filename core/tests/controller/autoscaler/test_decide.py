@@ -10,22 +10,24 @@ from controller_fakes import NOW, ranked
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cloud_tasks.controller.autoscaler.decide import decide
-from cloud_tasks.controller.autoscaler.state import (
+from cloud_tasks.controller.autoscaler.actions import (
     Abort,
-    Block,
     Drain,
     Finish,
-    FleetInstance,
     ForgetIntent,
     Launch,
-    LaunchFailures,
     MarkEnded,
-    Observation,
-    Policy,
     Requeue,
     Terminate,
     Warn,
+)
+from cloud_tasks.controller.autoscaler.decide import decide
+from cloud_tasks.controller.autoscaler.state import (
+    Block,
+    FleetInstance,
+    LaunchFailures,
+    Observation,
+    Policy,
 )
 from cloud_tasks.errors import RefusalScope
 from cloud_tasks.model import (
@@ -46,7 +48,7 @@ def machine(number: int, *, age: float = 100, heard: float | None = 10, **change
         "slots": 8,
         "price_per_hour": Money("0.25"),
         "launched_at": NOW - timedelta(seconds=age),
-        "last_heard": None if heard is None else NOW - timedelta(seconds=heard),
+        "last_heartbeat": None if heard is None else NOW - timedelta(seconds=heard),
         "running_tasks": 8,
     }
     return FleetInstance(**{**facts, **changes})  # type: ignore[arg-type]
@@ -61,8 +63,8 @@ def seen(*fleet: FleetInstance, **changes: object) -> Observation:
         "fleet": fleet,
         "offers": (ranked(), ranked(zone="z-b"), ranked("n-8", price="0.30")),
         "blocks": (),
-        "listening_since": NOW - timedelta(hours=5),
-        "ever_spoke": any(instance.last_heard is not None for instance in fleet),
+        "events_read_since": NOW - timedelta(hours=5),
+        "any_heartbeat": any(instance.last_heartbeat is not None for instance in fleet),
     }
     return Observation(**{**facts, **changes})  # type: ignore[arg-type]
 
@@ -72,31 +74,31 @@ def both_zones(first: int, second: int) -> tuple[Launch, ...]:
     return (Launch(ranked=ranked(), count=first), Launch(ranked=ranked(zone="z-b"), count=second))
 
 
-def test_an_empty_fleet_is_filled_to_the_limit_with_the_best_offer() -> None:
+def test_decide_fills_an_empty_fleet_with_the_best_offer_up_to_the_limit() -> None:
     assert decide(seen()) == both_zones(3, 2)
 
 
-def test_nothing_is_bought_for_tasks_that_the_fleet_can_hold() -> None:
+def test_decide_launches_nothing_for_tasks_that_the_fleet_has_slots_for() -> None:
     assert decide(seen(machine(1), remaining=8)) == ()
 
 
-def test_the_last_tasks_get_no_more_instances_than_they_can_fill() -> None:
+def test_decide_launches_no_more_instances_than_the_last_tasks_can_fill() -> None:
     assert decide(seen(remaining=9)) == both_zones(1, 1)
 
 
-def test_a_failed_listing_changes_nothing() -> None:
+def test_decide_only_warns_about_a_failed_listing() -> None:
     assert [type(action) for action in decide(seen(fleet=None))] == [Warn]
 
 
-def test_a_finished_job_is_finished_even_when_the_listing_failed() -> None:
+def test_decide_finishes_a_complete_job_even_if_the_listing_failed() -> None:
     assert decide(seen(fleet=None, remaining=0)) == (Finish(),)
 
 
-def test_a_job_whose_tasks_are_not_all_loaded_is_not_finished() -> None:
+def test_decide_does_not_finish_a_job_before_all_tasks_are_enqueued() -> None:
     assert Finish() not in decide(seen(remaining=0, all_loaded=False))
 
 
-def test_intents_without_an_answer_count_towards_the_limit() -> None:
+def test_unanswered_intents_count_towards_the_limit() -> None:
     intents = [machine(n, heard=None, instance_id=None, state=None, answered=False) for n in range(5)]
     assert decide(seen(*intents)) == ()
 
@@ -108,7 +110,7 @@ def test_instance_beyond_the_maximum_lifetime_is_terminated() -> None:
         machine(2, age=3601),
         machine(3, age=3700, state=InstanceState.STARTING, heard=3),
     )
-    reason = "its maximum lifetime is over (3600 s)"
+    reason = "maximum lifetime of 1h exceeded"
     assert decide(seen(young, old, starting, policy=policy)) == (
         Terminate(instance_id="i-2", reason=reason),
         Terminate(instance_id="i-3", reason=reason),
@@ -127,42 +129,42 @@ def test_instance_beyond_the_maximum_lifetime_is_terminated_once_and_only_while_
     assert decide(seen(intent, policy=policy)) == ()
 
 
-def test_an_instance_that_is_gone_is_written_off_and_replaced() -> None:
+def test_instance_missing_from_the_listing_is_recorded_as_ended_and_replaced() -> None:
     gone = machine(1, state=None)
     assert decide(seen(gone, machine(2))) == (
-        MarkEnded(instance_id="i-1", reason="it ended by itself"),
+        MarkEnded(instance_id="i-1", reason="ended by itself"),
         *both_zones(2, 2),
     )
 
 
-def test_an_instance_that_the_listing_may_not_show_yet_is_neither_written_off_nor_bought_again() -> None:
+def test_instance_that_a_lagging_listing_need_not_show_is_neither_ended_nor_replaced() -> None:
     policy = Policy(limits=Limits(max_instances=1), listing_lag=timedelta(seconds=60))
     young = machine(1, age=10, heard=None, state=None)
     assert decide(seen(young, policy=policy)) == ()
 
 
-def test_a_stopped_instance_is_removed_and_holds_its_place_until_it_is_gone() -> None:
+def test_stopped_instance_is_terminated_and_counts_towards_the_limit_until_it_is_gone() -> None:
     stopped = machine(1, state=InstanceState.STOPPED)
     actions = decide(seen(stopped, policy=Policy(limits=Limits(max_instances=1))))
     assert [type(action) for action in actions] == [Terminate]
 
 
-def test_a_stranger_with_our_label_is_terminated() -> None:
+def test_unmanaged_instance_with_the_label_of_the_job_is_terminated() -> None:
     stranger = machine(9, recorded=False)
     assert decide(seen(machine(1), stranger, remaining=8))[0] == Terminate(
-        instance_id="i-9", reason="it is unknown to this job's records"
+        instance_id="i-9", reason="not in this job's records"
     )
 
 
-def test_an_intent_that_was_never_answered_is_forgotten_after_its_time() -> None:
+def test_intent_of_unknown_outcome_is_forgotten_after_the_intent_timeout() -> None:
     intent = machine(1, age=3600, heard=None, instance_id=None, state=None, answered=True)
     assert isinstance(decide(seen(intent, machine(2)))[0], ForgetIntent)
 
 
-def test_where_listings_do_not_lag_the_first_complete_one_decides_about_a_launch_of_unknown_outcome() -> None:
+def test_intent_of_unknown_outcome_is_forgotten_at_once_where_listings_do_not_lag() -> None:
     intent = machine(1, age=61, heard=None, instance_id=None, state=None, answered=True)
     assert [type(action) for action in decide(seen(intent, machine(2), remaining=16))] == [ForgetIntent]
-    for changes in ({"maybe_unlisted": True}, {"answered": False}):
+    for changes in ({"may_be_unlisted": True}, {"answered": False}):
         assert decide(seen(attrs.evolve(intent, **changes), machine(2), remaining=16)) == ()
     lagging = Policy(limits=Limits(max_instances=5), listing_lag=timedelta(seconds=5))
     assert decide(seen(intent, machine(2), remaining=16, policy=lagging)) == ()
@@ -173,7 +175,7 @@ def failed_launches(rounds: int, *, bad_input: bool = False) -> LaunchFailures:
 
 
 @pytest.mark.parametrize("bad_input", [False, True])
-def test_launches_that_fail_for_certain_end_the_run_once_nothing_runs(bad_input: bool) -> None:
+def test_failed_launches_abort_the_run_once_no_instance_is_left(bad_input: bool) -> None:
     (action,) = decide(seen(launch_failures=failed_launches(3, bad_input=bad_input)))
     assert isinstance(action, Abort)
     assert action.bad_input is bad_input
@@ -188,7 +190,7 @@ def test_failed_launches_do_not_end_a_run_whose_instances_work() -> None:
     assert decide(seen(intent, launch_failures=failed_launches(99))) == ()
 
 
-def test_after_a_failed_launch_a_single_one_is_tried() -> None:
+def test_failed_launch_is_followed_by_a_single_launch() -> None:
     assert decide(seen(launch_failures=failed_launches(2))) == (Launch(ranked=ranked(), count=1),)
     chooses = Policy(limits=Limits(max_instances=5), provider_chooses=True)
     (action,) = decide(seen(launch_failures=failed_launches(1), policy=chooses))
@@ -196,66 +198,66 @@ def test_after_a_failed_launch_a_single_one_is_tried() -> None:
     assert action.count == 1
 
 
-def test_one_silent_instance_among_talking_ones_is_replaced() -> None:
+def test_instance_without_heartbeat_among_others_with_heartbeats_is_replaced() -> None:
     actions = decide(seen(machine(1, age=1000), machine(2, age=1000, heard=400), remaining=16))
     assert [a.instance_id for a in actions if isinstance(a, Terminate)] == ["i-2"]
 
 
-def test_when_all_are_silent_the_channel_is_suspected_first() -> None:
+def test_event_queue_is_suspected_first_if_no_instance_sends_heartbeats() -> None:
     fleet = [machine(n, age=2000, heard=400) for n in range(3)]
     assert [type(action) for action in decide(seen(*fleet, remaining=24))] == [Warn]
 
 
-def test_when_all_stay_silent_for_long_they_are_replaced() -> None:
+def test_instances_are_replaced_if_none_sends_heartbeats_for_long() -> None:
     fleet = [machine(n, age=9000, heard=1000) for n in range(3)]
     actions = decide(seen(*fleet, remaining=24))
     assert {a.instance_id for a in actions if isinstance(a, Terminate)} == {"i-0", "i-1", "i-2"}
 
 
-def test_silence_while_we_did_not_listen_is_no_silence() -> None:
+def test_time_without_reading_the_event_queue_is_not_time_without_heartbeat() -> None:
     fleet = [machine(1, age=9000), machine(2, age=9000, heard=5000)]
     awake = NOW - timedelta(seconds=20)
-    assert decide(seen(*fleet, remaining=16, listening_since=awake)) == ()
-    assert decide(seen(*fleet, remaining=16, listening_since=None)) == ()
+    assert decide(seen(*fleet, remaining=16, events_read_since=awake)) == ()
+    assert decide(seen(*fleet, remaining=16, events_read_since=None)) == ()
 
 
-def test_when_none_ever_spoke_the_job_is_aborted_with_a_console_log() -> None:
+def test_run_is_aborted_with_a_console_log_if_no_instance_ever_sent_a_heartbeat() -> None:
     fleet = [machine(n, age=700, heard=None) for n in range(2)]
     action = decide(seen(*fleet))[-1]
     assert isinstance(action, Abort)
     assert action.console_of == "i-0"
 
 
-def test_instances_that_end_without_a_word_abort_the_job() -> None:
+def test_instances_that_end_without_a_heartbeat_abort_the_run() -> None:
     assert isinstance(decide(seen(failed_starts=3))[-1], Abort)
 
 
-def test_one_that_ended_without_a_word_beside_living_ones_does_not() -> None:
+def test_single_failed_start_beside_booting_instances_does_not_abort_the_run() -> None:
     young = [machine(n, age=10, heard=None) for n in range(3)]
     assert not any(isinstance(action, Abort) for action in decide(seen(*young, failed_starts=1)))
 
 
-def test_instances_that_end_without_finishing_anything_abort_the_job() -> None:
-    assert isinstance(decide(seen(machine(1), futile=10))[-1], Abort)
+def test_instances_that_end_without_progress_abort_the_run() -> None:
+    assert isinstance(decide(seen(machine(1), ended_without_progress=10))[-1], Abort)
 
 
-def test_a_blocked_zone_sends_the_launch_to_the_next_one() -> None:
+def test_launch_avoids_a_blocked_zone() -> None:
     block = Block(scope=RefusalScope.ZONE, offer=ranked().offer, until=NOW + timedelta(minutes=5), reason="no capacity")
     assert decide(seen(blocks=(block,))) == (Launch(ranked=ranked(zone="z-b"), count=5),)
 
 
-def test_a_block_ends() -> None:
+def test_block_expires() -> None:
     block = Block(scope=RefusalScope.ACCOUNT, offer=ranked().offer, until=NOW, reason="quota")
     assert decide(seen(blocks=(block,))) == both_zones(3, 2)
 
 
-def test_everything_blocked_is_said_and_nothing_launched() -> None:
+def test_decide_warns_if_all_offers_are_blocked() -> None:
     block = Block(scope=RefusalScope.ACCOUNT, offer=ranked().offer, until=NOW + timedelta(minutes=5), reason="quota")
     assert [type(action) for action in decide(seen(blocks=(block,)))] == [Warn]
 
 
 @pytest.mark.parametrize(("fallback", "bought"), [(False, None), (True, Purchase.ON_DEMAND)])
-def test_on_demand_is_bought_only_as_an_allowed_fallback(fallback: bool, bought: Purchase | None) -> None:
+def test_on_demand_is_launched_only_as_an_allowed_fallback(fallback: bool, bought: Purchase | None) -> None:
     spot = ranked(spot=True)
     block = Block(scope=RefusalScope.REGION, offer=spot.offer, until=NOW + timedelta(minutes=5), reason="no spot")
     policy = Policy(limits=Limits(max_instances=1), spot_fallback=fallback)
@@ -263,14 +265,14 @@ def test_on_demand_is_bought_only_as_an_allowed_fallback(fallback: bool, bought:
     assert [a.ranked.offer.purchase for a in actions if isinstance(a, Launch)] == ([bought] if bought else [])
 
 
-def test_a_canary_comes_alone_until_it_finished_a_task() -> None:
+def test_canary_runs_alone_until_it_finishes_a_task() -> None:
     policy = Policy(limits=Limits(max_instances=5), canary=True)
     assert decide(seen(policy=policy)) == (Launch(ranked=ranked(), count=1),)
     assert decide(seen(machine(1), policy=policy)) == ()
     assert decide(seen(machine(1), policy=policy, tasks_finished=1)) == both_zones(2, 2)
 
 
-def test_idle_surplus_goes_after_the_delay_and_the_busy_stay() -> None:
+def test_idle_surplus_is_terminated_after_the_delay_and_busy_instances_stay() -> None:
     idle = {"running_tasks": 0, "last_busy": NOW - timedelta(seconds=90)}
     fleet = (machine(1, age=900), machine(2, age=900, **idle), machine(3, age=900, **idle))
     since = NOW - timedelta(seconds=61)
@@ -279,7 +281,7 @@ def test_idle_surplus_goes_after_the_delay_and_the_busy_stay() -> None:
     assert decide(seen(*fleet, remaining=5, surplus_since=NOW - timedelta(seconds=59))) == ()
 
 
-def test_an_empty_queue_with_tasks_to_go_is_filled_again() -> None:
+def test_unfinished_tasks_are_requeued_if_the_queue_is_empty() -> None:
     actions = decide(seen(machine(1), remaining=8, queue_empty_since=NOW - timedelta(minutes=3)))
     assert [type(action) for action in actions] == [Requeue]
 
@@ -288,7 +290,7 @@ def idle_machine(number: int, *, minutes: float, **changes: object) -> FleetInst
     return machine(number, age=7200, running_tasks=0, last_busy=NOW - timedelta(minutes=minutes), **changes)
 
 
-def test_tasks_that_no_idle_worker_finds_are_sent_again_where_the_queue_cannot_tell_what_it_holds() -> None:
+def test_unfinished_tasks_are_requeued_if_all_workers_are_idle_and_the_depth_is_not_exact() -> None:
     fleet = (idle_machine(1, minutes=30), idle_machine(2, minutes=11))
     actions = decide(seen(*fleet, remaining=16))
     assert [type(action) for action in actions] == [Requeue]
@@ -299,31 +301,31 @@ def test_tasks_that_no_idle_worker_finds_are_sent_again_where_the_queue_cannot_t
     [
         {"queue_visible": 3},
         {"requeued_at": NOW - timedelta(minutes=5)},
-        {"listening_since": NOW - timedelta(minutes=5)},
+        {"events_read_since": NOW - timedelta(minutes=5)},
         {"fleet": (idle_machine(1, minutes=30), machine(2))},
         {"fleet": (idle_machine(1, minutes=30), idle_machine(2, minutes=9))},
         {"fleet": (machine(1, heard=None, running_tasks=0), machine(2, heard=None, running_tasks=0))},
     ],
 )
-def test_nothing_is_sent_again_while_there_is_a_reason_to_wait(changes: dict[str, object]) -> None:
+def test_unfinished_tasks_are_not_requeued_while_they_may_be_queued(changes: dict[str, object]) -> None:
     facts = {"fleet": (idle_machine(1, minutes=30),), "remaining": 16, **changes}
     actions = decide(attrs.evolve(seen(), **facts))
     assert not any(isinstance(action, Requeue) for action in actions)
 
 
-def test_what_workers_saw_that_have_ended_counts_too() -> None:
+def test_idle_time_of_exited_workers_counts_towards_the_requeue() -> None:
     young = idle_machine(3, minutes=2)
     assert not any(isinstance(action, Requeue) for action in decide(seen(young, remaining=16)))
     actions = decide(attrs.evolve(seen(young, remaining=16), idle_before=timedelta(minutes=8)))
     assert any(isinstance(action, Requeue) for action in actions)
 
 
-def test_a_budget_that_is_used_up_ends_the_job() -> None:
+def test_budget_that_is_used_up_aborts_the_run() -> None:
     policy = Policy(limits=Limits(max_instances=5, max_total_cost=Money(2)))
     assert isinstance(decide(seen(machine(1), policy=policy, accrued_cost=Money(2)))[-1], Abort)
 
 
-def test_nothing_is_bought_that_the_rest_of_the_budget_does_not_cover() -> None:
+def test_launch_needs_the_rest_of_the_budget_to_cover_it() -> None:
     policy = Policy(limits=Limits(max_instances=5, max_total_cost=Money(2)))
     assert decide(seen(machine(1), policy=policy, accrued_cost=Money("1.99"))) == ()
 
@@ -333,18 +335,18 @@ def budget(total: str, **changes: object) -> dict[str, object]:
     return {"policy": policy, "task_time": timedelta(hours=1), **changes}
 
 
-def test_no_task_is_given_out_that_the_hard_stop_would_cut_short() -> None:
+def test_drain_starts_when_new_tasks_would_be_interrupted_by_the_cost_limit() -> None:
     enough = decide(seen(machine(1), remaining=8, **budget("2", accrued_cost=Money("1.74"))))
     assert enough == ()
     (drain,) = decide(seen(machine(1), remaining=8, **budget("2", accrued_cost=Money("1.75"))))
     assert isinstance(drain, Drain)
 
 
-def test_without_a_task_time_there_is_no_drain_only_the_hard_stop() -> None:
+def test_drain_does_not_start_before_the_task_time_is_known() -> None:
     assert decide(seen(machine(1), remaining=8, **budget("2", task_time=None, accrued_cost=Money("1.99")))) == ()
 
 
-def test_a_draining_job_buys_nothing_and_lets_go_what_is_done() -> None:
+def test_drain_launches_nothing_and_terminates_instances_without_tasks() -> None:
     idle = machine(2, age=900, running_tasks=0, last_busy=NOW - timedelta(seconds=90))
     booting = machine(3, heard=None, running_tasks=0)
     actions = decide(seen(machine(1), idle, booting, draining=True, **budget("2")))
@@ -352,24 +354,24 @@ def test_a_draining_job_buys_nothing_and_lets_go_what_is_done() -> None:
     assert len(actions) == 2
 
 
-def test_a_drain_ends_the_job_when_nothing_runs_any_more() -> None:
+def test_drain_aborts_the_run_when_no_task_runs_any_more() -> None:
     idle = machine(2, age=900, running_tasks=0, last_busy=NOW - timedelta(seconds=90))
     assert isinstance(decide(seen(idle, draining=True, **budget("2")))[-1], Abort)
 
 
-def test_instances_are_spread_over_the_zones_that_cost_the_same() -> None:
+def test_launches_are_spread_over_zones_of_the_same_price() -> None:
     fleet = [machine(number, zone="z-a") for number in (1, 2)]
     assert decide(seen(*fleet)) == both_zones(1, 2)
 
 
-def test_a_zone_that_refused_of_late_is_taken_after_one_that_did_not() -> None:
+def test_launch_prefers_a_zone_without_recent_refusal() -> None:
     over = Block(scope=RefusalScope.ZONE, offer=ranked().offer, until=NOW - timedelta(minutes=5), reason="no capacity")
     assert decide(seen(refusals=(over,))) == (Launch(ranked=ranked(zone="z-b"), count=5),)
 
 
-def test_a_machine_whose_launch_had_been_given_up_goes() -> None:
+def test_instance_whose_launch_was_recorded_as_failed_is_terminated() -> None:
     (action,) = decide(seen(machine(1, given_up=True), remaining=8))
-    assert action == Terminate(instance_id="i-1", reason="its launch had been given up")
+    assert action == Terminate(instance_id="i-1", reason="its launch had been recorded as failed")
 
 
 _states = st.sampled_from([None, *InstanceState])
@@ -395,15 +397,15 @@ def observations(draw: st.DrawFn) -> Observation:
         max_total_price_per_hour=draw(st.none() | st.sampled_from([Money("0.25"), Money("0.9"), Money(10)])),
     )
     return attrs.evolve(
-        seen(*fleet, remaining=draw(st.integers(1, 200)), ever_spoke=draw(st.booleans())),
+        seen(*fleet, remaining=draw(st.integers(1, 200)), any_heartbeat=draw(st.booleans())),
         policy=Policy(limits=limits, listing_lag=timedelta(seconds=draw(st.sampled_from([0, 60])))),
-        listening_since=draw(st.none() | st.just(NOW - timedelta(seconds=draw(st.floats(0, 9000))))),
+        events_read_since=draw(st.none() | st.just(NOW - timedelta(seconds=draw(st.floats(0, 9000))))),
     )
 
 
 @settings(max_examples=400, deadline=None)
 @given(observations())
-def test_no_decision_takes_the_fleet_past_a_limit_or_the_remaining_tasks(observation: Observation) -> None:
+def test_launches_never_exceed_a_limit_or_the_remaining_tasks(observation: Observation) -> None:
     limits = observation.policy.limits
     lag = observation.policy.listing_lag
     assert observation.fleet is not None
@@ -428,7 +430,7 @@ def test_no_decision_takes_the_fleet_past_a_limit_or_the_remaining_tasks(observa
 
 @settings(max_examples=200, deadline=None)
 @given(observations())
-def test_deciding_twice_gives_the_same_actions(observation: Observation) -> None:
+def test_decide_gives_the_same_actions_for_the_same_observation(observation: Observation) -> None:
     assert decide(observation) == decide(observation)
 
 
@@ -439,18 +441,18 @@ def choosing(**limits: object) -> Policy:
 SPOT_OFFERS = (ranked("m-8", "z-a", "0.20", spot=True), ranked("n-8", "z-b", "0.22", spot=True))
 
 
-def test_a_provider_that_chooses_is_given_all_that_will_do() -> None:
+def test_launch_gives_a_selecting_provider_all_acceptable_offers() -> None:
     (launch,) = decide(seen(policy=choosing(max_instances=3), offers=SPOT_OFFERS, remaining=100))
     assert launch == Launch(ranked=SPOT_OFFERS[0], count=3, alternatives=SPOT_OFFERS[1:])
 
 
-def test_where_the_limit_cannot_bear_the_dearest_it_is_not_offered() -> None:
+def test_launch_excludes_alternatives_that_the_price_limit_does_not_cover() -> None:
     policy = choosing(max_total_price_per_hour=Money("0.60"))
     (launch,) = decide(seen(policy=policy, offers=SPOT_OFFERS, remaining=100))
     assert launch == Launch(ranked=SPOT_OFFERS[0], count=3)
 
 
-def test_what_is_refused_for_now_is_no_alternative() -> None:
+def test_launch_excludes_blocked_alternatives() -> None:
     block = Block(scope=RefusalScope.OFFER, offer=SPOT_OFFERS[1].offer, until=NOW + timedelta(minutes=1), reason="")
     policy = choosing(max_instances=3)
     (launch,) = decide(seen(policy=policy, offers=SPOT_OFFERS, remaining=100, blocks=(block,)))

@@ -6,11 +6,13 @@ from datetime import timedelta
 
 import pytest
 from controller_fakes import ranked, refusal
+from structlog.testing import capture_logs
 
 from cloud_tasks.config import ConfigurationError
 from cloud_tasks.config.layers import Problem
 from cloud_tasks.controller.autoscaler.fleet import Fleet
 from cloud_tasks.controller.autoscaler.state import LaunchFailures
+from cloud_tasks.controller.event_loop import start
 from cloud_tasks.errors import InputError, LaunchFailedError, NotFoundError, ProviderError, RefusalScope, StoreError
 from cloud_tasks.model import LaunchRequest, Money
 
@@ -32,10 +34,18 @@ def fleet(loop, store, compute, refused) -> Fleet:
             labels={},
         )
 
-    return Fleet(loop, store, compute, compose=compose, max_parallel=2, on_refused=lambda: refused.append("refused"))
+    return Fleet(
+        loop,
+        store,
+        compute,
+        job_id="job",
+        compose=compose,
+        max_parallel=2,
+        on_refused=lambda: refused.append("refused"),
+    )
 
 
-def test_the_intent_is_committed_before_the_launch_is_called(loop, store, compute, fleet) -> None:
+def test_intent_is_committed_before_its_launch_is_called(loop, store, compute, fleet) -> None:
     known: list[bool] = []
     compute.before_launch = lambda request: known.append(
         request.client_token in {record.client_token for record in store.instances()}
@@ -46,26 +56,26 @@ def test_the_intent_is_committed_before_the_launch_is_called(loop, store, comput
     assert sorted(record.instance_id for record in store.instances()) == ["i-1", "i-2", "i-3"]
 
 
-def test_no_more_launches_are_under_way_than_allowed(loop, compute, fleet) -> None:
+def test_launch_calls_never_exceed_the_maximum_at_a_time(loop, compute, fleet) -> None:
     fleet.launch(ranked(), 5)
     assert len(compute.launched) == 2
     loop.run(lambda: not fleet.busy)
     assert len(compute.launched) == 5
 
 
-def test_a_refusal_blocks_its_scope_and_takes_back_those_that_wait(loop, store, compute, fleet, refused) -> None:
+def test_refusal_blocks_its_scope_and_withdraws_waiting_launches(loop, store, compute, fleet, refused) -> None:
     compute.faults.extend([refusal(), refusal()])
     fleet.launch(ranked(), 5)
     loop.run(lambda: not fleet.busy)
     assert len(compute.launched) == 2
-    assert {block.scope for block in fleet.blocks()} == {RefusalScope.ZONE}
+    assert {block.scope for block in fleet.refused_scopes.current()} == {RefusalScope.ZONE}
     assert [record.ended_at is None for record in store.instances()] == [False] * 5
     assert refused
     loop.run_for(timedelta(minutes=6))
-    assert fleet.blocks() == ()
+    assert fleet.refused_scopes.current() == ()
 
 
-def test_a_passing_fault_is_tried_again_under_the_same_token(loop, store, compute, fleet) -> None:
+def test_transient_error_is_retried_with_the_same_client_token(loop, store, compute, fleet) -> None:
     compute.faults.append(ProviderError("time-out", transient=True))
     compute.effect_before_fault = True
     fleet.launch(ranked(), 1)
@@ -76,7 +86,7 @@ def test_a_passing_fault_is_tried_again_under_the_same_token(loop, store, comput
     assert [record.instance_id for record in store.instances()] == ["i-1"]
 
 
-def test_a_launch_without_an_answer_keeps_its_intent(loop, store, compute, fleet) -> None:
+def test_launch_of_unknown_outcome_keeps_its_intent(loop, store, compute, fleet) -> None:
     compute.faults.extend(ProviderError("time-out", transient=True) for _ in range(3))
     fleet.launch(ranked(), 1)
     loop.run(lambda: not fleet.busy)
@@ -92,20 +102,45 @@ CERTAIN = (
 )
 
 
+def provisioned(fleet, loop, count: int) -> str:
+    """Launch instances; return the log line that sums up their launches."""
+    with capture_logs() as logs:
+        fleet.launch(ranked(), count)
+        loop.run(lambda: not fleet.busy)
+    (line,) = [entry["event"] for entry in logs if "requested instances" in entry["event"]]
+    return line
+
+
+def test_launch_summary_is_the_success_line_if_all_instances_started(loop, fleet) -> None:
+    assert provisioned(fleet, loop, 5) == "Successfully provisioned 5 of 5 requested instances"
+
+
+@pytest.mark.parametrize(
+    ("faults", "expected"),
+    [
+        ([refusal()], "Provisioned 1 of 5 requested instances: 1 refused, 3 not attempted"),
+        ([refusal(), refusal()], "Provisioned 0 of 5 requested instances: 2 refused, 3 not attempted"),
+        ([LaunchFailedError("no network")] * 2, "Provisioned 0 of 5 requested instances: 2 failed, 3 not attempted"),
+        ([None, ProviderError("no answer")], "Provisioned 4 of 5 requested instances: 1 of unknown outcome"),
+    ],
+)
+def test_launch_summary_counts_what_did_not_start(loop, compute, fleet, faults, expected) -> None:
+    compute.faults.extend(faults)
+    assert provisioned(fleet, loop, 5) == expected
+
+
 @pytest.mark.parametrize("error", CERTAIN, ids=lambda error: type(error).__name__)
-def test_a_launch_that_failed_for_certain_leaves_no_intent_and_takes_back_those_that_wait(
-    loop, store, compute, fleet, error
-) -> None:
+def test_certain_failure_leaves_no_intent_and_withdraws_waiting_launches(loop, store, compute, fleet, error) -> None:
     compute.faults.extend([error, error])
     fleet.launch(ranked(), 5)
     loop.run(lambda: not fleet.busy)
     assert len(compute.launched) == 2
     assert all(record.ended_at is not None and record.launched_at is None for record in store.instances())
-    assert {record.end_reason.removeprefix("not tried: ") for record in store.instances()} == {str(error)}
+    assert {record.end_reason.removeprefix("not attempted: ") for record in store.instances()} == {str(error)}
     assert store.spending(loop.now() + timedelta(hours=1)) == Money.zero()
     bad_input = isinstance(error, InputError)
     assert fleet.launch_failures() == LaunchFailures(rounds=1, message=str(error), bad_input=bad_input)
-    assert fleet.blocks() == ()
+    assert fleet.refused_scopes.current() == ()
 
 
 UNKNOWN = (
@@ -117,7 +152,7 @@ UNKNOWN = (
 
 
 @pytest.mark.parametrize("error", UNKNOWN, ids=lambda error: type(error).__name__)
-def test_any_other_error_of_a_launch_leaves_its_outcome_unknown(loop, store, compute, fleet, error) -> None:
+def test_other_errors_of_a_launch_leave_its_outcome_unknown(loop, store, compute, fleet, error) -> None:
     compute.faults.append(error)
     fleet.launch(ranked(), 1)
     loop.run(lambda: not fleet.busy)
@@ -132,7 +167,7 @@ def test_any_other_error_of_a_launch_leaves_its_outcome_unknown(loop, store, com
     assert store.instances()[0].ended_at is not None
 
 
-def test_a_failure_after_an_unanswered_attempt_is_not_certain(loop, store, compute, fleet) -> None:
+def test_failure_after_an_unanswered_attempt_is_not_certain(loop, store, compute, fleet) -> None:
     compute.faults.extend([ProviderError("time-out", transient=True), LaunchFailedError("no credentials")])
     compute.effect_before_fault = True
     fleet.launch(ranked(), 1)
@@ -153,7 +188,7 @@ def test_launch_failures_count_rounds_and_end_with_a_success(loop, compute, flee
     assert fleet.launch_failures() is None
 
 
-def test_an_outage_is_no_failure_for_certain(loop, store, compute, fleet) -> None:
+def test_transient_errors_are_no_certain_failure(loop, store, compute, fleet) -> None:
     compute.faults.extend(ProviderError("time-out", transient=True) for _ in range(3))
     fleet.launch(ranked(), 1)
     loop.run(lambda: not fleet.busy)
@@ -162,10 +197,14 @@ def test_an_outage_is_no_failure_for_certain(loop, store, compute, fleet) -> Non
     assert store.instances()[0].ended_at is not None
 
 
-def test_a_failed_listing_is_unknown_and_not_empty(loop, compute, fleet) -> None:
+def test_failed_listing_is_none_and_not_empty(loop, compute, fleet) -> None:
     answers: list[object] = []
     compute.listing_fails = True
-    fleet.list("job", answers.append)
+
+    async def ask() -> None:
+        answers.append(await fleet.list())
+
+    start(ask())
     loop.run(lambda: bool(answers))
     assert answers == [None]
 
@@ -173,14 +212,14 @@ def test_a_failed_listing_is_unknown_and_not_empty(loop, compute, fleet) -> None
 CHOICE = (ranked("m-8", "z-a", "0.20"), ranked("n-8", "z-b", "0.22"))
 
 
-def test_an_intent_costs_what_the_dearest_costs_that_may_come_of_it(loop, store, compute, fleet) -> None:
+def test_intent_has_the_price_of_the_most_expensive_offer(loop, store, compute, fleet) -> None:
     fleet.launch(CHOICE[0], 1, CHOICE[1:])
     (record,) = store.instances()
     assert (record.instance_type, record.price_per_hour) == ("m-8", Money("0.22"))
 
 
 @pytest.mark.parametrize(("chosen", "price"), [(0, "0.20"), (1, "0.22")])
-def test_what_the_provider_chose_is_what_is_paid_for(loop, store, compute, fleet, chosen, price) -> None:
+def test_launched_instance_has_the_price_of_the_selected_offer(loop, store, compute, fleet, chosen, price) -> None:
     compute.choose = lambda offers: offers[chosen]
     fleet.launch(CHOICE[0], 1, CHOICE[1:])
     loop.run(lambda: not fleet.busy)
@@ -190,8 +229,8 @@ def test_what_the_provider_chose_is_what_is_paid_for(loop, store, compute, fleet
     assert record.price_per_hour == Money(price)
 
 
-def test_a_refusal_of_a_choice_is_one_of_all_that_was_to_choose_from(loop, compute, fleet) -> None:
+def test_refusal_with_alternatives_blocks_all_of_them(loop, compute, fleet) -> None:
     compute.faults.append(refusal(RefusalScope.OFFER))
     fleet.launch(CHOICE[0], 1, CHOICE[1:])
     loop.run(lambda: not fleet.busy)
-    assert {block.offer for block in fleet.blocks()} == {ranked.offer for ranked in CHOICE}
+    assert {block.offer for block in fleet.refused_scopes.current()} == {ranked.offer for ranked in CHOICE}

@@ -1,4 +1,4 @@
-"""Machines that the provider takes away say nothing against the program; those that end otherwise do."""
+"""Preempted instances are no sign of a broken program; instances that end otherwise are."""
 
 from __future__ import annotations
 
@@ -6,47 +6,24 @@ from collections.abc import Callable
 from datetime import timedelta
 
 import pytest
-from controller_fakes import FakeQueue, event, message, ranked
+from controller_fakes import event, message
 
-from cloud_tasks.controller.autoscaler.fleet import Fleet
-from cloud_tasks.controller.autoscaler.state import Policy
-from cloud_tasks.controller.controller import Controller
-from cloud_tasks.controller.messaging.enqueuer import TaskEnqueuer
-from cloud_tasks.controller.messaging.event_collector import EventCollector
-from cloud_tasks.model import EventType, JobPhase, LaunchRequest, Limits
+from cloud_tasks.model import EventType, JobPhase
 
 
 @pytest.mark.parametrize(
-    ("told", "outcome"),
+    ("reported", "outcome"),
     [(EventType.SPOT_TERMINATION, JobPhase.COMPLETE), (EventType.KEEP_ALIVE, JobPhase.ABORTED)],
 )
-def test_many_instances_that_come_and_go_end_the_job_unless_they_were_preempted(
-    loop, store, compute, told: EventType, outcome: JobPhase
+def test_instances_that_end_without_progress_end_the_job_unless_they_were_preempted(
+    loop, compute, events, make_controller, reported: EventType, outcome: JobPhase
 ) -> None:
-    queue, events = FakeQueue(loop), FakeQueue(loop)
-    made: list[Controller] = []
-
-    def compose(offer, others, token) -> LaunchRequest:
-        return LaunchRequest(client_token=token, job_id="job", offer=offer.offer, startup_script="", labels={})
-
-    controller = Controller(
-        loop,
-        store,
-        job_id="job",
-        task_queue=queue,
-        feeder=TaskEnqueuer(loop, store, queue, on_broken=lambda reason: made[0].broken(reason)),
-        collector=EventCollector(loop, store, events, on_events=lambda _: made[0].noticed_events()),
-        fleet=Fleet(loop, store, compute, compose=compose, max_parallel=10, on_refused=lambda: made[0].refused()),
-        offers=(ranked(), ranked(zone="z-b")),
-        policy=Policy(limits=Limits(max_instances=1), max_futile_instances=5),
-        interval=timedelta(seconds=60),
-    )
-    made.append(controller)
+    controller = make_controller(max_instances=1, max_instances_without_progress=5)
 
     def take_away(number: int) -> Callable[[], None]:
         def act() -> None:
             for name in list(compute.machines):
-                events.inbox.append(message(event(told, number, instance_id=name)))
+                events.inbox.append(message(event(reported, number, instance_id=name)))
                 del compute.machines[name]
 
         return act

@@ -18,8 +18,6 @@ from cloud_tasks.controller.launch.labels import owner_label
         ("x" * 80, "x" * 63),
     ],
 )
-def test_the_label_is_one_that_every_provider_keeps_as_it_is(
-    name: str, label: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_owner_label_is_valid_for_every_provider(name: str, label: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(getpass, "getuser", lambda: name)
     assert owner_label() == label

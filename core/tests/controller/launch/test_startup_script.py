@@ -11,7 +11,7 @@ from controller_fakes import ranked
 from cloud_tasks.controller.launch.startup_script import compose_startup_script, offer_environment
 
 
-def test_the_exports_come_after_the_interpreter_line_and_before_the_rest() -> None:
+def test_exports_follow_the_interpreter_line() -> None:
     script = compose_startup_script(
         "#!/bin/sh -e\necho hi\n", {"JOB_ID": "j"}, (), {"CLOUD_TASKS_LOCAL_STATE_DIR": "/s"}
     )
@@ -24,18 +24,18 @@ def test_the_exports_come_after_the_interpreter_line_and_before_the_rest() -> No
     ]
 
 
-def test_a_script_without_an_interpreter_line_gets_bash() -> None:
+def test_script_without_an_interpreter_line_gets_bash() -> None:
     assert compose_startup_script("echo hi", {}, (), {}).splitlines() == ["#!/bin/bash", "echo hi"]
 
 
-def test_every_value_reaches_the_shell_as_it_is() -> None:
+def test_exports_quote_every_value() -> None:
     nasty = "a b'c\"d$HOME`id`\\ \n; rm -rf x"
     script = compose_startup_script('printf %s "$CLOUD_TASKS_X"', {"X": nasty}, (), {})
     shown = subprocess.run(["bash", "-c", script], capture_output=True, text=True, check=True).stdout
     assert shown == nasty
 
 
-def test_a_worker_is_told_about_its_machine() -> None:
+def test_exports_describe_the_instance_to_its_worker() -> None:
     facts = offer_environment(ranked(spot=True))
     assert facts == {
         "INSTANCE_TYPE": "m-8",
@@ -59,7 +59,7 @@ def test_a_worker_is_told_about_its_machine() -> None:
         ("of-tomorrow zone-a", "m-8 0.25 8"),
     ],
 )
-def test_a_machine_that_the_provider_chose_is_told_what_it_is(started: str, told: str) -> None:
+def test_exports_depend_on_the_offer_that_the_provider_selected(started: str, told: str) -> None:
     offers = (
         ranked("m-8", zone="zone-a", price="0.25"),
         ranked("n-8", zone="zone-b", price="0.26"),

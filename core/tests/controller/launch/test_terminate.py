@@ -8,7 +8,7 @@ import pytest
 from controller_fakes import FakeCompute, ranked
 from virtual_loop import VirtualLoop
 
-from cloud_tasks.controller.launch.terminate import remaining_instances, remove_instances
+from cloud_tasks.controller.launch.terminate import remaining_instances, terminate_instances
 from cloud_tasks.errors import ProviderError
 from cloud_tasks.model import Instance, LaunchRequest
 
@@ -32,10 +32,10 @@ class Clock:
 
 def remove(compute: FakeCompute) -> tuple[Instance, ...]:
     clock = Clock()
-    return remove_instances(
+    return terminate_instances(
         compute,
         lambda: remaining_instances(compute, "job"),
-        patience=timedelta(minutes=5),
+        timeout=timedelta(minutes=5),
         clock=lambda: clock.now,
         sleep=clock.sleep,
     )
@@ -53,28 +53,28 @@ class Immortal(FakeCompute):
         """Accept the call and do nothing."""
 
 
-def test_everything_listed_is_ended_and_told(loop: VirtualLoop) -> None:
+def test_terminate_instances_ends_and_returns_all_listed(loop: VirtualLoop) -> None:
     compute = FakeCompute(loop)
     launch(compute, 3)
     assert {instance.instance_id for instance in remove(compute)} == {"i-1", "i-2", "i-3"}
     assert compute.machines == {}
 
 
-def test_a_termination_that_did_part_of_its_work_is_repeated(loop: VirtualLoop) -> None:
+def test_terminate_instances_repeats_a_partial_termination(loop: VirtualLoop) -> None:
     compute = Reluctant(loop)
     launch(compute, 3)
     assert len(remove(compute)) == 3
     assert compute.machines == {}
 
 
-def test_what_a_listing_still_shows_is_never_called_gone(loop: VirtualLoop) -> None:
+def test_terminate_instances_fails_while_instances_are_listed(loop: VirtualLoop) -> None:
     compute = Immortal(loop)
     launch(compute, 1)
-    with pytest.raises(ProviderError, match=r"instances may still be there \(i-1\)"):
+    with pytest.raises(ProviderError, match=r"instances may still exist \(i-1\)"):
         remove(compute)
 
 
-def test_a_failed_listing_tells_nothing(loop: VirtualLoop) -> None:
+def test_terminate_instances_takes_a_failed_listing_as_unknown(loop: VirtualLoop) -> None:
     compute = FakeCompute(loop)
     compute.listing_fails = True
     with pytest.raises(ProviderError, match="listing is out of order"):

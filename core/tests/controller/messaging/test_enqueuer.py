@@ -23,7 +23,7 @@ def sent(queue: object) -> list[str]:
     return [json.loads(body)["task_id"] for body in queue.bodies]  # type: ignore[attr-defined]
 
 
-def test_every_task_is_sent_once_in_order(loop, store, queue) -> None:
+def test_enqueuer_sends_every_task_once_in_order(loop, store, queue) -> None:
     broken: list[str] = []
     feed = feeder(loop, store, queue, broken)
     feed.start()
@@ -32,7 +32,7 @@ def test_every_task_is_sent_once_in_order(loop, store, queue) -> None:
     assert store.summary().counts[TaskStatus.QUEUED] == 20
 
 
-def test_only_what_the_queue_took_is_marked_and_the_rest_is_tried_again(loop, store, queue) -> None:
+def test_enqueuer_marks_accepted_tasks_only_and_retries_the_others(loop, store, queue) -> None:
     broken: list[str] = []
     queue.faults.append([SendFailure(index=3, reason="busy")])
     feed = feeder(loop, store, queue, broken)
@@ -44,7 +44,7 @@ def test_only_what_the_queue_took_is_marked_and_the_rest_is_tried_again(loop, st
     assert broken == []
 
 
-def test_an_outage_is_waited_out(loop, store, queue) -> None:
+def test_enqueuer_retries_during_an_outage(loop, store, queue) -> None:
     broken: list[str] = []
     queue.faults.extend(ProviderError("503", transient=True) for _ in range(5))
     feed = feeder(loop, store, queue, broken)
@@ -54,7 +54,7 @@ def test_an_outage_is_waited_out(loop, store, queue) -> None:
     assert broken == []
 
 
-def test_a_task_that_no_queue_would_take_is_told_by_name(loop, store, queue) -> None:
+def test_enqueuer_names_a_task_that_can_never_be_sent(loop, store, queue) -> None:
     broken: list[str] = []
     queue.faults.append([SendFailure(index=7, reason="300000 bytes, the limit is 262144", transient=False)])
     feed = feeder(loop, store, queue, broken)
@@ -64,7 +64,7 @@ def test_a_task_that_no_queue_would_take_is_told_by_name(loop, store, queue) -> 
     assert not feed.done
 
 
-def test_a_crash_after_sending_sends_again_and_never_less(loop, store, queue) -> None:
+def test_enqueuer_sends_again_after_a_crash_before_the_mark(loop, store, queue) -> None:
     broken: list[str] = []
     first = feeder(loop, store, queue, broken)
     first.start()  # sent, not marked: the answer is still on its way when we crash
@@ -76,7 +76,7 @@ def test_a_crash_after_sending_sends_again_and_never_less(loop, store, queue) ->
     assert len(sent(queue)) == 40
 
 
-def test_several_batches_are_sent_at_a_time_and_the_next_wave_waits_for_all(loop, store, queue, monkeypatch) -> None:
+def test_enqueuer_sends_several_batches_at_a_time_and_waits_for_all(loop, store, queue, monkeypatch) -> None:
     monkeypatch.setattr("cloud_tasks.controller.messaging.enqueuer._BATCH", 4)
     sizes: list[int] = []
     send = queue.send
@@ -96,7 +96,7 @@ def test_several_batches_are_sent_at_a_time_and_the_next_wave_waits_for_all(loop
     assert store.summary().counts[TaskStatus.QUEUED] == 20
 
 
-def test_after_a_stop_nothing_more_is_sent(loop, store, queue, monkeypatch) -> None:
+def test_enqueuer_sends_nothing_after_a_stop(loop, store, queue, monkeypatch) -> None:
     monkeypatch.setattr("cloud_tasks.controller.messaging.enqueuer._BATCH", 5)
     broken: list[str] = []
     feed = TaskEnqueuer(loop, store, queue, on_broken=broken.append, operations=5, send_batch=1)

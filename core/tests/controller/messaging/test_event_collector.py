@@ -12,7 +12,7 @@ from cloud_tasks.errors import ProviderError
 from cloud_tasks.model import EventType, TaskStatus
 
 
-def test_an_event_is_acked_only_after_it_was_committed(loop, store, queue) -> None:
+def test_events_are_acked_only_after_their_commit(loop, store, queue) -> None:
     committed: list[int] = []
     queue.inbox.append(message(event(EventType.TASK_COMPLETED, 1, task=1)))
     collector = EventCollector(loop, store, queue, on_events=lambda batch: committed.append(len(queue.acked)))
@@ -22,7 +22,7 @@ def test_an_event_is_acked_only_after_it_was_committed(loop, store, queue) -> No
     assert store.summary().counts[TaskStatus.COMPLETED] == 1
 
 
-def test_a_broken_message_is_set_aside_and_the_rest_goes_on(loop, store, queue) -> None:
+def test_malformed_message_is_dead_lettered_and_blocks_no_other(loop, store, queue) -> None:
     queue.inbox.extend([b"\xff not json", b'[{"event_type": "nonsense"}]', message(event(EventType.KEEP_ALIVE, 1))])
     collector = EventCollector(loop, store, queue)
     collector.start()
@@ -31,7 +31,7 @@ def test_a_broken_message_is_set_aside_and_the_rest_goes_on(loop, store, queue) 
     assert store.summary().events[EventType.KEEP_ALIVE] == 1
 
 
-def test_a_good_event_beside_a_broken_one_is_kept(loop, store, queue) -> None:
+def test_valid_event_in_a_partly_malformed_message_is_applied(loop, store, queue) -> None:
     good = message(event(EventType.TASK_COMPLETED, 1, task=1)).decode()[1:-1]
     queue.inbox.append(f'[{good}, {{"event_type": 3}}]'.encode())
     collector = EventCollector(loop, store, queue)
@@ -53,32 +53,32 @@ def test_duplicate_event_changes_nothing_and_is_logged(loop, store, queue) -> No
     assert {"event": "Duplicate events ignored: 1", "log_level": "debug"} in logged
 
 
-def test_nobody_is_listening_during_an_outage_and_listening_begins_anew_after_it(loop, store, queue) -> None:
+def test_events_read_since_is_none_during_an_outage_and_restarts_after_it(loop, store, queue) -> None:
     collector = EventCollector(loop, store, queue)
     collector.start()
     loop.run_for(timedelta(seconds=30))
-    before = collector.listening_since
+    before = collector.events_read_since
     queue.faults.extend(ProviderError("503", transient=True) for _ in range(8))
     loop.run_for(timedelta(seconds=70))
-    assert collector.listening_since is None
+    assert collector.events_read_since is None
     loop.run_for(timedelta(seconds=120))
     assert before is not None
-    assert collector.listening_since is not None
-    assert collector.listening_since > before
+    assert collector.events_read_since is not None
+    assert collector.events_read_since > before
 
 
-def test_a_call_that_failed_once_is_no_gap(loop, store, queue) -> None:
+def test_single_failed_receive_is_no_gap(loop, store, queue) -> None:
     collector = EventCollector(loop, store, queue)
     collector.start()
     loop.run_for(timedelta(seconds=30))
-    before = collector.listening_since
+    before = collector.events_read_since
     queue.faults.append(ProviderError("503", transient=True))
     loop.run_for(timedelta(seconds=30))
     assert before is not None
-    assert collector.listening_since == before
+    assert collector.events_read_since == before
 
 
-def test_what_was_received_before_an_outage_is_acked_after_it(loop, store, queue) -> None:
+def test_messages_received_before_an_outage_are_acked_after_it(loop, store, queue) -> None:
     queue.inbox.append(message(event(EventType.TASK_COMPLETED, 1, task=1)))
     collector = EventCollector(loop, store, queue, on_events=lambda batch: queue.faults.append(ProviderError("503")))
     collector.start()
@@ -86,7 +86,7 @@ def test_what_was_received_before_an_outage_is_acked_after_it(loop, store, queue
     assert "1" in queue.acked
 
 
-def test_stopping_takes_what_is_there_first(loop, store, queue) -> None:
+def test_stop_collects_the_remaining_messages_first(loop, store, queue) -> None:
     collector = EventCollector(loop, store, queue)
     collector.start()
     loop.run_for(timedelta(seconds=5))

@@ -36,44 +36,44 @@ def write_three_batches(loop: VirtualLoop, copies: SinkDispatcher) -> None:
     loop.run(lambda: copies.idle)
 
 
-def test_every_sink_gets_every_event_in_order(loop: VirtualLoop) -> None:
+def test_sinks_get_every_event_in_order(loop: VirtualLoop) -> None:
     first, second = Sink(), Sink()
     write_three_batches(loop, SinkDispatcher(loop, {"a": first, "b": second}))
     assert first.taken == second.taken == ["e0", "e1", "e2"]
 
 
-def test_a_sink_that_fails_for_a_while_loses_nothing(loop: VirtualLoop) -> None:
+def test_sink_that_fails_temporarily_misses_no_event(loop: VirtualLoop) -> None:
     sink = Sink(failures=4)
     copies = SinkDispatcher(loop, {"a": sink})
     write_three_batches(loop, copies)
     assert sink.taken == ["e0", "e1", "e2"]
-    assert copies.lost() == {}
+    assert copies.dropped() == {}
 
 
-def test_a_sink_that_stays_broken_is_counted_and_holds_up_nobody(loop: VirtualLoop) -> None:
+def test_failing_sink_is_counted_and_delays_no_other(loop: VirtualLoop) -> None:
     broken, good = Sink(failures=10**6), Sink()
     copies = SinkDispatcher(loop, {"bad": broken, "good": good})
     begun = loop.now()
     write_three_batches(loop, copies)
     assert good.taken == ["e0", "e1", "e2"]
-    assert copies.lost() == {"bad": 3}
+    assert copies.dropped() == {"bad": 3}
     assert loop.now() - begun < timedelta(minutes=5)
 
 
-def test_a_sink_that_is_too_slow_gets_no_more_than_what_fits(loop: VirtualLoop) -> None:
+def test_slow_sink_gets_no_more_than_its_queue_holds(loop: VirtualLoop) -> None:
     sink = Sink()
     copies = SinkDispatcher(loop, {"slow": sink})
     half = [event(EventType.KEEP_ALIVE, number) for number in range(50_000)]
     for _ in range(4):
         copies.write(half)
     loop.run(lambda: copies.idle)
-    assert (len(sink.taken), copies.lost()) == (100_000, {"slow": 100_000})
+    assert (len(sink.taken), copies.dropped()) == (100_000, {"slow": 100_000})
     copies.write(half)
     loop.run(lambda: copies.idle)
     assert len(sink.taken) == 150_000
 
 
-def test_a_single_batch_is_taken_however_large_it_is(loop: VirtualLoop) -> None:
+def test_single_batch_is_queued_whatever_its_size(loop: VirtualLoop) -> None:
     sink = Sink()
     copies = SinkDispatcher(loop, {"a": sink})
     copies.write([event(EventType.KEEP_ALIVE, number) for number in range(100_001)])
@@ -81,7 +81,7 @@ def test_a_single_batch_is_taken_however_large_it_is(loop: VirtualLoop) -> None:
     assert len(sink.taken) == 100_001
 
 
-def test_a_broken_sink_gets_one_try_for_each_batch_until_it_works_again(loop: VirtualLoop) -> None:
+def test_failing_sink_gets_one_attempt_for_each_batch_until_one_succeeds(loop: VirtualLoop) -> None:
     sink = Sink(failures=5 + 30)
     copies = SinkDispatcher(loop, {"a": sink})
     begun = loop.now()
@@ -89,11 +89,11 @@ def test_a_broken_sink_gets_one_try_for_each_batch_until_it_works_again(loop: Vi
         copies.write([event(EventType.KEEP_ALIVE, number)])
     loop.run(lambda: copies.idle)
     assert sink.taken == [f"e{number}" for number in range(31, 40)]
-    assert copies.lost() == {"a": 31}
+    assert copies.dropped() == {"a": 31}
     assert loop.now() - begun < timedelta(minutes=1)
 
 
-def test_the_end_waits_for_a_broken_sink_no_longer_than_its_patience(loop: VirtualLoop) -> None:
+def test_finish_waits_for_a_failing_sink_up_to_the_timeout(loop: VirtualLoop) -> None:
     broken, good = Sink(failures=10**6), Sink()
     copies = SinkDispatcher(loop, {"bad": broken, "good": good})
     for number in range(3):
@@ -101,9 +101,9 @@ def test_the_end_waits_for_a_broken_sink_no_longer_than_its_patience(loop: Virtu
     begun = loop.now()
     copies.finish(timedelta(seconds=2))
     assert loop.now() - begun <= timedelta(seconds=5)
-    assert (good.taken, copies.lost()) == (["e0", "e1", "e2"], {"bad": 3})
+    assert (good.taken, copies.dropped()) == (["e0", "e1", "e2"], {"bad": 3})
     copies.write([event(EventType.KEEP_ALIVE, 3)])
-    assert copies.lost() == {"bad": 4, "good": 1}
+    assert copies.dropped() == {"bad": 4, "good": 1}
 
 
 class Watching(Sink):
@@ -125,34 +125,34 @@ def progress(phase: JobPhase = JobPhase.RUNNING) -> JobProgress:
     return JobProgress(job_id="job", run_id="run", now=now, created_at=now, started_at=now, phase=phase)
 
 
-def test_who_wants_to_know_is_told_how_the_job_stands_in_its_place_among_the_events(loop: VirtualLoop) -> None:
+def test_progress_is_sent_to_sinks_that_take_it_in_order_with_events(loop: VirtualLoop) -> None:
     watching, other = Watching(), Sink()
     copies = SinkDispatcher(loop, {"watching": watching, "other": other})
-    copies.tell(progress())
+    copies.send_progress(progress())
     copies.write([event(EventType.KEEP_ALIVE, 0)])
-    copies.tell(progress(JobPhase.COMPLETE))
+    copies.send_progress(progress(JobPhase.COMPLETE))
     copies.finish(timedelta(minutes=1))
     assert watching.taken == ["running", "e0", "complete"]
     assert other.taken == ["e0"]
-    assert (copies.tells, SinkDispatcher(loop, {"other": other}).tells) == (True, False)
+    assert (copies.takes_progress, SinkDispatcher(loop, {"other": other}).takes_progress) == (True, False)
 
 
-def test_of_looks_that_wait_only_the_newest_is_told_and_always_the_last(loop: VirtualLoop) -> None:
+def test_waiting_progress_is_replaced_by_newer_progress_except_the_last(loop: VirtualLoop) -> None:
     watching = Watching()
     copies = SinkDispatcher(loop, {"watching": watching})
     for _ in range(5):
-        copies.tell(progress())
-    copies.tell(progress(JobPhase.ABORTED))
+        copies.send_progress(progress())
+    copies.send_progress(progress(JobPhase.ABORTED))
     copies.finish(timedelta(minutes=1))
     assert watching.told == [JobPhase.RUNNING, JobPhase.ABORTED]
 
 
-def test_a_sink_that_cannot_be_told_gets_its_events_all_the_same(loop: VirtualLoop) -> None:
+def test_sink_that_rejects_progress_still_gets_its_events(loop: VirtualLoop) -> None:
     watching = Watching(failures=1)
     copies = SinkDispatcher(loop, {"watching": watching})
-    copies.tell(progress())
+    copies.send_progress(progress())
     copies.write([event(EventType.KEEP_ALIVE, 0)])
-    copies.tell(progress(JobPhase.COMPLETE))
+    copies.send_progress(progress(JobPhase.COMPLETE))
     copies.finish(timedelta(minutes=1))
     assert watching.taken == ["running", "e0", "complete"]
-    assert copies.lost() == {}
+    assert copies.dropped() == {}

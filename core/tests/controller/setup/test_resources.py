@@ -103,9 +103,7 @@ def tasks_in_database() -> list[tuple[str, Any]]:
 
 
 @pytest.mark.parametrize(("command", "after"), KILLS)
-def test_killed_between_any_two_steps_one_job_is_whole_and_resumed_whole(
-    world: World, command: str, after: int
-) -> None:
+def test_setup_killed_at_any_step_leaves_one_intact_job_that_resumes(world: World, command: str, after: int) -> None:
     if command == "run":
         world.launch("token")
     steps = STEPS[command]
@@ -129,7 +127,7 @@ def test_killed_between_any_two_steps_one_job_is_whole_and_resumed_whole(
         assert store.counts()[TaskStatus.QUEUED] == 2
 
 
-def test_reports_of_the_earlier_job_are_deleted_with_its_queue_and_never_before_its_database(world: World) -> None:
+def test_setup_deletes_the_events_of_the_earlier_job_after_its_database(world: World) -> None:
     world.queue("job-events").send([b"a report of the earlier job"])
     world.kill(*command_line("load-queue"), after=0)
     assert world.queue("job-events").depth().visible == 1
@@ -139,7 +137,7 @@ def test_reports_of_the_earlier_job_are_deleted_with_its_queue_and_never_before_
     assert world.queue("job-events").depth().visible == 0
 
 
-def test_nothing_is_removed_while_another_process_works_on_the_job(world: World) -> None:
+def test_setup_removes_nothing_while_another_process_uses_the_job(world: World) -> None:
     world.launch("token")
     for command in STEPS:
         world.journal = []
@@ -148,7 +146,7 @@ def test_nothing_is_removed_while_another_process_works_on_the_job(world: World)
         assert world.journal == []
 
 
-def test_a_broken_input_changes_nothing(world: World, tmp_path: Path) -> None:
+def test_setup_changes_nothing_for_invalid_input(world: World, tmp_path: Path) -> None:
     (tmp_path / "new.json").write_text('[{"id": "a", "data": {}}, {"id": "a", "data": {}}]')
     before = (tmp_path / "job.db").read_bytes()
     for command in STEPS:

@@ -20,7 +20,7 @@ from cloud_tasks.plugin import ComputeTraits
 
 
 @pytest.mark.parametrize(("setting", "trait", "expected"), [(50, 3, 3), (2, 3, 2), (3, 3, 3)])
-def test_launches_under_way_are_the_smaller_of_setting_and_trait(
+def test_parallel_launches_are_the_minimum_of_setting_and_trait(
     loop, store, queue, compute, setting: int, trait: int, expected: int
 ) -> None:
     registry = MemoryCommands(compute={"traits": ComputeTraits(max_parallel_launches=trait)}).registry
@@ -42,8 +42,8 @@ def test_launches_under_way_are_the_smaller_of_setting_and_trait(
         config=load_config(registry, file=None, options=options, environ={}),
         job_id="job",
         offers=(ranked("n-1", vcpus=1),),
-        orders=SimpleNamespace(compose=compose),
-        copies=SimpleNamespace(write=lambda batch: None),
+        requests=SimpleNamespace(compose=compose),
+        sinks=SimpleNamespace(write=lambda batch: None),
         on_progress=lambda progress: None,
     )
     loop.later(timedelta(seconds=50), lambda: controller.stop(StopMode.TERMINATE))

@@ -47,7 +47,6 @@ def test_cost_breakdown_divides_the_cost_by_slot_time(store: Store) -> None:
     )
     store.apply_events([started("c", timestamp=at(2700))])
     store.record_ended("i1", at(3600), "preempted")
-    store.requeue_lost("i1")
     # a: 30 minutes of one slot; b: 2 s; c: interrupted after 15 minutes; a slot costs $1 per hour.
     assert rounded(shares(store, 99999)) == ("$0.5000", "$0.2500", "$0.0006", "$1.2494")
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from store_facts import at, completed, event, failed, new_store, started
+from store_facts import at, completed, event, failed, instance, launch_request, new_store, started
 
 from cloud_tasks.model import AttemptOutcome, EventType, Task, TaskMessage, TaskStatus
 from cloud_tasks.store import Store
@@ -84,21 +84,41 @@ def test_end_event_after_reset_for_requeue_is_applied(store: Store) -> None:
     assert [attempt.outcome for attempt in store.attempts("a")] == [AttemptOutcome.COMPLETED]
 
 
-def test_requeue_lost_ends_the_attempts_of_a_terminated_instance(store: Store) -> None:
+def test_record_ended_requeues_the_tasks_of_the_instance(store: Store) -> None:
     store.apply_events([started("a"), started("b"), completed("b"), started("c", instance_id="i2", hostname="h2")])
-    assert store.requeue_lost("i1") == 1
+    assert store.record_ended("i1", at(60), "preempted") == 1
     assert status(store, "a") is TaskStatus.QUEUED
     assert status(store, "c") is TaskStatus.RUNNING
     (attempt,) = store.attempts("a")
     assert (attempt.outcome, attempt.reason) == (AttemptOutcome.LOST, "instance terminated")
-    assert store.requeue_lost("i1") == 0
-    assert store.requeue_lost("unknown") == 0
+    assert store.record_ended("i1", at(60), "preempted") == 0
+    assert store.record_ended("unknown", at(60), "preempted") == 0
     assert store.summary().losses == 1
 
 
-def test_requeue_lost_keeps_a_task_that_runs_elsewhere_too(store: Store) -> None:
+def test_record_ended_is_one_transaction_with_the_requeue(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    store.record_intents([launch_request("t1")], at(0), slots=1)
+    store.record_launched("t1", instance("i1", "t1"))
+    store.apply_events([started("a")])
+
+    def killed(*_: object) -> int:
+        raise SystemExit
+
+    with monkeypatch.context() as patch:
+        patch.setattr("cloud_tasks.store.write.tasks.lose_instance", killed)
+        with pytest.raises(SystemExit):
+            store.record_ended("i1", at(60), "preempted")
+    # An instance that still counts as living is found missing again, so that its tasks cannot stay running for ever.
+    assert [record.ended_at for record in store.instances()] == [None]
+    assert status(store, "a") is TaskStatus.RUNNING
+    assert store.record_ended("i1", at(60), "preempted") == 1
+    assert [record.ended_at for record in store.instances()] == [at(60)]
+    assert status(store, "a") is TaskStatus.QUEUED
+
+
+def test_record_ended_keeps_a_task_that_runs_on_another_instance_too(store: Store) -> None:
     store.apply_events([started("a"), started("a", instance_id="i2", hostname="h2")])
-    assert store.requeue_lost("i1") == 0
+    assert store.record_ended("i1", at(60), "preempted") == 0
     assert status(store, "a") is TaskStatus.RUNNING
 
 

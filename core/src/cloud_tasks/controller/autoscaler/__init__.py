@@ -1,1 +1,1 @@
-"""How many instances of which offer: the pure decision (`decide`), its state, and the fleet that acts on it."""
+"""Scaling: reconciliation passes, the pure decision (`decide`) with its rules, and the fleet of instances."""

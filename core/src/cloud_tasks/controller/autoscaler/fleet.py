@@ -1,34 +1,35 @@
-"""The machines of one job: launches, terminations and listings, each carried out elsewhere and recorded here.
+"""The instances of one job: launches, terminations and listings, called in other threads and recorded here.
 
 Invariants, each with a test:
 
 1. An intent with its client token is committed before its launch is called.
-2. A launch of unknown outcome keeps its intent until a complete listing settles it: it may have worked. One that failed
-   for certain keeps none, and takes back the launches that wait behind it.
-3. A refusal blocks its scope, and takes back the launches that wait behind it. Where the provider had the choice, all
-   that it could have taken is blocked.
-4. An intent costs what the dearest offer costs that may come of it, until the answer tells.
+2. A launch of unknown outcome keeps its intent until a complete listing settles it: it may have succeeded. A launch
+   that certainly failed keeps none, and withdraws the launches that wait behind it.
+3. A refusal blocks its scope (`RefusedScopes`), and withdraws waiting launches in that scope.
+4. An intent counts at the price of the most expensive offer that the provider may select, until the launch is answered.
 """
 
 from __future__ import annotations
 
 import secrets
 import string
+from collections import Counter
 from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
 
 import attrs
 import structlog
 
-from cloud_tasks.controller.autoscaler.state import Block, LaunchFailures
-from cloud_tasks.controller.event_loop import Loop
+from cloud_tasks.controller.autoscaler.refused_scopes import RefusedScopes
+from cloud_tasks.controller.autoscaler.state import LaunchFailures
+from cloud_tasks.controller.event_loop import Loop, call, sleep, start
+from cloud_tasks.controller.time_format import format_span
 from cloud_tasks.errors import (
     CloudTasksError,
     InputError,
     LaunchFailedError,
     LaunchRefusedError,
     ProviderError,
-    RefusalScope,
 )
 from cloud_tasks.model import Instance, LaunchRequest
 from cloud_tasks.plugin import Compute
@@ -39,10 +40,8 @@ __all__ = ["Fleet"]
 
 log = structlog.get_logger()
 
-_TRIES = 3
-_PAUSE = timedelta(seconds=2)
-_REMEMBERED = timedelta(hours=1)
-"""How long a zone that refused is taken after one that did not."""
+_MAX_ATTEMPTS = 3
+_BACKOFF = timedelta(seconds=2)
 _TOKEN_LETTERS = string.ascii_lowercase + string.digits
 
 
@@ -52,20 +51,40 @@ def _new_token() -> str:
 
 @attrs.frozen(kw_only=True)
 class _Order:
-    """One launch to be made."""
+    """One requested launch."""
 
     ranked: RankedOffer
     request: LaunchRequest
     ordered_at: datetime
 
+    @property
+    def token(self) -> str:
+        return self.request.client_token
+
+
+@attrs.define
+class _Wave:
+    """Launches from the first request until none is open, for the log."""
+
+    requested: int = 0
+    started: int = 0
+    not_started: Counter[str] = attrs.field(factory=Counter)
+    """By outcome."""
+
+    def summary(self) -> str:
+        if self.started == self.requested:
+            return f"Successfully provisioned {self.started} of {self.requested} requested instances"
+        others = ", ".join(f"{count} {outcome}" for outcome, count in self.not_started.items())
+        return f"Provisioned {self.started} of {self.requested} requested instances: {others}"
+
 
 class Fleet:
-    """What the controller can do with machines.
+    """Operations on the instances of a job.
 
     Args:
-        compose: Makes the launch request of an offer, its alternatives and a client token.
-        max_parallel: Launches under way at once.
-        on_refused: Called after a launch was refused, so that the next-best offer is tried at once.
+        compose: Return the launch request for an offer, its alternatives and a client token.
+        max_parallel: Maximum number of launch calls at a time.
+        on_refused: Called after a launch was refused.
     """
 
     def __init__(
@@ -74,6 +93,7 @@ class Fleet:
         store: Store,
         compute: Compute,
         *,
+        job_id: str,
         compose: Callable[[RankedOffer, Sequence[RankedOffer], str], LaunchRequest],
         max_parallel: int,
         on_refused: Callable[[], None],
@@ -81,59 +101,45 @@ class Fleet:
         self._loop = loop
         self._store = store
         self._compute = compute
+        self._job_id = job_id
         self._compose = compose
         self._max_parallel = max_parallel
         self._on_refused = on_refused
         self._waiting: dict[str, _Order] = {}
-        """By client token, the first asked for first."""
+        """By client token, in the order of the requests."""
         self._launching: dict[str, _Order] = {}
         self._unknown: dict[str, tuple[_Order, Exception]] = {}
-        """Launches of unknown outcome, with their error, until a listing decides."""
+        """Launches of unknown outcome, with their error."""
         self._failures: LaunchFailures | None = None
         self._failed_at: datetime | None = None
         self._terminating: set[str] = set()
-        self._blocks: list[Block] = []
+        self.refused_scopes = RefusedScopes(loop.now)
         self._reasons: dict[str, str] = {}
         self._answered_at: dict[str, datetime] = {}
-        self._wave = (0, 0)
+        self._wave = _Wave()
 
     def is_unanswered(self, client_token: str) -> bool:
-        """Whether this launch is waiting or under way."""
+        """Return whether this launch waits or is being called."""
         return client_token in self._launching or client_token in self._waiting
 
     @property
     def busy(self) -> bool:
-        """Whether launches are waiting or under way."""
+        """Whether launches wait or are being called."""
         return bool(self._launching or self._waiting)
 
-    def blocks(self) -> tuple[Block, ...]:
-        """Those that hold now."""
-        now = self._loop.now()
-        return tuple(block for block in self._blocks if block.until > now)
-
-    def refusals(self) -> tuple[Block, ...]:
-        """The blocks of the last hour, those that are over included."""
-        since = self._loop.now() - _REMEMBERED
-        self._blocks = [block for block in self._blocks if block.until > since]
-        return tuple(self._blocks)
-
     def launch_failures(self) -> LaunchFailures | None:
-        """Return the launches that failed for certain since the last successful one; None where there was none."""
+        """Return the certain failures since the last successful launch; None if there are none."""
         return self._failures
 
-    def reason_of_end(self, instance_id: str, default: str) -> str:
-        """Why we terminated it, if we did."""
-        return self._reasons.get(instance_id, default)
-
     def launch(self, ranked: RankedOffer, count: int, alternatives: Sequence[RankedOffer] = ()) -> None:
-        """Write ``count`` intents, then launch as many at once as is allowed.
+        """Commit ``count`` intents, then launch as many at a time as is allowed.
 
         Args:
-            alternatives: The provider may start one of these instead; only for one that chooses.
+            alternatives: Offers of which the provider may select one instead.
         """
         if not self.busy:
-            self._wave = (0, 0)
-        self._wave = (self._wave[0], self._wave[1] + count)
+            self._wave = _Wave()
+        self._wave.requested += count
         requests = [self._compose(ranked, alternatives, _new_token()) for _ in range(count)]
         now = self._loop.now()
         self._store.record_intents(requests, now, slots=ranked.slots)
@@ -146,161 +152,178 @@ class Fleet:
         while self._waiting and len(self._launching) < self._max_parallel:
             token = next(iter(self._waiting))
             order = self._launching[token] = self._waiting.pop(token)
-            self._attempt(order.request, 1)
+            start(self._launch(order))
 
-    def _attempt(self, request: LaunchRequest, number: int) -> None:
-        self._loop.call(
-            lambda: self._compute.launch(request),
-            lambda instance: self._launched(request, instance),
-            lambda error: self._not_launched(request, number, error),
-        )
+    async def _launch(self, order: _Order) -> None:
+        """Launch one instance: retry transient errors, and settle the order by the answer."""
+        attempt = 0
+        while True:
+            attempt += 1
+            try:
+                instance = await call(self._loop, lambda: self._compute.launch(order.request))
+            except LaunchRefusedError as error:
+                return self._refused(order, error)
+            except Exception as error:
+                # After an unanswered attempt, a failure is not certain.
+                if attempt == 1 and isinstance(error, (LaunchFailedError, InputError)):
+                    return self._failed(order, error)
+                if attempt >= _MAX_ATTEMPTS or not _is_transient(error):
+                    return self._unanswered(order, error)
+                await sleep(self._loop, _BACKOFF * attempt)
+            else:
+                return self._launched(order, instance)
 
     def answered_at(self, client_token: str) -> datetime | None:
-        """When this launch came to an end, well or not; None for one of an earlier run."""
+        """Return when this launch succeeded or its outcome became unknown; None for a launch of an earlier run."""
         return self._answered_at.get(client_token)
 
-    def _launched(self, request: LaunchRequest, instance: Instance) -> None:
-        self._answered_at[request.client_token] = self._loop.now()
-        self._launching.pop(request.client_token)
-        self._store.record_launched(request.client_token, instance)
+    def _launched(self, order: _Order, instance: Instance) -> None:
+        self._answered_at[order.token] = self._loop.now()
+        self._launching.pop(order.token)
+        self._store.record_launched(order.token, instance)
         self._failures = None
         log.info(f"Started {instance.purchase.value} instance '{instance.instance_id}' in zone '{instance.zone}'")
-        self._wave = (self._wave[0] + 1, self._wave[1])
+        self._wave.started += 1
         self._settle()
 
-    def _not_launched(self, request: LaunchRequest, number: int, error: Exception) -> None:
-        """Classify the error of a launch: refused, to be retried, failed for certain, or of unknown outcome.
+    def _refused(self, order: _Order, error: LaunchRefusedError) -> None:
+        self._launching.pop(order.token)
+        self._store.record_launch_failed(order.token, error.reason)
+        self._wave.not_started["refused"] += 1
+        self._block(order.request, error)
+        self._settle()
+        self._on_refused()
 
-        Args:
-            number: Of the attempt; a failure after an unanswered attempt is not certain.
-        """
-        token = request.client_token
-        if isinstance(error, LaunchRefusedError):
-            self._launching.pop(token)
-            self._store.record_launch_failed(token, error.reason)
-            self._block(request, error)
-            self._settle()
-            self._on_refused()
-        elif isinstance(error, (LaunchFailedError, InputError)) and number == 1:
-            self._failed(self._launching.pop(token), error)
-            self._settle()
-        elif isinstance(error, ProviderError) and error.transient and number < _TRIES:
-            self._loop.later(_PAUSE * number, lambda: self._attempt(request, number + 1))
-        else:
-            self._answered_at[token] = self._loop.now()
-            self._unknown[token] = (self._launching.pop(token), error)
-            log.warning(f"The outcome of a launch is unknown ({_text(error)}); the next complete listing decides")
-            self._settle()
+    def _unanswered(self, order: _Order, error: Exception) -> None:
+        self._answered_at[order.token] = self._loop.now()
+        self._unknown[order.token] = (self._launching.pop(order.token), error)
+        self._wave.not_started["of unknown outcome"] += 1
+        log.warning(f"Outcome of a launch unknown until the next complete listing: {_text(error)}")
+        self._settle()
 
     def _failed(self, order: _Order, error: Exception) -> None:
-        """Record a launch that started nothing; no other offer would help, so nothing else is tried now."""
+        self._launching.pop(order.token)
+        self._wave.not_started["failed"] += 1
+        self._record_failure(order, error)
+        self._settle()
+
+    def _record_failure(self, order: _Order, error: Exception) -> None:
+        """Record a launch that started nothing. No other offer would help, so waiting launches are withdrawn."""
         message = _text(error)
         name = order.ranked.offer.instance_type.name
         if self._failures is None or self._failures.message != message:
-            log.error(f"The launch of {name} in {order.ranked.offer.zone} failed, nothing was started: {message}")
-        self._store.record_launch_failed(order.request.client_token, message)
-        self.cancel_waiting(f"not tried: {message}")
+            log.error(f"Launch of {name} in {order.ranked.offer.zone} failed, no instance was started: {message}")
+        self._store.record_launch_failed(order.token, message)
+        self.cancel_waiting(f"not attempted: {message}")
         rounds = 0 if self._failures is None else self._failures.rounds
         if self._failed_at is None or order.ordered_at > self._failed_at or not rounds:
             rounds += 1
         self._failed_at = self._loop.now()
         self._failures = LaunchFailures(rounds=rounds, message=message, bad_input=isinstance(error, InputError))
 
-    def found(self, instance: Instance) -> None:
-        """Record that a launch of unknown outcome took place: a listing shows its instance."""
+    def adopt(self, instance: Instance) -> None:
+        """Record that a launch of unknown outcome succeeded: its instance is listed."""
         self._unknown.pop(instance.client_token, None)
         self._failures = None
         self._store.record_launched(instance.client_token, instance)
 
     def forget(self, client_token: str, reason: str) -> None:
-        """Record that a launch of unknown outcome did not take place.
+        """Record that a launch of unknown outcome failed: its instance is not listed.
 
-        An error that may pass proves nothing about the next launch; any other counts as a failure for certain.
+        Unless its error was transient, it counts as a certain failure from now on.
         """
         order, error = self._unknown.pop(client_token, (None, None))
-        if order is None or error is None or (isinstance(error, ProviderError) and error.transient):
+        if order is None or error is None or _is_transient(error):
             self._store.record_launch_failed(client_token, reason)
         else:
-            self._failed(order, error)
+            self._record_failure(order, error)
 
     def _block(self, request: LaunchRequest, error: LaunchRefusedError) -> None:
-        offer, until = request.offer, self._loop.now() + error.retry_after
-        blocks = [Block(scope=error.scope, offer=offer, until=until, reason=error.reason)]
-        blocks += [
-            Block(scope=RefusalScope.OFFER, offer=other, until=until, reason=error.reason)
-            for other in request.alternatives
-        ]
-        self._blocks += blocks
+        offer, blocks = request.offer, self.refused_scopes.add(request, error)
         log.warning(
             f"{offer.instance_type.name} ({offer.purchase.value}) in {offer.zone} was refused: {error}; "
-            f"avoiding this {error.scope.value.replace('_', ' ')} for {error.retry_after.total_seconds():.0f} s"
+            f"avoiding this {error.scope.value.replace('_', ' ')} for {format_span(error.retry_after)}"
         )
         for token, order in list(self._waiting.items()):
             if any(block.covers(order.ranked.offer) for block in blocks):
-                del self._waiting[token]
-                self._store.record_launch_failed(token, f"not tried: {error.reason}")
+                self._withdraw(token, f"not attempted: {error.reason}")
 
-    def cancel_waiting(self, reason: str = "taken back") -> None:
-        """Take back the launches that were not called yet."""
-        while self._waiting:
-            token = next(iter(self._waiting))
-            del self._waiting[token]
-            self._store.record_launch_failed(token, reason)
+    def cancel_waiting(self, reason: str = "withdrawn") -> None:
+        """Withdraw the launches that have not been called."""
+        for token in tuple(self._waiting):
+            self._withdraw(token, reason)
+
+    def _withdraw(self, token: str, reason: str) -> None:
+        del self._waiting[token]
+        self._wave.not_started["not attempted"] += 1
+        self._store.record_launch_failed(token, reason)
 
     def _settle(self) -> None:
         self._dispatch()
         if not self.busy:
-            log.info(f"Successfully provisioned {self._wave[0]} of {self._wave[1]} requested instances")
+            log.info(self._wave.summary())
 
-    def list(self, job_id: str, then: Callable[[Sequence[Instance] | None], None]) -> None:
-        """Ask for the complete listing; ``then`` is given None when it could not be had."""
-
-        def failed(error: Exception) -> None:
-            log.warning(f"The instances could not be listed: {error}")
-            then(None)
-
-        self._loop.call(lambda: self._compute.instances(job_id), then, failed)
+    async def list(self) -> Sequence[Instance] | None:
+        """Return the complete listing of the job's instances; None if it failed."""
+        try:
+            return await call(self._loop, lambda: self._compute.instances(self._job_id))
+        except Exception as error:
+            log.warning(f"Instances could not be listed: {error}")
+            return None
 
     def terminate(self, instance_id: str, reason: str) -> None:
-        """Terminate one instance; its end is recorded when a listing no longer shows it."""
-        self.terminate_all([instance_id], reason)
+        """Start the termination of one instance; its end is recorded when a listing no longer shows it."""
 
-    def terminate_all(self, instance_ids: Sequence[str], reason: str, then: Callable[[], None] = lambda: None) -> None:
-        """Terminate several at once; ``then`` is called when the call is over, well or not."""
-        fresh = [instance_id for instance_id in instance_ids if instance_id not in self._terminating]
-        self._terminating.update(fresh)
-        for instance_id in fresh:
+        async def request() -> None:
+            await self.terminate_all([instance_id], reason)
+
+        start(request())
+
+    async def terminate_all(self, instance_ids: Sequence[str], reason: str) -> bool:
+        """Request the termination of several instances in one call; return False if the call failed."""
+        new = [instance_id for instance_id in instance_ids if instance_id not in self._terminating]
+        self._terminating.update(new)
+        for instance_id in new:
             if self._reasons.get(instance_id) != reason:
                 log.info(f"Terminating instance '{instance_id}': {reason}")
             self._reasons[instance_id] = reason
+        if not new:
+            await sleep(self._loop, timedelta(0))
+            return not instance_ids
+        # Termination calls of other passes may still fail.
+        succeeded = len(new) == len(instance_ids)
+        try:
+            await call(self._loop, lambda: self._compute.terminate(new))
+        except Exception as error:
+            succeeded = False
+            log.warning(f"Instances could not be terminated ({', '.join(new)}); the call will be repeated: {error}")
+        self._terminating.difference_update(new)
+        return succeeded
 
-        def over(_: object = None) -> None:
-            self._terminating.difference_update(fresh)
-            then()
+    async def console_log(self, instance_id: str) -> str:
+        """Return the console log of an instance, or why it cannot be read."""
+        try:
+            return await call(self._loop, lambda: self._compute.console_log(instance_id))
+        except Exception as error:
+            return f"(not available: {error})"
 
-        def failed(error: Exception) -> None:
-            log.warning(f"Terminating {len(fresh)} instances failed and will be tried again: {error}")
-            over()
+    def record_ended(self, instance_id: str, when: datetime, reason: str) -> None:
+        """Record that an instance has ended, and requeue the tasks that it was running.
 
-        if fresh:
-            self._loop.call(lambda: self._compute.terminate(fresh), over, failed)
-        else:
-            self._loop.post(then)
+        Args:
+            reason: Reason to record unless this fleet terminated the instance for another.
+        """
+        why = self._reasons.get(instance_id, reason)
+        interrupted = self._store.record_ended(instance_id, when, why)
+        tasks = "1 interrupted task" if interrupted == 1 else f"{interrupted} interrupted tasks"
+        suffix = f"; {tasks} will run again" if interrupted else ""
+        log.info(f"Instance '{instance_id}' ended: {why}{suffix}")
 
-    def console_log(self, instance_id: str, then: Callable[[str], None]) -> None:
-        self._loop.call(
-            lambda: self._compute.console_log(instance_id), then, lambda error: then(f"(not to be had: {error})")
-        )
 
-    def ended(self, instance_id: str, when: datetime, reason: str) -> None:
-        """Record that an instance is gone, and give back what it had leased."""
-        why = self.reason_of_end(instance_id, reason)
-        self._store.record_ended(instance_id, when, why)
-        lost = self._store.requeue_lost(instance_id)
-        suffix = f"; {lost} tasks it was running will run again" if lost else ""
-        log.info(f"Instance '{instance_id}' has ended: {why}{suffix}")
+def _is_transient(error: Exception) -> bool:
+    return isinstance(error, ProviderError) and error.transient
 
 
 def _text(error: Exception) -> str:
-    """Return the message of an error; of one that no Protocol promises, its class as well."""
+    """Return the message of an error, with its class unless the error is one of the plugin contract."""
     return str(error) if isinstance(error, CloudTasksError) else f"{type(error).__name__}: {error}"

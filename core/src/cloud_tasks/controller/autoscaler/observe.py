@@ -1,9 +1,10 @@
-"""Puts together what `decide` needs: the provider's listing, our records, what the queues tell, and since when.
+"""Observations for `decide`: the provider's listing merged with the job's records and the state of its queues.
 
 Invariants, each with a test:
 
-1. What carries our label and is not in our records is shown as such; an intent whose instance appears is settled by it.
-2. An instance that the listing need not show yet is not taken for gone.
+1. A listed instance with the job's label that is in no record is observed as unmanaged; the instance of an open intent
+   settles it.
+2. An instance that the listing need not show yet does not count as gone.
 3. The state that a complete listing shows for a known, living instance is recorded.
 """
 
@@ -30,7 +31,7 @@ log = structlog.get_logger()
 
 
 class StateBuilder:
-    """What one run has seen so far.
+    """Builds the observations of one run, and keeps what they need from earlier ones.
 
     Args:
         offers: Ranked, best first.
@@ -41,7 +42,7 @@ class StateBuilder:
         loop: Loop,
         store: Store,
         *,
-        feeder: TaskEnqueuer,
+        enqueuer: TaskEnqueuer,
         collector: EventCollector,
         fleet: Fleet,
         offers: tuple[RankedOffer, ...],
@@ -49,88 +50,88 @@ class StateBuilder:
     ) -> None:
         self._loop = loop
         self._store = store
-        self._feeder = feeder
+        self._enqueuer = enqueuer
         self._collector = collector
         self._fleet = fleet
         self._offers = offers
         self._policy = policy
-        self._started = self._asked_at = loop.now()
+        self._started = self._listing_requested_at = loop.now()
         self._given_up: set[str] = set()
         self._surplus_since: datetime | None = None
         self._empty_since: datetime | None = None
         self._requeued_at: datetime | None = None
         self.draining = False
-        """Whether no more tasks are given out."""
+        """Whether queued tasks have been withdrawn."""
 
-    def asking(self) -> None:
-        """Called when a listing is asked for: what is launched later need not be in it."""
-        self._asked_at = self._loop.now()
+    def listing_requested(self) -> None:
+        """Note the time of a listing: instances that are launched later need not be in it."""
+        self._listing_requested_at = self._loop.now()
 
     def requeued(self) -> None:
-        """Called when the remaining tasks were sent again: they are looked for anew."""
+        """Restart the times after which tasks count as missing from the queue."""
         self._empty_since = None
         self._requeued_at = self._loop.now()
 
     def observe(self, listing: Sequence[Instance] | None, depth: Depth | None, *, is_new: bool = True) -> Observation:
-        """Put together all that `decide` needs.
+        """Return the observation of a listing; None stands for one that failed.
 
         Args:
-            is_new: Whether the listing has not been observed before; otherwise nothing is recorded from it.
+            is_new: Whether the listing has not been observed before; only a new one is recorded.
         """
         now = self._loop.now()
         summary = self._store.summary()
         records = tuple(self._store.instances())
         if listing is not None and is_new:
-            self._settle(records, listing)
+            self._record(records, listing)
             records = tuple(self._store.instances())
-        fleet = None if listing is None else self._combine(records, listing)
+        fleet = None if listing is None else self._merge(records, listing)
         self._note_surplus(fleet, summary.remaining, now)
         self._note_empty(depth, now)
-        # A run that continues a job judges its startup script anew.
+        # A resumed run judges its startup script by its own instances.
         current = [record for record in records if record.intended_at >= self._started or record.ended_at is None]
         ended = [record for record in current if record.ended_at is not None and record.launched_at is not None]
         return Observation(
             now=now,
             policy=self._policy,
             remaining=summary.remaining,
-            all_loaded=self._feeder.done,
+            all_loaded=self._enqueuer.done,
             fleet=fleet,
             offers=self._offers,
-            blocks=self._fleet.blocks(),
-            refusals=self._fleet.refusals(),
+            blocks=self._fleet.refused_scopes.current(),
+            refusals=self._fleet.refused_scopes.recent(),
             launch_failures=self._fleet.launch_failures(),
-            listening_since=self._collector.listening_since,
+            events_read_since=self._collector.events_read_since,
             accrued_cost=self._store.spending(now),
             task_time=None if summary.elapsed is None else timedelta(seconds=summary.elapsed.mean),
             queue_empty_since=self._empty_since,
             queue_visible=None if depth is None else depth.visible,
             requeued_at=self._requeued_at,
             idle_before=_idle_before(records, max(self._started, self._requeued_at or self._started)),
-            ever_spoke=any(record.last_heard is not None for record in current),
+            any_heartbeat=any(record.last_heard is not None for record in current),
             failed_starts=sum(record.last_heard is None for record in ended),
-            futile=_futile(ended, summary.last_end),
+            ended_without_progress=_without_progress(ended, summary.last_end),
             tasks_finished=summary.finished_tasks,
             surplus_since=self._surplus_since,
             draining=self.draining,
         )
 
-    def record(self, listing: Sequence[Instance]) -> None:
-        """Record what a complete listing shows: launches without an answer that took place, and states."""
-        self._settle(tuple(self._store.instances()), listing)
+    def record_listing(self, listing: Sequence[Instance]) -> None:
+        """Record what a complete listing shows: instances of unanswered launches, and states."""
+        self._record(tuple(self._store.instances()), listing)
 
-    def _settle(self, records: Sequence[InstanceRecord], listing: Sequence[Instance]) -> None:
+    def _record(self, records: Sequence[InstanceRecord], listing: Sequence[Instance]) -> None:
         unsettled = {record.client_token: record.ended_at for record in records if record.instance_id is None}
         for instance in listing:
             if instance.client_token in unsettled and not self._fleet.is_unanswered(instance.client_token):
-                self._fleet.found(instance)
+                self._fleet.adopt(instance)
                 if unsettled[instance.client_token] is None:
-                    log.info(f"Instance '{instance.instance_id}' of an unanswered launch was found and adopted")
+                    log.info(f"Instance '{instance.instance_id}' adopted: its launch had not been answered")
                 else:
-                    # Another may have been bought in its place: it is paid for, and goes.
+                    # It may have been replaced, so it is terminated.
                     self._given_up.add(instance.instance_id)
         self._store.record_states(listing)
 
-    def _combine(self, records: Sequence[InstanceRecord], listing: Sequence[Instance]) -> tuple[FleetInstance, ...]:
+    def _merge(self, records: Sequence[InstanceRecord], listing: Sequence[Instance]) -> tuple[FleetInstance, ...]:
         by_id = {instance.instance_id: instance for instance in listing}
         known = {record.instance_id for record in records if record.instance_id is not None}
         fleet = [
@@ -144,9 +145,9 @@ class StateBuilder:
                 launched_at=record.intended_at,
                 zone=record.zone,
                 given_up=record.instance_id in self._given_up,
-                maybe_unlisted=record.instance_id not in by_id and self.may_be_unlisted(record),
+                may_be_unlisted=record.instance_id not in by_id and self.may_be_unlisted(record),
                 answered=not self._fleet.is_unanswered(record.client_token),
-                last_heard=record.last_heard,
+                last_heartbeat=record.last_heard,
                 running_tasks=record.running_tasks,
                 tasks_finished=record.tasks_finished,
                 last_busy=record.last_busy,
@@ -157,13 +158,13 @@ class StateBuilder:
         unanswered = {record.client_token for record in records if record.instance_id is None}
         for instance in listing:
             if instance.instance_id not in known and instance.client_token not in unanswered:
-                fleet.append(_stranger(instance))
+                fleet.append(_unmanaged(instance))
         return tuple(fleet)
 
     def may_be_unlisted(self, record: InstanceRecord) -> bool:
-        """Whether its launch was answered so late that the listing, when it was asked for, need not have shown it."""
+        """Return whether its launch was answered so late that the last listing need not show it."""
         answered_at = self._fleet.answered_at(record.client_token) or self._started
-        return self._asked_at <= answered_at + self._policy.listing_lag
+        return self._listing_requested_at <= answered_at + self._policy.listing_lag
 
     def _note_surplus(self, fleet: Sequence[FleetInstance] | None, remaining: int, now: datetime) -> None:
         slots = sum(instance.slots for instance in fleet or ())
@@ -174,22 +175,22 @@ class StateBuilder:
 
     def _note_empty(self, depth: Depth | None, now: datetime) -> None:
         empty = depth is not None and depth.exact and depth.visible == 0 and depth.in_flight == 0
-        if not empty or not self._feeder.done:
+        if not empty or not self._enqueuer.done:
             self._empty_since = None
         elif self._empty_since is None:
             self._empty_since = now
 
 
-def _futile(ended: Sequence[InstanceRecord], last_progress: datetime | None) -> int:
-    """How many instances came and went since the job last finished a task; one that was preempted proves nothing."""
+def _without_progress(ended: Sequence[InstanceRecord], last_progress: datetime | None) -> int:
+    """Return how many instances were launched and ended since a task last finished; preempted ones do not count."""
     own = [record for record in ended if record.spot_terminated_at is None]
     return sum(last_progress is None or record.intended_at > last_progress for record in own)
 
 
 def _idle_before(records: Sequence[InstanceRecord], since: datetime) -> timedelta:
-    """How long workers that have ended since then had been there without a task, since the last one had any."""
-    quiet_since = max([since, *(record.last_busy for record in records if record.last_busy is not None)])
-    covered, idle = quiet_since, timedelta(0)
+    """Return the total idle time of workers that have exited, since ``since`` and since any worker last had a task."""
+    idle_since = max([since, *(record.last_busy for record in records if record.last_busy is not None)])
+    covered, idle = idle_since, timedelta(0)
     for record in sorted(records, key=lambda record: record.intended_at):
         if record.ended_at is not None and record.last_heard is not None and record.last_heard > covered:
             idle += record.last_heard - max(record.intended_at, covered)
@@ -197,7 +198,7 @@ def _idle_before(records: Sequence[InstanceRecord], since: datetime) -> timedelt
     return idle
 
 
-def _stranger(instance: Instance) -> FleetInstance:
+def _unmanaged(instance: Instance) -> FleetInstance:
     return FleetInstance(
         client_token=instance.client_token,
         instance_id=instance.instance_id,

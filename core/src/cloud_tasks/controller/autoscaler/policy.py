@@ -1,4 +1,4 @@
-"""The settings of a configuration that guide its controller."""
+"""Policy of a configuration."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ __all__ = ["policy_of"]
 
 
 def policy_of(config: JobConfig) -> Policy:
-    """What `decide` goes by, the provider's listing lag included."""
+    """Return the settings that `decide` follows, the provider's traits included."""
     run = config.run
 
     def span(seconds: float | None) -> timedelta | None:
@@ -33,5 +33,5 @@ def policy_of(config: JobConfig) -> Policy:
 
 
 def _lifetime(run: RunSettings) -> timedelta | None:
-    """Return the maximum lifetime with the grace period that its worker gives running tasks; None: no limit."""
+    """Return the maximum lifetime plus the grace period for running tasks; None: no limit."""
     return timedelta(seconds=run.max_lifetime + run.shutdown_grace_period) if run.max_lifetime else None

@@ -1,9 +1,8 @@
-"""What the decision core sees and what it can ask for: frozen facts, no behaviour."""
+"""State that a decision is made from: policy, fleet, refused scopes, and the observation of a reconciliation pass."""
 
 from __future__ import annotations
 
 from datetime import datetime, timedelta
-from typing import TypeAlias
 
 import attrs
 
@@ -12,244 +11,159 @@ from cloud_tasks.model import InstanceState, Limits, Money, Offer
 from cloud_tasks.selection import RankedOffer
 
 __all__ = [
-    "Abort",
-    "Action",
     "Block",
-    "Drain",
-    "Finish",
     "FleetInstance",
-    "ForgetIntent",
-    "Launch",
     "LaunchFailures",
-    "MarkEnded",
     "Observation",
     "Policy",
-    "Requeue",
-    "Terminate",
-    "Warn",
 ]
 
 
 @attrs.frozen(kw_only=True)
 class Policy:
-    """The settings of a job that guide its controller."""
+    """Settings of a job that its decisions follow."""
 
     limits: Limits
     startup_timeout: timedelta | None = timedelta(seconds=600)
-    """How long a new instance may be silent; None: for ever."""
+    """Time limit for the first heartbeat of an instance; None: no limit."""
     keepalive_timeout: timedelta | None = timedelta(seconds=300)
-    """How long an instance that spoke may be silent; None: for ever."""
+    """Maximum time between two heartbeats; None: no limit."""
     termination_delay: timedelta = timedelta(seconds=60)
-    """How long an instance has to be surplus and idle before it is terminated."""
+    """Time for which an instance is surplus and idle before it is terminated."""
     listing_lag: timedelta = timedelta(0)
-    """How long a launched instance may be missing from the listing."""
+    """Maximum time for which a listing may not show a launched instance."""
     max_lifetime: timedelta | None = None
-    """Age at which an instance is terminated; None: never, or the provider does it."""
+    """Maximum age of an instance; None: no limit, or the provider enforces it."""
     intent_timeout: timedelta = timedelta(minutes=3)
     """Time after which a launch of unknown outcome, missing from complete listings, counts as failed. Where listings
     do not lag, the first complete listing after the launch decides."""
-    stranded_after: timedelta = timedelta(minutes=2)
-    """How long an exact, empty queue may contradict the store before the remaining tasks are sent again."""
-    idle_after: timedelta = timedelta(minutes=10)
-    """How long idle workers may contradict the store before the remaining tasks are sent again, where the queue cannot
-    tell exactly what it holds."""
+    requeue_after_empty: timedelta = timedelta(minutes=2)
+    """Time for which the queue is exactly empty before unfinished tasks are re-enqueued."""
+    requeue_after_idle: timedelta = timedelta(minutes=10)
+    """Time for which all workers are idle before unfinished tasks are re-enqueued, where the queue reports no exact
+    depth."""
     max_failed_starts: int = 3
-    """Instances that ended or fell silent before any ever spoke; then the startup script is taken to be broken."""
-    max_futile_instances: int = 10
-    """Instances that may come and go without any task being finished; then buying more is taken to be pointless."""
+    """Number of instances without any heartbeat after which the startup script is taken to be broken."""
+    max_instances_without_progress: int = 10
+    """Number of instances that end, one after another, before any task finishes, after which the run is aborted."""
     max_failed_launches: int = 3
-    """Consecutive failed launches, with no instance running, after which the run ends."""
+    """Number of consecutive failed launches, with no instance left, after which the run is aborted."""
     canary: bool = False
-    """One instance must complete a task before the others are bought."""
+    """Whether one instance has to complete a task before others are launched."""
     provider_chooses: bool = False
-    """Whether the provider is given the choice among offers that are about as good as the best."""
+    """Whether the provider selects among offers that are about as good as the best."""
     spot_fallback: bool = False
-    """Whether an offer on demand may be bought when every spot offer is refused."""
+    """Whether on-demand instances may be launched while every spot offer is refused."""
 
 
 @attrs.frozen(kw_only=True)
 class FleetInstance:
-    """One launch of this job: what our records and the provider's listing say about it together."""
+    """One launch of the job, merged from the job's records and the provider's listing."""
 
     client_token: str
     instance_id: str | None
-    """None: an intent whose launch has not been answered."""
+    """None for an intent whose launch has not been answered."""
     state: InstanceState | None
-    """As listed; None: not in the listing."""
+    """State in the listing; None if not listed."""
     vcpus: int
     slots: int
     price_per_hour: Money
     launched_at: datetime
-    """When the intent was written; for an adopted instance, when it was created."""
+    """Time of the intent; for an unmanaged instance, of its creation."""
     zone: str = ""
     recorded: bool = True
-    """False: it carries our job's label, and our records do not know it."""
+    """False for an instance with the job's label that is in no record of the job."""
     given_up: bool = False
-    """Whether its launch had been taken for failed, and perhaps replaced, when it appeared."""
-    maybe_unlisted: bool = False
-    """Whether it is so new that the listing may not show it yet."""
+    """Whether its launch had been recorded as failed, and possibly replaced, before it was listed."""
+    may_be_unlisted: bool = False
+    """Whether it is so new that the listing need not show it."""
     answered: bool = True
-    """Whether the launch call has returned (or this controller did not make it)."""
-    last_heard: datetime | None = None
+    """Whether the launch call has returned, or was made by an earlier controller."""
+    last_heartbeat: datetime | None = None
     running_tasks: int = 0
     tasks_finished: int = 0
     last_busy: datetime | None = None
-    """When it last had a task, as far as events told."""
+    """Time at which it last had a task, according to events."""
 
 
 @attrs.frozen(kw_only=True)
 class Block:
-    """A scope that refused a launch, to be avoided until a time."""
+    """A scope that refused a launch and is avoided for a time."""
 
     scope: RefusalScope
     offer: Offer
-    """The offer that was refused; the scope says which others are meant."""
+    """Refused offer; the scope extends the block to others."""
     until: datetime
     reason: str
 
     def covers(self, offer: Offer) -> bool:
-        """Whether launching ``offer`` would meet this block."""
-        same_purchase = offer.purchase is self.offer.purchase
+        """Return whether the block includes ``offer``."""
+        same_model = offer.purchase is self.offer.purchase
         same_type = offer.instance_type.name == self.offer.instance_type.name
         match self.scope:
             case RefusalScope.ACCOUNT:
                 return True
             case RefusalScope.REGION:
-                return same_purchase
+                return same_model
             case RefusalScope.ZONE:
-                return same_purchase and offer.zone == self.offer.zone
+                return same_model and offer.zone == self.offer.zone
             case RefusalScope.INSTANCE_TYPE:
-                return same_purchase and same_type
+                return same_model and same_type
             case RefusalScope.OFFER:
-                return same_purchase and same_type and offer.zone == self.offer.zone
+                return same_model and same_type and offer.zone == self.offer.zone
 
 
 @attrs.frozen(kw_only=True)
 class LaunchFailures:
-    """Consecutive launches that started nothing for certain, and were not refused."""
+    """Consecutive launches that certainly failed, other than by a refusal."""
 
     rounds: int
-    """Launches that were ordered while an earlier failure was not known yet count as one."""
+    """Number of rounds; launches requested before the first failure was known count as one."""
     message: str
-    """Of the last one."""
+    """Error of the last failure."""
     bad_input: bool
-    """Whether the last one was caused by the configuration or the startup script."""
+    """Whether the configuration or the startup script caused the last failure."""
 
 
 @attrs.frozen(kw_only=True)
 class Observation:
-    """All that a decision depends on."""
+    """Input of a decision."""
 
     now: datetime
     policy: Policy
     remaining: int
-    """Tasks of the store without a final status."""
+    """Number of unfinished tasks."""
     all_loaded: bool
-    """Whether every task has been sent to the queue."""
+    """Whether every task has been enqueued."""
     fleet: tuple[FleetInstance, ...] | None
-    """None: the listing failed; unknown is not zero."""
+    """None if the listing failed: unknown, not empty."""
     offers: tuple[RankedOffer, ...]
     blocks: tuple[Block, ...]
-    listening_since: datetime | None
-    """Since when the event queue has been read without a gap; None: it cannot be read now."""
+    events_read_since: datetime | None
+    """Time since which the event queue has been read without a gap; None while it cannot be read."""
     refusals: tuple[Block, ...] = ()
-    """Blocks of the last hour, those that are over included."""
+    """Blocks of the last hour, expired ones included."""
     launch_failures: LaunchFailures | None = None
-    """Since the last successful launch; None where there was none."""
+    """Failures since the last successful launch; None if there are none."""
     accrued_cost: Money = Money.zero()
     task_time: timedelta | None = None
-    """Mean of the tasks that completed; None before the first."""
+    """Mean duration of completed tasks; None before the first."""
     queue_empty_since: datetime | None = None
-    """Since when the task queue has been known, exactly, to hold nothing at all."""
+    """Time since which the task queue has been exactly empty."""
     queue_visible: int | None = None
-    """Messages that wait in the task queue, as far as it can tell; None where it cannot."""
+    """Reported number of messages waiting in the task queue; None if not reported."""
     requeued_at: datetime | None = None
-    """When this controller last sent the remaining tasks again."""
+    """Time at which this controller last re-enqueued unfinished tasks."""
     idle_before: timedelta = timedelta(0)
-    """How long workers that are gone by now were there and found no task, since a task last ran or was sent again."""
-    ever_spoke: bool = False
-    """Whether any instance of this job, dead ones included, ever sent an event."""
+    """Total idle time of workers that have exited since a task last ran or was re-enqueued."""
+    any_heartbeat: bool = False
+    """Whether any instance of the job, terminated ones included, sent an event."""
     failed_starts: int = 0
-    """Instances of this run that ended without ever having sent an event."""
-    futile: int = 0
-    """Instances of this run that were launched and ended since the job last finished a task."""
+    """Number of instances of this run that ended without an event."""
+    ended_without_progress: int = 0
+    """Number of instances of this run that were launched and ended since a task last finished."""
     tasks_finished: int = 0
     surplus_since: datetime | None = None
-    """Since when the fleet has been larger than the remaining tasks can fill."""
+    """Time since which the fleet has had more slots than there are unfinished tasks."""
     draining: bool = False
-    """No new instances and no new tasks: the rest of the budget is for what runs."""
-
-
-@attrs.frozen(kw_only=True)
-class Launch:
-    """Start ``count`` instances of one offer."""
-
-    ranked: RankedOffer
-    count: int
-    alternatives: tuple[RankedOffer, ...] = ()
-    """The provider may choose one of these instead, for each instance anew."""
-
-
-@attrs.frozen(kw_only=True)
-class Terminate:
-    instance_id: str
-    reason: str
-
-
-@attrs.frozen(kw_only=True)
-class MarkEnded:
-    """Our records say that it lives, the complete listing says that it does not."""
-
-    instance_id: str
-    reason: str
-
-
-@attrs.frozen(kw_only=True)
-class ForgetIntent:
-    """A launch that was never answered and never appeared."""
-
-    client_token: str
-    reason: str
-
-
-@attrs.frozen(kw_only=True)
-class Requeue:
-    """The queue is empty and the store is not: send the remaining tasks again."""
-
-    reason: str
-
-
-@attrs.frozen(kw_only=True)
-class Drain:
-    """Give out no more tasks: what runs may end, nothing else is begun."""
-
-    reason: str
-
-
-@attrs.frozen(kw_only=True)
-class Warn:
-    """Something the user should know; ``key`` tells one cause from another, each is told once while it lasts."""
-
-    key: str
-    message: str
-
-
-@attrs.frozen(kw_only=True)
-class Finish:
-    """Every task is in a final state."""
-
-
-@attrs.frozen(kw_only=True)
-class Abort:
-    """Going on would waste money: show a console log, terminate everything, exit non-zero."""
-
-    reason: str
-    console_of: str | None = None
-    """The instance whose log tells most."""
-    show_console: bool = True
-    """Whether a console log helps to understand the reason; of any instance where none is named."""
-    bad_input: bool = False
-    """Whether the configuration or the startup script is the cause."""
-
-
-Action: TypeAlias = Launch | Terminate | MarkEnded | ForgetIntent | Requeue | Drain | Warn | Finish | Abort
+    """Whether no more tasks are given out and no instances launched: the rest of the budget is for running tasks."""

@@ -1,1 +1,1 @@
-"""Launch requests with startup script and labels, and termination until a complete listing shows none."""
+"""Launch requests with startup script and labels, and termination until a complete listing shows no instance."""

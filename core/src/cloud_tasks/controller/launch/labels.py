@@ -1,4 +1,4 @@
-"""The labels that say whose an instance is and until when it may live: written at the launch, read by ``sweep``."""
+"""Ownership labels of instances: run, owner and expiry. Written at the launch, read by ``cleanup``."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ __all__ = ["expiry", "owner_label", "ownership_labels"]
 
 
 def ownership_labels(*, run_id: str, expires: datetime) -> dict[str, str]:
-    """The labels of a new instance.
+    """Return the labels of a new instance.
 
     Args:
-        expires: When it may be swept away, whatever it does.
+        expires: Time after which ``cleanup`` may terminate it.
     """
     return {"run": run_id, "owner": owner_label(), "expires": str(int(expires.timestamp()))}
 
 
 def owner_label() -> str:
-    """This user's name as a label that every provider keeps as it is: ``a`` to ``z``, digits, dash."""
+    """Return the user name as a label that is valid for every provider: ``a`` to ``z``, digits, dash."""
     try:
         name = getpass.getuser()
     except (KeyError, OSError):
@@ -31,7 +31,7 @@ def owner_label() -> str:
 
 
 def expiry(instance: Instance) -> datetime | None:
-    """When the instance's time is over (UTC); None where its label does not tell."""
+    """Return when the instance expires (UTC); None without a valid label."""
     try:
         return datetime.fromtimestamp(int(instance.labels.get("expires", "")), UTC)
     except (ValueError, OverflowError, OSError):

@@ -1,4 +1,4 @@
-"""What is asked for with each instance: its script, and all that its worker is told about the job."""
+"""Launch requests of a run: startup script, worker settings, labels and image of each instance."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ _TOKEN_LENGTH = 25
 
 
 class LaunchRequestBuilder:
-    """Composes the launch requests of one run.
+    """Builds the launch requests of one run.
 
     Args:
         script: The user's startup script.
-        earlier_attempts: Of earlier passes, which do not count against this one.
+        earlier_attempts: Attempt numbers used by earlier passes, which do not count against the limit.
     """
 
     def __init__(
@@ -37,11 +37,11 @@ class LaunchRequestBuilder:
         self._earlier_attempts = earlier_attempts
 
     def compose(self, ranked: RankedOffer, others: Sequence[RankedOffer], token: str) -> LaunchRequest:
-        """The request for one instance.
+        """Return the request for one instance.
 
         Args:
-            others: What it may turn out to be instead, where the backend chooses.
-            token: Makes a repeated request the same one.
+            others: Offers of which the provider may select one instead.
+            token: Client token; a repeated request with the same token launches nothing new.
         """
         run = self._config.run
         lifetime = timedelta(seconds=run.max_lifetime) if run.max_lifetime else None
@@ -60,7 +60,7 @@ class LaunchRequestBuilder:
         )
 
     def _job_environment(self) -> dict[str, str]:
-        """What every worker of this job is told; names without prefix."""
+        """Return the variables of every worker of the job, by name without prefix."""
         config, run = self._config, self._config.run
         values: dict[str, object] = {
             "PROVIDER": (config.provider or config.compute).upper(),
@@ -82,7 +82,7 @@ class LaunchRequestBuilder:
             "KEEPALIVE_INTERVAL": run.keepalive_interval,
             "MAX_MEMORY_ALLOWED_PER_TASK": run.max_memory_allowed_per_task,
             "SHUTDOWN_GRACE_PERIOD": run.shutdown_grace_period,
-            # 0 means "never" to a user and "at once" to a worker.
+            # 0 means "no limit" in the configuration and "at once" to a worker.
             "IDLE_LIMIT": run.idle_limit or None,
             "MAX_LIFETIME": run.max_lifetime or None,
             "RETRY_RULES": _rules(run.retry, self._earlier_attempts),
@@ -100,27 +100,27 @@ class LaunchRequestBuilder:
 def provider_chooses(config: JobConfig) -> bool:
     """Return whether the provider selects among an offer and its alternatives.
 
-    Not with ``prefer: speed``: offers are then ranked by more than their price, and the first one is wanted.
+    Never with ``prefer: speed``, where offers are ranked by more than their price.
     """
     traits = config.registry.compute(config.compute).traits
     return traits.provider_selects_offer and Prefer(config.run.prefer) is not Prefer.SPEED
 
 
 def check_launch(config: JobConfig, offers: Sequence[RankedOffer], *, job_id: str, queue_name: str) -> None:
-    """Have the compute backend check script, image and disk of the launch that a run would begin with.
+    """Have the compute backend check script, image and disk of the first launch of a run.
 
     Args:
         offers: Ranked, best first.
 
     Raises:
-        InputError: The backend would not launch it.
+        InputError: The backend would reject the launch.
     """
     check = config.registry.compute(config.compute).check_launch
     if check is None or not offers:
         return
     run = config.run
     has_script = any(each is not None for each in (run.startup_script, run.startup_script_file, run.command))
-    orders = LaunchRequestBuilder(
+    builder = LaunchRequestBuilder(
         config,
         config.require_startup_script() if has_script else "",
         job_id=job_id,
@@ -129,12 +129,12 @@ def check_launch(config: JobConfig, offers: Sequence[RankedOffer], *, job_id: st
         earlier_attempts=0,
     )
     others = alternatives(offers) if provider_chooses(config) else ()
-    request = orders.compose(offers[0], others, "0" * _TOKEN_LENGTH)
+    request = builder.compose(offers[0], others, "0" * _TOKEN_LENGTH)
     check(config.settings_for("compute", config.compute), request)
 
 
 def _rules(rules: Sequence[RetryRule], earlier: int) -> str | None:
-    """The retry rules as the worker reads them; None where there are none."""
+    """Return the retry rules as a worker option; None if there are none."""
     found = [rule if rule.attempts is None else rule._replace(attempts=rule.attempts + earlier) for rule in rules]
     return format_rules(found) if found else None
 

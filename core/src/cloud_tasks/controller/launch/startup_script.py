@@ -1,4 +1,4 @@
-"""The script that an instance runs: the user's own, after the exports that tell its worker about the job."""
+"""Startup script of an instance: exports of the worker's settings, then the user's own script."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _PREFIXES = ("CLOUD_TASKS_", "RMS_CLOUD_TASKS_")
 
 
 def offer_environment(ranked: RankedOffer) -> dict[str, str]:
-    """What a worker is told about the machine it runs on; names without prefix."""
+    """Return the variables that describe the instance to its worker, by name without prefix."""
     offer: Offer = ranked.offer
     return {
         "INSTANCE_TYPE": offer.instance_type.name,
@@ -32,14 +32,14 @@ def offer_environment(ranked: RankedOffer) -> dict[str, str]:
 def compose_startup_script(
     script: str, job: Mapping[str, str], offers: Sequence[RankedOffer], plugin: Mapping[str, str]
 ) -> str:
-    """Put the exports after the script's ``#!`` line, or a ``#!/bin/bash`` where it has none.
+    """Return the script with the exports after its ``#!`` line; ``#!/bin/bash`` is added if it has none.
 
     Args:
         script: The user's startup script.
         job: Variables without prefix; each is exported with ``CLOUD_TASKS_`` and with ``RMS_CLOUD_TASKS_``.
-        offers: What the machine may turn out to be. Where there are several, the first unless the backend says which
-            (`ComputeTraits.provider_selects_offer`); their facts are exported as those of ``job`` are.
-        plugin: Variables with their full name.
+        offers: Offers that the instance may be of. The first is assumed unless the backend reports another
+            (`ComputeTraits.provider_selects_offer`); they are exported with the same prefixes as ``job``.
+        plugin: Variables by full name.
     """
     lines = _exports({**job, **(offer_environment(offers[0]) if offers else {})}, _PREFIXES)
     if len(offers) > 1:
@@ -52,11 +52,11 @@ def _exports(values: Mapping[str, str], prefixes: Sequence[str]) -> list[str]:
 
 
 def _by_offer(offers: Sequence[RankedOffer]) -> list[str]:
-    """What differs from the first offer, for the machine to take what it is."""
-    usual = offer_environment(offers[0])
+    """Return the lines that export what differs from the first offer, depending on the selected one."""
+    default = offer_environment(offers[0])
     cases = []
     for ranked in offers[1:]:
-        facts = {name: value for name, value in offer_environment(ranked).items() if usual[name] != value}
+        facts = {name: value for name, value in offer_environment(ranked).items() if default[name] != value}
         pattern = shlex.quote(f"{ranked.offer.instance_type.name} {ranked.offer.zone}")
         if facts:
             cases += [f"{pattern})", *_exports(facts, _PREFIXES), ";;"]

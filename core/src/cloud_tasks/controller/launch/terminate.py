@@ -1,6 +1,7 @@
-"""Ends instances for good, outside of a run: terminates, and believes only a complete listing.
+"""Termination of instances outside of a run, until a complete listing shows none.
 
-Invariant, with a test: nothing is called gone that a listing has not stopped showing; a failed listing tells nothing.
+Invariant, with a test: instances count as terminated only when a complete listing no longer shows them. A failed
+listing proves nothing.
 """
 
 from __future__ import annotations
@@ -13,38 +14,38 @@ from cloud_tasks.errors import ProviderError
 from cloud_tasks.model import Instance, InstanceState
 from cloud_tasks.plugin import Compute
 
-__all__ = ["remaining_instances", "remove_instances"]
+__all__ = ["remaining_instances", "terminate_instances"]
 
-_PAUSE = timedelta(seconds=1)
-_LONGEST_PAUSE = timedelta(seconds=15)
+_MIN_BACKOFF = timedelta(seconds=1)
+_MAX_BACKOFF = timedelta(seconds=15)
 
 
 def remaining_instances(compute: Compute, job_id: str | None) -> tuple[Instance, ...]:
-    """Whatever of a job (None: of all jobs) is there or has remains: all but what is terminated."""
+    """Return the instances of a job (None: of all jobs) that are not terminated or have resources left."""
     return tuple(i for i in compute.instances(job_id) if i.state is not InstanceState.TERMINATED)
 
 
-def remove_instances(
+def terminate_instances(
     compute: Compute,
     find: Callable[[], Collection[Instance]],
     *,
-    patience: timedelta,
+    timeout: timedelta,
     on_wait: Callable[[Sequence[Instance]], None] = lambda left: None,
     clock: Callable[[], float] = time.monotonic,
     sleep: Callable[[float], None] = time.sleep,
 ) -> tuple[Instance, ...]:
-    """Terminate what ``find`` lists, again and again until it lists nothing; returns everything it ever listed.
+    """Terminate the instances that ``find`` lists until it lists none; return all instances that it listed.
 
     Args:
-        find: Makes a complete listing; raises when it cannot.
-        patience: How long to go on.
-        on_wait: Told after each round what is still there.
+        find: Return a complete listing, or raise.
+        timeout: Maximum time until no instance is listed.
+        on_wait: Called with the remaining instances after each round.
 
     Raises:
-        ProviderError: Some may be left after ``patience``, or a call failed in a way that will not pass.
+        ProviderError: Instances may be left after ``timeout``, or a call failed permanently.
     """
-    deadline = clock() + patience.total_seconds()
-    pause = _PAUSE.total_seconds()
+    deadline = clock() + timeout.total_seconds()
+    backoff = _MIN_BACKOFF.total_seconds()
     found: dict[str, Instance] = {}
     while True:
         problem: ProviderError | None = None
@@ -63,11 +64,12 @@ def remove_instances(
                 raise
             problem = error
         if clock() >= deadline:
-            names = ", ".join(instance.instance_id for instance in left) or "some"
+            names = ", ".join(instance.instance_id for instance in left) or "unknown"
             reason = f": {problem}" if problem is not None else ""
             raise ProviderError(
-                f"instances may still be there ({names}){reason}", hint="run the command again, and look at the console"
+                f"instances may still exist ({names}){reason}",
+                hint="run the command again, and check the provider's console",
             ) from problem
         on_wait(tuple(left))
-        sleep(pause)
-        pause = min(pause * 1.5, _LONGEST_PAUSE.total_seconds())
+        sleep(backoff)
+        backoff = min(backoff * 1.5, _MAX_BACKOFF.total_seconds())

@@ -1,1 +1,1 @@
-"""Tasks to the task queue, events from the event queue, copies of events and progress to sinks."""
+"""Messages of a run: tasks to the task queue, events from the event queue, events and progress to event sinks."""

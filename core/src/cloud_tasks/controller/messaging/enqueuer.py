@@ -1,9 +1,10 @@
-"""Feeds the task queue from the store.
+"""Task enqueuer: sends the pending tasks of the store to the task queue.
 
 Invariants, each with a test:
 
-1. A task is marked as queued only after the queue took it: a crash between the two sends it twice, never not at all.
-2. A refused message is tried again; a message that can never be sent (too large) fails the job loudly.
+1. A task is marked as queued only after the queue accepted it: a crash between the two sends it twice, never not at
+   all.
+2. A message that the queue did not accept is sent again; one that can never be sent (too large) aborts the run.
 """
 
 from __future__ import annotations
@@ -14,29 +15,30 @@ from datetime import timedelta
 import structlog
 
 from cloud_tasks.controller.event_loop import Loop
+from cloud_tasks.controller.time_format import format_span
 from cloud_tasks.convert import encode_task_message
 from cloud_tasks.errors import ProviderError
 from cloud_tasks.model import TaskMessage
 from cloud_tasks.plugin import Queue, SendFailure
 from cloud_tasks.store import Store
 
-__all__ = ["MOST_PARALLEL_SENDS", "TaskEnqueuer"]
+__all__ = ["MAX_PARALLEL_SENDS", "TaskEnqueuer"]
 
 log = structlog.get_logger()
 
 _BATCH = 1000
-MOST_PARALLEL_SENDS = 8
-_FIRST_PAUSE = timedelta(seconds=1)
-_LONGEST_PAUSE = timedelta(seconds=60)
+MAX_PARALLEL_SENDS = 8
+_MIN_BACKOFF = timedelta(seconds=1)
+_MAX_BACKOFF = timedelta(seconds=60)
 
 
 class TaskEnqueuer:
-    """Sends every pending task, in waves of a few batches at a time.
+    """Sends all pending tasks, a few batches at a time.
 
     Args:
-        on_broken: Called with the reason when a task cannot be sent at all.
-        operations: How many messages may be on their way at a time, counted in the backend's own send operations.
-        send_batch: How many messages one such operation takes.
+        on_broken: Called with the reason if a task can never be sent.
+        operations: Maximum number of send operations of the backend at a time.
+        send_batch: Number of messages in one such operation.
     """
 
     def __init__(
@@ -55,19 +57,19 @@ class TaskEnqueuer:
         self._on_broken = on_broken
         at_a_time = max(operations * send_batch, 1)
         self._batch = min(_BATCH, at_a_time)
-        self._parallel = max(min(at_a_time // _BATCH, MOST_PARALLEL_SENDS), 1)
-        self._pause = _FIRST_PAUSE
+        self._parallel = max(min(at_a_time // _BATCH, MAX_PARALLEL_SENDS), 1)
+        self._backoff = _MIN_BACKOFF
         self._active = False
         self._stopped = False
-        self._under_way = 0
+        self._open_batches = 0
         self._problem = ""
-        self._hopeless = ""
+        self._unsendable = ""
         self._sent = 0
         self.done = False
-        """Whether every task has been sent, or none is to be sent any more."""
+        """Whether every task has been sent, or sending has been stopped."""
 
     def start(self) -> None:
-        """Begin, or begin again after tasks became pending once more."""
+        """Start sending, or resume after tasks became pending again."""
         if self._stopped:
             return
         self.done = False
@@ -76,7 +78,7 @@ class TaskEnqueuer:
             self._step()
 
     def stop(self) -> None:
-        """Send no more, for good."""
+        """Stop sending; cannot be undone."""
         self._stopped = True
         self.done = not self._active
 
@@ -90,7 +92,7 @@ class TaskEnqueuer:
                 self._sent = 0
             return
         batches = [messages[first : first + self._batch] for first in range(0, len(messages), self._batch)]
-        self._under_way = len(batches)
+        self._open_batches = len(batches)
         for batch in batches:
             self._send(batch)
 
@@ -107,33 +109,33 @@ class TaskEnqueuer:
         unsent = {failure.index for failure in failures}
         self._store.mark_queued([task_id for index, task_id in enumerate(task_ids) if index not in unsent])
         self._sent += len(task_ids) - len(unsent)
-        hopeless = next((failure for failure in failures if not failure.transient), None)
-        if hopeless is not None:
-            self._hopeless = f'the queue refused task "{task_ids[hopeless.index]}": {hopeless.reason}'
+        permanent = next((failure for failure in failures if not failure.transient), None)
+        if permanent is not None:
+            self._unsendable = f'the queue refused task "{task_ids[permanent.index]}": {permanent.reason}'
         elif failures:
-            self._problem = f"The queue did not take {len(failures)} tasks ({failures[0].reason})"
+            self._problem = f"The queue did not accept {len(failures)} tasks ({failures[0].reason})"
         self._after_batch()
 
     def _after_error(self, error: Exception) -> None:
         if isinstance(error, ProviderError) and error.transient:
             self._problem = f"Tasks could not be sent to the queue ({error})"
         else:
-            self._hopeless = f"tasks cannot be sent to the queue: {error}"
+            self._unsendable = f"tasks cannot be sent to the queue: {error}"
         self._after_batch()
 
     def _after_batch(self) -> None:
-        """Once the whole wave was answered: the next one, now or after a pause, or the end."""
-        self._under_way -= 1
-        if self._under_way:
+        """After the last open batch, send the next ones, now or after a pause, or report an unsendable task."""
+        self._open_batches -= 1
+        if self._open_batches:
             return
         problem, self._problem = self._problem, ""
-        if self._hopeless:
+        if self._unsendable:
             self._active = False
-            self._on_broken(self._hopeless)
+            self._on_broken(self._unsendable)
         elif problem:
-            log.warning(f"{problem}; trying again in {self._pause.total_seconds():.0f} s")
-            self._loop.later(self._pause, self._step)
-            self._pause = min(self._pause * 2, _LONGEST_PAUSE)
+            log.warning(f"{problem}; next attempt in {format_span(self._backoff)}")
+            self._loop.later(self._backoff, self._step)
+            self._backoff = min(self._backoff * 2, _MAX_BACKOFF)
         else:
-            self._pause = _FIRST_PAUSE
+            self._backoff = _MIN_BACKOFF
             self._step()

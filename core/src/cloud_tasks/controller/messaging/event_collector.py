@@ -1,10 +1,11 @@
-"""Collects events from the event queue into the store.
+"""Event collector: applies the events of the event queue to the store.
 
 Invariants, each with a test:
 
 1. An event is acked only after the transaction that applied it was committed.
-2. A broken message is set aside, counted and acked: it never blocks the rest, and never comes back.
-3. While the event queue cannot be reached, no instance counts as silent (`EventCollector.listening_since`).
+2. A malformed message is dead-lettered, counted and acked: it never blocks the others, and is not delivered again.
+3. Time in which the event queue was not read does not count as time without heartbeat
+   (`EventCollector.events_read_since`).
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from datetime import datetime, timedelta
 import structlog
 
 from cloud_tasks.controller.event_loop import Loop
+from cloud_tasks.controller.time_format import format_span
 from cloud_tasks.convert import MalformedMessageError, decode_events
 from cloud_tasks.model import Event
 from cloud_tasks.plugin import Delivery, Queue
@@ -25,39 +27,39 @@ __all__ = ["EventCollector"]
 log = structlog.get_logger()
 
 _BATCH = 500
-"""Messages per receive; each carries a batch of events."""
+"""Messages per receive call; each contains a batch of events."""
 _WAIT = timedelta(seconds=1)
-_FIRST_PAUSE = timedelta(seconds=1)
-_LONGEST_PAUSE = timedelta(seconds=30)
+_MIN_BACKOFF = timedelta(seconds=1)
+_MAX_BACKOFF = timedelta(seconds=30)
 _GAP = timedelta(seconds=60)
-"""After a longer time between two answers the silence was ours, not the workers': an outage, or we were asleep. A
-shorter one says nothing, and where single calls fail all the time nobody would ever be listened to."""
+"""Maximum time between two answers of the queue without a gap. A longer time is an outage, or this machine was asleep;
+a shorter one is normal where single calls fail."""
 
 
 class _Message:
-    """One delivery, read: what is good in it, and what is wrong with the rest."""
+    """A decoded delivery: its events, and the reasons why parts of it are malformed."""
 
-    __slots__ = ("body", "broken", "events", "lease_id")
+    __slots__ = ("body", "events", "lease_id", "malformed")
 
     def __init__(self, delivery: Delivery) -> None:
         self.lease_id = delivery.lease_id
         self.body = delivery.body
         self.events: Sequence[Event] = ()
-        self.broken: Sequence[str] = ()
+        self.malformed: Sequence[str] = ()
         try:
-            self.events, self.broken = decode_events(delivery.body)
+            self.events, self.malformed = decode_events(delivery.body)
         except MalformedMessageError as error:
-            self.broken = (str(error),)
+            self.malformed = (str(error),)
 
 
 class EventCollector:
-    """Receives, applies, acks, for as long as it is not stopped.
+    """Receives, applies and acks events until it is stopped.
 
-    The next messages are received and read, in another thread, while these are applied.
+    The next messages are received and decoded in another thread while the current ones are applied.
 
     Args:
-        on_events: Told of each batch after it was committed (sinks, progress).
-        wait: How long a receive may wait for the first message.
+        on_events: Called with each batch after it was committed.
+        wait: Maximum time for which a receive call waits for the first message.
     """
 
     def __init__(
@@ -74,65 +76,66 @@ class EventCollector:
         self._queue = queue
         self._on_events = on_events
         self._wait = wait
-        self._pause = _FIRST_PAUSE
+        self._backoff = _MIN_BACKOFF
         self._stopping = False
         self._on_stopped: Callable[[], None] = lambda: None
         self._reading = False
         self._acking = 0
-        self._owed: list[str] = []
+        self._unacked: list[str] = []
         self._last_answer: datetime | None = None
         self.stopped = False
-        """Whether nothing is under way any more."""
+        """Whether no call is open any more."""
         self._reading_since: datetime | None = None
         self._behind = False
 
     @property
-    def listening_since(self) -> datetime | None:
-        """Since when the queue has been read without a gap; None while it cannot be read, or while we are behind."""
-        asleep = self._last_answer is None or self._loop.now() - self._last_answer > _GAP
-        return None if self._behind or asleep else self._reading_since
+    def events_read_since(self) -> datetime | None:
+        """Time since which the queue has been read without a gap; None while it cannot be read or holds a backlog."""
+        has_gap = self._last_answer is None or self._loop.now() - self._last_answer > _GAP
+        return None if self._behind or has_gap else self._reading_since
 
     def start(self) -> None:
+        """Start receiving."""
         self._reading = True
         self._receive()
 
     def stop(self, then: Callable[[], None] = lambda: None) -> None:
-        """Take what is there, then no more; ``then`` is called when nothing is under way any more."""
+        """Collect the remaining messages, then stop; ``then`` is called when no call is open any more."""
         self._stopping = True
         self._on_stopped = then
 
     def _receive(self) -> None:
-        # What was sent before `stop` is found only by a look that began after it.
-        last_look = self._stopping
-        wait = timedelta(0) if last_look else self._wait
+        # Only a receive call that starts after `stop` finds everything that was sent before it.
+        is_last = self._stopping
+        wait = timedelta(0) if is_last else self._wait
 
         def work() -> Sequence[_Message]:
             return [_Message(delivery) for delivery in self._queue.receive(_BATCH, wait=wait)]
 
-        self._loop.call(work, lambda found: self._received(found, last_look), self._failed)
+        self._loop.call(work, lambda found: self._received(found, is_last), self._failed)
 
-    def _received(self, messages: Sequence[_Message], last_look: bool) -> None:
+    def _received(self, messages: Sequence[_Message], is_last: bool) -> None:
         now = self._loop.now()
         if self._reading_since is None or self._last_answer is None or now - self._last_answer > _GAP:
             self._reading_since = now
         self._behind = len(messages) >= _BATCH
         self._last_answer = now
-        self._pause = _FIRST_PAUSE
-        if messages or not last_look:
+        self._backoff = _MIN_BACKOFF
+        if messages or not is_last:
             self._receive()
         else:
             self._reading = False
         self._ack(self._apply(messages))
-        self._end_if_over()
+        self._finish_if_idle()
 
     def _apply(self, messages: Sequence[_Message]) -> list[str]:
-        """Commit what the messages carry; returns the leases that may now be acked: all of them."""
+        """Commit the events of the messages; return the leases, which may then be acked."""
         events: list[Event] = []
         for message in messages:
             events.extend(message.events)
-            for reason in message.broken:
+            for reason in message.malformed:
                 self._store.dead_letter(message.body, reason, self._loop.now())
-                log.warning(f"An event was set aside: {reason}")
+                log.warning(f"Malformed event message dead-lettered: {reason}")
         if events:
             applied = self._store.apply_events(events)
             if applied.duplicate:
@@ -141,35 +144,35 @@ class EventCollector:
         return [message.lease_id for message in messages]
 
     def _ack(self, lease_ids: list[str]) -> None:
-        acks = self._owed + lease_ids
+        acks = self._unacked + lease_ids
         if not acks:
             return
-        self._owed = []
+        self._unacked = []
         self._acking += 1
 
         def over(_: object = None) -> None:
             self._acking -= 1
-            self._end_if_over()
+            self._finish_if_idle()
 
         def failed(error: Exception) -> None:
-            # Tried again with the next answer of the queue; what comes a second time changes nothing.
-            log.debug(f"{len(acks)} event messages could not be acked: {error}")
-            self._owed += acks
+            # Repeated with the next answer of the queue; a second delivery changes nothing.
+            log.debug(f"{len(acks)} event messages not acked, to be repeated: {error}")
+            self._unacked += acks
             over()
 
         self._loop.call(lambda: self._queue.ack(acks), over, failed)
 
-    def _end_if_over(self) -> None:
+    def _finish_if_idle(self) -> None:
         if not self._reading and not self._acking and not self.stopped:
             self.stopped = True
             self._on_stopped()
 
     def _failed(self, error: Exception) -> None:
         if self._stopping:
-            log.warning(f"The last events could not be read: {error}")
+            log.warning(f"The last events could not be received: {error}")
             self._reading = False
-            self._end_if_over()
+            self._finish_if_idle()
             return
-        log.warning(f"The event queue cannot be read ({error}); trying again in {self._pause.total_seconds():.0f} s")
-        self._loop.later(self._pause, self._receive)
-        self._pause = min(self._pause * 2, _LONGEST_PAUSE)
+        log.warning(f"The event queue could not be read; next attempt in {format_span(self._backoff)}: {error}")
+        self._loop.later(self._backoff, self._receive)
+        self._backoff = min(self._backoff * 2, _MAX_BACKOFF)

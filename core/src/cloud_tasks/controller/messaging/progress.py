@@ -1,7 +1,7 @@
-"""Progress of a run: what the log shows, and what event sinks are given.
+"""Progress of a run, for the log and for event sinks.
 
-There are two types because their readers differ: `Progress` holds the store's own records, for the command line;
-`JobProgress` belongs to the plugin contract, which knows no store. Only `Progress.for_sinks` makes the second.
+There are two types because their readers differ: `Progress` holds the store's records, for the command line;
+`JobProgress` is part of the plugin contract, which has no store. Only `Progress.for_sinks` makes the second.
 """
 
 from __future__ import annotations
@@ -20,21 +20,21 @@ __all__ = ["Progress"]
 
 @attrs.frozen(kw_only=True)
 class Progress:
-    """A job at one moment."""
+    """Progress of a job at one time."""
 
     now: datetime
     summary: JobSummary
     instances: tuple[InstanceRecord, ...]
     depth: Depth | None = None
-    """Of the task queue, where it was asked for."""
+    """Depth of the task queue; None if not known."""
     cost: Money
 
     @classmethod
     def read(cls, store: Store, now: datetime, *, depth: Depth | None = None) -> Progress:
-        """Read it from the store; on the thread that owns the store.
+        """Read the progress from the store, on the thread that owns it.
 
         Args:
-            now: UTC.
+            now: Time in UTC.
         """
         return cls(
             now=now,
@@ -46,13 +46,13 @@ class Progress:
 
     @property
     def price_per_hour(self) -> Money:
-        """Price of the instances that exist or were requested."""
+        """Total price of the instances that exist or were requested."""
         return sum((record.price_per_hour for record in self.instances if record.ended_at is None), Money.zero())
 
     def for_sinks(
         self, *, phase: JobPhase = JobPhase.RUNNING, reason: str = "", max_total_cost: Money | None = None
     ) -> JobProgress:
-        """Return the same for event sinks.
+        """Return the progress for event sinks.
 
         Args:
             reason: Why the run was aborted.

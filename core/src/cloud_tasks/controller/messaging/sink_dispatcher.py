@@ -1,11 +1,11 @@
-"""Copies events to the sinks that the user asked for, and tells those that want to know how the job stands.
+"""Sink dispatcher: sends events to the configured event sinks, and progress to those that take it.
 
 Invariants, each with a test:
 
-1. A sink that fails never stops a run. Its batch is tried again; past `_TRIES` it is dropped, counted, and told at the
-   end. The database has every event all the same.
-2. What waits for a slow sink is bounded: events beyond `_MOST_WAITING` are dropped and counted.
-3. A sink that stays broken holds up the end of a run by no more than the patience of `finish`.
+1. A failing sink never stops a run. Its batch is sent up to `_MAX_ATTEMPTS` times, then dropped, counted, and reported
+   at the end. The database has every event.
+2. The queue of a slow sink is bounded: events beyond `_MAX_WAITING_EVENTS` are dropped and counted.
+3. A failing sink delays the end of a run by the timeout of `finish` at most.
 """
 
 from __future__ import annotations
@@ -25,53 +25,53 @@ __all__ = ["SinkDispatcher"]
 
 log = structlog.get_logger()
 
-_TRIES = 5
-_PAUSE = timedelta(seconds=1)
-_MOST_WAITING = 100_000
-"""Events; some hundred megabytes with long results."""
+_MAX_ATTEMPTS = 5
+_BACKOFF = timedelta(seconds=1)
+_MAX_WAITING_EVENTS = 100_000
+"""A few hundred megabytes with long results."""
 
 
 class SinkDispatcher:
-    """One lane per sink: a slow or broken sink does not hold up the others."""
+    """Event sinks with a queue each, so that a slow or failing sink does not delay the others."""
 
     def __init__(self, loop: Loop, sinks: Mapping[str, EventSink]) -> None:
         self._loop = loop
-        self._lanes = [_SinkQueue(loop, name, sink) for name, sink in sinks.items()]
+        self._queues = [_SinkQueue(loop, name, sink) for name, sink in sinks.items()]
 
     def write(self, events: Sequence[Event], *, only: Container[str] | None = None) -> None:
-        """Hand a batch to every sink, or only to those of these names."""
-        for lane in self._lanes:
-            if only is None or lane.name in only:
-                lane.write(events)
+        """Send a batch to every sink, or only to the sinks of these names."""
+        for queue in self._queues:
+            if only is None or queue.name in only:
+                queue.write(events)
 
     @property
-    def tells(self) -> bool:
-        """Whether any sink wants to know how the job stands."""
-        return any(lane.tells for lane in self._lanes)
+    def takes_progress(self) -> bool:
+        """Whether any sink takes progress."""
+        return any(queue.takes_progress for queue in self._queues)
 
-    def tell(self, progress: JobProgress) -> None:
-        """Say how the job stands to every sink that wants to know."""
-        for lane in self._lanes:
-            lane.tell(progress)
+    def send_progress(self, progress: JobProgress) -> None:
+        """Send progress to every sink that takes it."""
+        for queue in self._queues:
+            queue.send_progress(progress)
 
     @property
     def idle(self) -> bool:
-        """Whether every batch was written or given up."""
-        return all(lane.idle for lane in self._lanes)
+        """Whether every batch was written or dropped."""
+        return all(queue.idle for queue in self._queues)
 
-    def finish(self, patience: timedelta) -> None:
-        """Go on until all is written, or until ``patience`` is over: what waits then is dropped and counted."""
+    def finish(self, timeout: timedelta) -> None:
+        """Run until all is written, or until ``timeout``: waiting events are then dropped and counted."""
 
-        def give_up() -> None:
-            for lane in self._lanes:
-                lane.give_up()
+        def close() -> None:
+            for queue in self._queues:
+                queue.close()
 
-        self._loop.later(patience, give_up)
+        self._loop.later(timeout, close)
         self._loop.run(lambda: self.idle)
 
-    def lost(self) -> dict[str, int]:
-        """Events that each sink did not take; empty when it took all."""
-        return {lane.name: lane.lost for lane in self._lanes if lane.lost}
+    def dropped(self) -> dict[str, int]:
+        """Return the number of dropped events by sink; empty if there are none."""
+        return {queue.name: queue.dropped for queue in self._queues if queue.dropped}
 
 
 class _SinkQueue:
@@ -83,40 +83,40 @@ class _SinkQueue:
         self._events_waiting = 0
         self._busy = False
         self._pausing = False
-        self._tries = 0
-        self._most_tries = _TRIES
+        self._attempts = 0
+        self._max_attempts = _MAX_ATTEMPTS
         self._overflowed = False
-        self._over = False
-        self.tells = isinstance(sink, ProgressSink)
-        self.lost = 0
+        self._closed = False
+        self.takes_progress = isinstance(sink, ProgressSink)
+        self.dropped = 0
 
     @property
     def idle(self) -> bool:
         return not self._busy and not self._waiting
 
     def write(self, events: Sequence[Event]) -> None:
-        if self._over or (self._events_waiting and self._events_waiting + len(events) > _MOST_WAITING):
-            self.lost += len(events)
+        if self._closed or (self._events_waiting and self._events_waiting + len(events) > _MAX_WAITING_EVENTS):
+            self.dropped += len(events)
             if not self._overflowed:
                 self._overflowed = True
-                log.warning(f'The event sink "{self.name}" is too slow; it will miss events')
+                log.warning(f'The event sink "{self.name}" is too slow; events are dropped')
             return
         self._events_waiting += len(events)
         self._add(events)
 
-    def tell(self, progress: JobProgress) -> None:
-        if not self.tells or self._over:
+    def send_progress(self, progress: JobProgress) -> None:
+        if not self.takes_progress or self._closed:
             return
-        # The first is being told, perhaps; of the others the newest is enough.
+        # The first item may be in a call; of the others, the newest progress is enough.
         last = self._waiting[-1] if len(self._waiting) > 1 else None
         if isinstance(last, JobProgress) and last.phase is JobPhase.RUNNING:
             self._waiting[-1] = progress
         else:
             self._add(progress)
 
-    def give_up(self) -> None:
-        """Drop what waits; a call that is under way is waited for."""
-        self._over = True
+    def close(self) -> None:
+        """Drop what waits; an open call is still awaited."""
+        self._closed = True
         while len(self._waiting) > (1 if self._busy and not self._pausing else 0):
             self._drop(self._waiting.pop())
         if self._pausing:
@@ -133,9 +133,9 @@ class _SinkQueue:
         if not self._waiting:
             self._busy = False
             return
-        self._loop.call(functools.partial(self._hand_over, self._waiting[0]), self._written, self._failed)
+        self._loop.call(functools.partial(self._deliver, self._waiting[0]), self._written, self._failed)
 
-    def _hand_over(self, item: Sequence[Event] | JobProgress) -> None:
+    def _deliver(self, item: Sequence[Event] | JobProgress) -> None:
         if not isinstance(item, JobProgress):
             self._sink.write(item)
             self._sink.flush()
@@ -146,27 +146,27 @@ class _SinkQueue:
         done = self._waiting.popleft()
         if not isinstance(done, JobProgress):
             self._events_waiting -= len(done)
-            self._most_tries = _TRIES
-        self._tries = 0
+            self._max_attempts = _MAX_ATTEMPTS
+        self._attempts = 0
         self._next()
 
     def _failed(self, error: Exception) -> None:
-        self._tries += 1
-        is_told = isinstance(self._waiting[0], JobProgress)
-        if self._tries < self._most_tries and not self._over and not is_told:
+        self._attempts += 1
+        is_progress = isinstance(self._waiting[0], JobProgress)
+        if self._attempts < self._max_attempts and not self._closed and not is_progress:
             self._pausing = True
-            self._loop.later(_PAUSE * self._tries, self._next_if_waiting)
+            self._loop.later(_BACKOFF * self._attempts, self._next_if_waiting)
             return
-        self._tries = 0
+        self._attempts = 0
         dropped = self._waiting.popleft()
         if isinstance(dropped, JobProgress):
-            log.warning(f'The event sink "{self.name}" could not be told how the job stands: {error}')
+            log.warning(f'The event sink "{self.name}" did not accept progress: {error}')
         else:
             self._drop(dropped)
-            if self._most_tries > 1:
-                log.warning(f'The event sink "{self.name}" did not take {len(dropped)} events: {error}')
-            # It is broken: one try for each batch, until one succeeds.
-            self._most_tries = 1
+            if self._max_attempts > 1:
+                log.warning(f'The event sink "{self.name}" did not accept {len(dropped)} events: {error}')
+            # One attempt for each batch until one succeeds.
+            self._max_attempts = 1
         self._next()
 
     def _next_if_waiting(self) -> None:
@@ -175,5 +175,5 @@ class _SinkQueue:
 
     def _drop(self, item: Sequence[Event] | JobProgress) -> None:
         if not isinstance(item, JobProgress):
-            self.lost += len(item)
+            self.dropped += len(item)
             self._events_waiting -= len(item)

@@ -2,7 +2,7 @@
 
 Invariants, each with a test:
 
-1. The whole input is checked before anything is deleted or created.
+1. The whole input is validated before anything is deleted or created.
 2. ``run`` and ``load-queue`` set up a job by the same steps (`cloud_tasks.controller.setup.resources`).
 """
 
@@ -94,7 +94,7 @@ class JobSetup:
         """Check the whole input and load it into a new database beside the final one; return the number of tasks.
 
         Raises:
-            InputError: The input is broken.
+            InputError: The input is invalid.
         """
         spec = self._given.task_file or self._config.task_source
         if spec is None:
@@ -125,10 +125,10 @@ class JobSetup:
         return tuple(found)
 
     def create(self) -> JobResources:
-        """Put the loaded database in its place, with new queues. Call after `load`.
+        """Publish the loaded database, and create new queues. Call after `load`.
 
         Raises:
-            StoreError: Another process works on the database there; nothing was removed.
+            StoreError: Another process uses the existing database; nothing was removed.
         """
         assert self._loaded is not None
         store, (tasks, events) = self._loaded, self._open_queues()
@@ -138,10 +138,10 @@ class JobSetup:
         return JobResources(store=store, tasks=tasks, events=events)
 
     def resume(self) -> JobResources:
-        """Open the existing job, and create the queues that it has not.
+        """Open the existing job, and create its missing queues.
 
         Raises:
-            InputError: There is no database.
+            InputError: The database does not exist.
             StoreError: It cannot be used, or belongs to another job.
         """
         path = self._given.db_file
@@ -169,7 +169,7 @@ class JobSetup:
         )
 
     def _open_queues(self) -> tuple[Queue, Queue]:
-        """The task queue and the event queue; they need not exist yet."""
+        """Return the task queue and the event queue; they need not exist yet."""
         if self._queues is None:
             tasks = open_queue(self._config, self.job_id, self.queue_name)
             events = open_queue(self._config, self.job_id, f"{self.queue_name}-events", for_events=True)
@@ -177,7 +177,7 @@ class JobSetup:
         return self._queues
 
     def _may_have_instances(self) -> bool:
-        """Return whether the provider has to be asked; loading a queue needs no permission for its instances."""
+        """Return whether to list instances; loading a queue needs no permission for that."""
         return self._starts_instances or _records_instances(self._given.db_file)
 
 

@@ -1,4 +1,4 @@
-"""Which machines a configuration would buy: asks the provider what there is and what it costs, changes nothing."""
+"""Offers for a configuration: instance types and prices of the provider, filtered and ranked. Read-only."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ log = structlog.get_logger()
 
 
 def rank_offers(config: JobConfig, job_id: str = "") -> Ranking:
-    """Rank what the provider offers by the constraints, limits and preference of a configuration."""
+    """Rank the provider's offers by the constraints, limits and preference of a configuration."""
     with open_compute(config, job_id) as compute, open_pricing(config) as pricing:
         return rank(
             compute.instance_types(),
@@ -33,7 +33,7 @@ def rank_offers(config: JobConfig, job_id: str = "") -> Ranking:
 
 
 def ask_headroom(config: JobConfig, offers: Sequence[RankedOffer], job_id: str = "") -> tuple[Headroom | None, ...]:
-    """How many more instances of each offer the account's quotas allow; None where the provider cannot tell."""
+    """Return how many more instances of each offer the account's quotas allow; None where not reported."""
     if not offers:
         return ()
     with open_compute(config, job_id) as compute:
@@ -44,13 +44,13 @@ def _headroom(compute: Compute, ranked: RankedOffer) -> Headroom | None:
     try:
         return compute.headroom(ranked.offer)
     except ProviderError as error:
-        # A plan without quotas is worth more than no plan.
-        log.warning(f"The quotas for {ranked.offer.instance_type.name} could not be read: {error}")
+        # A plan without quotas is better than none.
+        log.warning(f"Quotas for {ranked.offer.instance_type.name} could not be read: {error}")
         return None
 
 
 def require_offer(ranking: Ranking) -> Ranking:
-    """The same ranking. Raises `InputError`, with the first reasons, when it has no offer."""
+    """Return the same ranking, or raise `InputError` with the first reasons if it has no offer."""
     if not ranking.offers:
         reasons = "; ".join(f"{r.instance_type}: {r.reason}" for r in ranking.rejected[:3])
         more = f" (and {len(ranking.rejected) - 3} more)" if len(ranking.rejected) > 3 else ""

@@ -1,4 +1,4 @@
-"""Opens the backends that a configuration names, each with what it has to be told."""
+"""Open the backends of a configuration, each with its context."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ __all__ = ["cache_dir", "open_compute", "open_pricing", "open_queue"]
 
 _LEASE = timedelta(seconds=60)
 _EVENT_LEASE = timedelta(seconds=15)
-"""Applying a batch takes well under a second; what a killed controller had leased should be back soon."""
+"""Longer than applying a batch takes; short, so that the leases of a killed controller end soon."""
 
 
 def cache_dir() -> Path:
-    """Where slow answers of providers are kept: ``CLOUD_TASKS_CACHE_DIR``, else the user's own cache folder."""
+    """Return the folder for cached answers of providers: ``CLOUD_TASKS_CACHE_DIR``, else the user's cache folder."""
     chosen = os.environ.get("CLOUD_TASKS_CACHE_DIR")
     if chosen:
         return Path(chosen)
@@ -26,10 +26,10 @@ def cache_dir() -> Path:
 
 
 def open_compute(config: JobConfig, job_id: str = "") -> AbstractContextManager[Compute]:
-    """The machines.
+    """Open the compute backend.
 
     Args:
-        job_id: Empty for a command that concerns no job.
+        job_id: Empty for a command without a job.
     """
     run = config.run
     context = ComputeContext(
@@ -40,14 +40,14 @@ def open_compute(config: JobConfig, job_id: str = "") -> AbstractContextManager[
 
 
 def open_pricing(config: JobConfig) -> AbstractContextManager[Pricing]:
-    """The price list of the configured region."""
+    """Open the price list of the configured region."""
     context = PricingContext(region=config.run.region, zone=config.run.zone, cache_dir=cache_dir())
     settings = config.settings_for("pricing", config.pricing)
     return config.registry.pricing(config.pricing).open(settings, context)
 
 
 def open_queue(config: JobConfig, job_id: str, name: str, *, for_events: bool = False) -> AbstractContextManager[Queue]:
-    """A queue of this name; it need not exist yet."""
+    """Open the queue of this name; it need not exist yet."""
     backend = config.registry.queue(config.queue)
     context = QueueContext(
         job_id=job_id,

@@ -1,10 +1,9 @@
-"""The controller of one run, put together from what was opened for it."""
+"""Wiring of a run's controller: its parts, made from a configuration and the opened resources."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from datetime import timedelta
-from typing import Any
 
 import attrs
 
@@ -28,7 +27,7 @@ __all__ = ["RunResources", "assemble_controller"]
 
 @attrs.frozen(kw_only=True)
 class RunResources:
-    """What a run works on, to be closed after it."""
+    """Store and backends of a run."""
 
     store: Store
     compute: Compute
@@ -38,52 +37,44 @@ class RunResources:
 
 def assemble_controller(
     loop: ThreadedLoop,
-    opened: RunResources,
+    resources: RunResources,
     *,
     registry: Registry,
     config: JobConfig,
     job_id: str,
     offers: Sequence[RankedOffer],
-    orders: LaunchRequestBuilder,
-    copies: SinkDispatcher,
+    requests: LaunchRequestBuilder,
+    sinks: SinkDispatcher,
     on_progress: Callable[[Progress], None],
 ) -> Controller:
-    """A controller with its feeder, collector and fleet, which tell it what they notice."""
+    """Return the controller of a run, with parts for the configuration's backends and settings."""
     run = config.run
-    holder: list[Controller] = []
-
-    def collected(batch: Any) -> None:
-        copies.write(batch)
-        holder[0].noticed_events()
-
-    feeder = TaskEnqueuer(
+    store = resources.store
+    return Controller(
         loop,
-        opened.store,
-        opened.tasks,
-        on_broken=lambda reason: holder[0].broken(reason),
-        operations=run.max_concurrent_queue_operations,
-        send_batch=registry.queue(config.queue).traits.send_batch,
-    )
-    fleet = Fleet(
-        loop,
-        opened.store,
-        opened.compute,
-        compose=orders.compose,
-        max_parallel=parallel_launches(config),
-        on_refused=lambda: holder[0].refused(),
-    )
-    controller = Controller(
-        loop,
-        opened.store,
-        job_id=job_id,
-        task_queue=opened.tasks,
-        feeder=feeder,
-        collector=EventCollector(loop, opened.store, opened.events, on_events=collected),
-        fleet=fleet,
+        store,
+        task_queue=resources.tasks,
+        make_enqueuer=lambda on_broken: TaskEnqueuer(
+            loop,
+            store,
+            resources.tasks,
+            on_broken=on_broken,
+            operations=run.max_concurrent_queue_operations,
+            send_batch=registry.queue(config.queue).traits.send_batch,
+        ),
+        make_collector=lambda on_events: EventCollector(loop, store, resources.events, on_events=on_events),
+        make_fleet=lambda on_refused: Fleet(
+            loop,
+            store,
+            resources.compute,
+            job_id=job_id,
+            compose=requests.compose,
+            max_parallel=parallel_launches(config),
+            on_refused=on_refused,
+        ),
         offers=offers,
         policy=policy_of(config),
         interval=timedelta(seconds=run.scaling_check_interval),
+        on_events=sinks.write,
         on_progress=on_progress,
     )
-    holder.append(controller)
-    return controller

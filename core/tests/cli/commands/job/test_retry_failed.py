@@ -60,7 +60,7 @@ def test_everything_that_failed_runs_again_and_nothing_else(finished: CommandLin
     assert again.code == 0, again.err
     assert set(statuses(finished.folder).values()) == {"completed"}
     assert sorted((finished.folder / "ran").read_text().split()) == ["exits", "raises"]
-    assert "A new pass over 2 tasks begins" in again.err
+    assert "Rerunning 2 finished tasks" in again.err
     assert "(this run, 2 tasks)" in again.out
     with Store.open(finished.folder / "job.db", read_only=True) as store:
         assert [attempt.attempt for attempt in store.attempts("raises")] == [1, 2]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import cast
 
 import attrs
@@ -30,7 +30,7 @@ class Parts:
 
     collector: type[EventCollector] = EventCollector
     fleet: type[Fleet] = Fleet
-    feeder: type[TaskEnqueuer] = TaskEnqueuer
+    enqueuer: type[TaskEnqueuer] = TaskEnqueuer
 
 
 def make_controller(
@@ -52,7 +52,6 @@ def make_controller(
         limits: Instead of the scenario's: a person may have raised them.
         refusals: Where the requests of refused launches are put, by the id of the error.
     """
-    holder: list[Controller] = []
     tasks = cast(Queue, WatchedTasks(world.task_calls, world.monitor))
     compute = cast(Compute, WatchedCompute(world.cloud_calls, world.monitor, refusals))
 
@@ -66,30 +65,27 @@ def make_controller(
             max_lifetime=scenario.max_lifetime,
         )
 
-    feeder = parts.feeder(loop, store, tasks, on_broken=lambda reason: holder[0].broken(reason))
-    collector = parts.collector(
+    def make_fleet(on_refused: Callable[[], None]) -> Fleet:
+        fleet = parts.fleet(
+            loop,
+            store,
+            compute,
+            job_id=job_id,
+            compose=compose,
+            max_parallel=scenario.max_parallel_launches,
+            on_refused=on_refused,
+        )
+        return cast(Fleet, WatchedFleet(fleet, world.monitor))
+
+    return Controller(
         loop,
         store,
-        cast(Queue, world.event_calls),
-        on_events=lambda events: holder[0].noticed_events(),
-        wait=scenario.event_wait,
-    )
-    fleet = parts.fleet(
-        loop,
-        store,
-        compute,
-        compose=compose,
-        max_parallel=scenario.max_parallel_launches,
-        on_refused=lambda: holder[0].refused(),
-    )
-    controller = Controller(
-        loop,
-        store,
-        job_id=job_id,
         task_queue=tasks,
-        feeder=feeder,
-        collector=collector,
-        fleet=cast(Fleet, WatchedFleet(fleet, world.monitor)),
+        make_enqueuer=lambda on_broken: parts.enqueuer(loop, store, tasks, on_broken=on_broken),
+        make_collector=lambda on_events: parts.collector(
+            loop, store, cast(Queue, world.event_calls), on_events=on_events, wait=scenario.event_wait
+        ),
+        make_fleet=make_fleet,
         offers=offers,
         policy=Policy(
             limits=limits,
@@ -100,5 +96,3 @@ def make_controller(
         ),
         interval=scenario.scaling_check_interval,
     )
-    holder.append(controller)
-    return controller

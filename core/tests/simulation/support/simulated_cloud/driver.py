@@ -264,7 +264,7 @@ class Simulation:
     def _live(self, controller: Controller) -> JobPhase:
         while True:
             try:
-                return controller.run() if controller.outcome is JobPhase.RUNNING else controller.outcome
+                return controller.phase if controller.is_over else controller.run()
             except WorldEnded:
                 if self._world.faults is CALM:
                     raise InvariantViolation(f"1: the job did not end within {_END}") from None

@@ -207,7 +207,7 @@ class Monitor:
     def terminating(self, instance_id: str, reason: str) -> None:
         """6: an instance that works and says so is not taken for silent."""
         worker = self.workers.get(instance_id)
-        if worker is None or not worker.is_healthy or not reason.startswith("nothing was heard"):
+        if worker is None or not worker.is_healthy or not reason.startswith("no heartbeat"):
             return
         # Its first word may still be on its way.
         if worker.first_sent is None or self._now() - worker.first_sent < self._scenario.event_wait + _DELIVERY:

@@ -34,7 +34,6 @@ class WatchedStore:
             "record_launched",
             "record_states",
             "reopen_tasks",
-            "requeue_lost",
             "reset_for_requeue",
             "withdraw",
         }

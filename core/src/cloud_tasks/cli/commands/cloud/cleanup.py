@@ -15,7 +15,7 @@ from cloud_tasks.cli.options.config_options import configuration_options, load_f
 from cloud_tasks.cli.ui.confirmation import confirm
 from cloud_tasks.config import JobConfig
 from cloud_tasks.controller.launch.labels import expiry, owner_label
-from cloud_tasks.controller.launch.terminate import remaining_instances, remove_instances
+from cloud_tasks.controller.launch.terminate import remaining_instances, terminate_instances
 from cloud_tasks.controller.setup.open_backends import open_compute
 from cloud_tasks.model import Instance
 from cloud_tasks.plugin import Compute
@@ -79,10 +79,10 @@ def _sweep(config: JobConfig, compute: Compute, values: dict[str, Any]) -> None:
     noun = "instance" if len(chosen) == 1 else "instances"
     confirm(f"terminate {len(chosen)} {noun}", force=values["force"], instead="--list to only show them")
     wanted = frozenset(instance.instance_id for instance in chosen)
-    remove_instances(
+    terminate_instances(
         compute,
         lambda: [i for i in remaining_instances(compute, config.run.job_id) if i.instance_id in wanted],
-        patience=timedelta(seconds=values["wait"]),
+        timeout=timedelta(seconds=values["wait"]),
         on_wait=lambda left: click.echo(f"Waiting for {len(left)} instances to go", err=True),
     )
     click.echo(f"Terminated {len(chosen)} instances; a listing shows none of them any more", err=values["as_json"])

@@ -148,13 +148,13 @@ class _Watch:
                 self._tell()
                 self._loop.run(lambda: self._collector.stopped)
                 phase = JobPhase.COMPLETE if self._store.summary().finished else JobPhase.LEFT
-                self._copies.tell(Progress.read(self._store, datetime.now(UTC)).for_sinks(phase=phase))
+                self._copies.send_progress(Progress.read(self._store, datetime.now(UTC)).for_sinks(phase=phase))
                 self._copies.finish(_SINK_PATIENCE)
         finally:
             for number, handler in handlers.items():
                 signal.signal(number, handler)
             self._loop.close()
-        for name, count in self._copies.lost().items():
+        for name, count in self._copies.dropped().items():
             log.warning(f'The event sink "{name}" lost {count} events; the database has them')
         is_finished = self._store.summary().finished
         if is_finished:
@@ -188,8 +188,8 @@ class _Watch:
     def _tell(self) -> None:
         """The summary, where anything has changed since the last one; again after the interval."""
         progress = Progress.read(self._store, datetime.now(UTC))
-        if self._copies.tells:
-            self._copies.tell(progress.for_sinks())
+        if self._copies.takes_progress:
+            self._copies.send_progress(progress.for_sinks())
         summary = progress.summary
         is_shown = self._view is not None and self._view.is_shown
         if summary != self._told and not is_shown:

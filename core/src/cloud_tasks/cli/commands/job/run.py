@@ -267,7 +267,7 @@ def _wants_dump(choice: bool | None, *, can_ask: bool) -> bool:
 
 def _report(result: JobResult) -> int:
     """Print how it ended; returns the exit code."""
-    for name, count in result.lost_copies.items():
+    for name, count in result.dropped_events.items():
         log.warning(f'The event sink "{name}" lost {count} events; the database has them')
     if result.outcome is JobPhase.COMPLETE:
         click.echo(render_final_report(result.statistics, result.elapsed))

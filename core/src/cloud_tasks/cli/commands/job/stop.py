@@ -16,7 +16,7 @@ from cloud_tasks.cli.options.common import examples, json_option
 from cloud_tasks.cli.options.config_options import configuration_options, load_from_options
 from cloud_tasks.cli.options.database import database_of
 from cloud_tasks.config import JobConfig
-from cloud_tasks.controller.launch.terminate import remaining_instances, remove_instances
+from cloud_tasks.controller.launch.terminate import remaining_instances, terminate_instances
 from cloud_tasks.controller.setup.open_backends import open_compute, open_queue
 from cloud_tasks.errors import InputError, StoreError
 from cloud_tasks.registry import Registry
@@ -64,10 +64,10 @@ def stop(registry: Registry) -> click.Command:
 def _stop(config: JobConfig, job_id: str, values: dict[str, Any]) -> None:
     with _records(database_of(config), job_id, force=values["force"]) as store:
         with open_compute(config, job_id) as compute:
-            ended = remove_instances(
+            ended = terminate_instances(
                 compute,
                 lambda: remaining_instances(compute, job_id),
-                patience=timedelta(seconds=values["wait"]),
+                timeout=timedelta(seconds=values["wait"]),
                 on_wait=lambda left: click.echo(f"Waiting for {len(left)} instances to go", err=True),
             )
         if store is not None:
@@ -96,7 +96,6 @@ def _settle(store: Store) -> None:
             store.record_launch_failed(record.client_token, "its job was stopped")
         else:
             store.record_ended(record.instance_id, now, "its job was stopped")
-            store.requeue_lost(record.instance_id)
 
 
 def _remove_queue(config: JobConfig, job_id: str) -> bool:

@@ -23,7 +23,7 @@ from cloud_tasks.cli.options.database import database_of, read_database
 from cloud_tasks.cli.ui.confirmation import confirm
 from cloud_tasks.config import JobConfig
 from cloud_tasks.controller.event_loop import ThreadedLoop
-from cloud_tasks.controller.messaging.enqueuer import MOST_PARALLEL_SENDS, TaskEnqueuer
+from cloud_tasks.controller.messaging.enqueuer import MAX_PARALLEL_SENDS, TaskEnqueuer
 from cloud_tasks.controller.setup.job_setup import JobInput, JobResources, JobSetup
 from cloud_tasks.errors import CloudTasksError, InputError
 from cloud_tasks.model import TaskStatus
@@ -123,7 +123,7 @@ def _are_gone(resources: JobResources) -> bool:
 
 def _send(store: Store, tasks: Queue, config: JobConfig) -> None:
     """Send every pending task. Raises `CloudTasksError` when the queue takes no more."""
-    loop = ThreadedLoop(threads=MOST_PARALLEL_SENDS)
+    loop = ThreadedLoop(threads=MAX_PARALLEL_SENDS)
     problems: list[str] = []
     try:
         feeder = TaskEnqueuer(

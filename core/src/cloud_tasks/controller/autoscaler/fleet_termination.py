@@ -1,0 +1,102 @@
+"""Termination of all instances of a run.
+
+Invariants, each with a test:
+
+1. The termination is confirmed by a complete listing only, never by a failed one.
+2. While listings fail, the instances that the records know are terminated all the same.
+3. Every record of an instance ends with the confirmation.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import timedelta
+
+import structlog
+
+from cloud_tasks.controller.autoscaler.fleet import Fleet
+from cloud_tasks.controller.autoscaler.observe import StateBuilder
+from cloud_tasks.controller.event_loop import Loop, sleep
+from cloud_tasks.controller.time_format import format_span
+from cloud_tasks.model import Instance, InstanceState
+from cloud_tasks.store import InstanceRecord, Store
+
+__all__ = ["FleetTermination"]
+
+log = structlog.get_logger()
+
+_RELIST_INTERVAL = timedelta(seconds=2)
+"""Time between two listings while no instance is listed and the termination is not confirmed."""
+_TIMEOUT = timedelta(minutes=10)
+_REASON = "the run has ended"
+
+
+class FleetTermination:
+    """Terminates the instances of a run until a complete listing shows none."""
+
+    def __init__(self, loop: Loop, store: Store, *, fleet: Fleet, states: StateBuilder) -> None:
+        self._loop = loop
+        self._store = store
+        self._fleet = fleet
+        self._states = states
+        self._last_listed: tuple[str, ...] = ()
+        self.confirmed = False
+        """Whether a complete listing confirmed that no instance of the job is left."""
+
+    async def run(self) -> None:
+        """Terminate the instances until none is listed, for ten minutes at most."""
+        deadline = self._loop.now() + _TIMEOUT
+        requested: set[str] = set()
+        while True:
+            listing = await self._list()
+            if listing is not None and self._is_final():
+                self._record_all_ended()
+                self.confirmed = True
+                return
+            if self._loop.now() > deadline:
+                names = ", ".join(self.instances_left()) or "unknown"
+                log.error(
+                    f"Instances not known to be terminated after {format_span(_TIMEOUT)}: {names}; "
+                    "run `cloud-tasks stop`"
+                )
+                return
+            if listing is None:
+                ids = [i for i in self._recorded() if i not in requested]
+                if await self._fleet.terminate_all(ids, _REASON):
+                    requested.update(ids)
+            else:
+                await self._fleet.terminate_all(self._last_listed, _REASON)
+            await sleep(self._loop, timedelta(0) if listing is not None and self._last_listed else _RELIST_INTERVAL)
+
+    async def _list(self) -> Sequence[Instance] | None:
+        self._states.listing_requested()
+        listing = await self._fleet.list()
+        if listing is not None:
+            self._states.record_listing(listing)
+            self._last_listed = tuple(i.instance_id for i in listing if i.state is not InstanceState.TERMINATED)
+        return listing
+
+    def _is_final(self) -> bool:
+        """Return whether the last listing shows no instance, and none can appear later."""
+        may_appear = any(self._states.may_be_unlisted(record) for record in self._living())
+        return not self._last_listed and not may_appear and not self._fleet.busy
+
+    def _recorded(self) -> list[str]:
+        return [record.instance_id for record in self._living() if record.instance_id is not None]
+
+    def instances_left(self) -> tuple[str, ...]:
+        """Return the ids of the instances that are not known to be terminated. Safe in any thread."""
+        if self.confirmed:
+            return ()
+        recorded = [record.instance_id or f"{record.client_token} (launch not answered)" for record in self._living()]
+        return tuple(dict.fromkeys((*recorded, *self._last_listed)))
+
+    def _living(self) -> list[InstanceRecord]:
+        return [record for record in self._store.instances() if record.ended_at is None]
+
+    def _record_all_ended(self) -> None:
+        for record in self._living():
+            if record.instance_id is None:
+                self._store.record_launch_failed(record.client_token, "launch not answered, instance never listed")
+            else:
+                self._fleet.record_ended(record.instance_id, self._loop.now(), _REASON)

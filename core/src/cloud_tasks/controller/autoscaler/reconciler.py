@@ -1,0 +1,196 @@
+"""Reconciliation passes: list the instances, build the observation, decide, and carry out the actions.
+
+Invariants, each with a test:
+
+1. Passes do not overlap; a pass requested meanwhile follows the current one.
+2. A refused launch leads to another decision from the last listing, without a new one.
+3. A warning is logged once for as long as its cause lasts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from datetime import timedelta
+
+import structlog
+
+from cloud_tasks.controller.autoscaler.actions import (
+    Abort,
+    Action,
+    Drain,
+    Finish,
+    ForgetIntent,
+    Launch,
+    MarkEnded,
+    Requeue,
+    Terminate,
+    Warn,
+)
+from cloud_tasks.controller.autoscaler.decide import decide
+from cloud_tasks.controller.autoscaler.fleet import Fleet
+from cloud_tasks.controller.autoscaler.observe import StateBuilder
+from cloud_tasks.controller.event_loop import Loop, call, sleep, start
+from cloud_tasks.controller.messaging.enqueuer import TaskEnqueuer
+from cloud_tasks.controller.messaging.progress import Progress
+from cloud_tasks.controller.time_format import format_span
+from cloud_tasks.model import Instance, Money
+from cloud_tasks.plugin import Depth, Queue
+from cloud_tasks.store import Store
+
+__all__ = ["Reconciler"]
+
+log = structlog.get_logger()
+
+
+class Reconciler:
+    """Carries out the decisions of one run.
+
+    Args:
+        retry_interval: Time between two attempts to purge the task queue.
+        is_running: Return whether the end of the run has not begun.
+        on_complete: Called when every task is finished.
+        on_abort: Called when continuing is pointless.
+        on_progress: Called after each pass.
+    """
+
+    def __init__(
+        self,
+        loop: Loop,
+        store: Store,
+        *,
+        task_queue: Queue,
+        enqueuer: TaskEnqueuer,
+        fleet: Fleet,
+        states: StateBuilder,
+        retry_interval: timedelta,
+        is_running: Callable[[], bool],
+        on_complete: Callable[[], object],
+        on_abort: Callable[[Abort], None],
+        on_progress: Callable[[Progress], None],
+    ) -> None:
+        self._loop = loop
+        self._store = store
+        self._queue = task_queue
+        self._enqueuer = enqueuer
+        self._fleet = fleet
+        self._states = states
+        self._retry_interval = retry_interval
+        self._is_running = is_running
+        self._on_complete = on_complete
+        self._on_abort = on_abort
+        self._on_progress = on_progress
+        self._active = False
+        self._requested = False
+        self._last: tuple[Sequence[Instance] | None, Depth | None] | None = None
+        """Listing and depth of the task queue of the last pass."""
+        self._warned: set[str] = set()
+
+    def request(self) -> None:
+        """Start a pass now, or after the current one."""
+        self._requested = True
+        if not self._active:
+            start(self._run_passes())
+
+    async def _run_passes(self) -> None:
+        self._active = True
+        while self._requested and self._is_running():
+            self._requested = False
+            await self._reconcile()
+        self._active = False
+
+    async def _reconcile(self) -> None:
+        """Run one pass."""
+        self._states.listing_requested()
+        log.debug("Checking if scaling is needed...")
+        listing = await self._fleet.list()
+        depth = await self._depth()
+        if not self._is_running():
+            return
+        is_first, self._last = self._last is None, (listing, depth)
+        observation = self._states.observe(listing, depth)
+        if observation.fleet == () and is_first:
+            log.info("No running instances found")
+        actions = decide(observation)
+        _log_launches(actions)
+        for action in actions:
+            self._act(action)
+            if not self._is_running():
+                return
+        self._on_progress(Progress.read(self._store, observation.now, depth=depth))
+
+    async def _depth(self) -> Depth | None:
+        try:
+            return await call(self._loop, self._queue.depth)
+        except Exception as error:
+            log.debug(f"Depth of the task queue unknown: {error}")
+            return None
+
+    def launch_refused(self) -> None:
+        """Decide again from the last listing: only the block of the refused launch is new.
+
+        During a pass, the decision that follows the listing has the block.
+        """
+        if self._last is None or self._active or not self._is_running():
+            return
+        listing, depth = self._last
+        actions = decide(self._states.observe(listing, depth, is_new=False))
+        _log_launches(actions)
+        for action in actions:
+            if isinstance(action, (Launch, Warn)):
+                self._act(action)
+
+    def _act(self, action: Action) -> None:
+        match action:
+            case Launch(ranked=ranked, count=count, alternatives=alternatives):
+                self._fleet.launch(ranked, count, alternatives)
+            case Terminate(instance_id=instance_id, reason=reason):
+                self._fleet.terminate(instance_id, reason)
+            case MarkEnded(instance_id=instance_id, reason=reason):
+                self._fleet.record_ended(instance_id, self._loop.now(), reason)
+                self._requested = True
+            case ForgetIntent(client_token=client_token, reason=reason):
+                self._fleet.forget(client_token, reason)
+            case Requeue(reason=reason):
+                log.warning(f"Re-enqueueing unfinished tasks: {reason}")
+                self._store.reset_for_requeue()
+                self._states.requeued()
+                self._enqueuer.start()
+            case Drain(reason=reason):
+                log.warning(f"Withdrawing queued tasks: {reason}")
+                start(self._drain())
+            case Warn(key=key, message=message):
+                if key not in self._warned:
+                    self._warned.add(key)
+                    log.warning(message)
+                return
+            case Finish():
+                self._on_complete()
+            case Abort():
+                self._on_abort(action)
+        self._warned.clear()
+
+    async def _drain(self) -> None:
+        """Withdraw the queued tasks. The store records it first: the next run sends all unfinished tasks again."""
+        self._states.draining = True
+        self._enqueuer.stop()
+        self._store.withdraw()
+        while self._is_running():
+            try:
+                await call(self._loop, self._queue.purge)
+            except Exception as error:
+                log.warning(
+                    f"The task queue could not be purged; next attempt in {format_span(self._retry_interval)}: {error}"
+                )
+                await sleep(self._loop, self._retry_interval)
+            else:
+                return
+
+
+def _log_launches(actions: Sequence[Action]) -> None:
+    """Log the number of requested instances, in all zones, and what they add to the price."""
+    launches = [action for action in actions if isinstance(action, Launch)]
+    count = sum(launch.count for launch in launches)
+    if count:
+        price = sum((launch.ranked.offer.price_per_hour * launch.count for launch in launches), Money.zero())
+        plural = "" if count == 1 else "s"
+        log.info(f"Starting {count} new instance{plural} for an incremental price of {price}/hour")

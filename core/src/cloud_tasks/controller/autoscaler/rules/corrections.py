@@ -1,0 +1,66 @@
+"""Rules that bring records and listing into agreement.
+
+Invariants, each with a test:
+
+1. An instance that carries the job's label and is in no record of the job is terminated.
+2. An instance beyond the maximum lifetime is terminated where the provider does not do it.
+"""
+
+from __future__ import annotations
+
+from cloud_tasks.controller.autoscaler.actions import Action, ForgetIntent, MarkEnded, Terminate
+from cloud_tasks.controller.autoscaler.rules.fleet_view import GONE, FleetView
+from cloud_tasks.controller.autoscaler.state import FleetInstance
+from cloud_tasks.controller.time_format import format_span
+from cloud_tasks.model import InstanceState
+
+__all__ = ["correct_records", "terminate_expired"]
+
+
+def correct_records(view: FleetView) -> list[Action]:
+    """Settle intents, record ended instances, and terminate those that should not exist."""
+    actions: list[Action] = []
+    for instance in view.fleet:
+        if instance.instance_id is None:
+            if _is_refuted(view, instance):
+                reason = "launch not answered, instance never listed"
+                actions.append(ForgetIntent(client_token=instance.client_token, reason=reason))
+        elif instance.state in GONE:
+            if instance.recorded and (instance.state is not None or not view.may_be_unlisted(instance)):
+                actions.append(MarkEnded(instance_id=instance.instance_id, reason="ended by itself"))
+        elif reason := _undesired(instance):
+            actions.append(Terminate(instance_id=instance.instance_id, reason=reason))
+    return actions
+
+
+def _is_refuted(view: FleetView, intent: FleetInstance) -> bool:
+    """Return whether the listing proves that a launch of unknown outcome did not take place."""
+    policy = view.observation.policy
+    is_certain = not policy.listing_lag and not intent.may_be_unlisted
+    age = view.observation.now - intent.launched_at
+    return intent.answered and (is_certain or age > policy.intent_timeout)
+
+
+def _undesired(instance: FleetInstance) -> str:
+    """Return why a listed instance should not exist; empty if it should."""
+    if instance.given_up:
+        return "its launch had been recorded as failed"
+    if not instance.recorded:
+        return "not in this job's records"
+    if instance.state is InstanceState.STOPPED:
+        return "stopped; its disks and addresses are removed"
+    return ""
+
+
+def terminate_expired(view: FleetView) -> list[Action]:
+    """Terminate instances that are older than the maximum lifetime."""
+    limit, now = view.observation.policy.max_lifetime, view.observation.now
+    if limit is None:
+        return []
+    reason = f"maximum lifetime of {format_span(limit)} exceeded"
+    return [
+        Terminate(instance_id=i.instance_id, reason=reason)
+        for i in view.fleet
+        if i.instance_id is not None and i.recorded and not i.given_up and view.is_alive(i)
+        if now - i.launched_at > limit
+    ]

@@ -1,0 +1,74 @@
+"""Rules about missing heartbeats.
+
+Invariants, each with a test:
+
+1. Missing heartbeats are judged only over time in which the event queue was read.
+2. Some instances without heartbeat: they are replaced. All of them: the event queue is suspected first. None ever sent
+   one: the startup script is taken to be broken, and the run is aborted.
+"""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+from cloud_tasks.controller.autoscaler.actions import Abort, Action, Terminate, Warn
+from cloud_tasks.controller.autoscaler.rules.fleet_view import FleetView
+from cloud_tasks.controller.autoscaler.state import FleetInstance
+from cloud_tasks.controller.time_format import format_span
+
+__all__ = ["abort_without_heartbeat", "replace_silent"]
+
+_CHANNEL_TIMEOUTS = 3
+"""Number of heartbeat time-outs after which instances are replaced even if none of them sends heartbeats."""
+
+
+def _without_heartbeat_for(view: FleetView, instance: FleetInstance) -> timedelta | None:
+    """Return the time without heartbeat while the event queue was read; None while it is not read."""
+    seen = view.observation
+    if seen.events_read_since is None:
+        return None
+    since = max(instance.last_heartbeat or instance.launched_at, seen.events_read_since)
+    return seen.now - since
+
+
+def _is_silent(view: FleetView, instance: FleetInstance) -> bool:
+    policy = view.observation.policy
+    timeout = policy.startup_timeout if instance.last_heartbeat is None else policy.keepalive_timeout
+    silent_for = _without_heartbeat_for(view, instance)
+    return timeout is not None and silent_for is not None and silent_for > timeout
+
+
+def abort_without_heartbeat(view: FleetView) -> list[Action]:
+    """Abort a run none of whose instances ever sent a heartbeat. A single failed start is not conclusive."""
+    seen = view.observation
+    if seen.any_heartbeat:
+        return []
+    failed_now = [*(i for i in view.alive if _is_silent(view, i)), *view.ended]
+    failed = seen.failed_starts + len(failed_now)
+    instances = seen.failed_starts + len(view.alive) + len(view.ended)
+    if failed < max(2, min(seen.policy.max_failed_starts, instances)):
+        return []
+    reason = f"No instance sent a heartbeat ({failed} exited or timed out); the startup script is probably broken"
+    return [Abort(reason=reason, console_of=failed_now[0].instance_id if failed_now else None)]
+
+
+def replace_silent(view: FleetView) -> list[Action]:
+    """Terminate instances without heartbeat, unless all are: then the event queue is suspected first."""
+    silent = [i for i in view.alive if _is_silent(view, i)]
+    timeout = view.observation.policy.keepalive_timeout
+    if silent and len(silent) == len(view.alive) and view.observation.any_heartbeat and timeout is not None:
+        shortest = min(_without_heartbeat_for(view, i) or timedelta(0) for i in silent)
+        if shortest <= timeout * _CHANNEL_TIMEOUTS:
+            message = (
+                f"No heartbeat from any of {len(silent)} instances; the event queue is suspected, "
+                "so no instance is terminated yet"
+            )
+            return [Warn(key="all-silent", message=message)]
+    return [
+        Terminate(
+            instance_id=i.instance_id,
+            reason=f"no heartbeat for {format_span(_without_heartbeat_for(view, i) or timedelta(0))}",
+        )
+        for i in silent
+        if i.instance_id is not None
+    ]

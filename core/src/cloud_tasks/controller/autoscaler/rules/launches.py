@@ -1,0 +1,126 @@
+"""Rule about new instances.
+
+Invariants, each with a test:
+
+1. Launches never exceed a limit, counting every intent and every instance that may still be billed.
+2. There are never more instances than the remaining tasks can fill.
+3. A refused scope is avoided while its block lasts; the best offer outside of it is launched at once.
+4. Where the provider selects among offers, the limits cover whichever it takes. Elsewhere, among zones that differ in
+   nothing else, past refusals and the spread over zones decide.
+5. A canary runs alone until it finishes a task; after a launch that certainly failed, one launch at a time is tried.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+
+from cloud_tasks.controller.autoscaler.actions import Action, Launch, Warn
+from cloud_tasks.controller.autoscaler.rules.budget import budget_used_up, drain_time
+from cloud_tasks.controller.autoscaler.rules.fleet_view import FleetView
+from cloud_tasks.controller.autoscaler.state import Observation
+from cloud_tasks.model import Money, Offer, Purchase
+from cloud_tasks.selection import (
+    COMMITMENT,
+    FleetTotals,
+    RankedOffer,
+    additional_instances,
+    alternatives,
+    most_expensive,
+    same_offer_other_zones,
+    spread_over_zones,
+)
+
+__all__ = ["launch_missing"]
+
+
+def launch_missing(view: FleetView) -> Sequence[Action]:
+    """Launch the missing instances, of one offer: a refusal leads to another decision, with its block, at once."""
+    seen = view.observation
+    if seen.draining or _waits_for_canary(view) or _waits_for_probe(view):
+        return ()
+    offers = same_offer_other_zones(_available(seen))
+    if not offers:
+        return _warn_all_refused(view)
+    count = _missing(view, offers[0])
+    if count <= 0:
+        return _abort_unaffordable(view)
+    is_single = _is_canary_phase(seen) or seen.launch_failures is not None
+    count_now = 1 if is_single else count
+    if seen.policy.provider_chooses:
+        return [Launch(ranked=offers[0], count=count_now, alternatives=_alternatives(view, offers[0], count))]
+    return _spread(view, offers, count_now)
+
+
+def _is_canary_phase(seen: Observation) -> bool:
+    return seen.policy.canary and seen.tasks_finished == 0
+
+
+def _waits_for_canary(view: FleetView) -> bool:
+    return _is_canary_phase(view.observation) and bool(view.held)
+
+
+def _waits_for_probe(view: FleetView) -> bool:
+    """Return whether launches failed and the outcome of another one is open."""
+    return view.observation.launch_failures is not None and any(i.instance_id is None for i in view.held)
+
+
+def _available(seen: Observation) -> Sequence[RankedOffer]:
+    """Return the offers that no block covers, best first; on-demand only as a fallback where spot is wanted."""
+    blocks = [block for block in seen.blocks if block.until > seen.now]
+    free = [ranked for ranked in seen.offers if not any(block.covers(ranked.offer) for block in blocks)]
+    spot = [ranked for ranked in free if ranked.offer.purchase is Purchase.SPOT]
+    if any(ranked.offer.purchase is Purchase.SPOT for ranked in seen.offers):
+        return spot or (free if seen.policy.spot_fallback else [])
+    return free
+
+
+def _warn_all_refused(view: FleetView) -> Sequence[Action]:
+    seen = view.observation
+    if not seen.offers or view.held:
+        return ()
+    until = min((block.until for block in seen.blocks), default=seen.now)
+    return [Warn(key="all-blocked", message=f"All offers are refused; next attempt at {until:%H:%M:%S} UTC")]
+
+
+def _abort_unaffordable(view: FleetView) -> Sequence[Action]:
+    """With nothing running, waiting changes neither the budget nor the price of the next instance."""
+    seen = view.observation
+    return () if view.held or seen.policy.limits.max_total_cost is None else [budget_used_up(seen)]
+
+
+def _missing(view: FleetView, ranked: RankedOffer) -> int:
+    """Return how many instances of this offer are missing and within every limit."""
+    seen, held = view.observation, view.held
+    return additional_instances(
+        limits=seen.policy.limits,
+        ranked=ranked,
+        remaining_tasks=seen.remaining,
+        current=FleetTotals(
+            instances=len(held),
+            vcpus=sum(i.vcpus for i in held),
+            slots=sum(i.slots for i in held),
+            price_per_hour=sum((i.price_per_hour for i in held), Money.zero()),
+        ),
+        accrued=seen.accrued_cost,
+        commitment=COMMITMENT + drain_time(seen),
+    )
+
+
+def _alternatives(view: FleetView, best: RankedOffer, count: int) -> tuple[RankedOffer, ...]:
+    """Return the offers that the provider may select instead, all of them within the limits."""
+    others = alternatives(_available(view.observation))
+    if _missing(view, most_expensive(best, others)) < count:
+        return tuple(other for other in others if other.offer.price_per_hour <= best.offer.price_per_hour)
+    return others
+
+
+def _spread(view: FleetView, offers: Sequence[RankedOffer], count: int) -> Sequence[Action]:
+    """Return launches of one offer in several zones: those with fewer refusals first, evenly among them."""
+    refusals = view.observation.refusals
+
+    def refusals_of(offer: Offer) -> int:
+        return sum(block.covers(offer) for block in refusals)
+
+    by_zone = spread_over_zones(offers, count, held=Counter(i.zone for i in view.held), refusals=refusals_of)
+    return [Launch(ranked=ranked, count=number) for ranked, number in by_zone]
