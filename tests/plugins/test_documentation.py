@@ -124,6 +124,6 @@ def test_the_tutorial_quotes_the_samples_as_they_are() -> None:
 def test_the_tutorial_shows_what_a_skeleton_really_says() -> None:
     tutorial = (DOCS / "tutorial.md").read_text(encoding="utf-8")
     skeleton = (ROOT / "core/src/cloud_tasks/cli/scaffold/skeleton/task_source.py.txt").read_text(encoding="utf-8")
-    (method, what) = re.findall(r"CloudTasksError: Grid(\S+) is to be written; (.*)", tutorial)[0]
+    (method, what) = re.findall(r"CloudTasksError: TomlGrid(\S+) is to be written; (.*)", tutorial)[0]
     written = " ".join(skeleton.split())
     assert re.search(re.escape(f'"${{cls}}{method}", "{what}"'), written.replace("( ", "(").replace(", )", ")"))

@@ -28,7 +28,7 @@ def test_the_command_line_knows_the_samples(installed: Run, tmp_path: Path) -> N
     rows = json.loads(installed("cloud-tasks", "plugins", "--json", cwd=tmp_path).stdout)
     found = {row["name"]: (row["distribution"], row["version"], row["provides"], row["problem"]) for row in rows}
     assert found["redis"] == ("cloud-tasks-redis", "0.1.0", {"queue": ["redis"]}, None)
-    sources = {"task_source": ["grid", "directory"]}
+    sources = {"task_source": ["toml-grid", "directory"]}
     assert found["parameters"] == ("cloud-tasks-parameters", "0.1.0", sources, None)
 
 

@@ -70,7 +70,7 @@ def _open_sqlite_sink(settings: SqliteSettings, context: EventSinkContext) -> It
 
 @hookimpl
 def cloud_tasks_register_task_source() -> Sequence[TaskSourceBackend]:
-    """JSON, JSON Lines and YAML files, factories, sweeps."""
+    """Return the sources of JSON, JSON Lines and YAML files, factories and parameter grids."""
     return task_source_descriptors()
 
 

@@ -31,7 +31,7 @@ TOP_LEVEL: Mapping[str, str] = {
     "compute": "Name of the compute plugin, where it is not the provider",
     "pricing": "Name of the pricing plugin, where it is not the provider",
     "event_sinks": "Names of the event sinks to which events are copied",
-    "task_source": "Where the tasks are: a file, a URL, module:function, or source:location",
+    "task_source": "Source of the tasks: a file, a URL, module:function, grid:name=values, or source:location",
 }
 """The keys beside the sections, with one line of help."""
 

@@ -46,7 +46,7 @@ def cloud_tasks_register_event_sink() -> Sequence[EventSinkBackend]:  # type: ig
 
 @hookspec
 def cloud_tasks_register_task_source() -> Sequence[TaskSourceBackend]:  # type: ignore[empty-body]
-    """Ways to get tasks: file formats, generators, sweeps."""
+    """Return task sources: file formats, generators, parameter grids."""
 
 
 @hookspec

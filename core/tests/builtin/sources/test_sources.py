@@ -1,9 +1,11 @@
-"""Factories, iterables, sweeps, and how a source is chosen from what the user wrote."""
+"""Factories, iterables, parameter grids, and how a source is chosen from what the user wrote."""
 
 from __future__ import annotations
 
+import itertools
 import subprocess
 import sys
+import tracemalloc
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,6 +16,7 @@ import pytest
 
 from cloud_tasks import builtin
 from cloud_tasks.builtin import open_task_source
+from cloud_tasks.builtin.sources import resolve
 from cloud_tasks.errors import InputError
 from cloud_tasks.model import Task
 from cloud_tasks.plugin import NoSettings, TaskSource, TaskSourceBackend, TaskSourceContext, hookimpl
@@ -95,7 +98,7 @@ def test_a_factory_is_named_by_module_or_file(folder: Path, spec: str) -> None:
         ("some_factory:later", "some_factory:later: the task factory is asynchronous"),
         ("some_factory:refuses", "some_factory:refuses: the task factory raised ValueError: not today"),
         ("factory:nonsense", '"nonsense" does not name a function'),
-        ("", "no task source was named"),
+        ("", "no task source was given"),
     ],
 )
 def test_a_broken_factory_is_refused_with_the_reason(folder: Path, spec: str, message: str) -> None:
@@ -121,7 +124,7 @@ def test_a_generator_that_is_asked_for_again_says_so_instead_of_being_empty() ->
 
 @pytest.mark.parametrize("spec", [3, None, {"id": "a"}, b"tasks.json"])
 def test_anything_else_is_no_task_source(spec: Any) -> None:
-    with pytest.raises(InputError, match="a task source cannot be a value of type"), open_task_source(None, spec):
+    with pytest.raises(InputError, match="is not a task source"), open_task_source(None, spec):
         pass
 
 
@@ -141,11 +144,11 @@ def test_a_path_object_of_another_library_is_taken_as_its_text(tmp_path: Path) -
         assert list(source) == [Task(task_id="a")]
 
 
-# -- sweeps --------------------------------------------------------------------------------------------------------
+# -- parameter grids ----------------------------------------------------------------------------------------------
 
 
-def test_a_sweep_makes_every_combination() -> None:
-    with open_task_source(None, "sweep:seed=1..2;mode=fast,slow") as source:
+def test_grid_yields_every_combination() -> None:
+    with open_task_source(None, "grid:seed=1..2;mode=fast,slow") as source:
         assert source.expected_length() == 4
         assert list(source) == [
             Task(task_id="seed=1,mode=fast", data={"seed": 1, "mode": "fast"}),
@@ -165,16 +168,63 @@ def test_a_sweep_makes_every_combination() -> None:
         ("n=4", [4]),
     ],
 )
-def test_the_values_of_a_sweep(text: str, values: list[Any]) -> None:
-    with open_task_source(None, f"sweep:{text}") as source:
+def test_grid_reads_lists_and_ranges(text: str, values: list[Any]) -> None:
+    with open_task_source(None, f"grid:{text}") as source:
         assert [task.data["n"] for task in source] == values
         assert source.expected_length() == len(values)
 
 
-@pytest.mark.parametrize("text", ["", "n", "n=", "=1", "n=1;n=2", "n=1..5..0", "n=1..5..-1", "n=1,1", "2x=1"])
-def test_a_broken_sweep_is_refused(text: str) -> None:
-    with pytest.raises(InputError), open_task_source(None, f"sweep:{text}"):
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "n",
+        "n=",
+        "=1",
+        "n=1;n=2",
+        "n=1..5..0",
+        "n=1..5..-1",
+        "n=1,1",
+        "2x=1",
+        "n=1..99999999999999999999",
+        "a=1..1000000000;b=1..1000000000",
+    ],
+)
+def test_grid_refuses_malformed_text(text: str) -> None:
+    with pytest.raises(InputError), open_task_source(None, f"grid:{text}"):
         pass
+
+
+def test_grid_needs_no_memory_for_its_ranges() -> None:
+    with open_task_source(None, "grid:n=1..1000000000;m=1..3") as source:
+        assert source.expected_length() == 3_000_000_000
+        tracemalloc.start()
+        tasks = [task.task_id for task in itertools.islice(iter(source), 4)]
+        _, peak = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+    assert tasks == ["n=1,m=1", "n=1,m=2", "n=1,m=3", "n=2,m=1"]
+    assert peak < 1 << 20
+
+
+@pytest.mark.parametrize("has_registry", [False, True])
+def test_sweep_is_the_former_name_of_grid_and_warns_once(
+    capsys: pytest.CaptureFixture[str], has_registry: bool
+) -> None:
+    resolve._warn_once.cache_clear()
+    registry = Registry(builtins=[("builtin", builtin)], only=()) if has_registry else None
+    for _ in range(2):
+        with open_task_source(registry, "sweep:n=1..2") as source:
+            assert [task.task_id for task in source] == ["n=1", "n=2"]
+    printed = capsys.readouterr()
+    warning = 'task source "sweep:" was renamed to "grid:"; the former name will be an error in the next release'
+    assert (printed.out, printed.err) == ("", f"Warning: {warning}\n")
+
+
+def test_sweep_is_the_source_of_the_plugin_that_registers_it(capsys: pytest.CaptureFixture[str]) -> None:
+    resolve._warn_once.cache_clear()
+    with open_task_source(registry_with(numbers("sweep")), "sweep:here") as source:
+        assert [task.task_id for task in source] == [f"{NoSettings()!r} here"]
+    assert capsys.readouterr().err == ""
 
 
 # -- choosing ------------------------------------------------------------------------------------------------------

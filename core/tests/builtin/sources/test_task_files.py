@@ -204,7 +204,7 @@ BROKEN = [
     ("a.json.gz", b"not compressed", "a.json.gz: cannot be read"),
     ("a.json.gz", gzip.compress(JSON.encode(), mtime=0)[:-12], "a.json.gz: cannot be read"),
     ("a.jsonl.xz", lzma.compress(JSON_LINES.encode())[:-8], "a.jsonl.xz: cannot be read"),
-    ("a.csv", "a,b\n", "a.csv: cannot tell its format from its name; known endings: .json"),
+    ("a.csv", "a,b\n", "a.csv: cannot determine the format from the name; known suffixes: .json"),
 ]
 
 

@@ -30,7 +30,7 @@ _MOST_RETRIES = 10_000
 
 
 class LocalConsumer:
-    """The feed of a task file, a factory, a sweep.
+    """The feed of a task file, a factory, a parameter grid.
 
     Args:
         source: Opened in the thread that reads it.
