@@ -47,7 +47,7 @@ FILES = [
     ("run:\n  use_spot: 1", "config.yml:2: run.use_spot: expected true or false, got 1"),
     ('run:\n  use_spot: "yes"', 'config.yml:2: run.use_spot: expected true or false, got "yes"'),
     ("run:\n  cpus_per_task: two", 'config.yml:2: run.cpus_per_task: expected a number, got "two"'),
-    ("run:\n  max_total_cost: $5", 'config.yml:2: run.max_total_cost: expected an amount in US dollars, got "$5"'),
+    ("run:\n  max_total_cost: $5", 'config.yml:2: run.max_total_cost: expected an amount in US dollars such as 25 or 0.5, got "$5"'),
     ("run:\n  image: 2404", "config.yml:2: run.image: expected text, got 2404; put it in quotes"),
     ("run:\n  image: {a: 1}", "config.yml:2: run.image: expected text, got a mapping"),
     ("run:\n  boot_disk_types: [1]", "config.yml:2: run.boot_disk_types: expected text, got 1; put it in quotes"),

@@ -18,7 +18,7 @@ from cloud_tasks.config.values import typed
 from cloud_tasks.config.yaml_reader import Located, read_document
 from cloud_tasks.model import Architecture, Money
 from cloud_tasks.plugin.setting_kinds import field_types
-from cloud_tasks.plugin.setting_text import FLOAT, split_words
+from cloud_tasks.plugin.setting_values import FLOAT, split_words
 
 _KINDS = field_types(RunSettings)
 _HERE = Provenance(layer=Layer.COMMAND_LINE, place="here")

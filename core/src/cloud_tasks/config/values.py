@@ -17,7 +17,8 @@ from cloud_tasks.config.provenance import Sourced
 from cloud_tasks.config.yaml_reader import parse_yaml_text
 from cloud_tasks.model import Money
 from cloud_tasks.plugin.setting_kinds import item_kinds
-from cloud_tasks.plugin.setting_text import parse_setting, structure_setting
+from cloud_tasks.plugin.setting_text import parse_setting
+from cloud_tasks.plugin.setting_values import structure_setting
 
 __all__ = ["plain", "show", "typed"]
 
