@@ -8,7 +8,6 @@ import pytest
 from controller_fakes import ranked, refusal
 
 from cloud_tasks.config import ConfigurationError
-from cloud_tasks.config.layers import Problem
 from cloud_tasks.controller.autoscaler.fleet import Fleet
 from cloud_tasks.controller.autoscaler.state import LaunchFailures
 from cloud_tasks.errors import InputError, LaunchFailedError, NotFoundError, ProviderError, RefusalScope, StoreError
@@ -88,7 +87,7 @@ def test_a_launch_without_an_answer_keeps_its_intent(loop, store, compute, fleet
 CERTAIN = (
     LaunchFailedError("the region has no default VPC", hint="set aws.subnets"),
     InputError("the startup script has 90000 bytes", where="run.startup_script"),
-    ConfigurationError([Problem(message="unknown image")]),
+    ConfigurationError([InputError("unknown image")]),
 )
 
 
