@@ -5,4 +5,6 @@ from __future__ import annotations
 import pytest
 
 # Before the contracts are imported, so that their failing assertions show values.
-pytest.register_assert_rewrite(__name__)
+pytest.register_assert_rewrite(
+    *(f"{__name__}.{name}" for name in ("compute", "contract", "event_sink", "pricing", "queue", "task_source"))
+)
