@@ -21,47 +21,47 @@ from cloud_tasks.testing.fakes.memory import MemoryProvider
 
 
 def test_contract_refuses_an_overridden_test() -> None:
-    with pytest.raises(TypeError, match="overrides test_an_empty_queue_gives_nothing"):
+    with pytest.raises(TypeError, match="overrides test_receive_from_an_empty_queue_returns_nothing"):
 
         class Quiet(QueueContract):
-            def test_an_empty_queue_gives_nothing(self) -> None:  # type: ignore[override]  # that is the point
+            def test_receive_from_an_empty_queue_returns_nothing(self) -> None:  # type: ignore[override]  # that is the point
                 """Passes whatever the queue does."""
 
 
 def test_contract_refuses_an_xfail_without_a_reason() -> None:
-    with pytest.raises(TypeError, match="overrides test_an_empty_queue_gives_nothing"):
+    with pytest.raises(TypeError, match="overrides test_receive_from_an_empty_queue_returns_nothing"):
 
         class Quiet(QueueContract):
             @pytest.mark.xfail
-            def test_an_empty_queue_gives_nothing(self) -> None:  # type: ignore[override]  # that is the point
+            def test_receive_from_an_empty_queue_returns_nothing(self) -> None:  # type: ignore[override]  # that is the point
                 raise AssertionError
 
 
 def test_contract_refuses_a_removed_test() -> None:
-    with pytest.raises(TypeError, match="test_an_empty_queue_gives_nothing"):
+    with pytest.raises(TypeError, match="test_receive_from_an_empty_queue_returns_nothing"):
 
         class Quiet(QueueContract):
-            test_an_empty_queue_gives_nothing = None  # type: ignore[assignment]  # that is the point
+            test_receive_from_an_empty_queue_returns_nothing = None  # type: ignore[assignment]  # that is the point
 
 
 def test_contract_applies_to_indirect_subclasses() -> None:
     class Child(QueueContract):
         pass
 
-    with pytest.raises(TypeError, match="overrides test_an_empty_queue_gives_nothing"):
+    with pytest.raises(TypeError, match="overrides test_receive_from_an_empty_queue_returns_nothing"):
 
         class Grandchild(Child):
-            def test_an_empty_queue_gives_nothing(self) -> None:  # type: ignore[override]  # that is the point
+            def test_receive_from_an_empty_queue_returns_nothing(self) -> None:  # type: ignore[override]  # that is the point
                 """Passes whatever the queue does."""
 
 
 def test_contract_accepts_an_xfail_with_a_reason() -> None:
     class Honest(QueueContract):
         @pytest.mark.xfail(reason="this queue has no end", strict=True)
-        def test_an_empty_queue_gives_nothing(self) -> None:  # type: ignore[override]  # that is the point
+        def test_receive_from_an_empty_queue_returns_nothing(self) -> None:  # type: ignore[override]  # that is the point
             raise AssertionError
 
-    assert "test_an_empty_queue_gives_nothing" in Honest.contract_tests
+    assert "test_receive_from_an_empty_queue_returns_nothing" in Honest.contract_tests
 
 
 def test_contract_without_a_subject_fails(tmp_path: Path) -> None:
