@@ -1,4 +1,4 @@
-"""The built-in sources and sinks keep the contracts that plugins are held to."""
+"""Built-in sources and sinks pass the contracts."""
 
 from __future__ import annotations
 

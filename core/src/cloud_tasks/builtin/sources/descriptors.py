@@ -1,4 +1,4 @@
-"""Descriptors of the built-in task sources. Nothing of a source is imported before it is opened."""
+"""Descriptors of the built-in task sources. A source is imported when it is opened."""
 
 from __future__ import annotations
 
