@@ -1,4 +1,4 @@
-"""The built-in sources and sinks keep the contracts that plugins are held to."""
+"""Built-in sources and sinks pass the contracts."""
 
 from __future__ import annotations
 
@@ -35,11 +35,11 @@ class TestTaskFiles(TaskSourceContract):
         )
 
 
-class TestSweep(TaskSourceContract):
+class TestGrid(TaskSourceContract):
     @pytest.fixture
     def subject(self) -> TaskSourceSubject:
         return TaskSourceSubject(
-            backend=REGISTRY.task_source("sweep"),
+            backend=REGISTRY.task_source("grid"),
             context=TaskSourceContext(location="n=1,2"),
             expected=[Task(task_id="n=1", data={"n": 1}), Task(task_id="n=2", data={"n": 2})],
             broken=[TaskSourceContext(location="n")],

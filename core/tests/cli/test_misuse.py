@@ -127,7 +127,7 @@ def test_help_shows_examples_that_name_options_which_exist(
 
 CONFIGURATION = [
     (["--config", "absent.yml"], "absent.yml"),
-    (["--config", "."], ".: cannot be read"),
+    (["--config", "."], ".: cannot read the file"),
     (["--provider", "nimbus"], "nimbus"),
     (["--set", "nonsense"], "--set: expected section.key=value"),
     (["--set", "run.max_cpus=3"], "max_cpu"),

@@ -1,4 +1,4 @@
-"""Fixtures of the configuration's tests."""
+"""Fixtures for tests of the configuration."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from cloud_tasks.config import JobConfig
 
 @pytest.fixture
 def read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., JobConfig]:
-    """Loads a configuration in a folder of its own; ``config.yml`` is named as a user in that folder would."""
+    """Return a loader of a configuration, in a temporary current folder."""
     monkeypatch.chdir(tmp_path)
     loader: Callable[..., Any] = partial(load, folder=Path())
     return loader

@@ -1,4 +1,4 @@
-"""Each way to get a configuration wrong has one exact line."""
+"""Errors of the configuration: one exact line each."""
 
 from __future__ import annotations
 
@@ -33,21 +33,30 @@ FILES = [
     ),
     ("run: 3", "config.yml:1: run: expected settings (key: value)"),
     ("- run", "config.yml:1: expected settings (key: value)"),
-    ("run:\n  min_cpu: 2\n  min_cpu: 4", "config.yml:3: min_cpu: written twice (first in line 2); remove one"),
-    ("run:\n  a: 1\nrun:\n  b: 2", "config.yml:3: run: written twice (first in line 1); remove one"),
-    ("run:\n  min_cpu: [", "config.yml:2: not YAML: expected the node content, but found '<stream end>'"),
-    ("run:\n\tmin_cpu: 2", r"config.yml:2: not YAML: found character '\t' that cannot start any token"),
+    ("run:\n  min_cpu: 2\n  min_cpu: 4", "config.yml:3: min_cpu: given twice (first in line 2); remove one"),
+    ("run:\n  a: 1\nrun:\n  b: 2", "config.yml:3: run: given twice (first in line 1); remove one"),
+    ("run:\n  min_cpu: [", "config.yml:2: invalid YAML: expected the node content, but found '<stream end>'"),
+    ("run:\n\tmin_cpu: 2", r"config.yml:2: invalid YAML: found character '\t' that cannot start any token"),
     ("run:\n  image: !!python/name:os.system", None),
-    ("run:\n  1: 2", "config.yml:2: a key has to be plain text"),
-    ("run: {}\n---\nrun: {}", "config.yml:2: not YAML: but found another document"),
+    ("run:\n  1: 2", "config.yml:2: a key must be plain text"),
+    ("run: {}\n---\nrun: {}", "config.yml:2: invalid YAML: but found another document"),
     ('run:\n  min_cpu: "8"', 'config.yml:2: run.min_cpu: expected a whole number, got "8"'),
     ("run:\n  min_cpu: true", "config.yml:2: run.min_cpu: expected a whole number, got true"),
     ("run:\n  min_cpu: 8.0", "config.yml:2: run.min_cpu: expected a whole number, got 8.0"),
     ("run:\n  min_cpu: yes", "config.yml:2: run.min_cpu: expected a whole number, got true"),
     ("run:\n  use_spot: 1", "config.yml:2: run.use_spot: expected true or false, got 1"),
     ('run:\n  use_spot: "yes"', 'config.yml:2: run.use_spot: expected true or false, got "yes"'),
+    (
+        "run:\n  max_runtime: 10 minits",
+        'config.yml:2: run.max_runtime: expected a duration such as 90s, 10m or 2h, got "10 minits"',
+    ),
+    ("run:\n  max_runtime: 0m", "config.yml:2: run.max_runtime: 0 is not above 0"),
+    ("run:\n  idle_limit: '90'", 'config.yml:2: run.idle_limit: expected a duration such as 90s, 10m or 2h, got "90"'),
     ("run:\n  cpus_per_task: two", 'config.yml:2: run.cpus_per_task: expected a number, got "two"'),
-    ("run:\n  max_total_cost: $5", 'config.yml:2: run.max_total_cost: expected an amount in US dollars, got "$5"'),
+    (
+        "run:\n  max_total_cost: $5",
+        'config.yml:2: run.max_total_cost: expected an amount in US dollars such as 25 or 0.5, got "$5"',
+    ),
     ("run:\n  image: 2404", "config.yml:2: run.image: expected text, got 2404; put it in quotes"),
     ("run:\n  image: {a: 1}", "config.yml:2: run.image: expected text, got a mapping"),
     ("run:\n  boot_disk_types: [1]", "config.yml:2: run.boot_disk_types: expected text, got 1; put it in quotes"),
@@ -56,12 +65,12 @@ FILES = [
     ("run:\n  prefer: beauty", 'config.yml:2: run.prefer: "beauty" is not one of price, speed, availability'),
     (
         "run:\n  job_id: My_Job",
-        'config.yml:2: run.job_id: "My_Job" cannot be used; '
-        "use a lower-case letter, then at most 23 lower-case letters, digits or dashes",
+        'config.yml:2: run.job_id: "My_Job" is not a valid name; '
+        'use a lower-case letter, then at most 23 of a-z, 0-9 and "-"',
     ),
     (
         "run:\n  instance_types: 'n1-('",
-        'config.yml:2: run.instance_types: "n1-(" is not a regular expression: '
+        'config.yml:2: run.instance_types: "n1-(" is not a valid regular expression: '
         "missing ), unterminated subpattern at position 3",
     ),
     ("run:\n  cpus_per_task: 0", "config.yml:2: run.cpus_per_task: 0 is not above 0"),
@@ -105,20 +114,20 @@ FILES = [
     ("gcp:\n  public: 3", "config.yml:2: gcp.public: expected true or false, got 3"),
     (
         "gcp:\n  secret_key: 12345678",
-        "config.yml:2: gcp.secret_key: expected text (what was given is a secret and not shown)",
+        "config.yml:2: gcp.secret_key: expected text; the given value is a secret and not shown",
     ),
     (
         "gcp:\n  secret_key: short",
-        "config.yml:2: gcp.secret_key: this value cannot be used (it is a secret and not shown)",
+        "config.yml:2: gcp.secret_key: invalid value (a secret, not shown)",
     ),
 ]
 
 
 @pytest.mark.parametrize(("text", "message"), FILES, ids=[text for text, _ in FILES])
-def test_a_broken_file_is_told_in_one_exact_line(read: Read, text: str, message: str | None) -> None:
+def test_load_config_reports_an_error_of_the_file_in_one_exact_line(read: Read, text: str, message: str | None) -> None:
     with pytest.raises(InputError) as caught:
         read(text)
-    expected = message or "config.yml:2: tag:yaml.org,2002:python/name:os.system cannot be used in a configuration"
+    expected = message or "config.yml:2: tag:yaml.org,2002:python/name:os.system is not supported in a configuration"
     assert str(caught.value) == expected
 
 
@@ -137,7 +146,7 @@ OUTSIDE: list[tuple[dict[str, Any], str]] = [
     ),
     (
         {"options": {"provider": "gcp", "--profile": "me"}},
-        "--profile: it belongs to aws, not to gcp; leave it out, or choose another provider",
+        "--profile: an option of aws, not of gcp; remove it, or choose another provider",
     ),
     ({"sets": ["run.min_cpus=3"]}, '--set: run.min_cpus: unknown key; did you mean "min_cpu"?'),
     ({"sets": ["min_cpu=3"]}, '--set: min_cpu: unknown key; did you mean "run.min_cpu"?'),
@@ -161,15 +170,17 @@ OUTSIDE: list[tuple[dict[str, Any], str]] = [
 
 
 @pytest.mark.parametrize(("given", "message"), OUTSIDE, ids=[str(given) for given, _ in OUTSIDE])
-def test_a_broken_option_or_variable_is_told_in_one_exact_line(
+def test_load_config_reports_an_error_of_an_option_or_variable_in_one_exact_line(
     read: Read, given: dict[str, Any], message: str | None
 ) -> None:
     with pytest.raises(InputError) as caught:
         read(None, **given)
-    assert str(caught.value) == (message or "--set: run.retry: not YAML: expected ',' or '}', but got '<stream end>'")
+    assert str(caught.value) == (
+        message or "--set: run.retry: invalid YAML: expected ',' or '}', but got '<stream end>'"
+    )
 
 
-def test_all_problems_are_told_each_in_its_line_in_the_order_of_the_file(read: Read) -> None:
+def test_load_config_reports_all_problems_in_the_order_of_the_file(read: Read) -> None:
     with pytest.raises(ConfigurationError) as caught:
         read("run:\n  min_cpu: x\n  nonsense: 1\ngcp:\n  max_cpu: y\n", sets=["run.use_spot=maybe"])
     assert str(caught.value).splitlines() == [
@@ -180,7 +191,7 @@ def test_all_problems_are_told_each_in_its_line_in_the_order_of_the_file(read: R
     ]
 
 
-def test_a_missing_file_a_folder_and_a_file_that_is_no_text_are_told(read: Read, tmp_path: Path) -> None:
+def test_load_config_refuses_a_missing_file_a_folder_and_binary_content(read: Read, tmp_path: Path) -> None:
     from configuration_fakes import make_registry
 
     from cloud_tasks.config import load_config
@@ -192,12 +203,12 @@ def test_a_missing_file_a_folder_and_a_file_that_is_no_text_are_told(read: Read,
             load_config(make_registry(), file=Path(name), options={}, environ={})
         return str(caught.value)
 
-    assert message("none.yml") == "none.yml: there is no such file; check the path given with --config"
-    assert message(".") == ".: cannot be read: Is a directory"
-    assert message("binary.yml") == "binary.yml: is not UTF-8 text; save it as UTF-8"
+    assert message("none.yml") == "none.yml: file not found; check the path given with --config"
+    assert message(".") == ".: cannot read the file: Is a directory"
+    assert message("binary.yml") == "binary.yml: not UTF-8 text; save it as UTF-8"
 
 
-def test_a_limit_on_the_command_line_is_judged_together_with_the_files(read: Read) -> None:
+def test_limits_of_options_and_file_are_checked_together(read: Read) -> None:
     text = "run:\n  min_cpu: 8\n  max_cpu: 16\n"
     with pytest.raises(InputError) as caught:
         read(text, options={"run.max_cpu": "4"})
@@ -208,36 +219,36 @@ def test_a_limit_on_the_command_line_is_judged_together_with_the_files(read: Rea
     assert (together.min_cpu, together.max_cpu) == (2, 4)
 
 
-def test_a_value_that_was_replaced_is_not_judged(read: Read) -> None:
+def test_validators_ignore_a_replaced_value(read: Read) -> None:
     assert read("run:\n  max_instances: 0\n", options={"run.max_instances": "5"}).run.max_instances == 5
 
 
-def test_a_missing_startup_script_file_is_told_with_its_whole_path(read: Read, tmp_path: Path) -> None:
+def test_missing_startup_script_file_is_reported_with_its_full_path(read: Read, tmp_path: Path) -> None:
     with pytest.raises(InputError) as caught:
         read("run:\n  startup_script_file: start.sh\n")
     expected = f"config.yml:2: run.startup_script_file: there is no file {tmp_path / 'start.sh'}"
     assert str(caught.value) == expected
 
 
-def test_text_after_a_malformed_set_is_not_repeated(read: Read) -> None:
+def test_malformed_set_is_not_repeated_in_its_error(read: Read) -> None:
     with pytest.raises(InputError) as caught:
         read(None, sets=[f"gcp.secret_key:{SECRET}"])
     assert SECRET not in str(caught.value)
 
 
 @pytest.mark.parametrize("text", ["run: &a\n  retry: [*a]", "run:\n  retry: &a [*a]", "run: &a\n  <<: *a"])
-def test_a_file_that_contains_itself_is_refused(read: Read, text: str) -> None:
+def test_read_document_refuses_an_alias_to_itself(read: Read, text: str) -> None:
     with pytest.raises(InputError, match=r"config\.yml"):
         read(text)
 
 
-def test_a_file_whose_aliases_multiply_without_end_is_refused(read: Read) -> None:
+def test_read_document_bounds_the_expansion_of_aliases(read: Read) -> None:
     levels = [f"- &l{n} [{', '.join([f'*l{n - 1}'] * 10)}]" for n in range(1, 10)]
     with pytest.raises(InputError, match="expands to too many values"):
         read("run:\n  retry:\n  - &l0 [x]\n  " + "\n  ".join(levels))
 
 
-def test_nothing_in_a_file_is_executed(read: Read, tmp_path: Path) -> None:
+def test_read_document_executes_nothing(read: Read, tmp_path: Path) -> None:
     trap = tmp_path / "trap"
     with pytest.raises(InputError):
         read(f'run:\n  image: !!python/object/apply:os.mkdir ["{trap}"]\n')

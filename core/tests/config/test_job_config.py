@@ -1,4 +1,4 @@
-"""What a command gets from its configuration."""
+"""`JobConfig`: settings, constraints, limits, startup script, exported variables and dumps."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from cloud_tasks.plugin import setting_info
 Read = Callable[..., JobConfig]
 
 RMS_USERS_FILE = r"""
-# What a user of the older program has.
+# A file of the earlier program.
 provider: GCP
 run:
   min_instances: 1
@@ -96,7 +96,7 @@ azure:
 """
 
 
-def test_a_full_file_of_the_older_program_works_unchanged(read: Read) -> None:
+def test_load_config_reads_a_full_file_of_the_earlier_program(read: Read) -> None:
     config = read(RMS_USERS_FILE)
 
     assert (config.provider, config.queue, config.compute, config.pricing) == ("gcp", "gcp", "gcp", "gcp")
@@ -163,7 +163,7 @@ def test_a_full_file_of_the_older_program_works_unchanged(read: Read) -> None:
     )
 
 
-def test_the_defaults_are_those_that_the_documentation_gives(read: Read) -> None:
+def test_run_settings_have_the_documented_defaults(read: Read) -> None:
     run = read(None).run
     assert (run.max_instances, run.max_total_price_per_hour, run.cpus_per_task) == (10, Money(10), 1.0)
     assert (run.architecture, run.total_boot_disk_size, run.boot_disk_base_size) == (Architecture.X86_64, 10.0, 0.0)
@@ -173,13 +173,13 @@ def test_the_defaults_are_those_that_the_documentation_gives(read: Read) -> None
     assert (run.use_spot, run.exactly_once_queue, run.min_instances, run.max_total_cost) == (False, False, None, None)
 
 
-def test_the_defaults_agree_with_those_of_the_model(read: Read) -> None:
+def test_default_constraints_and_limits_equal_those_of_the_model(read: Read) -> None:
     config = read(None)
     assert config.constraints() == Constraints()
     assert config.limits() == Limits()
 
 
-def test_constraints_limits_and_retries_are_made_from_run(read: Read) -> None:
+def test_constraints_limits_and_retries_come_from_run(read: Read) -> None:
     config = read(RMS_USERS_FILE)
     constraints = config.constraints()
     assert [pattern.pattern for pattern in constraints.instance_types] == ["^n1-.*", "^n2-.*"]
@@ -189,7 +189,7 @@ def test_constraints_limits_and_retries_are_made_from_run(read: Read) -> None:
     assert (config.run.retry_on_exit, config.run.retry_on_exception, config.run.retry_on_timeout) == (True, False, True)
 
 
-def test_every_key_has_help_that_fits_one_line() -> None:
+def test_run_settings_have_help_of_one_line() -> None:
     for field in attrs.fields(RunSettings):
         info = setting_info(field)
         assert info.help, field.name
@@ -197,7 +197,7 @@ def test_every_key_has_help_that_fits_one_line() -> None:
         assert not info.help.endswith(".")
 
 
-def test_the_keys_of_a_section_are_split_over_the_classes_of_its_backends(read: Read) -> None:
+def test_settings_for_splits_a_section_over_the_classes_of_its_backends(read: Read) -> None:
     config = read(
         "provider: gcp\ngcp:\n  project_id: p\n  retention_days: 3\n  surcharge: 0.25\n  launch_timeout: 90\n"
         "  folder: here\n  networks: a, b\n  min_cpu: 2\n"
@@ -210,32 +210,30 @@ def test_the_keys_of_a_section_are_split_over_the_classes_of_its_backends(read: 
     )
 
 
-def test_a_required_setting_is_asked_for_when_its_backend_is_needed(read: Read) -> None:
+def test_settings_for_reports_a_missing_required_setting(read: Read) -> None:
     config = read("provider: gcp\n")
     with pytest.raises(InputError) as caught:
         config.settings_for("compute", "gcp")
     assert str(caught.value) == (
         "config.yml: gcp.project_id: is required; "
-        "set it in the section gcp or give --project-id or set FAKE_CLOUD_PROJECT"
+        "set it in the section gcp, or add --project-id, or set FAKE_CLOUD_PROJECT"
     )
 
 
-def test_without_a_provider_only_what_needs_one_fails(read: Read) -> None:
+def test_queue_without_a_provider_is_an_error(read: Read) -> None:
     config = read("run:\n  job_id: a\n")
     assert (config.provider, config.run.job_id) == (None, "a")
-    with pytest.raises(
-        InputError, match="no provider was given; set provider in the configuration, or give --provider"
-    ):
+    with pytest.raises(InputError, match="no provider was given; set provider in the configuration, or add --provider"):
         _ = config.queue
 
 
-def test_a_provider_that_is_not_installed_fails_only_where_it_is_needed(read: Read) -> None:
+def test_settings_for_a_provider_that_is_not_installed_is_an_error(read: Read) -> None:
     config = read("provider: azure\n")
     with pytest.raises(InputError, match="there is no compute"):
         config.settings_for("compute", config.compute)
 
 
-def test_a_worker_gets_the_settings_that_are_marked_for_it_and_no_others(read: Read) -> None:
+def test_worker_environment_has_worker_settings_only(read: Read) -> None:
     config = read(
         "provider: gcp\ngcp:\n  project_id: p\n  secret_key: a-long-secret\n  networks: [a, b]\n  public: true\n"
     )
@@ -248,7 +246,7 @@ def test_a_worker_gets_the_settings_that_are_marked_for_it_and_no_others(read: R
     }
 
 
-def test_what_a_worker_gets_reads_back_as_what_was_configured(read: Read) -> None:
+def test_worker_environment_reads_back_as_the_same_settings(read: Read) -> None:
     text = "provider: gcp\ngcp:\n  project_id: p\n  networks: [a, b]\n  public: true\n  launch_timeout: 1.5\n"
     config = read(text)
     again = load(None, options={"provider": "gcp"}, environ=config.worker_environment())
@@ -269,18 +267,16 @@ def test_what_a_worker_gets_reads_back_as_what_was_configured(read: Read) -> Non
         ("local", None),
     ],
 )
-def test_a_zone_tells_its_region_where_its_name_does_and_is_never_refused(
-    read: Read, zone: str, region: str | None
-) -> None:
+def test_region_is_derived_from_the_zone_if_its_name_has_one(read: Read, zone: str, region: str | None) -> None:
     config = read(None, options={"run.zone": zone})
     assert (config.run.zone, config.run.region) == (zone, region)
 
 
-def test_a_given_region_stays(read: Read) -> None:
+def test_region_that_was_given_is_kept(read: Read) -> None:
     assert read(None, options={"run.zone": "1", "run.region": "westus2"}).run.region == "westus2"
 
 
-def test_a_startup_script_file_is_looked_for_beside_the_file_that_names_it(
+def test_startup_script_file_is_relative_to_the_file_that_names_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     elsewhere = tmp_path / "elsewhere"
@@ -297,7 +293,7 @@ def test_a_startup_script_file_is_looked_for_beside_the_file_that_names_it(
     assert named_as_option.require_startup_script() == "echo here\n"
 
 
-def test_instances_cannot_be_started_without_a_script(read: Read) -> None:
+def test_require_startup_script_refuses_a_missing_or_empty_script(read: Read) -> None:
     with pytest.raises(InputError, match=r"^config\.yml: there is no startup script"):
         read("run:\n  job_id: a\n").require_startup_script()
     with pytest.raises(InputError, match=r"^config\.yml:2: the startup script is empty"):
@@ -305,20 +301,20 @@ def test_instances_cannot_be_started_without_a_script(read: Read) -> None:
 
 
 @pytest.mark.parametrize("line", ["", "#!/bin/sh -eu\n", "#! /usr/bin/env bash\n", "#!/usr/bin/env -S A=b zsh -e\n"])
-def test_a_startup_script_is_for_any_shell(read: Read, line: str) -> None:
+def test_require_startup_script_accepts_every_shell(read: Read, line: str) -> None:
     script = f"{line}python3 worker.py\n"
     assert read(f"run:\n  startup_script: {json.dumps(script)}\n").require_startup_script() == script
 
 
 @pytest.mark.parametrize("line", ["#!/usr/bin/python3", "#!/usr/bin/env python3", "#!/usr/bin/env -S python3 -u"])
-def test_a_startup_script_that_no_shell_reads_is_refused(read: Read, line: str) -> None:
+def test_require_startup_script_refuses_another_language(read: Read, line: str) -> None:
     config = read(f"run:\n  startup_script: {json.dumps(line + chr(10))}\n")
     with pytest.raises(InputError, match=r'^config\.yml:2: the startup script is for "python3"') as refused:
         config.require_startup_script()
     assert "#!/bin/bash" in str(refused.value)
 
 
-def test_retry_rules_become_objects_from_a_file_and_from_text(read: Read) -> None:
+def test_retry_rules_are_read_from_a_file_and_from_text(read: Read) -> None:
     rules = (
         RetryRule(on="exit", codes=(137,), attempts=5),
         RetryRule(on="exception", types=("OSError",)),
@@ -328,7 +324,7 @@ def test_retry_rules_become_objects_from_a_file_and_from_text(read: Read) -> Non
     assert read(None, sets=[f"run.retry={text}"]).run.retry == rules
 
 
-def test_the_dump_has_the_shape_of_the_file_and_can_be_read_again(read: Read) -> None:
+def test_as_dict_has_the_shape_of_the_file_and_reads_back(read: Read) -> None:
     import yaml
 
     config = read(RMS_USERS_FILE)
@@ -340,14 +336,14 @@ def test_the_dump_has_the_shape_of_the_file_and_can_be_read_again(read: Read) ->
     assert again.settings_for("queue", "gcp") == config.settings_for("queue", "gcp")
 
 
-def test_the_dump_tells_the_origin_of_each_value(read: Read) -> None:
+def test_as_dict_shows_the_origin_of_each_value(read: Read) -> None:
     dumped: dict[str, Any] = read("provider: gcp\nrun:\n  min_cpu: 2\n").as_dict(with_origins=True)
     assert dumped["queue"] == {"value": "gcp", "origin": "config.yml:1"}
     assert dumped["run"]["min_cpu"] == {"value": 2, "origin": "config.yml:3"}
     assert dumped["run"]["max_cpu"] == {"value": None, "origin": "default"}
 
 
-def test_reading_writes_nothing(read: Read, tmp_path: Path) -> None:
+def test_load_config_writes_nothing(read: Read, tmp_path: Path) -> None:
     before = read(RMS_USERS_FILE)
     assert [path.name for path in tmp_path.iterdir()] == ["config.yml"]
     assert before.file is not None

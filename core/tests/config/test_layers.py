@@ -1,4 +1,4 @@
-"""Which layer wins, where each value says that it came from, and what is told of replaced ones."""
+"""Order of the layers, origins of values, and replaced values."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ LAYERS: list[tuple[str, dict[str, Any], int | None, str]] = [
 
 @pytest.mark.parametrize("highest", range(len(LAYERS)), ids=[name for name, *_ in LAYERS])
 @pytest.mark.parametrize("lowest", range(len(LAYERS)), ids=[name for name, *_ in LAYERS])
-def test_the_highest_layer_wins_and_the_value_says_where_it_was_written(read: Read, lowest: int, highest: int) -> None:
+def test_value_and_origin_are_those_of_the_highest_layer(read: Read, lowest: int, highest: int) -> None:
     lines, options = {"run": "", "gcp": ""}, {"provider": "gcp"}
     environ: dict[str, str] = {}
     sets: list[str] = []
@@ -44,12 +44,12 @@ def test_the_highest_layer_wins_and_the_value_says_where_it_was_written(read: Re
     assert (config.run.min_cpu, written) == (expected, origin)
 
 
-def test_options_come_below_set_wherever_they_stand(read: Read) -> None:
+def test_set_ranks_above_options(read: Read) -> None:
     config = read(None, options={"run.min_cpu": "5"}, sets=["run.min_cpu=6", "run.min_cpu=7"])
     assert config.run.min_cpu == 7
 
 
-def test_each_replaced_value_is_told_once_with_both_places(read: Read) -> None:
+def test_override_lines_show_each_replaced_value_with_both_places(read: Read) -> None:
     config = read(
         "provider: gcp\nrun:\n  min_cpu: 2\n  image: a\ngcp:\n  min_cpu: 4\n",
         options={"run.min_cpu": "8", "run.image": "a"},
@@ -60,11 +60,11 @@ def test_each_replaced_value_is_told_once_with_both_places(read: Read) -> None:
     )
 
 
-def test_replacing_a_default_is_not_told(read: Read) -> None:
+def test_override_lines_omit_replaced_defaults(read: Read) -> None:
     assert read(None, options={"run.max_instances": "3"}).override_lines() == ()
 
 
-def test_the_section_of_another_provider_is_checked_but_does_not_hold(read: Read) -> None:
+def test_section_of_another_provider_is_checked_but_not_used(read: Read) -> None:
     text = "provider: aws\nrun:\n  min_cpu: 2\ngcp:\n  min_cpu: 4\n"
     config = read(text)
     assert (config.run.min_cpu, config.override_lines()) == (2, ())
@@ -73,27 +73,27 @@ def test_the_section_of_another_provider_is_checked_but_does_not_hold(read: Read
         read(text.replace("4", "4\n  min_cpus: 3"))
 
 
-def test_run_keys_hold_from_the_section_of_the_compute_plugin(read: Read) -> None:
+def test_run_keys_are_used_from_the_section_of_the_compute_plugin(read: Read) -> None:
     text = "provider: aws\ncompute: gcp\naws:\n  min_cpu: 2\ngcp:\n  min_cpu: 4\n"
     config = read(text)
     assert (config.queue, config.compute, config.pricing, config.run.min_cpu) == ("aws", "gcp", "aws", 4)
 
 
-def test_null_lifts_a_limit_and_leaves_other_defaults(read: Read) -> None:
+def test_null_removes_a_limit_and_keeps_other_defaults(read: Read) -> None:
     config = read("run:\n  max_instances:\n  use_spot:\n")
     assert (config.run.max_instances, config.run.use_spot) == (None, False)
     assert read(None, sets=["run.max_instances="]).run.max_instances is None
 
 
-def test_an_empty_variable_counts_as_not_set(read: Read) -> None:
+def test_empty_variable_counts_as_not_set(read: Read) -> None:
     assert read("run:\n  image: a\n", environ={"CLOUD_TASKS_RUN_IMAGE": ""}).run.image == "a"
 
 
-def test_variables_that_are_not_ours_are_left_alone(read: Read) -> None:
+def test_unrelated_variables_are_ignored(read: Read) -> None:
     assert read(None, environ={"CLOUD_TASKS_RUN_ID": "x", "CLOUD_TASKS_DISABLE_PLUGINS": ""}).run.job_id is None
 
 
-def test_a_plugins_own_variable_counts_below_the_general_one(read: Read) -> None:
+def test_own_variable_of_a_plugin_ranks_below_the_general_one(read: Read) -> None:
     own = {"FAKE_CLOUD_PROJECT": "own"}
     config = read("provider: gcp", environ=own)
     assert config.settings_for("compute", "gcp").project_id == "own"
@@ -103,31 +103,39 @@ def test_a_plugins_own_variable_counts_below_the_general_one(read: Read) -> None
     assert both.settings_for("queue", "gcp").project_id == "general"
 
 
-def test_a_flag_that_two_plugins_share_goes_to_the_chosen_one(read: Read) -> None:
+def test_flag_shared_by_two_plugins_sets_the_chosen_one(read: Read) -> None:
     config = read(None, options={"provider": "AWS", "--project-id": "mine"})
     assert config.settings_for("queue", "aws").project_id == "mine"
     assert "gcp.project_id" not in config.origins
 
 
-def test_flags_of_plugins_come_below_set(read: Read) -> None:
+def test_set_ranks_above_flags_of_plugins(read: Read) -> None:
     config = read(None, options={"provider": "gcp", "--project-id": "a"}, sets=["gcp.project_id=b"])
     assert config.settings_for("queue", "gcp").project_id == "b"
 
 
-def test_the_layers_are_ordered() -> None:
+def test_layers_are_ordered() -> None:
     assert sorted(Layer) == [Layer.DEFAULT, Layer.FILE, Layer.SECTION, Layer.ENVIRONMENT, Layer.COMMAND_LINE]
 
 
-def test_anchors_and_merged_mappings_are_understood(read: Read) -> None:
+def test_anchors_and_merged_mappings_are_supported(read: Read) -> None:
     config = read("provider: gcp\nrun: &common\n  min_cpu: 2\n  max_cpu: 8\ngcp:\n  <<: *common\n  min_cpu: 4\n")
     assert (config.run.min_cpu, config.run.max_cpu) == (4, 8)
 
 
-def test_a_section_of_a_plugin_that_is_not_installed_stands_unread(read: Read) -> None:
+def test_section_of_a_plugin_that_is_not_installed_is_accepted(read: Read) -> None:
     config = read("azure:\n  tenant_id: t\n  whatever: 3\n")
     assert config.backends == {}
 
 
 @pytest.mark.parametrize("text", ["", "# nothing\n", "---\n", "run:\n", "~\n"])
-def test_an_empty_file_gives_the_defaults(read: Read, text: str) -> None:
+def test_empty_file_gives_the_defaults(read: Read, text: str) -> None:
     assert read(text).run == read(None).run
+
+
+def test_override_lines_show_durations_with_units(read: Read) -> None:
+    config = read("run:\n  max_runtime: 600\n", options={"run.max_runtime": "1h 30m"})
+    assert config.run.max_runtime == 5400.0
+    assert config.override_lines() == (
+        "run.max_runtime: 1h 30m from command line (--max-runtime) replaces 10m from config.yml:2",
+    )

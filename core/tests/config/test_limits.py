@@ -1,4 +1,4 @@
-"""Limits that no fleet can satisfy are refused with file and line; what some fleet satisfies is accepted."""
+"""Limits of a fleet: impossible ones are refused with file and line, possible ones never."""
 
 from __future__ import annotations
 
@@ -66,9 +66,7 @@ IMPOSSIBLE: list[tuple[dict[str, Any], str]] = [
 
 
 @pytest.mark.parametrize(("run", "message"), IMPOSSIBLE, ids=[message for _, message in IMPOSSIBLE])
-def test_an_impossible_limit_is_refused_at_the_line_that_was_written_last(
-    read: Read, run: dict[str, Any], message: str
-) -> None:
+def test_impossible_limit_is_refused_at_its_last_line(read: Read, run: dict[str, Any], message: str) -> None:
     lines = [f"  {key}: {value}\n" for key, value in run.items()]
     with pytest.raises(InputError) as caught:
         read("run:\n" + "".join(lines))
@@ -76,13 +74,13 @@ def test_an_impossible_limit_is_refused_at_the_line_that_was_written_last(
     assert str(caught.value).startswith(f"config.yml:{len(lines) + 1}: run.{last}: {message}; change it, or one of ")
 
 
-def test_an_option_that_makes_a_limit_impossible_is_named_before_the_file(read: Read) -> None:
+def test_impossible_limit_is_reported_at_the_option_before_the_file(read: Read) -> None:
     with pytest.raises(InputError) as caught:
         read("run:\n  min_instances: 4\n  max_total_cpus: 6\n", options={"run.min_cpu": "2"})
     assert str(caught.value).startswith("--min-cpu: run.min_cpu: min_instances 4 × min_cpu 2 = 8 is more than")
 
 
-def test_tasks_beyond_the_cpus_are_possible_where_a_minimum_asks_for_them(read: Read) -> None:
+def test_tasks_may_exceed_the_cpus_if_a_minimum_requires_it(read: Read) -> None:
     read("run:\n  min_tasks_per_instance: 3\n  cpus_per_task: 4\n  max_cpu: 2\n  max_total_cpus: 2\n")
 
 

@@ -1,4 +1,4 @@
-"""Options on the command line, and the ``config`` command, as a user meets them."""
+"""Options made from settings, and the ``config`` command."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from cloud_tasks.errors import InputError
 
 
 def run(*words: str, environ: dict[str, str] | None = None) -> JobConfig:
-    """The configuration that a command with these words on its command line gets."""
+    """Return the configuration of a command with these arguments."""
     registry = make_registry()
     found: list[JobConfig] = []
 
@@ -48,6 +48,7 @@ def _words(field: attrs.Attribute[Any]) -> tuple[list[str], Any]:
         "bool": ([flag], True),
         "int": ([flag, "3"], 3),
         "float": ([flag, "2.5"], 2.5),
+        "Seconds": ([flag, "1m 30s"], 90.0),
         "str": ([flag, "abc"], "abc"),
         "Money": ([flag, "4.5"], 4.5),
         "tuple[str, ...]": ([flag, "a", "b,c"], ["a", "b", "c"]),
@@ -61,7 +62,7 @@ def _words(field: attrs.Attribute[Any]) -> tuple[list[str], Any]:
     return samples[str(field.type).removesuffix(" | None")]
 
 
-# Some values need their fellows, or a file.
+# Values of an enumeration, or with a file.
 _SPECIAL = {
     "prefer": (["--prefer", "speed"], "speed"),
     "start_method": (["--start-method", "spawn"], "spawn"),
@@ -71,14 +72,14 @@ _SPECIAL = {
 
 
 @pytest.mark.parametrize("field", attrs.fields(RunSettings), ids=lambda field: field.name)
-def test_every_key_of_run_is_an_option(field: attrs.Attribute[Any]) -> None:
+def test_option_exists_for_every_key_of_run(field: attrs.Attribute[Any]) -> None:
     words, value = _SPECIAL.get(field.name) or _words(field)
     loaded = run(*words)
     assert loaded.as_dict()["run"][field.name] == value
     assert str(loaded.origins[f"run.{field.name}"]) == f"command line ({words[0]})"
 
 
-def test_switches_have_an_opposite() -> None:
+def test_switch_has_an_opposite() -> None:
     loaded = run("--no-use-spot", environ={"CLOUD_TASKS_RUN_USE_SPOT": "1"})
     assert loaded.run.use_spot is False
     assert str(loaded.origins["run.use_spot"]) == "command line (--no-use-spot)"
@@ -96,38 +97,38 @@ def test_switches_have_an_opposite() -> None:
         ([], ()),
     ],
 )
-def test_lists_take_words_up_to_the_next_option(words: list[str], types: tuple[str, ...]) -> None:
+def test_list_option_takes_words_up_to_the_next_option(words: list[str], types: tuple[str, ...]) -> None:
     assert run(*words).run.instance_types == types
 
 
-def test_a_list_option_without_a_word_is_refused() -> None:
+def test_list_option_without_a_word_is_refused() -> None:
     with pytest.raises(click.UsageError, match="requires an argument"):
         run("--instance-types")
 
 
-def test_flags_of_installed_plugins_appear_and_set_the_chosen_plugins_section() -> None:
+def test_flags_of_plugins_set_the_section_of_the_chosen_plugin() -> None:
     loaded = run("--provider", "gcp", "--project-id", "p", "--service-account", "me")
     settings = loaded.settings_for("compute", "gcp")
     assert (settings.project_id, settings.service_account) == ("p", "me")
     assert run("--provider", "aws", "--project-id", "q").settings_for("queue", "aws").project_id == "q"
 
 
-def test_a_flag_of_a_plugin_that_was_not_chosen_is_refused() -> None:
-    with pytest.raises(InputError, match="--service-account: it belongs to gcp, not to aws"):
+def test_flag_of_another_plugin_is_refused() -> None:
+    with pytest.raises(InputError, match="--service-account: an option of gcp, not of aws"):
         run("--provider", "aws", "--service-account", "me")
 
 
-def test_an_unknown_option_is_a_usage_error_with_a_suggestion() -> None:
+def test_unknown_option_is_a_usage_error_with_a_suggestion() -> None:
     with pytest.raises(click.NoSuchOption, match="--min-cpu"):
         run("--min-cpus", "3")
 
 
-def test_set_reaches_every_key() -> None:
+def test_set_option_reaches_every_key() -> None:
     loaded = run("--set", "provider=gcp", "--set", "gcp.project_id=p", "--set", "run.min_cpu=2", "--min-cpu", "1")
     assert (loaded.run.min_cpu, loaded.settings_for("queue", "gcp").project_id) == (2, "p")
 
 
-def test_an_option_and_a_key_give_the_same_error(tmp_path: Path) -> None:
+def test_option_and_key_give_the_same_error(tmp_path: Path) -> None:
     file = tmp_path / "config.yml"
     file.write_text("run:\n  min_cpu: two\n")
     messages = []
@@ -138,7 +139,7 @@ def test_an_option_and_a_key_give_the_same_error(tmp_path: Path) -> None:
     assert messages[0] == messages[1] == 'run.min_cpu: expected a whole number, got "two"'
 
 
-def test_show_lists_values_with_origins_and_masks_secrets(tmp_path: Path) -> None:
+def test_config_show_lists_values_with_origins_and_masks_secrets(tmp_path: Path) -> None:
     file = tmp_path / "config.yml"
     file.write_text(f"provider: gcp\nrun:\n  min_cpu: 2\ngcp:\n  project_id: p\n  secret_key: {SECRET}\n")
     file.chmod(0o600)
@@ -155,7 +156,7 @@ def test_show_lists_values_with_origins_and_masks_secrets(tmp_path: Path) -> Non
     assert SECRET not in result.output
 
 
-def test_show_can_be_read_by_programs() -> None:
+def test_config_show_prints_json() -> None:
     result = config("show", "--json", "--provider", "gcp", "--secret-key", SECRET)
     assert result.exit_code == 0, result.output
     shown = json.loads(result.stdout)
@@ -164,13 +165,13 @@ def test_show_can_be_read_by_programs() -> None:
     assert SECRET not in result.output
 
 
-def test_schema_prints_the_schema_of_the_installed_plugins() -> None:
+def test_config_schema_includes_the_installed_plugins() -> None:
     result = config("schema")
     assert result.exit_code == 0, result.output
     assert "project_id" in json.loads(result.stdout)["properties"]["gcp"]["properties"]
 
 
-def test_importing_the_options_loads_no_plugin_and_no_sdk() -> None:
+def test_config_options_import_no_plugin_and_no_sdk() -> None:
     program = (
         "import sys, cloud_tasks.cli.options.config_options\n"
         "bad = ('cloud_tasks_', 'google', 'boto', 'azure', 'cloud_tasks.controller', 'cloud_tasks.worker')\n"
@@ -180,7 +181,7 @@ def test_importing_the_options_loads_no_plugin_and_no_sdk() -> None:
     assert done.stdout.strip() == "[]"
 
 
-def test_a_bad_configuration_ends_the_program_with_2_and_one_line(tmp_path: Path) -> None:
+def test_invalid_configuration_exits_with_2_and_one_line(tmp_path: Path) -> None:
     (tmp_path / "config.yml").write_text("run:\n  min_cpus: 2\n")
     words = [
         sys.executable,

@@ -1,4 +1,4 @@
-"""The JSON Schema accepts what the reader accepts, and says what the settings classes say."""
+"""`json_schema` agrees with `load_config` and with the settings classes."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ def schema() -> dict[str, Any]:
     return json_schema(make_registry())
 
 
-def test_it_is_a_schema(schema: dict[str, Any]) -> None:
+def test_json_schema_is_valid(schema: dict[str, Any]) -> None:
     Draft202012Validator.check_schema(schema)
     assert schema["$schema"] == "https://json-schema.org/draft/2020-12/schema"
 
 
-def test_every_key_of_run_is_in_it_with_help_and_in_every_provider_section(schema: dict[str, Any]) -> None:
+def test_json_schema_has_every_key_of_run_with_help_and_in_provider_sections(schema: dict[str, Any]) -> None:
     names = {field.name for field in attrs.fields(RunSettings)}
     run = schema["properties"]["run"]["properties"]
     assert set(run) == names
@@ -35,7 +35,7 @@ def test_every_key_of_run_is_in_it_with_help_and_in_every_provider_section(schem
     assert names < set(schema["properties"]["gcp"]["properties"])
 
 
-def test_a_key_has_type_bound_default_and_description(schema: dict[str, Any]) -> None:
+def test_json_schema_of_a_key_has_type_bound_default_and_description(schema: dict[str, Any]) -> None:
     run = schema["properties"]["run"]["properties"]
     assert run["max_instances"] == {
         "type": ["integer", "null"],
@@ -47,7 +47,7 @@ def test_a_key_has_type_bound_default_and_description(schema: dict[str, Any]) ->
     assert run["job_id"]["pattern"] == "^[a-z][-a-z0-9]{0,23}$"
 
 
-def test_a_secret_is_write_only_and_has_no_default(schema: dict[str, Any]) -> None:
+def test_json_schema_of_a_secret_is_write_only_without_a_default(schema: dict[str, Any]) -> None:
     secret = schema["properties"]["gcp"]["properties"]["secret_key"]
     assert secret["writeOnly"]
     assert "default" not in secret
@@ -60,6 +60,7 @@ ACCEPTED = [
     "run:\n  retry: [{'on': exit, codes: [137], attempts: 5}]\n",
     "event_sinks: [jsonl]\ntask_source: tasks.json\nqueue: aws\n",
     "azure:\n  whatever: 1\n",
+    "run:\n  max_runtime: 10m\n  idle_limit: 0\n  keepalive_timeout: 1h 30m\ngcp:\n  launch_timeout: 90s\n",
     "run:\n",
 ]
 REFUSED = [
@@ -76,22 +77,27 @@ REFUSED = [
     "run:\n  retry: [{codes: [1]}]\n",
     "gcp:\n  public: 3\n",
     "provider: 7\n",
+    "run:\n  max_runtime: 10 minits\n",
+    "run:\n  max_runtime: -1\n",
+    "run:\n  max_runtime: '600'\n",
+    "run:\n  max_runtime: ' '\n",
+    "gcp:\n  launch_timeout: soon\n",
 ]
 
 
 @pytest.mark.parametrize("text", ACCEPTED)
-def test_what_the_reader_accepts_is_valid(read: Read, schema: dict[str, Any], text: str) -> None:
+def test_json_schema_accepts_a_valid_file(read: Read, schema: dict[str, Any], text: str) -> None:
     read(text)
     Draft202012Validator(schema).validate(yaml.safe_load(text))
 
 
 @pytest.mark.parametrize("text", REFUSED)
-def test_what_the_reader_refuses_for_its_form_is_invalid(read: Read, schema: dict[str, Any], text: str) -> None:
+def test_json_schema_refuses_a_malformed_file(read: Read, schema: dict[str, Any], text: str) -> None:
     with pytest.raises(InputError):
         read(text)
     assert not Draft202012Validator(schema).is_valid(yaml.safe_load(text))
 
 
-def test_the_defaults_are_valid(schema: dict[str, Any], read: Read) -> None:
+def test_json_schema_accepts_the_defaults(schema: dict[str, Any], read: Read) -> None:
     dumped = read(None).as_dict()
     Draft202012Validator(schema).validate({"run": dumped["run"]})

@@ -1,4 +1,4 @@
-"""A secret is in no output, whatever goes right or wrong."""
+"""Secrets in the configuration: never in an output or an error."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def _everything(config: JobConfig) -> str:
     return "\n".join(shown)
 
 
-def test_the_backend_gets_the_secret(read: Read) -> None:
+def test_settings_for_contains_the_secret(read: Read) -> None:
     assert read(_FILE).settings_for("compute", "gcp").secret_key == SECRET
 
 
@@ -38,13 +38,13 @@ def test_the_backend_gets_the_secret(read: Read) -> None:
         {"sets": [f"gcp.secret_key={SECRET}-4"]},
     ],
 )
-def test_a_secret_is_in_no_output(read: Read, above: dict[str, Any]) -> None:
+def test_secret_is_in_no_output(read: Read, above: dict[str, Any]) -> None:
     config = read(_FILE, **above)
     assert config.settings_for("compute", "gcp").secret_key.startswith(SECRET)
     assert SECRET not in _everything(config)
 
 
-def test_a_replaced_secret_is_told_masked(read: Read) -> None:
+def test_override_lines_mask_a_replaced_secret(read: Read) -> None:
     config = read(_FILE, environ={"CLOUD_TASKS_GCP_SECRET_KEY": "another-secret"})
     assert config.override_lines() == (
         "gcp.secret_key: ******** from environment (CLOUD_TASKS_GCP_SECRET_KEY) replaces ******** from config.yml:4",
@@ -52,7 +52,7 @@ def test_a_replaced_secret_is_told_masked(read: Read) -> None:
 
 
 @pytest.mark.parametrize("given", [{"options": {"--secret-key": SECRET}}, {"sets": [f"gcp.secret_key={SECRET}"]}])
-def test_a_secret_on_the_command_line_is_warned_of(read: Read, given: dict[str, Any]) -> None:
+def test_override_lines_warn_of_a_secret_on_the_command_line(read: Read, given: dict[str, Any]) -> None:
     config = read("provider: gcp\ngcp:\n  project_id: p\n", **given)
     assert config.override_lines() == (
         "gcp.secret_key: a secret on the command line is visible to other users of this machine; "
@@ -62,7 +62,7 @@ def test_a_secret_on_the_command_line_is_warned_of(read: Read, given: dict[str, 
 
 @pytest.mark.parametrize("mode", [0o640, 0o604, 0o644])
 @pytest.mark.parametrize("environ", [{}, {"CLOUD_TASKS_GCP_SECRET_KEY": "another-secret"}])
-def test_a_secret_in_a_file_that_others_can_read_is_refused(tmp_path: Path, mode: int, environ: dict[str, str]) -> None:
+def test_secret_in_a_readable_file_is_refused(tmp_path: Path, mode: int, environ: dict[str, str]) -> None:
     file = tmp_path / "config.yml"
     file.write_text(_FILE)
     file.chmod(mode)
@@ -71,24 +71,24 @@ def test_a_secret_in_a_file_that_others_can_read_is_refused(tmp_path: Path, mode
     (problem,) = raised.value.problems
     assert str(problem) == (
         f"{file}:4: gcp.secret_key: a secret in a file that others can read; "
-        f"chmod 600 {file}, or give it as CLOUD_TASKS_GCP_SECRET_KEY"
+        f"chmod 600 {file}, or set CLOUD_TASKS_GCP_SECRET_KEY instead"
     )
 
 
-def test_a_file_without_a_secret_may_be_read_by_all(tmp_path: Path) -> None:
+def test_file_without_a_secret_may_be_readable(tmp_path: Path) -> None:
     file = tmp_path / "config.yml"
     file.write_text("provider: gcp\ngcp:\n  project_id: p\n")
     file.chmod(0o644)
     assert load_config(make_registry(), file=file, options={}, environ={}).provider == "gcp"
 
 
-def test_values_of_a_plugin_that_is_not_installed_are_masked_for_any_may_be_a_secret(read: Read) -> None:
+def test_values_of_a_plugin_that_is_not_installed_are_masked(read: Read) -> None:
     config = read(f"provider: azure\nazure:\n  client_secret: {SECRET}\n", sets=[f"azure.client_secret={SECRET}-2"])
     assert config.as_dict()["azure"] == {"client_secret": "********"}
     assert SECRET not in repr(config) + "".join(config.override_lines())
 
 
-def test_an_error_of_the_settings_class_does_not_tell_the_secret(read: Read) -> None:
+def test_error_of_a_secret_does_not_show_it(read: Read) -> None:
     with pytest.raises(InputError) as caught:
         read(f"gcp:\n  secret_key: [{SECRET}]\n")
     assert SECRET not in str(caught.value)

@@ -1,8 +1,7 @@
-"""The sections of event sinks: those of core, and one that is not installed."""
+"""Event sinks in the configuration: sections, secrets, and sinks that are not installed."""
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -14,7 +13,7 @@ import pytest
 from cloud_tasks import builtin
 from cloud_tasks.builtin.sinks.settings import SqliteSettings
 from cloud_tasks.config import ConfigurationError, JobConfig, load_config
-from cloud_tasks.errors import InputError
+from cloud_tasks.errors import PluginError
 from cloud_tasks.plugin import EventSinkBackend, hookimpl, setting
 from cloud_tasks.registry import Registry
 
@@ -61,14 +60,29 @@ def test_unknown_key_of_an_event_sink_is_one_line(read: Read) -> None:
 
 @pytest.mark.parametrize(("name", "extra"), [("otel", "otel"), ("webhook", "notify"), ("notify", "notify")])
 def test_event_sink_that_is_not_installed_names_the_extra_to_install(read: Read, name: str, extra: str) -> None:
-    config: Any = read(f"event_sinks: [{name}]\n{name}: {{url: 'slack://SECRET'}}")
+    with pytest.raises(ConfigurationError) as raised:
+        read(f"run:\n  max_cpu: 2\nevent_sinks: [jsonl, {name}]\n{name}: {{url: 'slack://SECRET'}}")
+    install = f"install it with: pip install 'cloud-tasks[{extra}]'"
+    assert raised.value.problems == (f'config.yml:3: event_sinks: there is no event sink "{name}"; {install}',)
+
+
+@pytest.mark.parametrize("name", ["otel", "webhook", "notify"])
+def test_section_of_an_event_sink_that_is_not_used_needs_no_plugin(read: Read, name: str) -> None:
+    config: Any = read(f"{name}: {{url: 'slack://SECRET'}}")
     assert "SECRET" not in str(config.as_dict())
-    expected = f"there is no event sink \"{name}\"; install it with: pip install 'cloud-tasks[{extra}]'"
-    with pytest.raises(InputError, match=f"^{re.escape(expected)}$"):
-        config.settings_for("event_sink", name)
 
 
-def test_it_is_no_provider(read: Read) -> None:
+def test_event_sink_of_a_broken_plugin_is_left_to_the_command(tmp_path: Path) -> None:
+    registry = Registry(only=())
+    registry.register("notify", SimpleNamespace(cloud_tasks_register_event_sink=hookimpl(lambda: 1 / 0)))
+    file = tmp_path / "config.yml"
+    file.write_text("event_sinks: [notify]\n")
+    config = load_config(registry, file=file, options={}, environ={})
+    with pytest.raises(PluginError, match='plugin "notify"'):
+        config.settings_for("event_sink", "notify")
+
+
+def test_event_sink_is_not_a_provider(read: Read) -> None:
     with pytest.raises(ConfigurationError, match='there is no provider "otel"'):
         read("provider: otel")
 

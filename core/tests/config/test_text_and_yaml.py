@@ -1,4 +1,4 @@
-"""A value means the same whether it is written in a file, in a variable or on the command line."""
+"""`typed`: the same value from a file, a variable and the command line."""
 
 from __future__ import annotations
 
@@ -12,16 +12,14 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cloud_tasks.config.provenance import Layer, Provenance, Sourced
 from cloud_tasks.config.run_settings import RunSettings
 from cloud_tasks.config.values import typed
 from cloud_tasks.config.yaml_reader import Located, read_document
 from cloud_tasks.model import Architecture, Money
 from cloud_tasks.plugin.setting_kinds import field_types
-from cloud_tasks.plugin.setting_text import FLOAT, split_words
+from cloud_tasks.plugin.setting_values import FLOAT, split_words
 
 _KINDS = field_types(RunSettings)
-_HERE = Provenance(layer=Layer.COMMAND_LINE, place="here")
 _WORD = st.from_regex(r"[a-z][-_.*a-z0-9]{0,8}(?:\[[ab,]{1,3}\])?", fullmatch=True)
 
 _VALUES: dict[Any, st.SearchStrategy[Any]] = {
@@ -51,13 +49,13 @@ def _from_file(folder: Path, value: Any) -> Any:
 
 
 @pytest.mark.parametrize("kind", list(_VALUES), ids=str)
-def test_text_gives_what_yaml_gives(kind: Any, tmp_path: Path) -> None:
+def test_typed_reads_the_same_value_from_text_and_yaml(kind: Any, tmp_path: Path) -> None:
     @settings(max_examples=60, deadline=None)
     @given(_VALUES[kind], st.booleans())
     def check(value: Any, optional: bool) -> None:
         asked = kind | None if optional else kind
-        from_file = typed(asked, Sourced(raw=_from_file(tmp_path, value), origin=_HERE))
-        from_text = typed(asked, Sourced(raw=_text(value), origin=_HERE, is_text=True))
+        from_file = typed(asked, _from_file(tmp_path, value))
+        from_text = typed(asked, _text(value), is_text=True)
         assert from_text == from_file
         assert type(from_text) is type(from_file)
 
@@ -65,10 +63,9 @@ def test_text_gives_what_yaml_gives(kind: Any, tmp_path: Path) -> None:
 
 
 @given(st.sampled_from(sorted(_KINDS)), st.text(max_size=12))
-def test_any_text_gives_a_value_or_a_reason(key: str, text: str) -> None:
-    # Nothing but ValueError may come out, for that is what becomes the user's line.
+def test_typed_raises_nothing_but_value_error(key: str, text: str) -> None:
     with contextlib.suppress(ValueError):
-        typed(_KINDS[key], Sourced(raw=text, origin=_HERE, is_text=True))
+        typed(_KINDS[key], text, is_text=True)
 
 
 @pytest.mark.parametrize(
@@ -91,23 +88,23 @@ def test_any_text_gives_a_value_or_a_reason(key: str, text: str) -> None:
         (dict[str, int], "{a: 1}", {"a": 1}),
     ],
 )
-def test_text_is_read_as_its_key_asks(kind: Any, text: str, value: Any) -> None:
-    assert typed(kind, Sourced(raw=text, origin=_HERE, is_text=True)) == value
+def test_typed_reads_text_by_its_kind(kind: Any, text: str, value: Any) -> None:
+    assert typed(kind, text, is_text=True) == value
 
 
 @pytest.mark.parametrize("text", ["1e3", "-2.5E-3", "1.", ".5"])
-def test_numbers_in_a_file_may_have_an_exponent(tmp_path: Path, text: str) -> None:
+def test_read_document_reads_exponents(tmp_path: Path, text: str) -> None:
     (tmp_path / "config.yml").write_text(f"run:\n  key: {text}\n")
     assert read_document(tmp_path / "config.yml")["run"].value["key"].value == float(text)
 
 
 @pytest.mark.parametrize("text", ["2024-01-01", "10:30", "0x10", "1.2.3", "=", "n"])
-def test_what_only_looks_like_something_else_stays_text(tmp_path: Path, text: str) -> None:
+def test_read_document_keeps_text_that_resembles_another_type(tmp_path: Path, text: str) -> None:
     (tmp_path / "config.yml").write_text(f"run:\n  key: {text}\n")
     assert read_document(tmp_path / "config.yml")["run"].value["key"].value == text
 
 
 @given(st.text())
-def test_words_hold_all_but_separators(text: str) -> None:
+def test_split_words_keeps_everything_but_separators(text: str) -> None:
     kept = "".join(letter for letter in text if not letter.isspace() and letter != ",")
     assert "".join(split_words(text)).replace(",", "") == kept

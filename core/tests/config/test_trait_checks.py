@@ -1,4 +1,4 @@
-"""`run` values that a chosen backend does not support are refused, by name and place."""
+"""`check_traits`: `run` values that a chosen backend does not support are refused."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a machine runs first: real shells, with and without the lines before the script."""
+"""`boot_script` in real shells, with and without inserted lines."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def pipe(folder: Path) -> Path:
 
 @pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize("shell", SHELLS)
-def test_a_script_notices_nothing_of_the_lines_before_it(shell: str, form: dict[str, Any], tmp_path: Path) -> None:
+def test_boot_script_lines_have_no_effect_on_the_script(shell: str, form: dict[str, Any], tmp_path: Path) -> None:
     script = f"#!/usr/bin/env {shell}{NOSY}"
     plain = run(script, tmp_path)
     assert plain[0] == 7
@@ -78,14 +78,14 @@ def test_a_script_notices_nothing_of_the_lines_before_it(shell: str, form: dict[
 
 
 @pytest.mark.parametrize("options", ["", " -e", " -eu"])
-def test_the_options_of_the_interpreter_line_hold_for_the_script(options: str, tmp_path: Path) -> None:
+def test_boot_script_keeps_the_options_of_the_interpreter_line(options: str, tmp_path: Path) -> None:
     script = f'#!/bin/sh{options}\necho "$-"\nfalse\necho "went on"\n'
     assert run(boot_script(script, **EVERYTHING), tmp_path) == run(script, tmp_path)
 
 
 @pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize("shell", SHELLS)
-def test_a_shell_reads_what_was_composed(shell: str, form: dict[str, Any]) -> None:
+def test_boot_script_is_valid_in_every_shell(shell: str, form: dict[str, Any]) -> None:
     script = boot_script("echo hello\n", **form)
     checked = subprocess.run([shell, "-n"], input=script, capture_output=True, text=True, timeout=60, check=False)
     assert (checked.returncode, checked.stderr) == (0, "")
@@ -104,18 +104,18 @@ def test_a_shell_reads_what_was_composed(shell: str, form: dict[str, Any]) -> No
         ("#!/bin/sh\necho 'ä\x0b\u2028'\n", "#!/bin/sh", "echo 'ä\x0b\u2028'\n"),
     ],
 )
-def test_the_lines_stand_between_the_interpreter_and_the_script_as_it_was(script: str, first: str, rest: str) -> None:
+def test_insert_lines_keeps_interpreter_and_script(script: str, first: str, rest: str) -> None:
     assert insert_lines(script, ["one", "two\nthree"]) == f"{first}\none\ntwo\nthree\n{rest}"
     composed = boot_script(script)
     assert composed.startswith(f"{first}\n")
     assert composed.endswith(f"\n{rest}")
 
 
-def test_a_script_without_an_interpreter_line_is_run_by_bash(tmp_path: Path) -> None:
+def test_boot_script_adds_bash_without_an_interpreter_line(tmp_path: Path) -> None:
     assert run(boot_script('words=(of bash); echo "${words[1]}"'), tmp_path) == (0, "bash\n", "")
 
 
-def test_a_script_with_the_line_ends_of_windows_finds_its_interpreter(tmp_path: Path) -> None:
+def test_boot_script_accepts_windows_line_ends(tmp_path: Path) -> None:
     assert run(boot_script("#!/bin/sh\r\necho hi\r\n"), tmp_path) == (0, "hi\r\n", "")
 
 
@@ -130,7 +130,7 @@ def test_a_script_with_the_line_ends_of_windows_finds_its_interpreter(tmp_path: 
         "#!/usr/bin/fish",
     ],
 )
-def test_a_script_in_another_language_stays_as_it_is(first: str) -> None:
+def test_boot_script_returns_another_language_unchanged(first: str) -> None:
     script = f"{first}\nprint(1)\n"
     assert boot_script(script, **EVERYTHING) == script
 
@@ -138,7 +138,7 @@ def test_a_script_in_another_language_stays_as_it_is(first: str) -> None:
 @pytest.mark.parametrize(
     "first", ["#!/bin/bash", "#!/usr/bin/env -S bash -e", "#!/bin/busybox sh", "#!/opt/perl/bin/zsh", "#!/opt/wrapper"]
 )
-def test_any_other_script_is_taken_for_a_shells(first: str) -> None:
+def test_boot_script_treats_other_scripts_as_shell_scripts(first: str) -> None:
     assert "CLOUD_TASKS_POWER_OFF_COMMAND" in boot_script(f"{first}\n")
 
 
@@ -146,18 +146,18 @@ def test_any_other_script_is_taken_for_a_shells(first: str) -> None:
 
 
 @pytest.mark.parametrize("shell", SHELLS)
-def test_every_value_reaches_the_programs_of_the_script_as_it_is(shell: str, tmp_path: Path) -> None:
+def test_boot_script_exports_every_value_unchanged(shell: str, tmp_path: Path) -> None:
     script = f"#!/usr/bin/env {shell}\nexec printenv REGION\n"
     assert run(boot_script(script, variables={"REGION": NASTY}), tmp_path) == (0, f"{NASTY}\n", "")
 
 
 @pytest.mark.parametrize(("set_to", "told"), [("mine", "mine"), ("", "ours")])
-def test_what_the_machine_has_set_counts_more(set_to: str, told: str, tmp_path: Path) -> None:
+def test_boot_script_variables_rank_below_those_of_the_instance(set_to: str, told: str, tmp_path: Path) -> None:
     script = boot_script("#!/bin/sh -u\nexec printenv REGION\n", variables={"REGION": "ours"})
     assert run(script, tmp_path, REGION=set_to) == (0, f"{told}\n", "")
 
 
-def test_what_the_script_itself_says_counts_most(tmp_path: Path) -> None:
+def test_boot_script_variables_rank_below_those_of_the_script(tmp_path: Path) -> None:
     script = '#!/bin/sh\nexport CLOUD_TASKS_POWER_OFF_COMMAND=""\necho "[$CLOUD_TASKS_POWER_OFF_COMMAND]"\n'
     assert run(boot_script(script), tmp_path) == (0, "[]\n", "")
 
@@ -168,14 +168,14 @@ OFF = "#!/bin/sh\nexec printenv CLOUD_TASKS_POWER_OFF_COMMAND\n"
 
 
 @pytest.mark.parametrize(("set_to", "told"), [("", "shutdown -h +1"), ("true", "true")])
-def test_a_worker_is_told_to_shut_the_machine_down_a_minute_after_it(set_to: str, told: str, tmp_path: Path) -> None:
+def test_power_off_command_shuts_down_after_a_minute(set_to: str, told: str, tmp_path: Path) -> None:
     assert run(boot_script(OFF), tmp_path, CLOUD_TASKS_POWER_OFF_COMMAND=set_to) == (0, f"{told}\n", "")
 
 
 @pytest.mark.parametrize(
     ("end_command", "ends"), [("echo deleted", "deleted\n"), ("echo gone; false", "gone\nshut down: -h now\n")]
 )
-def test_the_providers_own_end_comes_a_minute_after_a_worker_too(end_command: str, ends: str, tmp_path: Path) -> None:
+def test_power_off_command_runs_the_end_command_after_a_minute(end_command: str, ends: str, tmp_path: Path) -> None:
     programs = {"sleep": 'echo "after: $1"', "shutdown": 'echo "shut down: $@"'}
     script = boot_script('#!/bin/sh\nsh -c "$CLOUD_TASKS_POWER_OFF_COMMAND"\n', end_command=end_command)
     # The output is read until everything that could write to it has ended.
@@ -187,7 +187,7 @@ def test_the_providers_own_end_comes_a_minute_after_a_worker_too(end_command: st
     ("end_command", "ends"),
     [(None, "shut down: -h now\n"), ("echo deleted > told", "deleted\n"), ("false", "shut down: -h now\n")],
 )
-def test_a_lifetime_ends_while_the_script_still_runs(
+def test_max_lifetime_applies_while_the_script_runs(
     end_command: str | None, ends: str, shell: str, tmp_path: Path
 ) -> None:
     pipe(tmp_path)
@@ -198,9 +198,7 @@ def test_a_lifetime_ends_while_the_script_still_runs(
 
 
 @pytest.mark.parametrize("shell", SHELLS)
-def test_a_lifetime_ends_though_the_script_has_ended_and_a_line_before_it_had_failed(
-    shell: str, tmp_path: Path
-) -> None:
+def test_max_lifetime_applies_after_the_script_and_a_failed_line(shell: str, tmp_path: Path) -> None:
     told = pipe(tmp_path)
     script = boot_script(f"#!/usr/bin/env -S {shell} -e\n", max_lifetime=timedelta(0), lines=["false"])
     assert run(script, tmp_path, programs={"shutdown": 'echo "shut down: $@" > told'}) == (1, "", "")
@@ -208,12 +206,12 @@ def test_a_lifetime_ends_though_the_script_has_ended_and_a_line_before_it_had_fa
 
 
 @pytest.mark.parametrize(("seconds", "whole"), [(0.2, 1), (0, 1), (-5, 1), (59.1, 60), (864_000, 864_000)])
-def test_a_lifetime_is_rounded_up_to_whole_seconds(seconds: float, whole: int, tmp_path: Path) -> None:
+def test_max_lifetime_is_rounded_up_to_whole_seconds(seconds: float, whole: int, tmp_path: Path) -> None:
     told = pipe(tmp_path)
     script = boot_script("#!/bin/sh\n", max_lifetime=timedelta(seconds=seconds))
     run(script, tmp_path, programs={"sleep": 'echo "$@" > told'})
     assert told.read_text() == f"{whole}\n"
 
 
-def test_a_machine_whose_provider_ends_it_waits_for_nothing() -> None:
+def test_boot_script_without_max_lifetime_has_no_timer() -> None:
     assert "sleep" not in boot_script("#!/bin/sh\n")

@@ -1,4 +1,4 @@
-"""Renamed and removed fields keep working for one release, with a warning at the plugin's own line."""
+"""`deprecated_fields`: former fields work for one release, with a warning at the plugin's line."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ def test_evolve_accepts_deprecated_fields_and_warns_at_the_caller() -> None:
     assert len(seen) == 2
 
 
-def test_deprecated_fields_are_no_attrs_fields_and_current_names_do_not_warn() -> None:
+def test_deprecated_fields_are_not_attrs_fields_and_current_names_do_not_warn() -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         assert [field.name for field in attrs.fields(Sample)] == ["color", "size"]
@@ -92,7 +92,7 @@ def test_unknown_field_is_still_an_error() -> None:
         Sample(color_="red")  # type: ignore[call-arg]
 
 
-def test_deprecated_field_is_no_error_by_default() -> None:
+def test_deprecated_field_is_not_an_error_by_default() -> None:
     with warnings.catch_warnings(record=True):
         warnings.resetwarnings()
         assert Sample(colour="red").color == "red"  # type: ignore[call-arg]

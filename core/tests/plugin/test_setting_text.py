@@ -1,4 +1,4 @@
-"""`setting_text`: every supported value survives as text, and every text gives a value or a reason."""
+"""`format_setting`, `parse_setting` and `structure_setting`: round trips, accepted forms, errors."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from datetime import timedelta
 from decimal import Decimal
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import attrs
 import pytest
@@ -17,10 +17,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cloud_tasks.booleans import BOOLEANS, parse_boolean
+from cloud_tasks.duration_text import format_seconds, parse_duration
 from cloud_tasks.model import Architecture, Money
 from cloud_tasks.plugin import setting
-from cloud_tasks.plugin.setting_kinds import check_settings_class
-from cloud_tasks.plugin.setting_text import format_setting, is_unset, parse_setting, structure_setting
+from cloud_tasks.plugin.setting_kinds import Seconds, check_settings_class, field_types
+from cloud_tasks.plugin.setting_text import format_setting, is_unset, parse_setting
+from cloud_tasks.plugin.setting_values import structure_setting
 
 
 class Size(enum.Enum):
@@ -66,6 +68,7 @@ _SCALARS: dict[Any, st.SearchStrategy[Any]] = {
     str: _TEXT,
     Path: _TEXT.map(Path),
     timedelta: st.timedeltas(),
+    Seconds: st.floats(allow_nan=False, allow_infinity=False),
     Size: st.sampled_from(Size),
     Level: st.sampled_from(Level),
     Architecture: st.sampled_from(Architecture),
@@ -136,6 +139,15 @@ def test_parse_setting_raises_nothing_but_value_error(kind: Any, text: str) -> N
         (tuple[Architecture, ...], "ARM64 x86_64", (Architecture.ARM64, Architecture.X86_64)),
         (tuple[int | None, ...], "1 null", (1, None)),
         (timedelta, " 7.5 ", timedelta(seconds=7.5)),
+        (timedelta, "10m", timedelta(minutes=10)),
+        (timedelta | None, "1h 30m", timedelta(minutes=90)),
+        (Seconds, "90", 90.0),
+        (Seconds, "-1", -1.0),
+        (Seconds | None, " 2h ", 7200.0),
+        (Seconds, "1.1 minutes", 66.0),
+        (Seconds, "1d2h3m4.5s", 93_784.5),
+        (Seconds, "250ms", 0.25),
+        (tuple[Seconds, ...], "90s,10m", (90.0, 600.0)),
         (timedelta | None, "", None),
         (Literal["a", "b"], " b ", "b"),
         (Literal[1, 2], "2", 2),
@@ -150,7 +162,7 @@ def test_parse_setting_raises_nothing_but_value_error(kind: Any, text: str) -> N
         (int | None, "null", None),
     ],
 )
-def test_parse_setting_reads_what_a_person_types(kind: Any, text: str, value: Any) -> None:
+def test_parse_setting_reads_typed_text(kind: Any, text: str, value: Any) -> None:
     if value is None and kind is Size:
         with pytest.raises(ValueError, match="is not one of"):
             parse_setting(text, kind)
@@ -165,23 +177,28 @@ def test_parse_setting_reads_what_a_person_types(kind: Any, text: str, value: An
         (bool, "maybe", 'expected true or false, got "maybe"'),
         (bool, "", 'expected true or false, got ""'),
         (float, "1e999", "expected a number, got one that is too large"),
-        (timedelta, "1e30", "expected a number of seconds, got one that is too large"),
+        (timedelta, "1e30", "expected a duration such as 90s, 10m or 2h, got one that is too large"),
+        (timedelta, "9999999999d", "expected a duration such as 90s, 10m or 2h, got one that is too large"),
+        (Seconds | None, "10 minits", 'expected a duration such as 90s, 10m or 2h, got "10 minits"'),
+        (Seconds, "1m1h", 'expected a duration such as 90s, 10m or 2h, got "1m1h"'),
+        (Seconds, "-5m", 'expected a duration such as 90s, 10m or 2h, got "-5m"'),
+        (Money, "$5", 'expected an amount in US dollars such as 25 or 0.5, got "$5"'),
         (
             list[int],
             "[1, true]",
-            '"[1, true]" is not a JSON list of the right values: expected a whole number, got true',
+            '"[1, true]" is not a valid JSON list: expected a whole number, got true',
         ),
         (
             tuple[str, ...],
             '["a", 1]',
-            '"["a", 1]" is not a JSON list of the right values: expected text, got 1; put it in quotes',
+            '"["a", 1]" is not a valid JSON list: expected text, got 1; put it in quotes',
         ),
         (tuple[int, str], "1", "expected 2 values, got 1"),
         (dict[str, int], '{"a": "x"}', 'a: expected a whole number, got "x"'),
         (Literal["a", "b"], "c", '"c" is not one of a, b'),
     ],
 )
-def test_parse_setting_names_what_it_expected(kind: Any, text: str, message: str) -> None:
+def test_parse_setting_error_shows_the_expected_form(kind: Any, text: str, message: str) -> None:
     with pytest.raises(ValueError) as caught:  # noqa: PT011  # the text is compared whole
         parse_setting(text, kind)
     assert str(caught.value) == message
@@ -191,7 +208,7 @@ def test_parse_setting_of_a_mapping_accepts_json_only_without_another_reader() -
     with pytest.raises(ValueError, match="expected a mapping as JSON"):
         parse_setting("{a: 1}", dict[str, int])
     assert parse_setting("{a: 1}", dict[str, int], read=lambda _: {"a": 1}) == {"a": 1}
-    with pytest.raises(ValueError, match="a key is written twice"):
+    with pytest.raises(ValueError, match="a key is given twice"):
         parse_setting('{"a": 1, "a": 2}', dict[str, int])
 
 
@@ -207,21 +224,50 @@ def test_parse_setting_of_a_mapping_accepts_json_only_without_another_reader() -
         (Decimal("NaN"), Decimal),
     ],
 )
-def test_format_setting_refuses_what_is_not_of_its_kind(value: Any, kind: Any) -> None:
+def test_format_setting_refuses_a_value_of_another_kind(value: Any, kind: Any) -> None:
     with pytest.raises(ValueError, match=r"expected|cannot be written"):
         format_setting(value, kind)
 
 
 @pytest.mark.parametrize(
-    ("value", "kind"), [("8", int), (True, int), (True, float), (1, bool), ("yes", bool), (1, str), (1, Literal["1"])]
-)
-def test_structure_setting_takes_what_a_file_typed_strictly(value: Any, kind: Any) -> None:
+    ("value", "kind"), [
+        ("8", int), (True, int), (True, float), (1, bool), ("yes", bool), (1, str), (1, Literal["1"]),
+        ("8", Seconds), (True, Seconds), ("8", timedelta), (None, Seconds),
+    ],
+)  # fmt: skip
+def test_structure_setting_requires_the_right_type_in_a_file(value: Any, kind: Any) -> None:
     with pytest.raises(ValueError, match=r"expected|is not one of"):
         structure_setting(value, kind)
 
 
+def test_structure_setting_reads_a_duration_with_its_unit_in_a_file() -> None:
+    assert structure_setting("10m", Seconds) == 600.0
+    assert structure_setting("10m", timedelta | None) == timedelta(minutes=10)
+    assert structure_setting(90, Seconds) == 90.0
+
+
+@given(st.integers(0, 10**15).map(lambda number: number / 1000))
+def test_parse_duration_inverts_format_seconds(seconds: float) -> None:
+    assert parse_duration(format_seconds(seconds)) == pytest.approx(seconds)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [(0, "0s"), (0.25, "0.25s"), (90, "1m 30s"), (600, "10m"), (5400, "1h 30m"), (86400, "1d"), (-1, "-1")],
+)
+def test_format_seconds_uses_the_largest_units(seconds: float, text: str) -> None:
+    assert format_seconds(seconds) == text
+
+
+def test_field_types_keeps_seconds_and_drops_other_annotations() -> None:
+    cls = attrs.make_class("Sample", {"a": setting(help="x"), "b": setting(help="x"), "c": setting(help="x")})
+    cls.__annotations__ = {"a": Seconds | None, "b": Annotated[str, "note"], "c": tuple[Annotated[int, "note"], ...]}
+    assert field_types(cls) == {"a": Seconds | None, "b": str, "c": tuple[int, ...]}
+    check_settings_class(cls)
+
+
 @pytest.mark.parametrize("word", [*BOOLEANS, *(word.upper() for word in BOOLEANS), " true ", "\tOff\n"])
-def test_parse_boolean_knows_one_table_of_words(word: str) -> None:
+def test_parse_boolean_reads_every_word_of_the_table(word: str) -> None:
     assert parse_boolean(word) is BOOLEANS[word.strip().lower()]
     assert parse_setting(word, bool) is BOOLEANS[word.strip().lower()]
 

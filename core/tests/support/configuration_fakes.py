@@ -1,4 +1,4 @@
-"""Plugins in memory for tests of the configuration: a cloud whose keys are split over two classes, and another one."""
+"""Plugins in memory for tests of the configuration: a cloud with two settings classes, and one with a single class."""
 
 from __future__ import annotations
 
@@ -112,7 +112,7 @@ def _plugin(name: str, machines: type[Any], messages: type[Any], *, is_able: boo
 
 @functools.cache
 def make_registry() -> Registry:
-    """Core's own plugins, the fake clouds ``gcp`` and ``aws`` (no spot, no exactly-once), and nothing installed."""
+    """Return a registry of the built-in plugins and the fake clouds ``gcp`` and ``aws`` (no spot, no exactly-once)."""
     registry = Registry(builtins=[("builtin", cloud_tasks.builtin)], only=())
     registry.register("gcp", _plugin("gcp", GcpMachines, GcpMessages, is_able=True))
     registry.register("aws", _plugin("aws", AwsSettings, AwsSettings, is_able=False))
@@ -127,12 +127,12 @@ def load(
     sets: Sequence[str] = (),
     environ: Mapping[str, str] | None = None,
 ) -> JobConfig:
-    """The configuration of a file ``config.yml`` with this text, and of these values above it."""
+    """Return the configuration of a file ``config.yml`` with this text, and of the other layers."""
     file = None
     if text is not None:
         assert folder is not None
         file = folder / "config.yml"
         file.write_text(text)
-        # It may hold secrets.
+        # The file may hold secrets.
         file.chmod(0o600)
     return load_config(make_registry(), file=file, options=options or {}, sets=sets, environ=environ or {})

@@ -1,7 +1,4 @@
-"""The public surface for plugin authors as text: what the snapshot holds and what the documentation quotes.
-
-Run as a program, it prints what the snapshot should hold.
-"""
+"""The plugin API as text, for the snapshot and for the documentation. Run as a program, print the snapshot."""
 
 from __future__ import annotations
 
@@ -12,6 +9,7 @@ from typing import Any
 import attrs
 
 import cloud_tasks.plugin
+import cloud_tasks.plugin.kit
 from cloud_tasks.plugin import hooks
 from cloud_tasks.plugin.deprecation import fields_deprecated_by
 
@@ -19,29 +17,34 @@ __all__ = ["describe_surface", "hook_names", "methods_of", "signature_of"]
 
 
 def hook_names() -> tuple[str, ...]:
-    """Every hook there is."""
+    """Return the names of all hooks."""
     return tuple(sorted(name for name in vars(hooks) if name.startswith("cloud_tasks_register_")))
 
 
 def signature_of(function: Any) -> str:
-    """``name(arguments) -> result``, as it is written."""
+    """Return ``name(arguments) -> result`` as written in the code."""
     # Annotations are kept as text, which the signature quotes.
     text: str = re.sub(r"'([^']*)'", r"\1", str(inspect.signature(function)))
     return str(function.__name__) + text.replace("datetime.timedelta(", "timedelta(")
 
 
 def methods_of(protocol: type[Any]) -> list[str]:
-    """The signatures of a Protocol's own methods, in order."""
-    own = [value for value in vars(protocol).values() if inspect.isfunction(value)]
-    return [
-        signature_of(method) for method in own if method.__name__ == "__iter__" or not method.__name__.startswith("_")
-    ]
+    """Return the signatures of a class's own public methods and properties, in order."""
+    found = []
+    for name, value in vars(protocol).items():
+        if inspect.isfunction(value) and (name == "__iter__" or not name.startswith("_")):
+            found.append(signature_of(value))
+        elif isinstance(value, property):
+            found.append(f"{name}: {inspect.signature(value.fget).return_annotation}")  # type: ignore[arg-type]
+    return found
 
 
 def describe_surface() -> str:
-    """One block for each exported name and each hook."""
+    """Return one block for each exported name and each hook."""
     blocks = [_block(name, getattr(cloud_tasks.plugin, name)) for name in sorted(cloud_tasks.plugin.__all__)]
     blocks += [f"hook {signature_of(getattr(hooks, name))}" for name in hook_names()]
+    kit = cloud_tasks.plugin.kit
+    blocks += [f"kit {_block(name, getattr(kit, name))}" for name in sorted(kit.__all__)]
     return "\n\n".join(blocks) + "\n"
 
 
@@ -55,7 +58,9 @@ def _block(name: str, value: Any) -> str:
         head = f"class {name}({', '.join(bases)})" if bases else f"class {name}"
         former = [f"{name} (deprecated, {change})" for name, change in fields_deprecated_by(value).items()]
         return "\n    ".join([head, *map(_field, attrs.fields(value)), *former])
-    return "\n".join([f"protocol {name}", *(f"    {method}" for method in methods_of(value))])
+    kind = "protocol" if getattr(value, "_is_protocol", False) else "class"
+    made = [signature_of(value.__init__)] if kind == "class" else []
+    return "\n    ".join([f"{kind} {name}", *made, *methods_of(value)])
 
 
 def _field(field: attrs.Attribute[Any]) -> str:

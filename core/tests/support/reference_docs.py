@@ -18,7 +18,7 @@ from cloud_tasks.booleans import parse_boolean
 from cloud_tasks.cli.context import AppContext, make_registry
 from cloud_tasks.cli.main import ALIASES, COMMANDS, RENAMED, cli
 from cloud_tasks.config import json_schema
-from cloud_tasks.config.sections import TOP_LEVEL, Key, default_of, find_sections, run_section, variable_name
+from cloud_tasks.config.sections import TOP_LEVEL, Key, find_sections, run_section, variable_name
 from cloud_tasks.config.values import show
 from cloud_tasks.plugin import setting_info
 from cloud_tasks.plugin.setting_kinds import describe
@@ -208,12 +208,11 @@ def _plugin_rows(section: str, keys: Any) -> Iterator[tuple[str, ...]]:
 
 
 def _default(key: Key) -> str:
-    default = default_of(key.owners[0][1])
     if key.secret:
         return "secret"
     if key.owners[0][1].default is attrs.NOTHING:
         return "required"
-    return "" if default is attrs.NOTHING or default is None or default == () else f"`{show(default)}`"
+    return f"`{key.default_text}`" if key.default_text else ""
 
 
 # -- both -------------------------------------------------------------------------------------------------------------

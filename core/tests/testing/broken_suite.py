@@ -1,4 +1,4 @@
-"""Backends that are wrong on purpose, each held to its contract: run by test_broken_fakes.py, every class must fail."""
+"""Backends with one fault each, run against their contracts by test_broken_fakes.py; every class must fail."""
 
 from __future__ import annotations
 
@@ -179,7 +179,7 @@ class InventsMessages(MemoryQueue):
 
 
 class LooksOnlyWhenAsked(MemoryQueue):
-    """Looks for messages at the beginning and at the end of the wait."""
+    """Checks for messages at the start and the end of the wait only."""
 
     def receive(self, max_messages: int, *, wait: timedelta) -> Sequence[Delivery]:
         found = super().receive(max_messages, wait=timedelta(0))
@@ -220,7 +220,7 @@ class AckDoesNothing(MemoryQueue):
 
 
 class LeaseNamesTheMessage(MemoryQueue):
-    """A lease id that stays the same over deliveries, so that a lost lease can still ack."""
+    """Has the same lease id in every delivery, so that an expired lease can still ack."""
 
     def _lease_visible(self, limit: int) -> list[Delivery]:
         deliveries = super()._lease_visible(limit)
@@ -285,7 +285,7 @@ def broken_compute(kind: type[MemoryCompute]) -> ComputeSubject:
         backend=attrs.evolve(provider.compute, open=open_broken, check_launch=getattr(kind, "check_launch", None)),
         offer=offer,
         runs_scripts=False,
-        foreign=provider.instances.start_foreign,
+        foreign=provider.instances.start_unmanaged,
         refusals=(Refusal(request=elsewhere, scope=RefusalScope.ZONE),),
         advance=provider.clock.advance,
         patience=timedelta(seconds=0.1),
@@ -346,8 +346,8 @@ class ListsForeignInstances(MemoryCompute):
     def instances(
         self, job_id: str | None, *, include_terminated: bool = False, foreign: bool = False
     ) -> Sequence[Instance]:
-        strangers = [machine.instance for machine in self._world.machines.values() if not machine.ours]
-        return (*super().instances(job_id, include_terminated=include_terminated, foreign=foreign), *strangers)
+        unmanaged = [record.instance for record in self._state.records.values() if not record.is_managed]
+        return (*super().instances(job_id, include_terminated=include_terminated, foreign=foreign), *unmanaged)
 
 
 class KnowsOnlyWhatItLaunched(MemoryCompute):
@@ -369,7 +369,7 @@ class KnowsOnlyWhatItLaunched(MemoryCompute):
 
 class TerminatesNothing(MemoryCompute):
     def terminate(self, instance_ids: Sequence[str]) -> None:
-        """Says that it did."""
+        """Reports success."""
 
 
 class TerminatesEverything(MemoryCompute):
@@ -470,7 +470,7 @@ class PricesByTheMoment(MemoryPricing):
 
 
 class ListSink:
-    """A sink that is right; the broken ones are made from it."""
+    """A correct sink, the base of the faulty ones."""
 
     idempotent = False
 
@@ -512,7 +512,7 @@ class CloseLosesTheBuffer(ListSink):
 
 class FlushDoesNothing(ListSink):
     def flush(self) -> None:
-        """Only closing writes."""
+        """Writes on close only."""
 
     def close(self) -> None:
         super().flush()
@@ -565,7 +565,7 @@ class KnowsGoodEndsOnly(ListSink):
 
 
 class RangeSource:
-    """A source that is right; the broken ones are made from it."""
+    """A correct source, the base of the faulty ones."""
 
     def __init__(self, location: str) -> None:
         self.location = location
@@ -591,7 +591,7 @@ def broken_source(kind: type[RangeSource]) -> TaskSourceSubject:
 
 
 class AcceptsAnything(RangeSource):
-    """Says nothing about a broken location."""
+    """Accepts a broken location."""
 
 
 class RunsOut(RangeSource):

@@ -1,4 +1,4 @@
-"""The kit fails backends that are wrong, and in the test that names what is wrong with them."""
+"""Contracts fail for faulty backends, in the test that names the fault."""
 
 from __future__ import annotations
 
@@ -19,90 +19,86 @@ from cloud_tasks.testing import (
 )
 
 WRONG = {
-    "ForgetsTheQueue": "a_queue_that_does_not_exist_is_not_found",
-    "CreateEmptiesTheQueue": "create_makes_the_queue_and_is_idempotent",
-    "DeleteKeepsTheMessages": "delete_removes_the_queue_and_is_idempotent a_queue_can_be_deleted_and_created_at_once",
-    "PurgeSparesLeasedMessages": "purge_removes_messages_that_wait_and_messages_that_are_leased",
-    "ForgetsWhatOthersSent": "messages_outlive_the_object_that_sent_them"
-    " a_waiting_consumer_gets_a_message_that_is_sent_meanwhile",
-    "IgnoresItsName": "queues_of_different_names_do_not_mix",
-    "ReadsBodiesAsText": "a_message_arrives_as_it_was_sent",
-    "SendsOneBatchOnly": "more_messages_than_a_batch_all_arrive",
-    "CutsLongMessages": "the_largest_messages_arrive_whole_also_together",
-    "OneTooLargeMessageStopsAll": "a_message_that_is_too_large_fails_alone_and_for_good",
-    "CannotDoNothing": "nothing_to_do_is_no_error",
-    "IgnoresDelays": "a_delayed_message_does_not_come_early_where_delays_are_supported"
-    " a_message_released_with_a_delay_does_not_come_early_where_delays_are_supported",
-    "BringsMoreThanAsked": "receive_brings_no_more_than_asked",
-    "InventsMessages": "an_empty_queue_gives_nothing",
-    "LooksOnlyWhenAsked": "a_waiting_consumer_gets_a_message_that_is_sent_meanwhile",
-    "NeverLeases": "consumers_never_hold_the_same_message"
-    " a_leased_message_is_hidden_and_comes_back_when_the_lease_ends",
-    "LeasesNeverEnd": "a_leased_message_is_hidden_and_comes_back_when_the_lease_ends",
-    "RemovesOnReceive": "a_leased_message_is_hidden_and_comes_back_when_the_lease_ends",
-    "CountsNoDeliveries": "a_delivery_knows_its_number_where_the_traits_say_so",
-    "AckDoesNothing": "an_acked_message_never_comes_back calls_that_took_effect_and_timed_out_may_be_repeated",
-    "LeaseNamesTheMessage": "a_lease_that_was_lost_is_told_and_harms_nobody",
-    "TellsAllLeasesLost": "of_many_leases_exactly_the_lost_ones_are_told",
-    "ExtendDoesNothing": "an_extended_lease_holds_and_then_ends",
-    "ExtendIsForEver": "an_extended_lease_holds_and_then_ends",
-    "ReleaseDoesNothing": "a_released_message_is_there_for_others_at_once"
-    " a_throttled_call_had_no_effect_and_may_be_repeated",
-    "DepthIsAGuess": "the_depth_follows_a_message_where_it_is_exact",
-    "LaunchesEveryTime": "launching_twice_with_one_token_starts_one_instance"
-    " concurrent_launches_with_one_token_start_one_instance calls_that_took_effect_and_timed_out_may_be_repeated",
+    "ForgetsTheQueue": "missing_queue_raises_not_found",
+    "CreateEmptiesTheQueue": "create_is_idempotent",
+    "DeleteKeepsTheMessages": "delete_is_idempotent delete_and_create_start_with_an_empty_queue",
+    "PurgeSparesLeasedMessages": "purge_removes_visible_and_leased_messages",
+    "ForgetsWhatOthersSent": "send_outlives_its_object receive_returns_a_message_sent_while_waiting",
+    "IgnoresItsName": "queues_of_different_names_are_separate",
+    "ReadsBodiesAsText": "send_keeps_the_body_unchanged",
+    "SendsOneBatchOnly": "send_of_more_than_a_batch_is_complete",
+    "CutsLongMessages": "send_keeps_bodies_of_maximum_size",
+    "OneTooLargeMessageStopsAll": "send_reports_an_oversized_message_only",
+    "CannotDoNothing": "calls_with_empty_arguments_do_nothing",
+    "IgnoresDelays": "send_with_a_delay_is_not_early_if_supported release_with_a_delay_is_not_early_if_supported",
+    "BringsMoreThanAsked": "receive_returns_at_most_max_messages",
+    "InventsMessages": "receive_from_an_empty_queue_returns_nothing",
+    "LooksOnlyWhenAsked": "receive_returns_a_message_sent_while_waiting",
+    "NeverLeases": "receive_never_leases_a_message_twice lease_hides_a_message_until_it_expires",
+    "LeasesNeverEnd": "lease_hides_a_message_until_it_expires",
+    "RemovesOnReceive": "lease_hides_a_message_until_it_expires",
+    "CountsNoDeliveries": "delivery_count_is_reported_if_supported",
+    "AckDoesNothing": "ack_removes_a_message_for_good calls_can_be_repeated_after_a_lost_answer",
+    "LeaseNamesTheMessage": "expired_lease_is_reported_and_has_no_effect",
+    "TellsAllLeasesLost": "expired_leases_are_reported_among_many",
+    "ExtendDoesNothing": "extend_prolongs_a_lease",
+    "ExtendIsForEver": "extend_prolongs_a_lease",
+    "ReleaseDoesNothing": "release_makes_a_message_visible_at_once calls_can_be_repeated_after_throttling",
+    "DepthIsAGuess": "depth_follows_messages_if_exact",
+    "LaunchesEveryTime": "launch_repeated_with_one_token_starts_one_instance"
+    " launch_concurrent_with_one_token_starts_one_instance calls_can_be_repeated_after_a_lost_answer",
     "ChecksTooStrictly": "check_launch_accepts_a_request_that_can_be_launched",
-    "ForgetsLabels": "a_launched_instance_is_listed_as_it_was_asked_for",
-    "AlwaysOnDemand": "a_spot_instance_is_listed_as_one_where_there_are_any",
-    "RefusesWithoutScope": "refusals_say_what_to_avoid_and_for_how_long",
-    "IgnoresLifetimes": "an_instance_ends_itself_after_its_lifetime_where_the_traits_say_so",
-    "ListsOnePage": "a_long_listing_is_complete",
-    "ListsEveryJob": "a_job_sees_its_own_instances_only_and_everything_when_asked",
-    "ListsForeignInstances": "foreign_instances_are_never_listed a_job_without_instances_has_an_empty_listing",
-    "KnowsOnlyWhatItLaunched": "instances_are_found_by_whoever_comes_later",
-    "TerminatesNothing": "a_terminated_instance_is_gone_and_may_be_terminated_again",
-    "TerminatesEverything": "terminate_ends_those_it_is_told_and_no_others",
-    "TerminatesOnce": "a_terminated_instance_is_gone_and_may_be_terminated_again unknown_instances_are_no_error",
-    "ClaimsForeignInstances": "foreign_instances_are_shown_on_request_as_nobodys",
-    "OverdrawnHeadroom": "headroom_is_a_number_of_instances_and_what_limits_it",
-    "EndlessConsole": "the_console_shows_what_the_script_printed",
-    "AnswersInItsOwnOrder": "each_request_gets_its_own_answer_in_order",
-    "LeavesOutTheUnpriced": "one_without_a_price_says_why_and_stops_no_other",
-    "OneUnknownStopsAll": "one_without_a_price_says_why_and_stops_no_other",
-    "PricesBelowZero": "the_parts_of_the_price_are_not_negative",
-    "PricesFromNowhen": "prices_are_amounts_with_the_time_they_were_given",
-    "PricesByTheMoment": "the_same_question_gets_the_same_price",
-    "CloseLosesTheBuffer": "closing_flushes leaving_the_context_flushes",
-    "FlushDoesNothing": "flushed_events_have_arrived_in_order",
-    "NewestFirst": "flushed_events_have_arrived_in_order",
-    "DropsDetails": "an_event_arrives_with_all_that_it_says",
-    "KeepsTheLastThousand": "a_large_batch_arrives_whole",
-    "FailsOnNothing": "an_empty_batch_is_nothing",
-    "KeepsTwice": "an_event_is_kept_once_where_the_backend_says_so",
-    "KnowsTasksOnly": "events_of_every_kind_are_taken",
-    "RefusesWhatItKnows": "a_batch_that_is_given_again_is_taken",
-    "KnowsGoodEndsOnly": "who_wants_to_know_how_the_job_stands_is_content_with_every_end",
-    "AcceptsAnything": "broken_input_is_an_input_error",
-    "RunsOut": "iterating_again_gives_the_same_tasks an_iteration_that_was_given_up_spoils_nothing",
-    "RepeatsIds": "every_task_has_an_id_of_its_own_and_named_data the_tasks_are_those_expected_in_order",
-    "Shuffles": "opening_again_gives_the_same_tasks",
-    "Miscounts": "the_expected_length_is_right_where_it_is_known",
+    "ForgetsLabels": "launch_is_listed_as_requested",
+    "AlwaysOnDemand": "launch_of_a_spot_instance_is_listed_as_spot",
+    "RefusesWithoutScope": "launch_refusal_has_scope_and_retry_time",
+    "IgnoresLifetimes": "instance_terminates_after_max_lifetime_if_supported",
+    "ListsOnePage": "instances_of_a_long_listing_are_complete",
+    "ListsEveryJob": "instances_are_those_of_the_job_or_of_all_jobs",
+    "ListsForeignInstances": "instances_exclude_unmanaged_ones instances_of_a_job_without_any_are_empty",
+    "KnowsOnlyWhatItLaunched": "instances_are_found_by_another_object",
+    "TerminatesNothing": "terminate_is_complete_and_idempotent",
+    "TerminatesEverything": "terminate_affects_the_given_instances_only",
+    "TerminatesOnce": "terminate_is_complete_and_idempotent terminate_ignores_unknown_instances",
+    "ClaimsForeignInstances": "instances_include_unmanaged_ones_on_request",
+    "OverdrawnHeadroom": "headroom_has_a_number_and_its_limit",
+    "EndlessConsole": "console_log_has_the_output_of_the_script",
+    "AnswersInItsOwnOrder": "price_answers_each_request_in_order",
+    "LeavesOutTheUnpriced": "price_reports_unpriced_requests_with_a_reason",
+    "OneUnknownStopsAll": "price_reports_unpriced_requests_with_a_reason",
+    "PricesBelowZero": "price_has_no_negative_part",
+    "PricesFromNowhen": "price_has_amount_and_time",
+    "PricesByTheMoment": "price_is_the_same_for_the_same_request",
+    "CloseLosesTheBuffer": "close_flushes context_exit_flushes",
+    "FlushDoesNothing": "flush_delivers_events_in_order",
+    "NewestFirst": "flush_delivers_events_in_order",
+    "DropsDetails": "write_keeps_every_field_of_an_event",
+    "KeepsTheLastThousand": "write_of_a_large_batch_is_complete",
+    "FailsOnNothing": "write_of_an_empty_batch_does_nothing",
+    "KeepsTwice": "write_is_idempotent_if_declared",
+    "KnowsTasksOnly": "write_accepts_every_event_type",
+    "RefusesWhatItKnows": "write_accepts_a_repeated_batch",
+    "KnowsGoodEndsOnly": "progress_accepts_every_job_phase",
+    "AcceptsAnything": "broken_input_raises_input_error",
+    "RunsOut": "iteration_repeats_the_same_tasks iteration_restarts_after_a_partial_one",
+    "RepeatsIds": "tasks_have_unique_ids_and_named_data tasks_equal_the_expected_ones_in_order",
+    "Shuffles": "open_repeats_the_same_tasks",
+    "Miscounts": "expected_length_is_correct_if_known",
 }
-"""Each broken backend, with the tests that have to fail for it."""
+"""Faulty backends with the tests that must fail for each."""
 
 NEVER_FAILED = {
-    # Wrong in ways that a fake in memory cannot be without being absurd.
-    "test_one_object_serves_several_threads",
+    # Faults that a fake in memory cannot have.
+    "test_queue_object_is_thread_safe",
     "test_regions_have_names_and_zones",
     "test_instance_types_are_described",
-    "test_images_have_names_of_their_own",
-    "test_nothing_asked_is_nothing_answered",
+    "test_images_have_unique_names",
+    "test_price_of_no_requests_is_empty",
 }
 
 
 @pytest.fixture(scope="module")
 def failures(tmp_path_factory: pytest.TempPathFactory) -> dict[str, set[str]]:
-    """The tests that failed, by backend: the suite of broken backends, run once in a pytest of its own."""
+    """Return the failed tests by backend, from one run of the suite in a separate pytest."""
     results = tmp_path_factory.mktemp("broken") / "results.xml"
     suite = Path(__file__).with_name("broken_suite.py")
     options = ["-q", "--import-mode=importlib", "-p", "no:cacheprovider", "-c", "/dev/null", "--junitxml", str(results)]
@@ -120,17 +116,17 @@ def failures(tmp_path_factory: pytest.TempPathFactory) -> dict[str, set[str]]:
 
 
 @pytest.mark.parametrize("backend", WRONG)
-def test_a_broken_backend_fails_where_it_is_wrong(failures: dict[str, set[str]], backend: str) -> None:
+def test_contract_fails_for_a_faulty_backend(failures: dict[str, set[str]], backend: str) -> None:
     assert {f"test_{name}" for name in WRONG[backend].split()} <= failures[backend]
 
 
-def test_every_broken_backend_was_expected_to_fail(failures: dict[str, set[str]]) -> None:
+def test_suite_has_every_faulty_backend(failures: dict[str, set[str]]) -> None:
     assert set(failures) == set(WRONG)
 
 
 @pytest.mark.parametrize(
     "contract", [QueueContract, ComputeContract, PricingContract, EventSinkContract, TaskSourceContract]
 )
-def test_every_test_of_a_contract_can_fail(failures: dict[str, set[str]], contract: type[Contract]) -> None:
+def test_contract_tests_can_all_fail(failures: dict[str, set[str]], contract: type[Contract]) -> None:
     failed = {name for names in failures.values() for name in names}
     assert contract.contract_tests - failed - NEVER_FAILED == set()

@@ -1,4 +1,4 @@
-"""The backends in memory keep the contracts."""
+"""Backends in memory pass the contracts."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ class TestMemoryQueue(QueueContract):
 
 
 class TestMemoryQueueOfFewAbilities(QueueContract):
-    """No delays, no delivery counts, no exact depth: the traits alone make the contract lenient."""
+    """A queue without delays, delivery counts and exact depth, as its traits declare."""
 
     @pytest.fixture
     def subject(self) -> QueueSubject:
@@ -85,7 +85,7 @@ class TestMemoryCompute(ComputeContract):
             backend=provider.compute,
             offer=offer,
             runs_scripts=False,
-            foreign=provider.instances.start_foreign,
+            foreign=provider.instances.start_unmanaged,
             refusals=(Refusal(request=exhausted, scope=RefusalScope.ZONE),),
             advance=provider.clock.advance,
         )
@@ -118,7 +118,7 @@ class TestMemoryPricing(PricingContract):
 
 
 class LinesSink:
-    """An event sink that a plugin author might write first."""
+    """A simple event sink, as a plugin author might write it."""
 
     def __init__(self, path: Path) -> None:
         self._file = path.open("a", encoding="utf-8")

@@ -21,7 +21,7 @@ def run(worker: Harness, *args: str) -> Finished:
     return worker.finish(process)
 
 
-def test_command_worker_runs_a_grid_of_commands(worker) -> None:
+def test_command_worker_runs_a_parameter_grid(worker) -> None:
     command = "echo {seed} {mode} > out-{seed}-{mode}; printf {seed} > $CLOUD_TASKS_RESULT_FILE"
     finished = run(worker, "--command", command, "--param", "seed=1..3", "--param", "mode=fast,slow")
     assert finished.code == 0, finished.log

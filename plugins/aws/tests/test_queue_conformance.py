@@ -65,7 +65,7 @@ class TestFifo(TestSqs):
     exactly_once = True
 
     @pytest.mark.xfail(reason="a FIFO queue has no delay for single messages; a message's own not_before holds it back")
-    def test_a_delayed_message_does_not_come_early_where_delays_are_supported(
+    def test_send_with_a_delay_is_not_early_if_supported(
         self, queue: Queue, subject: QueueSubject, one: Callable[[], Delivery]
     ) -> None:
-        super().test_a_delayed_message_does_not_come_early_where_delays_are_supported(queue, subject, one)
+        super().test_send_with_a_delay_is_not_early_if_supported(queue, subject, one)

@@ -72,10 +72,10 @@ class TestServiceBus(QueueContract):
         )
 
     @pytest.mark.xfail(reason="a lock lasts as long as its queue was made with: a renewal takes no other duration")
-    def test_an_extended_lease_holds_and_then_ends(
+    def test_extend_prolongs_a_lease(
         self, queue: Queue, consumers: Callable[[], Queue], subject: QueueSubject, one: Callable[[], Any]
     ) -> None:
-        super().test_an_extended_lease_holds_and_then_ends(queue, consumers, subject, one)
+        super().test_extend_prolongs_a_lease(queue, consumers, subject, one)
 
 
 @pytest.mark.parametrize(

@@ -177,7 +177,7 @@ def test_without_a_network_the_list_at_hand_is_used_and_its_age_is_told(
     assert (offer.price_per_hour, offer.priced_at) == (HOURLY, fetched)
     (told,) = [entry["event"] for entry in logs]
     assert told.startswith(
-        f"Prices of Google Cloud of us-central1 are those of {fetched:%Y-%m-%d %H:%M} UTC: 127.0.0.1:"
+        f"Prices of Google Cloud of us-central1: using those of {fetched:%Y-%m-%d %H:%M} UTC: 127.0.0.1:"
     )
 
 

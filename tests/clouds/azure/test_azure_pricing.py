@@ -26,7 +26,7 @@ from cloud_tasks.model import (
     Unpriced,
 )
 from cloud_tasks.plugin import PricingContext
-from cloud_tasks.plugin.kit.price_cache import PriceCache
+from cloud_tasks.plugin.kit import PriceCache
 from cloud_tasks.registry import Registry
 from cloud_tasks.testing import PricingContract, PricingSubject
 from cloud_tasks_azure.pricing.cache import price_files
@@ -265,7 +265,7 @@ def kept(prices: RegionPrices, folder: Path) -> RetailPricing:
         raise ProviderError("the network is down", transient=True)
 
     files = price_files(folder, "here")
-    files.keep(prices.region, prices)
+    files.save(prices.region, prices)
     return RetailPricing("eastus", PriceCache("Prices", files=files, fetch=fetch, max_age=timedelta(hours=24)))
 
 

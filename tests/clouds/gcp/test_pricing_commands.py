@@ -40,7 +40,7 @@ def test_the_machine_of_the_reference_has_its_price_with_and_without_the_catalog
         desk.price_fault(None)
     assert offline.returncode == 0, offline.stderr
     assert prices(offline.stdout) == prices(first.stdout)
-    assert "WARNING - Prices of Google Cloud of us-central1 are those of " in offline.stderr
+    assert "WARNING - Prices of Google Cloud of us-central1: using those of " in offline.stderr
 
 
 def prices(output: str) -> list[float]:

@@ -1,6 +1,6 @@
-"""The task sources and event sinks that come with core, registered through the same hooks as everyone's.
+"""Built-in task sources and event sinks, registered through the plugin hooks.
 
-Nothing of a source or sink is imported before it is opened.
+A source or sink is imported when it is opened.
 """
 
 from __future__ import annotations
@@ -26,12 +26,12 @@ __all__ = ["open_task_source", "validate"]
 
 
 def validate(source: Iterable[Task]) -> int:
-    """Read every task of a source, keep none; returns how many there are.
+    """Read and check every task of a source, and return their number.
 
-    `Store.load_tasks` makes the same checks; this is for when nothing is to be stored.
+    `Store.load_tasks` makes the same checks while it stores the tasks.
 
     Raises:
-        InputError: What the source raises; an id that comes twice; data that JSON cannot hold.
+        InputError: The source raises it, an id is duplicate, or data cannot be written as JSON.
     """
     from cloud_tasks.builtin.sources.validation import read_all
 
@@ -70,13 +70,13 @@ def _open_sqlite_sink(settings: SqliteSettings, context: EventSinkContext) -> It
 
 @hookimpl
 def cloud_tasks_register_task_source() -> Sequence[TaskSourceBackend]:
-    """JSON, JSON Lines and YAML files, factories, sweeps."""
+    """Return the sources of JSON, JSON Lines and YAML files, factories and parameter grids."""
     return task_source_descriptors()
 
 
 @hookimpl
 def cloud_tasks_register_event_sink() -> Sequence[EventSinkBackend]:
-    """Files (JSON lines, SQLite) and standard output."""
+    """Return the sinks for files (JSON Lines, SQLite) and standard output."""
     return [
         EventSinkBackend(
             name="jsonl", summary="append events to a file, one JSON object per line", open=_open_json_lines_sink

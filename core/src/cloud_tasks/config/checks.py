@@ -1,4 +1,4 @@
-"""Checks of single values. Each knows its part of the JSON Schema; each message reads well after ``section.key: ``."""
+"""Validators of single values, each with its part of the JSON Schema. Messages read well after ``section.key: ``."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from typing import Any
 
 import attrs
 
-__all__ = ["EachAbove", "Matches", "OneOf", "Patterns"]
+__all__ = ["EachAbove", "NameLike", "OneOf", "Patterns"]
 
 
 @attrs.frozen
 class EachAbove:
-    """A mapping whose values are numbers above a bound."""
+    """Validator: every value of the mapping is a number above a bound."""
 
     bound: float
 
@@ -28,7 +28,7 @@ class EachAbove:
 
 @attrs.frozen
 class OneOf:
-    """One of a few words; None passes."""
+    """Validator: one of a few words, or None."""
 
     words: tuple[str, ...]
 
@@ -41,17 +41,17 @@ class OneOf:
 
 
 @attrs.frozen
-class Matches:
-    """Text of a certain form; None passes."""
+class NameLike:
+    """Validator: a name of a certain form, or None."""
 
     pattern: str
-    meaning: str
+    form: str
     """The form in words, after "use"."""
 
     def __call__(self, instance: object, attribute: object, value: Any) -> None:
-        # `$` would let a final line break pass, so the whole text is matched.
+        # `$` would accept a final line break.
         if value is not None and not re.fullmatch(self.pattern.removeprefix("^").removesuffix("$"), value):
-            raise ValueError(f'"{value}" cannot be used; use {self.meaning}')
+            raise ValueError(f'"{value}" is not a valid name; use {self.form}')
 
     def schema(self) -> dict[str, Any]:
         return {"pattern": self.pattern}
@@ -59,14 +59,14 @@ class Matches:
 
 @attrs.frozen
 class Patterns:
-    """Regular expressions."""
+    """Validator: regular expressions."""
 
     def __call__(self, instance: object, attribute: object, value: tuple[str, ...]) -> None:
         for pattern in value:
             try:
                 re.compile(pattern)
             except re.error as error:
-                raise ValueError(f'"{pattern}" is not a regular expression: {error}') from error
+                raise ValueError(f'"{pattern}" is not a valid regular expression: {error}') from error
 
     def schema(self) -> dict[str, Any]:
         return {"format": "regex"}

@@ -1,4 +1,4 @@
-"""Checks of the merged ``run`` values against each other; each problem names both values and their places."""
+"""Checks of the merged ``run`` values against each other; each problem names all values and where they were written."""
 
 from __future__ import annotations
 
@@ -8,14 +8,15 @@ from collections.abc import Iterator
 from decimal import Decimal
 from pathlib import Path
 
-from cloud_tasks.config.layers import Problem
 from cloud_tasks.config.merge import Merged
-from cloud_tasks.config.provenance import Layer, Provenance
+from cloud_tasks.config.provenance import Layer
 from cloud_tasks.config.run_settings import RunSettings
+from cloud_tasks.config.startup_script import script_path
 from cloud_tasks.config.values import show
+from cloud_tasks.errors import InputError
 from cloud_tasks.model.constraints import pairs
 
-__all__ = ["check_together", "region_of_zone", "script_path"]
+__all__ = ["check_together", "region_of_zone"]
 
 _AT_MOST = (
     ("min_instances", "max_total_cpus"),
@@ -40,7 +41,7 @@ _AT_MOST = (
     ("local_ssd_base_size + min_tasks_per_instance * min_local_ssd_per_task", "max_local_ssd"),
     ("min_local_ssd", "local_ssd_base_size + max_tasks_per_instance * max_local_ssd_per_task"),
 )
-"""What is on the left cannot be more than what is on the right: an instance has one CPU and one task at least."""
+"""The left side must not exceed the right side: an instance has at least one CPU and one task."""
 
 _AT_MOST_BY_CPUS = (
     ("cpus_per_task", "max_cpu"),
@@ -49,40 +50,33 @@ _AT_MOST_BY_CPUS = (
     ("min_simultaneous_tasks * cpus_per_task", "max_total_cpus"),
     ("min_simultaneous_tasks * cpus_per_task", "max_instances * max_cpu"),
 )
-"""The same, where an instance has no more tasks than its CPUs allow, that is without ``min_tasks_per_instance``."""
+"""The same without ``min_tasks_per_instance``, when the CPUs of an instance limit its tasks."""
 
 _ZONE_FORMS = (
     re.compile(r"([a-z]+-[a-z]+[0-9]+)-[a-z]"),  # us-central1-a
     re.compile(r"([a-z]{2}(?:-[a-z]+)+-[0-9])[a-z]"),  # us-east-1a
-    re.compile(r"([a-z]{6}[a-z0-9]*)-[0-9]"),  # eastus-1: no region of Azure has a shorter name
+    re.compile(r"([a-z]{6}[a-z0-9]*)-[0-9]"),  # eastus-1; the region names of Azure have at least 6 letters
 )
 
 
 def region_of_zone(zone: str) -> str | None:
-    """The region that a zone's name begins with; None where it does not say (``1``, ``us-west-2-lax-1a``)."""
+    """Return the region in a zone's name; None if the name has none (``1``, ``us-west-2-lax-1a``)."""
     for form in _ZONE_FORMS:
         if match := form.fullmatch(zone):
             return match.group(1)
     return None
 
 
-def script_path(name: str, origin: Provenance | None, base_dir: Path) -> Path:
-    """Where a startup script file is: named in a file, relative to it; named elsewhere, to the current folder."""
-    path = Path(name).expanduser()
-    in_file = origin is not None and origin.layer in (Layer.FILE, Layer.SECTION)
-    return path if path.is_absolute() else (base_dir if in_file else Path.cwd()) / path
-
-
-def check_together(run: RunSettings, merged: Merged, base_dir: Path) -> Iterator[Problem]:
-    """What does not go together, or does not exist."""
+def check_together(run: RunSettings, merged: Merged, base_dir: Path) -> Iterator[InputError]:
+    """Yield contradictions between values, and a startup script that does not exist."""
     contradictions = [
         problem for pair in pairs(RunSettings) for problem in _check_pair(run, merged, f"min_{pair}", f"max_{pair}")
     ]
     yield from contradictions or _check_reach(run, merged)
     if run.startup_script is not None and run.startup_script_file is not None:
-        other = _source(merged, "run.startup_script")
-        yield Problem(
-            message=f"run.startup_script_file: startup_script is given too ({other})",
+        other = merged.source("run.startup_script")
+        yield InputError(
+            f"run.startup_script_file: startup_script is given too ({other})",
             where=merged.place("run.startup_script_file"),
             hint="give one of the two",
         )
@@ -91,61 +85,60 @@ def check_together(run: RunSettings, merged: Merged, base_dir: Path) -> Iterator
         path = script_path(run.startup_script_file, origin, base_dir)
         if not path.is_file():
             message = f"run.startup_script_file: there is no file {path}"
-            yield Problem(message=message, where=merged.place("run.startup_script_file"))
+            yield InputError(message, where=merged.place("run.startup_script_file"))
     if run.zone and run.region and region_of_zone(run.zone) not in (None, run.region):
-        yield Problem(
-            message=f'run.zone: "{run.zone}" is not in the region "{run.region}" ({_source(merged, "run.region")})',
+        yield InputError(
+            f'run.zone: "{run.zone}" is not in the region "{run.region}" ({merged.source("run.region")})',
             where=merged.place("run.zone"),
         )
 
 
-def _check_pair(run: RunSettings, merged: Merged, lower: str, upper: str) -> Iterator[Problem]:
+def _check_pair(run: RunSettings, merged: Merged, lower: str, upper: str) -> Iterator[InputError]:
     low, high = getattr(run, lower), getattr(run, upper)
     if low is None or high is None or low <= high:
         return
-    # Of the two, the one that was written last is the likelier mistake.
+    # The value written last is the likelier mistake.
     first, second = (lower, upper) if _layer(merged, lower) > _layer(merged, upper) else (upper, lower)
     relation = "less" if first == upper else "more"
     message = (
         f"run.{first}: {show(getattr(run, first))} is {relation} than {second}, "
-        f"{show(getattr(run, second))} ({_source(merged, f'run.{second}')})"
+        f"{show(getattr(run, second))} ({merged.source(f'run.{second}')})"
     )
-    yield Problem(message=message, where=merged.place(f"run.{first}"))
+    yield InputError(message, where=merged.place(f"run.{first}"))
 
 
-def _check_reach(run: RunSettings, merged: Merged) -> Iterator[Problem]:
-    """Limits that no fleet can satisfy; the first one of each bound."""
-    told: set[str] = set()
+def _check_reach(run: RunSettings, merged: Merged) -> Iterator[InputError]:
+    """Yield limits that no fleet can satisfy, at most one problem for each key."""
+    reported: set[str] = set()
     relations = _AT_MOST if run.min_tasks_per_instance else (*_AT_MOST, *_AT_MOST_BY_CPUS)
     for left, right in relations:
         keys = re.findall(r"[a-z_]+", f"{left} {right}")
-        if any(getattr(run, key) is None for key in keys) or told.intersection(keys):
+        if any(getattr(run, key) is None for key in keys) or reported.intersection(keys):
             continue
         low, high = _amount(run, left), _amount(run, right)
         if low <= high:
             continue
-        told.update(keys)
-        # Of all, the one that was written last is the likeliest mistake.
+        reported.update(keys)
         last = max(keys, key=lambda key: (_layer(merged, key), _line(merged, key)))
         if " " in right and " " not in left:
             message = f"{_shown(run, right)} is less than {_shown(run, left)}"
         else:
             message = f"{_shown(run, left)} is more than {_shown(run, right)}"
-        others = ", ".join(f"{key} ({_source(merged, f'run.{key}')})" for key in dict.fromkeys(keys) if key != last)
-        yield Problem(
-            message=f"run.{last}: {message}", where=merged.place(f"run.{last}"), hint=f"change it, or one of {others}"
+        others = ", ".join(f"{key} ({merged.source(f'run.{key}')})" for key in dict.fromkeys(keys) if key != last)
+        yield InputError(
+            f"run.{last}: {message}", where=merged.place(f"run.{last}"), hint=f"change it, or one of {others}"
         )
 
 
 def _amount(run: RunSettings, text: str) -> Decimal:
-    """The value of a sum of products of keys."""
+    """Return the value of a sum of products of keys."""
     products = [[Decimal(str(getattr(run, key))) for key in term.split(" * ")] for term in text.split(" + ")]
     return sum((math.prod(factors, start=Decimal(1)) for factors in products), start=Decimal(0))
 
 
 def _shown(run: RunSettings, text: str) -> str:
-    """The keys with their values, and what they come to."""
-    # A base of nothing adds nothing.
+    """Return the keys with their values, and the result."""
+    # A base of 0 is left out.
     terms = [term for term in text.split(" + ") if getattr(run, term.split(" * ")[0])] or [text]
     shown = " + ".join(" × ".join(f"{key} {show(getattr(run, key))}" for key in term.split(" * ")) for term in terms)
     return f"{shown} = {_amount(run, text).normalize():f}" if " × " in shown or " + " in shown else shown
@@ -159,7 +152,3 @@ def _line(merged: Merged, key: str) -> int:
 def _layer(merged: Merged, key: str) -> Layer:
     origin = merged.origins.get(f"run.{key}")
     return Layer.DEFAULT if origin is None else origin.layer
-
-
-def _source(merged: Merged, name: str) -> str:
-    return str(merged.origins.get(name, Provenance(layer=Layer.DEFAULT)))

@@ -1,4 +1,4 @@
-"""`JobConfig`: the merged configuration of one command, checked, with the origin of every value."""
+"""`JobConfig`: the merged and checked configuration of one command, with the origin of every value."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from typing import Any
 
 import attrs
 
-from cloud_tasks.config.cross_checks import script_path
 from cloud_tasks.config.provenance import MASK, Layer, Override, Provenance
 from cloud_tasks.config.run_settings import RunSettings
 from cloud_tasks.config.sections import BACKEND_AXES, Section, default_of, variable_name
+from cloud_tasks.config.startup_script import COMMAND_SCRIPT, check_script, read_script, script_path
 from cloud_tasks.config.values import plain
 from cloud_tasks.errors import InputError
 from cloud_tasks.model import Constraints, Limits, Purchase
@@ -26,49 +26,44 @@ __all__ = ["Entry", "JobConfig"]
 
 _DEFAULT = Provenance(layer=Layer.DEFAULT)
 
-_COMMAND_SCRIPT = "#!/bin/bash\nexec cloud-tasks worker\n"
-"""For a job that is a shell command and has no script of its own; the image has to have cloud-tasks."""
-_SHELLS = ("sh", "ash", "bash", "dash", "ksh", "mksh", "zsh")
-"""Those that understand ``export NAME=value``."""
-
 
 @attrs.frozen(kw_only=True)
 class Entry:
-    """One value as ``config show`` lists it; a secret is masked already."""
+    """One value for ``config show``; secrets are masked."""
 
     key: str
     """Dotted."""
     value: Any
-    """As JSON knows it."""
+    """As JSON holds it."""
     origin: Provenance
 
 
 @attrs.frozen(kw_only=True)
 class JobConfig:
-    """What a command works with."""
+    """Configuration of one command."""
 
     file: Path | None
     base_dir: Path
-    """The folder of the file, else the current one."""
+    """Folder of the file, else the current one."""
     provider: str | None
     backends: Mapping[str, str]
-    """The chosen plugin of each of the axes ``queue``, ``compute`` and ``pricing``; absent where none was chosen."""
+    """Name of the chosen plugin of ``queue``, ``compute`` and ``pricing``; absent if none was chosen."""
     event_sinks: tuple[str, ...]
     task_source: str | None
     run: RunSettings
     origins: Mapping[str, Provenance]
-    """Of every written value, by dotted key; what is not here is a default."""
+    """Origins of written values, by dotted key; other keys have their defaults."""
     overrides: tuple[Override, ...] = ()
     exposed: tuple[str, ...] = ()
-    """Dotted keys of secrets that were given on the command line."""
+    """Dotted keys of secrets given on the command line."""
     values: Mapping[str, Mapping[str, Any]] = attrs.field(factory=dict, repr=False)
-    """The given values of the plugins' sections."""
+    """Written values of the sections of plugins."""
     sections: Mapping[str, Section] = attrs.field(factory=dict, repr=False)
     registry: Registry = attrs.field(repr=False)
 
     @property
     def queue(self) -> str:
-        """The queue plugin's name. Raises `InputError` where none was chosen, as the two below."""
+        """Name of the queue plugin. Raises `InputError` if none was chosen; so do `compute` and `pricing`."""
         return self._backend("queue")
 
     @property
@@ -81,49 +76,40 @@ class JobConfig:
 
     def _backend(self, axis: str) -> str:
         if axis not in self.backends:
-            hint = "set provider in the configuration, or give --provider"
+            hint = "set provider in the configuration, or add --provider"
             raise InputError("no provider was given", where=str(self.file or ""), hint=hint)
         return self.backends[axis]
 
     def settings_for(self, axis: str, name: str) -> Any:
-        """The settings of a backend.
+        """Return the settings of a backend.
 
         Args:
             axis: ``queue``, ``compute``, ``pricing``, ``event_sink`` or ``task_source``.
             name: The backend's name.
 
         Raises:
-            InputError: There is no such backend, a required setting is missing, or they do not go together.
+            InputError: The backend does not exist, a required setting is missing, or settings contradict each other.
             PluginError: The plugin is broken.
         """
         cls = getattr(self.registry, axis)(name).settings
-        fields = attrs.fields(cls)
-        names = {field.name for field in fields}
-        given = {key: value for key, value in self.values.get(name, {}).items() if key in names}
-        for field in fields:
+        given = {key: value for key, value in self.values.get(name, {}).items() if key in attrs.fields_dict(cls)}
+        where = str(self.file or "")
+        for field in attrs.fields(cls):
             if field.init and field.default is attrs.NOTHING and given.get(field.name) is None:
-                info = setting_info(field)
-                ways = [
-                    f"set it in the section {name}",
-                    *([f"give {info.flag}"] if info.flag and not info.secret else []),
-                ]
-                ways += [f"set {info.env or variable_name(name, field.name)}"]
-                raise InputError(
-                    f"{name}.{field.name}: is required", where=str(self.file or ""), hint=" or ".join(ways)
-                )
+                raise InputError(f"{name}.{field.name}: is required", where=where, hint=_ways_to_set(name, field))
+        arguments = {field.alias: given[field.name] for field in attrs.fields(cls) if field.name in given}
         try:
-            return cls(**{field.alias: given[field.name] for field in fields if field.init and field.name in given})
+            return cls(**arguments)
         except (ValueError, TypeError, ArithmeticError) as error:
-            has_secret = any(setting_info(field).secret and field.name in given for field in fields)
+            if any(setting_info(field).secret and field.name in given for field in attrs.fields(cls)):
+                raise InputError(f"{name}: invalid combination of settings", where=where) from None
             reason = str(error.args[0] if error.args else error)
             if not isinstance(error, ValueError):
                 reason = f"the check of its settings failed with {type(error).__name__}: {reason}"
-            if has_secret:
-                reason = "its settings do not go together"
-            raise InputError(f"{name}: {reason}", where=str(self.file or "")) from (None if has_secret else error)
+            raise InputError(f"{name}: {reason}", where=where) from error
 
     def constraints(self) -> Constraints:
-        """What the job asks of its machines."""
+        """Return the job's requirements on instances."""
         return Constraints(
             purchase=Purchase.SPOT if self.run.use_spot else Purchase.ON_DEMAND,
             instance_types=tuple(re.compile(pattern) for pattern in self.run.instance_types),
@@ -131,37 +117,25 @@ class JobConfig:
         )
 
     def limits(self) -> Limits:
-        """How much may run at once, and cost in all."""
+        """Return the limits on the size and cost of the fleet."""
         return Limits(**{field.name: getattr(self.run, field.name) for field in attrs.fields(Limits)})
 
     def require_startup_script(self) -> str:
-        """The startup script's text. Raises `InputError` where there is none."""
-        where = str(self.file or "")
+        """Return the text of the startup script. Raises `InputError` if there is none, or if it is not for a shell."""
         if self.run.startup_script is not None:
             script, where = self.run.startup_script, self._place("run.startup_script")
         elif self.run.startup_script_file is not None:
-            where = self._place("run.startup_script_file")
-            path = script_path(self.run.startup_script_file, self.origins.get("run.startup_script_file"), self.base_dir)
-            try:
-                script = path.read_text(encoding="utf-8-sig")
-            except (OSError, UnicodeDecodeError) as error:
-                reason = (error.strerror or str(error)) if isinstance(error, OSError) else "it is not UTF-8 text"
-                raise InputError(f"the startup script {path} cannot be read: {reason}", where=where) from error
+            key = "run.startup_script_file"
+            where = self._place(key)
+            script = read_script(
+                script_path(self.run.startup_script_file, self.origins.get(key), self.base_dir), where=where
+            )
         elif self.run.command is not None:
-            return _COMMAND_SCRIPT
+            return COMMAND_SCRIPT
         else:
             hint = "set run.startup_script or run.startup_script_file"
-            raise InputError("there is no startup script, which instances need", where=where, hint=hint)
-        if not script.strip():
-            raise InputError("the startup script is empty", where=where, hint="say in it how to start a worker")
-        interpreter = _interpreter(script)
-        if interpreter is not None and interpreter not in _SHELLS:
-            raise InputError(
-                f'the startup script is for "{interpreter}"; what a worker is told is put after the first line, '
-                "and is for a shell",
-                where=where,
-                hint="start with #!/bin/bash, and run the other program from there",
-            )
+            raise InputError("there is no startup script, which instances need", where=str(self.file or ""), hint=hint)
+        check_script(script, where=where)
         return script
 
     def _place(self, name: str) -> str:
@@ -170,7 +144,7 @@ class JobConfig:
     def worker_environment(self) -> dict[str, str]:
         """Return the plugin settings that a worker needs, by variable name; never a secret.
 
-        None is exported only where it is not the default: the variables of the instance itself then do not count.
+        None is exported unless it is the default, so that variables of the instance cannot replace it.
         """
         chosen = [(axis, self.backends[axis]) for axis in ("queue", "compute") if axis in self.backends]
         variables: dict[str, str] = {}
@@ -185,7 +159,7 @@ class JobConfig:
                 try:
                     variables[variable_name(name, field.name)] = format_setting(value, kinds[field.name])
                 except ValueError as error:
-                    # An infinite default, for example, is what the worker has without a variable.
+                    # Without a variable the worker has the default, which may be infinite.
                     if not is_default:
                         key = f"{name}.{field.name}"
                         raise InputError(
@@ -194,16 +168,16 @@ class JobConfig:
         return variables
 
     def override_lines(self) -> tuple[str, ...]:
-        """What to tell once at WARNING: overrides, and secrets that others can see in the process list."""
-        seen = tuple(
+        """Return lines to log once at WARNING: overrides, and secrets that the process list shows to other users."""
+        exposed = tuple(
             f"{key}: a secret on the command line is visible to other users of this machine; "
             f"set {variable_name(*key.split('.'))} instead"
             for key in self.exposed
         )
-        return (*map(str, self.overrides), *seen)
+        return (*map(str, self.overrides), *exposed)
 
     def entries(self) -> Iterator[Entry]:
-        """Every value, defaults included, in the order of the schema: top, ``run``, sections in use."""
+        """Yield every value with defaults, in the order of the schema: top, ``run``, sections in use."""
         top: dict[str, Any] = {"provider": self.provider, **{axis: self.backends.get(axis) for axis in BACKEND_AXES}}
         top |= {"event_sinks": self.event_sinks, "task_source": self.task_source}
         for key, value in top.items():
@@ -229,7 +203,7 @@ class JobConfig:
         return Entry(key=key, value=MASK if secret else plain(value), origin=self.origins.get(key, _DEFAULT))
 
     def as_dict(self, *, with_origins: bool = False) -> dict[str, Any]:
-        """The merged configuration for JSON, in the shape of the file; secrets are masked.
+        """Return the merged configuration as JSON holds it, in the shape of the file; secrets are masked.
 
         Args:
             with_origins: Each value becomes ``{"value": …, "origin": …}``.
@@ -242,9 +216,10 @@ class JobConfig:
         return found
 
 
-def _interpreter(script: str) -> str | None:
-    """The program that the first line names, without its folder; None: it names none."""
-    first = script.partition("\n")[0]
-    words = first[2:].split() if first.startswith("#!") else []
-    names = [word.rpartition("/")[2] for word in words if not word.startswith("-") and "=" not in word]
-    return names[1] if len(names) > 1 and names[0] == "env" else names[0] if names else None
+def _ways_to_set(section: str, field: attrs.Attribute[Any]) -> str:
+    """Return the places where a required setting can be given."""
+    info = setting_info(field)
+    flag = [f"add {info.flag}"] if info.flag and not info.secret else []
+    return ", or ".join(
+        [f"set it in the section {section}", *flag, f"set {info.env or variable_name(section, field.name)}"]
+    )

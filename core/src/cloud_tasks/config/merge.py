@@ -1,157 +1,165 @@
-"""Merges the layers: types each written value, lets the highest one win, and remembers what it replaced.
+"""One typed pass over the assignments: the highest layer wins, and replaced values are recorded.
 
 Invariants, each with a test:
 
-1. Values are checked after merging only; a value that was replaced is asked for its type and nothing else.
+1. Validators see winning values only; of a replaced value only the type is checked.
 2. No text of a secret is in an override or in a problem.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
+from types import SimpleNamespace
 from typing import Any
 
 import attrs
 
-from cloud_tasks.config.layers import Problem, Statement
-from cloud_tasks.config.provenance import MASK, Layer, Override, Provenance
+from cloud_tasks.config.provenance import MASK, Assignment, Layer, Override, Provenance
 from cloud_tasks.config.sections import Key, Section, default_of
 from cloud_tasks.config.values import show, typed
-from cloud_tasks.plugin.setting_kinds import describe, is_optional
+from cloud_tasks.errors import InputError
+from cloud_tasks.plugin.setting_kinds import expected, is_optional
 
-__all__ = ["Merged", "check_values", "merge"]
+__all__ = ["Merged", "check_section"]
 
 _TOP_KINDS: Mapping[str, Any] = {"event_sinks": tuple[str, ...]}
 
 
 @attrs.define(kw_only=True)
 class Merged:
-    """The winning values, by dotted key."""
+    """Winning values by dotted key, in the making."""
 
+    run: Section
+    sections: Mapping[str, Section]
     values: dict[str, Any] = attrs.field(factory=dict, repr=False)
     origins: dict[str, Provenance] = attrs.field(factory=dict)
     overrides: list[Override] = attrs.field(factory=list)
     exposed: list[str] = attrs.field(factory=list)
-    """Keys of secrets that were given on the command line."""
+    """Keys of secrets given on the command line."""
     in_file: dict[str, Provenance] = attrs.field(factory=dict)
-    """Keys of secrets that stand in the file, whether or not their values win."""
-    problems: list[Problem] = attrs.field(factory=list)
+    """Keys of secrets in the file, winning or replaced."""
+    problems: list[InputError] = attrs.field(factory=list)
 
     def within(self, section: str) -> dict[str, Any]:
-        """The values of one section, by key."""
+        """Return the values of one section, by key."""
         prefix = f"{section}."
         return {name.removeprefix(prefix): value for name, value in self.values.items() if name.startswith(prefix)}
 
     def place(self, name: str) -> str:
-        """Where the winning value was written; empty for a default."""
+        """Return where the winning value was written; empty for a default."""
         return self.origins[name].place if name in self.origins else ""
 
+    def source(self, name: str) -> str:
+        """Return the origin of the winning value, for a message."""
+        return str(self.origins.get(name, Provenance(layer=Layer.DEFAULT)))
 
-def merge(
-    statements: Iterable[Statement], run: Section, sections: Mapping[str, Section], *, selected: str | None
-) -> Merged:
-    """The merged values.
+    def assign(self, assignments: Iterable[Assignment], *, selected: str | None = None) -> None:
+        """Type and merge assignments, which are ordered lowest first.
 
-    Args:
-        statements: In any order of layers; within a layer, later ones win.
-        selected: The plugin in whose section keys of ``run`` hold.
-    """
-    merged = Merged()
-    # Options come before --set, wherever they stood on the command line.
-    for statement in sorted(statements, key=lambda one: (one.value.origin.layer, one.value.origin.place == "--set")):
-        for target, key in _targets(statement, run, sections):
-            held = target != f"run.{statement.key}" or statement.section in ("run", selected)
-            _state(merged, statement, target, key, held=held)
-    return merged
+        Args:
+            selected: Plugin whose section may set keys of ``run``; those of other sections are only checked.
+        """
+        for one in assignments:
+            for target, key in self._targets(one):
+                try:
+                    value = _typed(one, key)
+                except ValueError as error:
+                    self.problems.append(InputError(f"{one.name}: {error}", where=one.provenance.place))
+                    continue
+                applies = target != f"run.{one.key}" or one.section in ("run", selected)
+                if applies and value is not attrs.NOTHING:
+                    self._set(target, value, one, key)
 
+    def _targets(self, one: Assignment) -> list[tuple[str, Key | None]]:
+        """Return the keys that an assignment sets; in a provider's section, its own key, that of ``run``, or both."""
+        if not one.section:
+            return [(one.key, None)]
+        spec = self.run if one.section == "run" else self.sections[one.section]
+        found: list[tuple[str, Key | None]] = []
+        if one.key in spec.keys:
+            found.append((one.name, spec.keys[one.key]))
+        if spec.takes_run_keys and one.key in self.run.keys:
+            found.append((f"run.{one.key}", self.run.keys[one.key]))
+        return found or [(one.name, None)]
 
-def _targets(statement: Statement, run: Section, sections: Mapping[str, Section]) -> list[tuple[str, Key | None]]:
-    """The keys that a statement sets: a provider's section may name one of its own, one of ``run``, or both."""
-    if not statement.section:
-        return [(statement.key, None)]
-    spec = run if statement.section == "run" else sections[statement.section]
-    found: list[tuple[str, Key | None]] = []
-    if statement.key in spec.keys:
-        found.append((statement.name, spec.keys[statement.key]))
-    if spec.takes_run_keys and statement.key in run.keys:
-        found.append((f"run.{statement.key}", run.keys[statement.key]))
-    return found or [(statement.name, None)]
-
-
-def _state(merged: Merged, statement: Statement, target: str, key: Key | None, *, held: bool) -> None:
-    origin = statement.value.origin
-    # Without a key it is one of the top, or of a plugin that is not at hand: the latter may be a secret.
-    secret = bool(statement.section) if key is None else key.secret
-    kind = key.kind if key is not None else (Any if statement.section else _TOP_KINDS.get(statement.key, str))
-    if statement.value.raw is None and not is_optional(kind):
-        return
-    try:
-        value = typed(kind, statement.value)
-    except (ValueError, TypeError) as error:
-        reason = f"expected {describe(kind)} (what was given is a secret and not shown)" if secret else str(error)
-        merged.problems.append(Problem(message=f"{statement.name}: {reason}", where=origin.place))
-        return
-    if not held:
-        return
-    if target in merged.values and merged.values[target] != value:
-        merged.overrides.append(
-            Override(
-                key=target,
-                value=MASK if secret else show(value),
-                origin=origin,
-                replaced=MASK if secret else show(merged.values[target]),
-                replaced_origin=merged.origins[target],
+    def _set(self, target: str, value: Any, one: Assignment, key: Key | None) -> None:
+        kind = None if key is None else key.kind
+        if target in self.values and self.values[target] != value:
+            texts = (MASK, MASK) if _is_secret(one, key) else (show(value, kind), show(self.values[target], kind))
+            self.overrides.append(
+                Override(
+                    key=target,
+                    value=texts[0],
+                    origin=one.provenance,
+                    replaced=texts[1],
+                    replaced_origin=self.origins[target],
+                )
             )
-        )
-    merged.values[target] = value
-    merged.origins[target] = origin
-    if not secret or key is None:
-        return
-    if origin.layer is Layer.COMMAND_LINE and target not in merged.exposed:
-        merged.exposed.append(target)
-    if origin.layer in (Layer.FILE, Layer.SECTION):
-        merged.in_file.setdefault(target, origin)
+        self.values[target] = value
+        self.origins[target] = one.provenance
+        if key is not None and key.secret:
+            if one.provenance.layer is Layer.COMMAND_LINE and target not in self.exposed:
+                self.exposed.append(target)
+            if one.provenance.layer in (Layer.FILE, Layer.SECTION):
+                self.in_file.setdefault(target, one.provenance)
 
 
-def check_values(merged: Merged, section: Section) -> Iterator[Problem]:
-    """Run the converters and validators of a section's given values."""
+def _is_secret(one: Assignment, key: Key | None) -> bool:
+    """Return whether the value may be a secret: any value of a plugin that is not installed may be one."""
+    return bool(one.section) if key is None else key.secret
+
+
+def _typed(one: Assignment, key: Key | None) -> Any:
+    """Return the typed value; `attrs.NOTHING` for a null that means "not given". Raises `ValueError`."""
+    kind = key.kind if key is not None else (Any if one.section else _TOP_KINDS.get(one.key, str))
+    if one.value is None and not is_optional(kind):
+        return attrs.NOTHING
+    try:
+        return typed(kind, one.value, is_text=one.is_text)
+    except (ValueError, TypeError) as error:
+        if _is_secret(one, key):
+            raise ValueError(f"expected {expected(kind)}; the given value is a secret and not shown") from None
+        raise ValueError(str(error)) from error
+
+
+def check_section(merged: Merged, section: Section) -> Iterator[InputError]:
+    """Run the converters and validators of a section's values, and yield a problem for each that fails."""
     given = merged.within(section.name)
     for cls in dict.fromkeys(cls for key in section.keys.values() for cls, _ in key.owners):
-        bare = _bare(cls, given)
-        for name, key in section.keys.items():
-            for owner, field in key.owners:
-                if owner is not cls or name not in given:
-                    continue
-                problem = _complaint(bare, field)
-                if problem:
-                    told = "this value cannot be used (it is a secret and not shown)" if key.secret else problem
-                    place = merged.place(f"{section.name}.{name}")
-                    yield Problem(message=f"{section.name}.{name}: {told}", where=place)
+        fields = attrs.fields(cls)
+        defaults = {field.name: default for field in fields if (default := default_of(field)) is not attrs.NOTHING}
+        # The settings object does not exist yet: a value is missing, or another one is invalid.
+        view = SimpleNamespace(
+            **{**defaults, **{field.name: given[field.name] for field in fields if field.name in given}}
+        )
+        for field in fields:
+            if field.init and field.name in given and (reason := _failure(view, field, given[field.name])):
+                if section.keys[field.name].secret:
+                    reason = "invalid value (a secret, not shown)"
+                name = f"{section.name}.{field.name}"
+                yield InputError(f"{name}: {reason}", where=merged.place(name))
 
 
-def _bare(cls: type[Any], given: Mapping[str, Any]) -> Any:
-    """An instance that was not checked, for validators that look at other fields."""
-    bare = object.__new__(cls)
-    for field in attrs.fields(cls):
-        if field.name in given:
-            object.__setattr__(bare, field.name, given[field.name])
-        elif (default := default_of(field)) is not attrs.NOTHING:
-            object.__setattr__(bare, field.name, default)
-    return bare
-
-
-def _complaint(bare: Any, field: attrs.Attribute[Any]) -> str:
+def _failure(view: SimpleNamespace, field: attrs.Attribute[Any], value: Any) -> str:
+    """Return why a value is invalid; empty if it is valid, or if only the whole settings object can be checked."""
     try:
-        value = getattr(bare, field.name)
+        # A converter that takes more than the value runs when the settings are constructed.
         converter: Any = field.converter
-        # A converter that needs more than the value runs when the settings are made.
         if converter is not None and not isinstance(converter, attrs.Converter):
             value = converter(value)
         if field.validator is not None:
-            field.validator(bare, field, value)
+            field.validator(view, field, value)
     except ValueError as error:
         return str(error.args[0]) if error.args else type(error).__name__
+    except AttributeError as error:
+        # The validator uses a member of the settings class other than a value.
+        return "" if error.obj is view else _crashed(error)
     except Exception as error:
-        reason = f": {error.args[0]}" if error.args else ""
-        return f"the check of this setting failed with {type(error).__name__}{reason}"
+        return _crashed(error)
     return ""
+
+
+def _crashed(error: Exception) -> str:
+    return f"the check of this setting failed with {type(error).__name__}" + (
+        f": {error.args[0]}" if error.args else ""
+    )

@@ -1,4 +1,4 @@
-"""Where a configuration value came from, and what it replaced."""
+"""Where a configuration value was written, and which value it replaced."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ from typing import Any
 
 import attrs
 
-__all__ = ["MASK", "Layer", "Override", "Provenance", "Sourced"]
+__all__ = ["MASK", "Assignment", "Layer", "Override", "Provenance"]
 
 MASK = "********"
-"""What is shown instead of a secret."""
+"""Shown instead of a secret."""
 
 
 class Layer(enum.IntEnum):
-    """The layers, lowest first: a higher one replaces a lower one."""
+    """Layers of the configuration, lowest first: a higher one replaces a lower one."""
 
     DEFAULT = 0
     FILE = 1
@@ -27,11 +27,11 @@ class Layer(enum.IntEnum):
 
 @attrs.frozen(kw_only=True)
 class Provenance:
-    """Where a value was written."""
+    """Place where a value was written."""
 
     layer: Layer
     place: str = ""
-    """``file:line``, the name of a variable, or an option; empty for a default."""
+    """``file:line``, a variable, or an option; empty for a default."""
 
     def __str__(self) -> str:
         if self.layer is Layer.DEFAULT:
@@ -44,18 +44,25 @@ class Provenance:
 
 
 @attrs.frozen(kw_only=True)
-class Sourced:
-    """A value as it was written, before it has a type."""
+class Assignment:
+    """One value written for one key, before it has a type."""
 
-    raw: Any = attrs.field(repr=False)
-    origin: Provenance
+    section: str
+    """Empty for the keys at the top."""
+    key: str
+    value: Any = attrs.field(repr=False)
+    provenance: Provenance
     is_text: bool = False
-    """Whether it was written where only text can be (a variable, an option); the type of its key then decides."""
+    """Whether the place holds text only (a variable, an option), to be read by the type of the key."""
+
+    @property
+    def name(self) -> str:
+        return f"{self.section}.{self.key}" if self.section else self.key
 
 
 @attrs.frozen(kw_only=True)
 class Override:
-    """A written value that another written value replaced; the texts are masked where the key is a secret."""
+    """A written value that replaced another written value; secrets are masked."""
 
     key: str
     """Dotted: ``run.min_cpu``."""

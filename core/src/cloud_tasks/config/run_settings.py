@@ -1,4 +1,4 @@
-"""The ``run`` section: what a job asks for, key by key, with unit, default and check."""
+"""The ``run`` section: settings of a job, with unit, default and check of each key."""
 
 from __future__ import annotations
 
@@ -7,23 +7,20 @@ from typing import Any
 
 import attrs
 
-from cloud_tasks.config.checks import EachAbove, Matches, OneOf, Patterns
+from cloud_tasks.config.checks import EachAbove, NameLike, OneOf, Patterns
 from cloud_tasks.model.bounds import Above, AtLeast
 from cloud_tasks.model.constraints import InstanceConstraints, Limits, constraint_info
-from cloud_tasks.plugin import setting
+from cloud_tasks.plugin import Seconds, setting
 from cloud_tasks.retry_rule import RetryRule
 
 __all__ = ["RunSettings"]
 
-_NAME = Matches(
-    "^[a-z][-a-z0-9]{0,23}$",
-    "a lower-case letter, then at most 23 lower-case letters, digits or dashes",
-)
+_NAME = NameLike("^[a-z][-a-z0-9]{0,23}$", 'a lower-case letter, then at most 23 of a-z, 0-9 and "-"')
 
 
 @attrs.frozen(kw_only=True, slots=False)
 class _JobSettings:
-    """What runs."""
+    """Names, program and image of a job."""
 
     job_id: str | None = setting(help="Name of the job", default=None, validator=_NAME)
     queue_name: str | None = setting(
@@ -31,113 +28,120 @@ class _JobSettings:
         default=None,
         validator=_NAME,
     )
-    exactly_once_queue: bool = setting(help="Whether to ask for a queue that delivers each message once", default=False)
+    exactly_once_queue: bool = setting(help="Request a queue with exactly-once delivery", default=False)
     db_file: str | None = setting(help="Path of the job's database (default: <job id>.db)", default=None)
     startup_script: str | None = setting(help="Script that each instance runs", default=None)
     startup_script_file: str | None = setting(
         help="File with the startup script, instead of startup_script; relative to the configuration file", default=None
     )
     command: str | None = setting(
-        help="Shell command that does one task, with fields of its data in braces, for tasks without Python",
+        help="Shell command of one task, with {name} for fields of its data, instead of a Python worker",
         default=None,
     )
     image: str | None = setting(help="Boot image (default: the newest Ubuntu LTS of the architecture)", default=None)
 
 
 def _with_checks(cls: type[Any], fields: list[attrs.Attribute[Any]]) -> list[attrs.Attribute[Any]]:
-    """Validate what a person writes by the checks of the declared constraints."""
+    """Validate the fields of constraints by their declared checks."""
     declared = ((field, constraint_info(field)) for field in fields)
     return [field if info is None else field.evolve(validator=info.check) for field, info in declared]
 
 
 @attrs.frozen(kw_only=True, field_transformer=_with_checks)
 class RunSettings(Limits, InstanceConstraints, _JobSettings):
-    """Every key that may stand in ``run``, and in the section of a provider. Quantities are GB, seconds, US dollars."""
+    """Keys of ``run``, which a provider's section accepts too. Sizes are in GB, amounts in US dollars."""
 
-    # Which machines
+    # Instances
     instance_types: tuple[str, ...] = setting(
-        help="Regular expressions, found anywhere in the type's name (default: all types)",
+        help="Instance types: regular expressions, matched anywhere in the name (default: all types)",
         default=(),
         validator=Patterns(),
     )
-    use_spot: bool = setting(help="Whether to buy spot instances", default=False)
-    spot_fallback: bool = setting(help="Whether to buy on demand where no spot instance is to be had", default=False)
+    use_spot: bool = setting(help="Use spot instances", default=False)
+    spot_fallback: bool = setting(help="Use on-demand instances when no spot capacity is available", default=False)
     prefer: str = setting(
-        help="What makes an offer better", default="price", validator=OneOf(("price", "speed", "availability"))
+        help="Criterion for ranking offers", default="price", validator=OneOf(("price", "speed", "availability"))
     )
     cpu_family_speed: Mapping[str, float] = setting(
-        help="How fast the CPUs of a family are, by its name, compared with those of weight 1 (default: all alike)",
+        help="Relative speeds of CPU families, by name, where weight 1 is standard (default: all equal)",
         factory=dict,
         validator=EachAbove(0),
     )
-    canary: bool = setting(help="Whether one instance has to complete a task before others are started", default=False)
+    canary: bool = setting(help="Start other instances only after one has completed a task", default=False)
 
-    # Pace of the controller
-    scaling_check_interval: float = setting(
-        help="Seconds between two looks at the fleet", default=60.0, validator=Above(0)
-    )
-    instance_termination_delay: float = setting(
-        help="Seconds from the end of the last task to the end of the instances", default=60.0, validator=AtLeast(0)
+    # Controller
+    scaling_check_interval: Seconds = setting(help="Interval between scaling checks", default=60.0, validator=Above(0))
+    instance_termination_delay: Seconds = setting(
+        help="Delay between the end of the last task and the termination of the instances",
+        default=60.0,
+        validator=AtLeast(0),
     )
     max_parallel_instance_creations: int = setting(
-        help="How many instances are started at a time", default=10, validator=AtLeast(1)
+        help="Maximum number of instances being created at once", default=10, validator=AtLeast(1)
     )
     max_concurrent_queue_operations: int = setting(
-        help="How many queue operations run at a time while loading", default=100, validator=AtLeast(1)
+        help="Maximum number of concurrent queue operations while loading tasks", default=100, validator=AtLeast(1)
     )
-    keepalive_interval: float = setting(
-        help="Seconds between two signs of life of a worker; 0: none", default=60.0, validator=AtLeast(0)
+    keepalive_interval: Seconds = setting(
+        help="Interval between heartbeats of a worker; 0: none", default=60.0, validator=AtLeast(0)
     )
-    keepalive_startup_timeout: float = setting(
-        help="Seconds within which a new instance has to speak; 0: any time", default=600.0, validator=AtLeast(0)
+    keepalive_startup_timeout: Seconds = setting(
+        help="Time limit for the first heartbeat of an instance; 0: none", default=600.0, validator=AtLeast(0)
     )
-    keepalive_timeout: float = setting(
-        help="Seconds of silence after which an instance is replaced; 0: never", default=300.0, validator=AtLeast(0)
+    keepalive_timeout: Seconds = setting(
+        help="Time without a heartbeat after which an instance is replaced; 0: never",
+        default=300.0,
+        validator=AtLeast(0),
     )
 
-    # What a worker is told
-    max_runtime: float = setting(help="Seconds that one attempt of a task may take", default=3600.0, validator=Above(0))
+    # Workers
+    max_runtime: Seconds = setting(help="Time limit for one attempt of a task", default=3600.0, validator=Above(0))
     max_memory_allowed_per_task: float | None = setting(
-        help="Memory in GB above which a task is ended (default: no limit)", default=None, validator=Above(0)
+        help="Memory limit for one task in GB (default: none)", default=None, validator=Above(0)
     )
-    retry_on_exit: bool = setting(help="Whether a task is tried again when its process ended early", default=False)
-    retry_on_exception: bool = setting(help="Whether a task is tried again after an exception", default=False)
-    retry_on_timeout: bool = setting(help="Whether a task is tried again after max_runtime", default=False)
+    retry_on_exit: bool = setting(help="Retry tasks whose process exited early", default=False)
+    retry_on_exception: bool = setting(help="Retry tasks that raised an exception", default=False)
+    retry_on_timeout: bool = setting(help="Retry tasks that exceeded max_runtime", default=False)
     retry: tuple[RetryRule, ...] = setting(
-        help="Rules for trying again: a list of {on: exit|exception|timeout, codes, types, attempts}", default=()
+        help="Retry rules: a list of {on: exit|exception|timeout, codes, types, attempts}", default=()
     )
-    max_attempts: int = setting(help="Most attempts of a task, the first included", default=3, validator=AtLeast(1))
+    max_attempts: int = setting(
+        help="Maximum number of attempts of a task, including the first", default=3, validator=AtLeast(1)
+    )
     max_losses: int = setting(
-        help="How often a task may be lost with its instance before it is given up", default=10, validator=AtLeast(0)
+        help="Maximum number of interrupted attempts of a task before it fails", default=10, validator=AtLeast(0)
     )
-    shutdown_grace_period: float = setting(
-        help="Seconds that running tasks have to end when a worker stops", default=30.0, validator=AtLeast(0)
+    shutdown_grace_period: Seconds = setting(
+        help="Time for running tasks to finish when a worker stops", default=30.0, validator=AtLeast(0)
     )
-    idle_limit: float | None = setting(
-        help="Seconds without a task after which an instance ends itself; 0: never", default=900.0, validator=AtLeast(0)
+    idle_limit: Seconds | None = setting(
+        help="Time without a task after which an instance terminates itself; 0: never",
+        default=900.0,
+        validator=AtLeast(0),
     )
-    max_lifetime: float | None = setting(
-        help="Seconds after which an instance ends itself whatever it does (default: never)",
+    max_lifetime: Seconds | None = setting(
+        help="Maximum lifetime of an instance, after which it terminates itself (default: no limit)",
         default=None,
         validator=AtLeast(0),
     )
     max_result_bytes: int | None = setting(
-        help="Largest result of a task in bytes (default: what the queue carries)", default=None, validator=AtLeast(1)
+        help="Maximum size of a task's result in bytes (default: the queue's message limit)",
+        default=None,
+        validator=AtLeast(1),
     )
     start_method: str | None = setting(
-        help="fork: task processes are copies of the program; spawn: they are fresh interpreters "
-        "(default: fork where that is safe)",
+        help="How task processes are created: fork, or spawn for a new interpreter (default: fork if it is safe)",
         default=None,
         validator=OneOf(("fork", "spawn")),
     )
     reuse_processes: int | None = setting(
-        help="How many tasks one process does, one after the other, for tasks of milliseconds (default: 1)",
+        help="Number of tasks that one process runs in turn, for tasks of milliseconds (default: 1)",
         default=None,
         validator=AtLeast(1),
     )
-    log_store: str | None = setting(help="Folder or URL to which what each attempt printed is uploaded", default=None)
+    log_store: str | None = setting(help="Folder or URL for uploaded logs of attempts", default=None)
     event_spool_bytes: int | None = setting(
-        help="Bytes of reports that a worker keeps on disk while the event queue is out (default: 256 MiB)",
+        help="Maximum size in bytes of unsent reports on a worker's disk (default: 256 MiB)",
         default=None,
         validator=AtLeast(0),
     )

@@ -1,4 +1,4 @@
-"""The JSON Schema of the configuration file, made from the settings classes of core and of the installed plugins."""
+"""JSON Schema of the configuration file, from the settings classes of core and of the installed plugins."""
 
 from __future__ import annotations
 
@@ -13,7 +13,9 @@ import attrs
 
 from cloud_tasks.config.sections import BACKEND_AXES, TOP_LEVEL, Key, Section, default_of, find_sections, run_section
 from cloud_tasks.config.values import plain
+from cloud_tasks.duration_text import DURATION_PATTERN
 from cloud_tasks.model import Money
+from cloud_tasks.plugin import Seconds
 from cloud_tasks.plugin.setting_kinds import element_type, strip_optional
 from cloud_tasks.registry import Registry
 
@@ -24,23 +26,24 @@ _SIMPLE: Mapping[Any, str] = {
     bool: "boolean",
     int: "integer",
     float: "number",
-    timedelta: "number",
     str: "string",
     Path: "string",
 }
 
 
 def json_schema(registry: Registry) -> dict[str, Any]:
-    """The schema (draft 2020-12). A section of a plugin that is not at hand may hold anything."""
+    """Return the schema (draft 2020-12). The section of a plugin that is not installed accepts any key."""
     run = run_section()
     properties: dict[str, Any] = {key: _top_level(key, registry) for key in TOP_LEVEL}
-    properties["run"] = _section(run, {}, "What the job asks for")
+    properties["run"] = _section(run, {}, "Settings of the job")
     for name, section in sorted(find_sections(registry).items()):
         if section.is_open:
-            properties[name] = {"type": ["object", "null"], "description": f"The plugin {name}, which is not at hand"}
+            properties[name] = {"type": ["object", "null"], "description": f"Plugin {name}, which is not installed"}
         elif section.keys or section.takes_run_keys:
             inherited = run.keys if section.takes_run_keys else {}
-            properties[name] = _section(section, inherited, f"The plugin {name}; keys of run may stand here too")
+            properties[name] = _section(
+                section, inherited, f"Plugin {name}" + ("; keys of run are accepted too" if inherited else "")
+            )
     return {
         "$schema": _DIALECT,
         "title": "cloud-tasks configuration",
@@ -56,7 +59,7 @@ def _top_level(key: str, registry: Registry) -> dict[str, Any]:
         names = {"type": "string", "examples": list(registry.names("event_sink"))}
         return {**schema, "anyOf": [{"type": "string"}, {"type": "array", "items": names}, {"type": "null"}]}
     axes = BACKEND_AXES if key == "provider" else (key,)
-    # Any case is accepted, so that the names are examples and not an enumeration.
+    # Names are accepted in any case, so they are examples, not an enumeration.
     examples = sorted({name for axis in axes if axis in BACKEND_AXES for name in registry.names(axis)})
     return {**schema, "type": ["string", "null"], **({"examples": examples} if examples else {})}
 
@@ -84,23 +87,25 @@ def _key(key: Key) -> dict[str, Any]:
 
 
 def _checks(validator: Any) -> dict[str, Any]:
-    """What a validator says of itself; the checks of core do."""
+    """Return the schema of a validator of core; empty for other validators."""
     own = getattr(validator, "schema", None)
     found: dict[str, Any] = own() if callable(own) else {}
     return found
 
 
 def _typed(kind: Any, checks: Mapping[str, Any]) -> dict[str, Any]:
-    """The schema of a type. Null is always accepted in a file: it means "nothing", or "not given"."""
+    """Return the schema of a type. A file may always hold null: no value, or not given."""
     base = strip_optional(kind)
     if base is Any:
         return {}
     if (element := element_type(base)) is not None:
         items = {"type": "array", "items": _required(element, checks)}
-        # One word, or several in one text, stand for a list of words.
+        # A text is read as a list of words.
         text = [{"type": "string"}] if element in (str, Path) else []
         return {"anyOf": [*text, items, {"type": "null"}]}
     schema = _required(base, checks)
+    if "anyOf" in schema:
+        return {**schema, "anyOf": [*schema["anyOf"], {"type": "null"}]}
     if "enum" in schema:
         schema = {**schema, "enum": [*schema["enum"], None]}
     if isinstance(schema.get("type"), str):
@@ -111,6 +116,9 @@ def _typed(kind: Any, checks: Mapping[str, Any]) -> dict[str, Any]:
 def _required(kind: Any, checks: Mapping[str, Any]) -> dict[str, Any]:
     if kind in _SIMPLE:
         return {"type": _SIMPLE[kind], **checks}
+    if kind in (Seconds, timedelta):
+        text = {"type": "string", "pattern": f"^(?=.*[0-9]){DURATION_PATTERN}$"}
+        return {"anyOf": [{"type": "number", **checks}, text]}
     if kind is Money:
         return {"type": "number", **checks}
     if isinstance(kind, type) and issubclass(kind, enum.Enum):

@@ -1,4 +1,4 @@
-"""Which sections and keys a configuration may have: those of core, and those of the plugins at hand."""
+"""Sections and keys of the configuration: of core and of the installed plugins."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import Any
 import attrs
 
 from cloud_tasks.config.run_settings import RunSettings
+from cloud_tasks.config.values import show
 from cloud_tasks.plugin import SettingInfo, setting_info
 from cloud_tasks.plugin.setting_kinds import field_types
 from cloud_tasks.registry import Registry
@@ -26,25 +27,25 @@ __all__ = [
 ]
 
 TOP_LEVEL: Mapping[str, str] = {
-    "provider": "Name of the plugin whose queue, compute and pricing are used",
-    "queue": "Name of the queue plugin, where it is not the provider",
-    "compute": "Name of the compute plugin, where it is not the provider",
-    "pricing": "Name of the pricing plugin, where it is not the provider",
-    "event_sinks": "Names of the event sinks to which events are copied",
-    "task_source": "Where the tasks are: a file, a URL, module:function, or source:location",
+    "provider": "Name of the plugin for queue, compute and pricing",
+    "queue": "Name of the queue plugin (default: the provider)",
+    "compute": "Name of the compute plugin (default: the provider)",
+    "pricing": "Name of the pricing plugin (default: the provider)",
+    "event_sinks": "Names of event sinks, which receive a copy of every event",
+    "task_source": "Source of the tasks: a file, a URL, module:function, grid:name=values, or source:location",
 }
-"""The keys beside the sections, with one line of help."""
+"""Keys beside the sections, with one line of help."""
 
 BACKEND_AXES = ("queue", "compute", "pricing")
 _SIDE_AXES = ("event_sink", "task_source")
 _OFFICIAL = ("local", "gcp", "aws", "azure")
 _OFFICIAL_SINKS = ("otel", "webhook", "notify")
-"""Those that come in distributions of their own."""
+"""Sinks with a distribution of their own."""
 
 
 @attrs.frozen(kw_only=True)
 class Key:
-    """One key of a section; several settings classes of one plugin may share it."""
+    """One key of a section, possibly shared by several settings classes of one plugin."""
 
     name: str
     owners: tuple[tuple[type[Any], attrs.Attribute[Any]], ...]
@@ -54,31 +55,37 @@ class Key:
         return setting_info(self.owners[0][1])
 
     @property
+    def default_text(self) -> str:
+        """The default on one line, durations with units; empty if there is none or it is a secret."""
+        default = default_of(self.owners[0][1])
+        return "" if self.secret or default in (None, (), {}, attrs.NOTHING) else show(default, self.kind)
+
+    @property
     def secret(self) -> bool:
         return any(setting_info(field).secret for _, field in self.owners)
 
     @property
     def kind(self) -> Any:
-        """Its type, as the first class says."""
+        """Type of the first class's field."""
         cls, field = self.owners[0]
         return field_types(cls)[field.name]
 
 
 @attrs.frozen(kw_only=True)
 class Section:
-    """A section that a file may have."""
+    """One section of the file."""
 
     name: str
     keys: Mapping[str, Key]
-    """The plugin's own keys."""
+    """Own keys of the plugin."""
     takes_run_keys: bool = False
-    """Whether the keys of ``run`` may stand here too: providers."""
+    """Whether keys of ``run`` are accepted too, as for providers."""
     is_open: bool = False
-    """The plugin is not at hand (not installed, or broken), so that its keys cannot be checked."""
+    """Whether any key is accepted: the plugin is not installed, or broken."""
 
 
 def find_sections(registry: Registry) -> dict[str, Section]:
-    """The sections of all plugins, by name; ``run`` is not among them."""
+    """Return the sections of all plugins, by name, without ``run``."""
     classes: dict[str, list[type[Any]]] = {}
     providers: set[str] = set()
     for axis in (*BACKEND_AXES, *_SIDE_AXES):
@@ -100,7 +107,7 @@ def find_sections(registry: Registry) -> dict[str, Section]:
 
 
 def run_section() -> Section:
-    """The section ``run``."""
+    """Return the section ``run``."""
     return Section(name="run", keys=_keys([RunSettings]))
 
 
@@ -114,7 +121,7 @@ def _keys(classes: Iterable[type[Any]]) -> dict[str, Key]:
 
 
 def default_of(field: attrs.Attribute[Any]) -> Any:
-    """The default of a field; `attrs.NOTHING` where it has none, or one that depends on its object."""
+    """Return the default of a field; `attrs.NOTHING` if it has none or depends on its object."""
     default: Any = field.default
     if isinstance(default, attrs.Factory):  # type: ignore[arg-type]  # a class that attrs declares as a function
         return attrs.NOTHING if default.takes_self else default.factory()
@@ -122,11 +129,11 @@ def default_of(field: attrs.Attribute[Any]) -> Any:
 
 
 def variable_name(section: str, key: str = "") -> str:
-    """The environment variable of a key: ``CLOUD_TASKS_<SECTION>_<KEY>``."""
+    """Return the environment variable of a key: ``CLOUD_TASKS_<SECTION>_<KEY>``."""
     return "_".join(["CLOUD_TASKS", *(part.upper().replace("-", "_") for part in (section, key) if part)])
 
 
 def advice(name: str, known: Iterable[str]) -> str:
-    """A suggestion for a misspelt name; empty when nothing is near."""
+    """Return a suggestion for a misspelt name; empty if no known name is similar."""
     near = difflib.get_close_matches(name.replace("-", "_").lower(), sorted(known), n=1)
     return f'did you mean "{near[0]}"?' if near else ""

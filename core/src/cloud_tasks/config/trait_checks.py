@@ -7,10 +7,9 @@ from collections.abc import Iterator, Mapping
 import attrs
 
 from cloud_tasks.config.job_config import JobConfig
-from cloud_tasks.config.layers import Problem
 from cloud_tasks.config.merge import Merged
 from cloud_tasks.config.run_settings import RunSettings
-from cloud_tasks.errors import CloudTasksError
+from cloud_tasks.errors import CloudTasksError, InputError
 from cloud_tasks.registry import Registry
 
 __all__ = ["check_traits", "parallel_launches"]
@@ -24,7 +23,7 @@ class _Need:
     axis: str
     trait: str
     ability: str
-    """The trait in words, after "does not support"."""
+    """Name of the trait, after "does not support"."""
 
 
 _NEEDS = (
@@ -35,7 +34,7 @@ _NEEDS = (
 
 def check_traits(
     run: RunSettings, merged: Merged, backends: Mapping[str, str], registry: Registry
-) -> Iterator[Problem]:
+) -> Iterator[InputError]:
     """Yield a problem for each switch that a chosen backend does not support."""
     for need in _NEEDS:
         name = backends.get(need.axis)
@@ -48,14 +47,14 @@ def check_traits(
             continue
         if not getattr(backend.traits, need.trait):
             able = {found.name for _, found in registry.all(need.axis) if getattr(found.traits, need.trait)}
-            yield Problem(
-                message=f'run.{need.key}: {need.axis} "{name}" does not support {need.ability}',
+            yield InputError(
+                f'run.{need.key}: {need.axis} "{name}" does not support {need.ability}',
                 where=merged.place(f"run.{need.key}"),
                 hint="remove it" + (f", or use {need.axis}: {' or '.join(sorted(able))}" if able else ""),
             )
 
 
 def parallel_launches(config: JobConfig) -> int:
-    """Return how many launches may be under way at once: the smaller of the setting and the compute's trait."""
+    """Return the maximum number of parallel launches: the smaller of the setting and the compute's trait."""
     traits = config.registry.compute(config.compute).traits
     return min(config.run.max_parallel_instance_creations, traits.max_parallel_launches)

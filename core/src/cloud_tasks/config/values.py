@@ -1,7 +1,7 @@
-"""Gives written values their types, strictly, and turns typed values back into text and JSON.
+"""Values of keys: typed from what was written, and shown as text or JSON.
 
-What YAML already typed has to have the right type (``"8"`` is no number, ``true`` is no number); text from a variable
-or an option is read as its key's type asks, so that both ways of writing a value mean the same.
+A value of a file must have the right type already; text of a variable or an option is read by the type of its key.
+Both ways of writing a value give the same value.
 """
 
 from __future__ import annotations
@@ -13,29 +13,30 @@ from typing import Any
 
 import attrs
 
-from cloud_tasks.config.provenance import Sourced
 from cloud_tasks.config.yaml_reader import parse_yaml_text
+from cloud_tasks.duration_text import format_seconds
 from cloud_tasks.model import Money
-from cloud_tasks.plugin.setting_kinds import item_kinds
-from cloud_tasks.plugin.setting_text import parse_setting, structure_setting
+from cloud_tasks.plugin import Seconds
+from cloud_tasks.plugin.setting_kinds import item_kinds, strip_optional
+from cloud_tasks.plugin.setting_text import parse_setting
+from cloud_tasks.plugin.setting_values import structure_setting
 
 __all__ = ["plain", "show", "typed"]
 
 
-def typed(kind: Any, value: Sourced) -> Any:
-    """The value with its type. Raises `ValueError` with a reason that reads well after ``section.key: ``."""
-    raw = value.raw
-    if value.is_text and isinstance(raw, str):
-        return parse_setting(raw, kind, read=parse_yaml_text)
-    if value.is_text and isinstance(raw, tuple | list) and item_kinds(kind):
-        # Each of an option's words may hold several.
-        words = [parse_setting(word, kind, read=parse_yaml_text) or () for word in raw if isinstance(word, str)]
+def typed(kind: Any, value: Any, *, is_text: bool = False) -> Any:
+    """Return a value with its type. Raises `ValueError` with a message that reads well after ``section.key: ``."""
+    if is_text and isinstance(value, str):
+        return parse_setting(value, kind, read=parse_yaml_text)
+    if is_text and isinstance(value, tuple | list) and item_kinds(kind):
+        # Each word of an option may hold several items.
+        words = [parse_setting(word, kind, read=parse_yaml_text) or () for word in value if isinstance(word, str)]
         return structure_setting([item for found in words for item in found], kind, from_text=True)
-    return structure_setting(raw, kind, from_text=value.is_text)
+    return structure_setting(value, kind, from_text=is_text)
 
 
 def plain(value: Any) -> Any:
-    """The value as JSON knows it."""
+    """Return a value as JSON holds it."""
     if isinstance(value, Money):
         return int(value.usd) if value.usd == value.usd.to_integral_value() else float(value.usd)
     if isinstance(value, enum.Enum):
@@ -53,8 +54,8 @@ def plain(value: Any) -> Any:
     return value if value is None or isinstance(value, bool | int | float | str) else str(value)
 
 
-def show(value: Any) -> str:
-    """The value on one short line."""
+def show(value: Any, kind: Any = None) -> str:
+    """Return a value on one short line; with its kind, a duration has units."""
     value = plain(value)
     if isinstance(value, bool):
         return "true" if value else "false"
@@ -62,6 +63,8 @@ def show(value: Any) -> str:
         return "nothing"
     if isinstance(value, list):
         return " ".join(map(show, value)) or "nothing"
+    if isinstance(value, int | float) and strip_optional(kind) in (Seconds, timedelta):
+        return format_seconds(value)
     if isinstance(value, float):
         return f"{value:.12g}"
     text = " ".join(str(value).split())

@@ -1,10 +1,10 @@
-"""Reads a configuration file: YAML to plain values, each key with its line. Nothing in a file is ever executed.
+"""Read a configuration file: YAML to plain values, each key with its line.
 
 Invariants, each with a test:
 
-1. Only mappings, lists, text, numbers, true/false and null come out; any other tag is refused.
-2. A key written twice in one mapping is refused, at its second line.
-3. A file cannot make the reader work without end: expansion of aliases is bounded.
+1. Values are mappings, lists, text, numbers, true/false and null; any other tag is refused, and nothing is executed.
+2. A key given twice in one mapping is refused, at its second line.
+3. The expansion of aliases is bounded.
 """
 
 from __future__ import annotations
@@ -19,16 +19,16 @@ import yaml
 
 from cloud_tasks.booleans import BOOLEANS
 from cloud_tasks.errors import InputError
-from cloud_tasks.plugin.setting_text import FLOAT, INTEGER
+from cloud_tasks.plugin.setting_values import FLOAT, INTEGER
 
 __all__ = ["Located", "parse_yaml_text", "read_document"]
 
-_MOST_NODES = 100_000
+_MAX_NODES = 100_000
 _TAG = "tag:yaml.org,2002:"
 
 
 class _Loader(yaml.SafeLoader):
-    """Decides by plain forms only: decimal numbers (``1e3`` too), no dates, no octal or base-60 numbers."""
+    """YAML with simple scalars only: decimal numbers (``1e3`` too), no dates, no octal or base-60 numbers."""
 
 
 _Loader.yaml_implicit_resolvers = {}
@@ -43,26 +43,26 @@ _Loader.add_implicit_resolver(f"{_TAG}merge", re.compile(r"<<\Z"), ["<"])
 
 @attrs.frozen(kw_only=True)
 class Located:
-    """A value and the line of its key; a mapping's value is a dict of further ones two levels down."""
+    """A value and the line of its key; the value of a section is a dict of located values."""
 
     value: Any = attrs.field(repr=False)
     line: int
 
 
 def read_document(file: Path) -> Mapping[str, Located]:
-    """The keys at the top of the file; the values of those that are mappings are ``dict[str, Written]``.
+    """Return the keys at the top of the file; the value of a mapping is ``dict[str, Located]``.
 
     Raises:
-        InputError: The file cannot be read, is no YAML, or holds something else than settings.
+        InputError: The file cannot be read, is not YAML, or is not a mapping.
     """
     try:
         text = file.read_bytes().decode("utf-8-sig")
     except FileNotFoundError as error:
-        raise InputError("there is no such file", where=str(file), hint="check the path given with --config") from error
+        raise InputError("file not found", where=str(file), hint="check the path given with --config") from error
     except OSError as error:
-        raise InputError(f"cannot be read: {error.strerror}", where=str(file)) from error
+        raise InputError(f"cannot read the file: {error.strerror}", where=str(file)) from error
     except UnicodeDecodeError as error:
-        raise InputError("is not UTF-8 text", where=str(file), hint="save it as UTF-8") from error
+        raise InputError("not UTF-8 text", where=str(file), hint="save it as UTF-8") from error
     node = _compose(text, str(file))
     if node is None or (isinstance(node, yaml.ScalarNode) and node.tag == f"{_TAG}null"):
         return {}
@@ -73,7 +73,7 @@ def read_document(file: Path) -> Mapping[str, Located]:
 
 
 def parse_yaml_text(text: str) -> Any:
-    """The plain value of a YAML text, e.g. ``[{on: exit, codes: [137]}]``. Raises `ValueError`."""
+    """Return the plain value of a YAML text, e.g. ``[{on: exit, codes: [137]}]``. Raises `ValueError`."""
     try:
         node = _compose(text, "")
         return None if node is None else _Reader("").plain(node)
@@ -91,11 +91,11 @@ def _compose(text: str, name: str) -> yaml.Node | None:
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         where = f"{name}:{mark.line + 1}" if name and mark is not None else name
-        raise InputError(f"not YAML: {error.problem or error.context}", where=where) from error
+        raise InputError(f"invalid YAML: {error.problem or error.context}", where=where) from error
     except yaml.reader.ReaderError as error:
-        raise InputError(f"not YAML: {error.reason}", where=name) from error
+        raise InputError(f"invalid YAML: {error.reason}", where=name) from error
     except RecursionError as error:
-        raise InputError("not YAML: nested too deeply", where=name) from error
+        raise InputError("invalid YAML: nested too deeply", where=name) from error
 
 
 class _Reader:
@@ -107,7 +107,7 @@ class _Reader:
         return f"{self._name}:{node.start_mark.line + 1}" if self._name else ""
 
     def located(self, mapping: yaml.MappingNode, *, depth: int) -> dict[str, Located]:
-        """The entries of a mapping, with lines down to ``depth`` levels."""
+        """Return the entries of a mapping, with lines down to ``depth`` levels."""
         found: dict[str, Located] = {}
         for key, name, node in self._entries(mapping):
             if depth > 1 and isinstance(node, yaml.MappingNode):
@@ -118,9 +118,9 @@ class _Reader:
         return found
 
     def plain(self, node: yaml.Node) -> Any:
-        """The value of a node without lines."""
+        """Return the value of a node without lines."""
         self._nodes += 1
-        if self._nodes > _MOST_NODES:
+        if self._nodes > _MAX_NODES:
             raise InputError("expands to too many values", where=self._name, hint="remove nested aliases")
         try:
             if isinstance(node, yaml.MappingNode):
@@ -133,7 +133,7 @@ class _Reader:
         return self._scalar(node)
 
     def _entries(self, mapping: yaml.MappingNode) -> list[tuple[yaml.Node, str, yaml.Node]]:
-        """Key node, key and value node of each entry; merged mappings (``<<``) come below what is written here."""
+        """Return key node, key and value node of each entry; own entries replace those of merged mappings (``<<``)."""
         self._require(mapping, "map")
         written: dict[str, tuple[yaml.Node, str, yaml.Node]] = {}
         merged: dict[str, tuple[yaml.Node, str, yaml.Node]] = {}
@@ -141,17 +141,17 @@ class _Reader:
             if key.tag == f"{_TAG}merge":
                 for source in value.value if isinstance(value, yaml.SequenceNode) else [value]:
                     if not isinstance(source, yaml.MappingNode) or source is mapping:
-                        raise InputError('"<<" takes other mappings', where=self.place(key))
+                        raise InputError('"<<" accepts other mappings only', where=self.place(key))
                     for entry in self._entries(source):
                         merged.setdefault(entry[1], entry)
                 continue
-            # The key `on` of a retry rule is a boolean to YAML.
+            # YAML reads the key `on` of a retry rule as a boolean.
             if not isinstance(key, yaml.ScalarNode) or key.tag not in (f"{_TAG}str", f"{_TAG}bool"):
-                raise InputError("a key has to be plain text", where=self.place(key))
+                raise InputError("a key must be plain text", where=self.place(key))
             if key.value in written:
                 first = written[key.value][0].start_mark.line + 1
                 raise InputError(
-                    f"{key.value}: written twice (first in line {first})", where=self.place(key), hint="remove one"
+                    f"{key.value}: given twice (first in line {first})", where=self.place(key), hint="remove one"
                 )
             written[key.value] = (key, key.value, value)
         return list({**merged, **written}.values())
@@ -169,8 +169,8 @@ class _Reader:
             return int(text)
         if kind == "float" and FLOAT.match(text):
             return float(text)
-        raise InputError(f"{node.tag} cannot be used in a configuration", where=self.place(node))
+        raise InputError(f"{node.tag} is not supported in a configuration", where=self.place(node))
 
     def _require(self, node: yaml.Node, kind: str) -> None:
         if node.tag != f"{_TAG}{kind}":
-            raise InputError(f"{node.tag} cannot be used in a configuration", where=self.place(node))
+            raise InputError(f"{node.tag} is not supported in a configuration", where=self.place(node))

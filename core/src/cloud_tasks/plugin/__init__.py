@@ -1,6 +1,6 @@
-"""The public surface for plugin authors: hooks, descriptors, traits, Protocols, settings, startup scripts.
+"""Plugin API: hooks, descriptors, traits, Protocols, settings, startup scripts.
 
-A plugin imports from here, from `cloud_tasks.model` and from `cloud_tasks.errors`, and nowhere else.
+Plugins import from here, `cloud_tasks.plugin.kit`, `cloud_tasks.model` and `cloud_tasks.errors` only.
 """
 
 from __future__ import annotations
@@ -37,6 +37,7 @@ from cloud_tasks.plugin.protocols import (
     SendFailure,
     TaskSource,
 )
+from cloud_tasks.plugin.setting_kinds import Seconds
 from cloud_tasks.plugin.settings import NoSettings, SettingInfo, setting, setting_info
 
 __all__ = [
@@ -65,6 +66,7 @@ __all__ = [
     "QueueBackend",
     "QueueContext",
     "QueueTraits",
+    "Seconds",
     "SendFailure",
     "SettingInfo",
     "TaskSource",

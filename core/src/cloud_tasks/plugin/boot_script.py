@@ -1,17 +1,16 @@
-"""What a machine runs at its first boot: the job's script, with the ends of the machine's life before it.
+"""Startup script of an instance: the job's script after lines that terminate the instance.
 
-For `Compute` backends. A machine whose worker has ended only costs; and one that nobody can reach any more has to end
-by itself. Where the provider does neither, the first lines of its script do.
+For `Compute` backends whose provider does not terminate an instance when its worker exits, or after its maximum
+lifetime: such an instance would only cost.
 
 Invariants, each with a test:
 
-1. Of the script itself nothing is changed but a carriage return at the end of its ``#!`` line, with which no machine
-   would find the interpreter.
-2. The lines that are put before the script change nothing that it could notice: no child for ``wait``, no ``$!``, no
-   output, no option of the shell, no exit code. They are for every shell of POSIX.
-3. The ends of the machine's life come first, so that no other line can fail or hang before them.
-4. What the machine's environment has already, and what the script says itself, counts more than our variables.
-5. A command that is to end the machine and fails is followed by a shutdown.
+1. The script is unchanged, except for a carriage return at the end of its ``#!`` line, which hides the interpreter.
+2. The inserted lines have no effect on the script: no child for ``wait``, no ``$!``, no output, no shell option, no
+   exit code. They are for every POSIX shell.
+3. The lines that terminate the instance come first, so no other line can fail or hang before them.
+4. Variables of the instance's environment, and those that the script sets, take precedence over inserted ones.
+5. A termination command that fails is followed by a shutdown.
 """
 
 from __future__ import annotations
@@ -39,20 +38,20 @@ def boot_script(
     variables: Mapping[str, str] = {},
     lines: Sequence[str] = (),
 ) -> str:
-    """The script as a machine runs it, as root: it ends when its worker does, and after its longest lifetime.
+    """Return the script that an instance runs as root; the instance terminates after its worker or maximum lifetime.
 
-    A worker that ends runs what ``CLOUD_TASKS_POWER_OFF_COMMAND`` says. That is set to end the machine a minute later,
-    for there may be lines of the script after its worker. A script without a ``#!`` line gets bash. One that is known
-    to be in another language (Python, Perl, csh, fish) stays as it is, and its machine is ended by others alone.
+    A worker runs ``CLOUD_TASKS_POWER_OFF_COMMAND`` on exit. It is set to terminate the instance a minute later, since
+    the script may go on after its worker. A script without a ``#!`` line gets bash. A script known to be in another
+    language (Python, Perl, csh, fish) is returned unchanged, and only the controller terminates its instance.
 
     Args:
-        script: The job's whole script: `LaunchRequest.startup_script`.
-        max_lifetime: After which the machine ends itself, whatever the script does; rounded up to whole seconds. None:
-            it does not, for instance since the provider sees to it.
-        end_command: A shell command that ends the machine at once, for where a machine that is shut down goes on
-            costing. None: ``shutdown``.
-        variables: Exported where the machine has not set them to something else; any text is a value.
-        lines: Shell code that the provider needs besides, such as a here-document; it runs last.
+        script: The whole script of the job: `LaunchRequest.startup_script`.
+        max_lifetime: Time after which the instance terminates itself, rounded up to whole seconds; None for never, for
+            example if the provider terminates it.
+        end_command: Shell command that terminates the instance at once, for providers that bill an instance after its
+            shutdown. None: ``shutdown``.
+        variables: Values exported unless the instance has set them; any text.
+        lines: Further shell code of the provider, such as a here-document; runs last.
     """
     if _is_of_another_language(script):
         return script
@@ -68,7 +67,7 @@ def boot_script(
 
 
 def insert_lines(script: str, lines: Sequence[str]) -> str:
-    """Put lines after the ``#!`` line of a script, or after a ``#!/bin/bash`` where it has none."""
+    """Return a script with lines inserted after its ``#!`` line, or after ``#!/bin/bash`` if it has none."""
     first, _, rest = script.partition("\n")
     if not first.startswith("#!"):
         first, rest = "#!/bin/bash", script
@@ -76,7 +75,7 @@ def insert_lines(script: str, lines: Sequence[str]) -> str:
 
 
 def _is_of_another_language(script: str) -> bool:
-    """Whether the ``#!`` line names an interpreter that is known to read no shell code."""
+    """Return whether the ``#!`` line names an interpreter that is known not to be a shell."""
     first = script.partition("\n")[0]
     return first.startswith("#!") and any(_OTHER_LANGUAGES.fullmatch(word) for word in first[2:].split())
 
@@ -86,5 +85,5 @@ def _default(name: str, value: str) -> str:
 
 
 def _timer(seconds: int, command: str) -> str:
-    # The inner process is no child of the script's shell, so that neither `wait` nor `$!` nor `jobs` shows it.
+    # The inner process is not a child of the script's shell, so `wait`, `$!` and `jobs` do not show it.
     return f"( ( sleep {seconds}; {command} ) </dev/null >/dev/null 2>&1 & )"

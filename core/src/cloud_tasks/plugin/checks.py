@@ -1,4 +1,4 @@
-"""What a backend tells of the account that it would work in: for ``cloud-tasks doctor``."""
+"""Findings of backends about their account, for ``cloud-tasks doctor``."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ __all__ = ["CheckContext", "Finding"]
 
 @attrs.frozen(kw_only=True)
 class CheckContext:
-    """What a check is told; it concerns no job, and changes nothing."""
+    """Parameters of a check, which belongs to no job and changes nothing."""
 
     region: str | None = None
     zone: str | None = None
@@ -20,12 +20,12 @@ class CheckContext:
 
 @attrs.frozen(kw_only=True)
 class Finding:
-    """One thing that was looked at. What is wrong is a finding too, never an exception."""
+    """Result of one check. A failed check is a finding too, not an exception."""
 
     ok: bool
     subject: str
-    """What was looked at, in a few words: ``credentials``, ``Pub/Sub API``."""
+    """Subject of the check in a few words: ``credentials``, ``Pub/Sub API``."""
     message: str
-    """One line: what was found. Never a secret."""
+    """Result in one line, without secrets."""
     remedy: str = ""
-    """The command, or the step, that mends it; empty where there is nothing to mend."""
+    """Suggested fix, such as a command; empty if none is needed."""

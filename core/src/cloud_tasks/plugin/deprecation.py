@@ -1,10 +1,10 @@
-"""Renamed and removed fields of descriptors and traits, which plugins may use for one more release.
+"""Renamed and removed fields of descriptors and traits, accepted for one more release.
 
 Invariants, each with a test:
 
 1. A deprecated field is accepted by the class and readable on the object, with the value that was passed.
 2. Each use raises one `DeprecationWarning` that names class, field and replacement, at the line of the plugin.
-3. A deprecated field is no attrs field: core, the contract kit and ``plugins show`` have the current names only.
+3. A deprecated field is not an attrs field: core, the contract kit and ``plugins show`` have the current names only.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _C = TypeVar("_C", bound=type[Any])
 
 @attrs.frozen
 class Renamed:
-    """A field that has another name."""
+    """A field with another name."""
 
     to: str
 
@@ -39,9 +39,9 @@ class Removed:
     """A field that core ignores."""
 
     instead: str
-    """The replacement, as the end of a sentence."""
+    """Replacement, as the end of a sentence."""
     default: Any = attrs.field(default=None, kw_only=True)
-    """The value of the field where none was passed."""
+    """Value of the field if none was passed."""
 
     def __str__(self) -> str:
         return f"ignored: {self.instead}"
@@ -50,7 +50,7 @@ class Removed:
 def deprecated_fields(**fields: Renamed | Removed) -> Callable[[_C], _C]:
     """Return a class decorator, for use above `attrs.frozen`, that keeps former fields working.
 
-    A class with a removed field has to be made with ``slots=False``: its objects keep the value that was passed.
+    A class with a removed field needs ``slots=False``: its objects keep the passed value.
     """
 
     def decorate(cls: _C) -> _C:
@@ -63,7 +63,7 @@ def deprecated_fields(**fields: Renamed | Removed) -> Callable[[_C], _C]:
                 change, value = fields[name], given.pop(name)
                 _warn(cls, name, change)
                 if isinstance(change, Renamed):
-                    # Both names are given by `attrs.evolve`, which adds the current value of every field.
+                    # `attrs.evolve` passes both names, since it adds the current value of every field.
                     given[change.to] = value
                 else:
                     kept[name] = value

@@ -1,6 +1,6 @@
-"""Descriptors: what a plugin registers for each of the five axes.
+"""Descriptors that plugins register, with the traits and contexts of each kind of backend.
 
-A descriptor is data plus a way in. Its module imports nothing heavy; SDK imports happen inside ``open``.
+A descriptor is data and a function that opens the backend. Import SDKs inside ``open``, not in the module.
 """
 
 from __future__ import annotations
@@ -44,23 +44,25 @@ __all__ = [
 )
 @attrs.frozen(kw_only=True, slots=False)
 class QueueTraits:
-    """What a queue can do, as data: the runtime's checks and the conformance kit read the same figures."""
+    """Capabilities of a queue, used by the runtime's checks and by the contract."""
 
     max_lease: timedelta
-    """The longest that one `Queue.extend` may ask for."""
+    """Maximum lease of one `Queue.extend`."""
     max_message_bytes: int
+    """Maximum size of a message body."""
     receive_batch: int
-    """The most messages that one `Queue.receive` can bring."""
+    """Maximum number of messages of one `Queue.receive`."""
     send_batch: int
+    """Number of messages that the backend sends in one call of its service."""
     delay: timedelta = timedelta(0)
-    """The longest delay of `Queue.send` and `Queue.release`; zero: none, it is ignored."""
+    """Maximum delay of `Queue.send` and `Queue.release`; zero if delays are ignored."""
     reports_delivery_count: bool = False
-    """Whether `Delivery.delivery_count` is a number."""
+    """Whether `Delivery.delivery_count` is set."""
     total_lease: timedelta | None = None
-    """The longest that a message can stay leased however often it is extended; None: without end. A longer
-    ``max_runtime`` is warned of."""
+    """Maximum total lease of a message over all extensions; None for no limit. A longer ``max_runtime`` causes a
+    warning."""
     exactly_once: bool = False
-    """Whether an acked message is never delivered again, on request; ``exactly_once_queue`` is refused without it."""
+    """Whether exactly-once delivery is supported on request; else ``exactly_once_queue`` is refused."""
 
 
 @deprecated_fields(
@@ -70,55 +72,63 @@ class QueueTraits:
 )
 @attrs.frozen(kw_only=True, slots=False)
 class ComputeTraits:
-    """What a compute backend can do, as data."""
+    """Capabilities of a compute backend."""
 
     spot: bool = True
-    """Whether there are spot instances; ``use_spot`` is refused without it."""
+    """Whether spot instances are supported; else ``use_spot`` is refused."""
     enforces_max_lifetime: bool = False
-    """Whether an instance ends at `LaunchRequest.max_lifetime` by itself: the provider sees to it, or `boot_script`.
-    Elsewhere the controller terminates it, for as long as it runs, and warns of that."""
+    """Whether an instance terminates itself at `LaunchRequest.max_lifetime`, by the provider or by `boot_script`.
+    Otherwise a running controller terminates it, after a warning at the start."""
     max_parallel_launches: int = 10
-    """Launches that may be under way at once; the smaller of it and ``max_parallel_instance_creations`` is used."""
+    """Maximum number of parallel launches; ``max_parallel_instance_creations`` may lower it."""
     listing_lag: timedelta = timedelta(0)
-    """How long a launched instance may be missing from the listing."""
+    """Maximum time for which a launched instance may be missing from the listing."""
     provider_selects_offer: bool = False
-    """Whether `launch` has the provider choose among the request's offer and its alternatives. Before the script runs,
-    such a backend sets ``CLOUD_TASKS_STARTED`` to ``<instance type> <zone>``, as they are on the instance."""
+    """Whether the provider selects among the request's offer and its alternatives. Such a backend sets
+    ``CLOUD_TASKS_STARTED`` to ``<instance type> <zone>`` of the instance before its script runs."""
 
 
 @attrs.frozen(kw_only=True)
 class QueueContext:
-    """What the runtime tells a queue when it opens it."""
+    """Parameters of opening a queue."""
 
     job_id: str
     name: str
+    """Name of the queue, unique to the job and its kind."""
     lease: timedelta
-    """The first lease of a received message; held within the traits."""
+    """Initial lease of a received message, within the traits."""
     exactly_once: bool = False
+    """Whether exactly-once delivery is requested."""
     region: str | None = None
     for_events: bool = False
+    """Whether the queue carries events, not tasks."""
 
 
 @attrs.frozen(kw_only=True)
 class ComputeContext:
+    """Parameters of opening a compute backend."""
+
     job_id: str
-    """Empty for commands that concern no job."""
+    """Empty for commands without a job."""
     region: str | None = None
     zone: str | None = None
     submit_dir: Path = attrs.field(factory=Path.cwd)
-    """The folder that relative paths of the configuration refer to."""
+    """Base of relative paths of the configuration."""
     cache_dir: Path | None = None
+    """Folder for files that outlive the command; None: no files."""
 
 
 @attrs.frozen(kw_only=True)
 class InstanceContext:
-    """For the instance side: nothing but the worker's own environment is known there."""
+    """Parameters of opening the instance side, where only the worker's environment is known."""
 
     job_id: str
 
 
 @attrs.frozen(kw_only=True)
 class PricingContext:
+    """Parameters of opening a pricing backend."""
+
     region: str | None = None
     zone: str | None = None
     cache_dir: Path | None = None
@@ -126,83 +136,98 @@ class PricingContext:
 
 @attrs.frozen(kw_only=True)
 class EventSinkContext:
+    """Parameters of opening an event sink."""
+
     job_id: str
     output_file: Path | None = None
-    """From ``--output-file`` or ``--event-log-file``, for sinks that write one."""
+    """File of ``--output-file`` or ``--event-log-file``, for sinks that write a file."""
 
 
 @attrs.frozen(kw_only=True)
 class TaskSourceContext:
+    """Parameters of opening a task source."""
+
     location: str
-    """What the user wrote after the source's name: a path, a URL, ``module:function``."""
+    """Text after the source's name: a path, a URL, ``module:function``."""
     base_dir: Path = attrs.field(factory=Path.cwd)
+    """Base of relative paths."""
 
 
 @attrs.frozen(kw_only=True)
 class Backend:
-    """What all descriptors have."""
+    """Base of the descriptors of backends."""
 
     name: str
-    """What users write, e.g. ``gcp``: ``^[a-z][-a-z0-9]*$``."""
+    """Name in the configuration, e.g. ``gcp``: ``^[a-z][-a-z0-9]*$``."""
     summary: str
-    """One line for people."""
+    """One line for ``cloud-tasks plugins``."""
     settings: type[Any] = NoSettings
-    """The attrs class of the plugin's configuration section; backends of one name may share a class or split it."""
+    """attrs class of the configuration section; backends of one name may share a class or split the section."""
 
 
 @attrs.frozen(kw_only=True)
 class QueueBackend(Backend):
+    """Descriptor of a queue."""
+
     traits: QueueTraits
     open: Callable[[Any, QueueContext], AbstractContextManager[Queue]]
     check: Callable[[Any, CheckContext], Iterable[Finding]] | None = None
-    """Whether everything is there that this queue needs: access, permissions, services."""
+    """Check access, permissions and services for ``cloud-tasks doctor``."""
 
 
 @attrs.frozen(kw_only=True)
 class ComputeBackend(Backend):
+    """Descriptor of a compute backend."""
+
     traits: ComputeTraits
     open: Callable[[Any, ComputeContext], AbstractContextManager[Compute]]
     open_instance: Callable[[Any, InstanceContext], AbstractContextManager[InstanceSide]]
-    """Used by the worker on the instance; must not import the controller's SDK."""
+    """Open the instance side, in the worker; must not import the controller's SDK."""
     check: Callable[[Any, CheckContext], Iterable[Finding]] | None = None
-    """Whether everything is there that launching needs."""
+    """Check access, permissions and services for ``cloud-tasks doctor``."""
     check_launch: Callable[[Any, LaunchRequest], None] | None = None
-    """Checks script, image and disk of a request without a call to the provider, before anything is created; raises
-    `InputError`. Imports what it needs when it is called."""
+    """Check script, image and disk of a request without a call to the provider, before anything is created. Raises
+    `InputError`. Import SDKs inside."""
     policies: Callable[[Any, CheckContext], Mapping[str, str]] | None = None
-    """The least permissions of controller and worker, for all that the plugin does: text by document name."""
+    """Return the minimum permissions of controller and worker, as texts by document name."""
 
 
 @attrs.frozen(kw_only=True)
 class PricingBackend(Backend):
+    """Descriptor of a pricing backend."""
+
     open: Callable[[Any, PricingContext], AbstractContextManager[Pricing]]
     check: Callable[[Any, CheckContext], Iterable[Finding]] | None = None
-    """Whether prices can be had."""
+    """Check that prices are available, for ``cloud-tasks doctor``."""
 
 
 @deprecated_fields(keeps_once=Renamed("idempotent"))
 @attrs.frozen(kw_only=True)
 class EventSinkBackend(Backend):
+    """Descriptor of an event sink."""
+
     open: Callable[[Any, EventSinkContext], AbstractContextManager[EventSink]]
     idempotent: bool = False
-    """Whether an event that is given again, also after the sink was opened anew, is kept once. A run that continues
-    then gives it the latest events of the job again, of which a killed controller may not have passed on the last."""
+    """Whether an event that is written again, even after reopening the sink, is kept once. A resumed run then writes
+    the job's latest events again, since a killed controller may not have written the last ones."""
 
 
 @attrs.frozen(kw_only=True)
 class TaskSourceBackend(Backend):
+    """Descriptor of a task source."""
+
     open: Callable[[Any, TaskSourceContext], AbstractContextManager[TaskSource]]
     suffixes: tuple[str, ...] = ()
-    """File name endings that choose this source when the user names only a file."""
+    """Suffixes of files that this source reads."""
 
 
 @attrs.frozen(kw_only=True)
 class CommandDescriptor:
-    """A sub-command that a plugin brings; nothing of it is imported before it is called."""
+    """Descriptor of a subcommand, which is imported when it is called."""
 
     name: str
     """Kebab-case."""
     summary: str
-    """The one line that ``--help`` shows."""
+    """One line for ``--help``."""
     target: str
     """``module:attribute`` of a `click.Command`."""

@@ -1,4 +1,4 @@
-"""The hook specifications: the phone book. A plugin implements those it has something for."""
+"""Hook specifications. Plugins are discovered with pluggy and implement the hooks that they need."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from cloud_tasks.plugin.descriptors import (
 __all__ = ["PROJECT_NAME", "hookimpl", "hookspec"]
 
 PROJECT_NAME = "cloud_tasks"
-"""The pluggy project, the marker and the entry-point group."""
+"""Name of the pluggy project, of its markers and of the entry-point group."""
 
 hookspec = pluggy.HookspecMarker(PROJECT_NAME)
 hookimpl = pluggy.HookimplMarker(PROJECT_NAME)
@@ -26,29 +26,29 @@ hookimpl = pluggy.HookimplMarker(PROJECT_NAME)
 
 @hookspec
 def cloud_tasks_register_queue() -> Sequence[QueueBackend]:  # type: ignore[empty-body]
-    """Task and event queues."""
+    """Return queues for tasks and events."""
 
 
 @hookspec
 def cloud_tasks_register_compute() -> Sequence[ComputeBackend]:  # type: ignore[empty-body]
-    """Machines, and what a worker can ask the machine it runs on."""
+    """Return compute backends: instances, and their side of the worker."""
 
 
 @hookspec
 def cloud_tasks_register_pricing() -> Sequence[PricingBackend]:  # type: ignore[empty-body]
-    """Prices of machines."""
+    """Return pricing backends: prices of instances."""
 
 
 @hookspec
 def cloud_tasks_register_event_sink() -> Sequence[EventSinkBackend]:  # type: ignore[empty-body]
-    """Places that events are copied to."""
+    """Return event sinks: receivers of copies of events."""
 
 
 @hookspec
 def cloud_tasks_register_task_source() -> Sequence[TaskSourceBackend]:  # type: ignore[empty-body]
-    """Ways to get tasks: file formats, generators, sweeps."""
+    """Return task sources: file formats, generators, parameter grids."""
 
 
 @hookspec
 def cloud_tasks_register_command() -> Sequence[CommandDescriptor]:  # type: ignore[empty-body]
-    """Sub-commands of the command line."""
+    """Return subcommands of the command line."""

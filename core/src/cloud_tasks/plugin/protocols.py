@@ -1,8 +1,9 @@
-"""The contracts of a backend: small, synchronous Protocols.
+"""Protocols that backends implement: small and synchronous.
 
-SDKs block, so the controller calls these from threads. Every object here except `TaskSource` is used from several
-threads at once and has to allow it. No SDK exception crosses a Protocol: raise `ProviderError` (``transient=True``
-where the same call may succeed later), `NotFound`, `LaunchRefused` or `LaunchFailedError`, from the SDK's own.
+The controller calls them from threads, since SDKs block. Every object except `TaskSource` and `EventSink` is used by
+several threads at once and must be thread-safe. No SDK exception crosses a Protocol: raise `ProviderError`
+(``transient=True`` if the same call may succeed later), `NotFoundError`, `LaunchRefusedError` or `LaunchFailedError`
+from it.
 """
 
 from __future__ import annotations
@@ -46,140 +47,154 @@ __all__ = [
 
 @attrs.frozen(kw_only=True)
 class SendFailure:
-    """One message of a batch that was not sent."""
+    """A message of a batch that was not sent."""
 
     index: int
-    """Its place in the sequence given to `Queue.send`."""
+    """Index in the sequence passed to `Queue.send`."""
     reason: str
+    """One line."""
     transient: bool = True
+    """Whether sending the message again may succeed."""
 
 
 @attrs.frozen(kw_only=True)
 class Delivery:
-    """One message, leased to this consumer until the lease ends."""
+    """A message, leased to one consumer until the lease expires."""
 
     lease_id: str
-    """Names this lease, not the message: a later delivery of the same message has another."""
+    """Identifier of the lease; another delivery of the same message has another one."""
     body: bytes
     delivery_count: int | None
-    """1 the first time; None where the backend cannot tell."""
+    """Number of deliveries of the message, 1 for the first; None if the backend does not count them."""
 
 
 @attrs.frozen(kw_only=True)
 class Depth:
-    """How many messages there are; None where unknown."""
+    """Number of messages in a queue; None for unknown."""
 
     visible: int | None
+    """Messages available to consumers."""
     in_flight: int | None
+    """Leased messages."""
     exact: bool
-    """False: a lower bound or an estimate."""
+    """False for a lower bound or an estimate."""
     as_of: datetime
-    """UTC."""
+    """Time of the numbers (UTC)."""
 
 
 class Queue(Protocol):
-    """A named, durable queue of opaque messages. Also carries events, under a second name. Thread-safe.
+    """A named, durable queue of opaque messages, used for tasks and for events. Thread-safe.
 
-    At-least-once: a message that is not acked comes back after its lease. Sequences may have any length; the
-    backend splits them into its own batches and sends those in parallel where that pays.
+    Delivery is at-least-once: a message that is not acked is delivered again after its lease. Sequences may have any
+    length; the backend splits them into batches and may send these in parallel.
     """
 
     def create(self) -> None:
-        """Make the queue; does nothing where it exists."""
+        """Create the queue. Do nothing if it exists."""
 
     def delete(self) -> None:
-        """Remove the queue and its messages; does nothing where it does not exist. `create` may follow at once."""
+        """Delete the queue and its messages. Do nothing if it does not exist. `create` may follow at once."""
 
     def purge(self) -> None:
-        """Remove all messages, leased ones included. Raises `NotFound`."""
+        """Remove all messages, including leased ones. Raises `NotFoundError` if the queue does not exist."""
 
     def exists(self) -> bool:
-        """Whether it is there."""
+        """Return whether the queue exists."""
 
     def send(self, bodies: Sequence[bytes], *, delay: timedelta = timedelta(0)) -> Sequence[SendFailure]:
-        """Send messages; returns those that were not sent (empty: all were). Raises only when none was.
+        """Send messages and return those that were not sent. Raise only if none was sent.
 
-        With ``delay`` they appear after it; a backend whose traits say that it has no delay ignores it (workers
-        honour the message's own ``not_before`` besides).
+        Args:
+            bodies: At most `QueueTraits.max_message_bytes` each.
+            delay: Time before the messages become visible. Ignored if the traits have no delay; workers also honour
+                the ``not_before`` of a message.
         """
 
     def receive(self, max_messages: int, *, wait: timedelta) -> Sequence[Delivery]:
-        """Lease up to ``max_messages``; returns as soon as there is one, empty after ``wait``. Raises `NotFound`."""
+        """Lease and return up to ``max_messages``, as soon as one is available; none after ``wait``.
+
+        Raises:
+            NotFoundError: The queue does not exist.
+        """
 
     def ack(self, lease_ids: Sequence[str]) -> Sequence[str]:
-        """Remove messages for good; returns the leases that were lost before (their messages may come again)."""
+        """Remove messages for good. Return the expired leases, whose messages may be delivered again."""
 
     def release(self, lease_ids: Sequence[str], *, delay: timedelta = timedelta(0)) -> Sequence[str]:
-        """Give messages back, to be delivered again after ``delay``; returns the leases that were lost before."""
+        """Return messages to the queue, for delivery after ``delay``. Return the expired leases."""
 
     def extend(self, lease_ids: Sequence[str], *, lease: timedelta) -> Sequence[str]:
-        """Make the leases end ``lease`` from now (at most the traits' longest); returns those that were lost before."""
+        """Extend leases to ``lease`` from now, at most `QueueTraits.max_lease`. Return the expired leases."""
 
     def depth(self) -> Depth:
-        """How many messages there are. Raises `NotFound`."""
+        """Return the number of messages. Raises `NotFoundError` if the queue does not exist."""
 
     def close(self) -> None:
-        """Send what is buffered, free connections. The object is not used afterwards."""
+        """Send buffered messages and close connections. The object is not used afterwards."""
 
 
 class Compute(Protocol):
-    """Machines of one provider in one region. Thread-safe.
+    """Instances of one provider in one region. Thread-safe.
 
-    Never lists or touches instances that this system did not create, unless asked to show them.
+    Unmanaged instances, which cloud-tasks did not create, are never changed, and listed on request only.
     """
 
     def regions(self) -> Sequence[Region]:
-        """All regions, with their zones."""
+        """Return all regions with their zones."""
 
     def images(self) -> Sequence[Image]:
-        """The images that `LaunchRequest.image` may name."""
+        """Return the images that `LaunchRequest.image` may name."""
 
     def instance_types(self) -> Sequence[InstanceType]:
-        """All instance types of the region."""
+        """Return all instance types of the region."""
 
     def headroom(self, offer: Offer) -> Headroom | None:
-        """How many more of these the account's quotas allow; None where that cannot be told."""
+        """Return how many more instances the account's quotas allow; None if unknown."""
 
     def launch(self, request: LaunchRequest) -> Instance:
-        """Start one instance. Idempotent by client token; may return before the instance runs.
+        """Launch one instance. Idempotent by client token; may return before the instance runs.
 
         Raises:
-            LaunchRefused: Nothing was started; the scope is avoided for a time, another offer is tried at once.
-            LaunchFailedError: Nothing was started, and no other offer would help.
-            InputError: Nothing was started, because of a setting or the startup script.
+            LaunchRefusedError: No instance was launched. The controller avoids the scope for a time and tries another
+                offer at once.
+            LaunchFailedError: No instance was launched, and no other offer would help.
+            InputError: No instance was launched, because of a setting or the startup script.
 
-        Every other error means that the outcome is unknown: a transient `ProviderError` is retried with the same
-        token, and what remains unanswered is decided by the listings.
+        After any other error the outcome is unknown: the controller retries a transient `ProviderError` with the same
+        token, and otherwise finds the instance in the listings.
         """
 
     def instances(
         self, job_id: str | None, *, include_terminated: bool = False, foreign: bool = False
     ) -> Sequence[Instance]:
-        """The instances of a job (None: of all jobs of this system), complete, or it raises: never a partial list.
+        """Return the complete listing of instances; raise instead of returning a partial one.
 
-        With ``foreign``, which asks for no job, machines that this system did not create are shown as well.
+        Args:
+            job_id: Restrict to this job; None for all jobs of cloud-tasks.
+            include_terminated: Include instances that still appear after their termination.
+            foreign: Include unmanaged instances, with an empty `Instance.job_id`; only without ``job_id``.
         """
 
     def terminate(self, instance_ids: Sequence[str]) -> None:
-        """End instances and all their remains. Idempotent; unknown ids are no error. Raises when any may remain."""
+        """Terminate instances and delete their resources. Idempotent; ignores unknown ids. Raise if any may remain."""
 
     def console_log(self, instance_id: str) -> str:
-        """What the instance's startup script printed, as far as it can be had; the last 64 KiB at most."""
+        """Return the available output of the startup script, at most the last 64 KiB."""
 
     def close(self) -> None:
-        """Free connections."""
+        """Close connections."""
 
 
 class InstanceSide(Protocol):
-    """What a worker asks the machine it runs on. Opened without the controller's SDK."""
+    """The instance as seen by its worker. Opened without the controller's SDK."""
 
     def identity(self) -> InstanceIdentity:
-        """Who this machine is, as the listing shows it. Raises `ProviderError` where that cannot be had now."""
+        """Return the instance's identity, as in the listing. Raises `ProviderError` if it is not available."""
 
     def termination_notice(self) -> TerminationNotice | None:
-        """Whether the provider said that it will take this machine away.
+        """Return the provider's termination notice, such as a spot interruption notice; None without one.
 
-        Called about every 5 seconds; an object with an attribute ``notice_interval`` (seconds) is asked that often.
+        Called every 5 seconds, or at the interval of the object's attribute ``notice_interval`` (seconds).
         """
 
 
@@ -187,42 +202,42 @@ class Pricing(Protocol):
     """Prices of one provider in one region. Thread-safe."""
 
     def price(self, requests: Sequence[OfferRequest]) -> Sequence[Offer | Unpriced]:
-        """One answer per request, in order."""
+        """Return one answer per request, in order."""
 
     def close(self) -> None:
-        """Free connections."""
+        """Close connections."""
 
 
 class EventSink(Protocol):
-    """Where events go besides the job's database. Called from one thread at a time."""
+    """A receiver of copies of events, besides the job's database. Called from one thread at a time."""
 
     def write(self, events: Sequence[Event]) -> None:
-        """Take a batch; may buffer. Raises when it could not: the batch is then given again."""
+        """Accept a batch, and maybe buffer it. Raise if it was not accepted; the same batch is then written again."""
 
     def flush(self) -> None:
-        """Make what was written durable."""
+        """Make written events durable."""
 
     def close(self) -> None:
-        """Flush and free."""
+        """Flush and release resources."""
 
 
 @runtime_checkable
 class ProgressSink(Protocol):
-    """What an `EventSink` may be besides: told by the controller how the job stands. Workers tell nothing.
+    """An `EventSink` that also receives the job's progress, from the controller only.
 
-    Called from the same thread as `EventSink.write`, at the beginning of a run, about every scaling interval, and once
-    when it has ended, whatever its end; a look at which the sink was still busy may be left out, the last never is.
+    Called from the same thread as `EventSink.write`: at the start of a run, after about every scaling check, and once
+    at its end. Calls may be skipped while the sink is busy, except the last.
     """
 
     def progress(self, progress: JobProgress) -> None:
-        """Take note. What it raises is logged and has no other consequence; it is not told again."""
+        """Accept the progress. Exceptions are logged and otherwise ignored; the call is not repeated."""
 
 
 class TaskSource(Protocol):
-    """Tasks, one after the other, at constant memory. Used by one thread."""
+    """A stream of tasks at constant memory. Used by one thread."""
 
     def __iter__(self) -> Iterator[Task]:
-        """Iterate; may be asked for again, and must then yield the same tasks. Raises `InputError` on a broken task."""
+        """Yield the tasks, the same in every iteration. Raises `InputError` for an invalid task."""
 
     def expected_length(self) -> int | None:
-        """How many there are, if that is known without reading them."""
+        """Return the number of tasks if it is known without reading them."""

@@ -1,4 +1,4 @@
-"""The types that a setting may have, and what the configuration needs to know about them."""
+"""Types of settings: which are supported, their parts, and their names in messages."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from collections.abc import Hashable, Mapping, Sequence
 from datetime import timedelta
 from decimal import Decimal
 from pathlib import Path
-from typing import Any, Literal, Union, cast
+from typing import Annotated, Any, Literal, Union, cast
 
 import attrs
 
@@ -18,10 +18,12 @@ from cloud_tasks.model import Money
 
 __all__ = [
     "SUPPORTED_KINDS",
+    "Seconds",
     "check_settings_class",
     "choices",
     "describe",
     "element_type",
+    "expected",
     "field_types",
     "is_mapping",
     "is_optional",
@@ -29,12 +31,15 @@ __all__ = [
     "strip_optional",
 ]
 
+Seconds = Annotated[float, "cloud_tasks.seconds"]
+"""Number of seconds; as text also with a unit, such as ``10m``."""
+
 SUPPORTED_KINDS = (
-    "bool, int, float, str, Decimal, Money, timedelta, Path, enums, Literal, tuple[X, ...], list[X], dict[str, X], "
-    "and each of these with None"
+    "bool, int, float, str, Decimal, Money, Seconds, timedelta, Path, enums, Literal, tuple[X, ...], list[X], "
+    "dict[str, X], and each of these with None"
 )
 
-_SCALARS = {
+_SCALARS: Mapping[Any, str] = {
     bool: "true or false",
     int: "a whole number",
     float: "a number",
@@ -42,12 +47,18 @@ _SCALARS = {
     str: "text",
     Path: "a path",
     Money: "an amount in US dollars",
-    timedelta: "a number of seconds",
+    timedelta: "a duration",
+    Seconds: "a duration",
+}
+_EXAMPLES: Mapping[Any, str] = {
+    Money: "such as 25 or 0.5",
+    timedelta: "such as 90s, 10m or 2h",
+    Seconds: "such as 90s, 10m or 2h",
 }
 
 
 def field_types(cls: type[Any]) -> Mapping[str, Any]:
-    """Return the types of a settings class's fields; `Any` where an annotation cannot be resolved."""
+    """Return the types of a settings class's fields; `Any` for all if an annotation cannot be resolved."""
     try:
         return _field_types(cast(Hashable, cls))
     except (NameError, TypeError, AttributeError):
@@ -56,14 +67,21 @@ def field_types(cls: type[Any]) -> Mapping[str, Any]:
 
 @functools.cache
 def _field_types(cls: Any) -> Mapping[str, Any]:
-    hints = typing.get_type_hints(cls)
+    plain, hints = typing.get_type_hints(cls), typing.get_type_hints(cls, include_extras=True)
+    hints = {name: plain[name] if _has_other_annotations(hint) else hint for name, hint in hints.items()}
     return {field.name: hints.get(field.name, field.type or Any) for field in attrs.fields(cls)}
 
 
+def _has_other_annotations(hint: Any) -> bool:
+    if typing.get_origin(hint) is Annotated:
+        return bool(hint != Seconds)
+    return any(map(_has_other_annotations, typing.get_args(hint)))
+
+
 def check_settings_class(cls: type[Any]) -> None:
-    """Raise `TypeError` if a setting has a type that cannot be read from a file and from text."""
+    """Raise `TypeError` if a setting has an unsupported type."""
     if not attrs.has(cls):
-        raise TypeError(f"{cls.__name__} is not an attrs class, as settings have to be")
+        raise TypeError(f"{cls.__name__} is not an attrs class; settings must be one")
     try:
         kinds = _field_types(cast(Hashable, cls))
     except (NameError, TypeError, AttributeError) as error:
@@ -100,7 +118,7 @@ def _alternatives(kind: Any) -> tuple[Any, ...]:
 
 
 def is_optional(kind: Any) -> bool:
-    """Whether None is allowed."""
+    """Return whether None is allowed."""
     alternatives = typing.get_args(kind) if typing.get_origin(kind) is Literal else _alternatives(kind)
     return kind is Any or type(None) in alternatives or None in alternatives
 
@@ -112,12 +130,12 @@ def strip_optional(kind: Any) -> Any:
 
 
 def is_mapping(kind: Any) -> bool:
-    """Whether it is a mapping, of whatever kinds."""
+    """Return whether it is a mapping."""
     return base_of(strip_optional(kind)) in (dict, Mapping)
 
 
 def item_kinds(kind: Any) -> tuple[Any, ...]:
-    """Return the kinds of a sequence's items: one for any number of items; empty for anything else."""
+    """Return the kinds of a sequence's items: one kind if its length may vary; empty for other types."""
     base = strip_optional(kind)
     arguments = typing.get_args(base)
     if base_of(base) not in (tuple, list, Sequence) or arguments in ((), ((),)):
@@ -126,20 +144,20 @@ def item_kinds(kind: Any) -> tuple[Any, ...]:
 
 
 def is_fixed(kind: Any) -> bool:
-    """Whether it is a tuple of a given length, such as ``tuple[int, str]``."""
+    """Return whether it is a tuple of fixed length, such as ``tuple[int, str]``."""
     base = strip_optional(kind)
     arguments = typing.get_args(base)
     return base_of(base) is tuple and bool(arguments) and Ellipsis not in arguments
 
 
 def element_type(kind: Any) -> Any:
-    """Return the type of the elements of a ``tuple[X, ...]`` or ``list[X]`` (or None); None for anything else."""
+    """Return the type of the elements of a ``tuple[X, ...]`` or ``list[X]`` (or None); None for other types."""
     items = item_kinds(kind)
     return items[0] if len(items) == 1 else None
 
 
 def choices(kind: Any) -> Mapping[str, Any]:
-    """Return the values of an enum or `Literal` by the text that stands for each; empty for anything else."""
+    """Return the values of an enum or `Literal` by their texts; empty for other types."""
     return dict(_choice_words(strip_optional(kind)))
 
 
@@ -154,14 +172,14 @@ def _choice_words(base: Any) -> Sequence[tuple[str, Any]]:
 
 
 def word_of(value: Any) -> str:
-    """Return the text that stands for a member of an enum or a value of a `Literal`."""
+    """Return the text of a member of an enum or a value of a `Literal`."""
     if isinstance(value, enum.Enum):
         value = value.value
     return ("true" if value else "false") if isinstance(value, bool) else str(value)
 
 
 def describe(kind: Any) -> str:
-    """Return a type in a user's words."""
+    """Return the name of a type for messages and documents, e.g. ``a whole number``."""
     base = strip_optional(kind)
     if isinstance(base, Hashable) and base in _SCALARS:
         return _SCALARS[base]
@@ -170,3 +188,10 @@ def describe(kind: Any) -> str:
     if words := choices(base):
         return f"one of {', '.join(words)}"
     return "a mapping" if is_mapping(base) or hasattr(base, "from_plain") else "another kind of value"
+
+
+def expected(kind: Any) -> str:
+    """Return the name of a type with an example, for ``expected ..., got ...``."""
+    base = strip_optional(kind)
+    example = _EXAMPLES.get(base) if isinstance(base, Hashable) else None
+    return f"{describe(kind)} {example}" if example else describe(kind)

@@ -1,4 +1,4 @@
-"""How a plugin describes its configuration section: a frozen attrs class whose fields are made by `setting`."""
+"""Description of a plugin's configuration section: a frozen attrs class with fields made by `setting`."""
 
 from __future__ import annotations
 
@@ -16,20 +16,20 @@ _KEY = "cloud_tasks.setting"
 
 @attrs.frozen(kw_only=True)
 class SettingInfo:
-    """What the configuration and the command line know about one setting besides its type and default."""
+    """Description of a setting, besides its type and default."""
 
     help: str
-    """One line, without a full stop; for a quantity it names the unit."""
+    """One line without a full stop, with the unit of a quantity."""
     env: str | None = None
-    """An environment variable that sets it, beside ``CLOUD_TASKS_<SECTION>_<KEY>``, which always does."""
+    """Additional environment variable, which ranks below ``CLOUD_TASKS_<SECTION>_<KEY>``."""
     flag: str | None = None
-    """The command-line flag, e.g. ``--project-id``; None: reachable by ``--set section.key=value`` only."""
+    """Command-line option, e.g. ``--project-id``; None: only ``--set section.key=value``."""
     secret: bool = False
-    """Never shown, logged, stored, or passed to an instance."""
+    """Whether it is a secret: never shown, logged, stored, or passed to an instance."""
     worker: bool = False
-    """Whether a worker on an instance needs it; it is then exported to the startup script (never a secret)."""
+    """Whether workers need it; it is then exported in the startup script (never a secret)."""
     asked: bool = False
-    """Whether ``init`` asks for it, since few jobs go without; it always does for one without a default."""
+    """Whether ``init`` prompts for it although it has a default."""
 
 
 def setting(
@@ -45,9 +45,10 @@ def setting(
     validator: Any = None,
     converter: Any = None,
 ) -> Any:
-    """A field of a settings class; the arguments are those of `SettingInfo` and of `attrs.field`.
+    """Return a field of a settings class; the arguments are those of `SettingInfo` and of `attrs.field`.
 
-    A validator raises `ValueError` with a message that reads well after ``section.key: ``.
+    A validator raises `ValueError` with a message that reads well after ``section.key: ``. The configuration check
+    calls it before the settings object exists, with the section's values as attributes of its first argument.
     """
     if secret and worker:
         raise TypeError("a secret is never passed to a worker")
@@ -67,7 +68,7 @@ def setting(
 
 
 def setting_info(field: attrs.Attribute[Any]) -> SettingInfo:
-    """The `SettingInfo` of a field of a settings class; an empty one for a plain attrs field."""
+    """Return the `SettingInfo` of a field of a settings class; an empty one for a plain attrs field."""
     info = field.metadata.get(_KEY)
     if isinstance(info, SettingInfo):
         return info
@@ -77,4 +78,4 @@ def setting_info(field: attrs.Attribute[Any]) -> SettingInfo:
 
 @attrs.frozen
 class NoSettings:
-    """For a backend that has nothing to configure."""
+    """Settings of a backend without any."""

@@ -1,39 +1,42 @@
-"""The conformance kit: what a backend has to do, as tests that its author inherits.
+"""Conformance kit for plugins: contracts as inherited tests, fakes in memory, and fault injection.
 
-Subclass a contract in a test module, give its one fixture, ``subject``, and run pytest (extra ``testing``)::
+Subclass a contract in a test module, provide its fixture ``subject``, and run pytest (extra ``testing``)::
 
     class TestMyQueue(QueueContract):
         @pytest.fixture
         def subject(self):
             return QueueSubject(backend=MY_BACKEND, settings=MySettings(...))
 
-What is tested follows from the traits of the backend's descriptor. A test that does not hold is overridden with
-``pytest.mark.xfail(reason="…")``; any other override is an error. `cloud_tasks.testing.fakes.memory` has backends that
-keep the contracts without leaving the process; `cloud_tasks.testing.fakes.faults` makes any backend fail on purpose.
+The traits of the backend's descriptor select what is tested. A test that cannot pass is overridden with
+``pytest.mark.xfail(reason="…")``; any other override is an error.
+
+Invariant, with a test: only the contracts import pytest, so programs can use the fakes without it.
 """
 
 from __future__ import annotations
 
-import pytest
+import importlib
+from typing import TYPE_CHECKING, Any
 
-# Before they are imported, so that a failing assertion of the kit shows its values as one of the author's own does.
-pytest.register_assert_rewrite(
-    *(f"cloud_tasks.testing.{name}" for name in ("queue", "compute", "pricing", "event_sink", "task_source"))
-)
-
-from cloud_tasks.testing.contracts.compute import ComputeContract, ComputeSubject, Refusal  # noqa: E402
-from cloud_tasks.testing.contracts.contract import Contract, eventually  # noqa: E402
-from cloud_tasks.testing.contracts.event_sink import EventSinkContract, EventSinkSubject  # noqa: E402
-from cloud_tasks.testing.contracts.pricing import PricingContract, PricingSubject  # noqa: E402
-from cloud_tasks.testing.contracts.queue import QueueContract, QueueSubject  # noqa: E402
-from cloud_tasks.testing.contracts.task_source import TaskSourceContract, TaskSourceSubject  # noqa: E402
+if TYPE_CHECKING:
+    from cloud_tasks.testing.contracts.compute import ComputeContract, ComputeSubject, Refusal
+    from cloud_tasks.testing.contracts.contract import Contract, eventually
+    from cloud_tasks.testing.contracts.event_sink import EventSinkContract, EventSinkSubject
+    from cloud_tasks.testing.contracts.pricing import PricingContract, PricingSubject
+    from cloud_tasks.testing.contracts.queue import QueueContract, QueueSubject
+    from cloud_tasks.testing.contracts.task_source import TaskSourceContract, TaskSourceSubject
+    from cloud_tasks.testing.fakes.faults import Fault, When, inject
+    from cloud_tasks.testing.fakes.memory import Clock, MemoryProvider
 
 __all__ = [
+    "Clock",
     "ComputeContract",
     "ComputeSubject",
     "Contract",
     "EventSinkContract",
     "EventSinkSubject",
+    "Fault",
+    "MemoryProvider",
     "PricingContract",
     "PricingSubject",
     "QueueContract",
@@ -41,5 +44,26 @@ __all__ = [
     "Refusal",
     "TaskSourceContract",
     "TaskSourceSubject",
+    "When",
     "eventually",
+    "inject",
 ]
+
+_MODULES = {
+    "contracts.compute": ("ComputeContract", "ComputeSubject", "Refusal"),
+    "contracts.contract": ("Contract", "eventually"),
+    "contracts.event_sink": ("EventSinkContract", "EventSinkSubject"),
+    "contracts.pricing": ("PricingContract", "PricingSubject"),
+    "contracts.queue": ("QueueContract", "QueueSubject"),
+    "contracts.task_source": ("TaskSourceContract", "TaskSourceSubject"),
+    "fakes.faults": ("Fault", "When", "inject"),
+    "fakes.memory": ("Clock", "MemoryProvider"),
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Import the module of an exported name on first use."""
+    for module, names in _MODULES.items():
+        if name in names:
+            return getattr(importlib.import_module(f"{__name__}.{module}"), name)
+    raise AttributeError(f'module "{__name__}" has no attribute "{name}"')

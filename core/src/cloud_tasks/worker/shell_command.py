@@ -71,7 +71,7 @@ def run_command_worker(args: Sequence[str], *, program: str = "cloud-tasks worke
         parser.error("there is no command; give --command 'program {input}'")
     commands.append(given)
     if worker.data.args.param:
-        worker.set_task_source("sweep:" + ";".join(worker.data.args.param))
+        worker.set_task_source("grid:" + ";".join(worker.data.args.param))
     worker.run()
 
 

@@ -1,4 +1,4 @@
-"""What the event sinks do beyond their contract."""
+"""`JsonLinesSink` beyond its contract: appending, names, pipes, errors."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ EVENT = Event(
 )
 
 
-def test_events_are_appended_to_what_is_there(tmp_path: Path) -> None:
+def test_write_appends_to_an_existing_file(tmp_path: Path) -> None:
     path = tmp_path / "events.log"
     path.write_text("{}\n")
     for _ in range(2):
@@ -37,16 +37,14 @@ def test_events_are_appended_to_what_is_there(tmp_path: Path) -> None:
     assert json.loads(lines[2])["result"] == "line one\nline two"
 
 
-def test_the_file_is_named_after_the_job_unless_the_user_names_one(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_for_job_names_the_file_after_the_job_by_default(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     JsonLinesSink.for_job(EventSinkContext(job_id="my-job")).close()
     JsonLinesSink.for_job(EventSinkContext(job_id="my-job", output_file=tmp_path / "other")).close()
     assert sorted(path.name for path in tmp_path.iterdir()) == ["my-job-events.jsonl", "other"]
 
 
-def test_a_pipe_will_do(tmp_path: Path) -> None:
+def test_write_accepts_a_pipe(tmp_path: Path) -> None:
     path = tmp_path / "pipe"
     os.mkfifo(path)
     reader = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
@@ -57,6 +55,6 @@ def test_a_pipe_will_do(tmp_path: Path) -> None:
     os.close(reader)
 
 
-def test_a_file_that_cannot_be_written_is_refused(tmp_path: Path) -> None:
+def test_open_refuses_a_file_that_cannot_be_written(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="cannot be written: Is a directory"):
         JsonLinesSink(tmp_path)

@@ -1,4 +1,4 @@
-"""The event sink sqlite fulfils the contract of event sinks."""
+"""`SqliteSink` passes the contract of event sinks."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The database of events beyond its contract: kills, duplicates, files that are something else."""
+"""`SqliteSink` beyond its contract: kills, duplicates, concurrent writers, other files."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def ids(file: Path) -> list[str]:
         connection.close()
 
 
-def test_a_killed_writer_leaves_whole_batches_and_the_next_goes_on_without_duplicates(tmp_path: Path) -> None:
+def test_killed_writer_leaves_whole_batches_and_the_next_adds_no_duplicates(tmp_path: Path) -> None:
     file = tmp_path / "events.sqlite"
     with subprocess.Popen([sys.executable, "-c", WRITER, str(file)], stdout=subprocess.PIPE, text=True) as writer:
         assert writer.stdout is not None
@@ -53,7 +53,7 @@ def test_a_killed_writer_leaves_whole_batches_and_the_next_goes_on_without_dupli
     assert ids(file) == [f"event-{number}" for number in range(len(found) + 5)]
 
 
-def test_two_processes_may_write_one_file(tmp_path: Path) -> None:
+def test_write_accepts_two_processes(tmp_path: Path) -> None:
     file = tmp_path / "events.sqlite"
     first, second = SqliteSink(file), SqliteSink(file)
     first.write([make_event(1)])
@@ -63,7 +63,7 @@ def test_two_processes_may_write_one_file(tmp_path: Path) -> None:
     assert ids(file) == ["event-1", "event-2"]
 
 
-def test_times_sort_and_what_has_no_sense_is_null(tmp_path: Path) -> None:
+def test_times_sort_and_values_of_a_wrong_type_are_null(tmp_path: Path) -> None:
     file = tmp_path / "events.sqlite"
     odd: dict[str, Any] = {"attempt": 2**70, "retry": "perhaps", "hostname": "half \ud800", "instance_id": 7}
     sink = SqliteSink(file)
@@ -75,7 +75,7 @@ def test_times_sort_and_what_has_no_sense_is_null(tmp_path: Path) -> None:
     connection.close()
 
 
-def test_a_failed_batch_leaves_nothing_and_can_be_given_again(tmp_path: Path) -> None:
+def test_failed_batch_leaves_nothing_and_can_be_repeated(tmp_path: Path) -> None:
     file = tmp_path / "events.sqlite"
     sink = SqliteSink(file)
     blocker = sqlite3.connect(file, isolation_level=None)
@@ -96,11 +96,11 @@ def test_a_failed_batch_leaves_nothing_and_can_be_given_again(tmp_path: Path) ->
 @pytest.mark.parametrize(
     ("content", "complaint"),
     [
-        ("CREATE TABLE events (name TEXT)", "has a table events of another kind"),
-        ("PRAGMA user_version = 99", "was written by a newer cloud-tasks"),
+        ("CREATE TABLE events (name TEXT)", "the file has another table named events"),
+        ("PRAGMA user_version = 99", "the file was written by a newer version of cloud-tasks"),
     ],
 )
-def test_another_database_is_refused(tmp_path: Path, content: str, complaint: str) -> None:
+def test_open_refuses_another_database(tmp_path: Path, content: str, complaint: str) -> None:
     file = tmp_path / "other.sqlite"
     connection = sqlite3.connect(file)
     connection.execute(content)
@@ -112,10 +112,10 @@ def test_another_database_is_refused(tmp_path: Path, content: str, complaint: st
     assert file.read_bytes() == before
 
 
-def test_what_is_no_database_is_refused(tmp_path: Path) -> None:
+def test_open_refuses_a_file_that_is_not_a_database(tmp_path: Path) -> None:
     file = tmp_path / "text.sqlite"
     file.write_text("no database at all, " * 100)
-    with pytest.raises(InputError, match="cannot be used as a database of events"):
+    with pytest.raises(InputError, match="cannot use the file as a database of events"):
         SqliteSink(file)
-    with pytest.raises(InputError, match="cannot be used as a database of events"):
+    with pytest.raises(InputError, match="cannot use the file as a database of events"):
         SqliteSink(tmp_path / "no" / "folder.sqlite")

@@ -1,4 +1,4 @@
-"""The window that slides over a JSON file never changes what is read, however small it is."""
+"""The read size of a JSON file never changes the tasks."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ tasks = st.lists(
 
 @given(tasks, st.integers(1, 40), st.sampled_from([None, 1]), st.booleans())
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=150)
-def test_any_list_is_read_as_the_json_module_reads_it(
+def test_json_source_equals_the_json_module(
     tmp_path: Path, entries: list[dict[str, object]], chunk: int, indent: int | None, escaped: bool
 ) -> None:
     path = tmp_path / "tasks.json"
@@ -41,7 +41,7 @@ def test_any_list_is_read_as_the_json_module_reads_it(
 
 @given(tasks.filter(bool), st.integers(1, 40), st.data())
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=150)
-def test_a_file_cut_anywhere_is_refused(
+def test_json_source_refuses_a_truncated_file(
     tmp_path: Path, entries: list[dict[str, object]], chunk: int, data: st.DataObject
 ) -> None:
     content = json.dumps(entries).encode()
@@ -52,7 +52,7 @@ def test_a_file_cut_anywhere_is_refused(
 
 
 @pytest.mark.parametrize("chunk", [1, 7, 64, 65536])
-def test_an_error_names_its_line_whatever_the_window(tmp_path: Path, chunk: int) -> None:
+def test_error_line_is_independent_of_the_read_size(tmp_path: Path, chunk: int) -> None:
     path = tmp_path / "tasks.json"
     good = ",\n".join(json.dumps({"id": str(number), "data": {"text": "x" * 50}}) for number in range(30))
     path.write_text(f'[\n{good},\n{{"id": "bad", "data": {{"a": truth}}}}\n]\n')
@@ -62,7 +62,7 @@ def test_an_error_names_its_line_whatever_the_window(tmp_path: Path, chunk: int)
     assert "task 31: not valid JSON: expecting value" in str(caught.value)
 
 
-def test_memory_does_not_grow_with_the_file(tmp_path: Path) -> None:
+def test_json_source_memory_is_constant(tmp_path: Path) -> None:
     def peak(count: int) -> int:
         path = tmp_path / f"{count}.json"
         path.write_text(json.dumps([{"id": str(number), "data": {"n": number}} for number in range(count)], indent=1))

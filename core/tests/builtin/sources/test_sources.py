@@ -1,9 +1,11 @@
-"""Factories, iterables, sweeps, and how a source is chosen from what the user wrote."""
+"""`open_task_source`: factories, iterables, parameter grids, and the choice of a source."""
 
 from __future__ import annotations
 
+import itertools
 import subprocess
 import sys
+import tracemalloc
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,6 +16,7 @@ import pytest
 
 from cloud_tasks import builtin
 from cloud_tasks.builtin import open_task_source
+from cloud_tasks.builtin.sources import resolve
 from cloud_tasks.errors import InputError
 from cloud_tasks.model import Task
 from cloud_tasks.plugin import NoSettings, TaskSource, TaskSourceBackend, TaskSourceContext, hookimpl
@@ -76,7 +79,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         "factory:some_factory.py:tasks",
     ],
 )
-def test_a_factory_is_named_by_module_or_file(folder: Path, spec: str) -> None:
+def test_factory_is_named_by_module_or_file(folder: Path, spec: str) -> None:
     with open_task_source(None, spec, base_dir=folder) as source:
         assert list(source) == list(source) == EXPECTED
 
@@ -84,27 +87,27 @@ def test_a_factory_is_named_by_module_or_file(folder: Path, spec: str) -> None:
 @pytest.mark.parametrize(
     ("spec", "message"),
     [
-        ("some_factory:nobody", 'some_factory: has no function "nobody"'),
-        ("some_factory:number", 'some_factory: has no function "number"'),
-        ("nowhere_at_all:tasks", "nowhere_at_all: cannot be imported: ModuleNotFoundError"),
-        ("nowhere.py:tasks", "nowhere.py: there is no such file"),
+        ("some_factory:nobody", 'some_factory: there is no function "nobody"'),
+        ("some_factory:number", 'some_factory: there is no function "number"'),
+        ("nowhere_at_all:tasks", "nowhere_at_all: import failed: ModuleNotFoundError"),
+        ("nowhere.py:tasks", "nowhere.py: file not found"),
         ("some_factory:broken", "some_factory:broken: after task 1, the task factory raised RuntimeError: no more"),
         ("some_factory:wrong", 'some_factory:wrong: task 1: unknown key "dta"'),
         ("some_factory:nothing", "some_factory:nothing: after task 0, the task factory raised TypeError"),
         ("some_factory:one", "some_factory:one: after task 0, the task factory raised TypeError: expected a list"),
         ("some_factory:later", "some_factory:later: the task factory is asynchronous"),
         ("some_factory:refuses", "some_factory:refuses: the task factory raised ValueError: not today"),
-        ("factory:nonsense", '"nonsense" does not name a function'),
-        ("", "no task source was named"),
+        ("factory:nonsense", '"nonsense" is not a function'),
+        ("", "no task source was given"),
     ],
 )
-def test_a_broken_factory_is_refused_with_the_reason(folder: Path, spec: str, message: str) -> None:
+def test_factory_error_has_place_and_reason(folder: Path, spec: str, message: str) -> None:
     with pytest.raises(InputError) as caught, open_task_source(None, spec, base_dir=folder) as source:
         list(source)
     assert str(caught.value).startswith(message)
 
 
-def test_a_program_may_give_a_function_a_list_or_a_generator() -> None:
+def test_source_may_be_a_function_a_list_or_a_generator() -> None:
     entries = [{"id": "a", "data": {}}, Task(task_id="b")]
     expected = [Task(task_id="a"), Task(task_id="b")]
     for spec in (lambda: iter(entries), entries, iter(entries), tuple(entries)):
@@ -112,20 +115,20 @@ def test_a_program_may_give_a_function_a_list_or_a_generator() -> None:
             assert list(source) == expected
 
 
-def test_a_generator_that_is_asked_for_again_says_so_instead_of_being_empty() -> None:
+def test_generator_refuses_a_second_iteration() -> None:
     with open_task_source(None, iter([{"id": "a", "data": {}}])) as source:
         assert len(list(source)) == 1
-        with pytest.raises(InputError, match="can be read only once"):
+        with pytest.raises(InputError, match="tasks of an iterator can be read only once"):
             list(source)
 
 
 @pytest.mark.parametrize("spec", [3, None, {"id": "a"}, b"tasks.json"])
-def test_anything_else_is_no_task_source(spec: Any) -> None:
-    with pytest.raises(InputError, match="a task source cannot be a value of type"), open_task_source(None, spec):
+def test_other_values_are_not_task_sources(spec: Any) -> None:
+    with pytest.raises(InputError, match="is not a task source"), open_task_source(None, spec):
         pass
 
 
-def test_a_path_object_of_another_library_is_taken_as_its_text(tmp_path: Path) -> None:
+def test_path_object_of_another_library_is_read_as_a_path(tmp_path: Path) -> None:
     path = tmp_path / "a.json"
     path.write_text('[{"id": "a", "data": {}}]')
 
@@ -141,11 +144,11 @@ def test_a_path_object_of_another_library_is_taken_as_its_text(tmp_path: Path) -
         assert list(source) == [Task(task_id="a")]
 
 
-# -- sweeps --------------------------------------------------------------------------------------------------------
+# -- parameter grids ----------------------------------------------------------------------------------------------
 
 
-def test_a_sweep_makes_every_combination() -> None:
-    with open_task_source(None, "sweep:seed=1..2;mode=fast,slow") as source:
+def test_grid_yields_every_combination() -> None:
+    with open_task_source(None, "grid:seed=1..2;mode=fast,slow") as source:
         assert source.expected_length() == 4
         assert list(source) == [
             Task(task_id="seed=1,mode=fast", data={"seed": 1, "mode": "fast"}),
@@ -165,19 +168,66 @@ def test_a_sweep_makes_every_combination() -> None:
         ("n=4", [4]),
     ],
 )
-def test_the_values_of_a_sweep(text: str, values: list[Any]) -> None:
-    with open_task_source(None, f"sweep:{text}") as source:
+def test_grid_reads_lists_and_ranges(text: str, values: list[Any]) -> None:
+    with open_task_source(None, f"grid:{text}") as source:
         assert [task.data["n"] for task in source] == values
         assert source.expected_length() == len(values)
 
 
-@pytest.mark.parametrize("text", ["", "n", "n=", "=1", "n=1;n=2", "n=1..5..0", "n=1..5..-1", "n=1,1", "2x=1"])
-def test_a_broken_sweep_is_refused(text: str) -> None:
-    with pytest.raises(InputError), open_task_source(None, f"sweep:{text}"):
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "n",
+        "n=",
+        "=1",
+        "n=1;n=2",
+        "n=1..5..0",
+        "n=1..5..-1",
+        "n=1,1",
+        "2x=1",
+        "n=1..99999999999999999999",
+        "a=1..1000000000;b=1..1000000000",
+    ],
+)
+def test_grid_refuses_malformed_text(text: str) -> None:
+    with pytest.raises(InputError), open_task_source(None, f"grid:{text}"):
         pass
 
 
-# -- choosing ------------------------------------------------------------------------------------------------------
+def test_grid_needs_no_memory_for_its_ranges() -> None:
+    with open_task_source(None, "grid:n=1..1000000000;m=1..3") as source:
+        assert source.expected_length() == 3_000_000_000
+        tracemalloc.start()
+        tasks = [task.task_id for task in itertools.islice(iter(source), 4)]
+        _, peak = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+    assert tasks == ["n=1,m=1", "n=1,m=2", "n=1,m=3", "n=2,m=1"]
+    assert peak < 1 << 20
+
+
+@pytest.mark.parametrize("has_registry", [False, True])
+def test_sweep_is_the_former_name_of_grid_and_warns_once(
+    capsys: pytest.CaptureFixture[str], has_registry: bool
+) -> None:
+    resolve._warn_once.cache_clear()
+    registry = Registry(builtins=[("builtin", builtin)], only=()) if has_registry else None
+    for _ in range(2):
+        with open_task_source(registry, "sweep:n=1..2") as source:
+            assert [task.task_id for task in source] == ["n=1", "n=2"]
+    printed = capsys.readouterr()
+    warning = 'task source "sweep:" was renamed to "grid:"; the former name will be an error in the next release'
+    assert (printed.out, printed.err) == ("", f"Warning: {warning}\n")
+
+
+def test_sweep_is_the_source_of_the_plugin_that_registers_it(capsys: pytest.CaptureFixture[str]) -> None:
+    resolve._warn_once.cache_clear()
+    with open_task_source(registry_with(numbers("sweep")), "sweep:here") as source:
+        assert [task.task_id for task in source] == [f"{NoSettings()!r} here"]
+    assert capsys.readouterr().err == ""
+
+
+# -- choice of a source --------------------------------------------------------------------------------------------
 
 
 class _Numbers:
@@ -214,12 +264,12 @@ def numbers(name: str, *suffixes: str) -> TaskSourceBackend:
     ("spec", "location"),
     [("numbers:here", "here"), ("numbers", ""), ("numbers:a:b", "a:b"), ("x.num", "x.num"), ("x.num.gz", "x.num.gz")],
 )
-def test_a_source_that_a_plugin_registers_is_chosen_by_name_or_ending(tmp_path: Path, spec: str, location: str) -> None:
+def test_source_of_a_plugin_is_chosen_by_name_or_suffix(tmp_path: Path, spec: str, location: str) -> None:
     with open_task_source(registry_with(numbers("numbers", ".num")), spec, base_dir=tmp_path) as source:
         assert [task.task_id for task in source] == [f"{NoSettings()!r} {location}"]
 
 
-def test_a_source_is_given_its_settings(tmp_path: Path) -> None:
+def test_source_receives_its_settings(tmp_path: Path) -> None:
     registry = registry_with(numbers("numbers"))
     with open_task_source(
         registry, "numbers:x", base_dir=tmp_path, settings_for=lambda axis, name: f"{axis} {name}"
@@ -227,19 +277,19 @@ def test_a_source_is_given_its_settings(tmp_path: Path) -> None:
         assert [task.task_id for task in source] == ["'task_source numbers' x"]
 
 
-def test_two_sources_that_claim_one_ending_are_told_apart_by_name(tmp_path: Path) -> None:
+def test_suffix_of_two_sources_is_an_error_naming_both(tmp_path: Path) -> None:
     registry = registry_with(numbers("first", ".num"), numbers("second", ".num"))
     with pytest.raises(InputError, match=r"first and second; write first:x\.num"):
         open_task_source(registry, "x.num", base_dir=tmp_path)
 
 
-def test_a_format_can_be_named_where_the_ending_does_not_tell(tmp_path: Path) -> None:
+def test_format_can_be_named_before_the_path(tmp_path: Path) -> None:
     (tmp_path / "tasks.txt").write_text('[{"id": "a", "data": {}}]')
     with open_task_source(None, "json:tasks.txt", base_dir=tmp_path) as source:
         assert list(source) == [Task(task_id="a")]
 
 
-def test_a_local_file_is_read_without_importing_what_it_does_not_need(tmp_path: Path) -> None:
+def test_local_json_file_needs_no_heavy_imports(tmp_path: Path) -> None:
     (tmp_path / "a.json").write_text('[{"id": "a", "data": {}}]')
     program = (
         "import sys; from cloud_tasks.builtin import open_task_source\n"

@@ -1,4 +1,4 @@
-"""Task files: what is accepted, and what is said about what is not."""
+"""Task files: accepted content, and errors with place and reason."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def write(folder: Path, name: str, content: str | bytes) -> Path:
         ("tasks.yaml.xz", lzma.compress(YAML.encode())),
     ],
 )
-def test_the_tasks_of_a_file_are_read_in_order(tmp_path: Path, name: str, content: str | bytes) -> None:
+def test_task_file_is_read_in_order(tmp_path: Path, name: str, content: str | bytes) -> None:
     assert read(write(tmp_path, name, content)) == EXPECTED
 
 
@@ -75,12 +75,12 @@ def test_the_tasks_of_a_file_are_read_in_order(tmp_path: Path, name: str, conten
         ("a.yaml", "[]\n"),
     ],
 )
-def test_a_file_without_tasks_has_no_tasks(tmp_path: Path, name: str, content: str) -> None:
+def test_task_file_without_tasks_is_empty(tmp_path: Path, name: str, content: str) -> None:
     assert read(write(tmp_path, name, content)) == []
 
 
 @pytest.mark.parametrize("name", ["numbers.json", "numbers.jsonl"])
-def test_every_value_arrives_as_python_reads_json(tmp_path: Path, name: str) -> None:
+def test_task_file_values_equal_those_of_the_json_module(tmp_path: Path, name: str) -> None:
     text = (
         '{"id": "a", "data": {"big": 123456789012345678901234567890, "tiny": 5e-324, "huge": 1e400, '
         '"decimal": 0.1, "zero": -0.0, "nan": NaN, "text": "\\ud83d\\ude00 \\u0000", "list": [null, true, []]}}'
@@ -91,7 +91,7 @@ def test_every_value_arrives_as_python_reads_json(tmp_path: Path, name: str) -> 
     assert json.dumps(task.data) == json.dumps(expected)
 
 
-def test_yaml_values_arrive_as_a_queue_would_carry_them(tmp_path: Path) -> None:
+def test_yaml_values_are_converted_to_json(tmp_path: Path) -> None:
     content = (
         "- id: '007'\n  data: {1: one, big: 123456789012345678901234567890, nested: [{a: ~}], base: &b {x: 1}, c: *b}\n"
     )
@@ -105,23 +105,23 @@ def test_yaml_values_arrive_as_a_queue_would_carry_them(tmp_path: Path) -> None:
     }
 
 
-def test_an_anchor_reaches_later_tasks(tmp_path: Path) -> None:
+def test_yaml_anchor_is_known_in_later_tasks(tmp_path: Path) -> None:
     content = "- id: a\n  data: &base {x: 1, y: 2}\n- id: b\n  data:\n    <<: *base\n    y: 3\n"
     assert read(write(tmp_path, "a.yaml", content))[1] == Task(task_id="b", data={"x": 1, "y": 3})
 
 
-def test_a_file_can_be_read_again(tmp_path: Path) -> None:
+def test_task_file_can_be_read_again(tmp_path: Path) -> None:
     with open_task_source(None, write(tmp_path, "a.json", JSON)) as source:
         assert list(source) == list(source) == EXPECTED
 
 
-def test_a_url_is_read_through_fsspec(tmp_path: Path) -> None:
+def test_task_file_url_is_read_through_fsspec(tmp_path: Path) -> None:
     path = write(tmp_path, "tasks.json.gz", gzip.compress(JSON.encode(), mtime=0))
     with open_task_source(None, f"file://{path}") as source:
         assert list(source) == EXPECTED
 
 
-def test_a_relative_path_is_below_the_base_folder(tmp_path: Path) -> None:
+def test_task_file_path_is_relative_to_the_base_folder(tmp_path: Path) -> None:
     write(tmp_path, "a.json", JSON)
     with open_task_source(None, "a.json", base_dir=tmp_path) as source:
         assert list(source) == EXPECTED
@@ -185,9 +185,9 @@ BROKEN = [
         'a.jsonl:2: task 1: "data" of task "a" must be an object, not a number',
     ),
     ("a.jsonl", b'{"id": "a", "data": {}}\n\xff\n', "a.jsonl:2: not UTF-8 text"),
-    ("a.yaml", "id: a\ndata: {}\n", "a.yaml:1: expected a list of tasks, found an object; begin each task with a dash"),
+    ("a.yaml", "id: a\ndata: {}\n", "a.yaml:1: expected a list of tasks, found an object; start each task with a dash"),
     ("a.yaml", "hello\n", "a.yaml:1: expected a list of tasks, found a single value"),
-    ("a.yaml", "- id: a\n  data: {}\n---\n- id: b\n  data: {}\n", "a.yaml:3: there is a second document"),
+    ("a.yaml", "- id: a\n  data: {}\n---\n- id: b\n  data: {}\n", "a.yaml:3: second document"),
     ("a.yaml", "- id: a\n  data: {}\n- id: b\n  data: {x: 1\n", "a.yaml:5: after task 1: not valid YAML"),
     ("a.yaml", "- id: a\n  data: {}\n - id: b\n", "a.yaml:3: after task 1: not valid YAML"),
     ("a.yaml", "- id: 5\n  data: {}\n", 'a.yaml:1: task 1: "id" must be text, not a number (5); put it in quotes'),
@@ -195,21 +195,21 @@ BROKEN = [
     (
         "a.yaml",
         "- id: a\n  data: {}\n- id: b\n  data: {day: 2024-01-31}\n",
-        'a.yaml:3: task 2 ("b"): its data cannot be written as',
+        'a.yaml:3: task 2 ("b"): data cannot be written as',
     ),
-    ("a.yaml", "- id: a\n  data: &d {self: *d}\n", 'a.yaml:1: task 1 ("a"): its data cannot be written as JSON'),
+    ("a.yaml", "- id: a\n  data: &d {self: *d}\n", 'a.yaml:1: task 1 ("a"): data cannot be written as JSON'),
     ("a.yaml", "- id: a\n  data: *nowhere\n", "a.yaml:2: after task 0: not valid YAML"),
     ("a.yaml", "- id: a\n  data: !!python/object/apply:os.getcwd []\n", "a.yaml:2: after task 1: not valid YAML"),
     ("a.yaml", b"- id: \xff\xfe\n", "a.yaml: after task 0: not valid YAML"),
     ("a.json.gz", b"not compressed", "a.json.gz: cannot be read"),
     ("a.json.gz", gzip.compress(JSON.encode(), mtime=0)[:-12], "a.json.gz: cannot be read"),
     ("a.jsonl.xz", lzma.compress(JSON_LINES.encode())[:-8], "a.jsonl.xz: cannot be read"),
-    ("a.csv", "a,b\n", "a.csv: cannot tell its format from its name; known endings: .json"),
+    ("a.csv", "a,b\n", "a.csv: cannot determine the format from the name; known suffixes: .json"),
 ]
 
 
 @pytest.mark.parametrize(("name", "content", "message"), BROKEN)
-def test_a_broken_file_is_refused_with_its_place_and_the_reason(
+def test_task_file_error_has_place_and_reason(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, content: str | bytes, message: str
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -219,7 +219,7 @@ def test_a_broken_file_is_refused_with_its_place_and_the_reason(
     assert str(caught.value).startswith(message)
 
 
-def test_good_tasks_before_a_broken_one_are_delivered(tmp_path: Path) -> None:
+def test_task_file_yields_the_tasks_before_an_invalid_one(tmp_path: Path) -> None:
     with open_task_source(None, write(tmp_path, "a.json", JSON[:-3] + "}")) as source:
         tasks = iter(source)
         assert [next(tasks), next(tasks)] == EXPECTED
@@ -227,7 +227,7 @@ def test_good_tasks_before_a_broken_one_are_delivered(tmp_path: Path) -> None:
             next(tasks)
 
 
-def test_yaml_never_runs_code(tmp_path: Path) -> None:
+def test_yaml_runs_no_code(tmp_path: Path) -> None:
     trace = tmp_path / "ran"
     content = (
         f"- id: a\n  data: !!python/object/apply:pathlib.Path.touch [!!python/object/apply:pathlib.Path ['{trace}']]\n"
@@ -238,12 +238,12 @@ def test_yaml_never_runs_code(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("spec", ["nowhere.json", "nowhere.jsonl", "nowhere.yaml", "nowhere.json.gz"])
-def test_a_missing_file_is_refused(tmp_path: Path, spec: str) -> None:
+def test_missing_file_is_an_input_error(tmp_path: Path, spec: str) -> None:
     with pytest.raises(InputError, match="there is no such file"):
         read(tmp_path / spec)
 
 
-def test_a_missing_url_is_refused(tmp_path: Path) -> None:
+def test_missing_url_is_an_input_error(tmp_path: Path) -> None:
     with (
         pytest.raises(InputError, match="there is no such file"),
         open_task_source(None, f"file://{tmp_path}/a.json") as s,
@@ -251,12 +251,12 @@ def test_a_missing_url_is_refused(tmp_path: Path) -> None:
         list(s)
 
 
-def test_an_unknown_kind_of_url_is_refused() -> None:
+def test_unknown_url_scheme_is_an_input_error() -> None:
     with pytest.raises(InputError, match="nonsense://"), open_task_source(None, "nonsense://bucket/a.json") as source:
         list(source)
 
 
-def test_a_folder_is_refused(tmp_path: Path) -> None:
+def test_folder_is_an_input_error(tmp_path: Path) -> None:
     (tmp_path / "a.json").mkdir()
     with pytest.raises(InputError, match="cannot be read: Is a directory"):
         read(tmp_path / "a.json")

@@ -1,4 +1,4 @@
-"""`validate` reads everything and keeps nothing."""
+"""`validate`: number of tasks, duplicate ids, invalid data."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from cloud_tasks.errors import InputError
 from cloud_tasks.model import Task
 
 
-def test_the_number_of_tasks_is_returned() -> None:
+def test_validate_returns_the_number_of_tasks() -> None:
     assert validate(Task(task_id=str(number)) for number in range(2500)) == 2500
 
 
-def test_nothing_is_valid_too() -> None:
+def test_validate_accepts_an_empty_source() -> None:
     assert validate([]) == 0
 
 
 @pytest.mark.parametrize(("first", "second"), [(0, 1), (3, 999), (5, 1000), (17, 2400)])
-def test_a_duplicate_is_found_wherever_it_is(first: int, second: int) -> None:
+def test_validate_finds_a_duplicate_at_any_place(first: int, second: int) -> None:
     ids = [str(number) for number in range(2500)]
     ids[second] = ids[first]
     with pytest.raises(InputError) as caught:
@@ -29,7 +29,7 @@ def test_a_duplicate_is_found_wherever_it_is(first: int, second: int) -> None:
     assert f'task {second + 1}: its id "{first}" is that of task {first + 1}' in str(caught.value)
 
 
-def test_a_duplicate_in_a_file_is_told_with_the_file(tmp_path: Path) -> None:
+def test_validate_reports_a_duplicate_with_its_file(tmp_path: Path) -> None:
     path = tmp_path / "a.json"
     path.write_text(json.dumps([{"id": "a", "data": {}}, {"task_id": "a", "data": {}}]))
     with open_task_source(None, path) as source, pytest.raises(InputError) as caught:
@@ -38,12 +38,12 @@ def test_a_duplicate_in_a_file_is_told_with_the_file(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("value", [{1, 2}, object(), b"bytes", 1j])
-def test_data_that_json_cannot_hold_is_refused(value: object) -> None:
+def test_validate_refuses_data_that_is_not_json(value: object) -> None:
     with pytest.raises(InputError, match=r'task 2 \("b"\): it cannot be written as JSON'):
         validate([Task(task_id="a"), Task(task_id="b", data={"value": value})])
 
 
-def test_what_the_source_refuses_is_refused(tmp_path: Path) -> None:
+def test_validate_raises_the_errors_of_the_source(tmp_path: Path) -> None:
     path = tmp_path / "a.json"
     path.write_text('[{"id": "a", "data": {}}')
     with open_task_source(None, path) as source, pytest.raises(InputError, match="the file ends in the middle"):

@@ -9,7 +9,6 @@ from controller_fakes import ranked, refusal
 from structlog.testing import capture_logs
 
 from cloud_tasks.config import ConfigurationError
-from cloud_tasks.config.layers import Problem
 from cloud_tasks.controller.autoscaler.fleet import Fleet
 from cloud_tasks.controller.autoscaler.state import LaunchFailures
 from cloud_tasks.controller.event_loop import start
@@ -98,7 +97,7 @@ def test_launch_of_unknown_outcome_keeps_its_intent(loop, store, compute, fleet)
 CERTAIN = (
     LaunchFailedError("the region has no default VPC", hint="set aws.subnets"),
     InputError("the startup script has 90000 bytes", where="run.startup_script"),
-    ConfigurationError([Problem(message="unknown image")]),
+    ConfigurationError([InputError("unknown image")]),
 )
 
 

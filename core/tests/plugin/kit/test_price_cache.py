@@ -1,4 +1,4 @@
-"""Prices that are kept: fetched once, renewed when old, better old than none, whole or not there on disk."""
+"""`PriceCache` and `PriceFiles`: fetches, ages, failures, and files."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from structlog.testing import capture_logs
 
 from cloud_tasks.errors import ProviderError
 from cloud_tasks.model import Money
-from cloud_tasks.plugin.kit.price_cache import PriceCache, PriceFiles, prices_from_json, prices_to_json
+from cloud_tasks.plugin.kit import PriceCache, PriceFiles, prices_from_json, prices_to_json
 
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
 
@@ -44,7 +44,7 @@ def files(folder: Path | None, *, source: str = "service") -> PriceFiles[Prices]
 
 
 class Service:
-    """Knows the prices of two places, and the time."""
+    """A service with the prices of two places, and a clock."""
 
     def __init__(self) -> None:
         self.now = NOON
@@ -69,7 +69,7 @@ def service() -> Service:
     return Service()
 
 
-def test_prices_are_fetched_once_for_many_threads_and_for_all_that_came_along(service: Service) -> None:
+def test_cache_fetches_once_for_many_threads_and_keeps_every_place_of_the_answer(service: Service) -> None:
     prices = service.prices()
     with ThreadPoolExecutor(8) as threads:
         found = list(threads.map(prices.get, ["here", "there"] * 20))
@@ -78,7 +78,9 @@ def test_prices_are_fetched_once_for_many_threads_and_for_all_that_came_along(se
 
 
 @pytest.mark.parametrize(("hours", "asked"), [(24, 1), (24.1, 2), (-1, 2)])
-def test_prices_are_fetched_again_when_they_are_old_or_of_tomorrow(service: Service, hours: float, asked: int) -> None:
+def test_cache_fetches_again_prices_that_are_too_old_or_in_the_future(
+    service: Service, hours: float, asked: int
+) -> None:
     prices = service.prices()
     prices.get("here")
     service.now += timedelta(hours=hours)
@@ -86,14 +88,14 @@ def test_prices_are_fetched_again_when_they_are_old_or_of_tomorrow(service: Serv
     assert len(service.asked) == asked
 
 
-def test_another_object_finds_them_on_disk(service: Service, tmp_path: Path) -> None:
+def test_cache_reads_the_files_of_another_cache(service: Service, tmp_path: Path) -> None:
     first = service.prices(tmp_path / "new").get("here")
     service.is_down = True
     assert service.prices(tmp_path / "new").get("here") == first == some()
     assert len(service.asked) == 1
 
 
-def test_old_prices_are_better_than_none_and_that_is_said_once(service: Service, tmp_path: Path) -> None:
+def test_cache_uses_older_prices_after_a_failure_and_warns_once(service: Service, tmp_path: Path) -> None:
     service.prices(tmp_path).get("here")
     service.now += timedelta(days=9)
     service.is_down = True
@@ -102,12 +104,12 @@ def test_old_prices_are_better_than_none_and_that_is_said_once(service: Service,
         found = [prices.get("here") for _ in range(3)]
     assert found == [some()] * 3
     assert [entry["event"] for entry in logs] == [
-        "Prices of here are those of 2026-01-01 12:00 UTC: the network is down"
+        "Prices of here: using those of 2026-01-01 12:00 UTC: the network is down"
     ]
     assert service.asked[1:] == [("here", True)]
 
 
-def test_after_a_failure_the_service_is_asked_again_a_while_later(service: Service) -> None:
+def test_cache_fetches_again_some_minutes_after_a_failure(service: Service) -> None:
     prices = service.prices()
     prices.get("here")
     service.now += timedelta(days=2)
@@ -120,20 +122,20 @@ def test_after_a_failure_the_service_is_asked_again_a_while_later(service: Servi
     assert found.fetched_at == service.now
 
 
-def test_without_any_prices_the_failure_is_told(service: Service) -> None:
+def test_cache_without_prices_raises_the_failure(service: Service) -> None:
     service.is_down = True
     with pytest.raises(ProviderError, match="the network is down"):
         service.prices().get("here")
 
 
-def test_a_place_that_the_service_does_not_know_has_none_and_is_not_asked_for_again(service: Service) -> None:
+def test_cache_fetches_an_unknown_place_once(service: Service) -> None:
     prices = service.prices()
     assert prices.get("nowhere") is None
     assert prices.get("nowhere") is None
     assert service.asked == [("nowhere", False)]
 
 
-def test_where_all_prices_come_at_once_no_unknown_place_is_asked_for(service: Service) -> None:
+def test_cache_of_a_complete_service_fetches_no_unknown_place(service: Service) -> None:
     prices = PriceCache(
         "Prices",
         files=files(None),
@@ -151,38 +153,38 @@ def test_where_all_prices_come_at_once_no_unknown_place_is_asked_for(service: Se
 
 
 @pytest.mark.parametrize("content", ["", "{", "[]", "42", '{"format": 99}', '{"format": 1, "source": "service"}'])
-def test_a_file_that_cannot_be_used_is_as_if_it_were_not_there(tmp_path: Path, content: str) -> None:
-    files(tmp_path).keep("here", some())
+def test_load_treats_an_unreadable_file_as_missing(tmp_path: Path, content: str) -> None:
+    files(tmp_path).save("here", some())
     (file,) = tmp_path.iterdir()
     file.write_text(content)
     assert files(tmp_path).load("here") is None
 
 
-@pytest.mark.parametrize(("old", "new"), [('"0.1"', '"dear"'), ('{"a"', '[{"a"'), ("+00:00", "")])
-def test_a_file_with_one_thing_wrong_is_as_if_it_were_not_there(tmp_path: Path, old: str, new: str) -> None:
-    files(tmp_path).keep("here", some())
+@pytest.mark.parametrize(("old", "new"), [('"0.1"', '"high"'), ('{"a"', '[{"a"'), ("+00:00", "")])
+def test_load_treats_a_file_with_one_wrong_value_as_missing(tmp_path: Path, old: str, new: str) -> None:
+    files(tmp_path).save("here", some())
     (file,) = tmp_path.iterdir()
     assert old in file.read_text()
     file.write_text(file.read_text().replace(old, new))
     assert files(tmp_path).load("here") is None
 
 
-def test_prices_of_another_service_are_not_taken(tmp_path: Path) -> None:
-    files(tmp_path, source="another").keep("here", some())
+def test_load_ignores_prices_of_another_source(tmp_path: Path) -> None:
+    files(tmp_path, source="another").save("here", some())
     assert files(tmp_path).load("here") is None
 
 
-def test_a_place_is_a_name_and_no_path(tmp_path: Path) -> None:
-    files(tmp_path / "inner").keep("../outer", some())
+def test_save_refuses_a_place_that_is_a_path(tmp_path: Path) -> None:
+    files(tmp_path / "inner").save("../outer", some())
     assert list(tmp_path.rglob("*.json")) == []
 
 
-def test_a_folder_that_cannot_be_written_stops_nothing(service: Service, tmp_path: Path) -> None:
+def test_cache_works_without_a_writable_folder(service: Service, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     assert service.prices(tmp_path / "file" / "inner").get("here") == some()
 
 
-def test_a_write_that_fails_leaves_nothing_half_written(service: Service, tmp_path: Path) -> None:
+def test_save_removes_its_temporary_file_after_a_failure(service: Service, tmp_path: Path) -> None:
     (tmp_path / "x-prices-here.json").mkdir()
     service.prices(tmp_path).get("here")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["x-prices-here.json", "x-prices-there.json"]

@@ -41,7 +41,7 @@ class TestGrid(TaskSourceContract):
             (tmp_path / name).write_text(content)
         expected = [("fast", 3), ("fast", 1), ("fast", -1), (2, 3), (2, 1), (2, -1)]
         return TaskSourceSubject(
-            backend=REGISTRY.task_source("grid"),
+            backend=REGISTRY.task_source("toml-grid"),
             settings=GridSettings(id_prefix="study", max_tasks=999),
             context=TaskSourceContext(location="a.grid.toml", base_dir=tmp_path),
             expected=[

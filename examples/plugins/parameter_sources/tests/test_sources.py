@@ -16,7 +16,7 @@ REGISTRY = Registry(only=["parameters"])
 
 def test_a_grid_of_millions_costs_nothing_until_it_is_read(tmp_path: Path) -> None:
     (tmp_path / "g.toml").write_text("[parameters]\na = { from = 1, to = 10000000 }\nb = [true, false]\n")
-    backend, context = REGISTRY.task_source("grid"), TaskSourceContext(location="g.toml", base_dir=tmp_path)
+    backend, context = REGISTRY.task_source("toml-grid"), TaskSourceContext(location="g.toml", base_dir=tmp_path)
     with backend.open(GridSettings(max_tasks=20_000_000), context) as source:
         assert source.expected_length() == 20_000_000
         assert [task.data["b"] for task in itertools.islice(source, 3)] == [True, False, True]

@@ -1,4 +1,4 @@
-"""An event as one row of a table."""
+"""Events as rows of a table."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ COLUMNS: Mapping[str, str] = {
     "elapsed_time": "number",
     "details": "json",
 }
-"""The type of each column; ``details`` is a JSON object of all else that the event says."""
+"""Type of each column; ``details`` is a JSON object with all other fields of the event."""
 
-_LARGEST = 2**63 - 1
+_MAX_INTEGER = 2**63 - 1
 
 
 def row_of(event: Event) -> tuple[Any, ...]:
-    """The values of an event in the order of the columns; what a foreign worker sent in a wrong type becomes None."""
+    """Return the values of an event in the order of the columns; values of a wrong type become None."""
     return (
         _text(event.event_id),
         event.timestamp.astimezone(UTC),
@@ -37,7 +37,7 @@ def row_of(event: Event) -> tuple[Any, ...]:
         _text(event.hostname),
         _text(event.instance_id),
         _text(event.task_id),
-        event.attempt if event.attempt is not None and abs(event.attempt) <= _LARGEST else None,
+        event.attempt if event.attempt is not None and abs(event.attempt) <= _MAX_INTEGER else None,
         event.retry if isinstance(event.retry, bool) else None,
         event.elapsed_time,
         json.dumps(dict(event.details), separators=(",", ":"), default=str),
@@ -45,5 +45,5 @@ def row_of(event: Event) -> tuple[Any, ...]:
 
 
 def _text(value: object) -> str | None:
-    """Text that every file can hold: JSON may bring half a character."""
+    """Return a value as valid UTF-8 text: JSON may contain single surrogates."""
     return None if value is None else str(value).encode("utf-8", "replace").decode("utf-8")

@@ -1,4 +1,4 @@
-"""Event sinks: a file of JSON lines, and standard output."""
+"""Event sinks: JSON Lines in a file, or on standard output."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def _lines(events: Sequence[Event]) -> str:
 
 
 class JsonLinesSink:
-    """Appends to a file, one JSON object per line; `flush` makes it durable. A batch is written whole or not at all.
+    """Sink that appends to a file, one JSON object per line. A batch is written completely or not at all.
 
     Raises:
         InputError: The file cannot be opened for writing.
@@ -38,7 +38,7 @@ class JsonLinesSink:
 
     @classmethod
     def for_job(cls, context: EventSinkContext) -> JsonLinesSink:
-        """The file that the context names; else ``<job id>-events.jsonl`` here."""
+        """Return the sink for the context's file, else for ``<job id>-events.jsonl`` in the current folder."""
         return cls(context.output_file or Path(f"{context.job_id or 'cloud-tasks'}-events.jsonl"))
 
     def write(self, events: Sequence[Event]) -> None:
@@ -48,18 +48,18 @@ class JsonLinesSink:
             while rest:
                 rest = rest[os.write(self._fd, rest) :]
         except OSError:
-            # The batch will come again: leave no half of it.
+            # The batch is written again: remove its part.
             if self._regular:
                 os.ftruncate(self._fd, size)
             raise
 
     def flush(self) -> None:
-        # Pipes and terminals cannot be synced, and need not be.
+        # Pipes and terminals cannot be synced.
         if self._regular:
             os.fsync(self._fd)
 
     def close(self) -> None:
-        """Flush and close; does nothing the second time."""
+        """Flush and close the file. Idempotent."""
         if self._fd >= 0:
             fd = self._fd
             try:
@@ -70,7 +70,7 @@ class JsonLinesSink:
 
 
 class ConsoleSink:
-    """Prints to standard output, one JSON object per line."""
+    """Sink that prints to standard output, one JSON object per line."""
 
     def __init__(self, stream: TextIO | None = None) -> None:
         self._stream = sys.stdout if stream is None else stream

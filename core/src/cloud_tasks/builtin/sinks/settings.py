@@ -1,4 +1,4 @@
-"""The configuration sections of the event sinks that come with core. Imports nothing that a worker would not."""
+"""Settings of the built-in event sinks; light enough for a worker."""
 
 from __future__ import annotations
 
@@ -16,5 +16,5 @@ class SqliteSettings:
     """Section ``sqlite``."""
 
     file: Path | None = setting(
-        help="the database file; relative to the current directory; none: <job id>-events.sqlite", default=None
+        help="Database file, relative to the current folder (default: <job id>-events.sqlite)", default=None
     )

@@ -1,9 +1,9 @@
-"""An event sink: a table of a SQLite database.
+"""Event sink: a table of a SQLite database.
 
 Invariants, each with a test:
 
-1. A batch is in the file whole or not at all, whenever the process is killed; when `write` returns it is durable.
-2. An event that comes again changes nothing: its id is the key.
+1. A batch is in the file completely or not at all, even if the process is killed; `write` returns when it is durable.
+2. An event that is written again changes nothing: its id is the key.
 """
 
 from __future__ import annotations
@@ -20,29 +20,29 @@ __all__ = ["SqliteSink"]
 
 _VERSION = 1
 _BUSY_SECONDS = 30.0
-"""How long to wait for another writer: workers of one machine may share the file."""
+"""Time limit for waiting for another writer, such as another worker of the same instance."""
 _KINDS = {"text": "TEXT", "time": "TEXT", "integer": "INTEGER", "flag": "INTEGER", "number": "REAL", "json": "TEXT"}
 
 
 class SqliteSink:
-    """Adds events to the table ``events``; times are ISO 8601 text (UTC), so that they sort.
+    """Sink that adds events to the table ``events``; times are sortable ISO 8601 text (UTC).
 
     Raises:
-        InputError: The file cannot be written, or is something else.
+        InputError: The file cannot be written, or is not a database of events.
     """
 
     def __init__(self, path: Path) -> None:
         self._path = path
         connection: sqlite3.Connection | None = None
         try:
-            # The controller calls from whichever thread is free, one at a time.
+            # The controller calls from different threads, one at a time.
             connection = sqlite3.connect(path, timeout=_BUSY_SECONDS, isolation_level=None, check_same_thread=False)
             self._prepare(connection)
         except sqlite3.Error as error:
             if connection is not None:
                 connection.close()
             raise InputError(
-                f"cannot be used as a database of events: {error}", where=str(path), hint="name another sqlite.file"
+                f"cannot use the file as a database of events: {error}", where=str(path), hint="set another sqlite.file"
             ) from error
         except InputError:
             if connection is not None:
@@ -53,14 +53,14 @@ class SqliteSink:
         self._insert = f"INSERT OR IGNORE INTO events ({', '.join(COLUMNS)}) VALUES ({marks})"
 
     def _prepare(self, connection: sqlite3.Connection) -> None:
-        # Looked at before anything of it is changed: it may be somebody else's.
-        advice = {"where": str(self._path), "hint": "name another sqlite.file"}
+        # Check before any change: the file may belong to another program.
+        advice = {"where": str(self._path), "hint": "set another sqlite.file"}
         (version,) = connection.execute("PRAGMA user_version").fetchone()
         present = {row[1] for row in connection.execute("PRAGMA table_info(events)")}
         if present and not present >= set(COLUMNS):
-            raise InputError("has a table events of another kind", **advice)
+            raise InputError("the file has another table named events", **advice)
         if version > _VERSION:
-            raise InputError("was written by a newer cloud-tasks", **advice)
+            raise InputError("the file was written by a newer version of cloud-tasks", **advice)
         connection.execute("PRAGMA journal_mode = WAL")
         connection.execute("PRAGMA synchronous = FULL")
         columns = ", ".join(f"{name} {_KINDS[kind]}" for name, kind in COLUMNS.items())
@@ -89,10 +89,10 @@ class SqliteSink:
             raise CloudTasksError(f"{self._path}: {error}", hint="check the disk") from error
 
     def flush(self) -> None:
-        """Nothing to do: every batch is committed, and synced, before `write` returns."""
+        """Do nothing: `write` has committed and synced every batch."""
 
     def close(self) -> None:
-        """Close the file; does nothing the second time."""
+        """Close the file. Idempotent."""
         if self._connection is not None:
             self._connection.close()
             self._connection = None

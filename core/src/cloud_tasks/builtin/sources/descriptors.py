@@ -1,4 +1,4 @@
-"""Descriptors of the built-in task sources. Nothing of a source is imported before it is opened."""
+"""Descriptors of the built-in task sources. A source is imported when it is opened."""
 
 from __future__ import annotations
 
@@ -40,10 +40,10 @@ def _open_factory(settings: NoSettings, context: TaskSourceContext) -> Iterator[
 
 
 @contextmanager
-def _open_sweep(settings: NoSettings, context: TaskSourceContext) -> Iterator[TaskSource]:
-    from cloud_tasks.builtin.sources.grid import SweepSource
+def _open_grid(settings: NoSettings, context: TaskSourceContext) -> Iterator[TaskSource]:
+    from cloud_tasks.builtin.sources.grid import GridSource
 
-    yield SweepSource(context.location)
+    yield GridSource(context.location)
 
 
 def _source(name: str, summary: str, open_: Any, *suffixes: str) -> TaskSourceBackend:
@@ -51,7 +51,7 @@ def _source(name: str, summary: str, open_: Any, *suffixes: str) -> TaskSourceBa
 
 
 def task_source_descriptors() -> Sequence[TaskSourceBackend]:
-    """Return the descriptors of JSON, JSON Lines and YAML files, factories and sweeps."""
+    """Return the descriptors of JSON, JSON Lines and YAML files, factories and parameter grids."""
     return [
         _source("json", "a JSON file or URL holding a list of tasks", _open_json, ".json"),
         _source("jsonl", "a file or URL with one JSON task per line", _open_json_lines, ".jsonl", ".ndjson"),
@@ -59,5 +59,5 @@ def task_source_descriptors() -> Sequence[TaskSourceBackend]:
         _source(
             "factory", "a Python function that yields tasks: module:function or path/to/file.py:function", _open_factory
         ),
-        _source("sweep", "every combination of values: sweep:seed=1..100;mode=fast,slow", _open_sweep),
+        _source("grid", "a parameter grid, one task per combination: grid:seed=1..100;mode=fast,slow", _open_grid),
     ]

@@ -1,4 +1,4 @@
-"""Tasks made by Python: a function named by the user, or an object that a program hands over."""
+"""Task sources in Python: a function named by the user, or an object passed by a program."""
 
 from __future__ import annotations
 
@@ -22,47 +22,47 @@ _MODULE = re.compile(r"^[A-Za-z_]\w*(?:\.[A-Za-z_]\w*)*$")
 
 
 def looks_like_factory(spec: str) -> bool:
-    """Whether ``spec`` reads as ``module:function`` or ``path/to/file.py:function``."""
+    """Return whether ``spec`` has the form ``module:function`` or ``path/to/file.py:function``."""
     match = _SPEC.match(spec)
     return match is not None and (match["place"].endswith(".py") or _MODULE.match(match["place"]) is not None)
 
 
 def load_factory(spec: str, base_dir: Path) -> CallableSource:
-    """Import the function that ``spec`` names; modules are also looked for in ``base_dir``.
+    """Import the function named by ``spec``; ``base_dir`` is on the module search path.
 
     Raises:
-        InputError: It cannot be imported, is not there, or is no function.
+        InputError: The function cannot be imported, does not exist, or is not callable.
     """
     match = _SPEC.match(spec)
     if match is None or not looks_like_factory(spec):
-        raise InputError(f'"{spec}" does not name a function', hint="write module:function or path/to/file.py:function")
+        raise InputError(f'"{spec}" is not a function', hint="write module:function or path/to/file.py:function")
     place = match["place"]
     try:
         module = _from_file(place, base_dir) if place.endswith(".py") else _from_name(place, base_dir)
     except InputError:
         raise
     except Exception as error:
-        raise InputError(f"cannot be imported: {type(error).__name__}: {error}", where=place) from error
+        raise InputError(f"import failed: {type(error).__name__}: {error}", where=place) from error
     found: Any = module
     for part in match["name"].split("."):
         found = getattr(found, part, None)
     if not callable(found):
-        raise InputError(f'has no function "{match["name"]}"', where=place)
+        raise InputError(f'there is no function "{match["name"]}"', where=place)
     return CallableSource(found, where=spec)
 
 
 def _from_file(place: str, base_dir: Path) -> Any:
     path = base_dir / Path(place).expanduser()
     if not path.is_file():
-        raise InputError("there is no such file", where=place, hint="check the path of the task factory")
+        raise InputError("file not found", where=place, hint="check the path of the task factory")
     name = path.stem
     specification = importlib.util.spec_from_file_location(name, path)
     if specification is None or specification.loader is None:
-        raise InputError("is not a Python file", where=place)
+        raise InputError("not a Python file", where=place)
     module = importlib.util.module_from_spec(specification)
-    # As `python file.py` does: its neighbours can be imported.
+    # As `python file.py` does: the folder is on the module search path.
     _make_importable(path.parent)
-    # Dataclasses and pickling look the module up by its name; one that is there under it stays.
+    # Dataclasses and pickle find the module by its name; an existing module keeps it.
     sys.modules.setdefault(name, module)
     specification.loader.exec_module(module)
     return module
@@ -80,10 +80,10 @@ def _make_importable(folder: Path) -> None:
 
 
 class CallableSource:
-    """The tasks that a function yields; called anew for each iteration.
+    """Tasks of a function, which is called for each iteration.
 
     Raises (while iterating):
-        InputError: The function raised, did not return tasks, or one of them is broken.
+        InputError: The function raised an exception, did not return tasks, or a task is invalid.
     """
 
     def __init__(self, function: Callable[[], Iterable[Any]], *, where: str = "") -> None:
@@ -102,7 +102,7 @@ class CallableSource:
 
 
 class IterableSource:
-    """Tasks from an iterable: a list (as often as asked), or an iterator (once)."""
+    """Tasks of an iterable: a list, or an iterator, which can be read once."""
 
     def __init__(self, entries: Iterable[Any], *, where: str = "the given tasks") -> None:
         self._entries = entries
@@ -112,7 +112,9 @@ class IterableSource:
     def __iter__(self) -> Iterator[Task]:
         if isinstance(self._entries, Iterator):
             if self._used:
-                raise InputError("can be read only once", where=self.where, hint="give a function that makes them anew")
+                raise InputError(
+                    "tasks of an iterator can be read only once", where=self.where, hint="pass a function instead"
+                )
             self._used = True
         yield from _checked(self._entries, self.where)
 
@@ -122,7 +124,7 @@ class IterableSource:
 
 def _checked(answer: Any, where: str) -> Iterator[Task]:
     if inspect.isawaitable(answer) or inspect.isasyncgen(answer):
-        raise InputError("the task factory is asynchronous", where=where, hint="write it as a plain generator function")
+        raise InputError("the task factory is asynchronous", where=where, hint="use a plain generator function")
     number = 0
     try:
         if isinstance(answer, (dict, str)):

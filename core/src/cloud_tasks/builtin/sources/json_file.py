@@ -1,4 +1,4 @@
-"""A JSON file that holds a list of tasks, read one task at a time."""
+"""Task source: a JSON file with a list of tasks, read one task at a time."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ __all__ = ["JsonFileSource"]
 
 
 class JsonFileSource:
-    """The tasks of a JSON file or URL.
+    """Tasks of a JSON file or URL.
 
     Args:
-        chunk_bytes: How much is read at a time.
+        chunk_bytes: Size of one read.
 
     Raises (while iterating):
-        InputError: With file, line, number of the task and reason.
+        InputError: A task is invalid; the message has file, line, number of the task and reason.
     """
 
     def __init__(self, location: str, base_dir: Path, *, chunk_bytes: int = 1 << 16) -> None:

@@ -1,4 +1,4 @@
-"""A file with one JSON task per line."""
+"""Task source: a file with one JSON task per line."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ __all__ = ["JsonLinesSource"]
 
 
 class JsonLinesSource:
-    """The tasks of a JSON Lines file or URL; empty lines are skipped.
+    """Tasks of a JSON Lines file or URL; empty lines are skipped.
 
     Raises (while iterating):
-        InputError: With file, line, number of the task and reason.
+        InputError: A task is invalid; the message has file, line, number of the task and reason.
     """
 
     def __init__(self, location: str, base_dir: Path) -> None:
@@ -48,9 +48,7 @@ class JsonLinesSource:
                     raise InputError(
                         f"task {number}: not valid JSON: {reason} (column {error.colno})",
                         where=where(),
-                        hint="the file may have been cut off; write it again"
-                        if cut
-                        else "each line has to be one whole task",
+                        hint="the file may be truncated; write it again" if cut else "each line must be one whole task",
                     ) from error
                 except RecursionError as error:
                     raise InputError(f"task {number}: nested too deeply", where=where()) from error

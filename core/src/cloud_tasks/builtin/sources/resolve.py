@@ -1,8 +1,13 @@
-"""From what a user wrote (or a program gave) to a task source."""
+"""Open the task source that a user named or a program passed.
+
+Invariant, with a test: the former name of a source still works, with one warning per process on standard error.
+"""
 
 from __future__ import annotations
 
+import functools
 import os
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
@@ -17,6 +22,9 @@ if TYPE_CHECKING:
 
 __all__ = ["open_task_source"]
 
+_RENAMED = {"sweep": "grid"}
+"""Current names of sources by their former names. A plugin may register a former name."""
+
 
 def open_task_source(
     registry: Registry | None,
@@ -25,35 +33,35 @@ def open_task_source(
     base_dir: Path | None = None,
     settings_for: Callable[[str, str], Any] | None = None,
 ) -> AbstractContextManager[TaskSource]:
-    """The task source that ``spec`` means.
+    """Return the task source that ``spec`` denotes.
 
     A text or path is, in this order: ``name:location`` or ``name`` of a registered source; ``module:function`` or
-    ``path/to/file.py:function``; a file or URL, read by the source that its ending chooses. Anything else is a function
-    that makes tasks, an iterable of tasks, or a `TaskSource`.
+    ``path/to/file.py:function``; a file or URL whose suffix selects the source. Anything else is a function that
+    returns tasks, an iterable of tasks, or a `TaskSource`.
 
     Args:
         registry: None: only the built-in sources.
-        base_dir: What relative paths refer to; None: the current directory.
-        settings_for: Gives the settings of an (axis, name); None: their defaults.
+        base_dir: Base of relative paths; None: the current directory.
+        settings_for: Returns the settings of an (axis, name); None: default settings.
 
     Raises:
-        InputError: It means nothing, on entering or on iterating.
+        InputError: ``spec`` denotes no source. Raised on entering or on iterating.
     """
     if isinstance(spec, (str, os.PathLike)) or _is_path_like(spec):
         text = str(spec) if not isinstance(spec, os.PathLike) else os.fspath(spec)
         backend, location = _choose(registry, str(text), base_dir or Path.cwd())
         settings = settings_for("task_source", backend.name) if settings_for is not None else backend.settings()
         return backend.open(settings, TaskSourceContext(location=location, base_dir=base_dir or Path.cwd()))
-    return _given(spec)
+    return _open_object(spec)
 
 
 def _is_path_like(spec: Any) -> bool:
-    """Whether it is a path of a cloud file library: no `os.PathLike`, but opens like one."""
+    """Return whether it is a path of a cloud file library: not an `os.PathLike`, but with the same members."""
     return not callable(spec) and hasattr(spec, "suffix") and hasattr(spec, "open")
 
 
 @contextmanager
-def _given(spec: Any) -> Iterator[TaskSource]:
+def _open_object(spec: Any) -> Iterator[TaskSource]:
     from cloud_tasks.builtin.sources.factory import CallableSource, IterableSource
 
     if hasattr(spec, "expected_length") and hasattr(spec, "__iter__"):
@@ -64,8 +72,8 @@ def _given(spec: Any) -> Iterator[TaskSource]:
         yield IterableSource(spec)
     else:
         raise InputError(
-            f"a task source cannot be a value of type {type(spec).__name__}",
-            hint="give a path, a function that yields tasks, or an iterable of tasks",
+            f"a value of type {type(spec).__name__} is not a task source",
+            hint="pass a path, a function that yields tasks, or an iterable of tasks",
         )
 
 
@@ -79,15 +87,32 @@ def _choose(registry: Registry | None, spec: str, base_dir: Path) -> tuple[TaskS
     from cloud_tasks.taskfile.open_file import is_url
 
     if not spec.strip():
-        raise InputError("no task source was named", hint="give --task-file FILE")
+        raise InputError("no task source was given", hint="add --task-file FILE")
     backends = _backends(registry)
     name, separator, location = spec.partition(":")
-    registered = any(backend.name == name for backend in backends) and not location.startswith("//")
-    if registered and (separator or not (base_dir / spec).exists()):
+    registered = {backend.name for backend in backends}
+    if separator and name in _RENAMED and name not in registered:
+        _warn_once(name, _RENAMED[name])
+        name = _RENAMED[name]
+    if name in registered and not location.startswith("//") and (separator or not (base_dir / spec).exists()):
         return _named(registry, backends, name), location
     if separator and not is_url(spec) and not (base_dir / spec).is_file() and _is_factory(spec):
         return _named(registry, backends, "factory"), spec
     return _by_suffix(backends, spec), spec
+
+
+@functools.cache
+def _warn_once(former: str, current: str) -> None:
+    import structlog
+
+    message = (
+        f'task source "{former}:" was renamed to "{current}:"; the former name will be an error in the next release'
+    )
+    if structlog.is_configured():
+        structlog.get_logger().warning(message)
+    else:
+        # A worker, or another program: its standard output is its own.
+        print(f"Warning: {message}", file=sys.stderr)
 
 
 def _is_factory(spec: str) -> bool:
@@ -114,9 +139,11 @@ def _by_suffix(backends: list[TaskSourceBackend], spec: str) -> TaskSourceBacken
     if found:
         names = " and ".join(sorted(backend.name for backend in found))
         raise InputError(
-            "its ending is claimed by the task sources " + names, where=spec, hint=f"write {found[0].name}:{spec}"
+            f"several task sources read this suffix: {names}", where=spec, hint=f"write {found[0].name}:{spec}"
         )
-    endings = ", ".join(sorted(suffix for backend in backends for suffix in backend.suffixes))
+    suffixes = ", ".join(sorted(suffix for backend in backends for suffix in backend.suffixes))
     raise InputError(
-        "cannot tell its format from its name", where=spec, hint=f"known endings: {endings}; or write json:{spec}"
+        "cannot determine the format from the name",
+        where=spec,
+        hint=f"known suffixes: {suffixes}; or write json:{spec}",
     )

@@ -1,4 +1,4 @@
-"""From an entry of a source to a task."""
+"""Conversion of an entry of a source to a task."""
 
 from __future__ import annotations
 
@@ -11,6 +11,6 @@ __all__ = ["kind_of", "task_from_entry"]
 
 
 def task_from_entry(entry: object, number: int, where: Callable[[], str]) -> Task:
-    """The task that one entry of a source describes; arguments and errors as those of `fields_of_entry`."""
+    """Return the task of an entry; arguments and errors are those of `fields_of_entry`."""
     task_id, data = fields_of_entry(entry, number, where)
     return Task(task_id=task_id, data=data)

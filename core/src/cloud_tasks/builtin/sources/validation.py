@@ -1,4 +1,4 @@
-"""Reading a whole task source to find what is wrong with it, in constant memory."""
+"""Validation of a whole task source in constant memory."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ _BATCH = 1000
 
 
 def read_all(source: Iterable[Task]) -> int:
-    """See `cloud_tasks.builtin.validate`. Ids are compared in a database file of their own."""
+    """Check all tasks, as `cloud_tasks.builtin.validate`; a temporary database finds duplicate ids."""
     where = str(getattr(source, "where", ""))
     with (
         tempfile.TemporaryDirectory(prefix="cloud-tasks-") as folder,
         closing(sqlite3.connect(os.path.join(folder, "ids"), isolation_level=None)) as ids,
     ):
-        # Only memory and disk space matter here: the file is gone when we are.
+        # Durability does not matter: the file is temporary.
         ids.execute("PRAGMA journal_mode = OFF")
         ids.execute("PRAGMA synchronous = OFF")
         ids.execute("PRAGMA locking_mode = EXCLUSIVE")
@@ -53,7 +53,7 @@ def _check_data(task: Task, number: int, where: str) -> None:
 
 
 def _insert(ids: sqlite3.Connection, rows: list[tuple[str, int]], where: str) -> None:
-    # A duplicate is left out, so the count tells; then it is looked for.
+    # Duplicates are ignored by the insert, so the count differs; then find them.
     ids.execute("BEGIN")
     before = ids.total_changes
     ids.executemany("INSERT OR IGNORE INTO ids VALUES (?, ?)", rows)

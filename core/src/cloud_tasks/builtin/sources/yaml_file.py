@@ -1,6 +1,6 @@
-"""A YAML file that holds a list of tasks, built one task at a time from the parser's events. Never runs code.
+"""Task source: a YAML file with a list of tasks, built one task at a time from the parser's events.
 
-Values become what JSON can carry, as they would on their way through a queue. Memory: one task, and every anchor.
+Tags cannot run code. Values are converted to those of JSON, as a queue would. Memory: one task, and every anchor.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ if yaml.__with_libyaml__:
     from yaml.cyaml import CParser  # type: ignore[attr-defined]  # the stubs forget to export it
 
     class _Loader(CParser, Composer, SafeConstructor, Resolver):
-        """libyaml's events, composed into one node at a time."""
+        """Loader with events of libyaml, composed into one node at a time."""
 
         def __init__(self, stream: Any) -> None:
             CParser.__init__(self, stream)
@@ -39,7 +39,7 @@ else:
     from yaml.scanner import Scanner
 
     class _Loader(Reader, Scanner, Parser, Composer, SafeConstructor, Resolver):  # type: ignore[no-redef]
-        """The same in pure Python, about ten times slower."""
+        """Loader in pure Python, about ten times slower."""
 
         def __init__(self, stream: Any) -> None:
             Reader.__init__(self, stream)
@@ -51,10 +51,10 @@ else:
 
 
 class YamlFileSource:
-    """The tasks of a YAML file or URL: one document, which is a list, or nothing at all.
+    """Tasks of a YAML file or URL with one document, which is a list or empty.
 
     Raises (while iterating):
-        InputError: With file, line, number of the task and reason.
+        InputError: A task is invalid; the message has file, line, number of the task and reason.
     """
 
     def __init__(self, location: str, base_dir: Path) -> None:
@@ -80,7 +80,7 @@ class YamlFileSource:
         return None
 
     def _nodes(self, loader: Any) -> Iterator[yaml.Node]:
-        """The entries of the one list."""
+        """Yield the entries of the list."""
         loader.get_event()
         if loader.check_event(yaml.StreamEndEvent):
             return
@@ -94,13 +94,13 @@ class YamlFileSource:
         elif not (loader.check_event(yaml.ScalarEvent) and start.value == ""):
             found = "an object" if loader.check_event(yaml.MappingStartEvent) else "a single value"
             self._refuse(
-                f"expected a list of tasks, found {found}", start.start_mark, hint="begin each task with a dash"
+                f"expected a list of tasks, found {found}", start.start_mark, hint="start each task with a dash"
             )
         else:
             loader.get_event()
         loader.get_event()
         if not loader.check_event(yaml.StreamEndEvent):
-            self._refuse("there is a second document", loader.peek_event().start_mark, hint="keep one list in one file")
+            self._refuse("second document", loader.peek_event().start_mark, hint="keep one list in one file")
 
     def _task(self, loader: Any, node: yaml.Node, number: int) -> Task:
         def where() -> str:
@@ -115,9 +115,9 @@ class YamlFileSource:
             data = json.loads(json.dumps(task.data))
         except (TypeError, ValueError, RecursionError) as error:
             raise InputError(
-                f'task {number} ("{task.task_id}"): its data cannot be written as JSON: {error}',
+                f'task {number} ("{task.task_id}"): data cannot be written as JSON: {error}',
                 where=where(),
-                hint="put dates and the like in quotes",
+                hint="put dates in quotes",
             ) from error
         return Task(task_id=task.task_id, data=data)
 

@@ -11,14 +11,12 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
-import attrs
 import click
 import click.parser
 
 from cloud_tasks.config.job_config import JobConfig
 from cloud_tasks.config.load import load_config
-from cloud_tasks.config.sections import Key, default_of, find_sections, run_section
-from cloud_tasks.config.values import plain, show
+from cloud_tasks.config.sections import Key, find_sections, run_section
 from cloud_tasks.plugin.setting_kinds import describe, element_type, strip_optional
 from cloud_tasks.registry import Registry
 
@@ -117,15 +115,18 @@ def _option(flag: str, name: str, key: Key, *, help: str) -> Callable[[Any], Any
 
 
 def _metavar(key: Key) -> str:
-    words = {"a whole number": "INTEGER", "a number": "NUMBER", "a path": "PATH", "an amount in US dollars": "USD"}
+    words = {
+        "a whole number": "INTEGER",
+        "a number": "NUMBER",
+        "a path": "PATH",
+        "a duration": "DURATION",
+        "an amount in US dollars": "USD",
+    }
     return words.get(describe(key.kind), "TEXT")
 
 
 def _default(key: Key) -> str:
-    default = default_of(key.owners[0][1])
-    if key.secret or default is None or default in ((), {}) or default is attrs.NOTHING:
-        return ""
-    return f" [{show(plain(default))}]"
+    return f" [{key.default_text}]" if key.default_text else ""
 
 
 def load_from_options(

@@ -1,14 +1,12 @@
-"""Prices that are fetched seldom and had at once: in memory, in files that outlive the command, from the service.
-
-For `Pricing` backends; imported by them alone, when prices are asked for.
+"""Cache of prices for `Pricing` backends: in memory, then in files that outlive the process, then from the service.
 
 Invariants, each with a test:
 
-1. Prices are fetched once for however many requests and threads, and again when they are older than was settled.
-2. Old prices are better than none: where they cannot be fetched, those at hand are used, and that is said once.
-3. A file is whole or not there: it is written beside its place and moved there.
-4. What cannot be read (another format, another service's, half a file) is as if it were not there.
-5. Files never stop a job: prices that cannot be kept are fetched again.
+1. Prices are fetched once for any number of requests and threads, and again when they exceed their maximum age.
+2. If a fetch fails, older prices are used, with one warning.
+3. A file is written completely or not at all: a temporary file is moved into place.
+4. An unreadable file (other format, other service, truncated) counts as missing.
+5. File errors never stop a job: prices that cannot be written are fetched again.
 """
 
 from __future__ import annotations
@@ -43,31 +41,32 @@ log = structlog.get_logger()
 
 _FORMAT = 1
 _PLACE = re.compile(r"[A-Za-z0-9-]+")
-_REST_AFTER_FAILURE = timedelta(minutes=5)
-"""For so long old prices do before the service is asked again."""
+_PAUSE_AFTER_FAILURE = timedelta(minutes=5)
+"""Time for which older prices are used before the next fetch."""
 _UNREADABLE = (OSError, ArithmeticError, AttributeError, KeyError, TypeError, ValueError)
 
 
 class Timestamped(Protocol):
-    """Prices of one place, of one moment."""
+    """Prices of one place, with the time of their fetch."""
 
     @property
-    def fetched_at(self) -> datetime: ...
+    def fetched_at(self) -> datetime:
+        """UTC."""
 
 
 _T = TypeVar("_T", bound=Timestamped)
 
 
 class PriceFiles(Generic[_T]):
-    """One JSON file for each place (a region, mostly).
+    """One JSON file of prices for each place, usually a region.
 
     Args:
-        folder: Made when first written to; None: nothing is kept.
-        name: Of the files, before the place: ``aws-spot``.
-        source: Of which service, and where it matters of which account; what another one said is not taken.
-        encode: What is written of prices, besides when they were fetched: values that JSON knows.
-        decode: The prices again, of a place, the moment and what ``encode`` gave. Raises whatever it likes of
-            `KeyError`, `TypeError`, `ValueError`, `AttributeError` and `ArithmeticError`.
+        folder: Created on the first `save`; None: no files.
+        name: File name before the place, e.g. ``aws-spot``.
+        source: Service, and account if prices depend on it; files of another source count as missing.
+        encode: Return the JSON content of prices; the time of the fetch is stored beside it.
+        decode: Return the prices of a place, a time of fetch and a JSON content. May raise `KeyError`, `TypeError`,
+            `ValueError`, `AttributeError` or `ArithmeticError`.
     """
 
     def __init__(
@@ -86,7 +85,7 @@ class PriceFiles(Generic[_T]):
         self._decode = decode
 
     def load(self, place: str) -> _T | None:
-        """What was kept last for a place, however old."""
+        """Return the latest prices of a place, of any age; None without a readable file."""
         path = self._path(place)
         if path is None:
             return None
@@ -99,8 +98,8 @@ class PriceFiles(Generic[_T]):
         except _UNREADABLE:
             return None
 
-    def keep(self, place: str, prices: _T) -> None:
-        """Write the prices of a place down."""
+    def save(self, place: str, prices: _T) -> None:
+        """Write the prices of a place; a failure is logged only."""
         path = self._path(place)
         if path is None:
             return
@@ -122,7 +121,7 @@ class PriceFiles(Generic[_T]):
                     Path(name).unlink()
                 raise
         except OSError as error:
-            log.debug("Prices were not kept", file=str(path), reason=error.strerror or type(error).__name__)
+            log.debug("Could not save prices", file=str(path), reason=error.strerror or type(error).__name__)
 
     def _path(self, place: str) -> Path | None:
         if self._folder is None or not _PLACE.fullmatch(place):
@@ -134,14 +133,14 @@ class PriceCache(Generic[_T]):
     """Prices of one kind, by place. Thread-safe.
 
     Args:
-        what: They are, for people: ``Spot prices``.
-        files: Where they outlive this object.
-        fetch: Asks the service for the prices of a place. It is told whether there are old ones to fall back on, and
-            may bring those of other places along; it brings none for a place of which the service knows nothing.
-            Raises `ProviderError`.
-        brings_all: Whether each fetch brings the prices of all places that there are.
-        max_age: When they are fetched again.
-        now: The clock (UTC).
+        what: Name for log lines, e.g. ``Spot prices``.
+        files: Storage that outlives this object.
+        fetch: Return prices by place, fetched from the service, given a place and whether older prices exist. The
+            result may include other places; it lacks the given one if the service does not have it. Raises
+            `ProviderError`.
+        brings_all: Whether each fetch returns all places of the service.
+        max_age: Age at which prices are fetched again.
+        now: Clock (UTC); None: the system's.
     """
 
     def __init__(
@@ -152,31 +151,31 @@ class PriceCache(Generic[_T]):
         fetch: Callable[[str, bool], Mapping[str, _T]],
         max_age: timedelta,
         brings_all: bool = False,
-        now: Callable[[], datetime] = lambda: datetime.now(UTC),
+        now: Callable[[], datetime] | None = None,
     ) -> None:
         self._what = what
         self._files = files
         self._fetch = fetch
         self._max_age = max_age
         self._brings_all = brings_all
-        self._now = now
+        self._now = now or (lambda: datetime.now(UTC))
         self._lock = threading.Lock()
         self._known: dict[str, _T] = {}
         self._unknown: dict[str, datetime] = {}
-        """When the service was asked about a place that it does not know; "" stands for all of these."""
-        self._not_before: datetime | None = None
+        """Time of the fetch that lacked a place; "" stands for all unknown places."""
+        self._retry_at: datetime | None = None
 
     def get(self, place: str) -> _T | None:
-        """The prices of a place; None where the service has none. Raises `ProviderError`: there are none to be had."""
+        """Return the prices of a place; None if the service has none. Raises `ProviderError` without any prices."""
         with self._lock:
             known = self._known.get(place) or self._files.load(place)
             if known is not None:
                 self._known[place] = known
-                if self._is_fresh(known.fetched_at) or self._rests():
+                if self._is_fresh(known.fetched_at) or self._is_paused():
                     return known
             elif self._is_unknown(place):
                 return None
-            return self._renewed(place, known)
+            return self._fetch_and_save(place, known)
 
     def _is_fresh(self, moment: datetime) -> bool:
         return timedelta(0) <= self._now() - moment <= self._max_age
@@ -185,22 +184,22 @@ class PriceCache(Generic[_T]):
         asked_at = self._unknown.get("" if self._brings_all else place)
         return asked_at is not None and self._is_fresh(asked_at)
 
-    def _rests(self) -> bool:
-        return self._not_before is not None and self._now() < self._not_before
+    def _is_paused(self) -> bool:
+        return self._retry_at is not None and self._now() < self._retry_at
 
-    def _renewed(self, place: str, known: _T | None) -> _T | None:
+    def _fetch_and_save(self, place: str, known: _T | None) -> _T | None:
         try:
             fetched = self._fetch(place, known is not None)
         except ProviderError as error:
             if known is None:
                 raise
             moment = f"{known.fetched_at:%Y-%m-%d %H:%M} UTC"
-            log.warning(f"{self._what} of {place} are those of {moment}: {error.message}")
-            self._not_before = self._now() + _REST_AFTER_FAILURE
+            log.warning(f"{self._what} of {place}: using those of {moment}: {error.message}")
+            self._retry_at = self._now() + _PAUSE_AFTER_FAILURE
             return known
         for name, prices in fetched.items():
             self._known[name] = prices
-            self._files.keep(name, prices)
+            self._files.save(name, prices)
         if self._brings_all:
             self._unknown[""] = self._now()
         elif place not in fetched:
@@ -209,20 +208,20 @@ class PriceCache(Generic[_T]):
 
 
 def money_to_text(price: Money) -> str:
-    """The exact amount, as `money_from_text` reads it."""
+    """Return the exact amount in US dollars, as `money_from_text` reads it."""
     return format(price.usd.normalize(), "f")
 
 
 def money_from_text(text: Any) -> Money:
-    """An amount of a file. Raises `ArithmeticError` for what is none."""
+    """Return the amount of a text. Raises `ArithmeticError` if it is not a number."""
     return Money(str(text))
 
 
 def prices_to_json(prices: Mapping[str, Money]) -> dict[str, str]:
-    """Prices by name, in order."""
+    """Return prices by name as JSON, sorted."""
     return {name: money_to_text(price) for name, price in sorted(prices.items())}
 
 
 def prices_from_json(content: Mapping[str, Any]) -> dict[str, Money]:
-    """What `prices_to_json` made. Raises `ArithmeticError` for what is no amount, `AttributeError` for no mapping."""
+    """Return the prices that `prices_to_json` wrote. Raises `ArithmeticError` or `AttributeError` for other content."""
     return {name: money_from_text(price) for name, price in content.items()}

@@ -1,4 +1,4 @@
-"""What every compute backend has to do."""
+"""Contract of compute backends."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ __all__ = ["ComputeContract", "ComputeSubject", "Refusal"]
 
 @attrs.frozen(kw_only=True)
 class Refusal:
-    """A launch that the backend has to refuse."""
+    """A launch that the backend must refuse."""
 
     request: Callable[[LaunchRequest], LaunchRequest]
-    """Makes it from one that would be granted; may prepare the backend too."""
+    """Return the request, given an acceptable one; may also prepare the backend."""
     scope: RefusalScope
 
 
@@ -37,27 +37,28 @@ def _sleep(duration: timedelta) -> None:
 
 @attrs.frozen(kw_only=True)
 class ComputeSubject:
-    """A compute backend to be tested. Everything opened from one subject sees the same instances."""
+    """A compute backend under test. All objects opened from one subject share their instances."""
 
     backend: ComputeBackend
     offer: Offer
-    """Something small that can be launched."""
+    """A small offer that can be launched."""
     settings: Any = attrs.field(factory=NoSettings)
     region: str | None = None
     script: str = "#!/bin/bash\necho contract-marker\nwhile true; do sleep 1; done\n"
-    """Prints ``contract-marker`` and then runs until it is ended."""
+    """Script that prints ``contract-marker`` and runs until it is terminated."""
     runs_scripts: bool = True
-    """False for a simulation whose instances have no console."""
+    """Whether instances run their script; False for a simulation without consoles."""
     many: int = 5
-    """How many instances make a listing long: more than one page where the provider has pages."""
+    """Number of instances of a long listing: more than one page if the provider has pages."""
     foreign: Callable[[], str] | None = None
-    """Starts an instance that this system did not create; returns its id."""
+    """Start an unmanaged instance and return its id."""
     refusals: tuple[Refusal, ...] = ()
     advance: Callable[[timedelta], None] = _sleep
     """Let time pass for the backend."""
     lifetime: timedelta = timedelta(seconds=1)
-    """A maximum lifetime that the backend can keep, for those that end instances themselves."""
+    """Maximum lifetime that the backend enforces, if it enforces any."""
     patience: timedelta = timedelta(seconds=20)
+    """Time limit for each wait."""
 
     @property
     def traits(self) -> ComputeTraits:
@@ -83,7 +84,7 @@ class ComputeContract(Contract):
 
     @pytest.fixture
     def request_of(self, subject: ComputeSubject, job: str) -> Callable[..., LaunchRequest]:
-        """Makes launch requests, each with a token of its own."""
+        """Return a factory of launch requests with unique tokens."""
 
         def make(**changes: Any) -> LaunchRequest:
             request = LaunchRequest(
@@ -99,9 +100,9 @@ class ComputeContract(Contract):
 
     @pytest.fixture
     def listed(self, compute: Compute, subject: ComputeSubject, job: str) -> Callable[[int], list[Instance]]:
-        """The living instances of the job, once there are as many as told."""
+        """Return a function that waits for a number of live instances of the job and returns them."""
 
-        def look(count: int) -> list[Instance]:
+        def wait_for(count: int) -> list[Instance]:
             found: list[Instance] = []
 
             def complete() -> bool:
@@ -111,9 +112,9 @@ class ComputeContract(Contract):
             eventually(complete, patience=subject.traits.listing_lag + subject.patience)
             return found
 
-        return look
+        return wait_for
 
-    # What there is
+    # Regions, types, images
 
     def test_regions_have_names_and_zones(self, compute: Compute, subject: ComputeSubject) -> None:
         regions = compute.regions()
@@ -126,7 +127,7 @@ class ComputeContract(Contract):
         assert len({each.name for each in types}) == len(types)
         assert all(each.vcpus >= 1 and each.memory_gb > 0 and each.zones for each in types)
 
-    def test_images_have_names_of_their_own(self, compute: Compute) -> None:
+    def test_images_have_unique_names(self, compute: Compute) -> None:
         images = compute.images()
         assert len({(image.name, image.architecture, image.owner) for image in images}) == len(images) > 0
 
@@ -138,7 +139,7 @@ class ComputeContract(Contract):
         if subject.backend.check_launch is not None:
             subject.backend.check_launch(subject.settings, request_of())
 
-    def test_a_launched_instance_is_listed_as_it_was_asked_for(
+    def test_launch_is_listed_as_requested(
         self,
         compute: Compute,
         subject: ComputeSubject,
@@ -157,7 +158,7 @@ class ComputeContract(Contract):
         assert instance.client_token in ("", request.client_token)
         assert dict(request.labels).items() <= dict(instance.labels).items()
 
-    def test_launching_twice_with_one_token_starts_one_instance(
+    def test_launch_repeated_with_one_token_starts_one_instance(
         self,
         compute: Compute,
         subject: ComputeSubject,
@@ -172,7 +173,7 @@ class ComputeContract(Contract):
         assert again.instance_id == first.instance_id
         assert len(listed(1)) == 1
 
-    def test_calls_that_took_effect_and_timed_out_may_be_repeated(
+    def test_calls_can_be_repeated_after_a_lost_answer(
         self,
         compute: Compute,
         subject: ComputeSubject,
@@ -193,7 +194,7 @@ class ComputeContract(Contract):
         unreliable.terminate([instance.instance_id])
         eventually(lambda: not any(each.is_alive for each in compute.instances(job)), patience=subject.patience)
 
-    def test_concurrent_launches_with_one_token_start_one_instance(
+    def test_launch_concurrent_with_one_token_starts_one_instance(
         self, compute: Compute, request_of: Callable[..., LaunchRequest], listed: Callable[[int], list[Instance]]
     ) -> None:
         request = request_of()
@@ -202,7 +203,7 @@ class ComputeContract(Contract):
         assert {instance.instance_id for instance in listed(1)} == ids
         assert len(ids) == 1
 
-    def test_a_spot_instance_is_listed_as_one_where_there_are_any(
+    def test_launch_of_a_spot_instance_is_listed_as_spot(
         self,
         compute: Compute,
         subject: ComputeSubject,
@@ -213,7 +214,7 @@ class ComputeContract(Contract):
         compute.launch(request_of(offer=attrs.evolve(subject.offer, purchase=purchase)))
         assert [instance.purchase for instance in listed(1)] == [purchase]
 
-    def test_refusals_say_what_to_avoid_and_for_how_long(
+    def test_launch_refusal_has_scope_and_retry_time(
         self, compute: Compute, subject: ComputeSubject, job: str, request_of: Callable[..., LaunchRequest]
     ) -> None:
         for refusal in subject.refusals:
@@ -224,7 +225,7 @@ class ComputeContract(Contract):
             assert refused.value.reason
         assert list(compute.instances(job)) == []
 
-    def test_an_instance_ends_itself_after_its_lifetime_where_the_traits_say_so(
+    def test_instance_terminates_after_max_lifetime_if_supported(
         self,
         compute: Compute,
         subject: ComputeSubject,
@@ -243,7 +244,7 @@ class ComputeContract(Contract):
 
     # Listing
 
-    def test_a_long_listing_is_complete(
+    def test_instances_of_a_long_listing_are_complete(
         self,
         compute: Compute,
         subject: ComputeSubject,
@@ -255,7 +256,7 @@ class ComputeContract(Contract):
             launched = sorted(instance.instance_id for instance in threads.map(compute.launch, requests))
         assert sorted(instance.instance_id for instance in listed(subject.many)) == launched
 
-    def test_a_job_sees_its_own_instances_only_and_everything_when_asked(
+    def test_instances_are_those_of_the_job_or_of_all_jobs(
         self,
         compute: Compute,
         subject: ComputeSubject,
@@ -271,7 +272,7 @@ class ComputeContract(Contract):
             patience=subject.traits.listing_lag + subject.patience,
         )
 
-    def test_foreign_instances_are_never_listed(
+    def test_instances_exclude_unmanaged_ones(
         self,
         compute: Compute,
         subject: ComputeSubject,
@@ -283,7 +284,7 @@ class ComputeContract(Contract):
         assert foreign not in {instance.instance_id for instance in listed(1)}
         assert foreign not in {instance.instance_id for instance in compute.instances(None)}
 
-    def test_foreign_instances_are_shown_on_request_as_nobodys(
+    def test_instances_include_unmanaged_ones_on_request(
         self, compute: Compute, subject: ComputeSubject, request_of: Callable[..., LaunchRequest]
     ) -> None:
         foreign = subject.foreign() if subject.foreign is not None else None
@@ -296,13 +297,11 @@ class ComputeContract(Contract):
         assert shown()[own.instance_id] == own.job_id
         assert foreign is None or shown().get(foreign) == ""
 
-    def test_headroom_is_a_number_of_instances_and_what_limits_it(
-        self, compute: Compute, subject: ComputeSubject
-    ) -> None:
+    def test_headroom_has_a_number_and_its_limit(self, compute: Compute, subject: ComputeSubject) -> None:
         headroom = compute.headroom(subject.offer)
         assert headroom is None or (headroom.instances >= 0 and headroom.limited_by)
 
-    def test_instances_are_found_by_whoever_comes_later(
+    def test_instances_are_found_by_another_object(
         self,
         compute: Compute,
         subject: ComputeSubject,
@@ -315,7 +314,7 @@ class ComputeContract(Contract):
         with subject.open(job) as later:
             assert [instance.instance_id for instance in later.instances(job)] == [launched.instance_id]
 
-    def test_a_job_without_instances_has_an_empty_listing(
+    def test_instances_of_a_job_without_any_are_empty(
         self, compute: Compute, subject: ComputeSubject, job: str, request_of: Callable[..., LaunchRequest]
     ) -> None:
         if subject.foreign is not None:
@@ -326,7 +325,7 @@ class ComputeContract(Contract):
 
     # Terminating
 
-    def test_a_terminated_instance_is_gone_and_may_be_terminated_again(
+    def test_terminate_is_complete_and_idempotent(
         self,
         compute: Compute,
         subject: ComputeSubject,
@@ -341,7 +340,7 @@ class ComputeContract(Contract):
         eventually(lambda: not any(each.is_alive for each in compute.instances(job)), patience=subject.patience)
         compute.terminate([launched.instance_id])
 
-    def test_terminate_ends_those_it_is_told_and_no_others(
+    def test_terminate_affects_the_given_instances_only(
         self,
         compute: Compute,
         subject: ComputeSubject,
@@ -357,13 +356,13 @@ class ComputeContract(Contract):
             patience=subject.patience,
         )
 
-    def test_unknown_instances_are_no_error(self, compute: Compute) -> None:
+    def test_terminate_ignores_unknown_instances(self, compute: Compute) -> None:
         compute.terminate([])
         compute.terminate(["contract-unknown-instance"])
 
     # Console
 
-    def test_the_console_shows_what_the_script_printed(
+    def test_console_log_has_the_output_of_the_script(
         self, compute: Compute, subject: ComputeSubject, request_of: Callable[..., LaunchRequest]
     ) -> None:
         launched = compute.launch(request_of())

@@ -1,9 +1,9 @@
-"""What all contracts share: how tests are inherited, and how they wait.
+"""Base of the contracts: inheritance of tests, and waiting.
 
 Invariants, each with a test:
 
-1. A contract's test can be left out only by overriding it with an ``xfail`` that has a reason.
-2. A subclass without a ``subject`` fixture fails, test by test; it never passes by testing nothing.
+1. A test of a contract can be opted out of only by overriding it with an ``xfail`` that has a reason.
+2. Every test of a subclass without a ``subject`` fixture fails.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ __all__ = ["Contract", "eventually"]
 
 
 class Contract:
-    """Base of the contracts. A direct subclass states a contract; their subclasses are held to it."""
+    """Base of the contracts. Direct subclasses define a contract; further subclasses must pass it."""
 
     contract_tests: ClassVar[frozenset[str]] = frozenset()
-    """The tests of the contract."""
+    """Names of the contract's tests."""
 
     def __init_subclass__(cls, **arguments: Any) -> None:
         super().__init_subclass__(**arguments)
@@ -32,7 +32,7 @@ class Contract:
         for name in sorted(cls.contract_tests):
             if name in vars(cls) and not _opted_out(vars(cls)[name]):
                 raise TypeError(
-                    f"{cls.__name__} overrides {name} of the contract; to leave it out, mark it with "
+                    f"{cls.__name__} overrides {name} of the contract; to opt out, mark it with "
                     'pytest.mark.xfail(reason="why")'
                 )
             if not callable(getattr(cls, name, None)):
@@ -40,15 +40,15 @@ class Contract:
 
     @pytest.fixture
     def subject(self) -> Any:
-        """What is tested: the fixture that a subclass has to give."""
+        """Backend under test; the fixture that a subclass must provide."""
         pytest.fail(f'{type(self).__name__} has no fixture "subject"', pytrace=False)
 
 
 def eventually(condition: Callable[[], object], *, patience: timedelta = timedelta(seconds=20)) -> None:
-    """Wait until a condition holds; fails when it does not within ``patience``."""
+    """Wait until a condition holds. Raise `AssertionError` if it does not within ``patience``."""
     deadline = time.monotonic() + patience.total_seconds()
     while not condition():
-        assert time.monotonic() < deadline, f"it did not happen within {patience.total_seconds():g} s"
+        assert time.monotonic() < deadline, f"condition not met within {patience.total_seconds():g} s"
         time.sleep(0.01)
 
 

@@ -1,4 +1,4 @@
-"""What every pricing backend has to do."""
+"""Contract of pricing backends."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ __all__ = ["PricingContract", "PricingSubject"]
 
 @attrs.frozen(kw_only=True)
 class PricingSubject:
-    """A pricing backend to be tested."""
+    """A pricing backend under test."""
 
     backend: PricingBackend
     requests: Sequence[OfferRequest]
-    """Two at least, all different, for which there are prices."""
+    """At least two different requests with prices."""
     unpriced: OfferRequest | None = None
-    """One for which there is none, where the provider does not price everything."""
+    """A request without a price, if the provider has any."""
     settings: Any = attrs.field(factory=NoSettings)
     context: PricingContext = attrs.field(factory=PricingContext)
 
@@ -35,7 +35,7 @@ class PricingSubject:
 
 
 def request_in(answer: Offer | Unpriced) -> OfferRequest:
-    """What an answer answers."""
+    """Return the request of an answer."""
     if isinstance(answer, Unpriced):
         return answer.request
     return OfferRequest(
@@ -51,22 +51,22 @@ class PricingContract(Contract):
         with subject.open() as pricing:
             yield pricing
 
-    def test_each_request_gets_its_own_answer_in_order(self, pricing: Pricing, subject: PricingSubject) -> None:
+    def test_price_answers_each_request_in_order(self, pricing: Pricing, subject: PricingSubject) -> None:
         wanted = [*subject.requests, *reversed(subject.requests)]
         assert len(wanted) >= 4
         assert [request_in(answer) for answer in pricing.price(wanted)] == wanted
 
-    def test_prices_are_amounts_with_the_time_they_were_given(self, pricing: Pricing, subject: PricingSubject) -> None:
+    def test_price_has_amount_and_time(self, pricing: Pricing, subject: PricingSubject) -> None:
         for answer in pricing.price(subject.requests):
             assert isinstance(answer, Offer), answer
             assert answer.price_per_hour >= Money(0)
             assert answer.priced_at.tzinfo is not None
             assert answer.priced_at <= datetime.now(UTC) + timedelta(minutes=5)
 
-    def test_nothing_asked_is_nothing_answered(self, pricing: Pricing) -> None:
+    def test_price_of_no_requests_is_empty(self, pricing: Pricing) -> None:
         assert list(pricing.price([])) == []
 
-    def test_one_without_a_price_says_why_and_stops_no_other(self, pricing: Pricing, subject: PricingSubject) -> None:
+    def test_price_reports_unpriced_requests_with_a_reason(self, pricing: Pricing, subject: PricingSubject) -> None:
         missing = [subject.unpriced] if subject.unpriced is not None else []
         answers = pricing.price([subject.requests[0], *missing, subject.requests[1]])
         assert len(answers) == 2 + len(missing)
@@ -76,14 +76,14 @@ class PricingContract(Contract):
             assert isinstance(answer, Unpriced)
             assert answer.reason
 
-    def test_the_same_question_gets_the_same_price(self, pricing: Pricing, subject: PricingSubject) -> None:
+    def test_price_is_the_same_for_the_same_request(self, pricing: Pricing, subject: PricingSubject) -> None:
         with ThreadPoolExecutor(4) as threads:
             rounds = list(threads.map(pricing.price, [subject.requests] * 4))
         prices = [[answer.price for answer in answers if isinstance(answer, Offer)] for answers in rounds]
         assert all(each == prices[0] for each in prices)
         assert len(prices[0]) == len(subject.requests)
 
-    def test_the_parts_of_the_price_are_not_negative(self, pricing: Pricing, subject: PricingSubject) -> None:
+    def test_price_has_no_negative_part(self, pricing: Pricing, subject: PricingSubject) -> None:
         for answer in pricing.price(subject.requests):
             assert isinstance(answer, Offer)
             assert all(part >= Money(0) for part in attrs.astuple(answer.price, recurse=False))

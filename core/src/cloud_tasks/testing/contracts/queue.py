@@ -1,4 +1,4 @@
-"""What every queue has to do."""
+"""Contract of queues."""
 
 from __future__ import annotations
 
@@ -31,16 +31,16 @@ def _sleep(duration: timedelta) -> None:
 
 @attrs.frozen(kw_only=True)
 class QueueSubject:
-    """A queue backend to be tested. Everything opened from one subject with one name is one queue."""
+    """A queue backend under test. Objects opened from one subject with one name share a queue."""
 
     backend: QueueBackend
     settings: Any = attrs.field(factory=NoSettings)
     lease: timedelta = timedelta(seconds=1)
-    """A short lease that the backend can keep; tests wait for its end."""
+    """A short lease that the backend supports; tests wait for its expiry."""
     advance: Callable[[timedelta], None] = _sleep
-    """Let time pass for the backend; give the backend's own clock where it can be set."""
+    """Let time pass for the backend; use the backend's clock if it can be set."""
     patience: timedelta = timedelta(seconds=20)
-    """How long a message that is there may take to be received."""
+    """Time limit for receiving an available message."""
     region: str | None = None
 
     @property
@@ -48,13 +48,13 @@ class QueueSubject:
         return self.backend.traits
 
     def open(self, name: str, *, lease: timedelta | None = None) -> AbstractContextManager[Queue]:
-        """A consumer of the queue of this name, with the short lease if none is given."""
+        """Open the queue of this name, with the short lease by default."""
         context = QueueContext(job_id="contract", name=name, lease=lease or self.lease, region=self.region)
         return self.backend.open(self.settings, context)
 
 
 def receive_all(queue: Queue, count: int, patience: timedelta) -> list[Delivery]:
-    """Receive until ``count`` messages are there or the patience is over."""
+    """Receive until ``count`` messages have arrived or ``patience`` has passed."""
     deadline = time.monotonic() + patience.total_seconds()
     received: list[Delivery] = []
     while len(received) < count and time.monotonic() < deadline:
@@ -71,7 +71,7 @@ class QueueContract(Contract):
 
     @pytest.fixture
     def consumers(self, subject: QueueSubject, name: str) -> Iterator[Callable[[], Queue]]:
-        """Opens consumers of the queue under test: as other processes would."""
+        """Return a function that opens further consumers of the queue, as other processes would."""
         with ExitStack() as stack:
             yield lambda: stack.enter_context(subject.open(name))
 
@@ -84,18 +84,18 @@ class QueueContract(Contract):
 
     @pytest.fixture
     def one(self, queue: Queue, subject: QueueSubject) -> Callable[[], Delivery]:
-        """Receives one message, which has to come."""
+        """Return a function that receives one message, and fails without one."""
 
         def receive() -> Delivery:
             received = receive_all(queue, 1, subject.patience)
-            assert received, "no message came"
+            assert received, "no message received"
             return received[0]
 
         return receive
 
-    # Life of the queue
+    # Creation and deletion
 
-    def test_create_makes_the_queue_and_is_idempotent(self, subject: QueueSubject, name: str) -> None:
+    def test_create_is_idempotent(self, subject: QueueSubject, name: str) -> None:
         with subject.open(name) as queue:
             assert not queue.exists()
             queue.create()
@@ -103,12 +103,12 @@ class QueueContract(Contract):
             assert queue.exists()
             queue.delete()
 
-    def test_delete_removes_the_queue_and_is_idempotent(self, queue: Queue) -> None:
+    def test_delete_is_idempotent(self, queue: Queue) -> None:
         queue.delete()
         queue.delete()
         assert not queue.exists()
 
-    def test_a_queue_that_does_not_exist_is_not_found(self, subject: QueueSubject, name: str) -> None:
+    def test_missing_queue_raises_not_found(self, subject: QueueSubject, name: str) -> None:
         with subject.open(name) as queue:
             with pytest.raises(NotFoundError):
                 queue.receive(1, wait=_AT_ONCE)
@@ -117,7 +117,7 @@ class QueueContract(Contract):
             with pytest.raises(NotFoundError):
                 queue.purge()
 
-    def test_a_queue_can_be_deleted_and_created_at_once(
+    def test_delete_and_create_start_with_an_empty_queue(
         self, queue: Queue, subject: QueueSubject, one: Callable[[], Delivery]
     ) -> None:
         queue.send([b"leased", b"waiting"])
@@ -131,7 +131,7 @@ class QueueContract(Contract):
         assert one().body == b"new"
         assert list(queue.receive(1, wait=_AT_ONCE)) == []
 
-    def test_purge_removes_messages_that_wait_and_messages_that_are_leased(
+    def test_purge_removes_visible_and_leased_messages(
         self, queue: Queue, subject: QueueSubject, one: Callable[[], Delivery]
     ) -> None:
         queue.send([b"leased", b"waiting"])
@@ -142,14 +142,14 @@ class QueueContract(Contract):
         queue.send([b"after"])
         assert one().body == b"after"
 
-    def test_messages_outlive_the_object_that_sent_them(
+    def test_send_outlives_its_object(
         self, queue: Queue, subject: QueueSubject, name: str, one: Callable[[], Delivery]
     ) -> None:
         with subject.open(name) as sender:
             assert list(sender.send([b"durable"])) == []
         assert one().body == b"durable"
 
-    def test_queues_of_different_names_do_not_mix(
+    def test_queues_of_different_names_are_separate(
         self, queue: Queue, subject: QueueSubject, name: str, one: Callable[[], Delivery]
     ) -> None:
         with subject.open(name + "-events") as other:
@@ -165,11 +165,11 @@ class QueueContract(Contract):
     @pytest.mark.parametrize(
         "body", [b'{"task_id": "t"}', '{"name": "λ ≠ 木"}'.encode(), b" \n<&>'\"\t ", bytes(range(256))]
     )
-    def test_a_message_arrives_as_it_was_sent(self, queue: Queue, one: Callable[[], Delivery], body: bytes) -> None:
+    def test_send_keeps_the_body_unchanged(self, queue: Queue, one: Callable[[], Delivery], body: bytes) -> None:
         assert list(queue.send([body])) == []
         assert one().body == body
 
-    def test_more_messages_than_a_batch_all_arrive(self, queue: Queue, subject: QueueSubject) -> None:
+    def test_send_of_more_than_a_batch_is_complete(self, queue: Queue, subject: QueueSubject) -> None:
         count = 2 * min(subject.traits.send_batch, 1000) + 1
         bodies = [b"message %d" % number for number in range(count)]
         assert list(queue.send(bodies)) == []
@@ -182,7 +182,7 @@ class QueueContract(Contract):
                 break
         assert received == Counter(bodies)
 
-    def test_the_largest_messages_arrive_whole_also_together(self, queue: Queue, subject: QueueSubject) -> None:
+    def test_send_keeps_bodies_of_maximum_size(self, queue: Queue, subject: QueueSubject) -> None:
         size = subject.traits.max_message_bytes
         bodies = [b"a" * size, b"b" * size, b"c" * size]
         assert list(queue.send(bodies)) == []
@@ -193,7 +193,7 @@ class QueueContract(Contract):
             (b"c", size),
         ]
 
-    def test_a_message_that_is_too_large_fails_alone_and_for_good(self, queue: Queue, subject: QueueSubject) -> None:
+    def test_send_reports_an_oversized_message_only(self, queue: Queue, subject: QueueSubject) -> None:
         too_large = b"x" * (subject.traits.max_message_bytes + 1)
         failures = queue.send([b"first", too_large, b"last"])
         assert [(failure.index, failure.transient) for failure in failures] == [(1, False)]
@@ -201,13 +201,13 @@ class QueueContract(Contract):
         received = receive_all(queue, 2, subject.patience)
         assert sorted(delivery.body for delivery in received) == [b"first", b"last"]
 
-    def test_nothing_to_do_is_no_error(self, queue: Queue) -> None:
+    def test_calls_with_empty_arguments_do_nothing(self, queue: Queue) -> None:
         assert list(queue.send([])) == []
         assert list(queue.ack([])) == []
         assert list(queue.release([])) == []
         assert list(queue.extend([], lease=timedelta(seconds=10))) == []
 
-    def test_a_delayed_message_does_not_come_early_where_delays_are_supported(
+    def test_send_with_a_delay_is_not_early_if_supported(
         self, queue: Queue, subject: QueueSubject, one: Callable[[], Delivery]
     ) -> None:
         delay = min(subject.lease * 2, subject.traits.delay)
@@ -219,15 +219,15 @@ class QueueContract(Contract):
 
     # Receiving
 
-    def test_an_empty_queue_gives_nothing(self, queue: Queue) -> None:
+    def test_receive_from_an_empty_queue_returns_nothing(self, queue: Queue) -> None:
         assert list(queue.receive(10, wait=_AT_ONCE)) == []
         assert list(queue.receive(10, wait=timedelta(seconds=0.02))) == []
 
-    def test_receive_brings_no_more_than_asked(self, queue: Queue, subject: QueueSubject) -> None:
+    def test_receive_returns_at_most_max_messages(self, queue: Queue, subject: QueueSubject) -> None:
         queue.send([b"%d" % number for number in range(5)])
         assert len(queue.receive(2, wait=subject.patience)) in (1, 2)
 
-    def test_a_waiting_consumer_gets_a_message_that_is_sent_meanwhile(
+    def test_receive_returns_a_message_sent_while_waiting(
         self, queue: Queue, consumers: Callable[[], Queue], subject: QueueSubject
     ) -> None:
         consumer = consumers()
@@ -241,11 +241,11 @@ class QueueContract(Contract):
             received = thread.submit(consume)
             started.wait()
             queue.send([b"sent meanwhile"])
-            # One that returned only at the end of its wait would be too late for this.
+            # A call that returns only at the end of its wait would be too late.
             deliveries = received.result(timeout=subject.patience.total_seconds())
         assert [delivery.body for delivery in deliveries] == [b"sent meanwhile"]
 
-    def test_consumers_never_hold_the_same_message(self, queue: Queue, subject: QueueSubject, name: str) -> None:
+    def test_receive_never_leases_a_message_twice(self, queue: Queue, subject: QueueSubject, name: str) -> None:
         bodies = [b"%d" % number for number in range(120)]
         queue.send(bodies)
         received: Counter[bytes] = Counter()
@@ -263,7 +263,7 @@ class QueueContract(Contract):
                     with lock:
                         received.update(delivery.body for delivery in deliveries)
                         leases.update(delivery.lease_id for delivery in deliveries)
-                # Nobody acks before every message is held by somebody.
+                # No consumer acks before every message is leased.
                 all_leased.wait()
                 return consumer.ack(own)
 
@@ -273,7 +273,7 @@ class QueueContract(Contract):
         assert len(leases) == len(bodies)
         assert lost == []
 
-    def test_one_object_serves_several_threads(self, queue: Queue, subject: QueueSubject) -> None:
+    def test_queue_object_is_thread_safe(self, queue: Queue, subject: QueueSubject) -> None:
         with ThreadPoolExecutor(4) as threads:
             for failures in threads.map(lambda number: queue.send([b"%d" % number]), range(40)):
                 assert list(failures) == []
@@ -286,7 +286,7 @@ class QueueContract(Contract):
 
     # Leases
 
-    def test_a_leased_message_is_hidden_and_comes_back_when_the_lease_ends(
+    def test_lease_hides_a_message_until_it_expires(
         self, queue: Queue, consumers: Callable[[], Queue], subject: QueueSubject, one: Callable[[], Delivery]
     ) -> None:
         queue.send([b"task"])
@@ -297,7 +297,7 @@ class QueueContract(Contract):
         assert second.body == b"task"
         assert second.lease_id != first.lease_id
 
-    def test_a_delivery_knows_its_number_where_the_traits_say_so(
+    def test_delivery_count_is_reported_if_supported(
         self, queue: Queue, subject: QueueSubject, one: Callable[[], Delivery]
     ) -> None:
         queue.send([b"task"])
@@ -309,7 +309,7 @@ class QueueContract(Contract):
         else:
             assert all(count is None or count >= 1 for count in counts)
 
-    def test_an_acked_message_never_comes_back(
+    def test_ack_removes_a_message_for_good(
         self, queue: Queue, subject: QueueSubject, one: Callable[[], Delivery]
     ) -> None:
         queue.send([b"task"])
@@ -317,7 +317,7 @@ class QueueContract(Contract):
         subject.advance(subject.lease * 1.5)
         assert list(queue.receive(1, wait=_AT_ONCE)) == []
 
-    def test_calls_that_took_effect_and_timed_out_may_be_repeated(
+    def test_calls_can_be_repeated_after_a_lost_answer(
         self, queue: Queue, subject: QueueSubject, one: Callable[[], Delivery]
     ) -> None:
         first = frozenset({1})
@@ -332,7 +332,7 @@ class QueueContract(Contract):
         subject.advance(subject.lease * 1.5)
         assert list(queue.receive(1, wait=_AT_ONCE)) == []
 
-    def test_a_throttled_call_had_no_effect_and_may_be_repeated(
+    def test_calls_can_be_repeated_after_throttling(
         self, queue: Queue, subject: QueueSubject, one: Callable[[], Delivery]
     ) -> None:
         throttled = inject(queue, [Fault(method=name, calls=frozenset({1})) for name in ("send", "extend", "release")])
@@ -349,7 +349,7 @@ class QueueContract(Contract):
         assert one().body == b"task"
         assert list(queue.receive(1, wait=_AT_ONCE)) == []
 
-    def test_a_lease_that_was_lost_is_told_and_harms_nobody(
+    def test_expired_lease_is_reported_and_has_no_effect(
         self, queue: Queue, subject: QueueSubject, one: Callable[[], Delivery]
     ) -> None:
         queue.send([b"task"])
@@ -362,14 +362,14 @@ class QueueContract(Contract):
         assert list(queue.receive(1, wait=_AT_ONCE)) == []
         assert list(queue.ack([held])) == []
 
-    def test_of_many_leases_exactly_the_lost_ones_are_told(self, queue: Queue, subject: QueueSubject) -> None:
+    def test_expired_leases_are_reported_among_many(self, queue: Queue, subject: QueueSubject) -> None:
         queue.send([b"%d" % number for number in range(25)])
         leases = [delivery.lease_id for delivery in receive_all(queue, 25, subject.patience)]
         assert len(leases) == 25
         assert list(queue.ack(leases[5:8])) == []
         assert sorted(queue.ack(leases)) == sorted(leases[5:8])
 
-    def test_an_extended_lease_holds_and_then_ends(
+    def test_extend_prolongs_a_lease(
         self, queue: Queue, consumers: Callable[[], Queue], subject: QueueSubject, one: Callable[[], Delivery]
     ) -> None:
         queue.send([b"task"])
@@ -380,7 +380,7 @@ class QueueContract(Contract):
         subject.advance(subject.lease * 3)
         assert one().body == b"task"
 
-    def test_a_released_message_is_there_for_others_at_once(
+    def test_release_makes_a_message_visible_at_once(
         self, queue: Queue, consumers: Callable[[], Queue], subject: QueueSubject
     ) -> None:
         with_long_lease = subject.lease * 60
@@ -392,7 +392,7 @@ class QueueContract(Contract):
         assert second.body == b"task"
         assert list(queue.ack([first.lease_id])) == [first.lease_id]
 
-    def test_a_message_released_with_a_delay_does_not_come_early_where_delays_are_supported(
+    def test_release_with_a_delay_is_not_early_if_supported(
         self, queue: Queue, subject: QueueSubject, one: Callable[[], Delivery]
     ) -> None:
         delay = min(subject.lease * 2, subject.traits.delay)
@@ -405,7 +405,7 @@ class QueueContract(Contract):
 
     # Depth
 
-    def test_the_depth_follows_a_message_where_it_is_exact(
+    def test_depth_follows_messages_if_exact(
         self, queue: Queue, subject: QueueSubject, one: Callable[[], Delivery]
     ) -> None:
         def check_depth(visible: int, in_flight: int) -> None:

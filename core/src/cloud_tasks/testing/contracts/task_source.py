@@ -1,4 +1,4 @@
-"""What every task source has to do."""
+"""Contract of task sources."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ __all__ = ["TaskSourceContract", "TaskSourceSubject"]
 
 @attrs.frozen(kw_only=True)
 class TaskSourceSubject:
-    """A task source to be tested."""
+    """A task source under test."""
 
     backend: TaskSourceBackend
     context: TaskSourceContext
-    """Where its tasks are."""
+    """Location of its tasks."""
     expected: Sequence[Task]
-    """They, in order; two at least."""
+    """Its tasks in order, at least two."""
     broken: Sequence[TaskSourceContext] = ()
-    """Places whose tasks cannot be used: reading each to its end raises `InputError`."""
+    """Locations of invalid tasks: reading each to its end raises `InputError`."""
     settings: Any = attrs.field(factory=NoSettings)
 
     def open(self, context: TaskSourceContext | None = None) -> AbstractContextManager[TaskSource]:
@@ -36,43 +36,39 @@ class TaskSourceSubject:
 
 
 class TaskSourceContract(Contract):
-    """The same tasks, in the same order, as often as asked; see `cloud_tasks.plugin.TaskSource`."""
+    """The same tasks in the same order in every iteration; see `cloud_tasks.plugin.TaskSource`."""
 
     @pytest.fixture
     def source(self, subject: TaskSourceSubject) -> Iterator[TaskSource]:
         with subject.open() as source:
             yield source
 
-    def test_the_tasks_are_those_expected_in_order(self, source: TaskSource, subject: TaskSourceSubject) -> None:
+    def test_tasks_equal_the_expected_ones_in_order(self, source: TaskSource, subject: TaskSourceSubject) -> None:
         assert len(subject.expected) >= 2
         assert list(source) == list(subject.expected)
 
-    def test_every_task_has_an_id_of_its_own_and_named_data(self, source: TaskSource) -> None:
+    def test_tasks_have_unique_ids_and_named_data(self, source: TaskSource) -> None:
         tasks = list(source)
         assert all(isinstance(task, Task) and isinstance(task.task_id, str) and task.task_id for task in tasks)
         assert len({task.task_id for task in tasks}) == len(tasks)
         assert all(isinstance(name, str) for task in tasks for name in task.data)
 
-    def test_iterating_again_gives_the_same_tasks(self, source: TaskSource) -> None:
+    def test_iteration_repeats_the_same_tasks(self, source: TaskSource) -> None:
         assert list(source) == list(source)
 
-    def test_an_iteration_that_was_given_up_spoils_nothing(
-        self, source: TaskSource, subject: TaskSourceSubject
-    ) -> None:
+    def test_iteration_restarts_after_a_partial_one(self, source: TaskSource, subject: TaskSourceSubject) -> None:
         assert list(itertools.islice(source, 1)) == list(subject.expected[:1])
         assert list(source) == list(subject.expected)
 
-    def test_opening_again_gives_the_same_tasks(self, subject: TaskSourceSubject) -> None:
+    def test_open_repeats_the_same_tasks(self, subject: TaskSourceSubject) -> None:
         for _ in range(2):
             with subject.open() as source:
                 assert list(source) == list(subject.expected)
 
-    def test_the_expected_length_is_right_where_it_is_known(
-        self, source: TaskSource, subject: TaskSourceSubject
-    ) -> None:
+    def test_expected_length_is_correct_if_known(self, source: TaskSource, subject: TaskSourceSubject) -> None:
         assert source.expected_length() in (None, len(subject.expected))
 
-    def test_broken_input_is_an_input_error(self, subject: TaskSourceSubject) -> None:
+    def test_broken_input_raises_input_error(self, subject: TaskSourceSubject) -> None:
         for context in subject.broken:
             with pytest.raises(InputError), subject.open(context) as source:
                 for _ in source:

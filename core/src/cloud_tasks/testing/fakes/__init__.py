@@ -1,1 +1,1 @@
-"""Backends in memory, and the proxy that injects faults."""
+"""Backends in memory, and fault injection."""

@@ -1,7 +1,4 @@
-"""Makes a backend's object fail on purpose: throttled before it did anything, or cut off after it did.
-
-The second is what a time-out looks like: the call took effect, and the caller does not know.
-"""
+"""Fault injection: calls of a backend fail before they take effect (throttling), or after (a lost answer)."""
 
 from __future__ import annotations
 
@@ -21,31 +18,32 @@ _T = TypeVar("_T")
 
 
 class When(enum.Enum):
-    """At which side of the real call the fault strikes."""
+    """Whether a fault occurs before or after the real call."""
 
     BEFORE = "before"
     """The call has no effect: throttling, a refused connection."""
     AFTER = "after"
-    """The call takes effect and its answer is lost: a time-out."""
+    """The call takes effect and its answer is lost, as in a time-out."""
 
 
 @attrs.frozen(kw_only=True)
 class Fault:
-    """Some calls of one method that fail."""
+    """Calls of one method that fail."""
 
     method: str
     calls: frozenset[int] | None = None
-    """Which ones, counted from 1; None: all."""
+    """Numbers of the calls, from 1; None: all."""
     when: When = When.BEFORE
     error: Callable[[], Exception] = lambda: ProviderError("injected fault", transient=True)
+    """Return the exception to raise."""
 
     def strikes(self, method: str, call: int) -> bool:
-        """Whether this call of this method fails."""
+        """Return whether this call of this method fails."""
         return method == self.method and (self.calls is None or call in self.calls)
 
 
 def inject(target: _T, faults: Sequence[Fault]) -> _T:
-    """The same object as far as its methods go, failing as told. Thread-safe as far as ``target`` is."""
+    """Return a proxy of ``target`` with failing calls. Thread-safe if ``target`` is."""
     return cast(_T, _Faulty(target, faults))
 
 

@@ -1,7 +1,7 @@
-"""A provider that lives in memory: queue, compute and pricing that keep the contracts, on a clock that is set by hand.
+"""Provider in memory: queue, compute and pricing that pass the contracts, with a clock that tests set.
 
-For tests of what uses a provider, and the reference against which the kit itself is tested. Nothing is started and
-nothing is stored; what is opened from one `MemoryProvider` is one world.
+For tests of code that uses a provider, and as the reference of the contracts. All objects opened from one
+`MemoryProvider` share their state; no process is started and no file is written.
 """
 
 from __future__ import annotations
@@ -36,26 +36,28 @@ REGION = Region(name="memory", zones=("memory-a", "memory-b"))
 
 
 class Clock:
-    """A time that passes only when it is told to."""
+    """A clock that only `advance` moves."""
 
     def __init__(self) -> None:
         self._now = datetime(2026, 1, 1, tzinfo=UTC)
 
     def __call__(self) -> datetime:
+        """Return the current time (UTC)."""
         return self._now
 
     def advance(self, duration: timedelta) -> None:
+        """Move the clock forward."""
         self._now += duration
 
 
 class MemoryProvider:
-    """The three backends, each named ``memory``.
+    """Queue, compute and pricing backends, each named ``memory``.
 
     Args:
-        queue_traits: To stand in for a queue with other limits; delays and lease lengths are honoured as they say.
+        queue_traits: Traits of another queue; the queue keeps to their delays and leases.
         exact_depth: Whether the queue declares its depth exact.
-        missing_listings: How many listings after its launch do not show an instance yet.
-        starting_listings: How many listings then show it as STARTING, before it is RUNNING.
+        missing_listings: Number of listings after a launch without the instance.
+        starting_listings: Number of further listings with it as STARTING, before RUNNING.
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""The queue of the provider in memory."""
+"""Queue of the provider in memory."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class _Message:
 
 
 class MemoryQueues:
-    """All queues of one world, by name."""
+    """State of one provider: its queues, by name."""
 
     def __init__(self, *, clock: Callable[[], datetime]) -> None:
         self.clock = clock
@@ -35,7 +35,7 @@ class MemoryQueues:
 
 
 class MemoryQueue:
-    """The `Queue` of one name. ``wait`` is in real time, leases and delays are in the world's."""
+    """`Queue` of one name. ``wait`` is in real time; leases and delays follow the provider's clock."""
 
     def __init__(
         self, queues: MemoryQueues, traits: QueueTraits, *, name: str, lease: timedelta, exact_depth: bool = True
@@ -84,7 +84,7 @@ class MemoryQueue:
                 remaining = deadline - time.monotonic()
                 if deliveries or remaining <= 0:
                     return deliveries
-                # The world's clock may have been set meanwhile, which nobody is notified of.
+                # The clock may move meanwhile, without a notification.
                 self._queues.changed.wait(min(remaining, 0.01))
 
     def ack(self, lease_ids: Sequence[str]) -> Sequence[str]:
@@ -96,10 +96,10 @@ class MemoryQueue:
     def release(self, lease_ids: Sequence[str], *, delay: timedelta = timedelta(0)) -> Sequence[str]:
         visible_at = self._queues.clock() + min(delay, self._traits.delay)
 
-        def give_back(message: _Message) -> None:
+        def make_visible(message: _Message) -> None:
             message.lease_id, message.visible_at = None, visible_at
 
-        return self._settle(lease_ids, give_back)
+        return self._settle(lease_ids, make_visible)
 
     def extend(self, lease_ids: Sequence[str], *, lease: timedelta) -> Sequence[str]:
         until = self._queues.clock() + min(lease, self._traits.max_lease)
@@ -118,7 +118,7 @@ class MemoryQueue:
             return Depth(visible=visible, in_flight=held, exact=self._exact_depth, as_of=now)
 
     def close(self) -> None:
-        """Nothing is kept open."""
+        """Do nothing: no connection is open."""
 
     def _messages(self) -> list[_Message]:
         try:

@@ -30,7 +30,7 @@ _MAX_RETRIES = 10_000
 
 
 class LocalConsumer:
-    """Consumer of a task file, a factory or a grid.
+    """Consumer of a task file, a factory or a parameter grid.
 
     Args:
         source: Opens the source, in the thread that reads it.

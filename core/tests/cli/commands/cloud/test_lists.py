@@ -144,7 +144,7 @@ def test_detail_shows_every_part_of_the_price(commands: MemoryCommands) -> None:
 
 def test_the_instances_of_a_job_of_all_jobs_and_of_anybody(commands: MemoryCommands) -> None:
     ours, other = commands.launch("a"), commands.launch("b", job_id="other", vcpus=4)
-    foreign = commands.provider.instances.start_foreign()
+    foreign = commands.provider.instances.start_unmanaged()
 
     def found(*arguments: str) -> list[Any]:
         return sorted(column(commands.call("list-running-instances", "--json", *arguments), "id"))

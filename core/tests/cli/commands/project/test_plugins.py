@@ -157,7 +157,7 @@ def test_show_for_people_has_the_same_facts(call: Call) -> None:
         "    reports_delivery_count: no\n",
         "    depot.project  (text; required)\n      Whose depot it is\n"
         "      also: --depot-project, CLOUD_TASKS_DEPOT_PROJECT, DEPOT_PROJECT\n      passed to the workers\n",
-        "    depot.patience  (a number of seconds; default 90.0)",
+        "    depot.patience  (a duration; default 90.0)",
         "  chosen by the endings .shelf",
         "command sweep-up: Tidy the depot",
     ):

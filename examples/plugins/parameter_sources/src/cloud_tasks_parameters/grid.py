@@ -37,9 +37,9 @@ class GridSource:
         self._length = math.prod(len(values) for values in self._values)
         if self._length > settings.max_tasks:
             raise InputError(
-                f"the grid has {self._length} tasks, more than grid.max_tasks allows ({settings.max_tasks})",
+                f"the grid has {self._length} tasks, more than toml-grid.max_tasks allows ({settings.max_tasks})",
                 where=self._where,
-                hint="drop values, or raise grid.max_tasks",
+                hint="drop values, or raise toml-grid.max_tasks",
             )
 
     def __iter__(self) -> Iterator[Task]:

@@ -16,7 +16,7 @@ __all__ = ["cloud_tasks_register_task_source"]
 def cloud_tasks_register_task_source() -> Sequence[TaskSourceBackend]:
     return (
         TaskSourceBackend(
-            name="grid",
+            name="toml-grid",
             summary="Every combination of the parameters in a TOML file",
             settings=GridSettings,
             suffixes=(".grid.toml",),

@@ -1,4 +1,4 @@
-"""The sections ``grid:`` and ``directory:`` of the configuration."""
+"""The sections ``toml-grid:`` and ``directory:`` of the configuration."""
 
 from __future__ import annotations
 

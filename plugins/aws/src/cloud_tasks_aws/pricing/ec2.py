@@ -13,7 +13,7 @@ from datetime import datetime
 from typing import Any
 
 from cloud_tasks.model import Money, Offer, OfferRequest, PriceBreakdown, Purchase, Unpriced
-from cloud_tasks.plugin.kit.price_cache import PriceCache
+from cloud_tasks.plugin.kit import PriceCache
 from cloud_tasks_aws.pricing.disk_price import disk_price
 from cloud_tasks_aws.pricing.rates import ListPrices, SpotPrices
 

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from datetime import timedelta
 
 from cloud_tasks.plugin import Pricing, PricingContext
-from cloud_tasks.plugin.kit.price_cache import PriceCache
+from cloud_tasks.plugin.kit import PriceCache
 from cloud_tasks_aws.pricing.cache import list_price_files, spot_price_files
 from cloud_tasks_aws.pricing.ec2 import Ec2Pricing
 from cloud_tasks_aws.pricing.price_list import fetch_list_prices, pricing_region

@@ -8,7 +8,7 @@ from datetime import timedelta
 
 from cloud_tasks.errors import InputError
 from cloud_tasks.plugin import PricingContext
-from cloud_tasks.plugin.kit.price_cache import PriceCache
+from cloud_tasks.plugin.kit import PriceCache
 from cloud_tasks_azure.compute.zones import location_of
 from cloud_tasks_azure.pricing.cache import price_files
 from cloud_tasks_azure.pricing.retail import fetch_prices

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from cloud_tasks.model import Money, Offer, OfferRequest, PriceBreakdown, Purchase, Unpriced
-from cloud_tasks.plugin.kit.price_cache import PriceCache
+from cloud_tasks.plugin.kit import PriceCache
 from cloud_tasks_azure.compute.disks import disk_problem, tier_of
 from cloud_tasks_azure.compute.zones import location_of
 from cloud_tasks_azure.pricing.rates import RegionPrices

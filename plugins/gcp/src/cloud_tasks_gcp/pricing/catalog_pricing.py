@@ -14,7 +14,7 @@ from datetime import UTC, datetime, timedelta
 
 from cloud_tasks.model import Offer, OfferRequest, Purchase, Unpriced
 from cloud_tasks.plugin import PricingContext
-from cloud_tasks.plugin.kit.price_cache import PriceCache
+from cloud_tasks.plugin.kit import PriceCache
 from cloud_tasks_gcp.compute.disks import disk_problem
 from cloud_tasks_gcp.pricing.cache import rate_files
 from cloud_tasks_gcp.pricing.catalog import endpoint_of, fetch_rates

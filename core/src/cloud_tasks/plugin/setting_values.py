@@ -1,0 +1,281 @@
+"""Settings as plain values: convert what YAML or JSON hold to typed values, and typed values back.
+
+Invariants, each with a test:
+
+1. Values of a file must have the right type: ``"8"`` is not a number, ``true`` is not a number. Only a duration may be
+   text, with its unit: ``10m``.
+2. Every refusal is a `ValueError` whose message reads well after ``section.key: `` and shows the expected form.
+"""
+
+from __future__ import annotations
+
+import enum
+import math
+import re
+import typing
+from collections.abc import Mapping
+from datetime import timedelta
+from decimal import Decimal
+from pathlib import Path
+from typing import Any, Literal
+
+from cloud_tasks.booleans import BOOLEANS, parse_boolean
+from cloud_tasks.duration_text import parse_duration
+from cloud_tasks.model import Money
+from cloud_tasks.plugin.setting_kinds import (
+    Seconds,
+    base_of,
+    choices,
+    expected,
+    is_fixed,
+    is_mapping,
+    is_optional,
+    item_kinds,
+    strip_optional,
+    word_of,
+)
+
+__all__ = ["FLOAT", "INTEGER", "quote_value", "split_words", "structure_setting", "unstructure_setting"]
+
+INTEGER = re.compile(r"[-+]?[0-9]+(?:_[0-9]+)*\Z")
+FLOAT = re.compile(r"[-+]?(?:[0-9]+(?:_[0-9]+)*(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][-+]?[0-9]+)?\Z")
+
+_MICROSECOND = timedelta(microseconds=1)
+_LONGEST = Decimal(timedelta.max.days * 86_400)
+
+
+def structure_setting(value: Any, kind: Any, *, from_text: bool = False) -> Any:
+    """Return the typed value of a plain one, as read from YAML or JSON.
+
+    Args:
+        from_text: Whether the value comes from a variable or an option, where every value is text.
+
+    Raises:
+        ValueError: The value is not of the kind.
+    """
+    base = strip_optional(kind)
+    if value is None and is_optional(kind):
+        return None
+    if items := item_kinds(base):
+        return _structure_sequence(value, base, items, from_text)
+    if is_mapping(base):
+        if not isinstance(value, Mapping):
+            raise _refusal(base, value)
+        _, item = typing.get_args(base) or (str, str)
+        return {str(key): _named(key, each, item, from_text) for key, each in value.items()}
+    if hasattr(base, "from_plain"):
+        if not isinstance(value, Mapping):
+            raise _refusal(base, value)
+        return base.from_plain(value)
+    if words := choices(base):
+        return _choose(value, base, words, from_text)
+    return _structure_scalar(value, base, from_text)
+
+
+def _structure_sequence(value: Any, base: Any, items: tuple[Any, ...], from_text: bool) -> Any:
+    if isinstance(value, str):
+        value = split_words(value)
+    if not isinstance(value, list | tuple):
+        raise _refusal(base, value)
+    if is_fixed(base) and len(value) != len(items):
+        raise ValueError(f"expected {len(items)} values, got {len(value)}")
+    kinds = items if is_fixed(base) else items * len(value)
+    found = [structure_setting(item, kind, from_text=from_text) for item, kind in zip(value, kinds, strict=True)]
+    return found if base_of(base) is list else tuple(found)
+
+
+def _named(key: Any, value: Any, kind: Any, from_text: bool) -> Any:
+    try:
+        return structure_setting(value, kind, from_text=from_text)
+    except ValueError as error:
+        raise ValueError(f"{key}: {error}") from error
+
+
+def _choose(value: Any, base: Any, words: Mapping[str, Any], from_text: bool) -> Any:
+    for member in words.values():
+        if type(member) is type(value) and member == value:
+            return member
+    word, is_literal = word_of(value), typing.get_origin(base) is Literal
+    # In a file, the number 1 is not the text "1" of a Literal.
+    usable = words if from_text or not is_literal else {k: v for k, v in words.items() if isinstance(v, enum.Enum)}
+    for one in (word, word.strip()):
+        if one in usable:
+            return usable[one]
+    if is_literal:
+        truth = BOOLEANS.get(word.strip().lower()) if from_text else None
+        if truth is not None and words.get(word_of(truth)) is truth:
+            return truth
+    else:
+        found = [member for name, member in words.items() if name.lower() == word.strip().lower()]
+        if len(found) == 1:
+            return found[0]
+    raise ValueError(f"{quote_value(value)} is not one of {', '.join(words)}")
+
+
+def _structure_scalar(value: Any, base: Any, from_text: bool) -> Any:
+    if base is bool:
+        if from_text and isinstance(value, str):
+            return parse_boolean(value)
+        return value if isinstance(value, bool) else _refuse(base, value)
+    if base is str:
+        return value if isinstance(value, str) else _refuse(base, value)
+    if base is Path:
+        return Path(value) if isinstance(value, str | Path) and str(value) else _refuse(base, value)
+    if base is timedelta and isinstance(value, timedelta):
+        return value
+    if base in (Seconds, timedelta):
+        return _structure_duration(value, base, from_text)
+    return _structure_number(value, base, from_text) if base in (int, float, Decimal, Money) else value
+
+
+def _structure_duration(value: Any, base: Any, from_text: bool) -> Any:
+    """Return a duration of a number of seconds, or of text with its unit."""
+    if isinstance(value, str) and not (from_text and FLOAT.match(value.strip())):
+        try:
+            value = parse_duration(value)
+        except ValueError:
+            raise _refusal(base, value) from None
+    number = _number(value, base, from_text)
+    real = _real(number, base)
+    if base == Seconds:
+        return real
+    if abs(real) > _LONGEST:
+        raise _too_large(base)
+    return _timedelta(Decimal(number))
+
+
+def _structure_number(value: Any, base: Any, from_text: bool) -> Any:
+    if isinstance(value, base) and not isinstance(value, bool | float):
+        return value
+    number = _number(value, base, from_text or base is Decimal)
+    if base is int:
+        return number if isinstance(number, int) else _refuse(base, float(value) if isinstance(value, str) else value)
+    if base is Decimal:
+        return Decimal(number) if Decimal(number).is_finite() else _refuse(base, value)
+    real = _real(number, base)
+    return Money(number) if base is Money else real
+
+
+def _number(value: Any, base: Any, from_text: bool) -> int | Decimal:
+    """Return the exact number of a plain value."""
+    word = value.strip() if isinstance(value, str) else ""
+    if from_text and FLOAT.match(word):
+        if INTEGER.match(word):
+            return int(word)
+        try:
+            return Decimal(word.replace("_", ""))
+        except ArithmeticError as error:
+            raise _too_large(base) from error
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        return value if isinstance(value, int) else Decimal(str(value))
+    raise _refusal(base, value)
+
+
+def _real(number: int | Decimal, base: Any) -> float:
+    """Return the nearest finite float."""
+    try:
+        real = float(number)
+    except OverflowError:
+        real = math.inf
+    if math.isnan(real):
+        raise _refusal(base, real)
+    if math.isinf(real):
+        raise _too_large(base)
+    return real
+
+
+def _timedelta(number: Decimal) -> timedelta:
+    return timedelta(microseconds=int((number * 1_000_000).to_integral_value()))
+
+
+def unstructure_setting(value: Any, kind: Any) -> Any:
+    """Return the exact plain value of a typed one; numbers that JSON would round are text.
+
+    Raises:
+        ValueError, TypeError, AttributeError, KeyError: The value is not of the kind.
+    """
+    base = strip_optional(kind)
+    if value is None:
+        if not is_optional(kind):
+            raise TypeError
+        return None
+    if items := item_kinds(base):
+        kinds = items if is_fixed(base) else items * len(value)
+        return [unstructure_setting(item, each) for item, each in zip(value, kinds, strict=True)]
+    if is_mapping(base):
+        _, item = typing.get_args(base)
+        return {key: unstructure_setting(each, item) for key, each in value.items()}
+    if words := choices(base):
+        word = word_of(value)
+        member = words[word]
+        return word if isinstance(member, str | enum.Enum) else member
+    return _unstructure_scalar(value, base)
+
+
+def _unstructure_scalar(value: Any, base: Any) -> Any:
+    if base is bool or base is str:
+        if not isinstance(value, base):
+            raise TypeError
+        return value
+    if base is Path:
+        return str(value)
+    if base is timedelta:
+        text = str(value.total_seconds())
+        # A float cannot hold the microseconds of several centuries.
+        return text if _timedelta(Decimal(text)) == value else _exact(Decimal(value // _MICROSECOND).scaleb(-6))
+    if base in (float, Seconds):
+        if not math.isfinite(value):
+            raise ValueError(f"{value} cannot be written as a number")
+        return float(value)
+    if base is int:
+        if isinstance(value, bool) or not isinstance(value, int):
+            raise TypeError
+        return value
+    return _exact(value.usd if base is Money else value)
+
+
+def _exact(number: Decimal) -> str:
+    if not isinstance(number, Decimal) or not number.is_finite():
+        raise TypeError
+    return str(number)
+
+
+def _refuse(kind: Any, value: Any) -> Any:
+    raise _refusal(kind, value)
+
+
+def _refusal(kind: Any, value: Any) -> ValueError:
+    remedy = "; put it in quotes" if kind in (str, Path) and isinstance(value, bool | int | float) else ""
+    return ValueError(f"expected {expected(kind)}, got {quote_value(value)}{remedy}")
+
+
+def _too_large(kind: Any) -> ValueError:
+    return ValueError(f"expected {expected(kind)}, got one that is too large")
+
+
+def quote_value(value: Any) -> str:
+    """Return a plain value for an error message: text in quotes and shortened, containers by their kind."""
+    if value is None:
+        return "nothing"
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, str):
+        return f'"{value if len(value) <= 60 else value[:57] + "..."}"'
+    if isinstance(value, Mapping):
+        return "a mapping"
+    return "a list" if isinstance(value, list | tuple) else str(value)
+
+
+def split_words(text: str) -> list[str]:
+    """Return the words between blanks and commas; commas in brackets are part of a word, as in ``n[1,2]-.{1,3}``."""
+    words: list[str] = []
+    word, depth = "", 0
+    for letter in text:
+        depth = max(0, depth + (letter in "([{") - (letter in ")]}"))
+        if letter.isspace() or (letter == "," and not depth):
+            words.append(word)
+            word = ""
+        else:
+            word += letter
+    words.append(word)
+    return [found for found in words if found]
