@@ -216,7 +216,7 @@ MEANING = [
     ("simulate -c config.yml --task-time 3", "the number of tasks is not known"),
     ("simulate -c config.yml --num-tasks 3", "the time of a task is not known"),
     ("simulate -c config.yml --num-tasks 3 --task-time 3 --sample-db job.db", "exclude each other"),
-    ("sweep", "no provider was given"),
+    ("cleanup", "no provider was given"),
     ("status", "no job was named"),
     ("status --db-file absent.db", "there is no such job database"),
     ("stop --provider local", "no job was named"),

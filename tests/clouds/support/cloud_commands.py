@@ -199,15 +199,15 @@ class CommandsOfAProvider:
         for options in ((), ("--all-instances",), ("--sort-by", "-state,zone"), ("--detail",)):
             assert name in call("list-running-instances", *options).out
         # Its time has not passed.
-        assert "Nothing to terminate" in call("sweep", "--list").out
-        assert [each["instance_id"] for each in call("sweep", "--all", "--list", "--json").data] == [name]
-        assert "--force" in call("sweep", "--all", code=2).err
+        assert "Nothing to terminate" in call("cleanup", "--list").out
+        assert [each["instance_id"] for each in call("cleanup", "--all", "--list", "--json").data] == [name]
+        assert "--force" in call("cleanup", "--all", code=2).err
         assert f"Terminated {name}" in call("stop").out
         assert call("list-running-instances").out.startswith("No running instances of job job-")
         assert "there was none" in call("stop").out
 
     def test_what_has_expired_is_swept(self, call: Call, launch: Callable[[timedelta], str]) -> None:
         name = launch(timedelta(hours=-1))
-        assert name in call("sweep", "--list").out
-        assert "Terminated 1 instances" in call("sweep", "--force").out
+        assert name in call("cleanup", "--list").out
+        assert "Terminated 1 instances" in call("cleanup", "--force").out
         assert call("list-running-instances", "--json").data == []

@@ -24,6 +24,10 @@ if TYPE_CHECKING:
 __all__ = ["ALIASES", "COMMANDS", "RENAMED", "main"]
 
 COMMANDS: dict[str, tuple[str, str]] = {
+    "cleanup": (
+        "cloud_tasks.cli.commands.cloud.cleanup:cleanup",
+        "Terminate leftover instances of all jobs.",
+    ),
     "completion": (
         "cloud_tasks.cli.commands.project.completion:completion",
         "Print what a shell needs to complete commands with Tab.",
@@ -89,7 +93,6 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "simulate": ("cloud_tasks.cli.commands.job.simulate:simulate", "Simulate a job to estimate its duration and cost."),
     "status": ("cloud_tasks.cli.commands.job.status:status", "Show how a job stands, from its database."),
     "stop": ("cloud_tasks.cli.commands.job.stop:stop", "Terminate all instances of a job; it can be continued."),
-    "sweep": ("cloud_tasks.cli.commands.cloud.cleanup:sweep", "Find and terminate what any job of mine left running."),
     "worker": ("cloud_tasks.cli.commands.project.worker:worker", "Work on tasks that are shell commands."),
 }
 """Each command with its import string and its line in ``--help``."""
@@ -101,7 +104,7 @@ ELSEWHERE = {"dashboard": "Show in the browser how jobs go"}
 ALIASES = {"monitor-event-queue": "monitor"}
 """Names that users know from elsewhere; not listed."""
 
-RENAMED = {"rehearse": "simulate"}
+RENAMED = {"rehearse": "simulate", "sweep": "cleanup"}
 """Former names of commands, accepted with a warning on stderr; not listed."""
 
 

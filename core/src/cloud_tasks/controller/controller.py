@@ -322,7 +322,7 @@ class Controller:
             self.all_gone = True
             self._settled()
         elif self._loop.now() > self._finish_deadline:
-            log.error(f"{len(left) or 'Unknown'} instances could not be terminated; see `cloud-tasks sweep`")
+            log.error(f"{len(left) or 'Unknown'} instances could not be terminated; see `cloud-tasks cleanup`")
             self._settled()
         else:
             pause = timedelta(0) if left else _SETTLE

@@ -1,4 +1,4 @@
-"""The labels that say whose an instance is and until when it may live: written at the launch, read by ``sweep``."""
+"""The labels that say whose an instance is and until when it may live: written at the launch, read by ``cleanup``."""
 
 from __future__ import annotations
 

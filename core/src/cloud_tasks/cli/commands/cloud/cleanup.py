@@ -1,4 +1,4 @@
-"""``cloud-tasks sweep``: find what any job of this user left running at a provider, and end it."""
+"""``cloud-tasks cleanup``: find what any job of this user left running at a provider, and end it."""
 
 from __future__ import annotations
 
@@ -22,18 +22,18 @@ from cloud_tasks.plugin import Compute
 from cloud_tasks.registry import Registry
 from cloud_tasks.report import format_duration
 
-__all__ = ["sweep"]
+__all__ = ["cleanup"]
 
 
-def sweep(registry: Registry) -> click.Command:
+def cleanup(registry: Registry) -> click.Command:
     """Make the command; its options are those of core and of the installed plugins."""
 
     @click.command(
-        "sweep",
+        "cleanup",
         epilog=examples(
-            "cloud-tasks sweep --provider gcp --list",
-            "cloud-tasks sweep --provider gcp --all --force",
-            "cloud-tasks sweep --config config.yml --any-owner --json --list",
+            "cloud-tasks cleanup --provider gcp --list",
+            "cloud-tasks cleanup --provider gcp --all --force",
+            "cloud-tasks cleanup --config config.yml --any-owner --json --list",
         ),
     )
     @click.option("--all", "every", is_flag=True, help="Not only what has expired: everything of mine.")
@@ -55,12 +55,12 @@ def sweep(registry: Registry) -> click.Command:
         app.warn_of_plugins()
         config = load_from_options(app.registry, values)
         with open_compute(config) as compute:
-            _sweep(config, compute, values)
+            _cleanup(config, compute, values)
 
     return command
 
 
-def _sweep(config: JobConfig, compute: Compute, values: dict[str, Any]) -> None:
+def _cleanup(config: JobConfig, compute: Compute, values: dict[str, Any]) -> None:
     now = datetime.now(UTC)
     everything = remaining_instances(compute, config.run.job_id)
     chosen = [instance for instance in everything if _is_meant(instance, values, now)]
