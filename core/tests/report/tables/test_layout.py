@@ -29,10 +29,10 @@ def column(name: str, **more: Any) -> Column[Row]:
 
 
 COLUMNS = (
-    column("name", also=("label",)),
-    column("vcpu", to_the_right=True),
+    column("name", aliases=("label",)),
+    column("vcpu", align_right=True),
     column("vcpu_price"),
-    column("price", places=2, to_the_right=True),
+    column("price", places=2, align_right=True),
 )
 
 
