@@ -16,7 +16,7 @@ from memory_commands import Answer, MemoryCommands
 from rich.console import Console
 from store_facts import START, at, completed, instance, launch_request, new_store
 
-from cloud_tasks.cli.commands.job.monitor import _Watch
+from cloud_tasks.cli.commands.job.monitor import EventMonitor
 from cloud_tasks.cli.logging_setup import configure_logging
 from cloud_tasks.cli.ui.live import LiveView
 from cloud_tasks.cli.ui.progress_log import ProgressLog
@@ -90,7 +90,7 @@ SUMMARY = [
 ]
 
 
-def test_the_log_of_a_run_projects_this_run(database: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_progress_log_projects_the_current_run(database: Path, capsys: pytest.CaptureFixture[str]) -> None:
     configure_logging()
     try:
         with Store.open(database, read_only=True) as store:
@@ -101,7 +101,7 @@ def test_the_log_of_a_run_projects_this_run(database: Path, capsys: pytest.Captu
     assert "\n".join(SUMMARY) in captured.err + captured.out
 
 
-def test_status_projects_this_run(database: Path, set_clock: Callable[[datetime], None]) -> None:
+def test_status_projects_the_current_run(database: Path, set_clock: Callable[[datetime], None]) -> None:
     assert call(database, "status").out.splitlines()[-3:] == SUMMARY
     facts = call(database, "status", "--json").data
     assert facts["timing"]["tasks_per_hour"] == pytest.approx(600.0)
@@ -109,7 +109,7 @@ def test_status_projects_this_run(database: Path, set_clock: Callable[[datetime]
     assert float(facts["expected_cost_usd"]) == pytest.approx(13.0)
 
 
-def test_the_live_view_projects_this_run_whenever_it_was_opened(database: Path) -> None:
+def test_live_view_projects_the_current_run_whenever_it_was_opened(database: Path) -> None:
     screen = io.StringIO()
     console = Console(file=screen, force_terminal=True, width=120)
     with LiveView(database, console=console, clock=lambda: NOW):
@@ -118,7 +118,7 @@ def test_the_live_view_projects_this_run_whenever_it_was_opened(database: Path) 
     assert "$10.00 so far  $2.00/hour now  about $13.00 in the end" in text
 
 
-def test_the_report_projects_this_run_in_every_format(database: Path, set_clock: Callable[[datetime], None]) -> None:
+def test_report_covers_the_current_run_in_every_format(database: Path, set_clock: Callable[[datetime], None]) -> None:
     text = call(database, "report").out
     assert "Elapsed time: 10m 0s (this run, 100 tasks)\nTasks/hour: 600.0\n" in text
     assert "| Tasks per hour | 600.0 |" in call(database, "report", "--format", "markdown").out
@@ -129,7 +129,7 @@ def test_the_report_projects_this_run_in_every_format(database: Path, set_clock:
     assert float(facts["expected_cost_usd"]) == pytest.approx(13.0)
 
 
-def test_event_sinks_are_given_the_projection_of_this_run(database: Path) -> None:
+def test_event_sinks_receive_the_projection_of_the_current_run(database: Path) -> None:
     with Store.open(database, read_only=True) as store:
         progress = Progress.read(store, NOW).for_sinks(max_total_cost=Money(12))
     assert progress.expected_cost is not None
@@ -137,7 +137,7 @@ def test_event_sinks_are_given_the_projection_of_this_run(database: Path) -> Non
     assert progress.started_at == RUN
 
 
-def test_monitor_projects_what_was_done_since_it_began(
+def test_monitor_projects_from_its_own_start(
     yesterday: Path, set_clock: Callable[[datetime], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     shown: list[str] = []
@@ -146,7 +146,7 @@ def test_monitor_projects_what_was_done_since_it_began(
     queue.create()
     with Store.open(yesterday, durable=False) as store:
         set_clock(RUN)
-        watch = _Watch(store, queue, {}, interval=timedelta(seconds=10))
+        watch = EventMonitor(store, queue, {}, interval=timedelta(seconds=10))
 
         def work() -> None:
             store.apply_events(events_of_this_run())

@@ -61,21 +61,21 @@ def names(text: str) -> str:
         ("-lab", "dcbA"),
     ],
 )
-def test_rows_are_sorted_by_several_fields_in_either_direction(fields: str, order: str) -> None:
+def test_sort_rows_by_several_fields_in_either_direction(fields: str, order: str) -> None:
     assert names(fields) == order
 
 
 @pytest.mark.parametrize(
     ("fields", "reason"),
     [
-        ("v", '"v" may mean vcpu, vcpu_price; write more of it'),
-        ("name,size", 'there is no field "size"; choose from name, vcpu, vcpu_price, price'),
-        ("", "no field is named"),
-        (",", "no field is named"),
-        ("-", 'there is no field ""'),
+        ("v", '"v" is ambiguous; choose from vcpu, vcpu_price'),
+        ("name,size", 'unknown field "size"; choose from name, vcpu, vcpu_price, price'),
+        ("", "no field given"),
+        (",", "no field given"),
+        ("-", 'unknown field ""'),
     ],
 )
-def test_a_field_that_is_none_or_several_is_refused(fields: str, reason: str) -> None:
+def test_parse_sort_rejects_unknown_and_ambiguous_fields(fields: str, reason: str) -> None:
     with pytest.raises(InputError) as error:
         parse_sort(fields, COLUMNS)
     assert reason in str(error.value)
@@ -83,7 +83,9 @@ def test_a_field_that_is_none_or_several_is_refused(fields: str, reason: str) ->
 
 
 @given(st.lists(st.tuples(st.sampled_from("abc"), st.none() | st.integers(0, 3))), st.booleans())
-def test_a_sort_is_stable_and_puts_the_unknown_last(pairs: list[tuple[str, int | None]], descending: bool) -> None:
+def test_sort_rows_is_stable_and_puts_unknown_values_last(
+    pairs: list[tuple[str, int | None]], descending: bool
+) -> None:
     rows = [{**row(name, vcpu), "place": place} for place, (name, vcpu) in enumerate(pairs)]
     found = sort_rows(rows, parse_sort("-vcpu" if descending else "vcpu", COLUMNS))
     known = [each for each in found if each["vcpu"] is not None]
@@ -94,12 +96,12 @@ def test_a_sort_is_stable_and_puts_the_unknown_last(pairs: list[tuple[str, int |
     )
 
 
-def test_a_text_is_found_in_any_column_and_any_case() -> None:
+def test_filter_rows_matches_any_column_and_case() -> None:
     assert [each["name"] for each in filter_rows(ROWS, COLUMNS, "a")] == ["A"]
     assert [each["name"] for each in filter_rows(ROWS, COLUMNS, "$3")] == ["b"]
 
 
-def test_a_table_has_a_heading_a_rule_and_aligned_columns() -> None:
+def test_render_table_has_heading_rule_and_aligned_columns() -> None:
     assert render_table(ROWS[:2], COLUMNS) == (
         "Name  Vcpu  Vcpu_Price  Price\n"
         "-----------------------------\n"
@@ -108,7 +110,7 @@ def test_a_table_has_a_heading_a_rule_and_aligned_columns() -> None:
     )
 
 
-def test_records_are_blocks() -> None:
+def test_render_records_writes_blocks() -> None:
     assert render_records(ROWS[:1], COLUMNS) == "b\n  Vcpu:       2\n  Vcpu_Price: -\n  Price:      $3.00"
 
 
@@ -127,7 +129,7 @@ def test_records_are_blocks() -> None:
         (datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC), "2026-01-02 03:04:05 UTC", "2026-01-02T03:04:05+00:00"),
     ],
 )
-def test_every_kind_of_value_is_shown(value: Any, text: str, plain: Any) -> None:
+def test_column_text_and_plain_value_of_every_type(value: Any, text: str, plain: Any) -> None:
     columns = (column("it"),)
     assert columns[0].text({"it": value}) == text
     assert plain_rows([{"it": value}], columns) == [{"it": plain}]

@@ -144,7 +144,7 @@ def _call(command: Sequence[str], folder: Path) -> bytes:
     except subprocess.CalledProcessError as error:
         reason = error.stderr.decode("utf-8", "replace").strip()
         raise CloudTasksError(
-            f"{folder}: git cannot list the files: {reason}", hint="fix the repository with git"
+            f"{folder}: git cannot list the files: {reason}", hint="check it with git status"
         ) from error
 
 

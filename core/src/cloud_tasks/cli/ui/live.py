@@ -26,7 +26,7 @@ from rich.text import Text
 
 from cloud_tasks.errors import CloudTasksError
 from cloud_tasks.model import InstanceState, Money, TaskStatus
-from cloud_tasks.report import Throughput, counted, format_duration, throughput
+from cloud_tasks.report import Throughput, counted, format_cost, format_duration, throughput
 from cloud_tasks.report.tables.layout import Column, render_table
 from cloud_tasks.report.text.summary import status_counts
 from cloud_tasks.store import InstanceRecord, JobSummary, Store
@@ -215,10 +215,10 @@ def _without_rate(summary: JobSummary) -> str:
 
 def _cost(snapshot: Snapshot) -> Iterator[str]:
     price = sum((each.price_per_hour for each in snapshot.instances if each.ended_at is None), Money.zero())
-    yield f"{snapshot.cost} so far"
-    yield f"{price}/hour now"
+    yield f"{format_cost(snapshot.cost)} so far"
+    yield f"{format_cost(price)}/hour now"
     if snapshot.pace is not None and snapshot.summary.remaining:
-        yield f"projected total {snapshot.pace.final_cost(snapshot.cost, price)}"
+        yield f"projected total {format_cost(snapshot.pace.final_cost(snapshot.cost, price))}"
 
 
 def _groups(records: Sequence[InstanceRecord]) -> Sequence[Sequence[InstanceRecord]]:

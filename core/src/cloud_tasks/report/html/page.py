@@ -17,7 +17,7 @@ from cloud_tasks.report.html.charts import draw_cost, draw_histogram, draw_insta
 from cloud_tasks.report.tables.job_columns import COST_COLUMNS, SLOWEST_COLUMNS
 from cloud_tasks.report.tables.layout import Column
 from cloud_tasks.report.text.final import render_final_report
-from cloud_tasks.report.text.formatting import counted
+from cloud_tasks.report.text.formatting import counted, without_traceback
 from cloud_tasks.report.text.summary import overview
 
 __all__ = ["render_page"]
@@ -116,8 +116,8 @@ def _failures(facts: ReportFacts) -> Iterator[str]:
             f"<p>Example: task {escape(failure.task_id)}</p>"
         )
         yield f"<pre>{escape(failure.stack_trace or 'No traceback was reported.')}</pre>"
-        if failure.log_tail:
-            yield f"<p>Last output:</p><pre>{escape(failure.log_tail)}</pre>"
+        if output := without_traceback(failure.log_tail or "", failure.stack_trace or ""):
+            yield f"<p>Last output:</p><pre>{escape(output)}</pre>"
         yield "</details>"
 
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from datetime import timedelta
 
 from cloud_tasks.model import Money, TaskStatus
-from cloud_tasks.report.text.formatting import counted, format_duration, indented
+from cloud_tasks.report.text.formatting import counted, format_cost, format_duration, indented
 from cloud_tasks.report.text.summary import render_elapsed, status_counts
 from cloud_tasks.store import CostBreakdown, JobStatistics
 
@@ -92,13 +92,14 @@ def _exceptions(statistics: JobStatistics) -> Iterator[str]:
 def _cost(statistics: JobStatistics) -> Iterator[str]:
     if not statistics.instances:
         return
-    yield f"Cost: {statistics.cost} for {counted(statistics.instances, 'instance')}"
+    yield f"Cost: {format_cost(statistics.cost)} for {counted(statistics.instances, 'instance')}"
     for part in statistics.costs:
         kind = f"{part.instance_type} ({part.purchase.value})"
-        yield f"  {kind}: {counted(part.instances, 'instance')}, {part.hours:.2f} hours, {part.cost}"
+        duration = format_duration(timedelta(hours=part.hours))
+        yield f"  {kind}: {counted(part.instances, 'instance')}, {duration}, {format_cost(part.cost)}"
     completed = statistics.summary.counts.get(TaskStatus.COMPLETED, 0)
     if completed and statistics.cost:
-        yield f"  Per completed task: {_small(statistics.cost / completed)}"
+        yield f"  Per completed task: {format_cost(statistics.cost / completed, unit=Money(1))}"
     if statistics.shares is not None and statistics.cost:
         yield from _wasted(statistics.shares, statistics.cost)
 
@@ -112,9 +113,4 @@ def _wasted(shares: CostBreakdown, cost: Money) -> Iterator[str]:
     )
     for name, amount in parts:
         if amount:
-            yield f"  {name}: {_small(amount)} ({amount.usd / cost.usd:.1%})"
-
-
-def _small(amount: Money) -> str:
-    """Return an amount with six places below a dollar, where cents would show nothing."""
-    return amount.format(2) if amount >= Money(1) else amount.format(6)
+            yield f"  {name}: {format_cost(amount)} ({amount.usd / cost.usd:.1%})"

@@ -5,7 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from datetime import timedelta
 
-__all__ = ["counted", "format_duration", "indented"]
+from cloud_tasks.model import Money
+
+__all__ = ["counted", "format_cost", "format_duration", "indented", "without_traceback"]
+
+_CENT = Money("0.01")
 
 
 def format_duration(span: timedelta, *, precise: bool = False) -> str:
@@ -29,6 +33,16 @@ def format_duration(span: timedelta, *, precise: bool = False) -> str:
 def counted(number: int, noun: str) -> str:
     """Return a number with its noun: ``1 host``, ``2 hosts``, ``1,000 hosts``."""
     return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
+
+
+def format_cost(amount: Money, *, unit: Money = _CENT) -> str:
+    """Return an amount in cents, or with six places where it is less than ``unit``, so that it never reads as zero."""
+    return amount.format(2) if not amount or amount >= unit else amount.format(6)
+
+
+def without_traceback(output: str, traceback: str) -> str:
+    """Return the output of an attempt without the traceback that the worker printed last."""
+    return output.strip().removesuffix(traceback.strip()).rstrip()
 
 
 def indented(lines: Iterable[str], depth: int = 2) -> Iterator[str]:

@@ -11,7 +11,7 @@ import attrs
 
 from cloud_tasks.model import Headroom, Money
 from cloud_tasks.report.tables.layout import Column, render_table
-from cloud_tasks.report.text.formatting import counted, format_duration
+from cloud_tasks.report.text.formatting import counted, format_cost, format_duration
 from cloud_tasks.selection import Forecast, RankedOffer, Ranking, Rejected
 
 __all__ = ["plan_dict", "render_forecast", "render_headroom", "render_offers", "render_rejected"]
@@ -57,7 +57,7 @@ def _offer_columns(now: datetime) -> tuple[Column[_Row], ...]:
 
 def render_rejected(rejected: Sequence[Rejected]) -> str:
     """Return one line for each rejected instance type or offer, with the reason."""
-    lines = [f"Rejected: {len(rejected):,}"]
+    lines = [f"Rejected: {len(rejected):,}" if rejected else "Rejected: none"]
     for rejection in rejected:
         scope = [rejection.zone or "", rejection.purchase.value if rejection.purchase else ""]
         note = ", ".join(part for part in scope if part)
@@ -80,22 +80,17 @@ def _forecast(
         yield "Instances: as many as the tasks fill (no limit applies)"
     else:
         yield f"Instances: {found.instances:,}, {counted(found.slots or 0, 'task')} at a time"
-        yield f"Price per hour: {_exact(found.price_per_hour)}"
+        yield f"Price per hour: {format_cost(found.price_per_hour, unit=Money(1))}"
     if found.duration is None or found.cost is None or task_time is None:
         missing = [*([] if tasks is not None else ["the number of tasks"]), *([] if task_time else ["the task time"])]
         yield f"Duration and cost: unknown without {' and '.join(missing) or 'an instance'}"
         return
     yield f"Mean time per task: {format_duration(task_time, precise=True)}"
     yield f"Expected duration: about {format_duration(found.duration)}"
-    yield f"Expected cost: about {_exact(found.cost)}"
+    yield f"Expected cost: about {format_cost(found.cost)}"
     if found.exceeds_total_cost and max_total_cost is not None:
-        limit = _exact(max_total_cost)
+        limit = format_cost(max_total_cost)
         yield f"WARNING: this is more than max_total_cost ({limit}); the job would be stopped at that cost"
-
-
-def _exact(amount: Money) -> str:
-    """Return an amount in cents, or with more places where it is less than a dollar."""
-    return amount.format(2) if not amount or amount >= Money(1) else amount.format(6)
 
 
 def render_headroom(offers: Sequence[RankedOffer], headrooms: Sequence[Headroom | None], *, wanted: int | None) -> str:

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from datetime import timedelta
 
 from cloud_tasks.model import Money, TaskStatus
-from cloud_tasks.report.text.formatting import counted, format_duration, indented
+from cloud_tasks.report.text.formatting import counted, format_cost, format_duration, indented
 from cloud_tasks.store import ElapsedStatistics, JobStatistics, JobSummary, Throughput
 
 __all__ = ["overview", "render_elapsed", "render_summary", "status_counts"]
@@ -70,11 +70,11 @@ def _lines(
             left = format_duration(pace.remaining_time)
             yield f"  Remaining time: about {left} (until {pace.end:%Y-%m-%d %H:%M} UTC)"
     if cost is not None:
-        now = "" if price_per_hour is None else f", {price_per_hour}/hour now"
+        now = "" if price_per_hour is None else f", {format_cost(price_per_hour)}/hour now"
         projected = ""
         if pace is not None and price_per_hour is not None and summary.remaining:
-            projected = f", projected total {pace.final_cost(cost, price_per_hour)}"
-        yield f"  Cost: {cost} so far{now}{projected}"
+            projected = f", projected total {format_cost(pace.final_cost(cost, price_per_hour))}"
+        yield f"  Cost: {format_cost(cost)} so far{now}{projected}"
 
 
 def overview(statistics: JobStatistics, elapsed: timedelta) -> list[tuple[str, str]]:
@@ -97,5 +97,5 @@ def overview(statistics: JobStatistics, elapsed: timedelta) -> list[tuple[str, s
         ("Interrupted attempts", f"{summary.losses:,}"),
         ("Spot terminations", counted(len(statistics.spot_terminations), "host")),
         ("Instances", f"{statistics.instances:,}"),
-        ("Cost", str(statistics.cost)),
+        ("Cost", format_cost(statistics.cost)),
     ]

@@ -11,7 +11,7 @@ import attrs
 
 from cloud_tasks.convert import event_to_json
 from cloud_tasks.model import Event, Task, TaskStatus
-from cloud_tasks.report.text.formatting import indented
+from cloud_tasks.report.text.formatting import indented, without_traceback
 from cloud_tasks.store.queries.history import TaskAttempt
 
 __all__ = ["render_task_log", "task_log_dict"]
@@ -45,9 +45,8 @@ def _attempt(found: TaskAttempt) -> Iterator[str]:
         yield f"  Reason: {record.reason}"
     if "result" in details:
         yield f"  Result: {_shown(details['result'])}"
-    trace, printed = (str(details.get(name) or "").strip() for name in ("stack_trace", "log_tail"))
-    # The worker also prints the traceback.
-    for title, text in (("Traceback", trace), ("Output", printed.removesuffix(trace).rstrip())):
+    trace, output = (str(details.get(name) or "").strip() for name in ("stack_trace", "log_tail"))
+    for title, text in (("Traceback", trace), ("Output", without_traceback(output, trace))):
         if text:
             yield f"  {title}:"
             yield from indented(text.splitlines(), 4)

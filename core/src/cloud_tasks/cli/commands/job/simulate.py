@@ -171,7 +171,7 @@ def _variants(config: JobConfig) -> Iterator[tuple[str, tuple[RankedOffer, ...]]
     sizes = sorted({ranked.offer.instance_type.vcpus for ranked in offers})
     for size in (sizes[0], sizes[-1]) if len(sizes) > 1 else ():
         kind = "spot" if config.run.use_spot else "on-demand"
-        yield f"{kind}, {size} vCPUs only", tuple(r for r in offers if r.offer.instance_type.vcpus == size)
+        yield f"{kind}, {counted(size, 'vCPU')} only", tuple(r for r in offers if r.offer.instance_type.vcpus == size)
 
 
 def _estimate(

@@ -119,7 +119,7 @@ def _remove(named: NamedQueue, config: JobConfig, removal: _Removal, *, force: b
             removal.consequence.format(content=_messages(depth), queue=f"{named.kind} queue {named.name}"),
             force=force,
             answer=f"{removal.answer} {named.name}",
-            instead="`cloud-tasks show-queue` to show its messages",
+            instead="show the messages with `cloud-tasks show-queue --detail`",
         )
         if named.kind == "task" and named.job_id:
             _record_removal(database_of(config), named.job_id)
