@@ -144,7 +144,7 @@ def asking(folder: Path) -> Iterator[Screen]:
     (folder / "tasks.json").write_text('[{"id": "a", "data": {}}]')
     (folder / "slow").touch()
     with Screen(folder, "--task-file", "tasks.json", program=PROGRAM) as screen:
-        wait_until(lambda: "0 of 1 tasks" in screen.shown)
+        wait_until(lambda: "0 of 1 task" in screen.shown)
         wait_until(lambda: (folder / "job.db").exists() and running(folder) == 1)
         screen.type("\x03")
         wait_until(lambda: "[C]arry on?" in screen.shown)

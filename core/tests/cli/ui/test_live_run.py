@@ -74,7 +74,7 @@ def test_live_view_shows_the_running_job_and_the_report_follows(office: Office) 
         wait_until(lambda: re.search(r"Last failures .*\d\d:\d\d:\d\d +t2 +1 +\w", screen.shown, re.DOTALL))
         wait_until(lambda: "tasks/hour" in screen.shown)
         assert "so far" in screen.shown
-        assert "in the end" in screen.shown
+        assert "projected total" in screen.shown
         assert "Running tasks" in screen.shown
         office.open(2)
         assert screen.end() == 0

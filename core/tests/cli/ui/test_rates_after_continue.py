@@ -70,8 +70,9 @@ def set_clock(monkeypatch: pytest.MonkeyPatch) -> Callable[[datetime], None]:
         def now(cls, tz: tzinfo | None = None) -> datetime:  # type: ignore[override]
             return present[0]
 
-    for module in ("cli.status", "cli.monitor", "cli.report_command", "store.store"):
-        monkeypatch.setattr(f"cloud_tasks.{module}.datetime", Clock)
+    for module in ("status", "monitor", "report"):
+        monkeypatch.setattr(f"cloud_tasks.cli.commands.job.{module}.datetime", Clock)
+    monkeypatch.setattr("cloud_tasks.store.store.datetime", Clock)
 
     def set_now(now: datetime) -> None:
         present[0] = now
@@ -86,7 +87,7 @@ def call(database: Path, command: str, *arguments: str) -> Answer:
 SUMMARY = [
     "  Rate: 600.0 tasks/hour",
     "  Remaining time: about 1h 30m 0s (until 2025-07-09 13:40 UTC)",
-    "  Cost: $10.00 so far, $2.00/hour now, about $13.00 in the end",
+    "  Cost: $10.00 so far, $2.00/hour now, projected total $13.00",
 ]
 
 
@@ -115,7 +116,7 @@ def test_live_view_projects_the_current_run_whenever_it_was_opened(database: Pat
     with LiveView(database, console=console, clock=lambda: NOW):
         text = screen.getvalue()
     assert "600 tasks/hour  about 1h 30m 0s left" in text
-    assert "$10.00 so far  $2.00/hour now  about $13.00 in the end" in text
+    assert "$10.00 so far  $2.00/hour now  projected total $13.00" in text
 
 
 def test_report_covers_the_current_run_in_every_format(database: Path, set_clock: Callable[[datetime], None]) -> None:
@@ -151,7 +152,7 @@ def test_monitor_projects_from_its_own_start(
         def work() -> None:
             store.apply_events(events_of_this_run())
             set_clock(NOW)
-            watch._tell()
+            watch._show()
             watch._interrupt()
 
         watch._loop.post(work)

@@ -16,6 +16,7 @@ from cloud_tasks.report.tables.layout import (
     filter_rows,
     parse_sort,
     plain_rows,
+    render_markdown_table,
     render_records,
     render_table,
     sort_rows,
@@ -108,6 +109,50 @@ def test_render_table_has_heading_rule_and_aligned_columns() -> None:
         "b        2  -           $3.00\n"
         "A        2  -           $1.00"
     )
+
+
+@given(st.integers(20, 120), st.lists(st.text("ab c", min_size=1, max_size=60).map(str.strip).filter(bool), min_size=1))
+def test_render_table_cuts_no_text_at_any_width(width: int, texts: list[str]) -> None:
+    """Invariant 3: a maximum width wraps cells, and no width keeps each row on one line."""
+    rows = [{"name": text, "vcpu": 1} for text in texts]
+    columns = (column("name"), column("vcpu", align_right=True))
+    lines = render_table(rows, columns, width=width).splitlines()
+    assert max(map(len, lines)) <= width
+    words = "".join(texts).replace(" ", "")
+    assert (
+        "".join(line[: -len("  Vcpu")] if line.endswith(" 1") else line for line in lines[2:]).replace(" ", "") == words
+    )
+    assert len(render_table(rows, columns).splitlines()) == len(rows) + 2
+
+
+def test_render_table_total_extends_over_empty_cells() -> None:
+    columns = (column("name"), column("vcpu", align_right=True), column("price", places=2, align_right=True))
+    assert render_table(ROWS[:1], columns, total=("All of them:", "", "$3.00")).splitlines() == [
+        "Name  Vcpu  Price",
+        "-----------------",
+        "b        2  $3.00",
+        "-----------------",
+        "All of them:  $3.00",
+    ]
+
+
+def test_render_table_max_width_moves_only_the_longer_row() -> None:
+    columns = (column("name", max_width=6), column("vcpu"))
+    rows = [row("short", 1), row("longer than six", 2)]
+    assert render_table(rows, columns).splitlines()[2:] == ["short   1", "longer than six  2"]
+
+
+def test_render_table_puts_line_breaks_on_one_line() -> None:
+    assert render_table([{"name": "a\nb"}], (column("name"),)).splitlines()[2:] == ["a b"]
+
+
+def test_render_markdown_table_escapes_cells_and_aligns_numbers() -> None:
+    columns = (column("name"), column("vcpu", align_right=True))
+    assert render_markdown_table([row("a|b\n<c>", 2)], columns).splitlines() == [
+        "| Name | Vcpu |",
+        "| --- | ---: |",
+        "| a\\|b \\<c\\> | 2 |",
+    ]
 
 
 def test_render_records_writes_blocks() -> None:

@@ -84,8 +84,8 @@ def test_monitor_is_accepted_by_its_older_name(commands: MemoryCommands) -> None
 @pytest.mark.parametrize(
     ("prepare", "reason"),
     [
-        ("delete-queue", "there is no event queue job-events"),
-        ("remove the database", "there is no such job database"),
+        ("delete-queue", 'event queue "job-events" not found'),
+        ("remove the database", "job database not found"),
     ],
 )
 def test_monitor_names_missing_queues_and_databases(

@@ -86,7 +86,7 @@ def test_retry_failed_dry_run_counts_and_changes_nothing(finished: CommandLine) 
 @pytest.mark.parametrize(
     ("arguments", "reason"),
     [
-        (["--retry-failed", "--where", "completed"], '"completed" is no status that can be retried'),
+        (["--retry-failed", "--where", "completed"], 'invalid status "completed"'),
         (["--retry-failed", "--where", ","], "no status given"),
         (["--where", "failed"], "add --retry-failed"),
         (["--retry-failed", "--task-file", "t.json"], "omit --task-file"),

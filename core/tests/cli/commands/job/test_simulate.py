@@ -34,7 +34,7 @@ def test_simulate_compares_spot_and_on_demand_and_leaves_nothing(project: Comman
     first = project.run(*JOB, "--json")
     assert first.code == 0, first.err
     found = {entry["name"]: entry for entry in json.loads(first.out)}
-    assert set(found) == {"on-demand", "spot", "on-demand, 1 vCPUs only", "on-demand, 2 vCPUs only"}
+    assert set(found) == {"on-demand", "spot", "on-demand, 1 vCPU only", "on-demand, 2 vCPUs only"}
     assert max(map(float, found["spot"]["costs"])) < min(map(float, found["on-demand"]["costs"]))
     # 30 minutes of work on at most 6 slots.
     assert all(seconds >= 300 for seconds in found["on-demand"]["durations_seconds"])

@@ -35,7 +35,7 @@ def test_stop_terminates_the_instances_and_records_it(left: CommandLine) -> None
     assert left.running("job")
     stopped = left.run("stop", "--config", "config.yml")
     assert (stopped.code, left.running()) == (0, {other})
-    assert stopped.out.endswith("No instance of job job is left\n")
+    assert stopped.out.endswith("Terminated 1 instance of job job\n")
     assert records(left.folder) == [(True, "its job was stopped")]
 
 
@@ -72,7 +72,7 @@ def test_stop_prints_the_terminated_instances_as_json(shell: CommandLine) -> Non
 def test_stop_without_instances_succeeds(shell: CommandLine) -> None:
     shell.configure()
     stopped = shell.run("stop", "--config", "config.yml")
-    assert (stopped.code, stopped.out) == (0, "No instance of job job is left; there was none\n")
+    assert (stopped.code, stopped.out) == (0, "No instances of job job\n")
 
 
 def test_stop_beside_a_running_controller_requires_force(left: CommandLine) -> None:

@@ -77,13 +77,13 @@ def test_init_writes_worker_tasks_configuration_and_startup_script(tmp_path: Pat
 
 def test_init_shows_the_settings_to_fill_in(tmp_path: Path) -> None:
     answer = init("sums", "--ship", "archive", "--bucket", "box")
-    assert "Then fill in project in config.yml" in answer.out
+    assert "Set in config.yml:   project" in answer.out
     assert "# project: # required: Whose machines these are" in (tmp_path / "sums" / "config.yml").read_text()
 
 
 def test_init_writes_provider_settings_into_their_section(tmp_path: Path) -> None:
     answer = init("sums", "--ship", "archive", "--bucket", "box", "--set", "project=my: project")
-    assert "fill in" not in answer.out
+    assert "Set in config.yml" not in answer.out
     assert yaml.safe_load((tmp_path / "sums" / "config.yml").read_text())["memory"] == {"project": "my: project"}
 
 
@@ -100,7 +100,7 @@ def test_init_never_overwrites_files(tmp_path: Path) -> None:
     (tmp_path / "worker.py").write_text("mine")
     (tmp_path / ".gitignore").write_text("mine too")
     answer = init("--ship", "archive", "--bucket", "box", "--job-id", "sums")
-    assert "worker.py would be overwritten" in str(answer.error)
+    assert "would overwrite worker.py" in str(answer.error)
     assert sorted(path.name for path in tmp_path.iterdir()) == [".gitignore", "worker.py"]
     (tmp_path / "worker.py").unlink()
     assert init("--ship", "archive", "--bucket", "box", "--job-id", "sums").error is None
@@ -118,8 +118,8 @@ def test_init_clones_a_repository_at_its_commit(tmp_path: Path) -> None:
     script = (project / "startup.sh").read_text()
     assert f"REPOSITORY=https://example.org/tree.git\nCOMMIT={commit}\n" in script
     assert 'cd "$CODE/job"\n' in script
-    assert "1 changed files are not part of commit" in answer.err
-    assert "no remote branch has commit" in answer.err
+    assert "1 changed file not in commit" in answer.err
+    assert "is on no remote branch" in answer.err
 
 
 @pytest.mark.parametrize("ship", [("git", "--repository", "r", "--commit", "c"), ("archive", "--bucket", "gs://b")])
@@ -155,14 +155,14 @@ def test_init_installs_the_package_that_reads_the_bucket(tmp_path: Path) -> None
 @pytest.mark.parametrize(
     ("arguments", "reason"),
     [
-        (["--ship", "folder"], "only instances of `local` see your folder"),
+        (["--ship", "folder"], "only instances of `local` share your folder"),
         (["--ship", "git"], "--repository"),
         (["--ship", "git", "--repository", "r"], "--commit"),
-        (["--ship", "archive"], "an archive needs a place"),
-        (["--ship", "archive", "--bucket", "b", "--commit", "c"], "--commit: it goes with --ship git"),
-        (["--ship", "git", "--bucket", "b"], "--bucket: it goes with --ship archive"),
-        (["--bucket", "b", "--job-id", "Big Job"], '"Big Job" is no name for a job'),
-        (["--bucket", "b", "--set", "project"], '"project" is not KEY=VALUE'),
+        (["--ship", "archive"], "no location for the archive"),
+        (["--ship", "archive", "--bucket", "b", "--commit", "c"], "--commit: requires --ship git"),
+        (["--ship", "git", "--bucket", "b"], "--bucket: requires --ship archive"),
+        (["--bucket", "b", "--job-id", "Big Job"], '"Big Job" is not a valid job name'),
+        (["--bucket", "b", "--set", "project"], 'such as project_id=my-project, got "project"'),
     ],
 )
 def test_init_reports_misuse_and_writes_nothing(tmp_path: Path, arguments: list[str], reason: str) -> None:
@@ -177,7 +177,7 @@ def test_init_rejects_an_unknown_provider() -> None:
 def test_init_prompts_for_missing_options_on_a_terminal(tmp_path: Path) -> None:
     session = in_a_terminal(tmp_path, "local\nmy-job\narchive\nbox", "init", "new")
     assert session.code == 0, session.err
-    assert "How does your code get there (folder, git, archive) [folder]" in session.out
+    assert "Source of the code (folder, git, archive) [folder]" in session.out
     assert yaml.safe_load((tmp_path / "new" / "config.yml").read_text())["run"]["job_id"] == "my-job"
     assert f"BUCKET={tmp_path}/box\n" in (tmp_path / "new" / "startup.sh").read_text()
 
@@ -199,7 +199,7 @@ def test_init_writes_skipped_settings_as_comments(tmp_path: Path, provider: str)
         main(["init", "sums", "--provider", provider, "--ship", "archive", "--bucket", "box", "--yes"])
     assert ended.value.code == 0
     text = (tmp_path / "sums" / "config.yml").read_text()
-    assert f"  # region: # where the machines are; see `cloud-tasks list-regions --provider {provider}`" in text
+    assert f"  # region: # region of the instances; see `cloud-tasks list-regions --provider {provider}`" in text
     asked = {"gcp": "project_id", "aws": "instance_profile", "azure": "subscription_id"}[provider]
     assert f"  # {asked}: # " in text
     load_config(make_registry(), file=tmp_path / "sums" / "config.yml", options={}, environ={})
@@ -305,7 +305,7 @@ def test_ship_changes_only_the_line_that_names_the_code(tmp_path: Path) -> None:
     commands.call("init", ".", "--provider", "memory", "--bucket", str(tmp_path / "box"), provider=False)
     (tmp_path / ".gitignore").write_text("box\n")
     before = (tmp_path / "startup.sh").read_text().splitlines()
-    assert ship("--dry-run").out.startswith("Would put code-")
+    assert ship("--dry-run").out.startswith("Would upload code-")
     assert not (tmp_path / "box").exists()
     assert ship().error is None
     after = (tmp_path / "startup.sh").read_text().splitlines()
@@ -315,10 +315,10 @@ def test_ship_changes_only_the_line_that_names_the_code(tmp_path: Path) -> None:
     assert "startup.sh" not in names(archive.read_bytes())
     again = ship()
     assert "Found code-" in again.out
-    assert "names it already" in again.out
-    told = ship("--json")
-    assert "Found code-" in told.err
-    assert json.loads(told.out) == {
+    assert "startup.sh is up to date" in again.out
+    shown = ship("--json")
+    assert "Found code-" in shown.err
+    assert json.loads(shown.out) == {
         "script": str(tmp_path / "startup.sh"),
         "archive": archive.name,
         "files": len(names(archive.read_bytes())),
@@ -335,12 +335,12 @@ def test_ship_sets_the_commit(tmp_path: Path) -> None:
     )
     commit = repository(tmp_path)
     expected = {"commit": commit, "changed_files": 0, "to_be_pushed": False, "script_changed": True}
-    told = ship("--json", "--dry-run")
-    assert f"Would name commit {commit}" in told.err
-    assert json.loads(told.out) == {"script": str(tmp_path / "startup.sh"), **expected}
+    shown = ship("--json", "--dry-run")
+    assert f"Would set commit {commit}" in shown.err
+    assert json.loads(shown.out) == {"script": str(tmp_path / "startup.sh"), **expected}
     assert ship().error is None
     assert f"\nCOMMIT={commit}\n" in (tmp_path / "startup.sh").read_text()
-    assert "changed files" not in ship().err
+    assert "changed file" not in ship().err
 
 
 @pytest.mark.parametrize(
@@ -348,9 +348,9 @@ def test_ship_sets_the_commit(tmp_path: Path) -> None:
     [
         ("{}", "", "run.startup_script_file is not set"),
         ("{startup_script_file: absent.sh}", "", "run.startup_script_file: there is no file"),
-        ("{startup_script_file: s.sh}", "echo\n", "it has no line that begins with BUCKET= or COMMIT="),
-        ("{startup_script_file: s.sh}", "COMMIT=\n", "is no git repository with a commit"),
-        ("{startup_script_file: s.sh}", "BUCKET=box\n", "it has no line that begins with ARCHIVE="),
+        ("{startup_script_file: s.sh}", "echo\n", "no line starts with BUCKET= or COMMIT="),
+        ("{startup_script_file: s.sh}", "COMMIT=\n", "not a git repository with a commit"),
+        ("{startup_script_file: s.sh}", "BUCKET=box\n", "no line starts with ARCHIVE="),
     ],
 )
 def test_ship_reports_what_it_cannot_ship(tmp_path: Path, run: str, script: str, reason: str) -> None:

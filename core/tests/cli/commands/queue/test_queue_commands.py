@@ -74,7 +74,7 @@ def test_show_queue_shows_a_sample_that_stays_in_the_queue(commands: MemoryComma
     assert (tasks["sample"], events["sample"]) == ({"task_id": "t0"}, None)
     text = commands.call("show-queue", "--job-id", "job", "--detail").out
     assert '"task_id": "t0"' in text
-    assert "job-events: no message to show" in text
+    assert "job-events: no sample message" in text
     assert depths(commands) == [1, 0]
 
 
@@ -111,7 +111,7 @@ def test_delete_queue_removes_the_queue(commands: MemoryCommands, options: list[
 def test_removal_of_a_missing_queue_is_no_error(commands: MemoryCommands, command: str) -> None:
     answer = commands.call(command, "--job-id", "job", "--force")
     assert answer.code == 0
-    assert answer.out == "There is no task queue job\nThere is no event queue job-events\n"
+    assert answer.out == "No task queue job found\nNo event queue job-events found\n"
 
 
 @pytest.mark.parametrize("command", ["purge-queue", "delete-queue"])
@@ -138,7 +138,7 @@ def test_removal_without_a_terminal_requires_force(commands: MemoryCommands, com
     [
         ("purge-queue", "EMPTY job", 0, "Type EMPTY job to confirm: "),
         ("purge-queue", "yes", 2, "not confirmed, nothing was changed"),
-        ("delete-queue", "DELETE job", 0, "This will delete the task queue job with 1 message."),
+        ("delete-queue", "DELETE job", 0, "This will delete task queue job with 1 message."),
         ("delete-queue", "DELETE", 2, "not confirmed, nothing was changed"),
     ],
 )

@@ -52,7 +52,7 @@ def cleanup(registry: Registry) -> click.Command:
     )
     @click.option("--all", "every", is_flag=True, help="Include instances that have not expired.")
     @click.option("--any-owner", is_flag=True, help="Include instances of other users and without an owner.")
-    @click.option("--list", "only_list", is_flag=True, help="Only show the instances; terminate nothing.")
+    @click.option("--list", "only_list", is_flag=True, help="Show the instances; terminate nothing.")
     @json_option
     @force_option
     @wait_option
