@@ -22,7 +22,7 @@ def asked(shell: CommandLine, *arguments: str) -> list[dict[str, object]]:
     return found
 
 
-def test_what_this_machine_offers(here: CommandLine) -> None:
+def test_local_provider_lists_regions_images_and_types(here: CommandLine) -> None:
     assert [row["name"] for row in asked(here, "list-regions")] == ["local"]
     assert [row["name"] for row in asked(here, "list-images")] == ["this-machine"]
     mine = "arm64" if platform.machine() in ("aarch64", "arm64") else "x86_64"
@@ -30,7 +30,7 @@ def test_what_this_machine_offers(here: CommandLine) -> None:
     assert [(row["vcpu"], float(str(row["total_price"]))) for row in types] == [(2, 1.0), (1, 0.5)]
 
 
-def test_what_runs_here(here: CommandLine) -> None:
+def test_local_provider_lists_running_instances(here: CommandLine) -> None:
     mine, other = here.launch("a"), here.launch("b", job_id="other")
     assert [row["id"] for row in asked(here, "list-running-instances")] == [mine.instance_id]
     everything = asked(here, "list-running-instances", "--all-instances", "--sort-by", "job_id")
@@ -40,12 +40,12 @@ def test_what_runs_here(here: CommandLine) -> None:
     ]
 
 
-def test_a_healthy_machine_is_said_to_be_so(here: CommandLine) -> None:
+def test_doctor_passes_on_a_healthy_machine(here: CommandLine) -> None:
     done = here.run("doctor", "--config", "config.yml")
-    assert (done.code, done.out.splitlines()[-1]) == (0, "All is well")
+    assert (done.code, done.out.splitlines()[-1]) == (0, "All checks passed")
 
 
-def test_an_older_users_habits_work(here: CommandLine) -> None:
+def test_rms_cloud_tasks_spellings_are_accepted(here: CommandLine) -> None:
     done = here.run("list_running_instances", "--config", "config.yml", "-v", "--sort-by", "type,-creation_time")
     assert (done.code, done.out) == (0, "No running instances of job job found\n")
     assert here.run("show_queue", "--config", "config.yml", "--detail").code == 0

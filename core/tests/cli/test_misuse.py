@@ -86,14 +86,18 @@ NAMES = [pytest.param(names, id=" ".join(names)) for names in every_command()]
 
 
 @pytest.mark.parametrize("names", NAMES)
-def test_an_option_that_is_used_wrongly(names: tuple[str, ...], capsys: pytest.CaptureFixture[str]) -> None:
+def test_option_with_an_invalid_value_is_named_in_one_line(
+    names: tuple[str, ...], capsys: pytest.CaptureFixture[str]
+) -> None:
     for option in own_options(command_of(names)):
         for words in wrong_values(option):
             assert max(option.opts, key=len) in refusal(capsys, *names, *words)
 
 
 @pytest.mark.parametrize("names", NAMES)
-def test_what_no_command_knows(names: tuple[str, ...], capsys: pytest.CaptureFixture[str]) -> None:
+def test_unknown_options_and_extra_arguments_are_rejected(
+    names: tuple[str, ...], capsys: pytest.CaptureFixture[str]
+) -> None:
     assert "--nonsense" in refusal(capsys, *names, "--nonsense")
     arguments = [parameter for parameter in command_of(names).params if isinstance(parameter, click.Argument)]
     needed = ["--kind", "queue"] if names == ("plugins", "new") else []
@@ -110,9 +114,7 @@ def test_every_command_has_help(names: tuple[str, ...], capsys: pytest.CaptureFi
 
 
 @pytest.mark.parametrize("names", NAMES)
-def test_help_shows_examples_that_name_options_which_exist(
-    names: tuple[str, ...], capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_help_examples_name_existing_options(names: tuple[str, ...], capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         main([*names, "--help"])
     text = capsys.readouterr().out
@@ -161,25 +163,25 @@ SETTINGS = [
 ]
 
 
-def test_most_settings_can_be_misused() -> None:
+def test_settings_with_invalid_values_are_found() -> None:
     assert len(SETTINGS) > 60
 
 
 @pytest.mark.parametrize("words", SETTINGS)
-def test_a_setting_that_is_used_wrongly(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+def test_setting_with_an_invalid_value_is_named(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     name = words[0].partition("=")[0]
     line = refusal(capsys, "list-regions", "--provider", "local", *words)
     assert name in line or f"run.{name.removeprefix('--').replace('-', '_')}" in line
 
 
-def test_a_setting_without_its_value(capsys: pytest.CaptureFixture[str]) -> None:
+def test_setting_without_a_value_is_rejected(capsys: pytest.CaptureFixture[str]) -> None:
     for option in command_of(("list-regions",)).params:
         if isinstance(option, click.Option) and (option.name or "").startswith("configuration__"):
             for flag in (each for each in option.opts if not option.is_flag):
                 assert f"Option '{flag}' requires an argument" in refusal(capsys, "list-regions", flag)
 
 
-def test_all_commands_take_the_same_settings() -> None:
+def test_settings_are_the_same_for_all_commands() -> None:
     def settings(names: tuple[str, ...]) -> set[str]:
         return {name for each in command_of(names).params if (name := each.name or "").startswith("configuration__")}
 
@@ -188,7 +190,7 @@ def test_all_commands_take_the_same_settings() -> None:
 
 
 @pytest.mark.parametrize(("arguments", "reason"), CONFIGURATION)
-def test_a_configuration_option_that_is_used_wrongly(
+def test_configuration_option_with_an_invalid_value_is_named(
     arguments: list[str], reason: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert reason in refusal(capsys, "list-regions", *arguments)
@@ -202,63 +204,63 @@ MEANING = [
         "run -c config.yml --command true --task-file tasks.json",
         "add --force to confirm, or --continue to resume the job",
     ),
-    ("run -c config.yml --command true --where failed", "give --retry-failed too"),
-    ("run -c config.yml --command true --retry-failed --where nowhere", '"nowhere" is no status'),
-    ("run -c config.yml --command true --retry-failed --where ,", "no status is named"),
-    ("run -c config.yml --command true --retry-failed --task-file tasks.json", "leave --task-file out"),
+    ("run -c config.yml --command true --where failed", "add --retry-failed"),
+    ("run -c config.yml --command true --retry-failed --where nowhere", 'invalid status "nowhere"'),
+    ("run -c config.yml --command true --retry-failed --where ,", "no status given"),
+    ("run -c config.yml --command true --retry-failed --task-file tasks.json", "omit --task-file"),
     ("run -c config.yml --command true --task-file tasks.json --min-cpu 4096", "no instance type"),
-    ("run --provider local --command true --task-file tasks.json", "no job was named"),
+    ("run --provider local --command true --task-file tasks.json", "no job given"),
     ("plan -c config.yml --task-file absent.json", "absent.json"),
     ("plan -c config.yml --task-file tasks.json --num-tasks 3", "exclude each other"),
     ("plan -c config.yml --task-time 3 --sample-db job.db", "exclude each other"),
     ("plan -c config.yml --num-tasks 3 --sample-db config.yml", "config.yml"),
     ("plan -c config.yml --num-tasks 3 --min-cpu 4096", "no instance type"),
-    ("simulate -c config.yml --task-time 3", "the number of tasks is not known"),
-    ("simulate -c config.yml --num-tasks 3", "the time of a task is not known"),
+    ("simulate -c config.yml --task-time 3", "unknown number of tasks"),
+    ("simulate -c config.yml --num-tasks 3", "unknown task duration"),
     ("simulate -c config.yml --num-tasks 3 --task-time 3 --sample-db job.db", "exclude each other"),
-    ("sweep", "no provider was given"),
-    ("status", "no job was named"),
+    ("cleanup", "no provider was given"),
+    ("status", "no job given"),
     ("status --db-file absent.db", "there is no such job database"),
-    ("stop --provider local", "no job was named"),
-    ("show-queue --provider local", "no queue was named"),
+    ("stop --provider local", "no job given"),
+    ("show-queue --provider local", "no queue given"),
     ("show-queue --job-id job", "no provider was given"),
     ("show-queue -c config.yml --task-queue-only --event-queue-only", "exclude each other"),
     ("purge-queue -c config.yml --task-queue-only --event-queue-only", "exclude each other"),
-    ("delete-queue --provider local", "no queue was named"),
-    ("load-queue --provider local --task-file tasks.json", "no job was named"),
+    ("delete-queue --provider local", "no queue given"),
+    ("load-queue --provider local --task-file tasks.json", "no job given"),
     ("load-queue -c config.yml", "no tasks were given"),
     ("load-queue -c config.yml --task-file tasks.json", "--force"),
-    ("load-queue -c config.yml --task-file tasks.json --continue", "leave --task-file out"),
-    ("monitor --provider local", "no job was named"),
-    ("monitor -c config.yml", "there is no event queue"),
-    ("monitor -c config.yml --db-file absent.db", "there is no such job database"),
-    ("report", "no job was named"),
+    ("load-queue -c config.yml --task-file tasks.json --continue", "omit --task-file"),
+    ("monitor --provider local", "no job given"),
+    ("monitor -c config.yml", 'event queue "job-events" not found'),
+    ("monitor -c config.yml --db-file absent.db", "job database not found"),
+    ("report", "no job given"),
     ("report --db-file config.yml", "not a job database"),
-    ("report -c config.yml --output report.doc", 'the ending ".doc" tells no format'),
+    ("report -c config.yml --output report.doc", 'unknown file extension ".doc"'),
     ("report -c config.yml --json --format text", "exclude each other"),
-    ("export tasks --db-file job.db --where nowhere", 'there is no status "nowhere"'),
-    ("export tasks --db-file job.db --where ,", "no status is named"),
-    ("export events --db-file job.db --where failed", "it chooses tasks"),
-    ("export tasks --db-file job.db --output tasks.xls", 'the ending ".xls" tells no format'),
-    ("export tasks --db-file job.db --output no/where.csv", "no/where.csv: cannot be written"),
-    ("report --db-file job.db --output no/where.html", "no/where.html: cannot be written"),
+    ("export tasks --db-file job.db --where nowhere", 'invalid status "nowhere"'),
+    ("export tasks --db-file job.db --where ,", "no status given"),
+    ("export events --db-file job.db --where failed", "only tasks can be selected by status"),
+    ("export tasks --db-file job.db --output tasks.xls", 'unknown file extension ".xls"'),
+    ("export tasks --db-file job.db --output no/where.csv", "no/where.csv: cannot write"),
+    ("report --db-file job.db --output no/where.html", "no/where.html: cannot write"),
     ("export things --db-file job.db", "is not one of"),
     ("export", "Missing argument"),
     ("logs --db-file job.db", "Missing argument"),
     ("logs b --db-file job.db", "has no task"),
     ("list-regions", "no provider was given"),
-    ("list-images --provider local --sort-by size", 'there is no field "size"'),
-    ("list-instance-types --provider local --sort-by vc", "may mean"),
+    ("list-images --provider local --sort-by size", 'unknown field "size"'),
+    ("list-instance-types --provider local --sort-by vc", "is ambiguous"),
     ("list-running-instances --provider local --all-instances --job-id job", "exclude each other"),
-    ("list-running-instances --provider local --sort-by ,", "no field is named"),
+    ("list-running-instances --provider local --sort-by ,", "no field given"),
     ("doctor --policy", "no provider was given"),
     ("doctor --policy --provider local", "local needs no permissions"),
     ("init new --provider nimbus", 'there is no queue backend "nimbus"'),
     ("init new --ship git", "--repository"),
     ("init config.yml", "config.yml"),
-    ("ship", "there is no run.startup_script_file"),
+    ("ship", "run.startup_script_file is not set"),
     ("completion tcsh", "is not one of"),
-    ("plugins show nonsense", 'there is no plugin "nonsense"'),
+    ("plugins show nonsense", 'unknown plugin "nonsense"'),
     ("plugins new local --kind queue", "is taken"),
     ("config show --provider nimbus", "nimbus"),
     ("lisst-regions", 'did you mean "list-regions"?'),
@@ -266,7 +268,7 @@ MEANING = [
 
 
 @pytest.mark.parametrize(("line", "reason"), MEANING)
-def test_a_command_that_makes_no_sense(
+def test_command_with_invalid_input_fails_in_one_line_and_changes_nothing(
     line: str, reason: str, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
     before = sorted(tmp_path.rglob("*"))
@@ -274,7 +276,7 @@ def test_a_command_that_makes_no_sense(
     assert [path for path in sorted(tmp_path.rglob("*")) if ".cloud-tasks" not in path.parts] == before
 
 
-def test_every_command_is_misused_above() -> None:
+def test_every_command_is_covered_above() -> None:
     misused = {line.split()[0] for line, _ in MEANING}
     assert misused | {"worker"} >= set(COMMANDS)
 
@@ -292,7 +294,9 @@ WORKER = [
 
 
 @pytest.mark.parametrize(("arguments", "reason"), WORKER)
-def test_a_worker_that_is_told_nonsense(arguments: list[str], reason: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_worker_with_invalid_options_fails_in_one_line(
+    arguments: list[str], reason: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert reason in refusal(capsys, "worker", *arguments)
 
 
@@ -303,12 +307,11 @@ def test_snake_case_is_accepted(name: str, capsys: pytest.CaptureFixture[str]) -
     assert ended.value.code == 0
 
 
-def test_a_command_of_a_plugin_that_is_not_there_says_how_to_get_it(
+def test_command_of_a_missing_plugin_suggests_its_installation(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("CLOUD_TASKS_DISABLE_PLUGINS", "gcp,aws,azure,dashboard")
     told = refusal(capsys, "dashboard")
     assert (
-        told
-        == "Error: the command \"dashboard\" is not installed; install it with: pip install 'cloud-tasks[dashboard]'"
+        told == "Error: command \"dashboard\" is not installed; install it with: pip install 'cloud-tasks[dashboard]'"
     )

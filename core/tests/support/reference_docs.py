@@ -1,6 +1,6 @@
-"""Writes ``docs/cli.md`` and ``docs/configuration.md`` from the code: run this file after a change of options or keys.
+"""Generate ``docs/cli.md`` and ``docs/configuration.md`` from the code; run after a change of options or keys.
 
-A test compares the two pages with what this gives.
+A test compares the pages with the output.
 """
 
 from __future__ import annotations
@@ -28,43 +28,44 @@ from cloud_tasks.worker.options import OPTIONS
 DOCS = Path(__file__).parents[3] / "docs"
 COMMAND = "python core/tests/support/reference_docs.py"
 PLUGINS = ("local", "gcp", "aws", "azure", "sqlite", "webhook", "otel")
-"""Those of this project that have settings: providers, then event sinks."""
+"""Plugins of this project with settings: providers, then event sinks."""
 
 _CLI_HEAD = """# Command line
 
-Made from the code by `{command}`; a test compares.
+Generated from the code by `{command}`; a test compares.
 
-`cloud-tasks COMMAND [OPTIONS]`; `cloud_tasks` is the same program, and every command may be written in snake_case.
-Data goes to standard output, everything else to standard error. `--json` gives data for programs.
+`cloud-tasks COMMAND [OPTIONS]`; `cloud_tasks` is the same program, and snake_case names of commands are accepted.
+Data goes to standard output, everything else to standard error. `--json` prints data for programs. A `DURATION` is
+written `90s`, `10m` or `1h30m`, or as a number of seconds. Tables are wrapped to the terminal, and never when piped.
 
 | exit code | meaning |
 | --- | --- |
-| 0 | done |
-| 1 | the job, or the call of a provider, failed; `doctor`: something is missing |
-| 2 | bad input: one line says what is wrong, where, and what to do; nothing was changed |
+| 0 | success |
+| 1 | the job or a call of a provider failed; `doctor`: a check failed |
+| 2 | bad input: one line with problem, place and remedy; nothing was changed |
 | 130 | interrupted |
 
-Before the command: `--debug` shows tracebacks of errors, `--log-format json` makes log lines JSON.
+Before the command: `--debug` shows tracebacks of errors, `--log-format json` writes log lines as JSON.
 """
 
 _CONFIGURATION_HEAD = """# Configuration
 
-Made from the code by `{command}`; a test compares.
+Generated from the code by `{command}`; a test compares.
 
-A YAML file, given with `--config`. `cloud-tasks config show --config FILE` prints every value of the merged
-configuration with its origin, `cloud-tasks config schema` a JSON Schema for editors. The later of these wins:
+A YAML file, passed with `--config`. `cloud-tasks config show --config FILE` shows every value of the merged
+configuration with its origin, `cloud-tasks config schema` prints a JSON Schema for editors. Later layers win:
 
 1. the default,
 2. the section `run`,
-3. the section of the provider, in which every key of `run` may stand too,
+3. the section of the provider, which accepts every key of `run`, too,
 4. the environment: `CLOUD_TASKS_<SECTION>_<KEY>`, e.g. `CLOUD_TASKS_RUN_MAX_CPU`,
 5. the command line: `--max-cpu 8`, or `--set section.key=value` for any key.
 
-In a variable or an option, the items of a list are separated by blanks or commas; a list whose items have blanks or
-commas in them is JSON (`["a b", "c"]`), an empty one `[]`. A variable that holds only blanks counts as not set.
+In a variable or an option, list items are separated by spaces or commas; a list whose items contain spaces or commas is
+JSON (`["a b", "c"]`), an empty list `[]`. A variable that is empty or blank counts as not set.
 
-An unknown key is an error that names the nearest known one. Secrets belong into the environment, or into a file that
-nobody else can read (another one is refused): they are never shown, logged, stored, or passed to an instance.
+An unknown key is an error that suggests the closest known one. Keep secrets in the environment, or in a file that only
+you can read (others are rejected): they are never shown, logged, stored, or passed to an instance.
 """
 
 
@@ -72,7 +73,7 @@ nobody else can read (another one is refused): they are never shown, logged, sto
 
 
 def cli_reference() -> str:
-    """The page about the command line; without the options that providers add."""
+    """Return the command line reference, without the options of providers."""
     registry = Registry(builtins=[("builtin", cloud_tasks.builtin)], only=())
     context = click.Context(cli, info_name="cloud-tasks", obj=AppContext(registry=registry))
     parts = [_CLI_HEAD.format(command=COMMAND), "## Commands\n", _command_table()]
@@ -90,9 +91,9 @@ def cli_reference() -> str:
 
 def _command_table() -> str:
     rows = [(f"[`{name}`](#{name})", COMMANDS[name][1]) for name in sorted(COMMANDS)]
-    table = _table(("command", "what it does"), rows)
+    table = _table(("command", "description"), rows)
     also = ", ".join(f"`{alias}` for `{name}`" for alias, name in {**ALIASES, **RENAMED}.items())
-    return f"{table}\nOlder names that are accepted: {also}.\n"
+    return f"{table}\nOther accepted names: {also}.\n"
 
 
 def _command(command: click.Command, context: click.Context) -> str:
@@ -101,9 +102,9 @@ def _command(command: click.Command, context: click.Context) -> str:
     own = [option for option in _options(command) if not _is_configuration(option) and "--help" not in option.opts]
     rows = [record for option in own if (record := option.get_help_record(context)) is not None]
     if rows:
-        lines.append(_table(("option", "meaning"), [(f"`{names}`", text) for names, text in rows]))
+        lines.append(_table(("option", "description"), [(f"`{names}`", text) for names, text in rows]))
     if any(_is_configuration(option) for option in _options(command)):
-        lines.append("And the [configuration options](#configuration-options).\n")
+        lines.append("Also accepts the [configuration options](#configuration-options).\n")
     found = re.findall(r"^  (cloud-tasks .*|eval .*)$", command.epilog or "", re.MULTILINE)
     if found:
         lines.append("\n".join(f"    {example}" for example in found) + "\n")
@@ -130,9 +131,9 @@ def _configuration_options(options: Sequence[click.Option], context: click.Conte
     rows = [record for option in options if (record := option.get_help_record(context)) is not None]
     return (
         "## Configuration options\n\n"
-        "Every key of the [configuration](configuration.md) is an option of every command that reads one.\n"
-        "Providers add options of their own, such as `--project-id`; `cloud-tasks plugins show NAME` lists them.\n\n"
-        + _table(("option", "meaning"), [(f"`{names}`", text) for names, text in rows])
+        "Every key of the [configuration](configuration.md) is an option of every command that reads a configuration.\n"
+        "Providers add options such as `--project-id`; `cloud-tasks plugins show NAME` lists them.\n\n"
+        + _table(("option", "description"), [(f"`{names}`", text) for names, text in rows])
     )
 
 
@@ -141,13 +142,13 @@ def _worker_options() -> str:
     for option in OPTIONS:
         is_flag = option.kind is parse_boolean
         flag = f"{option.flag} / --no-{option.flag.removeprefix('--')}" if is_flag else option.flag
-        default = "" if option.default is None else f" [{show(option.default)}]"
+        default = "" if option.default is None else f" (default: {show(option.default)})"
         rows.append((f"`{flag}`", f"`CLOUD_TASKS_{option.env}`", f"{option.help}{default}"))
     return (
         "## Worker options\n\n"
-        "A program that makes a `Worker` takes these, and so does `cloud-tasks worker`; each is also an environment\n"
-        "variable, with the prefix `CLOUD_TASKS_` or `RMS_CLOUD_TASKS_`. The command line wins. On an instance, `run`\n"
-        "has set those that the job needs.\n\n" + _table(("option", "variable", "meaning"), rows)
+        "Options of programs that create a `Worker`, and of `cloud-tasks worker`. Each is also an environment variable\n"
+        "with the prefix `CLOUD_TASKS_` or `RMS_CLOUD_TASKS_`; the command line wins. On an instance, `run` sets the\n"
+        "variables that the job needs.\n\n" + _table(("option", "variable", "description"), rows)
     )
 
 
@@ -155,10 +156,10 @@ def _worker_options() -> str:
 
 
 def configuration_reference() -> str:
-    """The page about the configuration file; with the sections of the plugins that this project ships."""
+    """Return the configuration reference, with the sections of this project's plugins."""
     registry = make_registry()
-    parts = [_CONFIGURATION_HEAD.format(command=COMMAND), "## At the top\n"]
-    parts.append(_table(("key", "meaning"), [(f"`{key}`", text) for key, text in TOP_LEVEL.items()]))
+    parts = [_CONFIGURATION_HEAD.format(command=COMMAND), "## Top level\n"]
+    parts.append(_table(("key", "description"), [(f"`{key}`", text) for key, text in TOP_LEVEL.items()]))
     parts.append("## `run`\n")
     words = _allowed_words(registry)
     parts.append(_table(_HEAD, list(_rows("run", run_section().keys.values(), words))))
@@ -172,11 +173,11 @@ def configuration_reference() -> str:
     return "\n".join(parts).rstrip() + "\n"
 
 
-_HEAD = ("key", "type", "default", "meaning")
+_HEAD = ("key", "type", "default", "description")
 
 
 def _allowed_words(registry: Registry) -> dict[str, list[str]]:
-    """The words that a key takes, where they are few."""
+    """Return the accepted values of keys with a fixed set."""
     properties = json_schema(registry)["properties"]["run"]["properties"]
     found: dict[str, list[str]] = {}
     for key, schema in properties.items():
@@ -225,7 +226,7 @@ def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 
 def _cell(text: str) -> str:
-    # What stands in code is shown as it is; elsewhere an angle bracket would begin a tag.
+    # Outside of code, an angle bracket would start a tag.
     parts = " ".join(text.split()).replace("|", "\\|").split("`")
     return "`".join(part if index % 2 else part.replace("<", "&lt;") for index, part in enumerate(parts))
 
@@ -234,6 +235,6 @@ PAGES = {"cli.md": cli_reference, "configuration.md": configuration_reference}
 
 
 if __name__ == "__main__":
-    for name, make in PAGES.items():
-        (DOCS / name).write_text(make(), encoding="utf-8")
-        click.echo(f"wrote {DOCS / name}")
+    for name, generate in PAGES.items():
+        (DOCS / name).write_text(generate(), encoding="utf-8")
+        click.echo(f"Wrote {DOCS / name}")

@@ -133,7 +133,7 @@ def test_the_command_is_content_with_a_project_in_which_all_is_well(
     monkeypatch.chdir(tmp_path)
     result = run_doctor(google)
     assert result.return_value == 0, result.output
-    assert "All is well" in result.output
+    assert "All checks passed" in result.output
     assert "  ok       permissions for instances" in result.output
 
 

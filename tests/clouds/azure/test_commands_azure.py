@@ -50,7 +50,7 @@ class TestCommandsOfAzure(CommandsOfAProvider):
     def test_the_doctor(self, call: Call, site: Site) -> None:
         told = call("doctor", code=1)
         assert "  ok       Python" in told.out
-        assert "MISSING  managed identity" in told.out
+        assert "FAILED  managed identity" in told.out
         assert "az identity create" in told.out
         # Queues, machines and prices of this cloud were all asked.
         parts = {finding["by"] for finding in call("doctor", "--json", code=1).data["findings"]}

@@ -123,7 +123,7 @@ class CommandsOfAProvider:
         assert [row[0] for row in call("list-regions", "--prefix", site.region).rows] == [site.region]
         for option in ("--zones", "--detail"):
             assert site.zone in call("list-regions", option).out
-        assert call("list-regions", "--prefix", "nowhere").out == "No regions\n"
+        assert call("list-regions", "--prefix", "nowhere").out == "No regions found\n"
 
     def test_images(self, call: Call, site: Site) -> None:
         every = call("list-images", "--json").data
@@ -152,7 +152,7 @@ class CommandsOfAProvider:
         assert len(call("list-instance-types", "--limit", "1").rows) == 1
         filtered = call("list-instance-types", "--filter", site.instance_type, "--json").data
         assert {row["name"] for row in filtered} == {site.instance_type}
-        assert "may mean" in call("list-instance-types", "--sort-by", "p", code=2).err
+        assert "is ambiguous" in call("list-instance-types", "--sort-by", "p", code=2).err
 
     def test_what_is_planned_changes_nothing(self, call: Call, site: Site) -> None:
         words = ("plan", "--task-file", "tasks.json", "--task-time", "60")
@@ -199,15 +199,15 @@ class CommandsOfAProvider:
         for options in ((), ("--all-instances",), ("--sort-by", "-state,zone"), ("--detail",)):
             assert name in call("list-running-instances", *options).out
         # Its time has not passed.
-        assert "Nothing to terminate" in call("sweep", "--list").out
-        assert [each["instance_id"] for each in call("sweep", "--all", "--list", "--json").data] == [name]
-        assert "--force" in call("sweep", "--all", code=2).err
+        assert "Nothing to terminate" in call("cleanup", "--list").out
+        assert [each["instance_id"] for each in call("cleanup", "--all", "--list", "--json").data] == [name]
+        assert "--force" in call("cleanup", "--all", code=2).err
         assert f"Terminated {name}" in call("stop").out
         assert call("list-running-instances").out.startswith("No running instances of job job-")
         assert "there was none" in call("stop").out
 
     def test_what_has_expired_is_swept(self, call: Call, launch: Callable[[timedelta], str]) -> None:
         name = launch(timedelta(hours=-1))
-        assert name in call("sweep", "--list").out
-        assert "Terminated 1 instances" in call("sweep", "--force").out
+        assert name in call("cleanup", "--list").out
+        assert "Terminated 1 instance" in call("cleanup", "--force").out
         assert call("list-running-instances", "--json").data == []

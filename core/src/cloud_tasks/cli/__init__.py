@@ -1,1 +1,1 @@
-"""The command line: one file per command, each imported only when it is called."""
+"""Command line: a module for each command, imported only when it is called."""

@@ -1,6 +1,6 @@
-"""Logging of the command line: to stderr, as ``2025-07-08 11:19:22.944 INFO - message`` or as JSON lines.
+"""Logging of the command line to stderr, as ``2025-07-08 11:19:22.944 INFO - message`` or as JSON lines.
 
-Invariant, with a test: a log that nobody can read any more (its terminal was closed, its pipe is broken) stops nothing.
+Invariant, with a test: a log that cannot be written (closed terminal, broken pipe) stops nothing.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ __all__ = ["configure_logging", "write_text"]
 
 
 class _CurrentStderr:
-    """Whatever ``sys.stderr`` is when a line is written: a live view takes its place, to stay below the log."""
+    """The present ``sys.stderr``, which the live view replaces to stay below the log."""
 
     def write(self, text: str) -> int:
         with contextlib.suppress(OSError):
@@ -31,7 +31,7 @@ class _CurrentStderr:
 
 
 def write_text(text: str) -> None:
-    """Write lines that are no log entries to where the log is."""
+    """Write lines without a log prefix to the log."""
     stderr = _CurrentStderr()
     stderr.write(f"{text}\n")
     stderr.flush()
@@ -48,7 +48,7 @@ def _text(_logger: Any, method: str, entry: MutableMapping[str, Any]) -> str:
 
 
 def configure_logging(*, log_format: str = "text", verbosity: int = 0) -> None:
-    """Configure structlog; only entry points call this.
+    """Configure structlog. Called by entry points only.
 
     Args:
         log_format: ``text`` or ``json``.

@@ -1,4 +1,4 @@
-"""What a person is told about a job: text and plain dictionaries made from facts that are handed in, and task files."""
+"""Status and reports of a job as text and plain data, and task files by status."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from cloud_tasks.report.data.status import status_dict
 from cloud_tasks.report.data.task_dump import dump_tasks
 from cloud_tasks.report.text.configuration import render_job_configuration, render_selected_offer
 from cloud_tasks.report.text.final import render_final_report
-from cloud_tasks.report.text.formatting import format_duration
+from cloud_tasks.report.text.formatting import counted, format_cost, format_duration
 from cloud_tasks.report.text.instances import render_instance_table
 from cloud_tasks.report.text.plan import plan_dict, render_forecast, render_headroom, render_offers, render_rejected
 from cloud_tasks.report.text.summary import render_elapsed, render_summary
@@ -14,7 +14,9 @@ from cloud_tasks.store import Throughput, throughput
 
 __all__ = [
     "Throughput",
+    "counted",
     "dump_tasks",
+    "format_cost",
     "format_duration",
     "plan_dict",
     "render_elapsed",

@@ -23,7 +23,7 @@ class Typed(io.StringIO):
 
 
 @pytest.mark.parametrize("typed", ["YES\n", " YES \n", "YES"])
-def test_the_exact_answer_confirms(
+def test_confirm_accepts_the_exact_answer(
     typed: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(sys, "stdin", Typed(typed))
@@ -32,14 +32,14 @@ def test_the_exact_answer_confirms(
 
 
 @pytest.mark.parametrize("typed", ["", "\n", "yes\n", "y\n", "YES please\n", "YE"])
-def test_any_other_answer_and_the_end_of_the_input_refuse(typed: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_confirm_rejects_other_answers_and_the_end_of_input(typed: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "stdin", Typed(typed))
     with pytest.raises(InputError, match="not confirmed, nothing was changed"):
         confirm("terminate 1 instance", force=False)
 
 
 @pytest.mark.parametrize("closed", [True, False])
-def test_without_a_standard_input_nobody_is_asked(closed: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_confirm_without_standard_input_is_refused(closed: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     stdin = io.StringIO()
     stdin.close()
     monkeypatch.setattr(sys, "stdin", stdin if closed else None)
@@ -51,7 +51,7 @@ def test_without_a_standard_input_nobody_is_asked(closed: bool, monkeypatch: pyt
 
 @pytest.mark.parametrize("option", ["--force", "-f", "--yes", "-y"])
 @pytest.mark.parametrize("command", ["purge-queue", "delete-queue"])
-def test_every_spelling_of_force_confirms(command: str, option: str) -> None:
+def test_force_is_accepted_in_every_spelling(command: str, option: str) -> None:
     commands = MemoryCommands()
     queue = commands.queue("job")
     queue.create()
@@ -87,7 +87,7 @@ def test_ctrl_c_and_ctrl_d_at_the_prompt_change_nothing(loaded: CommandLine, com
     assert list(loaded.folder.glob(".cloud-tasks-load-*")) == []
 
 
-def test_the_job_that_would_be_overwritten_is_described(loaded: CommandLine) -> None:
+def test_confirmation_describes_the_job_to_overwrite(loaded: CommandLine) -> None:
     words = ("load-queue", "-c", "config.yml", "--task-file", "tasks.json")
     session = in_a_terminal(loaded.folder, "YES", *words)
     described = "job job (job.db): 0 of 1 task finished; the task queue with 1 message"

@@ -111,7 +111,7 @@ def read_until(process: subprocess.Popen[str], text: str) -> str:
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
-def test_the_first_signal_during_the_end_shows_what_is_left_and_the_second_exits_with_the_ids(
+def test_first_signal_during_the_end_shows_what_is_left_and_the_second_exits_with_the_ids(
     finished_job: Path, number: signal.Signals
 ) -> None:
     with ending(finished_job) as process:
@@ -128,7 +128,7 @@ def test_the_first_signal_during_the_end_shows_what_is_left_and_the_second_exits
         assert store.summary().finished
 
 
-def test_one_signal_during_the_end_changes_nothing(finished_job: Path) -> None:
+def test_single_signal_during_the_end_changes_nothing(finished_job: Path) -> None:
     with ending(finished_job) as process:
         process.send_signal(signal.SIGTERM)
         read_until(process, "The run is ending")
@@ -144,7 +144,7 @@ def asking(folder: Path) -> Iterator[Screen]:
     (folder / "tasks.json").write_text('[{"id": "a", "data": {}}]')
     (folder / "slow").touch()
     with Screen(folder, "--task-file", "tasks.json", program=PROGRAM) as screen:
-        wait_until(lambda: "0 of 1 tasks" in screen.shown)
+        wait_until(lambda: "0 of 1 task" in screen.shown)
         wait_until(lambda: (folder / "job.db").exists() and running(folder) == 1)
         screen.type("\x03")
         wait_until(lambda: "[C]arry on?" in screen.shown)
@@ -191,7 +191,7 @@ def test_ctrl_c_twice_at_the_prompt_terminates(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
-def test_a_signal_before_the_controller_exists_interrupts_the_setup(shell: CommandLine, number: signal.Signals) -> None:
+def test_signal_before_the_controller_exists_interrupts_the_setup(shell: CommandLine, number: signal.Signals) -> None:
     shell.configure()
     (shell.folder / "endless.py").write_text(
         "import pathlib, time\n"

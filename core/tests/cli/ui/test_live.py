@@ -54,41 +54,41 @@ def look(database: Path, now: datetime) -> Snapshot:
         )
 
 
-def test_it_shows_progress_rate_and_what_it_costs(database: Path) -> None:
+def test_render_snapshot_shows_progress_rate_and_cost(database: Path) -> None:
     text = shown(look(database, at(3600)))
     assert "2 of 10 tasks (20%)" in text
     assert "completed 1  in progress 8  failed 1  (1 running now)" in text
     assert "2 tasks/hour  about 4h 0m 0s left (until 2025-07-08 17:00 UTC)" in text
-    assert "$1.50 so far  $1.50/hour now  about $7.50 in the end" in text
+    assert "$1.50 so far  $1.50/hour now  projected total $7.50" in text
 
 
-def test_it_shows_instances_by_state_and_type(database: Path) -> None:
+def test_render_snapshot_groups_instances_by_state_and_type(database: Path) -> None:
     rows = [line.split() for line in shown(look(database, at(100))).splitlines()]
     assert ["running", "type-4", "spot", "zone-a", "2", "1", "$1.00"] in rows
     assert ["starting", "type-4", "spot", "zone-a", "1", "0", "$0.50"] in rows
 
 
-def test_it_shows_the_last_failures_as_they_are(database: Path) -> None:
+def test_render_snapshot_shows_failures_without_interpreting_markup(database: Path) -> None:
     assert "12:01:30       t3          1  ValueError: [red]bad[/red]" in shown(look(database, at(100)))
 
 
-def test_before_anything_has_happened_it_says_so(tmp_path: Path) -> None:
+def test_render_snapshot_of_a_new_job_shows_no_cost(tmp_path: Path) -> None:
     new_store(tmp_path, ["a"]).close()
     text = shown(look(tmp_path / "job.db", at(1)))
-    assert "0 of 1 tasks (0%)" in text
-    assert "no task has ended since this run began" in text
+    assert "0 of 1 task (0%)" in text
+    assert "no task finished since the start of this run" in text
     assert "$" not in text
 
 
-def test_a_job_that_is_done_needs_no_time(tmp_path: Path) -> None:
+def test_render_snapshot_of_a_finished_job_shows_no_remaining_time(tmp_path: Path) -> None:
     with new_store(tmp_path, ["a"]) as store:
         store.apply_events([completed("a", timestamp=at(1))])
     found = look(tmp_path / "job.db", at(10))
     assert " left " not in shown(found)
-    assert "every task has ended" in shown(attrs.evolve(found, pace=None, cost=Money(0)))
+    assert "all tasks finished" in shown(attrs.evolve(found, pace=None, cost=Money(0)))
 
 
-def test_only_the_latest_failures_are_kept_and_each_is_read_once(tmp_path: Path) -> None:
+def test_recent_failures_keeps_the_latest_and_reads_each_once(tmp_path: Path) -> None:
     with new_store(tmp_path, [f"t{number}" for number in range(8)]) as store:
         watch = RecentFailures(tmp_path / "job.db", limit=3)
         assert watch.look() == ()
@@ -107,7 +107,7 @@ def terminal() -> tuple[Console, io.StringIO]:
     return Console(file=screen, force_terminal=True, width=100), screen
 
 
-def test_the_view_follows_the_database(database: Path) -> None:
+def test_live_view_follows_the_database(database: Path) -> None:
     console, screen = terminal()
     with LiveView(database, console=console, clock=lambda: at(3600)) as view:
         assert view.is_shown
@@ -118,7 +118,7 @@ def test_the_view_follows_the_database(database: Path) -> None:
     assert not view.is_shown
 
 
-def test_log_lines_come_above_it_whole(database: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_log_lines_appear_above_the_view_complete(database: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     console, screen = terminal()
     monkeypatch.setattr(sys, "stderr", screen)
     configure_logging()
@@ -130,7 +130,7 @@ def test_log_lines_come_above_it_whole(database: Path, monkeypatch: pytest.Monke
     assert any(line.endswith("INFO - Something happened") for line in screen.getvalue().splitlines())
 
 
-def test_a_question_is_asked_while_the_view_stands_still(database: Path) -> None:
+def test_live_view_pauses_for_a_prompt(database: Path) -> None:
     console, screen = terminal()
     with LiveView(database, console=console, clock=lambda: at(3600)) as view:
         assert view.ask("[T]erminate? ", lambda: "t\n") == "t"
@@ -138,7 +138,7 @@ def test_a_question_is_asked_while_the_view_stands_still(database: Path) -> None
         assert view.is_shown
 
 
-def test_a_database_that_is_not_there_gives_no_view(tmp_path: Path) -> None:
+def test_live_view_without_a_database_is_not_shown(tmp_path: Path) -> None:
     console, screen = terminal()
     with LiveView(tmp_path / "absent.db", console=console) as view:
         assert not view.is_shown
@@ -146,7 +146,7 @@ def test_a_database_that_is_not_there_gives_no_view(tmp_path: Path) -> None:
     assert "Well? " in screen.getvalue()
 
 
-def test_a_database_that_goes_away_ends_the_view_and_nothing_else(database: Path) -> None:
+def test_live_view_ends_when_the_database_is_deleted(database: Path) -> None:
     console, _ = terminal()
     view = LiveView(database, console=console, clock=lambda: at(3600))
     with view:

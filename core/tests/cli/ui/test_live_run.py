@@ -67,14 +67,14 @@ def office(shell: CommandLine) -> Office:
     return Office(shell)
 
 
-def test_a_job_is_shown_while_it_runs_and_reported_when_it_has_ended(office: Office) -> None:
+def test_live_view_shows_the_running_job_and_the_report_follows(office: Office) -> None:
     with office.running() as screen:
         office.open(1)
         wait_until(lambda: "2 of 4 tasks (50%)" in screen.shown)
         wait_until(lambda: re.search(r"Last failures .*\d\d:\d\d:\d\d +t2 +1 +\w", screen.shown, re.DOTALL))
         wait_until(lambda: "tasks/hour" in screen.shown)
         assert "so far" in screen.shown
-        assert "in the end" in screen.shown
+        assert "projected total" in screen.shown
         assert "Running tasks" in screen.shown
         office.open(2)
         assert screen.end() == 0
@@ -87,7 +87,7 @@ def test_a_job_is_shown_while_it_runs_and_reported_when_it_has_ended(office: Off
     assert "Checking if scaling is needed" not in screen.shown
 
 
-def test_who_wants_a_log_on_a_terminal_gets_one(office: Office) -> None:
+def test_no_live_logs_on_a_terminal(office: Office) -> None:
     office.open(1, 2)
     with Screen(office.folder, "run", "-c", "config.yml", "--task-file", "tasks.json", "--no-live") as screen:
         assert screen.end() == 0
@@ -96,7 +96,7 @@ def test_who_wants_a_log_on_a_terminal_gets_one(office: Office) -> None:
     assert "of 4 tasks (" not in screen.shown
 
 
-def test_a_log_for_programs_is_not_disturbed_by_a_view(office: Office) -> None:
+def test_json_log_has_no_live_view(office: Office) -> None:
     office.open(1, 2)
     words = ("--log-format", "json", "run", "-c", "config.yml", "--task-file", "tasks.json")
     with Screen(office.folder, *words) as screen:
@@ -104,7 +104,7 @@ def test_a_log_for_programs_is_not_disturbed_by_a_view(office: Office) -> None:
     assert "of 4 tasks (" not in screen.shown
 
 
-def test_ctrl_c_and_t_end_the_instances(office: Office) -> None:
+def test_ctrl_c_and_t_terminate_the_instances(office: Office) -> None:
     with office.running("--no-dump-tasks") as screen:
         office.interrupt(screen)
         screen.type("t\n")
@@ -129,7 +129,7 @@ def test_ctrl_c_and_l_leave_the_instances_running_for_later(office: Office) -> N
         assert [record.instance_id for record in store.instances()] == [left]
 
 
-def test_ctrl_c_and_c_carry_on_and_the_view_comes_back(office: Office) -> None:
+def test_ctrl_c_and_c_carry_on_and_show_the_view_again(office: Office) -> None:
     with office.running() as screen:
         office.interrupt(screen)
         screen.type("c\n")
@@ -145,7 +145,7 @@ def test_ctrl_c_and_c_carry_on_and_the_view_comes_back(office: Office) -> None:
     assert office.finished() == 4
 
 
-def test_ctrl_c_twice_needs_no_answer(office: Office) -> None:
+def test_ctrl_c_twice_terminates_without_an_answer(office: Office) -> None:
     with office.running("--no-dump-tasks") as screen:
         office.interrupt(screen)
         screen.type("\x03")
@@ -154,7 +154,7 @@ def test_ctrl_c_twice_needs_no_answer(office: Office) -> None:
     assert office.shell.running("job") == set()
 
 
-def test_a_job_that_ends_while_the_question_stands_waits_for_no_answer(office: Office) -> None:
+def test_prompt_is_cancelled_when_the_job_ends(office: Office) -> None:
     with office.running() as screen:
         office.interrupt(screen)
         office.open(1, 2)
@@ -163,7 +163,7 @@ def test_a_job_that_ends_while_the_question_stands_waits_for_no_answer(office: O
 
 
 @pytest.mark.parametrize("options", [(), ("--no-live",)], ids=["live", "log"])
-def test_a_window_that_is_closed_ends_the_instances(office: Office, options: tuple[str, ...]) -> None:
+def test_closed_terminal_terminates_the_instances(office: Office, options: tuple[str, ...]) -> None:
     with Screen(office.folder, "run", "-c", "config.yml", "--task-file", "tasks.json", *options) as screen:
         wait_until(lambda: len(office.shell.running("job")) == 1)
         screen.close()
@@ -173,7 +173,7 @@ def test_a_window_that_is_closed_ends_the_instances(office: Office, options: tup
         assert [record.ended_at is not None for record in store.instances()] == [True]
 
 
-def test_a_reader_of_the_log_that_goes_away_stops_nothing(office: Office) -> None:
+def test_broken_pipe_of_the_log_stops_nothing(office: Office) -> None:
     process = office.shell.start("run", "-c", "config.yml", "--task-file", "tasks.json")
     assert process.stderr is not None
     process.stderr.readline()
@@ -187,7 +187,7 @@ def test_a_reader_of_the_log_that_goes_away_stops_nothing(office: Office) -> Non
     process.stdout.close()
 
 
-def test_an_interrupt_without_a_terminal_ends_the_instances_unasked(office: Office) -> None:
+def test_interrupt_without_a_terminal_terminates_without_confirmation(office: Office) -> None:
     process = office.shell.start("run", "-c", "config.yml", "--task-file", "tasks.json")
     wait_until(lambda: len(office.shell.running("job")) == 1)
     process.send_signal(signal.SIGINT)

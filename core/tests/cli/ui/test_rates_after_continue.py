@@ -16,7 +16,7 @@ from memory_commands import Answer, MemoryCommands
 from rich.console import Console
 from store_facts import START, at, completed, instance, launch_request, new_store
 
-from cloud_tasks.cli.commands.job.monitor import _Watch
+from cloud_tasks.cli.commands.job.monitor import EventMonitor
 from cloud_tasks.cli.logging_setup import configure_logging
 from cloud_tasks.cli.ui.live import LiveView
 from cloud_tasks.cli.ui.progress_log import ProgressLog
@@ -70,8 +70,9 @@ def set_clock(monkeypatch: pytest.MonkeyPatch) -> Callable[[datetime], None]:
         def now(cls, tz: tzinfo | None = None) -> datetime:  # type: ignore[override]
             return present[0]
 
-    for module in ("cli.commands.job.status", "cli.commands.job.monitor", "cli.commands.job.report", "store.store"):
-        monkeypatch.setattr(f"cloud_tasks.{module}.datetime", Clock)
+    for module in ("status", "monitor", "report"):
+        monkeypatch.setattr(f"cloud_tasks.cli.commands.job.{module}.datetime", Clock)
+    monkeypatch.setattr("cloud_tasks.store.store.datetime", Clock)
 
     def set_now(now: datetime) -> None:
         present[0] = now
@@ -86,11 +87,11 @@ def call(database: Path, command: str, *arguments: str) -> Answer:
 SUMMARY = [
     "  Rate: 600.0 tasks/hour",
     "  Remaining time: about 1h 30m 0s (until 2025-07-09 13:40 UTC)",
-    "  Cost: $10.00 so far, $2.00/hour now, about $13.00 in the end",
+    "  Cost: $10.00 so far, $2.00/hour now, projected total $13.00",
 ]
 
 
-def test_the_log_of_a_run_projects_this_run(database: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_progress_log_projects_the_current_run(database: Path, capsys: pytest.CaptureFixture[str]) -> None:
     configure_logging()
     try:
         with Store.open(database, read_only=True) as store:
@@ -101,7 +102,7 @@ def test_the_log_of_a_run_projects_this_run(database: Path, capsys: pytest.Captu
     assert "\n".join(SUMMARY) in captured.err + captured.out
 
 
-def test_status_projects_this_run(database: Path, set_clock: Callable[[datetime], None]) -> None:
+def test_status_projects_the_current_run(database: Path, set_clock: Callable[[datetime], None]) -> None:
     assert call(database, "status").out.splitlines()[-3:] == SUMMARY
     facts = call(database, "status", "--json").data
     assert facts["timing"]["tasks_per_hour"] == pytest.approx(600.0)
@@ -109,16 +110,16 @@ def test_status_projects_this_run(database: Path, set_clock: Callable[[datetime]
     assert float(facts["expected_cost_usd"]) == pytest.approx(13.0)
 
 
-def test_the_live_view_projects_this_run_whenever_it_was_opened(database: Path) -> None:
+def test_live_view_projects_the_current_run_whenever_it_was_opened(database: Path) -> None:
     screen = io.StringIO()
     console = Console(file=screen, force_terminal=True, width=120)
     with LiveView(database, console=console, clock=lambda: NOW):
         text = screen.getvalue()
     assert "600 tasks/hour  about 1h 30m 0s left" in text
-    assert "$10.00 so far  $2.00/hour now  about $13.00 in the end" in text
+    assert "$10.00 so far  $2.00/hour now  projected total $13.00" in text
 
 
-def test_the_report_projects_this_run_in_every_format(database: Path, set_clock: Callable[[datetime], None]) -> None:
+def test_report_covers_the_current_run_in_every_format(database: Path, set_clock: Callable[[datetime], None]) -> None:
     text = call(database, "report").out
     assert "Elapsed time: 10m 0s (this run, 100 tasks)\nTasks/hour: 600.0\n" in text
     assert "| Tasks per hour | 600.0 |" in call(database, "report", "--format", "markdown").out
@@ -129,7 +130,7 @@ def test_the_report_projects_this_run_in_every_format(database: Path, set_clock:
     assert float(facts["expected_cost_usd"]) == pytest.approx(13.0)
 
 
-def test_event_sinks_are_given_the_projection_of_this_run(database: Path) -> None:
+def test_event_sinks_receive_the_projection_of_the_current_run(database: Path) -> None:
     with Store.open(database, read_only=True) as store:
         progress = Progress.read(store, NOW).for_sinks(max_total_cost=Money(12))
     assert progress.expected_cost is not None
@@ -137,7 +138,7 @@ def test_event_sinks_are_given_the_projection_of_this_run(database: Path) -> Non
     assert progress.started_at == RUN
 
 
-def test_monitor_projects_what_was_done_since_it_began(
+def test_monitor_projects_from_its_own_start(
     yesterday: Path, set_clock: Callable[[datetime], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     shown: list[str] = []
@@ -146,12 +147,12 @@ def test_monitor_projects_what_was_done_since_it_began(
     queue.create()
     with Store.open(yesterday, durable=False) as store:
         set_clock(RUN)
-        watch = _Watch(store, queue, {}, interval=timedelta(seconds=10))
+        watch = EventMonitor(store, queue, {}, interval=timedelta(seconds=10))
 
         def work() -> None:
             store.apply_events(events_of_this_run())
             set_clock(NOW)
-            watch._tell()
+            watch._show()
             watch._interrupt()
 
         watch._loop.post(work)

@@ -11,7 +11,7 @@ from store_facts import at, completed, instance, launch_request, new_store, star
 from cloud_tasks.report import status_dict
 
 
-def test_the_shares_and_the_cost_of_each_type_add_up_to_the_cost(tmp_path: Path) -> None:
+def test_status_dict_breakdowns_add_up_to_the_cost(tmp_path: Path) -> None:
     with new_store(tmp_path, ["a", "b"]) as store:
         store.record_intents([launch_request("t1", price="0.36")], at(0), slots=1)
         store.record_launched("t1", instance("i1", "t1"))
@@ -34,6 +34,6 @@ def test_the_shares_and_the_cost_of_each_type_add_up_to_the_cost(tmp_path: Path)
     assert sum(Decimal(line["cost_usd"]) for line in facts["cost_by_type"]) == cost
 
 
-def test_a_job_without_statistics_says_nothing_of_shares(tmp_path: Path) -> None:
+def test_status_dict_without_statistics_has_no_breakdown(tmp_path: Path) -> None:
     with new_store(tmp_path, ["a"]) as store:
         assert status_dict(store.summary())["cost_shares_usd"] is None

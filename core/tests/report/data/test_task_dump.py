@@ -12,7 +12,7 @@ from cloud_tasks.report import dump_tasks
 from cloud_tasks.store import JobRecord, Store
 
 
-def test_each_status_has_a_file_that_is_a_task_file(tmp_path: Path) -> None:
+def test_dump_tasks_writes_a_task_file_for_each_status(tmp_path: Path) -> None:
     record = JobRecord(job_id="job", queue_name="job", run_id="r", created_at=datetime(2026, 1, 1, tzinfo=UTC))
     with Store.create(tmp_path / "job.db", record) as store:
         store.load_tasks(Task(task_id=f"t{n}", data={"text": "é", "n": n}) for n in range(5))

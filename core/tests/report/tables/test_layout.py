@@ -16,6 +16,7 @@ from cloud_tasks.report.tables.layout import (
     filter_rows,
     parse_sort,
     plain_rows,
+    render_markdown_table,
     render_records,
     render_table,
     sort_rows,
@@ -29,10 +30,10 @@ def column(name: str, **more: Any) -> Column[Row]:
 
 
 COLUMNS = (
-    column("name", also=("label",)),
-    column("vcpu", to_the_right=True),
+    column("name", aliases=("label",)),
+    column("vcpu", align_right=True),
     column("vcpu_price"),
-    column("price", places=2, to_the_right=True),
+    column("price", places=2, align_right=True),
 )
 
 
@@ -61,21 +62,21 @@ def names(text: str) -> str:
         ("-lab", "dcbA"),
     ],
 )
-def test_rows_are_sorted_by_several_fields_in_either_direction(fields: str, order: str) -> None:
+def test_sort_rows_by_several_fields_in_either_direction(fields: str, order: str) -> None:
     assert names(fields) == order
 
 
 @pytest.mark.parametrize(
     ("fields", "reason"),
     [
-        ("v", '"v" may mean vcpu, vcpu_price; write more of it'),
-        ("name,size", 'there is no field "size"; choose from name, vcpu, vcpu_price, price'),
-        ("", "no field is named"),
-        (",", "no field is named"),
-        ("-", 'there is no field ""'),
+        ("v", '"v" is ambiguous; choose from vcpu, vcpu_price'),
+        ("name,size", 'unknown field "size"; choose from name, vcpu, vcpu_price, price'),
+        ("", "no field given"),
+        (",", "no field given"),
+        ("-", 'unknown field ""'),
     ],
 )
-def test_a_field_that_is_none_or_several_is_refused(fields: str, reason: str) -> None:
+def test_parse_sort_rejects_unknown_and_ambiguous_fields(fields: str, reason: str) -> None:
     with pytest.raises(InputError) as error:
         parse_sort(fields, COLUMNS)
     assert reason in str(error.value)
@@ -83,7 +84,9 @@ def test_a_field_that_is_none_or_several_is_refused(fields: str, reason: str) ->
 
 
 @given(st.lists(st.tuples(st.sampled_from("abc"), st.none() | st.integers(0, 3))), st.booleans())
-def test_a_sort_is_stable_and_puts_the_unknown_last(pairs: list[tuple[str, int | None]], descending: bool) -> None:
+def test_sort_rows_is_stable_and_puts_unknown_values_last(
+    pairs: list[tuple[str, int | None]], descending: bool
+) -> None:
     rows = [{**row(name, vcpu), "place": place} for place, (name, vcpu) in enumerate(pairs)]
     found = sort_rows(rows, parse_sort("-vcpu" if descending else "vcpu", COLUMNS))
     known = [each for each in found if each["vcpu"] is not None]
@@ -94,12 +97,12 @@ def test_a_sort_is_stable_and_puts_the_unknown_last(pairs: list[tuple[str, int |
     )
 
 
-def test_a_text_is_found_in_any_column_and_any_case() -> None:
+def test_filter_rows_matches_any_column_and_case() -> None:
     assert [each["name"] for each in filter_rows(ROWS, COLUMNS, "a")] == ["A"]
     assert [each["name"] for each in filter_rows(ROWS, COLUMNS, "$3")] == ["b"]
 
 
-def test_a_table_has_a_heading_a_rule_and_aligned_columns() -> None:
+def test_render_table_has_heading_rule_and_aligned_columns() -> None:
     assert render_table(ROWS[:2], COLUMNS) == (
         "Name  Vcpu  Vcpu_Price  Price\n"
         "-----------------------------\n"
@@ -108,7 +111,51 @@ def test_a_table_has_a_heading_a_rule_and_aligned_columns() -> None:
     )
 
 
-def test_records_are_blocks() -> None:
+@given(st.integers(20, 120), st.lists(st.text("ab c", min_size=1, max_size=60).map(str.strip).filter(bool), min_size=1))
+def test_render_table_cuts_no_text_at_any_width(width: int, texts: list[str]) -> None:
+    """Invariant 3: a maximum width wraps cells, and no width keeps each row on one line."""
+    rows = [{"name": text, "vcpu": 1} for text in texts]
+    columns = (column("name"), column("vcpu", align_right=True))
+    lines = render_table(rows, columns, width=width).splitlines()
+    assert max(map(len, lines)) <= width
+    words = "".join(texts).replace(" ", "")
+    assert (
+        "".join(line[: -len("  Vcpu")] if line.endswith(" 1") else line for line in lines[2:]).replace(" ", "") == words
+    )
+    assert len(render_table(rows, columns).splitlines()) == len(rows) + 2
+
+
+def test_render_table_total_extends_over_empty_cells() -> None:
+    columns = (column("name"), column("vcpu", align_right=True), column("price", places=2, align_right=True))
+    assert render_table(ROWS[:1], columns, total=("All of them:", "", "$3.00")).splitlines() == [
+        "Name  Vcpu  Price",
+        "-----------------",
+        "b        2  $3.00",
+        "-----------------",
+        "All of them:  $3.00",
+    ]
+
+
+def test_render_table_max_width_moves_only_the_longer_row() -> None:
+    columns = (column("name", max_width=6), column("vcpu"))
+    rows = [row("short", 1), row("longer than six", 2)]
+    assert render_table(rows, columns).splitlines()[2:] == ["short   1", "longer than six  2"]
+
+
+def test_render_table_puts_line_breaks_on_one_line() -> None:
+    assert render_table([{"name": "a\nb"}], (column("name"),)).splitlines()[2:] == ["a b"]
+
+
+def test_render_markdown_table_escapes_cells_and_aligns_numbers() -> None:
+    columns = (column("name"), column("vcpu", align_right=True))
+    assert render_markdown_table([row("a|b\n<c>", 2)], columns).splitlines() == [
+        "| Name | Vcpu |",
+        "| --- | ---: |",
+        "| a\\|b \\<c\\> | 2 |",
+    ]
+
+
+def test_render_records_writes_blocks() -> None:
     assert render_records(ROWS[:1], COLUMNS) == "b\n  Vcpu:       2\n  Vcpu_Price: -\n  Price:      $3.00"
 
 
@@ -127,7 +174,7 @@ def test_records_are_blocks() -> None:
         (datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC), "2026-01-02 03:04:05 UTC", "2026-01-02T03:04:05+00:00"),
     ],
 )
-def test_every_kind_of_value_is_shown(value: Any, text: str, plain: Any) -> None:
+def test_column_text_and_plain_value_of_every_type(value: Any, text: str, plain: Any) -> None:
     columns = (column("it"),)
     assert columns[0].text({"it": value}) == text
     assert plain_rows([{"it": value}], columns) == [{"it": plain}]

@@ -22,21 +22,21 @@ def report(folder: Path, **shares: str) -> list[str]:
     return render_final_report(paid, timedelta(hours=1)).splitlines()
 
 
-def test_each_share_is_told_with_its_part_of_the_cost(tmp_path: Path) -> None:
+def test_final_report_shows_the_cost_breakdown(tmp_path: Path) -> None:
     lines = report(tmp_path, work="5", lost="2.5", failed="0.5", idle="2")
     begin = lines.index("Cost: $10.00 for 1 instance")
     assert lines[begin + 1 : begin + 4] == [
-        "  Lost with preempted or failed instances: $2.50 (25.0%)",
-        "  Spent on attempts that failed: $0.500000 (5.0%)",
-        "  Idle, starting and ending: $2.00 (20.0%)",
+        "  Interrupted attempts: $2.50 (25.0%)",
+        "  Failed attempts: $0.50 (5.0%)",
+        "  Idle, starting and stopping: $2.00 (20.0%)",
     ]
 
 
-def test_nothing_is_said_of_what_was_not_wasted(tmp_path: Path) -> None:
+def test_final_report_omits_zero_costs(tmp_path: Path) -> None:
     lines = report(tmp_path, work="5")
     assert lines[lines.index("Cost: $5.00 for 1 instance") + 1] == ""
 
 
-def test_a_job_that_cost_nothing_has_no_shares(tmp_path: Path) -> None:
+def test_final_report_without_cost_has_no_breakdown(tmp_path: Path) -> None:
     lines = report(tmp_path)
     assert lines[lines.index("Cost: $0.00 for 1 instance") + 1] == ""

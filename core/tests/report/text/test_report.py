@@ -111,7 +111,7 @@ def an_offer(zone: str = "us-central1-c", **changes: object) -> RankedOffer:
     return RankedOffer(offer=offer, slots=8, price_per_slot=offer.price_per_hour / 8)
 
 
-def test_the_periodic_summary():
+def test_render_summary_of_a_running_job():
     assert render_summary(a_summary(completed=120, queued=300, running=80)).splitlines() == [
         "Summary:",
         "  Total tasks: 500",
@@ -126,7 +126,7 @@ def test_the_periodic_summary():
     ]
 
 
-def test_a_summary_before_anything_ended_says_no_more_than_it_knows():
+def test_render_summary_before_the_first_result():
     assert render_summary(a_summary(elapsed=None, pending=5, queued=2)).splitlines() == [
         "Summary:",
         "  Total tasks: 7",
@@ -135,7 +135,7 @@ def test_a_summary_before_anything_ended_says_no_more_than_it_knows():
     ]
 
 
-def test_a_summary_tells_every_status_that_has_tasks():
+def test_render_summary_shows_every_status_with_tasks():
     text = render_summary(a_summary(elapsed=None, completed=1, failed=2, timed_out=3, exited=4, dead=5))
     assert [line.strip() for line in text.splitlines()[2:]] == [
         "completed: 1",
@@ -146,18 +146,18 @@ def test_a_summary_tells_every_status_that_has_tasks():
     ]
 
 
-def test_a_summary_projects_the_end_and_the_cost():
+def test_render_summary_projects_end_and_cost():
     summary = a_summary(elapsed=None, completed=100, queued=200)
     going = throughput(summary, START + timedelta(hours=1))
     text = render_summary(summary, pace=going, cost=Money("1.50"), price_per_hour=Money("0.75"))
     assert text.splitlines()[-3:] == [
         "  Rate: 100.0 tasks/hour",
         "  Remaining time: about 2h 0m 0s (until 2025-06-11 18:00 UTC)",
-        "  Cost: $1.50 so far, $0.75/hour now, about $3.00 in the end",
+        "  Cost: $1.50 so far, $0.75/hour now, projected total $3.00",
     ]
 
 
-def test_the_pace_of_a_continued_run_counts_only_that_run():
+def test_throughput_counts_only_the_current_run():
     now = START + timedelta(days=2)
     begun = now - timedelta(hours=1)
     summary = attrs.evolve(a_summary(completed=100, queued=100), run_started_at=begun, finished_before=50)
@@ -167,12 +167,12 @@ def test_the_pace_of_a_continued_run_counts_only_that_run():
     assert going.remaining_time == timedelta(hours=2)
 
 
-def test_there_is_no_pace_before_a_task_has_ended():
+def test_throughput_is_none_before_the_first_result():
     assert throughput(a_summary(queued=3), START + timedelta(hours=1)) is None
     assert throughput(a_summary(completed=3), START) is None
 
 
-def test_the_final_report():
+def test_render_final_report():
     summary = a_summary(completed=485, failed=10, timed_out=5)
     report = render_final_report(
         statistics_of(summary, exceptions=(("ValueError: bad sum", 10),), exception_kinds=1),
@@ -207,7 +207,7 @@ def test_the_final_report():
     ]
 
 
-def test_the_final_report_tells_what_was_paid_and_what_was_lost():
+def test_render_final_report_shows_cost_and_interruptions():
     summary = attrs.evolve(a_summary(completed=100), attempts=112, retries=8, losses=4, duplicates=3, late=1)
     report = render_final_report(
         statistics_of(
@@ -228,8 +228,8 @@ def test_the_final_report_tells_what_was_paid_and_what_was_lost():
     assert lines[begin:-2] == [
         "Attempts: 112",
         "  Retried: 8",
-        "  Lost with their instance: 4",
-        "Events without effect: 3 duplicate, 1 late",
+        "  Interrupted with their instance: 4",
+        "Events ignored: 3 duplicate, 1 late",
         "",
         "Exceptions summary:",
         "      7: ValueError: a",
@@ -237,14 +237,14 @@ def test_the_final_report_tells_what_was_paid_and_what_was_lost():
         "         and 3 other kinds",
         "",
         "Cost: $0.50 for 1 instance",
-        "  n2 (spot): 1 instance, 2.50 hours, $0.50",
+        "  n2 (spot): 1 instance, 2h 30m 0s, $0.50",
         "  Per completed task: $0.005000",
         "",
         "Spot terminations: 1 host",
     ]
 
 
-def test_the_report_of_a_job_in_which_nothing_completed():
+def test_render_final_report_without_completed_tasks():
     report = render_final_report(statistics_of(a_summary(elapsed=None, exited=2, dead=1, queued=4)), timedelta(0))
     assert report.splitlines()[4:-2] == [
         "Total tasks: 7",
@@ -270,11 +270,11 @@ def test_the_report_of_a_job_in_which_nothing_completed():
         (-4, "0s"),
     ],
 )
-def test_durations_begin_with_their_largest_unit(seconds, expected):
+def test_format_duration_starts_with_the_largest_unit(seconds, expected):
     assert format_duration(timedelta(seconds=seconds)) == expected
 
 
-def test_the_instance_table():
+def test_render_instance_table():
     instances = [
         an_instance("us-central1-f"),
         an_instance("us-central1-c"),
@@ -294,7 +294,7 @@ def test_the_instance_table():
     ]
 
 
-def test_instances_on_their_way_out_are_shown_but_not_counted():
+def test_render_instance_table_excludes_stopping_instances_from_the_total():
     lines = render_instance_table(
         [an_instance(state=None, instance_id=None), an_instance(state=InstanceState.STOPPING)]
     ).splitlines()
@@ -302,17 +302,17 @@ def test_instances_on_their_way_out_are_shown_but_not_counted():
     assert lines[-1].split() == ["Total", "running/starting:", "8", "(weighted)", "1", "$0.27"]
 
 
-def test_long_names_move_the_columns_and_nothing_is_cut():
+def test_render_instance_table_widens_columns_for_long_names():
     lines = render_instance_table([an_instance(instance_type="a-type-with-a-very-long-name-indeed")]).splitlines()
     assert "a-type-with-a-very-long-name-indeed" in lines[3]
     assert len({len(line) for line in lines[1:]}) == 1
 
 
-def test_an_empty_fleet_is_said_in_words():
+def test_render_instance_table_without_instances():
     assert render_instance_table([an_instance(ended_at=START)]) == "No running instances found"
 
 
-def test_the_selected_offer():
+def test_render_selected_offer():
     ranking = Ranking(offers=(an_offer("us-central1-c"), an_offer("us-central1-f")), rejected=())
     assert render_selected_offer(ranking, now=START + timedelta(hours=3)).splitlines() == [
         "|| Selected instance type: e2-standard-8 (pd-standard) in us-central1-* at $0.268590/hour",
@@ -323,7 +323,7 @@ def test_the_selected_offer():
     ]
 
 
-def test_a_selected_offer_in_one_zone_names_it():
+def test_render_selected_offer_in_one_zone():
     offers = (an_offer("us-central1-c", local_ssd_gb=375, gpu_count=2, gpu_type="L4"), an_offer("us-central1-f"))
     lines = render_selected_offer(Ranking(offers=offers[:1], rejected=())).splitlines()
     assert " in us-central1-c at " in lines[0]
@@ -349,7 +349,7 @@ def configuration_lines(constraints: Constraints, limits: Limits, script: str | 
     ).splitlines()
 
 
-def test_the_configuration_is_told_as_it_was_understood():
+def test_render_job_configuration():
     lines = configuration_lines(
         Constraints(min_cpu=8, max_cpu=8, min_memory_per_cpu=2), Limits(min_instances=1, max_instances=5)
     )
@@ -394,13 +394,13 @@ def test_the_configuration_is_told_as_it_was_understood():
     assert [line for line in lines if line in known] == known
 
 
-def test_spot_is_told_and_a_missing_script_too():
+def test_render_job_configuration_for_spot_without_a_script():
     lines = configuration_lines(Constraints(purchase=Purchase.SPOT), Limits(), script=None)
     assert "  Pricing: Spot instances" in lines
     assert lines[-1] == "  Startup script: None"
 
 
-def test_the_status_is_json():
+def test_status_dict_is_json():
     summary = a_summary(completed=100, queued=100)
     going = throughput(summary, START + timedelta(hours=1))
     status = status_dict(

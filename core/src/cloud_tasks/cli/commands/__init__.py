@@ -1,1 +1,1 @@
-"""The commands, by subject; each file is imported only when its command runs."""
+"""Commands by subject; each module is imported only when its command is called."""

@@ -1,1 +1,1 @@
-"""Options that several commands share."""
+"""Options and their values, shared by several commands."""

@@ -1,28 +1,63 @@
-"""Options that many commands have, each written once."""
+"""Options that many commands share."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, TypeVar
 
 import click
 
-__all__ = ["examples", "force_option", "json_option", "verbose_option"]
+__all__ = [
+    "examples",
+    "file_option",
+    "force_option",
+    "job_input_options",
+    "json_option",
+    "verbose_option",
+]
 
 _F = TypeVar("_F", bound=Callable[..., Any])
 
-json_option: Callable[[Any], Any] = click.option("--json", "as_json", is_flag=True, help="Machine-readable output.")
+json_option: Callable[[Any], Any] = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 
-verbose_option: Callable[[Any], Any] = click.option(
-    "--verbose", "-v", count=True, help="More log lines; may be given again."
-)
-
+verbose_option: Callable[[Any], Any] = click.option("--verbose", "-v", count=True, help="Show debug messages.")
 
 force_option: Callable[[Any], Any] = click.option(
     "--force", "-f", "--yes", "-y", "force", is_flag=True, help="Skip the confirmation prompt."
 )
 
 
+def file_option(*names: str, help: str) -> Callable[[Any], Any]:
+    """Return an option that takes the path of a file, which need not exist."""
+    return click.option(*names, type=click.Path(path_type=Path, dir_okay=False), metavar="FILE", help=help)
+
+
+def job_input_options(function: _F) -> _F:
+    """Add ``--task-file``, ``--start-task``, ``--limit`` and ``--dry-run`` to a command."""
+    options = (
+        click.option(
+            "--task-file",
+            metavar="FILE",
+            help="Task source: a JSON, JSON Lines or YAML file or URL, or module:function (default: task_source).",
+        ),
+        click.option(
+            "--start-task",
+            type=click.IntRange(min=1),
+            default=1,
+            metavar="N",
+            help="Position of the first task to load (default: 1).",
+        ),
+        click.option(
+            "--limit", type=click.IntRange(min=1), metavar="N", help="Maximum number of tasks to load (default: all)."
+        ),
+        click.option("--dry-run", is_flag=True, help="Check everything and show what would be done; change nothing."),
+    )
+    for option in reversed(options):
+        function = option(function)
+    return function
+
+
 def examples(*lines: str) -> str:
-    """The epilog of a command: examples, one a line, left as they are."""
+    """Return the epilog of a command: its examples, one a line."""
     return "\b\nExamples:\n" + "\n".join(f"  {line}" for line in lines)

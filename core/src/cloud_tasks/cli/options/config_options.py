@@ -1,6 +1,6 @@
-"""Command-line options made from the settings classes of core and of the installed plugins.
+"""Command-line options generated from the settings classes of core and the installed plugins.
 
-Every option hands its text to the configuration, which types and checks it: an option and a key of the file give the
+Options pass their text to the configuration, which parses and validates it: an option and a key of the file give the
 same error for the same mistake. Importing this module imports no plugin; `configuration_options` does.
 """
 
@@ -25,15 +25,15 @@ __all__ = ["configuration_options", "load_from_options"]
 _F = TypeVar("_F", bound=Callable[..., Any])
 
 _PREFIX = "configuration__"
-"""Of the parameter names, so that none meets a parameter of the command's own."""
+"""Prefix of the parameter names, to keep them apart from a command's own parameters."""
 
 
 class _WordsOption(click.Option):
-    """Takes all words up to the next option: ``--instance-types n1-.* n2-.*``; may be given again."""
+    """Option that takes all words up to the next option, ``--instance-types n1-.* n2-.*``; repeatable."""
 
     def add_to_parser(self, parser: Any, ctx: click.Context) -> None:
         super().add_to_parser(parser, ctx)
-        # click has no option of varying length; its parser hands each option the words that are still to come.
+        # click has no options of variable length; its parser passes the remaining words to each option.
         for name in self.opts:
             option = parser._long_opt[name]
             option.process = _greedy(option.process)
@@ -49,10 +49,10 @@ def _greedy(process: Callable[[Any, Any], None]) -> Callable[[Any, Any], None]:
 
 
 def configuration_options(registry: Registry) -> Callable[[_F], _F]:
-    """A decorator for a click command: ``--config``, ``--provider``, ``--set``, the keys of ``run``, plugins' flags."""
+    """Return a decorator that adds ``--config``, ``--provider``, ``--set``, the keys of ``run`` and plugins' flags."""
 
     def decorate(function: _F) -> _F:
-        # Each decorator puts its option in front.
+        # Each decorator inserts its option at the front.
         for option in reversed(list(_options(registry))):
             function = option(function)
         return function
@@ -67,17 +67,17 @@ def _options(registry: Registry) -> Iterator[Callable[[Any], Any]]:
         f"{_PREFIX}file",
         type=click.Path(path_type=Path, dir_okay=True),
         metavar="FILE",
-        help="Configuration file (YAML).",
+        help="Path of the configuration file (YAML).",
     )
     yield click.option(
-        "--provider", f"{_PREFIX}provider", metavar="NAME", help="Plugin that provides queue and machines."
+        "--provider", f"{_PREFIX}provider", metavar="NAME", help="Provider of queue, instances and prices."
     )
     yield click.option(
         "--set",
         f"{_PREFIX}set",
         multiple=True,
         metavar="SECTION.KEY=VALUE",
-        help="Set any key of the configuration; may be given again.",
+        help="Value of any configuration key; repeatable.",
     )
     flags = {"--config", "--provider", "--set"}
     for key in run_section().keys.values():
@@ -90,7 +90,7 @@ def _options(registry: Registry) -> Iterator[Callable[[Any], Any]]:
 
 
 def _plugin_flags(registry: Registry) -> dict[str, tuple[Key, list[str]]]:
-    """The flags that plugins ask for, each with its first key and the plugins that share it."""
+    """Return the flags that plugins declare, each with its first key and the plugins that share it."""
     found: dict[str, tuple[Key, list[str]]] = {}
     for section in find_sections(registry).values():
         for key in section.keys.values():
@@ -126,20 +126,20 @@ def _metavar(key: Key) -> str:
 
 
 def _default(key: Key) -> str:
-    return f" [{key.default_text}]" if key.default_text else ""
+    return f" (default: {key.default_text})" if key.default_text else ""
 
 
 def load_from_options(
     registry: Registry, values: Mapping[str, Any], *, environ: Mapping[str, str] | None = None
 ) -> JobConfig:
-    """The configuration that a command's parameters ask for; parameters of the command's own are passed over.
+    """Load the configuration from a command's parameters; the command's own parameters are ignored.
 
     Args:
-        values: The command's parameters by name, as click gives them.
-        environ: This process's environment when None.
+        values: The command's parameters by name, from click.
+        environ: Environment variables; None: those of this process.
 
     Raises:
-        InputError: Anything is wrong with what was written.
+        InputError: The configuration is invalid.
     """
     options: dict[str, Any] = {}
     for name, value in values.items():

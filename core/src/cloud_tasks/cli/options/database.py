@@ -1,4 +1,4 @@
-"""Which database a command means, and opening it to look."""
+"""Path of a command's job database, and opening it for reading."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ __all__ = ["database_of", "read_database"]
 
 
 def database_of(config: JobConfig) -> Path:
-    """The job's database: as configured, else named after the job. Raises `InputError` where no job was named."""
+    """Return the path of the job database: as configured, else from the job id. Raises `InputError` without a job."""
     if config.run.db_file:
         return Path(config.run.db_file).expanduser()
     if config.run.job_id:
         return Path(f"{config.run.job_id}.db")
-    raise InputError("no job was named", hint="give --db-file, --job-id or --config")
+    raise InputError("no job given", hint="add --db-file, --job-id or --config")
 
 
 def read_database(path: Path, *, job_id: str | None = None) -> Store:
-    """The database, open for reading. A file that cannot be used is bad input: the user named it."""
+    """Open a job database for reading. Raises `InputError` where it cannot be used, since the user named it."""
     try:
         return Store.open(path, job_id=job_id, read_only=True)
     except StoreError as error:

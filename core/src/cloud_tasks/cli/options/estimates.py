@@ -1,21 +1,58 @@
-"""Number and duration of tasks, as given to ``plan`` and ``simulate``."""
+"""Options for number and duration of tasks, shared by ``plan`` and ``simulate``."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
+from typing import Any, TypeVar
+
+import click
 
 from cloud_tasks.builtin import open_task_source, validate
+from cloud_tasks.cli.options.common import file_option
 from cloud_tasks.cli.options.database import read_database
+from cloud_tasks.cli.options.durations import Duration
 from cloud_tasks.config import JobConfig
 from cloud_tasks.errors import InputError
 from cloud_tasks.estimate.durations import TaskDurations
 
-__all__ = ["count_tasks", "mean_task_time", "task_times"]
+__all__ = ["count_tasks", "estimate_options", "mean_task_time", "task_durations"]
+
+_F = TypeVar("_F", bound=Callable[..., Any])
+
+
+def estimate_options(*, boot_time: str) -> Callable[[_F], _F]:
+    """Return a decorator that adds ``--task-file``, ``--num-tasks``, ``--task-time``, ``--sample-db``, ``--boot-time``.
+
+    Args:
+        boot_time: Default of ``--boot-time``.
+    """
+    options = (
+        click.option("--task-file", metavar="FILE", help="Task file to count (default: task_source)."),
+        click.option(
+            "--num-tasks", type=click.IntRange(min=0), metavar="N", help="Number of tasks, instead of a task file."
+        ),
+        click.option("--task-time", type=Duration(), help="Mean duration of a task, e.g. 90s."),
+        file_option("--sample-db", help="Database of an earlier job to take task durations from."),
+        click.option(
+            "--boot-time",
+            type=Duration(maximum=timedelta(days=1), zero=True),
+            default=boot_time,
+            help=f"Mean time from a launch to the first task (default: {boot_time}).",
+        ),
+    )
+
+    def decorate(function: _F) -> _F:
+        for option in reversed(options):
+            function = option(function)
+        return function
+
+    return decorate
 
 
 def count_tasks(config: JobConfig, *, number: int | None, spec: str | None) -> int | None:
-    """How many tasks; None where nothing says so.
+    """Return the number of tasks; None where it is unknown.
 
     Args:
         number: ``--num-tasks``.
@@ -30,27 +67,28 @@ def count_tasks(config: JobConfig, *, number: int | None, spec: str | None) -> i
         return validate(source)
 
 
-def mean_task_time(*, seconds: float | None, sample: Path | None) -> timedelta | None:
-    """The mean time of a task: as given, or as in the database of a job that ran; None where neither is given."""
-    if seconds is not None and sample is not None:
+def mean_task_time(*, given: timedelta | None, sample: Path | None) -> timedelta | None:
+    """Return the mean task duration, as given or from a job database; None where neither is given."""
+    if given is not None and sample is not None:
         raise InputError("--task-time and --sample-db exclude each other", hint="give one of them")
-    if seconds is not None:
-        return timedelta(seconds=seconds)
     if sample is None:
-        return None
+        return given
     with read_database(sample) as store:
         elapsed = store.summary().elapsed
     if elapsed is None:
-        raise InputError("no task of this sample has completed", where=str(sample), hint="give --task-time instead")
+        raise InputError("no completed tasks in this database", where=str(sample), hint="use --task-time instead")
     return timedelta(seconds=elapsed.mean)
 
 
-def task_times(*, seconds: float | None, deviation: float | None, sample: Path | None) -> TaskDurations | None:
-    """How the times of tasks are spread: about a mean, or as in the database of a job; None where neither is given."""
-    if deviation is not None and seconds is None:
-        raise InputError("--task-time-deviation belongs to --task-time", hint="give --task-time too")
-    mean = mean_task_time(seconds=seconds, sample=sample)
+def task_durations(
+    *, given: timedelta | None, deviation: timedelta | None, sample: Path | None
+) -> TaskDurations | None:
+    """Return the distribution of task durations, about a mean or from a job database; None where neither is given."""
+    if deviation is not None and given is None:
+        raise InputError("--task-time-deviation requires --task-time", hint="add --task-time")
+    mean = mean_task_time(given=given, sample=sample)
     if sample is not None:
         with read_database(sample) as store:
             return TaskDurations.measured(store.elapsed_times())
-    return None if mean is None else TaskDurations.about(mean.total_seconds(), deviation)
+    spread = None if deviation is None else deviation.total_seconds()
+    return None if mean is None else TaskDurations.about(mean.total_seconds(), spread)

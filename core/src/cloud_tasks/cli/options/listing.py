@@ -1,8 +1,10 @@
-"""What the ``list-…`` commands share: their options, and showing rows as a table, as records or as JSON."""
+"""Options and output of the ``list-…`` commands, and tables on standard output."""
 
 from __future__ import annotations
 
 import json
+import shutil
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
@@ -20,17 +22,28 @@ from cloud_tasks.report.tables.layout import (
     sort_rows,
 )
 
-__all__ = ["listing_options", "show_rows"]
+__all__ = ["echo_table", "listing_options", "output_width", "show_rows"]
 
 _F = TypeVar("_F", bound=Callable[..., Any])
 R = TypeVar("R")
 
 
+def output_width() -> int | None:
+    """Return the width of the terminal that standard output is; None, for unlimited, where it is not one."""
+    return shutil.get_terminal_size().columns if sys.stdout.isatty() else None
+
+
+def echo_table(rows: Sequence[R], columns: Sequence[Column[R]]) -> None:
+    """Print rows as a table, wrapped to the terminal; unlimited in width where standard output is not a terminal."""
+    click.echo(render_table(rows, columns, width=output_width()))
+
+
 def listing_options(columns: Sequence[Column[Any]], *, sort: str, search: bool = True) -> Callable[[_F], _F]:
-    """A decorator: ``--sort-by``, ``--detail``, ``--json``, ``-v``, and with ``search`` ``--filter`` and ``--limit``.
+    """Return a decorator that adds ``--sort-by``, ``--detail``, ``--json``, ``-v``, and ``--filter`` and ``--limit``.
 
     Args:
-        sort: The order where none is asked for.
+        sort: Default of ``--sort-by``.
+        search: Whether to add ``--filter`` and ``--limit``.
     """
     names = ", ".join(column.name for column in columns)
 
@@ -42,18 +55,19 @@ def listing_options(columns: Sequence[Column[Any]], *, sort: str, search: bool =
             "--sort-by",
             metavar="FIELD[,FIELD]",
             default=sort,
-            show_default=True,
             callback=read,
-            help=f"Fields to sort by, or their beginnings; -FIELD for descending. Fields: {names}.",
+            help=f"Sort fields or their prefixes, -FIELD for descending (default: {sort}). Fields: {names}.",
         ),
-        click.option("--detail", is_flag=True, help="Everything that is known, a block for each."),
+        click.option("--detail", is_flag=True, help="Show all fields, a block for each entry."),
         json_option,
         verbose_option,
     ]
     if search:
         options += [
-            click.option("--filter", "search", metavar="TEXT", help="Only what has this text in any field."),
-            click.option("--limit", type=click.IntRange(min=1), help="How many to show at most."),
+            click.option("--filter", "search", metavar="TEXT", help="Text that any field must contain."),
+            click.option(
+                "--limit", type=click.IntRange(min=1), metavar="N", help="Maximum number of entries (default: all)."
+            ),
         ]
 
     def decorate(function: _F) -> _F:
@@ -65,10 +79,10 @@ def listing_options(columns: Sequence[Column[Any]], *, sort: str, search: bool =
 
 
 def show_rows(rows: Sequence[R], columns: Sequence[Column[R]], values: Mapping[str, Any], *, nothing: str) -> None:
-    """Filter, sort and print what was found, as the options ask.
+    """Filter, sort and print rows as the options of `listing_options` say.
 
     Args:
-        nothing: What people are told when there is none.
+        nothing: Text to print without rows.
     """
     found = list(rows)
     if values.get("search"):
@@ -82,7 +96,9 @@ def show_rows(rows: Sequence[R], columns: Sequence[Column[R]], values: Mapping[s
     if not shown:
         click.echo(nothing)
         return
-    brief = [column for column in columns if not column.detail]
-    click.echo(render_records(shown, columns) if values["detail"] else render_table(shown, brief))
+    if values["detail"]:
+        click.echo(render_records(shown, columns))
+    else:
+        echo_table(shown, [column for column in columns if not column.detail])
     if len(shown) < total:
-        click.echo(f"... and {total - len(shown)} more; --limit shows more of them", err=True)
+        click.echo(f"... and {total - len(shown):,} more; raise --limit to show them", err=True)

@@ -1,4 +1,4 @@
-"""The two queues of a job, for the commands that look at them or change them."""
+"""The task queue and the event queue of a job, for the commands that show or change them."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from cloud_tasks.controller.setup.open_backends import open_queue
 from cloud_tasks.errors import InputError, NotFoundError
 from cloud_tasks.plugin import Depth, Queue
 
-__all__ = ["NamedQueue", "choice_options", "chosen_queues", "depth_of", "queue_name_of"]
+__all__ = ["NamedQueue", "choice_options", "chosen_queues", "depth_of"]
 
 _F = TypeVar("_F", bound=Callable[..., Any])
 
@@ -33,31 +33,31 @@ class NamedQueue:
 
 
 def choice_options(function: _F) -> _F:
-    """A decorator: ``--task-queue-only`` and ``--event-queue-only``."""
-    function = click.option("--event-queue-only", is_flag=True, help="Leave the task queue alone.")(function)
-    return click.option("--task-queue-only", is_flag=True, help="Leave the event queue alone.")(function)
+    """Add ``--task-queue-only`` and ``--event-queue-only`` to a command."""
+    function = click.option("--event-queue-only", is_flag=True, help="Skip the task queue.")(function)
+    return click.option("--task-queue-only", is_flag=True, help="Skip the event queue.")(function)
 
 
-def queue_name_of(config: JobConfig) -> str:
-    """The name of the task queue. Raises `InputError` where neither a queue nor a job was named."""
+def _queue_name(config: JobConfig) -> str:
+    """Return the name of the task queue. Raises `InputError` where neither a queue nor a job is given."""
     name = config.run.queue_name or config.run.job_id
     if not name:
-        raise InputError("no queue was named", hint="give --job-id, --queue-name or --config")
+        raise InputError("no queue given", hint="add --job-id, --queue-name or --config")
     return name
 
 
 def chosen_queues(config: JobConfig, *, tasks_only: bool = False, events_only: bool = False) -> tuple[NamedQueue, ...]:
-    """The queues that a command is about; both where neither option was given."""
+    """Return the queues that a command applies to; both where neither option is given."""
     if tasks_only and events_only:
         raise InputError("--task-queue-only and --event-queue-only exclude each other", hint="give one of them")
-    name, job_id = queue_name_of(config), config.run.job_id or ""
+    name, job_id = _queue_name(config), config.run.job_id or ""
     tasks = NamedQueue(kind="task", name=name, job_id=job_id)
     events = NamedQueue(kind="event", name=f"{name}-events", job_id=job_id)
     return (tasks,) if tasks_only else (events,) if events_only else (tasks, events)
 
 
 def depth_of(queue: Queue) -> Depth | None:
-    """How many messages it holds; None where it does not exist."""
+    """Return the number of messages; None where the queue does not exist."""
     try:
         return queue.depth()
     except NotFoundError:

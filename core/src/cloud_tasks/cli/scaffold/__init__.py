@@ -1,1 +1,1 @@
-"""Files that `init`, `ship` and `plugins new` write."""
+"""Files written by ``init``, ``ship`` and ``plugins new``."""

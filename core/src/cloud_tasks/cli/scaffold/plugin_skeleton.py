@@ -1,9 +1,9 @@
-"""The beginning of a plugin, for ``plugins new``: complete but for what only its author knows.
+"""Skeleton of a plugin, for ``plugins new``.
 
 Invariants, each with a test:
 
-1. Its tests run as it is written; those that fail say what to write, by the class and method concerned.
-2. Nothing that exists is overwritten.
+1. Its tests run as generated; failures name the class and method to implement.
+2. Existing files are never overwritten.
 """
 
 from __future__ import annotations
@@ -20,24 +20,24 @@ from cloud_tasks.errors import InputError
 __all__ = ["write_skeleton"]
 
 _NAME = re.compile(r"^[a-z][a-z0-9]*(?:-[a-z0-9]+)*$")
-# A name that ends up in `import cloud_tasks_<name>`, and must not hide one of ours.
+# Names whose module `cloud_tasks_<name>` would hide one of this project.
 _TAKEN = ("local", "gcp", "aws", "azure", "builtin")
 
 
 def write_skeleton(name: str, kind: str, folder: Path) -> Sequence[Path]:
-    """Write a distribution with one plugin; returns its files, relative to the folder.
+    """Write a distribution with one plugin; return its files, relative to the folder.
 
     Args:
-        name: What users will write.
-        kind: The axis: ``queue``, ``compute``, ``pricing``, ``event_sink`` or ``task_source``.
+        name: Name of the backend for users.
+        kind: Kind of backend: ``queue``, ``compute``, ``pricing``, ``event_sink`` or ``task_source``.
 
     Raises:
-        InputError: The name cannot be used, or the folder is not empty.
+        InputError: The name is invalid or taken, or the folder is not empty.
     """
     if not _NAME.match(name):
-        raise InputError(f'"{name}" is no name for a plugin', hint="use small letters, digits and single dashes")
+        raise InputError(f'"{name}" is not a valid plugin name', hint="use a-z, 0-9 and single dashes")
     if name in _TAKEN:
-        raise InputError(f'the name "{name}" is taken', hint="choose another")
+        raise InputError(f'plugin name "{name}" is taken', hint="choose another")
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise InputError("exists and is not empty", where=str(folder), hint="choose another with --directory")
     identifier = name.replace("-", "_")

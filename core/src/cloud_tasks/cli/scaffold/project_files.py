@@ -1,6 +1,6 @@
-"""The files of a new project, for ``init``: a worker, its tasks, a configuration, and a startup script that ships code.
+"""Files of a new project, for ``init``: worker, tasks, configuration, and a startup script that fetches the code.
 
-Invariant, with a test: nothing that exists is overwritten.
+Invariant, with a test: existing files are never overwritten.
 """
 
 from __future__ import annotations
@@ -24,31 +24,31 @@ from cloud_tasks.registry import Registry
 __all__ = ["SHIPPING", "Asked", "Project", "asked_settings", "provider_packages", "write_project"]
 
 SHIPPING = ("folder", "git", "archive")
-"""How the code gets to the instances: they see the folder, they clone a commit, they fetch an archive."""
+"""Sources of the code for the instances: the shared folder, a git commit, an archive."""
 
 _TASKS = 20
 _FETCHERS = {"gs": "gcsfs", "gcs": "gcsfs", "s3": "s3fs", "az": "adlfs", "abfs": "adlfs", "abfss": "adlfs"}
-"""What fsspec needs for a kind of URL."""
+"""Package that fsspec needs, by URL scheme."""
 
 
 class _Template(string.Template):
-    """With ``@`` for what is filled in, since scripts are full of ``$``."""
+    """Template with ``@`` as the delimiter, since scripts use ``$``."""
 
     delimiter = "@"
 
 
 @attrs.frozen(kw_only=True)
 class Asked:
-    """A setting of a provider that a person is asked for."""
+    """Setting of a provider that ``init`` prompts for."""
 
     help: str
     required: bool
-    """Whether the provider cannot be used without it."""
+    """Whether the provider requires it."""
 
 
 @attrs.frozen(kw_only=True)
 class Project:
-    """What was asked for."""
+    """Choices for a new project."""
 
     folder: Path
     provider: str
@@ -56,20 +56,19 @@ class Project:
     ship: str
     """One of `SHIPPING`."""
     checkout: Checkout | None = None
-    """For ``git``."""
+    """Checkout, for ``git``."""
     bucket: str = ""
-    """For ``archive``: a URL or a folder."""
+    """URL or folder, for ``archive``."""
     region: str | None = None
     settings: Mapping[str, str] = attrs.field(factory=dict)
-    """Of the provider's section, as far as known."""
+    """Known settings of the provider's section."""
     asked: Mapping[str, Asked] = attrs.field(factory=dict)
     packages: Sequence[str] = ()
-    """What a worker on an instance needs besides the user's code, as pip takes it."""
+    """Requirements of a worker on an instance, besides the user's code, for pip."""
 
 
 def asked_settings(registry: Registry, provider: str) -> dict[str, Asked]:
-    """The settings of a provider that have no default, or that few jobs go without. Secrets are left to the
-    environment."""
+    """Return the settings of a provider to prompt for: required or commonly set, without secrets."""
     found: dict[str, Asked] = {}
     for axis in ("queue", "compute", "pricing"):
         kind = getattr(registry, axis)(provider).settings
@@ -82,8 +81,7 @@ def asked_settings(registry: Registry, provider: str) -> dict[str, Asked]:
 
 
 def provider_packages(registry: Registry, provider: str) -> tuple[str, ...]:
-    """The distributions of a provider at the versions that are installed here, without their extras: the controller's
-    libraries have no place on an instance."""
+    """Return the provider's distributions at the installed versions, without the controller's extras."""
     found = [f"cloud-tasks=={cloud_tasks.__version__}"]
     for axis in ("queue", "compute"):
         for plugin, backend in registry.all(axis):
@@ -93,10 +91,10 @@ def provider_packages(registry: Registry, provider: str) -> tuple[str, ...]:
 
 
 def write_project(project: Project) -> Sequence[str]:
-    """Write the files; returns their names.
+    """Write the files; return their names.
 
     Raises:
-        InputError: One of them exists, or the folder cannot be written.
+        InputError: A file exists, or the folder is not writable.
     """
     files = {
         "worker.py": _filled("worker.py", {"job_id": project.job_id}),
@@ -104,10 +102,10 @@ def write_project(project: Project) -> Sequence[str]:
         "config.yml": _configuration(project),
         "startup.sh": _startup_script(project),
     }
-    there = [name for name in files if (project.folder / name).exists()]
-    if there:
-        hint = "choose another folder, or move them away"
-        raise InputError(f"{' and '.join(there)} would be overwritten", where=str(project.folder), hint=hint)
+    existing = [name for name in files if (project.folder / name).exists()]
+    if existing:
+        hint = "choose another folder, or move the existing files"
+        raise InputError(f"would overwrite {', '.join(existing)}", where=str(project.folder), hint=hint)
     if not (project.folder / ".gitignore").exists():
         files[".gitignore"] = _filled("gitignore", {})
     try:
@@ -116,7 +114,7 @@ def write_project(project: Project) -> Sequence[str]:
             with (project.folder / name).open("x", encoding="utf-8") as out:
                 out.write(text)
     except OSError as error:
-        raise InputError(f"cannot be written: {error.strerror}", where=str(project.folder)) from error
+        raise InputError(f"cannot write: {error.strerror}", where=str(project.folder)) from error
     return tuple(files)
 
 
@@ -153,7 +151,7 @@ def _region(project: Project) -> str:
         return f"  region: {_yaml(project.region)}\n"
     if project.provider == "local":
         return ""
-    return f"  # region: # where the machines are; see `cloud-tasks list-regions --provider {project.provider}`\n"
+    return f"  # region: # region of the instances; see `cloud-tasks list-regions --provider {project.provider}`\n"
 
 
 def _yaml(text: str | None) -> str:
@@ -181,7 +179,7 @@ def _startup_script(project: Project) -> str:
 
 
 def _pairs(text: str) -> Sequence[tuple[str, str]]:
-    """Each line with the one before it: to leave out the second of two empty ones."""
+    """Return each line with its predecessor, to drop repeated empty lines."""
     lines = text.rstrip().splitlines()
     return list(zip(lines, ["", *lines], strict=False))
 

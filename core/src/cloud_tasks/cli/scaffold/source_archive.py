@@ -1,8 +1,8 @@
-"""The user's code on its way to the instances: which commit is checked out, or the working tree as one archive.
+"""The user's code for the instances: the checked-out commit, or an archive of the working tree.
 
 Invariants, each with a test:
 
-1. An archive holds what git would take: nothing that .gitignore names, nothing of ``.git``.
+1. An archive contains what git would track: no files ignored by .gitignore, nothing of ``.git``.
 2. The same files give the same archive, byte for byte, so that it is uploaded once.
 
 Files are listed by ``git ls-files`` and packed here: ``git archive`` takes commits only, applies ``export-ignore`` and
@@ -30,40 +30,40 @@ __all__ = ["Archive", "Checkout", "find_checkout", "pack", "upload"]
 
 @attrs.frozen(kw_only=True)
 class Checkout:
-    """What git says of a folder."""
+    """State of a git working tree."""
 
     repository: str
-    """The URL of ``origin``; empty where there is none."""
+    """URL of ``origin``; empty without one."""
     commit: str
     folder: str
-    """The folder's path below the top of the repository; ``.`` at the top."""
+    """Path of the folder relative to the top of the repository."""
     changed: int
-    """Files that differ from the commit."""
+    """Number of files that differ from the commit."""
     is_pushed: bool
-    """Whether a remote branch has the commit, as far as is known here."""
+    """Whether a known remote branch contains the commit."""
 
 
 @attrs.frozen(kw_only=True)
 class Archive:
-    """A packed working tree."""
+    """Archive of a working tree."""
 
     name: str
-    """``code-<digest>.tar.gz``: the same for the same content."""
+    """``code-<digest>.tar.gz``, by content."""
     content: bytes = attrs.field(repr=False)
     files: int
 
 
 def find_checkout(folder: Path, *, besides: str | None = None) -> Checkout | None:
-    """What is checked out there; None where it is no git repository, or has no commit.
+    """Return the checkout of a folder; None outside a git repository, or without a commit.
 
     Args:
-        besides: A file that may differ from the commit, relative to the folder.
+        besides: File that may differ from the commit, relative to the folder.
     """
     commit = _git(folder, "rev-parse", "--verify", "--quiet", "HEAD")
     if not commit:
         return None
-    but = [] if besides is None else ["--", ".", f":(exclude){besides}"]
-    changes = _git(folder, "status", "--porcelain", "--untracked-files=no", *but) or ""
+    pathspec = [] if besides is None else ["--", ".", f":(exclude){besides}"]
+    changes = _git(folder, "status", "--porcelain", "--untracked-files=no", *pathspec) or ""
     return Checkout(
         repository=_git(folder, "remote", "get-url", "origin") or "",
         commit=commit,
@@ -74,7 +74,7 @@ def find_checkout(folder: Path, *, besides: str | None = None) -> Checkout | Non
 
 
 def _git(folder: Path, *arguments: str) -> str | None:
-    """What git prints; None where it fails, or is not there."""
+    """Return the output of git; None where it fails or is not installed."""
     try:
         done = subprocess.run(["git", "-C", str(folder), *arguments], capture_output=True, text=True, check=False)
     except OSError:
@@ -83,17 +83,17 @@ def _git(folder: Path, *arguments: str) -> str | None:
 
 
 def pack(folder: Path, *, without: Sequence[str] = ()) -> Archive:
-    """The working tree as an archive, without what .gitignore names.
+    """Return the working tree as an archive, without files ignored by .gitignore.
 
     Args:
-        without: Files that are left out besides, relative to the folder.
+        without: Other files to leave out, relative to the folder.
 
     Raises:
-        InputError: git is not there, or there is nothing to pack.
+        InputError: git is not installed, or the folder has no files to pack.
     """
     names = [name for name in _files(folder) if name not in without]
     if not names:
-        raise InputError("there is no file to pack", where=str(folder))
+        raise InputError("no files to pack", where=str(folder))
     raw = io.BytesIO()
     with tarfile.open(fileobj=raw, mode="w", format=tarfile.PAX_FORMAT) as archive:
         for name in names:
@@ -103,7 +103,7 @@ def pack(folder: Path, *, without: Sequence[str] = ()) -> Archive:
 
 
 def _add(archive: tarfile.TarFile, name: str, path: Path) -> None:
-    """Add a file or symbolic link, without owner and time; a hard link is added as the file that it is."""
+    """Add a file or symbolic link without owner and time; a hard link as a file."""
     info, content = tarfile.TarInfo(name), b""
     info.mode = 0o755 if path.lstat().st_mode & 0o100 else 0o644
     if path.is_symlink():
@@ -115,16 +115,16 @@ def _add(archive: tarfile.TarFile, name: str, path: Path) -> None:
 
 
 def _files(folder: Path) -> Sequence[str]:
-    """What git would take of a folder, whether or not it is in a repository, sorted."""
+    """Return the files of a folder that git would track, in a repository or not, sorted."""
     if _git(folder, "rev-parse", "--is-inside-work-tree") == "true":
         listed = _list(["git"], folder, "--cached", "--others")
     else:
-        # A repository of its own, elsewhere: nothing is written into the folder.
+        # A temporary repository elsewhere, so that nothing is written into the folder.
         with tempfile.TemporaryDirectory(prefix="cloud-tasks-git-") as scratch:
             _call(["git", "init", "--quiet", scratch], folder)
             listed = _list(["git", f"--git-dir={scratch}/.git", f"--work-tree={folder.absolute()}"], folder, "--others")
     names = {os.fsdecode(name) for name in listed.split(b"\0") if name}
-    # A file that was removed but not yet committed is listed too, and so is a nested repository.
+    # git also lists files with an uncommitted removal, and nested repositories.
     return sorted(name for name in names if os.path.lexists(folder / name) and not _is_folder(folder / name))
 
 
@@ -140,21 +140,23 @@ def _call(command: Sequence[str], folder: Path) -> bytes:
     try:
         return subprocess.run(command, cwd=folder, check=True, capture_output=True).stdout
     except FileNotFoundError as error:
-        raise InputError("packing needs git, which is not installed", hint="install git") from error
+        raise InputError("git is not installed", hint="install git to pack the code") from error
     except subprocess.CalledProcessError as error:
         reason = error.stderr.decode("utf-8", "replace").strip()
-        raise CloudTasksError(f"{folder}: git cannot list it: {reason}", hint="mend it with git") from error
+        raise CloudTasksError(
+            f"{folder}: git cannot list the files: {reason}", hint="check it with git status"
+        ) from error
 
 
 def upload(archive: Archive, bucket: str) -> bool:
-    """Put an archive into a bucket or folder, unless it is there; returns whether it had to be put.
+    """Upload an archive to a bucket or folder; return False where it exists already.
 
     Args:
-        bucket: A URL that fsspec knows, or a folder.
+        bucket: URL supported by fsspec, or a folder.
 
     Raises:
-        InputError: A package for this kind of URL is missing.
-        CloudTasksError: It cannot be written.
+        InputError: The URL is invalid, or a package for its scheme is missing.
+        CloudTasksError: The upload failed.
     """
     import fsspec
 
@@ -167,9 +169,9 @@ def upload(archive: Archive, bucket: str) -> bool:
             out.write(archive.content)
         system.mv(f"{place}.part", place)
     except ImportError as error:
-        raise InputError(f"this kind of URL needs another package: {error}", where=bucket) from error
+        raise InputError(f"a package for this URL is missing: {error}", where=bucket) from error
     except ValueError as error:
-        raise InputError(f"this URL cannot be used: {error}", where=bucket) from error
+        raise InputError(f"invalid URL: {error}", where=bucket) from error
     except Exception as error:
-        raise CloudTasksError(f"{bucket}: the code cannot be uploaded: {type(error).__name__}: {error}") from error
+        raise CloudTasksError(f"{bucket}: cannot upload the code: {type(error).__name__}: {error}") from error
     return True

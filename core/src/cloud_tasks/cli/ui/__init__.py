@@ -1,1 +1,1 @@
-"""What a person sees while a job runs: the live view, the progress log, interrupts."""
+"""User interface of a running job: live view, progress log, interrupts, prompts."""

@@ -1,4 +1,4 @@
-"""The confirmation prompt before something is destroyed."""
+"""Confirmation prompt of destructive commands."""
 
 from __future__ import annotations
 
@@ -12,21 +12,21 @@ __all__ = ["confirm", "is_interactive"]
 
 
 def is_interactive() -> bool:
-    """Return whether somebody can answer a prompt: standard input is a terminal."""
+    """Return whether prompts can be answered: standard input is a terminal."""
     return sys.stdin is not None and not sys.stdin.closed and sys.stdin.isatty()
 
 
 def confirm(consequence: str, *, force: bool, answer: str = "YES", instead: str = "") -> None:
-    """Ask before something is destroyed.
+    """Prompt for confirmation of a destructive action.
 
     Args:
-        consequence: What is about to happen, as the end of a sentence that begins with "This will".
-        force: Whether the user has confirmed on the command line.
-        answer: What has to be typed, exactly.
-        instead: What else can be done, for the error.
+        consequence: The action, as the end of a sentence that starts with "This will".
+        force: Whether the command line confirms the action.
+        answer: Text that confirms, to be typed exactly.
+        instead: Alternative to confirming, for the error.
 
     Raises:
-        InputError: The answer is another, or nobody can be asked.
+        InputError: The answer differs, or standard input is not a terminal.
     """
     if force:
         return
@@ -36,7 +36,7 @@ def confirm(consequence: str, *, force: bool, answer: str = "YES", instead: str 
     click.echo(f"This will {consequence}.\nType {answer} to confirm: ", err=True, nl=False)
     given = sys.stdin.readline()
     if not given.endswith("\n"):
-        # The end of the input leaves the cursor behind the prompt.
+        # End of input: the cursor is still behind the prompt.
         click.echo(err=True)
     if given.strip() != answer:
         raise InputError("not confirmed, nothing was changed", hint=f"type {answer} to confirm{alternative}")

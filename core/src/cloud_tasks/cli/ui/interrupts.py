@@ -27,6 +27,7 @@ import structlog
 from cloud_tasks.cli.ui.confirmation import is_interactive
 from cloud_tasks.controller import StopMode
 from cloud_tasks.model import JobPhase
+from cloud_tasks.report import counted
 
 __all__ = ["Interrupts", "ask_plainly"]
 
@@ -44,7 +45,7 @@ _INTERRUPTED = 130
 
 
 class Stoppable(Protocol):
-    """What is interrupted: `cloud_tasks.controller.job.Job`."""
+    """The interrupted job: `cloud_tasks.controller.job.Job`."""
 
     @property
     def is_running(self) -> bool: ...
@@ -58,12 +59,12 @@ class Stoppable(Protocol):
 
 
 class Interrupts:
-    """Receives the signals while it is entered; handles them one at a time, in a thread of its own.
+    """Signal handling while entered; signals are handled one at a time, in a separate thread.
 
     Args:
-        policy: ``ask``, ``terminate`` or ``leave``. Only Ctrl-C asks, and only on a terminal.
-        ask: Shows a prompt and waits for what the given function reads.
-        restore: Gives the terminal back before this process exits at once.
+        policy: ``ask``, ``terminate`` or ``leave``. Only Ctrl-C on a terminal asks.
+        ask: Show a prompt and return the line that the given function reads.
+        restore: Restore the terminal before this process exits at once.
     """
 
     def __init__(
@@ -111,7 +112,7 @@ class Interrupts:
             self._handle(self._mode_of(number))
 
     def _handle(self, mode: StopMode | None) -> None:
-        """Do what a signal asks for; None: ask the user."""
+        """Stop the job in the given mode; None: ask the user."""
         ending = self._job.ending
         if ending is not None and not (ending is JobPhase.LEFT and mode is StopMode.TERMINATE):
             self._notify_or_exit(ending)
@@ -121,7 +122,7 @@ class Interrupts:
             self._ask_and_stop()
 
     def _mode_of(self, number: int) -> StopMode | None:
-        """Return what a signal asks for; None where the user has to be asked."""
+        """Return the stop mode for a signal; None where the user has to choose."""
         if self._policy == "leave":
             return StopMode.LEAVE
         asks = self._policy == "ask" and number == signal.SIGINT and is_interactive()
@@ -139,7 +140,7 @@ class Interrupts:
 
     def _notify_or_exit(self, ending: JobPhase) -> None:
         left = self._job.instances_left()
-        count = f"{len(left)} instance{'' if len(left) == 1 else 's'}"
+        count = counted(len(left), "instance")
         state = "left running" if ending is JobPhase.LEFT else "left to terminate"
         if self._notified_of is not ending:
             self._notified_of = ending
@@ -156,7 +157,7 @@ class Interrupts:
         try:
             answer = self._ask(_QUESTION, self._read).strip().lower()[:1]
         except Exception:
-            # The terminal is gone, and with it whoever could answer.
+            # The terminal was closed: nobody can answer.
             answer = "t"
         if not self._received.empty():
             self._take_second_signal()
@@ -170,7 +171,7 @@ class Interrupts:
             log.info("Carrying on")
 
     def _take_second_signal(self) -> None:
-        """A second signal is the answer, and needs no other; the end of the queue stays in it."""
+        """Take a second signal as the answer; the end marker of the queue stays in it."""
         number = self._received.get()
         if number is None:
             self._received.put(None)
@@ -184,12 +185,12 @@ class Interrupts:
         """Return a line; an empty one after a second signal, or when the prompt was cancelled."""
         while not self._is_cancelled() and self._received.empty():
             if select.select([sys.stdin], [], [], _POLL)[0]:
-                # Nothing, not even an empty line, is the end of the terminal.
+                # An empty read, without a newline, is the end of the terminal.
                 return sys.stdin.readline() or "t"
         return ""
 
 
 def ask_plainly(question: str, read: Callable[[], str]) -> str:
-    """Ask where no view is shown."""
+    """Prompt without a live view."""
     click.echo(question, nl=False, err=True)
     return read()

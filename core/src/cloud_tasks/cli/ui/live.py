@@ -1,9 +1,9 @@
-"""The live view of a job on a terminal: everything it shows is read from the job's database, beside its controller.
+"""Live view of a job on a terminal, read from the job database while the controller runs.
 
 Invariants, each with a test:
 
-1. It changes nothing, and whatever goes wrong in it ends the view, never the job.
-2. Log lines appear above it, whole; what is asked is asked below it, while it stands still.
+1. The view changes nothing; a failure ends the view, never the job.
+2. Log lines appear above it, complete; prompts appear below it, while it is paused.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
+from typing import TypeVar
 
 import attrs
 from rich.console import Console, Group, RenderableType
@@ -25,20 +26,23 @@ from rich.text import Text
 
 from cloud_tasks.errors import CloudTasksError
 from cloud_tasks.model import InstanceState, Money, TaskStatus
-from cloud_tasks.report import Throughput, format_duration, throughput
+from cloud_tasks.report import Throughput, counted, format_cost, format_duration, throughput
+from cloud_tasks.report.tables.layout import Column, render_table
 from cloud_tasks.report.text.summary import status_counts
 from cloud_tasks.store import InstanceRecord, JobSummary, Store
 from cloud_tasks.store.queries.recent_failures import LatestFailure, RecentFailures
 
 __all__ = ["LiveView", "Snapshot", "render_snapshot"]
 
-_EVERY = 1.0
-"""Seconds between two looks at the database."""
+R = TypeVar("R")
+
+_INTERVAL = 1.0
+"""Seconds between two reads of the database."""
 
 
 @attrs.frozen(kw_only=True)
 class Snapshot:
-    """A job at one moment, as the view shows it."""
+    """A job at one point in time, as the view shows it."""
 
     now: datetime
     summary: JobSummary
@@ -49,12 +53,12 @@ class Snapshot:
 
 
 class LiveView:
-    """Shows a job from `start` to `stop`; a context manager.
+    """View of a job from `start` to `stop`; a context manager.
 
     Args:
-        database: The job's, which has to be there at `start`.
-        console: Where to show it; standard error by default.
-        clock: The time, UTC.
+        database: Job database, which has to exist at `start`.
+        console: Console to show it on; None: standard error.
+        clock: Return the current time (UTC).
     """
 
     def __init__(
@@ -69,37 +73,38 @@ class LiveView:
         self._console = console or Console(stderr=True)
         self._failures = RecentFailures(database)
         self._live: Live | None = None
-        self._ended = threading.Event()
-        self._still = threading.Lock()
-        self._looker: threading.Thread | None = None
+        self._stopped = threading.Event()
+        self._lock = threading.Lock()
+        """Held while the view is drawn, paused or removed."""
+        self._updater: threading.Thread | None = None
 
     def start(self) -> None:
-        """Show it, and go on showing it; nothing on a terminal where only lines can be written."""
+        """Show the view and keep it updated; do nothing on a terminal without cursor control."""
         if self._console.is_dumb_terminal:
             return
         try:
-            first = render_snapshot(self._look())
-            # Standard error is put in the view's care, so that log lines come above it.
+            first = render_snapshot(self._read())
+            # The view redirects standard error, so that log lines appear above it.
             live = Live(first, console=self._console, auto_refresh=False, redirect_stdout=False, transient=True)
             live.start(refresh=True)
         except (CloudTasksError, OSError):
             return
         self._live = live
-        self._looker = threading.Thread(target=self._go_on, name="live-view", daemon=True)
-        self._looker.start()
+        self._updater = threading.Thread(target=self._update, name="live-view", daemon=True)
+        self._updater.start()
 
     def stop(self) -> None:
-        """Take the view away; does nothing the second time."""
-        self._ended.set()
-        if self._looker is not None:
-            self._looker.join()
-        self._take_away()
+        """Remove the view; idempotent."""
+        self._stopped.set()
+        if self._updater is not None:
+            self._updater.join()
+        self._remove()
 
-    def _take_away(self) -> None:
-        with self._still:
+    def _remove(self) -> None:
+        with self._lock:
             live, self._live = self._live, None
             if live is not None:
-                # The terminal may be gone.
+                # The terminal may be closed.
                 with contextlib.suppress(OSError):
                     live.stop()
 
@@ -117,8 +122,8 @@ class LiveView:
         return self._live is not None
 
     def ask(self, question: str, read: Callable[[], str]) -> str:
-        """Take the view away, ask, wait for what ``read`` gives, show the view again."""
-        with self._still:
+        """Pause the view, prompt, return the line that ``read`` returns, and show the view again."""
+        with self._lock:
             live = self._live
             if live is not None:
                 live.stop()
@@ -126,21 +131,21 @@ class LiveView:
                 self._console.print(question, end="", markup=False, highlight=False)
                 return read().strip()
             finally:
-                if live is not None and self._live is live and not self._ended.is_set():
+                if live is not None and self._live is live and not self._stopped.is_set():
                     live.start(refresh=True)
 
-    def _go_on(self) -> None:
-        while not self._ended.wait(_EVERY):
+    def _update(self) -> None:
+        while not self._stopped.wait(_INTERVAL):
             try:
-                shown = render_snapshot(self._look())
-                with self._still:
+                shown = render_snapshot(self._read())
+                with self._lock:
                     if self._live is not None:
                         self._live.update(shown, refresh=True)
-            except Exception:  # a view is worth less than the job that it shows
-                self._take_away()
+            except Exception:  # a failed view must not affect the job
+                self._remove()
                 return
 
-    def _look(self) -> Snapshot:
+    def _read(self) -> Snapshot:
         now = self._clock()
         with Store.open(self._database, read_only=True) as store:
             summary = store.summary()
@@ -155,7 +160,7 @@ class LiveView:
 
 
 def render_snapshot(snapshot: Snapshot) -> RenderableType:
-    """What is shown of one moment."""
+    """Return a snapshot as shown."""
     return Group(*_parts(snapshot))
 
 
@@ -166,31 +171,31 @@ def _parts(snapshot: Snapshot) -> Iterator[RenderableType]:
     counts = "  ".join(f"{name.replace('_', ' ')} {count:,}" for name, count in status_counts(summary).items())
     running = summary.counts.get(TaskStatus.RUNNING, 0)
     yield Text(counts + (f"  ({running:,} running now)" if running else ""))
-    yield Text("  ".join(_speed(snapshot)))
+    yield Text("  ".join(_rate(snapshot)))
     if snapshot.instances:
-        yield Text("  ".join(_money(snapshot)))
-    alive = [record for record in snapshot.instances if record.ended_at is None]
-    if alive:
+        yield Text("  ".join(_cost(snapshot)))
+    running_instances = [record for record in snapshot.instances if record.ended_at is None]
+    if running_instances:
         yield Text()
-        yield _machines(alive)
+        yield _table(_groups(running_instances), _INSTANCE_COLUMNS)
     if snapshot.failures:
         yield Text()
-        yield _failures(snapshot.failures)
+        yield _table(snapshot.failures, _FAILURE_COLUMNS)
 
 
 def _bar(summary: JobSummary) -> RenderableType:
     done, total = summary.finished_tasks, summary.total
-    share = f"{done / total:.0%}" if total else "-"
+    share = f" ({done / total:.0%})" if total else ""
     row = Table.grid(padding=(0, 1))
     row.add_row(
         Text(summary.job.job_id, style="bold"),
         ProgressBar(total=max(total, 1), completed=done, width=40),
-        Text(f"{done:,} of {total:,} tasks ({share})"),
+        Text(f"{done:,} of {counted(total, 'task')}{share}"),
     )
     return row
 
 
-def _speed(snapshot: Snapshot) -> Iterator[str]:
+def _rate(snapshot: Snapshot) -> Iterator[str]:
     rate, summary = snapshot.pace, snapshot.summary
     if rate is None:
         yield _without_rate(summary)
@@ -202,45 +207,60 @@ def _speed(snapshot: Snapshot) -> Iterator[str]:
 
 def _without_rate(summary: JobSummary) -> str:
     if not summary.remaining:
-        return "every task has ended"
+        return "all tasks finished"
     if summary.finished_tasks > summary.finished_before:
-        return "nothing works on the job now"
-    return "no task has ended since this run began"
+        return "no workers running"
+    return "no task finished since the start of this run"
 
 
-def _money(snapshot: Snapshot) -> Iterator[str]:
+def _cost(snapshot: Snapshot) -> Iterator[str]:
     price = sum((each.price_per_hour for each in snapshot.instances if each.ended_at is None), Money.zero())
-    yield f"{snapshot.cost} so far"
-    yield f"{price}/hour now"
+    yield f"{format_cost(snapshot.cost)} so far"
+    yield f"{format_cost(price)}/hour now"
     if snapshot.pace is not None and snapshot.summary.remaining:
-        yield f"about {snapshot.pace.final_cost(snapshot.cost, price)} in the end"
+        yield f"projected total {format_cost(snapshot.pace.final_cost(snapshot.cost, price))}"
 
 
-def _machines(alive: Sequence[InstanceRecord]) -> Table:
+def _groups(records: Sequence[InstanceRecord]) -> Sequence[Sequence[InstanceRecord]]:
     groups: dict[tuple[str, str, str, str], list[InstanceRecord]] = defaultdict(list)
-    for record in alive:
-        state = (record.state or InstanceState.STARTING).value
-        groups[state, record.instance_type, record.purchase.value, record.zone].append(record)
-    table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold")
-    for name in ("State", "Instance type", "Purchase", "Zone"):
-        table.add_column(name)
-    for name in ("Instances", "Running tasks", "Price/hour"):
-        table.add_column(name, justify="right")
-    for key, group in sorted(groups.items()):
-        running = sum(record.running_tasks for record in group)
-        price = sum((record.price_per_hour for record in group), Money.zero())
-        table.add_row(*(Text(cell) for cell in (*key, str(len(group)), str(running), str(price))))
-    return table
+    for record in records:
+        groups[_state(record).value, record.instance_type, record.purchase.value, record.zone].append(record)
+    return [group for _, group in sorted(groups.items())]
 
 
-def _failures(failures: Sequence[LatestFailure]) -> Table:
-    table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold", title_justify="left")
-    table.add_column("Last failures", no_wrap=True)
-    table.add_column("Task", no_wrap=True)
-    table.add_column("Attempt", justify="right")
-    table.add_column("Reason", no_wrap=True, overflow="ellipsis")
-    for failure in failures:
-        attempt = "" if failure.attempt is None else str(failure.attempt)
-        cells = (f"{failure.at:%H:%M:%S}", failure.task_id, attempt, failure.reason)
-        table.add_row(*(Text(cell) for cell in cells))
-    return table
+def _state(record: InstanceRecord) -> InstanceState:
+    return record.state or InstanceState.STARTING
+
+
+_INSTANCE_COLUMNS: tuple[Column[Sequence[InstanceRecord]], ...] = (
+    Column(name="state", title="State", value=lambda group: _state(group[0])),
+    Column(name="type", title="Instance type", value=lambda group: group[0].instance_type),
+    Column(name="purchase", title="Provisioning", value=lambda group: group[0].purchase),
+    Column(name="zone", title="Zone", value=lambda group: group[0].zone),
+    Column(name="count", title="Instances", value=len, align_right=True),
+    Column(
+        name="running",
+        title="Running tasks",
+        value=lambda group: sum(record.running_tasks for record in group),
+        align_right=True,
+    ),
+    Column(
+        name="price",
+        title="Price/hour",
+        value=lambda group: sum((record.price_per_hour for record in group), Money.zero()),
+        places=2,
+        align_right=True,
+    ),
+)
+_FAILURE_COLUMNS: tuple[Column[LatestFailure], ...] = (
+    Column(name="at", title="Last failures", value=lambda failure: f"{failure.at:%H:%M:%S}"),
+    Column(name="task_id", title="Task", value=lambda failure: failure.task_id),
+    Column(name="attempt", title="Attempt", value=lambda failure: failure.attempt, align_right=True),
+    Column(name="reason", title="Reason", value=lambda failure: failure.reason),
+)
+
+
+def _table(rows: Sequence[R], columns: Sequence[Column[R]]) -> Text:
+    """Return a table with a bold heading; lines that exceed the terminal end in an ellipsis, to keep the height."""
+    heading, _, *lines = render_table(rows, columns).splitlines()
+    return Text("\n", no_wrap=True, overflow="ellipsis").join([Text(heading, style="bold"), *map(Text, lines)])

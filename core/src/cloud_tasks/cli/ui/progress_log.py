@@ -1,4 +1,4 @@
-"""How a job goes on, for a log: at each look what is in the queue, which instances there are, how far the tasks are."""
+"""Progress of a job in the log: queue depth, running instances and task summary."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ log = structlog.get_logger()
 
 
 class ProgressLog:
-    """Tells at each look what changed.
+    """Log the progress at each scaling check; the instance table only when it has changed.
 
     Args:
-        is_silent: Whether somebody sees the same elsewhere, in the live view.
+        is_silent: Whether the live view shows the progress instead.
     """
 
     def __init__(self, *, is_silent: Callable[[], bool] = lambda: False) -> None:
         self._is_silent = is_silent
-        self._told = ""
+        self._last_table = ""
 
     def __call__(self, progress: Progress) -> None:
         if self._is_silent():
@@ -35,8 +35,8 @@ class ProgressLog:
             held = depth.visible + (depth.in_flight or 0)
             log.info(f"Current queue depth: {held}" + ("" if depth.exact else " (estimate)"))
         table = render_instance_table(progress.instances)
-        if table != self._told:
-            self._told = table
+        if table != self._last_table:
+            self._last_table = table
             for line in table.splitlines():
                 log.info(line)
         rate = throughput(progress.summary, progress.now)

@@ -63,7 +63,7 @@ class JobSetup:
 
     def __init__(self, registry: Registry, config: JobConfig, given: JobInput, *, starts_instances: bool) -> None:
         if not config.run.job_id:
-            raise InputError("no job was named", hint="give --job-id or --config")
+            raise InputError("no job given", hint="add --job-id or --config")
         self.job_id: str = config.run.job_id
         self.queue_name: str = config.run.queue_name or self.job_id
         self._registry = registry

@@ -1,1 +1,1 @@
-"""Facts for reports and exports, as plain data."""
+"""Data of reports and exports."""

@@ -1,11 +1,11 @@
-"""Tasks, attempts and events as rows for other programs: CSV, JSON Lines, Parquet.
+"""Export of tasks, attempts and events as CSV, JSON Lines or Parquet.
 
 Invariants, each with a test:
 
 1. Memory does not depend on the number of rows.
-2. A file is written whole or not at all; an older one is replaced only by a whole one.
-3. The columns of a kind are always the same, in the same order, whatever the rows hold: a value of another type is
-   empty, and half of a character (a lone surrogate, which JSON can hold) is replaced.
+2. A file is written completely or not at all; an existing file is replaced only by a complete one.
+3. The columns of a kind are always the same, in the same order: a value of an unexpected type becomes empty, and lone
+   surrogates, which JSON can hold, are replaced.
 """
 
 from __future__ import annotations
@@ -31,15 +31,15 @@ __all__ = ["FORMATS", "KINDS", "export_rows", "replacing"]
 
 FORMATS = ("csv", "jsonl", "parquet")
 _GROUP = 20_000
-"""Rows of a Parquet row group; so many are held in memory."""
+"""Rows of a Parquet row group, which are held in memory."""
 
 
 @attrs.frozen(kw_only=True)
 class _Kind:
-    """What can be exported, and how a row of it is made."""
+    """A kind of rows."""
 
     columns: Mapping[str, str]
-    """The type of each: ``text``, ``integer``, ``number``, ``flag``, ``time``, or ``json`` for what has any shape."""
+    """Type by name: ``text``, ``integer``, ``number``, ``flag``, ``time``, or ``json`` for arbitrary values."""
     rows: Callable[[Path, frozenset[TaskStatus] | None], Iterator[dict[str, Any]]]
 
 
@@ -129,22 +129,22 @@ KINDS: Mapping[str, _Kind] = {
         rows=_events,
     ),
 }
-"""What can be exported, by name."""
+"""Kinds of rows by name."""
 
 
 def export_rows(
     path: Path, kind: str, file_format: str, out: BinaryIO, *, statuses: frozenset[TaskStatus] | None = None
 ) -> int:
-    """Write every row of a kind; returns how many there were.
+    """Write all rows of a kind; return their number.
 
     Args:
-        path: The job's database.
+        path: Job database.
         kind: One of `KINDS`.
         file_format: One of `FORMATS`.
-        statuses: Only tasks of these, for ``tasks``; None: all.
+        statuses: Restrict ``tasks`` to these; None: all.
 
     Raises:
-        InputError: Parquet is asked for and pyarrow is not installed.
+        InputError: The format is Parquet and pyarrow is not installed.
     """
     columns = KINDS[kind].columns
     rows = KINDS[kind].rows(path, statuses)
@@ -189,7 +189,7 @@ def _plain(value: Any) -> Any:
     return value.isoformat() if isinstance(value, datetime) else str(value)
 
 
-# Made once: `json.dumps` would make one for each value.
+# One encoder for all values: `json.dumps` would create one for each.
 _json = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), default=_plain).encode
 
 
@@ -229,17 +229,17 @@ def _parquet_value(value: Any, kind: str) -> Any:
 
 @contextlib.contextmanager
 def replacing(file: Path) -> Iterator[BinaryIO]:
-    """A file to write, which takes the place of ``file`` when all went well, and is removed when not.
+    """Yield a temporary file that replaces ``file`` on success and is removed otherwise.
 
     Raises:
-        InputError: There is no such folder, or it cannot be written to.
+        InputError: The folder does not exist or is not writable.
         CloudTasksError: Writing failed.
     """
     unfinished = file.with_name(f".{file.name}.{os.getpid()}.tmp")
     try:
         out = unfinished.open("wb")
     except OSError as error:
-        raise InputError(f"cannot be written: {error.strerror}", where=str(file), hint="name another place") from error
+        raise InputError(f"cannot write: {error.strerror}", where=str(file), hint="choose another path") from error
     try:
         with out:
             yield out
@@ -247,6 +247,6 @@ def replacing(file: Path) -> Iterator[BinaryIO]:
             os.fsync(out.fileno())
         os.replace(unfinished, file)
     except OSError as error:
-        raise CloudTasksError(f"{file}: cannot be written: {error.strerror}", hint="check the disk") from error
+        raise CloudTasksError(f"{file}: cannot write: {error.strerror}", hint="check the free disk space") from error
     finally:
         unfinished.unlink(missing_ok=True)

@@ -1,4 +1,4 @@
-"""All that a report tells of a job, read from its database at once; every format is made from these."""
+"""Data of a report, read from the job database; every format is rendered from it."""
 
 from __future__ import annotations
 
@@ -23,24 +23,24 @@ _FAILURES = 20
 
 @attrs.frozen(kw_only=True)
 class ReportFacts:
-    """A job at one moment."""
+    """A job at one point in time."""
 
     statistics: JobStatistics
     now: datetime
     elapsed: timedelta
-    """How long the latest run has taken: until now while anything works on the job, else until its last task ended."""
+    """Duration of the latest run: until now while workers are running, else until its last task finished."""
     pace: Throughput | None
     headline: str
     instances: Sequence[InstanceRecord]
-    course: Timeline
+    timeline: Timeline
     histogram: tuple[tuple[float, float, int], ...]
-    """(from, to, count): how many completed tasks took so many seconds."""
+    """(from, to, count): completed tasks by duration in seconds."""
     failures: tuple[Failure, ...]
     slowest: tuple[TaskRecord, ...]
 
 
 def gather_facts(path: Path, now: datetime) -> ReportFacts:
-    """Read what a report tells; beside a controller at work, if there is one."""
+    """Read the data of a report. Safe while a controller is running."""
     with Store.open(path, read_only=True) as store:
         statistics = store.statistics(now)
         instances = store.instances()
@@ -50,17 +50,21 @@ def gather_facts(path: Path, now: datetime) -> ReportFacts:
         now=now,
         elapsed=run_time(summary, now),
         pace=throughput(summary, now),
-        headline="JOB COMPLETE" if summary.finished else f"JOB NOT COMPLETE: {summary.remaining} TASKS REMAIN",
+        headline="JOB COMPLETE" if summary.finished else f"JOB NOT COMPLETE: {_remaining(summary.remaining)}",
         instances=instances,
-        course=read_timeline(path, now),
+        timeline=read_timeline(path, now),
         histogram=read_elapsed_histogram(path),
         failures=read_failures(path, limit=_FAILURES),
         slowest=slowest_tasks(path, limit=_SLOWEST),
     )
 
 
+def _remaining(tasks: int) -> str:
+    return "1 TASK REMAINS" if tasks == 1 else f"{tasks:,} TASKS REMAIN"
+
+
 def report_dict(facts: ReportFacts) -> dict[str, Any]:
-    """The report for `json.dumps`: times in ISO 8601, spans in seconds, amounts in US dollars as text."""
+    """Return the report for `json.dumps`: times in ISO 8601, durations in seconds, amounts in US dollars as text."""
     statistics = facts.statistics
     shares = statistics.shares
     return {
@@ -100,14 +104,14 @@ def report_dict(facts: ReportFacts) -> dict[str, Any]:
                 "instances": step.instances,
                 "price_per_hour_usd": step.price_per_hour,
             }
-            for step in facts.course.steps
+            for step in facts.timeline.steps
         ],
-        "machines": [_machine(record) for record in facts.instances],
+        "machines": [_instance(record) for record in facts.instances],
     }
 
 
-def _machine(record: InstanceRecord) -> dict[str, Any]:
-    def when(moment: datetime | None) -> str | None:
+def _instance(record: InstanceRecord) -> dict[str, Any]:
+    def iso_time(moment: datetime | None) -> str | None:
         return None if moment is None else moment.isoformat()
 
     state = InstanceState.STARTING if record.state is None and record.ended_at is None else record.state
@@ -118,9 +122,9 @@ def _machine(record: InstanceRecord) -> dict[str, Any]:
         "purchase": record.purchase.value,
         "state": None if state is None else state.value,
         "price_per_hour_usd": f"{record.price_per_hour.usd:f}",
-        "launched_at": when(record.launched_at),
-        "ended_at": when(record.ended_at),
+        "launched_at": iso_time(record.launched_at),
+        "ended_at": iso_time(record.ended_at),
         "end_reason": record.end_reason,
         "tasks_completed": record.tasks_completed,
-        "spot_terminated_at": when(record.spot_terminated_at),
+        "spot_terminated_at": iso_time(record.spot_terminated_at),
     }

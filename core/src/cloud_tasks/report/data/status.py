@@ -1,4 +1,4 @@
-"""A job's state as plain data, for ``status --json`` and other programs."""
+"""Status of a job as plain data, for ``status --json``."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ def status_dict(
     shares: CostBreakdown | None = None,
     costs: Iterable[TypeCost] = (),
 ) -> dict[str, Any]:
-    """What `json.dumps` takes: times in ISO 8601 (UTC), spans in seconds, amounts in US dollars as decimal text."""
-    alive = [record for record in instances if record.ended_at is None]
-    price = sum((record.price_per_hour for record in alive), Money.zero())
+    """Return the status for `json.dumps`: times in ISO 8601 (UTC), durations in seconds, amounts in USD as text."""
+    running = [record for record in instances if record.ended_at is None]
+    price = sum((record.price_per_hour for record in running), Money.zero())
     expected = None if cost is None else projected_cost(summary, pace, accrued=cost, price_per_hour=price)
     return {
         "job_id": summary.job.job_id,
@@ -42,7 +42,7 @@ def status_dict(
         "losses": summary.losses,
         "events": {kind.value: count for kind, count in summary.events.items() if count},
         "timing": _timing(summary, pace),
-        "instances": len(alive),
+        "instances": len(running),
         "price_per_hour_usd": str(price.usd),
         "cost_usd": None if cost is None else str(cost.usd),
         "cost_shares_usd": None if shares is None else {name: str(share.usd) for name, share in _shares(shares)},
@@ -65,11 +65,11 @@ def _shares(shares: CostBreakdown) -> Iterable[tuple[str, Money]]:
 
 
 def _timing(summary: JobSummary, pace: Throughput | None) -> dict[str, Any]:
-    begin, end = summary.first_start, summary.last_end
+    start, end = summary.first_start, summary.last_end
     return {
-        "first_task_started": None if begin is None else begin.isoformat(),
+        "first_task_started": None if start is None else start.isoformat(),
         "last_task_ended": None if end is None else end.isoformat(),
-        "elapsed_seconds": None if begin is None or end is None else (end - begin).total_seconds(),
+        "elapsed_seconds": None if start is None or end is None else (end - start).total_seconds(),
         "task_seconds": None if summary.elapsed is None else attrs.asdict(summary.elapsed),
         "tasks_per_hour": None if pace is None else pace.tasks_per_hour,
         "remaining_seconds": None if pace is None else pace.remaining_time.total_seconds(),

@@ -1,4 +1,4 @@
-"""Tasks by status, written to files that are task files themselves."""
+"""Task files by status."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ __all__ = ["dump_tasks"]
 
 
 def dump_tasks(store: Store, folder: Path) -> tuple[Path, ...]:
-    """Write ``{job_id}_{status}.json`` for every status that has tasks; returns the files.
+    """Write ``{job_id}_{status}.json`` for every status that has tasks; return the files.
 
-    Each is a list of tasks as they were loaded, in the order of the input, and replaces an older one whole.
+    Each is a task file: the tasks as loaded, in input order. An existing file is replaced at once.
     """
     summary = store.summary()
     written = []

@@ -1,1 +1,1 @@
-"""The report as one HTML page with its charts."""
+"""The report as an HTML page with charts."""

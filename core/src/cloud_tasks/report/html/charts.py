@@ -1,16 +1,16 @@
-"""The pictures of a report as SVG: drawn here, so that a page needs no script, no library and no network.
+"""Charts of a report as SVG, drawn without a library so that the page needs no script and no network.
 
-Colours are CSS classes (``done``, ``failed``, ``machines``, ``money``) that the page defines, for light and for dark.
+Colors are CSS classes (``done``, ``failed``, ``instances``, ``cost``) that the page defines for light and dark.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
-from datetime import datetime, timedelta
+from datetime import datetime
 from html import escape
 
-from cloud_tasks.report.text.formatting import format_duration
+from cloud_tasks.report.text.formatting import counted, format_duration
 from cloud_tasks.store import InstanceRecord
 from cloud_tasks.store.queries.timeline import Timeline
 
@@ -19,28 +19,28 @@ __all__ = ["draw_cost", "draw_histogram", "draw_instances", "draw_progress", "dr
 _WIDTH, _HEIGHT = 760, 240
 _LEFT, _RIGHT, _TOP, _BOTTOM = 64, 14, 12, 30
 _INNER_WIDTH, _INNER_HEIGHT = _WIDTH - _LEFT - _RIGHT, _HEIGHT - _TOP - _BOTTOM
-_MOST_LANES = 60
+_MAX_LANES = 60
 
 
-def draw_progress(course: Timeline, total: int) -> str:
-    """How many tasks had ended, over time."""
+def draw_progress(timeline: Timeline, total: int) -> str:
+    """Return the number of finished tasks over time."""
     done = failed = 0
-    all_of_them, not_completed = [(0.0, 0.0)], [(0.0, 0.0)]
-    for index, step in enumerate(course.steps, start=1):
+    finished, unsuccessful = [(0.0, 0.0)], [(0.0, 0.0)]
+    for index, step in enumerate(timeline.steps, start=1):
         done, failed = done + step.completed + step.failed, failed + step.failed
-        all_of_them.append((index / len(course.steps), float(done)))
-        not_completed.append((index / len(course.steps), float(failed)))
+        finished.append((index / len(timeline.steps), float(done)))
+        unsuccessful.append((index / len(timeline.steps), float(failed)))
     top = float(max(total, 1))
-    parts = [_area(all_of_them, top, "done"), *([_area(not_completed, top, "failed")] if failed else [])]
-    return _chart("Tasks that have ended, over time", top, parts, _time_labels(course))
+    parts = [_area(finished, top, "done"), *([_area(unsuccessful, top, "failed")] if failed else [])]
+    return _chart("Finished tasks over time", top, parts, _time_labels(timeline))
 
 
-def draw_throughput(course: Timeline) -> str:
-    """How many tasks ended per minute, over time."""
-    if not course.steps:
+def draw_throughput(timeline: Timeline) -> str:
+    """Return the finished tasks per minute over time."""
+    if not timeline.steps:
         return _chart("Tasks per minute", 1.0, [], [])
-    minutes = max((course.end - course.begin).total_seconds() / 60 / len(course.steps), 1e-9)
-    bars = [(step.completed / minutes, step.failed / minutes) for step in course.steps]
+    minutes = max((timeline.end - timeline.begin).total_seconds() / 60 / len(timeline.steps), 1e-9)
+    bars = [(step.completed / minutes, step.failed / minutes) for step in timeline.steps]
     top = _round_up(max(sum(pair) for pair in bars))
     parts = [
         _bar(index / len(bars), 1 / len(bars), base, base + height, top, kind)
@@ -48,26 +48,26 @@ def draw_throughput(course: Timeline) -> str:
         for base, height, kind in ((0.0, completed, "done"), (completed, failed, "failed"))
         if height
     ]
-    return _chart("Tasks per minute, over time", top, parts, _time_labels(course))
+    return _chart("Tasks per minute over time", top, parts, _time_labels(timeline))
 
 
-def draw_cost(course: Timeline) -> str:
-    """What the instances had cost, over time."""
-    if not course.steps:
+def draw_cost(timeline: Timeline) -> str:
+    """Return the accrued cost of the instances over time."""
+    if not timeline.steps:
         return _chart("Cost in US dollars", 1.0, [], [])
-    hours = (course.end - course.begin).total_seconds() / 3600 / len(course.steps)
+    hours = (timeline.end - timeline.begin).total_seconds() / 3600 / len(timeline.steps)
     spent, points = 0.0, [(0.0, 0.0)]
-    for index, step in enumerate(course.steps, start=1):
+    for index, step in enumerate(timeline.steps, start=1):
         spent += step.price_per_hour * hours
-        points.append((index / len(course.steps), spent))
+        points.append((index / len(timeline.steps), spent))
     top = _round_up(spent)
-    return _chart("Cost in US dollars, over time", top, [_area(points, top, "money")], _time_labels(course))
+    return _chart("Cost in US dollars over time", top, [_area(points, top, "cost")], _time_labels(timeline))
 
 
 def draw_histogram(histogram: Sequence[tuple[float, float, int]]) -> str:
-    """How many completed tasks took how long."""
+    """Return the distribution of the durations of completed tasks."""
     if not histogram:
-        return _chart("How long tasks took", 1.0, [], [])
+        return _chart("Task durations", 1.0, [], [])
     top = _round_up(float(max(count for _, _, count in histogram)))
     parts = [
         _bar(index / len(histogram), 1 / len(histogram), 0.0, float(count), top, "done")
@@ -76,17 +76,17 @@ def draw_histogram(histogram: Sequence[tuple[float, float, int]]) -> str:
     ]
     low, high = histogram[0][0], histogram[-1][1]
     labels = [(part / 4, f"{low + (high - low) * part / 4:.3g} s") for part in range(5)]
-    return _chart("How many tasks took how long", top, parts, labels)
+    return _chart("Task durations", top, parts, labels)
 
 
-def draw_instances(course: Timeline, instances: Iterable[InstanceRecord]) -> str:
-    """A lane for each instance: from its launch to its end, marked where it was interrupted."""
+def draw_instances(timeline: Timeline, instances: Iterable[InstanceRecord]) -> str:
+    """Return a lane for each instance from launch to termination; spot interruption notices are marked."""
     records = [record for record in instances if record.launched_at is not None]
-    shown = records[:_MOST_LANES]
-    span = max((course.end - course.begin).total_seconds(), 1e-9)
+    shown = records[:_MAX_LANES]
+    span = max((timeline.end - timeline.begin).total_seconds(), 1e-9)
 
     def place(moment: datetime) -> float:
-        share = (moment - course.begin).total_seconds() / span
+        share = (moment - timeline.begin).total_seconds() / span
         return _LEFT + _INNER_WIDTH * min(max(share, 0.0), 1.0)
 
     lane = 12
@@ -94,23 +94,24 @@ def draw_instances(course: Timeline, instances: Iterable[InstanceRecord]) -> str
     parts = []
     for index, record in enumerate(shown):
         assert record.launched_at is not None
-        begin, end = place(record.launched_at), place(record.ended_at or course.end)
+        begin, end = place(record.launched_at), place(record.ended_at or timeline.end)
         top = _TOP + index * lane
-        told = f"{record.instance_id or '?'}: {record.instance_type}, {record.zone}, {record.purchase.value}, "
-        told += f"{record.tasks_completed} tasks completed; {record.end_reason or 'alive'}"
+        label = f"{record.instance_id or record.client_token}: {record.instance_type}, {record.zone}, "
+        label += f"{record.purchase.value}, {counted(record.tasks_completed, 'task')} completed; "
+        label += record.end_reason or "running"
         parts.append(
-            f'<rect class="machines" x="{begin:.1f}" y="{top + 1}" width="{max(end - begin, 1):.1f}" '
+            f'<rect class="instances" x="{begin:.1f}" y="{top + 1}" width="{max(end - begin, 1):.1f}" '
             f'height="{lane - 3}">'
-            f"<title>{escape(told)}</title></rect>"
+            f"<title>{escape(label)}</title></rect>"
         )
         if record.spot_terminated_at is not None:
             mark = place(record.spot_terminated_at)
             parts.append(f'<rect class="failed" x="{mark:.1f}" y="{top}" width="2" height="{lane - 1}"/>')
-    title = f"Instances, from launch to end{'' if len(shown) == len(records) else f' (the first {len(shown)})'}"
-    return _frame(title, parts, _time_labels(course), height, values=[])
+    title = f"Instances from launch to termination{'' if len(shown) == len(records) else f' (the first {len(shown)})'}"
+    return _frame(title, parts, _time_labels(timeline), height, values=[])
 
 
-# -- the pieces -------------------------------------------------------------------------------------------------------
+# -- parts -------------------------------------------------------------------------------------------------------
 
 
 def _chart(title: str, top: float, parts: Sequence[str], labels: Sequence[tuple[float, str]]) -> str:
@@ -126,7 +127,7 @@ def _frame(
     *,
     values: Sequence[tuple[float, str]],
 ) -> str:
-    """The picture around its content: title for those who cannot see it, lines, labels below and at the left."""
+    """Return the chart around its content: title for screen readers, grid, labels below and at the left."""
     floor = height - _BOTTOM
     lines = []
     for share, text in values:
@@ -160,16 +161,12 @@ def _bar(share: float, width: float, base: float, height: float, top: float, kin
     return f'<rect class="{kind}" x="{x:.1f}" y="{upper:.1f}" width="{wide:.1f}" height="{lower - upper:.1f}"/>'
 
 
-def _time_labels(course: Timeline) -> list[tuple[float, str]]:
-    """Five moments, as the time since the beginning."""
-    span = course.end - course.begin
+def _time_labels(timeline: Timeline) -> list[tuple[float, str]]:
+    """Return five moments, as the time since the start."""
+    span = timeline.end - timeline.begin
     if not span:
         return []
-    return [(part / 4, _short(span * part / 4)) for part in range(5)]
-
-
-def _short(span: timedelta) -> str:
-    return format_duration(span) if span >= timedelta(seconds=10) or not span else f"{span.total_seconds():.1f}s"
+    return [(part / 4, format_duration(span * part / 4, precise=True)) for part in range(5)]
 
 
 def _number(value: float) -> str:
@@ -177,7 +174,7 @@ def _number(value: float) -> str:
 
 
 def _round_up(value: float) -> float:
-    """The next number of few digits, so that the scale is filled and its quarters read well."""
+    """Return the next larger number of few digits, so that the chart fills the scale and its quarters read well."""
     if value <= 0:
         return 1.0
     power = float(10 ** math.floor(math.log10(value)))

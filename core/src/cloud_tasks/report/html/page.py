@@ -1,29 +1,34 @@
-"""The report as one HTML page that needs nothing besides itself: no script, no network, pictures inside.
+"""The report as one self-contained HTML page with inline charts: no scripts, no external resources.
 
 Invariants, each with a test:
 
-1. Whatever a task's id, exception or output says is shown as text, never taken for markup.
-2. The page names no resource outside of itself.
+1. Task ids, exceptions and output are escaped, never interpreted as markup.
+2. The page refers to no external resource.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from html import escape
+from typing import TypeVar
 
 from cloud_tasks.report.data.report_data import ReportFacts
 from cloud_tasks.report.html.charts import draw_cost, draw_histogram, draw_instances, draw_progress, draw_throughput
+from cloud_tasks.report.tables.job_columns import COST_COLUMNS, SLOWEST_COLUMNS
+from cloud_tasks.report.tables.layout import Column
 from cloud_tasks.report.text.final import render_final_report
-from cloud_tasks.report.text.formatting import counted, format_duration
-from cloud_tasks.report.text.summary import status_counts
+from cloud_tasks.report.text.formatting import counted, without_traceback
+from cloud_tasks.report.text.summary import overview
 
 __all__ = ["render_page"]
 
+R = TypeVar("R")
+
 _STYLE = """
 :root { color-scheme: light dark; --ink: #1c2430; --paper: #fff; --faint: #667; --line: #dde1e8; --box: #f5f7fa;
-  --done: #2f7d5b; --failed: #c2452d; --machines: #3a6ea5; --money: #8a6d1a; }
+  --done: #2f7d5b; --failed: #c2452d; --instances: #3a6ea5; --cost: #8a6d1a; }
 @media (prefers-color-scheme: dark) { :root { --ink: #e4e8ee; --paper: #14181e; --faint: #98a2b0; --line: #2d3540;
-  --box: #1c222a; --done: #4fae86; --failed: #e0735d; --machines: #6a9fd4; --money: #c9a84a; } }
+  --box: #1c222a; --done: #4fae86; --failed: #e0735d; --instances: #6a9fd4; --cost: #c9a84a; } }
 body { font: 15px/1.5 system-ui, sans-serif; color: var(--ink); background: var(--paper); margin: 2rem auto;
   max-width: 62rem; padding: 0 1rem; }
 h1 { font-size: 1.5rem; margin-bottom: 0; } h2 { font-size: 1.1rem; margin-top: 2rem; }
@@ -31,11 +36,11 @@ p.when, figcaption { color: var(--faint); }
 dl { display: grid; grid-template-columns: repeat(auto-fill, minmax(11rem, 1fr)); gap: .75rem; }
 dl div { background: var(--box); border-radius: 6px; padding: .6rem .8rem; }
 dt { color: var(--faint); font-size: .85rem; } dd { margin: 0; font-size: 1.15rem; font-variant-numeric: tabular-nums; }
-.pictures { display: grid; grid-template-columns: repeat(auto-fit, minmax(24rem, 1fr)); gap: 1rem; }
+.charts { display: grid; grid-template-columns: repeat(auto-fit, minmax(24rem, 1fr)); gap: 1rem; }
 figure { margin: 0; } svg { width: 100%; height: auto; }
 svg text { font: 11px system-ui, sans-serif; fill: var(--faint); } svg text.value { text-anchor: end; }
 .grid { stroke: var(--line); } .done { fill: var(--done); } .failed { fill: var(--failed); }
-.machines { fill: var(--machines); } .money { fill: var(--money); }
+.instances { fill: var(--instances); } .cost { fill: var(--cost); }
 table { border-collapse: collapse; width: 100%; } .wide { overflow-x: auto; }
 th, td { text-align: left; padding: .3rem .6rem; border-bottom: 1px solid var(--line); vertical-align: top; }
 td.number, th.number { text-align: right; font-variant-numeric: tabular-nums; }
@@ -44,15 +49,15 @@ pre { background: var(--box); padding: .8rem; overflow-x: auto; border-radius: 6
 
 
 def render_page(facts: ReportFacts) -> str:
-    """The whole page."""
+    """Return the whole page."""
     job = facts.statistics.summary.job
     title = f"{job.job_id}: {facts.headline.lower()}"
     sections = (
-        _figures(facts),
-        _pictures(facts),
+        _overview(facts),
+        _charts(facts),
         _failures(facts),
-        _slowest(facts),
-        _costs(facts),
+        _table("Slowest tasks", facts.slowest, SLOWEST_COLUMNS),
+        _table("Cost", facts.statistics.costs, COST_COLUMNS),
         _text(facts),
     )
     body = "\n".join(line for section in sections for line in section)
@@ -60,47 +65,44 @@ def render_page(facts: ReportFacts) -> str:
         f'<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
         f'<meta name="viewport" content="width=device-width, initial-scale=1">\n<title>{escape(title)}</title>\n'
         f"<style>{_STYLE}</style>\n</head>\n<body>\n<h1>{escape(job.job_id)}</h1>\n"
-        f'<p class="when">{escape(facts.headline.capitalize())}, as of {facts.now:%Y-%m-%d %H:%M} UTC; created '
-        f"{job.created_at:%Y-%m-%d %H:%M} UTC with cloud-tasks {escape(job.tool_version or '?')}, tasks from "
-        f"{escape(job.task_source or '?')}</p>\n{body}\n</body>\n</html>\n"
+        f'<p class="when">{escape(_subtitle(facts))}</p>\n{body}\n</body>\n</html>\n'
     )
 
 
-def _figures(facts: ReportFacts) -> Iterator[str]:
-    statistics = facts.statistics
-    summary = statistics.summary
-    hours = facts.elapsed.total_seconds() / 3600
-    figures = [("Tasks", f"{summary.total:,}")]
-    figures += [(name.replace("_", " ").capitalize(), f"{count:,}") for name, count in status_counts(summary).items()]
-    figures.append(("Elapsed time", format_duration(facts.elapsed)))
-    done = summary.finished_tasks - summary.finished_before
-    if hours > 0 and done:
-        figures.append(("Tasks per hour", f"{done / hours:,.1f}"))
-    figures += [
-        ("Cost", str(statistics.cost)),
-        ("Instances", f"{statistics.instances:,}"),
-        ("Retries, losses", f"{summary.retries:,}, {summary.losses:,}"),
-        ("Spot terminations", counted(len(statistics.spot_terminations), "host")),
-    ]
+def _subtitle(facts: ReportFacts) -> str:
+    job = facts.statistics.summary.job
+    version = f" with cloud-tasks {job.tool_version}" if job.tool_version else ""
+    source = f", tasks from {job.task_source}" if job.task_source else ""
+    return (
+        f"{facts.headline.capitalize()}, as of {facts.now:%Y-%m-%d %H:%M} UTC; "
+        f"created {job.created_at:%Y-%m-%d %H:%M} UTC{version}{source}"
+    )
+
+
+def _overview(facts: ReportFacts) -> Iterator[str]:
     yield "<dl>"
-    yield from (f"<div><dt>{escape(name)}</dt><dd>{escape(value)}</dd></div>" for name, value in figures)
+    yield from (
+        f"<div><dt>{escape(name)}</dt><dd>{escape(value)}</dd></div>"
+        for name, value in overview(facts.statistics, facts.elapsed)
+    )
     yield "</dl>"
 
 
-def _pictures(facts: ReportFacts) -> Iterator[str]:
-    if not facts.course.steps:
+def _charts(facts: ReportFacts) -> Iterator[str]:
+    timeline = facts.timeline
+    if not timeline.steps:
         return
-    pictures = [
-        ("Tasks that have ended", draw_progress(facts.course, facts.statistics.summary.total)),
-        ("Tasks per minute", draw_throughput(facts.course)),
+    charts = [
+        ("Finished tasks; red: failed", draw_progress(timeline, facts.statistics.summary.total)),
+        ("Tasks per minute; red: failed", draw_throughput(timeline)),
     ]
     if facts.histogram:
-        pictures.append(("How long completed tasks took", draw_histogram(facts.histogram)))
+        charts.append(("Durations of completed tasks", draw_histogram(facts.histogram)))
     if facts.statistics.instances:
-        pictures.append(("Cost in US dollars", draw_cost(facts.course)))
-        pictures.append(("Instances; red: told that it would be taken", draw_instances(facts.course, facts.instances)))
-    yield '<h2>Course</h2><div class="pictures">'
-    yield from (f"<figure>{picture}<figcaption>{escape(text)}</figcaption></figure>" for text, picture in pictures)
+        charts.append(("Cost in US dollars", draw_cost(timeline)))
+        charts.append(("Instances; red: spot interruption notice", draw_instances(timeline, facts.instances)))
+    yield '<h2>Progress</h2><div class="charts">'
+    yield from (f"<figure>{chart}<figcaption>{escape(text)}</figcaption></figure>" for text, chart in charts)
     yield "</div>"
 
 
@@ -111,26 +113,12 @@ def _failures(facts: ReportFacts) -> Iterator[str]:
     for failure in facts.failures:
         yield (
             f"<details><summary>{escape(counted(failure.count, 'attempt'))}: {escape(failure.summary)}</summary>"
-            f"<p>For example task {escape(failure.task_id)}:</p>"
+            f"<p>Example: task {escape(failure.task_id)}</p>"
         )
-        yield f"<pre>{escape(failure.stack_trace or 'It came without a traceback.')}</pre>"
-        if failure.log_tail:
-            yield f"<p>What it printed last:</p><pre>{escape(failure.log_tail)}</pre>"
+        yield f"<pre>{escape(failure.stack_trace or 'No traceback was reported.')}</pre>"
+        if output := without_traceback(failure.log_tail or "", failure.stack_trace or ""):
+            yield f"<p>Last output:</p><pre>{escape(output)}</pre>"
         yield "</details>"
-
-
-def _slowest(facts: ReportFacts) -> Iterator[str]:
-    rows = [(task.task_id, f"{task.elapsed_time or 0:.2f}", task.hostname) for task in facts.slowest]
-    yield from _table("Slowest tasks", ("Task", "Seconds", "Host"), rows, numbers={1})
-
-
-def _costs(facts: ReportFacts) -> Iterator[str]:
-    rows = [
-        (part.instance_type, part.purchase.value, str(part.instances), f"{part.hours:.2f}", part.cost.format(4))
-        for part in facts.statistics.costs
-    ]
-    head = ("Instance type", "Purchase", "Instances", "Hours", "Cost")
-    yield from _table("Cost", head, rows, numbers={2, 3, 4})
 
 
 def _text(facts: ReportFacts) -> Iterator[str]:
@@ -138,18 +126,18 @@ def _text(facts: ReportFacts) -> Iterator[str]:
     yield f"<h2>As text</h2><pre>{escape(report)}</pre>"
 
 
-def _table(title: str, head: Sequence[str], rows: Sequence[Sequence[str]], *, numbers: Iterable[int]) -> Iterator[str]:
+def _table(title: str, rows: Sequence[R], columns: Sequence[Column[R]]) -> Iterator[str]:
     if not rows:
         return
-    right = frozenset(numbers)
 
     def line(cells: Sequence[str], tag: str) -> str:
         parts = (
-            f'<{tag} class="number">{escape(cell)}</{tag}>' if index in right else f"<{tag}>{escape(cell)}</{tag}>"
-            for index, cell in enumerate(cells)
+            f'<{tag} class="number">{escape(cell)}</{tag}>' if column.align_right else f"<{tag}>{escape(cell)}</{tag}>"
+            for cell, column in zip(cells, columns, strict=True)
         )
         return f"<tr>{''.join(parts)}</tr>"
 
-    yield f'<h2>{escape(title)}</h2><div class="wide"><table><thead>{line(head, "th")}</thead><tbody>'
-    yield from (line(row, "td") for row in rows)
+    head = line([column.title for column in columns], "th")
+    yield f'<h2>{escape(title)}</h2><div class="wide"><table><thead>{head}</thead><tbody>'
+    yield from (line([column.text(row) for column in columns], "td") for row in rows)
     yield "</tbody></table></div>"

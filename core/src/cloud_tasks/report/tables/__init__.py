@@ -1,1 +1,1 @@
-"""Table layout, sorting and filtering."""
+"""Tables: layout, sorting, filtering, and shared columns."""

@@ -1,4 +1,4 @@
-"""The table of instance types with their prices: one row for each type, boot disk and price, whatever the zone."""
+"""Columns and rows of the instance type listing: one row for each type, boot disk and price, zones combined."""
 
 from __future__ import annotations
 
@@ -15,37 +15,37 @@ __all__ = ["INSTANCE_TYPE_COLUMNS", "TypeRow", "type_rows"]
 
 @attrs.frozen(kw_only=True)
 class TypeRow:
-    """An instance type as it can be bought, in all zones where it costs the same."""
+    """An instance type as offered, with the zones of the same price."""
 
     instance_type: InstanceType
     purchase: Purchase
     boot_disk: BootDisk
     zones: tuple[str, ...]
     price: PriceBreakdown | None
-    """Per hour; None where the provider has no price, for the ``reason``."""
+    """Price per hour; None where the provider has none, see ``reason``."""
     priced_at: datetime | None = None
     reason: str = ""
 
     def zone_text(self) -> str:
-        """``us-central1-*`` where it is offered in all the zones of the type, else their names."""
+        """Return ``us-central1-*`` where all zones of the type are included, else the names of the zones."""
         if set(self.zones) == set(self.instance_type.zones) and len(self.zones) > 1:
-            stem = _common_beginning(self.zones)
+            stem = _common_prefix(self.zones)
             if stem:
                 return f"{stem}*"
         return ", ".join(self.zones)
 
 
-def _common_beginning(names: Sequence[str]) -> str:
+def _common_prefix(names: Sequence[str]) -> str:
     first, last = min(names), max(names)
     length = next((i for i, (a, b) in enumerate(zip(first, last, strict=False)) if a != b), min(len(first), len(last)))
     return first[:length]
 
 
 def type_rows(requests: Sequence[OfferRequest], answers: Sequence[Offer | Unpriced]) -> list[TypeRow]:
-    """Put what differs in nothing but the zone into one row.
+    """Return a row for each group of requests that differ in the zone only.
 
     Args:
-        answers: One for each request, in order, as `Pricing.price` gives them.
+        answers: Results of `Pricing.price`, one for each request, in order.
     """
     rows: dict[object, TypeRow] = {}
     for request, answer in zip(requests, answers, strict=True):
@@ -74,7 +74,7 @@ def _of_price(pick: Callable[[PriceBreakdown], Money]) -> Callable[[TypeRow], Mo
 
 
 def _each(pick: Callable[[PriceBreakdown], Money], count: Callable[[TypeRow], float]) -> Callable[[TypeRow], object]:
-    """A price divided by what it is for; None where there is none of that."""
+    """Return the value of a unit price; None where the count is zero."""
 
     def value(row: TypeRow) -> Money | None:
         number = count(row)
@@ -89,14 +89,14 @@ def _vcpus(row: TypeRow) -> int:
 
 def _columns() -> Iterable[Column[TypeRow]]:
     def column(name: str, title: str, value: Callable[[TypeRow], object], **more: object) -> Column[TypeRow]:
-        return Column(name=name, title=title, value=value, **more)  # type: ignore[arg-type]  # handed on as they are
+        return Column(name=name, title=title, value=value, **more)  # type: ignore[arg-type]  # passed through
 
-    right = {"to_the_right": True}
-    hidden = {"to_the_right": True, "detail": True}
+    right = {"align_right": True}
+    hidden = {"align_right": True, "detail": True}
     yield column("name", "Instance Type", lambda r: r.instance_type.name)
     yield column("architecture", "Arch", lambda r: r.instance_type.architecture)
     yield column("vcpu", "vCPUs", _vcpus, **right)
-    yield column("mem", "Mem (GB)", lambda r: r.instance_type.memory_gb, also=("memory",), **right)
+    yield column("mem", "Mem (GB)", lambda r: r.instance_type.memory_gb, aliases=("memory",), **right)
     yield column("local_ssd", "Local SSD (GB)", lambda r: r.instance_type.local_ssd_gb, **right)
     yield column("storage", "Boot Disk (GB)", lambda r: r.boot_disk.size_gb, **right)
     yield column("boot_disk_type", "Disk Type", lambda r: r.boot_disk.disk_type)
@@ -129,16 +129,16 @@ def _columns() -> Iterable[Column[TypeRow]]:
     )
     yield column("total_price", "Total $/h", _of_price(lambda p: p.total), **right)
     yield column("total_price_per_cpu", "$/vCPU/h", _each(lambda p: p.total, _vcpus), **right)
-    yield column("purchase", "Purchase", lambda r: r.purchase, detail=True)
+    yield column("purchase", "Provisioning", lambda r: r.purchase, detail=True)
     yield column("zone", "Zone", lambda r: r.zone_text())
     yield column("zones", "Zones", lambda r: r.zones, detail=True)
-    yield column("processor_type", "Processor", lambda r: r.instance_type.cpu_family, also=("cpu_family",))
-    yield column("performance_rank", "Rank", lambda r: r.instance_type.cpu_rank or None, also=("cpu_rank",), **right)
+    yield column("processor_type", "Processor", lambda r: r.instance_type.cpu_family, aliases=("cpu_family",))
+    yield column("performance_rank", "Rank", lambda r: r.instance_type.cpu_rank or None, aliases=("cpu_rank",), **right)
     yield column("supports_spot", "Spot", lambda r: r.instance_type.supports_spot, detail=True)
-    yield column("quoted_at", "Price of", lambda r: r.priced_at, detail=True)
+    yield column("quoted_at", "Price as of", lambda r: r.priced_at, detail=True)
     yield column("no_price", "No price", lambda r: r.reason, detail=True)
     yield column("description", "Description", lambda r: r.instance_type.description, detail=True)
 
 
 INSTANCE_TYPE_COLUMNS: tuple[Column[TypeRow], ...] = tuple(_columns())
-"""Every field of a row; amounts are in US dollars per hour."""
+"""All columns; amounts in US dollars per hour."""

@@ -1,14 +1,19 @@
-"""Tables of anything: columns that know how to read a row, sorting by several of them, text for people, data for JSON.
+"""Table layout: columns that read their value from a row, sorting, filtering, and rendering as text, Markdown and data.
+
+Every table of the command line and the reports is rendered here.
 
 Invariants, each with a test:
 
-1. A sort is stable, and what is unknown comes last in either direction.
-2. A name that fits several columns is refused, unless it is the whole name of one.
+1. A sort is stable, and unknown values come last in either direction.
+2. A field name that matches several columns is rejected, unless it is the whole name of one.
+3. No text is cut: with a maximum width, cells are wrapped; without one, every row is a line.
 """
 
 from __future__ import annotations
 
 import enum
+import itertools
+import textwrap
 from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, datetime
 from typing import Any, Generic, TypeVar
@@ -21,9 +26,11 @@ from cloud_tasks.model import Money
 __all__ = [
     "Column",
     "SortKey",
+    "escape_markdown",
     "filter_rows",
     "parse_sort",
     "plain_rows",
+    "render_markdown_table",
     "render_records",
     "render_table",
     "sort_rows",
@@ -32,46 +39,55 @@ __all__ = [
 R = TypeVar("R")
 
 _UNKNOWN = "-"
+_GAP = 2
+_NARROWEST = 12
+"""Width in characters below which no column is wrapped."""
 
 
 @attrs.frozen(kw_only=True)
 class Column(Generic[R]):
-    """One property of the rows."""
+    """One field of the rows."""
 
     name: str
-    """For ``--sort-by`` and JSON: lower case with underscores."""
+    """Field name for ``--sort-by`` and JSON: lower case with underscores."""
     title: str
-    """The heading for people."""
+    """Heading."""
     value: Callable[[R], Any]
-    """What a row has of it: a text, a number, `Money`, a time, a bool, a sequence of texts; None where unknown."""
-    to_the_right: bool = False
+    """Return the field of a row: text, number, `Money`, time, bool or a sequence of texts; None where unknown."""
+    align_right: bool = False
     detail: bool = False
     """Shown with ``--detail`` only."""
-    also: tuple[str, ...] = ()
-    """Other names by which ``--sort-by`` knows it."""
+    aliases: tuple[str, ...] = ()
+    """Other names that ``--sort-by`` accepts."""
     places: int | None = None
-    """Decimal places of a number for people; None: as many as it has."""
+    """Decimal places of numbers in text; None: as many as needed."""
+    min_width: int = 0
+    """Minimum width in characters."""
+    max_width: int | None = None
+    """Maximum width in characters to align to; longer cells move the rest of their row."""
 
     def text(self, row: R) -> str:
-        """What people see."""
+        """Return the field of a row as text."""
         return _text(self.value(row), self.places)
 
 
 @attrs.frozen(kw_only=True)
 class SortKey(Generic[R]):
+    """A column to sort by, with its direction."""
+
     column: Column[R]
     descending: bool = False
 
 
 def parse_sort(text: str, columns: Sequence[Column[R]], *, where: str = "--sort-by") -> tuple[SortKey[R], ...]:
-    """Read ``vcpu,-mem``: names of columns or the beginnings of such, ``-`` for descending, the first counts most.
+    """Parse ``vcpu,-mem``: column names or their prefixes, most significant first, ``-`` for descending.
 
     Raises:
-        InputError: A name fits no column, or several.
+        InputError: A name matches no column, or several.
     """
     words = [word for word in text.replace(",", " ").split() if word]
     if not words:
-        raise InputError("no field is named", where=where, hint=f"choose from {_names(columns)}")
+        raise InputError("no field given", where=where, hint=f"choose from {_names(columns)}")
     return tuple(
         SortKey(column=_find(word.lstrip("+-"), columns, where), descending=word.startswith("-")) for word in words
     )
@@ -80,16 +96,16 @@ def parse_sort(text: str, columns: Sequence[Column[R]], *, where: str = "--sort-
 def _find(word: str, columns: Sequence[Column[R]], where: str) -> Column[R]:
     wanted = word.lower().replace("-", "_")
     for column in columns:
-        if wanted in (column.name, *column.also):
+        if wanted in (column.name, *column.aliases):
             return column
-    fitting = [
-        column for column in columns if wanted and any(n.startswith(wanted) for n in (column.name, *column.also))
+    matching = [
+        column for column in columns if wanted and any(n.startswith(wanted) for n in (column.name, *column.aliases))
     ]
-    if len(fitting) == 1:
-        return fitting[0]
-    if fitting:
-        raise InputError(f'"{word}" may mean {_names(fitting)}', where=where, hint="write more of it")
-    raise InputError(f'there is no field "{word}"', where=where, hint=f"choose from {_names(columns)}")
+    if len(matching) == 1:
+        return matching[0]
+    if matching:
+        raise InputError(f'"{word}" is ambiguous', where=where, hint=f"choose from {_names(matching)}")
+    raise InputError(f'unknown field "{word}"', where=where, hint=f"choose from {_names(columns)}")
 
 
 def _names(columns: Iterable[Column[R]]) -> str:
@@ -97,7 +113,7 @@ def _names(columns: Iterable[Column[R]]) -> str:
 
 
 def sort_rows(rows: Iterable[R], keys: Sequence[SortKey[R]]) -> list[R]:
-    """The rows by all the keys; the unknown last, whatever the direction."""
+    """Return the rows sorted by all keys; unknown values last, whatever the direction."""
     found = list(rows)
     for key in reversed(keys):
         known = [row for row in found if key.column.value(row) is not None]
@@ -118,31 +134,74 @@ def _comparable(value: Any) -> Any:
 
 
 def filter_rows(rows: Iterable[R], columns: Sequence[Column[R]], text: str) -> list[R]:
-    """The rows that have this text in any column, as people see it, in any case."""
+    """Return the rows that show this text in any column, ignoring case."""
     wanted = text.lower()
     return [row for row in rows if any(wanted in column.text(row).lower() for column in columns)]
 
 
-def render_table(rows: Sequence[R], columns: Sequence[Column[R]]) -> str:
-    """Heading, rule, and a line for each row."""
-    cells = [[column.text(row) for column in columns] for row in rows]
+def render_table(
+    rows: Iterable[R], columns: Sequence[Column[R]], *, width: int | None = None, total: Sequence[str] = ()
+) -> str:
+    """Return a heading, a rule, and the rows as aligned columns.
+
+    Args:
+        width: Maximum width in characters; left-aligned columns are wrapped to fit. None: unlimited.
+        total: Cells of a last row below another rule; a text may extend over the empty cells after it.
+    """
     titles = [column.title for column in columns]
-    widths = [max(len(line[index]) for line in (titles, *cells)) for index in range(len(columns))]
-    rule = "-" * (sum(widths) + 2 * (len(widths) - 1))
-    head, *body = (_line(line, widths, columns) for line in (titles, *cells))
-    return "\n".join((head, rule, *body))
+    cells = [[_one_line(column.text(row)) for column in columns] for row in rows]
+    natural = zip(*(map(len, line) for line in (titles, *cells)), strict=True)
+    widths = _fit([_width(column, lengths) for column, lengths in zip(columns, natural, strict=True)], columns, width)
+    rule = "-" * (sum(widths) + _GAP * (len(widths) - 1))
+    wrap = width is not None
+
+    def line(texts: Sequence[str]) -> str:
+        return "\n".join(_row(texts, widths, columns, wrap=wrap))
+
+    return "\n".join((line(titles), rule, *map(line, cells), *((rule, line(total)) if total else ())))
+
+
+def _width(column: Column[R], lengths: Sequence[int]) -> int:
+    longest = max(column.min_width, *lengths) if column.min_width else max(lengths)
+    return longest if column.max_width is None else min(longest, column.max_width)
+
+
+def _fit(widths: list[int], columns: Sequence[Column[R]], limit: int | None) -> list[int]:
+    """Narrow the widest left-aligned columns until the table has the width, or nothing is left to narrow."""
+    flexible = [index for index, column in enumerate(columns) if not column.align_right]
+    while limit is not None and flexible and sum(widths) + _GAP * (len(widths) - 1) > limit:
+        widest = max(flexible, key=widths.__getitem__)
+        if widths[widest] <= _NARROWEST:
+            break
+        widths[widest] -= 1
+    return widths
+
+
+def _row(cells: Sequence[str], widths: Sequence[int], columns: Sequence[Column[R]], *, wrap: bool) -> list[str]:
+    parts = [_wrap(cell, width) if wrap else [cell] for cell, width in zip(cells, widths, strict=True)]
+    return [_line(line, widths, columns) for line in itertools.zip_longest(*parts, fillvalue="")]
+
+
+def _wrap(cell: str, width: int) -> list[str]:
+    return textwrap.wrap(cell, width, break_on_hyphens=False) if len(cell) > width > 0 else [cell]
 
 
 def _line(cells: Sequence[str], widths: Sequence[int], columns: Sequence[Column[R]]) -> str:
-    parts = (
-        cell.rjust(width) if column.to_the_right else cell.ljust(width)
-        for cell, width, column in zip(cells, widths, columns, strict=True)
-    )
-    return "  ".join(parts).rstrip()
+    line, start = "", 0
+    for cell, width, column in zip(cells, widths, columns, strict=True):
+        if cell:
+            before = f"{line}{' ' * _GAP}" if line else ""
+            line = before.ljust(start) + (cell.rjust(width) if column.align_right else cell)
+        start += width + _GAP
+    return line
+
+
+def _one_line(text: str) -> str:
+    return " ".join(text.splitlines()) if "\n" in text or "\r" in text else text
 
 
 def render_records(rows: Sequence[R], columns: Sequence[Column[R]]) -> str:
-    """A block for each row: its first column, then a line for each of the others."""
+    """Return a block for each row: its first column, then a line for each of the others."""
     first, *rest = columns
     width = max((len(column.title) for column in rest), default=0)
     blocks = (
@@ -152,8 +211,21 @@ def render_records(rows: Sequence[R], columns: Sequence[Column[R]]) -> str:
     return "\n\n".join(blocks)
 
 
+def render_markdown_table(rows: Iterable[R], columns: Sequence[Column[R]]) -> str:
+    """Return the rows as a Markdown table; markup in cells is escaped."""
+    head = " | ".join(column.title for column in columns)
+    rule = "|".join(" ---: " if column.align_right else " --- " for column in columns)
+    lines = (" | ".join(escape_markdown(column.text(row)) for column in columns) for row in rows)
+    return "\n".join((f"| {head} |", f"|{rule}|", *(f"| {line} |" for line in lines)))
+
+
+def escape_markdown(text: str) -> str:
+    """Return text on one line with the characters escaped that Markdown would interpret."""
+    return "".join(f"\\{letter}" if letter in "\\|*_`<>[]" else letter for letter in " ".join(text.split()))
+
+
 def plain_rows(rows: Iterable[R], columns: Sequence[Column[R]]) -> list[dict[str, Any]]:
-    """The rows for `json.dumps`: times in ISO 8601, amounts in US dollars as text, the unknown null."""
+    """Return the rows for `json.dumps`: times in ISO 8601, amounts in US dollars as text, unknown values null."""
     return [{column.name: _plain(column.value(row)) for column in columns} for row in rows]
 
 

@@ -1,4 +1,4 @@
-"""What a run tells at its beginning: the configuration as it was understood, and the machine that was chosen."""
+"""Configuration and selected instance type, as logged at the start of a run."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def render_job_configuration(
     startup_script: str | None,
     spot_fallback: bool = False,
 ) -> str:
-    """The configuration in four blocks; times are in seconds."""
+    """Return the configuration in four blocks; durations are in seconds."""
     lines = [
         "Provider configuration:",
         f"  Provider: {provider.upper()}",
@@ -60,7 +60,7 @@ def render_job_configuration(
 
 
 def _constraints(constraints: Constraints) -> Iterator[str]:
-    """The lines of the instance type: every constraint with a label but those of `_NUMBER`."""
+    """Yield the constraints on the instance type: all with a label but those of `_NUMBER`."""
     labels = _labels(InstanceConstraints)
     for name in labels:
         if name not in _NUMBER:
@@ -78,9 +78,9 @@ _NUMBER = (
     "min_total_price_per_hour",
     "max_total_cost",
 )
-"""What is printed for the number of instances, in this order."""
+"""Constraints on the number of instances, in the order of output."""
 _BY_TASKS = ("min_tasks_per_instance", "min_simultaneous_tasks")
-"""What follows from the CPUs per task, and is indented below them."""
+"""Constraints that follow from the CPUs per task, indented below it."""
 
 
 def _limits(limits: Limits, constraints: Constraints, spot_fallback: bool) -> Iterator[str]:
@@ -88,14 +88,14 @@ def _limits(limits: Limits, constraints: Constraints, spot_fallback: bool) -> It
         indent = "    " if name in _BY_TASKS else "  "
         yield f"{indent}{_line(limits if hasattr(limits, name) else constraints, name)}"
     if constraints.purchase is Purchase.SPOT:
-        fallback = ", on-demand ones where spot is refused" if spot_fallback else ""
+        fallback = ", on-demand where spot is refused" if spot_fallback else ""
         yield f"  Pricing: Spot instances{fallback}"
     else:
         yield "  Pricing: On-demand instances"
 
 
 def _labels(cls: type[Any]) -> dict[str, ConstraintInfo]:
-    """Each constraint that has a label, by the name of its field."""
+    """Return the constraints that have a label, by field name."""
     found = ((field.name, constraint_info(field)) for field in attrs.fields(cls))
     return {name: info for name, info in found if info is not None and info.label}
 
@@ -124,10 +124,10 @@ def _shown(value: Any) -> str:
 
 
 def render_selected_offer(ranking: Ranking, *, now: datetime | None = None) -> str:
-    """The best offer; zones in which the same costs the same are shown as one. Empty when nothing was ranked.
+    """Return the best offer; zones with the same price are combined. Empty without offers.
 
     Args:
-        now: UTC; given, the age of the price is told.
+        now: Current time (UTC), to show the age of the price; None: omit it.
     """
     if not ranking.offers:
         return ""
@@ -155,7 +155,7 @@ def _selected(offers: Sequence[RankedOffer], now: datetime | None) -> Iterator[s
 
 
 def _places(offers: Sequence[RankedOffer]) -> str:
-    """The zone of the best offer, or what its zones have in common and a star."""
+    """Return the zone of the best offer, or the common prefix of its zones and a star."""
     best = offers[0].offer
 
     def kind(ranked: RankedOffer) -> tuple[object, ...]:
@@ -165,5 +165,5 @@ def _places(offers: Sequence[RankedOffer]) -> str:
     zones = [ranked.offer.zone for ranked in offers if kind(ranked) == kind(offers[0])]
     if len(zones) == 1:
         return best.zone
-    alike = itertools.takewhile(lambda letters: len(set(letters)) == 1, zip(*zones, strict=False))
-    return "".join(letters[0] for letters in alike) + "*"
+    common = itertools.takewhile(lambda letters: len(set(letters)) == 1, zip(*zones, strict=False))
+    return "".join(letters[0] for letters in common) + "*"

@@ -1,4 +1,4 @@
-"""The report at the end of a run."""
+"""Final report of a job as text."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from datetime import timedelta
 
 from cloud_tasks.model import Money, TaskStatus
-from cloud_tasks.report.text.formatting import counted, format_duration, indented
+from cloud_tasks.report.text.formatting import counted, format_cost, format_duration, indented
 from cloud_tasks.report.text.summary import render_elapsed, status_counts
 from cloud_tasks.store import CostBreakdown, JobStatistics
 
@@ -16,11 +16,11 @@ _RULE = "=" * 60
 
 
 def render_final_report(statistics: JobStatistics, elapsed: timedelta, *, headline: str = "JOB COMPLETE") -> str:
-    """The whole report.
+    """Return the report.
 
     Args:
-        elapsed: How long the latest run took.
-        headline: What became of the job; another one for a run that was stopped or aborted.
+        elapsed: Duration of the latest run.
+        headline: Result of the job.
     """
     sections = (
         _tasks(statistics),
@@ -66,16 +66,16 @@ def _attempts(statistics: JobStatistics) -> Iterator[str]:
     if summary.retries or summary.losses:
         yield f"Attempts: {summary.attempts}"
         yield f"  Retried: {summary.retries}"
-        yield f"  Lost with their instance: {summary.losses}"
+        yield f"  Interrupted with their instance: {summary.losses}"
     ignored = {
         "duplicate": summary.duplicates,
         "late": summary.late,
         "of unknown tasks": summary.unknown_task,
-        "broken": summary.dead_letters,
+        "malformed": summary.dead_letters,
     }
-    told = ", ".join(f"{count} {kind}" for kind, count in ignored.items() if count)
-    if told:
-        yield f"Events without effect: {told}"
+    parts = ", ".join(f"{count} {kind}" for kind, count in ignored.items() if count)
+    if parts:
+        yield f"Events ignored: {parts}"
 
 
 def _exceptions(statistics: JobStatistics) -> Iterator[str]:
@@ -86,35 +86,31 @@ def _exceptions(statistics: JobStatistics) -> Iterator[str]:
         yield f"  {count:>5}: {text}"
     more = statistics.exception_kinds - len(statistics.exceptions)
     if more > 0:
-        yield f"         and {more} other kinds" if more > 1 else "         and one other kind"
+        yield f"         and {counted(more, 'other kind')}"
 
 
 def _cost(statistics: JobStatistics) -> Iterator[str]:
     if not statistics.instances:
         return
-    yield f"Cost: {statistics.cost} for {counted(statistics.instances, 'instance')}"
+    yield f"Cost: {format_cost(statistics.cost)} for {counted(statistics.instances, 'instance')}"
     for part in statistics.costs:
-        bought = f"{part.instance_type} ({part.purchase.value})"
-        yield f"  {bought}: {counted(part.instances, 'instance')}, {part.hours:.2f} hours, {part.cost}"
+        kind = f"{part.instance_type} ({part.purchase.value})"
+        duration = format_duration(timedelta(hours=part.hours))
+        yield f"  {kind}: {counted(part.instances, 'instance')}, {duration}, {format_cost(part.cost)}"
     completed = statistics.summary.counts.get(TaskStatus.COMPLETED, 0)
     if completed and statistics.cost:
-        yield f"  Per completed task: {_small(statistics.cost / completed)}"
+        yield f"  Per completed task: {format_cost(statistics.cost / completed, unit=Money(1))}"
     if statistics.shares is not None and statistics.cost:
         yield from _wasted(statistics.shares, statistics.cost)
 
 
 def _wasted(shares: CostBreakdown, cost: Money) -> Iterator[str]:
-    """What no completed task came of; nothing is said of a share that is nothing."""
+    """Yield the cost that contributed to no completed task; zero amounts are left out."""
     parts = (
-        ("Lost with preempted or failed instances", shares.lost),
-        ("Spent on attempts that failed", shares.failed),
-        ("Idle, starting and ending", shares.idle),
+        ("Interrupted attempts", shares.lost),
+        ("Failed attempts", shares.failed),
+        ("Idle, starting and stopping", shares.idle),
     )
     for name, amount in parts:
         if amount:
-            yield f"  {name}: {_small(amount)} ({amount.usd / cost.usd:.1%})"
-
-
-def _small(amount: Money) -> str:
-    """An amount with enough places to be seen."""
-    return amount.format(2) if amount >= Money(1) else amount.format(6)
+            yield f"  {name}: {format_cost(amount)} ({amount.usd / cost.usd:.1%})"

@@ -1,30 +1,50 @@
-"""How quantities are written."""
+"""Formatting of quantities."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from datetime import timedelta
 
-__all__ = ["counted", "format_duration", "indented"]
+from cloud_tasks.model import Money
+
+__all__ = ["counted", "format_cost", "format_duration", "indented", "without_traceback"]
+
+_CENT = Money("0.01")
 
 
-def format_duration(span: timedelta) -> str:
-    """Whole seconds, largest unit first: ``8m 27s``, ``2d 0h 3m 5s``; a span below zero is none: ``0s``."""
-    seconds = max(round(span.total_seconds()), 0)
-    days, seconds = divmod(seconds, 86400)
-    hours, seconds = divmod(seconds, 3600)
-    minutes, seconds = divmod(seconds, 60)
-    parts = [(days, "d"), (hours, "h"), (minutes, "m"), (seconds, "s")]
+def format_duration(span: timedelta, *, precise: bool = False) -> str:
+    """Return a duration, largest unit first: ``8m 27s``, ``2d 0h 3m 5s``; a negative one as ``0s``.
+
+    Args:
+        precise: Show three significant digits below ten seconds, ``1.25s``; else whole seconds.
+    """
+    seconds: float = max(span.total_seconds(), 0)
+    if precise and 0 < seconds < 10:
+        return f"{seconds:.3g}s"
+    days, rest = divmod(round(seconds), 86400)
+    hours, rest = divmod(rest, 3600)
+    minutes, rest = divmod(rest, 60)
+    parts = [(days, "d"), (hours, "h"), (minutes, "m"), (rest, "s")]
     while len(parts) > 1 and parts[0][0] == 0:
         parts.pop(0)
     return " ".join(f"{number}{unit}" for number, unit in parts)
 
 
 def counted(number: int, noun: str) -> str:
-    """``1 host``, ``2 hosts``."""
-    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+    """Return a number with its noun: ``1 host``, ``2 hosts``, ``1,000 hosts``."""
+    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
+
+
+def format_cost(amount: Money, *, unit: Money = _CENT) -> str:
+    """Return an amount in cents, or with six places where it is less than ``unit``, so that it never reads as zero."""
+    return amount.format(2) if not amount or amount >= unit else amount.format(6)
+
+
+def without_traceback(output: str, traceback: str) -> str:
+    """Return the output of an attempt without the traceback that the worker printed last."""
+    return output.strip().removesuffix(traceback.strip()).rstrip()
 
 
 def indented(lines: Iterable[str], depth: int = 2) -> Iterator[str]:
-    """Each line moved to the right."""
+    """Yield each line indented by ``depth`` spaces."""
     return (" " * depth + line for line in lines)

@@ -1,60 +1,66 @@
-"""The table of what runs."""
+"""Summary of the running instances of a job, as the log shows it."""
 
 from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 
+import attrs
+
 from cloud_tasks.model import InstanceState, Money
+from cloud_tasks.report.tables.layout import Column, render_table
 from cloud_tasks.store import InstanceRecord
 
 __all__ = ["render_instance_table"]
 
-_HEAD = ("State", "Instance Type", "Boot Disk", "vCPUs", "Zone", "Count", "Total Price")
-_WIDTHS = (10, 24, 11, 5, 15, 5, 11)
-_TO_THE_RIGHT = frozenset({"vCPUs", "Count", "Total Price"})
 _BILLED = (InstanceState.STARTING, InstanceState.RUNNING)
 
 
+@attrs.frozen(kw_only=True)
+class _Group:
+    """Instances that differ in nothing that the table shows."""
+
+    state: InstanceState
+    records: Sequence[InstanceRecord]
+
+    @property
+    def first(self) -> InstanceRecord:
+        return self.records[0]
+
+
+_COLUMNS: tuple[Column[_Group], ...] = (
+    Column(name="state", title="State", value=lambda g: g.state, min_width=10),
+    Column(name="type", title="Instance Type", value=lambda g: g.first.instance_type, min_width=24),
+    Column(name="boot_disk", title="Boot Disk", value=lambda g: g.first.boot_disk_type, min_width=11),
+    Column(name="vcpus", title="vCPUs", value=lambda g: g.first.vcpus, min_width=5, align_right=True),
+    Column(name="zone", title="Zone", value=lambda g: g.first.zone, min_width=15),
+    Column(name="count", title="Count", value=lambda g: len(g.records), min_width=5, align_right=True),
+    Column(name="price", title="Total Price", value=lambda g: _price(g.records), places=2, align_right=True),
+)
+
+
 def render_instance_table(instances: Iterable[InstanceRecord]) -> str:
-    """The instances that have not ended, alike ones in one line; a launch without an answer counts as starting."""
-    groups: dict[tuple[InstanceState, str, str, int, str], list[InstanceRecord]] = defaultdict(list)
+    """Return the instances that have not terminated, grouped; a launch that was not confirmed yet is starting."""
+    groups: dict[tuple[str, ...], list[InstanceRecord]] = defaultdict(list)
     for record in instances:
         if record.ended_at is None:
-            state = record.state or InstanceState.STARTING
-            groups[state, record.instance_type, record.boot_disk_type, record.vcpus, record.zone].append(record)
+            key = (_state(record).value, record.instance_type, record.boot_disk_type, f"{record.vcpus:9}", record.zone)
+            groups[key].append(record)
     if not groups:
         return "No running instances found"
-    rows = [
-        (key[0].value, key[1], key[2], str(key[3]), key[4], str(len(group)), _price(group).format())
-        for key, group in sorted(groups.items(), key=lambda item: (item[0][0].value, *item[0][1:]))
-    ]
-    widths = [max(least, *(len(row[i]) for row in rows)) for i, least in enumerate(_WIDTHS)]
-    head = _line(_HEAD, widths)
-    rule = "-" * len(head)
-    counted = [record for key, group in groups.items() if key[0] in _BILLED for record in group]
-    lines = [head, rule, *(_line(row, widths) for row in rows), rule, _total(counted, widths)]
+    rows = [_Group(state=_state(records[0]), records=records) for _, records in sorted(groups.items())]
+    billed = [record for row in rows if row.state in _BILLED for record in row.records]
+    vcpus = sum(record.vcpus for record in billed)
+    total = ("Total running/starting:", "", "", str(vcpus), "(weighted)", str(len(billed)), _price(billed).format())
+    *lines, last = render_table(rows, _COLUMNS, total=total).splitlines()
+    # The note belongs to the figure before it: one space, not a column's two.
+    lines.append(last.replace("  (weighted)", " (weighted) "))
     return "Running instance summary:\n" + "\n".join(f"  {line}" for line in lines)
 
 
-def _price(group: Iterable[InstanceRecord]) -> Money:
-    return sum((record.price_per_hour for record in group), Money.zero())
+def _state(record: InstanceRecord) -> InstanceState:
+    return record.state or InstanceState.STARTING
 
 
-def _line(cells: Sequence[str], widths: Sequence[int]) -> str:
-    parts = (
-        cell.rjust(width) if name in _TO_THE_RIGHT else cell.ljust(width)
-        for name, cell, width in zip(_HEAD, cells, widths, strict=True)
-    )
-    return "  ".join(parts)
-
-
-def _total(counted: Sequence[InstanceRecord], widths: Sequence[int]) -> str:
-    label = "Total running/starting:".ljust(sum(widths[:3]) + 4)
-    vcpus = str(sum(record.vcpus for record in counted)).rjust(widths[3])
-    rest = (
-        "(weighted)".ljust(widths[4] + 1),
-        str(len(counted)).rjust(widths[5]),
-        _price(counted).format().rjust(widths[6]),
-    )
-    return f"{label}  {vcpus} " + "  ".join(rest)
+def _price(records: Iterable[InstanceRecord]) -> Money:
+    return sum((record.price_per_hour for record in records), Money.zero())

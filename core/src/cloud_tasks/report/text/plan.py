@@ -1,4 +1,4 @@
-"""What a job would be run on: the ranking, why the rest is out, and what it comes to."""
+"""Cost plan of a job: ranked offers, rejected ones with their reasons, forecast and quotas."""
 
 from __future__ import annotations
 
@@ -10,59 +10,57 @@ from typing import Any
 import attrs
 
 from cloud_tasks.model import Headroom, Money
-from cloud_tasks.report.text.formatting import counted, format_duration
+from cloud_tasks.report.tables.layout import Column, render_table
+from cloud_tasks.report.text.formatting import counted, format_cost, format_duration
 from cloud_tasks.selection import Forecast, RankedOffer, Ranking, Rejected
 
 __all__ = ["plan_dict", "render_forecast", "render_headroom", "render_offers", "render_rejected"]
 
-_HEAD = ("Rank", "Instance Type", "Zone", "Purchase", "vCPUs", "Slots", "$/hour", "$/slot-hour", "Price age")
-_TO_THE_RIGHT = frozenset({0, 4, 5, 6, 7, 8})
+_Row = tuple[int, RankedOffer]
+"""Rank, from 1, and offer."""
 
 
-def render_offers(offers: Sequence[RankedOffer], *, now: datetime, most: int | None = None) -> str:
-    """The offers as a table, best first.
+def render_offers(
+    offers: Sequence[RankedOffer], *, now: datetime, maximum: int | None = None, width: int | None = None
+) -> str:
+    """Return the offers as a table, best first.
 
     Args:
-        now: UTC, for the age of the prices.
-        most: How many rows to show at most.
+        now: Current time (UTC), for the age of the prices.
+        maximum: Maximum number of rows; None: all.
+        width: Maximum width in characters; None: unlimited.
     """
-    shown = offers if most is None else offers[:most]
-    rows = [_HEAD, *(_row(rank, ranked, now) for rank, ranked in enumerate(shown, start=1))]
-    widths = [max(len(row[column]) for row in rows) for column in range(len(_HEAD))]
-    lines = [
-        "  ".join(
-            cell.rjust(width) if column in _TO_THE_RIGHT else cell.ljust(width)
-            for column, (cell, width) in enumerate(zip(row, widths, strict=True))
-        ).rstrip()
-        for row in rows
-    ]
-    lines.insert(1, "-" * (sum(widths) + 2 * (len(widths) - 1)))
-    if len(shown) < len(offers):
-        lines.append(f"... and {len(offers) - len(shown)} more offers")
-    return "\n".join(lines)
+    shown = offers if maximum is None else offers[:maximum]
+    table = render_table(list(enumerate(shown, start=1)), _offer_columns(now), width=width)
+    more = len(offers) - len(shown)
+    return f"{table}\n... and {counted(more, 'more offer')}; --detail shows all" if more else table
 
 
-def _row(rank: int, ranked: RankedOffer, now: datetime) -> tuple[str, ...]:
-    offer = ranked.offer
+def _offer_columns(now: datetime) -> tuple[Column[_Row], ...]:
     return (
-        str(rank),
-        offer.instance_type.name,
-        offer.zone,
-        offer.purchase.value,
-        str(offer.instance_type.vcpus),
-        str(ranked.slots),
-        f"{offer.price_per_hour.usd:.6f}",
-        f"{ranked.price_per_slot.usd:.6f}",
-        format_duration(now - offer.priced_at),
+        Column(name="rank", title="Rank", value=lambda row: row[0], align_right=True),
+        Column(name="instance_type", title="Instance Type", value=lambda row: row[1].offer.instance_type.name),
+        Column(name="zone", title="Zone", value=lambda row: row[1].offer.zone),
+        Column(name="purchase", title="Provisioning", value=lambda row: row[1].offer.purchase),
+        Column(name="vcpus", title="vCPUs", value=lambda row: row[1].offer.instance_type.vcpus, align_right=True),
+        Column(name="slots", title="Slots", value=lambda row: row[1].slots, align_right=True),
+        Column(name="price", title="Price/hour", value=lambda row: row[1].offer.price_per_hour, align_right=True),
+        Column(name="price_per_slot", title="Per slot", value=lambda row: row[1].price_per_slot, align_right=True),
+        Column(
+            name="age",
+            title="Price age",
+            value=lambda row: format_duration(now - row[1].offer.priced_at),
+            align_right=True,
+        ),
     )
 
 
 def render_rejected(rejected: Sequence[Rejected]) -> str:
-    """One line for each type or offer that will not do, with the reason."""
-    lines = [f"Rejected: {len(rejected)}"]
+    """Return one line for each rejected instance type or offer, with the reason."""
+    lines = [f"Rejected: {len(rejected):,}" if rejected else "Rejected: none"]
     for rejection in rejected:
-        where = [rejection.zone or "", rejection.purchase.value if rejection.purchase else ""]
-        note = ", ".join(part for part in where if part)
+        scope = [rejection.zone or "", rejection.purchase.value if rejection.purchase else ""]
+        note = ", ".join(part for part in scope if part)
         lines.append(f"  {rejection.instance_type}{f' ({note})' if note else ''}: {rejection.reason}")
     return "\n".join(lines)
 
@@ -70,40 +68,36 @@ def render_rejected(rejected: Sequence[Rejected]) -> str:
 def render_forecast(
     found: Forecast, *, tasks: int | None, task_time: timedelta | None, max_total_cost: Money | None
 ) -> str:
-    """What the best offer comes to, in a few lines."""
+    """Return number of instances, duration and cost with the best offer, a line each."""
     return "\n".join(_forecast(found, tasks, task_time, max_total_cost))
 
 
 def _forecast(
     found: Forecast, tasks: int | None, task_time: timedelta | None, max_total_cost: Money | None
 ) -> Iterator[str]:
-    yield f"Tasks: {'unknown' if tasks is None else tasks}"
+    yield f"Tasks: {'unknown' if tasks is None else f'{tasks:,}'}"
     if found.instances is None or found.price_per_hour is None:
-        yield "Instances: as many as the tasks can fill (no limit holds)"
+        yield "Instances: as many as the tasks fill (no limit applies)"
     else:
-        yield f"Instances: {found.instances}, {counted(found.slots or 0, 'task')} at a time"
-        yield f"Price per hour: {_exact(found.price_per_hour)}"
+        yield f"Instances: {found.instances:,}, {counted(found.slots or 0, 'task')} at a time"
+        yield f"Price per hour: {format_cost(found.price_per_hour, unit=Money(1))}"
     if found.duration is None or found.cost is None or task_time is None:
         missing = [*([] if tasks is not None else ["the number of tasks"]), *([] if task_time else ["the task time"])]
         yield f"Duration and cost: unknown without {' and '.join(missing) or 'an instance'}"
         return
-    yield f"Time per task: {task_time.total_seconds():.3f} seconds on average"
+    yield f"Mean time per task: {format_duration(task_time, precise=True)}"
     yield f"Expected duration: about {format_duration(found.duration)}"
-    yield f"Expected cost: about {_exact(found.cost)}"
+    yield f"Expected cost: about {format_cost(found.cost)}"
     if found.exceeds_total_cost and max_total_cost is not None:
-        yield f"WARNING: this is more than max_total_cost ({_exact(max_total_cost)}); the job would be stopped there"
-
-
-def _exact(amount: Money) -> str:
-    """Cents for what people think of as money, more places for what would round to nothing."""
-    return amount.format(2) if not amount or amount >= Money(1) else amount.format(6)
+        limit = format_cost(max_total_cost)
+        yield f"WARNING: this is more than max_total_cost ({limit}); the job would be stopped at that cost"
 
 
 def render_headroom(offers: Sequence[RankedOffer], headrooms: Sequence[Headroom | None], *, wanted: int | None) -> str:
-    """What the quotas allow of the first offers; empty where the provider can tell of none.
+    """Return how many instances the quotas allow of the first offers; empty where the provider reports none.
 
     Args:
-        wanted: How many instances of the first offer are planned; None: unknown.
+        wanted: Planned number of instances of the first offer; None: unknown.
     """
     lines = [
         f"  {ranked.offer.instance_type.name} ({ranked.offer.zone}, {ranked.offer.purchase.value}): "
@@ -113,13 +107,14 @@ def render_headroom(offers: Sequence[RankedOffer], headrooms: Sequence[Headroom 
     ]
     if not lines:
         return ""
-    text = "\n".join(["Quotas allow now:", *lines])
+    text = "\n".join(["Quotas currently allow:", *lines])
     first = headrooms[0]
     if first is None or wanted is None or wanted <= first.instances:
         return text
+    planned = f"{counted(wanted, 'instance')} {'is' if wanted == 1 else 'are'} planned"
     return (
-        f"{text}\nWARNING: {counted(wanted, 'instance')} are planned, {first.limited_by} allows {first.instances}; "
-        "the rest would be of the next offers, or wait"
+        f"{text}\nWARNING: {planned}, {first.limited_by} allows {first.instances}; "
+        "the others would use the next offers, or wait"
     )
 
 
@@ -132,7 +127,7 @@ def plan_dict(
     now: datetime,
     headrooms: Sequence[Headroom | None] = (),
 ) -> dict[str, Any]:
-    """The whole plan for JSON; amounts in US dollars as text, so that none is rounded."""
+    """Return the plan for `json.dumps`; amounts in US dollars as text, unrounded."""
     return {
         "tasks": tasks,
         "task_time_seconds": None if task_time is None else task_time.total_seconds(),

@@ -1,20 +1,21 @@
-"""The summary that is shown again and again while a job runs."""
+"""Periodic summary and overview of a job."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from datetime import timedelta
 
 from cloud_tasks.model import Money, TaskStatus
-from cloud_tasks.report.text.formatting import format_duration, indented
-from cloud_tasks.store import ElapsedStatistics, JobSummary, Throughput
+from cloud_tasks.report.text.formatting import counted, format_cost, format_duration, indented
+from cloud_tasks.store import ElapsedStatistics, JobStatistics, JobSummary, Throughput
 
-__all__ = ["render_elapsed", "render_summary", "status_counts"]
+__all__ = ["overview", "render_elapsed", "render_summary", "status_counts"]
 
 _IN_PROGRESS = (TaskStatus.QUEUED, TaskStatus.RUNNING)
 
 
 def status_counts(summary: JobSummary) -> dict[str, int]:
-    """How many tasks there are of each kind that has any, ``completed`` first; queued and running are one."""
+    """Return the non-zero task counts by status, ``completed`` first; queued and running tasks are ``in_progress``."""
     counts = {
         TaskStatus.COMPLETED.value: summary.counts.get(TaskStatus.COMPLETED, 0),
         "in_progress": sum(summary.counts.get(status, 0) for status in _IN_PROGRESS),
@@ -26,7 +27,7 @@ def status_counts(summary: JobSummary) -> dict[str, int]:
 
 
 def render_elapsed(elapsed: ElapsedStatistics) -> str:
-    """The five lines about how long tasks took."""
+    """Return the statistics of task durations, five lines."""
     return "\n".join(
         (
             f"Range:  {elapsed.minimum:.2f} to {elapsed.maximum:.2f} seconds",
@@ -45,11 +46,11 @@ def render_summary(
     cost: Money | None = None,
     price_per_hour: Money | None = None,
 ) -> str:
-    """Where a job stands, in a few lines.
+    """Return the progress of a job, a few lines.
 
     Args:
-        cost: Spent so far.
-        price_per_hour: Of what runs now; with ``cost`` and ``pace`` the final cost is projected.
+        cost: Accrued cost.
+        price_per_hour: Price of the running instances; with ``cost`` and ``pace`` the total cost is projected.
     """
     return "\n".join(_lines(summary, pace, cost, price_per_hour))
 
@@ -69,8 +70,32 @@ def _lines(
             left = format_duration(pace.remaining_time)
             yield f"  Remaining time: about {left} (until {pace.end:%Y-%m-%d %H:%M} UTC)"
     if cost is not None:
-        now = "" if price_per_hour is None else f", {price_per_hour}/hour now"
+        now = "" if price_per_hour is None else f", {format_cost(price_per_hour)}/hour now"
         projected = ""
         if pace is not None and price_per_hour is not None and summary.remaining:
-            projected = f", about {pace.final_cost(cost, price_per_hour)} in the end"
-        yield f"  Cost: {cost} so far{now}{projected}"
+            projected = f", projected total {format_cost(pace.final_cost(cost, price_per_hour))}"
+        yield f"  Cost: {format_cost(cost)} so far{now}{projected}"
+
+
+def overview(statistics: JobStatistics, elapsed: timedelta) -> list[tuple[str, str]]:
+    """Return the key figures of a job as (name, value), for the formatted reports.
+
+    Args:
+        elapsed: Duration of the latest run.
+    """
+    summary = statistics.summary
+    figures = [("Tasks", f"{summary.total:,}")]
+    figures += [(name.replace("_", " ").capitalize(), f"{count:,}") for name, count in status_counts(summary).items()]
+    figures.append(("Elapsed time", format_duration(elapsed)))
+    finished, hours = summary.finished_tasks - summary.finished_before, elapsed.total_seconds() / 3600
+    if hours > 0 and finished:
+        figures.append(("Tasks per hour", f"{finished / hours:,.1f}"))
+    return [
+        *figures,
+        ("Attempts", f"{summary.attempts:,}"),
+        ("Retries", f"{summary.retries:,}"),
+        ("Interrupted attempts", f"{summary.losses:,}"),
+        ("Spot terminations", counted(len(statistics.spot_terminations), "host")),
+        ("Instances", f"{statistics.instances:,}"),
+        ("Cost", format_cost(statistics.cost)),
+    ]

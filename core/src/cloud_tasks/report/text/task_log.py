@@ -1,7 +1,8 @@
-"""One task's story: its attempts, what was reported of each, and what it printed."""
+"""History of a task: its attempts with results and output, and its events."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from typing import Any
@@ -10,7 +11,7 @@ import attrs
 
 from cloud_tasks.convert import event_to_json
 from cloud_tasks.model import Event, Task, TaskStatus
-from cloud_tasks.report.text.formatting import indented
+from cloud_tasks.report.text.formatting import indented, without_traceback
 from cloud_tasks.store.queries.history import TaskAttempt
 
 __all__ = ["render_task_log", "task_log_dict"]
@@ -19,10 +20,10 @@ _SHOWN_ELSEWHERE = frozenset({"stack_trace", "log_tail", "exception", "exception
 
 
 def render_task_log(task: Task, status: TaskStatus, attempts: Sequence[TaskAttempt], events: Sequence[Event]) -> str:
-    """The whole story for people."""
-    lines = [f"Task {task.task_id}: {status.value}", f"Data: {dict(task.data)}"]
+    """Return the history as text."""
+    lines = [f"Task {task.task_id}: {status.value}", f"Data: {_shown(dict(task.data))}"]
     if not attempts:
-        lines.append("No attempt has begun.")
+        lines.append("No attempts yet")
     for attempt in attempts:
         lines += ["", *_attempt(attempt)]
     if events:
@@ -34,18 +35,18 @@ def render_task_log(task: Task, status: TaskStatus, attempts: Sequence[TaskAttem
 def _attempt(found: TaskAttempt) -> Iterator[str]:
     record, details = found.record, found.details
     outcome = TaskStatus.RUNNING.value if record.outcome is None else record.outcome.value
-    took = "" if record.elapsed_time is None else f" in {record.elapsed_time:.2f} s"
+    took = "" if record.elapsed_time is None else f" after {record.elapsed_time:.2f} s"
     yield f"Attempt {record.attempt}: {outcome}{took}"
-    where = record.hostname or "?"
+    where = record.hostname or "unknown host"
     where += f" (instance {record.instance_id})" if record.instance_id else ""
-    yield f"  {_moment(record.started_at)} to {_moment(record.ended_at)} on {where}"
+    end = _moment(record.ended_at) if record.ended_at else "now"
+    yield f"  {_moment(record.started_at)} to {end} on {where}"
     if record.reason:
         yield f"  Reason: {record.reason}"
     if "result" in details:
-        yield f"  Result: {details['result']}"
-    trace, printed = (str(details.get(name) or "").strip() for name in ("stack_trace", "log_tail"))
-    # A worker prints the traceback too; once is enough.
-    for title, text in (("Traceback", trace), ("Output", printed.removesuffix(trace).rstrip())):
+        yield f"  Result: {_shown(details['result'])}"
+    trace, output = (str(details.get(name) or "").strip() for name in ("stack_trace", "log_tail"))
+    for title, text in (("Traceback", trace), ("Output", without_traceback(output, trace))):
         if text:
             yield f"  {title}:"
             yield from indented(text.splitlines(), 4)
@@ -55,21 +56,27 @@ def _event(event: Event) -> str:
     facts = {name: value for name, value in event.details.items() if name not in _SHOWN_ELSEWHERE}
     if event.retry is not None:
         facts["retry"] = event.retry
-    told = " ".join(f"{name}={value}" for name, value in facts.items())
+    shown = " ".join(f"{name}={_shown(value)}" for name, value in facts.items())
     attempt = "" if event.attempt is None else f" attempt {event.attempt}"
-    return f"{_moment(event.timestamp)} {event.event_type.value}{attempt} on {event.hostname or '?'}" + (
-        f" [{told}]" if told else ""
-    )
+    host = event.hostname or "unknown host"
+    return f"{_moment(event.timestamp)} {event.event_type.value}{attempt} on {host}" + (f" [{shown}]" if shown else "")
+
+
+def _shown(value: Any) -> str:
+    """Return a value as text: strings as they are, everything else as JSON."""
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
 
 
 def _moment(when: datetime | None) -> str:
-    return "?" if when is None else f"{when.astimezone(UTC):%Y-%m-%d %H:%M:%S}.{when.microsecond // 1000:03d}"
+    return (
+        "unknown time" if when is None else f"{when.astimezone(UTC):%Y-%m-%d %H:%M:%S}.{when.microsecond // 1000:03d}"
+    )
 
 
 def task_log_dict(
     task: Task, status: TaskStatus, attempts: Sequence[TaskAttempt], events: Sequence[Event]
 ) -> dict[str, Any]:
-    """The same for `json.dumps`."""
+    """Return the history for `json.dumps`."""
     return {
         "task_id": task.task_id,
         "status": status.value,

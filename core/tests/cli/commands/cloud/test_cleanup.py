@@ -1,4 +1,4 @@
-"""``sweep``: what is mine and has expired goes, and nothing else; and not without being asked for."""
+"""``cleanup``: what is mine and has expired goes, and nothing else; and not without being asked for."""
 
 from __future__ import annotations
 
@@ -22,24 +22,24 @@ def launch_all(shell: CommandLine) -> dict[str, str]:
     }
 
 
-def test_only_what_is_mine_and_expired_goes(shell: CommandLine) -> None:
+def test_cleanup_terminates_only_own_expired_instances(shell: CommandLine) -> None:
     found = launch_all(shell)
-    swept = shell.run("sweep", "--provider", "local", "--force")
+    swept = shell.run("cleanup", "--provider", "local", "--force")
     assert (swept.code, shell.running()) == (0, {found["current"], found["foreign"]})
-    assert "Terminated 1 instances" in swept.out
+    assert "Terminated 1 instance" in swept.out
 
 
-def test_all_of_mine_and_then_that_of_others(shell: CommandLine) -> None:
+def test_cleanup_includes_unexpired_and_other_owners_on_request(shell: CommandLine) -> None:
     found = launch_all(shell)
-    assert shell.run("sweep", "--provider", "local", "--all", "--force").code == 0
+    assert shell.run("cleanup", "--provider", "local", "--all", "--force").code == 0
     assert shell.running() == {found["foreign"]}
-    assert shell.run("sweep", "--provider", "local", "--any-owner", "--force").code == 0
+    assert shell.run("cleanup", "--provider", "local", "--any-owner", "--force").code == 0
     assert shell.running() == set()
 
 
-def test_nothing_goes_without_a_confirmation(shell: CommandLine) -> None:
+def test_cleanup_terminates_nothing_without_confirmation(shell: CommandLine) -> None:
     found = launch_all(shell)
-    refused = shell.run("sweep", "--provider", "local")
+    refused = shell.run("cleanup", "--provider", "local")
     assert (refused.code, shell.running()) == (2, set(found.values()))
     assert refused.err.splitlines() == [
         "Error: this would terminate 1 instance; add --force to confirm, or --list to only show them"
@@ -47,26 +47,35 @@ def test_nothing_goes_without_a_confirmation(shell: CommandLine) -> None:
     assert found["expired"] in refused.out
 
 
-def test_the_list_alone_changes_nothing(shell: CommandLine) -> None:
+def test_cleanup_list_changes_nothing(shell: CommandLine) -> None:
     found = launch_all(shell)
-    listed = shell.run("sweep", "--provider", "local", "--list", "--json", "--all")
+    listed = shell.run("cleanup", "--provider", "local", "--list", "--json", "--all")
     assert {entry["instance_id"] for entry in json.loads(listed.out)} == {found["expired"], found["current"]}
     assert shell.running() == set(found.values())
 
 
-def test_one_job_alone_can_be_swept(shell: CommandLine) -> None:
+def test_cleanup_of_one_job(shell: CommandLine) -> None:
     found = launch_all(shell)
-    assert shell.run("sweep", "--provider", "local", "--job-id", "two", "--all", "--force").code == 0
+    assert shell.run("cleanup", "--provider", "local", "--job-id", "two", "--all", "--force").code == 0
     assert shell.running() == {found["expired"], found["foreign"]}
 
 
-def test_an_instance_without_an_expiry_is_left_alone(shell: CommandLine) -> None:
+def test_cleanup_skips_instances_without_an_expiry(shell: CommandLine) -> None:
     kept = shell.launch("a", owner=owner_label()).instance_id
-    assert "Nothing to terminate" in shell.run("sweep", "--provider", "local").out
+    assert "Nothing to terminate" in shell.run("cleanup", "--provider", "local").out
     assert shell.running() == {kept}
 
 
-def test_a_provider_has_to_be_named(shell: CommandLine) -> None:
-    refused = shell.run("sweep")
+def test_cleanup_requires_a_provider(shell: CommandLine) -> None:
+    refused = shell.run("cleanup")
     assert refused.code == 2
     assert refused.err.startswith("Error: no provider was given")
+
+
+def test_cleanup_accepts_its_former_name_with_a_warning(shell: CommandLine) -> None:
+    launch_all(shell)
+    listing = ("--provider", "local", "--list", "--all", "--json")
+    current, former = shell.run("cleanup", *listing), shell.run("sweep", *listing)
+    assert (former.code, former.out) == (0, current.out)
+    assert former.err.splitlines() == ['Warning: command "sweep" was renamed; use "cleanup"']
+    assert "sweep" not in shell.run("--help").out

@@ -34,28 +34,28 @@ def finding(answer: Answer, subject: str) -> dict[str, Any]:
     return found
 
 
-def test_all_is_well_ends_with_zero() -> None:
+def test_doctor_exits_with_zero_when_all_checks_pass() -> None:
     answer = MemoryCommands(compute={"check": lambda settings, context: [GOOD]}).call("doctor")
     assert answer.code == 0
-    assert "ok       credentials" in answer.out
-    assert answer.out.endswith("All is well\n")
+    assert "ok      credentials" in answer.out
+    assert answer.out.endswith("All checks passed\n")
 
 
-def test_something_missing_ends_with_one_and_says_what_mends_it() -> None:
+def test_doctor_exits_with_one_and_suggests_fixes() -> None:
     answer = MemoryCommands(queue={"check": lambda settings, context: [GOOD, BAD]}).call("doctor")
     assert answer.code == 1
-    assert "  MISSING  API " in answer.out
+    assert "  FAILED  API " in answer.out
     assert "-> cloud services enable machines" in answer.out
     assert "1 of " in answer.out
 
 
-def test_the_findings_are_to_be_had_as_json() -> None:
+def test_doctor_prints_findings_as_json() -> None:
     answer = MemoryCommands(pricing={"check": lambda settings, context: [BAD]}).call("doctor", "--json")
     assert answer.data["ok"] is False
     assert finding(answer, "API") == {"by": "memory pricing", **attrs.asdict(BAD)}
 
 
-def test_a_check_is_told_the_region_and_the_zone() -> None:
+def test_doctor_passes_region_and_zone_to_checks() -> None:
     told: list[CheckContext] = []
 
     def check(settings: Any, context: CheckContext) -> list[Finding]:
@@ -66,7 +66,7 @@ def test_a_check_is_told_the_region_and_the_zone() -> None:
     assert [(context.region, context.zone) for context in told] == [("moon", "moon-a")]
 
 
-def test_what_two_backends_find_alike_is_told_once() -> None:
+def test_doctor_shows_a_shared_finding_once() -> None:
     both = {"check": lambda settings, context: [BAD]}
     answer = MemoryCommands(queue=both, compute=both).call("doctor", "--json")
     assert [each["subject"] for each in answer.data["findings"]].count("API") == 1
@@ -79,9 +79,7 @@ def test_what_two_backends_find_alike_is_told_once() -> None:
         (ProviderError("refused", hint="log in"), "the check itself failed: refused", "log in"),
     ],
 )
-def test_a_check_that_raises_is_a_finding_and_keeps_no_other_from_being_made(
-    error: Exception, message: str, remedy: str
-) -> None:
+def test_doctor_continues_after_a_check_that_raises(error: Exception, message: str, remedy: str) -> None:
     def check(settings: Any, context: Any) -> Iterator[Finding]:
         yield GOOD
         raise error
@@ -95,7 +93,7 @@ def test_a_check_that_raises_is_a_finding_and_keeps_no_other_from_being_made(
     assert finding(answer, "credentials")["ok"]
 
 
-def test_a_setting_that_is_missing_is_a_finding() -> None:
+def test_doctor_finds_a_missing_setting() -> None:
     @attrs.frozen(kw_only=True)
     class Settings:
         project: str = setting(help="Whose", flag="--project")
@@ -107,13 +105,13 @@ def test_a_setting_that_is_missing_is_a_finding() -> None:
     assert "--project" in found["remedy"]
 
 
-def test_without_a_provider_only_this_machine_is_checked() -> None:
+def test_doctor_without_a_provider_checks_this_machine() -> None:
     answer = MemoryCommands().call("doctor", "--json", provider=False)
     assert answer.code == 0
-    assert finding(answer, "provider")["remedy"] == "give --provider or --config"
+    assert finding(answer, "provider")["remedy"] == "add --provider or --config"
 
 
-def test_a_broken_plugin_is_found() -> None:
+def test_doctor_finds_a_broken_plugin() -> None:
     commands = MemoryCommands()
 
     def broken() -> list[Any]:
@@ -126,26 +124,26 @@ def test_a_broken_plugin_is_found() -> None:
     assert (found["ok"], "rusty" in found["message"]) == (False, True)
 
 
-def test_the_database_is_looked_at(tmp_path: Path) -> None:
+def test_doctor_checks_the_database(tmp_path: Path) -> None:
     new_store(tmp_path, ["a", "b"]).close()
     found = finding(MemoryCommands().call("doctor", "--job-id", "job", "--json"), "database")
-    assert (found["ok"], found["message"]) == (True, "job.db: job job, 0 of 2 tasks have ended")
+    assert (found["ok"], found["message"]) == (True, "job.db: job job, 0 of 2 tasks finished")
 
 
-def test_a_file_that_is_no_database_is_found(tmp_path: Path) -> None:
+def test_doctor_finds_an_invalid_database(tmp_path: Path) -> None:
     (tmp_path / "job.db").write_text("nonsense")
     answer = MemoryCommands().call("doctor", "--job-id", "job", "--json")
     assert (answer.code, finding(answer, "database")["ok"]) == (1, False)
 
 
-def test_a_folder_that_cannot_be_written_is_found(tmp_path: Path) -> None:
+def test_doctor_finds_a_folder_that_is_not_writable(tmp_path: Path) -> None:
     config = load_config(Registry(only=()), file=None, options={"run.db_file": "absent/job.db"}, environ={})
     found = {each.subject: each for each in check_core(config)}
     assert not found["database folder"].ok
-    assert found["database folder"].remedy == "choose another place with --db-file"
+    assert found["database folder"].remedy == "choose another location with --db-file"
 
 
-def test_a_file_system_with_another_time_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_doctor_finds_a_clock_difference(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(
         "cloud_tasks.cli.commands.cloud._doctor_checks.time", SimpleNamespace(time=lambda: 1_900_000_000.0)
     )
@@ -155,19 +153,19 @@ def test_a_file_system_with_another_time_is_found(tmp_path: Path, monkeypatch: p
     assert "differs by" in clock.message
 
 
-def test_nothing_is_left_in_the_folder(tmp_path: Path) -> None:
+def test_doctor_leaves_no_files(tmp_path: Path) -> None:
     MemoryCommands().call("doctor")
     assert os.listdir(tmp_path) == []
 
 
-def test_the_policies_are_printed_by_name() -> None:
+def test_doctor_prints_policies_by_name() -> None:
     documents = {"controller": "role: all", "worker": "role: some\n"}
     commands = MemoryCommands(compute={"policies": lambda settings, context: documents})
     assert commands.call("doctor", "--policy").out == "# controller\nrole: all\n\n# worker\nrole: some\n"
     assert commands.call("doctor", "--policy", "--json").data == documents
 
 
-def test_a_provider_without_policies_says_so() -> None:
+def test_doctor_rejects_policy_for_a_provider_without_permissions() -> None:
     error = MemoryCommands().call("doctor", "--policy").error
     assert isinstance(error, InputError)
     assert "memory needs no permissions" in str(error)

@@ -28,20 +28,20 @@ def column(answer: Answer, name: str) -> list[Any]:
 # regions
 
 
-def test_regions_are_listed_with_the_number_of_their_zones(commands: MemoryCommands) -> None:
+def test_list_regions_shows_the_number_of_zones(commands: MemoryCommands) -> None:
     rows = [line.split() for line in commands.call("list-regions").out.splitlines()]
     assert rows[2] == ["memory", "-", "2"]
 
 
-def test_zones_names_them(commands: MemoryCommands) -> None:
+def test_list_regions_shows_zone_names(commands: MemoryCommands) -> None:
     assert "memory-a, memory-b" in commands.call("list-regions", "--zones").out
     assert "memory-a, memory-b" in commands.call("list-regions", "--detail").out
     assert "memory-a" not in commands.call("list-regions").out
 
 
-def test_a_prefix_leaves_regions_out(commands: MemoryCommands) -> None:
+def test_list_regions_filters_by_prefix(commands: MemoryCommands) -> None:
     assert column(commands.call("list-regions", "--prefix", "mem", "--json"), "name") == ["memory"]
-    assert commands.call("list-regions", "--prefix", "eu-").out == "No regions\n"
+    assert commands.call("list-regions", "--prefix", "eu-").out == "No regions found\n"
 
 
 # images
@@ -65,12 +65,12 @@ def with_images() -> MemoryCommands:
     return MemoryCommands(compute={"open": open_compute})
 
 
-def test_images_of_ones_own_are_shown_when_asked_for(with_images: MemoryCommands) -> None:
+def test_list_images_includes_own_images_on_request(with_images: MemoryCommands) -> None:
     assert column(with_images.call("list-images", "--json"), "name") == ["ubuntu"]
     assert column(with_images.call("list-images", "--json", "--user"), "name") == ["mine", "ubuntu"]
 
 
-def test_images_are_filtered_sorted_and_limited(with_images: MemoryCommands) -> None:
+def test_list_images_filters_sorts_and_limits(with_images: MemoryCommands) -> None:
     assert column(with_images.call("list-images", "--user", "--json", "--filter", "LIBRARIES"), "name") == ["mine"]
     assert column(with_images.call("list-images", "--user", "--json", "--sort-by=-name"), "name") == ["ubuntu", "mine"]
     cut = with_images.call("list-images", "--user", "--limit", "1")
@@ -79,7 +79,7 @@ def test_images_are_filtered_sorted_and_limited(with_images: MemoryCommands) -> 
     assert "... and 1 more" in cut.err
 
 
-def test_detail_shows_what_the_table_leaves_out(with_images: MemoryCommands) -> None:
+def test_list_images_detail_shows_all_fields(with_images: MemoryCommands) -> None:
     assert "URI:          images/1" in with_images.call("list-images", "--detail").out
     assert "images/1" not in with_images.call("list-images").out
 
@@ -87,7 +87,7 @@ def test_detail_shows_what_the_table_leaves_out(with_images: MemoryCommands) -> 
 # instance types
 
 
-def test_instance_types_have_prices_and_one_row_for_all_their_zones(commands: MemoryCommands) -> None:
+def test_list_instance_types_has_prices_and_one_row_for_all_zones(commands: MemoryCommands) -> None:
     rows = commands.call("list-instance-types", "--json").data
     assert [row["name"] for row in rows] == ["memory-1", "memory-2", "memory-4", "memory-8"]
     four = rows[2]
@@ -96,17 +96,17 @@ def test_instance_types_have_prices_and_one_row_for_all_their_zones(commands: Me
     assert (four["zone"], four["zones"]) == ("memory-*", ["memory-a", "memory-b"])
 
 
-def test_a_constraint_leaves_types_out_and_says_how_many(commands: MemoryCommands) -> None:
+def test_list_instance_types_counts_types_rejected_by_constraints(commands: MemoryCommands) -> None:
     answer = commands.call("list-instance-types", "--min-cpu", "4", "--max-total-memory", "20")
     assert [line.split()[0] for line in answer.out.splitlines()[2:]] == ["memory-4"]
-    assert "3 other types do not satisfy the constraints" in answer.err
+    assert "3 other types rejected by the constraints" in answer.err
 
 
-def test_a_zone_is_the_only_one_shown(commands: MemoryCommands) -> None:
+def test_list_instance_types_restricted_to_a_zone(commands: MemoryCommands) -> None:
     assert column(commands.call("list-instance-types", "--json", "--zone", "memory-b"), "zone") == ["memory-b"] * 4
 
 
-def test_spot_prices_are_those_of_spot(commands: MemoryCommands) -> None:
+def test_list_instance_types_shows_spot_prices(commands: MemoryCommands) -> None:
     (row,) = commands.call("list-instance-types", "--json", "--use-spot", "--max-cpu", "1").data
     assert (row["purchase"], float(row["total_price"])) == ("spot", 0.015)
 
@@ -122,7 +122,7 @@ def test_spot_prices_are_those_of_spot(commands: MemoryCommands) -> None:
         (["--instance-types", "y-1$", "y-8$"], ["1", "8"]),
     ],
 )
-def test_types_are_sorted_filtered_and_limited(
+def test_list_instance_types_sorts_filters_and_limits(
     commands: MemoryCommands, arguments: list[str], expected: list[str]
 ) -> None:
     answer = commands.call("list-instance-types", "--json", *arguments)
@@ -130,10 +130,10 @@ def test_types_are_sorted_filtered_and_limited(
         assert column(answer, "name") == [f"memory-{size}" for size in expected]
     else:
         assert isinstance(answer.error, InputError)
-        assert "may mean total_price, total_price_per_cpu" in str(answer.error)
+        assert "is ambiguous; choose from total_price, total_price_per_cpu" in str(answer.error)
 
 
-def test_detail_shows_every_part_of_the_price(commands: MemoryCommands) -> None:
+def test_list_instance_types_detail_shows_the_price_breakdown(commands: MemoryCommands) -> None:
     text = commands.call("list-instance-types", "--detail", "--max-cpu", "2", "--min-cpu", "2").out
     assert text.startswith("memory-2\n  Arch: ")
     assert "vCPU $/h:                 $0.100000\n" in text
@@ -142,7 +142,7 @@ def test_detail_shows_every_part_of_the_price(commands: MemoryCommands) -> None:
 # running instances
 
 
-def test_the_instances_of_a_job_of_all_jobs_and_of_anybody(commands: MemoryCommands) -> None:
+def test_list_running_instances_of_a_job_of_all_jobs_and_of_the_account(commands: MemoryCommands) -> None:
     ours, other = commands.launch("a"), commands.launch("b", job_id="other", vcpus=4)
     foreign = commands.provider.instances.start_unmanaged()
 
@@ -154,7 +154,7 @@ def test_the_instances_of_a_job_of_all_jobs_and_of_anybody(commands: MemoryComma
     assert found("--all-instances") == sorted([foreign, ours.instance_id, other.instance_id])
 
 
-def test_terminated_instances_are_shown_when_asked_for(commands: MemoryCommands) -> None:
+def test_list_running_instances_includes_terminated_on_request(commands: MemoryCommands) -> None:
     instance = commands.launch("a")
     commands.provider.instances.end(instance.instance_id)
     assert commands.call("list-running-instances").out == "No running instances of any job found\n"
@@ -162,14 +162,14 @@ def test_terminated_instances_are_shown_when_asked_for(commands: MemoryCommands)
     assert column(commands.call("list-running-instances", "--include-terminated", "--json"), "state") == ["terminated"]
 
 
-def test_running_instances_are_sorted_and_detailed(commands: MemoryCommands) -> None:
+def test_list_running_instances_sorts_and_shows_detail(commands: MemoryCommands) -> None:
     for token, vcpus in (("a", 2), ("b", 8), ("c", 1)):
         commands.launch(token, vcpus=vcpus)
     types = column(commands.call("list-running-instances", "--json", "--sort-by=-type"), "type")
     assert types == ["memory-8", "memory-2", "memory-1"]
-    assert "Owner:     me\n" in commands.call("list-running-instances", "--detail").out
+    assert "Owner:        me\n" in commands.call("list-running-instances", "--detail").out
 
 
-def test_one_job_and_all_instances_exclude_each_other(commands: MemoryCommands) -> None:
+def test_list_running_instances_rejects_job_with_all_instances(commands: MemoryCommands) -> None:
     error = commands.call("list-running-instances", "--all-instances", "--job-id", "job").error
     assert str(error) == "--all-instances and --job-id exclude each other; give one of them"

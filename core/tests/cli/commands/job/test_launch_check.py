@@ -50,7 +50,7 @@ def call(commands: MemoryCommands, command: str, *arguments: str, script: str = 
     ("script", "options", "expected"),
     [("long.sh", (), "bytes; 5000 are allowed"), ("start.sh", ("--image", "windows-95"), 'no image "windows-95"')],
 )
-def test_a_launch_that_the_backend_would_not_make_is_bad_input_before_anything_is_created(
+def test_launch_check_rejects_a_launch_before_anything_is_created(
     commands: MemoryCommands,
     tmp_path: Path,
     command: tuple[str, ...],
@@ -67,7 +67,7 @@ def test_a_launch_that_the_backend_would_not_make_is_bad_input_before_anything_i
     assert not commands.provider.instances.ours()
 
 
-def test_the_check_sees_the_request_that_a_run_would_make(commands: MemoryCommands) -> None:
+def test_launch_check_receives_the_request_of_a_run(commands: MemoryCommands) -> None:
     seen: list[LaunchRequest] = []
     commands = MemoryCommands(compute={"check_launch": lambda settings, request: seen.append(request)})
     assert call(commands, "plan", "--image", "ubuntu", "--max-lifetime", "3600").code == 0
@@ -78,7 +78,7 @@ def test_the_check_sees_the_request_that_a_run_would_make(commands: MemoryComman
     assert request.max_lifetime is not None
 
 
-def test_a_plan_without_a_script_and_a_backend_without_a_check_are_as_before(commands: MemoryCommands) -> None:
+def test_launch_check_is_optional_for_plans_and_backends(commands: MemoryCommands) -> None:
     assert commands.call("plan", "--max-instances", "1").code == 0
     assert call(MemoryCommands(), "plan", script="long.sh").code == 0
 
@@ -90,7 +90,7 @@ def test_a_plan_without_a_script_and_a_backend_without_a_check_are_as_before(com
         (LaunchFailedError("the region has no default VPC", hint="set aws.subnets"), 1),
     ],
 )
-def test_a_run_whose_launches_fail_for_certain_ends_with_the_error(
+def test_run_whose_launches_always_fail_exits_with_the_error(
     commands: MemoryCommands, error: CloudTasksError, code: int
 ) -> None:
     launches: list[str] = []
@@ -109,5 +109,5 @@ def test_a_run_whose_launches_fail_for_certain_ends_with_the_error(
     commands = MemoryCommands(compute={"open": open_compute})
     answer = call(commands, "run", "--scaling-check-interval", "0.2")
     assert answer.code == code
-    assert f"Error: the job was stopped: No instance could be launched, 3 attempts failed: {error}" in answer.err
+    assert f"Error: job stopped: No instance could be launched, 3 attempts failed: {error}" in answer.err
     assert len(launches) == 3

@@ -37,7 +37,7 @@ def monitor(commands: MemoryCommands, *arguments: str) -> Answer:
     return commands.call("monitor", "--job-id", "job", "--scaling-check-interval", "0.05", *arguments)
 
 
-def test_it_ends_with_the_report_when_every_task_has_ended(commands: MemoryCommands, tmp_path: Path) -> None:
+def test_monitor_exits_with_the_report_when_all_tasks_are_finished(commands: MemoryCommands, tmp_path: Path) -> None:
     report(commands, started("a"), completed("a", elapsed=2.0))
     report(commands, failed("b", message="broken"))
     answer = monitor(commands)
@@ -49,20 +49,20 @@ def test_it_ends_with_the_report_when_every_task_has_ended(commands: MemoryComma
         assert (store.summary().finished, store.job.state) == (True, JobState.FINISHED)
 
 
-def test_the_queues_stay(commands: MemoryCommands) -> None:
+def test_monitor_keeps_the_queues(commands: MemoryCommands) -> None:
     report(commands, completed("a"), completed("b"))
     monitor(commands)
     assert commands.queue("job").exists()
     assert commands.queue("job-events").depth().visible == 0
 
 
-def test_a_job_that_is_finished_already_ends_at_once(commands: MemoryCommands) -> None:
+def test_monitor_of_a_finished_job_exits_at_once(commands: MemoryCommands) -> None:
     report(commands, completed("a"), completed("b"))
     monitor(commands)
     assert monitor(commands).code == 0
 
 
-def test_events_are_printed_and_copied(commands: MemoryCommands, tmp_path: Path) -> None:
+def test_monitor_prints_and_copies_events(commands: MemoryCommands, tmp_path: Path) -> None:
     report(commands, completed("a"), completed("b"))
     answer = monitor(commands, "--print-events", "--output-file", "events.jsonl")
     copied = (tmp_path / "events.jsonl").read_text().splitlines()
@@ -70,13 +70,13 @@ def test_events_are_printed_and_copied(commands: MemoryCommands, tmp_path: Path)
     assert answer.out.splitlines()[:2] == copied
 
 
-def test_the_end_as_json(commands: MemoryCommands) -> None:
+def test_monitor_prints_the_result_as_json(commands: MemoryCommands) -> None:
     report(commands, completed("a"), failed("b"))
     facts = monitor(commands, "--json").data
     assert (facts["finished"], facts["counts"]["completed"], facts["failures"]) == (True, 1, 1)
 
 
-def test_it_is_known_by_its_older_name(commands: MemoryCommands) -> None:
+def test_monitor_is_accepted_by_its_older_name(commands: MemoryCommands) -> None:
     report(commands, completed("a"), completed("b"))
     assert commands.call("monitor_event_queue", "--job-id", "job").code == 0
 
@@ -84,11 +84,13 @@ def test_it_is_known_by_its_older_name(commands: MemoryCommands) -> None:
 @pytest.mark.parametrize(
     ("prepare", "reason"),
     [
-        ("delete-queue", "there is no event queue job-events"),
-        ("remove the database", "there is no such job database"),
+        ("delete-queue", 'event queue "job-events" not found'),
+        ("remove the database", "job database not found"),
     ],
 )
-def test_what_is_missing_is_named(commands: MemoryCommands, tmp_path: Path, prepare: str, reason: str) -> None:
+def test_monitor_names_missing_queues_and_databases(
+    commands: MemoryCommands, tmp_path: Path, prepare: str, reason: str
+) -> None:
     if prepare == "delete-queue":
         commands.call("delete-queue", "--job-id", "job", "--force")
     else:
@@ -97,7 +99,7 @@ def test_what_is_missing_is_named(commands: MemoryCommands, tmp_path: Path, prep
 
 
 @pytest.mark.parametrize("options", [(), ("--no-auto-complete",)])
-def test_an_interrupt_ends_it_and_loses_nothing(shell: CommandLine, options: tuple[str, ...]) -> None:
+def test_monitor_loses_nothing_when_interrupted(shell: CommandLine, options: tuple[str, ...]) -> None:
     shell.configure()
     (shell.folder / "tasks.json").write_text(json.dumps([{"id": name, "data": {}} for name in ("a", "b")]))
     assert shell.run("load-queue", "-c", "config.yml", "--task-file", "tasks.json").code == 0
@@ -120,7 +122,7 @@ def test_an_interrupt_ends_it_and_loses_nothing(shell: CommandLine, options: tup
     assert process.returncode == (0 if options else 130)
 
 
-def test_on_a_terminal_the_job_is_shown_while_it_goes_on(shell: CommandLine) -> None:
+def test_monitor_shows_the_live_view_on_a_terminal(shell: CommandLine) -> None:
     shell.configure()
     (shell.folder / "tasks.json").write_text(json.dumps([{"id": name, "data": {}} for name in ("a", "b")]))
     assert shell.run("load-queue", "-c", "config.yml", "--task-file", "tasks.json").code == 0

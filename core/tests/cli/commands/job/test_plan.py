@@ -43,52 +43,52 @@ def bad_input(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
     return line
 
 
-def test_the_offers_are_shown_best_first() -> None:
+def test_plan_shows_the_offers_best_first() -> None:
     rows = [line.split() for line in plan().output.splitlines()]
     assert rows[0][:4] == ["Rank", "Instance", "Type", "Zone"]
-    assert rows[2][:8] == ["1", "local-4", "local-a", "on-demand", "4", "4", "2.000000", "0.500000"]
+    assert rows[2][:8] == ["1", "local-4", "local-a", "on-demand", "4", "4", "$2.000000", "$0.500000"]
 
 
-def test_every_rejected_type_has_its_reason() -> None:
+def test_plan_shows_the_reason_for_every_rejected_type() -> None:
     assert "  local-4: 4 vCPUs > max_cpu 2\n" in plan("--rejected", "--max-cpu", "2").output
     rejected = plan_json("--max-cpu", "2")["rejected"]
     assert {"instance_type": "local-4", "reason": "4 vCPUs > max_cpu 2"}.items() <= rejected[-1].items()
 
 
-def test_the_number_of_instances_is_what_the_tasks_can_fill_within_the_limits() -> None:
+def test_plan_forecasts_instances_that_the_tasks_fill_within_the_limits() -> None:
     assert [plan_json("--num-tasks", n)["forecast"]["instances"] for n in ("0", "1", "5", "9999")] == [0, 1, 2, 3]
     assert plan_json()["forecast"]["instances"] == 3
 
 
-def test_the_task_time_gives_duration_and_cost() -> None:
+def test_plan_forecasts_duration_and_cost_from_the_task_time() -> None:
     found = plan_json("--num-tasks", "120", "--task-time", "360")["forecast"]
     assert (found["duration_seconds"], float(found["price_per_hour"]), float(found["cost"])) == (3600.0, 6.0, 6.0)
     text = plan("--num-tasks", "120", "--task-time", "360").output
     assert "Expected duration: about 1h 0m 0s\nExpected cost: about $6.00\n" in text
 
 
-def test_booting_takes_its_time_and_money() -> None:
+def test_plan_includes_the_boot_time_in_duration_and_cost() -> None:
     found = plan_json("--num-tasks", "120", "--task-time", "360", "--boot-time", "1800")["forecast"]
     assert (found["duration_seconds"], float(found["cost"])) == (5400.0, 9.0)
 
 
-def test_a_plan_beyond_the_total_cost_says_so() -> None:
+def test_plan_warns_of_a_cost_above_the_limit() -> None:
     text = plan("--num-tasks", "120", "--task-time", "360", "--max-total-cost", "5").output
     assert "WARNING: this is more than max_total_cost ($5.00)" in text
 
 
-def test_a_sample_gives_the_task_time(tmp_path: Path) -> None:
+def test_plan_takes_the_task_time_from_a_sample(tmp_path: Path) -> None:
     with new_store(tmp_path, ["a", "b"], name="sample.db") as store:
         store.apply_events([completed("a", elapsed=10.0), completed("b", elapsed=20.0)])
     assert plan_json("--sample-db", "sample.db")["task_time_seconds"] == 15.0
 
 
-def test_the_tasks_of_a_file_are_counted(tmp_path: Path) -> None:
+def test_plan_counts_the_tasks_of_a_file(tmp_path: Path) -> None:
     (tmp_path / "tasks.json").write_text('[{"task_id": "a", "data": {}}, {"task_id": "b", "data": {}}]')
     assert plan_json("--task-file", "tasks.json")["tasks"] == 2
 
 
-def test_nothing_is_changed_anywhere(tmp_path: Path) -> None:
+def test_plan_changes_nothing(tmp_path: Path) -> None:
     assert plan("--num-tasks", "10", "--task-time", "1", "--detail").exit_code == 0
     assert [path.name for path in tmp_path.iterdir()] == ["config.yml"]
 
@@ -106,7 +106,9 @@ def test_nothing_is_changed_anywhere(tmp_path: Path) -> None:
         (["--prefer", "beauty"], "prefer"),
     ],
 )
-def test_bad_input_is_one_line(arguments: list[str], reason: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_plan_reports_bad_input_in_one_line(
+    arguments: list[str], reason: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert reason in bad_input(capsys, *arguments)
 
 
@@ -114,7 +116,7 @@ def two_more(compute: object, offer: Offer) -> Headroom:
     return Headroom(instances=2, limited_by="CPUS-per-region")
 
 
-def test_what_the_quotas_allow_is_told_and_compared_with_the_plan(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_plan_compares_the_quotas_with_the_planned_instances(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "Quotas" not in plan("--num-tasks", "100").stdout
     monkeypatch.setattr("cloud_tasks_local.compute.LocalCompute.headroom", two_more)
     told = plan("--num-tasks", "100")
@@ -126,7 +128,7 @@ def test_what_the_quotas_allow_is_told_and_compared_with_the_plan(monkeypatch: p
     assert plan_json("--num-tasks", "1")["exceeds_quota"] is False
 
 
-def test_the_weight_of_a_cpu_family_reaches_the_ranking() -> None:
+def test_plan_ranks_by_the_speed_of_cpu_families() -> None:
     family = plan_json("--num-tasks", "1")["offers"][0]["cpu_family"]
     weighted = plan_json("--num-tasks", "1", "--set", f"run.cpu_family_speed={{{json.dumps(family)}: 2.5}}")
     assert weighted["offers"][0]["speed"] == 2.5

@@ -69,7 +69,7 @@ def call(command: str, *arguments: str) -> Answer:
 # report
 
 
-def test_the_report_of_an_unfinished_job_says_so() -> None:
+def test_report_of_an_unfinished_job_shows_the_remaining_tasks() -> None:
     text = call("report").out
     assert "=== JOB NOT COMPLETE: 2 TASKS REMAIN ===" in text
     assert "Total tasks: 6\n  Completed: 3\n  Pending: 2\n  Failed: 1\n" in text
@@ -77,14 +77,14 @@ def test_the_report_of_an_unfinished_job_says_so() -> None:
     assert "Cost: $0.10 for 1 instance" in text
 
 
-def test_the_report_of_a_finished_job_is_that_of_the_run(tmp_path: Path) -> None:
+def test_report_of_a_finished_job_equals_that_of_the_run(tmp_path: Path) -> None:
     with Store.open(tmp_path / "job.db") as store:
         store.apply_events([completed("t5", timestamp=at(10)), completed("t6", timestamp=at(19))])
     assert "=== JOB COMPLETE ===" in call("report").out
     assert "Elapsed time: 19s\n" in call("report").out
 
 
-def test_the_report_as_json_has_all_of_it() -> None:
+def test_report_as_json_has_all_data() -> None:
     facts = call("report", "--json").data
     assert (facts["total"], facts["counts"]["completed"], facts["remaining"]) == (6, 3, 2)
     assert facts["exceptions"][0] == {"summary": "ValueError: bad", "count": 1}
@@ -100,7 +100,7 @@ def test_the_report_as_json_has_all_of_it() -> None:
     assert facts["course"][-1]["end"] == at(3600).isoformat()
 
 
-def test_the_report_as_markdown_escapes_what_it_shows() -> None:
+def test_report_as_markdown_escapes_markup() -> None:
     text = call("report", "--format", "markdown").out
     assert text.startswith("# Job job: job not complete: 2 tasks remain\n")
     assert "| Tasks | 6 |" in text
@@ -126,7 +126,7 @@ class Page(HTMLParser):
         self.text += data
 
 
-def test_the_page_shows_text_as_text_and_needs_nothing_else() -> None:
+def test_html_report_escapes_markup_and_is_self_contained() -> None:
     found = call("report", "--format", "html").out
     page = Page(found)
     assert "script" not in page.tags
@@ -137,22 +137,22 @@ def test_the_page_shows_text_as_text_and_needs_nothing_else() -> None:
     assert "Traceback (most recent call last):" in page.text
 
 
-def test_the_page_has_the_pictures() -> None:
+def test_html_report_has_the_charts() -> None:
     found = call("report", "--format", "html").out
     pictures = [part.split("</svg>")[0] for part in found.split("<svg ")[1:]]
     roots = [ElementTree.fromstring(f"<svg {picture}</svg>") for picture in pictures]
     assert [root.findtext("title") for root in roots] == [
-        "Tasks that have ended, over time",
-        "Tasks per minute, over time",
-        "How many tasks took how long",
-        "Cost in US dollars, over time",
-        "Instances, from launch to end",
+        "Finished tasks over time",
+        "Tasks per minute over time",
+        "Task durations",
+        "Cost in US dollars over time",
+        "Instances from launch to termination",
     ]
-    (lane,) = (each for each in roots[-1].iter("rect") if each.get("class") == "machines")
+    (lane,) = (each for each in roots[-1].iter("rect") if each.get("class") == "instances")
     assert (lane.findtext("title") or "").startswith("i1: type-4, zone-a, spot, 3 tasks completed; idle")
 
 
-def test_a_job_without_any_event_has_a_report_in_every_format(tmp_path: Path) -> None:
+def test_report_of_a_job_without_events_works_in_every_format(tmp_path: Path) -> None:
     new_store(tmp_path, ["a"], name="new.db").close()
     for name in ("text", "json", "markdown", "html"):
         answer = MemoryCommands().call("report", "--db-file", "new.db", "--format", name, provider=False)
@@ -164,7 +164,7 @@ def test_a_job_without_any_event_has_a_report_in_every_format(tmp_path: Path) ->
     ("file", "begin"),
     [("r.html", "<!DOCTYPE html>"), ("r.md", "# Job"), ("r.json", "{"), ("r.txt", "====")],
 )
-def test_the_ending_of_the_file_chooses_the_format(tmp_path: Path, file: str, begin: str) -> None:
+def test_report_format_follows_the_file_extension(tmp_path: Path, file: str, begin: str) -> None:
     answer = call("report", "--output", file)
     assert answer.out == ""
     assert (tmp_path / file).read_text(encoding="utf-8").startswith(begin)
@@ -178,7 +178,7 @@ def exported(kind: str, *arguments: str) -> list[dict[str, Any]]:
     return [json.loads(line) for line in call("export", kind, "--format", "jsonl", *arguments).out.splitlines()]
 
 
-def test_every_task_is_exported_with_what_became_of_it() -> None:
+def test_export_tasks_includes_status_and_result() -> None:
     rows = exported("tasks")
     assert [row["status"] for row in rows] == ["completed", "completed", "failed", "completed", "pending", "pending"]
     one, two, three = rows[:3]
@@ -187,11 +187,11 @@ def test_every_task_is_exported_with_what_became_of_it() -> None:
     assert (three["reason"], three["result"], three["hostname"]) == ("ValueError: bad <b>", None, "h1")
 
 
-def test_tasks_are_chosen_by_status() -> None:
+def test_export_tasks_selects_by_status() -> None:
     assert [row["task_id"] for row in exported("tasks", "--where", "failed,pending")] == ["t3", "t5", "t6"]
 
 
-def test_every_attempt_is_exported() -> None:
+def test_export_attempts_includes_every_attempt() -> None:
     rows = exported("attempts")
     assert [(row["task_id"], row["attempt"], row["outcome"]) for row in rows] == [
         ("t1", 1, "completed"),
@@ -203,7 +203,7 @@ def test_every_attempt_is_exported() -> None:
     assert rows[3]["stack_trace"].endswith("ValueError: bad <b>")
 
 
-def test_every_event_is_exported_as_it_came() -> None:
+def test_export_events_includes_every_event_unchanged() -> None:
     rows = exported("events")
     assert [row["event_type"] for row in rows][-2:] == ["task_completed", "keep_alive"]
     assert (rows[1]["task_id"], rows[1]["retry"], rows[1]["elapsed_time"]) == ("t1", False, 1.5)
@@ -212,7 +212,7 @@ def test_every_event_is_exported_as_it_came() -> None:
 
 
 @pytest.mark.parametrize("kind", ["tasks", "attempts", "events"])
-def test_all_formats_have_the_same_columns_and_rows(tmp_path: Path, kind: str) -> None:
+def test_export_has_the_same_columns_and_rows_in_all_formats(tmp_path: Path, kind: str) -> None:
     lines = exported(kind)
     table = list(csv.DictReader(io.StringIO(call("export", kind).out)))
     call("export", kind, "--output", "rows.parquet")
@@ -253,7 +253,7 @@ def test_export_writes_events_of_unusual_types_in_every_format(tmp_path: Path, f
         assert b"half ?" in content.splitlines()[-1]
 
 
-def test_an_export_that_fails_leaves_the_older_file_and_no_other(tmp_path: Path) -> None:
+def test_export_that_fails_keeps_the_existing_file(tmp_path: Path) -> None:
     (tmp_path / "t.csv").write_text("old")
     with Store.open(tmp_path / "job.db") as store:
         store.load_tasks([Task(task_id="t7")])
@@ -266,13 +266,13 @@ def test_an_export_that_fails_leaves_the_older_file_and_no_other(tmp_path: Path)
     assert (tmp_path / "t.csv").read_text() == "old"
 
 
-def test_an_older_file_is_replaced_whole(tmp_path: Path) -> None:
+def test_export_replaces_an_existing_file(tmp_path: Path) -> None:
     (tmp_path / "t.jsonl").write_text("old\n" * 1000)
     call("export", "tasks", "--output", "t.jsonl")
     assert len((tmp_path / "t.jsonl").read_text().splitlines()) == 6
 
 
-def test_memory_does_not_depend_on_the_number_of_rows(tmp_path: Path) -> None:
+def test_export_memory_does_not_depend_on_the_number_of_rows(tmp_path: Path) -> None:
     def peak(count: int) -> int:
         with Store.create(tmp_path / f"{count}.db", JOB, durable=False) as store:
             store.load_tasks(Task(task_id=f"t{number}", data={"text": "x" * 200}) for number in range(count))
@@ -290,28 +290,28 @@ def test_memory_does_not_depend_on_the_number_of_rows(tmp_path: Path) -> None:
 # logs
 
 
-def test_the_story_of_a_task_is_told() -> None:
+def test_logs_shows_attempts_and_events() -> None:
     text = call("logs", "t2").out
-    assert text.startswith("Task t2: completed\nData: {'of': 't2'}\n\nAttempt 1: exception in 2.00 s\n")
+    assert text.startswith('Task t2: completed\nData: {"of": "t2"}\n\nAttempt 1: exception after 2.00 s\n')
     assert (
-        "Attempt 2: completed in 4.00 s\n  2025-07-08 12:00:05.000 to 2025-07-08 12:00:09.000 on h1 (instance i1)"
+        "Attempt 2: completed after 4.00 s\n  2025-07-08 12:00:05.000 to 2025-07-08 12:00:09.000 on h1 (instance i1)"
         in text
     )
     assert "  2025-07-08 12:00:02.000 task_started attempt 1 on h1" in text
 
 
-def test_output_and_traceback_are_shown_once() -> None:
+def test_logs_shows_output_and_traceback_once() -> None:
     text = call("logs", "t3").out
     assert "  Reason: ValueError: bad <b>\n" in text
     assert f"  Output:\n    reading {EVIL}\n" in text
     assert text.count("Traceback (most recent call last):") == 1
 
 
-def test_a_task_that_never_ran_has_a_story_too() -> None:
-    assert call("logs", "t5").out == "Task t5: pending\nData: {'of': 't5'}\nNo attempt has begun.\n"
+def test_logs_of_a_task_without_attempts() -> None:
+    assert call("logs", "t5").out == 'Task t5: pending\nData: {"of": "t5"}\nNo attempts yet\n'
 
 
-def test_the_story_as_json() -> None:
+def test_logs_as_json() -> None:
     facts = call("logs", "t2", "--json").data
     assert [attempt["outcome"] for attempt in facts["attempts"]] == ["exception", "completed"]
     assert [each["event_type"] for each in facts["events"]] == [
@@ -323,5 +323,5 @@ def test_the_story_as_json() -> None:
     assert facts["attempts"][0]["started_at"] == (at(0) + timedelta(seconds=2)).isoformat()
 
 
-def test_a_misspelt_task_is_suggested() -> None:
+def test_logs_suggests_a_similar_task_id() -> None:
     assert str(call("logs", "t33").error) == 'job.db: the job has no task "t33"; did you mean "t3"?'

@@ -55,7 +55,7 @@ def retry(shell: CommandLine, *arguments: str) -> Finished:
     return shell.run("run", "--config", "config.yml", "--retry-failed", *arguments)
 
 
-def test_everything_that_failed_runs_again_and_nothing_else(finished: CommandLine) -> None:
+def test_retry_failed_reruns_the_failed_tasks_only(finished: CommandLine) -> None:
     again = retry(finished)
     assert again.code == 0, again.err
     assert set(statuses(finished.folder).values()) == {"completed"}
@@ -70,13 +70,13 @@ def test_everything_that_failed_runs_again_and_nothing_else(finished: CommandLin
         assert summary.run_started_at > summary.job.created_at
 
 
-def test_a_pass_can_be_held_to_some_statuses(finished: CommandLine) -> None:
+def test_retry_failed_selects_by_status(finished: CommandLine) -> None:
     assert retry(finished, "--where", "exited,timed_out").code == 0
     assert statuses(finished.folder) == {"raises": "failed", "exits": "completed", "works": "completed"}
     assert retry(finished, "--where", "exited").code == 2
 
 
-def test_a_dry_run_says_how_many_and_changes_nothing(finished: CommandLine) -> None:
+def test_retry_failed_dry_run_counts_and_changes_nothing(finished: CommandLine) -> None:
     before = statuses(finished.folder)
     dry = retry(finished, "--dry-run")
     assert "Dry run: 2 tasks would be run; nothing was changed" in dry.err
@@ -86,14 +86,14 @@ def test_a_dry_run_says_how_many_and_changes_nothing(finished: CommandLine) -> N
 @pytest.mark.parametrize(
     ("arguments", "reason"),
     [
-        (["--retry-failed", "--where", "completed"], '"completed" is no status that can be retried'),
-        (["--retry-failed", "--where", ","], "no status is named"),
-        (["--where", "failed"], "give --retry-failed too"),
-        (["--retry-failed", "--task-file", "t.json"], "leave --task-file out"),
+        (["--retry-failed", "--where", "completed"], 'invalid status "completed"'),
+        (["--retry-failed", "--where", ","], "no status given"),
+        (["--where", "failed"], "add --retry-failed"),
+        (["--retry-failed", "--task-file", "t.json"], "omit --task-file"),
         (["--retry-failed"], "no such job database"),
     ],
 )
-def test_bad_input_is_one_line(shell: CommandLine, arguments: list[str], reason: str) -> None:
+def test_retry_failed_reports_bad_input_in_one_line(shell: CommandLine, arguments: list[str], reason: str) -> None:
     shell.configure()
     refused = shell.run("run", "--config", "config.yml", *arguments)
     assert refused.code == 2

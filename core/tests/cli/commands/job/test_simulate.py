@@ -34,7 +34,7 @@ def test_simulate_compares_spot_and_on_demand_and_leaves_nothing(project: Comman
     first = project.run(*JOB, "--json")
     assert first.code == 0, first.err
     found = {entry["name"]: entry for entry in json.loads(first.out)}
-    assert set(found) == {"on-demand", "spot", "on-demand, 1 vCPUs only", "on-demand, 2 vCPUs only"}
+    assert set(found) == {"on-demand", "spot", "on-demand, 1 vCPU only", "on-demand, 2 vCPUs only"}
     assert max(map(float, found["spot"]["costs"])) < min(map(float, found["on-demand"]["costs"]))
     # 30 minutes of work on at most 6 slots.
     assert all(seconds >= 300 for seconds in found["on-demand"]["durations_seconds"])
@@ -57,9 +57,9 @@ def test_simulate_draws_task_durations_from_a_finished_job(project: CommandLine)
 @pytest.mark.parametrize(
     ("arguments", "reason"),
     [
-        (["--num-tasks", "5"], "the time of a task is not known"),
-        (["--task-time", "5"], "the number of tasks is not known"),
-        (["--num-tasks", "5", "--task-time-deviation", "5"], "belongs to --task-time"),
+        (["--num-tasks", "5"], "unknown task duration"),
+        (["--task-time", "5"], "unknown number of tasks"),
+        (["--num-tasks", "5", "--task-time-deviation", "5"], "requires --task-time"),
         (["--num-tasks", "5", "--task-time", "5", "--min-cpu", "64"], "no instance type satisfies the constraints"),
         (["--seeds", "0"], "--seeds"),
     ],
@@ -76,7 +76,7 @@ def test_simulate_accepts_its_former_name_with_a_warning(project: CommandLine) -
     former = project.run("rehearse", *JOB[1:], "--json")
     assert (former.code, former.out) == (0, current.out)
     warning, *rest = former.err.splitlines()
-    assert warning == 'Warning: the command "rehearse" was renamed; use "simulate"'
+    assert warning == 'Warning: command "rehearse" was renamed; use "simulate"'
     assert rest == current.err.splitlines()
     assert "rehearse" not in project.run("--help").out
 
@@ -105,5 +105,7 @@ def test_simulate_shows_interruptions_in_text(project: CommandLine) -> None:
     job = ("simulate", "--config", "config.yml", "--use-spot", "--task-time", "60", "--seeds", "1")
     interrupted = project.run(*job, "--num-tasks", "300", "--spot-lifetime", "600")
     assert interrupted.code == 0, interrupted.err
-    assert interrupted.out.startswith("1 simulated runs of each: 10 % / median / 90 %\nspot ")
-    assert re.search(r"^  \d+ spot interruptions, \d+ interrupted attempts \(median\)$", interrupted.out, re.MULTILINE)
+    assert interrupted.out.startswith("1 simulated run of each variant; 10% / median / 90%\nVariant ")
+    assert re.search(
+        r"^spot: \d+ spot interruptions, \d+ interrupted attempts \(median\)$", interrupted.out, re.MULTILINE
+    )

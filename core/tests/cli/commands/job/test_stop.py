@@ -30,16 +30,16 @@ def records(folder: Path) -> list[tuple[bool, str]]:
         return [(record.ended_at is not None, record.end_reason) for record in store.instances()]
 
 
-def test_the_instances_of_the_job_are_gone_and_the_records_say_so(left: CommandLine) -> None:
+def test_stop_terminates_the_instances_and_records_it(left: CommandLine) -> None:
     other = left.launch("b", job_id="another").instance_id
     assert left.running("job")
     stopped = left.run("stop", "--config", "config.yml")
     assert (stopped.code, left.running()) == (0, {other})
-    assert stopped.out.endswith("No instance of job job is left\n")
+    assert stopped.out.endswith("Terminated 1 instance of job job\n")
     assert records(left.folder) == [(True, "its job was stopped")]
 
 
-def test_a_stopped_job_goes_on_with_its_queue_removed(left: CommandLine) -> None:
+def test_stopped_job_resumes_with_its_queue_removed(left: CommandLine) -> None:
     stopped = left.run("stop", "--config", "config.yml", "--purge-queue")
     assert "Removed the queued tasks" in stopped.out
     left.configure(script=f'python -c "{PROGRAM}"')
@@ -54,14 +54,14 @@ PROGRAM = (
 )
 
 
-def test_a_job_without_a_database_is_stopped_too(shell: CommandLine) -> None:
+def test_stop_works_without_a_database(shell: CommandLine) -> None:
     shell.configure()
     shell.launch("a")
     stopped = shell.run("stop", "--config", "config.yml")
     assert (stopped.code, shell.running()) == (0, set())
 
 
-def test_a_program_is_told_what_was_ended(shell: CommandLine) -> None:
+def test_stop_prints_the_terminated_instances_as_json(shell: CommandLine) -> None:
     shell.configure()
     name = shell.launch("job").instance_id
     stopped = shell.run("stop", "--config", "config.yml", "--json")
@@ -69,13 +69,13 @@ def test_a_program_is_told_what_was_ended(shell: CommandLine) -> None:
     assert f"Terminated {name}" in stopped.err
 
 
-def test_there_may_be_nothing_to_stop(shell: CommandLine) -> None:
+def test_stop_without_instances_succeeds(shell: CommandLine) -> None:
     shell.configure()
     stopped = shell.run("stop", "--config", "config.yml")
-    assert (stopped.code, stopped.out) == (0, "No instance of job job is left; there was none\n")
+    assert (stopped.code, stopped.out) == (0, "No instances of job job\n")
 
 
-def test_a_controller_at_work_is_respected_unless_forced(left: CommandLine) -> None:
+def test_stop_beside_a_running_controller_requires_force(left: CommandLine) -> None:
     with Store.open(left.folder / "job.db"):
         refused = left.run("stop", "--config", "config.yml")
         assert (refused.code, len(left.running("job"))) == (1, 1)
@@ -84,9 +84,9 @@ def test_a_controller_at_work_is_respected_unless_forced(left: CommandLine) -> N
         assert left.running("job") == set()
 
 
-def test_a_job_has_to_be_named(shell: CommandLine) -> None:
+def test_stop_requires_a_job(shell: CommandLine) -> None:
     refused = shell.run("stop", "--provider", "local")
     assert (refused.code, refused.err.splitlines()) == (
         2,
-        ["Error: no job was named; give --job-id or --config"],
+        ["Error: no job given; give --job-id or --config"],
     )

@@ -57,7 +57,9 @@ def lines_of(command: tuple[str, ...], *arguments: str, **backends: Any) -> str:
 def test_warning_for_more_parallel_launches_than_compute_supports(command: tuple[str, ...]) -> None:
     compute = {"traits": ComputeTraits(max_parallel_launches=7)}
     wanted = "--max-parallel-instance-creations"
-    warning = f'{wanted}: run.max_parallel_instance_creations: 50 is more than compute "memory" supports; 7 are started'
+    warning = (
+        f'{wanted}: run.max_parallel_instance_creations: 50 is more than compute "memory" supports; 7 are launched'
+    )
     assert warning in lines_of(command, wanted, "50", compute=compute)
     # Neither a smaller number nor the default is worth a warning.
     assert "compute" not in lines_of(command, wanted, "7", compute=compute)

@@ -26,7 +26,7 @@ PROGRAM = "from cloud_tasks.cli.main import main; main()"
         ("fish", "complete --no-files --command cloud-tasks"),
     ],
 )
-def test_the_script_completes_both_names_of_the_program(shell: str, needs: str) -> None:
+def test_completion_script_covers_both_names_of_the_program(shell: str, needs: str) -> None:
     text = MemoryCommands().call("completion", shell, provider=False).out
     assert needs in text
     assert needs.replace("cloud-tasks", "cloud_tasks") in text
@@ -34,7 +34,7 @@ def test_the_script_completes_both_names_of_the_program(shell: str, needs: str) 
 
 
 @pytest.mark.parametrize("shell", ["bash", "zsh"])
-def test_the_shell_can_read_the_script(shell: str) -> None:
+def test_completion_script_is_valid_for_the_shell(shell: str) -> None:
     if shutil.which(shell) is None:
         pytest.skip(f"{shell} is not installed")
     text = MemoryCommands().call("completion", shell, provider=False).out
@@ -48,22 +48,22 @@ def answered(*words: str, registry: MemoryCommands | None = None) -> list[str]:
     return [item.value for item in complete.get_completions(list(words[:-1]), words[-1])]
 
 
-def test_commands_are_completed() -> None:
+def test_completion_of_commands() -> None:
     assert answered("li") == ["list-images", "list-instance-types", "list-regions", "list-running-instances"]
     assert set(COMMANDS) <= set(answered(""))
 
 
-def test_options_are_completed() -> None:
+def test_completion_of_options() -> None:
     assert "--sort-by" in answered("list-images", "--so")
     assert answered("report", "--format", "m") == ["markdown"]
     assert answered("export", "ev") == ["events"]
 
 
-def test_a_word_that_is_no_command_has_no_completions() -> None:
+def test_completion_of_an_unknown_word_is_empty() -> None:
     assert answered("lisst", "--") == answered("--")
 
 
-def test_completing_a_command_imports_no_plugin_and_no_controller() -> None:
+def test_completion_imports_no_plugin_and_no_controller() -> None:
     environment = {
         **os.environ,
         "_CLOUD_TASKS_COMPLETE": "bash_complete",
@@ -78,6 +78,6 @@ def test_completing_a_command_imports_no_plugin_and_no_controller() -> None:
     assert not {name for name in loaded if name.startswith(("cloud_tasks_local", "cloud_tasks.controller", "pluggy"))}
 
 
-def test_an_unknown_shell_is_refused() -> None:
+def test_completion_rejects_an_unknown_shell() -> None:
     with pytest.raises(click.BadParameter, match="'csh' is not one of"):
         MemoryCommands().call("completion", "csh", provider=False)

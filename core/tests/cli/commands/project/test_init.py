@@ -61,7 +61,7 @@ def init(*arguments: str, provider: str | None = "memory") -> Answer:
 # init
 
 
-def test_a_project_has_a_worker_tasks_a_configuration_and_a_startup_script(tmp_path: Path) -> None:
+def test_init_writes_worker_tasks_configuration_and_startup_script(tmp_path: Path) -> None:
     answer = init("sums", "--ship", "archive", "--bucket", "gs://box/code", "--region", "moon-1")
     assert answer.error is None
     assert sorted(path.name for path in (tmp_path / "sums").iterdir()) == [
@@ -75,15 +75,15 @@ def test_a_project_has_a_worker_tasks_a_configuration_and_a_startup_script(tmp_p
     assert answer.out.rstrip().endswith("cloud-tasks run --config config.yml --task-file tasks.json")
 
 
-def test_the_next_steps_say_what_is_still_to_be_filled_in(tmp_path: Path) -> None:
+def test_init_shows_the_settings_to_fill_in(tmp_path: Path) -> None:
     answer = init("sums", "--ship", "archive", "--bucket", "box")
-    assert "Then fill in project in config.yml" in answer.out
+    assert "Set in config.yml:   project" in answer.out
     assert "# project: # required: Whose machines these are" in (tmp_path / "sums" / "config.yml").read_text()
 
 
-def test_settings_of_the_provider_go_into_its_section(tmp_path: Path) -> None:
+def test_init_writes_provider_settings_into_their_section(tmp_path: Path) -> None:
     answer = init("sums", "--ship", "archive", "--bucket", "box", "--set", "project=my: project")
-    assert "fill in" not in answer.out
+    assert "Set in config.yml" not in answer.out
     assert yaml.safe_load((tmp_path / "sums" / "config.yml").read_text())["memory"] == {"project": "my: project"}
 
 
@@ -91,23 +91,23 @@ def test_settings_of_the_provider_go_into_its_section(tmp_path: Path) -> None:
     ("folder", "job_id"),
     [("My Sums 2", "my-sums-2"), ("2026-run", "run"), ("x" * 40, "x" * 24), ("---", "job")],
 )
-def test_the_job_is_named_after_the_folder(tmp_path: Path, folder: str, job_id: str) -> None:
+def test_init_derives_the_job_name_from_the_folder(tmp_path: Path, folder: str, job_id: str) -> None:
     init("--ship", "archive", "--bucket", "box", "--", folder)
     assert yaml.safe_load((tmp_path / folder / "config.yml").read_text())["run"]["job_id"] == job_id
 
 
-def test_nothing_that_exists_is_overwritten(tmp_path: Path) -> None:
+def test_init_never_overwrites_files(tmp_path: Path) -> None:
     (tmp_path / "worker.py").write_text("mine")
     (tmp_path / ".gitignore").write_text("mine too")
     answer = init("--ship", "archive", "--bucket", "box", "--job-id", "sums")
-    assert "worker.py would be overwritten" in str(answer.error)
+    assert "would overwrite worker.py" in str(answer.error)
     assert sorted(path.name for path in tmp_path.iterdir()) == [".gitignore", "worker.py"]
     (tmp_path / "worker.py").unlink()
     assert init("--ship", "archive", "--bucket", "box", "--job-id", "sums").error is None
     assert (tmp_path / ".gitignore").read_text() == "mine too"
 
 
-def test_a_repository_is_cloned_at_its_commit(tmp_path: Path) -> None:
+def test_init_clones_a_repository_at_its_commit(tmp_path: Path) -> None:
     project = tmp_path / "tree" / "job"
     project.mkdir(parents=True)
     (project / "data.txt").write_text("1")
@@ -118,13 +118,13 @@ def test_a_repository_is_cloned_at_its_commit(tmp_path: Path) -> None:
     script = (project / "startup.sh").read_text()
     assert f"REPOSITORY=https://example.org/tree.git\nCOMMIT={commit}\n" in script
     assert 'cd "$CODE/job"\n' in script
-    assert "1 changed files are not part of commit" in answer.err
-    assert "no remote branch has commit" in answer.err
+    assert "1 changed file not in commit" in answer.err
+    assert "is on no remote branch" in answer.err
 
 
 @pytest.mark.parametrize("ship", [("git", "--repository", "r", "--commit", "c"), ("archive", "--bucket", "gs://b")])
 @pytest.mark.parametrize("provider", ["memory", "local"])
-def test_every_startup_script_is_one_that_bash_can_read(tmp_path: Path, provider: str, ship: tuple[str, ...]) -> None:
+def test_init_writes_valid_bash(tmp_path: Path, provider: str, ship: tuple[str, ...]) -> None:
     commands = MemoryCommands()
     if provider == "local":
         pytest.importorskip("cloud_tasks_local")
@@ -138,14 +138,14 @@ def test_every_startup_script_is_one_that_bash_can_read(tmp_path: Path, provider
     assert ("pip install" in script) == (provider == "memory")
 
 
-def test_an_instance_installs_what_is_installed_here_and_nothing_of_the_controllers() -> None:
+def test_provider_packages_have_the_installed_versions_without_controller_extras() -> None:
     registry = make_registry()
     version = cloud_tasks.__version__
     assert provider_packages(registry, "local") == (f"cloud-tasks=={version}", f"cloud-tasks-local=={version}")
     assert provider_packages(MemoryCommands().registry, "memory") == (f"cloud-tasks=={version}",)
 
 
-def test_the_archive_of_a_bucket_is_fetched_by_what_can_read_it(tmp_path: Path) -> None:
+def test_init_installs_the_package_that_reads_the_bucket(tmp_path: Path) -> None:
     for url, package in (("gs://b", "gcsfs"), ("s3://b", "s3fs"), ("az://b", "adlfs")):
         folder = url.partition(":")[0]
         assert init(folder, "--bucket", url).error is None
@@ -155,34 +155,34 @@ def test_the_archive_of_a_bucket_is_fetched_by_what_can_read_it(tmp_path: Path) 
 @pytest.mark.parametrize(
     ("arguments", "reason"),
     [
-        (["--ship", "folder"], "only instances of `local` see your folder"),
+        (["--ship", "folder"], "only instances of `local` share your folder"),
         (["--ship", "git"], "--repository"),
         (["--ship", "git", "--repository", "r"], "--commit"),
-        (["--ship", "archive"], "an archive needs a place"),
-        (["--ship", "archive", "--bucket", "b", "--commit", "c"], "--commit: it goes with --ship git"),
-        (["--ship", "git", "--bucket", "b"], "--bucket: it goes with --ship archive"),
-        (["--bucket", "b", "--job-id", "Big Job"], '"Big Job" is no name for a job'),
-        (["--bucket", "b", "--set", "project"], '"project" is not KEY=VALUE'),
+        (["--ship", "archive"], "no location for the archive"),
+        (["--ship", "archive", "--bucket", "b", "--commit", "c"], "--commit: requires --ship git"),
+        (["--ship", "git", "--bucket", "b"], "--bucket: requires --ship archive"),
+        (["--bucket", "b", "--job-id", "Big Job"], '"Big Job" is not a valid job name'),
+        (["--bucket", "b", "--set", "project"], 'such as project_id=my-project, got "project"'),
     ],
 )
-def test_misuse_is_told_and_writes_nothing(tmp_path: Path, arguments: list[str], reason: str) -> None:
+def test_init_reports_misuse_and_writes_nothing(tmp_path: Path, arguments: list[str], reason: str) -> None:
     assert reason in str(init("new", *arguments).error)
     assert not (tmp_path / "new").exists()
 
 
-def test_an_unknown_provider_is_refused() -> None:
+def test_init_rejects_an_unknown_provider() -> None:
     assert 'there is no queue backend "nimbus"' in str(init(provider="nimbus").error)
 
 
-def test_on_a_terminal_it_asks_for_what_the_options_do_not_say(tmp_path: Path) -> None:
+def test_init_prompts_for_missing_options_on_a_terminal(tmp_path: Path) -> None:
     session = in_a_terminal(tmp_path, "local\nmy-job\narchive\nbox", "init", "new")
     assert session.code == 0, session.err
-    assert "How does your code get there (folder, git, archive) [folder]" in session.out
+    assert "Source of the code (folder, git, archive) [folder]" in session.out
     assert yaml.safe_load((tmp_path / "new" / "config.yml").read_text())["run"]["job_id"] == "my-job"
     assert f"BUCKET={tmp_path}/box\n" in (tmp_path / "new" / "startup.sh").read_text()
 
 
-def test_for_a_cloud_it_asks_where_and_for_what_few_jobs_go_without(tmp_path: Path) -> None:
+def test_init_prompts_for_region_and_common_settings_of_a_cloud(tmp_path: Path) -> None:
     session = in_a_terminal(tmp_path, "gcp\n\narchive\nus-central1\nmy-project\n\ngs://box/code", "init", "new")
     assert session.code == 0, session.err
     assert "The project that is charged (project_id): " in session.out
@@ -194,18 +194,18 @@ def test_for_a_cloud_it_asks_where_and_for_what_few_jobs_go_without(tmp_path: Pa
 
 
 @pytest.mark.parametrize("provider", ["gcp", "aws", "azure"])
-def test_what_a_cloud_was_not_told_is_there_to_be_filled_in(tmp_path: Path, provider: str) -> None:
+def test_init_writes_skipped_settings_as_comments(tmp_path: Path, provider: str) -> None:
     with pytest.raises(SystemExit) as ended:
         main(["init", "sums", "--provider", provider, "--ship", "archive", "--bucket", "box", "--yes"])
     assert ended.value.code == 0
     text = (tmp_path / "sums" / "config.yml").read_text()
-    assert f"  # region: # where the machines are; see `cloud-tasks list-regions --provider {provider}`" in text
+    assert f"  # region: # region of the instances; see `cloud-tasks list-regions --provider {provider}`" in text
     asked = {"gcp": "project_id", "aws": "instance_profile", "azure": "subscription_id"}[provider]
     assert f"  # {asked}: # " in text
     load_config(make_registry(), file=tmp_path / "sums" / "config.yml", options={}, environ={})
 
 
-def test_with_yes_it_asks_nothing(tmp_path: Path) -> None:
+def test_init_with_yes_prompts_for_nothing(tmp_path: Path) -> None:
     session = in_a_terminal(tmp_path, "", "init", "new", "--yes")
     assert (session.code, "[" in session.out) == (0, False)
     assert yaml.safe_load((tmp_path / "new" / "config.yml").read_text())["provider"] == "local"
@@ -232,7 +232,7 @@ EXPECTED = [".gitignore", "link", "package/.gitignore", "package/code.py", "pack
 
 
 @pytest.mark.parametrize("is_repository", [False, True])
-def test_an_archive_holds_what_git_would_take(tmp_path: Path, is_repository: bool) -> None:
+def test_pack_includes_what_git_would_track(tmp_path: Path, is_repository: bool) -> None:
     write_tree(tmp_path)
     if is_repository:
         repository(tmp_path)
@@ -244,14 +244,14 @@ def test_an_archive_holds_what_git_would_take(tmp_path: Path, is_repository: boo
     assert (tmp_path / ".git").exists() == is_repository
 
 
-def test_a_folder_in_a_repository_is_packed_alone(tmp_path: Path) -> None:
+def test_pack_of_a_folder_in_a_repository_excludes_the_rest(tmp_path: Path) -> None:
     write_tree(tmp_path)
     (tmp_path / ".gitignore").write_text("*.bin\n")
     repository(tmp_path)
     assert names(pack(tmp_path / "package").content) == [".gitignore", "code.py"]
 
 
-def test_the_same_files_give_the_same_archive(tmp_path: Path) -> None:
+def test_pack_of_the_same_files_gives_the_same_archive(tmp_path: Path) -> None:
     for name in ("one", "two"):
         (tmp_path / name).mkdir()
         write_tree(tmp_path / name)
@@ -280,7 +280,7 @@ def test_pack_ignores_hard_links_owners_times_and_access_of_others(tmp_path: Pat
         assert {member.type for member in archive if not member.issym()} == {tarfile.REGTYPE}
 
 
-def test_an_archive_is_uploaded_once(tmp_path: Path) -> None:
+def test_upload_skips_an_existing_archive(tmp_path: Path) -> None:
     write_tree(tmp_path)
     archive = pack(tmp_path)
     box = tmp_path / "box" / "deep"
@@ -289,7 +289,7 @@ def test_an_archive_is_uploaded_once(tmp_path: Path) -> None:
     assert (box / archive.name).read_bytes() == archive.content
 
 
-def test_a_folder_without_git_has_no_checkout(tmp_path: Path) -> None:
+def test_find_checkout_without_git_is_none(tmp_path: Path) -> None:
     assert find_checkout(tmp_path) is None
 
 
@@ -300,12 +300,12 @@ def ship(*arguments: str) -> Answer:
     return MemoryCommands().call("ship", "--config", "config.yml", *arguments)
 
 
-def test_shipping_changes_nothing_but_the_line_that_names_the_code(tmp_path: Path) -> None:
+def test_ship_changes_only_the_line_that_names_the_code(tmp_path: Path) -> None:
     commands = MemoryCommands()
     commands.call("init", ".", "--provider", "memory", "--bucket", str(tmp_path / "box"), provider=False)
     (tmp_path / ".gitignore").write_text("box\n")
     before = (tmp_path / "startup.sh").read_text().splitlines()
-    assert ship("--dry-run").out.startswith("Would put code-")
+    assert ship("--dry-run").out.startswith("Would upload code-")
     assert not (tmp_path / "box").exists()
     assert ship().error is None
     after = (tmp_path / "startup.sh").read_text().splitlines()
@@ -315,10 +315,10 @@ def test_shipping_changes_nothing_but_the_line_that_names_the_code(tmp_path: Pat
     assert "startup.sh" not in names(archive.read_bytes())
     again = ship()
     assert "Found code-" in again.out
-    assert "names it already" in again.out
-    told = ship("--json")
-    assert "Found code-" in told.err
-    assert json.loads(told.out) == {
+    assert "startup.sh is up to date" in again.out
+    shown = ship("--json")
+    assert "Found code-" in shown.err
+    assert json.loads(shown.out) == {
         "script": str(tmp_path / "startup.sh"),
         "archive": archive.name,
         "files": len(names(archive.read_bytes())),
@@ -329,31 +329,31 @@ def test_shipping_changes_nothing_but_the_line_that_names_the_code(tmp_path: Pat
     }
 
 
-def test_shipping_a_commit_names_it(tmp_path: Path) -> None:
+def test_ship_sets_the_commit(tmp_path: Path) -> None:
     MemoryCommands().call(
         "init", ".", "--provider", "memory", "--ship", "git", "--repository", "r", "--commit", "c", provider=False
     )
     commit = repository(tmp_path)
     expected = {"commit": commit, "changed_files": 0, "to_be_pushed": False, "script_changed": True}
-    told = ship("--json", "--dry-run")
-    assert f"Would name commit {commit}" in told.err
-    assert json.loads(told.out) == {"script": str(tmp_path / "startup.sh"), **expected}
+    shown = ship("--json", "--dry-run")
+    assert f"Would set commit {commit}" in shown.err
+    assert json.loads(shown.out) == {"script": str(tmp_path / "startup.sh"), **expected}
     assert ship().error is None
     assert f"\nCOMMIT={commit}\n" in (tmp_path / "startup.sh").read_text()
-    assert "changed files" not in ship().err
+    assert "changed file" not in ship().err
 
 
 @pytest.mark.parametrize(
     ("run", "script", "reason"),
     [
-        ("{}", "", "there is no run.startup_script_file"),
+        ("{}", "", "run.startup_script_file is not set"),
         ("{startup_script_file: absent.sh}", "", "run.startup_script_file: there is no file"),
-        ("{startup_script_file: s.sh}", "echo\n", "it has no line that begins with BUCKET= or COMMIT="),
-        ("{startup_script_file: s.sh}", "COMMIT=\n", "is no git repository with a commit"),
-        ("{startup_script_file: s.sh}", "BUCKET=box\n", "it has no line that begins with ARCHIVE="),
+        ("{startup_script_file: s.sh}", "echo\n", "no line starts with BUCKET= or COMMIT="),
+        ("{startup_script_file: s.sh}", "COMMIT=\n", "not a git repository with a commit"),
+        ("{startup_script_file: s.sh}", "BUCKET=box\n", "no line starts with ARCHIVE="),
     ],
 )
-def test_what_cannot_be_shipped_is_told(tmp_path: Path, run: str, script: str, reason: str) -> None:
+def test_ship_reports_what_it_cannot_ship(tmp_path: Path, run: str, script: str, reason: str) -> None:
     (tmp_path / "config.yml").write_text(f"provider: memory\nrun: {run}\n")
     (tmp_path / "s.sh").write_text(script)
     assert reason in str(ship().error)
@@ -362,7 +362,7 @@ def test_what_cannot_be_shipped_is_told(tmp_path: Path, run: str, script: str, r
 # the whole way
 
 
-def test_a_new_project_runs_as_it_is(shell: CommandLine) -> None:
+def test_new_project_runs_unchanged(shell: CommandLine) -> None:
     assert shell.run("init", ".", "--provider", "local", "--job-id", "job").code == 0
     fast = ("--scaling-check-interval", "0.5", "--instance-termination-delay", "0")
     done = shell.run("run", "--config", "config.yml", "--task-file", "tasks.json", *fast)
@@ -371,7 +371,7 @@ def test_a_new_project_runs_as_it_is(shell: CommandLine) -> None:
 
 
 @pytest.mark.parametrize(("how", "option"), [("git", ("--ship", "git")), ("archive", ("--bucket", "box"))])
-def test_an_instance_fetches_the_code_once(shell: CommandLine, how: str, option: tuple[str, ...]) -> None:
+def test_startup_script_fetches_the_code_once(shell: CommandLine, how: str, option: tuple[str, ...]) -> None:
     folder = shell.folder
     (folder / "README.md").write_text("My project")
     if how == "git":

@@ -97,17 +97,17 @@ def setting_of(facts: dict[str, Any], key: str) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("arguments", [(), ("list",)])
-def test_plugins_lists_what_is_installed_and_what_each_provides(call: Call, arguments: tuple[str, ...]) -> None:
+def test_plugins_lists_installed_plugins_with_their_features(call: Call, arguments: tuple[str, ...]) -> None:
     answer = call(*arguments)
     assert answer.exit_code == 0
     assert re.search(
-        r"^warehouse +in memory +queue: depot; task source: shelf; command: sweep-up$", answer.stdout, re.M
+        r"^warehouse +in memory +- +queue: depot; task source: shelf; command: sweep-up$", answer.stdout, re.M
     )
     assert re.search(r"^ruin .*BROKEN: registration failed: RuntimeError: the depot is shut$", answer.stdout, re.M)
 
 
 @pytest.mark.parametrize("arguments", [("--json",), ("list", "--json")])
-def test_the_list_is_to_be_had_as_json(call: Call, arguments: tuple[str, ...]) -> None:
+def test_plugins_list_as_json(call: Call, arguments: tuple[str, ...]) -> None:
     rows = {row["name"]: row for row in json.loads(call(*arguments).stdout)}
     assert list(rows) == ["builtin", "warehouse", "ruin"]
     assert rows["builtin"]["version"] == importlib.metadata.version("cloud-tasks")
@@ -116,7 +116,7 @@ def test_the_list_is_to_be_had_as_json(call: Call, arguments: tuple[str, ...]) -
     assert "the depot is shut" in rows["ruin"]["problem"]
 
 
-def test_a_broken_plugin_is_told_of_once_on_stderr_and_spoils_no_json(call: Call) -> None:
+def test_plugins_list_warns_once_about_a_broken_plugin_on_stderr(call: Call) -> None:
     answer = call("list", "--json")
     assert answer.stderr.count("Warning:") == 1
     assert 'plugin "ruin" (in memory) is broken' in answer.stderr
@@ -126,7 +126,7 @@ def test_a_broken_plugin_is_told_of_once_on_stderr_and_spoils_no_json(call: Call
 # show
 
 
-def test_show_tells_everything_about_a_setting(call: Call) -> None:
+def test_plugins_show_has_all_data_of_a_setting(call: Call) -> None:
     facts = json.loads(call("show", "warehouse", "--json").stdout)
     assert setting_of(facts, "depot.project") == {
         "key": "depot.project",
@@ -142,59 +142,59 @@ def test_show_tells_everything_about_a_setting(call: Call) -> None:
     assert setting_of(facts, "depot.patience")["default"] == 90.0
 
 
-def test_show_tells_the_traits_and_the_endings(call: Call) -> None:
+def test_plugins_show_has_traits_and_file_extensions(call: Call) -> None:
     queue, source, command = json.loads(call("show", "warehouse", "--json").stdout)["backends"]
     assert (queue["traits"]["max_lease"], queue["traits"]["receive_batch"]) == (3600.0, 7)
     assert (source["axis"], source["suffixes"], source["settings"]) == ("task_source", [".shelf"], [])
     assert command == {"axis": "command", "name": "sweep-up", "summary": "Tidy the depot"}
 
 
-def test_show_for_people_has_the_same_facts(call: Call) -> None:
+def test_plugins_show_as_text_has_the_same_data(call: Call) -> None:
     text = call("show", "warehouse").stdout
     for fact in (
         "queue depot: A depot of messages",
-        "    max_lease: 3600 s\n",
+        "    max_lease: 1h 0m 0s\n",
         "    reports_delivery_count: no\n",
         "    depot.project  (text; required)\n      Whose depot it is\n"
         "      also: --depot-project, CLOUD_TASKS_DEPOT_PROJECT, DEPOT_PROJECT\n      passed to the workers\n",
         "    depot.patience  (a duration; default 90.0)",
-        "  chosen by the endings .shelf",
+        "  file extensions: .shelf",
         "command sweep-up: Tidy the depot",
     ):
         assert fact in text
 
 
 @pytest.mark.parametrize("arguments", [("show", "warehouse"), ("show", "warehouse", "--json")])
-def test_the_default_of_a_secret_is_never_shown(call: Call, arguments: tuple[str, ...]) -> None:
+def test_plugins_show_hides_the_default_of_a_secret(call: Call, arguments: tuple[str, ...]) -> None:
     answer = call(*arguments)
     assert "depot.token" in answer.stdout
     assert "open sesame" not in answer.output
 
 
-def test_a_backend_s_name_shows_the_plugin_that_has_it(call: Call) -> None:
+def test_plugins_show_finds_a_plugin_by_backend(call: Call) -> None:
     assert call("show", "depot").stdout == call("show", "warehouse").stdout
 
 
-def test_a_broken_plugin_is_shown_with_its_cause(call: Call) -> None:
+def test_plugins_show_has_the_cause_of_a_broken_plugin(call: Call) -> None:
     answer = call("show", "ruin")
     assert answer.exit_code == 0
     assert "BROKEN: registration failed: RuntimeError: the depot is shut" in answer.stdout
 
 
-def test_a_misspelt_name_gets_a_suggestion(call: Call) -> None:
+def test_plugins_show_suggests_a_similar_name(call: Call) -> None:
     error = call("show", "wearhouse").exception
     assert isinstance(error, InputError)
-    assert str(error) == 'there is no plugin "wearhouse"; did you mean "warehouse"?'
+    assert str(error) == 'unknown plugin "wearhouse"; did you mean "warehouse"?'
 
 
-def test_a_name_that_several_plugins_register_is_ambiguous(call: Call, registry: Registry) -> None:
+def test_plugins_show_rejects_an_ambiguous_name(call: Call, registry: Registry) -> None:
     registry.register("second", SimpleNamespace(cloud_tasks_register_queue=hookimpl(lambda: (QUEUE,))))
     assert str(call("show", "depot").exception) == (
-        '"depot" is registered by several plugins: warehouse and second; show one of these'
+        '"depot" is registered by several plugins: warehouse and second; show one of them'
     )
 
 
-def test_what_core_brings_can_be_shown(call: Call) -> None:
+def test_plugins_show_includes_builtins(call: Call) -> None:
     names = {(each["axis"], each["name"]) for each in json.loads(call("show", "builtin", "--json").stdout)["backends"]}
     assert {("task_source", "json"), ("event_sink", "jsonl")} <= names
 
@@ -222,7 +222,7 @@ def installed(tmp_path: Path) -> Callable[[Path, str], dict[str, str]]:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_the_tests_of_a_new_plugin_fail_only_where_something_is_to_be_written(
+def test_skeleton_tests_fail_only_for_methods_to_implement(
     call: Call, installed: Callable[[Path, str], dict[str, str]], tmp_path: Path, kind: str
 ) -> None:
     folder = tmp_path / "made"
@@ -240,13 +240,13 @@ def test_the_tests_of_a_new_plugin_fail_only_where_something_is_to_be_written(
     }
     failed = [cause for found in causes.values() for cause in found]
     assert len(failed) >= len(causes) / 2
-    assert [cause for cause in failed if " is to be written; " not in cause] == []
+    assert [cause for cause in failed if " is not implemented; " not in cause] == []
     passed = {name for name, found in causes.items() if not found}
-    assert {"test_the_plugin_is_installed_and_in_order", "test_the_settings_have_defaults"} <= passed
+    assert {"test_plugin_is_installed_without_problems", "test_settings_have_defaults"} <= passed
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_every_method_of_the_contract_is_in_the_skeleton(call: Call, tmp_path: Path, kind: str) -> None:
+def test_skeleton_has_every_method_of_the_contract(call: Call, tmp_path: Path, kind: str) -> None:
     import cloud_tasks.plugin
 
     call("new", "depot", "--kind", kind, "--directory", str(tmp_path / "made"))
@@ -259,7 +259,7 @@ def test_every_method_of_the_contract_is_in_the_skeleton(call: Call, tmp_path: P
     assert {name for name in methods if not re.search(rf"    def {name}\(\s*self", written)} == set()
 
 
-def test_a_new_plugin_is_a_whole_distribution(call: Call, tmp_path: Path) -> None:
+def test_skeleton_is_a_complete_distribution(call: Call, tmp_path: Path) -> None:
     answer = call("new", "my-depot", "--kind", "queue", "--directory", str(tmp_path / "made"))
     files = sorted(
         str(file.relative_to(tmp_path / "made")) for file in (tmp_path / "made").rglob("*") if file.is_file()
@@ -275,18 +275,16 @@ def test_a_new_plugin_is_a_whole_distribution(call: Call, tmp_path: Path) -> Non
         "tests/test_conformance.py",
         "tests/test_plugin.py",
     ]
-    assert all(f"wrote {tmp_path / 'made' / file}" in answer.stdout for file in files)
+    assert all(f"Wrote {tmp_path / 'made' / file}" in answer.stdout for file in files)
 
 
-def test_the_folder_is_named_after_the_plugin_when_none_is_given(
-    call: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_skeleton_folder_defaults_to_the_name(call: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     call("new", "depot", "--kind", "queue")
     assert (tmp_path / "cloud-tasks-depot" / "pyproject.toml").is_file()
 
 
-def test_nothing_that_exists_is_overwritten(call: Call, tmp_path: Path) -> None:
+def test_skeleton_never_overwrites_files(call: Call, tmp_path: Path) -> None:
     (tmp_path / "mine").write_text("precious")
     error = call("new", "depot", "--kind", "queue", "--directory", str(tmp_path)).exception
     assert isinstance(error, InputError)
@@ -295,7 +293,7 @@ def test_nothing_that_exists_is_overwritten(call: Call, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["Depot", "my_depot", "2fast", "my--depot", "-x", "depot-", "a/b", "local"])
-def test_a_name_that_cannot_be_used_is_refused(call: Call, tmp_path: Path, name: str) -> None:
+def test_skeleton_rejects_an_invalid_name(call: Call, tmp_path: Path, name: str) -> None:
     answer = call("new", "--kind", "queue", "--directory", str(tmp_path / "made"), "--", name)
     assert isinstance(answer.exception, InputError)
     assert not (tmp_path / "made").exists()
@@ -310,13 +308,13 @@ def run_command(*arguments: str, **variables: str) -> subprocess.CompletedProces
     return subprocess.run([*program, *arguments], env=environment, capture_output=True, text=True, check=False)
 
 
-def test_a_plugin_can_be_blocked_by_name() -> None:
+def test_plugins_disabled_by_name_are_not_loaded() -> None:
     rows = json.loads(run_command("plugins", "--json", CLOUD_TASKS_DISABLE_PLUGINS="local, gcp").stdout)
     assert not {row["name"] for row in rows} & {"local", "gcp"}
     assert "builtin" in {row["name"] for row in rows}
 
 
-def test_a_broken_plugin_fails_every_command_that_looks_when_so_asked(tmp_path: Path) -> None:
+def test_strict_plugins_fail_every_command_that_loads_them(tmp_path: Path) -> None:
     metadata = tmp_path / "ruin-1.0.dist-info"
     metadata.mkdir()
     (metadata / "METADATA").write_text("Metadata-Version: 2.1\nName: ruin\nVersion: 1.0\n")

@@ -45,7 +45,7 @@ def depths(commands: MemoryCommands) -> list[int | None]:
 # show-queue
 
 
-def test_both_queues_are_shown(commands: MemoryCommands) -> None:
+def test_show_queue_shows_both_queues(commands: MemoryCommands) -> None:
     fill(commands)
     lines = commands.call("show-queue", "--job-id", "job").out.splitlines()
     assert [line.split()[:5] for line in lines[2:]] == [
@@ -54,7 +54,7 @@ def test_both_queues_are_shown(commands: MemoryCommands) -> None:
     ]
 
 
-def test_a_queue_that_is_not_there_is_said_not_to_be(commands: MemoryCommands) -> None:
+def test_show_queue_shows_a_missing_queue(commands: MemoryCommands) -> None:
     rows = commands.call("show-queue", "--job-id", "job", "--json").data
     assert [(row["queue"], row["exists"], row["visible"]) for row in rows] == [
         ("job", False, None),
@@ -62,23 +62,23 @@ def test_a_queue_that_is_not_there_is_said_not_to_be(commands: MemoryCommands) -
     ]
 
 
-def test_one_queue_can_be_chosen(commands: MemoryCommands) -> None:
+def test_show_queue_selects_one_queue(commands: MemoryCommands) -> None:
     for option, name in (("--task-queue-only", "job"), ("--event-queue-only", "job-events")):
         rows = commands.call("show-queue", "--queue-name", "job", option, "--json").data
         assert [row["queue"] for row in rows] == [name]
 
 
-def test_a_sample_is_shown_and_stays(commands: MemoryCommands) -> None:
+def test_show_queue_shows_a_sample_that_stays_in_the_queue(commands: MemoryCommands) -> None:
     fill(commands, tasks=1, events=0)
     tasks, events = commands.call("show-queue", "--job-id", "job", "--detail", "--json").data
     assert (tasks["sample"], events["sample"]) == ({"task_id": "t0"}, None)
     text = commands.call("show-queue", "--job-id", "job", "--detail").out
     assert '"task_id": "t0"' in text
-    assert "job-events: no message to show" in text
+    assert "job-events: no sample message" in text
     assert depths(commands) == [1, 0]
 
 
-def test_a_sample_that_is_no_json_is_shown_as_text(commands: MemoryCommands) -> None:
+def test_show_queue_shows_a_sample_that_is_not_json_as_text(commands: MemoryCommands) -> None:
     queue = commands.queue("job")
     queue.create()
     queue.send([b"\xffhello"])
@@ -92,7 +92,7 @@ def test_a_sample_that_is_no_json_is_shown_as_text(commands: MemoryCommands) -> 
 @pytest.mark.parametrize(
     ("options", "left"), [([], [0, 0]), (["--task-queue-only"], [0, 1]), (["--event-queue-only"], [3, 0])]
 )
-def test_purging_removes_the_messages(commands: MemoryCommands, options: list[str], left: list[int]) -> None:
+def test_purge_queue_removes_the_messages(commands: MemoryCommands, options: list[str], left: list[int]) -> None:
     fill(commands)
     assert commands.call("purge-queue", "--job-id", "job", "--force", *options).code == 0
     assert depths(commands) == left
@@ -101,21 +101,21 @@ def test_purging_removes_the_messages(commands: MemoryCommands, options: list[st
 @pytest.mark.parametrize(
     ("options", "left"), [([], [None, None]), (["--task-queue-only"], [None, 1]), (["--event-queue-only"], [3, None])]
 )
-def test_deleting_removes_the_queue(commands: MemoryCommands, options: list[str], left: list[int | None]) -> None:
+def test_delete_queue_removes_the_queue(commands: MemoryCommands, options: list[str], left: list[int | None]) -> None:
     fill(commands)
     assert commands.call("delete-queue", "--job-id", "job", "-f", *options).code == 0
     assert depths(commands) == left
 
 
 @pytest.mark.parametrize("command", ["purge-queue", "delete-queue"])
-def test_what_is_not_there_is_no_error(commands: MemoryCommands, command: str) -> None:
+def test_removal_of_a_missing_queue_is_no_error(commands: MemoryCommands, command: str) -> None:
     answer = commands.call(command, "--job-id", "job", "--force")
     assert answer.code == 0
-    assert answer.out == "There is no task queue job\nThere is no event queue job-events\n"
+    assert answer.out == "No task queue job found\nNo event queue job-events found\n"
 
 
 @pytest.mark.parametrize("command", ["purge-queue", "delete-queue"])
-def test_a_removal_as_json(commands: MemoryCommands, command: str) -> None:
+def test_removal_as_json(commands: MemoryCommands, command: str) -> None:
     commands.queue("job").create()
     assert commands.call(command, "--job-id", "job", "--force", "--json").data == [
         {"queue": "job", "kind": "tasks", "existed": True},
@@ -124,7 +124,7 @@ def test_a_removal_as_json(commands: MemoryCommands, command: str) -> None:
 
 
 @pytest.mark.parametrize("command", ["purge-queue", "delete-queue"])
-def test_nothing_is_removed_where_nobody_can_be_asked(commands: MemoryCommands, command: str) -> None:
+def test_removal_without_a_terminal_requires_force(commands: MemoryCommands, command: str) -> None:
     fill(commands)
     error = commands.call(command, "--job-id", "job").error
     assert isinstance(error, InputError)
@@ -138,11 +138,13 @@ def test_nothing_is_removed_where_nobody_can_be_asked(commands: MemoryCommands, 
     [
         ("purge-queue", "EMPTY job", 0, "Type EMPTY job to confirm: "),
         ("purge-queue", "yes", 2, "not confirmed, nothing was changed"),
-        ("delete-queue", "DELETE job", 0, "This will delete the task queue job with 1 message."),
+        ("delete-queue", "DELETE job", 0, "This will delete task queue job with 1 message."),
         ("delete-queue", "DELETE", 2, "not confirmed, nothing was changed"),
     ],
 )
-def test_the_exact_words_have_to_be_typed(shell: CommandLine, command: str, answer: str, code: int, said: str) -> None:
+def test_removal_requires_the_exact_confirmation(
+    shell: CommandLine, command: str, answer: str, code: int, said: str
+) -> None:
     shell.configure()
     backend = Registry().queue("local")
     context = QueueContext(job_id="job", name="job", lease=backend.traits.max_lease)
@@ -165,7 +167,9 @@ def load(commands: MemoryCommands, *arguments: str) -> str | None:
     return None if answer.error is None else str(answer.error)
 
 
-def test_a_load_fills_database_and_queue_and_makes_the_event_queue(commands: MemoryCommands, tmp_path: Path) -> None:
+def test_load_queue_fills_database_and_queue_and_creates_the_event_queue(
+    commands: MemoryCommands, tmp_path: Path
+) -> None:
     assert load(commands, "--task-file", "tasks.json") is None
     assert depths(commands) == [7, 0]
     with Store.open(tmp_path / "job.db", read_only=True) as store:
@@ -173,25 +177,25 @@ def test_a_load_fills_database_and_queue_and_makes_the_event_queue(commands: Mem
         assert store.job.task_source == "tasks.json"
 
 
-def test_a_load_as_json(commands: MemoryCommands) -> None:
+def test_load_queue_as_json(commands: MemoryCommands) -> None:
     loaded = commands.call("load-queue", "--job-id", "job", "--task-file", "tasks.json", "--json").data
     assert loaded == {"job_id": "job", "queue": "job", "database": "job.db", "tasks": 7}
     assert commands.call("load-queue", "--job-id", "job", "--continue", "--json").data["counts"]["queued"] == 7
 
 
-def test_start_task_counts_from_one(commands: MemoryCommands) -> None:
+def test_load_queue_counts_the_start_task_from_one(commands: MemoryCommands) -> None:
     assert load(commands, "--task-file", "tasks.json", "--start-task", "2", "--limit", "2") is None
     bodies = [each.body for each in commands.queue("job").receive(10, wait=NO_WAIT)]
     assert [decode_task_message(body).task_id for body in bodies] == ["t2", "t3"]
 
 
-def test_a_dry_run_changes_nothing(commands: MemoryCommands, tmp_path: Path) -> None:
+def test_load_queue_dry_run_changes_nothing(commands: MemoryCommands, tmp_path: Path) -> None:
     assert load(commands, "--task-file", "tasks.json", "--dry-run") is None
     assert [path.name for path in tmp_path.iterdir()] == ["tasks.json"]
     assert depths(commands) == [None, None]
 
 
-def test_a_broken_file_changes_nothing(commands: MemoryCommands, tmp_path: Path) -> None:
+def test_load_queue_of_an_invalid_file_changes_nothing(commands: MemoryCommands, tmp_path: Path) -> None:
     fill(commands)
     (tmp_path / "tasks.json").write_text('[{"id": "a", "data": {}}, {"id": "a", "data": {}}]')
     assert "a" in (load(commands, "--task-file", "tasks.json", "--force") or "")
@@ -199,7 +203,7 @@ def test_a_broken_file_changes_nothing(commands: MemoryCommands, tmp_path: Path)
     assert depths(commands) == [3, 1]
 
 
-def test_what_is_there_is_replaced_only_when_asked_to(commands: MemoryCommands) -> None:
+def test_load_queue_overwrites_a_job_only_with_confirmation(commands: MemoryCommands) -> None:
     load(commands, "--task-file", "tasks.json")
     error = load(commands, "--task-file", "tasks.json", "--limit", "2") or ""
     assert "job job (job.db): 0 of 7 tasks finished" in error
@@ -209,7 +213,7 @@ def test_what_is_there_is_replaced_only_when_asked_to(commands: MemoryCommands) 
     assert depths(commands) == [2, 0]
 
 
-def test_continuing_sends_again_only_what_a_deleted_queue_held(commands: MemoryCommands) -> None:
+def test_load_queue_continue_sends_only_what_a_deleted_queue_held(commands: MemoryCommands) -> None:
     load(commands, "--task-file", "tasks.json")
     assert load(commands, "--continue") is None
     assert depths(commands) == [7, 0]
@@ -220,7 +224,7 @@ def test_continuing_sends_again_only_what_a_deleted_queue_held(commands: MemoryC
     assert depths(commands) == [7, 0]
 
 
-def test_continuing_sends_again_what_was_purged_but_nothing_that_a_worker_or_a_report_may_have(
+def test_load_queue_continue_sends_purged_tasks_but_none_that_a_worker_or_event_may_hold(
     commands: MemoryCommands,
 ) -> None:
     load(commands, "--task-file", "tasks.json")
@@ -238,7 +242,7 @@ def test_continuing_sends_again_what_was_purged_but_nothing_that_a_worker_or_a_r
 
 
 @pytest.mark.parametrize("command", ["purge-queue", "delete-queue"])
-def test_removed_tasks_are_sent_again_where_the_queue_cannot_be_counted(
+def test_load_queue_continue_sends_removed_tasks_of_an_inexact_queue(
     commands: MemoryCommands, tmp_path: Path, command: str
 ) -> None:
     commands.provider.exact_depth = False
@@ -254,7 +258,7 @@ def test_removed_tasks_are_sent_again_where_the_queue_cannot_be_counted(
         assert not store.withdrawn()
 
 
-def test_a_purge_beside_a_running_controller_warns_that_the_database_does_not_know(
+def test_purge_queue_beside_a_running_controller_warns_about_the_database(
     commands: MemoryCommands, tmp_path: Path
 ) -> None:
     load(commands, "--task-file", "tasks.json")
@@ -271,15 +275,15 @@ def test_a_purge_beside_a_running_controller_warns_that_the_database_does_not_kn
         ([], "no tasks were given"),
         (["--task-file", "nothing.json"], "there is no such file"),
         (["--continue"], "there is no such job database"),
-        (["--continue", "--task-file", "tasks.json"], "leave --task-file out"),
+        (["--continue", "--task-file", "tasks.json"], "omit --task-file"),
         (["--task-file", "tasks.json", "--db-file", "no/where.db"], "there is no folder"),
     ],
 )
-def test_misuse_is_one_line(commands: MemoryCommands, arguments: list[str], reason: str) -> None:
+def test_queue_commands_report_misuse_in_one_line(commands: MemoryCommands, arguments: list[str], reason: str) -> None:
     assert reason in (load(commands, *arguments) or "")
 
 
-def test_a_database_that_a_controller_works_on_is_left_alone(commands: MemoryCommands, tmp_path: Path) -> None:
+def test_load_queue_leaves_the_database_of_a_running_controller_alone(commands: MemoryCommands, tmp_path: Path) -> None:
     load(commands, "--task-file", "tasks.json")
     with Store.open(tmp_path / "job.db"):
         answer = commands.call("load-queue", "--job-id", "job", "--task-file", "tasks.json", "--force")

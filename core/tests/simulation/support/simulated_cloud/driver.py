@@ -97,7 +97,7 @@ class Simulation:
             controller.stop(StopMode.LEAVE if answer == "L" else StopMode.TERMINATE)
 
     def _stranger(self) -> None:
-        # Only while a controller is there to find it: afterwards it is `sweep`'s to find.
+        # Only while a controller is there to find it: afterwards it is for `cleanup` to find.
         if self._controller_runs:
             self._world.cloud.add_stranger(self._offers[0].offer)
 

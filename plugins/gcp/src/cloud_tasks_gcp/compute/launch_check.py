@@ -29,7 +29,7 @@ def startup_script(request: LaunchRequest) -> str:
     """Return the script as the instance runs it. Raises `InputError` where it is too long.
 
     Compute Engine sees to the longest lifetime. A machine that powered itself off when its worker ended costs no more
-    than its disk, until the controller, `stop` or `sweep` deletes both ("Stop or restart a Compute Engine instance").
+    than its disk, until the controller, `stop` or `cleanup` deletes both ("Stop or restart a Compute Engine instance").
     """
     script = boot_script(request.startup_script)
     size = len(script.encode())

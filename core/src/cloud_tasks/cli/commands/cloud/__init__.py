@@ -1,1 +1,1 @@
-"""Commands on a provider: listings, leftovers, checks."""
+"""Commands on a provider: listings, cleanup, checks."""

@@ -1,12 +1,12 @@
-"""``cloud-tasks doctor``: whether everything is there that a job needs, and what mends what is not.
+"""``cloud-tasks doctor``: check this machine, the plugins and the provider, and suggest fixes.
 
-Invariant, with a test: it changes nothing, and no check that fails keeps the others from being made.
+Invariant, with a test: it changes nothing, and a failed check does not prevent the others.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import attrs
@@ -24,19 +24,19 @@ from cloud_tasks.registry import Registry
 
 __all__ = ["doctor"]
 
-_AXES = ("queue", "compute", "pricing")
+_KINDS = ("queue", "compute", "pricing")
 
 
 @attrs.frozen(kw_only=True)
-class _Told:
-    """A finding and who made it."""
+class _Result:
+    """A finding with its origin."""
 
     by: str
     finding: Finding
 
 
 def doctor(registry: Registry) -> click.Command:
-    """Make the command; its options are those of core and of the installed plugins."""
+    """Create the command with the options of core and the installed plugins."""
 
     @click.command(
         "doctor",
@@ -46,99 +46,99 @@ def doctor(registry: Registry) -> click.Command:
             "cloud-tasks doctor --provider aws --policy",
         ),
     )
-    @click.option("--policy", is_flag=True, help="Print the least permissions that controller and workers need.")
+    @click.option("--policy", is_flag=True, help="Print the minimum permissions of controller and workers.")
     @json_option
     @verbose_option
     @configuration_options(registry)
     @pass_app
     def command(app: AppContext, /, **values: Any) -> int:
-        """Check what a job needs: this machine, the plugins, access to the provider. Changes nothing.
+        """Check this machine, the plugins and the access to the provider; change nothing.
 
-        Ends with 0 when all is well and with 1 when something is missing.
+        Exit code 0: all checks passed; 1: a check failed.
         """
         app.start_logging(verbosity=values["verbose"])
         config = load_from_options(app.registry, values)
         if values["policy"]:
             _print_policies(config, as_json=values["as_json"])
             return 0
-        told = [*_core(config), *_backends(config)]
-        all_is_well = all(each.finding.ok for each in told)
+        results = [*_core(config), *_backends(config)]
+        passed = all(result.finding.ok for result in results)
         if values["as_json"]:
-            facts = [{"by": each.by, **attrs.asdict(each.finding)} for each in told]
-            click.echo(json.dumps({"ok": all_is_well, "findings": facts}, indent=2))
+            facts = [{"by": result.by, **attrs.asdict(result.finding)} for result in results]
+            click.echo(json.dumps({"ok": passed, "findings": facts}, indent=2))
         else:
-            click.echo(_rendered(told))
-        return 0 if all_is_well else 1
+            click.echo(_render(results))
+        return 0 if passed else 1
 
     return command
 
 
-def _core(config: JobConfig) -> Iterator[_Told]:
-    return (_Told(by="cloud-tasks", finding=finding) for finding in check_core(config))
+def _core(config: JobConfig) -> Iterator[_Result]:
+    return (_Result(by="cloud-tasks", finding=finding) for finding in check_core(config))
 
 
 def _context(config: JobConfig) -> CheckContext:
     return CheckContext(region=config.run.region, zone=config.run.zone, cache_dir=cache_dir())
 
 
-def _backends(config: JobConfig) -> Iterator[_Told]:
-    """What the checks of the chosen backends find; the same finding of two axes is told once."""
+def _backends(config: JobConfig) -> Iterator[_Result]:
+    """Yield the findings of the chosen backends; one that several backends of a provider share, once."""
     if not config.backends:
-        message = "none is configured, so that no access was checked"
-        finding = Finding(ok=True, subject="provider", message=message, remedy="give --provider or --config")
-        yield _Told(by="cloud-tasks", finding=finding)
+        message, remedy = "not configured, access not checked", "add --provider or --config"
+        finding = Finding(ok=True, subject="provider", message=message, remedy=remedy)
+        yield _Result(by="cloud-tasks", finding=finding)
     known: set[tuple[str, Finding]] = set()
-    for axis in _AXES:
-        if axis not in config.backends:
+    for kind in _KINDS:
+        if kind not in config.backends:
             continue
-        name = config.backends[axis]
-        for finding in _check(config, axis, name):
+        name = config.backends[kind]
+        for finding in _check(config, kind, name):
             if (name, finding) not in known:
                 known.add((name, finding))
-                yield _Told(by=f"{name} {axis}", finding=finding)
+                yield _Result(by=f"{name} {kind}", finding=finding)
 
 
-def _check(config: JobConfig, axis: str, name: str) -> Iterator[Finding]:
+def _check(config: JobConfig, kind: str, name: str) -> Iterator[Finding]:
     try:
-        backend = getattr(config.registry, axis)(name)
-        settings = config.settings_for(axis, name)
+        backend = getattr(config.registry, kind)(name)
+        settings = config.settings_for(kind, name)
     except CloudTasksError as error:
         yield Finding(ok=False, subject="settings", message=error.message, remedy=error.hint)
         return
     if backend.check is None:
-        yield Finding(ok=True, subject=f"{axis} {name}", message="it needs no check")
+        yield Finding(ok=True, subject=f"{kind} {name}", message="no checks needed")
         return
     try:
         yield from backend.check(settings, _context(config))
-    except Exception as error:  # the check belongs to somebody else; what it cannot tell is a finding as well
+    except Exception as error:  # third-party code: its failure is a finding, too
         remedy = error.hint if isinstance(error, CloudTasksError) else "please report it to the plugin's author"
         message = error.message if isinstance(error, CloudTasksError) else f"{type(error).__name__}: {error}"
         yield Finding(ok=False, subject="check", message=f"the check itself failed: {message}", remedy=remedy)
 
 
-def _rendered(told: list[_Told]) -> str:
-    width = max(len(each.finding.subject) for each in told)
+def _render(results: Sequence[_Result]) -> str:
+    width = max(len(result.finding.subject) for result in results)
     lines: list[str] = []
     by = ""
-    for each in told:
-        if each.by != by:
-            by = each.by
+    for result in results:
+        if result.by != by:
+            by = result.by
             lines += ["", by] if lines else [by]
-        finding = each.finding
+        finding = result.finding
         lines.append(
-            f"  {'ok     ' if finding.ok else 'MISSING'}  {finding.subject:<{width}}  {finding.message}".rstrip()
+            f"  {'ok    ' if finding.ok else 'FAILED'}  {finding.subject:<{width}}  {finding.message}".rstrip()
         )
         if finding.remedy:
-            lines.append(f"           {'':<{width}}  -> {finding.remedy}")
-    missing = sum(not each.finding.ok for each in told)
-    end = "All is well" if not missing else f"{missing} of {len(told)} checks found something missing"
+            lines.append(f"          {'':<{width}}  -> {finding.remedy}")
+    failed = sum(not result.finding.ok for result in results)
+    end = f"{failed} of {len(results)} checks failed" if failed else "All checks passed"
     return "\n".join([*lines, "", end])
 
 
 def _print_policies(config: JobConfig, *, as_json: bool) -> None:
     backend = config.registry.compute(config.compute)
     if backend.policies is None:
-        raise InputError(f"{config.compute} needs no permissions", where="--policy", hint="leave it out")
+        raise InputError(f"{config.compute} needs no permissions", where="--policy", hint="omit it")
     documents: Mapping[str, str] = backend.policies(config.settings_for("compute", config.compute), _context(config))
     if as_json:
         click.echo(json.dumps(dict(documents), indent=2))

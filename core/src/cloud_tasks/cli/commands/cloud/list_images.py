@@ -1,4 +1,4 @@
-"""``cloud-tasks list-images``: what ``image`` may name."""
+"""``cloud-tasks list-images``: list the values of ``image``."""
 
 from __future__ import annotations
 
@@ -18,21 +18,21 @@ from cloud_tasks.report.tables.layout import Column
 __all__ = ["OWN_IMAGES", "list_images"]
 
 OWN_IMAGES = "self"
-"""What `Image.owner` says of an image of the account's own; images of anyone else are the provider's."""
+"""`Image.owner` of the account's own images."""
 
 _COLUMNS: tuple[Column[Image], ...] = (
     Column(name="name", title="Name", value=lambda image: image.name),
     Column(name="family", title="Family", value=lambda image: image.family),
     Column(name="architecture", title="Architecture", value=lambda image: image.architecture),
-    Column(name="owner", title="Owner", value=lambda image: image.owner, also=("source",)),
-    Column(name="created", title="Created", value=lambda image: image.created_at, also=("creation_time",)),
+    Column(name="owner", title="Owner", value=lambda image: image.owner, aliases=("source",)),
+    Column(name="created", title="Created", value=lambda image: image.created_at, aliases=("creation_time",)),
     Column(name="description", title="Description", value=lambda image: image.description, detail=True),
-    Column(name="uri", title="URI", value=lambda image: image.uri, detail=True, also=("self_link",)),
+    Column(name="uri", title="URI", value=lambda image: image.uri, detail=True, aliases=("self_link",)),
 )
 
 
 def list_images(registry: Registry) -> click.Command:
-    """Make the command; its options are those of core and of the installed plugins."""
+    """Create the command with the options of core and the installed plugins."""
 
     @click.command(
         "list-images",
@@ -42,16 +42,16 @@ def list_images(registry: Registry) -> click.Command:
             "cloud-tasks list-images --config config.yml --user --detail",
         ),
     )
-    @click.option("--user", is_flag=True, help="Show the images of your own account too.")
+    @click.option("--user", is_flag=True, help="Include the images of your account.")
     @listing_options(_COLUMNS, sort="family,name")
     @configuration_options(registry)
     @pass_app
     def command(app: AppContext, /, **values: Any) -> None:
-        """List the boot images that `image` may name."""
+        """List the provider's boot images."""
         app.start_logging(verbosity=values["verbose"])
         config = load_from_options(app.registry, values)
         with open_compute(config) as compute:
             images = [image for image in compute.images() if values["user"] or image.owner != OWN_IMAGES]
-        show_rows(images, _COLUMNS, values, nothing="No images")
+        show_rows(images, _COLUMNS, values, nothing="No images found")
 
     return command

@@ -1,4 +1,4 @@
-"""``cloud-tasks list-instance-types``: what satisfies the constraints, and what it costs."""
+"""``cloud-tasks list-instance-types``: list instance types that satisfy the constraints, with prices."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from cloud_tasks.cli.options.listing import listing_options, show_rows
 from cloud_tasks.config import JobConfig
 from cloud_tasks.controller.setup.open_backends import open_compute, open_pricing
 from cloud_tasks.registry import Registry
+from cloud_tasks.report import counted
 from cloud_tasks.report.tables.instance_types import INSTANCE_TYPE_COLUMNS, TypeRow, type_rows
 from cloud_tasks.selection import filter_types
 
@@ -20,7 +21,7 @@ __all__ = ["list_instance_types"]
 
 
 def list_instance_types(registry: Registry) -> click.Command:
-    """Make the command; its options are those of core and of the installed plugins."""
+    """Create the command with the options of core and the installed plugins."""
 
     @click.command(
         "list-instance-types",
@@ -35,22 +36,23 @@ def list_instance_types(registry: Registry) -> click.Command:
     @configuration_options(registry)
     @pass_app
     def command(app: AppContext, /, **values: Any) -> None:
-        """List the instance types that satisfy the constraints, with their prices."""
+        """List the instance types that satisfy the constraints, with prices."""
         app.start_logging(verbosity=values["verbose"])
         config = load_from_options(app.registry, values)
         rows, rejected = _find(config)
-        show_rows(rows, INSTANCE_TYPE_COLUMNS, values, nothing="No instance types satisfy the constraints")
+        show_rows(rows, INSTANCE_TYPE_COLUMNS, values, nothing="No matching instance types found")
         if rejected and not values["as_json"]:
-            what = "type does" if rejected == 1 else "types do"
             click.echo(
-                f"{rejected} other {what} not satisfy the constraints; `cloud-tasks plan --rejected` says why", err=True
+                f"{counted(rejected, 'other type')} rejected by the constraints; for the reasons: "
+                "cloud-tasks plan --rejected",
+                err=True,
             )
 
     return command
 
 
 def _find(config: JobConfig) -> tuple[list[TypeRow], int]:
-    """What there is to buy, and how many types the constraints leave out."""
+    """Return the priced types that satisfy the constraints, and the number of rejected ones."""
     constraints = config.constraints()
     with open_compute(config) as compute, open_pricing(config) as pricing:
         found = filter_types(compute.instance_types(), constraints, constraints.purchase)

@@ -1,4 +1,4 @@
-"""``cloud-tasks list-regions``: where the provider has machines."""
+"""``cloud-tasks list-regions``: list the provider's regions and zones."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ from cloud_tasks.report.tables.layout import Column
 __all__ = ["list_regions"]
 
 _COLUMNS: tuple[Column[Region], ...] = (
-    Column(name="name", title="Region", value=lambda region: region.name, also=("region",)),
+    Column(name="name", title="Region", value=lambda region: region.name, aliases=("region",)),
     Column(name="description", title="Description", value=lambda region: region.description),
-    Column(name="zone_count", title="Zones", value=lambda region: len(region.zones), to_the_right=True),
-    Column(name="zones", title="Names of the zones", value=lambda region: region.zones, detail=True),
+    Column(name="zone_count", title="Zones", value=lambda region: len(region.zones), align_right=True),
+    Column(name="zones", title="Zone names", value=lambda region: region.zones, detail=True),
 )
 _WITH_ZONES = (*_COLUMNS[:2], Column[Region](name="zones", title="Zones", value=lambda region: region.zones))
 
 
 def list_regions(registry: Registry) -> click.Command:
-    """Make the command; its options are those of core and of the installed plugins."""
+    """Create the command with the options of core and the installed plugins."""
 
     @click.command(
         "list-regions",
@@ -37,18 +37,18 @@ def list_regions(registry: Registry) -> click.Command:
             "cloud-tasks list-regions --config config.yml --json",
         ),
     )
-    @click.option("--prefix", metavar="TEXT", help="Only regions whose names begin so.")
-    @click.option("--zones", is_flag=True, help="Name the zones of each region.")
+    @click.option("--prefix", metavar="TEXT", help="Prefix of the region names.")
+    @click.option("--zones", is_flag=True, help="Show the zones of each region.")
     @listing_options(_COLUMNS, sort="name", search=False)
     @configuration_options(registry)
     @pass_app
     def command(app: AppContext, /, **values: Any) -> None:
-        """List the regions of the provider."""
+        """List the provider's regions."""
         app.start_logging(verbosity=values["verbose"])
         config = load_from_options(app.registry, values)
         with open_compute(config) as compute:
             regions = [region for region in compute.regions() if region.name.startswith(values["prefix"] or "")]
         brief = values["zones"] and not values["detail"] and not values["as_json"]
-        show_rows(regions, _WITH_ZONES if brief else _COLUMNS, values, nothing="No regions")
+        show_rows(regions, _WITH_ZONES if brief else _COLUMNS, values, nothing="No regions found")
 
     return command

@@ -1,4 +1,4 @@
-"""``cloud-tasks list-running-instances``: what runs at the provider, of a job, of all jobs, or of anybody."""
+"""``cloud-tasks list-running-instances``: list the instances of a job, of all jobs, or of the whole account."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ from cloud_tasks.report.tables.layout import Column
 __all__ = ["list_running_instances"]
 
 _COLUMNS: tuple[Column[Instance], ...] = (
-    Column(name="id", title="Instance", value=lambda i: i.instance_id, also=("instance_id",)),
+    Column(name="id", title="Instance", value=lambda i: i.instance_id, aliases=("instance_id",)),
     Column(name="job_id", title="Job", value=lambda i: i.job_id),
     Column(name="state", title="State", value=lambda i: i.state),
-    Column(name="type", title="Type", value=lambda i: i.instance_type, also=("instance_type",)),
+    Column(name="type", title="Type", value=lambda i: i.instance_type, aliases=("instance_type",)),
     Column(name="zone", title="Zone", value=lambda i: i.zone),
-    Column(name="purchase", title="Purchase", value=lambda i: i.purchase),
-    Column(name="created", title="Created", value=lambda i: i.created_at, also=("creation_time",)),
+    Column(name="purchase", title="Provisioning", value=lambda i: i.purchase),
+    Column(name="created", title="Created", value=lambda i: i.created_at, aliases=("creation_time",)),
     Column(name="address", title="Address", value=lambda i: i.address, detail=True),
     Column(name="boot_disk", title="Boot disk", value=lambda i: i.boot_disk_type, detail=True),
     Column(name="owner", title="Owner", value=lambda i: i.labels.get("owner", ""), detail=True),
@@ -38,7 +38,7 @@ _COLUMNS: tuple[Column[Instance], ...] = (
 
 
 def list_running_instances(registry: Registry) -> click.Command:
-    """Make the command; its options are those of core and of the installed plugins."""
+    """Create the command with the options of core and the installed plugins."""
 
     @click.command(
         "list-running-instances",
@@ -48,25 +48,27 @@ def list_running_instances(registry: Registry) -> click.Command:
             "cloud-tasks list-running-instances --provider aws --all-instances --json",
         ),
     )
-    @click.option("--all-instances", is_flag=True, help="Of all jobs, and those that cloud-tasks did not create too.")
-    @click.option("--include-terminated", is_flag=True, help="Those that are gone too, as far as still listed.")
+    @click.option("--all-instances", is_flag=True, help="Include all jobs and unmanaged instances.")
+    @click.option(
+        "--include-terminated", is_flag=True, help="Include terminated instances that the provider still lists."
+    )
     @listing_options(_COLUMNS, sort="job_id,type,zone,id", search=False)
     @configuration_options(registry)
     @pass_app
     def command(app: AppContext, /, **values: Any) -> None:
-        """List the instances of a job, or of all jobs where none is named."""
+        """List the running instances of a job, or of all jobs if no job is given."""
         app.start_logging(verbosity=values["verbose"])
         config = load_from_options(app.registry, values)
-        everybody = values["all_instances"]
-        if everybody and _was_given("run.job_id", config):
+        all_instances = values["all_instances"]
+        if all_instances and _was_given("run.job_id", config):
             raise InputError("--all-instances and --job-id exclude each other", hint="give one of them")
-        job_id = None if everybody else config.run.job_id
+        job_id = None if all_instances else config.run.job_id
         with open_compute(config) as compute:
-            found = compute.instances(job_id, include_terminated=values["include_terminated"], foreign=everybody)
+            found = compute.instances(job_id, include_terminated=values["include_terminated"], foreign=all_instances)
         if not values["include_terminated"]:
             found = [instance for instance in found if instance.state is not InstanceState.TERMINATED]
-        of_whom = "" if everybody else f" of job {job_id}" if job_id else " of any job"
-        show_rows(found, _COLUMNS, values, nothing=f"No running instances{of_whom} found")
+        scope = "" if all_instances else f" of job {job_id}" if job_id else " of any job"
+        show_rows(found, _COLUMNS, values, nothing=f"No running instances{scope} found")
 
     return command
 

@@ -1,1 +1,1 @@
-"""Commands on a job: run, plan, status, report and their like."""
+"""Commands on a job."""

@@ -35,7 +35,7 @@ def _compute_warnings(config: JobConfig) -> Iterator[str]:
         yield _warning(
             config,
             "max_parallel_instance_creations",
-            f'{wanted} is more than compute "{config.compute}" supports; {launches} are started at a time',
+            f'{wanted} is more than compute "{config.compute}" supports; {launches} are launched at a time',
         )
     lifetime = config.run.max_lifetime
     if lifetime and not config.registry.compute(config.compute).traits.enforces_max_lifetime:

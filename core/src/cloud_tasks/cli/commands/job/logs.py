@@ -1,4 +1,4 @@
-"""``cloud-tasks logs``: the story of one task."""
+"""``cloud-tasks logs``: show the history of one task."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ from cloud_tasks.store.queries.history import iterate_attempts, iterate_events, 
 
 __all__ = ["logs"]
 
-_LOOKED_AT = 10_000
-"""Tasks whose names are compared with one that is not there."""
+_COMPARED = 10_000
+"""Maximum number of task ids compared with an unknown one."""
 
 
 def logs(registry: Registry) -> click.Command:
-    """Make the command; its options are those of core and of the installed plugins."""
+    """Create the command with the options of core and the installed plugins."""
 
     @click.command(
         "logs",
@@ -41,13 +41,15 @@ def logs(registry: Registry) -> click.Command:
     @configuration_options(registry)
     @pass_app
     def command(app: AppContext, /, task_id: str, **values: Any) -> None:
-        """Show a task's attempts, how each ended and what it printed, and its events; from the job's database."""
+        """Show a task's attempts with their results and output, and its events."""
         app.start_logging(verbosity=values["verbose"])
         database = database_of(load_from_options(app.registry, values))
         with read_database(database) as store:
             found = store.task(task_id)
         if found is None:
-            raise InputError(f'the job has no task "{task_id}"', where=str(database), hint=_advice(database, task_id))
+            raise InputError(
+                f'the job has no task "{task_id}"', where=str(database), hint=_suggestion(database, task_id)
+            )
         task, status = found
         attempts = tuple(iterate_attempts(database, task_id=task_id))
         events = tuple(iterate_events(database, task_id=task_id))
@@ -59,7 +61,7 @@ def logs(registry: Registry) -> click.Command:
     return command
 
 
-def _advice(database: Path, task_id: str) -> str:
-    names = [record.task_id for record in itertools.islice(iterate_tasks(database), _LOOKED_AT)]
+def _suggestion(database: Path, task_id: str) -> str:
+    names = [record.task_id for record in itertools.islice(iterate_tasks(database), _COMPARED)]
     close = difflib.get_close_matches(task_id, names, n=1)
-    return f'did you mean "{close[0]}"?' if close else "`cloud-tasks export tasks` lists them"
+    return f'did you mean "{close[0]}"?' if close else "list the tasks with `cloud-tasks export tasks`"

@@ -1,9 +1,9 @@
-"""``cloud-tasks monitor``: collect the events of workers that were started by hand, and tell how the job stands.
+"""``cloud-tasks monitor``: collect the events of workers started by hand, and show the progress.
 
 Invariants, each with a test:
 
-1. It buys no instance, ends none, and deletes no queue.
-2. An interrupt loses nothing: what was not applied stays in the event queue.
+1. It launches and terminates no instance, and deletes no queue.
+2. An interrupt loses nothing: events that were not applied stay in the event queue.
 """
 
 from __future__ import annotations
@@ -14,7 +14,6 @@ import signal
 import sys
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from types import FrameType
 from typing import Any
 
@@ -22,7 +21,7 @@ import click
 import structlog
 
 from cloud_tasks.cli.context import AppContext, pass_app
-from cloud_tasks.cli.options.common import examples, json_option, verbose_option
+from cloud_tasks.cli.options.common import examples, file_option, json_option, verbose_option
 from cloud_tasks.cli.options.config_options import configuration_options, load_from_options
 from cloud_tasks.cli.options.database import database_of
 from cloud_tasks.cli.options.queues import chosen_queues
@@ -36,19 +35,19 @@ from cloud_tasks.errors import InputError
 from cloud_tasks.model import Event, JobPhase
 from cloud_tasks.plugin import EventSink, EventSinkContext, Queue
 from cloud_tasks.registry import Registry
-from cloud_tasks.report import render_final_report, render_summary, status_dict, throughput
+from cloud_tasks.report import counted, render_final_report, render_summary, status_dict, throughput
 from cloud_tasks.store import JobState, Store
 
-__all__ = ["monitor"]
+__all__ = ["EventMonitor", "monitor"]
 
 log = structlog.get_logger()
 
-_SINK_PATIENCE = timedelta(seconds=60)
-"""How long the end waits for event sinks."""
+_SINK_TIMEOUT = timedelta(seconds=60)
+"""Time limit for event sinks to finish at the end."""
 
 
 def monitor(registry: Registry) -> click.Command:
-    """Make the command; its options are those of core and of the installed plugins."""
+    """Create the command with the options of core and the installed plugins."""
 
     @click.command(
         "monitor",
@@ -58,28 +57,30 @@ def monitor(registry: Registry) -> click.Command:
             "cloud-tasks monitor --provider local --job-id sums --print-events",
         ),
     )
+    @file_option("--output-file", help="Path of a file to copy all events to (JSON Lines).")
+    @click.option("--print-events", is_flag=True, help="Print each event as a line of JSON.")
     @click.option(
-        "--output-file", type=click.Path(path_type=Path, dir_okay=False), help="Copy all events to this file."
+        "--auto-complete/--no-auto-complete",
+        default=True,
+        help="Exit when all tasks are finished (default: --auto-complete).",
     )
-    @click.option("--print-events", is_flag=True, help="Print each event, a JSON object a line.")
-    @click.option("--auto-complete/--no-auto-complete", default=True, help="Whether to end when every task has.  [yes]")
     @json_option
     @verbose_option
     @configuration_options(registry)
     @pass_app
     def command(app: AppContext, /, **values: Any) -> int:
-        """Collect the events of workers that were started by hand, until every task has ended.
+        """Collect the events of workers started by hand, until all tasks are finished.
 
-        The tasks are those of `cloud-tasks load-queue`. `run` needs no monitor: it collects by itself.
+        For tasks loaded with `cloud-tasks load-queue`; `run` collects events by itself.
         """
         app.start_logging(verbosity=values["verbose"])
         config = load_from_options(app.registry, values)
         if not config.run.job_id:
-            raise InputError("no job was named", hint="give --job-id or --config")
+            raise InputError("no job given", hint="add --job-id or --config")
         database = database_of(config)
         if not database.exists():
             hint = "load the tasks with `cloud-tasks load-queue`, or check --db-file"
-            raise InputError("there is no such job database", where=str(database), hint=hint)
+            raise InputError("job database not found", where=str(database), hint=hint)
         events = chosen_queues(config, events_only=True)[0]
         with (
             Store.open(database, job_id=config.run.job_id) as store,
@@ -87,24 +88,24 @@ def monitor(registry: Registry) -> click.Command:
             _sinks(app.registry, config, values) as sinks,
         ):
             if not queue.exists():
-                raise InputError(
-                    f"there is no event queue {events.name}", hint="load the tasks first, or check --job-id"
-                )
+                hint = "load the tasks with `cloud-tasks load-queue`, or check --job-id"
+                raise InputError(f'event queue "{events.name}" not found', hint=hint)
             if store.job.state is JobState.LOADING:
                 raise InputError(
-                    "the setup of this job was interrupted, its queues may hold messages of an earlier job",
+                    "the setup of this job was interrupted; its queues may hold messages of an earlier job",
                     where=str(database),
                     hint="complete it with `cloud-tasks load-queue --continue`",
                 )
-            watch = _Watch(store, queue, sinks, interval=timedelta(seconds=config.run.scaling_check_interval))
-            return watch.run(forever=not values["auto_complete"], as_json=values["as_json"])
+            interval = timedelta(seconds=config.run.scaling_check_interval)
+            event_monitor = EventMonitor(store, queue, sinks, interval=interval)
+            return event_monitor.run(forever=not values["auto_complete"], as_json=values["as_json"])
 
     return command
 
 
 @contextlib.contextmanager
 def _sinks(registry: Registry, config: JobConfig, values: dict[str, Any]) -> Iterator[dict[str, EventSink]]:
-    """The configured sinks, and those that the options ask for."""
+    """Open the configured event sinks and those of the options."""
     wanted = {"jsonl": values["output_file"] is not None, "console": values["print_events"]}
     names = dict.fromkeys((*config.event_sinks, *(name for name, asked in wanted.items() if asked)))
     context = EventSinkContext(job_id=config.run.job_id or "", output_file=values["output_file"])
@@ -115,25 +116,25 @@ def _sinks(registry: Registry, config: JobConfig, values: dict[str, Any]) -> Ite
         }
 
 
-class _Watch:
-    """Collects until every task has ended, or until it is interrupted."""
+class EventMonitor:
+    """Collection of events until all tasks are finished, or until an interrupt."""
 
     def __init__(self, store: Store, queue: Queue, sinks: dict[str, EventSink], *, interval: timedelta) -> None:
         self._store = store
         self._interval = interval
         self._loop = ThreadedLoop(threads=2 + len(sinks))
-        self._copies = SinkDispatcher(self._loop, sinks)
+        self._dispatcher = SinkDispatcher(self._loop, sinks)
         self._collector = EventCollector(self._loop, store, queue, on_events=self._collected)
-        self._told: object = None
+        self._shown: object = None
         self._forever = False
         self._interrupted = False
         self._view = LiveView(store.path) if sys.stderr.isatty() else None
 
     def run(self, *, forever: bool, as_json: bool) -> int:
-        """Go on until the end, then tell how it stands; returns the exit code.
+        """Collect until the end, then print the result; return the exit code.
 
         Args:
-            forever: Whether to go on when every task has ended, until an interrupt.
+            forever: Continue after all tasks are finished, until an interrupt.
         """
         self._forever = forever
         started = datetime.now(UTC)
@@ -145,17 +146,17 @@ class _Watch:
             self._collector.start()
             self._end_if_complete()
             with self._view or contextlib.nullcontext():
-                self._tell()
+                self._show()
                 self._loop.run(lambda: self._collector.stopped)
                 phase = JobPhase.COMPLETE if self._store.summary().finished else JobPhase.LEFT
-                self._copies.send_progress(Progress.read(self._store, datetime.now(UTC)).for_sinks(phase=phase))
-                self._copies.finish(_SINK_PATIENCE)
+                self._dispatcher.send_progress(Progress.read(self._store, datetime.now(UTC)).for_sinks(phase=phase))
+                self._dispatcher.finish(_SINK_TIMEOUT)
         finally:
             for number, handler in handlers.items():
                 signal.signal(number, handler)
             self._loop.close()
-        for name, count in self._copies.dropped().items():
-            log.warning(f'The event sink "{name}" lost {count} events; the database has them')
+        for name, count in self._dispatcher.dropped().items():
+            log.warning(f'Event sink "{name}" missed {counted(count, "event")}; the database has all of them')
         is_finished = self._store.summary().finished
         if is_finished:
             self._store.set_state(JobState.FINISHED, datetime.now(UTC))
@@ -173,27 +174,27 @@ class _Watch:
 
     def _interrupt(self) -> None:
         if not self._interrupted:
-            log.info("Interrupted; what is not collected yet stays in the event queue")
+            log.info("Interrupted; events that are not collected yet stay in the event queue")
             self._interrupted = True
             self._collector.stop()
 
     def _collected(self, events: Sequence[Event]) -> None:
-        self._copies.write(events)
+        self._dispatcher.write(events)
         self._end_if_complete()
 
     def _end_if_complete(self) -> None:
         if not self._forever and self._store.summary().finished:
             self._collector.stop()
 
-    def _tell(self) -> None:
-        """The summary, where anything has changed since the last one; again after the interval."""
+    def _show(self) -> None:
+        """Show the summary if it has changed, and again after each interval."""
         progress = Progress.read(self._store, datetime.now(UTC))
-        if self._copies.takes_progress:
-            self._copies.send_progress(progress.for_sinks())
+        if self._dispatcher.takes_progress:
+            self._dispatcher.send_progress(progress.for_sinks())
         summary = progress.summary
         is_shown = self._view is not None and self._view.is_shown
-        if summary != self._told and not is_shown:
-            self._told = summary
+        if summary != self._shown and not is_shown:
+            self._shown = summary
             money = {"cost": progress.cost, "price_per_hour": progress.price_per_hour} if progress.instances else {}
             click.echo(render_summary(summary, pace=throughput(summary, progress.now), **money), err=True)
-        self._loop.later(self._interval, self._tell)
+        self._loop.later(self._interval, self._show)

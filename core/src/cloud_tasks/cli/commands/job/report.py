@@ -1,4 +1,4 @@
-"""``cloud-tasks report``: the final report of a job, at any time, from its database."""
+"""``cloud-tasks report``: write the report of a job from its database, at any time."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any
 import click
 
 from cloud_tasks.cli.context import AppContext, pass_app
-from cloud_tasks.cli.options.common import examples, verbose_option
+from cloud_tasks.cli.options.common import examples, file_option, verbose_option
 from cloud_tasks.cli.options.config_options import configuration_options, load_from_options
 from cloud_tasks.cli.options.database import database_of, read_database
 from cloud_tasks.errors import InputError
@@ -39,7 +39,7 @@ _SUFFIXES = {".txt": "text", ".json": "json", ".md": "markdown", ".html": "html"
 
 
 def report(registry: Registry) -> click.Command:
-    """Make the command; its options are those of core and of the installed plugins."""
+    """Create the command with the options of core and the installed plugins."""
 
     @click.command(
         "report",
@@ -53,21 +53,15 @@ def report(registry: Registry) -> click.Command:
         "--format",
         "report_format",
         type=click.Choice(list(_FORMATS)),
-        help="How it is written; by default as the ending of --output says, else text.",
+        help="Output format (default: by the extension of --output, else text).",
     )
-    @click.option("--json", "as_json", is_flag=True, help="The same as --format json.")
-    @click.option(
-        "--output",
-        "-o",
-        type=click.Path(path_type=Path, dir_okay=False),
-        metavar="FILE",
-        help="Write it to this file instead of standard output.",
-    )
+    @click.option("--json", "as_json", is_flag=True, help="Print JSON; same as --format json.")
+    @file_option("--output", "-o", help="Path of the output file (default: standard output).")
     @verbose_option
     @configuration_options(registry)
     @pass_app
     def command(app: AppContext, /, **values: Any) -> None:
-        """Write the final report of a job: finished, running or stopped; from its database alone."""
+        """Write the report of a finished, running or stopped job from its database."""
         app.start_logging(verbosity=values["verbose"])
         chosen = _format(values)
         database = database_of(load_from_options(app.registry, values))
@@ -85,17 +79,17 @@ def report(registry: Registry) -> click.Command:
 
 
 def _format(values: Mapping[str, Any]) -> str:
-    asked: str | None = values["report_format"]
+    given: str | None = values["report_format"]
     if values["as_json"]:
-        if asked not in (None, "json"):
-            raise InputError(f"--json and --format {asked} exclude each other", hint="give one of them")
+        if given not in (None, "json"):
+            raise InputError(f"--json and --format {given} exclude each other", hint="give one of them")
         return "json"
-    if asked is not None:
-        return asked
+    if given is not None:
+        return given
     output: Path | None = values["output"]
     if output is None:
         return "text"
     found = _SUFFIXES.get(output.suffix.lower())
     if found is None:
-        raise InputError(f'the ending "{output.suffix}" tells no format', where="--output", hint="give --format")
+        raise InputError(f'unknown file extension "{output.suffix}"', where="--output", hint="add --format")
     return found

@@ -1,4 +1,4 @@
-"""``cloud-tasks run``: the whole job in one command."""
+"""``cloud-tasks run``: run a job from start to end."""
 
 from __future__ import annotations
 
@@ -14,9 +14,10 @@ import structlog
 
 from cloud_tasks.cli.commands.job._trait_warnings import trait_warnings
 from cloud_tasks.cli.context import AppContext, pass_app
-from cloud_tasks.cli.options.common import force_option
+from cloud_tasks.cli.options.common import examples, file_option, force_option, job_input_options, verbose_option
 from cloud_tasks.cli.options.config_options import configuration_options, load_from_options
 from cloud_tasks.cli.options.database import database_of, read_database
+from cloud_tasks.cli.options.statuses import parse_statuses
 from cloud_tasks.cli.ui.confirmation import confirm, is_interactive
 from cloud_tasks.cli.ui.interrupts import Interrupts, ask_plainly
 from cloud_tasks.cli.ui.live import LiveView
@@ -28,6 +29,7 @@ from cloud_tasks.errors import InputError
 from cloud_tasks.model import FINAL_STATUSES, JobPhase, TaskStatus
 from cloud_tasks.registry import Registry
 from cloud_tasks.report import (
+    counted,
     dump_tasks,
     render_final_report,
     render_job_configuration,
@@ -40,58 +42,53 @@ __all__ = ["run"]
 
 log = structlog.get_logger()
 
-_EXAMPLES = """
-\b
-Examples:
-  cloud-tasks run --config config.yml --task-file tasks.json
-  cloud-tasks run --config config.yml --continue
-  cloud-tasks run --config config.yml --retry-failed --where timed_out,dead
-  cloud-tasks run --config config.yml --task-file tasks.json --dry-run
-"""
-
 
 def run(registry: Registry) -> click.Command:
-    """Make the command; its options are those of core and of the installed plugins."""
+    """Create the command with the options of core and the installed plugins."""
 
-    @click.command("run", epilog=_EXAMPLES)
-    @click.option(
-        "--task-file", metavar="FILE", help="Tasks: a JSON, JSON Lines or YAML file or URL, or module:function."
+    @click.command(
+        "run",
+        epilog=examples(
+            "cloud-tasks run --config config.yml --task-file tasks.json",
+            "cloud-tasks run --config config.yml --continue",
+            "cloud-tasks run --config config.yml --retry-failed --where timed_out,dead",
+            "cloud-tasks run --config config.yml --task-file tasks.json --dry-run",
+        ),
     )
-    @click.option("--start-task", type=click.IntRange(min=1), default=1, help="The first task to take; 1 is the first.")
-    @click.option("--limit", type=click.IntRange(min=1), help="How many tasks to take at most.")
-    @click.option("--dry-run", is_flag=True, help="Check everything and say what would be done; change nothing.")
-    @click.option("--continue", "resume", is_flag=True, help="Go on with the job in the database.")
-    @click.option("--retry-failed", is_flag=True, help="Begin a new pass over the failed tasks in the database.")
+    @job_input_options
+    @click.option("--continue", "resume", is_flag=True, help="Resume the job in the database.")
+    @click.option("--retry-failed", is_flag=True, help="Rerun the failed tasks in the database.")
     @click.option(
         "--where",
         metavar="STATUS[,STATUS]",
-        help="Retry only tasks of these statuses: failed, timed_out, exited, dead.",
+        help="Statuses of the tasks to rerun (default: failed,timed_out,exited,dead).",
     )
     @force_option
-    @click.option(
-        "--output-file", type=click.Path(path_type=Path, dir_okay=False), help="Copy all events to this file."
-    )
+    @file_option("--output-file", help="Path of a file to copy all events to (JSON Lines).")
     @click.option(
         "--on-interrupt",
         type=click.Choice(["ask", "terminate", "leave"]),
         default="ask",
-        help="What Ctrl-C does with the instances; without a terminal, ask means terminate.",
+        help="Effect of Ctrl-C on the instances (default: ask; terminate without a terminal).",
     )
     @click.option(
         "--dump-tasks/--no-dump-tasks",
         default=None,
-        help="After an interrupt, write the tasks of each status to {job_id}_{status}.json; asked when not given.",
+        help="Write the tasks of each status to {job_id}_{status}.json after an interrupt (default: ask).",
     )
     @click.option(
         "--live/--no-live",
         default=True,
-        help="On a terminal, show how the job goes on in one place instead of logging it.  [--live]",
+        help="Show a live view instead of log lines on a terminal (default: --live).",
     )
-    @click.option("--verbose", "-v", count=True, help="More log lines.")
+    @verbose_option
     @configuration_options(registry)
     @pass_app
     def command(app: AppContext, /, **values: Any) -> int:
-        """Run a whole job: load, launch, watch, collect, clean up, report."""
+        """Run a job from start to end.
+
+        Load the tasks, launch instances, collect results, terminate the instances, and print the report.
+        """
         app.start_logging(verbosity=values["verbose"])
         return _run(app, values)
 
@@ -130,7 +127,7 @@ def _run(app: AppContext, values: dict[str, Any]) -> int:
         if values["dry_run"]:
             for obstacle in obstacles:
                 log.info(f"Would overwrite {obstacle}")
-            log.info(f"Dry run: {remaining} tasks would be run; nothing was changed")
+            log.info(f"Dry run: {counted(remaining, 'task')} would be run; nothing was changed")
             return 0
         if obstacles:
             confirm(
@@ -149,7 +146,7 @@ def _run(app: AppContext, values: dict[str, Any]) -> int:
 
 
 class _Display:
-    """The progress of a run, in the log or, where `is_live`, in a view; a context manager."""
+    """Progress of a run in the log or, with `is_live`, in a live view; a context manager."""
 
     def __init__(self, database: Path, *, is_live: bool) -> None:
         self._view = LiveView(database) if is_live else None
@@ -163,19 +160,19 @@ class _Display:
         self.close()
 
     def close(self) -> None:
-        """Take the view away; does nothing the second time. Safe in any thread."""
+        """Remove the view; idempotent. Safe in any thread."""
         if self._view is not None:
             self._view.stop()
 
     def show(self, progress: Progress) -> None:
-        """Show how the run stands; the view starts with the first call."""
+        """Show the progress of the run; the first call starts the view."""
         if self._view is not None and not self._is_started:
             self._is_started = True
             self._view.start()
         self._log(progress)
 
     def ask(self, question: str, read: Callable[[], str]) -> str:
-        """Prompt below the view, or after the log."""
+        """Prompt below the view or the log."""
         ask = self._view.ask if self._view is not None and self._view.is_shown else ask_plainly
         return ask(question, read)
 
@@ -184,8 +181,7 @@ class _Display:
 
 
 def _describe(config: JobConfig, job: Job) -> None:
-    source = f"Loading configuration from {config.file}" if config.file else "Running without a configuration file"
-    log.info(source)
+    log.info(f"Loading configuration from {config.file}" if config.file else "Running without a configuration file")
     log.info(f"Starting pool management for job: {job.job_id}")
     run = config.run
     text = render_job_configuration(
@@ -209,47 +205,36 @@ def _describe(config: JobConfig, job: Job) -> None:
 
 
 def _describe_resumed(request: RunRequest, job: Job) -> int:
-    """Tell how the job stands that is gone on with; returns how many tasks would be run."""
+    """Log the status of the resumed job; return the number of tasks to run."""
     with read_database(request.db_file, job_id=job.job_id) as store:
         summary = store.summary()
-    log.info(f"Continuing: {summary.finished_tasks} of {summary.total} tasks are in a final state")
-    again = sum(summary.counts[status] for status in request.retry)
+    log.info(f"Resuming: {summary.finished_tasks:,} of {counted(summary.total, 'task')} finished")
+    retried = sum(summary.counts[status] for status in request.retry)
     if request.retry:
         names = ", ".join(sorted(status.value for status in request.retry))
-        log.info(f"{again} of these have failed and will be tried again ({names})")
-        if not again and summary.finished:
+        log.info(f"Retrying {counted(retried, 'finished task')} ({names})")
+        if not retried and summary.finished:
             raise InputError(
-                f"no task of this job is {names.replace(', ', ' or ')}",
-                hint="see how it stands with `cloud-tasks status`",
+                f"no tasks to retry: none is {names.replace(', ', ' or ')}",
+                hint="show the task counts with `cloud-tasks status`",
             )
-    return summary.remaining + again
+    return summary.remaining + retried
 
 
 _RETRIABLE = FINAL_STATUSES - {TaskStatus.COMPLETED}
 
 
 def _statuses_to_retry(values: dict[str, Any]) -> frozenset[TaskStatus]:
-    """What ``--retry-failed`` and ``--where`` mean; nothing without the first."""
+    """Return the statuses selected by ``--retry-failed`` and ``--where``; none without the former."""
     if not values["retry_failed"]:
         if values["where"] is not None:
-            raise InputError("--where says what --retry-failed is to retry", hint="give --retry-failed too")
+            raise InputError("--where requires --retry-failed", hint="add --retry-failed")
         return frozenset()
     if values["task_file"] is not None:
-        raise InputError("--retry-failed takes its tasks from the database", hint="leave --task-file out")
+        raise InputError("--retry-failed takes its tasks from the database", hint="omit --task-file")
     if values["where"] is None:
         return _RETRIABLE
-    known = {status.value: status for status in _RETRIABLE}
-    names = [name.strip().replace("-", "_").lower() for name in values["where"].split(",") if name.strip()]
-    for name in names:
-        if name not in known:
-            raise InputError(
-                f'"{name}" is no status that can be retried',
-                where="--where",
-                hint=f"choose from {', '.join(sorted(known))}",
-            )
-    if not names:
-        raise InputError("no status is named", where="--where", hint=f"choose from {', '.join(sorted(known))}")
-    return frozenset(known[name] for name in names)
+    return parse_statuses(values["where"], _RETRIABLE)
 
 
 def _describe_choice(ranking: Ranking) -> None:
@@ -266,18 +251,16 @@ def _wants_dump(choice: bool | None, *, can_ask: bool) -> bool:
 
 
 def _report(result: JobResult) -> int:
-    """Print how it ended; returns the exit code."""
+    """Print the result; return the exit code."""
     for name, count in result.dropped_events.items():
-        log.warning(f'The event sink "{name}" lost {count} events; the database has them')
+        log.warning(f'Event sink "{name}" missed {counted(count, "event")}; the database has all of them')
     if result.outcome is JobPhase.COMPLETE:
         click.echo(render_final_report(result.statistics, result.elapsed))
         return 0 if result.all_gone else 1
     if result.console_log:
         click.echo("Console log of an instance:\n" + result.console_log, err=True)
     if result.outcome is JobPhase.ABORTED:
-        click.echo(
-            f"Error: the job was stopped: {result.reason}; `cloud-tasks run --continue` goes on with it", err=True
-        )
+        click.echo(f"Error: job stopped: {result.reason}; resume it with `cloud-tasks run --continue`", err=True)
     click.echo(render_summary(result.statistics.summary, cost=result.statistics.cost), err=True)
     if result.outcome is not JobPhase.ABORTED:
         return 130

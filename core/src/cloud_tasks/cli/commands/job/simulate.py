@@ -1,21 +1,22 @@
-"""``cloud-tasks simulate``: duration and cost of a job on simulated instances, with their spread."""
+"""``cloud-tasks simulate``: estimate duration and cost of a job on simulated instances, with quantiles."""
 
 from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import timedelta
-from pathlib import Path
 from typing import Any
 
 import attrs
 import click
 
 from cloud_tasks.cli.context import AppContext, pass_app
-from cloud_tasks.cli.options.common import examples
+from cloud_tasks.cli.options.common import examples, json_option
 from cloud_tasks.cli.options.config_options import configuration_options, load_from_options
-from cloud_tasks.cli.options.estimates import count_tasks, task_times
+from cloud_tasks.cli.options.durations import Duration
+from cloud_tasks.cli.options.estimates import count_tasks, estimate_options, task_durations
+from cloud_tasks.cli.options.listing import echo_table
 from cloud_tasks.config import JobConfig, parallel_launches
 from cloud_tasks.controller.autoscaler.policy import policy_of
 from cloud_tasks.controller.setup.offers import rank_offers, require_offer
@@ -23,14 +24,15 @@ from cloud_tasks.errors import InputError
 from cloud_tasks.estimate import CloudModel, CostResult, CostSimulation, TaskDurations
 from cloud_tasks.model import Money
 from cloud_tasks.registry import Registry
-from cloud_tasks.report import format_duration
+from cloud_tasks.report import counted, format_duration
+from cloud_tasks.report.tables.layout import Column
 from cloud_tasks.selection import RankedOffer
 
 __all__ = ["simulate"]
 
-_MOST_TASKS = 2_000_000
-"""Larger jobs are simulated in batches of several tasks; each would take minutes otherwise."""
-_SECONDS = click.FloatRange(min=0, min_open=True, max=timedelta(days=3650).total_seconds())
+_MAX_TASKS = 2_000_000
+"""Maximum number of simulated tasks; larger jobs are simulated in batches of several tasks."""
+_QUANTILES = (0.1, 0.5, 0.9)
 
 
 @attrs.frozen(kw_only=True)
@@ -62,44 +64,29 @@ class _Estimate:
 
 
 def simulate(registry: Registry) -> click.Command:
-    """Make the command; its options are those of core and of the installed plugins."""
+    """Create the command with the options of core and the installed plugins."""
 
     @click.command(
         "simulate",
         epilog=examples(
-            "cloud-tasks simulate --config config.yml --num-tasks 100000 --task-time 90",
-            "cloud-tasks simulate --config config.yml --sample-db sample.db --seeds 50 --spot-lifetime 7200",
+            "cloud-tasks simulate --config config.yml --num-tasks 100000 --task-time 90s",
+            "cloud-tasks simulate --config config.yml --sample-db sample.db --seeds 50 --spot-lifetime 2h",
         ),
     )
-    @click.option("--task-file", metavar="FILE", help="Task file to count (default: task_source).")
-    @click.option("--num-tasks", type=click.IntRange(min=1), help="Number of tasks, instead of a file.")
-    @click.option("--task-time", type=_SECONDS, metavar="SECONDS", help="Mean duration of a task.")
+    @estimate_options(boot_time="1m")
     @click.option(
         "--task-time-deviation",
-        type=click.FloatRange(min=0, min_open=True),
-        metavar="SECONDS",
-        help="Standard deviation of task durations (default: 80 % of the mean).",
+        type=Duration(),
+        help="Standard deviation of task durations (default: 80% of the mean).",
     )
     @click.option(
-        "--sample-db",
-        type=click.Path(path_type=Path, dir_okay=False),
-        metavar="FILE",
-        help="Database of a finished job to draw task durations from.",
+        "--seeds", type=click.IntRange(1, 1000), default=10, metavar="N", help="Number of simulated runs (default: 10)."
     )
-    @click.option(
-        "--boot-time",
-        type=click.FloatRange(min=0, max=timedelta(days=1).total_seconds()),
-        default=60.0,
-        metavar="SECONDS",
-        help="Mean time from a launch to the first task (default: 60).",
-    )
-    @click.option("--seeds", type=click.IntRange(1, 1000), default=10, help="Number of simulated runs (default: 10).")
     @click.option(
         "--spot-lifetime",
-        type=_SECONDS,
-        default=4 * 3600.0,
-        metavar="SECONDS",
-        help="Mean time until a spot instance is interrupted (default: 14400).",
+        type=Duration(),
+        default="4h",
+        help="Mean time until a spot instance is interrupted (default: 4h).",
     )
     @click.option(
         "--refused",
@@ -108,7 +95,7 @@ def simulate(registry: Registry) -> click.Command:
         metavar="SHARE",
         help="Share of launches refused for lack of capacity (default: 0.05).",
     )
-    @click.option("--json", "as_json", is_flag=True, help="Machine-readable output.")
+    @json_option
     @configuration_options(registry)
     @pass_app
     def command(app: AppContext, /, **values: Any) -> None:
@@ -121,13 +108,14 @@ def simulate(registry: Registry) -> click.Command:
 
 def _simulate(config: JobConfig, values: dict[str, Any]) -> None:
     tasks = count_tasks(config, number=values["num_tasks"], spec=values["task_file"])
-    durations = task_times(
-        seconds=values["task_time"], deviation=values["task_time_deviation"], sample=values["sample_db"]
+    durations = task_durations(
+        given=values["task_time"], deviation=values["task_time_deviation"], sample=values["sample_db"]
     )
     if not tasks:
-        raise InputError("the number of tasks is not known", hint="give --task-file or --num-tasks")
+        problem = "unknown number of tasks" if tasks is None else "no tasks to simulate"
+        raise InputError(problem, hint="add --task-file or --num-tasks")
     if durations is None:
-        raise InputError("the time of a task is not known", hint="give --task-time or --sample-db")
+        raise InputError("unknown task duration", hint="add --task-time or --sample-db")
     estimates = [
         _estimate(config, name, offers, tasks=tasks, durations=durations, values=values)
         for name, offers in _variants(config)
@@ -136,25 +124,35 @@ def _simulate(config: JobConfig, values: dict[str, Any]) -> None:
     if values["as_json"]:
         click.echo(json.dumps([_as_dict(estimate, limit) for estimate in estimates], indent=2))
         return
-    click.echo(f"{values['seeds']} simulated runs of each: 10 % / median / 90 %")
-    width = max(len(estimate.name) for estimate in estimates)
+    click.echo(f"{counted(values['seeds'], 'simulated run')} of each variant; 10% / median / 90%")
+    echo_table(estimates, _COLUMNS)
     for estimate in estimates:
-        _show(estimate, width, limit)
+        for note in _notes(estimate, limit):
+            click.echo(f"{estimate.name}: {note}")
 
 
-def _show(estimate: _Estimate, width: int, limit: Money | None) -> None:
-    durations = " / ".join(format_duration(estimate.quantile("duration", q)) for q in (0.1, 0.5, 0.9))
-    costs = " / ".join(estimate.quantile("cost", q).format(4) for q in (0.1, 0.5, 0.9))
-    click.echo(f"{estimate.name:<{width}}  {durations}  {costs}")
+def _quantiles(estimate: _Estimate, field: str, show: Callable[[Any], str]) -> str:
+    return " / ".join(show(estimate.quantile(field, fraction)) for fraction in _QUANTILES)
+
+
+_COLUMNS: tuple[Column[_Estimate], ...] = (
+    Column(name="name", title="Variant", value=lambda e: e.name),
+    Column(name="duration", title="Duration", value=lambda e: _quantiles(e, "duration", format_duration)),
+    Column(name="cost", title="Cost", value=lambda e: _quantiles(e, "cost", lambda cost: cost.format(4))),
+)
+
+
+def _notes(estimate: _Estimate, limit: Money | None) -> Iterator[str]:
+    runs = len(estimate.results)
     if interruptions := estimate.quantile("interrupted_instances", 0.5):
-        attempts = estimate.quantile("interrupted_attempts", 0.5)
-        click.echo(f"  {interruptions:,} spot interruptions, {attempts:,} interrupted attempts (median)")
+        attempts = counted(estimate.quantile("interrupted_attempts", 0.5), "interrupted attempt")
+        yield f"{counted(interruptions, 'spot interruption')}, {attempts} (median)"
     if estimate.batch_size > 1:
-        click.echo(f"  simulated in batches of {estimate.batch_size} tasks, which overstates the cost of interruptions")
+        yield f"simulated in batches of {estimate.batch_size} tasks, which overstates the cost of interruptions"
     if stopped := estimate.stopped:
-        click.echo(f"  WARNING: {len(stopped)} of {len(estimate.results)} runs did not complete the job: {stopped[0]}")
+        yield f"WARNING: {len(stopped)} of {counted(runs, 'run')} did not complete the job: {stopped[0]}"
     if over := estimate.over(limit):
-        click.echo(f"  WARNING: {over} of {len(estimate.results)} runs cost more than max_total_cost ({limit})")
+        yield f"WARNING: {over} of {counted(runs, 'run')} cost more than max_total_cost ({limit})"
 
 
 def _variants(config: JobConfig) -> Iterator[tuple[str, tuple[RankedOffer, ...]]]:
@@ -173,7 +171,7 @@ def _variants(config: JobConfig) -> Iterator[tuple[str, tuple[RankedOffer, ...]]
     sizes = sorted({ranked.offer.instance_type.vcpus for ranked in offers})
     for size in (sizes[0], sizes[-1]) if len(sizes) > 1 else ():
         kind = "spot" if config.run.use_spot else "on-demand"
-        yield f"{kind}, {size} vCPUs only", tuple(r for r in offers if r.offer.instance_type.vcpus == size)
+        yield f"{kind}, {counted(size, 'vCPU')} only", tuple(r for r in offers if r.offer.instance_type.vcpus == size)
 
 
 def _estimate(
@@ -189,10 +187,10 @@ def _estimate(
     policy = policy_of(config)
     # Every run completes the job; costs above the limit are reported afterwards.
     policy = attrs.evolve(policy, limits=attrs.evolve(policy.limits, max_total_cost=None))
-    batch_size = -(-tasks // _MOST_TASKS)
+    batch_size = -(-tasks // _MAX_TASKS)
     cloud = CloudModel(
-        boot_time=timedelta(seconds=values["boot_time"]),
-        spot_lifetime=timedelta(seconds=values["spot_lifetime"]),
+        boot_time=values["boot_time"],
+        spot_lifetime=values["spot_lifetime"],
         refused=values["refused"],
     )
     results = tuple(

@@ -1,4 +1,4 @@
-"""``cloud-tasks status``: how a job stands, from its database."""
+"""``cloud-tasks status``: show a job's status from its database."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from cloud_tasks.cli.context import AppContext, pass_app
-from cloud_tasks.cli.options.common import examples
+from cloud_tasks.cli.options.common import examples, json_option
 from cloud_tasks.cli.options.config_options import configuration_options, load_from_options
 from cloud_tasks.cli.options.database import database_of, read_database
 from cloud_tasks.model import Money
@@ -20,7 +20,7 @@ __all__ = ["status"]
 
 
 def status(registry: Registry) -> click.Command:
-    """Make the command; its options are those of core and of the installed plugins."""
+    """Create the command with the options of core and the installed plugins."""
 
     @click.command(
         "status",
@@ -29,11 +29,11 @@ def status(registry: Registry) -> click.Command:
             "cloud-tasks status --job-id sums --json",
         ),
     )
-    @click.option("--json", "as_json", is_flag=True, help="Machine-readable output.")
+    @json_option
     @configuration_options(registry)
     @pass_app
     def command(app: AppContext, /, **values: Any) -> None:
-        """Show how a job stands: totals, counts by status, attempts, failures, times, cost."""
+        """Show a job's status: task counts, durations, rate, remaining time and cost."""
         app.warn_of_plugins()
         config = load_from_options(app.registry, values)
         with read_database(database_of(config)) as store:
@@ -48,8 +48,8 @@ def status(registry: Registry) -> click.Command:
                 shares=statistics.shares,
                 costs=statistics.costs,
             )
-            alive = [record.price_per_hour for record in instances if record.ended_at is None]
-            price = sum(alive, Money.zero()) if alive else None
+            prices = [record.price_per_hour for record in instances if record.ended_at is None]
+            price = sum(prices, Money.zero()) if prices else None
         if values["as_json"]:
             click.echo(json.dumps(facts, indent=2))
         else:

@@ -1,1 +1,1 @@
-"""Commands on a project and this installation."""
+"""Commands on a project and on this installation."""

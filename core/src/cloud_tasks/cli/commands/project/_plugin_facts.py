@@ -1,4 +1,4 @@
-"""What ``plugins show`` tells of a plugin: everything comes from its descriptors, nothing is opened."""
+"""Data and text of ``plugins show``, from the descriptors of a plugin; opens nothing."""
 
 from __future__ import annotations
 
@@ -15,15 +15,16 @@ from cloud_tasks.errors import InputError
 from cloud_tasks.plugin import CommandDescriptor, setting_info
 from cloud_tasks.plugin.setting_kinds import describe, field_types
 from cloud_tasks.registry import Plugin
+from cloud_tasks.report import format_duration
 
 __all__ = ["backend_facts", "find_plugin", "render_plugin"]
 
 
 def find_plugin(plugins: Sequence[Plugin], name: str) -> Plugin:
-    """The plugin of this name, else the one that registers something of this name.
+    """Return the plugin of this name, else the one that registers a backend of this name.
 
     Raises:
-        InputError: There is none, or several register the name.
+        InputError: The name is unknown, or several plugins register it.
     """
     for plugin in plugins:
         if plugin.name == name:
@@ -33,15 +34,15 @@ def find_plugin(plugins: Sequence[Plugin], name: str) -> Plugin:
         return found[0]
     if found:
         owners = " and ".join(plugin.name for plugin in found)
-        raise InputError(f'"{name}" is registered by several plugins: {owners}', hint="show one of these")
+        raise InputError(f'"{name}" is registered by several plugins: {owners}', hint="show one of them")
     known = sorted({plugin.name for plugin in plugins} | {item.name for each in plugins for _, item in each.registered})
     close = difflib.get_close_matches(name, known, n=1)
     advice = f'did you mean "{close[0]}"?' if close else 'see "cloud-tasks plugins"'
-    raise InputError(f'there is no plugin "{name}"', hint=advice)
+    raise InputError(f'unknown plugin "{name}"', hint=advice)
 
 
 def backend_facts(axis: str, descriptor: Any) -> dict[str, Any]:
-    """All that a descriptor says, as JSON values; durations are in seconds, unknown defaults and secrets null."""
+    """Return a descriptor as JSON values; durations in seconds, missing defaults and secrets null."""
     facts: dict[str, Any] = {"axis": axis, "name": descriptor.name, "summary": descriptor.summary}
     if isinstance(descriptor, CommandDescriptor):
         return facts
@@ -83,25 +84,25 @@ def _value(value: Any) -> Any:
 
 
 def render_plugin(facts: Mapping[str, Any]) -> str:
-    """The same for people."""
+    """Return the facts of a plugin as text."""
     lines = [f"{facts['name']}  {facts['distribution']} {facts['version']}".rstrip()]
     if facts["problem"]:
         lines += ["", f"BROKEN: {facts['problem']}"]
     elif not facts["backends"]:
-        lines += ["", "It provides nothing."]
-    told: list[Any] = []
+        lines += ["", "Provides nothing"]
+    shown: list[Any] = []
     for backend in facts["backends"]:
         lines += ["", f"{backend['axis'].replace('_', ' ')} {backend['name']}: {backend['summary']}"]
         if "suffixes" in backend:
-            lines.append(f"  chosen by the endings {', '.join(backend['suffixes'])}")
+            lines.append(f"  file extensions: {', '.join(backend['suffixes'])}")
         if "traits" in backend:
             lines.append("  traits")
             lines += [f"    {name}: {_shown_trait(value)}" for name, value in backend["traits"].items()]
         settings = backend.get("settings", [])
-        if settings and settings in told:
+        if settings and settings in shown:
             lines.append("  settings: as above")
         elif settings:
-            told.append(settings)
+            shown.append(settings)
             lines.append("  settings")
             for setting in settings:
                 lines += _setting_lines(setting)
@@ -117,7 +118,7 @@ def _setting_lines(setting: Mapping[str, Any]) -> list[str]:
         default = "no default" if setting["default"] is None else f"default {setting['default']}"
     places = [*([setting["flag"]] if setting["flag"] else []), *setting["environment"]]
     notes = [
-        *(["a secret: never shown, stored or passed on"] if setting["secret"] else []),
+        *(["secret: never shown, stored or passed on"] if setting["secret"] else []),
         *(["passed to the workers"] if setting["worker"] else []),
     ]
     return [
@@ -133,4 +134,4 @@ def _shown_trait(value: Any) -> str:
         return "yes" if value else "no"
     if value is None:
         return "none"
-    return f"{value:g} s" if isinstance(value, float) else str(value)
+    return format_duration(timedelta(seconds=value), precise=True) if isinstance(value, float) else str(value)

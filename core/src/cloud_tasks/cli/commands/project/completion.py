@@ -1,4 +1,4 @@
-"""``cloud-tasks completion``: what a shell has to be told so that the Tab key completes commands and options."""
+"""``cloud-tasks completion``: print the shell script that completes commands and options."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _ALIAS = {
     "zsh": "compdef _cloud_tasks_completion cloud_tasks",
     "fish": 'complete --no-files --command cloud_tasks --arguments "(_cloud_tasks_completion)"',
 }
-"""The program has a second name."""
+"""Statement that completes the second name of the program, by shell."""
 
 
 @click.command(
@@ -27,12 +27,12 @@ _ALIAS = {
 @click.argument("shell", type=click.Choice(list(_ALIAS)))
 @click.pass_context
 def completion(ctx: click.Context, shell: str) -> None:
-    """Print the script that teaches SHELL to complete commands and options."""
+    """Print the script with which SHELL completes commands and options."""
     from click.shell_completion import get_completion_class
 
-    maker = get_completion_class(shell)
-    assert maker is not None
-    script = maker(ctx.find_root().command, {}, "cloud-tasks", "_CLOUD_TASKS_COMPLETE")
-    # `source` would first ask the shell for its version, which need not be installed where this is printed.
-    text = maker.source_template % script.source_vars()
+    completion_class = get_completion_class(shell)
+    assert completion_class is not None
+    script = completion_class(ctx.find_root().command, {}, "cloud-tasks", "_CLOUD_TASKS_COMPLETE")
+    # `source` would run the shell, which need not be installed here, to check its version.
+    text = completion_class.source_template % script.source_vars()
     click.echo(f"{text.rstrip()}\n{_ALIAS[shell]}")

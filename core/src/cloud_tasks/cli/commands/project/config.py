@@ -1,4 +1,4 @@
-"""``cloud-tasks config``: what the merged configuration is, and what a configuration file may hold."""
+"""``cloud-tasks config``: show the merged configuration, or the schema of the configuration file."""
 
 from __future__ import annotations
 
@@ -10,14 +10,24 @@ import click
 from cloud_tasks.cli.context import AppContext, pass_app
 from cloud_tasks.cli.options.common import examples, json_option
 from cloud_tasks.cli.options.config_options import configuration_options, load_from_options
+from cloud_tasks.cli.options.listing import echo_table
 from cloud_tasks.config import json_schema
+from cloud_tasks.config.job_config import Entry
 from cloud_tasks.registry import Registry
+from cloud_tasks.report.tables.layout import Column
 
 __all__ = ["config"]
 
 
+_COLUMNS: tuple[Column[Entry], ...] = (
+    Column(name="key", title="Key", value=lambda entry: entry.key),
+    Column(name="value", title="Value", value=lambda entry: _text(entry.value), max_width=40),
+    Column(name="origin", title="Origin", value=lambda entry: str(entry.origin)),
+)
+
+
 def config(registry: Registry) -> click.Group:
-    """Make the group; the options of ``show`` are those of core and of the installed plugins."""
+    """Create the group; ``show`` has the options of core and the installed plugins."""
 
     @click.group("config")
     def group() -> None:
@@ -34,7 +44,7 @@ def config(registry: Registry) -> click.Group:
     @configuration_options(registry)
     @pass_app
     def show(app: AppContext, /, **values: Any) -> None:
-        """Show every value of the merged configuration and where it was written; secrets are masked."""
+        """Show each value of the merged configuration with its origin; secrets are masked."""
         app.warn_of_plugins()
         loaded = load_from_options(app.registry, values)
         for line in loaded.override_lines():
@@ -42,21 +52,18 @@ def config(registry: Registry) -> click.Group:
         if values["as_json"]:
             click.echo(json.dumps(loaded.as_dict(with_origins=True), indent=2))
             return
-        rows = [(entry.key, _text(entry.value), str(entry.origin)) for entry in loaded.entries()]
-        keys, texts = (max(len(row[column]) for row in rows) for column in (0, 1))
-        for key, text, origin in rows:
-            click.echo(f"{key:<{keys}}  {text:<{min(texts, 40)}}  {origin}")
+        echo_table(tuple(loaded.entries()), _COLUMNS)
 
     @group.command("schema", epilog=examples("cloud-tasks config schema > cloud-tasks.schema.json"))
     @pass_app
     def schema(app: AppContext, /) -> None:
-        """Print the JSON Schema of the configuration file, with the sections of the installed plugins."""
+        """Print the JSON Schema of the configuration file, including the sections of the installed plugins."""
         app.warn_of_plugins()
         click.echo(json.dumps(json_schema(app.registry), indent=2))
 
     return group
 
 
-def _text(value: Any) -> str:
-    """A value on one line, as YAML reads it."""
-    return "-" if value is None or value == [] else json.dumps(value, ensure_ascii=False)
+def _text(value: Any) -> str | None:
+    """Return a value as YAML on one line; None where it is not set."""
+    return None if value is None or value == [] else json.dumps(value, ensure_ascii=False)

@@ -1,4 +1,4 @@
-"""``cloud-tasks plugins``: what is installed, what each plugin has and can be told, and the beginning of a new one."""
+"""``cloud-tasks plugins``: list the installed plugins, show one, or create a new one."""
 
 from __future__ import annotations
 
@@ -10,7 +10,9 @@ import click
 
 from cloud_tasks.cli.context import AppContext, pass_app
 from cloud_tasks.cli.options.common import examples, json_option
+from cloud_tasks.cli.options.listing import echo_table
 from cloud_tasks.registry import AXES, Plugin
+from cloud_tasks.report.tables.layout import Column
 
 __all__ = ["plugins"]
 
@@ -27,30 +29,24 @@ KINDS = ("queue", "compute", "pricing", "event-sink", "task-source")
 @json_option
 @click.pass_context
 def plugins(ctx: click.Context, as_json: bool) -> None:
-    """List the installed plugins, show what one has, or begin a new one."""
+    """List, show or create plugins."""
     if ctx.invoked_subcommand is None:
         ctx.invoke(list_plugins, as_json=as_json)
     elif as_json:
-        raise click.UsageError(f'write "plugins {ctx.invoked_subcommand} --json"')
+        raise click.UsageError(f'--json belongs after the subcommand: "plugins {ctx.invoked_subcommand} --json"')
 
 
 @plugins.command("list", epilog=examples("cloud-tasks plugins list --json"))
 @json_option
 @pass_app
 def list_plugins(app: AppContext, as_json: bool) -> None:
-    """List the installed plugins: version, distribution, what each provides; broken ones with their cause."""
+    """List the installed plugins with version, distribution and features; broken ones with the cause."""
     found = app.registry.plugins()
     app.warn_of_plugins()
     if as_json:
         click.echo(json.dumps([{**_identity(plugin), "provides": _provides(plugin)} for plugin in found], indent=2))
         return
-    width = max(len(plugin.name) for plugin in found)
-    for plugin in found:
-        provides = "; ".join(
-            f"{axis.replace('_', ' ')}: {', '.join(names)}" for axis, names in _provides(plugin).items()
-        )
-        state = f"BROKEN: {plugin.problem}" if plugin.problem else provides or "provides nothing"
-        click.echo(f"{plugin.name:<{width}}  {plugin.distribution} {plugin.version}  {state}")
+    echo_table(found, _COLUMNS)
 
 
 @plugins.command("show", epilog=examples("cloud-tasks plugins show local", "cloud-tasks plugins show jsonl --json"))
@@ -58,9 +54,9 @@ def list_plugins(app: AppContext, as_json: bool) -> None:
 @json_option
 @pass_app
 def show_plugin(app: AppContext, name: str, as_json: bool) -> None:
-    """Show all that a plugin registers: its settings with their defaults, variables and flags, and its traits.
+    """Show a plugin's backends with their traits and settings.
 
-    NAME is that of the plugin, or of a queue, task source or the like that one provides.
+    NAME is a plugin, or a queue, task source or other backend that a plugin provides.
     """
     from cloud_tasks.cli.commands.project._plugin_facts import backend_facts, find_plugin, render_plugin
 
@@ -71,23 +67,24 @@ def show_plugin(app: AppContext, name: str, as_json: bool) -> None:
 
 @plugins.command("new", epilog=examples("cloud-tasks plugins new redis --kind queue --directory cloud-tasks-redis"))
 @click.argument("name")
-@click.option("--kind", type=click.Choice(KINDS), required=True, help="What the plugin is to provide.")
+@click.option("--kind", type=click.Choice(KINDS), required=True, help="Kind of backend that the plugin provides.")
 @click.option(
     "--directory",
     type=click.Path(file_okay=False, path_type=Path),
-    help="Where to write it; cloud-tasks-NAME in the current directory when not given.",
+    metavar="FOLDER",
+    help="Folder to create it in (default: cloud-tasks-NAME).",
 )
 def new_plugin(name: str, kind: str, directory: Path | None) -> None:
-    """Write a plugin to be filled in: a distribution whose tests say what is still to be written.
+    """Create a plugin skeleton: a distribution whose tests show what is left to implement.
 
-    NAME is what users will write, for example in "queue: NAME".
+    NAME is the name that users will configure, for example in "queue: NAME".
     """
     from cloud_tasks.cli.scaffold.plugin_skeleton import write_skeleton
 
     folder = directory if directory is not None else Path(f"cloud-tasks-{name}")
     for file in write_skeleton(name, kind.replace("-", "_"), folder):
-        click.echo(f"wrote {folder / file}")
-    click.echo(f"\nNow: cd {folder} && pip install -e '.[test]' && pytest", err=True)
+        click.echo(f"Wrote {folder / file}")
+    click.echo(f"\nNext: cd {folder} && pip install -e '.[test]' && pytest", err=True)
 
 
 def _identity(plugin: Plugin) -> dict[str, Any]:
@@ -97,6 +94,22 @@ def _identity(plugin: Plugin) -> dict[str, Any]:
         "version": plugin.version,
         "problem": plugin.problem or None,
     }
+
+
+def _features(plugin: Plugin) -> str:
+    """Return what a plugin provides as text, or why it is broken."""
+    if plugin.problem:
+        return f"BROKEN: {plugin.problem}"
+    provided = _provides(plugin).items()
+    return "; ".join(f"{kind.replace('_', ' ')}: {', '.join(names)}" for kind, names in provided) or "nothing"
+
+
+_COLUMNS: tuple[Column[Plugin], ...] = (
+    Column(name="name", title="Plugin", value=lambda plugin: plugin.name),
+    Column(name="distribution", title="Distribution", value=lambda plugin: plugin.distribution),
+    Column(name="version", title="Version", value=lambda plugin: plugin.version),
+    Column(name="provides", title="Provides", value=_features),
+)
 
 
 def _provides(plugin: Plugin) -> dict[str, list[str]]:

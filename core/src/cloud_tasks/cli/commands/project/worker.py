@@ -1,4 +1,4 @@
-"""``cloud-tasks worker``: a worker for tasks that are shell commands; its options are the worker's own."""
+"""``cloud-tasks worker``: run a worker for shell-command tasks, with the worker's own options."""
 
 from __future__ import annotations
 
@@ -15,5 +15,5 @@ __all__ = ["worker"]
 )
 @click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
 def worker(arguments: tuple[str, ...]) -> None:
-    """Work on tasks that a shell command does: --command 'program {input}'; see `cloud-tasks worker --help`."""
+    """Run a worker for shell-command tasks: --command 'program {input}'; see `cloud-tasks worker --help`."""
     run_command_worker(list(arguments))

@@ -1,9 +1,9 @@
-"""``cloud-tasks load-queue``: put tasks into a job's database and queue, for workers that are started by hand.
+"""``cloud-tasks load-queue``: load tasks into a job's database and queue, for workers started by hand.
 
 Invariants, each with a test:
 
-1. The whole input is checked before anything is deleted or created.
-2. With ``--continue`` only what was not sent yet is sent, or what is certainly lost.
+1. The whole input is validated before anything is deleted or created.
+2. ``--continue`` sends only tasks that were not sent yet or are certainly missing from the queue.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import click
 import structlog
 
 from cloud_tasks.cli.context import AppContext, pass_app
-from cloud_tasks.cli.options.common import examples, force_option, json_option, verbose_option
+from cloud_tasks.cli.options.common import examples, force_option, job_input_options, json_option, verbose_option
 from cloud_tasks.cli.options.config_options import configuration_options, load_from_options
 from cloud_tasks.cli.options.database import database_of, read_database
 from cloud_tasks.cli.ui.confirmation import confirm
@@ -29,7 +29,7 @@ from cloud_tasks.errors import CloudTasksError, InputError
 from cloud_tasks.model import TaskStatus
 from cloud_tasks.plugin import Queue
 from cloud_tasks.registry import Registry
-from cloud_tasks.report import render_summary, status_dict
+from cloud_tasks.report import counted, render_summary, status_dict
 from cloud_tasks.store import Store
 
 __all__ = ["load_queue"]
@@ -38,7 +38,7 @@ log = structlog.get_logger()
 
 
 def load_queue(registry: Registry) -> click.Command:
-    """Make the command; its options are those of core and of the installed plugins."""
+    """Create the command with the options of core and the installed plugins."""
 
     @click.command(
         "load-queue",
@@ -48,27 +48,27 @@ def load_queue(registry: Registry) -> click.Command:
             "cloud-tasks load-queue --config config.yml --continue",
         ),
     )
+    @job_input_options
     @click.option(
-        "--task-file", metavar="FILE", help="Tasks: a JSON, JSON Lines or YAML file or URL, or module:function."
+        "--continue",
+        "resume",
+        is_flag=True,
+        help="Send the tasks that an earlier load did not; show the status.",
     )
-    @click.option("--start-task", type=click.IntRange(min=1), default=1, help="The first task to take; 1 is the first.")
-    @click.option("--limit", type=click.IntRange(min=1), help="How many tasks to take at most.")
-    @click.option("--dry-run", is_flag=True, help="Check everything and say what would be done; change nothing.")
-    @click.option("--continue", "resume", is_flag=True, help="Send what an earlier load did not, and show the status.")
     @force_option
     @json_option
     @verbose_option
     @configuration_options(registry)
     @pass_app
     def command(app: AppContext, /, **values: Any) -> None:
-        """Load tasks into the database and the queue of a job; start no instance.
+        """Load tasks into a job's database and queue; launch no instances.
 
-        Workers started by hand then take the tasks; `cloud-tasks monitor` collects what they report.
+        For workers started by hand, whose events `cloud-tasks monitor` collects.
         """
         app.start_logging(verbosity=values["verbose"])
         config = load_from_options(app.registry, values)
         if values["resume"] and values["task_file"] is not None:
-            raise InputError("--continue takes its tasks from the database", hint="leave --task-file out")
+            raise InputError("--continue takes its tasks from the database", hint="omit --task-file")
         given = JobInput(
             db_file=database_of(config),
             task_file=values["task_file"],
@@ -88,33 +88,34 @@ def _load(setup: JobSetup, config: JobConfig, database: Path, values: Mapping[st
     if values["dry_run"]:
         for obstacle in obstacles:
             log.info(f"Would overwrite {obstacle}")
-        log.info(f"Dry run: {total} tasks would be loaded; nothing was changed")
+        log.info(f"Dry run: {counted(total, 'task')} would be loaded; nothing was changed")
         return
     if obstacles:
         confirm(f"overwrite {'; '.join(obstacles)}", force=values["force"], instead="--continue to resume the job")
     resources = setup.create()
     _send(resources.store, resources.tasks, config)
     facts = {"job_id": setup.job_id, "queue": setup.queue_name, "database": str(database), "tasks": total}
-    text = f"Loaded {total} tasks into the queue {setup.queue_name}; database {database}"
+    text = f"Loaded {counted(total, 'task')} into queue {setup.queue_name}; database {database}"
     click.echo(json.dumps(facts, indent=2) if values["as_json"] else text)
 
 
 def _continue(setup: JobSetup, config: JobConfig, database: Path, values: Mapping[str, Any]) -> None:
     if values["dry_run"]:
         with read_database(database, job_id=setup.job_id) as store:
-            log.info(f"Dry run: {store.summary().counts[TaskStatus.PENDING]} tasks would be sent; nothing was changed")
+            pending = store.summary().counts[TaskStatus.PENDING]
+            log.info(f"Dry run: {counted(pending, 'task')} would be sent; nothing was changed")
         return
     resources = setup.resume()
     store = resources.store
-    if _are_gone(resources):
+    if _are_missing(resources):
         store.reset_for_requeue()
     _send(store, resources.tasks, config)
     summary = store.summary()
     click.echo(json.dumps(status_dict(summary), indent=2) if values["as_json"] else render_summary(summary))
 
 
-def _are_gone(resources: JobResources) -> bool:
-    """Whether tasks that were sent are certainly in no queue, with no worker, and in no report still to be read."""
+def _are_missing(resources: JobResources) -> bool:
+    """Return whether sent tasks are certainly in no queue, with no worker, and in no event still to be collected."""
     if resources.store.summary().counts[TaskStatus.RUNNING]:
         return False
     depths = [queue.depth() for queue in (resources.tasks, resources.events)]
@@ -122,11 +123,11 @@ def _are_gone(resources: JobResources) -> bool:
 
 
 def _send(store: Store, tasks: Queue, config: JobConfig) -> None:
-    """Send every pending task. Raises `CloudTasksError` when the queue takes no more."""
+    """Send all pending tasks. Raises `CloudTasksError` where the queue accepts no more."""
     loop = ThreadedLoop(threads=MAX_PARALLEL_SENDS)
     problems: list[str] = []
     try:
-        feeder = TaskEnqueuer(
+        enqueuer = TaskEnqueuer(
             loop,
             store,
             tasks,
@@ -134,8 +135,8 @@ def _send(store: Store, tasks: Queue, config: JobConfig) -> None:
             operations=config.run.max_concurrent_queue_operations,
             send_batch=config.registry.queue(config.queue).traits.send_batch,
         )
-        feeder.start()
-        loop.run(lambda: feeder.done or bool(problems))
+        enqueuer.start()
+        loop.run(lambda: enqueuer.done or bool(problems))
     finally:
         loop.close()
     if problems:

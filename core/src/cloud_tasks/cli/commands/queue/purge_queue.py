@@ -1,9 +1,10 @@
-"""``cloud-tasks purge-queue`` and ``delete-queue``: remove messages, or the queues with them, after asking.
+"""``cloud-tasks purge-queue`` and ``delete-queue``: remove messages, or whole queues, after confirmation.
 
 Invariants, each with a test:
 
-1. Nothing is removed before the exact words were typed, or ``--force`` was given.
-2. The job's database records that its tasks are gone before they are: killed in between, ``--continue`` sends them all.
+1. Nothing is removed without the exact confirmation or ``--force``.
+2. The job database marks its tasks as not sent before they are removed: after a crash in between, ``--continue`` sends
+   all of them.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ from cloud_tasks.config import JobConfig
 from cloud_tasks.errors import NotFoundError, StoreError
 from cloud_tasks.plugin import Depth, Queue
 from cloud_tasks.registry import Registry
+from cloud_tasks.report import counted
 from cloud_tasks.store import Store
 
 __all__ = ["delete_queue", "purge_queue"]
@@ -33,42 +35,44 @@ __all__ = ["delete_queue", "purge_queue"]
 
 @attrs.frozen(kw_only=True)
 class _Removal:
+    """One of the two commands."""
+
     command: str
     summary: str
     consequence: str
-    """What will happen; with ``{content}`` and ``{queue}``."""
-    word: str
-    """To be typed before the queue's name."""
+    """Effect, as the confirmation prompt shows it, with ``{content}`` and ``{queue}``."""
+    answer: str
+    """First word of the confirmation; the queue's name follows."""
     done: str
     act: Callable[[Queue], None]
 
 
 _PURGE = _Removal(
     command="purge-queue",
-    summary="Remove all messages from the task queue and the event queue of a job; the queues stay.\n\nA `run` notices "
-    "after some minutes that tasks are missing and sends them again; `load-queue --continue` does it at once.",
+    summary="Remove all messages from a job's task queue and event queue; keep the queues.\n\nUnfinished tasks are "
+    "sent again by `load-queue --continue`, or after some minutes by a `run` in progress.",
     consequence="remove {content} from {queue}",
-    word="EMPTY",
+    answer="EMPTY",
     done="Emptied",
     act=lambda queue: queue.purge(),
 )
 _DELETE = _Removal(
     command="delete-queue",
-    summary="Delete the task queue and the event queue of a job; `run --continue` makes them anew.",
+    summary="Delete a job's task queue and event queue; `run --continue` creates them again.",
     consequence="delete {queue} with {content}",
-    word="DELETE",
+    answer="DELETE",
     done="Deleted",
     act=lambda queue: queue.delete(),
 )
 
 
 def purge_queue(registry: Registry) -> click.Command:
-    """Make the command; its options are those of core and of the installed plugins."""
+    """Create the command with the options of core and the installed plugins."""
     return _make(registry, _PURGE)
 
 
 def delete_queue(registry: Registry) -> click.Command:
-    """Make the command; its options are those of core and of the installed plugins."""
+    """Create the command with the options of core and the installed plugins."""
     return _make(registry, _DELETE)
 
 
@@ -98,7 +102,7 @@ def _make(registry: Registry, removal: _Removal) -> click.Command:
             found.append({"queue": named.name, "kind": f"{named.kind}s", "existed": existed})
             if not values["as_json"]:
                 shown = f"{named.kind} queue {named.name}"
-                click.echo(f"{removal.done} the {shown}" if existed else f"There is no {shown}")
+                click.echo(f"{removal.done} {shown}" if existed else f"No {shown} found")
         if values["as_json"]:
             click.echo(json.dumps(found, indent=2))
 
@@ -106,16 +110,16 @@ def _make(registry: Registry, removal: _Removal) -> click.Command:
 
 
 def _remove(named: NamedQueue, config: JobConfig, removal: _Removal, *, force: bool) -> bool:
-    """Ask, and do it; returns whether there was such a queue."""
+    """Confirm and remove; return whether the queue existed."""
     with named.open(config) as queue:
         depth = depth_of(queue)
         if depth is None:
             return False
         confirm(
-            removal.consequence.format(content=_messages(depth), queue=f"the {named.kind} queue {named.name}"),
+            removal.consequence.format(content=_messages(depth), queue=f"{named.kind} queue {named.name}"),
             force=force,
-            answer=f"{removal.word} {named.name}",
-            instead="`cloud-tasks show-queue` to show its messages",
+            answer=f"{removal.answer} {named.name}",
+            instead="show the messages with `cloud-tasks show-queue --detail`",
         )
         if named.kind == "task" and named.job_id:
             _record_removal(database_of(config), named.job_id)
@@ -127,20 +131,19 @@ def _remove(named: NamedQueue, config: JobConfig, removal: _Removal, *, force: b
 
 
 def _record_removal(database: Path, job_id: str) -> None:
-    """Make the tasks of the queue pending, where the job has a database here that no other process works on."""
+    """Mark the tasks of the queue as not sent, where the job database exists and no controller has it open."""
     if not database.exists():
         return
     try:
         with Store.open(database, job_id=job_id) as store:
             store.withdraw()
     except StoreError as error:
-        click.echo(f"Warning: {error.message}; it does not record that the queue is emptied", err=True)
+        click.echo(f"Warning: {error.message}; the database does not record that the queue was emptied", err=True)
 
 
 def _messages(depth: Depth) -> str:
-    """How many messages there are, in words."""
+    """Return the number of messages as text."""
     if depth.visible is None:
         return "all messages"
     count = depth.visible + (depth.in_flight or 0)
-    noun = "message" if count == 1 else "messages"
-    return f"{count} {noun}" if depth.exact else f"about {count} {noun}"
+    return counted(count, "message") if depth.exact else f"about {counted(count, 'message')}"

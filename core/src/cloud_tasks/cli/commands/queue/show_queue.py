@@ -1,4 +1,4 @@
-"""``cloud-tasks show-queue``: how many messages the queues of a job hold, and what one looks like."""
+"""``cloud-tasks show-queue``: show the number of messages in a job's queues, and a sample message."""
 
 from __future__ import annotations
 
@@ -12,11 +12,12 @@ import click
 from cloud_tasks.cli.context import AppContext, pass_app
 from cloud_tasks.cli.options.common import examples, json_option, verbose_option
 from cloud_tasks.cli.options.config_options import configuration_options, load_from_options
+from cloud_tasks.cli.options.listing import echo_table
 from cloud_tasks.cli.options.queues import NamedQueue, choice_options, chosen_queues, depth_of
 from cloud_tasks.config import JobConfig
 from cloud_tasks.plugin import Depth, Queue
 from cloud_tasks.registry import Registry
-from cloud_tasks.report.tables.layout import Column, plain_rows, render_table
+from cloud_tasks.report.tables.layout import Column, plain_rows
 
 __all__ = ["show_queue"]
 
@@ -24,28 +25,28 @@ _SAMPLE_WAIT = timedelta(seconds=5)
 
 
 @attrs.frozen(kw_only=True)
-class _Look:
-    """What was seen of a queue."""
+class _Content:
+    """State of a queue."""
 
     queue: NamedQueue
     depth: Depth | None
-    """None: there is no such queue."""
+    """None: the queue does not exist."""
     sample: bytes | None = None
 
 
-_COLUMNS: tuple[Column[_Look], ...] = (
-    Column(name="queue", title="Queue", value=lambda look: look.queue.name),
-    Column(name="kind", title="Holds", value=lambda look: f"{look.queue.kind}s"),
-    Column(name="exists", title="Exists", value=lambda look: look.depth is not None),
-    Column(name="visible", title="Waiting", value=lambda look: look.depth and look.depth.visible, to_the_right=True),
-    Column(name="in_flight", title="Leased", value=lambda look: look.depth and look.depth.in_flight, to_the_right=True),
-    Column(name="exact", title="Exact", value=lambda look: look.depth and look.depth.exact),
-    Column(name="as_of", title="As of", value=lambda look: look.depth and look.depth.as_of),
+_COLUMNS: tuple[Column[_Content], ...] = (
+    Column(name="queue", title="Queue", value=lambda q: q.queue.name),
+    Column(name="kind", title="Holds", value=lambda q: f"{q.queue.kind}s"),
+    Column(name="exists", title="Exists", value=lambda q: q.depth is not None),
+    Column(name="visible", title="Queued", value=lambda q: q.depth and q.depth.visible, align_right=True),
+    Column(name="in_flight", title="Leased", value=lambda q: q.depth and q.depth.in_flight, align_right=True),
+    Column(name="exact", title="Exact", value=lambda q: q.depth and q.depth.exact),
+    Column(name="as_of", title="As of", value=lambda q: q.depth and q.depth.as_of),
 )
 
 
 def show_queue(registry: Registry) -> click.Command:
-    """Make the command; its options are those of core and of the installed plugins."""
+    """Create the command with the options of core and the installed plugins."""
 
     @click.command(
         "show-queue",
@@ -55,54 +56,54 @@ def show_queue(registry: Registry) -> click.Command:
             "cloud-tasks show-queue --provider gcp --queue-name sums --task-queue-only --json",
         ),
     )
-    @click.option("--detail", is_flag=True, help="Show a message of each queue too; it stays in the queue.")
+    @click.option("--detail", is_flag=True, help="Show a sample message of each queue; it stays in the queue.")
     @json_option
     @choice_options
     @verbose_option
     @configuration_options(registry)
     @pass_app
     def command(app: AppContext, /, **values: Any) -> None:
-        """Show how many messages the task queue and the event queue of a job hold."""
+        """Show the number of messages in a job's task queue and event queue."""
         app.start_logging(verbosity=values["verbose"])
         config = load_from_options(app.registry, values)
         queues = chosen_queues(config, tasks_only=values["task_queue_only"], events_only=values["event_queue_only"])
-        looks = [_look(queue, config, sample=values["detail"]) for queue in queues]
+        contents = [_read(queue, config, sample=values["detail"]) for queue in queues]
         if values["as_json"]:
-            click.echo(json.dumps(_facts(looks, detail=values["detail"]), indent=2))
+            click.echo(json.dumps(_facts(contents, detail=values["detail"]), indent=2))
             return
-        click.echo(render_table(looks, _COLUMNS))
+        echo_table(contents, _COLUMNS)
         if values["detail"]:
-            for look in looks:
-                click.echo(f"\n{_described(look)}")
+            for content in contents:
+                click.echo(f"\n{_described(content)}")
 
     return command
 
 
-def _look(named: NamedQueue, config: JobConfig, *, sample: bool) -> _Look:
+def _read(named: NamedQueue, config: JobConfig, *, sample: bool) -> _Content:
     with named.open(config) as queue:
         depth = depth_of(queue)
-        # Where the number is not exact, zero may be wrong.
-        worth_a_try = depth is not None and (depth.visible != 0 or not depth.exact)
-        message = _borrow(queue) if sample and worth_a_try else None
-    return _Look(queue=named, depth=depth, sample=message)
+        # An inexact zero may be wrong.
+        may_have_messages = depth is not None and (depth.visible != 0 or not depth.exact)
+        message = _peek(queue) if sample and may_have_messages else None
+    return _Content(queue=named, depth=depth, sample=message)
 
 
-def _borrow(queue: Queue) -> bytes | None:
-    """The body of one message, which is given back at once."""
+def _peek(queue: Queue) -> bytes | None:
+    """Return the body of one message, which is released at once."""
     deliveries = queue.receive(1, wait=_SAMPLE_WAIT)
     queue.release([delivery.lease_id for delivery in deliveries])
     return deliveries[0].body if deliveries else None
 
 
-def _facts(looks: list[_Look], *, detail: bool) -> list[dict[str, Any]]:
-    rows = plain_rows(looks, _COLUMNS)
+def _facts(contents: list[_Content], *, detail: bool) -> list[dict[str, Any]]:
+    rows = plain_rows(contents, _COLUMNS)
     if detail:
-        rows = [{**row, "sample": _content(look.sample)} for row, look in zip(rows, looks, strict=True)]
+        rows = [{**row, "sample": _parsed(content.sample)} for row, content in zip(rows, contents, strict=True)]
     return rows
 
 
-def _content(body: bytes | None) -> Any:
-    """What a message says: the JSON that it holds, else its text."""
+def _parsed(body: bytes | None) -> Any:
+    """Return the JSON of a message, else its text."""
     if body is None:
         return None
     try:
@@ -111,7 +112,7 @@ def _content(body: bytes | None) -> Any:
         return body.decode("utf-8", "replace")
 
 
-def _described(look: _Look) -> str:
-    if look.sample is None:
-        return f"{look.queue.name}: no message to show"
-    return f"{look.queue.name}: one message\n{json.dumps(_content(look.sample), indent=2)}"
+def _described(content: _Content) -> str:
+    if content.sample is None:
+        return f"{content.queue.name}: no sample message"
+    return f"{content.queue.name}: sample message\n{json.dumps(_parsed(content.sample), indent=2)}"
