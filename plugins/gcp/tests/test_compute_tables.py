@@ -14,9 +14,9 @@ from cloud_tasks.model import (
     InstanceType,
     Purchase,
 )
-from cloud_tasks_gcp.compute.describe import described_image, described_instance, described_types
 from cloud_tasks_gcp.compute.disks import DISKS, disk_problem
 from cloud_tasks_gcp.compute.families import FAMILIES, boot_disk_types, family_of
+from cloud_tasks_gcp.compute.to_model import to_image, to_instance, to_instance_types
 
 RANKS = {
     "Intel Sandy Bridge": 4, "Intel Haswell": 7, "Intel Broadwell": 10, "Intel Cascade Lake": 12, "AMD EPYC Rome": 13,
@@ -115,14 +115,14 @@ def machine_type(name: str = "n2-standard-4", **fields: object) -> sdk.MachineTy
 
 def test_a_type_is_described_once_with_all_its_zones() -> None:
     found = [("z-b", machine_type()), ("z-a", machine_type()), ("z-a", machine_type("n2-standard-8", guest_cpus=8))]
-    assert [(each.name, each.zones) for each in described_types(found)] == [
+    assert [(each.name, each.zones) for each in to_instance_types(found)] == [
         ("n2-standard-4", ("z-a", "z-b")),
         ("n2-standard-8", ("z-a",)),
     ]
 
 
 def test_a_type_is_what_the_api_says() -> None:
-    (described,) = described_types([("z-a", machine_type("t2a-standard-4", architecture="ARM64"))])
+    (described,) = to_instance_types([("z-a", machine_type("t2a-standard-4", architecture="ARM64"))])
     assert described == InstanceType(
         name="t2a-standard-4",
         vcpus=4,
@@ -137,20 +137,22 @@ def test_a_type_is_what_the_api_says() -> None:
 
 def test_gpus_and_local_ssds_are_counted_by_the_apis_own_fields() -> None:
     accelerators = [{"guest_accelerator_type": "nvidia-h100-80gb", "guest_accelerator_count": 8}]
-    (described,) = described_types(
+    (described,) = to_instance_types(
         [("z-a", machine_type("a3-highgpu-8g", accelerators=accelerators, bundled_local_ssds={"partition_count": 16}))]
     )
     assert (described.gpu_type, described.gpu_count, described.local_ssd_gb) == ("nvidia-h100-80gb", 8, 6000.0)
 
 
 def test_the_partitions_of_z3_machines_are_larger() -> None:
-    (described,) = described_types([("z-a", machine_type("z3-highmem-88", bundled_local_ssds={"partition_count": 12}))])
+    (described,) = to_instance_types(
+        [("z-a", machine_type("z3-highmem-88", bundled_local_ssds={"partition_count": 12}))]
+    )
     assert described.local_ssd_gb == 36_000.0
 
 
 def test_an_obsolete_type_is_left_out() -> None:
-    assert described_types([("z-a", machine_type(deprecated={"state": "OBSOLETE"}))]) == ()
-    assert len(described_types([("z-a", machine_type(deprecated={"state": "DEPRECATED"}))])) == 1
+    assert to_instance_types([("z-a", machine_type(deprecated={"state": "OBSOLETE"}))]) == ()
+    assert len(to_instance_types([("z-a", machine_type(deprecated={"state": "DEPRECATED"}))])) == 1
 
 
 # -- instances and images --
@@ -185,11 +187,11 @@ def instance(status: str = "RUNNING", **fields: object) -> sdk.Instance:
     ],
 )
 def test_what_is_there_and_stopped_is_never_called_terminated(status: str, state: InstanceState) -> None:
-    assert described_instance(instance(status)).state is state
+    assert to_instance(instance(status)).state is state
 
 
 def test_an_instance_is_listed_with_job_token_and_moment_in_utc() -> None:
-    described = described_instance(instance(scheduling={"provisioning_model": "SPOT"}))
+    described = to_instance(instance(scheduling={"provisioning_model": "SPOT"}))
     assert (described.job_id, described.client_token, described.labels["run"]) == ("job", "1", "r")
     assert (described.zone, described.instance_type) == ("us-central1-f", "e2-small")
     assert described.purchase is Purchase.SPOT
@@ -197,7 +199,7 @@ def test_an_instance_is_listed_with_job_token_and_moment_in_utc() -> None:
 
 
 def test_a_machine_of_somebody_else_is_nobodys_and_keeps_its_labels() -> None:
-    described = described_instance(instance(labels={"team": "others"}))
+    described = to_instance(instance(labels={"team": "others"}))
     assert (described.job_id, described.labels) == ("", {"team": "others"})
 
 
@@ -209,12 +211,12 @@ def test_a_machine_of_somebody_else_is_nobodys_and_keeps_its_labels() -> None:
     ],
 )
 def test_the_external_address_is_shown_where_there_is_one(interface: dict[str, object], address: str) -> None:
-    assert described_instance(instance(network_interfaces=[interface])).address == address
+    assert to_instance(instance(network_interfaces=[interface])).address == address
 
 
 def test_an_image_of_the_users_own_project_is_marked_as_such() -> None:
     image = sdk.Image(name="mine", architecture="ARM64", family="tools")
-    own, public = described_image(image, "p", own=True), described_image(image, "debian-cloud", own=False)
+    own, public = to_image(image, "p", own=True), to_image(image, "debian-cloud", own=False)
     assert (own.owner, public.owner) == ("self", "debian-cloud")
     assert public.uri == "projects/debian-cloud/global/images/mine"
     assert own.architecture is Architecture.ARM64

@@ -12,7 +12,7 @@ from google.auth import impersonated_credentials
 from google.auth.credentials import AnonymousCredentials
 
 from cloud_tasks.errors import ProviderError
-from cloud_tasks_gcp.credentials import auth_failure, credentials, identity, is_stand_in, project_id
+from cloud_tasks_gcp.credentials import auth_failure, credentials, identity, is_emulator, project_id
 from cloud_tasks_gcp.settings import GcpSettings
 
 SECRET = "GOCSPX-do-not-show"
@@ -76,7 +76,7 @@ def test_a_stand_in_gets_no_credentials_and_none_are_looked_for(endpoint: str) -
 
 @pytest.mark.parametrize("endpoint", [None, "", "https://compute.p.googleapis.com"])
 def test_a_private_address_of_google_is_no_stand_in(endpoint: str | None) -> None:
-    assert not is_stand_in(endpoint)
+    assert not is_emulator(endpoint)
 
 
 def test_the_project_of_the_settings_comes_first() -> None:

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from cloud_wire import Answer, Request, Wire
 
-from cloud_tasks_gcp.queue.monitoring import ask_depth
+from cloud_tasks_gcp.queue.monitoring import read_depth
 from cloud_tasks_gcp.settings import GcpSettings
 
 METRIC = "pubsub.googleapis.com/subscription/"
@@ -57,7 +57,7 @@ def settings(monitoring: Monitoring) -> GcpSettings:
 
 def test_the_newest_sample_is_the_depth_and_tells_its_age(monitoring: Monitoring) -> None:
     monitoring.has(num_undelivered_messages=120, num_outstanding_messages=20)
-    depth = ask_depth(settings(monitoring), "p", "cloud-tasks-addition")
+    depth = read_depth(settings(monitoring), "p", "cloud-tasks-addition")
     assert (depth.visible, depth.in_flight, depth.exact) == (100, 20, False)
     assert depth.as_of == datetime(2026, 1, 1, 12, 3, tzinfo=UTC)
     assert 'subscription_id = "cloud-tasks-addition"' in monitoring.filters[0]
@@ -65,7 +65,7 @@ def test_the_newest_sample_is_the_depth_and_tells_its_age(monitoring: Monitoring
 
 def test_without_the_leased_ones_the_backlog_is_shown(monitoring: Monitoring) -> None:
     monitoring.has(num_undelivered_messages=120)
-    depth = ask_depth(settings(monitoring), "p", "s")
+    depth = read_depth(settings(monitoring), "p", "s")
     assert (depth.visible, depth.in_flight) == (120, None)
 
 
@@ -82,10 +82,10 @@ def test_without_the_leased_ones_the_backlog_is_shown(monitoring: Monitoring) ->
 )
 def test_whatever_else_is_answered_the_depth_is_unknown(monitoring: Monitoring, answer: Any) -> None:
     monitoring.answer = answer
-    depth = ask_depth(settings(monitoring), "p", "s")
+    depth = read_depth(settings(monitoring), "p", "s")
     assert (depth.visible, depth.in_flight, depth.exact) == (None, None, False)
 
 
 def test_monitoring_is_not_asked_about_a_stand_in() -> None:
-    depth = ask_depth(GcpSettings(project_id="p", pubsub_endpoint="127.0.0.1:1"), "p", "s")
+    depth = read_depth(GcpSettings(project_id="p", pubsub_endpoint="127.0.0.1:1"), "p", "s")
     assert depth.visible is None

@@ -9,8 +9,8 @@ import attrs
 import pytest
 
 from cloud_tasks_gcp.queue.batches import batches
-from cloud_tasks_gcp.queue.delays import attributes_of, sort_out
-from cloud_tasks_gcp.queue.leases import LeaseBook
+from cloud_tasks_gcp.queue.delays import delay_attributes, split_due
+from cloud_tasks_gcp.queue.leases import LeaseTable
 from cloud_tasks_gcp.queue.names import label_value, names
 
 ALLOWED = re.compile(r"(?!goog)[A-Za-z][A-Za-z0-9_.~+-]{2,254}")
@@ -53,7 +53,7 @@ def test_a_label_has_only_what_labels_may_have() -> None:
 
 def test_a_lease_is_lost_when_its_time_is_over() -> None:
     clock = Clock()
-    book = LeaseBook(clock)
+    book = LeaseTable(clock)
     (lease,) = book.add(["ack"], 10)
     clock.now = 9.9
     assert [held.ack_id for held in book.split([lease])[0]] == ["ack"]
@@ -63,7 +63,7 @@ def test_a_lease_is_lost_when_its_time_is_over() -> None:
 
 def test_an_extended_lease_counts_from_now() -> None:
     clock = Clock()
-    book = LeaseBook(clock)
+    book = LeaseTable(clock)
     (lease,) = book.add(["ack"], 10)
     clock.now = 9
     book.extended(book.split([lease])[0], 10)
@@ -74,14 +74,14 @@ def test_an_extended_lease_counts_from_now() -> None:
 
 
 def test_a_lease_that_was_settled_or_never_held_is_lost_and_told_once() -> None:
-    book = LeaseBook(Clock())
+    book = LeaseTable(Clock())
     (lease,) = book.add(["ack"], 10)
     book.forget([lease])
     assert book.split([lease, "foreign", lease]) == ([], [lease, "foreign"])
 
 
 def test_an_ack_id_that_comes_again_makes_another_lease() -> None:
-    book = LeaseBook(Clock())
+    book = LeaseTable(Clock())
     first, second = book.add(["same"], 10) + book.add(["same"], 10)
     assert first != second
     book.forget([first])
@@ -89,12 +89,12 @@ def test_an_ack_id_that_comes_again_makes_another_lease() -> None:
 
 
 def test_two_consumers_never_give_one_lease_id() -> None:
-    assert LeaseBook(Clock()).add(["a"], 1) != LeaseBook(Clock()).add(["a"], 1)
+    assert LeaseTable(Clock()).add(["a"], 1) != LeaseTable(Clock()).add(["a"], 1)
 
 
 def test_the_book_has_what_is_held_and_not_what_passed_through() -> None:
     clock = Clock()
-    book = LeaseBook(clock)
+    book = LeaseTable(clock)
     for _ in range(100):
         book.add([str(number) for number in range(100)], 1)
         clock.now += 1
@@ -130,22 +130,22 @@ class Received:
 
 def test_a_message_is_hidden_until_it_is_due() -> None:
     clock = Clock()
-    late = attributes_of(timedelta(seconds=30), clock)
+    late = delay_attributes(timedelta(seconds=30), clock)
     clock.now = 10.5
     received = [Received("due", {}), Received("early", late)]
-    due, early = sort_out(received, clock)
+    due, early = split_due(received, clock)
     assert ([each.ack_id for each in due], early) == (["due"], {20: ["early"]})
     clock.now = 30
-    assert [each.ack_id for each in sort_out(received, clock)[0]] == ["due", "early"]
+    assert [each.ack_id for each in split_due(received, clock)[0]] == ["due", "early"]
 
 
 def test_a_message_that_is_due_in_no_understandable_way_is_due() -> None:
-    (name,) = attributes_of(timedelta(seconds=1))
-    due, early = sort_out([Received("a", {name: "tomorrow"})])
+    (name,) = delay_attributes(timedelta(seconds=1))
+    due, early = split_due([Received("a", {name: "tomorrow"})])
     assert (len(due), early) == (1, {})
 
 
 def test_nothing_is_hidden_for_longer_than_a_deadline_can_be() -> None:
     clock = Clock()
-    _, early = sort_out([Received("a", attributes_of(timedelta(days=3), clock))], clock)
+    _, early = split_due([Received("a", delay_attributes(timedelta(days=3), clock))], clock)
     assert early == {600: ["a"]}

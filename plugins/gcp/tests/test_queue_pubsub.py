@@ -19,11 +19,11 @@ from structlog.testing import capture_logs
 
 from cloud_tasks.errors import NotFoundError, ProviderError
 from cloud_tasks.plugin import Delivery, Queue, QueueContext
-from cloud_tasks_gcp.queue.opening import open_queue
+from cloud_tasks_gcp.queue.factory import open_queue
 from cloud_tasks_gcp.settings import GcpSettings
 
 LEASE = timedelta(seconds=60)
-PATIENCE = timedelta(seconds=20)
+TIMEOUT = timedelta(seconds=20)
 PROJECT = "project"
 
 
@@ -70,7 +70,7 @@ def open_it(cloud: Cloud, name: str) -> Open:
             job_id="My Job", name=name, lease=lease, exactly_once=exactly_once, for_events=for_events
         )
         chosen = GcpSettings(project_id=PROJECT, pubsub_endpoint=cloud.address, **settings)
-        return open_queue(chosen, context, shortest_look=0.2)
+        return open_queue(chosen, context, min_poll=0.2)
 
     return opened
 
@@ -86,7 +86,7 @@ def queue(open_it: Open) -> Iterator[Queue]:
 def receive(queue: Queue, count: int) -> list[Delivery]:
     received: list[Delivery] = []
     while len(received) < count:
-        some = queue.receive(count - len(received), wait=PATIENCE)
+        some = queue.receive(count - len(received), wait=TIMEOUT)
         assert some, "no message came"
         received += some
     return received
@@ -123,7 +123,7 @@ def test_the_lease_of_many_tasks_takes_one_call_and_that_of_events_none(
         queue.create()
         queue.send([b"x"] * 50)
         before = cloud.faults.calls
-        assert len(queue.receive(50, wait=PATIENCE)) == 50
+        assert len(queue.receive(50, wait=TIMEOUT)) == 50
         assert cloud.faults.calls - before == calls
         queue.delete()
 
@@ -244,6 +244,6 @@ def test_the_depth_of_a_queue_that_monitoring_does_not_know_is_unknown(queue: Qu
 def test_a_cloud_that_cannot_be_reached_is_passing_trouble(name: str) -> None:
     settings = GcpSettings(project_id=PROJECT, pubsub_endpoint="127.0.0.1:1")
     context = QueueContext(job_id="job", name=name, lease=LEASE)
-    with open_queue(settings, context, shortest_look=3.0) as queue, pytest.raises(ProviderError) as caught:
+    with open_queue(settings, context, min_poll=3.0) as queue, pytest.raises(ProviderError) as caught:
         queue.receive(1, wait=timedelta(0))
     assert caught.value.transient

@@ -29,9 +29,9 @@ from cloud_tasks.model import (
 )
 from cloud_tasks.plugin import ComputeContext
 from cloud_tasks_local.compute import LocalCompute
-from cloud_tasks_local.folder import InstanceFolder
+from cloud_tasks_local.instance_folder import InstanceFolder
 from cloud_tasks_local.pricing import FlatPricing
-from cloud_tasks_local.processes import belonging, signal_exactly, start_time
+from cloud_tasks_local.processes import instance_processes, signal_process, start_time
 from cloud_tasks_local.settings import LocalSettings
 
 Eventually = Callable[[Callable[[], object]], None]
@@ -218,7 +218,7 @@ def test_an_intent_without_a_machine_is_starting_and_can_be_terminated(
     wanted = request(f"echo $$ >> {started}\n")
 
     class Unlucky(LocalCompute):
-        def _start_machine(self, folder: InstanceFolder) -> None:
+        def _start_runner(self, folder: InstanceFolder) -> None:
             """As if the launcher had been killed here."""
 
     intent = Unlucky(settings, ComputeContext(job_id="job")).launch(wanted)
@@ -230,7 +230,7 @@ def test_an_intent_without_a_machine_is_starting_and_can_be_terminated(
 
 def test_an_intent_that_nobody_followed_up_is_terminated(compute: LocalCompute, settings: LocalSettings) -> None:
     class Unlucky(LocalCompute):
-        def _start_machine(self, folder: InstanceFolder) -> None:
+        def _start_runner(self, folder: InstanceFolder) -> None:
             """As if the launcher had been killed here, a minute ago."""
             record = folder.read(folder.instance)
             assert record is not None
@@ -345,16 +345,16 @@ def test_a_process_that_took_over_a_pid_is_not_mistaken_for_the_one_before() -> 
     with subprocess.Popen(["sleep", "1000"]) as process:
         started = start_time(process.pid)
         assert started is not None
-        assert not signal_exactly(process.pid, started - 1, signal.SIGKILL)
+        assert not signal_process(process.pid, started - 1, signal.SIGKILL)
         assert is_running(process.pid)
-        assert signal_exactly(process.pid, started, signal.SIGKILL)
-    assert not signal_exactly(process.pid, started, signal.SIGKILL)
+        assert signal_process(process.pid, started, signal.SIGKILL)
+    assert not signal_process(process.pid, started, signal.SIGKILL)
 
 
 def test_foreign_processes_do_not_belong_to_an_instance(compute: LocalCompute, settings: LocalSettings) -> None:
     instance = compute.launch(request(FOREVER))
     with subprocess.Popen(["sleep", "1000"]) as foreign:
-        members = belonging(folder_of(settings, instance).path)
+        members = instance_processes(folder_of(settings, instance).path)
         foreign.kill()
     assert members
     assert foreign.pid not in members
@@ -401,10 +401,10 @@ def test_an_instance_terminated_while_it_is_launched_never_starts_and_is_no_refu
     started = tmp_path / "started"
 
     class Overtaken(LocalCompute):
-        def _start_machine(self, folder: InstanceFolder) -> None:
+        def _start_runner(self, folder: InstanceFolder) -> None:
             """As if another process had called `terminate` here."""
             folder.terminating.touch()
-            super()._start_machine(folder)
+            super()._start_runner(folder)
 
     instance = Overtaken(settings, ComputeContext(job_id="job")).launch(request(f"echo $$ >> {started}\n"))
     assert instance.state is InstanceState.STOPPING

@@ -21,7 +21,7 @@ from cloud_tasks.testing import (
     QueueSubject,
     Refusal,
 )
-from cloud_tasks_local.describe import instance_types
+from cloud_tasks_local.catalog import instance_types
 from cloud_tasks_local.pricing import FlatPricing
 from cloud_tasks_local.settings import LocalSettings
 

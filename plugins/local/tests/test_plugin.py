@@ -13,7 +13,7 @@ import pytest
 from cloud_tasks.errors import ProviderError
 from cloud_tasks.model import BootDisk, InstanceType, Money, Offer, OfferRequest, Purchase
 from cloud_tasks.registry import Registry
-from cloud_tasks_local.describe import architecture, instance_types
+from cloud_tasks_local.catalog import architecture, instance_types
 from cloud_tasks_local.instance_side import LocalInstanceSide
 from cloud_tasks_local.pricing import FlatPricing
 from cloud_tasks_local.settings import LocalSettings

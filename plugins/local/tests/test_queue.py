@@ -272,7 +272,7 @@ def test_a_file_that_is_no_database_is_a_provider_error(open_queue: OpenQueue, p
 def test_a_queue_locked_for_too_long_is_a_transient_error(
     open_queue: OpenQueue, queue: SqliteQueue, path: Path
 ) -> None:
-    impatient = open_queue(patience=timedelta(seconds=0.05))
+    impatient = open_queue(timeout=timedelta(seconds=0.05))
     blocker = sqlite3.connect(path, isolation_level=None)
     blocker.execute("BEGIN IMMEDIATE")
     try:
@@ -299,7 +299,7 @@ def test_a_reader_waits_for_somebody_who_has_the_file_to_himself(
     blocker.execute("BEGIN IMMEDIATE")
     blocker.execute("COMMIT")
     with pytest.raises(ProviderError):
-        open_queue(patience=timedelta(0)).depth()
+        open_queue(timeout=timedelta(0)).depth()
     timer = threading.Timer(0.1, blocker.close)
     timer.start()
     assert open_queue().depth().visible == 0

@@ -1,4 +1,4 @@
-"""Compute Engine through the real SDK: thorough ends, and patience with a cloud that fails."""
+"""Compute Engine through the real SDK: thorough ends, and timeout with a cloud that fails."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from cloud_tasks.model import Instance, InstanceState
 from cloud_tasks.plugin import Compute
 from cloud_tasks.testing import eventually
 from cloud_tasks_gcp.compute.clients import Clients
-from cloud_tasks_gcp.compute.operations import finished
+from cloud_tasks_gcp.compute.operations import wait_for_operation
 
 NOBODY: Any = google.auth.credentials.AnonymousCredentials  # the SDK does not annotate it
 NOBODY = NOBODY()
@@ -108,7 +108,7 @@ def test_a_preempted_machine_is_warned_then_gone_with_its_disk(fake: GceFake, co
 def test_the_console_is_the_end_of_what_was_printed(compute: Compute) -> None:
     script = '#!/bin/bash\nfor n in {1..4000}; do echo "line $n of a long output"; done; echo finished\nsleep 600\n'
     name = compute.launch(wanted(startup_script=script)).instance_id
-    eventually(lambda: compute.console_log(name).rstrip().endswith("finished"))
+    eventually(lambda: compute.console_log(name).rstrip().endswith("wait_for_operation"))
     assert len(compute.console_log(name)) == 64 * 1024
 
 
@@ -152,7 +152,7 @@ def test_no_two_threads_hold_one_set_of_clients() -> None:
     lock, collisions = threading.Lock(), []
 
     def take(_: int) -> None:
-        with clients.one() as one:
+        with clients.acquire() as one:
             with lock:
                 if id(one) in held:
                     collisions.append(one)
@@ -165,7 +165,7 @@ def test_no_two_threads_hold_one_set_of_clients() -> None:
         list(threads.map(take, range(200)))
     clients.close()
     assert collisions == []
-    with pytest.raises(ProviderError, match="closed"), clients.one():
+    with pytest.raises(ProviderError, match="closed"), clients.acquire():
         pytest.fail("it was closed")
 
 
@@ -178,14 +178,14 @@ def test_a_call_after_closing_is_refused(fake: GceFake) -> None:
 
 def test_an_operation_that_never_ends_is_given_up(fake: GceFake) -> None:
     clients = Clients(NOBODY, fake.url)
-    with clients.one() as one, pytest.raises(ProviderError, match="still under way") as late:
-        finished(
+    with clients.acquire() as one, pytest.raises(ProviderError, match="still under way") as late:
+        wait_for_operation(
             one,
             sdk.Operation(name="op", status="RUNNING"),
             project="stand-in",
             zone="us-central1-a",
             what="start it",
-            patience=timedelta(0),
+            timeout=timedelta(0),
         )
     clients.close()
     assert late.value.transient

@@ -11,7 +11,7 @@ from gce_catalog import load_catalog
 from google.cloud import compute_v1 as sdk
 
 from cloud_tasks.model import BootDisk, InstanceType
-from cloud_tasks_gcp.compute.describe import described_types
+from cloud_tasks_gcp.compute.to_model import to_instance_types
 from cloud_tasks_gcp.pricing.parts import NotPricedError
 from cloud_tasks_gcp.pricing.rates import Rates, rates_by_region
 from cloud_tasks_gcp.pricing.skus import read_skus
@@ -19,7 +19,7 @@ from cloud_tasks_gcp.pricing.skus import read_skus
 
 def types_of(region: str) -> tuple[InstanceType, ...]:
     catalog = load_catalog()
-    return described_types(
+    return to_instance_types(
         (zone, sdk.MachineType.from_json(json.dumps(shape.resource(zone)), ignore_unknown_fields=True))
         for zone in catalog.regions[region]
         for shape in catalog.types[zone].values()

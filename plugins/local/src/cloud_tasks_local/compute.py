@@ -35,20 +35,20 @@ from cloud_tasks.model import (
     Region,
 )
 from cloud_tasks.plugin import ComputeContext
-from cloud_tasks_local.describe import REGION, ZONE, image, instance_types
-from cloud_tasks_local.folder import InstanceFolder, OccupiedError
-from cloud_tasks_local.processes import MARK, belonging, end_all, signal_exactly
+from cloud_tasks_local.catalog import REGION, ZONE, image, instance_types
+from cloud_tasks_local.instance_folder import InstanceFolder, InstanceLockedError
+from cloud_tasks_local.processes import MARKER, instance_processes, kill_all, signal_process
 from cloud_tasks_local.settings import LocalSettings
 
 __all__ = ["LocalCompute"]
 
 _CONSOLE_BYTES = 64 * 1024
-_START_PATIENCE = timedelta(seconds=10)
-_KILL_PATIENCE = 2.0
-_MACHINE = """
+_START_TIMEOUT = timedelta(seconds=10)
+_KILL_TIMEOUT = 2.0
+_RUNNER_PROGRAM = """
 import sys
 sys.path.insert(0, sys.argv[2])
-from cloud_tasks_local.machine import main
+from cloud_tasks_local.instance_runner import main
 sys.exit(main(sys.argv[1]))
 """
 
@@ -80,7 +80,7 @@ class LocalCompute:
         try:
             self._write_intent(folder, request)
             if not folder.process.exists() and not folder.ended.exists():
-                self._start_machine(folder)
+                self._start_runner(folder)
         except OSError as error:
             raise LaunchRefusedError(
                 f"cannot start an instance in {folder.path}: {error.strerror or error}",
@@ -88,7 +88,7 @@ class LocalCompute:
                 retry_after=timedelta(seconds=30),
                 reason=type(error).__name__,
             ) from error
-        instance = self._describe(folder)
+        instance = self._instance(folder)
         if instance is None:
             raise ProviderError(f"the folder {folder.path} was removed during the launch", transient=True)
         return instance
@@ -97,7 +97,7 @@ class LocalCompute:
         self, job_id: str | None, *, include_terminated: bool = False, foreign: bool = False
     ) -> Sequence[Instance]:
         folders = (folder for folder in self._folders(job_id) if include_terminated or not folder.ended.exists())
-        found = (self._describe(folder) for folder in folders)
+        found = (self._instance(folder) for folder in folders)
         return tuple(
             instance
             for instance in found
@@ -109,9 +109,9 @@ class LocalCompute:
         folders = [folder for folder in self._folders(None) if folder.path.name in wanted and not folder.ended.exists()]
         for folder in folders:
             folder.terminating.touch()
-            _signal_machine(folder, signal.SIGTERM)
-        deadline = time.monotonic() + self._settings.shutdown_grace + _KILL_PATIENCE
-        remaining = [folder.path.name for folder in folders if not _end(folder, deadline)]
+            _signal_runner(folder, signal.SIGTERM)
+        deadline = time.monotonic() + self._settings.shutdown_grace + _KILL_TIMEOUT
+        remaining = [folder.path.name for folder in folders if not _await_exit(folder, deadline)]
         if remaining:
             raise ProviderError(f"processes of {', '.join(remaining)} could not be ended", transient=True)
 
@@ -175,17 +175,17 @@ class LocalCompute:
         assert self._settings.spot_mean_lifetime is not None
         return random.Random(client_token).expovariate(1.0 / self._settings.spot_mean_lifetime)
 
-    def _start_machine(self, folder: InstanceFolder) -> None:
+    def _start_runner(self, folder: InstanceFolder) -> None:
         package_root = str(Path(__file__).resolve().parent.parent)
         environment = os.environ | {
             "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)]),
             "CLOUD_TASKS_INSTANCE_ID": folder.path.name,
             "CLOUD_TASKS_SUBMIT_DIR": str(self._submit_dir),
             "CLOUD_TASKS_LOCAL_STATE_DIR": str(self._settings.state_dir),
-            MARK: str(folder.path),
+            MARKER: str(folder.path),
         }
         subprocess.run(
-            [sys.executable, "-I", "-S", "-c", _MACHINE, str(folder.path), package_root],
+            [sys.executable, "-I", "-S", "-c", _RUNNER_PROGRAM, str(folder.path), package_root],
             env=environment,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
@@ -211,7 +211,7 @@ class LocalCompute:
             for path in _subfolders(job):
                 yield InstanceFolder(path)
 
-    def _describe(self, folder: InstanceFolder) -> Instance | None:
+    def _instance(self, folder: InstanceFolder) -> Instance | None:
         """The instance of a folder; None where nothing was ever meant to start."""
         try:
             record = folder.read(folder.instance)
@@ -250,22 +250,22 @@ def _state(folder: InstanceFolder, created_at: datetime) -> InstanceState:
         return InstanceState.TERMINATED
     if folder.is_held():
         return InstanceState.STOPPING if folder.terminating.exists() else InstanceState.RUNNING
-    if not folder.process.exists() and datetime.now(UTC) - created_at < _START_PATIENCE:
+    if not folder.process.exists() and datetime.now(UTC) - created_at < _START_TIMEOUT:
         return InstanceState.STOPPING if folder.terminating.exists() else InstanceState.STARTING
     # Its machine was killed, or its launcher was before there was one.
-    if belonging(folder.path):
+    if instance_processes(folder.path):
         return InstanceState.STOPPED
     _record_end(folder, "machine lost" if folder.process.exists() else "never started")
     return InstanceState.TERMINATED if folder.ended.exists() else InstanceState.RUNNING
 
 
-def _signal_machine(folder: InstanceFolder, number: signal.Signals) -> None:
+def _signal_runner(folder: InstanceFolder, number: signal.Signals) -> None:
     process = folder.read(folder.process)
     if process is not None and folder.is_held():
-        signal_exactly(process["pid"], process["started"], number)
+        signal_process(process["pid"], process["started"], number)
 
 
-def _end(folder: InstanceFolder, deadline: float) -> bool:
+def _await_exit(folder: InstanceFolder, deadline: float) -> bool:
     """Wait for the machine to end its instance until the deadline, then do it in its stead; whether nothing is left."""
     pause = 0.002
     while folder.is_held() and time.monotonic() < deadline:
@@ -273,8 +273,8 @@ def _end(folder: InstanceFolder, deadline: float) -> bool:
         pause = min(pause * 1.5, 0.05)
     if folder.ended.exists():
         return True
-    _signal_machine(folder, signal.SIGKILL)
-    left = end_all(folder.path)
+    _signal_runner(folder, signal.SIGKILL)
+    left = kill_all(folder.path)
     _record_end(folder, "terminated")
     return not left and folder.ended.exists()
 
@@ -284,7 +284,7 @@ def _record_end(folder: InstanceFolder, reason: str) -> None:
     try:
         with folder.hold():
             folder.write_once(folder.ended, ended)
-    except OccupiedError:
+    except InstanceLockedError:
         return
 
 

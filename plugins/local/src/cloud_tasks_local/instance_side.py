@@ -9,8 +9,8 @@ from pathlib import Path
 
 from cloud_tasks.errors import ProviderError
 from cloud_tasks.model import InstanceIdentity, TerminationNotice
-from cloud_tasks_local.folder import InstanceFolder
-from cloud_tasks_local.processes import MARK
+from cloud_tasks_local.instance_folder import InstanceFolder
+from cloud_tasks_local.processes import MARKER
 
 __all__ = ["LocalInstanceSide"]
 
@@ -24,7 +24,7 @@ class LocalInstanceSide:
 
     def __init__(self, environ: Mapping[str, str] = os.environ) -> None:
         self._instance_id = environ.get("CLOUD_TASKS_INSTANCE_ID", "")
-        mark = environ.get(MARK)
+        mark = environ.get(MARKER)
         self._folder = InstanceFolder(Path(mark)) if mark else None
 
     def identity(self) -> InstanceIdentity:

@@ -13,9 +13,9 @@ from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
-__all__ = ["MARK", "belonging", "end_all", "signal_exactly", "start_time"]
+__all__ = ["MARKER", "instance_processes", "kill_all", "signal_process", "start_time"]
 
-MARK = "CLOUD_TASKS_LOCAL_INSTANCE"
+MARKER = "CLOUD_TASKS_LOCAL_INSTANCE"
 """The environment variable that marks an instance's processes; its value is the instance's folder."""
 
 _PROC = Path("/proc")
@@ -27,7 +27,7 @@ def start_time(pid: int) -> int | None:
     return None if status is None else status[1]
 
 
-def signal_exactly(pid: int, started: int, number: signal.Signals) -> bool:
+def signal_process(pid: int, started: int, number: signal.Signals) -> bool:
     """Signal the process that has this pid and start time, and no later one; false when it is gone."""
     try:
         descriptor = os.pidfd_open(pid)
@@ -45,14 +45,14 @@ def signal_exactly(pid: int, started: int, number: signal.Signals) -> bool:
     return True
 
 
-def belonging(folder: Path, *, root: int | None = None) -> set[int]:
+def instance_processes(folder: Path, *, root: int | None = None) -> set[int]:
     """The living processes of an instance.
 
     Args:
         folder: The value of their mark.
         root: Its machine: what descends from it belongs too; it and the caller are left out.
     """
-    mark = f"{MARK}={folder}".encode()
+    mark = f"{MARKER}={folder}".encode()
     parents: dict[int, int] = {}
     found: set[int] = set()
     for pid in _pids():
@@ -68,10 +68,10 @@ def belonging(folder: Path, *, root: int | None = None) -> set[int]:
     return members - {root, os.getpid()}
 
 
-def end_all(folder: Path, *, root: int | None = None, patience: float = 10.0) -> set[int]:
-    """Kill the processes of an instance, and those they start meanwhile; returns what is left after ``patience``."""
-    deadline = time.monotonic() + patience
-    while remaining := belonging(folder, root=root):
+def kill_all(folder: Path, *, root: int | None = None, timeout: float = 10.0) -> set[int]:
+    """Kill the processes of an instance, and those they start meanwhile; returns what is left after ``timeout``."""
+    deadline = time.monotonic() + timeout
+    while remaining := instance_processes(folder, root=root):
         for pid in remaining:
             with suppress(ProcessLookupError, PermissionError):
                 os.kill(pid, signal.SIGKILL)

@@ -27,7 +27,7 @@ from urllib.parse import quote
 
 from cloud_tasks.errors import NotFoundError, ProviderError
 from cloud_tasks.plugin import Delivery, Depth, SendFailure
-from cloud_tasks_local.connections import Connection, Pool, write
+from cloud_tasks_local.connection_pool import Connection, ConnectionPool, write
 from cloud_tasks_local.traits import QUEUE_TRAITS as TRAITS
 
 __all__ = ["SqliteQueue", "queue_file"]
@@ -37,7 +37,7 @@ _SCHEMA = (
     " deliveries INTEGER NOT NULL DEFAULT 0, lease TEXT, body BLOB NOT NULL)",
     "CREATE INDEX IF NOT EXISTS by_visibility ON messages (visible_at)",
 )
-_FIRST_PAUSE, _LONGEST_PAUSE = 0.002, 0.05
+_INITIAL_POLL, _MAX_POLL = 0.002, 0.05
 
 
 def queue_file(state_dir: Path, name: str) -> Path:
@@ -52,7 +52,7 @@ class SqliteQueue:
         path: The file; its folder is made by `create`.
         lease: The first lease of a received message.
         clock: Unix time, the same for everyone who shares the file.
-        patience: How long a call waits for others to finish their writing before it is a transient error.
+        timeout: How long a call waits for others to finish their writing before it is a transient error.
     """
 
     def __init__(
@@ -61,12 +61,12 @@ class SqliteQueue:
         *,
         lease: timedelta,
         clock: Callable[[], float] = time.time,
-        patience: timedelta = timedelta(seconds=60),
+        timeout: timedelta = timedelta(seconds=60),
     ) -> None:
         self._path = path
         self._lease = min(lease, TRAITS.max_lease).total_seconds()
         self._clock = clock
-        self._pool = Pool(path, patience.total_seconds())
+        self._pool = ConnectionPool(path, timeout.total_seconds())
 
     def create(self) -> None:
         try:
@@ -130,21 +130,21 @@ class SqliteQueue:
         limit = min(max_messages, TRAITS.receive_batch)
         while True:
             with self._pool.connection() as connection:
-                deliveries = self._watch(connection, limit, deadline)
+                deliveries = self._poll(connection, limit, deadline)
             if deliveries is not None:
                 return deliveries
 
     def ack(self, lease_ids: Sequence[str]) -> Sequence[str]:
-        return self._settle("DELETE FROM messages WHERE id = ? AND lease = ?", (), lease_ids)
+        return self._update_leases("DELETE FROM messages WHERE id = ? AND lease = ?", (), lease_ids)
 
     def release(self, lease_ids: Sequence[str], *, delay: timedelta = timedelta(0)) -> Sequence[str]:
         visible_at = self._clock() + min(delay, TRAITS.delay).total_seconds()
         statement = "UPDATE messages SET lease = NULL, visible_at = ? WHERE id = ? AND lease = ?"
-        return self._settle(statement, (visible_at,), lease_ids)
+        return self._update_leases(statement, (visible_at,), lease_ids)
 
     def extend(self, lease_ids: Sequence[str], *, lease: timedelta) -> Sequence[str]:
         visible_at = self._clock() + min(lease, TRAITS.max_lease).total_seconds()
-        return self._settle("UPDATE messages SET visible_at = ? WHERE id = ? AND lease = ?", (visible_at,), lease_ids)
+        return self._update_leases("UPDATE messages SET visible_at = ? WHERE id = ? AND lease = ?", (visible_at,), lease_ids)
 
     def depth(self) -> Depth:
         """`Depth.in_flight` includes delayed messages: both figures together are all that the queue holds."""
@@ -159,12 +159,12 @@ class SqliteQueue:
     def close(self) -> None:
         self._pool.close()
 
-    def _watch(self, connection: Connection, limit: int, deadline: float) -> list[Delivery] | None:
+    def _poll(self, connection: Connection, limit: int, deadline: float) -> list[Delivery] | None:
         """Wait for messages until the deadline; None when the file became another one meanwhile.
 
         The connection stays with this call, for ``data_version`` tells what others wrote and nothing else.
         """
-        pause, version, next_visible = _FIRST_PAUSE, None, -math.inf
+        pause, version, next_visible = _INITIAL_POLL, None, -math.inf
         while True:
             before, version = version, connection.execute("PRAGMA data_version").fetchone()[0]
             # Nothing is looked for before somebody wrote or the first hidden message is due.
@@ -177,7 +177,7 @@ class SqliteQueue:
             if remaining <= 0:
                 return []
             time.sleep(min(pause, remaining, max(next_visible - self._clock(), 0.001)))
-            pause = min(pause * 1.5, _LONGEST_PAUSE)
+            pause = min(pause * 1.5, _MAX_POLL)
             if not self._pool.is_current(connection):
                 return None
 
@@ -199,7 +199,7 @@ class SqliteQueue:
         soonest = connection.execute("SELECT MIN(visible_at) FROM messages").fetchone()[0]
         return math.inf if soonest is None else float(soonest)
 
-    def _settle(self, statement: str, values: tuple[float, ...], lease_ids: Sequence[str]) -> list[str]:
+    def _update_leases(self, statement: str, values: tuple[float, ...], lease_ids: Sequence[str]) -> list[str]:
         """Run a statement for each lease in one transaction; returns the leases for which it found no row."""
         lost = []
         if lease_ids:

@@ -1,4 +1,4 @@
-"""Rates on disk, by region."""
+"""Cache files of rates, one per region."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from cloud_tasks.plugin.kit.price_cache import PriceFiles, prices_from_json, prices_to_json
+from cloud_tasks.plugin.kit import PriceFiles, prices_from_json, prices_to_json
 from cloud_tasks_gcp.pricing.rates import Rates
 
 __all__ = ["rate_files"]
 
 
 def rate_files(folder: Path | None, source: str) -> PriceFiles[Rates]:
-    """The files of one endpoint of the catalog in a folder; None: nothing is kept."""
+    """Return the cache files of one catalog endpoint; without a folder nothing is stored."""
     return PriceFiles(folder, name="gcp-prices", source=source, encode=_encode, decode=_decode)
 
 

@@ -21,7 +21,7 @@ from urllib.parse import quote
 
 from cloud_tasks.errors import NotFoundError, ProviderError
 
-__all__ = ["Connection", "Pool", "write"]
+__all__ = ["Connection", "ConnectionPool", "write"]
 
 _CACHE_KIB = 4096
 
@@ -30,15 +30,15 @@ class Connection(sqlite3.Connection):
     """A connection that knows which file it opened (device and inode) and how long to wait for others (seconds)."""
 
     identity: tuple[int, int] | None = None
-    patience: float = 0.0
+    timeout: float = 0.0
 
 
-class Pool:
+class ConnectionPool:
     """Connections to one file: as many as there are threads in it at once, reopened after a fork or a lost file."""
 
-    def __init__(self, path: Path, patience: float) -> None:
+    def __init__(self, path: Path, timeout: float) -> None:
         self._path = path
-        self._patience = patience
+        self._timeout = timeout
         self._lock = threading.Lock()
         self._pid = os.getpid()
         self._idle: list[Connection] = []
@@ -60,7 +60,7 @@ class Pool:
                 connection.close()
                 raise
         except sqlite3.Error as error:
-            raise self._translated(error) from error
+            raise self._translate_error(error) from error
         with self._lock:
             if not self._closed:
                 self._idle.append(connection)
@@ -88,9 +88,9 @@ class Pool:
             if self.is_current(connection):
                 return connection
             connection.close()
-        return _open(self._path, create, self._patience)
+        return _open(self._path, create, self._timeout)
 
-    def _translated(self, error: sqlite3.Error) -> ProviderError:
+    def _translate_error(self, error: sqlite3.Error) -> ProviderError:
         if "no such table" in str(error) or not self._path.exists():
             return NotFoundError(f"there is no queue {self._path}")
         busy = "locked" in str(error) or "busy" in str(error)
@@ -105,19 +105,19 @@ def _identity(path: Path) -> tuple[int, int] | None:
     return status.st_dev, status.st_ino
 
 
-def _open(path: Path, create: bool, patience: float) -> Connection:
+def _open(path: Path, create: bool, timeout: float) -> Connection:
     mode = "rwc" if create else "rw"
     connection = sqlite3.connect(
         f"file:{quote(str(path))}?mode={mode}",
         uri=True,
-        timeout=patience,
+        timeout=timeout,
         isolation_level=None,
         check_same_thread=False,
         factory=Connection,
     )
-    connection.patience = patience
+    connection.timeout = timeout
     try:
-        _patiently(connection, "PRAGMA journal_mode = WAL")
+        _execute_with_retry(connection, "PRAGMA journal_mode = WAL")
         connection.execute("PRAGMA synchronous = NORMAL")
         connection.execute(f"PRAGMA cache_size = -{_CACHE_KIB}")
         connection.execute("PRAGMA journal_size_limit = 16777216")
@@ -131,7 +131,7 @@ def _open(path: Path, create: bool, patience: float) -> Connection:
 @contextmanager
 def write(connection: Connection) -> Iterator[None]:
     """A write transaction; the lock is taken first, so that nothing read inside can be out of date."""
-    _patiently(connection, "BEGIN IMMEDIATE")
+    _execute_with_retry(connection, "BEGIN IMMEDIATE")
     try:
         yield
         connection.execute("COMMIT")
@@ -141,20 +141,20 @@ def write(connection: Connection) -> Iterator[None]:
         raise
 
 
-def _patiently(connection: Connection, statement: str) -> None:
+def _execute_with_retry(connection: Connection, statement: str) -> None:
     """Execute what takes the write lock, which others hold for well under a millisecond: SQLite pauses for longer."""
-    deadline = time.monotonic() + connection.patience
+    deadline = time.monotonic() + connection.timeout
     pause = 0.0002
     connection.execute("PRAGMA busy_timeout = 0")
     try:
-        while not _executed(connection, statement, last=time.monotonic() > deadline):
+        while not _try_execute(connection, statement, last=time.monotonic() > deadline):
             time.sleep(random.uniform(0.5, 1.0) * pause)
             pause = min(pause * 1.5, 0.01)
     finally:
-        connection.execute(f"PRAGMA busy_timeout = {connection.patience * 1000:.0f}")
+        connection.execute(f"PRAGMA busy_timeout = {connection.timeout * 1000:.0f}")
 
 
-def _executed(connection: Connection, statement: str, *, last: bool) -> bool:
+def _try_execute(connection: Connection, statement: str, *, last: bool) -> bool:
     """Execute a statement unless others are in the way; if this is the last try, that is raised."""
     try:
         with closing(connection.execute(statement)) as cursor:

@@ -20,14 +20,14 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from cloud_tasks_local.folder import InstanceFolder, OccupiedError
-from cloud_tasks_local.processes import end_all, start_time
+from cloud_tasks_local.instance_folder import InstanceFolder, InstanceLockedError
+from cloud_tasks_local.processes import kill_all, start_time
 
 __all__ = ["main"]
 
 _PR_SET_CHILD_SUBREAPER = 36
 _WATCHED = (signal.SIGCHLD, signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
-_COLLISION_PATIENCE = 2.0
+_LOCK_TIMEOUT = 2.0
 
 
 def main(path: str) -> int:
@@ -40,13 +40,13 @@ def main(path: str) -> int:
     os.setsid()
     _detach()
     folder = InstanceFolder(Path(path))
-    deadline = time.monotonic() + _COLLISION_PATIENCE
+    deadline = time.monotonic() + _LOCK_TIMEOUT
     while True:
         try:
             with folder.hold():
-                _live(folder, write_end)
+                _run_locked(folder, write_end)
             return 0
-        except OccupiedError:
+        except InstanceLockedError:
             if folder.process.exists() or folder.ended.exists():
                 os.write(write_end, b"1")
                 return 0
@@ -55,7 +55,7 @@ def main(path: str) -> int:
         time.sleep(0.01)
 
 
-def _live(folder: InstanceFolder, confirmation: int) -> None:
+def _run_locked(folder: InstanceFolder, confirmation: int) -> None:
     if folder.process.exists() or folder.ended.exists() or folder.terminating.exists():
         os.write(confirmation, b"1")
         return
@@ -71,9 +71,9 @@ def _live(folder: InstanceFolder, confirmation: int) -> None:
     os.write(confirmation, b"1")
     os.close(confirmation)
     reason, exit_code = _run(folder, record)
-    end_all(folder.path, root=os.getpid())
+    kill_all(folder.path, root=os.getpid())
     ended = {"at": _now().isoformat(), "reason": reason, "exit_code": exit_code}
-    _say(folder, f"machine ended: {reason}" + ("" if exit_code is None else f" (exit code {exit_code})"))
+    _log(folder, f"machine ended: {reason}" + ("" if exit_code is None else f" (exit code {exit_code})"))
     with contextlib.suppress(OSError):
         folder.work.rmdir()
     folder.write_once(folder.ended, ended)
@@ -97,7 +97,7 @@ def _run(folder: InstanceFolder, record: dict[str, Any]) -> tuple[str, int | Non
             if what != "notice":
                 _stop(script, 0.0 if what == "preempted" else record["shutdown_grace"])
                 return what, None
-            _give_notice(folder, started + spot_lifetime)
+            _write_notice(folder, started + spot_lifetime)
             continue
         received = signal.sigtimedwait(_WATCHED, ends[0][0] - time.monotonic() if ends else 3600.0)
         if received is None:
@@ -105,7 +105,7 @@ def _run(folder: InstanceFolder, record: dict[str, Any]) -> tuple[str, int | Non
         if received.si_signo != signal.SIGCHLD:
             _stop(script, record["shutdown_grace"])
             return "terminated", None
-        exit_code = _reaped(script)
+        exit_code = _reap(script)
         if exit_code is not None:
             return "script ended", exit_code
 
@@ -138,11 +138,11 @@ def _stop(script: int, grace: float) -> None:
     deadline = time.monotonic() + grace
     with contextlib.suppress(ProcessLookupError):
         os.killpg(script, signal.SIGTERM)
-    while (remaining := deadline - time.monotonic()) > 0 and _reaped(script) is None:
+    while (remaining := deadline - time.monotonic()) > 0 and _reap(script) is None:
         signal.sigtimedwait((signal.SIGCHLD,), remaining)
 
 
-def _reaped(script: int) -> int | None:
+def _reap(script: int) -> int | None:
     """Collect children that ended; returns the script's exit code (128 + signal) once it is among them."""
     exit_code = None
     with contextlib.suppress(ChildProcessError):
@@ -156,13 +156,13 @@ def _reaped(script: int) -> int | None:
     return exit_code
 
 
-def _give_notice(folder: InstanceFolder, end: float) -> None:
+def _write_notice(folder: InstanceFolder, end: float) -> None:
     at = _now() + timedelta(seconds=end - time.monotonic())
     folder.write(folder.notice, {"at": at.isoformat(), "reason": "simulated spot interruption"})
-    _say(folder, f"termination notice: this machine will be taken away at {at.isoformat(timespec='seconds')}")
+    _log(folder, f"termination notice: this machine will be taken away at {at.isoformat(timespec='seconds')}")
 
 
-def _say(folder: InstanceFolder, text: str) -> None:
+def _log(folder: InstanceFolder, text: str) -> None:
     with contextlib.suppress(OSError), folder.console.open("a", encoding="utf-8") as console:
         console.write(f"[{_now().isoformat(timespec='seconds')}] {text}\n")
 

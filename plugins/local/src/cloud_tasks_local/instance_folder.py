@@ -18,10 +18,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-__all__ = ["InstanceFolder", "OccupiedError"]
+__all__ = ["InstanceFolder", "InstanceLockedError"]
 
 
-class OccupiedError(Exception):
+class InstanceLockedError(Exception):
     """Somebody else holds the instance's lock."""
 
 
@@ -72,7 +72,7 @@ class InstanceFolder:
 
     @contextmanager
     def hold(self) -> Iterator[None]:
-        """Hold the instance's lock. Raises `OccupiedError` at once when its machine, or somebody deciding, has it."""
+        """Hold the instance's lock. Raises `InstanceLockedError` at once when its machine, or somebody deciding, has it."""
         with self._locked(fcntl.LOCK_EX):
             yield
 
@@ -81,7 +81,7 @@ class InstanceFolder:
         try:
             with self._locked(fcntl.LOCK_SH):
                 return False
-        except OccupiedError:
+        except InstanceLockedError:
             return True
 
     @contextmanager
@@ -91,7 +91,7 @@ class InstanceFolder:
             fcntl.flock(descriptor, kind | fcntl.LOCK_NB)
             yield
         except BlockingIOError as error:
-            raise OccupiedError(str(self.path)) from error
+            raise InstanceLockedError(str(self.path)) from error
         finally:
             os.close(descriptor)
 

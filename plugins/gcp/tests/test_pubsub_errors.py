@@ -9,8 +9,8 @@ import pytest
 from google.api_core import exceptions as api
 
 from cloud_tasks.errors import NotFoundError, ProviderError
-from cloud_tasks_gcp.queue.failures import calling
-from cloud_tasks_gcp.queue.settling import settle
+from cloud_tasks_gcp.queue.batch_ack import call_batch
+from cloud_tasks_gcp.queue.pubsub_errors import translate_errors
 
 
 def info(reason: str, **metadata: str) -> dict[str, Any]:
@@ -18,7 +18,7 @@ def info(reason: str, **metadata: str) -> dict[str, Any]:
 
 
 def meaning(error: Exception) -> ProviderError:
-    with pytest.raises(ProviderError) as caught, calling("sending", "p"):
+    with pytest.raises(ProviderError) as caught, translate_errors("sending", "p"):
         raise error
     return caught.value
 
@@ -94,7 +94,7 @@ class Strict(Subscription):
 def test_an_exactly_once_subscription_is_asked_again_only_for_what_may_still_succeed() -> None:
     verdicts = info("x", b="PERMANENT_FAILURE_INVALID_ACK_ID", c="TRANSIENT_FAILURE_UNORDERED_ACK_ID")
     subscription = Subscription(api.FailedPrecondition("some failed", error_info=verdicts))
-    assert settle(subscription, ["a", "b", "c"], sleep=lambda _: None) == ["b"]
+    assert call_batch(subscription, ["a", "b", "c"], sleep=lambda _: None) == ["b"]
     assert subscription.calls == [["a", "b", "c"], ["c"]]
 
 
@@ -102,17 +102,17 @@ def test_an_id_that_fails_again_and_again_is_told() -> None:
     verdicts = info("x", a="TRANSIENT_FAILURE_INTERNAL")
     subscription = Subscription(*[api.ServiceUnavailable("later", error_info=verdicts) for _ in range(10)])
     with pytest.raises(api.ServiceUnavailable):
-        settle(subscription, ["a"], sleep=lambda _: None)
+        call_batch(subscription, ["a"], sleep=lambda _: None)
     assert len(subscription.calls) == 4
 
 
 def test_a_broken_id_is_lost_alone() -> None:
     subscription = Strict()
-    assert settle(subscription, ["a", "b", "broken", "c", "d"]) == ["broken"]
+    assert call_batch(subscription, ["a", "b", "broken", "c", "d"]) == ["broken"]
     settled = {each for call in subscription.calls if "broken" not in call for each in call}
     assert settled == {"a", "b", "c", "d"}
 
 
 def test_other_trouble_is_raised_as_it_is() -> None:
     with pytest.raises(api.PermissionDenied):
-        settle(Subscription(api.PermissionDenied("no")), ["a", "b"])
+        call_batch(Subscription(api.PermissionDenied("no")), ["a", "b"])

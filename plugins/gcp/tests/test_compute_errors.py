@@ -13,7 +13,7 @@ from google.api_core import exceptions as api
 from google.cloud import compute_v1 as sdk
 
 from cloud_tasks.errors import LaunchRefusedError, NotFoundError, ProviderError, RefusalScope
-from cloud_tasks_gcp.compute.failures import Problem, is_passing, mapped, problem_of, refusal
+from cloud_tasks_gcp.compute.compute_errors import ApiProblem, is_transient, problem_of, refusal, translate_errors
 from cloud_tasks_gcp.compute.listing import check_page
 from cloud_tasks_gcp.compute.operations import operation_problem
 
@@ -114,7 +114,7 @@ def test_the_details_of_a_quota_tell_its_metric_and_its_reach() -> None:
     )
     error = sdk.Errors(code="QUOTA_EXCEEDED", message="too much", error_details=[sdk.ErrorDetails(quota_info=info)])
     problem = operation_problem(sdk.Operation(status="DONE", error=sdk.Error(errors=[error])))
-    assert problem == Problem(code="QUOTA_EXCEEDED", message="too much", metric="CPUS_PER_VM_FAMILY", regional=True)
+    assert problem == ApiProblem(code="QUOTA_EXCEEDED", message="too much", metric="CPUS_PER_VM_FAMILY", regional=True)
     refused = refusal(problem)
     assert isinstance(refused, LaunchRefusedError)
     assert refused.scope is RefusalScope.INSTANCE_TYPE
@@ -172,7 +172,7 @@ RESPONSES: list[tuple[int, str, str, RefusalScope, timedelta]] = [
 def test_a_refused_insertion_says_what_to_avoid_and_for_how_long(
     status: int, reason: str, message: str, scope: RefusalScope, pause: timedelta
 ) -> None:
-    with pytest.raises(LaunchRefusedError) as refused, mapped("start it", launching=True):
+    with pytest.raises(LaunchRefusedError) as refused, translate_errors("start it", launching=True):
         raise response(status, reason, message)
     assert (refused.value.scope, refused.value.retry_after, refused.value.reason) == (scope, pause, reason)
 
@@ -193,7 +193,7 @@ def test_a_missing_right_comes_with_what_mends_it(message: str, advice: str) -> 
 @pytest.mark.parametrize("status", [500, 502, 503, 504])
 @pytest.mark.parametrize("launching", [True, False])
 def test_a_server_error_may_be_called_again(status: int, launching: bool) -> None:
-    with pytest.raises(ProviderError) as failed, mapped("start it", launching=launching):
+    with pytest.raises(ProviderError) as failed, translate_errors("start it", launching=launching):
         raise response(status, "backendError", "Backend Error")
     assert failed.value.transient
     assert not isinstance(failed.value, LaunchRefusedError)
@@ -209,21 +209,24 @@ def test_a_server_error_may_be_called_again(status: int, launching: bool) -> Non
     ],
 )
 def test_a_lost_connection_may_be_called_again(error: Exception) -> None:
-    with pytest.raises(ProviderError) as failed, mapped("list instances"):
+    with pytest.raises(ProviderError) as failed, translate_errors("list instances"):
         raise error
     assert failed.value.transient
     assert failed.value.message.startswith("cannot list instances: ")
 
 
 def test_credentials_that_are_not_accepted_are_told_without_the_servers_answer() -> None:
-    with pytest.raises(ProviderError, match="gcloud auth") as failed, mapped("list instances"):
+    with pytest.raises(ProviderError, match="gcloud auth") as failed, translate_errors("list instances"):
         raise AUTH.RefreshError("invalid_grant: refresh_token=1//secret")
     assert not failed.value.transient
     assert "secret" not in str(failed.value)
 
 
 def test_what_is_not_there_is_not_found_unless_it_was_to_be_launched() -> None:
-    with pytest.raises(NotFoundError, match="cannot read x: The resource 'x' was not found"), mapped("read x"):
+    with (
+        pytest.raises(NotFoundError, match="cannot read x: The resource 'x' was not found"),
+        translate_errors("read x"),
+    ):
         raise response(404, "notFound", "The resource 'x' was not found.")
 
 
@@ -246,7 +249,7 @@ def test_a_message_is_one_line_without_the_call_that_failed() -> None:
     ],
 )
 def test_a_call_that_reads_is_repeated_only_after_what_passes(status: int, reason: str, passing: bool) -> None:
-    assert is_passing(response(status, reason, "No.")) is passing
+    assert is_transient(response(status, reason, "No.")) is passing
 
 
 @pytest.mark.parametrize(

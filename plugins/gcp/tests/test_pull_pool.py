@@ -1,4 +1,4 @@
-"""Pulls outlive the callers that began them."""
+"""PullPool outlive the callers that began them."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import grpc
 import pytest
 from google.api_core import exceptions as api
 
-from cloud_tasks_gcp.queue.pulls import Pulls
+from cloud_tasks_gcp.queue.pull_pool import PullPool
 
 
 @attrs.frozen
@@ -111,7 +111,7 @@ class Server:
         self.calls: list[Call] = []
         self.back: list[str] = []
         self.began = threading.Condition()
-        self.pulls = Pulls(self.begin, self.back.extend)
+        self.pulls = PullPool(self.begin, self.back.extend)
 
     def begin(self, asked: int) -> Call:
         call = Call(asked)
