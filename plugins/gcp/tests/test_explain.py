@@ -1,4 +1,4 @@
-"""What is made of Google's error answers."""
+"""Explanations of Google's error responses."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from billing_fake import google_error
 from cloud_tasks_gcp.explain import Explanation, explain
 
 
-def because(status: int, reason: str, message: str, **metadata: str) -> Explanation:
+def explained(status: int, reason: str, message: str, **metadata: str) -> Explanation:
     return explain(
         status,
         google_error(status, reason, message, metadata=metadata).body,
@@ -20,7 +20,7 @@ def because(status: int, reason: str, message: str, **metadata: str) -> Explanat
 
 
 def old_style(status: int, reason: str, message: str) -> Explanation:
-    """As Compute Engine still answers."""
+    """Explain an error in the older format that Compute Engine uses."""
     error = {"code": status, "message": message, "errors": [{"message": message, "reason": reason}]}
     return explain(status, {"error": error}, service="compute.googleapis.com", project="p")
 
@@ -28,7 +28,7 @@ def old_style(status: int, reason: str, message: str) -> Explanation:
 @pytest.mark.parametrize(
     "found",
     [
-        because(403, "SERVICE_DISABLED", "It is disabled.", service="pubsub.googleapis.com"),
+        explained(403, "SERVICE_DISABLED", "It is disabled.", service="pubsub.googleapis.com"),
         explain(
             403,
             {"error": {"errors": [{"reason": "accessNotConfigured"}]}},
@@ -38,64 +38,64 @@ def old_style(status: int, reason: str, message: str) -> Explanation:
     ],
     ids=["new", "old"],
 )
-def test_a_service_that_is_off(found: Explanation) -> None:
-    assert found.message == "the Pub/Sub API is off in the project p"
+def test_explain_disabled_service(found: Explanation) -> None:
+    assert found.message == "the Pub/Sub API is disabled in project p"
     assert found.remedy == "run: gcloud services enable pubsub.googleapis.com --project p, and wait a minute"
     assert not found.transient
 
 
-def test_the_service_that_is_off_need_not_be_the_one_that_was_called() -> None:
-    found = because(403, "SERVICE_DISABLED", "It is disabled.", service="iamcredentials.googleapis.com")
-    assert found.message.startswith("the IAM Service Account Credentials API is off")
+def test_explain_disabled_service_other_than_called() -> None:
+    found = explained(403, "SERVICE_DISABLED", "It is disabled.", service="iamcredentials.googleapis.com")
+    assert found.message.startswith("the IAM Service Account Credentials API is disabled")
 
 
 @pytest.mark.parametrize(
     "found",
     [
-        because(403, "IAM_PERMISSION_DENIED", "User not authorized.", permission="pubsub.topics.create"),
-        because(403, "PERMISSION_DENIED", "Permission 'pubsub.topics.create' denied on resource"),
+        explained(403, "IAM_PERMISSION_DENIED", "User not authorized.", permission="pubsub.topics.create"),
+        explained(403, "PERMISSION_DENIED", "Permission 'pubsub.topics.create' denied on resource"),
         old_style(403, "forbidden", "Required 'pubsub.topics.create' permission for 'projects/p'"),
     ],
     ids=["in the details", "in the message", "old"],
 )
-def test_a_permission_that_is_missing(found: Explanation) -> None:
-    assert found.message.startswith("the permission pubsub.topics.create is missing for the ")
+def test_explain_missing_permission(found: Explanation) -> None:
+    assert found.message.startswith("permission pubsub.topics.create is missing for the ")
     assert "doctor --policy" in found.remedy
     assert not found.transient
 
 
-def test_a_refusal_that_names_no_permission_gives_googles_own_words() -> None:
-    found = because(403, "PERMISSION_DENIED", "The caller does not have permission")
-    assert found.message.endswith("in the project p: The caller does not have permission")
+def test_explain_refusal_without_permission_quotes_message() -> None:
+    found = explained(403, "PERMISSION_DENIED", "The caller does not have permission")
+    assert found.message.endswith("in project p: The caller does not have permission")
 
 
 @pytest.mark.parametrize(
     ("found", "message", "remedy"),
     [
-        (because(403, "BILLING_DISABLED", "Billing."), "the project p has no billing account", "gcloud billing"),
+        (explained(403, "BILLING_DISABLED", "Billing."), "project p has no billing account", "gcloud billing"),
         (
-            because(403, "ACCESS_TOKEN_SCOPE_INSUFFICIENT", "Scopes."),
-            "the credentials were made without the scope that the Pub/Sub API asks for",
+            explained(403, "ACCESS_TOKEN_SCOPE_INSUFFICIENT", "Scopes."),
+            "the credentials lack the access scope of the Pub/Sub API",
             "gcloud auth application-default login",
         ),
         (
-            because(404, "NOT_FOUND", "Requested project not found or user does not have access to it (project=p)."),
-            "the project p does not exist, or these credentials may not use it",
+            explained(404, "NOT_FOUND", "Requested project not found or user does not have access to it (project=p)."),
+            "project p does not exist or is not accessible with these credentials",
             "gcloud projects list",
         ),
         (
-            because(403, "USER_PROJECT_DENIED", "Caller does not have required permission to use project p."),
-            "the project p does not exist, or these credentials may not use it",
+            explained(403, "USER_PROJECT_DENIED", "Caller does not have required permission to use project p."),
+            "project p does not exist or is not accessible with these credentials",
             "gcloud projects list",
         ),
         (
-            because(401, "UNAUTHENTICATED", "Request had invalid authentication credentials."),
-            "the Pub/Sub API did not accept the credentials",
+            explained(401, "UNAUTHENTICATED", "Request had invalid authentication credentials."),
+            "the Pub/Sub API rejected the credentials",
             "gcloud auth application-default login",
         ),
     ],
 )
-def test_what_is_missing_comes_with_the_command(found: Explanation, message: str, remedy: str) -> None:
+def test_explain_has_remedy(found: Explanation, message: str, remedy: str) -> None:
     assert found.message == message
     assert remedy in found.remedy
     assert not found.transient
@@ -104,26 +104,26 @@ def test_what_is_missing_comes_with_the_command(found: Explanation, message: str
 @pytest.mark.parametrize(
     "found",
     [
-        because(429, "RATE_LIMIT_EXCEEDED", "Quota exceeded."),
+        explained(429, "RATE_LIMIT_EXCEEDED", "Quota exceeded."),
         old_style(403, "rateLimitExceeded", "Rate Limit Exceeded"),
         explain(503, None, service="pubsub.googleapis.com"),
         explain(500, "a page of HTML", service="pubsub.googleapis.com"),
         explain(502, {"error": "text"}, service="pubsub.googleapis.com"),
     ],
 )
-def test_what_passes_is_called_so(found: Explanation) -> None:
+def test_explain_transient_errors(found: Explanation) -> None:
     assert found.transient
     assert found.message.startswith("the ")
 
 
 @pytest.mark.parametrize("answer", [None, [], "text", {}, {"error": None}, {"error": {"details": ["x"]}}])
-def test_an_answer_of_any_shape_is_explained(answer: Any) -> None:
-    found = explain(400, answer, service="unheard.googleapis.com")
-    assert found.message == "the unheard.googleapis.com answered 400"
+def test_explain_accepts_any_body(answer: Any) -> None:
+    found = explain(400, answer, service="unknown.googleapis.com")
+    assert found.message == "the unknown.googleapis.com returned HTTP 400"
     assert not found.transient
 
 
-def test_a_long_answer_is_cut_to_one_line() -> None:
-    found = because(400, "INVALID_ARGUMENT", "a\nlong " + "story " * 1000)
+def test_explain_truncates_long_message_to_one_line() -> None:
+    found = explained(400, "INVALID_ARGUMENT", "a\nlong " + "story " * 1000)
     assert "\n" not in found.message
     assert len(found.message) < 300

@@ -1,4 +1,4 @@
-"""What Pub/Sub's errors mean, and what becomes of single ack ids."""
+"""Translation of Pub/Sub errors, and batch calls for ack ids."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def info(reason: str, **metadata: str) -> dict[str, Any]:
     return {"reason": reason, "domain": "googleapis.com", "metadata": metadata}
 
 
-def meaning(error: Exception) -> ProviderError:
+def translated(error: Exception) -> ProviderError:
     with pytest.raises(ProviderError) as caught, translate_errors("sending", "p"):
         raise error
     return caught.value
@@ -34,34 +34,34 @@ def meaning(error: Exception) -> ProviderError:
         api.RetryError("gave up", api.ServiceUnavailable("later")),
     ],
 )
-def test_passing_trouble_may_be_tried_again(error: Exception) -> None:
-    assert meaning(error).transient
+def test_translate_errors_marks_transient_errors(error: Exception) -> None:
+    assert translated(error).transient
 
 
-def test_a_queue_that_is_not_there_is_not_found() -> None:
-    found = meaning(api.NotFound("Resource not found (resource=addition)."))
+def test_translate_errors_of_missing_queue_is_not_found() -> None:
+    found = translated(api.NotFound("Resource not found (resource=addition)."))
     assert isinstance(found, NotFoundError)
     assert "addition" in str(found)
 
 
-def test_a_permission_that_is_missing_is_named() -> None:
+def test_translate_errors_names_missing_permission() -> None:
     error = api.PermissionDenied(
         "User not authorized.", error_info=info("IAM_PERMISSION_DENIED", permission="pubsub.topics.publish")
     )
-    found = meaning(error)
+    found = translated(error)
     assert not found.transient
     assert "pubsub.topics.publish" in found.message
     assert "doctor" in found.hint
 
 
-def test_an_api_that_is_off_comes_with_the_command_that_turns_it_on() -> None:
+def test_translate_errors_of_disabled_api_has_fix() -> None:
     error = api.PermissionDenied("off", error_info=info("SERVICE_DISABLED", service="pubsub.googleapis.com"))
-    assert "gcloud services enable pubsub.googleapis.com" in meaning(error).hint
+    assert "gcloud services enable pubsub.googleapis.com" in translated(error).hint
 
 
 @pytest.mark.parametrize(("text", "transient"), [("invalid_grant: SECRET", False), ("connection reset: SECRET", True)])
-def test_what_the_token_server_said_is_not_shown(text: str, transient: bool) -> None:
-    found = meaning(api.ServiceUnavailable(f"Getting metadata from plugin failed with error: {text}"))
+def test_translate_errors_omits_token_server_response(text: str, transient: bool) -> None:
+    found = translated(api.ServiceUnavailable(f"Getting metadata from plugin failed with error: {text}"))
     assert "SECRET" not in str(found)
     assert found.transient is transient
 
@@ -70,7 +70,7 @@ def test_what_the_token_server_said_is_not_shown(text: str, transient: bool) -> 
 
 
 class Subscription:
-    """Answers calls with the errors it was given, in turn."""
+    """Subscription that raises the given errors in turn."""
 
     def __init__(self, *errors: Exception) -> None:
         self.errors = list(errors)
@@ -82,37 +82,37 @@ class Subscription:
             raise self.errors.pop(0)
 
 
-class Strict(Subscription):
-    """Refuses a whole call for one broken id."""
+class StrictSubscription(Subscription):
+    """Subscription that refuses a whole call for one invalid id."""
 
     def __call__(self, ack_ids: Sequence[str]) -> None:
         super().__call__(ack_ids)
-        if "broken" in ack_ids:
+        if "invalid" in ack_ids:
             raise api.InvalidArgument("You have passed an invalid ack ID")
 
 
-def test_an_exactly_once_subscription_is_asked_again_only_for_what_may_still_succeed() -> None:
-    verdicts = info("x", b="PERMANENT_FAILURE_INVALID_ACK_ID", c="TRANSIENT_FAILURE_UNORDERED_ACK_ID")
-    subscription = Subscription(api.FailedPrecondition("some failed", error_info=verdicts))
+def test_call_batch_retries_transient_failures_only() -> None:
+    failures = info("x", b="PERMANENT_FAILURE_INVALID_ACK_ID", c="TRANSIENT_FAILURE_UNORDERED_ACK_ID")
+    subscription = Subscription(api.FailedPrecondition("some failed", error_info=failures))
     assert call_batch(subscription, ["a", "b", "c"], sleep=lambda _: None) == ["b"]
     assert subscription.calls == [["a", "b", "c"], ["c"]]
 
 
-def test_an_id_that_fails_again_and_again_is_told() -> None:
-    verdicts = info("x", a="TRANSIENT_FAILURE_INTERNAL")
-    subscription = Subscription(*[api.ServiceUnavailable("later", error_info=verdicts) for _ in range(10)])
+def test_call_batch_raises_after_max_attempts() -> None:
+    failures = info("x", a="TRANSIENT_FAILURE_INTERNAL")
+    subscription = Subscription(*[api.ServiceUnavailable("later", error_info=failures) for _ in range(10)])
     with pytest.raises(api.ServiceUnavailable):
         call_batch(subscription, ["a"], sleep=lambda _: None)
     assert len(subscription.calls) == 4
 
 
-def test_a_broken_id_is_lost_alone() -> None:
-    subscription = Strict()
-    assert call_batch(subscription, ["a", "b", "broken", "c", "d"]) == ["broken"]
-    settled = {each for call in subscription.calls if "broken" not in call for each in call}
+def test_call_batch_isolates_invalid_id() -> None:
+    subscription = StrictSubscription()
+    assert call_batch(subscription, ["a", "b", "invalid", "c", "d"]) == ["invalid"]
+    settled = {each for call in subscription.calls if "invalid" not in call for each in call}
     assert settled == {"a", "b", "c", "d"}
 
 
-def test_other_trouble_is_raised_as_it_is() -> None:
+def test_call_batch_raises_other_errors() -> None:
     with pytest.raises(api.PermissionDenied):
         call_batch(Subscription(api.PermissionDenied("no")), ["a", "b"])

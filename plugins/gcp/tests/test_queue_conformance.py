@@ -1,4 +1,4 @@
-"""Pub/Sub keeps the contract of a queue."""
+"""Pub/Sub passes the queue contract."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ REGISTRY = Registry(only=["gcp"])
 
 @attrs.frozen(kw_only=True)
 class Subject(QueueSubject):
-    """Queues whose empty answers take a moment only: the stand-in is on this machine."""
+    """Queues with a short minimum poll, as the emulator is on this machine."""
 
     def open(self, name: str, *, lease: timedelta | None = None) -> AbstractContextManager[Queue]:
         context = QueueContext(job_id="contract", name=name, lease=lease or self.lease)

@@ -69,7 +69,7 @@ def disk_problem(disk: BootDisk) -> str:
         return f'"{disk.disk_type}" is not a boot disk type of Google Cloud; choose from {", ".join(DISKS)}'
     if not kind.min_gb <= disk_gb(disk) <= kind.max_gb:
         limits = f"{kind.min_gb:,} to {kind.max_gb:,} GB"
-        return f"the size of a {disk.disk_type} boot disk is {limits}, not {disk_gb(disk):,} GB"
+        return f"a {disk.disk_type} boot disk has {limits}, not {disk_gb(disk):,}"
     iops, throughput = provisioned(disk)
     for value, range_, unit in ((iops, kind.iops, "IOPS"), (throughput, kind.throughput, "MiB/s")):
         if value is not None and range_ is not None and not range_[0] <= value <= range_[1]:

@@ -78,7 +78,7 @@ class PubSubQueue:
         self._read_depth = read_depth
         self._project = project
         self._leases = table if table is not None else LeaseTable()
-        self._shortest_look = min_poll
+        self._min_poll = min_poll
         self._pulls = PullPool(client.start_pull, self._give_back)
         self._threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="cloud-tasks-pubsub")
 
@@ -148,7 +148,7 @@ class PubSubQueue:
         """`Queue.receive`; an empty receive takes at least `min_poll` seconds."""
         if max_messages < 1:
             return []
-        deadline = time.monotonic() + max(wait.total_seconds(), self._shortest_look)
+        deadline = time.monotonic() + max(wait.total_seconds(), self._min_poll)
         while True:
             remaining = max(0.0, deadline - time.monotonic())
             with translate_errors("receiving from the queue", self._project):
