@@ -77,9 +77,7 @@ def test_check_launch_limits_startup_script_to_metadata_size(character: str) -> 
     assert built(attrs.evolve(REQUEST, startup_script=fits)).metadata.items[0].value == boot_script(fits)
     too_long = attrs.evolve(REQUEST, startup_script=fits + character)
     for attempt in (lambda: checked(startup_script=fits + character), lambda: built(too_long)):
-        with pytest.raises(
-            InputError, match=f"run.startup_script.* more than Google Cloud's limit of {MAX_BYTES:,}"
-        ):
+        with pytest.raises(InputError, match=f"run.startup_script.* more than Google Cloud's limit of {MAX_BYTES:,}"):
             attempt()
 
 

@@ -67,7 +67,7 @@ def test_credentials_impersonates_service_account(user_file: Path) -> None:
     )
     found: Any = credentials(settings)
     assert isinstance(found, impersonated_credentials.Credentials)
-    assert found.service_account_email == "r@p.iam.gserviceaccount.com"
+    assert found.service_account_email == "robot@p.iam.gserviceaccount.com"
 
 
 @pytest.mark.parametrize("endpoint", ["http://127.0.0.1:8085", "127.0.0.1:8085", "http://localhost:1"])
@@ -169,7 +169,7 @@ def test_auth_failure_is_one_line_without_secrets(
     [
         ({}, None, "default application credentials"),
         ({"credentials_file": "key.json"}, None, "the credentials file key.json"),
-        ({"impersonate_service_account": "c@p"}, None, "default application credentials to act as c@p"),
+        ({"impersonate_service_account": "c@p"}, None, "default application credentials, impersonating c@p"),
         ({"credentials_file": "key.json"}, "https://regional", "the credentials file key.json"),
         ({"credentials_file": "key.json"}, "127.0.0.1:8085", "no credentials (emulator at 127.0.0.1:8085)"),
     ],

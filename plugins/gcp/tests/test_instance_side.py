@@ -75,7 +75,7 @@ def test_identity_is_requested_again_after_failure() -> None:
 def test_identity_refuses_other_servers() -> None:
     wire = Wire()
     wire.route("GET", ".*", lambda request: "welcome")
-    with wire.serving(), pytest.raises(ProviderError, match="not Google's server"):
+    with wire.serving(), pytest.raises(ProviderError, match="is not Google's"):
         GceInstanceSide({"GCE_METADATA_HOST": f"127.0.0.1:{wire.port}"}).identity()
 
 

@@ -115,7 +115,7 @@ def test_unpriced_types_match_documentation(row: dict[str, str], rates: Rates) -
     )
     with pytest.raises(NotPricedError) as caught:
         price(rates, machine, spot=False)
-    assert str(caught.value) == row["why"]
+    assert str(caught.value) == row["reason"]
 
 
 def test_price_of_reference_instance_matches_reference(rates: Rates) -> None:

@@ -58,7 +58,7 @@ def identity(settings: GcpSettings, *, endpoint: str | None = None) -> str:
     named = settings.credentials_file
     own = "default application credentials" if named is None else f"the credentials file {named}"
     target = settings.impersonate_service_account
-    return own if target is None else f"{own} to act as {target}"
+    return own if target is None else f"{own}, impersonating {target}"
 
 
 def project_id(settings: GcpSettings) -> str:

@@ -1,11 +1,11 @@
-"""Instances that are processes of this machine: each a supervised process tree with a folder of its own.
+"""Instances that are processes of this machine: each a supervised process tree with its own folder.
 
 Invariants, each with a test:
 
-1. A client token starts at most one machine, whoever launches with it, however often, and at whatever moment a
-   launcher is killed: its record precedes the start, and the machine registers itself.
-2. Everything is found again by whoever opens the same state folder; nothing outside it is ever looked at.
-3. After `terminate` no process of the instance is left.
+1. One client token starts at most one instance, whoever launches with it, however often, and whenever a launcher is
+   killed: the instance record precedes the start, and the runner process registers itself.
+2. Any process that opens the same state folder finds all instances, and never looks outside that folder.
+3. After `terminate` no process of the instance runs.
 """
 
 from __future__ import annotations
@@ -90,7 +90,7 @@ class LocalCompute:
             ) from error
         instance = self._instance(folder)
         if instance is None:
-            raise ProviderError(f"the folder {folder.path} was removed during the launch", transient=True)
+            raise ProviderError(f"folder {folder.path} was removed during the launch", transient=True)
         return instance
 
     def instances(
@@ -113,7 +113,7 @@ class LocalCompute:
         deadline = time.monotonic() + self._settings.shutdown_grace + _KILL_TIMEOUT
         remaining = [folder.path.name for folder in folders if not _await_exit(folder, deadline)]
         if remaining:
-            raise ProviderError(f"processes of {', '.join(remaining)} could not be ended", transient=True)
+            raise ProviderError(f"cannot kill all processes of {', '.join(remaining)}", transient=True)
 
     def console_log(self, instance_id: str) -> str:
         for folder in self._folders(None):
@@ -122,12 +122,12 @@ class LocalCompute:
         return ""
 
     def close(self) -> None:
-        """Nothing is kept open."""
+        """Do nothing: no resource stays open."""
 
     def _check(self, request: LaunchRequest) -> None:
         if request.offer.zone != ZONE:
             raise LaunchRefusedError(
-                f'there is no zone "{request.offer.zone}"',
+                f'zone "{request.offer.zone}" not found; the only zone is "{ZONE}"',
                 scope=RefusalScope.ZONE,
                 retry_after=timedelta(days=1),
                 reason="UNKNOWN_ZONE",
@@ -135,7 +135,7 @@ class LocalCompute:
         name = request.offer.instance_type.name
         if name not in {known.name for known in self.instance_types()}:
             raise LaunchRefusedError(
-                f'there is no instance type "{name}"',
+                f'instance type "{name}" not found',
                 scope=RefusalScope.INSTANCE_TYPE,
                 retry_after=timedelta(days=1),
                 reason="UNKNOWN_INSTANCE_TYPE",
@@ -145,7 +145,7 @@ class LocalCompute:
         if folder.instance.exists():
             return
         folder.path.mkdir(parents=True, exist_ok=True)
-        # Two launches with one token write the same script, so it does not matter whose is read.
+        # Two launches with one token write the same script, so either may be read.
         draft = folder.script.with_name(f".{folder.script.name}.{os.urandom(4).hex()}")
         draft.write_text(request.startup_script, encoding="utf-8")
         os.replace(draft, folder.script)
@@ -171,7 +171,7 @@ class LocalCompute:
         }
 
     def _spot_lifetime(self, client_token: str) -> float:
-        """Seconds until the interruption: exponential about the mean, always the same for one token."""
+        """Return the seconds until the simulated interruption: exponentially distributed, and constant per token."""
         assert self._settings.spot_mean_lifetime is not None
         return random.Random(client_token).expovariate(1.0 / self._settings.spot_mean_lifetime)
 
@@ -190,16 +190,16 @@ class LocalCompute:
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
-            start_new_session=True,  # a Ctrl-C in the terminal is for us, not for a machine that is being started
+            start_new_session=True,  # a Ctrl-C in the terminal must not reach an instance that is starting
             check=False,
         )
         if not (folder.process.exists() or folder.ended.exists() or folder.terminating.exists()):
             raise LaunchRefusedError(
-                f"the machine of {folder.path.name} did not start",
+                f"the runner process of {folder.path.name} did not start",
                 scope=RefusalScope.ACCOUNT,
                 retry_after=timedelta(seconds=30),
                 reason="NOT_STARTED",
-                hint=f"look into {folder.path}",
+                hint=f"check the files in {folder.path}",
             )
 
     def _job_folder(self, job_id: str) -> Path:
@@ -212,7 +212,7 @@ class LocalCompute:
                 yield InstanceFolder(path)
 
     def _instance(self, folder: InstanceFolder) -> Instance | None:
-        """The instance of a folder; None where nothing was ever meant to start."""
+        """Return the instance of a folder; None without an instance record."""
         try:
             record = folder.read(folder.instance)
             if record is None:
@@ -232,7 +232,7 @@ class LocalCompute:
                 address="localhost",
             )
         except (OSError, ValueError, KeyError, TypeError) as error:
-            raise ProviderError(f"the record {folder.instance} cannot be read: {error}") from error
+            raise ProviderError(f"cannot read the instance record {folder.instance}: {error}") from error
 
 
 def _subfolders(path: Path) -> list[Path]:
@@ -252,10 +252,10 @@ def _state(folder: InstanceFolder, created_at: datetime) -> InstanceState:
         return InstanceState.STOPPING if folder.terminating.exists() else InstanceState.RUNNING
     if not folder.process.exists() and datetime.now(UTC) - created_at < _START_TIMEOUT:
         return InstanceState.STOPPING if folder.terminating.exists() else InstanceState.STARTING
-    # Its machine was killed, or its launcher was before there was one.
+    # The runner process was killed, or the launcher before it started one.
     if instance_processes(folder.path):
         return InstanceState.STOPPED
-    _record_end(folder, "machine lost" if folder.process.exists() else "never started")
+    _record_end(folder, "runner process killed" if folder.process.exists() else "never started")
     return InstanceState.TERMINATED if folder.ended.exists() else InstanceState.RUNNING
 
 
@@ -266,11 +266,12 @@ def _signal_runner(folder: InstanceFolder, number: signal.Signals) -> None:
 
 
 def _await_exit(folder: InstanceFolder, deadline: float) -> bool:
-    """Wait for the machine to end its instance until the deadline, then do it in its stead; whether nothing is left."""
-    pause = 0.002
+    """Wait until the deadline for the runner to exit, then kill the instance's processes; return whether none is
+    left."""
+    poll = 0.002
     while folder.is_held() and time.monotonic() < deadline:
-        time.sleep(pause)
-        pause = min(pause * 1.5, 0.05)
+        time.sleep(poll)
+        poll = min(poll * 1.5, 0.05)
     if folder.ended.exists():
         return True
     _signal_runner(folder, signal.SIGKILL)

@@ -1,10 +1,10 @@
-"""Connections to one SQLite file that many processes and threads share.
+"""Connection pool for one SQLite file shared by many processes and threads.
 
 Invariants, each with a test (in test_queue.py):
 
 1. A connection is used by one thread at a time, and never by a forked child of the process that opened it.
-2. A file that somebody removed or replaced is noticed by its inode, before the next operation.
-3. No error of SQLite leaves: it becomes `NotFoundError` or `ProviderError`, transient where others were in the way.
+2. A removed or replaced file is detected by its inode before the next operation.
+3. No SQLite error leaves this module: it becomes `NotFoundError` or `ProviderError`, transient for a locked file.
 """
 
 from __future__ import annotations
@@ -27,14 +27,18 @@ _CACHE_KIB = 4096
 
 
 class Connection(sqlite3.Connection):
-    """A connection that knows which file it opened (device and inode) and how long to wait for others (seconds)."""
+    """Connection with the identity of its file (device and inode) and its lock timeout in seconds."""
 
     identity: tuple[int, int] | None = None
     timeout: float = 0.0
 
 
 class ConnectionPool:
-    """Connections to one file: as many as there are threads in it at once, reopened after a fork or a lost file."""
+    """Pool of connections to one file, one per concurrent thread; reopened after a fork or when the file is replaced.
+
+    Args:
+        timeout: Time limit in seconds for waiting on a lock.
+    """
 
     def __init__(self, path: Path, timeout: float) -> None:
         self._path = path
@@ -47,9 +51,9 @@ class ConnectionPool:
 
     @contextmanager
     def connection(self, *, create: bool = False) -> Iterator[Connection]:
-        """A connection for one operation. Raises `NotFoundError` and `ProviderError` in place of SQLite's errors."""
+        """Yield a connection for one operation. Raise `NotFoundError` or `ProviderError` for SQLite errors."""
         if os.getpid() != self._pid:
-            # Kept, not closed: what a child does with its parent's connections is undefined.
+            # Kept, not closed: closing a parent's connections in a child is undefined.
             self._inherited.append(self._idle)
             self._lock, self._pid, self._idle = threading.Lock(), os.getpid(), []
         try:
@@ -68,7 +72,7 @@ class ConnectionPool:
         connection.close()
 
     def is_current(self, connection: Connection) -> bool:
-        """Whether its file is the one that has the name."""
+        """Return whether the connection's file still has the name."""
         return connection.identity == _identity(self._path)
 
     def close(self) -> None:
@@ -92,7 +96,7 @@ class ConnectionPool:
 
     def _translate_error(self, error: sqlite3.Error) -> ProviderError:
         if "no such table" in str(error) or not self._path.exists():
-            return NotFoundError(f"there is no queue {self._path}")
+            return NotFoundError(f"queue {self._path} not found")
         busy = "locked" in str(error) or "busy" in str(error)
         return ProviderError(f"queue {self._path}: {error}", transient=busy)
 
@@ -130,7 +134,7 @@ def _open(path: Path, create: bool, timeout: float) -> Connection:
 
 @contextmanager
 def write(connection: Connection) -> Iterator[None]:
-    """A write transaction; the lock is taken first, so that nothing read inside can be out of date."""
+    """Run a write transaction. It takes the lock first, so data read inside is never stale."""
     _execute_with_retry(connection, "BEGIN IMMEDIATE")
     try:
         yield
@@ -142,7 +146,8 @@ def write(connection: Connection) -> Iterator[None]:
 
 
 def _execute_with_retry(connection: Connection, statement: str) -> None:
-    """Execute what takes the write lock, which others hold for well under a millisecond: SQLite pauses for longer."""
+    """Execute a statement that takes the write lock, retrying with short pauses: locks last well under a millisecond,
+    and SQLite's own pauses are longer."""
     deadline = time.monotonic() + connection.timeout
     pause = 0.0002
     connection.execute("PRAGMA busy_timeout = 0")
@@ -155,7 +160,7 @@ def _execute_with_retry(connection: Connection, statement: str) -> None:
 
 
 def _try_execute(connection: Connection, statement: str, *, last: bool) -> bool:
-    """Execute a statement unless others are in the way; if this is the last try, that is raised."""
+    """Execute a statement; return False when the file is locked. On the last attempt raise the error instead."""
     try:
         with closing(connection.execute(statement)) as cursor:
             cursor.fetchall()

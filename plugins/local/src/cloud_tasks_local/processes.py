@@ -1,7 +1,7 @@
-"""Which processes belong to an instance, and their end. Standard library only; needs Linux's ``/proc``.
+"""Membership and termination of an instance's processes. Standard library only; needs Linux's ``/proc``.
 
-A process belongs to an instance when its environment carries the instance's mark or when an ancestor belongs to it,
-so neither a new session nor a cleared environment nor a dead parent alone hides it.
+A process belongs to an instance when its environment carries the instance's marker or when an ancestor belongs to it,
+so a new session, a cleared environment or a dead parent alone does not hide it.
 """
 
 from __future__ import annotations
@@ -16,25 +16,26 @@ from pathlib import Path
 __all__ = ["MARKER", "instance_processes", "kill_all", "signal_process", "start_time"]
 
 MARKER = "CLOUD_TASKS_LOCAL_INSTANCE"
-"""The environment variable that marks an instance's processes; its value is the instance's folder."""
+"""Environment variable that marks an instance's processes; its value is the instance's folder."""
 
 _PROC = Path("/proc")
 
 
 def start_time(pid: int) -> int | None:
-    """When a process started, in clock ticks since boot; None when there is none. With the pid it names one process."""
+    """Return the start time of a process in clock ticks since boot; None without such a process. Pid and start time
+    identify a process."""
     status = _status(pid)
     return None if status is None else status[1]
 
 
 def signal_process(pid: int, started: int, number: signal.Signals) -> bool:
-    """Signal the process that has this pid and start time, and no later one; false when it is gone."""
+    """Signal the process with this pid and start time, and no later one; return False when it is gone."""
     try:
         descriptor = os.pidfd_open(pid)
     except OSError:
         return False
     try:
-        # The descriptor stands for whatever had the pid when it was opened: checked after that, it cannot change.
+        # The descriptor refers to the process that had the pid when it was opened, so the check after that is final.
         if start_time(pid) != started:
             return False
         signal.pidfd_send_signal(descriptor, number)
@@ -46,11 +47,11 @@ def signal_process(pid: int, started: int, number: signal.Signals) -> bool:
 
 
 def instance_processes(folder: Path, *, root: int | None = None) -> set[int]:
-    """The living processes of an instance.
+    """Return the running processes of an instance.
 
     Args:
-        folder: The value of their mark.
-        root: Its machine: what descends from it belongs too; it and the caller are left out.
+        folder: Value of the marker.
+        root: Pid of the runner process, whose descendants belong to the instance; it and the caller are excluded.
     """
     mark = f"{MARKER}={folder}".encode()
     parents: dict[int, int] = {}
@@ -69,7 +70,8 @@ def instance_processes(folder: Path, *, root: int | None = None) -> set[int]:
 
 
 def kill_all(folder: Path, *, root: int | None = None, timeout: float = 10.0) -> set[int]:
-    """Kill the processes of an instance, and those they start meanwhile; returns what is left after ``timeout``."""
+    """Kill the processes of an instance, including those started meanwhile; return the pids left after ``timeout``
+    seconds."""
     deadline = time.monotonic() + timeout
     while remaining := instance_processes(folder, root=root):
         for pid in remaining:
@@ -99,11 +101,11 @@ def _pids() -> Iterator[int]:
 
 
 def _status(pid: int) -> tuple[int, int] | None:
-    """Parent and start time of a living process."""
+    """Return parent and start time of a running process."""
     try:
         text = (_PROC / str(pid) / "stat").read_text(encoding="utf-8", errors="replace")
     except OSError:
         return None
-    # The name, in brackets, may itself contain brackets and blanks.
+    # The name, in parentheses, may itself contain parentheses and blanks.
     state, parent, *rest = text[text.rindex(")") + 2 :].split()
     return None if state in "ZX" else (int(parent), int(rest[17]))

@@ -33,8 +33,8 @@ class GoogleFake:
         """By the end of a path."""
         self.withheld: set[str] = set()
         """Permissions that the caller lacks."""
-        self.used_up: set[str] = set()
-        """Metrics of which nothing is left."""
+        self.exhausted: set[str] = set()
+        """Exhausted quota metrics."""
         self.private_access = False
         project = "/compute/v1/projects/p"
         wire.route("GET", "/v1/projects/p/topics", self._unless_refused({"topics": []}))
@@ -78,7 +78,7 @@ class GoogleFake:
     def _quotas(self, *metrics: str) -> Callable[[Request], Any]:
         return lambda request: {
             "quotas": [
-                {"metric": metric, "limit": 24.0, "usage": 24.0 if metric in self.used_up else 8.0}
+                {"metric": metric, "limit": 24.0, "usage": 24.0 if metric in self.exhausted else 8.0}
                 for metric in metrics
             ]
         }
