@@ -110,7 +110,7 @@ def test_preempted_instance_gets_notice_and_is_deleted_with_disk(
 def test_console_log_returns_end_of_output(compute: Compute) -> None:
     script = '#!/bin/bash\nfor n in {1..4000}; do echo "line $n of a long output"; done; echo finished\nsleep 600\n'
     name = compute.launch(launch_request(startup_script=script)).instance_id
-    eventually(lambda: compute.console_log(name).rstrip().endswith("wait_for_operation"))
+    eventually(lambda: compute.console_log(name).rstrip().endswith("finished"))
     assert len(compute.console_log(name)) == 64 * 1024
 
 

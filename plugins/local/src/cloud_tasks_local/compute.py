@@ -105,8 +105,10 @@ class LocalCompute:
         )
 
     def terminate(self, instance_ids: Sequence[str]) -> None:
-        wanted = frozenset(instance_ids)
-        folders = [folder for folder in self._folders(None) if folder.path.name in wanted and not folder.ended.exists()]
+        requested = frozenset(instance_ids)
+        folders = [
+            folder for folder in self._folders(None) if folder.path.name in requested and not folder.ended.exists()
+        ]
         for folder in folders:
             folder.terminating.touch()
             _signal_runner(folder, signal.SIGTERM)

@@ -48,20 +48,20 @@ def _whole(free: float, each: float) -> int:
 
 def _needs(offer: Offer, region: Free, external_address: bool) -> Iterator[tuple[str, float]]:
     """Yield each metric with its use by one instance."""
-    machine = offer.instance_type
+    instance_type = offer.instance_type
     spot = offer.purchase is Purchase.SPOT
     yield "INSTANCES", 1
     if external_address:
         yield "IN_USE_ADDRESSES", 1
-    cpus = family_of(machine.name, machine.vcpus).quota
+    cpus = family_of(instance_type.name, instance_type.vcpus).quota
     # Without a quota for preemptible CPUs, spot instances count against the standard quota.
     if spot and region.get("PREEMPTIBLE_CPUS", 0) > 0:
-        yield "PREEMPTIBLE_CPUS", machine.vcpus
+        yield "PREEMPTIBLE_CPUS", instance_type.vcpus
     elif cpus is not None:
-        yield cpus, machine.vcpus
-    yield from _gpu_needs(machine, spot)
-    if machine.local_ssd_gb:
-        yield ("PREEMPTIBLE_LOCAL_SSD_GB" if spot else "LOCAL_SSD_TOTAL_GB"), machine.local_ssd_gb
+        yield cpus, instance_type.vcpus
+    yield from _gpu_needs(instance_type, spot)
+    if instance_type.local_ssd_gb:
+        yield ("PREEMPTIBLE_LOCAL_SSD_GB" if spot else "LOCAL_SSD_TOTAL_GB"), instance_type.local_ssd_gb
     yield from _disk_needs(offer.boot_disk)
 
 
@@ -77,11 +77,11 @@ def _disk_needs(disk: BootDisk) -> Iterator[tuple[str, float]]:
         yield kind.throughput_quota, throughput
 
 
-def _gpu_needs(machine: InstanceType, spot: bool) -> Iterator[tuple[str, float]]:
-    if machine.gpu_count:
-        metric = machine.gpu_type.replace("-", "_").upper().replace("NVIDIA_TESLA_", "NVIDIA_")
+def _gpu_needs(instance_type: InstanceType, spot: bool) -> Iterator[tuple[str, float]]:
+    if instance_type.gpu_count:
+        metric = instance_type.gpu_type.replace("-", "_").upper().replace("NVIDIA_TESLA_", "NVIDIA_")
         metric = metric.replace("_H100_80GB", "_H100")
-        yield f"{'PREEMPTIBLE_' if spot else ''}{metric}_GPUS", machine.gpu_count
+        yield f"{'PREEMPTIBLE_' if spot else ''}{metric}_GPUS", instance_type.gpu_count
 
 
 def _global_needs(offer: Offer) -> Iterator[tuple[str, float]]:

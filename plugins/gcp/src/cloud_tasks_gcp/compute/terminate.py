@@ -49,14 +49,14 @@ class _Resource:
 
 def terminate_instances(clients: Clients, project: str, names: Sequence[str]) -> None:
     """Delete the managed instances of these names and their disks. Raise `ProviderError` when any may remain."""
-    wanted = frozenset(names)
-    if not wanted:
+    requested = frozenset(names)
+    if not requested:
         return
     managed = job_filter(None)
-    instances = [each for each in all_instances(clients, project, managed) if each.name in wanted]
+    instances = [each for each in all_instances(clients, project, managed) if each.name in requested]
     _delete_all(clients, project, [_resource("instance", each) for each in instances])
     # A boot disk outlives its instance when auto-delete was switched off or the instance was never created.
-    disks = [each for each in all_disks(clients, project, managed) if _belongs(each, wanted)]
+    disks = [each for each in all_disks(clients, project, managed) if _belongs(each, requested)]
     _delete_all(clients, project, [_resource("disk", each) for each in disks])
 
 

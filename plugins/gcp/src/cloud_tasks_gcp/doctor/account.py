@@ -88,23 +88,23 @@ def finding(
     return Finding(ok=True, subject=subject, message=describe(answer))
 
 
-def check_permissions(account: Account, subject: str, wanted: Sequence[str]) -> Finding:
+def check_permissions(account: Account, subject: str, required: Sequence[str]) -> Finding:
     service = "cloudresourcemanager.googleapis.com"
     path = f"v1/projects/{account.project}:testIamPermissions"
-    body = {"permissions": list(wanted)}
+    body = {"permissions": list(required)}
     try:
         answer = account.request(
             account.settings.resource_manager_endpoint, service, lambda rest: rest.post(path, body)
         )
     except ProviderError as error:
         return skipped(subject, error)
-    missing = [each for each in wanted if each not in (answer.get("permissions") or ())]
+    missing = [each for each in required if each not in (answer.get("permissions") or ())]
     if not missing:
-        return Finding(ok=True, subject=subject, message=f"all {len(wanted)} granted")
+        return Finding(ok=True, subject=subject, message=f"all {len(required)} granted")
     return Finding(
         ok=False,
         subject=subject,
-        message=f"{len(missing)} of {len(wanted)} missing: {', '.join(missing)}",
+        message=f"{len(missing)} of {len(required)} missing: {', '.join(missing)}",
         remedy="run: cloud-tasks doctor --provider gcp --policy, and grant the account the controller's role",
     )
 

@@ -23,7 +23,7 @@ from cloud_tasks.model import BootDisk, InstanceType
 from cloud_tasks_gcp.pricing.titles import DISK_TITLES, GPU_TITLES, SLICE_TITLES
 from cloud_tasks_gcp.provisioning import performance_of, provisioned
 
-__all__ = ["NotPricedError", "Part", "disk_parts", "machine_parts"]
+__all__ = ["NotPricedError", "Part", "disk_parts", "instance_parts"]
 
 
 class NotPricedError(Exception):
@@ -73,41 +73,41 @@ _UNPRICED: Mapping[str, str] = {
 """Reason for a missing price, by the start of the machine type's name."""
 
 
-def machine_parts(machine: InstanceType) -> Iterator[Part]:
+def instance_parts(instance_type: InstanceType) -> Iterator[Part]:
     """Yield the parts of an instance without its boot disk. Raise `NotPricedError`."""
-    words = machine.name.split("-")
+    words = instance_type.name.split("-")
     family = "n1" if words[0] == "custom" else words[0]
     for prefix, reason in _UNPRICED.items():
-        if machine.name.startswith(prefix):
+        if instance_type.name.startswith(prefix):
             raise NotPricedError(reason)
-    if family == "g4" and machine.vcpus < 48:
+    if family == "g4" and instance_type.vcpus < 48:
         raise NotPricedError("fractional GPUs have a separate price, which is not supported")
-    if machine.name in ("f1-micro", "g1-small"):
-        yield Part("cpu", (f"machine/{machine.name}",), Decimal(1))
+    if instance_type.name in ("f1-micro", "g1-small"):
+        yield Part("cpu", (f"machine/{instance_type.name}",), Decimal(1))
         return
-    if machine.gpu_type in SLICE_TITLES:
-        yield Part("gpu", (f"slice/{machine.gpu_type}",), Decimal(machine.gpu_count))
+    if instance_type.gpu_type in SLICE_TITLES:
+        yield Part("gpu", (f"slice/{instance_type.gpu_type}",), Decimal(instance_type.gpu_count))
         return
-    if family in _ACCELERATOR_FAMILIES and not machine.gpu_count:
+    if family in _ACCELERATOR_FAMILIES and not instance_type.gpu_count:
         raise NotPricedError("unknown accelerators")
-    yield from _core_parts(machine, family, words)
-    if machine.gpu_count:
-        if machine.gpu_type not in GPU_TITLES:
-            raise NotPricedError(f"unknown accelerator {machine.gpu_type or '(unnamed)'}")
-        yield Part("gpu", (f"gpu/{machine.gpu_type}",), Decimal(machine.gpu_count))
-    if machine.local_ssd_gb:
+    yield from _core_parts(instance_type, family, words)
+    if instance_type.gpu_count:
+        if instance_type.gpu_type not in GPU_TITLES:
+            raise NotPricedError(f"unknown accelerator {instance_type.gpu_type or '(unnamed)'}")
+        yield Part("gpu", (f"gpu/{instance_type.gpu_type}",), Decimal(instance_type.gpu_count))
+    if instance_type.local_ssd_gb:
         keys = ("ssd",) if family in _COMMON_SSD else (f"ssd/{family}", "ssd")
-        yield Part("local_ssd", keys, _exact(machine.local_ssd_gb))
+        yield Part("local_ssd", keys, _exact(instance_type.local_ssd_gb))
 
 
-def _core_parts(machine: InstanceType, family: str, words: list[str]) -> Iterator[Part]:
-    cores, memory = Decimal(machine.vcpus), _exact(machine.memory_gb)
+def _core_parts(instance_type: InstanceType, family: str, words: list[str]) -> Iterator[Part]:
+    cores, memory = Decimal(instance_type.vcpus), _exact(instance_type.memory_gb)
     if "custom" in words:
         yield from _custom_parts(family, words, cores, memory)
         return
     if family == "e2" and words[-1] in _SHARED_CORES:
         cores = _SHARED_CORES[words[-1]]
-    billed = next((name for prefix, name in _BILLED_AS if machine.name.startswith(prefix)), None)
+    billed = next((name for prefix, name in _BILLED_AS if instance_type.name.startswith(prefix)), None)
     variant = "-".join(word for word in words if not word.isdigit())
     names = (billed,) if billed else (variant, family)
     yield Part("cpu", tuple(f"core/{name}" for name in names), cores)

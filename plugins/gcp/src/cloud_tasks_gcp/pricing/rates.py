@@ -12,7 +12,7 @@ from datetime import datetime
 import attrs
 
 from cloud_tasks.model import BootDisk, InstanceType, Money, PriceBreakdown
-from cloud_tasks_gcp.pricing.parts import NotPricedError, Part, disk_parts, machine_parts
+from cloud_tasks_gcp.pricing.parts import NotPricedError, Part, disk_parts, instance_parts
 from cloud_tasks_gcp.pricing.skus import Sku
 from cloud_tasks_gcp.pricing.titles import rate_key
 
@@ -30,10 +30,10 @@ class Rates:
     """On-demand rates by the keys of `cloud_tasks_gcp.pricing.titles`."""
     spot: Mapping[str, Money]
 
-    def price(self, machine: InstanceType, disk: BootDisk, *, spot: bool) -> PriceBreakdown:
+    def price(self, instance_type: InstanceType, disk: BootDisk, *, spot: bool) -> PriceBreakdown:
         """Return the hourly price of one instance with its boot disk. Raise `NotPricedError`."""
         amounts: dict[str, Money] = {}
-        for part in (*machine_parts(machine), *disk_parts(disk)):
+        for part in (*instance_parts(instance_type), *disk_parts(disk)):
             amount = self._rate(part, spot=spot) * part.amount
             amounts[part.field] = amounts.get(part.field, Money.zero()) + amount
         return PriceBreakdown(**amounts)

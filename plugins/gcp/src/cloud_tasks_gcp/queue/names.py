@@ -41,11 +41,11 @@ def names(project: str, prefix: str, name: str) -> Names:
         prefix: Prefix of all topics and subscriptions of cloud-tasks in the project.
         name: Queue name chosen by the user.
     """
-    wanted = f"{prefix}{name}"
-    plain = _NOT_ALLOWED.sub("-", wanted)
-    if plain != wanted or len(plain) > _MAX_LENGTH:
+    full_name = f"{prefix}{name}"
+    plain = _NOT_ALLOWED.sub("-", full_name)
+    if plain != full_name or len(plain) > _MAX_LENGTH:
         # A changed name gets a hash of the original, so that it stays distinct from similar names.
-        digest = hashlib.sha256(wanted.encode()).hexdigest()[:16]
+        digest = hashlib.sha256(full_name.encode()).hexdigest()[:16]
         plain = f"{plain[: _MAX_LENGTH - len(digest) - 1]}-{digest}"
     return Names(f"projects/{project}/topics/{plain}", f"projects/{project}/subscriptions/{plain}", plain)
 

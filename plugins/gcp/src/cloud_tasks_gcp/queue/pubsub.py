@@ -165,8 +165,8 @@ class PubSubQueue:
     def _deliver(self, received: Sequence[Any]) -> list[Delivery]:
         """Set the requested lease; messages whose lease already ended are skipped, as Pub/Sub redelivers them."""
         if self._lease != self._spec.ack_deadline:
-            gone = set(self._hide([each.ack_id for each in received], self._lease))
-            received = [each for each in received if each.ack_id not in gone]
+            expired = set(self._hide([each.ack_id for each in received], self._lease))
+            received = [each for each in received if each.ack_id not in expired]
         lease_ids = self._leases.add([each.ack_id for each in received], self._lease)
         return [
             Delivery(lease_id=lease_id, body=each.message.data, delivery_count=each.delivery_attempt or None)
@@ -220,9 +220,9 @@ class PubSubQueue:
         def settle_batch(batch: Sequence[str]) -> list[str]:
             ended = set(call(batch))
             after(by_ack_id[ack_id] for ack_id in batch if ack_id not in ended)
-            gone = [by_ack_id[ack_id].lease_id for ack_id in ended]
-            self._leases.forget(gone)
-            return gone
+            lost_ids = [by_ack_id[ack_id].lease_id for ack_id in ended]
+            self._leases.forget(lost_ids)
+            return lost_ids
 
         return lost + self._in_requests(list(by_ack_id), settle_batch)
 
