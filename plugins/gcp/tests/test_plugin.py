@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
+from pathlib import Path
 from typing import Any
 
 import attrs
@@ -73,3 +75,11 @@ def test_settings_have_documented_flags() -> None:
 def test_settings_have_no_secrets() -> None:
     secret = {field.name for field in attrs.fields(GcpSettings) if setting_info(field).secret}
     assert secret == set()
+
+
+def test_plugin_imports_only_the_promised_packages_of_core() -> None:
+    sources = list((Path(__file__).parents[1] / "src").rglob("*.py"))
+    imported = {name for file in sources for name in re.findall(r"^\s*from (cloud_tasks\b\S*)", file.read_text(), re.M)}
+    promised = {"cloud_tasks.errors", "cloud_tasks.model", "cloud_tasks.plugin", "cloud_tasks.plugin.kit"}
+    assert {name for name in imported if not name.startswith("cloud_tasks_gcp")} - promised == set()
+    assert "cloud_tasks.plugin" in imported

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from decimal import Decimal
@@ -100,3 +101,11 @@ def test_instance_side_outside_instance_has_no_identity_or_notice() -> None:
     with pytest.raises(ProviderError, match="CLOUD_TASKS_INSTANCE_ID is not set"):
         outside.identity()
     assert outside.termination_notice() is None
+
+
+def test_plugin_imports_only_the_promised_packages_of_core() -> None:
+    sources = list((Path(__file__).parents[1] / "src").rglob("*.py"))
+    imported = {name for file in sources for name in re.findall(r"^\s*from (cloud_tasks\b\S*)", file.read_text(), re.M)}
+    promised = {"cloud_tasks.errors", "cloud_tasks.model", "cloud_tasks.plugin", "cloud_tasks.plugin.kit"}
+    assert {name for name in imported if not name.startswith("cloud_tasks_local")} - promised == set()
+    assert "cloud_tasks.plugin" in imported
