@@ -2,7 +2,7 @@
 
 Invariants, each with a test:
 
-1. One client token starts at most one instance, whoever launches with it, however often, and whenever a launcher is
+1. One client token starts at most one instance, for any launcher and number of calls, and whenever a launcher is
    killed: the instance record precedes the start, and the runner process registers itself.
 2. Any process that opens the same state folder finds all instances, and never looks outside that folder.
 3. After `terminate` no process of the instance runs.

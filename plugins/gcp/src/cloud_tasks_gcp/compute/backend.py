@@ -2,7 +2,7 @@
 
 Invariants, each with a test:
 
-1. One client token makes one instance, whoever launches with it and however often: the instance's name and the request
+1. One client token makes one instance, for any launcher and number of calls: the instance's name and the request
    id are derived from the token.
 2. Launches from several threads run in parallel: no lock is held while a launch waits.
 3. A launch returns when the instance exists, or raises the error of the failed operation.
