@@ -1,4 +1,4 @@
-"""Every command that looks, asks or tidies up, on this machine's own provider."""
+"""Listing, checking and cleanup commands on the local provider."""
 
 from __future__ import annotations
 

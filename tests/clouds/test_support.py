@@ -1,4 +1,4 @@
-"""The shared pieces of the stand-ins."""
+"""Shared parts of the fake clouds."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def get(url: str) -> bytes:
     return content
 
 
-def test_a_route_is_given_its_groups_and_parameters() -> None:
+def test_wire_passes_groups_and_parameters_to_route() -> None:
     def greet(request: Request) -> Answer:
         return Answer(body=f"{request.groups['name']} {request.query['n']} {request.headers['host']}")
 
@@ -37,7 +37,7 @@ def test_a_route_is_given_its_groups_and_parameters() -> None:
 
 
 @pytest.mark.parametrize(("after_effect", "effects"), [(0.0, 0), (1.0, 1)])
-def test_a_fault_strikes_before_or_after_the_effect(after_effect: float, effects: int) -> None:
+def test_fault_occurs_before_or_after_effect(after_effect: float, effects: int) -> None:
     done: list[str] = []
     with Wire().serving() as wire:
         wire.route("GET", "/do", lambda request: done.append(request.path))
@@ -49,7 +49,7 @@ def test_a_fault_strikes_before_or_after_the_effect(after_effect: float, effects
         assert wire.struck == 1
 
 
-def test_a_fault_without_a_status_cuts_the_connection() -> None:
+def test_fault_without_status_closes_connection() -> None:
     with Wire().serving() as wire:
         wire.route("GET", "/do", lambda request: "done")
         wire.fault = Fault(share=1.0, status=None)
@@ -57,16 +57,16 @@ def test_a_fault_without_a_status_cuts_the_connection() -> None:
             get(f"{wire.url}/do")
 
 
-def test_a_machine_runs_its_script_and_tells_of_its_end_once(tmp_path: Path) -> None:
+def test_machine_runs_script_and_reports_exit_once(tmp_path: Path) -> None:
     codes: list[int] = []
     ended = threading.Event()
 
-    def over(code: int) -> None:
+    def on_exit(code: int) -> None:
         codes.append(code)
         ended.set()
 
     machine = Machine(
-        tmp_path / "m", '#!/bin/bash\necho "$GREETING"\nexit 3\n', environment={"GREETING": "hello"}, on_exit=over
+        tmp_path / "m", '#!/bin/bash\necho "$GREETING"\nexit 3\n', environment={"GREETING": "hello"}, on_exit=on_exit
     )
     assert ended.wait(20)
     assert codes == [3]
@@ -75,7 +75,7 @@ def test_a_machine_runs_its_script_and_tells_of_its_end_once(tmp_path: Path) -> 
     assert codes == [3]
 
 
-def test_nothing_of_an_ended_machine_runs(tmp_path: Path) -> None:
+def test_machine_end_leaves_no_process(tmp_path: Path) -> None:
     codes: list[int] = []
     script = "#!/bin/bash\ntrap '' TERM\nsetsid sleep 600 &\n(setsid sleep 600 &)\necho ready\nwait\n"
     machine = Machine(tmp_path / "m", script, environment={}, on_exit=codes.append)
@@ -92,15 +92,15 @@ def test_nothing_of_an_ended_machine_runs(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("ci", "outcome"), [("true", pytest.fail.Exception), ("", pytest.skip.Exception)])
-def test_what_is_missing_skips_a_test_and_fails_it_on_ci(
+def test_missing_skips_test_and_fails_on_ci(
     monkeypatch: pytest.MonkeyPatch, ci: str, outcome: type[BaseException]
 ) -> None:
     monkeypatch.setenv("CI", ci)
-    with pytest.raises(outcome, match="the emulator is not there: pip install it"):
-        missing("the emulator is not there", how="pip install it")
+    with pytest.raises(outcome, match="the emulator is not installed: pip install it"):
+        missing("the emulator is not installed", how="pip install it")
 
 
-def test_a_server_that_is_given_answers_and_ends_with_its_context() -> None:
+def test_serving_yields_listening_server_until_end_of_context() -> None:
     port = free_port()
     with serving("a server", [sys.executable, "-m", "http.server", "--bind", "127.0.0.1", str(port)], port=port) as one:
         assert b"log" in get(f"http://127.0.0.1:{port}/")
@@ -108,7 +108,7 @@ def test_a_server_that_is_given_answers_and_ends_with_its_context() -> None:
     assert one.poll() is not None
 
 
-def test_a_server_that_ends_instead_fails_the_test_with_what_it_said(tmp_path: Path) -> None:
+def test_await_port_fails_with_log_of_exited_server(tmp_path: Path) -> None:
     log = tmp_path / "log"
     with (
         running([sys.executable, "-c", "print('no such option')"], log=log) as process,

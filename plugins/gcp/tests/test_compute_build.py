@@ -1,4 +1,4 @@
-"""What is inserted: the request and the settings in the API's words."""
+"""Instance resources, startup scripts and labels of launches."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def checked(**changes: Any) -> None:
 
 
 @pytest.mark.parametrize("character", ["x", "é"])
-def test_a_startup_script_is_limited_to_the_bytes_of_a_metadata_value(character: str) -> None:
+def test_check_launch_limits_startup_script_to_metadata_size(character: str) -> None:
     checked()
     room = MAX_BYTES - len(boot_script("#!/bin/bash\n").encode())
     fits = "#!/bin/bash\n" + character * (room // len(character.encode()))
@@ -77,27 +77,27 @@ def test_a_startup_script_is_limited_to_the_bytes_of_a_metadata_value(character:
     assert built(attrs.evolve(REQUEST, startup_script=fits)).metadata.items[0].value == boot_script(fits)
     too_long = attrs.evolve(REQUEST, startup_script=fits + character)
     for attempt in (lambda: checked(startup_script=fits + character), lambda: built(too_long)):
-        with pytest.raises(InputError, match=f"run.startup_script.* bytes; Google Cloud takes {MAX_BYTES}"):
+        with pytest.raises(InputError, match=f"run.startup_script.* more than Google Cloud's limit of {MAX_BYTES:,}"):
             attempt()
 
 
-def test_a_boot_disk_that_cannot_be_made_is_bad_input_before_the_launch() -> None:
+def test_check_launch_refuses_invalid_boot_disk() -> None:
     offer = attrs.evolve(OFFER, boot_disk=BootDisk(disk_type="floppy", size_gb=1))
     with pytest.raises(InputError, match="floppy"):
         checked(offer=offer)
 
 
-def test_the_name_tells_the_job_and_the_whole_token() -> None:
+def test_instance_resource_name_has_job_and_token() -> None:
     assert built().name == "ct-parallel-addition-job-4jusrwvupyetlyvej11cszf32"
 
 
-def test_a_name_too_long_is_cut_in_the_job_never_in_the_token() -> None:
+def test_instance_name_truncates_job_not_token() -> None:
     name = instance_name(attrs.evolve(REQUEST, job_id="j" * 60, client_token="t" * 32))
     assert name == f"ct-{'j' * 27}-{'t' * 32}"
     assert len(name) == 63
 
 
-def test_machine_type_script_and_account_are_as_asked_for() -> None:
+def test_instance_resource_has_machine_type_script_and_account() -> None:
     instance = built(service_account="worker@p.iam.gserviceaccount.com")
     assert instance.machine_type == "zones/us-central1-f/machineTypes/n2-standard-4"
     assert [(item.key, item.value) for item in instance.metadata.items] == [
@@ -108,7 +108,7 @@ def test_machine_type_script_and_account_are_as_asked_for() -> None:
     assert list(account.scopes) == ["https://www.googleapis.com/auth/cloud-platform"]
 
 
-def test_an_instance_powers_itself_off_after_its_worker_and_leaves_its_lifetime_to_the_cloud() -> None:
+def test_startup_script_powers_off_after_worker_without_lifetime_timer() -> None:
     request = attrs.evolve(REQUEST, startup_script="echo hello\n", max_lifetime=timedelta(hours=1))
     (item,) = built(request).metadata.items
     assert item.value.startswith("#!/bin/bash\n")
@@ -116,7 +116,7 @@ def test_an_instance_powers_itself_off_after_its_worker_and_leaves_its_lifetime_
     assert "sleep" not in item.value
 
 
-def test_the_boot_disk_is_of_the_wanted_kind_and_goes_with_the_instance() -> None:
+def test_instance_resource_boot_disk_is_auto_deleted() -> None:
     (disk,) = built().disks
     assert disk.boot
     assert disk.auto_delete
@@ -128,21 +128,21 @@ def test_the_boot_disk_is_of_the_wanted_kind_and_goes_with_the_instance() -> Non
 
 
 def performance(disk: BootDisk) -> tuple[int, int]:
-    """IOPS and MiB/s of the boot disk that is asked for; 0 where nothing is said."""
+    """Return requested IOPS and MiB/s of the boot disk; 0 for an unset value."""
     parameters = built(attrs.evolve(REQUEST, offer=attrs.evolve(OFFER, boot_disk=disk))).disks[0].initialize_params
     return parameters.provisioned_iops, parameters.provisioned_throughput
 
 
 @pytest.mark.parametrize(
-    ("disk_type", "wanted"),
+    ("disk_type", "expected"),
     [("pd-balanced", (0, 0)), ("pd-extreme", (4000, 0)), ("hyperdisk-balanced", (4000, 200))],
 )
-def test_performance_is_provisioned_where_the_disk_type_has_any(disk_type: str, wanted: tuple[int, int]) -> None:
-    assert performance(attrs.evolve(OFFER.boot_disk, disk_type=disk_type)) == wanted
+def test_instance_resource_provisions_requested_performance(disk_type: str, expected: tuple[int, int]) -> None:
+    assert performance(attrs.evolve(OFFER.boot_disk, disk_type=disk_type)) == expected
 
 
 @pytest.mark.parametrize(
-    ("disk", "wanted"),
+    ("disk", "expected"),
     [
         (BootDisk(disk_type="pd-standard", size_gb=10), (0, 0)),
         (BootDisk(disk_type="pd-extreme", size_gb=500), (10_000, 0)),
@@ -153,13 +153,13 @@ def test_performance_is_provisioned_where_the_disk_type_has_any(disk_type: str, 
     ],
     ids=lambda disk: str(disk),
 )
-def test_what_is_not_said_of_a_disk_is_asked_for_as_it_was_priced(disk: BootDisk, wanted: tuple[int, int]) -> None:
-    assert performance(disk) == wanted
-    assert tuple(each or 0 for each in provisioned(disk)) == wanted
+def test_instance_resource_provisions_default_performance_as_priced(disk: BootDisk, expected: tuple[int, int]) -> None:
+    assert performance(disk) == expected
+    assert tuple(each or 0 for each in provisioned(disk)) == expected
     assert disk_problem(disk) == ""
 
 
-def test_a_spot_instance_is_deleted_when_it_is_taken_away() -> None:
+def test_scheduling_deletes_reclaimed_spot_instance() -> None:
     scheduling = built(spot(REQUEST)).scheduling
     assert scheduling.provisioning_model == "SPOT"
     assert scheduling.instance_termination_action == "DELETE"
@@ -167,7 +167,7 @@ def test_a_spot_instance_is_deleted_when_it_is_taken_away() -> None:
     assert not scheduling.automatic_restart
 
 
-def test_an_instance_without_a_lifetime_has_no_end_of_its_own() -> None:
+def test_scheduling_without_lifetime_sets_no_run_duration() -> None:
     scheduling = built().scheduling
     assert scheduling.provisioning_model == "STANDARD"
     assert "max_run_duration" not in scheduling
@@ -184,14 +184,14 @@ def test_an_instance_without_a_lifetime_has_no_end_of_its_own() -> None:
         (timedelta(days=365), 120 * 86400),
     ],
 )
-def test_the_lifetime_is_kept_by_compute_engine_itself(lifetime: timedelta, seconds: int) -> None:
+def test_scheduling_sets_max_run_duration(lifetime: timedelta, seconds: int) -> None:
     scheduling = built(attrs.evolve(REQUEST, max_lifetime=lifetime)).scheduling
     assert scheduling.max_run_duration.seconds == seconds
     assert scheduling.instance_termination_action == "DELETE"
 
 
 @pytest.mark.parametrize("change", [{"name": "g2-standard-4", "gpu_count": 1}, {"name": "c3-standard-192-metal"}])
-def test_what_cannot_be_moved_is_ended_when_its_host_is_maintained(change: dict[str, Any]) -> None:
+def test_scheduling_terminates_unmigratable_instances_on_maintenance(change: dict[str, Any]) -> None:
     offer = attrs.evolve(OFFER, instance_type=attrs.evolve(TYPE, **change))
     assert built(attrs.evolve(REQUEST, offer=offer)).scheduling.on_host_maintenance == "TERMINATE"
 
@@ -206,17 +206,17 @@ def test_what_cannot_be_moved_is_ended_when_its_host_is_maintained(change: dict[
         ({"network": "vpc", "subnetwork": "sub"}, "global/networks/vpc", "regions/us-central1/subnetworks/sub"),
     ],
 )
-def test_networks_are_taken_by_name_or_path(settings: dict[str, Any], network: str, subnetwork: str) -> None:
+def test_network_interface_accepts_name_or_path(settings: dict[str, Any], network: str, subnetwork: str) -> None:
     (interface,) = built(**settings).network_interfaces
     assert (interface.network, interface.subnetwork) == (network, subnetwork)
 
 
-def test_an_external_address_is_given_unless_it_is_not_wanted() -> None:
+def test_network_interface_has_external_address_unless_disabled() -> None:
     assert [access.type_ for access in built().network_interfaces[0].access_configs] == ["ONE_TO_ONE_NAT"]
     assert list(built(external_address=False).network_interfaces[0].access_configs) == []
 
 
-def test_tags_and_shielded_options_are_set_where_they_are_asked_for() -> None:
+def test_instance_resource_sets_tags_and_shielded_options() -> None:
     plain = built()
     assert "tags" not in plain
     assert "shielded_instance_config" not in plain
@@ -231,17 +231,17 @@ def test_tags_and_shielded_options_are_set_where_they_are_asked_for() -> None:
     ("text", "value"),
     [("sam", "sam"), ("Sam Doe@host", "sam-doe-host"), ("é", "-"), ("x" * 70, "x" * 63), ("", "")],
 )
-def test_any_text_makes_a_label_that_the_api_takes(text: str, value: str) -> None:
+def test_label_value_is_valid_for_any_text(text: str, value: str) -> None:
     assert label_value(text) == value
 
 
-def test_labels_come_back_under_the_keys_that_were_given() -> None:
+def test_own_labels_restores_request_keys() -> None:
     found = own_labels(labels_of(REQUEST))
     assert dict(REQUEST.labels).items() <= found.items()
     assert found["job"] == REQUEST.job_id
     assert found["token"] == REQUEST.client_token
 
 
-def test_the_filter_is_of_one_job_or_of_all_of_this_system() -> None:
+def test_job_filter_selects_one_job_or_all_managed() -> None:
     assert job_filter("job-1") == 'labels.cloud-tasks-job="job-1"'
     assert job_filter(None) == "labels.cloud-tasks-job:*"

@@ -1,4 +1,4 @@
-"""How many more machines the quotas of a project allow, and which of them ends first."""
+"""Headroom by the quotas of a project, and the limiting quota."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ FREE = {
     "DISKS_TOTAL_GB": 1000.0, "SSD_TOTAL_GB": 45.0, "NVIDIA_L4_GPUS": 1.0, "PREEMPTIBLE_NVIDIA_L4_GPUS": 3.0,
 }  # fmt: skip
 METRICS = frozenset(sdk.Quota.Metric.__members__)
-"""Of the API."""
+"""Quota metrics of the API."""
 PROJECT = {"CPUS_ALL_REGIONS": 200.0, "GPUS_ALL_REGIONS": 2.0}
 
 
@@ -50,7 +50,7 @@ def offer(name: str, vcpus: int = 4, *, disk: str = "pd-standard", spot: bool = 
 
 
 @pytest.mark.parametrize(
-    ("wanted", "external", "instances", "limited_by"),
+    ("requested", "external", "instances", "limited_by"),
     [
         (offer("e2-standard-4"), True, 6, "CPUS"),
         (offer("e2-standard-2", 2), True, 8, "IN_USE_ADDRESSES"),
@@ -64,21 +64,21 @@ def offer(name: str, vcpus: int = 4, *, disk: str = "pd-standard", spot: bool = 
         (offer("g2-standard-4", gpus=1, spot=True), True, 2, "GPUS_ALL_REGIONS"),
     ],
 )
-def test_headroom_is_that_of_the_quota_that_ends_first(
-    wanted: Offer, external: bool, instances: int, limited_by: str
+def test_headroom_is_limited_by_scarcest_quota(
+    requested: Offer, external: bool, instances: int, limited_by: str
 ) -> None:
-    answer = headroom(wanted, region=FREE, project=PROJECT, external_address=external)
+    answer = headroom(requested, region=FREE, project=PROJECT, external_address=external)
     assert answer == Headroom(instances=instances, limited_by=limited_by)
 
 
-def test_spot_machines_count_on_their_own_quota_where_the_project_has_one() -> None:
+def test_headroom_of_spot_uses_preemptible_quota_if_available() -> None:
     free = {**FREE, "PREEMPTIBLE_CPUS": 8.0}
     answer = headroom(offer("n2-standard-4", spot=True), region=free, project=PROJECT, external_address=True)
     assert answer == Headroom(instances=2, limited_by="PREEMPTIBLE_CPUS")
 
 
 @pytest.mark.parametrize("metric", ["HDB_TOTAL_GB", "HDB_TOTAL_IOPS", "HDB_TOTAL_THROUGHPUT"])
-def test_a_hyperdisk_takes_of_its_space_its_iops_and_its_throughput(metric: str) -> None:
+def test_headroom_counts_hyperdisk_size_iops_and_throughput(metric: str) -> None:
     each = {"HDB_TOTAL_GB": 10.0, "HDB_TOTAL_IOPS": 3000.0, "HDB_TOTAL_THROUGHPUT": 140.0}
     free = {name: amount * (3 if name == metric else 9) for name, amount in each.items()}
     answer = headroom(
@@ -87,7 +87,7 @@ def test_a_hyperdisk_takes_of_its_space_its_iops_and_its_throughput(metric: str)
     assert answer == Headroom(instances=3, limited_by=metric)
 
 
-def test_every_quota_is_one_that_the_api_tells_of() -> None:
+def test_quota_metrics_of_tables_exist_in_api() -> None:
     known = set(METRICS)
     families = {family.quota for family in FAMILIES.values() if family.quota is not None}
     disks = {name for kind in DISKS.values() for name in (kind.quota, kind.iops_quota, kind.throughput_quota) if name}
@@ -103,21 +103,21 @@ def test_every_quota_is_one_that_the_api_tells_of() -> None:
         ("nvidia-h100-80gb", "PREEMPTIBLE_NVIDIA_H100_GPUS"),
     ],
 )
-def test_the_quota_of_gpus_has_the_name_that_the_api_gives_it(gpu_type: str, metric: str) -> None:
+def test_headroom_uses_gpu_metric_of_api(gpu_type: str, metric: str) -> None:
     assert metric in METRICS
-    wanted = offer("a3-highgpu-1g", gpus=1, spot=True)
-    wanted = attrs.evolve(wanted, instance_type=attrs.evolve(wanted.instance_type, gpu_type=gpu_type))
-    answer = headroom(wanted, region={metric: 2.0}, project={}, external_address=False)
+    requested = offer("a3-highgpu-1g", gpus=1, spot=True)
+    requested = attrs.evolve(requested, instance_type=attrs.evolve(requested.instance_type, gpu_type=gpu_type))
+    answer = headroom(requested, region={metric: 2.0}, project={}, external_address=False)
     assert answer == Headroom(instances=2, limited_by=metric)
 
 
-def test_without_quotas_there_is_no_figure() -> None:
+def test_headroom_without_quotas_is_none() -> None:
     assert headroom(offer("e2-standard-4"), region={}, project={}, external_address=True) is None
 
 
-def test_local_ssds_take_of_their_quota() -> None:
-    wanted = offer("c3-standard-4-lssd")
-    wanted = attrs.evolve(wanted, instance_type=attrs.evolve(wanted.instance_type, local_ssd_gb=375.0))
+def test_headroom_counts_local_ssd() -> None:
+    requested = offer("c3-standard-4-lssd")
+    requested = attrs.evolve(requested, instance_type=attrs.evolve(requested.instance_type, local_ssd_gb=375.0))
     free = {"LOCAL_SSD_TOTAL_GB": 800.0, "INSTANCES": 10.0}
-    answer = headroom(wanted, region=free, project={}, external_address=False)
+    answer = headroom(requested, region=free, project={}, external_address=False)
     assert answer == Headroom(instances=2, limited_by="LOCAL_SSD_TOTAL_GB")

@@ -1,4 +1,4 @@
-"""What is known of machine series and disks, and what is made of the API's answers."""
+"""Tables of machine series and disks, and conversion of API resources."""
 
 from __future__ import annotations
 
@@ -14,22 +14,22 @@ from cloud_tasks.model import (
     InstanceType,
     Purchase,
 )
-from cloud_tasks_gcp.compute.describe import described_image, described_instance, described_types
 from cloud_tasks_gcp.compute.disks import DISKS, disk_problem
 from cloud_tasks_gcp.compute.families import FAMILIES, boot_disk_types, family_of
+from cloud_tasks_gcp.compute.to_model import to_image, to_instance, to_instance_types
 
 RANKS = {
     "Intel Sandy Bridge": 4, "Intel Haswell": 7, "Intel Broadwell": 10, "Intel Cascade Lake": 12, "AMD EPYC Rome": 13,
     "Ampere Altra": 15, "Intel Ice Lake": 16, "AMD EPYC Milan": 17, "Intel Sapphire Rapids": 21, "AMD EPYC Genoa": 22,
     "Intel Emerald Rapids": 25, "AMD EPYC Turin": 26, "Google Axion": 27,
 }  # fmt: skip
-"""The ranks that users know."""
+"""Documented CPU ranks."""
 
 PD = ("pd-standard", "pd-balanced", "pd-ssd")
 
 
 @pytest.mark.parametrize("series", FAMILIES)
-def test_every_series_has_a_ranked_cpu_and_known_disks(series: str) -> None:
+def test_families_have_ranked_cpu_and_known_disks(series: str) -> None:
     family = FAMILIES[series]
     assert family.rank == RANKS[family.cpu]
     assert family.disks
@@ -54,16 +54,16 @@ def test_every_series_has_a_ranked_cpu_and_known_disks(series: str) -> None:
         ("zz9-standard-4", 4, ("hyperdisk-balanced",)),
     ],
 )
-def test_each_series_boots_from_the_disks_that_are_documented(name: str, vcpus: int, disks: tuple[str, ...]) -> None:
+def test_boot_disk_types_are_as_documented(name: str, vcpus: int, disks: tuple[str, ...]) -> None:
     assert boot_disk_types(name, vcpus) == disks
 
 
-def test_large_n2_machines_have_the_newer_cpu_only() -> None:
+def test_family_of_large_n2_has_newer_cpu() -> None:
     assert family_of("n2-standard-80", 80).cpu == "Intel Cascade Lake"
     assert family_of("n2-standard-96", 96).cpu == "Intel Ice Lake"
 
 
-def test_a_series_that_came_later_has_no_cpu_family_yet() -> None:
+def test_family_of_unknown_series_has_no_cpu() -> None:
     assert (family_of("zz9-standard-4").cpu, family_of("zz9-standard-4").rank) == ("", 0)
 
 
@@ -72,37 +72,45 @@ def test_a_series_that_came_later_has_no_cpu_family_yet() -> None:
     [
         (BootDisk(disk_type="pd-standard", size_gb=10), ""),
         (BootDisk(disk_type="pd-balanced", size_gb=9.5), ""),
-        (BootDisk(disk_type="pd-balanced", size_gb=9), "a pd-balanced boot disk has 10 to 65536 GB, not 9"),
-        (BootDisk(disk_type="pd-extreme", size_gb=10), "a pd-extreme boot disk has 500 to 65536 GB, not 10"),
+        (
+            BootDisk(disk_type="pd-balanced", size_gb=9),
+            "a pd-balanced boot disk has 10 to 65,536 GB, not 9",
+        ),
+        (
+            BootDisk(disk_type="pd-extreme", size_gb=10),
+            "a pd-extreme boot disk has 500 to 65,536 GB, not 10",
+        ),
         (
             BootDisk(disk_type="hyperdisk-balanced", size_gb=10, iops=100),
-            "a hyperdisk-balanced boot disk has 2000 to 160000 IOPS, not 100",
+            "a hyperdisk-balanced boot disk has 2,000 to 160,000 IOPS, not 100",
         ),
         (
             BootDisk(disk_type="hyperdisk-balanced", size_gb=10, throughput_mb_s=10_000),
-            "a hyperdisk-balanced boot disk has 140 to 2400 MiB/s, not 10000",
+            "a hyperdisk-balanced boot disk has 140 to 2,400 MiB/s, not 10,000",
         ),
         (
             BootDisk(disk_type="hyperdisk-balanced", size_gb=10, iops=6000),
-            "a hyperdisk-balanced boot disk of 10 GB has at most 5000 IOPS, not 6000",
+            "a hyperdisk-balanced boot disk of 10 GB has at most 5,000 IOPS, not 6,000",
         ),
         (
             BootDisk(disk_type="hyperdisk-balanced", size_gb=10, iops=3000, throughput_mb_s=1000),
-            "a hyperdisk-balanced boot disk of 1000 MiB/s has 4000 to 256000 IOPS, not 3000",
+            "a hyperdisk-balanced boot disk of 1,000 MiB/s has 4,000 to 256,000 IOPS, not 3,000",
         ),
         (
             BootDisk(disk_type="hyperdisk-balanced", size_gb=500, iops=100_000, throughput_mb_s=200),
-            "a hyperdisk-balanced boot disk of 200 MiB/s has 800 to 51200 IOPS, not 100000",
+            "a hyperdisk-balanced boot disk of 200 MiB/s has 800 to 51,200 IOPS, not 100,000",
         ),
         (BootDisk(disk_type="pd-ssd", size_gb=10, iops=100), ""),
     ],
 )
-def test_a_disk_that_would_be_refused_is_known_before(disk: BootDisk, problem: str) -> None:
+def test_disk_problem_detects_invalid_disks(disk: BootDisk, problem: str) -> None:
     assert disk_problem(disk) == problem
 
 
-def test_a_disk_type_of_another_provider_is_told_from_ours() -> None:
-    assert '"gp3" is no boot disk type of Google Cloud' in disk_problem(BootDisk(disk_type="gp3", size_gb=10))
+def test_disk_problem_refuses_type_of_other_provider() -> None:
+    assert '"gp3" is not a boot disk type of Google Cloud; choose from pd-standard' in disk_problem(
+        BootDisk(disk_type="gp3", size_gb=10)
+    )
 
 
 # -- machine types --
@@ -113,17 +121,17 @@ def machine_type(name: str = "n2-standard-4", **fields: object) -> sdk.MachineTy
     return sdk.MachineType(given)
 
 
-def test_a_type_is_described_once_with_all_its_zones() -> None:
+def test_to_instance_types_merges_zones() -> None:
     found = [("z-b", machine_type()), ("z-a", machine_type()), ("z-a", machine_type("n2-standard-8", guest_cpus=8))]
-    assert [(each.name, each.zones) for each in described_types(found)] == [
+    assert [(each.name, each.zones) for each in to_instance_types(found)] == [
         ("n2-standard-4", ("z-a", "z-b")),
         ("n2-standard-8", ("z-a",)),
     ]
 
 
-def test_a_type_is_what_the_api_says() -> None:
-    (described,) = described_types([("z-a", machine_type("t2a-standard-4", architecture="ARM64"))])
-    assert described == InstanceType(
+def test_to_instance_types_converts_all_fields() -> None:
+    (converted,) = to_instance_types([("z-a", machine_type("t2a-standard-4", architecture="ARM64"))])
+    assert converted == InstanceType(
         name="t2a-standard-4",
         vcpus=4,
         memory_gb=16.0,
@@ -135,22 +143,24 @@ def test_a_type_is_what_the_api_says() -> None:
     )
 
 
-def test_gpus_and_local_ssds_are_counted_by_the_apis_own_fields() -> None:
+def test_to_instance_types_counts_gpus_and_local_ssds() -> None:
     accelerators = [{"guest_accelerator_type": "nvidia-h100-80gb", "guest_accelerator_count": 8}]
-    (described,) = described_types(
+    (converted,) = to_instance_types(
         [("z-a", machine_type("a3-highgpu-8g", accelerators=accelerators, bundled_local_ssds={"partition_count": 16}))]
     )
-    assert (described.gpu_type, described.gpu_count, described.local_ssd_gb) == ("nvidia-h100-80gb", 8, 6000.0)
+    assert (converted.gpu_type, converted.gpu_count, converted.local_ssd_gb) == ("nvidia-h100-80gb", 8, 6000.0)
 
 
-def test_the_partitions_of_z3_machines_are_larger() -> None:
-    (described,) = described_types([("z-a", machine_type("z3-highmem-88", bundled_local_ssds={"partition_count": 12}))])
-    assert described.local_ssd_gb == 36_000.0
+def test_to_instance_types_uses_larger_z3_partitions() -> None:
+    (converted,) = to_instance_types(
+        [("z-a", machine_type("z3-highmem-88", bundled_local_ssds={"partition_count": 12}))]
+    )
+    assert converted.local_ssd_gb == 36_000.0
 
 
-def test_an_obsolete_type_is_left_out() -> None:
-    assert described_types([("z-a", machine_type(deprecated={"state": "OBSOLETE"}))]) == ()
-    assert len(described_types([("z-a", machine_type(deprecated={"state": "DEPRECATED"}))])) == 1
+def test_to_instance_types_skips_obsolete_types() -> None:
+    assert to_instance_types([("z-a", machine_type(deprecated={"state": "OBSOLETE"}))]) == ()
+    assert len(to_instance_types([("z-a", machine_type(deprecated={"state": "DEPRECATED"}))])) == 1
 
 
 # -- instances and images --
@@ -184,21 +194,21 @@ def instance(status: str = "RUNNING", **fields: object) -> sdk.Instance:
         ("A_NEW_STATUS", InstanceState.RUNNING),
     ],
 )
-def test_what_is_there_and_stopped_is_never_called_terminated(status: str, state: InstanceState) -> None:
-    assert described_instance(instance(status)).state is state
+def test_to_instance_maps_stopped_states(status: str, state: InstanceState) -> None:
+    assert to_instance(instance(status)).state is state
 
 
-def test_an_instance_is_listed_with_job_token_and_moment_in_utc() -> None:
-    described = described_instance(instance(scheduling={"provisioning_model": "SPOT"}))
-    assert (described.job_id, described.client_token, described.labels["run"]) == ("job", "1", "r")
-    assert (described.zone, described.instance_type) == ("us-central1-f", "e2-small")
-    assert described.purchase is Purchase.SPOT
-    assert described.created_at == datetime(2025, 6, 11, 15, 0, 51, 905000, tzinfo=UTC)
+def test_to_instance_has_job_token_and_utc_time() -> None:
+    converted = to_instance(instance(scheduling={"provisioning_model": "SPOT"}))
+    assert (converted.job_id, converted.client_token, converted.labels["run"]) == ("job", "1", "r")
+    assert (converted.zone, converted.instance_type) == ("us-central1-f", "e2-small")
+    assert converted.purchase is Purchase.SPOT
+    assert converted.created_at == datetime(2025, 6, 11, 15, 0, 51, 905000, tzinfo=UTC)
 
 
-def test_a_machine_of_somebody_else_is_nobodys_and_keeps_its_labels() -> None:
-    described = described_instance(instance(labels={"team": "others"}))
-    assert (described.job_id, described.labels) == ("", {"team": "others"})
+def test_to_instance_of_unmanaged_instance_keeps_labels() -> None:
+    converted = to_instance(instance(labels={"team": "others"}))
+    assert (converted.job_id, converted.labels) == ("", {"team": "others"})
 
 
 @pytest.mark.parametrize(
@@ -208,13 +218,13 @@ def test_a_machine_of_somebody_else_is_nobodys_and_keeps_its_labels() -> None:
         ({"network_i_p": "10.0.0.2"}, "10.0.0.2"),
     ],
 )
-def test_the_external_address_is_shown_where_there_is_one(interface: dict[str, object], address: str) -> None:
-    assert described_instance(instance(network_interfaces=[interface])).address == address
+def test_to_instance_prefers_external_address(interface: dict[str, object], address: str) -> None:
+    assert to_instance(instance(network_interfaces=[interface])).address == address
 
 
-def test_an_image_of_the_users_own_project_is_marked_as_such() -> None:
+def test_to_image_marks_own_project() -> None:
     image = sdk.Image(name="mine", architecture="ARM64", family="tools")
-    own, public = described_image(image, "p", own=True), described_image(image, "debian-cloud", own=False)
+    own, public = to_image(image, "p", own=True), to_image(image, "debian-cloud", own=False)
     assert (own.owner, public.owner) == ("self", "debian-cloud")
     assert public.uri == "projects/debian-cloud/global/images/mine"
     assert own.architecture is Architecture.ARM64

@@ -1,4 +1,4 @@
-"""Calls with real credentials: what comes of a token server that refuses, is silent, or grants."""
+"""REST calls with service account keys, against a token server that refuses, fails or grants."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def wire() -> Iterator[Wire]:
 
 @pytest.fixture
 def nowhere() -> Iterator[str]:
-    """An address at which nobody listens."""
+    """Yield an address on which no server listens."""
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         yield f"127.0.0.1:{taken.getsockname()[1]}"
@@ -63,35 +63,33 @@ def failure_of(settings: GcpSettings, endpoint: str) -> ProviderError:
     return caught.value
 
 
-def test_a_token_server_that_refuses_means_that_the_credentials_are_no_longer_good(
-    tmp_path: Path, private_key: str, wire: Wire, nowhere: str
-) -> None:
+def test_rest_reports_expired_credentials(tmp_path: Path, private_key: str, wire: Wire, nowhere: str) -> None:
     wire.route("POST", "/token", lambda _: Answer(status=400, body={"error": "invalid_grant", "detail": TOKEN}))
     settings = key_file(tmp_path, private_key, wire.url.removeprefix("http://"))
     error = failure_of(settings, f"https://{nowhere}")
-    assert error.message == "the Google Cloud credentials have expired or were withdrawn"
+    assert error.message == "the Google Cloud credentials have expired or were revoked"
     assert "gcloud auth application-default login" in error.hint
     assert not error.transient
     assert TOKEN not in str(error)
 
 
-def test_a_token_server_that_is_silent_is_a_passing_trouble(tmp_path: Path, private_key: str, nowhere: str) -> None:
+def test_rest_error_for_unreachable_token_server_is_transient(tmp_path: Path, private_key: str, nowhere: str) -> None:
     error = failure_of(key_file(tmp_path, private_key, nowhere), f"https://{nowhere}")
-    assert error.message == "Google's sign-in service cannot be reached"
+    assert error.message == "cannot reach Google's sign-in service"
     assert error.transient
 
 
-def test_a_service_that_cannot_be_reached_is_a_passing_trouble_and_shows_no_token(
+def test_rest_error_for_unreachable_service_is_transient_without_token(
     tmp_path: Path, private_key: str, nowhere: str
 ) -> None:
-    # Outside Google's usual domain the key signs its tokens itself: no server is asked for one.
+    # Outside Google's default domain the key signs its tokens itself, without a token server.
     settings = key_file(tmp_path, private_key, nowhere, universe_domain="cloud.example")
     error = failure_of(settings, f"https://{nowhere}")
-    assert str(error) == f"{nowhere} cannot be reached: ConnectionError; check the network"
+    assert str(error) == f"cannot reach {nowhere}: ConnectionError; check the network"
     assert error.transient
 
 
-def test_a_stand_in_is_sent_no_token(tmp_path: Path, private_key: str, wire: Wire, nowhere: str) -> None:
+def test_rest_sends_no_token_to_emulator(tmp_path: Path, private_key: str, wire: Wire, nowhere: str) -> None:
     seen: list[Request] = []
 
     def answer(request: Request) -> dict[str, str]:
@@ -104,18 +102,18 @@ def test_a_stand_in_is_sent_no_token(tmp_path: Path, private_key: str, wire: Wir
     assert [request.headers.get("authorization") for request in seen] == [None]
 
 
-def test_what_is_not_there_is_told_apart(wire: Wire) -> None:
+def test_rest_raises_not_found(wire: Wire) -> None:
     rest = Rest(GcpSettings(), wire.url, service="compute.googleapis.com", project="p")
     with rest, pytest.raises(NotFoundError):
         rest.get("nowhere")
 
 
 @pytest.mark.parametrize("body", ["<html>", [1, 2]])
-def test_an_answer_that_is_no_object_is_a_passing_trouble(wire: Wire, body: object) -> None:
+def test_rest_error_for_invalid_json_is_transient(wire: Wire, body: object) -> None:
     wire.route("GET", "/x", lambda _: Answer(body=body))
     error = failure_of_path(wire, "x")
     assert error.transient
-    assert "not JSON" in error.message
+    assert "invalid JSON" in error.message
 
 
 def failure_of_path(wire: Wire, path: str) -> ProviderError:

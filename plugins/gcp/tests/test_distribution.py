@@ -1,4 +1,4 @@
-"""What an installation brings: to an instance what a worker needs, to the controller's machine the rest as well."""
+"""Dependencies: what an installation brings to an instance and to the controller."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).parents[3]
 OURS = "cloud-tasks-gcp"
-CONTROLLERS = {"google-cloud-compute", "gcsfs", "aiohttp"}
-"""Distributions that no worker needs: the SDK of Compute Engine, and Cloud Storage with what it brings."""
+CONTROLLER_ONLY = {"google-cloud-compute", "gcsfs", "aiohttp"}
+"""Distributions that only the controller needs: the SDK of Compute Engine, and Cloud Storage with its dependencies."""
 
 
 def project(folder: str) -> dict[str, dict[str, list[str]]]:
-    """The lists of requirements of a distribution of this workspace: its own, and those of its extras."""
+    """Return the requirements of a distribution of this workspace, its own and those of its extras."""
     table = tomllib.loads((ROOT / folder / "pyproject.toml").read_text())["project"]
     return {"own": {"": table["dependencies"]}, "extras": table.get("optional-dependencies", {})}
 
 
-def wanted_by(name: str, extras: Iterable[str]) -> Iterator[Requirement]:
-    """What a distribution asks for on this machine."""
+def requirements_of(name: str, extras: Iterable[str]) -> Iterator[Requirement]:
+    """Yield the requirements of a distribution on this platform."""
     folders = {OURS: "plugins/gcp", "cloud-tasks": "core"}
     if name in folders:
         found = project(folders[name])
@@ -40,7 +40,7 @@ def wanted_by(name: str, extras: Iterable[str]) -> Iterator[Requirement]:
 
 
 def installed(requirement: str) -> set[str]:
-    """The distributions that come with `pip install` of a requirement."""
+    """Return all distributions that `pip install` of a requirement brings."""
     seen: set[tuple[str, frozenset[str]]] = set()
     waiting = [Requirement(requirement)]
     while waiting:
@@ -48,25 +48,25 @@ def installed(requirement: str) -> set[str]:
         name = canonicalize_name(one.name)
         if (name, frozenset(one.extras)) not in seen:
             seen.add((name, frozenset(one.extras)))
-            waiting += wanted_by(name, one.extras)
+            waiting += requirements_of(name, one.extras)
     return {name for name, _ in seen}
 
 
-def test_an_instance_gets_what_a_worker_needs_alone() -> None:
+def test_base_distribution_brings_worker_dependencies_only() -> None:
     found = installed(OURS)
     assert found >= {"cloud-tasks", "google-cloud-pubsub", "grpcio"}
-    assert found & CONTROLLERS == set()
+    assert found & CONTROLLER_ONLY == set()
 
 
-def test_the_extra_of_core_asks_for_the_controllers_side_as_well() -> None:
+def test_core_extra_brings_controller_dependencies() -> None:
     (requirement,) = map(Requirement, project("core")["extras"]["gcp"])
     assert requirement.name == OURS
     assert requirement.extras >= {"compute"}
-    assert installed("cloud-tasks[gcp]") >= {*installed(OURS), *CONTROLLERS}
+    assert installed("cloud-tasks[gcp]") >= {*installed(OURS), *CONTROLLER_ONLY}
 
 
 @pytest.mark.parametrize("example", ["config.yml", "config_exceptions.yml"])
-def test_the_instances_of_the_example_install_no_more_than_a_worker_needs(example: str) -> None:
+def test_example_startup_script_installs_worker_dependencies_only(example: str) -> None:
     settings = yaml.safe_load((ROOT / "examples" / "parallel_addition" / example).read_text())["run"]
     (line,) = [line for line in settings["startup_script"].splitlines() if line.startswith("pip install")]
     requirement = line.split()[2].strip('"').replace("$CLOUD_TASKS_PROVIDER", "gcp")

@@ -1,4 +1,4 @@
-"""What the doctor finds for queues and prices, against services that answer and refuse as Google's do."""
+"""Doctor checks of queues and prices, against fakes of Google's services."""
 
 from __future__ import annotations
 
@@ -26,21 +26,21 @@ def google() -> Iterator[GoogleFake]:
         yield GoogleFake(wire)
 
 
-def check(axis: str, settings: GcpSettings, context: CheckContext = HERE) -> dict[str, Finding]:
-    """The findings by subject."""
+def check(kind: str, settings: GcpSettings, context: CheckContext = HERE) -> dict[str, Finding]:
+    """Return the findings by subject."""
     registry = Registry(only=["gcp"])
-    backend: Any = getattr(registry, axis)("gcp")
+    backend: Any = getattr(registry, kind)("gcp")
     found: Iterable[Finding] = backend.check(settings, context)
     return {finding.subject: finding for finding in found}
 
 
-def wrong(findings: dict[str, Finding]) -> list[str]:
+def failed(findings: dict[str, Finding]) -> list[str]:
     return [subject for subject, finding in findings.items() if not finding.ok]
 
 
-def test_a_project_in_which_all_is_well_has_no_problem_for_queues(google: GoogleFake) -> None:
+def test_check_queue_passes_for_complete_project(google: GoogleFake) -> None:
     findings = check("queue", attrs.evolve(google.settings, dead_letter_topic="dead"))
-    assert wrong(findings) == []
+    assert failed(findings) == []
     assert list(findings) == [
         "credentials",
         "Pub/Sub API",
@@ -50,63 +50,63 @@ def test_a_project_in_which_all_is_well_has_no_problem_for_queues(google: Google
     ]
 
 
-def test_pubsub_that_is_off_comes_with_the_command_that_turns_it_on(google: GoogleFake) -> None:
+def test_check_queue_reports_disabled_pubsub_with_fix(google: GoogleFake) -> None:
     google.refused["/topics"] = disabled("pubsub.googleapis.com", "Cloud Pub/Sub API")
     findings = check("queue", google.settings)
-    assert wrong(findings) == ["Pub/Sub API"]
+    assert failed(findings) == ["Pub/Sub API"]
     assert "gcloud services enable pubsub.googleapis.com --project p" in findings["Pub/Sub API"].remedy
     assert "permissions for queues" not in findings
 
 
-def test_permissions_for_queues_that_lack_are_listed(google: GoogleFake) -> None:
+def test_check_queue_lists_missing_permissions(google: GoogleFake) -> None:
     google.withheld = {"pubsub.topics.create"}
     finding = check("queue", google.settings)["permissions for queues"]
     assert not finding.ok
-    assert finding.message.endswith("are missing: pubsub.topics.create")
+    assert finding.message.endswith(" missing: pubsub.topics.create")
 
 
-def test_monitoring_that_is_off_is_told_and_not_called_wrong(google: GoogleFake) -> None:
+def test_check_queue_reports_disabled_monitoring_without_failing(google: GoogleFake) -> None:
     google.refused["/timeSeries"] = disabled("monitoring.googleapis.com", "Cloud Monitoring API")
     finding = check("queue", google.settings)["Cloud Monitoring API"]
     assert finding.ok
-    assert finding.message.startswith("the depth of queues will not be known")
+    assert finding.message.startswith("queue depth unavailable")
     assert "gcloud services enable monitoring.googleapis.com" in finding.remedy
 
 
-def test_a_dead_letter_topic_that_is_not_there_is_told(google: GoogleFake) -> None:
+def test_check_queue_reports_missing_dead_letter_topic(google: GoogleFake) -> None:
     settings = attrs.evolve(google.settings, dead_letter_topic="projects/p/topics/lost")
     finding = check("queue", settings)["dead-letter topic"]
-    assert (finding.ok, finding.message) == (False, "there is no topic lost")
+    assert (finding.ok, finding.message) == (False, "topic lost not found")
     assert "gcloud pubsub topics create lost" in finding.remedy
 
 
-def test_a_project_in_which_all_is_well_has_no_problem_for_prices(google: GoogleFake) -> None:
+def test_check_pricing_passes_for_complete_project(google: GoogleFake) -> None:
     findings = check("pricing", google.settings)
-    assert wrong(findings) == []
-    assert findings["Cloud Billing API"].message == "gives prices"
+    assert failed(findings) == []
+    assert findings["Cloud Billing API"].message == "price list readable"
 
 
-def test_nothing_is_changed(google: GoogleFake) -> None:
-    for axis in ("queue", "compute", "pricing"):
-        check(axis, google.settings)
+def test_checks_change_nothing(google: GoogleFake) -> None:
+    for kind in ("queue", "compute", "pricing"):
+        check(kind, google.settings)
     changing = [(method, path) for method, path in google.wire.calls if method != "GET"]
     assert {path.rpartition(":")[2] for _, path in changing} == {"testIamPermissions"}
 
 
-def test_prices_that_are_refused_come_with_the_command_that_mends_it(google: GoogleFake) -> None:
+def test_check_pricing_reports_disabled_billing_api_with_fix(google: GoogleFake) -> None:
     google.billing.refusal = disabled("cloudbilling.googleapis.com", "Cloud Billing API")
     finding = check("pricing", google.settings)["Cloud Billing API"]
     assert not finding.ok
     assert "gcloud services enable cloudbilling.googleapis.com --project p" in finding.remedy
 
 
-def test_without_credentials_that_alone_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_checks_without_credentials_report_credentials_only(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("GOOGLE_APPLICATION_CREDENTIALS", raising=False)
     monkeypatch.setenv("CLOUDSDK_CONFIG", str(tmp_path))
     monkeypatch.setenv("PATH", str(tmp_path))
     monkeypatch.setenv("NO_GCE_CHECK", "true")
-    for axis in ("queue", "compute", "pricing"):
-        findings = check(axis, GcpSettings(project_id="p"))
+    for kind in ("queue", "compute", "pricing"):
+        findings = check(kind, GcpSettings(project_id="p"))
         assert list(findings) == ["credentials"]
         assert not findings["credentials"].ok
         assert findings["credentials"].remedy.startswith("run: gcloud auth application-default login")
@@ -127,7 +127,7 @@ def run_doctor(google: GoogleFake, *arguments: str) -> Result:
     )
 
 
-def test_the_command_is_content_with_a_project_in_which_all_is_well(
+def test_doctor_command_passes_for_complete_project(
     google: GoogleFake, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -137,7 +137,7 @@ def test_the_command_is_content_with_a_project_in_which_all_is_well(
     assert "  ok       permissions for instances" in result.output
 
 
-def test_the_command_shows_each_remedy_and_fails(
+def test_doctor_command_shows_fixes_and_fails(
     google: GoogleFake, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -147,7 +147,7 @@ def test_the_command_shows_each_remedy_and_fails(
     assert "-> run: gcloud services enable pubsub.googleapis.com --project p" in result.output
 
 
-def test_the_command_prints_the_roles(google: GoogleFake, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_doctor_command_prints_roles(google: GoogleFake, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     result = run_doctor(google, "--policy")
     assert result.return_value == 0, result.output

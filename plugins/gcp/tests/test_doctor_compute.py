@@ -1,4 +1,4 @@
-"""What the doctor finds for instances, and what it advises, against services that answer and refuse as Google's do."""
+"""Doctor checks of instances and their fixes, against fakes of Google's services."""
 
 from __future__ import annotations
 
@@ -25,17 +25,17 @@ def google() -> Iterator[GoogleFake]:
 
 
 def check(settings: GcpSettings, context: CheckContext = HERE) -> dict[str, Finding]:
-    """The findings by subject."""
+    """Return the findings by subject."""
     return {finding.subject: finding for finding in check_compute(settings, context)}
 
 
-def wrong(findings: dict[str, Finding]) -> list[str]:
+def failed(findings: dict[str, Finding]) -> list[str]:
     return [subject for subject, finding in findings.items() if not finding.ok]
 
 
-def test_a_project_in_which_all_is_well_has_no_problem_for_instances(google: GoogleFake) -> None:
+def test_check_compute_passes_for_complete_project(google: GoogleFake) -> None:
     findings = check(google.settings)
-    assert wrong(findings) == []
+    assert failed(findings) == []
     assert list(findings) == [
         "credentials",
         "Compute Engine API",
@@ -48,22 +48,22 @@ def test_a_project_in_which_all_is_well_has_no_problem_for_instances(google: Goo
     ]
 
 
-def test_a_service_that_is_off_comes_with_the_command_that_turns_it_on(google: GoogleFake) -> None:
+def test_check_compute_reports_disabled_service_with_fix(google: GoogleFake) -> None:
     google.refused["/projects/p"] = disabled("compute.googleapis.com", "Compute Engine API")
     finding = check(google.settings)["Compute Engine API"]
     assert not finding.ok
-    assert finding.message == "the Compute Engine API is off in the project p"
+    assert finding.message == "the Compute Engine API is disabled in project p"
     assert finding.remedy == "run: gcloud services enable compute.googleapis.com --project p, and wait a minute"
 
 
-def test_a_project_that_is_not_there_is_told(google: GoogleFake) -> None:
+def test_check_compute_reports_missing_project(google: GoogleFake) -> None:
     finding = check(attrs.evolve(google.settings, project_id="q"))["Compute Engine API"]
     assert not finding.ok
-    assert finding.message == "the project q does not exist, or these credentials may not use it"
+    assert finding.message == "project q does not exist or is not accessible with these credentials"
     assert finding.remedy.startswith("run: gcloud projects list")
 
 
-def test_a_missing_permission_is_named(google: GoogleFake) -> None:
+def test_check_compute_names_missing_permission(google: GoogleFake) -> None:
     google.refused["/projects/p"] = google_error(
         403,
         "IAM_PERMISSION_DENIED",
@@ -71,65 +71,65 @@ def test_a_missing_permission_is_named(google: GoogleFake) -> None:
         metadata={"permission": "compute.projects.get", "resource": "projects/p"},
     )
     finding = check(google.settings)["Compute Engine API"]
-    assert finding.message.startswith("the permission compute.projects.get is missing for the Compute Engine API")
+    assert finding.message.startswith("permission compute.projects.get is missing for the Compute Engine API")
     assert "doctor --policy" in finding.remedy
 
 
-def test_all_permissions_are_asked_for_at_once_and_those_that_lack_are_listed(google: GoogleFake) -> None:
+def test_check_compute_lists_missing_permissions(google: GoogleFake) -> None:
     google.withheld = {"compute.instances.delete", "compute.disks.list"}
     finding = check(google.settings)["permissions for instances"]
     assert not finding.ok
-    assert finding.message == f"2 of {len(COMPUTE)} are missing: compute.disks.list, compute.instances.delete"
+    assert finding.message == f"2 of {len(COMPUTE)} missing: compute.disks.list, compute.instances.delete"
     assert "doctor --provider gcp --policy" in finding.remedy
 
 
-def test_permissions_that_cannot_be_asked_for_are_not_called_wrong(google: GoogleFake) -> None:
+def test_check_compute_skips_unavailable_permission_check(google: GoogleFake) -> None:
     google.refused["p:testIamPermissions"] = disabled(
         "cloudresourcemanager.googleapis.com", "Cloud Resource Manager API"
     )
     finding = check(google.settings)["permissions for instances"]
     assert finding.ok
-    assert finding.message == "could not be asked: the Cloud Resource Manager API is off in the project p"
+    assert finding.message == "not checked: the Cloud Resource Manager API is disabled in project p"
     assert "gcloud services enable cloudresourcemanager.googleapis.com" in finding.remedy
 
 
-def test_a_region_that_is_not_there_is_told(google: GoogleFake) -> None:
+def test_check_compute_reports_missing_region(google: GoogleFake) -> None:
     finding = check(google.settings, CheckContext(region="moon-west1"))["region"]
-    assert (finding.ok, finding.message) == (False, "there is no region moon-west1")
+    assert (finding.ok, finding.message) == (False, "region moon-west1 not found")
     assert "gcloud compute regions list --project p" in finding.remedy
 
 
-def test_a_region_that_is_not_chosen_is_told(google: GoogleFake) -> None:
+def test_check_compute_reports_unset_region(google: GoogleFake) -> None:
     finding = check(google.settings, CheckContext())["region"]
-    assert (finding.ok, finding.message) == (False, "no region is chosen")
+    assert (finding.ok, finding.message) == (False, "no region set")
 
 
-def test_a_zone_alone_names_its_region(google: GoogleFake) -> None:
+def test_check_compute_derives_region_from_zone(google: GoogleFake) -> None:
     assert check(google.settings, CheckContext(zone="us-central1-b"))["region"].ok
 
 
-def test_a_zone_of_another_region_is_told(google: GoogleFake) -> None:
+def test_check_compute_reports_zone_of_other_region(google: GoogleFake) -> None:
     finding = check(google.settings, CheckContext(region="us-central1", zone="us-east1-b"))["region"]
-    assert (finding.ok, finding.message) == (False, "the region us-central1 has no zone us-east1-b")
+    assert (finding.ok, finding.message) == (False, "region us-central1 has no zone us-east1-b")
     assert finding.remedy == "choose one of us-central1-a, us-central1-b, us-central1-c"
 
 
-def test_a_quota_of_which_nothing_is_left_is_told(google: GoogleFake) -> None:
-    google.used_up = {"IN_USE_ADDRESSES", "CPUS_ALL_REGIONS"}
+def test_check_compute_reports_exhausted_quotas(google: GoogleFake) -> None:
+    google.exhausted = {"IN_USE_ADDRESSES", "CPUS_ALL_REGIONS"}
     findings = check(google.settings)
-    assert wrong(findings) == ["quotas of the project", "quotas of us-central1"]
-    assert findings["quotas of us-central1"].message == "nothing is left of IN_USE_ADDRESSES (24 of 24 used)"
+    assert failed(findings) == ["quotas of the project", "quotas of us-central1"]
+    assert findings["quotas of us-central1"].message == "exhausted: IN_USE_ADDRESSES (24 of 24 used)"
     assert "gcloud compute regions describe us-central1 --project p" in findings["quotas of us-central1"].remedy
 
 
-def test_a_network_that_is_not_there_is_told(google: GoogleFake) -> None:
+def test_check_compute_reports_missing_network(google: GoogleFake) -> None:
     finding = check(attrs.evolve(google.settings, network="lab"))["network"]
-    assert (finding.ok, finding.message) == (False, "there is no network lab")
+    assert (finding.ok, finding.message) == (False, "network lab not found")
     assert "gcloud compute networks create lab" in finding.remedy
 
 
 @pytest.mark.parametrize(("access", "address", "ok"), [(True, False, True), (False, True, True), (False, False, False)])
-def test_instances_without_an_address_need_a_way_to_google(
+def test_check_compute_requires_private_google_access_without_external_address(
     google: GoogleFake, access: bool, address: bool, ok: bool
 ) -> None:
     google.private_access = access
@@ -138,7 +138,7 @@ def test_instances_without_an_address_need_a_way_to_google(
     assert ("--enable-private-ip-google-access" in finding.remedy) is not ok
 
 
-def test_a_service_account_that_is_not_there_is_told(google: GoogleFake) -> None:
+def test_check_compute_reports_missing_service_account(google: GoogleFake) -> None:
     finding = check(attrs.evolve(google.settings, service_account="nobody@p.iam.gserviceaccount.com"))[
         "service account of instances"
     ]
@@ -146,28 +146,28 @@ def test_a_service_account_that_is_not_there_is_told(google: GoogleFake) -> None
     assert finding.remedy == "run: gcloud iam service-accounts create nobody --project p"
 
 
-def test_a_service_account_that_may_not_be_used_is_told(google: GoogleFake) -> None:
+def test_check_compute_reports_unusable_service_account(google: GoogleFake) -> None:
     google.withheld = {"iam.serviceAccounts.actAs"}
     finding = check(google.settings)["service account of instances"]
     assert not finding.ok
     assert "roles/iam.serviceAccountUser" in finding.remedy
 
 
-def test_the_default_service_account_is_allowed_and_a_better_one_advised(google: GoogleFake) -> None:
+def test_check_compute_accepts_default_service_account_with_advice(google: GoogleFake) -> None:
     finding = check(attrs.evolve(google.settings, service_account=None))["service account of instances"]
     assert finding.ok
     assert "--service-account" in finding.message
 
 
-def test_a_service_that_cannot_be_reached_is_a_finding(google: GoogleFake) -> None:
+def test_check_compute_reports_unreachable_service(google: GoogleFake) -> None:
     google.wire.close()
     finding = check(google.settings)["Compute Engine API"]
     assert not finding.ok
-    assert "cannot be reached" in finding.message
+    assert finding.message.startswith("cannot reach ")
 
 
-def test_a_stand_in_is_not_asked_about_what_it_does_not_have(google: GoogleFake) -> None:
+def test_check_compute_skips_checks_that_emulator_lacks(google: GoogleFake) -> None:
     findings = check(GcpSettings(project_id="p", compute_endpoint=google.wire.url))
     assert "permissions for instances" not in findings
     assert "service account of instances" not in findings
-    assert wrong(findings) == []
+    assert failed(findings) == []

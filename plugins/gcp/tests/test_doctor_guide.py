@@ -1,4 +1,4 @@
-"""The guide says what is there: its settings, its flags, its commands."""
+"""The guide's settings, flags and commands agree with the code."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ FIELDS = attrs.fields_dict(GcpSettings)
 
 
 def commands() -> Iterator[list[str]]:
-    """The command lines of ours that the guide shows, as words."""
+    """Yield the cloud-tasks command lines of the guide, as argument lists."""
     for block in re.findall(r"(?:^    .*\n)+", GUIDE, flags=re.MULTILINE):
         for line in block.replace("\\\n", " ").splitlines():
             if line.strip().startswith("cloud-tasks "):
@@ -31,12 +31,12 @@ def commands() -> Iterator[list[str]]:
 COMMANDS = list(commands())
 
 
-def test_the_guide_shows_commands() -> None:
+def test_guide_shows_commands() -> None:
     assert {words[0] for words in COMMANDS} >= {"doctor", "plan", "run", "list-running-instances"}
 
 
 @pytest.mark.parametrize("words", COMMANDS, ids=" ".join)
-def test_a_command_of_the_guide_can_be_typed(words: list[str]) -> None:
+def test_guide_commands_have_known_options(words: list[str]) -> None:
     context = click.Context(cli, obj=AppContext(registry=make_registry()))
     command = cli.get_command(context, words[0])
     assert command is not None
@@ -53,10 +53,10 @@ def rows() -> Iterator[tuple[list[str], str]]:
 
 
 @pytest.mark.parametrize(("keys", "rest"), list(rows()), ids=lambda value: str(value)[:30])
-def test_a_setting_of_the_guide_is_there_with_its_flag(keys: list[str], rest: str) -> None:
+def test_guide_settings_have_their_flags(keys: list[str], rest: str) -> None:
     shown = re.findall(r"`(--[a-z-]+)`", rest.partition("|")[0])
     assert shown == [flag for key in keys if (flag := setting_info(FIELDS[key]).flag)]
 
 
-def test_the_guide_tells_of_every_setting() -> None:
+def test_guide_lists_every_setting() -> None:
     assert {key for keys, _ in rows() for key in keys} == set(FIELDS)

@@ -1,4 +1,4 @@
-"""The roles that ``doctor --policy`` prints, and the guide that shows them."""
+"""Roles printed by ``doctor --policy``, and the guide that lists them."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def printed(settings: GcpSettings) -> dict[str, str]:
     return dict(backend.policies(settings, CheckContext()))
 
 
-def test_each_document_is_a_role_as_gcloud_takes_it() -> None:
+def test_policies_are_valid_role_documents() -> None:
     documents = printed(GcpSettings(project_id="p"))
     assert sorted(documents) == ["cloud-tasks-controller.yaml", "cloud-tasks-worker.yaml"]
     for text in documents.values():
@@ -31,23 +31,23 @@ def test_each_document_is_a_role_as_gcloud_takes_it() -> None:
         assert role["includedPermissions"] == sorted(set(role["includedPermissions"]))
 
 
-def test_the_controller_may_do_what_the_doctor_asks_for() -> None:
+def test_policies_controller_has_checked_permissions() -> None:
     role = yaml.safe_load(printed(GcpSettings(project_id="p"))["cloud-tasks-controller.yaml"])
     assert {*COMPUTE, *CONTROLLER_QUEUE} <= set(role["includedPermissions"])
 
 
-def test_the_worker_may_take_tasks_and_send_events_and_nothing_else() -> None:
+def test_policies_worker_has_minimum_permissions() -> None:
     role = yaml.safe_load(printed(GcpSettings(project_id="p"))["cloud-tasks-worker.yaml"])
     assert role["includedPermissions"] == list(WORKER)
     assert not [each for each in WORKER if re.search(r"^compute\.|^iam\.|create|delete|update|setIamPolicy", each)]
 
 
 @pytest.mark.parametrize("permission", sorted({*COMPUTE, *CONTROLLER_QUEUE, *WORKER}))
-def test_a_permission_has_the_form_of_one(permission: str) -> None:
+def test_permissions_are_well_formed(permission: str) -> None:
     assert re.fullmatch(r"(compute|pubsub|monitoring)\.[a-zA-Z]+\.[a-zA-Z]+", permission)
 
 
-def test_the_commands_name_the_accounts_of_the_settings() -> None:
+def test_policies_commands_name_accounts_of_settings() -> None:
     settings = GcpSettings(
         project_id="p", service_account="w@p.iam.gserviceaccount.com", impersonate_service_account="c@p"
     )
@@ -60,7 +60,7 @@ def test_the_commands_name_the_accounts_of_the_settings() -> None:
     assert "--member serviceAccount:w@p.iam.gserviceaccount.com" in documents["cloud-tasks-worker.yaml"]
 
 
-def test_the_guide_shows_every_permission_of_both_roles() -> None:
+def test_guide_lists_every_permission() -> None:
     text = GUIDE.read_text(encoding="utf-8")
     shown = set(re.findall(r"`((?:compute|pubsub|monitoring|serviceusage)\.[a-zA-Z]+\.[a-zA-Z]+)`", text))
     for document in printed(GcpSettings(project_id="p")).values():

@@ -1,4 +1,4 @@
-"""What a worker learns from the metadata server."""
+"""Instance side: identity and termination notice from the metadata server."""
 
 from __future__ import annotations
 
@@ -45,15 +45,15 @@ def side(server: MetadataServer) -> Iterator[GceInstanceSide]:
 def eventually(condition: Callable[[], object]) -> None:
     deadline = time.monotonic() + 20
     while not condition():
-        assert time.monotonic() < deadline, "it did not happen within 20 s"
+        assert time.monotonic() < deadline, "condition not met within 20 s"
         time.sleep(0.005)
 
 
-def test_the_identity_is_that_of_the_listing(side: GceInstanceSide) -> None:
+def test_identity_matches_listing(side: GceInstanceSide) -> None:
     assert side.identity() == InstanceIdentity(instance_id="ct-job-1", zone="us-central1-f", instance_type="e2-small")
 
 
-def test_an_identity_that_cannot_be_had_is_asked_for_again() -> None:
+def test_identity_is_requested_again_after_failure() -> None:
     wire = Wire()
     answers = {"name": "ct-job-1", "zone": "projects/1/zones/z-a", "machine-type": "projects/1/machineTypes/e2-small"}
     flavor = {"Metadata-Flavor": "Google"}
@@ -72,27 +72,27 @@ def test_an_identity_that_cannot_be_had_is_asked_for_again() -> None:
         assert side.identity().instance_id == "ct-job-1"
 
 
-def test_somebody_elses_server_is_not_believed() -> None:
+def test_identity_refuses_other_servers() -> None:
     wire = Wire()
     wire.route("GET", ".*", lambda request: "welcome")
-    with wire.serving(), pytest.raises(ProviderError, match="not Google's server"):
+    with wire.serving(), pytest.raises(ProviderError, match="is not Google's"):
         GceInstanceSide({"GCE_METADATA_HOST": f"127.0.0.1:{wire.port}"}).identity()
 
 
-def test_a_machine_without_a_metadata_server_says_so() -> None:
+def test_identity_reports_unreachable_metadata_server() -> None:
     unused = Wire()
     port = unused.port
     unused.close()
     side = GceInstanceSide({"GCE_METADATA_HOST": f"127.0.0.1:{port}"})
-    with pytest.raises(ProviderError, match="cannot be reached"):
+    with pytest.raises(ProviderError, match="cannot reach the metadata server"):
         side.identity()
 
 
-def test_without_a_preemption_there_is_no_notice(side: GceInstanceSide) -> None:
+def test_termination_notice_without_preemption_is_none(side: GceInstanceSide) -> None:
     assert [side.termination_notice() for _ in range(3)] == [None, None, None]
 
 
-def test_a_preemption_is_noticed_with_the_time_that_is_left(server: MetadataServer, side: GceInstanceSide) -> None:
+def test_termination_notice_has_time_of_termination(server: MetadataServer, side: GceInstanceSide) -> None:
     assert side.termination_notice() is None
     server.set("preempted", "TRUE")
     eventually(lambda: side.termination_notice() is not None)
@@ -100,7 +100,7 @@ def test_a_preemption_is_noticed_with_the_time_that_is_left(server: MetadataServ
     assert side.termination_notice() == expected
 
 
-def test_a_notice_that_was_seen_stays(server: MetadataServer, side: GceInstanceSide) -> None:
+def test_termination_notice_stays(server: MetadataServer, side: GceInstanceSide) -> None:
     side.termination_notice()
     server.set("preempted", "TRUE")
     eventually(lambda: side.termination_notice() is not None)
@@ -108,13 +108,13 @@ def test_a_notice_that_was_seen_stays(server: MetadataServer, side: GceInstanceS
     assert side.termination_notice() is not None
 
 
-def test_a_preemption_before_the_first_question_is_noticed_too(server: MetadataServer, side: GceInstanceSide) -> None:
+def test_termination_notice_detects_earlier_preemption(server: MetadataServer, side: GceInstanceSide) -> None:
     server.set("preempted", "TRUE")
     side.termination_notice()
     eventually(lambda: side.termination_notice() is not None)
 
 
-def test_the_wait_for_a_preemption_outlives_a_server_that_fails() -> None:
+def test_termination_notice_survives_server_failures() -> None:
     wire = Wire()
     preempted = {"value": "FALSE"}
     wire.route(
@@ -133,7 +133,7 @@ def test_the_wait_for_a_preemption_outlives_a_server_that_fails() -> None:
         side.close()
 
 
-def test_asking_for_a_notice_does_not_ask_the_server_each_time() -> None:
+def test_termination_notice_does_not_call_server_each_time() -> None:
     wire = Wire()
     wire.route(
         "GET",
@@ -149,14 +149,14 @@ def test_asking_for_a_notice_does_not_ask_the_server_each_time() -> None:
         assert len(wire.calls) < 10
 
 
-def test_the_plugin_opens_it(server: MetadataServer, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_open_instance_opens_instance_side(server: MetadataServer, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("GCE_METADATA_HOST", server.host)
     backend = Registry(only=["gcp"]).compute("gcp")
     with backend.open_instance(GcpSettings(), InstanceContext(job_id="job")) as side:
         assert side.identity().instance_id == "ct-job-1"
 
 
-def test_it_imports_nothing_of_googles() -> None:
+def test_instance_side_imports_no_google_library() -> None:
     program = (
         "import sys; import cloud_tasks_gcp.plugin, cloud_tasks_gcp.instance_side; "
         "print([name for name in sys.modules if name.startswith(('google', 'requests', 'grpc'))])"

@@ -1,9 +1,11 @@
-"""The plugin as core finds it: what it registers, with which settings, and what that costs."""
+"""Registration, settings and import cost of the plugin."""
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
+from pathlib import Path
 from typing import Any
 
 import attrs
@@ -19,14 +21,14 @@ def registry() -> Registry:
     return Registry(only=["gcp"])
 
 
-def test_the_installed_distribution_registers_its_three_backends(registry: Registry) -> None:
+def test_plugin_registers_three_backends(registry: Registry) -> None:
     assert registry.queue("gcp").settings is GcpSettings
     assert registry.compute("gcp").settings is GcpSettings
     assert registry.pricing("gcp").settings is GcpSettings
     assert registry.problems() == ()
 
 
-def test_asking_for_its_descriptors_imports_no_sdk() -> None:
+def test_descriptors_import_no_sdk() -> None:
     program = (
         "import sys; from cloud_tasks.registry import Registry; Registry(only=['gcp']).queue('gcp'); "
         "print([name for name in ('grpc', 'google.auth', 'google.pubsub_v1', 'requests') if name in sys.modules])"
@@ -35,7 +37,7 @@ def test_asking_for_its_descriptors_imports_no_sdk() -> None:
     assert ran.stdout.strip() == "[]"
 
 
-def test_opening_a_queue_needs_no_controllers_sdk() -> None:
+def test_open_queue_needs_no_controller_sdk() -> None:
     program = (
         "import sys; from datetime import timedelta; from cloud_tasks.plugin import QueueContext\n"
         "from cloud_tasks.registry import Registry; from cloud_tasks_gcp.settings import GcpSettings\n"
@@ -49,19 +51,19 @@ def test_opening_a_queue_needs_no_controllers_sdk() -> None:
 
 
 @pytest.mark.parametrize(
-    "wrong",
+    "invalid",
     [{"retention_days": 32.0}, {"retention_days": 0.0}, {"max_delivery_attempts": 4}, {"queue_prefix": "google-"}],
 )
-def test_what_pub_sub_would_refuse_is_refused_before(wrong: dict[str, Any]) -> None:
+def test_settings_refuse_values_invalid_for_pubsub(invalid: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match="must"):
-        GcpSettings(**wrong)
+        GcpSettings(**invalid)
 
 
-def test_the_emulators_own_variable_is_understood() -> None:
+def test_settings_read_emulator_variable() -> None:
     assert setting_info(attrs.fields(GcpSettings).pubsub_endpoint).env == "PUBSUB_EMULATOR_HOST"
 
 
-def test_the_settings_carry_the_flags_that_users_know() -> None:
+def test_settings_have_documented_flags() -> None:
     flags = {field.name: setting_info(field).flag for field in attrs.fields(GcpSettings) if setting_info(field).flag}
     assert flags == {
         "project_id": "--project-id",
@@ -70,6 +72,14 @@ def test_the_settings_carry_the_flags_that_users_know() -> None:
     }
 
 
-def test_what_must_not_be_shown_is_marked_secret() -> None:
+def test_settings_have_no_secrets() -> None:
     secret = {field.name for field in attrs.fields(GcpSettings) if setting_info(field).secret}
     assert secret == set()
+
+
+def test_plugin_imports_only_the_promised_packages_of_core() -> None:
+    sources = list((Path(__file__).parents[1] / "src").rglob("*.py"))
+    imported = {name for file in sources for name in re.findall(r"^\s*from (cloud_tasks\b\S*)", file.read_text(), re.M)}
+    promised = {"cloud_tasks.errors", "cloud_tasks.model", "cloud_tasks.plugin", "cloud_tasks.plugin.kit"}
+    assert imported - promised == set()
+    assert "cloud_tasks.plugin" in imported

@@ -1,4 +1,4 @@
-"""The prices as the controller gets them: fetched late, kept on disk, used offline; against a catalog over HTTP."""
+"""`CatalogPricing`: fetching, caching and offline use, against a fake catalog over HTTP."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ class Clock:
     def __call__(self) -> datetime:
         return self.now
 
-    def after(self, **passed: float) -> None:
+    def advance(self, **passed: float) -> None:
         self.now += timedelta(**passed)
 
 
@@ -79,24 +79,24 @@ class TestGcpPricing(PricingContract):
         )
 
 
-def test_an_offer_carries_the_price_and_the_time_of_the_list(settings: GcpSettings, clock: Clock) -> None:
+def test_price_has_time_of_price_list(settings: GcpSettings, clock: Clock) -> None:
     pricing = CatalogPricing(settings, PricingContext(), now=clock)
     fetched = clock.now
     pricing.price([request()])
-    clock.after(hours=3)
+    clock.advance(hours=3)
     (offer,) = pricing.price([request()])
     assert isinstance(offer, Offer)
     assert offer.price_per_hour == HOURLY
     assert offer.priced_at == fetched
 
 
-def test_nothing_is_fetched_before_a_price_is_asked_for(settings: GcpSettings, catalog: BillingFake) -> None:
+def test_price_of_no_requests_fetches_nothing(settings: GcpSettings, catalog: BillingFake) -> None:
     with backend().open(settings, PricingContext()) as pricing:
         assert pricing.price([]) == ()
         assert catalog.calls == 0
 
 
-def test_a_list_in_many_pages_is_read_to_its_end(settings: GcpSettings, catalog: BillingFake) -> None:
+def test_price_reads_all_pages(settings: GcpSettings, catalog: BillingFake) -> None:
     catalog.page_size = 7
     (offer,) = CatalogPricing(settings, PricingContext()).price([request()])
     assert isinstance(offer, Offer)
@@ -104,9 +104,7 @@ def test_a_list_in_many_pages_is_read_to_its_end(settings: GcpSettings, catalog:
     assert catalog.calls == -(-len(skus()) // 7)
 
 
-def test_the_list_is_fetched_once_for_all_regions_and_threads_to_come(
-    settings: GcpSettings, catalog: BillingFake, tmp_path: Path
-) -> None:
+def test_price_fetches_list_once_for_all_regions(settings: GcpSettings, catalog: BillingFake, tmp_path: Path) -> None:
     context = PricingContext(cache_dir=tmp_path)
     pricing = CatalogPricing(settings, context)
     pricing.price([request(), request(zone="europe-west1-b"), request(zone="moon-west1-a")])
@@ -115,26 +113,27 @@ def test_the_list_is_fetched_once_for_all_regions_and_threads_to_come(
     assert catalog.calls == 1
 
 
-def test_a_region_without_prices_is_told_apart_and_stops_no_other(settings: GcpSettings) -> None:
+def test_price_of_unknown_region_is_unpriced(settings: GcpSettings) -> None:
     first, second = CatalogPricing(settings, PricingContext()).price([request(zone="moon-west1-a"), request()])
     assert isinstance(first, Unpriced)
-    assert first.reason == "the catalog has no prices of the region moon-west1"
+    assert first.reason == "the catalog has no prices for region moon-west1"
     assert isinstance(second, Offer)
 
 
 @pytest.mark.parametrize(
     ("disk", "reason"),
     [
-        (BootDisk(disk_type="pd-extreme", size_gb=10), "a pd-extreme boot disk has 500 to 65536 GB, not 10"),
+        (
+            BootDisk(disk_type="pd-extreme", size_gb=10),
+            "a pd-extreme boot disk has 500 to 65,536 GB, not 10",
+        ),
         (
             BootDisk(disk_type="hyperdisk-balanced", size_gb=10, iops=9_000),
-            "a hyperdisk-balanced boot disk of 10 GB has at most 5000 IOPS, not 9000",
+            "a hyperdisk-balanced boot disk of 10 GB has at most 5,000 IOPS, not 9,000",
         ),
     ],
 )
-def test_a_disk_that_would_be_refused_has_no_price_and_says_why(
-    settings: GcpSettings, disk: BootDisk, reason: str
-) -> None:
+def test_price_of_invalid_disk_is_unpriced_with_reason(settings: GcpSettings, disk: BootDisk, reason: str) -> None:
     refused = attrs.evolve(request(), boot_disk=disk)
     with backend().open(settings, PricingContext()) as pricing:
         unpriced, offer = pricing.price([refused, request()])
@@ -142,72 +141,68 @@ def test_a_disk_that_would_be_refused_has_no_price_and_says_why(
     assert isinstance(offer, Offer)
 
 
-def test_regions_have_prices_of_their_own(settings: GcpSettings) -> None:
+def test_price_differs_by_region(settings: GcpSettings) -> None:
     here, there = CatalogPricing(settings, PricingContext()).price([request(), request(zone="europe-west1-b")])
     assert isinstance(here, Offer)
     assert isinstance(there, Offer)
     assert there.price_per_hour > here.price_per_hour
 
 
-def test_prices_older_than_the_settings_allow_are_fetched_again(
-    settings: GcpSettings, catalog: BillingFake, clock: Clock
-) -> None:
+def test_price_refetches_expired_list(settings: GcpSettings, catalog: BillingFake, clock: Clock) -> None:
     pricing = CatalogPricing(settings, PricingContext(), now=clock)
     pricing.price([request()])
-    clock.after(hours=25)
+    clock.advance(hours=25)
     (offer,) = pricing.price([request()])
     assert isinstance(offer, Offer)
     assert catalog.calls == 2
     assert offer.priced_at == clock.now
 
 
-def test_without_a_network_the_list_at_hand_is_used_and_its_age_is_told(
+def test_price_without_network_uses_cached_list_with_warning(
     settings: GcpSettings, catalog: BillingFake, clock: Clock, tmp_path: Path
 ) -> None:
     context = PricingContext(cache_dir=tmp_path)
     CatalogPricing(settings, context, now=clock).price([request()])
     catalog.wire.close()
     fetched = clock.now
-    clock.after(hours=48)
+    clock.advance(hours=48)
     with capture_logs() as logs:
         pricing = CatalogPricing(settings, context, now=clock)
         (offer,) = pricing.price([request()])
         pricing.price([request()])
     assert isinstance(offer, Offer)
     assert (offer.price_per_hour, offer.priced_at) == (HOURLY, fetched)
-    (told,) = [entry["event"] for entry in logs]
-    assert told.startswith(
-        f"Prices of Google Cloud of us-central1: using those of {fetched:%Y-%m-%d %H:%M} UTC: 127.0.0.1:"
+    (message,) = [entry["event"] for entry in logs]
+    assert message.startswith(
+        f"Prices of Google Cloud of us-central1: using those of {fetched:%Y-%m-%d %H:%M} UTC: cannot reach 127.0.0.1:"
     )
 
 
-def test_after_a_failure_google_is_asked_again_a_while_later(
-    settings: GcpSettings, catalog: BillingFake, clock: Clock
-) -> None:
+def test_price_retries_fetch_after_pause(settings: GcpSettings, catalog: BillingFake, clock: Clock) -> None:
     pricing = CatalogPricing(settings, PricingContext(), now=clock)
     pricing.price([request()])
-    clock.after(hours=25)
+    clock.advance(hours=25)
     catalog.refusal = google_error(403, "IAM_PERMISSION_DENIED", "No.")
     pricing.price([request()])
     catalog.refusal = None
     pricing.price([request()])
     assert catalog.calls == 2
-    clock.after(minutes=11)
+    clock.advance(minutes=11)
     (offer,) = pricing.price([request()])
     assert isinstance(offer, Offer)
     assert offer.priced_at == clock.now
 
 
-def test_without_a_network_and_without_a_list_the_error_says_so() -> None:
+def test_price_without_network_and_cache_raises() -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         unserved = GcpSettings(billing_endpoint=f"http://127.0.0.1:{taken.getsockname()[1]}")
-        with pytest.raises(ProviderError, match="cannot be reached") as caught:
+        with pytest.raises(ProviderError, match="cannot reach") as caught:
             CatalogPricing(unserved, PricingContext()).price([request()])
     assert caught.value.transient
 
 
-def test_a_catalog_that_is_off_says_how_to_turn_it_on(settings: GcpSettings, catalog: BillingFake) -> None:
+def test_price_reports_disabled_billing_api_with_fix(settings: GcpSettings, catalog: BillingFake) -> None:
     catalog.refusal = google_error(
         403,
         "SERVICE_DISABLED",
@@ -216,12 +211,12 @@ def test_a_catalog_that_is_off_says_how_to_turn_it_on(settings: GcpSettings, cat
     )
     with pytest.raises(ProviderError) as caught:
         CatalogPricing(settings, PricingContext()).price([request()])
-    assert caught.value.message == "the Cloud Billing API is off in the project p"
+    assert caught.value.message == "the Cloud Billing API is disabled in project p"
     assert caught.value.hint.startswith("run: gcloud services enable cloudbilling.googleapis.com --project p")
-    assert catalog.calls == 1, "what cannot pass is not tried again"
+    assert catalog.calls == 1, "a permanent error is not retried"
 
 
-def test_passing_faults_are_tried_again(settings: GcpSettings, catalog: BillingFake) -> None:
+def test_price_retries_transient_faults(settings: GcpSettings, catalog: BillingFake) -> None:
     catalog.page_size = 50
     catalog.wire.fault = Fault(share=0.2)
     (offer,) = CatalogPricing(settings, PricingContext()).price([request()])
@@ -230,9 +225,7 @@ def test_passing_faults_are_tried_again(settings: GcpSettings, catalog: BillingF
     assert catalog.wire.struck > 0
 
 
-def test_a_list_that_breaks_off_in_the_middle_is_no_list(
-    settings: GcpSettings, catalog: BillingFake, tmp_path: Path
-) -> None:
+def test_price_discards_partial_list(settings: GcpSettings, catalog: BillingFake, tmp_path: Path) -> None:
     catalog.page_size = 100
     catalog.wire.fault = Fault(share=1.0, status=None)
     with pytest.raises(ProviderError):
@@ -240,13 +233,13 @@ def test_a_list_that_breaks_off_in_the_middle_is_no_list(
     assert list(tmp_path.rglob("*.json")) == []
 
 
-def test_an_empty_list_is_no_list(settings: GcpSettings, catalog: BillingFake) -> None:
+def test_price_refuses_empty_list(settings: GcpSettings, catalog: BillingFake) -> None:
     catalog.skus = []
-    with pytest.raises(ProviderError, match="has no price of Compute Engine"):
+    with pytest.raises(ProviderError, match="has no prices for Compute Engine"):
         CatalogPricing(settings, PricingContext()).price([request()])
 
 
-def test_what_is_kept_is_small_exact_and_by_region(settings: GcpSettings, tmp_path: Path) -> None:
+def test_cache_files_are_small_exact_and_by_region(settings: GcpSettings, tmp_path: Path) -> None:
     CatalogPricing(settings, PricingContext(cache_dir=tmp_path)).price([request()])
     assert sorted(path.name for path in tmp_path.iterdir()) == [
         f"gcp-prices-{region}.json" for region in ("asia-east1", "europe-west1", "us-central1", "us-east1", "us-west1")
@@ -256,7 +249,7 @@ def test_what_is_kept_is_small_exact_and_by_region(settings: GcpSettings, tmp_pa
     assert (tmp_path / "gcp-prices-us-central1.json").stat().st_size < 20_000
 
 
-def test_prices_of_another_catalog_are_not_taken(settings: GcpSettings, catalog: BillingFake, tmp_path: Path) -> None:
+def test_cache_files_of_other_catalog_are_ignored(settings: GcpSettings, catalog: BillingFake, tmp_path: Path) -> None:
     CatalogPricing(settings, PricingContext(cache_dir=tmp_path)).price([request()])
     with serving() as other:
         elsewhere = attrs.evolve(settings, billing_endpoint=other.url)

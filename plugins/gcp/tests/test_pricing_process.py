@@ -1,4 +1,4 @@
-"""The catalog's stand-in as a process of its own, as job-level tests and demonstrations start it."""
+"""The catalog fake as a separate process, as used by job-level tests."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def address() -> Iterator[str]:
         assert process.wait(timeout=20) == 0
 
 
-def test_prices_come_from_another_process(address: str) -> None:
+def test_billing_fake_serves_from_separate_process(address: str) -> None:
     machine = InstanceType(
         name="n2-standard-8", vcpus=8, memory_gb=32, architecture=Architecture.X86_64, zones=("us-central1-a",)
     )

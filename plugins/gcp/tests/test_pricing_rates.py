@@ -1,4 +1,4 @@
-"""From the API's JSON to a rate: exact, by structure, and never from what is sold otherwise."""
+"""SKUs and rates: exact amounts, recognized titles, excluded offers."""
 
 from __future__ import annotations
 
@@ -49,40 +49,40 @@ def key_of(description: str, **how: Any) -> str | None:
     return rate_key(found) if found is not None else None
 
 
-def test_units_and_nanos_make_one_exact_amount() -> None:
+def test_read_skus_combines_units_and_nanos_exactly() -> None:
     raw = sku("E2 Instance Core", {"currencyCode": "USD", "units": "9", "nanos": 796550569})
     assert price_of(raw) == Money("9.796550569")
 
 
-def test_a_price_without_units_is_only_its_nanos() -> None:
+def test_read_skus_accepts_nanos_without_units() -> None:
     assert price_of(sku("E2 Instance Core", {"nanos": 21811590})) == Money("0.02181159")
 
 
-def test_the_first_tier_that_costs_anything_is_the_price() -> None:
+def test_read_skus_uses_first_nonzero_tier() -> None:
     raw = sku("Storage PD Capacity", {"units": "0", "nanos": 0}, {"nanos": 40_000_000}, {"nanos": 30_000_000})
     assert price_of(raw) == Money("0.04")
 
 
-def test_what_is_free_altogether_costs_nothing() -> None:
+def test_read_skus_accepts_zero_price() -> None:
     assert price_of(sku("E2 Instance Core", {"units": "0"}, {"units": "0"})) == Money(0)
 
 
-def test_a_month_has_730_hours() -> None:
+def test_read_skus_converts_month_to_730_hours() -> None:
     assert price_of(sku("Balanced PD Capacity", {"units": "73"}, unit="GiBy.mo", family="Storage")) == Money("0.1")
 
 
-def test_a_price_per_gigabyte_becomes_one_per_gibibyte() -> None:
+def test_read_skus_converts_gigabytes_to_gibibytes() -> None:
     assert price_of(sku("C4D Instance Ram", {"units": "1"}, unit="GBy.h")) == Money("1.073741824")
 
 
-def test_the_newest_price_of_a_timeline_counts() -> None:
+def test_read_skus_uses_newest_price() -> None:
     raw = sku("E2 Instance Core", {"units": "1"})
     raw["pricingInfo"] += sku("E2 Instance Core", {"units": "2"})["pricingInfo"]
     assert price_of(raw) == Money(2)
 
 
 @pytest.mark.parametrize(
-    "spoilt",
+    "invalid",
     [
         sku("E2 Instance Core", unit="fortnight"),
         sku("E2 Instance Core", {"currencyCode": "EUR", "units": "1"}),
@@ -97,7 +97,7 @@ def test_the_newest_price_of_a_timeline_counts() -> None:
     ids=[
         "unknown unit",
         "other currency",
-        "no number",
+        "invalid number",
         "a commitment",
         "a licence",
         "no price",
@@ -106,8 +106,8 @@ def test_the_newest_price_of_a_timeline_counts() -> None:
         "no description",
     ],
 )
-def test_a_sku_that_says_too_little_is_skipped_and_stops_no_other(spoilt: dict[str, Any]) -> None:
-    answer = {"skus": [spoilt, sku("N2 Instance Core")]}
+def test_read_skus_skips_invalid_skus(invalid: dict[str, Any]) -> None:
+    answer = {"skus": [invalid, sku("N2 Instance Core")]}
     assert [each.title for each in read_skus([answer])] == ["N2 Instance Core"]
 
 
@@ -138,7 +138,7 @@ def test_a_sku_that_says_too_little_is_skipped_and_stops_no_other(spoilt: dict[s
         ("C2D AMD Core running in Dallas", "core/c2d"),
     ],
 )
-def test_a_title_names_its_rate(description: str, key: str) -> None:
+def test_rate_key_of_compute_titles(description: str, key: str) -> None:
     assert key_of(description) == key
 
 
@@ -154,7 +154,7 @@ def test_a_title_names_its_rate(description: str, key: str) -> None:
         ("SSD backed Local Storage", "ssd"),
     ],
 )
-def test_a_disk_names_its_rate(description: str, key: str) -> None:
+def test_rate_key_of_disk_titles(description: str, key: str) -> None:
     assert key_of(description, family="Storage") == key
 
 
@@ -178,7 +178,7 @@ def test_a_disk_names_its_rate(description: str, key: str) -> None:
     ],
 )
 @pytest.mark.parametrize("family", ["Compute", "Storage"])
-def test_what_is_sold_otherwise_is_no_rate(description: str, family: str) -> None:
+def test_rate_key_of_excluded_offers_is_none(description: str, family: str) -> None:
     assert key_of(description, family=family) is None
 
 
@@ -191,19 +191,19 @@ def test_what_is_sold_otherwise_is_no_rate(description: str, family: str) -> Non
         ("Spot Preemptible A4 Nvidia B200 (1 gpu slice) running in Americas", "OnDemand"),
     ],
 )
-def test_spot_is_told_by_the_usage_or_by_the_description(description: str, usage: str) -> None:
+def test_read_skus_recognizes_spot_by_usage_or_description(description: str, usage: str) -> None:
     found = read(sku(description, usage=usage))
     assert found is not None
     assert found.spot
     assert rate_key(found) in ("core/e2", "gpu/nvidia-l4", "slice/nvidia-b200")
 
 
-def test_of_two_prices_for_one_thing_the_higher_counts() -> None:
+def test_rates_by_region_uses_higher_of_two_prices() -> None:
     answer = {"skus": [sku("E2 Instance Core", {"units": each}) for each in ("2", "3", "1")]}
     assert rates_by_region(read_skus([answer]), NOW)["us-central1"].on_demand == {"core/e2": Money(3)}
 
 
-def test_a_sku_counts_in_each_of_its_regions_and_in_no_other() -> None:
+def test_rates_by_region_applies_sku_to_its_regions() -> None:
     answer = {"skus": [sku("E2 Instance Core", regions=("us-east1", "us-west1"))]}
     assert sorted(rates_by_region(read_skus([answer]), NOW)) == ["us-east1", "us-west1"]
 
@@ -223,34 +223,34 @@ def machine(name: str, vcpus: int, memory_gb: float, **more: Any) -> InstanceTyp
     )
 
 
-def test_memory_beyond_what_a_custom_machine_may_have_costs_the_extended_price() -> None:
+def test_price_of_extended_memory() -> None:
     known = rates(core__n2__custom="1", ram__n2__custom="0.01", ram__n2__extended="0.1")
     found = known.price(machine("n2-custom-2-20480-ext", 2, 20), DISK, spot=False)
     assert (found.cpu, found.memory) == (Money(2), Money("0.56"))
 
 
-def test_the_oldest_custom_machines_have_no_family_in_their_name() -> None:
+def test_price_of_custom_n1_without_family_name() -> None:
     known = rates(core__n1__custom="1", ram__n1__custom="0.01")
     assert known.price(machine("custom-4-8192", 4, 8), DISK, spot=False).total == Money("4.08")
 
 
-def test_a_custom_e2_costs_what_other_e2_machines_cost_where_it_has_no_price_of_its_own() -> None:
+def test_price_of_custom_e2_falls_back_to_standard_e2() -> None:
     known = rates(core__e2="1", ram__e2="0.01")
     assert known.price(machine("e2-custom-4-8192", 4, 8), DISK, spot=False).total == Money("4.08")
     assert known.price(machine("e2-custom-small-2048", 2, 2), DISK, spot=False).total == Money("0.52")
 
 
-def test_a_family_without_its_own_local_ssd_price_in_the_region_pays_the_common_one() -> None:
+def test_price_of_local_ssd_falls_back_to_common_rate() -> None:
     known = rates(core__c4="0", ram__c4="0", ssd="0.5")
     assert known.price(machine("c4-standard-8-lssd", 8, 30, local_ssd_gb=375), DISK, spot=False).total == Money("187.5")
 
 
-def test_z3_pays_the_common_local_ssd_price_though_it_has_one_of_its_own() -> None:
+def test_price_of_z3_local_ssd_uses_common_rate() -> None:
     known = rates(core__z3="0", ram__z3="0", ssd="0.5", ssd__z3="9")
     assert known.price(machine("z3-highmem-88", 88, 704, local_ssd_gb=2), DISK, spot=False).total == Money(1)
 
 
-def test_disks_pay_for_what_is_provisioned_beyond_what_is_included() -> None:
+def test_price_of_disk_counts_performance_above_included() -> None:
     known = rates(
         core__e2="0",
         ram__e2="0",
@@ -261,7 +261,7 @@ def test_disks_pay_for_what_is_provisioned_beyond_what_is_included() -> None:
     assert (found.boot_disk_iops, found.boot_disk_throughput) == (Money(1), Money(1))
 
 
-def test_a_disk_costs_the_same_on_a_spot_machine() -> None:
+def test_price_of_disk_is_same_for_spot() -> None:
     known = Rates(
         region="us-central1",
         fetched_at=NOW,
@@ -274,29 +274,27 @@ def test_a_disk_costs_the_same_on_a_spot_machine() -> None:
 @pytest.mark.parametrize(
     ("machine", "disk", "reason"),
     [
-        (machine("n2-standard-2", 2, 8), DISK, "the catalog has no price of core/n2 in us-central1"),
-        (machine("a2-highgpu-1g", 12, 85), DISK, "its accelerators are not known"),
+        (machine("n2-standard-2", 2, 8), DISK, "the catalog has no price for core/n2 in us-central1"),
+        (machine("a2-highgpu-1g", 12, 85), DISK, "unknown accelerators"),
         (
             machine("e2-standard-2", 2, 8, gpu_count=1, gpu_type="nvidia-abacus"),
             DISK,
-            "the accelerator nvidia-abacus is not known",
+            "unknown accelerator nvidia-abacus",
         ),
         (
             machine("e2-standard-2", 2, 8),
             BootDisk(disk_type="pd-papyrus", size_gb=10),
-            "the boot disk type pd-papyrus is not known",
+            "unknown boot disk type pd-papyrus",
         ),
-        (machine("n9-custom-2-20480-ext", 2, 20), DISK, "extended memory of N9 is not known"),
+        (machine("n9-custom-2-20480-ext", 2, 20), DISK, "unknown price of extended memory for N9"),
     ],
 )
-def test_a_part_that_is_not_known_leaves_the_machine_without_a_price(
-    machine: InstanceType, disk: BootDisk, reason: str
-) -> None:
+def test_price_with_unknown_part_raises(machine: InstanceType, disk: BootDisk, reason: str) -> None:
     with pytest.raises(NotPricedError) as caught:
         rates(core__e2="1", ram__e2="1").price(machine, disk, spot=False)
     assert str(caught.value) == reason
 
 
-def test_a_missing_spot_price_says_that_it_is_the_spot_price() -> None:
-    with pytest.raises(NotPricedError, match="no spot price of core/e2 in us-central1"):
+def test_price_error_names_missing_spot_price() -> None:
+    with pytest.raises(NotPricedError, match="no spot price for core/e2 in us-central1"):
         rates(core__e2="1", ram__e2="1").price(machine("e2-standard-2", 2, 8), DISK, spot=True)

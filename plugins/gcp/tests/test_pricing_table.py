@@ -1,4 +1,4 @@
-"""What each family costs: the table of the documentation against the code, over the whole path from the API's JSON."""
+"""Documented prices of each family against the code, from the API's JSON to the price."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ PD_STANDARD = BootDisk(disk_type="pd-standard", size_gb=10)
 
 
 def table(heading: str) -> Iterator[dict[str, str]]:
-    """The rows of the first table under a heading, by column."""
+    """Yield the rows of the first table under a heading, by column."""
     section = PAGE.read_text(encoding="utf-8").split(f"## {heading}\n")[1].split("\n## ")[0]
     lines = [line for line in section.splitlines() if line.startswith("|")]
     names = [cell.strip() for cell in lines[0].strip("|").split("|")]
@@ -53,7 +53,7 @@ def rates() -> Rates:
 
 
 def price(rates: Rates, machine: InstanceType, *, spot: bool) -> Money:
-    """Of the machine alone."""
+    """Return the price of the instance without its boot disk."""
     found = rates.price(machine, PD_STANDARD, spot=spot)
     return found.total - found.boot_disk
 
@@ -63,13 +63,13 @@ def rounded(money: Money) -> str:
 
 
 @pytest.mark.parametrize("row", FAMILIES, ids=[row["machine type"] for row in FAMILIES])
-def test_the_documented_price_is_what_the_code_makes_of_the_list(row: dict[str, str], rates: Rates) -> None:
+def test_price_of_instance_matches_documentation(row: dict[str, str], rates: Rates) -> None:
     machine = machine_of(row)
     assert rounded(price(rates, machine, spot=False)) == row["on demand"]
     assert rounded(price(rates, machine, spot=True)) == row["spot"]
 
 
-def test_the_table_covers_the_families_of_compute_engine() -> None:
+def test_price_table_covers_compute_engine_families() -> None:
     families = {row["machine type"].split("-")[0] for row in FAMILIES}
     general = {"e2", "n1", "n2", "n2d", "n4", "n4a", "n4d", "t2d", "t2a", "c3", "c3d", "c4", "c4a", "c4d", "c4n"}
     compute = {"c2", "c2d", "h3", "h4d"}
@@ -80,14 +80,14 @@ def test_the_table_covers_the_families_of_compute_engine() -> None:
 
 
 @pytest.mark.parametrize("row", FAMILIES, ids=[row["machine type"] for row in FAMILIES])
-def test_the_titles_that_the_table_names_are_in_the_list(row: dict[str, str]) -> None:
+def test_price_table_titles_are_in_catalog(row: dict[str, str]) -> None:
     described = [each["description"] for each in skus()]
     for title in (row["cores and memory sold as"].split(",")[0], row["local SSD sold as"]):
         assert any(description.startswith(title) for description in described), title
 
 
 @pytest.mark.parametrize("row", DISKS, ids=[row["type"] for row in DISKS])
-def test_the_documented_price_of_a_disk_is_what_the_code_makes_of_the_list(row: dict[str, str], rates: Rates) -> None:
+def test_price_of_disk_matches_documentation(row: dict[str, str], rates: Rates) -> None:
     disk = BootDisk(disk_type=row["type"], size_gb=100)
     iops, throughput = provisioned(disk)
     assert (str(iops or ""), str(throughput or "")) == (row["IOPS"], row["MiB/s"])
@@ -102,8 +102,8 @@ UNPRICED = {
 }
 
 
-@pytest.mark.parametrize("row", list(table("What has no price")), ids=lambda row: row["machine types"])
-def test_what_is_said_to_have_no_price_has_none_for_the_reason_that_is_said(row: dict[str, str], rates: Rates) -> None:
+@pytest.mark.parametrize("row", list(table("Types without a price")), ids=lambda row: row["machine types"])
+def test_unpriced_types_match_documentation(row: dict[str, str], rates: Rates) -> None:
     machine = InstanceType(
         name=UNPRICED[row["machine types"]],
         vcpus=6,
@@ -115,10 +115,10 @@ def test_what_is_said_to_have_no_price_has_none_for_the_reason_that_is_said(row:
     )
     with pytest.raises(NotPricedError) as caught:
         price(rates, machine, spot=False)
-    assert str(caught.value) == row["why"]
+    assert str(caught.value) == row["reason"]
 
 
-def test_the_reference_machine_costs_what_it_cost_that_day(rates: Rates) -> None:
+def test_price_of_reference_instance_matches_reference(rates: Rates) -> None:
     found = rates.price(machine_of(FAMILIES[0]), PD_STANDARD, spot=False)
     assert FAMILIES[0]["machine type"] == "e2-standard-8"
     assert found.cpu == Money("0.17449272")

@@ -1,4 +1,4 @@
-"""Pub/Sub keeps the contract of a queue."""
+"""Pub/Sub passes the queue contract."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pytest
 from cloud_tasks.plugin import Queue, QueueContext
 from cloud_tasks.registry import Registry
 from cloud_tasks.testing import QueueContract, QueueSubject
-from cloud_tasks_gcp.queue.opening import open_queue
+from cloud_tasks_gcp.queue.factory import open_queue
 from cloud_tasks_gcp.settings import GcpSettings
 
 REGISTRY = Registry(only=["gcp"])
@@ -19,11 +19,11 @@ REGISTRY = Registry(only=["gcp"])
 
 @attrs.frozen(kw_only=True)
 class Subject(QueueSubject):
-    """Queues whose empty answers take a moment only: the stand-in is on this machine."""
+    """Queues with a short minimum poll, as the emulator is on this machine."""
 
     def open(self, name: str, *, lease: timedelta | None = None) -> AbstractContextManager[Queue]:
         context = QueueContext(job_id="contract", name=name, lease=lease or self.lease)
-        return open_queue(self.settings, context, shortest_look=0.2)
+        return open_queue(self.settings, context, min_poll=0.2)
 
 
 class TestPubSub(QueueContract):

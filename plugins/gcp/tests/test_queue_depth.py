@@ -1,4 +1,4 @@
-"""The depth comes from Cloud Monitoring where that can be asked, and is unknown where it cannot."""
+"""Queue depth from Cloud Monitoring, unknown when unavailable."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from typing import Any
 import pytest
 from cloud_wire import Answer, Request, Wire
 
-from cloud_tasks_gcp.queue.monitoring import ask_depth
+from cloud_tasks_gcp.queue.monitoring import read_depth
 from cloud_tasks_gcp.settings import GcpSettings
 
 METRIC = "pubsub.googleapis.com/subscription/"
 
 
 class Monitoring:
-    """Answers with the series that it was given."""
+    """Fake of Cloud Monitoring that returns the configured time series."""
 
     def __init__(self, wire: Wire) -> None:
         self.url = wire.url
@@ -29,7 +29,7 @@ class Monitoring:
         datetime.fromisoformat(request.query["interval.startTime"])
         return self.answer
 
-    def has(self, **figures: int) -> None:
+    def set_samples(self, **figures: int) -> None:
         """Set the newest sample of each metric, and an older one behind it."""
         self.answer = {
             "timeSeries": [
@@ -55,17 +55,17 @@ def settings(monitoring: Monitoring) -> GcpSettings:
     return GcpSettings(project_id="p", monitoring_endpoint=monitoring.url)
 
 
-def test_the_newest_sample_is_the_depth_and_tells_its_age(monitoring: Monitoring) -> None:
-    monitoring.has(num_undelivered_messages=120, num_outstanding_messages=20)
-    depth = ask_depth(settings(monitoring), "p", "cloud-tasks-addition")
+def test_read_depth_returns_newest_sample_with_time(monitoring: Monitoring) -> None:
+    monitoring.set_samples(num_undelivered_messages=120, num_outstanding_messages=20)
+    depth = read_depth(settings(monitoring), "p", "cloud-tasks-addition")
     assert (depth.visible, depth.in_flight, depth.exact) == (100, 20, False)
     assert depth.as_of == datetime(2026, 1, 1, 12, 3, tzinfo=UTC)
     assert 'subscription_id = "cloud-tasks-addition"' in monitoring.filters[0]
 
 
-def test_without_the_leased_ones_the_backlog_is_shown(monitoring: Monitoring) -> None:
-    monitoring.has(num_undelivered_messages=120)
-    depth = ask_depth(settings(monitoring), "p", "s")
+def test_read_depth_without_leased_metric_returns_backlog(monitoring: Monitoring) -> None:
+    monitoring.set_samples(num_undelivered_messages=120)
+    depth = read_depth(settings(monitoring), "p", "s")
     assert (depth.visible, depth.in_flight) == (120, None)
 
 
@@ -80,12 +80,12 @@ def test_without_the_leased_ones_the_backlog_is_shown(monitoring: Monitoring) ->
         Answer(body=b"no JSON"),
     ],
 )
-def test_whatever_else_is_answered_the_depth_is_unknown(monitoring: Monitoring, answer: Any) -> None:
+def test_read_depth_of_invalid_response_is_unknown(monitoring: Monitoring, answer: Any) -> None:
     monitoring.answer = answer
-    depth = ask_depth(settings(monitoring), "p", "s")
+    depth = read_depth(settings(monitoring), "p", "s")
     assert (depth.visible, depth.in_flight, depth.exact) == (None, None, False)
 
 
-def test_monitoring_is_not_asked_about_a_stand_in() -> None:
-    depth = ask_depth(GcpSettings(project_id="p", pubsub_endpoint="127.0.0.1:1"), "p", "s")
+def test_read_depth_does_not_query_for_emulator() -> None:
+    depth = read_depth(GcpSettings(project_id="p", pubsub_endpoint="127.0.0.1:1"), "p", "s")
     assert depth.visible is None

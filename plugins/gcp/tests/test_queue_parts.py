@@ -1,4 +1,4 @@
-"""The small parts of the queue: names, leases, requests, delays."""
+"""Parts of the queue: names, leases, request batches, delays."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ import attrs
 import pytest
 
 from cloud_tasks_gcp.queue.batches import batches
-from cloud_tasks_gcp.queue.delays import attributes_of, sort_out
-from cloud_tasks_gcp.queue.leases import LeaseBook
+from cloud_tasks_gcp.queue.delays import delay_attributes, split_due
+from cloud_tasks_gcp.queue.leases import LeaseTable
 from cloud_tasks_gcp.queue.names import label_value, names
 
 ALLOWED = re.compile(r"(?!goog)[A-Za-z][A-Za-z0-9_.~+-]{2,254}")
@@ -27,23 +27,23 @@ class Clock:
 # Names
 
 
-def test_a_plain_name_is_kept_behind_the_prefix() -> None:
+def test_names_keep_plain_name_after_prefix() -> None:
     found = names("p", "cloud-tasks-", "addition")
     assert found.topic == "projects/p/topics/cloud-tasks-addition"
     assert found.subscription == "projects/p/subscriptions/cloud-tasks-addition"
 
 
 @pytest.mark.parametrize("name", ["a", "Straße", "a/b", "x" * 300, "goog", "", "50%"])
-def test_whatever_a_queue_is_called_pub_sub_takes_its_name(name: str) -> None:
+def test_names_are_valid_for_any_queue_name(name: str) -> None:
     assert ALLOWED.fullmatch(names("p", "ct-", name).subscription_id)
 
 
-def test_queues_of_different_names_have_different_topics() -> None:
-    given = ["a b", "a-b", "a/b", "a_b", "x" * 300, "x" * 301, "ä", "ö"]
-    assert len({names("p", "ct-", name).topic for name in given}) == len(given)
+def test_names_differ_for_different_queues() -> None:
+    distinct = ["a b", "a-b", "a/b", "a_b", "x" * 300, "x" * 301, "ä", "ö"]
+    assert len({names("p", "ct-", name).topic for name in distinct}) == len(distinct)
 
 
-def test_a_label_has_only_what_labels_may_have() -> None:
+def test_label_value_has_valid_characters_only() -> None:
     assert label_value("My Job/7.1") == "my-job-7-1"
     assert len(label_value("x" * 100)) == 63
 
@@ -51,60 +51,60 @@ def test_a_label_has_only_what_labels_may_have() -> None:
 # Leases
 
 
-def test_a_lease_is_lost_when_its_time_is_over() -> None:
+def test_lease_table_loses_expired_lease() -> None:
     clock = Clock()
-    book = LeaseBook(clock)
-    (lease,) = book.add(["ack"], 10)
+    table = LeaseTable(clock)
+    (lease,) = table.add(["ack"], 10)
     clock.now = 9.9
-    assert [held.ack_id for held in book.split([lease])[0]] == ["ack"]
+    assert [held.ack_id for held in table.split([lease])[0]] == ["ack"]
     clock.now = 10
-    assert book.split([lease]) == ([], [lease])
+    assert table.split([lease]) == ([], [lease])
 
 
-def test_an_extended_lease_counts_from_now() -> None:
+def test_lease_table_extends_from_now() -> None:
     clock = Clock()
-    book = LeaseBook(clock)
-    (lease,) = book.add(["ack"], 10)
+    table = LeaseTable(clock)
+    (lease,) = table.add(["ack"], 10)
     clock.now = 9
-    book.extended(book.split([lease])[0], 10)
+    table.extended(table.split([lease])[0], 10)
     clock.now = 18
-    assert book.split([lease])[1] == []
+    assert table.split([lease])[1] == []
     clock.now = 19
-    assert book.split([lease])[1] == [lease]
+    assert table.split([lease])[1] == [lease]
 
 
-def test_a_lease_that_was_settled_or_never_held_is_lost_and_told_once() -> None:
-    book = LeaseBook(Clock())
-    (lease,) = book.add(["ack"], 10)
-    book.forget([lease])
-    assert book.split([lease, "foreign", lease]) == ([], [lease, "foreign"])
+def test_lease_table_reports_unknown_lease_once() -> None:
+    table = LeaseTable(Clock())
+    (lease,) = table.add(["ack"], 10)
+    table.forget([lease])
+    assert table.split([lease, "foreign", lease]) == ([], [lease, "foreign"])
 
 
-def test_an_ack_id_that_comes_again_makes_another_lease() -> None:
-    book = LeaseBook(Clock())
-    first, second = book.add(["same"], 10) + book.add(["same"], 10)
+def test_lease_table_makes_new_lease_for_repeated_ack_id() -> None:
+    table = LeaseTable(Clock())
+    first, second = table.add(["same"], 10) + table.add(["same"], 10)
     assert first != second
-    book.forget([first])
-    assert book.split([first, second])[1] == [first]
+    table.forget([first])
+    assert table.split([first, second])[1] == [first]
 
 
-def test_two_consumers_never_give_one_lease_id() -> None:
-    assert LeaseBook(Clock()).add(["a"], 1) != LeaseBook(Clock()).add(["a"], 1)
+def test_lease_table_ids_differ_between_consumers() -> None:
+    assert LeaseTable(Clock()).add(["a"], 1) != LeaseTable(Clock()).add(["a"], 1)
 
 
-def test_the_book_has_what_is_held_and_not_what_passed_through() -> None:
+def test_lease_table_drops_expired_leases() -> None:
     clock = Clock()
-    book = LeaseBook(clock)
+    table = LeaseTable(clock)
     for _ in range(100):
-        book.add([str(number) for number in range(100)], 1)
+        table.add([str(number) for number in range(100)], 1)
         clock.now += 1
-    assert len(book) <= 2000
+    assert len(table) <= 2000
 
 
 # Requests
 
 
-def test_a_request_has_no_more_entries_and_no_more_bytes_than_it_takes() -> None:
+def test_batches_respect_entry_and_byte_limits() -> None:
     assert list(batches("abcde", (2, 100), len)) == [["a", "b"], ["c", "d"], ["e"]]
     assert list(batches(["aaa", "bb", "c", "dddd"], (10, 5), len)) == [["aaa", "bb"], ["c", "dddd"]]
     assert list(batches([], (2, 5), len)) == []
@@ -128,24 +128,24 @@ class Received:
         return Message(self.attributes)
 
 
-def test_a_message_is_hidden_until_it_is_due() -> None:
+def test_split_due_separates_early_messages() -> None:
     clock = Clock()
-    late = attributes_of(timedelta(seconds=30), clock)
+    late = delay_attributes(timedelta(seconds=30), clock)
     clock.now = 10.5
     received = [Received("due", {}), Received("early", late)]
-    due, early = sort_out(received, clock)
+    due, early = split_due(received, clock)
     assert ([each.ack_id for each in due], early) == (["due"], {20: ["early"]})
     clock.now = 30
-    assert [each.ack_id for each in sort_out(received, clock)[0]] == ["due", "early"]
+    assert [each.ack_id for each in split_due(received, clock)[0]] == ["due", "early"]
 
 
-def test_a_message_that_is_due_in_no_understandable_way_is_due() -> None:
-    (name,) = attributes_of(timedelta(seconds=1))
-    due, early = sort_out([Received("a", {name: "tomorrow"})])
+def test_split_due_treats_unreadable_due_time_as_due() -> None:
+    (name,) = delay_attributes(timedelta(seconds=1))
+    due, early = split_due([Received("a", {name: "tomorrow"})])
     assert (len(due), early) == (1, {})
 
 
-def test_nothing_is_hidden_for_longer_than_a_deadline_can_be() -> None:
+def test_split_due_limits_hiding_to_max_ack_deadline() -> None:
     clock = Clock()
-    _, early = sort_out([Received("a", attributes_of(timedelta(days=3), clock))], clock)
+    _, early = split_due([Received("a", delay_attributes(timedelta(days=3), clock))], clock)
     assert early == {600: ["a"]}

@@ -1,4 +1,4 @@
-"""What is special about the queue on Pub/Sub, over Google's emulator."""
+"""`PubSubQueue` over Google's emulator; the general contract is in test_queue_conformance.py."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ from structlog.testing import capture_logs
 
 from cloud_tasks.errors import NotFoundError, ProviderError
 from cloud_tasks.plugin import Delivery, Queue, QueueContext
-from cloud_tasks_gcp.queue.opening import open_queue
+from cloud_tasks_gcp.queue.factory import open_queue
 from cloud_tasks_gcp.settings import GcpSettings
 
 LEASE = timedelta(seconds=60)
-PATIENCE = timedelta(seconds=20)
+TIMEOUT = timedelta(seconds=20)
 PROJECT = "project"
 
 
 @attrs.frozen
 class Cloud:
-    """Pub/Sub, and what a test does behind the queue's back."""
+    """The emulator, its fault proxy and direct clients."""
 
     address: str
     faults: PubSubFaults
@@ -62,7 +62,7 @@ Open = Callable[..., AbstractContextManager[Queue]]
 
 
 @pytest.fixture
-def open_it(cloud: Cloud, name: str) -> Open:
+def open_named(cloud: Cloud, name: str) -> Open:
     def opened(
         *, exactly_once: bool = False, for_events: bool = False, lease: timedelta = LEASE, **settings: Any
     ) -> AbstractContextManager[Queue]:
@@ -70,14 +70,14 @@ def open_it(cloud: Cloud, name: str) -> Open:
             job_id="My Job", name=name, lease=lease, exactly_once=exactly_once, for_events=for_events
         )
         chosen = GcpSettings(project_id=PROJECT, pubsub_endpoint=cloud.address, **settings)
-        return open_queue(chosen, context, shortest_look=0.2)
+        return open_queue(chosen, context, min_poll=0.2)
 
     return opened
 
 
 @pytest.fixture
-def queue(open_it: Open) -> Iterator[Queue]:
-    with open_it() as queue:
+def queue(open_named: Open) -> Iterator[Queue]:
+    with open_named() as queue:
         queue.create()
         yield queue
         queue.delete()
@@ -86,25 +86,25 @@ def queue(open_it: Open) -> Iterator[Queue]:
 def receive(queue: Queue, count: int) -> list[Delivery]:
     received: list[Delivery] = []
     while len(received) < count:
-        some = queue.receive(count - len(received), wait=PATIENCE)
-        assert some, "no message came"
+        some = queue.receive(count - len(received), wait=TIMEOUT)
+        assert some, "no message received"
         received += some
     return received
 
 
-def test_making_the_queue_of_tasks_tells_where_and_as_whom(open_it: Open, cloud: Cloud, name: str) -> None:
-    with capture_logs() as told, open_it() as tasks, open_it(for_events=True) as events:
+def test_create_logs_location_and_credentials_of_task_queue(open_named: Open, cloud: Cloud, name: str) -> None:
+    with capture_logs() as logs, open_named() as tasks, open_named(for_events=True) as events:
         tasks.create()
         events.create()
         assert tasks.exists()
         tasks.delete()
-    assert [each["event"] for each in told] == [
+    assert [each["event"] for each in logs] == [
         f'Initializing GCP Pub/Sub queue "{name}" with project ID "{PROJECT}"',
-        f"Using no credentials, for {cloud.address}",
+        f"Using no credentials (emulator at {cloud.address})",
     ]
 
 
-def test_thousands_of_messages_take_a_few_calls(queue: Queue, cloud: Cloud) -> None:
+def test_queue_batches_thousands_of_messages_into_few_calls(queue: Queue, cloud: Cloud) -> None:
     before = cloud.faults.calls
     assert list(queue.send([b"x"] * 3000)) == []
     assert cloud.faults.calls - before == 3
@@ -116,28 +116,28 @@ def test_thousands_of_messages_take_a_few_calls(queue: Queue, cloud: Cloud) -> N
 
 
 @pytest.mark.parametrize(("for_events", "calls"), [(False, 2), (True, 1)])
-def test_the_lease_of_many_tasks_takes_one_call_and_that_of_events_none(
-    open_it: Open, cloud: Cloud, for_events: bool, calls: int
+def test_receive_sets_lease_with_one_call_for_tasks_and_none_for_events(
+    open_named: Open, cloud: Cloud, for_events: bool, calls: int
 ) -> None:
-    with open_it(for_events=for_events, lease=timedelta(seconds=15 if for_events else 60)) as queue:
+    with open_named(for_events=for_events, lease=timedelta(seconds=15 if for_events else 60)) as queue:
         queue.create()
         queue.send([b"x"] * 50)
         before = cloud.faults.calls
-        assert len(queue.receive(50, wait=PATIENCE)) == 50
+        assert len(queue.receive(50, wait=TIMEOUT)) == 50
         assert cloud.faults.calls - before == calls
         queue.delete()
 
 
-def test_messages_whose_receiver_is_gone_are_back_in_seconds(queue: Queue, cloud: Cloud, name: str) -> None:
+def test_receive_gets_messages_of_terminated_receiver(queue: Queue, cloud: Cloud, name: str) -> None:
     queue.send([b"task"])
-    # As a machine that was taken away before it took its lease.
+    # Like an instance that was terminated before it set its lease.
     cloud.subscriber.pull(subscription=f"projects/{PROJECT}/subscriptions/cloud-tasks-{name}", max_messages=1)
     assert receive(queue, 1)[0].body == b"task"
 
 
-def test_a_queue_is_made_with_what_the_settings_say(open_it: Open, cloud: Cloud, name: str) -> None:
+def test_create_applies_settings(open_named: Open, cloud: Cloud, name: str) -> None:
     cloud.publisher.create_topic(name=f"projects/{PROJECT}/topics/dead-{name}")
-    with open_it(retention_days=2, dead_letter_topic=f"dead-{name}", max_delivery_attempts=20) as queue:
+    with open_named(retention_days=2, dead_letter_topic=f"dead-{name}", max_delivery_attempts=20) as queue:
         queue.create()
         made = cloud.subscription(name)
         assert made.ack_deadline_seconds == 10
@@ -149,18 +149,18 @@ def test_a_queue_is_made_with_what_the_settings_say(open_it: Open, cloud: Cloud,
 
 
 @pytest.mark.parametrize(("for_events", "wanted"), [(False, True), (True, False)])
-def test_exactly_once_is_asked_for_tasks_and_not_for_events(
-    open_it: Open, cloud: Cloud, name: str, for_events: bool, wanted: bool
+def test_create_enables_exactly_once_for_tasks_only(
+    open_named: Open, cloud: Cloud, name: str, for_events: bool, wanted: bool
 ) -> None:
-    with open_it(exactly_once=True, for_events=for_events) as queue:
+    with open_named(exactly_once=True, for_events=for_events) as queue:
         queue.create()
         assert cloud.subscription(name).enable_exactly_once_delivery is wanted
         queue.delete()
 
 
-def test_deliveries_are_counted_where_there_is_a_dead_letter_topic(open_it: Open, cloud: Cloud, name: str) -> None:
+def test_receive_counts_deliveries_with_dead_letter_topic(open_named: Open, cloud: Cloud, name: str) -> None:
     cloud.publisher.create_topic(name=f"projects/{PROJECT}/topics/dead-{name}")
-    with open_it(dead_letter_topic=f"dead-{name}") as queue:
+    with open_named(dead_letter_topic=f"dead-{name}") as queue:
         queue.create()
         queue.send([b"task"])
         counts = []
@@ -172,14 +172,12 @@ def test_deliveries_are_counted_where_there_is_a_dead_letter_topic(open_it: Open
         queue.delete()
 
 
-def test_without_one_they_are_unknown(queue: Queue) -> None:
+def test_receive_without_dead_letter_topic_has_no_delivery_count(queue: Queue) -> None:
     queue.send([b"task"])
     assert receive(queue, 1)[0].delivery_count is None
 
 
-def test_a_subscription_that_outlived_its_topic_is_no_queue_and_is_made_anew(
-    queue: Queue, cloud: Cloud, name: str
-) -> None:
+def test_create_recreates_subscription_without_topic(queue: Queue, cloud: Cloud, name: str) -> None:
     queue.send([b"old"])
     cloud.publisher.delete_topic(topic=f"projects/{PROJECT}/topics/cloud-tasks-{name}")
     assert not queue.exists()
@@ -191,28 +189,28 @@ def test_a_subscription_that_outlived_its_topic_is_no_queue_and_is_made_anew(
     assert receive(queue, 1)[0].body == b"new"
 
 
-def test_a_message_without_a_body_arrives(queue: Queue) -> None:
+def test_send_delivers_empty_body(queue: Queue) -> None:
     assert list(queue.send([b"", b"x"])) == []
     assert sorted(delivery.body for delivery in receive(queue, 2)) == [b"", b"x"]
 
 
-def test_a_lease_is_lost_to_a_consumer_that_did_not_receive_it(queue: Queue, open_it: Open) -> None:
+def test_ack_by_other_consumer_is_lost(queue: Queue, open_named: Open) -> None:
     queue.send([b"task"])
     (delivery,) = receive(queue, 1)
-    with open_it() as other:
+    with open_named() as other:
         assert list(other.ack([delivery.lease_id])) == [delivery.lease_id]
     assert list(queue.ack([delivery.lease_id])) == []
 
 
-def test_what_comes_to_a_consumer_that_stopped_waiting_goes_to_another(queue: Queue, open_it: Open) -> None:
-    with open_it() as impatient:
+def test_receive_gets_messages_that_other_consumer_gave_back(queue: Queue, open_named: Open) -> None:
+    with open_named() as impatient:
         assert list(impatient.receive(10, wait=timedelta(0))) == []
         queue.send([b"%d" % number for number in range(10)])
         assert {delivery.body for delivery in receive(queue, 10)} == {b"%d" % number for number in range(10)}
 
 
-def test_a_message_that_pub_sub_refuses_takes_no_other_with_it(queue: Queue, cloud: Cloud) -> None:
-    # Nothing that `send` lets through is refused by the emulator: a refusal of one body is put in between.
+def test_send_isolates_refused_message(queue: Queue, cloud: Cloud) -> None:
+    # The emulator refuses no message that `send` lets through, so the proxy refuses one.
     cloud.faults.refuse = b"poison"
     try:
         failures = queue.send([b"a", b"b", b"poison", b"c"])
@@ -222,7 +220,7 @@ def test_a_message_that_pub_sub_refuses_takes_no_other_with_it(queue: Queue, clo
     assert sorted(delivery.body for delivery in receive(queue, 3)) == [b"a", b"b", b"c"]
 
 
-def test_calls_that_fail_now_and_then_are_made_again(queue: Queue, cloud: Cloud) -> None:
+def test_queue_retries_transient_failures(queue: Queue, cloud: Cloud) -> None:
     cloud.faults.share = 0.3
     try:
         for number in range(20):
@@ -236,14 +234,14 @@ def test_calls_that_fail_now_and_then_are_made_again(queue: Queue, cloud: Cloud)
         queue.ack([delivery.lease_id for delivery in deliveries])
 
 
-def test_the_depth_of_a_queue_that_monitoring_does_not_know_is_unknown(queue: Queue) -> None:
+def test_depth_without_monitoring_is_unknown(queue: Queue) -> None:
     depth = queue.depth()
     assert (depth.visible, depth.in_flight, depth.exact) == (None, None, False)
 
 
-def test_a_cloud_that_cannot_be_reached_is_passing_trouble(name: str) -> None:
+def test_receive_from_unreachable_cloud_raises_transient_error(name: str) -> None:
     settings = GcpSettings(project_id=PROJECT, pubsub_endpoint="127.0.0.1:1")
     context = QueueContext(job_id="job", name=name, lease=LEASE)
-    with open_queue(settings, context, shortest_look=3.0) as queue, pytest.raises(ProviderError) as caught:
+    with open_queue(settings, context, min_poll=3.0) as queue, pytest.raises(ProviderError) as caught:
         queue.receive(1, wait=timedelta(0))
     assert caught.value.transient

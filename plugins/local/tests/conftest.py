@@ -1,4 +1,4 @@
-"""Fixtures: a state folder of its own for each test, and nothing that runs when the test is over."""
+"""Fixtures: a state folder per test, and termination of all its instances."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def eventually() -> Eventually:
     def wait(condition: Callable[[], object]) -> None:
         deadline = time.monotonic() + 20.0
         while not condition():
-            assert time.monotonic() < deadline, "it did not happen within 20 s"
+            assert time.monotonic() < deadline, "condition not met within 20 s"
             time.sleep(0.005)
 
     return wait

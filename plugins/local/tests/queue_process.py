@@ -1,4 +1,4 @@
-"""A process that uses a queue, for tests: ``queue_process.py ROLE FILE [ARGUMENTS]``; says what it did, a line each."""
+"""Process that uses a queue, for tests: ``queue_process.py ROLE FILE [ARGUMENTS]``; prints one line per action."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def send(path: Path, first: str, count: str) -> None:
         assert list(queue.send([b"%d" % number])) == []
 
 
-def send_for_ever(path: Path) -> None:
+def send_forever(path: Path) -> None:
     queue = SqliteQueue(path, lease=timedelta(seconds=60))
     for number in itertools.count():
         assert list(queue.send([b"%d" % number])) == []
@@ -45,6 +45,6 @@ def lease_and_wait(path: Path, seconds: str) -> None:
 if __name__ == "__main__":
     role, file, *arguments = sys.argv[1:]
     roles: dict[str, Callable[..., None]] = {
-        function.__name__: function for function in (consume, send, send_for_ever, lease_and_wait)
+        function.__name__: function for function in (consume, send, send_forever, lease_and_wait)
     }
     roles[role](Path(file), *arguments)

@@ -1,4 +1,4 @@
-"""Instances as real processes; what every compute has to do is in test_conformance.py."""
+"""`LocalCompute` with real processes; the general contract is in test_conformance.py."""
 
 from __future__ import annotations
 
@@ -29,9 +29,9 @@ from cloud_tasks.model import (
 )
 from cloud_tasks.plugin import ComputeContext
 from cloud_tasks_local.compute import LocalCompute
-from cloud_tasks_local.folder import InstanceFolder
+from cloud_tasks_local.instance_folder import InstanceFolder
 from cloud_tasks_local.pricing import FlatPricing
-from cloud_tasks_local.processes import belonging, signal_exactly, start_time
+from cloud_tasks_local.processes import instance_processes, signal_process, start_time
 from cloud_tasks_local.settings import LocalSettings
 
 Eventually = Callable[[Callable[[], object]], None]
@@ -79,7 +79,7 @@ def numbers_in(file: Path) -> list[int]:
     return [int(line) for line in file.read_text().split()] if file.exists() else []
 
 
-def test_the_script_runs_with_this_python_in_a_folder_of_its_own(
+def test_launch_runs_script_with_this_python_in_own_folder(
     compute: LocalCompute, settings: LocalSettings, eventually: Eventually
 ) -> None:
     instance = compute.launch(
@@ -99,16 +99,16 @@ def test_the_script_runs_with_this_python_in_a_folder_of_its_own(
     ]
 
 
-def test_an_instance_whose_script_ended_is_terminated_and_its_exit_code_is_told(
-    compute: LocalCompute, eventually: Eventually
-) -> None:
+def test_instance_terminates_with_script_and_logs_exit_code(compute: LocalCompute, eventually: Eventually) -> None:
     instance = compute.launch(request("exit 3\n"))
     eventually(lambda: state_of(compute, instance.instance_id) is InstanceState.TERMINATED)
     assert list(compute.instances("job")) == []
     assert "exit code 3" in compute.console_log(instance.instance_id)
 
 
-def test_what_a_script_left_behind_ends_with_it(compute: LocalCompute, tmp_path: Path, eventually: Eventually) -> None:
+def test_instance_kills_background_processes_after_script(
+    compute: LocalCompute, tmp_path: Path, eventually: Eventually
+) -> None:
     pids = tmp_path / "pids"
     compute.launch(request(f"setsid sleep 1000 & echo $! >> {pids}\nsleep 1000 & echo $! >> {pids}\n"))
     eventually(lambda: not compute.instances("job"))
@@ -116,7 +116,7 @@ def test_what_a_script_left_behind_ends_with_it(compute: LocalCompute, tmp_path:
     assert [pid for pid in numbers_in(pids) if is_running(pid)] == []
 
 
-def test_terminate_ends_children_that_hide(compute: LocalCompute, tmp_path: Path, eventually: Eventually) -> None:
+def test_terminate_kills_hidden_descendants(compute: LocalCompute, tmp_path: Path, eventually: Eventually) -> None:
     pids = tmp_path / "pids"
     hide = (
         f"setsid sh -c 'echo $$ >> {pids}; exec sleep 1000' &\n"
@@ -130,23 +130,21 @@ def test_terminate_ends_children_that_hide(compute: LocalCompute, tmp_path: Path
     assert state_of(compute, instance.instance_id) is InstanceState.TERMINATED
 
 
-def test_terminate_gives_the_script_time_to_end_by_itself(compute: LocalCompute, eventually: Eventually) -> None:
+def test_terminate_gives_script_grace_period(compute: LocalCompute, eventually: Eventually) -> None:
     instance = compute.launch(request("trap 'echo goodbye; exit' TERM\necho ready\nwhile true; do sleep 0.01; done\n"))
     eventually(lambda: "ready" in compute.console_log(instance.instance_id))
     compute.terminate([instance.instance_id])
     assert "goodbye" in compute.console_log(instance.instance_id)
 
 
-def test_terminate_touches_no_other_instance(compute: LocalCompute) -> None:
+def test_terminate_leaves_other_instances_running(compute: LocalCompute) -> None:
     first = compute.launch(request(FOREVER, token="a"))
     second = compute.launch(request(FOREVER, token="b"))
     compute.terminate([first.instance_id, "local-unknown", "../.."])
     assert [instance.instance_id for instance in compute.instances("job")] == [second.instance_id]
 
 
-def test_an_instance_is_found_and_ended_by_a_process_that_did_not_start_it(
-    compute: LocalCompute, settings: LocalSettings
-) -> None:
+def test_instances_and_terminate_work_from_other_process(compute: LocalCompute, settings: LocalSettings) -> None:
     launched = compute.launch(request(FOREVER))
     program = (
         "import sys\n"
@@ -165,7 +163,7 @@ def test_an_instance_is_found_and_ended_by_a_process_that_did_not_start_it(
     assert state_of(compute, launched.instance_id) is InstanceState.TERMINATED
 
 
-def test_a_launcher_killed_at_any_moment_starts_the_script_at_most_once(
+def test_launch_killed_at_any_time_starts_script_at_most_once(
     compute: LocalCompute, settings: LocalSettings, tmp_path: Path, eventually: Eventually
 ) -> None:
     program = (
@@ -199,7 +197,7 @@ def test_a_launcher_killed_at_any_moment_starts_the_script_at_most_once(
     assert len(compute.instances("job")) == 8
 
 
-def test_concurrent_launches_with_one_token_start_one_machine(
+def test_launch_concurrently_with_one_token_starts_one_instance(
     compute: LocalCompute, tmp_path: Path, eventually: Eventually
 ) -> None:
     started = tmp_path / "started"
@@ -211,54 +209,56 @@ def test_concurrent_launches_with_one_token_start_one_machine(
     assert len(launched) == len(numbers_in(started)) == 1
 
 
-def test_an_intent_without_a_machine_is_starting_and_can_be_terminated(
+def test_instance_record_without_runner_is_starting_and_terminable(
     compute: LocalCompute, settings: LocalSettings, tmp_path: Path
 ) -> None:
     started = tmp_path / "started"
     wanted = request(f"echo $$ >> {started}\n")
 
-    class Unlucky(LocalCompute):
-        def _start_machine(self, folder: InstanceFolder) -> None:
-            """As if the launcher had been killed here."""
+    class KilledLauncher(LocalCompute):
+        def _start_runner(self, folder: InstanceFolder) -> None:
+            """Simulate a launcher killed here."""
 
-    intent = Unlucky(settings, ComputeContext(job_id="job")).launch(wanted)
+    intent = KilledLauncher(settings, ComputeContext(job_id="job")).launch(wanted)
     assert intent.state is InstanceState.STARTING
     compute.terminate([intent.instance_id])
     assert compute.launch(wanted).state is InstanceState.TERMINATED
     assert not started.exists()
 
 
-def test_an_intent_that_nobody_followed_up_is_terminated(compute: LocalCompute, settings: LocalSettings) -> None:
-    class Unlucky(LocalCompute):
-        def _start_machine(self, folder: InstanceFolder) -> None:
-            """As if the launcher had been killed here, a minute ago."""
+def test_instance_record_without_runner_is_terminated_after_timeout(
+    compute: LocalCompute, settings: LocalSettings
+) -> None:
+    class KilledLauncher(LocalCompute):
+        def _start_runner(self, folder: InstanceFolder) -> None:
+            """Simulate a launcher killed here a minute ago."""
             record = folder.read(folder.instance)
             assert record is not None
             earlier = datetime.fromisoformat(record["created_at"]) - timedelta(minutes=1)
             folder.write(folder.instance, record | {"created_at": earlier.isoformat()})
 
-    intent = Unlucky(settings, ComputeContext(job_id="job")).launch(request(FOREVER))
+    intent = KilledLauncher(settings, ComputeContext(job_id="job")).launch(request(FOREVER))
     assert intent.state is InstanceState.TERMINATED
     assert compute.launch(request(FOREVER)).state is InstanceState.TERMINATED
 
 
-def test_an_instance_whose_machine_was_killed_is_stopped_until_it_is_terminated(
+def test_instance_with_killed_runner_is_stopped_until_terminated(
     compute: LocalCompute, settings: LocalSettings, tmp_path: Path, eventually: Eventually
 ) -> None:
     pids = tmp_path / "pids"
     instance = compute.launch(request(f"echo $$ >> {pids}\n{FOREVER}"))
     eventually(lambda: numbers_in(pids))
     folder = folder_of(settings, instance)
-    machine = folder.read(folder.process)
-    assert machine is not None
-    os.kill(machine["pid"], signal.SIGKILL)
+    runner = folder.read(folder.process)
+    assert runner is not None
+    os.kill(runner["pid"], signal.SIGKILL)
     eventually(lambda: state_of(compute, instance.instance_id) is InstanceState.STOPPED)
     compute.terminate([instance.instance_id])
     assert not is_running(numbers_in(pids)[0])
     assert state_of(compute, instance.instance_id) is InstanceState.TERMINATED
 
 
-def test_an_instance_ends_itself_after_its_maximum_lifetime(
+def test_instance_terminates_after_maximum_lifetime(
     compute: LocalCompute, tmp_path: Path, eventually: Eventually
 ) -> None:
     pids = tmp_path / "pids"
@@ -269,10 +269,10 @@ def test_an_instance_ends_itself_after_its_maximum_lifetime(
     assert "max_lifetime" in compute.console_log(instance.instance_id)
 
 
-def test_a_spot_instance_gets_its_notice_and_is_then_taken_away(
+def test_spot_instance_gets_notice_before_simulated_interruption(
     settings: LocalSettings, tmp_path: Path, eventually: Eventually
 ) -> None:
-    # The mean is such that the lifetime drawn for this token is 2.5 s, and the notice comes after 0.5 s.
+    # With this mean the lifetime drawn for the token is 2.5 s, and the notice comes after 0.5 s.
     mean = 2.5 / random.Random("spot").expovariate(1.0)
     compute = LocalCompute(
         attrs.evolve(settings, spot_mean_lifetime=mean, spot_notice=2.0), ComputeContext(job_id="job")
@@ -297,7 +297,7 @@ def test_a_spot_instance_gets_its_notice_and_is_then_taken_away(
     ]
 
 
-def test_an_on_demand_instance_is_never_interrupted(settings: LocalSettings) -> None:
+def test_on_demand_instance_is_never_interrupted(settings: LocalSettings) -> None:
     compute = LocalCompute(attrs.evolve(settings, spot_mean_lifetime=0.001), ComputeContext(job_id="job"))
     instance = compute.launch(request(FOREVER))
     folder = folder_of(settings, instance)
@@ -307,23 +307,21 @@ def test_an_on_demand_instance_is_never_interrupted(settings: LocalSettings) -> 
     compute.terminate([instance.instance_id])
 
 
-def test_a_damaged_record_makes_the_listing_fail_rather_than_be_partial(
-    compute: LocalCompute, settings: LocalSettings
-) -> None:
+def test_instances_with_damaged_record_raises(compute: LocalCompute, settings: LocalSettings) -> None:
     compute.launch(request("exit\n", token="a"))
     damaged = folder_of(settings, compute.launch(request("exit\n", token="b")))
     content = damaged.instance.read_bytes()
     damaged.instance.write_bytes(content[: len(content) // 2])
-    with pytest.raises(ProviderError, match="cannot be read"):
+    with pytest.raises(ProviderError, match="cannot read the instance record"):
         compute.instances("job")
     damaged.instance.write_bytes(content)
 
 
-def test_a_launch_into_an_unknown_zone_or_type_is_refused_with_its_scope(compute: LocalCompute) -> None:
+def test_launch_refuses_unknown_zone_or_type_with_scope(compute: LocalCompute) -> None:
     good = request("exit\n")
-    elsewhere = attrs.evolve(good, offer=attrs.evolve(good.offer, zone="moon-a"))
+    unknown_zone = attrs.evolve(good, offer=attrs.evolve(good.offer, zone="moon-a"))
     with pytest.raises(LaunchRefusedError) as refused:
-        compute.launch(elsewhere)
+        compute.launch(unknown_zone)
     assert refused.value.scope is RefusalScope.ZONE
     larger = attrs.evolve(good.offer.instance_type, name="local-4096")
     with pytest.raises(LaunchRefusedError) as refused:
@@ -332,7 +330,7 @@ def test_a_launch_into_an_unknown_zone_or_type_is_refused_with_its_scope(compute
     assert list(compute.instances(None, include_terminated=True)) == []
 
 
-def test_a_state_folder_that_cannot_be_written_refuses_the_launch(settings: LocalSettings, tmp_path: Path) -> None:
+def test_launch_refused_for_unwritable_state_folder(settings: LocalSettings, tmp_path: Path) -> None:
     obstacle = tmp_path / "file"
     obstacle.touch()
     compute = LocalCompute(attrs.evolve(settings, state_dir=obstacle), ComputeContext(job_id="job"))
@@ -341,26 +339,26 @@ def test_a_state_folder_that_cannot_be_written_refuses_the_launch(settings: Loca
     assert refused.value.scope is RefusalScope.ACCOUNT
 
 
-def test_a_process_that_took_over_a_pid_is_not_mistaken_for_the_one_before() -> None:
+def test_signal_process_ignores_reused_pid() -> None:
     with subprocess.Popen(["sleep", "1000"]) as process:
         started = start_time(process.pid)
         assert started is not None
-        assert not signal_exactly(process.pid, started - 1, signal.SIGKILL)
+        assert not signal_process(process.pid, started - 1, signal.SIGKILL)
         assert is_running(process.pid)
-        assert signal_exactly(process.pid, started, signal.SIGKILL)
-    assert not signal_exactly(process.pid, started, signal.SIGKILL)
+        assert signal_process(process.pid, started, signal.SIGKILL)
+    assert not signal_process(process.pid, started, signal.SIGKILL)
 
 
-def test_foreign_processes_do_not_belong_to_an_instance(compute: LocalCompute, settings: LocalSettings) -> None:
+def test_instance_processes_excludes_unrelated_processes(compute: LocalCompute, settings: LocalSettings) -> None:
     instance = compute.launch(request(FOREVER))
-    with subprocess.Popen(["sleep", "1000"]) as foreign:
-        members = belonging(folder_of(settings, instance).path)
-        foreign.kill()
+    with subprocess.Popen(["sleep", "1000"]) as unrelated:
+        members = instance_processes(folder_of(settings, instance).path)
+        unrelated.kill()
     assert members
-    assert foreign.pid not in members
+    assert unrelated.pid not in members
 
 
-def test_the_console_log_is_the_end_of_what_was_printed(compute: LocalCompute, eventually: Eventually) -> None:
+def test_console_log_returns_end_of_output(compute: LocalCompute, eventually: Eventually) -> None:
     instance = compute.launch(request("head -c 200000 /dev/zero | tr '\\0' x; echo; echo last\n"))
     eventually(lambda: state_of(compute, instance.instance_id) is InstanceState.TERMINATED)
     log = compute.console_log(instance.instance_id)
@@ -369,13 +367,13 @@ def test_the_console_log_is_the_end_of_what_was_printed(compute: LocalCompute, e
     assert compute.console_log("local-unknown") == ""
 
 
-def test_the_job_named_dot_dot_stays_in_the_state_folder(compute: LocalCompute, settings: LocalSettings) -> None:
+def test_job_named_dot_dot_stays_in_state_folder(compute: LocalCompute, settings: LocalSettings) -> None:
     instance = compute.launch(request("exit\n", job=".."))
     assert list(settings.state_dir.iterdir()) == [settings.state_dir / "instances"]
     assert [found.instance_id for found in compute.instances("..", include_terminated=True)] == [instance.instance_id]
 
 
-def test_signals_that_the_launcher_ignores_still_reach_the_instance(
+def test_instance_receives_signals_ignored_by_launcher(
     compute: LocalCompute, settings: LocalSettings, eventually: Eventually
 ) -> None:
     program = (
@@ -395,18 +393,18 @@ def test_signals_that_the_launcher_ignores_still_reach_the_instance(
     assert "goodbye" in compute.console_log(instance.instance_id)
 
 
-def test_an_instance_terminated_while_it_is_launched_never_starts_and_is_no_refusal(
+def test_launch_with_concurrent_terminate_never_starts_script(
     settings: LocalSettings, compute: LocalCompute, tmp_path: Path
 ) -> None:
     started = tmp_path / "started"
 
-    class Overtaken(LocalCompute):
-        def _start_machine(self, folder: InstanceFolder) -> None:
-            """As if another process had called `terminate` here."""
+    class ConcurrentlyTerminated(LocalCompute):
+        def _start_runner(self, folder: InstanceFolder) -> None:
+            """Simulate a concurrent `terminate`."""
             folder.terminating.touch()
-            super()._start_machine(folder)
+            super()._start_runner(folder)
 
-    instance = Overtaken(settings, ComputeContext(job_id="job")).launch(request(f"echo $$ >> {started}\n"))
+    instance = ConcurrentlyTerminated(settings, ComputeContext(job_id="job")).launch(request(f"echo $$ >> {started}\n"))
     assert instance.state is InstanceState.STOPPING
     compute.terminate([instance.instance_id])
     assert state_of(compute, instance.instance_id) is InstanceState.TERMINATED

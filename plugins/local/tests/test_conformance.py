@@ -1,4 +1,4 @@
-"""The local provider keeps the contracts."""
+"""The local provider passes the contracts."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from cloud_tasks.testing import (
     QueueSubject,
     Refusal,
 )
-from cloud_tasks_local.describe import instance_types
+from cloud_tasks_local.catalog import instance_types
 from cloud_tasks_local.pricing import FlatPricing
 from cloud_tasks_local.settings import LocalSettings
 
@@ -55,16 +55,16 @@ class TestLocalCompute(ComputeContract):
         (offer,) = FlatPricing(settings).price(offer_requests()[:1])
         assert isinstance(offer, Offer)
 
-        def elsewhere(request: LaunchRequest) -> LaunchRequest:
+        def unknown_zone(request: LaunchRequest) -> LaunchRequest:
             return attrs.evolve(request, offer=attrs.evolve(request.offer, zone="moon-a"))
 
-        def unheard_of(request: LaunchRequest) -> LaunchRequest:
+        def unknown_type(request: LaunchRequest) -> LaunchRequest:
             unknown = attrs.evolve(request.offer.instance_type, name="local-4096")
             return attrs.evolve(request, offer=attrs.evolve(request.offer, instance_type=unknown))
 
         refusals: dict[RefusalScope, Callable[[LaunchRequest], LaunchRequest]] = {
-            RefusalScope.ZONE: elsewhere,
-            RefusalScope.INSTANCE_TYPE: unheard_of,
+            RefusalScope.ZONE: unknown_zone,
+            RefusalScope.INSTANCE_TYPE: unknown_type,
         }
         return ComputeSubject(
             backend=REGISTRY.compute("local"),

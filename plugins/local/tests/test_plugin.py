@@ -1,7 +1,8 @@
-"""Registration, settings, description of this machine, prices."""
+"""Registration, settings, catalog and prices."""
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from decimal import Decimal
@@ -13,7 +14,7 @@ import pytest
 from cloud_tasks.errors import ProviderError
 from cloud_tasks.model import BootDisk, InstanceType, Money, Offer, OfferRequest, Purchase
 from cloud_tasks.registry import Registry
-from cloud_tasks_local.describe import architecture, instance_types
+from cloud_tasks_local.catalog import architecture, instance_types
 from cloud_tasks_local.instance_side import LocalInstanceSide
 from cloud_tasks_local.pricing import FlatPricing
 from cloud_tasks_local.settings import LocalSettings
@@ -30,7 +31,7 @@ def price(settings: LocalSettings, vcpus: int, purchase: Purchase) -> Money:
     return offer.price_per_hour
 
 
-def test_the_installed_distribution_registers_its_three_backends() -> None:
+def test_plugin_registers_three_backends() -> None:
     registry = Registry(only=["local"])
     assert registry.queue("local").settings is LocalSettings
     assert registry.compute("local").settings is LocalSettings
@@ -38,7 +39,7 @@ def test_the_installed_distribution_registers_its_three_backends() -> None:
     assert registry.problems() == ()
 
 
-def test_registering_imports_neither_sqlite_nor_the_implementations() -> None:
+def test_registration_imports_no_implementation() -> None:
     program = (
         "import sys, cloud_tasks_local.plugin\n"
         "print(sorted(name for name in sys.modules if name == 'sqlite3' or name.startswith('cloud_tasks_local.')))\n"
@@ -47,14 +48,14 @@ def test_registering_imports_neither_sqlite_nor_the_implementations() -> None:
     assert loaded.strip() == str([f"cloud_tasks_local.{name}" for name in ("plugin", "settings", "traits")])
 
 
-def test_a_relative_state_folder_becomes_absolute(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_settings_make_state_dir_absolute(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     assert LocalSettings().state_dir == tmp_path / ".cloud-tasks"
     assert LocalSettings(state_dir=Path("here")).state_dir == tmp_path / "here"
 
 
 @pytest.mark.parametrize(
-    "wrong",
+    "invalid",
     [
         {"vcpus": 0},
         {"memory_gb": 0},
@@ -65,38 +66,46 @@ def test_a_relative_state_folder_becomes_absolute(tmp_path: Path, monkeypatch: p
         {"shutdown_grace": -1},
     ],
 )
-def test_an_impossible_setting_is_refused(wrong: dict[str, Any]) -> None:
-    with pytest.raises(ValueError, match=r"is (not above|below) zero"):
-        LocalSettings(**wrong)
+def test_settings_refuse_invalid_values(invalid: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match=r"must be (greater than 0|0 or more), got "):
+        LocalSettings(**invalid)
 
 
 @pytest.mark.parametrize(
     ("vcpus", "expected"), [(1, [1]), (2, [1, 2]), (6, [1, 2, 4, 6]), (8, [1, 2, 4, 8]), (12, [1, 2, 4, 8, 12])]
 )
-def test_the_instance_types_are_powers_of_two_and_the_whole_machine(vcpus: int, expected: list[int]) -> None:
+def test_instance_types_are_powers_of_two_and_whole_machine(vcpus: int, expected: list[int]) -> None:
     types = instance_types(LocalSettings(vcpus=vcpus, memory_gb=24.0))
     assert [(t.name, t.vcpus) for t in types] == [(f"local-{size}", size) for size in expected]
     assert [t.memory_gb for t in types] == pytest.approx([24.0 * size / vcpus for size in expected], abs=0.001)
 
 
-def test_the_machine_is_described_as_it_is() -> None:
+def test_instance_types_default_to_size_of_this_machine() -> None:
     whole = instance_types(LocalSettings())[-1]
     assert whole.vcpus >= 1
     assert whole.memory_gb > 0.1
 
 
-def test_the_price_is_per_cpu_and_hour_and_exact() -> None:
+def test_price_is_exact_per_cpu_hour() -> None:
     settings = LocalSettings(price_per_cpu_hour=Money(0.1), spot_price_factor=0.4)
     assert price(settings, 3, Purchase.ON_DEMAND) == Money(Decimal("0.3"))
     assert price(settings, 3, Purchase.SPOT) == Money(Decimal("0.12"))
 
 
-def test_nothing_costs_anything_by_default() -> None:
+def test_price_is_zero_by_default() -> None:
     assert price(LocalSettings(), 4, Purchase.ON_DEMAND) == Money(0)
 
 
-def test_a_process_outside_any_instance_has_no_identity_and_no_notice() -> None:
+def test_instance_side_outside_instance_has_no_identity_or_notice() -> None:
     outside = LocalInstanceSide({})
     with pytest.raises(ProviderError, match="CLOUD_TASKS_INSTANCE_ID is not set"):
         outside.identity()
     assert outside.termination_notice() is None
+
+
+def test_plugin_imports_only_the_promised_packages_of_core() -> None:
+    sources = list((Path(__file__).parents[1] / "src").rglob("*.py"))
+    imported = {name for file in sources for name in re.findall(r"^\s*from (cloud_tasks\b\S*)", file.read_text(), re.M)}
+    promised = {"cloud_tasks.errors", "cloud_tasks.model", "cloud_tasks.plugin", "cloud_tasks.plugin.kit"}
+    assert imported - promised == set()
+    assert "cloud_tasks.plugin" in imported

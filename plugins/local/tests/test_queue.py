@@ -1,4 +1,4 @@
-"""The queue's own invariants; what every queue has to do is in test_conformance.py."""
+"""Invariants of `SqliteQueue`; the general contract is in test_conformance.py."""
 
 from __future__ import annotations
 
@@ -85,7 +85,7 @@ def first_line_of(process: subprocess.Popen[str]) -> str:
     return process.stdout.readline().strip()
 
 
-def test_four_processes_get_each_message_once_between_them(open_queue: OpenQueue, path: Path) -> None:
+def test_receive_from_four_processes_delivers_each_message_once(open_queue: OpenQueue, path: Path) -> None:
     queue = open_queue()
     queue.create()
     queue.send([b"%d" % number for number in range(2000)])
@@ -95,7 +95,7 @@ def test_four_processes_get_each_message_once_between_them(open_queue: OpenQueue
     assert queue.depth().in_flight == queue.depth().visible == 0
 
 
-def test_concurrent_senders_lose_nothing(open_queue: OpenQueue, path: Path) -> None:
+def test_send_from_concurrent_processes_loses_no_message(open_queue: OpenQueue, path: Path) -> None:
     queue = open_queue()
     queue.create()
     senders = [start("send", path, first, "200") for first in ("0", "200", "400")]
@@ -105,7 +105,7 @@ def test_concurrent_senders_lose_nothing(open_queue: OpenQueue, path: Path) -> N
     assert bodies == {b"%d" % number for number in range(600)}
 
 
-def test_threads_of_one_process_get_each_message_once_between_them(queue: SqliteQueue) -> None:
+def test_receive_from_threads_delivers_each_message_once(queue: SqliteQueue) -> None:
     queue.send([b"%d" % number for number in range(500)])
     received: list[bytes] = []
 
@@ -122,7 +122,7 @@ def test_threads_of_one_process_get_each_message_once_between_them(queue: Sqlite
     assert Counter(received) == Counter(b"%d" % number for number in range(500))
 
 
-def test_a_message_whose_consumer_is_killed_comes_back(open_queue: OpenQueue, path: Path) -> None:
+def test_receive_redelivers_message_of_killed_consumer(open_queue: OpenQueue, path: Path) -> None:
     queue = open_queue()
     queue.create()
     queue.send([b"task"])
@@ -134,22 +134,22 @@ def test_a_message_whose_consumer_is_killed_comes_back(open_queue: OpenQueue, pa
     assert list(queue.ack([lost])) == [lost]
 
 
-def test_what_was_sent_survives_the_kill_of_its_sender(open_queue: OpenQueue, path: Path) -> None:
+def test_send_survives_kill_of_sender(open_queue: OpenQueue, path: Path) -> None:
     queue = open_queue()
     queue.create()
-    with start("send_for_ever", path) as sender:
-        told = [first_line_of(sender) for _ in range(200)]
+    with start("send_forever", path) as sender:
+        reported = [first_line_of(sender) for _ in range(200)]
         sender.kill()
         assert sender.stdout is not None
-        # The last line may have been cut short by the kill.
-        told += sender.stdout.read().split("\n")[:-1]
+        # The last line may be incomplete because of the kill.
+        reported += sender.stdout.read().split("\n")[:-1]
     bodies = set()
     while deliveries := queue.receive(1000, wait=AT_ONCE):
         bodies |= {delivery.body.decode() for delivery in deliveries}
-    assert set(told) <= bodies
+    assert set(reported) <= bodies
 
 
-def test_a_lease_of_the_deleted_queue_is_lost_in_its_successor(
+def test_ack_of_lease_from_deleted_queue_is_lost(
     open_queue: OpenQueue, queue: SqliteQueue, path: Path, clock: Clock
 ) -> None:
     consumer = open_queue(clock=clock)
@@ -162,9 +162,7 @@ def test_a_lease_of_the_deleted_queue_is_lost_in_its_successor(
     assert [delivery.body for delivery in consumer.receive(10, wait=AT_ONCE)] == [b"new"]
 
 
-def test_a_waiting_consumer_notices_that_the_queue_is_deleted(
-    open_queue: OpenQueue, queue: SqliteQueue, path: Path
-) -> None:
+def test_receive_raises_when_queue_is_deleted(open_queue: OpenQueue, queue: SqliteQueue, path: Path) -> None:
     consumer = open_queue()
     consumer.receive(1, wait=AT_ONCE)
     timer = threading.Timer(0.1, queue.delete)
@@ -174,7 +172,7 @@ def test_a_waiting_consumer_notices_that_the_queue_is_deleted(
     timer.join()
 
 
-def test_a_consumer_notices_that_somebody_removed_the_folder(queue: SqliteQueue, path: Path) -> None:
+def test_receive_raises_when_folder_is_removed(queue: SqliteQueue, path: Path) -> None:
     queue.receive(1, wait=AT_ONCE)
     shutil.rmtree(path.parent)
     with pytest.raises(NotFoundError):
@@ -185,7 +183,7 @@ def test_a_consumer_notices_that_somebody_removed_the_folder(queue: SqliteQueue,
     assert [delivery.body for delivery in queue.receive(1, wait=AT_ONCE)] == [b"again"]
 
 
-def test_a_waiting_consumer_goes_on_in_a_file_that_took_the_place_of_its_own(
+def test_receive_continues_with_replaced_file(
     open_queue: OpenQueue, queue: SqliteQueue, path: Path, tmp_path: Path
 ) -> None:
     consumer = open_queue()
@@ -206,7 +204,7 @@ def test_a_waiting_consumer_goes_on_in_a_file_that_took_the_place_of_its_own(
     assert [delivery.body for delivery in deliveries] == [b"successor"]
 
 
-def test_a_forked_child_uses_connections_of_its_own(queue: SqliteQueue, clock: Clock) -> None:
+def test_connection_pool_reopens_after_fork(queue: SqliteQueue, clock: Clock) -> None:
     queue.send([b"parent"])
     child = os.fork()
     if not child:
@@ -220,7 +218,7 @@ def test_a_forked_child_uses_connections_of_its_own(queue: SqliteQueue, clock: C
     assert [delivery.body for delivery in queue.receive(10, wait=AT_ONCE)] == [b"child"]
 
 
-def test_a_message_is_hidden_until_its_delay_is_over(queue: SqliteQueue, clock: Clock) -> None:
+def test_receive_hides_message_until_delay_is_over(queue: SqliteQueue, clock: Clock) -> None:
     queue.send([b"later"], delay=timedelta(seconds=30))
     clock.advance(29.9)
     assert list(queue.receive(1, wait=AT_ONCE)) == []
@@ -228,14 +226,14 @@ def test_a_message_is_hidden_until_its_delay_is_over(queue: SqliteQueue, clock: 
     assert [delivery.body for delivery in queue.receive(1, wait=AT_ONCE)] == [b"later"]
 
 
-def test_a_delayed_message_counts_as_in_flight(queue: SqliteQueue) -> None:
+def test_depth_counts_delayed_message_as_in_flight(queue: SqliteQueue) -> None:
     queue.send([b"now"])
     queue.send([b"later"], delay=timedelta(seconds=30))
     depth = queue.depth()
     assert (depth.visible, depth.in_flight, depth.exact) == (1, 1, True)
 
 
-def test_an_extended_lease_ends_when_the_extension_does(queue: SqliteQueue, clock: Clock) -> None:
+def test_extend_sets_end_of_lease(queue: SqliteQueue, clock: Clock) -> None:
     queue.send([b"long"])
     (first,) = queue.receive(1, wait=AT_ONCE)
     clock.advance(59)
@@ -248,7 +246,7 @@ def test_an_extended_lease_ends_when_the_extension_does(queue: SqliteQueue, cloc
     assert list(queue.ack([first.lease_id])) == [first.lease_id]
 
 
-def test_messages_come_in_the_order_in_which_they_were_sent(queue: SqliteQueue, clock: Clock) -> None:
+def test_receive_returns_messages_in_order_of_sending(queue: SqliteQueue, clock: Clock) -> None:
     for number in range(20):
         queue.send([b"%d" % number])
         clock.advance(0.001)
@@ -256,50 +254,46 @@ def test_messages_come_in_the_order_in_which_they_were_sent(queue: SqliteQueue, 
     assert bodies == [b"%d" % number for number in range(20)]
 
 
-def test_a_deleted_queue_gives_its_space_back(queue: SqliteQueue, path: Path) -> None:
+def test_delete_releases_disk_space(queue: SqliteQueue, path: Path) -> None:
     queue.send([b"x" * 100_000] * 100)
     queue.delete()
     assert path.stat().st_size < 100_000
 
 
-def test_a_file_that_is_no_database_is_a_provider_error(open_queue: OpenQueue, path: Path) -> None:
+def test_create_on_invalid_file_raises_provider_error(open_queue: OpenQueue, path: Path) -> None:
     path.parent.mkdir(parents=True)
     path.write_bytes(b"this is not a database, however long it may be" * 100)
     with pytest.raises(ProviderError, match="not a database"):
         open_queue().create()
 
 
-def test_a_queue_locked_for_too_long_is_a_transient_error(
-    open_queue: OpenQueue, queue: SqliteQueue, path: Path
-) -> None:
-    impatient = open_queue(patience=timedelta(seconds=0.05))
+def test_send_to_locked_file_raises_transient_error(open_queue: OpenQueue, queue: SqliteQueue, path: Path) -> None:
+    short_timeout = open_queue(timeout=timedelta(seconds=0.05))
     blocker = sqlite3.connect(path, isolation_level=None)
     blocker.execute("BEGIN IMMEDIATE")
     try:
         with pytest.raises(ProviderError) as caught:
-            impatient.send([b"task"])
+            short_timeout.send([b"task"])
     finally:
         blocker.close()
     assert caught.value.transient
 
 
 @pytest.mark.parametrize("name", ["plain", "with/slash", "..", "ünïcode?", "a.b"])
-def test_every_name_has_a_file_of_its_own_in_the_folder(open_queue: OpenQueue, tmp_path: Path, name: str) -> None:
+def test_queue_file_is_unique_and_in_folder(open_queue: OpenQueue, tmp_path: Path, name: str) -> None:
     assert queue_file(tmp_path, name).parent == tmp_path / "queues"
     open_queue(queue_file(tmp_path, name)).create()
     assert len(list((tmp_path / "queues").glob("*.sqlite3"))) == 1
 
 
-def test_a_reader_waits_for_somebody_who_has_the_file_to_himself(
-    open_queue: OpenQueue, queue: SqliteQueue, path: Path
-) -> None:
+def test_depth_waits_for_exclusive_lock(open_queue: OpenQueue, queue: SqliteQueue, path: Path) -> None:
     queue.close()
     blocker = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
     blocker.execute("PRAGMA locking_mode = EXCLUSIVE")
     blocker.execute("BEGIN IMMEDIATE")
     blocker.execute("COMMIT")
     with pytest.raises(ProviderError):
-        open_queue(patience=timedelta(0)).depth()
+        open_queue(timeout=timedelta(0)).depth()
     timer = threading.Timer(0.1, blocker.close)
     timer.start()
     assert open_queue().depth().visible == 0

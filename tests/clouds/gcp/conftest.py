@@ -1,4 +1,4 @@
-"""What several files of these tests share."""
+"""Shared fixtures."""
 
 from __future__ import annotations
 
@@ -10,6 +10,6 @@ from pubsub_emulator import pubsub_emulator
 
 @pytest.fixture(scope="session")
 def emulator() -> Iterator[str]:
-    """``host:port`` of Google's Pub/Sub emulator: started once, for one desk after the other."""
+    """Yield ``host:port`` of Google's Pub/Sub emulator, started once for all tests."""
     with pubsub_emulator() as address:
         yield address

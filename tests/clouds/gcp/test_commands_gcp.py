@@ -1,4 +1,4 @@
-"""Every command that looks, asks or tidies up, on Google Cloud as the stand-ins play it."""
+"""Listing, checking and cleanup commands on fakes of Google Cloud."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Compute Engine keeps the compute contract, over the real SDK and the stand-in."""
+"""Compute Engine passes the compute contract, with the real SDK and the fake."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ OFFER = Offer(
 )
 
 
-def elsewhere(request: LaunchRequest) -> LaunchRequest:
+def unknown_zone(request: LaunchRequest) -> LaunchRequest:
     return attrs.evolve(request, offer=attrs.evolve(request.offer, zone="moon-a"))
 
 
@@ -61,9 +61,9 @@ class TestComputeEngine(ComputeContract):
             cloud.stock_outs = [StockOut(machine_type="c2-standard-4")]
             cloud.quotas["us-central1"]["N2D_CPUS"] = 1
 
-            def foreign() -> str:
+            def unmanaged() -> str:
                 body = {
-                    "name": "somebody-elses",
+                    "name": "unmanaged",
                     "machineType": "zones/us-central1-a/machineTypes/e2-small",
                     "disks": [{"boot": True, "autoDelete": True, "initializeParams": {"sourceImage": IMAGE}}],
                     "networkInterfaces": [{"network": "global/networks/default"}],
@@ -71,16 +71,16 @@ class TestComputeEngine(ComputeContract):
                 }
                 operation = cloud.insert("us-central1-a", body, "")
                 cloud.wait(operation.name, 20)
-                return "somebody-elses"
+                return "unmanaged"
 
             yield ComputeSubject(
                 backend=Registry(only=["gcp"]).compute("gcp"),
                 offer=OFFER,
-                settings=GcpSettings(project_id="stand-in", compute_endpoint=fake.url),
+                settings=GcpSettings(project_id="fake-project", compute_endpoint=fake.url),
                 region="us-central1",
-                foreign=foreign,
+                foreign=unmanaged,
                 refusals=(
-                    Refusal(request=elsewhere, scope=RefusalScope.ZONE),
+                    Refusal(request=unknown_zone, scope=RefusalScope.ZONE),
                     Refusal(request=lambda request: of_type(request, "e9-standard-2"), scope=RefusalScope.OFFER),
                     Refusal(request=lambda request: of_type(request, "c2-standard-4"), scope=RefusalScope.OFFER),
                     Refusal(

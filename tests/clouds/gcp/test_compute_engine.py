@@ -1,4 +1,4 @@
-"""Compute Engine through the real SDK: what there is, launches side by side, complete listings."""
+"""Compute Engine with the real SDK: catalog, parallel launches, complete listings."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pytest
 from cloud_wire import Fault
 from gce_fake import GceFake
 from gce_records import StockOut, Times
-from gce_requests import offer, opened, remaining, wanted
+from gce_requests import launch_request, offer, open_compute, remaining
 from structlog.testing import capture_logs
 
 from cloud_tasks.errors import InputError, LaunchRefusedError, ProviderError, RefusalScope
@@ -29,14 +29,14 @@ def fake(tmp_path: Path) -> Iterator[GceFake]:
 
 @pytest.fixture
 def compute(fake: GceFake) -> Iterator[Compute]:
-    with opened(fake) as compute:
+    with open_compute(fake) as compute:
         yield compute
 
 
-# -- what there is --
+# -- catalog --
 
 
-def test_a_type_is_known_in_exactly_the_zones_that_have_it(compute: Compute) -> None:
+def test_instance_types_have_exact_zones(compute: Compute) -> None:
     types = {each.name: each for each in compute.instance_types()}
     assert types["e2-standard-8"].zones == tuple(f"us-central1-{letter}" for letter in "abcf")
     assert types["t2a-standard-4"].zones == tuple(f"us-central1-{letter}" for letter in "abf")
@@ -46,27 +46,27 @@ def test_a_type_is_known_in_exactly_the_zones_that_have_it(compute: Compute) -> 
     assert {name.partition("-")[0] for name in types} >= {"n1", "n2", "n2d", "n4", "e2", "c2", "c2d", "c3", "c3d", "c4"}
 
 
-def test_a_region_that_is_unknown_or_missing_is_the_users_to_correct(fake: GceFake) -> None:
+def test_instance_types_with_unknown_or_missing_region_raises_input_error(fake: GceFake) -> None:
     backend = Registry(only=["gcp"]).compute("gcp")
-    settings = GcpSettings(project_id="stand-in", compute_endpoint=fake.url)
+    settings = GcpSettings(project_id="fake-project", compute_endpoint=fake.url)
     with (
         backend.open(settings, ComputeContext(job_id="job", region="mars-north1")) as compute,
-        pytest.raises(InputError, match='no region "mars-north1"'),
+        pytest.raises(InputError, match='region "mars-north1" not found'),
     ):
         compute.instance_types()
     with (
         backend.open(settings, ComputeContext(job_id="job")) as compute,
-        pytest.raises(InputError, match="no region is given"),
+        pytest.raises(InputError, match="no region set"),
     ):
         compute.instance_types()
 
 
-def test_a_project_that_is_not_there_is_told(fake: GceFake) -> None:
-    settings = GcpSettings(project_id="nobodys", compute_endpoint=fake.url)
+def test_instances_of_unknown_project_raises(fake: GceFake) -> None:
+    settings = GcpSettings(project_id="unknown-project", compute_endpoint=fake.url)
     backend = Registry(only=["gcp"]).compute("gcp")
     with (
         backend.open(settings, ComputeContext(job_id="job")) as compute,
-        pytest.raises(ProviderError, match="projects/nobodys"),
+        pytest.raises(ProviderError, match="projects/unknown-project"),
     ):
         compute.instances("job")
 
@@ -84,56 +84,56 @@ def test_a_project_that_is_not_there_is_told(fake: GceFake) -> None:
         ),
     ],
 )
-def test_an_image_may_be_named_in_any_usual_way(
+def test_launch_accepts_image_names_families_and_urls(
     fake: GceFake, compute: Compute, image: str | None, source: str
 ) -> None:
-    compute.launch(wanted(image=image))
+    compute.launch(launch_request(image=image))
     (instance,) = fake.cloud.instances.values()
     assert instance.body["disks"][0]["initializeParams"]["sourceImage"] == source
 
 
-def test_an_arm_machine_gets_an_arm_image(fake: GceFake, compute: Compute) -> None:
+def test_launch_of_arm_instance_uses_arm_image(fake: GceFake, compute: Compute) -> None:
     arm = offer("t2a-standard-2")
     arm = attrs.evolve(arm, instance_type=attrs.evolve(arm.instance_type, architecture=Architecture.ARM64))
-    compute.launch(wanted(arm))
+    compute.launch(launch_request(arm))
     (instance,) = fake.cloud.instances.values()
     assert instance.body["disks"][0]["initializeParams"]["sourceImage"].endswith("/ubuntu-2404-noble-arm64-v20251021")
 
 
-def test_the_default_image_is_told_once_and_is_the_same_for_all_machines(fake: GceFake, compute: Compute) -> None:
-    with capture_logs() as told:
-        compute.launch(wanted())
-        compute.launch(wanted())
+def test_launch_logs_default_image_once(fake: GceFake, compute: Compute) -> None:
+    with capture_logs() as logs:
+        compute.launch(launch_request())
+        compute.launch(launch_request())
     images = {each.body["disks"][0]["initializeParams"]["sourceImage"] for each in fake.cloud.instances.values()}
-    assert [each["event"] for each in told] == [
+    assert [each["event"] for each in logs] == [
         f"Using current default image: https://www.googleapis.com/compute/v1/{image}" for image in images
     ]
 
 
-def test_a_default_image_that_cannot_be_looked_up_is_left_to_compute_engine(fake: GceFake, compute: Compute) -> None:
+def test_launch_passes_unresolved_default_image_to_compute_engine(fake: GceFake, compute: Compute) -> None:
     others = tuple(each for each in fake.cloud.catalog.images if each["project"] != "ubuntu-os-cloud")
     fake.cloud.catalog = attrs.evolve(fake.cloud.catalog, images=others)
     with pytest.raises(LaunchRefusedError, match="family/ubuntu-2404-lts-amd64"):
-        compute.launch(wanted())
+        compute.launch(launch_request())
 
 
-def test_an_image_that_is_nowhere_is_bad_input_that_names_the_setting(compute: Compute) -> None:
-    with pytest.raises(InputError, match=r'run\.image: there is no image "windows-95".*list-images'):
-        compute.launch(wanted(image="windows-95"))
+def test_launch_with_unknown_image_raises_input_error(compute: Compute) -> None:
+    with pytest.raises(InputError, match=r'run\.image: image "windows-95" not found.*list-images'):
+        compute.launch(launch_request(image="windows-95"))
 
 
 # -- launching --
 
 
-def test_launches_from_several_threads_run_side_by_side(fake: GceFake, compute: Compute) -> None:
+def test_launch_runs_in_parallel(fake: GceFake, compute: Compute) -> None:
     fake.cloud.times = Times(provision=1.0)
     with ThreadPoolExecutor(8) as threads:
-        list(threads.map(compute.launch, [wanted() for _ in range(8)]))
+        list(threads.map(compute.launch, [launch_request() for _ in range(8)]))
     assert fake.cloud.most_inserts_at_once() == 8
 
 
-def test_an_insertion_whose_answer_was_lost_is_not_made_twice(fake: GceFake, compute: Compute) -> None:
-    request = wanted()
+def test_launch_after_lost_response_creates_no_duplicate(fake: GceFake, compute: Compute) -> None:
+    request = launch_request()
     fake.wire.fault = Fault(share=1.0, after_effect=1.0, methods=frozenset({"POST"}), status=None)
     with pytest.raises(ProviderError) as lost:
         compute.launch(request)
@@ -144,53 +144,51 @@ def test_an_insertion_whose_answer_was_lost_is_not_made_twice(fake: GceFake, com
     assert [record.name for record in fake.cloud.inserts] == [launched.instance_id]
 
 
-def test_a_token_names_its_instance_even_when_its_request_is_forgotten(fake: GceFake, compute: Compute) -> None:
-    request = wanted()
+def test_launch_with_same_token_returns_same_instance(fake: GceFake, compute: Compute) -> None:
+    request = launch_request()
     first = compute.launch(request)
     fake.cloud.forget_requests()
     assert compute.launch(request) == first
     assert remaining(fake) == ([first.instance_id], [first.instance_id])
 
 
-def test_a_zone_that_has_none_left_is_refused_without_remains_and_another_is_not(
-    fake: GceFake, compute: Compute
-) -> None:
+def test_launch_in_stocked_out_zone_is_refused_without_leftovers(fake: GceFake, compute: Compute) -> None:
     fake.cloud.stock_outs = [StockOut(zone="us-central1-a", machine_type="e2-*", purchase="spot")]
     with pytest.raises(LaunchRefusedError) as refused:
-        compute.launch(wanted(offer(spot=True)))
+        compute.launch(launch_request(offer(spot=True)))
     assert (refused.value.scope, refused.value.reason) == (RefusalScope.OFFER, "ZONE_RESOURCE_POOL_EXHAUSTED")
     assert remaining(fake) == ([], [])
-    assert compute.launch(wanted(offer(spot=True, zone="us-central1-b"))).zone == "us-central1-b"
-    assert compute.launch(wanted(offer())).zone == "us-central1-a"
+    assert compute.launch(launch_request(offer(spot=True, zone="us-central1-b"))).zone == "us-central1-b"
+    assert compute.launch(launch_request(offer())).zone == "us-central1-a"
 
 
-def test_what_was_started_and_is_gone_is_not_started_again(fake: GceFake, compute: Compute) -> None:
-    request = wanted()
+def test_launch_with_token_of_terminated_instance_starts_none(fake: GceFake, compute: Compute) -> None:
+    request = launch_request()
     name = compute.launch(request).instance_id
     compute.terminate([name])
     assert compute.launch(request).state is InstanceState.TERMINATED
     assert remaining(fake) == ([], [])
 
 
-def test_a_disk_that_would_be_refused_is_refused_before_it_is_asked_for(fake: GceFake, compute: Compute) -> None:
+def test_launch_refuses_invalid_disk_before_any_call(fake: GceFake, compute: Compute) -> None:
     extreme = attrs.evolve(offer(), boot_disk=BootDisk(disk_type="pd-extreme", size_gb=10))
     with pytest.raises(LaunchRefusedError, match="500") as refused:
-        compute.launch(wanted(extreme))
+        compute.launch(launch_request(extreme))
     assert refused.value.scope is RefusalScope.INSTANCE_TYPE
     assert fake.cloud.inserts == []
 
 
-def test_headroom_shrinks_with_what_runs(fake: GceFake, compute: Compute) -> None:
+def test_headroom_counts_running_instances(fake: GceFake, compute: Compute) -> None:
     fake.cloud.quotas["us-central1"]["CPUS"] = 6
-    compute.launch(wanted())
+    compute.launch(launch_request())
     assert compute.headroom(offer()) == Headroom(instances=2, limited_by="CPUS")
 
 
-def test_settings_reach_the_instance(fake: GceFake) -> None:
-    with opened(
+def test_launch_applies_settings(fake: GceFake) -> None:
+    with open_compute(
         fake, tags=("batch",), external_address=False, subnetwork="inner", shielded_secure_boot=True
     ) as compute:
-        launched = compute.launch(wanted())
+        launched = compute.launch(launch_request())
     (instance,) = fake.cloud.instances.values()
     assert instance.body["tags"]["items"] == ["batch"]
     assert instance.body["networkInterfaces"] == [{"subnetwork": "regions/us-central1/subnetworks/inner"}]
@@ -201,8 +199,8 @@ def test_settings_reach_the_instance(fake: GceFake) -> None:
 # -- listing --
 
 
-def test_a_zone_that_does_not_answer_makes_the_listing_fail(fake: GceFake, compute: Compute) -> None:
-    compute.launch(wanted())
+def test_instances_with_unreachable_zone_raises(fake: GceFake, compute: Compute) -> None:
+    compute.launch(launch_request())
     fake.unreachable_zones = {"us-central1-f"}
     with pytest.raises(ProviderError, match="us-central1-f") as failed:
         compute.instances("job")
@@ -211,15 +209,15 @@ def test_a_zone_that_does_not_answer_makes_the_listing_fail(fake: GceFake, compu
         compute.terminate(["ct-job-unknown"])
 
 
-def test_a_listing_takes_one_call_a_page_and_none_per_instance(fake: GceFake, compute: Compute) -> None:
+def test_instances_makes_one_call_per_page(fake: GceFake, compute: Compute) -> None:
     with ThreadPoolExecutor(6) as threads:
-        list(threads.map(compute.launch, [wanted() for _ in range(12)]))
+        list(threads.map(compute.launch, [launch_request() for _ in range(12)]))
     before = len(fake.wire.calls)
     assert len(compute.instances("job")) == 12
     assert len(fake.wire.calls) - before == 3
 
 
-def test_the_boot_disks_type_is_listed(compute: Compute) -> None:
-    compute.launch(wanted())
+def test_instances_have_boot_disk_type(compute: Compute) -> None:
+    compute.launch(launch_request())
     (listed,) = compute.instances("job")
     assert listed.boot_disk_type == "pd-balanced"

@@ -1,4 +1,4 @@
-"""The stand-in of Compute Engine does what it says of itself."""
+"""The Compute Engine fake behaves as documented."""
 
 from __future__ import annotations
 
@@ -51,19 +51,19 @@ def fake(tmp_path: Path) -> Iterator[GceFake]:
 
 
 def inserted(fake: GceFake, *arguments: Any, **fields: Any) -> str:
-    """Insert and wait; returns the operation's error code."""
+    """Insert and wait; return the operation's error code."""
     operation = fake.cloud.insert(ZONE, body(*arguments, **fields), "")
     done = fake.cloud.wait(operation.name, 30)
     assert done.ended is not None
     return str(done.errors[0]["code"]) if done.errors else ""
 
 
-def there(fake: GceFake) -> tuple[list[str], list[str]]:
+def resources(fake: GceFake) -> tuple[list[str], list[str]]:
     state = fake.state()
     return [each["name"] for each in state["instances"]], state["disks"]
 
 
-def test_the_catalogue_has_the_current_families_of_three_regions() -> None:
+def test_catalog_has_current_families_in_three_regions() -> None:
     catalog = load_catalog()
     assert len(catalog.regions) >= 3
     wanted = set(FAMILIES.split())
@@ -83,16 +83,16 @@ def test_the_catalogue_has_the_current_families_of_three_regions() -> None:
         ("a2-highgpu-1g", 12, 87040),
     ],
 )
-def test_sizes_are_those_of_the_documentation(name: str, vcpus: int, memory_mb: int) -> None:
-    shape = load_catalog().types["us-central1-a"][name]
-    assert (shape.vcpus, shape.memory_mb) == (vcpus, memory_mb)
+def test_catalog_sizes_match_documentation(name: str, vcpus: int, memory_mb: int) -> None:
+    machine_type = load_catalog().types["us-central1-a"][name]
+    assert (machine_type.vcpus, machine_type.memory_mb) == (vcpus, memory_mb)
 
 
-def test_one_request_id_takes_place_once(fake: GceFake) -> None:
+def test_insert_with_same_request_id_happens_once(fake: GceFake) -> None:
     first = fake.cloud.insert(ZONE, body(), "request-1")
     assert fake.cloud.insert(ZONE, body(), "request-1") is first
     fake.cloud.wait(first.name, 30)
-    assert there(fake) == (["m-1"], ["m-1"])
+    assert resources(fake) == (["m-1"], ["m-1"])
     with pytest.raises(ApiError, match="already exists"):
         fake.cloud.insert(ZONE, body(), "request-2")
 
@@ -107,16 +107,16 @@ def test_one_request_id_takes_place_once(fake: GceFake) -> None:
         ({"disks": [{"initializeParams": {"sourceImage": "projects/x/global/images/y"}}]}, "was not found"),
     ],
 )
-def test_what_the_api_would_refuse_is_refused(fake: GceFake, change: dict[str, Any], message: str) -> None:
+def test_insert_refuses_invalid_requests(fake: GceFake, change: dict[str, Any], message: str) -> None:
     with pytest.raises(ApiError, match=message):
         fake.cloud.insert(ZONE, {**body(), **change}, "")
-    assert there(fake) == ([], [])
+    assert resources(fake) == ([], [])
 
 
-def test_a_stock_out_leaves_nothing(fake: GceFake) -> None:
+def test_stock_out_leaves_no_resources(fake: GceFake) -> None:
     fake.cloud.stock_outs = [StockOut(zone=ZONE, purchase="on-demand")]
     assert inserted(fake) == "ZONE_RESOURCE_POOL_EXHAUSTED"
-    assert there(fake) == ([], [])
+    assert resources(fake) == ([], [])
     assert inserted(fake, **SPOT) == ""
 
 
@@ -124,14 +124,14 @@ def test_a_stock_out_leaves_nothing(fake: GceFake) -> None:
     ("limits", "region"),
     [({"CPUS": 5}, "us-central1"), ({"INSTANCES": 2}, "us-central1"), ({"CPUS_ALL_REGIONS": 4}, "")],
 )
-def test_quotas_hold(fake: GceFake, limits: dict[str, float], region: str) -> None:
+def test_insert_respects_quotas(fake: GceFake, limits: dict[str, float], region: str) -> None:
     (fake.cloud.quotas[region] if region else fake.cloud.global_quotas).update(limits)
     outcomes = [inserted(fake, f"m-{number}") for number in range(3)]
     assert outcomes == ["", "", "QUOTA_EXCEEDED"]
-    assert there(fake) == (["m-0", "m-1"], ["m-0", "m-1"])
+    assert resources(fake) == (["m-0", "m-1"], ["m-0", "m-1"])
 
 
-def test_a_deleted_machine_runs_nothing(fake: GceFake) -> None:
+def test_delete_instance_stops_all_processes(fake: GceFake) -> None:
     inserted(fake, script="#!/bin/bash\nsetsid sleep 600 &\nsleep 600\n")
     machine = fake.cloud.instance(ZONE, "m-1").guest
     assert machine is not None
@@ -139,23 +139,23 @@ def test_a_deleted_machine_runs_nothing(fake: GceFake) -> None:
     operation = fake.cloud.delete_instance(ZONE, "m-1", "")
     fake.cloud.wait(operation.name, 30)
     assert machine.processes() == set()
-    assert there(fake) == ([], [])
+    assert resources(fake) == ([], [])
 
 
-def test_a_disk_stays_that_is_not_to_go_with_its_instance(fake: GceFake) -> None:
-    kept = body()
-    kept["disks"][0]["autoDelete"] = False
-    fake.cloud.wait(fake.cloud.insert(ZONE, kept, "").name, 30)
+def test_delete_instance_keeps_disk_without_auto_delete(fake: GceFake) -> None:
+    instance_body = body()
+    instance_body["disks"][0]["autoDelete"] = False
+    fake.cloud.wait(fake.cloud.insert(ZONE, instance_body, "").name, 30)
     with pytest.raises(ApiError, match="already being used"):
         fake.cloud.delete_disk(ZONE, "m-1", "")
     fake.cloud.wait(fake.cloud.delete_instance(ZONE, "m-1", "").name, 30)
-    assert there(fake) == ([], ["m-1"])
+    assert resources(fake) == ([], ["m-1"])
     fake.cloud.wait(fake.cloud.delete_disk(ZONE, "m-1", "").name, 30)
-    assert there(fake) == ([], [])
+    assert resources(fake) == ([], [])
 
 
 @pytest.mark.parametrize(("action", "left"), [("DELETE", []), ("STOP", ["m-1"])])
-def test_a_preempted_machine_is_signalled_and_ends_as_it_was_asked_to(
+def test_preempt_signals_guest_and_applies_termination_action(
     fake: GceFake, tmp_path: Path, action: str, left: list[str]
 ) -> None:
     fake.cloud.times = Times(preemption=1.0, signal=0.0)
@@ -166,37 +166,37 @@ def test_a_preempted_machine_is_signalled_and_ends_as_it_was_asked_to(
     assert fake.preempt(oldest=1) == ["m-1"]
     eventually(lambda: not [each for each in fake.cloud.instances.values() if each.status == "STOPPING"])
     assert (tmp_path / "signalled").exists()
-    assert there(fake) == (left, left)
+    assert resources(fake) == (left, left)
     assert all(each.status == "TERMINATED" for each in fake.cloud.instances.values())
 
 
-def test_a_machine_ends_at_its_longest_run(fake: GceFake) -> None:
+def test_instance_is_deleted_at_max_run_duration(fake: GceFake) -> None:
     scheduling = {"maxRunDuration": {"seconds": "3600"}, "instanceTerminationAction": "DELETE"}
     inserted(fake, scheduling=scheduling)
     fake.cloud.timeline.advance(3500)
-    assert there(fake) == (["m-1"], ["m-1"])
+    assert resources(fake) == (["m-1"], ["m-1"])
     fake.cloud.timeline.advance(200)
-    eventually(lambda: there(fake) == ([], []))
+    eventually(lambda: resources(fake) == ([], []))
 
 
-def test_a_call_that_is_struck_after_its_effect_has_it(fake: GceFake) -> None:
+def test_fault_after_effect_keeps_effect(fake: GceFake) -> None:
     fake.wire.fault = Fault(share=1.0, after_effect=1.0, status=503)
-    path = f"{fake.url}/compute/v1/projects/stand-in/zones/{ZONE}/instances?requestId=1"
+    path = f"{fake.url}/compute/v1/projects/fake-project/zones/{ZONE}/instances?requestId=1"
     call = urllib.request.Request(path, data=json.dumps(body()).encode(), method="POST")
     with pytest.raises(urllib.error.HTTPError, match="503") as struck:
         urllib.request.urlopen(call, timeout=10)
     struck.value.close()
-    eventually(lambda: there(fake)[0] == ["m-1"])
+    eventually(lambda: resources(fake)[0] == ["m-1"])
 
 
-def test_an_unknown_filter_is_an_error_and_never_everything(fake: GceFake) -> None:
-    path = f"{fake.url}/compute/v1/projects/stand-in/aggregated/instances?filter=labels.a%20LIKE%20b"
+def test_unknown_filter_is_refused(fake: GceFake) -> None:
+    path = f"{fake.url}/compute/v1/projects/fake-project/aggregated/instances?filter=labels.a%20LIKE%20b"
     with pytest.raises(urllib.error.HTTPError, match="400") as refused:
         urllib.request.urlopen(path, timeout=10)
     refused.value.close()
 
 
-def test_overlapping_insertions_are_counted(fake: GceFake) -> None:
+def test_most_inserts_at_once_counts_overlapping_inserts(fake: GceFake) -> None:
     fake.cloud.times = Times(provision=0.2)
     operations = [fake.cloud.insert(ZONE, body(f"m-{number}"), "") for number in range(3)]
     for operation in operations:
@@ -216,10 +216,10 @@ def working_in(folder: Path) -> list[int]:
     return found
 
 
-def test_as_a_process_it_is_told_what_to_do_and_takes_its_machines_with_it(tmp_path: Path) -> None:
+def test_gce_process_is_controllable_and_ends_with_its_instances(tmp_path: Path) -> None:
     folder = tmp_path / "gce"
     with GceProcess(folder, times=Times(preemption=0.5, signal=0.0)) as fake:
-        path = f"{fake.url}/compute/v1/projects/stand-in/zones/{ZONE}/instances"
+        path = f"{fake.url}/compute/v1/projects/fake-project/zones/{ZONE}/instances"
         for name in ("m-1", "m-2"):
             call = urllib.request.Request(path, data=json.dumps(body(name, **SPOT)).encode(), method="POST")
             urllib.request.urlopen(call, timeout=10).close()

@@ -1,4 +1,4 @@
-"""A whole job whose files are in Cloud Storage; everything else is a stand-in for Google Cloud, too."""
+"""A complete job with its files in Cloud Storage, on fakes of Google Cloud."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from gcp_desk import ASKED, GcpDesk, gcp_desk
+from gcp_desk import REFERENCE_OPTIONS, GcpDesk, gcp_desk
 from storage_emulator import storage_emulator
 
 
@@ -20,22 +20,22 @@ def desk(tmp_path: Path, emulator: str) -> Iterator[GcpDesk]:
         yield desk
 
 
-def test_task_file_and_results_are_in_cloud_storage(desk: GcpDesk) -> None:
+def test_job_with_task_file_and_results_in_cloud_storage(desk: GcpDesk) -> None:
     with storage_emulator("bucket") as storage:
         put(storage, "jobs/tasks.json.gz", gzip.compress(desk.tasks(3).read_bytes()))
-        # Of the emulator, and what keeps google-auth from asking for credentials that nobody needs here.
-        surroundings = {"STORAGE_EMULATOR_HOST": storage, "NO_GCE_CHECK": "true"}
-        desk.environment |= surroundings
+        # The emulator's address, and a switch that keeps google-auth from looking for credentials.
+        variables = {"STORAGE_EMULATOR_HOST": storage, "NO_GCE_CHECK": "true"}
+        desk.environment |= variables
         config = desk.configure(
-            environment="\n".join(f"export {name}={value}" for name, value in surroundings.items())
+            environment="\n".join(f"export {name}={value}" for name, value in variables.items())
             + "\nexport ADDITION_OUTPUT_DIR=gs://bucket/sums",
             scaling_check_interval=1,
             instance_termination_delay=0,
             max_result_bytes=10,
             result_store="gs://bucket/long-results",
         )
-        asked = [*ASKED, "--max-instances", "1"]
-        ran = desk.run("run", "--config", str(config), "--task-file", "gs://bucket/jobs/tasks.json.gz", *asked)
+        options = [*REFERENCE_OPTIONS, "--max-instances", "1"]
+        ran = desk.run("run", "--config", str(config), "--task-file", "gs://bucket/jobs/tasks.json.gz", *options)
         assert ran.returncode == 0, ran.stderr
         assert desk.status()["counts"]["completed"] == 3, ran.stderr
         assert get(storage, "sums/task-00003.txt") == b"4\n"
@@ -43,14 +43,14 @@ def test_task_file_and_results_are_in_cloud_storage(desk: GcpDesk) -> None:
 
 
 def put(storage: str, name: str, content: bytes) -> None:
-    """Store an object, as any other program would."""
+    """Store an object."""
     address = f"{storage}/upload/storage/v1/b/bucket/o?uploadType=media&name={urllib.parse.quote(name, safe='')}"
     with urllib.request.urlopen(urllib.request.Request(address, data=content, method="POST"), timeout=20) as answer:
         answer.read()
 
 
 def get(storage: str, name: str) -> bytes:
-    """The content of an object."""
+    """Return the content of an object."""
     address = f"{storage}/download/storage/v1/b/bucket/o/{urllib.parse.quote(name, safe='')}?alt=media"
     with urllib.request.urlopen(address, timeout=20) as answer:
         content: bytes = answer.read()

@@ -1,4 +1,4 @@
-"""What a person asks before a job, by the real command line over all stand-ins: is all well, and what does it cost."""
+"""Doctor and price commands by the real command line, on all fakes."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from cloud_wire import Fault
 from gcp_desk import PROJECT, GcpDesk, gcp_desk
 
 WHERE = ("--provider", "gcp", "--project-id", PROJECT, "--region", "us-central1")
-ASKED = (
+LIST_COMMAND = (
     *("list-instance-types", *WHERE, "--json", "--instance-types", "^e2-standard-8$"),
     *("--boot-disk-types", "pd-standard", "--total-boot-disk-size", "10"),
 )
@@ -22,20 +22,20 @@ def desk(tmp_path_factory: pytest.TempPathFactory, emulator: str) -> Iterator[Gc
         yield desk
 
 
-def test_the_doctor_finds_all_well(desk: GcpDesk) -> None:
+def test_doctor_passes_on_fakes(desk: GcpDesk) -> None:
     answer = desk.run("doctor", *WHERE)
     assert answer.returncode == 0, answer.stdout + answer.stderr
     for subject in ("Pub/Sub API", "Compute Engine API", "Cloud Billing API", "quotas of us-central1"):
         assert f"ok       {subject}" in answer.stdout
 
 
-def test_the_machine_of_the_reference_has_its_price_with_and_without_the_catalog(desk: GcpDesk) -> None:
-    first = desk.run(*ASKED)
+def test_list_instance_types_prices_reference_type_online_and_offline(desk: GcpDesk) -> None:
+    first = desk.run(*LIST_COMMAND)
     assert first.returncode == 0, first.stderr
     assert prices(first.stdout) == pytest.approx([0.268614], rel=0.0002)
     desk.price_fault(Fault(share=1.0, status=None))
     try:
-        offline = desk.run(*ASKED, "--set", "gcp.price_max_age_hours=0")
+        offline = desk.run(*LIST_COMMAND, "--set", "gcp.price_max_age_hours=0")
     finally:
         desk.price_fault(None)
     assert offline.returncode == 0, offline.stderr
@@ -44,7 +44,7 @@ def test_the_machine_of_the_reference_has_its_price_with_and_without_the_catalog
 
 
 def prices(output: str) -> list[float]:
-    """Of each row, in dollars per hour."""
+    """Return the price of each row in US dollars per hour."""
     found = json.loads(output)
     rows = found if isinstance(found, list) else found["instance_types"]
     return [float(row["total_price"]) for row in rows]

@@ -1,4 +1,4 @@
-"""Every machine type that the Compute Engine stand-in lists, with every boot disk it can have, has a price."""
+"""Prices of every machine type of the Compute Engine fake, with every supported boot disk."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from gce_catalog import load_catalog
 from google.cloud import compute_v1 as sdk
 
 from cloud_tasks.model import BootDisk, InstanceType
-from cloud_tasks_gcp.compute.describe import described_types
+from cloud_tasks_gcp.compute.to_model import to_instance_types
 from cloud_tasks_gcp.pricing.parts import NotPricedError
 from cloud_tasks_gcp.pricing.rates import Rates, rates_by_region
 from cloud_tasks_gcp.pricing.skus import read_skus
@@ -19,10 +19,10 @@ from cloud_tasks_gcp.pricing.skus import read_skus
 
 def types_of(region: str) -> tuple[InstanceType, ...]:
     catalog = load_catalog()
-    return described_types(
-        (zone, sdk.MachineType.from_json(json.dumps(shape.resource(zone)), ignore_unknown_fields=True))
+    return to_instance_types(
+        (zone, sdk.MachineType.from_json(json.dumps(machine_type.resource(zone)), ignore_unknown_fields=True))
         for zone in catalog.regions[region]
-        for shape in catalog.types[zone].values()
+        for machine_type in catalog.types[zone].values()
     )
 
 
@@ -32,7 +32,7 @@ def rates() -> dict[str, Rates]:
 
 
 def problems(rates: Rates, machines: tuple[InstanceType, ...]) -> dict[str, str]:
-    """Why each machine type has no price; empty where all have one."""
+    """Return the machine types unpriced a price, with reasons."""
     found = {}
     for machine in machines:
         for disk_type in machine.boot_disk_types:
@@ -46,20 +46,20 @@ def problems(rates: Rates, machines: tuple[InstanceType, ...]) -> dict[str, str]
     return found
 
 
-def test_every_machine_type_of_a_whole_list_has_a_price(rates: dict[str, Rates]) -> None:
+def test_price_exists_for_every_type_of_complete_list(rates: dict[str, Rates]) -> None:
     machines = types_of("us-central1")
     assert len({machine.name.split("-")[0] for machine in machines}) >= 25
     assert problems(rates["us-central1"], machines) == {}
 
 
-def test_where_the_list_lacks_families_the_others_have_prices(rates: dict[str, Rates]) -> None:
+def test_price_of_other_types_unaffected_by_missing_families(rates: dict[str, Rates]) -> None:
     machines = types_of("europe-west1")
-    without = problems(rates["europe-west1"], machines)
-    assert without["c3d-standard-8"] == "the catalog has no spot price of core/c3d in europe-west1"
-    assert len(machines) - len(without) > 200
+    unpriced = problems(rates["europe-west1"], machines)
+    assert unpriced["c3d-standard-8"] == "the catalog has no spot price for core/c3d in europe-west1"
+    assert len(machines) - len(unpriced) > 200
 
 
-def test_spot_costs_less(rates: dict[str, Rates]) -> None:
+def test_spot_price_is_below_on_demand_price(rates: dict[str, Rates]) -> None:
     disk = BootDisk(disk_type="pd-standard", size_gb=10)
     for machine in types_of("us-central1"):
         on_demand, spot = (rates["us-central1"].price(machine, disk, spot=each).total for each in (False, True))

@@ -1,4 +1,4 @@
-"""The reference's own command on Google Cloud's stand-ins, once; then what it said, did, called and left behind."""
+"""The reference example's command on fakes of Google Cloud, run once; then its log, results, calls and leftovers."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ from typing import Any
 
 import attrs
 import pytest
-from gcp_desk import ACCOUNT, ASKED, GcpDesk, gcp_desk
+from gcp_desk import ACCOUNT, REFERENCE_OPTIONS, GcpDesk, gcp_desk
 
 from cloud_tasks_gcp.permissions import COMPUTE
 
 JOB = "parallel-addition-job"
 FOLDER = "examples/parallel_addition"
 COUNT = 300
-KEY = "not-for-any-machine"
-"""In the name and the content of the controller's key file."""
+KEY_NAME = "not-for-any-machine"
+"""Name and content of the controller's key file."""
 
 CONFIGURATION = """\
 Loading configuration from examples/parallel_addition/config.yml
@@ -56,11 +56,11 @@ Miscellaneous:
   Image: None
   Startup script:
 """
-"""What users know of the log before anything is done, in this order; other lines may stand between."""
+"""Expected log lines before the first action, in this order; other lines may be in between."""
 
-COURSE = (
-    r'Initializing GCP Pub/Sub queue "parallel-addition-job" with project ID "stand-in"',
-    r"Using no credentials, for 127\.0\.0\.1:\d+",
+EXPECTED_LOG = (
+    r'Initializing GCP Pub/Sub queue "parallel-addition-job" with project ID "fake-project"',
+    r"Using no credentials \(emulator at 127\.0\.0\.1:\d+\)",
     r"Using current default image: https://www\.googleapis\.com/compute/v1/projects/ubuntu-os-cloud/global/images/\S+",
     r"\|\| Selected instance type: e2-standard-8 \(pd-standard\) in us-central1-\* at \$0\.26859[0-9]/hour",
     r"\|\|   8 vCPUs, 32\.0 GB RAM, no local SSD",
@@ -74,7 +74,7 @@ COURSE = (
 
 LINE = re.compile(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d\.\d{3} (?:INFO|WARNING) - (?P<text>.*)")
 
-NEEDS: tuple[tuple[str, tuple[str, ...]], ...] = (
+REQUIRED_PERMISSIONS: tuple[tuple[str, tuple[str, ...]], ...] = (
     (r"GET projects/[^/]+", ("projects.get",)),
     (r"GET .*/regions", ("regions.list",)),
     (r"GET .*/regions/[^/]+", ("regions.get",)),
@@ -95,95 +95,95 @@ NEEDS: tuple[tuple[str, tuple[str, ...]], ...] = (
         ),
     ),
 )
-"""What each call asks for ("Compute Engine API", the reference page of each method)."""
+"""Permissions that each call requires ("Compute Engine API", the reference page of each method)."""
 
 
 @attrs.frozen(kw_only=True)
 class Finished:
-    """A job that has ended."""
+    """A finished job."""
 
     desk: GcpDesk
     tasks: list[dict[str, Any]]
     ran: subprocess.CompletedProcess[str]
 
     def log(self) -> list[str]:
-        """The lines of the log, without their moments."""
+        """Return the log lines without their timestamps."""
         return [match["text"] for line in self.ran.stderr.splitlines() if (match := LINE.fullmatch(line))]
 
 
 @pytest.fixture(scope="module")
 def job(tmp_path_factory: pytest.TempPathFactory, emulator: str) -> Iterator[Finished]:
     with gcp_desk(tmp_path_factory.mktemp("desk"), emulator=emulator) as desk:
-        tasks = desk.lay_out_the_example(COUNT)
-        key = desk.folder / f"{KEY}.json"
-        key.write_text(f'{{"private_key": "{KEY}"}}')
+        tasks = desk.copy_example(COUNT)
+        key = desk.folder / f"{KEY_NAME}.json"
+        key.write_text(f'{{"private_key": "{KEY_NAME}"}}')
         desk.environment["GOOGLE_APPLICATION_CREDENTIALS"] = str(key)
         what = ("--config", f"{FOLDER}/config.yml", "--task-file", f"{FOLDER}/addition_tasks.json")
-        ran = desk.run("run", *what, *ASKED)
+        ran = desk.run("run", *what, *REFERENCE_OPTIONS)
         assert ran.returncode == 0, ran.stderr
         yield Finished(desk=desk, tasks=tasks, ran=ran)
 
 
-def test_every_task_is_done_and_counted_once(job: Finished) -> None:
+def test_job_completes_every_task_once(job: Finished) -> None:
     assert job.desk.sums() == {each["id"]: each["data"]["num1"] + each["data"]["num2"] for each in job.tasks}
     status = job.desk.status(JOB)
     assert {state: count for state, count in status["counts"].items() if count} == {"completed": COUNT}
 
 
-def test_nothing_is_left_in_the_cloud(job: Finished) -> None:
+def test_job_leaves_nothing_in_cloud(job: Finished) -> None:
     assert job.desk.left_in_the_cloud() == []
 
 
-def test_the_configuration_is_told_as_users_know_it(job: Finished) -> None:
+def test_log_shows_configuration(job: Finished) -> None:
     wanted = CONFIGURATION.splitlines()
     known = frozenset(wanted)
     assert [line for line in job.log() if line in known] == wanted
 
 
-@pytest.mark.parametrize("line", COURSE)
-def test_the_course_of_the_job_is_told_as_users_know_it(job: Finished, line: str) -> None:
+@pytest.mark.parametrize("line", EXPECTED_LOG)
+def test_log_shows_job_steps(job: Finished, line: str) -> None:
     assert [each for each in job.log() if re.fullmatch(line, each)], job.ran.stderr
 
 
-def test_five_instances_are_started_and_each_is_told_once(job: Finished) -> None:
+def test_log_shows_each_started_instance_once(job: Finished) -> None:
     started = [each["name"] for each in job.desk.gce.state()["inserts"]]
-    told = [match[1] for line in job.log() if (match := re.match(r"Started on-demand instance '(\S+)' in", line))]
+    reported = [match[1] for line in job.log() if (match := re.match(r"Started on-demand instance '(\S+)' in", line))]
     assert len(started) == 5
-    assert sorted(told) == sorted(started)
+    assert sorted(reported) == sorted(started)
 
 
-def test_the_report_counts_all_tasks(job: Finished) -> None:
+def test_report_counts_all_tasks(job: Finished) -> None:
     lines = job.ran.stdout.splitlines()
     assert [line for line in lines if line in ("=== JOB COMPLETE ===", f"Total tasks: {COUNT}")] != []
     assert f"  Completed: {COUNT}" in lines
     assert "Spot terminations: 0 hosts" in lines
 
 
-def test_the_controllers_key_reaches_no_machine_and_no_log(job: Finished) -> None:
+def test_controller_key_reaches_no_instance_and_no_log(job: Finished) -> None:
     machines = list((job.desk.folder / "machines").glob("ct-*"))
     written = [file for machine in machines for file in machine.rglob("*") if file.is_file()]
     assert {file.name for file in written} >= {"startup-script", "console.log"}
     texts = [file.read_text(errors="replace") for file in written]
-    assert [text for text in (*texts, job.ran.stderr, job.ran.stdout) if KEY in text] == []
+    assert [text for text in (*texts, job.ran.stderr, job.ran.stdout) if KEY_NAME in text] == []
 
 
-def test_every_call_is_one_that_the_controllers_role_allows(job: Finished) -> None:
+def test_calls_need_only_permissions_of_controller_role(job: Finished) -> None:
     called: list[str] = [re.sub(r" /compute/v1/", " ", each) for each in job.desk.gce.state()["called"]]
     assert [each for each in called if not permissions_of(each)] == []
     assert {f"compute.{name}" for each in called for name in permissions_of(each)} <= set(COMPUTE)
 
 
 def permissions_of(call: str) -> tuple[str, ...]:
-    """What a call asks for; of the rules that match the most particular one is the last."""
-    found = [needs for pattern, needs in NEEDS if re.fullmatch(pattern, call)]
+    """Return the required permissions of a call; the last matching rule is the most specific."""
+    found = [needs for pattern, needs in REQUIRED_PERMISSIONS if re.fullmatch(pattern, call)]
     return found[-1] if found else ()
 
 
-def test_the_machines_act_as_the_account_that_was_named(job: Finished) -> None:
+def test_instances_have_configured_service_account(job: Finished) -> None:
     assert {account for each in job.desk.gce.state()["inserts"] for account in each["accounts"]} == {ACCOUNT}
 
 
-def test_whose_the_machines_are_and_until_when_is_on_them(job: Finished) -> None:
+def test_instances_have_owner_and_expiry_labels(job: Finished) -> None:
     labels: list[Mapping[str, str]] = [each["labels"] for each in job.desk.gce.state()["inserts"]]
     assert {each["cloud-tasks-job"] for each in labels} == {JOB}
     assert all(each["cloud-tasks-owner"] and int(each["cloud-tasks-expires"]) for each in labels)

@@ -1,7 +1,7 @@
-"""Every command that looks, asks or tidies up, end to end on one provider: a class of tests to be made one's own.
+"""End-to-end tests of all listing, checking and cleanup commands on one provider, as a base class.
 
-A provider's file has a class that is derived from `CommandsOfAProvider`, with a fixture ``site``. Commands run in this
-process, over the provider's real SDK, against whatever the site's surroundings point them at.
+A provider's test file derives a class from `CommandsOfAProvider` with a fixture ``site``. Commands run in this process,
+with the provider's real SDK, against the fakes that the site's environment points to.
 """
 
 from __future__ import annotations
@@ -32,28 +32,28 @@ _SCRIPT = "#!/bin/bash\nexec sleep 600\n"
 
 @attrs.frozen(kw_only=True)
 class Site:
-    """Where the commands work, and what there is to be seen."""
+    """Configuration of a provider, and what its fake contains."""
 
     folder: Path
     sections: Mapping[str, Any]
-    """The configuration beside ``run``."""
+    """Sections of the configuration other than ``run``."""
     run: Mapping[str, Any]
-    """Of that section: the region, and what leaves at least two instance types."""
+    """Keys of ``run``: the region, and constraints that leave at least two instance types."""
     environment: Mapping[str, str]
     region: str
     zone: str
-    """One of that region's."""
+    """A zone of that region."""
     image: str
-    """A word that some images have, not all, where there are several."""
+    """A word in the names of some images, not of all if there are several."""
     instance_type: str
-    """One that satisfies the constraints."""
+    """An instance type that satisfies the constraints."""
     counts_messages: bool = True
-    """Whether the queue knows how many messages it holds."""
+    """Whether the queue reports its depth."""
 
 
 @attrs.frozen(kw_only=True)
 class Answer:
-    """What a command said."""
+    """Output of a command."""
 
     out: str
     err: str
@@ -64,7 +64,7 @@ class Answer:
 
     @property
     def rows(self) -> list[list[str]]:
-        """The words of each line of a table, below its head."""
+        """Return the words of each table row, without the header."""
         return [line.split() for line in self.out.splitlines()[2:]]
 
 
@@ -72,11 +72,11 @@ Call = Callable[..., Answer]
 
 
 class CommandsOfAProvider:
-    """The tests; a derived class has the fixture ``site``."""
+    """Tests of the commands; a derived class provides the fixture ``site``."""
 
     @pytest.fixture
     def call(self, site: Site, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Call:
-        """Runs a command with the site's configuration; ``code`` is the exit code that it has to end with."""
+        """Return a function that runs a command with the site's configuration and checks its exit code ``code``."""
         monkeypatch.chdir(site.folder)
         for name, value in site.environment.items():
             monkeypatch.setenv(name, value)
@@ -86,19 +86,19 @@ class CommandsOfAProvider:
         tasks = [{"id": f"task-{n}", "data": {"number": n}} for n in range(1, 4)]
         (site.folder / "tasks.json").write_text(json.dumps(tasks))
 
-        def call(*words: str, code: int = 0) -> Answer:
+        def call(*arguments: str, code: int = 0) -> Answer:
             capsys.readouterr()
             with pytest.raises(SystemExit) as ended:
-                main([words[0], "--config", "config.yml", *words[1:]])
-            told = capsys.readouterr()
-            assert ended.value.code == code, told.out + told.err
-            return Answer(out=told.out, err=told.err)
+                main([arguments[0], "--config", "config.yml", *arguments[1:]])
+            captured = capsys.readouterr()
+            assert ended.value.code == code, captured.out + captured.err
+            return Answer(out=captured.out, err=captured.err)
 
         return call
 
     @pytest.fixture
     def launch(self, call: Call, site: Site) -> Callable[[timedelta], str]:
-        """Starts an instance of the configured job that is meant to live so long; returns its id."""
+        """Return a function that launches an instance of the configured job with a lifetime and returns its id."""
 
         def launch(lifetime: timedelta) -> str:
             config = load_config(make_registry(), file=Path("config.yml"), options={}, environ=os.environ)
@@ -116,7 +116,7 @@ class CommandsOfAProvider:
 
         return launch
 
-    def test_regions(self, call: Call, site: Site) -> None:
+    def test_list_regions(self, call: Call, site: Site) -> None:
         names = [row["name"] for row in call("list-regions", "--json").data]
         assert site.region in names
         assert names == sorted(names)
@@ -125,60 +125,60 @@ class CommandsOfAProvider:
             assert site.zone in call("list-regions", option).out
         assert call("list-regions", "--prefix", "nowhere").out == "No regions found\n"
 
-    def test_images(self, call: Call, site: Site) -> None:
-        every = call("list-images", "--json").data
-        names = [row["name"] for row in every]
+    def test_list_images(self, call: Call, site: Site) -> None:
+        rows_of_all = call("list-images", "--json").data
+        names = [row["name"] for row in rows_of_all]
         chosen = [row["name"] for row in call("list-images", "--filter", site.image, "--json").data]
         assert set(chosen) < set(names) or len(names) == 1
         assert chosen
-        backwards = call("list-images", "--sort-by", "-nam", "--json").data
-        assert [row["name"] for row in backwards] == sorted(names, reverse=True)
+        descending = call("list-images", "--sort-by", "-nam", "--json").data
+        assert [row["name"] for row in descending] == sorted(names, reverse=True)
         first = call("list-images", "--limit", "1")
         assert len(first.rows) == 1
         assert f"... and {len(names) - 1} more" in first.err or len(names) == 1
         assert "URI:" in call("list-images", "--limit", "1", "--detail").out
 
-    def test_instance_types(self, call: Call, site: Site) -> None:
-        every = call("list-instance-types", "--json").data
-        assert site.instance_type in {row["name"] for row in every}
-        assert all(float(row["total_price"]) >= 0 for row in every if row["name"] == site.instance_type)
+    def test_list_instance_types(self, call: Call, site: Site) -> None:
+        rows_of_all = call("list-instance-types", "--json").data
+        assert site.instance_type in {row["name"] for row in rows_of_all}
+        assert all(float(row["total_price"]) >= 0 for row in rows_of_all if row["name"] == site.instance_type)
         ordered = call("list-instance-types", "--sort-by", "-vcpu,name", "--json").data
         order = [(-row["vcpu"], row["name"]) for row in ordered]
         assert order == sorted(order)
         assert len({vcpus for vcpus, _ in order}) > 1
-        exactly = f"^{site.instance_type}$"
-        found = call("list-instance-types", "--instance-types", exactly, "--detail").out
+        exact_pattern = f"^{site.instance_type}$"
+        found = call("list-instance-types", "--instance-types", exact_pattern, "--detail").out
         assert found.splitlines()[0] == site.instance_type
         assert len(call("list-instance-types", "--limit", "1").rows) == 1
         filtered = call("list-instance-types", "--filter", site.instance_type, "--json").data
         assert {row["name"] for row in filtered} == {site.instance_type}
         assert "is ambiguous" in call("list-instance-types", "--sort-by", "p", code=2).err
 
-    def test_what_is_planned_changes_nothing(self, call: Call, site: Site) -> None:
-        words = ("plan", "--task-file", "tasks.json", "--task-time", "60")
-        text = call(*words).out
+    def test_plan_changes_nothing(self, call: Call, site: Site) -> None:
+        arguments = ("plan", "--task-file", "tasks.json", "--task-time", "60")
+        text = call(*arguments).out
         assert "Tasks: 3\n" in text
         assert "Expected cost: about $" in text
-        facts = call(*words, "--json").data
-        assert site.instance_type in json.dumps(facts)
+        plan = call(*arguments, "--json").data
+        assert site.instance_type in json.dumps(plan)
         assert call("list-running-instances", "--json").data == []
         assert {row["exists"] for row in call("show-queue", "--json").data} == {False}
 
-    def test_the_doctor(self, call: Call, site: Site) -> None:
+    def test_doctor(self, call: Call, site: Site) -> None:
         assert "  ok       Python" in call("doctor").out
-        told = call("doctor", "--json").data
-        assert told["ok"] is True
-        assert f"{site.sections['provider']} compute" in {finding["by"] for finding in told["findings"]}
+        findings = call("doctor", "--json").data
+        assert findings["ok"] is True
+        assert f"{site.sections['provider']} compute" in {finding["by"] for finding in findings["findings"]}
 
-    def test_the_life_of_queues(self, call: Call, site: Site) -> None:
+    def test_queue_commands_from_load_to_delete(self, call: Call, site: Site) -> None:
         assert call("load-queue", "--task-file", "tasks.json", "--start-task", "2").out.startswith("Loaded 2 tasks")
         assert call("status", "--json").data["total"] == 2
-        assert self._held(call) == ([2, 0] if site.counts_messages else [None, None])
+        assert self._depths(call) == ([2, 0] if site.counts_messages else [None, None])
         detail = call("show-queue", "--task-queue-only", "--detail").out
         assert '"task_id": "task-' in detail
         assert "--force" in call("purge-queue", code=2).err
         call("purge-queue", "--task-queue-only", "--force")
-        assert self._held(call) == ([0, 0] if site.counts_messages else [None, None])
+        assert self._depths(call) == ([0, 0] if site.counts_messages else [None, None])
         assert "--force" in call("delete-queue", code=2).err
         call("delete-queue", "--event-queue-only", "--force")
         assert [row["exists"] for row in call("show-queue", "--json").data] == [True, False]
@@ -186,19 +186,21 @@ class CommandsOfAProvider:
         assert [row["exists"] for row in call("show-queue", "--json").data] == [False, False]
 
     @staticmethod
-    def _held(call: Call) -> list[int | None]:
-        """How many messages wait in each queue, as far as is known."""
+    def _depths(call: Call) -> list[int | None]:
+        """Return the number of waiting messages per queue; None when unknown."""
         rows = call("show-queue", "--json").data
         assert [row["kind"] for row in rows] == ["tasks", "events"]
         return [row["visible"] for row in rows]
 
-    def test_the_life_of_an_instance(self, call: Call, site: Site, launch: Callable[[timedelta], str]) -> None:
+    def test_instance_commands_from_launch_to_stop(
+        self, call: Call, site: Site, launch: Callable[[timedelta], str]
+    ) -> None:
         name = launch(timedelta(hours=1))
         (row,) = call("list-running-instances", "--json").data
         assert (row["id"], row["state"] in ("starting", "running")) == (name, True)
         for options in ((), ("--all-instances",), ("--sort-by", "-state,zone"), ("--detail",)):
             assert name in call("list-running-instances", *options).out
-        # Its time has not passed.
+        # Its lifetime has not expired.
         assert "Nothing to terminate" in call("cleanup", "--list").out
         assert [each["instance_id"] for each in call("cleanup", "--all", "--list", "--json").data] == [name]
         assert "--force" in call("cleanup", "--all", code=2).err
@@ -206,7 +208,7 @@ class CommandsOfAProvider:
         assert call("list-running-instances").out.startswith("No running instances of job job-")
         assert "there was none" in call("stop").out
 
-    def test_what_has_expired_is_swept(self, call: Call, launch: Callable[[timedelta], str]) -> None:
+    def test_sweep_terminates_expired_instances(self, call: Call, launch: Callable[[timedelta], str]) -> None:
         name = launch(timedelta(hours=-1))
         assert name in call("cleanup", "--list").out
         assert "Terminated 1 instance" in call("cleanup", "--force").out

@@ -1,4 +1,4 @@
-"""A desk to start jobs from: a folder with the example's programs in it, and the command line at work there."""
+"""Working directory for job tests: the example's programs, and the command line run in it."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ _PROGRAM = Path(sys.executable).with_name("cloud-tasks")
 
 
 class Desk:
-    """A provider's desk is derived from this one, with its own way to configure.
+    """Working directory and environment of the command line; each provider derives its own configuration.
 
     Args:
-        folder: Made here where it is not there.
-        environment: Of the command line, besides the process's own.
+        folder: Working directory, created if missing.
+        environment: Variables of the command line, in addition to those of this process.
     """
 
     def __init__(self, folder: Path, environment: Mapping[str, str]) -> None:
@@ -43,7 +43,8 @@ class Desk:
         return file
 
     def startup_script(self, worker: str, *arguments: str, environment: str = "") -> str:
-        """Starts one of the example's programs, and nothing but that; ``environment``: lines of shell ahead of it."""
+        """Return a startup script that only starts one of the example's programs; ``environment``: shell lines before
+        it."""
         command = " ".join([f'python3 "{self.folder / worker}"', *arguments])
         return f'export ADDITION_OUTPUT_DIR="{self.results}"\n{environment}\nexec {command}\n'
 
@@ -56,11 +57,11 @@ class Desk:
         return file
 
     def begin(self, *arguments: str, out: Path | None = None, errors: Path | None = None) -> subprocess.Popen[str]:
-        """Start `cloud-tasks` and go on.
+        """Start `cloud-tasks` without waiting.
 
         Args:
-            out: The file that its output is added to; None: it can be read from the process.
-            errors: Likewise.
+            out: File that stdout is appended to; None for a pipe.
+            errors: File that stderr is appended to; None for a pipe.
         """
         with ExitStack() as stack:
             streams = [
@@ -78,29 +79,29 @@ class Desk:
         self._started.append(process)
         return process
 
-    def run(self, *arguments: str, patience: float = 240.0) -> subprocess.CompletedProcess[str]:
-        """Run `cloud-tasks` to its end."""
+    def run(self, *arguments: str, timeout: float = 240.0) -> subprocess.CompletedProcess[str]:
+        """Run `cloud-tasks` and wait for its exit."""
         process = self.begin(*arguments)
-        output, errors = process.communicate(timeout=patience)
+        output, errors = process.communicate(timeout=timeout)
         return subprocess.CompletedProcess(process.args, process.returncode, output, errors)
 
     def status(self, job_id: str = "addition") -> dict[str, Any]:
-        """What `cloud-tasks status --json` says."""
+        """Return the output of `cloud-tasks status --json`."""
         answer = self.run("status", "--db-file", f"{job_id}.db", "--json")
         assert answer.returncode == 0, answer.stderr
         found: dict[str, Any] = json.loads(answer.stdout)
         return found
 
     def sums(self) -> dict[str, int]:
-        """What the results say, by task."""
+        """Return the results by task."""
         return {file.stem: int(file.read_text()) for file in self.results.glob("*.txt")}
 
     def result_count(self) -> int:
-        """How many results there are, those included that are being written."""
+        """Return the number of results, incomplete ones included."""
         return sum(1 for _ in self.results.glob("*.txt"))
 
     def close(self) -> None:
-        """End what was started here."""
+        """Kill the started processes."""
         for process in self._started:
             if process.poll() is None:
                 process.kill()
@@ -111,10 +112,10 @@ class Desk:
 
 
 class LoggingDesk(Desk):
-    """One whose jobs print to `out.log` and `err.log`, so that nobody has to read along."""
+    """Working directory whose jobs log to `out.log` and `err.log`, so that no pipe has to be read."""
 
     def start(self, *arguments: str) -> subprocess.Popen[str]:
-        """Start `cloud-tasks` and go on."""
+        """Start `cloud-tasks` without waiting."""
         return self.begin(*arguments, out=self.folder / "out.log", errors=self.folder / "err.log")
 
     def log(self) -> str:

@@ -1,12 +1,12 @@
-"""Machines of a stand-in: each runs its startup script as a process group of this machine, in a folder of its own.
+"""Guests of fake instances: each runs its startup script as a process group of this machine, in its own folder.
 
-Everything that a script starts belongs to its machine: found by a mark in the environment, so that a new session or a
-dead parent hides nothing. A machine that is ended leaves no process.
+All processes started by a script belong to its guest: they are found by a marker in the environment, so a new session
+or a dead parent hides none. A terminated guest leaves no process.
 
 Invariants, each with a test in `tests/clouds/test_support.py`:
 
-1. After `Machine.end` returned, no process of the machine runs.
-2. The end of the script is told once, with its exit code; not when the machine was ended from outside.
+1. After `Machine.end` returned, no process of the guest runs.
+2. The exit of the script is reported once, with its exit code; not when the guest was terminated from outside.
 """
 
 from __future__ import annotations
@@ -24,18 +24,18 @@ from pathlib import Path
 
 __all__ = ["Machine"]
 
-_MARK = "CLOUD_STAND_IN_MACHINE"
-_PATIENCE = 10.0
+_MARKER = "CLOUD_FAKE_INSTANCE"
+_TIMEOUT = 10.0
 
 
 class Machine:
-    """One machine: made when its startup script starts.
+    """Guest of one fake instance; creating it starts the startup script.
 
     Args:
-        folder: Its own; made here. The script's working folder, home, and place of the console log.
-        script: The whole startup script, with its ``#!`` line.
-        environment: What its processes see besides ``PATH`` (with this Python's programs first) and ``HOME``.
-        on_exit: Called, from another thread, when the script ended by itself, with its exit code.
+        folder: Folder of the guest, created here: the script's working directory, home, and console log.
+        script: Whole startup script, with its ``#!`` line.
+        environment: Variables of its processes besides ``PATH`` (with this Python's programs first) and ``HOME``.
+        on_exit: Called with the exit code, in another thread, when the script exits by itself.
     """
 
     def __init__(
@@ -61,7 +61,7 @@ class Machine:
             "LANG": os.environ.get("LANG", "C.UTF-8"),
             **{name: os.environ[name] for name in ("PYTHONPATH", "CLOUD_TASKS_GUARD_LOG") if name in os.environ},
             **environment,
-            _MARK: str(folder),
+            _MARKER: str(folder),
         }
         with self.console_file.open("wb") as console:
             self._process = subprocess.Popen(
@@ -77,31 +77,31 @@ class Machine:
 
     @property
     def running(self) -> bool:
-        """Whether anything of it runs."""
+        """Return whether any process of the guest runs."""
         return self._process.poll() is None or bool(self.processes())
 
     def console(self) -> str:
-        """What the script printed so far."""
+        """Return the script's output so far."""
         return self.console_file.read_text(errors="replace")
 
     def processes(self) -> set[int]:
-        """The living processes of this machine."""
-        mark = f"{_MARK}={self.folder}".encode()
-        return {pid for pid in _pids() if mark in _environment(pid)}
+        """Return the running processes of the guest."""
+        marker = f"{_MARKER}={self.folder}".encode()
+        return {pid for pid in _pids() if marker in _environment(pid)}
 
     def end(self, *, grace: float = 0.0) -> None:
-        """Power off: SIGTERM to all, SIGKILL to what is left after ``grace`` seconds; returns when nothing is."""
+        """Power off: SIGTERM to all processes, SIGKILL after ``grace`` seconds; return when none is left."""
         with self._lock:
             self._ended.set()
             self._signal(signal.SIGTERM)
             deadline = time.monotonic() + grace
             while time.monotonic() < deadline and self.running:
                 time.sleep(0.02)
-            deadline = time.monotonic() + _PATIENCE
+            deadline = time.monotonic() + _TIMEOUT
             while self.running and time.monotonic() < deadline:
                 self._signal(signal.SIGKILL)
                 time.sleep(0.01)
-            self._process.wait(_PATIENCE)
+            self._process.wait(_TIMEOUT)
 
     def _signal(self, number: signal.Signals) -> None:
         for pid in self.processes():

@@ -1,4 +1,4 @@
-"""The programs by which the guest of a stand-in switches itself off."""
+"""Power-off programs for guests of fake instances."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ u.urlopen(u.Request(sys.argv[1], method="POST"), timeout=10)' "{url}"
 
 
 def power_off_programs(folder: Path, url: str) -> str:
-    """Make them; returns the ``PATH`` of a guest that finds them first.
+    """Create the programs; return a ``PATH`` that finds them first.
 
     Args:
-        folder: Made here.
-        url: Where a POST switches the guest off; may have variables of the guest in it, as of a shell.
+        folder: Folder of the programs, created here.
+        url: URL whose POST powers the guest off; may contain shell variables of the guest.
     """
     folder.mkdir(parents=True)
     for name in ("poweroff", "halt", "shutdown"):

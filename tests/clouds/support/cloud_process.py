@@ -1,6 +1,6 @@
-"""A stand-in as a process of its own, for tests that kill controllers, and what a test says to it over its admin port.
+"""Fake cloud in a separate process, for tests that kill controllers, and its control over the admin port.
 
-The process ends, with all machines, when it is told to or when its parent is gone.
+The process terminates all instances and exits on request or when its parent exits.
 """
 
 from __future__ import annotations
@@ -25,15 +25,15 @@ __all__ = ["StandInProcess", "serve"]
 
 
 class StandInProcess:
-    """A stand-in, started; ends with its context.
+    """Running fake cloud; ends with its context.
 
     Args:
-        program: The module that calls `serve`; what it imports is beside it, or here.
-        folder: For the machines.
-        times: How long things take there.
-        guest_environment: Variables of every machine.
-        seed: Of the faults.
-        options: Whatever else the program takes.
+        program: Module that calls `serve`; its imports are in the same folder or in this one.
+        folder: Folder of the instances.
+        times: Durations of the fake's actions.
+        guest_environment: Variables of every instance.
+        seed: Seed of the faults.
+        options: Further options of the program.
     """
 
     def __init__(
@@ -46,7 +46,7 @@ class StandInProcess:
         seed: int,
         **options: str,
     ) -> None:
-        told = {
+        settings = {
             "folder": str(folder),
             "times": attrs.asdict(times),
             "guest_environment": dict(guest_environment or {}),
@@ -55,21 +55,21 @@ class StandInProcess:
         }
         paths = [str(program.parent), str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")]
         self._process = subprocess.Popen(
-            [sys.executable, "-m", program.stem, json.dumps(told)],
+            [sys.executable, "-m", program.stem, json.dumps(settings)],
             env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, paths))},
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
-            start_new_session=True,  # a Ctrl-C of the test is not for the cloud
+            start_new_session=True,  # a Ctrl-C of the test must not reach the fake
         )
         assert self._process.stdout is not None
         line = self._process.stdout.readline()
         if not line:
             self.close()
-            raise RuntimeError(f"the stand-in {program.stem} did not start")
+            raise RuntimeError(f"the fake {program.stem} did not start")
         answer = json.loads(line)
         self.url: str = answer["url"]
-        """What the plugin's endpoint is set to."""
+        """Value of the plugin's endpoint setting."""
         self._admin_url: str = answer["admin_url"]
 
     def __enter__(self) -> Self:
@@ -81,7 +81,7 @@ class StandInProcess:
         self.close()
 
     def close(self) -> None:
-        """End it and all its machines; may be called again."""
+        """Terminate all instances and the process; may be called again."""
         if self._process.poll() is None and self._process.stdin is not None:
             self._process.stdin.close()
         try:
@@ -94,32 +94,32 @@ class StandInProcess:
                 if stream is not None:
                     stream.close()
 
-    # -- what a test does to it --
+    # -- control by a test --
 
     def state(self) -> Any:
-        """What there is and what was done, as the stand-in's ``state`` has it."""
+        """Return resources and past actions, as in the fake's ``state``."""
         return self.ask("GET", "state")
 
     def stock_out(self, *rules: Mapping[str, str]) -> None:
-        """From now on, launches that a rule hits find nothing; the fields are those of the stand-in's ``StockOut``."""
+        """Refuse launches that match a rule as stock-outs; the fields are those of the fake's ``StockOut``."""
         self.ask("POST", "stock-outs", list(rules))
 
     def fault(self, **fault: Any) -> None:
-        """Let a share of the calls fail, as `cloud_wire.Fault` has it; without arguments: none."""
+        """Make a share of the calls fail, as in `cloud_wire.Fault`; without arguments: none."""
         self.ask("POST", "fault", fault)
 
     def times(self, **times: float) -> None:
         self.ask("POST", "times", times)
 
     def quotas(self, **limits: Mapping[str, float]) -> None:
-        """Limits by place, as the provider names places: ``quotas(eastus={"cores": 4})``."""
+        """Set quota limits by location, in the provider's names: ``quotas(eastus={"cores": 4})``."""
         self.ask("POST", "quotas", limits)
 
     def advance(self, seconds: float) -> None:
         self.ask("POST", "advance", {"seconds": seconds})
 
     def ask(self, method: str, path: str, body: Any = None) -> Any:
-        """Call the admin port; returns its answer."""
+        """Call the admin port; return its response."""
         data = None if body is None else json.dumps(body).encode()
         request = urllib.request.Request(f"{self._admin_url}/{path}", data=data, method=method)
         with urllib.request.urlopen(request, timeout=60) as response:
@@ -127,12 +127,10 @@ class StandInProcess:
 
 
 def serve(make: Callable[..., StandIn[Any]]) -> int:
-    """The other side: serve what ``make`` makes, until standard input ends or a signal comes.
+    """Serve the fake that ``make`` returns until standard input is closed or a signal arrives; return the exit code.
 
     Args:
-        make: Called with the folder, and by name with the other options of the command line.
-
-    Returns the exit code.
+        make: Called with the folder, and with the other options of the command line by name.
     """
     parser = argparse.ArgumentParser()
     parser.add_argument("options", help="JSON: what StandInProcess writes")

@@ -1,4 +1,4 @@
-"""Launches to try a cloud's machines with, and the patience that a failing cloud asks for."""
+"""Launch requests for tests of fake clouds, and retries for injected faults."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ SLEEPER = "#!/bin/bash\necho started\nexec sleep 600\n"
 
 
 def request_for(offer: Offer, **changes: Any) -> LaunchRequest:
-    """A launch with a token of its own."""
+    """Return a launch request with a new token."""
     request = LaunchRequest(
         client_token=uuid4().hex[:25],
         job_id="job",
@@ -30,7 +30,7 @@ def request_for(offer: Offer, **changes: Any) -> LaunchRequest:
 
 
 def insistently(call: Callable[[], Any]) -> Any:
-    """Call again as the controller does, until it is not a transient failure; fails after 50 times."""
+    """Retry transient errors like the controller; fail the test after 50 attempts."""
     for _ in range(50):
         try:
             return call()
@@ -39,4 +39,4 @@ def insistently(call: Callable[[], Any]) -> Any:
         except ProviderError as error:
             if not error.transient:
                 raise
-    pytest.fail("it failed 50 times")
+    pytest.fail("failed 50 times")

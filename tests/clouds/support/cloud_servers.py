@@ -1,9 +1,9 @@
-"""Somebody else's server program as a process of ours, on a port of loopback that was free.
+"""Third-party server programs, started on a free port of the loopback interface.
 
 Invariants, each with a test in `tests/clouds/test_support.py`:
 
-1. A program that is missing skips the test, and fails it on CI; either says how to get it.
-2. A server that is given answers; it ends with its context, by its own process id.
+1. A missing program skips the test, and fails it on CI; both messages say how to install it.
+2. A yielded server accepts connections; it ends with its context, by its own process id.
 """
 
 from __future__ import annotations
@@ -24,15 +24,15 @@ import pytest
 
 __all__ = ["await_port", "free_port", "missing", "program_of", "running", "serving"]
 
-_PATIENCE = 60.0
-_FAREWELL = 10.0
+_START_TIMEOUT = 60.0
+_STOP_TIMEOUT = 10.0
 
 
 def missing(what: str, *, how: str) -> NoReturn:
-    """Skip, and fail on CI, which is meant to have everything.
+    """Skip the test; fail it on CI, where every program must be installed.
 
     Args:
-        how: To get it.
+        how: How to install the program.
     """
     reason = f"{what}: {how}"
     if os.environ.get("CI") == "true":
@@ -41,14 +41,14 @@ def missing(what: str, *, how: str) -> NoReturn:
 
 
 def program_of(distribution: str, *, what: str) -> str:
-    """The path of the program that a Python distribution has under its own name; `missing` where it is not installed.
+    """Return the path of the program that a Python distribution installs under its own name; call `missing` without it.
 
     Args:
-        what: It is, in words.
+        what: Description of the program.
     """
     beside = Path(sys.executable).with_name(distribution)
     found = str(beside) if beside.exists() else shutil.which(distribution)
-    return found or missing(f"{what} is not there", how=f"pip install {distribution}")
+    return found or missing(f"{what} is not installed", how=f"pip install {distribution}")
 
 
 def free_port() -> int:
@@ -67,13 +67,13 @@ def serving(
     stdin: int = subprocess.DEVNULL,
     stdout: int | None = None,
 ) -> Iterator[subprocess.Popen[str]]:
-    """A server that answers, in a folder of its own; both end with the context.
+    """Run a server in its own temporary folder until the end of the context; yield it once it accepts connections.
 
     Args:
-        name: Of the server, in words.
-        port: That the command tells it to listen on.
-        environment: Besides that of this process.
-        stdout: None: its log.
+        name: Description of the server.
+        port: Port in the command.
+        environment: Variables in addition to those of this process.
+        stdout: None for the log.
     """
     with tempfile.TemporaryDirectory(prefix="cloud-tasks-server-") as folder:
         log = Path(folder) / "log"
@@ -91,7 +91,7 @@ def running(
     stdin: int = subprocess.DEVNULL,
     stdout: int | None = None,
 ) -> Iterator[subprocess.Popen[str]]:
-    """A process that works in the folder of its log and is ended with the context: asked first, then killed."""
+    """Run a process in the folder of its log until the end of the context: SIGTERM, then SIGKILL."""
     with log.open("wb") as output:
         process = subprocess.Popen(
             command,
@@ -107,15 +107,15 @@ def running(
     finally:
         process.terminate()
         try:
-            process.wait(_FAREWELL)
+            process.wait(_STOP_TIMEOUT)
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
 
 
 def await_port(process: subprocess.Popen[str], port: int, *, name: str, log: Path) -> None:
-    """Wait until the process listens; fails with the end of its log when it ends instead, or takes more than 60 s."""
-    deadline = time.monotonic() + _PATIENCE
+    """Wait until the process listens; fail the test with the end of its log if it exits instead, or after 60 s."""
+    deadline = time.monotonic() + _START_TIMEOUT
     while True:
         with socket.socket() as probe:
             probe.settimeout(1.0)

@@ -1,5 +1,4 @@
-"""A cloud with machines on loopback: its API on one port, and on another, which no fault ever strikes, what a test does
-to it."""
+"""Fake cloud on loopback: its API on one port, and on another, without faults, its control by tests."""
 
 from __future__ import annotations
 
@@ -17,13 +16,13 @@ CloudT = TypeVar("CloudT", bound="CloudState[Any, Any]")
 
 
 class StandIn(ABC, Generic[CloudT]):
-    """Serves while its context is entered; a derived class registers its API at `wire`.
+    """Fake cloud that serves within its context; a derived class registers its API at `wire`.
 
-    What `cloud_process.StandInProcess` says to it is answered at `admin`.
+    `cloud_process.StandInProcess` controls it through `admin`.
 
     Args:
-        stock_out: Makes a rule by which launches find no machine.
-        seed: Of the faults.
+        stock_out: Class of the stock-out rules.
+        seed: Seed of the faults.
     """
 
     def __init__(self, cloud: CloudT, *, stock_out: type, seed: int) -> None:
@@ -35,7 +34,7 @@ class StandIn(ABC, Generic[CloudT]):
 
     @property
     def url(self) -> str:
-        """What the plugin's endpoint is set to."""
+        """Value of the plugin's endpoint setting."""
         return self.wire.url
 
     @property
@@ -44,7 +43,7 @@ class StandIn(ABC, Generic[CloudT]):
 
     @abstractmethod
     def state(self) -> dict[str, Any]:
-        """What there is and what was done, as JSON can express it."""
+        """Return resources and past actions as JSON data."""
 
     def __enter__(self) -> Self:
         self.wire.start()
@@ -57,7 +56,7 @@ class StandIn(ABC, Generic[CloudT]):
         self.close()
 
     def close(self) -> None:
-        """End the machines and stop serving."""
+        """Terminate the instances and stop serving."""
         self.cloud.close()
         self.wire.close()
         self.admin.close()
@@ -71,10 +70,10 @@ class StandIn(ABC, Generic[CloudT]):
             cloud.stock_outs = [self._stock_out(**rule) for rule in request.json()]
 
         def fault(request: Request) -> None:
-            told = request.json()
-            if "methods" in told:
-                told["methods"] = frozenset(told["methods"])
-            self.wire.fault = Fault(**told) if told else None
+            options = request.json()
+            if "methods" in options:
+                options["methods"] = frozenset(options["methods"])
+            self.wire.fault = Fault(**options) if options else None
 
         def times(request: Request) -> None:
             cloud.times = attrs.evolve(cloud.times, **request.json())

@@ -1,4 +1,4 @@
-"""What the state of a stand-in with machines has, whatever its API: times, refusals, and how guests end."""
+"""State common to all fake clouds with instances: durations, refusals, termination of guests."""
 
 from __future__ import annotations
 
@@ -25,16 +25,16 @@ class _Closing(Protocol):
 
 
 class Hosted(Protocol[MetadataT]):
-    """A machine as the cloud sees it."""
+    """An instance as seen by the cloud."""
 
     guest: Machine | None
-    """What runs in it; None: nothing."""
+    """Running guest; None without one."""
     metadata: MetadataT | None
-    """Its metadata service."""
+    """Metadata service of the instance."""
 
 
 class Span(Protocol):
-    """Something that lasts; Unix times."""
+    """Period between two Unix times."""
 
     @property
     def began(self) -> float: ...
@@ -44,11 +44,11 @@ class Span(Protocol):
 
 
 class CloudState(ABC, Generic[TimesT, StockOutT]):
-    """Changed under ``lock``, by calls and by what is due on the timeline.
+    """Base of the fakes' state, changed under ``lock`` by calls and by the timeline.
 
     Args:
-        name: Of its threads.
-        guest_environment: Variables of every machine, besides its metadata service's address.
+        name: Prefix of the thread names.
+        guest_environment: Variables of every instance, in addition to its metadata service's address.
     """
 
     def __init__(self, name: str, *, times: TimesT, guest_environment: Mapping[str, str] | None) -> None:
@@ -56,7 +56,7 @@ class CloudState(ABC, Generic[TimesT, StockOutT]):
         self.stock_outs: list[StockOutT] = []
         self.guest_environment = dict(guest_environment or {})
         self.undeletable: set[str] = set()
-        """Names of what fails to be deleted."""
+        """Names of resources whose deletion fails."""
         self.timeline = Timeline()
         self.lock = threading.RLock()
         self._numbers = itertools.count(1)
@@ -64,14 +64,14 @@ class CloudState(ABC, Generic[TimesT, StockOutT]):
 
     @abstractmethod
     def quotas_of(self, place: str) -> dict[str, int] | dict[str, float]:
-        """The limits that hold there, to be changed."""
+        """Return the mutable quota limits of a location."""
 
     @abstractmethod
     def _hosted(self) -> Iterable[Hosted[Any]]:
-        """The machines that there are."""
+        """Return all instances."""
 
     def close(self) -> None:
-        """End every machine."""
+        """Terminate all instances."""
         self.timeline.close()
         with self.lock:
             found = list(self._hosted())
@@ -80,7 +80,7 @@ class CloudState(ABC, Generic[TimesT, StockOutT]):
         self._enders.shutdown(wait=True)
 
     def _stop_guest(self, machine: Hosted[MetadataT], grace: float) -> None:
-        """Let nothing run in it; processes have ``grace`` seconds to end by themselves."""
+        """Stop all processes of an instance, after ``grace`` seconds with SIGKILL."""
         guest, metadata = machine.guest, machine.metadata
         if guest is not None:
             guest.end(grace=grace)
@@ -91,6 +91,6 @@ class CloudState(ABC, Generic[TimesT, StockOutT]):
 
 
 def most_at_once(spans: Iterable[Span]) -> int:
-    """How many were under way at one time, at most."""
+    """Return the maximum number of concurrent periods."""
     marks = [mark for span in spans for mark in ((span.began, 1), *(() if span.ended is None else ((span.ended, -1),)))]
     return max(itertools.accumulate(change for _, change in sorted(marks)), default=0)

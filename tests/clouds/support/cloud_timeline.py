@@ -1,4 +1,4 @@
-"""Time of the stand-in: what is due happens in one thread, and a test may let time pass."""
+"""Timeline of a fake cloud: scheduled actions run in one thread, and a test may advance the time."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ __all__ = ["Timeline"]
 
 
 class Timeline:
-    """Runs callbacks when they are due, one after the other; none may take long."""
+    """Scheduler that runs due callbacks one after the other; none may take long."""
 
     def __init__(self) -> None:
         self._skew = 0.0
@@ -24,7 +24,7 @@ class Timeline:
         self._thread.start()
 
     def now(self) -> float:
-        """Unix time, with what was advanced."""
+        """Return Unix time plus all advances."""
         return time.time() + self._skew
 
     def after(self, seconds: float, callback: Callable[[], None]) -> None:
@@ -33,7 +33,7 @@ class Timeline:
             self._condition.notify()
 
     def advance(self, seconds: float) -> None:
-        """Let time pass at once."""
+        """Advance the time immediately."""
         with self._condition:
             self._skew += seconds
             self._condition.notify()

@@ -1,12 +1,13 @@
-"""The wire of a stand-in: a small threaded HTTP server on loopback, with routes and with faults.
+"""HTTP server of a fake: small, threaded, on loopback, with routes and injected faults.
 
-A stand-in is a class with its own state; it registers one handler per method and path and answers with JSON, text or
-bytes. Faults strike before the effect (the handler is not called) or after it (it is, and its answer is lost).
+A fake is a class with its own state; it registers one handler per method and path and responds with JSON, text or
+bytes. Faults occur before the effect (the handler is not called) or after it (the handler runs, and its response is
+lost).
 
 Invariants, each with a test in `tests/clouds/test_support.py`:
 
-1. The server listens on 127.0.0.1 alone, on a port that the system chose.
-2. A fault after the effect leaves the effect.
+1. The server listens on 127.0.0.1 only, on a port chosen by the system.
+2. A fault after the effect keeps the effect.
 """
 
 from __future__ import annotations
@@ -29,27 +30,27 @@ __all__ = ["Answer", "Fault", "Request", "Wire"]
 
 @attrs.frozen(kw_only=True)
 class Request:
-    """One call, as a handler sees it."""
+    """Request passed to a handler."""
 
     method: str
     path: str
     groups: Mapping[str, str]
-    """What the named groups of the route's pattern matched, unquoted."""
+    """Matches of the named groups of the route's pattern, unquoted."""
     query: Mapping[str, str]
-    """The last value of each parameter."""
+    """Last value of each parameter."""
     all_query: Mapping[str, list[str]]
     headers: Mapping[str, str]
-    """By lower-case name."""
+    """Headers by lower-case name."""
     body: bytes
 
     def json(self) -> Any:
-        """The body as JSON; an empty one is an empty object."""
+        """Return the body as JSON; an empty body is an empty object."""
         return json.loads(self.body or b"{}")
 
 
 @attrs.frozen(kw_only=True)
 class Answer:
-    """What is sent back. ``body`` is bytes, text, or anything that JSON can express."""
+    """Response; ``body`` is bytes, text or JSON data."""
 
     status: int = 200
     body: Any = b""
@@ -65,28 +66,28 @@ class Answer:
 
 @attrs.frozen(kw_only=True)
 class Fault:
-    """A share of the calls that goes wrong.
+    """Share of the calls that fail.
 
-    A call that is struck is answered with ``status``; None cuts the connection without an answer.
+    A failing call gets ``status``; None closes the connection without a response.
     """
 
     share: float
     after_effect: float = 0.5
-    """Of the calls that are struck, the share whose effect takes place all the same."""
+    """Share of the failing calls whose effect takes place."""
     status: int | None = 503
     body: Any = attrs.field(factory=dict)
     methods: frozenset[str] = frozenset({"GET", "POST", "PUT", "PATCH", "DELETE"})
 
 
 Handler = Callable[[Request], Any]
-"""Returns an `Answer`, or the body of a plain one."""
+"""Handler of a route; returns an `Answer`, or the body of one."""
 
 
 class Wire:
-    """The server of one stand-in.
+    """HTTP server of one fake.
 
     Args:
-        seed: Of the faults.
+        seed: Seed of the faults.
     """
 
     def __init__(self, *, seed: int = 1) -> None:
@@ -97,7 +98,7 @@ class Wire:
         self.calls: list[tuple[str, str]] = []
         """Method and path of every call, in order of arrival."""
         self.struck = 0
-        """How many calls met a fault."""
+        """Number of calls that failed by a fault."""
         self._server = _Server(("127.0.0.1", 0), _handler_class(self))
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.05,), daemon=True)
 
@@ -110,7 +111,7 @@ class Wire:
         return f"http://127.0.0.1:{self.port}"
 
     def route(self, method: str, pattern: str, handler: Handler) -> None:
-        """Let ``handler`` answer; ``pattern`` is a regular expression for the whole path. ``*`` is any method."""
+        """Register a handler; ``pattern`` is a regular expression for the whole path. ``*`` is any method."""
         self._routes.append((method, re.compile(pattern), handler))
 
     def start(self) -> None:
@@ -132,7 +133,7 @@ class Wire:
             self.close()
 
     def answer(self, method: str, target: str, headers: Mapping[str, str], body: bytes) -> Answer | None:
-        """Carry a call out; None where the connection is to be cut."""
+        """Handle a call; return None to close the connection."""
         parts = urllib.parse.urlsplit(target)
         with self._lock:
             self.calls.append((method, parts.path))
@@ -184,7 +185,7 @@ def _handler_class(wire: Wire) -> type[BaseHTTPRequestHandler]:
             try:
                 answer = wire.answer(self.command, self.path, headers, body)
             except Exception as error:
-                answer = Answer(status=500, body={"error": {"code": 500, "message": f"stand-in failed: {error!r}"}})
+                answer = Answer(status=500, body={"error": {"code": 500, "message": f"fake failed: {error!r}"}})
             if answer is None:
                 self.close_connection = True
                 with suppress(OSError):
@@ -206,9 +207,9 @@ def _handler_class(wire: Wire) -> type[BaseHTTPRequestHandler]:
             with suppress(ConnectionError):
                 super().handle()
 
-        do_GET = do_POST = do_PUT = do_PATCH = do_DELETE = do_HEAD = handle_call  # noqa: N815 - names that http.server asks for
+        do_GET = do_POST = do_PUT = do_PATCH = do_DELETE = do_HEAD = handle_call  # noqa: N815 - names required by http.server
 
         def log_message(self, format: str, *args: object) -> None:
-            """Say nothing."""
+            """Log nothing."""
 
     return Handler

@@ -1,4 +1,4 @@
-"""Both sources keep the contract of the conformance kit."""
+"""Both sources pass the contract of the conformance kit."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ from cloud_tasks.plugin import TaskSourceContext
 from cloud_tasks.registry import Registry
 from cloud_tasks.testing import TaskSourceContract, TaskSourceSubject
 
-# As an installed program finds them, so that the entry point is tested too.
+# Found like an installed plugin, so that the entry point is tested too.
 REGISTRY = Registry(only=["parameters"])
 
 BROKEN_GRIDS = {
-    "no_toml": "parameters = [",
-    "no_grid": "",
+    "invalid_toml": "parameters = [",
+    "empty_file": "",
     "no_parameters": "[parameters]\n",
     "misspelt": "[parameter]\na = [1]\n",
     "empty": "[parameters]\na = []\n",
     "twice": "[parameters]\na = [1, 1]\n",
-    "no_range": "[parameters]\na = { from = 1 }\n",
-    "endless": "[parameters]\na = { from = 1, to = 9, step = 0 }\n",
+    "incomplete_range": "[parameters]\na = { from = 1 }\n",
+    "zero_step": "[parameters]\na = { from = 1, to = 9, step = 0 }\n",
     "backwards": "[parameters]\na = { from = 9, to = 1 }\n",
     "date": "[parameters]\na = [2026-01-01]\n",
     "infinite": "[parameters]\na = [inf]\n",

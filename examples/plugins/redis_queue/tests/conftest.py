@@ -1,4 +1,4 @@
-"""A Redis server of the test run's own: on a free port of this machine, gone when the run ends."""
+"""A Redis server for the test run, on a free port of this machine."""
 
 from __future__ import annotations
 

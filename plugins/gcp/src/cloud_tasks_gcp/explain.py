@@ -1,9 +1,9 @@
-"""What Google's error answers say, in one line for people, with the command that mends it.
+"""Explanation of Google's error responses in one line, with the command that fixes the error.
 
 Sources: Google's API design guide AIP-193 (``error.details`` with ``ErrorInfo``), the list of its reasons
 (``google/api/error_reason.proto``), and the older ``error.errors[].reason`` of Compute Engine's API.
 
-Invariant, with a test: the text never has more of an answer than service, permission, project and Google's message.
+Invariant, with a test: of a response the text contains only service, permission, project and Google's message.
 """
 
 from __future__ import annotations
@@ -35,25 +35,25 @@ _LENGTH = 200
 
 @attrs.frozen(kw_only=True)
 class Explanation:
-    """Why a call failed."""
+    """Reason and remedy of a failed call."""
 
     reason: str
-    """Google's own code, e.g. ``SERVICE_DISABLED``; else the status, e.g. ``PERMISSION_DENIED``."""
+    """Google's reason code, such as ``SERVICE_DISABLED``; else the status, such as ``PERMISSION_DENIED``."""
     message: str
     """One line, without a full stop."""
     remedy: str = ""
-    """The command or step that mends it."""
+    """Command or step that fixes the error; empty when unknown."""
     transient: bool = False
 
 
 def explain(status: int, answer: Any, *, service: str, project: str = "") -> Explanation:
-    """Explain an answer that is an error.
+    """Explain an error response.
 
     Args:
-        status: Of HTTP.
-        answer: The JSON body, or anything else where there was none.
-        service: Whom the call was for: ``compute.googleapis.com``.
-        project: The project that was worked in, for the remedies; empty where unknown.
+        status: HTTP status.
+        answer: JSON body, or anything else when the response had none.
+        service: Called service: ``compute.googleapis.com``.
+        project: Project id for the remedies; empty when unknown.
     """
     error = answer.get("error") if isinstance(answer, Mapping) else None
     error = error if isinstance(error, Mapping) else {}
@@ -66,7 +66,7 @@ def explain(status: int, answer: Any, *, service: str, project: str = "") -> Exp
     if reason in ("SERVICE_DISABLED", "accessNotConfigured"):
         return Explanation(
             reason=reason,
-            message=f"the {name} is off in {_project(project)}",
+            message=f"the {name} is disabled in {_project(project)}",
             remedy=f"run: gcloud services enable {service}{option}, and wait a minute",
         )
     if reason in ("BILLING_DISABLED", "billingNotEnabled") or "requires billing" in text.lower():
@@ -78,39 +78,39 @@ def explain(status: int, answer: Any, *, service: str, project: str = "") -> Exp
     if reason == "ACCESS_TOKEN_SCOPE_INSUFFICIENT":
         return Explanation(
             reason=reason,
-            message=f"the credentials were made without the scope that the {name} asks for",
-            remedy="run: gcloud auth application-default login; on an instance, give it the scope cloud-platform",
+            message=f"the credentials lack the access scope of the {name}",
+            remedy="run: gcloud auth application-default login; on an instance, add the scope cloud-platform",
         )
     if reason in ("CONSUMER_INVALID", "RESOURCE_PROJECT_INVALID", "USER_PROJECT_DENIED") or (
         status == 404 and "project" in text.lower()
     ):
         return Explanation(
             reason=reason,
-            message=f"{_project(project)} does not exist, or these credentials may not use it",
-            remedy="run: gcloud projects list, and give the project's id (not its name) with --project-id",
+            message=f"{_project(project)} does not exist or is not accessible with these credentials",
+            remedy="run: gcloud projects list, and pass the project's id (not its name) as --project-id",
         )
     if status == 401:
         return Explanation(
             reason=reason,
-            message=f"the {name} did not accept the credentials",
+            message=f"the {name} rejected the credentials",
             remedy="run: gcloud auth application-default login",
         )
     if status == 403 and reason not in ("rateLimitExceeded", "RATE_LIMIT_EXCEEDED", "userRateLimitExceeded"):
         permission = str(metadata.get("permission") or _permission(text))
-        missing = f"the permission {permission}" if permission else "a permission"
+        missing = f"permission {permission}" if permission else "a permission"
         return Explanation(
             reason=reason,
             message=f"{missing} is missing for the {name} in {_project(project)}" + (f": {text}" if text else ""),
-            remedy="run: cloud-tasks doctor --policy, and give the account the role that it prints",
+            remedy="run: cloud-tasks doctor --policy, and grant the account the printed role",
         )
     transient = status in _TRANSIENT or status == 403
     return Explanation(
-        reason=reason, message=f"the {name} answered {status}" + (f": {text}" if text else ""), transient=transient
+        reason=reason, message=f"the {name} returned HTTP {status}" + (f": {text}" if text else ""), transient=transient
     )
 
 
 def _project(project: str) -> str:
-    return f"the project {project}" if project else "the project"
+    return f"project {project}" if project else "the project"
 
 
 def _error_info(error: Mapping[str, Any]) -> Mapping[str, Any]:

@@ -1,14 +1,14 @@
-"""What a worker asks its Compute Engine machine: who it is, and whether it is being taken away.
+"""Instance side of Compute Engine: identity and spot interruption notice, from the metadata server.
 
-Asks the metadata server, with the standard library alone. The preemption of a spot machine is waited for in a thread by
-a request that the server answers when the value changes ("About VM metadata", wait for change), so that asking
-for it costs nothing and it is known at once.
+Uses the standard library only. A thread waits for the preemption of a spot instance with a request that the server
+answers when the value changes ("About VM metadata", wait for change), so the notice arrives at once and polling is
+free.
 
 Invariants, each with a test:
 
 1. `termination_notice` never waits for the network.
-2. A notice that was seen stays; an answer that failed is no notice.
-3. An identity is remembered only when the server gave it.
+2. A received notice stays; a failed request is not a notice.
+3. An identity is cached only after a successful response.
 """
 
 from __future__ import annotations
@@ -30,27 +30,27 @@ __all__ = ["GceInstanceSide"]
 _HOST = "metadata.google.internal"
 _TIMEOUT = 2.0
 _LONG_POLL = 30
-"""Seconds that the server may hold a request; a connection that died unseen is noticed that soon."""
+"""Maximum time in seconds that the server may hold a request, hence the time to detect a dead connection."""
 _NOTICE = timedelta(seconds=30)
-"""Between the notice and the end of the machine ("Spot VMs", preemption process)."""
-_PAUSE = 1.0
+"""Time between the notice and the termination of the instance ("Spot VMs", preemption process)."""
+_BACKOFF = 1.0
 
 
 class GceInstanceSide:
-    """The `InstanceSide` of one machine.
+    """The `InstanceSide` of one instance.
 
     Args:
-        environ: ``GCE_METADATA_HOST`` (``host`` or ``host:port``) names another metadata server, as Google's own
-            libraries have it.
+        environ: Environment; ``GCE_METADATA_HOST`` (``host`` or ``host:port``) overrides the metadata server, as in
+            Google's own libraries.
     """
 
     notice_interval = 0.2
-    """Seconds: a look costs nothing, and the guest is told to shut down within the same second as the notice."""
+    """Polling interval in seconds: polling is free, and the guest shuts down within a second of the notice."""
 
     def __init__(self, environ: Mapping[str, str] = os.environ, *, now: Callable[[], datetime] | None = None) -> None:
         host = environ.get("GCE_METADATA_HOST") or _HOST
         self._base = f"http://{host}/computeMetadata/v1/instance/"
-        # The machine's own network, whatever proxy the environment names for the world outside.
+        # The metadata server is never reached through a proxy.
         self._opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
         self._now = now or (lambda: datetime.now(UTC))
         self._identity: InstanceIdentity | None = None
@@ -76,43 +76,41 @@ class GceInstanceSide:
         return self._notice
 
     def close(self) -> None:
-        """Let the watching thread end; a request that is under way is not waited for."""
+        """Stop the watching thread, without waiting for a running request."""
         self._closed.set()
 
     def _watch(self) -> None:
         etag = ""
         while not self._closed.is_set() and self._notice is None:
             started = time.monotonic()
-            # The first answer comes at once; each later one with a change since the answer that had this tag.
+            # The first request returns at once, each later one when the value differs from that of `last_etag`.
             query = f"?wait_for_change=true&timeout_sec={_LONG_POLL}&last_etag={etag}" if etag else ""
             try:
-                value, tag = self._ask(f"preempted{query}", timeout=_LONG_POLL + 10.0 if etag else _TIMEOUT)
+                value, tag = self._request(f"preempted{query}", timeout=_LONG_POLL + 10.0 if etag else _TIMEOUT)
             except ProviderError:
                 etag = ""
-                self._closed.wait(_PAUSE)
+                self._closed.wait(_BACKOFF)
                 continue
             if value.upper() == "TRUE":
                 self._notice = TerminationNotice(at=self._now() + _NOTICE, reason="preempted by Compute Engine")
                 return
-            if not tag or (etag and time.monotonic() - started < _PAUSE):
-                self._closed.wait(_PAUSE)  # a server that does not hold requests is not asked without end
+            if not tag or (etag and time.monotonic() - started < _BACKOFF):
+                self._closed.wait(_BACKOFF)  # limit the request rate when the server ignores wait_for_change
             etag = tag
 
     def _get(self, path: str) -> str:
-        return self._ask(path, timeout=_TIMEOUT)[0]
+        return self._request(path, timeout=_TIMEOUT)[0]
 
-    def _ask(self, path: str, *, timeout: float) -> tuple[str, str]:
-        """A value, and the tag of its state."""
+    def _request(self, path: str, *, timeout: float) -> tuple[str, str]:
+        """Return a value and the ETag of its state."""
         request = urllib.request.Request(self._base + path, headers={"Metadata-Flavor": "Google"})
         try:
             with self._opener.open(request, timeout=timeout) as response:
                 if response.headers.get("Metadata-Flavor") != "Google":
-                    raise ProviderError("what answers at the metadata address is not Google's server", transient=True)
+                    raise ProviderError("the server at the metadata address is not Google's", transient=True)
                 return str(response.read().decode().strip()), str(response.headers.get("ETag") or "")
         except urllib.error.HTTPError as error:
             error.close()
-            raise ProviderError(f"the metadata server answered {error.code}", transient=True) from error
+            raise ProviderError(f"the metadata server returned HTTP {error.code}", transient=True) from error
         except (OSError, HTTPException, ValueError) as error:
-            raise ProviderError(
-                f"the metadata server cannot be reached: {type(error).__name__}", transient=True
-            ) from error
+            raise ProviderError(f"cannot reach the metadata server: {type(error).__name__}", transient=True) from error

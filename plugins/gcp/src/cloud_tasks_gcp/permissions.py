@@ -1,7 +1,7 @@
-"""What controller and worker have to be allowed, and no more: asked for by the doctor, printed as roles.
+"""Minimum IAM permissions of controller and worker, checked by the doctor and printed as roles.
 
 Sources: Google Cloud's "IAM permissions reference", "Access control with IAM" of Pub/Sub, "Compute Engine IAM roles and
-permissions", and for each call that is made the permissions that its reference page asks for.
+permissions", and the required permissions on the reference page of each method called.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ CONTROLLER_QUEUE: tuple[str, ...] = (
     "pubsub.topics.list",
     "pubsub.topics.publish",
 )
-"""To make, fill, empty and remove the queues of a job, and to see how full they are."""
+"""Permissions to create, fill, purge and delete the queues of a job, and to read their depth."""
 
 COMPUTE: tuple[str, ...] = (
     "compute.disks.create",
@@ -56,7 +56,7 @@ COMPUTE: tuple[str, ...] = (
     "compute.subnetworks.useExternalIp",
     "compute.zoneOperations.get",
 )
-"""To start, find and remove the instances of a job with their disks, and to see what there is and what is left."""
+"""Permissions to launch, list and delete the instances of a job with their disks, and to read catalog and quotas."""
 
 WORKER: tuple[str, ...] = (
     "pubsub.subscriptions.consume",
@@ -64,16 +64,16 @@ WORKER: tuple[str, ...] = (
     "pubsub.topics.get",
     "pubsub.topics.publish",
 )
-"""To take tasks, and to send events and tasks that are tried again."""
+"""Permissions to receive tasks, and to send events and retries."""
 
 _QUOTA = "serviceusage.services.use"
-"""For a person's own credentials, whose calls to the Billing Catalog are counted in the project."""
+"""Permission for user credentials, whose Billing Catalog calls count against the project's quota."""
 
 _DEFAULT_WORKER = "cloud-tasks-worker"
 
 
 def policies(settings: GcpSettings, context: CheckContext) -> Mapping[str, str]:
-    """The custom roles of controller and worker, as `gcloud iam roles create --file` takes them."""
+    """Return the custom roles of controller and worker, in the format of `gcloud iam roles create --file`."""
     project = settings.project_id or "PROJECT"
     worker = settings.service_account or f"{_DEFAULT_WORKER}@{project}.iam.gserviceaccount.com"
     controller = settings.impersonate_service_account
@@ -83,7 +83,7 @@ def policies(settings: GcpSettings, context: CheckContext) -> Mapping[str, str]:
             "cloudTasksController",
             file="cloud-tasks-controller.yaml",
             title="cloud-tasks controller",
-            description="Runs jobs: their queues, their instances, nothing else.",
+            description="Runs jobs: manages their queues and instances.",
             permissions=tuple(sorted({*CONTROLLER_QUEUE, *COMPUTE, _QUOTA})),
             project=project,
             member=member,
@@ -96,7 +96,7 @@ def policies(settings: GcpSettings, context: CheckContext) -> Mapping[str, str]:
             "cloudTasksWorker",
             file="cloud-tasks-worker.yaml",
             title="cloud-tasks worker",
-            description="Takes tasks from the queues of jobs and reports what became of them.",
+            description="Runs tasks: receives them from the task queue and sends their events.",
             permissions=WORKER,
             project=project,
             member=f"serviceAccount:{worker}",

@@ -1,6 +1,6 @@
-"""What this distribution registers.
+"""Backends registered by this distribution.
 
-Nothing heavy is imported here: the SDK is imported by the modules that open a backend.
+No SDK is imported here: the modules that open a backend import it.
 """
 
 from __future__ import annotations
@@ -76,17 +76,15 @@ def cloud_tasks_register_pricing() -> Sequence[PricingBackend]:
 
 
 def _open_queue(settings: GcpSettings, context: QueueContext) -> AbstractContextManager[Queue]:
-    from cloud_tasks_gcp.queue.opening import open_queue
+    from cloud_tasks_gcp.queue.factory import open_queue
 
     return open_queue(settings, context)
 
 
-@contextmanager
-def _open_compute(settings: GcpSettings, context: ComputeContext) -> Iterator[Compute]:
-    from cloud_tasks_gcp.compute.opening import open_gce
+def _open_compute(settings: GcpSettings, context: ComputeContext) -> AbstractContextManager[Compute]:
+    from cloud_tasks_gcp.compute.backend import open_compute
 
-    with open_gce(settings, context) as compute:
-        yield compute
+    return open_compute(settings, context)
 
 
 @contextmanager

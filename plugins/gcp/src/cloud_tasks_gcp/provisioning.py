@@ -1,11 +1,11 @@
-"""IOPS and throughput that a disk is made with: what its price is made of, and what a launch asks for.
+"""Provisioned IOPS and throughput of disks, used for both prices and launches.
 
 Sources: Google Cloud's pages "About Hyperdisk Balanced", "About Hyperdisk Extreme", "About Hyperdisk Throughput" and
 "About Extreme Persistent Disk" (limits, what is free, how IOPS and throughput go together), and Compute Engine's API
 reference (``provisionedIops`` and ``provisionedThroughput`` of disks).
 
-Invariant, with a test: a disk of which the user says nothing has the least that its type can have. What Google would
-choose by itself is more, and costs more.
+Invariant, with a test: without a setting a disk gets the minimum of its type. Google's own default is higher and costs
+more.
 """
 
 from __future__ import annotations
@@ -22,58 +22,58 @@ __all__ = ["Performance", "performance_of", "provisioned"]
 
 @attrs.frozen
 class Performance:
-    """What a type of disk offers to be provisioned."""
+    """Provisionable performance of one disk type."""
 
-    least_iops: int | None = None
-    """What is provisioned when nothing is said; None: IOPS are not provisioned."""
-    iops_per_gib: int = 0
-    """The least for each GiB."""
-    most_iops_per_gib: int | None = None
-    least_throughput: int | None = None
-    """MiB/s."""
+    min_iops: int | None = None
+    """Default and minimum IOPS; None: IOPS are not provisioned."""
+    min_iops_per_gib: int = 0
+    """Minimum IOPS per GiB."""
+    max_iops_per_gib: int | None = None
+    min_throughput: int | None = None
+    """Default and minimum throughput in MiB/s; None: throughput is not provisioned."""
     iops_per_throughput: tuple[int, int] | None = None
-    """The fewest and the most IOPS that there may be for each MiB/s; None: the two are independent."""
+    """Minimum and maximum IOPS per MiB/s; None: the two are independent."""
     free_iops: int = 0
     free_throughput: int = 0
 
 
 _PERFORMANCE: Mapping[str, Performance] = {
-    "pd-extreme": Performance(least_iops=10_000),
+    "pd-extreme": Performance(min_iops=10_000),
     "hyperdisk-balanced": Performance(
-        least_iops=3_000,
-        most_iops_per_gib=500,
-        least_throughput=140,
+        min_iops=3_000,
+        max_iops_per_gib=500,
+        min_throughput=140,
         iops_per_throughput=(4, 256),
         free_iops=3_000,
         free_throughput=140,
     ),
-    "hyperdisk-extreme": Performance(least_iops=128, iops_per_gib=2),
-    "hyperdisk-throughput": Performance(least_throughput=20),
-    "hyperdisk-ml": Performance(least_throughput=400),
+    "hyperdisk-extreme": Performance(min_iops=128, min_iops_per_gib=2),
+    "hyperdisk-throughput": Performance(min_throughput=20),
+    "hyperdisk-ml": Performance(min_throughput=400),
 }
-"""The least that each type can have; for hyperdisk-balanced, what is free of charge. Other types have what their size
-gives them."""
+"""Minimum performance of each disk type; for hyperdisk-balanced the minimum is free of charge. The performance of other
+types depends on their size."""
 
 
 def performance_of(disk_type: str) -> Performance:
-    """What a type of disk offers; nothing at all for one whose size decides."""
+    """Return the provisionable performance of a disk type; an empty one when the size determines performance."""
     return _PERFORMANCE.get(disk_type, Performance())
 
 
 def provisioned(disk: BootDisk) -> tuple[int | None, int | None]:
-    """IOPS and MiB/s that a boot disk is made with: what was asked for, else the least; None where neither applies.
+    """Return IOPS and MiB/s of a boot disk: the requested values, else the minimum; None where not provisioned.
 
-    Where one of the two is given, the other is the least that goes with it.
+    When only one of the two is set, the other is the minimum that fits it.
     """
     performance = performance_of(disk.disk_type)
-    fewest, most = performance.iops_per_throughput or (0, math.inf)
+    min_ratio, max_ratio = performance.iops_per_throughput or (0, math.inf)
     iops, throughput = None, None
-    if performance.least_iops is not None:
+    if performance.min_iops is not None:
         gib = math.ceil(disk.size_gb)
-        least = max(performance.least_iops, performance.iops_per_gib * gib, fewest * (disk.throughput_mb_s or 0))
-        if performance.most_iops_per_gib is not None:
-            least = min(least, performance.most_iops_per_gib * gib)
-        iops = disk.iops or least
-    if performance.least_throughput is not None:
-        throughput = disk.throughput_mb_s or max(performance.least_throughput, math.ceil((iops or 0) / most))
+        minimum = max(performance.min_iops, performance.min_iops_per_gib * gib, min_ratio * (disk.throughput_mb_s or 0))
+        if performance.max_iops_per_gib is not None:
+            minimum = min(minimum, performance.max_iops_per_gib * gib)
+        iops = disk.iops or minimum
+    if performance.min_throughput is not None:
+        throughput = disk.throughput_mb_s or max(performance.min_throughput, math.ceil((iops or 0) / max_ratio))
     return iops, throughput

@@ -1,6 +1,6 @@
-"""Google's JSON APIs over HTTPS, for the few calls that need no SDK: prices, and the doctor's questions.
+"""Client of Google's JSON APIs over HTTPS, for the few calls that need no SDK: prices and doctor checks.
 
-Invariants, each with a test: no exception of google-auth or requests comes out of here, and no token is in a text.
+Invariants, each with a test: no exception of google-auth or requests leaves this module, and no token is in a message.
 """
 
 from __future__ import annotations
@@ -24,19 +24,19 @@ from cloud_tasks_gcp.settings import GcpSettings
 __all__ = ["Rest"]
 
 _TIMEOUT = (10, 60)
-"""Seconds to connect, and between two pieces of an answer."""
-_PATIENCE = 120.0
-"""Seconds after which a call is not tried again."""
+"""Connect timeout and read timeout in seconds."""
+_TOTAL_TIMEOUT = 120.0
+"""Time limit of a call with its retries, in seconds."""
 
 
 class Rest:
-    """Calls to one service. Not thread-safe: as requests' sessions are.
+    """Calls to one service. Not thread-safe, like the sessions of requests.
 
     Args:
-        endpoint: Scheme and host, e.g. ``https://cloudbilling.googleapis.com``.
-        service: The service's name, for explanations and remedies.
-        project: The project that is worked in; for a person's own credentials also the one that is asked for quota.
-        attempts: How often a call is tried that fails for a passing reason.
+        endpoint: Scheme and host: ``https://cloudbilling.googleapis.com``.
+        service: Service name, for messages and remedies.
+        project: Project id for remedies; with user credentials also the quota project.
+        attempts: Maximum number of attempts for transient errors.
     """
 
     def __init__(
@@ -48,16 +48,17 @@ class Rest:
         self._project = project
         self._attempts = attempts
         own: Any = credentials(settings, endpoint=endpoint)
-        if project and hasattr(own, "with_quota_project") and _is_person(own):
+        if project and hasattr(own, "with_quota_project") and _is_user(own):
             own = own.with_quota_project(project)
         self._session: Any = AuthorizedSession(own)
 
     def get(self, path: str, **query: str) -> Mapping[str, Any]:
-        """Ask for a resource. Raises `ProviderError`, `NotFoundError`."""
+        """Read a resource. Raise `ProviderError` or `NotFoundError`."""
         return self._call("GET", path, params=query)
 
     def post(self, path: str, body: Mapping[str, Any]) -> Mapping[str, Any]:
-        """Call a method that changes nothing, such as `testIamPermissions`. Raises `ProviderError`, `NotFoundError`."""
+        """Call a method without side effects, such as `testIamPermissions`. Raise `ProviderError` or
+        `NotFoundError`."""
         return self._call("POST", path, json=body)
 
     def __enter__(self) -> Self:
@@ -66,30 +67,30 @@ class Rest:
     def __exit__(self, *_: object) -> None:
         self._session.close()
 
-    def _call(self, method: str, path: str, **what: Any) -> Mapping[str, Any]:
+    def _call(self, method: str, path: str, **options: Any) -> Mapping[str, Any]:
         failures = itertools.count(1)
-        again = Retry(
-            predicate=lambda error: _passes(error) and next(failures) < self._attempts,
+        retry = Retry(
+            predicate=lambda error: _is_transient(error) and next(failures) < self._attempts,
             initial=0.2,
             maximum=5.0,
             multiplier=2.0,
-            timeout=_PATIENCE,
+            timeout=_TOTAL_TIMEOUT,
         )
         try:
-            answer: Mapping[str, Any] = again(self._try)(method, path, **what)
+            answer: Mapping[str, Any] = retry(self._try)(method, path, **options)
         except RetryError as error:
-            raise ProviderError(f"{self._service} did not answer in time", transient=True) from error
+            raise ProviderError(f"{self._service} timed out", transient=True) from error
         return answer
 
-    def _try(self, method: str, path: str, **what: Any) -> Mapping[str, Any]:
+    def _try(self, method: str, path: str, **options: Any) -> Mapping[str, Any]:
         try:
-            answer = self._session.request(method, f"{self._endpoint}/{path}", timeout=_TIMEOUT, **what)
+            answer = self._session.request(method, f"{self._endpoint}/{path}", timeout=_TIMEOUT, **options)
         except google.auth.exceptions.GoogleAuthError as error:
             raise auth_failure(error, self._settings) from error
         except requests.exceptions.RequestException as error:
             host = urlsplit(self._endpoint).netloc
             raise ProviderError(
-                f"{host} cannot be reached: {type(error).__name__}", transient=True, hint="check the network"
+                f"cannot reach {host}: {type(error).__name__}", transient=True, hint="check the network"
             ) from error
         try:
             content = answer.json()
@@ -98,16 +99,16 @@ class Rest:
         if answer.status_code == 200 and isinstance(content, Mapping):
             return content
         if answer.status_code == 200:
-            raise ProviderError(f"{self._service} answered with something that is not JSON", transient=True)
-        why = explain(answer.status_code, content, service=self._service, project=self._project)
-        kind = NotFoundError if answer.status_code == 404 else ProviderError
-        raise kind(why.message, transient=why.transient, hint=why.remedy)
+            raise ProviderError(f"{self._service} returned invalid JSON", transient=True)
+        explanation = explain(answer.status_code, content, service=self._service, project=self._project)
+        error_class = NotFoundError if answer.status_code == 404 else ProviderError
+        raise error_class(explanation.message, transient=explanation.transient, hint=explanation.remedy)
 
 
-def _is_person(own: Any) -> bool:
-    """Whether credentials are a person's, without a project that their quota comes from."""
+def _is_user(own: Any) -> bool:
+    """Return whether the credentials belong to a user and have no quota project."""
     return type(own).__module__ == "google.oauth2.credentials" and not own.quota_project_id
 
 
-def _passes(error: BaseException) -> bool:
+def _is_transient(error: BaseException) -> bool:
     return isinstance(error, ProviderError) and error.transient

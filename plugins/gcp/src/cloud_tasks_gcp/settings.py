@@ -13,30 +13,33 @@ __all__ = ["GcpSettings"]
 
 def _not_negative(_: object, attribute: attrs.Attribute[float], value: float) -> None:
     if value < 0:
-        raise ValueError("must not be negative")
+        raise ValueError(f"must be 0 or more, got {value:g}")
 
 
 def _name_start(_: object, attribute: attrs.Attribute[str], value: str) -> None:
     if not re.fullmatch(r"(?!goog)[A-Za-z][A-Za-z0-9_.~+-]{0,99}", value):
-        raise ValueError("must begin with a letter, not with goog, and have at most 100 letters, digits or -_.~+")
+        raise ValueError(
+            'must start with a letter, not with "goog", and have at most 100 characters of A-Z, a-z, 0-9 and -_.~+, '
+            f'got "{value}"'
+        )
 
 
 def _retention(_: object, attribute: attrs.Attribute[float], value: float) -> None:
     if not 1 / 144 <= value <= 31:
-        raise ValueError("must be between ten minutes and 31 days")
+        raise ValueError(f"must be between 0.007 (10 minutes) and 31 days, got {value:g}")
 
 
 def _attempts(_: object, attribute: attrs.Attribute[int], value: int) -> None:
     if not 5 <= value <= 100:
-        raise ValueError("must be between 5 and 100")
+        raise ValueError(f"must be between 5 and 100, got {value}")
 
 
 @attrs.frozen(kw_only=True)
 class GcpSettings:
-    """How to reach Google Cloud, and as whom."""
+    """Google Cloud project, credentials, network, queue and price settings."""
 
     project_id: str | None = setting(
-        help="The project that is charged",
+        help="Google Cloud project that is billed",
         default=None,
         env="GOOGLE_CLOUD_PROJECT",
         flag="--project-id",
@@ -44,84 +47,76 @@ class GcpSettings:
         asked=True,
     )
     credentials_file: str | None = setting(
-        help="JSON key file of an account; the environment's own credentials when not given",
+        help="JSON credentials file (default: application default credentials)",
         default=None,
         env="GOOGLE_APPLICATION_CREDENTIALS",
         flag="--credentials-file",
     )
     service_account: str | None = setting(
-        help="E-mail address of the service account that instances act as",
+        help="E-mail address of the service account of the instances (default: the project's default)",
         default=None,
         flag="--service-account",
         asked=True,
     )
     scopes: tuple[str, ...] = setting(
-        help="Access scopes of the instances' service account; its roles decide what it may do",
+        help="OAuth access scopes of the instances' service account; its roles limit access",
         default=("https://www.googleapis.com/auth/cloud-platform",),
     )
     network: str | None = setting(
-        help="VPC network of the instances, by name or path; the default one when no subnetwork is given either",
+        help="VPC network of the instances, name or path (default: the network default, or that of subnetwork)",
         default=None,
     )
-    subnetwork: str | None = setting(
-        help="Subnetwork of the instances in the job's region, by name or path", default=None
-    )
+    subnetwork: str | None = setting(help="Subnetwork of the instances in the job's region, name or path", default=None)
     external_address: bool = setting(
-        help="Whether instances have an external address; without one they need Cloud NAT and Private Google Access",
+        help="Assign external IP addresses; instances without one need Cloud NAT and Private Google Access",
         default=True,
     )
     tags: tuple[str, ...] = setting(help="Network tags of the instances", default=())
     shielded_secure_boot: bool | None = setting(
-        help="Whether instances boot signed software only (Shielded VM); Google's default when not given", default=None
+        help="Enable Secure Boot of Shielded VM (default: Google's)", default=None
     )
-    shielded_vtpm: bool | None = setting(
-        help="Whether instances have a virtual trusted platform module; Google's default when not given", default=None
-    )
+    shielded_vtpm: bool | None = setting(help="Enable the vTPM of Shielded VM (default: Google's)", default=None)
     shielded_integrity_monitoring: bool | None = setting(
-        help="Whether the integrity of the instances' boot is watched; Google's default when not given", default=None
+        help="Enable integrity monitoring of Shielded VM (default: Google's)", default=None
     )
-    compute_endpoint: str = setting(
-        help="Address of the Compute Engine API, scheme included; Google's own when not given", default=""
-    )
+    compute_endpoint: str = setting(help="URL of the Compute Engine API (default: Google's)", default="")
     impersonate_service_account: str | None = setting(
-        help="E-mail address of a service account that the controller acts as, by the caller's right to impersonate it",
+        help="E-mail address of the service account that the controller impersonates",
         default=None,
         env="CLOUDSDK_AUTH_IMPERSONATE_SERVICE_ACCOUNT",
     )
     pubsub_endpoint: str = setting(
-        help="Address of the Pub/Sub API, https:// included for a regional one; host and port alone for the emulator",
+        help="URL of the Pub/Sub API, or host:port of the Pub/Sub emulator (default: Google's)",
         default="",
         env="PUBSUB_EMULATOR_HOST",
         worker=True,
     )
-    monitoring_endpoint: str = setting(
-        help="Address of the Cloud Monitoring API, scheme included; Google's own when not given", default=""
-    )
+    monitoring_endpoint: str = setting(help="URL of the Cloud Monitoring API (default: Google's)", default="")
     queue_prefix: str = setting(
-        help="What the names of this system's topics and subscriptions begin with",
+        help="Prefix of the names of topics and subscriptions",
         default="cloud-tasks-",
         validator=_name_start,
         worker=True,
     )
     retention_days: float = setting(
-        help="Days for which Pub/Sub keeps a message that nobody has done: 7, or up to 31",
+        help="Retention of unacknowledged messages in days, 10 minutes to 31 days",
         default=7.0,
         validator=_retention,
     )
     dead_letter_topic: str | None = setting(
-        help="Topic that takes a task after max_delivery_attempts; with one, Pub/Sub counts the deliveries of a task",
+        help="Dead-letter topic for tasks after max_delivery_attempts; enables Pub/Sub's delivery counts",
         default=None,
     )
     max_delivery_attempts: int = setting(
-        help="Deliveries after which a task goes to dead_letter_topic, 5 to 100", default=100, validator=_attempts
+        help="Maximum deliveries of a task before it moves to dead_letter_topic, 5 to 100",
+        default=100,
+        validator=_attempts,
     )
-    billing_endpoint: str = setting(
-        help="Address of the Cloud Billing API, scheme included; Google's own when not given", default=""
-    )
+    billing_endpoint: str = setting(help="URL of the Cloud Billing API (default: Google's)", default="")
     resource_manager_endpoint: str = setting(
-        help="Address of the Cloud Resource Manager API, for the doctor; Google's own when not given", default=""
+        help="URL of the Cloud Resource Manager API, for the doctor (default: Google's)", default=""
     )
-    iam_endpoint: str = setting(help="Address of the IAM API, for the doctor; Google's own when not given", default="")
+    iam_endpoint: str = setting(help="URL of the IAM API, for the doctor (default: Google's)", default="")
     price_max_age_hours: float = setting(
-        help="Hours after which cached prices are fetched again", default=24.0, validator=_not_negative
+        help="Maximum age of cached prices in hours", default=24.0, validator=_not_negative
     )

@@ -1,4 +1,4 @@
-"""What Pub/Sub and Compute Engine can do, as data that costs nothing to import."""
+"""Traits of Pub/Sub and Compute Engine, as data without imports of an SDK."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ QUEUE_TRAITS = QueueTraits(
     delay=timedelta(minutes=10),
     exactly_once=True,
 )
-"""A publish request takes 10 MB in all, attributes and framing included ("Resource limits" in the Pub/Sub
-documentation). Pub/Sub has no delays: they are made of ack deadlines."""
+"""Traits of Pub/Sub. A publish request is limited to 10 MB, attributes and framing included ("Resource limits" in the
+Pub/Sub documentation). Pub/Sub has no delayed messages; they are emulated with ack deadlines."""
 
 COMPUTE_TRAITS = ComputeTraits(enforces_max_lifetime=True, listing_lag=timedelta(seconds=5))

@@ -1,1 +1,1 @@
-"""The embedded default: a SQLite queue, instances that are process groups, flat prices."""
+"""Local provider: a SQLite queue, instances that are process groups of this machine, flat prices."""

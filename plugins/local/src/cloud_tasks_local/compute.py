@@ -1,11 +1,11 @@
-"""Instances that are processes of this machine: each a supervised process tree with a folder of its own.
+"""Instances that are processes of this machine: each a supervised process tree with its own folder.
 
 Invariants, each with a test:
 
-1. A client token starts at most one machine, whoever launches with it, however often, and at whatever moment a
-   launcher is killed: its record precedes the start, and the machine registers itself.
-2. Everything is found again by whoever opens the same state folder; nothing outside it is ever looked at.
-3. After `terminate` no process of the instance is left.
+1. One client token starts at most one instance, for any launcher and number of calls, and whenever a launcher is
+   killed: the instance record precedes the start, and the runner process registers itself.
+2. Any process that opens the same state folder finds all instances, and never looks outside that folder.
+3. After `terminate` no process of the instance runs.
 """
 
 from __future__ import annotations
@@ -35,20 +35,20 @@ from cloud_tasks.model import (
     Region,
 )
 from cloud_tasks.plugin import ComputeContext
-from cloud_tasks_local.describe import REGION, ZONE, image, instance_types
-from cloud_tasks_local.folder import InstanceFolder, OccupiedError
-from cloud_tasks_local.processes import MARK, belonging, end_all, signal_exactly
+from cloud_tasks_local.catalog import REGION, ZONE, image, instance_types
+from cloud_tasks_local.instance_folder import InstanceFolder, InstanceLockedError
+from cloud_tasks_local.processes import MARKER, instance_processes, kill_all, signal_process
 from cloud_tasks_local.settings import LocalSettings
 
 __all__ = ["LocalCompute"]
 
 _CONSOLE_BYTES = 64 * 1024
-_START_PATIENCE = timedelta(seconds=10)
-_KILL_PATIENCE = 2.0
-_MACHINE = """
+_START_TIMEOUT = timedelta(seconds=10)
+_KILL_TIMEOUT = 2.0
+_RUNNER_PROGRAM = """
 import sys
 sys.path.insert(0, sys.argv[2])
-from cloud_tasks_local.machine import main
+from cloud_tasks_local.instance_runner import main
 sys.exit(main(sys.argv[1]))
 """
 
@@ -80,7 +80,7 @@ class LocalCompute:
         try:
             self._write_intent(folder, request)
             if not folder.process.exists() and not folder.ended.exists():
-                self._start_machine(folder)
+                self._start_runner(folder)
         except OSError as error:
             raise LaunchRefusedError(
                 f"cannot start an instance in {folder.path}: {error.strerror or error}",
@@ -88,16 +88,16 @@ class LocalCompute:
                 retry_after=timedelta(seconds=30),
                 reason=type(error).__name__,
             ) from error
-        instance = self._describe(folder)
+        instance = self._instance(folder)
         if instance is None:
-            raise ProviderError(f"the folder {folder.path} was removed during the launch", transient=True)
+            raise ProviderError(f"folder {folder.path} was removed during the launch", transient=True)
         return instance
 
     def instances(
         self, job_id: str | None, *, include_terminated: bool = False, foreign: bool = False
     ) -> Sequence[Instance]:
         folders = (folder for folder in self._folders(job_id) if include_terminated or not folder.ended.exists())
-        found = (self._describe(folder) for folder in folders)
+        found = (self._instance(folder) for folder in folders)
         return tuple(
             instance
             for instance in found
@@ -105,15 +105,17 @@ class LocalCompute:
         )
 
     def terminate(self, instance_ids: Sequence[str]) -> None:
-        wanted = frozenset(instance_ids)
-        folders = [folder for folder in self._folders(None) if folder.path.name in wanted and not folder.ended.exists()]
+        requested = frozenset(instance_ids)
+        folders = [
+            folder for folder in self._folders(None) if folder.path.name in requested and not folder.ended.exists()
+        ]
         for folder in folders:
             folder.terminating.touch()
-            _signal_machine(folder, signal.SIGTERM)
-        deadline = time.monotonic() + self._settings.shutdown_grace + _KILL_PATIENCE
-        remaining = [folder.path.name for folder in folders if not _end(folder, deadline)]
+            _signal_runner(folder, signal.SIGTERM)
+        deadline = time.monotonic() + self._settings.shutdown_grace + _KILL_TIMEOUT
+        remaining = [folder.path.name for folder in folders if not _await_exit(folder, deadline)]
         if remaining:
-            raise ProviderError(f"processes of {', '.join(remaining)} could not be ended", transient=True)
+            raise ProviderError(f"cannot kill all processes of {', '.join(remaining)}", transient=True)
 
     def console_log(self, instance_id: str) -> str:
         for folder in self._folders(None):
@@ -122,12 +124,12 @@ class LocalCompute:
         return ""
 
     def close(self) -> None:
-        """Nothing is kept open."""
+        """Do nothing: no resource stays open."""
 
     def _check(self, request: LaunchRequest) -> None:
         if request.offer.zone != ZONE:
             raise LaunchRefusedError(
-                f'there is no zone "{request.offer.zone}"',
+                f'zone "{request.offer.zone}" not found; the only zone is "{ZONE}"',
                 scope=RefusalScope.ZONE,
                 retry_after=timedelta(days=1),
                 reason="UNKNOWN_ZONE",
@@ -135,7 +137,7 @@ class LocalCompute:
         name = request.offer.instance_type.name
         if name not in {known.name for known in self.instance_types()}:
             raise LaunchRefusedError(
-                f'there is no instance type "{name}"',
+                f'instance type "{name}" not found',
                 scope=RefusalScope.INSTANCE_TYPE,
                 retry_after=timedelta(days=1),
                 reason="UNKNOWN_INSTANCE_TYPE",
@@ -145,7 +147,7 @@ class LocalCompute:
         if folder.instance.exists():
             return
         folder.path.mkdir(parents=True, exist_ok=True)
-        # Two launches with one token write the same script, so it does not matter whose is read.
+        # Two launches with one token write the same script, so either may be read.
         draft = folder.script.with_name(f".{folder.script.name}.{os.urandom(4).hex()}")
         draft.write_text(request.startup_script, encoding="utf-8")
         os.replace(draft, folder.script)
@@ -171,35 +173,35 @@ class LocalCompute:
         }
 
     def _spot_lifetime(self, client_token: str) -> float:
-        """Seconds until the interruption: exponential about the mean, always the same for one token."""
+        """Return the seconds until the simulated interruption: exponentially distributed, and constant per token."""
         assert self._settings.spot_mean_lifetime is not None
         return random.Random(client_token).expovariate(1.0 / self._settings.spot_mean_lifetime)
 
-    def _start_machine(self, folder: InstanceFolder) -> None:
+    def _start_runner(self, folder: InstanceFolder) -> None:
         package_root = str(Path(__file__).resolve().parent.parent)
         environment = os.environ | {
             "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)]),
             "CLOUD_TASKS_INSTANCE_ID": folder.path.name,
             "CLOUD_TASKS_SUBMIT_DIR": str(self._submit_dir),
             "CLOUD_TASKS_LOCAL_STATE_DIR": str(self._settings.state_dir),
-            MARK: str(folder.path),
+            MARKER: str(folder.path),
         }
         subprocess.run(
-            [sys.executable, "-I", "-S", "-c", _MACHINE, str(folder.path), package_root],
+            [sys.executable, "-I", "-S", "-c", _RUNNER_PROGRAM, str(folder.path), package_root],
             env=environment,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
-            start_new_session=True,  # a Ctrl-C in the terminal is for us, not for a machine that is being started
+            start_new_session=True,  # a Ctrl-C in the terminal must not reach an instance that is starting
             check=False,
         )
         if not (folder.process.exists() or folder.ended.exists() or folder.terminating.exists()):
             raise LaunchRefusedError(
-                f"the machine of {folder.path.name} did not start",
+                f"the runner process of {folder.path.name} did not start",
                 scope=RefusalScope.ACCOUNT,
                 retry_after=timedelta(seconds=30),
                 reason="NOT_STARTED",
-                hint=f"look into {folder.path}",
+                hint=f"check the files in {folder.path}",
             )
 
     def _job_folder(self, job_id: str) -> Path:
@@ -211,8 +213,8 @@ class LocalCompute:
             for path in _subfolders(job):
                 yield InstanceFolder(path)
 
-    def _describe(self, folder: InstanceFolder) -> Instance | None:
-        """The instance of a folder; None where nothing was ever meant to start."""
+    def _instance(self, folder: InstanceFolder) -> Instance | None:
+        """Return the instance of a folder; None without an instance record."""
         try:
             record = folder.read(folder.instance)
             if record is None:
@@ -232,7 +234,7 @@ class LocalCompute:
                 address="localhost",
             )
         except (OSError, ValueError, KeyError, TypeError) as error:
-            raise ProviderError(f"the record {folder.instance} cannot be read: {error}") from error
+            raise ProviderError(f"cannot read the instance record {folder.instance}: {error}") from error
 
 
 def _subfolders(path: Path) -> list[Path]:
@@ -250,31 +252,32 @@ def _state(folder: InstanceFolder, created_at: datetime) -> InstanceState:
         return InstanceState.TERMINATED
     if folder.is_held():
         return InstanceState.STOPPING if folder.terminating.exists() else InstanceState.RUNNING
-    if not folder.process.exists() and datetime.now(UTC) - created_at < _START_PATIENCE:
+    if not folder.process.exists() and datetime.now(UTC) - created_at < _START_TIMEOUT:
         return InstanceState.STOPPING if folder.terminating.exists() else InstanceState.STARTING
-    # Its machine was killed, or its launcher was before there was one.
-    if belonging(folder.path):
+    # The runner process was killed, or the launcher before it started one.
+    if instance_processes(folder.path):
         return InstanceState.STOPPED
-    _record_end(folder, "machine lost" if folder.process.exists() else "never started")
+    _record_end(folder, "runner process killed" if folder.process.exists() else "never started")
     return InstanceState.TERMINATED if folder.ended.exists() else InstanceState.RUNNING
 
 
-def _signal_machine(folder: InstanceFolder, number: signal.Signals) -> None:
+def _signal_runner(folder: InstanceFolder, number: signal.Signals) -> None:
     process = folder.read(folder.process)
     if process is not None and folder.is_held():
-        signal_exactly(process["pid"], process["started"], number)
+        signal_process(process["pid"], process["started"], number)
 
 
-def _end(folder: InstanceFolder, deadline: float) -> bool:
-    """Wait for the machine to end its instance until the deadline, then do it in its stead; whether nothing is left."""
-    pause = 0.002
+def _await_exit(folder: InstanceFolder, deadline: float) -> bool:
+    """Wait until the deadline for the runner to exit, then kill the instance's processes; return whether none is
+    left."""
+    poll = 0.002
     while folder.is_held() and time.monotonic() < deadline:
-        time.sleep(pause)
-        pause = min(pause * 1.5, 0.05)
+        time.sleep(poll)
+        poll = min(poll * 1.5, 0.05)
     if folder.ended.exists():
         return True
-    _signal_machine(folder, signal.SIGKILL)
-    left = end_all(folder.path)
+    _signal_runner(folder, signal.SIGKILL)
+    left = kill_all(folder.path)
     _record_end(folder, "terminated")
     return not left and folder.ended.exists()
 
@@ -284,7 +287,7 @@ def _record_end(folder: InstanceFolder, reason: str) -> None:
     try:
         with folder.hold():
             folder.write_once(folder.ended, ended)
-    except OccupiedError:
+    except InstanceLockedError:
         return
 
 

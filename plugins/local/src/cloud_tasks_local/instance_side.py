@@ -1,4 +1,4 @@
-"""What a worker asks the machine it runs on: answered from its environment and from the instance's folder."""
+"""Instance side of local instances, from the environment and the instance folder."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from pathlib import Path
 
 from cloud_tasks.errors import ProviderError
 from cloud_tasks.model import InstanceIdentity, TerminationNotice
-from cloud_tasks_local.folder import InstanceFolder
-from cloud_tasks_local.processes import MARK
+from cloud_tasks_local.instance_folder import InstanceFolder
+from cloud_tasks_local.processes import MARKER
 
 __all__ = ["LocalInstanceSide"]
 
@@ -19,18 +19,18 @@ class LocalInstanceSide:
     """The `InstanceSide` of an instance's processes.
 
     Args:
-        environ: Theirs, as `LocalCompute.launch` made it.
+        environ: Environment of the process, as set by `LocalCompute.launch`.
     """
 
     def __init__(self, environ: Mapping[str, str] = os.environ) -> None:
         self._instance_id = environ.get("CLOUD_TASKS_INSTANCE_ID", "")
-        mark = environ.get(MARK)
+        mark = environ.get(MARKER)
         self._folder = InstanceFolder(Path(mark)) if mark else None
 
     def identity(self) -> InstanceIdentity:
         if not self._instance_id:
             raise ProviderError(
-                "CLOUD_TASKS_INSTANCE_ID is not set", hint="this process does not run on a local instance"
+                "CLOUD_TASKS_INSTANCE_ID is not set", hint="run the worker from the startup script of a local instance"
             )
         record = self._read("instance")
         return InstanceIdentity(
@@ -52,4 +52,4 @@ class LocalInstanceSide:
         try:
             return self._folder.read(file) or {}
         except (OSError, ValueError) as error:
-            raise ProviderError(f"the record {file} cannot be read: {error}") from error
+            raise ProviderError(f"cannot read the instance record {file}: {error}") from error

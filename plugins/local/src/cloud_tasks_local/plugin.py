@@ -1,4 +1,4 @@
-"""What this distribution registers. Imports nothing that a command which does not use it would pay for."""
+"""Backends registered by this distribution. Each implementation is imported when it is opened."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def cloud_tasks_register_queue() -> Sequence[QueueBackend]:
     return (
         QueueBackend(
             name="local",
-            summary="A SQLite file that the processes of this machine share",
+            summary="SQLite file shared by the processes of this machine",
             settings=LocalSettings,
             traits=QUEUE_TRAITS,
             open=_open_queue,
@@ -57,7 +57,7 @@ def cloud_tasks_register_pricing() -> Sequence[PricingBackend]:
     return (
         PricingBackend(
             name="local",
-            summary="A flat price per CPU and hour, zero by default",
+            summary="Flat price per CPU hour, zero by default",
             settings=LocalSettings,
             open=_open_pricing,
         ),

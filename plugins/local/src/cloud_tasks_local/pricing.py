@@ -1,4 +1,4 @@
-"""A flat price per CPU and hour: nothing, unless costs are to be simulated."""
+"""Flat price per CPU hour: zero, unless costs are simulated."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ __all__ = ["FlatPricing"]
 
 
 class FlatPricing:
-    """The `Pricing` of this machine; memory and disks are part of the CPU's price."""
+    """The `Pricing` of this machine; the CPU price includes memory and disks."""
 
     def __init__(self, settings: LocalSettings) -> None:
         self._settings = settings
@@ -21,7 +21,7 @@ class FlatPricing:
         return tuple(self._offer(request) for request in requests)
 
     def close(self) -> None:
-        """Nothing is kept open."""
+        """Do nothing: no resource stays open."""
 
     def _offer(self, request: OfferRequest) -> Offer:
         factor = self._settings.spot_price_factor if request.purchase is Purchase.SPOT else 1

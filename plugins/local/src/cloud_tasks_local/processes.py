@@ -1,7 +1,7 @@
-"""Which processes belong to an instance, and their end. Standard library only; needs Linux's ``/proc``.
+"""Membership and termination of an instance's processes. Standard library only; needs Linux's ``/proc``.
 
-A process belongs to an instance when its environment carries the instance's mark or when an ancestor belongs to it,
-so neither a new session nor a cleared environment nor a dead parent alone hides it.
+A process belongs to an instance when its environment carries the instance's marker or when an ancestor belongs to it,
+so a new session, a cleared environment or a dead parent alone does not hide it.
 """
 
 from __future__ import annotations
@@ -13,28 +13,29 @@ from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
-__all__ = ["MARK", "belonging", "end_all", "signal_exactly", "start_time"]
+__all__ = ["MARKER", "instance_processes", "kill_all", "signal_process", "start_time"]
 
-MARK = "CLOUD_TASKS_LOCAL_INSTANCE"
-"""The environment variable that marks an instance's processes; its value is the instance's folder."""
+MARKER = "CLOUD_TASKS_LOCAL_INSTANCE"
+"""Environment variable that marks an instance's processes; its value is the instance's folder."""
 
 _PROC = Path("/proc")
 
 
 def start_time(pid: int) -> int | None:
-    """When a process started, in clock ticks since boot; None when there is none. With the pid it names one process."""
+    """Return the start time of a process in clock ticks since boot; None without such a process. Pid and start time
+    identify a process."""
     status = _status(pid)
     return None if status is None else status[1]
 
 
-def signal_exactly(pid: int, started: int, number: signal.Signals) -> bool:
-    """Signal the process that has this pid and start time, and no later one; false when it is gone."""
+def signal_process(pid: int, started: int, number: signal.Signals) -> bool:
+    """Signal the process with this pid and start time, and no later one; return False when it is gone."""
     try:
         descriptor = os.pidfd_open(pid)
     except OSError:
         return False
     try:
-        # The descriptor stands for whatever had the pid when it was opened: checked after that, it cannot change.
+        # The descriptor refers to the process that had the pid when it was opened, so the check after that is final.
         if start_time(pid) != started:
             return False
         signal.pidfd_send_signal(descriptor, number)
@@ -45,14 +46,14 @@ def signal_exactly(pid: int, started: int, number: signal.Signals) -> bool:
     return True
 
 
-def belonging(folder: Path, *, root: int | None = None) -> set[int]:
-    """The living processes of an instance.
+def instance_processes(folder: Path, *, root: int | None = None) -> set[int]:
+    """Return the running processes of an instance.
 
     Args:
-        folder: The value of their mark.
-        root: Its machine: what descends from it belongs too; it and the caller are left out.
+        folder: Value of the marker.
+        root: Pid of the runner process, whose descendants belong to the instance; it and the caller are excluded.
     """
-    mark = f"{MARK}={folder}".encode()
+    mark = f"{MARKER}={folder}".encode()
     parents: dict[int, int] = {}
     found: set[int] = set()
     for pid in _pids():
@@ -68,10 +69,11 @@ def belonging(folder: Path, *, root: int | None = None) -> set[int]:
     return members - {root, os.getpid()}
 
 
-def end_all(folder: Path, *, root: int | None = None, patience: float = 10.0) -> set[int]:
-    """Kill the processes of an instance, and those they start meanwhile; returns what is left after ``patience``."""
-    deadline = time.monotonic() + patience
-    while remaining := belonging(folder, root=root):
+def kill_all(folder: Path, *, root: int | None = None, timeout: float = 10.0) -> set[int]:
+    """Kill the processes of an instance, including those started meanwhile; return the pids left after ``timeout``
+    seconds."""
+    deadline = time.monotonic() + timeout
+    while remaining := instance_processes(folder, root=root):
         for pid in remaining:
             with suppress(ProcessLookupError, PermissionError):
                 os.kill(pid, signal.SIGKILL)
@@ -99,11 +101,11 @@ def _pids() -> Iterator[int]:
 
 
 def _status(pid: int) -> tuple[int, int] | None:
-    """Parent and start time of a living process."""
+    """Return parent and start time of a running process."""
     try:
         text = (_PROC / str(pid) / "stat").read_text(encoding="utf-8", errors="replace")
     except OSError:
         return None
-    # The name, in brackets, may itself contain brackets and blanks.
+    # The name, in parentheses, may itself contain parentheses and blanks.
     state, parent, *rest = text[text.rindex(")") + 2 :].split()
     return None if state in "ZX" else (int(parent), int(rest[17]))

@@ -1,16 +1,17 @@
-"""A queue in one SQLite file that many processes and threads of one machine share.
+"""Queue in one SQLite file shared by many processes and threads of this machine.
 
 Invariants, each with a test:
 
-1. A message has at most one living lease: it is chosen and leased in one write transaction.
-2. A message is in the queue until it is acked: a lease that ends, or whose process is killed, brings it back.
-3. A lease id names one delivery. Once the message was delivered again, released, or its queue purged or deleted, the
-   id is lost, also when a queue of the same name was created since.
-4. What `send` reported as sent survives ``kill -9`` of any process at any moment. It may not survive a loss of power
-   (``synchronous=NORMAL``: the file stays sound, the last moments can be missing); the job's database and
-   ``--continue`` cover that.
-5. The file is never removed while it may be in use: `delete` drops the table in a transaction, so that everyone sees
-   the end of the old queue and the start of the new one in the same order.
+1. A message has at most one valid lease: it is selected and leased in one write transaction.
+2. A message stays in the queue until it is acked: after its lease expires, or its process is killed, it is delivered
+   again.
+3. A lease id names one delivery. After redelivery, release, purge or deletion the id is lost, even if a queue of the
+   same name is created later.
+4. A message that `send` did not report as failed survives ``kill -9`` of any process at any time. It may not survive a
+   power failure (``synchronous=NORMAL``: the file stays consistent, but the last transactions can be missing); the
+   job's database and ``--continue`` cover that.
+5. The file is never removed while it may be in use: `delete` drops the table in a transaction, so all processes see the
+   end of the old queue and the start of the new one in the same order.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ from urllib.parse import quote
 
 from cloud_tasks.errors import NotFoundError, ProviderError
 from cloud_tasks.plugin import Delivery, Depth, SendFailure
-from cloud_tasks_local.connections import Connection, Pool, write
+from cloud_tasks_local.connection_pool import Connection, ConnectionPool, write
 from cloud_tasks_local.traits import QUEUE_TRAITS as TRAITS
 
 __all__ = ["SqliteQueue", "queue_file"]
@@ -37,11 +38,11 @@ _SCHEMA = (
     " deliveries INTEGER NOT NULL DEFAULT 0, lease TEXT, body BLOB NOT NULL)",
     "CREATE INDEX IF NOT EXISTS by_visibility ON messages (visible_at)",
 )
-_FIRST_PAUSE, _LONGEST_PAUSE = 0.002, 0.05
+_INITIAL_POLL, _MAX_POLL = 0.002, 0.05
 
 
 def queue_file(state_dir: Path, name: str) -> Path:
-    """Where the queue of this name is; any name makes a valid file name of its own."""
+    """Return the file of a queue; any name gives a valid and unique file name."""
     return state_dir / "queues" / f"{quote(name, safe='')}.sqlite3"
 
 
@@ -49,10 +50,10 @@ class SqliteQueue:
     """The `Queue` of one file.
 
     Args:
-        path: The file; its folder is made by `create`.
-        lease: The first lease of a received message.
-        clock: Unix time, the same for everyone who shares the file.
-        patience: How long a call waits for others to finish their writing before it is a transient error.
+        path: File of the queue; `create` creates its folder.
+        lease: First lease of a received message.
+        clock: Unix time, common to all processes that share the file.
+        timeout: Time limit for waiting on other writers, then a transient error.
     """
 
     def __init__(
@@ -61,18 +62,18 @@ class SqliteQueue:
         *,
         lease: timedelta,
         clock: Callable[[], float] = time.time,
-        patience: timedelta = timedelta(seconds=60),
+        timeout: timedelta = timedelta(seconds=60),
     ) -> None:
         self._path = path
         self._lease = min(lease, TRAITS.max_lease).total_seconds()
         self._clock = clock
-        self._pool = Pool(path, patience.total_seconds())
+        self._pool = ConnectionPool(path, timeout.total_seconds())
 
     def create(self) -> None:
         try:
             self._path.parent.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise ProviderError(f"cannot make the folder of queue {self._path}: {error.strerror}") from error
+            raise ProviderError(f"cannot create the folder of queue {self._path}: {error.strerror}") from error
         with self._pool.connection(create=True) as connection, write(connection):
             for statement in _SCHEMA:
                 connection.execute(statement)
@@ -100,7 +101,7 @@ class SqliteQueue:
     def send(self, bodies: Sequence[bytes], *, delay: timedelta = timedelta(0)) -> Sequence[SendFailure]:
         limit = TRAITS.max_message_bytes
         failures = [
-            SendFailure(index=index, reason=f"{len(body)} bytes, the limit is {limit}", transient=False)
+            SendFailure(index=index, reason=f"{len(body):,} bytes, more than the limit of {limit:,}", transient=False)
             for index, body in enumerate(bodies)
             if len(body) > limit
         ]
@@ -130,24 +131,27 @@ class SqliteQueue:
         limit = min(max_messages, TRAITS.receive_batch)
         while True:
             with self._pool.connection() as connection:
-                deliveries = self._watch(connection, limit, deadline)
+                deliveries = self._poll(connection, limit, deadline)
             if deliveries is not None:
                 return deliveries
 
     def ack(self, lease_ids: Sequence[str]) -> Sequence[str]:
-        return self._settle("DELETE FROM messages WHERE id = ? AND lease = ?", (), lease_ids)
+        return self._update_leases("DELETE FROM messages WHERE id = ? AND lease = ?", (), lease_ids)
 
     def release(self, lease_ids: Sequence[str], *, delay: timedelta = timedelta(0)) -> Sequence[str]:
         visible_at = self._clock() + min(delay, TRAITS.delay).total_seconds()
         statement = "UPDATE messages SET lease = NULL, visible_at = ? WHERE id = ? AND lease = ?"
-        return self._settle(statement, (visible_at,), lease_ids)
+        return self._update_leases(statement, (visible_at,), lease_ids)
 
     def extend(self, lease_ids: Sequence[str], *, lease: timedelta) -> Sequence[str]:
         visible_at = self._clock() + min(lease, TRAITS.max_lease).total_seconds()
-        return self._settle("UPDATE messages SET visible_at = ? WHERE id = ? AND lease = ?", (visible_at,), lease_ids)
+        return self._update_leases(
+            "UPDATE messages SET visible_at = ? WHERE id = ? AND lease = ?", (visible_at,), lease_ids
+        )
 
     def depth(self) -> Depth:
-        """`Depth.in_flight` includes delayed messages: both figures together are all that the queue holds."""
+        """Return the exact depth. `Depth.in_flight` includes delayed messages, so both figures together are the whole
+        queue."""
         now = self._clock()
         with self._pool.connection() as connection:
             total, visible = connection.execute(
@@ -159,15 +163,15 @@ class SqliteQueue:
     def close(self) -> None:
         self._pool.close()
 
-    def _watch(self, connection: Connection, limit: int, deadline: float) -> list[Delivery] | None:
-        """Wait for messages until the deadline; None when the file became another one meanwhile.
+    def _poll(self, connection: Connection, limit: int, deadline: float) -> list[Delivery] | None:
+        """Wait for messages until the deadline; return None when the file was replaced meanwhile.
 
-        The connection stays with this call, for ``data_version`` tells what others wrote and nothing else.
+        The connection stays with this call, as ``data_version`` shows only the writes of other connections.
         """
-        pause, version, next_visible = _FIRST_PAUSE, None, -math.inf
+        poll, version, next_visible = _INITIAL_POLL, None, -math.inf
         while True:
             before, version = version, connection.execute("PRAGMA data_version").fetchone()[0]
-            # Nothing is looked for before somebody wrote or the first hidden message is due.
+            # Query only after a write, or when the first hidden message becomes visible.
             if version != before or self._clock() >= next_visible:
                 deliveries = self._lease_visible(connection, limit)
                 if deliveries:
@@ -176,8 +180,8 @@ class SqliteQueue:
             remaining = deadline - time.monotonic()
             if remaining <= 0:
                 return []
-            time.sleep(min(pause, remaining, max(next_visible - self._clock(), 0.001)))
-            pause = min(pause * 1.5, _LONGEST_PAUSE)
+            time.sleep(min(poll, remaining, max(next_visible - self._clock(), 0.001)))
+            poll = min(poll * 1.5, _MAX_POLL)
             if not self._pool.is_current(connection):
                 return None
 
@@ -196,11 +200,11 @@ class SqliteQueue:
         return [Delivery(lease_id=f"{row}.{token}", body=body, delivery_count=count) for row, count, body in chosen]
 
     def _next_visible(self, connection: sqlite3.Connection) -> float:
-        soonest = connection.execute("SELECT MIN(visible_at) FROM messages").fetchone()[0]
-        return math.inf if soonest is None else float(soonest)
+        earliest = connection.execute("SELECT MIN(visible_at) FROM messages").fetchone()[0]
+        return math.inf if earliest is None else float(earliest)
 
-    def _settle(self, statement: str, values: tuple[float, ...], lease_ids: Sequence[str]) -> list[str]:
-        """Run a statement for each lease in one transaction; returns the leases for which it found no row."""
+    def _update_leases(self, statement: str, values: tuple[float, ...], lease_ids: Sequence[str]) -> list[str]:
+        """Run a statement for each lease in one transaction; return the leases without a matching row."""
         lost = []
         if lease_ids:
             with self._pool.connection() as connection, write(connection):
@@ -212,7 +216,7 @@ class SqliteQueue:
 
 
 def _shrink(connection: sqlite3.Connection) -> None:
-    """Give the space of a large queue back; not worth waiting for."""
+    """Release the disk space of a large queue, unless the file is locked."""
     with suppress(sqlite3.OperationalError):
         if connection.execute("PRAGMA freelist_count").fetchone()[0] > 1000:
             connection.execute("VACUUM")

@@ -22,20 +22,20 @@ def _money(value: Money | str | float) -> Money:
 
 def _positive(instance: object, attribute: attrs.Attribute[object], value: float | None) -> None:
     if value is not None and not value > 0:
-        raise ValueError(f"{value} is not above zero")
+        raise ValueError(f"must be greater than 0, got {value}")
 
 
 def _not_negative(instance: object, attribute: attrs.Attribute[object], value: float | Money) -> None:
     if (value.usd if isinstance(value, Money) else value) < 0:
-        raise ValueError(f"{value} is below zero")
+        raise ValueError(f"must be 0 or more, got {value}")
 
 
 @attrs.frozen(kw_only=True)
 class LocalSettings:
-    """What can be said about this machine as a provider.
+    """Settings of this machine as a provider.
 
-    A relative ``state_dir`` is made absolute when the settings are read, against the directory in which the command
-    was started, so that queue, compute and workers mean the same folder.
+    A relative ``state_dir`` becomes absolute when the settings are read, relative to the current directory, so that
+    queue, compute and workers use the same folder.
     """
 
     state_dir: Path = setting(
@@ -46,36 +46,36 @@ class LocalSettings:
         flag="--local-state-dir",
     )
     price_per_cpu_hour: Money = setting(
-        help="Price of one CPU for one hour in US dollars, to simulate costs",
+        help="Simulated price per CPU hour in US dollars",
         default=Money(0),
         converter=_money,
         validator=_not_negative,
     )
     spot_price_factor: float = setting(
-        help="Price of a spot instance as a share of the on-demand price", default=0.4, validator=_not_negative
+        help="Spot price as a fraction of the on-demand price", default=0.4, validator=_not_negative
     )
     vcpus: int | None = setting(
-        help="Number of CPUs that the largest instance type has; this machine's when not given",
+        help="Number of CPUs of the largest instance type (default: all CPUs of this machine)",
         default=None,
         validator=_positive,
     )
     memory_gb: float | None = setting(
-        help="Memory of the largest instance type in GB; this machine's when not given",
+        help="Memory of the largest instance type in GB (default: all memory of this machine)",
         default=None,
         validator=_positive,
     )
     spot_mean_lifetime: float | None = setting(
-        help="Mean lifetime of a spot instance in seconds, to simulate interruptions; none when not given",
+        help="Mean time to a simulated spot interruption in seconds (default: no interruptions)",
         default=None,
         validator=_positive,
     )
     spot_notice: float = setting(
-        help="Seconds between the termination notice and the end of a spot instance",
+        help="Time from a simulated spot interruption notice to the termination, in seconds",
         default=30.0,
         validator=_not_negative,
     )
     shutdown_grace: float = setting(
-        help="Seconds that an instance's processes have to end before they are killed",
+        help="Grace period between SIGTERM and SIGKILL of an instance's processes, in seconds",
         default=5.0,
         validator=_not_negative,
     )

@@ -1,4 +1,4 @@
-"""What this provider can do, as data that costs nothing to import."""
+"""Traits of the local provider, as data without further imports."""
 
 from __future__ import annotations
 

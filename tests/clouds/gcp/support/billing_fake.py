@@ -1,10 +1,9 @@
-"""A stand-in for the Cloud Billing Catalog: ``services.skus.list`` over HTTP, with pages, faults and refusals.
+"""Fake of the Cloud Billing Catalog: ``services.skus.list`` over HTTP, with pages, faults and refusals.
 
-It serves the SKUs of `billing_skus.json`, which were made for the tests in the API's own shape. Of its prices those of
-E2 on demand and of pd-standard are Google's of 2025 in us-central1; the others have their order of magnitude and
-nothing more.
+It serves the SKUs of `billing_skus.json`, written for the tests in the API's format. The prices of E2 on demand and of
+pd-standard are Google's of 2025 in us-central1; the others have only the right order of magnitude.
 
-Run as a program it serves until its standard input ends: ``python billing_fake.py`` prints its address first.
+As a program it prints its address and serves until its standard input is closed: ``python billing_fake.py``.
 """
 
 from __future__ import annotations
@@ -26,7 +25,7 @@ _DEFAULT_PAGE = 5_000
 
 
 def skus() -> list[dict[str, Any]]:
-    """The SKUs of the fixture."""
+    """Return the SKUs of the fixture."""
     found: list[dict[str, Any]] = json.loads(_FIXTURE.read_text())["skus"]
     return found
 
@@ -39,7 +38,7 @@ def google_error(
     name: str = "PERMISSION_DENIED",
     metadata: Mapping[str, str] | None = None,
 ) -> Answer:
-    """An error as Google's APIs answer it: a status, a message and an ``ErrorInfo``."""
+    """Return an error in the format of Google's APIs: a status, a message and an ``ErrorInfo``."""
     info = {
         "@type": "type.googleapis.com/google.rpc.ErrorInfo",
         "reason": reason,
@@ -52,25 +51,25 @@ def google_error(
 
 
 class BillingFake:
-    """The catalog. Change its fields at any time.
+    """Fake catalog; its fields may be changed at any time.
 
     Args:
-        wire: Where it answers.
+        wire: HTTP server.
     """
 
     def __init__(self, wire: Wire) -> None:
         self.wire = wire
         self.skus: Sequence[Mapping[str, Any]] = skus()
         self.page_size: int | None = None
-        """Fewer than are asked for, as Google may give; None: as many."""
+        """Maximum page size below the requested one; None for the requested size."""
         self.refusal: Answer | None = None
-        """What every call is answered with instead."""
+        """Response to every call; None for the regular responses."""
         self.calls = 0
         wire.route("GET", r"/v1/services/(?P<service>[^/]+)/skus", self._list)
 
     @property
     def url(self) -> str:
-        """What the setting ``gcp.billing_endpoint`` takes."""
+        """Value for the setting ``gcp.billing_endpoint``."""
         return self.wire.url
 
     def _list(self, request: Request) -> Any:
@@ -93,7 +92,7 @@ class BillingFake:
 
 @contextmanager
 def serving() -> Iterator[BillingFake]:
-    """A catalog on loopback."""
+    """Run a catalog fake on loopback."""
     with Wire().serving() as wire:
         yield BillingFake(wire)
 

@@ -1,7 +1,6 @@
-"""A stand-in of the services that `cloud-tasks doctor` asks: a project in which all is well until it is told
-otherwise.
+"""Fake of the services that `cloud-tasks doctor` calls: a project without problems unless a test changes it.
 
-Its errors have the shapes of Google's: ``ErrorInfo`` in the details (AIP-193), and Compute Engine's older ``errors``.
+Its errors have Google's formats: ``ErrorInfo`` in the details (AIP-193), and Compute Engine's older ``errors``.
 """
 
 from __future__ import annotations
@@ -20,21 +19,21 @@ ROBOT = "robot@p.iam.gserviceaccount.com"
 
 
 class GoogleFake:
-    """The project ``p``. Change its fields at any time.
+    """Fake project ``p``; its fields may be changed at any time.
 
     Args:
-        wire: Where it answers.
+        wire: HTTP server.
     """
 
     def __init__(self, wire: Wire) -> None:
         self.wire = wire
         self.billing = BillingFake(wire)
         self.refused: dict[str, Answer] = {}
-        """By the end of a path."""
+        """Error responses by the end of the path."""
         self.withheld: set[str] = set()
         """Permissions that the caller lacks."""
-        self.used_up: set[str] = set()
-        """Metrics of which nothing is left."""
+        self.exhausted: set[str] = set()
+        """Exhausted quota metrics."""
         self.private_access = False
         project = "/compute/v1/projects/p"
         wire.route("GET", "/v1/projects/p/topics", self._unless_refused({"topics": []}))
@@ -78,7 +77,7 @@ class GoogleFake:
     def _quotas(self, *metrics: str) -> Callable[[Request], Any]:
         return lambda request: {
             "quotas": [
-                {"metric": metric, "limit": 24.0, "usage": 24.0 if metric in self.used_up else 8.0}
+                {"metric": metric, "limit": 24.0, "usage": 24.0 if metric in self.exhausted else 8.0}
                 for metric in metrics
             ]
         }
@@ -95,7 +94,7 @@ class GoogleFake:
 
 
 def not_found(path: str) -> Answer:
-    """As Compute Engine says that something is not there."""
+    """Return Compute Engine's response for a missing resource."""
     message = f"The resource '{path.removeprefix('/compute/v1/')}' was not found"
     reasons = [{"message": message, "domain": "global", "reason": "notFound"}]
     return Answer(status=404, body={"error": {"code": 404, "message": message, "errors": reasons}})

@@ -1,4 +1,4 @@
-"""What a test does to machines of the stand-in, and what the stand-in tells of itself."""
+"""Control and state report of the Compute Engine fake."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ __all__ = ["preempt", "state_of"]
 
 
 def state_of(fake: GceFake) -> dict[str, Any]:
-    """What there is and what was done, as JSON can express it."""
+    """Return resources and past actions as JSON data."""
     cloud = fake.cloud
     with cloud.lock:
         return {
@@ -40,7 +40,7 @@ def state_of(fake: GceFake) -> dict[str, Any]:
 
 
 def preempt(cloud: Cloud, name: str | None = None, oldest: int = 0) -> list[str]:
-    """Preempt the machine of this name, or the oldest running spot machines; returns the names."""
+    """Preempt the instance of this name, or the oldest running spot instances; return the names."""
     with cloud.lock:
         running = [each for each in cloud.instances.values() if each.spot and each.status == "RUNNING"]
         running.sort(key=lambda each: each.created)

@@ -1,4 +1,4 @@
-"""What the Compute Engine stand-in has: regions, machine types by zone, images, quotas; from `gce_catalog.json`."""
+"""Catalog of the Compute Engine fake: regions, machine types by zone, images, quotas; from `gce_catalog.json`."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from typing import Any
 
 import attrs
 
-__all__ = ["Catalog", "Shape", "load_catalog"]
+__all__ = ["Catalog", "MachineType", "load_catalog"]
 
 
 @attrs.frozen(kw_only=True)
-class Shape:
-    """One machine type, as it is in every zone that has it."""
+class MachineType:
+    """A machine type, the same in every zone that has it."""
 
     name: str
     vcpus: int
@@ -27,7 +27,7 @@ class Shape:
     ssd_partitions: int
 
     def resource(self, zone: str) -> dict[str, Any]:
-        """Its resource in a zone, with the API's own field names."""
+        """Return its resource in a zone, with the API's field names."""
         resource: dict[str, Any] = {
             "kind": "compute#machineType",
             "id": str(1000 + sum(map(ord, self.name))),
@@ -54,12 +54,12 @@ class Shape:
 @attrs.frozen(kw_only=True)
 class Catalog:
     regions: Mapping[str, tuple[str, ...]]
-    """The zones of each."""
-    types: Mapping[str, Mapping[str, Shape]]
-    """By zone and name."""
+    """Zones by region."""
+    types: Mapping[str, Mapping[str, MachineType]]
+    """Machine types by zone and name."""
     images: tuple[Mapping[str, str], ...]
     quotas: Mapping[str, float]
-    """Limits of each region."""
+    """Quota limits of every region."""
     global_quotas: Mapping[str, float]
 
     @property
@@ -69,13 +69,13 @@ class Catalog:
 
 @cache
 def load_catalog() -> Catalog:
-    """The committed catalogue."""
+    """Load the catalog file."""
     data = json.loads(Path(__file__).with_name("gce_catalog.json").read_text())
-    types: dict[str, dict[str, Shape]] = {zone: {} for zones in data["regions"].values() for zone in zones}
+    types: dict[str, dict[str, MachineType]] = {zone: {} for zones in data["regions"].values() for zone in zones}
     for entry in data["shapes"]:
-        for shape in _shapes(entry):
+        for machine_type in _machine_types(entry):
             for zone in _zones(entry["zones"]):
-                types[zone][shape.name] = shape
+                types[zone][machine_type.name] = machine_type
     return Catalog(
         regions={region: tuple(zones) for region, zones in data["regions"].items()},
         types=types,
@@ -85,12 +85,12 @@ def load_catalog() -> Catalog:
     )
 
 
-def _shapes(entry: Mapping[str, Any]) -> Iterator[Shape]:
+def _machine_types(entry: Mapping[str, Any]) -> Iterator[MachineType]:
     gpu_type, gpu_count = entry.get("gpu", ("", 0))
     partitions = entry.get("ssd") or [0] * len(entry["vcpus"])
     for vcpus, memory, ssd in zip(entry["vcpus"], entry["memory_mb"], partitions, strict=True):
         name = entry["name"] if entry.get("whole_name") else f"{entry['name']}-{vcpus}{entry.get('suffix', '')}"
-        yield Shape(
+        yield MachineType(
             name=name,
             vcpus=vcpus,
             memory_mb=memory,
@@ -103,7 +103,7 @@ def _shapes(entry: Mapping[str, Any]) -> Iterator[Shape]:
 
 
 def _zones(text: str) -> Iterator[str]:
-    """``us-central1:abf us-east1:b`` as zone names."""
+    """Yield the zone names of a text such as ``us-central1:abf us-east1:b``."""
     for part in text.split():
         region, _, letters = part.partition(":")
         for letter in letters:

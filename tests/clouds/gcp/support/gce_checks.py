@@ -1,4 +1,4 @@
-"""What the stand-in refuses at once, as the API does, and the instance that an insertion makes otherwise."""
+"""Validation of inserted instances, as in the API, and their creation."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
-from gce_catalog import Shape
+from gce_catalog import MachineType
 from gce_records import ApiError, Disk, Instance
 
 if TYPE_CHECKING:
@@ -19,8 +19,8 @@ _LABEL_KEY = re.compile(r"[a-z][-_a-z0-9]{0,62}")
 _LABEL_VALUE = re.compile(r"[-_a-z0-9]{0,63}")
 
 
-def check_insert(cloud: Cloud, zone: str, body: dict[str, Any]) -> Shape:
-    """The machine type of an insertion that may go on. Raises `ApiError`."""
+def check_insert(cloud: Cloud, zone: str, body: dict[str, Any]) -> MachineType:
+    """Return the machine type of a valid insertion. Raise `ApiError` for an invalid one."""
     if zone not in cloud.catalog.types:
         raise ApiError(404, "notFound", f"The resource 'projects/{cloud.project}/zones/{zone}' was not found")
     name = body.get("name", "")
@@ -29,14 +29,14 @@ def check_insert(cloud: Cloud, zone: str, body: dict[str, Any]) -> Shape:
     if (zone, name) in cloud.instances:
         path = f"projects/{cloud.project}/zones/{zone}/instances/{name}"
         raise ApiError(409, "alreadyExists", f"The resource '{path}' already exists")
-    wanted = str(body.get("machineType", "")).rpartition("/")[2]
-    shape = cloud.catalog.types[zone].get(wanted)
-    if shape is None:
+    requested = str(body.get("machineType", "")).rpartition("/")[2]
+    machine_type = cloud.catalog.types[zone].get(requested)
+    if machine_type is None:
         raise ApiError(
             400,
             "invalid",
             f"Invalid value for field 'resource.machineType': '{body.get('machineType')}'. "
-            f"Machine type with name '{wanted}' does not exist in zone '{zone}'.",
+            f"Machine type with name '{requested}' does not exist in zone '{zone}'.",
         )
     for key, value in body.get("labels", {}).items():
         if not (_LABEL_KEY.fullmatch(key) and _LABEL_VALUE.fullmatch(value)):
@@ -45,7 +45,7 @@ def check_insert(cloud: Cloud, zone: str, body: dict[str, Any]) -> Shape:
         _check_image(cloud, disk.get("initializeParams", {}).get("sourceImage", ""))
     if not body.get("networkInterfaces"):
         raise ApiError(400, "invalid", "At least one network interface is required.")
-    return shape
+    return machine_type
 
 
 def _check_image(cloud: Cloud, image: str) -> None:
@@ -56,16 +56,18 @@ def _check_image(cloud: Cloud, image: str) -> None:
         raise ApiError(404, "notFound", f"The resource '{image}' was not found")
 
 
-def new_instance(zone: str, body: dict[str, Any], shape: Shape, *, numbers: Iterator[int], now: float) -> Instance:
-    """The instance of an insertion, with its disks attached."""
+def new_instance(
+    zone: str, body: dict[str, Any], machine_type: MachineType, *, numbers: Iterator[int], now: float
+) -> Instance:
+    """Return the inserted instance with its disks attached."""
     instance = Instance(
         name=body["name"],
         zone=zone,
         body=body,
         ident=next(numbers),
         created=now,
-        machine_type=shape.name,
-        vcpus=shape.vcpus,
+        machine_type=machine_type.name,
+        vcpus=machine_type.vcpus,
     )
     for index, given in enumerate(body["disks"]):
         parameters = given.get("initializeParams", {})

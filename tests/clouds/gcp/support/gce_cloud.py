@@ -1,10 +1,10 @@
-"""The state of the Compute Engine stand-in: what inserts, deletions, preemptions and time do to machines and disks.
+"""State of the Compute Engine fake: effects of inserts, deletions, preemptions and time on instances and disks.
 
 Invariants, each with a test in `tests/clouds/gcp/test_compute_fake.py`:
 
-1. An operation that was asked for twice with one request id takes place once.
-2. A machine that is gone runs nothing; a disk that is gone was deleted, with its instance or by itself.
-3. Quotas hold, and a launch that finds no machine leaves neither instance nor disk.
+1. An operation requested twice with one request id happens once.
+2. A deleted instance runs no process; a disk disappears only by deletion, with its instance or separately.
+3. Quotas are enforced, and a launch refused for a stock-out leaves neither instance nor disk.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import Any
 
 import attrs
 from cloud_state import CloudState, most_at_once
-from gce_catalog import Shape, load_catalog
+from gce_catalog import MachineType, load_catalog
 from gce_checks import check_insert, new_instance
 from gce_guests import Guests
 from gce_quota import exceeded, usage
@@ -27,7 +27,7 @@ __all__ = ["Cloud", "InsertRecord"]
 
 @attrs.define(kw_only=True)
 class InsertRecord:
-    """One insertion that was begun: when, and until when its operation lasted."""
+    """One insertion, with start and end of its operation."""
 
     name: str
     zone: str
@@ -35,26 +35,26 @@ class InsertRecord:
     spot: bool
     labels: Mapping[str, str]
     accounts: tuple[str, ...]
-    """The service accounts that the machine acts as."""
+    """Service accounts of the instance."""
     began: float
     ended: float | None = None
     outcome: str = ""
-    """``running``, or the code of its refusal."""
+    """``running``, or the code of the refusal."""
 
 
 class Cloud(CloudState[Times, StockOut]):
-    """Compute Engine of one project.
+    """Fake Compute Engine of one project.
 
     Args:
-        folder: Of the machines; made here.
-        guest_environment: Variables of every machine, besides its metadata server's address.
+        folder: Folder of the instances, created here.
+        guest_environment: Variables of every instance, in addition to its metadata server's address.
     """
 
     def __init__(
         self,
         folder: Path,
         *,
-        project: str = "stand-in",
+        project: str = "fake-project",
         times: Times | None = None,
         guest_environment: Mapping[str, str] | None = None,
     ) -> None:
@@ -90,24 +90,24 @@ class Cloud(CloudState[Times, StockOut]):
             earlier = self._requests.get(("insert", request_id))
             if request_id and earlier is not None:
                 return earlier
-            shape = check_insert(self, zone, body)
+            machine_type = check_insert(self, zone, body)
             operation = self._operation("insert", zone, body["name"], request_id)
             record = InsertRecord(
                 name=body["name"],
                 zone=zone,
-                machine_type=shape.name,
+                machine_type=machine_type.name,
                 spot=body.get("scheduling", {}).get("provisioningModel") == "SPOT",
                 labels=dict(body.get("labels", {})),
                 accounts=tuple(each["email"] for each in body.get("serviceAccounts", ())),
                 began=operation.began,
             )
             self.inserts.append(record)
-            instance = self._create(zone, body, shape)
+            instance = self._create(zone, body, machine_type)
         self.timeline.after(self.times.provision, lambda: self._provisioned(instance, operation, record))
         return operation
 
-    def _create(self, zone: str, body: dict[str, Any], shape: Shape) -> Instance:
-        instance = new_instance(zone, body, shape, numbers=self._numbers, now=self.timeline.now())
+    def _create(self, zone: str, body: dict[str, Any], machine_type: MachineType) -> Instance:
+        instance = new_instance(zone, body, machine_type, numbers=self._numbers, now=self.timeline.now())
         self.disks.update(((zone, disk.name), disk) for disk in instance.disks)
         self.instances[zone, instance.name] = instance
         return instance
@@ -133,13 +133,13 @@ class Cloud(CloudState[Times, StockOut]):
     def _refusal(self, instance: Instance) -> dict[str, Any] | None:
         purchase = "spot" if instance.spot else "on-demand"
         for rule in self.stock_outs:
-            if rule.hits(instance.zone, instance.machine_type, purchase):
+            if rule.matches(instance.zone, instance.machine_type, purchase):
                 zone = f"projects/{self.project}/zones/{instance.zone}"
                 message = rule.message or f"The zone '{zone}' does not have enough resources available to fulfill it."
                 return {"code": rule.code, "message": message}
         return exceeded(self, instance)
 
-    # -- the ends of a machine --
+    # -- deletion and preemption --
 
     def delete_instance(self, zone: str, name: str, request_id: str) -> Operation:
         with self.lock:
@@ -160,7 +160,7 @@ class Cloud(CloudState[Times, StockOut]):
         return operation
 
     def _when_gone(self, instance: Instance, operation: Operation) -> None:
-        """Finish the operation once nothing is left of the instance."""
+        """Finish the operation when the instance is deleted."""
         with self.lock:
             if self.instances.get((instance.zone, instance.name)) is not instance:
                 self._finish(operation)
@@ -185,7 +185,7 @@ class Cloud(CloudState[Times, StockOut]):
         return operation
 
     def preempt(self, name: str) -> None:
-        """Take a spot machine away: notice, SIGTERM, end."""
+        """Preempt a spot instance: notice, SIGTERM, termination."""
         with self.lock:
             instance = next(each for each in self.instances.values() if each.name == name)
             if instance.ending or instance.metadata is None:
@@ -211,7 +211,7 @@ class Cloud(CloudState[Times, StockOut]):
     def _end_by_itself(self, instance: Instance, grace: float) -> None:
         self._stop_guest(instance, grace)
         with self.lock:
-            if instance.deleted_at_its_end:
+            if instance.deleted_on_termination:
                 self._forget(instance)
             else:
                 instance.status, instance.ending = "TERMINATED", False
@@ -253,7 +253,7 @@ class Cloud(CloudState[Times, StockOut]):
             self.changed.notify_all()
 
     def wait(self, name: str, seconds: float) -> Operation:
-        """An operation, once it is over or the time has passed."""
+        """Return an operation when it is done or the time has passed."""
         with self.lock:
             operation = self.operations.get(name)
             if operation is None:
@@ -262,11 +262,11 @@ class Cloud(CloudState[Times, StockOut]):
             return operation
 
     def forget_requests(self) -> None:
-        """Request ids are known for an hour; this is after it."""
+        """Forget all request ids, as the API does after an hour."""
         with self.lock:
             self._requests.clear()
 
-    # -- looking --
+    # -- queries --
 
     def instance(self, zone: str, name: str) -> Instance:
         found = self.instances.get((zone, name))
@@ -276,15 +276,15 @@ class Cloud(CloudState[Times, StockOut]):
         return found
 
     def console(self, zone: str, name: str) -> str:
-        """The serial port's output of a machine that is there."""
+        """Return the serial port output of an existing instance."""
         self.instance(zone, name)
         return self._guests.console(zone, name)
 
     def most_inserts_at_once(self) -> int:
-        """How many insertions were under way at one time, at most."""
+        """Return the maximum number of concurrent insertions."""
         with self.lock:
             return most_at_once(self.inserts)
 
     def usage(self, region: str | None) -> Iterator[tuple[str, float]]:
-        """What is used of each quota of a region, or of the project's global ones."""
+        """Yield the usage of each quota of a region, or of the global quotas."""
         return usage(self, region)

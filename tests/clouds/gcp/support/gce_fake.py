@@ -1,8 +1,8 @@
-"""Compute Engine on loopback: the paths, shapes and manners of its REST API over `Cloud`, for the real SDK.
+"""Fake Compute Engine on loopback: its REST API on top of `Cloud`, for the real SDK.
 
-In a test's process: ``with GceFake(folder) as fake:``. As a process of its own, for tests that kill controllers:
-``GceProcess`` of `gce_process`. What a test does to it (preempt, stock out, fail calls) goes over a second port, the
-admin port, which no fault ever strikes.
+In the test process: ``with GceFake(folder) as fake:``. In a separate process, for tests that kill controllers:
+``GceProcess`` of `gce_process`. Tests control it (preemption, stock-outs, faults) over a second port, the admin port,
+which has no faults.
 """
 
 from __future__ import annotations
@@ -23,26 +23,26 @@ __all__ = ["GceFake"]
 
 _PROJECTS = r"/compute/v1/projects/(?P<project>[^/]+)"
 _ZONE = rf"{_PROJECTS}/zones/(?P<zone>[^/]+)"
-_LONGEST_PAGE = 500
-_LONGEST_WAIT = 60.0
+_MAX_PAGE = 500
+_MAX_WAIT = 60.0
 
 
 class GceFake(StandIn[Cloud]):
-    """The stand-in, serving; its `url` is what `compute_endpoint` is set to.
+    """Running fake; its `url` is the value of `compute_endpoint`.
 
     Args:
-        folder: For the machines.
-        page_size: The longest page of a listing.
+        folder: Folder of the instances.
+        page_size: Maximum page size of a listing.
     """
 
     def __init__(
         self,
         folder: Path,
         *,
-        project: str = "stand-in",
+        project: str = "fake-project",
         times: Times | None = None,
         guest_environment: Mapping[str, str] | None = None,
-        page_size: int = _LONGEST_PAGE,
+        page_size: int = _MAX_PAGE,
         seed: int = 1,
     ) -> None:
         cloud = Cloud(folder, project=project, times=times, guest_environment=guest_environment)
@@ -51,16 +51,16 @@ class GceFake(StandIn[Cloud]):
         self.unreachable_zones: set[str] = set()
         self._routes()
         self.admin.route("POST", "/preempt", lambda request: preempt(self.cloud, **request.json()))
-        self.admin.route("POST", "/unreachable-zones", self._lose_zones)
+        self.admin.route("POST", "/unreachable-zones", self._set_unreachable_zones)
 
     def state(self) -> dict[str, Any]:
         return state_of(self)
 
     def preempt(self, name: str | None = None, *, oldest: int = 0) -> list[str]:
-        """Preempt the machine of this name, or the oldest running spot machines; returns the names."""
+        """Preempt the instance of this name, or the oldest running spot instances; return the names."""
         return preempt(self.cloud, name, oldest)
 
-    def _lose_zones(self, request: Request) -> None:
+    def _set_unreachable_zones(self, request: Request) -> None:
         self.unreachable_zones = set(request.json())
 
     # -- the API --
@@ -84,7 +84,7 @@ class GceFake(StandIn[Cloud]):
         route("GET", rf"{_ZONE}/instances/(?P<name>[^/]+)/serialPort", self._serial_port)
         route("DELETE", rf"{_ZONE}/disks/(?P<name>[^/]+)", self._delete_disk)
         route("GET", rf"{_ZONE}/operations/(?P<name>[^/]+)", lambda request: self._operation(request, 0.0))
-        route("POST", rf"{_ZONE}/operations/(?P<name>[^/]+)/wait", lambda r: self._operation(r, _LONGEST_WAIT))
+        route("POST", rf"{_ZONE}/operations/(?P<name>[^/]+)/wait", lambda r: self._operation(r, _MAX_WAIT))
 
     def _answer(self, handler: Callable[[Request], Any], request: Request) -> Answer:
         try:
@@ -134,11 +134,13 @@ class GceFake(StandIn[Cloud]):
         zone = request.groups["zone"]
         if zone not in self.cloud.catalog.types:
             raise ApiError(400, "invalid", f"Invalid value for field 'zone': '{zone}'. Unknown zone.")
-        return self._paged(request, [shape.resource(zone) for shape in self.cloud.catalog.types[zone].values()])
+        return self._paged(
+            request, [machine_type.resource(zone) for machine_type in self.cloud.catalog.types[zone].values()]
+        )
 
     def _paged(self, request: Request, resources: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
         filter = request.query.get("filter", "")
-        matches(filter, {})  # refuses one that is not understood, whatever there is to filter
+        matches(filter, {})  # validates the filter even without resources
         items, token = page([each for each in resources if matches(filter, each)], request.query, self.page_size)
         return {"items": list(items), **({"nextPageToken": token} if token else {})}
 
@@ -219,7 +221,7 @@ class GceFake(StandIn[Cloud]):
         return self._aggregated(request, "disks", found)
 
     def _aggregated(self, request: Request, kind: str, found: list[tuple[str, dict[str, Any]]]) -> Any:
-        """One page over all zones: every zone is named on it, with what it has there or a warning that it has not."""
+        """Return one page over all zones: each zone with its resources, or with a warning that it has none."""
         filter = request.query.get("filter", "")
         matches(filter, {})  # refuses one that is not understood, whatever there is to filter
         passed = sorted(
@@ -230,8 +232,8 @@ class GceFake(StandIn[Cloud]):
         nothing = {"code": "NO_RESULTS_ON_PAGE", "message": "There are no results for this scope on this page."}
         items: dict[str, Any] = {}
         for zone in self.cloud.catalog.zones:
-            here = [each for where, each in shown if where == zone]
-            items[f"zones/{zone}"] = {kind: here} if here else {"warning": nothing}
+            in_zone = [each for where, each in shown if where == zone]
+            items[f"zones/{zone}"] = {kind: in_zone} if in_zone else {"warning": nothing}
         answer: dict[str, Any] = {"items": items}
         if token:
             answer["nextPageToken"] = token

@@ -1,4 +1,4 @@
-"""The inside of the stand-in's machines: their processes, metadata servers, consoles, and how they switch off."""
+"""Guests of the fake's instances: processes, metadata servers, consoles and power-off."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from gce_records import Instance
 
 __all__ = ["Guests"]
 
-_POWER_OFF = "http://$GCE_METADATA_HOST/stand-in/power-off"
+_POWER_OFF = "http://$GCE_METADATA_HOST/fake/power-off"
 
 
 class Guests:
-    """Makes and remembers the insides.
+    """Guests of all instances.
 
     Args:
-        folder: Of the machines; made here.
+        folder: Folder of the guests, created here.
     """
 
     def __init__(self, folder: Path, project: str) -> None:
@@ -29,7 +29,7 @@ class Guests:
         self._path = power_off_programs(folder / "bin", _POWER_OFF)
 
     def boot(self, instance: Instance, environment: Mapping[str, str], *, power_off: Callable[[], None]) -> None:
-        """Start the metadata server and the startup script; the instance is running then."""
+        """Start metadata server and startup script, and set the instance to running."""
         items = {each["key"]: each["value"] for each in instance.body.get("metadata", {}).get("items", [])}
         values = {
             "name": instance.name,
@@ -53,8 +53,8 @@ class Guests:
         instance.guest = Machine(folder, items.get("startup-script", "#!/bin/bash\n"), environment=variables)
 
     def console(self, zone: str, name: str) -> str:
-        """What the first serial port of a machine printed."""
+        """Return the output of the first serial port of an instance."""
         file = self._consoles.get((zone, name))
         printed = file.read_text(errors="replace") if file is not None and file.exists() else ""
         lines = "".join(f"google_metadata_script_runner[1]: startup-script: {line}\n" for line in printed.splitlines())
-        return f"[    0.000000] Linux version stand-in\n{lines}"
+        return f"[    0.000000] Linux version fake\n{lines}"

@@ -1,5 +1,5 @@
-"""The metadata server of one machine of the stand-in: its own port on loopback, the header that Google asks for, and
-requests that wait for a change."""
+"""Metadata server of one fake instance: its own loopback port, Google's required header, and requests that wait for a
+change."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from cloud_wire import Answer, Request, Wire
 __all__ = ["MetadataServer"]
 
 _FLAVOR = {"Metadata-Flavor": "Google"}
-_LONGEST_WAIT = 300.0
+_MAX_WAIT = 300.0
 
 
 class MetadataServer:
-    """Serves ``/computeMetadata/v1/…`` of one machine.
+    """Server of ``/computeMetadata/v1/…`` for one instance.
 
     Args:
-        values: By path below ``instance/``, or ``../project/…``.
-        power_off: Called when the guest switches itself off.
+        values: Values by path below ``instance/``, or ``../project/…``.
+        power_off: Called when the guest powers itself off.
     """
 
     def __init__(self, values: Mapping[str, str], *, power_off: Callable[[], None]) -> None:
@@ -31,16 +31,16 @@ class MetadataServer:
         self._wire = Wire()
         self._wire.route("GET", r"/", lambda request: Answer(body="computeMetadata/\n", headers=_FLAVOR))
         self._wire.route("GET", r"/computeMetadata/v1/(?P<path>.+?)/?", self._get)
-        self._wire.route("POST", r"/stand-in/power-off", self._switch_off)
+        self._wire.route("POST", r"/fake/power-off", self._handle_power_off)
         self._wire.start()
 
     @property
     def host(self) -> str:
-        """What ``GCE_METADATA_HOST`` is set to."""
+        """Value of ``GCE_METADATA_HOST``."""
         return f"127.0.0.1:{self._wire.port}"
 
     def set(self, path: str, value: str) -> None:
-        """Change a value, and answer those who wait for it."""
+        """Change a value and answer the requests that wait for it."""
         with self._changed:
             self._values[path] = value
             self._version += 1
@@ -62,7 +62,7 @@ class MetadataServer:
         with self._changed:
             if request.query.get("wait_for_change", "").lower() == "true":
                 seen = request.query.get("last_etag", self._etag())
-                wait = min(float(request.query.get("timeout_sec", _LONGEST_WAIT)), _LONGEST_WAIT)
+                wait = min(float(request.query.get("timeout_sec", _MAX_WAIT)), _MAX_WAIT)
                 self._changed.wait_for(lambda: self._closed or self._etag() != seen, wait)
             if path not in self._values:
                 return Answer(status=404, body="not found")
@@ -71,6 +71,6 @@ class MetadataServer:
     def _etag(self) -> str:
         return f"{self._version:016x}"
 
-    def _switch_off(self, request: Request) -> Answer:
+    def _handle_power_off(self, request: Request) -> Answer:
         threading.Thread(target=self._power_off, daemon=True).start()
         return Answer(body="")

@@ -1,4 +1,4 @@
-"""Filters and pages of the stand-in's listings."""
+"""Filters and pages of the fake's listings."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _TERM = re.compile(r'^(?P<field>[a-zA-Z][\w.-]*)\s*(?P<relation>!=|=|:)\s*"?(?P<
 
 
 def matches(filter: str, resource: Mapping[str, Any]) -> bool:
-    """Whether a resource passes a filter: terms ``labels.key="value"``, ``labels.key:*``, joined by ``AND``."""
+    """Return whether a resource passes a filter: terms ``labels.key="value"``, ``labels.key:*``, joined by ``AND``."""
     for term in filter.split(" AND ") if filter else ():
         match = _TERM.match(term.strip().strip("()"))
         if match is None:
@@ -34,9 +34,9 @@ def _value(resource: Mapping[str, Any], field: str) -> str | None:
     return None if value is None else str(value)
 
 
-def page(resources: Sequence[Any], query: Mapping[str, str], longest: int) -> tuple[Sequence[Any], str]:
-    """The resources of the page that a call asks for, and the token of the next (empty: there is none)."""
-    size = min(int(query.get("maxResults", longest)), longest)
+def page(resources: Sequence[Any], query: Mapping[str, str], max_size: int) -> tuple[Sequence[Any], str]:
+    """Return the requested page and the token of the next one (empty on the last page)."""
+    size = min(int(query.get("maxResults", max_size)), max_size)
     start = int(query.get("pageToken") or 0)
     rest = start + size
     return resources[start:rest], str(rest) if rest < len(resources) else ""

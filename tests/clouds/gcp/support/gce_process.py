@@ -1,4 +1,4 @@
-"""The stand-in of Compute Engine as a process of its own: ``with GceProcess(folder) as fake:``."""
+"""Compute Engine fake in a separate process: ``with GceProcess(folder) as fake:``."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ __all__ = ["GceProcess"]
 
 
 class GceProcess(StandInProcess):
-    """Its `url` is what `compute_endpoint` is set to.
+    """Running fake process; its `url` is the value of `compute_endpoint`.
 
     Args:
-        folder: For the machines.
-        times: Other than `Times` has them.
-        guest_environment: Variables of every machine.
+        folder: Folder of the instances.
+        times: Durations; None for the defaults of `Times`.
+        guest_environment: Variables of every instance.
     """
 
     def __init__(
         self,
         folder: Path,
         *,
-        project: str = "stand-in",
+        project: str = "fake-project",
         times: Times | None = None,
         guest_environment: Mapping[str, str] | None = None,
         seed: int = 1,
@@ -41,12 +41,12 @@ class GceProcess(StandInProcess):
         )
 
     def preempt(self, name: str | None = None, *, oldest: int = 0) -> list[str]:
-        """Preempt one machine by name, or the oldest running spot machines; returns their names."""
+        """Preempt the instance of this name, or the oldest running spot instances; return the names."""
         answer: list[str] = self.ask("POST", "preempt", {"name": name, "oldest": oldest})
         return answer
 
     def unreachable(self, *zones: str) -> None:
-        """Zones that listings leave out, and say so."""
+        """Make listings report these zones as unreachable."""
         self.ask("POST", "unreachable-zones", list(zones))
 
 

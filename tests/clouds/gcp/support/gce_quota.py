@@ -1,4 +1,4 @@
-"""Quotas of the stand-in: what each running machine takes, and which one a launch would exceed."""
+"""Quotas of the fake: usage by running instances, and the quota that a launch would exceed."""
 
 from __future__ import annotations
 
@@ -32,18 +32,18 @@ _SERIES = {
 _DISKS = {"pd-standard": "DISKS_TOTAL_GB", "hyperdisk-balanced": "HDB_TOTAL_GB"}
 
 
-def _taken(cloud: Cloud, instance: Instance) -> Counter[str]:
-    """What one instance takes of the quotas of its region."""
-    taken = Counter[str](INSTANCES=1)
+def _usage_of(cloud: Cloud, instance: Instance) -> Counter[str]:
+    """Return the usage of one instance by regional quota."""
+    used = Counter[str](INSTANCES=1)
     preemptible = cloud.quotas[_region(instance)].get("PREEMPTIBLE_CPUS", 0) > 0
     series = "PREEMPTIBLE_CPUS" if instance.spot and preemptible else _SERIES.get(instance.machine_type.split("-")[0])
     if series:
-        taken[series] = instance.vcpus
+        used[series] = instance.vcpus
     for disk in instance.disks:
-        taken[_DISKS.get(disk.type_name, "SSD_TOTAL_GB")] += disk.size_gb
+        used[_DISKS.get(disk.type_name, "SSD_TOTAL_GB")] += disk.size_gb
     if any(interface.get("accessConfigs") for interface in instance.body["networkInterfaces"]):
-        taken["IN_USE_ADDRESSES"] = 1
-    return taken
+        used["IN_USE_ADDRESSES"] = 1
+    return used
 
 
 def _region(instance: Instance) -> str:
@@ -51,7 +51,7 @@ def _region(instance: Instance) -> str:
 
 
 def usage(cloud: Cloud, region: str | None) -> Iterator[tuple[str, float]]:
-    """What is used of each quota of a region; with None, of the project's global ones."""
+    """Yield the usage of each quota of a region; None for the project's global quotas."""
     with cloud.lock:
         if region is None:
             cpus = sum(instance.vcpus for instance in cloud.instances.values())
@@ -60,15 +60,15 @@ def usage(cloud: Cloud, region: str | None) -> Iterator[tuple[str, float]]:
         total = Counter[str]()
         for instance in cloud.instances.values():
             if _region(instance) == region:
-                total.update(_taken(cloud, instance))
+                total.update(_usage_of(cloud, instance))
         yield from total.items()
 
 
 def exceeded(cloud: Cloud, instance: Instance) -> dict[str, Any] | None:
-    """The error of an operation whose instance, already counted, is more than a quota allows."""
+    """Return the operation error if the instance, already counted, exceeds a quota."""
     region = _region(instance)
     used = dict(usage(cloud, region))
-    for metric in _taken(cloud, instance):
+    for metric in _usage_of(cloud, instance):
         limit = cloud.quotas[region].get(metric)
         if limit is not None and used[metric] > limit:
             return _error(metric, limit, f"in region {region}", {"region": region})

@@ -1,4 +1,4 @@
-"""What the stand-in keeps: instances, disks, operations, and the rules by which launches are refused."""
+"""Records of the fake: instances, disks, operations, and stock-out rules."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ __all__ = ["ApiError", "Disk", "Instance", "Operation", "StockOut", "Times", "ap
 
 
 class ApiError(Exception):
-    """An answer that is an error, as the API words it."""
+    """Error response in the API's format."""
 
     def __init__(self, status: int, reason: str, message: str) -> None:
         super().__init__(message)
@@ -33,23 +33,23 @@ def api_time(seconds: float) -> str:
 
 @attrs.frozen(kw_only=True)
 class Times:
-    """How long things take, in seconds; real ones are longer."""
+    """Durations in seconds; real ones are longer."""
 
     provision: float = 0.05
-    """From the insertion to the running machine, and the end of the operation."""
+    """From the insertion to the running instance and the end of the operation."""
     delete: float = 0.05
-    """From the end of the guest to the end of the operation."""
+    """From the exit of the guest to the end of the operation."""
     guest_shutdown: float = 2.0
-    """How long a guest that is deleted has to end by itself."""
+    """Shutdown time of a guest before it is killed."""
     preemption: float = 3.0
-    """From the notice to the end of a preempted machine: 30 with the real one."""
+    """From the notice to the termination of a preempted instance; 30 s in reality."""
     signal: float = 0.5
     """From the notice to the guest's SIGTERM."""
 
 
 @attrs.frozen(kw_only=True)
 class StockOut:
-    """Which launches find no machine; patterns as of a shell."""
+    """Rule for launches refused as a stock-out; shell patterns."""
 
     zone: str = "*"
     machine_type: str = "*"
@@ -58,7 +58,7 @@ class StockOut:
     code: str = "ZONE_RESOURCE_POOL_EXHAUSTED"
     message: str = ""
 
-    def hits(self, zone: str, machine_type: str, purchase: str) -> bool:
+    def matches(self, zone: str, machine_type: str, purchase: str) -> bool:
         given = ((zone, self.zone), (machine_type, self.machine_type), (purchase, self.purchase))
         return all(fnmatch.fnmatchcase(value, pattern) for value, pattern in given)
 
@@ -73,7 +73,7 @@ class Disk:
     created: float
     labels: dict[str, str] = attrs.field(factory=dict)
     user: str = ""
-    """The instance that it is attached to."""
+    """Instance that the disk is attached to."""
 
     def resource(self, base: str) -> dict[str, Any]:
         place = f"{base}/zones/{self.zone}"
@@ -98,7 +98,7 @@ class Instance:
     name: str
     zone: str
     body: dict[str, Any]
-    """As it was inserted."""
+    """Body of the insertion."""
     ident: int
     created: float
     machine_type: str
@@ -115,7 +115,7 @@ class Instance:
         return scheduling.get("provisioningModel") == "SPOT" or bool(scheduling.get("preemptible"))
 
     @property
-    def deleted_at_its_end(self) -> bool:
+    def deleted_on_termination(self) -> bool:
         return bool(self.body.get("scheduling", {}).get("instanceTerminationAction") == "DELETE")
 
     @property

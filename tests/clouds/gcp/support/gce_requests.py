@@ -1,4 +1,4 @@
-"""What tests of Compute Engine ask for, and how they look at the stand-in."""
+"""Launch requests for tests of Compute Engine, and queries of the fake."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ from cloud_tasks.plugin import Compute, ComputeContext
 from cloud_tasks.registry import Registry
 from cloud_tasks_gcp.settings import GcpSettings
 
-__all__ = ["offer", "opened", "remaining", "wanted"]
+__all__ = ["launch_request", "offer", "open_compute", "remaining"]
 
 
 def offer(name: str = "e2-standard-2", zone: str = "us-central1-a", *, spot: bool = False) -> Offer:
-    """A small machine; on demand unless ``spot``."""
+    """Return an offer of a small instance type, on demand unless ``spot``."""
     return Offer(
         instance_type=InstanceType(
             name=name, vcpus=2, memory_gb=8.0, architecture=Architecture.X86_64, zones=("us-central1-a",)
@@ -39,18 +39,18 @@ def offer(name: str = "e2-standard-2", zone: str = "us-central1-a", *, spot: boo
     )
 
 
-def wanted(offered: Offer | None = None, **changes: Any) -> LaunchRequest:
-    """A launch with a token of its own."""
+def launch_request(offered: Offer | None = None, **changes: Any) -> LaunchRequest:
+    """Return a launch request with a new token."""
     return request_for(offered or offer(), **changes)
 
 
-def opened(fake: GceFake, **settings: Any) -> AbstractContextManager[Compute]:
-    """The plugin's compute, calling the stand-in."""
-    chosen = GcpSettings(project_id="stand-in", compute_endpoint=fake.url, **settings)
+def open_compute(fake: GceFake, **settings: Any) -> AbstractContextManager[Compute]:
+    """Open the plugin's compute backend on the fake."""
+    chosen = GcpSettings(project_id="fake-project", compute_endpoint=fake.url, **settings)
     return Registry(only=["gcp"]).compute("gcp").open(chosen, ComputeContext(job_id="job", region="us-central1"))
 
 
 def remaining(fake: GceFake) -> tuple[list[str], list[str]]:
-    """The names of the instances and of the disks that the stand-in has."""
+    """Return the names of the fake's instances and disks."""
     state = fake.state()
     return [each["name"] for each in state["instances"]], state["disks"]

@@ -1,5 +1,5 @@
-"""A person's desk with Google Cloud behind it: the command line, and stand-ins for Pub/Sub, Compute Engine and the
-Billing Catalog, each reached over its real SDK."""
+"""Working directory for Google Cloud: the command line, and fakes of Pub/Sub, Compute Engine and the Billing Catalog,
+each called with its real SDK."""
 
 from __future__ import annotations
 
@@ -20,24 +20,24 @@ from gce_records import Times
 from pubsub_emulator import leftovers, pubsub_emulator
 from pubsub_faults import failing_pubsub
 
-__all__ = ["ACCOUNT", "ASKED", "PROJECT", "GcpDesk", "gcp_desk"]
+__all__ = ["ACCOUNT", "PROJECT", "REFERENCE_OPTIONS", "GcpDesk", "gcp_desk"]
 
-PROJECT = "stand-in"
+PROJECT = "fake-project"
 ACCOUNT = f"worker@{PROJECT}.iam.gserviceaccount.com"
-ASKED = (
+REFERENCE_OPTIONS = (
     *("--provider", "gcp", "--project-id", PROJECT, "--service-account", ACCOUNT),
     *("--region", "us-central1", "--min-cpu", "8", "--max-cpu", "8", "--min-memory-per-cpu", "2"),
     *("--max-instances", "5"),
 )
-"""The options of the reference's own command."""
+"""Options of the reference example's command."""
 
 
 class GcpDesk(Desk):
-    """A desk that knows its cloud.
+    """Working directory with fakes of Google Cloud.
 
     Args:
-        pubsub: ``host:port``.
-        direct_pubsub: The same without anything in between.
+        pubsub: ``host:port`` for clients, possibly of a fault proxy.
+        direct_pubsub: ``host:port`` of the emulator itself.
     """
 
     def __init__(self, folder: Path, gce: GceProcess, *, pubsub: str, direct_pubsub: str, billing: str) -> None:
@@ -52,9 +52,9 @@ class GcpDesk(Desk):
         )
         self.gce = gce
         self.price_fault: Callable[[Fault | None], None] = lambda fault: None
-        """Lets calls to the Billing Catalog fail from now on."""
+        """Sets a fault for calls to the Billing Catalog; None removes it."""
         self.count_faults: Callable[[], int] = lambda: 0
-        """How many calls have failed on purpose."""
+        """Returns the number of injected failures."""
         self._direct_pubsub = direct_pubsub
 
     def configure(self, *, worker: str = "worker_addition.py", environment: str = "", **run: object) -> Path:
@@ -67,11 +67,8 @@ class GcpDesk(Desk):
         }
         return self.write_config({"run": settings})
 
-    def lay_out_the_example(self, count: int) -> list[dict[str, Any]]:
-        """Copy the example with its first tasks; on its machines nothing but the program is started.
-
-        Returns the tasks.
-        """
+    def copy_example(self, count: int) -> list[dict[str, Any]]:
+        """Copy the example with its first tasks and a startup script that only starts the program; return the tasks."""
         folder = self.folder / "examples" / EXAMPLE.name
         folder.mkdir(parents=True)
         config = yaml.safe_load((EXAMPLE / "config.yml").read_text())
@@ -82,15 +79,15 @@ class GcpDesk(Desk):
         return tasks
 
     def start(self, *arguments: str, log: Path | None = None) -> subprocess.Popen[str]:
-        """Start `cloud-tasks` and go on.
+        """Start `cloud-tasks` without waiting.
 
         Args:
-            log: Where its error output goes; None: it can be read from the process.
+            log: File for stderr; None for a pipe.
         """
         return self.begin(*arguments, errors=log)
 
     def left_in_the_cloud(self) -> list[str]:
-        """Every instance, disk, topic and subscription that there is."""
+        """Return every existing instance, disk, topic and subscription."""
         state = self.gce.state()
         machines = [each["name"] for each in state["instances"]]
         return [*machines, *state["disks"], *leftovers(self._direct_pubsub, PROJECT)]
@@ -100,11 +97,11 @@ class GcpDesk(Desk):
 def gcp_desk(
     folder: Path, *, emulator: str | None = None, times: Times | None = None, faults: float = 0.0, seed: int = 1
 ) -> Iterator[GcpDesk]:
-    """A desk whose cloud ends with it, all machines included.
+    """Yield a working directory whose fakes, with all instances, end with the context.
 
     Args:
-        emulator: ``host:port`` of a Pub/Sub emulator that runs already; None: one of the desk's own.
-        faults: The share of all API calls that fail, half of them after they took effect.
+        emulator: ``host:port`` of a running Pub/Sub emulator; None starts one.
+        faults: Share of all API calls that fail, half of them after their effect.
     """
     with ExitStack() as stack:
         emulator = pubsub = emulator or stack.enter_context(pubsub_emulator())

@@ -1,7 +1,7 @@
-"""A stand-in for Pub/Sub: Google's own emulator, as a process of its own on a port of loopback that was free.
+"""Google's Pub/Sub emulator, started in a separate process on a free loopback port.
 
-It comes with the Google Cloud SDK and is never vendored. What it does not show: a pull that waits for as long as it is
-let, exactly-once delivery, refused broken ack ids, retention beyond 7 days, Cloud Monitoring.
+It is part of the Google Cloud SDK and never vendored. Not emulated: pulls that wait as long as allowed, exactly-once
+delivery, refusal of invalid ack ids, retention over 7 days, Cloud Monitoring.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _OPTIONS = ("-Xmx1g", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1")
 
 @contextmanager
 def pubsub_emulator() -> Iterator[str]:
-    """``host:port`` of an empty Pub/Sub, which ends with the context; skips where the emulator is not installed."""
+    """Yield ``host:port`` of an empty emulator, which ends with the context; skip the test without an installation."""
     java, jar = _program()
     port = free_port()
     command = [java, *_OPTIONS, "-jar", str(jar), "--host=127.0.0.1", f"--port={port}"]
@@ -33,7 +33,7 @@ def pubsub_emulator() -> Iterator[str]:
 
 
 def leftovers(address: str, project: str) -> list[str]:
-    """The topics and subscriptions that a project has."""
+    """Return the topics and subscriptions of a project."""
     import grpc
     from google.pubsub_v1 import PublisherClient, SubscriberClient
     from google.pubsub_v1.services.publisher.transports import PublisherGrpcTransport
@@ -48,14 +48,14 @@ def leftovers(address: str, project: str) -> list[str]:
 
 
 def _program() -> tuple[str, Path]:
-    """Java and the emulator."""
-    java, gcloud = (shutil.which(name) or missing(f"there is no {name}", how=_HOW) for name in ("java", "gcloud"))
-    # Itself a Python program, of another Python: what this one was told is not for it.
+    """Return the paths of Java and the emulator."""
+    java, gcloud = (shutil.which(name) or missing(f"{name} is not installed", how=_HOW) for name in ("java", "gcloud"))
+    # gcloud is a Python program for another Python; this process's variables must not affect it.
     own = {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")}
-    told = subprocess.run(
+    info = subprocess.run(
         [gcloud, "info", "--format=value(installation.sdk_root)"], env=own, capture_output=True, text=True, check=False
     )
-    found = sorted(Path(told.stdout.strip() or "/nowhere").glob(_JAR))
+    found = sorted(Path(info.stdout.strip() or "/nowhere").glob(_JAR))
     if not found:
         missing("the Google Cloud SDK has no Pub/Sub emulator", how=_HOW)
     return java, found[-1]

@@ -1,4 +1,4 @@
-"""Between clients and the Pub/Sub emulator: a share of the calls fails, before their effect or after it."""
+"""Fault proxy between clients and the Pub/Sub emulator: a share of the calls fails, before or after its effect."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ __all__ = ["PubSubFaults", "failing_pubsub"]
 
 _SIZES = (("grpc.max_send_message_length", -1), ("grpc.max_receive_message_length", -1))
 _THREADS = 128
-"""Each pull that waits keeps one."""
+"""Number of threads; each waiting pull occupies one."""
 
 
 class PubSubFaults(grpc.GenericRpcHandler):
-    """Passes every call on as it is.
+    """Proxy that forwards every call unchanged, unless a fault is injected.
 
     Args:
-        channel: To the emulator.
+        channel: Channel to the emulator.
     """
 
     def __init__(self, channel: grpc.Channel, *, seed: int = 1) -> None:
@@ -30,9 +30,9 @@ class PubSubFaults(grpc.GenericRpcHandler):
         self._random = random.Random(seed)
         self._lock = threading.Lock()
         self.share = 0.0
-        """Of the calls, how many fail; half of those after they took effect."""
+        """Share of the calls that fail, half of them after their effect."""
         self.refuse: bytes | None = None
-        """Requests to publish with this in them are refused as invalid."""
+        """Publish requests that contain these bytes are refused as invalid."""
         self.calls = 0
         self.struck = 0
 
@@ -44,13 +44,13 @@ class PubSubFaults(grpc.GenericRpcHandler):
                 context.abort(grpc.StatusCode.INVALID_ARGUMENT, "a message is not valid")
             before, after = self._strike()
             if before:
-                context.abort(grpc.StatusCode.UNAVAILABLE, "the stand-in failed before it did anything")
+                context.abort(grpc.StatusCode.UNAVAILABLE, "injected failure before the effect")
             metadata = [(key, value) for key, value in context.invocation_metadata() if key.startswith("x-goog-")]
             call = forward.future(request, timeout=context.time_remaining(), metadata=metadata)
             context.add_callback(call.cancel)
             content = _content(call, context)
             if after:
-                context.abort(grpc.StatusCode.UNAVAILABLE, "the stand-in failed after it did what it was asked for")
+                context.abort(grpc.StatusCode.UNAVAILABLE, "injected failure after the effect")
             return content
 
         return grpc.unary_unary_rpc_method_handler(answer)
@@ -69,14 +69,14 @@ def _content(call: Any, context: grpc.ServicerContext) -> bytes:
     except grpc.FutureCancelledError:
         context.abort(grpc.StatusCode.CANCELLED, "cancelled")
     except grpc.RpcError as error:
-        told: Any = error
-        context.abort(told.code(), told.details())
+        rpc_error: Any = error
+        context.abort(rpc_error.code(), rpc_error.details())
     return content
 
 
 @contextmanager
 def failing_pubsub(address: str, *, seed: int = 1) -> Iterator[tuple[str, PubSubFaults]]:
-    """``host:port`` of something that passes calls on to an emulator, and the faults that it makes (none yet)."""
+    """Yield ``host:port`` of a fault proxy for the emulator, and its faults (none at first)."""
     with grpc.insecure_channel(address, options=_SIZES) as channel:
         faults = PubSubFaults(channel, seed=seed)
         server = grpc.server(ThreadPoolExecutor(_THREADS), handlers=[faults], options=_SIZES)

@@ -1,6 +1,6 @@
-"""A stand-in for Cloud Storage: the emulator `gcp-storage-emulator` as a process of its own, on a port of loopback.
+"""Cloud Storage emulator `gcp-storage-emulator`, started in a separate process on a loopback port.
 
-What it does not show: permissions, preconditions, retention, the speed of the real one.
+Not emulated: permissions, preconditions, retention, real speed.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ __all__ = ["storage_emulator"]
 
 @contextmanager
 def storage_emulator(bucket: str) -> Iterator[str]:
-    """The address of a Cloud Storage with one empty bucket; skips where the emulator is not installed."""
+    """Yield the address of an emulator with one empty bucket; skip the test without an installation."""
     program, port = program_of("gcp-storage-emulator", what="the Cloud Storage emulator"), free_port()
     options = ["--host=127.0.0.1", f"--port={port}", "--in-memory", f"--default-bucket={bucket}"]
     with serving("the storage emulator", [program, "start", *options], port=port):

@@ -1,1 +1,1 @@
-"""Task sources of cloud-tasks: a grid of parameters, and the files of a folder."""
+"""Task sources for cloud-tasks: a parameter grid, and the files of a folder."""

@@ -1,4 +1,4 @@
-"""Tasks from the files of a folder."""
+"""Task source for the files of a folder."""
 
 from __future__ import annotations
 
@@ -15,27 +15,27 @@ __all__ = ["DirectorySource"]
 
 
 class DirectorySource:
-    """One task for each file, in the order of the names; hidden files and links to folders are left out.
+    """One task per file, sorted by name; hidden files and symbolic links to folders are skipped.
 
-    In memory is one folder's listing for each level, never the whole tree's.
+    Memory holds one folder listing per level, never that of the whole tree.
 
     Raises:
-        InputError: The folder is not there; on iterating, it or one below cannot be read.
+        InputError: The folder does not exist; on iteration, it or a subfolder is unreadable.
     """
 
     def __init__(self, folder: Path, settings: DirectorySettings) -> None:
         if not folder.is_dir():
-            raise InputError("is not a folder", where=str(folder), hint="write directory:FOLDER")
+            raise InputError("not a folder", where=str(folder), hint="use directory:FOLDER")
         self._folder = folder
         self._settings = settings
 
     def __iter__(self) -> Iterator[Task]:
-        return self._below(self._folder)
+        return self._tasks_in(self._folder)
 
     def expected_length(self) -> int | None:
         return None
 
-    def _below(self, folder: Path) -> Iterator[Task]:
+    def _tasks_in(self, folder: Path) -> Iterator[Task]:
         try:
             with os.scandir(folder) as listing:
                 entries = sorted(listing, key=lambda entry: entry.name)
@@ -44,10 +44,10 @@ class DirectorySource:
                     continue
                 if entry.is_dir(follow_symlinks=False):
                     if self._settings.recursive:
-                        yield from self._below(Path(entry.path))
+                        yield from self._tasks_in(Path(entry.path))
                 elif entry.is_file() and fnmatch.fnmatchcase(entry.name, self._settings.pattern):
                     file = Path(entry.path)
                     task_id = file.relative_to(self._folder).as_posix()
                     yield Task(task_id=task_id, data={"path": str(file), "size_bytes": entry.stat().st_size})
         except OSError as error:
-            raise InputError(f"cannot be read: {error.strerror}", where=str(folder)) from error
+            raise InputError(f"cannot read: {error.strerror}", where=str(folder)) from error

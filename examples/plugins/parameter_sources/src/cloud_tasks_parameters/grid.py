@@ -1,4 +1,4 @@
-"""Tasks from a grid of values that a TOML file describes."""
+"""Task source for a parameter grid in a TOML file."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ from cloud_tasks_parameters.settings import GridSettings
 
 __all__ = ["GridSource"]
 
-_HINT = "write for example: seed = { from = 1, to = 100 } or mode = ['fast', 'exact']"
+_HINT = "example: seed = { from = 1, to = 100 } or mode = ['fast', 'exact']"
 
 
 class GridSource:
-    """Every combination of the parameters' values, the last parameter varying fastest.
+    """Every combination of the parameter values, the last parameter varying fastest.
 
-    Nothing but the values of the single parameters is held in memory, and of a range not even these.
+    Memory holds only the values of each parameter, and of a range only its limits.
 
     Raises:
-        InputError: On opening; the file is not there, is no TOML, or describes no grid.
+        InputError: On opening: the file is missing, not valid TOML, or not a valid grid.
     """
 
     def __init__(self, file: Path, settings: GridSettings) -> None:
@@ -37,15 +37,15 @@ class GridSource:
         self._length = math.prod(len(values) for values in self._values)
         if self._length > settings.max_tasks:
             raise InputError(
-                f"the grid has {self._length} tasks, more than toml-grid.max_tasks allows ({settings.max_tasks})",
+                f"the grid has {self._length:,} tasks, more than toml-grid.max_tasks ({settings.max_tasks:,})",
                 where=self._where,
-                hint="drop values, or raise toml-grid.max_tasks",
+                hint="remove values, or increase toml-grid.max_tasks",
             )
 
     def __iter__(self) -> Iterator[Task]:
-        # Not itertools.product: that makes lists of the ranges first.
+        # Not itertools.product, which first converts the ranges to lists.
         strides = [math.prod(len(later) for later in self._values[place + 1 :]) for place in range(len(self._values))]
-        # A fixed width makes the order of the ids that of the tasks.
+        # With a fixed width, ids sort in task order.
         width = max(6, len(str(self._length - 1)))
         for number in range(self._length):
             data = {
@@ -61,14 +61,14 @@ class GridSource:
         try:
             content = tomllib.loads(file.read_text(encoding="utf-8"))
         except OSError as error:
-            raise InputError(f"cannot be read: {error.strerror}", where=self._where) from error
+            raise InputError(f"cannot read: {error.strerror}", where=self._where) from error
         except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-            raise InputError(f"is not TOML: {error}", where=self._where) from error
+            raise InputError(f"invalid TOML: {error}", where=self._where) from error
         parameters = content.pop("parameters", None)
         if content:
-            raise InputError(f'has an unknown key "{next(iter(content))}"', where=self._where, hint=_HINT)
+            raise InputError(f'unknown key "{next(iter(content))}"', where=self._where, hint=_HINT)
         if not isinstance(parameters, dict) or not parameters:
-            raise InputError("has no table [parameters] with at least one parameter", where=self._where, hint=_HINT)
+            raise InputError("no table [parameters] with at least one parameter", where=self._where, hint=_HINT)
         return parameters
 
     def _values_of(self, name: str, given: Any) -> Sequence[Any]:
@@ -77,11 +77,11 @@ class GridSource:
             return _range(given, where)
         values = given if isinstance(given, list) else [given]
         if not values:
-            raise InputError("has no values", where=where, hint=_HINT)
-        if any(_is_no_json(value) for value in values):
-            raise InputError("has a value that a task cannot carry", where=where, hint="put dates into quotes")
+            raise InputError("no values", where=where, hint=_HINT)
+        if any(_is_not_json(value) for value in values):
+            raise InputError("a value cannot be stored as JSON", where=where, hint="put dates in quotes")
         if any(first == second and type(first) is type(second) for first, second in itertools.combinations(values, 2)):
-            raise InputError("has a value twice", where=where)
+            raise InputError("duplicate value", where=where, hint="remove one of the two")
         return values
 
 
@@ -89,17 +89,17 @@ def _range(given: Mapping[str, Any], where: str) -> range:
     unknown = given.keys() - {"from", "to", "step"}
     whole = all(isinstance(value, int) and not isinstance(value, bool) for value in given.values())
     if unknown or not whole or not {"from", "to"} <= given.keys():
-        raise InputError("is not a range of whole numbers", where=where, hint=_HINT)
+        raise InputError("not a range of integers", where=where, hint=_HINT)
     step = given.get("step", 1)
     values = range(given["from"], given["to"] + (1 if step > 0 else -1), step) if step else range(0)
     if not values:
-        raise InputError("is a range without values", where=where, hint=_HINT)
+        raise InputError("empty range", where=where, hint=_HINT)
     return values
 
 
-def _is_no_json(value: Any) -> bool:
+def _is_not_json(value: Any) -> bool:
     if isinstance(value, list):
-        return any(_is_no_json(each) for each in value)
+        return any(_is_not_json(each) for each in value)
     if isinstance(value, dict):
-        return any(_is_no_json(each) for each in value.values())
+        return any(_is_not_json(each) for each in value.values())
     return isinstance(value, (date, time)) or (isinstance(value, float) and not math.isfinite(value))

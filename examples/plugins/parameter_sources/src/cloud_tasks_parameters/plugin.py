@@ -1,4 +1,4 @@
-"""What this distribution registers. A source is imported when it is opened, not before."""
+"""Backends registered by this distribution. A source is imported when it is opened."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ def cloud_tasks_register_task_source() -> Sequence[TaskSourceBackend]:
     return (
         TaskSourceBackend(
             name="toml-grid",
-            summary="Every combination of the parameters in a TOML file",
+            summary="One task per combination of the parameter values in a TOML file",
             settings=GridSettings,
             suffixes=(".grid.toml",),
             open=_open_grid,
         ),
         TaskSourceBackend(
             name="directory",
-            summary="Every file of a folder",
+            summary="One task per file of a folder",
             settings=DirectorySettings,
             open=_open_directory,
         ),
@@ -35,16 +35,16 @@ def cloud_tasks_register_task_source() -> Sequence[TaskSourceBackend]:
 def _open_grid(settings: GridSettings, context: TaskSourceContext) -> Iterator[TaskSource]:
     from cloud_tasks_parameters.grid import GridSource
 
-    yield GridSource(_place(context), settings)
+    yield GridSource(_path(context), settings)
 
 
 @contextmanager
 def _open_directory(settings: DirectorySettings, context: TaskSourceContext) -> Iterator[TaskSource]:
     from cloud_tasks_parameters.directory import DirectorySource
 
-    yield DirectorySource(_place(context), settings)
+    yield DirectorySource(_path(context), settings)
 
 
-def _place(context: TaskSourceContext) -> Path:
-    """A relative path refers to where the configuration says; absolute, so that a task can be done anywhere."""
+def _path(context: TaskSourceContext) -> Path:
+    """Return the absolute path, relative to the configuration, so that any worker can use it."""
     return (context.base_dir / Path(context.location).expanduser()).absolute()

@@ -1,1 +1,1 @@
-"""Queues of cloud-tasks on a Redis server."""
+"""Queue backend for cloud-tasks on a Redis server."""

@@ -1,9 +1,9 @@
-"""A queue of cloud-tasks on a Redis server.
+"""Queue on a Redis server.
 
-Invariants, held by the conformance kit:
+Invariants, tested by the conformance kit:
 
-1. Each change is one script on the server, so that no crash between two calls loses a message or doubles a lease.
-2. Time is the server's: consumers whose clocks differ agree on when a lease ends.
+1. Each change is one script on the server, so that no crash between two calls loses a message or duplicates a lease.
+2. Time is the server's: consumers with different clocks agree on the end of a lease.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import redis
 
 from cloud_tasks.plugin import Delivery, Depth, SendFailure
 from cloud_tasks_redis import scripts
-from cloud_tasks_redis.connection import translated
+from cloud_tasks_redis.connection import translate_errors
 from cloud_tasks_redis.traits import TRAITS
 
 __all__ = ["RedisQueue"]
@@ -29,39 +29,39 @@ _MICROSECOND = timedelta(microseconds=1)
 
 
 class RedisQueue:
-    """The `Queue` of one name. Thread-safe, as the client is.
+    """The `Queue` of one name. Thread-safe, like the client.
 
     Args:
-        lease: The first lease of a received message.
+        lease: First lease of a received message.
     """
 
     def __init__(self, client: redis.Redis, *, prefix: str, name: str, lease: timedelta) -> None:
         self._client = client
         self._name = name
         self._lease = min(lease, TRAITS.max_lease)
-        # The braces keep a queue's keys on one node of a cluster, as scripts need it.
+        # The braces keep a queue's keys on one node of a cluster, as scripts require.
         base = f"{prefix}:{{{name}}}"
         self._keys = [base, *(f"{base}:{part}" for part in ("schedule", "bodies", "counts", "leases"))]
 
     def create(self) -> None:
-        with translated(self._name):
+        with translate_errors(self._name):
             self._client.set(self._keys[0], "1", nx=True)
 
     def delete(self) -> None:
-        with translated(self._name):
+        with translate_errors(self._name):
             self._client.delete(*self._keys)
 
     def purge(self) -> None:
         self._run(scripts.PURGE)
 
     def exists(self) -> bool:
-        with translated(self._name):
+        with translate_errors(self._name):
             return bool(self._client.exists(self._keys[0]))
 
     def send(self, bodies: Sequence[bytes], *, delay: timedelta = timedelta(0)) -> Sequence[SendFailure]:
         limit = TRAITS.max_message_bytes
         failures = [
-            SendFailure(index=index, reason=f"it is larger than {limit} bytes", transient=False)
+            SendFailure(index=index, reason=f"{len(body):,} bytes, more than the limit of {limit:,}", transient=False)
             for index, body in enumerate(bodies)
             if len(body) > limit
         ]
@@ -79,7 +79,7 @@ class RedisQueue:
                     Delivery(lease_id=lease.decode(), body=body, delivery_count=count)
                     for lease, body, count in zip(fields, fields, fields, strict=True)
                 ]
-            # No blocking command of the server can run a script, and a lease that ends wakes nobody.
+            # No blocking command can run a script, and the end of a lease wakes no client.
             time.sleep(min(remaining, _POLL))
 
     def ack(self, lease_ids: Sequence[str]) -> Sequence[str]:
@@ -100,7 +100,7 @@ class RedisQueue:
         self._client.close()
 
     def _send_batches(self, bodies: Sequence[bytes], delay: timedelta) -> list[SendFailure]:
-        """Those that failed for a passing reason; raises when none was sent."""
+        """Send in batches; return the transient failures. Raise the last error when nothing was sent."""
         failures: list[SendFailure] = []
         sent = 0
         problem: Exception | None = None
@@ -124,12 +124,12 @@ class RedisQueue:
         return lost
 
     def _run(self, script: str, *arguments: Any) -> Any:
-        with translated(self._name):
+        with translate_errors(self._name):
             return self._client.register_script(script)(keys=self._keys, args=arguments)
 
 
 def _batches(bodies: Sequence[bytes]) -> Iterator[list[int]]:
-    """The places of the messages that may be sent, in batches that are neither too long nor too large."""
+    """Yield the indexes of valid messages, in batches within the limits of count and size."""
     batch: list[int] = []
     size = 0
     for index, body in enumerate(bodies):

@@ -1,13 +1,13 @@
-"""What has to happen at once, as scripts that the server runs whole.
+"""Atomic operations of the queue, as scripts run by the server.
 
-A queue is five keys, named in this order to every script:
+A queue has five keys, passed in this order to every script:
 
-1. the mark: there while the queue exists;
-2. the schedule: a sorted set of message ids, each at the time (microseconds, the server's clock) from which it may be
+1. the marker: exists while the queue exists;
+2. the schedule: a sorted set of message ids, scored by the time (microseconds, the server's clock) at which they may be
    delivered. Leasing a message moves it to the end of its lease, releasing it moves it back;
 3. the bodies, 4. the delivery counts, 5. the current leases: hashes by message id.
 
-A lease is named ``<message id>:<delivery count>``; it is held while the fifth key says so.
+A lease id is ``<message id>:<delivery count>``; the lease is held while the fifth key has it.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ local function id_of(lease)
 end
 """
 
-# ARGV: delay, then id and body of each message. An id that is there already was sent before the answer got lost.
+# ARGV: delay, then id and body of each message. An existing id was sent before, and its response was lost.
 SEND = (
     _GUARD
     + _NOW
@@ -42,7 +42,7 @@ end
 """
 )
 
-# ARGV: how many, lease. Returns lease, body, count of each message.
+# ARGV: count, lease. Returns lease, body, count of each message.
 LEASE = (
     _GUARD
     + _NOW
@@ -62,7 +62,7 @@ return answer
 """
 )
 
-# ARGV: leases. Returns those that were lost.
+# ARGV: leases. Returns the lost ones.
 REMOVE = (
     _HELD
     + """
@@ -80,7 +80,7 @@ return lost
 """
 )
 
-# ARGV: from now, whether the lease goes on (1) or ends (0), leases. Returns those that were lost.
+# ARGV: time from now, 1 to keep the lease or 0 to end it, leases. Returns the lost ones.
 EXTEND = (
     _HELD
     + _NOW
@@ -101,7 +101,7 @@ return lost
 
 PURGE = _GUARD + "redis.call('DEL', KEYS[2], KEYS[3], KEYS[4], KEYS[5])"
 
-# Returns how many may be delivered now, how many are leased or delayed, and the server's time.
+# Returns the number of visible messages, of leased or delayed ones, and the server's time.
 COUNT = (
     _GUARD
     + _NOW

@@ -1,4 +1,4 @@
-"""What the queue promises; the conformance kit holds it to each figure."""
+"""Traits of the queue, each tested by the conformance kit."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""Machines of Compute Engine, over google-cloud-compute's REST transport."""
+"""Compute Engine instances, over google-cloud-compute's REST transport."""

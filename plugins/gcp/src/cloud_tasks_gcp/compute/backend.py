@@ -1,19 +1,20 @@
-"""`GceCompute`: the machines of one project in one region.
+"""`GceCompute`: the instances of one project in one region.
 
 Invariants, each with a test:
 
-1. One client token makes one instance, whoever launches with it and however often: its name and the request's id are
-   made from the token.
-2. Launches from several threads run side by side: nothing is held while one waits.
-3. A launch returns when the machine exists, or raises what the operation ended with.
+1. One client token makes one instance, for any launcher and number of calls: the instance's name and the request
+   id are derived from the token.
+2. Launches from several threads run in parallel: no lock is held while a launch waits.
+3. A launch returns when the instance exists, or raises the error of the failed operation.
 """
 
 from __future__ import annotations
 
 import threading
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 
 from google.api_core.exceptions import Conflict
@@ -23,31 +24,44 @@ from cloud_tasks.errors import InputError, LaunchRefusedError, NotFoundError, Pr
 from cloud_tasks.model import Headroom, Image, Instance, InstanceState, InstanceType, LaunchRequest, Offer, Region
 from cloud_tasks.plugin import ComputeContext
 from cloud_tasks_gcp.compute.build import instance_resource
-from cloud_tasks_gcp.compute.clients import ANSWER_TIMEOUT, Clients, again
-from cloud_tasks_gcp.compute.describe import described_instance, described_types, last_part
+from cloud_tasks_gcp.compute.clients import ANSWER_TIMEOUT, Clients, read_retry
+from cloud_tasks_gcp.compute.compute_errors import ApiProblem, problem_of, refusal, translate_errors
 from cloud_tasks_gcp.compute.disks import disk_problem
-from cloud_tasks_gcp.compute.failures import Problem, mapped, problem_of, refusal
-from cloud_tasks_gcp.compute.images import ImageShelf
+from cloud_tasks_gcp.compute.image_resolver import ImageResolver
 from cloud_tasks_gcp.compute.labels import instance_name, job_filter
 from cloud_tasks_gcp.compute.listing import all_instances
-from cloud_tasks_gcp.compute.operations import finished, operation_problem
+from cloud_tasks_gcp.compute.operations import operation_problem, wait_for_operation
 from cloud_tasks_gcp.compute.quotas import headroom
-from cloud_tasks_gcp.compute.removal import remove
+from cloud_tasks_gcp.compute.terminate import terminate_instances
+from cloud_tasks_gcp.compute.to_model import last_part, to_instance, to_instance_types
+from cloud_tasks_gcp.credentials import credentials, project_id
 from cloud_tasks_gcp.settings import GcpSettings
 
-__all__ = ["GceCompute"]
+__all__ = ["GceCompute", "open_compute"]
 
 _CONSOLE_CHARACTERS = 64 * 1024
-_LAUNCH_PATIENCE = timedelta(minutes=10)
+_LAUNCH_TIMEOUT = timedelta(minutes=10)
 _QUOTA_AGE = timedelta(seconds=30)
 _NAMESPACE = uuid.UUID("6b4b7a3e-7d5c-5e0f-9b1a-5a0c3f6f2a51")
+
+
+@contextmanager
+def open_compute(settings: GcpSettings, context: ComputeContext) -> Iterator[GceCompute]:
+    """Open Compute Engine. Raise `ProviderError` without credentials or project."""
+    endpoint = settings.compute_endpoint
+    clients = Clients(credentials(settings, endpoint=endpoint or None), endpoint)
+    compute = GceCompute(clients, project_id(settings), settings, context)
+    try:
+        yield compute
+    finally:
+        compute.close()
 
 
 class GceCompute:
     """The `Compute` of one project. Thread-safe.
 
     Args:
-        clients: Closed with this object.
+        clients: Client pool, closed with this object.
     """
 
     def __init__(self, clients: Clients, project: str, settings: GcpSettings, context: ComputeContext) -> None:
@@ -55,18 +69,18 @@ class GceCompute:
         self._project = project
         self._settings = settings
         self._region = context.region or (context.zone or "").rpartition("-")[0]
-        self._images = ImageShelf(clients, project)
+        self._images = ImageResolver(clients, project)
         self._lock = threading.Lock()
         self._zone_of: dict[str, str] = {}
         self._quota_lock = threading.Lock()
         self._quotas: dict[str, tuple[datetime, Mapping[str, float], Mapping[str, float]]] = {}
 
-    # -- what there is --
+    # -- catalog and quotas --
 
     def regions(self) -> Sequence[Region]:
-        with self._clients.one() as clients, mapped("list regions"):
+        with self._clients.acquire() as clients, translate_errors("list regions"):
             request = sdk.ListRegionsRequest(project=self._project, max_results=500)
-            found = list(clients.regions.list(request=request, retry=again(), timeout=ANSWER_TIMEOUT))
+            found = list(clients.regions.list(request=request, retry=read_retry(), timeout=ANSWER_TIMEOUT))
         return tuple(
             Region(name=each.name, zones=tuple(sorted(map(last_part, each.zones))), description=each.description)
             for each in found
@@ -74,36 +88,36 @@ class GceCompute:
         )
 
     def images(self) -> Sequence[Image]:
-        return self._images.all()
+        return self._images.list_images()
 
     def instance_types(self) -> Sequence[InstanceType]:
         zones = self._zones()
         with ThreadPoolExecutor(len(zones), thread_name_prefix="gcp-types") as threads:
             found = list(threads.map(self._types_of_zone, zones))
-        return described_types((zone, each) for zone, types in zip(zones, found, strict=True) for each in types)
+        return to_instance_types((zone, each) for zone, types in zip(zones, found, strict=True) for each in types)
 
     def _types_of_zone(self, zone: str) -> list[sdk.MachineType]:
-        with self._clients.one() as clients, mapped(f"list the machine types of {zone}"):
+        with self._clients.acquire() as clients, translate_errors(f"list the machine types of {zone}"):
             request = sdk.ListMachineTypesRequest(project=self._project, zone=zone, max_results=500)
-            return list(clients.machine_types.list(request=request, retry=again(), timeout=ANSWER_TIMEOUT))
+            return list(clients.machine_types.list(request=request, retry=read_retry(), timeout=ANSWER_TIMEOUT))
 
     def _zones(self) -> tuple[str, ...]:
         if not self._region:
-            raise InputError("no region is given", hint="give --region or --zone; cloud-tasks list-regions shows them")
+            raise InputError("no region set", hint="add --region or --zone; run: cloud-tasks list-regions")
         region = self._get_region(self._region)
         zones = tuple(sorted(map(last_part, region.zones)))
         if not zones:
-            raise ProviderError(f"the region {self._region} has no zones")
+            raise ProviderError(f"region {self._region} has no zones")
         return zones
 
     def _get_region(self, name: str) -> sdk.Region:
         try:
-            with self._clients.one() as clients, mapped(f"read the region {name}"):
-                return clients.regions.get(project=self._project, region=name, retry=again(), timeout=ANSWER_TIMEOUT)
+            with self._clients.acquire() as clients, translate_errors(f"read the region {name}"):
+                return clients.regions.get(
+                    project=self._project, region=name, retry=read_retry(), timeout=ANSWER_TIMEOUT
+                )
         except NotFoundError as error:
-            raise InputError(
-                f'there is no region "{name}"', hint="cloud-tasks list-regions shows what there is"
-            ) from error
+            raise InputError(f'region "{name}" not found', hint="run: cloud-tasks list-regions") from error
 
     def headroom(self, offer: Offer) -> Headroom | None:
         name = offer.zone.rpartition("-")[0]
@@ -116,8 +130,8 @@ class GceCompute:
 
     def _read_quotas(self, region: str) -> tuple[dict[str, float], dict[str, float]]:
         regional = self._get_region(region).quotas
-        with self._clients.one() as clients, mapped("read the project's quotas"):
-            project = clients.projects.get(project=self._project, retry=again(), timeout=ANSWER_TIMEOUT)
+        with self._clients.acquire() as clients, translate_errors("read the project's quotas"):
+            project = clients.projects.get(project=self._project, retry=read_retry(), timeout=ANSWER_TIMEOUT)
         return tuple(  # type: ignore[return-value]  # two dictionaries
             {quota.metric: quota.limit - quota.usage for quota in quotas} for quotas in (regional, project.quotas)
         )
@@ -131,7 +145,7 @@ class GceCompute:
             raise LaunchRefusedError(
                 problem, scope=RefusalScope.INSTANCE_TYPE, retry_after=timedelta(days=1), reason="INVALID_DISK"
             )
-        image = self._images.uri(request.image, request.offer.instance_type.architecture)
+        image = self._images.resolve(request.image, request.offer.instance_type.architecture)
         body = instance_resource(request, self._settings, image=image, region=zone.rpartition("-")[0])
         insert = sdk.InsertInstanceRequest(
             project=self._project,
@@ -139,30 +153,30 @@ class GceCompute:
             instance_resource=body,
             request_id=str(uuid.uuid5(_NAMESPACE, request.client_token)),
         )
-        with self._clients.one() as clients:
+        with self._clients.acquire() as clients:
             what = f"start {name}"
-            with mapped(what, launching=True):
+            with translate_errors(what, launching=True):
                 operation = self._insert(clients.instances, insert)
             if operation is not None:
-                done = finished(
-                    clients, operation, project=self._project, zone=zone, what=what, patience=_LAUNCH_PATIENCE
+                done = wait_for_operation(
+                    clients, operation, project=self._project, zone=zone, what=what, timeout=_LAUNCH_TIMEOUT
                 )
                 failure = operation_problem(done)
                 if failure is not None:
-                    raise refusal(_not_again(failure))
+                    raise refusal(_without_retry(failure))
             with self._lock:
                 self._zone_of[name] = zone
             try:
-                with mapped(f"read {name}"):
+                with translate_errors(f"read {name}"):
                     found = clients.instances.get(
-                        project=self._project, zone=zone, instance=name, retry=again(), timeout=ANSWER_TIMEOUT
+                        project=self._project, zone=zone, instance=name, retry=read_retry(), timeout=ANSWER_TIMEOUT
                     )
             except NotFoundError:
-                return _ended(request, name)
-        return described_instance(found)
+                return _terminated(request, name)
+        return to_instance(found)
 
     def _insert(self, instances: sdk.InstancesClient, insert: sdk.InsertInstanceRequest) -> sdk.Operation | None:
-        """Begin the insertion; None where the instance exists, by an earlier call with this token."""
+        """Start the insertion; return None when an earlier call with this token created the instance."""
         try:
             return instances.insert_unary(request=insert, timeout=ANSWER_TIMEOUT)
         except Conflict as error:
@@ -175,24 +189,24 @@ class GceCompute:
     def instances(
         self, job_id: str | None, *, include_terminated: bool = False, foreign: bool = False
     ) -> Sequence[Instance]:
-        everything = foreign and job_id is None
-        found = all_instances(self._clients, self._project, "" if everything else job_filter(job_id))
-        described = tuple(described_instance(each) for each in found)
+        unmanaged = foreign and job_id is None
+        found = all_instances(self._clients, self._project, "" if unmanaged else job_filter(job_id))
+        instances = tuple(to_instance(each) for each in found)
         with self._lock:
-            self._zone_of.update((each.instance_id, each.zone) for each in described if each.job_id)
-        return described
+            self._zone_of.update((each.instance_id, each.zone) for each in instances if each.job_id)
+        return instances
 
-    # -- ending and looking --
+    # -- termination and console --
 
     def terminate(self, instance_ids: Sequence[str]) -> None:
-        remove(self._clients, self._project, instance_ids)
+        terminate_instances(self._clients, self._project, instance_ids)
 
     def console_log(self, instance_id: str) -> str:
         zone = self._zone(instance_id)
         if zone is None:
             return ""
         try:
-            with self._clients.one() as clients, mapped(f"read the console of {instance_id}"):
+            with self._clients.acquire() as clients, translate_errors(f"read the console of {instance_id}"):
                 return _console(clients.instances, self._project, zone, instance_id)
         except NotFoundError:
             return ""
@@ -210,26 +224,26 @@ class GceCompute:
 
 
 def _console(instances: sdk.InstancesClient, project: str, zone: str, name: str) -> str:
-    """The end of the first serial port's output; the API gives it in pieces from a position on."""
+    """Return the end of the first serial port's output; the API returns it in pieces by position."""
     text, start = "", 0
     while True:
         request = sdk.GetSerialPortOutputInstanceRequest(project=project, zone=zone, instance=name, port=1, start=start)
-        piece = instances.get_serial_port_output(request=request, retry=again(), timeout=ANSWER_TIMEOUT)
+        piece = instances.get_serial_port_output(request=request, retry=read_retry(), timeout=ANSWER_TIMEOUT)
         text = (text + piece.contents)[-_CONSOLE_CHARACTERS:]
         if not piece.contents or piece.next_ <= start:
             return text
         start = piece.next_
 
 
-def _not_again(problem: Problem) -> Problem:
-    """An operation's problem for `refusal`, which would have a response of this status called again."""
+def _without_retry(problem: ApiProblem) -> ApiProblem:
+    """Return an operation's problem for `refusal`, without a status that would make it transient."""
     if problem.status >= 500:
-        return Problem(code=problem.code or "INTERNAL_ERROR", message=problem.message)
+        return ApiProblem(code=problem.code or "INTERNAL_ERROR", message=problem.message)
     return problem
 
 
-def _ended(request: LaunchRequest, name: str) -> Instance:
-    """What was started and is gone already: the operation of an earlier call told that it had been there."""
+def _terminated(request: LaunchRequest, name: str) -> Instance:
+    """Return the terminated instance of an earlier successful launch."""
     return Instance(
         instance_id=name,
         job_id=request.job_id,

@@ -1,11 +1,11 @@
-"""The instance resource that a launch inserts: the request and the settings, in the API's own words. Pure.
+"""Build the instance resource that a launch inserts, from the request and the settings. Pure.
 
 Invariants, each with a test:
 
-1. Everything that an instance is made of goes with it: its boot disk is deleted with the instance.
-2. A spot instance that is taken away is deleted, never left stopped; and none outlives its longest lifetime.
-3. A disk has the performance that its price was made of: what Google would choose by itself may cost more.
-4. An instance powers itself off when its worker has ended.
+1. Every resource of an instance is deleted with it: the boot disk has auto-delete set.
+2. A reclaimed spot instance is deleted, never left stopped, and no instance outlives its maximum lifetime.
+3. A disk is provisioned with the IOPS and throughput that it was priced with: Google's own defaults may cost more.
+4. An instance powers itself off when its worker exits.
 """
 
 from __future__ import annotations
@@ -26,15 +26,15 @@ from cloud_tasks_gcp.settings import GcpSettings
 __all__ = ["instance_resource"]
 
 _RUN_LIMITS = (timedelta(seconds=30), timedelta(days=120))
-"""Of ``maxRunDuration`` ("Limit the run time of a VM")."""
+"""Minimum and maximum of ``maxRunDuration`` ("Limit the run time of a VM")."""
 
 
 def instance_resource(request: LaunchRequest, settings: GcpSettings, *, image: str, region: str) -> sdk.Instance:
-    """The body of ``instances.insert``.
+    """Return the body of ``instances.insert``.
 
     Args:
-        image: As the API names it: ``projects/…/global/images/…``.
-        region: Of the request's zone, for the subnetwork.
+        image: Path as the API takes it: ``projects/…/global/images/…``.
+        region: Region of the request's zone, for the subnetwork.
     """
     zone = request.offer.zone
     labels = labels_of(request)
@@ -95,7 +95,7 @@ def _network_interface(settings: GcpSettings, region: str) -> sdk.NetworkInterfa
 def _scheduling(request: LaunchRequest) -> sdk.Scheduling:
     instance_type = request.offer.instance_type
     spot = request.offer.purchase is Purchase.SPOT
-    # A machine that failed is replaced by the controller, which knows whether it is still wanted.
+    # The controller replaces a failed instance if it is still wanted.
     scheduling = sdk.Scheduling(automatic_restart=False, provisioning_model="SPOT" if spot else "STANDARD")
     if spot or instance_type.gpu_count or not family_of(instance_type.name, instance_type.vcpus).migrates:
         scheduling.on_host_maintenance = "TERMINATE"

@@ -1,8 +1,9 @@
-"""The SDK's clients, one set for each call under way: their HTTP sessions are not made for several threads at once.
+"""Pool of SDK clients, one set per concurrent call: their HTTP sessions are not thread-safe.
 
-A set is taken for a call and put back after it: there are as many as calls at one time, and their connections live on.
+A set is acquired for a call and released after it, so the number of sets is the maximum number of concurrent calls, and
+connections are reused.
 
-Invariant, with a test: no two threads ever hold one set.
+Invariant, with a test: no two threads ever hold the same set.
 """
 
 from __future__ import annotations
@@ -18,29 +19,30 @@ from google.auth.credentials import Credentials
 from google.cloud import compute_v1
 
 from cloud_tasks.errors import ProviderError
-from cloud_tasks_gcp.compute.failures import is_passing
+from cloud_tasks_gcp.compute.compute_errors import is_transient
 
-__all__ = ["ANSWER_TIMEOUT", "ClientSet", "Clients", "again"]
+__all__ = ["ANSWER_TIMEOUT", "ClientSet", "Clients", "read_retry"]
 
 ANSWER_TIMEOUT = 60.0
-"""Seconds that one call may take; listings of a large project take some."""
+"""Time limit of one call in seconds; listings of a large project are slow."""
 
 _WAIT_TIMEOUT = 150.0
-"""Seconds for `zoneOperations.wait`, which itself answers within two minutes ("Method: zoneOperations.wait")."""
+"""Time limit of `zoneOperations.wait` in seconds; the API answers within two minutes ("Method:
+zoneOperations.wait")."""
 
 _C = TypeVar("_C")
 
 
-def again() -> retries.Retry:
-    """For calls that only read: repeated for half a minute while the answer is that of a moment."""
-    return retries.Retry(initial=0.2, maximum=5.0, multiplier=2.0, timeout=30.0, predicate=is_passing)
+def read_retry() -> retries.Retry:
+    """Return the retry policy of read-only calls: transient errors are retried for 30 s."""
+    return retries.Retry(initial=0.2, maximum=5.0, multiplier=2.0, timeout=30.0, predicate=is_transient)
 
 
 class ClientSet:
-    """Clients of one thread, made when they are first asked for.
+    """SDK clients for one thread at a time, created on first use.
 
     Args:
-        make: Makes a client of a class.
+        make: Creates a client of the given class.
     """
 
     def __init__(self, make: Callable[[type[Any]], Any]) -> None:
@@ -81,9 +83,9 @@ class ClientSet:
         return self._client(compute_v1.ProjectsClient)
 
     def wait(self, project: str, zone: str, operation: str) -> compute_v1.Operation:
-        """Wait for an operation as long as the API lets one wait: what comes back may not be done yet."""
+        """Wait for an operation as long as the API allows; the returned operation may still be running."""
         return self.operations.wait(
-            project=project, zone=zone, operation=operation, timeout=_WAIT_TIMEOUT, retry=again()
+            project=project, zone=zone, operation=operation, timeout=_WAIT_TIMEOUT, retry=read_retry()
         )
 
     def close(self) -> None:
@@ -92,10 +94,10 @@ class ClientSet:
 
 
 class Clients:
-    """All sets of one backend. Thread-safe.
+    """Client sets of one backend. Thread-safe.
 
     Args:
-        endpoint: Where to call instead of Google's own address; empty for that.
+        endpoint: Address to call in place of Google's own; empty for Google's.
     """
 
     def __init__(self, credentials: Credentials, endpoint: str = "") -> None:
@@ -106,11 +108,11 @@ class Clients:
         self._closed = False
 
     @contextmanager
-    def one(self) -> Iterator[ClientSet]:
-        """A set for the calls of this thread."""
+    def acquire(self) -> Iterator[ClientSet]:
+        """Yield a client set for the calls of this thread. Raise `ProviderError` after `close`."""
         with self._lock:
             if self._closed:
-                raise ProviderError("the connection to Compute Engine was closed")
+                raise ProviderError("the connection to Compute Engine is closed")
             clients = self._free.pop() if self._free else ClientSet(self._make)
         try:
             yield clients
@@ -123,7 +125,7 @@ class Clients:
                 clients.close()
 
     def close(self) -> None:
-        """Close the sets that are free; those in use are closed when they are put back."""
+        """Close the idle sets; sets in use are closed on release."""
         with self._lock:
             free, self._free, self._closed = self._free, [], True
         for clients in free:

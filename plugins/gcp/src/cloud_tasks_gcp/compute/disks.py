@@ -1,4 +1,4 @@
-"""Boot disk types: what each lets one choose, and the quotas that it counts against.
+"""Boot disk types: limits of size, IOPS and throughput, and the quotas that they count against.
 
 Sources in the Compute Engine documentation: "About Persistent Disk", "About Extreme Persistent Disk", "About Hyperdisk
 Balanced" (sizes, limits of IOPS and throughput, and how the two go together), "Allocation quotas", and the API's own
@@ -20,22 +20,22 @@ __all__ = ["DISKS", "DiskKind", "disk_gb", "disk_problem"]
 
 @attrs.frozen(kw_only=True)
 class DiskKind:
-    """One type of boot disk."""
+    """Limits and quotas of one boot disk type."""
 
     min_gb: int
-    """Of a disk of this type; an image may ask for more."""
+    """Minimum size in GiB; an image may require more."""
     max_gb: int = 65_536
     iops: tuple[int, int] | None = None
-    """The least and the most IOPS that can be provisioned; None where they come with the size."""
+    """Minimum and maximum of provisioned IOPS; None where IOPS depend on the size."""
     throughput: tuple[int, int] | None = None
-    """In MiB/s, likewise."""
-    iops_per_gib: int | None = None
-    """The most IOPS for each GiB; None where the size does not matter."""
+    """Minimum and maximum of provisioned throughput in MiB/s; None where throughput depends on the size."""
+    max_iops_per_gib: int | None = None
+    """Maximum IOPS per GiB; None where the size sets no limit."""
     iops_per_throughput: tuple[int, int] | None = None
-    """The fewest and the most IOPS for each MiB/s; None where the two are independent."""
+    """Minimum and maximum IOPS per MiB/s; None where the two are independent."""
     quota: str = "SSD_TOTAL_GB"
     iops_quota: str = ""
-    """What its IOPS count against; empty where they are not provisioned."""
+    """Quota metric of the IOPS; empty where IOPS are not provisioned."""
     throughput_quota: str = ""
 
 
@@ -48,7 +48,7 @@ DISKS: Mapping[str, DiskKind] = {
         min_gb=4,
         iops=(2_000, 160_000),
         throughput=(140, 2_400),
-        iops_per_gib=500,
+        max_iops_per_gib=500,
         iops_per_throughput=(4, 256),
         quota="HDB_TOTAL_GB",
         iops_quota="HDB_TOTAL_IOPS",
@@ -58,33 +58,33 @@ DISKS: Mapping[str, DiskKind] = {
 
 
 def disk_gb(disk: BootDisk) -> int:
-    """The size that is asked of the API, which knows whole GiB."""
+    """Return the size of the disk in whole GiB, the API's unit."""
     return max(1, math.ceil(disk.size_gb))
 
 
 def disk_problem(disk: BootDisk) -> str:
-    """Why the provider would refuse a disk whatever machine it belongs to; empty when it would not."""
+    """Return why Compute Engine would refuse the disk on any instance; an empty text when it would accept it."""
     kind = DISKS.get(disk.disk_type)
     if kind is None:
-        return f'"{disk.disk_type}" is no boot disk type of Google Cloud; there are: {", ".join(DISKS)}'
+        return f'"{disk.disk_type}" is not a boot disk type of Google Cloud; choose from {", ".join(DISKS)}'
     if not kind.min_gb <= disk_gb(disk) <= kind.max_gb:
-        return f"a {disk.disk_type} boot disk has {kind.min_gb} to {kind.max_gb} GB, not {disk_gb(disk)}"
+        limits = f"{kind.min_gb:,} to {kind.max_gb:,} GB"
+        return f"a {disk.disk_type} boot disk has {limits}, not {disk_gb(disk):,}"
     iops, throughput = provisioned(disk)
-    for value, limits, unit in ((iops, kind.iops, "IOPS"), (throughput, kind.throughput, "MiB/s")):
-        if value is not None and limits is not None and not limits[0] <= value <= limits[1]:
-            return f"a {disk.disk_type} boot disk has {limits[0]} to {limits[1]} {unit}, not {value}"
+    for value, range_, unit in ((iops, kind.iops, "IOPS"), (throughput, kind.throughput, "MiB/s")):
+        if value is not None and range_ is not None and not range_[0] <= value <= range_[1]:
+            return f"a {disk.disk_type} boot disk has {range_[0]:,} to {range_[1]:,} {unit}, not {value:,}"
     return _relation_problem(disk, kind, iops or 0, throughput or 0)
 
 
 def _relation_problem(disk: BootDisk, kind: DiskKind, iops: int, throughput: int) -> str:
-    """Why size, IOPS and throughput do not go together."""
-    if kind.iops_per_gib is not None and iops > kind.iops_per_gib * disk_gb(disk):
-        return (
-            f"a {disk.disk_type} boot disk of {disk_gb(disk)} GB has at most {kind.iops_per_gib * disk_gb(disk)} IOPS, "
-            f"not {iops}"
-        )
+    """Return why size, IOPS and throughput do not fit together; an empty text when they do."""
+    if kind.max_iops_per_gib is not None and iops > kind.max_iops_per_gib * disk_gb(disk):
+        max_iops = kind.max_iops_per_gib * disk_gb(disk)
+        return f"a {disk.disk_type} boot disk of {disk_gb(disk):,} GB has at most {max_iops:,} IOPS, not {iops:,}"
     if kind.iops_per_throughput is not None:
-        fewest, most = (each * throughput for each in kind.iops_per_throughput)
-        if not fewest <= iops <= most:
-            return f"a {disk.disk_type} boot disk of {throughput} MiB/s has {fewest} to {most} IOPS, not {iops}"
+        minimum, maximum = (each * throughput for each in kind.iops_per_throughput)
+        if not minimum <= iops <= maximum:
+            range_ = f"{minimum:,} to {maximum:,} IOPS"
+            return f"a {disk.disk_type} boot disk of {throughput:,} MiB/s has {range_}, not {iops:,}"
     return ""

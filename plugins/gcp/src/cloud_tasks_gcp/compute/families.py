@@ -1,9 +1,9 @@
-"""What is known of each machine series beyond what the API tells: its CPU, its boot disks, its quota.
+"""Properties of each machine series that the API does not report: CPU, boot disks, quota.
 
-The API has no field for these. Sources, all in the Compute Engine documentation: "CPU platforms" and "Machine families
-resource and comparison guide" (CPU), "About Persistent Disk" and "About Hyperdisk", tables of machine series support
-(boot disks), "Allocation quotas" (quota), "Live migration process during maintenance events" (maintenance). Where a
-series runs on several CPUs, the oldest of them is given: it is all that is promised.
+Sources, all in the Compute Engine documentation: "CPU platforms" and "Machine families resource and comparison guide"
+(CPU), "About Persistent Disk" and "About Hyperdisk", tables of machine series support (boot disks), "Allocation quotas"
+(quota), "Live migration process during maintenance events" (maintenance). For a series that runs on several CPUs, the
+table has the oldest: the only one that Google guarantees.
 """
 
 from __future__ import annotations
@@ -23,18 +23,18 @@ _MEMORY = ("pd-standard", "hyperdisk-balanced", "pd-balanced", "pd-ssd", "pd-ext
 
 @attrs.frozen(kw_only=True)
 class MachineFamily:
-    """One machine series."""
+    """Properties of one machine series."""
 
     cpu: str
-    """The oldest CPU that its machines have."""
+    """Oldest CPU of the series."""
     rank: int
-    """Of the CPU, by age; see the documentation of ``min_cpu_rank``."""
+    """Rank of the CPU by age; see the documentation of ``min_cpu_rank``."""
     disks: tuple[str, ...]
-    """The types that its boot disks may have, cheapest per GiB first."""
+    """Supported boot disk types, lowest price per GiB first."""
     quota: str | None = None
-    """The regional quota of its vCPUs; None where the regions' resource has none (it is in Cloud Quotas alone)."""
+    """Regional quota metric of the vCPUs; None where the region resource has none (Cloud Quotas only)."""
     migrates: bool = True
-    """Whether a machine without GPUs is moved, not ended, when its host is maintained."""
+    """Whether instances without GPUs are live-migrated during host maintenance; others are terminated."""
     spot: bool = True
 
 
@@ -73,27 +73,27 @@ FAMILIES: Mapping[str, MachineFamily] = {
     "x4": MachineFamily(cpu="Intel Sapphire Rapids", rank=21, disks=_HYPERDISK, migrates=False, spot=False),
     "z3": MachineFamily(cpu="Intel Sapphire Rapids", rank=21, disks=_BOTH),
 }
-"""By the first part of a machine type's name."""
+"""Machine series by the first part of the machine type's name."""
 
 UNKNOWN_FAMILY = MachineFamily(cpu="", rank=0, disks=_HYPERDISK)
-"""A series that came after this table: all recent ones boot from hyperdisk-balanced and from nothing older."""
+"""Defaults for a series missing from the table: all recent series boot from hyperdisk-balanced only."""
 
 _ICE_LAKE_VCPUS = 96
-"""N2 machines of this size and above have no older CPU ("CPU platforms")."""
+"""N2 instances of this size and above never have an older CPU ("CPU platforms")."""
 _PD_EXTREME_VCPUS = 64
-"""N2 machines of this size and above may use pd-extreme ("About Persistent Disk", machine series support)."""
+"""N2 instances of this size and above support pd-extreme ("About Persistent Disk", machine series support)."""
 
 _HYPERDISK_ONLY = ("a3-ultragpu-",)
-"""Types that take no Persistent Disk though others of their series do ("About Persistent Disk", the same table)."""
+"""Types without Persistent Disk in a series that otherwise supports it ("About Persistent Disk", the same table)."""
 
 
 def series_of(machine_type: str) -> str:
-    """``n2d`` of ``n2d-highmem-4``."""
+    """Return the series of a machine type: ``n2d`` of ``n2d-highmem-4``."""
     return machine_type.partition("-")[0]
 
 
 def family_of(machine_type: str, vcpus: int = 0) -> MachineFamily:
-    """What is known of a machine type's series; `UNKNOWN_FAMILY` for one that is not in the table."""
+    """Return the series properties of a machine type; `UNKNOWN_FAMILY` when the table has none."""
     series = series_of(machine_type)
     family = FAMILIES.get(series, UNKNOWN_FAMILY)
     if series == "n2" and vcpus >= _ICE_LAKE_VCPUS:
@@ -104,7 +104,7 @@ def family_of(machine_type: str, vcpus: int = 0) -> MachineFamily:
 
 
 def boot_disk_types(machine_type: str, vcpus: int) -> tuple[str, ...]:
-    """The types that the boot disk of a machine type may have, cheapest per GiB first."""
+    """Return the boot disk types that a machine type supports, lowest price per GiB first."""
     disks = family_of(machine_type, vcpus).disks
     if machine_type.endswith("-metal") or machine_type.startswith(_HYPERDISK_ONLY):
         return tuple(disk for disk in disks if disk.startswith("hyperdisk-"))

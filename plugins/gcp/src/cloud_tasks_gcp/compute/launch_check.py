@@ -1,7 +1,7 @@
 """Checks of a launch request that need no call to Google Cloud.
 
-Invariant, with a test: a startup script has at most 256 KiB, the limit of a metadata value ("About VM metadata"), or
-there is a clear error.
+Invariant, with a test: a startup script larger than 256 KiB, the limit of a metadata value ("About VM metadata"), is
+refused with an `InputError`.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ MAX_BYTES = 256 * 1024
 
 
 def check_launch(settings: GcpSettings, request: LaunchRequest) -> None:
-    """Raise `InputError` where the boot disk cannot be made or the startup script is too long."""
+    """Raise `InputError` when the boot disk is invalid or the startup script too large."""
     problem = disk_problem(request.offer.boot_disk)
     if problem:
         raise InputError(problem, where="run.boot_disk_types")
@@ -26,17 +26,17 @@ def check_launch(settings: GcpSettings, request: LaunchRequest) -> None:
 
 
 def startup_script(request: LaunchRequest) -> str:
-    """Return the script as the instance runs it. Raises `InputError` where it is too long.
+    """Return the script as the instance runs it. Raise `InputError` when it is too large.
 
-    Compute Engine sees to the longest lifetime. A machine that powered itself off when its worker ended costs no more
-    than its disk, until the controller, `stop` or `cleanup` deletes both ("Stop or restart a Compute Engine instance").
+    Compute Engine enforces the maximum lifetime. An instance that powered itself off costs only its disk until the
+    controller, `stop` or `cleanup` deletes both ("Stop or restart a Compute Engine instance").
     """
     script = boot_script(request.startup_script)
     size = len(script.encode())
     if size > MAX_BYTES:
         raise InputError(
-            f"the startup script has {size} bytes; Google Cloud takes {MAX_BYTES}",
+            f"the startup script has {size:,} bytes, more than Google Cloud's limit of {MAX_BYTES:,}",
             where="run.startup_script",
-            hint="let it fetch its larger parts, e.g. from Cloud Storage",
+            hint="download large parts at start, for example from Cloud Storage",
         )
     return script

@@ -1,7 +1,7 @@
-"""Zone operations: waits for what an insert or a delete began.
+"""Waiting for zone operations (insert, delete).
 
-The SDK's own ``.result()`` polls Google's default address whatever the client was told, so operations are waited for
-with the client's own ``zoneOperations.wait``, in the thread that began them: as many wait at once as there are threads.
+The SDK's ``.result()`` polls Google's default address even when the client has another endpoint, so operations are
+awaited with the client's own ``zoneOperations.wait``, in the thread that started them.
 """
 
 from __future__ import annotations
@@ -14,42 +14,46 @@ from google.cloud import compute_v1 as sdk
 
 from cloud_tasks.errors import ProviderError
 from cloud_tasks_gcp.compute.clients import ClientSet
-from cloud_tasks_gcp.compute.failures import Problem, mapped, problems_of_operation
+from cloud_tasks_gcp.compute.compute_errors import ApiProblem, problems_of_operation, translate_errors
 
-__all__ = ["finished", "operation_problem"]
+__all__ = ["operation_problem", "wait_for_operation"]
 
-_PAUSE = 0.5
+_BACKOFF = 0.5
 
 
-def finished(
+def wait_for_operation(
     clients: ClientSet,
     operation: sdk.Operation,
     *,
     project: str,
     zone: str,
     what: str,
-    patience: timedelta,
+    timeout: timedelta,
     clock: Callable[[], float] = time.monotonic,
 ) -> sdk.Operation:
-    """The operation once it is over, well or not. Raises `ProviderError` (transient) when it takes too long."""
-    deadline = clock() + patience.total_seconds()
+    """Return the operation when it is done, successful or not. Raise a transient `ProviderError` on timeout.
+
+    Args:
+        what: Attempted action, for the message: ``start ct-job-1``.
+    """
+    deadline = clock() + timeout.total_seconds()
     while operation.status != sdk.Operation.Status.DONE:
         if clock() >= deadline:
-            raise ProviderError(f"cannot {what}: it is still under way", transient=True)
+            raise ProviderError(f"cannot {what}: the operation is still running", transient=True)
         before = clock()
-        with mapped(what):
+        with translate_errors(what):
             operation = clients.wait(project, zone, operation.name)
-        if operation.status != sdk.Operation.Status.DONE and clock() - before < _PAUSE:
-            time.sleep(_PAUSE)
+        if operation.status != sdk.Operation.Status.DONE and clock() - before < _BACKOFF:
+            time.sleep(_BACKOFF)
     return operation
 
 
-def operation_problem(operation: sdk.Operation) -> Problem | None:
-    """Why a finished operation failed; None when it did not."""
+def operation_problem(operation: sdk.Operation) -> ApiProblem | None:
+    """Return why a finished operation failed; None for a successful one."""
     problems = problems_of_operation(operation.error.errors)
     if problems:
-        # The first tells the cause; later ones repeat it for parts of the request.
+        # The first error is the cause; later ones repeat it for parts of the request.
         return problems[0]
     if operation.http_error_status_code:
-        return Problem(code="", message=operation.http_error_message, status=operation.http_error_status_code)
+        return ApiProblem(code="", message=operation.http_error_message, status=operation.http_error_status_code)
     return None

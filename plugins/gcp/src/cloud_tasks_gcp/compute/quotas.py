@@ -1,7 +1,8 @@
-"""How many more machines the project's quotas allow. Pure: reads what `regions.get` and `projects.get` brought.
+"""Headroom: how many more instances the project's quotas allow. Pure, from the quotas of `regions.get` and
+`projects.get`.
 
-Source: "Allocation quotas" and "Spot VMs" in the Compute Engine documentation. Newer series have quotas per series in
-Cloud Quotas alone; those are not told here, so that the figure is an upper bound for them.
+Source: "Allocation quotas" and "Spot VMs" in the Compute Engine documentation. Newer series have per-series quotas in
+Cloud Quotas only, so the headroom is an upper bound for them.
 """
 
 from __future__ import annotations
@@ -16,14 +17,17 @@ from cloud_tasks_gcp.provisioning import provisioned
 __all__ = ["headroom"]
 
 Free = Mapping[str, float]
-"""What is left of each metric: its limit less its usage."""
+"""Unused part of each quota metric: limit minus usage."""
 
 
 def headroom(offer: Offer, *, region: Free, project: Free, external_address: bool) -> Headroom | None:
-    """The most instances of an offer that all quotas together allow, and the one that ends first; None if none is told.
+    """Return the maximum number of instances that all quotas allow, and the limiting quota; None without any known
+    quota.
 
     Args:
-        region: Of the regional quotas. ``project``: of the global ones.
+        region: Unused regional quotas.
+        project: Unused global quotas.
+        external_address: Whether instances have an external address.
     """
     answers: list[tuple[int, str]] = []
     for metric, each in _needs(offer, region, external_address):
@@ -43,21 +47,21 @@ def _whole(free: float, each: float) -> int:
 
 
 def _needs(offer: Offer, region: Free, external_address: bool) -> Iterator[tuple[str, float]]:
-    """Metric and what one instance takes of it."""
-    machine = offer.instance_type
+    """Yield each metric with its use by one instance."""
+    instance_type = offer.instance_type
     spot = offer.purchase is Purchase.SPOT
     yield "INSTANCES", 1
     if external_address:
         yield "IN_USE_ADDRESSES", 1
-    cpus = family_of(machine.name, machine.vcpus).quota
-    # A project without a quota for preemptible CPUs takes spot machines from the usual one.
+    cpus = family_of(instance_type.name, instance_type.vcpus).quota
+    # Without a quota for preemptible CPUs, spot instances count against the standard quota.
     if spot and region.get("PREEMPTIBLE_CPUS", 0) > 0:
-        yield "PREEMPTIBLE_CPUS", machine.vcpus
+        yield "PREEMPTIBLE_CPUS", instance_type.vcpus
     elif cpus is not None:
-        yield cpus, machine.vcpus
-    yield from _gpu_needs(machine, spot)
-    if machine.local_ssd_gb:
-        yield ("PREEMPTIBLE_LOCAL_SSD_GB" if spot else "LOCAL_SSD_TOTAL_GB"), machine.local_ssd_gb
+        yield cpus, instance_type.vcpus
+    yield from _gpu_needs(instance_type, spot)
+    if instance_type.local_ssd_gb:
+        yield ("PREEMPTIBLE_LOCAL_SSD_GB" if spot else "LOCAL_SSD_TOTAL_GB"), instance_type.local_ssd_gb
     yield from _disk_needs(offer.boot_disk)
 
 
@@ -73,11 +77,11 @@ def _disk_needs(disk: BootDisk) -> Iterator[tuple[str, float]]:
         yield kind.throughput_quota, throughput
 
 
-def _gpu_needs(machine: InstanceType, spot: bool) -> Iterator[tuple[str, float]]:
-    if machine.gpu_count:
-        metric = machine.gpu_type.replace("-", "_").upper().replace("NVIDIA_TESLA_", "NVIDIA_")
+def _gpu_needs(instance_type: InstanceType, spot: bool) -> Iterator[tuple[str, float]]:
+    if instance_type.gpu_count:
+        metric = instance_type.gpu_type.replace("-", "_").upper().replace("NVIDIA_TESLA_", "NVIDIA_")
         metric = metric.replace("_H100_80GB", "_H100")
-        yield f"{'PREEMPTIBLE_' if spot else ''}{metric}_GPUS", machine.gpu_count
+        yield f"{'PREEMPTIBLE_' if spot else ''}{metric}_GPUS", instance_type.gpu_count
 
 
 def _global_needs(offer: Offer) -> Iterator[tuple[str, float]]:

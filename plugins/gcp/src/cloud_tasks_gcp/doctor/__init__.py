@@ -1,10 +1,10 @@
-"""What ``cloud-tasks doctor`` asks Google Cloud: who am I, which project, is the service on, may I, is there room.
+"""Checks of ``cloud-tasks doctor``: credentials, project, enabled services, permissions, quotas, network.
 
 Invariants, each with a test:
 
-1. Nothing is changed: only ``get`` and ``list`` are called, and ``testIamPermissions``.
-2. What is wrong is a `Finding` with the command that mends it; nothing is raised.
-3. What cannot be asked (a service that only the doctor would need is off) is told, and is not called wrong.
+1. No check changes anything: only ``get``, ``list`` and ``testIamPermissions`` are called.
+2. A problem is a `Finding` with the command that fixes it; no check raises.
+3. A check that cannot run (a service that only the doctor needs is disabled) is reported as skipped, not as failed.
 
 Sources: the API references of Pub/Sub, Compute Engine, Cloud Billing, Cloud Resource Manager
 (projects.testIamPermissions) and IAM (projects.serviceAccounts.testIamPermissions).
@@ -12,7 +12,7 @@ Sources: the API references of Pub/Sub, Compute Engine, Cloud Billing, Cloud Res
 
 from __future__ import annotations
 
-from cloud_tasks_gcp.doctor.compute import check_compute
-from cloud_tasks_gcp.doctor.services import check_pricing, check_queue
+from cloud_tasks_gcp.doctor.compute_checks import check_compute
+from cloud_tasks_gcp.doctor.service_checks import check_pricing, check_queue
 
 __all__ = ["check_compute", "check_pricing", "check_queue"]

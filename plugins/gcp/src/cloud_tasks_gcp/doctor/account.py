@@ -1,4 +1,4 @@
-"""The project as the doctor sees it, and how a question becomes a finding."""
+"""Account of the doctor's checks, and conversion of API responses to findings."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from typing import Any
 
 from cloud_tasks.errors import ProviderError
 from cloud_tasks.plugin import Finding
-from cloud_tasks_gcp.credentials import credentials, is_stand_in, project_id
+from cloud_tasks_gcp.credentials import credentials, is_emulator, project_id
 from cloud_tasks_gcp.rest import Rest
 from cloud_tasks_gcp.settings import GcpSettings
 
-__all__ = ["Account", "Answer", "finding", "not_asked", "open_account", "permissions"]
+__all__ = ["Account", "Answer", "check_permissions", "finding", "open_account", "skipped"]
 
 _ATTEMPTS = 2
 
@@ -19,33 +19,34 @@ Answer = Mapping[str, Any]
 
 
 class Account:
-    """The project as one of the checks sees it."""
+    """Project and settings of the checks."""
 
     def __init__(self, settings: GcpSettings, project: str) -> None:
         self.settings = settings
         self.project = project
 
-    def ask(self, endpoint: str, service: str, call: Callable[[Rest], Answer]) -> Answer:
-        """One question. Raises `ProviderError`."""
+    def request(self, endpoint: str, service: str, call: Callable[[Rest], Answer]) -> Answer:
+        """Call a service, with few retries. Raise `ProviderError`."""
         where = endpoint or f"https://{service}"
         with Rest(self.settings, where, service=service, project=self.project, attempts=_ATTEMPTS) as rest:
             return call(rest)
 
-    def rehearses(self, endpoint: str, other: str) -> bool:
-        """Whether a service is a stand-in, and there is none of another that would be asked about it."""
-        return is_stand_in(endpoint) and not other
+    def skips(self, endpoint: str, other: str) -> bool:
+        """Return whether a check of ``other`` has to be skipped: ``endpoint`` is an emulator and ``other`` has no
+        address."""
+        return is_emulator(endpoint) and not other
 
     def compute(self, path: str) -> Answer:
         where = f"compute/v1/projects/{self.project}{path}"
-        return self.ask(self.settings.compute_endpoint, "compute.googleapis.com", lambda rest: rest.get(where))
+        return self.request(self.settings.compute_endpoint, "compute.googleapis.com", lambda rest: rest.get(where))
 
 
 def open_account(settings: GcpSettings, endpoint: str) -> tuple[Account | None, list[Finding]]:
-    """The findings about credentials and project; no account where one of them is missing."""
+    """Check credentials and project; the account is None when one of them is missing."""
     findings = []
     try:
         found: Any = credentials(settings, endpoint=endpoint or None)
-        findings.append(Finding(ok=True, subject="credentials", message=_who(found, settings, endpoint)))
+        findings.append(Finding(ok=True, subject="credentials", message=_identity(found, settings, endpoint)))
     except ProviderError as error:
         return None, [Finding(ok=False, subject="credentials", message=error.message, remedy=error.hint)]
     try:
@@ -55,50 +56,58 @@ def open_account(settings: GcpSettings, endpoint: str) -> tuple[Account | None, 
     return Account(settings, project), findings
 
 
-def _who(found: Any, settings: GcpSettings, endpoint: str) -> str:
-    if is_stand_in(endpoint):
-        return f"none are needed for {endpoint}"
+def _identity(found: Any, settings: GcpSettings, endpoint: str) -> str:
+    if is_emulator(endpoint):
+        return f"not needed for the emulator at {endpoint}"
     if settings.impersonate_service_account:
-        return f"acting as {settings.impersonate_service_account}"
+        return f"impersonating {settings.impersonate_service_account}"
     email = getattr(found, "service_account_email", "")
     if email and email != "default":
-        return f"of the service account {email}"
+        return f"service account {email}"
     if settings.credentials_file:
-        return f"from {settings.credentials_file}"
+        return f"credentials file {settings.credentials_file}"
     return "application default credentials"
 
 
 def finding(
-    subject: str, ask: Callable[[], Answer], tell: Callable[[Answer], str], *, keep: list[Answer] | None = None
+    subject: str, request: Callable[[], Answer], describe: Callable[[Answer], str], *, keep: list[Answer] | None = None
 ) -> Finding:
-    """Ask, and tell what came of it; the answer goes to ``keep``."""
+    """Return the finding of one request.
+
+    Args:
+        request: Sends the request.
+        describe: Returns the message of a successful response.
+        keep: Collects the response.
+    """
     try:
-        answer = ask()
+        answer = request()
     except ProviderError as error:
         return Finding(ok=False, subject=subject, message=error.message, remedy=error.hint)
     if keep is not None:
         keep.append(answer)
-    return Finding(ok=True, subject=subject, message=tell(answer))
+    return Finding(ok=True, subject=subject, message=describe(answer))
 
 
-def permissions(account: Account, subject: str, wanted: Sequence[str]) -> Finding:
+def check_permissions(account: Account, subject: str, required: Sequence[str]) -> Finding:
     service = "cloudresourcemanager.googleapis.com"
     path = f"v1/projects/{account.project}:testIamPermissions"
-    body = {"permissions": list(wanted)}
+    body = {"permissions": list(required)}
     try:
-        answer = account.ask(account.settings.resource_manager_endpoint, service, lambda rest: rest.post(path, body))
+        answer = account.request(
+            account.settings.resource_manager_endpoint, service, lambda rest: rest.post(path, body)
+        )
     except ProviderError as error:
-        return not_asked(subject, error)
-    missing = [each for each in wanted if each not in (answer.get("permissions") or ())]
+        return skipped(subject, error)
+    missing = [each for each in required if each not in (answer.get("permissions") or ())]
     if not missing:
-        return Finding(ok=True, subject=subject, message=f"all {len(wanted)} are there")
+        return Finding(ok=True, subject=subject, message=f"all {len(required)} granted")
     return Finding(
         ok=False,
         subject=subject,
-        message=f"{len(missing)} of {len(wanted)} are missing: {', '.join(missing)}",
-        remedy="run: cloud-tasks doctor --provider gcp --policy, and give the account the controller's role",
+        message=f"{len(missing)} of {len(required)} missing: {', '.join(missing)}",
+        remedy="run: cloud-tasks doctor --provider gcp --policy, and grant the account the controller's role",
     )
 
 
-def not_asked(subject: str, error: ProviderError) -> Finding:
-    return Finding(ok=True, subject=subject, message=f"could not be asked: {error.message}", remedy=error.hint)
+def skipped(subject: str, error: ProviderError) -> Finding:
+    return Finding(ok=True, subject=subject, message=f"not checked: {error.message}", remedy=error.hint)

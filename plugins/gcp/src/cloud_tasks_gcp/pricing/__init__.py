@@ -1,7 +1,7 @@
 """Prices from the Cloud Billing Catalog.
 
-Data flows one way: catalog (HTTP) → skus (one price) → titles (what it prices) → rates (of a region) → cache;
-parts says what a machine and its disk consist of, and catalog_pricing puts the two together.
+Data flow: `catalog` (HTTP) → `skus` (one price) → `titles` (what it prices) → `rates` (of a region) → `cache`. `parts`
+lists the priced parts of an instance and its disk, and `catalog_pricing` combines the two.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ __all__ = ["CatalogPricing", "open_pricing"]
 
 @contextmanager
 def open_pricing(settings: GcpSettings, context: PricingContext) -> Iterator[Pricing]:
-    """The prices of Google Cloud; nothing is fetched before the first is asked for."""
+    """Open the prices of Google Cloud; the first request fetches the price list."""
     pricing = CatalogPricing(settings, context)
     try:
         yield pricing

@@ -1,4 +1,4 @@
-"""Rates on disk, by region."""
+"""Cache files of rates, one per region."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ __all__ = ["rate_files"]
 
 
 def rate_files(folder: Path | None, source: str) -> PriceFiles[Rates]:
-    """The files of one endpoint of the catalog in a folder; None: nothing is kept."""
+    """Return the cache files of one catalog endpoint; without a folder nothing is stored."""
     return PriceFiles(folder, name="gcp-prices", source=source, encode=_encode, decode=_decode)
 
 

@@ -1,7 +1,7 @@
-"""The price list of Compute Engine, fetched from the Cloud Billing Catalog.
+"""Fetching of Compute Engine's price list from the Cloud Billing Catalog.
 
-Source: Cloud Billing API, method services.skus.list; "6F81-5844-456A" is Compute Engine's id there, and 5,000 the
-largest page. The whole list is about 35,000 SKUs for all regions; the API has no filter by region.
+Source: Cloud Billing API, method services.skus.list; "6F81-5844-456A" is Compute Engine's service id, and 5,000 the
+maximum page size. The whole list has about 35,000 SKUs for all regions; the API has no filter by region.
 """
 
 from __future__ import annotations
@@ -21,36 +21,36 @@ __all__ = ["LIST", "SERVICE", "endpoint_of", "fetch_rates"]
 SERVICE = "cloudbilling.googleapis.com"
 LIST = "v1/services/6F81-5844-456A/skus"
 _PAGE = 5_000
-_MOST_PAGES = 200
+_MAX_PAGES = 200
 
 
 def endpoint_of(settings: GcpSettings) -> str:
-    """Where the catalog is."""
+    """Return the endpoint of the catalog."""
     return settings.billing_endpoint or f"https://{SERVICE}"
 
 
 def fetch_rates(
     settings: GcpSettings, *, attempts: int = 5, now: Callable[[], datetime] = lambda: datetime.now(UTC)
 ) -> Mapping[str, Rates]:
-    """Today's rates of every region. Raises `ProviderError`; never returns a part of the list.
+    """Fetch the current rates of every region. Raise `ProviderError`; never return a partial list.
 
     Args:
-        attempts: How often each page is asked for while the trouble is a passing one.
+        attempts: Maximum number of attempts per page for transient errors.
     """
     project = settings.project_id or ""
     with Rest(settings, endpoint_of(settings), service=SERVICE, project=project, attempts=attempts) as rest:
         rates = rates_by_region(read_skus(_pages(rest)), now())
     if not rates:
-        raise ProviderError("the Cloud Billing Catalog has no price of Compute Engine", transient=True)
+        raise ProviderError("the Cloud Billing Catalog has no prices for Compute Engine", transient=True)
     return rates
 
 
 def _pages(rest: Rest) -> Iterator[Mapping[str, Any]]:
     token = ""
-    for _ in range(_MOST_PAGES):
+    for _ in range(_MAX_PAGES):
         answer = rest.get(LIST, pageSize=str(_PAGE), currencyCode="USD", **({"pageToken": token} if token else {}))
         yield answer
         token = str(answer.get("nextPageToken") or "")
         if not token:
             return
-    raise ProviderError(f"the Cloud Billing Catalog did not end after {_MOST_PAGES} pages", transient=True)
+    raise ProviderError(f"the Cloud Billing Catalog has more than {_MAX_PAGES} pages", transient=True)

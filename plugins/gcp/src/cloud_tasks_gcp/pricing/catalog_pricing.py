@@ -1,10 +1,11 @@
-"""The `Pricing` of Google Cloud: rates from memory, from disk, or from the Billing Catalog, in this order.
+"""The `Pricing` of Google Cloud: rates from memory, else from disk, else from the Billing Catalog.
 
 Invariants, each with a test:
 
-1. Nothing is fetched before a price is asked for; then rates are fetched, kept and renewed as `PriceCache` has it.
-2. Every offer carries the time of its rates.
-3. A machine without a price is `Unpriced`, with a reason, and stops no other; so is one whose disk would be refused.
+1. Rates are fetched on the first request for a price, then cached and refreshed by `PriceCache`.
+2. Every offer has the time of its rates.
+3. An instance type without a price is `Unpriced`, with a reason, and does not affect others; likewise one with an
+   invalid disk.
 """
 
 from __future__ import annotations
@@ -29,8 +30,8 @@ class CatalogPricing:
     """Prices of machine types of any region. Thread-safe.
 
     Args:
-        context: Its folder keeps the rates; None: memory alone does.
-        now: The clock (UTC).
+        context: Context with the cache folder; None for a cache in memory only.
+        now: Clock (UTC).
     """
 
     def __init__(
@@ -43,7 +44,7 @@ class CatalogPricing:
         self._prices = PriceCache(
             "Prices of Google Cloud",
             files=rate_files(context.cache_dir, endpoint_of(settings)),
-            # With older rates at hand nobody should have to wait for a network that is not there.
+            # With older rates cached, a missing network must not delay the command.
             fetch=lambda _, is_known: fetch_rates(settings, attempts=2 if is_known else 5, now=now),
             max_age=timedelta(hours=settings.price_max_age_hours),
             brings_all=True,
@@ -51,20 +52,21 @@ class CatalogPricing:
         )
 
     def price(self, requests: Sequence[OfferRequest]) -> Sequence[Offer | Unpriced]:
-        """One answer per request, in order. Raises `ProviderError` where there are no rates at all, old or new."""
+        """Return one offer or `Unpriced` per request, in order. Raise `ProviderError` without any rates, cached or
+        current."""
         regions = {_region(request.zone) for request in requests}
         rates = {region: self._prices.get(region) for region in sorted(regions)}
-        return tuple(_answer(request, rates) for request in requests)
+        return tuple(_offer(request, rates) for request in requests)
 
     def close(self) -> None:
-        """Nothing is kept open."""
+        """Do nothing: no resource stays open."""
 
 
-def _answer(request: OfferRequest, rates: Mapping[str, Rates | None]) -> Offer | Unpriced:
+def _offer(request: OfferRequest, rates: Mapping[str, Rates | None]) -> Offer | Unpriced:
     region = _region(request.zone)
     found = rates[region]
     if found is None:
-        return Unpriced(request=request, reason=f"the catalog has no prices of the region {region or '(none)'}")
+        return Unpriced(request=request, reason=f"the catalog has no prices for region {region or '(none)'}")
     problem = disk_problem(request.boot_disk)
     if problem:
         return Unpriced(request=request, reason=problem)
@@ -83,5 +85,5 @@ def _answer(request: OfferRequest, rates: Mapping[str, Rates | None]) -> Offer |
 
 
 def _region(zone: str) -> str:
-    """``us-central1`` of ``us-central1-a``."""
+    """Return the region of a zone: ``us-central1`` of ``us-central1-a``."""
     return zone.rpartition("-")[0]

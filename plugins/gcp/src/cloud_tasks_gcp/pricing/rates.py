@@ -1,7 +1,7 @@
-"""The rates of one region, as they were at one time; and how they are made from SKUs.
+"""Hourly rates of one region, and their construction from SKUs.
 
-Invariant, with a test: where the catalog has two prices for one thing the higher is used, so that no limit on what a
-job may cost is broken by the choice.
+Invariant, with a test: of two catalog prices for one thing the higher is used, so a cost limit is never exceeded by the
+choice.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from datetime import datetime
 import attrs
 
 from cloud_tasks.model import BootDisk, InstanceType, Money, PriceBreakdown
-from cloud_tasks_gcp.pricing.parts import NotPricedError, Part, disk_parts, machine_parts
+from cloud_tasks_gcp.pricing.parts import NotPricedError, Part, disk_parts, instance_parts
 from cloud_tasks_gcp.pricing.skus import Sku
 from cloud_tasks_gcp.pricing.titles import rate_key
 
@@ -21,19 +21,19 @@ __all__ = ["Rates", "rates_by_region"]
 
 @attrs.frozen(kw_only=True)
 class Rates:
-    """What each part costs per hour in a region."""
+    """Hourly rates of one region."""
 
     region: str
     fetched_at: datetime
-    """UTC; when Google said so."""
+    """Time of the fetch (UTC)."""
     on_demand: Mapping[str, Money]
-    """By the keys of `cloud_tasks_gcp.pricing.titles`."""
+    """On-demand rates by the keys of `cloud_tasks_gcp.pricing.titles`."""
     spot: Mapping[str, Money]
 
-    def price(self, machine: InstanceType, disk: BootDisk, *, spot: bool) -> PriceBreakdown:
-        """What one machine costs per hour with its boot disk. Raises `NotPricedError`."""
+    def price(self, instance_type: InstanceType, disk: BootDisk, *, spot: bool) -> PriceBreakdown:
+        """Return the hourly price of one instance with its boot disk. Raise `NotPricedError`."""
         amounts: dict[str, Money] = {}
-        for part in (*machine_parts(machine), *disk_parts(disk)):
+        for part in (*instance_parts(instance_type), *disk_parts(disk)):
             amount = self._rate(part, spot=spot) * part.amount
             amounts[part.field] = amounts.get(part.field, Money.zero()) + amount
         return PriceBreakdown(**amounts)
@@ -44,12 +44,12 @@ class Rates:
         for key in part.keys:
             if key in rates:
                 return rates[key]
-        bought = "spot " if spot else ""
-        raise NotPricedError(f"the catalog has no {bought}price of {part.keys[-1]} in {self.region}")
+        model = "spot " if spot else ""
+        raise NotPricedError(f"the catalog has no {model}price for {part.keys[-1]} in {self.region}")
 
 
 def rates_by_region(skus: Iterable[Sku], fetched_at: datetime) -> Mapping[str, Rates]:
-    """The rates of every region that occurs."""
+    """Return the rates of every region of the SKUs."""
     found: dict[str, tuple[dict[str, Money], dict[str, Money]]] = {}
     for sku in skus:
         key = rate_key(sku)

@@ -1,14 +1,14 @@
-"""One SKU of the Cloud Billing Catalog, read from the API's JSON into what a price needs.
+"""SKUs of the Cloud Billing Catalog, parsed from the API's JSON.
 
-Sources: the reference of the Cloud Billing API (method services.skus.list, resource Sku), and the units that the
-catalog itself uses (``h``, ``GiBy.h``, ``GBy.h``, ``GiBy.mo``, ``mo``).
+Sources: the reference of the Cloud Billing API (method services.skus.list, resource Sku), and the units used in the
+catalog (``h``, ``GiBy.h``, ``GBy.h``, ``GiBy.mo``, ``mo``).
 
 Invariants, each with a test:
 
 1. A price is exact: ``units`` and ``nanos`` become one decimal, never a float.
-2. Of tiers the first that costs anything is taken: what is free of charge up to an amount is shared by a whole billing
-   account, and a fleet is soon past it.
-3. A SKU that is incomplete, in another currency or in an unknown unit is skipped, and stops no other.
+2. Of several tiers the first with a cost is used: the free tier is shared by the whole billing account, and many
+   instances soon exceed it.
+3. An incomplete SKU, or one in another currency or unit, is skipped without affecting others.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from cloud_tasks.model import Money
 __all__ = ["HOURS_PER_MONTH", "Sku", "read_skus"]
 
 HOURS_PER_MONTH = 730
-"""How many hours Google's price lists count in a month (Google Cloud: "Disk and image pricing", monthly to hourly)."""
+"""Hours per month in Google's price lists (Google Cloud: "Disk and image pricing", monthly to hourly)."""
 
 _GIB_PER_GB = Decimal(2**30) / Decimal(10**9)
 
@@ -37,10 +37,10 @@ _UNITS: Mapping[str, tuple[Decimal, int]] = {
     "GiBy.mo": (Decimal(1), HOURS_PER_MONTH),
     "GBy.mo": (_GIB_PER_GB, HOURS_PER_MONTH),
 }
-"""What a price in each unit is multiplied with and divided by, to become one per hour (and GiB, for a volume)."""
+"""Factor and divisor that convert a price in each unit to one per hour (and per GiB, for volumes)."""
 
 _USAGE = {"OnDemand": False, "Preemptible": True}
-"""The kinds of usage that are read, and whether they are spot; commitments (``Commit1Yr`` …) are not."""
+"""Usage types read, and whether they are spot; commitments (``Commit1Yr`` …) are skipped."""
 
 _SPOT = re.compile(r"^(Spot )?Preemptible | attached to (Spot )?Preemptible VMs?\b")
 _PLACE = re.compile(r"( running)? (in|globally)( .*)?$")
@@ -48,20 +48,20 @@ _PLACE = re.compile(r"( running)? (in|globally)( .*)?$")
 
 @attrs.frozen(kw_only=True)
 class Sku:
-    """One thing that is sold, where and for how much."""
+    """One priced item of the catalog."""
 
     title: str
-    """What it is, without place and without how it is bought: ``N2 Instance Core``, ``Balanced PD Capacity``."""
+    """Description without region and provisioning model: ``N2 Instance Core``, ``Balanced PD Capacity``."""
     spot: bool
     regions: tuple[str, ...]
     family: str
-    """``Compute`` or ``Storage``."""
+    """Resource family: ``Compute`` or ``Storage``."""
     price: Money
-    """Per hour, of one core, GiB, device, IOPS or MiB/s."""
+    """Price per hour of one core, GiB, device, IOPS or MiB/s."""
 
 
 def read_skus(answers: Iterable[Mapping[str, Any]]) -> Iterator[Sku]:
-    """The SKUs of the ``skus`` arrays of one or more answers that can be part of a machine's price."""
+    """Yield the SKUs of one or more responses that can be part of an instance's price."""
     for answer in answers:
         for each in answer.get("skus", ()):
             sku = _read(each)
@@ -80,7 +80,7 @@ def _read(raw: Mapping[str, Any]) -> Sku | None:
         return None
     return Sku(
         title=_PLACE.sub("", _SPOT.sub("", description)),
-        # Some spot SKUs are filed under OnDemand; then only the description tells.
+        # Some spot SKUs have the usage type OnDemand; only the description marks them as spot.
         spot=_USAGE[usage] or _SPOT.search(description) is not None,
         regions=tuple(raw.get("serviceRegions") or ()),
         family=family,
@@ -89,7 +89,7 @@ def _read(raw: Mapping[str, Any]) -> Sku | None:
 
 
 def _price(timeline: Sequence[Mapping[str, Any]]) -> Money | None:
-    """The newest of a SKU's prices (they come in chronological order), per hour."""
+    """Return the newest price of a SKU (prices are in chronological order), per hour."""
     if not timeline:
         return None
     expression = timeline[-1].get("pricingExpression") or {}
@@ -105,7 +105,8 @@ def _price(timeline: Sequence[Mapping[str, Any]]) -> Money | None:
 
 
 def _amount(price: Mapping[str, Any]) -> Decimal | None:
-    """``units`` (a text, as JSON has no 64-bit integers) plus ``nanos``; None for anything but US dollars."""
+    """Return ``units`` (a text, as JSON has no 64-bit integers) plus ``nanos``; None for other currencies than US
+    dollars."""
     if price.get("currencyCode", "USD") != "USD":
         return None
     try:

@@ -1,10 +1,10 @@
-"""What a SKU's title says that it prices: the structure of Google's names first, their exceptions in tables.
+"""Mapping of SKU titles to rate keys: patterns for the regular names, tables for the exceptions.
 
-A rate is named by a short key: ``core/n2``, ``ram/n2/custom``, ``gpu/nvidia-l4``, ``ssd/c4``, ``disk/pd-ssd/capacity``.
-A title has to be matched as a whole, whatever its capitals: sole tenancy, reservations, commitments, calendar mode and
-confidential computing have the same words in their titles and others beside them, and are no price of ours.
+A rate has a short key: ``core/n2``, ``ram/n2/custom``, ``gpu/nvidia-l4``, ``ssd/c4``, ``disk/pd-ssd/capacity``. A title
+must match completely, ignoring case: titles of sole tenancy, reservations, commitments, calendar mode and confidential
+computing contain the same words, and are not prices of instances.
 
-Sources: the descriptions in the Cloud Billing Catalog itself and Google's list "SKU groups".
+Sources: the descriptions in the Cloud Billing Catalog and Google's list "SKU groups".
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ _MACHINE = re.compile(
     r"(?: (?:amd|arm|intel|predefined|memory-optimized))?"
     r"(?P<variant> custom| custom extended)?(?: instance)? (?P<part>core|ram)"
 )
-"""``C2D AMD Instance Core``, ``M3 Memory-optimized Instance Ram``, ``N2 Custom Extended Instance Ram``: a family that
-comes tomorrow is named like one of today."""
+"""Pattern of regular machine titles, which new families follow too: ``C2D AMD Instance Core``, ``M3 Memory-optimized
+Instance Ram``, ``N2 Custom Extended Instance Ram``."""
 
 _ODD_MACHINES: Mapping[str, str] = {
     "Compute optimized Core": "core/c2",
@@ -39,7 +39,7 @@ _ODD_MACHINES: Mapping[str, str] = {
     "Micro Instance with burstable CPU": "machine/f1-micro",
     "Small Instance with 1 VCPU": "machine/g1-small",
 }
-"""Names from before Google named them by family."""
+"""Titles from before Google named machines by family."""
 
 _LOCAL_SSD = re.compile(r"(?P<family>[a-z][0-9]+[a-z]*) instance local ssd")
 _COMMON_LOCAL_SSD = "ssd backed local storage"
@@ -58,13 +58,13 @@ GPU_TITLES: Mapping[str, tuple[str, ...]] = {
     "nvidia-h200-141gb": ("H200 141GB GPU", "Nvidia H200 141GB GPU"),
     "nvidia-rtx-pro-6000": ("RTX 6000 96GB",),
 }
-"""The titles of each accelerator type of Compute Engine, priced by the device, beside cores and memory."""
+"""Titles of each accelerator type of Compute Engine that is priced per device, in addition to cores and memory."""
 
 SLICE_TITLES: Mapping[str, tuple[str, ...]] = {
     "nvidia-b200": ("A4 Nvidia B200 (1 gpu slice)",),
     "nvidia-gb200": ("A4X Nvidia GB200 (1 gpu slice)",),
 }
-"""Accelerators whose price contains their share of the whole machine: cores, memory and local SSD."""
+"""Accelerators whose price includes their share of the instance: cores, memory and local SSD."""
 
 DISK_TITLES: Mapping[str, Mapping[str, tuple[str, ...]]] = {
     "pd-standard": {"capacity": ("Storage PD Capacity",)},
@@ -83,7 +83,7 @@ DISK_TITLES: Mapping[str, Mapping[str, tuple[str, ...]]] = {
     },
     "hyperdisk-ml": {"capacity": ("Hyperdisk ML Capacity",), "throughput": ("Hyperdisk ML Throughput",)},
 }
-"""What is charged for each type of disk, and under which titles."""
+"""Priced parts of each disk type, and their titles."""
 
 _MACHINES: Mapping[str, str] = {
     **{title.casefold(): key for title, key in _ODD_MACHINES.items()},
@@ -99,7 +99,7 @@ _DISKS: Mapping[str, str] = {
 
 
 def rate_key(sku: Sku) -> str | None:
-    """The key of the rate that a SKU gives; None where it is no part of a machine's price."""
+    """Return the rate key of a SKU; None when it is not part of an instance's price."""
     title = sku.title.casefold()
     if title == _COMMON_LOCAL_SSD:
         return "ssd"

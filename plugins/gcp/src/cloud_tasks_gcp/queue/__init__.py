@@ -1,1 +1,1 @@
-"""The queue on Pub/Sub."""
+"""Queue backend for Pub/Sub."""

@@ -1,13 +1,13 @@
-"""The leases that one consumer holds, by its own clock.
+"""Leases held by one consumer, timed by its own clock.
 
-Pub/Sub takes an acknowledgement that comes too late without a word ("Acknowledge", Pub/Sub API reference: it may
-succeed, and the message may be delivered again all the same), so that a lost lease can only be known here.
+Pub/Sub accepts late acknowledgements without an error ("Acknowledge", Pub/Sub API reference: it may succeed, and the
+message may be delivered again), so a lost lease can only be detected here.
 
 Invariants, each with a test:
 
-1. A lease that has ended by this clock, was settled, or was never held here is lost: Pub/Sub is not asked.
-2. A lease id names one delivery to one consumer, for ever, also when Pub/Sub gives an ack id a second time.
-3. Memory follows what is held, not what passed through.
+1. A lease that has expired by this clock, was settled, or was never held here is lost, without a call to Pub/Sub.
+2. A lease id names one delivery to one consumer, even if Pub/Sub returns an ack id twice.
+3. Memory is proportional to the held leases, not to past deliveries.
 """
 
 from __future__ import annotations
@@ -20,31 +20,31 @@ from collections.abc import Callable, Iterable, Sequence
 
 import attrs
 
-__all__ = ["Held", "LeaseBook", "since_boot"]
+__all__ = ["Held", "LeaseTable", "since_boot"]
 
-_FEW = 1000
+_MIN_SWEEP = 1000
 
 
 def since_boot() -> float:
-    """Seconds, also those in which this machine was suspended where the system counts them."""
+    """Return seconds since boot; time in suspension is included where the system supports it."""
     clock = getattr(time, "CLOCK_BOOTTIME", None)
     return time.monotonic() if clock is None else time.clock_gettime(clock)
 
 
 @attrs.frozen
 class Held:
-    """One delivery."""
+    """Lease of one delivery."""
 
     lease_id: str
     ack_id: str
     ends_at: float
 
 
-class LeaseBook:
-    """Thread-safe.
+class LeaseTable:
+    """Table of held leases. Thread-safe.
 
     Args:
-        clock: Seconds that never go back.
+        clock: Monotonic clock in seconds.
     """
 
     def __init__(self, clock: Callable[[], float] = since_boot) -> None:
@@ -53,24 +53,24 @@ class LeaseBook:
         self._held: dict[str, Held] = {}
         self._prefix = secrets.token_hex(4)
         self._numbers = itertools.count(1)
-        self._sweep_at = _FEW
+        self._sweep_at = _MIN_SWEEP
 
     def __len__(self) -> int:
         return len(self._held)
 
     def add(self, ack_ids: Sequence[str], seconds: float) -> list[str]:
-        """Deliveries that came just now, leased for so many seconds; returns their lease ids."""
+        """Add leases of new deliveries for the given duration; return their lease ids."""
         now = self._clock()
         with self._lock:
             new = [Held(f"{self._prefix}.{next(self._numbers)}", ack_id, now + seconds) for ack_id in ack_ids]
             self._held.update((held.lease_id, held) for held in new)
             if len(self._held) >= self._sweep_at:
                 self._held = {key: held for key, held in self._held.items() if held.ends_at > now}
-                self._sweep_at = max(_FEW, 2 * len(self._held))
+                self._sweep_at = max(_MIN_SWEEP, 2 * len(self._held))
         return [held.lease_id for held in new]
 
     def split(self, lease_ids: Iterable[str]) -> tuple[list[Held], list[str]]:
-        """Those that are held still, and the lost ones, which are forgotten; one that is named twice counts once."""
+        """Return the held leases and the ids of lost ones. Lost leases are removed; duplicate ids count once."""
         now = self._clock()
         held: dict[str, Held] = {}
         lost: dict[str, None] = {}
@@ -85,7 +85,7 @@ class LeaseBook:
         return list(held.values()), list(lost)
 
     def extended(self, held: Iterable[Held], seconds: float) -> None:
-        """These leases now end so many seconds from now."""
+        """Set the end of these leases to ``seconds`` from now."""
         ends_at = self._clock() + seconds
         with self._lock:
             for each in held:
@@ -93,12 +93,12 @@ class LeaseBook:
                     self._held[each.lease_id] = attrs.evolve(each, ends_at=ends_at)
 
     def forget(self, lease_ids: Iterable[str]) -> None:
-        """These were settled, or Pub/Sub said that they have ended."""
+        """Remove leases that were settled or have expired at Pub/Sub."""
         with self._lock:
             for lease_id in lease_ids:
                 self._held.pop(lease_id, None)
 
     def clear(self) -> None:
-        """All leases have ended: the messages are gone."""
+        """Remove all leases, after a purge or deletion."""
         with self._lock:
             self._held.clear()

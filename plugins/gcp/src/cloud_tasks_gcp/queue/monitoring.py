@@ -1,12 +1,12 @@
-"""How many messages a subscription has, from Cloud Monitoring.
+"""Queue depth from Cloud Monitoring.
 
-Pub/Sub itself does not tell. Monitoring samples once a minute and shows a sample some minutes later ("Google Cloud
-metrics": ``pubsub.googleapis.com/subscription/num_undelivered_messages`` and ``…/num_outstanding_messages``).
+Pub/Sub itself reports no depth. Monitoring samples once a minute and publishes a sample some minutes later ("Google
+Cloud metrics": ``pubsub.googleapis.com/subscription/num_undelivered_messages`` and ``…/num_outstanding_messages``).
 
 Invariants, each with a test:
 
-1. Whatever Monitoring answers, or does not, is a `Depth`; without an answer its figures are unknown.
-2. A figure comes with the time of its sample.
+1. The result is always a `Depth`; without a valid response its figures are unknown.
+2. A figure has the time of its sample.
 """
 
 from __future__ import annotations
@@ -19,29 +19,29 @@ from cloud_tasks.errors import ProviderError
 from cloud_tasks.plugin import Depth
 from cloud_tasks_gcp.settings import GcpSettings
 
-__all__ = ["ask_depth"]
+__all__ = ["read_depth"]
 
 _ENDPOINT = "https://monitoring.googleapis.com"
 _BACKLOG = "pubsub.googleapis.com/subscription/num_undelivered_messages"
 _LEASED = "pubsub.googleapis.com/subscription/num_outstanding_messages"
 _WINDOW = timedelta(minutes=15)
-"""Older samples say nothing of now."""
+"""Maximum age of a sample."""
 
 
-def ask_depth(settings: GcpSettings, project: str, subscription_id: str) -> Depth:
-    """The newest sample. Never raises for something that Monitoring does."""
+def read_depth(settings: GcpSettings, project: str, subscription_id: str) -> Depth:
+    """Return the newest sample. Never raise on an error of Monitoring."""
     now = datetime.now(UTC)
     unknown = Depth(visible=None, in_flight=None, exact=False, as_of=now)
     if settings.pubsub_endpoint and not settings.monitoring_endpoint:
-        # A stand-in's messages are none of Monitoring's.
+        # Monitoring has no data on the emulator's messages.
         return unknown
     try:
-        return _depth(_ask(settings, project, subscription_id, now)) or unknown
+        return _depth(_query(settings, project, subscription_id, now)) or unknown
     except (ProviderError, ValueError, KeyError, TypeError, AttributeError):
         return unknown
 
 
-def _ask(settings: GcpSettings, project: str, subscription_id: str, now: datetime) -> Mapping[str, Any]:
+def _query(settings: GcpSettings, project: str, subscription_id: str, now: datetime) -> Mapping[str, Any]:
     from cloud_tasks_gcp.rest import Rest
 
     endpoint = settings.monitoring_endpoint or _ENDPOINT
@@ -58,7 +58,7 @@ def _ask(settings: GcpSettings, project: str, subscription_id: str, now: datetim
 
 
 def _depth(answer: Mapping[str, Any]) -> Depth | None:
-    """The newest point of each series; points come newest first."""
+    """Return the newest point of each series; points are sorted newest first."""
     newest = {
         series["metric"]["type"]: series["points"][0] for series in answer.get("timeSeries", ()) if series["points"]
     }

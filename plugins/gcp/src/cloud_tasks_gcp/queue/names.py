@@ -1,10 +1,10 @@
-"""The names of a queue's topic and subscription, and the labels that they carry.
+"""Names and labels of a queue's topic and subscription.
 
 Invariants, each with a test:
 
-1. Different queues of a project have different names, whatever users call them.
-2. A name is one that the API takes: "A resource name" in the Pub/Sub documentation (3 to 255 characters of letters,
-   digits and ``-_.~+%``, the first one a letter, not beginning with ``goog``).
+1. Different queues of a project have different names, whatever characters users choose.
+2. A name is valid for the API: "A resource name" in the Pub/Sub documentation (3 to 255 characters of letters, digits
+   and ``-_.~+%``, the first one a letter, not starting with ``goog``).
 """
 
 from __future__ import annotations
@@ -18,38 +18,38 @@ __all__ = ["Names", "label_value", "names"]
 
 _NOT_ALLOWED = re.compile(r"[^A-Za-z0-9_.~+-]")
 _NOT_IN_LABEL = re.compile(r"[^a-z0-9_-]")
-_LONGEST = 255
-_LONGEST_LABEL = 63
-"""Characters; "Creating and managing labels" in the Resource Manager documentation."""
+_MAX_LENGTH = 255
+_MAX_LABEL_LENGTH = 63
+"""Maximum length of a label value ("Creating and managing labels" in the Resource Manager documentation)."""
 
 
 @attrs.frozen
 class Names:
-    """Where a queue is: a topic with one subscription."""
+    """Resource names of a queue: a topic with one subscription."""
 
     topic: str
-    """``projects/…/topics/…``."""
+    """Full name: ``projects/…/topics/…``."""
     subscription: str
     subscription_id: str
-    """The last part alone, as Cloud Monitoring has it."""
+    """Last path segment, as used by Cloud Monitoring."""
 
 
 def names(project: str, prefix: str, name: str) -> Names:
-    """The names of a queue.
+    """Return the resource names of a queue.
 
     Args:
-        prefix: What all topics and subscriptions of this system in the project begin with.
-        name: The queue, as users call it.
+        prefix: Prefix of all topics and subscriptions of cloud-tasks in the project.
+        name: Queue name chosen by the user.
     """
-    wanted = f"{prefix}{name}"
-    plain = _NOT_ALLOWED.sub("-", wanted)
-    if plain != wanted or len(plain) > _LONGEST:
-        # What was changed gets a mark of what it was, so that it stays different from what looks the same now.
-        mark = hashlib.sha256(wanted.encode()).hexdigest()[:16]
-        plain = f"{plain[: _LONGEST - len(mark) - 1]}-{mark}"
+    full_name = f"{prefix}{name}"
+    plain = _NOT_ALLOWED.sub("-", full_name)
+    if plain != full_name or len(plain) > _MAX_LENGTH:
+        # A changed name gets a hash of the original, so that it stays distinct from similar names.
+        digest = hashlib.sha256(full_name.encode()).hexdigest()[:16]
+        plain = f"{plain[: _MAX_LENGTH - len(digest) - 1]}-{digest}"
     return Names(f"projects/{project}/topics/{plain}", f"projects/{project}/subscriptions/{plain}", plain)
 
 
 def label_value(text: str) -> str:
-    """The text as a label's value."""
-    return _NOT_IN_LABEL.sub("-", text.lower())[:_LONGEST_LABEL]
+    """Convert a text to a valid label value."""
+    return _NOT_IN_LABEL.sub("-", text.lower())[:_MAX_LABEL_LENGTH]

@@ -1,14 +1,13 @@
-"""The queue itself: a topic and its one subscription.
+"""`PubSubQueue`: a topic and its one subscription.
 
 Invariants, each with a test:
 
-1. What `send` did not report as failed is at Pub/Sub; what it reported may be there all the same where an answer was
-   lost.
-2. A lease belongs to the object that received the message: settled elsewhere, it is lost.
-3. No call is made for a single message where there are more of them.
-4. The depth is never an error while the queue is there: what cannot be had is unknown.
-5. A message is handed out only with the lease that was asked for; a message that was lost on its way is back after the
-   shortest lease that there is.
+1. A message that `send` did not report as failed is stored at Pub/Sub; a failed one may be stored too if the response
+   was lost.
+2. A lease belongs to the object that received the message; for any other object it is lost.
+3. Several messages never need one call each.
+4. `depth` never raises while the queue exists: unavailable figures are unknown.
+5. A message is delivered only with the requested lease; a message lost in transit returns after the minimum lease.
 """
 
 from __future__ import annotations
@@ -24,23 +23,24 @@ import structlog
 from cloud_tasks.errors import ProviderError
 from cloud_tasks.plugin import Delivery, Depth, SendFailure
 from cloud_tasks_gcp.queue.batches import ACK_REQUEST, MESSAGE_BYTES, PUBLISH_REQUEST, batches
-from cloud_tasks_gcp.queue.delays import attributes_of, sort_out, whole_seconds
-from cloud_tasks_gcp.queue.failures import calling
-from cloud_tasks_gcp.queue.leases import Held, LeaseBook
-from cloud_tasks_gcp.queue.pulls import Pulls
-from cloud_tasks_gcp.queue.wire import Shape, Wire, message
+from cloud_tasks_gcp.queue.delays import delay_attributes, split_due, whole_seconds
+from cloud_tasks_gcp.queue.leases import Held, LeaseTable
+from cloud_tasks_gcp.queue.pubsub_client import PubsubClient, QueueSpec, message
+from cloud_tasks_gcp.queue.pubsub_errors import translate_errors
+from cloud_tasks_gcp.queue.pull_pool import PullPool
 from cloud_tasks_gcp.traits import QUEUE_TRAITS as TRAITS
 
-__all__ = ["SHORTEST_LOOK", "PubSubQueue"]
+__all__ = ["MIN_POLL", "PubSubQueue"]
 
 log = structlog.get_logger()
 
 _T = TypeVar("_T")
 _R = TypeVar("_R")
-SHORTEST_LOOK = 1.0
-"""Seconds. Pub/Sub gathers messages before it answers: who waits less finds nothing where there is something."""
+MIN_POLL = 1.0
+"""Minimum duration of an empty receive in seconds: Pub/Sub collects messages before it responds, so a shorter wait may
+miss stored messages."""
 _EMPTY = "cloud-tasks-empty"
-"""Attribute: Pub/Sub takes no message that has neither a body nor an attribute."""
+"""Attribute of messages with an empty body: Pub/Sub rejects a message without both body and attributes."""
 _FRAMING = 12
 _THREADS = 4
 
@@ -49,87 +49,90 @@ class PubSubQueue:
     """The `Queue` of one name. Thread-safe.
 
     Args:
-        wire: Its connection; closed with this object.
-        shape: What it is made with.
-        lease: The first lease of a received message.
-        ask_depth: Asks how many messages there are.
-        project: For messages.
-        shortest_look: Seconds that an empty answer takes at least.
-        greeting: Lines for the log, when the queue is made.
+        client: Connection, closed with this object.
+        spec: Properties of the queue, for `create`.
+        lease: First lease of a received message.
+        read_depth: Returns the queue depth.
+        project: Project id, for messages.
+        table: Lease table; None for a new one.
+        min_poll: Minimum duration of an empty receive in seconds.
+        startup_log: Log lines of `create`.
     """
 
     def __init__(
         self,
-        wire: Wire,
-        shape: Shape,
+        client: PubsubClient,
+        spec: QueueSpec,
         *,
         lease: timedelta,
-        ask_depth: Callable[[], Depth],
+        read_depth: Callable[[], Depth],
         project: str,
-        book: LeaseBook | None = None,
-        shortest_look: float = SHORTEST_LOOK,
-        greeting: Sequence[str] = (),
+        table: LeaseTable | None = None,
+        min_poll: float = MIN_POLL,
+        startup_log: Sequence[str] = (),
     ) -> None:
-        self._greeting = greeting
-        self._wire = wire
-        self._shape = shape
+        self._startup_log = startup_log
+        self._client = client
+        self._spec = spec
         self._lease = whole_seconds(min(lease, TRAITS.max_lease).total_seconds())
-        self._ask_depth = ask_depth
+        self._read_depth = read_depth
         self._project = project
-        self._book = book if book is not None else LeaseBook()
-        self._shortest_look = shortest_look
-        self._pulls = Pulls(wire.begin_pull, self._give_back)
+        self._leases = table if table is not None else LeaseTable()
+        self._min_poll = min_poll
+        self._pulls = PullPool(client.start_pull, self._give_back)
         self._threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="cloud-tasks-pubsub")
 
-    # Life of the queue
+    # Lifecycle
 
     def create(self) -> None:
-        for line in self._greeting:
+        for line in self._startup_log:
             log.info(line)
-        self._wire.create(self._shape)
+        self._client.create(self._spec)
 
     def delete(self) -> None:
-        self._wire.delete()
-        self._book.clear()
+        self._client.delete()
+        self._leases.clear()
 
     def purge(self) -> None:
-        """`Queue.purge`: by this machine's clock, which should be right to a second."""
-        self._wire.seek_to_now()
-        self._book.clear()
+        """`Queue.purge`, by the clock of this machine, which should be accurate to a second."""
+        self._client.seek_to_now()
+        self._leases.clear()
 
     def exists(self) -> bool:
-        return self._wire.is_there()
+        return self._client.exists()
 
     def depth(self) -> Depth:
-        """What Cloud Monitoring knew, a minute or more ago; unknown where it cannot be asked."""
-        self._wire.require()
-        return self._ask_depth()
+        """Return Cloud Monitoring's figures, a minute or more old; unknown when unavailable."""
+        self._client.check_exists()
+        return self._read_depth()
 
     def close(self) -> None:
         self._pulls.close()
         self._threads.shutdown(cancel_futures=True)
-        self._wire.close()
+        self._client.close()
 
     # Sending
 
     def send(self, bodies: Sequence[bytes], *, delay: timedelta = timedelta(0)) -> Sequence[SendFailure]:
-        attributes = attributes_of(min(delay, TRAITS.delay))
-        room = sum(len(key) + len(value) + _FRAMING for key, value in attributes.items()) + _FRAMING
+        attributes = delay_attributes(min(delay, TRAITS.delay))
+        overhead = sum(len(key) + len(value) + _FRAMING for key, value in attributes.items()) + _FRAMING
         failures = [
             SendFailure(
-                index=index, reason=f"{len(body)} bytes, the limit of Pub/Sub is {MESSAGE_BYTES}", transient=False
+                index=index,
+                reason=f"{len(body):,} bytes, more than Pub/Sub's limit of {MESSAGE_BYTES:,}",
+                transient=False,
             )
             for index, body in enumerate(bodies)
             if len(body) > MESSAGE_BYTES
         ]
         fitting = [index for index, body in enumerate(bodies) if len(body) <= MESSAGE_BYTES]
-        requests = list(batches(fitting, PUBLISH_REQUEST, lambda index: len(bodies[index]) + room))
+        requests = list(batches(fitting, PUBLISH_REQUEST, lambda index: len(bodies[index]) + overhead))
 
-        def publish(some: Sequence[int]) -> dict[int, ProviderError]:
+        def publish(batch: Sequence[int]) -> dict[int, ProviderError]:
             messages = [
-                message(bodies[index], attributes if bodies[index] else {**attributes, _EMPTY: "1"}) for index in some
+                message(bodies[index], attributes if bodies[index] else {**attributes, _EMPTY: "1"}) for index in batch
             ]
-            return {some[place]: error for place, error in self._wire.publish(messages).items()}
+            return {batch[place]: error for place, error in self._client.publish(messages).items()}
 
         refused = {index: error for found in self._map(publish, requests) for index, error in found.items()}
         if refused and len(refused) == len(bodies):
@@ -142,15 +145,15 @@ class PubSubQueue:
     # Receiving
 
     def receive(self, max_messages: int, *, wait: timedelta) -> Sequence[Delivery]:
-        """`Queue.receive`; an empty answer takes `SHORTEST_LOOK` at least."""
+        """`Queue.receive`; an empty receive takes at least `min_poll` seconds."""
         if max_messages < 1:
             return []
-        deadline = time.monotonic() + max(wait.total_seconds(), self._shortest_look)
+        deadline = time.monotonic() + max(wait.total_seconds(), self._min_poll)
         while True:
-            left = max(0.0, deadline - time.monotonic())
-            with calling("receiving from the queue", self._project):
-                received = self._pulls.take(min(max_messages, TRAITS.receive_batch), left)
-            due, early = sort_out(received)
+            remaining = max(0.0, deadline - time.monotonic())
+            with translate_errors("receiving from the queue", self._project):
+                received = self._pulls.take(min(max_messages, TRAITS.receive_batch), remaining)
+            due, early = split_due(received)
             for seconds, ack_ids in early.items():
                 self._hide(ack_ids, seconds)
             deliveries = self._deliver(due)
@@ -160,43 +163,43 @@ class PubSubQueue:
                 return []
 
     def _deliver(self, received: Sequence[Any]) -> list[Delivery]:
-        """Take the lease that was asked for; messages for which that cannot be had come again, to whoever asks."""
-        if self._lease != self._shape.ack_deadline:
-            gone = set(self._hide([each.ack_id for each in received], self._lease))
-            received = [each for each in received if each.ack_id not in gone]
-        lease_ids = self._book.add([each.ack_id for each in received], self._lease)
+        """Set the requested lease; messages whose lease already ended are skipped, as Pub/Sub redelivers them."""
+        if self._lease != self._spec.ack_deadline:
+            expired = set(self._hide([each.ack_id for each in received], self._lease))
+            received = [each for each in received if each.ack_id not in expired]
+        lease_ids = self._leases.add([each.ack_id for each in received], self._lease)
         return [
             Delivery(lease_id=lease_id, body=each.message.data, delivery_count=each.delivery_attempt or None)
             for lease_id, each in zip(lease_ids, received, strict=True)
         ]
 
     def _hide(self, ack_ids: Sequence[str], seconds: int) -> list[str]:
-        return self._in_requests(ack_ids, lambda some: self._wire.modify(some, seconds))
+        return self._in_requests(ack_ids, lambda batch: self._client.modify(batch, seconds))
 
     def _give_back(self, received: Sequence[Any]) -> None:
-        """Messages that nobody waits for, called where nothing may block."""
-        for some in batches([each.ack_id for each in received], ACK_REQUEST, _ack_size):
+        """Return messages that no caller waits for. Must not block: called from gRPC threads."""
+        for batch in batches([each.ack_id for each in received], ACK_REQUEST, _ack_size):
             try:
-                self._wire.begin_release(some)
+                self._client.start_release(batch)
             except ValueError:
-                # The connection is closed: their lease ends by itself.
+                # The connection is closed, and the leases expire.
                 return
 
     # Settling
 
     def ack(self, lease_ids: Sequence[str]) -> Sequence[str]:
-        return self._settle(lease_ids, self._wire.acknowledge, self._forget)
+        return self._settle(lease_ids, self._client.acknowledge, self._forget)
 
     def release(self, lease_ids: Sequence[str], *, delay: timedelta = timedelta(0)) -> Sequence[str]:
         seconds = whole_seconds(delay.total_seconds())
-        return self._settle(lease_ids, lambda some: self._wire.modify(some, seconds), self._forget)
+        return self._settle(lease_ids, lambda batch: self._client.modify(batch, seconds), self._forget)
 
     def extend(self, lease_ids: Sequence[str], *, lease: timedelta) -> Sequence[str]:
         seconds = max(1, whole_seconds(min(lease, TRAITS.max_lease).total_seconds()))
         return self._settle(
             lease_ids,
-            lambda some: self._wire.modify(some, seconds),
-            lambda done: self._book.extended(done, seconds),
+            lambda batch: self._client.modify(batch, seconds),
+            lambda done: self._leases.extended(done, seconds),
         )
 
     def _settle(
@@ -205,33 +208,33 @@ class PubSubQueue:
         call: Callable[[Sequence[str]], Sequence[str]],
         after: Callable[[Iterable[Held]], None],
     ) -> list[str]:
-        """Make a call for the leases that are held; returns those that were lost before.
+        """Call Pub/Sub for the held leases; return the ids of lost leases.
 
         Args:
             call: Takes ack ids, returns those whose lease had ended.
-            after: Told of the leases for which the call had its effect, request by request.
+            after: Called with the leases of each successful request.
         """
-        held, lost = self._book.split(lease_ids)
+        held, lost = self._leases.split(lease_ids)
         by_ack_id = {each.ack_id: each for each in held}
 
-        def settle(some: Sequence[str]) -> list[str]:
-            ended = set(call(some))
-            after(by_ack_id[ack_id] for ack_id in some if ack_id not in ended)
-            gone = [by_ack_id[ack_id].lease_id for ack_id in ended]
-            self._book.forget(gone)
-            return gone
+        def settle_batch(batch: Sequence[str]) -> list[str]:
+            ended = set(call(batch))
+            after(by_ack_id[ack_id] for ack_id in batch if ack_id not in ended)
+            lost_ids = [by_ack_id[ack_id].lease_id for ack_id in ended]
+            self._leases.forget(lost_ids)
+            return lost_ids
 
-        return lost + self._in_requests(list(by_ack_id), settle)
+        return lost + self._in_requests(list(by_ack_id), settle_batch)
 
     def _forget(self, done: Iterable[Held]) -> None:
-        self._book.forget(each.lease_id for each in done)
+        self._leases.forget(each.lease_id for each in done)
 
     def _in_requests(self, ack_ids: Sequence[str], call: Callable[[Sequence[str]], Sequence[str]]) -> list[str]:
         requests = list(batches(ack_ids, ACK_REQUEST, _ack_size))
-        return [one for some in self._map(call, requests) for one in some]
+        return [ended for batch in self._map(call, requests) for ended in batch]
 
     def _map(self, work: Callable[[_T], _R], items: Sequence[_T]) -> list[_R]:
-        """Do ``work`` for each, at the same time where there are several. Raises what the first of them raised."""
+        """Apply ``work`` to each item, in parallel if there are several. Raise the first item's exception."""
         if len(items) < 2:
             return [work(item) for item in items]
         return list(self._threads.map(work, items))

@@ -1,4 +1,4 @@
-"""This machine, described as a provider's region: one zone, and instance types that are shares of it."""
+"""Catalog of the local provider: one region and zone, an image, and instance types that are shares of this machine."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ def architecture() -> Architecture:
 
 
 def image() -> Image:
-    """The machine as it is; whatever a launch names is ignored."""
+    """Return the only image: this machine; a launch ignores its image setting."""
     return Image(
-        name="this-machine", uri="this-machine", architecture=architecture(), description="the machine as it is"
+        name="this-machine", uri="this-machine", architecture=architecture(), description="this machine, unchanged"
     )
 
 
 def instance_types(settings: LocalSettings) -> tuple[InstanceType, ...]:
-    """``local-1``, ``local-2``, ``local-4`` … and the whole machine, each with its share of the memory."""
+    """Return ``local-1``, ``local-2``, ``local-4`` … and the whole machine, each with its share of the memory."""
     vcpus = settings.vcpus or len(os.sched_getaffinity(0))
     memory_gb = settings.memory_gb or os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
     sizes = sorted({2**power for power in range(vcpus.bit_length())} | {vcpus})

@@ -1,4 +1,4 @@
-"""What an error of the API means for the launches that follow."""
+"""Classification of Compute Engine errors for later launches."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from google.api_core import exceptions as api
 from google.cloud import compute_v1 as sdk
 
 from cloud_tasks.errors import LaunchRefusedError, NotFoundError, ProviderError, RefusalScope
-from cloud_tasks_gcp.compute.failures import Problem, is_passing, mapped, problem_of, refusal
+from cloud_tasks_gcp.compute.compute_errors import ApiProblem, is_transient, problem_of, refusal, translate_errors
 from cloud_tasks_gcp.compute.listing import check_page
 from cloud_tasks_gcp.compute.operations import operation_problem
 
 UNTYPED: Any = api
 AUTH: Any = google.auth.exceptions
-"""The SDK's exceptions without their (missing) annotations."""
+"""SDK exceptions, whose annotations are missing."""
 
 MINUTE, HOUR, DAY = timedelta(minutes=1), timedelta(hours=1), timedelta(days=1)
 
@@ -92,7 +92,7 @@ def operation(code: str, message: str) -> sdk.Operation:
 
 
 @pytest.mark.parametrize(("code", "message", "scope", "pause"), OPERATIONS)
-def test_a_failed_operation_says_what_to_avoid_and_for_how_long(
+def test_refusal_of_failed_operation_has_scope_and_delay(
     code: str, message: str, scope: RefusalScope, pause: timedelta
 ) -> None:
     problem = operation_problem(operation(code, message))
@@ -102,11 +102,11 @@ def test_a_failed_operation_says_what_to_avoid_and_for_how_long(
     assert (refused.scope, refused.retry_after, refused.reason) == (scope, pause, code)
 
 
-def test_an_operation_without_an_error_has_no_problem() -> None:
+def test_operation_problem_without_error_is_none() -> None:
     assert operation_problem(sdk.Operation(name="op", status="DONE")) is None
 
 
-def test_the_details_of_a_quota_tell_its_metric_and_its_reach() -> None:
+def test_operation_problem_reads_quota_metric_and_scope_from_details() -> None:
     info = sdk.QuotaExceededInfo(
         metric_name="compute.googleapis.com/cpus_per_vm_family",
         limit_name="CPUS-PER-VM-FAMILY-per-project-region",
@@ -114,7 +114,7 @@ def test_the_details_of_a_quota_tell_its_metric_and_its_reach() -> None:
     )
     error = sdk.Errors(code="QUOTA_EXCEEDED", message="too much", error_details=[sdk.ErrorDetails(quota_info=info)])
     problem = operation_problem(sdk.Operation(status="DONE", error=sdk.Error(errors=[error])))
-    assert problem == Problem(code="QUOTA_EXCEEDED", message="too much", metric="CPUS_PER_VM_FAMILY", regional=True)
+    assert problem == ApiProblem(code="QUOTA_EXCEEDED", message="too much", metric="CPUS_PER_VM_FAMILY", regional=True)
     refused = refusal(problem)
     assert isinstance(refused, LaunchRefusedError)
     assert refused.scope is RefusalScope.INSTANCE_TYPE
@@ -169,10 +169,10 @@ RESPONSES: list[tuple[int, str, str, RefusalScope, timedelta]] = [
 
 
 @pytest.mark.parametrize(("status", "reason", "message", "scope", "pause"), RESPONSES)
-def test_a_refused_insertion_says_what_to_avoid_and_for_how_long(
+def test_translate_errors_of_refused_insertion_has_scope_and_delay(
     status: int, reason: str, message: str, scope: RefusalScope, pause: timedelta
 ) -> None:
-    with pytest.raises(LaunchRefusedError) as refused, mapped("start it", launching=True):
+    with pytest.raises(LaunchRefusedError) as refused, translate_errors("start it", launching=True):
         raise response(status, reason, message)
     assert (refused.value.scope, refused.value.retry_after, refused.value.reason) == (scope, pause, reason)
 
@@ -186,14 +186,14 @@ def test_a_refused_insertion_says_what_to_avoid_and_for_how_long(
         ("Required 'compute.instances.create' permission", "roles/compute.instanceAdmin.v1"),
     ],
 )
-def test_a_missing_right_comes_with_what_mends_it(message: str, advice: str) -> None:
+def test_refusal_for_missing_permission_has_fix(message: str, advice: str) -> None:
     assert advice in str(refusal(problem_of(response(403, "forbidden", message))))
 
 
 @pytest.mark.parametrize("status", [500, 502, 503, 504])
 @pytest.mark.parametrize("launching", [True, False])
-def test_a_server_error_may_be_called_again(status: int, launching: bool) -> None:
-    with pytest.raises(ProviderError) as failed, mapped("start it", launching=launching):
+def test_translate_errors_of_server_error_is_transient(status: int, launching: bool) -> None:
+    with pytest.raises(ProviderError) as failed, translate_errors("start it", launching=launching):
         raise response(status, "backendError", "Backend Error")
     assert failed.value.transient
     assert not isinstance(failed.value, LaunchRefusedError)
@@ -208,33 +208,36 @@ def test_a_server_error_may_be_called_again(status: int, launching: bool) -> Non
         AUTH.TransportError("no route"),
     ],
 )
-def test_a_lost_connection_may_be_called_again(error: Exception) -> None:
-    with pytest.raises(ProviderError) as failed, mapped("list instances"):
+def test_translate_errors_of_lost_connection_is_transient(error: Exception) -> None:
+    with pytest.raises(ProviderError) as failed, translate_errors("list instances"):
         raise error
     assert failed.value.transient
     assert failed.value.message.startswith("cannot list instances: ")
 
 
-def test_credentials_that_are_not_accepted_are_told_without_the_servers_answer() -> None:
-    with pytest.raises(ProviderError, match="gcloud auth") as failed, mapped("list instances"):
+def test_translate_errors_of_rejected_credentials_omits_server_response() -> None:
+    with pytest.raises(ProviderError, match="gcloud auth") as failed, translate_errors("list instances"):
         raise AUTH.RefreshError("invalid_grant: refresh_token=1//secret")
     assert not failed.value.transient
     assert "secret" not in str(failed.value)
 
 
-def test_what_is_not_there_is_not_found_unless_it_was_to_be_launched() -> None:
-    with pytest.raises(NotFoundError, match="cannot read x: The resource 'x' was not found"), mapped("read x"):
+def test_translate_errors_of_missing_resource_is_not_found() -> None:
+    with (
+        pytest.raises(NotFoundError, match="cannot read x: The resource 'x' was not found"),
+        translate_errors("read x"),
+    ):
         raise response(404, "notFound", "The resource 'x' was not found.")
 
 
-def test_a_message_is_one_line_without_the_call_that_failed() -> None:
+def test_problem_of_message_is_one_line_without_url() -> None:
     problem = problem_of(response(400, "invalid", "POST https://compute.googleapis.com/x: Invalid\n  value."))
     assert problem.message == "Invalid value"
     assert not re.search(r"https?://", str(refusal(problem)))
 
 
 @pytest.mark.parametrize(
-    ("status", "reason", "passing"),
+    ("status", "reason", "transient"),
     [
         (403, "rateLimitExceeded", True),
         (429, "tooMany", True),
@@ -245,8 +248,8 @@ def test_a_message_is_one_line_without_the_call_that_failed() -> None:
         (404, "notFound", False),
     ],
 )
-def test_a_call_that_reads_is_repeated_only_after_what_passes(status: int, reason: str, passing: bool) -> None:
-    assert is_passing(response(status, reason, "No.")) is passing
+def test_is_transient_for_read_only_calls(status: int, reason: str, transient: bool) -> None:
+    assert is_transient(response(status, reason, "No.")) is transient
 
 
 @pytest.mark.parametrize(
@@ -259,12 +262,12 @@ def test_a_call_that_reads_is_repeated_only_after_what_passes(status: int, reaso
         ),
     ],
 )
-def test_a_page_that_lacks_a_zone_is_no_listing(page: sdk.InstanceAggregatedList) -> None:
+def test_check_page_refuses_missing_zone(page: sdk.InstanceAggregatedList) -> None:
     with pytest.raises(ProviderError, match=r"cannot list instances: .*z") as failed:
         check_page(page, "list instances")
     assert failed.value.transient
 
 
-def test_a_zone_without_results_is_no_fault() -> None:
+def test_check_page_accepts_empty_zone() -> None:
     nothing = sdk.InstancesScopedList(warning=sdk.Warning(code="NO_RESULTS_ON_PAGE"))
     check_page(sdk.InstanceAggregatedList(items={"zones/z": nothing}), "list instances")

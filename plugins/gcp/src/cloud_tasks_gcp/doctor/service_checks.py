@@ -1,4 +1,4 @@
-"""Whether Pub/Sub and the Billing Catalog can be used."""
+"""Checks of Pub/Sub and the Billing Catalog."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 
 from cloud_tasks.errors import NotFoundError, ProviderError
 from cloud_tasks.plugin import CheckContext, Finding
-from cloud_tasks_gcp.doctor.account import Account, finding, open_account, permissions
+from cloud_tasks_gcp.doctor.account import Account, check_permissions, finding, open_account
 from cloud_tasks_gcp.permissions import CONTROLLER_QUEUE
 from cloud_tasks_gcp.settings import GcpSettings
 
@@ -17,7 +17,7 @@ PUBSUB = "pubsub.googleapis.com"
 
 
 def check_queue(settings: GcpSettings, context: CheckContext) -> Iterable[Finding]:
-    """Whether Pub/Sub can be used."""
+    """Check whether Pub/Sub is usable."""
     endpoint = _pubsub_endpoint(settings)
     account, findings = open_account(settings, endpoint)
     if account is None:
@@ -26,23 +26,23 @@ def check_queue(settings: GcpSettings, context: CheckContext) -> Iterable[Findin
     findings.append(
         finding(
             "Pub/Sub API",
-            lambda: account.ask(endpoint, PUBSUB, lambda rest: rest.get(path, pageSize="1")),
-            lambda _: f"answers for the project {account.project}",
+            lambda: account.request(endpoint, PUBSUB, lambda rest: rest.get(path, pageSize="1")),
+            lambda _: f"enabled for project {account.project}",
         )
     )
     if not findings[-1].ok:
         return findings
     if settings.dead_letter_topic:
         findings.append(_dead_letter_topic(account, endpoint, settings.dead_letter_topic))
-    if not account.rehearses(endpoint, settings.monitoring_endpoint):
+    if not account.skips(endpoint, settings.monitoring_endpoint):
         findings.append(_monitoring(account))
-    if not account.rehearses(endpoint, settings.resource_manager_endpoint):
-        findings.append(permissions(account, "permissions for queues", CONTROLLER_QUEUE))
+    if not account.skips(endpoint, settings.resource_manager_endpoint):
+        findings.append(check_permissions(account, "permissions for queues", CONTROLLER_QUEUE))
     return findings
 
 
 def check_pricing(settings: GcpSettings, context: CheckContext) -> Iterable[Finding]:
-    """Whether the price list can be had."""
+    """Check whether the price list is readable."""
     from cloud_tasks_gcp.pricing.catalog import LIST, SERVICE
 
     account, findings = open_account(settings, settings.billing_endpoint)
@@ -51,8 +51,8 @@ def check_pricing(settings: GcpSettings, context: CheckContext) -> Iterable[Find
     findings.append(
         finding(
             "Cloud Billing API",
-            lambda: account.ask(settings.billing_endpoint, SERVICE, lambda rest: rest.get(LIST, pageSize="1")),
-            lambda _: "gives prices",
+            lambda: account.request(settings.billing_endpoint, SERVICE, lambda rest: rest.get(LIST, pageSize="1")),
+            lambda _: "price list readable",
         )
     )
     return findings
@@ -62,22 +62,22 @@ def _dead_letter_topic(account: Account, endpoint: str, topic: str) -> Finding:
     path = topic if "/" in topic else f"projects/{account.project}/topics/{topic}"
     name = path.rpartition("/")[2]
     try:
-        account.ask(endpoint, PUBSUB, lambda rest: rest.get(f"v1/{path}"))
+        account.request(endpoint, PUBSUB, lambda rest: rest.get(f"v1/{path}"))
     except NotFoundError:
         return Finding(
             ok=False,
             subject="dead-letter topic",
-            message=f"there is no topic {name}",
-            remedy=f"run: gcloud pubsub topics create {name} --project {account.project}, and let Pub/Sub's own "
-            "service account publish to it (Google's page: Dead-letter topics)",
+            message=f"topic {name} not found",
+            remedy=f"run: gcloud pubsub topics create {name} --project {account.project}, and grant Pub/Sub's own "
+            "service account the right to publish to it (Google's page: Dead-letter topics)",
         )
     except ProviderError as error:
         return Finding(ok=False, subject="dead-letter topic", message=error.message, remedy=error.hint)
-    return Finding(ok=True, subject="dead-letter topic", message=f"{name} is there")
+    return Finding(ok=True, subject="dead-letter topic", message=f"{name} found")
 
 
 def _monitoring(account: Account) -> Finding:
-    """Nothing depends on it: a queue whose depth is not known works as well."""
+    """Check Cloud Monitoring, which only the depth of queues needs."""
     now = datetime.now(UTC)
     query = {
         "filter": f'metric.type = "{PUBSUB}/subscription/num_undelivered_messages"',
@@ -88,17 +88,17 @@ def _monitoring(account: Account) -> Finding:
     }
     path, endpoint = f"v3/projects/{account.project}/timeSeries", account.settings.monitoring_endpoint
     try:
-        account.ask(endpoint, "monitoring.googleapis.com", lambda rest: rest.get(path, **query))
+        account.request(endpoint, "monitoring.googleapis.com", lambda rest: rest.get(path, **query))
     except ProviderError as error:
-        message = f"the depth of queues will not be known: {error.message}"
+        message = f"queue depth unavailable: {error.message}"
         return Finding(ok=True, subject="Cloud Monitoring API", message=message, remedy=error.hint)
-    return Finding(ok=True, subject="Cloud Monitoring API", message="tells the depth of queues, minutes late")
+    return Finding(ok=True, subject="Cloud Monitoring API", message="reports queue depth, some minutes old")
 
 
 def _pubsub_endpoint(settings: GcpSettings) -> str:
-    """Where Pub/Sub is called over HTTP; empty for Google's own address.
+    """Return the HTTP endpoint of Pub/Sub; empty for Google's own.
 
-    The emulator's address has no scheme, and answers both gRPC and HTTP.
+    The emulator's address has no scheme; its port serves both gRPC and HTTP.
     """
     endpoint = settings.pubsub_endpoint
     return endpoint if not endpoint or "://" in endpoint else f"http://{endpoint}"

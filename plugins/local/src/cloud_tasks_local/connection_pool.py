@@ -1,10 +1,10 @@
-"""Connections to one SQLite file that many processes and threads share.
+"""Connection pool for one SQLite file shared by many processes and threads.
 
 Invariants, each with a test (in test_queue.py):
 
 1. A connection is used by one thread at a time, and never by a forked child of the process that opened it.
-2. A file that somebody removed or replaced is noticed by its inode, before the next operation.
-3. No error of SQLite leaves: it becomes `NotFoundError` or `ProviderError`, transient where others were in the way.
+2. A removed or replaced file is detected by its inode before the next operation.
+3. No SQLite error leaves this module: it becomes `NotFoundError` or `ProviderError`, transient for a locked file.
 """
 
 from __future__ import annotations
@@ -21,24 +21,28 @@ from urllib.parse import quote
 
 from cloud_tasks.errors import NotFoundError, ProviderError
 
-__all__ = ["Connection", "Pool", "write"]
+__all__ = ["Connection", "ConnectionPool", "write"]
 
 _CACHE_KIB = 4096
 
 
 class Connection(sqlite3.Connection):
-    """A connection that knows which file it opened (device and inode) and how long to wait for others (seconds)."""
+    """Connection with the identity of its file (device and inode) and its lock timeout in seconds."""
 
     identity: tuple[int, int] | None = None
-    patience: float = 0.0
+    timeout: float = 0.0
 
 
-class Pool:
-    """Connections to one file: as many as there are threads in it at once, reopened after a fork or a lost file."""
+class ConnectionPool:
+    """Pool of connections to one file, one per concurrent thread; reopened after a fork or when the file is replaced.
 
-    def __init__(self, path: Path, patience: float) -> None:
+    Args:
+        timeout: Time limit in seconds for waiting on a lock.
+    """
+
+    def __init__(self, path: Path, timeout: float) -> None:
         self._path = path
-        self._patience = patience
+        self._timeout = timeout
         self._lock = threading.Lock()
         self._pid = os.getpid()
         self._idle: list[Connection] = []
@@ -47,9 +51,9 @@ class Pool:
 
     @contextmanager
     def connection(self, *, create: bool = False) -> Iterator[Connection]:
-        """A connection for one operation. Raises `NotFoundError` and `ProviderError` in place of SQLite's errors."""
+        """Yield a connection for one operation. Raise `NotFoundError` or `ProviderError` for SQLite errors."""
         if os.getpid() != self._pid:
-            # Kept, not closed: what a child does with its parent's connections is undefined.
+            # Kept, not closed: closing a parent's connections in a child is undefined.
             self._inherited.append(self._idle)
             self._lock, self._pid, self._idle = threading.Lock(), os.getpid(), []
         try:
@@ -60,7 +64,7 @@ class Pool:
                 connection.close()
                 raise
         except sqlite3.Error as error:
-            raise self._translated(error) from error
+            raise self._translate_error(error) from error
         with self._lock:
             if not self._closed:
                 self._idle.append(connection)
@@ -68,7 +72,7 @@ class Pool:
         connection.close()
 
     def is_current(self, connection: Connection) -> bool:
-        """Whether its file is the one that has the name."""
+        """Return whether the connection's file still has the name."""
         return connection.identity == _identity(self._path)
 
     def close(self) -> None:
@@ -88,11 +92,11 @@ class Pool:
             if self.is_current(connection):
                 return connection
             connection.close()
-        return _open(self._path, create, self._patience)
+        return _open(self._path, create, self._timeout)
 
-    def _translated(self, error: sqlite3.Error) -> ProviderError:
+    def _translate_error(self, error: sqlite3.Error) -> ProviderError:
         if "no such table" in str(error) or not self._path.exists():
-            return NotFoundError(f"there is no queue {self._path}")
+            return NotFoundError(f"queue {self._path} not found")
         busy = "locked" in str(error) or "busy" in str(error)
         return ProviderError(f"queue {self._path}: {error}", transient=busy)
 
@@ -105,19 +109,19 @@ def _identity(path: Path) -> tuple[int, int] | None:
     return status.st_dev, status.st_ino
 
 
-def _open(path: Path, create: bool, patience: float) -> Connection:
+def _open(path: Path, create: bool, timeout: float) -> Connection:
     mode = "rwc" if create else "rw"
     connection = sqlite3.connect(
         f"file:{quote(str(path))}?mode={mode}",
         uri=True,
-        timeout=patience,
+        timeout=timeout,
         isolation_level=None,
         check_same_thread=False,
         factory=Connection,
     )
-    connection.patience = patience
+    connection.timeout = timeout
     try:
-        _patiently(connection, "PRAGMA journal_mode = WAL")
+        _execute_with_retry(connection, "PRAGMA journal_mode = WAL")
         connection.execute("PRAGMA synchronous = NORMAL")
         connection.execute(f"PRAGMA cache_size = -{_CACHE_KIB}")
         connection.execute("PRAGMA journal_size_limit = 16777216")
@@ -130,8 +134,8 @@ def _open(path: Path, create: bool, patience: float) -> Connection:
 
 @contextmanager
 def write(connection: Connection) -> Iterator[None]:
-    """A write transaction; the lock is taken first, so that nothing read inside can be out of date."""
-    _patiently(connection, "BEGIN IMMEDIATE")
+    """Run a write transaction. It takes the lock first, so data read inside is never stale."""
+    _execute_with_retry(connection, "BEGIN IMMEDIATE")
     try:
         yield
         connection.execute("COMMIT")
@@ -141,21 +145,22 @@ def write(connection: Connection) -> Iterator[None]:
         raise
 
 
-def _patiently(connection: Connection, statement: str) -> None:
-    """Execute what takes the write lock, which others hold for well under a millisecond: SQLite pauses for longer."""
-    deadline = time.monotonic() + connection.patience
+def _execute_with_retry(connection: Connection, statement: str) -> None:
+    """Execute a statement that takes the write lock, retrying with short pauses: locks last well under a millisecond,
+    and SQLite's own pauses are longer."""
+    deadline = time.monotonic() + connection.timeout
     pause = 0.0002
     connection.execute("PRAGMA busy_timeout = 0")
     try:
-        while not _executed(connection, statement, last=time.monotonic() > deadline):
+        while not _try_execute(connection, statement, last=time.monotonic() > deadline):
             time.sleep(random.uniform(0.5, 1.0) * pause)
             pause = min(pause * 1.5, 0.01)
     finally:
-        connection.execute(f"PRAGMA busy_timeout = {connection.patience * 1000:.0f}")
+        connection.execute(f"PRAGMA busy_timeout = {connection.timeout * 1000:.0f}")
 
 
-def _executed(connection: Connection, statement: str, *, last: bool) -> bool:
-    """Execute a statement unless others are in the way; if this is the last try, that is raised."""
+def _try_execute(connection: Connection, statement: str, *, last: bool) -> bool:
+    """Execute a statement; return False when the file is locked. On the last attempt raise the error instead."""
     try:
         with closing(connection.execute(statement)) as cursor:
             cursor.fetchall()

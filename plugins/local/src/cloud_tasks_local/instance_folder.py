@@ -1,11 +1,11 @@
-"""The folder of one instance: what is known of it, on disk, for whoever comes next. Standard library only.
+"""Folder of one instance: its records on disk and its lock. Standard library only.
 
 Invariants, each with a test:
 
-1. ``instance.json`` is whole and there before anything is started: whatever runs can be found.
-2. Whoever decides about the beginning or the end of an instance holds ``alive.lock``. Its machine holds it for as
-   long as it lives, whatever kills it; process numbers are never asked who is alive.
-3. ``ended.json`` is written once, with the lock held; after it nothing of this instance is ever started.
+1. ``instance.json`` is complete before anything is started, so every running instance can be found.
+2. A process that starts or terminates an instance holds ``alive.lock``. The runner process holds it for its whole life,
+   however it is killed; liveness is never derived from process ids.
+3. ``ended.json`` is written once, with the lock held; afterwards the instance is never started again.
 """
 
 from __future__ import annotations
@@ -18,18 +18,18 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-__all__ = ["InstanceFolder", "OccupiedError"]
+__all__ = ["InstanceFolder", "InstanceLockedError"]
 
 
-class OccupiedError(Exception):
-    """Somebody else holds the instance's lock."""
+class InstanceLockedError(Exception):
+    """Another process holds the instance's lock."""
 
 
 class InstanceFolder:
-    """Reads and writes the records of one instance.
+    """Records and lock of one instance.
 
     Args:
-        path: Absolute; the folder itself is made by `write_once`.
+        path: Absolute path of the folder, which `write_once` creates.
     """
 
     def __init__(self, path: Path) -> None:
@@ -45,11 +45,11 @@ class InstanceFolder:
         self._lock = path / "alive.lock"
 
     def write(self, file: Path, content: Mapping[str, Any]) -> None:
-        """Replace a record in one step."""
+        """Replace a record atomically."""
         os.replace(self._draft(file, content), file)
 
     def write_once(self, file: Path, content: Mapping[str, Any]) -> bool:
-        """Write a record that is not there yet, in one step; false where it is: it then stays as it was."""
+        """Write a new record atomically; return False and keep the existing one if there is one."""
         self.path.mkdir(parents=True, exist_ok=True)
         draft = self._draft(file, content)
         try:
@@ -61,27 +61,27 @@ class InstanceFolder:
         return True
 
     def read(self, file: Path) -> dict[str, Any] | None:
-        """A record, or None where it does not exist. Raises `ValueError` where it is damaged."""
+        """Return a record; None when it does not exist. Raise `ValueError` when it is damaged."""
         try:
             content = json.loads(file.read_bytes())
         except FileNotFoundError:
             return None
         if not isinstance(content, dict):
-            raise ValueError(f"{file} is not a record")
+            raise ValueError(f"{file} is not a valid record")
         return content
 
     @contextmanager
     def hold(self) -> Iterator[None]:
-        """Hold the instance's lock. Raises `OccupiedError` at once when its machine, or somebody deciding, has it."""
+        """Hold the instance's lock. Raise `InstanceLockedError` at once when another process holds it."""
         with self._locked(fcntl.LOCK_EX):
             yield
 
     def is_held(self) -> bool:
-        """Whether the instance's machine lives (or somebody decides about it at this moment)."""
+        """Return whether the runner process lives, or another process holds the lock at this moment."""
         try:
             with self._locked(fcntl.LOCK_SH):
                 return False
-        except OccupiedError:
+        except InstanceLockedError:
             return True
 
     @contextmanager
@@ -91,7 +91,7 @@ class InstanceFolder:
             fcntl.flock(descriptor, kind | fcntl.LOCK_NB)
             yield
         except BlockingIOError as error:
-            raise OccupiedError(str(self.path)) from error
+            raise InstanceLockedError(str(self.path)) from error
         finally:
             os.close(descriptor)
 

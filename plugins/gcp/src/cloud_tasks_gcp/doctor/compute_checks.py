@@ -1,4 +1,4 @@
-"""Whether instances can be started: service, quotas, region, network, permissions, service account."""
+"""Checks for instances: service, quotas, region, network, permissions, service account."""
 
 from __future__ import annotations
 
@@ -6,18 +6,18 @@ from collections.abc import Iterable, Iterator
 
 from cloud_tasks.errors import NotFoundError, ProviderError
 from cloud_tasks.plugin import CheckContext, Finding
-from cloud_tasks_gcp.doctor.account import Account, Answer, finding, not_asked, open_account, permissions
+from cloud_tasks_gcp.doctor.account import Account, Answer, check_permissions, finding, open_account, skipped
 from cloud_tasks_gcp.permissions import COMPUTE
 from cloud_tasks_gcp.settings import GcpSettings
 
 __all__ = ["check_compute"]
 
 _SCARCE = ("CPUS_ALL_REGIONS", "CPUS", "INSTANCES", "IN_USE_ADDRESSES", "DISKS_TOTAL_GB", "SSD_TOTAL_GB")
-"""The quotas that a fleet of any kind needs something of."""
+"""Quota metrics that every kind of instance uses."""
 
 
 def check_compute(settings: GcpSettings, context: CheckContext) -> Iterable[Finding]:
-    """Whether instances can be started, in the region of the context."""
+    """Check whether instances can be launched in the region of the context."""
     account, findings = open_account(settings, settings.compute_endpoint)
     if account is None:
         return findings
@@ -26,7 +26,7 @@ def check_compute(settings: GcpSettings, context: CheckContext) -> Iterable[Find
         finding(
             "Compute Engine API",
             lambda: account.compute(""),
-            lambda _: f"answers for the project {account.project}",
+            lambda _: f"enabled for project {account.project}",
             keep=found,
         )
     )
@@ -36,54 +36,54 @@ def check_compute(settings: GcpSettings, context: CheckContext) -> Iterable[Find
         "quotas of the project", found[0], f"gcloud compute project-info describe --project {account.project}"
     )
     findings += _region(account, context)
-    if not account.rehearses(settings.compute_endpoint, settings.resource_manager_endpoint):
+    if not account.skips(settings.compute_endpoint, settings.resource_manager_endpoint):
         findings += _network(account, context)
-        findings.append(permissions(account, "permissions for instances", COMPUTE))
-    if not account.rehearses(settings.compute_endpoint, settings.iam_endpoint):
+        findings.append(check_permissions(account, "permissions for instances", COMPUTE))
+    if not account.skips(settings.compute_endpoint, settings.iam_endpoint):
         findings.append(_service_account(account))
     return findings
 
 
 def _region(account: Account, context: CheckContext) -> Iterator[Finding]:
     region = context.region or (context.zone or "").rpartition("-")[0]
-    choose = f"run: gcloud compute regions list --project {account.project}, and give one with --region"
+    choose = f"run: gcloud compute regions list --project {account.project}, and add --region REGION"
     if not region:
-        yield Finding(ok=False, subject="region", message="no region is chosen", remedy=choose)
+        yield Finding(ok=False, subject="region", message="no region set", remedy=choose)
         return
     try:
         answer = account.compute(f"/regions/{region}")
     except NotFoundError:
-        yield Finding(ok=False, subject="region", message=f"there is no region {region}", remedy=choose)
+        yield Finding(ok=False, subject="region", message=f"region {region} not found", remedy=choose)
         return
     except ProviderError as error:
         yield Finding(ok=False, subject="region", message=error.message, remedy=error.hint)
         return
     zones = tuple(str(zone).rpartition("/")[2] for zone in answer.get("zones") or ())
     if context.zone and zones and context.zone not in zones:
-        message = f"the region {region} has no zone {context.zone}"
+        message = f"region {region} has no zone {context.zone}"
         yield Finding(ok=False, subject="region", message=message, remedy=f"choose one of {', '.join(zones)}")
     else:
-        yield Finding(ok=True, subject="region", message=f"{region} is there, with {len(zones)} zones")
+        yield Finding(ok=True, subject="region", message=f"{region}, {len(zones)} zone{'' if len(zones) == 1 else 's'}")
     describe = f"gcloud compute regions describe {region} --project {account.project}"
     yield from _quotas(f"quotas of {region}", answer, describe)
 
 
 def _quotas(subject: str, answer: Answer, describe: str) -> Iterator[Finding]:
-    """One finding: which of the scarce quotas have nothing left."""
-    used_up = []
+    """Return one finding: the exhausted ones among the quotas that every instance uses."""
+    exhausted = []
     for quota in answer.get("quotas") or ():
         limit, usage = float(quota.get("limit", 0)), float(quota.get("usage", 0))
         if quota.get("metric") in _SCARCE and usage >= limit:
-            used_up.append(f"{quota['metric']} ({usage:g} of {limit:g} used)")
-    if used_up:
+            exhausted.append(f"{quota['metric']} ({usage:g} of {limit:g} used)")
+    if exhausted:
         yield Finding(
             ok=False,
             subject=subject,
-            message=f"nothing is left of {', '.join(used_up)}",
-            remedy=f"run: {describe}; ask for more at IAM & Admin > Quotas in the console",
+            message=f"exhausted: {', '.join(exhausted)}",
+            remedy=f"run: {describe}; request higher quotas at IAM & Admin > Quotas in the console",
         )
     else:
-        yield Finding(ok=True, subject=subject, message="something is left of each")
+        yield Finding(ok=True, subject=subject, message="none exhausted")
 
 
 def _network(account: Account, context: CheckContext) -> Iterator[Finding]:
@@ -101,14 +101,14 @@ def _network(account: Account, context: CheckContext) -> Iterator[Finding]:
         yield Finding(
             ok=False,
             subject="network",
-            message=f"there is no network {network}",
+            message=f"network {network} not found",
             remedy=f"run: gcloud compute networks create {network} --subnet-mode auto --project {account.project}, "
-            "or name another with gcp.network",
+            "or set gcp.network to another one",
         )
     except ProviderError as error:
         yield Finding(ok=False, subject="network", message=error.message, remedy=error.hint)
     else:
-        yield Finding(ok=True, subject="network", message=f"{network} is there")
+        yield Finding(ok=True, subject="network", message=f"{network} found")
 
 
 def _subnetwork(account: Account, region: str, name: str) -> Iterator[Finding]:
@@ -118,7 +118,7 @@ def _subnetwork(account: Account, region: str, name: str) -> Iterator[Finding]:
         yield Finding(
             ok=False,
             subject="network",
-            message=f"there is no subnetwork {name} in {region}",
+            message=f"subnetwork {name} not found in {region}",
             remedy=f"run: gcloud compute networks subnets list --project {account.project} --filter region:{region}",
         )
         return
@@ -126,7 +126,7 @@ def _subnetwork(account: Account, region: str, name: str) -> Iterator[Finding]:
         yield Finding(ok=False, subject="network", message=error.message, remedy=error.hint)
         return
     if account.settings.external_address or answer.get("privateIpGoogleAccess"):
-        yield Finding(ok=True, subject="network", message=f"{name} is there")
+        yield Finding(ok=True, subject="network", message=f"{name} found")
         return
     yield Finding(
         ok=False,
@@ -141,29 +141,29 @@ def _service_account(account: Account) -> Finding:
     subject, email = "service account of instances", account.settings.service_account
     project = account.project
     if not email:
-        message = (
-            "the project's default one, which may have more rights than tasks need; name one with --service-account"
-        )
+        message = "the project's default, which may have more permissions than tasks need; add --service-account EMAIL"
         return Finding(ok=True, subject=subject, message=message)
     path = f"v1/projects/-/serviceAccounts/{email}:testIamPermissions"
     body = {"permissions": ["iam.serviceAccounts.actAs"]}
     try:
-        answer = account.ask(account.settings.iam_endpoint, "iam.googleapis.com", lambda rest: rest.post(path, body))
+        answer = account.request(
+            account.settings.iam_endpoint, "iam.googleapis.com", lambda rest: rest.post(path, body)
+        )
     except NotFoundError:
         return Finding(
             ok=False,
             subject=subject,
-            message=f"there is no service account {email}",
+            message=f"service account {email} not found",
             remedy=f"run: gcloud iam service-accounts create {email.partition('@')[0]} --project {project}",
         )
     except ProviderError as error:
-        return not_asked(subject, error)
+        return skipped(subject, error)
     if "iam.serviceAccounts.actAs" in (answer.get("permissions") or ()):
-        return Finding(ok=True, subject=subject, message=f"instances may act as {email}")
+        return Finding(ok=True, subject=subject, message=f"{email}, usable by instances")
     return Finding(
         ok=False,
         subject=subject,
-        message=f"these credentials may not start instances that act as {email}",
+        message=f"these credentials cannot launch instances with the service account {email}",
         remedy=f"run: gcloud iam service-accounts add-iam-policy-binding {email} --project {project} "
         "--member user:YOU --role roles/iam.serviceAccountUser",
     )

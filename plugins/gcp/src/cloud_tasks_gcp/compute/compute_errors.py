@@ -1,11 +1,11 @@
-"""What an error of the API means: which launches to avoid, for how long, or whether to call again.
+"""Classification of Compute Engine errors: which launches to avoid, for how long, and whether to retry.
 
 Invariants, each with a test:
 
-1. No exception of the SDK leaves: each becomes a `ProviderError`, `NotFoundError` or `LaunchRefusedError`.
-2. An operation that ended with an error never raises a plain transient error: the same request would be answered with
-   the same operation, so it is refused, and the next launch has another token.
-3. A quota is refused as far as its metric reaches: a machine series, the region, or the account.
+1. No SDK exception leaves this package: each becomes a `ProviderError`, `NotFoundError` or `LaunchRefusedError`.
+2. A failed operation never raises a plain transient error: a request with the same id returns the same failed
+   operation. The launch is refused, and the next one has a new token.
+3. The scope of a quota error is the reach of its metric: a machine series, a region, or the account.
 
 Sources in the Compute Engine documentation: "Resource errors" (stock-outs), "Allocation quotas" and "API rate limits"
 (quota metrics and their scopes, reasons), "Troubleshooting VM creation", and the operations resource's error codes.
@@ -26,7 +26,7 @@ from google.api_core import exceptions as api
 
 from cloud_tasks.errors import CloudTasksError, LaunchRefusedError, NotFoundError, ProviderError, RefusalScope
 
-__all__ = ["Problem", "is_passing", "mapped", "problem_of", "refusal"]
+__all__ = ["ApiProblem", "is_transient", "problem_of", "refusal", "translate_errors"]
 
 _MINUTE = timedelta(minutes=1)
 _HOUR = timedelta(hours=1)
@@ -34,18 +34,18 @@ _DAY = timedelta(days=1)
 
 
 @attrs.frozen(kw_only=True)
-class Problem:
-    """One error as the API tells it, from a response or from an operation."""
+class ApiProblem:
+    """An error reported by the API, in a response or by an operation."""
 
     code: str
-    """An operation's error code or a response's reason: ``QUOTA_EXCEEDED``, ``quotaExceeded``; empty when not told."""
+    """Operation error code or response reason: ``QUOTA_EXCEEDED``, ``quotaExceeded``; empty when not reported."""
     message: str
     status: int = 0
-    """Of the response; 0 for an operation's error."""
+    """HTTP status of the response; 0 for an operation's error."""
     metric: str = ""
-    """Of a quota: its short name, ``N2_CPUS``."""
+    """Short name of the exceeded quota metric: ``N2_CPUS``; empty for other errors."""
     regional: bool = True
-    """Of a quota: whether it is one region's."""
+    """Whether the exceeded quota is regional."""
 
 
 _STOCK_OUT = re.compile(
@@ -59,23 +59,23 @@ _MESSAGE_QUOTA = re.compile(r"Quota '(?P<metric>[A-Z0-9_a-z./-]+)' exceeded")
 _FAMILY_QUOTA = re.compile(r"(CPUS|GPUS?|VM_FAMILY|GPU_FAMILY|LOCAL_SSD\w*)$")
 
 
-def problem_of(error: api.GoogleAPICallError) -> Problem:
-    """The problem that a response told of."""
+def problem_of(error: api.GoogleAPICallError) -> ApiProblem:
+    """Return the problem reported by an error response."""
     reasons = [str(each.get("reason", "")) for each in error.errors or () if isinstance(each, Mapping)]
-    # The SDK puts method and address in front of the API's own words.
+    # The SDK prefixes the API's message with method and address.
     message = re.sub(r"^(GET|POST|PUT|PATCH|DELETE) https?://\S+: ", "", str(error.message or ""))
     info = error.reason or ""
     return _with_quota(
-        Problem(code=info or (reasons[0] if reasons else ""), message=_line(message), status=int(error.code or 0))
+        ApiProblem(code=info or (reasons[0] if reasons else ""), message=_line(message), status=int(error.code or 0))
     )
 
 
-def problems_of_operation(errors: Sequence[Any]) -> tuple[Problem, ...]:
-    """The problems of an operation's ``error.errors``."""
-    return tuple(_with_quota(Problem(code=each.code, message=_line(each.message)), each) for each in errors)
+def problems_of_operation(errors: Sequence[Any]) -> tuple[ApiProblem, ...]:
+    """Return the problems of an operation's ``error.errors``."""
+    return tuple(_with_quota(ApiProblem(code=each.code, message=_line(each.message)), each) for each in errors)
 
 
-def _with_quota(problem: Problem, error: Any = None) -> Problem:
+def _with_quota(problem: ApiProblem, error: Any = None) -> ApiProblem:
     details = getattr(error, "error_details", None) or ()
     for detail in details:
         info = detail.quota_info
@@ -93,8 +93,8 @@ def _line(text: str) -> str:
     return " ".join(text.split()).rstrip(".")
 
 
-def refusal(problem: Problem) -> CloudTasksError:
-    """What a launch raises because of a problem."""
+def refusal(problem: ApiProblem) -> CloudTasksError:
+    """Return the error that a launch raises for a problem."""
     scope, pause, hint = _judge(problem)
     if scope is None:
         return ProviderError(problem.message or f"HTTP {problem.status}", transient=True)
@@ -107,16 +107,17 @@ def refusal(problem: Problem) -> CloudTasksError:
     )
 
 
-def _judge(problem: Problem) -> tuple[RefusalScope | None, timedelta, str]:
-    """Scope (None: call again), time and advice. The most particular rule first."""
+def _judge(problem: ApiProblem) -> tuple[RefusalScope | None, timedelta, str]:
+    """Return scope (None for a transient error), retry delay and advice. The most specific rule comes first."""
     code, status = problem.code, problem.status
     if _STOCK_OUT.search(code) or _STOCK_OUT.search(problem.message):
-        everywhere = code.startswith("REGION_")
-        return (RefusalScope.INSTANCE_TYPE if everywhere else RefusalScope.OFFER), 10 * _MINUTE, ""
+        regional_stock_out = code.startswith("REGION_")
+        return (RefusalScope.INSTANCE_TYPE if regional_stock_out else RefusalScope.OFFER), 10 * _MINUTE, ""
     if _RATE.search(code) or status == 429:
         return RefusalScope.ACCOUNT, timedelta(seconds=30), ""
     if _QUOTA.search(code) or problem.metric:
-        advice = f"ask for more of {problem.metric or 'it'} at IAM & Admin > Quotas, or wait until some is free"
+        quota = f"quota of {problem.metric}" if problem.metric else "quota"
+        advice = f"request a higher {quota} at IAM & Admin > Quotas, or wait for running instances to finish"
         return _quota_scope(problem), 10 * _MINUTE, advice
     if _FORBIDDEN.search(code) or status in (401, 403):
         return RefusalScope.ACCOUNT, _HOUR, _permission_advice(problem)
@@ -124,25 +125,25 @@ def _judge(problem: Problem) -> tuple[RefusalScope | None, timedelta, str]:
         return (
             RefusalScope.ACCOUNT,
             _HOUR,
-            "an organisation policy forbids it: ask its administrator, or see gcp settings",
+            "an organization policy denies the launch: ask its administrator, or change the gcp settings",
         )
     if _UNSUPPORTED.search(code):
-        return RefusalScope.INSTANCE_TYPE, _DAY, "exclude the type by instance_types, or choose other boot_disk_types"
+        return RefusalScope.INSTANCE_TYPE, _DAY, "exclude the type with instance_types, or choose other boot_disk_types"
     if status >= 500:
         return None, timedelta(0), ""
     return _judge_invalid(problem)
 
 
-def _quota_scope(problem: Problem) -> RefusalScope:
+def _quota_scope(problem: ApiProblem) -> RefusalScope:
     if problem.metric.startswith("PREEMPTIBLE_CPUS"):
         return RefusalScope.REGION
     if not problem.regional or "ALL_REGIONS" in problem.metric:
         return RefusalScope.ACCOUNT
-    # Other series have quotas of their own, and a smaller machine of the same may still fit.
+    # Other series have separate quotas, and a smaller instance type of this series may still fit.
     return RefusalScope.INSTANCE_TYPE if _FAMILY_QUOTA.search(problem.metric) else RefusalScope.REGION
 
 
-def _permission_advice(problem: Problem) -> str:
+def _permission_advice(problem: ApiProblem) -> str:
     text = f"{problem.code} {problem.message}".lower()
     if "has not been used" in text or "disabled" in text or "accessnotconfigured" in text:
         return "run: gcloud services enable compute.googleapis.com"
@@ -153,24 +154,24 @@ def _permission_advice(problem: Problem) -> str:
     return "grant roles/compute.instanceAdmin.v1 in the project; see: cloud-tasks doctor"
 
 
-def _judge_invalid(problem: Problem) -> tuple[RefusalScope | None, timedelta, str]:
-    """A request that is wrong, or an operation that failed without telling whose fault it was."""
+def _judge_invalid(problem: ApiProblem) -> tuple[RefusalScope | None, timedelta, str]:
+    """Classify an invalid request, or an operation that failed without a cause."""
     text = problem.message.lower()
     if problem.status == 0 and problem.code in ("", "INTERNAL_ERROR", "UNKNOWN", "RESOURCE_NOT_READY"):
         return RefusalScope.OFFER, 2 * _MINUTE, ""
     if "machinetype" in text or "machine type" in text:
         return RefusalScope.OFFER, _DAY, ""
     if "disktype" in text or "disk type" in text or "not compatible" in text or "accelerator" in text:
-        return RefusalScope.INSTANCE_TYPE, _DAY, "choose other boot_disk_types, or exclude the type by instance_types"
+        return RefusalScope.INSTANCE_TYPE, _DAY, "choose other boot_disk_types, or exclude the type with instance_types"
     if "unknown zone" in text or re.search(r"'(projects/[^/']+/)?zones/[^/']+' was not found", problem.message):
         return RefusalScope.ZONE, _DAY, ""
     if problem.status in (400, 404) or problem.code.startswith(("INVALID", "RESOURCE_NOT_FOUND", "NOT_FOUND")):
-        # An image, network, service account or label that does not exist spoils every launch.
-        return RefusalScope.ACCOUNT, _HOUR, "see the gcp settings and `image`"
+        # A missing image, network, service account or label fails every launch.
+        return RefusalScope.ACCOUNT, _HOUR, "check the gcp settings and run.image"
     return RefusalScope.OFFER, 5 * _MINUTE, ""
 
 
-_PASSING = (
+_TRANSIENT_ERRORS = (
     api.TooManyRequests,
     api.InternalServerError,
     api.BadGateway,
@@ -181,19 +182,19 @@ _PASSING = (
 )
 
 
-def is_passing(error: BaseException) -> bool:
-    """Whether a call that changes nothing is worth repeating at once: a rate limit, a server or a connection failed."""
+def is_transient(error: BaseException) -> bool:
+    """Return whether a read-only call may be retried at once: rate limit, server error or lost connection."""
     limited = isinstance(error, api.Forbidden) and _RATE.search(problem_of(error).code) is not None
-    return limited or isinstance(error, _PASSING)
+    return limited or isinstance(error, _TRANSIENT_ERRORS)
 
 
 @contextmanager
-def mapped(what: str, *, launching: bool = False) -> Iterator[None]:
-    """Turn what the SDK raises into this system's errors.
+def translate_errors(what: str, *, launching: bool = False) -> Iterator[None]:
+    """Translate SDK exceptions into `ProviderError`, `NotFoundError` or `LaunchRefusedError`.
 
     Args:
-        what: What was attempted, for the message: ``list instances``.
-        launching: Whether a refusal of it is a refused launch.
+        what: Attempted action, for the message: ``list instances``.
+        launching: Whether the action is a launch, so that a refusal becomes `LaunchRefusedError`.
     """
     try:
         yield
@@ -207,23 +208,23 @@ def mapped(what: str, *, launching: bool = False) -> Iterator[None]:
             raise refusal(problem) from error
         raise _plain(what, problem) from error
     except api.RetryError as error:
-        told = (
+        reason = (
             problem_of(error.cause).message if isinstance(error.cause, api.GoogleAPICallError) else "no answer in time"
         )
-        raise ProviderError(f"cannot {what}: {told}", transient=True) from error
+        raise ProviderError(f"cannot {what}: {reason}", transient=True) from error
     except google.auth.exceptions.TransportError as error:
-        raise ProviderError(f"cannot {what}: the credentials' server cannot be reached", transient=True) from error
+        raise ProviderError(f"cannot {what}: the token server cannot be reached", transient=True) from error
     except google.auth.exceptions.GoogleAuthError as error:
-        # Its text may quote the answer of the token server.
+        # The exception text may quote the token server's answer.
         raise ProviderError(
-            f"cannot {what}: the credentials are not accepted ({type(error).__name__})",
+            f"cannot {what}: the credentials were rejected ({type(error).__name__})",
             hint="run: gcloud auth application-default login",
         ) from error
     except (requests.RequestException, api.GoogleAPIError, ConnectionError, TimeoutError) as error:
         raise ProviderError(f"cannot {what}: {type(error).__name__}", transient=True) from error
 
 
-def _plain(what: str, problem: Problem) -> ProviderError:
+def _plain(what: str, problem: ApiProblem) -> ProviderError:
     limited = bool(_RATE.search(problem.code)) or problem.status == 429
     transient = limited or problem.status >= 500 or problem.status == 408
     hint = _permission_advice(problem) if problem.status in (401, 403) and not limited else ""

@@ -1,12 +1,12 @@
-"""The machine of one instance: runs its startup script, and ends when that does or when its time is over.
+"""Runner process of one instance: runs the startup script, and exits with it or at the end of the instance's lifetime.
 
-Started by `LocalCompute.launch`, it depends on nobody afterwards: it keeps its maximum lifetime, its simulated spot
-interruption and its power-off when the controller is dead. Standard library only, for it starts with every instance.
+Started by `LocalCompute.launch`, it does not depend on the controller: it enforces the maximum lifetime, the simulated
+spot interruption and the power-off. Standard library only, as every instance starts it.
 
 Invariants, each with a test:
 
-1. At most one machine ever runs for an instance; a second one leaves without a trace.
-2. When it ends, for whatever reason but its own sudden death, nothing that its script started is left.
+1. At most one runner process runs per instance; a second one exits without effect.
+2. When it exits for any reason but SIGKILL, no process started by its script is left.
 """
 
 from __future__ import annotations
@@ -20,18 +20,18 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from cloud_tasks_local.folder import InstanceFolder, OccupiedError
-from cloud_tasks_local.processes import end_all, start_time
+from cloud_tasks_local.instance_folder import InstanceFolder, InstanceLockedError
+from cloud_tasks_local.processes import kill_all, start_time
 
 __all__ = ["main"]
 
 _PR_SET_CHILD_SUBREAPER = 36
 _WATCHED = (signal.SIGCHLD, signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
-_COLLISION_PATIENCE = 2.0
+_LOCK_TIMEOUT = 2.0
 
 
 def main(path: str) -> int:
-    """Detach a machine for the folder; returns when it has recorded itself, or another one has."""
+    """Start a detached runner process for the folder; return 0 when it, or another one, has registered itself."""
     read_end, write_end = os.pipe()
     if os.fork():
         os.close(write_end)
@@ -40,13 +40,13 @@ def main(path: str) -> int:
     os.setsid()
     _detach()
     folder = InstanceFolder(Path(path))
-    deadline = time.monotonic() + _COLLISION_PATIENCE
+    deadline = time.monotonic() + _LOCK_TIMEOUT
     while True:
         try:
             with folder.hold():
-                _live(folder, write_end)
+                _run_locked(folder, write_end)
             return 0
-        except OccupiedError:
+        except InstanceLockedError:
             if folder.process.exists() or folder.ended.exists():
                 os.write(write_end, b"1")
                 return 0
@@ -55,7 +55,7 @@ def main(path: str) -> int:
         time.sleep(0.01)
 
 
-def _live(folder: InstanceFolder, confirmation: int) -> None:
+def _run_locked(folder: InstanceFolder, confirmation: int) -> None:
     if folder.process.exists() or folder.ended.exists() or folder.terminating.exists():
         os.write(confirmation, b"1")
         return
@@ -64,23 +64,24 @@ def _live(folder: InstanceFolder, confirmation: int) -> None:
         return
     signal.pthread_sigmask(signal.SIG_BLOCK, _WATCHED)
     for number in _WATCHED:
-        # Whoever launched may ignore some, as nohup does, and what is ignored never arrives.
+        # The launcher may ignore some signals, as nohup does, and ignored signals never arrive.
         signal.signal(number, signal.SIG_DFL)
     _adopt_orphans()
     folder.write(folder.process, {"pid": os.getpid(), "started": start_time(os.getpid())})
     os.write(confirmation, b"1")
     os.close(confirmation)
     reason, exit_code = _run(folder, record)
-    end_all(folder.path, root=os.getpid())
+    kill_all(folder.path, root=os.getpid())
     ended = {"at": _now().isoformat(), "reason": reason, "exit_code": exit_code}
-    _say(folder, f"machine ended: {reason}" + ("" if exit_code is None else f" (exit code {exit_code})"))
+    _log(folder, f"instance terminated: {reason}" + ("" if exit_code is None else f" (exit code {exit_code})"))
     with contextlib.suppress(OSError):
         folder.work.rmdir()
     folder.write_once(folder.ended, ended)
 
 
 def _run(folder: InstanceFolder, record: dict[str, Any]) -> tuple[str, int | None]:
-    """Run the script until it ends or has to; returns why it ended, and its exit code if it ended by itself."""
+    """Run the script until it exits or has to be stopped; return the reason, and the exit code if it exited by
+    itself."""
     script = _start(folder)
     started = time.monotonic()
     lifetime, spot_lifetime = record["max_lifetime"], record["spot_lifetime"]
@@ -97,7 +98,7 @@ def _run(folder: InstanceFolder, record: dict[str, Any]) -> tuple[str, int | Non
             if what != "notice":
                 _stop(script, 0.0 if what == "preempted" else record["shutdown_grace"])
                 return what, None
-            _give_notice(folder, started + spot_lifetime)
+            _write_notice(folder, started + spot_lifetime)
             continue
         received = signal.sigtimedwait(_WATCHED, ends[0][0] - time.monotonic() if ends else 3600.0)
         if received is None:
@@ -105,13 +106,13 @@ def _run(folder: InstanceFolder, record: dict[str, Any]) -> tuple[str, int | Non
         if received.si_signo != signal.SIGCHLD:
             _stop(script, record["shutdown_grace"])
             return "terminated", None
-        exit_code = _reaped(script)
+        exit_code = _reap(script)
         if exit_code is not None:
-            return "script ended", exit_code
+            return "startup script exited", exit_code
 
 
 def _start(folder: InstanceFolder) -> int:
-    """Start the script in a session of its own; returns its pid, which is its process group too."""
+    """Start the script in its own session; return its pid, which is its process group id too."""
     folder.work.mkdir(exist_ok=True)
     console = os.open(folder.console, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
     pid = os.fork()
@@ -134,16 +135,16 @@ def _start(folder: InstanceFolder) -> int:
 
 
 def _stop(script: int, grace: float) -> None:
-    """Ask the script's process group to end, and wait for the script; the rest is killed afterwards."""
+    """Send SIGTERM to the script's process group, and wait for the script; the caller kills the rest."""
     deadline = time.monotonic() + grace
     with contextlib.suppress(ProcessLookupError):
         os.killpg(script, signal.SIGTERM)
-    while (remaining := deadline - time.monotonic()) > 0 and _reaped(script) is None:
+    while (remaining := deadline - time.monotonic()) > 0 and _reap(script) is None:
         signal.sigtimedwait((signal.SIGCHLD,), remaining)
 
 
-def _reaped(script: int) -> int | None:
-    """Collect children that ended; returns the script's exit code (128 + signal) once it is among them."""
+def _reap(script: int) -> int | None:
+    """Reap exited children; return the script's exit code (128 + signal) once it is among them."""
     exit_code = None
     with contextlib.suppress(ChildProcessError):
         while True:
@@ -156,13 +157,13 @@ def _reaped(script: int) -> int | None:
     return exit_code
 
 
-def _give_notice(folder: InstanceFolder, end: float) -> None:
+def _write_notice(folder: InstanceFolder, end: float) -> None:
     at = _now() + timedelta(seconds=end - time.monotonic())
     folder.write(folder.notice, {"at": at.isoformat(), "reason": "simulated spot interruption"})
-    _say(folder, f"termination notice: this machine will be taken away at {at.isoformat(timespec='seconds')}")
+    _log(folder, f"simulated spot interruption notice: termination at {at.isoformat(timespec='seconds')}")
 
 
-def _say(folder: InstanceFolder, text: str) -> None:
+def _log(folder: InstanceFolder, text: str) -> None:
     with contextlib.suppress(OSError), folder.console.open("a", encoding="utf-8") as console:
         console.write(f"[{_now().isoformat(timespec='seconds')}] {text}\n")
 
@@ -172,9 +173,9 @@ def _now() -> datetime:
 
 
 def _adopt_orphans() -> None:
-    """Become the parent of what the script leaves behind, so that it stays findable as a descendant.
+    """Become the parent of orphaned processes of the script, so that they stay descendants.
 
-    Without it (a Python without ctypes), only the mark in the environment tells.
+    Without it (a Python without ctypes), only the marker in the environment identifies them.
     """
     with contextlib.suppress(ImportError, OSError, AttributeError):
         import ctypes
@@ -183,10 +184,10 @@ def _adopt_orphans() -> None:
 
 
 def _detach() -> None:
-    """Let go of the launcher's terminal and pipes."""
-    nothing = os.open(os.devnull, os.O_RDWR)
+    """Detach from the launcher's terminal and pipes."""
+    devnull = os.open(os.devnull, os.O_RDWR)
     for descriptor in (0, 1, 2):
-        os.dup2(nothing, descriptor)
+        os.dup2(devnull, descriptor)
 
 
 if __name__ == "__main__":

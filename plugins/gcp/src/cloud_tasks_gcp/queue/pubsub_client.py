@@ -1,11 +1,11 @@
-"""The calls to Pub/Sub that a queue makes, over one connection.
+"""Pub/Sub client of a queue, over one connection.
 
-Pulls go past the generated client, for it has no way to begin a call and look for its answer later.
+Pulls bypass the generated client, which cannot start a call and collect its response later.
 
 Invariants, each with a test:
 
-1. A message that Pub/Sub refuses takes no other with it: what is refused is halved until the culprit is alone.
-2. Topic and subscription belong together, or there is no queue: a subscription that outlived its topic is made anew.
+1. A message refused by Pub/Sub does not affect others: a refused request is halved until the invalid message is alone.
+2. A queue exists only if topic and subscription belong together; a subscription that outlived its topic is recreated.
 """
 
 from __future__ import annotations
@@ -24,18 +24,19 @@ from google.pubsub_v1.services.publisher.transports import PublisherGrpcTranspor
 from google.pubsub_v1.services.subscriber.transports import SubscriberGrpcTransport
 
 from cloud_tasks.errors import ProviderError
-from cloud_tasks_gcp.credentials import credentials, is_stand_in
-from cloud_tasks_gcp.queue.failures import RETRY, calling
+from cloud_tasks_gcp.credentials import credentials, is_emulator
+from cloud_tasks_gcp.queue.batch_ack import call_batch
 from cloud_tasks_gcp.queue.names import Names
-from cloud_tasks_gcp.queue.settling import settle
+from cloud_tasks_gcp.queue.pubsub_errors import RETRY, translate_errors
 from cloud_tasks_gcp.settings import GcpSettings
 
-__all__ = ["Shape", "Wire", "message", "open_channel"]
+__all__ = ["PubsubClient", "QueueSpec", "message", "open_channel"]
 
 _TIMEOUT = 30.0
-"""Seconds for one try of a call other than a pull."""
+"""Time limit of one attempt of a call other than a pull, in seconds."""
 _LONG_PULL = 15.0
-"""Seconds. Longer saves calls; but for as long, messages may be sent to a machine that was taken away meanwhile."""
+"""Duration of a pull in seconds. A longer one saves calls; but until it ends, messages may be sent to a terminated
+instance."""
 _OPTIONS = (
     ("grpc.max_send_message_length", -1),
     ("grpc.max_receive_message_length", -1),
@@ -52,11 +53,11 @@ _PAYLOADS: dict[str, Any] = {
 
 
 @attrs.frozen(kw_only=True)
-class Shape:
-    """What a queue is made with."""
+class QueueSpec:
+    """Properties of a new queue."""
 
     ack_deadline: int
-    """Seconds; the first lease of a message that is pulled."""
+    """Ack deadline in seconds: the first lease of a pulled message."""
     retention: timedelta
     labels: Mapping[str, str]
     exactly_once: bool = False
@@ -65,21 +66,21 @@ class Shape:
 
 
 def open_channel(settings: GcpSettings) -> Any:
-    """A connection to Pub/Sub, or to the stand-in that the settings name. Calls nobody yet."""
+    """Create a connection to Pub/Sub or to the emulator of the settings, without any call."""
     endpoint = settings.pubsub_endpoint
     own = credentials(settings, endpoint=endpoint or None)
     host = endpoint.removeprefix("https://").removeprefix("http://").rstrip("/")
-    if is_stand_in(endpoint):
+    if is_emulator(endpoint):
         return grpc.insecure_channel(host, options=_OPTIONS)
     address = (host or "pubsub.googleapis.com") if ":" in host else f"{host or 'pubsub.googleapis.com'}:443"
     return SubscriberGrpcTransport.create_channel(address, credentials=own, options=_OPTIONS)
 
 
-class Wire:
-    """The calls. Thread-safe.
+class PubsubClient:
+    """Calls to Pub/Sub for one queue. Thread-safe.
 
     Args:
-        channel: From `open_channel`; closed with this object.
+        channel: Connection from `open_channel`, closed with this object.
     """
 
     def __init__(self, channel: Any, where: Names, project: str) -> None:
@@ -91,71 +92,71 @@ class Wire:
         self._pull = _method(channel, "Pull", _PAYLOADS["pull"], _PAYLOADS["pulled"])
         self._modify = _method(channel, "ModifyAckDeadline", _PAYLOADS["modify"], None)
         self._releases: set[Any] = set()
-        route: Any = routing_header.to_grpc_metadata  # its library is typed in part
+        route: Any = routing_header.to_grpc_metadata  # google.api_core is partly typed
         self._metadata = (route((("subscription", where.subscription),)),)
 
-    # Life of the queue
+    # Lifecycle
 
-    def create(self, shape: Shape) -> None:
-        """Make topic and subscription; does nothing where both are there and belong together."""
-        with calling("creating the queue", self._project):
+    def create(self, spec: QueueSpec) -> None:
+        """Create topic and subscription; do nothing when both exist and belong together."""
+        with translate_errors("creating the queue", self._project):
             with suppress(api.AlreadyExists):
                 self._publisher.create_topic(
-                    request={"name": self._where.topic, "labels": dict(shape.labels)}, retry=RETRY, timeout=_TIMEOUT
+                    request={"name": self._where.topic, "labels": dict(spec.labels)}, retry=RETRY, timeout=_TIMEOUT
                 )
             try:
-                self._create_subscription(shape)
+                self._create_subscription(spec)
             except api.AlreadyExists:
                 if self._is_attached(self._get()):
                     return
-                # It outlived its topic, and would get nothing of what is sent to the new one.
+                # It outlived its topic and would receive none of the new topic's messages.
                 self._delete_subscription()
-                self._create_subscription(shape)
+                self._create_subscription(spec)
 
     def delete(self) -> None:
-        """Remove both. The topic goes first: without its subscription it would swallow what is sent to it."""
-        with calling("deleting the queue", self._project):
+        """Delete both, the topic first: a topic without subscription drops the messages sent to it."""
+        with translate_errors("deleting the queue", self._project):
             with suppress(api.NotFound):
                 self._publisher.delete_topic(request={"topic": self._where.topic}, retry=RETRY, timeout=_TIMEOUT)
             self._delete_subscription()
 
-    def is_there(self) -> bool:
-        """Whether the subscription exists and its topic does."""
-        with calling("looking for the queue", self._project):
+    def exists(self) -> bool:
+        """Return whether both subscription and topic exist."""
+        with translate_errors("checking the queue", self._project):
             try:
                 return self._is_attached(self._get())
             except api.NotFound:
                 return False
 
-    def require(self) -> None:
-        """Raises `NotFound` where the subscription does not exist."""
-        with calling("looking for the queue", self._project):
+    def check_exists(self) -> None:
+        """Raise `NotFoundError` when the subscription does not exist."""
+        with translate_errors("checking the queue", self._project):
             self._get()
 
     def seek_to_now(self) -> None:
-        """Have all messages acknowledged that were published before this moment, by this machine's clock."""
-        with calling("purging the queue", self._project):
+        """Acknowledge all messages published before now, by the clock of this machine."""
+        with translate_errors("purging the queue", self._project):
             self._subscriber.seek(
                 request={"subscription": self._where.subscription, "time": datetime.now(UTC)},
                 retry=RETRY,
                 timeout=_TIMEOUT,
             )
 
-    def _create_subscription(self, shape: Shape) -> None:
-        wanted: dict[str, Any] = {
+    def _create_subscription(self, spec: QueueSpec) -> None:
+        request: dict[str, Any] = {
             "name": self._where.subscription,
             "topic": self._where.topic,
-            "ack_deadline_seconds": shape.ack_deadline,
-            "message_retention_duration": shape.retention,
-            "labels": dict(shape.labels),
-            "enable_exactly_once_delivery": shape.exactly_once,
+            "ack_deadline_seconds": spec.ack_deadline,
+            "message_retention_duration": spec.retention,
+            "labels": dict(spec.labels),
+            "enable_exactly_once_delivery": spec.exactly_once,
         }
-        if shape.dead_letter_topic:
-            wanted["dead_letter_policy"] = {
-                "dead_letter_topic": shape.dead_letter_topic,
-                "max_delivery_attempts": shape.max_delivery_attempts,
+        if spec.dead_letter_topic:
+            request["dead_letter_policy"] = {
+                "dead_letter_topic": spec.dead_letter_topic,
+                "max_delivery_attempts": spec.max_delivery_attempts,
             }
-        self._subscriber.create_subscription(request=wanted, retry=RETRY, timeout=_TIMEOUT)
+        self._subscriber.create_subscription(request=request, retry=RETRY, timeout=_TIMEOUT)
 
     def _delete_subscription(self) -> None:
         with suppress(api.NotFound):
@@ -174,13 +175,13 @@ class Wire:
     # Messages
 
     def publish(self, messages: Sequence[Any]) -> dict[int, ProviderError]:
-        """Send messages that fit into one request; returns those that were not sent, by index.
+        """Publish messages that fit into one request; return the failures by index.
 
-        A failure of the connection or the service concerns all of them, a refusal only those that are refused.
+        A connection or service failure concerns all messages, a refusal only the refused ones.
         """
         request = _PAYLOADS["publish"](topic=self._where.topic, messages=messages)
         try:
-            with calling("sending to the queue", self._project):
+            with translate_errors("sending to the queue", self._project):
                 try:
                     self._publisher.publish(request=types.PublishRequest.wrap(request), retry=RETRY, timeout=_TIMEOUT)
                 except api.InvalidArgument:
@@ -194,49 +195,49 @@ class Wire:
             return dict.fromkeys(range(len(messages)), error)
         return {}
 
-    def begin_pull(self, count: int) -> Any:
-        """Ask for messages; returns the call, a `grpc.Future` whose result has ``received_messages``."""
+    def start_pull(self, count: int) -> Any:
+        """Start a pull; return the call, a `grpc.Future` whose result has ``received_messages``."""
         request = _PAYLOADS["pull"](subscription=self._where.subscription, max_messages=count)
         return self._pull.future(request, timeout=_LONG_PULL, metadata=self._metadata)
 
-    def begin_release(self, ack_ids: Sequence[str]) -> None:
-        """Give messages back without waiting for the answer; where it fails, their lease ends by itself."""
+    def start_release(self, ack_ids: Sequence[str]) -> None:
+        """Release messages without waiting for the response; after a failure their lease expires."""
         request = _PAYLOADS["modify"](subscription=self._where.subscription, ack_ids=ack_ids, ack_deadline_seconds=0)
         call = self._modify.future(request, timeout=_TIMEOUT, metadata=self._metadata)
-        # gRPC cancels a call that nobody refers to.
+        # gRPC cancels a call without references.
         self._releases.add(call)
         call.add_done_callback(self._releases.discard)
 
     def acknowledge(self, ack_ids: Sequence[str]) -> list[str]:
-        """Remove messages, as many as fit into one request; returns the ack ids that Pub/Sub says have ended."""
+        """Acknowledge messages that fit into one request; return the ack ids whose lease had ended."""
 
-        def call(some: Sequence[str]) -> None:
-            request = _PAYLOADS["ack"](subscription=self._where.subscription, ack_ids=some)
+        def call(batch: Sequence[str]) -> None:
+            request = _PAYLOADS["ack"](subscription=self._where.subscription, ack_ids=batch)
             self._subscriber.acknowledge(request=types.AcknowledgeRequest.wrap(request), retry=RETRY, timeout=_TIMEOUT)
 
-        with calling("acknowledging messages", self._project):
-            return settle(call, ack_ids)
+        with translate_errors("acknowledging messages", self._project):
+            return call_batch(call, ack_ids)
 
     def modify(self, ack_ids: Sequence[str], seconds: int) -> list[str]:
-        """Let leases end so many seconds from now; otherwise as `acknowledge`."""
+        """Set the end of the leases to ``seconds`` from now; otherwise like `acknowledge`."""
 
-        def call(some: Sequence[str]) -> None:
+        def call(batch: Sequence[str]) -> None:
             request = _PAYLOADS["modify"](
-                subscription=self._where.subscription, ack_ids=some, ack_deadline_seconds=seconds
+                subscription=self._where.subscription, ack_ids=batch, ack_deadline_seconds=seconds
             )
             self._subscriber.modify_ack_deadline(
                 request=types.ModifyAckDeadlineRequest.wrap(request), retry=RETRY, timeout=_TIMEOUT
             )
 
-        with calling("extending leases", self._project):
-            return settle(call, ack_ids)
+        with translate_errors("extending leases", self._project):
+            return call_batch(call, ack_ids)
 
     def close(self) -> None:
         self._channel.close()
 
 
 def message(body: bytes, attributes: Mapping[str, str]) -> Any:
-    """A message as it is sent."""
+    """Return a message in the form that `publish` takes."""
     return _PAYLOADS["message"](data=body, attributes=attributes)
 
 

@@ -1,4 +1,4 @@
-"""The API's resources as the model's: machine types, instances, images. Pure."""
+"""Conversion of API resources (machine types, instances, images) to `cloud_tasks.model`. Pure."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from cloud_tasks.model import Architecture, Image, Instance, InstanceState, Inst
 from cloud_tasks_gcp.compute.families import boot_disk_types, family_of
 from cloud_tasks_gcp.compute.labels import DISK_LABEL, JOB_LABEL, TOKEN_LABEL, own_labels
 
-__all__ = ["OWN_IMAGES", "described_image", "described_instance", "described_types", "last_part"]
+__all__ = ["OWN_IMAGES", "last_part", "to_image", "to_instance", "to_instance_types"]
 
 OWN_IMAGES = "self"
-"""What `Image.owner` says of an image in the user's own project."""
+"""Value of `Image.owner` for images of the user's own project."""
 
 _PARTITION_GB = {"z3": 3000.0}
-_USUAL_PARTITION_GB = 375.0
-"""GiB of one local SSD partition ("About Local SSD disks": 375 GiB, on Z3 machines 3 TiB, 3,000 GiB usable)."""
+_DEFAULT_PARTITION_GB = 375.0
+"""Size of one local SSD partition in GiB ("About Local SSD disks": 375 GiB; Z3: 3 TiB, 3,000 GiB usable)."""
 
 _GONE = ("OBSOLETE", "DELETED")
 
@@ -33,7 +33,7 @@ _STATES: Mapping[str, InstanceState] = {
     "STOPPING": InstanceState.STOPPING,
     "SUSPENDING": InstanceState.STOPPING,
     "DEPROVISIONING": InstanceState.STOPPING,
-    # Both are there until somebody deletes them, and their disks are billed ("VM instance lifecycle").
+    # Stopped and suspended instances remain, with billed disks, until they are deleted ("VM instance lifecycle").
     "SUSPENDED": InstanceState.STOPPED,
     "STOPPED": InstanceState.STOPPED,
     "TERMINATED": InstanceState.STOPPED,
@@ -41,12 +41,12 @@ _STATES: Mapping[str, InstanceState] = {
 
 
 def last_part(url: str) -> str:
-    """``us-central1-a`` of ``https://…/zones/us-central1-a``."""
+    """Return the last path segment: ``us-central1-a`` of ``https://…/zones/us-central1-a``."""
     return url.rpartition("/")[2]
 
 
-def described_types(found: Iterable[tuple[str, sdk.MachineType]]) -> tuple[InstanceType, ...]:
-    """Machine types by name, each with all the zones that have it.
+def to_instance_types(found: Iterable[tuple[str, sdk.MachineType]]) -> tuple[InstanceType, ...]:
+    """Convert machine types, sorted by name, each with all its zones.
 
     Args:
         found: Zone and machine type, for each zone that lists it.
@@ -58,10 +58,10 @@ def described_types(found: Iterable[tuple[str, sdk.MachineType]]) -> tuple[Insta
             continue
         zones[machine_type.name].add(zone)
         types.setdefault(machine_type.name, machine_type)
-    return tuple(_described_type(types[name], tuple(sorted(zones[name]))) for name in sorted(types))
+    return tuple(_to_instance_type(types[name], tuple(sorted(zones[name]))) for name in sorted(types))
 
 
-def _described_type(machine_type: sdk.MachineType, zones: tuple[str, ...]) -> InstanceType:
+def _to_instance_type(machine_type: sdk.MachineType, zones: tuple[str, ...]) -> InstanceType:
     name, vcpus = machine_type.name, machine_type.guest_cpus
     family = family_of(name, vcpus)
     gpus = machine_type.accelerators[0] if machine_type.accelerators else None
@@ -73,7 +73,7 @@ def _described_type(machine_type: sdk.MachineType, zones: tuple[str, ...]) -> In
         memory_gb=machine_type.memory_mb / 1024,
         architecture=Architecture.ARM64 if arm else Architecture.X86_64,
         zones=zones,
-        local_ssd_gb=partitions * _PARTITION_GB.get(name.partition("-")[0], _USUAL_PARTITION_GB),
+        local_ssd_gb=partitions * _PARTITION_GB.get(name.partition("-")[0], _DEFAULT_PARTITION_GB),
         boot_disk_types=boot_disk_types(name, vcpus),
         cpu_family=family.cpu,
         cpu_rank=family.rank,
@@ -84,8 +84,8 @@ def _described_type(machine_type: sdk.MachineType, zones: tuple[str, ...]) -> In
     )
 
 
-def described_instance(instance: sdk.Instance) -> Instance:
-    """A listed instance; ``job_id`` is empty where it is not ours."""
+def to_instance(instance: sdk.Instance) -> Instance:
+    """Convert a listed instance; ``job_id`` is empty for an unmanaged one."""
     labels = dict(instance.labels)
     job_id = labels.get(JOB_LABEL, "")
     spot = instance.scheduling.provisioning_model == "SPOT" or instance.scheduling.preemptible
@@ -96,7 +96,7 @@ def described_instance(instance: sdk.Instance) -> Instance:
         instance_type=last_part(instance.machine_type),
         zone=last_part(instance.zone),
         purchase=Purchase.SPOT if spot else Purchase.ON_DEMAND,
-        created_at=_moment(instance.creation_timestamp) or datetime.now(UTC),
+        created_at=_parse_time(instance.creation_timestamp) or datetime.now(UTC),
         client_token=labels.get(TOKEN_LABEL, ""),
         boot_disk_type=labels.get(DISK_LABEL, ""),
         labels=own_labels(labels) if job_id else labels,
@@ -112,8 +112,8 @@ def _address(instance: sdk.Instance) -> str:
     return str(instance.network_interfaces[0].network_i_p) if instance.network_interfaces else ""
 
 
-def described_image(image: sdk.Image, project: str, *, own: bool) -> Image:
-    """An image of a project; ``own`` where that is the user's."""
+def to_image(image: sdk.Image, project: str, *, own: bool) -> Image:
+    """Convert an image of a project; ``own`` for the user's project."""
     arm = image.architecture == "ARM64"
     return Image(
         name=image.name,
@@ -122,10 +122,10 @@ def described_image(image: sdk.Image, project: str, *, own: bool) -> Image:
         family=image.family,
         owner=OWN_IMAGES if own else project,
         description=image.description,
-        created_at=_moment(image.creation_timestamp),
+        created_at=_parse_time(image.creation_timestamp),
     )
 
 
-def _moment(text: str) -> datetime | None:
-    """RFC 3339 as the API writes it, in UTC."""
+def _parse_time(text: str) -> datetime | None:
+    """Parse an RFC 3339 timestamp of the API; return UTC, or None for an empty text."""
     return datetime.fromisoformat(text).astimezone(UTC) if text else None

@@ -1,4 +1,4 @@
-"""Pulls outlive the callers that began them."""
+"""`PullPool`: pulls outlive the callers that started them."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import grpc
 import pytest
 from google.api_core import exceptions as api
 
-from cloud_tasks_gcp.queue.pulls import Pulls
+from cloud_tasks_gcp.queue.pull_pool import PullPool
 
 
 @attrs.frozen
@@ -21,7 +21,7 @@ class Answer:
 
 
 class Refusal(grpc.RpcError, grpc.Call):
-    """What gRPC raises."""
+    """Error as gRPC raises it."""
 
     def __init__(self, status: grpc.StatusCode) -> None:
         super().__init__()
@@ -53,10 +53,10 @@ class Refusal(grpc.RpcError, grpc.Call):
 
 
 class Call:
-    """A call under way, as gRPC shows it, that ends when the test says so."""
+    """Running gRPC call that finishes when the test says so."""
 
-    def __init__(self, asked: int) -> None:
-        self.asked = asked
+    def __init__(self, requested: int) -> None:
+        self.requested = requested
         self._callbacks: list[Callable[[Any], None]] = []
         self._answer: Sequence[str] = ()
         self._error: Exception | None = None
@@ -85,7 +85,7 @@ class Call:
         self._callbacks.append(callback)
 
     def plan(self, *messages: str) -> None:
-        """Answer when somebody looks."""
+        """Answer at the next call of `done`."""
         self._planned = messages
 
     def done(self) -> bool:
@@ -105,24 +105,24 @@ class Call:
 
 
 class Server:
-    """Keeps what was begun, and what came back."""
+    """Record of started pulls and returned messages."""
 
     def __init__(self) -> None:
         self.calls: list[Call] = []
-        self.back: list[str] = []
-        self.began = threading.Condition()
-        self.pulls = Pulls(self.begin, self.back.extend)
+        self.returned: list[str] = []
+        self.started = threading.Condition()
+        self.pulls = PullPool(self.begin, self.returned.extend)
 
-    def begin(self, asked: int) -> Call:
-        call = Call(asked)
-        with self.began:
+    def begin(self, requested: int) -> Call:
+        call = Call(requested)
+        with self.started:
             self.calls.append(call)
-            self.began.notify_all()
+            self.started.notify_all()
         return call
 
     def wait_for_call(self, number: int) -> Call:
-        with self.began:
-            assert self.began.wait_for(lambda: len(self.calls) >= number, timeout=20)
+        with self.started:
+            assert self.started.wait_for(lambda: len(self.calls) >= number, timeout=20)
         return self.calls[number - 1]
 
 
@@ -131,42 +131,42 @@ def server() -> Server:
     return Server()
 
 
-def test_a_caller_gets_what_its_pull_brings(server: Server) -> None:
+def test_take_returns_messages_of_pull(server: Server) -> None:
     with ThreadPoolExecutor(1) as thread:
         taken = thread.submit(server.pulls.take, 5, 20.0)
         server.wait_for_call(1).answer("a", "b")
         assert taken.result(20) == ["a", "b"]
 
 
-def test_a_pull_that_one_caller_left_serves_the_next(server: Server) -> None:
+def test_take_adopts_running_pull(server: Server) -> None:
     assert server.pulls.take(5, 0.0) == []
     server.calls[0].plan("a")
     assert server.pulls.take(5, 20.0) == ["a"]
-    assert (len(server.calls), server.back) == (1, [])
+    assert (len(server.calls), server.returned) == (1, [])
 
 
-def test_what_comes_while_nobody_waits_is_given_back_at_once(server: Server) -> None:
+def test_take_gives_back_messages_without_waiting_caller(server: Server) -> None:
     assert server.pulls.take(5, 0.0) == []
     server.calls[0].answer("a", "b")
-    assert server.back == ["a", "b"]
+    assert server.returned == ["a", "b"]
     assert server.pulls.take(5, 0.0) == []
     assert len(server.calls) == 2
 
 
-def test_what_is_more_than_was_asked_for_is_given_back(server: Server) -> None:
+def test_take_gives_back_excess_messages(server: Server) -> None:
     assert server.pulls.take(5, 0.0) == []
     server.calls[0].plan("a", "b", "c")
     assert server.pulls.take(2, 20.0) == ["a", "b"]
-    assert (len(server.calls), server.back) == (1, ["c"])
+    assert (len(server.calls), server.returned) == (1, ["c"])
 
 
-def test_a_larger_wish_adds_to_what_is_under_way_and_there_are_never_more_than_four(server: Server) -> None:
+def test_take_adds_pulls_up_to_limit(server: Server) -> None:
     for count in range(1, 9):
         assert server.pulls.take(count, 0.0) == []
-    assert [call.asked for call in server.calls] == [1, 1, 1, 1]
+    assert [call.requested for call in server.calls] == [1, 1, 1, 1]
 
 
-def test_trouble_and_then_silence_is_trouble(server: Server) -> None:
+def test_take_raises_error_when_nothing_arrives_afterwards(server: Server) -> None:
     with ThreadPoolExecutor(1) as thread:
         taken = thread.submit(server.pulls.take, 1, 3.0)
         server.wait_for_call(1).fail(grpc.StatusCode.UNAVAILABLE)
@@ -175,7 +175,7 @@ def test_trouble_and_then_silence_is_trouble(server: Server) -> None:
             taken.result(20)
 
 
-def test_a_refusal_is_told_to_the_one_who_began_the_pull(server: Server) -> None:
+def test_take_raises_refusal_of_own_pull(server: Server) -> None:
     with ThreadPoolExecutor(1) as thread:
         taken = thread.submit(server.pulls.take, 1, 20.0)
         server.wait_for_call(1).fail(grpc.StatusCode.NOT_FOUND)
@@ -183,13 +183,13 @@ def test_a_refusal_is_told_to_the_one_who_began_the_pull(server: Server) -> None
             taken.result(20)
 
 
-def test_trouble_that_came_while_nobody_waited_is_forgotten(server: Server) -> None:
+def test_take_ignores_error_without_waiting_caller(server: Server) -> None:
     assert server.pulls.take(1, 0.0) == []
     server.calls[0].fail(grpc.StatusCode.NOT_FOUND)
     assert server.pulls.take(1, 0.0) == []
 
 
-def test_passing_trouble_is_tried_again_within_the_wait(server: Server) -> None:
+def test_take_retries_transient_error(server: Server) -> None:
     with ThreadPoolExecutor(1) as thread:
         taken = thread.submit(server.pulls.take, 1, 20.0)
         server.wait_for_call(1).fail(grpc.StatusCode.UNAVAILABLE)
@@ -197,10 +197,10 @@ def test_passing_trouble_is_tried_again_within_the_wait(server: Server) -> None:
         assert taken.result(20) == ["a"]
 
 
-def test_passing_trouble_that_lasts_is_told(server: Server) -> None:
+def test_take_raises_lasting_transient_error(server: Server) -> None:
     class Broken(Server):
-        def begin(self, asked: int) -> Call:
-            call = super().begin(asked)
+        def begin(self, requested: int) -> Call:
+            call = super().begin(requested)
             call.fail(grpc.StatusCode.UNAVAILABLE)
             return call
 
@@ -208,7 +208,7 @@ def test_passing_trouble_that_lasts_is_told(server: Server) -> None:
         Broken().pulls.take(1, 0.2)
 
 
-def test_the_end_of_a_pull_without_messages_is_no_error(server: Server) -> None:
+def test_take_continues_after_empty_pull(server: Server) -> None:
     with ThreadPoolExecutor(1) as thread:
         taken = thread.submit(server.pulls.take, 1, 20.0)
         server.wait_for_call(1).fail(grpc.StatusCode.DEADLINE_EXCEEDED)
@@ -216,7 +216,7 @@ def test_the_end_of_a_pull_without_messages_is_no_error(server: Server) -> None:
         assert taken.result(20) == ["a"]
 
 
-def test_closing_ends_the_pulls_and_those_who_wait(server: Server) -> None:
+def test_close_cancels_pulls_and_waiting_callers(server: Server) -> None:
     with ThreadPoolExecutor(1) as thread:
         taken = thread.submit(server.pulls.take, 1, 60.0)
         call = server.wait_for_call(1)

@@ -1,0 +1,128 @@
+"""Termination of instances and their disks.
+
+Invariants, each with a test:
+
+1. Only resources with the label of cloud-tasks are deleted.
+2. When `terminate_instances` returns, no instance and no disk of the given names exists, whatever its state was.
+3. Deletions run in parallel, and a failed one does not stop the others.
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
+from typing import Any, TypeVar
+
+import attrs
+from google.cloud import compute_v1 as sdk
+
+from cloud_tasks.errors import NotFoundError, ProviderError
+from cloud_tasks_gcp.compute.clients import ANSWER_TIMEOUT, Clients
+from cloud_tasks_gcp.compute.compute_errors import translate_errors
+from cloud_tasks_gcp.compute.labels import job_filter
+from cloud_tasks_gcp.compute.listing import all_disks, all_instances
+from cloud_tasks_gcp.compute.operations import operation_problem, wait_for_operation
+from cloud_tasks_gcp.compute.to_model import last_part
+
+__all__ = ["terminate_instances"]
+
+_TIMEOUT = timedelta(minutes=5)
+"""Time limit of a deletion: a guest may take 90 s to shut down ("Stop or restart a VM") before it."""
+_MAX_PARALLEL = 16
+
+_T = TypeVar("_T")
+
+_GONE_CODES = ("RESOURCE_NOT_FOUND", "NOT_FOUND")
+
+
+@attrs.frozen(kw_only=True)
+class _Resource:
+    """An instance or disk to delete."""
+
+    kind: str
+    """``instance`` or ``disk``."""
+    name: str
+    zone: str
+
+
+def terminate_instances(clients: Clients, project: str, names: Sequence[str]) -> None:
+    """Delete the managed instances of these names and their disks. Raise `ProviderError` when any may remain."""
+    requested = frozenset(names)
+    if not requested:
+        return
+    managed = job_filter(None)
+    instances = [each for each in all_instances(clients, project, managed) if each.name in requested]
+    _delete_all(clients, project, [_resource("instance", each) for each in instances])
+    # A boot disk outlives its instance when auto-delete was switched off or the instance was never created.
+    disks = [each for each in all_disks(clients, project, managed) if _belongs(each, requested)]
+    _delete_all(clients, project, [_resource("disk", each) for each in disks])
+
+
+def _belongs(disk: sdk.Disk, names: frozenset[str]) -> bool:
+    return disk.name in names and not disk.users
+
+
+def _resource(kind: str, resource: Any) -> _Resource:
+    return _Resource(kind=kind, name=resource.name, zone=last_part(resource.zone))
+
+
+def _delete_all(clients: Clients, project: str, resources: Iterable[_Resource]) -> None:
+    """Start all deletions, then wait for them: the total time is about that of the slowest."""
+    resources = tuple(resources)
+    if not resources:
+        return
+    with ThreadPoolExecutor(min(_MAX_PARALLEL, len(resources)), thread_name_prefix="gcp-delete") as threads:
+        started = list(
+            threads.map(lambda resource: _attempt(lambda: _start_deletion(clients, project, resource)), resources)
+        )
+        waits = threads.map(
+            lambda pair: _attempt(lambda: _await_deletion(clients, project, *pair)),
+            [
+                (resource, result)
+                for resource, result in zip(resources, started, strict=True)
+                if isinstance(result, sdk.Operation)
+            ],
+        )
+        problems = [result for result in (*started, *waits) if isinstance(result, ProviderError)]
+    if problems:
+        more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
+        transient = any(problem.transient for problem in problems)
+        raise ProviderError(f"{problems[0].message}{more}", transient=transient, hint=problems[0].hint) from problems[0]
+
+
+def _attempt(call: Callable[[], _T]) -> _T | ProviderError:
+    try:
+        return call()
+    except ProviderError as error:
+        return error
+
+
+def _start_deletion(clients: Clients, project: str, resource: _Resource) -> sdk.Operation | None:
+    """Start the deletion; return None when the resource does not exist."""
+    # A new request id per attempt: a repeated id returns the failed operation.
+    request_id = str(uuid.uuid4())
+    try:
+        with clients.acquire() as one, translate_errors(f"delete the {resource.kind} {resource.name}"):
+            if resource.kind == "disk":
+                disk = sdk.DeleteDiskRequest(
+                    project=project, zone=resource.zone, disk=resource.name, request_id=request_id
+                )
+                return one.disks.delete_unary(request=disk, timeout=ANSWER_TIMEOUT)
+            instance = sdk.DeleteInstanceRequest(
+                project=project, zone=resource.zone, instance=resource.name, request_id=request_id
+            )
+            return one.instances.delete_unary(request=instance, timeout=ANSWER_TIMEOUT)
+    except NotFoundError:
+        return None
+
+
+def _await_deletion(clients: Clients, project: str, resource: _Resource, operation: sdk.Operation) -> None:
+    """Wait for a deletion. Raise `ProviderError` when it failed."""
+    what = f"delete the {resource.kind} {resource.name}"
+    with clients.acquire() as one:
+        done = wait_for_operation(one, operation, project=project, zone=resource.zone, what=what, timeout=_TIMEOUT)
+    problem = operation_problem(done)
+    if problem is not None and problem.code not in _GONE_CODES and problem.status != 404:
+        raise ProviderError(f"cannot {what}: {problem.message or problem.code}", transient=True)
