@@ -1,9 +1,9 @@
-"""Whether an account has what launching instances needs. Looks, and tries a launch without effect; changes nothing.
+"""Doctor checks of an AWS account for launching instances. Read-only, apart from a dry-run launch.
 
 Invariants, each with a test:
 
-1. What is wrong is a finding with its remedy, never an exception.
-2. Nothing is created: the launch is a dry run ("DryRun" in the EC2 API reference), the security group is not made.
+1. A problem is reported as a finding with a suggested fix, never as an exception.
+2. No resource is created: the launch is a dry run ("DryRun" in the EC2 API reference) without a security group.
 """
 
 from __future__ import annotations
@@ -30,41 +30,41 @@ _PERMISSIONS = "cloud-tasks doctor --provider aws --policy"
 _PROBE_TYPE = "t3.micro"
 _ATTEMPTS = 3
 _QUOTAS = {"on-demand": "L-1216C47A", "spot": "L-34B43A08"}
-"""Of the standard families: "Amazon EC2 service quotas"."""
+"""Quotas of the standard instance families, by provisioning model ("Amazon EC2 service quotas")."""
 
 
 def check_compute(settings: AwsSettings, context: CheckContext) -> Iterator[Finding]:
-    """What was looked at, one finding each; what depends on something that is missing is left out."""
-    account = _look("credentials", "aws configure, or aws sso login", lambda: _account(settings, context))
+    """Yield one finding per check; a check whose prerequisite failed is skipped."""
+    account = _check("credentials", "run: aws configure, or aws sso login", lambda: _account(settings, context))
     yield account
     if not account.ok:
         return
-    region = _look("region", "name it with --region, or run.region", lambda: _zones(settings, context))
+    region = _check("region", "set --region or run.region", lambda: _zones(settings, context))
     yield region
     if not region.ok:
         return
     ec2 = _client(settings, context, "ec2")
     network = Network(ec2, settings)
-    yield _look("network", "aws ec2 create-default-vpc, or set aws.subnets", lambda: _subnets(network))
+    yield _check("network", "run: aws ec2 create-default-vpc, or set aws.subnets", lambda: _subnets(network))
     images = Images(ec2, lambda: _client(settings, context, "ssm"))
     found: list[BootImage] = []
 
     def image() -> str:
         found.append(images.resolve(None, Architecture.X86_64))
-        return f"the default image is {found[0].image_id}"
+        return f"default image: {found[0].image_id}"
 
-    yield _look("boot image", _PERMISSIONS, image)
+    yield _check("boot image", _PERMISSIONS, image)
     if found:
-        yield _look("launching", _PERMISSIONS, lambda: _dry_run(ec2, found[0]))
+        yield _check("launching", _PERMISSIONS, lambda: _dry_run(ec2, found[0]))
     yield _profile(settings, context)
     for purchase, code in _QUOTAS.items():
-        yield _look(f"{purchase} quota", _PERMISSIONS, partial(_quota, settings, context, code))
+        yield _check(f"{purchase} quota", _PERMISSIONS, partial(_quota, settings, context, code))
 
 
-def _look(subject: str, remedy: str, look: Callable[[], str]) -> Finding:
-    """The finding of one look; the remedy is told where it failed, after what the error itself advises."""
+def _check(subject: str, remedy: str, check: Callable[[], str]) -> Finding:
+    """Run one check and return its finding; the error's own hint takes precedence over ``remedy``."""
     try:
-        return Finding(ok=True, subject=subject, message=look())
+        return Finding(ok=True, subject=subject, message=check())
     except CloudTasksError as error:
         return Finding(ok=False, subject=subject, message=error.message, remedy=error.hint or remedy)
 
@@ -74,8 +74,8 @@ def _client(settings: AwsSettings, context: CheckContext, service: str) -> Any:
 
 
 def _account(settings: AwsSettings, context: CheckContext) -> str:
-    with translated("asking who we are"):
-        # The service of credentials answers in every region; this one is always there.
+    with translated("getting the caller identity"):
+        # STS has an endpoint in every region; us-east-1 is always enabled.
         caller = client(settings, "sts", context.region or "us-east-1", attempts=_ATTEMPTS).get_caller_identity()
     return f"{caller['Arn']} of account {caller['Account']}"
 
@@ -84,19 +84,19 @@ def _zones(settings: AwsSettings, context: CheckContext) -> str:
     ec2 = _client(settings, context, "ec2")
     with translated("listing the zones"):
         zones = ec2.describe_availability_zones()["AvailabilityZones"]
-    return f"{ec2.meta.region_name} has {len(zones)} zones"
+    return f"{ec2.meta.region_name}: {len(zones)} {'zone' if len(zones) == 1 else 'zones'}"
 
 
 def _subnets(network: Network) -> str:
     zones = sorted(network.zones())
     if not zones:
-        raise CloudTasksError("there is no subnet to connect instances to")
-    return f"there are subnets in {', '.join(zones)}"
+        raise CloudTasksError("no subnet found for instances")
+    return f"subnets in {', '.join(zones)}"
 
 
 def _dry_run(ec2: Any, image: BootImage) -> str:
     try:
-        with translated("trying a launch"):
+        with translated("dry-run launch"):
             tags = [{"ResourceType": kind, "Tags": [{"Key": "cloud-tasks-job", "Value": "doctor"}]} for kind in _TAGGED]
             try:
                 ec2.run_instances(
@@ -112,7 +112,7 @@ def _dry_run(ec2: Any, image: BootImage) -> str:
                     raise
     except CloudTasksError as error:
         raise CloudTasksError(error.message, hint=_PERMISSIONS) from error
-    return f"a launch of {_PROBE_TYPE} would be allowed"
+    return f"launching {_PROBE_TYPE} is allowed"
 
 
 _TAGGED = ("instance", "volume", "network-interface")
@@ -125,28 +125,28 @@ def _profile(settings: AwsSettings, context: CheckContext) -> Finding:
         return Finding(
             ok=False,
             subject=subject,
-            message="none is set: workers on instances have no access to SQS and S3",
-            remedy="make a role with the worker policy (doctor --policy), then set aws.instance_profile",
+            message="not set: workers on instances cannot access SQS and S3",
+            remedy="create a role with the worker policy (doctor --policy), then set aws.instance_profile",
         )
 
-    def look() -> str:
-        with translated("looking up the instance profile"):
+    def check() -> str:
+        with translated("getting the instance profile"):
             iam = client(settings, "iam", context.region or "us-east-1", attempts=_ATTEMPTS)
             profile = iam.get_instance_profile(InstanceProfileName=name.rpartition("/")[2])["InstanceProfile"]
         if not profile["Roles"]:
             raise CloudTasksError(f"{name} has no role")
         return f"{name} has the role {profile['Roles'][0]['RoleName']}"
 
-    return _look(subject, "aws iam add-role-to-instance-profile", look)
+    return _check(subject, "run: aws iam add-role-to-instance-profile", check)
 
 
 def _quota(settings: AwsSettings, context: CheckContext, code: str) -> str:
     quotas = _client(settings, context, "service-quotas")
-    with translated(f"asking for the quota {code}"):
+    with translated(f"getting the quota {code}"):
         quota = quotas.get_service_quota(ServiceCode="ec2", QuotaCode=code)["Quota"]
     if quota["Value"] < 1:
         raise CloudTasksError(
             f"{quota['QuotaName']} is 0 vCPUs",
-            hint=f"aws service-quotas request-service-quota-increase --service-code ec2 --quota-code {code}",
+            hint=f"run: aws service-quotas request-service-quota-increase --service-code ec2 --quota-code {code}",
         )
     return f"{quota['QuotaName']}: {quota['Value']:g} vCPUs"

@@ -1,7 +1,7 @@
-"""What the errors of SQS, S3 and the price list mean: passing trouble, something that is not there, or a mistake.
+"""Translation of SQS, S3 and price list errors: transient, not found, credentials, permissions or permanent.
 
-Codes: "Common Errors" and the error sections of the Amazon SQS, Amazon S3 and AWS Price List API references. What EC2
-answers is judged in `cloud_tasks_aws.compute.failures`. No botocore exception leaves this package.
+Codes: "Common Errors" and the error sections of the Amazon SQS, Amazon S3 and AWS Price List API references. EC2 errors
+are classified in `cloud_tasks_aws.compute.launch_errors`. No botocore exception leaves this package.
 """
 
 from __future__ import annotations
@@ -67,7 +67,7 @@ _ENCODED = re.compile(r"Encoded authorization failure message: \S+")
 
 @contextmanager
 def calling(doing: str) -> Iterator[None]:
-    """Turn what botocore raises inside into a `ProviderError` that begins with ``doing``."""
+    """Translate botocore exceptions into a `ProviderError` whose message starts with ``action``."""
     try:
         yield
     except (ClientError, BotoCoreError) as error:
@@ -77,33 +77,36 @@ def calling(doing: str) -> Iterator[None]:
 
 
 def not_understood(doing: str, error: ResponseParserError) -> ProviderError:
-    """Somebody in between answered: a proxy, a login page. It stands outside the SDK's tree of errors."""
-    text = f"{doing}: the answer is not one of AWS: {one_line(str(error))[:200]}"
-    return ProviderError(text, transient=True, hint="see whether a proxy is in between")
+    """Return the error for a response that is not AWS's, such as a proxy's login page.
+
+    `ResponseParserError` is outside botocore's exception hierarchy.
+    """
+    text = f"{doing}: invalid response from AWS: {one_line(str(error))[:200]}"
+    return ProviderError(text, transient=True, hint="check for a proxy between this machine and AWS")
 
 
 def code_of(error: BaseException) -> str:
-    """The service's code without its name space; the exception's own name where there is none."""
+    """Return the service's error code without its namespace, or the exception's class name."""
     if not isinstance(error, ClientError):
         return type(error).__name__
     answer = error.response.get("Error", {})
-    # SQS gives the short code apart, beside one of the older protocol.
+    # SQS also returns the code of its former query protocol, which is the documented one.
     code = str(answer.get("QueryErrorCode") or answer.get("Code") or "Unknown")
     return code.removeprefix("AWS.SimpleQueueService.")
 
 
 def is_passing(code: str) -> bool:
-    """Whether the same call may succeed a moment later."""
+    """Return whether the error with this code is temporary, so that a retry may succeed."""
     return code in _PASSING
 
 
 def meaning(doing: str, error: Exception) -> ProviderError:
-    """The error of ours that says what an error of botocore means."""
+    """Return the `ProviderError` for a botocore exception."""
     code = code_of(error)
     if isinstance(error, (NoCredentialsError, PartialCredentialsError, CredentialRetrievalError)):
         return ProviderError(
-            f"{doing}: there are no AWS credentials",
-            hint="run `aws configure` or set AWS_PROFILE; see: cloud-tasks doctor",
+            f"{doing}: no AWS credentials found",
+            hint="run `aws configure` or set AWS_PROFILE; check with: cloud-tasks doctor",
         )
     if not isinstance(error, ClientError):
         transient = isinstance(error, (ConnectionError, HTTPClientError))
@@ -112,14 +115,14 @@ def meaning(doing: str, error: Exception) -> ProviderError:
     if code in _ABSENT:
         return NotFoundError(text)
     if code in _CREDENTIALS:
-        return ProviderError(text, hint="the credentials are wrong or have expired; see: cloud-tasks doctor")
+        return ProviderError(text, hint="AWS credentials are invalid or expired; check with: cloud-tasks doctor")
     if code in _DENIED:
-        return ProviderError(text, hint="see which permissions are needed: cloud-tasks doctor --policy")
+        return ProviderError(text, hint="show the required permissions with: cloud-tasks doctor --policy")
     status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
     return ProviderError(text, transient=is_passing(code) or status >= 500 or status == 429)
 
 
 def one_line(text: str) -> str:
-    """A service's message as a part of ours."""
-    # The encoded part of a denial is kilobytes that nobody can read without asking AWS.
+    """Return a service's message as one line without a final full stop."""
+    # The encoded part of an authorization failure is kilobytes long and only AWS can decode it.
     return " ".join(_ENCODED.sub("", text).split()).rstrip(".")

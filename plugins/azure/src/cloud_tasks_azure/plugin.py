@@ -1,4 +1,4 @@
-"""What this distribution registers. Imports nothing that a command which does not use it would pay for."""
+"""Plugin registration. Imports of SDKs are deferred until a backend is opened."""
 
 from __future__ import annotations
 

@@ -1,10 +1,10 @@
-"""Machines of Amazon EC2 in one region.
+"""EC2 instances in one region.
 
 Invariants, each with a test:
 
 1. A listing is complete or raises.
-2. `launch` raises nothing but what says whether an instance may have been started.
-3. `terminate` ends what it can however many of the ids are unknown, and raises when one that is known may go on.
+2. `launch` raises only errors that state whether an instance may have been started.
+3. `terminate` terminates every known id despite unknown ids, and raises if a known instance may still run.
 """
 
 from __future__ import annotations
@@ -38,31 +38,31 @@ from cloud_tasks_aws.settings import AwsSettings
 
 __all__ = ["Ec2Compute"]
 
-_CONSOLE_LETTERS = 64 * 1024
+_CONSOLE_CHARACTERS = 64 * 1024
 _BATCH = 100
-"""Instances of one `TerminateInstances`: the API takes more, but one bad id makes the whole call fail."""
-_REGIONS_AT_ONCE = 8
-_OF_ANOTHER_TYPE = timedelta(days=1)
+"""Instances per `TerminateInstances` call: the API accepts more, but one invalid id fails the whole call."""
+_MAX_CONCURRENT_REGIONS = 8
+_WRONG_ARCHITECTURE_DELAY = timedelta(days=1)
 _ID = re.compile(r"i-[0-9a-f]{8,17}")
 
 
 class ClientMaker(Protocol):
-    """Makes the client of a service.
+    """Factory of boto3 clients.
 
     Args:
-        region: None: the one that was opened.
-        once: Whether its calls are made once, and not again when they fail in a way that may pass.
+        region: Region of the client; None for the opened one.
+        once: Whether calls are made once, without the SDK's retries.
     """
 
     def __call__(self, service: str, region: str | None = None, *, once: bool = False) -> Any: ...
 
 
 class Ec2Compute:
-    """The `Compute` of one region.
+    """`Compute` of one EC2 region.
 
     Args:
-        client: Makes the client of a service, of this region or the one named.
-        identity: Whose account, and which endpoint: what an answer in the cache belongs to.
+        client: Creates a client of a service, in this region or the given one.
+        identity: Account and endpoint that cached answers belong to.
     """
 
     def __init__(self, settings: AwsSettings, context: ComputeContext, *, client: ClientMaker, identity: str) -> None:
@@ -78,30 +78,30 @@ class Ec2Compute:
             self._ec2,
             self._once,
             self._network,
-            lambda: self._other("service-quotas"),
+            lambda: self._service("service-quotas"),
             own_groups=not settings.security_groups,
         )
         location = settings.script_location
-        self._scripts = None if location is None else LargeScripts(lambda: self._other("s3"), location)
-        self._images = Images(self._ec2, lambda: self._other("ssm"))
+        self._scripts = None if location is None else LargeScripts(lambda: self._service("s3"), location)
+        self._images = Images(self._ec2, lambda: self._service("ssm"))
         self._catalog = Catalog(self._ec2, region=self._region, identity=identity, cache_dir=context.cache_dir)
 
-    def _other(self, service: str) -> Any:
+    def _service(self, service: str) -> Any:
         with self._lock:
             if service not in self._others:
                 self._others[service] = self._client(service)
             return self._others[service]
 
-    # -- what there is -----------------------------------------------------------------------------------------------
+    # -- catalog -----------------------------------------------------------------------------------------------------
 
     def regions(self) -> Sequence[Region]:
         with translated("listing regions"):
             names = sorted(each["RegionName"] for each in self._ec2.describe_regions()["Regions"])
-        with ThreadPoolExecutor(_REGIONS_AT_ONCE) as threads:
-            return tuple(threads.map(self._describe_region, names))
+        with ThreadPoolExecutor(_MAX_CONCURRENT_REGIONS) as threads:
+            return tuple(threads.map(self._region_with_zones, names))
 
-    def _describe_region(self, name: str) -> Region:
-        """A region with its zones, which only the region itself can tell."""
+    def _region_with_zones(self, name: str) -> Region:
+        """Return a region with its zones, which only the region's own endpoint lists."""
         ec2 = self._ec2 if name == self._region else self._client("ec2", name)
         wanted = [{"Name": "zone-type", "Values": ["availability-zone"]}]
         with translated(f"listing the zones of {name}"):
@@ -119,7 +119,7 @@ class Ec2Compute:
         return tuple(attrs.evolve(each, zones=tuple(z for z in each.zones if z in usable)) for each in known)
 
     def headroom(self, offer: Offer) -> Headroom | None:
-        return headroom(self._ec2, self._other("service-quotas"), offer, self._catalog.instance_types())
+        return headroom(self._ec2, self._service("service-quotas"), offer, self._catalog.instance_types())
 
     # -- launching ---------------------------------------------------------------------------------------------------
 
@@ -141,7 +141,7 @@ class Ec2Compute:
         )
         return packed(script, elsewhere=None if self._scripts is None else self._scripts.starter)
 
-    # -- what runs ---------------------------------------------------------------------------------------------------
+    # -- listing and termination -------------------------------------------------------------------------------------
 
     def instances(
         self, job_id: str | None, *, include_terminated: bool = False, foreign: bool = False
@@ -154,7 +154,7 @@ class Ec2Compute:
             return tuple(found for page in pages for found in instances_in(page))
 
     def terminate(self, instance_ids: Sequence[str]) -> None:
-        # What is no id of EC2's is nothing of ours, and would make the call fail for the others.
+        # EC2 rejects the whole call for a malformed id; no instance has one.
         known = [each for each in dict.fromkeys(instance_ids) if _ID.fullmatch(each)]
         problems: list[ProviderError] = []
         for start in range(0, len(known), _BATCH):
@@ -167,7 +167,7 @@ class Ec2Compute:
             raise problems[0]
 
     def _terminate(self, ids: Sequence[str]) -> None:
-        """End these. One unknown id makes EC2 end none, so those it names are left out and the rest tried again."""
+        """Terminate these instances; EC2 rejects a call with an unknown id, so the ids it names are dropped."""
         left = list(ids)
         while left:
             try:
@@ -176,9 +176,9 @@ class Ec2Compute:
             except ClientError as error:
                 if not code_of(error).startswith("InvalidInstanceID"):
                     raise
-                named = ids_in(error) & set(left)
-                if named:
-                    left = [each for each in left if each not in named]
+                unknown = ids_in(error) & set(left)
+                if unknown:
+                    left = [each for each in left if each not in unknown]
                 elif len(left) == 1:
                     return
                 else:
@@ -190,8 +190,8 @@ class Ec2Compute:
         if not _ID.fullmatch(instance_id):
             return ""
         try:
-            with translated("reading the console"):
-                return self._console(instance_id)[-_CONSOLE_LETTERS:]
+            with translated("reading the console log"):
+                return self._console(instance_id)[-_CONSOLE_CHARACTERS:]
         except NotFoundError:
             return ""
 
@@ -199,7 +199,7 @@ class Ec2Compute:
         try:
             answer = self._ec2.get_console_output(InstanceId=instance_id, Latest=True)
         except ClientError as error:
-            # The latest output is had of Nitro types only; of others, what was kept at the boot.
+            # Only Nitro types return the latest output; the others return the output of the boot.
             if code_of(error) not in ("UnsupportedOperation", "InvalidParameterValue", "InvalidParameterCombination"):
                 raise
             answer = self._ec2.get_console_output(InstanceId=instance_id)
@@ -214,11 +214,11 @@ class Ec2Compute:
 
 @contextmanager
 def _wrong_architecture_refused() -> Iterator[None]:
-    """Turn an image of another architecture into a refusal of the instance type: another type may do."""
+    """Translate `WrongArchitectureError` into a refusal of the instance type: another type may match the image."""
     try:
         yield
     except WrongArchitectureError as error:
-        scope, away = RefusalScope.INSTANCE_TYPE, _OF_ANOTHER_TYPE
+        scope, delay = RefusalScope.INSTANCE_TYPE, _WRONG_ARCHITECTURE_DELAY
         raise LaunchRefusedError(
-            error.message, scope=scope, retry_after=away, reason="WrongArchitectureError", hint=error.hint
+            error.message, scope=scope, retry_after=delay, reason="WrongArchitectureError", hint=error.hint
         ) from error

@@ -1,4 +1,4 @@
-"""What EC2's error codes mean to a job: passing trouble, a refusal with a scope, or a mistake of ours or the user's.
+"""Translation of EC2 errors: transient, a refusal with its scope, or permanent.
 
 Codes: "Error codes for the Amazon EC2 API". No botocore exception leaves this package.
 """
@@ -21,68 +21,72 @@ from cloud_tasks_aws.failures import code_of, is_passing, meaning, not_understoo
 __all__ = ["QUOTAS", "UNTRIED", "code_of", "ids_in", "passing", "refused", "translated", "unknown_yet"]
 
 UNTRIED = "UnfulfillableCapacity"
-"""What a fleet says of an offer that it did not come to, or has no other word for."""
+"""Code that a fleet returns for an offer it did not try, or for which it has no other code."""
 
 _DENIED = frozenset({"UnauthorizedOperation", "AccessDenied", "AccessDeniedException"})
-_OF_A_GROUP = frozenset({"InvalidGroup.NotFoundError", "InvalidSecurityGroupID.NotFoundError"})
-_OF_A_TEMPLATE = ("InvalidLaunchTemplateName.NotFoundError", "InvalidLaunchTemplateId.")
-_OF_A_SETTING = ("InvalidGroup", "InvalidKeyPair", "InvalidSubnetID", "InvalidSecurityGroupID")
+_GROUP_NOT_FOUND = frozenset({"InvalidGroup.NotFound", "InvalidSecurityGroupID.NotFound"})
+_TEMPLATE_NOT_FOUND = ("InvalidLaunchTemplateName.NotFound", "InvalidLaunchTemplateId.")
+_SETTING_CODES = ("InvalidGroup", "InvalidKeyPair", "InvalidSubnetID", "InvalidSecurityGroupID")
 
 
 @attrs.frozen(kw_only=True)
 class _Refusal:
     scope: RefusalScope
-    away: timedelta
+    retry_after: timedelta
     hint: str = ""
 
 
-_NOW_AND_THEN = timedelta(minutes=5)
-"""Also for what a person has to mend: the job waits, costs nothing, and should go on soon after it was mended."""
-_LATER = timedelta(minutes=15)
+_SHORT = timedelta(minutes=5)
+"""Also for causes that a person has to fix: a waiting job costs nothing and should resume soon after the fix."""
+_MEDIUM = timedelta(minutes=15)
 _LONG = timedelta(hours=1)
-_FOR_GOOD = timedelta(days=1)
-_QUOTA_HINT = "ask for a higher quota in the Service Quotas console, or lower run.max_instances"
-_OFFER_FULL = _Refusal(scope=RefusalScope.OFFER, away=_NOW_AND_THEN)
-# A quota counts one way of buying, in one region: the other may still have room. Room comes back with every instance
-# that ends, so the wait is short.
-_QUOTA_FULL = _Refusal(scope=RefusalScope.REGION, away=_NOW_AND_THEN, hint=_QUOTA_HINT)
+_VERY_LONG = timedelta(days=1)
+_QUOTA_HINT = "request a higher quota in the Service Quotas console, or lower run.max_instances"
+_OFFER_FULL = _Refusal(scope=RefusalScope.OFFER, retry_after=_SHORT)
+# A quota counts one provisioning model in one region; the other model may have quota left. Each terminated instance
+# frees quota, so the delay is short.
+_QUOTA_FULL = _Refusal(scope=RefusalScope.REGION, retry_after=_SHORT, hint=_QUOTA_HINT)
 
 QUOTAS = frozenset({"InstanceLimitExceeded", "MaxSpotInstanceCountExceeded", "VcpuLimitExceeded"})
-"""Refusals by a quota of vCPUs, which counts some families only: see `cloud_tasks_aws.compute.quotas`."""
+"""Refusals by a vCPU quota, which counts certain families only: see `cloud_tasks_aws.compute.quotas`."""
 
 _REFUSALS: Mapping[str, _Refusal] = {
     UNTRIED: _OFFER_FULL,
     "ReservationCapacityExceeded": _OFFER_FULL,
-    "SpotMaxPriceTooLow": _Refusal(scope=RefusalScope.OFFER, away=_LATER),
-    # What a fleet says of a type that the zone does not have, where RunInstances says "Unsupported".
-    "InvalidFleetConfiguration": _Refusal(scope=RefusalScope.OFFER, away=_FOR_GOOD),
-    "Unsupported": _Refusal(scope=RefusalScope.OFFER, away=_FOR_GOOD),
-    "UnsupportedOperation": _Refusal(scope=RefusalScope.OFFER, away=_FOR_GOOD),
-    "InsufficientFreeAddressesInSubnet": _Refusal(scope=RefusalScope.ZONE, away=_LATER),
-    "InsufficientAddressCapacity": _Refusal(scope=RefusalScope.REGION, away=_LATER),
-    "InvalidAvailabilityZone": _Refusal(scope=RefusalScope.ZONE, away=_FOR_GOOD),
-    "InvalidInstanceType": _Refusal(scope=RefusalScope.INSTANCE_TYPE, away=_FOR_GOOD),
+    "SpotMaxPriceTooLow": _Refusal(scope=RefusalScope.OFFER, retry_after=_MEDIUM),
+    # Code of a fleet for a type that the zone does not offer, where RunInstances answers "Unsupported".
+    "InvalidFleetConfiguration": _Refusal(scope=RefusalScope.OFFER, retry_after=_VERY_LONG),
+    "Unsupported": _Refusal(scope=RefusalScope.OFFER, retry_after=_VERY_LONG),
+    "UnsupportedOperation": _Refusal(scope=RefusalScope.OFFER, retry_after=_VERY_LONG),
+    "InsufficientFreeAddressesInSubnet": _Refusal(scope=RefusalScope.ZONE, retry_after=_MEDIUM),
+    "InsufficientAddressCapacity": _Refusal(scope=RefusalScope.REGION, retry_after=_MEDIUM),
+    "InvalidAvailabilityZone": _Refusal(scope=RefusalScope.ZONE, retry_after=_VERY_LONG),
+    "InvalidInstanceType": _Refusal(scope=RefusalScope.INSTANCE_TYPE, retry_after=_VERY_LONG),
     "SpotInstanceCountLimitExceeded": _QUOTA_FULL,
     **dict.fromkeys(QUOTAS, _QUOTA_FULL),
-    # The whole account, and nothing that the job could do otherwise.
+    # Refusals of the whole account: no other offer can succeed.
     "PendingVerification": _Refusal(
-        scope=RefusalScope.ACCOUNT, away=_LATER, hint="the account is being verified by AWS; try again later"
+        scope=RefusalScope.ACCOUNT, retry_after=_MEDIUM, hint="AWS is verifying the account; try again later"
     ),
     "OptInRequired": _Refusal(
-        scope=RefusalScope.ACCOUNT, away=_LATER, hint="subscribe to the image on the AWS Marketplace, or choose another"
+        scope=RefusalScope.ACCOUNT,
+        retry_after=_MEDIUM,
+        hint="subscribe to the image on the AWS Marketplace, or choose another image",
     ),
-    "Blocked": _Refusal(scope=RefusalScope.ACCOUNT, away=_LONG, hint="the account is blocked; contact AWS Support"),
+    "Blocked": _Refusal(
+        scope=RefusalScope.ACCOUNT, retry_after=_LONG, hint="the account is blocked; contact AWS Support"
+    ),
     "AuthFailure.ServiceLinkedRoleCreationNotPermitted": _Refusal(
         scope=RefusalScope.REGION,
-        away=_LATER,
-        hint="create it once: aws iam create-service-linked-role --aws-service-name spot.amazonaws.com",
+        retry_after=_MEDIUM,
+        hint="create the role: aws iam create-service-linked-role --aws-service-name spot.amazonaws.com",
     ),
 }
 _INSTANCE_ID = re.compile(r"i-[0-9a-f]{8,17}")
 
 
 def _known(code: str) -> _Refusal | None:
-    """What a code is known to mean; new ones of the two kinds that there are many of are told by their form."""
+    """Return the refusal for a code, or None; unlisted capacity and quota codes are recognized by their form."""
     if code in _REFUSALS:
         return _REFUSALS[code]
     if code.startswith("Insufficient"):
@@ -93,30 +97,30 @@ def _known(code: str) -> _Refusal | None:
 
 
 def ids_in(error: ClientError) -> frozenset[str]:
-    """The instance ids that an error message names."""
+    """Return the instance ids in an error message."""
     return frozenset(_INSTANCE_ID.findall(_message(error)))
 
 
 def passing(error: BaseException) -> bool:
-    """Whether the same call may succeed a moment later. A refusal never counts, though EC2 answers some with a 5xx."""
+    """Return whether a retry may succeed. A refusal is never transient, although EC2 answers some with a 5xx status."""
     if isinstance(error, ClientError):
         return _known(code_of(error)) is None and meaning("", error).transient
     return isinstance(error, (HTTPClientError, ResponseParserError))
 
 
 def unknown_yet(error: BaseException, *, own_groups: bool) -> bool:
-    """Whether EC2 has no word yet of what was made a moment ago ("Eventual consistency", EC2 developer guide).
+    """Return whether EC2 does not know a just created resource yet ("Eventual consistency", EC2 developer guide).
 
     Args:
-        own_groups: Whether the security groups of a launch are ours; the user's are there, or are a mistake.
+        own_groups: Whether cloud-tasks created the security groups; a missing group of the user's is an error.
     """
     code = code_of(error)
-    return code.startswith(_OF_A_TEMPLATE) or (own_groups and code in _OF_A_GROUP)
+    return code.startswith(_TEMPLATE_NOT_FOUND) or (own_groups and code in _GROUP_NOT_FOUND)
 
 
 @contextmanager
 def translated(doing: str) -> Iterator[None]:
-    """Turn what botocore raises inside into a `ProviderError` that begins with ``doing``."""
+    """Translate botocore exceptions into a `ProviderError` whose message starts with ``action``."""
     try:
         yield
     except (ClientError, BotoCoreError) as error:
@@ -126,47 +130,48 @@ def translated(doing: str) -> Iterator[None]:
 
 
 def refused(offer: Offer, error: ClientError) -> ProviderError:
-    """What a failed launch means: a `LaunchRefusedError`, or trouble that may pass and says nothing of the launch."""
+    """Return the error of a failed launch: `LaunchRefusedError`, or a transient error with unknown outcome."""
     code = code_of(error)
     name = f"{offer.instance_type.name} ({offer.purchase.value}) in {offer.zone}"
-    judged = _known(code) or _of_the_setup(code, _message(error))
-    if judged is not None:
-        return _refusal(name, error, judged)
-    meant = _translate(f"launching {name}", error)
-    if meant.transient:
-        return meant
-    # An error of the caller's side is an answer: nothing was started. Whether it is the type's fault is not known; to
-    # try the others costs a call each, to try none may cost the job.
-    return _refusal(name, error, _Refusal(scope=RefusalScope.INSTANCE_TYPE, away=_LATER, hint=meant.hint))
+    refusal = _known(code) or _of_the_setup(code, _message(error))
+    if refusal is not None:
+        return _refusal(name, error, refusal)
+    translated_error = _translate(f"launching {name}", error)
+    if translated_error.transient:
+        return translated_error
+    # A 4xx error is definite: nothing was started. The cause may be the type, so other types are tried: a call each
+    # costs less than a job that stops.
+    cause = _Refusal(scope=RefusalScope.INSTANCE_TYPE, retry_after=_MEDIUM, hint=translated_error.hint)
+    return _refusal(name, error, cause)
 
 
 def _of_the_setup(code: str, message: str) -> _Refusal | None:
-    """A refusal that a person has to mend, or that an image or a disk is the reason of."""
+    """Return the refusal caused by permissions, settings, the image or the disk, or None."""
     if code in _DENIED and "explicit deny" in message:
-        # Organizations forbid types, regions and ways of buying; what is not forbidden is still to be had.
-        hint = "a policy of the account or its organization forbids it"
-        return _Refusal(scope=RefusalScope.INSTANCE_TYPE, away=_LONG, hint=hint)
+        # Organizations deny types, regions and provisioning models; other offers may be allowed.
+        hint = "denied by a policy of the account or its organization"
+        return _Refusal(scope=RefusalScope.INSTANCE_TYPE, retry_after=_LONG, hint=hint)
     if code in _DENIED:
-        hint = "see what the controller may need: cloud-tasks doctor --policy"
-        return _Refusal(scope=RefusalScope.ACCOUNT, away=_NOW_AND_THEN, hint=hint)
+        hint = "show the required permissions with: cloud-tasks doctor --policy"
+        return _Refusal(scope=RefusalScope.ACCOUNT, retry_after=_SHORT, hint=hint)
     if "iamInstanceProfile" in message:
-        hint = "check aws.instance_profile: cloud-tasks doctor"
-        return _Refusal(scope=RefusalScope.ACCOUNT, away=_NOW_AND_THEN, hint=hint)
+        hint = "check aws.instance_profile with: cloud-tasks doctor"
+        return _Refusal(scope=RefusalScope.ACCOUNT, retry_after=_SHORT, hint=hint)
     if code.startswith("InvalidAMIID") or code in ("InvalidParameterCombination", "InvalidParameterValue"):
-        # The image or the disk does not fit this type; another type may do.
-        return _Refusal(scope=RefusalScope.INSTANCE_TYPE, away=_LONG)
-    if code.startswith(_OF_A_SETTING):
-        hint = "check security_groups, subnets and key_name of the section aws"
-        return _Refusal(scope=RefusalScope.ACCOUNT, away=_NOW_AND_THEN, hint=hint)
+        # Image or disk do not fit this type; another type may fit.
+        return _Refusal(scope=RefusalScope.INSTANCE_TYPE, retry_after=_LONG)
+    if code.startswith(_SETTING_CODES):
+        hint = "check aws.security_groups, aws.subnets and aws.key_name"
+        return _Refusal(scope=RefusalScope.ACCOUNT, retry_after=_SHORT, hint=hint)
     return None
 
 
 def _refusal(name: str, error: ClientError, known: _Refusal) -> LaunchRefusedError:
     code = code_of(error)
     return LaunchRefusedError(
-        f"EC2 will not start {name}: {code}: {_message(error)}",
+        f"EC2 refused to launch {name}: {code}: {_message(error)}",
         scope=known.scope,
-        retry_after=known.away,
+        retry_after=known.retry_after,
         reason=code,
         hint=known.hint,
     )
@@ -174,7 +179,7 @@ def _refusal(name: str, error: ClientError, known: _Refusal) -> LaunchRefusedErr
 
 def _translate(doing: str, error: ClientError | BotoCoreError) -> ProviderError:
     code = code_of(error)
-    if isinstance(error, ClientError) and code.endswith(".NotFoundError"):
+    if isinstance(error, ClientError) and code.endswith(".NotFound"):
         return NotFoundError(f"{doing}: {code}: {_message(error)}")
     return meaning(doing, error)
 

@@ -1,4 +1,4 @@
-"""Boot images: Canonical's by default, as AWS Systems Manager publishes them; or the user's.
+"""Boot images: Canonical's Ubuntu by default, as published in AWS Systems Manager, or the user's image.
 
 Sources: "Find an AMI" in the EC2 user guide (public parameters), and Canonical's page "Find Ubuntu images with the AWS
 Systems Manager" (its parameters and its account).
@@ -22,34 +22,34 @@ __all__ = ["BootImage", "Images", "WrongArchitectureError"]
 _DEFAULT_PARAMETER = "/aws/service/canonical/ubuntu/server/24.04/stable/current/{cpu}/hvm/ebs-gp3/ami-id"
 _CANONICAL = "099720109477"
 _OWNERS = ("self", "amazon", _CANONICAL)
-"""Whose images a bare name is looked for among."""
+"""Owners searched for an image name without an owner."""
 _SHOWN = (
     (_CANONICAL, "ubuntu/images/hvm-ssd*/ubuntu-*-server-*"),
     ("amazon", "al20*-ami-2*"),
     ("self", "*"),
 )
-_HINT = "name it `ami-…`, `/aws/service/…` (a public parameter), or [OWNER:]NAME with * for any letters"
+_HINT = "use `ami-…`, `/aws/service/…` (a public parameter), or [OWNER:]NAME with * as a wildcard"
 
 
 class WrongArchitectureError(InputError):
-    """The image is there, and boots other types."""
+    """The image exists for another architecture."""
 
 
 @attrs.frozen(kw_only=True)
 class BootImage:
-    """What a launch needs to know of an image."""
+    """The image properties that a launch needs."""
 
     image_id: str
     root_device: str
     size_gb: int
-    """Of its root volume: no volume may be smaller."""
+    """Size of the image's root volume: the minimum size of a boot disk."""
 
 
 class Images:
-    """The images of one region; each name is looked up once. Thread-safe.
+    """Images of one region; each name is looked up once. Thread-safe.
 
     Args:
-        ssm: Makes the client for public parameters, when one is asked for.
+        ssm: Creates the Systems Manager client when a public parameter is needed.
     """
 
     def __init__(self, ec2: Any, ssm: Any) -> None:
@@ -59,11 +59,11 @@ class Images:
         self._known: dict[tuple[str | None, Architecture], BootImage] = {}
 
     def resolve(self, name: str | None, architecture: Architecture) -> BootImage:
-        """The image of this name, the newest where there are several; None: the default of the architecture.
+        """Return the newest image of this name; None selects the default of the architecture.
 
         Raises:
-            InputError: There is none.
-            WrongArchitectureError: It is for another architecture.
+            InputError: No such image exists.
+            WrongArchitectureError: The image is for another architecture.
         """
         with self._lock:
             key = (name, architecture)
@@ -72,7 +72,7 @@ class Images:
             return self._known[key]
 
     def list(self) -> Sequence[Image]:
-        """Those of Canonical and Amazon that a job may want, and the account's own; newest first."""
+        """Return common Canonical and Amazon images and the account's own, newest first."""
         found: dict[str, Image] = {}
         for owner, pattern in _SHOWN:
             filters = [{"Name": "name", "Values": [pattern]}, {"Name": "state", "Values": ["available"]}]
@@ -101,22 +101,22 @@ class Images:
                 ],
             )
         if not found:
-            raise InputError(f'there is no image "{name}" for {architecture.value}', where="run.image", hint=_HINT)
+            raise InputError(f'image "{name}" not found for {architecture.value}', where="run.image", hint=_HINT)
         chosen = max(found, key=lambda each: str(each.get("CreationDate", "")))
         if chosen.get("Architecture") != architecture.value:
             raise WrongArchitectureError(
-                f'the image "{name}" is for {chosen.get("Architecture")}, not for {architecture.value}',
+                f'image "{name}" is for {chosen.get("Architecture")}, not for {architecture.value}',
                 where="run.image",
-                hint="choose another, or set run.architecture",
+                hint="choose another image, or set run.architecture",
             )
         return _boot_image(chosen)
 
     def _parameter(self, name: str) -> str:
-        with translated(f"looking up the image parameter {name}"):
+        with translated(f"getting the image parameter {name}"):
             return str(self._ssm().get_parameter(Name=name)["Parameter"]["Value"])
 
     def _describe(self, **arguments: Any) -> Sequence[Mapping[str, Any]]:
-        with translated("looking for images"):
+        with translated("listing images"):
             pages = self._ec2.get_paginator("describe_images").paginate(**arguments)
             return [image for page in pages for image in page["Images"]]
 
@@ -149,7 +149,7 @@ def _age(image: Image) -> datetime:
 
 
 def _without_namesakes(images: Sequence[Image]) -> Sequence[Image]:
-    """The first of each name, architecture and owner."""
+    """Return the first image of each name, architecture and owner."""
     found: dict[tuple[str, Architecture, str], Image] = {}
     for image in images:
         found.setdefault((image.name, image.architecture, image.owner), image)

@@ -1,4 +1,4 @@
-"""Checks of a launch request that need no call to AWS."""
+"""Local checks of a launch request, without a call to AWS."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from cloud_tasks_aws.settings import AwsSettings
 __all__ = ["check_launch"]
 
 _REGION = re.compile(r"[a-z]+(-[a-z]+)+-[0-9]+")
-"""The beginning of a zone's name, local zones included: ``us-west-2`` of ``us-west-2-lax-1a``."""
+"""Region part of a zone name, local zones included: ``us-west-2`` of ``us-west-2-lax-1a``."""
 
 
 def check_launch(settings: AwsSettings, request: LaunchRequest) -> None:
-    """Raise `InputError` where the boot disk cannot be made or the startup script is too long."""
+    """Raise `InputError` if the boot disk is invalid or the startup script is too long."""
     problem = disk_problem(request.offer.boot_disk)
     if problem:
         raise InputError(problem, where="run.boot_disk_types")

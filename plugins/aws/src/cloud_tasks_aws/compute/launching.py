@@ -1,9 +1,9 @@
-"""The arguments of `RunInstances` for a launch request. Names: "RunInstances" of the EC2 API reference.
+"""`RunInstances` arguments of a launch request. Names: "RunInstances" of the EC2 API reference.
 
 Invariants, each with a test:
 
-1. What ends an instance ends its bill: power-off terminates it, and its volumes and interfaces go with it.
-2. The metadata service answers only to those that hold a session token (IMDSv2).
+1. Power-off terminates the instance and deletes its volumes and network interfaces, so that billing stops.
+2. The metadata service requires a session token (IMDSv2).
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from cloud_tasks_aws.settings import AwsSettings
 __all__ = ["launch_arguments"]
 
 _HOP_LIMIT = 2
-"""How far the metadata service's answers travel: one more than the instance itself, for tasks in containers."""
+"""Network hops of metadata responses: one more than the instance itself, for tasks in containers."""
 
 
 def launch_arguments(
@@ -31,9 +31,9 @@ def launch_arguments(
     image: BootImage,
     interface: Mapping[str, Any],
 ) -> dict[str, Any]:
-    """What EC2 is asked for."""
+    """Return the arguments of `RunInstances`."""
     offer = request.offer
-    marks = tags(request)
+    resource_tags = tags(request)
     arguments: dict[str, Any] = {
         "ClientToken": request.client_token,
         "MinCount": 1,
@@ -55,7 +55,7 @@ def launch_arguments(
         },
         "InstanceInitiatedShutdownBehavior": "terminate",
         "TagSpecifications": [
-            {"ResourceType": kind, "Tags": marks} for kind in ("instance", "volume", "network-interface")
+            {"ResourceType": kind, "Tags": resource_tags} for kind in ("instance", "volume", "network-interface")
         ],
         **interface,
     }
@@ -65,7 +65,7 @@ def launch_arguments(
         key = "Arn" if settings.instance_profile.startswith("arn:") else "Name"
         arguments["IamInstanceProfile"] = {key: settings.instance_profile}
     if offer.purchase is Purchase.SPOT:
-        # No price of ours: the most is then the on-demand price, which is the user guide's advice.
+        # Without a maximum price the on-demand price is the limit, as the user guide recommends.
         spot = {"SpotInstanceType": "one-time", "InstanceInterruptionBehavior": "terminate"}
         arguments["InstanceMarketOptions"] = {"MarketType": "spot", "SpotOptions": spot}
     return arguments

@@ -1,7 +1,6 @@
-"""The instances of this system: how they are marked, and how EC2's description of one is read.
+"""Listing of instances: tags, filters, and conversion of EC2's descriptions.
 
-Invariant, with a test: what carries no mark of ours is shown only to those who ask for foreign machines, and belongs to
-no job.
+Invariant, with a test: an instance without the job tag belongs to no job and is listed only on request.
 """
 
 from __future__ import annotations
@@ -17,10 +16,10 @@ __all__ = ["JOB_TAG", "TOKEN_TAG", "filters", "instance", "instances_in", "tags"
 
 _PREFIX = "cloud-tasks-"
 JOB_TAG = f"{_PREFIX}job"
-"""The mark: whatever has this tag is ours, and its value says of which job."""
+"""Tag of every managed instance; its value is the job id."""
 _DISK_TAG = f"{_PREFIX}boot-disk"
 TOKEN_TAG = f"{_PREFIX}token"
-"""The client token of the launch request: what EC2 itself shows of an instance of a fleet is another."""
+"""Client token of the launch request; the ``ClientToken`` of a fleet's instance is EC2's own."""
 
 _STATES = {
     "pending": InstanceState.STARTING,
@@ -35,7 +34,7 @@ _LIVING = [name for name, state in _STATES.items() if state is not InstanceState
 
 
 def tags(request: LaunchRequest) -> list[dict[str, str]]:
-    """The tags of an instance and of all that is made with it."""
+    """Return the tags of an instance and of the resources created with it."""
     values = {
         "Name": f"cloud-tasks {request.job_id}",
         JOB_TAG: request.job_id,
@@ -47,46 +46,46 @@ def tags(request: LaunchRequest) -> list[dict[str, str]]:
 
 
 def filters(job_id: str | None, *, include_terminated: bool, foreign: bool) -> list[dict[str, Any]]:
-    """The filters of `DescribeInstances` for a listing."""
-    wanted: list[dict[str, Any]] = []
+    """Return the `DescribeInstances` filters of a listing."""
+    result: list[dict[str, Any]] = []
     if job_id is not None:
-        wanted.append({"Name": f"tag:{JOB_TAG}", "Values": [_literal(job_id)]})
+        result.append({"Name": f"tag:{JOB_TAG}", "Values": [_literal(job_id)]})
     elif not foreign:
-        wanted.append({"Name": "tag-key", "Values": [JOB_TAG]})
+        result.append({"Name": "tag-key", "Values": [JOB_TAG]})
     if not include_terminated:
-        wanted.append({"Name": "instance-state-name", "Values": _LIVING})
-    return wanted
+        result.append({"Name": "instance-state-name", "Values": _LIVING})
+    return result
 
 
 def _literal(value: str) -> str:
-    """Filter values have wildcards; a job id means itself."""
+    """Escape the wildcards of filter values."""
     return "".join(f"\\{letter}" if letter in "*?\\" else letter for letter in value)
 
 
 def instances_in(page: Mapping[str, Any]) -> Iterator[Instance]:
-    """The instances of one page of `DescribeInstances`."""
+    """Yield the instances of one page of `DescribeInstances`."""
     for reservation in page.get("Reservations", ()):
         for description in reservation.get("Instances", ()):
             yield instance(description)
 
 
 def instance(description: Mapping[str, Any]) -> Instance:
-    """One instance, as EC2 describes it."""
-    named = _tags(description.get("Tags", ()))
+    """Return the `Instance` of EC2's description."""
+    by_name = _tags(description.get("Tags", ()))
     created = description["LaunchTime"]
     return Instance(
         instance_id=description["InstanceId"],
-        job_id=named.get(JOB_TAG, ""),
+        job_id=by_name.get(JOB_TAG, ""),
         state=_STATES.get(description["State"]["Name"], InstanceState.RUNNING),
         instance_type=description["InstanceType"],
         zone=description["Placement"]["AvailabilityZone"],
         purchase=Purchase.SPOT if description.get("InstanceLifecycle") == "spot" else Purchase.ON_DEMAND,
         created_at=created if created.tzinfo is not None else created.replace(tzinfo=UTC),
-        client_token=named.get(TOKEN_TAG) or description.get("ClientToken", ""),
-        boot_disk_type=named.get(_DISK_TAG, ""),
+        client_token=by_name.get(TOKEN_TAG) or description.get("ClientToken", ""),
+        boot_disk_type=by_name.get(_DISK_TAG, ""),
         labels={
             name.removeprefix(_PREFIX): value
-            for name, value in named.items()
+            for name, value in by_name.items()
             if name.startswith(_PREFIX) and name not in (JOB_TAG, _DISK_TAG, TOKEN_TAG)
         },
         address=description.get("PublicIpAddress") or description.get("PrivateIpAddress") or "",

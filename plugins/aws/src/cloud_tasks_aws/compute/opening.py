@@ -1,4 +1,4 @@
-"""Opens the machines of a region."""
+"""Opening of the EC2 compute backend."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ _CONNECTIONS = 20
 
 @contextmanager
 def open_compute(settings: AwsSettings, context: ComputeContext) -> Iterator[Compute]:
-    """The machines of the context's region, or of the one that the SDK's own configuration names."""
+    """Open EC2 in the context's region, or in the SDK's configured region."""
 
-    def make(service: str, region: str | None = None, *, once: bool = False) -> Any:
+    def create_client(service: str, region: str | None = None, *, once: bool = False) -> Any:
         if once:
             return client(settings, service, region or context.region, connections=_CONNECTIONS, attempts=1)
         return client(settings, service, region or context.region, connections=_CONNECTIONS)
 
-    compute = Ec2Compute(settings, context, client=make, identity=_identity(settings))
+    compute = Ec2Compute(settings, context, client=create_client, identity=_identity(settings))
     try:
         yield compute
     finally:
@@ -34,7 +34,7 @@ def open_compute(settings: AwsSettings, context: ComputeContext) -> Iterator[Com
 
 
 def _identity(settings: AwsSettings) -> str:
-    """Whose account and which endpoint an answer belongs to, without asking anybody."""
+    """Return account and endpoint that cached answers belong to, without calling AWS."""
     parts = (
         settings.profile or os.environ.get("AWS_PROFILE", ""),
         settings.access_key or os.environ.get("AWS_ACCESS_KEY_ID", ""),

@@ -1,6 +1,7 @@
-"""Makes an idempotent call of EC2 again while it fails in a way that passes, without a word to the user.
+"""Retries of idempotent EC2 calls that fail with a transient error.
 
-tenacity, not stamina: a retry that succeeds is no news, and stamina warns of each for the whole process or not at all.
+tenacity, not stamina: stamina logs a warning for each retry of the whole process or for none, and a retry that succeeds
+is not worth a warning.
 """
 
 from __future__ import annotations
@@ -21,32 +22,32 @@ from tenacity import (
 from cloud_tasks_aws.compute.failures import passing
 from cloud_tasks_aws.failures import code_of
 
-__all__ = ["patiently"]
+__all__ = ["retry_call"]
 
 log = structlog.get_logger()
 
-_ATTEMPTS = 6
-_SECONDS = 45.0
-"""For all attempts of one call together: what was just made is known everywhere long before."""
-_FIRST_PAUSE = 0.5
-_LONGEST_PAUSE = 10.0
+_MAX_ATTEMPTS = 6
+_TIMEOUT = 45.0
+"""Seconds for all attempts of one call; new resources are visible long before."""
+_INITIAL_BACKOFF = 0.5
+_MAX_BACKOFF = 10.0
 
-_Answer = TypeVar("_Answer")
+_Result = TypeVar("_Result")
 
 
-def patiently(call: Callable[[], _Answer], *, again: Callable[[BaseException], bool] = passing) -> _Answer:
-    """The answer of ``call``, made again while ``again`` says so of its error; the last error is raised."""
+def retry_call(call: Callable[[], _Result], *, retryable: Callable[[BaseException], bool] = passing) -> _Result:
+    """Return the result of ``call``, repeated while its error is ``retryable``; raise the last error."""
     attempts = Retrying(
-        retry=retry_if_exception(again),
-        stop=stop_after_attempt(_ATTEMPTS) | stop_after_delay(_SECONDS),
-        wait=wait_random_exponential(multiplier=_FIRST_PAUSE, max=_LONGEST_PAUSE),
-        before_sleep=_tell,
+        retry=retry_if_exception(retryable),
+        stop=stop_after_attempt(_MAX_ATTEMPTS) | stop_after_delay(_TIMEOUT),
+        wait=wait_random_exponential(multiplier=_INITIAL_BACKOFF, max=_MAX_BACKOFF),
+        before_sleep=_log_retry,
         reraise=True,
     )
     return attempts(call)
 
 
-def _tell(state: RetryCallState) -> None:
-    # The code alone: arguments hold user data, and messages are for whoever gives up.
+def _log_retry(state: RetryCallState) -> None:
+    # The code only: arguments contain user data, and the message belongs to the final error.
     error = state.outcome.exception() if state.outcome is not None else None
-    log.debug("EC2 is asked again", reason=code_of(error) if error is not None else "", attempt=state.attempt_number)
+    log.debug("Retrying EC2 call", reason=code_of(error) if error is not None else "", attempt=state.attempt_number)

@@ -1,4 +1,4 @@
-"""How much of the account's quotas is left: each counts the vCPUs of some families ("Amazon EC2 service quotas")."""
+"""vCPU quotas of the account and their headroom; a quota counts certain families ("Amazon EC2 service quotas")."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ __all__ = ["counts_standard_families", "headroom", "limit_of", "quota_of"]
 
 @attrs.frozen(kw_only=True)
 class _Class:
-    """Families that share a quota, and its code for each way of buying."""
+    """Instance families that share a quota, and the quota's code by provisioning model."""
 
     families: frozenset[str]
     on_demand: str
@@ -45,24 +45,24 @@ def _class(type_name: str) -> _Class | None:
     for each in _CLASSES:
         if letters in each.families:
             return each
-    # is4gen and im4gn count as I, by their first letter; so would a new one of the standard families.
+    # is4gen and im4gn count as I, by their first letter; new standard families would as well.
     standard = letters[:1] in _STANDARD.families and letters[:3] not in ("hpc", "mac")
     return _STANDARD if standard else None
 
 
 def quota_of(type_name: str, purchase: Purchase) -> str | None:
-    """The code of the quota that counts such instances; None where none of ours does."""
+    """Return the code of the quota that counts these instances, or None if it is unknown."""
     found = _class(type_name)
     return None if found is None else found.spot if purchase is Purchase.SPOT else found.on_demand
 
 
 def counts_standard_families(type_name: str) -> bool:
-    """Whether its quota is the one of nearly all types, so that where it is full little else is to be had."""
+    """Return whether the type counts against the standard quota, which nearly all types share."""
     return _class(type_name) is _STANDARD
 
 
 def limit_of(quotas: Any, offer: Offer) -> float | None:
-    """The vCPUs that the quota of such instances allows, used ones included; None where that may not be known."""
+    """Return the vCPU limit of the offer's quota, or None if it is unknown or may not be read."""
     quota = _quota(quotas, quota_of(offer.instance_type.name, offer.purchase))
     return None if quota is None else float(quota["Value"])
 
@@ -71,7 +71,7 @@ def _quota(quotas: Any, code: str | None) -> Mapping[str, Any] | None:
     if code is None:
         return None
     try:
-        with translated("asking for the quota"):
+        with translated("getting the quota"):
             found: Mapping[str, Any] = quotas.get_service_quota(ServiceCode="ec2", QuotaCode=code)["Quota"]
             return found
     except ProviderError as error:
@@ -81,7 +81,7 @@ def _quota(quotas: Any, code: str | None) -> Mapping[str, Any] | None:
 
 
 def headroom(ec2: Any, quotas: Any, offer: Offer, types: Iterable[InstanceType]) -> Headroom | None:
-    """How many more such instances the vCPU quota allows; None where that may not be known, or is not."""
+    """Return how many more instances the vCPU quota allows, or None if the quota is unknown or may not be read."""
     code = quota_of(offer.instance_type.name, offer.purchase)
     quota = _quota(quotas, code)
     if quota is None:
@@ -96,7 +96,7 @@ def headroom(ec2: Any, quotas: Any, offer: Offer, types: Iterable[InstanceType])
 
 
 def _living(ec2: Any) -> Iterable[Mapping[str, Any]]:
-    """Everything of the account that may count, whoever started it."""
+    """Return all instances of the account that may count against a quota."""
     with translated("listing instances"):
         pages = ec2.get_paginator("describe_instances").paginate(
             Filters=[{"Name": "instance-state-name", "Values": _LIVING}], PaginationConfig={"PageSize": 1000}

@@ -1,4 +1,4 @@
-"""Instance types as EC2 describes them, made into the model's. Shapes: "DescribeInstanceTypes", EC2 API reference."""
+"""Conversion of EC2 instance types. Shapes: "DescribeInstanceTypes", EC2 API reference."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _ARCHITECTURES = {"x86_64": Architecture.X86_64, "arm64": Architecture.ARM64}
 
 
 def needed_part(description: Mapping[str, Any]) -> dict[str, Any]:
-    """What `instance_type` reads of a description: the part that is worth keeping in a cache."""
+    """Return the part of a description that `instance_type` reads: the part to cache."""
     names = (
         "InstanceType",
         "SupportedUsageClasses",
@@ -31,11 +31,11 @@ def needed_part(description: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def instance_type(description: Mapping[str, Any], zones: Sequence[str]) -> InstanceType | None:
-    """The type, or None where a job cannot use it: no usual processor, no root volume on EBS, not to be had on demand.
+    """Return the `InstanceType`, or None if a job cannot use it: other architecture, no EBS root, no on-demand offer.
 
     Args:
         description: One element of ``InstanceTypes``.
-        zones: Where it is offered.
+        zones: Zones that offer the type.
     """
     processor = description.get("ProcessorInfo", {})
     architectures = [_ARCHITECTURES[a] for a in processor.get("SupportedArchitectures", ()) if a in _ARCHITECTURES]

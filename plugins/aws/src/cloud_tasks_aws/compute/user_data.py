@@ -1,12 +1,12 @@
-"""What an instance runs at its first boot: the job's script, with the ends of its life before it.
+"""User data of an instance: the job's startup script, preceded by the lines that end the instance.
 
-EC2 has no longest lifetime for an instance, but ends one that powers itself off: so the instance does that.
+EC2 has no maximum lifetime of an instance, but terminates one that powers itself off: the script does so.
 
 Invariants, each with a test:
 
-1. Our own lines, too, change nothing that the script could notice (`boot_script`).
-2. What is sent is at most 16 KiB ("Run commands when you launch an EC2 instance with user data input"), or there is a
-   clear error; compression keeps a script the same byte for byte.
+1. Added lines do not change the script's environment (`boot_script`).
+2. User data is at most 16 KiB ("Run commands when you launch an EC2 instance with user data input"), or `InputError` is
+   raised; compression preserves the script byte for byte.
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ MAX_BYTES = 16 * 1024
 
 
 def compose(script: str, *, region: str, max_lifetime: timedelta | None, is_chosen: bool = False) -> str:
-    """The script as the instance runs it.
+    """Return the script to run on the instance.
 
     Args:
-        script: The job's whole script.
-        region: Where the instance is: for an SDK that is told nothing else.
-        max_lifetime: After which the instance ends itself, whatever it does.
-        is_chosen: Whether EC2 chose its type and zone: the script is told which they are.
+        script: The job's startup script.
+        region: Region of the instance, exported for SDKs.
+        max_lifetime: Time after which the instance terminates itself.
+        is_chosen: Whether EC2 selected type and zone, which are then exported to the script.
     """
     return boot_script(
         script,
@@ -40,7 +40,7 @@ def compose(script: str, *, region: str, max_lifetime: timedelta | None, is_chos
     )
 
 
-# All in a shell of its own; where it cannot be had, the script takes the instance for the one that was asked for first.
+# Runs in a subshell; without a response, the worker assumes the type and zone of the request's own offer.
 _STARTED = (
     'export CLOUD_TASKS_STARTED="$( ( at="${AWS_EC2_METADATA_SERVICE_ENDPOINT:-http://169.254.169.254}"; '
     'at="${at%/}/latest"; token="$(curl -sf -m 5 -X PUT -H "X-aws-ec2-metadata-token-ttl-seconds: 60" '
@@ -50,13 +50,13 @@ _STARTED = (
 
 
 def packed(script: str, *, elsewhere: Callable[[str], bytes] | None = None) -> bytes:
-    """User data for a script: as it is, or compressed where that is needed; cloud-init reads both.
+    """Return the user data of a script: plain, or compressed if needed; cloud-init reads both.
 
     Args:
-        elsewhere: Puts a script that is too long even so to another place; returns user data that fetches it.
+        elsewhere: Stores a script that is too long even compressed and returns user data that downloads it.
 
     Raises:
-        InputError: It is too long, and there is no other place.
+        InputError: The script is too long and ``elsewhere`` is not given.
     """
     plain = script.encode()
     if len(plain) <= MAX_BYTES:
@@ -66,8 +66,8 @@ def packed(script: str, *, elsewhere: Callable[[str], bytes] | None = None) -> b
         return compressed
     if elsewhere is None:
         raise InputError(
-            f"the startup script has {len(plain)} bytes, {len(compressed)} compressed; EC2 takes {MAX_BYTES}",
+            f"startup script too long: {len(plain):,} bytes, {len(compressed):,} compressed; limit {MAX_BYTES:,}",
             where="run.startup_script",
-            hint="set aws.script_location to a place in S3, or let the script fetch its larger parts",
+            hint="set aws.script_location to an S3 location, or let the script download its larger parts",
         )
     return elsewhere(script)

@@ -1,4 +1,4 @@
-"""Whether prices can be had, for ``cloud-tasks doctor``. Changes nothing."""
+"""Doctor checks of prices. Read-only."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _POLICY = "cloud-tasks doctor --policy"
 
 
 def check_pricing(settings: AwsSettings, context: CheckContext) -> Iterator[Finding]:
-    """What was found about the price list, and about spot prices."""
+    """Yield the findings for the price list and for spot prices."""
     try:
         region = region_for(settings, context.region, context.zone)
     except CloudTasksError as error:
@@ -32,21 +32,21 @@ def _price_list(settings: AwsSettings, region: str) -> Finding:
     subject = "AWS price list"
     try:
         prices = client(settings, "pricing", pricing_region(region))
-        with calling("asking the price list"):
+        with calling("reading the price list"):
             prices.describe_services(ServiceCode="AmazonEC2", FormatVersion="aws_v1", MaxResults=1)
     except CloudTasksError as error:
         return Finding(ok=False, subject=subject, message=error.message, remedy=error.hint or _POLICY)
-    return Finding(ok=True, subject=subject, message=f"it can be read in {prices.meta.region_name}")
+    return Finding(ok=True, subject=subject, message=f"readable in {prices.meta.region_name}")
 
 
 def _spot(settings: AwsSettings, region: str) -> Finding:
     subject = "spot prices"
     try:
         ec2 = client(settings, "ec2", region)
-        with calling("asking for spot prices"):
+        with calling("reading spot prices"):
             ec2.describe_spot_price_history(
                 StartTime=datetime.now(UTC), ProductDescriptions=["Linux/UNIX"], MaxResults=5
             )
     except CloudTasksError as error:
         return Finding(ok=False, subject=subject, message=error.message, remedy=error.hint or _POLICY)
-    return Finding(ok=True, subject=subject, message=f"they can be read in {region}")
+    return Finding(ok=True, subject=subject, message=f"readable in {region}")

@@ -1,9 +1,9 @@
-"""Prices of EC2 instances, on demand and spot, with their boot disks.
+"""Prices of EC2 instances, on-demand and spot, with their boot disks.
 
 Invariants, each with a test:
 
-1. Prices are fetched, kept and renewed as `PriceCache` has it.
-2. What has no price is left out with a reason.
+1. Prices are fetched, cached and refreshed by `PriceCache`.
+2. An offer without a price is returned as `Unpriced` with the reason.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ _LETTERS = "abcdefghijklmnopqrstuvwxyz"
 
 
 class Ec2Pricing:
-    """The `Pricing` of one region. Thread-safe.
+    """`Pricing` of one AWS region. Thread-safe.
 
     Args:
-        region: Where the spot prices are, and what a request without a zone means.
-        clients: To be closed with this object.
+        region: Region of spot prices and of requests without a zone.
+        clients: Clients to close with this object.
     """
 
     def __init__(
@@ -54,7 +54,7 @@ class Ec2Pricing:
         code = self._code(request.zone)
         prices = self._on_demand.get(code)
         if prices is None:
-            return Unpriced(request=request, reason=f"there is no price list of {code}")
+            return Unpriced(request=request, reason=f"no price list for {code}")
         found = self._instance(request, prices)
         if isinstance(found, str):
             return Unpriced(request=request, reason=found)
@@ -67,7 +67,7 @@ class Ec2Pricing:
             zone=request.zone,
             purchase=request.purchase,
             boot_disk=request.boot_disk,
-            # EC2 has one price for the whole machine: memory, GPUs and local disks are part of it.
+            # EC2 has one price per instance, which includes memory, GPUs and local disks.
             price=PriceBreakdown(
                 cpu=instance, boot_disk=disk.size, boot_disk_iops=disk.iops, boot_disk_throughput=disk.throughput
             ),
@@ -75,19 +75,19 @@ class Ec2Pricing:
         )
 
     def _instance(self, request: OfferRequest, prices: ListPrices) -> tuple[Money, datetime] | str:
-        """The price of the machine alone and when it was told, or why there is none."""
+        """Return the price of the instance without its disk and the time it was fetched, or why there is none."""
         name = request.instance_type.name
         if request.purchase is Purchase.ON_DEMAND:
             price = prices.instances.get(name)
             if price is None:
-                return f"the price list of {prices.code} has no on-demand price in US dollars for {name}"
+                return f"price list of {prices.code}: no on-demand price in US dollars for {name}"
             return price, prices.fetched_at
         spot = self._spot.get(self._region)
         price = None if spot is None else spot.zones.get(request.zone, {}).get(name)
         if spot is None or price is None:
-            return f"there is no spot price for {name} in {request.zone or 'a region without a zone'}"
+            return f"no spot price for {name} in {request.zone or 'a region without a zone'}"
         return price, spot.fetched_at
 
     def _code(self, zone: str) -> str:
-        """A zone without its letter: the region, or the group of local zones, which has prices of its own."""
+        """Return the zone without its letter: the region, or the local zone group, which has its own prices."""
         return zone.rstrip(_LETTERS) if zone else self._region

@@ -1,4 +1,4 @@
-"""Puts the prices of a region together from settings and context."""
+"""Opening of the AWS pricing backend."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ __all__ = ["open_pricing"]
 
 @contextmanager
 def open_pricing(settings: AwsSettings, context: PricingContext) -> Iterator[Pricing]:
-    """The prices of the context's region; nothing is fetched before it is asked for."""
+    """Open the prices of the context's region; they are fetched when first needed."""
     region = region_for(settings, context.region, context.zone)
     price_list = client(settings, "pricing", pricing_region(region))
     ec2 = client(settings, "ec2", region)
-    # Which zone is called "a" differs between accounts.
+    # Zone letters map to different physical zones in each account.
     account = f"{ec2.meta.endpoint_url} {identity_of(settings)}"
     pricing = Ec2Pricing(
         region,

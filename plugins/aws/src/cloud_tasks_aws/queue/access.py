@@ -1,4 +1,4 @@
-"""Calls to the queue, wherever it is now."""
+"""Calls to the current generation of a queue."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ _T = TypeVar("_T")
 
 @attrs.frozen(kw_only=True)
 class Access:
-    """A boto3 client of SQS, and what knows where the queue is."""
+    """A boto3 SQS client and the generations of one queue."""
 
     client: Any
     generations: Generations
 
     def call(self, doing: str, call: Callable[[str], _T]) -> _T:
-        """Call with the queue's address; once more where it turns out that another generation took its place."""
+        """Call with the queue's URL; retry once if that generation was replaced in the meantime."""
         url = self.generations.current()
         try:
             with calling(doing):

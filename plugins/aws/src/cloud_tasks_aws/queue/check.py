@@ -1,4 +1,4 @@
-"""Whether SQS can be used as it is needed, for ``cloud-tasks doctor``. Makes nothing, changes nothing."""
+"""Doctor checks of SQS and of the bucket for large messages. Read-only."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _POLICY = "cloud-tasks doctor --policy"
 
 
 def check_queue(settings: AwsSettings, context: CheckContext) -> Iterator[Finding]:
-    """What was found about SQS, and about the bucket for large messages where there is one."""
+    """Yield the findings for SQS, and for the bucket for large messages if one is configured."""
     try:
         sqs = client(settings, "sqs", context.region)
         with calling("listing queues"):
@@ -36,13 +36,13 @@ def _bucket(settings: AwsSettings, context: CheckContext) -> Finding:
     subject = "bucket for large messages"
     try:
         s3: Any = client(settings, "s3", context.region)
-        with calling(f"looking for the bucket {bucket}"):
+        with calling(f"checking the bucket {bucket}"):
             s3.head_bucket(Bucket=bucket)
     except CloudTasksError as error:
         return Finding(
             ok=False,
             subject=subject,
             message=error.message,
-            remedy=error.hint or f"aws s3api create-bucket --bucket {bucket}",
+            remedy=error.hint or f"run: aws s3api create-bucket --bucket {bucket}",
         )
-    return Finding(ok=True, subject=subject, message=f"{bucket} is there")
+    return Finding(ok=True, subject=subject, message=f"{bucket} exists")

@@ -1,4 +1,4 @@
-"""Puts a queue together from settings and context."""
+"""Opening of an SQS queue."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ __all__ = ["open_queue", "shape_for"]
 
 _RETENTION = timedelta(days=14)
 _POLL_TIMEOUT = 35.0
-"""Seconds without an answer; above the twenty of the longest poll."""
+"""Seconds without a response; above the 20 s of the longest poll."""
 _MAX_BYTES = 1024 * 1024
 
 
@@ -32,12 +32,13 @@ def open_queue(
     shortest_poll: int = SHORTEST_POLL,
     clock: Callable[[], float] = since_boot,
 ) -> Iterator[Queue]:
-    """The queue of a name, which need not exist yet.
+    """Open the queue of a name, which need not exist yet.
 
     Args:
-        shortest_poll: Seconds that an empty answer takes at least; for stand-ins, which have one server, zero will do.
-        clock: Seconds that never go back, by which leases end.
+        shortest_poll: Minimum seconds of a receive call without messages; zero for emulators, which have one server.
+        clock: Monotonic time in seconds, by which leases end.
     """
+    # The caller's own threads make calls in addition to the pool's.
     # Besides those of the pool, threads of the caller come with calls of their own.
     connections = settings.queue_threads + 8
     sqs = client(settings, "sqs", context.region, connections=connections, read_timeout=_POLL_TIMEOUT)
@@ -61,7 +62,7 @@ def open_queue(
 
 
 def shape_for(context: QueueContext) -> QueueShape:
-    """What the queue is made with, if it has to be made: encrypted, with the longest retention, tagged as ours."""
+    """Return the attributes of a new queue: encrypted, with the longest retention, tagged with the job."""
     return QueueShape(
         fifo=context.exactly_once and not context.for_events,
         attributes={

@@ -1,9 +1,9 @@
-"""Acknowledges, releases and extends leases at SQS.
+"""Batched acknowledgement, release and extension of SQS leases.
 
 Invariants, each with a test:
 
-1. A lease belongs to the queue generation and the consumer that received it: settled elsewhere, it is lost.
-2. Trouble in one call does not lose what another one settled.
+1. A lease belongs to the queue generation and the consumer that received it; for any other it is lost.
+2. A failed call does not affect the leases settled by another call.
 """
 
 from __future__ import annotations
@@ -26,11 +26,11 @@ __all__ = ["Settler", "whole_seconds"]
 
 
 class Settler:
-    """Thread-safe.
+    """Settles leases. Thread-safe.
 
     Args:
-        book: What is held.
-        objects: Where messages over the limit are.
+        book: Leases of this consumer.
+        objects: Store of bodies over the size limit.
     """
 
     def __init__(self, access: Access, threads: Threads, book: LeaseBook, objects: ObjectStore | None) -> None:
@@ -43,8 +43,8 @@ class Settler:
         held, lost = self._book.split(lease_ids)
 
         def delete(url: str, some: Sequence[Mapping[str, Any]]) -> Mapping[str, Any]:
-            answer: Mapping[str, Any] = self._access.client.delete_message_batch(QueueUrl=url, Entries=some)
-            return answer
+            response: Mapping[str, Any] = self._access.client.delete_message_batch(QueueUrl=url, Entries=some)
+            return response
 
         return lost + self._settle(held, lambda each: {}, delete, "acknowledging", after=self._removed)
 
@@ -68,27 +68,27 @@ class Settler:
         return lost + self._settle(held, timeout, self._change, "releasing", after=self._forget)
 
     def extend(self, lease_ids: Sequence[str], *, lease: timedelta) -> Sequence[str]:
-        """`Queue.extend`; near twelve hours after its receipt a lease ends, whatever is asked for."""
+        """Implement `Queue.extend`; a lease ends twelve hours after receipt at the latest."""
         seconds = whole_seconds(min(lease, TRAITS.max_lease))
-        began = self._book.now()
+        started = self._book.now()
         held, lost = self._book.split(lease_ids)
         allowed = {each.handle: self._book.allowed(each, seconds) for each in held}
-        over = [each.handle for each in held if not allowed[each.handle]]
-        self._book.forget(over)
-        living = [each for each in held if allowed[each.handle]]
+        expired = [each.handle for each in held if not allowed[each.handle]]
+        self._book.forget(expired)
+        extendable = [each for each in held if allowed[each.handle]]
 
         def timeout(each: Held) -> Mapping[str, Any]:
             return {"VisibilityTimeout": allowed[each.handle]}
 
         def extended(done: Sequence[Held]) -> None:
             for each in done:
-                self._book.extended(each.handle, began + allowed[each.handle])
+                self._book.extended(each.handle, started + allowed[each.handle])
 
-        return lost + over + self._settle(living, timeout, self._change, "extending", after=extended)
+        return lost + expired + self._settle(extendable, timeout, self._change, "extending", after=extended)
 
     def _change(self, url: str, some: Sequence[Mapping[str, Any]]) -> Mapping[str, Any]:
-        answer: Mapping[str, Any] = self._access.client.change_message_visibility_batch(QueueUrl=url, Entries=some)
-        return answer
+        response: Mapping[str, Any] = self._access.client.change_message_visibility_batch(QueueUrl=url, Entries=some)
+        return response
 
     def _settle(
         self,
@@ -99,10 +99,10 @@ class Settler:
         *,
         after: Callable[[Sequence[Held]], None],
     ) -> list[str]:
-        """Do one thing to each lease; returns those that SQS calls lost.
+        """Apply one call to each lease and return the handles that SQS reported as lost.
 
         Args:
-            after: Told of the leases that it was done to, also when it could not be done to others.
+            after: Called with the settled leases, also if others failed.
         """
 
         def settle(chunk: Sequence[Held]) -> tuple[list[Held], list[str], ProviderError | None]:
@@ -116,10 +116,10 @@ class Settler:
                 return [], [each.handle for each in chunk], None
             except ProviderError as error:
                 return [], [], error
-            passing = [why for why in failed.values() if why.transient]
-            trouble = ProviderError(f"{doing} messages: {passing[0].code}", transient=True) if passing else None
-            lost = [chunk[int(key)].handle for key, why in failed.items() if not why.transient]
-            return [each for n, each in enumerate(chunk) if str(n) not in failed], lost, trouble
+            transient = [failure for failure in failed.values() if failure.transient]
+            error = ProviderError(f"{doing} messages: {transient[0].code}", transient=True) if transient else None
+            lost = [chunk[int(key)].handle for key, failure in failed.items() if not failure.transient]
+            return [each for n, each in enumerate(chunk) if str(n) not in failed], lost, error
 
         results = self._threads.map(settle, _by_queue(held))
         lost = [handle for _, some, _ in results for handle in some]
@@ -132,12 +132,12 @@ class Settler:
 
 
 def whole_seconds(lease: timedelta) -> int:
-    """As SQS counts: one at least."""
+    """Round a lease up to whole seconds, at least one."""
     return max(1, math.ceil(lease.total_seconds()))
 
 
 def _by_queue(held: Sequence[Held]) -> list[list[Held]]:
-    """In calls of ten, each for one queue."""
+    """Divide leases into calls of ten, each for one queue."""
     queues: dict[str, list[Held]] = {}
     for each in held:
         queues.setdefault(each.url, []).append(each)

@@ -1,4 +1,4 @@
-"""The queue itself, put together."""
+"""The SQS queue backend."""
 
 from __future__ import annotations
 
@@ -24,16 +24,16 @@ _DEPTHS = ("ApproximateNumberOfMessages", "ApproximateNumberOfMessagesNotVisible
 
 
 class SqsQueue:
-    """The `Queue` of one name. Thread-safe.
+    """`Queue` on SQS. Thread-safe.
 
     Args:
         client: A boto3 client of SQS.
-        generations: Knows where the queue is.
-        lease: The first lease of a received message.
-        threads: Shared by all calls of this object.
-        objects: Where messages over the limit go; None: they are refused.
-        shortest_poll: Seconds that an empty answer takes at least.
-        clock: By which leases end.
+        generations: Generations of the queue.
+        lease: First lease of a received message.
+        threads: Pool shared by all calls.
+        objects: Store of bodies over the size limit; None: they are refused.
+        shortest_poll: Minimum seconds of a receive call without messages.
+        clock: Monotonic time in seconds, by which leases end.
     """
 
     def __init__(
@@ -65,7 +65,7 @@ class SqsQueue:
             self._objects.remove(self._objects.keys())
 
     def purge(self) -> None:
-        # What is sent from now on may have its object already.
+        # Listed first: a message sent after the purge may already have its object.
         keys = self._objects.keys() if self._objects is not None else []
         self._access.generations.replace()
         if self._objects is not None:
@@ -75,16 +75,16 @@ class SqsQueue:
         return self._access.generations.exists()
 
     def depth(self) -> Depth:
-        """`Depth.in_flight` includes delayed messages: both figures together are all that the queue holds."""
+        """Return the depth; ``in_flight`` includes delayed messages, so that the sum is the whole queue."""
 
-        def ask(url: str) -> Mapping[str, str]:
-            answer = self._access.client.get_queue_attributes(QueueUrl=url, AttributeNames=list(_DEPTHS))
-            found: Mapping[str, str] = answer.get("Attributes") or {}
-            return found
+        def read(url: str) -> Mapping[str, str]:
+            response = self._access.client.get_queue_attributes(QueueUrl=url, AttributeNames=list(_DEPTHS))
+            attributes: Mapping[str, str] = response.get("Attributes") or {}
+            return attributes
 
-        found = self._access.call("asking for the depth of the queue", ask)
+        found = self._access.call("reading the depth of the queue", read)
         if not found.keys() >= set(_DEPTHS):
-            raise ProviderError("SQS did not tell the depth of the queue", transient=True)
+            raise ProviderError("reading the depth of the queue: SQS returned no depth", transient=True)
         visible, hidden, delayed = (int(found[name]) for name in _DEPTHS)
         return Depth(visible=visible, in_flight=hidden + delayed, exact=False, as_of=datetime.now(UTC))
 

@@ -1,11 +1,11 @@
-"""`AzureCompute`: the machines of one subscription in one region.
+"""Azure VMs of one subscription in one region.
 
 Invariants, each with a test:
 
-1. One client token makes one machine, whoever launches with it and however often: its name is made from the token, and
-   a creation is refused where the name is taken.
-2. Launches from several threads run side by side: nothing is held while one waits.
-3. A launch returns when the machine exists, or raises what the operation ended with, and has then removed what is left.
+1. A client token creates one VM, however often and by whichever process it is used: the VM's name contains the token,
+   and creation is refused if the name is taken.
+2. Launches from several threads run concurrently: no lock is held while one waits.
+3. A launch returns when the VM exists, or raises the error of its operation after deleting what was created.
 """
 
 from __future__ import annotations
@@ -53,13 +53,13 @@ __all__ = ["AzureCompute"]
 
 log = structlog.get_logger()
 
-_LAUNCH_PATIENCE = timedelta(minutes=10)
-_QUOTA_AGE = timedelta(seconds=30)
-_CATALOG_AGE = timedelta(hours=1)
+_LAUNCH_TIMEOUT = timedelta(minutes=10)
+_QUOTA_MAX_AGE = timedelta(seconds=30)
+_CATALOG_MAX_AGE = timedelta(hours=1)
 
 
 class AzureCompute:
-    """The `Compute` of one subscription. Thread-safe.
+    """`Compute` of one Azure subscription. Thread-safe.
 
     Args:
         clients: Closed with this object.
@@ -79,10 +79,10 @@ class AzureCompute:
         self._quotas: dict[str, tuple[datetime, Mapping[str, int]]] = {}
         self._group_of: dict[str, str] = {}
         self._key = settings.ssh_public_key or ""
-        self._touched: set[str] = set()
-        """Jobs whose machines this object started or ended: it looks after their networks."""
+        self._used_jobs: set[str] = set()
+        """Jobs whose instances this object launched or terminated: `close` deletes their unused networks."""
 
-    # -- what there is --
+    # -- catalog --
 
     def regions(self) -> Sequence[Region]:
         with mapped("list regions"):
@@ -94,19 +94,21 @@ class AzureCompute:
 
     def instance_types(self) -> Sequence[InstanceType]:
         if not self._region:
-            raise InputError("no region is given", hint="give --region or --zone; cloud-tasks list-regions shows them")
+            raise InputError(
+                "no region is set", hint="set --region or --zone; list regions with: cloud-tasks list-regions"
+            )
         sizes = self._sizes(self._region)
         if not sizes:
             raise InputError(
-                f'there is no region "{self._region}", or this subscription may use nothing there',
-                hint="cloud-tasks list-regions shows what there is",
+                f'region "{self._region}" not found, or without sizes available to this subscription',
+                hint="list regions with: cloud-tasks list-regions",
             )
         return tuple(size.instance_type for size in sizes.values())
 
     def _sizes(self, location: str) -> Mapping[str, Size]:
         with self._catalog_lock:
             known = self._catalogs.get(location)
-            if known is None or datetime.now(UTC) - known[0] > _CATALOG_AGE:
+            if known is None or datetime.now(UTC) - known[0] > _CATALOG_MAX_AGE:
                 with mapped(f"list the sizes of {location}"):
                     skus = tuple(self._clients.compute.resource_skus.list(filter=f"location eq '{location}'"))
                 known = self._catalogs[location] = (datetime.now(UTC), sizes_of(skus, location))
@@ -117,7 +119,7 @@ class AzureCompute:
         size = self._sizes(location).get(offer.instance_type.name)
         with self._quota_lock:
             known = self._quotas.get(location)
-            if known is None or datetime.now(UTC) - known[0] > _QUOTA_AGE:
+            if known is None or datetime.now(UTC) - known[0] > _QUOTA_MAX_AGE:
                 with mapped("read the subscription's quotas"):
                     usage = tuple(self._clients.compute.usage.list(location))
                 free = {str(each.name.value).lower(): each.limit - each.current_value for each in usage}
@@ -134,13 +136,13 @@ class AzureCompute:
             )
         location, name = location_of(request.offer.zone), instance_name(request)
         with self._lock:
-            self._touched.add(request.job_id)
+            self._used_jobs.add(request.job_id)
         try:
             return self._launch(request, self._networks.place(request.job_id, location), name)
         except ProviderError as error:
             if not problem_is_missing_place(error):
                 raise
-        # Somebody removed the group or the network since we saw them.
+        # The cached resource group or network was deleted.
         self._networks.forget(request.job_id)
         return self._launch(request, self._networks.place(request.job_id, location), name)
 
@@ -155,14 +157,14 @@ class AzureCompute:
         if found is None:
             return _ended(request, name)
         if _provisioning(found) == "failed":
-            # By an earlier call with this token, which did not live to remove it.
+            # Left by an earlier call with this token that ended before deleting it.
             self._discard(place.group, name)
-            raise ProviderError(f"cannot start {name}: an earlier attempt failed", transient=True)
+            raise ProviderError(f"cannot launch {name}: an earlier attempt failed", transient=True)
         return described_instance(found)
 
     def _create(self, request: LaunchRequest, place: Place, name: str) -> Any:
         body = self._body(request, place, name)
-        what = f"start {name}"
+        what = f"launch {name}"
         virtual_machines = self._clients.compute.virtual_machines
         from azure.core.exceptions import ResourceExistsError, ResourceModifiedError
 
@@ -173,7 +175,7 @@ class AzureCompute:
                         place.group, name, body, match_condition=MatchConditions.IfMissing
                     )
                 except (ResourceModifiedError, ResourceExistsError) as error:
-                    # It is there, by an earlier call whose answer was lost, or by one that runs beside this.
+                    # The VM exists: the response of an earlier call was lost, or a concurrent call created it.
                     if error.status_code != 412 and self._get(place.group, name) is None:
                         raise
                     return self._await(place.group, name)
@@ -183,9 +185,9 @@ class AzureCompute:
             raise
 
     def _finish(self, poller: Any, what: str) -> Any:
-        poller.wait(_LAUNCH_PATIENCE.total_seconds())
+        poller.wait(_LAUNCH_TIMEOUT.total_seconds())
         if not poller.done():
-            raise ProviderError(f"cannot {what}: it is still under way", transient=True)
+            raise ProviderError(f"cannot {what}: the operation is still running", transient=True)
         from azure.core.exceptions import ResourceNotFoundError
 
         try:
@@ -194,19 +196,20 @@ class AzureCompute:
             return None
 
     def _discard(self, group: str, name: str) -> None:
-        """Remove what a failed creation left; what cannot be removed now is listed, and ended as any other."""
+        """Delete what a failed creation left; what cannot be deleted now is listed and terminated like any instance."""
         try:
             if self._get(group, name) is not None:
                 remove_machine(self._clients, group, name)
         except ProviderError as error:
-            log.warning(f"What is left of {name} could not be removed yet: {error.message}")
+            log.warning(f"Cannot delete the rest of {name} yet: {error.message}")
 
     def _body(self, request: LaunchRequest, place: Place, name: str) -> Any:
-        machine = request.offer.instance_type
-        size = self._sizes(location_of(request.offer.zone)).get(machine.name)
+        instance_type = request.offer.instance_type
+        size = self._sizes(location_of(request.offer.zone)).get(instance_type.name)
         generations = size.generations if size is not None else frozenset({"V2"})
         group = f"/subscriptions/{self._clients.subscription}/resourceGroups/{place.group}"
         script = compose(
+            request.startup_script,
             request.startup_script,
             max_lifetime=request.max_lifetime,
             identity=self._settings.managed_identity,
@@ -217,7 +220,7 @@ class AzureCompute:
         return machine_body(
             request,
             self._settings,
-            image=self._images.reference(request.image, machine.architecture, generations),
+            image=self._images.reference(request.image, instance_type.architecture, generations),
             subnet=place.subnet,
             security_group=place.security_group,
             custom_data=packed(script),
@@ -230,7 +233,7 @@ class AzureCompute:
             return self._key
 
     def _get(self, group: str, name: str) -> Any:
-        """The machine, or None where there is none."""
+        """Return the VM, or None if it does not exist."""
         try:
             with mapped(f"read {name}"):
                 return self._clients.compute.virtual_machines.get(group, name)
@@ -238,15 +241,15 @@ class AzureCompute:
             return None
 
     def _await(self, group: str, name: str) -> Any:
-        """A machine that another call creates, once that is over; None where it is gone again."""
+        """Wait for a VM that another call creates and return it; None if it was deleted."""
         pause = threading.Event()
-        deadline = datetime.now(UTC) + _LAUNCH_PATIENCE
+        deadline = datetime.now(UTC) + _LAUNCH_TIMEOUT
         while True:
             found = self._get(group, name)
             if found is None or _provisioning(found) not in ("creating", "updating"):
                 return found
             if datetime.now(UTC) > deadline:
-                raise ProviderError(f"cannot start {name}: it is still under way", transient=True)
+                raise ProviderError(f"cannot launch {name}: the operation is still running", transient=True)
             pause.wait(self._settings.operation_poll_seconds)
 
     # -- listing --
@@ -260,12 +263,12 @@ class AzureCompute:
             self._group_of.update((str(each.name), group_of(each.id)) for each in found)
         return tuple(described_instance(each, states.get(str(each.id).lower(), "")) for each in found)
 
-    # -- ending and looking --
+    # -- termination and console --
 
     def terminate(self, instance_ids: Sequence[str]) -> None:
         if instance_ids and self._context.job_id:
             with self._lock:
-                self._touched.add(self._context.job_id)
+                self._used_jobs.add(self._context.job_id)
         remove(self._clients, instance_ids)
 
     def console_log(self, instance_id: str) -> str:
@@ -278,12 +281,12 @@ class AzureCompute:
         return read_console(self._clients, group, instance_id) if group is not None else ""
 
     def close(self) -> None:
-        """Remove the networks of jobs that this object worked on and that have no machine left; free connections."""
-        for job_id in sorted(self._touched):
+        """Delete the unused networks of jobs that this object worked on, and close connections."""
+        for job_id in sorted(self._used_jobs):
             try:
                 self._networks.remove_unused(job_id)
             except ProviderError as error:
-                log.warning(f"The network of job {job_id} is still there (it costs nothing): {error.message}")
+                log.warning(f"Cannot delete the network of job {job_id} (it costs nothing): {error.message}")
         self._clients.close()
 
 
@@ -292,7 +295,7 @@ def _provisioning(machine: Any) -> str:
 
 
 def _ended(request: LaunchRequest, name: str) -> Instance:
-    """What was started and is gone already."""
+    """Return the `Instance` of a VM that was created and is already deleted."""
     return Instance(
         instance_id=name,
         job_id=request.job_id,

@@ -1,6 +1,6 @@
-"""Resource Manager's machines as the model's. Pure.
+"""Conversion of Resource Manager's VMs. Pure.
 
-Invariant, with a test: a machine that may be billed is never described as terminated.
+Invariant, with a test: a VM that may be billed is never converted to a terminated instance.
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ _POWER: Mapping[str, InstanceState] = {
     "stopping": InstanceState.STOPPING,
     "deallocating": InstanceState.STOPPING,
     "deleting": InstanceState.STOPPING,
-    # Stopped is billed in full, deallocated for its disk ("States and billing status of Azure Virtual Machines").
+    # Stopped is billed in full, deallocated for the disk ("States and billing status of Azure Virtual Machines").
     "stopped": InstanceState.STOPPED,
     "deallocated": InstanceState.STOPPED,
 }
 _PROVISIONING: Mapping[str, InstanceState] = {
     "creating": InstanceState.STARTING,
     "deleting": InstanceState.STOPPING,
-    # What could not be made is there all the same until somebody deletes it.
+    # A VM whose creation failed exists until it is deleted.
     "failed": InstanceState.STOPPED,
     "canceled": InstanceState.STOPPED,
 }
@@ -38,25 +38,26 @@ _GROUP = re.compile(r"/resourceGroups/(?P<group>[^/]+)/", re.IGNORECASE)
 
 
 def described_instance(machine: Any, power: str = "") -> Instance:
-    """A listed machine; ``job_id`` is empty where it is not ours.
+    """Return the `Instance` of a VM; ``job_id`` is empty if it is unmanaged.
 
     Args:
-        power: Its power state, e.g. ``running``; empty where that is not known.
+        power: Power state, e.g. ``running``; empty if unknown.
     """
     tags = dict(machine.tags or {})
     job_id = tags.get(JOB_TAG, "")
-    told = machine.properties
+    properties = machine.properties
     numbers = machine.zones or []
-    size = told.hardware_profile.vm_size if told is not None and told.hardware_profile is not None else ""
-    priority = _text(told.priority) if told is not None else ""
+    has_size = properties is not None and properties.hardware_profile is not None
+    size = properties.hardware_profile.vm_size if has_size else ""
+    priority = _text(properties.priority) if properties is not None else ""
     return Instance(
         instance_id=str(machine.name),
         job_id=job_id,
-        state=_state(_text(told.provisioning_state) if told is not None else "", power),
+        state=_state(_text(properties.provisioning_state) if properties is not None else "", power),
         instance_type=_text(size),
         zone=zone_name(location_name(machine.location or ""), numbers[0] if numbers else None),
         purchase=Purchase.SPOT if priority in ("Spot", "Low") else Purchase.ON_DEMAND,
-        created_at=(told.time_created if told is not None else None) or datetime.now(UTC),
+        created_at=(properties.time_created if properties is not None else None) or datetime.now(UTC),
         client_token=tags.get(TOKEN_TAG, ""),
         boot_disk_type=tags.get(DISK_TAG, ""),
         labels=own_tags(tags) if job_id else tags,
@@ -72,9 +73,9 @@ def _state(provisioning: str, power: str) -> InstanceState:
 
 
 def power_state(machine: Any) -> str:
-    """``running`` of the status ``PowerState/running`` of a machine that was read with its status; else empty."""
-    told = machine.properties
-    view = told.instance_view if told is not None else None
+    """Return ``running`` from the status ``PowerState/running``; empty if the VM was read without its status."""
+    properties = machine.properties
+    view = properties.instance_view if properties is not None else None
     for status in (view.statuses if view is not None else None) or ():
         kind, _, value = str(status.code or "").partition("/")
         if kind == "PowerState":
@@ -83,7 +84,7 @@ def power_state(machine: Any) -> str:
 
 
 def group_of(resource_id: str) -> str:
-    """The resource group that an id names."""
+    """Return the resource group of a resource id."""
     match = _GROUP.search(resource_id)
     return match["group"] if match is not None else ""
 

@@ -1,10 +1,10 @@
-"""What an error of Resource Manager means: which launches to avoid, for how long, or whether to call again.
+"""Translation of Resource Manager errors: refusals with scope and delay, transient errors, permanent ones.
 
 Invariants, each with a test:
 
-1. No exception of the SDK leaves: each becomes a `ProviderError`, `NotFoundError` or `LaunchRefusedError`.
-2. A quota is refused as far as it reaches: a family of sizes, the region's cores, or spot.
-3. No address of a blob, no token and no header is in a message.
+1. No SDK exception leaves: each becomes a `ProviderError`, `NotFoundError` or `LaunchRefusedError`.
+2. A quota refusal has the scope of its quota: a family of sizes, the region's cores, or spot.
+3. Blob URLs, tokens and headers never appear in a message.
 
 Sources: "Resolve errors for SKU not available", "Resolve errors for resource quotas", "Troubleshoot allocation failures
 when you create or restart VMs", "Understand how Azure Resource Manager throttles requests", "Error codes for Azure Spot
@@ -35,48 +35,48 @@ _DAY = timedelta(days=1)
 
 @attrs.frozen(kw_only=True)
 class Problem:
-    """One error as Resource Manager tells it, from a response or from an operation that failed."""
+    """One error of Resource Manager, from a response or a failed operation."""
 
     code: str
-    """``SkuNotAvailable``; empty when not told."""
+    """``SkuNotAvailable``; empty if missing."""
     message: str
     status: int = 0
-    """Of the response: that of an operation's state is 200."""
+    """HTTP status of the response; 200 for the state of an operation."""
     retry_after: timedelta | None = None
-    """What the response asked for."""
+    """``Retry-After`` of the response."""
 
 
 def problem_of(error: sdk.HttpResponseError) -> Problem:
-    """The problem that a response told of."""
-    told: Mapping[str, Any] = {}
-    pause: timedelta | None = None
+    """Return the details of an HTTP error."""
+    content: Mapping[str, Any] = {}
+    delay: timedelta | None = None
     if error.response is not None:
         headers: Mapping[str, str] = getattr(error.response, "headers", {})
-        pause = _retry_after(headers.get("Retry-After"))
+        delay = _retry_after(headers.get("Retry-After"))
         try:
             body = json.loads(error.response.text())
-            told = body.get("error") or {}
+            content = body.get("error") or {}
         except (ValueError, AttributeError, LookupError, TypeError, OSError):
-            told = {}
-    code = str(told.get("code") or "")
-    message = str(told.get("message") or "")
-    for detail in _details(told):
-        # The outer code of a failed deployment is "Conflict" or "BadRequest"; the cause is inside.
+            content = {}
+    code = str(content.get("code") or "")
+    message = str(content.get("message") or "")
+    for detail in _details(content):
+        # The outer code of a failed deployment is "Conflict" or "BadRequest"; the cause is in the details.
         if detail.get("code") and code in _WRAPPERS:
             code, message = str(detail["code"]), str(detail.get("message") or message)
     return Problem(
         code=code,
         message=_line(message) or f"HTTP {error.status_code}",
         status=int(error.status_code or 0),
-        retry_after=pause,
+        retry_after=delay,
     )
 
 
 _WRAPPERS = ("", "BadRequest", "Conflict", "DeploymentFailed", "ResourceDeploymentFailure", "OperationFailed")
 
 
-def _details(told: Mapping[str, Any]) -> list[Mapping[str, Any]]:
-    details = told.get("details")
+def _details(content: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    details = content.get("details")
     return [each for each in details if isinstance(each, Mapping)] if isinstance(details, list) else []
 
 
@@ -88,7 +88,7 @@ def _line(text: str) -> str:
     return re.sub(r"https?://\S+", "", " ".join(text.split())).strip()[:400].rstrip(". ")
 
 
-# The codes, by what they mean. A pattern hits the code alone, unless it is looked for in the message.
+# Error codes by meaning. Patterns match the code, those named "…MESSAGE", FAMILY and SPOT the message.
 
 _STOCK_OUT = re.compile(
     r"(Zonal)?AllocationFailed|AllocationTimeout|OverconstrainedZonalAllocationRequest|OverconstrainedAllocationRequest"
@@ -112,7 +112,7 @@ _BUSY = re.compile(
 )
 _MISSING = re.compile(
     r"ResourceNotFound|ResourceGroupNotFound|InvalidResourceReference|ImageNotFound|PlatformImageNotFound|GalleryImageNotFound"
-    r"|NotFoundError|ParentResourceNotFound|SubnetNotFound"
+    r"|NotFound|ParentResourceNotFound|SubnetNotFound"
 )
 _UNFIT = re.compile(
     r"BadRequest\w*|InvalidParameter|PropertyChangeNotAllowed|OperationNotAllowed|.*NotSupported\w*|.*Incompatible\w*"
@@ -122,21 +122,21 @@ _UNFIT = re.compile(
 
 
 def refusal(problem: Problem) -> CloudTasksError:
-    """What a launch raises because of a problem."""
-    scope, pause, hint = _judge(problem)
+    """Return the error of a failed launch: `LaunchRefusedError`, or a transient error."""
+    scope, delay, hint = _judge(problem)
     if scope is None:
         return ProviderError(problem.message, transient=True)
     return LaunchRefusedError(
         problem.message,
         scope=scope,
-        retry_after=problem.retry_after or pause,
+        retry_after=problem.retry_after or delay,
         reason=problem.code or f"HTTP_{problem.status}",
         hint=hint,
     )
 
 
 def _judge(problem: Problem) -> tuple[RefusalScope | None, timedelta, str]:
-    """Scope (None: call again), time and advice. The most particular rule first."""
+    """Return scope (None: transient), delay and hint; specific rules first."""
     code, message, status = problem.code, problem.message, problem.status
     if _RATE.search(code) or status == 429:
         return RefusalScope.ACCOUNT, _MINUTE, ""
@@ -149,7 +149,7 @@ def _judge(problem: Problem) -> tuple[RefusalScope | None, timedelta, str]:
     if code == "LocationNotAvailableForResourceType" or "not a valid location" in message.lower():
         return RefusalScope.REGION, _DAY, ""
     if code in ("AvailabilityZoneNotSupported", "InvalidAvailabilityZone"):
-        return RefusalScope.ZONE, _DAY, "cloud-tasks list-regions --zones shows the zones that there are"
+        return RefusalScope.ZONE, _DAY, "list zones with: cloud-tasks list-regions --zones"
     if "QuotaExceeded" in code or (code == "OperationNotAllowed" and _QUOTA_MESSAGE.search(message)):
         return _quota(message)
     if _FORBIDDEN.fullmatch(code) or status in (401, 403):
@@ -160,16 +160,16 @@ def _judge(problem: Problem) -> tuple[RefusalScope | None, timedelta, str]:
 
 
 def _not_available(message: str) -> tuple[RefusalScope, timedelta, str]:
-    """A size that is short of machines now, or that the subscription may not have: the message tells which."""
+    """Return the refusal of a size without capacity, or not available to the subscription: the message differs."""
     if "capacity" in message.lower():
         return RefusalScope.OFFER, 10 * _MINUTE, ""
-    return RefusalScope.INSTANCE_TYPE, _HOUR, "exclude the type by instance_types, or choose another region"
+    return RefusalScope.INSTANCE_TYPE, _HOUR, "exclude the type with run.instance_types, or choose another region"
 
 
 def _quota(message: str) -> tuple[RefusalScope, timedelta, str]:
-    advice = "ask for more at Azure portal > Quotas, or wait until some is free"
+    advice = "request a higher quota in the Azure portal > Quotas, or wait until some is free"
     if _SPOT_QUOTA.search(message):
-        # One figure for all spot cores of a region; a smaller size of whatever family may still fit.
+        # One quota for all spot cores of a region: a smaller size of any family may still fit.
         return RefusalScope.REGION, 10 * _MINUTE, advice
     if _FAMILY.search(message):
         return RefusalScope.INSTANCE_TYPE, 10 * _MINUTE, advice
@@ -180,24 +180,24 @@ def _permission_advice(code: str) -> str:
     if "Registration" in code or "Registered" in code:
         return "run: az provider register --namespace Microsoft.Compute (and Microsoft.Network)"
     if "Policy" in code:
-        return "a policy of the organisation forbids it: ask its administrator, or see the azure settings"
+        return "a policy of the organization denies it: ask its administrator, or change the azure settings"
     if "Marketplace" in code or "Purchase" in code:
         return "accept the image's terms: az vm image terms accept --urn URN"
     if "Token" in code:
         return "run: az login"
-    return "see the roles that are needed: cloud-tasks doctor --policy"
+    return "show the required roles with: cloud-tasks doctor --policy"
 
 
 def _judge_invalid(problem: Problem) -> tuple[RefusalScope | None, timedelta, str]:
-    """A request that is wrong for this size, or for all."""
+    """Return the refusal of a request that is invalid for this size, or for every size."""
     code, text = problem.code, problem.message.lower()
     if "vmsize" in text or "vm size" in text or "hypervisor generation" in text or "architecture" in text:
-        return RefusalScope.INSTANCE_TYPE, _DAY, "choose another image, or exclude the type by instance_types"
+        return RefusalScope.INSTANCE_TYPE, _DAY, "choose another image, or exclude the type with run.instance_types"
     if "zone" in text and _UNFIT.search(code):
         return RefusalScope.OFFER, _DAY, ""
     if _MISSING.fullmatch(code) or problem.status in (400, 404):
-        # An image, network, identity or setting that is wrong spoils every launch.
-        return RefusalScope.ACCOUNT, _HOUR, "see the azure settings and `image`"
+        # An invalid image, network, identity or setting fails every launch.
+        return RefusalScope.ACCOUNT, _HOUR, "check run.image and the azure settings"
     if _UNFIT.fullmatch(code):
         return RefusalScope.INSTANCE_TYPE, _HOUR, ""
     return RefusalScope.OFFER, 5 * _MINUTE, ""
@@ -205,11 +205,11 @@ def _judge_invalid(problem: Problem) -> tuple[RefusalScope | None, timedelta, st
 
 @contextmanager
 def mapped(what: str, *, launching: bool = False) -> Iterator[None]:
-    """Turn what the SDK raises into this system's errors.
+    """Translate SDK exceptions.
 
     Args:
-        what: What was attempted, for the message: ``list machines``.
-        launching: Whether a refusal of it is a refused launch.
+        what: Action, for the message: ``list instances``.
+        launching: Whether a refusal becomes a `LaunchRefusedError`.
     """
     try:
         yield
@@ -227,7 +227,7 @@ def mapped(what: str, *, launching: bool = False) -> Iterator[None]:
             raise refusal(problem) from error
         raise _plain(what, problem) from error
     except (sdk.AzureError, ConnectionError, TimeoutError) as error:
-        # A lost connection's text quotes addresses; its kind is enough.
+        # The message of a connection error contains URLs; its type is enough.
         raise ProviderError(f"cannot {what}: {type(error).__name__}", transient=True) from error
 
 

@@ -1,6 +1,6 @@
-"""Images: the default for an architecture, well-known names, URNs, and ids of one's own.
+"""Boot images: the default of an architecture, well-known names, URNs, and ids of the user's images.
 
-A user may write a URN (``Canonical:ubuntu-24_04-lts:server:latest``), the short name of a well-known image
+``run.image`` is a URN (``Canonical:ubuntu-24_04-lts:server:latest``), the short name of a well-known image
 (``debian-12``), a resource id, or the name of a managed image in the subscription.
 """
 
@@ -25,7 +25,7 @@ DEFAULT_IMAGE = "ubuntu-24_04-lts"
 
 @attrs.frozen(kw_only=True)
 class _Offer:
-    """A publisher's offer with its plans for each kind of machine."""
+    """A publisher's offer with its plans by hypervisor generation and architecture."""
 
     publisher: str
     offer: str
@@ -64,14 +64,14 @@ _WELL_KNOWN: Mapping[str, _Offer] = {
         arm64="12-arm64",
     ),
 }
-"""Offers in the marketplace that cost nothing and bring cloud-init ("cloud-init support for virtual machines")."""
+"""Free marketplace offers with cloud-init ("cloud-init support for virtual machines")."""
 
 _URN = re.compile(r"[\w.-]+:[\w.-]+:[\w.-]+:[\w.-]+")
 _IDS = ("/subscriptions/", "/communitygalleries/", "/sharedgalleries/")
 
 
 class ImageShelf:
-    """The images that one subscription may use. Thread-safe; a name is looked up once."""
+    """Images available to one subscription; each name is looked up once. Thread-safe."""
 
     def __init__(self, clients: Clients) -> None:
         self._clients = clients
@@ -79,16 +79,16 @@ class ImageShelf:
         self._known: dict[str, str] = {}
 
     def all(self) -> tuple[Image, ...]:
-        """The well-known images, and the subscription's own."""
+        """Return the well-known images and the subscription's own."""
         return (*_well_known(), *map(_own, self._listed()))
 
     def reference(
         self, wanted: str | None, architecture: Architecture, generations: frozenset[str] = frozenset({"V2"})
     ) -> dict[str, str]:
-        """Return the image reference for what the user wrote. Raises `InputError` where there is no such image.
+        """Return the image reference of an image name; None selects the default. Raises `InputError` if not found.
 
         Args:
-            generations: Of the hypervisor, that the size can do.
+            generations: Hypervisor generations that the VM size supports.
         """
         name = wanted or DEFAULT_IMAGE
         known = _WELL_KNOWN.get(name.lower())
@@ -108,8 +108,8 @@ class ImageShelf:
         for image in self._listed():
             if str(image.name).lower() == name.lower():
                 return str(image.id)
-        hint = "cloud-tasks list-images shows what there is"
-        raise InputError(f'there is no image "{name}"', where="run.image", hint=hint)
+        hint = "list images with: cloud-tasks list-images"
+        raise InputError(f'image "{name}" not found', where="run.image", hint=hint)
 
     def _listed(self) -> tuple[Any, ...]:
         with mapped("list images"):
@@ -117,7 +117,7 @@ class ImageShelf:
 
 
 def image_reference(name: str) -> dict[str, str]:
-    """A URN or an id in the API's words."""
+    """Return the API's image reference of a URN or a resource id."""
     lower = name.lower()
     if lower.startswith("/communitygalleries/"):
         return {"communityGalleryImageId": name}
@@ -143,5 +143,5 @@ def _well_known() -> Iterator[Image]:
 
 
 def _own(image: Any) -> Image:
-    # Managed images have no architecture; those for Arm machines are in galleries ("Create an Azure Compute Gallery").
+    # Managed images have no architecture; Arm images are in galleries ("Create an Azure Compute Gallery").
     return Image(name=str(image.name), uri=str(image.id), architecture=Architecture.X86_64, owner="self")

@@ -1,4 +1,4 @@
-"""Checks of a launch request that need no call to Azure."""
+"""Local checks of a launch request, without a call to Azure."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from cloud_tasks_azure.settings import AzureSettings
 __all__ = ["check_launch"]
 
 _SUBSCRIPTION = "00000000-0000-0000-0000-000000000000"
-"""Stands for the subscription where the settings name none: as long as every other."""
+"""Placeholder of the length of every subscription id, if the settings have none."""
 _MANAGEMENT = "https://management.azure.com"
 
 
 def check_launch(settings: AzureSettings, request: LaunchRequest) -> None:
-    """Raise `InputError` where the boot disk cannot be made or the startup script is too long."""
+    """Raise `InputError` if the boot disk is invalid or the startup script is too long."""
     problem = disk_problem(request.offer.boot_disk)
     if problem:
         raise InputError(problem, where="run.boot_disk_types")

@@ -1,6 +1,6 @@
-"""Complete listings: machines with their power states, and whatever carries our tags, page by page.
+"""Complete listings: VMs with their power states, and resources with the job tag, page by page.
 
-Invariant, with a test: a listing of which a page failed raises; it is never shorter than the truth.
+Invariant, with a test: a listing with a failed page raises; a partial listing is never returned.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ __all__ = ["machines", "power_states", "tagged_groups", "tagged_resources"]
 
 
 def machines(clients: Clients, job_id: str | None, *, foreign: bool = False) -> tuple[Any, ...]:
-    """The machines of a job, or of all jobs (None), in every resource group; with ``foreign`` all there are.
+    """Return the VMs of a job, or of all jobs (None), in every resource group; with ``foreign`` also unmanaged ones.
 
-    The API cannot filter machines by tag, so that all of the subscription are read.
+    The API cannot filter VMs by tag, so all VMs of the subscription are listed.
     """
-    with mapped("list machines"):
+    with mapped("list instances"):
         found = tuple(clients.compute.virtual_machines.list_all())
     if foreign and job_id is None:
         return found
@@ -28,20 +28,20 @@ def machines(clients: Clients, job_id: str | None, *, foreign: bool = False) -> 
 
 
 def power_states(clients: Clients) -> dict[str, str]:
-    """``running``, ``stopped`` … by resource id in lower case, for all machines of the subscription."""
-    with mapped("list the machines' states"):
+    """Return power states by resource id in lower case, for all VMs of the subscription."""
+    with mapped("list power states"):
         found = tuple(clients.compute.virtual_machines.list_all(status_only="true"))
     return {str(each.id).lower(): power_state(each) for each in found}
 
 
 def tagged_resources(clients: Clients, job_id: str | None = None) -> tuple[Any, ...]:
-    """Everything that carries our tag: machines, disks, network interfaces, addresses, networks."""
-    with mapped("list what the jobs made"):
+    """Return the resources with the job tag: VMs, disks, network interfaces, addresses, networks."""
+    with mapped("list the resources of jobs"):
         return tuple(clients.resources.resources.list(filter=_filter(job_id)))
 
 
 def tagged_groups(clients: Clients, job_id: str | None = None) -> tuple[Any, ...]:
-    """The resource groups that were made for jobs."""
+    """Return the resource groups created for jobs."""
     with mapped("list resource groups"):
         return tuple(clients.resources.resource_groups.list(filter=_filter(job_id)))
 

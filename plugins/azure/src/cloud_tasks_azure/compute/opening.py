@@ -1,4 +1,4 @@
-"""Makes an `AzureCompute` from settings: credentials, subscription, endpoint."""
+"""Opening of the Azure compute backend."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ __all__ = ["open_compute"]
 
 @contextmanager
 def open_compute(settings: AzureSettings, context: ComputeContext) -> Iterator[AzureCompute]:
-    """Open Virtual Machines for one job, or for none. Raises `ProviderError` without a subscription."""
+    """Open Virtual Machines. Raises `ProviderError` without a subscription."""
     compute = AzureCompute(Clients(settings), settings, context)
     try:
         yield compute

@@ -1,10 +1,10 @@
-"""Ends machines with all that is theirs.
+"""Termination of instances: deletion of VMs and of the resources created with them.
 
 Invariants, each with a test:
 
-1. Only what carries this system's tag is ever deleted.
-2. When `remove` returns, no machine and no disk, network interface or address of those names is left.
-3. Deletions run side by side, and one that fails does not keep the others from being carried out.
+1. Only resources with the job tag are deleted.
+2. When `remove` returns, no VM, disk, network interface or address of the given names exists.
+3. Deletions run concurrently, and a failed one does not prevent the others.
 """
 
 from __future__ import annotations
@@ -25,41 +25,41 @@ from cloud_tasks_azure.compute.tags import INSTANCE_TAG
 
 __all__ = ["remove", "remove_machine"]
 
-_PATIENCE = timedelta(minutes=10)
-_AT_ONCE = 16
+_TIMEOUT = timedelta(minutes=10)
+_MAX_CONCURRENT = 16
 
 _KINDS = ("microsoft.network/networkinterfaces", "microsoft.network/publicipaddresses", "microsoft.compute/disks")
-"""Parts of a machine, in the order in which they let go of each other."""
+"""Resources created with a VM, in the order in which they can be deleted."""
 
 
 @attrs.frozen(kw_only=True)
 class _Victim:
-    """One resource to delete."""
+    """A resource to delete."""
 
     kind: str
-    """``microsoft.compute/virtualmachines`` or one of the parts."""
+    """``microsoft.compute/virtualmachines`` or one of `_KINDS`."""
     group: str
     name: str
 
 
 def remove(clients: Clients, names: Sequence[str]) -> None:
-    """Delete the machines of these names that are ours, and their parts. Raises when any may remain."""
-    wanted = frozenset(names)
-    if not wanted:
+    """Delete the managed VMs of these names and their resources. Raises `ProviderError` if any may remain."""
+    selected = frozenset(names)
+    if not selected:
         return
-    found = [each for each in machines(clients, None) if each.name in wanted]
+    found = [each for each in machines(clients, None) if each.name in selected]
     _delete_all(clients, [_machine(each) for each in found])
-    _remove_parts(clients, wanted)
+    _remove_parts(clients, selected)
 
 
 def remove_machine(clients: Clients, group: str, name: str) -> None:
-    """Delete one machine that could not be made, and its parts. Raises when any may remain."""
+    """Delete one VM whose creation failed, and its resources. Raises `ProviderError` if any may remain."""
     _delete_all(clients, [_Victim(kind="microsoft.compute/virtualmachines", group=group, name=name)])
     _remove_parts(clients, frozenset({name}))
 
 
 def _remove_parts(clients: Clients, names: frozenset[str]) -> None:
-    """Parts go with their machine, unless somebody told them not to, or the machine never came to be."""
+    """Delete resources left by a VM: it was never created, or their delete option was changed."""
     parts = [each for each in tagged_resources(clients) if (each.tags or {}).get(INSTANCE_TAG) in names]
     for kind in _KINDS:
         left = [_part(each) for each in parts if str(each.type).lower() == kind]
@@ -75,18 +75,18 @@ def _part(part: Any) -> _Victim:
 
 
 def _delete_all(clients: Clients, victims: Sequence[_Victim]) -> None:
-    """Begin all deletions, then wait for them: together they take little longer than the slowest."""
+    """Start all deletions, then wait for them, so that they run concurrently."""
     if not victims:
         return
-    with ThreadPoolExecutor(min(_AT_ONCE, len(victims)), thread_name_prefix="azure-delete") as threads:
-        begun = list(threads.map(lambda victim: _attempt(lambda: _begin(clients, victim)), victims))
-    # Each operation is followed by a thread of the SDK's own.
-    ended = [
-        _attempt(lambda told=told, victim=victim: _settle(told, victim))  # type: ignore[misc]
-        for told, victim in zip(begun, victims, strict=True)
-        if not isinstance(told, ProviderError)
+    with ThreadPoolExecutor(min(_MAX_CONCURRENT, len(victims)), thread_name_prefix="azure-delete") as threads:
+        started = list(threads.map(lambda victim: _attempt(lambda: _start(clients, victim)), victims))
+    # The SDK polls each operation in a thread of its own.
+    finished = [
+        _attempt(lambda poller=poller, victim=victim: _wait(poller, victim))  # type: ignore[misc]
+        for poller, victim in zip(started, victims, strict=True)
+        if not isinstance(poller, ProviderError)
     ]
-    problems = [told for told in (*begun, *ended) if isinstance(told, ProviderError)]
+    problems = [result for result in (*started, *finished) if isinstance(result, ProviderError)]
     if problems:
         more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
         transient = any(problem.transient for problem in problems)
@@ -100,13 +100,13 @@ def _attempt(call: Callable[[], Any]) -> Any:
         return error
 
 
-def _begin(clients: Clients, victim: _Victim) -> Any:
-    """Ask for the deletion; None where there is nothing to delete any more."""
+def _start(clients: Clients, victim: _Victim) -> Any:
+    """Start the deletion and return its poller; None if the resource does not exist."""
     try:
         with mapped(f"delete {victim.name}"):
             match victim.kind:
                 case "microsoft.compute/virtualmachines":
-                    # Forced: a guest that does not shut down is not waited for, and no result of its is lost by that.
+                    # Forced: the guest's shutdown is not awaited, since no result depends on it.
                     return clients.compute.virtual_machines.begin_delete(victim.group, victim.name, force_deletion=True)
                 case "microsoft.compute/disks":
                     return clients.compute.disks.begin_delete(victim.group, victim.name)
@@ -118,15 +118,15 @@ def _begin(clients: Clients, victim: _Victim) -> Any:
         return None
 
 
-def _settle(poller: Any, victim: _Victim) -> None:
-    """Wait for a deletion. Raises when it failed, or takes too long."""
+def _wait(poller: Any, victim: _Victim) -> None:
+    """Wait for a deletion. Raises `ProviderError` if it fails or takes too long."""
     if poller is None:
         return
     try:
         with mapped(f"delete {victim.name}"):
-            poller.wait(_PATIENCE.total_seconds())
+            poller.wait(_TIMEOUT.total_seconds())
             if not poller.done():
-                raise ProviderError(f"cannot delete {victim.name}: it is still under way", transient=True)
+                raise ProviderError(f"cannot delete {victim.name}: the operation is still running", transient=True)
             poller.result()
     except NotFoundError:
         return

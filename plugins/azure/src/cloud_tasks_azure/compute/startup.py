@@ -1,15 +1,14 @@
-"""What a machine runs at its first boot: the job's script, with the ends of its life before it.
+"""Custom data of a VM: the job's startup script, preceded by the lines that end the VM.
 
-Azure bills a machine that powered itself off until it is deleted ("States and billing status of Azure Virtual
-Machines"). So one that works as a managed identity deletes itself, with all its parts; one that does not can only power
-off.
+Azure bills a powered-off VM until it is deleted ("States and billing status of Azure Virtual Machines"). A VM with a
+managed identity therefore deletes itself and its resources; one without can only power off.
 
 Invariants, each with a test:
 
-1. Our own lines, too, change nothing that the script could notice (`boot_script`).
-2. What is sent is at most 65,535 bytes ("Custom data and cloud-init on Azure Virtual Machines"), or there is a clear
-   error; compression keeps a script the same byte for byte.
-3. No token is in an argument of a command, in a file or in the output.
+1. Added lines do not change the script's environment (`boot_script`).
+2. Custom data is at most 65,535 bytes ("Custom data and cloud-init on Azure Virtual Machines"), or `InputError` is
+   raised; compression preserves the script byte for byte.
+3. Tokens never appear in command arguments, files or output.
 """
 
 from __future__ import annotations
@@ -44,7 +43,7 @@ for attempt in range(5):
         urllib.request.urlopen(urllib.request.Request(url, headers=headers, method="DELETE"), timeout=30).close()
         break
     except Exception as error:
-        print("cloud-tasks: this machine could not delete itself:", type(error).__name__, getattr(error, "code", ""))
+        print("cloud-tasks: this instance could not delete itself:", type(error).__name__, getattr(error, "code", ""))
         time.sleep(attempt)
 subprocess.run(["shutdown", "-h", "now"])
 """.strip()
@@ -59,13 +58,15 @@ def compose(
     management: str,
     metadata: str,
 ) -> str:
-    """The script as the machine runs it.
+    """Return the script to run on the VM.
 
     Args:
-        script: The job's whole script.
-        max_lifetime: After which the machine ends itself, whatever it does.
-        identity: Of the settings: what the machine works as; None: it can only power off.
-        resource: The machine's own resource id.
+        script: The job's startup script.
+        max_lifetime: Time after which the VM ends itself.
+        identity: ``azure.managed_identity``; None: the VM can only power off.
+        resource: Resource id of the VM.
+        management: Endpoint of Resource Manager.
+        metadata: Address of the metadata service.
     """
     if identity is None:
         return boot_script(script, max_lifetime=max_lifetime)
@@ -84,10 +85,10 @@ def compose(
 
 
 def packed(script: str) -> bytes:
-    """Custom data for a script: as it is, or compressed where that is needed; cloud-init reads both.
+    """Return the custom data of a script: plain, or compressed if needed; cloud-init reads both.
 
     Raises:
-        InputError: It is too long even so.
+        InputError: The script is too long even compressed.
     """
     plain = script.encode()
     if len(plain) <= MAX_BYTES:
@@ -95,8 +96,8 @@ def packed(script: str) -> bytes:
     compressed = gzip.compress(plain, 9, mtime=0)
     if len(compressed) > MAX_BYTES:
         raise InputError(
-            f"the startup script has {len(plain)} bytes, {len(compressed)} compressed; Azure takes {MAX_BYTES}",
+            f"startup script too long: {len(plain):,} bytes, {len(compressed):,} compressed; limit {MAX_BYTES:,}",
             where="run.startup_script",
-            hint="let it fetch its larger parts, e.g. from Blob storage",
+            hint="let the script download its larger parts, e.g. from Blob Storage",
         )
     return compressed

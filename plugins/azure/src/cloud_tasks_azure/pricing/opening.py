@@ -1,4 +1,4 @@
-"""Makes a `RetailPricing` from settings."""
+"""Opening of the Azure pricing backend."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ __all__ = ["open_pricing"]
 
 @contextmanager
 def open_pricing(settings: AzureSettings, context: PricingContext) -> Iterator[RetailPricing]:
-    """Open the prices of a region; nothing is fetched yet. Raises `InputError` where none is named."""
+    """Open the prices of a region; they are fetched when first needed. Raises `InputError` without a region."""
     region = (context.region or location_of(context.zone or "")).lower()
     if not region:
-        raise InputError("no region is given", hint="give --region or --zone; cloud-tasks list-regions shows them")
+        raise InputError("no region is set", hint="set --region or --zone; list regions with: cloud-tasks list-regions")
     prices = PriceCache(
         "Prices",
         files=price_files(context.cache_dir, settings.prices_endpoint),

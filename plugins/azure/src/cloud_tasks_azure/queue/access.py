@@ -1,4 +1,4 @@
-"""Calls to the queue, wherever it is now."""
+"""Calls to the current generation of a queue."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ _T = TypeVar("_T")
 
 @attrs.frozen(kw_only=True)
 class Access:
-    """A `QueueServiceClient`, and what knows where the queue is."""
+    """A `QueueServiceClient` and the generations of one queue."""
 
     service: Any
     generations: Generations
 
     def client(self, physical: str) -> Any:
-        """The `QueueClient` of a queue, on the service's connections."""
+        """Return the `QueueClient` of a queue, on the service's connections."""
         return self.service.get_queue_client(physical)
 
     def call(self, doing: str, call: Callable[[str], _T]) -> _T:
-        """Call with the queue's name; once more where it turns out that another generation took its place."""
+        """Call with the queue's name; retry once if that generation was replaced in the meantime."""
         physical = self.generations.current()
         try:
             with calling(doing):

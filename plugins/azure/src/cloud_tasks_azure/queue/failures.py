@@ -1,12 +1,12 @@
-"""What the errors of Azure Storage mean: passing trouble, something that is not there, or a mistake.
+"""Translation of Azure Storage errors: transient, not found, credentials, permissions or permanent.
 
 Codes: "Common REST API error codes", "Queue Storage error codes" and "Blob Storage error codes" in the Azure
 documentation.
 
 Invariants, each with a test:
 
-1. No exception of the SDK leaves: each becomes a `ProviderError` or `NotFoundError` of one line.
-2. No query of an address is in a message: a shared access signature is one.
+1. No SDK exception leaves: each becomes a `ProviderError` or `NotFoundError` of one line.
+2. The query of a URL never appears in a message: it may be a shared access signature.
 """
 
 from __future__ import annotations
@@ -27,12 +27,12 @@ _PASSING = frozenset({"InternalError", "OperationTimedOut", "ServerBusy"}) | BEI
 _ABSENT = frozenset({"QueueNotFound", "ContainerNotFound", "BlobNotFound", "ResourceNotFound"})
 _LOST = frozenset({"MessageNotFound", "PopReceiptMismatch"})
 _DENIED = frozenset({"AuthorizationPermissionMismatch", "AuthorizationFailure", "InsufficientAccountPermissions"})
-_POLICY = "see which roles are needed: cloud-tasks doctor --policy"
+_POLICY = "show the required roles with: cloud-tasks doctor --policy"
 
 
 @contextmanager
 def calling(doing: str) -> Iterator[None]:
-    """Turn what the SDK raises inside into a `ProviderError` that begins with ``doing``."""
+    """Translate SDK exceptions into a `ProviderError` whose message starts with ``action``."""
     try:
         yield
     except sdk.AzureError as error:
@@ -40,14 +40,14 @@ def calling(doing: str) -> Iterator[None]:
 
 
 def code_of(error: BaseException | None) -> str:
-    """The service's own code; the exception's name where there is none."""
+    """Return the service's error code, or the exception's class name."""
     code = getattr(error, "error_code", None)
-    # Where the SDK knows a code it makes an enumeration's member of it.
+    # The SDK converts known codes to an enum.
     return str(getattr(code, "value", code) or type(error).__name__)
 
 
 def is_lost(error: ProviderError) -> bool:
-    """Whether a call about a message failed because its lease is over, or the message or its queue gone."""
+    """Return whether a call failed because the lease expired, or the message or queue no longer exists."""
     return isinstance(error, NotFoundError) or code_of(error.__cause__) in _LOST
 
 
@@ -61,14 +61,14 @@ def _meaning(doing: str, error: sdk.AzureError) -> ProviderError:
         if code in _DENIED:
             return ProviderError(text, hint=_POLICY)
         if isinstance(error, sdk.ClientAuthenticationError):
-            told = auth_failure(error)
-            return ProviderError(f"{doing}: {told.message}", hint=told.hint)
+            auth_error = auth_failure(error)
+            return ProviderError(f"{doing}: {auth_error.message}", hint=auth_error.hint)
         return ProviderError(text, transient=code in _PASSING or status >= 500 or status in (408, 429))
-    # No connection, no answer in time, or an answer that nobody can read: somebody in between, or nobody at all.
+    # No connection, a timeout, or an invalid response, as from a proxy.
     return ProviderError(f"{doing}: {_line(error)}", transient=True)
 
 
 def _line(error: BaseException) -> str:
-    """The first line of what the SDK says, without what an address asks for."""
+    """Return the first line of an error message without queries of URLs."""
     lines = str(error).strip().splitlines()
     return re.sub(r"\?\S*", "", lines[0] if lines else type(error).__name__)[:300].rstrip(". ")

@@ -1,4 +1,4 @@
-"""Puts a queue together from settings and context."""
+"""Opening of a storage queue."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ __all__ = ["open_storage_queue"]
 
 @contextmanager
 def open_storage_queue(settings: AzureSettings, context: QueueContext) -> Iterator[Queue]:
-    """The queue of a name, which need not exist yet."""
-    # Besides those of the pool, threads of the caller come with calls of their own.
+    """Open the queue of a name, which need not exist yet."""
+    # The caller's own threads make calls in addition to the pool's.
     connections = settings.queue_threads + 8
     service = queue_service(settings, connections=connections)
     threads = Threads(settings.queue_threads, "cloud-tasks-azure")

@@ -1,16 +1,16 @@
-"""A queue of Service Bus: no sessions, locks that are renewed, copies that are scheduled where a delay is asked for.
+"""The Service Bus queue backend: no sessions, renewed locks, scheduled copies for delayed releases.
 
-No emulator of Service Bus runs beside the tests: they let the SDK's own objects work against a broker of ours, and one
-test, marked ``live``, needs a namespace. What was never checked against Service Bus itself: whether the delivery count
-begins with zero on the wire, what `exists` costs, and how long links live.
+Tests run the SDK's own objects against a broker in process, since Service Bus has no emulator for them; one test,
+marked ``live``, needs a namespace. Not verified against Service Bus itself: whether the delivery count starts at zero on
+the wire, the price of `exists`, and the lifetime of links.
 
 Invariants, each with a test:
 
-1. Messages go in batches of the size that the namespace allows; one that fits into none fails alone and for good.
-2. A message released with a delay is put aside as a scheduled copy before the original is completed; its deliveries go
-   on being counted.
-3. What Service Bus put aside as a dead letter comes back, with its deliveries counted: how often a task is tried is for
-   the runtime to decide.
+1. Messages are sent in batches of the namespace's size limit; a message over it fails alone and permanently.
+2. A message released with a delay is sent as a scheduled copy before the original is completed; its delivery count
+   continues.
+3. Messages that Service Bus dead-lettered are sent again with their delivery count: the number of attempts of a task is
+   decided by the runtime.
 """
 
 from __future__ import annotations
@@ -35,11 +35,11 @@ from cloud_tasks_azure.traits import QUEUE_TRAITS as TRAITS
 
 __all__ = ["ServiceBusQueue"]
 
-_EARLIER = "cloud-tasks-deliveries"
-"""Property: how often the message was delivered before this copy of it was made."""
-_AT_ONCE = timedelta(0)
-_RECOVERY_PAUSE = 60.0
-"""Seconds between two looks at the dead letters."""
+_DELIVERIES = "cloud-tasks-deliveries"
+"""Property: number of deliveries before this copy of the message was sent."""
+_NO_DELAY = timedelta(0)
+_RECOVERY_INTERVAL = 60.0
+"""Seconds between two reads of the dead-letter queue."""
 
 
 @attrs.frozen(kw_only=True)
@@ -52,13 +52,13 @@ class _Held:
 
 
 class ServiceBusQueue:
-    """The `Queue` of one name. Thread-safe.
+    """`Queue` on Service Bus. Thread-safe.
 
     Args:
-        administration: Makes and removes the queue.
-        sending, receiving: The queue's links.
-        dead_letters: The link to what was put aside.
-        close: Called in the end.
+        administration: Creates and deletes the queue.
+        sending, receiving: Links of the queue.
+        dead_letters: Link of the dead-letter queue.
+        close: Called after the links are closed.
     """
 
     def __init__(
@@ -86,7 +86,7 @@ class ServiceBusQueue:
         self._administration.delete()
 
     def purge(self) -> None:
-        """Makes the queue anew: Service Bus can neither clear locked nor scheduled messages."""
+        """Recreate the queue: Service Bus can clear neither locked nor scheduled messages."""
         self._administration.require()
         self._administration.delete()
         self._administration.create()
@@ -95,7 +95,7 @@ class ServiceBusQueue:
         return self._administration.exists()
 
     def depth(self) -> Depth:
-        """Service Bus counts locked messages among the active ones; `Depth.in_flight` are the scheduled."""
+        """Return the depth; Service Bus counts locked messages as active, so ``in_flight`` is the scheduled ones."""
         found = self._administration.counts()
         return Depth(
             visible=(found.active_message_count or 0) + (found.dead_letter_message_count or 0),
@@ -104,12 +104,13 @@ class ServiceBusQueue:
             as_of=datetime.now(UTC),
         )
 
-    def send(self, bodies: Sequence[bytes], *, delay: timedelta = _AT_ONCE) -> Sequence[SendFailure]:
+    def send(self, bodies: Sequence[bytes], *, delay: timedelta = _NO_DELAY) -> Sequence[SendFailure]:
         limit = TRAITS.max_message_bytes
         large = [n for n, body in enumerate(bodies) if len(body) > limit]
         messages = {n: _message(body, delay=delay) for n, body in enumerate(bodies) if len(body) <= limit}
         failures = [
-            SendFailure(index=n, reason=f"{len(bodies[n])} bytes, the limit is {limit}", transient=False) for n in large
+            SendFailure(index=n, reason=f"{len(bodies[n]):,} bytes exceed the limit of {limit:,}", transient=False)
+            for n in large
         ]
         if messages:
             failures += self._sending.use(lambda sender: _send(sender, messages))
@@ -126,21 +127,21 @@ class ServiceBusQueue:
     def ack(self, lease_ids: Sequence[str]) -> Sequence[str]:
         return self._settle(lease_ids, "acknowledging", lambda receiver, held: receiver.complete_message(held.message))
 
-    def release(self, lease_ids: Sequence[str], *, delay: timedelta = _AT_ONCE) -> Sequence[str]:
-        if delay <= _AT_ONCE:
+    def release(self, lease_ids: Sequence[str], *, delay: timedelta = _NO_DELAY) -> Sequence[str]:
+        if delay <= _NO_DELAY:
             return self._settle(lease_ids, "releasing", lambda receiver, held: receiver.abandon_message(held.message))
 
-        def put_off(receiver: Any, held: _Held) -> None:
-            # Only who still has the lock may make a copy.
+        def reschedule(receiver: Any, held: _Held) -> None:
+            # Fails if the lock was lost, in which case no copy may be sent.
             receiver.renew_message_lock(held.message)
             copy = _message(held.body, delay=delay, deliveries=held.deliveries)
             self._sending.use(lambda sender: sender.send_messages(copy))
             receiver.complete_message(held.message)
 
-        return self._settle(lease_ids, "releasing", put_off)
+        return self._settle(lease_ids, "releasing", reschedule)
 
     def extend(self, lease_ids: Sequence[str], *, lease: timedelta) -> Sequence[str]:
-        """A lock is renewed for as long as the queue was made with: `BusAdministration` says how long."""
+        """Renew the locks for the lock duration of the queue (`BusAdministration`)."""
 
         def renew(receiver: Any, held: _Held) -> None:
             receiver.renew_message_lock(held.message)
@@ -154,8 +155,8 @@ class ServiceBusQueue:
 
     def _delivery(self, message: Any) -> Delivery:
         body = b"".join(message.body)
-        # The header counts the deliveries that failed: "Header" in the AMQP 1.0 specification.
-        deliveries = _earlier(message) + (message.delivery_count or 0) + 1
+        # The header counts failed deliveries: "Header" in the AMQP 1.0 specification.
+        deliveries = _earlier_deliveries(message) + (message.delivery_count or 0) + 1
         lease_id = uuid4().hex
         with self._lock:
             self._held[lease_id] = _Held(message=message, body=body, deliveries=deliveries)
@@ -164,9 +165,9 @@ class ServiceBusQueue:
     def _settle(
         self, lease_ids: Sequence[str], doing: str, call: Callable[[Any, _Held], None], *, keep: bool = False
     ) -> list[str]:
-        """Do one thing to each lease; returns those that are lost. Trouble with one does not spare the others."""
+        """Apply one call to each lease and return the lost ones. A failure does not affect other leases."""
         lost: list[str] = []
-        trouble: ProviderError | None = None
+        failure: ProviderError | None = None
         for lease_id in dict.fromkeys(lease_ids):
             with self._lock:
                 held = self._held.get(lease_id)
@@ -179,26 +180,26 @@ class ServiceBusQueue:
             except (*LOST, NotFoundError):
                 lost.append(lease_id)
             except ProviderError as error:
-                trouble = error
+                failure = error
                 continue
             else:
                 if keep:
                     continue
             with self._lock:
                 self._held.pop(lease_id, None)
-        if trouble is not None:
-            raise trouble
+        if failure is not None:
+            raise failure
         return lost
 
     def _recover(self) -> int:
-        """Put dead letters back into the queue, if it is time to look; how many."""
+        """Send dead-lettered messages again if the interval has passed; return their number."""
         with self._lock:
             if time.monotonic() < self._recover_at:
                 return 0
-            self._recover_at = time.monotonic() + _RECOVERY_PAUSE
+            self._recover_at = time.monotonic() + _RECOVERY_INTERVAL
         recovered = 0
         for message in self._dead_letters.receive(TRAITS.receive_batch, wait=0):
-            deliveries = _earlier(message) + (message.delivery_count or 0)
+            deliveries = _earlier_deliveries(message) + (message.delivery_count or 0)
             copy = _message(b"".join(message.body), deliveries=deliveries)
             self._sending.use(lambda sender, copy=copy: sender.send_messages(copy))  # type: ignore[misc]
             self._dead_letters.use(lambda receiver, message=message: receiver.complete_message(message))  # type: ignore[misc]
@@ -206,25 +207,25 @@ class ServiceBusQueue:
         return recovered
 
 
-def _message(body: bytes, *, delay: timedelta = _AT_ONCE, deliveries: int = 0) -> ServiceBusMessage:
-    when = datetime.now(UTC) + min(delay, TRAITS.delay) if delay > _AT_ONCE else None
+def _message(body: bytes, *, delay: timedelta = _NO_DELAY, deliveries: int = 0) -> ServiceBusMessage:
+    when = datetime.now(UTC) + min(delay, TRAITS.delay) if delay > _NO_DELAY else None
     return ServiceBusMessage(
         body,
         scheduled_enqueue_time_utc=when,
-        application_properties={_EARLIER: deliveries} if deliveries else None,
+        application_properties={_DELIVERIES: deliveries} if deliveries else None,
     )
 
 
-def _earlier(message: Any) -> int:
+def _earlier_deliveries(message: Any) -> int:
     found = message.application_properties or {}
-    # The SDK gives the names of properties as bytes.
-    return int(found.get(_EARLIER.encode(), found.get(_EARLIER, 0)))
+    # The SDK returns the names of properties as bytes.
+    return int(found.get(_DELIVERIES.encode(), found.get(_DELIVERIES, 0)))
 
 
 def _send(sender: Any, messages: Mapping[int, ServiceBusMessage]) -> list[SendFailure]:
-    """Send in batches as large as they may be; returns what was not sent, by its place. Raises when nothing was."""
+    """Send in the largest possible batches and return the failures by index. Raises if every message failed."""
     failures: list[SendFailure] = []
-    trouble: ProviderError | None = None
+    error: ProviderError | None = None
     left = list(messages.items())
     while left:
         with calling("sending to the queue"):
@@ -238,16 +239,17 @@ def _send(sender: Any, messages: Mapping[int, ServiceBusMessage]) -> list[SendFa
             taken += 1
         if not taken:
             index, _ = left.pop(0)
-            reason = f"larger than the {batch.max_size_in_bytes} bytes that this Service Bus namespace takes"
+            reason = f"exceeds the Service Bus namespace's limit of {batch.max_size_in_bytes:,} bytes"
             failures.append(SendFailure(index=index, reason=reason, transient=False))
             continue
         chosen, left = left[:taken], left[taken:]
         try:
             with calling("sending to the queue"):
                 sender.send_messages(batch)
-        except ProviderError as error:
-            trouble = error
-            failures += [SendFailure(index=n, reason=str(error), transient=error.transient) for n, _ in chosen]
-    if trouble is not None and len(failures) == len(messages):
-        raise trouble
+        except ProviderError as send_error:
+            error = send_error
+            reason, transient = str(send_error), send_error.transient
+            failures += [SendFailure(index=n, reason=reason, transient=transient) for n, _ in chosen]
+    if error is not None and len(failures) == len(messages):
+        raise error
     return failures

@@ -1,4 +1,4 @@
-"""What the errors of Service Bus mean: passing trouble, something that is not there, a lost lock, or a mistake.
+"""Translation of Service Bus errors: transient, not found, lost lock, credentials or permanent.
 
 Sources: the exceptions of azure-servicebus, and "Service Bus messaging exceptions" in the Azure documentation.
 """
@@ -18,7 +18,7 @@ from cloud_tasks_azure.credentials import LOGIN, auth_failure
 __all__ = ["LOST", "calling"]
 
 LOST = (bus.MessageLockLostError, bus.MessageAlreadySettled, bus.MessageNotFoundError)
-"""What a call about one message raises when its lock is over."""
+"""Exceptions of a call for a message whose lock expired."""
 _ABSENT = (bus.MessagingEntityNotFoundError, sdk.ResourceNotFoundError)
 _DENIED = (bus.ServiceBusAuthenticationError, bus.ServiceBusAuthorizationError)
 _PASSING = (
@@ -34,7 +34,7 @@ _PASSING = (
 
 @contextmanager
 def calling(doing: str) -> Iterator[None]:
-    """Turn what the SDK raises inside into a `ProviderError` that begins with ``doing``; `LOST` is let through."""
+    """Translate SDK exceptions into a `ProviderError` whose message starts with ``action``; `LOST` passes through."""
     try:
         yield
     except LOST:
@@ -48,10 +48,10 @@ def _meaning(doing: str, error: Exception) -> ProviderError:
     if isinstance(error, _ABSENT):
         return NotFoundError(text)
     if isinstance(error, sdk.ClientAuthenticationError):
-        told = auth_failure(error)
-        return ProviderError(f"{doing}: {told.message}", hint=told.hint)
+        auth_error = auth_failure(error)
+        return ProviderError(f"{doing}: {auth_error.message}", hint=auth_error.hint)
     if isinstance(error, _DENIED):
-        return ProviderError(f"{doing}: Service Bus does not accept the credentials", hint=LOGIN)
+        return ProviderError(f"{doing}: Service Bus rejected the credentials", hint=LOGIN)
     status = error.status_code or 0 if isinstance(error, sdk.HttpResponseError) else 0
     return ProviderError(text, transient=isinstance(error, _PASSING) or status >= 500 or status in (408, 429))
 

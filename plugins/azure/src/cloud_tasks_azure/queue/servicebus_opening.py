@@ -1,4 +1,4 @@
-"""Puts a queue of Service Bus together from settings and context."""
+"""Opening of a Service Bus queue."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from cloud_tasks_azure.settings import AzureSettings
 
 __all__ = ["open_service_bus", "queue_on"]
 
-_INSTALL = "install it here and on the machines: pip install 'cloud-tasks-azure[servicebus]'"
+_INSTALL = "install it here and on the instances: pip install 'cloud-tasks-azure[servicebus]'"
 
 
 @contextmanager
 def open_service_bus(settings: AzureSettings, context: QueueContext) -> Iterator[Queue]:
-    """The queue of a name, which need not exist yet."""
+    """Open the queue of a name, which need not exist yet."""
     client, administration = _clients(settings)
     queue = queue_on(client, administration, settings, context)
     try:
@@ -29,7 +29,7 @@ def open_service_bus(settings: AzureSettings, context: QueueContext) -> Iterator
 
 
 def queue_on(client: Any, administration: Any, settings: AzureSettings, context: QueueContext) -> Queue:
-    """The queue on given clients: a `ServiceBusClient` and a `ServiceBusAdministrationClient`; closes both."""
+    """Return the queue on a `ServiceBusClient` and a `ServiceBusAdministrationClient`, and close both with it."""
     from azure.servicebus import ServiceBusSubQueue
 
     from cloud_tasks_azure.queue.servicebus import ServiceBusQueue
@@ -58,7 +58,7 @@ def _clients(settings: AzureSettings) -> tuple[Any, Any]:
         from azure.servicebus import ServiceBusClient
         from azure.servicebus.management import ServiceBusAdministrationClient
     except ImportError as error:
-        raise ProviderError("azure.queue: servicebus needs azure-servicebus", hint=_INSTALL) from error
+        raise ProviderError("azure.queue: servicebus requires azure-servicebus", hint=_INSTALL) from error
     text = settings.servicebus_connection_string
     if text is not None:
         try:
@@ -66,13 +66,11 @@ def _clients(settings: AzureSettings) -> tuple[Any, Any]:
                 text
             )
         except ValueError:
-            raise InputError(
-                "the connection string of the Service Bus namespace cannot be read (it is not shown)"
-            ) from None
+            raise InputError("invalid connection string of the Service Bus namespace (not shown: secret)") from None
     if settings.namespace_name is None:
         raise ProviderError(
-            "no Service Bus namespace is named",
-            hint="give --namespace-name, or azure.namespace_name; az servicebus namespace list shows yours",
+            "no Service Bus namespace is configured",
+            hint="set --namespace-name or azure.namespace_name; list with: az servicebus namespace list",
         )
     name = settings.namespace_name
     address = name if "." in name else f"{name}.servicebus.windows.net"

@@ -1,13 +1,13 @@
-"""Acknowledges, releases and extends leases at Storage Queue, one to a call, many calls at once.
+"""Acknowledgement, release and extension of Storage Queue leases, one per call, with concurrent calls.
 
-A renewal whose answer is lost took the old receipt away and kept the new one to itself: that lease counts as lost, and
-its message comes again when the time is over that was asked for.
+A renewal replaces the receipt; if its response is lost, so is the new receipt: the lease counts as lost, and the
+message is redelivered when the renewed lease ends.
 
 Invariants, each with a test:
 
-1. A lease belongs to the queue and the consumer that received it: settled elsewhere, it is lost.
-2. Trouble with one lease does not keep another one from being settled.
-3. The blob of a message goes after the message.
+1. A lease belongs to the queue and the consumer that received it; for any other it is lost.
+2. A failure for one lease does not affect the others.
+3. The blob of a message is deleted after the message.
 """
 
 from __future__ import annotations
@@ -31,11 +31,11 @@ log = logging.getLogger("cloud_tasks_azure.queue")
 
 
 class Settler:
-    """Thread-safe.
+    """Settles leases. Thread-safe.
 
     Args:
-        book: What is held.
-        blobs: Where large bodies are.
+        book: Leases of this consumer.
+        blobs: Store of large bodies.
     """
 
     def __init__(self, access: Access, threads: Threads, book: LeaseBook, blobs: BlobStore | None) -> None:
@@ -45,7 +45,7 @@ class Settler:
         self._blobs = blobs
 
     def ack(self, lease_ids: Sequence[str]) -> Sequence[str]:
-        """`Queue.ack`."""
+        """Implement `Queue.ack`."""
 
         def delete(held: Held) -> None:
             self._access.client(held.queue).delete_message(held.message_id, held.receipt)
@@ -53,7 +53,7 @@ class Settler:
         return self._settle(lease_ids, delete, "acknowledging", after=self._acked)
 
     def release(self, lease_ids: Sequence[str], *, delay: timedelta = timedelta(0)) -> Sequence[str]:
-        """`Queue.release`."""
+        """Implement `Queue.release`."""
         seconds = math.ceil(min(max(delay, timedelta(0)), TRAITS.delay).total_seconds())
 
         def show(held: Held) -> None:
@@ -62,14 +62,14 @@ class Settler:
         return self._settle(lease_ids, show, "releasing", after=lambda held: self._book.forget([held.lease_id]))
 
     def extend(self, lease_ids: Sequence[str], *, lease: timedelta) -> Sequence[str]:
-        """`Queue.extend`."""
+        """Implement `Queue.extend`."""
         seconds = whole_seconds(min(lease, TRAITS.max_lease))
 
         def hide(held: Held) -> None:
-            answer = self._access.client(held.queue).update_message(
+            response = self._access.client(held.queue).update_message(
                 held.message_id, held.receipt, visibility_timeout=seconds
             )
-            held.receipt = answer.pop_receipt
+            held.receipt = response.pop_receipt
 
         return self._settle(lease_ids, hide, "extending", after=lambda held: None)
 
@@ -80,13 +80,13 @@ class Settler:
         try:
             self._blobs.remove([held.blob])
         except ProviderError as error:
-            # The message is done, and that is what was asked; the blob goes with the queue.
-            log.warning("A large message could not be removed from Blob Storage: %s", error)
+            # The acknowledgement succeeded; the blob is deleted with the queue.
+            log.warning("Cannot delete a large message from Blob Storage: %s", error)
 
     def _settle(
         self, lease_ids: Sequence[str], call: Callable[[Held], None], doing: str, *, after: Callable[[Held], None]
     ) -> list[str]:
-        """Do one thing to each lease; returns those that are lost."""
+        """Apply one call to each lease and return the lost ones."""
         held, lost = self._book.split(lease_ids)
 
         def settle(each: Held) -> ProviderError | None:
@@ -101,12 +101,12 @@ class Settler:
         errors = list(zip(held, self._threads.map(settle, held), strict=True))
         gone = [each.lease_id for each, error in errors if error is not None and is_lost(error)]
         self._book.forget(gone)
-        trouble = [error for _, error in errors if error is not None and not is_lost(error)]
-        if trouble:
-            raise trouble[0]
+        failures = [error for _, error in errors if error is not None and not is_lost(error)]
+        if failures:
+            raise failures[0]
         return lost + gone
 
 
 def whole_seconds(lease: timedelta) -> int:
-    """As Storage Queue counts: one at least."""
+    """Round a lease up to whole seconds, at least one."""
     return max(1, math.ceil(lease.total_seconds()))
