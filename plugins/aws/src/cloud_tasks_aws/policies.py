@@ -17,7 +17,7 @@ from cloud_tasks_aws.settings import AwsSettings
 __all__ = ["policies"]
 
 _TAG = "cloud-tasks-job"
-_LOOK = (
+_READ = (
     "DescribeAvailabilityZones",
     "DescribeImages",
     "DescribeInstanceTypeOfferings",
@@ -36,8 +36,8 @@ _QUEUE_USE = (
     "ReceiveMessage",
     "SendMessage",
 )
-_QUEUE_CARE = ("CreateQueue", "DeleteQueue", "ListQueueTags", "TagQueue")
-_MADE = ("instance", "network-interface", "volume")
+_QUEUE_MANAGE = ("CreateQueue", "DeleteQueue", "ListQueueTags", "TagQueue")
+_CREATED = ("instance", "network-interface", "volume")
 """Resource types that a launch creates."""
 _PLACEHOLDER = "<WORKER-ROLE>"
 
@@ -55,7 +55,7 @@ def policies(settings: AwsSettings) -> Mapping[str, str]:
 
 def _controller(settings: AwsSettings) -> list[dict[str, Any]]:
     statements = [
-        _allow("DescribeResources", "ec2", _LOOK),
+        _allow("DescribeResources", "ec2", _READ),
         _allow("GetImageParameters", "ssm", ["GetParameter"], "arn:aws:ssm:*::parameter/aws/service/*"),
         _allow("GetQuotas", "servicequotas", ["GetServiceQuota"]),
         _allow("GetInstanceProfile", "iam", ["GetInstanceProfile"], "arn:aws:iam::*:instance-profile/*"),
@@ -64,12 +64,12 @@ def _controller(settings: AwsSettings) -> list[dict[str, Any]]:
             "LaunchTaggedInstances",
             "ec2",
             ["RunInstances"],
-            *_ec2(*_MADE),
+            *_ec2(*_CREATED),
             condition={"Null": {f"aws:RequestTag/{_TAG}": "false"}},
         ),
         _allow("LaunchInputs", "ec2", ["RunInstances"], *_launch_inputs()),
         # A fleet launches with the caller's permissions, so the tag above is required of its instances too.
-        _allow("CreateFleets", "ec2", ["CreateFleet"], *_ec2("fleet", *_MADE), *_launch_inputs()),
+        _allow("CreateFleets", "ec2", ["CreateFleet"], *_ec2("fleet", *_CREATED), *_launch_inputs()),
         _allow(
             "CreateFleetTemplates",
             "ec2",
@@ -88,7 +88,7 @@ def _controller(settings: AwsSettings) -> list[dict[str, Any]]:
             "TagAtLaunch",
             "ec2",
             ["CreateTags"],
-            *_ec2("launch-template", *_MADE),
+            *_ec2("launch-template", *_CREATED),
             condition={"StringEquals": {"ec2:CreateAction": ["CreateFleet", "CreateLaunchTemplate", "RunInstances"]}},
         ),
         _allow(
@@ -113,7 +113,7 @@ def _controller(settings: AwsSettings) -> list[dict[str, Any]]:
             condition={"StringEquals": {"iam:PassedToService": "ec2.amazonaws.com"}},
         ),
         _allow("ListQueues", "sqs", ["ListQueues"]),
-        _allow("ManageQueues", "sqs", sorted(_QUEUE_USE + _QUEUE_CARE), _queues(settings)),
+        _allow("ManageQueues", "sqs", sorted(_QUEUE_USE + _QUEUE_MANAGE), _queues(settings)),
     ]
     if settings.script_location is not None:
         place = settings.script_location.removeprefix("s3://").rstrip("/")

@@ -27,10 +27,10 @@ __all__ = [
     "MANAGEMENT_ENDPOINT",
     "MANAGEMENT_SCOPE",
     "Credential",
-    "auth_failure",
     "client_options",
     "credential",
-    "is_stand_in",
+    "credential_error",
+    "is_emulator",
     "subscription_id",
 ]
 
@@ -60,7 +60,7 @@ def credential(settings: AzureSettings, *, endpoint: str | None = None) -> Crede
     Raises:
         ProviderError: The settings name an application only in part.
     """
-    if is_stand_in(endpoint):
+    if is_emulator(endpoint):
         return _NoToken()
     if settings.client_secret is None:
         # A user or managed identity; with the id of an application, which may be a managed identity's.
@@ -82,7 +82,7 @@ def client_options(endpoint: str | None) -> dict[str, Any]:
     base = endpoint.rstrip("/")
     # A token is valid for one cloud: sovereign clouds have their own endpoint and scope.
     options: dict[str, Any] = {"base_url": base, "credential_scopes": [f"{base}/.default"]}
-    if is_stand_in(endpoint):
+    if is_emulator(endpoint):
         # The SDK's own policy refuses plain http, since it would send the token unencrypted.
         options["authentication_policy"] = _Unsigned()
     return options
@@ -98,12 +98,12 @@ def subscription_id(settings: AzureSettings) -> str:
     return settings.subscription_id
 
 
-def is_stand_in(endpoint: str | None) -> bool:
+def is_emulator(endpoint: str | None) -> bool:
     """Return whether an endpoint is an emulator: plain http, on which Azure does not answer, so it gets no token."""
     return bool(endpoint) and not str(endpoint).lower().startswith("https://")
 
 
-def auth_failure(error: ClientAuthenticationError) -> ProviderError:
+def credential_error(error: ClientAuthenticationError) -> ProviderError:
     """Return the error for a failed sign-in, to be raised ``from`` the SDK's."""
     if isinstance(error, CredentialUnavailableError) or error.response is None:
         # Its message lists every attempted credential over many lines; the type is enough.

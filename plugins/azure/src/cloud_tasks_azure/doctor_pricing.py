@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from cloud_tasks.errors import CloudTasksError
 from cloud_tasks.plugin import CheckContext, Finding
 from cloud_tasks_azure.compute.zones import location_of
-from cloud_tasks_azure.pricing.retail import sells_machines
+from cloud_tasks_azure.pricing.retail import has_vm_prices
 from cloud_tasks_azure.settings import AzureSettings
 
 __all__ = ["check_pricing"]
@@ -22,7 +22,7 @@ def check_pricing(settings: AzureSettings, context: CheckContext) -> Iterator[Fi
         return
     address = f"{settings.prices_endpoint.rstrip('/')}/api/retail/prices"
     try:
-        known = sells_machines(settings.prices_endpoint, region)
+        known = has_vm_prices(settings.prices_endpoint, region)
     except CloudTasksError as error:
         remedy = f"check the network access of this machine: curl '{address}?$top=1'"
         yield Finding(ok=False, subject=subject, message=error.message, remedy=remedy)

@@ -14,7 +14,7 @@ from datetime import timedelta
 
 from cloud_tasks.errors import CloudTasksError, NotFoundError, ProviderError
 from cloud_tasks.plugin import CheckContext, Finding, QueueContext
-from cloud_tasks_azure.queue.failures import calling
+from cloud_tasks_azure.queue.queue_errors import translate_errors
 from cloud_tasks_azure.settings import AzureSettings
 
 __all__ = ["check_queue"]
@@ -45,7 +45,7 @@ def _account(settings: AzureSettings) -> Finding:
     name = settings.storage_account or "ACCOUNT"
     try:
         with queue_service(settings, connections=1) as service:
-            with calling("listing queues"):
+            with translate_errors("listing queues"):
                 pages = service.list_queues(
                     name_starts_with=settings.queue_prefix or None, results_per_page=1, retry_total=_RETRIES
                 ).by_page()
@@ -67,7 +67,10 @@ def _container(settings: AzureSettings, name: str) -> Finding:
     try:
         from cloud_tasks_azure.queue.account import blob_container
 
-        with blob_container(settings, name, connections=1) as container, calling(f"checking the container {name}"):
+        with (
+            blob_container(settings, name, connections=1) as container,
+            translate_errors(f"checking the container {name}"),
+        ):
             container.get_container_properties(retry_total=_RETRIES)
     except ImportError:
         remedy = "run: pip install azure-storage-blob, or set azure.oversize_container: ''"
@@ -81,7 +84,7 @@ def _container(settings: AzureSettings, name: str) -> Finding:
 
 
 def _service_bus(settings: AzureSettings) -> Finding:
-    from cloud_tasks_azure.queue.servicebus_opening import open_service_bus
+    from cloud_tasks_azure.queue.open_service_bus import open_service_bus
 
     subject = "Service Bus"
     # The errors themselves cover everything but a wrong namespace name.

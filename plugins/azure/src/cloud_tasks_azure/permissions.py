@@ -32,7 +32,7 @@ class Allowed:
     data_actions: tuple[str, ...] = ()
 
 
-_LOOK = (
+_READ = (
     "Microsoft.Authorization/permissions/read",
     "Microsoft.Compute/images/read",
     "Microsoft.Compute/locations/operations/read",
@@ -44,7 +44,7 @@ _LOOK = (
     "Microsoft.Resources/subscriptions/resources/read",
     "Microsoft.Resources/subscriptions/resourcegroups/resources/read",
 )
-_MACHINES = (
+_INSTANCES = (
     "Microsoft.Compute/disks/delete",
     "Microsoft.Compute/disks/read",
     # The boot disk is created with its VM, with the caller's permissions.
@@ -100,7 +100,7 @@ _BUS_USE = (
 
 def compute_actions(settings: AzureSettings) -> tuple[str, ...]:
     """Return the actions for launching, listing and terminating instances."""
-    found = {*_LOOK, *_MACHINES}
+    found = {*_READ, *_INSTANCES}
     if settings.public_address:
         found |= {*_ADDRESSES}
     if settings.subnet is None:

@@ -1,8 +1,7 @@
-"""A stand-in for the price list service and for the spot price history, over plain HTTP, from fixtures.
+"""Fakes of the price list service and of the spot price history, over plain HTTP, from fixtures.
 
-The price list speaks JSON 1.1 with the action in ``X-Amz-Target``; EC2 speaks the query protocol and answers in XML.
-The forms are those that botocore's own models of ``pricing`` and ``ec2`` describe. Both are paged, a few entries to a
-page.
+The price list uses JSON 1.1 with the action in ``X-Amz-Target``; EC2 uses the query protocol with XML responses. The
+formats follow botocore's models of ``pricing`` and ``ec2``. Both are paged, with few entries per page.
 """
 
 from __future__ import annotations
@@ -21,25 +20,25 @@ _SERVICE = "AmazonEC2"
 
 
 class PriceListFake:
-    """The price list.
+    """The price list service.
 
     Args:
-        products: As `GetProducts` gives them, each a document of its own.
-        page: The most entries of a page, whatever the caller asks for.
+        products: Products in the format of `GetProducts`.
+        page: Maximum entries per page, regardless of the request.
     """
 
     def __init__(self, products: Sequence[Mapping[str, Any]], *, page: int = 10) -> None:
         self.wire = Wire()
         self.products = list(products)
         self.actions: list[str] = []
-        """What was asked, in order."""
+        """Actions called, in order."""
         self.failing: dict[str, Answer] = {}
-        """What an action answers instead."""
+        """Error responses by action."""
         self._page = page
         self.wire.route("POST", "/", self._answer)
 
     def refuse(self, action: str, code: str, message: str, status: int = 400) -> None:
-        """Let an action fail."""
+        """Fail an action."""
         self.failing[action] = Answer(
             status=status,
             body=json.dumps({"__type": code, "message": message}),
@@ -58,9 +57,9 @@ class PriceListFake:
             "GetProducts": self._matching,
         }
         if action not in answers:
-            return _error("UnknownOperationException", f"no action {action!r}")
+            return _error("UnknownOperationException", f"unknown action {action!r}")
         if asked.get("ServiceCode", _SERVICE) != _SERVICE:
-            return _error("NotFoundException", "no such service")
+            return _error("NotFoundException", "unknown service")
         key, entries = answers[action](asked)
         start = int(asked.get("NextToken") or 0)
         end = start + min(self._page, int(asked.get("MaxResults") or 100))
@@ -88,12 +87,12 @@ class PriceListFake:
 
 
 class SpotHistoryFake:
-    """EC2, as far as the spot price history goes.
+    """EC2 with the spot price history only.
 
     Args:
         history: Entries with ``InstanceType``, ``AvailabilityZone``, ``SpotPrice``, ``Timestamp`` and
             ``ProductDescription``.
-        page: The most entries of a page, whatever the caller asks for.
+        page: Maximum entries per page, regardless of the request.
     """
 
     def __init__(self, history: Sequence[Mapping[str, str]], *, page: int = 10) -> None:
@@ -105,7 +104,7 @@ class SpotHistoryFake:
         self.wire.route("POST", "/", self._answer)
 
     def refuse(self, code: str, message: str, status: int = 400) -> None:
-        """Let every call fail."""
+        """Fail every call."""
         body = (
             f"<Response><Errors><Error><Code>{code}</Code><Message>{escape(message)}</Message></Error></Errors>"
             "<RequestID>1</RequestID></Response>"

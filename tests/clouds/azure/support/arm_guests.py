@@ -1,4 +1,4 @@
-"""The inside of the stand-in's machines: their processes, metadata services, consoles, and how they switch off."""
+"""Guests of the fake's VMs: processes, metadata services, consoles and power-off."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ _POWER_OFF = "$CLOUD_TASKS_AZURE_METADATA_URL/stand-in/power-off"
 
 
 def custom_data(machine: VirtualMachine) -> bytes:
-    """The script of a machine, as cloud-init reads it."""
+    """Return the startup script of a VM, as cloud-init reads it."""
     content = base64.b64decode(machine.resource["properties"]["osProfile"].get("customData", ""))
     return gzip.decompress(content) if content[:2] == b"\x1f\x8b" else content
 
 
 class Guests:
-    """Makes and remembers the insides.
+    """Starts guests and keeps their consoles.
 
     Args:
-        folder: Of the machines; made here.
+        folder: Parent of the VMs' folders; created.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -44,7 +44,7 @@ class Guests:
         power_off: Callable[[], None],
         approve: Callable[[], None],
     ) -> None:
-        """Start the metadata service and the startup script; the machine is running then."""
+        """Start the metadata service and the startup script of a VM."""
         numbers = machine.resource.get("zones") or [""]
         compute = {
             "name": machine.name,
@@ -66,7 +66,7 @@ class Guests:
         machine.power = "running"
 
     def console(self, name: str) -> str:
-        """What a machine printed on its serial port."""
+        """Return the serial console output of a VM."""
         file = self._consoles.get(name)
         printed = file.read_text(errors="replace") if file is not None and file.exists() else ""
-        return "[    0.000000] Linux version stand-in\n" + printed
+        return "[    0.000000] Linux version fake\n" + printed

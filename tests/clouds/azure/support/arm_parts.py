@@ -1,4 +1,4 @@
-"""The parts that a machine's creation makes along with it: disk, network interfaces, addresses."""
+"""Resources created with a VM: disk, network interfaces, addresses."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ __all__ = ["parts_of"]
 
 
 def parts_of(machine: VirtualMachine) -> Iterator[dict[str, Any]]:
-    """Their resources; each says what happens to it when the machine is deleted."""
-    told = machine.resource["properties"]
-    disk = told["storageProfile"]["osDisk"]
-    # A disk that is made from an image inherits the machine's tags.
+    """Yield the resources; the delete option of each decides what happens when the VM is deleted."""
+    vm_properties = machine.resource["properties"]
+    disk = vm_properties["storageProfile"]["osDisk"]
+    # A disk created from an image inherits the VM's tags.
     yield _part(machine, "Microsoft.Compute/disks", disk, machine.resource.get("tags", {}), disk.get("deleteOption"))
-    for interface in told["networkProfile"]["networkInterfaceConfigurations"]:
+    for interface in vm_properties["networkProfile"]["networkInterfaceConfigurations"]:
         properties = interface["properties"]
         addresses = properties["ipConfigurations"]
         part = _part(

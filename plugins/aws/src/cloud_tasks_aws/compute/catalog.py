@@ -20,8 +20,8 @@ from pathlib import Path
 from typing import Any
 
 from cloud_tasks.model import InstanceType
-from cloud_tasks_aws.compute.failures import translated
-from cloud_tasks_aws.compute.types import instance_type, needed_part
+from cloud_tasks_aws.compute.compute_errors import translate_errors
+from cloud_tasks_aws.compute.instance_types import instance_type, needed_part
 
 __all__ = ["Catalog"]
 
@@ -56,7 +56,7 @@ class Catalog:
             return self._types
 
     def _fetch(self) -> Mapping[str, Any]:
-        with translated("listing instance types"), ThreadPoolExecutor(1) as thread:
+        with translate_errors("listing instance types"), ThreadPoolExecutor(1) as thread:
             zones = thread.submit(self._offerings)
             pages = self._ec2.get_paginator("describe_instance_types").paginate(PaginationConfig={"PageSize": 100})
             found = [needed_part(each) for page in pages for each in page["InstanceTypes"]]
@@ -95,5 +95,5 @@ class Catalog:
 
 def _types(content: Mapping[str, Any]) -> tuple[InstanceType, ...]:
     zones = content["zones"]
-    made = (instance_type(each, zones.get(each["InstanceType"], ())) for each in content["types"])
-    return tuple(sorted((each for each in made if each is not None), key=lambda each: each.name))
+    created = (instance_type(each, zones.get(each["InstanceType"], ())) for each in content["types"])
+    return tuple(sorted((each for each in created if each is not None), key=lambda each: each.name))

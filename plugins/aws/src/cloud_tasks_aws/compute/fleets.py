@@ -28,12 +28,12 @@ from botocore.exceptions import BotoCoreError, ClientError
 
 from cloud_tasks.errors import LaunchRefusedError, ProviderError, RefusalScope
 from cloud_tasks.model import LaunchRequest, Offer, Purchase
-from cloud_tasks_aws.compute.failures import QUOTAS, UNTRIED, passing, refused, unknown_yet
-from cloud_tasks_aws.compute.patience import patiently
+from cloud_tasks_aws.compute.compute_errors import QUOTAS, UNTRIED, is_not_yet_visible, is_transient_error, launch_error
 from cloud_tasks_aws.compute.quotas import quota_of
-from cloud_tasks_aws.failures import code_of
+from cloud_tasks_aws.compute.retries import retry_call
+from cloud_tasks_aws.errors import code_of
 
-__all__ = ["launch_one_of", "places_for"]
+__all__ = ["launch_from_fleet", "places_for"]
 
 _LAUNCH_ARGUMENTS = ("ClientToken", "MinCount", "MaxCount", "Placement", "InstanceType", "InstanceMarketOptions")
 _SUBNET_ARGUMENTS = ("SubnetId", "NetworkInterfaces")
@@ -66,7 +66,7 @@ def places_for(request: LaunchRequest, subnets: Mapping[str, str]) -> tuple[Plac
     return tuple(found.values())[:_MAX_PLACES]
 
 
-def launch_one_of(
+def launch_from_fleet(
     ec2: Any, request: LaunchRequest, arguments: Mapping[str, Any], places: Sequence[Place], *, own_groups: bool
 ) -> str:
     """Start one instance and return its id.
@@ -84,13 +84,13 @@ def launch_one_of(
     """
     name = f"cloud-tasks-{request.client_token}"
     fleets = _Fleets(ec2, request, name, places, own_groups=own_groups)
-    patiently(lambda: _create_template(ec2, name, arguments))
+    retry_call(lambda: _create_template(ec2, name, arguments))
     try:
-        return patiently(fleets.request, again=fleets.may_pass)
+        return retry_call(fleets.request, retryable=fleets.may_pass)
     finally:
         # A template that cannot be deleted costs nothing, and its name contains the client token.
         with suppress(ClientError, BotoCoreError):
-            patiently(lambda: ec2.delete_launch_template(LaunchTemplateName=name))
+            retry_call(lambda: ec2.delete_launch_template(LaunchTemplateName=name))
 
 
 class _Fleets:
@@ -108,7 +108,7 @@ class _Fleets:
 
     def may_pass(self, error: BaseException) -> bool:
         """Return whether the next fleet may succeed: a transient error, or a resource that EC2 does not know yet."""
-        return passing(error) or unknown_yet(error, own_groups=self._own_groups)
+        return is_transient_error(error) or is_not_yet_visible(error, own_groups=self._own_groups)
 
     def request(self) -> str:
         """Request a fleet and return the id of its instance."""
@@ -118,7 +118,7 @@ class _Fleets:
                 **_fleet(self._template, f"{token}-{self._number}" if self._number else token, self._places)
             )
         except ClientError as error:
-            if unknown_yet(error, own_groups=self._own_groups):
+            if is_not_yet_visible(error, own_groups=self._own_groups):
                 self._number += 1
             raise
         started = [each for entry in response.get("Instances", ()) for each in entry["InstanceIds"]]
@@ -141,7 +141,7 @@ class _Fleets:
     def _refusal(self, errors: Sequence[tuple[tuple[str, str], ClientError]]) -> LaunchRefusedError | ProviderError:
         own_offer, own_subnet = self._places[0]
         own_type, purchase = own_offer.instance_type.name, own_offer.purchase
-        tried = [(place, refused(own_offer, error)) for place, error in errors if code_of(error) != UNTRIED]
+        tried = [(place, launch_error(own_offer, error)) for place, error in errors if code_of(error) != UNTRIED]
         # Quotas of other instance families do not affect the own offer.
         same_quota = [
             (place, refusal)
@@ -152,12 +152,12 @@ class _Fleets:
             *(refusal for _, refusal in tried if _scope_of(refusal) is RefusalScope.ACCOUNT),
             *(refusal for (kind, subnet), refusal in tried if kind == own_type and subnet in (own_subnet, "")),
             *(refusal for _, refusal in same_quota if _scope_of(refusal) is RefusalScope.REGION),
-            refused(own_offer, _client_error({"ErrorCode": UNTRIED, "ErrorMessage": _summary(errors)})),
+            launch_error(own_offer, _client_error({"ErrorCode": UNTRIED, "ErrorMessage": _summary(errors)})),
         )
         chosen = candidates[0]
         if not isinstance(chosen, LaunchRefusedError):
             return chosen
-        refusals = [refused(own_offer, error) for _, error in errors]
+        refusals = [launch_error(own_offer, error) for _, error in errors]
         delay = min(each.retry_after for each in refusals if isinstance(each, LaunchRefusedError))
         return LaunchRefusedError(
             chosen.message, scope=chosen.scope, retry_after=delay, reason=chosen.reason, hint=chosen.hint

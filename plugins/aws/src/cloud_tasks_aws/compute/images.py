@@ -15,9 +15,9 @@ import attrs
 
 from cloud_tasks.errors import InputError
 from cloud_tasks.model import Architecture, Image
-from cloud_tasks_aws.compute.failures import translated
+from cloud_tasks_aws.compute.compute_errors import translate_errors
 
-__all__ = ["BootImage", "Images", "WrongArchitectureError"]
+__all__ = ["BootImage", "ImageResolver", "WrongArchitectureError"]
 
 _DEFAULT_PARAMETER = "/aws/service/canonical/ubuntu/server/24.04/stable/current/{cpu}/hvm/ebs-gp3/ami-id"
 _CANONICAL = "099720109477"
@@ -45,7 +45,7 @@ class BootImage:
     """Size of the image's root volume: the minimum size of a boot disk."""
 
 
-class Images:
+class ImageResolver:
     """Images of one region; each name is looked up once. Thread-safe.
 
     Args:
@@ -112,11 +112,11 @@ class Images:
         return _boot_image(chosen)
 
     def _parameter(self, name: str) -> str:
-        with translated(f"getting the image parameter {name}"):
+        with translate_errors(f"getting the image parameter {name}"):
             return str(self._ssm().get_parameter(Name=name)["Parameter"]["Value"])
 
     def _describe(self, **arguments: Any) -> Sequence[Mapping[str, Any]]:
-        with translated("listing images"):
+        with translate_errors("listing images"):
             pages = self._ec2.get_paginator("describe_images").paginate(**arguments)
             return [image for page in pages for image in page["Images"]]
 

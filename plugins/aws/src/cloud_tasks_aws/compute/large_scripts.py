@@ -24,7 +24,7 @@ from typing import Any
 
 from botocore.exceptions import BotoCoreError, ClientError
 
-from cloud_tasks_aws.failures import calling
+from cloud_tasks_aws.errors import translate_errors
 
 __all__ = ["LargeScripts"]
 
@@ -89,13 +89,13 @@ class LargeScripts:
         content = gzip.compress(script.encode(), 9, mtime=0)
         name = f"startup-script-{hashlib.sha256(content).hexdigest()[:32]}"
         key = f"{self._prefix}/{name}" if self._prefix else name
-        with calling(f"storing the startup script in {self._bucket}"):
+        with translate_errors(f"storing the startup script in {self._bucket}"):
             self._s3().put_object(Bucket=self._bucket, Key=key, Body=content, ServerSideEncryption="AES256")
         return key
 
     def _new_loader(self, key: str) -> bytes:
         params = {"Bucket": self._bucket, "Key": key}
-        with calling("signing the URL of the startup script"):
+        with translate_errors("signing the URL of the startup script"):
             url = self._s3().generate_presigned_url("get_object", Params=params, ExpiresIn=_URL_LIFETIME)
         lines = (
             "#!/bin/bash",

@@ -7,7 +7,7 @@ import re
 from cloud_tasks.errors import InputError
 from cloud_tasks.model import LaunchRequest
 from cloud_tasks_aws.compute.disks import disk_problem
-from cloud_tasks_aws.compute.user_data import compose, packed
+from cloud_tasks_aws.compute.startup_script import compose_script, encode_script
 from cloud_tasks_aws.settings import AwsSettings
 
 __all__ = ["check_launch"]
@@ -23,10 +23,10 @@ def check_launch(settings: AwsSettings, request: LaunchRequest) -> None:
         raise InputError(problem, where="run.boot_disk_types")
     zone = request.offer.zone
     region = _REGION.match(zone)
-    script = compose(
+    script = compose_script(
         request.startup_script,
         region=region[0] if region else zone,
         max_lifetime=request.max_lifetime,
         is_chosen=bool(request.alternatives),
     )
-    packed(script, elsewhere=None if settings.script_location is None else lambda _: b"")
+    encode_script(script, store=None if settings.script_location is None else lambda _: b"")

@@ -18,13 +18,13 @@ from botocore.exceptions import ClientError
 
 from cloud_tasks.errors import LaunchRefusedError, ProviderError, RefusalScope
 from cloud_tasks.model import LaunchRequest, Offer
-from cloud_tasks_aws.compute.failures import QUOTAS, passing, refused, unknown_yet
-from cloud_tasks_aws.compute.fleets import Place, launch_one_of, places_for
-from cloud_tasks_aws.compute.listing import TOKEN_TAG
+from cloud_tasks_aws.compute.compute_errors import QUOTAS, is_not_yet_visible, is_transient_error, launch_error
+from cloud_tasks_aws.compute.fleets import Place, launch_from_fleet, places_for
 from cloud_tasks_aws.compute.network import Network
-from cloud_tasks_aws.compute.patience import patiently
 from cloud_tasks_aws.compute.quotas import counts_standard_families, limit_of
-from cloud_tasks_aws.failures import code_of
+from cloud_tasks_aws.compute.retries import retry_call
+from cloud_tasks_aws.compute.tags import TOKEN_TAG
+from cloud_tasks_aws.errors import code_of
 
 __all__ = ["Launcher"]
 
@@ -62,7 +62,7 @@ class Launcher:
         try:
             if len(places) > 1:
                 return self._describe(self._one_of(request, arguments, places))
-            return patiently(lambda: self._once.run_instances(**arguments)["Instances"][0], again=self._may_pass)
+            return retry_call(lambda: self._once.run_instances(**arguments)["Instances"][0], retryable=self._may_pass)
         except LaunchRefusedError as refusal:
             raise self._narrow_quota(request.offer, refusal, alone=False) from refusal.__cause__
         except ClientError as error:
@@ -71,14 +71,14 @@ class Launcher:
             if code_of(error).endswith(".NotFound"):
                 # The cached group or subnet may have been deleted.
                 self._network.forget()
-            launch_error = refused(request.offer, error)
-            raise self._narrow_quota(request.offer, launch_error, alone=len(places) == 1) from error
+            cause = launch_error(request.offer, error)
+            raise self._narrow_quota(request.offer, cause, alone=len(places) == 1) from error
 
     def _may_pass(self, error: BaseException) -> bool:
-        return passing(error) or unknown_yet(error, own_groups=self._own_groups)
+        return is_transient_error(error) or is_not_yet_visible(error, own_groups=self._own_groups)
 
     def _one_of(self, request: LaunchRequest, arguments: Mapping[str, Any], places: tuple[Place, ...]) -> str:
-        return launch_one_of(self._once, request, arguments, places, own_groups=self._own_groups)
+        return launch_from_fleet(self._once, request, arguments, places, own_groups=self._own_groups)
 
     def _describe(self, instance_id: str) -> Any:
         """Return the description of a new instance, which EC2 may list with a delay."""
@@ -87,7 +87,7 @@ class Launcher:
             return self._ec2.describe_instances(InstanceIds=[instance_id])["Reservations"][0]["Instances"][0]
 
         try:
-            return patiently(describe, again=lambda error: passing(error) or _is_unknown(error))
+            return retry_call(describe, retryable=lambda error: is_transient_error(error) or _is_unknown(error))
         except ClientError as error:
             # The instance runs: reporting a refusal would leave it unmanaged.
             message = f"started {instance_id} but cannot describe it: {code_of(error)}"

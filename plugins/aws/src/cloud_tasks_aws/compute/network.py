@@ -17,8 +17,8 @@ from typing import Any
 from botocore.exceptions import ClientError
 
 from cloud_tasks.errors import LaunchFailedError, LaunchRefusedError, RefusalScope
-from cloud_tasks_aws.compute.failures import translated
-from cloud_tasks_aws.failures import code_of
+from cloud_tasks_aws.compute.compute_errors import translate_errors
+from cloud_tasks_aws.errors import code_of
 from cloud_tasks_aws.settings import AwsSettings
 
 __all__ = ["GROUP_NAME", "Network"]
@@ -89,7 +89,7 @@ class Network:
             return self._subnets
 
     def _find_subnets(self) -> Sequence[Mapping[str, Any]]:
-        with translated("listing subnets"):
+        with translate_errors("listing subnets"):
             pages = self._ec2.get_paginator("describe_subnets")
             if self._settings.subnets:
                 return [s for page in pages.paginate(SubnetIds=list(self._settings.subnets)) for s in page["Subnets"]]
@@ -105,7 +105,7 @@ class Network:
     def _security_groups(self, vpc_id: str) -> Sequence[str]:
         with self._lock:
             if vpc_id not in self._groups:
-                with translated("listing security groups"):
+                with translate_errors("listing security groups"):
                     self._groups[vpc_id] = self._named_groups(vpc_id) or [self._own_group(vpc_id)]
             return self._groups[vpc_id]
 

@@ -10,13 +10,13 @@ import attrs
 
 from cloud_tasks.errors import ProviderError
 from cloud_tasks.model import Headroom, InstanceType, Offer, Purchase
-from cloud_tasks_aws.compute.failures import translated
+from cloud_tasks_aws.compute.compute_errors import translate_errors
 
 __all__ = ["counts_standard_families", "headroom", "limit_of", "quota_of"]
 
 
 @attrs.frozen(kw_only=True)
-class _Class:
+class _QuotaClass:
     """Instance families that share a quota, and the quota's code by provisioning model."""
 
     families: frozenset[str]
@@ -25,21 +25,21 @@ class _Class:
 
 
 _CLASSES = (
-    _Class(families=frozenset("acdhimrtz"), on_demand="L-1216C47A", spot="L-34B43A08"),
-    _Class(families=frozenset({"g", "gr", "vt"}), on_demand="L-DB2E81BA", spot="L-3819A6DF"),
-    _Class(families=frozenset({"p"}), on_demand="L-417A185B", spot="L-7212CCBC"),
-    _Class(families=frozenset({"x"}), on_demand="L-7295265B", spot="L-E3A00192"),
-    _Class(families=frozenset({"f"}), on_demand="L-74FC7D96", spot="L-88CF9481"),
-    _Class(families=frozenset({"inf"}), on_demand="L-1945791B", spot="L-B5D1601B"),
-    _Class(families=frozenset({"trn"}), on_demand="L-2C3B7624", spot="L-6B0D517C"),
-    _Class(families=frozenset({"dl"}), on_demand="L-6E869C2A", spot="L-85EED4F7"),
+    _QuotaClass(families=frozenset("acdhimrtz"), on_demand="L-1216C47A", spot="L-34B43A08"),
+    _QuotaClass(families=frozenset({"g", "gr", "vt"}), on_demand="L-DB2E81BA", spot="L-3819A6DF"),
+    _QuotaClass(families=frozenset({"p"}), on_demand="L-417A185B", spot="L-7212CCBC"),
+    _QuotaClass(families=frozenset({"x"}), on_demand="L-7295265B", spot="L-E3A00192"),
+    _QuotaClass(families=frozenset({"f"}), on_demand="L-74FC7D96", spot="L-88CF9481"),
+    _QuotaClass(families=frozenset({"inf"}), on_demand="L-1945791B", spot="L-B5D1601B"),
+    _QuotaClass(families=frozenset({"trn"}), on_demand="L-2C3B7624", spot="L-6B0D517C"),
+    _QuotaClass(families=frozenset({"dl"}), on_demand="L-6E869C2A", spot="L-85EED4F7"),
 )
 _STANDARD = _CLASSES[0]
 _LETTERS = re.compile(r"[a-z]+")
-_LIVING = ["pending", "running", "shutting-down", "stopping"]
+_COUNTED_STATES = ["pending", "running", "shutting-down", "stopping"]
 
 
-def _class(type_name: str) -> _Class | None:
+def _class(type_name: str) -> _QuotaClass | None:
     match = _LETTERS.match(type_name)
     letters = match[0] if match else ""
     for each in _CLASSES:
@@ -71,7 +71,7 @@ def _quota(quotas: Any, code: str | None) -> Mapping[str, Any] | None:
     if code is None:
         return None
     try:
-        with translated("getting the quota"):
+        with translate_errors("getting the quota"):
             found: Mapping[str, Any] = quotas.get_service_quota(ServiceCode="ec2", QuotaCode=code)["Quota"]
             return found
     except ProviderError as error:
@@ -87,7 +87,11 @@ def headroom(ec2: Any, quotas: Any, offer: Offer, types: Iterable[InstanceType])
     if quota is None:
         return None
     vcpus = {each.name: each.vcpus for each in types}
-    used = sum(_vcpus(each, vcpus) for each in _living(ec2) if quota_of(each["InstanceType"], _purchase(each)) == code)
+    used = sum(
+        _vcpus(each, vcpus)
+        for each in _counted_instances(ec2)
+        if quota_of(each["InstanceType"], _purchase(each)) == code
+    )
     left = int(max(0, float(quota["Value"]) - used))
     return Headroom(
         instances=left // offer.instance_type.vcpus,
@@ -95,11 +99,11 @@ def headroom(ec2: Any, quotas: Any, offer: Offer, types: Iterable[InstanceType])
     )
 
 
-def _living(ec2: Any) -> Iterable[Mapping[str, Any]]:
+def _counted_instances(ec2: Any) -> Iterable[Mapping[str, Any]]:
     """Return all instances of the account that may count against a quota."""
-    with translated("listing instances"):
+    with translate_errors("listing instances"):
         pages = ec2.get_paginator("describe_instances").paginate(
-            Filters=[{"Name": "instance-state-name", "Values": _LIVING}], PaginationConfig={"PageSize": 1000}
+            Filters=[{"Name": "instance-state-name", "Values": _COUNTED_STATES}], PaginationConfig={"PageSize": 1000}
         )
         return [
             instance for page in pages for reservation in page["Reservations"] for instance in reservation["Instances"]

@@ -7,7 +7,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from cloud_tasks.plugin.kit.price_cache import (
+from cloud_tasks.plugin.kit import (
     PriceFiles,
     money_from_text,
     money_to_text,

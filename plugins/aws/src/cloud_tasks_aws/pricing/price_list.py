@@ -20,7 +20,7 @@ from decimal import Decimal, InvalidOperation
 from typing import Any
 
 from cloud_tasks.model import Money
-from cloud_tasks_aws.failures import calling
+from cloud_tasks_aws.errors import translate_errors
 from cloud_tasks_aws.pricing.rates import DiskRates, ListPrices
 
 __all__ = ["fetch_list_prices", "pricing_region"]
@@ -101,7 +101,7 @@ def _products(client: Any, code: str, filters: Mapping[str, str]) -> Iterator[tu
     pages = client.get_paginator("get_products").paginate(
         ServiceCode="AmazonEC2", FormatVersion="aws_v1", Filters=conditions, PaginationConfig={"PageSize": 100}
     )
-    with calling(f"reading the price list of {code}"):
+    with translate_errors(f"reading the price list of {code}"):
         texts = [text for page in pages for text in page["PriceList"]]
     for text in texts:
         try:

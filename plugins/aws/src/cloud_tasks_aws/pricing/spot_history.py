@@ -12,7 +12,7 @@ from decimal import Decimal, InvalidOperation
 from typing import Any
 
 from cloud_tasks.model import Money
-from cloud_tasks_aws.failures import calling
+from cloud_tasks_aws.errors import translate_errors
 from cloud_tasks_aws.pricing.rates import SpotPrices
 
 __all__ = ["fetch_spot_prices"]
@@ -31,7 +31,7 @@ def fetch_spot_prices(client: Any, region: str) -> SpotPrices:
     """
     now = datetime.now(UTC)
     latest: dict[tuple[str, str], tuple[datetime, Money]] = {}
-    with calling(f"reading the spot prices of {region}"):
+    with translate_errors(f"reading the spot prices of {region}"):
         pages = client.get_paginator("describe_spot_price_history").paginate(
             StartTime=now, ProductDescriptions=[_PLATFORM], PaginationConfig={"PageSize": 1000}
         )

@@ -27,7 +27,7 @@ __all__ = [
     "batches",
     "decode",
     "encode",
-    "form_of",
+    "encoding_of",
     "pointer",
 ]
 
@@ -35,7 +35,7 @@ MESSAGE_BYTES = 1024 * 1024
 BATCH_BYTES = 1024 * 1024
 BATCH_ENTRIES = 10
 
-_FORM = "cloud-tasks-form"
+_ENCODING = "cloud-tasks-form"
 """Message attribute with the encoding of the body; absent for plain text."""
 _BASE64 = "base64"
 POINTER = "s3"
@@ -50,16 +50,16 @@ class Encoded:
     index: int
     """Index in the bodies given to `Queue.send`."""
     text: str
-    form: str = ""
+    encoding: str = ""
 
     @property
     def attributes(self) -> dict[str, Any]:
-        return {_FORM: {"DataType": "String", "StringValue": self.form}} if self.form else {}
+        return {_ENCODING: {"DataType": "String", "StringValue": self.encoding}} if self.encoding else {}
 
     @property
     def size(self) -> int:
         """Size in bytes as SQS counts it: body in UTF-8, and names, types and values of attributes."""
-        return len(self.text.encode()) + (len(_FORM) + len("String") + len(self.form) if self.form else 0)
+        return len(self.text.encode()) + (len(_ENCODING) + len("String") + len(self.encoding) if self.encoding else 0)
 
 
 def encode(index: int, body: bytes) -> Encoded:
@@ -79,14 +79,14 @@ def pointer(index: int, key: str) -> Encoded:
     return Encoded(index, key, POINTER)
 
 
-def form_of(message: Mapping[str, Any]) -> str:
+def encoding_of(message: Mapping[str, Any]) -> str:
     """Return the encoding of a received message: empty, ``base64`` or ``s3``."""
-    return str(message.get("MessageAttributes", {}).get(_FORM, {}).get("StringValue", ""))
+    return str(message.get("MessageAttributes", {}).get(_ENCODING, {}).get("StringValue", ""))
 
 
-def decode(text: str, form: str) -> bytes:
+def decode(text: str, encoding: str) -> bytes:
     """Decode a body; text that is not valid base64 is returned unchanged."""
-    if form != _BASE64:
+    if encoding != _BASE64:
         return text.encode()
     try:
         return b"" if text == "=" else base64.b64decode(text, validate=True)

@@ -27,10 +27,10 @@ from typing import Any
 import attrs
 
 from cloud_tasks.errors import NotFoundError, ProviderError
-from cloud_tasks_aws.failures import calling, code_of
+from cloud_tasks_aws.errors import code_of, translate_errors
 from cloud_tasks_aws.queue.names import Generation, generations, list_prefix, physical_name
 
-__all__ = ["RETIRED_TAG", "Generations", "QueueShape"]
+__all__ = ["RETIRED_TAG", "Generations", "QueueSpec"]
 
 RETIRED_TAG = "cloud-tasks-retired"
 """Tag of a retired generation: the URL of its successor, or ``deleted``."""
@@ -42,7 +42,7 @@ _MAX_SUCCESSORS = 20
 
 
 @attrs.frozen(kw_only=True)
-class QueueShape:
+class QueueSpec:
     """Attributes and tags of a new generation."""
 
     fifo: bool
@@ -59,16 +59,16 @@ class Generations:
     """
 
     def __init__(
-        self, client: Any, prefix: str, name: str, shape: QueueShape, *, clock: Callable[[], float] = time.time
+        self, client: Any, prefix: str, name: str, spec: QueueSpec, *, clock: Callable[[], float] = time.time
     ) -> None:
         self._client = client
         self._prefix = prefix
         self._name = name
-        self._shape = shape
+        self._spec = spec
         self._clock = clock
         self._lock = threading.RLock()
         self._current: str | None = None
-        self._gone: set[str] = set()
+        self._deleted: set[str] = set()
 
     def current(self) -> str:
         """Return the URL of the current queue. Raises `NotFoundError`."""
@@ -85,7 +85,7 @@ class Generations:
     def mark_deleted(self, url: str) -> None:
         """Record that SQS answered that this queue does not exist."""
         with self._lock:
-            self._gone.add(url)
+            self._deleted.add(url)
             if self._current == url:
                 self._current = None
 
@@ -93,9 +93,9 @@ class Generations:
         """Return whether the queue exists now."""
         with self._lock:
             if self._current is not None:
-                self._current = self._living_end(self._current)
+                self._current = self._resolve(self._current)
             if self._current is None:
-                self._current = self._newest_living()
+                self._current = self._find_current()
             return self._current is not None
 
     def create(self) -> None:
@@ -110,9 +110,9 @@ class Generations:
             if not self.exists():
                 raise NotFoundError(f'queue "{self._name}" not found in SQS')
             old = self._listed()
-            shape = attrs.evolve(self._shape, fifo=Generation(0, str(self._current)).fifo)
+            spec = attrs.evolve(self._spec, fifo=Generation(0, str(self._current)).fifo)
             known = {each.url for each in old} | {str(self._current)}
-            new = self._create_next(old, shape)
+            new = self._create_next(old, spec)
             for url in sorted(known - {new}, key=_number):
                 self._retire(url, successor=new)
             self._current = new
@@ -127,24 +127,24 @@ class Generations:
 
     def _create_queue(self) -> str:
         before = self._listed()
-        mine = self._create_next(before, self._shape)
+        mine = self._create_next(before, self._spec)
         seen = {each.url for each in before}
         for rival in self._listed():
             if rival.url == mine:
                 break
-            if rival.url not in seen and (living := self._living_end(rival.url)) is not None and living != mine:
-                self._retire(mine, successor=living)
-                return living
+            if rival.url not in seen and (current := self._resolve(rival.url)) is not None and current != mine:
+                self._retire(mine, successor=current)
+                return current
         return mine
 
-    def _create_next(self, listed: list[Generation], shape: QueueShape) -> str:
+    def _create_next(self, listed: list[Generation], spec: QueueSpec) -> str:
         number = max([int(self._clock() / 60), *(each.number + 1 for each in listed)])
-        number = max([number, *(_number(url) + 1 for url in self._gone)])
+        number = max([number, *(_number(url) + 1 for url in self._deleted)])
         for _ in range(_MAX_NAME_ATTEMPTS):
-            name = physical_name(self._prefix, self._name, number, fifo=shape.fifo)
+            name = physical_name(self._prefix, self._name, number, fifo=spec.fifo)
             try:
-                with calling(f"creating the queue {name}"):
-                    response = self._create(name, shape)
+                with translate_errors(f"creating the queue {name}"):
+                    response = self._create(name, spec)
             except ProviderError as error:
                 if code_of(error.__cause__ or error) not in _TAKEN:
                     raise
@@ -155,50 +155,50 @@ class Generations:
             return str(response["QueueUrl"])
         raise ProviderError(f'creating the queue "{self._name}": no free name found in SQS', transient=True)
 
-    def _create(self, name: str, shape: QueueShape) -> Any:
-        attributes = dict(shape.attributes)
-        if shape.fifo:
+    def _create(self, name: str, spec: QueueSpec) -> Any:
+        attributes = dict(spec.attributes)
+        if spec.fifo:
             # High throughput: each message is a group of its own, since order is not needed.
             attributes |= {
                 "FifoQueue": "true",
                 "DeduplicationScope": "messageGroup",
                 "FifoThroughputLimit": "perMessageGroupId",
             }
-        return self._client.create_queue(QueueName=name, Attributes=attributes, tags=dict(shape.tags))
+        return self._client.create_queue(QueueName=name, Attributes=attributes, tags=dict(spec.tags))
 
     def _listed(self) -> list[Generation]:
         """Return the listed generations, oldest first, without those known to be deleted."""
         prefix = list_prefix(self._prefix, self._name)
-        with calling(f'listing the queues "{prefix}…"'):
+        with translate_errors(f'listing the queues "{prefix}…"'):
             # With a page size SQS returns further pages instead of truncating at 1,000.
             pages = self._client.get_paginator("list_queues").paginate(
                 QueueNamePrefix=prefix, PaginationConfig={"PageSize": 1000}
             )
             urls = [url for page in pages for url in page.get("QueueUrls", ())]
-        return [each for each in generations(urls, self._prefix, self._name) if each.url not in self._gone]
+        return [each for each in generations(urls, self._prefix, self._name) if each.url not in self._deleted]
 
-    def _newest_living(self) -> str | None:
+    def _find_current(self) -> str | None:
         # The newest decides: older ones were retired before it, or are about to be.
         listed = self._listed()
         while listed:
             newest = listed.pop()
-            living = self._living_end(newest.url)
-            if living is not None:
-                return living
-            if newest.url not in self._gone:
+            current = self._resolve(newest.url)
+            if current is not None:
+                return current
+            if newest.url not in self._deleted:
                 return None
         return None
 
-    def _living_end(self, url: str) -> str | None:
+    def _resolve(self, url: str) -> str | None:
         """Return the queue, or its latest successor; None if it was retired for good or does not exist."""
         for _ in range(_MAX_SUCCESSORS):
-            if url in self._gone:
+            if url in self._deleted:
                 return None
             try:
-                with calling("reading the tags of a queue"):
+                with translate_errors("reading the tags of a queue"):
                     tags = self._client.list_queue_tags(QueueUrl=url).get("Tags") or {}
             except NotFoundError:
-                self._gone.add(url)
+                self._deleted.add(url)
                 return None
             successor = tags.get(RETIRED_TAG)
             if successor is None:
@@ -210,14 +210,14 @@ class Generations:
 
     def _retire(self, url: str, *, successor: str) -> None:
         try:
-            with calling("tagging a queue as retired"):
+            with translate_errors("tagging a queue as retired"):
                 self._client.tag_queue(QueueUrl=url, Tags={RETIRED_TAG: successor})
-            with calling("deleting a queue"):
+            with translate_errors("deleting a queue"):
                 self._client.delete_queue(QueueUrl=url)
         except NotFoundError:
             # Deleted earlier.
             pass
-        self._gone.add(url)
+        self._deleted.add(url)
 
 
 def _number(url: str) -> int:

@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 from uuid import uuid4
 
 from cloud_tasks.errors import NotFoundError, ProviderError
-from cloud_tasks_aws.failures import calling, code_of
+from cloud_tasks_aws.errors import code_of, translate_errors
 
 __all__ = ["ObjectStore"]
 
@@ -39,7 +39,7 @@ class ObjectStore:
     def put(self, body: bytes) -> str:
         """Store a body and return its key."""
         key = f"{self._prefix}{uuid4().hex}"
-        with _calling(f"storing a large message in s3://{self._bucket}"):
+        with _translate_s3_errors(f"storing a large message in s3://{self._bucket}"):
             self._client.put_object(Bucket=self._bucket, Key=key, Body=body)
         return key
 
@@ -52,7 +52,7 @@ class ObjectStore:
         if not key.startswith(self._prefix):
             raise ProviderError(f"message refers to s3://{self._bucket}/{key}, which is not of this queue")
         try:
-            with _calling(f"fetching a large message from s3://{self._bucket}"):
+            with _translate_s3_errors(f"fetching a large message from s3://{self._bucket}"):
                 return bytes(self._client.get_object(Bucket=self._bucket, Key=key)["Body"].read())
         except _NoSuchKeyError:
             return None
@@ -63,12 +63,12 @@ class ObjectStore:
         # Limit of a call: 1,000 keys ("DeleteObjects", Amazon S3 API Reference).
         for start in range(0, len(chosen), 1000):
             objects = [{"Key": key} for key in chosen[start : start + 1000]]
-            with _calling(f"deleting large messages from s3://{self._bucket}"):
+            with _translate_s3_errors(f"deleting large messages from s3://{self._bucket}"):
                 self._client.delete_objects(Bucket=self._bucket, Delete={"Objects": objects, "Quiet": True})
 
     def keys(self) -> list[str]:
         """Return the keys of all objects of the queue."""
-        with _calling(f"listing large messages in s3://{self._bucket}"):
+        with _translate_s3_errors(f"listing large messages in s3://{self._bucket}"):
             pages = self._client.get_paginator("list_objects_v2").paginate(Bucket=self._bucket, Prefix=self._prefix)
             return [found["Key"] for page in pages for found in page.get("Contents", ())]
 
@@ -78,10 +78,10 @@ class _NoSuchKeyError(ProviderError):
 
 
 @contextmanager
-def _calling(doing: str) -> Iterator[None]:
+def _translate_s3_errors(action: str) -> Iterator[None]:
     """Translate errors; a missing bucket is not a `NotFoundError`, which would mean that the queue is missing."""
     try:
-        with calling(doing):
+        with translate_errors(action):
             yield
     except NotFoundError as error:
         kind = _NoSuchKeyError if code_of(error.__cause__ or error) == "NoSuchKey" else ProviderError

@@ -16,9 +16,9 @@ from typing import Any, TypeVar
 
 import attrs
 
-from cloud_tasks_aws.failures import is_passing
+from cloud_tasks_aws.errors import is_transient
 
-__all__ = ["EntryFailure", "Threads", "carry_out"]
+__all__ = ["EntryFailure", "Threads", "call_batch"]
 
 _T = TypeVar("_T")
 _R = TypeVar("_R")
@@ -53,7 +53,7 @@ class Threads:
         self._pool.shutdown(cancel_futures=True)
 
 
-def carry_out(
+def call_batch(
     call: Callable[[Sequence[Mapping[str, Any]]], Mapping[str, Any]],
     entries: Sequence[Mapping[str, Any]],
     *,
@@ -92,7 +92,7 @@ def _code(entry: Mapping[str, Any]) -> str:
 
 
 def _is_retryable(entry: Mapping[str, Any]) -> bool:
-    return not entry.get("SenderFault", False) or is_passing(_code(entry))
+    return not entry.get("SenderFault", False) or is_transient(_code(entry))
 
 
 def _failure(entry: Mapping[str, Any]) -> EntryFailure:

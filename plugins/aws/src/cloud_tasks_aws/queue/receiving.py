@@ -17,20 +17,20 @@ from uuid import uuid4
 
 from cloud_tasks.errors import ProviderError
 from cloud_tasks.plugin import Delivery
-from cloud_tasks_aws.failures import calling
+from cloud_tasks_aws.errors import translate_errors
 from cloud_tasks_aws.queue.access import Access
-from cloud_tasks_aws.queue.bodies import BATCH_ENTRIES, POINTER, decode, form_of
-from cloud_tasks_aws.queue.leases import LeaseBook
+from cloud_tasks_aws.queue.bodies import BATCH_ENTRIES, POINTER, decode, encoding_of
+from cloud_tasks_aws.queue.leases import LeaseTable
 from cloud_tasks_aws.queue.names import is_fifo
 from cloud_tasks_aws.queue.oversize import ObjectStore
 from cloud_tasks_aws.queue.parallel import Threads
 
-__all__ = ["SHORTEST_POLL", "Receiver"]
+__all__ = ["MIN_POLL_SECONDS", "Receiver"]
 
 # The worker does not configure structlog; records of this logger reach its standard error.
 log = logging.getLogger("cloud_tasks_aws.queue")
 
-SHORTEST_POLL = 1
+MIN_POLL_SECONDS = 1
 """Seconds. A long poll queries all SQS servers; a poll of zero seconds queries a sample and may miss messages."""
 _MAX_POLL_SECONDS = 20
 """Seconds; "ReceiveMessage", Amazon SQS API Reference."""
@@ -41,35 +41,35 @@ class Receiver:
     """Receives messages. Thread-safe.
 
     Args:
-        book: Table to add the leases to.
+        leases: Table to add the leases to.
         objects: Store of bodies over the size limit.
         lease: Seconds.
-        shortest_poll: Minimum seconds of a call without messages.
+        min_poll_seconds: Minimum seconds of a call without messages.
     """
 
     def __init__(
         self,
         access: Access,
         threads: Threads,
-        book: LeaseBook,
+        leases: LeaseTable,
         objects: ObjectStore | None,
         *,
         lease: int,
-        shortest_poll: int,
+        min_poll_seconds: int,
     ) -> None:
         self._access = access
         self._threads = threads
-        self._book = book
+        self._leases = leases
         self._objects = objects
         self._lease = lease
-        self._shortest_poll = shortest_poll
+        self._min_poll_seconds = min_poll_seconds
 
     def receive(self, max_messages: int, *, wait: timedelta) -> Sequence[Delivery]:
         """Implement `Queue.receive`; an empty result takes at least a second."""
         deadline = time.monotonic() + wait.total_seconds()
         while True:
             left = deadline - time.monotonic()
-            poll = min(_MAX_POLL_SECONDS, max(self._shortest_poll, round(left)))
+            poll = min(_MAX_POLL_SECONDS, max(self._min_poll_seconds, round(left)))
             found = self._receive_batch(min(max_messages, BATCH_ENTRIES), poll)
             if len(found) == BATCH_ENTRIES < max_messages:
                 return found + self._receive_more(max_messages - BATCH_ENTRIES)
@@ -134,9 +134,9 @@ class Receiver:
         return found
 
     def _delivery(self, url: str, message: Mapping[str, Any]) -> Delivery | None:
-        handle, text, form = message["ReceiptHandle"], message["Body"], form_of(message)
-        key = text if form == POINTER else None
-        body: bytes | None = decode(text, form)
+        handle, text, encoding = message["ReceiptHandle"], message["Body"], encoding_of(message)
+        key = text if encoding == POINTER else None
+        body: bytes | None = decode(text, encoding)
         if key is not None:
             if self._objects is None:
                 raise ProviderError("message body is in S3", hint="set aws.oversize_location as on the sender")
@@ -144,9 +144,9 @@ class Receiver:
         if body is None:
             # The object is deleted only after an acknowledgement: this message is a duplicate of a finished one.
             log.warning("Large message no longer in S3 (%s); assumed to be a duplicate of a finished one", key)
-            with calling("acknowledging a message"):
+            with translate_errors("acknowledging a message"):
                 self._access.client.delete_message(QueueUrl=url, ReceiptHandle=handle)
             return None
-        self._book.add(url, handle, self._lease, object_key=key)
+        self._leases.add(url, handle, self._lease, object_key=key)
         count = int(message.get("Attributes", {}).get("ApproximateReceiveCount", 1))
         return Delivery(lease_id=handle, body=body, delivery_count=count)

@@ -22,7 +22,7 @@ from cloud_tasks_aws.queue.access import Access
 from cloud_tasks_aws.queue.bodies import MESSAGE_BYTES, Encoded, batches, encode, pointer
 from cloud_tasks_aws.queue.names import is_fifo
 from cloud_tasks_aws.queue.oversize import ObjectStore
-from cloud_tasks_aws.queue.parallel import Threads, carry_out
+from cloud_tasks_aws.queue.parallel import Threads, call_batch
 from cloud_tasks_aws.traits import QUEUE_TRAITS as TRAITS
 
 __all__ = ["Sender"]
@@ -98,7 +98,9 @@ class Sender:
 
         def send(url: str) -> _Outcome:
             entries = [entry(number, message, is_fifo(url)) for number, message in enumerate(batch)]
-            failed = carry_out(lambda some: self._access.client.send_message_batch(QueueUrl=url, Entries=some), entries)
+            failed = call_batch(
+                lambda some: self._access.client.send_message_batch(QueueUrl=url, Entries=some), entries
+            )
             return _Outcome(
                 tuple(
                     SendFailure(

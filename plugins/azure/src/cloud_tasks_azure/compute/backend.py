@@ -30,22 +30,22 @@ from cloud_tasks.model import (
     Region,
 )
 from cloud_tasks.plugin import ComputeContext
-from cloud_tasks_azure.compute.build import machine_body
+from cloud_tasks_azure.compute.build import vm_body
 from cloud_tasks_azure.compute.catalog import Size, sizes_of
 from cloud_tasks_azure.compute.clients import Clients
+from cloud_tasks_azure.compute.compute_errors import translate_errors
 from cloud_tasks_azure.compute.console import read_console
-from cloud_tasks_azure.compute.describe import described_instance, group_of
 from cloud_tasks_azure.compute.disks import disk_problem
-from cloud_tasks_azure.compute.failures import mapped
-from cloud_tasks_azure.compute.images import ImageShelf
+from cloud_tasks_azure.compute.images import ImageResolver
 from cloud_tasks_azure.compute.keys import throwaway_key
-from cloud_tasks_azure.compute.listing import machines, power_states
-from cloud_tasks_azure.compute.network import Networks, Place, problem_is_missing_place
+from cloud_tasks_azure.compute.listing import list_vms, power_states
+from cloud_tasks_azure.compute.network import Networks, Place, is_missing_placement
 from cloud_tasks_azure.compute.quotas import headroom
 from cloud_tasks_azure.compute.regions import regions_of
-from cloud_tasks_azure.compute.removal import remove, remove_machine
-from cloud_tasks_azure.compute.startup import compose, packed
+from cloud_tasks_azure.compute.startup_script import compose_script, encode_script
 from cloud_tasks_azure.compute.tags import instance_name
+from cloud_tasks_azure.compute.terminate import delete_vm, terminate_instances
+from cloud_tasks_azure.compute.to_model import group_of, to_instance
 from cloud_tasks_azure.compute.zones import location_of
 from cloud_tasks_azure.settings import AzureSettings
 
@@ -70,7 +70,7 @@ class AzureCompute:
         self._settings = settings
         self._context = context
         self._region = (context.region or location_of(context.zone or "")).lower()
-        self._images = ImageShelf(clients)
+        self._images = ImageResolver(clients)
         self._networks = Networks(clients, settings)
         self._lock = threading.Lock()
         self._catalog_lock = threading.Lock()
@@ -85,12 +85,12 @@ class AzureCompute:
     # -- catalog --
 
     def regions(self) -> Sequence[Region]:
-        with mapped("list regions"):
+        with translate_errors("list regions"):
             provider = self._clients.resources.providers.get("Microsoft.Compute")
         return regions_of(provider)
 
     def images(self) -> Sequence[Image]:
-        return self._images.all()
+        return self._images.list()
 
     def instance_types(self) -> Sequence[InstanceType]:
         if not self._region:
@@ -109,7 +109,7 @@ class AzureCompute:
         with self._catalog_lock:
             known = self._catalogs.get(location)
             if known is None or datetime.now(UTC) - known[0] > _CATALOG_MAX_AGE:
-                with mapped(f"list the sizes of {location}"):
+                with translate_errors(f"list the sizes of {location}"):
                     skus = tuple(self._clients.compute.resource_skus.list(filter=f"location eq '{location}'"))
                 known = self._catalogs[location] = (datetime.now(UTC), sizes_of(skus, location))
             return known[1]
@@ -120,7 +120,7 @@ class AzureCompute:
         with self._quota_lock:
             known = self._quotas.get(location)
             if known is None or datetime.now(UTC) - known[0] > _QUOTA_MAX_AGE:
-                with mapped("read the subscription's quotas"):
+                with translate_errors("read the subscription's quotas"):
                     usage = tuple(self._clients.compute.usage.list(location))
                 free = {str(each.name.value).lower(): each.limit - each.current_value for each in usage}
                 known = self._quotas[location] = (datetime.now(UTC), free)
@@ -140,7 +140,7 @@ class AzureCompute:
         try:
             return self._launch(request, self._networks.place(request.job_id, location), name)
         except ProviderError as error:
-            if not problem_is_missing_place(error):
+            if not is_missing_placement(error):
                 raise
         # The cached resource group or network was deleted.
         self._networks.forget(request.job_id)
@@ -160,16 +160,16 @@ class AzureCompute:
             # Left by an earlier call with this token that ended before deleting it.
             self._discard(place.group, name)
             raise ProviderError(f"cannot launch {name}: an earlier attempt failed", transient=True)
-        return described_instance(found)
+        return to_instance(found)
 
     def _create(self, request: LaunchRequest, place: Place, name: str) -> Any:
         body = self._body(request, place, name)
-        what = f"launch {name}"
+        action = f"launch {name}"
         virtual_machines = self._clients.compute.virtual_machines
         from azure.core.exceptions import ResourceExistsError, ResourceModifiedError
 
         try:
-            with mapped(what, launching=True):
+            with translate_errors(action, launching=True):
                 try:
                     poller = virtual_machines.begin_create_or_update(
                         place.group, name, body, match_condition=MatchConditions.IfMissing
@@ -179,15 +179,15 @@ class AzureCompute:
                     if error.status_code != 412 and self._get(place.group, name) is None:
                         raise
                     return self._await(place.group, name)
-                return self._finish(poller, what)
+                return self._finish(poller, action)
         except LaunchRefusedError:
             self._discard(place.group, name)
             raise
 
-    def _finish(self, poller: Any, what: str) -> Any:
+    def _finish(self, poller: Any, action: str) -> Any:
         poller.wait(_LAUNCH_TIMEOUT.total_seconds())
         if not poller.done():
-            raise ProviderError(f"cannot {what}: the operation is still running", transient=True)
+            raise ProviderError(f"cannot {action}: the operation is still running", transient=True)
         from azure.core.exceptions import ResourceNotFoundError
 
         try:
@@ -199,7 +199,7 @@ class AzureCompute:
         """Delete what a failed creation left; what cannot be deleted now is listed and terminated like any instance."""
         try:
             if self._get(group, name) is not None:
-                remove_machine(self._clients, group, name)
+                delete_vm(self._clients, group, name)
         except ProviderError as error:
             log.warning(f"Cannot delete the rest of {name} yet: {error.message}")
 
@@ -208,8 +208,7 @@ class AzureCompute:
         size = self._sizes(location_of(request.offer.zone)).get(instance_type.name)
         generations = size.generations if size is not None else frozenset({"V2"})
         group = f"/subscriptions/{self._clients.subscription}/resourceGroups/{place.group}"
-        script = compose(
-            request.startup_script,
+        script = compose_script(
             request.startup_script,
             max_lifetime=request.max_lifetime,
             identity=self._settings.managed_identity,
@@ -217,13 +216,13 @@ class AzureCompute:
             management=self._clients.endpoint,
             metadata=self._settings.metadata_url,
         )
-        return machine_body(
+        return vm_body(
             request,
             self._settings,
-            image=self._images.reference(request.image, instance_type.architecture, generations),
+            image=self._images.resolve(request.image, instance_type.architecture, generations),
             subnet=place.subnet,
             security_group=place.security_group,
-            custom_data=packed(script),
+            custom_data=encode_script(script),
             public_key=self._public_key(),
         )
 
@@ -235,7 +234,7 @@ class AzureCompute:
     def _get(self, group: str, name: str) -> Any:
         """Return the VM, or None if it does not exist."""
         try:
-            with mapped(f"read {name}"):
+            with translate_errors(f"read {name}"):
                 return self._clients.compute.virtual_machines.get(group, name)
         except NotFoundError:
             return None
@@ -257,11 +256,11 @@ class AzureCompute:
     def instances(
         self, job_id: str | None, *, include_terminated: bool = False, foreign: bool = False
     ) -> Sequence[Instance]:
-        found = machines(self._clients, job_id, foreign=foreign)
+        found = list_vms(self._clients, job_id, foreign=foreign)
         states = power_states(self._clients) if found else {}
         with self._lock:
             self._group_of.update((str(each.name), group_of(each.id)) for each in found)
-        return tuple(described_instance(each, states.get(str(each.id).lower(), "")) for each in found)
+        return tuple(to_instance(each, states.get(str(each.id).lower(), "")) for each in found)
 
     # -- termination and console --
 
@@ -269,7 +268,7 @@ class AzureCompute:
         if instance_ids and self._context.job_id:
             with self._lock:
                 self._used_jobs.add(self._context.job_id)
-        remove(self._clients, instance_ids)
+        terminate_instances(self._clients, instance_ids)
 
     def console_log(self, instance_id: str) -> str:
         with self._lock:
@@ -290,8 +289,8 @@ class AzureCompute:
         self._clients.close()
 
 
-def _provisioning(machine: Any) -> str:
-    return str(machine.properties.provisioning_state or "").lower() if machine.properties is not None else ""
+def _provisioning(vm: Any) -> str:
+    return str(vm.properties.provisioning_state or "").lower() if vm.properties is not None else ""
 
 
 def _ended(request: LaunchRequest, name: str) -> Instance:

@@ -19,13 +19,13 @@ from cloud_tasks_azure.compute.tags import address_name, disk_name, instance_nam
 from cloud_tasks_azure.compute.zones import location_of, zone_number
 from cloud_tasks_azure.settings import AzureSettings
 
-__all__ = ["NETWORK_API_VERSION", "machine_body"]
+__all__ = ["NETWORK_API_VERSION", "vm_body"]
 
 NETWORK_API_VERSION = "2022-11-01"
 """API version of the network interfaces created with a VM; earlier versions do not support their tags."""
 
 
-def machine_body(
+def vm_body(
     request: LaunchRequest,
     settings: AzureSettings,
     *,

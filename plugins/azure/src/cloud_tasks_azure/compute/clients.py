@@ -15,7 +15,7 @@ from cloud_tasks_azure.credentials import (
     MANAGEMENT_ENDPOINT,
     client_options,
     credential,
-    is_stand_in,
+    is_emulator,
     subscription_id,
 )
 from cloud_tasks_azure.settings import AzureSettings
@@ -47,7 +47,7 @@ class Clients:
         self._options = {
             **client_options(settings.management_endpoint),
             "retry_total": _RETRIES,
-            "retry_backoff_factor": 0.1 if is_stand_in(settings.management_endpoint) else 0.8,
+            "retry_backoff_factor": 0.1 if is_emulator(settings.management_endpoint) else 0.8,
             "retry_backoff_max": _MAX_BACKOFF,
             "connection_timeout": _CONNECT_TIMEOUT,
             "read_timeout": _READ_TIMEOUT,
@@ -55,7 +55,7 @@ class Clients:
         }
         self._credential = credential(settings, endpoint=settings.management_endpoint)
         self._lock = threading.Lock()
-        self._made: dict[str, Any] = {}
+        self._client_cache: dict[str, Any] = {}
         self._closed = False
 
     @property
@@ -92,14 +92,14 @@ class Clients:
         with self._lock:
             if self._closed:
                 raise ProviderError("the connection to Azure is closed")
-            if name not in self._made:
-                self._made[name] = make()
-            return self._made[name]
+            if name not in self._client_cache:
+                self._client_cache[name] = make()
+            return self._client_cache[name]
 
     def close(self) -> None:
         """Close connections; idempotent."""
         with self._lock:
-            made, self._made, self._closed = list(self._made.values()), {}, True
-        for client in made:
+            created, self._client_cache, self._closed = list(self._client_cache.values()), {}, True
+        for client in created:
             client.close()
         self._credential.close()

@@ -11,7 +11,7 @@ from http.client import HTTPException
 
 from cloud_tasks.errors import NotFoundError, ProviderError
 from cloud_tasks_azure.compute.clients import Clients
-from cloud_tasks_azure.compute.failures import mapped
+from cloud_tasks_azure.compute.compute_errors import translate_errors
 
 __all__ = ["read_console"]
 
@@ -21,9 +21,9 @@ _TIMEOUT = 30
 
 def read_console(clients: Clients, group: str, name: str) -> str:
     """Return the end of the console output; empty if there is none, or no such VM."""
-    what = f"read the console of {name}"
+    action = f"read the console of {name}"
     try:
-        with mapped(what):
+        with translate_errors(action):
             data = clients.compute.virtual_machines.retrieve_boot_diagnostics_data(group, name)
     except NotFoundError:
         return ""
@@ -33,10 +33,10 @@ def read_console(clients: Clients, group: str, name: str) -> str:
             return ""
         raise
     url = data.serial_console_log_blob_uri
-    return _download_end(url, what) if url else ""
+    return _download_end(url, action) if url else ""
 
 
-def _download_end(url: str, what: str) -> str:
+def _download_end(url: str, action: str) -> str:
     try:
         with urllib.request.urlopen(url, timeout=_TIMEOUT) as response:
             content: bytes = response.read()
@@ -44,7 +44,7 @@ def _download_end(url: str, what: str) -> str:
         error.close()
         if error.code == 404:
             return ""
-        raise ProviderError(f"cannot {what}: HTTP {error.code}", transient=error.code >= 500) from None
+        raise ProviderError(f"cannot {action}: HTTP {error.code}", transient=error.code >= 500) from None
     except (OSError, HTTPException, ValueError) as error:
-        raise ProviderError(f"cannot {what}: {type(error).__name__}", transient=True) from None
+        raise ProviderError(f"cannot {action}: {type(error).__name__}", transient=True) from None
     return content[-_BYTES:].decode(errors="replace")

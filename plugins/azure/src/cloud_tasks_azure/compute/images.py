@@ -16,9 +16,9 @@ import attrs
 from cloud_tasks.errors import InputError
 from cloud_tasks.model import Architecture, Image
 from cloud_tasks_azure.compute.clients import Clients
-from cloud_tasks_azure.compute.failures import mapped
+from cloud_tasks_azure.compute.compute_errors import translate_errors
 
-__all__ = ["DEFAULT_IMAGE", "ImageShelf", "image_reference"]
+__all__ = ["DEFAULT_IMAGE", "ImageResolver", "image_reference"]
 
 DEFAULT_IMAGE = "ubuntu-24_04-lts"
 
@@ -70,7 +70,7 @@ _URN = re.compile(r"[\w.-]+:[\w.-]+:[\w.-]+:[\w.-]+")
 _IDS = ("/subscriptions/", "/communitygalleries/", "/sharedgalleries/")
 
 
-class ImageShelf:
+class ImageResolver:
     """Images available to one subscription; each name is looked up once. Thread-safe."""
 
     def __init__(self, clients: Clients) -> None:
@@ -78,11 +78,11 @@ class ImageShelf:
         self._lock = threading.Lock()
         self._known: dict[str, str] = {}
 
-    def all(self) -> tuple[Image, ...]:
+    def list(self) -> tuple[Image, ...]:
         """Return the well-known images and the subscription's own."""
         return (*_well_known(), *map(_own, self._listed()))
 
-    def reference(
+    def resolve(
         self, wanted: str | None, architecture: Architecture, generations: frozenset[str] = frozenset({"V2"})
     ) -> dict[str, str]:
         """Return the image reference of an image name; None selects the default. Raises `InputError` if not found.
@@ -112,7 +112,7 @@ class ImageShelf:
         raise InputError(f'image "{name}" not found', where="run.image", hint=hint)
 
     def _listed(self) -> tuple[Any, ...]:
-        with mapped("list images"):
+        with translate_errors("list images"):
             return tuple(self._clients.compute.images.list())
 
 

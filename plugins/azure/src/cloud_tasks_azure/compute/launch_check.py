@@ -5,7 +5,7 @@ from __future__ import annotations
 from cloud_tasks.errors import InputError
 from cloud_tasks.model import LaunchRequest
 from cloud_tasks_azure.compute.disks import disk_problem
-from cloud_tasks_azure.compute.startup import compose, packed
+from cloud_tasks_azure.compute.startup_script import compose_script, encode_script
 from cloud_tasks_azure.compute.tags import group_name, instance_name
 from cloud_tasks_azure.settings import AzureSettings
 
@@ -23,7 +23,7 @@ def check_launch(settings: AzureSettings, request: LaunchRequest) -> None:
         raise InputError(problem, where="run.boot_disk_types")
     group = settings.resource_group or group_name(request.job_id)
     place = f"/subscriptions/{settings.subscription_id or _SUBSCRIPTION}/resourceGroups/{group}"
-    script = compose(
+    script = compose_script(
         request.startup_script,
         max_lifetime=request.max_lifetime,
         identity=settings.managed_identity,
@@ -31,4 +31,4 @@ def check_launch(settings: AzureSettings, request: LaunchRequest) -> None:
         management=settings.management_endpoint or _MANAGEMENT,
         metadata=settings.metadata_url,
     )
-    packed(script)
+    encode_script(script)

@@ -23,12 +23,12 @@ import structlog
 
 from cloud_tasks.errors import NotFoundError, ProviderError
 from cloud_tasks_azure.compute.clients import Clients
-from cloud_tasks_azure.compute.failures import mapped
-from cloud_tasks_azure.compute.listing import machines
+from cloud_tasks_azure.compute.compute_errors import translate_errors
+from cloud_tasks_azure.compute.listing import list_vms
 from cloud_tasks_azure.compute.tags import JOB_TAG, group_name, network_name
 from cloud_tasks_azure.settings import AzureSettings
 
-__all__ = ["Networks", "Place", "problem_is_missing_place"]
+__all__ = ["Networks", "Place", "is_missing_placement"]
 
 log = structlog.get_logger()
 
@@ -80,13 +80,13 @@ class Networks:
     def _create(self, job_id: str, location: str) -> Place:
         group, tags = self.group(job_id), {JOB_TAG: job_id}
         if self._settings.resource_group is None:
-            with mapped(f"create the resource group {group}", launching=True):
+            with translate_errors(f"create the resource group {group}", launching=True):
                 self._create_group(group, location, tags)
         if self._settings.subnet is not None:
             return Place(group=group, subnet=self._settings.subnet, security_group=self._settings.security_group)
         name = network_name(job_id, location)
         network = self._clients.network
-        with mapped(f"create the network {name}", launching=True):
+        with translate_errors(f"create the network {name}", launching=True):
             security_group = network.network_security_groups.begin_create_or_update(
                 group, f"{name}-nsg", _json({"location": location, "tags": tags, "properties": {"securityRules": []}})
             ).result()
@@ -116,13 +116,13 @@ class Networks:
 
     def remove_unused(self, job_id: str) -> None:
         """Delete the group and network of a job unless an instance of it exists. Raises `ProviderError`."""
-        if machines(self._clients, job_id):
+        if list_vms(self._clients, job_id):
             return
         self.forget(job_id)
         if self._settings.resource_group is None and self._is_ours(group_name(job_id), job_id):
             group = group_name(job_id)
             try:
-                with mapped(f"delete the resource group {group}"):
+                with translate_errors(f"delete the resource group {group}"):
                     # The deletion takes minutes and nothing is billed: it completes in the background.
                     self._clients.resources.resource_groups.begin_delete(group, polling=False)
             except NotFoundError:
@@ -135,7 +135,7 @@ class Networks:
         """Return whether a group was created for the job and contains only its resources."""
         resources = self._clients.resources
         try:
-            with mapped(f"read the resource group {group}"):
+            with translate_errors(f"read the resource group {group}"):
                 found = resources.resource_groups.get(group)
                 if (found.tags or {}).get(JOB_TAG) != job_id:
                     return False
@@ -147,7 +147,7 @@ class Networks:
         return not others
 
     def _remove_networks(self, group: str, job_id: str) -> None:
-        with mapped(f"list the resource group {group}"):
+        with translate_errors(f"list the resource group {group}"):
             found = [
                 (str(each.type).lower(), str(each.name))
                 for each in self._clients.resources.resources.list_by_resource_group(group)
@@ -161,10 +161,10 @@ class Networks:
         for kind, delete in deletions:
             pollers: list[Any] = []
             for name in (name for each, name in found if each == kind):
-                with mapped(f"delete the network {name}"):
+                with translate_errors(f"delete the network {name}"):
                     pollers.append(delete(group, name))
             for poller in pollers:
-                with mapped("delete a network"):
+                with translate_errors("delete a network"):
                     poller.result()
 
 
@@ -177,7 +177,7 @@ def _json(body: dict[str, Any]) -> Any:
     return body
 
 
-def problem_is_missing_place(error: ProviderError) -> bool:
+def is_missing_placement(error: ProviderError) -> bool:
     """Return whether a launch failed because its group or subnet does not exist."""
     reason = getattr(error, "reason", "")
     return reason in ("ResourceGroupNotFound", "InvalidResourceReference", "SubnetNotFound", "ResourceNotFound")

@@ -14,7 +14,7 @@ __all__ = ["headroom"]
 
 _CORES = "cores"
 _SPOT_CORES = "lowPriorityCores"
-_MACHINES = "virtualMachines"
+_INSTANCES = "virtualMachines"
 
 
 def headroom(offer: Offer, *, family: str, free: Mapping[str, int]) -> Headroom | None:
@@ -25,7 +25,7 @@ def headroom(offer: Offer, *, family: str, free: Mapping[str, int]) -> Headroom 
         free: Remaining amount of each quota, by name in lower case.
     """
     vcpus = offer.instance_type.vcpus
-    needs = {_MACHINES: 1}
+    needs = {_INSTANCES: 1}
     if offer.purchase is Purchase.SPOT:
         needs[_SPOT_CORES] = vcpus
     else:

@@ -7,7 +7,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from cloud_tasks.plugin.kit.price_cache import PriceFiles, prices_from_json, prices_to_json
+from cloud_tasks.plugin.kit import PriceFiles, prices_from_json, prices_to_json
 from cloud_tasks_azure.pricing.rates import RegionPrices
 
 __all__ = ["price_files"]

@@ -27,7 +27,7 @@ from cloud_tasks.errors import ProviderError
 from cloud_tasks.model import Money
 from cloud_tasks_azure.pricing.rates import RegionPrices
 
-__all__ = ["disk_prices", "fetch_prices", "machine_prices", "sells_machines"]
+__all__ = ["disk_prices", "fetch_prices", "has_vm_prices", "vm_prices"]
 
 _VERSION = "2023-01-01-preview"
 _TIMEOUT = 60
@@ -46,10 +46,10 @@ def fetch_prices(endpoint: str, region: str, *, backoff: float = _INITIAL_BACKOF
     """Fetch the prices of a region. Raises `ProviderError` if they cannot be read completely."""
     now = datetime.now(UTC)
     common = f"armRegionName eq '{region}' and priceType eq 'Consumption'"
-    machines = tuple(_items(endpoint, f"serviceName eq 'Virtual Machines' and {common}", backoff=backoff))
+    vms = tuple(_items(endpoint, f"serviceName eq 'Virtual Machines' and {common}", backoff=backoff))
     managed_disks = f"serviceName eq 'Storage' and contains(productName, 'Managed Disks') and {common}"
     disks = tuple(_items(endpoint, managed_disks, backoff=backoff))
-    on_demand, spot = machine_prices(machines, now)
+    on_demand, spot = vm_prices(vms, now)
     if not on_demand:
         raise ProviderError(
             f'no instance prices in "{region}"',
@@ -58,13 +58,13 @@ def fetch_prices(endpoint: str, region: str, *, backoff: float = _INITIAL_BACKOF
     return RegionPrices(region=region, fetched_at=now, on_demand=on_demand, spot=spot, disks=disk_prices(disks, now))
 
 
-def sells_machines(endpoint: str, region: str, *, backoff: float = _INITIAL_BACKOFF) -> bool:
+def has_vm_prices(endpoint: str, region: str, *, backoff: float = _INITIAL_BACKOFF) -> bool:
     """Return whether a region has any instance price, from one page. Raises `ProviderError`."""
     conditions = f"serviceName eq 'Virtual Machines' and armRegionName eq '{region}' and priceType eq 'Consumption'"
     return next(_items(endpoint, conditions, backoff=backoff), None) is not None
 
 
-def machine_prices(items: Iterable[Mapping[str, Any]], now: datetime) -> tuple[dict[str, Money], dict[str, Money]]:
+def vm_prices(items: Iterable[Mapping[str, Any]], now: datetime) -> tuple[dict[str, Money], dict[str, Money]]:
     """Return on-demand and spot prices per hour, by VM size, from the API's items; other items are ignored."""
     on_demand: dict[str, tuple[str, Money]] = {}
     spot: dict[str, tuple[str, Money]] = {}

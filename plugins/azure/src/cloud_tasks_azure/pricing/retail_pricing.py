@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from cloud_tasks.model import Money, Offer, OfferRequest, PriceBreakdown, Purchase, Unpriced
-from cloud_tasks.plugin.kit.price_cache import PriceCache
+from cloud_tasks.plugin.kit import PriceCache
 from cloud_tasks_azure.compute.disks import disk_problem, tier_of
 from cloud_tasks_azure.compute.zones import location_of
 from cloud_tasks_azure.pricing.rates import RegionPrices
@@ -45,9 +45,9 @@ class RetailPricing:
         prices = self._prices.get(region)
         if prices is None:
             return Unpriced(request=request, reason=f"no prices for region {region}")
-        machine = self._machine(request, prices)
-        if isinstance(machine, str):
-            return Unpriced(request=request, reason=machine)
+        vm = self._vm(request, prices)
+        if isinstance(vm, str):
+            return Unpriced(request=request, reason=vm)
         disk = _disk(request, prices)
         if isinstance(disk, str):
             return Unpriced(request=request, reason=disk)
@@ -57,11 +57,11 @@ class RetailPricing:
             purchase=request.purchase,
             boot_disk=request.boot_disk,
             # Azure has one price per VM, which includes memory, GPUs and local disks.
-            price=PriceBreakdown(cpu=machine, boot_disk=disk),
+            price=PriceBreakdown(cpu=vm, boot_disk=disk),
             priced_at=prices.fetched_at,
         )
 
-    def _machine(self, request: OfferRequest, prices: RegionPrices) -> Money | str:
+    def _vm(self, request: OfferRequest, prices: RegionPrices) -> Money | str:
         name = request.instance_type.name
         if request.purchase is Purchase.SPOT:
             found = prices.spot.get(name)

@@ -24,7 +24,7 @@ from azure.storage.queue import QueueServiceClient
 from requests.adapters import HTTPAdapter
 
 from cloud_tasks.errors import InputError, ProviderError
-from cloud_tasks_azure.credentials import credential, is_stand_in
+from cloud_tasks_azure.credentials import credential, is_emulator
 from cloud_tasks_azure.settings import AzureSettings
 
 __all__ = ["blob_container", "queue_service"]
@@ -104,7 +104,7 @@ def _address(settings: AzureSettings, service: str, endpoint: str | None) -> str
             return f"https://{account}.{service}.core.windows.net"
         # The services of an account differ in one label of their addresses.
         endpoint = re.sub(r"\.(queue|blob|file|table|dfs)\.", f".{service}.", account.rstrip("/"), count=1)
-    if is_stand_in(endpoint):
+    if is_emulator(endpoint):
         raise ProviderError(
             f"{endpoint} is not https: no token is sent", hint="set AZURE_STORAGE_CONNECTION_STRING instead"
         )

@@ -19,8 +19,8 @@ from typing import Any
 from urllib.parse import quote
 
 from cloud_tasks.errors import NotFoundError, ProviderError
-from cloud_tasks_azure.queue.failures import BEING_DELETED, calling, code_of
 from cloud_tasks_azure.queue.names import NAME_KEY, base_name, metadata_for, physical_name
+from cloud_tasks_azure.queue.queue_errors import BEING_DELETED, code_of, translate_errors
 
 __all__ = ["Generations"]
 
@@ -85,7 +85,7 @@ class Generations:
         for generation in range(1, _MAX_GENERATION + 1):
             name = physical_name(self._base, generation)
             try:
-                with calling(f"creating the queue {name}"):
+                with translate_errors(f"creating the queue {name}"):
                     self._service.get_queue_client(name).create_queue(metadata=self._metadata)
             except ProviderError as error:
                 # A queue with other metadata, which Azure refuses to create again.
@@ -97,7 +97,7 @@ class Generations:
 
     def _delete(self, generation: int) -> None:
         try:
-            with calling("deleting a queue"):
+            with translate_errors("deleting a queue"):
                 self._service.get_queue_client(physical_name(self._base, generation)).delete_queue()
         except NotFoundError:
             # Deleted by another process.
@@ -110,7 +110,7 @@ class Generations:
         """Return the existing generations in order."""
         pattern = re.compile(re.escape(self._base) + r"(?:-([1-9][0-9]{0,2}))?")
         found = []
-        with calling(f'listing the queues "{self._base}…"'):
+        with translate_errors(f'listing the queues "{self._base}…"'):
             for each in self._service.list_queues(name_starts_with=self._base, include_metadata=True):
                 match = pattern.fullmatch(str(each.name))
                 metadata = {key.lower(): value for key, value in (each.metadata or {}).items()}

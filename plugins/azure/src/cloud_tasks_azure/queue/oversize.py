@@ -16,8 +16,8 @@ from typing import Any
 from uuid import uuid4
 
 from cloud_tasks.errors import NotFoundError, ProviderError
-from cloud_tasks_azure.queue.failures import calling, code_of
 from cloud_tasks_azure.queue.parallel import Threads
+from cloud_tasks_azure.queue.queue_errors import code_of, translate_errors
 
 __all__ = ["BlobStore"]
 
@@ -35,7 +35,7 @@ class BlobStore:
         self._prefix = f"{folder}/"
         self._threads = threads
         self._lock = threading.Lock()
-        self._made: Any = None
+        self._opened: Any = None
 
     def put(self, body: bytes) -> str:
         """Store a body and return its name. A missing container is created."""
@@ -44,7 +44,7 @@ class BlobStore:
             self._upload(name, body)
         except NotFoundError:
             try:
-                with calling("creating the container for large messages"):
+                with translate_errors("creating the container for large messages"):
                     self._client.create_container()
             except ProviderError as error:
                 if code_of(error.__cause__) != "ContainerAlreadyExists":
@@ -61,7 +61,7 @@ class BlobStore:
         if not name.startswith(self._prefix):
             raise ProviderError(f"message refers to the blob {name}, which is not of this queue")
         try:
-            with calling("fetching a large message"):
+            with translate_errors("fetching a large message"):
                 return bytes(self._client.download_blob(name).readall())
         except NotFoundError as error:
             if code_of(error.__cause__) == "BlobNotFound":
@@ -76,7 +76,7 @@ class BlobStore:
     def names(self) -> list[str]:
         """Return the names of all blobs of the queue."""
         try:
-            with calling("listing large messages"):
+            with translate_errors("listing large messages"):
                 return [str(name) for name in self._client.list_blob_names(name_starts_with=self._prefix)]
         except NotFoundError:
             # The container is created with the first large message.
@@ -84,23 +84,23 @@ class BlobStore:
 
     def close(self) -> None:
         """Close connections."""
-        if self._made is not None:
-            self._made.close()
+        if self._opened is not None:
+            self._opened.close()
 
     @property
     def _client(self) -> Any:
         with self._lock:
-            if self._made is None:
-                self._made = self._connect()
-            return self._made
+            if self._opened is None:
+                self._opened = self._connect()
+            return self._opened
 
     def _upload(self, name: str, body: bytes) -> None:
-        with calling("storing a large message"):
+        with translate_errors("storing a large message"):
             self._client.upload_blob(name, body, overwrite=True)
 
     def _remove_one(self, name: str) -> None:
         try:
-            with calling("deleting a large message"):
+            with translate_errors("deleting a large message"):
                 self._client.delete_blob(name)
         except NotFoundError:
             pass

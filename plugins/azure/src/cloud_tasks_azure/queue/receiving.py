@@ -25,51 +25,51 @@ from cloud_tasks.errors import NotFoundError, ProviderError
 from cloud_tasks.plugin import Delivery
 from cloud_tasks_azure.queue.access import Access
 from cloud_tasks_azure.queue.bodies import decode, pointer_in
-from cloud_tasks_azure.queue.failures import calling, is_lost
-from cloud_tasks_azure.queue.leases import LeaseBook
+from cloud_tasks_azure.queue.leases import LeaseTable
 from cloud_tasks_azure.queue.oversize import BlobStore
 from cloud_tasks_azure.queue.parallel import Threads
+from cloud_tasks_azure.queue.queue_errors import is_lost, translate_errors
 
-__all__ = ["Pauses", "Receiver"]
+__all__ = ["PollBackoff", "Receiver"]
 
 # The worker does not configure structlog; records of this logger reach its standard error.
 log = logging.getLogger("cloud_tasks_azure.queue")
 
-PER_CALL = 32
+MAX_PER_CALL = 32
 """Messages per call; "Get Messages" in the reference of the Queue service."""
 _FIRST_PAUSE = 0.05
 
 
-class Pauses:
+class PollBackoff:
     """Exponential backoff between polls of an empty queue, in seconds. Thread-safe.
 
     Args:
-        longest: Maximum pause.
+        maximum: Maximum pause.
     """
 
-    def __init__(self, longest: float) -> None:
-        self._longest = longest
+    def __init__(self, maximum: float) -> None:
+        self._maximum = maximum
         self._lock = threading.Lock()
-        self._next = min(_FIRST_PAUSE, longest)
+        self._next = min(_FIRST_PAUSE, maximum)
 
-    def next(self) -> float:
+    def next_pause(self) -> float:
         """Return the next pause, which grows with each call; randomized, so that consumers do not poll in step."""
         with self._lock:
             pause = self._next
-            self._next = min(self._longest, pause * 2)
+            self._next = min(self._maximum, pause * 2)
         return pause * random.uniform(0.8, 1.0)
 
     def reset(self) -> None:
         """Return to the first pause after a message arrived."""
         with self._lock:
-            self._next = min(_FIRST_PAUSE, self._longest)
+            self._next = min(_FIRST_PAUSE, self._maximum)
 
 
 class Receiver:
     """Receives messages. Thread-safe.
 
     Args:
-        book: Table to add the leases to.
+        leases: Table to add the leases to.
         blobs: Store of large bodies.
         lease: Seconds.
         pauses: Backoff between polls.
@@ -79,15 +79,15 @@ class Receiver:
         self,
         access: Access,
         threads: Threads,
-        book: LeaseBook,
+        leases: LeaseTable,
         blobs: BlobStore | None,
         *,
         lease: int,
-        pauses: Pauses,
+        pauses: PollBackoff,
     ) -> None:
         self._access = access
         self._threads = threads
-        self._book = book
+        self._leases = leases
         self._blobs = blobs
         self._lease = lease
         self._pauses = pauses
@@ -97,13 +97,13 @@ class Receiver:
         """Implement `Queue.receive`."""
         deadline = time.monotonic() + wait.total_seconds()
         while True:
-            found, received = self._receive_batch(min(max_messages, PER_CALL))
+            found, received = self._receive_batch(min(max_messages, MAX_PER_CALL))
             if received:
                 self._pauses.reset()
-            if received == PER_CALL < max_messages:
-                return found + self._receive_more(max_messages - PER_CALL)
+            if received == MAX_PER_CALL < max_messages:
+                return found + self._receive_more(max_messages - MAX_PER_CALL)
             left = deadline - time.monotonic()
-            if found or left <= 0 or self._closed.wait(min(left, self._pauses.next())):
+            if found or left <= 0 or self._closed.wait(min(left, self._pauses.next_pause())):
                 return found
 
     def close(self) -> None:
@@ -114,7 +114,7 @@ class Receiver:
         """Receive more with concurrent calls while at least half of the requested messages arrive."""
         found: list[Delivery] = []
         while wanted > 0:
-            sizes = [min(PER_CALL, wanted - start) for start in range(0, wanted, PER_CALL)]
+            sizes = [min(MAX_PER_CALL, wanted - start) for start in range(0, wanted, MAX_PER_CALL)]
             wave = sizes[: self._threads.count]
             results = self._threads.map(self._receive_if_any, wave)
             received = sum(number for _, number in results)
@@ -173,14 +173,14 @@ class Receiver:
         if body is None:
             self._drop(physical, message, blob)
             return None
-        lease_id = self._book.add(physical, message.id, message.pop_receipt, blob=blob)
+        lease_id = self._leases.add(physical, message.id, message.pop_receipt, blob=blob)
         return Delivery(lease_id=lease_id, body=body, delivery_count=message.dequeue_count)
 
     def _drop(self, physical: str, message: Any, blob: str | None) -> None:
         # The blob is deleted only after an acknowledgement: this message is a duplicate of a finished one.
         log.warning("Large message no longer in Blob Storage (%s); assumed to be a duplicate of a finished one", blob)
         try:
-            with calling("acknowledging a message"):
+            with translate_errors("acknowledging a message"):
                 self._access.client(physical).delete_message(message.id, message.pop_receipt)
         except NotFoundError:
             pass

@@ -1,7 +1,7 @@
 """Administration of one Service Bus queue: create, delete and inspect.
 
 The lock duration is a property of the queue, set at its creation: the controller's lease of one minute. A worker renews
-after a third of its own lease (``--lease``, one minute by default), so the worker's lease must stay below three minutes.
+after a third of its own lease (``--lease``, one minute by default), so that lease must stay below three minutes.
 
 Invariants, each with a test:
 
@@ -18,7 +18,7 @@ from typing import Any
 import attrs
 from azure.core.exceptions import ResourceExistsError, ResourceNotFoundError
 
-from cloud_tasks_azure.queue.servicebus_failures import calling
+from cloud_tasks_azure.queue.servicebus_errors import translate_errors
 
 __all__ = ["BusAdministration"]
 
@@ -41,7 +41,7 @@ class BusAdministration:
 
     def create(self) -> None:
         """Create the queue unless it exists."""
-        with calling(f"creating the queue {self.name}"), contextlib.suppress(ResourceExistsError):
+        with translate_errors(f"creating the queue {self.name}"), contextlib.suppress(ResourceExistsError):
             self.client.create_queue(
                 self.name,
                 lock_duration=min(max(self.lease, _MIN_LOCK), _MAX_LOCK),
@@ -52,12 +52,12 @@ class BusAdministration:
 
     def delete(self) -> None:
         """Delete the queue if it exists."""
-        with calling(f"deleting the queue {self.name}"), contextlib.suppress(ResourceNotFoundError):
+        with translate_errors(f"deleting the queue {self.name}"), contextlib.suppress(ResourceNotFoundError):
             self.client.delete_queue(self.name)
 
     def exists(self) -> bool:
         """Return whether the queue exists."""
-        with calling(f"looking up the queue {self.name}"):
+        with translate_errors(f"looking up the queue {self.name}"):
             try:
                 self.client.get_queue(self.name)
             except ResourceNotFoundError:
@@ -66,10 +66,10 @@ class BusAdministration:
 
     def require(self) -> None:
         """Raise `NotFoundError` if the queue does not exist."""
-        with calling(f"looking up the queue {self.name}"):
+        with translate_errors(f"looking up the queue {self.name}"):
             self.client.get_queue(self.name)
 
     def counts(self) -> Any:
         """Return the `QueueRuntimeProperties`. Raises `NotFoundError`."""
-        with calling(f"reading the depth of the queue {self.name}"):
+        with translate_errors(f"reading the depth of the queue {self.name}"):
             return self.client.get_queue_runtime_properties(self.name)

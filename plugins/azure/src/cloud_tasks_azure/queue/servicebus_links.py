@@ -32,21 +32,21 @@ class SendLink:
     def __init__(self, connect: Callable[[], Any]) -> None:
         self._connect = connect
         self._lock = threading.Lock()
-        self._made: Any = None
+        self._opened: Any = None
 
     def use(self, work: Callable[[Any], _T]) -> _T:
         """Call ``work`` with the sender, exclusively."""
         with self._lock:
-            if self._made is None:
-                self._made = self._connect()
-            return work(self._made)
+            if self._opened is None:
+                self._opened = self._connect()
+            return work(self._opened)
 
     def close(self) -> None:
         """Close the link."""
         with self._lock:
-            if self._made is not None:
-                self._made.close()
-                self._made = None
+            if self._opened is not None:
+                self._opened.close()
+                self._opened = None
 
 
 class ReceiveLink:
@@ -62,7 +62,7 @@ class ReceiveLink:
         self._busy = False
         self._settling = 0
         self._closed = False
-        self._made: Any = None
+        self._opened: Any = None
 
     def receive(self, count: int, *, wait: float) -> Sequence[Any]:
         """Return the messages that arrive within ``wait`` seconds, as soon as there are any."""
@@ -84,7 +84,7 @@ class ReceiveLink:
     def close(self) -> None:
         """Interrupt waiting calls and close the link."""
         self._closed = True
-        if self._made is not None:
+        if self._opened is not None:
             self.use(lambda receiver: receiver.close())
 
     @contextmanager
@@ -97,9 +97,9 @@ class ReceiveLink:
             finally:
                 self._settling -= settling
         try:
-            if self._made is None:
-                self._made = self._connect()
-            yield self._made
+            if self._opened is None:
+                self._opened = self._connect()
+            yield self._opened
         finally:
             with self._turn:
                 self._busy = False

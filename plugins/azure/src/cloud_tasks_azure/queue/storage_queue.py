@@ -8,13 +8,13 @@ from datetime import UTC, datetime, timedelta
 from cloud_tasks.errors import NotFoundError, ProviderError
 from cloud_tasks.plugin import Delivery, Depth, SendFailure
 from cloud_tasks_azure.queue.access import Access
-from cloud_tasks_azure.queue.failures import code_of
-from cloud_tasks_azure.queue.leases import LeaseBook
+from cloud_tasks_azure.queue.batch_ack import Settler, whole_seconds
+from cloud_tasks_azure.queue.leases import LeaseTable
 from cloud_tasks_azure.queue.oversize import BlobStore
 from cloud_tasks_azure.queue.parallel import Threads
-from cloud_tasks_azure.queue.receiving import PER_CALL, Pauses, Receiver
+from cloud_tasks_azure.queue.queue_errors import code_of
+from cloud_tasks_azure.queue.receiving import MAX_PER_CALL, PollBackoff, Receiver
 from cloud_tasks_azure.queue.sending import Sender
-from cloud_tasks_azure.queue.settling import Settler, whole_seconds
 from cloud_tasks_azure.traits import QUEUE_TRAITS as TRAITS
 
 __all__ = ["StorageQueue"]
@@ -29,7 +29,7 @@ class StorageQueue:
         lease: First lease of a received message.
         threads: Pool shared by all calls.
         blobs: Store of bodies over the size limit; None: they are refused.
-        longest_pause: Maximum seconds between two polls of an empty queue.
+        max_pause: Maximum seconds between two polls of an empty queue.
     """
 
     def __init__(
@@ -39,16 +39,16 @@ class StorageQueue:
         lease: timedelta,
         threads: Threads,
         blobs: BlobStore | None,
-        longest_pause: float,
+        max_pause: float,
     ) -> None:
         self._access = access
         self._threads = threads
         self._blobs = blobs
-        book = LeaseBook()
+        leases = LeaseTable()
         seconds = whole_seconds(min(lease, TRAITS.max_lease))
         self._sender = Sender(access, threads, blobs)
-        self._receiver = Receiver(access, threads, book, blobs, lease=seconds, pauses=Pauses(longest_pause))
-        self._settler = Settler(access, threads, book, blobs)
+        self._receiver = Receiver(access, threads, leases, blobs, lease=seconds, pauses=PollBackoff(max_pause))
+        self._settler = Settler(access, threads, leases, blobs)
 
     def create(self) -> None:
         self._access.generations.create()
@@ -85,9 +85,9 @@ class StorageQueue:
 
         def read(physical: str) -> Depth:
             client = self._access.client(physical)
-            visible = len(client.peek_messages(max_messages=PER_CALL))
+            visible = len(client.peek_messages(max_messages=MAX_PER_CALL))
             total = client.get_queue_properties().approximate_message_count or 0
-            few = visible < PER_CALL
+            few = visible < MAX_PER_CALL
             return Depth(
                 visible=visible if few else total,
                 in_flight=max(0, total - visible) if few else None,
