@@ -15,8 +15,7 @@ from ec2_process import OverlayProcess, overlay_process
 from cloud_tasks.model import LaunchRequest, Purchase
 from cloud_tasks.plugin import Compute, ComputeContext
 from cloud_tasks_aws.compute import retries
-from cloud_tasks_aws.compute.backend import Ec2Compute
-from cloud_tasks_aws.compute.open_compute import open_compute
+from cloud_tasks_aws.compute.backend import Ec2Compute, open_compute
 from cloud_tasks_aws.session import client
 from cloud_tasks_aws.settings import AwsSettings
 

@@ -16,8 +16,8 @@ from cloud_tasks.errors import LaunchRefusedError, ProviderError, RefusalScope
 from cloud_tasks.model import Architecture, BootDisk, LaunchRequest, Purchase
 from cloud_tasks.plugin import Compute, ComputeContext
 from cloud_tasks.testing import eventually
+from cloud_tasks_aws.compute.backend import open_compute
 from cloud_tasks_aws.compute.fleets import places_for
-from cloud_tasks_aws.compute.open_compute import open_compute
 from cloud_tasks_aws.settings import AwsSettings
 
 PLACES = (("m5.large", "us-east-1c"), ("m5.large", "us-east-1a"), ("c5.large", "us-east-1b"))

@@ -16,8 +16,8 @@ from ec2_process import OverlayProcess
 from cloud_tasks.errors import InputError
 from cloud_tasks.plugin import Compute, ComputeContext
 from cloud_tasks.testing import eventually
+from cloud_tasks_aws.compute.backend import open_compute
 from cloud_tasks_aws.compute.large_scripts import LargeScripts
-from cloud_tasks_aws.compute.open_compute import open_compute
 from cloud_tasks_aws.settings import AwsSettings
 
 

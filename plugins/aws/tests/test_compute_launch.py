@@ -13,10 +13,10 @@ from ec2_process import OverlayProcess
 from cloud_tasks.errors import LaunchFailedError, LaunchRefusedError, RefusalScope
 from cloud_tasks.model import Instance, LaunchRequest, Purchase
 from cloud_tasks.plugin import Compute, ComputeContext
+from cloud_tasks_aws.compute.backend import open_compute
 from cloud_tasks_aws.compute.build import launch_arguments
-from cloud_tasks_aws.compute.images import BootImage
+from cloud_tasks_aws.compute.image_resolver import BootImage
 from cloud_tasks_aws.compute.network import GROUP_NAME, Network
-from cloud_tasks_aws.compute.open_compute import open_compute
 from cloud_tasks_aws.settings import AwsSettings
 
 

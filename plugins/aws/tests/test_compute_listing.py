@@ -14,7 +14,7 @@ from ec2_process import OverlayProcess
 from cloud_tasks.errors import ProviderError
 from cloud_tasks.model import Architecture
 from cloud_tasks.plugin import Compute, ComputeContext
-from cloud_tasks_aws.compute.open_compute import open_compute
+from cloud_tasks_aws.compute.backend import open_compute
 from cloud_tasks_aws.settings import AwsSettings
 
 

@@ -14,7 +14,7 @@ from structlog.testing import capture_logs
 from cloud_tasks.errors import LaunchRefusedError, ProviderError, RefusalScope
 from cloud_tasks.model import Purchase
 from cloud_tasks.plugin import Compute, ComputeContext
-from cloud_tasks_aws.compute.open_compute import open_compute
+from cloud_tasks_aws.compute.backend import open_compute
 from cloud_tasks_aws.settings import AwsSettings
 
 MINUTES = timedelta(minutes=1)

@@ -23,7 +23,7 @@ from cloud_tasks.errors import NotFoundError, ProviderError
 from cloud_tasks.plugin import CheckContext, Delivery, Queue, QueueContext
 from cloud_tasks.registry import Registry
 from cloud_tasks_aws.queue.bodies import MESSAGE_BYTES
-from cloud_tasks_aws.queue.open_queue import open_queue
+from cloud_tasks_aws.queue.factory import open_queue
 from cloud_tasks_aws.settings import AwsSettings
 
 BACKEND = Registry(only=["aws"]).queue("aws")

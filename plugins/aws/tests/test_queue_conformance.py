@@ -14,7 +14,7 @@ from sqs_emulator import clocked_sqs
 from cloud_tasks.plugin import Delivery, Queue, QueueContext
 from cloud_tasks.registry import Registry
 from cloud_tasks.testing import QueueContract, QueueSubject
-from cloud_tasks_aws.queue.open_queue import open_queue
+from cloud_tasks_aws.queue.factory import open_queue
 from cloud_tasks_aws.settings import AwsSettings
 
 REGISTRY = Registry(only=["aws"])

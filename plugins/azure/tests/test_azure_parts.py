@@ -22,7 +22,7 @@ from azure.identity import ClientSecretCredential, DefaultAzureCredential
 
 from cloud_tasks.errors import InputError, LaunchRefusedError, NotFoundError, ProviderError, RefusalScope
 from cloud_tasks.model import BootDisk, InstanceState
-from cloud_tasks_azure.compute.compute_errors import ErrorDetails, launch_error, translate_errors
+from cloud_tasks_azure.compute.compute_errors import ApiProblem, refusal, translate_errors
 from cloud_tasks_azure.compute.cpu import cpu_of, gpu_of
 from cloud_tasks_azure.compute.disks import disk_gb, disk_problem, tier_of
 from cloud_tasks_azure.compute.startup_script import MAX_BYTES, compose_script, encode_script
@@ -239,7 +239,7 @@ def test_encode_script_compresses_and_refuses_too_long() -> None:
     ],
 )
 def test_launch_error_has_scope_of_the_refusal(code: str, status: int, message: str, scope: RefusalScope) -> None:
-    found = launch_error(ErrorDetails(code=code, message=message, status=status))
+    found = refusal(ApiProblem(code=code, message=message, status=status))
     assert isinstance(found, LaunchRefusedError)
     assert (found.scope, found.reason) == (scope, code)
     assert found.retry_after > timedelta(0)
@@ -249,14 +249,14 @@ def test_launch_error_has_scope_of_the_refusal(code: str, status: int, message: 
     ("code", "status"), [("InternalServerError", 500), ("", 503), ("ResourceGroupBeingDeleted", 409)]
 )
 def test_launch_error_of_server_error_is_transient(code: str, status: int) -> None:
-    found = launch_error(ErrorDetails(code=code, message="", status=status))
+    found = refusal(ApiProblem(code=code, message="", status=status))
     assert isinstance(found, ProviderError)
     assert not isinstance(found, LaunchRefusedError)
     assert found.transient
 
 
 def test_launch_error_uses_retry_after_header() -> None:
-    found = launch_error(ErrorDetails(code="", message="", status=429, retry_after=timedelta(seconds=17)))
+    found = refusal(ApiProblem(code="", message="", status=429, retry_after=timedelta(seconds=17)))
     assert isinstance(found, LaunchRefusedError)
     assert found.retry_after == timedelta(seconds=17)
 

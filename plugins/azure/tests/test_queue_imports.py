@@ -22,4 +22,4 @@ def test_plugin_imports_no_sdk() -> None:
 
 @pytest.mark.parametrize("unused", ["azure.storage.blob", "azure.servicebus", "azure.mgmt", "adlfs"])
 def test_storage_queue_imports_no_unrelated_sdk(unused: str) -> None:
-    assert unused not in imported("import cloud_tasks_azure.queue.open_storage_queue")
+    assert unused not in imported("import cloud_tasks_azure.queue.factory")

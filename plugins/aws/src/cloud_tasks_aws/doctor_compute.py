@@ -18,7 +18,7 @@ from cloud_tasks.errors import CloudTasksError
 from cloud_tasks.model import Architecture
 from cloud_tasks.plugin import CheckContext, Finding
 from cloud_tasks_aws.compute.compute_errors import translate_errors
-from cloud_tasks_aws.compute.images import BootImage, ImageResolver
+from cloud_tasks_aws.compute.image_resolver import BootImage, ImageResolver
 from cloud_tasks_aws.compute.network import Network
 from cloud_tasks_aws.errors import code_of
 from cloud_tasks_aws.session import client

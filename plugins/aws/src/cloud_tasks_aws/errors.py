@@ -23,7 +23,7 @@ from botocore.parsers import ResponseParserError
 
 from cloud_tasks.errors import NotFoundError, ProviderError
 
-__all__ = ["code_of", "invalid_response", "is_transient", "one_line", "provider_error", "translate_errors"]
+__all__ = ["code_of", "invalid_response", "is_transient_code", "one_line", "provider_error", "translate_errors"]
 
 _TRANSIENT = frozenset(
     {
@@ -95,7 +95,7 @@ def code_of(error: BaseException) -> str:
     return code.removeprefix("AWS.SimpleQueueService.")
 
 
-def is_transient(code: str) -> bool:
+def is_transient_code(code: str) -> bool:
     """Return whether the error with this code is temporary, so that a retry may succeed."""
     return code in _TRANSIENT
 
@@ -119,7 +119,7 @@ def provider_error(action: str, error: Exception) -> ProviderError:
     if code in _DENIED:
         return ProviderError(text, hint="show the required permissions with: cloud-tasks doctor --policy")
     status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
-    return ProviderError(text, transient=is_transient(code) or status >= 500 or status == 429)
+    return ProviderError(text, transient=is_transient_code(code) or status >= 500 or status == 429)
 
 
 def one_line(text: str) -> str:

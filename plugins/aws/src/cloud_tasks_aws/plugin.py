@@ -73,7 +73,7 @@ def cloud_tasks_register_pricing() -> Sequence[PricingBackend]:
 
 
 def _open_queue(settings: AwsSettings, context: QueueContext) -> AbstractContextManager[Queue]:
-    from cloud_tasks_aws.queue.open_queue import open_queue
+    from cloud_tasks_aws.queue.factory import open_queue
 
     return open_queue(settings, context)
 
@@ -85,7 +85,7 @@ def _check_queue(settings: AwsSettings, context: CheckContext) -> Iterable[Findi
 
 
 def _open_compute(settings: AwsSettings, context: ComputeContext) -> AbstractContextManager[Compute]:
-    from cloud_tasks_aws.compute.open_compute import open_compute
+    from cloud_tasks_aws.compute.backend import open_compute
 
     return open_compute(settings, context)
 
@@ -116,7 +116,7 @@ def _policies(settings: AwsSettings, context: CheckContext) -> Mapping[str, str]
 
 
 def _open_pricing(settings: AwsSettings, context: PricingContext) -> AbstractContextManager[Pricing]:
-    from cloud_tasks_aws.pricing.open_pricing import open_pricing
+    from cloud_tasks_aws.pricing.ec2_pricing import open_pricing
 
     return open_pricing(settings, context)
 

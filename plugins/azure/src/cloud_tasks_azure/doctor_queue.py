@@ -84,7 +84,7 @@ def _container(settings: AzureSettings, name: str) -> Finding:
 
 
 def _service_bus(settings: AzureSettings) -> Finding:
-    from cloud_tasks_azure.queue.open_service_bus import open_service_bus
+    from cloud_tasks_azure.queue.servicebus_factory import open_service_bus
 
     subject = "Service Bus"
     # The errors themselves cover everything but a wrong namespace name.

@@ -74,16 +74,16 @@ def cloud_tasks_register_pricing() -> Sequence[PricingBackend]:
 
 def _open_queue(settings: AzureSettings, context: QueueContext) -> AbstractContextManager[Queue]:
     if settings.queue == "servicebus":
-        from cloud_tasks_azure.queue.open_service_bus import open_service_bus
+        from cloud_tasks_azure.queue.servicebus_factory import open_service_bus
 
         return open_service_bus(settings, context)
-    from cloud_tasks_azure.queue.open_storage_queue import open_storage_queue
+    from cloud_tasks_azure.queue.factory import open_storage_queue
 
     return open_storage_queue(settings, context)
 
 
 def _open_compute(settings: AzureSettings, context: ComputeContext) -> AbstractContextManager[Compute]:
-    from cloud_tasks_azure.compute.open_compute import open_compute
+    from cloud_tasks_azure.compute.backend import open_compute
 
     return open_compute(settings, context)
 
@@ -100,7 +100,7 @@ def _open_instance(settings: AzureSettings, context: InstanceContext) -> Iterato
 
 
 def _open_pricing(settings: AzureSettings, context: PricingContext) -> AbstractContextManager[Pricing]:
-    from cloud_tasks_azure.pricing.open_pricing import open_pricing
+    from cloud_tasks_azure.pricing.retail_pricing import open_pricing
 
     return open_pricing(settings, context)
 

@@ -9,6 +9,7 @@ Invariants, each with a test:
 
 from __future__ import annotations
 
+import os
 import re
 import threading
 from collections.abc import Iterator, Sequence
@@ -22,11 +23,11 @@ from botocore.exceptions import ClientError
 
 from cloud_tasks.errors import LaunchRefusedError, NotFoundError, ProviderError, RefusalScope
 from cloud_tasks.model import Headroom, Image, Instance, InstanceType, LaunchRequest, Offer, Region
-from cloud_tasks.plugin import ComputeContext
+from cloud_tasks.plugin import Compute, ComputeContext
 from cloud_tasks_aws.compute.build import launch_arguments
 from cloud_tasks_aws.compute.catalog import Catalog
 from cloud_tasks_aws.compute.compute_errors import ids_in, translate_errors
-from cloud_tasks_aws.compute.images import ImageResolver, WrongArchitectureError
+from cloud_tasks_aws.compute.image_resolver import ImageResolver, WrongArchitectureError
 from cloud_tasks_aws.compute.large_scripts import LargeScripts
 from cloud_tasks_aws.compute.launcher import Launcher
 from cloud_tasks_aws.compute.listing import filters
@@ -35,9 +36,10 @@ from cloud_tasks_aws.compute.quotas import headroom
 from cloud_tasks_aws.compute.startup_script import compose_script, encode_script
 from cloud_tasks_aws.compute.to_model import instances_in, to_instance
 from cloud_tasks_aws.errors import code_of
+from cloud_tasks_aws.session import client
 from cloud_tasks_aws.settings import AwsSettings
 
-__all__ = ["Ec2Compute"]
+__all__ = ["Ec2Compute", "open_compute"]
 
 _CONSOLE_CHARACTERS = 64 * 1024
 _BATCH = 100
@@ -223,3 +225,33 @@ def _wrong_architecture_refused() -> Iterator[None]:
         raise LaunchRefusedError(
             error.message, scope=scope, retry_after=delay, reason="WrongArchitecture", hint=error.hint
         ) from error
+
+
+_CONNECTIONS = 20
+
+
+@contextmanager
+def open_compute(settings: AwsSettings, context: ComputeContext) -> Iterator[Compute]:
+    """Open EC2 in the context's region, or in the SDK's configured region."""
+
+    def create_client(service: str, region: str | None = None, *, once: bool = False) -> Any:
+        if once:
+            return client(settings, service, region or context.region, connections=_CONNECTIONS, attempts=1)
+        return client(settings, service, region or context.region, connections=_CONNECTIONS)
+
+    compute = Ec2Compute(settings, context, client=create_client, identity=_identity(settings))
+    try:
+        yield compute
+    finally:
+        compute.close()
+
+
+def _identity(settings: AwsSettings) -> str:
+    """Return account and endpoint that cached answers belong to, without calling AWS."""
+    parts = (
+        settings.profile or os.environ.get("AWS_PROFILE", ""),
+        settings.access_key or os.environ.get("AWS_ACCESS_KEY_ID", ""),
+        settings.ec2_endpoint or settings.endpoint_url or "",
+        str(settings.credentials_file or ""),
+    )
+    return "\n".join(parts)

@@ -13,7 +13,7 @@ from typing import Any
 
 from cloud_tasks.model import LaunchRequest, Purchase
 from cloud_tasks_aws.compute.disks import ebs_block
-from cloud_tasks_aws.compute.images import BootImage
+from cloud_tasks_aws.compute.image_resolver import BootImage
 from cloud_tasks_aws.compute.tags import tags_of
 from cloud_tasks_aws.settings import AwsSettings
 

@@ -16,7 +16,7 @@ from botocore.parsers import ResponseParserError
 
 from cloud_tasks.errors import LaunchRefusedError, NotFoundError, ProviderError, RefusalScope
 from cloud_tasks.model import Offer
-from cloud_tasks_aws.errors import code_of, invalid_response, is_transient, one_line, provider_error
+from cloud_tasks_aws.errors import code_of, invalid_response, is_transient_code, one_line, provider_error
 
 __all__ = [
     "QUOTAS",
@@ -24,7 +24,7 @@ __all__ = [
     "code_of",
     "ids_in",
     "is_not_yet_visible",
-    "is_transient_error",
+    "is_transient",
     "launch_error",
     "translate_errors",
 ]
@@ -100,7 +100,7 @@ def _refusal_for(code: str) -> _Refusal | None:
         return _REFUSALS[code]
     if code.startswith("Insufficient"):
         return _OFFER_FULL
-    if code.endswith(("LimitExceeded", "CountExceeded")) and not is_transient(code):
+    if code.endswith(("LimitExceeded", "CountExceeded")) and not is_transient_code(code):
         return _QUOTA_FULL
     return None
 
@@ -110,7 +110,7 @@ def ids_in(error: ClientError) -> frozenset[str]:
     return frozenset(_INSTANCE_ID.findall(_message(error)))
 
 
-def is_transient_error(error: BaseException) -> bool:
+def is_transient(error: BaseException) -> bool:
     """Return whether a retry may succeed. A refusal is never transient, although EC2 answers some with a 5xx status."""
     if isinstance(error, ClientError):
         return _refusal_for(code_of(error)) is None and provider_error("", error).transient

@@ -28,7 +28,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 
 from cloud_tasks.errors import LaunchRefusedError, ProviderError, RefusalScope
 from cloud_tasks.model import LaunchRequest, Offer, Purchase
-from cloud_tasks_aws.compute.compute_errors import QUOTAS, UNTRIED, is_not_yet_visible, is_transient_error, launch_error
+from cloud_tasks_aws.compute.compute_errors import QUOTAS, UNTRIED, is_not_yet_visible, is_transient, launch_error
 from cloud_tasks_aws.compute.quotas import quota_of
 from cloud_tasks_aws.compute.retries import retry_call
 from cloud_tasks_aws.errors import code_of
@@ -108,7 +108,7 @@ class _Fleets:
 
     def may_pass(self, error: BaseException) -> bool:
         """Return whether the next fleet may succeed: a transient error, or a resource that EC2 does not know yet."""
-        return is_transient_error(error) or is_not_yet_visible(error, own_groups=self._own_groups)
+        return is_transient(error) or is_not_yet_visible(error, own_groups=self._own_groups)
 
     def request(self) -> str:
         """Request a fleet and return the id of its instance."""

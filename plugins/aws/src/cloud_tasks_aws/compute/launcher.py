@@ -18,7 +18,7 @@ from botocore.exceptions import ClientError
 
 from cloud_tasks.errors import LaunchRefusedError, ProviderError, RefusalScope
 from cloud_tasks.model import LaunchRequest, Offer
-from cloud_tasks_aws.compute.compute_errors import QUOTAS, is_not_yet_visible, is_transient_error, launch_error
+from cloud_tasks_aws.compute.compute_errors import QUOTAS, is_not_yet_visible, is_transient, launch_error
 from cloud_tasks_aws.compute.fleets import Place, launch_from_fleet, places_for
 from cloud_tasks_aws.compute.network import Network
 from cloud_tasks_aws.compute.quotas import counts_standard_families, limit_of
@@ -75,7 +75,7 @@ class Launcher:
             raise self._narrow_quota(request.offer, cause, alone=len(places) == 1) from error
 
     def _may_pass(self, error: BaseException) -> bool:
-        return is_transient_error(error) or is_not_yet_visible(error, own_groups=self._own_groups)
+        return is_transient(error) or is_not_yet_visible(error, own_groups=self._own_groups)
 
     def _one_of(self, request: LaunchRequest, arguments: Mapping[str, Any], places: tuple[Place, ...]) -> str:
         return launch_from_fleet(self._once, request, arguments, places, own_groups=self._own_groups)
@@ -87,7 +87,7 @@ class Launcher:
             return self._ec2.describe_instances(InstanceIds=[instance_id])["Reservations"][0]["Instances"][0]
 
         try:
-            return retry_call(describe, retryable=lambda error: is_transient_error(error) or _is_unknown(error))
+            return retry_call(describe, retryable=lambda error: is_transient(error) or _is_unknown(error))
         except ClientError as error:
             # The instance runs: reporting a refusal would leave it unmanaged.
             message = f"started {instance_id} but cannot describe it: {code_of(error)}"

@@ -19,7 +19,7 @@ from tenacity import (
     wait_random_exponential,
 )
 
-from cloud_tasks_aws.compute.compute_errors import is_transient_error
+from cloud_tasks_aws.compute.compute_errors import is_transient
 from cloud_tasks_aws.errors import code_of
 
 __all__ = ["retry_call"]
@@ -35,9 +35,7 @@ _MAX_BACKOFF = 10.0
 _Result = TypeVar("_Result")
 
 
-def retry_call(
-    call: Callable[[], _Result], *, retryable: Callable[[BaseException], bool] = is_transient_error
-) -> _Result:
+def retry_call(call: Callable[[], _Result], *, retryable: Callable[[BaseException], bool] = is_transient) -> _Result:
     """Return the result of ``call``, repeated while its error is ``retryable``; raise the last error."""
     attempts = Retrying(
         retry=retry_if_exception(retryable),

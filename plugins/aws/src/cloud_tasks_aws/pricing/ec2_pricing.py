@@ -8,16 +8,23 @@ Invariants, each with a test:
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from datetime import datetime
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from datetime import datetime, timedelta
 from typing import Any
 
 from cloud_tasks.model import Money, Offer, OfferRequest, PriceBreakdown, Purchase, Unpriced
+from cloud_tasks.plugin import Pricing, PricingContext
 from cloud_tasks.plugin.kit import PriceCache
+from cloud_tasks_aws.pricing.cache import list_price_files, spot_price_files
 from cloud_tasks_aws.pricing.disk_price import disk_price
+from cloud_tasks_aws.pricing.price_list import fetch_list_prices, pricing_region
 from cloud_tasks_aws.pricing.rates import ListPrices, SpotPrices
+from cloud_tasks_aws.pricing.spot_history import fetch_spot_prices
+from cloud_tasks_aws.session import client, identity_of, region_for
+from cloud_tasks_aws.settings import AwsSettings
 
-__all__ = ["Ec2Pricing"]
+__all__ = ["Ec2Pricing", "open_pricing"]
 
 _LETTERS = "abcdefghijklmnopqrstuvwxyz"
 
@@ -47,8 +54,8 @@ class Ec2Pricing:
         return tuple(self._price(request) for request in requests)
 
     def close(self) -> None:
-        for client in self._clients:
-            client.close()
+        for each in self._clients:
+            each.close()
 
     def _price(self, request: OfferRequest) -> Offer | Unpriced:
         code = self._code(request.zone)
@@ -91,3 +98,33 @@ class Ec2Pricing:
     def _code(self, zone: str) -> str:
         """Return the zone without its letter: the region, or the local zone group, which has its own prices."""
         return zone.rstrip(_LETTERS) if zone else self._region
+
+
+@contextmanager
+def open_pricing(settings: AwsSettings, context: PricingContext) -> Iterator[Pricing]:
+    """Open the prices of the context's region; they are fetched when first needed."""
+    region = region_for(settings, context.region, context.zone)
+    price_list = client(settings, "pricing", pricing_region(region))
+    ec2 = client(settings, "ec2", region)
+    # Zone letters map to different physical zones in each account.
+    account = f"{ec2.meta.endpoint_url} {identity_of(settings)}"
+    pricing = Ec2Pricing(
+        region,
+        PriceCache(
+            "On-demand prices",
+            files=list_price_files(context.cache_dir, price_list.meta.endpoint_url),
+            fetch=lambda code, _: {code: fetch_list_prices(price_list, code)},
+            max_age=timedelta(hours=settings.price_max_age_hours),
+        ),
+        PriceCache(
+            "Spot prices",
+            files=spot_price_files(context.cache_dir, account),
+            fetch=lambda name, _: {name: fetch_spot_prices(ec2, name)},
+            max_age=timedelta(minutes=settings.spot_price_max_age_minutes),
+        ),
+        clients=(price_list, ec2),
+    )
+    try:
+        yield pricing
+    finally:
+        pricing.close()

@@ -17,7 +17,7 @@ from cloud_tasks.errors import NotFoundError, ProviderError
 from cloud_tasks_aws.errors import translate_errors
 from cloud_tasks_aws.queue.access import Access
 from cloud_tasks_aws.queue.bodies import BATCH_ENTRIES
-from cloud_tasks_aws.queue.leases import HeldLease, LeaseTable
+from cloud_tasks_aws.queue.leases import Held, LeaseTable
 from cloud_tasks_aws.queue.oversize import ObjectStore
 from cloud_tasks_aws.queue.parallel import Threads, call_batch
 from cloud_tasks_aws.traits import QUEUE_TRAITS as TRAITS
@@ -48,13 +48,13 @@ class Settler:
 
         return lost + self._settle(held, lambda each: {}, delete, "acknowledging", after=self._removed)
 
-    def _removed(self, done: Sequence[HeldLease]) -> None:
+    def _removed(self, done: Sequence[Held]) -> None:
         self._forget(done)
         keys = [each.object_key for each in done if each.object_key is not None]
         if keys and self._objects is not None:
             self._objects.remove(keys)
 
-    def _forget(self, done: Sequence[HeldLease]) -> None:
+    def _forget(self, done: Sequence[Held]) -> None:
         self._leases.forget([each.handle for each in done])
 
     def release(self, lease_ids: Sequence[str], *, delay: timedelta = timedelta(0)) -> Sequence[str]:
@@ -62,7 +62,7 @@ class Settler:
         held, lost = self._leases.split(lease_ids)
         allowed = {each.handle: min(seconds, self._leases.allowed(each, seconds)) for each in held} if seconds else {}
 
-        def timeout(each: HeldLease) -> Mapping[str, Any]:
+        def timeout(each: Held) -> Mapping[str, Any]:
             return {"VisibilityTimeout": allowed.get(each.handle, 0)}
 
         return lost + self._settle(held, timeout, self._change, "releasing", after=self._forget)
@@ -77,10 +77,10 @@ class Settler:
         self._leases.forget(expired)
         extendable = [each for each in held if allowed[each.handle]]
 
-        def timeout(each: HeldLease) -> Mapping[str, Any]:
+        def timeout(each: Held) -> Mapping[str, Any]:
             return {"VisibilityTimeout": allowed[each.handle]}
 
-        def extended(done: Sequence[HeldLease]) -> None:
+        def extended(done: Sequence[Held]) -> None:
             for each in done:
                 self._leases.extended(each.handle, started + allowed[each.handle])
 
@@ -92,12 +92,12 @@ class Settler:
 
     def _settle(
         self,
-        held: Sequence[HeldLease],
-        values: Callable[[HeldLease], Mapping[str, Any]],
+        held: Sequence[Held],
+        values: Callable[[Held], Mapping[str, Any]],
         call: Callable[[str, Sequence[Mapping[str, Any]]], Mapping[str, Any]],
         action: str,
         *,
-        after: Callable[[Sequence[HeldLease]], None],
+        after: Callable[[Sequence[Held]], None],
     ) -> list[str]:
         """Apply one call to each lease and return the handles that SQS reported as lost.
 
@@ -105,7 +105,7 @@ class Settler:
             after: Called with the settled leases, also if others failed.
         """
 
-        def settle(chunk: Sequence[HeldLease]) -> tuple[list[HeldLease], list[str], ProviderError | None]:
+        def settle(chunk: Sequence[Held]) -> tuple[list[Held], list[str], ProviderError | None]:
             url = chunk[0].url
             entries = [{"Id": str(n), "ReceiptHandle": each.handle, **values(each)} for n, each in enumerate(chunk)]
             try:
@@ -136,9 +136,9 @@ def whole_seconds(lease: timedelta) -> int:
     return max(1, math.ceil(lease.total_seconds()))
 
 
-def _by_queue(held: Sequence[HeldLease]) -> list[list[HeldLease]]:
+def _by_queue(held: Sequence[Held]) -> list[list[Held]]:
     """Divide leases into calls of ten, each for one queue."""
-    queues: dict[str, list[HeldLease]] = {}
+    queues: dict[str, list[Held]] = {}
     for each in held:
         queues.setdefault(each.url, []).append(each)
     return [

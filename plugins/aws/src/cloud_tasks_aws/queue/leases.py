@@ -21,7 +21,7 @@ from datetime import timedelta
 
 import attrs
 
-__all__ = ["HeldLease", "LeaseTable", "boot_clock"]
+__all__ = ["Held", "LeaseTable", "since_boot"]
 
 # The worker does not configure structlog; records of this logger reach its standard error.
 log = logging.getLogger("cloud_tasks_aws.queue")
@@ -34,14 +34,14 @@ _MARGIN = 30.0
 _MIN_PRUNE_SIZE = 1000
 
 
-def boot_clock() -> float:
+def since_boot() -> float:
     """Return the seconds since boot, including suspended time where the system counts it."""
     clock = getattr(time, "CLOCK_BOOTTIME", None)
     return time.monotonic() if clock is None else time.clock_gettime(clock)
 
 
 @attrs.define
-class HeldLease:
+class Held:
     """One delivery."""
 
     url: str
@@ -60,10 +60,10 @@ class LeaseTable:
         clock: Monotonic time in seconds.
     """
 
-    def __init__(self, clock: Callable[[], float] = boot_clock) -> None:
+    def __init__(self, clock: Callable[[], float] = since_boot) -> None:
         self._clock = clock
         self._lock = threading.Lock()
-        self._held: dict[str, HeldLease] = {}
+        self._held: dict[str, Held] = {}
         self._prune_at = _MIN_PRUNE_SIZE
 
     def __len__(self) -> int:
@@ -73,15 +73,15 @@ class LeaseTable:
         """Add a delivery received now, leased for this many seconds."""
         now = self._clock()
         with self._lock:
-            self._held[handle] = HeldLease(url, handle, now, now + lease, object_key)
+            self._held[handle] = Held(url, handle, now, now + lease, object_key)
             if len(self._held) >= self._prune_at:
                 self._held = {key: held for key, held in self._held.items() if held.ends_at > now}
                 self._prune_at = max(_MIN_PRUNE_SIZE, 2 * len(self._held))
 
-    def split(self, handles: Iterable[str]) -> tuple[list[HeldLease], list[str]]:
+    def split(self, handles: Iterable[str]) -> tuple[list[Held], list[str]]:
         """Return the leases still held and the lost handles, without duplicates; lost leases are removed."""
         now = self._clock()
-        held: dict[str, HeldLease] = {}
+        held: dict[str, Held] = {}
         lost: dict[str, None] = {}
         with self._lock:
             for handle in handles:
@@ -109,7 +109,7 @@ class LeaseTable:
             if handle in self._held:
                 self._held[handle].ends_at = ends_at
 
-    def allowed(self, held: HeldLease, seconds: float) -> int:
+    def allowed(self, held: Held, seconds: float) -> int:
         """Return the whole seconds by which a lease can be extended, at most ``seconds``; zero if not at all."""
         left = held.received_at + MAX_LEASE - _MARGIN - self._clock()
         if left - seconds < _WARN_BEFORE and not held.warned:

@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 
 import attrs
 
-from cloud_tasks_aws.errors import is_transient
+from cloud_tasks_aws.errors import is_transient_code
 
 __all__ = ["EntryFailure", "Threads", "call_batch"]
 
@@ -92,7 +92,7 @@ def _code(entry: Mapping[str, Any]) -> str:
 
 
 def _is_retryable(entry: Mapping[str, Any]) -> bool:
-    return not entry.get("SenderFault", False) or is_transient(_code(entry))
+    return not entry.get("SenderFault", False) or is_transient_code(_code(entry))
 
 
 def _failure(entry: Mapping[str, Any]) -> EntryFailure:

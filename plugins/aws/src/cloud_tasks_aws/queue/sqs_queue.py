@@ -11,7 +11,7 @@ from cloud_tasks.plugin import Delivery, Depth, SendFailure
 from cloud_tasks_aws.queue.access import Access
 from cloud_tasks_aws.queue.batch_ack import Settler, whole_seconds
 from cloud_tasks_aws.queue.generations import Generations
-from cloud_tasks_aws.queue.leases import LeaseTable, boot_clock
+from cloud_tasks_aws.queue.leases import LeaseTable, since_boot
 from cloud_tasks_aws.queue.oversize import ObjectStore
 from cloud_tasks_aws.queue.parallel import Threads
 from cloud_tasks_aws.queue.receiving import MIN_POLL_SECONDS, Receiver
@@ -45,7 +45,7 @@ class SqsQueue:
         threads: Threads,
         objects: ObjectStore | None = None,
         min_poll_seconds: int = MIN_POLL_SECONDS,
-        clock: Callable[[], float] = boot_clock,
+        clock: Callable[[], float] = since_boot,
     ) -> None:
         self._access = access = Access(client=client, generations=generations)
         self._threads = threads

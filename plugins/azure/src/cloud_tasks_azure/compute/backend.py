@@ -11,7 +11,8 @@ Invariants, each with a test:
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -36,7 +37,7 @@ from cloud_tasks_azure.compute.clients import Clients
 from cloud_tasks_azure.compute.compute_errors import translate_errors
 from cloud_tasks_azure.compute.console import read_console
 from cloud_tasks_azure.compute.disks import disk_problem
-from cloud_tasks_azure.compute.images import ImageResolver
+from cloud_tasks_azure.compute.image_resolver import ImageResolver
 from cloud_tasks_azure.compute.keys import throwaway_key
 from cloud_tasks_azure.compute.listing import list_vms, power_states
 from cloud_tasks_azure.compute.network import Networks, Place, is_missing_placement
@@ -49,7 +50,7 @@ from cloud_tasks_azure.compute.to_model import group_of, to_instance
 from cloud_tasks_azure.compute.zones import location_of
 from cloud_tasks_azure.settings import AzureSettings
 
-__all__ = ["AzureCompute"]
+__all__ = ["AzureCompute", "open_compute"]
 
 log = structlog.get_logger()
 
@@ -307,3 +308,13 @@ def _ended(request: LaunchRequest, name: str) -> Instance:
         boot_disk_type=request.offer.boot_disk.disk_type,
         labels=dict(request.labels),
     )
+
+
+@contextmanager
+def open_compute(settings: AzureSettings, context: ComputeContext) -> Iterator[AzureCompute]:
+    """Open Virtual Machines. Raises `ProviderError` without a subscription."""
+    compute = AzureCompute(Clients(settings), settings, context)
+    try:
+        yield compute
+    finally:
+        compute.close()

@@ -26,7 +26,7 @@ from azure.core import exceptions as sdk
 from cloud_tasks.errors import CloudTasksError, LaunchRefusedError, NotFoundError, ProviderError, RefusalScope
 from cloud_tasks_azure.credentials import credential_error
 
-__all__ = ["ErrorDetails", "error_details", "launch_error", "translate_errors"]
+__all__ = ["ApiProblem", "problem_of", "refusal", "translate_errors"]
 
 _MINUTE = timedelta(minutes=1)
 _HOUR = timedelta(hours=1)
@@ -34,7 +34,7 @@ _DAY = timedelta(days=1)
 
 
 @attrs.frozen(kw_only=True)
-class ErrorDetails:
+class ApiProblem:
     """One error of Resource Manager, from a response or a failed operation."""
 
     code: str
@@ -46,7 +46,7 @@ class ErrorDetails:
     """``Retry-After`` of the response."""
 
 
-def error_details(error: sdk.HttpResponseError) -> ErrorDetails:
+def problem_of(error: sdk.HttpResponseError) -> ApiProblem:
     """Return the details of an HTTP error."""
     content: Mapping[str, Any] = {}
     delay: timedelta | None = None
@@ -64,7 +64,7 @@ def error_details(error: sdk.HttpResponseError) -> ErrorDetails:
         # The outer code of a failed deployment is "Conflict" or "BadRequest"; the cause is in the details.
         if detail.get("code") and code in _WRAPPERS:
             code, message = str(detail["code"]), str(detail.get("message") or message)
-    return ErrorDetails(
+    return ApiProblem(
         code=code,
         message=_line(message) or f"HTTP {error.status_code}",
         status=int(error.status_code or 0),
@@ -121,23 +121,23 @@ _UNFIT = re.compile(
 )
 
 
-def launch_error(details: ErrorDetails) -> CloudTasksError:
+def refusal(problem: ApiProblem) -> CloudTasksError:
     """Return the error of a failed launch: `LaunchRefusedError`, or a transient error."""
-    scope, delay, hint = _classify(details)
+    scope, delay, hint = _classify(problem)
     if scope is None:
-        return ProviderError(details.message, transient=True)
+        return ProviderError(problem.message, transient=True)
     return LaunchRefusedError(
-        details.message,
+        problem.message,
         scope=scope,
-        retry_after=details.retry_after or delay,
-        reason=details.code or f"HTTP_{details.status}",
+        retry_after=problem.retry_after or delay,
+        reason=problem.code or f"HTTP_{problem.status}",
         hint=hint,
     )
 
 
-def _classify(details: ErrorDetails) -> tuple[RefusalScope | None, timedelta, str]:
+def _classify(problem: ApiProblem) -> tuple[RefusalScope | None, timedelta, str]:
     """Return scope (None: transient), delay and hint; specific rules first."""
-    code, message, status = details.code, details.message, details.status
+    code, message, status = problem.code, problem.message, problem.status
     if _RATE.search(code) or status == 429:
         return RefusalScope.ACCOUNT, _MINUTE, ""
     if _BUSY.fullmatch(code):
@@ -156,7 +156,7 @@ def _classify(details: ErrorDetails) -> tuple[RefusalScope | None, timedelta, st
         return RefusalScope.ACCOUNT, _HOUR, _permission_advice(code)
     if status >= 500:
         return None, timedelta(0), ""
-    return _classify_invalid(details)
+    return _classify_invalid(problem)
 
 
 def _not_available(message: str) -> tuple[RefusalScope, timedelta, str]:
@@ -188,14 +188,14 @@ def _permission_advice(code: str) -> str:
     return "show the required roles with: cloud-tasks doctor --policy"
 
 
-def _classify_invalid(details: ErrorDetails) -> tuple[RefusalScope | None, timedelta, str]:
+def _classify_invalid(problem: ApiProblem) -> tuple[RefusalScope | None, timedelta, str]:
     """Return the refusal of a request that is invalid for this size, or for every size."""
-    code, text = details.code, details.message.lower()
+    code, text = problem.code, problem.message.lower()
     if "vmsize" in text or "vm size" in text or "hypervisor generation" in text or "architecture" in text:
         return RefusalScope.INSTANCE_TYPE, _DAY, "choose another image, or exclude the type with run.instance_types"
     if "zone" in text and _UNFIT.search(code):
         return RefusalScope.OFFER, _DAY, ""
-    if _MISSING.fullmatch(code) or details.status in (400, 404):
+    if _MISSING.fullmatch(code) or problem.status in (400, 404):
         # An invalid image, network, identity or setting fails every launch.
         return RefusalScope.ACCOUNT, _HOUR, "check run.image and the azure settings"
     if _UNFIT.fullmatch(code):
@@ -214,25 +214,25 @@ def translate_errors(action: str, *, launching: bool = False) -> Iterator[None]:
     try:
         yield
     except sdk.ClientAuthenticationError as error:
-        if error.response is not None and error_details(error).code in ("AuthorizationFailed",):
-            raise _provider_error(action, error_details(error)) from error
+        if error.response is not None and problem_of(error).code in ("AuthorizationFailed",):
+            raise _provider_error(action, problem_of(error)) from error
         raise credential_error(error) from error
     except sdk.ResourceNotFoundError as error:
         if launching:
-            raise launch_error(error_details(error)) from error
-        raise NotFoundError(f"cannot {action}: {error_details(error).message}") from error
+            raise refusal(problem_of(error)) from error
+        raise NotFoundError(f"cannot {action}: {problem_of(error).message}") from error
     except sdk.HttpResponseError as error:
-        details = error_details(error)
+        problem = problem_of(error)
         if launching:
-            raise launch_error(details) from error
-        raise _provider_error(action, details) from error
+            raise refusal(problem) from error
+        raise _provider_error(action, problem) from error
     except (sdk.AzureError, ConnectionError, TimeoutError) as error:
         # The message of a connection error contains URLs; its type is enough.
         raise ProviderError(f"cannot {action}: {type(error).__name__}", transient=True) from error
 
 
-def _provider_error(action: str, details: ErrorDetails) -> ProviderError:
-    limited = bool(_RATE.search(details.code)) or details.status == 429
-    transient = limited or details.status >= 500 or details.status == 408 or bool(_BUSY.fullmatch(details.code))
-    hint = _permission_advice(details.code) if details.status in (401, 403) and not limited else ""
-    return ProviderError(f"cannot {action}: {details.message}", transient=transient, hint=hint)
+def _provider_error(action: str, problem: ApiProblem) -> ProviderError:
+    limited = bool(_RATE.search(problem.code)) or problem.status == 429
+    transient = limited or problem.status >= 500 or problem.status == 408 or bool(_BUSY.fullmatch(problem.code))
+    hint = _permission_advice(problem.code) if problem.status in (401, 403) and not limited else ""
+    return ProviderError(f"cannot {action}: {problem.message}", transient=transient, hint=hint)

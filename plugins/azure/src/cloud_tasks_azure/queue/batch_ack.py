@@ -19,7 +19,7 @@ from datetime import timedelta
 
 from cloud_tasks.errors import ProviderError
 from cloud_tasks_azure.queue.access import Access
-from cloud_tasks_azure.queue.leases import HeldLease, LeaseTable
+from cloud_tasks_azure.queue.leases import Held, LeaseTable
 from cloud_tasks_azure.queue.oversize import BlobStore
 from cloud_tasks_azure.queue.parallel import Threads
 from cloud_tasks_azure.queue.queue_errors import is_lost, translate_errors
@@ -47,7 +47,7 @@ class Settler:
     def ack(self, lease_ids: Sequence[str]) -> Sequence[str]:
         """Implement `Queue.ack`."""
 
-        def delete(held: HeldLease) -> None:
+        def delete(held: Held) -> None:
             self._access.client(held.queue).delete_message(held.message_id, held.receipt)
 
         return self._settle(lease_ids, delete, "acknowledging", after=self._acked)
@@ -56,7 +56,7 @@ class Settler:
         """Implement `Queue.release`."""
         seconds = math.ceil(min(max(delay, timedelta(0)), TRAITS.delay).total_seconds())
 
-        def show(held: HeldLease) -> None:
+        def show(held: Held) -> None:
             self._access.client(held.queue).update_message(held.message_id, held.receipt, visibility_timeout=seconds)
 
         return self._settle(lease_ids, show, "releasing", after=lambda held: self._leases.forget([held.lease_id]))
@@ -65,7 +65,7 @@ class Settler:
         """Implement `Queue.extend`."""
         seconds = whole_seconds(min(lease, TRAITS.max_lease))
 
-        def hide(held: HeldLease) -> None:
+        def hide(held: Held) -> None:
             response = self._access.client(held.queue).update_message(
                 held.message_id, held.receipt, visibility_timeout=seconds
             )
@@ -73,7 +73,7 @@ class Settler:
 
         return self._settle(lease_ids, hide, "extending", after=lambda held: None)
 
-    def _acked(self, held: HeldLease) -> None:
+    def _acked(self, held: Held) -> None:
         self._leases.forget([held.lease_id])
         if held.blob is None or self._blobs is None:
             return
@@ -86,15 +86,15 @@ class Settler:
     def _settle(
         self,
         lease_ids: Sequence[str],
-        call: Callable[[HeldLease], None],
+        call: Callable[[Held], None],
         action: str,
         *,
-        after: Callable[[HeldLease], None],
+        after: Callable[[Held], None],
     ) -> list[str]:
         """Apply one call to each lease and return the lost ones."""
         held, lost = self._leases.split(lease_ids)
 
-        def settle(each: HeldLease) -> ProviderError | None:
+        def settle(each: Held) -> ProviderError | None:
             try:
                 with each.lock, translate_errors(f"{action} a message"):
                     call(each)

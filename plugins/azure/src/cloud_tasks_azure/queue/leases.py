@@ -17,11 +17,11 @@ from collections.abc import Iterable
 
 import attrs
 
-__all__ = ["HeldLease", "LeaseTable"]
+__all__ = ["Held", "LeaseTable"]
 
 
 @attrs.define
-class HeldLease:
+class Held:
     """One delivery."""
 
     lease_id: str
@@ -40,7 +40,7 @@ class LeaseTable:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._held: dict[str, HeldLease] = {}
+        self._held: dict[str, Held] = {}
         self._latest: dict[tuple[str, str], str] = {}
 
     def __len__(self) -> int:
@@ -55,11 +55,11 @@ class LeaseTable:
             former = self._latest.get((queue, message_id))
             if former is not None:
                 self._held.pop(former, None)
-            self._held[lease_id] = HeldLease(lease_id, queue, message_id, receipt, blob)
+            self._held[lease_id] = Held(lease_id, queue, message_id, receipt, blob)
             self._latest[queue, message_id] = lease_id
         return lease_id
 
-    def split(self, lease_ids: Iterable[str]) -> tuple[list[HeldLease], list[str]]:
+    def split(self, lease_ids: Iterable[str]) -> tuple[list[Held], list[str]]:
         """Return the leases held and the lost lease ids, without duplicates."""
         with self._lock:
             chosen = dict.fromkeys(lease_ids)

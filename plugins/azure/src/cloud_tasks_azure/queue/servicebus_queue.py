@@ -43,7 +43,7 @@ _RECOVERY_INTERVAL = 60.0
 
 
 @attrs.frozen(kw_only=True)
-class _HeldLease:
+class _Held:
     """One delivery."""
 
     message: Any = attrs.field(repr=False)
@@ -76,7 +76,7 @@ class ServiceBusQueue:
         self._dead_letters = dead_letters
         self._close = close
         self._lock = threading.Lock()
-        self._held: dict[str, _HeldLease] = {}
+        self._held: dict[str, _Held] = {}
         self._recover_at = 0.0
 
     def create(self) -> None:
@@ -131,7 +131,7 @@ class ServiceBusQueue:
         if delay <= _NO_DELAY:
             return self._settle(lease_ids, "releasing", lambda receiver, held: receiver.abandon_message(held.message))
 
-        def reschedule(receiver: Any, held: _HeldLease) -> None:
+        def reschedule(receiver: Any, held: _Held) -> None:
             # Fails if the lock was lost, in which case no copy may be sent.
             receiver.renew_message_lock(held.message)
             copy = _message(held.body, delay=delay, deliveries=held.deliveries)
@@ -143,7 +143,7 @@ class ServiceBusQueue:
     def extend(self, lease_ids: Sequence[str], *, lease: timedelta) -> Sequence[str]:
         """Renew the locks for the lock duration of the queue (`BusAdministration`)."""
 
-        def renew(receiver: Any, held: _HeldLease) -> None:
+        def renew(receiver: Any, held: _Held) -> None:
             receiver.renew_message_lock(held.message)
 
         return self._settle(lease_ids, "extending", renew, keep=True)
@@ -159,11 +159,11 @@ class ServiceBusQueue:
         deliveries = _earlier_deliveries(message) + (message.delivery_count or 0) + 1
         lease_id = uuid4().hex
         with self._lock:
-            self._held[lease_id] = _HeldLease(message=message, body=body, deliveries=deliveries)
+            self._held[lease_id] = _Held(message=message, body=body, deliveries=deliveries)
         return Delivery(lease_id=lease_id, body=body, delivery_count=deliveries)
 
     def _settle(
-        self, lease_ids: Sequence[str], action: str, call: Callable[[Any, _HeldLease], None], *, keep: bool = False
+        self, lease_ids: Sequence[str], action: str, call: Callable[[Any, _Held], None], *, keep: bool = False
     ) -> list[str]:
         """Apply one call to each lease and return the lost ones. A failure does not affect other leases."""
         lost: list[str] = []

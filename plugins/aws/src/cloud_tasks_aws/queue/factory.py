@@ -8,7 +8,7 @@ from datetime import timedelta
 
 from cloud_tasks.plugin import Queue, QueueContext
 from cloud_tasks_aws.queue.generations import Generations, QueueSpec
-from cloud_tasks_aws.queue.leases import boot_clock
+from cloud_tasks_aws.queue.leases import since_boot
 from cloud_tasks_aws.queue.oversize import ObjectStore
 from cloud_tasks_aws.queue.parallel import Threads
 from cloud_tasks_aws.queue.receiving import MIN_POLL_SECONDS
@@ -30,7 +30,7 @@ def open_queue(
     context: QueueContext,
     *,
     min_poll_seconds: int = MIN_POLL_SECONDS,
-    clock: Callable[[], float] = boot_clock,
+    clock: Callable[[], float] = since_boot,
 ) -> Iterator[Queue]:
     """Open the queue of a name, which need not exist yet.
 
