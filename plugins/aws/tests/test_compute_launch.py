@@ -140,7 +140,7 @@ def test_launch_retries_transient_errors_with_the_same_token(
     compute.launch(request_of())
 
     def injected() -> int:
-        return sum(overlay.state()["struck"].values())
+        return sum(overlay.state()["injected"].values())
 
     before = injected()
     overlay.control("faults", error=0.1, reset=0.05, cut=0.15)

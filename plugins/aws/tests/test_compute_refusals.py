@@ -72,7 +72,7 @@ def test_explicit_deny_refuses_one_type(overlay: OverlayProcess, compute: Comput
 def test_missing_instance_profile_refuses_the_account(
     aws_settings: AwsSettings, request_of: RequestOf, context: ComputeContext
 ) -> None:
-    own = attrs.evolve(aws_settings, instance_profile="nobody")
+    own = attrs.evolve(aws_settings, instance_profile="missing")
     with open_compute(own, context) as compute, pytest.raises(LaunchRefusedError, match="instance_profile") as refused:
         compute.launch(request_of())
     assert refused.value.scope is RefusalScope.ACCOUNT

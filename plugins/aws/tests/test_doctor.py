@@ -76,7 +76,7 @@ def test_doctor_reports_missing_instance_profile(aws_settings: AwsSettings) -> N
     found = findings(aws_settings)["instance profile"]
     assert not found.ok
     assert "aws.instance_profile" in found.remedy
-    unknown = findings(attrs.evolve(aws_settings, instance_profile="nobody"))["instance profile"]
+    unknown = findings(attrs.evolve(aws_settings, instance_profile="missing"))["instance profile"]
     assert not unknown.ok
     assert unknown.remedy
 

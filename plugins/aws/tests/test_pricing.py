@@ -295,7 +295,7 @@ def test_concurrent_pricing_fetches_once(open_prices: Open, history: SpotHistory
     with ThreadPoolExecutor(8) as threads:
         assert len(set(threads.map(ask, range(8)))) == 1
     pages = -(-len([each for each in HISTORY if each["ProductDescription"] == "Linux/UNIX"]) // 10)
-    assert len(history.asked) == pages
+    assert len(history.requests) == pages
 
 
 def test_interrupted_price_list_raises_and_caches_nothing(
@@ -312,19 +312,19 @@ def test_cached_prices_need_no_network_and_keep_their_age(
     open_prices: Open, price_list: PriceListFake, history: SpotHistoryFake, tmp_path: Path
 ) -> None:
     fetched = open_prices(tmp_path).price([wanted(), wanted(spot=True)])
-    asked = (len(price_list.actions), len(history.asked))
+    before = (len(price_list.actions), len(history.requests))
     again = open_prices(tmp_path).price([wanted(), wanted(spot=True)])
     assert again == fetched
-    assert (len(price_list.actions), len(history.asked)) == asked
+    assert (len(price_list.actions), len(history.requests)) == before
     assert sum(file.stat().st_size for file in tmp_path.iterdir()) < 10_000
 
 
 def test_old_prices_are_refreshed(open_prices: Open, price_list: PriceListFake, tmp_path: Path) -> None:
     open_prices(tmp_path).price([wanted()])
     age_by(tmp_path, timedelta(hours=25))
-    asked = len(price_list.actions)
+    before = len(price_list.actions)
     answer = offer(open_prices(tmp_path), wanted())
-    assert len(price_list.actions) > asked
+    assert len(price_list.actions) > before
     assert answer.priced_at > datetime.now(UTC) - timedelta(minutes=5)
 
 
@@ -358,11 +358,11 @@ def test_price_cache_is_per_endpoint(open_prices: Open, price_list: PriceListFak
 
 def test_spot_price_cache_is_per_account(open_prices: Open, history: SpotHistoryFake, tmp_path: Path) -> None:
     open_prices(tmp_path).price([wanted(spot=True)])
-    asked = len(history.asked)
+    before = len(history.requests)
     open_prices(tmp_path).price([wanted(spot=True)])
-    assert len(history.asked) == asked
+    assert len(history.requests) == before
     open_prices(tmp_path, access_key="another").price([wanted(spot=True)])
-    assert len(history.asked) > asked
+    assert len(history.requests) > before
     assert not any("another" in file.read_text() for file in tmp_path.iterdir())
 
 

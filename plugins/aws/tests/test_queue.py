@@ -90,15 +90,15 @@ def leases(deliveries: list[Delivery]) -> list[str]:
     return [delivery.lease_id for delivery in deliveries]
 
 
-def asked(proxy: SqsFaults, action: str) -> list[Any]:
-    return [arguments for known, arguments in proxy.asked if known == action]
+def requests_of(proxy: SqsFaults, action: str) -> list[Any]:
+    return [arguments for known, arguments in proxy.requests if known == action]
 
 
 # Creation
 
 
 def test_create_sets_encryption_retention_and_tags(queue: Queue, proxy: SqsFaults) -> None:
-    (created,) = asked(proxy, "CreateQueue")
+    (created,) = requests_of(proxy, "CreateQueue")
     assert created["Attributes"]["SqsManagedSseEnabled"] == "true"
     assert created["Attributes"]["MessageRetentionPeriod"] == str(14 * 24 * 3600)
     assert created["QueueName"].startswith("cloud-tasks-own-")
@@ -108,7 +108,7 @@ def test_create_sets_encryption_retention_and_tags(queue: Queue, proxy: SqsFault
 def test_queue_prefix_is_configurable(open_process: Open, proxy: SqsFaults) -> None:
     other = open_process(queue_prefix="team-a-")
     other.create()
-    assert asked(proxy, "CreateQueue")[-1]["QueueName"].startswith("team-a-own-")
+    assert requests_of(proxy, "CreateQueue")[-1]["QueueName"].startswith("team-a-own-")
     assert not open_process().exists()
     other.delete()
 
@@ -131,13 +131,13 @@ def test_delete_removes_every_generation(queue: Queue, proxy: SqsFaults, address
 
 def test_send_batches_ten_messages_per_call(queue: Queue, proxy: SqsFaults) -> None:
     assert list(queue.send([b"%d" % number for number in range(205)])) == []
-    sizes = [len(arguments["Entries"]) for arguments in asked(proxy, "SendMessageBatch")]
+    sizes = [len(arguments["Entries"]) for arguments in requests_of(proxy, "SendMessageBatch")]
     assert sorted(sizes) == [5, *[10] * 20]
 
 
 def test_send_limits_batch_bytes(queue: Queue, proxy: SqsFaults) -> None:
     assert list(queue.send([b"x" * 400_000] * 5)) == []
-    assert sorted(len(arguments["Entries"]) for arguments in asked(proxy, "SendMessageBatch")) == [1, 2, 2]
+    assert sorted(len(arguments["Entries"]) for arguments in requests_of(proxy, "SendMessageBatch")) == [1, 2, 2]
 
 
 def test_receive_and_settle_batch_many_messages(queue: Queue, proxy: SqsFaults) -> None:
@@ -180,7 +180,7 @@ def test_send_retries_only_the_transient_entry(queue: Queue, proxy: SqsFaults) -
     proxy.fail_entries("SendMessageBatch", "InternalError", sender=False)
     assert list(queue.send([b"one", b"two", b"three"])) == []
     assert sorted(delivery.body for delivery in receive_all(queue, 3)) == [b"one", b"three", b"two"]
-    assert [len(arguments["Entries"]) for arguments in asked(proxy, "SendMessageBatch")] == [3, 1]
+    assert [len(arguments["Entries"]) for arguments in requests_of(proxy, "SendMessageBatch")] == [3, 1]
 
 
 def test_send_reports_permanent_failure_with_index(queue: Queue, proxy: SqsFaults) -> None:
@@ -283,7 +283,7 @@ def test_empty_receive_queries_all_servers(queue: Queue, settings: AwsSettings, 
     context = QueueContext(job_id="own", name=name, lease=timedelta(seconds=60), region="us-east-1")
     with BACKEND.open(settings, context) as default_queue:
         assert list(default_queue.receive(1, wait=NO_WAIT)) == []
-    assert asked(proxy, "ReceiveMessage")[-1]["WaitTimeSeconds"] == 1
+    assert requests_of(proxy, "ReceiveMessage")[-1]["WaitTimeSeconds"] == 1
 
 
 # Messages over the limit
@@ -351,7 +351,7 @@ def test_message_without_object_is_a_finished_duplicate(
 def test_message_cannot_select_another_object(large: Queue, s3: Any, proxy: SqsFaults, address: str) -> None:
     s3.put_object(Bucket="large", Key="private", Body=b"private")
     large.send([b"first"])
-    url = asked(proxy, "SendMessageBatch")[-1]["QueueUrl"]
+    url = requests_of(proxy, "SendMessageBatch")[-1]["QueueUrl"]
     client = boto3.client(
         "sqs", "us-east-1", endpoint_url=address, aws_access_key_id="stand", aws_secret_access_key="in"
     )

@@ -255,8 +255,8 @@ def test_generations_of_names_with_common_prefix_are_separate(sqs: LaggingSqs, o
 
 @pytest.mark.parametrize("other", ["ct-job_", "ct-job_zzzzzzzz", "ct-job_0197000", "ct-job_01970000.fif", "job"])
 def test_generations_ignores_other_names(other: str) -> None:
-    ours = f"http://sqs/0/{physical_name('ct-', 'job', 5, fifo=False)}"
-    assert [each.url for each in generations([f"http://sqs/0/{other}", ours], "ct-", "job")] == [ours]
+    own = f"http://sqs/0/{physical_name('ct-', 'job', 5, fifo=False)}"
+    assert [each.url for each in generations([f"http://sqs/0/{other}", own], "ct-", "job")] == [own]
 
 
 @pytest.mark.parametrize("name", ["", "a_b", "a b", "a.fifo", "x" * 41])

@@ -168,10 +168,10 @@ class Service:
 
     def __init__(self, *plan: Sequence[tuple[str, str, bool]]) -> None:
         self.plan = list(plan)
-        self.asked: list[list[str]] = []
+        self.batches: list[list[str]] = []
 
     def __call__(self, some: Sequence[Mapping[str, Any]]) -> Mapping[str, Any]:
-        self.asked.append([entry["Id"] for entry in some])
+        self.batches.append([entry["Id"] for entry in some])
         failing = {entry: (code, sender) for entry, code, sender in (self.plan.pop(0) if self.plan else ())}
         return {
             "Successful": [{"Id": entry["Id"]} for entry in some if entry["Id"] not in failing],
@@ -186,7 +186,7 @@ def quickly(seconds: float) -> None:
 def test_call_batch_retries_only_transient_entries() -> None:
     service = Service([("2", "InternalError", False)])
     assert call_batch(service, entries(4), sleep=quickly) == {}
-    assert service.asked == [["0", "1", "2", "3"], ["2"]]
+    assert service.batches == [["0", "1", "2", "3"], ["2"]]
 
 
 def test_call_batch_returns_permanent_failure_without_retry() -> None:
@@ -195,7 +195,7 @@ def test_call_batch_returns_permanent_failure_without_retry() -> None:
     assert {key: (failure.code, failure.transient) for key, failure in failures.items()} == {
         "1": ("ReceiptHandleIsInvalid", False)
     }
-    assert len(service.asked) == 1
+    assert len(service.batches) == 1
 
 
 def test_call_batch_retries_throttled_entry_despite_sender_fault() -> None:
@@ -208,7 +208,7 @@ def test_call_batch_returns_persistent_failure_as_transient() -> None:
     failures = call_batch(service, entries(2), sleep=quickly)
     assert failures["0"].transient
     assert failures.keys() == {"0"}
-    assert len(service.asked) < 10
+    assert len(service.batches) < 10
 
 
 def test_threads_map_runs_single_item_in_caller_thread() -> None:

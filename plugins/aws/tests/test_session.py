@@ -30,7 +30,7 @@ aws_session_token = token-of-other
 
 @pytest.fixture(autouse=True)
 def no_aws_configuration(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """Remove the machine's own AWS configuration."""
+    """Remove this machine's own AWS configuration."""
     for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "AWS_PROFILE", "AWS_REGION"):
         monkeypatch.delenv(name, raising=False)
     for name in ("AWS_DEFAULT_REGION", "AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_SSM"):
@@ -93,23 +93,23 @@ def test_session_rejects_token_without_key() -> None:
 
 def test_session_reports_unknown_profile(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(
-        InputError, match='AWS profile "nobody" not found; list profiles with: aws configure list-profiles'
+        InputError, match='AWS profile "missing" not found; list profiles with: aws configure list-profiles'
     ):
-        session(AwsSettings(profile="nobody"))
-    monkeypatch.setenv("AWS_PROFILE", "somebody")
-    with pytest.raises(InputError, match='AWS profile "somebody" not found'):
+        session(AwsSettings(profile="missing"))
+    monkeypatch.setenv("AWS_PROFILE", "unknown")
+    with pytest.raises(InputError, match='AWS profile "unknown" not found'):
         client(AwsSettings(), "sqs", "us-east-1")
 
 
 def test_explicit_keys_take_precedence_over_profile() -> None:
-    assert credentials(AwsSettings(**KEYS, profile="nobody")) == ("AKIDOFSETTINGS", "secret-of-settings", None)
+    assert credentials(AwsSettings(**KEYS, profile="missing")) == ("AKIDOFSETTINGS", "secret-of-settings", None)
 
 
 def test_client_reports_unknown_environment_profile_despite_keys(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setenv("AWS_PROFILE", "somebody")
-    with pytest.raises(InputError, match='AWS profile "somebody" not found'):
+    monkeypatch.setenv("AWS_PROFILE", "unknown")
+    with pytest.raises(InputError, match='AWS profile "unknown" not found'):
         client(AwsSettings(**KEYS), "sqs")
 
 

@@ -25,7 +25,7 @@ from cloud_tasks_azure.settings import AzureSettings
 
 REGISTRY = Registry(only=["azure"])
 CONTEXT = CheckContext(region="eastus")
-GROUP = f"/subscriptions/{SUBSCRIPTION}/resourceGroups/ours"
+GROUP = f"/subscriptions/{SUBSCRIPTION}/resourceGroups/jobs"
 IDENTITY = f"{GROUP}/providers/Microsoft.ManagedIdentity/userAssignedIdentities/cloud-tasks-worker"
 SUBNET = f"{GROUP}/providers/Microsoft.Network/virtualNetworks/net/subnets/workers"
 
@@ -66,8 +66,8 @@ def failed(found: dict[str, Finding]) -> dict[str, Finding]:
 
 
 def test_doctor_passes_a_complete_subscription_without_changes(arm: ArmFake, account: Account) -> None:
-    arm.cloud.put_group("ours", {"location": "eastus"})
-    found = check(arm, resource_group="ours", subnet=SUBNET)
+    arm.cloud.put_group("jobs", {"location": "eastus"})
+    found = check(arm, resource_group="jobs", subnet=SUBNET)
     assert failed(found) == {}
     assert list(found) == [
         "credentials",
@@ -179,11 +179,11 @@ def test_doctor_reports_missing_permission(arm: ArmFake, account: Account) -> No
 
 
 def test_doctor_reads_permissions_of_the_resource_group(arm: ArmFake, account: Account) -> None:
-    arm.cloud.put_group("ours", {"location": "eastus"})
-    check(arm, resource_group="ours")
-    asked = [path for _, path in arm.wire.calls if path.endswith("Authorization/permissions")]
-    assert {path.partition("/providers/")[0] for path in asked} == {
-        f"/subscriptions/{SUBSCRIPTION}/resourcegroups/ours"
+    arm.cloud.put_group("jobs", {"location": "eastus"})
+    check(arm, resource_group="jobs")
+    paths = [path for _, path in arm.wire.calls if path.endswith("Authorization/permissions")]
+    assert {path.partition("/providers/")[0] for path in paths} == {
+        f"/subscriptions/{SUBSCRIPTION}/resourcegroups/jobs"
     }
 
 
@@ -202,7 +202,7 @@ def test_doctor_reports_missing_managed_identity(arm: ArmFake, account: Account)
 
 def test_doctor_reports_missing_resources_with_create_command(arm: ArmFake, account: Account) -> None:
     account.resources.clear()
-    found = failed(check(arm, resource_group="ours", subnet=SUBNET))
+    found = failed(check(arm, resource_group="jobs", subnet=SUBNET))
     assert {subject: each.remedy.partition(" --")[0] for subject, each in found.items()} == {
         "managed identity": "run: az identity create",
         "resource group": "run: az group create",
@@ -320,4 +320,4 @@ def test_doctor_reports_unreadable_prices() -> None:
     with wire.serving():
         found = findings("pricing", AzureSettings(prices_endpoint=wire.url))["Retail Prices API"]
     assert not found.ok
-    assert found.remedy.startswith("check the network access of this machine: curl")
+    assert found.remedy.startswith("check the network access of this vm: curl")

@@ -61,8 +61,8 @@ def action_of(method: str, path: str) -> str:
     return f"Microsoft.Resources/subscriptions/{rest.split('/')[1]}/{_VERBS[method]}"
 
 
-def actions_asked_for(fake: ArmFake) -> set[str]:
-    return {action_of(method, path) for method, path in fake.wire.calls if not path.startswith("/stand-in/")}
+def called_actions(fake: ArmFake) -> set[str]:
+    return {action_of(method, path) for method, path in fake.wire.calls if not path.startswith("/fake/")}
 
 
 def lower(actions: Iterable[str]) -> set[str]:
@@ -98,9 +98,9 @@ _PARTS = ("disks", "networkInterfaces", "publicIPAddresses")
 
 def test_controller_role_allows_every_resource_manager_call(arm: ArmFake) -> None:
     live(arm, public_address=True)
-    asked, allowed = actions_asked_for(arm), roles(public_address=True)["controller"]["Actions"]
-    assert lower(asked) <= lower(allowed)
-    assert lower(asked) >= {
+    called, allowed = called_actions(arm), roles(public_address=True)["controller"]["Actions"]
+    assert lower(called) <= lower(allowed)
+    assert lower(called) >= {
         "microsoft.compute/virtualmachines/write",
         "microsoft.compute/virtualmachines/retrievebootdiagnosticsdata/action",
         "microsoft.compute/disks/delete",
@@ -110,18 +110,18 @@ def test_controller_role_allows_every_resource_manager_call(arm: ArmFake) -> Non
 
 
 def test_controller_role_allows_every_call_in_existing_group(arm: ArmFake) -> None:
-    arm.cloud.put_group("ours", {"location": "eastus"})
-    live(arm, resource_group="ours")
-    asked, allowed = actions_asked_for(arm), lower(roles(resource_group="ours")["controller"]["Actions"])
-    assert lower(asked) <= allowed
-    assert "microsoft.network/virtualnetworks/delete" in lower(asked)
+    arm.cloud.put_group("jobs", {"location": "eastus"})
+    live(arm, resource_group="jobs")
+    called, allowed = called_actions(arm), lower(roles(resource_group="jobs")["controller"]["Actions"])
+    assert lower(called) <= allowed
+    assert "microsoft.network/virtualnetworks/delete" in lower(called)
 
 
 def test_controller_role_has_no_unused_action(arm: ArmFake) -> None:
     live(arm, public_address=True)
-    arm.cloud.put_group("ours", {"location": "eastus"})
-    live(arm, public_address=True, resource_group="ours")
-    idle = lower(roles(public_address=True)["controller"]["Actions"]) - lower(actions_asked_for(arm))
+    arm.cloud.put_group("jobs", {"location": "eastus"})
+    live(arm, public_address=True, resource_group="jobs")
+    idle = lower(roles(public_address=True)["controller"]["Actions"]) - lower(called_actions(arm))
     # Checked by Azure at a VM's creation, used by the doctor only, or reads that belong to writes.
     assert idle == {
         "microsoft.authorization/permissions/read",
@@ -145,7 +145,7 @@ def test_controller_role_has_no_unused_action(arm: ArmFake) -> None:
 def test_controller_role_excludes_actions_that_settings_make_unnecessary() -> None:
     plain = set(roles()["controller"]["Actions"])
     assert not [each for each in plain if "ManagedIdentity" in each or each.endswith("publicIPAddresses/write")]
-    inside = set(roles(resource_group="ours", subnet=SUBNET, managed_identity="system")["controller"]["Actions"])
+    inside = set(roles(resource_group="jobs", subnet=SUBNET, managed_identity="system")["controller"]["Actions"])
     assert not [each for each in inside if "resourceGroups/write" in each or "resourceGroups/delete" in each]
     assert not [each for each in inside if "virtualNetworks/write" in each or "virtualNetworks/delete" in each]
     assert "Microsoft.Network/virtualNetworks/subnets/join/action" in inside
@@ -213,7 +213,7 @@ class RecordedAccount:
             storage.queue_endpoint, self.queues.endpoint
         ).replace(storage.blob_endpoint, self.blobs.endpoint)
 
-    def asked(self) -> set[str]:
+    def called(self) -> set[str]:
         """Return the actions since the last call."""
         found = {queue_action(*call) for call in self.queues.wire.calls}
         found |= {blob_action(*call) for call in self.blobs.wire.calls}
@@ -229,19 +229,19 @@ def test_roles_allow_every_storage_call(storage: Azurite) -> None:
     backend = Registry(only=["azure"]).queue("azure")
     with account.queues.wire.serving(), account.blobs.wire.serving(), backend.open(settings, context) as owner:
         owner.create()
-        by_owner = account.asked()
+        by_owner = account.called()
         with backend.open(settings, context) as worker:
             worker.send([b"one", b"x" * 100_000])
             first, second = (worker.receive(1, wait=timedelta(seconds=5))[0] for _ in range(2))
             worker.extend([first.lease_id], lease=timedelta(seconds=60))
             worker.release([first.lease_id])
             worker.ack([second.lease_id])
-        by_worker = account.asked()
+        by_worker = account.called()
         owner.send([b"x" * 100_000])
         owner.depth()
         owner.purge()
         owner.delete()
-        by_owner |= account.asked()
+        by_owner |= account.called()
     found = roles()
     allowed = {name: {*role["Actions"], *role["DataActions"]} for name, role in found.items()}
     assert by_worker <= allowed["worker"]

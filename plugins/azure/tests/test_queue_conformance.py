@@ -25,7 +25,7 @@ class TestStorageQueue(QueueContract):
         return QueueSubject(
             backend=Registry(only=["azure"]).queue("azure"),
             settings=AzureSettings(connection_string=azurite.connection_string, queue_poll_seconds=0.2),
-            # Long enough for a slow machine: tests advance the clock instead of waiting.
+            # Long enough for a slow vm: tests advance the clock instead of waiting.
             lease=timedelta(seconds=60),
             advance=azurite.advance,
         )

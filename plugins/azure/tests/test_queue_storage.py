@@ -242,7 +242,7 @@ def test_send_retries_throttled_call(account: StorageAccount, queue: Queue) -> N
 def test_receive_polls_with_growing_pauses(account: StorageAccount, queue: Queue) -> None:
     consumer = account.open(queue_poll_seconds=60.0)
     assert list(consumer.receive(1, wait=timedelta(seconds=1))) == []
-    # PollBackoff of 0.05, 0.1, 0.2, 0.4 and more, each shorter by a fifth at most.
+    # Pauses of 0.05, 0.1, 0.2, 0.4 s and more, each randomized down by at most a fifth.
     assert 4 <= account.faults.calls("GET", "/messages") <= 7
 
 

@@ -43,7 +43,7 @@ def assert_least_permissions(cloud: AwsCloud) -> None:
         for name, text in policies(AwsSettings()).items()
         if name != "worker trust"
     }
-    controller, worker = cloud.asked(by_controller=True), cloud.asked(by_controller=False)
+    controller, worker = cloud.called(by_controller=True), cloud.called(by_controller=False)
     assert {"ec2:CreateFleet", "sqs:SendMessageBatch", "ssm:GetParameter"} <= controller
     assert {"sqs:ReceiveMessage", "sqs:DeleteMessageBatch"} <= worker
     assert {_permission(action) for action in controller} - _ALWAYS_ALLOWED <= allowed["controller"]

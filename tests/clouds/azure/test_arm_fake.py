@@ -29,7 +29,7 @@ def fake(tmp_path: Path) -> Iterator[ArmFake]:
 
 
 @pytest.fixture
-def machine(fake: ArmFake) -> str:
+def vm(fake: ArmFake) -> str:
     """The id of a VM to create, in a group with a network."""
     group = f"/subscriptions/{fake.cloud.subscription}/resourceGroups/g"
     fake.cloud.put_group("g", {"location": "eastus"})
@@ -38,24 +38,24 @@ def machine(fake: ArmFake) -> str:
     return f"{group}/providers/Microsoft.Compute/virtualMachines/m"
 
 
-def body_for(machine: str) -> dict[str, Any]:
-    group = machine.partition("/providers/")[0]
+def body_for(vm: str) -> dict[str, Any]:
+    group = vm.partition("/providers/")[0]
     return unmanaged_vm_body(f"{group}/providers/Microsoft.Network/virtualNetworks/net/subnets/s")
 
 
-def test_arm_create_with_taken_name_changes_nothing(fake: ArmFake, machine: str) -> None:
-    created, _ = fake.cloud.create(machine, body_for(machine), must_be_new=True)
+def test_arm_create_with_taken_name_changes_nothing(fake: ArmFake, vm: str) -> None:
+    created, _ = fake.cloud.create(vm, body_for(vm), must_be_new=True)
     with pytest.raises(ArmError) as refused:
-        fake.cloud.create(machine, body_for(machine), must_be_new=True)
+        fake.cloud.create(vm, body_for(vm), must_be_new=True)
     assert refused.value.status == 412
     assert list(fake.cloud.machines.values()) == [created]
     assert len(fake.cloud.creations) == 1
 
 
-def test_arm_delete_keeps_resources_without_delete_option(fake: ArmFake, machine: str) -> None:
-    fake.cloud.create(machine, body_for(machine), must_be_new=True)
+def test_arm_delete_keeps_resources_without_delete_option(fake: ArmFake, vm: str) -> None:
+    fake.cloud.create(vm, body_for(vm), must_be_new=True)
     eventually(lambda: fake.state()["instances"][0]["status"] == "running")
-    fake.cloud.delete_machine(machine, forced=True)
+    fake.cloud.delete_machine(vm, forced=True)
     eventually(lambda: remaining(fake)[0] == [])
     assert remaining(fake)[1] == ["disks/theirs", "networkInterfaces/theirs", "virtualNetworks/net"]
 
@@ -70,28 +70,28 @@ def test_arm_deleted_vm_has_no_processes(fake: ArmFake) -> None:
         assert guest.processes() == set()
 
 
-def test_arm_failed_creation_leaves_a_failed_vm(fake: ArmFake, machine: str) -> None:
+def test_arm_failed_creation_leaves_a_failed_vm(fake: ArmFake, vm: str) -> None:
     fake.cloud.stock_outs = [StockOut()]
-    created, operation = fake.cloud.create(machine, body_for(machine), must_be_new=True)
+    created, operation = fake.cloud.create(vm, body_for(vm), must_be_new=True)
     eventually(lambda: operation.problem)
     assert created.state == "Failed"
-    fake.cloud.delete_machine(machine, forced=True)
+    fake.cloud.delete_machine(vm, forced=True)
     eventually(lambda: remaining(fake)[0] == [])
 
 
-def test_arm_resource_in_use_cannot_be_deleted(fake: ArmFake, machine: str) -> None:
-    fake.cloud.create(machine, body_for(machine), must_be_new=True)
-    group = machine.partition("/providers/")[0]
+def test_arm_resource_in_use_cannot_be_deleted(fake: ArmFake, vm: str) -> None:
+    fake.cloud.create(vm, body_for(vm), must_be_new=True)
+    group = vm.partition("/providers/")[0]
     for part in ("Microsoft.Compute/disks/theirs", "Microsoft.Network/virtualNetworks/net"):
         with pytest.raises(ArmError):
             fake.cloud.delete(f"{group}/providers/{part}")
 
 
-def test_arm_group_being_deleted_rejects_creations(fake: ArmFake, machine: str) -> None:
+def test_arm_group_being_deleted_rejects_creations(fake: ArmFake, vm: str) -> None:
     fake.cloud.times = attrs.evolve(fake.cloud.times, group=60)
     fake.cloud.delete_group("g")
     with pytest.raises(ArmError) as refused:
-        fake.cloud.create(machine, body_for(machine), must_be_new=True)
+        fake.cloud.create(vm, body_for(vm), must_be_new=True)
     assert refused.value.code == "ResourceGroupBeingDeleted"
 
 

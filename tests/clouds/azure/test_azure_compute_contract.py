@@ -40,8 +40,8 @@ class TestVirtualMachines(ComputeContract):
                 cloud.put_group("others", {"location": "eastus"})
                 network = f"{group}/providers/Microsoft.Network/virtualNetworks/net"
                 cloud.put(network, "Microsoft.Network/virtualNetworks", {"properties": {"subnets": [{"name": "s"}]}})
-                machine = f"{group}/providers/Microsoft.Compute/virtualMachines/unmanaged-vm"
-                cloud.create(machine, unmanaged_vm_body(f"{network}/subnets/s"), must_be_new=False)
+                vm = f"{group}/providers/Microsoft.Compute/virtualMachines/unmanaged-vm"
+                cloud.create(vm, unmanaged_vm_body(f"{network}/subnets/s"), must_be_new=False)
                 return "unmanaged-vm"
 
             yield ComputeSubject(

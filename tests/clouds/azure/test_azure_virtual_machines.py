@@ -239,12 +239,15 @@ def test_quota_refusal_has_the_scope_of_the_quota(
     assert "Quotas" in refused.value.hint
 
 
-def test_missing_image_refuses_the_account(fake: ArmFake) -> None:
-    with opened(fake) as compute:
-        for image in ("nonesuch", "Nobody:none:such:latest"):
-            with pytest.raises(LaunchRefusedError) as refused:
-                compute.launch(wanted(image=image))
-            assert refused.value.scope is RefusalScope.ACCOUNT
+def test_missing_platform_image_refuses_the_account(fake: ArmFake) -> None:
+    with opened(fake) as compute, pytest.raises(LaunchRefusedError) as refused:
+        compute.launch(wanted(image="Unknown:none:such:latest"))
+    assert refused.value.scope is RefusalScope.ACCOUNT
+
+
+def test_missing_managed_image_raises_input_error(fake: ArmFake) -> None:
+    with opened(fake) as compute, pytest.raises(InputError, match=r'run\.image: image "nonesuch" not found'):
+        compute.launch(wanted(image="nonesuch"))
 
 
 @ABANDONED

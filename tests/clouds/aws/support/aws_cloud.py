@@ -66,9 +66,9 @@ class AwsCloud:
         iam.add_role_to_instance_profile(InstanceProfileName=PROFILE, RoleName=PROFILE)
         iam.close()
 
-    def asked(self, *, by_controller: bool) -> set[str]:
+    def called(self, *, by_controller: bool) -> set[str]:
         """Return the actions called at the overlay with the controller's key, or with those of instances."""
-        found = self.overlay.state()["asked"]
+        found = self.overlay.state()["called"]
         return {action for key, action in found if (key == CONTROLLER_KEY if by_controller else key.startswith("ASIA"))}
 
     def queues(self) -> list[str]:

@@ -22,13 +22,13 @@ class Admin:
         *,
         quotas: dict[str, float],
         actions: list[str],
-        asked: set[tuple[str, str]],
+        called: set[tuple[str, str]],
     ) -> None:
         self._calls = calls
         self._faults = faults
         self._quotas = quotas
         self._actions = actions
-        self._asked = asked
+        self._called = called
 
     def register(self, wire: Wire) -> None:
         wire.route("GET", "/_admin/state", lambda request: self.state())
@@ -54,10 +54,10 @@ class Admin:
         return {
             "instances": [each.as_json() for each in self._calls.fleet.all()],
             "interruptions": self._calls.fleet.interruptions,
-            "struck": dict(self._faults.struck),
+            "injected": dict(self._faults.injected),
             "calls": len(self._actions),
             "actions": list(self._actions),
-            "asked": sorted(self._asked),
+            "called": sorted(self._called),
         }
 
     def interrupt(self, instance_id: str, notice: float) -> None:

@@ -50,8 +50,8 @@ class CatalogData:
         }
         offerings = {"Action": "DescribeInstanceTypeOfferings", "LocationType": "availability-zone"}
         self._zones: dict[str, list[str]] = {}
-        asked = Form({**offerings, "Version": "2016-11-15"}).with_filters({"instance-type": list(self._types)})
-        for each in items(parse(ask(asked)), "instanceTypeOfferingSet"):
+        request = Form({**offerings, "Version": "2016-11-15"}).with_filters({"instance-type": list(self._types)})
+        for each in items(parse(ask(request)), "instanceTypeOfferingSet"):
             self._zones.setdefault(_text(each, "instanceType"), []).append(_text(each, "location"))
         self._ask = ask
         self._architectures: dict[str, str] = {}

@@ -31,7 +31,7 @@ class ApiFaults:
 
     def __init__(self, *, seed: int) -> None:
         self.shares = Shares()
-        self.struck: Counter[str] = Counter()
+        self.injected: Counter[str] = Counter()
         self._random = random.Random(seed)
         self._lock = threading.Lock()
 
@@ -53,7 +53,7 @@ class ApiFaults:
             for name, share in attrs.asdict(self.shares).items():
                 number -= share
                 if number < 0:
-                    self.struck[name] += 1
+                    self.injected[name] += 1
                     return str(name)
         return ""
 

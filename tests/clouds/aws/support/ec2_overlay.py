@@ -72,12 +72,12 @@ class Overlay(Wire):
         self._quotas = {"L-1216C47A": 256.0, "L-34B43A08": 256.0}
         self._faults = ApiFaults(seed=seed)
         self._actions: list[str] = []
-        self._asked: set[tuple[str, str]] = set()
+        self._called: set[tuple[str, str]] = set()
         self._fleet = Fleet(folder, base_url=self.url, pace=pace or Pace(), seed=seed)
         self._calls = InstanceCalls(self._ask, self._fleet)
         Metadata(self._fleet, region=REGION).register(self)
         self.route("POST", r"/_machine/(?P<id>[^/]+)/power-off", self._power_off)
-        Admin(self._calls, self._faults, quotas=self._quotas, actions=self._actions, asked=self._asked).register(self)
+        Admin(self._calls, self._faults, quotas=self._quotas, actions=self._actions, called=self._called).register(self)
 
     def close(self) -> None:
         super().close()
@@ -116,7 +116,7 @@ class Overlay(Wire):
         key, service = _signature(headers, target)
         if service != "s3":
             action = operation.rpartition(".")[2] or Form.read(body).get("Action")
-            self._asked.add((key, f"{service}:{action}"))
+            self._called.add((key, f"{service}:{action}"))
 
     def _ec2(self, action: str, form: Form, headers: Mapping[str, str], body: bytes) -> Answer:
         container = _PAGED.get(action)

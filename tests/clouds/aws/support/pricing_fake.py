@@ -50,7 +50,7 @@ class PriceListFake:
         self.actions.append(action)
         if action in self.failing:
             return self.failing[action]
-        asked = request.json()
+        arguments = request.json()
         answers = {
             "DescribeServices": self._services,
             "GetAttributeValues": self._values,
@@ -58,26 +58,26 @@ class PriceListFake:
         }
         if action not in answers:
             return _error("UnknownOperationException", f"unknown action {action!r}")
-        if asked.get("ServiceCode", _SERVICE) != _SERVICE:
+        if arguments.get("ServiceCode", _SERVICE) != _SERVICE:
             return _error("NotFoundException", "unknown service")
-        key, entries = answers[action](asked)
-        start = int(asked.get("NextToken") or 0)
-        end = start + min(self._page, int(asked.get("MaxResults") or 100))
+        key, entries = answers[action](arguments)
+        start = int(arguments.get("NextToken") or 0)
+        end = start + min(self._page, int(arguments.get("MaxResults") or 100))
         body: dict[str, Any] = {"FormatVersion": "aws_v1", key: entries[start:end]}
         if end < len(entries):
             body["NextToken"] = str(end)
         return Answer(body=json.dumps(body), headers={"Content-Type": "application/x-amz-json-1.1"})
 
-    def _services(self, asked: Mapping[str, Any]) -> tuple[str, list[Any]]:
+    def _services(self, arguments: Mapping[str, Any]) -> tuple[str, list[Any]]:
         names = sorted({name for each in self.products for name in each["product"]["attributes"]})
         return "Services", [{"ServiceCode": _SERVICE, "AttributeNames": names}]
 
-    def _values(self, asked: Mapping[str, Any]) -> tuple[str, list[Any]]:
-        values = {_attribute(each, asked["AttributeName"]) for each in self.products}
+    def _values(self, arguments: Mapping[str, Any]) -> tuple[str, list[Any]]:
+        values = {_attribute(each, arguments["AttributeName"]) for each in self.products}
         return "AttributeValues", [{"Value": value} for value in sorted(values - {None}, key=str)]
 
-    def _matching(self, asked: Mapping[str, Any]) -> tuple[str, list[Any]]:
-        filters = asked.get("Filters") or ()
+    def _matching(self, arguments: Mapping[str, Any]) -> tuple[str, list[Any]]:
+        filters = arguments.get("Filters") or ()
         found = [
             each
             for each in self.products
@@ -98,7 +98,7 @@ class SpotHistoryFake:
     def __init__(self, history: Sequence[Mapping[str, str]], *, page: int = 10) -> None:
         self.wire = Wire()
         self.history = list(history)
-        self.asked: list[Mapping[str, str]] = []
+        self.requests: list[Mapping[str, str]] = []
         self.refusal: Answer | None = None
         self._page = page
         self.wire.route("POST", "/", self._answer)
@@ -112,14 +112,14 @@ class SpotHistoryFake:
         self.refusal = Answer(status=status, body=body, headers={"Content-Type": "text/xml"})
 
     def _answer(self, request: Request) -> Answer:
-        asked = dict(urllib.parse.parse_qsl(request.body.decode()))
-        self.asked.append(asked)
+        arguments = dict(urllib.parse.parse_qsl(request.body.decode()))
+        self.requests.append(arguments)
         if self.refusal is not None:
             return self.refusal
-        platforms = {value for name, value in asked.items() if name.startswith("ProductDescription.")}
+        platforms = {value for name, value in arguments.items() if name.startswith("ProductDescription.")}
         found = [each for each in self.history if not platforms or each["ProductDescription"] in platforms]
-        start = int(asked.get("NextToken") or 0)
-        end = start + min(self._page, int(asked.get("MaxResults") or 1000))
+        start = int(arguments.get("NextToken") or 0)
+        end = start + min(self._page, int(arguments.get("MaxResults") or 1000))
         items = "".join(f"<item>{_xml(each)}</item>" for each in found[start:end])
         token = str(end) if end < len(found) else ""
         body = (

@@ -28,7 +28,7 @@ class SqsFaults:
         self.wire = Wire()
         self.calls: Counter[str] = Counter()
         """Number of calls by action."""
-        self.asked: list[tuple[str, Any]] = []
+        self.requests: list[tuple[str, Any]] = []
         """Every call: action and arguments."""
         self._target = urllib.parse.urlsplit(target)
         self._rules: list[tuple[str, Callable[[Any], Answer | None]]] = []
@@ -44,7 +44,7 @@ class SqsFaults:
         """Fail the next calls of an action as a whole, without effect."""
         left = [times]
 
-        def rule(asked: Any) -> Answer | None:
+        def rule(arguments: Any) -> Answer | None:
             if not left[0]:
                 return None
             left[0] -= 1
@@ -57,15 +57,15 @@ class SqsFaults:
         """Fail the first entry of the next batches of an action; the others are executed."""
         left = [times]
 
-        def rule(asked: Any) -> Answer | None:
+        def rule(arguments: Any) -> Answer | None:
             if not left[0]:
                 return None
             left[0] -= 1
-            struck, rest = asked["Entries"][0], asked["Entries"][1:]
+            failing, rest = arguments["Entries"][0], arguments["Entries"][1:]
             found: dict[str, Any] = {"Successful": [], "Failed": []}
             if rest:
-                found = json.loads(self._forward(action, {**asked, "Entries": rest})[1])
-            failed = [*(found.get("Failed") or ()), _failed(struck["Id"], code, sender=sender)]
+                found = json.loads(self._forward(action, {**arguments, "Entries": rest})[1])
+            failed = [*(found.get("Failed") or ()), _failed(failing["Id"], code, sender=sender)]
             return Answer(body=json.dumps({**found, "Failed": failed}), headers={"Content-Type": _TYPE})
 
         self._rules.append((action, rule))
@@ -76,23 +76,23 @@ class SqsFaults:
 
     def _answer(self, request: Request) -> Answer:
         action = request.headers.get("x-amz-target", "").partition("AmazonSQS.")[2]
-        asked = request.json()
+        arguments = request.json()
         with self._lock:
             self.calls[action] += 1
-            self.asked.append((action, asked))
+            self.requests.append((action, arguments))
             for known, rule in self._rules:
-                answer = rule(asked) if known == action else None
+                answer = rule(arguments) if known == action else None
                 if answer is not None:
                     return answer
             cut = self._cuts[action] > 0
             self._cuts[action] -= cut
-        status, body = self._forward(action, asked)
+        status, body = self._forward(action, arguments)
         if cut:
             # A truncated response, like a connection lost after the call took effect.
             return Answer(status=status, body=body[: len(body) // 2], headers={"Content-Type": _TYPE, "x-cut": "1"})
         return Answer(status=status, body=body, headers={"Content-Type": _TYPE})
 
-    def _forward(self, action: str, asked: Any) -> tuple[int, bytes]:
+    def _forward(self, action: str, arguments: Any) -> tuple[int, bytes]:
         connection = http.client.HTTPConnection(self._target.hostname or "", self._target.port, timeout=60)
         try:
             headers = {
@@ -100,7 +100,7 @@ class SqsFaults:
                 "X-Amz-Target": f"AmazonSQS.{action}",
                 "Authorization": "AWS4-HMAC-SHA256 Credential=test/20250101/us-east-1/sqs/aws4_request",
             }
-            connection.request("POST", "/", json.dumps(asked), headers)
+            connection.request("POST", "/", json.dumps(arguments), headers)
             answer = connection.getresponse()
             return answer.status, answer.read()
         finally:

@@ -85,15 +85,15 @@ def _check_subnet(cloud: Cloud, subnet: str) -> None:
 def usage(cloud: Cloud, location: str) -> Counter[str]:
     """Return the usage of each quota of a location."""
     used: Counter[str] = Counter()
-    for machine in cloud.machines.values():
-        if machine.resource["location"] != location or machine.power in ("deallocated",):
+    for vm in cloud.machines.values():
+        if vm.resource["location"] != location or vm.power in ("deallocated",):
             continue
         used["virtualMachines"] += 1
-        if machine.spot:
-            used["lowPriorityCores"] += machine.vcpus
+        if vm.spot:
+            used["lowPriorityCores"] += vm.vcpus
         else:
-            used["cores"] += machine.vcpus
-            used[machine.family] += machine.vcpus
+            used["cores"] += vm.vcpus
+            used[vm.family] += vm.vcpus
     return used
 
 

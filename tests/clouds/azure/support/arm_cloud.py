@@ -108,8 +108,8 @@ class Cloud(CloudState[Times, StockOut]):
             operation = self._operation("delete", str(group["id"]).lower())
             within = f"{str(group['id']).lower()}/"
             machines = [each for key, each in self.machines.items() if key.startswith(within)]
-        for machine in machines:
-            self._begin_end(machine, 0.0)
+        for vm in machines:
+            self._begin_end(vm, 0.0)
 
         def finish() -> None:
             with self.lock:
@@ -174,7 +174,7 @@ class Cloud(CloudState[Times, StockOut]):
                 raise ArmError(409, "PropertyChangeNotAllowed", "Changing property 'customData' is not allowed.")
             self._check_group(resource_id)
             size_spec = check_vm(self, name, body)
-            machine = VirtualMachine(
+            vm = VirtualMachine(
                 resource={
                     **body,
                     "id": resource_id,
@@ -191,110 +191,110 @@ class Cloud(CloudState[Times, StockOut]):
                 vcpus=size_spec.vcpus,
                 created=self.timeline.now(),
             )
-            rule = self._stock_out(machine)
+            rule = self._stock_out(vm)
             if rule is not None and rule.at_once:
                 raise ArmError(409, rule.code, rule.message)
             check_quota(self, body, size_spec)
             operation = self._operation("create", key)
-            record = Creation(name=name, zone=machine.zone, size=machine.size, spot=machine.spot, began=operation.began)
+            record = Creation(name=name, zone=vm.zone, size=vm.size, spot=vm.spot, began=operation.began)
             self.creations.append(record)
-            self.machines[key] = machine
-            for part in parts_of(machine):
-                machine.parts.append(part["id"].lower())
+            self.machines[key] = vm
+            for part in parts_of(vm):
+                vm.parts.append(part["id"].lower())
                 self.resources[part["id"].lower()] = part
-        self.timeline.after(self.times.provision, lambda: self._provisioned(machine, operation, record))
-        return machine, operation
+        self.timeline.after(self.times.provision, lambda: self._provisioned(vm, operation, record))
+        return vm, operation
 
-    def _stock_out(self, machine: VirtualMachine) -> StockOut | None:
-        purchase = "spot" if machine.spot else "on-demand"
-        return next((rule for rule in self.stock_outs if rule.hits(machine.zone, machine.size, purchase)), None)
+    def _stock_out(self, vm: VirtualMachine) -> StockOut | None:
+        purchase = "spot" if vm.spot else "on-demand"
+        return next((rule for rule in self.stock_outs if rule.hits(vm.zone, vm.size, purchase)), None)
 
-    def _provisioned(self, machine: VirtualMachine, operation: Operation, record: Creation) -> None:
+    def _provisioned(self, vm: VirtualMachine, operation: Operation, record: Creation) -> None:
         with self.lock:
-            if machine.ending:
+            if vm.ending:
                 self._finish(operation, ArmError(409, "OperationPreempted", "The operation has been preempted."))
                 return
-            rule = self._stock_out(machine)
+            rule = self._stock_out(vm)
             record.ended, record.outcome = self.timeline.now(), rule.code if rule is not None else "running"
             if rule is not None:
-                machine.state, machine.power = "Failed", ""
+                vm.state, vm.power = "Failed", ""
                 self._finish(operation, ArmError(409, rule.code, rule.message))
                 return
             self._guests.boot(
-                machine,
+                vm,
                 next(self._numbers),
                 self.guest_environment,
-                power_off=lambda: self._powered_off(machine),
-                approve=lambda: self._approved(machine),
+                power_off=lambda: self._powered_off(vm),
+                approve=lambda: self._approved(vm),
             )
-            machine.state = "Succeeded"
+            vm.state = "Succeeded"
             self._finish(operation)
 
     def delete_machine(self, resource_id: str, *, forced: bool) -> Operation | None:
         key = resource_id.lower()
         with self.lock:
-            machine = self.machines.get(key)
-            if machine is None:
+            vm = self.machines.get(key)
+            if vm is None:
                 return None
             operation = self._operation("delete", key)
-            if machine.name in self.undeletable:
+            if vm.name in self.undeletable:
                 self._finish(operation, ArmError(500, "InternalExecutionError", "An internal error occurred."))
                 return operation
-        self._begin_end(machine, 0.0 if forced else self.times.guest_shutdown)
-        self._when_gone(machine, operation)
+        self._begin_end(vm, 0.0 if forced else self.times.guest_shutdown)
+        self._when_gone(vm, operation)
         return operation
 
-    def _when_gone(self, machine: VirtualMachine, operation: Operation) -> None:
+    def _when_gone(self, vm: VirtualMachine, operation: Operation) -> None:
         """Finish the operation when the VM is deleted."""
         with self.lock:
-            if self.machines.get(str(machine.resource["id"]).lower()) is not machine:
+            if self.machines.get(str(vm.resource["id"]).lower()) is not vm:
                 self._finish(operation)
                 return
-        self.timeline.after(0.02, lambda: self._when_gone(machine, operation))
+        self.timeline.after(0.02, lambda: self._when_gone(vm, operation))
 
-    def _begin_end(self, machine: VirtualMachine, grace: float) -> None:
+    def _begin_end(self, vm: VirtualMachine, grace: float) -> None:
         with self.lock:
-            if machine.ending and machine.state == "Deleting":
+            if vm.ending and vm.state == "Deleting":
                 return
-            machine.ending, machine.state = True, "Deleting"
-        self._enders.submit(self._end, machine, grace)
+            vm.ending, vm.state = True, "Deleting"
+        self._enders.submit(self._end, vm, grace)
 
-    def _end(self, machine: VirtualMachine, grace: float) -> None:
-        self._stop_guest(machine, grace)
-        self.timeline.after(self.times.delete, lambda: self._forget(machine))
+    def _end(self, vm: VirtualMachine, grace: float) -> None:
+        self._stop_guest(vm, grace)
+        self.timeline.after(self.times.delete, lambda: self._forget(vm))
 
     def evict(self, name: str) -> None:
         """Evict a spot VM: scheduled event, then deletion, at once if the guest approves."""
         with self.lock:
-            machine = next(each for each in self.machines.values() if each.name == name)
-            if machine.ending or machine.metadata is None:
+            vm = next(each for each in self.machines.values() if each.name == name)
+            if vm.ending or vm.metadata is None:
                 return
-            machine.ending = True
+            vm.ending = True
             self.evicted.append(name)
-            machine.metadata.announce(seconds=self.times.preemption)
-        self.timeline.after(self.times.preemption, lambda: self._begin_end(machine, 0.0))
+            vm.metadata.announce(seconds=self.times.preemption)
+        self.timeline.after(self.times.preemption, lambda: self._begin_end(vm, 0.0))
 
-    def _approved(self, machine: VirtualMachine) -> None:
+    def _approved(self, vm: VirtualMachine) -> None:
         with self.lock:
-            self.approved.append(machine.name)
-        self._begin_end(machine, 0.5)
+            self.approved.append(vm.name)
+        self._begin_end(vm, 0.5)
 
-    def _powered_off(self, machine: VirtualMachine) -> None:
+    def _powered_off(self, vm: VirtualMachine) -> None:
         with self.lock:
-            if machine.ending:
+            if vm.ending:
                 return
-            machine.power = "stopping"
-        self._stop_guest(machine, self.times.guest_shutdown)
+            vm.power = "stopping"
+        self._stop_guest(vm, self.times.guest_shutdown)
         with self.lock:
             # Stopped, not deallocated: still billed.
-            machine.power = "stopped"
+            vm.power = "stopped"
 
-    def _forget(self, machine: VirtualMachine) -> None:
+    def _forget(self, vm: VirtualMachine) -> None:
         with self.lock:
-            key = str(machine.resource["id"]).lower()
-            if self.machines.get(key) is machine:
+            key = str(vm.resource["id"]).lower()
+            if self.machines.get(key) is vm:
                 del self.machines[key]
-            for part in machine.parts:
+            for part in vm.parts:
                 resource = self.resources.get(part)
                 if resource is None:
                     continue
@@ -321,7 +321,7 @@ class Cloud(CloudState[Times, StockOut]):
     def find(self, matches: Callable[[dict[str, Any]], bool]) -> list[dict[str, Any]]:
         """Return all matching resources, VMs included."""
         with self.lock:
-            every = [machine.resource for machine in self.machines.values()]
+            every = [vm.resource for vm in self.machines.values()]
             return [each for each in (*every, *self.resources.values()) if matches(each)]
 
     def max_concurrent_creations(self) -> int:

@@ -107,7 +107,7 @@ class ArmFake(StandIn[Cloud]):
         route("POST", rf"{_MACHINE}/retrieveBootDiagnosticsData", self._diagnostics)
         route("GET", _OPERATION, self._operation)
         route("GET", rf"{_ROOT}/operationresults/(?P<operation>[^/]+)", self._operation_result)
-        self.wire.route("GET", r"/stand-in/console/(?P<name>[^/]+)", self._console)
+        self.wire.route("GET", r"/fake/console/(?P<name>[^/]+)", self._console)
 
     def _answer(self, handler: Callable[[Request], Any], request: Request) -> Answer:
         try:
@@ -255,10 +255,8 @@ class ArmFake(StandIn[Cloud]):
     def _put_machine(self, request: Request) -> Answer:
         must_be_new = request.headers.get("if-none-match") == "*"
         kind = "Microsoft.Compute/virtualMachines"
-        machine, operation = self.cloud.create(
-            self._resource_id(request, kind), request.json(), must_be_new=must_be_new
-        )
-        return self._accepted(operation, 201, _public_view(machine))
+        vm, operation = self.cloud.create(self._resource_id(request, kind), request.json(), must_be_new=must_be_new)
+        return self._accepted(operation, 201, _public_view(vm))
 
     def _get_machine(self, request: Request) -> Any:
         with self.cloud.lock:
@@ -278,10 +276,10 @@ class ArmFake(StandIn[Cloud]):
         return self._paged(request, found)
 
     def _diagnostics(self, request: Request) -> Any:
-        machine = self._machine(request)
-        if not machine.resource["properties"].get("diagnosticsProfile", {}).get("bootDiagnostics", {}).get("enabled"):
+        vm = self._machine(request)
+        if not vm.resource["properties"].get("diagnosticsProfile", {}).get("bootDiagnostics", {}).get("enabled"):
             raise ArmError(409, "OperationNotAllowed", "Boot diagnostics is not enabled for the machine.")
-        return {"serialConsoleLogBlobUri": f"{self.url}/stand-in/console/{machine.name}?sig=very-secret"}
+        return {"serialConsoleLogBlobUri": f"{self.url}/fake/console/{vm.name}?sig=very-secret"}
 
     def _console(self, request: Request) -> Answer:
         if request.query.get("sig") != "very-secret":
@@ -300,17 +298,17 @@ def _has_tag(resource: dict[str, Any], request: Request) -> bool:
     return value is not None and (match["value"] is None or value == match["value"].replace("''", "'"))
 
 
-def _public_view(machine: VirtualMachine) -> dict[str, Any]:
+def _public_view(vm: VirtualMachine) -> dict[str, Any]:
     """Return the resource without its write-only properties."""
-    properties = {**machine.resource["properties"]}
+    properties = {**vm.resource["properties"]}
     properties["osProfile"] = {key: value for key, value in properties["osProfile"].items() if key != "customData"}
-    return {**machine.resource, "properties": properties}
+    return {**vm.resource, "properties": properties}
 
 
-def _status(machine: VirtualMachine) -> dict[str, Any]:
-    statuses = [{"code": f"ProvisioningState/{machine.state.lower()}", "level": "Info"}]
-    if machine.power and machine.power != "creating":
-        statuses.append({"code": f"PowerState/{machine.power}", "level": "Info"})
+def _status(vm: VirtualMachine) -> dict[str, Any]:
+    statuses = [{"code": f"ProvisioningState/{vm.state.lower()}", "level": "Info"}]
+    if vm.power and vm.power != "creating":
+        statuses.append({"code": f"PowerState/{vm.power}", "level": "Info"})
     keys = ("id", "name", "type", "location")
-    view = {"instanceView": {"statuses": statuses}, "provisioningState": machine.state}
-    return {**{key: machine.resource[key] for key in keys}, "properties": view}
+    view = {"instanceView": {"statuses": statuses}, "provisioningState": vm.state}
+    return {**{key: vm.resource[key] for key in keys}, "properties": view}

@@ -14,12 +14,12 @@ from cloud_power import power_off_programs
 
 __all__ = ["Guests", "custom_data"]
 
-_POWER_OFF = "$CLOUD_TASKS_AZURE_METADATA_URL/stand-in/power-off"
+_POWER_OFF = "$CLOUD_TASKS_AZURE_METADATA_URL/fake/power-off"
 
 
-def custom_data(machine: VirtualMachine) -> bytes:
+def custom_data(vm: VirtualMachine) -> bytes:
     """Return the startup script of a VM, as cloud-init reads it."""
-    content = base64.b64decode(machine.resource["properties"]["osProfile"].get("customData", ""))
+    content = base64.b64decode(vm.resource["properties"]["osProfile"].get("customData", ""))
     return gzip.decompress(content) if content[:2] == b"\x1f\x8b" else content
 
 
@@ -37,7 +37,7 @@ class Guests:
 
     def boot(
         self,
-        machine: VirtualMachine,
+        vm: VirtualMachine,
         number: int,
         environment: Mapping[str, str],
         *,
@@ -45,25 +45,25 @@ class Guests:
         approve: Callable[[], None],
     ) -> None:
         """Start the metadata service and the startup script of a VM."""
-        numbers = machine.resource.get("zones") or [""]
+        numbers = vm.resource.get("zones") or [""]
         compute = {
-            "name": machine.name,
-            "location": machine.resource["location"],
+            "name": vm.name,
+            "location": vm.resource["location"],
             "zone": numbers[0],
-            "vmSize": machine.size,
-            "vmId": machine.resource["properties"]["vmId"],
-            "resourceId": machine.resource["id"],
+            "vmSize": vm.size,
+            "vmId": vm.resource["properties"]["vmId"],
+            "resourceId": vm.resource["id"],
         }
-        machine.metadata = MetadataServer(compute, power_off=power_off, approve=approve)
+        vm.metadata = MetadataServer(compute, power_off=power_off, approve=approve)
         variables = {
             "PATH": self._path,
             **environment,
-            "CLOUD_TASKS_AZURE_METADATA_URL": machine.metadata.url,
+            "CLOUD_TASKS_AZURE_METADATA_URL": vm.metadata.url,
         }
-        folder = self._folder / f"{machine.name}-{number}"
-        self._consoles[machine.name] = folder / "console.log"
-        machine.guest = Machine(folder, custom_data(machine) or b"#!/bin/bash\n", environment=variables)
-        machine.power = "running"
+        folder = self._folder / f"{vm.name}-{number}"
+        self._consoles[vm.name] = folder / "console.log"
+        vm.guest = Machine(folder, custom_data(vm) or b"#!/bin/bash\n", environment=variables)
+        vm.power = "running"
 
     def console(self, name: str) -> str:
         """Return the serial console output of a VM."""

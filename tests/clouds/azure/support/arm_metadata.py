@@ -41,7 +41,7 @@ class MetadataServer:
         self._wire.route("GET", r"/metadata/scheduledevents", self._scheduled)
         self._wire.route("POST", r"/metadata/scheduledevents", self._start)
         self._wire.route("GET", r"/metadata/identity/oauth2/token", self._token)
-        self._wire.route("POST", r"/stand-in/power-off", self._handle_power_off)
+        self._wire.route("POST", r"/fake/power-off", self._handle_power_off)
         self._wire.start()
 
     @property

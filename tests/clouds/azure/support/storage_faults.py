@@ -33,8 +33,8 @@ class StorageFaults:
         """Fail the next calls whose path ends with ``path``; with ``after``, after their effect."""
         left = [times]
 
-        def rule(asked: str, found: str) -> tuple[int, str, bool] | None:
-            if asked != method or not re.search(f"{path}$", found) or not left[0]:
+        def rule(called: str, found: str) -> tuple[int, str, bool] | None:
+            if called != method or not re.search(f"{path}$", found) or not left[0]:
                 return None
             left[0] -= 1
             return status, code, after
@@ -44,7 +44,7 @@ class StorageFaults:
 
     def calls(self, method: str, path: str) -> int:
         """Return the number of calls whose path ends with ``path``."""
-        return sum(asked == method and bool(re.search(f"{path}$", found)) for asked, found in self.wire.calls)
+        return sum(called == method and bool(re.search(f"{path}$", found)) for called, found in self.wire.calls)
 
     def _answer(self, request: Request) -> Answer:
         with self._lock:
