@@ -80,9 +80,9 @@ def client(
         signature_version="s3v4" if service == "s3" else None,
     )
     with _making:
-        created: Any = session(settings, region_for(settings, region))
+        new_session: Any = session(settings, region_for(settings, region))
         try:
-            return created.client(service, config=config, endpoint_url=endpoint_of(settings, service))
+            return new_session.client(service, config=config, endpoint_url=endpoint_of(settings, service))
         except (BotoCoreError, ValueError) as error:
             raise ProviderError(f"cannot create the AWS client for {service}: {_first_line(error)}") from error
 
@@ -104,22 +104,22 @@ def session(settings: AwsSettings, region: str | None = None) -> boto3.Session:
         # An explicit profile makes the SDK prefer the file to keys in the environment.
         profile = profile or os.environ.get("AWS_PROFILE") or "default"
     try:
-        created = boto3.Session(
+        new_session = boto3.Session(
             botocore_session=base,
             profile_name=None if explicit else profile,
             region_name=region or os.environ.get("AWS_REGION"),
             **(explicit or {}),
         )
-        wanted = None if explicit else profile or os.environ.get("AWS_PROFILE")
+        profile_name = None if explicit else profile or os.environ.get("AWS_PROFILE")
         # The SDK would report a missing profile only at the first call.
-        if wanted and wanted not in created.available_profiles:
-            raise _no_profile(wanted, settings)
-        _ = created.region_name
+        if profile_name and profile_name not in new_session.available_profiles:
+            raise _no_profile(profile_name, settings)
+        _ = new_session.region_name
     except ProfileNotFound as error:
         raise _no_profile(str(error.kwargs.get("profile", "")), settings) from error
     except BotoCoreError as error:
         raise ProviderError(f"invalid AWS configuration: {_first_line(error)}") from error
-    return created
+    return new_session
 
 
 def _no_profile(name: str, settings: AwsSettings) -> InputError:

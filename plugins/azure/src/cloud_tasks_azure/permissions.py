@@ -145,7 +145,7 @@ def worker_actions() -> tuple[str, ...]:
     return ("Microsoft.Compute/virtualMachines/delete",)
 
 
-def missing(wanted: Iterable[str], permissions: Iterable[Mapping[str, Any]]) -> tuple[str, ...]:
+def missing(actions: Iterable[str], permissions: Iterable[Mapping[str, Any]]) -> tuple[str, ...]:
     """Return the actions that the permissions do **not** allow, in order.
 
     Args:
@@ -154,7 +154,7 @@ def missing(wanted: Iterable[str], permissions: Iterable[Mapping[str, Any]]) -> 
     rules = [(_pattern(each.get("actions")), _pattern(each.get("notActions"))) for each in permissions]
     return tuple(
         action
-        for action in wanted
+        for action in actions
         if not any(allowed.fullmatch(action) and not excluded.fullmatch(action) for allowed, excluded in rules)
     )
 

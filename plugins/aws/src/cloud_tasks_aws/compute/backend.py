@@ -49,12 +49,12 @@ _WRONG_ARCHITECTURE_DELAY = timedelta(days=1)
 _ID = re.compile(r"i-[0-9a-f]{8,17}")
 
 
-class ClientMaker(Protocol):
+class ClientFactory(Protocol):
     """Factory of boto3 clients.
 
     Args:
         region: Region of the client; None for the opened one.
-        once: Whether calls are created once, without the SDK's retries.
+        once: Whether calls are made once, without the SDK's retries.
     """
 
     def __call__(self, service: str, region: str | None = None, *, once: bool = False) -> Any: ...
@@ -68,13 +68,13 @@ class Ec2Compute:
         identity: Account and endpoint that cached answers belong to.
     """
 
-    def __init__(self, settings: AwsSettings, context: ComputeContext, *, client: ClientMaker, identity: str) -> None:
+    def __init__(self, settings: AwsSettings, context: ComputeContext, *, client: ClientFactory, identity: str) -> None:
         self._settings = settings
         self._client = client
         self._ec2 = client("ec2")
         self._once = client("ec2", once=True)
         self._region: str = self._ec2.meta.region_name
-        self._others: dict[str, Any] = {}
+        self._services: dict[str, Any] = {}
         self._lock = threading.Lock()
         self._network = Network(self._ec2, settings)
         self._launcher = Launcher(
@@ -91,9 +91,9 @@ class Ec2Compute:
 
     def _service(self, service: str) -> Any:
         with self._lock:
-            if service not in self._others:
-                self._others[service] = self._client(service)
-            return self._others[service]
+            if service not in self._services:
+                self._services[service] = self._client(service)
+            return self._services[service]
 
     # -- catalog -----------------------------------------------------------------------------------------------------
 
@@ -106,9 +106,9 @@ class Ec2Compute:
     def _region_with_zones(self, name: str) -> Region:
         """Return a region with its zones, which only the region's own endpoint lists."""
         ec2 = self._ec2 if name == self._region else self._client("ec2", name)
-        wanted = [{"Name": "zone-type", "Values": ["availability-zone"]}]
+        conditions = [{"Name": "zone-type", "Values": ["availability-zone"]}]
         with translate_errors(f"listing the zones of {name}"):
-            zones = ec2.describe_availability_zones(Filters=wanted)["AvailabilityZones"]
+            zones = ec2.describe_availability_zones(Filters=conditions)["AvailabilityZones"]
         return Region(name=name, zones=tuple(sorted(each["ZoneName"] for each in zones)))
 
     def images(self) -> Sequence[Image]:
@@ -149,10 +149,10 @@ class Ec2Compute:
     def instances(
         self, job_id: str | None, *, include_terminated: bool = False, foreign: bool = False
     ) -> Sequence[Instance]:
-        wanted = filters(job_id, include_terminated=include_terminated, foreign=foreign)
+        conditions = filters(job_id, include_terminated=include_terminated, foreign=foreign)
         with translate_errors("listing instances"):
             pages = self._ec2.get_paginator("describe_instances").paginate(
-                Filters=wanted, PaginationConfig={"PageSize": 1000}
+                Filters=conditions, PaginationConfig={"PageSize": 1000}
             )
             return tuple(found for page in pages for found in instances_in(page))
 
@@ -211,7 +211,7 @@ class Ec2Compute:
     def close(self) -> None:
         if self._scripts is not None:
             self._scripts.close()
-        for each in (self._ec2, self._once, *self._others.values()):
+        for each in (self._ec2, self._once, *self._services.values()):
             each.close()
 
 

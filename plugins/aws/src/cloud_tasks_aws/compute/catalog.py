@@ -95,5 +95,5 @@ class Catalog:
 
 def _types(content: Mapping[str, Any]) -> tuple[InstanceType, ...]:
     zones = content["zones"]
-    created = (instance_type(each, zones.get(each["InstanceType"], ())) for each in content["types"])
-    return tuple(sorted((each for each in created if each is not None), key=lambda each: each.name))
+    types = (instance_type(each, zones.get(each["InstanceType"], ())) for each in content["types"])
+    return tuple(sorted((each for each in types if each is not None), key=lambda each: each.name))

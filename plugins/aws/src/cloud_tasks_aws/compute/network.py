@@ -110,15 +110,15 @@ class Network:
             return self._groups[vpc_id]
 
     def _named_groups(self, vpc_id: str) -> Sequence[str]:
-        wanted = self._settings.security_groups
-        names = [each for each in wanted if not each.startswith("sg-")]
+        configured = self._settings.security_groups
+        names = [each for each in configured if not each.startswith("sg-")]
         found = {name: self._group(vpc_id, name) for name in names}
         missing = [name for name, group in found.items() if group is None]
         if missing:
             raise LaunchFailedError(
                 f"aws.security_groups: {', '.join(missing)} not found in {vpc_id}", hint="check aws.security_groups"
             )
-        return [found.get(each) or each for each in wanted]
+        return [found.get(each) or each for each in configured]
 
     def _own_group(self, vpc_id: str) -> str:
         found = self._group(vpc_id, GROUP_NAME)

@@ -60,18 +60,18 @@ def _size(kind: str, disk: BootDisk) -> int:
 
 def _iops(kind: str, disk: BootDisk, rates: DiskRates) -> Money | str:
     """Return the cost per month."""
-    wanted = disk.iops or 0
+    billed = disk.iops or 0
     if kind == "gp3":
-        wanted = max(0, wanted - _FREE_IOPS)
-    if kind not in ("gp3", "io1", "io2") or not wanted:
+        billed = max(0, billed - _FREE_IOPS)
+    if kind not in ("gp3", "io1", "io2") or not billed:
         return Money.zero()
     if not rates.iops:
         return f"price list: no price for the IOPS of {kind}"
     total, below = Money.zero(), 0
     # A price list without tiers has one price for all IOPS.
-    bounds = [*_TIERS[: len(rates.iops) - 1], wanted]
+    bounds = [*_TIERS[: len(rates.iops) - 1], billed]
     for rate, bound in zip(rates.iops, bounds, strict=False):
-        upper = min(wanted, max(bound, below))
+        upper = min(billed, max(bound, below))
         total += rate * (upper - below)
         below = upper
     return total

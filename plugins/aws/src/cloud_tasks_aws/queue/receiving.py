@@ -80,15 +80,15 @@ class Receiver:
                 # SQS counts whole seconds; another poll would exceed the deadline.
                 time.sleep(min(left, _MAX_PAUSE))
 
-    def _receive_more(self, wanted: int) -> list[Delivery]:
+    def _receive_more(self, remaining: int) -> list[Delivery]:
         """Receive more with concurrent calls while at least half of the requested messages arrive."""
         found: list[Delivery] = []
-        while wanted > 0:
-            sizes = [min(BATCH_ENTRIES, wanted - start) for start in range(0, wanted, BATCH_ENTRIES)]
+        while remaining > 0:
+            sizes = [min(BATCH_ENTRIES, remaining - start) for start in range(0, remaining, BATCH_ENTRIES)]
             wave = sizes[: self._threads.count]
             received = [one for some in self._threads.map(self._receive_if_any, wave) for one in some]
             found += received
-            wanted -= len(received)
+            remaining -= len(received)
             if len(received) * 2 < sum(wave):
                 break
         return found

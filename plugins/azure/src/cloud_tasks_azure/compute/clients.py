@@ -99,7 +99,7 @@ class Clients:
     def close(self) -> None:
         """Close connections; idempotent."""
         with self._lock:
-            created, self._client_cache, self._closed = list(self._client_cache.values()), {}, True
-        for client in created:
+            clients, self._client_cache, self._closed = list(self._client_cache.values()), {}, True
+        for client in clients:
             client.close()
         self._credential.close()

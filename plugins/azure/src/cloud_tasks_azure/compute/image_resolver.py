@@ -83,14 +83,14 @@ class ImageResolver:
         return (*_well_known(), *map(_own, self._listed()))
 
     def resolve(
-        self, wanted: str | None, architecture: Architecture, generations: frozenset[str] = frozenset({"V2"})
+        self, image: str | None, architecture: Architecture, generations: frozenset[str] = frozenset({"V2"})
     ) -> dict[str, str]:
         """Return the image reference of an image name; None selects the default. Raises `InputError` if not found.
 
         Args:
             generations: Hypervisor generations that the VM size supports.
         """
-        name = wanted or DEFAULT_IMAGE
+        name = image or DEFAULT_IMAGE
         known = _WELL_KNOWN.get(name.lower())
         if known is not None:
             plan = (

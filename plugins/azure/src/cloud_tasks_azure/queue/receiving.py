@@ -110,16 +110,16 @@ class Receiver:
         """Interrupt waiting calls."""
         self._closed.set()
 
-    def _receive_more(self, wanted: int) -> list[Delivery]:
+    def _receive_more(self, remaining: int) -> list[Delivery]:
         """Receive more with concurrent calls while at least half of the requested messages arrive."""
         found: list[Delivery] = []
-        while wanted > 0:
-            sizes = [min(MAX_PER_CALL, wanted - start) for start in range(0, wanted, MAX_PER_CALL)]
+        while remaining > 0:
+            sizes = [min(MAX_PER_CALL, remaining - start) for start in range(0, remaining, MAX_PER_CALL)]
             wave = sizes[: self._threads.count]
             results = self._threads.map(self._receive_if_any, wave)
             received = sum(number for _, number in results)
             found += [delivery for some, _ in results for delivery in some]
-            wanted -= received
+            remaining -= received
             if received * 2 < sum(wave):
                 break
         return found
