@@ -320,4 +320,4 @@ def test_doctor_reports_unreadable_prices() -> None:
     with wire.serving():
         found = findings("pricing", AzureSettings(prices_endpoint=wire.url))["Retail Prices API"]
     assert not found.ok
-    assert found.remedy.startswith("check the network access of this vm: curl")
+    assert found.remedy.startswith("check the network access of this machine: curl")
