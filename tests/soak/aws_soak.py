@@ -60,11 +60,11 @@ def foul(folder: Path, tasks: int, seed: int) -> bool:
             keepalive_timeout=30,
         )
         desk.tasks(tasks)
-        cloud.overlay.tell("stock-out", zone="us-east-1a", purchase="spot")
-        cloud.overlay.tell("faults", throttle=_THROTTLED, error=_BROKEN, reset=_BROKEN, cut=_CUT)
+        cloud.overlay.control("stock-out", zone="us-east-1a", purchase="spot")
+        cloud.overlay.control("faults", throttle=_THROTTLED, error=_BROKEN, reset=_BROKEN, cut=_CUT)
         started = time.monotonic()
         code = _run_and_kill(desk, source)
-        cloud.overlay.tell("faults")
+        cloud.overlay.control("faults")
         return _judge("foul", desk, cloud, tasks, code, time.monotonic() - started)
 
 

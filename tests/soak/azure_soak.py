@@ -61,11 +61,11 @@ def foul(folder: Path, tasks: int, seed: int) -> bool:
         desk.tasks(tasks)
         cloud.arm.stock_out({"zone": "eastus-1", "purchase": "spot"}, {"zone": "eastus-2", "purchase": "spot"})
         cloud.arm.times(preemption=_NOTICE)
-        cloud.trouble(_SHARE)
+        cloud.inject_faults(_SHARE)
         started = time.monotonic()
         with closing(desk), _evictions(cloud):
             code = _run_and_kill(desk, source)
-        cloud.trouble(0)
+        cloud.inject_faults(0)
         return _judge("foul", desk, cloud, tasks, code, time.monotonic() - started)
 
 

@@ -146,7 +146,7 @@ def _worker_options() -> str:
         rows.append((f"`{flag}`", f"`CLOUD_TASKS_{option.env}`", f"{option.help}{default}"))
     return (
         "## Worker options\n\n"
-        "Options of programs that create a `Worker`, and of `cloud-tasks worker`. Each is also an environment variable\n"
+        "Options of programs that create a `Worker`, and of `cloud-tasks worker`. Each is also a variable,\n"
         "with the prefix `CLOUD_TASKS_` or `RMS_CLOUD_TASKS_`; the command line wins. On an instance, `run` sets the\n"
         "variables that the job needs.\n\n" + _table(("option", "variable", "description"), rows)
     )

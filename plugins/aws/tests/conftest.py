@@ -1,4 +1,4 @@
-"""Fixtures: EC2 as the overlay plays it, in a process of its own for the whole run, and a job that launches there."""
+"""Fixtures: the EC2 fake (overlay over moto) in one process per session, and a job that launches there."""
 
 from __future__ import annotations
 
@@ -14,9 +14,8 @@ from ec2_process import OverlayProcess, overlay_process
 
 from cloud_tasks.model import LaunchRequest, Purchase
 from cloud_tasks.plugin import Compute, ComputeContext
-from cloud_tasks_aws.compute import patience
-from cloud_tasks_aws.compute.ec2 import Ec2Compute
-from cloud_tasks_aws.compute.opening import open_compute
+from cloud_tasks_aws.compute import retries
+from cloud_tasks_aws.compute.backend import Ec2Compute, open_compute
 from cloud_tasks_aws.session import client
 from cloud_tasks_aws.settings import AwsSettings
 
@@ -31,8 +30,8 @@ def overlay_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Overlay
 def overlay(overlay_server: OverlayProcess) -> Iterator[OverlayProcess]:
     """The overlay without faults and with everything in stock."""
     yield overlay_server
-    overlay_server.tell("in-stock")
-    overlay_server.tell("faults")
+    overlay_server.control("in-stock")
+    overlay_server.control("faults")
 
 
 @pytest.fixture
@@ -42,16 +41,16 @@ def aws_settings(overlay: OverlayProcess) -> AwsSettings:
 
 @pytest.fixture(scope="session")
 def ec2(overlay_server: OverlayProcess) -> Iterator[Any]:
-    """A look at what the plugin did."""
-    made = boto3.client("ec2", endpoint_url=overlay_server.url, region_name="us-east-1", **KEYS)
-    yield made
-    made.close()
+    """A client to inspect what the plugin created."""
+    client = boto3.client("ec2", endpoint_url=overlay_server.url, region_name="us-east-1", **KEYS)
+    yield client
+    client.close()
 
 
 @pytest.fixture(autouse=True)
-def short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What the stand-in was told a moment ago it knows."""
-    monkeypatch.setattr(patience, "_LONGEST_PAUSE", 0.05)
+def short_backoff(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Shorten retries: new resources are visible at once in the fake."""
+    monkeypatch.setattr(retries, "_MAX_BACKOFF", 0.05)
 
 
 @pytest.fixture
@@ -72,14 +71,14 @@ def compute(aws_settings: AwsSettings, context: ComputeContext) -> Iterator[Comp
 
 
 @pytest.fixture
-def impatient(aws_settings: AwsSettings, context: ComputeContext) -> Iterator[Compute]:
-    """Its calls reach nobody, and are not repeated."""
-    nowhere = attrs.evolve(aws_settings, endpoint_url="http://127.0.0.1:9", secret_key="do-not-tell")
+def unreachable(aws_settings: AwsSettings, context: ComputeContext) -> Iterator[Compute]:
+    """A backend whose endpoint refuses connections, without retries."""
+    nowhere = attrs.evolve(aws_settings, endpoint_url="http://127.0.0.1:9", secret_key="not-to-be-shown")
 
-    def make(service: str, region: str | None = None, *, once: bool = False) -> Any:
+    def create_client(service: str, region: str | None = None, *, once: bool = False) -> Any:
         return client(nowhere, service, region or "us-east-1", attempts=1)
 
-    compute = Ec2Compute(nowhere, context, client=make, identity="nobody")
+    compute = Ec2Compute(nowhere, context, client=create_client, identity="none")
     yield compute
     compute.close()
 

@@ -1,4 +1,4 @@
-"""What a launch request is checked for before anything is created; no call is made."""
+"""Local checks of a launch request, without a call to AWS."""
 
 from __future__ import annotations
 
@@ -28,12 +28,12 @@ OFFER = Offer(
 
 
 def request(**changes: Any) -> LaunchRequest:
-    made = LaunchRequest(client_token="0" * 25, job_id="job", offer=OFFER, startup_script="#!/bin/bash\n", labels={})
-    return attrs.evolve(made, **changes)
+    base = LaunchRequest(client_token="0" * 25, job_id="job", offer=OFFER, startup_script="#!/bin/bash\n", labels={})
+    return attrs.evolve(base, **changes)
 
 
 def noise(size: int) -> str:
-    """Return a script that compression makes a quarter shorter at most: ``size`` bytes after compression, about."""
+    """Return a script of about ``size`` bytes after compression."""
     text = base64.b64encode(random.Random(1).randbytes(size)).decode()
     return f"#!/bin/bash\n# {text}\n"
 
@@ -44,21 +44,21 @@ def checked(settings: AwsSettings, launch: LaunchRequest) -> None:
     check(settings, launch)
 
 
-def test_check_launch_accepts_a_script_that_compression_makes_short_enough() -> None:
+def test_check_launch_accepts_compressible_script() -> None:
     checked(AwsSettings(), request(startup_script="#!/bin/bash\n" + "echo again and again\n" * 50_000))
     checked(AwsSettings(), request(startup_script=noise(13000)))
 
 
-def test_check_launch_refuses_a_script_that_is_too_long_even_compressed() -> None:
-    with pytest.raises(InputError, match=r"run\.startup_script: the startup script has \d+ bytes, .*EC2 takes"):
+def test_check_launch_refuses_script_too_long_even_compressed() -> None:
+    with pytest.raises(InputError, match=r"run\.startup_script: startup script too long: [\d,]+ bytes, .*limit 16,384"):
         checked(AwsSettings(), request(startup_script=noise(90_000)))
 
 
-def test_check_launch_refuses_a_boot_disk_that_cannot_be_made() -> None:
+def test_check_launch_refuses_invalid_boot_disk() -> None:
     offer = attrs.evolve(OFFER, boot_disk=BootDisk(disk_type="floppy", size_gb=1))
     with pytest.raises(InputError, match="floppy"):
         checked(AwsSettings(), request(offer=offer))
 
 
-def test_check_launch_accepts_any_script_where_s3_holds_it() -> None:
+def test_check_launch_accepts_long_script_with_script_location() -> None:
     checked(AwsSettings(script_location="s3://bucket/scripts"), request(startup_script=noise(90_000)))

@@ -1,4 +1,4 @@
-"""EC2 keeps the contract of compute, over the overlay in front of moto."""
+"""Compute contract of EC2, against the overlay over moto."""
 
 from __future__ import annotations
 
@@ -35,8 +35,8 @@ KEYS: dict[str, Any] = {
 
 
 @pytest.fixture(scope="module")
-def stranger(overlay_server: OverlayProcess) -> Iterator[Any]:
-    """Somebody else's client in the same account."""
+def other_user(overlay_server: OverlayProcess) -> Iterator[Any]:
+    """A client of another user of the account."""
     ec2 = boto3.client("ec2", endpoint_url=overlay_server.url, **KEYS)
     yield ec2
     ec2.close()
@@ -57,29 +57,29 @@ def offer(instance_type: str, zone: str) -> Offer:
 
 class TestEc2(ComputeContract):
     @pytest.fixture
-    def subject(self, overlay: OverlayProcess, aws_settings: AwsSettings, stranger: Any) -> ComputeSubject:
-        def sold_out(request: LaunchRequest) -> LaunchRequest:
-            overlay.tell("stock-out", zone="us-east-1b")
+    def subject(self, overlay: OverlayProcess, aws_settings: AwsSettings, other_user: Any) -> ComputeSubject:
+        def without_capacity(request: LaunchRequest) -> LaunchRequest:
+            overlay.control("stock-out", zone="us-east-1b")
             return attrs.evolve(request, offer=attrs.evolve(request.offer, zone="us-east-1b"))
 
         def over_the_quota(request: LaunchRequest) -> LaunchRequest:
-            overlay.tell("stock-out", zone="us-east-1c", code="VcpuLimitExceeded")
+            overlay.control("stock-out", zone="us-east-1c", code="VcpuLimitExceeded")
             return attrs.evolve(request, offer=attrs.evolve(request.offer, zone="us-east-1c"))
 
-        def unheard_of(request: LaunchRequest) -> LaunchRequest:
+        def unknown_type(request: LaunchRequest) -> LaunchRequest:
             kind = attrs.evolve(request.offer.instance_type, name="t3.colossal")
             return attrs.evolve(request, offer=attrs.evolve(request.offer, instance_type=kind))
 
         def foreign() -> str:
-            made = stranger.run_instances(
+            response = other_user.run_instances(
                 ImageId="ami-04681a1dbd79675a5", InstanceType="m5.large", MinCount=1, MaxCount=1
             )
-            return str(made["Instances"][0]["InstanceId"])
+            return str(response["Instances"][0]["InstanceId"])
 
         refusals: dict[Callable[[LaunchRequest], LaunchRequest], RefusalScope] = {
-            sold_out: RefusalScope.OFFER,
+            without_capacity: RefusalScope.OFFER,
             over_the_quota: RefusalScope.REGION,
-            unheard_of: RefusalScope.INSTANCE_TYPE,
+            unknown_type: RefusalScope.INSTANCE_TYPE,
         }
         return ComputeSubject(
             backend=REGISTRY.compute("aws"),
@@ -87,6 +87,6 @@ class TestEc2(ComputeContract):
             region="us-east-1",
             offer=offer("t3.medium", "us-east-1a"),
             foreign=foreign,
-            refusals=tuple(Refusal(request=make, scope=scope) for make, scope in refusals.items()),
+            refusals=tuple(Refusal(request=change, scope=scope) for change, scope in refusals.items()),
             lifetime=timedelta(seconds=1),
         )

@@ -1,4 +1,4 @@
-"""Which image an instance boots, and which images there are."""
+"""Resolution and listing of boot images."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from cloud_tasks.errors import InputError, LaunchRefusedError, RefusalScope
 from cloud_tasks.plugin import Compute
 
 
-def test_the_default_image_follows_the_architecture(compute: Compute, ec2: Any, request_of: RequestOf) -> None:
+def test_default_image_matches_the_architecture(compute: Compute, ec2: Any, request_of: RequestOf) -> None:
     for name, architecture in (("t3.medium", "x86_64"), ("t4g.medium", "arm64")):
         image = described(ec2, compute.launch(request_of(name)))["ImageId"]
         assert ec2.describe_images(ImageIds=[image])["Images"][0]["Architecture"] == architecture
@@ -26,7 +26,7 @@ def test_the_default_image_follows_the_architecture(compute: Compute, ec2: Any, 
         ("/aws/service/ami-amazon-linux-latest/al2023-ami-kernel-default-x86_64", "al2023-ami-"),
     ],
 )
-def test_an_image_is_named_by_id_by_name_with_or_without_owner_or_by_parameter(
+def test_image_resolver_accepts_id_name_owner_and_parameter(
     compute: Compute, ec2: Any, request_of: RequestOf, image: str, name: str
 ) -> None:
     chosen = described(ec2, compute.launch(request_of(image=image)))["ImageId"]
@@ -36,7 +36,7 @@ def test_an_image_is_named_by_id_by_name_with_or_without_owner_or_by_parameter(
 @pytest.mark.parametrize(
     "image", ["ami-00000000000000000", "no-such-image-*", "al2023-ami-*-arm64"], ids=["id", "name", "architecture"]
 )
-def test_an_image_that_does_not_exist_is_bad_input_that_names_the_setting(
+def test_image_resolver_reports_missing_image_with_its_setting(
     compute: Compute, request_of: RequestOf, image: str
 ) -> None:
     with pytest.raises(InputError, match=r"run\.image") as failed:
@@ -44,9 +44,7 @@ def test_an_image_that_does_not_exist_is_bad_input_that_names_the_setting(
     assert failed.value.hint
 
 
-def test_an_image_of_another_architecture_is_a_refusal_of_the_instance_type(
-    compute: Compute, request_of: RequestOf
-) -> None:
+def test_image_of_another_architecture_refuses_the_instance_type(compute: Compute, request_of: RequestOf) -> None:
     image = "/aws/service/ami-amazon-linux-latest/al2023-ami-kernel-default-arm64"
     with pytest.raises(LaunchRefusedError, match=r"run\.image") as refused:
         compute.launch(request_of(image=image))
@@ -54,14 +52,12 @@ def test_an_image_of_another_architecture_is_a_refusal_of_the_instance_type(
     assert refused.value.hint
 
 
-def test_the_accounts_own_images_are_told_from_those_of_others(
-    compute: Compute, ec2: Any, request_of: RequestOf
-) -> None:
+def test_images_marks_the_accounts_own_images(compute: Compute, ec2: Any, request_of: RequestOf) -> None:
     before = compute.images()
     assert before
     assert not any(each.owner == "self" for each in before)
-    made = ec2.create_image(InstanceId=compute.launch(request_of()).instance_id, Name=f"own-{request_of().job_id}")
+    created = ec2.create_image(InstanceId=compute.launch(request_of()).instance_id, Name=f"own-{request_of().job_id}")
     found = {each.uri: each.owner for each in compute.images()}
-    assert found[made["ImageId"]] == "self"
-    assert "self" not in {owner for uri, owner in found.items() if uri != made["ImageId"]}
-    assert compute.launch(request_of(image=made["ImageId"])).instance_id
+    assert found[created["ImageId"]] == "self"
+    assert "self" not in {owner for uri, owner in found.items() if uri != created["ImageId"]}
+    assert compute.launch(request_of(image=created["ImageId"])).instance_id

@@ -1,4 +1,4 @@
-"""What it means that EC2 will not start an instance."""
+"""Classification of EC2 errors at launch."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from structlog.testing import capture_logs
 from cloud_tasks.errors import LaunchRefusedError, ProviderError, RefusalScope
 from cloud_tasks.model import Purchase
 from cloud_tasks.plugin import Compute, ComputeContext
-from cloud_tasks_aws.compute.opening import open_compute
+from cloud_tasks_aws.compute.backend import open_compute
 from cloud_tasks_aws.settings import AwsSettings
 
 MINUTES = timedelta(minutes=1)
@@ -29,13 +29,13 @@ STANDARD_ON_DEMAND, G_ON_DEMAND = "L-1216C47A", "L-DB2E81BA"
         ("SpotMaxPriceTooLow", RefusalScope.OFFER, 15),
         ("Unsupported", RefusalScope.OFFER, 24 * 60),
         ("InsufficientFreeAddressesInSubnet", RefusalScope.ZONE, 15),
-        # Room comes back with every instance that ends.
+        # Each terminated instance frees quota.
         ("VcpuLimitExceeded", RefusalScope.REGION, 5),
         ("MaxSpotInstanceCountExceeded", RefusalScope.REGION, 5),
         ("InstanceLimitExceeded", RefusalScope.REGION, 5),
         ("VolumeLimitExceeded", RefusalScope.REGION, 5),
         ("AuthFailure.ServiceLinkedRoleCreationNotPermitted", RefusalScope.REGION, 15),
-        # What a person has to mend: soon after, the job goes on.
+        # A person has to fix these: the job should resume soon after.
         ("UnauthorizedOperation", RefusalScope.ACCOUNT, 5),
         ("InvalidSubnetID.NotFound", RefusalScope.ACCOUNT, 5),
         ("InvalidKeyPair.NotFound", RefusalScope.ACCOUNT, 5),
@@ -43,100 +43,98 @@ STANDARD_ON_DEMAND, G_ON_DEMAND = "L-1216C47A", "L-DB2E81BA"
         ("OptInRequired", RefusalScope.ACCOUNT, 15),
         ("Blocked", RefusalScope.ACCOUNT, 60),
         ("InvalidAMIID.Unavailable", RefusalScope.INSTANCE_TYPE, 60),
-        # It may be the type's fault, and to stop all launches may cost the job.
+        # The cause may be the type; refusing every launch could stop the job.
         ("SomethingNew", RefusalScope.INSTANCE_TYPE, 15),
     ],
 )
-def test_a_refusal_says_what_to_avoid_and_for_how_long(
+def test_refusal_has_scope_and_retry_delay(
     overlay: OverlayProcess, compute: Compute, request_of: RequestOf, code: str, scope: RefusalScope, at_most: int
 ) -> None:
-    overlay.tell("stock-out", code=code)
+    overlay.control("stock-out", code=code)
     calls = overlay.state()["actions"].count("RunInstances")
     with pytest.raises(LaunchRefusedError) as refused:
         compute.launch(request_of())
     assert (refused.value.scope, refused.value.reason) == (scope, code)
     assert timedelta(0) < refused.value.retry_after <= at_most * MINUTES
     assert "t3.medium (on-demand) in us-east-1a" in refused.value.message
-    assert overlay.state()["actions"].count("RunInstances") - calls == 1, "a refusal is not asked for again"
+    assert overlay.state()["actions"].count("RunInstances") - calls == 1, "a refusal must not be retried"
 
 
-def test_what_an_organization_forbids_of_one_type_leaves_the_others(
-    overlay: OverlayProcess, compute: Compute, request_of: RequestOf
-) -> None:
+def test_explicit_deny_refuses_one_type(overlay: OverlayProcess, compute: Compute, request_of: RequestOf) -> None:
     message = "You are not authorized to perform: ec2:RunInstances with an explicit deny in a service control policy."
-    overlay.tell("stock-out", instance_type="m5.*", code="UnauthorizedOperation", message=message)
-    with pytest.raises(LaunchRefusedError, match="forbids it") as refused:
+    overlay.control("stock-out", instance_type="m5.*", code="UnauthorizedOperation", message=message)
+    with pytest.raises(LaunchRefusedError, match="denied by a policy") as refused:
         compute.launch(request_of("m5.large"))
     assert refused.value.scope is RefusalScope.INSTANCE_TYPE
     compute.launch(request_of())
 
 
-def test_an_instance_profile_that_does_not_exist_is_a_refusal_of_every_launch(
+def test_missing_instance_profile_refuses_the_account(
     aws_settings: AwsSettings, request_of: RequestOf, context: ComputeContext
 ) -> None:
-    own = attrs.evolve(aws_settings, instance_profile="nobody")
+    own = attrs.evolve(aws_settings, instance_profile="missing")
     with open_compute(own, context) as compute, pytest.raises(LaunchRefusedError, match="instance_profile") as refused:
         compute.launch(request_of())
     assert refused.value.scope is RefusalScope.ACCOUNT
-    # A profile that was made a moment ago is not known everywhere.
+    # A new profile is not visible everywhere yet.
     assert refused.value.retry_after <= 5 * MINUTES
 
 
 # Quotas
 
 
-def test_a_type_that_is_larger_than_its_quota_is_left_alone_and_smaller_ones_are_not(
+def test_type_above_the_quota_is_refused_alone(
     overlay: OverlayProcess, compute: Compute, request_of: RequestOf
 ) -> None:
-    overlay.tell("quota", code=STANDARD_ON_DEMAND, value=5)
-    overlay.tell("stock-out", instance_type="m5.*", code="VcpuLimitExceeded")
-    with pytest.raises(LaunchRefusedError, match="it has 8 vCPUs, the quota is 5") as refused:
+    overlay.control("quota", code=STANDARD_ON_DEMAND, value=5)
+    overlay.control("stock-out", instance_type="m5.*", code="VcpuLimitExceeded")
+    with pytest.raises(LaunchRefusedError, match="8 vCPUs exceed the quota of 5") as refused:
         compute.launch(request_of(offer=offer("m5.2xlarge", vcpus=8)))
-    overlay.tell("quota", code=STANDARD_ON_DEMAND, value=256)
+    overlay.control("quota", code=STANDARD_ON_DEMAND, value=256)
     assert refused.value.scope is RefusalScope.INSTANCE_TYPE
     assert refused.value.retry_after > timedelta(hours=1)
 
 
-def test_a_quota_of_few_families_does_not_keep_the_others_from_being_tried(
+def test_quota_of_few_families_refuses_the_type_only(
     overlay: OverlayProcess, compute: Compute, request_of: RequestOf
 ) -> None:
-    overlay.tell("stock-out", instance_type="g4dn.*", code="VcpuLimitExceeded")
+    overlay.control("stock-out", instance_type="g4dn.*", code="VcpuLimitExceeded")
     with pytest.raises(LaunchRefusedError) as refused:
         compute.launch(request_of("g4dn.xlarge"))
     assert refused.value.scope is RefusalScope.INSTANCE_TYPE
     assert refused.value.retry_after <= 15 * MINUTES
 
 
-# Trouble that passes
+# Transient errors
 
 
-def test_a_group_that_was_just_made_is_waited_for_and_one_of_the_users_is_not(
+def test_launch_retries_unknown_group_only_if_created_by_cloud_tasks(
     overlay: OverlayProcess, compute: Compute, aws_settings: AwsSettings, request_of: RequestOf, context: ComputeContext
 ) -> None:
-    overlay.tell("stock-out", code="InvalidGroup.NotFound", times=2)
+    overlay.control("stock-out", code="InvalidGroup.NotFound", times=2)
     compute.launch(request_of())
-    overlay.tell("stock-out", code="InvalidGroup.NotFound", times=2)
+    overlay.control("stock-out", code="InvalidGroup.NotFound", times=2)
     own = attrs.evolve(aws_settings, security_groups=("default",))
     with (
-        open_compute(own, context) as of_the_user,
+        open_compute(own, context) as configured,
         pytest.raises(LaunchRefusedError, match="security_groups") as refused,
     ):
-        of_the_user.launch(request_of())
+        configured.launch(request_of())
     assert refused.value.scope is RefusalScope.ACCOUNT
 
 
-def test_what_passes_is_no_news_to_the_user(overlay: OverlayProcess, compute: Compute, request_of: RequestOf) -> None:
-    overlay.tell("stock-out", code="RequestLimitExceeded", times=2)
+def test_retry_logs_at_debug_level(overlay: OverlayProcess, compute: Compute, request_of: RequestOf) -> None:
+    overlay.control("stock-out", code="RequestLimitExceeded", times=2)
     structlog.reset_defaults()
     with capture_logs() as entries:
-        compute.launch(request_of(startup_script="#!/bin/sh\necho do-not-tell\nsleep 600\n"))
+        compute.launch(request_of(startup_script="#!/bin/sh\necho not-to-be-shown\nsleep 600\n"))
     assert [each["log_level"] for each in entries] == ["debug", "debug"]
     assert entries[0]["reason"] == "RequestLimitExceeded"
-    assert "do-not-tell" not in repr(entries)
+    assert "not-to-be-shown" not in repr(entries)
 
 
-def test_trouble_that_lasts_is_told_as_passing(impatient: Compute, request_of: RequestOf) -> None:
-    with pytest.raises(ProviderError) as told:
-        impatient.launch(request_of(purchase=Purchase.SPOT))
-    assert told.value.transient
-    assert not isinstance(told.value, LaunchRefusedError)
+def test_persistent_connection_error_is_transient(unreachable: Compute, request_of: RequestOf) -> None:
+    with pytest.raises(ProviderError) as raised:
+        unreachable.launch(request_of(purchase=Purchase.SPOT))
+    assert raised.value.transient
+    assert not isinstance(raised.value, LaunchRefusedError)

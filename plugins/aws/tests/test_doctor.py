@@ -1,4 +1,4 @@
-"""What `cloud-tasks doctor` learns of an account, and the permissions that it prints."""
+"""Doctor checks of an account, and the policies that doctor prints."""
 
 from __future__ import annotations
 
@@ -44,11 +44,9 @@ def profile(overlay: OverlayProcess) -> Iterator[str]:
     iam.close()
 
 
-def test_an_account_that_has_everything_passes_every_look(
-    overlay: OverlayProcess, aws_settings: AwsSettings, profile: str
-) -> None:
-    overlay.tell("quota", code="L-1216C47A", value=64)
-    overlay.tell("quota", code="L-34B43A08", value=32)
+def test_doctor_passes_a_complete_account(overlay: OverlayProcess, aws_settings: AwsSettings, profile: str) -> None:
+    overlay.control("quota", code="L-1216C47A", value=64)
+    overlay.control("quota", code="L-34B43A08", value=32)
     before = overlay.state()["instances"]
     found = findings(attrs.evolve(aws_settings, instance_profile=profile))
     assert [each for each in found.values() if not each.ok] == []
@@ -63,36 +61,34 @@ def test_an_account_that_has_everything_passes_every_look(
         "spot quota",
     }
     assert "64 vCPUs" in found["on-demand quota"].message
-    assert overlay.state()["instances"] == before, "looking started an instance"
+    assert overlay.state()["instances"] == before, "the checks started an instance"
 
 
-def test_a_missing_permission_to_launch_is_found_with_the_way_to_mend_it(
-    overlay: OverlayProcess, aws_settings: AwsSettings
-) -> None:
-    overlay.tell("stock-out", code="UnauthorizedOperation")
+def test_doctor_reports_missing_launch_permission_with_fix(overlay: OverlayProcess, aws_settings: AwsSettings) -> None:
+    overlay.control("stock-out", code="UnauthorizedOperation")
     found = findings(aws_settings)["launching"]
     assert not found.ok
     assert "UnauthorizedOperation" in found.message
     assert "--policy" in found.remedy
 
 
-def test_instances_without_a_role_are_a_finding(aws_settings: AwsSettings) -> None:
+def test_doctor_reports_missing_instance_profile(aws_settings: AwsSettings) -> None:
     found = findings(aws_settings)["instance profile"]
     assert not found.ok
     assert "aws.instance_profile" in found.remedy
-    unknown = findings(attrs.evolve(aws_settings, instance_profile="nobody"))["instance profile"]
+    unknown = findings(attrs.evolve(aws_settings, instance_profile="missing"))["instance profile"]
     assert not unknown.ok
     assert unknown.remedy
 
 
-def test_a_quota_of_nothing_is_a_finding(overlay: OverlayProcess, aws_settings: AwsSettings) -> None:
-    overlay.tell("quota", code="L-34B43A08", value=0)
+def test_doctor_reports_quota_of_zero(overlay: OverlayProcess, aws_settings: AwsSettings) -> None:
+    overlay.control("quota", code="L-34B43A08", value=0)
     found = findings(aws_settings)["spot quota"]
     assert not found.ok
     assert "request-service-quota-increase" in found.remedy
 
 
-def test_wrong_credentials_end_the_looking_and_are_not_told() -> None:
+def test_doctor_stops_after_invalid_credentials_without_showing_them() -> None:
     def refuse(request: Request) -> Answer:
         body = (
             "<ErrorResponse><Error><Code>InvalidClientTokenId</Code><Message>The security token is invalid."
@@ -102,35 +98,35 @@ def test_wrong_credentials_end_the_looking_and_are_not_told() -> None:
 
     with Wire().serving() as wire:
         wire.route("POST", "/", refuse)
-        found = findings(AwsSettings(endpoint_url=wire.url, access_key="AKIDWRONG", secret_key="do-not-tell"))
+        found = findings(AwsSettings(endpoint_url=wire.url, access_key="AKIDWRONG", secret_key="not-to-be-shown"))
     assert list(found) == ["credentials"]
     assert not found["credentials"].ok
     assert found["credentials"].remedy
-    assert "do-not-tell" not in repr(found)
+    assert "not-to-be-shown" not in repr(found)
 
 
 # Policies
 
 
-def test_there_is_a_document_for_each_who_acts() -> None:
+def test_policies_has_controller_worker_and_trust_documents() -> None:
     found = documents(AwsSettings())
     assert set(found) == {"controller", "worker", "worker trust"}
     assert {each["Version"] for each in found.values()} == {"2012-10-17"}
 
 
-def test_what_changes_or_ends_instances_is_held_to_our_tag() -> None:
-    held = {"ec2:RunInstances", "ec2:TerminateInstances", "ec2:GetConsoleOutput", "ec2:DeleteLaunchTemplate"}
+def test_policies_limit_instance_changes_to_the_job_tag() -> None:
+    restricted = {"ec2:RunInstances", "ec2:TerminateInstances", "ec2:GetConsoleOutput", "ec2:DeleteLaunchTemplate"}
     found = set()
     for statement in documents(AwsSettings())["controller"]["Statement"]:
-        touched = held & set(statement["Action"])
+        touched = restricted & set(statement["Action"])
         kinds = {each.split(":")[5].partition("/")[0] for each in statement["Resource"] if each.count(":") >= 5}
         if touched and kinds & {"instance", "volume", "launch-template"} and "image" not in kinds:
             assert "cloud-tasks-job" in json.dumps(statement["Condition"]), statement["Sid"]
             found |= touched
-    assert found == held
+    assert found == restricted
 
 
-def test_only_looking_is_allowed_everywhere() -> None:
+def test_policies_allow_only_reads_on_all_resources() -> None:
     for document in documents(AwsSettings()).values():
         for statement in document["Statement"]:
             if statement.get("Resource") == "*":
@@ -138,7 +134,7 @@ def test_only_looking_is_allowed_everywhere() -> None:
                 assert all(verb.startswith(("Describe", "Get", "List")) for verb in verbs), statement
 
 
-def test_a_worker_may_use_the_jobs_queues_and_nothing_else() -> None:
+def test_worker_policy_allows_only_using_queues() -> None:
     statements = documents(AwsSettings(queue_prefix="mine-"))["worker"]["Statement"]
     allowed = {action: each["Resource"] for each in statements for action in each["Action"]}
     assert allowed.pop("sqs:ListQueues") == "*"
@@ -149,9 +145,9 @@ def test_a_worker_may_use_the_jobs_queues_and_nothing_else() -> None:
     assert with_objects[-1]["Resource"] == ["arn:aws:s3:::bucket/big/*"]
 
 
-def test_a_group_may_be_made_only_where_none_is_set() -> None:
-    def may_make(settings: AwsSettings) -> bool:
+def test_controller_policy_allows_creating_a_group_only_without_security_groups() -> None:
+    def may_create(settings: AwsSettings) -> bool:
         return "ec2:CreateSecurityGroup" in json.dumps(documents(settings)["controller"])
 
-    assert may_make(AwsSettings())
-    assert not may_make(AwsSettings(security_groups=("sg-1",)))
+    assert may_create(AwsSettings())
+    assert not may_create(AwsSettings(security_groups=("sg-1",)))

@@ -1,4 +1,4 @@
-"""Task files and results at S3, through core's own way to files (fsspec) and the extra ``files`` (s3fs)."""
+"""Task files and results in S3, through fsspec and the extra ``files`` (s3fs)."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def s3(server: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     client = boto3.client("s3")
     client.create_bucket(Bucket="jobs")
     yield client
-    # File systems are kept by fsspec for the whole process, with the endpoint that they were made with.
+    # fsspec caches file systems with their endpoint for the whole process.
     fsspec.get_filesystem_class("s3").clear_instance_cache()
     client.close()
 
@@ -59,7 +59,7 @@ def registry() -> Registry:
 
 
 @pytest.mark.parametrize("name", ["tasks.json", "tasks.json.gz"])
-def test_a_task_file_is_read_from_s3(s3: Any, registry: Registry, tmp_path: Any, name: str) -> None:
+def test_task_source_reads_s3(s3: Any, registry: Registry, tmp_path: Any, name: str) -> None:
     text = json.dumps(TASKS).encode()
     s3.put_object(Bucket="jobs", Key=name, Body=gzip.compress(text) if name.endswith(".gz") else text)
     with open_task_source(registry, f"s3://jobs/{name}", base_dir=tmp_path) as source:
@@ -67,7 +67,7 @@ def test_a_task_file_is_read_from_s3(s3: Any, registry: Registry, tmp_path: Any,
         assert [task.task_id for task in source] == [task["task_id"] for task in TASKS]
 
 
-def test_a_file_that_is_not_there_is_told(s3: Any, registry: Registry, tmp_path: Any) -> None:
+def test_task_source_reports_missing_s3_file(s3: Any, registry: Registry, tmp_path: Any) -> None:
     with (
         pytest.raises(InputError, match=r"s3://jobs/none\.json: there is no such file"),
         open_task_source(registry, "s3://jobs/none.json", base_dir=tmp_path) as source,
@@ -75,7 +75,7 @@ def test_a_file_that_is_not_there_is_told(s3: Any, registry: Registry, tmp_path:
         validate(source)
 
 
-def test_a_result_is_written_to_s3(s3: Any) -> None:
+def test_store_result_writes_to_s3(s3: Any) -> None:
     url = store_result("s3://jobs/results/", "task 1", 2, b'{"answer": 42}')
     assert url == "s3://jobs/results/task%201.2.json"
     assert s3.get_object(Bucket="jobs", Key="results/task%201.2.json")["Body"].read() == b'{"answer": 42}'

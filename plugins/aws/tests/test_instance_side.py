@@ -1,4 +1,4 @@
-"""The instance side against the overlay's metadata service, and against services that misbehave."""
+"""The instance side against the overlay's metadata service, and against faulty services."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from cloud_tasks_aws.settings import AwsSettings
 INSTANCE = "i-0123456789abcdef0"
 
 
-class World:
+class MetadataWorld:
     """One instance and its metadata service."""
 
     def __init__(self, folder: Path) -> None:
@@ -50,33 +50,33 @@ class World:
 
 
 @pytest.fixture
-def world(tmp_path: Path) -> Iterator[World]:
-    world = World(tmp_path)
+def world(tmp_path: Path) -> Iterator[MetadataWorld]:
+    world = MetadataWorld(tmp_path)
     with world.wire.serving():
         yield world
 
 
-def test_an_instance_knows_who_it_is(world: World) -> None:
+def test_identity_is_read_from_the_metadata_service(world: MetadataWorld) -> None:
     backend = Registry(only=["aws"]).compute("aws")
     with backend.open_instance(AwsSettings(metadata_url=world.url), InstanceContext(job_id="j")) as side:
         assert side.identity() == InstanceIdentity(instance_id=INSTANCE, zone="us-east-1b", instance_type="t3.medium")
 
 
-def test_one_token_serves_many_questions(world: World) -> None:
+def test_session_token_is_reused(world: MetadataWorld) -> None:
     side = Ec2InstanceSide(AwsSettings(metadata_url=world.url))
     for _ in range(3):
         side.termination_notice()
     assert [method for method, _ in world.wire.calls].count("PUT") == 1
 
 
-def test_a_token_that_the_service_forgot_is_replaced(world: World) -> None:
+def test_rejected_session_token_is_replaced(world: MetadataWorld) -> None:
     side = Ec2InstanceSide(AwsSettings(metadata_url=world.url))
     side.identity()
     world.metadata.forget_tokens()
     assert side.identity().instance_id == INSTANCE
 
 
-def test_there_is_no_notice_until_there_is_one(world: World) -> None:
+def test_termination_notice_reports_spot_interruption(world: MetadataWorld) -> None:
     side = Ec2InstanceSide(AwsSettings(metadata_url=world.url))
     assert side.termination_notice() is None
     world.fleet.interrupt(INSTANCE, notice=600)
@@ -88,35 +88,35 @@ def test_there_is_no_notice_until_there_is_one(world: World) -> None:
     assert notice.at == due.replace(microsecond=0)
 
 
-def test_a_rebalance_recommendation_counts_for_those_who_ask(world: World) -> None:
+def test_rebalance_recommendation_is_a_notice_only_if_enabled(world: MetadataWorld) -> None:
     instance = world.fleet.all()[0]
-    heeding = Ec2InstanceSide(AwsSettings(metadata_url=world.url, heed_rebalance=True))
-    assert heeding.termination_notice() is None
+    enabled = Ec2InstanceSide(AwsSettings(metadata_url=world.url, heed_rebalance=True))
+    assert enabled.termination_notice() is None
     world.fleet.recommend_rebalance(INSTANCE)
     assert instance.rebalance_at is not None
-    notice = heeding.termination_notice()
+    notice = enabled.termination_notice()
     assert notice is not None
     assert (notice.at, notice.reason) == (None, "rebalance recommendation")
     assert Ec2InstanceSide(AwsSettings(metadata_url=world.url)).termination_notice() is None
 
 
-def test_an_unknown_instance_is_an_error_and_never_a_made_up_identity(world: World) -> None:
+def test_identity_of_unknown_instance_raises(world: MetadataWorld) -> None:
     side = Ec2InstanceSide(AwsSettings(metadata_url=f"{world.wire.url}/imds/i-gone"))
-    with pytest.raises(ProviderError, match="does not know its own instance") as unknown:
+    with pytest.raises(ProviderError, match="returned no instance id") as unknown:
         side.identity()
     assert unknown.value.transient
 
 
 @pytest.mark.parametrize(("status", "transient"), [(403, False), (500, True)])
-def test_a_service_that_gives_no_token_is_an_error(status: int, transient: bool) -> None:
+def test_refused_session_token_raises(status: int, transient: bool) -> None:
     with Wire().serving() as wire:
         wire.route("PUT", "/latest/api/token", lambda request: Answer(status=status, body="no"))
-        with pytest.raises(ProviderError, match=f"gives no token: {status}") as refused:
+        with pytest.raises(ProviderError, match=f"refused a session token: {status}") as refused:
             Ec2InstanceSide(AwsSettings(metadata_url=wire.url)).identity()
     assert refused.value.transient is transient
 
 
-def test_a_token_that_is_refused_again_and_again_is_an_error_not_a_loop() -> None:
+def test_repeatedly_rejected_session_token_raises() -> None:
     with Wire().serving() as wire:
         wire.route("PUT", "/latest/api/token", lambda request: "token")
         wire.route("GET", ".*", lambda request: Answer(status=401, body="no"))
@@ -126,7 +126,7 @@ def test_a_token_that_is_refused_again_and_again_is_an_error_not_a_loop() -> Non
 
 
 @pytest.mark.parametrize("text", ["no json", "[]", '{"time": 7}', '{"time": "soon"}'])
-def test_a_notice_that_cannot_be_read_is_a_notice_all_the_same(text: str) -> None:
+def test_invalid_interruption_notice_is_still_a_notice(text: str) -> None:
     def notice(request: Request) -> str:
         return text
 
@@ -138,7 +138,7 @@ def test_a_notice_that_cannot_be_read_is_a_notice_all_the_same(text: str) -> Non
     assert found.at is None
 
 
-def test_a_service_that_cannot_be_reached_is_passing_trouble() -> None:
+def test_unreachable_metadata_service_is_transient() -> None:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         url = f"http://127.0.0.1:{free.getsockname()[1]}"
@@ -147,7 +147,7 @@ def test_a_service_that_cannot_be_reached_is_passing_trouble() -> None:
     assert failed.value.transient
 
 
-def test_a_service_that_hangs_is_not_waited_for() -> None:
+def test_metadata_request_times_out() -> None:
     release = threading.Event()
 
     def hang(request: Request) -> str:
@@ -161,7 +161,7 @@ def test_a_service_that_hangs_is_not_waited_for() -> None:
         release.set()
 
 
-def test_a_proxy_of_the_environment_is_not_asked(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_metadata_request_ignores_proxies(world: MetadataWorld, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("http_proxy", "http://127.0.0.1:9")
     monkeypatch.delenv("no_proxy", raising=False)
     assert Ec2InstanceSide(AwsSettings(metadata_url=world.url)).identity().instance_id == INSTANCE

@@ -1,4 +1,4 @@
-"""The plugin: found, described, and light until it is used."""
+"""Registration, settings and imports of the plugin."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ def registry() -> Registry:
     return Registry(only=["aws"])
 
 
-def test_the_installed_distribution_registers_its_three_backends(registry: Registry) -> None:
+def test_plugin_registers_three_backends(registry: Registry) -> None:
     assert registry.queue("aws").settings is AwsSettings
     assert registry.compute("aws").settings is AwsSettings
     assert registry.pricing("aws").settings is AwsSettings
     assert registry.problems() == ()
 
 
-def test_registering_imports_no_sdk() -> None:
+def test_registration_imports_no_sdk() -> None:
     program = (
         "import sys; from cloud_tasks.registry import Registry; r = Registry(only=['aws']); "
         "r.queue('aws'), r.compute('aws'), r.pricing('aws'); "
@@ -36,7 +36,7 @@ def test_registering_imports_no_sdk() -> None:
     assert done.stdout.strip() == "[]"
 
 
-def test_the_instance_side_imports_no_sdk() -> None:
+def test_instance_side_imports_no_sdk() -> None:
     program = (
         "import sys; from cloud_tasks.registry import Registry; from cloud_tasks.plugin import InstanceContext; "
         "from cloud_tasks_aws.settings import AwsSettings\n"
@@ -47,7 +47,7 @@ def test_the_instance_side_imports_no_sdk() -> None:
     assert done.stdout.strip() == "[]"
 
 
-def test_the_settings_carry_the_flags_that_users_know() -> None:
+def test_settings_have_command_line_flags() -> None:
     flags = {field.name: setting_info(field).flag for field in attrs.fields(AwsSettings)}
     assert {name: flag for name, flag in flags.items() if flag} == {
         "access_key": "--access-key",
@@ -56,10 +56,10 @@ def test_the_settings_carry_the_flags_that_users_know() -> None:
     }
 
 
-def test_a_worker_is_told_where_and_how_and_never_as_whom() -> None:
-    told = {field.name for field in attrs.fields(AwsSettings) if setting_info(field).worker}
-    assert told >= {"endpoint_url", "sqs_endpoint", "s3_endpoint", "queue_prefix", "oversize_location"}
-    assert told.isdisjoint({"access_key", "secret_key", "session_token", "profile", "credentials_file"})
+def test_worker_settings_exclude_credentials() -> None:
+    sent = {field.name for field in attrs.fields(AwsSettings) if setting_info(field).worker}
+    assert sent >= {"endpoint_url", "sqs_endpoint", "s3_endpoint", "queue_prefix", "oversize_location"}
+    assert sent.isdisjoint({"access_key", "secret_key", "session_token", "profile", "credentials_file"})
 
 
 @pytest.mark.parametrize(
@@ -68,10 +68,10 @@ def test_a_worker_is_told_where_and_how_and_never_as_whom() -> None:
         ({"oversize_location": "/tmp/folder"}, "oversize_location"),
         ({"oversize_location": "s3://"}, "oversize_location"),
         ({"queue_prefix": "with_underscore"}, "queue_prefix"),
-        ({"queue_threads": 0}, "above zero"),
-        ({"price_max_age_hours": -1}, "above zero"),
+        ({"queue_threads": 0}, "must be positive"),
+        ({"price_max_age_hours": -1}, "must be positive"),
     ],
 )
-def test_settings_that_cannot_work_are_refused(wrong: dict[str, Any], named: str) -> None:
+def test_settings_reject_invalid_values(wrong: dict[str, Any], named: str) -> None:
     with pytest.raises(ValueError, match=named):
         AwsSettings(**wrong)

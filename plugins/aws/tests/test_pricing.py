@@ -1,4 +1,4 @@
-"""Prices: the table over the families of EC2, disks, and what happens without a network."""
+"""Prices of instance families and disks, and the price cache."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ GP3 = BootDisk(disk_type="gp3", size_gb=10)
 
 Open = Callable[..., Pricing]
 
-# Per hour without a disk, in us-east-1, of the size that AWS asks: form and arithmetic are tested, as in the fixture.
+# Per hour without a disk, in us-east-1, of realistic size: format and arithmetic are tested, as in the fixture.
 TABLE = [
     ("t2.micro", "0.0116", "0.004408", "0.004756"),
     ("t3.medium", "0.0416", "0.015808", "0.017056"),
@@ -113,7 +113,7 @@ def open_prices(settings: AwsSettings) -> Iterator[Open]:
 
 @pytest.fixture(scope="module")
 def prices() -> Iterator[Pricing]:
-    """For tests that only look."""
+    """Prices shared by read-only tests."""
     price_list, history = PriceListFake(PRODUCTS), SpotHistoryFake(HISTORY)
     with price_list.wire.serving(), history.wire.serving():
         settings = AwsSettings(
@@ -130,9 +130,9 @@ def wanted(
     zone: str = "us-east-1a",
     disk: BootDisk = GP3,
 ) -> OfferRequest:
-    made = InstanceType(name=name, vcpus=2, memory_gb=8, architecture=Architecture.X86_64, zones=(zone,))
+    instance_type = InstanceType(name=name, vcpus=2, memory_gb=8, architecture=Architecture.X86_64, zones=(zone,))
     purchase = Purchase.SPOT if spot else Purchase.ON_DEMAND
-    return OfferRequest(instance_type=made, zone=zone, purchase=purchase, boot_disk=disk)
+    return OfferRequest(instance_type=instance_type, zone=zone, purchase=purchase, boot_disk=disk)
 
 
 def offer(pricing: Pricing, request: OfferRequest) -> Offer:
@@ -163,29 +163,29 @@ class TestAwsPricing(PricingContract):
 
 
 @pytest.mark.parametrize(("name", "on_demand", "spot_a", "spot_b"), TABLE, ids=[row[0] for row in TABLE])
-def test_each_family_has_its_price_on_demand_and_spot(
+def test_price_of_each_family_on_demand_and_spot(
     prices: Pricing, name: str, on_demand: str, spot_a: str, spot_b: str | None
 ) -> None:
     assert offer(prices, wanted(name)).price_per_hour == Money(on_demand) + GP3_PER_HOUR
     assert offer(prices, wanted(name, spot=True)).price_per_hour == Money(spot_a) + GP3_PER_HOUR
     in_b = wanted(name, spot=True, zone="us-east-1b")
     if spot_b is None:
-        assert reason(prices, in_b) == f"there is no spot price for {name} in us-east-1b"
+        assert reason(prices, in_b) == f"no spot price for {name} in us-east-1b"
     else:
         assert offer(prices, in_b).price_per_hour == Money(spot_b) + GP3_PER_HOUR
 
 
-def test_the_table_covers_enough_families() -> None:
+def test_price_table_covers_25_families() -> None:
     assert len({name.partition(".")[0] for name, *_ in TABLE}) >= 25
 
 
-def test_only_plain_linux_machines_with_a_price_are_in_the_list(prices: Pricing) -> None:
+def test_price_list_contains_linux_instances_with_a_price_only(prices: Pricing) -> None:
     assert offer(prices, wanted("m5.large")).price.cpu == Money("0.096")
     for without in ("u-12tb1.metal", "p5.48xlarge"):
-        assert reason(prices, wanted(without)).endswith(f"has no on-demand price in US dollars for {without}")
+        assert reason(prices, wanted(without)).endswith(f"no on-demand price in US dollars for {without}")
 
 
-def test_a_local_zone_has_a_price_list_of_its_own(open_prices: Open, price_list: PriceListFake) -> None:
+def test_local_zone_has_its_own_price_list(open_prices: Open, price_list: PriceListFake) -> None:
     local = json.loads(json.dumps([each for each in PRODUCTS if each["product"]["attributes"].get("usagetype")]))
     for each in local:
         each["product"]["attributes"]["regionCode"] = "us-east-1-bos-1"
@@ -198,17 +198,17 @@ def test_a_local_zone_has_a_price_list_of_its_own(open_prices: Open, price_list:
     assert offer(pricing, wanted()).price_per_hour == Money("0.096") + GP3_PER_HOUR
 
 
-def test_prices_that_are_not_in_dollars_are_no_prices(open_prices: Open, price_list: PriceListFake) -> None:
+def test_price_in_another_currency_is_unpriced(open_prices: Open, price_list: PriceListFake) -> None:
     for each in price_list.products:
         each["product"]["attributes"]["regionCode"] = "cn-north-1"
     text = json.dumps(price_list.products).replace('"USD"', '"CNY"')
     price_list.products = json.loads(text)
     found = reason(open_prices(region="cn-north-1"), wanted(zone="cn-north-1a"))
-    assert found == "the price list of cn-north-1 has no on-demand price in US dollars for m5.large"
+    assert found == "price list of cn-north-1: no on-demand price in US dollars for m5.large"
 
 
 @pytest.mark.parametrize(
-    ("region", "asked"),
+    ("region", "endpoint"),
     [
         ("us-west-2", "us-east-1"),
         ("eu-north-1", "eu-central-1"),
@@ -216,8 +216,8 @@ def test_prices_that_are_not_in_dollars_are_no_prices(open_prices: Open, price_l
         ("cn-north-1", "cn-northwest-1"),
     ],
 )
-def test_the_price_list_is_asked_where_it_is(region: str, asked: str) -> None:
-    assert pricing_region(region) == asked
+def test_pricing_region_is_the_nearest_endpoint(region: str, endpoint: str) -> None:
+    assert pricing_region(region) == endpoint
 
 
 # Disks
@@ -241,7 +241,7 @@ def test_the_price_list_is_asked_where_it_is(region: str, asked: str) -> None:
         (BootDisk(disk_type="gp2", size_gb=10.2), "1.1", "0", "0"),
     ],
 )
-def test_a_disk_costs_its_size_and_what_is_above_the_baseline(
+def test_disk_price_is_size_plus_iops_and_throughput_above_baseline(
     prices: Pricing, disk: BootDisk, size: str, iops: str, throughput: str
 ) -> None:
     price = offer(prices, wanted(disk=disk)).price
@@ -251,56 +251,54 @@ def test_a_disk_costs_its_size_and_what_is_above_the_baseline(
 
 
 @pytest.mark.parametrize(
-    ("disk", "told"),
+    ("disk", "expected"),
     [
-        (BootDisk(disk_type="nvme9", size_gb=10), "the price list of us-east-1 has no disk type nvme9"),
+        (BootDisk(disk_type="nvme9", size_gb=10), "price list of us-east-1: no price for disk type nvme9"),
         (BootDisk(disk_type="io1", size_gb=10), "io1 needs boot_disk_iops"),
-        (BootDisk(disk_type="gp2", size_gb=20000), "gp2 has at most 16384 GB"),
+        (BootDisk(disk_type="gp2", size_gb=20000), "gp2: maximum size is 16,384 GB"),
     ],
 )
-def test_a_disk_that_cannot_be_had_is_the_reason(prices: Pricing, disk: BootDisk, told: str) -> None:
-    assert reason(prices, wanted(disk=disk)) == told
+def test_unpriced_names_the_invalid_disk(prices: Pricing, disk: BootDisk, expected: str) -> None:
+    assert reason(prices, wanted(disk=disk)) == expected
 
 
-def test_a_list_without_a_price_for_iops_or_throughput_says_so(open_prices: Open, price_list: PriceListFake) -> None:
+def test_unpriced_names_missing_iops_or_throughput_price(open_prices: Open, price_list: PriceListFake) -> None:
     price_list.products = [
         each
         for each in PRODUCTS
         if each["product"]["productFamily"] not in ("System Operation", "Provisioned Throughput")
     ]
     pricing = open_prices()
-    assert reason(pricing, wanted(disk=attrs.evolve(GP3, iops=4000))) == (
-        "the price list has no price for the IOPS of gp3"
-    )
+    assert reason(pricing, wanted(disk=attrs.evolve(GP3, iops=4000))) == ("price list: no price for the IOPS of gp3")
     assert reason(pricing, wanted(disk=attrs.evolve(GP3, throughput_mb_s=200))) == (
-        "the price list of us-east-1 has no price for the throughput of gp3"
+        "price list of us-east-1: no price for the throughput of gp3"
     )
     assert offer(pricing, wanted()).price.boot_disk_iops == Money(0)
 
 
-# Fetching and keeping
+# Fetching and caching
 
 
-def test_all_pages_are_read(open_prices: Open, price_list: PriceListFake) -> None:
+def test_price_list_reads_all_pages(open_prices: Open, price_list: PriceListFake) -> None:
     offer(open_prices(), wanted("m5.metal"))
     assert price_list.actions.count("GetProducts") >= 5 + 3
 
 
-def test_many_threads_fetch_once(open_prices: Open, history: SpotHistoryFake) -> None:
+def test_concurrent_pricing_fetches_once(open_prices: Open, history: SpotHistoryFake) -> None:
     pricing = open_prices()
-    begin = threading.Barrier(8)
+    barrier = threading.Barrier(8)
 
     def ask(_: int) -> Money:
-        begin.wait()
+        barrier.wait()
         return offer(pricing, wanted(spot=True)).price_per_hour
 
     with ThreadPoolExecutor(8) as threads:
         assert len(set(threads.map(ask, range(8)))) == 1
     pages = -(-len([each for each in HISTORY if each["ProductDescription"] == "Linux/UNIX"]) // 10)
-    assert len(history.asked) == pages
+    assert len(history.requests) == pages
 
 
-def test_an_interrupted_listing_is_an_error_and_not_half_a_list(
+def test_interrupted_price_list_raises_and_caches_nothing(
     open_prices: Open, price_list: PriceListFake, tmp_path: Path
 ) -> None:
     price_list.refuse("GetProducts", "AccessDeniedException", "not allowed to call GetProducts")
@@ -310,27 +308,27 @@ def test_an_interrupted_listing_is_an_error_and_not_half_a_list(
     assert list(tmp_path.iterdir()) == []
 
 
-def test_prices_on_disk_do_without_a_network_and_keep_their_age(
+def test_cached_prices_need_no_network_and_keep_their_age(
     open_prices: Open, price_list: PriceListFake, history: SpotHistoryFake, tmp_path: Path
 ) -> None:
     fetched = open_prices(tmp_path).price([wanted(), wanted(spot=True)])
-    asked = (len(price_list.actions), len(history.asked))
+    before = (len(price_list.actions), len(history.requests))
     again = open_prices(tmp_path).price([wanted(), wanted(spot=True)])
     assert again == fetched
-    assert (len(price_list.actions), len(history.asked)) == asked
+    assert (len(price_list.actions), len(history.requests)) == before
     assert sum(file.stat().st_size for file in tmp_path.iterdir()) < 10_000
 
 
-def test_old_prices_are_fetched_again(open_prices: Open, price_list: PriceListFake, tmp_path: Path) -> None:
+def test_old_prices_are_refreshed(open_prices: Open, price_list: PriceListFake, tmp_path: Path) -> None:
     open_prices(tmp_path).price([wanted()])
     age_by(tmp_path, timedelta(hours=25))
-    asked = len(price_list.actions)
+    before = len(price_list.actions)
     answer = offer(open_prices(tmp_path), wanted())
-    assert len(price_list.actions) > asked
+    assert len(price_list.actions) > before
     assert answer.priced_at > datetime.now(UTC) - timedelta(minutes=5)
 
 
-def test_old_prices_serve_where_new_ones_cannot_be_had_and_that_is_said_once(
+def test_old_prices_are_used_when_refresh_fails_with_one_warning(
     open_prices: Open, price_list: PriceListFake, history: SpotHistoryFake, tmp_path: Path
 ) -> None:
     open_prices(tmp_path).price([wanted(), wanted(spot=True)])
@@ -347,30 +345,28 @@ def test_old_prices_serve_where_new_ones_cannot_be_had_and_that_is_said_once(
 
 
 @pytest.mark.parametrize("content", ["", "{", "[]", '{"format": 1}', '{"format": 99}'])
-def test_a_broken_file_is_as_if_it_were_not_there(open_prices: Open, tmp_path: Path, content: str) -> None:
+def test_invalid_price_cache_is_ignored(open_prices: Open, tmp_path: Path, content: str) -> None:
     (tmp_path / "aws-on-demand-us-east-1.json").write_text(content)
     assert offer(open_prices(tmp_path), wanted()).price.cpu == Money("0.096")
 
 
-def test_prices_of_another_endpoint_are_not_taken(open_prices: Open, price_list: PriceListFake, tmp_path: Path) -> None:
+def test_price_cache_is_per_endpoint(open_prices: Open, price_list: PriceListFake, tmp_path: Path) -> None:
     open_prices(tmp_path).price([wanted()])
-    with PriceListFake([]).wire.serving() as elsewhere, pytest.raises(ProviderError):
-        open_prices(tmp_path, pricing_endpoint=elsewhere.url + "/none").price([wanted()])
+    with PriceListFake([]).wire.serving() as other, pytest.raises(ProviderError):
+        open_prices(tmp_path, pricing_endpoint=other.url + "/none").price([wanted()])
 
 
-def test_spot_prices_of_another_account_are_not_taken(
-    open_prices: Open, history: SpotHistoryFake, tmp_path: Path
-) -> None:
+def test_spot_price_cache_is_per_account(open_prices: Open, history: SpotHistoryFake, tmp_path: Path) -> None:
     open_prices(tmp_path).price([wanted(spot=True)])
-    asked = len(history.asked)
+    before = len(history.requests)
     open_prices(tmp_path).price([wanted(spot=True)])
-    assert len(history.asked) == asked
+    assert len(history.requests) == before
     open_prices(tmp_path, access_key="another").price([wanted(spot=True)])
-    assert len(history.asked) > asked
+    assert len(history.requests) > before
     assert not any("another" in file.read_text() for file in tmp_path.iterdir())
 
 
-def test_a_folder_that_cannot_be_written_stops_nothing(open_prices: Open, tmp_path: Path) -> None:
+def test_unwritable_cache_folder_is_ignored(open_prices: Open, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     assert offer(open_prices(tmp_path / "file" / "cache"), wanted()).price.cpu == Money("0.096")
 
@@ -385,13 +381,13 @@ def age_by(folder: Path, age: timedelta) -> None:
 # Doctor
 
 
-def test_the_check_finds_both_services(settings: AwsSettings) -> None:
+def test_doctor_checks_price_list_and_spot_prices(settings: AwsSettings) -> None:
     assert BACKEND.check is not None
     findings = list(BACKEND.check(settings, CheckContext(region="us-east-1")))
     assert [(finding.ok, finding.subject) for finding in findings] == [(True, "AWS price list"), (True, "spot prices")]
 
 
-def test_the_check_tells_a_missing_permission_and_its_remedy(
+def test_doctor_reports_missing_price_permission_with_fix(
     settings: AwsSettings, price_list: PriceListFake, history: SpotHistoryFake
 ) -> None:
     price_list.refuse("DescribeServices", "AccessDeniedException", "no")

@@ -1,4 +1,4 @@
-"""The queue's own invariants over the wire; what every queue has to do is in test_queue_conformance.py."""
+"""Invariants of the SQS queue over HTTP; the queue contract is in test_queue_conformance.py."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ import attrs
 import boto3
 import pytest
 from moto.server import ThreadedMotoServer
+from sqs_emulator import sqs_server
 from sqs_faults import SqsFaults
-from sqs_standin import sqs_server
 
 from cloud_tasks.errors import NotFoundError, ProviderError
 from cloud_tasks.plugin import CheckContext, Delivery, Queue, QueueContext
 from cloud_tasks.registry import Registry
 from cloud_tasks_aws.queue.bodies import MESSAGE_BYTES
-from cloud_tasks_aws.queue.opening import open_queue
+from cloud_tasks_aws.queue.factory import open_queue
 from cloud_tasks_aws.settings import AwsSettings
 
 BACKEND = Registry(only=["aws"]).queue("aws")
-AT_ONCE = timedelta(0)
-PATIENCE = timedelta(seconds=20)
+NO_WAIT = timedelta(0)
+TIMEOUT = timedelta(seconds=20)
 
 Open = Callable[..., Queue]
 
@@ -57,29 +57,29 @@ def name() -> str:
 
 
 @pytest.fixture
-def seat(settings: AwsSettings, name: str) -> Iterator[Open]:
-    """Another process that uses the queue."""
+def open_process(settings: AwsSettings, name: str) -> Iterator[Open]:
+    """Opens the queue as another process would."""
     with ExitStack() as stack:
 
-        def take(*, lease: float = 60.0, exactly_once: bool = False, **changed: Any) -> Queue:
+        def opened(*, lease: float = 60.0, exactly_once: bool = False, **changed: Any) -> Queue:
             context = QueueContext(
                 job_id="own", name=name, lease=timedelta(seconds=lease), region="us-east-1", exactly_once=exactly_once
             )
-            return stack.enter_context(open_queue(attrs.evolve(settings, **changed), context, shortest_poll=0))
+            return stack.enter_context(open_queue(attrs.evolve(settings, **changed), context, min_poll_seconds=0))
 
-        yield take
+        yield opened
 
 
 @pytest.fixture
-def queue(seat: Open) -> Iterator[Queue]:
-    queue = seat()
+def queue(open_process: Open) -> Iterator[Queue]:
+    queue = open_process()
     queue.create()
     yield queue
     queue.delete()
 
 
 def receive_all(queue: Queue, count: int) -> list[Delivery]:
-    deadline = time.monotonic() + PATIENCE.total_seconds()
+    deadline = time.monotonic() + TIMEOUT.total_seconds()
     found: list[Delivery] = []
     while len(found) < count and time.monotonic() < deadline:
         found += queue.receive(count - len(found), wait=timedelta(seconds=1))
@@ -90,32 +90,30 @@ def leases(deliveries: list[Delivery]) -> list[str]:
     return [delivery.lease_id for delivery in deliveries]
 
 
-def asked(proxy: SqsFaults, action: str) -> list[Any]:
-    return [arguments for known, arguments in proxy.asked if known == action]
+def requests_of(proxy: SqsFaults, action: str) -> list[Any]:
+    return [arguments for known, arguments in proxy.requests if known == action]
 
 
-# What a queue is made like
+# Creation
 
 
-def test_a_queue_is_encrypted_and_keeps_its_messages_as_long_as_it_can(queue: Queue, proxy: SqsFaults) -> None:
-    (made,) = asked(proxy, "CreateQueue")
-    assert made["Attributes"]["SqsManagedSseEnabled"] == "true"
-    assert made["Attributes"]["MessageRetentionPeriod"] == str(14 * 24 * 3600)
-    assert made["QueueName"].startswith("cloud-tasks-own-")
-    assert made["tags"]["cloud-tasks-job"] == "own"
+def test_create_sets_encryption_retention_and_tags(queue: Queue, proxy: SqsFaults) -> None:
+    (created,) = requests_of(proxy, "CreateQueue")
+    assert created["Attributes"]["SqsManagedSseEnabled"] == "true"
+    assert created["Attributes"]["MessageRetentionPeriod"] == str(14 * 24 * 3600)
+    assert created["QueueName"].startswith("cloud-tasks-own-")
+    assert created["tags"]["cloud-tasks-job"] == "own"
 
 
-def test_the_prefix_of_the_names_is_a_setting(seat: Open, proxy: SqsFaults) -> None:
-    other = seat(queue_prefix="team-a-")
+def test_queue_prefix_is_configurable(open_process: Open, proxy: SqsFaults) -> None:
+    other = open_process(queue_prefix="team-a-")
     other.create()
-    assert asked(proxy, "CreateQueue")[-1]["QueueName"].startswith("team-a-own-")
-    assert not seat().exists()
+    assert requests_of(proxy, "CreateQueue")[-1]["QueueName"].startswith("team-a-own-")
+    assert not open_process().exists()
     other.delete()
 
 
-def test_nothing_is_left_of_a_queue_that_was_deleted_and_made_and_purged(
-    queue: Queue, proxy: SqsFaults, address: str, name: str
-) -> None:
+def test_delete_removes_every_generation(queue: Queue, proxy: SqsFaults, address: str, name: str) -> None:
     for _ in range(3):
         queue.purge()
         queue.delete()
@@ -131,18 +129,18 @@ def test_nothing_is_left_of_a_queue_that_was_deleted_and_made_and_purged(
 # Batches
 
 
-def test_messages_are_sent_ten_at_a_time_many_at_once(queue: Queue, proxy: SqsFaults) -> None:
+def test_send_batches_ten_messages_per_call(queue: Queue, proxy: SqsFaults) -> None:
     assert list(queue.send([b"%d" % number for number in range(205)])) == []
-    sizes = [len(arguments["Entries"]) for arguments in asked(proxy, "SendMessageBatch")]
+    sizes = [len(arguments["Entries"]) for arguments in requests_of(proxy, "SendMessageBatch")]
     assert sorted(sizes) == [5, *[10] * 20]
 
 
-def test_large_messages_do_not_share_a_call_that_would_be_too_large(queue: Queue, proxy: SqsFaults) -> None:
+def test_send_limits_batch_bytes(queue: Queue, proxy: SqsFaults) -> None:
     assert list(queue.send([b"x" * 400_000] * 5)) == []
-    assert sorted(len(arguments["Entries"]) for arguments in asked(proxy, "SendMessageBatch")) == [1, 2, 2]
+    assert sorted(len(arguments["Entries"]) for arguments in requests_of(proxy, "SendMessageBatch")) == [1, 2, 2]
 
 
-def test_more_than_ten_are_received_and_settled_at_once(queue: Queue, proxy: SqsFaults) -> None:
+def test_receive_and_settle_batch_many_messages(queue: Queue, proxy: SqsFaults) -> None:
     queue.send([b"%d" % number for number in range(95)])
     deliveries = receive_all(queue, 95)
     assert Counter(delivery.body for delivery in deliveries) == Counter(b"%d" % number for number in range(95))
@@ -152,13 +150,13 @@ def test_more_than_ten_are_received_and_settled_at_once(queue: Queue, proxy: Sqs
     assert proxy.calls["ChangeMessageVisibilityBatch"] == proxy.calls["DeleteMessageBatch"] == 10
 
 
-def test_no_more_are_received_than_asked_for(queue: Queue) -> None:
+def test_receive_returns_at_most_max_messages(queue: Queue) -> None:
     queue.send([b"%d" % number for number in range(40)])
-    assert len(queue.receive(3, wait=PATIENCE)) == 3
-    assert len(queue.receive(14, wait=PATIENCE)) <= 14
+    assert len(queue.receive(3, wait=TIMEOUT)) == 3
+    assert len(queue.receive(14, wait=TIMEOUT)) <= 14
 
 
-def test_threads_share_a_queue_and_get_each_message_once_between_them(queue: Queue) -> None:
+def test_concurrent_consumers_receive_each_message_once(queue: Queue) -> None:
     queue.send([b"%d" % number for number in range(300)])
     received: list[bytes] = []
 
@@ -175,25 +173,25 @@ def test_threads_share_a_queue_and_get_each_message_once_between_them(queue: Que
     assert Counter(received) == Counter(b"%d" % number for number in range(300))
 
 
-# Calls that go wrong
+# Failed calls
 
 
-def test_an_entry_that_fails_in_passing_is_sent_again_alone(queue: Queue, proxy: SqsFaults) -> None:
+def test_send_retries_only_the_transient_entry(queue: Queue, proxy: SqsFaults) -> None:
     proxy.fail_entries("SendMessageBatch", "InternalError", sender=False)
     assert list(queue.send([b"one", b"two", b"three"])) == []
     assert sorted(delivery.body for delivery in receive_all(queue, 3)) == [b"one", b"three", b"two"]
-    assert [len(arguments["Entries"]) for arguments in asked(proxy, "SendMessageBatch")] == [3, 1]
+    assert [len(arguments["Entries"]) for arguments in requests_of(proxy, "SendMessageBatch")] == [3, 1]
 
 
-def test_an_entry_that_fails_for_good_is_told_with_its_place(queue: Queue, proxy: SqsFaults) -> None:
+def test_send_reports_permanent_failure_with_index(queue: Queue, proxy: SqsFaults) -> None:
     proxy.fail_entries("SendMessageBatch", "InvalidMessageContents", sender=True)
     (failure,) = queue.send([b"one", b"two"])
     assert (failure.index, failure.transient) == (0, False)
-    assert failure.reason == "InvalidMessageContents: as told"
+    assert failure.reason == "InvalidMessageContents: injected"
     assert [delivery.body for delivery in receive_all(queue, 1)] == [b"two"]
 
 
-def test_a_call_that_is_refused_fails_its_own_messages_only(queue: Queue, proxy: SqsFaults) -> None:
+def test_send_failed_call_affects_only_its_messages(queue: Queue, proxy: SqsFaults) -> None:
     proxy.refuse("SendMessageBatch", "AccessDeniedException", status=403)
     failures = queue.send([b"%d" % number for number in range(30)])
     assert len(failures) == 10
@@ -202,32 +200,32 @@ def test_a_call_that_is_refused_fails_its_own_messages_only(queue: Queue, proxy:
     assert received == {b"%d" % number for number in range(30)} - {b"%d" % failure.index for failure in failures}
 
 
-def test_where_nothing_was_sent_the_reason_is_raised(queue: Queue, proxy: SqsFaults) -> None:
+def test_send_raises_when_every_call_fails(queue: Queue, proxy: SqsFaults) -> None:
     proxy.refuse("SendMessageBatch", "AccessDeniedException", status=403, times=2)
     with pytest.raises(ProviderError, match=r"AccessDenied.*doctor --policy") as caught:
         queue.send([b"x"] * 20)
     assert not caught.value.transient
 
 
-def test_a_throttled_call_is_made_again_by_the_sdk(queue: Queue, proxy: SqsFaults) -> None:
+def test_send_retries_throttled_call(queue: Queue, proxy: SqsFaults) -> None:
     proxy.refuse("SendMessageBatch", "RequestThrottled", times=2)
     assert list(queue.send([b"task"])) == []
     assert [delivery.body for delivery in receive_all(queue, 1)] == [b"task"]
 
 
-def test_a_lost_answer_sends_once_where_the_queue_delivers_once(seat: Open, proxy: SqsFaults) -> None:
-    queue = seat(exactly_once=True)
+def test_fifo_send_with_lost_response_sends_once(open_process: Open, proxy: SqsFaults) -> None:
+    queue = open_process(exactly_once=True)
     queue.create()
     proxy.cut("SendMessageBatch")
     assert list(queue.send([b"task"])) == []
     assert proxy.calls["SendMessageBatch"] == 2
     assert [delivery.body for delivery in receive_all(queue, 1)] == [b"task"]
-    assert list(queue.receive(10, wait=AT_ONCE)) == []
+    assert list(queue.receive(10, wait=NO_WAIT)) == []
     queue.delete()
 
 
-def test_what_is_sent_twice_on_purpose_is_two_messages(seat: Open) -> None:
-    queue = seat(exactly_once=True)
+def test_fifo_deliberate_resend_is_two_messages(open_process: Open) -> None:
+    queue = open_process(exactly_once=True)
     queue.create()
     queue.send([b"again"])
     queue.send([b"again"])
@@ -235,31 +233,31 @@ def test_what_is_sent_twice_on_purpose_is_two_messages(seat: Open) -> None:
     queue.delete()
 
 
-def test_a_lease_that_sqs_does_not_know_is_lost_and_the_others_are_settled(queue: Queue, proxy: SqsFaults) -> None:
+def test_ack_of_unknown_receipt_is_lost_alone(queue: Queue, proxy: SqsFaults) -> None:
     queue.send([b"one", b"two", b"three"])
     held = leases(receive_all(queue, 3))
     proxy.fail_entries("DeleteMessageBatch", "ReceiptHandleIsInvalid", sender=True)
     (lost,) = queue.ack(held)
     assert lost in held
-    # The others are done, and so is the lost one as far as this consumer goes.
+    # All leases are settled or lost for this consumer.
     assert sorted(queue.ack(held)) == sorted(held)
 
 
-def test_trouble_in_one_call_does_not_lose_what_another_settled(queue: Queue, proxy: SqsFaults) -> None:
+def test_ack_failed_call_does_not_affect_other_calls(queue: Queue, proxy: SqsFaults) -> None:
     queue.send([b"%d" % number for number in range(20)])
     held = leases(receive_all(queue, 20))
     proxy.refuse("DeleteMessageBatch", "AccessDeniedException", status=403)
     with pytest.raises(ProviderError, match="acknowledging messages: AccessDenied"):
         queue.ack(held)
-    # Ten were acked; the other ten are held still, and can be.
+    # Ten were acknowledged; the other ten are still held.
     assert len(queue.ack(held)) == 10
 
 
-# Another takes the queue away
+# Changes by another process
 
 
-def test_a_consumer_follows_a_purge_that_another_made(queue: Queue, seat: Open) -> None:
-    worker = seat()
+def test_consumer_follows_a_purge(queue: Queue, open_process: Open) -> None:
+    worker = open_process()
     queue.send([b"old"])
     (old,) = receive_all(worker, 1)
     queue.purge()
@@ -269,23 +267,23 @@ def test_a_consumer_follows_a_purge_that_another_made(queue: Queue, seat: Open) 
     assert worker.depth().in_flight == 1
 
 
-def test_a_consumer_of_a_queue_that_is_gone_is_told(queue: Queue, seat: Open) -> None:
-    worker = seat()
+def test_consumer_of_deleted_queue_gets_not_found(queue: Queue, open_process: Open) -> None:
+    worker = open_process()
     queue.send([b"task"])
     (held,) = receive_all(worker, 1)
     queue.delete()
-    assert list(worker.extend([held.lease_id], lease=PATIENCE)) == [held.lease_id]
+    assert list(worker.extend([held.lease_id], lease=TIMEOUT)) == [held.lease_id]
     with pytest.raises(NotFoundError):
-        worker.receive(1, wait=AT_ONCE)
+        worker.receive(1, wait=NO_WAIT)
     with pytest.raises(NotFoundError):
         worker.send([b"x"])
 
 
-def test_an_empty_answer_asks_all_servers(queue: Queue, settings: AwsSettings, name: str, proxy: SqsFaults) -> None:
+def test_empty_receive_queries_all_servers(queue: Queue, settings: AwsSettings, name: str, proxy: SqsFaults) -> None:
     context = QueueContext(job_id="own", name=name, lease=timedelta(seconds=60), region="us-east-1")
-    with BACKEND.open(settings, context) as as_users_have_it:
-        assert list(as_users_have_it.receive(1, wait=AT_ONCE)) == []
-    assert asked(proxy, "ReceiveMessage")[-1]["WaitTimeSeconds"] == 1
+    with BACKEND.open(settings, context) as default_queue:
+        assert list(default_queue.receive(1, wait=NO_WAIT)) == []
+    assert requests_of(proxy, "ReceiveMessage")[-1]["WaitTimeSeconds"] == 1
 
 
 # Messages over the limit
@@ -310,14 +308,14 @@ def keys(s3: Any) -> list[str]:
 
 
 @pytest.fixture
-def large(seat: Open, s3: Any) -> Iterator[Queue]:
-    queue = seat(oversize_location="s3://large/jobs", s3_endpoint=s3.meta.endpoint_url)
+def large(open_process: Open, s3: Any) -> Iterator[Queue]:
+    queue = open_process(oversize_location="s3://large/jobs", s3_endpoint=s3.meta.endpoint_url)
     queue.create()
     yield queue
     queue.delete()
 
 
-def test_a_message_over_the_limit_travels_by_s3(large: Queue, s3: Any, name: str) -> None:
+def test_large_message_is_stored_in_s3(large: Queue, s3: Any, name: str) -> None:
     text, binary = b"x" * (MESSAGE_BYTES + 1), os.urandom(MESSAGE_BYTES)
     assert list(large.send([text, b"small", binary])) == []
     assert len(keys(s3)) == 2
@@ -330,7 +328,7 @@ def test_a_message_over_the_limit_travels_by_s3(large: Queue, s3: Any, name: str
     assert keys(s3) == []
 
 
-def test_purging_and_deleting_remove_the_objects(large: Queue, s3: Any) -> None:
+def test_purge_and_delete_remove_objects(large: Queue, s3: Any) -> None:
     for remove in (large.purge, large.delete):
         large.create()
         large.send([b"x" * (MESSAGE_BYTES + 1)] * 2)
@@ -339,7 +337,7 @@ def test_purging_and_deleting_remove_the_objects(large: Queue, s3: Any) -> None:
         assert keys(s3) == []
 
 
-def test_a_message_whose_object_is_gone_was_done_by_another(
+def test_message_without_object_is_a_finished_duplicate(
     large: Queue, s3: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
     large.send([b"x" * (MESSAGE_BYTES + 1)])
@@ -350,39 +348,39 @@ def test_a_message_whose_object_is_gone_was_done_by_another(
     assert large.depth().visible == large.depth().in_flight == 0
 
 
-def test_a_message_chooses_no_object_of_somebody_else(large: Queue, s3: Any, proxy: SqsFaults, address: str) -> None:
+def test_message_cannot_select_another_object(large: Queue, s3: Any, proxy: SqsFaults, address: str) -> None:
     s3.put_object(Bucket="large", Key="private", Body=b"private")
     large.send([b"first"])
-    url = asked(proxy, "SendMessageBatch")[-1]["QueueUrl"]
+    url = requests_of(proxy, "SendMessageBatch")[-1]["QueueUrl"]
     client = boto3.client(
         "sqs", "us-east-1", endpoint_url=address, aws_access_key_id="stand", aws_secret_access_key="in"
     )
-    form = {"cloud-tasks-form": {"DataType": "String", "StringValue": "s3"}}
-    client.send_message(QueueUrl=url, MessageBody="private", MessageAttributes=form)
+    attributes = {"cloud-tasks-form": {"DataType": "String", "StringValue": "s3"}}
+    client.send_message(QueueUrl=url, MessageBody="private", MessageAttributes=attributes)
     client.close()
-    assert [delivery.body for delivery in large.receive(10, wait=PATIENCE)] == [b"first"]
+    assert [delivery.body for delivery in large.receive(10, wait=TIMEOUT)] == [b"first"]
     assert s3.get_object(Bucket="large", Key="private")["Body"].read() == b"private"
     s3.delete_object(Bucket="large", Key="private")
 
 
-def test_a_missing_bucket_is_a_mistake_and_loses_nothing(large: Queue, seat: Open, s3: Any) -> None:
+def test_missing_bucket_raises_and_loses_no_message(large: Queue, open_process: Open, s3: Any) -> None:
     large.send([b"x" * (MESSAGE_BYTES + 1)])
-    elsewhere = seat(oversize_location="s3://nowhere/jobs", s3_endpoint=s3.meta.endpoint_url, lease=1.0)
+    misconfigured = open_process(oversize_location="s3://nowhere/jobs", s3_endpoint=s3.meta.endpoint_url, lease=1.0)
     with pytest.raises(ProviderError, match=r"NoSuchBucket.*aws\.oversize_location") as caught:
-        elsewhere.receive(1, wait=PATIENCE)
+        misconfigured.receive(1, wait=TIMEOUT)
     assert not isinstance(caught.value, NotFoundError)
-    (failure,) = elsewhere.send([b"x" * (MESSAGE_BYTES + 1)])
+    (failure,) = misconfigured.send([b"x" * (MESSAGE_BYTES + 1)])
     assert "NoSuchBucket" in failure.reason
     assert len(receive_all(large, 1)) == 1
 
 
-def test_a_consumer_without_the_bucket_says_what_it_needs(large: Queue, seat: Open) -> None:
+def test_consumer_without_bucket_names_the_setting(large: Queue, open_process: Open) -> None:
     large.send([b"x" * (MESSAGE_BYTES + 1)])
-    with pytest.raises(ProviderError, match=r"refers to S3.*oversize_location"):
-        seat().receive(1, wait=PATIENCE)
+    with pytest.raises(ProviderError, match=r"body is in S3.*oversize_location"):
+        open_process().receive(1, wait=TIMEOUT)
 
 
-def test_without_a_bucket_the_limit_is_told(queue: Queue) -> None:
+def test_send_without_bucket_reports_the_limit(queue: Queue) -> None:
     (failure,) = queue.send([b"x" * (MESSAGE_BYTES + 1)])
     assert not failure.transient
     assert "aws.oversize_location" in failure.reason
@@ -391,7 +389,7 @@ def test_without_a_bucket_the_limit_is_told(queue: Queue) -> None:
 # Doctor
 
 
-def test_the_check_finds_queues_and_bucket(settings: AwsSettings, s3: Any) -> None:
+def test_doctor_checks_queues_and_bucket(settings: AwsSettings, s3: Any) -> None:
     assert BACKEND.check is not None
     with_bucket = attrs.evolve(settings, oversize_location="s3://large/jobs", s3_endpoint=s3.meta.endpoint_url)
     findings = list(BACKEND.check(with_bucket, CheckContext(region="us-east-1")))
@@ -401,11 +399,11 @@ def test_the_check_finds_queues_and_bucket(settings: AwsSettings, s3: Any) -> No
     ]
 
 
-def test_the_check_tells_what_is_missing(settings: AwsSettings, s3: Any, proxy: SqsFaults) -> None:
+def test_doctor_reports_missing_bucket_and_permission(settings: AwsSettings, s3: Any, proxy: SqsFaults) -> None:
     assert BACKEND.check is not None
     without = attrs.evolve(settings, oversize_location="s3://nowhere", s3_endpoint=s3.meta.endpoint_url)
     assert [finding.ok for finding in BACKEND.check(without, CheckContext(region="us-east-1"))] == [True, False]
     proxy.refuse("ListQueues", "AccessDeniedException", status=403)
     (denied,) = BACKEND.check(settings, CheckContext(region="us-east-1"))
     assert not denied.ok
-    assert denied.remedy == "see which permissions are needed: cloud-tasks doctor --policy"
+    assert denied.remedy == "show the required permissions with: cloud-tasks doctor --policy"

@@ -1,4 +1,4 @@
-"""SQS keeps the contract of a queue, standard and FIFO."""
+"""Queue contract of SQS, standard and FIFO."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from datetime import timedelta
 import attrs
 import pytest
 from sqs_clock import ClockedSqs
-from sqs_standin import clocked_sqs
+from sqs_emulator import clocked_sqs
 
 from cloud_tasks.plugin import Delivery, Queue, QueueContext
 from cloud_tasks.registry import Registry
 from cloud_tasks.testing import QueueContract, QueueSubject
-from cloud_tasks_aws.queue.opening import open_queue
+from cloud_tasks_aws.queue.factory import open_queue
 from cloud_tasks_aws.settings import AwsSettings
 
 REGISTRY = Registry(only=["aws"])
@@ -28,7 +28,7 @@ def sqs() -> Iterator[ClockedSqs]:
 
 @attrs.frozen(kw_only=True)
 class Subject(QueueSubject):
-    """Queues whose empty answers take no second: the stand-in's one server misses nothing."""
+    """Queues without a minimum poll: the emulator has one server."""
 
     sqs: ClockedSqs
     exactly_once: bool = False
@@ -41,7 +41,7 @@ class Subject(QueueSubject):
             region=self.region,
             exactly_once=self.exactly_once,
         )
-        return open_queue(self.settings, context, shortest_poll=0, clock=self.sqs.now)
+        return open_queue(self.settings, context, min_poll_seconds=0, clock=self.sqs.now)
 
 
 class TestSqs(QueueContract):
@@ -53,7 +53,7 @@ class TestSqs(QueueContract):
             sqs=sqs,
             backend=REGISTRY.queue("aws"),
             settings=AwsSettings(access_key="stand", secret_key="in", sqs_endpoint=sqs.url),
-            # Long enough for any machine: nobody waits for its end, the clock is put forward.
+            # Long enough for a slow machine: tests advance the clock instead of waiting.
             lease=timedelta(seconds=60),
             advance=sqs.advance,
             region="us-east-1",
@@ -64,7 +64,7 @@ class TestSqs(QueueContract):
 class TestFifo(TestSqs):
     exactly_once = True
 
-    @pytest.mark.xfail(reason="a FIFO queue has no delay for single messages; a message's own not_before holds it back")
+    @pytest.mark.xfail(reason="FIFO queues have no delay of single messages; the message's not_before delays the task")
     def test_send_with_a_delay_is_not_early_if_supported(
         self, queue: Queue, subject: QueueSubject, one: Callable[[], Delivery]
     ) -> None:

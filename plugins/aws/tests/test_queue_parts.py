@@ -1,4 +1,4 @@
-"""Messages, leases and batch calls of a queue, each by itself."""
+"""Unit tests of messages, leases and batch calls of a queue."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cloud_tasks_aws.queue.bodies import BATCH_BYTES, BATCH_ENTRIES, Encoded, batches, decode, encode
-from cloud_tasks_aws.queue.leases import LeaseBook
-from cloud_tasks_aws.queue.parallel import Threads, carry_out
+from cloud_tasks_aws.queue.leases import LeaseTable
+from cloud_tasks_aws.queue.parallel import Threads, call_batch
 
 HOUR = timedelta(hours=1).total_seconds()
 URL = "http://sqs/0/queue"
@@ -24,14 +24,14 @@ URL = "http://sqs/0/queue"
 
 
 @given(st.binary(max_size=300))
-def test_any_bytes_arrive_as_they_were(body: bytes) -> None:
+def test_encode_decode_round_trip(body: bytes) -> None:
     message = encode(0, body)
     assert message.text
-    assert decode(message.text, message.form) == body
+    assert decode(message.text, message.encoding) == body
 
 
 @given(st.text(max_size=100))
-def test_what_travels_as_text_has_only_characters_that_sqs_takes(text: str) -> None:
+def test_encode_produces_valid_sqs_text(text: str) -> None:
     message = encode(0, text.encode(errors="replace"))
     for character in message.text:
         code = ord(character)
@@ -40,26 +40,26 @@ def test_what_travels_as_text_has_only_characters_that_sqs_takes(text: str) -> N
         )
 
 
-def test_what_is_not_of_our_making_arrives_as_it_is() -> None:
+def test_decode_returns_invalid_base64_unchanged() -> None:
     assert decode("no base64!", "base64") == b"no base64!"
-    assert decode("text", "unheard-of") == b"text"
+    assert decode("text", "unknown") == b"text"
 
 
-def test_json_travels_as_it_is() -> None:
+def test_encode_sends_json_as_text() -> None:
     assert encode(3, b'{"task_id": "t"}') == Encoded(3, '{"task_id": "t"}')
 
 
 @given(st.lists(st.integers(1, BATCH_BYTES), max_size=60))
-def test_no_call_carries_more_than_it_may_and_nothing_is_left_out(sizes: list[int]) -> None:
+def test_batches_respect_limits_and_keep_every_message(sizes: list[int]) -> None:
     messages = [Encoded(index, "x" * size) for index, size in enumerate(sizes)]
-    made = list(batches(messages))
-    assert [message for batch in made for message in batch] == messages
-    for batch in made:
+    result = list(batches(messages))
+    assert [message for batch in result for message in batch] == messages
+    for batch in result:
         assert 1 <= len(batch) <= BATCH_ENTRIES
         assert sum(message.size for message in batch) <= BATCH_BYTES
 
 
-def test_attributes_count() -> None:
+def test_encoded_size_includes_attributes() -> None:
     plain, marked = Encoded(0, "x" * 100), Encoded(0, "x" * 100, "base64")
     assert plain.size == 100
     assert marked.size == 100 + len("cloud-tasks-form") + len("String") + len("base64")
@@ -82,78 +82,78 @@ def clock() -> Clock:
 
 
 @pytest.fixture
-def book(clock: Clock) -> LeaseBook:
-    return LeaseBook(clock)
+def table(clock: Clock) -> LeaseTable:
+    return LeaseTable(clock)
 
 
-def split(book: LeaseBook, *handles: str) -> tuple[list[str], list[str]]:
-    held, lost = book.split(handles)
+def split(table: LeaseTable, *handles: str) -> tuple[list[str], list[str]]:
+    held, lost = table.split(handles)
     return [each.handle for each in held], lost
 
 
-def test_a_lease_is_held_until_it_ends(book: LeaseBook, clock: Clock) -> None:
-    book.add(URL, "a", 60.0)
+def test_lease_is_held_until_it_expires(table: LeaseTable, clock: Clock) -> None:
+    table.add(URL, "a", 60.0)
     clock.now += 59.9
-    assert split(book, "a") == (["a"], [])
+    assert split(table, "a") == (["a"], [])
     clock.now += 0.2
-    assert split(book, "a") == ([], ["a"])
+    assert split(table, "a") == ([], ["a"])
 
 
-def test_a_lease_that_was_never_held_here_is_lost(book: LeaseBook) -> None:
-    assert split(book, "elsewhere") == ([], ["elsewhere"])
+def test_unknown_lease_is_lost(table: LeaseTable) -> None:
+    assert split(table, "elsewhere") == ([], ["elsewhere"])
 
 
-def test_a_lease_that_was_settled_is_lost(book: LeaseBook) -> None:
-    book.add(URL, "a", 60.0)
-    book.forget(["a"])
-    assert split(book, "a") == ([], ["a"])
+def test_settled_lease_is_lost(table: LeaseTable) -> None:
+    table.add(URL, "a", 60.0)
+    table.forget(["a"])
+    assert split(table, "a") == ([], ["a"])
 
 
-def test_a_lease_that_is_named_twice_counts_once(book: LeaseBook) -> None:
-    book.add(URL, "a", 60.0)
-    assert split(book, "a", "gone", "a", "gone") == (["a"], ["gone"])
+def test_split_removes_duplicates(table: LeaseTable) -> None:
+    table.add(URL, "a", 60.0)
+    assert split(table, "a", "gone", "a", "gone") == (["a"], ["gone"])
 
 
-def test_an_extension_counts_from_now(book: LeaseBook, clock: Clock) -> None:
-    book.add(URL, "a", 60.0)
+def test_extended_sets_the_end_of_the_lease(table: LeaseTable, clock: Clock) -> None:
+    table.add(URL, "a", 60.0)
     clock.now += 50
-    book.extended("a", clock.now + 60.0)
+    table.extended("a", clock.now + 60.0)
     clock.now += 50
-    assert split(book, "a") == (["a"], [])
+    assert split(table, "a") == (["a"], [])
 
 
-def test_extensions_end_before_twelve_hours_and_a_warning_comes_once(
-    book: LeaseBook, clock: Clock, caplog: pytest.LogCaptureFixture
+def test_extensions_end_before_twelve_hours_with_one_warning(
+    table: LeaseTable, clock: Clock, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.WARNING, "cloud_tasks_aws")
-    book.add(URL, "a", 60.0)
-    began, granted, warned_at = clock.now, [], 0.0
-    while held := book.split(["a"])[0]:
-        granted.append(book.allowed(held[0], 60.0))
+    table.add(URL, "a", 60.0)
+    started, granted, warned_at = clock.now, [], 0.0
+    while held := table.split(["a"])[0]:
+        granted.append(table.allowed(held[0], 60.0))
         if caplog.records and not warned_at:
-            warned_at = clock.now - began
-        book.extended("a", clock.now + granted[-1])
+            warned_at = clock.now - started
+        table.extended("a", clock.now + granted[-1])
         clock.now += 20.0
     assert set(granted[:2000]) == {60}
-    assert 11.9 * HOUR < clock.now - began <= 12 * HOUR
+    assert 11.9 * HOUR < clock.now - started <= 12 * HOUR
     assert 11 * HOUR < warned_at < 11.6 * HOUR
     assert len(caplog.records) == 1
     assert "12" in caplog.text
 
 
-def test_no_extension_is_asked_for_beyond_the_ceiling(book: LeaseBook, clock: Clock) -> None:
-    book.add(URL, "a", 60.0)
-    (held, *_), _ = book.split(["a"])
-    assert book.allowed(held, 12 * HOUR) < 12 * HOUR
+def test_allowed_never_exceeds_twelve_hours(table: LeaseTable, clock: Clock) -> None:
+    table.add(URL, "a", 60.0)
+    (held, *_), _ = table.split(["a"])
+    assert table.allowed(held, 12 * HOUR) < 12 * HOUR
     clock.now += 12 * HOUR
-    assert book.allowed(held, 60.0) == 0
+    assert table.allowed(held, 60.0) == 0
 
 
-def test_what_is_never_settled_does_not_fill_the_memory(book: LeaseBook, clock: Clock) -> None:
+def test_lease_table_prunes_expired_leases(table: LeaseTable, clock: Clock) -> None:
     for number in range(20_000):
-        book.add(URL, str(number), 60.0)
+        table.add(URL, str(number), 60.0)
         clock.now += 1.0
-    assert len(book) < 2000
+    assert len(table) < 2000
 
 
 # Batch calls
@@ -164,14 +164,14 @@ def entries(count: int) -> list[dict[str, str]]:
 
 
 class Service:
-    """Answers batch calls; fails entries as told: (id, code, sender's fault) by call."""
+    """Batch call fake; entries to fail per call: (id, code, sender's fault)."""
 
     def __init__(self, *plan: Sequence[tuple[str, str, bool]]) -> None:
         self.plan = list(plan)
-        self.asked: list[list[str]] = []
+        self.batches: list[list[str]] = []
 
     def __call__(self, some: Sequence[Mapping[str, Any]]) -> Mapping[str, Any]:
-        self.asked.append([entry["Id"] for entry in some])
+        self.batches.append([entry["Id"] for entry in some])
         failing = {entry: (code, sender) for entry, code, sender in (self.plan.pop(0) if self.plan else ())}
         return {
             "Successful": [{"Id": entry["Id"]} for entry in some if entry["Id"] not in failing],
@@ -183,33 +183,35 @@ def quickly(seconds: float) -> None:
     assert 0 < seconds < 5
 
 
-def test_only_the_entry_that_failed_in_passing_is_tried_again() -> None:
+def test_call_batch_retries_only_transient_entries() -> None:
     service = Service([("2", "InternalError", False)])
-    assert carry_out(service, entries(4), sleep=quickly) == {}
-    assert service.asked == [["0", "1", "2", "3"], ["2"]]
+    assert call_batch(service, entries(4), sleep=quickly) == {}
+    assert service.batches == [["0", "1", "2", "3"], ["2"]]
 
 
-def test_an_entry_that_failed_for_good_is_told_and_not_tried_again() -> None:
+def test_call_batch_returns_permanent_failure_without_retry() -> None:
     service = Service([("1", "AWS.SimpleQueueService.ReceiptHandleIsInvalid", True)])
-    failures = carry_out(service, entries(2), sleep=quickly)
-    assert {key: (why.code, why.transient) for key, why in failures.items()} == {"1": ("ReceiptHandleIsInvalid", False)}
-    assert len(service.asked) == 1
+    failures = call_batch(service, entries(2), sleep=quickly)
+    assert {key: (failure.code, failure.transient) for key, failure in failures.items()} == {
+        "1": ("ReceiptHandleIsInvalid", False)
+    }
+    assert len(service.batches) == 1
 
 
-def test_a_throttled_entry_is_nobodys_fault_whatever_the_answer_says() -> None:
+def test_call_batch_retries_throttled_entry_despite_sender_fault() -> None:
     service = Service([("0", "RequestThrottled", True)])
-    assert carry_out(service, entries(1), sleep=quickly) == {}
+    assert call_batch(service, entries(1), sleep=quickly) == {}
 
 
-def test_trouble_that_does_not_pass_is_told_as_passing() -> None:
+def test_call_batch_returns_persistent_failure_as_transient() -> None:
     service = Service(*[[("0", "InternalError", False)]] * 50)
-    failures = carry_out(service, entries(2), sleep=quickly)
+    failures = call_batch(service, entries(2), sleep=quickly)
     assert failures["0"].transient
     assert failures.keys() == {"0"}
-    assert len(service.asked) < 10
+    assert len(service.batches) < 10
 
 
-def test_work_that_is_alone_stays_in_its_thread() -> None:
+def test_threads_map_runs_single_item_in_caller_thread() -> None:
     threads = Threads(4, "test")
     assert threads.map(lambda _: threading.current_thread(), [1]) == [threading.current_thread()]
     assert threading.current_thread() not in threads.map(lambda _: threading.current_thread(), [1, 2, 3])

@@ -1,4 +1,4 @@
-"""Credentials, names, sizes, startup scripts and refusals: what needs no wire."""
+"""Unit tests of credentials, names, sizes, startup scripts and errors, without HTTP."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ from azure.identity import ClientSecretCredential, DefaultAzureCredential
 
 from cloud_tasks.errors import InputError, LaunchRefusedError, NotFoundError, ProviderError, RefusalScope
 from cloud_tasks.model import BootDisk, InstanceState
+from cloud_tasks_azure.compute.compute_errors import ApiProblem, refusal, translate_errors
 from cloud_tasks_azure.compute.cpu import cpu_of, gpu_of
-from cloud_tasks_azure.compute.describe import described_instance
 from cloud_tasks_azure.compute.disks import disk_gb, disk_problem, tier_of
-from cloud_tasks_azure.compute.failures import Problem, mapped, refusal
-from cloud_tasks_azure.compute.startup import MAX_BYTES, compose, packed
+from cloud_tasks_azure.compute.startup_script import MAX_BYTES, compose_script, encode_script
+from cloud_tasks_azure.compute.to_model import to_instance
 from cloud_tasks_azure.compute.zones import location_name, location_of, zone_name, zone_number
-from cloud_tasks_azure.credentials import auth_failure, client_options, credential, is_stand_in, subscription_id
+from cloud_tasks_azure.credentials import client_options, credential, credential_error, is_emulator, subscription_id
 from cloud_tasks_azure.settings import AzureSettings
 
 SECRET = "s3cr3t-of-an-application"
@@ -36,34 +36,34 @@ SECRET = "s3cr3t-of-an-application"
 # Credentials
 
 
-def test_an_application_of_the_settings_signs_in_and_its_secret_is_shown_nowhere() -> None:
+def test_credential_uses_configured_application_without_showing_its_secret() -> None:
     settings = AzureSettings(tenant_id="t" * 8, client_id="c" * 8, client_secret=SECRET)
-    made = credential(settings)
-    assert isinstance(made, ClientSecretCredential)
-    assert SECRET not in repr(settings) + repr(made)
-    made.close()
+    created = credential(settings)
+    assert isinstance(created, ClientSecretCredential)
+    assert SECRET not in repr(settings) + repr(created)
+    created.close()
 
 
-def test_without_an_application_the_default_chain_signs_in() -> None:
-    made = credential(AzureSettings())
-    assert isinstance(made, DefaultAzureCredential)
-    made.close()
+def test_credential_uses_the_default_chain_without_application() -> None:
+    created = credential(AzureSettings())
+    assert isinstance(created, DefaultAzureCredential)
+    created.close()
 
 
-def test_half_an_application_is_an_error_that_says_what_is_missing() -> None:
-    with pytest.raises(ProviderError, match=r"without azure\.tenant_id") as caught:
+def test_credential_reports_incomplete_application() -> None:
+    with pytest.raises(ProviderError, match=r"azure\.tenant_id missing") as caught:
         credential(AzureSettings(client_id="c", client_secret=SECRET))
     assert SECRET not in str(caught.value)
 
 
-def test_a_stand_in_gets_no_token_and_azure_no_unsigned_request() -> None:
+def test_emulator_gets_no_token_and_azure_no_unsigned_request() -> None:
     settings = AzureSettings(tenant_id="t", client_id="c", client_secret=SECRET)
     with pytest.raises(ProviderError, match="not Azure's"):
         credential(settings, endpoint="http://127.0.0.1:1").get_token("scope")
     assert "authentication_policy" in client_options("http://127.0.0.1:1")
     assert "authentication_policy" not in client_options("https://management.usgovcloudapi.net")
     assert client_options(None) == {}
-    assert [is_stand_in(each) for each in (None, "", "https://x", "HTTPS://x", "http://x")] == [
+    assert [is_emulator(each) for each in (None, "", "https://x", "HTTPS://x", "http://x")] == [
         False,
         False,
         False,
@@ -72,29 +72,29 @@ def test_a_stand_in_gets_no_token_and_azure_no_unsigned_request() -> None:
     ]
 
 
-def test_a_token_is_asked_for_the_cloud_that_is_called() -> None:
+def test_client_options_scope_matches_the_endpoint() -> None:
     assert client_options("https://management.chinacloudapi.cn/") == {
         "base_url": "https://management.chinacloudapi.cn",
         "credential_scopes": ["https://management.chinacloudapi.cn/.default"],
     }
 
 
-def test_a_missing_subscription_says_what_to_do() -> None:
+def test_missing_subscription_names_the_fix() -> None:
     with pytest.raises(ProviderError, match="--subscription-id"):
         subscription_id(AzureSettings())
     assert subscription_id(AzureSettings(subscription_id="s")) == "s"
 
 
-def test_a_failed_sign_in_quotes_nothing_of_the_answer() -> None:
-    told = auth_failure(ClientAuthenticationError(message=f"tried {SECRET}"))
-    assert SECRET not in str(told)
-    assert "az login" in told.hint
+def test_credential_error_quotes_nothing_of_the_response() -> None:
+    error = credential_error(ClientAuthenticationError(message=f"tried {SECRET}"))
+    assert SECRET not in str(error)
+    assert "az login" in error.hint
 
 
-# Names of places, sizes, disks
+# Zones, sizes, disks
 
 
-def test_zones_are_named_by_their_location() -> None:
+def test_zone_names_contain_the_location() -> None:
     assert zone_name("eastus", "2") == "eastus-2"
     assert zone_name("eastus", None) == "eastus"
     assert (location_of("eastus-2"), zone_number("eastus-2")) == ("eastus", "2")
@@ -123,7 +123,7 @@ def test_zones_are_named_by_their_location() -> None:
         ("nonsense", "", 0),
     ],
 )
-def test_the_processor_follows_from_the_name(name: str, family: str, rank: int) -> None:
+def test_cpu_of_follows_the_size_name(name: str, family: str, rank: int) -> None:
     assert (cpu_of(name).family, cpu_of(name).rank) == (family, rank)
 
 
@@ -137,31 +137,33 @@ def test_the_processor_follows_from_the_name(name: str, family: str, rank: int) 
         ("Standard_D2s_v5", ""),
     ],
 )
-def test_the_gpu_follows_from_the_name(name: str, gpu: str) -> None:
+def test_gpu_of_follows_the_size_name(name: str, gpu: str) -> None:
     assert gpu_of(name) == gpu
 
 
-def test_a_disk_is_as_large_as_its_image_and_billed_as_its_tier() -> None:
+def test_disk_size_fits_the_image_and_tier() -> None:
     small, edge = BootDisk(disk_type="Premium_LRS", size_gb=4), BootDisk(disk_type="Standard_LRS", size_gb=128.5)
     assert (disk_gb(small), tier_of(small)) == (30, "P4")
     assert (disk_gb(edge), tier_of(edge)) == (129, "S15")
     assert disk_problem(small) is None
-    assert "cannot be chosen" in str(disk_problem(BootDisk(disk_type="Premium_LRS", size_gb=30, iops=5000)))
+    assert "cannot be configured" in str(disk_problem(BootDisk(disk_type="Premium_LRS", size_gb=30, iops=5000)))
 
 
 @pytest.mark.parametrize("provisioning", ["Creating", "Updating", "Succeeded", "Failed", "Canceled", "Deleting", ""])
-@pytest.mark.parametrize("power", ["", "running", "stopped", "deallocated", "unheard of"])
-def test_a_machine_that_may_be_billed_is_never_called_terminated(provisioning: str, power: str) -> None:
-    told = SimpleNamespace(provisioning_state=provisioning, hardware_profile=None, priority=None, time_created=None)
-    machine = SimpleNamespace(name="m", tags=None, properties=told, zones=None, location="eastus")
-    assert described_instance(machine, power).state is not InstanceState.TERMINATED
+@pytest.mark.parametrize("power", ["", "running", "stopped", "deallocated", "unknown"])
+def test_to_instance_never_reports_a_billed_vm_as_terminated(provisioning: str, power: str) -> None:
+    properties = SimpleNamespace(
+        provisioning_state=provisioning, hardware_profile=None, priority=None, time_created=None
+    )
+    vm = SimpleNamespace(name="m", tags=None, properties=properties, zones=None, location="eastus")
+    assert to_instance(vm, power).state is not InstanceState.TERMINATED
 
 
 # Startup scripts
 
 
 def composed(script: str, *, identity: str | None = None, seconds: float | None = None) -> str:
-    return compose(
+    return compose_script(
         script,
         max_lifetime=None if seconds is None else timedelta(seconds=seconds),
         identity=identity,
@@ -172,7 +174,7 @@ def composed(script: str, *, identity: str | None = None, seconds: float | None 
 
 
 @pytest.mark.parametrize("identity", [None, "system", "/subscriptions/s/userAssignedIdentities/w"])
-def test_a_script_notices_nothing_of_the_lines_before_it(tmp_path: Path, identity: str | None) -> None:
+def test_composed_script_behaves_like_the_plain_script(tmp_path: Path, identity: str | None) -> None:
     script = '#!/bin/bash\nset -eu\njobs\nwait\necho "${!:-none} $- $#"\nexit 7\n'
     environment = {"PATH": os.environ["PATH"], "CLOUD_TASKS_POWER_OFF_COMMAND": "mine"}
     results = []
@@ -184,29 +186,29 @@ def test_a_script_notices_nothing_of_the_lines_before_it(tmp_path: Path, identit
     assert results[0] == results[1]
 
 
-def test_a_machine_with_an_identity_deletes_itself_and_one_without_powers_off() -> None:
-    leaving = "{ python3 /tmp/cloud-tasks-leave.py; } || shutdown -h now"
+def test_composed_script_deletes_vm_with_identity_or_powers_off() -> None:
+    end = "{ python3 /tmp/cloud-tasks-leave.py; } || shutdown -h now"
     text = composed("#!/bin/sh\n", identity="system", seconds=5)
-    assert f"sleep 5; {leaving}" in text
-    assert f"sleep 60; {leaving}" in text
+    assert f"sleep 5; {end}" in text
+    assert f"sleep 60; {end}" in text
     without = composed("#!/bin/sh\n", seconds=5)
     assert "sleep 5; shutdown -h now" in without
     assert "python3" not in without
 
 
-def test_the_program_that_deletes_the_machine_is_one(tmp_path: Path) -> None:
+def test_composed_script_contains_a_valid_deletion_program(tmp_path: Path) -> None:
     text = composed("#!/bin/bash\n", identity="/subscriptions/s/x")
     program = text.split("<<'CLOUD_TASKS_LEAVE'\n")[1].split("\nCLOUD_TASKS_LEAVE")[0]
     compile(program, "leave", "exec")
     assert "msi_res_id" in program
 
 
-def test_a_long_script_is_compressed_and_one_too_long_is_an_error() -> None:
-    script = "#!/bin/bash\n" + "echo again and again\n" * 10_000
-    assert gzip.decompress(packed(script)) == script.encode()
-    assert packed("#!/bin/bash\n") == b"#!/bin/bash\n"
-    with pytest.raises(InputError, match=str(MAX_BYTES)):
-        packed(os.urandom(80_000).hex())
+def test_encode_script_compresses_and_refuses_too_long() -> None:
+    script = "#!/bin/bash\n" + "echo a repeated line\n" * 10_000
+    assert gzip.decompress(encode_script(script)) == script.encode()
+    assert encode_script("#!/bin/bash\n") == b"#!/bin/bash\n"
+    with pytest.raises(InputError, match=f"limit {MAX_BYTES:,}"):
+        encode_script(os.urandom(80_000).hex())
 
 
 # Refusals
@@ -235,31 +237,31 @@ def test_a_long_script_is_compressed_and_one_too_long_is_an_error() -> None:
         ("SomethingNew", 409, "", RefusalScope.OFFER),
     ],
 )
-def test_a_refusal_says_what_to_avoid(code: str, status: int, message: str, scope: RefusalScope) -> None:
-    found = refusal(Problem(code=code, message=message, status=status))
+def test_launch_error_has_scope_of_the_refusal(code: str, status: int, message: str, scope: RefusalScope) -> None:
+    found = refusal(ApiProblem(code=code, message=message, status=status))
     assert isinstance(found, LaunchRefusedError)
     assert (found.scope, found.reason) == (scope, code)
     assert found.retry_after > timedelta(0)
 
 
 def test_refusal_of_a_missing_image_is_bad_input() -> None:
-    found = refusal(Problem(code="PlatformImageNotFound", message="The image 'x' was not found", status=404))
+    found = refusal(ApiProblem(code="PlatformImageNotFound", message="The image 'x' was not found", status=404))
     assert isinstance(found, InputError)
-    assert str(found).startswith("run.image: there is no image: The image 'x' was not found")
+    assert str(found).startswith("run.image: image not found: The image 'x' was not found")
 
 
 @pytest.mark.parametrize(
     ("code", "status"), [("InternalServerError", 500), ("", 503), ("ResourceGroupBeingDeleted", 409)]
 )
-def test_what_passes_is_called_again(code: str, status: int) -> None:
-    found = refusal(Problem(code=code, message="", status=status))
+def test_launch_error_of_server_error_is_transient(code: str, status: int) -> None:
+    found = refusal(ApiProblem(code=code, message="", status=status))
     assert isinstance(found, ProviderError)
     assert not isinstance(found, LaunchRefusedError)
     assert found.transient
 
 
-def test_the_services_own_pause_counts() -> None:
-    found = refusal(Problem(code="", message="", status=429, retry_after=timedelta(seconds=17)))
+def test_launch_error_uses_retry_after_header() -> None:
+    found = refusal(ApiProblem(code="", message="", status=429, retry_after=timedelta(seconds=17)))
     assert isinstance(found, LaunchRefusedError)
     assert found.retry_after == timedelta(seconds=17)
 
@@ -292,23 +294,25 @@ def error_of(status: int, body: Any, kind: type[HttpResponseError] = HttpRespons
         (ClientAuthenticationError(message=SECRET), ProviderError, False),
     ],
 )
-def test_no_exception_of_the_sdk_leaves(raised: Exception, expected: type[ProviderError], transient: bool) -> None:
-    with pytest.raises(expected) as caught, mapped("do it"):
+def test_translate_errors_converts_every_sdk_exception(
+    raised: Exception, expected: type[ProviderError], transient: bool
+) -> None:
+    with pytest.raises(expected) as caught, translate_errors("do it"):
         raise raised
     assert caught.value.transient is transient
     assert "sig=" not in str(caught.value)
     assert SECRET not in str(caught.value)
 
 
-def test_the_cause_inside_a_failed_deployment_is_what_counts() -> None:
+def test_translate_errors_uses_the_cause_of_a_failed_deployment() -> None:
     body = {"error": {"code": "Conflict", "details": [{"code": "SkuNotAvailable", "message": "Capacity"}]}}
-    with pytest.raises(LaunchRefusedError) as caught, mapped("start m", launching=True):
+    with pytest.raises(LaunchRefusedError) as caught, translate_errors("launch m", launching=True):
         raise error_of(409, body)
     assert (caught.value.reason, caught.value.scope) == ("SkuNotAvailable", RefusalScope.OFFER)
 
 
-def test_addresses_are_left_out_of_messages() -> None:
+def test_translated_message_contains_no_url() -> None:
     body = {"error": {"code": "Bad", "message": "see https://host/blob?sig=abc for more"}}
-    with pytest.raises(ProviderError) as caught, mapped("do it"):
+    with pytest.raises(ProviderError) as caught, translate_errors("do it"):
         raise error_of(400, body)
     assert "sig=" not in str(caught.value)

@@ -1,4 +1,4 @@
-"""What `cloud-tasks doctor` learns of a subscription, a storage account and the prices."""
+"""Doctor checks of a subscription, a storage account and the prices."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from storage_faults import StorageFaults
 
 from cloud_tasks.plugin import CheckContext, Finding
 from cloud_tasks.registry import Registry
-from cloud_tasks_azure import doctor as compute_doctor
+from cloud_tasks_azure import doctor_compute
 from cloud_tasks_azure.compute import clients
 from cloud_tasks_azure.credentials import client_options
 from cloud_tasks_azure.settings import AzureSettings
 
 REGISTRY = Registry(only=["azure"])
 CONTEXT = CheckContext(region="eastus")
-GROUP = f"/subscriptions/{SUBSCRIPTION}/resourceGroups/ours"
+GROUP = f"/subscriptions/{SUBSCRIPTION}/resourceGroups/jobs"
 IDENTITY = f"{GROUP}/providers/Microsoft.ManagedIdentity/userAssignedIdentities/cloud-tasks-worker"
 SUBNET = f"{GROUP}/providers/Microsoft.Network/virtualNetworks/net/subnets/workers"
 
@@ -48,39 +48,37 @@ def storage() -> Iterator[Azurite]:
         yield server
 
 
-def findings(axis: str, settings: AzureSettings, context: CheckContext = CONTEXT) -> dict[str, Finding]:
-    check = getattr(REGISTRY, axis)("azure").check
+def findings(kind: str, settings: AzureSettings, context: CheckContext = CONTEXT) -> dict[str, Finding]:
+    check = getattr(REGISTRY, kind)("azure").check
     assert check is not None
     return {each.subject: each for each in check(settings, context)}
 
 
-def look(arm: ArmFake, context: CheckContext = CONTEXT, **settings: Any) -> dict[str, Finding]:
+def check(arm: ArmFake, context: CheckContext = CONTEXT, **settings: Any) -> dict[str, Finding]:
     return findings("compute", settings_for(arm, **{"managed_identity": IDENTITY, **settings}), context)
 
 
-def wrong(found: dict[str, Finding]) -> dict[str, Finding]:
+def failed(found: dict[str, Finding]) -> dict[str, Finding]:
     return {subject: each for subject, each in found.items() if not each.ok}
 
 
 # Compute
 
 
-def test_a_subscription_that_has_everything_passes_every_look_and_is_not_changed(
-    arm: ArmFake, account: Account
-) -> None:
-    arm.cloud.put_group("ours", {"location": "eastus"})
-    found = look(arm, resource_group="ours", subnet=SUBNET)
-    assert wrong(found) == {}
+def test_doctor_passes_a_complete_subscription_without_changes(arm: ArmFake, account: Account) -> None:
+    arm.cloud.put_group("jobs", {"location": "eastus"})
+    found = check(arm, resource_group="jobs", subnet=SUBNET)
+    assert failed(found) == {}
     assert list(found) == [
         "credentials",
         "Microsoft.Compute",
         "Microsoft.Network",
         "Microsoft.Storage",
         "region",
-        "machine sizes",
+        "VM sizes",
         "on-demand quota",
         "spot quota",
-        "machines",
+        "instances",
         "permissions",
         "managed identity",
         "resource group",
@@ -90,16 +88,16 @@ def test_a_subscription_that_has_everything_passes_every_look_and_is_not_changed
     assert "0 of 1000 cores" in found["on-demand quota"].message
 
 
-def test_without_a_subscription_nothing_is_asked(arm: ArmFake) -> None:
+def test_doctor_without_subscription_sends_no_request(arm: ArmFake) -> None:
     found = findings("compute", attrs.evolve(settings_for(arm), subscription_id=None))
-    assert list(wrong(found)) == list(found) == ["subscription"]
+    assert list(failed(found)) == list(found) == ["subscription"]
     assert "az account list" in found["subscription"].remedy
     assert arm.wire.calls == []
 
 
-def test_a_subscription_that_is_not_ours_ends_the_looking(arm: ArmFake) -> None:
-    elsewhere = attrs.evolve(settings_for(arm), subscription_id="11111111-0000-0000-0000-000000000000")
-    found = findings("compute", elsewhere)
+def test_doctor_stops_after_unknown_subscription(arm: ArmFake) -> None:
+    other = attrs.evolve(settings_for(arm), subscription_id="11111111-0000-0000-0000-000000000000")
+    found = findings("compute", other)
     assert list(found) == ["subscription"]
     assert "az account list" in found["subscription"].remedy
 
@@ -115,160 +113,158 @@ def at(url: str, **settings: Any) -> AzureSettings:
     return AzureSettings(subscription_id=SUBSCRIPTION, management_endpoint=url, **settings)
 
 
-def test_credentials_that_are_not_accepted_end_the_looking_and_are_not_told() -> None:
+def test_doctor_stops_after_rejected_credentials_without_showing_them() -> None:
     with refusing(401, "InvalidAuthenticationToken").serving() as wire:
-        found = findings("compute", at(wire.url, client_id="app", tenant_id="t", client_secret="do-not-tell"))
+        found = findings("compute", at(wire.url, client_id="app", tenant_id="t", client_secret="not-to-be-shown"))
     assert list(found) == ["credentials"]
     assert "az login" in found["credentials"].remedy
-    assert "do-not-tell" not in repr(found)
+    assert "not-to-be-shown" not in repr(found)
 
 
-def test_half_an_application_is_a_finding(arm: ArmFake) -> None:
+def test_doctor_reports_incomplete_application(arm: ArmFake) -> None:
     found = findings(
-        "compute", AzureSettings(subscription_id=SUBSCRIPTION, client_secret="do-not-tell", client_id="app")
+        "compute", AzureSettings(subscription_id=SUBSCRIPTION, client_secret="not-to-be-shown", client_id="app")
     )
     assert not found["subscription"].ok
     assert "tenant_id" in found["subscription"].message
-    assert "do-not-tell" not in repr(found)
+    assert "not-to-be-shown" not in repr(found)
 
 
-def test_a_subscription_that_may_not_be_read_names_the_role() -> None:
+def test_doctor_reports_unreadable_subscription_with_role() -> None:
     with refusing(403, "AuthorizationFailed").serving() as wire:
         found = findings("compute", at(wire.url))
     assert list(found) == ["subscription"]
     assert "--policy" in found["subscription"].remedy
 
 
-def test_a_provider_that_is_not_registered_is_found_with_its_command(arm: ArmFake, account: Account) -> None:
+def test_doctor_reports_unregistered_provider_with_command(arm: ArmFake, account: Account) -> None:
     account.registered.remove("Microsoft.Network")
-    found = wrong(look(arm))
+    found = failed(check(arm))
     assert list(found) == ["Microsoft.Network"]
     assert found["Microsoft.Network"].remedy == (
-        f"az provider register --namespace Microsoft.Network --subscription {SUBSCRIPTION}"
+        f"run: az provider register --namespace Microsoft.Network --subscription {SUBSCRIPTION}"
     )
 
 
-@pytest.mark.parametrize(("region", "message"), [(None, "none is given"), ("moon", '"moon"')])
-def test_a_region_that_is_none_is_a_finding_and_nothing_of_it_is_asked(
+@pytest.mark.parametrize(("region", "message"), [(None, "not set"), ("moon", '"moon"')])
+def test_doctor_reports_invalid_region_and_skips_its_checks(
     arm: ArmFake, account: Account, region: str | None, message: str
 ) -> None:
-    found = look(arm, CheckContext(region=region))
-    assert list(wrong(found)) == ["region"]
+    found = check(arm, CheckContext(region=region))
+    assert list(failed(found)) == ["region"]
     assert message in found["region"].message
-    assert not {"machine sizes", "on-demand quota", "spot quota"} & set(found)
+    assert not {"VM sizes", "on-demand quota", "spot quota"} & set(found)
 
 
-def test_a_zone_tells_the_region(arm: ArmFake, account: Account) -> None:
-    assert "eastus has 3 zones" in look(arm, CheckContext(zone="eastus-2"))["region"].message
+def test_doctor_derives_region_from_zone(arm: ArmFake, account: Account) -> None:
+    assert "eastus: 3 zones" in check(arm, CheckContext(zone="eastus-2"))["region"].message
 
 
-def test_a_quota_of_nothing_is_a_finding_with_the_command_that_asks_for_more(arm: ArmFake, account: Account) -> None:
+def test_doctor_reports_quota_of_zero_with_command(arm: ArmFake, account: Account) -> None:
     arm.cloud.quotas["eastus"]["lowPriorityCores"] = 0
-    found = wrong(look(arm))
+    found = failed(check(arm))
     assert list(found) == ["spot quota"]
-    assert found["spot quota"].remedy.startswith("az quota update --resource-name lowPriorityCores")
+    assert found["spot quota"].remedy.startswith("run: az quota update --resource-name lowPriorityCores")
 
 
-def test_a_right_that_is_missing_is_named(arm: ArmFake, account: Account) -> None:
+def test_doctor_reports_missing_permission(arm: ArmFake, account: Account) -> None:
     account.permissions = [{"actions": ["*/read"]}, {"actions": ["Microsoft.Network/*", "Microsoft.Resources/*"]}]
-    found = wrong(look(arm, managed_identity="system"))
+    found = failed(check(arm, managed_identity="system"))
     assert list(found) == ["permissions"]
     assert "Microsoft.Compute/virtualMachines/delete" in found["permissions"].message
     assert "Microsoft.Network" not in found["permissions"].message
     assert "az role assignment create" in found["permissions"].remedy
     account.permissions.append({"actions": ["Microsoft.Compute/*"]})
-    assert wrong(look(arm, managed_identity="system")) == {}
+    assert failed(check(arm, managed_identity="system")) == {}
 
 
-def test_rights_in_a_group_are_asked_for_there(arm: ArmFake, account: Account) -> None:
-    arm.cloud.put_group("ours", {"location": "eastus"})
-    look(arm, resource_group="ours")
-    asked = [path for _, path in arm.wire.calls if path.endswith("Authorization/permissions")]
-    assert {path.partition("/providers/")[0] for path in asked} == {
-        f"/subscriptions/{SUBSCRIPTION}/resourcegroups/ours"
+def test_doctor_reads_permissions_of_the_resource_group(arm: ArmFake, account: Account) -> None:
+    arm.cloud.put_group("jobs", {"location": "eastus"})
+    check(arm, resource_group="jobs")
+    paths = [path for _, path in arm.wire.calls if path.endswith("Authorization/permissions")]
+    assert {path.partition("/providers/")[0] for path in paths} == {
+        f"/subscriptions/{SUBSCRIPTION}/resourcegroups/jobs"
     }
 
 
-def test_rights_that_may_not_be_listed_are_no_proof_of_missing_ones(arm: ArmFake, account: Account) -> None:
+def test_doctor_passes_unreadable_permissions(arm: ArmFake, account: Account) -> None:
     account.permissions = None
-    found = look(arm)
-    assert wrong(found) == {}
-    assert "cannot be told" in found["permissions"].message
+    found = check(arm)
+    assert failed(found) == {}
+    assert "cannot be checked" in found["permissions"].message
 
 
-def test_machines_without_an_identity_are_a_finding(arm: ArmFake, account: Account) -> None:
-    found = wrong(look(arm, managed_identity=None))
+def test_doctor_reports_missing_managed_identity(arm: ArmFake, account: Account) -> None:
+    found = failed(check(arm, managed_identity=None))
     assert list(found) == ["managed identity"]
     assert "az identity create" in found["managed identity"].remedy
 
 
-def test_what_the_settings_name_and_is_not_there_is_found_with_the_command_that_makes_it(
-    arm: ArmFake, account: Account
-) -> None:
+def test_doctor_reports_missing_resources_with_create_command(arm: ArmFake, account: Account) -> None:
     account.resources.clear()
-    found = wrong(look(arm, resource_group="ours", subnet=SUBNET))
+    found = failed(check(arm, resource_group="jobs", subnet=SUBNET))
     assert {subject: each.remedy.partition(" --")[0] for subject, each in found.items()} == {
-        "managed identity": "az identity create",
-        "resource group": "az group create",
-        "subnet": "az network vnet subnet create",
+        "managed identity": "run: az identity create",
+        "resource group": "run: az group create",
+        "subnet": "run: az network vnet subnet create",
     }
     assert "--vnet-name net --name workers" in found["subnet"].remedy
 
 
-def test_an_api_that_breaks_in_the_midst_is_told_in_findings(
+def test_doctor_reports_server_errors_as_findings(
     arm: ArmFake, account: Account, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(clients, "_RETRIES", 0)
 
-    def check() -> Iterator[Finding]:
-        for finding in compute_doctor.check_compute(settings_for(arm), CONTEXT):
+    def check_with_fault() -> Iterator[Finding]:
+        for finding in doctor_compute.check_compute(settings_for(arm), CONTEXT):
             arm.wire.fault = Fault(share=1.0, status=500)
             yield finding
 
-    found = {each.subject: each for each in check()}
+    found = {each.subject: each for each in check_with_fault()}
     assert found["credentials"].ok
-    assert set(wrong(found)) == {
+    assert set(failed(found)) == {
         "Microsoft.Network",
         "Microsoft.Storage",
-        "machine sizes",
+        "VM sizes",
         "quotas",
-        "machines",
+        "instances",
         "managed identity",
     }
-    assert all(each.remedy for each in wrong(found).values())
+    assert all(each.remedy for each in failed(found).values())
 
 
-def test_a_plain_address_is_never_sent_a_token() -> None:
+def test_plain_http_endpoint_never_gets_a_token() -> None:
     assert "authentication_policy" in client_options("http://127.0.0.1:1")
 
 
 # Queues
 
 
-def test_an_account_that_can_be_used_passes_and_nothing_is_made(storage: Azurite) -> None:
+def test_doctor_passes_usable_account_and_creates_nothing(storage: Azurite) -> None:
     found = findings("queue", AzureSettings(connection_string=storage.connection_string))
-    assert wrong(found) == {}
+    assert failed(found) == {}
     assert list(found) == ["storage account", "container for large messages", "workers' access"]
-    assert "will be made" in found["container for large messages"].message
+    assert "created with the first large message" in found["container for large messages"].message
     assert (storage.queues(), storage.blobs()) == ([], [])
 
 
-def test_workers_that_are_not_told_the_account_are_warned_of(storage: Azurite) -> None:
-    told = findings("queue", AzureSettings(connection_string=storage.connection_string))["workers' access"]
-    assert told.ok
-    assert "azure.storage_account" in told.remedy
+def test_doctor_warns_if_workers_do_not_get_the_account(storage: Azurite) -> None:
+    access = findings("queue", AzureSettings(connection_string=storage.connection_string))["workers' access"]
+    assert access.ok
+    assert "azure.storage_account" in access.remedy
     both = AzureSettings(
         connection_string=storage.connection_string, storage_account="account", managed_identity="system"
     )
     assert findings("queue", both)["workers' access"].remedy == ""
 
 
-def test_an_account_without_a_name_is_a_finding() -> None:
+def test_doctor_reports_missing_account() -> None:
     found = findings("queue", AzureSettings())
-    assert "AZURE_STORAGE_CONNECTION_STRING" in wrong(found)["storage account"].remedy
+    assert "AZURE_STORAGE_CONNECTION_STRING" in failed(found)["storage account"].remedy
 
 
-def test_a_key_that_is_refused_is_a_finding_that_does_not_tell_it(storage: Azurite) -> None:
+def test_doctor_reports_rejected_key_without_showing_it(storage: Azurite) -> None:
     settings = AzureSettings(connection_string=storage.connection_string.replace(storage.key, "d3Jvbmcta2V5"))
     found = findings("queue", settings)
     assert not found["storage account"].ok
@@ -276,7 +272,7 @@ def test_a_key_that_is_refused_is_a_finding_that_does_not_tell_it(storage: Azuri
     assert "d3Jvbmcta2V5" not in repr(found)
 
 
-def test_a_role_that_is_missing_names_the_command(storage: Azurite) -> None:
+def test_doctor_reports_missing_role_with_command(storage: Azurite) -> None:
     faults = StorageFaults(storage.queue_endpoint)
     faults.fail("GET", "/standin/", "AuthorizationPermissionMismatch", status=403, times=9)
     text = storage.connection_string.replace(storage.queue_endpoint, faults.endpoint)
@@ -286,36 +282,36 @@ def test_a_role_that_is_missing_names_the_command(storage: Azurite) -> None:
     assert "--policy" in found.remedy
 
 
-def test_a_connection_string_that_is_none_is_a_finding_that_does_not_show_it() -> None:
-    found = findings("queue", AzureSettings(connection_string="do-not-tell"))
+def test_doctor_reports_invalid_connection_string_without_showing_it() -> None:
+    found = findings("queue", AzureSettings(connection_string="not-to-be-shown"))
     assert not found["storage account"].ok
-    assert "do-not-tell" not in repr(found)
+    assert "not-to-be-shown" not in repr(found)
 
 
-def test_a_namespace_that_is_not_named_is_a_finding() -> None:
+def test_doctor_reports_missing_namespace() -> None:
     found = findings("queue", AzureSettings(queue="servicebus"))
-    assert "az servicebus namespace list" in wrong(found)["Service Bus"].remedy
+    assert "az servicebus namespace list" in failed(found)["Service Bus"].remedy
     assert "AZURE_SERVICEBUS_CONNECTION_STRING" in found["workers' access"].remedy
 
 
 # Prices
 
 
-def test_prices_that_can_be_had_pass() -> None:
+def test_doctor_passes_readable_prices() -> None:
     with RetailFake(page_size=1) as prices:
         found = findings("pricing", AzureSettings(prices_endpoint=prices.url))
-        assert wrong(found) == {}
+        assert failed(found) == {}
         assert len(prices.wire.calls) == 1
 
 
-def test_a_region_without_prices_is_a_finding() -> None:
+def test_doctor_reports_region_without_prices() -> None:
     with RetailFake() as prices:
         settings = AzureSettings(prices_endpoint=prices.url)
         assert "list-regions" in findings("pricing", settings, CheckContext(region="moon"))["Retail Prices API"].remedy
     assert not findings("pricing", settings, CheckContext())["region"].ok
 
 
-def test_prices_that_cannot_be_had_are_a_finding() -> None:
+def test_doctor_reports_unreadable_prices() -> None:
     def refuse(request: Request) -> Answer:
         return Answer(status=403, body="a proxy says no")
 
@@ -324,4 +320,4 @@ def test_prices_that_cannot_be_had_are_a_finding() -> None:
     with wire.serving():
         found = findings("pricing", AzureSettings(prices_endpoint=wire.url))["Retail Prices API"]
     assert not found.ok
-    assert found.remedy.startswith("let this machine reach it: curl")
+    assert found.remedy.startswith("check the network access of this machine: curl")

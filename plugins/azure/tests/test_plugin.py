@@ -1,4 +1,4 @@
-"""The plugin: found, and described."""
+"""Registration and settings of the plugin."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ def registry() -> Registry:
     return Registry(only=["azure"])
 
 
-def test_the_installed_distribution_registers_its_three_backends(registry: Registry) -> None:
+def test_plugin_registers_three_backends(registry: Registry) -> None:
     assert registry.queue("azure").settings is AzureSettings
     assert registry.compute("azure").settings is AzureSettings
     assert registry.pricing("azure").settings is AzureSettings
     assert registry.problems() == ()
 
 
-def test_the_settings_carry_the_flags_that_users_know() -> None:
+def test_settings_have_command_line_flags() -> None:
     found = {field.name: setting_info(field).flag for field in attrs.fields(AzureSettings)}
     assert {name: flag for name, flag in found.items() if flag is not None} == {
         "subscription_id": "--subscription-id",
@@ -34,6 +34,6 @@ def test_the_settings_carry_the_flags_that_users_know() -> None:
     }
 
 
-def test_what_must_not_be_shown_is_marked_secret() -> None:
+def test_secret_settings_are_marked() -> None:
     secret = {field.name for field in attrs.fields(AzureSettings) if setting_info(field).secret}
     assert secret == {"client_secret", "connection_string", "servicebus_connection_string"}

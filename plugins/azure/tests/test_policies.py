@@ -1,4 +1,4 @@
-"""The roles that are printed: all that the plugin asks for is in them, and nothing that a setting makes needless."""
+"""Role definitions: they allow every call of the plugin, and nothing that the settings make unnecessary."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def roles(**settings: Any) -> dict[str, Any]:
     return {name: json.loads(text) for name, text in backend.policies(chosen, CheckContext()).items()}
 
 
-# What Resource Manager is asked for
+# Calls of Resource Manager
 
 _VERBS = {"GET": "read", "HEAD": "read", "PUT": "write", "DELETE": "delete"}
 _RESOURCE = re.compile(
@@ -43,7 +43,7 @@ _RESOURCE = re.compile(
 
 
 def action_of(method: str, path: str) -> str:
-    """The action that a request is allowed by ("Understand Azure role definitions": provider, kind, verb)."""
+    """Return the action that allows a request ("Understand Azure role definitions": provider, kind, verb)."""
     if re.fullmatch(r"/subscriptions/[^/]+/providers/[^/]+", path):
         return "Microsoft.Resources/subscriptions/providers/read"
     if match := _RESOURCE.fullmatch(path):
@@ -61,8 +61,8 @@ def action_of(method: str, path: str) -> str:
     return f"Microsoft.Resources/subscriptions/{rest.split('/')[1]}/{_VERBS[method]}"
 
 
-def actions_asked_for(fake: ArmFake) -> set[str]:
-    return {action_of(method, path) for method, path in fake.wire.calls if not path.startswith("/stand-in/")}
+def called_actions(fake: ArmFake) -> set[str]:
+    return {action_of(method, path) for method, path in fake.wire.calls if not path.startswith("/fake/")}
 
 
 def lower(actions: Iterable[str]) -> set[str]:
@@ -76,7 +76,7 @@ def arm(tmp_path: Path) -> Iterator[ArmFake]:
 
 
 def live(fake: ArmFake, **settings: Any) -> None:
-    """All that is done with machines: look, start, read, end, and tidy up, orphaned parts included."""
+    """Make every call for VMs: list, launch, read, terminate and clean up, resources left by a VM included."""
     with opened(fake, **settings) as compute:
         compute.regions()
         compute.images()
@@ -96,11 +96,11 @@ def live(fake: ArmFake, **settings: Any) -> None:
 _PARTS = ("disks", "networkInterfaces", "publicIPAddresses")
 
 
-def test_the_controllers_role_allows_all_that_is_asked_of_resource_manager(arm: ArmFake) -> None:
+def test_controller_role_allows_every_resource_manager_call(arm: ArmFake) -> None:
     live(arm, public_address=True)
-    asked, allowed = actions_asked_for(arm), roles(public_address=True)["controller"]["Actions"]
-    assert lower(asked) <= lower(allowed)
-    assert lower(asked) >= {
+    called, allowed = called_actions(arm), roles(public_address=True)["controller"]["Actions"]
+    assert lower(called) <= lower(allowed)
+    assert lower(called) >= {
         "microsoft.compute/virtualmachines/write",
         "microsoft.compute/virtualmachines/retrievebootdiagnosticsdata/action",
         "microsoft.compute/disks/delete",
@@ -109,20 +109,20 @@ def test_the_controllers_role_allows_all_that_is_asked_of_resource_manager(arm: 
     }
 
 
-def test_it_does_in_a_group_that_was_there_before_as_well(arm: ArmFake) -> None:
-    arm.cloud.put_group("ours", {"location": "eastus"})
-    live(arm, resource_group="ours")
-    asked, allowed = actions_asked_for(arm), lower(roles(resource_group="ours")["controller"]["Actions"])
-    assert lower(asked) <= allowed
-    assert "microsoft.network/virtualnetworks/delete" in lower(asked)
+def test_controller_role_allows_every_call_in_existing_group(arm: ArmFake) -> None:
+    arm.cloud.put_group("jobs", {"location": "eastus"})
+    live(arm, resource_group="jobs")
+    called, allowed = called_actions(arm), lower(roles(resource_group="jobs")["controller"]["Actions"])
+    assert lower(called) <= allowed
+    assert "microsoft.network/virtualnetworks/delete" in lower(called)
 
 
-def test_every_action_that_is_allowed_is_asked_for_or_needed_by_what_is(arm: ArmFake) -> None:
+def test_controller_role_has_no_unused_action(arm: ArmFake) -> None:
     live(arm, public_address=True)
-    arm.cloud.put_group("ours", {"location": "eastus"})
-    live(arm, public_address=True, resource_group="ours")
-    idle = lower(roles(public_address=True)["controller"]["Actions"]) - lower(actions_asked_for(arm))
-    # What Azure checks along with a machine's creation, what only the doctor asks for, and reads beside the writes.
+    arm.cloud.put_group("jobs", {"location": "eastus"})
+    live(arm, public_address=True, resource_group="jobs")
+    idle = lower(roles(public_address=True)["controller"]["Actions"]) - lower(called_actions(arm))
+    # Checked by Azure at a VM's creation, used by the doctor only, or reads that belong to writes.
     assert idle == {
         "microsoft.authorization/permissions/read",
         "microsoft.compute/disks/read",
@@ -142,10 +142,10 @@ def test_every_action_that_is_allowed_is_asked_for_or_needed_by_what_is(arm: Arm
     } | {each for each in idle if each.startswith("microsoft.storage/")}
 
 
-def test_a_setting_that_makes_a_right_needless_takes_it_away() -> None:
+def test_controller_role_excludes_actions_that_settings_make_unnecessary() -> None:
     plain = set(roles()["controller"]["Actions"])
     assert not [each for each in plain if "ManagedIdentity" in each or each.endswith("publicIPAddresses/write")]
-    inside = set(roles(resource_group="ours", subnet=SUBNET, managed_identity="system")["controller"]["Actions"])
+    inside = set(roles(resource_group="jobs", subnet=SUBNET, managed_identity="system")["controller"]["Actions"])
     assert not [each for each in inside if "resourceGroups/write" in each or "resourceGroups/delete" in each]
     assert not [each for each in inside if "virtualNetworks/write" in each or "virtualNetworks/delete" in each]
     assert "Microsoft.Network/virtualNetworks/subnets/join/action" in inside
@@ -153,7 +153,7 @@ def test_a_setting_that_makes_a_right_needless_takes_it_away() -> None:
     assert "Microsoft.ManagedIdentity/userAssignedIdentities/assign/action" in named - plain
 
 
-# What storage is asked for
+# Calls of storage
 
 
 @pytest.fixture(scope="module")
@@ -166,7 +166,7 @@ _QUEUES = "Microsoft.Storage/storageAccounts/queueServices/queues"
 
 
 def queue_action(method: str, path: str) -> str:
-    """The action by which Azure allows a call of the Queue service ("Permissions for calling data operations")."""
+    """Return the action that allows a call of the Queue service ("Permissions for calling data operations")."""
     rest = path.split("/")[2:]
     match method, [part for part in rest if part]:
         case "GET", []:
@@ -183,29 +183,29 @@ def queue_action(method: str, path: str) -> str:
             return f"{_QUEUES}/messages/write"
         case "DELETE", [_, "messages", *_]:
             return f"{_QUEUES}/messages/delete"
-    raise AssertionError(f"{method} {path} is no call that is known")
+    raise AssertionError(f"{method} {path} is an unknown call")
 
 
 _CONTAINERS = "Microsoft.Storage/storageAccounts/blobServices/containers"
 
 
 def blob_action(method: str, path: str) -> str:
-    """Likewise of the Blob service."""
+    """Return the action that allows a call of the Blob service."""
     match method, [part for part in path.split("/")[2:] if part]:
         case "PUT", [_]:
             return f"{_CONTAINERS}/write"
         case "GET", _:
-            # Of a container: which blobs are in it, which is no right to the container itself.
+            # Listing the blobs of a container requires no permission for the container itself.
             return f"{_CONTAINERS}/blobs/read"
         case "PUT", [_, _, *_]:
             return f"{_CONTAINERS}/blobs/write"
         case "DELETE", [_, _, *_]:
             return f"{_CONTAINERS}/blobs/delete"
-    raise AssertionError(f"{method} {path} is no call that is known")
+    raise AssertionError(f"{method} {path} is an unknown call")
 
 
-class Watched:
-    """The services of an account, and the actions that were asked for."""
+class RecordedAccount:
+    """Proxies of an account's services that record the required actions."""
 
     def __init__(self, storage: Azurite) -> None:
         self.queues, self.blobs = StorageFaults(storage.queue_endpoint), StorageFaults(storage.blob_endpoint)
@@ -213,8 +213,8 @@ class Watched:
             storage.queue_endpoint, self.queues.endpoint
         ).replace(storage.blob_endpoint, self.blobs.endpoint)
 
-    def asked(self) -> set[str]:
-        """Since the last time."""
+    def called(self) -> set[str]:
+        """Return the actions since the last call."""
         found = {queue_action(*call) for call in self.queues.wire.calls}
         found |= {blob_action(*call) for call in self.blobs.wire.calls}
         self.queues.wire.calls.clear()
@@ -222,26 +222,26 @@ class Watched:
         return found
 
 
-def test_the_roles_allow_all_that_is_asked_of_storage(storage: Azurite) -> None:
-    watched = Watched(storage)
-    settings = AzureSettings(subscription_id=SUBSCRIPTION, connection_string=watched.connection_string)
+def test_roles_allow_every_storage_call(storage: Azurite) -> None:
+    account = RecordedAccount(storage)
+    settings = AzureSettings(subscription_id=SUBSCRIPTION, connection_string=account.connection_string)
     context = QueueContext(name="tasks", job_id="job", lease=timedelta(seconds=30))
     backend = Registry(only=["azure"]).queue("azure")
-    with watched.queues.wire.serving(), watched.blobs.wire.serving(), backend.open(settings, context) as owner:
+    with account.queues.wire.serving(), account.blobs.wire.serving(), backend.open(settings, context) as owner:
         owner.create()
-        by_owner = watched.asked()
+        by_owner = account.called()
         with backend.open(settings, context) as worker:
             worker.send([b"one", b"x" * 100_000])
             first, second = (worker.receive(1, wait=timedelta(seconds=5))[0] for _ in range(2))
             worker.extend([first.lease_id], lease=timedelta(seconds=60))
             worker.release([first.lease_id])
             worker.ack([second.lease_id])
-        by_worker = watched.asked()
+        by_worker = account.called()
         owner.send([b"x" * 100_000])
         owner.depth()
         owner.purge()
         owner.delete()
-        by_owner |= watched.asked()
+        by_owner |= account.called()
     found = roles()
     allowed = {name: {*role["Actions"], *role["DataActions"]} for name, role in found.items()}
     assert by_worker <= allowed["worker"]
@@ -250,13 +250,13 @@ def test_the_roles_allow_all_that_is_asked_of_storage(storage: Azurite) -> None:
     assert f"{_QUEUES}/delete" in by_owner - allowed["worker"]
 
 
-def test_blobs_are_in_the_roles_only_where_large_messages_are_taken() -> None:
+def test_roles_include_blobs_only_with_oversize_container() -> None:
     assert "blobs/read" in json.dumps(roles())
     for role in roles(oversize_container="").values():
         assert "blob" not in json.dumps(role)
 
 
-def test_a_role_for_service_bus_has_nothing_of_storage() -> None:
+def test_service_bus_roles_exclude_storage() -> None:
     found = roles(queue="servicebus")
     assert "Microsoft.Storage" not in json.dumps(found)
     sends = "Microsoft.ServiceBus/namespaces/messages/send/action"
@@ -264,10 +264,10 @@ def test_a_role_for_service_bus_has_nothing_of_storage() -> None:
     assert not [each for each in found["worker"]["Actions"] if "ServiceBus" in each]
 
 
-# The documents
+# Role definitions
 
 
-def test_a_role_is_what_the_azure_cli_takes_and_is_held_to_the_subscription() -> None:
+def test_roles_have_the_az_format_and_subscription_scope() -> None:
     for role in roles().values():
         assert set(role) == {
             "Name", "IsCustom", "Description", "Actions", "NotActions", "DataActions", "NotDataActions",
@@ -277,30 +277,30 @@ def test_a_role_is_what_the_azure_cli_takes_and_is_held_to_the_subscription() ->
         assert len({*role["Actions"]}) == len(role["Actions"])
 
 
-def test_a_worker_may_end_machines_and_do_nothing_else_to_them() -> None:
+def test_worker_role_can_only_delete_vms() -> None:
     actions = roles()["worker"]["Actions"]
     beyond = [each for each in actions if not each.startswith("Microsoft.Storage/")]
     assert beyond == ["Microsoft.Compute/virtualMachines/delete"]
     assert not [each for each in actions if "*" in each]
 
 
-# Permissions as Azure reads them
+# Evaluation of permissions
 
 
-def test_a_permission_holds_by_pattern_in_any_case_less_what_is_taken_out() -> None:
+def test_missing_evaluates_patterns_case_and_exclusions() -> None:
     wanted_ones = ("Microsoft.Compute/skus/read", "Microsoft.Compute/disks/delete")
     assert missing(wanted_ones, [{"actions": ["microsoft.compute/*"], "notActions": []}]) == ()
     assert missing(wanted_ones, [{"actions": ["*/read"]}]) == ("Microsoft.Compute/disks/delete",)
     taken = {"actions": ["*"], "notActions": ["Microsoft.Compute/disks/*"]}
     assert missing(wanted_ones, [taken]) == ("Microsoft.Compute/disks/delete",)
-    # What one role takes out another may give.
+    # An action excluded by one role may be allowed by another.
     assert missing(wanted_ones, [taken, {"actions": ["Microsoft.Compute/disks/delete"]}]) == ()
     assert missing(wanted_ones, []) == wanted_ones
-    # A dot is a dot.
+    # A dot in an action is literal.
     assert missing(("MicrosoftXCompute/skus/read",), [{"actions": ["Microsoft.Compute/skus/read"]}]) != ()
 
 
-def test_a_worker_needs_less_than_the_controller() -> None:
+def test_worker_permissions_are_a_subset_of_the_controllers() -> None:
     role = roles()["controller"]
     needed = worker_queue_allowed(AzureSettings())
     assert set(needed.actions) < set(role["Actions"])

@@ -1,4 +1,4 @@
-"""Storage Queue keeps the contract of a queue."""
+"""Queue contract of Storage Queue."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class TestStorageQueue(QueueContract):
         return QueueSubject(
             backend=Registry(only=["azure"]).queue("azure"),
             settings=AzureSettings(connection_string=azurite.connection_string, queue_poll_seconds=0.2),
-            # Long enough for any machine: nobody waits for its end, the clock is put forward.
+            # Long enough for a slow vm: tests advance the clock instead of waiting.
             lease=timedelta(seconds=60),
             advance=azurite.advance,
         )

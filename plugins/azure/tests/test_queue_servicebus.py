@@ -1,4 +1,4 @@
-"""Service Bus: the SDK's own messages and batches against a broker of ours, and once against a real namespace."""
+"""Service Bus: the SDK's messages and batches against a fake broker; one test needs a real namespace."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ from cloud_tasks.errors import InputError, ProviderError
 from cloud_tasks.plugin import Queue, QueueContext
 from cloud_tasks.registry import Registry
 from cloud_tasks.testing import QueueContract, QueueSubject
-from cloud_tasks_azure.queue.servicebus_failures import calling
-from cloud_tasks_azure.queue.servicebus_opening import open_service_bus, queue_on
+from cloud_tasks_azure.queue.servicebus_errors import translate_errors
+from cloud_tasks_azure.queue.servicebus_factory import open_service_bus, queue_with_clients
 from cloud_tasks_azure.settings import AzureSettings
 
 LEASE = timedelta(seconds=60)
@@ -33,7 +33,7 @@ LIVE = "CLOUD_TASKS_TEST_SERVICEBUS"
 @contextmanager
 def opened(broker: Broker, name: str = "job", lease: timedelta = LEASE) -> Iterator[Queue]:
     context = QueueContext(job_id="job", name=name, lease=lease)
-    queue = queue_on(BrokerClient(broker), BrokerAdministration(broker), SETTINGS, context)
+    queue = queue_with_clients(BrokerClient(broker), BrokerAdministration(broker), SETTINGS, context)
     try:
         yield queue
     finally:
@@ -71,7 +71,7 @@ class TestServiceBus(QueueContract):
             advance=broker.advance,
         )
 
-    @pytest.mark.xfail(reason="a lock lasts as long as its queue was made with: a renewal takes no other duration")
+    @pytest.mark.xfail(reason="the lock duration is a property of the queue: a renewal cannot change it")
     def test_extend_prolongs_a_lease(
         self, queue: Queue, consumers: Callable[[], Queue], subject: QueueSubject, one: Callable[[], Any]
     ) -> None:
@@ -79,7 +79,7 @@ class TestServiceBus(QueueContract):
 
 
 @pytest.mark.parametrize(
-    ("stands", "real"),
+    ("fake", "real"),
     [
         (BrokerClient, ServiceBusClient),
         (BrokerSender, ServiceBusSender),
@@ -87,45 +87,45 @@ class TestServiceBus(QueueContract):
         (BrokerAdministration, ServiceBusAdministrationClient),
     ],
 )
-def test_the_broker_takes_nothing_that_the_sdk_does_not_take(stands: type, real: type) -> None:
-    for name, method in inspect.getmembers(stands, inspect.isfunction):
+def test_broker_has_the_signatures_of_the_sdk(fake: type, real: type) -> None:
+    for name, method in inspect.getmembers(fake, inspect.isfunction):
         if name.startswith("_"):
             continue
         known = inspect.signature(getattr(real, name)).parameters
         assert {parameter for parameter in inspect.signature(method).parameters if parameter != "options"} <= set(known)
 
 
-def test_a_queue_is_made_with_options_that_the_sdk_knows(queue: Queue, broker: Broker) -> None:
-    (made,) = broker.queues.values()
-    assert set(made.made_with) <= set(inspect.signature(ServiceBusAdministrationClient.create_queue).parameters)
-    assert made.made_with["requires_session"] is False
-    assert made.made_with["lock_duration"] == LEASE
-    assert made.made_with["max_delivery_count"] == 1000
+def test_create_uses_options_of_the_sdk(queue: Queue, broker: Broker) -> None:
+    (created,) = broker.queues.values()
+    assert set(created.options) <= set(inspect.signature(ServiceBusAdministrationClient.create_queue).parameters)
+    assert created.options["requires_session"] is False
+    assert created.options["lock_duration"] == LEASE
+    assert created.options["max_delivery_count"] == 1000
 
 
 @pytest.mark.parametrize(("lease", "lock"), [(timedelta(seconds=1), 5), (timedelta(hours=1), 300)])
-def test_a_lock_lasts_as_long_as_the_service_allows(broker: Broker, lease: timedelta, lock: int) -> None:
+def test_create_limits_the_lock_duration(broker: Broker, lease: timedelta, lock: int) -> None:
     with opened(broker, lease=lease) as queue:
         queue.create()
-    (made,) = broker.queues.values()
-    assert made.made_with["lock_duration"] == timedelta(seconds=lock)
+    (created,) = broker.queues.values()
+    assert created.options["lock_duration"] == timedelta(seconds=lock)
 
 
-def test_batches_are_as_large_as_the_namespace_takes(queue: Queue, broker: Broker) -> None:
+def test_send_fills_batches_to_the_namespace_limit(queue: Queue, broker: Broker) -> None:
     broker.batch_bytes = 10_000
     assert list(queue.send([b"x" * 3000] * 7)) == []
     assert broker.batches == [3, 3, 1]
 
 
-def test_what_fits_into_no_batch_fails_alone_and_for_good(queue: Queue, broker: Broker) -> None:
+def test_send_reports_oversize_message_alone(queue: Queue, broker: Broker) -> None:
     broker.batch_bytes = 10_000
     failures = queue.send([b"small", b"x" * 10_000, b"small"])
     assert [(each.index, each.transient) for each in failures] == [(1, False)]
-    assert "10000 bytes" in failures[0].reason
+    assert "10,000 bytes" in failures[0].reason
     assert broker.batches == [1, 1]
 
 
-def test_a_message_released_with_a_delay_is_delivered_for_the_second_time(queue: Queue, broker: Broker) -> None:
+def test_release_with_delay_continues_the_delivery_count(queue: Queue, broker: Broker) -> None:
     queue.send([b"task"])
     (first,) = queue.receive(1, wait=timedelta(seconds=5))
     assert list(queue.release([first.lease_id], delay=timedelta(seconds=300))) == []
@@ -135,7 +135,7 @@ def test_a_message_released_with_a_delay_is_delivered_for_the_second_time(queue:
     assert (first.delivery_count, second.delivery_count, second.body) == (1, 2, b"task")
 
 
-def test_a_lease_that_is_over_is_not_released_with_a_delay(queue: Queue, broker: Broker) -> None:
+def test_release_with_delay_of_expired_lease_sends_no_copy(queue: Queue, broker: Broker) -> None:
     queue.send([b"task"])
     (first,) = queue.receive(1, wait=timedelta(seconds=5))
     broker.advance(LEASE * 2)
@@ -143,7 +143,7 @@ def test_a_lease_that_is_over_is_not_released_with_a_delay(queue: Queue, broker:
     assert [len(each.messages) for each in broker.queues.values()] == [1]
 
 
-def test_a_dead_letter_comes_back_with_its_deliveries_counted(queue: Queue, broker: Broker) -> None:
+def test_dead_letter_is_redelivered_with_its_delivery_count(queue: Queue, broker: Broker) -> None:
     queue.send([b"task"])
     (kept,) = (each for each in broker.queues.values())
     kept.messages[0].failed = 1000
@@ -168,33 +168,33 @@ class _Refusing:
         raise self._error
 
     def close(self) -> None:
-        """Nothing is open."""
+        """Do nothing: no connection is open."""
 
 
 @pytest.mark.parametrize(
     ("error", "transient"), [(ServiceBusConnectionError(), True), (ServiceBusAuthorizationError(), False)]
 )
-def test_a_send_that_fails_as_a_whole_raises_what_it_means(
+def test_send_raises_when_every_message_fails(
     broker: Broker, monkeypatch: pytest.MonkeyPatch, error: Exception, transient: bool
 ) -> None:
     client = BrokerClient(broker)
     sender = client.get_queue_sender("cloud-tasks-job")
     monkeypatch.setattr(client, "get_queue_sender", lambda queue_name: _Refusing(sender, error))
     context = QueueContext(job_id="job", name="job", lease=LEASE)
-    queue = queue_on(client, BrokerAdministration(broker), SETTINGS, context)
+    queue = queue_with_clients(client, BrokerAdministration(broker), SETTINGS, context)
     with pytest.raises(ProviderError) as raised:
         queue.send([b"one", b"two"])
     assert raised.value.transient is transient
     queue.close()
 
 
-def test_no_key_is_in_what_an_error_says() -> None:
-    with pytest.raises(ProviderError) as raised, calling("connecting"):
+def test_translated_message_contains_no_key() -> None:
+    with pytest.raises(ProviderError) as raised, translate_errors("connecting"):
         raise ValueError("Endpoint=sb://a;SharedAccessKey=abcdef== is not understood")
     assert "abcdef" not in str(raised.value)
 
 
-def test_a_broken_connection_string_is_refused_and_not_shown() -> None:
+def test_open_service_bus_rejects_invalid_connection_string_without_showing_it() -> None:
     settings = AzureSettings(queue="servicebus", servicebus_connection_string="abcdef")
     context = QueueContext(job_id="job", name="job", lease=LEASE)
     with pytest.raises(InputError) as raised, open_service_bus(settings, context):
@@ -202,7 +202,7 @@ def test_a_broken_connection_string_is_refused_and_not_shown() -> None:
     assert "abcdef" not in str(raised.value)
 
 
-def test_without_a_namespace_the_command_that_lists_them_is_told() -> None:
+def test_open_service_bus_without_namespace_names_the_command() -> None:
     context = QueueContext(job_id="job", name="job", lease=LEASE)
     with pytest.raises(ProviderError, match="az servicebus namespace list"), open_service_bus(SETTINGS, context):
         pass
@@ -210,7 +210,7 @@ def test_without_a_namespace_the_command_that_lists_them_is_told() -> None:
 
 @pytest.mark.network
 @pytest.mark.skipif(LIVE not in os.environ, reason=f"set {LIVE} to the connection string of a Service Bus namespace")
-def test_messages_go_through_a_real_namespace() -> None:
+def test_service_bus_queue_works_with_a_real_namespace() -> None:
     settings = AzureSettings(queue="servicebus", servicebus_connection_string=os.environ[LIVE])
     context = QueueContext(job_id="live", name=f"live-{uuid4().hex[:8]}", lease=timedelta(seconds=30))
     with open_service_bus(settings, context) as queue:

@@ -1,4 +1,4 @@
-"""Fixtures: a cloud for the whole run, and for each test a desk to work from."""
+"""Fixtures: the AWS fakes for the session, and a working folder for each test."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ def cloud_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[AwsCloud]
 
 @pytest.fixture
 def cloud(cloud_server: AwsCloud) -> Iterator[AwsCloud]:
-    """The cloud without faults and with everything in stock."""
+    """The AWS fakes without faults and with capacity for every type."""
     yield cloud_server
-    cloud_server.overlay.tell("faults")
-    cloud_server.overlay.tell("in-stock")
+    cloud_server.overlay.control("faults")
+    cloud_server.overlay.control("in-stock")
 
 
 @pytest.fixture(scope="session")
 def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Types and prices, asked for once."""
+    """Cache folder of types and prices, shared by all tests."""
     return tmp_path_factory.mktemp("cache")
 
 

@@ -1,4 +1,4 @@
-"""Whole jobs on AWS as the stand-ins play it: the command line, the SDK, the wire, and real workers."""
+"""End-to-end jobs against the AWS fakes: command line, SDK, HTTP and real workers."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ def counts(status: dict[str, Any]) -> dict[str, int]:
     return {name: count for name, count in status["counts"].items() if count}
 
 
-def assert_whole(desk: AwsDesk, cloud: AwsCloud, count: int) -> None:
-    """Every task counted once, nothing left running, no queue left."""
+def assert_complete(desk: AwsDesk, cloud: AwsCloud, count: int) -> None:
+    """Assert that every task is counted once, and no instance or queue exists."""
     assert desk.sums() == expected_sums(count)
     status = desk.status()
     assert (status["total"], counts(status), status["finished"]) == (count, {"completed": count}, True)
@@ -32,60 +32,60 @@ def assert_whole(desk: AwsDesk, cloud: AwsCloud, count: int) -> None:
     assert cloud.queues() == []
 
 
-_FREE = {"sts:GetCallerIdentity"}
-"""Allowed to everyone ("GetCallerIdentity", AWS Security Token Service API Reference); `doctor` asks it."""
+_ALWAYS_ALLOWED = {"sts:GetCallerIdentity"}
+"""Needs no permission ("GetCallerIdentity", AWS Security Token Service API Reference); called by `doctor`."""
 
 
 def assert_least_permissions(cloud: AwsCloud) -> None:
-    """Nothing was asked for that the policies which we print do not allow."""
+    """Assert that the printed policies allow every call that was made."""
     allowed = {
         name: {action for statement in json.loads(text)["Statement"] for action in statement["Action"]}
         for name, text in policies(AwsSettings()).items()
         if name != "worker trust"
     }
-    controller, worker = cloud.asked(by_controller=True), cloud.asked(by_controller=False)
+    controller, worker = cloud.called(by_controller=True), cloud.called(by_controller=False)
     assert {"ec2:CreateFleet", "sqs:SendMessageBatch", "ssm:GetParameter"} <= controller
     assert {"sqs:ReceiveMessage", "sqs:DeleteMessageBatch"} <= worker
-    assert {_permission(action) for action in controller} - _FREE <= allowed["controller"]
+    assert {_permission(action) for action in controller} - _ALWAYS_ALLOWED <= allowed["controller"]
     assert {_permission(action) for action in worker} <= allowed["worker"]
 
 
 def _permission(action: str) -> str:
-    """Batch calls need the permission of the single one ("Amazon SQS API permissions", developer guide)."""
+    """Return the permission of a call; batch calls need that of the single call ("Amazon SQS API permissions")."""
     return action.removesuffix("Batch")
 
 
 def assert_no_secret_anywhere(desk: AwsDesk, cloud: AwsCloud) -> None:
-    """No key of the controller is in a log, in the database, or with an instance."""
+    """Assert that no key of the controller is in a log, in the database, or on an instance."""
     ids = [each["instance_id"] for each in cloud.overlay.state()["instances"]]
-    kept = [file for file in desk.folder.rglob("*") if file.is_file()]
+    local = [file for file in desk.folder.rglob("*") if file.is_file()]
     sent = [file for each in ids for file in cloud.machines.glob(f"{each}/**/*") if file.is_file()]
-    assert any(file.suffix == ".db" for file in kept)
+    assert any(file.suffix == ".db" for file in local)
     assert sent
-    for file in kept + sent:
+    for file in local + sent:
         content = file.read_bytes()
         assert SECRET.encode() not in content, file
         assert CONTROLLER_KEY.encode() not in content, file
 
 
-def test_a_job_completes_every_task_once_and_leaves_nothing(desk: AwsDesk, cloud: AwsCloud) -> None:
+def test_aws_job_completes_every_task_once_and_leaves_no_resources(desk: AwsDesk, cloud: AwsCloud) -> None:
     desk.configure()
     desk.tasks(300)
     assert desk.run_job("--task-file", "tasks.json") == 0, desk.log()
-    assert_whole(desk, cloud, 300)
+    assert_complete(desk, cloud, 300)
     log = desk.log()
     assert "Selected instance type: t3.medium (gp3)" in log
     assert "at $0.042696/hour" in log, "0.0416 for the instance, and 10 GB of gp3 at 0.08 for 730 hours"
     assert desk.status()["attempts"] == 300
-    assert "CreateFleet" in cloud.overlay.state()["actions"], "there are several zones to choose from"
+    assert "CreateFleet" in cloud.overlay.state()["actions"], "several zones are available"
     assert_least_permissions(cloud)
     assert_no_secret_anywhere(desk, cloud)
 
 
-def test_a_spot_job_survives_an_interruption_and_the_death_of_its_controller(desk: AwsDesk, cloud: AwsCloud) -> None:
+def test_aws_spot_job_survives_interruption_and_controller_kill(desk: AwsDesk, cloud: AwsCloud) -> None:
     desk.configure(environment="export ADDITION_TASK_DELAY=0.1", use_spot=True, max_losses=50)
     desk.tasks(120)
-    cloud.overlay.tell("stock-out", zone="us-east-1a", purchase="spot")
+    cloud.overlay.control("stock-out", zone="us-east-1a", purchase="spot")
     controller = desk.start(*desk.run_arguments("--task-file", "tasks.json"))
     eventually(lambda: controller.poll() is not None or desk.result_count() >= 10, patience=timedelta(seconds=90))
     assert controller.poll() is None, desk.log()
@@ -93,16 +93,16 @@ def test_a_spot_job_survives_an_interruption_and_the_death_of_its_controller(des
     controller.send_signal(signal.SIGKILL)
     controller.wait()
     for each in first:
-        cloud.overlay.tell("interrupt", instance_id=each["instance_id"], notice=2.0)
+        cloud.overlay.control("interrupt", instance_id=each["instance_id"], notice=2.0)
     assert desk.run_job("--continue") == 0, desk.log()
-    assert_whole(desk, cloud, 120)
+    assert_complete(desk, cloud, 120)
     assert {each["spot"] for each in first} == {True}
     assert "us-east-1a" not in {each["zone"] for each in first}
     assert "in us-east-1a was refused: " in desk.log()
     assert f"Spot terminations: {len(first)} hosts" in (desk.folder / "out.log").read_text()
 
 
-def test_the_queue_of_aws_serves_machines_of_this_computer(desk: AwsDesk, cloud: AwsCloud) -> None:
+def test_aws_queue_serves_local_instances(desk: AwsDesk, cloud: AwsCloud) -> None:
     desk.configure(
         sections={"compute": "local", "pricing": "local", "local": {"state_dir": str(desk.folder / "state")}},
         instance_types=[],
@@ -112,14 +112,14 @@ def test_the_queue_of_aws_serves_machines_of_this_computer(desk: AwsDesk, cloud:
     )
     desk.tasks(100)
     assert desk.run_job("--task-file", "tasks.json") == 0, desk.log()
-    assert_whole(desk, cloud, 100)
+    assert_complete(desk, cloud, 100)
 
 
-def test_machines_of_aws_are_served_by_the_queue_of_another_cloud(desk: AwsDesk, cloud: AwsCloud) -> None:
+def test_aws_instances_use_the_queue_of_another_cloud(desk: AwsDesk, cloud: AwsCloud) -> None:
     with pubsub_emulator() as address:
         desk.environment["PUBSUB_EMULATOR_HOST"] = address
-        desk.configure(sections={"queue": "gcp", "gcp": {"project_id": "stand-in"}})
+        desk.configure(sections={"queue": "gcp", "gcp": {"project_id": "emulator"}})
         desk.tasks(100)
         assert desk.run_job("--task-file", "tasks.json") == 0, desk.log()
-        assert_whole(desk, cloud, 100)
-        assert leftovers(address, "stand-in") == []
+        assert_complete(desk, cloud, 100)
+        assert leftovers(address, "emulator") == []

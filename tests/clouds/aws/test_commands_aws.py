@@ -1,4 +1,4 @@
-"""Every command that looks, asks or tidies up, on AWS as the stand-ins play it."""
+"""Commands that list, query or clean up, against the AWS fakes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The overlay in front of moto: what it supplies that moto does not. The plugin's own tests lean on the rest."""
+"""The overlay over moto: behaviour that moto lacks. The plugin's own tests cover the rest."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from cloud_tasks.testing import eventually
 
 KEYS: dict[str, Any] = {"aws_access_key_id": "AKIDEXAMPLE", "aws_secret_access_key": "secret"}
 IMAGE = "ami-04681a1dbd79675a5"
-ASKING = """#!/usr/bin/env python3
+POLLING = """#!/usr/bin/env python3
 import os, time, urllib.error, urllib.request
 base = os.environ["AWS_EC2_METADATA_SERVICE_ENDPOINT"] + "/latest/"
 def ask(method, path, name, value):
@@ -37,7 +37,7 @@ while True:
 
 @pytest.fixture(scope="module")
 def slow(tmp_path_factory: pytest.TempPathFactory) -> Iterator[OverlayProcess]:
-    """An overlay whose instances take a moment to boot."""
+    """An overlay whose instances boot slowly."""
     with overlay_process(tmp_path_factory.mktemp("ec2"), ["--boot", "0.5"]) as overlay:
         yield overlay
 
@@ -52,7 +52,7 @@ def ec2(slow: OverlayProcess) -> Iterator[Any]:
         **KEYS,
     )
     yield client
-    slow.tell("faults")
+    slow.control("faults")
     client.close()
 
 
@@ -67,7 +67,7 @@ def state(ec2: Any, instance_id: str) -> str:
 
 
 def processes_of(overlay: OverlayProcess, instance_id: str) -> list[int]:
-    """The processes of this machine that belong to an instance."""
+    """Return the local processes that belong to an instance."""
     found = []
     for entry in Path("/proc").glob("[0-9]*"):
         try:
@@ -79,7 +79,7 @@ def processes_of(overlay: OverlayProcess, instance_id: str) -> list[int]:
     return found
 
 
-def test_an_instance_boots_runs_its_user_data_and_leaves_nothing(ec2: Any, slow: OverlayProcess) -> None:
+def test_overlay_instance_boots_runs_user_data_and_ends_its_processes(ec2: Any, slow: OverlayProcess) -> None:
     found = run(ec2, UserData="#!/bin/bash\necho here\nsetsid sleep 600 &\nwait\n")
     assert state(ec2, found) == "pending"
     eventually(lambda: state(ec2, found) == "running")
@@ -91,43 +91,43 @@ def test_an_instance_boots_runs_its_user_data_and_leaves_nothing(ec2: Any, slow:
     assert processes_of(slow, found) == []
 
 
-def test_power_off_stops_what_was_not_told_to_terminate(ec2: Any) -> None:
+def test_overlay_power_off_stops_instance_without_terminate_behavior(ec2: Any) -> None:
     found = run(ec2, UserData="#!/bin/bash\nshutdown -h now\nsleep 600\n")
     eventually(lambda: state(ec2, found) == "stopped")
 
 
-def test_an_interruption_is_announced_before_it_comes(ec2: Any, slow: OverlayProcess) -> None:
-    found = run(ec2, UserData=ASKING, InstanceMarketOptions={"MarketType": "spot"})
+def test_overlay_interruption_is_preceded_by_a_notice(ec2: Any, slow: OverlayProcess) -> None:
+    found = run(ec2, UserData=POLLING, InstanceMarketOptions={"MarketType": "spot"})
     eventually(lambda: state(ec2, found) == "running")
-    slow.tell("interrupt", instance_id=found, notice=2.0)
+    slow.control("interrupt", instance_id=found, notice=2.0)
     eventually(lambda: '"action": "terminate"' in ec2.get_console_output(InstanceId=found).get("Output", ""))
     eventually(lambda: state(ec2, found) == "terminated")
 
 
-def test_a_token_starts_one_instance_and_no_other_arguments(ec2: Any) -> None:
+def test_overlay_client_token_starts_one_instance_and_rejects_other_arguments(ec2: Any) -> None:
     token = uuid4().hex
     assert run(ec2, ClientToken=token) == run(ec2, ClientToken=token)
     with pytest.raises(ClientError, match="IdempotentParameterMismatch"):
         run(ec2, ClientToken=token, InstanceType="t3.large")
 
 
-def test_an_answer_that_was_cut_had_its_effect(ec2: Any, slow: OverlayProcess) -> None:
+def test_overlay_cut_response_has_its_effect(ec2: Any, slow: OverlayProcess) -> None:
     token = uuid4().hex
-    slow.tell("faults", cut=1.0)
+    slow.control("faults", cut=1.0)
     with pytest.raises(HTTPClientError):
         run(ec2, ClientToken=token)
-    slow.tell("faults")
-    made = ec2.describe_instances(Filters=[{"Name": "client-token", "Values": [token]}])["Reservations"]
-    assert [each["InstanceId"] for each in made[0]["Instances"]] == [run(ec2, ClientToken=token)]
+    slow.control("faults")
+    reservations = ec2.describe_instances(Filters=[{"Name": "client-token", "Values": [token]}])["Reservations"]
+    assert [each["InstanceId"] for each in reservations[0]["Instances"]] == [run(ec2, ClientToken=token)]
 
 
-def test_a_listing_comes_in_pages(ec2: Any) -> None:
+def test_overlay_listing_is_paged(ec2: Any) -> None:
     token = uuid4().hex[:8]
     tags = [{"ResourceType": "instance", "Tags": [{"Key": "of", "Value": token}]}]
     ids = sorted(run(ec2, TagSpecifications=tags) for _ in range(3))
-    asked = {"Filters": [{"Name": "tag:of", "Values": [token]}], "MaxResults": 2}
-    first = ec2.describe_instances(**asked)
-    second = ec2.describe_instances(**asked, NextToken=first["NextToken"])
+    arguments = {"Filters": [{"Name": "tag:of", "Values": [token]}], "MaxResults": 2}
+    first = ec2.describe_instances(**arguments)
+    second = ec2.describe_instances(**arguments, NextToken=first["NextToken"])
     assert "NextToken" not in second
     found = [i["InstanceId"] for page in (first, second) for r in page["Reservations"] for i in r["Instances"]]
     assert sorted(found) == ids
@@ -135,9 +135,9 @@ def test_a_listing_comes_in_pages(ec2: Any) -> None:
         ec2.describe_instances(NextToken="made-up")
 
 
-def test_spot_prices_are_of_now_and_of_each_zone(ec2: Any) -> None:
-    asked = {"InstanceTypes": ["c5.large"], "ProductDescriptions": ["Linux/UNIX"], "StartTime": datetime.now(UTC)}
-    found = ec2.describe_spot_price_history(**asked)["SpotPriceHistory"]
+def test_overlay_spot_prices_are_current_per_zone(ec2: Any) -> None:
+    arguments = {"InstanceTypes": ["c5.large"], "ProductDescriptions": ["Linux/UNIX"], "StartTime": datetime.now(UTC)}
+    found = ec2.describe_spot_price_history(**arguments)["SpotPriceHistory"]
     prices = {each["AvailabilityZone"]: float(each["SpotPrice"]) for each in found}
     assert prices["us-east-1a"] < prices["us-east-1b"] < prices["us-east-1c"]
     assert all((datetime.now(UTC) - each["Timestamp"]).total_seconds() < 3600 for each in found)
@@ -153,12 +153,12 @@ def test_spot_prices_are_of_now_and_of_each_zone(ec2: Any) -> None:
         ({"DryRun": True}, "DryRunOperation"),
     ],
 )
-def test_what_ec2_refuses_is_refused(ec2: Any, changes: dict[str, Any], code: str) -> None:
+def test_overlay_refuses_invalid_launches(ec2: Any, changes: dict[str, Any], code: str) -> None:
     with pytest.raises(ClientError, match=code):
         run(ec2, **changes)
 
 
-def test_the_end_of_the_overlay_is_the_end_of_its_machines(tmp_path: Path) -> None:
+def test_overlay_close_ends_its_instances(tmp_path: Path) -> None:
     with overlay_process(tmp_path) as overlay:
         client = boto3.client("ec2", endpoint_url=overlay.url, region_name="us-east-1", **KEYS)
         found = run(client, UserData="#!/bin/bash\ntrap '' TERM\nsleep 600 &\nwait\nsleep 600\n")

@@ -1,4 +1,4 @@
-"""Fixtures: a storage account for the whole run."""
+"""Fixtures: a storage account for the session."""
 
 from __future__ import annotations
 
@@ -10,6 +10,6 @@ from azurite import Azurite, azurite_server
 
 @pytest.fixture(scope="session")
 def azurite() -> Iterator[Azurite]:
-    """Azure Storage as azurite plays it; its queues are shared by the tests of a run, its clock too."""
+    """The Azure Storage emulator azurite; tests of a session share its queues and its clock."""
     with azurite_server() as server:
         yield server

@@ -1,4 +1,4 @@
-"""The stand-in of Resource Manager keeps its word: what tests of the plugin rely on."""
+"""The Resource Manager fake: behaviour that tests of the plugin rely on."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any
 
 import attrs
 import pytest
-from arm_desk import machine_body_of, offer, opened, remaining, settings_for, wanted
+from arm_desk import offer, opened, remaining, settings_for, unmanaged_vm_body, wanted
 from arm_fake import ArmFake
 from arm_process import ArmProcess
 from arm_records import ArmError, StockOut
@@ -29,8 +29,8 @@ def fake(tmp_path: Path) -> Iterator[ArmFake]:
 
 
 @pytest.fixture
-def machine(fake: ArmFake) -> str:
-    """The id that a machine would have, in a group with a network."""
+def vm(fake: ArmFake) -> str:
+    """The id of a VM to create, in a group with a network."""
     group = f"/subscriptions/{fake.cloud.subscription}/resourceGroups/g"
     fake.cloud.put_group("g", {"location": "eastus"})
     network = f"{group}/providers/Microsoft.Network/virtualNetworks/net"
@@ -38,64 +38,64 @@ def machine(fake: ArmFake) -> str:
     return f"{group}/providers/Microsoft.Compute/virtualMachines/m"
 
 
-def body_for(machine: str) -> dict[str, Any]:
-    group = machine.partition("/providers/")[0]
-    return machine_body_of(f"{group}/providers/Microsoft.Network/virtualNetworks/net/subnets/s")
+def body_for(vm: str) -> dict[str, Any]:
+    group = vm.partition("/providers/")[0]
+    return unmanaged_vm_body(f"{group}/providers/Microsoft.Network/virtualNetworks/net/subnets/s")
 
 
-def test_a_creation_that_must_be_new_changes_nothing_where_the_name_is_taken(fake: ArmFake, machine: str) -> None:
-    made, _ = fake.cloud.create(machine, body_for(machine), must_be_new=True)
+def test_arm_create_with_taken_name_changes_nothing(fake: ArmFake, vm: str) -> None:
+    created, _ = fake.cloud.create(vm, body_for(vm), must_be_new=True)
     with pytest.raises(ArmError) as refused:
-        fake.cloud.create(machine, body_for(machine), must_be_new=True)
+        fake.cloud.create(vm, body_for(vm), must_be_new=True)
     assert refused.value.status == 412
-    assert list(fake.cloud.machines.values()) == [made]
+    assert list(fake.cloud.machines.values()) == [created]
     assert len(fake.cloud.creations) == 1
 
 
-def test_parts_stay_where_nobody_said_that_they_go(fake: ArmFake, machine: str) -> None:
-    fake.cloud.create(machine, body_for(machine), must_be_new=True)
+def test_arm_delete_keeps_resources_without_delete_option(fake: ArmFake, vm: str) -> None:
+    fake.cloud.create(vm, body_for(vm), must_be_new=True)
     eventually(lambda: fake.state()["instances"][0]["status"] == "running")
-    fake.cloud.delete_machine(machine, forced=True)
+    fake.cloud.delete_machine(vm, forced=True)
     eventually(lambda: remaining(fake)[0] == [])
     assert remaining(fake)[1] == ["disks/theirs", "networkInterfaces/theirs", "virtualNetworks/net"]
 
 
-def test_a_machine_that_is_gone_runs_nothing(fake: ArmFake) -> None:
+def test_arm_deleted_vm_has_no_processes(fake: ArmFake) -> None:
     with opened(fake) as compute:
-        made = compute.launch(wanted(startup_script="#!/bin/bash\nsetsid sleep 600 &\nsleep 600\n"))
+        launched = compute.launch(wanted(startup_script="#!/bin/bash\nsetsid sleep 600 &\nsleep 600\n"))
         guest = next(iter(fake.cloud.machines.values())).guest
         assert guest is not None
         eventually(lambda: len(guest.processes()) >= 2)
-        compute.terminate([made.instance_id])
+        compute.terminate([launched.instance_id])
         assert guest.processes() == set()
 
 
-def test_a_launch_without_a_machine_leaves_a_failed_one_until_it_is_deleted(fake: ArmFake, machine: str) -> None:
+def test_arm_failed_creation_leaves_a_failed_vm(fake: ArmFake, vm: str) -> None:
     fake.cloud.stock_outs = [StockOut()]
-    made, operation = fake.cloud.create(machine, body_for(machine), must_be_new=True)
+    created, operation = fake.cloud.create(vm, body_for(vm), must_be_new=True)
     eventually(lambda: operation.problem)
-    assert made.state == "Failed"
-    fake.cloud.delete_machine(machine, forced=True)
+    assert created.state == "Failed"
+    fake.cloud.delete_machine(vm, forced=True)
     eventually(lambda: remaining(fake)[0] == [])
 
 
-def test_what_is_in_use_is_not_deleted(fake: ArmFake, machine: str) -> None:
-    fake.cloud.create(machine, body_for(machine), must_be_new=True)
-    group = machine.partition("/providers/")[0]
+def test_arm_resource_in_use_cannot_be_deleted(fake: ArmFake, vm: str) -> None:
+    fake.cloud.create(vm, body_for(vm), must_be_new=True)
+    group = vm.partition("/providers/")[0]
     for part in ("Microsoft.Compute/disks/theirs", "Microsoft.Network/virtualNetworks/net"):
         with pytest.raises(ArmError):
             fake.cloud.delete(f"{group}/providers/{part}")
 
 
-def test_a_group_that_is_being_deleted_takes_nothing_more(fake: ArmFake, machine: str) -> None:
+def test_arm_group_being_deleted_rejects_creations(fake: ArmFake, vm: str) -> None:
     fake.cloud.times = attrs.evolve(fake.cloud.times, group=60)
     fake.cloud.delete_group("g")
     with pytest.raises(ArmError) as refused:
-        fake.cloud.create(machine, body_for(machine), must_be_new=True)
+        fake.cloud.create(vm, body_for(vm), must_be_new=True)
     assert refused.value.code == "ResourceGroupBeingDeleted"
 
 
-def test_an_approved_eviction_is_not_waited_out(fake: ArmFake) -> None:
+def test_arm_approved_eviction_ends_the_notice(fake: ArmFake) -> None:
     fake.cloud.times = attrs.evolve(fake.cloud.times, preemption=600)
     script = """#!/bin/bash
 exec python3 - <<EOF
@@ -117,7 +117,7 @@ EOF
     assert fake.state()["approved"] == [name]
 
 
-def test_a_wrong_subscription_and_a_call_without_a_version_are_refused(fake: ArmFake) -> None:
+def test_arm_rejects_wrong_subscription_and_missing_api_version(fake: ArmFake) -> None:
     good = f"{fake.url}/subscriptions/{fake.cloud.subscription}/resources"
     for address in (f"{fake.url}/subscriptions/other/resources?api-version=1", good):
         with pytest.raises(urllib.error.HTTPError):
@@ -126,16 +126,16 @@ def test_a_wrong_subscription_and_a_call_without_a_version_are_refused(fake: Arm
         assert json.load(answer) == {"value": []}
 
 
-def test_as_a_process_of_its_own_it_does_what_it_is_told_and_ends(tmp_path: Path) -> None:
+def test_arm_process_is_controllable_and_ends(tmp_path: Path) -> None:
     with ArmProcess(tmp_path / "arm") as process:
         chosen: AzureSettings = settings_for(process)
         backend = Registry(only=["azure"]).compute("azure")
         with backend.open(chosen, ComputeContext(job_id="job", region="eastus")) as compute:
             process.stock_out({"size": "Standard_D2as_v5"})
-            made = compute.launch(wanted(offer(spot=True)))
+            launched = compute.launch(wanted(offer(spot=True)))
             process.times(preemption=0.1)
-            assert process.evict(oldest=1) == [made.instance_id]
+            assert process.evict(oldest=1) == [launched.instance_id]
             eventually(lambda: list(compute.instances("job")) == [])
             process.fault(share=1.0, status=503)
-            assert process.state()["evicted"] == [made.instance_id]
+            assert process.state()["evicted"] == [launched.instance_id]
             process.fault()

@@ -1,4 +1,4 @@
-"""Azure Virtual Machines keep the compute contract, over the real SDKs and the stand-in."""
+"""Compute contract of Azure Virtual Machines, with the real SDKs against the fake."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 
 import attrs
 import pytest
-from arm_desk import machine_body_of, offer, settings_for
+from arm_desk import offer, settings_for, unmanaged_vm_body
 from arm_fake import ArmFake
 from arm_records import StockOut
 
@@ -18,7 +18,7 @@ from cloud_tasks.registry import Registry
 from cloud_tasks.testing import ComputeContract, ComputeSubject, Refusal
 
 
-def elsewhere(request: LaunchRequest, zone: str) -> LaunchRequest:
+def in_zone(request: LaunchRequest, zone: str) -> LaunchRequest:
     return attrs.evolve(request, offer=attrs.evolve(request.offer, zone=zone))
 
 
@@ -40,9 +40,9 @@ class TestVirtualMachines(ComputeContract):
                 cloud.put_group("others", {"location": "eastus"})
                 network = f"{group}/providers/Microsoft.Network/virtualNetworks/net"
                 cloud.put(network, "Microsoft.Network/virtualNetworks", {"properties": {"subnets": [{"name": "s"}]}})
-                machine = f"{group}/providers/Microsoft.Compute/virtualMachines/somebody-elses"
-                cloud.create(machine, machine_body_of(f"{network}/subnets/s"), must_be_new=False)
-                return "somebody-elses"
+                vm = f"{group}/providers/Microsoft.Compute/virtualMachines/unmanaged-vm"
+                cloud.create(vm, unmanaged_vm_body(f"{network}/subnets/s"), must_be_new=False)
+                return "unmanaged-vm"
 
             yield ComputeSubject(
                 backend=Registry(only=["azure"]).compute("azure"),
@@ -51,8 +51,8 @@ class TestVirtualMachines(ComputeContract):
                 region="eastus",
                 foreign=foreign,
                 refusals=(
-                    Refusal(request=lambda r: elsewhere(r, "eastus-7"), scope=RefusalScope.ZONE),
-                    Refusal(request=lambda r: elsewhere(r, "moon"), scope=RefusalScope.REGION),
+                    Refusal(request=lambda r: in_zone(r, "eastus-7"), scope=RefusalScope.ZONE),
+                    Refusal(request=lambda r: in_zone(r, "moon"), scope=RefusalScope.REGION),
                     Refusal(request=lambda r: of_type(r, "Standard_D9s_v5"), scope=RefusalScope.INSTANCE_TYPE),
                     Refusal(request=lambda r: of_type(r, "Standard_F4s_v2"), scope=RefusalScope.OFFER),
                     Refusal(request=lambda r: of_type(r, "Standard_F8s_v2"), scope=RefusalScope.OFFER),

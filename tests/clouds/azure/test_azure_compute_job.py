@@ -1,4 +1,4 @@
-"""Whole jobs whose machines are Azure's and whose queue is not: the real command line, the real SDKs, real workers."""
+"""End-to-end jobs on Azure instances with a local queue: command line, real SDKs, real workers."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ from cloud_tasks.testing import eventually
 
 EXAMPLE = Path(__file__).parents[3] / "examples" / "parallel_addition"
 PROGRAM = Path(sys.executable).with_name("cloud-tasks")
-PATIENCE = timedelta(seconds=30)
+TIMEOUT = timedelta(seconds=30)
 
 
 class Desk:
-    """A folder with the example's program in it, and a configuration that names the stand-ins."""
+    """A working folder with the example's program and a configuration of the fakes."""
 
     def __init__(self, folder: Path, arm: ArmProcess, prices: RetailFake) -> None:
         self.folder = folder
@@ -34,7 +34,7 @@ class Desk:
         shutil.copy(EXAMPLE / "worker_addition.py", folder)
 
     def start(self, count: int, *, environment: str = "", **run: Any) -> subprocess.Popen[str]:
-        """Start a job of so many tasks; ``run`` adds keys of that section."""
+        """Start a job with ``count`` tasks; ``run`` adds keys of that section."""
         tasks = [{"id": f"task-{n:03d}", "data": {"num1": n, "num2": 1}} for n in range(1, count + 1)]
         (self.folder / "tasks.json").write_text(json.dumps(tasks))
         script = f'export ADDITION_OUTPUT_DIR="{self.folder / "results"}"\n{environment}\n'
@@ -74,12 +74,12 @@ class Desk:
         )
 
     def left(self) -> list[Any]:
-        """Everything that is still in the cloud."""
+        """Return everything that still exists in the cloud."""
         state = self.arm.state()
         return [*state["instances"], *state["resources"], *state["groups"]]
 
-    def ended_well(self, job: subprocess.Popen[str], count: int) -> None:
-        """Wait for the job; all is done, and nothing is left in the cloud."""
+    def assert_completed(self, job: subprocess.Popen[str], count: int) -> None:
+        """Wait for the job and assert that all tasks completed and no resources are left."""
         try:
             _, errors = job.communicate(timeout=200)
         finally:
@@ -87,7 +87,7 @@ class Desk:
         assert job.returncode == 0, errors
         sums = {file.stem: int(file.read_text()) for file in (self.folder / "results").glob("*.txt")}
         assert sums == {f"task-{n:03d}": n + 1 for n in range(1, count + 1)}
-        eventually(lambda: self.left() == [], patience=PATIENCE)
+        eventually(lambda: self.left() == [], patience=TIMEOUT)
 
 
 @pytest.fixture
@@ -96,18 +96,18 @@ def desk(tmp_path: Path) -> Iterator[Desk]:
         yield Desk(tmp_path, arm, prices)
 
 
-def test_machines_of_azure_work_off_a_queue_that_is_not_its_own_and_leave_nothing(desk: Desk) -> None:
-    desk.ended_well(desk.start(80), 80)
+def test_azure_compute_job_with_local_queue_leaves_no_resources(desk: Desk) -> None:
+    desk.assert_completed(desk.start(80), 80)
     assert {each["spot"] for each in desk.arm.state()["creations"]} == {False}
 
 
-def test_an_evicted_worker_releases_its_tasks_and_approves_and_another_finishes_them(desk: Desk) -> None:
-    # Much longer than the test: only an approval ends it sooner.
+def test_evicted_worker_releases_tasks_and_approves_the_eviction(desk: Desk) -> None:
+    # Far longer than the test: only an approval ends the notice.
     desk.arm.times(preemption=600)
     slow = "export ADDITION_TASK_DELAY=1"
     job = desk.start(120, environment=slow, use_spot=True, min_total_cpus=8, max_instances=2)
-    eventually(lambda: len(list((desk.folder / "results").glob("*.txt"))) >= 4, patience=PATIENCE)
+    eventually(lambda: len(list((desk.folder / "results").glob("*.txt"))) >= 4, patience=TIMEOUT)
     (evicted,) = desk.arm.evict(oldest=1)
-    eventually(lambda: evicted in desk.arm.state()["approved"], patience=PATIENCE)
-    desk.ended_well(job, 120)
+    eventually(lambda: evicted in desk.arm.state()["approved"], patience=TIMEOUT)
+    desk.assert_completed(job, 120)
     assert len(desk.arm.state()["creations"]) >= 2

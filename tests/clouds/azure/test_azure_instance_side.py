@@ -1,4 +1,4 @@
-"""What a worker asks its machine, over the real wire of a metadata service."""
+"""The instance side, over HTTP against a metadata service."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ COMPUTE = {"name": "ct-job-1", "location": "eastus", "zone": "2", "vmSize": "Sta
 
 
 class Service:
-    """A metadata service and the side that asks it."""
+    """A metadata service and its client."""
 
     def __init__(self, **compute: str) -> None:
         self.power_offs = 0
@@ -40,12 +40,12 @@ def service() -> Iterator[Service]:
     service.server.close()
 
 
-def test_a_machine_is_who_the_listing_says(service: Service) -> None:
-    told = service.side.identity()
-    assert (told.instance_id, told.zone, told.instance_type) == ("ct-job-1", "eastus-2", "Standard_D2s_v5")
+def test_identity_matches_the_listing(service: Service) -> None:
+    identity = service.side.identity()
+    assert (identity.instance_id, identity.zone, identity.instance_type) == ("ct-job-1", "eastus-2", "Standard_D2s_v5")
 
 
-def test_a_machine_outside_of_zones_is_in_its_location() -> None:
+def test_identity_zone_without_zones_is_the_location() -> None:
     service = Service(zone="")
     try:
         assert service.side.identity().zone == "eastus"
@@ -53,7 +53,7 @@ def test_a_machine_outside_of_zones_is_in_its_location() -> None:
         service.server.close()
 
 
-def test_an_identity_that_could_not_be_had_is_asked_for_again(service: Service) -> None:
+def test_identity_is_requested_again_after_an_error(service: Service) -> None:
     service.server.broken = 1
     with pytest.raises(ProviderError, match="answered 500") as caught:
         service.side.identity()
@@ -61,7 +61,7 @@ def test_an_identity_that_could_not_be_had_is_asked_for_again(service: Service) 
     assert service.side.identity().instance_id == "ct-job-1"
 
 
-def test_nobody_at_the_address_is_a_passing_error() -> None:
+def test_identity_of_unreachable_service_is_transient() -> None:
     side = AzureInstanceSide(AzureSettings(metadata_url="http://127.0.0.1:1"))
     with pytest.raises(ProviderError) as caught:
         side.identity()
@@ -70,7 +70,7 @@ def test_nobody_at_the_address_is_a_passing_error() -> None:
     side.close()
 
 
-def test_an_eviction_is_noticed_with_its_time_and_stays(service: Service) -> None:
+def test_termination_notice_has_the_eviction_time_and_is_kept(service: Service) -> None:
     assert service.side.termination_notice() is None
     service.server.announce(seconds=30)
     eventually(service.side.termination_notice)
@@ -84,14 +84,14 @@ def test_an_eviction_is_noticed_with_its_time_and_stays(service: Service) -> Non
 
 
 @pytest.mark.parametrize("kind", ["Terminate", "Redeploy", "Reboot"])
-def test_whatever_ends_what_runs_is_a_notice(service: Service, kind: str) -> None:
+def test_termination_notice_covers_every_terminating_event(service: Service, kind: str) -> None:
     service.server.announce(kind)
     eventually(service.side.termination_notice)
 
 
-def test_a_freeze_another_machines_event_and_a_failed_answer_are_none(service: Service) -> None:
+def test_termination_notice_ignores_freeze_other_vms_and_errors(service: Service) -> None:
     service.server.announce("Freeze")
-    service.server._events.append({"EventId": "1", "EventType": "Preempt", "Resources": ["somebody-else"]})
+    service.server._events.append({"EventId": "1", "EventType": "Preempt", "Resources": ["another-vm"]})
     service.server.broken = 3
     assert service.side.termination_notice() is None
     eventually(lambda: service.server.broken == 0)
@@ -102,7 +102,7 @@ def test_a_freeze_another_machines_event_and_a_failed_answer_are_none(service: S
     assert service.server.approved == [event]
 
 
-def test_an_event_is_approved_once_at_the_end_and_not_before(service: Service) -> None:
+def test_close_approves_the_event_once(service: Service) -> None:
     event = service.server.announce()
     eventually(service.side.termination_notice)
     assert service.server.approved == []
@@ -111,13 +111,13 @@ def test_an_event_is_approved_once_at_the_end_and_not_before(service: Service) -
     assert service.server.approved == [event]
 
 
-def test_nothing_is_approved_where_nothing_was_announced(service: Service) -> None:
+def test_close_without_event_approves_none(service: Service) -> None:
     service.side.termination_notice()
     service.side.close()
     assert service.server.approved == []
 
 
-def test_an_approval_that_cannot_be_sent_stops_nothing(service: Service) -> None:
+def test_close_ignores_a_failed_approval(service: Service) -> None:
     service.server.announce()
     eventually(service.side.termination_notice)
     service.server.broken = 1
@@ -125,7 +125,7 @@ def test_an_approval_that_cannot_be_sent_stops_nothing(service: Service) -> None
     assert service.server.approved == []
 
 
-def test_the_backend_approves_when_the_worker_is_through(service: Service) -> None:
+def test_open_instance_approves_the_event_at_exit(service: Service) -> None:
     backend = Registry(only=["azure"]).compute("azure")
     event = service.server.announce()
     with backend.open_instance(service.settings, InstanceContext(job_id="job")) as side:
@@ -134,7 +134,7 @@ def test_the_backend_approves_when_the_worker_is_through(service: Service) -> No
     assert service.server.approved == [event]
 
 
-def test_the_instance_side_needs_no_sdk() -> None:
+def test_instance_side_imports_no_sdk() -> None:
     import subprocess
 
     modules = "cloud_tasks_azure.plugin, cloud_tasks_azure.instance_side"

@@ -1,4 +1,4 @@
-"""Azure's prices: from the real wire of a stand-in, held to the contract, to a table, and to their age."""
+"""Azure prices, over HTTP against a fake: contract, price table and cache age."""
 
 from __future__ import annotations
 
@@ -31,14 +31,14 @@ from cloud_tasks.registry import Registry
 from cloud_tasks.testing import PricingContract, PricingSubject
 from cloud_tasks_azure.pricing.cache import price_files
 from cloud_tasks_azure.pricing.rates import RegionPrices
-from cloud_tasks_azure.pricing.retail import disk_prices, fetch_prices, machine_prices
+from cloud_tasks_azure.pricing.retail import disk_prices, fetch_prices, vm_prices
 from cloud_tasks_azure.pricing.retail_pricing import RetailPricing
 from cloud_tasks_azure.settings import AzureSettings
 
 NOW = datetime(2025, 7, 1, tzinfo=UTC)
 
 
-def asked(
+def wanted(
     name: str = "Standard_D2s_v5",
     *,
     spot: bool = False,
@@ -46,9 +46,9 @@ def asked(
     gb: float = 30,
     zone: str = "eastus-1",
 ) -> OfferRequest:
-    machine = InstanceType(name=name, vcpus=2, memory_gb=8.0, architecture=Architecture.X86_64, zones=(zone,))
+    size = InstanceType(name=name, vcpus=2, memory_gb=8.0, architecture=Architecture.X86_64, zones=(zone,))
     return OfferRequest(
-        instance_type=machine,
+        instance_type=size,
         zone=zone,
         purchase=Purchase.SPOT if spot else Purchase.ON_DEMAND,
         boot_disk=BootDisk(disk_type=disk, size_gb=gb),
@@ -79,15 +79,15 @@ class TestRetailPrices(PricingContract):
     def subject(self, fake: RetailFake) -> PricingSubject:
         return PricingSubject(
             backend=Registry(only=["azure"]).pricing("azure"),
-            requests=(asked(), asked(spot=True), asked("Standard_E4s_v5", disk="Premium_LRS", gb=100)),
-            unpriced=asked("Standard_Z1"),
+            requests=(wanted(), wanted(spot=True), wanted("Standard_E4s_v5", disk="Premium_LRS", gb=100)),
+            unpriced=wanted("Standard_Z1"),
             settings=AzureSettings(prices_endpoint=fake.url),
             context=PricingContext(region="eastus"),
         )
 
 
 TABLE = [
-    # size, on demand, spot (None: there is none), per hour
+    # size, on-demand, spot (None: no spot price), per hour
     ("Standard_D2s_v5", "0.096", "0.02112"),
     ("Standard_D4s_v5", "0.192", "0.04224"),
     ("Standard_D8s_v5", "0.384", "0.08448"),
@@ -119,7 +119,7 @@ TABLE = [
     ("Standard_A2_v2", "0.076", "0.01672"),
 ]
 DISKS = [
-    # type, GiB asked for, per month
+    # type, requested GiB, per month
     ("Standard_LRS", 10, "1.536"),
     ("Standard_LRS", 33, "3.008"),
     ("Standard_LRS", 129, "11.328"),
@@ -134,11 +134,11 @@ DISKS = [
 ]
 
 
-def test_the_table_of_sizes_is_priced_to_the_cent_on_demand_and_as_spot(pricing: Any) -> None:
+def test_price_of_each_size_on_demand_and_spot(pricing: Any) -> None:
     assert len(TABLE) >= 25
     for name, on_demand, spot in TABLE:
-        assert offered(pricing, asked(name)).price.cpu == Money(on_demand), name
-        (answer,) = pricing.price([asked(name, spot=True)])
+        assert offered(pricing, wanted(name)).price.cpu == Money(on_demand), name
+        (answer,) = pricing.price([wanted(name, spot=True)])
         if spot is None:
             assert isinstance(answer, Unpriced), name
             assert "no spot price" in answer.reason
@@ -148,16 +148,16 @@ def test_the_table_of_sizes_is_priced_to_the_cent_on_demand_and_as_spot(pricing:
 
 
 @pytest.mark.parametrize(("disk", "gb", "month"), DISKS)
-def test_a_disk_costs_what_its_tier_costs(pricing: Any, disk: str, gb: float, month: str) -> None:
-    found = offered(pricing, asked(disk=disk, gb=gb)).price.boot_disk
+def test_disk_price_is_the_price_of_its_tier(pricing: Any, disk: str, gb: float, month: str) -> None:
+    found = offered(pricing, wanted(disk=disk, gb=gb)).price.boot_disk
     assert found == Money(Decimal(month) / 730)
 
 
-def test_every_size_of_the_stand_in_that_may_be_used_has_a_price(pricing: Any) -> None:
+def test_price_exists_for_every_size_of_the_fake(pricing: Any) -> None:
     missing = [
         name
-        for name, shape in SIZES.items()
-        if not shape.restricted and isinstance(pricing.price([asked(name)])[0], Unpriced)
+        for name, size in SIZES.items()
+        if not size.restricted and isinstance(pricing.price([wanted(name)])[0], Unpriced)
     ]
     assert missing == []
 
@@ -165,17 +165,17 @@ def test_every_size_of_the_stand_in_that_may_be_used_has_a_price(pricing: Any) -
 @pytest.mark.parametrize(
     ("disk", "gb", "reason"),
     [
-        ("UltraSSD_LRS", 64, "no boot disk type"),
-        ("Premium_LRS", 5000, "at most 4095"),
+        ("UltraSSD_LRS", 64, "unknown boot disk type"),
+        ("Premium_LRS", 5000, "maximum size is 4,095 GiB"),
     ],
 )
-def test_a_disk_that_cannot_be_has_no_price(pricing: Any, disk: str, gb: float, reason: str) -> None:
-    (answer,) = pricing.price([asked(disk=disk, gb=gb)])
+def test_unpriced_names_the_invalid_disk(pricing: Any, disk: str, gb: float, reason: str) -> None:
+    (answer,) = pricing.price([wanted(disk=disk, gb=gb)])
     assert isinstance(answer, Unpriced)
     assert reason in answer.reason
 
 
-def test_all_pages_are_read(fake: RetailFake) -> None:
+def test_fetch_prices_reads_all_pages(fake: RetailFake) -> None:
     fake.page_size = 7
     few = fetch_prices(fake.url, "eastus")
     calls = len(fake.wire.calls)
@@ -186,27 +186,27 @@ def test_all_pages_are_read(fake: RetailFake) -> None:
     assert (few.on_demand, few.spot, few.disks) == (one.on_demand, one.spot, one.disks)
 
 
-def test_a_page_that_fails_is_asked_for_again_and_in_the_end_raises(fake: RetailFake) -> None:
+def test_fetch_prices_retries_failed_pages_and_finally_raises(fake: RetailFake) -> None:
     fake.wire.fault = Fault(share=0.3, status=503)
     fake.page_size = 60
-    unreliable = fetch_prices(fake.url, "eastus", pause=0.001)
+    unreliable = fetch_prices(fake.url, "eastus", backoff=0.001)
     fake.wire.fault = None
     assert unreliable.on_demand == fetch_prices(fake.url, "eastus").on_demand
     fake.wire.fault = Fault(share=1.0, status=500)
     with pytest.raises(ProviderError, match="answered 500") as caught:
-        fetch_prices(fake.url, "eastus", pause=0.001)
+        fetch_prices(fake.url, "eastus", backoff=0.001)
     assert caught.value.transient
 
 
-def test_a_region_without_machines_is_an_error_that_says_so(fake: RetailFake) -> None:
-    with pytest.raises(ProviderError, match='no machines in "atlantis"'):
+def test_fetch_prices_of_region_without_vms_raises(fake: RetailFake) -> None:
+    with pytest.raises(ProviderError, match='no instance prices in "atlantis"'):
         fetch_prices(fake.url, "atlantis")
 
 
-def test_no_region_at_all_is_bad_input(fake: RetailFake) -> None:
+def test_open_pricing_without_region_raises_input_error(fake: RetailFake) -> None:
     backend = Registry(only=["azure"]).pricing("azure")
     with pytest.raises(InputError, match="no region"), backend.open(AzureSettings(), PricingContext()):
-        pytest.fail("it opened")
+        pytest.fail("opened without a region")
 
 
 def item_of(name: str, **changes: Any) -> dict[str, Any]:
@@ -228,49 +228,49 @@ def item_of(name: str, **changes: Any) -> dict[str, Any]:
         {"effectiveStartDate": "2031-01-01T00:00:00Z"},
     ],
 )
-def test_what_is_for_something_else_is_passed_over(changes: dict[str, Any]) -> None:
-    right = item_of("Standard_D2s_v5")
-    wrong = {**right, "retailPrice": 0.001, **changes}
-    assert machine_prices([wrong, right], NOW)[0] == {"Standard_D2s_v5": Money("0.096")}
-    assert machine_prices([wrong], NOW) == ({}, {})
+def test_vm_prices_ignores_other_items(changes: dict[str, Any]) -> None:
+    valid = item_of("Standard_D2s_v5")
+    other = {**valid, "retailPrice": 0.001, **changes}
+    assert vm_prices([other, valid], NOW)[0] == {"Standard_D2s_v5": Money("0.096")}
+    assert vm_prices([other], NOW) == ({}, {})
 
 
-def test_the_latest_price_in_force_counts_in_whatever_order_they_come() -> None:
+def test_vm_prices_uses_the_latest_effective_date() -> None:
     old = item_of("Standard_D2s_v5", retailPrice=0.5, effectiveStartDate="2020-01-01T00:00:00Z")
     new = item_of("Standard_D2s_v5", retailPrice=0.4, effectiveStartDate="2025-01-01T00:00:00Z")
     for items in ([old, new], [new, old]):
-        assert machine_prices(items, NOW)[0] == {"Standard_D2s_v5": Money("0.4")}
+        assert vm_prices(items, NOW)[0] == {"Standard_D2s_v5": Money("0.4")}
 
 
-def test_zone_redundant_disks_mounts_and_operations_are_no_disk_prices() -> None:
+def test_disk_prices_ignores_zone_redundant_disks_mounts_and_operations() -> None:
     disks = disk_prices(retail_items(), NOW)
     assert disks["P10"] == Money("19.71")
     assert {name[0] for name in disks} == {"S", "E", "P"}
 
 
-def test_prices_are_fetched_once_for_many_requests_and_threads(fake: RetailFake, pricing: Any) -> None:
+def test_concurrent_pricing_fetches_once(fake: RetailFake, pricing: Any) -> None:
     fake.page_size = 10_000
     with ThreadPoolExecutor(8) as threads:
-        list(threads.map(pricing.price, [[asked(), asked(spot=True)]] * 20))
+        list(threads.map(pricing.price, [[wanted(), wanted(spot=True)]] * 20))
     assert len(fake.wire.calls) == 2
 
 
 # Age
 
 
-def kept(prices: RegionPrices, folder: Path) -> RetailPricing:
-    """Where these prices are on disk and the network is down."""
+def pricing_from_cache(prices: RegionPrices, folder: Path) -> RetailPricing:
+    """Return the pricing with these prices in its cache and without network."""
 
     def fetch(region: str, is_known: bool) -> dict[str, RegionPrices]:
         raise ProviderError("the network is down", transient=True)
 
-    files = price_files(folder, "here")
+    files = price_files(folder, "endpoint")
     files.save(prices.region, prices)
     return RetailPricing("eastus", PriceCache("Prices", files=files, fetch=fetch, max_age=timedelta(hours=24)))
 
 
 @pytest.mark.parametrize("age", [timedelta(hours=3), timedelta(days=9)])
-def test_prices_on_disk_do_without_a_network_exact_and_with_their_age(tmp_path: Path, age: timedelta) -> None:
+def test_cached_prices_are_exact_and_keep_their_age_without_network(tmp_path: Path, age: timedelta) -> None:
     prices = RegionPrices(
         region="eastus",
         fetched_at=datetime.now(UTC) - age,
@@ -278,8 +278,8 @@ def test_prices_on_disk_do_without_a_network_exact_and_with_their_age(tmp_path: 
         spot={"Standard_D2s_v5": Money("0.000001")},
         disks={"E4": Money("2.4")},
     )
-    pricing = kept(prices, tmp_path)
-    assert offered(pricing, asked(spot=True)).price.cpu == Money("0.000001")
-    offer = offered(pricing, asked())
+    pricing = pricing_from_cache(prices, tmp_path)
+    assert offered(pricing, wanted(spot=True)).price.cpu == Money("0.000001")
+    offer = offered(pricing, wanted())
     assert (offer.price.cpu, offer.priced_at) == (Money("0.096"), prices.fetched_at)
-    assert price_files(tmp_path, "here").load("eastus") == prices
+    assert price_files(tmp_path, "endpoint").load("eastus") == prices

@@ -1,4 +1,4 @@
-"""A whole job over Azure's queue with machines of this computer: command line, SDK, wire, and real workers."""
+"""End-to-end jobs with Azure's queue and local instances: command line, SDK, HTTP and real workers."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ PROGRAM = Path(sys.executable).with_name("cloud-tasks")
 def run_job(
     folder: Path, azurite: Azurite, count: int, *, files: str = "", environment: str = ""
 ) -> subprocess.CompletedProcess[str]:
-    """The example with so many tasks, in a folder of its own.
+    """Run the example with ``count`` tasks in a folder.
 
     Args:
-        files: Where task file and results are, if not in the folder.
-        environment: What the startup script does first.
+        files: Location of task file and results, if not the folder.
+        environment: Shell lines at the start of the startup script.
     """
     shutil.copy(EXAMPLE / "worker_addition.py", folder)
     with fsspec.open(f"{files or folder}/tasks.json", "w") as tasks:
@@ -64,10 +64,10 @@ def run_job(
     )
 
 
-def sums(place: str) -> dict[str, int]:
-    """What the results say, by task."""
+def sums(location: str) -> dict[str, int]:
+    """Return the results by task."""
     found: dict[str, int] = {}
-    for each in fsspec.open_files(f"{place}/results/*.txt", "r"):
+    for each in fsspec.open_files(f"{location}/results/*.txt", "r"):
         with each as content:
             found[Path(each.path).stem] = int(content.read())
     return found
@@ -78,7 +78,7 @@ def expected_sums(count: int) -> dict[str, int]:
 
 
 def assert_finished(folder: Path, count: int) -> None:
-    """The database says that every task was completed."""
+    """Assert that the database has every task as completed."""
     status = subprocess.run(
         [str(PROGRAM), "status", "--db-file", "addition.db", "--json"],
         cwd=folder,
@@ -86,42 +86,40 @@ def assert_finished(folder: Path, count: int) -> None:
         check=True,
         timeout=60,
     )
-    told = json.loads(status.stdout)
-    assert (told["total"], told["counts"]["completed"], told["finished"]) == (count, count, True)
+    summary = json.loads(status.stdout)
+    assert (summary["total"], summary["counts"]["completed"], summary["finished"]) == (count, count, True)
 
 
-def test_the_queue_of_azure_serves_machines_of_this_computer_and_nothing_is_left(
-    azurite: Azurite, tmp_path: Path
-) -> None:
-    ran = run_job(tmp_path, azurite, 200)
-    assert ran.returncode == 0, ran.stderr
+def test_azure_queue_serves_local_instances_and_leaves_no_queue(azurite: Azurite, tmp_path: Path) -> None:
+    result = run_job(tmp_path, azurite, 200)
+    assert result.returncode == 0, result.stderr
     assert sums(str(tmp_path)) == expected_sums(200)
     assert_finished(tmp_path, 200)
     assert azurite.queues() == []
-    assert azurite.key not in ran.stdout + ran.stderr
+    assert azurite.key not in result.stdout + result.stderr
 
 
-def test_a_job_survives_calls_that_fail_before_and_after_their_effect(azurite: Azurite, tmp_path: Path) -> None:
+def test_azure_queue_job_survives_faults_before_and_after_effect(azurite: Azurite, tmp_path: Path) -> None:
     faults = StorageFaults(azurite.queue_endpoint)
-    # Not of calls that receive: what they leased to nobody comes back with the end of a lease, which is minutes away.
+    # Receiving calls are excluded: a message leased by a lost response returns only minutes later.
     faults.wire.fault = Fault(share=0.05, status=503, methods=frozenset({"POST", "PUT", "DELETE"}))
     with faults.wire.serving():
-        ran = run_job(tmp_path, attrs.evolve(azurite, queue_endpoint=faults.endpoint), 100)
-    assert ran.returncode == 0, ran.stderr
+        result = run_job(tmp_path, attrs.evolve(azurite, queue_endpoint=faults.endpoint), 100)
+    assert result.returncode == 0, result.stderr
     assert faults.wire.struck > 0
     assert sums(str(tmp_path)) == expected_sums(100)
     assert_finished(tmp_path, 100)
     assert azurite.queues() == []
 
 
-def test_task_file_and_results_are_at_blob_storage(
+def test_azure_queue_job_reads_and_writes_blob_storage(
     azurite: Azurite, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name, value in azurite.environment.items():
         monkeypatch.setenv(name, value)
     with BlobServiceClient.from_connection_string(azurite.connection_string) as service:
         service.create_container("files")
-    ran = run_job(tmp_path, azurite, 6, files="az://files/job")
-    assert ran.returncode == 0, ran.stderr
+    result = run_job(tmp_path, azurite, 6, files="az://files/job")
+    assert result.returncode == 0, result.stderr
     assert sums("az://files/job") == expected_sums(6)
     assert azurite.queues() == []

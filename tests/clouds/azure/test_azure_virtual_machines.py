@@ -1,4 +1,4 @@
-"""Virtual machines over the real SDKs and the stand-in: what is made, removed, refused and told."""
+"""Virtual machines with the real SDKs against the fake: creation, deletion, refusals and listings."""
 
 from __future__ import annotations
 
@@ -32,31 +32,31 @@ def fake(tmp_path: Path) -> Iterator[ArmFake]:
         yield fake
 
 
-def put(fake: ArmFake, name: str) -> dict[str, Any]:
-    """What the machine of this name was made from."""
+def body_of(fake: ArmFake, name: str) -> dict[str, Any]:
+    """Return the request body of the VM of this name."""
     return next(each.resource for each in fake.cloud.machines.values() if each.name == name)
 
 
 ABANDONED = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
-"""The SDK's transport leaves the socket of an answer that it gives up on to the garbage collector."""
+"""The SDK leaves the socket of an abandoned response to the garbage collector."""
 
-# What is made
+# Creation
 
 
-def test_a_spot_machine_is_deleted_when_it_is_taken_and_is_capped_by_nothing(fake: ArmFake) -> None:
+def test_spot_vm_is_deleted_on_eviction_without_price_cap(fake: ArmFake) -> None:
     with opened(fake) as compute:
         name = compute.launch(wanted(offer(spot=True))).instance_id
-        told = put(fake, name)["properties"]
-        assert (told["priority"], told["evictionPolicy"], told["billingProfile"]) == (
+        properties = body_of(fake, name)["properties"]
+        assert (properties["priority"], properties["evictionPolicy"], properties["billingProfile"]) == (
             "Spot",
             "Delete",
             {"maxPrice": -1},
         )
         on_demand = compute.launch(wanted()).instance_id
-        assert not {"priority", "evictionPolicy", "billingProfile"} & put(fake, on_demand)["properties"].keys()
+        assert not {"priority", "evictionPolicy", "billingProfile"} & body_of(fake, on_demand)["properties"].keys()
 
 
-def test_all_parts_go_with_the_machine_and_carry_its_tags(fake: ArmFake) -> None:
+def test_vm_resources_carry_its_tags_and_are_deleted_with_it(fake: ArmFake) -> None:
     with opened(fake, public_address=True) as compute:
         request = wanted()
         name = compute.launch(request).instance_id
@@ -68,16 +68,16 @@ def test_all_parts_go_with_the_machine_and_carry_its_tags(fake: ArmFake) -> None
         assert [each for each in fake.cloud.resources.values() if each["name"].startswith(name)] == []
 
 
-def test_a_machine_has_no_public_address_unless_asked_for(fake: ArmFake) -> None:
+def test_vm_has_no_public_address_by_default(fake: ArmFake) -> None:
     with opened(fake) as compute:
         compute.launch(wanted())
         assert not [each for each in remaining(fake)[1] if each.startswith("publicIPAddresses")]
 
 
-def test_a_machine_can_be_logged_in_to_by_nobody_unless_a_key_is_given(fake: ArmFake) -> None:
+def test_vm_login_is_impossible_without_configured_key(fake: ArmFake) -> None:
     with opened(fake, ssh_public_key=None) as compute:
         name = compute.launch(wanted()).instance_id
-    login = put(fake, name)["properties"]["osProfile"]
+    login = body_of(fake, name)["properties"]["osProfile"]
     assert login["linuxConfiguration"]["disablePasswordAuthentication"] is True
     assert "adminPassword" not in login
     assert login["linuxConfiguration"]["ssh"]["publicKeys"][0]["keyData"].startswith("ssh-rsa ")
@@ -93,52 +93,55 @@ def test_a_machine_can_be_logged_in_to_by_nobody_unless_a_key_is_given(fake: Arm
         ("Standard_D2s_v5", False, "Canonical:0001-com-ubuntu-server-jammy:22_04-lts-gen2:latest", "22_04-lts-gen2"),
     ],
 )
-def test_the_image_fits_the_machine(fake: ArmFake, name: str, arm: bool, image: str | None, plan: str) -> None:
+def test_image_plan_matches_the_vm_size(fake: ArmFake, name: str, arm: bool, image: str | None, plan: str) -> None:
     disk = BootDisk(disk_type="Standard_LRS", size_gb=40)
     with opened(fake) as compute:
-        made = compute.launch(wanted(attrs.evolve(offer(name, arm=arm), boot_disk=disk), image=image))
-    told = put(fake, made.instance_id)["properties"]["storageProfile"]
-    assert told["imageReference"]["sku"] == plan
-    assert (told["osDisk"]["diskSizeGB"], told["osDisk"]["managedDisk"]["storageAccountType"]) == (40, "Standard_LRS")
+        launched = compute.launch(wanted(attrs.evolve(offer(name, arm=arm), boot_disk=disk), image=image))
+    storage = body_of(fake, launched.instance_id)["properties"]["storageProfile"]
+    assert storage["imageReference"]["sku"] == plan
+    assert (storage["osDisk"]["diskSizeGB"], storage["osDisk"]["managedDisk"]["storageAccountType"]) == (
+        40,
+        "Standard_LRS",
+    )
 
 
-def test_a_boot_disk_is_never_smaller_than_the_image(fake: ArmFake) -> None:
+def test_boot_disk_is_at_least_the_image_size(fake: ArmFake) -> None:
     with opened(fake) as compute:
-        made = compute.launch(wanted())
-    assert put(fake, made.instance_id)["properties"]["storageProfile"]["osDisk"]["diskSizeGB"] == 30
+        launched = compute.launch(wanted())
+    assert body_of(fake, launched.instance_id)["properties"]["storageProfile"]["osDisk"]["diskSizeGB"] == 30
 
 
-def test_a_machine_works_as_the_identity_of_the_settings(fake: ArmFake) -> None:
+def test_vm_has_the_configured_managed_identity(fake: ArmFake) -> None:
     identity = "/subscriptions/s/resourceGroups/g/providers/Microsoft.ManagedIdentity/userAssignedIdentities/worker"
     with opened(fake, managed_identity=identity) as compute:
         name = compute.launch(wanted()).instance_id
-    assert put(fake, name)["identity"] == {"type": "UserAssigned", "userAssignedIdentities": {identity: {}}}
+    assert body_of(fake, name)["identity"] == {"type": "UserAssigned", "userAssignedIdentities": {identity: {}}}
     with opened(fake, managed_identity="system") as compute:
         name = compute.launch(wanted()).instance_id
-    assert put(fake, name)["identity"] == {"type": "SystemAssigned"}
+    assert body_of(fake, name)["identity"] == {"type": "SystemAssigned"}
 
 
-def test_a_machine_outside_of_zones_says_so(fake: ArmFake) -> None:
+def test_vm_without_zone_is_in_its_location(fake: ArmFake) -> None:
     with opened(fake) as compute:
-        made = compute.launch(wanted(offer(zone="eastus")))
-        assert made.zone == "eastus"
-        assert "zones" not in put(fake, made.instance_id)
+        launched = compute.launch(wanted(offer(zone="eastus")))
+        assert launched.zone == "eastus"
+        assert "zones" not in body_of(fake, launched.instance_id)
 
 
 # Groups and networks
 
 
-def test_launches_side_by_side_make_one_group_and_one_network_and_do_not_wait_for_each_other(fake: ArmFake) -> None:
+def test_concurrent_launches_create_one_group_and_network(fake: ArmFake) -> None:
     fake.cloud.times = attrs.evolve(fake.cloud.times, provision=0.5)
     with opened(fake) as compute, ThreadPoolExecutor(6) as threads:
-        made = list(threads.map(compute.launch, [wanted() for _ in range(6)]))
-        assert len({each.instance_id for each in made}) == 6
-        assert fake.state()["most_creations_at_once"] >= 4
+        launched = list(threads.map(compute.launch, [wanted() for _ in range(6)]))
+        assert len({each.instance_id for each in launched}) == 6
+        assert fake.state()["max_concurrent_creations"] >= 4
     calls = [path for method, path in fake.wire.calls if method == "PUT" and "virtualMachines" not in path]
     assert len(calls) == 3, calls
 
 
-def test_what_was_made_for_a_job_goes_with_its_last_machine(fake: ArmFake) -> None:
+def test_group_is_deleted_with_the_last_vm_of_the_job(fake: ArmFake) -> None:
     with opened(fake) as compute:
         names = [compute.launch(wanted()).instance_id for _ in range(2)]
         compute.terminate(names[:1])
@@ -148,7 +151,7 @@ def test_what_was_made_for_a_job_goes_with_its_last_machine(fake: ArmFake) -> No
     eventually(lambda: remaining(fake) == ([], [], []))
 
 
-def test_a_group_that_holds_something_else_is_kept(fake: ArmFake) -> None:
+def test_group_with_other_resources_is_kept(fake: ArmFake) -> None:
     with opened(fake) as compute:
         name = compute.launch(wanted()).instance_id
         group = f"/subscriptions/{fake.cloud.subscription}/resourceGroups/cloud-tasks-job"
@@ -159,16 +162,16 @@ def test_a_group_that_holds_something_else_is_kept(fake: ArmFake) -> None:
     assert "networkSecurityGroups/theirs" in remaining(fake)[1]
 
 
-def test_in_a_group_of_the_settings_only_the_network_is_removed(fake: ArmFake) -> None:
+def test_configured_group_is_kept_and_its_job_network_deleted(fake: ArmFake) -> None:
     fake.cloud.put_group("shared", {"location": "westeurope"})
     with opened(fake, resource_group="shared") as compute:
         name = compute.launch(wanted()).instance_id
-        assert "/resourceGroups/shared/" in put(fake, name)["id"]
+        assert "/resourceGroups/shared/" in body_of(fake, name)["id"]
         compute.terminate([name])
     assert remaining(fake) == ([], [], ["shared"])
 
 
-def test_a_subnet_of_the_settings_is_used_and_left(fake: ArmFake) -> None:
+def test_configured_subnet_is_used_and_kept(fake: ArmFake) -> None:
     fake.cloud.put_group("shared", {"location": "eastus"})
     group = f"/subscriptions/{fake.cloud.subscription}/resourceGroups/shared"
     network = f"{group}/providers/Microsoft.Network/virtualNetworks/net"
@@ -180,7 +183,7 @@ def test_a_subnet_of_the_settings_is_used_and_left(fake: ArmFake) -> None:
     assert remaining(fake) == ([], ["virtualNetworks/net"], ["shared"])
 
 
-def test_a_network_that_somebody_removed_is_made_again(fake: ArmFake) -> None:
+def test_deleted_network_is_created_again(fake: ArmFake) -> None:
     with opened(fake) as compute:
         name = compute.launch(wanted()).instance_id
         compute.terminate([name])
@@ -205,7 +208,7 @@ def test_a_network_that_somebody_removed_is_made_again(fake: ArmFake) -> None:
     ],
     ids=lambda each: getattr(each, "code", ""),
 )
-def test_a_launch_without_a_machine_is_refused_and_leaves_nothing(
+def test_launch_without_capacity_is_refused_and_leaves_no_resources(
     fake: ArmFake, rule: StockOut, scope: RefusalScope
 ) -> None:
     fake.cloud.stock_outs = [rule]
@@ -226,7 +229,7 @@ def test_a_launch_without_a_machine_is_refused_and_leaves_nothing(
         ({"lowPriorityCores": 1}, True, RefusalScope.REGION),
     ],
 )
-def test_a_quota_is_refused_as_far_as_it_reaches(
+def test_quota_refusal_has_the_scope_of_the_quota(
     fake: ArmFake, limits: dict[str, int], spot: bool, scope: RefusalScope
 ) -> None:
     fake.cloud.quotas["eastus"].update(limits)
@@ -236,15 +239,18 @@ def test_a_quota_is_refused_as_far_as_it_reaches(
     assert "Quotas" in refused.value.hint
 
 
-def test_launch_reports_a_missing_image_as_bad_input(fake: ArmFake) -> None:
-    with opened(fake) as compute:
-        for image in ("nonesuch", "Nobody:none:such:latest"):
-            with pytest.raises(InputError, match=r"run\.image: there is no image"):
-                compute.launch(wanted(image=image))
+def test_missing_platform_image_raises_input_error(fake: ArmFake) -> None:
+    with opened(fake) as compute, pytest.raises(InputError, match=r"run\.image: image not found"):
+        compute.launch(wanted(image="Unknown:none:such:latest"))
+
+
+def test_missing_managed_image_raises_input_error(fake: ArmFake) -> None:
+    with opened(fake) as compute, pytest.raises(InputError, match=r'run\.image: image "nonesuch" not found'):
+        compute.launch(wanted(image="nonesuch"))
 
 
 @ABANDONED
-def test_a_launch_whose_answer_was_lost_makes_one_machine(fake: ArmFake) -> None:
+def test_launch_with_lost_response_creates_one_vm(fake: ArmFake) -> None:
     with opened(fake) as compute:
         compute.launch(wanted())
         fake.wire.fault = Fault(share=0.3, after_effect=1.0, status=None)
@@ -252,18 +258,18 @@ def test_a_launch_whose_answer_was_lost_makes_one_machine(fake: ArmFake) -> None
         problems = []
         for _ in range(20):
             try:
-                made = compute.launch(request)
+                launched = compute.launch(request)
                 break
             except ProviderError as error:
                 problems.append(error)
         fake.wire.fault = None
         assert all(problem.transient for problem in problems)
-        assert [each.instance_id for each in compute.instances("job")].count(made.instance_id) == 1
-        assert len([each for each in fake.cloud.creations if each.name == made.instance_id]) == 1
+        assert [each.instance_id for each in compute.instances("job")].count(launched.instance_id) == 1
+        assert len([each for each in fake.cloud.creations if each.name == launched.instance_id]) == 1
     gc.collect()
 
 
-def test_a_machine_that_failed_by_an_earlier_call_is_removed_and_may_be_asked_for_again(fake: ArmFake) -> None:
+def test_launch_deletes_failed_vm_of_an_earlier_call(fake: ArmFake) -> None:
     fake.cloud.stock_outs = [StockOut()]
     request = wanted()
     with opened(fake) as compute:
@@ -274,14 +280,14 @@ def test_a_machine_that_failed_by_an_earlier_call_is_removed_and_may_be_asked_fo
 
 
 @ABANDONED
-def test_what_is_wanted_happens_through_answers_that_fail_and_get_lost(fake: ArmFake) -> None:
+def test_launch_and_terminate_succeed_despite_faults(fake: ArmFake) -> None:
     fake.wire.fault = Fault(share=0.15, status=503)
     requests = [wanted() for _ in range(6)]
 
     with opened(fake) as compute:
         with ThreadPoolExecutor(6) as threads:
-            made = threads.map(lambda request: insistently(lambda: compute.launch(request)), requests)
-            names = sorted(each.instance_id for each in made)
+            launched = threads.map(lambda request: insistently(lambda: compute.launch(request)), requests)
+            names = sorted(each.instance_id for each in launched)
         assert sorted(each.instance_id for each in insistently(lambda: compute.instances("job"))) == names
         assert len(set(names)) == 6
         insistently(lambda: compute.terminate(names))
@@ -295,19 +301,19 @@ def test_what_is_wanted_happens_through_answers_that_fail_and_get_lost(fake: Arm
 # Listing
 
 
-def test_a_listing_of_which_a_page_failed_raises(fake: ArmFake) -> None:
+def test_listing_with_failed_page_raises(fake: ArmFake) -> None:
     with opened(fake) as compute:
         for _ in range(3):
             compute.launch(wanted())
         fake.page_size, fake.broken_pages = 2, True
-        with pytest.raises(ProviderError, match="cannot list machines") as caught:
+        with pytest.raises(ProviderError, match="cannot list instances") as caught:
             compute.instances("job")
         assert caught.value.transient
         fake.broken_pages = False
         assert len(compute.instances("job")) == 3
 
 
-def test_a_machine_that_powered_itself_off_is_still_there_and_goes_by_terminate(fake: ArmFake) -> None:
+def test_terminate_deletes_a_powered_off_vm(fake: ArmFake) -> None:
     with opened(fake) as compute:
         name = compute.launch(wanted(startup_script="#!/bin/bash\nshutdown -h now\nsleep 60\n")).instance_id
         eventually(lambda: [each.state for each in compute.instances("job")] == [InstanceState.STOPPED])
@@ -315,14 +321,14 @@ def test_a_machine_that_powered_itself_off_is_still_there_and_goes_by_terminate(
         assert list(compute.instances("job")) == []
 
 
-def test_a_machine_with_an_identity_deletes_itself_at_the_end_of_its_life(fake: ArmFake) -> None:
+def test_vm_with_identity_deletes_itself_at_max_lifetime(fake: ArmFake) -> None:
     with opened(fake, managed_identity="system", metadata_url="http://127.0.0.1:9") as compute:
         compute.launch(wanted(max_lifetime=timedelta(seconds=1)))
         eventually(lambda: list(compute.instances("job")) == [])
     assert not [each for each in remaining(fake)[1] if "disk" in each.lower()]
 
 
-def test_an_evicted_machine_is_gone_with_its_parts(fake: ArmFake) -> None:
+def test_evicted_vm_is_deleted_with_its_resources(fake: ArmFake) -> None:
     fake.cloud.times = attrs.evolve(fake.cloud.times, preemption=0.2)
     with opened(fake) as compute:
         name = compute.launch(wanted(offer(spot=True))).instance_id
@@ -331,10 +337,10 @@ def test_an_evicted_machine_is_gone_with_its_parts(fake: ArmFake) -> None:
     assert not [each for each in remaining(fake)[1] if each.endswith(("-disk", "-nic"))]
 
 
-# Removing
+# Deletion
 
 
-def test_parts_that_stayed_behind_are_removed_too(fake: ArmFake) -> None:
+def test_terminate_deletes_resources_left_by_the_vm(fake: ArmFake) -> None:
     with opened(fake) as compute:
         name = compute.launch(wanted()).instance_id
         for part in fake.cloud.resources.values():
@@ -344,7 +350,7 @@ def test_parts_that_stayed_behind_are_removed_too(fake: ArmFake) -> None:
         assert not [each for each in remaining(fake)[1] if each.partition("/")[2].startswith(name)]
 
 
-def test_one_that_cannot_be_deleted_keeps_no_other_and_is_told(fake: ArmFake) -> None:
+def test_terminate_deletes_the_others_and_reports_the_failure(fake: ArmFake) -> None:
     with opened(fake) as compute:
         names = [compute.launch(wanted()).instance_id for _ in range(3)]
         fake.cloud.undeletable = {names[1]}
@@ -356,20 +362,20 @@ def test_one_that_cannot_be_deleted_keeps_no_other_and_is_told(fake: ArmFake) ->
         assert remaining(fake)[0] == []
 
 
-def test_machines_of_others_are_never_ended(fake: ArmFake) -> None:
+def test_terminate_ignores_unmanaged_vms(fake: ArmFake) -> None:
     with opened(fake) as compute:
         name = compute.launch(wanted()).instance_id
-        for each in (put(fake, name), *fake.cloud.resources.values()):
+        for each in (body_of(fake, name), *fake.cloud.resources.values()):
             each["tags"] = {"team": "others"}
         compute.terminate([name])
         assert remaining(fake)[0] == [name]
 
 
-def test_deletions_run_side_by_side(fake: ArmFake) -> None:
+def test_terminate_deletes_concurrently(fake: ArmFake) -> None:
     with opened(fake) as compute:
         with ThreadPoolExecutor(6) as threads:
-            made = threads.map(compute.launch, [wanted() for _ in range(6)])
-            names = [each.instance_id for each in made]
+            launched = threads.map(compute.launch, [wanted() for _ in range(6)])
+            names = [each.instance_id for each in launched]
         fake.cloud.times = attrs.evolve(fake.cloud.times, delete=0.4)
         compute.terminate(names)
     ends = [
@@ -378,10 +384,10 @@ def test_deletions_run_side_by_side(fake: ArmFake) -> None:
     assert max(each.began for each in ends) < min(each.ended or 0.0 for each in ends)
 
 
-# What there is
+# Catalog, quotas and regions
 
 
-def test_sizes_are_offered_where_the_subscription_may_have_them(fake: ArmFake) -> None:
+def test_instance_types_have_the_zones_of_the_subscription(fake: ArmFake) -> None:
     with opened(fake) as compute:
         types = {each.name: each for each in compute.instance_types()}
     assert types["Standard_D2s_v5"].zones == ("eastus-1", "eastus-2", "eastus-3")
@@ -401,7 +407,7 @@ def test_sizes_are_offered_where_the_subscription_may_have_them(fake: ArmFake) -
     assert "Premium_LRS" not in types["Standard_D2_v5"].boot_disk_types
 
 
-def test_headroom_is_what_the_first_quota_leaves(fake: ArmFake) -> None:
+def test_headroom_is_the_smallest_of_all_quotas(fake: ArmFake) -> None:
     fake.cloud.quotas["eastus"] |= {"cores": 100, "standardDSv5Family": 9, "lowPriorityCores": 6}
     with opened(fake) as compute:
         compute.launch(wanted())
@@ -409,31 +415,34 @@ def test_headroom_is_what_the_first_quota_leaves(fake: ArmFake) -> None:
         assert compute.headroom(offer(spot=True)) == Headroom(instances=3, limited_by="lowPriorityCores")
 
 
-def test_regions_have_their_zones_and_the_place_outside_of_them(fake: ArmFake) -> None:
+def test_regions_list_zones_and_the_region_itself(fake: ArmFake) -> None:
     with opened(fake) as compute:
         zones = {region.name: region.zones for region in compute.regions()}
     assert zones["eastus"] == ("eastus-1", "eastus-2", "eastus-3", "eastus")
     assert zones["northcentralus"] == ("northcentralus",)
 
 
-def test_a_region_that_is_not_there_is_bad_input(fake: ArmFake) -> None:
+def test_instance_types_of_unknown_region_raises_input_error(fake: ArmFake) -> None:
     backend = Registry(only=["azure"]).compute("azure")
     context = ComputeContext(job_id="", region="atlantis")
-    with backend.open(settings_for(fake), context) as compute, pytest.raises(InputError, match='no region "atlantis"'):
+    with (
+        backend.open(settings_for(fake), context) as compute,
+        pytest.raises(InputError, match='region "atlantis" not found'),
+    ):
         compute.instance_types()
 
 
-def test_operations_are_followed_as_the_service_asks(fake: ArmFake) -> None:
+def test_operation_polls_respect_retry_after(fake: ArmFake) -> None:
     fake.retry_after = "1"
     with opened(fake) as compute:
         compute.launch(wanted())
-    looks = [path for _, path in fake.wire.calls if re.search(r"/operations/", path)]
-    assert len(looks) <= 6
+    polls = [path for _, path in fake.wire.calls if re.search(r"/operations/", path)]
+    assert len(polls) <= 6
 
 
-def test_the_console_tells_nothing_of_an_unknown_machine_and_no_signature(fake: ArmFake) -> None:
+def test_console_log_of_unknown_vm_is_empty_and_errors_hide_the_signature(fake: ArmFake) -> None:
     with opened(fake) as compute:
-        assert compute.console_log("nobody") == ""
+        assert compute.console_log("unknown") == ""
         name = compute.launch(wanted()).instance_id
         eventually(lambda: "started" in compute.console_log(name))
         fake.cloud.console = lambda name: 1 / 0  # type: ignore[method-assign,assignment,return-value]
@@ -442,16 +451,16 @@ def test_the_console_tells_nothing_of_an_unknown_machine_and_no_signature(fake: 
     assert "very-secret" not in f"{caught.value}{caught.value.__cause__}"
 
 
-def test_a_long_script_arrives_as_it_was(fake: ArmFake) -> None:
-    script = "#!/bin/bash\n" + "# a line that says little\n" * 4000 + "echo arrived\n"
+def test_long_script_is_compressed_and_runs(fake: ArmFake) -> None:
+    script = "#!/bin/bash\n" + "# a repeated comment\n" * 4000 + "echo arrived\n"
     with opened(fake) as compute:
         name = compute.launch(wanted(startup_script=script)).instance_id
         eventually(lambda: "arrived" in compute.console_log(name))
-    sent = base64.b64decode(put(fake, name)["properties"]["osProfile"]["customData"])
+    sent = base64.b64decode(body_of(fake, name)["properties"]["osProfile"]["customData"])
     assert len(sent) < 65_535 < len(script)
 
 
-def test_a_purchase_is_read_back_as_it_was(fake: ArmFake) -> None:
+def test_listing_returns_the_provisioning_model_and_disk_type(fake: ArmFake) -> None:
     with opened(fake) as compute:
         compute.launch(wanted(offer(spot=True)))
         (found,) = compute.instances("job")

@@ -1,4 +1,4 @@
-"""Every command that looks, asks or tidies up, on Azure as the stand-ins play it."""
+"""Commands that list, query or clean up, against the Azure fakes."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def azure_section(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str
 
 @pytest.fixture(scope="module")
 def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Types and prices, asked for once."""
+    """Cache folder of types and prices, shared by all tests."""
     return tmp_path_factory.mktemp("cache")
 
 
@@ -47,11 +47,11 @@ class TestCommandsOfAzure(CommandsOfAProvider):
             instance_type="Standard_D2s_v5",
         )
 
-    def test_the_doctor(self, call: Call, site: Site) -> None:
-        told = call("doctor", code=1)
-        assert "  ok       Python" in told.out
-        assert "FAILED  managed identity" in told.out
-        assert "az identity create" in told.out
-        # Queues, machines and prices of this cloud were all asked.
+    def test_doctor(self, call: Call, site: Site) -> None:
+        result = call("doctor", code=1)
+        assert "  ok       Python" in result.out
+        assert "FAILED  managed identity" in result.out
+        assert "az identity create" in result.out
+        # Queue, compute and pricing of this cloud were all checked.
         parts = {finding["by"] for finding in call("doctor", "--json", code=1).data["findings"]}
         assert {"azure queue", "azure compute", "azure pricing"} <= parts

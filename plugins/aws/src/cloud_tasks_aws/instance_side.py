@@ -1,12 +1,12 @@
-"""What a worker asks the EC2 instance it runs on: its metadata service, by the standard library alone.
+"""Worker side on an EC2 instance: identity and spot interruption notice from the metadata service.
 
-Paths: "Instance metadata categories" of the EC2 user guide; the token: "Use IMDSv2".
+Uses the standard library only. Paths: "Instance metadata categories" of the EC2 user guide; token: "Use IMDSv2".
 
 Invariants, each with a test:
 
-1. Only an answer of the service is an identity; what could not be had is asked for again, never made up.
-2. A token that the service no longer knows is replaced once, and the question asked again.
-3. Nothing waits longer than the time-out, whatever the service does.
+1. An identity comes from the metadata service only; a failed request is repeated at the next call, never filled in.
+2. A session token that the service rejects is replaced once, and the request repeated.
+3. No request takes longer than the timeout.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ __all__ = ["Ec2InstanceSide"]
 
 _TIMEOUT = 2.0
 _TOKEN_SECONDS = 21_600
-"""The longest that a token can live."""
+"""Longest lifetime of a session token, in seconds."""
 _RENEW_BEFORE = 300.0
 
 
@@ -39,7 +39,7 @@ class Ec2InstanceSide:
     def __init__(self, settings: AwsSettings) -> None:
         self._base = settings.metadata_url.rstrip("/")
         self._heed_rebalance = settings.heed_rebalance
-        # The service is on the instance itself: a proxy of the environment is not for it.
+        # The metadata service is link-local: a proxy of the environment does not apply.
         self._opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
         self._lock = threading.Lock()
         self._token = ""
@@ -48,7 +48,7 @@ class Ec2InstanceSide:
     def identity(self) -> InstanceIdentity:
         instance_id = self._text("instance-id")
         if not instance_id:
-            raise ProviderError("the metadata service does not know its own instance", transient=True)
+            raise ProviderError("the metadata service returned no instance id", transient=True)
         return InstanceIdentity(
             instance_id=instance_id,
             zone=self._text("placement/availability-zone") or "",
@@ -61,14 +61,14 @@ class Ec2InstanceSide:
             notice = _object(text)
             action = str(notice.get("action", "terminate"))
             return TerminationNotice(at=_time(notice.get("time")), reason=f"spot interruption ({action})")
-        # Most instances with a rebalance recommendation live on, so it counts only for those who ask.
+        # Most instances with a rebalance recommendation are not interrupted, so it is ignored unless enabled.
         if self._heed_rebalance and self._text("events/recommendations/rebalance") is not None:
             return TerminationNotice(at=None, reason="rebalance recommendation")
         return None
 
     def _text(self, path: str) -> str | None:
-        """The answer to a question about this instance; None where there is none (404)."""
-        for last_try in (False, True):
+        """Return the metadata at this path, or None if the service has none (404)."""
+        for last_attempt in (False, True):
             headers = {"X-aws-ec2-metadata-token": self._current_token()}
             try:
                 return self._call("GET", f"/latest/meta-data/{path}", headers)
@@ -76,13 +76,13 @@ class Ec2InstanceSide:
                 error.close()
                 if error.code == 404:
                     return None
-                if error.code != 401 or last_try:
+                if error.code != 401 or last_attempt:
                     raise ProviderError(
                         f"the metadata service answered {error.code} for {path}", transient=error.code != 403
                     ) from error
                 with self._lock:
                     self._token = ""
-        raise AssertionError("the second try returns or raises")
+        raise AssertionError("the second attempt returns or raises")
 
     def _current_token(self) -> str:
         with self._lock:
@@ -93,7 +93,7 @@ class Ec2InstanceSide:
                 except urllib.error.HTTPError as error:
                     error.close()
                     raise ProviderError(
-                        f"the metadata service gives no token: {error.code}", transient=error.code >= 500
+                        f"the metadata service refused a session token: {error.code}", transient=error.code >= 500
                     ) from error
                 self._token_ends = time.monotonic() + _TOKEN_SECONDS
             return self._token
@@ -120,7 +120,7 @@ def _object(text: str) -> Mapping[str, Any]:
 
 
 def _time(text: object) -> datetime | None:
-    """A time of the service, e.g. ``2025-09-18T08:22:00Z``; None where it cannot be read."""
+    """Return a time of the service, e.g. ``2025-09-18T08:22:00Z``, or None if it is invalid."""
     if not isinstance(text, str):
         return None
     try:

@@ -1,4 +1,4 @@
-"""What this distribution registers. Imports nothing that a command which does not use it would pay for."""
+"""Plugin registration. Imports of SDKs are deferred until a backend is opened."""
 
 from __future__ import annotations
 
@@ -73,19 +73,19 @@ def cloud_tasks_register_pricing() -> Sequence[PricingBackend]:
 
 
 def _open_queue(settings: AwsSettings, context: QueueContext) -> AbstractContextManager[Queue]:
-    from cloud_tasks_aws.queue.opening import open_queue
+    from cloud_tasks_aws.queue.factory import open_queue
 
     return open_queue(settings, context)
 
 
 def _check_queue(settings: AwsSettings, context: CheckContext) -> Iterable[Finding]:
-    from cloud_tasks_aws.queue.check import check_queue
+    from cloud_tasks_aws.doctor_queue import check_queue
 
     return check_queue(settings, context)
 
 
 def _open_compute(settings: AwsSettings, context: ComputeContext) -> AbstractContextManager[Compute]:
-    from cloud_tasks_aws.compute.opening import open_compute
+    from cloud_tasks_aws.compute.backend import open_compute
 
     return open_compute(settings, context)
 
@@ -98,7 +98,7 @@ def _open_instance(settings: AwsSettings, context: InstanceContext) -> Iterator[
 
 
 def _check_compute(settings: AwsSettings, context: CheckContext) -> Iterable[Finding]:
-    from cloud_tasks_aws.doctor import check_compute
+    from cloud_tasks_aws.doctor_compute import check_compute
 
     return check_compute(settings, context)
 
@@ -116,12 +116,12 @@ def _policies(settings: AwsSettings, context: CheckContext) -> Mapping[str, str]
 
 
 def _open_pricing(settings: AwsSettings, context: PricingContext) -> AbstractContextManager[Pricing]:
-    from cloud_tasks_aws.pricing.opening import open_pricing
+    from cloud_tasks_aws.pricing.ec2_pricing import open_pricing
 
     return open_pricing(settings, context)
 
 
 def _check_pricing(settings: AwsSettings, context: CheckContext) -> Iterable[Finding]:
-    from cloud_tasks_aws.pricing.check import check_pricing
+    from cloud_tasks_aws.doctor_pricing import check_pricing
 
     return check_pricing(settings, context)

@@ -1,9 +1,9 @@
-"""The least permissions of the controller and of workers, as IAM policy documents.
+"""Minimum permissions of controller and workers, as IAM policy documents.
 
 Names of actions and condition keys: "Actions, resources, and condition keys" for Amazon EC2, Amazon SQS, AWS Price List
 and AWS Systems Manager, in the Service Authorization Reference.
 
-Invariant, with a test: nothing that changes or ends something is allowed beyond what carries our tag or our prefix.
+Invariant, with a test: actions that change or delete resources are limited to the cloud-tasks tag or the queue prefix.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from cloud_tasks_aws.settings import AwsSettings
 __all__ = ["policies"]
 
 _TAG = "cloud-tasks-job"
-_LOOK = (
+_READ = (
     "DescribeAvailabilityZones",
     "DescribeImages",
     "DescribeInstanceTypeOfferings",
@@ -36,14 +36,14 @@ _QUEUE_USE = (
     "ReceiveMessage",
     "SendMessage",
 )
-_QUEUE_CARE = ("CreateQueue", "DeleteQueue", "ListQueueTags", "TagQueue")
-_MADE = ("instance", "network-interface", "volume")
-"""What a launch makes."""
+_QUEUE_MANAGE = ("CreateQueue", "DeleteQueue", "ListQueueTags", "TagQueue")
+_CREATED = ("instance", "network-interface", "volume")
+"""Resource types that a launch creates."""
 _PLACEHOLDER = "<WORKER-ROLE>"
 
 
 def policies(settings: AwsSettings) -> Mapping[str, str]:
-    """The documents by name; what stands in angle brackets is to be filled in."""
+    """Return the policy documents by name; text in angle brackets is a placeholder for the user to replace."""
     return {
         "controller": _document(_controller(settings)),
         "worker": _document(_worker(settings)),
@@ -55,30 +55,30 @@ def policies(settings: AwsSettings) -> Mapping[str, str]:
 
 def _controller(settings: AwsSettings) -> list[dict[str, Any]]:
     statements = [
-        _allow("Look", "ec2", _LOOK),
-        _allow("LookUpImages", "ssm", ["GetParameter"], "arn:aws:ssm:*::parameter/aws/service/*"),
-        _allow("LookUpQuotas", "servicequotas", ["GetServiceQuota"]),
-        _allow("LookUpTheWorkersRole", "iam", ["GetInstanceProfile"], "arn:aws:iam::*:instance-profile/*"),
-        _allow("LookUpPrices", "pricing", ["DescribeServices", "GetAttributeValues", "GetProducts"]),
+        _allow("DescribeResources", "ec2", _READ),
+        _allow("GetImageParameters", "ssm", ["GetParameter"], "arn:aws:ssm:*::parameter/aws/service/*"),
+        _allow("GetQuotas", "servicequotas", ["GetServiceQuota"]),
+        _allow("GetInstanceProfile", "iam", ["GetInstanceProfile"], "arn:aws:iam::*:instance-profile/*"),
+        _allow("GetPrices", "pricing", ["DescribeServices", "GetAttributeValues", "GetProducts"]),
         _allow(
-            "LaunchOnlyWithOurTag",
+            "LaunchTaggedInstances",
             "ec2",
             ["RunInstances"],
-            *_ec2(*_MADE),
+            *_ec2(*_CREATED),
             condition={"Null": {f"aws:RequestTag/{_TAG}": "false"}},
         ),
-        _allow("LaunchFromAndInto", "ec2", ["RunInstances"], *_launch_inputs()),
-        # A fleet launches as whoever asked for it, so the tag above is demanded of its instances too.
-        _allow("LetEc2Choose", "ec2", ["CreateFleet"], *_ec2("fleet", *_MADE), *_launch_inputs()),
+        _allow("LaunchInputs", "ec2", ["RunInstances"], *_launch_inputs()),
+        # A fleet launches with the caller's permissions, so the tag above is required of its instances too.
+        _allow("CreateFleets", "ec2", ["CreateFleet"], *_ec2("fleet", *_CREATED), *_launch_inputs()),
         _allow(
-            "TemplatesOfFleets",
+            "CreateFleetTemplates",
             "ec2",
             ["CreateLaunchTemplate"],
             *_ec2("launch-template"),
             condition={"Null": {f"aws:RequestTag/{_TAG}": "false"}},
         ),
         _allow(
-            "RemoveOurTemplates",
+            "DeleteOwnTemplates",
             "ec2",
             ["DeleteLaunchTemplate"],
             *_ec2("launch-template"),
@@ -88,66 +88,66 @@ def _controller(settings: AwsSettings) -> list[dict[str, Any]]:
             "TagAtLaunch",
             "ec2",
             ["CreateTags"],
-            *_ec2("launch-template", *_MADE),
+            *_ec2("launch-template", *_CREATED),
             condition={"StringEquals": {"ec2:CreateAction": ["CreateFleet", "CreateLaunchTemplate", "RunInstances"]}},
         ),
         _allow(
-            "EndAndReadOurs",
+            "TerminateOwnInstances",
             "ec2",
             ["GetConsoleOutput", "TerminateInstances"],
             *_ec2("instance"),
             condition={"Null": {f"aws:ResourceTag/{_TAG}": "false"}},
         ),
         _allow(
-            "SpotForTheFirstTime",
+            "CreateSpotServiceRole",
             "iam",
             ["CreateServiceLinkedRole"],
             "arn:aws:iam::*:role/aws-service-role/ec2fleet.amazonaws.com/*",
             "arn:aws:iam::*:role/aws-service-role/spot.amazonaws.com/*",
         ),
         _allow(
-            "GiveTheWorkersTheirRole",
+            "PassWorkerRole",
             "iam",
             ["PassRole"],
             f"arn:aws:iam::*:role/{_PLACEHOLDER}",
             condition={"StringEquals": {"iam:PassedToService": "ec2.amazonaws.com"}},
         ),
-        _allow("FindQueues", "sqs", ["ListQueues"]),
-        _allow("Queues", "sqs", sorted(_QUEUE_USE + _QUEUE_CARE), _queues(settings)),
+        _allow("ListQueues", "sqs", ["ListQueues"]),
+        _allow("ManageQueues", "sqs", sorted(_QUEUE_USE + _QUEUE_MANAGE), _queues(settings)),
     ]
     if settings.script_location is not None:
         place = settings.script_location.removeprefix("s3://").rstrip("/")
         actions = ["DeleteObject", "GetObject", "PutObject"]
-        statements.append(_allow("LongScripts", "s3", actions, f"arn:aws:s3:::{place}/*"))
+        statements.append(_allow("StoreLargeScripts", "s3", actions, f"arn:aws:s3:::{place}/*"))
     if not settings.security_groups:
-        statements.append(_allow("OwnSecurityGroup", "ec2", ["CreateSecurityGroup"], *_ec2("security-group", "vpc")))
+        statements.append(_allow("CreateSecurityGroup", "ec2", ["CreateSecurityGroup"], *_ec2("security-group", "vpc")))
     return statements + _oversize(settings)
 
 
 def _worker(settings: AwsSettings) -> list[dict[str, Any]]:
     return [
-        _allow("FindQueues", "sqs", ["ListQueues"]),
-        _allow("Queues", "sqs", _QUEUE_USE, _queues(settings)),
+        _allow("ListQueues", "sqs", ["ListQueues"]),
+        _allow("UseQueues", "sqs", _QUEUE_USE, _queues(settings)),
         *_oversize(settings),
     ]
 
 
 def _oversize(settings: AwsSettings) -> list[dict[str, Any]]:
-    """What messages over the limit of SQS need."""
+    """Return the statements for messages over the size limit of SQS."""
     if settings.oversize_location is None:
         return []
     place = settings.oversize_location.removeprefix("s3://").rstrip("/")
     actions = ["DeleteObject", "GetObject", "PutObject"]
     return [
-        # Without it S3 calls an object that is not there a forbidden one ("GetObject", Amazon S3 API Reference).
-        _allow("SeeWhichAreThere", "s3", ["ListBucket"], f"arn:aws:s3:::{place.partition('/')[0]}"),
-        _allow("OversizeMessages", "s3", actions, f"arn:aws:s3:::{place}/*"),
+        # Without ListBucket, S3 answers 403 instead of 404 for a missing object ("GetObject", Amazon S3 API Reference).
+        _allow("ListLargeMessages", "s3", ["ListBucket"], f"arn:aws:s3:::{place.partition('/')[0]}"),
+        _allow("StoreLargeMessages", "s3", actions, f"arn:aws:s3:::{place}/*"),
     ]
 
 
 def _launch_inputs() -> list[str]:
     return [
-        # A request for a spot instance is made with it, and has no tag.
+        # Spot instance requests are created by a launch and carry no tag.
         *_ec2("key-pair", "launch-template", "security-group", "spot-instances-request", "subnet"),
         "arn:aws:ec2:*::image/*",
         "arn:aws:ec2:*::snapshot/*",

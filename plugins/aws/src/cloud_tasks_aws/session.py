@@ -1,11 +1,11 @@
-"""As whom and where the services are called: credentials, endpoints, retries. The only maker of boto3 clients.
+"""Sessions and clients of boto3: credentials, endpoints and retries. The only place that creates boto3 clients.
 
 Invariants, each with a test:
 
-1. Explicit keys are complete or refused; they are never mixed with parts of others.
-2. A credentials file that another user of the machine could read is refused before it is read.
-3. No key is part of an error, a log line, or the text of an object.
-4. A client may be used by many threads; the session that made it is used by one, and kept by nobody.
+1. Explicit keys are complete or refused; they are never combined with keys of another source.
+2. A credentials file that other users of this machine can read is refused before it is read.
+3. Keys never appear in an error, a log line or a ``repr``.
+4. A client is thread-safe; the session that created it belongs to one thread and is discarded.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from cloud_tasks_aws.settings import AwsSettings
 __all__ = ["client", "endpoint_of", "identity_of", "region_for", "session"]
 
 _making = threading.RLock()
-"""Sessions share a cache of service descriptions that is not made for threads."""
+"""Sessions share a cache of service descriptions that is not thread-safe."""
 
 _OWN_SETTINGS = {
     "ec2": "ec2_endpoint",
@@ -55,19 +55,19 @@ def client(
     read_timeout: float = _READ_SECONDS,
     attempts: int = _ATTEMPTS,
 ) -> Any:
-    """A client of one service, for use by many threads.
+    """Return a thread-safe client of one service.
 
     Args:
-        settings: Says as whom, and where the service is.
-        service: As boto3 names it: ``sqs``, ``ec2``.
-        region: Of the job; see `region_for`.
-        connections: How many calls may be under way at once.
-        read_timeout: Seconds without an answer after which a call failed; above the wait of a long poll.
-        attempts: How often a call is made at most, the first included.
+        settings: Credentials and endpoints.
+        service: boto3's name of the service: ``sqs``, ``ec2``.
+        region: The job's region; see `region_for`.
+        connections: Maximum concurrent calls.
+        read_timeout: Seconds without a response after which a call fails; must exceed the wait of a long poll.
+        attempts: Maximum attempts per call, the first included.
 
     Raises:
-        InputError: The credentials that were given cannot be used.
-        ProviderError: There is no region, or the SDK's own configuration is broken.
+        InputError: Credentials in the settings are incomplete or invalid.
+        ProviderError: No region is configured, or the SDK's own configuration is invalid.
     """
     config = Config(
         retries={"mode": "adaptive", "total_max_attempts": attempts},
@@ -76,23 +76,23 @@ def client(
         max_pool_connections=connections,
         tcp_keepalive=True,
         user_agent_extra="cloud-tasks",
-        # Addresses for others to fetch from S3 are signed the old way unless told, which new buckets refuse.
+        # Presigned S3 URLs use signature version 2 unless set here, which new buckets refuse.
         signature_version="s3v4" if service == "s3" else None,
     )
     with _making:
-        made: Any = session(settings, region_for(settings, region))
+        new_session: Any = session(settings, region_for(settings, region))
         try:
-            return made.client(service, config=config, endpoint_url=endpoint_of(settings, service))
+            return new_session.client(service, config=config, endpoint_url=endpoint_of(settings, service))
         except (BotoCoreError, ValueError) as error:
-            raise ProviderError(f"the AWS client for {service} cannot be made: {_first_line(error)}") from error
+            raise ProviderError(f"cannot create the AWS client for {service}: {_first_line(error)}") from error
 
 
 def session(settings: AwsSettings, region: str | None = None) -> boto3.Session:
-    """A session of its own for the caller; not to be shared between threads.
+    """Return a new session; not to be shared between threads.
 
     Raises:
-        InputError: The credentials that were given cannot be used, or there is no such profile.
-        ProviderError: The SDK's own configuration is broken.
+        InputError: Credentials in the settings are incomplete or invalid, or the profile does not exist.
+        ProviderError: The SDK's own configuration is invalid.
     """
     explicit = _explicit_keys(settings)
     base = botocore.session.Session()
@@ -101,46 +101,46 @@ def session(settings: AwsSettings, region: str | None = None) -> boto3.Session:
     if explicit is None and settings.credentials_file is not None:
         _refuse_if_exposed(settings.credentials_file)
         base.set_config_variable("credentials_file", str(settings.credentials_file))
-        # Naming the profile makes the SDK prefer the file to keys in the environment.
+        # An explicit profile makes the SDK prefer the file to keys in the environment.
         profile = profile or os.environ.get("AWS_PROFILE") or "default"
     try:
-        made = boto3.Session(
+        new_session = boto3.Session(
             botocore_session=base,
             profile_name=None if explicit else profile,
             region_name=region or os.environ.get("AWS_REGION"),
             **(explicit or {}),
         )
-        wanted = None if explicit else profile or os.environ.get("AWS_PROFILE")
-        # The SDK finds out only when it needs the profile, which is in the middle of something.
-        if wanted and wanted not in made.available_profiles:
-            raise _no_profile(wanted, settings)
-        _ = made.region_name
+        profile_name = None if explicit else profile or os.environ.get("AWS_PROFILE")
+        # The SDK would report a missing profile only at the first call.
+        if profile_name and profile_name not in new_session.available_profiles:
+            raise _no_profile(profile_name, settings)
+        _ = new_session.region_name
     except ProfileNotFound as error:
         raise _no_profile(str(error.kwargs.get("profile", "")), settings) from error
     except BotoCoreError as error:
-        raise ProviderError(f"the AWS configuration cannot be used: {_first_line(error)}") from error
-    return made
+        raise ProviderError(f"invalid AWS configuration: {_first_line(error)}") from error
+    return new_session
 
 
 def _no_profile(name: str, settings: AwsSettings) -> InputError:
     where = f" in {settings.credentials_file}" if settings.credentials_file else ""
-    return InputError(f'there is no AWS profile "{name}"{where}', hint="see `aws configure list-profiles`")
+    return InputError(f'AWS profile "{name}" not found{where}', hint="list profiles with: aws configure list-profiles")
 
 
 @functools.cache
 def _service_descriptions() -> botocore.loaders.Loader:
-    """Read from disk once for all sessions: each takes tens of milliseconds otherwise."""
+    """Return the loader that all sessions share; each session would otherwise read the files for tens of ms."""
     return botocore.loaders.create_loader()
 
 
 def region_for(settings: AwsSettings, region: str | None = None, zone: str | None = None) -> str:
-    """The region of AWS that is meant: the job's, that of the zone, the setting's, or as the SDK's configuration says.
+    """Return the AWS region: the job's, the zone's, ``aws.region``, or the SDK's configured region.
 
     Args:
-        region: The job's; where queue and machines are of two providers it may be one of the other's.
+        region: The job's region, which may be another provider's when only part of the job runs on AWS.
 
     Raises:
-        ProviderError: There is none.
+        ProviderError: No AWS region is configured.
     """
     in_zone = _REGION.match(zone or "")
     given = region or (in_zone[0] if in_zone else None)
@@ -150,16 +150,16 @@ def region_for(settings: AwsSettings, region: str | None = None, zone: str | Non
         return settings.region
     if given:
         raise ProviderError(
-            f'"{given}" is no region of AWS', hint="set aws.region where only part of the job is at AWS"
+            f'"{given}" is not an AWS region', hint="set aws.region when only part of the job runs on AWS"
         )
     found = session(settings).region_name
     if not found:
-        raise ProviderError("no AWS region is known", hint="set run.region, give --region, or set AWS_REGION")
+        raise ProviderError("no AWS region is configured", hint="set run.region, --region or AWS_REGION")
     return str(found)
 
 
 def identity_of(settings: AwsSettings) -> str:
-    """Tells accounts apart, as far as that can be done without asking anybody: for what is kept on disk."""
+    """Return a cache key of the configured credentials, without calling AWS."""
     parts = (
         settings.profile or os.environ.get("AWS_PROFILE", ""),
         settings.access_key or os.environ.get("AWS_ACCESS_KEY_ID", ""),
@@ -169,11 +169,11 @@ def identity_of(settings: AwsSettings) -> str:
 
 
 def endpoint_of(settings: AwsSettings, service: str) -> str | None:
-    """Where a service is, as the settings say; None leaves it to the SDK."""
+    """Return the configured endpoint of a service, or None for the SDK's default."""
     own = getattr(settings, _OWN_SETTINGS.get(service, ""), None)
     if own:
         return str(own)
-    # The SDK's own variable for one service is closer to the point than our setting for all of them.
+        # The SDK's environment variable for this service takes precedence over the endpoint of all services.
     if os.environ.get(f"AWS_ENDPOINT_URL_{service.upper().replace('-', '_')}"):
         return None
     return settings.endpoint_url
@@ -183,13 +183,13 @@ def _explicit_keys(settings: AwsSettings) -> dict[str, str | None] | None:
     given = (settings.access_key, settings.secret_key)
     if not any(given):
         if settings.session_token:
-            raise InputError("aws.session_token is given without access_key and secret_key")
+            raise InputError("aws.session_token: access_key and secret_key are missing")
         return None
     if not all(given):
         missing = "secret_key" if settings.access_key else "access_key"
         raise InputError(
-            f"aws.{missing} is missing: a key has two parts",
-            hint=f"set CLOUD_TASKS_AWS_{missing.upper()}, or leave both to the SDK's own chain of credentials",
+            f"aws.{missing}: missing; access_key and secret_key must be set together",
+            hint=f"set CLOUD_TASKS_AWS_{missing.upper()}, or neither of them to use the SDK's credential chain",
         )
     return {
         "aws_access_key_id": settings.access_key,
@@ -199,20 +199,18 @@ def _explicit_keys(settings: AwsSettings) -> dict[str, str | None] | None:
 
 
 def _refuse_if_exposed(path: Path) -> None:
-    """Raise unless the file is there and belongs to this user alone."""
+    """Raise `InputError` unless the file exists and only this user can read it."""
     where = str(path)
     try:
         status = path.stat()
     except OSError as error:
-        raise InputError(f"aws.credentials_file cannot be read: {error.strerror}", where=where) from error
+        raise InputError(f"aws.credentials_file: cannot be read: {error.strerror}", where=where) from error
     if not stat.S_ISREG(status.st_mode):
-        raise InputError("aws.credentials_file is not a file", where=where)
+        raise InputError("aws.credentials_file: not a regular file", where=where)
     if stat.S_IMODE(status.st_mode) & 0o077:
-        raise InputError(
-            "other users of this machine may read these credentials", where=where, hint=f"chmod 600 {path}"
-        )
+        raise InputError("aws.credentials_file: readable by other users", where=where, hint=f"run: chmod 600 {path}")
     if status.st_uid not in (os.geteuid(), 0):
-        raise InputError("these credentials belong to another user", where=where, hint=f"chown it: chown $USER {path}")
+        raise InputError("aws.credentials_file: owned by another user", where=where, hint=f"run: chown $USER {path}")
 
 
 def _first_line(error: Exception) -> str:

@@ -1,4 +1,4 @@
-"""What SQS and EC2 can do, as data that costs nothing to import."""
+"""Traits of SQS and EC2, as data without imports of an SDK."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ __all__ = ["COMPUTE_TRAITS", "QUEUE_TRAITS"]
 QUEUE_TRAITS = QueueTraits(
     max_lease=timedelta(hours=12),
     max_message_bytes=1024 * 1024,
-    # SQS gives ten to a call; many calls are made at once.
+    # A call returns ten messages at most; several calls run concurrently.
     receive_batch=100,
     send_batch=10,
-    # FIFO queues, for exactly-once, have none for single messages and ignore it; a release has it everywhere.
+    # FIFO queues (exactly-once) have no delay of single messages and ignore it; releasing with a delay works for both.
     delay=timedelta(minutes=15),
     reports_delivery_count=True,
     total_lease=timedelta(hours=12),
@@ -22,9 +22,9 @@ QUEUE_TRAITS = QueueTraits(
 )
 
 COMPUTE_TRAITS = ComputeTraits(
-    # EC2 itself has no longest lifetime: an instance's user data powers it off, and that terminates it.
+    # EC2 has no maximum lifetime: user data powers the instance off, which terminates it.
     enforces_max_lifetime=True,
     listing_lag=timedelta(seconds=10),
-    # CreateFleet of type instant.
+    # CreateFleet of type "instant".
     provider_selects_offer=True,
 )

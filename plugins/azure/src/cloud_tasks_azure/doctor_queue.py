@@ -1,10 +1,10 @@
-"""Whether the queues of a job can be used: the storage account, or the Service Bus namespace. Looks only.
+"""Doctor checks of the queues of a job: the storage account, or the Service Bus namespace. Read-only.
 
 Invariants, each with a test:
 
-1. What is wrong is a finding with the command that mends it, never an exception.
-2. No key and no connection string is in a finding.
-3. Nothing is made: neither a queue nor a container.
+1. A problem is reported as a finding with the command that fixes it, never as an exception.
+2. Keys and connection strings never appear in a finding.
+3. Neither a queue nor a container is created.
 """
 
 from __future__ import annotations
@@ -14,20 +14,20 @@ from datetime import timedelta
 
 from cloud_tasks.errors import CloudTasksError, NotFoundError, ProviderError
 from cloud_tasks.plugin import CheckContext, Finding, QueueContext
-from cloud_tasks_azure.queue.failures import calling
+from cloud_tasks_azure.queue.queue_errors import translate_errors
 from cloud_tasks_azure.settings import AzureSettings
 
 __all__ = ["check_queue"]
 
-_ROLE = 'az role assignment create --assignee YOU --role "cloud-tasks controller" --scope'
-_POLICY = "(the role: cloud-tasks doctor --provider azure --policy)"
+_ROLE = 'run: az role assignment create --assignee YOU --role "cloud-tasks controller" --scope'
+_POLICY = "(role definition: cloud-tasks doctor --provider azure --policy)"
 _RETRIES = 1
-_NOBODY = "cloud-tasks-doctor"
-"""A queue that nobody makes."""
+_PROBE_QUEUE = "cloud-tasks-doctor"
+"""Name of a queue that no job creates."""
 
 
 def check_queue(settings: AzureSettings, context: CheckContext) -> Iterator[Finding]:
-    """What was found about the service that carries the queues, and about how workers reach it."""
+    """Yield the findings for the queue service and for the workers' access to it."""
     if settings.queue == "servicebus":
         yield _service_bus(settings)
     else:
@@ -45,7 +45,7 @@ def _account(settings: AzureSettings) -> Finding:
     name = settings.storage_account or "ACCOUNT"
     try:
         with queue_service(settings, connections=1) as service:
-            with calling("listing queues"):
+            with translate_errors("listing queues"):
                 pages = service.list_queues(
                     name_starts_with=settings.queue_prefix or None, results_per_page=1, retry_total=_RETRIES
                 ).by_page()
@@ -53,7 +53,7 @@ def _account(settings: AzureSettings) -> Finding:
             return Finding(ok=True, subject=subject, message=f"queues can be listed in {service.account_name}")
     except ProviderError as error:
         if error.transient:
-            remedy = f"az storage account create --name {name} --resource-group GROUP, or check the network"
+            remedy = f"run: az storage account create --name {name} --resource-group GROUP, or check the network"
         else:
             remedy = error.hint or f"{_ROLE} ACCOUNT-ID {_POLICY}"
         return Finding(ok=False, subject=subject, message=error.message, remedy=remedy)
@@ -62,43 +62,47 @@ def _account(settings: AzureSettings) -> Finding:
 
 
 def _container(settings: AzureSettings, name: str) -> Finding:
-    """A container that is not there yet is made with the first large message."""
+    """Check the container; a missing one is created with the first large message."""
     subject = "container for large messages"
     try:
         from cloud_tasks_azure.queue.account import blob_container
 
-        with blob_container(settings, name, connections=1) as container, calling(f"looking for the container {name}"):
+        with (
+            blob_container(settings, name, connections=1) as container,
+            translate_errors(f"checking the container {name}"),
+        ):
             container.get_container_properties(retry_total=_RETRIES)
     except ImportError:
-        remedy = "pip install azure-storage-blob, or azure.oversize_container: ''"
+        remedy = "run: pip install azure-storage-blob, or set azure.oversize_container: ''"
         return Finding(ok=False, subject=subject, message="azure-storage-blob is not installed", remedy=remedy)
     except NotFoundError:
-        return Finding(ok=True, subject=subject, message=f"{name} will be made when it is needed")
+        return Finding(ok=True, subject=subject, message=f"{name} does not exist; created with the first large message")
     except CloudTasksError as error:
         remedy = error.hint or f"{_ROLE} ACCOUNT-ID {_POLICY}"
         return Finding(ok=False, subject=subject, message=error.message, remedy=remedy)
-    return Finding(ok=True, subject=subject, message=f"{name} is there")
+    return Finding(ok=True, subject=subject, message=f"{name} exists")
 
 
 def _service_bus(settings: AzureSettings) -> Finding:
-    from cloud_tasks_azure.queue.servicebus_opening import open_service_bus
+    from cloud_tasks_azure.queue.servicebus_factory import open_service_bus
 
     subject = "Service Bus"
-    # Its own errors tell of everything but the namespace's name being wrong.
+    # The errors themselves cover everything but a wrong namespace name.
     remedy = (
-        f"az servicebus namespace show --name {settings.namespace_name or 'NAMESPACE'} --resource-group GROUP;"
+        f"run: az servicebus namespace show --name {settings.namespace_name or 'NAMESPACE'} --resource-group GROUP;"
         f" {_ROLE} NAMESPACE-ID {_POLICY}"
     )
     try:
-        with open_service_bus(settings, QueueContext(name=_NOBODY, job_id="", lease=timedelta(minutes=1))) as queue:
+        context = QueueContext(name=_PROBE_QUEUE, job_id="", lease=timedelta(minutes=1))
+        with open_service_bus(settings, context) as queue:
             queue.exists()
     except CloudTasksError as error:
         return Finding(ok=False, subject=subject, message=error.message, remedy=error.hint or remedy)
-    return Finding(ok=True, subject=subject, message="its queues can be looked up")
+    return Finding(ok=True, subject=subject, message="queues can be looked up")
 
 
 def _workers(settings: AzureSettings) -> Finding:
-    """Connection strings are secrets, and are never sent to machines: workers have to get in by another way."""
+    """Check the workers' access: connection strings are secrets and are not sent to instances."""
     subject = "workers' access"
     if settings.queue == "servicebus":
         named, key, text = settings.namespace_name, "namespace_name", "AZURE_SERVICEBUS_CONNECTION_STRING"
@@ -109,14 +113,14 @@ def _workers(settings: AzureSettings) -> Finding:
         return Finding(
             ok=True,
             subject=subject,
-            message=f"machines are not told the connection string, and azure.{key} is not set",
+            message=f"instances do not get the connection string, and azure.{key} is not set",
             remedy=f"set azure.{key} and azure.managed_identity, or let the startup script export {text}",
         )
     if settings.managed_identity is None:
         return Finding(
             ok=True,
             subject=subject,
-            message=f"machines are told azure.{key}, and have no identity of Azure to get in with",
+            message=f"instances get azure.{key}, but azure.managed_identity is not set",
             remedy=f"set azure.managed_identity, or let the startup script export {text}",
         )
-    return Finding(ok=True, subject=subject, message=f"by the managed identity, to {named}")
+    return Finding(ok=True, subject=subject, message=f"managed identity, for {named}")

@@ -1,15 +1,15 @@
-"""What a worker asks its Azure machine: who it is, and whether it is being taken away.
+"""Worker side on an Azure VM: identity and termination notice from the metadata service.
 
-Asks the metadata service with the standard library alone. Scheduled events are watched in a thread: the first request
-for them may take two minutes, for it switches them on ("Scheduled Events for Linux VMs"). When the worker is done, its
-tasks released and its events sent, it approves the eviction: Azure need not wait out the notice.
+Uses the standard library only. A thread polls scheduled events: the first request enables them and may take two minutes
+("Scheduled Events for Linux VMs"). When the worker has released its tasks and sent its events, it approves the
+eviction, so that Azure need not wait until the notice period ends.
 
 Invariants, each with a test:
 
 1. `termination_notice` never waits for the network.
-2. A notice that was seen stays; an answer that failed is no notice; an event for another machine is none either.
-3. An identity is remembered only when the service gave it.
-4. An event is approved once, at the end, and only where one was seen.
+2. A notice is kept once received; a failed request or an event of another instance is not a notice.
+3. An identity is cached only if the service returned it.
+4. An event is approved once, when the worker closes, and only if one was received.
 """
 
 from __future__ import annotations
@@ -34,30 +34,31 @@ _INSTANCE = "/metadata/instance/compute?api-version=2021-02-01"
 _EVENTS = "/metadata/scheduledevents?api-version=2020-07-01"
 _TIMEOUT = 2.0
 _FIRST_TIMEOUT = 130.0
-"""For the request that switches scheduled events on."""
+"""Seconds, for the request that enables scheduled events."""
 _PAUSE = 3.0
-"""Seconds between two looks: an eviction is announced 30 s before it."""
+"""Seconds between two polls: an eviction is announced 30 s in advance."""
 
-_ENDINGS: Mapping[str, str] = {
+_TERMINATIONS: Mapping[str, str] = {
     "Preempt": "evicted by Azure",
     "Terminate": "being deleted",
-    # The machine comes back without what runs on it now.
+    # Processes do not survive a redeployment.
     "Redeploy": "being moved to other hardware by Azure",
     "Reboot": "being restarted by Azure",
 }
-"""By event type; ``Freeze`` is a pause of seconds, and passes."""
+"""Reason by event type; ``Freeze``, a pause of seconds, is ignored."""
 
 
 class AzureInstanceSide:
-    """The `InstanceSide` of one machine.
+    """`InstanceSide` of an Azure VM.
 
     Args:
-        settings: ``metadata_url`` tells where the service is.
+        settings: ``metadata_url`` is the address of the metadata service.
+        pause: Seconds between two polls for scheduled events.
     """
 
     def __init__(self, settings: AzureSettings, *, pause: float = _PAUSE) -> None:
         self._base = settings.metadata_url.rstrip("/")
-        # The machine's own network, whatever proxy the environment names for the world outside.
+        # The metadata service is link-local: a proxy of the environment does not apply.
         self._opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
         self._pause = pause
         self._identity: InstanceIdentity | None = None
@@ -69,14 +70,14 @@ class AzureInstanceSide:
 
     def identity(self) -> InstanceIdentity:
         if self._identity is None:
-            told = self._ask(_INSTANCE)
-            if not isinstance(told, dict) or not told.get("name"):
-                raise ProviderError("what answers at the metadata address is not Azure's service", transient=True)
-            location, number = str(told.get("location") or ""), str(told.get("zone") or "")
+            compute = self._call(_INSTANCE)
+            if not isinstance(compute, dict) or not compute.get("name"):
+                raise ProviderError("invalid response of the Azure metadata service", transient=True)
+            location, number = str(compute.get("location") or ""), str(compute.get("zone") or "")
             self._identity = InstanceIdentity(
-                instance_id=str(told["name"]),
+                instance_id=str(compute["name"]),
                 zone=f"{location}-{number}" if number else location,
-                instance_type=str(told.get("vmSize") or ""),
+                instance_type=str(compute.get("vmSize") or ""),
             )
         return self._identity
 
@@ -88,7 +89,7 @@ class AzureInstanceSide:
         return self._notice
 
     def close(self) -> None:
-        """Approve the event that was seen, if any, and let the watching thread end. Raises nothing."""
+        """Approve the received event, if any, and stop the polling thread. Never raises."""
         with self._lock:
             if self._closed.is_set():
                 return
@@ -100,26 +101,26 @@ class AzureInstanceSide:
         timeout = _FIRST_TIMEOUT
         while not self._closed.is_set():
             try:
-                told = self._ask(_EVENTS, timeout=timeout)
+                events = self._call(_EVENTS, timeout=timeout)
                 timeout = _TIMEOUT
-                event = self._own_event(told)
+                event = self._own_event(events)
             except ProviderError:
                 event = None
             if event is not None:
                 self._event_id = str(event.get("EventId") or "")
                 self._notice = TerminationNotice(
-                    at=_moment(event.get("NotBefore")), reason=_ENDINGS[str(event["EventType"])]
+                    at=_time(event.get("NotBefore")), reason=_TERMINATIONS[str(event["EventType"])]
                 )
                 return
             self._closed.wait(self._pause)
 
-    def _own_event(self, told: Any) -> Mapping[str, Any] | None:
-        """The first event that ends this machine. Raises `ProviderError` where its name cannot be had."""
-        events = told.get("Events") if isinstance(told, dict) else None
+    def _own_event(self, response: Any) -> Mapping[str, Any] | None:
+        """Return the first event that terminates this instance. Raises `ProviderError` if its identity is unknown."""
+        events = response.get("Events") if isinstance(response, dict) else None
         for event in events if isinstance(events, list) else []:
-            if not isinstance(event, dict) or event.get("EventType") not in _ENDINGS:
+            if not isinstance(event, dict) or event.get("EventType") not in _TERMINATIONS:
                 continue
-            # Machines of one placement group see each other's events.
+            # VMs of one placement group receive each other's events.
             resources = event.get("Resources") or []
             if not resources or self.identity().instance_id in resources:
                 return event
@@ -128,12 +129,12 @@ class AzureInstanceSide:
     def _approve(self, event_id: str) -> None:
         body = json.dumps({"StartRequests": [{"EventId": event_id}]}).encode()
         try:
-            self._ask(_EVENTS, body=body)
+            self._call(_EVENTS, body=body)
         except ProviderError:
-            # Then the machine is taken when the notice is over.
+            # Azure then evicts the VM when the notice period ends.
             return
 
-    def _ask(self, path: str, *, timeout: float = _TIMEOUT, body: bytes | None = None) -> Any:
+    def _call(self, path: str, *, timeout: float = _TIMEOUT, body: bytes | None = None) -> Any:
         headers = {"Metadata": "true", **({"Content-Type": "application/json"} if body is not None else {})}
         request = urllib.request.Request(self._base + path, data=body, headers=headers)
         try:
@@ -149,8 +150,8 @@ class AzureInstanceSide:
             ) from error
 
 
-def _moment(text: object) -> datetime | None:
-    """``Mon, 19 Sep 2016 18:29:47 GMT``; None where nothing was said, or it began already."""
+def _time(text: object) -> datetime | None:
+    """Return a time such as ``Mon, 19 Sep 2016 18:29:47 GMT``; None if empty, as for an event that has started."""
     try:
         return parsedate_to_datetime(str(text)).astimezone(UTC)
     except (TypeError, ValueError):

@@ -1,14 +1,14 @@
-"""What controller and worker have to be allowed, and no more: asked for by the doctor, printed as roles. Pure.
+"""Minimum permissions of controller and worker, checked by the doctor and printed as roles. Pure.
 
 Sources: "Azure permissions for Compute", "… for Networking", "… for Management and governance", "… for Identity",
 "… for Storage" and "… for Integration" in the reference of Azure role-based access control; for each call of the queue
-and blob services "Permissions for calling data operations" in "Authorize with Microsoft Entra ID"; what a machine's
-creation needs besides itself from the built-in role "Virtual Machine Contributor".
+and blob services "Permissions for calling data operations" in "Authorize with Microsoft Entra ID"; for the resources
+created with a VM the built-in role "Virtual Machine Contributor".
 
 Invariants, each with a test:
 
-1. What the plugin asks for is allowed, and what a setting makes needless is not.
-2. A permission holds as Azure reads it: patterns with ``*``, without regard to case, less what is taken out again.
+1. Every call of the plugin is allowed; permissions that the settings make unnecessary are left out.
+2. Permissions are evaluated as by Azure: patterns with ``*``, ignoring case, minus the excluded actions.
 """
 
 from __future__ import annotations
@@ -26,13 +26,13 @@ __all__ = ["Allowed", "compute_actions", "missing", "queue_allowed", "worker_act
 
 @attrs.frozen(kw_only=True)
 class Allowed:
-    """What a role allows: at Resource Manager, and at the services' own data."""
+    """Actions of a role: for Resource Manager, and for the data of the services."""
 
     actions: tuple[str, ...] = ()
     data_actions: tuple[str, ...] = ()
 
 
-_LOOK = (
+_READ = (
     "Microsoft.Authorization/permissions/read",
     "Microsoft.Compute/images/read",
     "Microsoft.Compute/locations/operations/read",
@@ -44,12 +44,12 @@ _LOOK = (
     "Microsoft.Resources/subscriptions/resources/read",
     "Microsoft.Resources/subscriptions/resourcegroups/resources/read",
 )
-_MACHINES = (
+_INSTANCES = (
     "Microsoft.Compute/disks/delete",
     "Microsoft.Compute/disks/read",
-    # The boot disk is made along with its machine, by whoever makes that.
+    # The boot disk is created with its VM, with the caller's permissions.
     "Microsoft.Compute/disks/write",
-    # An image of one's own may be in a gallery.
+    # The user's image may be in a gallery.
     "Microsoft.Compute/galleries/images/versions/read",
     "Microsoft.Compute/virtualMachines/delete",
     "Microsoft.Compute/virtualMachines/read",
@@ -60,7 +60,7 @@ _MACHINES = (
     "Microsoft.Network/networkInterfaces/read",
     "Microsoft.Network/networkInterfaces/write",
     "Microsoft.Network/networkSecurityGroups/join/action",
-    # Also where machines have none now: what an earlier job left is removed.
+    # Needed even without public addresses now: those of an earlier job are deleted.
     "Microsoft.Network/publicIPAddresses/delete",
     "Microsoft.Network/publicIPAddresses/read",
     "Microsoft.Network/virtualNetworks/subnets/join/action",
@@ -99,8 +99,8 @@ _BUS_USE = (
 
 
 def compute_actions(settings: AzureSettings) -> tuple[str, ...]:
-    """What starting, finding and removing machines asks for."""
-    found = {*_LOOK, *_MACHINES}
+    """Return the actions for launching, listing and terminating instances."""
+    found = {*_READ, *_INSTANCES}
     if settings.public_address:
         found |= {*_ADDRESSES}
     if settings.subnet is None:
@@ -117,9 +117,9 @@ def compute_actions(settings: AzureSettings) -> tuple[str, ...]:
 
 
 def queue_allowed(settings: AzureSettings) -> Allowed:
-    """What making, filling, emptying and removing queues asks for."""
+    """Return the permissions for creating, filling, purging and deleting queues."""
     if settings.queue == "servicebus":
-        # Making and removing queues is a matter of "Manage", which only the whole of a namespace's data includes.
+        # Creating and deleting queues requires "Manage", which only the full data permission of a namespace includes.
         return Allowed(actions=("Microsoft.ServiceBus/*",), data_actions=("Microsoft.ServiceBus/*",))
     used = worker_queue_allowed(settings)
     more = {f"{_QUEUES}/delete", f"{_QUEUES}/write"}
@@ -129,37 +129,37 @@ def queue_allowed(settings: AzureSettings) -> Allowed:
 
 
 def worker_queue_allowed(settings: AzureSettings) -> Allowed:
-    """What taking tasks, and sending events and tasks that are tried again, asks for."""
+    """Return the permissions for receiving tasks, and for sending events and retried tasks."""
     if settings.queue == "servicebus":
         return Allowed(data_actions=_BUS_USE)
     actions, data = [f"{_QUEUES}/read"], [*_MESSAGES]
     if settings.oversize_container:
-        # Whoever has the first large message makes the container.
+        # The sender of the first large message creates the container.
         actions.append(f"{_CONTAINERS}/write")
         data += _BLOBS
     return Allowed(actions=tuple(sorted(actions)), data_actions=tuple(sorted(data)))
 
 
 def worker_actions() -> tuple[str, ...]:
-    """What a machine needs to end itself."""
+    """Return the actions for an instance that deletes itself."""
     return ("Microsoft.Compute/virtualMachines/delete",)
 
 
-def missing(wanted: Iterable[str], permissions: Iterable[Mapping[str, Any]]) -> tuple[str, ...]:
-    """Those of the actions that the permissions do **not** give, in order.
+def missing(actions: Iterable[str], permissions: Iterable[Mapping[str, Any]]) -> tuple[str, ...]:
+    """Return the actions that the permissions do **not** allow, in order.
 
     Args:
-        permissions: As the API lists them: ``actions`` and ``notActions`` of each role that somebody has.
+        permissions: As listed by the API: ``actions`` and ``notActions`` of each assigned role.
     """
     rules = [(_pattern(each.get("actions")), _pattern(each.get("notActions"))) for each in permissions]
     return tuple(
         action
-        for action in wanted
-        if not any(given.fullmatch(action) and not taken.fullmatch(action) for given, taken in rules)
+        for action in actions
+        if not any(allowed.fullmatch(action) and not excluded.fullmatch(action) for allowed, excluded in rules)
     )
 
 
 def _pattern(actions: Any) -> re.Pattern[str]:
-    """Of all that a list names; nothing fits an empty one."""
+    """Return the pattern of all listed actions; an empty list matches nothing."""
     parts = [re.escape(str(each)).replace(r"\*", ".*") for each in actions or ()]
     return re.compile("|".join(parts) or r"(?!)", re.IGNORECASE)

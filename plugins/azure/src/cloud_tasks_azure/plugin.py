@@ -1,4 +1,4 @@
-"""What this distribution registers. Imports nothing that a command which does not use it would pay for."""
+"""Plugin registration. Imports of SDKs are deferred until a backend is opened."""
 
 from __future__ import annotations
 
@@ -74,16 +74,16 @@ def cloud_tasks_register_pricing() -> Sequence[PricingBackend]:
 
 def _open_queue(settings: AzureSettings, context: QueueContext) -> AbstractContextManager[Queue]:
     if settings.queue == "servicebus":
-        from cloud_tasks_azure.queue.servicebus_opening import open_service_bus
+        from cloud_tasks_azure.queue.servicebus_factory import open_service_bus
 
         return open_service_bus(settings, context)
-    from cloud_tasks_azure.queue.opening import open_storage_queue
+    from cloud_tasks_azure.queue.factory import open_storage_queue
 
     return open_storage_queue(settings, context)
 
 
 def _open_compute(settings: AzureSettings, context: ComputeContext) -> AbstractContextManager[Compute]:
-    from cloud_tasks_azure.compute.opening import open_compute
+    from cloud_tasks_azure.compute.backend import open_compute
 
     return open_compute(settings, context)
 
@@ -100,7 +100,7 @@ def _open_instance(settings: AzureSettings, context: InstanceContext) -> Iterato
 
 
 def _open_pricing(settings: AzureSettings, context: PricingContext) -> AbstractContextManager[Pricing]:
-    from cloud_tasks_azure.pricing.opening import open_pricing
+    from cloud_tasks_azure.pricing.retail_pricing import open_pricing
 
     return open_pricing(settings, context)
 
@@ -112,7 +112,7 @@ def _check_queue(settings: AzureSettings, context: CheckContext) -> Iterable[Fin
 
 
 def _check_compute(settings: AzureSettings, context: CheckContext) -> Iterable[Finding]:
-    from cloud_tasks_azure.doctor import check_compute
+    from cloud_tasks_azure.doctor_compute import check_compute
 
     return check_compute(settings, context)
 

@@ -1,9 +1,9 @@
-"""The roles of controller and worker, as ``az role definition create --role-definition @file`` takes them. Pure.
+"""Roles of controller and worker, in the format of ``az role definition create --role-definition @file``. Pure.
 
 Invariants, each with a test:
 
-1. A role that a subscription is named for is assignable there, and nowhere else.
-2. A worker may do nothing to machines but delete them, and nothing to queues but use them.
+1. A role is assignable in the configured subscription only.
+2. A worker can delete instances but do nothing else to them, and use queues but not create or delete them.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ WORKER_ROLE = "cloud-tasks worker"
 
 
 def policies(settings: AzureSettings) -> Mapping[str, str]:
-    """The documents by name; what stands in angle brackets is to be filled in."""
+    """Return the role definitions by name; text in angle brackets is a placeholder for the user to replace."""
     controller, worker = queue_allowed(settings), worker_queue_allowed(settings)
     return {
         "controller": _document(
             settings,
             CONTROLLER_ROLE,
-            "Starts, finds and removes the machines of jobs, and their queues",
+            "Launches, lists and terminates the instances of jobs, and manages their queues",
             Allowed(
                 actions=(*compute_actions(settings), *controller.actions), data_actions=tuple(controller.data_actions)
             ),
@@ -36,7 +36,7 @@ def policies(settings: AzureSettings) -> Mapping[str, str]:
         "worker": _document(
             settings,
             WORKER_ROLE,
-            "Works on the tasks of a job, and deletes its own machine at the end",
+            "Runs the tasks of a job, and deletes its own instance at the end",
             Allowed(actions=(*worker_actions(), *worker.actions), data_actions=worker.data_actions),
         ),
     }

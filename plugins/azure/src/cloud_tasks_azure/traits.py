@@ -1,4 +1,4 @@
-"""What Azure's queues and Virtual Machines can do, as data that costs nothing to import."""
+"""Traits of Azure's queues and Virtual Machines, as data without imports of an SDK."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from cloud_tasks.plugin import ComputeTraits, QueueTraits
 
 __all__ = ["COMPUTE_TRAITS", "QUEUE_TRAITS"]
 
-# Of both services: of each figure the smaller one holds.
+# The lower limit of Storage Queue and Service Bus.
 QUEUE_TRAITS = QueueTraits(
     # Storage Queue: 7 days ("Update Message"). Service Bus: 5 minutes ("Message transfers, locks, and settlement").
     max_lease=timedelta(minutes=5),
     # Storage Queue: 64 KiB of text, larger bodies go to a blob. Service Bus: 256 KB in the standard tier, all counted.
     max_message_bytes=240 * 1024,
-    # Storage Queue gives 32 to a call, and takes one; many calls are made at once.
+    # A call of Storage Queue returns 32 messages and sends one; several calls run concurrently.
     receive_batch=256,
     send_batch=100,
     delay=timedelta(days=7),
@@ -22,7 +22,7 @@ QUEUE_TRAITS = QueueTraits(
 )
 
 COMPUTE_TRAITS = ComputeTraits(
-    # Azure itself has no longest lifetime: a machine deletes itself, or powers itself off where it has no identity.
+    # Azure has no maximum lifetime: a VM deletes itself, or powers itself off if it has no identity.
     enforces_max_lifetime=True,
     listing_lag=timedelta(seconds=10),
 )

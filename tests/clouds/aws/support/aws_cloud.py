@@ -1,4 +1,4 @@
-"""The whole of AWS that a job meets: SQS, EC2 with machines that run, the price list; and a desk to start jobs from."""
+"""AWS fakes for whole jobs: SQS, EC2 with running instances, the price list; and a working folder for jobs."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import boto3
 from cloud_desk import LoggingDesk
 from ec2_process import OverlayProcess, overlay_process
 from pricing_fake import PriceListFake
-from sqs_standin import sqs_server
+from sqs_emulator import sqs_server
 
 __all__ = ["CONTROLLER_KEY", "SECRET", "AwsCloud", "AwsDesk", "aws_cloud"]
 
@@ -28,12 +28,12 @@ QUEUE_PREFIX = "cloud-tasks-"
 
 
 class AwsCloud:
-    """The running stand-ins.
+    """The running fakes.
 
     Args:
-        machines: Where the folders of the instances are.
-        sqs_url: SQS itself.
-        faulty_sqs_url: SQS as jobs see it: the overlay, which lets its faults strike there too.
+        machines: Parent of the instances' folders.
+        sqs_url: URL of the SQS emulator.
+        faulty_sqs_url: URL of SQS for jobs: the overlay, which injects its faults there too.
     """
 
     def __init__(
@@ -46,7 +46,7 @@ class AwsCloud:
         self._pricing_url = pricing_url
 
     def environment(self, cache: Path) -> dict[str, str]:
-        """What points a command at the stand-ins."""
+        """Return the environment that points commands at the fakes."""
         return {
             "AWS_ENDPOINT_URL": self.overlay.url,
             "AWS_ENDPOINT_URL_SQS": self._faulty_sqs_url,
@@ -58,21 +58,21 @@ class AwsCloud:
             "CLOUD_TASKS_CACHE_DIR": str(cache),
         }
 
-    def make_profile(self) -> None:
-        """The instance profile that gives workers their role."""
+    def create_profile(self) -> None:
+        """Create the instance profile of the workers' role."""
         iam = boto3.client("iam", endpoint_url=self.overlay.url, region_name=REGION, **_KEYS)
         iam.create_role(RoleName=PROFILE, AssumeRolePolicyDocument="{}")
         iam.create_instance_profile(InstanceProfileName=PROFILE)
         iam.add_role_to_instance_profile(InstanceProfileName=PROFILE, RoleName=PROFILE)
         iam.close()
 
-    def asked(self, *, by_controller: bool) -> set[str]:
-        """The actions that were asked for at the overlay: with the controller's key, or with those of instances."""
-        found = self.overlay.state()["asked"]
+    def called(self, *, by_controller: bool) -> set[str]:
+        """Return the actions called at the overlay with the controller's key, or with those of instances."""
+        found = self.overlay.state()["called"]
         return {action for key, action in found if (key == CONTROLLER_KEY if by_controller else key.startswith("ASIA"))}
 
     def queues(self) -> list[str]:
-        """The addresses of the queues that there are."""
+        """Return the URLs of all queues."""
         sqs = boto3.client("sqs", endpoint_url=self._sqs_url, region_name=REGION, **_KEYS)
         found = [url for page in sqs.get_paginator("list_queues").paginate() for url in page.get("QueueUrls", ())]
         sqs.close()
@@ -81,7 +81,7 @@ class AwsCloud:
 
 @contextmanager
 def aws_cloud(folder: Path, overlay_arguments: Sequence[str] = ()) -> Iterator[AwsCloud]:
-    """All of it, ended with the context."""
+    """Run all fakes; they end with the context."""
     prices = PriceListFake(json.loads(_PRICES.read_text()), page=100)
     with sqs_server() as sqs_url, prices.wire.serving():
         arguments = [*overlay_arguments, "--upstream", f"sqs={sqs_url}"]
@@ -93,15 +93,15 @@ def aws_cloud(folder: Path, overlay_arguments: Sequence[str] = ()) -> Iterator[A
                 faulty_sqs_url=overlay.url,
                 pricing_url=prices.wire.url,
             )
-            cloud.make_profile()
+            cloud.create_profile()
             yield cloud
 
 
 class AwsDesk(LoggingDesk):
-    """A desk that knows how to configure a job on AWS."""
+    """A working folder for jobs on AWS."""
 
     def configure(self, *, sections: dict[str, Any] | None = None, environment: str = "", **run: object) -> None:
-        """Write `config.yml`; ``run`` adds or replaces keys, ``sections`` are those beside it."""
+        """Write `config.yml`; ``run`` adds or replaces keys of that section, ``sections`` adds others."""
         settings: dict[str, object] = {
             "job_id": "addition",
             "instance_types": ["^t3.medium$", "^c5.large$", "^m5.large$"],
@@ -115,11 +115,11 @@ class AwsDesk(LoggingDesk):
             ),
             **run,
         }
-        beside = {"provider": "aws", "aws": {"instance_profile": PROFILE}, **(sections or {})}
-        self.write_config({**beside, "run": settings})
+        others = {"provider": "aws", "aws": {"instance_profile": PROFILE}, **(sections or {})}
+        self.write_config({**others, "run": settings})
 
     def run_job(self, *arguments: str, patience: float = 240) -> int:
-        """`cloud-tasks run` to its end; its exit code."""
+        """Run `cloud-tasks run` and return its exit code."""
         return self.start(*self.run_arguments(*arguments)).wait(patience)
 
     def run_arguments(self, *arguments: str) -> tuple[str, ...]:

@@ -1,4 +1,4 @@
-"""What a test tells the overlay while it runs."""
+"""Control of the overlay by tests."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ __all__ = ["Admin"]
 
 
 class Admin:
-    """What a test tells the overlay: ``POST /_admin/<verb>`` with a JSON object, ``GET /_admin/state``."""
+    """Control endpoint: ``POST /_admin/<verb>`` with a JSON object, ``GET /_admin/state``."""
 
     def __init__(
         self,
@@ -22,13 +22,13 @@ class Admin:
         *,
         quotas: dict[str, float],
         actions: list[str],
-        asked: set[tuple[str, str]],
+        called: set[tuple[str, str]],
     ) -> None:
         self._calls = calls
         self._faults = faults
         self._quotas = quotas
         self._actions = actions
-        self._asked = asked
+        self._called = called
 
     def register(self, wire: Wire) -> None:
         wire.route("GET", "/_admin/state", lambda request: self.state())
@@ -54,14 +54,14 @@ class Admin:
         return {
             "instances": [each.as_json() for each in self._calls.fleet.all()],
             "interruptions": self._calls.fleet.interruptions,
-            "struck": dict(self._faults.struck),
+            "injected": dict(self._faults.injected),
             "calls": len(self._actions),
             "actions": list(self._actions),
-            "asked": sorted(self._asked),
+            "called": sorted(self._called),
         }
 
     def interrupt(self, instance_id: str, notice: float) -> None:
-        """Announce an interruption, and end the instance after ``notice`` seconds."""
+        """Announce an interruption, and terminate the instance after ``notice`` seconds."""
         self._calls.fleet.interrupt(instance_id, notice)
 
     def rebalance(self, instance_id: str) -> None:
@@ -69,29 +69,29 @@ class Admin:
         self._calls.fleet.recommend_rebalance(instance_id)
 
     def stock_out(self, **where: Any) -> None:
-        """Refuse launches there; the fields are those of `StockOut`."""
+        """Refuse matching launches; the fields are those of `StockOut`."""
         self._calls.stock_outs.append(StockOut(**where))
 
     def in_stock(self) -> None:
-        """Refuse no launch any more."""
+        """Stop refusing launches."""
         self._calls.stock_outs.clear()
 
     def faults(self, **shares: float) -> None:
-        """Let shares of the calls go wrong; the fields are those of `Shares`."""
+        """Inject faults into shares of the calls; the fields are those of `Shares`."""
         self._faults.shares = Shares(**shares)
 
     def quota(self, code: str, value: float) -> None:
-        """Make a quota known."""
+        """Set a quota."""
         self._quotas[code] = value
 
     def break_page(self, token_only: bool) -> None:
-        """Let every page of a listing but the first fail, or no longer."""
+        """Fail every page of a listing but the first, or stop doing so."""
         self._calls.second_pages_break = token_only
 
     def hide_templates(self, count: int) -> None:
-        """Let so many looks at launch templates find none, as when they were just made."""
+        """Hide launch templates from the next ``count`` lookups, like just created ones."""
         self._calls.templates.hidden = count
 
     def hide_instances(self, hidden: bool) -> None:
-        """Let instances that are asked for by their ids be unknown, as when they were just made, or no longer."""
+        """Hide instances from lookups by id, like just created ones, or stop doing so."""
         self._calls.ids_are_unknown = hidden

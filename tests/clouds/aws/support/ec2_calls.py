@@ -1,4 +1,4 @@
-"""The calls about instances and fleets that the overlay answers by itself, with moto's help where that has any."""
+"""Instance and fleet calls that the overlay answers itself, partly with moto's help."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ __all__ = ["REGION", "InstanceCalls", "StockOut"]
 
 REGION = "us-east-1"
 _REGIONS = (REGION, "eu-central-1", "us-west-2")
-"""Those on offer: moto makes networks for each region that is asked for, which takes a while."""
+"""Available regions: moto creates networks for each region used, which is slow."""
 _CODES = {"pending": 0, "running": 16, "shutting-down": 32, "terminated": 48, "stopping": 64, "stopped": 80}
 _OWN_FILTERS = ("client-token", "instance-lifecycle", "instance-state-name")
 _MAX_USER_DATA = 16 * 1024
@@ -26,7 +26,7 @@ _MAX_USER_DATA = 16 * 1024
 
 @attrs.frozen(kw_only=True)
 class StockOut:
-    """Where launches are refused; ``*`` in a name stands for all."""
+    """Rule of refused launches; ``*`` is a wildcard."""
 
     zone: str = "*"
     instance_type: str = "*"
@@ -34,7 +34,7 @@ class StockOut:
     code: str = "InsufficientInstanceCapacity"
     message: str = ""
     times: int = 0
-    """How often; 0: until told otherwise."""
+    """Number of refusals; 0: until capacity is restored."""
 
     def covers(self, zone: str, instance_type: str, purchase: str) -> bool:
         pairs = ((zone, self.zone), (instance_type, self.instance_type), (purchase, self.purchase))
@@ -42,10 +42,10 @@ class StockOut:
 
 
 class InstanceCalls:
-    """Answers by action. Thread-safe.
+    """Handlers by action. Thread-safe.
 
     Args:
-        ask: Carries a call out in moto, and returns the body of its answer.
+        ask: Executes a call in moto and returns the body of its response.
     """
 
     def __init__(self, ask: Callable[[Form], bytes], fleet: Fleet) -> None:
@@ -90,14 +90,14 @@ class InstanceCalls:
         with lock:
             digest = hashlib.sha256(form.encoded()).hexdigest()
             if token and token in self._tokens:
-                return self._again(self._tokens[token], digest)
+                return self._repeat(self._tokens[token], digest)
             root = self._start(form)
             if token:
                 self._tokens[token] = (digest, ElementTree.tostring(root))
             return root
 
-    def _again(self, before: tuple[str, bytes], digest: str) -> ElementTree.Element:
-        """The answer that a token had before."""
+    def _repeat(self, before: tuple[str, bytes], digest: str) -> ElementTree.Element:
+        """Return the earlier response of a client token."""
         known, body = before
         if known != digest:
             raise Ec2Error(
@@ -118,7 +118,7 @@ class InstanceCalls:
         user_data = decoded_user_data(form.get("UserData"))
         if len(user_data) > _MAX_USER_DATA:
             raise Ec2Error("InvalidParameterValue", f"User data is limited to {_MAX_USER_DATA} bytes")
-        self.refuse_where_sold_out(zone, instance_type, "spot" if spot else "on-demand")
+        self.refuse_without_capacity(zone, instance_type, "spot" if spot else "on-demand")
         if form.get("DryRun") == "true":
             raise Ec2Error("DryRunOperation", "Request would have succeeded, but DryRun flag is set.", status=412)
         profile = form.get("IamInstanceProfile.Name") or form.get("IamInstanceProfile.Arn").rpartition("/")[2]
@@ -143,38 +143,38 @@ class InstanceCalls:
                 role=profile,
             )
             self.fleet.add(instance)
-            _dress(element, instance)
+            _add_details(element, instance)
         return root
 
     def _create_fleet(self, form: Form) -> ElementTree.Element:
-        """Start one instance of the cheapest override that is in stock, as ``instant`` fleets do."""
+        """Start one instance of the cheapest override with capacity, as ``instant`` fleets do."""
         token = form.get("ClientToken")
         with self._guard:
             lock = self._token_locks.setdefault(f"fleet/{token}", threading.Lock())
         with lock:
             digest = hashlib.sha256(form.encoded()).hexdigest()
             if token in self._fleets:
-                return self._again(self._fleets[token], digest)
+                return self._repeat(self._fleets[token], digest)
             root = fleet_answer(form, self.templates, self._price, self._start)
-            # One that started nothing is over as well: its token brings the same answer.
+            # A fleet that started nothing is final too: its token returns the same response.
             self._fleets[token] = (digest, ElementTree.tostring(root))
             return root
 
     def _price(self, instance_type: str, subnet: str) -> float:
         return self.catalog.spot_price(instance_type, self._zone(subnet))
 
-    def refuse_where_sold_out(self, zone: str, instance_type: str, purchase: str) -> None:
+    def refuse_without_capacity(self, zone: str, instance_type: str, purchase: str) -> None:
         for each in self.stock_outs:
             if each.covers(zone, instance_type, purchase):
                 if each.times:
-                    self._strike(each)
-                # EC2 counts missing capacity as an error of its own side.
+                    self._count_down(each)
+                # EC2 answers missing capacity with a 5xx status.
                 status = 500 if each.code.startswith("Insufficient") else 400
                 message = f"We currently do not have sufficient {instance_type} capacity in {zone}."
                 raise Ec2Error(each.code, each.message or message, status=status)
 
-    def _strike(self, stock_out: StockOut) -> None:
-        """One time fewer."""
+    def _count_down(self, stock_out: StockOut) -> None:
+        """Count one refusal down."""
         with self._guard:
             left = attrs.evolve(stock_out, times=stock_out.times - 1)
             self.stock_outs = [
@@ -201,7 +201,7 @@ class InstanceCalls:
             for element in items(reservation, "instancesSet"):
                 instance = self.fleet.get(element.findtext("instanceId", ""))
                 if instance is not None:
-                    _dress(element, instance)
+                    _add_details(element, instance)
                 if group is not None and not _fits(element, filters):
                     group.remove(element)
             if reservations is not None and group is not None and not len(group):
@@ -254,8 +254,8 @@ def _base64_text(text: str) -> str:
     return base64.b64encode(text.encode()).decode()
 
 
-def _dress(element: ElementTree.Element, instance: OverlayInstance) -> None:
-    """Put what moto does not know into the description of an instance."""
+def _add_details(element: ElementTree.Element, instance: OverlayInstance) -> None:
+    """Add to an instance description what moto does not model."""
     state = element.find("instanceState")
     if state is None:
         state = add(element, "instanceState")

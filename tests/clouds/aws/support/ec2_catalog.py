@@ -1,4 +1,4 @@
-"""What the overlay knows about instance types, zones, images and prices: moto's own data, asked for once."""
+"""Instance types, zones, images and prices of the overlay: moto's data, read once."""
 
 from __future__ import annotations
 
@@ -29,15 +29,15 @@ FAMILIES = (
     "x2gd",
     "inf2",
 )
-"""The families on offer: moto knows 1,400 types, whose description alone takes an SDK seconds to read."""
+"""Available families: moto has 1,400 types, whose description alone takes an SDK seconds to parse."""
 _PER_VCPU_HOUR = 0.0131
 
 
 class CatalogData:
-    """Types, offerings, images of one region; answers from memory.
+    """Types, offerings and images of one region, in memory.
 
     Args:
-        ask: Carries a call out in moto, and returns the body of its answer.
+        ask: Executes a call in moto and returns the body of its response.
     """
 
     def __init__(self, ask: Callable[[Form], bytes]) -> None:
@@ -50,8 +50,8 @@ class CatalogData:
         }
         offerings = {"Action": "DescribeInstanceTypeOfferings", "LocationType": "availability-zone"}
         self._zones: dict[str, list[str]] = {}
-        asked = Form({**offerings, "Version": "2016-11-15"}).with_filters({"instance-type": list(self._types)})
-        for each in items(parse(ask(asked)), "instanceTypeOfferingSet"):
+        request = Form({**offerings, "Version": "2016-11-15"}).with_filters({"instance-type": list(self._types)})
+        for each in items(parse(ask(request)), "instanceTypeOfferingSet"):
             self._zones.setdefault(_text(each, "instanceType"), []).append(_text(each, "location"))
         self._ask = ask
         self._architectures: dict[str, str] = {}
@@ -83,7 +83,7 @@ class CatalogData:
         return root
 
     def spot_prices(self, form: Form) -> ElementTree.Element:
-        """The price in force now, of each type and zone asked for."""
+        """Return the current price of each requested type and zone."""
         filters = form.filters()
         types = form.numbered("InstanceType") or filters.get("instance-type", ["*"])
         zones = [form.get("AvailabilityZone")] if form.get("AvailabilityZone") else None
@@ -106,14 +106,14 @@ class CatalogData:
         return root
 
     def spot_price(self, instance_type: str, zone: str) -> float:
-        """US dollars per hour: by vCPU, and a little dearer from zone to zone."""
+        """Return US dollars per hour: by vCPU, and 5% more expensive from zone to zone."""
         return self.vcpus(instance_type) * _PER_VCPU_HOUR * (1 + 0.05 * (ord(zone[-1]) - ord("a")))
 
     def vcpus(self, instance_type: str) -> int:
         return int(self._types[instance_type].findtext("vCpuInfo/defaultVCpus", "1"))
 
     def check(self, instance_type: str, zone: str, image_id: str) -> None:
-        """Refuse what there is not, as EC2 does and moto does not."""
+        """Refuse invalid launches, as EC2 does and moto does not."""
         if instance_type not in self._types:
             raise Ec2Error("InvalidParameterValue", f"Invalid value '{instance_type}' for InstanceType.")
         if not image_id.startswith("ami-") or not image_id[4:].isalnum():

@@ -1,4 +1,4 @@
-"""What goes wrong between an SDK and the overlay: throttling, server errors, connections cut around the effect."""
+"""Faults between an SDK and the overlay: throttling, server errors, connections cut before or after the effect."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ __all__ = ["ApiFaults", "Shares"]
 
 @attrs.frozen(kw_only=True)
 class Shares:
-    """Of the calls, the share that meets each fault (0 to 1)."""
+    """Share of the calls with each fault (0 to 1)."""
 
     throttle: float = 0.0
     error: float = 0.0
     reset: float = 0.0
-    """The connection is cut, and nothing happens."""
+    """The connection is cut before the call takes effect."""
     cut: float = 0.0
-    """The call takes effect, and the connection is cut before its answer."""
+    """The connection is cut after the call took effect."""
 
 
 class ApiFaults:
@@ -31,12 +31,12 @@ class ApiFaults:
 
     def __init__(self, *, seed: int) -> None:
         self.shares = Shares()
-        self.struck: Counter[str] = Counter()
+        self.injected: Counter[str] = Counter()
         self._random = random.Random(seed)
         self._lock = threading.Lock()
 
     def through(self, call: Callable[[], Answer | None], *, is_json: bool) -> Answer | None:
-        """Carry a call out unless a fault forbids it; None where the connection is to be cut."""
+        """Execute a call unless a fault prevents it; None if the connection must be cut."""
         kind = self._draw()
         if kind == "throttle":
             return _throttled(is_json)
@@ -53,7 +53,7 @@ class ApiFaults:
             for name, share in attrs.asdict(self.shares).items():
                 number -= share
                 if number < 0:
-                    self.struck[name] += 1
+                    self.injected[name] += 1
                     return str(name)
         return ""
 

@@ -1,4 +1,4 @@
-"""Launch templates and instant fleets of one instance, for the overlay: moto's fleets know no price and no stock."""
+"""Launch templates and instant fleets of one instance: moto's fleets have neither prices nor capacity."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ __all__ = ["LaunchTemplates", "fleet_answer"]
 _DATA = "LaunchTemplateData."
 _OVERRIDE = "LaunchTemplateConfigs.1.Overrides"
 _TRIED = 3
-"""The most overrides that EC2 comes to, as others measured it."""
+"""Maximum overrides that EC2 tries, as measured by users."""
 
 
 class LaunchTemplates:
-    """The templates there are, each as the parameters of a launch. Thread-safe."""
+    """Launch templates, each as the parameters of a launch. Thread-safe."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._known: dict[str, Form] = {}
         self.hidden = 0
-        """For so many looks none is found, as when they were just made."""
+        """Number of lookups that find no template, like just created ones."""
 
     def create(self, form: Form) -> ElementTree.Element:
         name = form.get("LaunchTemplateName")
@@ -82,16 +82,16 @@ def fleet_answer(
     price: Callable[[str, str], float],
     start: Callable[[Form], ElementTree.Element],
 ) -> ElementTree.Element:
-    """Try three overrides until one starts, as ``instant`` fleets do: the cheapest, or the first, before others.
+    """Try up to three overrides until one starts, as ``instant`` fleets do: the cheapest or the first one first.
 
-    Those that were refused before are the errors of the answer; where none started, so are those that were not tried.
+    Refused overrides are the errors of the response; if none started, so are the untried ones.
 
     Args:
-        price: Of an instance type in a subnet.
-        start: Carries a `RunInstances` out.
+        price: Price of an instance type in a subnet.
+        start: Executes `RunInstances`.
     """
     if form.get("Type") != "instant" or form.get("TargetCapacitySpecification.TotalTargetCapacity") != "1":
-        raise Ec2Error("UnsupportedOperation", "only instant fleets of one instance are played")
+        raise Ec2Error("UnsupportedOperation", "only instant fleets of one instance are supported")
     market = form.get("TargetCapacitySpecification.DefaultTargetCapacityType")
     template = templates.get(form.get("LaunchTemplateConfigs.1.LaunchTemplateSpecification.LaunchTemplateName"))
     pools = _in_order(form, market, price)
@@ -124,7 +124,7 @@ def _in_order(form: Form, market: str, price: Callable[[str, str], float]) -> li
         raise Ec2Error("InvalidFleetConfig", "The fleet configuration contains duplicate instance pools")
     if market == "spot":
         if form.get("SpotOptions.AllocationStrategy") != "price-capacity-optimized":
-            raise Ec2Error("UnsupportedOperation", "only price-capacity-optimized is played")
+            raise Ec2Error("UnsupportedOperation", "only price-capacity-optimized is supported")
         return sorted(pools, key=lambda pool: price(pool.kind, pool.subnet))
     if form.get("OnDemandOptions.AllocationStrategy") == "prioritized":
         return sorted(pools, key=lambda pool: pool.priority)
@@ -157,7 +157,7 @@ def _launch(template: Form, kind: str, subnet: str, market: str) -> Form:
         "MaxCount": "1",
         "InstanceType": kind,
         ("NetworkInterface.1.SubnetId" if interface else "SubnetId"): subnet,
-        # An instance of a fleet has a token of EC2's own.
+        # EC2 sets the token of a fleet's instance.
         "ClientToken": f"fleet-{uuid.uuid4()}-0",
     }
     if market == "spot":

@@ -1,4 +1,4 @@
-"""Machines behind the overlay's instances: from pending to terminated, with user data that really runs."""
+"""Instances of the overlay, from pending to terminated, whose user data runs as a real process."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from cloud_machines import Machine
 __all__ = ["Fleet", "OverlayInstance", "Pace", "decoded_user_data"]
 
 _SHIM = """#!/bin/sh
-# What switches this machine off: the overlay is told, and ends it. A minute of `shutdown +1` lasts half a second here.
+# Powers the instance off through the overlay. A minute of `shutdown +1` takes half a second.
 for word in "$@"; do
   case "$word" in +*) sleep "$(echo "$word" | awk '{{ print $1 / 2 }}')" ;; esac
 done
@@ -28,23 +28,23 @@ exec {python} -I -c 'import sys, urllib.request
 urllib.request.urlopen(urllib.request.Request(sys.argv[1], method="POST", data=b""), timeout=20).close()
 ' {url}
 """
-_CONSOLE_LETTERS = 64 * 1024
+_CONSOLE_CHARACTERS = 64 * 1024
 
 
 @attrs.frozen(kw_only=True)
 class Pace:
-    """How long things take, in seconds."""
+    """Durations in seconds."""
 
     boot: float = 0.2
     shutdown_grace: float = 0.3
-    """From the order to terminate to the end of processes that do not obey."""
+    """Grace period until processes are killed after a termination."""
     spot_lifetime: float | None = None
-    """The mean time from the start of a spot instance to its interruption; None: none is interrupted by itself."""
+    """Mean time until a spot instance is interrupted; None: never."""
     spot_notice: float = 2.0
 
 
 class OverlayInstance:
-    """One instance, as the overlay knows it beyond what moto does."""
+    """State of one instance beyond what moto stores."""
 
     def __init__(
         self,
@@ -66,7 +66,7 @@ class OverlayInstance:
         self.client_token = client_token
         self.user_data = user_data
         self.terminates = terminates
-        """Whether power-off terminates it, rather than stopping it."""
+        """Whether power-off terminates the instance instead of stopping it."""
         self.needs_token = needs_token
         self.role = role
         self.state = "pending"
@@ -88,11 +88,11 @@ class OverlayInstance:
 
 
 class Fleet:
-    """All of them. Thread-safe.
+    """All instances of the overlay. Thread-safe.
 
     Args:
-        folder: Where the machines' folders are made.
-        base_url: Where this overlay is served.
+        folder: Parent of the instances' folders.
+        base_url: URL of the overlay.
     """
 
     def __init__(self, folder: Path, *, base_url: str, pace: Pace, seed: int) -> None:
@@ -106,7 +106,7 @@ class Fleet:
         self.interruptions = 0
 
     def add(self, instance: OverlayInstance) -> None:
-        """Let an instance boot."""
+        """Boot an instance."""
         with self._lock:
             self._instances[instance.instance_id] = instance
             lifetime = None
@@ -125,7 +125,7 @@ class Fleet:
             return list(self._instances.values())
 
     def end(self, instance_id: str, *, reason: str, stop: bool = False) -> None:
-        """Begin to end an instance; returns at once. Ended ones stay as they are."""
+        """Start ending an instance and return at once; a terminated one is unchanged."""
         with self._lock:
             instance = self._instances.get(instance_id)
             if instance is None or instance.state in ("shutting-down", "terminated"):
@@ -135,14 +135,14 @@ class Fleet:
         threading.Thread(target=self._end, args=(instance, stop), daemon=True).start()
 
     def power_off(self, instance_id: str) -> None:
-        """What the instance does to itself."""
+        """Power an instance off, on its own request."""
         instance = self.get(instance_id)
         if instance is not None:
             reason = "Client.InstanceInitiatedShutdown"
             self.end(instance_id, reason=reason, stop=not instance.terminates)
 
     def interrupt(self, instance_id: str, notice: float) -> None:
-        """Announce a spot interruption, then carry it out."""
+        """Announce a spot interruption, then terminate the instance."""
         instance = self.get(instance_id)
         if instance is None or instance.state not in ("pending", "running"):
             return
@@ -151,16 +151,16 @@ class Fleet:
         _later(notice, lambda: self.end(instance_id, reason="Server.SpotInstanceTermination"))
 
     def recommend_rebalance(self, instance_id: str) -> None:
-        """Say that the instance is at an elevated risk."""
+        """Publish a rebalance recommendation."""
         instance = self.get(instance_id)
         if instance is not None:
             instance.rebalance_at = datetime.now(UTC)
 
     def console(self, instance: OverlayInstance) -> str:
-        return (instance.machine.console() if instance.machine is not None else instance.console)[-_CONSOLE_LETTERS:]
+        return (instance.machine.console() if instance.machine is not None else instance.console)[-_CONSOLE_CHARACTERS:]
 
     def close(self) -> None:
-        """End all machines, and wait for it."""
+        """End all instances and wait for it."""
         with self._lock:
             self._closed = True
             machines = [each.machine for each in self._instances.values() if each.machine is not None]
@@ -177,7 +177,7 @@ class Fleet:
             with suppress(gzip.BadGzipFile):
                 script = gzip.decompress(script)
             if not script.startswith(b"#!"):
-                instance.console = "cloud-init: user data is no script\n"
+                instance.console = "cloud-init: user data is not a script\n"
                 return
             instance.machine = Machine(folder, script, environment=self._environment(instance))
 
@@ -203,7 +203,7 @@ class Fleet:
 
 
 def decoded_user_data(text: str) -> bytes:
-    """User data as it was before it was sent."""
+    """Decode user data."""
     return base64.b64decode(text) if text else b""
 
 

@@ -1,4 +1,4 @@
-"""Launch requests to try the plugin's machines with."""
+"""Launch requests for tests of the EC2 backend."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ _ARM = ("t4g", "c7g")
 def offer(
     name: str = "t3.medium", zone: str = "us-east-1a", purchase: Purchase = Purchase.ON_DEMAND, *, vcpus: int = 2
 ) -> Offer:
-    """An offer of two vCPUs with a gp3 disk."""
+    """Return an offer with a gp3 disk."""
     kind = InstanceType(
         name=name,
         vcpus=vcpus,
@@ -51,7 +51,7 @@ def offer(
 
 
 def request_for(job: str, chosen: Offer, **changes: Any) -> LaunchRequest:
-    """A request with a token of its own."""
+    """Return a request with a new client token."""
     request = LaunchRequest(
         client_token=uuid4().hex,
         job_id=job,
@@ -63,5 +63,5 @@ def request_for(job: str, chosen: Offer, **changes: Any) -> LaunchRequest:
 
 
 def described(ec2: Any, instance: Instance) -> Any:
-    """An instance as EC2 describes it to anyone."""
+    """Return EC2's description of an instance."""
     return ec2.describe_instances(InstanceIds=[instance.instance_id])["Reservations"][0]["Instances"][0]

@@ -1,4 +1,4 @@
-"""The instance metadata service of each of the overlay's instances, under ``/imds/<instance id>``: version 2 only."""
+"""Instance metadata service (IMDSv2 only) of the overlay's instances, under ``/imds/<instance id>``."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class Metadata:
         wire.route("GET", r"/imds/(?P<id>[^/]+)/latest/(?P<path>.*)", self._get)
 
     def forget_tokens(self) -> None:
-        """As after a reboot of the service: every token is unknown."""
+        """Drop all session tokens, as after a restart of the service."""
         self._tokens.clear()
 
     def _token(self, request: Request) -> Answer:
@@ -74,7 +74,7 @@ class Metadata:
 
 
 def _credentials() -> dict[str, str]:
-    """Those of a role: good for nothing but the stand-ins, which ask for none in particular."""
+    """Return credentials of a role, valid for the fakes only."""
     now = datetime.now(UTC)
     return {
         "Code": "Success",

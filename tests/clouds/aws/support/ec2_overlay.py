@@ -1,12 +1,12 @@
-"""EC2 as far as a job needs it: an HTTP overlay of ours in front of moto, which keeps what moto is good at.
+"""EC2 fake for whole jobs: an HTTP overlay over moto.
 
-moto holds networks, images, instance descriptions and tags. The overlay supplies what it lacks: client tokens that are
-idempotent, pages, the filters `client-token` and `instance-lifecycle`, refusals of images and types that do not exist,
-capacity errors, current spot prices, states over time, interruptions, and user data that really runs, each instance
-with a metadata service of its own. Everything else is passed through.
+moto stores networks, images, instance descriptions and tags. The overlay adds what moto lacks: idempotent client
+tokens, pages, the filters `client-token` and `instance-lifecycle`, refusals of missing images and types, capacity
+errors, current spot prices, state transitions, interruptions, and user data that runs as a real process, each instance
+with its own metadata service. Other calls are forwarded.
 
-As a process: ``python ec2_overlay.py --folder DIR`` prints its address, and ends its machines on SIGTERM. While it
-runs, ``POST /_admin/<verb>`` with a JSON object steers it; see `Admin`.
+As a process: ``python ec2_overlay.py --folder DIR`` prints its URL, and ends its instances on SIGTERM. Tests control
+it with ``POST /_admin/<verb>`` and a JSON object; see `Admin`.
 """
 
 from __future__ import annotations
@@ -44,13 +44,13 @@ _CANONICAL = "/aws/service/canonical/ubuntu/server/"
 
 
 class Overlay(Wire):
-    """The server. Everything is set up by the constructor; `start` and `close` as of every `Wire`.
+    """The overlay's HTTP server; `start` and `close` as in every `Wire`.
 
     Args:
         moto: Host and port of a moto server.
-        folder: For the machines.
-        page_limit: The most entries of a page of instances, whatever is asked for; None: as EC2.
-        upstream: Where calls of services other than EC2 go instead of moto, by service name: ``http://127.0.0.1:4566``.
+        folder: Parent of the instances' folders.
+        page_limit: Maximum instances per page, regardless of the request; None: as EC2.
+        upstream: URLs that serve other services than EC2 instead of moto, by service name: ``http://127.0.0.1:4566``.
     """
 
     def __init__(
@@ -68,22 +68,22 @@ class Overlay(Wire):
         self._upstream = dict(upstream or {})
         self._page_limit = page_limit
         self._headers: Mapping[str, str] = {}
-        # vCPUs of the standard families, on demand and spot.
+        # vCPUs of the standard families, on-demand and spot.
         self._quotas = {"L-1216C47A": 256.0, "L-34B43A08": 256.0}
         self._faults = ApiFaults(seed=seed)
         self._actions: list[str] = []
-        self._asked: set[tuple[str, str]] = set()
+        self._called: set[tuple[str, str]] = set()
         self._fleet = Fleet(folder, base_url=self.url, pace=pace or Pace(), seed=seed)
         self._calls = InstanceCalls(self._ask, self._fleet)
         Metadata(self._fleet, region=REGION).register(self)
         self.route("POST", r"/_machine/(?P<id>[^/]+)/power-off", self._power_off)
-        Admin(self._calls, self._faults, quotas=self._quotas, actions=self._actions, asked=self._asked).register(self)
+        Admin(self._calls, self._faults, quotas=self._quotas, actions=self._actions, called=self._called).register(self)
 
     def close(self) -> None:
         super().close()
         self._fleet.close()
 
-    # -- the wire ----------------------------------------------------------------------------------------------------
+    # -- HTTP --------------------------------------------------------------------------------------------------------
 
     def answer(self, method: str, target: str, headers: Mapping[str, str], body: bytes) -> Answer | None:
         path = urllib.parse.urlsplit(target).path
@@ -94,7 +94,7 @@ class Overlay(Wire):
 
     def _api(self, method: str, target: str, headers: Mapping[str, str], body: bytes) -> Answer:
         operation = headers.get("x-amz-target", "")
-        self._note(headers, target, operation, body)
+        self._record(headers, target, operation, body)
         if operation.endswith(".GetServiceQuota"):
             return self._quota(json.loads(body))
         if operation == "AmazonSSM.GetParameter" and _CANONICAL in body.decode():
@@ -111,12 +111,12 @@ class Overlay(Wire):
         except Ec2Error as error:
             return error_answer(error)
 
-    def _note(self, headers: Mapping[str, str], target: str, operation: str, body: bytes) -> None:
-        """Remember who asked for what; S3 has no names for its calls on the wire."""
-        who, service = _signature(headers, target)
+    def _record(self, headers: Mapping[str, str], target: str, operation: str, body: bytes) -> None:
+        """Record the action and its caller; S3 requests contain no action name."""
+        key, service = _signature(headers, target)
         if service != "s3":
             action = operation.rpartition(".")[2] or Form.read(body).get("Action")
-            self._asked.add((who, f"{service}:{action}"))
+            self._called.add((key, f"{service}:{action}"))
 
     def _ec2(self, action: str, form: Form, headers: Mapping[str, str], body: bytes) -> Answer:
         container = _PAGED.get(action)
@@ -157,7 +157,7 @@ class Overlay(Wire):
         return parts.hostname or "127.0.0.1", parts.port or 80
 
     def _ask(self, form: Form) -> bytes:
-        """A call of EC2 in moto, in the name of whoever called last."""
+        """Execute an EC2 call in moto with the credentials of the last caller."""
         found = self._forward("POST", "/", self._headers, form.encoded())
         if found.status != 200:
             error = parse(found.body).find(".//Error")
@@ -185,7 +185,7 @@ def _service(headers: Mapping[str, str], target: str = "/") -> str:
 
 
 def _signature(headers: Mapping[str, str], target: str) -> tuple[str, str]:
-    """Whose key a call is signed with, and for which service, as a header says or the address."""
+    """Return access key id and service of a signed request, from its header or URL."""
     signed = headers.get("authorization", "").partition("Credential=")[2].partition(",")[0]
     if not signed:
         signed = urllib.parse.parse_qs(urllib.parse.urlsplit(target).query).get("X-Amz-Credential", [""])[0]
@@ -194,7 +194,7 @@ def _signature(headers: Mapping[str, str], target: str) -> tuple[str, str]:
 
 
 def _amazon_parameter(body: bytes) -> bytes:
-    """moto knows Amazon's public parameters; Canonical's image is played by Amazon's of the same architecture."""
+    """Replace Canonical's image parameter by Amazon's of the same architecture, which moto has."""
     wanted = json.loads(body)
     cpu = "arm64" if "/arm64/" in wanted["Name"] else "x86_64"
     wanted["Name"] = f"/aws/service/ami-amazon-linux-latest/al2023-ami-kernel-default-{cpu}"
@@ -202,7 +202,7 @@ def _amazon_parameter(body: bytes) -> bytes:
 
 
 def main(arguments: list[str]) -> int:
-    parser = argparse.ArgumentParser(description="EC2 in front of moto, with machines that run")
+    parser = argparse.ArgumentParser(description="EC2 fake over moto, with running instances")
     parser.add_argument("--folder", type=Path, required=True)
     parser.add_argument("--page-limit", type=int)
     parser.add_argument("--boot", type=float, default=Pace().boot)

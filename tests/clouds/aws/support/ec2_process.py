@@ -1,4 +1,4 @@
-"""Starts the overlay as a process of its own, and steers it."""
+"""Runs the overlay as a separate process and controls it."""
 
 from __future__ import annotations
 
@@ -18,45 +18,45 @@ from cloud_servers import missing
 __all__ = ["OverlayProcess", "overlay_process", "require_moto"]
 
 _PROGRAM = Path(__file__).with_name("ec2_overlay.py")
-_PATIENCE = 60.0
+_TIMEOUT = 60.0
 
 
 def require_moto() -> None:
-    """Skip where moto is missing; fail there in CI."""
+    """Skip the test if moto is missing; fail in CI."""
     if importlib.util.find_spec("moto") is None:
-        missing("moto is not there", how="pip install 'moto[server]'")
+        missing("moto is not installed", how="pip install 'moto[server]'")
 
 
 class OverlayProcess:
     """A running overlay.
 
     Args:
-        url: Where it is.
+        url: Its URL.
     """
 
     def __init__(self, url: str) -> None:
         self.url = url
 
     def state(self) -> Any:
-        """What there is: instances, interruptions, faults."""
+        """Return instances, interruptions and faults."""
         with urllib.request.urlopen(f"{self.url}/_admin/state", timeout=20) as response:
             return json.load(response)
 
-    def tell(self, verb: str, **arguments: object) -> None:
-        """One of the verbs of the overlay's `Admin`."""
+    def control(self, verb: str, **arguments: object) -> None:
+        """Call a verb of the overlay's `Admin`."""
         body = json.dumps(arguments).encode()
         request = urllib.request.Request(f"{self.url}/_admin/{verb}", data=body, method="POST")
         with urllib.request.urlopen(request, timeout=20):
             pass
 
     def alive(self) -> list[str]:
-        """The ids of what is not terminated."""
+        """Return the ids of instances that are not terminated."""
         return [each["instance_id"] for each in self.state()["instances"] if each["state"] != "terminated"]
 
 
 @contextmanager
 def overlay_process(folder: Path, arguments: Sequence[str] = ()) -> Iterator[OverlayProcess]:
-    """An overlay of its own, ended with all its machines."""
+    """Run an overlay; it ends with its instances when the context exits."""
     require_moto()
     command = [sys.executable, str(_PROGRAM), "--folder", str(folder / "machines"), *arguments]
     shared = str(Path(__file__).parents[2] / "support")
@@ -73,6 +73,6 @@ def overlay_process(folder: Path, arguments: Sequence[str] = ()) -> Iterator[Ove
         yield OverlayProcess(url)
     finally:
         process.terminate()
-        process.wait(_PATIENCE)
+        process.wait(_TIMEOUT)
         if process.stdout is not None:
             process.stdout.close()

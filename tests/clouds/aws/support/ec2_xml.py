@@ -1,4 +1,4 @@
-"""The EC2 query protocol as far as the overlay has to read and to change it: forms in, XML out."""
+"""EC2 query protocol of the overlay: forms in, XML out."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _TOKEN = "overlay-page-"
 
 
 class Ec2Error(Exception):
-    """A refusal with EC2's own code."""
+    """An EC2 error with its code."""
 
     def __init__(self, code: str, message: str, *, status: int = 400) -> None:
         super().__init__(message)
@@ -42,7 +42,7 @@ class Form:
         return self.values.get(name, default)
 
     def numbered(self, prefix: str) -> list[str]:
-        """The values of ``prefix.1``, ``prefix.2`` …"""
+        """Return the values of ``prefix.1``, ``prefix.2`` …"""
         pattern = re.compile(re.escape(prefix) + r"\.(\d+)")
         found = [(int(match[1]), value) for name, value in self.values.items() if (match := pattern.fullmatch(name))]
         return [value for _, value in sorted(found)]
@@ -56,11 +56,11 @@ class Form:
         return found
 
     def without(self, *prefixes: str) -> Form:
-        """The same call less the parameters that begin with one of these."""
+        """Return the call without the parameters that start with one of the prefixes."""
         return Form({n: v for n, v in self.values.items() if not n.startswith(prefixes)})
 
     def with_filters(self, filters: Mapping[str, Sequence[str]]) -> Form:
-        """The same call with these filters in place of its own."""
+        """Return the call with these filters instead of its own."""
         changed = self.without("Filter.")
         for number, (name, values) in enumerate(filters.items(), 1):
             changed.values[f"Filter.{number}.Name"] = name
@@ -73,18 +73,18 @@ class Form:
 
 
 def matches(value: str, patterns: Iterable[str]) -> bool:
-    """Whether a filter's value, with EC2's wildcards, is met."""
+    """Return whether a value matches a filter with EC2's wildcards."""
     return any(fnmatch.fnmatchcase(value, _shell_pattern(pattern)) for pattern in patterns)
 
 
 def _shell_pattern(pattern: str) -> str:
-    # EC2 escapes a wildcard with a backslash, fnmatch with brackets, which mean themselves to EC2.
+    # EC2 escapes a wildcard with a backslash, fnmatch with brackets, which are literal in EC2.
     pattern = pattern.replace("[", "[[]")
     return re.sub(r"\\([*?\\])", lambda match: f"[{match[1]}]", pattern)
 
 
 def parse(body: bytes) -> ElementTree.Element:
-    """The answer's tree, its names without namespace."""
+    """Return the tree of a response, with names without namespace."""
     root = ElementTree.fromstring(body)
     for element in root.iter():
         element.tag = element.tag.rpartition("}")[2]
@@ -92,7 +92,7 @@ def parse(body: bytes) -> ElementTree.Element:
 
 
 def document(action: str) -> ElementTree.Element:
-    """An empty answer to an action."""
+    """Return an empty response to an action."""
     root = ElementTree.Element(f"{action}Response")
     add(root, "requestId", str(uuid.uuid4()))
     return root
@@ -105,7 +105,7 @@ def add(parent: ElementTree.Element, tag: str, text: str | None = None) -> Eleme
 
 
 def set_text(parent: ElementTree.Element, tag: str, text: str) -> None:
-    """Give a child this text; it is made where there is none."""
+    """Set the text of a child, which is created if missing."""
     child = parent.find(tag)
     (child if child is not None else ElementTree.SubElement(parent, tag)).text = text
 
@@ -132,10 +132,10 @@ def error_answer(error: Ec2Error) -> Answer:
 
 
 def page(root: ElementTree.Element, container: str, form: Form, *, limit: int | None) -> None:
-    """Leave one page of the container's children, and a token where more follow.
+    """Keep one page of the container's children, and add a token if more follow.
 
     Args:
-        limit: The most that a page may have, whatever the caller asks for; None: all unless it asks for fewer.
+        limit: Maximum page size, regardless of the request; None: no limit.
     """
     element = root.find(container)
     if element is None:

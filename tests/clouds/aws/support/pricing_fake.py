@@ -1,8 +1,7 @@
-"""A stand-in for the price list service and for the spot price history, over plain HTTP, from fixtures.
+"""Fakes of the price list service and of the spot price history, over plain HTTP, from fixtures.
 
-The price list speaks JSON 1.1 with the action in ``X-Amz-Target``; EC2 speaks the query protocol and answers in XML.
-The forms are those that botocore's own models of ``pricing`` and ``ec2`` describe. Both are paged, a few entries to a
-page.
+The price list uses JSON 1.1 with the action in ``X-Amz-Target``; EC2 uses the query protocol with XML responses. The
+formats follow botocore's models of ``pricing`` and ``ec2``. Both are paged, with few entries per page.
 """
 
 from __future__ import annotations
@@ -21,25 +20,25 @@ _SERVICE = "AmazonEC2"
 
 
 class PriceListFake:
-    """The price list.
+    """The price list service.
 
     Args:
-        products: As `GetProducts` gives them, each a document of its own.
-        page: The most entries of a page, whatever the caller asks for.
+        products: Products in the format of `GetProducts`.
+        page: Maximum entries per page, regardless of the request.
     """
 
     def __init__(self, products: Sequence[Mapping[str, Any]], *, page: int = 10) -> None:
         self.wire = Wire()
         self.products = list(products)
         self.actions: list[str] = []
-        """What was asked, in order."""
+        """Actions called, in order."""
         self.failing: dict[str, Answer] = {}
-        """What an action answers instead."""
+        """Error responses by action."""
         self._page = page
         self.wire.route("POST", "/", self._answer)
 
     def refuse(self, action: str, code: str, message: str, status: int = 400) -> None:
-        """Let an action fail."""
+        """Fail an action."""
         self.failing[action] = Answer(
             status=status,
             body=json.dumps({"__type": code, "message": message}),
@@ -51,34 +50,34 @@ class PriceListFake:
         self.actions.append(action)
         if action in self.failing:
             return self.failing[action]
-        asked = request.json()
+        arguments = request.json()
         answers = {
             "DescribeServices": self._services,
             "GetAttributeValues": self._values,
             "GetProducts": self._matching,
         }
         if action not in answers:
-            return _error("UnknownOperationException", f"no action {action!r}")
-        if asked.get("ServiceCode", _SERVICE) != _SERVICE:
-            return _error("NotFoundException", "no such service")
-        key, entries = answers[action](asked)
-        start = int(asked.get("NextToken") or 0)
-        end = start + min(self._page, int(asked.get("MaxResults") or 100))
+            return _error("UnknownOperationException", f"unknown action {action!r}")
+        if arguments.get("ServiceCode", _SERVICE) != _SERVICE:
+            return _error("NotFoundException", "unknown service")
+        key, entries = answers[action](arguments)
+        start = int(arguments.get("NextToken") or 0)
+        end = start + min(self._page, int(arguments.get("MaxResults") or 100))
         body: dict[str, Any] = {"FormatVersion": "aws_v1", key: entries[start:end]}
         if end < len(entries):
             body["NextToken"] = str(end)
         return Answer(body=json.dumps(body), headers={"Content-Type": "application/x-amz-json-1.1"})
 
-    def _services(self, asked: Mapping[str, Any]) -> tuple[str, list[Any]]:
+    def _services(self, arguments: Mapping[str, Any]) -> tuple[str, list[Any]]:
         names = sorted({name for each in self.products for name in each["product"]["attributes"]})
         return "Services", [{"ServiceCode": _SERVICE, "AttributeNames": names}]
 
-    def _values(self, asked: Mapping[str, Any]) -> tuple[str, list[Any]]:
-        values = {_attribute(each, asked["AttributeName"]) for each in self.products}
+    def _values(self, arguments: Mapping[str, Any]) -> tuple[str, list[Any]]:
+        values = {_attribute(each, arguments["AttributeName"]) for each in self.products}
         return "AttributeValues", [{"Value": value} for value in sorted(values - {None}, key=str)]
 
-    def _matching(self, asked: Mapping[str, Any]) -> tuple[str, list[Any]]:
-        filters = asked.get("Filters") or ()
+    def _matching(self, arguments: Mapping[str, Any]) -> tuple[str, list[Any]]:
+        filters = arguments.get("Filters") or ()
         found = [
             each
             for each in self.products
@@ -88,24 +87,24 @@ class PriceListFake:
 
 
 class SpotHistoryFake:
-    """EC2, as far as the spot price history goes.
+    """EC2 with the spot price history only.
 
     Args:
         history: Entries with ``InstanceType``, ``AvailabilityZone``, ``SpotPrice``, ``Timestamp`` and
             ``ProductDescription``.
-        page: The most entries of a page, whatever the caller asks for.
+        page: Maximum entries per page, regardless of the request.
     """
 
     def __init__(self, history: Sequence[Mapping[str, str]], *, page: int = 10) -> None:
         self.wire = Wire()
         self.history = list(history)
-        self.asked: list[Mapping[str, str]] = []
+        self.requests: list[Mapping[str, str]] = []
         self.refusal: Answer | None = None
         self._page = page
         self.wire.route("POST", "/", self._answer)
 
     def refuse(self, code: str, message: str, status: int = 400) -> None:
-        """Let every call fail."""
+        """Fail every call."""
         body = (
             f"<Response><Errors><Error><Code>{code}</Code><Message>{escape(message)}</Message></Error></Errors>"
             "<RequestID>1</RequestID></Response>"
@@ -113,14 +112,14 @@ class SpotHistoryFake:
         self.refusal = Answer(status=status, body=body, headers={"Content-Type": "text/xml"})
 
     def _answer(self, request: Request) -> Answer:
-        asked = dict(urllib.parse.parse_qsl(request.body.decode()))
-        self.asked.append(asked)
+        arguments = dict(urllib.parse.parse_qsl(request.body.decode()))
+        self.requests.append(arguments)
         if self.refusal is not None:
             return self.refusal
-        platforms = {value for name, value in asked.items() if name.startswith("ProductDescription.")}
+        platforms = {value for name, value in arguments.items() if name.startswith("ProductDescription.")}
         found = [each for each in self.history if not platforms or each["ProductDescription"] in platforms]
-        start = int(asked.get("NextToken") or 0)
-        end = start + min(self._page, int(asked.get("MaxResults") or 1000))
+        start = int(arguments.get("NextToken") or 0)
+        end = start + min(self._page, int(arguments.get("MaxResults") or 1000))
         items = "".join(f"<item>{_xml(each)}</item>" for each in found[start:end])
         token = str(end) if end < len(found) else ""
         body = (

@@ -1,7 +1,7 @@
-"""ministack's SQS by a clock that a test can put forward, so that nobody has to wait for the end of a lease.
+"""ministack's SQS with a clock that tests can advance, so that they need not wait for the end of a lease.
 
-As a program: serves as ``ministack`` does; each line of standard input is a number of seconds, by which the clock is
-put forward before a line is answered. A test uses `ClockedSqs`.
+As a program: serves like ``ministack``; each line of standard input is a number of seconds by which the clock is
+advanced before a line is written back. Tests use `ClockedSqs`.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ __all__ = ["ClockedSqs"]
 
 
 class ClockedSqs:
-    """SQS whose time the test makes pass.
+    """SQS with a clock that the test advances.
 
     Args:
-        url: Where it is.
-        orders: The standard input of the program.
-        answers: Its standard output.
+        url: Its URL.
+        orders: Standard input of the program.
+        answers: Standard output of the program.
     """
 
     def __init__(self, url: str, orders: IO[str], answers: IO[str]) -> None:
@@ -32,19 +32,19 @@ class ClockedSqs:
         self._ahead = 0.0
 
     def advance(self, duration: timedelta) -> None:
-        """Let time pass, for the service and for whoever goes by `now`."""
+        """Advance the clock of the service and of `now`."""
         self._orders.write(f"{duration.total_seconds()}\n")
         self._orders.flush()
         assert self._answers.readline(), "the SQS emulator has ended"
         self._ahead += duration.total_seconds()
 
     def now(self) -> float:
-        """Seconds that never go back."""
+        """Return monotonic time in seconds."""
         return time.monotonic() + self._ahead
 
 
 class _Time:
-    """What the emulator takes for the module ``time``."""
+    """Replacement of the module ``time`` in the emulator."""
 
     def __init__(self) -> None:
         self.ahead = 0.0
@@ -58,17 +58,17 @@ class _Time:
 
 def main() -> None:
     clock = _Time()
-    # Its own name for the module; the emulator has no other way to be told the time.
+    # The emulator's clock can only be replaced through its module attribute.
     vars(importlib.import_module("ministack.services.sqs"))["time"] = clock
 
     def listen() -> None:
         for line in sys.stdin:
             clock.ahead += float(line)
-            sys.__stdout__.write("done\n")  # type: ignore[union-attr] # it is a pipe
+            sys.__stdout__.write("done\n")  # type: ignore[union-attr] # a pipe
             sys.__stdout__.flush()  # type: ignore[union-attr]
 
     threading.Thread(target=listen, daemon=True).start()
-    # What the emulator has to say is for its log.
+    # The emulator's output belongs in its log.
     sys.stdout = sys.stderr
     sys.argv = sys.argv[:1]
     importlib.import_module("ministack.app").main()

@@ -1,4 +1,4 @@
-"""Stands in front of an SQS stand-in and lets chosen calls go wrong: entries of a batch, whole calls, lost answers."""
+"""Proxy of an SQS emulator that injects faults: entries of a batch, whole calls, lost responses."""
 
 from __future__ import annotations
 
@@ -18,18 +18,18 @@ _TYPE = "application/x-amz-json-1.0"
 
 
 class SqsFaults:
-    """A proxy to one stand-in.
+    """A proxy of one emulator.
 
     Args:
-        target: Its address.
+        target: URL of the emulator.
     """
 
     def __init__(self, target: str) -> None:
         self.wire = Wire()
         self.calls: Counter[str] = Counter()
-        """How often each action was asked for."""
-        self.asked: list[tuple[str, Any]] = []
-        """Every action with its arguments."""
+        """Number of calls by action."""
+        self.requests: list[tuple[str, Any]] = []
+        """Every call: action and arguments."""
         self._target = urllib.parse.urlsplit(target)
         self._rules: list[tuple[str, Callable[[Any], Answer | None]]] = []
         self._cuts: Counter[str] = Counter()
@@ -41,66 +41,66 @@ class SqsFaults:
         return self.wire.url
 
     def refuse(self, action: str, code: str, *, status: int = 400, times: int = 1) -> None:
-        """Let the next calls of an action fail as a whole, without effect."""
+        """Fail the next calls of an action as a whole, without effect."""
         left = [times]
 
-        def rule(asked: Any) -> Answer | None:
+        def rule(arguments: Any) -> Answer | None:
             if not left[0]:
                 return None
             left[0] -= 1
-            body = json.dumps({"__type": f"com.amazonaws.sqs#{code}", "message": "as told"})
+            body = json.dumps({"__type": f"com.amazonaws.sqs#{code}", "message": "injected"})
             return Answer(status=status, body=body, headers={"Content-Type": _TYPE})
 
         self._rules.append((action, rule))
 
     def fail_entries(self, action: str, code: str, *, sender: bool, times: int = 1) -> None:
-        """Let the first entry of the next batches of an action fail; the others are carried out."""
+        """Fail the first entry of the next batches of an action; the others are executed."""
         left = [times]
 
-        def rule(asked: Any) -> Answer | None:
+        def rule(arguments: Any) -> Answer | None:
             if not left[0]:
                 return None
             left[0] -= 1
-            struck, rest = asked["Entries"][0], asked["Entries"][1:]
+            failing, rest = arguments["Entries"][0], arguments["Entries"][1:]
             found: dict[str, Any] = {"Successful": [], "Failed": []}
             if rest:
-                found = json.loads(self._forward(action, {**asked, "Entries": rest})[1])
-            failed = [*(found.get("Failed") or ()), _failed(struck["Id"], code, sender=sender)]
+                found = json.loads(self._forward(action, {**arguments, "Entries": rest})[1])
+            failed = [*(found.get("Failed") or ()), _failed(failing["Id"], code, sender=sender)]
             return Answer(body=json.dumps({**found, "Failed": failed}), headers={"Content-Type": _TYPE})
 
         self._rules.append((action, rule))
 
     def cut(self, action: str, *, times: int = 1) -> None:
-        """Lose the answers of the next calls of an action, after their effect."""
+        """Lose the responses of the next calls of an action, after their effect."""
         self._cuts[action] += times
 
     def _answer(self, request: Request) -> Answer:
         action = request.headers.get("x-amz-target", "").partition("AmazonSQS.")[2]
-        asked = request.json()
+        arguments = request.json()
         with self._lock:
             self.calls[action] += 1
-            self.asked.append((action, asked))
+            self.requests.append((action, arguments))
             for known, rule in self._rules:
-                answer = rule(asked) if known == action else None
+                answer = rule(arguments) if known == action else None
                 if answer is not None:
                     return answer
             cut = self._cuts[action] > 0
             self._cuts[action] -= cut
-        status, body = self._forward(action, asked)
+        status, body = self._forward(action, arguments)
         if cut:
-            # An answer that breaks off: what a lost connection looks like once the call took effect.
+            # A truncated response, like a connection lost after the call took effect.
             return Answer(status=status, body=body[: len(body) // 2], headers={"Content-Type": _TYPE, "x-cut": "1"})
         return Answer(status=status, body=body, headers={"Content-Type": _TYPE})
 
-    def _forward(self, action: str, asked: Any) -> tuple[int, bytes]:
+    def _forward(self, action: str, arguments: Any) -> tuple[int, bytes]:
         connection = http.client.HTTPConnection(self._target.hostname or "", self._target.port, timeout=60)
         try:
             headers = {
                 "Content-Type": _TYPE,
                 "X-Amz-Target": f"AmazonSQS.{action}",
-                "Authorization": "AWS4-HMAC-SHA256 Credential=stand/20250101/us-east-1/sqs/aws4_request",
+                "Authorization": "AWS4-HMAC-SHA256 Credential=test/20250101/us-east-1/sqs/aws4_request",
             }
-            connection.request("POST", "/", json.dumps(asked), headers)
+            connection.request("POST", "/", json.dumps(arguments), headers)
             answer = connection.getresponse()
             return answer.status, answer.read()
         finally:
@@ -108,4 +108,4 @@ class SqsFaults:
 
 
 def _failed(entry: str, code: str, *, sender: bool) -> dict[str, Any]:
-    return {"Id": entry, "Code": code, "Message": "as told", "SenderFault": sender}
+    return {"Id": entry, "Code": code, "Message": "injected", "SenderFault": sender}

@@ -1,7 +1,7 @@
-"""SQS as the stand-ins do not show it: slow to forget and slow to list.
+"""SQS fake with delayed deletion and listing, which the emulator lacks.
 
-A deleted queue goes on answering and is listed until `forget` is called, its name is refused as long; a new queue is
-listed only after `show`. Implements of a boto3 client what the generations of a queue ask for.
+A deleted queue still answers, is listed and blocks its name until `forget` is called; a new queue is listed only after
+`list_all`. Implements the methods of a boto3 client that the generations of a queue call.
 """
 
 from __future__ import annotations
@@ -15,42 +15,42 @@ __all__ = ["LaggingSqs"]
 
 
 class LaggingSqs:
-    """One account."""
+    """SQS of one account."""
 
-    def __init__(self, *, lists_at_once: bool = True) -> None:
+    def __init__(self, *, lists_immediately: bool = True) -> None:
         self.tags: dict[str, dict[str, str]] = {}
-        """Of every queue that answers, by address."""
+        """Tags of every queue that answers, by URL."""
         self.attributes: dict[str, Mapping[str, str]] = {}
         self.deleted: list[str] = []
-        """In order."""
+        """URLs of deleted queues, in order."""
         self.shown: set[str] = set()
         self.calls: list[str] = []
         self.before: Callable[[str], None] = lambda action: None
-        """Called ahead of each call, with its name: where others act in between."""
-        self._lists_at_once = lists_at_once
+        """Called before each call with its action, so that tests can act in between."""
+        self._lists_immediately = lists_immediately
 
     def forget(self) -> None:
-        """Let the minute pass: deleted queues are gone."""
+        """Complete the deletions, as SQS does within a minute."""
         for url in self.deleted:
             self.tags.pop(url, None)
             self.shown.discard(url)
 
-    def show(self) -> None:
-        """Let the listing catch up."""
+    def list_all(self) -> None:
+        """List every queue."""
         self.shown = set(self.tags)
 
     @property
-    def living(self) -> list[str]:
+    def existing(self) -> list[str]:
         return sorted(set(self.tags) - set(self.deleted))
 
     def create_queue(self, *, QueueName: str, Attributes: Mapping[str, str], tags: Mapping[str, str]) -> Any:  # noqa: N803 - names of boto3
         self._called("CreateQueue")
-        url = f"https://sqs.stand.in/000000000000/{QueueName}"
+        url = f"https://sqs.fake/000000000000/{QueueName}"
         if url in self.deleted:
             raise _error("AWS.SimpleQueueService.QueueDeletedRecently", "CreateQueue")
         self.tags.setdefault(url, dict(tags))
         self.attributes[url] = dict(Attributes)
-        if self._lists_at_once:
+        if self._lists_immediately:
             self.shown.add(url)
         return {"QueueUrl": url}
 
@@ -78,7 +78,7 @@ class LaggingSqs:
     def paginate(self, *, QueueNamePrefix: str, PaginationConfig: Mapping[str, int]) -> Iterator[Any]:  # noqa: N803 - names of boto3
         self._called("ListQueues")
         found = sorted(url for url in self.shown if url.rpartition("/")[2].startswith(QueueNamePrefix))
-        # One to a page, and a last page that is empty, as SQS may.
+        # One queue per page and an empty last page, as SQS may return.
         yield from ({"QueueUrls": [url]} for url in found)
         yield {}
 
@@ -92,4 +92,4 @@ class LaggingSqs:
 
 
 def _error(code: str, action: str) -> ClientError:
-    return ClientError({"Error": {"Code": code, "Message": "as told"}}, action)
+    return ClientError({"Error": {"Code": code, "Message": "injected"}}, action)

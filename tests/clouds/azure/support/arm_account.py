@@ -1,4 +1,4 @@
-"""What a subscription tells of itself, for the doctor: providers, permissions, and single resources by id.
+"""Account endpoints for doctor checks: providers, permissions, and single resources by id.
 
 Shapes of "Providers - Get", "Permissions - List For Resource Group" and "Resources - Get By Id" in the REST reference.
 """
@@ -21,17 +21,17 @@ _OWNER = {"actions": ["*"], "notActions": []}
 
 @attrs.define(kw_only=True)
 class Account:
-    """What there is; tests change it."""
+    """State of the account, changed by tests."""
 
     registered: set[str] = attrs.field(factory=lambda: {"Microsoft.Network", "Microsoft.Storage"})
     permissions: list[dict[str, Any]] | None = attrs.field(factory=lambda: [_OWNER])
-    """None: they may not be listed."""
+    """None: listing them is denied."""
     resources: set[str] = attrs.field(factory=set)
-    """Ids."""
+    """Ids of existing resources."""
 
 
 def serve_account(fake: ArmFake) -> Account:
-    """Add the account's own paths to a stand-in."""
+    """Add the account endpoints to a fake."""
     account = Account()
     root = rf"(?i)/subscriptions/{re.escape(fake.cloud.subscription)}"
 
@@ -42,8 +42,8 @@ def serve_account(fake: ArmFake) -> Account:
 
     def permissions(request: Request) -> Any:
         if account.permissions is None:
-            told = {"code": "AuthorizationFailed", "message": "The client does not have authorization."}
-            return Answer(status=403, body={"error": told})
+            error = {"code": "AuthorizationFailed", "message": "The client does not have authorization."}
+            return Answer(status=403, body={"error": error})
         half = len(account.permissions) // 2
         if "$skiptoken" in request.query:
             return {"value": account.permissions[half:]}
@@ -53,8 +53,8 @@ def serve_account(fake: ArmFake) -> Account:
     def resource(request: Request) -> Any:
         if request.path.lower() not in {each.lower() for each in account.resources}:
             name = request.path.rpartition("/")[2]
-            told = {"code": "ResourceNotFound", "message": f"The Resource '{name}' was not found."}
-            return Answer(status=404, body={"error": told})
+            error = {"code": "ResourceNotFound", "message": f"The Resource '{name}' was not found."}
+            return Answer(status=404, body={"error": error})
         return {"id": request.path, "name": request.path.rpartition("/")[2]}
 
     fake.wire.route("GET", rf"{root}/providers/(?P<name>Microsoft\.(?:Network|Storage))", provider)

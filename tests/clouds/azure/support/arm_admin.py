@@ -1,4 +1,4 @@
-"""What a test does to machines of the stand-in, and what the stand-in tells of itself."""
+"""Control and inspection of the Resource Manager fake by tests."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ __all__ = ["evict", "state_of"]
 
 
 def state_of(fake: ArmFake) -> dict[str, Any]:
-    """What there is and what was done, as JSON can express it."""
+    """Return the fake's state as JSON."""
     cloud = fake.cloud
     with cloud.lock:
         return {
@@ -34,7 +34,7 @@ def state_of(fake: ArmFake) -> dict[str, Any]:
             ),
             "groups": sorted(each["name"] for each in cloud.groups.values()),
             "creations": [attrs.asdict(record) for record in cloud.creations],
-            "most_creations_at_once": cloud.most_creations_at_once(),
+            "max_concurrent_creations": cloud.max_concurrent_creations(),
             "evicted": list(cloud.evicted),
             "approved": list(cloud.approved),
             "calls": len(fake.wire.calls),
@@ -43,7 +43,7 @@ def state_of(fake: ArmFake) -> dict[str, Any]:
 
 
 def evict(cloud: Cloud, name: str | None = None, oldest: int = 0) -> list[str]:
-    """Evict the machine of this name, or the oldest running spot machines; returns the names."""
+    """Evict the VM of this name, or the oldest running spot VMs, and return the names."""
     with cloud.lock:
         running = [
             each for each in cloud.machines.values() if each.spot and each.power == "running" and not each.ending

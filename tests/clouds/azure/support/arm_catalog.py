@@ -1,4 +1,4 @@
-"""What the stand-in has: locations with their zones, sizes as resource SKUs, quotas, images."""
+"""Data of the Resource Manager fake: locations with their zones, sizes as resource SKUs, quotas, images."""
 
 from __future__ import annotations
 
@@ -7,18 +7,18 @@ from typing import Any
 
 import attrs
 
-__all__ = ["IMAGES", "LOCATIONS", "QUOTAS", "SIZES", "Shape"]
+__all__ = ["IMAGES", "LOCATIONS", "QUOTAS", "SIZES", "SizeSpec"]
 
 LOCATIONS: Mapping[str, tuple[str, tuple[str, ...]]] = {
     "eastus": ("East US", ("1", "2", "3")),
     "westeurope": ("West Europe", ("1", "2", "3")),
     "northcentralus": ("North Central US", ()),
 }
-"""By name: what people see, and the zones."""
+"""Display name and zones, by location."""
 
 
 @attrs.frozen(kw_only=True)
-class Shape:
+class SizeSpec:
     name: str
     vcpus: int
     memory: float
@@ -27,17 +27,17 @@ class Shape:
     spot: bool = True
     premium: bool = True
     gpus: int = 0
-    scratch_mb: int = 0
+    local_ssd_mb: int = 0
     generations: str = "V1,V2"
     zones: tuple[str, ...] = ("1", "2", "3")
     restricted_zones: tuple[str, ...] = ()
     restricted: bool = False
-    """Whether the subscription may not use it at all."""
+    """Whether the size is restricted in the whole location."""
     constrained: int = 0
-    """vCPUs that are there of a constrained size; 0: all."""
+    """Available vCPUs of a constrained size; 0: all."""
 
     def resource(self, location: str) -> dict[str, Any]:
-        told = {
+        capabilities = {
             "vCPUs": self.vcpus,
             "vCPUsAvailable": self.constrained or self.vcpus,
             "MemoryGB": self.memory,
@@ -45,10 +45,10 @@ class Shape:
             "LowPriorityCapable": str(self.spot),
             "PremiumIO": str(self.premium),
             "HyperVGenerations": self.generations,
-            "MaxResourceVolumeMB": self.scratch_mb,
+            "MaxResourceVolumeMB": self.local_ssd_mb,
         }
         if self.gpus:
-            told["GPUs"] = self.gpus
+            capabilities["GPUs"] = self.gpus
         zones = [each for each in LOCATIONS[location][1] if each in self.zones]
         restrictions: list[dict[str, Any]] = []
         info = {"locations": [location]}
@@ -64,7 +64,7 @@ class Shape:
             "family": self.family,
             "locations": [location],
             "locationInfo": [{"location": location, "zones": zones, "zoneDetails": []}],
-            "capabilities": [{"name": name, "value": str(value)} for name, value in told.items()],
+            "capabilities": [{"name": name, "value": str(value)} for name, value in capabilities.items()],
             "restrictions": restrictions,
         }
 
@@ -73,14 +73,16 @@ def _restriction(kind: str, values: list[str], info: dict[str, Any]) -> dict[str
     return {"type": kind, "values": values, "restrictionInfo": info, "reasonCode": "NotAvailableForSubscription"}
 
 
-def _series(pattern: str, family: str, memory: float, vcpus: tuple[int, ...], **more: Any) -> list[Shape]:
-    """Sizes of one series; ``memory`` per vCPU."""
-    return [Shape(name=pattern.format(each), vcpus=each, memory=each * memory, family=family, **more) for each in vcpus]
+def _series(pattern: str, family: str, memory: float, vcpus: tuple[int, ...], **more: Any) -> list[SizeSpec]:
+    """Return the sizes of one series; ``memory`` is per vCPU."""
+    return [
+        SizeSpec(name=pattern.format(each), vcpus=each, memory=each * memory, family=family, **more) for each in vcpus
+    ]
 
 
 _USUAL = (2, 4, 8, 16, 32, 48, 64, 96)
 
-SIZES: Mapping[str, Shape] = {
+SIZES: Mapping[str, SizeSpec] = {
     shape.name: shape
     for shape in (
         *_series("Standard_D{}s_v5", "standardDSv5Family", 4, _USUAL),
@@ -89,15 +91,15 @@ SIZES: Mapping[str, Shape] = {
         *_series("Standard_D{}_v5", "standardDv5Family", 4, _USUAL, premium=False),
         *_series("Standard_E{}s_v5", "standardESv5Family", 8, (2, 4, 8, 16, 20, 32, 48, 64)),
         *_series("Standard_E{}as_v5", "standardEASv5Family", 8, (2, 4, 8, 16, 20, 32, 48, 64)),
-        *_series("Standard_F{}s_v2", "standardFSv2Family", 2, (2, 4, 8, 16, 32, 48, 64, 72), scratch_mb=16384),
+        *_series("Standard_F{}s_v2", "standardFSv2Family", 2, (2, 4, 8, 16, 32, 48, 64, 72), local_ssd_mb=16384),
         *_series("Standard_D{}s_v6", "standardDSv6Family", 4, _USUAL, generations="V2", restricted=True),
-        *_series("Standard_L{}s_v3", "standardLSv3Family", 8, (8, 16, 32, 48, 64, 80), scratch_mb=81920),
-        Shape(name="Standard_B2s", vcpus=2, memory=4, family="standardBSFamily", spot=False, scratch_mb=8192),
-        Shape(name="Standard_B2ms", vcpus=2, memory=8, family="standardBSFamily", spot=False, scratch_mb=16384),
-        Shape(name="Standard_B4ms", vcpus=4, memory=16, family="standardBSFamily", spot=False, scratch_mb=32768),
-        Shape(name="Standard_E16-4s_v5", vcpus=16, memory=128, family="standardESv5Family", constrained=4),
-        Shape(name="Standard_NC4as_T4_v3", vcpus=4, memory=28, family="Standard NCASv3_T4 Family", gpus=1, zones=()),
-        Shape(
+        *_series("Standard_L{}s_v3", "standardLSv3Family", 8, (8, 16, 32, 48, 64, 80), local_ssd_mb=81920),
+        SizeSpec(name="Standard_B2s", vcpus=2, memory=4, family="standardBSFamily", spot=False, local_ssd_mb=8192),
+        SizeSpec(name="Standard_B2ms", vcpus=2, memory=8, family="standardBSFamily", spot=False, local_ssd_mb=16384),
+        SizeSpec(name="Standard_B4ms", vcpus=4, memory=16, family="standardBSFamily", spot=False, local_ssd_mb=32768),
+        SizeSpec(name="Standard_E16-4s_v5", vcpus=16, memory=128, family="standardESv5Family", constrained=4),
+        SizeSpec(name="Standard_NC4as_T4_v3", vcpus=4, memory=28, family="Standard NCASv3_T4 Family", gpus=1, zones=()),
+        SizeSpec(
             name="Standard_NC24ads_A100_v4",
             vcpus=24,
             memory=220,
@@ -106,7 +108,7 @@ SIZES: Mapping[str, Shape] = {
             generations="V2",
             restricted_zones=("1", "2"),
         ),
-        Shape(name="Standard_A2_v2", vcpus=2, memory=4, family="standardAv2Family", premium=False, generations="V1"),
+        SizeSpec(name="Standard_A2_v2", vcpus=2, memory=4, family="standardAv2Family", premium=False, generations="V1"),
     )
 }
 

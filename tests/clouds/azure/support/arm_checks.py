@@ -1,4 +1,4 @@
-"""What the stand-in refuses at once, as Resource Manager does."""
+"""Validation of requests by the Resource Manager fake."""
 
 from __future__ import annotations
 
@@ -7,28 +7,28 @@ import re
 from collections import Counter
 from typing import TYPE_CHECKING, Any
 
-from arm_catalog import IMAGES, LOCATIONS, SIZES, Shape
+from arm_catalog import IMAGES, LOCATIONS, SIZES, SizeSpec
 from arm_records import ArmError
 
 if TYPE_CHECKING:
     from arm_cloud import Cloud
 
-__all__ = ["check_machine", "check_quota", "usage"]
+__all__ = ["check_quota", "check_vm", "usage"]
 
 _NAME = re.compile(r"[A-Za-z0-9](?:[-A-Za-z0-9]{0,62}[A-Za-z0-9])?")
 _TAG_KEY = re.compile(r"[^<>%&\\?/]{1,512}")
 
 
-def check_machine(cloud: Cloud, name: str, body: dict[str, Any]) -> Shape:
-    """The size of a creation that may go on. Raises `ArmError`."""
+def check_vm(cloud: Cloud, name: str, body: dict[str, Any]) -> SizeSpec:
+    """Return the size of a valid creation. Raises `ArmError`."""
     if not _NAME.fullmatch(name):
         raise ArmError(400, "InvalidParameter", f"The virtual machine name '{name}' is invalid.")
     location, numbers = body["location"], body.get("zones") or []
     if location not in LOCATIONS:
         message = f"The provided location '{location}' is not available for resource type 'virtualMachines'."
         raise ArmError(400, "LocationNotAvailableForResourceType", message)
-    told = body["properties"]
-    size = told["hardwareProfile"]["vmSize"]
+    properties = body["properties"]
+    size = properties["hardwareProfile"]["vmSize"]
     shape = SIZES.get(size)
     if shape is None:
         raise ArmError(400, "InvalidParameter", f"The value {size} provided for the VM size is not valid.")
@@ -36,22 +36,22 @@ def check_machine(cloud: Cloud, name: str, body: dict[str, Any]) -> Shape:
         if number not in LOCATIONS[location][1]:
             message = f"The zone(s) '{number}' for resource is not supported in location '{location}'."
             raise ArmError(400, "AvailabilityZoneNotSupported", message)
-    closed = shape.restricted or any(n not in shape.zones or n in shape.restricted_zones for n in numbers)
-    if closed:
+    restricted = shape.restricted or any(n not in shape.zones or n in shape.restricted_zones for n in numbers)
+    if restricted:
         message = f"The requested size {size} is currently not available in location '{location}' for subscription."
         raise ArmError(409, "SkuNotAvailable", message)
     for key, value in body.get("tags", {}).items():
         if not _TAG_KEY.fullmatch(key) or len(value) > 256:
             raise ArmError(400, "InvalidTagNameCharacters", f"The tag '{key}' is invalid.")
-    _check_image(shape, told["storageProfile"]["imageReference"])
-    _check_login(told["osProfile"])
-    for interface in told["networkProfile"]["networkInterfaceConfigurations"]:
+    _check_image(shape, properties["storageProfile"]["imageReference"])
+    _check_login(properties["osProfile"])
+    for interface in properties["networkProfile"]["networkInterfaceConfigurations"]:
         for address in interface["properties"]["ipConfigurations"]:
             _check_subnet(cloud, address["properties"]["subnet"]["id"])
     return shape
 
 
-def _check_image(shape: Shape, image: dict[str, str]) -> None:
+def _check_image(shape: SizeSpec, image: dict[str, str]) -> None:
     if "publisher" not in image:
         return
     if (image["publisher"], image["offer"], image["sku"]) not in IMAGES:
@@ -66,11 +66,11 @@ def _check_image(shape: Shape, image: dict[str, str]) -> None:
         raise ArmError(400, "BadRequest", message)
 
 
-def _check_login(told: dict[str, Any]) -> None:
-    keys = told.get("linuxConfiguration", {}).get("ssh", {}).get("publicKeys", [])
-    if not told.get("adminUsername") or not any(key["keyData"].startswith("ssh-") for key in keys):
+def _check_login(profile: dict[str, Any]) -> None:
+    keys = profile.get("linuxConfiguration", {}).get("ssh", {}).get("publicKeys", [])
+    if not profile.get("adminUsername") or not any(key["keyData"].startswith("ssh-") for key in keys):
         raise ArmError(400, "InvalidParameter", "Authentication using either SSH or password must be enabled.")
-    if len(base64.b64decode(told.get("customData", ""))) > 65535:
+    if len(base64.b64decode(profile.get("customData", ""))) > 65535:
         raise ArmError(400, "InvalidParameter", "Custom data in OSProfile is too long.")
 
 
@@ -83,22 +83,22 @@ def _check_subnet(cloud: Cloud, subnet: str) -> None:
 
 
 def usage(cloud: Cloud, location: str) -> Counter[str]:
-    """What is used of each quota of a location."""
+    """Return the usage of each quota of a location."""
     used: Counter[str] = Counter()
-    for machine in cloud.machines.values():
-        if machine.resource["location"] != location or machine.power in ("deallocated",):
+    for vm in cloud.machines.values():
+        if vm.resource["location"] != location or vm.power in ("deallocated",):
             continue
         used["virtualMachines"] += 1
-        if machine.spot:
-            used["lowPriorityCores"] += machine.vcpus
+        if vm.spot:
+            used["lowPriorityCores"] += vm.vcpus
         else:
-            used["cores"] += machine.vcpus
-            used[machine.family] += machine.vcpus
+            used["cores"] += vm.vcpus
+            used[vm.family] += vm.vcpus
     return used
 
 
-def check_quota(cloud: Cloud, body: dict[str, Any], shape: Shape) -> None:
-    """Raises `ArmError` where a quota would be exceeded."""
+def check_quota(cloud: Cloud, body: dict[str, Any], shape: SizeSpec) -> None:
+    """Raise `ArmError` if a quota would be exceeded."""
     location = body["location"]
     used, limits = usage(cloud, location), cloud.quotas[location]
     spot = body["properties"].get("priority") == "Spot"

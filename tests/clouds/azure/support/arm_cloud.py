@@ -1,10 +1,10 @@
-"""The state of the stand-in: what creations, deletions, evictions and time do to machines and to what they are made of.
+"""State of the Resource Manager fake: VMs and their resources through creation, deletion, eviction and time.
 
 Invariants, each with a test in `tests/clouds/azure/test_arm_fake.py`:
 
-1. A creation that is asked for where the name is taken, and forbids that, changes nothing.
-2. A machine that is gone runs nothing; its parts are gone with it, or are there by themselves where nobody said so.
-3. Quotas hold; a launch that finds no machine leaves a failed one, which is there until it is deleted.
+1. A creation with ``If-None-Match`` changes nothing if the name is taken.
+2. A deleted VM has no processes; its resources are deleted with it only if their delete option says so.
+3. Quotas hold; a launch without capacity leaves a failed VM, which exists until it is deleted.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import Any
 
 import attrs
 from arm_catalog import LOCATIONS, QUOTAS
-from arm_checks import check_machine, check_quota
+from arm_checks import check_quota, check_vm
 from arm_guests import Guests
 from arm_parts import parts_of
 from arm_records import ArmError, Operation, StockOut, Times, VirtualMachine, api_time
@@ -27,7 +27,7 @@ __all__ = ["Cloud", "Creation"]
 
 @attrs.define(kw_only=True)
 class Creation:
-    """One creation of a machine that was begun: when, and until when its operation lasted."""
+    """One creation of a VM, with the times of its operation."""
 
     name: str
     zone: str
@@ -36,15 +36,15 @@ class Creation:
     began: float
     ended: float | None = None
     outcome: str = ""
-    """``running``, or the code of its refusal."""
+    """``running``, or the error code."""
 
 
 class Cloud(CloudState[Times, StockOut]):
     """One subscription.
 
     Args:
-        folder: Of the machines; made here.
-        guest_environment: Variables of every machine, besides its metadata service's address.
+        folder: Parent of the VMs' folders; created.
+        guest_environment: Environment variables of every VM, besides the address of its metadata service.
     """
 
     def __init__(
@@ -60,14 +60,14 @@ class Cloud(CloudState[Times, StockOut]):
         self.quotas: dict[str, dict[str, int]] = {location: dict(QUOTAS) for location in LOCATIONS}
         self.groups: dict[str, dict[str, Any]] = {}
         self.resources: dict[str, dict[str, Any]] = {}
-        """Networks, security groups, interfaces, addresses, disks, by id in lower case."""
+        """Networks, security groups, interfaces, addresses and disks, by id in lower case."""
         self.machines: dict[str, VirtualMachine] = {}
-        """Likewise."""
+        """VMs by id in lower case."""
         self.operations: dict[str, Operation] = {}
         self.creations: list[Creation] = []
         self.evicted: list[str] = []
         self.approved: list[str] = []
-        """Machines whose guest approved their eviction."""
+        """VMs whose guest approved the eviction."""
         self._guests = Guests(folder)
 
     def quotas_of(self, place: str) -> dict[str, int]:
@@ -108,8 +108,8 @@ class Cloud(CloudState[Times, StockOut]):
             operation = self._operation("delete", str(group["id"]).lower())
             within = f"{str(group['id']).lower()}/"
             machines = [each for key, each in self.machines.items() if key.startswith(within)]
-        for machine in machines:
-            self._begin_end(machine, 0.0)
+        for vm in machines:
+            self._begin_end(vm, 0.0)
 
         def finish() -> None:
             with self.lock:
@@ -124,10 +124,10 @@ class Cloud(CloudState[Times, StockOut]):
         self.timeline.after(self.times.group, finish)
         return operation
 
-    # -- networks and parts --
+    # -- networks and other resources --
 
     def put(self, resource_id: str, kind: str, body: dict[str, Any]) -> tuple[dict[str, Any], Operation]:
-        """Create or change a network or a security group."""
+        """Create or update a network or a security group."""
         with self.lock:
             self._check_group(resource_id)
             resource = {**body, "id": resource_id, "name": resource_id.rpartition("/")[2], "type": kind}
@@ -145,7 +145,7 @@ class Cloud(CloudState[Times, StockOut]):
             raise ArmError(409, "ResourceGroupBeingDeleted", f"The group '{group['name']}' is being deleted.")
 
     def delete(self, resource_id: str) -> Operation | None:
-        """Delete a part or a network; None where it is not there."""
+        """Delete a resource; None if it does not exist."""
         key = resource_id.lower()
         with self.lock:
             resource = self.resources.get(key)
@@ -163,7 +163,7 @@ class Cloud(CloudState[Times, StockOut]):
         self.timeline.after(self.times.network, lambda: self._finish(operation))
         return operation
 
-    # -- machines --
+    # -- VMs --
 
     def create(self, resource_id: str, body: dict[str, Any], *, must_be_new: bool) -> tuple[VirtualMachine, Operation]:
         key, name = resource_id.lower(), resource_id.rpartition("/")[2]
@@ -173,8 +173,8 @@ class Cloud(CloudState[Times, StockOut]):
                     raise ArmError(412, "PreconditionFailed", "The precondition given in the request was not met.")
                 raise ArmError(409, "PropertyChangeNotAllowed", "Changing property 'customData' is not allowed.")
             self._check_group(resource_id)
-            shape = check_machine(self, name, body)
-            machine = VirtualMachine(
+            size_spec = check_vm(self, name, body)
+            vm = VirtualMachine(
                 resource={
                     **body,
                     "id": resource_id,
@@ -187,114 +187,114 @@ class Cloud(CloudState[Times, StockOut]):
                         "timeCreated": api_time(self.timeline.now()),
                     },
                 },
-                family=shape.family,
-                vcpus=shape.vcpus,
+                family=size_spec.family,
+                vcpus=size_spec.vcpus,
                 created=self.timeline.now(),
             )
-            rule = self._stock_out(machine)
+            rule = self._stock_out(vm)
             if rule is not None and rule.at_once:
                 raise ArmError(409, rule.code, rule.message)
-            check_quota(self, body, shape)
+            check_quota(self, body, size_spec)
             operation = self._operation("create", key)
-            record = Creation(name=name, zone=machine.zone, size=machine.size, spot=machine.spot, began=operation.began)
+            record = Creation(name=name, zone=vm.zone, size=vm.size, spot=vm.spot, began=operation.began)
             self.creations.append(record)
-            self.machines[key] = machine
-            for part in parts_of(machine):
-                machine.parts.append(part["id"].lower())
+            self.machines[key] = vm
+            for part in parts_of(vm):
+                vm.parts.append(part["id"].lower())
                 self.resources[part["id"].lower()] = part
-        self.timeline.after(self.times.provision, lambda: self._provisioned(machine, operation, record))
-        return machine, operation
+        self.timeline.after(self.times.provision, lambda: self._provisioned(vm, operation, record))
+        return vm, operation
 
-    def _stock_out(self, machine: VirtualMachine) -> StockOut | None:
-        purchase = "spot" if machine.spot else "on-demand"
-        return next((rule for rule in self.stock_outs if rule.hits(machine.zone, machine.size, purchase)), None)
+    def _stock_out(self, vm: VirtualMachine) -> StockOut | None:
+        purchase = "spot" if vm.spot else "on-demand"
+        return next((rule for rule in self.stock_outs if rule.hits(vm.zone, vm.size, purchase)), None)
 
-    def _provisioned(self, machine: VirtualMachine, operation: Operation, record: Creation) -> None:
+    def _provisioned(self, vm: VirtualMachine, operation: Operation, record: Creation) -> None:
         with self.lock:
-            if machine.ending:
+            if vm.ending:
                 self._finish(operation, ArmError(409, "OperationPreempted", "The operation has been preempted."))
                 return
-            rule = self._stock_out(machine)
+            rule = self._stock_out(vm)
             record.ended, record.outcome = self.timeline.now(), rule.code if rule is not None else "running"
             if rule is not None:
-                machine.state, machine.power = "Failed", ""
+                vm.state, vm.power = "Failed", ""
                 self._finish(operation, ArmError(409, rule.code, rule.message))
                 return
             self._guests.boot(
-                machine,
+                vm,
                 next(self._numbers),
                 self.guest_environment,
-                power_off=lambda: self._powered_off(machine),
-                approve=lambda: self._approved(machine),
+                power_off=lambda: self._powered_off(vm),
+                approve=lambda: self._approved(vm),
             )
-            machine.state = "Succeeded"
+            vm.state = "Succeeded"
             self._finish(operation)
 
     def delete_machine(self, resource_id: str, *, forced: bool) -> Operation | None:
         key = resource_id.lower()
         with self.lock:
-            machine = self.machines.get(key)
-            if machine is None:
+            vm = self.machines.get(key)
+            if vm is None:
                 return None
             operation = self._operation("delete", key)
-            if machine.name in self.undeletable:
+            if vm.name in self.undeletable:
                 self._finish(operation, ArmError(500, "InternalExecutionError", "An internal error occurred."))
                 return operation
-        self._begin_end(machine, 0.0 if forced else self.times.guest_shutdown)
-        self._when_gone(machine, operation)
+        self._begin_end(vm, 0.0 if forced else self.times.guest_shutdown)
+        self._when_gone(vm, operation)
         return operation
 
-    def _when_gone(self, machine: VirtualMachine, operation: Operation) -> None:
-        """Finish the operation once nothing is left of the machine."""
+    def _when_gone(self, vm: VirtualMachine, operation: Operation) -> None:
+        """Finish the operation when the VM is deleted."""
         with self.lock:
-            if self.machines.get(str(machine.resource["id"]).lower()) is not machine:
+            if self.machines.get(str(vm.resource["id"]).lower()) is not vm:
                 self._finish(operation)
                 return
-        self.timeline.after(0.02, lambda: self._when_gone(machine, operation))
+        self.timeline.after(0.02, lambda: self._when_gone(vm, operation))
 
-    def _begin_end(self, machine: VirtualMachine, grace: float) -> None:
+    def _begin_end(self, vm: VirtualMachine, grace: float) -> None:
         with self.lock:
-            if machine.ending and machine.state == "Deleting":
+            if vm.ending and vm.state == "Deleting":
                 return
-            machine.ending, machine.state = True, "Deleting"
-        self._enders.submit(self._end, machine, grace)
+            vm.ending, vm.state = True, "Deleting"
+        self._enders.submit(self._end, vm, grace)
 
-    def _end(self, machine: VirtualMachine, grace: float) -> None:
-        self._stop_guest(machine, grace)
-        self.timeline.after(self.times.delete, lambda: self._forget(machine))
+    def _end(self, vm: VirtualMachine, grace: float) -> None:
+        self._stop_guest(vm, grace)
+        self.timeline.after(self.times.delete, lambda: self._forget(vm))
 
     def evict(self, name: str) -> None:
-        """Take a spot machine away: scheduled event, then the end, at once when the guest approves."""
+        """Evict a spot VM: scheduled event, then deletion, at once if the guest approves."""
         with self.lock:
-            machine = next(each for each in self.machines.values() if each.name == name)
-            if machine.ending or machine.metadata is None:
+            vm = next(each for each in self.machines.values() if each.name == name)
+            if vm.ending or vm.metadata is None:
                 return
-            machine.ending = True
+            vm.ending = True
             self.evicted.append(name)
-            machine.metadata.announce(seconds=self.times.preemption)
-        self.timeline.after(self.times.preemption, lambda: self._begin_end(machine, 0.0))
+            vm.metadata.announce(seconds=self.times.preemption)
+        self.timeline.after(self.times.preemption, lambda: self._begin_end(vm, 0.0))
 
-    def _approved(self, machine: VirtualMachine) -> None:
+    def _approved(self, vm: VirtualMachine) -> None:
         with self.lock:
-            self.approved.append(machine.name)
-        self._begin_end(machine, 0.5)
+            self.approved.append(vm.name)
+        self._begin_end(vm, 0.5)
 
-    def _powered_off(self, machine: VirtualMachine) -> None:
+    def _powered_off(self, vm: VirtualMachine) -> None:
         with self.lock:
-            if machine.ending:
+            if vm.ending:
                 return
-            machine.power = "stopping"
-        self._stop_guest(machine, self.times.guest_shutdown)
+            vm.power = "stopping"
+        self._stop_guest(vm, self.times.guest_shutdown)
         with self.lock:
-            # Stopped, not deallocated: billed on.
-            machine.power = "stopped"
+            # Stopped, not deallocated: still billed.
+            vm.power = "stopped"
 
-    def _forget(self, machine: VirtualMachine) -> None:
+    def _forget(self, vm: VirtualMachine) -> None:
         with self.lock:
-            key = str(machine.resource["id"]).lower()
-            if self.machines.get(key) is machine:
+            key = str(vm.resource["id"]).lower()
+            if self.machines.get(key) is vm:
                 del self.machines[key]
-            for part in machine.parts:
+            for part in vm.parts:
                 resource = self.resources.get(part)
                 if resource is None:
                     continue
@@ -313,18 +313,18 @@ class Cloud(CloudState[Times, StockOut]):
         with self.lock:
             operation.ended, operation.problem = self.timeline.now(), problem
 
-    # -- looking --
+    # -- inspection --
 
     def console(self, name: str) -> str:
         return self._guests.console(name)
 
-    def find(self, wanted: Callable[[dict[str, Any]], bool]) -> list[dict[str, Any]]:
-        """All resources, machines included, that fit."""
+    def find(self, matches: Callable[[dict[str, Any]], bool]) -> list[dict[str, Any]]:
+        """Return all matching resources, VMs included."""
         with self.lock:
-            every = [machine.resource for machine in self.machines.values()]
-            return [each for each in (*every, *self.resources.values()) if wanted(each)]
+            every = [vm.resource for vm in self.machines.values()]
+            return [each for each in (*every, *self.resources.values()) if matches(each)]
 
-    def most_creations_at_once(self) -> int:
-        """How many creations were under way at one time, at most."""
+    def max_concurrent_creations(self) -> int:
+        """Return the maximum number of concurrent creations."""
         with self.lock:
             return most_at_once(self.creations)

@@ -1,4 +1,4 @@
-"""What tests of Virtual Machines ask for, and how they look at the stand-in."""
+"""Launch requests and inspection helpers for tests of Virtual Machines."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ from cloud_tasks.plugin import Compute, ComputeContext
 from cloud_tasks.registry import Registry
 from cloud_tasks_azure.settings import AzureSettings
 
-__all__ = ["machine_body_of", "offer", "opened", "remaining", "settings_for", "wanted"]
+__all__ = ["offer", "opened", "remaining", "settings_for", "unmanaged_vm_body", "wanted"]
 
 KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIE9wZW5TU0ggcHVibGljIGtleSBvZiBhIHRlc3Q= tests"
 
 
 def offer(name: str = "Standard_D2s_v5", zone: str = "eastus-1", *, spot: bool = False, arm: bool = False) -> Offer:
-    """A small machine; on demand unless ``spot``."""
+    """Return the offer of a small VM."""
     return Offer(
         instance_type=InstanceType(
             name=name,
@@ -48,12 +48,12 @@ def offer(name: str = "Standard_D2s_v5", zone: str = "eastus-1", *, spot: bool =
 
 
 def wanted(offered: Offer | None = None, **changes: Any) -> LaunchRequest:
-    """A launch with a token of its own."""
+    """Return a launch request with a new client token."""
     return request_for(offered or offer(), **changes)
 
 
 def settings_for(fake: ArmFake | ArmProcess, **settings: Any) -> AzureSettings:
-    """Settings of the plugin that call the stand-in."""
+    """Return plugin settings for the fake."""
     return AzureSettings(
         subscription_id=SUBSCRIPTION,
         management_endpoint=fake.url,
@@ -62,19 +62,19 @@ def settings_for(fake: ArmFake | ArmProcess, **settings: Any) -> AzureSettings:
 
 
 def opened(fake: ArmFake, *, job_id: str = "job", **settings: Any) -> AbstractContextManager[Compute]:
-    """The plugin's compute, calling the stand-in."""
+    """Open the plugin's compute backend on the fake."""
     chosen = settings_for(fake, **settings)
     return Registry(only=["azure"]).compute("azure").open(chosen, ComputeContext(job_id=job_id, region="eastus"))
 
 
 def remaining(fake: ArmFake) -> tuple[list[str], list[str], list[str]]:
-    """The names of the machines, of all other resources, and of the groups that the stand-in has."""
+    """Return the names of the fake's VMs, of its other resources, and of its groups."""
     state = fake.state()
     return [each["name"] for each in state["instances"]], state["resources"], state["groups"]
 
 
-def machine_body_of(subnet: str) -> dict[str, Any]:
-    """A machine that somebody else would make."""
+def unmanaged_vm_body(subnet: str) -> dict[str, Any]:
+    """Return the request body of an unmanaged VM."""
     address = {"name": "ip", "properties": {"subnet": {"id": subnet}}}
     return {
         "location": "eastus",

@@ -1,8 +1,8 @@
-"""Azure Resource Manager on loopback: the paths, shapes and manners of its REST API over `Cloud`, for the real SDKs.
+"""Azure Resource Manager fake on loopback: the REST API over `Cloud`, for the real SDKs.
 
-In a test's process: ``with ArmFake(folder) as fake:``. As a process of its own, for tests that kill controllers:
-``ArmProcess`` of `arm_process`. What a test does to it (evict, stock out, fail calls) goes over a second port, the
-admin port, which no fault ever strikes.
+In the test's process: ``with ArmFake(folder) as fake:``. As a separate process, for tests that kill controllers:
+``ArmProcess`` of `arm_process`. Tests control it (evict, stock out, fail calls) through a second port, the admin port,
+to which no fault applies.
 """
 
 from __future__ import annotations
@@ -35,16 +35,16 @@ _OPERATION = (
     rf"{_ROOT}/providers/Microsoft\.(?:Compute|Network|Resources)/locations/[^/]+/operations/(?P<operation>[^/]+)"
 )
 _FILTER = re.compile(r"tagName eq '(?P<name>(?:[^']|'')+)'(?: and tagValue eq '(?P<value>(?:[^']|'')*)')?")
-_LONGEST_PAGE = 200
+_MAX_PAGE = 200
 _SKU_PAGE = 40
 
 
 class ArmFake(StandIn[Cloud]):
-    """The stand-in, serving; its `url` is what `management_endpoint` is set to.
+    """The running fake; its `url` is the value of `management_endpoint`.
 
     Args:
-        folder: For the machines.
-        page_size: The longest page of a listing.
+        folder: Parent of the VMs' folders.
+        page_size: Maximum entries per page of a listing.
     """
 
     def __init__(
@@ -54,16 +54,16 @@ class ArmFake(StandIn[Cloud]):
         subscription: str = SUBSCRIPTION,
         times: Times | None = None,
         guest_environment: Mapping[str, str] | None = None,
-        page_size: int = _LONGEST_PAGE,
+        page_size: int = _MAX_PAGE,
         seed: int = 1,
     ) -> None:
         cloud = Cloud(folder, subscription=subscription, times=times, guest_environment=guest_environment)
         super().__init__(cloud, stock_out=StockOut, seed=seed)
         self.page_size = page_size
         self.broken_pages = False
-        """Whether every page of a listing but the first is answered by an error."""
+        """Whether every page of a listing but the first fails."""
         self.retry_after = ""
-        """What the answers about operations ask for, in seconds; empty: nothing."""
+        """``Retry-After`` of operation responses, in seconds; empty: none."""
         self._routes()
         self.account = serve_account(self)
         self.admin.route("POST", "/evict", lambda request: evict(self.cloud, **request.json()))
@@ -72,7 +72,7 @@ class ArmFake(StandIn[Cloud]):
         return state_of(self)
 
     def evict(self, name: str | None = None, *, oldest: int = 0) -> list[str]:
-        """Evict the machine of this name, or the oldest running spot machines; returns the names."""
+        """Evict the VM of this name, or the oldest running spot VMs, and return the names."""
         return evict(self.cloud, name, oldest)
 
     # -- the API --
@@ -107,7 +107,7 @@ class ArmFake(StandIn[Cloud]):
         route("POST", rf"{_MACHINE}/retrieveBootDiagnosticsData", self._diagnostics)
         route("GET", _OPERATION, self._operation)
         route("GET", rf"{_ROOT}/operationresults/(?P<operation>[^/]+)", self._operation_result)
-        self.wire.route("GET", r"/stand-in/console/(?P<name>[^/]+)", self._console)
+        self.wire.route("GET", r"/fake/console/(?P<name>[^/]+)", self._console)
 
     def _answer(self, handler: Callable[[Request], Any], request: Request) -> Answer:
         try:
@@ -141,13 +141,13 @@ class ArmFake(StandIn[Cloud]):
             answer["nextLink"] = f"{self.url}{request.path}?{query}&$skiptoken={start + size}"
         return answer
 
-    def _begun(self, operation: Operation | None, status: int, body: Any = b"", *, polled: str = "async") -> Answer:
-        """The answer to a request whose operation goes on."""
+    def _accepted(self, operation: Operation | None, status: int, body: Any = b"", *, polled: str = "async") -> Answer:
+        """Return the response to a request with a running operation."""
         if operation is None:
             return Answer(status=204)
-        place = f"{self._base}/providers/Microsoft.Compute/locations/eastus/operations/{operation.name}"
+        operation_url = f"{self._base}/providers/Microsoft.Compute/locations/eastus/operations/{operation.name}"
         result = f"{self._base}/operationresults/{operation.name}?api-version=2021-04-01"
-        headers = {"Azure-AsyncOperation": f"{place}?api-version=2024-07-01"} if polled == "async" else {}
+        headers = {"Azure-AsyncOperation": f"{operation_url}?api-version=2024-07-01"} if polled == "async" else {}
         headers["Location"] = result
         if self.retry_after:
             headers["Retry-After"] = self.retry_after
@@ -168,13 +168,15 @@ class ArmFake(StandIn[Cloud]):
             raise operation.problem
         return Answer(status=200, body={})
 
-    # what there is
+    # catalog
 
     def _provider(self, request: Request) -> Any:
-        mappings = [{"location": shown, "zones": list(zones)} for shown, zones in LOCATIONS.values() if zones]
+        mappings = [
+            {"location": display_name, "zones": list(zones)} for display_name, zones in LOCATIONS.values() if zones
+        ]
         kind = {
             "resourceType": "virtualMachines",
-            "locations": [shown for shown, _ in LOCATIONS.values()],
+            "locations": [display_name for display_name, _ in LOCATIONS.values()],
             "zoneMappings": mappings,
             "apiVersions": ["2024-07-01"],
         }
@@ -183,7 +185,7 @@ class ArmFake(StandIn[Cloud]):
     def _skus(self, request: Request) -> Any:
         match = re.fullmatch(r"location eq '(\w+)'", request.query.get("$filter", ""))
         wanted = [match[1]] if match is not None else list(LOCATIONS)
-        skus = [shape.resource(place) for place in wanted if place in LOCATIONS for shape in SIZES.values()]
+        skus = [size.resource(location) for location in wanted if location in LOCATIONS for size in SIZES.values()]
         disk = {"resourceType": "disks", "name": "Premium_LRS", "locations": wanted, "capabilities": []}
         return self._paged(request, [disk, *skus], size=_SKU_PAGE)
 
@@ -211,7 +213,7 @@ class ArmFake(StandIn[Cloud]):
         return Answer(status=204 if known else 404)
 
     def _delete_group(self, request: Request) -> Answer:
-        return self._begun(self.cloud.delete_group(request.groups["group"]), 202, polled="location")
+        return self._accepted(self.cloud.delete_group(request.groups["group"]), 202, polled="location")
 
     def _list_groups(self, request: Request) -> Any:
         with self.cloud.lock:
@@ -229,7 +231,7 @@ class ArmFake(StandIn[Cloud]):
 
     def _put_network(self, request: Request) -> Answer:
         resource, operation = self.cloud.put(self._resource_id(request), request.groups["kind"], request.json())
-        return self._begun(operation, 201, resource)
+        return self._accepted(operation, 201, resource)
 
     def _get_resource(self, request: Request) -> Any:
         found = self.cloud.resources.get(self._resource_id(request).lower())
@@ -238,9 +240,9 @@ class ArmFake(StandIn[Cloud]):
         return found
 
     def _delete_resource(self, request: Request) -> Answer:
-        return self._begun(self.cloud.delete(self._resource_id(request)), 202)
+        return self._accepted(self.cloud.delete(self._resource_id(request)), 202)
 
-    # machines
+    # VMs
 
     def _machine(self, request: Request) -> VirtualMachine:
         self.cloud.group(request.groups["group"])
@@ -253,33 +255,31 @@ class ArmFake(StandIn[Cloud]):
     def _put_machine(self, request: Request) -> Answer:
         must_be_new = request.headers.get("if-none-match") == "*"
         kind = "Microsoft.Compute/virtualMachines"
-        machine, operation = self.cloud.create(
-            self._resource_id(request, kind), request.json(), must_be_new=must_be_new
-        )
-        return self._begun(operation, 201, _shown(machine))
+        vm, operation = self.cloud.create(self._resource_id(request, kind), request.json(), must_be_new=must_be_new)
+        return self._accepted(operation, 201, _public_view(vm))
 
     def _get_machine(self, request: Request) -> Any:
         with self.cloud.lock:
-            return _shown(self._machine(request))
+            return _public_view(self._machine(request))
 
     def _delete_machine(self, request: Request) -> Answer:
         forced = request.query.get("forceDeletion", "").lower() == "true"
         kind = "Microsoft.Compute/virtualMachines"
-        return self._begun(self.cloud.delete_machine(self._resource_id(request, kind), forced=forced), 202)
+        return self._accepted(self.cloud.delete_machine(self._resource_id(request, kind), forced=forced), 202)
 
     def _list_machines(self, request: Request) -> Any:
         with self.cloud.lock:
             found = [
-                _status(each) if request.query.get("statusOnly", "").lower() == "true" else _shown(each)
+                _status(each) if request.query.get("statusOnly", "").lower() == "true" else _public_view(each)
                 for each in self.cloud.machines.values()
             ]
         return self._paged(request, found)
 
     def _diagnostics(self, request: Request) -> Any:
-        machine = self._machine(request)
-        if not machine.resource["properties"].get("diagnosticsProfile", {}).get("bootDiagnostics", {}).get("enabled"):
+        vm = self._machine(request)
+        if not vm.resource["properties"].get("diagnosticsProfile", {}).get("bootDiagnostics", {}).get("enabled"):
             raise ArmError(409, "OperationNotAllowed", "Boot diagnostics is not enabled for the machine.")
-        return {"serialConsoleLogBlobUri": f"{self.url}/stand-in/console/{machine.name}?sig=very-secret"}
+        return {"serialConsoleLogBlobUri": f"{self.url}/fake/console/{vm.name}?sig=very-secret"}
 
     def _console(self, request: Request) -> Answer:
         if request.query.get("sig") != "very-secret":
@@ -298,17 +298,17 @@ def _has_tag(resource: dict[str, Any], request: Request) -> bool:
     return value is not None and (match["value"] is None or value == match["value"].replace("''", "'"))
 
 
-def _shown(machine: VirtualMachine) -> dict[str, Any]:
-    """The resource without what the API never shows again."""
-    properties = {**machine.resource["properties"]}
+def _public_view(vm: VirtualMachine) -> dict[str, Any]:
+    """Return the resource without its write-only properties."""
+    properties = {**vm.resource["properties"]}
     properties["osProfile"] = {key: value for key, value in properties["osProfile"].items() if key != "customData"}
-    return {**machine.resource, "properties": properties}
+    return {**vm.resource, "properties": properties}
 
 
-def _status(machine: VirtualMachine) -> dict[str, Any]:
-    statuses = [{"code": f"ProvisioningState/{machine.state.lower()}", "level": "Info"}]
-    if machine.power and machine.power != "creating":
-        statuses.append({"code": f"PowerState/{machine.power}", "level": "Info"})
+def _status(vm: VirtualMachine) -> dict[str, Any]:
+    statuses = [{"code": f"ProvisioningState/{vm.state.lower()}", "level": "Info"}]
+    if vm.power and vm.power != "creating":
+        statuses.append({"code": f"PowerState/{vm.power}", "level": "Info"})
     keys = ("id", "name", "type", "location")
-    view = {"instanceView": {"statuses": statuses}, "provisioningState": machine.state}
-    return {**{key: machine.resource[key] for key in keys}, "properties": view}
+    view = {"instanceView": {"statuses": statuses}, "provisioningState": vm.state}
+    return {**{key: vm.resource[key] for key in keys}, "properties": view}

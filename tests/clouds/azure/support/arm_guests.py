@@ -1,4 +1,4 @@
-"""The inside of the stand-in's machines: their processes, metadata services, consoles, and how they switch off."""
+"""Guests of the fake's VMs: processes, metadata services, consoles and power-off."""
 
 from __future__ import annotations
 
@@ -14,20 +14,20 @@ from cloud_power import power_off_programs
 
 __all__ = ["Guests", "custom_data"]
 
-_POWER_OFF = "$CLOUD_TASKS_AZURE_METADATA_URL/stand-in/power-off"
+_POWER_OFF = "$CLOUD_TASKS_AZURE_METADATA_URL/fake/power-off"
 
 
-def custom_data(machine: VirtualMachine) -> bytes:
-    """The script of a machine, as cloud-init reads it."""
-    content = base64.b64decode(machine.resource["properties"]["osProfile"].get("customData", ""))
+def custom_data(vm: VirtualMachine) -> bytes:
+    """Return the startup script of a VM, as cloud-init reads it."""
+    content = base64.b64decode(vm.resource["properties"]["osProfile"].get("customData", ""))
     return gzip.decompress(content) if content[:2] == b"\x1f\x8b" else content
 
 
 class Guests:
-    """Makes and remembers the insides.
+    """Starts guests and keeps their consoles.
 
     Args:
-        folder: Of the machines; made here.
+        folder: Parent of the VMs' folders; created.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -37,36 +37,36 @@ class Guests:
 
     def boot(
         self,
-        machine: VirtualMachine,
+        vm: VirtualMachine,
         number: int,
         environment: Mapping[str, str],
         *,
         power_off: Callable[[], None],
         approve: Callable[[], None],
     ) -> None:
-        """Start the metadata service and the startup script; the machine is running then."""
-        numbers = machine.resource.get("zones") or [""]
+        """Start the metadata service and the startup script of a VM."""
+        numbers = vm.resource.get("zones") or [""]
         compute = {
-            "name": machine.name,
-            "location": machine.resource["location"],
+            "name": vm.name,
+            "location": vm.resource["location"],
             "zone": numbers[0],
-            "vmSize": machine.size,
-            "vmId": machine.resource["properties"]["vmId"],
-            "resourceId": machine.resource["id"],
+            "vmSize": vm.size,
+            "vmId": vm.resource["properties"]["vmId"],
+            "resourceId": vm.resource["id"],
         }
-        machine.metadata = MetadataServer(compute, power_off=power_off, approve=approve)
+        vm.metadata = MetadataServer(compute, power_off=power_off, approve=approve)
         variables = {
             "PATH": self._path,
             **environment,
-            "CLOUD_TASKS_AZURE_METADATA_URL": machine.metadata.url,
+            "CLOUD_TASKS_AZURE_METADATA_URL": vm.metadata.url,
         }
-        folder = self._folder / f"{machine.name}-{number}"
-        self._consoles[machine.name] = folder / "console.log"
-        machine.guest = Machine(folder, custom_data(machine) or b"#!/bin/bash\n", environment=variables)
-        machine.power = "running"
+        folder = self._folder / f"{vm.name}-{number}"
+        self._consoles[vm.name] = folder / "console.log"
+        vm.guest = Machine(folder, custom_data(vm) or b"#!/bin/bash\n", environment=variables)
+        vm.power = "running"
 
     def console(self, name: str) -> str:
-        """What a machine printed on its serial port."""
+        """Return the serial console output of a VM."""
         file = self._consoles.get(name)
         printed = file.read_text(errors="replace") if file is not None and file.exists() else ""
-        return "[    0.000000] Linux version stand-in\n" + printed
+        return "[    0.000000] Linux version fake\n" + printed

@@ -1,5 +1,5 @@
-"""The metadata service of one machine of the stand-in: its own port on loopback, the header that Azure asks for, and
-scheduled events with their approval."""
+"""Metadata service of one VM of the fake on a loopback port, with the header that Azure requires, and scheduled events
+with their approval."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ __all__ = ["MetadataServer"]
 
 
 class MetadataServer:
-    """Serves ``/metadata/…`` of one machine.
+    """Serves ``/metadata/…`` of one VM.
 
     Args:
-        compute: What ``instance/compute`` tells.
-        power_off: Called when the guest switches itself off.
+        compute: Content of ``instance/compute``.
+        power_off: Called when the guest powers itself off.
         approve: Called when the guest approves an event.
     """
 
@@ -34,23 +34,23 @@ class MetadataServer:
         self._approve = approve
         self.approved: list[str] = []
         self.broken = 0
-        """How many of the next answers are errors."""
+        """Number of next responses that are errors."""
         self._wire = Wire()
         self._wire.route("GET", r"/metadata/instance/compute", lambda request: self._instance(request))
         self._wire.route("GET", r"/metadata/instance/compute/(?P<key>\w+)", lambda request: self._instance(request))
         self._wire.route("GET", r"/metadata/scheduledevents", self._scheduled)
         self._wire.route("POST", r"/metadata/scheduledevents", self._start)
         self._wire.route("GET", r"/metadata/identity/oauth2/token", self._token)
-        self._wire.route("POST", r"/stand-in/power-off", self._switch_off)
+        self._wire.route("POST", r"/fake/power-off", self._handle_power_off)
         self._wire.start()
 
     @property
     def url(self) -> str:
-        """What ``metadata_url`` is set to."""
+        """Value of ``metadata_url``."""
         return self._wire.url
 
     def announce(self, kind: str = "Preempt", *, seconds: float = 30.0) -> str:
-        """Schedule an event; returns its id."""
+        """Schedule an event and return its id."""
         not_before = datetime.now(UTC) + timedelta(seconds=seconds)
         event = {
             "EventId": str(uuid.uuid4()).upper(),
@@ -115,9 +115,9 @@ class MetadataServer:
 
     def _token(self, request: Request) -> Any:
         refused = self._refused(request)
-        told = {"access_token": "stand-in-token", "expires_in": "86400", "token_type": "Bearer"}
-        return refused or {**told, "resource": request.query.get("resource", "")}
+        token = {"access_token": "fake-token", "expires_in": "86400", "token_type": "Bearer"}
+        return refused or {**token, "resource": request.query.get("resource", "")}
 
-    def _switch_off(self, request: Request) -> Answer:
+    def _handle_power_off(self, request: Request) -> Answer:
         threading.Thread(target=self._power_off, daemon=True).start()
         return Answer(body="")

@@ -1,4 +1,4 @@
-"""The parts that a machine's creation makes along with it: disk, network interfaces, addresses."""
+"""Resources created with a VM: disk, network interfaces, addresses."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ from arm_records import VirtualMachine
 __all__ = ["parts_of"]
 
 
-def parts_of(machine: VirtualMachine) -> Iterator[dict[str, Any]]:
-    """Their resources; each says what happens to it when the machine is deleted."""
-    told = machine.resource["properties"]
-    disk = told["storageProfile"]["osDisk"]
-    # A disk that is made from an image inherits the machine's tags.
-    yield _part(machine, "Microsoft.Compute/disks", disk, machine.resource.get("tags", {}), disk.get("deleteOption"))
-    for interface in told["networkProfile"]["networkInterfaceConfigurations"]:
+def parts_of(vm: VirtualMachine) -> Iterator[dict[str, Any]]:
+    """Yield the resources; the delete option of each decides what happens when the VM is deleted."""
+    vm_properties = vm.resource["properties"]
+    disk = vm_properties["storageProfile"]["osDisk"]
+    # A disk created from an image inherits the VM's tags.
+    yield _part(vm, "Microsoft.Compute/disks", disk, vm.resource.get("tags", {}), disk.get("deleteOption"))
+    for interface in vm_properties["networkProfile"]["networkInterfaceConfigurations"]:
         properties = interface["properties"]
         addresses = properties["ipConfigurations"]
         part = _part(
-            machine,
+            vm,
             "Microsoft.Network/networkInterfaces",
             interface,
             interface.get("tags", {}),
@@ -33,19 +33,19 @@ def parts_of(machine: VirtualMachine) -> Iterator[dict[str, Any]]:
             if public is not None:
                 option = public["properties"].get("deleteOption")
                 kind = "Microsoft.Network/publicIPAddresses"
-                yield _part(machine, kind, public, public.get("tags", {}), option)
+                yield _part(vm, kind, public, public.get("tags", {}), option)
 
 
 def _part(
-    machine: VirtualMachine, kind: str, given: dict[str, Any], tags: dict[str, str], option: str | None
+    vm: VirtualMachine, kind: str, given: dict[str, Any], tags: dict[str, str], option: str | None
 ) -> dict[str, Any]:
-    group = str(machine.resource["id"]).partition("/providers/")[0]
+    group = str(vm.resource["id"]).partition("/providers/")[0]
     return {
         "id": f"{group}/providers/{kind}/{given['name']}",
         "name": given["name"],
         "type": kind,
-        "location": machine.resource["location"],
+        "location": vm.resource["location"],
         "tags": dict(tags),
-        "managedBy": machine.resource["id"],
+        "managedBy": vm.resource["id"],
         "properties": {"provisioningState": "Succeeded", "deleteOption": option or "Detach"},
     }

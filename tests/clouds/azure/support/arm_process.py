@@ -1,4 +1,4 @@
-"""The stand-in of Azure Resource Manager as a process of its own: ``with ArmProcess(folder) as fake:``."""
+"""The Azure Resource Manager fake as a separate process: ``with ArmProcess(folder) as fake:``."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ __all__ = ["ArmProcess"]
 
 
 class ArmProcess(StandInProcess):
-    """Its `url` is what `management_endpoint` is set to.
+    """The running process; its `url` is the value of `management_endpoint`.
 
     Args:
-        folder: For the machines.
-        times: Other than `Times` has them.
-        guest_environment: Variables of every machine.
+        folder: Parent of the VMs' folders.
+        times: Durations; default: `Times`.
+        guest_environment: Environment variables of every VM.
     """
 
     def __init__(
@@ -41,7 +41,7 @@ class ArmProcess(StandInProcess):
         )
 
     def evict(self, name: str | None = None, *, oldest: int = 0) -> list[str]:
-        """Evict one machine by name, or the oldest running spot machines; returns their names."""
+        """Evict one VM by name, or the oldest running spot VMs, and return their names."""
         answer: list[str] = self.ask("POST", "evict", {"name": name, "oldest": oldest})
         return answer
 

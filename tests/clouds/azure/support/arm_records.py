@@ -1,4 +1,4 @@
-"""What the stand-in of Resource Manager keeps: machines, operations, and the rules by which launches are refused."""
+"""Records of the Resource Manager fake: VMs, operations, and rules of refused launches."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ __all__ = ["ArmError", "Operation", "StockOut", "Times", "VirtualMachine", "api_
 
 
 class ArmError(Exception):
-    """An answer that is an error, as the API words it."""
+    """An error response of the API."""
 
     def __init__(self, status: int, code: str, message: str) -> None:
         super().__init__(message)
@@ -33,25 +33,25 @@ def api_time(seconds: float) -> str:
 
 @attrs.frozen(kw_only=True)
 class Times:
-    """How long things take, in seconds; real ones are longer."""
+    """Durations in seconds; Azure's are longer."""
 
     provision: float = 0.05
-    """From the creation to the running machine, and the end of the operation."""
+    """From the creation to the running VM, and the end of the operation."""
     network: float = 0.02
-    """Of a network's creation or deletion."""
+    """Creation or deletion of a network."""
     delete: float = 0.05
     """From the end of the guest to the end of the operation."""
     group: float = 0.1
-    """Of a resource group's deletion."""
+    """Deletion of a resource group."""
     guest_shutdown: float = 2.0
-    """How long a guest that is deleted has to end by itself, where the deletion is not forced."""
+    """Grace period of a guest if the deletion is not forced."""
     preemption: float = 3.0
-    """From the scheduled event to the end of an evicted machine: 30 at least with the real one."""
+    """From the scheduled event to the end of an evicted VM; at least 30 in Azure."""
 
 
 @attrs.frozen(kw_only=True)
 class StockOut:
-    """Which launches find no machine; patterns as of a shell."""
+    """Rule of launches without capacity, with shell patterns."""
 
     zone: str = "*"
     """``eastus-1``."""
@@ -61,7 +61,7 @@ class StockOut:
     code: str = "ZonalAllocationFailed"
     message: str = "Allocation failed. We do not have sufficient capacity for the requested VM size in this zone."
     at_once: bool = False
-    """Answered by the request, instead of by the operation."""
+    """Whether the request itself fails, instead of its operation."""
 
     def hits(self, zone: str, size: str, purchase: str) -> bool:
         given = ((zone, self.zone), (size, self.size), (purchase, self.purchase))
@@ -70,7 +70,7 @@ class StockOut:
 
 @attrs.define(kw_only=True, eq=False)
 class VirtualMachine:
-    """One machine; its resource is what was put, with what the API adds."""
+    """One VM; its resource is the request body with the API's additions."""
 
     resource: dict[str, Any]
     family: str
@@ -81,7 +81,7 @@ class VirtualMachine:
     metadata: MetadataServer | None = None
     ending: bool = False
     parts: list[str] = attrs.field(factory=list)
-    """Keys of disk, interface and address."""
+    """Keys of the resources created with the VM."""
 
     @property
     def name(self) -> str:
@@ -115,7 +115,7 @@ class Operation:
     kind: str
     """``create`` or ``delete``."""
     target: str
-    """A resource's key."""
+    """Key of the resource."""
     began: float
     ended: float | None = None
     problem: ArmError | None = None

@@ -1,4 +1,4 @@
-"""All of Azure that a job meets: Resource Manager with machines that run, prices, storage; and a desk to work at."""
+"""Azure fakes for whole jobs: Resource Manager with running VMs, prices, storage; and a working folder for jobs."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ REGION = "eastus"
 
 
 class AzureCloud:
-    """The running stand-ins."""
+    """The running fakes."""
 
     def __init__(self, arm: ArmProcess, prices: RetailFake, storage: Azurite, faults: StorageFaults) -> None:
         self.arm = arm
@@ -30,17 +30,17 @@ class AzureCloud:
         self.storage = storage
         self.faults = faults
 
-    def trouble(self, share: float) -> None:
-        """From now on this share of all calls fails, half of them after they took effect; 0: none."""
-        told = "<?xml version='1.0' encoding='utf-8'?><Error><Code>ServerBusy</Code><Message>busy</Message></Error>"
-        self.faults.wire.fault = Fault(share=share, status=503, body=told) if share else None
+    def inject_faults(self, share: float) -> None:
+        """Fail this share of all calls from now on, half of them after their effect; 0: none."""
+        body = "<?xml version='1.0' encoding='utf-8'?><Error><Code>ServerBusy</Code><Message>busy</Message></Error>"
+        self.faults.wire.fault = Fault(share=share, status=503, body=body) if share else None
         self.arm.fault(**({"share": share, "status": 503} if share else {}))
 
     def left(self) -> dict[str, list[str]]:
-        """Everything that is still there, by kind; empty where nothing is."""
+        """Return everything that still exists, by kind."""
         state = self.arm.state()
         found = {
-            "machines": [each["name"] for each in state["instances"]],
+            "instances": [each["name"] for each in state["instances"]],
             "resources": state["resources"],
             "groups": state["groups"],
             "queues": self.storage.queues(),
@@ -53,7 +53,7 @@ class AzureCloud:
 def azure_cloud(
     folder: Path, storage: Azurite, *, seed: int = 1, guest_environment: Mapping[str, str] | None = None
 ) -> Iterator[AzureCloud]:
-    """All of it, ended with the context; machines reach the storage account as commands do."""
+    """Run all fakes; they end with the context. VMs reach the storage account like commands."""
     faults = StorageFaults(storage.queue_endpoint)
     with faults.wire.serving(), RetailFake() as prices:
         guests = {**storage_environment(storage, faults), **(guest_environment or {})}
@@ -62,14 +62,14 @@ def azure_cloud(
 
 
 def storage_environment(storage: Azurite, faults: StorageFaults) -> dict[str, str]:
-    """What points the SDK at the queues behind the proxy that lets calls fail."""
+    """Return the environment that points the SDK at the fault proxy of the queues."""
     return {
         "AZURE_STORAGE_CONNECTION_STRING": storage.connection_string.replace(storage.queue_endpoint, faults.endpoint)
     }
 
 
 class AzureDesk(LoggingDesk):
-    """A desk that knows how to configure a job on Azure, and starts nothing but jobs."""
+    """A working folder for jobs on Azure."""
 
     def __init__(self, folder: Path, cloud: AzureCloud) -> None:
         storage = storage_environment(cloud.storage, cloud.faults)
@@ -77,7 +77,7 @@ class AzureDesk(LoggingDesk):
         self._cloud = cloud
 
     def configure(self, *, sections: Mapping[str, Any] | None = None, environment: str = "", **run: Any) -> None:
-        """Write `config.yml`; ``run`` adds or replaces keys, ``sections`` are those beside it."""
+        """Write `config.yml`; ``run`` adds or replaces keys of that section, ``sections`` adds others."""
         settings = {
             "job_id": "addition",
             "region": REGION,
@@ -99,17 +99,17 @@ class AzureDesk(LoggingDesk):
             "operation_poll_seconds": 0.05,
             "queue_poll_seconds": 0.5,
         }
-        beside = {"provider": "azure", "azure": azure, **(sections or {})}
-        self.write_config({**beside, "run": settings})
+        others = {"provider": "azure", "azure": azure, **(sections or {})}
+        self.write_config({**others, "run": settings})
 
     def start(self, *arguments: str) -> subprocess.Popen[str]:
         """Start `cloud-tasks run`."""
         return super().start("run", "--config", "config.yml", *arguments)
 
     def run_job(self, *arguments: str, patience: float = 240) -> int:
-        """`cloud-tasks run` to its end; its exit code."""
+        """Run `cloud-tasks run` and return its exit code."""
         return self.start(*arguments).wait(patience)
 
     def done(self) -> int:
-        """How many tasks have begun to write their result."""
+        """Return the number of result files."""
         return self.result_count()

@@ -1,7 +1,7 @@
-"""A stand-in for Azure Storage: Microsoft's own azurite, its queue and blob services, as processes of our own.
+"""The Azure Storage emulator azurite: its queue and blob services as separate processes.
 
-It is never vendored. What it does not show: a queue that is being deleted keeps its name for no while here; there is no
-throttling, no sign-in by Microsoft Entra ID over plain http, and no second of a lease is lost to a network.
+Azurite is not vendored. Differences from Azure: the name of a deleted queue is free at once; there is no throttling, no
+sign-in with Microsoft Entra ID over plain http, and no network latency.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ __all__ = ["Azurite", "azurite_server"]
 
 VERSION = "3.35.0"
 ACCOUNT = "standin"
-_KEY = base64.b64encode(b"the key of a stand-in, of no use anywhere else").decode()
+_KEY = base64.b64encode(b"the key of an emulator, useless elsewhere").decode()
 _ROOT = Path(__file__).parents[4]
 _INSTALLED = _ROOT / ".cache" / "stand-ins" / "node_modules" / ".bin"
 _HOW = f"install Node.js, then run npm install --prefix .cache/stand-ins azurite@{VERSION} in the folder of the project"
@@ -30,13 +30,13 @@ _HOW = f"install Node.js, then run npm install --prefix .cache/stand-ins azurite
 
 @attrs.frozen(kw_only=True)
 class Azurite:
-    """A storage account without anything in it."""
+    """A storage account, empty at first."""
 
     queue_endpoint: str
     """``http://127.0.0.1:PORT/ACCOUNT``."""
     blob_endpoint: str
     clock: Path
-    """Milliseconds that its clock is ahead."""
+    """File with the milliseconds by which the clock is ahead."""
 
     @property
     def account(self) -> str:
@@ -59,25 +59,25 @@ class Azurite:
 
     @property
     def environment(self) -> Mapping[str, str]:
-        """What points commands and workers here."""
+        """Return the environment that points commands and workers here."""
         return {"AZURE_STORAGE_CONNECTION_STRING": self.connection_string}
 
     def advance(self, duration: timedelta) -> None:
-        """Put its clock forward."""
+        """Advance the clock."""
         ahead = int(self.clock.read_text() or 0) + round(duration.total_seconds() * 1000)
         written = self.clock.with_suffix(".new")
         written.write_text(str(ahead))
         written.replace(self.clock)
 
     def queues(self) -> list[str]:
-        """The names of the queues that there are."""
+        """Return the names of all queues."""
         from azure.storage.queue import QueueServiceClient
 
         with QueueServiceClient.from_connection_string(self.connection_string) as service:
             return sorted(str(each.name) for each in service.list_queues())
 
     def blobs(self) -> list[str]:
-        """``container/name`` of the blobs that there are."""
+        """Return ``container/name`` of all blobs."""
         from azure.storage.blob import BlobServiceClient
 
         with BlobServiceClient.from_connection_string(self.connection_string) as service:
@@ -90,7 +90,7 @@ class Azurite:
 
 @contextmanager
 def azurite_server() -> Iterator[Azurite]:
-    """An empty account, which ends with the context; skips where azurite is not installed."""
+    """Run an empty account; skip the test if azurite is not installed."""
     programs = {kind: _program(f"azurite-{kind}") for kind in ("queue", "blob")}
     with tempfile.TemporaryDirectory(prefix="cloud-tasks-azurite-") as folder, ExitStack() as stack:
         clock = Path(folder) / "clock"
@@ -116,14 +116,14 @@ def _service(kind: str, program: str, folder: Path, port: int) -> AbstractContex
         "CLOUD_TASKS_CLOCK": str(folder / "clock"),
         "NODE_OPTIONS": f'--require "{shim}"',
     }
-    told = [f"--{kind}Host", "127.0.0.1", f"--{kind}Port", str(port)]
-    told += ["--inMemoryPersistence", "--silent", "--disableTelemetry", "--skipApiVersionCheck"]
-    return running([program, *told], log=folder / f"{kind}.log", environment=environment)
+    options = [f"--{kind}Host", "127.0.0.1", f"--{kind}Port", str(port)]
+    options += ["--inMemoryPersistence", "--silent", "--disableTelemetry", "--skipApiVersionCheck"]
+    return running([program, *options], log=folder / f"{kind}.log", environment=environment)
 
 
 def _program(name: str) -> str:
-    beside = _INSTALLED / name
-    found = shutil.which(name) or (str(beside) if beside.exists() else None)
+    local = _INSTALLED / name
+    found = shutil.which(name) or (str(local) if local.exists() else None)
     if found is None or shutil.which("node") is None:
-        missing(f"there is no {name if found is None else 'node'} here", how=_HOW)
+        missing(f"{name if found is None else 'node'} is not installed", how=_HOW)
     return found

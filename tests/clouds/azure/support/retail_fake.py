@@ -1,7 +1,7 @@
-"""The Retail Prices API on loopback: filters as the real one has them, pages with links, faults.
+"""Retail Prices API fake on loopback, with filters, linked pages and faults.
 
-`retail_prices.json` has the shape of the API's items and prices of eastus as they were published in 2024, as far as
-they are known; it was never compared with the real API.
+`retail_prices.json` has the format of the API's items and prices of eastus as published in 2024, as far as known; it
+was never compared with the real API.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ _CONTAINS = re.compile(r"contains\((\w+), ?'([^']*)'\)")
 
 @cache
 def retail_items() -> tuple[dict[str, Any], ...]:
-    """The committed items."""
+    """Return the committed items."""
     return tuple(json.loads(Path(__file__).with_name("retail_prices.json").read_text()))
 
 
 class RetailFake:
-    """The stand-in, serving."""
+    """The running fake."""
 
     def __init__(self, *, page_size: int = 100, seed: int = 1) -> None:
         self.items: list[dict[str, Any]] = list(retail_items())
@@ -39,7 +39,7 @@ class RetailFake:
 
     @property
     def url(self) -> str:
-        """What ``prices_endpoint`` is set to."""
+        """Value of ``prices_endpoint``."""
         return self.wire.url
 
     def __enter__(self) -> RetailFake:

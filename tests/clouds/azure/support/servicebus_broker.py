@@ -1,7 +1,7 @@
-"""A broker in this process, behind the methods of the Service Bus SDK that the plugin calls.
+"""Service Bus broker fake in this process, behind the SDK methods that the plugin calls.
 
-What goes in are the SDK's own messages and batches, encoded by its own AMQP; what comes out are its own received
-messages. The wire, the links' lives and the service's own judgement are not shown.
+Input are the SDK's own messages and batches, encoded by its AMQP library; output are its received messages. Network,
+link lifetimes and the service's own errors are not modelled.
 """
 
 from __future__ import annotations
@@ -30,14 +30,14 @@ class _Kept:
     message: ServiceBusMessage
     visible_at: datetime
     failed: int = 0
-    """Deliveries that came to nothing."""
+    """Failed deliveries."""
     token: str = ""
     locked_until: datetime | None = None
 
 
 @attrs.define
 class _Queue:
-    made_with: dict[str, Any]
+    options: dict[str, Any]
     messages: list[_Kept] = attrs.field(factory=list)
     dead: list[_Kept] = attrs.field(factory=list)
 
@@ -50,17 +50,17 @@ class _Counts:
 
 
 class Broker:
-    """A namespace.
+    """A Service Bus namespace.
 
     Args:
-        batch_bytes: What it takes in one batch.
+        batch_bytes: Size limit of a batch.
     """
 
     def __init__(self, *, batch_bytes: int = 262_144) -> None:
         self.batch_bytes = batch_bytes
         self.queues: dict[str, _Queue] = {}
         self.batches: list[int] = []
-        """Messages in each batch that was sent."""
+        """Number of messages in each batch sent."""
         self.lock = threading.Condition()
         self._ahead = timedelta(0)
         self._numbers = itertools.count(1)
@@ -75,26 +75,26 @@ class Broker:
 
     def queue(self, name: str) -> _Queue:
         if name not in self.queues:
-            raise MessagingEntityNotFoundError(message="there is no such queue")
+            raise MessagingEntityNotFoundError(message="queue not found")
         return self.queues[name]
 
     def put(self, name: str, messages: Sequence[ServiceBusMessage]) -> None:
         with self.lock:
             queue = self.queue(name)
             for message in messages:
-                # The plugin's own clock said when: what is ahead here is ahead there.
+                # The plugin computed the time by its own clock, so the broker's lead is added.
                 when = message.scheduled_enqueue_time_utc
                 queue.messages.append(_Kept(next(self._numbers), message, when + self._ahead if when else self.now()))
             self.lock.notify_all()
 
     def free(self, kept: _Kept) -> None:
-        """End locks that are over."""
+        """Release an expired lock."""
         if kept.locked_until is not None and kept.locked_until <= self.now():
             kept.locked_until, kept.failed = None, kept.failed + 1
 
 
 class BrokerAdministration:
-    """Stands for a `ServiceBusAdministrationClient`."""
+    """Fake of `ServiceBusAdministrationClient`."""
 
     def __init__(self, broker: Broker) -> None:
         self._broker = broker
@@ -102,17 +102,17 @@ class BrokerAdministration:
     def create_queue(self, queue_name: str, **options: Any) -> None:
         with self._broker.lock:
             if queue_name in self._broker.queues:
-                raise ResourceExistsError("it is there")
+                raise ResourceExistsError("queue exists")
             self._broker.queues[queue_name] = _Queue(options)
 
     def delete_queue(self, queue_name: str) -> None:
         with self._broker.lock:
             if self._broker.queues.pop(queue_name, None) is None:
-                raise ResourceNotFoundError("it is not there")
+                raise ResourceNotFoundError("queue not found")
 
     def get_queue(self, queue_name: str) -> None:
         if queue_name not in self._broker.queues:
-            raise ResourceNotFoundError("it is not there")
+            raise ResourceNotFoundError("queue not found")
 
     def get_queue_runtime_properties(self, queue_name: str) -> _Counts:
         self.get_queue(queue_name)
@@ -121,11 +121,11 @@ class BrokerAdministration:
         return _Counts(len(queue.messages) - later, later, len(queue.dead))
 
     def close(self) -> None:
-        """Nothing is open."""
+        """Do nothing: no connection is open."""
 
 
 class BrokerClient:
-    """Stands for a `ServiceBusClient`."""
+    """Fake of `ServiceBusClient`."""
 
     def __init__(self, broker: Broker) -> None:
         self._broker = broker
@@ -137,11 +137,11 @@ class BrokerClient:
         return BrokerReceiver(self._broker, queue_name, dead=sub_queue is not None)
 
     def close(self) -> None:
-        """Nothing is open."""
+        """Do nothing: no connection is open."""
 
 
 class BrokerSender:
-    """Stands for a `ServiceBusSender`."""
+    """Fake of `ServiceBusSender`."""
 
     def __init__(self, broker: Broker, name: str) -> None:
         self._broker = broker
@@ -156,11 +156,11 @@ class BrokerSender:
         self._broker.put(self._name, messages)
 
     def close(self) -> None:
-        """Nothing is open."""
+        """Do nothing: no connection is open."""
 
 
 class BrokerReceiver:
-    """Stands for a `ServiceBusReceiver`; remembers by which message it locked what."""
+    """Fake of `ServiceBusReceiver`, with the locks by message."""
 
     def __init__(self, broker: Broker, name: str, *, dead: bool) -> None:
         self._broker = broker
@@ -174,7 +174,7 @@ class BrokerReceiver:
     ) -> list[ServiceBusReceivedMessage]:
         with self._broker.lock:
             self._broker.queue(self._name)
-            # A queue that is not there any more ends the wait, too.
+            # A deleted queue ends the wait as well.
             self._broker.lock.wait_for(lambda: bool(self._ready()), max_wait_time)
             return [self._deliver(kept) for kept in self._ready()[:max_message_count]]
 
@@ -195,14 +195,14 @@ class BrokerReceiver:
             return kept.locked_until
 
     def close(self) -> None:
-        """Nothing is open."""
+        """Do nothing: no connection is open."""
 
     def _messages(self) -> list[_Kept]:
         queue = self._broker.queues.get(self._name)
         return [] if queue is None else queue.dead if self._dead else queue.messages
 
     def _duration(self) -> timedelta:
-        duration: timedelta = self._broker.queue(self._name).made_with["lock_duration"]
+        duration: timedelta = self._broker.queue(self._name).options["lock_duration"]
         return duration
 
     def _ready(self) -> list[_Kept]:
@@ -214,7 +214,7 @@ class BrokerReceiver:
         kept.token = f"{id(self)}-{next(self._tokens)}"
         kept.locked_until = self._broker.now() + self._duration()
         header = Header(delivery_count=kept.failed)
-        # What the SDK sends, with the header that the service adds.
+        # The SDK's encoding with the header that the service adds.
         outgoing = ServiceBusMessageBatch()
         outgoing.add_message(kept.message)
         encoded = bytearray()

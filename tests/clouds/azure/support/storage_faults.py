@@ -1,4 +1,4 @@
-"""Stands in front of azurite's queue service and lets chosen calls go wrong, before or after their effect."""
+"""Proxy of an azurite service that injects faults, before or after the effect of a call."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ __all__ = ["StorageFaults"]
 
 
 class StorageFaults:
-    """A proxy to one service.
+    """A proxy of one service.
 
     Args:
-        target: Its address, with the account.
+        target: URL of the service, with the account.
     """
 
     def __init__(self, target: str) -> None:
@@ -30,11 +30,11 @@ class StorageFaults:
         self.wire.route("*", ".*", self._answer)
 
     def fail(self, method: str, path: str, code: str, *, status: int, times: int = 1, after: bool = False) -> None:
-        """Let the next calls fail whose path ends like this; with ``after``, once they took effect."""
+        """Fail the next calls whose path ends with ``path``; with ``after``, after their effect."""
         left = [times]
 
-        def rule(asked: str, found: str) -> tuple[int, str, bool] | None:
-            if asked != method or not re.search(f"{path}$", found) or not left[0]:
+        def rule(called: str, found: str) -> tuple[int, str, bool] | None:
+            if called != method or not re.search(f"{path}$", found) or not left[0]:
                 return None
             left[0] -= 1
             return status, code, after
@@ -43,18 +43,18 @@ class StorageFaults:
             self._rules.append(rule)
 
     def calls(self, method: str, path: str) -> int:
-        """How many calls there were whose path ends like this."""
-        return sum(asked == method and bool(re.search(f"{path}$", found)) for asked, found in self.wire.calls)
+        """Return the number of calls whose path ends with ``path``."""
+        return sum(called == method and bool(re.search(f"{path}$", found)) for called, found in self.wire.calls)
 
     def _answer(self, request: Request) -> Answer:
         with self._lock:
-            struck = next(filter(None, (rule(request.method, request.path) for rule in self._rules)), None)
-        if struck is None:
+            fault = next(filter(None, (rule(request.method, request.path) for rule in self._rules)), None)
+        if fault is None:
             return self._forward(request)
-        status, code, after = struck
+        status, code, after = fault
         if after:
             self._forward(request)
-        body = f'<?xml version="1.0" encoding="utf-8"?><Error><Code>{code}</Code><Message>as told</Message></Error>'
+        body = f'<?xml version="1.0" encoding="utf-8"?><Error><Code>{code}</Code><Message>injected</Message></Error>'
         return Answer(status=status, body=body, headers={"Content-Type": "application/xml", "x-ms-error-code": code})
 
     def _forward(self, request: Request) -> Answer:
@@ -65,11 +65,11 @@ class StorageFaults:
             headers = {name: value for name, value in request.headers.items() if name not in ("host", "connection")}
             connection.request(request.method, target, request.body, headers)
             answer = connection.getresponse()
-            told = {
+            kept = {
                 name: value
                 for name, value in answer.getheaders()
                 if name.lower() not in ("content-length", "transfer-encoding", "connection", "keep-alive")
             }
-            return Answer(status=answer.status, body=answer.read(), headers=told)
+            return Answer(status=answer.status, body=answer.read(), headers=kept)
         finally:
             connection.close()

@@ -1,1 +1,1 @@
-"""Machines of Amazon EC2. Imported only when they are asked for: it needs boto3."""
+"""EC2 compute backend. Imported only when opened: it needs boto3."""

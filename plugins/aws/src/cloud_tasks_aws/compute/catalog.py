@@ -1,9 +1,9 @@
-"""What a region offers: its instance types and the zones that have them. Two paged calls, kept on disk for a day.
+"""Instance types of a region and the zones that offer them, from two paged calls, cached on disk for a day.
 
 Invariants, each with a test:
 
-1. A page that fails makes the whole answer fail: a part of it is never taken for all.
-2. A cache that cannot be read, or belongs to other settings, counts as none; one that cannot be written is no error.
+1. A failed page fails the whole call: a partial listing is never used.
+2. A cache file that is unreadable or of other settings is ignored; a failure to write one is not an error.
 """
 
 from __future__ import annotations
@@ -20,21 +20,21 @@ from pathlib import Path
 from typing import Any
 
 from cloud_tasks.model import InstanceType
-from cloud_tasks_aws.compute.failures import translated
-from cloud_tasks_aws.compute.types import instance_type, needed_part
+from cloud_tasks_aws.compute.compute_errors import translate_errors
+from cloud_tasks_aws.compute.instance_types import instance_type, needed_part
 
 __all__ = ["Catalog"]
 
 _FORMAT = 1
 _MAX_AGE = 24 * 3600.0
-"""Seconds. New types appear a few times a year."""
+"""Seconds; EC2 adds instance types a few times a year."""
 
 
 class Catalog:
     """The instance types of one region. Thread-safe.
 
     Args:
-        identity: What the answer depends on besides the region: whose account, which endpoint. Only its hash is kept.
+        identity: Account and endpoint that the answer depends on besides the region. Only its hash is stored.
     """
 
     def __init__(self, ec2: Any, *, region: str, identity: str, cache_dir: Path | None) -> None:
@@ -45,18 +45,18 @@ class Catalog:
         self._file = None if cache_dir is None else cache_dir / f"aws-instance-types-{region}-{digest}.json"
 
     def instance_types(self) -> tuple[InstanceType, ...]:
-        """All that a job can use, by name."""
+        """Return the instance types that a job can use, sorted by name."""
         with self._lock:
             if self._types is None:
                 content = self._read()
                 if content is None:
-                    content = self._ask()
+                    content = self._fetch()
                     self._write(content)
                 self._types = _types(content)
             return self._types
 
-    def _ask(self) -> Mapping[str, Any]:
-        with translated("listing instance types"), ThreadPoolExecutor(1) as thread:
+    def _fetch(self) -> Mapping[str, Any]:
+        with translate_errors("listing instance types"), ThreadPoolExecutor(1) as thread:
             zones = thread.submit(self._offerings)
             pages = self._ec2.get_paginator("describe_instance_types").paginate(PaginationConfig={"PageSize": 100})
             found = [needed_part(each) for page in pages for each in page["InstanceTypes"]]
@@ -86,14 +86,14 @@ class Catalog:
     def _write(self, content: Mapping[str, Any]) -> None:
         if self._file is None:
             return
-        draft = self._file.with_name(f".{self._file.name}.{os.urandom(4).hex()}")
+        temporary = self._file.with_name(f".{self._file.name}.{os.urandom(4).hex()}")
         with suppress(OSError):
             self._file.parent.mkdir(parents=True, exist_ok=True)
-            draft.write_text(json.dumps(content, separators=(",", ":")), encoding="utf-8")
-            os.replace(draft, self._file)
+            temporary.write_text(json.dumps(content, separators=(",", ":")), encoding="utf-8")
+            os.replace(temporary, self._file)
 
 
 def _types(content: Mapping[str, Any]) -> tuple[InstanceType, ...]:
     zones = content["zones"]
-    made = (instance_type(each, zones.get(each["InstanceType"], ())) for each in content["types"])
-    return tuple(sorted((each for each in made if each is not None), key=lambda each: each.name))
+    types = (instance_type(each, zones.get(each["InstanceType"], ())) for each in content["types"])
+    return tuple(sorted((each for each in types if each is not None), key=lambda each: each.name))

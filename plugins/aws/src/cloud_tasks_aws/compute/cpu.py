@@ -1,7 +1,7 @@
-"""Which processor an EC2 instance type has, and its place in the order of processors that users compare by.
+"""CPU family of an EC2 instance type, and its rank for ``min_cpu_rank``.
 
-The API names only the manufacturer. A family's name tells the rest: letters, generation, processor letter (``m7a``: the
-seventh generation, AMD). Families that do not follow the rule are in a table. Source of both: the pages "General
+The API returns the manufacturer only. The name of an instance family gives the rest: letters, generation, processor
+letter (``m7a``: seventh generation, AMD). Families outside this rule are in a table. Source of both: the pages "General
 purpose", "Compute optimized" … of "Amazon EC2 instance types" (processor and generation of each family).
 """
 
@@ -33,11 +33,11 @@ RANKS: dict[str, int] = {
     "AWS Graviton4": 23,
     "Intel Emerald Rapids": 25,
     "AMD Turin": 26,
-    # Beyond the order that users of older tools know.
+    # Newer than the ranks of the earlier tool.
     "Intel Granite Rapids": 28,
     "AWS Graviton5": 29,
 }
-"""Oldest first; what is not here has rank 0, unknown."""
+"""Oldest first; other families have rank 0 (unknown)."""
 
 _BY_RULE: dict[str, dict[int, str]] = {
     "intel": {
@@ -62,7 +62,7 @@ _BY_RULE: dict[str, dict[int, str]] = {
 }
 
 _EXCEPTIONS: dict[str, str] = {
-    # Where a family has processors of two generations, the older one: a lower bound.
+    # A family with processors of two generations has the older one: a lower bound.
     **dict.fromkeys(("t2", "d2", "x1", "x1e"), "Intel Haswell"),
     **dict.fromkeys(("f1", "g3", "g3s", "h1", "i3", "p2", "p3", "r4"), "Intel Broadwell"),
     **dict.fromkeys(("t3", "i3en", "p3dn", "z1d"), "Intel Skylake"),
@@ -90,10 +90,10 @@ _FAMILY = re.compile(r"[a-z]+?(?:-[a-z0-9]+?)?(?P<generation>\d+)")
 
 
 def cpu_family(instance_type: str, manufacturer: str) -> str:
-    """The processor of a type, e.g. ``Intel Ice Lake``; empty when unknown.
+    """Return the CPU family of an instance type, e.g. ``Intel Ice Lake``, or an empty string if unknown.
 
     Args:
-        manufacturer: As the API says it: ``Intel``, ``AMD``, ``AWS``, ``Amazon Web Services`` …; may be empty.
+        manufacturer: As in the API: ``Intel``, ``AMD``, ``AWS``, ``Amazon Web Services`` …; may be empty.
     """
     family = instance_type.partition(".")[0]
     if family in _EXCEPTIONS:

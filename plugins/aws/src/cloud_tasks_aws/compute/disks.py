@@ -1,6 +1,6 @@
-"""Root volumes: the EBS types that can boot, and what each of them can be asked for.
+"""Root volumes: EBS volume types that can boot, and the limits of each.
 
-Limits: "Amazon EBS volume types" in the EBS user guide. Prices and launches judge by the same table.
+Limits: "Amazon EBS volume types" in the EBS user guide. Prices and launches use the same table.
 """
 
 from __future__ import annotations
@@ -18,71 +18,73 @@ __all__ = ["BOOT_DISK_TYPES", "DEFAULT_DISK_TYPE", "disk_problem", "ebs_block", 
 
 @attrs.frozen(kw_only=True)
 class _Kind:
-    largest_gb: int
-    smallest_gb: int = 1
-    most_iops: int | None = None
-    """None: its operations per second cannot be chosen."""
-    least_iops: int = 100
+    max_gb: int
+    min_gb: int = 1
+    max_iops: int | None = None
+    """None: IOPS cannot be configured."""
+    min_iops: int = 100
     iops_per_gb: int = 0
     needs_iops: bool = False
-    most_throughput: int | None = None
-    least_throughput: int = 125
+    max_throughput: int | None = None
+    min_throughput: int = 125
 
 
 _KINDS: dict[str, _Kind] = {
-    "gp3": _Kind(largest_gb=65_536, most_iops=80_000, least_iops=3_000, iops_per_gb=500, most_throughput=2_000),
-    "gp2": _Kind(largest_gb=16_384),
-    "io2": _Kind(largest_gb=65_536, smallest_gb=4, most_iops=256_000, iops_per_gb=1_000, needs_iops=True),
-    "io1": _Kind(largest_gb=16_384, smallest_gb=4, most_iops=64_000, iops_per_gb=50, needs_iops=True),
+    "gp3": _Kind(max_gb=65_536, max_iops=80_000, min_iops=3_000, iops_per_gb=500, max_throughput=2_000),
+    "gp2": _Kind(max_gb=16_384),
+    "io2": _Kind(max_gb=65_536, min_gb=4, max_iops=256_000, iops_per_gb=1_000, needs_iops=True),
+    "io1": _Kind(max_gb=16_384, min_gb=4, max_iops=64_000, iops_per_gb=50, needs_iops=True),
 }
 
 BOOT_DISK_TYPES: tuple[str, ...] = tuple(_KINDS)
-"""Cheapest first. Magnetic volumes are left out: each of their operations is billed."""
+"""Cheapest first. Magnetic volumes are excluded: EBS bills each of their I/O operations."""
 
 DEFAULT_DISK_TYPE = "gp3"
 
 
 def disk_problem(disk: BootDisk) -> str | None:
-    """Why EBS has no such root volume; None where it has."""
+    """Return why EBS cannot create this root volume, or None."""
     name = disk.disk_type or DEFAULT_DISK_TYPE
     kind = _KINDS.get(name)
     if kind is None:
-        return f'no boot disk type "{name}", only {", ".join(BOOT_DISK_TYPES)}'
-    if disk.size_gb > kind.largest_gb:
-        return f"{name} has at most {kind.largest_gb} GB"
+        return f'unknown boot disk type "{name}"; expected {", ".join(BOOT_DISK_TYPES)}'
+    if disk.size_gb > kind.max_gb:
+        return f"{name}: maximum size is {kind.max_gb:,} GB"
     return _iops_problem(name, kind, disk) or _throughput_problem(name, kind, disk)
 
 
 def _iops_problem(name: str, kind: _Kind, disk: BootDisk) -> str | None:
     if disk.iops is None:
         return f"{name} needs boot_disk_iops" if kind.needs_iops else None
-    if kind.most_iops is None:
-        return f"the operations per second of {name} cannot be chosen (boot_disk_iops)"
-    most = min(kind.most_iops, max(kind.least_iops, kind.iops_per_gb * volume_gb(disk)))
-    if not kind.least_iops <= disk.iops <= most:
-        return f"boot_disk_iops of {name} with {volume_gb(disk)} GB: {kind.least_iops} to {most}, not {disk.iops}"
+    if kind.max_iops is None:
+        return f"{name}: boot_disk_iops cannot be configured"
+    maximum = min(kind.max_iops, max(kind.min_iops, kind.iops_per_gb * volume_gb(disk)))
+    if not kind.min_iops <= disk.iops <= maximum:
+        return f"{name} of {volume_gb(disk):,} GB: boot_disk_iops must be {kind.min_iops} to {maximum}, got {disk.iops}"
     return None
 
 
 def _throughput_problem(name: str, kind: _Kind, disk: BootDisk) -> str | None:
     if disk.throughput_mb_s is None:
         return None
-    if kind.most_throughput is None:
-        return f"the throughput of {name} cannot be chosen (boot_disk_throughput)"
-    most = min(kind.most_throughput, (disk.iops or kind.least_iops) // 4)
-    if not kind.least_throughput <= disk.throughput_mb_s <= most:
-        return f"boot_disk_throughput of {name}: {kind.least_throughput} to {most} MB/s, not {disk.throughput_mb_s}"
+    if kind.max_throughput is None:
+        return f"{name}: boot_disk_throughput cannot be configured"
+    maximum = min(kind.max_throughput, (disk.iops or kind.min_iops) // 4)
+    if not kind.min_throughput <= disk.throughput_mb_s <= maximum:
+        return (
+            f"{name}: boot_disk_throughput must be {kind.min_throughput} to {maximum} MB/s, got {disk.throughput_mb_s}"
+        )
     return None
 
 
 def volume_gb(disk: BootDisk, *, image_gb: int = 0) -> int:
-    """The size of the volume: whole GB, never below what the type or the image needs."""
+    """Return the volume size in whole GB, at least the minimum of its type and of the image."""
     kind = _KINDS.get(disk.disk_type or DEFAULT_DISK_TYPE)
-    return max(math.ceil(disk.size_gb), image_gb, kind.smallest_gb if kind is not None else 1)
+    return max(math.ceil(disk.size_gb), image_gb, kind.min_gb if kind is not None else 1)
 
 
 def ebs_block(disk: BootDisk, *, image_gb: int, encrypted: bool | None) -> Mapping[str, Any]:
-    """The ``Ebs`` part of a block device mapping; the volume ends with its instance."""
+    """Return the ``Ebs`` part of a block device mapping; the volume is deleted with its instance."""
     name = disk.disk_type or DEFAULT_DISK_TYPE
     block: dict[str, Any] = {
         "VolumeSize": volume_gb(disk, image_gb=image_gb),

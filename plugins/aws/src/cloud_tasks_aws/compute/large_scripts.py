@@ -1,14 +1,13 @@
-"""Startup scripts that are too long for user data: kept in S3 while a controller needs them, fetched by the instance.
+"""Startup scripts that exceed the limit of user data: stored in S3 by the controller, downloaded by the instance.
 
-The instance is given an address with a signature of its own (a presigned URL, at most 7 days valid, and no longer than
-the credentials that signed it: "Sharing objects with presigned URLs", S3 user guide), so it needs no permission, and
-Python, which cloud-init itself needs.
+The instance gets a presigned URL (at most 7 days valid, and no longer than the credentials that signed it: "Sharing
+objects with presigned URLs", S3 user guide), so it needs no S3 permission, only Python, which cloud-init needs too.
 
 Invariants, each with a test:
 
-1. One object per script, however many instances run it; removed when the controller closes.
-2. An instance that cannot fetch its script switches itself off.
-3. No instance is given an address that was signed long ago: keys of a role or of a login last for hours only.
+1. One S3 object per script, however many instances run it; deleted when the controller closes.
+2. An instance that cannot download its script powers itself off.
+3. URLs are signed shortly before they are used: the credentials of a role or a login expire within hours.
 """
 
 from __future__ import annotations
@@ -25,13 +24,13 @@ from typing import Any
 
 from botocore.exceptions import BotoCoreError, ClientError
 
-from cloud_tasks_aws.failures import calling
+from cloud_tasks_aws.errors import translate_errors
 
 __all__ = ["LargeScripts"]
 
-_VALID_SECONDS = 7 * 24 * 3600
-_FRESH_SECONDS = 300.0
-"""For so long the user data stays the same, so that a launch that is repeated asks for the same thing."""
+_URL_LIFETIME = 7 * 24 * 3600
+_URL_REUSE = 300.0
+"""Seconds for which the user data of a script stays the same, so that a repeated launch has equal arguments."""
 _FETCH = """
 import gzip, sys, time, urllib.request
 for attempt in range(10):
@@ -40,7 +39,7 @@ for attempt in range(10):
             content = gzip.decompress(answer.read())
         break
     except OSError as error:
-        print("the startup script cannot be fetched:", error, flush=True)
+        print("cannot download the startup script:", error, flush=True)
         time.sleep(min(2**attempt, 30))
 else:
     sys.exit(1)
@@ -50,12 +49,12 @@ with open(sys.argv[2], "wb") as file:
 
 
 class LargeScripts:
-    """The scripts that were put into a bucket. Thread-safe.
+    """The scripts stored in one bucket. Thread-safe.
 
     Args:
-        s3: Makes the client, when the first script is put.
+        s3: Creates the client when the first script is stored.
         location: ``s3://bucket/prefix``.
-        clock: Seconds that never go back.
+        clock: Monotonic time in seconds.
     """
 
     def __init__(self, s3: Callable[[], Any], location: str, *, clock: Callable[[], float] = time.monotonic) -> None:
@@ -66,22 +65,22 @@ class LargeScripts:
         self._lock = threading.Lock()
         self._clock = clock
         self._keys: dict[str, str] = {}
-        self._starters: dict[str, tuple[float, bytes]] = {}
+        self._loaders: dict[str, tuple[float, bytes]] = {}
 
-    def starter(self, script: str) -> bytes:
-        """User data that fetches this script and becomes it; for some minutes the same for the same script."""
+    def loader(self, script: str) -> bytes:
+        """Return user data that downloads and executes the script; the same for five minutes."""
         with self._lock:
             if script not in self._keys:
                 self._keys[script] = self._put(script)
-            made_at, starter = self._starters.get(script, (-math.inf, b""))
+            created_at, loader = self._loaders.get(script, (-math.inf, b""))
             now = self._clock()
-            if now - made_at > _FRESH_SECONDS:
-                starter = self._starting(self._keys[script])
-                self._starters[script] = (now, starter)
-            return starter
+            if now - created_at > _URL_REUSE:
+                loader = self._new_loader(self._keys[script])
+                self._loaders[script] = (now, loader)
+            return loader
 
     def close(self) -> None:
-        """Remove what was put."""
+        """Delete the stored scripts."""
         for key in self._keys.values():
             with suppress(ClientError, BotoCoreError):
                 self._s3().delete_object(Bucket=self._bucket, Key=key)
@@ -90,18 +89,18 @@ class LargeScripts:
         content = gzip.compress(script.encode(), 9, mtime=0)
         name = f"startup-script-{hashlib.sha256(content).hexdigest()[:32]}"
         key = f"{self._prefix}/{name}" if self._prefix else name
-        with calling(f"putting the startup script into {self._bucket}"):
+        with translate_errors(f"storing the startup script in {self._bucket}"):
             self._s3().put_object(Bucket=self._bucket, Key=key, Body=content, ServerSideEncryption="AES256")
         return key
 
-    def _starting(self, key: str) -> bytes:
-        where = {"Bucket": self._bucket, "Key": key}
-        with calling("signing the address of the startup script"):
-            address = self._s3().generate_presigned_url("get_object", Params=where, ExpiresIn=_VALID_SECONDS)
+    def _new_loader(self, key: str) -> bytes:
+        params = {"Bucket": self._bucket, "Key": key}
+        with translate_errors("signing the URL of the startup script"):
+            url = self._s3().generate_presigned_url("get_object", Params=params, ExpiresIn=_URL_LIFETIME)
         lines = (
             "#!/bin/bash",
             'script=$(mktemp -p "${HOME:-/root}")',
-            f'python3 -c {shlex.quote(_FETCH)} {shlex.quote(address)} "$script" &&',
+            f'python3 -c {shlex.quote(_FETCH)} {shlex.quote(url)} "$script" &&',
             '  chmod 700 "$script" && exec "$script"',
             "shutdown -h now",
         )

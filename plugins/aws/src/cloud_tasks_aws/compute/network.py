@@ -1,10 +1,10 @@
-"""Where instances are connected: subnets and security groups, the user's or the default VPC's.
+"""Subnets and security groups of instances: the user's, or those of the default VPC.
 
 Invariants, each with a test:
 
-1. Without settings nothing can connect to an instance from outside: its security group has no rule for inbound traffic.
-2. What is made here is made once per VPC and found again by name, however many launches ask for it at once.
-3. What somebody removed meanwhile is looked for, or made, again.
+1. By default no inbound connection reaches an instance: its security group has no inbound rule.
+2. The security group is created once per VPC and found again by name, also by concurrent launches.
+3. A resource that was deleted in the meantime is looked up, or created, again.
 """
 
 from __future__ import annotations
@@ -17,18 +17,18 @@ from typing import Any
 from botocore.exceptions import ClientError
 
 from cloud_tasks.errors import LaunchFailedError, LaunchRefusedError, RefusalScope
-from cloud_tasks_aws.compute.failures import translated
-from cloud_tasks_aws.failures import code_of
+from cloud_tasks_aws.compute.compute_errors import translate_errors
+from cloud_tasks_aws.errors import code_of
 from cloud_tasks_aws.settings import AwsSettings
 
 __all__ = ["GROUP_NAME", "Network"]
 
 GROUP_NAME = "cloud-tasks-no-inbound"
-_SUBNET_HINT = "make a default VPC with `aws ec2 create-default-vpc`, or set aws.subnets"
+_SUBNET_HINT = "create a default VPC with `aws ec2 create-default-vpc`, or set aws.subnets"
 
 
 class Network:
-    """The places of one region to connect instances to; asked for once, and again after `forget`. Thread-safe."""
+    """Subnets and security groups of one region, cached until `forget`. Thread-safe."""
 
     def __init__(self, ec2: Any, settings: AwsSettings) -> None:
         self._ec2 = ec2
@@ -38,27 +38,27 @@ class Network:
         self._groups: dict[str, Sequence[str]] = {}
 
     def zones(self) -> frozenset[str]:
-        """The zones in which instances can be connected."""
+        """Return the zones with a usable subnet."""
         return frozenset(self._by_zone())
 
     def subnets_beside(self, zone: str) -> Mapping[str, str]:
-        """The subnets by zone for what is connected like an instance in this zone: in the same VPC."""
+        """Return the subnet ids by zone in the VPC of the given zone's subnet."""
         found = self._by_zone()
         vpc = found[zone]["VpcId"] if zone in found else None
         return {name: str(subnet["SubnetId"]) for name, subnet in found.items() if subnet["VpcId"] == vpc}
 
     def forget(self) -> None:
-        """Ask again: something that was there is not there any more."""
+        """Drop the cache after EC2 reported a missing resource."""
         with self._lock:
             self._subnets = None
             self._groups.clear()
 
     def interface(self, zone: str) -> dict[str, Any]:
-        """The arguments of a launch that connect an instance in this zone. Raises `LaunchRefusedError`."""
+        """Return the network arguments of a launch in this zone. Raises `LaunchRefusedError`."""
         subnet = self._by_zone().get(zone)
         if subnet is None:
             raise LaunchRefusedError(
-                f"there is no subnet to use in {zone}",
+                f"no usable subnet in {zone}",
                 scope=RefusalScope.ZONE,
                 retry_after=timedelta(days=1),
                 reason="NoSubnet",
@@ -82,20 +82,20 @@ class Network:
                 found: dict[str, Mapping[str, Any]] = {}
                 for subnet in self._find_subnets():
                     known = found.get(subnet["AvailabilityZone"])
-                    # Of several in a zone, the one with the most room.
-                    if known is None or _room(subnet) > _room(known):
+                    # Of several subnets in a zone, take the one with the most free addresses.
+                    if known is None or _free_addresses(subnet) > _free_addresses(known):
                         found[subnet["AvailabilityZone"]] = subnet
                 self._subnets = found
             return self._subnets
 
     def _find_subnets(self) -> Sequence[Mapping[str, Any]]:
-        with translated("looking for subnets"):
+        with translate_errors("listing subnets"):
             pages = self._ec2.get_paginator("describe_subnets")
             if self._settings.subnets:
                 return [s for page in pages.paginate(SubnetIds=list(self._settings.subnets)) for s in page["Subnets"]]
             vpcs = self._ec2.describe_vpcs(Filters=[{"Name": "is-default", "Values": ["true"]}])["Vpcs"]
             if not vpcs:
-                raise LaunchFailedError("the region has no default VPC", hint=_SUBNET_HINT)
+                raise LaunchFailedError("region has no default VPC", hint=_SUBNET_HINT)
             filters = [
                 {"Name": "vpc-id", "Values": [vpcs[0]["VpcId"]]},
                 {"Name": "default-for-az", "Values": ["true"]},
@@ -105,27 +105,27 @@ class Network:
     def _security_groups(self, vpc_id: str) -> Sequence[str]:
         with self._lock:
             if vpc_id not in self._groups:
-                with translated("looking for security groups"):
+                with translate_errors("listing security groups"):
                     self._groups[vpc_id] = self._named_groups(vpc_id) or [self._own_group(vpc_id)]
             return self._groups[vpc_id]
 
     def _named_groups(self, vpc_id: str) -> Sequence[str]:
-        wanted = self._settings.security_groups
-        names = [each for each in wanted if not each.startswith("sg-")]
+        configured = self._settings.security_groups
+        names = [each for each in configured if not each.startswith("sg-")]
         found = {name: self._group(vpc_id, name) for name in names}
         missing = [name for name, group in found.items() if group is None]
         if missing:
             raise LaunchFailedError(
-                f"there is no security group {', '.join(missing)} in {vpc_id}", hint="check aws.security_groups"
+                f"aws.security_groups: {', '.join(missing)} not found in {vpc_id}", hint="check aws.security_groups"
             )
-        return [found.get(each) or each for each in wanted]
+        return [found.get(each) or each for each in configured]
 
     def _own_group(self, vpc_id: str) -> str:
         found = self._group(vpc_id, GROUP_NAME)
         if found is not None:
             return found
         try:
-            made = self._ec2.create_security_group(
+            created = self._ec2.create_security_group(
                 GroupName=GROUP_NAME, VpcId=vpc_id, Description="Workers of cloud-tasks: nothing may connect to them"
             )
         except ClientError as error:
@@ -135,7 +135,7 @@ class Network:
             if found is None:
                 raise
             return found
-        return str(made["GroupId"])
+        return str(created["GroupId"])
 
     def _group(self, vpc_id: str, name: str) -> str | None:
         filters = [{"Name": "vpc-id", "Values": [vpc_id]}, {"Name": "group-name", "Values": [name]}]
@@ -143,5 +143,5 @@ class Network:
         return str(groups[0]["GroupId"]) if groups else None
 
 
-def _room(subnet: Mapping[str, Any]) -> int:
+def _free_addresses(subnet: Mapping[str, Any]) -> int:
     return int(subnet.get("AvailableIpAddressCount", 0))

@@ -1,4 +1,4 @@
-"""How much of the account's quotas is left: each counts the vCPUs of some families ("Amazon EC2 service quotas")."""
+"""vCPU quotas of the account and their headroom; a quota counts certain families ("Amazon EC2 service quotas")."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ import attrs
 
 from cloud_tasks.errors import ProviderError
 from cloud_tasks.model import Headroom, InstanceType, Offer, Purchase
-from cloud_tasks_aws.compute.failures import translated
+from cloud_tasks_aws.compute.compute_errors import translate_errors
 
 __all__ = ["counts_standard_families", "headroom", "limit_of", "quota_of"]
 
 
 @attrs.frozen(kw_only=True)
-class _Class:
-    """Families that share a quota, and its code for each way of buying."""
+class _QuotaClass:
+    """Instance families that share a quota, and the quota's code by provisioning model."""
 
     families: frozenset[str]
     on_demand: str
@@ -25,44 +25,44 @@ class _Class:
 
 
 _CLASSES = (
-    _Class(families=frozenset("acdhimrtz"), on_demand="L-1216C47A", spot="L-34B43A08"),
-    _Class(families=frozenset({"g", "gr", "vt"}), on_demand="L-DB2E81BA", spot="L-3819A6DF"),
-    _Class(families=frozenset({"p"}), on_demand="L-417A185B", spot="L-7212CCBC"),
-    _Class(families=frozenset({"x"}), on_demand="L-7295265B", spot="L-E3A00192"),
-    _Class(families=frozenset({"f"}), on_demand="L-74FC7D96", spot="L-88CF9481"),
-    _Class(families=frozenset({"inf"}), on_demand="L-1945791B", spot="L-B5D1601B"),
-    _Class(families=frozenset({"trn"}), on_demand="L-2C3B7624", spot="L-6B0D517C"),
-    _Class(families=frozenset({"dl"}), on_demand="L-6E869C2A", spot="L-85EED4F7"),
+    _QuotaClass(families=frozenset("acdhimrtz"), on_demand="L-1216C47A", spot="L-34B43A08"),
+    _QuotaClass(families=frozenset({"g", "gr", "vt"}), on_demand="L-DB2E81BA", spot="L-3819A6DF"),
+    _QuotaClass(families=frozenset({"p"}), on_demand="L-417A185B", spot="L-7212CCBC"),
+    _QuotaClass(families=frozenset({"x"}), on_demand="L-7295265B", spot="L-E3A00192"),
+    _QuotaClass(families=frozenset({"f"}), on_demand="L-74FC7D96", spot="L-88CF9481"),
+    _QuotaClass(families=frozenset({"inf"}), on_demand="L-1945791B", spot="L-B5D1601B"),
+    _QuotaClass(families=frozenset({"trn"}), on_demand="L-2C3B7624", spot="L-6B0D517C"),
+    _QuotaClass(families=frozenset({"dl"}), on_demand="L-6E869C2A", spot="L-85EED4F7"),
 )
 _STANDARD = _CLASSES[0]
 _LETTERS = re.compile(r"[a-z]+")
-_LIVING = ["pending", "running", "shutting-down", "stopping"]
+_COUNTED_STATES = ["pending", "running", "shutting-down", "stopping"]
 
 
-def _class(type_name: str) -> _Class | None:
+def _class(type_name: str) -> _QuotaClass | None:
     match = _LETTERS.match(type_name)
     letters = match[0] if match else ""
     for each in _CLASSES:
         if letters in each.families:
             return each
-    # is4gen and im4gn count as I, by their first letter; so would a new one of the standard families.
+    # is4gen and im4gn count as I, by their first letter; new standard families would as well.
     standard = letters[:1] in _STANDARD.families and letters[:3] not in ("hpc", "mac")
     return _STANDARD if standard else None
 
 
 def quota_of(type_name: str, purchase: Purchase) -> str | None:
-    """The code of the quota that counts such instances; None where none of ours does."""
+    """Return the code of the quota that counts these instances, or None if it is unknown."""
     found = _class(type_name)
     return None if found is None else found.spot if purchase is Purchase.SPOT else found.on_demand
 
 
 def counts_standard_families(type_name: str) -> bool:
-    """Whether its quota is the one of nearly all types, so that where it is full little else is to be had."""
+    """Return whether the type counts against the standard quota, which nearly all types share."""
     return _class(type_name) is _STANDARD
 
 
 def limit_of(quotas: Any, offer: Offer) -> float | None:
-    """The vCPUs that the quota of such instances allows, used ones included; None where that may not be known."""
+    """Return the vCPU limit of the offer's quota, or None if it is unknown or may not be read."""
     quota = _quota(quotas, quota_of(offer.instance_type.name, offer.purchase))
     return None if quota is None else float(quota["Value"])
 
@@ -71,7 +71,7 @@ def _quota(quotas: Any, code: str | None) -> Mapping[str, Any] | None:
     if code is None:
         return None
     try:
-        with translated("asking for the quota"):
+        with translate_errors("getting the quota"):
             found: Mapping[str, Any] = quotas.get_service_quota(ServiceCode="ec2", QuotaCode=code)["Quota"]
             return found
     except ProviderError as error:
@@ -81,13 +81,17 @@ def _quota(quotas: Any, code: str | None) -> Mapping[str, Any] | None:
 
 
 def headroom(ec2: Any, quotas: Any, offer: Offer, types: Iterable[InstanceType]) -> Headroom | None:
-    """How many more such instances the vCPU quota allows; None where that may not be known, or is not."""
+    """Return how many more instances the vCPU quota allows, or None if the quota is unknown or may not be read."""
     code = quota_of(offer.instance_type.name, offer.purchase)
     quota = _quota(quotas, code)
     if quota is None:
         return None
     vcpus = {each.name: each.vcpus for each in types}
-    used = sum(_vcpus(each, vcpus) for each in _living(ec2) if quota_of(each["InstanceType"], _purchase(each)) == code)
+    used = sum(
+        _vcpus(each, vcpus)
+        for each in _counted_instances(ec2)
+        if quota_of(each["InstanceType"], _purchase(each)) == code
+    )
     left = int(max(0, float(quota["Value"]) - used))
     return Headroom(
         instances=left // offer.instance_type.vcpus,
@@ -95,11 +99,11 @@ def headroom(ec2: Any, quotas: Any, offer: Offer, types: Iterable[InstanceType])
     )
 
 
-def _living(ec2: Any) -> Iterable[Mapping[str, Any]]:
-    """Everything of the account that may count, whoever started it."""
-    with translated("listing instances"):
+def _counted_instances(ec2: Any) -> Iterable[Mapping[str, Any]]:
+    """Return all instances of the account that may count against a quota."""
+    with translate_errors("listing instances"):
         pages = ec2.get_paginator("describe_instances").paginate(
-            Filters=[{"Name": "instance-state-name", "Values": _LIVING}], PaginationConfig={"PageSize": 1000}
+            Filters=[{"Name": "instance-state-name", "Values": _COUNTED_STATES}], PaginationConfig={"PageSize": 1000}
         )
         return [
             instance for page in pages for reservation in page["Reservations"] for instance in reservation["Instances"]

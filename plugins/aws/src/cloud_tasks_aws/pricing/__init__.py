@@ -1,1 +1,1 @@
-"""Prices of Amazon EC2. Imported only when they are asked for: it needs boto3."""
+"""EC2 pricing backend. Imported only when opened: it needs boto3."""

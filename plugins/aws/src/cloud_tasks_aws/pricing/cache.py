@@ -1,4 +1,4 @@
-"""Prices of AWS on disk: one file for each price list, and one for the spot prices of each region."""
+"""Cache files of AWS prices: one per price list, and one per region for spot prices."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ __all__ = ["list_price_files", "spot_price_files"]
 
 
 def list_price_files(folder: Path | None, source: str) -> PriceFiles[ListPrices]:
-    """Price lists of one endpoint, by their code; None: nothing is kept."""
+    """Return the cache of one endpoint's price lists, by code; None disables it."""
     return PriceFiles(folder, name="aws-on-demand", source=source, encode=_list_to_json, decode=_list_from_json)
 
 
 def spot_price_files(folder: Path | None, source: str) -> PriceFiles[SpotPrices]:
-    """Spot prices of one endpoint and account, by region; None: nothing is kept."""
+    """Return the cache of one endpoint's and account's spot prices, by region; None disables it."""
     return PriceFiles(folder, name="aws-spot", source=source, encode=_spot_to_json, decode=_spot_from_json)
 
 

@@ -1,13 +1,13 @@
-"""Reads the AWS price list: on-demand instances and EBS volumes of one region.
+"""Reader of the AWS price list: on-demand instances and EBS volumes of one region.
 
-The form of a product, the filters and the page size: "GetProducts" in the AWS Price List Query API Reference. Units and
-usage types of EBS are those that the list itself has: ``GB-Mo``, ``IOPS-Mo``, and ``GiBps-mo`` for throughput; the
-tiers of io2 are usage types of their own.
+Format of a product, filters and page size: "GetProducts" in the AWS Price List Query API Reference. Units and usage
+types of EBS are those found in the list: ``GB-Mo``, ``IOPS-Mo``, and ``GiBps-mo`` for throughput; the tiers of io2 are
+separate usage types.
 
 Invariants, each with a test:
 
-1. All pages are read, or an error is raised: never half a list.
-2. A product that is not understood is left out; it never becomes a price of zero.
+1. All pages are read, or an error is raised: never a partial list.
+2. An unknown or invalid product is skipped and never gets a price of zero.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from decimal import Decimal, InvalidOperation
 from typing import Any
 
 from cloud_tasks.model import Money
-from cloud_tasks_aws.failures import calling
+from cloud_tasks_aws.errors import translate_errors
 from cloud_tasks_aws.pricing.rates import DiskRates, ListPrices
 
 __all__ = ["fetch_list_prices", "pricing_region"]
@@ -39,7 +39,7 @@ _BY_USAGE = {"piops": "io1"}
 
 
 def pricing_region(region: str) -> str:
-    """Where the price list service is asked: it is in few regions only ("AWS Price List API endpoints")."""
+    """Return the region whose endpoint serves the price list: few regions have one ("AWS Price List API endpoints")."""
     if region.startswith("cn-"):
         return "cn-northwest-1"
     if region.startswith("eu-"):
@@ -48,14 +48,14 @@ def pricing_region(region: str) -> str:
 
 
 def fetch_list_prices(client: Any, code: str) -> ListPrices:
-    """The price list of a region.
+    """Fetch the price list of a region.
 
     Args:
         client: A boto3 client of the price list service.
-        code: As the list calls the region; a local zone's group has prices of its own.
+        code: Region code of the price list; a local zone group has its own prices.
 
     Raises:
-        ProviderError: It cannot be had, or not the whole of it.
+        ProviderError: The list cannot be read completely.
     """
     instances: dict[str, Money] = {}
     for product, price in _products(client, code, _INSTANCES):
@@ -93,15 +93,15 @@ def _disks(client: Any, code: str) -> dict[str, DiskRates]:
 
 
 def _products(client: Any, code: str, filters: Mapping[str, str]) -> Iterator[tuple[dict[str, Any], Money | None]]:
-    """The products of a region that match, each with its price per unit in US dollars, if it has one."""
-    chosen = [
+    """Yield the matching products of a region, each with its price per unit in US dollars, or None."""
+    conditions = [
         {"Type": "TERM_MATCH", "Field": field, "Value": value}
         for field, value in {"regionCode": code, **filters}.items()
     ]
     pages = client.get_paginator("get_products").paginate(
-        ServiceCode="AmazonEC2", FormatVersion="aws_v1", Filters=chosen, PaginationConfig={"PageSize": 100}
+        ServiceCode="AmazonEC2", FormatVersion="aws_v1", Filters=conditions, PaginationConfig={"PageSize": 100}
     )
-    with calling(f"reading the price list of {code}"):
+    with translate_errors(f"reading the price list of {code}"):
         texts = [text for page in pages for text in page["PriceList"]]
     for text in texts:
         try:
@@ -114,7 +114,7 @@ def _products(client: Any, code: str, filters: Mapping[str, str]) -> Iterator[tu
 
 
 def _price(terms: Iterable[Mapping[str, Any]]) -> Money | None:
-    """The price per unit of the one dimension that counts; None where there is none in US dollars."""
+    """Return the price per unit of the first tier, or None if there is none in US dollars."""
     for term in terms:
         for dimension in term.get("priceDimensions", {}).values():
             try:
@@ -123,6 +123,6 @@ def _price(terms: Iterable[Mapping[str, Any]]) -> Money | None:
                 continue
             if str(dimension.get("beginRange", "0")) not in ("", "0"):
                 continue
-            # Throughput is listed for a GiB/s and chosen in MiB/s.
+            # Throughput is priced per GiB/s and configured in MiB/s.
             return Money(usd / _MIB_IN_GIB if str(dimension.get("unit", "")).lower().startswith("gibps") else usd)
     return None

@@ -1,4 +1,4 @@
-"""What AWS asks for: unit prices as its services say them, before anything is computed."""
+"""Unit prices of AWS, as its services report them."""
 
 from __future__ import annotations
 
@@ -14,34 +14,34 @@ __all__ = ["DiskRates", "ListPrices", "SpotPrices"]
 
 @attrs.frozen(kw_only=True)
 class DiskRates:
-    """One type of EBS volume, per month."""
+    """Prices of one EBS volume type, per month."""
 
     gb: Money
     iops: tuple[Money, ...] = ()
-    """By tier; empty: not to be had, or part of the price per GB."""
+    """Price per IOPS by tier; empty: not configurable, or included in the price per GB."""
     mb_s: Money | None = None
-    """For one MB/s (MiB/s, as EBS counts); None: not to be had, or part of the price per GB."""
+    """Price per MB/s (MiB/s, as EBS counts); None: not configurable, or included in the price per GB."""
 
 
 @attrs.frozen(kw_only=True)
 class ListPrices:
-    """The price list of one region."""
+    """Price list of one region."""
 
     code: str
-    """The region, or the local zone's group, as the price list calls it."""
+    """Region or local zone group, as in the price list."""
     fetched_at: datetime
     """UTC."""
     instances: Mapping[str, Money]
-    """Per hour, on demand, by instance type."""
+    """On-demand prices per hour, by instance type."""
     disks: Mapping[str, DiskRates]
 
 
 @attrs.frozen(kw_only=True)
 class SpotPrices:
-    """What spot instances cost now, in one region."""
+    """Current spot prices of one region."""
 
     region: str
     fetched_at: datetime
     """UTC."""
     zones: Mapping[str, Mapping[str, Money]]
-    """Per hour, by zone and instance type."""
+    """Prices per hour, by zone and instance type."""

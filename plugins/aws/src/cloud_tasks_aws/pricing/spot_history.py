@@ -1,6 +1,6 @@
-"""Reads what spot instances cost now: the last entry of the price history of each type and zone.
+"""Reader of current spot prices: the newest entry of the price history for each type and zone.
 
-"DescribeSpotPriceHistory" in the Amazon EC2 API Reference: with a start in the present it tells the prices in force.
+"DescribeSpotPriceHistory" in the Amazon EC2 API Reference: with a start time of now it returns the prices in force.
 
 Invariant, with a test: all pages are read, or an error is raised; the newest entry of a type and zone counts.
 """
@@ -12,7 +12,7 @@ from decimal import Decimal, InvalidOperation
 from typing import Any
 
 from cloud_tasks.model import Money
-from cloud_tasks_aws.failures import calling
+from cloud_tasks_aws.errors import translate_errors
 from cloud_tasks_aws.pricing.rates import SpotPrices
 
 __all__ = ["fetch_spot_prices"]
@@ -21,17 +21,17 @@ _PLATFORM = "Linux/UNIX"
 
 
 def fetch_spot_prices(client: Any, region: str) -> SpotPrices:
-    """The prices of all types in all zones of a region.
+    """Fetch the current spot prices of all types in all zones of a region.
 
     Args:
         client: A boto3 client of EC2.
 
     Raises:
-        ProviderError: They cannot be had, or not all of them.
+        ProviderError: The prices cannot be read completely.
     """
     now = datetime.now(UTC)
     latest: dict[tuple[str, str], tuple[datetime, Money]] = {}
-    with calling(f"reading the spot prices of {region}"):
+    with translate_errors(f"reading the spot prices of {region}"):
         pages = client.get_paginator("describe_spot_price_history").paginate(
             StartTime=now, ProductDescriptions=[_PLATFORM], PaginationConfig={"PageSize": 1000}
         )
@@ -41,9 +41,9 @@ def fetch_spot_prices(client: Any, region: str) -> SpotPrices:
             price = Money(Decimal(entry["SpotPrice"]))
         except InvalidOperation:
             continue
-        place = (entry["AvailabilityZone"], entry["InstanceType"])
-        if place not in latest or latest[place][0] < entry["Timestamp"]:
-            latest[place] = (entry["Timestamp"], price)
+        key = (entry["AvailabilityZone"], entry["InstanceType"])
+        if key not in latest or latest[key][0] < entry["Timestamp"]:
+            latest[key] = (entry["Timestamp"], price)
     zones: dict[str, dict[str, Money]] = {}
     for (zone, name), (_, price) in latest.items():
         zones.setdefault(zone, {})[name] = price

@@ -1,1 +1,1 @@
-"""Queues on Amazon SQS. Imported only when one is opened: it needs boto3."""
+"""SQS queue backend. Imported only when opened: it needs boto3."""

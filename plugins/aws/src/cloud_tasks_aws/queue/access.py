@@ -1,4 +1,4 @@
-"""Calls to the queue, wherever it is now."""
+"""Calls to the current generation of a queue."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 import attrs
 
 from cloud_tasks.errors import NotFoundError
-from cloud_tasks_aws.failures import calling
+from cloud_tasks_aws.errors import translate_errors
 from cloud_tasks_aws.queue.generations import Generations
 
 __all__ = ["Access"]
@@ -18,18 +18,18 @@ _T = TypeVar("_T")
 
 @attrs.frozen(kw_only=True)
 class Access:
-    """A boto3 client of SQS, and what knows where the queue is."""
+    """A boto3 SQS client and the generations of one queue."""
 
     client: Any
     generations: Generations
 
-    def call(self, doing: str, call: Callable[[str], _T]) -> _T:
-        """Call with the queue's address; once more where it turns out that another generation took its place."""
+    def call(self, action: str, call: Callable[[str], _T]) -> _T:
+        """Call with the queue's URL; retry once if that generation was replaced in the meantime."""
         url = self.generations.current()
         try:
-            with calling(doing):
+            with translate_errors(action):
                 return call(url)
         except NotFoundError:
-            self.generations.gone(url)
-        with calling(doing):
+            self.generations.mark_deleted(url)
+        with translate_errors(action):
             return call(self.generations.current())

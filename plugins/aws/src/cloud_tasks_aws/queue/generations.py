@@ -1,19 +1,20 @@
-"""Which queue of SQS is the queue of this name now.
+"""Generations of a queue: the SQS queues that a queue name has had, of which one is current.
 
-SQS takes up to a minute to delete or purge a queue. Meanwhile it answers for the old one, accepts messages that
-will be gone, and refuses the name ("DeleteQueue", "PurgeQueue", Amazon SQS API Reference). So nothing is ever purged or
-made again under its old name: a new generation takes the place, and the old one is marked as retired, then deleted.
+SQS takes up to a minute to delete or purge a queue. Until then it still answers for the old queue, accepts messages
+that will be deleted, and refuses to create a queue of the same name ("DeleteQueue", "PurgeQueue", Amazon SQS API
+Reference). So no queue is purged or recreated under its name: a new generation replaces the old one, which is tagged as
+retired and then deleted.
 
 Invariants, each with a test:
 
-1. The newest generation that is not retired is the queue; everyone who lists finds the same one.
-2. A generation is marked before it is deleted, so that who makes or looks for a queue takes none for living that SQS
-   still shows; where it was replaced, the mark names its successor, which the listing may not show yet. Who only uses
-   the queue takes the newest that is listed, and looks again when SQS says that it is gone.
-3. Generations are deleted from the oldest to the newest: a deletion that was cut short leaves a queue, not a past.
-4. Two that make the queue within one minute choose the same name, which SQS makes once. Across the turn of a minute the
-   lower number stays: the maker of the other deletes it and takes that one.
-5. What this object made or deleted itself is known here and not asked for.
+1. The newest generation that is not retired is the current queue; every lister finds the same one.
+2. A generation is tagged before it is deleted, so that creating or checking a queue ignores retired queues that SQS
+   still lists. The tag of a replaced generation names its successor, which SQS may not list yet. Other calls use the
+   newest listed generation, and list again when SQS answers that it does not exist.
+3. Generations are deleted from the oldest to the newest: an interrupted deletion never leaves an older one current.
+4. Two processes that create the queue in the same minute choose the same name, which SQS creates once. In adjacent
+   minutes the lower number wins: the creator of the higher one deletes it and uses the lower.
+5. Creations and deletions by this object are cached.
 """
 
 from __future__ import annotations
@@ -26,23 +27,23 @@ from typing import Any
 import attrs
 
 from cloud_tasks.errors import NotFoundError, ProviderError
-from cloud_tasks_aws.failures import calling, code_of
+from cloud_tasks_aws.errors import code_of, translate_errors
 from cloud_tasks_aws.queue.names import Generation, generations, list_prefix, physical_name
 
-__all__ = ["RETIRED_TAG", "Generations", "QueueShape"]
+__all__ = ["RETIRED_TAG", "Generations", "QueueSpec"]
 
 RETIRED_TAG = "cloud-tasks-retired"
-"""On a queue that is no more: the address of its successor, or ``deleted``."""
+"""Tag of a retired generation: the URL of its successor, or ``deleted``."""
 _NO_SUCCESSOR = "deleted"
-_NAME_TRIES = 5
-# Somebody else's, with other attributes, or one that was deleted within the last minute.
+_MAX_NAME_ATTEMPTS = 5
+# The name belongs to a queue with other attributes, or to one deleted within the last minute.
 _TAKEN = frozenset({"QueueAlreadyExists", "QueueDeletedRecently", "QueueNameExists"})
-_LONGEST_CHAIN = 20
+_MAX_SUCCESSORS = 20
 
 
 @attrs.frozen(kw_only=True)
-class QueueShape:
-    """What a new generation is made with."""
+class QueueSpec:
+    """Attributes and tags of a new generation."""
 
     fifo: bool
     attributes: Mapping[str, str]
@@ -54,150 +55,150 @@ class Generations:
 
     Args:
         client: A boto3 client of SQS.
-        clock: Unix time.
+        clock: Unix time in seconds.
     """
 
     def __init__(
-        self, client: Any, prefix: str, name: str, shape: QueueShape, *, clock: Callable[[], float] = time.time
+        self, client: Any, prefix: str, name: str, spec: QueueSpec, *, clock: Callable[[], float] = time.time
     ) -> None:
         self._client = client
         self._prefix = prefix
         self._name = name
-        self._shape = shape
+        self._spec = spec
         self._clock = clock
         self._lock = threading.RLock()
         self._current: str | None = None
-        self._gone: set[str] = set()
+        self._deleted: set[str] = set()
 
     def current(self) -> str:
-        """The address of the queue. Raises `NotFoundError`."""
+        """Return the URL of the current queue. Raises `NotFoundError`."""
         with self._lock:
             if self._current is None:
-                # Marks are not read here: calls about tags are few for an account, and workers are many. The newest
-                # that is listed is either the queue, or says within a minute that it is not there.
+                # Tags are not read here: the rate of tag calls per account is low, and workers are many. The newest
+                # listed generation is the current queue, or SQS answers within a minute that it does not exist.
                 listed = self._listed()
                 if not listed:
-                    raise NotFoundError(f'there is no queue "{self._name}" at SQS')
+                    raise NotFoundError(f'queue "{self._name}" not found in SQS')
                 self._current = listed[-1].url
             return self._current
 
-    def gone(self, url: str) -> None:
-        """Told that SQS has no such queue (any more)."""
+    def mark_deleted(self, url: str) -> None:
+        """Record that SQS answered that this queue does not exist."""
         with self._lock:
-            self._gone.add(url)
+            self._deleted.add(url)
             if self._current == url:
                 self._current = None
 
     def exists(self) -> bool:
-        """Whether there is one, asked anew."""
+        """Return whether the queue exists now."""
         with self._lock:
             if self._current is not None:
-                self._current = self._living_end(self._current)
+                self._current = self._resolve(self._current)
             if self._current is None:
-                self._current = self._newest_living()
+                self._current = self._find_current()
             return self._current is not None
 
     def create(self) -> None:
-        """Make the queue unless there is one."""
+        """Create the queue unless it exists."""
         with self._lock:
             if not self.exists():
-                self._current = self._make()
+                self._current = self._create_queue()
 
     def replace(self) -> None:
-        """Put an empty queue of the same kind in the place of the current one. Raises `NotFoundError`."""
+        """Replace the current queue with an empty one of the same type. Raises `NotFoundError`."""
         with self._lock:
             if not self.exists():
-                raise NotFoundError(f'there is no queue "{self._name}" at SQS')
+                raise NotFoundError(f'queue "{self._name}" not found in SQS')
             old = self._listed()
-            shape = attrs.evolve(self._shape, fifo=Generation(0, str(self._current)).fifo)
+            spec = attrs.evolve(self._spec, fifo=Generation(0, str(self._current)).fifo)
             known = {each.url for each in old} | {str(self._current)}
-            new = self._create_next(old, shape)
+            new = self._create_next(old, spec)
             for url in sorted(known - {new}, key=_number):
                 self._retire(url, successor=new)
             self._current = new
 
     def delete(self) -> None:
-        """Remove every generation."""
+        """Delete every generation."""
         with self._lock:
             known = {each.url for each in self._listed()} | ({self._current} if self._current else set())
             for url in sorted(known, key=_number):
                 self._retire(url, successor=_NO_SUCCESSOR)
             self._current = None
 
-    def _make(self) -> str:
+    def _create_queue(self) -> str:
         before = self._listed()
-        mine = self._create_next(before, self._shape)
+        mine = self._create_next(before, self._spec)
         seen = {each.url for each in before}
         for rival in self._listed():
             if rival.url == mine:
                 break
-            if rival.url not in seen and (living := self._living_end(rival.url)) is not None and living != mine:
-                self._retire(mine, successor=living)
-                return living
+            if rival.url not in seen and (current := self._resolve(rival.url)) is not None and current != mine:
+                self._retire(mine, successor=current)
+                return current
         return mine
 
-    def _create_next(self, listed: list[Generation], shape: QueueShape) -> str:
+    def _create_next(self, listed: list[Generation], spec: QueueSpec) -> str:
         number = max([int(self._clock() / 60), *(each.number + 1 for each in listed)])
-        number = max([number, *(_number(url) + 1 for url in self._gone)])
-        for _ in range(_NAME_TRIES):
-            name = physical_name(self._prefix, self._name, number, fifo=shape.fifo)
+        number = max([number, *(_number(url) + 1 for url in self._deleted)])
+        for _ in range(_MAX_NAME_ATTEMPTS):
+            name = physical_name(self._prefix, self._name, number, fifo=spec.fifo)
             try:
-                with calling(f"making the queue {name}"):
-                    answer = self._create(name, shape)
+                with translate_errors(f"creating the queue {name}"):
+                    response = self._create(name, spec)
             except ProviderError as error:
                 if code_of(error.__cause__ or error) not in _TAKEN:
                     raise
                 number += 1
                 continue
-            if not answer.get("QueueUrl"):
-                raise ProviderError(f"SQS did not tell the address of the queue {name}", transient=True)
-            return str(answer["QueueUrl"])
-        raise ProviderError(f'no free name was found at SQS for the queue "{self._name}"', transient=True)
+            if not response.get("QueueUrl"):
+                raise ProviderError(f"creating the queue {name}: SQS returned no URL", transient=True)
+            return str(response["QueueUrl"])
+        raise ProviderError(f'creating the queue "{self._name}": no free name found in SQS', transient=True)
 
-    def _create(self, name: str, shape: QueueShape) -> Any:
-        attributes = dict(shape.attributes)
-        if shape.fifo:
-            # High throughput: each message is a group of its own, order is not asked for.
+    def _create(self, name: str, spec: QueueSpec) -> Any:
+        attributes = dict(spec.attributes)
+        if spec.fifo:
+            # High throughput: each message is a group of its own, since order is not needed.
             attributes |= {
                 "FifoQueue": "true",
                 "DeduplicationScope": "messageGroup",
                 "FifoThroughputLimit": "perMessageGroupId",
             }
-        return self._client.create_queue(QueueName=name, Attributes=attributes, tags=dict(shape.tags))
+        return self._client.create_queue(QueueName=name, Attributes=attributes, tags=dict(spec.tags))
 
     def _listed(self) -> list[Generation]:
-        """What SQS lists, oldest first, less what is known to be gone."""
+        """Return the listed generations, oldest first, without those known to be deleted."""
         prefix = list_prefix(self._prefix, self._name)
-        with calling(f'listing the queues "{prefix}…"'):
-            # A page size makes SQS give the rest in further pages, instead of cutting at 1,000.
+        with translate_errors(f'listing the queues "{prefix}…"'):
+            # With a page size SQS returns further pages instead of truncating at 1,000.
             pages = self._client.get_paginator("list_queues").paginate(
                 QueueNamePrefix=prefix, PaginationConfig={"PageSize": 1000}
             )
             urls = [url for page in pages for url in page.get("QueueUrls", ())]
-        return [each for each in generations(urls, self._prefix, self._name) if each.url not in self._gone]
+        return [each for each in generations(urls, self._prefix, self._name) if each.url not in self._deleted]
 
-    def _newest_living(self) -> str | None:
-        # The newest decides: whatever is older was retired before it, or is about to be.
+    def _find_current(self) -> str | None:
+        # The newest decides: older ones were retired before it, or are about to be.
         listed = self._listed()
         while listed:
             newest = listed.pop()
-            living = self._living_end(newest.url)
-            if living is not None:
-                return living
-            if newest.url not in self._gone:
+            current = self._resolve(newest.url)
+            if current is not None:
+                return current
+            if newest.url not in self._deleted:
                 return None
         return None
 
-    def _living_end(self, url: str) -> str | None:
-        """The queue itself, or the one that took its place; None where it is retired for good or not there."""
-        for _ in range(_LONGEST_CHAIN):
-            if url in self._gone:
+    def _resolve(self, url: str) -> str | None:
+        """Return the queue, or its latest successor; None if it was retired for good or does not exist."""
+        for _ in range(_MAX_SUCCESSORS):
+            if url in self._deleted:
                 return None
             try:
-                with calling("asking for the marks of a queue"):
+                with translate_errors("reading the tags of a queue"):
                     tags = self._client.list_queue_tags(QueueUrl=url).get("Tags") or {}
             except NotFoundError:
-                self._gone.add(url)
+                self._deleted.add(url)
                 return None
             successor = tags.get(RETIRED_TAG)
             if successor is None:
@@ -209,14 +210,14 @@ class Generations:
 
     def _retire(self, url: str, *, successor: str) -> None:
         try:
-            with calling("marking a queue as retired"):
+            with translate_errors("tagging a queue as retired"):
                 self._client.tag_queue(QueueUrl=url, Tags={RETIRED_TAG: successor})
-            with calling("deleting a queue"):
+            with translate_errors("deleting a queue"):
                 self._client.delete_queue(QueueUrl=url)
         except NotFoundError:
-            # It was deleted before.
+            # Deleted earlier.
             pass
-        self._gone.add(url)
+        self._deleted.add(url)
 
 
 def _number(url: str) -> int:

@@ -1,13 +1,13 @@
-"""The leases that one consumer holds, by its own clock.
+"""Leases of one consumer, tracked by its own clock.
 
-SQS accepts an old receipt handle without a word ("DeleteMessage", Amazon SQS API Reference): it may then delete, or
-give back, what another consumer holds by now. So a lost lease has to be known here.
+SQS accepts an expired receipt handle without an error ("DeleteMessage", Amazon SQS API Reference) and may then delete
+or release a message that another consumer holds by now. Expired leases are therefore detected here.
 
 Invariants, each with a test:
 
-1. A lease that has ended by this clock, was settled, or was never held here is lost: SQS is not asked.
-2. No lease is extended past twelve hours after its receipt; a warning comes before, once for each.
-3. Memory follows what is held, not what passed through.
+1. A lease that expired by this clock, was settled, or was received elsewhere is lost: SQS is not called.
+2. No lease is extended beyond twelve hours after receipt; one warning per lease is logged before.
+3. Memory grows with the leases held, not with the messages processed.
 """
 
 from __future__ import annotations
@@ -21,21 +21,21 @@ from datetime import timedelta
 
 import attrs
 
-__all__ = ["Held", "LeaseBook", "since_boot"]
+__all__ = ["Held", "LeaseTable", "since_boot"]
 
-# The worker configures no structlog; what this logger says reaches its error output all the same.
+# The worker does not configure structlog; records of this logger reach its standard error.
 log = logging.getLogger("cloud_tasks_aws.queue")
 
-LONGEST = timedelta(hours=12).total_seconds()
+MAX_LEASE = timedelta(hours=12).total_seconds()
 """Seconds; "Amazon SQS visibility timeout" in the developer guide."""
 _WARN_BEFORE = timedelta(minutes=30).total_seconds()
 _MARGIN = 30.0
-"""SQS began to count before its answer was here."""
-_FEW = 1000
+"""Seconds: SQS starts the lease before its response arrives."""
+_MIN_PRUNE_SIZE = 1000
 
 
 def since_boot() -> float:
-    """Seconds, also those in which this machine was suspended where the system counts them."""
+    """Return the seconds since boot, including suspended time where the system counts it."""
     clock = getattr(time, "CLOCK_BOOTTIME", None)
     return time.monotonic() if clock is None else time.clock_gettime(clock)
 
@@ -49,37 +49,37 @@ class Held:
     received_at: float
     ends_at: float
     object_key: str | None = None
-    """Where its body is at S3."""
+    """S3 key of its body."""
     warned: bool = False
 
 
-class LeaseBook:
-    """Thread-safe.
+class LeaseTable:
+    """Leases by receipt handle. Thread-safe.
 
     Args:
-        clock: Seconds that never go back.
+        clock: Monotonic time in seconds.
     """
 
     def __init__(self, clock: Callable[[], float] = since_boot) -> None:
         self._clock = clock
         self._lock = threading.Lock()
         self._held: dict[str, Held] = {}
-        self._sweep_at = _FEW
+        self._prune_at = _MIN_PRUNE_SIZE
 
     def __len__(self) -> int:
         return len(self._held)
 
     def add(self, url: str, handle: str, lease: float, *, object_key: str | None = None) -> None:
-        """A delivery that came just now, leased for so many seconds."""
+        """Add a delivery received now, leased for this many seconds."""
         now = self._clock()
         with self._lock:
             self._held[handle] = Held(url, handle, now, now + lease, object_key)
-            if len(self._held) >= self._sweep_at:
+            if len(self._held) >= self._prune_at:
                 self._held = {key: held for key, held in self._held.items() if held.ends_at > now}
-                self._sweep_at = max(_FEW, 2 * len(self._held))
+                self._prune_at = max(_MIN_PRUNE_SIZE, 2 * len(self._held))
 
     def split(self, handles: Iterable[str]) -> tuple[list[Held], list[str]]:
-        """Those that are held still, and the lost ones, which are forgotten; one that is named twice counts once."""
+        """Return the leases still held and the lost handles, without duplicates; lost leases are removed."""
         now = self._clock()
         held: dict[str, Held] = {}
         lost: dict[str, None] = {}
@@ -94,29 +94,29 @@ class LeaseBook:
         return list(held.values()), list(lost)
 
     def forget(self, handles: Iterable[str]) -> None:
-        """These were settled, or SQS said that they have ended."""
+        """Remove leases that were settled or that SQS reported as expired."""
         with self._lock:
             for handle in handles:
                 self._held.pop(handle, None)
 
     def now(self) -> float:
-        """By this book's clock."""
+        """Return the time of the table's clock."""
         return self._clock()
 
     def extended(self, handle: str, ends_at: float) -> None:
-        """The lease now ends then; counted from before SQS was asked, so that it never seems longer than it is."""
+        """Set the end of a lease, computed from the time before the call to SQS, so that it is never too late."""
         with self._lock:
             if handle in self._held:
                 self._held[handle].ends_at = ends_at
 
     def allowed(self, held: Held, seconds: float) -> int:
-        """For how many whole seconds a lease can be extended, at most those asked for; zero: not at all."""
-        left = held.received_at + LONGEST - _MARGIN - self._clock()
+        """Return the whole seconds by which a lease can be extended, at most ``seconds``; zero if not at all."""
+        left = held.received_at + MAX_LEASE - _MARGIN - self._clock()
         if left - seconds < _WARN_BEFORE and not held.warned:
             held.warned = True
             log.warning(
-                "A task has been running for %.1f hours; SQS ends its lease after %.0f, and then gives it to others",
+                "Task has been running for %.1f hours; SQS ends its lease after %.0f hours and delivers it again",
                 (self._clock() - held.received_at) / 3600,
-                LONGEST / 3600,
+                MAX_LEASE / 3600,
             )
         return max(0, math.floor(min(float(math.ceil(seconds)), left)))

@@ -1,8 +1,8 @@
-"""The names of a queue's generations: what users call ``NAME`` is at SQS ``PREFIX NAME _ GENERATION``.
+"""Names of a queue's generations: the queue ``NAME`` is named ``PREFIX NAME _ GENERATION`` in SQS.
 
-SQS gives a name free only a minute after its queue was deleted ("DeleteQueue", Amazon SQS API Reference), so each
-queue that is made anew gets a new name. The generation is the minute of its making, or the next number where that is
-taken: the newest is the greatest, and two that make the queue at once make the same one.
+SQS refuses the name of a deleted queue for a minute ("DeleteQueue", Amazon SQS API Reference), so each recreated queue
+has a new name. The generation is the minute of its creation, or the next number if that is taken: the newest is the
+highest, and two processes that create the queue at the same time create the same one.
 """
 
 from __future__ import annotations
@@ -18,46 +18,46 @@ __all__ = ["Generation", "generations", "list_prefix", "physical_name"]
 
 _NAME = re.compile(r"[A-Za-z0-9-]{1,40}")
 _DIGITS = 8
-"""Of the hexadecimal number of minutes since 1970."""
+"""Hexadecimal digits of the minutes since 1970."""
 _FIFO = ".fifo"
 
 
 @attrs.frozen(order=True)
 class Generation:
-    """One queue that SQS has, or had a minute ago."""
+    """A queue that exists in SQS, or was listed up to a minute ago."""
 
     number: int
     url: str
 
     @property
     def fifo(self) -> bool:
-        """Whether it is of the kind that delivers once."""
+        """Whether the queue delivers exactly once."""
         return is_fifo(self.url)
 
 
 def is_fifo(url: str) -> bool:
-    """Whether a queue delivers once, which its name tells."""
+    """Return whether the queue is a FIFO queue (exactly-once delivery), by its name."""
     return url.endswith(_FIFO)
 
 
 def list_prefix(prefix: str, name: str) -> str:
-    """What the names of all generations of a queue begin with.
+    """Return the common prefix of the names of all generations of a queue.
 
     Raises:
-        InputError: SQS cannot have such a name.
+        InputError: The name is not valid in SQS.
     """
     if not _NAME.fullmatch(name):
-        raise InputError(f'"{name}" cannot be the name of a queue at SQS: at most 40 letters, digits and hyphens')
+        raise InputError(f'"{name}" is not a valid SQS queue name; use at most 40 letters, digits and hyphens')
     return f"{prefix}{name}_"
 
 
 def physical_name(prefix: str, name: str, number: int, *, fifo: bool) -> str:
-    """The name at SQS."""
+    """Return the name in SQS."""
     return f"{list_prefix(prefix, name)}{number:0{_DIGITS}x}{_FIFO if fifo else ''}"
 
 
 def generations(urls: Iterable[str], prefix: str, name: str) -> list[Generation]:
-    """Those of a listing that are generations of this queue, oldest first."""
+    """Return the generations of this queue in a listing, oldest first."""
     pattern = re.compile(re.escape(list_prefix(prefix, name)) + rf"([0-9a-f]{{{_DIGITS}}})(?:\.fifo)?")
     found = []
     for url in urls:

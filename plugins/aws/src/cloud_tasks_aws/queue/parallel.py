@@ -1,9 +1,9 @@
-"""Calls of ten entries each, many at a time, in which each entry succeeds or fails by itself.
+"""Concurrent batch calls, in which each entry succeeds or fails by itself.
 
 Invariants, each with a test:
 
-1. An entry that failed for a passing reason is tried again; the others of its call are not.
-2. What failed for good is told with its code; nothing is swallowed, and silence is not success.
+1. An entry with a transient error is retried; the other entries of its call are not.
+2. A permanent failure is returned with its code; an entry missing from the response counts as failed.
 """
 
 from __future__ import annotations
@@ -16,19 +16,19 @@ from typing import Any, TypeVar
 
 import attrs
 
-from cloud_tasks_aws.failures import is_passing
+from cloud_tasks_aws.errors import is_transient_code
 
-__all__ = ["EntryFailure", "Threads", "carry_out"]
+__all__ = ["EntryFailure", "Threads", "call_batch"]
 
 _T = TypeVar("_T")
 _R = TypeVar("_R")
-_TRIES = 4
-_FIRST_PAUSE = 0.2
+_MAX_ATTEMPTS = 4
+_INITIAL_BACKOFF = 0.2
 
 
 @attrs.frozen(kw_only=True)
 class EntryFailure:
-    """Why one entry of a call had no effect."""
+    """Failure of one entry of a batch call."""
 
     code: str
     message: str
@@ -36,14 +36,14 @@ class EntryFailure:
 
 
 class Threads:
-    """A pool that starts when the first piece of work has company."""
+    """A thread pool; a single item runs in the caller's thread."""
 
     def __init__(self, count: int, name: str) -> None:
         self._pool = ThreadPoolExecutor(count, thread_name_prefix=name)
         self.count = count
 
     def map(self, work: Callable[[_T], _R], items: Iterable[_T]) -> list[_R]:
-        """Do ``work`` for each, in the caller's thread where there is but one. Raises what the first of them raised."""
+        """Return ``work`` of each item; raise the error of the first item that failed."""
         chosen = list(items)
         if len(chosen) < 2:
             return [work(item) for item in chosen]
@@ -53,47 +53,47 @@ class Threads:
         self._pool.shutdown(cancel_futures=True)
 
 
-def carry_out(
+def call_batch(
     call: Callable[[Sequence[Mapping[str, Any]]], Mapping[str, Any]],
     entries: Sequence[Mapping[str, Any]],
     *,
     sleep: Callable[[float], None] = time.sleep,
 ) -> dict[str, EntryFailure]:
-    """Make a batch call; returns the entries that failed, by their ids.
+    """Make a batch call and return the failed entries by id.
 
     Args:
-        call: Takes entries with an ``Id`` each; answers with ``Successful`` and ``Failed``.
+        call: Takes entries with an ``Id`` each; returns ``Successful`` and ``Failed``.
     """
     failures: dict[str, EntryFailure] = {}
     waiting = list(entries)
-    for attempt in range(_TRIES):
+    for attempt in range(_MAX_ATTEMPTS):
         failed = _failed(waiting, call(waiting))
-        passing = {key for key, entry in failed.items() if _passes(entry)}
-        failures |= {key: _failure(failed[key]) for key in failed.keys() - passing}
-        waiting = [entry for entry in waiting if entry["Id"] in passing]
+        retryable = {key for key, entry in failed.items() if _is_retryable(entry)}
+        failures |= {key: _failure(failed[key]) for key in failed.keys() - retryable}
+        waiting = [entry for entry in waiting if entry["Id"] in retryable]
         if not waiting:
             return failures
-        if attempt + 1 < _TRIES:
-            sleep(_FIRST_PAUSE * 2**attempt * random.uniform(0.5, 1.0))
+        if attempt + 1 < _MAX_ATTEMPTS:
+            sleep(_INITIAL_BACKOFF * 2**attempt * random.uniform(0.5, 1.0))
     return failures | {entry["Id"]: _failure(failed[entry["Id"]]) for entry in waiting}
 
 
-def _failed(entries: Sequence[Mapping[str, Any]], answer: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
-    """The entries that had no effect, by their ids; one that the answer does not speak of may have had one."""
-    done = {entry["Id"] for entry in answer.get("Successful") or ()}
-    told = {entry["Id"]: entry for entry in answer.get("Failed") or ()}
-    # The SDK takes an answer that it cannot read for an empty one.
-    unknown = {"Code": "NoAnswer", "Message": "the answer does not speak of this entry", "SenderFault": False}
-    return {entry["Id"]: told.get(entry["Id"], unknown) for entry in entries if entry["Id"] not in done}
+def _failed(entries: Sequence[Mapping[str, Any]], response: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
+    """Return the entries without success, by id; an entry missing from the response may have succeeded."""
+    done = {entry["Id"] for entry in response.get("Successful") or ()}
+    reported = {entry["Id"]: entry for entry in response.get("Failed") or ()}
+    # The SDK returns a response that it cannot parse as an empty one.
+    unknown = {"Code": "NoAnswer", "Message": "no result for this entry in the response", "SenderFault": False}
+    return {entry["Id"]: reported.get(entry["Id"], unknown) for entry in entries if entry["Id"] not in done}
 
 
 def _code(entry: Mapping[str, Any]) -> str:
     return str(entry.get("Code", "Unknown")).removeprefix("AWS.SimpleQueueService.")
 
 
-def _passes(entry: Mapping[str, Any]) -> bool:
-    return not entry.get("SenderFault", False) or is_passing(_code(entry))
+def _is_retryable(entry: Mapping[str, Any]) -> bool:
+    return not entry.get("SenderFault", False) or is_transient_code(_code(entry))
 
 
 def _failure(entry: Mapping[str, Any]) -> EntryFailure:
-    return EntryFailure(code=_code(entry), message=str(entry.get("Message") or ""), transient=_passes(entry))
+    return EntryFailure(code=_code(entry), message=str(entry.get("Message") or ""), transient=_is_retryable(entry))

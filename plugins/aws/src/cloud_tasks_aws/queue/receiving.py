@@ -1,9 +1,9 @@
-"""Receives messages from SQS: long polls, and many calls at once when there is much.
+"""Receiving of messages from SQS: long polls, and concurrent calls for large batches.
 
 Invariants, each with a test:
 
-1. An empty answer means that all of SQS's servers were asked.
-2. What one call of several brought is never lost by the trouble of another.
+1. An empty result means that all SQS servers were queried.
+2. Messages received by one of several calls are returned even if another call fails.
 """
 
 from __future__ import annotations
@@ -17,59 +17,59 @@ from uuid import uuid4
 
 from cloud_tasks.errors import ProviderError
 from cloud_tasks.plugin import Delivery
-from cloud_tasks_aws.failures import calling
+from cloud_tasks_aws.errors import translate_errors
 from cloud_tasks_aws.queue.access import Access
-from cloud_tasks_aws.queue.bodies import BATCH_ENTRIES, POINTER, decode, form_of
-from cloud_tasks_aws.queue.leases import LeaseBook
+from cloud_tasks_aws.queue.bodies import BATCH_ENTRIES, POINTER, decode, encoding_of
+from cloud_tasks_aws.queue.leases import LeaseTable
 from cloud_tasks_aws.queue.names import is_fifo
 from cloud_tasks_aws.queue.oversize import ObjectStore
 from cloud_tasks_aws.queue.parallel import Threads
 
-__all__ = ["SHORTEST_POLL", "Receiver"]
+__all__ = ["MIN_POLL_SECONDS", "Receiver"]
 
-# The worker configures no structlog; what this logger says reaches its error output all the same.
+# The worker does not configure structlog; records of this logger reach its standard error.
 log = logging.getLogger("cloud_tasks_aws.queue")
 
-SHORTEST_POLL = 1
-"""Seconds. A long poll asks all of SQS's servers, one of no seconds a sample of them: it may miss what is there."""
-_LONGEST_POLL = 20
+MIN_POLL_SECONDS = 1
+"""Seconds. A long poll queries all SQS servers; a poll of zero seconds queries a sample and may miss messages."""
+_MAX_POLL_SECONDS = 20
 """Seconds; "ReceiveMessage", Amazon SQS API Reference."""
-_PAUSE = 0.1
+_MAX_PAUSE = 0.1
 
 
 class Receiver:
-    """Thread-safe.
+    """Receives messages. Thread-safe.
 
     Args:
-        book: Where leases are written down.
-        objects: Where messages over the limit are.
+        leases: Table to add the leases to.
+        objects: Store of bodies over the size limit.
         lease: Seconds.
-        shortest_poll: Seconds that an empty answer takes at least.
+        min_poll_seconds: Minimum seconds of a call without messages.
     """
 
     def __init__(
         self,
         access: Access,
         threads: Threads,
-        book: LeaseBook,
+        leases: LeaseTable,
         objects: ObjectStore | None,
         *,
         lease: int,
-        shortest_poll: int,
+        min_poll_seconds: int,
     ) -> None:
         self._access = access
         self._threads = threads
-        self._book = book
+        self._leases = leases
         self._objects = objects
         self._lease = lease
-        self._shortest_poll = shortest_poll
+        self._min_poll_seconds = min_poll_seconds
 
     def receive(self, max_messages: int, *, wait: timedelta) -> Sequence[Delivery]:
-        """`Queue.receive`; an empty answer takes a second at least."""
+        """Implement `Queue.receive`; an empty result takes at least a second."""
         deadline = time.monotonic() + wait.total_seconds()
         while True:
             left = deadline - time.monotonic()
-            poll = min(_LONGEST_POLL, max(self._shortest_poll, round(left)))
+            poll = min(_MAX_POLL_SECONDS, max(self._min_poll_seconds, round(left)))
             found = self._receive_batch(min(max_messages, BATCH_ENTRIES), poll)
             if len(found) == BATCH_ENTRIES < max_messages:
                 return found + self._receive_more(max_messages - BATCH_ENTRIES)
@@ -77,19 +77,19 @@ class Receiver:
             if found or left <= 0:
                 return found
             if left < 1:
-                # SQS counts in seconds; what is left of one is not worth another of them.
-                time.sleep(min(left, _PAUSE))
+                # SQS counts whole seconds; another poll would exceed the deadline.
+                time.sleep(min(left, _MAX_PAUSE))
 
-    def _receive_more(self, wanted: int) -> list[Delivery]:
-        """What else is there now, many calls at once, for as long as most of it comes."""
+    def _receive_more(self, remaining: int) -> list[Delivery]:
+        """Receive more with concurrent calls while at least half of the requested messages arrive."""
         found: list[Delivery] = []
-        while wanted > 0:
-            sizes = [min(BATCH_ENTRIES, wanted - start) for start in range(0, wanted, BATCH_ENTRIES)]
+        while remaining > 0:
+            sizes = [min(BATCH_ENTRIES, remaining - start) for start in range(0, remaining, BATCH_ENTRIES)]
             wave = sizes[: self._threads.count]
-            got = [one for some in self._threads.map(self._receive_if_any, wave) for one in some]
-            found += got
-            wanted -= len(got)
-            if len(got) * 2 < sum(wave):
+            received = [one for some in self._threads.map(self._receive_if_any, wave) for one in some]
+            found += received
+            remaining -= len(received)
+            if len(received) * 2 < sum(wave):
                 break
         return found
 
@@ -97,14 +97,14 @@ class Receiver:
         try:
             return self._receive_batch(count, 0)
         except ProviderError:
-            # What others of the same call received must not be lost with it; trouble that lasts shows in the next call.
+            # Messages of the other calls must be returned; a persistent error is raised by the next receive.
             return []
 
     def _receive_batch(self, count: int, poll: int) -> list[Delivery]:
-        def ask(url: str) -> list[Delivery]:
-            # With an attempt id a repeated request brings the same messages, not the next ones.
+        def receive(url: str) -> list[Delivery]:
+            # With an attempt id a repeated request returns the same messages, not the next ones.
             extra = {"ReceiveRequestAttemptId": uuid4().hex} if is_fifo(url) else {}
-            answer = self._access.client.receive_message(
+            response = self._access.client.receive_message(
                 QueueUrl=url,
                 MaxNumberOfMessages=count,
                 WaitTimeSeconds=poll,
@@ -113,40 +113,40 @@ class Receiver:
                 MessageAttributeNames=["All"],
                 **extra,
             )
-            return self._deliveries(url, answer.get("Messages") or ())
+            return self._deliveries(url, response.get("Messages") or ())
 
-        return self._access.call("receiving from the queue", ask)
+        return self._access.call("receiving from the queue", receive)
 
     def _deliveries(self, url: str, messages: Sequence[Mapping[str, Any]]) -> list[Delivery]:
-        """What the messages carry; one whose body cannot be had now comes back when its lease ends."""
+        """Return the deliveries; a message whose body cannot be read now is redelivered when its lease ends."""
         found: list[Delivery] = []
-        trouble: ProviderError | None = None
+        failure: ProviderError | None = None
         for message in messages:
             try:
                 delivery = self._delivery(url, message)
             except ProviderError as error:
-                trouble = error
+                failure = error
                 continue
             if delivery is not None:
                 found.append(delivery)
-        if trouble is not None and not found:
-            raise trouble
+        if failure is not None and not found:
+            raise failure
         return found
 
     def _delivery(self, url: str, message: Mapping[str, Any]) -> Delivery | None:
-        handle, text, form = message["ReceiptHandle"], message["Body"], form_of(message)
-        key = text if form == POINTER else None
-        body: bytes | None = decode(text, form)
+        handle, text, encoding = message["ReceiptHandle"], message["Body"], encoding_of(message)
+        key = text if encoding == POINTER else None
+        body: bytes | None = decode(text, encoding)
         if key is not None:
             if self._objects is None:
-                raise ProviderError("a message refers to S3", hint="set aws.oversize_location as its sender had it")
+                raise ProviderError("message body is in S3", hint="set aws.oversize_location as on the sender")
             body = self._objects.get(key)
         if body is None:
-            # Its object goes only after it was acked: this is one more copy of what is done.
-            log.warning("A large message is not at S3 any more (%s); it is taken for one that was done", key)
-            with calling("acknowledging a message"):
+            # The object is deleted only after an acknowledgement: this message is a duplicate of a finished one.
+            log.warning("Large message no longer in S3 (%s); assumed to be a duplicate of a finished one", key)
+            with translate_errors("acknowledging a message"):
                 self._access.client.delete_message(QueueUrl=url, ReceiptHandle=handle)
             return None
-        self._book.add(url, handle, self._lease, object_key=key)
+        self._leases.add(url, handle, self._lease, object_key=key)
         count = int(message.get("Attributes", {}).get("ApproximateReceiveCount", 1))
         return Delivery(lease_id=handle, body=body, delivery_count=count)

@@ -1,10 +1,9 @@
-"""Sends messages to SQS.
+"""Sending of messages to SQS.
 
 Invariants, each with a test:
 
-1. What was not reported as failed is at SQS; what was reported may be there all the same where an answer was lost.
-2. Every message has a deduplication id of its own: a repeated request is one message, a message that is sent again
-   on purpose is another.
+1. A message not reported as failed is in SQS; a reported one may be too, if a response was lost.
+2. Every message has its own deduplication id: a repeated request creates one message, a deliberate resend another.
 """
 
 from __future__ import annotations
@@ -23,7 +22,7 @@ from cloud_tasks_aws.queue.access import Access
 from cloud_tasks_aws.queue.bodies import MESSAGE_BYTES, Encoded, batches, encode, pointer
 from cloud_tasks_aws.queue.names import is_fifo
 from cloud_tasks_aws.queue.oversize import ObjectStore
-from cloud_tasks_aws.queue.parallel import Threads, carry_out
+from cloud_tasks_aws.queue.parallel import Threads, call_batch
 from cloud_tasks_aws.traits import QUEUE_TRAITS as TRAITS
 
 __all__ = ["Sender"]
@@ -31,17 +30,17 @@ __all__ = ["Sender"]
 
 @attrs.frozen
 class _Outcome:
-    """What became of one call."""
+    """Result of one call."""
 
     failures: tuple[SendFailure, ...] = ()
     error: ProviderError | None = None
 
 
 class Sender:
-    """Thread-safe.
+    """Sends messages. Thread-safe.
 
     Args:
-        objects: Where messages over the limit go; None: they are refused.
+        objects: Store of bodies over the size limit; None: they are refused.
     """
 
     def __init__(self, access: Access, threads: Threads, objects: ObjectStore | None) -> None:
@@ -50,7 +49,7 @@ class Sender:
         self._objects = objects
 
     def send(self, bodies: Sequence[bytes], *, delay: timedelta = timedelta(0)) -> Sequence[SendFailure]:
-        """`Queue.send`; a queue that delivers once has no delay for single messages, and ignores it."""
+        """Implement `Queue.send`; FIFO queues have no delay of single messages and ignore it."""
         ready, failures = self._prepare(bodies)
         seconds = min(math.ceil(delay.total_seconds()), round(TRAITS.delay.total_seconds()))
         outcomes = self._threads.map(lambda batch: self._send_batch(batch, seconds), list(batches(ready)))
@@ -77,8 +76,8 @@ class Sender:
 
     def _move(self, index: int, bodies: Sequence[bytes]) -> Encoded | SendFailure:
         if self._objects is None:
-            reason = f"{len(bodies[index])} bytes, the limit of SQS is {MESSAGE_BYTES} (and less for what is not text)"
-            return SendFailure(index=index, reason=f"{reason}; see aws.oversize_location", transient=False)
+            reason = f"{len(bodies[index]):,} bytes exceed the SQS limit of {MESSAGE_BYTES:,} (lower for binary data)"
+            return SendFailure(index=index, reason=f"{reason}; set aws.oversize_location", transient=False)
         try:
             return pointer(index, self._objects.put(bodies[index]))
         except ProviderError as error:
@@ -88,18 +87,20 @@ class Sender:
         unique = uuid4().hex
 
         def entry(number: int, message: Encoded, fifo: bool) -> dict[str, Any]:
-            made: dict[str, Any] = {"Id": str(number), "MessageBody": message.text}
+            result: dict[str, Any] = {"Id": str(number), "MessageBody": message.text}
             if message.attributes:
-                made["MessageAttributes"] = message.attributes
+                result["MessageAttributes"] = message.attributes
             if fifo:
-                made |= {"MessageGroupId": f"{unique}{number}", "MessageDeduplicationId": f"{unique}{number}"}
+                result |= {"MessageGroupId": f"{unique}{number}", "MessageDeduplicationId": f"{unique}{number}"}
             elif delay:
-                made["DelaySeconds"] = delay
-            return made
+                result["DelaySeconds"] = delay
+            return result
 
         def send(url: str) -> _Outcome:
             entries = [entry(number, message, is_fifo(url)) for number, message in enumerate(batch)]
-            failed = carry_out(lambda some: self._access.client.send_message_batch(QueueUrl=url, Entries=some), entries)
+            failed = call_batch(
+                lambda some: self._access.client.send_message_batch(QueueUrl=url, Entries=some), entries
+            )
             return _Outcome(
                 tuple(
                     SendFailure(

@@ -1,1 +1,1 @@
-"""Azure Virtual Machines. Imported only when it is asked for: it needs the management SDKs."""
+"""Azure Virtual Machines compute backend. Imported only when opened: it needs the management SDKs."""

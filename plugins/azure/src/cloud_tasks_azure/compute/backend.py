@@ -1,17 +1,18 @@
-"""`AzureCompute`: the machines of one subscription in one region.
+"""Azure VMs of one subscription in one region.
 
 Invariants, each with a test:
 
-1. One client token makes one machine, whoever launches with it and however often: its name is made from the token, and
-   a creation is refused where the name is taken.
-2. Launches from several threads run side by side: nothing is held while one waits.
-3. A launch returns when the machine exists, or raises what the operation ended with, and has then removed what is left.
+1. A client token creates one VM, however often and by whichever process it is used: the VM's name contains the token,
+   and creation is refused if the name is taken.
+2. Launches from several threads run concurrently: no lock is held while one waits.
+3. A launch returns when the VM exists, or raises the error of its operation after deleting what was created.
 """
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -30,36 +31,36 @@ from cloud_tasks.model import (
     Region,
 )
 from cloud_tasks.plugin import ComputeContext
-from cloud_tasks_azure.compute.build import machine_body
+from cloud_tasks_azure.compute.build import vm_body
 from cloud_tasks_azure.compute.catalog import Size, sizes_of
 from cloud_tasks_azure.compute.clients import Clients
+from cloud_tasks_azure.compute.compute_errors import translate_errors
 from cloud_tasks_azure.compute.console import read_console
-from cloud_tasks_azure.compute.describe import described_instance, group_of
 from cloud_tasks_azure.compute.disks import disk_problem
-from cloud_tasks_azure.compute.failures import mapped
-from cloud_tasks_azure.compute.images import ImageShelf
+from cloud_tasks_azure.compute.image_resolver import ImageResolver
 from cloud_tasks_azure.compute.keys import throwaway_key
-from cloud_tasks_azure.compute.listing import machines, power_states
-from cloud_tasks_azure.compute.network import Networks, Place, problem_is_missing_place
+from cloud_tasks_azure.compute.listing import list_vms, power_states
+from cloud_tasks_azure.compute.network import Networks, Place, is_missing_placement
 from cloud_tasks_azure.compute.quotas import headroom
 from cloud_tasks_azure.compute.regions import regions_of
-from cloud_tasks_azure.compute.removal import remove, remove_machine
-from cloud_tasks_azure.compute.startup import compose, packed
+from cloud_tasks_azure.compute.startup_script import compose_script, encode_script
 from cloud_tasks_azure.compute.tags import instance_name
+from cloud_tasks_azure.compute.terminate import delete_vm, terminate_instances
+from cloud_tasks_azure.compute.to_model import group_of, to_instance
 from cloud_tasks_azure.compute.zones import location_of
 from cloud_tasks_azure.settings import AzureSettings
 
-__all__ = ["AzureCompute"]
+__all__ = ["AzureCompute", "open_compute"]
 
 log = structlog.get_logger()
 
-_LAUNCH_PATIENCE = timedelta(minutes=10)
-_QUOTA_AGE = timedelta(seconds=30)
-_CATALOG_AGE = timedelta(hours=1)
+_LAUNCH_TIMEOUT = timedelta(minutes=10)
+_QUOTA_MAX_AGE = timedelta(seconds=30)
+_CATALOG_MAX_AGE = timedelta(hours=1)
 
 
 class AzureCompute:
-    """The `Compute` of one subscription. Thread-safe.
+    """`Compute` of one Azure subscription. Thread-safe.
 
     Args:
         clients: Closed with this object.
@@ -70,7 +71,7 @@ class AzureCompute:
         self._settings = settings
         self._context = context
         self._region = (context.region or location_of(context.zone or "")).lower()
-        self._images = ImageShelf(clients)
+        self._images = ImageResolver(clients)
         self._networks = Networks(clients, settings)
         self._lock = threading.Lock()
         self._catalog_lock = threading.Lock()
@@ -79,35 +80,37 @@ class AzureCompute:
         self._quotas: dict[str, tuple[datetime, Mapping[str, int]]] = {}
         self._group_of: dict[str, str] = {}
         self._key = settings.ssh_public_key or ""
-        self._touched: set[str] = set()
-        """Jobs whose machines this object started or ended: it looks after their networks."""
+        self._used_jobs: set[str] = set()
+        """Jobs whose instances this object launched or terminated: `close` deletes their unused networks."""
 
-    # -- what there is --
+    # -- catalog --
 
     def regions(self) -> Sequence[Region]:
-        with mapped("list regions"):
+        with translate_errors("list regions"):
             provider = self._clients.resources.providers.get("Microsoft.Compute")
         return regions_of(provider)
 
     def images(self) -> Sequence[Image]:
-        return self._images.all()
+        return self._images.list()
 
     def instance_types(self) -> Sequence[InstanceType]:
         if not self._region:
-            raise InputError("no region is given", hint="give --region or --zone; cloud-tasks list-regions shows them")
+            raise InputError(
+                "no region is set", hint="set --region or --zone; list regions with: cloud-tasks list-regions"
+            )
         sizes = self._sizes(self._region)
         if not sizes:
             raise InputError(
-                f'there is no region "{self._region}", or this subscription may use nothing there',
-                hint="cloud-tasks list-regions shows what there is",
+                f'region "{self._region}" not found, or without sizes available to this subscription',
+                hint="list regions with: cloud-tasks list-regions",
             )
         return tuple(size.instance_type for size in sizes.values())
 
     def _sizes(self, location: str) -> Mapping[str, Size]:
         with self._catalog_lock:
             known = self._catalogs.get(location)
-            if known is None or datetime.now(UTC) - known[0] > _CATALOG_AGE:
-                with mapped(f"list the sizes of {location}"):
+            if known is None or datetime.now(UTC) - known[0] > _CATALOG_MAX_AGE:
+                with translate_errors(f"list the sizes of {location}"):
                     skus = tuple(self._clients.compute.resource_skus.list(filter=f"location eq '{location}'"))
                 known = self._catalogs[location] = (datetime.now(UTC), sizes_of(skus, location))
             return known[1]
@@ -117,8 +120,8 @@ class AzureCompute:
         size = self._sizes(location).get(offer.instance_type.name)
         with self._quota_lock:
             known = self._quotas.get(location)
-            if known is None or datetime.now(UTC) - known[0] > _QUOTA_AGE:
-                with mapped("read the subscription's quotas"):
+            if known is None or datetime.now(UTC) - known[0] > _QUOTA_MAX_AGE:
+                with translate_errors("read the subscription's quotas"):
                     usage = tuple(self._clients.compute.usage.list(location))
                 free = {str(each.name.value).lower(): each.limit - each.current_value for each in usage}
                 known = self._quotas[location] = (datetime.now(UTC), free)
@@ -134,13 +137,13 @@ class AzureCompute:
             )
         location, name = location_of(request.offer.zone), instance_name(request)
         with self._lock:
-            self._touched.add(request.job_id)
+            self._used_jobs.add(request.job_id)
         try:
             return self._launch(request, self._networks.place(request.job_id, location), name)
         except ProviderError as error:
-            if not problem_is_missing_place(error):
+            if not is_missing_placement(error):
                 raise
-        # Somebody removed the group or the network since we saw them.
+        # The cached resource group or network was deleted.
         self._networks.forget(request.job_id)
         return self._launch(request, self._networks.place(request.job_id, location), name)
 
@@ -155,37 +158,37 @@ class AzureCompute:
         if found is None:
             return _ended(request, name)
         if _provisioning(found) == "failed":
-            # By an earlier call with this token, which did not live to remove it.
+            # Left by an earlier call with this token that ended before deleting it.
             self._discard(place.group, name)
-            raise ProviderError(f"cannot start {name}: an earlier attempt failed", transient=True)
-        return described_instance(found)
+            raise ProviderError(f"cannot launch {name}: an earlier attempt failed", transient=True)
+        return to_instance(found)
 
     def _create(self, request: LaunchRequest, place: Place, name: str) -> Any:
         body = self._body(request, place, name)
-        what = f"start {name}"
+        action = f"launch {name}"
         virtual_machines = self._clients.compute.virtual_machines
         from azure.core.exceptions import ResourceExistsError, ResourceModifiedError
 
         try:
-            with mapped(what, launching=True):
+            with translate_errors(action, launching=True):
                 try:
                     poller = virtual_machines.begin_create_or_update(
                         place.group, name, body, match_condition=MatchConditions.IfMissing
                     )
                 except (ResourceModifiedError, ResourceExistsError) as error:
-                    # It is there, by an earlier call whose answer was lost, or by one that runs beside this.
+                    # The VM exists: the response of an earlier call was lost, or a concurrent call created it.
                     if error.status_code != 412 and self._get(place.group, name) is None:
                         raise
                     return self._await(place.group, name)
-                return self._finish(poller, what)
+                return self._finish(poller, action)
         except LaunchRefusedError:
             self._discard(place.group, name)
             raise
 
-    def _finish(self, poller: Any, what: str) -> Any:
-        poller.wait(_LAUNCH_PATIENCE.total_seconds())
+    def _finish(self, poller: Any, action: str) -> Any:
+        poller.wait(_LAUNCH_TIMEOUT.total_seconds())
         if not poller.done():
-            raise ProviderError(f"cannot {what}: it is still under way", transient=True)
+            raise ProviderError(f"cannot {action}: the operation is still running", transient=True)
         from azure.core.exceptions import ResourceNotFoundError
 
         try:
@@ -194,19 +197,19 @@ class AzureCompute:
             return None
 
     def _discard(self, group: str, name: str) -> None:
-        """Remove what a failed creation left; what cannot be removed now is listed, and ended as any other."""
+        """Delete what a failed creation left; what cannot be deleted now is listed and terminated like any instance."""
         try:
             if self._get(group, name) is not None:
-                remove_machine(self._clients, group, name)
+                delete_vm(self._clients, group, name)
         except ProviderError as error:
-            log.warning(f"What is left of {name} could not be removed yet: {error.message}")
+            log.warning(f"Cannot delete the rest of {name} yet: {error.message}")
 
     def _body(self, request: LaunchRequest, place: Place, name: str) -> Any:
-        machine = request.offer.instance_type
-        size = self._sizes(location_of(request.offer.zone)).get(machine.name)
+        instance_type = request.offer.instance_type
+        size = self._sizes(location_of(request.offer.zone)).get(instance_type.name)
         generations = size.generations if size is not None else frozenset({"V2"})
         group = f"/subscriptions/{self._clients.subscription}/resourceGroups/{place.group}"
-        script = compose(
+        script = compose_script(
             request.startup_script,
             max_lifetime=request.max_lifetime,
             identity=self._settings.managed_identity,
@@ -214,13 +217,13 @@ class AzureCompute:
             management=self._clients.endpoint,
             metadata=self._settings.metadata_url,
         )
-        return machine_body(
+        return vm_body(
             request,
             self._settings,
-            image=self._images.reference(request.image, machine.architecture, generations),
+            image=self._images.resolve(request.image, instance_type.architecture, generations),
             subnet=place.subnet,
             security_group=place.security_group,
-            custom_data=packed(script),
+            custom_data=encode_script(script),
             public_key=self._public_key(),
         )
 
@@ -230,23 +233,23 @@ class AzureCompute:
             return self._key
 
     def _get(self, group: str, name: str) -> Any:
-        """The machine, or None where there is none."""
+        """Return the VM, or None if it does not exist."""
         try:
-            with mapped(f"read {name}"):
+            with translate_errors(f"read {name}"):
                 return self._clients.compute.virtual_machines.get(group, name)
         except NotFoundError:
             return None
 
     def _await(self, group: str, name: str) -> Any:
-        """A machine that another call creates, once that is over; None where it is gone again."""
+        """Wait for a VM that another call creates and return it; None if it was deleted."""
         pause = threading.Event()
-        deadline = datetime.now(UTC) + _LAUNCH_PATIENCE
+        deadline = datetime.now(UTC) + _LAUNCH_TIMEOUT
         while True:
             found = self._get(group, name)
             if found is None or _provisioning(found) not in ("creating", "updating"):
                 return found
             if datetime.now(UTC) > deadline:
-                raise ProviderError(f"cannot start {name}: it is still under way", transient=True)
+                raise ProviderError(f"cannot launch {name}: the operation is still running", transient=True)
             pause.wait(self._settings.operation_poll_seconds)
 
     # -- listing --
@@ -254,19 +257,19 @@ class AzureCompute:
     def instances(
         self, job_id: str | None, *, include_terminated: bool = False, foreign: bool = False
     ) -> Sequence[Instance]:
-        found = machines(self._clients, job_id, foreign=foreign)
+        found = list_vms(self._clients, job_id, foreign=foreign)
         states = power_states(self._clients) if found else {}
         with self._lock:
             self._group_of.update((str(each.name), group_of(each.id)) for each in found)
-        return tuple(described_instance(each, states.get(str(each.id).lower(), "")) for each in found)
+        return tuple(to_instance(each, states.get(str(each.id).lower(), "")) for each in found)
 
-    # -- ending and looking --
+    # -- termination and console --
 
     def terminate(self, instance_ids: Sequence[str]) -> None:
         if instance_ids and self._context.job_id:
             with self._lock:
-                self._touched.add(self._context.job_id)
-        remove(self._clients, instance_ids)
+                self._used_jobs.add(self._context.job_id)
+        terminate_instances(self._clients, instance_ids)
 
     def console_log(self, instance_id: str) -> str:
         with self._lock:
@@ -278,21 +281,21 @@ class AzureCompute:
         return read_console(self._clients, group, instance_id) if group is not None else ""
 
     def close(self) -> None:
-        """Remove the networks of jobs that this object worked on and that have no machine left; free connections."""
-        for job_id in sorted(self._touched):
+        """Delete the unused networks of jobs that this object worked on, and close connections."""
+        for job_id in sorted(self._used_jobs):
             try:
                 self._networks.remove_unused(job_id)
             except ProviderError as error:
-                log.warning(f"The network of job {job_id} is still there (it costs nothing): {error.message}")
+                log.warning(f"Cannot delete the network of job {job_id} (it costs nothing): {error.message}")
         self._clients.close()
 
 
-def _provisioning(machine: Any) -> str:
-    return str(machine.properties.provisioning_state or "").lower() if machine.properties is not None else ""
+def _provisioning(vm: Any) -> str:
+    return str(vm.properties.provisioning_state or "").lower() if vm.properties is not None else ""
 
 
 def _ended(request: LaunchRequest, name: str) -> Instance:
-    """What was started and is gone already."""
+    """Return the `Instance` of a VM that was created and is already deleted."""
     return Instance(
         instance_id=name,
         job_id=request.job_id,
@@ -305,3 +308,13 @@ def _ended(request: LaunchRequest, name: str) -> Instance:
         boot_disk_type=request.offer.boot_disk.disk_type,
         labels=dict(request.labels),
     )
+
+
+@contextmanager
+def open_compute(settings: AzureSettings, context: ComputeContext) -> Iterator[AzureCompute]:
+    """Open Virtual Machines. Raises `ProviderError` without a subscription."""
+    compute = AzureCompute(Clients(settings), settings, context)
+    try:
+        yield compute
+    finally:
+        compute.close()

@@ -1,12 +1,11 @@
-"""The body of a machine's creation: the request and the settings, in the API's own words. Pure.
+"""Request body of a VM's creation, from launch request and settings. Pure.
 
 Invariants, each with a test:
 
-1. Everything that a machine is made of goes with it: boot disk, network interface and address have the option to be
-   deleted, and carry its tags.
-2. A spot machine that is taken away is deleted, never left deallocated; and its price is capped by nothing but the
-   on-demand price ("Use Azure Spot Virtual Machines": maxPrice -1).
-3. No machine has a password, and none can be logged in to unless a key was given.
+1. Boot disk, network interface and public address are deleted with the VM and carry its tags.
+2. An evicted spot VM is deleted, never left deallocated; its price is limited by the on-demand price only ("Use Azure
+   Spot Virtual Machines": maxPrice -1).
+3. No VM has a password, and login is impossible unless a key is configured.
 """
 
 from __future__ import annotations
@@ -20,13 +19,13 @@ from cloud_tasks_azure.compute.tags import address_name, disk_name, instance_nam
 from cloud_tasks_azure.compute.zones import location_of, zone_number
 from cloud_tasks_azure.settings import AzureSettings
 
-__all__ = ["NETWORK_API_VERSION", "machine_body"]
+__all__ = ["NETWORK_API_VERSION", "vm_body"]
 
 NETWORK_API_VERSION = "2022-11-01"
-"""Of the interfaces that a machine's creation makes along with it; the first versions had no tags for them."""
+"""API version of the network interfaces created with a VM; earlier versions do not support their tags."""
 
 
-def machine_body(
+def vm_body(
     request: LaunchRequest,
     settings: AzureSettings,
     *,
@@ -36,12 +35,13 @@ def machine_body(
     custom_data: bytes,
     public_key: str,
 ) -> dict[str, Any]:
-    """What ``virtualMachines`` is sent.
+    """Return the body of a ``virtualMachines`` request.
 
     Args:
-        image: A reference, as `image_reference` makes it.
-        subnet: A resource id; as is ``security_group``.
-        public_key: In OpenSSH's form.
+        image: Image reference, as returned by `image_reference`.
+        subnet: Resource id.
+        security_group: Resource id.
+        public_key: In OpenSSH format.
     """
     name = instance_name(request)
     tags = tags_of(request)

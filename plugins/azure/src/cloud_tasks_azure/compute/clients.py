@@ -1,7 +1,7 @@
-"""The SDK's clients of one subscription, made when they are first asked for. Thread-safe.
+"""SDK clients of one subscription, created when first used. Thread-safe.
 
-The Azure SDK's clients may be used by several threads at once ("Azure SDK design guidelines for Python", thread
-safety), so that there is one of each.
+The Azure SDK's clients are thread-safe ("Azure SDK design guidelines for Python", thread safety), so one of each is
+enough.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from cloud_tasks_azure.credentials import (
     MANAGEMENT_ENDPOINT,
     client_options,
     credential,
-    is_stand_in,
+    is_emulator,
     subscription_id,
 )
 from cloud_tasks_azure.settings import AzureSettings
@@ -28,16 +28,17 @@ if TYPE_CHECKING:
 __all__ = ["Clients"]
 
 _RETRIES = 4
-_LONGEST_PAUSE = 10
-"""Seconds between two of the SDK's own attempts; the controller has its own patience."""
-_CONNECT, _READ = 10, 60
+_MAX_BACKOFF = 10
+"""Seconds between two attempts of the SDK; the controller retries as well."""
+_CONNECT_TIMEOUT, _READ_TIMEOUT = 10, 60
 """Seconds."""
 
 
 class Clients:
-    """All clients of one backend; closed with it.
+    """Clients of one backend, closed with it.
 
-    Raises `ProviderError` without a subscription, or with half of an application's credentials.
+    Raises:
+        ProviderError: No subscription is configured, or the application's credentials are incomplete.
     """
 
     def __init__(self, settings: AzureSettings) -> None:
@@ -46,15 +47,15 @@ class Clients:
         self._options = {
             **client_options(settings.management_endpoint),
             "retry_total": _RETRIES,
-            "retry_backoff_factor": 0.1 if is_stand_in(settings.management_endpoint) else 0.8,
-            "retry_backoff_max": _LONGEST_PAUSE,
-            "connection_timeout": _CONNECT,
-            "read_timeout": _READ,
+            "retry_backoff_factor": 0.1 if is_emulator(settings.management_endpoint) else 0.8,
+            "retry_backoff_max": _MAX_BACKOFF,
+            "connection_timeout": _CONNECT_TIMEOUT,
+            "read_timeout": _READ_TIMEOUT,
             "polling_interval": settings.operation_poll_seconds,
         }
         self._credential = credential(settings, endpoint=settings.management_endpoint)
         self._lock = threading.Lock()
-        self._made: dict[str, Any] = {}
+        self._client_cache: dict[str, Any] = {}
         self._closed = False
 
     @property
@@ -90,15 +91,15 @@ class Clients:
     def _client(self, name: str, make: Callable[[], Any]) -> Any:
         with self._lock:
             if self._closed:
-                raise ProviderError("the connection to Azure was closed")
-            if name not in self._made:
-                self._made[name] = make()
-            return self._made[name]
+                raise ProviderError("the connection to Azure is closed")
+            if name not in self._client_cache:
+                self._client_cache[name] = make()
+            return self._client_cache[name]
 
     def close(self) -> None:
-        """Free connections; may be called again."""
+        """Close connections; idempotent."""
         with self._lock:
-            made, self._made, self._closed = list(self._made.values()), {}, True
-        for client in made:
+            clients, self._client_cache, self._closed = list(self._client_cache.values()), {}, True
+        for client in clients:
             client.close()
         self._credential.close()

@@ -1,6 +1,6 @@
-"""The serial console of a machine, from its boot diagnostics.
+"""Serial console log of a VM, from its boot diagnostics.
 
-Invariant, with a test: the address of the log, which is signed, is in no error's text.
+Invariant, with a test: the signed URL of the log never appears in an error message.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from http.client import HTTPException
 
 from cloud_tasks.errors import NotFoundError, ProviderError
 from cloud_tasks_azure.compute.clients import Clients
-from cloud_tasks_azure.compute.failures import mapped
+from cloud_tasks_azure.compute.compute_errors import translate_errors
 
 __all__ = ["read_console"]
 
@@ -20,31 +20,31 @@ _TIMEOUT = 30
 
 
 def read_console(clients: Clients, group: str, name: str) -> str:
-    """The end of what the machine printed; empty where there is nothing, or no machine."""
-    what = f"read the console of {name}"
+    """Return the end of the console output; empty if there is none, or no such VM."""
+    action = f"read the console of {name}"
     try:
-        with mapped(what):
-            told = clients.compute.virtual_machines.retrieve_boot_diagnostics_data(group, name)
+        with translate_errors(action):
+            data = clients.compute.virtual_machines.retrieve_boot_diagnostics_data(group, name)
     except NotFoundError:
         return ""
     except ProviderError as error:
-        # A machine that is being made has no diagnostics yet, and says so by a conflict.
+        # A VM that is being created has no diagnostics yet; Azure answers with a conflict.
         if "diagnostics" in error.message.lower():
             return ""
         raise
-    address = told.serial_console_log_blob_uri
-    return _end_of(address, what) if address else ""
+    url = data.serial_console_log_blob_uri
+    return _download_end(url, action) if url else ""
 
 
-def _end_of(address: str, what: str) -> str:
+def _download_end(url: str, action: str) -> str:
     try:
-        with urllib.request.urlopen(address, timeout=_TIMEOUT) as answer:
-            content: bytes = answer.read()
+        with urllib.request.urlopen(url, timeout=_TIMEOUT) as response:
+            content: bytes = response.read()
     except urllib.error.HTTPError as error:
         error.close()
         if error.code == 404:
             return ""
-        raise ProviderError(f"cannot {what}: HTTP {error.code}", transient=error.code >= 500) from None
+        raise ProviderError(f"cannot {action}: HTTP {error.code}", transient=error.code >= 500) from None
     except (OSError, HTTPException, ValueError) as error:
-        raise ProviderError(f"cannot {what}: {type(error).__name__}", transient=True) from None
+        raise ProviderError(f"cannot {action}: {type(error).__name__}", transient=True) from None
     return content[-_BYTES:].decode(errors="replace")

@@ -1,7 +1,7 @@
-"""Which processors a size has, from its name: the API does not tell.
+"""CPU family and GPU of a VM size, from its name: the API does not report them.
 
-"Sizes for virtual machines in Azure": where a series runs on several generations, the oldest counts, for a machine may
-get it. Ranks are those of ``min_cpu_rank``; 0 where a generation has none.
+"Sizes for virtual machines in Azure": a series on several CPU generations has the oldest, since a VM may get it. Ranks
+are those of ``min_cpu_rank``; 0 if a generation has none.
 """
 
 from __future__ import annotations
@@ -78,11 +78,11 @@ _GPUS: Mapping[tuple[str, int], str] = {
     ("NV", 3): "M60",
     ("NV", 4): "MI25",
 }
-"""Of the series whose names do not tell."""
+"""GPUs of series whose names do not contain them."""
 
 
 def cpu_of(name: str) -> Cpu:
-    """The oldest processor that a machine of this size may have; an empty one where that is not known."""
+    """Return the oldest CPU of a VM of this size; an empty `Cpu` if unknown."""
     match = _NAME.fullmatch(name)
     if match is None:
         return Cpu()
@@ -99,7 +99,7 @@ def cpu_of(name: str) -> Cpu:
 
 
 def gpu_of(name: str) -> str:
-    """``A100`` of ``Standard_NC24ads_A100_v4``; empty where that is not known."""
+    """Return the GPU, ``A100`` of ``Standard_NC24ads_A100_v4``; empty if unknown."""
     match = _NAME.fullmatch(name)
     if match is None or not match["letters"].startswith("N"):
         return ""

@@ -1,4 +1,4 @@
-"""A public key whose other half nobody has: Azure makes no Linux machine without a key or a password."""
+"""SSH public key whose private key is discarded: Azure requires a key or a password for a Linux VM."""
 
 from __future__ import annotations
 
@@ -9,6 +9,6 @@ __all__ = ["throwaway_key"]
 
 
 def throwaway_key() -> str:
-    """A new RSA key in OpenSSH's form; its private half is forgotten at once."""
+    """Return a new RSA public key in OpenSSH format; its private key is discarded."""
     public = rsa.generate_private_key(public_exponent=65537, key_size=3072).public_key()
     return public.public_bytes(serialization.Encoding.OpenSSH, serialization.PublicFormat.OpenSSH).decode()

@@ -1,29 +1,29 @@
-"""Checks of a launch request that need no call to Azure."""
+"""Local checks of a launch request, without a call to Azure."""
 
 from __future__ import annotations
 
 from cloud_tasks.errors import InputError
 from cloud_tasks.model import LaunchRequest
 from cloud_tasks_azure.compute.disks import disk_problem
-from cloud_tasks_azure.compute.startup import compose, packed
+from cloud_tasks_azure.compute.startup_script import compose_script, encode_script
 from cloud_tasks_azure.compute.tags import group_name, instance_name
 from cloud_tasks_azure.settings import AzureSettings
 
 __all__ = ["check_launch"]
 
 _SUBSCRIPTION = "00000000-0000-0000-0000-000000000000"
-"""Stands for the subscription where the settings name none: as long as every other."""
+"""Placeholder of the length of every subscription id, if the settings have none."""
 _MANAGEMENT = "https://management.azure.com"
 
 
 def check_launch(settings: AzureSettings, request: LaunchRequest) -> None:
-    """Raise `InputError` where the boot disk cannot be made or the startup script is too long."""
+    """Raise `InputError` if the boot disk is invalid or the startup script is too long."""
     problem = disk_problem(request.offer.boot_disk)
     if problem:
         raise InputError(problem, where="run.boot_disk_types")
     group = settings.resource_group or group_name(request.job_id)
     place = f"/subscriptions/{settings.subscription_id or _SUBSCRIPTION}/resourceGroups/{group}"
-    script = compose(
+    script = compose_script(
         request.startup_script,
         max_lifetime=request.max_lifetime,
         identity=settings.managed_identity,
@@ -31,4 +31,4 @@ def check_launch(settings: AzureSettings, request: LaunchRequest) -> None:
         management=settings.management_endpoint or _MANAGEMENT,
         metadata=settings.metadata_url,
     )
-    packed(script)
+    encode_script(script)

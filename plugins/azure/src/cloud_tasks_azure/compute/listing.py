@@ -1,6 +1,6 @@
-"""Complete listings: machines with their power states, and whatever carries our tags, page by page.
+"""Complete listings: VMs with their power states, and resources with the job tag, page by page.
 
-Invariant, with a test: a listing of which a page failed raises; it is never shorter than the truth.
+Invariant, with a test: a listing with a failed page raises; a partial listing is never returned.
 """
 
 from __future__ import annotations
@@ -8,19 +8,19 @@ from __future__ import annotations
 from typing import Any
 
 from cloud_tasks_azure.compute.clients import Clients
-from cloud_tasks_azure.compute.describe import power_state
-from cloud_tasks_azure.compute.failures import mapped
+from cloud_tasks_azure.compute.compute_errors import translate_errors
 from cloud_tasks_azure.compute.tags import JOB_TAG
+from cloud_tasks_azure.compute.to_model import power_state
 
-__all__ = ["machines", "power_states", "tagged_groups", "tagged_resources"]
+__all__ = ["list_vms", "power_states", "tagged_groups", "tagged_resources"]
 
 
-def machines(clients: Clients, job_id: str | None, *, foreign: bool = False) -> tuple[Any, ...]:
-    """The machines of a job, or of all jobs (None), in every resource group; with ``foreign`` all there are.
+def list_vms(clients: Clients, job_id: str | None, *, foreign: bool = False) -> tuple[Any, ...]:
+    """Return the VMs of a job, or of all jobs (None), in every resource group; with ``foreign`` also unmanaged ones.
 
-    The API cannot filter machines by tag, so that all of the subscription are read.
+    The API cannot filter VMs by tag, so all VMs of the subscription are listed.
     """
-    with mapped("list machines"):
+    with translate_errors("list instances"):
         found = tuple(clients.compute.virtual_machines.list_all())
     if foreign and job_id is None:
         return found
@@ -28,21 +28,21 @@ def machines(clients: Clients, job_id: str | None, *, foreign: bool = False) -> 
 
 
 def power_states(clients: Clients) -> dict[str, str]:
-    """``running``, ``stopped`` … by resource id in lower case, for all machines of the subscription."""
-    with mapped("list the machines' states"):
+    """Return power states by resource id in lower case, for all VMs of the subscription."""
+    with translate_errors("list power states"):
         found = tuple(clients.compute.virtual_machines.list_all(status_only="true"))
     return {str(each.id).lower(): power_state(each) for each in found}
 
 
 def tagged_resources(clients: Clients, job_id: str | None = None) -> tuple[Any, ...]:
-    """Everything that carries our tag: machines, disks, network interfaces, addresses, networks."""
-    with mapped("list what the jobs made"):
+    """Return the resources with the job tag: VMs, disks, network interfaces, addresses, networks."""
+    with translate_errors("list the resources of jobs"):
         return tuple(clients.resources.resources.list(filter=_filter(job_id)))
 
 
 def tagged_groups(clients: Clients, job_id: str | None = None) -> tuple[Any, ...]:
-    """The resource groups that were made for jobs."""
-    with mapped("list resource groups"):
+    """Return the resource groups created for jobs."""
+    with translate_errors("list resource groups"):
         return tuple(clients.resources.resource_groups.list(filter=_filter(job_id)))
 
 

@@ -1,7 +1,7 @@
-"""How many more machines the subscription's quotas allow in a location. Pure: reads what ``usage.list`` brought.
+"""Headroom of the subscription's quotas in a location. Pure: evaluates the result of ``usage.list``.
 
 "Check vCPU quotas": each location has one quota for all cores, one for each family of sizes, and one for all spot
-cores, to which neither of the others applies.
+cores; spot cores count against the last only.
 """
 
 from __future__ import annotations
@@ -14,18 +14,18 @@ __all__ = ["headroom"]
 
 _CORES = "cores"
 _SPOT_CORES = "lowPriorityCores"
-_MACHINES = "virtualMachines"
+_INSTANCES = "virtualMachines"
 
 
 def headroom(offer: Offer, *, family: str, free: Mapping[str, int]) -> Headroom | None:
-    """The most machines of an offer that all quotas together allow, and the one that ends first; None if none is told.
+    """Return how many more instances of an offer all quotas allow, and the limiting quota; None if none is reported.
 
     Args:
-        family: Of the offer's size.
-        free: What is left of each quota, by its name in lower case.
+        family: Quota family of the offer's size.
+        free: Remaining amount of each quota, by name in lower case.
     """
     vcpus = offer.instance_type.vcpus
-    needs = {_MACHINES: 1}
+    needs = {_INSTANCES: 1}
     if offer.purchase is Purchase.SPOT:
         needs[_SPOT_CORES] = vcpus
     else:

@@ -1,4 +1,4 @@
-"""Regions that have virtual machines, with their zones, from the compute provider's description. Pure."""
+"""Regions with virtual machines and their zones, from the compute provider's description. Pure."""
 
 from __future__ import annotations
 
@@ -11,21 +11,21 @@ __all__ = ["regions_of"]
 
 
 def regions_of(provider: Any) -> tuple[Region, ...]:
-    """The regions by name.
+    """Return the regions, sorted by name.
 
     Args:
-        provider: Of ``providers.get("Microsoft.Compute")``, whose resource types tell where there are machines.
+        provider: Result of ``providers.get("Microsoft.Compute")``.
     """
     for kind in provider.resource_types or ():
         if str(kind.resource_type).lower() != "virtualmachines":
             continue
         zones = {location_name(each.location): sorted(each.zones or ()) for each in kind.zone_mappings or ()}
         regions = []
-        for shown in kind.locations or ():
-            name = location_name(shown)
+        for display_name in kind.locations or ():
+            name = location_name(display_name)
             numbers = zones.get(name, [])
-            # Machines of a size that has no zones, or in a region without, are placed in the region as a whole.
+            # Sizes or regions without zones are placed in the region as a whole.
             places = (*(zone_name(name, number) for number in numbers), name)
-            regions.append(Region(name=name, zones=places, description=shown))
+            regions.append(Region(name=name, zones=places, description=display_name))
         return tuple(sorted(regions, key=lambda region: region.name))
     return ()

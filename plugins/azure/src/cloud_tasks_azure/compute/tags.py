@@ -1,10 +1,10 @@
-"""The names and tags of what is ours: whose it is, is written there and nowhere else.
+"""Names and tags of managed resources, which alone record the job that a resource belongs to.
 
 Invariants, each with a test:
 
-1. A name is made of the job and the whole client token, so that one token names one machine, and its disk, network
-   interface and address have names made from it.
-2. What is read back has the keys and the values that were given.
+1. A VM's name contains the job and the whole client token, so that a token names one VM; the names of its disk, network
+   interface and address are derived from it.
+2. Labels are read back with the keys and values that were set.
 """
 
 from __future__ import annotations
@@ -33,18 +33,18 @@ _PREFIX = "cloud-tasks-"
 JOB_TAG = f"{_PREFIX}job"
 TOKEN_TAG = f"{_PREFIX}token"
 INSTANCE_TAG = f"{_PREFIX}instance"
-"""On a machine and on all its parts: the machine's name."""
+"""Tag of a VM and of its resources: the VM's name."""
 DISK_TAG = f"{_PREFIX}boot-disk"
 
 _NAME_LENGTH = 64
-"""Of a Linux machine ("Naming rules and restrictions for Azure resources"); groups take 90, networks 64."""
+"""Limit of a Linux VM's name ("Naming rules and restrictions for Azure resources"); groups have 90, networks 64."""
 _VALUE_LENGTH = 256
 _KEY_LENGTH = 512
 _NOT_IN_A_KEY = re.compile(r"[<>%&\\?/]")
 
 
 def instance_name(request: LaunchRequest) -> str:
-    """``ct-<job>-<token>``, cut in the job where it would be too long."""
+    """Return ``ct-<job>-<token>``, with the job truncated if needed."""
     token = request.client_token
     return f"ct-{_plain(request.job_id, _NAME_LENGTH - len(token) - 4)}-{token}"
 
@@ -62,12 +62,12 @@ def address_name(instance: str) -> str:
 
 
 def group_name(job_id: str) -> str:
-    """Of the resource group of a job."""
+    """Return the name of a job's resource group."""
     return f"cloud-tasks-{_plain(job_id, 60)}"
 
 
 def network_name(job_id: str, location: str) -> str:
-    """Of a job's network, and of its security group, in one location."""
+    """Return the name of a job's network in one location; its security group's name starts with it."""
     return f"ct-{_plain(job_id, 30)}-{location}"
 
 
@@ -76,7 +76,7 @@ def _plain(text: str, length: int) -> str:
 
 
 def tags_of(request: LaunchRequest) -> dict[str, str]:
-    """All tags of the machine that a request asks for, and of its parts."""
+    """Return the tags of the requested VM and of its resources."""
     given = {f"{_PREFIX}{key}": value for key, value in request.labels.items()}
     own = {
         JOB_TAG: request.job_id,
@@ -88,5 +88,5 @@ def tags_of(request: LaunchRequest) -> dict[str, str]:
 
 
 def own_tags(tags: Mapping[str, str]) -> dict[str, str]:
-    """Tags of a listed machine under the keys that the launch request had."""
+    """Return the tags of a listed VM under the keys of the launch request's labels."""
     return {key.removeprefix(_PREFIX): value for key, value in tags.items()}

@@ -1,1 +1,1 @@
-"""Prices of Azure Virtual Machines. The Retail Prices API asks for no credentials, and this needs no SDK."""
+"""Azure Virtual Machines pricing backend. The Retail Prices API needs neither credentials nor an SDK."""

@@ -1,4 +1,4 @@
-"""Prices of Azure on disk, by region."""
+"""Cache files of Azure prices, one per region."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ __all__ = ["price_files"]
 
 
 def price_files(folder: Path | None, source: str) -> PriceFiles[RegionPrices]:
-    """The files of one endpoint of the Retail Prices API in a folder; None: nothing is kept."""
+    """Return the cache of one endpoint of the Retail Prices API; None disables it."""
     return PriceFiles(folder, name="azure-prices", source=source, encode=_encode, decode=_decode)
 
 

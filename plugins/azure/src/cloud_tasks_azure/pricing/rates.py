@@ -1,4 +1,4 @@
-"""What Azure asks for in one region: unit prices as the API says them, before anything is computed."""
+"""Unit prices of Azure in one region, as the API reports them."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ __all__ = ["RegionPrices"]
 
 @attrs.frozen(kw_only=True)
 class RegionPrices:
-    """The retail prices of a region, in US dollars."""
+    """Retail prices of a region, in US dollars."""
 
     region: str
     fetched_at: datetime
     """UTC."""
     on_demand: Mapping[str, Money]
-    """Per hour, by size, for Linux."""
+    """Prices per hour for Linux, by VM size."""
     spot: Mapping[str, Money]
-    """Likewise."""
+    """Spot prices per hour for Linux, by VM size."""
     disks: Mapping[str, Money]
-    """Per month, by tier of locally redundant storage: ``P10``."""
+    """Prices per month, by tier of locally redundant storage: ``P10``."""

@@ -1,13 +1,12 @@
-"""Reads the Retail Prices API: the meters of Linux machines and of managed disks in one region, page by page.
+"""Reader of the Retail Prices API: meters of Linux VMs and of managed disks in one region, page by page.
 
-"Azure Retail Prices overview": items of type Consumption in US dollars; ``NextPageLink`` leads to the next page. A name
-of a product or meter tells what an item is for: Windows, Low Priority (Batch), Cloud Services and Dedicated Host are
-others.
+"Azure Retail Prices overview": items of type Consumption in US dollars; ``NextPageLink`` is the next page. The names of
+product and meter exclude other items: Windows, Low Priority (Batch), Cloud Services and Dedicated Host.
 
 Invariants, each with a test:
 
-1. All pages are read, or an error is raised: prices are never those of a part.
-2. A size has one price: the lowest tier's, of the latest date in force.
+1. All pages are read, or an error is raised: never a partial list.
+2. A size has one price: the lowest tier's, with the latest effective date.
 """
 
 from __future__ import annotations
@@ -28,56 +27,53 @@ from cloud_tasks.errors import ProviderError
 from cloud_tasks.model import Money
 from cloud_tasks_azure.pricing.rates import RegionPrices
 
-__all__ = ["disk_prices", "fetch_prices", "machine_prices", "sells_machines"]
+__all__ = ["disk_prices", "fetch_prices", "has_vm_prices", "vm_prices"]
 
 _VERSION = "2023-01-01-preview"
 _TIMEOUT = 60
 _ATTEMPTS = 4
-_PAUSE = 1.0
-_MOST_PAGES = 1000
-"""More than a region has by far: a link that leads in a circle ends."""
+_INITIAL_BACKOFF = 1.0
+_MAX_PAGES = 1000
+"""Far more than a region has: ends a cycle of links."""
 
-_NOT_OURS = re.compile(r"Windows|Cloud ?Services|Dedicated Host|Low Priority|\bBYOL\b|Reservation", re.IGNORECASE)
+_EXCLUDED = re.compile(r"Windows|Cloud ?Services|Dedicated Host|Low Priority|\bBYOL\b|Reservation", re.IGNORECASE)
 _SPOT = re.compile(r"\bSpot\b")
 _DISK_PRODUCTS = ("Standard HDD Managed Disks", "Standard SSD Managed Disks", "Premium SSD Managed Disks")
 _DISK_METER = re.compile(r"(?P<tier>[SEP]\d{1,2})( LRS)? Disk", re.IGNORECASE)
 
 
-def fetch_prices(endpoint: str, region: str, *, pause: float = _PAUSE) -> RegionPrices:
-    """The prices of a region. Raises `ProviderError` where they cannot be had, or not all of them."""
+def fetch_prices(endpoint: str, region: str, *, backoff: float = _INITIAL_BACKOFF) -> RegionPrices:
+    """Fetch the prices of a region. Raises `ProviderError` if they cannot be read completely."""
     now = datetime.now(UTC)
     common = f"armRegionName eq '{region}' and priceType eq 'Consumption'"
-    machines = tuple(_items(endpoint, f"serviceName eq 'Virtual Machines' and {common}", pause=pause))
-    disks = tuple(
-        _items(
-            endpoint, f"serviceName eq 'Storage' and contains(productName, 'Managed Disks') and {common}", pause=pause
-        )
-    )
-    on_demand, spot = machine_prices(machines, now)
+    vms = tuple(_items(endpoint, f"serviceName eq 'Virtual Machines' and {common}", backoff=backoff))
+    managed_disks = f"serviceName eq 'Storage' and contains(productName, 'Managed Disks') and {common}"
+    disks = tuple(_items(endpoint, managed_disks, backoff=backoff))
+    on_demand, spot = vm_prices(vms, now)
     if not on_demand:
         raise ProviderError(
-            f'the Retail Prices API knows no machines in "{region}"',
-            hint="cloud-tasks list-regions shows the regions that there are",
+            f'no instance prices in "{region}"',
+            hint="list regions with: cloud-tasks list-regions",
         )
     return RegionPrices(region=region, fetched_at=now, on_demand=on_demand, spot=spot, disks=disk_prices(disks, now))
 
 
-def sells_machines(endpoint: str, region: str, *, pause: float = _PAUSE) -> bool:
-    """Whether there is a price of any machine in a region: one page is read. Raises `ProviderError`."""
-    wanted = f"serviceName eq 'Virtual Machines' and armRegionName eq '{region}' and priceType eq 'Consumption'"
-    return next(_items(endpoint, wanted, pause=pause), None) is not None
+def has_vm_prices(endpoint: str, region: str, *, backoff: float = _INITIAL_BACKOFF) -> bool:
+    """Return whether a region has any instance price, from one page. Raises `ProviderError`."""
+    conditions = f"serviceName eq 'Virtual Machines' and armRegionName eq '{region}' and priceType eq 'Consumption'"
+    return next(_items(endpoint, conditions, backoff=backoff), None) is not None
 
 
-def machine_prices(items: Iterable[Mapping[str, Any]], now: datetime) -> tuple[dict[str, Money], dict[str, Money]]:
-    """Prices per hour on demand and as spot, by size, from the API's items; others are passed over."""
+def vm_prices(items: Iterable[Mapping[str, Any]], now: datetime) -> tuple[dict[str, Money], dict[str, Money]]:
+    """Return on-demand and spot prices per hour, by VM size, from the API's items; other items are ignored."""
     on_demand: dict[str, tuple[str, Money]] = {}
     spot: dict[str, tuple[str, Money]] = {}
     for item in items:
         names = [str(item.get(key) or "") for key in ("productName", "skuName", "meterName")]
         size = str(item.get("armSkuName") or "")
-        if not size.startswith("Standard_") or any(_NOT_OURS.search(name) for name in names):
+        if not size.startswith("Standard_") or any(_EXCLUDED.search(name) for name in names):
             continue
-        if item.get("unitOfMeasure") != "1 Hour" or not _counts(item, now):
+        if item.get("unitOfMeasure") != "1 Hour" or not _is_in_force(item, now):
             continue
         price = _price(item)
         if price is not None:
@@ -87,7 +83,7 @@ def machine_prices(items: Iterable[Mapping[str, Any]], now: datetime) -> tuple[d
 
 
 def disk_prices(items: Iterable[Mapping[str, Any]], now: datetime) -> dict[str, Money]:
-    """Prices per month by tier; transactions, which Standard disks are charged for too, are not part of them."""
+    """Return prices per month by tier; billed transactions of Standard disks are not included."""
     found: dict[str, tuple[str, Money]] = {}
     for item in items:
         match = _DISK_METER.fullmatch(str(item.get("meterName") or ""))
@@ -96,13 +92,13 @@ def disk_prices(items: Iterable[Mapping[str, Any]], now: datetime) -> dict[str, 
         if not str(item.get("skuName") or "").endswith("LRS") or item.get("unitOfMeasure") != "1/Month":
             continue
         price = _price(item)
-        if price is not None and _counts(item, now):
+        if price is not None and _is_in_force(item, now):
             _keep(found, match["tier"].upper(), str(item.get("effectiveStartDate") or ""), price)
     return _prices(found)
 
 
-def _counts(item: Mapping[str, Any], now: datetime) -> bool:
-    """Whether an item is in force, for whoever buys little, in US dollars."""
+def _is_in_force(item: Mapping[str, Any], now: datetime) -> bool:
+    """Return whether an item is the current consumption price of the first tier, in US dollars."""
     if item.get("type") != "Consumption" or item.get("currencyCode", "USD") != "USD":
         return False
     if item.get("tierMinimumUnits") not in (None, 0, 0.0):
@@ -129,25 +125,25 @@ def _prices(kept: Mapping[str, tuple[str, Money]]) -> dict[str, Money]:
     return {name: price for name, (_, price) in sorted(kept.items())}
 
 
-def _items(endpoint: str, wanted: str, *, pause: float) -> Iterator[Mapping[str, Any]]:
-    query = urllib.parse.urlencode({"api-version": _VERSION, "$filter": wanted})
-    address: str | None = f"{endpoint.rstrip('/')}/api/retail/prices?{query}"
-    for _ in range(_MOST_PAGES):
-        if not address:
+def _items(endpoint: str, conditions: str, *, backoff: float) -> Iterator[Mapping[str, Any]]:
+    query = urllib.parse.urlencode({"api-version": _VERSION, "$filter": conditions})
+    url: str | None = f"{endpoint.rstrip('/')}/api/retail/prices?{query}"
+    for _ in range(_MAX_PAGES):
+        if not url:
             return
-        page = _page(address, pause)
+        page = _page(url, backoff)
         yield from page["Items"]
-        address = page.get("NextPageLink")
-    raise ProviderError("the Retail Prices API has no last page", transient=True)
+        url = page.get("NextPageLink")
+    raise ProviderError(f"the Retail Prices API has more than {_MAX_PAGES} pages", transient=True)
 
 
-def _page(address: str, pause: float, *, sleep: Callable[[float], None] = time.sleep) -> dict[str, Any]:
+def _page(url: str, backoff: float, *, sleep: Callable[[float], None] = time.sleep) -> dict[str, Any]:
     for attempt in range(1, _ATTEMPTS + 1):
         try:
-            with urllib.request.urlopen(address, timeout=_TIMEOUT) as answer:
-                page = json.loads(answer.read())
+            with urllib.request.urlopen(url, timeout=_TIMEOUT) as response:
+                page = json.loads(response.read())
             if not isinstance(page, dict) or not isinstance(page.get("Items"), list):
-                raise ProviderError("the Retail Prices API answered something else than prices", transient=True)
+                raise ProviderError("invalid response of the Retail Prices API", transient=True)
             return page
         except urllib.error.HTTPError as error:
             error.close()
@@ -156,11 +152,11 @@ def _page(address: str, pause: float, *, sleep: Callable[[float], None] = time.s
             )
         except (OSError, HTTPException, ValueError) as error:
             problem = ProviderError(
-                f"the Retail Prices API cannot be read: {type(error).__name__}",
+                f"cannot read the Retail Prices API: {type(error).__name__}",
                 transient=True,
                 hint="check the network",
             )
         if not problem.transient or attempt == _ATTEMPTS:
             raise problem
-        sleep(pause * 2 ** (attempt - 1))
+        sleep(backoff * 2 ** (attempt - 1))
     raise AssertionError("unreachable")

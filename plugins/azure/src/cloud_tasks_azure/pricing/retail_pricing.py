@@ -1,33 +1,40 @@
-"""Prices of machines, on demand and spot, with their boot disks.
+"""Prices of instances, on-demand and spot, with their boot disks.
 
 Invariants, each with a test:
 
-1. Prices are fetched, kept and renewed as `PriceCache` has it.
-2. What has no price is left out with a reason.
+1. Prices are fetched, cached and refreshed by `PriceCache`.
+2. An offer without a price is returned as `Unpriced` with the reason.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from datetime import timedelta
 
+from cloud_tasks.errors import InputError
 from cloud_tasks.model import Money, Offer, OfferRequest, PriceBreakdown, Purchase, Unpriced
+from cloud_tasks.plugin import PricingContext
 from cloud_tasks.plugin.kit import PriceCache
 from cloud_tasks_azure.compute.disks import disk_problem, tier_of
 from cloud_tasks_azure.compute.zones import location_of
+from cloud_tasks_azure.pricing.cache import price_files
 from cloud_tasks_azure.pricing.rates import RegionPrices
+from cloud_tasks_azure.pricing.retail import fetch_prices
+from cloud_tasks_azure.settings import AzureSettings
 
-__all__ = ["HOURS_PER_MONTH", "RetailPricing"]
+__all__ = ["HOURS_PER_MONTH", "RetailPricing", "open_pricing"]
 
 HOURS_PER_MONTH = 730
-"""As Azure's own calculator has it ("Pricing calculator", estimated monthly cost)."""
+"""Hours per month in Azure's pricing calculator."""
 
 
 class RetailPricing:
-    """The `Pricing` of Azure. Thread-safe.
+    """`Pricing` of Azure. Thread-safe.
 
     Args:
-        region: What a request without a zone means.
-        prices: By region.
+        region: Region of requests without a zone.
+        prices: Prices by region.
     """
 
     def __init__(self, region: str, prices: PriceCache[RegionPrices]) -> None:
@@ -38,16 +45,16 @@ class RetailPricing:
         return tuple(self._price(request) for request in requests)
 
     def close(self) -> None:
-        """Nothing is open."""
+        """Do nothing: no connection is open."""
 
     def _price(self, request: OfferRequest) -> Offer | Unpriced:
         region = location_of(request.zone) if request.zone else self._region
         prices = self._prices.get(region)
         if prices is None:
-            return Unpriced(request=request, reason=f"Azure has no prices of a region {region}")
-        machine = self._machine(request, prices)
-        if isinstance(machine, str):
-            return Unpriced(request=request, reason=machine)
+            return Unpriced(request=request, reason=f"no prices for region {region}")
+        vm = self._vm(request, prices)
+        if isinstance(vm, str):
+            return Unpriced(request=request, reason=vm)
         disk = _disk(request, prices)
         if isinstance(disk, str):
             return Unpriced(request=request, reason=disk)
@@ -56,25 +63,42 @@ class RetailPricing:
             zone=request.zone,
             purchase=request.purchase,
             boot_disk=request.boot_disk,
-            # Azure has one price for the whole machine: memory, GPUs and local disks are part of it.
-            price=PriceBreakdown(cpu=machine, boot_disk=disk),
+            # Azure has one price per VM, which includes memory, GPUs and local disks.
+            price=PriceBreakdown(cpu=vm, boot_disk=disk),
             priced_at=prices.fetched_at,
         )
 
-    def _machine(self, request: OfferRequest, prices: RegionPrices) -> Money | str:
+    def _vm(self, request: OfferRequest, prices: RegionPrices) -> Money | str:
         name = request.instance_type.name
         if request.purchase is Purchase.SPOT:
             found = prices.spot.get(name)
-            return found if found is not None else f"{prices.region} has no spot price for {name}"
+            return found if found is not None else f"{prices.region}: no spot price for {name}"
         found = prices.on_demand.get(name)
-        return found if found is not None else f"{prices.region} has no price for {name}"
+        return found if found is not None else f"{prices.region}: no on-demand price for {name}"
 
 
 def _disk(request: OfferRequest, prices: RegionPrices) -> Money | str:
-    """Per hour, or why there is no price."""
+    """Return the price per hour, or the reason why there is none."""
     problem = disk_problem(request.boot_disk)
     if problem is not None:
         return problem
     tier = tier_of(request.boot_disk)
     found = prices.disks.get(tier)
-    return found / HOURS_PER_MONTH if found is not None else f"{prices.region} has no price for disks of tier {tier}"
+    return found / HOURS_PER_MONTH if found is not None else f"{prices.region}: no price for disks of tier {tier}"
+
+
+@contextmanager
+def open_pricing(settings: AzureSettings, context: PricingContext) -> Iterator[RetailPricing]:
+    """Open the prices of a region; they are fetched when first needed. Raises `InputError` without a region."""
+    region = (context.region or location_of(context.zone or "")).lower()
+    if not region:
+        raise InputError("no region is set", hint="set --region or --zone; list regions with: cloud-tasks list-regions")
+    prices = PriceCache(
+        "Prices",
+        files=price_files(context.cache_dir, settings.prices_endpoint),
+        fetch=lambda name, _: {name: fetch_prices(settings.prices_endpoint, name)},
+        max_age=timedelta(hours=settings.price_max_age_hours),
+    )
+    pricing = RetailPricing(region, prices)
+    yield pricing
+    pricing.close()

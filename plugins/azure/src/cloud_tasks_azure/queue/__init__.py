@@ -1,1 +1,1 @@
-"""Queues of Azure: Storage Queue, and Service Bus."""
+"""Azure queue backends: Storage Queue and Service Bus."""

@@ -1,4 +1,4 @@
-"""Calls to the queue, wherever it is now."""
+"""Calls to the current generation of a queue."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from typing import Any, TypeVar
 import attrs
 
 from cloud_tasks.errors import NotFoundError
-from cloud_tasks_azure.queue.failures import calling
 from cloud_tasks_azure.queue.generations import Generations
+from cloud_tasks_azure.queue.queue_errors import translate_errors
 
 __all__ = ["Access"]
 
@@ -18,27 +18,27 @@ _T = TypeVar("_T")
 
 @attrs.frozen(kw_only=True)
 class Access:
-    """A `QueueServiceClient`, and what knows where the queue is."""
+    """A `QueueServiceClient` and the generations of one queue."""
 
     service: Any
     generations: Generations
 
     def client(self, physical: str) -> Any:
-        """The `QueueClient` of a queue, on the service's connections."""
+        """Return the `QueueClient` of a queue, on the service's connections."""
         return self.service.get_queue_client(physical)
 
-    def call(self, doing: str, call: Callable[[str], _T]) -> _T:
-        """Call with the queue's name; once more where it turns out that another generation took its place."""
+    def call(self, action: str, call: Callable[[str], _T]) -> _T:
+        """Call with the queue's name; retry once if that generation was replaced in the meantime."""
         physical = self.generations.current()
         try:
-            with calling(doing):
+            with translate_errors(action):
                 return call(physical)
         except NotFoundError:
-            self.generations.gone(physical)
+            self.generations.mark_deleted(physical)
         physical = self.generations.current()
         try:
-            with calling(doing):
+            with translate_errors(action):
                 return call(physical)
         except NotFoundError:
-            self.generations.gone(physical)
+            self.generations.mark_deleted(physical)
             raise

@@ -1,13 +1,13 @@
-"""Which storage account, and as whom: the only maker of its clients.
+"""Clients of the storage account. The only place that creates them.
 
-In this order: a connection string (from the environment, as Azure's own tools take it), one in a file that only its
-owner can read, and else the account by name or address, with the identity of `cloud_tasks_azure.credentials`.
+Order: a connection string (from the environment, as in Azure's own tools); one in a file that only its owner can read;
+the account by name or URL, with the credential of `cloud_tasks_azure.credentials`.
 
 Invariants, each with a test:
 
-1. No key, signature or connection string is in an error, a log line or the text of an object.
-2. A file that another user of the machine could read is refused before it is read.
-3. A bearer token is never sent in the clear.
+1. Keys, signatures and connection strings never appear in an error, a log line or a ``repr``.
+2. A file that other users of this machine can read is refused before it is read.
+3. A bearer token is never sent unencrypted.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from azure.storage.queue import QueueServiceClient
 from requests.adapters import HTTPAdapter
 
 from cloud_tasks.errors import InputError, ProviderError
-from cloud_tasks_azure.credentials import credential, is_stand_in
+from cloud_tasks_azure.credentials import credential, is_emulator
 from cloud_tasks_azure.settings import AzureSettings
 
 __all__ = ["blob_container", "queue_service"]
@@ -37,22 +37,22 @@ _RETRIES = {
     "connection_timeout": 5,
     "read_timeout": 60,
 }
-"""Seconds; the SDK's own first pause is fifteen."""
+"""Seconds; the SDK's default initial backoff is 15 s."""
 _NO_ACCOUNT = (
-    "set AZURE_STORAGE_CONNECTION_STRING, or azure.storage_account in the configuration and run: az login;"
-    " az storage account list shows yours"
+    "set AZURE_STORAGE_CONNECTION_STRING, or set azure.storage_account and run: az login;"
+    " list accounts with: az storage account list"
 )
 
 
 def queue_service(settings: AzureSettings, *, connections: int) -> QueueServiceClient:
-    """A client of the account's queues, for use by many threads.
+    """Return a thread-safe client of the account's queues.
 
     Args:
-        connections: How many calls may be under way at once.
+        connections: Maximum concurrent calls.
 
     Raises:
-        InputError: What was given cannot be used.
-        ProviderError: No account is named.
+        InputError: The connection string or its file is invalid.
+        ProviderError: No account is configured.
     """
     options: dict[str, Any] = {**_RETRIES, "transport": _transport(connections)}
     text = _connection_string(settings)
@@ -60,13 +60,13 @@ def queue_service(settings: AzureSettings, *, connections: int) -> QueueServiceC
         try:
             return QueueServiceClient.from_connection_string(text, **options)
         except ValueError:
-            raise _broken() from None
+            raise _invalid_connection_string() from None
     address = _address(settings, "queue", settings.queue_endpoint)
     return QueueServiceClient(address, credential=credential(settings), **options)
 
 
 def blob_container(settings: AzureSettings, container: str, *, connections: int) -> Any:
-    """A client of one container of the account; it need not exist yet. Raises as `queue_service` does."""
+    """Return a client of one container, which need not exist yet. Raises the same errors as `queue_service`."""
     from azure.storage.blob import ContainerClient
 
     options: dict[str, Any] = {**_RETRIES, "transport": _transport(connections)}
@@ -75,7 +75,7 @@ def blob_container(settings: AzureSettings, container: str, *, connections: int)
         try:
             return ContainerClient.from_connection_string(text, container, **options)
         except ValueError:
-            raise _broken() from None
+            raise _invalid_connection_string() from None
     address = _address(settings, "blob", settings.blob_endpoint)
     return ContainerClient(address, container, credential=credential(settings), **options)
 
@@ -89,34 +89,34 @@ def _connection_string(settings: AzureSettings) -> str | None:
     try:
         mode = path.stat().st_mode
         if os.name == "posix" and mode & (stat.S_IRWXG | stat.S_IRWXO):
-            raise InputError(f"{path} can be read or changed by others", hint=f"run: chmod 600 {path}")
+            raise InputError(f"{path}: readable or writable by other users", hint=f"run: chmod 600 {path}")
         return path.read_text().strip()
     except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"azure.connection_string_file: {path} cannot be read ({type(error).__name__})") from error
+        raise InputError(f"azure.connection_string_file: cannot read {path} ({type(error).__name__})") from error
 
 
 def _address(settings: AzureSettings, service: str, endpoint: str | None) -> str:
     if endpoint is None:
         account = settings.storage_account
         if account is None:
-            raise ProviderError("no storage account is named", hint=_NO_ACCOUNT)
+            raise ProviderError("no storage account is configured", hint=_NO_ACCOUNT)
         if "://" not in account:
             return f"https://{account}.{service}.core.windows.net"
-        # The address of any of its services tells those of the others.
+        # The services of an account differ in one label of their addresses.
         endpoint = re.sub(r"\.(queue|blob|file|table|dfs)\.", f".{service}.", account.rstrip("/"), count=1)
-    if is_stand_in(endpoint):
+    if is_emulator(endpoint):
         raise ProviderError(
-            f"{endpoint} is not https: no token is sent there", hint="give AZURE_STORAGE_CONNECTION_STRING"
+            f"{endpoint} is not https: no token is sent", hint="set AZURE_STORAGE_CONNECTION_STRING instead"
         )
     return endpoint
 
 
-def _broken() -> InputError:
-    return InputError("the connection string of the storage account cannot be read (it is not shown)", hint=_NO_ACCOUNT)
+def _invalid_connection_string() -> InputError:
+    return InputError("invalid connection string of the storage account (not shown: secret)", hint=_NO_ACCOUNT)
 
 
 def _transport(connections: int) -> RequestsTransport:
-    """With as many connections as there are calls at once: the SDK's own has ten, and throws the others away."""
+    """Return a transport with a connection per concurrent call: the SDK's own keeps ten and discards the others."""
     session = requests.Session()
     adapter = HTTPAdapter(pool_maxsize=connections)
     session.mount("https://", adapter)

@@ -1,13 +1,13 @@
-"""The leases that one consumer holds.
+"""Leases of one consumer.
 
-Storage Queue names a lease by a pop receipt, which is another one after each renewal ("Update Message" in the reference
-of the Queue service); ours keeps its name.
+Storage Queue identifies a lease by a pop receipt, which changes with each renewal ("Update Message" in the reference of
+the Queue service); the lease id given to the caller stays the same.
 
 Invariants, each with a test:
 
-1. A lease's name never changes, and names one delivery: that of the next delivery is another.
-2. One call at a time uses a lease's receipt: what a renewal changes is not used by an acknowledgement beside it.
-3. Memory follows what is held, not what passed through.
+1. A lease id never changes, and identifies one delivery: the next delivery of the message has another.
+2. A receipt is used by one call at a time: an acknowledgement never uses a receipt that a renewal is replacing.
+3. Memory grows with the leases held, not with the messages processed.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from collections.abc import Iterable
 
 import attrs
 
-__all__ = ["Held", "LeaseBook"]
+__all__ = ["Held", "LeaseTable"]
 
 
 @attrs.define
@@ -26,17 +26,17 @@ class Held:
 
     lease_id: str
     queue: str
-    """The queue's name at Azure."""
+    """The queue's name in Azure."""
     message_id: str
     receipt: str = attrs.field(repr=False)
     blob: str | None = None
-    """Where its body is, if not in the message."""
+    """Blob of its body, if not in the message."""
     lock: threading.Lock = attrs.field(factory=threading.Lock, repr=False)
-    """Held while the receipt is used."""
+    """Held while the receipt is in use."""
 
 
-class LeaseBook:
-    """Thread-safe."""
+class LeaseTable:
+    """Leases by lease id. Thread-safe."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -47,11 +47,11 @@ class LeaseBook:
         return len(self._held)
 
     def add(self, queue: str, message_id: str, receipt: str, *, blob: str | None = None) -> str:
-        """A delivery that came just now; returns the name of its lease."""
-        # A receipt is random, and is given once: with the message it names one delivery.
+        """Add a delivery received now and return its lease id."""
+        # A receipt is random and unique: together with the message id it identifies one delivery.
         lease_id = f"{message_id}/{receipt}"
         with self._lock:
-            # A message comes again only when its lease is over: the former one is of no use to anybody.
+            # A redelivered message means that its earlier lease expired.
             former = self._latest.get((queue, message_id))
             if former is not None:
                 self._held.pop(former, None)
@@ -60,14 +60,14 @@ class LeaseBook:
         return lease_id
 
     def split(self, lease_ids: Iterable[str]) -> tuple[list[Held], list[str]]:
-        """Those that are held, and the lost ones; one that is named twice counts once."""
+        """Return the leases held and the lost lease ids, without duplicates."""
         with self._lock:
             chosen = dict.fromkeys(lease_ids)
             held = [self._held[each] for each in chosen if each in self._held]
             return held, [each for each in chosen if each not in self._held]
 
     def forget(self, lease_ids: Iterable[str]) -> None:
-        """These were settled or are lost."""
+        """Remove leases that were settled or lost."""
         with self._lock:
             for lease_id in lease_ids:
                 held = self._held.pop(lease_id, None)

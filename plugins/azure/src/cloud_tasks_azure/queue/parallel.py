@@ -1,4 +1,4 @@
-"""Many calls at once: Storage Queue has none for several messages."""
+"""Concurrent calls: Storage Queue has no batch calls."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ _R = TypeVar("_R")
 
 
 class Threads:
-    """A pool that starts when the first piece of work has company."""
+    """A thread pool; a single item runs in the caller's thread."""
 
     def __init__(self, count: int, name: str) -> None:
         self._pool = ThreadPoolExecutor(count, thread_name_prefix=name)
         self.count = count
 
     def map(self, work: Callable[[_T], _R], items: Iterable[_T]) -> list[_R]:
-        """Do ``work`` for each, in the caller's thread where there is but one. Raises what the first of them raised."""
+        """Return ``work`` of each item; raise the error of the first item that failed."""
         chosen = list(items)
         if len(chosen) < 2:
             return [work(item) for item in chosen]
         return list(self._pool.map(work, chosen))
 
     def close(self) -> None:
-        """Work that has not begun is dropped."""
+        """Stop the pool; work that has not started is dropped."""
         self._pool.shutdown(cancel_futures=True)

@@ -1,8 +1,8 @@
-"""The links of one Service Bus queue: one that sends, one that receives.
+"""AMQP links of one Service Bus queue: a sending and a receiving one.
 
-The SDK's links are made for one thread each ("Thread safety" in the readme of azure-servicebus), and a message is
-settled on the link that received it. So calls take turns, and a wait for messages is cut into slices, between which
-those go first who hold something.
+The SDK's links are not thread-safe ("Thread safety" in the readme of azure-servicebus), and a message is settled on the
+link that received it. Calls therefore take turns, and waiting for messages is divided into slices, between which
+settling calls have priority.
 """
 
 from __future__ import annotations
@@ -17,43 +17,43 @@ __all__ = ["ReceiveLink", "SendLink"]
 
 _T = TypeVar("_T")
 _SLICE = 1.0
-"""Seconds that a settling call waits at most for one that receives."""
-_SHORTEST = 0.2
-"""Seconds: an answer needs a way there and back."""
+"""Longest wait of a settling call for a receiving one, in seconds."""
+_MIN_WAIT = 0.2
+"""Seconds; covers the round trip of a response."""
 
 
 class SendLink:
-    """Thread-safe.
+    """The sending link of a queue. Thread-safe.
 
     Args:
-        connect: Makes a `ServiceBusSender`; asked when the first message is sent.
+        connect: Creates a `ServiceBusSender` when the first message is sent.
     """
 
     def __init__(self, connect: Callable[[], Any]) -> None:
         self._connect = connect
         self._lock = threading.Lock()
-        self._made: Any = None
+        self._opened: Any = None
 
     def use(self, work: Callable[[Any], _T]) -> _T:
-        """Do something with the sender, alone."""
+        """Call ``work`` with the sender, exclusively."""
         with self._lock:
-            if self._made is None:
-                self._made = self._connect()
-            return work(self._made)
+            if self._opened is None:
+                self._opened = self._connect()
+            return work(self._opened)
 
     def close(self) -> None:
-        """Free the link."""
+        """Close the link."""
         with self._lock:
-            if self._made is not None:
-                self._made.close()
-                self._made = None
+            if self._opened is not None:
+                self._opened.close()
+                self._opened = None
 
 
 class ReceiveLink:
-    """Thread-safe.
+    """The receiving link of a queue. Thread-safe.
 
     Args:
-        connect: Makes a `ServiceBusReceiver`; asked when it is needed first.
+        connect: Creates a `ServiceBusReceiver` when it is first needed.
     """
 
     def __init__(self, connect: Callable[[], Any]) -> None:
@@ -62,29 +62,29 @@ class ReceiveLink:
         self._busy = False
         self._settling = 0
         self._closed = False
-        self._made: Any = None
+        self._opened: Any = None
 
     def receive(self, count: int, *, wait: float) -> Sequence[Any]:
-        """The messages that come within ``wait`` seconds; returns with the first of them."""
+        """Return the messages that arrive within ``wait`` seconds, as soon as there are any."""
         deadline = time.monotonic() + wait
         while True:
             left = deadline - time.monotonic()
             with self._my_turn(settling=False) as receiver:
                 found: Sequence[Any] = receiver.receive_messages(
-                    max_message_count=count, max_wait_time=min(_SLICE, max(_SHORTEST, left))
+                    max_message_count=count, max_wait_time=min(_SLICE, max(_MIN_WAIT, left))
                 )
             if found or self._closed or time.monotonic() >= deadline:
                 return found
 
     def use(self, work: Callable[[Any], _T]) -> _T:
-        """Do something with the receiver, alone, before anybody receives again."""
+        """Call ``work`` with the receiver, exclusively, before the next receive."""
         with self._my_turn(settling=True) as receiver:
             return work(receiver)
 
     def close(self) -> None:
-        """End the waits; free the link."""
+        """Interrupt waiting calls and close the link."""
         self._closed = True
-        if self._made is not None:
+        if self._opened is not None:
             self.use(lambda receiver: receiver.close())
 
     @contextmanager
@@ -97,9 +97,9 @@ class ReceiveLink:
             finally:
                 self._settling -= settling
         try:
-            if self._made is None:
-                self._made = self._connect()
-            yield self._made
+            if self._opened is None:
+                self._opened = self._connect()
+            yield self._opened
         finally:
             with self._turn:
                 self._busy = False

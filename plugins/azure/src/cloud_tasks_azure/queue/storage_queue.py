@@ -1,4 +1,4 @@
-"""The queue itself, put together."""
+"""The Storage Queue backend."""
 
 from __future__ import annotations
 
@@ -8,28 +8,28 @@ from datetime import UTC, datetime, timedelta
 from cloud_tasks.errors import NotFoundError, ProviderError
 from cloud_tasks.plugin import Delivery, Depth, SendFailure
 from cloud_tasks_azure.queue.access import Access
-from cloud_tasks_azure.queue.failures import code_of
-from cloud_tasks_azure.queue.leases import LeaseBook
+from cloud_tasks_azure.queue.batch_ack import Settler, whole_seconds
+from cloud_tasks_azure.queue.leases import LeaseTable
 from cloud_tasks_azure.queue.oversize import BlobStore
 from cloud_tasks_azure.queue.parallel import Threads
-from cloud_tasks_azure.queue.receiving import PER_CALL, Pauses, Receiver
+from cloud_tasks_azure.queue.queue_errors import code_of
+from cloud_tasks_azure.queue.receiving import MAX_PER_CALL, PollBackoff, Receiver
 from cloud_tasks_azure.queue.sending import Sender
-from cloud_tasks_azure.queue.settling import Settler, whole_seconds
 from cloud_tasks_azure.traits import QUEUE_TRAITS as TRAITS
 
 __all__ = ["StorageQueue"]
 
-_CLEAR_TRIES = 20
+_MAX_CLEAR_CALLS = 20
 
 
 class StorageQueue:
-    """The `Queue` of one name. Thread-safe.
+    """`Queue` on Azure Storage. Thread-safe.
 
     Args:
-        lease: The first lease of a received message.
-        threads: Shared by all calls of this object.
-        blobs: Where bodies go that are too large for a message; None: they are refused.
-        longest_pause: Seconds between two looks of a consumer that finds nothing.
+        lease: First lease of a received message.
+        threads: Pool shared by all calls.
+        blobs: Store of bodies over the size limit; None: they are refused.
+        max_pause: Maximum seconds between two polls of an empty queue.
     """
 
     def __init__(
@@ -39,16 +39,16 @@ class StorageQueue:
         lease: timedelta,
         threads: Threads,
         blobs: BlobStore | None,
-        longest_pause: float,
+        max_pause: float,
     ) -> None:
         self._access = access
         self._threads = threads
         self._blobs = blobs
-        book = LeaseBook()
+        leases = LeaseTable()
         seconds = whole_seconds(min(lease, TRAITS.max_lease))
         self._sender = Sender(access, threads, blobs)
-        self._receiver = Receiver(access, threads, book, blobs, lease=seconds, pauses=Pauses(longest_pause))
-        self._settler = Settler(access, threads, book, blobs)
+        self._receiver = Receiver(access, threads, leases, blobs, lease=seconds, pauses=PollBackoff(max_pause))
+        self._settler = Settler(access, threads, leases, blobs)
 
     def create(self) -> None:
         self._access.generations.create()
@@ -59,21 +59,21 @@ class StorageQueue:
             self._blobs.remove(self._blobs.names())
 
     def purge(self) -> None:
-        """Remove all messages, delayed and leased ones included."""
-        # What is sent from now on may have its blob already.
+        """Delete all messages, delayed and leased ones included."""
+        # Listed first: a message sent after the purge may already have its blob.
         names = self._blobs.names() if self._blobs is not None else []
-        for _ in range(_CLEAR_TRIES):
+        for _ in range(_MAX_CLEAR_CALLS):
             try:
                 self._access.call("clearing the queue", lambda physical: self._access.client(physical).clear_messages())
                 break
             except NotFoundError:
                 raise
             except ProviderError as error:
-                # So many messages that it takes several calls: "Clear Messages" in the reference of the Queue service.
+                # Many messages take several calls: "Clear Messages" in the reference of the Queue service.
                 if code_of(error.__cause__) != "OperationTimedOut":
                     raise
         else:
-            raise ProviderError("clearing the queue: it takes longer than expected", transient=True)
+            raise ProviderError(f"clearing the queue: not finished after {_MAX_CLEAR_CALLS} calls", transient=True)
         if self._blobs is not None:
             self._blobs.remove(names)
 
@@ -81,21 +81,21 @@ class StorageQueue:
         return self._access.generations.exists()
 
     def depth(self) -> Depth:
-        """Azure tells all messages in one figure; which of them wait is known where they are less than 32."""
+        """Return the depth; Azure reports one total, and the number of visible messages only below 32."""
 
-        def ask(physical: str) -> Depth:
+        def read(physical: str) -> Depth:
             client = self._access.client(physical)
-            waiting = len(client.peek_messages(max_messages=PER_CALL))
+            visible = len(client.peek_messages(max_messages=MAX_PER_CALL))
             total = client.get_queue_properties().approximate_message_count or 0
-            few = waiting < PER_CALL
+            few = visible < MAX_PER_CALL
             return Depth(
-                visible=waiting if few else total,
-                in_flight=max(0, total - waiting) if few else None,
+                visible=visible if few else total,
+                in_flight=max(0, total - visible) if few else None,
                 exact=False,
                 as_of=datetime.now(UTC),
             )
 
-        return self._access.call("asking for the depth of the queue", ask)
+        return self._access.call("reading the depth of the queue", read)
 
     def send(self, bodies: Sequence[bytes], *, delay: timedelta = timedelta(0)) -> Sequence[SendFailure]:
         return self._sender.send(bodies, delay=delay)

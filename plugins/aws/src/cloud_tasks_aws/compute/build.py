@@ -1,0 +1,71 @@
+"""`RunInstances` arguments of a launch request. Names: "RunInstances" of the EC2 API reference.
+
+Invariants, each with a test:
+
+1. Power-off terminates the instance and deletes its volumes and network interfaces, so that billing stops.
+2. The metadata service requires a session token (IMDSv2).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from cloud_tasks.model import LaunchRequest, Purchase
+from cloud_tasks_aws.compute.disks import ebs_block
+from cloud_tasks_aws.compute.image_resolver import BootImage
+from cloud_tasks_aws.compute.tags import tags_of
+from cloud_tasks_aws.settings import AwsSettings
+
+__all__ = ["launch_arguments"]
+
+_HOP_LIMIT = 2
+"""Network hops of metadata responses: one more than the instance itself, for tasks in containers."""
+
+
+def launch_arguments(
+    request: LaunchRequest,
+    settings: AwsSettings,
+    *,
+    user_data: bytes,
+    image: BootImage,
+    interface: Mapping[str, Any],
+) -> dict[str, Any]:
+    """Return the arguments of `RunInstances`."""
+    offer = request.offer
+    resource_tags = tags_of(request)
+    arguments: dict[str, Any] = {
+        "ClientToken": request.client_token,
+        "MinCount": 1,
+        "MaxCount": 1,
+        "ImageId": image.image_id,
+        "InstanceType": offer.instance_type.name,
+        "Placement": {"AvailabilityZone": offer.zone},
+        "UserData": user_data,
+        "BlockDeviceMappings": [
+            {
+                "DeviceName": image.root_device,
+                "Ebs": ebs_block(offer.boot_disk, image_gb=image.size_gb, encrypted=settings.encrypt_boot_disk),
+            }
+        ],
+        "MetadataOptions": {
+            "HttpEndpoint": "enabled",
+            "HttpTokens": "required",
+            "HttpPutResponseHopLimit": _HOP_LIMIT,
+        },
+        "InstanceInitiatedShutdownBehavior": "terminate",
+        "TagSpecifications": [
+            {"ResourceType": kind, "Tags": resource_tags} for kind in ("instance", "volume", "network-interface")
+        ],
+        **interface,
+    }
+    if settings.key_name:
+        arguments["KeyName"] = settings.key_name
+    if settings.instance_profile:
+        key = "Arn" if settings.instance_profile.startswith("arn:") else "Name"
+        arguments["IamInstanceProfile"] = {key: settings.instance_profile}
+    if offer.purchase is Purchase.SPOT:
+        # Without a maximum price the on-demand price is the limit, as the user guide recommends.
+        spot = {"SpotInstanceType": "one-time", "InstanceInterruptionBehavior": "terminate"}
+        arguments["InstanceMarketOptions"] = {"MarketType": "spot", "SpotOptions": spot}
+    return arguments

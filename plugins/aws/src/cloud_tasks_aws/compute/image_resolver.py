@@ -1,0 +1,156 @@
+"""Boot images: Canonical's Ubuntu by default, as published in AWS Systems Manager, or the user's image.
+
+Sources: "Find an AMI" in the EC2 user guide (public parameters), and Canonical's page "Find Ubuntu images with the AWS
+Systems Manager" (its parameters and its account).
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+import attrs
+
+from cloud_tasks.errors import InputError
+from cloud_tasks.model import Architecture, Image
+from cloud_tasks_aws.compute.compute_errors import translate_errors
+
+__all__ = ["BootImage", "ImageResolver", "WrongArchitectureError"]
+
+_DEFAULT_PARAMETER = "/aws/service/canonical/ubuntu/server/24.04/stable/current/{cpu}/hvm/ebs-gp3/ami-id"
+_CANONICAL = "099720109477"
+_OWNERS = ("self", "amazon", _CANONICAL)
+"""Owners searched for an image name without an owner."""
+_SHOWN = (
+    (_CANONICAL, "ubuntu/images/hvm-ssd*/ubuntu-*-server-*"),
+    ("amazon", "al20*-ami-2*"),
+    ("self", "*"),
+)
+_HINT = "use `ami-…`, `/aws/service/…` (a public parameter), or [OWNER:]NAME with * as a wildcard"
+
+
+class WrongArchitectureError(InputError):
+    """The image exists for another architecture."""
+
+
+@attrs.frozen(kw_only=True)
+class BootImage:
+    """The image properties that a launch needs."""
+
+    image_id: str
+    root_device: str
+    size_gb: int
+    """Size of the image's root volume: the minimum size of a boot disk."""
+
+
+class ImageResolver:
+    """Images of one region; each name is looked up once. Thread-safe.
+
+    Args:
+        ssm: Creates the Systems Manager client when a public parameter is needed.
+    """
+
+    def __init__(self, ec2: Any, ssm: Any) -> None:
+        self._ec2 = ec2
+        self._ssm = ssm
+        self._lock = threading.Lock()
+        self._known: dict[tuple[str | None, Architecture], BootImage] = {}
+
+    def resolve(self, name: str | None, architecture: Architecture) -> BootImage:
+        """Return the newest image of this name; None selects the default of the architecture.
+
+        Raises:
+            InputError: No such image exists.
+            WrongArchitectureError: The image is for another architecture.
+        """
+        with self._lock:
+            key = (name, architecture)
+            if key not in self._known:
+                self._known[key] = self._look_up(name, architecture)
+            return self._known[key]
+
+    def list(self) -> Sequence[Image]:
+        """Return common Canonical and Amazon images and the account's own, newest first."""
+        found: dict[str, Image] = {}
+        for owner, pattern in _SHOWN:
+            filters = [{"Name": "name", "Values": [pattern]}, {"Name": "state", "Values": ["available"]}]
+            for description in self._describe(Owners=[owner], Filters=filters):
+                image = _image(description, own=owner == "self")
+                if image is not None:
+                    found.setdefault(image.uri, image)
+        return _without_namesakes(sorted(found.values(), key=_age, reverse=True))
+
+    def _look_up(self, name: str | None, architecture: Architecture) -> BootImage:
+        if name is None:
+            cpu = "arm64" if architecture is Architecture.ARM64 else "amd64"
+            name = _DEFAULT_PARAMETER.format(cpu=cpu)
+        if name.startswith("/"):
+            name = self._parameter(name)
+        if name.startswith("ami-") and "*" not in name:
+            found = self._describe(Filters=[{"Name": "image-id", "Values": [name]}])
+        else:
+            owner, _, pattern = name.rpartition(":")
+            found = self._describe(
+                Owners=[owner] if owner else list(_OWNERS),
+                Filters=[
+                    {"Name": "name", "Values": [pattern]},
+                    {"Name": "state", "Values": ["available"]},
+                    {"Name": "architecture", "Values": [architecture.value]},
+                ],
+            )
+        if not found:
+            raise InputError(f'image "{name}" not found for {architecture.value}', where="run.image", hint=_HINT)
+        chosen = max(found, key=lambda each: str(each.get("CreationDate", "")))
+        if chosen.get("Architecture") != architecture.value:
+            raise WrongArchitectureError(
+                f'image "{name}" is for {chosen.get("Architecture")}, not for {architecture.value}',
+                where="run.image",
+                hint="choose another image, or set run.architecture",
+            )
+        return _boot_image(chosen)
+
+    def _parameter(self, name: str) -> str:
+        with translate_errors(f"getting the image parameter {name}"):
+            return str(self._ssm().get_parameter(Name=name)["Parameter"]["Value"])
+
+    def _describe(self, **arguments: Any) -> Sequence[Mapping[str, Any]]:
+        with translate_errors("listing images"):
+            pages = self._ec2.get_paginator("describe_images").paginate(**arguments)
+            return [image for page in pages for image in page["Images"]]
+
+
+def _boot_image(description: Mapping[str, Any]) -> BootImage:
+    root = description.get("RootDeviceName", "/dev/sda1")
+    sizes = {each.get("DeviceName"): each.get("Ebs", {}) for each in description.get("BlockDeviceMappings", ())}
+    size = int(sizes.get(root, {}).get("VolumeSize", 0))
+    return BootImage(image_id=description["ImageId"], root_device=root, size_gb=size)
+
+
+def _image(description: Mapping[str, Any], *, own: bool) -> Image | None:
+    try:
+        architecture = Architecture(description["Architecture"])
+    except ValueError:
+        return None
+    created = description.get("CreationDate")
+    return Image(
+        name=description.get("Name", description["ImageId"]),
+        uri=description["ImageId"],
+        architecture=architecture,
+        owner="self" if own else description.get("OwnerId", ""),
+        description=description.get("Description", ""),
+        created_at=None if not created else datetime.fromisoformat(str(created).replace("Z", "+00:00")),
+    )
+
+
+def _age(image: Image) -> datetime:
+    return image.created_at or datetime.min.replace(tzinfo=UTC)
+
+
+def _without_namesakes(images: Sequence[Image]) -> Sequence[Image]:
+    """Return the first image of each name, architecture and owner."""
+    found: dict[tuple[str, Architecture, str], Image] = {}
+    for image in images:
+        found.setdefault((image.name, image.architecture, image.owner), image)
+    return tuple(found.values())

@@ -1,0 +1,36 @@
+"""Tags of managed instances and of the resources created with them."""
+
+from __future__ import annotations
+
+from cloud_tasks.model import LaunchRequest
+from cloud_tasks_aws.compute.disks import DEFAULT_DISK_TYPE
+
+__all__ = ["DISK_TAG", "JOB_TAG", "TOKEN_TAG", "labels_of", "tags_of"]
+
+_PREFIX = "cloud-tasks-"
+JOB_TAG = f"{_PREFIX}job"
+"""Tag of every managed instance; its value is the job id."""
+DISK_TAG = f"{_PREFIX}boot-disk"
+TOKEN_TAG = f"{_PREFIX}token"
+"""Client token of the launch request; the ``ClientToken`` of a fleet's instance is EC2's own."""
+
+
+def tags_of(request: LaunchRequest) -> list[dict[str, str]]:
+    """Return the tags of an instance and of the resources created with it."""
+    values = {
+        "Name": f"cloud-tasks {request.job_id}",
+        JOB_TAG: request.job_id,
+        DISK_TAG: request.offer.boot_disk.disk_type or DEFAULT_DISK_TYPE,
+        TOKEN_TAG: request.client_token,
+        **{f"{_PREFIX}{name}": value for name, value in request.labels.items()},
+    }
+    return [{"Key": name, "Value": value} for name, value in values.items()]
+
+
+def labels_of(tags: dict[str, str]) -> dict[str, str]:
+    """Return the labels of the launch request from the tags of an instance."""
+    return {
+        name.removeprefix(_PREFIX): value
+        for name, value in tags.items()
+        if name.startswith(_PREFIX) and name not in (JOB_TAG, DISK_TAG, TOKEN_TAG)
+    }

@@ -1,0 +1,152 @@
+"""Doctor checks of an AWS account for launching instances. Read-only, apart from a dry-run launch.
+
+Invariants, each with a test:
+
+1. A problem is reported as a finding with a suggested fix, never as an exception.
+2. No resource is created: the launch is a dry run ("DryRun" in the EC2 API reference) without a security group.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from functools import partial
+from typing import Any
+
+from botocore.exceptions import ClientError
+
+from cloud_tasks.errors import CloudTasksError
+from cloud_tasks.model import Architecture
+from cloud_tasks.plugin import CheckContext, Finding
+from cloud_tasks_aws.compute.compute_errors import translate_errors
+from cloud_tasks_aws.compute.image_resolver import BootImage, ImageResolver
+from cloud_tasks_aws.compute.network import Network
+from cloud_tasks_aws.errors import code_of
+from cloud_tasks_aws.session import client
+from cloud_tasks_aws.settings import AwsSettings
+
+__all__ = ["check_compute"]
+
+_PERMISSIONS = "cloud-tasks doctor --provider aws --policy"
+_PROBE_TYPE = "t3.micro"
+_ATTEMPTS = 3
+_QUOTAS = {"on-demand": "L-1216C47A", "spot": "L-34B43A08"}
+"""Quotas of the standard instance families, by provisioning model ("Amazon EC2 service quotas")."""
+
+
+def check_compute(settings: AwsSettings, context: CheckContext) -> Iterator[Finding]:
+    """Yield one finding per check; a check whose prerequisite failed is skipped."""
+    account = _check("credentials", "run: aws configure, or aws sso login", lambda: _account(settings, context))
+    yield account
+    if not account.ok:
+        return
+    region = _check("region", "set --region or run.region", lambda: _zones(settings, context))
+    yield region
+    if not region.ok:
+        return
+    ec2 = _client(settings, context, "ec2")
+    network = Network(ec2, settings)
+    yield _check("network", "run: aws ec2 create-default-vpc, or set aws.subnets", lambda: _subnets(network))
+    images = ImageResolver(ec2, lambda: _client(settings, context, "ssm"))
+    found: list[BootImage] = []
+
+    def image() -> str:
+        found.append(images.resolve(None, Architecture.X86_64))
+        return f"default image: {found[0].image_id}"
+
+    yield _check("boot image", _PERMISSIONS, image)
+    if found:
+        yield _check("launching", _PERMISSIONS, lambda: _dry_run(ec2, found[0]))
+    yield _profile(settings, context)
+    for purchase, code in _QUOTAS.items():
+        yield _check(f"{purchase} quota", _PERMISSIONS, partial(_quota, settings, context, code))
+
+
+def _check(subject: str, remedy: str, check: Callable[[], str]) -> Finding:
+    """Run one check and return its finding; the error's own hint takes precedence over ``remedy``."""
+    try:
+        return Finding(ok=True, subject=subject, message=check())
+    except CloudTasksError as error:
+        return Finding(ok=False, subject=subject, message=error.message, remedy=error.hint or remedy)
+
+
+def _client(settings: AwsSettings, context: CheckContext, service: str) -> Any:
+    return client(settings, service, context.region, attempts=_ATTEMPTS)
+
+
+def _account(settings: AwsSettings, context: CheckContext) -> str:
+    with translate_errors("getting the caller identity"):
+        # STS has an endpoint in every region; us-east-1 is always enabled.
+        caller = client(settings, "sts", context.region or "us-east-1", attempts=_ATTEMPTS).get_caller_identity()
+    return f"{caller['Arn']} of account {caller['Account']}"
+
+
+def _zones(settings: AwsSettings, context: CheckContext) -> str:
+    ec2 = _client(settings, context, "ec2")
+    with translate_errors("listing the zones"):
+        zones = ec2.describe_availability_zones()["AvailabilityZones"]
+    return f"{ec2.meta.region_name}: {len(zones)} {'zone' if len(zones) == 1 else 'zones'}"
+
+
+def _subnets(network: Network) -> str:
+    zones = sorted(network.zones())
+    if not zones:
+        raise CloudTasksError("no subnet found for instances")
+    return f"subnets in {', '.join(zones)}"
+
+
+def _dry_run(ec2: Any, image: BootImage) -> str:
+    try:
+        with translate_errors("dry-run launch"):
+            tags = [{"ResourceType": kind, "Tags": [{"Key": "cloud-tasks-job", "Value": "doctor"}]} for kind in _TAGGED]
+            try:
+                ec2.run_instances(
+                    DryRun=True,
+                    ImageId=image.image_id,
+                    InstanceType=_PROBE_TYPE,
+                    MinCount=1,
+                    MaxCount=1,
+                    TagSpecifications=tags,
+                )
+            except ClientError as error:
+                if code_of(error) != "DryRunOperation":
+                    raise
+    except CloudTasksError as error:
+        raise CloudTasksError(error.message, hint=_PERMISSIONS) from error
+    return f"launching {_PROBE_TYPE} is allowed"
+
+
+_TAGGED = ("instance", "volume", "network-interface")
+
+
+def _profile(settings: AwsSettings, context: CheckContext) -> Finding:
+    subject = "instance profile"
+    name = settings.instance_profile
+    if not name:
+        return Finding(
+            ok=False,
+            subject=subject,
+            message="not set: workers on instances cannot access SQS and S3",
+            remedy="create a role with the worker policy (doctor --policy), then set aws.instance_profile",
+        )
+
+    def check() -> str:
+        with translate_errors("getting the instance profile"):
+            iam = client(settings, "iam", context.region or "us-east-1", attempts=_ATTEMPTS)
+            profile = iam.get_instance_profile(InstanceProfileName=name.rpartition("/")[2])["InstanceProfile"]
+        if not profile["Roles"]:
+            raise CloudTasksError(f"{name} has no role")
+        return f"{name} has the role {profile['Roles'][0]['RoleName']}"
+
+    return _check(subject, "run: aws iam add-role-to-instance-profile", check)
+
+
+def _quota(settings: AwsSettings, context: CheckContext, code: str) -> str:
+    quotas = _client(settings, context, "service-quotas")
+    with translate_errors(f"getting the quota {code}"):
+        quota = quotas.get_service_quota(ServiceCode="ec2", QuotaCode=code)["Quota"]
+    if quota["Value"] < 1:
+        raise CloudTasksError(
+            f"{quota['QuotaName']} is 0 vCPUs",
+            hint=f"run: aws service-quotas request-service-quota-increase --service-code ec2 --quota-code {code}",
+        )
+    return f"{quota['QuotaName']}: {quota['Value']:g} vCPUs"

@@ -1,0 +1,103 @@
+"""Custom data of a VM: the job's startup script, preceded by the lines that end the VM.
+
+Azure bills a powered-off VM until it is deleted ("States and billing status of Azure Virtual Machines"). A VM with a
+managed identity therefore deletes itself and its resources; one without can only power off.
+
+Invariants, each with a test:
+
+1. Added lines do not change the script's environment (`boot_script`).
+2. Custom data is at most 65,535 bytes ("Custom data and cloud-init on Azure Virtual Machines"), or `InputError` is
+   raised; compression preserves the script byte for byte.
+3. Tokens never appear in command arguments, files or output.
+"""
+
+from __future__ import annotations
+
+import gzip
+from datetime import timedelta
+
+from cloud_tasks.errors import InputError
+from cloud_tasks.plugin.kit import boot_script
+
+__all__ = ["MAX_BYTES", "compose_script", "encode_script"]
+
+MAX_BYTES = 65_535
+
+_LEAVE = "/tmp/cloud-tasks-leave.py"
+
+_PROGRAM = r"""
+import json, os, subprocess, time, urllib.parse, urllib.request
+METADATA, MANAGEMENT, RESOURCE, CLIENT = {metadata!r}, {management!r}, {resource!r}, {identity!r}
+METADATA = os.environ.get("CLOUD_TASKS_AZURE_METADATA_URL", METADATA)
+direct = urllib.request.build_opener(urllib.request.ProxyHandler({{}}))
+for attempt in range(5):
+    try:
+        query = {{"api-version": "2018-02-01", "resource": MANAGEMENT + "/"}}
+        if CLIENT:
+            query["msi_res_id"] = CLIENT
+        url = METADATA + "/metadata/identity/oauth2/token?" + urllib.parse.urlencode(query)
+        with direct.open(urllib.request.Request(url, headers={{"Metadata": "true"}}), timeout=10) as answer:
+            token = json.load(answer)["access_token"]
+        url = MANAGEMENT + RESOURCE + "?api-version=2024-07-01&forceDeletion=true"
+        headers = {{"Authorization": "Bearer " + token}}
+        urllib.request.urlopen(urllib.request.Request(url, headers=headers, method="DELETE"), timeout=30).close()
+        break
+    except Exception as error:
+        print("cloud-tasks: this instance could not delete itself:", type(error).__name__, getattr(error, "code", ""))
+        time.sleep(attempt)
+subprocess.run(["shutdown", "-h", "now"])
+""".strip()
+
+
+def compose_script(
+    script: str,
+    *,
+    max_lifetime: timedelta | None,
+    identity: str | None,
+    resource: str,
+    management: str,
+    metadata: str,
+) -> str:
+    """Return the script to run on the VM.
+
+    Args:
+        script: The job's startup script.
+        max_lifetime: Time after which the VM ends itself.
+        identity: ``azure.managed_identity``; None: the VM can only power off.
+        resource: Resource id of the VM.
+        management: Endpoint of Resource Manager.
+        metadata: Address of the metadata service.
+    """
+    if identity is None:
+        return boot_script(script, max_lifetime=max_lifetime)
+    program = _PROGRAM.format(
+        metadata=metadata,
+        management=management,
+        resource=resource,
+        identity="" if identity == "system" else identity,
+    )
+    return boot_script(
+        script,
+        max_lifetime=max_lifetime,
+        end_command=f"python3 {_LEAVE}",
+        lines=[f"cat > {_LEAVE} <<'CLOUD_TASKS_LEAVE'", program, "CLOUD_TASKS_LEAVE"],
+    )
+
+
+def encode_script(script: str) -> bytes:
+    """Return the custom data of a script: plain, or compressed if needed; cloud-init reads both.
+
+    Raises:
+        InputError: The script is too long even compressed.
+    """
+    plain = script.encode()
+    if len(plain) <= MAX_BYTES:
+        return plain
+    compressed = gzip.compress(plain, 9, mtime=0)
+    if len(compressed) > MAX_BYTES:
+        raise InputError(
+            f"startup script too long: {len(plain):,} bytes, {len(compressed):,} compressed; limit {MAX_BYTES:,}",
+            where="run.startup_script",
+            hint="let the script download its larger parts, e.g. from Blob Storage",
+        )
+    return compressed

@@ -1,0 +1,93 @@
+"""Conversion of Resource Manager's VMs. Pure.
+
+Invariant, with a test: a VM that may be billed is never converted to a terminated instance.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+from cloud_tasks.model import Instance, InstanceState, Purchase
+from cloud_tasks_azure.compute.tags import DISK_TAG, JOB_TAG, TOKEN_TAG, own_tags
+from cloud_tasks_azure.compute.zones import location_name, zone_name
+
+__all__ = ["group_of", "power_state", "to_instance"]
+
+_POWER: Mapping[str, InstanceState] = {
+    "creating": InstanceState.STARTING,
+    "starting": InstanceState.STARTING,
+    "running": InstanceState.RUNNING,
+    "stopping": InstanceState.STOPPING,
+    "deallocating": InstanceState.STOPPING,
+    "deleting": InstanceState.STOPPING,
+    # Stopped is billed in full, deallocated for the disk ("States and billing status of Azure Virtual Machines").
+    "stopped": InstanceState.STOPPED,
+    "deallocated": InstanceState.STOPPED,
+}
+_PROVISIONING: Mapping[str, InstanceState] = {
+    "creating": InstanceState.STARTING,
+    "deleting": InstanceState.STOPPING,
+    # A VM whose creation failed exists until it is deleted.
+    "failed": InstanceState.STOPPED,
+    "canceled": InstanceState.STOPPED,
+}
+_GROUP = re.compile(r"/resourceGroups/(?P<group>[^/]+)/", re.IGNORECASE)
+
+
+def to_instance(vm: Any, power: str = "") -> Instance:
+    """Return the `Instance` of a VM; ``job_id`` is empty if it is unmanaged.
+
+    Args:
+        power: Power state, e.g. ``running``; empty if unknown.
+    """
+    tags = dict(vm.tags or {})
+    job_id = tags.get(JOB_TAG, "")
+    properties = vm.properties
+    numbers = vm.zones or []
+    has_size = properties is not None and properties.hardware_profile is not None
+    size = properties.hardware_profile.vm_size if has_size else ""
+    priority = _text(properties.priority) if properties is not None else ""
+    return Instance(
+        instance_id=str(vm.name),
+        job_id=job_id,
+        state=_state(_text(properties.provisioning_state) if properties is not None else "", power),
+        instance_type=_text(size),
+        zone=zone_name(location_name(vm.location or ""), numbers[0] if numbers else None),
+        purchase=Purchase.SPOT if priority in ("Spot", "Low") else Purchase.ON_DEMAND,
+        created_at=(properties.time_created if properties is not None else None) or datetime.now(UTC),
+        client_token=tags.get(TOKEN_TAG, ""),
+        boot_disk_type=tags.get(DISK_TAG, ""),
+        labels=own_tags(tags) if job_id else tags,
+    )
+
+
+def _state(provisioning: str, power: str) -> InstanceState:
+    if provisioning.lower() == "deleting":
+        return InstanceState.STOPPING
+    if power:
+        return _POWER.get(power.lower(), InstanceState.RUNNING)
+    return _PROVISIONING.get(provisioning.lower(), InstanceState.RUNNING)
+
+
+def power_state(vm: Any) -> str:
+    """Return ``running`` from the status ``PowerState/running``; empty if the VM was read without its status."""
+    properties = vm.properties
+    view = properties.instance_view if properties is not None else None
+    for status in (view.statuses if view is not None else None) or ():
+        kind, _, value = str(status.code or "").partition("/")
+        if kind == "PowerState":
+            return value
+    return ""
+
+
+def group_of(resource_id: str) -> str:
+    """Return the resource group of a resource id."""
+    match = _GROUP.search(resource_id)
+    return match["group"] if match is not None else ""
+
+
+def _text(value: Any) -> str:
+    return str(getattr(value, "value", value) or "")

@@ -1,0 +1,79 @@
+"""Opening of a Service Bus queue."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from cloud_tasks.errors import InputError, ProviderError
+from cloud_tasks.plugin import Queue, QueueContext
+from cloud_tasks_azure.credentials import credential
+from cloud_tasks_azure.queue.names import base_name
+from cloud_tasks_azure.settings import AzureSettings
+
+__all__ = ["open_service_bus", "queue_with_clients"]
+
+_INSTALL = "install it here and on the instances: pip install 'cloud-tasks-azure[servicebus]'"
+
+
+@contextmanager
+def open_service_bus(settings: AzureSettings, context: QueueContext) -> Iterator[Queue]:
+    """Open the queue of a name, which need not exist yet."""
+    client, administration = _clients(settings)
+    queue = queue_with_clients(client, administration, settings, context)
+    try:
+        yield queue
+    finally:
+        queue.close()
+
+
+def queue_with_clients(client: Any, administration: Any, settings: AzureSettings, context: QueueContext) -> Queue:
+    """Return the queue on a `ServiceBusClient` and a `ServiceBusAdministrationClient`, and close both with it."""
+    from azure.servicebus import ServiceBusSubQueue
+
+    from cloud_tasks_azure.queue.servicebus_administration import BusAdministration
+    from cloud_tasks_azure.queue.servicebus_links import ReceiveLink, SendLink
+    from cloud_tasks_azure.queue.servicebus_queue import ServiceBusQueue
+
+    name = base_name(settings.queue_prefix, context.name)
+
+    def close() -> None:
+        client.close()
+        administration.close()
+
+    return ServiceBusQueue(
+        BusAdministration(client=administration, name=name, lease=context.lease),
+        sending=SendLink(lambda: client.get_queue_sender(queue_name=name)),
+        receiving=ReceiveLink(lambda: client.get_queue_receiver(queue_name=name)),
+        dead_letters=ReceiveLink(
+            lambda: client.get_queue_receiver(queue_name=name, sub_queue=ServiceBusSubQueue.DEAD_LETTER)
+        ),
+        close=close,
+    )
+
+
+def _clients(settings: AzureSettings) -> tuple[Any, Any]:
+    try:
+        from azure.servicebus import ServiceBusClient
+        from azure.servicebus.management import ServiceBusAdministrationClient
+    except ImportError as error:
+        raise ProviderError("azure.queue: servicebus requires azure-servicebus", hint=_INSTALL) from error
+    text = settings.servicebus_connection_string
+    if text is not None:
+        try:
+            return ServiceBusClient.from_connection_string(text), ServiceBusAdministrationClient.from_connection_string(
+                text
+            )
+        except ValueError:
+            raise InputError("invalid connection string of the Service Bus namespace (not shown: secret)") from None
+    if settings.namespace_name is None:
+        raise ProviderError(
+            "no Service Bus namespace is configured",
+            hint="set --namespace-name or azure.namespace_name; list with: az servicebus namespace list",
+        )
+    name = settings.namespace_name
+    address = name if "." in name else f"{name}.servicebus.windows.net"
+    return ServiceBusClient(address, credential(settings)), ServiceBusAdministrationClient(
+        address, credential(settings)
+    )
