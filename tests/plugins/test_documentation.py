@@ -86,7 +86,7 @@ def test_the_page_of_compute_has_the_signature_of_boot_script_and_every_argument
     page = page_of("cloud_tasks_register_compute")
     assert f"```python\ndef {signature_of(cloud_tasks.plugin.boot_script)}\n```" in page
     arguments = inspect.signature(cloud_tasks.plugin.boot_script).parameters
-    section = page.split("## What a machine runs first\n")[1].split("\n## ")[0]
+    section = page.split("## Boot script\n")[1].split("\n## ")[0]
     assert [name for name in arguments if f"| `{name}` |" not in section] == []
 
 

@@ -15,7 +15,7 @@ from cloud_tasks.worker.options import OPTIONS
 
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
-SECTIONS = ("Tasks", "Isolation", "Machines and money", "Input and secrets")
+SECTIONS = ("Tasks", "Isolation", "Instances and costs", "Input and secrets")
 
 
 def read(name: str) -> str:

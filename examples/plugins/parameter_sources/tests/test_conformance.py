@@ -1,4 +1,4 @@
-"""Both sources keep the contract of the conformance kit."""
+"""Conformance tests of both task sources."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from cloud_tasks.plugin import TaskSourceContext
 from cloud_tasks.registry import Registry
 from cloud_tasks.testing import TaskSourceContract, TaskSourceSubject
 
-# As an installed program finds them, so that the entry point is tested too.
+# Discovered as installed, so that the entry point is tested too.
 REGISTRY = Registry(only=["parameters"])
 
 BROKEN_GRIDS = {

@@ -1,4 +1,4 @@
-"""What the contract cannot know."""
+"""Tests beyond the contract: laziness, links, settings."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from cloud_tasks.registry import Registry
 REGISTRY = Registry(only=["parameters"])
 
 
-def test_a_grid_of_millions_costs_nothing_until_it_is_read(tmp_path: Path) -> None:
+def test_grid_of_millions_of_tasks_is_opened_without_expanding_it(tmp_path: Path) -> None:
     (tmp_path / "g.toml").write_text("[parameters]\na = { from = 1, to = 10000000 }\nb = [true, false]\n")
     backend, context = REGISTRY.task_source("grid"), TaskSourceContext(location="g.toml", base_dir=tmp_path)
     with backend.open(GridSettings(max_tasks=20_000_000), context) as source:
@@ -22,7 +22,7 @@ def test_a_grid_of_millions_costs_nothing_until_it_is_read(tmp_path: Path) -> No
         assert [task.data["b"] for task in itertools.islice(source, 3)] == [True, False, True]
 
 
-def test_a_folder_is_read_without_those_below_if_so_set(tmp_path: Path) -> None:
+def test_directory_without_recursive_skips_sub_folders(tmp_path: Path) -> None:
     (tmp_path / "below").mkdir()
     for name in ("one", "two", "below/three"):
         (tmp_path / name).touch()
@@ -31,7 +31,7 @@ def test_a_folder_is_read_without_those_below_if_so_set(tmp_path: Path) -> None:
         assert [task.task_id for task in source] == ["one", "two"]
 
 
-def test_a_loop_of_links_is_not_followed(tmp_path: Path) -> None:
+def test_directory_does_not_follow_links_to_folders(tmp_path: Path) -> None:
     (tmp_path / "one").touch()
     (tmp_path / "again").symlink_to(tmp_path, target_is_directory=True)
     with REGISTRY.task_source("directory").open(
@@ -40,7 +40,7 @@ def test_a_loop_of_links_is_not_followed(tmp_path: Path) -> None:
         assert [task.task_id for task in source] == ["one"]
 
 
-def test_settings_that_make_no_sense_are_refused() -> None:
+def test_settings_out_of_range_are_refused() -> None:
     with pytest.raises(ValueError, match="0 is below 1"):
         GridSettings(max_tasks=0)
     with pytest.raises(ValueError, match="empty"):

@@ -1,4 +1,4 @@
-"""A Redis server of the test run's own: on a free port of this machine, gone when the run ends."""
+"""A Redis server for the test run, on a free port of the loopback interface."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def _answers(port: int) -> bool:
 def redis_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     program = shutil.which("redis-server")
     if program is None:
-        reason = "redis-server is not installed; get it with: apt-get install redis-server"
+        reason = "redis-server is not installed; install it with: apt-get install redis-server"
         if os.environ.get("CI") == "true":
             pytest.fail(reason)
         pytest.skip(reason)

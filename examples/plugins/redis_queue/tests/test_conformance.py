@@ -1,4 +1,4 @@
-"""The queue keeps the contract of the conformance kit."""
+"""Conformance tests of the Redis queue."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ class TestRedisQueue(QueueContract):
     @pytest.fixture
     def subject(self, redis_url: str) -> QueueSubject:
         return QueueSubject(
-            # As an installed program finds it, so that the entry point is tested too.
+            # Discovered as installed, so that the entry point is tested too.
             backend=Registry(only=["redis"]).queue("redis"),
             settings=RedisSettings(url=redis_url),
             lease=timedelta(seconds=0.3),

@@ -1,4 +1,4 @@
-"""What the contract cannot know: the settings, and a server that is not there or says no."""
+"""Tests beyond the contract: settings, unreachable server, refused password."""
 
 from __future__ import annotations
 
@@ -20,21 +20,21 @@ BACKEND = Registry(only=["redis"]).queue("redis")
 CONTEXT = QueueContext(job_id="job", name="job", lease=timedelta(seconds=30))
 
 
-def test_an_address_with_a_password_is_refused() -> None:
+def test_settings_refuse_a_url_with_a_password() -> None:
     with pytest.raises(ValueError, match=r"give that as redis\.password"):
         RedisSettings(url="redis://:secret@localhost/0")
 
 
-def test_an_address_of_another_kind_is_refused() -> None:
+def test_settings_refuse_a_url_of_another_scheme() -> None:
     with pytest.raises(ValueError, match="does not start with"):
         RedisSettings(url="http://localhost")
 
 
-def test_the_password_is_not_shown() -> None:
+def test_settings_repr_omits_the_password() -> None:
     assert "hush" not in repr(RedisSettings(password="hush"))
 
 
-def test_a_server_that_is_not_there_is_a_passing_error() -> None:
+def test_unreachable_server_is_a_transient_error() -> None:
     with socket.create_server(("127.0.0.1", 0)) as probe:
         port = probe.getsockname()[1]
     settings = RedisSettings(url=f"redis://127.0.0.1:{port}/0")
@@ -43,19 +43,19 @@ def test_a_server_that_is_not_there_is_a_passing_error() -> None:
     assert caught.value.transient
 
 
-def test_a_refused_password_is_not_a_passing_error(redis_url: str) -> None:
-    with BACKEND.open(RedisSettings(url=redis_url, username="stranger", password="wrong"), CONTEXT) as queue:
+def test_refused_password_is_a_permanent_error(redis_url: str) -> None:
+    with BACKEND.open(RedisSettings(url=redis_url, username="unknown", password="wrong"), CONTEXT) as queue:
         with pytest.raises(ProviderError) as caught:
             queue.create()
         assert not caught.value.transient
 
 
-def test_sending_to_a_queue_that_was_not_made_is_an_error(redis_url: str) -> None:
+def test_send_to_a_missing_queue_raises_not_found(redis_url: str) -> None:
     with BACKEND.open(RedisSettings(url=redis_url), CONTEXT) as queue, pytest.raises(NotFoundError):
         queue.send([b"task"])
 
 
-def test_a_deleted_queue_leaves_no_key_behind(redis_url: str) -> None:
+def test_delete_removes_every_key_of_the_queue(redis_url: str) -> None:
     with BACKEND.open(RedisSettings(url=redis_url, prefix="mine"), CONTEXT) as queue:
         queue.create()
         queue.send([b"one", b"two"])
@@ -66,7 +66,7 @@ def test_a_deleted_queue_leaves_no_key_behind(redis_url: str) -> None:
             assert client.keys("mine:*") == []
 
 
-def test_listing_the_plugin_does_not_import_the_library(tmp_path: Path) -> None:
+def test_registration_does_not_import_the_redis_library(tmp_path: Path) -> None:
     program = "import sys, cloud_tasks_redis.plugin as p; p.cloud_tasks_register_queue(); print('redis' in sys.modules)"
     answer = subprocess.run([sys.executable, "-c", program], cwd=tmp_path, capture_output=True, text=True, check=True)
     assert answer.stdout == "False\n"

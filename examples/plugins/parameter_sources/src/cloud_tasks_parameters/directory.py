@@ -15,12 +15,12 @@ __all__ = ["DirectorySource"]
 
 
 class DirectorySource:
-    """One task for each file, in the order of the names; hidden files and links to folders are left out.
+    """One task per file, in order of the names; hidden files and links to folders are skipped.
 
-    In memory is one folder's listing for each level, never the whole tree's.
+    Memory holds one listing per level of folders, never the whole tree.
 
     Raises:
-        InputError: The folder is not there; on iterating, it or one below cannot be read.
+        InputError: The folder does not exist; during iteration, a folder cannot be read.
     """
 
     def __init__(self, folder: Path, settings: DirectorySettings) -> None:

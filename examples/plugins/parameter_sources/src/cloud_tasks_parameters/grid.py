@@ -1,4 +1,4 @@
-"""Tasks from a grid of values that a TOML file describes."""
+"""Tasks from a parameter grid in a TOML file."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ _HINT = "write for example: seed = { from = 1, to = 100 } or mode = ['fast', 'ex
 
 
 class GridSource:
-    """Every combination of the parameters' values, the last parameter varying fastest.
+    """All combinations of the parameters' values, the last parameter varying fastest.
 
-    Nothing but the values of the single parameters is held in memory, and of a range not even these.
+    Memory holds the values of each parameter only; ranges are not expanded.
 
     Raises:
-        InputError: On opening; the file is not there, is no TOML, or describes no grid.
+        InputError: On opening, if the file does not exist, is not TOML, or contains no grid.
     """
 
     def __init__(self, file: Path, settings: GridSettings) -> None:
@@ -43,9 +43,9 @@ class GridSource:
             )
 
     def __iter__(self) -> Iterator[Task]:
-        # Not itertools.product: that makes lists of the ranges first.
+        # itertools.product would expand the ranges first.
         strides = [math.prod(len(later) for later in self._values[place + 1 :]) for place in range(len(self._values))]
-        # A fixed width makes the order of the ids that of the tasks.
+        # With a fixed width, ids sort in the order of the tasks.
         width = max(6, len(str(self._length - 1)))
         for number in range(self._length):
             data = {
@@ -78,7 +78,7 @@ class GridSource:
         values = given if isinstance(given, list) else [given]
         if not values:
             raise InputError("has no values", where=where, hint=_HINT)
-        if any(_is_no_json(value) for value in values):
+        if any(_is_not_json(value) for value in values):
             raise InputError("has a value that a task cannot carry", where=where, hint="put dates into quotes")
         if any(first == second and type(first) is type(second) for first, second in itertools.combinations(values, 2)):
             raise InputError("has a value twice", where=where)
@@ -97,9 +97,9 @@ def _range(given: Mapping[str, Any], where: str) -> range:
     return values
 
 
-def _is_no_json(value: Any) -> bool:
+def _is_not_json(value: Any) -> bool:
     if isinstance(value, list):
-        return any(_is_no_json(each) for each in value)
+        return any(_is_not_json(each) for each in value)
     if isinstance(value, dict):
-        return any(_is_no_json(each) for each in value.values())
+        return any(_is_not_json(each) for each in value.values())
     return isinstance(value, (date, time)) or (isinstance(value, float) and not math.isfinite(value))

@@ -1,4 +1,4 @@
-"""What this distribution registers. A source is imported when it is opened, not before."""
+"""Registration of the task sources. A source is imported when it is opened."""
 
 from __future__ import annotations
 
@@ -35,16 +35,16 @@ def cloud_tasks_register_task_source() -> Sequence[TaskSourceBackend]:
 def _open_grid(settings: GridSettings, context: TaskSourceContext) -> Iterator[TaskSource]:
     from cloud_tasks_parameters.grid import GridSource
 
-    yield GridSource(_place(context), settings)
+    yield GridSource(_path_of(context), settings)
 
 
 @contextmanager
 def _open_directory(settings: DirectorySettings, context: TaskSourceContext) -> Iterator[TaskSource]:
     from cloud_tasks_parameters.directory import DirectorySource
 
-    yield DirectorySource(_place(context), settings)
+    yield DirectorySource(_path_of(context), settings)
 
 
-def _place(context: TaskSourceContext) -> Path:
-    """A relative path refers to where the configuration says; absolute, so that a task can be done anywhere."""
+def _path_of(context: TaskSourceContext) -> Path:
+    """Return the absolute path of a location, relative ones being based on the configuration file's folder."""
     return (context.base_dir / Path(context.location).expanduser()).absolute()

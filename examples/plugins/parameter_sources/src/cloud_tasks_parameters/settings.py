@@ -21,15 +21,15 @@ def _not_empty(instance: object, attribute: attrs.Attribute[str], value: str) ->
 
 @attrs.frozen(kw_only=True)
 class GridSettings:
-    id_prefix: str = setting(help="What the ids of the tasks start with", default="run", validator=_not_empty)
+    id_prefix: str = setting(help="Prefix of the task ids", default="run", validator=_not_empty)
     max_tasks: int = setting(
-        help="Number of tasks beyond which a grid is taken for a mistake", default=10_000_000, validator=_positive
+        help="Maximum number of tasks; a larger grid is refused", default=10_000_000, validator=_positive
     )
 
 
 @attrs.frozen(kw_only=True)
 class DirectorySettings:
     pattern: str = setting(
-        help="Which files, by name, as in a shell", default="*", flag="--directory-pattern", validator=_not_empty
+        help="Pattern of file names, as in a shell", default="*", flag="--directory-pattern", validator=_not_empty
     )
-    recursive: bool = setting(help="Whether the folders below are read too", default=True)
+    recursive: bool = setting(help="Include files in sub-folders", default=True)

@@ -1,4 +1,4 @@
-"""The connection to the server, and its errors in our words."""
+"""The connection to the server, and translation of its errors."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from cloud_tasks_redis.settings import RedisSettings
 __all__ = ["connect", "translated"]
 
 MISSING = "NOQUEUE"
-"""How our scripts begin the error that says that there is no such queue."""
+"""Prefix of the scripts' error for a queue that does not exist."""
 
-_PASSING = (redis.exceptions.ConnectionError, redis.exceptions.TimeoutError)
-_FOR_GOOD = (redis.exceptions.AuthenticationError, redis.exceptions.AuthorizationError)
+_TRANSIENT = (redis.exceptions.ConnectionError, redis.exceptions.TimeoutError)
+_PERMANENT = (redis.exceptions.AuthenticationError, redis.exceptions.AuthorizationError)
 
 
 def connect(settings: RedisSettings) -> redis.Redis:
-    """A thread-safe client; it connects at the first call."""
+    """Return a thread-safe client, which connects on its first call."""
     identity = {"username": settings.username, "password": settings.password}
     given = {key: value for key, value in identity.items() if value is not None}
     return redis.Redis.from_url(settings.url, socket_timeout=30, socket_connect_timeout=10, **given)
@@ -28,7 +28,7 @@ def connect(settings: RedisSettings) -> redis.Redis:
 
 @contextmanager
 def translated(name: str) -> Iterator[None]:
-    """Lets no exception of the library out: it becomes `NotFoundError` or `ProviderError`."""
+    """Translate exceptions of the library into `NotFoundError` and `ProviderError`."""
     try:
         yield
     except redis.exceptions.ResponseError as error:
@@ -36,7 +36,7 @@ def translated(name: str) -> Iterator[None]:
             raise NotFoundError(f'there is no queue "{name}"', hint="load the job first") from error
         raise ProviderError(f'the Redis server refused a call on the queue "{name}": {error}') from error
     except redis.exceptions.RedisError as error:
-        passing = isinstance(error, _PASSING) and not isinstance(error, _FOR_GOOD)
+        transient = isinstance(error, _TRANSIENT) and not isinstance(error, _PERMANENT)
         raise ProviderError(
-            f"the Redis server cannot be used: {error}", transient=passing, hint="check redis.url and that it runs"
+            f"the Redis server cannot be used: {error}", transient=transient, hint="check redis.url and that it runs"
         ) from error

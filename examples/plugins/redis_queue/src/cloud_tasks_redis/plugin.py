@@ -1,4 +1,4 @@
-"""What this distribution registers. The Redis library is imported when a queue is opened, not before."""
+"""Registration of the backends. The Redis library is imported when a queue is opened."""
 
 from __future__ import annotations
 

@@ -2,8 +2,8 @@
 
 Invariants, held by the conformance kit:
 
-1. Each change is one script on the server, so that no crash between two calls loses a message or doubles a lease.
-2. Time is the server's: consumers whose clocks differ agree on when a lease ends.
+1. Each change is one script on the server, so that a crash between two calls neither loses a message nor duplicates a lease.
+2. Times are those of the server, so that consumers with different clocks agree on the expiry of a lease.
 """
 
 from __future__ import annotations
@@ -32,14 +32,14 @@ class RedisQueue:
     """The `Queue` of one name. Thread-safe, as the client is.
 
     Args:
-        lease: The first lease of a received message.
+        lease: Initial lease of a received message.
     """
 
     def __init__(self, client: redis.Redis, *, prefix: str, name: str, lease: timedelta) -> None:
         self._client = client
         self._name = name
         self._lease = min(lease, TRAITS.max_lease)
-        # The braces keep a queue's keys on one node of a cluster, as scripts need it.
+        # The braces keep a queue's keys on one node of a cluster, as scripts require.
         base = f"{prefix}:{{{name}}}"
         self._keys = [base, *(f"{base}:{part}" for part in ("schedule", "bodies", "counts", "leases"))]
 
@@ -79,7 +79,7 @@ class RedisQueue:
                     Delivery(lease_id=lease.decode(), body=body, delivery_count=count)
                     for lease, body, count in zip(fields, fields, fields, strict=True)
                 ]
-            # No blocking command of the server can run a script, and a lease that ends wakes nobody.
+            # Polling: no blocking command can run a script, and an expired lease notifies no client.
             time.sleep(min(remaining, _POLL))
 
     def ack(self, lease_ids: Sequence[str]) -> Sequence[str]:
@@ -100,7 +100,7 @@ class RedisQueue:
         self._client.close()
 
     def _send_batches(self, bodies: Sequence[bytes], delay: timedelta) -> list[SendFailure]:
-        """Those that failed for a passing reason; raises when none was sent."""
+        """Send the messages; return transient failures, or raise if none was sent."""
         failures: list[SendFailure] = []
         sent = 0
         problem: Exception | None = None
@@ -129,7 +129,7 @@ class RedisQueue:
 
 
 def _batches(bodies: Sequence[bytes]) -> Iterator[list[int]]:
-    """The places of the messages that may be sent, in batches that are neither too long nor too large."""
+    """Yield batches of indexes of the messages within the size limit; each batch within the limits of one call."""
     batch: list[int] = []
     size = 0
     for index, body in enumerate(bodies):

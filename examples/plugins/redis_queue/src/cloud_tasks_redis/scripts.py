@@ -1,13 +1,13 @@
-"""What has to happen at once, as scripts that the server runs whole.
+"""The atomic operations of a queue, as scripts of the server.
 
-A queue is five keys, named in this order to every script:
+A queue has five keys, passed to every script in this order:
 
-1. the mark: there while the queue exists;
-2. the schedule: a sorted set of message ids, each at the time (microseconds, the server's clock) from which it may be
-   delivered. Leasing a message moves it to the end of its lease, releasing it moves it back;
+1. the marker, present while the queue exists;
+2. the schedule: a sorted set of message ids by the time (microseconds, the server's clock) from which it may be
+   delivered. Leasing a message moves it to the expiry of its lease, releasing it moves it back;
 3. the bodies, 4. the delivery counts, 5. the current leases: hashes by message id.
 
-A lease is named ``<message id>:<delivery count>``; it is held while the fifth key says so.
+A lease is named ``<message id>:<delivery count>``; it is valid while the fifth key contains it.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ local now = time[1] * 1000000 + time[2]
 """
 
 _GUARD = """
-if redis.call('EXISTS', KEYS[1]) == 0 then return redis.error_reply('NOQUEUE there is no such queue') end
+if redis.call('EXISTS', KEYS[1]) == 0 then return redis.error_reply('NOQUEUE queue does not exist') end
 """
 
 _HELD = """
@@ -30,7 +30,7 @@ local function id_of(lease)
 end
 """
 
-# ARGV: delay, then id and body of each message. An id that is there already was sent before the answer got lost.
+# ARGV: delay, then id and body of each message. An existing id was sent before, and its response was lost.
 SEND = (
     _GUARD
     + _NOW
@@ -42,7 +42,7 @@ end
 """
 )
 
-# ARGV: how many, lease. Returns lease, body, count of each message.
+# ARGV: maximum number, lease. Returns lease, body, count of each message.
 LEASE = (
     _GUARD
     + _NOW
@@ -62,7 +62,7 @@ return answer
 """
 )
 
-# ARGV: leases. Returns those that were lost.
+# ARGV: leases. Returns the lost ones.
 REMOVE = (
     _HELD
     + """
@@ -80,7 +80,7 @@ return lost
 """
 )
 
-# ARGV: from now, whether the lease goes on (1) or ends (0), leases. Returns those that were lost.
+# ARGV: delay, whether the lease continues (1) or ends (0), leases. Returns the lost ones.
 EXTEND = (
     _HELD
     + _NOW
@@ -101,7 +101,7 @@ return lost
 
 PURGE = _GUARD + "redis.call('DEL', KEYS[2], KEYS[3], KEYS[4], KEYS[5])"
 
-# Returns how many may be delivered now, how many are leased or delayed, and the server's time.
+# Returns the number of visible messages, the number leased or delayed, and the server's time.
 COUNT = (
     _GUARD
     + _NOW

@@ -15,17 +15,17 @@ def _is_address_without_password(instance: object, attribute: attrs.Attribute[st
     parts = urlsplit(value)
     if parts.scheme not in ("redis", "rediss", "unix"):
         raise ValueError("it does not start with redis://, rediss:// or unix://")
-    # The address is passed to every instance, where others may read it.
+    # The URL is passed to every instance, where others may read it.
     if parts.password:
         raise ValueError("it holds a password; give that as redis.password")
 
 
 @attrs.frozen(kw_only=True)
 class RedisSettings:
-    """Where the server is, and who we are to it."""
+    """URL of the server, credentials and key prefix."""
 
     url: str = setting(
-        help="Address of the server: redis://host:port/database, rediss:// for TLS, unix:// for a socket",
+        help="URL of the server: redis://host:port/database, rediss:// for TLS, unix:// for a socket",
         default="redis://127.0.0.1:6379/0",
         env="REDIS_URL",
         flag="--redis-url",
@@ -35,5 +35,5 @@ class RedisSettings:
     username: str | None = setting(help="User name, for servers with access lists", default=None, worker=True)
     password: str | None = setting(help="Password", default=None, env="REDIS_PASSWORD", secret=True)
     prefix: str = setting(
-        help="What the names of all keys start with, to share a server with others", default="cloud-tasks", worker=True
+        help="Prefix of all keys, to share a server with other programs", default="cloud-tasks", worker=True
     )
