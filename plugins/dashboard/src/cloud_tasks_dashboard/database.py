@@ -92,7 +92,7 @@ def open_reader(path: Path, *, snapshot: bool = False) -> Iterator[sqlite3.Conne
         try:
             yield connection
         except sqlite3.DatabaseError as error:
-            raise StoreError(f"{path.name}: cannot be read: {error}", hint="try again; check the disk") from error
+            raise StoreError(f"{path.name}: cannot be read: {error}", hint="retry; check the disk") from error
         finally:
             if connection.in_transaction:
                 connection.execute("ROLLBACK")

@@ -1,4 +1,4 @@
-"""What the queue promises; the conformance kit holds it to each figure."""
+"""Traits of the Redis queue, which the conformance kit checks."""
 
 from __future__ import annotations
 
