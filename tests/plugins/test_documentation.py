@@ -1,4 +1,4 @@
-"""The pages for plugin authors say what the code says."""
+"""The pages for plugin authors agree with the code."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from cloud_tasks.registry import AXES, DISABLE_VARIABLE, STRICT_VARIABLE
 
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs" / "plugins"
-# A page of its own is for each hook; what it has to name besides is what the hook's descriptor leads to.
+# Each hook has a page, which also documents the Protocols of its objects.
 PROTOCOLS = {
     "queue": ("Queue",),
     "compute": ("Compute", "InstanceSide"),
@@ -38,35 +38,35 @@ def page_of(hook: str) -> str:
 
 
 def classes_of(axis: str) -> list[type]:
-    """The descriptor of an axis, and the traits and contexts of its name."""
+    """Return the descriptor of a backend kind, with its traits and contexts."""
     stem = AXES[axis].__name__.removesuffix("Backend")
     related = [getattr(cloud_tasks.plugin, stem + suffix, None) for suffix in ("Traits", "Context")]
     return [AXES[axis], *(each for each in related if each is not None)]
 
 
 def unindented(text: str) -> str:
-    """A method is quoted without the indentation of its class."""
+    """Return the text without indentation, since methods are quoted without that of their class."""
     return "\n".join(line.strip() for line in text.splitlines())
 
 
-def test_there_is_a_hook_for_every_axis_and_no_other() -> None:
+def test_hooks_correspond_to_the_backend_kinds() -> None:
     assert {axis_of(hook) for hook in hook_names()} == set(AXES) == set(PROTOCOLS)
 
 
 @pytest.mark.parametrize("hook", hook_names())
-def test_the_page_of_a_hook_has_its_exact_signature(hook: str) -> None:
+def test_hook_page_has_the_exact_signature(hook: str) -> None:
     assert f"```python\ndef {signature_of(getattr(hooks, hook))}\n```" in page_of(hook)
 
 
 @pytest.mark.parametrize("hook", hook_names())
-def test_the_page_of_a_hook_has_every_method_of_its_object_and_no_other(hook: str) -> None:
+def test_hook_page_lists_the_methods_of_its_object(hook: str) -> None:
     blocks = re.findall(r"```python\nclass (\w+)\(Protocol\):\n(.*?)```", page_of(hook), re.S)
     documented = {name: [line.strip().removeprefix("def ") for line in body.splitlines()] for name, body in blocks}
     assert documented == {name: methods_of(getattr(cloud_tasks.plugin, name)) for name in PROTOCOLS[axis_of(hook)]}
 
 
 @pytest.mark.parametrize("hook", hook_names())
-def test_the_page_of_a_hook_has_every_field_with_its_type(hook: str) -> None:
+def test_hook_page_lists_every_field_with_its_type(hook: str) -> None:
     page = page_of(hook).replace("\\|", "|")
     for kind in classes_of(axis_of(hook)):
         assert f"`{kind.__name__}`" in page
@@ -82,7 +82,7 @@ def test_compatibility_page_lists_every_deprecated_field() -> None:
             assert f"| `{kind.__name__}` | `{name}` | {instead} |" in page
 
 
-def test_the_page_of_compute_has_the_signature_of_boot_script_and_every_argument() -> None:
+def test_compute_page_has_the_signature_and_arguments_of_boot_script() -> None:
     page = page_of("cloud_tasks_register_compute")
     assert f"```python\ndef {signature_of(cloud_tasks.plugin.boot_script)}\n```" in page
     arguments = inspect.signature(cloud_tasks.plugin.boot_script).parameters
@@ -90,23 +90,23 @@ def test_the_page_of_compute_has_the_signature_of_boot_script_and_every_argument
     assert [name for name in arguments if f"| `{name}` |" not in section] == []
 
 
-def test_the_page_of_the_event_sink_says_what_progress_is_told() -> None:
+def test_event_sink_page_lists_the_fields_of_job_progress() -> None:
     rows = [line for line in page_of("cloud_tasks_register_event_sink").splitlines() if line.startswith("|")]
-    told = {name for line in rows for name in re.findall(r"`(\w+)`", line.split("|")[1])}
-    assert {field.name for field in attrs.fields(JobProgress)} <= told
+    listed = {name for line in rows for name in re.findall(r"`(\w+)`", line.split("|")[1])}
+    assert {field.name for field in attrs.fields(JobProgress)} <= listed
 
 
 @pytest.mark.parametrize("hook", hook_names())
-def test_every_hook_says_what_it_is_for(hook: str) -> None:
+def test_hook_has_a_docstring(hook: str) -> None:
     assert inspect.getdoc(getattr(hooks, hook))
 
 
 @pytest.mark.parametrize("hook", hook_names())
-def test_the_index_leads_to_every_page(hook: str) -> None:
+def test_index_links_every_hook_page(hook: str) -> None:
     assert f"(hooks/{axis_of(hook).replace('_', '-')}.md)" in (DOCS / "index.md").read_text()
 
 
-def test_the_index_explains_every_argument_of_a_setting_and_both_variables() -> None:
+def test_index_explains_every_argument_of_setting_and_both_variables() -> None:
     index = (DOCS / "index.md").read_text()
     arguments = inspect.signature(cloud_tasks.plugin.setting).parameters
     assert [name for name in arguments if f"`{name}`" not in index] == []
@@ -114,14 +114,14 @@ def test_the_index_explains_every_argument_of_a_setting_and_both_variables() -> 
     assert STRICT_VARIABLE in index
 
 
-def test_the_tutorial_quotes_the_samples_as_they_are() -> None:
+def test_tutorial_quotes_the_samples_exactly() -> None:
     tutorial = (DOCS / "tutorial.md").read_text(encoding="utf-8")
     quoted = re.findall(r"<!-- from: (\S+) -->\n```\w+\n(.*?)\n```", tutorial, re.S)
     assert {Path(path).parts[2] for path, _ in quoted} == {"parameter_sources", "redis_queue"}
     assert [path for path, text in quoted if unindented(text) not in unindented((ROOT / path).read_text())] == []
 
 
-def test_the_tutorial_shows_what_a_skeleton_really_says() -> None:
+def test_tutorial_shows_the_message_of_the_skeleton() -> None:
     tutorial = (DOCS / "tutorial.md").read_text(encoding="utf-8")
     skeleton = (ROOT / "core/src/cloud_tasks/cli/scaffold/skeleton/task_source.py.txt").read_text(encoding="utf-8")
     (method, what) = re.findall(r"CloudTasksError: Grid(\S+) is to be written; (.*)", tutorial)[0]

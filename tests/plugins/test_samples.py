@@ -1,4 +1,4 @@
-"""The sample plugins build, install, keep the contracts and run a job, away from this checkout."""
+"""The sample plugins can be built and installed, satisfy the contracts and run a job, outside of this checkout."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ pytestmark = [pytest.mark.network, pytest.mark.timeout(600)]
 Run = Callable[..., "subprocess.CompletedProcess[str]"]
 
 
-def test_nothing_of_the_checkout_is_on_the_path(installed: Run, tmp_path: Path) -> None:
+def test_environment_has_no_path_into_the_checkout(installed: Run, tmp_path: Path) -> None:
     program = "import sys, cloud_tasks, cloud_tasks_redis; print('\\n'.join([*sys.path, cloud_tasks_redis.__file__]))"
     answer = installed("python", "-c", program, cwd=tmp_path)
     assert answer.returncode == 0, answer.stderr
     assert str(ROOT) not in answer.stdout
 
 
-def test_the_command_line_knows_the_samples(installed: Run, tmp_path: Path) -> None:
+def test_plugins_command_lists_the_samples(installed: Run, tmp_path: Path) -> None:
     rows = json.loads(installed("cloud-tasks", "plugins", "--json", cwd=tmp_path).stdout)
     found = {row["name"]: (row["distribution"], row["version"], row["provides"], row["problem"]) for row in rows}
     assert found["redis"] == ("cloud-tasks-redis", "0.1.0", {"queue": ["redis"]}, None)
@@ -32,7 +32,7 @@ def test_the_command_line_knows_the_samples(installed: Run, tmp_path: Path) -> N
     assert found["parameters"] == ("cloud-tasks-parameters", "0.1.0", sources, None)
 
 
-def test_the_command_line_shows_the_settings_of_a_sample(installed: Run, tmp_path: Path) -> None:
+def test_plugins_show_lists_the_settings_of_a_sample(installed: Run, tmp_path: Path) -> None:
     shown = installed("cloud-tasks", "plugins", "show", "redis", cwd=tmp_path)
     assert "redis.url  (text; default redis://127.0.0.1:6379/0)" in shown.stdout
     assert "also: --redis-url, CLOUD_TASKS_REDIS_URL, REDIS_URL" in shown.stdout
@@ -40,7 +40,7 @@ def test_the_command_line_shows_the_settings_of_a_sample(installed: Run, tmp_pat
 
 
 @pytest.mark.parametrize("sample", ["parameter_sources", "redis_queue"])
-def test_the_sample_passes_its_own_tests(
+def test_sample_passes_its_own_tests(
     installed: Run, tmp_path: Path, sample: str, request: pytest.FixtureRequest
 ) -> None:
     if sample == "redis_queue":
@@ -52,9 +52,7 @@ def test_the_sample_passes_its_own_tests(
     assert "skipped" not in answer.stdout
 
 
-def test_a_job_runs_with_its_queue_on_redis_and_its_tasks_from_a_grid(
-    installed: Run, redis_url: str, tmp_path: Path
-) -> None:
+def test_job_runs_with_a_redis_queue_and_a_parameter_grid(installed: Run, redis_url: str, tmp_path: Path) -> None:
     shutil.copy(ROOT / "examples" / "parallel_addition" / "worker_addition.py", tmp_path)
     (tmp_path / "sums.grid.toml").write_text(
         "[parameters]\nnum1 = { from = 1, to = 20 }\nnum2 = { from = 1, to = 10 }\n"
@@ -86,7 +84,7 @@ def test_a_job_runs_with_its_queue_on_redis_and_its_tasks_from_a_grid(
     assert counts == {"completed": 200}
 
 
-def test_the_tasks_of_a_folder_are_its_files(installed: Run, tmp_path: Path) -> None:
+def test_directory_source_yields_the_files_of_a_folder(installed: Run, tmp_path: Path) -> None:
     (tmp_path / "scans").mkdir()
     for name in ("a.fits", "b.fits", "notes.txt"):
         (tmp_path / "scans" / name).write_text(name)
@@ -101,7 +99,7 @@ def test_the_tasks_of_a_folder_are_its_files(installed: Run, tmp_path: Path) -> 
 
 
 @pytest.mark.parametrize(("variables", "code", "word"), [({"CI": ""}, 0, "1 skipped"), ({"CI": "true"}, 1, "1 error")])
-def test_without_a_server_the_sample_is_skipped_and_in_ci_it_fails(
+def test_sample_tests_without_a_server_are_skipped_and_fail_in_ci(
     installed: Run, tmp_path: Path, variables: dict[str, str], code: int, word: str
 ) -> None:
     shutil.copytree(SAMPLES / "redis_queue" / "tests", tmp_path / "tests", ignore=shutil.ignore_patterns("__pycache__"))
@@ -111,7 +109,7 @@ def test_without_a_server_the_sample_is_skipped_and_in_ci_it_fails(
     assert word in answer.stdout
 
 
-def test_a_new_plugin_builds_and_installs(installed: Run, tmp_path: Path) -> None:
+def test_new_plugin_skeleton_builds_and_installs(installed: Run, tmp_path: Path) -> None:
     made = installed("cloud-tasks", "plugins", "new", "depot", "--kind", "queue", cwd=tmp_path)
     assert made.returncode == 0, made.stderr
     folder = tmp_path / "cloud-tasks-depot"

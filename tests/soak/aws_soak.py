@@ -1,9 +1,9 @@
-"""Jobs on AWS as the stand-ins play it: 10,000 tasks on 5 instances in fair weather, then again in foul.
+"""Jobs on the AWS emulators: 10,000 tasks on 5 instances, without faults and with all faults.
 
-Foul: spot instances that are interrupted every few seconds, one zone sold out, 5% of all calls throttled, answers cut
-after their effect, and a controller that is killed twice and continued. Run by `dev.py soak`; arguments: tasks (10000),
-weather (both, fair or foul), seed. Ends with exit code 1 unless every task is counted once, nothing runs any more and
-no queue is left.
+Faults: spot instances are interrupted every few seconds, one zone has no capacity, 5% of all calls are throttled,
+responses are lost after their effect, and the controller is killed twice and resumed. Run by `dev.py soak`; arguments:
+tasks (10000), mode (both, plain or faults), seed. Exits with code 1 unless every task is counted once, and no instance
+or queue is left.
 """
 
 from __future__ import annotations
@@ -20,17 +20,17 @@ from typing import Any
 _CLOUDS = Path(__file__).resolve().parents[1] / "clouds"
 sys.path[:0] = [str(_CLOUDS / "support"), str(_CLOUDS / "aws" / "support")]
 
-from aws_cloud import AwsCloud, AwsDesk, aws_cloud  # noqa: E402 - found on the path that was made above
+from aws_cloud import AwsCloud, AwsDesk, aws_cloud  # noqa: E402 - on the path set above
 
-_PATIENCE = 1800.0
+_TIMEOUT = 1800.0
 _KILLS = 2
 _THROTTLED = 0.05
 _CUT = 0.01
 _BROKEN = 0.005
 
 
-def fair(folder: Path, tasks: int, seed: int) -> bool:
-    """All goes well."""
+def without_faults(folder: Path, tasks: int, seed: int) -> bool:
+    """Run the job without faults."""
     with (
         aws_cloud(folder, ["--seed", str(seed)]) as cloud,
         closing(AwsDesk(folder / "desk", cloud.environment(folder / "cache"))) as desk,
@@ -38,16 +38,16 @@ def fair(folder: Path, tasks: int, seed: int) -> bool:
         desk.configure(max_instances=5, min_instances=5)
         desk.tasks(tasks)
         started = time.monotonic()
-        code = desk.run_job("--task-file", "tasks.json", patience=_PATIENCE)
-        return _judge("fair", desk, cloud, tasks, code, time.monotonic() - started)
+        code = desk.run_job("--task-file", "tasks.json", patience=_TIMEOUT)
+        return _judge("plain", desk, cloud, tasks, code, time.monotonic() - started)
 
 
-def foul(folder: Path, tasks: int, seed: int) -> bool:
-    """Everything goes wrong that may."""
-    weather = ["--seed", str(seed), "--spot-lifetime", "12", "--spot-notice", "3"]
+def with_faults(folder: Path, tasks: int, seed: int) -> bool:
+    """Run the job with all faults."""
+    options = ["--seed", str(seed), "--spot-lifetime", "12", "--spot-notice", "3"]
     source = random.Random(seed)
     with (
-        aws_cloud(folder, weather) as cloud,
+        aws_cloud(folder, options) as cloud,
         closing(AwsDesk(folder / "desk", cloud.environment(folder / "cache"))) as desk,
     ):
         desk.configure(
@@ -65,15 +65,15 @@ def foul(folder: Path, tasks: int, seed: int) -> bool:
         started = time.monotonic()
         code = _run_and_kill(desk, source)
         cloud.overlay.tell("faults")
-        return _judge("foul", desk, cloud, tasks, code, time.monotonic() - started)
+        return _judge("faults", desk, cloud, tasks, code, time.monotonic() - started)
 
 
 def _run_and_kill(desk: AwsDesk, source: random.Random) -> int:
-    """Run the job; kill its controller now and then while tasks are being done, and continue it."""
-    deadline = time.monotonic() + _PATIENCE
+    """Run the job; kill its controller repeatedly while tasks run, and resume it."""
+    deadline = time.monotonic() + _TIMEOUT
     process = desk.start(*desk.run_arguments("--task-file", "tasks.json"))
     for _ in range(_KILLS):
-        time.sleep(source.uniform(8, 15))  # so that it did something before it dies
+        time.sleep(source.uniform(8, 15))  # some progress before the kill
         done = desk.result_count()
         while process.poll() is None and desk.result_count() < done + source.randint(200, 600):
             if time.monotonic() > deadline:
@@ -86,13 +86,13 @@ def _run_and_kill(desk: AwsDesk, source: random.Random) -> int:
     return process.wait(max(1.0, deadline - time.monotonic()))
 
 
-def _judge(weather: str, desk: AwsDesk, cloud: AwsCloud, tasks: int, code: int, elapsed: float) -> bool:
+def _judge(mode: str, desk: AwsDesk, cloud: AwsCloud, tasks: int, code: int, elapsed: float) -> bool:
     status = desk.status()
     state = cloud.overlay.state()
     counts: dict[str, Any] = {name: count for name, count in status["counts"].items() if count}
     print(
-        f"{weather}: {tasks} tasks in {elapsed:.0f} s ({tasks / elapsed:.0f}/s): {counts}, exit code {code}; "
-        f"attempts {status['attempts']}, losses {status['losses']}, {len(state['instances'])} instances, "
+        f"{mode}: {tasks} tasks in {elapsed:.0f} s ({tasks / elapsed:.0f}/s): {counts}, exit code {code}; "
+        f"attempts {status['attempts']}, interruptions {status['losses']}, {len(state['instances'])} instances, "
         f"{state['interruptions']} interruptions, faults {state['struck']}",
         flush=True,
     )
@@ -100,26 +100,26 @@ def _judge(weather: str, desk: AwsDesk, cloud: AwsCloud, tasks: int, code: int, 
         "exit code": code,
         "counts": counts if counts != {"completed": tasks} else None,
         "wrong sums": _wrong_sums(desk, tasks),
-        "still there": cloud.overlay.alive(),
+        "instances left": cloud.overlay.alive(),
         "queues left": cloud.queues(),
     }
     found = {name: problem for name, problem in problems.items() if problem}
     if found:
-        print(f"FAILED: {found}; the end of the log:")
+        print(f"FAILED: {found}; end of the log:")
         print(desk.log()[-6000:])
     return not found
 
 
 def _wrong_sums(desk: AwsDesk, tasks: int) -> int:
-    """How many tasks have no result, or a wrong one."""
+    """Return the number of tasks without a correct result."""
     sums = desk.sums()
     return sum(sums.get(f"task-{number:05d}") != number + 1 for number in range(1, tasks + 1))
 
 
-def main(tasks: int = 10_000, weather: str = "both", seed: int = 1) -> int:
+def main(tasks: int = 10_000, mode: str = "both", seed: int = 1) -> int:
     passed = True
-    for name, run in (("fair", fair), ("foul", foul)):
-        if weather in (name, "both"):
+    for name, run in (("plain", without_faults), ("faults", with_faults)):
+        if mode in (name, "both"):
             with tempfile.TemporaryDirectory(prefix=f"cloud-tasks-aws-{name}-") as folder:
                 passed &= run(Path(folder).resolve(), tasks, seed)
     return 0 if passed else 1

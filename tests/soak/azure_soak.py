@@ -1,8 +1,8 @@
-"""Jobs on Azure as the stand-ins play it: 10,000 tasks on 5 instances in fair weather, then again in foul.
+"""Jobs on the Azure emulators: 10,000 tasks on 5 instances, without faults and with all faults.
 
-Foul: the oldest spot machine is evicted every few seconds, two zones are sold out, 3% of all calls to Resource Manager
-and to the queues fail, half of them after they took effect, and the controller is killed twice and continued. Run by
-`dev.py soak`; arguments: tasks (10000), weather (both, fair or foul), seed. Ends with exit code 1 unless every task is
+Faults: the oldest spot instance is evicted every few seconds, two zones have no capacity, 3% of all calls to Resource
+Manager and the queues fail, half of them after they took effect, and the controller is killed twice and resumed. Run by
+`dev.py soak`; arguments: tasks (10000), mode (both, plain or faults), seed. Exits with code 1 unless every task is
 counted once, and no machine, disk, interface, network, group, queue or blob is left.
 """
 
@@ -21,31 +21,31 @@ from pathlib import Path
 _CLOUDS = Path(__file__).resolve().parents[1] / "clouds"
 sys.path[:0] = [str(_CLOUDS / "support"), str(_CLOUDS / "azure" / "support")]
 
-from azure_desk import AzureCloud, AzureDesk, azure_cloud  # noqa: E402 - found on the path that was made above
+from azure_desk import AzureCloud, AzureDesk, azure_cloud  # noqa: E402 - on the path set above
 from azurite import azurite_server  # noqa: E402
 
-_PATIENCE = 1800.0
+_TIMEOUT = 1800.0
 _KILLS = 2
 _SHARE = 0.03
 _BETWEEN_EVICTIONS = 5.0
 _NOTICE = 10.0
-"""Seconds before an eviction: enough to see it, at three between two looks. The real Azure gives thirty."""
+"""Notice before an eviction in seconds, for workers that poll every three seconds. Azure gives thirty."""
 
 
-def fair(folder: Path, tasks: int, seed: int) -> bool:
-    """All goes well."""
+def without_faults(folder: Path, tasks: int, seed: int) -> bool:
+    """Run the job without faults."""
     with azurite_server() as storage, azure_cloud(folder, storage, seed=seed) as cloud:
         desk = AzureDesk(folder / "desk", cloud)
         desk.configure(max_instances=5, min_instances=5)
         desk.tasks(tasks)
         started = time.monotonic()
         with closing(desk):
-            code = desk.run_job("--task-file", "tasks.json", patience=_PATIENCE)
-        return _judge("fair", desk, cloud, tasks, code, time.monotonic() - started)
+            code = desk.run_job("--task-file", "tasks.json", patience=_TIMEOUT)
+        return _judge("plain", desk, cloud, tasks, code, time.monotonic() - started)
 
 
-def foul(folder: Path, tasks: int, seed: int) -> bool:
-    """Everything goes wrong that may."""
+def with_faults(folder: Path, tasks: int, seed: int) -> bool:
+    """Run the job with all faults."""
     source = random.Random(seed)
     with azurite_server() as storage, azure_cloud(folder, storage, seed=seed) as cloud:
         desk = AzureDesk(folder / "desk", cloud)
@@ -66,19 +66,19 @@ def foul(folder: Path, tasks: int, seed: int) -> bool:
         with closing(desk), _evictions(cloud):
             code = _run_and_kill(desk, source)
         cloud.trouble(0)
-        return _judge("foul", desk, cloud, tasks, code, time.monotonic() - started)
+        return _judge("faults", desk, cloud, tasks, code, time.monotonic() - started)
 
 
 @contextmanager
 def _evictions(cloud: AzureCloud) -> Iterator[None]:
-    """Take the oldest spot machine away every few seconds."""
+    """Evict the oldest spot instance every few seconds."""
     over = threading.Event()
 
-    def take() -> None:
+    def evict() -> None:
         while not over.wait(_BETWEEN_EVICTIONS):
             cloud.arm.evict(oldest=1)
 
-    thread = threading.Thread(target=take)
+    thread = threading.Thread(target=evict)
     thread.start()
     try:
         yield
@@ -88,11 +88,11 @@ def _evictions(cloud: AzureCloud) -> Iterator[None]:
 
 
 def _run_and_kill(desk: AzureDesk, source: random.Random) -> int:
-    """Run the job; kill its controller now and then while tasks are being done, and continue it."""
-    deadline = time.monotonic() + _PATIENCE
+    """Run the job; kill its controller repeatedly while tasks run, and resume it."""
+    deadline = time.monotonic() + _TIMEOUT
     process = desk.start("--task-file", "tasks.json")
     for _ in range(_KILLS):
-        time.sleep(source.uniform(8, 15))  # so that it did something before it dies
+        time.sleep(source.uniform(8, 15))  # some progress before the kill
         done = desk.done()
         while process.poll() is None and desk.done() < done + source.randint(200, 600):
             if time.monotonic() > deadline:
@@ -105,12 +105,12 @@ def _run_and_kill(desk: AzureDesk, source: random.Random) -> int:
     return process.wait(max(1.0, deadline - time.monotonic()))
 
 
-def _judge(weather: str, desk: AzureDesk, cloud: AzureCloud, tasks: int, code: int, elapsed: float) -> bool:
+def _judge(mode: str, desk: AzureDesk, cloud: AzureCloud, tasks: int, code: int, elapsed: float) -> bool:
     status, state, sums = desk.status(), cloud.arm.state(), desk.sums()
     counts = {name: count for name, count in status["counts"].items() if count}
     print(
-        f"{weather}: {tasks} tasks in {elapsed:.0f} s ({tasks / elapsed:.0f}/s): {counts}, exit code {code}; "
-        f"attempts {status['attempts']}, losses {status['losses']}, {len(state['creations'])} creations, "
+        f"{mode}: {tasks} tasks in {elapsed:.0f} s ({tasks / elapsed:.0f}/s): {counts}, exit code {code}; "
+        f"attempts {status['attempts']}, interruptions {status['losses']}, {len(state['creations'])} creations, "
         f"{len(state['evicted'])} evictions, {state['struck']} of {state['calls']} calls of Resource Manager and "
         f"{cloud.faults.wire.struck} of {len(cloud.faults.wire.calls)} calls of the queues failed",
         flush=True,
@@ -124,23 +124,23 @@ def _judge(weather: str, desk: AzureDesk, cloud: AzureCloud, tasks: int, code: i
     }
     found = {name: problem for name, problem in problems.items() if problem}
     if found:
-        print(f"FAILED: {found}; the end of the log:")
+        print(f"FAILED: {found}; end of the log:")
         print(desk.log()[-6000:])
     return not found
 
 
 def _left(cloud: AzureCloud) -> dict[str, list[str]]:
-    """What is there once the deletions that Azure ends without us are over."""
+    """Return the resources left after asynchronous deletions."""
     deadline = time.monotonic() + 30
     while (found := cloud.left()) and time.monotonic() < deadline:
         time.sleep(0.2)
     return found
 
 
-def main(tasks: int = 10_000, weather: str = "both", seed: int = 1) -> int:
+def main(tasks: int = 10_000, mode: str = "both", seed: int = 1) -> int:
     passed = True
-    for name, run in (("fair", fair), ("foul", foul)):
-        if weather in (name, "both"):
+    for name, run in (("plain", without_faults), ("faults", with_faults)):
+        if mode in (name, "both"):
             with tempfile.TemporaryDirectory(prefix=f"cloud-tasks-azure-{name}-") as folder:
                 passed &= run(Path(folder).resolve(), tasks, seed)
     return 0 if passed else 1

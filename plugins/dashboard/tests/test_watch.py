@@ -47,7 +47,7 @@ def counted(watch: Watch) -> Sequence[int]:
     return [sum(counts[kind] for _, counts in watch.buckets.counts()) for kind in range(3)]
 
 
-def test_one_update_equals_many_updates(tmp_path: Path) -> None:
+def test_single_update_equals_many_updates(tmp_path: Path) -> None:
     path = make_job(tmp_path, [f"t{number}" for number in range(90)])
     often = Watch(path)
     for batch in random_history(90):

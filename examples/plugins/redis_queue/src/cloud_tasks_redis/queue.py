@@ -2,7 +2,7 @@
 
 Invariants, held by the conformance kit:
 
-1. Each change is one script on the server, so that a crash between two calls neither loses a message nor duplicates a lease.
+1. Each change is one script on the server: a crash between two calls neither loses a message nor duplicates a lease.
 2. Times are those of the server, so that consumers with different clocks agree on the expiry of a lease.
 """
 
