@@ -1,4 +1,4 @@
-"""For the tests of all distributions: nothing reaches beyond this machine, in this process or in one that it starts."""
+"""Fixtures for all tests: no network access, in this process and in child processes."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _spec.loader.exec_module(importlib.util.module_from_spec(_spec))
 
 @pytest.fixture(autouse=True)
 def stay_on_this_machine(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Fail a test that tried to reach another machine, unless it is marked ``network``."""
+    """Fail a test that tried to connect to another machine, unless it is marked ``network``."""
     if request.node.get_closest_marker("network"):
         monkeypatch.delenv("CLOUD_TASKS_GUARD_LOG")
         yield
@@ -39,8 +39,8 @@ def stay_on_this_machine(request: pytest.FixtureRequest, monkeypatch: pytest.Mon
 
 
 @pytest.fixture(autouse=True)
-def log_as_if_first() -> Iterator[None]:
-    """Undo what a command of this test did to the logs of its process."""
+def reset_logging() -> Iterator[None]:
+    """Reset the logging configuration set by a command in this test."""
     yield
     structlog.reset_defaults()
 

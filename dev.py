@@ -1,14 +1,14 @@
 #!/usr/bin/env python3
-"""The workshop's one command: `python3 dev.py <job> [arguments]`. Needs only Python 3.11 or later with venv and pip.
+"""The development command: `python3 dev.py <job> [arguments]`. Requires only Python 3.11 or later with venv and pip.
 
-Every job sets the environment up when that is needed: `.venv`, made by the Python that runs this file, with all
-distributions of the workspace in editable form and the development tools, at the versions that `pyproject.toml` holds.
+Every job first sets up the environment if needed: `.venv`, created by the Python that runs this file, with all
+distributions of the workspace in editable form and the development tools, at the versions in `pyproject.toml`.
 
 Invariants, each with a test:
 
-1. What is installed is the workspace list, the dev group and the versions of `pyproject.toml`, and nothing said here.
-2. Nothing is installed while neither those files nor the Python have changed: a warm start reads files only.
-3. A job does the same from any directory.
+1. Packages and versions come from the workspace list, the dev group and the constraints in `pyproject.toml` only.
+2. Nothing is installed unless those files or the Python have changed: a warm start only reads files.
+3. Jobs are independent of the current directory.
 """
 
 from __future__ import annotations
@@ -34,31 +34,31 @@ OLDEST_PYTHON = (3, 11)
 
 
 class DevError(Exception):
-    """A job cannot go on; the message says why and what to do."""
+    """Failure of a job; the message has cause and remedy."""
 
 
 # --- the environment ---------------------------------------------------------------------------------------------
 
 
-def workshop() -> dict[str, Any]:
-    """The root `pyproject.toml`."""
+def project_settings() -> dict[str, Any]:
+    """Return the content of the root `pyproject.toml`."""
     import tomllib
 
     return tomllib.loads((ROOT / "pyproject.toml").read_text())
 
 
 def members(settings: dict[str, Any]) -> list[Path]:
-    """The folders of the distributions, in the order of the workspace list."""
+    """Return the folders of the distributions, in workspace order."""
     return [ROOT / member for member in settings["tool"]["uv"]["workspace"]["members"]]
 
 
 def program(name: str) -> str:
-    """The path of a program of the environment."""
+    """Return the path of a program in the environment."""
     return str(ENVIRONMENT / "bin" / name)
 
 
 def fingerprint(settings: dict[str, Any]) -> str:
-    """What the environment depends on, as a digest: this Python and every pyproject.toml."""
+    """Return a digest of the environment's inputs: this Python and every pyproject.toml."""
     digest = hashlib.sha256(f"{sys.version_info[:3]} {ROOT}\n".encode())
     for folder in [ROOT, *members(settings)]:
         digest.update((folder / "pyproject.toml").read_bytes())
@@ -66,8 +66,8 @@ def fingerprint(settings: dict[str, Any]) -> str:
 
 
 def set_up(*, force: bool = False) -> None:
-    """Make the environment, or bring it up to date; at once where it is."""
-    settings = workshop()
+    """Create or update the environment; return at once if it is up to date."""
+    settings = project_settings()
     wanted = fingerprint(settings)
     if not force and STAMP.is_file() and STAMP.read_text() == wanted and Path(program("python")).exists():
         return
@@ -76,30 +76,30 @@ def set_up(*, force: bool = False) -> None:
     make_environment()
     install(settings)
     STAMP.write_text(wanted)
-    print(f"The environment {ENVIRONMENT} is ready ({time.monotonic() - started:.0f} s).", flush=True)
+    print(f"Environment {ENVIRONMENT} is ready ({time.monotonic() - started:.0f} s).", flush=True)
 
 
 def make_environment() -> None:
-    """Make `.venv` where there is none, or where it belongs to another version of Python."""
+    """Create `.venv` if it is missing or belongs to another version of Python."""
     found = re.search(r"^version = (\S+)", _text(ENVIRONMENT / "pyvenv.cfg"), re.MULTILINE)
     mine = ".".join(map(str, sys.version_info[:3]))
     if found and found.group(1) == mine and Path(program("python")).exists():
         return
     try:
-        import ensurepip  # noqa: F401 - venv needs it, and some systems package it apart
+        import ensurepip  # noqa: F401 - required by venv; a separate package on some systems
         import venv
     except ImportError as error:
         raise DevError(
             f"this Python ({sys.executable}) has no {error.name}; install it (on Debian and Ubuntu: the package "
             f"python3-venv), or run dev.py with another Python"
         ) from error
-    print(f"Making {ENVIRONMENT} with Python {mine} ...", flush=True)
+    print(f"Creating {ENVIRONMENT} with Python {mine} ...", flush=True)
     venv.create(ENVIRONMENT, with_pip=True, clear=ENVIRONMENT.exists())
 
 
 def install(settings: dict[str, Any]) -> None:
     """Install the workspace in editable form and the dev group, in one call, at the constrained versions."""
-    # The extras of core come from the workshop's own dependency on it.
+    # The root project's dependency on core names its extras.
     core_extras = settings["project"]["dependencies"][0].removeprefix("cloud-tasks")
     command = [program("python"), "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
     for folder in members(settings):
@@ -108,11 +108,11 @@ def install(settings: dict[str, Any]) -> None:
     with tempfile.TemporaryDirectory() as folder_name:
         constraints = Path(folder_name) / "constraints.txt"
         constraints.write_text("".join(f"{line}\n" for line in settings["tool"]["uv"]["constraint-dependencies"]))
-        # As variables rather than -c: they hold for the isolated build environments too.
+        # As variables rather than -c, so that they apply to isolated build environments too.
         environ = {**os.environ, "PIP_CONSTRAINT": str(constraints), "PIP_BUILD_CONSTRAINT": str(constraints)}
         print("Installing the distributions and the development tools ...", flush=True)
         if subprocess.run(command, cwd=ROOT, env=environ, check=False).returncode:
-            raise DevError("pip could not install what is needed (its message is above)")
+            raise DevError("pip failed; see its message above")
 
 
 def _text(file: Path) -> str:
@@ -126,28 +126,28 @@ def _text(file: Path) -> str:
 
 
 def run(*command: str, cwd: Path = ROOT, **variables: str) -> int:
-    """Run a program of the environment, its output being ours; ``variables`` are added to its environment."""
+    """Run a program of the environment with inherited output; return its exit code. ``variables`` are added."""
     sys.stdout.flush()
     environ = {**os.environ, **variables}
     return subprocess.run([program(command[0]), *command[1:]], cwd=cwd, env=environ, check=False).returncode
 
 
 def setup(arguments: list[str]) -> int:
-    """Make or renew the environment."""
+    """Create or update the environment."""
     set_up(force=True)
     return 0
 
 
 def test(arguments: list[str]) -> int:
-    """Run the tests; arguments go to pytest (`dev.py test -k worker`)."""
+    """Run the tests; arguments are passed to pytest (`dev.py test -k worker`)."""
     parallel = [] if any(argument in ("-n", "-x", "--pdb", "-s") for argument in arguments) else ["-n", "2"]
     return run("python", "-m", "pytest", *parallel, "--dist", "loadfile", *arguments)
 
 
 def lint(arguments: list[str]) -> int:
-    """Format, lint, types, imports: what needs no run."""
+    """Run the static checks: format, lint, types, imports, dead code."""
     failed = []
-    for name, command in static_checks(workshop()).items():
+    for name, command in static_checks(project_settings()).items():
         print(f"--- {name}", flush=True)
         if run(*command):
             failed.append(name)
@@ -157,7 +157,7 @@ def lint(arguments: list[str]) -> int:
 
 
 def static_checks(settings: dict[str, Any]) -> dict[str, list[str]]:
-    """The checks of `lint`, by name."""
+    """Return the commands of `lint` by name."""
     sources = [str((folder / "src").relative_to(ROOT)) for folder in members(settings)]
     typed = ["dev.py", "conftest.py", "examples/parallel_addition", "tests"]
     for folder in members(settings):
@@ -172,37 +172,37 @@ def static_checks(settings: dict[str, Any]) -> dict[str, list[str]]:
 
 
 def check(arguments: list[str]) -> int:
-    """All that must hold: lint, then test."""
+    """Run all checks: lint, then test."""
     lint([])
     return test(arguments)
 
 
 def bench(arguments: list[str]) -> int:
-    """Run the benchmarks, or those named: each a program of tests/benchmarks."""
+    """Run all benchmarks, or those named: programs of tests/benchmarks."""
     return run_programs("benchmarks", "bench", arguments)
 
 
 def soak(arguments: list[str]) -> int:
-    """Run the soaks, or those named: each a program of tests/soak, minutes to hours long."""
+    """Run all soak tests, or those named: programs of tests/soak, minutes to hours long."""
     return run_programs("soak", "soak", arguments)
 
 
-def run_programs(folder_name: str, kind: str, wanted: list[str]) -> int:
-    """Run the programs ``<name>_<kind>.py`` of a folder of `tests`, all or those named; returns the worst exit code."""
+def run_programs(folder_name: str, kind: str, names: list[str]) -> int:
+    """Run the programs ``<name>_<kind>.py`` of a folder of `tests`, or those named; return the highest exit code."""
     folder = ROOT / "tests" / folder_name
     programs = {file.stem.removesuffix(f"_{kind}"): file for file in sorted(folder.glob(f"*_{kind}.py"))}
-    unknown = [name for name in wanted if name not in programs]
+    unknown = [name for name in names if name not in programs]
     if unknown:
-        raise DevError(f'there is no {kind} "{unknown[0]}"; there are: {", ".join(programs)}')
+        raise DevError(f'unknown {kind} "{unknown[0]}"; use one of {", ".join(programs)}')
     codes = [0]
-    for name in wanted or programs:
+    for name in names or programs:
         print(f"--- {name}", flush=True)
         codes.append(run("python", str(programs[name])))
     return max(codes)
 
 
 def docs(arguments: list[str]) -> int:
-    """Build the documentation into `site/`; a broken link is an error."""
+    """Build the documentation into `site/`; broken links are errors."""
     code = run("mkdocs", "build", "--strict", "--quiet", *arguments)
     if not code:
         print(f"Built {ROOT / 'site'}.")
@@ -210,10 +210,10 @@ def docs(arguments: list[str]) -> int:
 
 
 def build(arguments: list[str]) -> int:
-    """Build all wheels into `dist/`, or into the folder given."""
+    """Build all wheels into `dist/`, or into the given folder."""
     target = Path(arguments[0]).resolve() if arguments else ROOT / "dist"
     target.mkdir(parents=True, exist_ok=True)
-    for folder in members(workshop()):
+    for folder in members(project_settings()):
         code = run("python", "-m", "build", "--wheel", "--no-isolation", "--outdir", str(target), str(folder))
         if code:
             return code
@@ -221,7 +221,7 @@ def build(arguments: list[str]) -> int:
 
 
 def lock(arguments: list[str]) -> int:
-    """Write the versions that the environment has into `pyproject.toml`."""
+    """Write the versions of the environment into `pyproject.toml`."""
     listing = subprocess.run(
         [program("python"), "-m", "pip", "--disable-pip-version-check", "list", "--format=json", "--exclude-editable"],
         capture_output=True,
@@ -234,9 +234,9 @@ def lock(arguments: list[str]) -> int:
     pattern = re.compile(r"^constraint-dependencies = \[[^\]]*\]$", re.MULTILINE)
     text, count = pattern.subn(lambda _: f"constraint-dependencies = [\n{lines}]", file.read_text(), count=1)
     if count != 1:
-        raise DevError("pyproject.toml has no `constraint-dependencies = [...]`")
+        raise DevError("pyproject.toml: `constraint-dependencies = [...]` not found")
     file.write_text(text)
-    STAMP.write_text(fingerprint(workshop()))
+    STAMP.write_text(fingerprint(project_settings()))
     print(f"Locked {len(found)} versions.")
     return 0
 
@@ -245,9 +245,9 @@ def lock(arguments: list[str]) -> int:
 
 
 def demo(arguments: list[str]) -> int:
-    """Run the main job, 10,000 additions, in the folder `.demo`, and check what it left."""
-    # Removed only afterwards: ext4 spares the inodes of files that were just deleted, and looks at each of them again
-    # for every file that is made; ten thousand of them would make the demo a third slower.
+    """Run the demo job, 10,000 additions, in the folder `.demo`, and verify the results."""
+    # Removed only afterwards: ext4 avoids recently freed inodes and skips over them for every new file; with ten
+    # thousand of them the demo would take a third longer.
     previous = DEMO.with_name(f"{DEMO.name}-previous")
     shutil.rmtree(previous, ignore_errors=True)
     if DEMO.exists():
@@ -258,17 +258,15 @@ def demo(arguments: list[str]) -> int:
     command = ["cloud-tasks", "run", "--config", str(config), "--task-file", str(tasks), "--force", *arguments]
     code = run(*command, cwd=DEMO, ADDITION_OUTPUT_DIR=str(DEMO / "results"))
     if code:
-        raise DevError(f"`cloud-tasks run` ended with exit code {code}; what it left is in {DEMO}")
+        raise DevError(f"`cloud-tasks run` exited with code {code}; see {DEMO}")
     count = verify_demo(len(json.loads(tasks.read_text())))
-    print(
-        f"Demo: {count:,} tasks completed and checked in {time.monotonic() - started:.1f} s; the results are in {DEMO}."
-    )
+    print(f"Demo: {count:,} tasks completed and verified in {time.monotonic() - started:.1f} s; results in {DEMO}.")
     shutil.rmtree(previous, ignore_errors=True)
     return 0
 
 
 def verify_demo(expected: int) -> int:
-    """Check the demo's database, results and processes; returns the number of tasks."""
+    """Verify the demo's database, results and processes; return the number of tasks."""
     listing = subprocess.run(
         [program("cloud-tasks"), "status", "--db-file", "parallel-addition-job.db", "--json"],
         cwd=DEMO,
@@ -282,15 +280,15 @@ def verify_demo(expected: int) -> int:
     completed = status["counts"]["completed"]
     results = sum(1 for file in (DEMO / "results").iterdir() if file.suffix == ".txt")
     if not status["finished"] or completed != expected or results != expected:
-        raise DevError(f"of {expected} tasks {completed} are completed and {results} have a result; see {DEMO}")
-    left = processes_in(DEMO)
-    if left:
-        raise DevError(f"processes were left running: {left}")
+        raise DevError(f"{completed} of {expected} tasks completed, {results} results found; see {DEMO}")
+    running = processes_in(DEMO)
+    if running:
+        raise DevError(f"processes still running: {running}")
     return int(completed)
 
 
 def processes_in(folder: Path) -> list[int]:
-    """The processes whose working directory is the folder or below it (where /proc tells)."""
+    """Return the processes whose working directory is in the folder (on systems with /proc)."""
     found = []
     for entry in Path("/proc").glob("[0-9]*"):
         try:
@@ -307,7 +305,7 @@ JOBS = {job.__name__: job for job in (setup, demo, test, check, lint, bench, doc
 
 def main(arguments: list[str]) -> int:
     if sys.version_info < OLDEST_PYTHON:
-        print("dev.py needs Python 3.11 or later; this is " + sys.version.split()[0], file=sys.stderr)
+        print("dev.py requires Python 3.11 or later; this is " + sys.version.split()[0], file=sys.stderr)
         return 2
     if not arguments or arguments[0] in ("-h", "--help"):
         print("python3 dev.py <job> [arguments]\n")
@@ -316,7 +314,7 @@ def main(arguments: list[str]) -> int:
         return 0 if arguments else 2
     name, rest = arguments[0], arguments[1:]
     if name not in JOBS:
-        print(f'dev.py: there is no job "{name}"; there are: {", ".join(JOBS)}', file=sys.stderr)
+        print(f'dev.py: unknown job "{name}"; use one of {", ".join(JOBS)}', file=sys.stderr)
         return 2
     try:
         if name not in ("setup", "lock"):

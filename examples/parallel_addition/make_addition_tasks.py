@@ -1,4 +1,4 @@
-"""Writes `addition_tasks.json`: the same 10,000 tasks each time. `python make_addition_tasks.py [FILE]`."""
+"""Write `addition_tasks.json`, always with the same 10,000 tasks: `python make_addition_tasks.py [FILE]`."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ SEED = 1
 
 
 def lines() -> Iterator[str]:
-    """The file's lines: a JSON list, one task a line."""
+    """Yield the lines of the file: a JSON list with one task per line."""
     source = random.Random(SEED)
     yield "["
     for number in range(1, COUNT + 1):

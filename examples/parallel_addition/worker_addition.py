@@ -1,8 +1,8 @@
-"""Adds two integers and stores their sum: the plain version of the example.
+"""Add two integers and store their sum: the basic version of the example.
 
 Environment:
-    ADDITION_OUTPUT_DIR: Where results go: a directory, or any URL that fsspec knows (default: ``results``).
-    ADDITION_TASK_DELAY: Seconds that each task waits after storing its result (default: 0).
+    ADDITION_OUTPUT_DIR: Folder or fsspec URL of the results (default: ``results``).
+    ADDITION_TASK_DELAY: Seconds to wait after storing a result (default: 0).
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ from cloud_tasks.worker import Worker, WorkerData
 
 
 def store(task_id: str, text: str) -> str:
-    """Write a task's result; returns its path or URL."""
+    """Write a task's result; return its path or URL."""
     folder = os.environ.get("ADDITION_OUTPUT_DIR", "results")
     path = f"{folder.rstrip('/')}/{task_id}.txt"
     if "://" in folder:
-        import fsspec  # only where it is needed: what is imported costs each task a little
+        import fsspec  # only if needed: each imported module costs every task a little
 
         with fsspec.open(path, "w", auto_mkdir=True) as file:
             file.write(text)
@@ -34,12 +34,12 @@ def store(task_id: str, text: str) -> str:
 
 
 def write(path: str, text: str) -> None:
-    with open(path, "wb", buffering=0) as file:  # a few bytes, written once: nothing to buffer
+    with open(path, "wb", buffering=0) as file:  # a few bytes, written once: no buffer needed
         file.write(text.encode())
 
 
 def process_task(task_id: str, task_data: dict[str, Any], worker_data: WorkerData) -> tuple[bool, str]:
-    """Do one addition; returns whether to try again (never), and where the sum is."""
+    """Add two numbers; return whether to retry (never) and the location of the sum."""
     total = task_data["num1"] + task_data["num2"]
     path = store(task_id, f"{total}\n")
     time.sleep(float(os.environ.get("ADDITION_TASK_DELAY", "0")))
@@ -47,5 +47,5 @@ def process_task(task_id: str, task_data: dict[str, Any], worker_data: WorkerDat
 
 
 if __name__ == "__main__":
-    # `asyncio.run(worker.start())` does the same; without asyncio in memory each task's process starts sooner.
+    # Equivalent: `asyncio.run(worker.start())`. Without asyncio in memory, task processes start faster.
     Worker(process_task, args=sys.argv[1:]).run()

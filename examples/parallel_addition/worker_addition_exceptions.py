@@ -1,9 +1,9 @@
-"""The addition that sometimes fails: to see how failures are reported, and what the retry switches do.
+"""Addition with random failures, to demonstrate failure reports and retry switches.
 
-Environment, besides that of ``worker_addition.py``:
-    ADDITION_EXCEPTION_PROBABILITY: Of a ZeroDivisionError (0 to 1, default: 0).
-    ADDITION_TIMEOUT_PROBABILITY: Of sleeping for 100,000 s, far beyond any time-out (0 to 1, default: 0).
-    ADDITION_EXIT_PROBABILITY: Of ending the task's process with exit code 1 (0 to 1, default: 0).
+Environment, in addition to that of ``worker_addition.py``:
+    ADDITION_EXCEPTION_PROBABILITY: Probability of a ZeroDivisionError (0 to 1, default: 0).
+    ADDITION_TIMEOUT_PROBABILITY: Probability of sleeping for 100,000 s, beyond any timeout (0 to 1, default: 0).
+    ADDITION_EXIT_PROBABILITY: Probability of exiting the process with exit code 1 (0 to 1, default: 0).
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ from cloud_tasks.worker import Worker, WorkerData
 
 
 def happens(kind: str) -> bool:
-    """Whether a misfortune with a probability of its own strikes this time."""
-    # A source of its own: processes forked from one template would otherwise all draw the same numbers.
+    """Return whether this task should fail in the given way, at random."""
+    # The system's generator: forked processes would otherwise all draw the same numbers.
     return random.SystemRandom().random() < float(os.environ.get(f"ADDITION_{kind}_PROBABILITY", "0"))
 
 
 def process_task(task_id: str, task_data: dict[str, Any], worker_data: WorkerData) -> tuple[bool, str]:
-    """Do one addition, unless something happens first."""
+    """Add two numbers, unless a random failure occurs first."""
     if happens("EXCEPTION"):
         task_data["num1"] / 0
     if happens("TIMEOUT"):

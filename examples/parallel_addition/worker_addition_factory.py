@@ -1,7 +1,7 @@
-"""The addition whose tasks come from a function: no task file, no queue.
+"""Addition with tasks from a factory function: no task file, no queue.
 
-Environment, besides that of ``worker_addition.py``:
-    ADDITION_MAX_TASKS: How many tasks there are (default: 10000).
+Environment, in addition to that of ``worker_addition.py``:
+    ADDITION_MAX_TASKS: Number of tasks (default: 10000).
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from cloud_tasks.worker import Worker
 
 
 def addition_tasks() -> Iterator[dict[str, Any]]:
-    """Yield tasks one at a time, the same ones each time; none is kept, so there may be any number."""
+    """Yield tasks one at a time, the same ones on each call, in constant memory."""
     source = random.Random(2)
     for number in range(1, int(os.environ.get("ADDITION_MAX_TASKS", "10000")) + 1):
         numbers = {"num1": source.randint(-100_000, 100_000), "num2": source.randint(-100_000, 100_000)}

@@ -1,4 +1,4 @@
-"""What the controller costs: collecting events, a look at a large fleet, a cost simulation; each beside a yardstick.
+"""Cost of the controller: event collection, a scaling check of a large fleet, a cost simulation; each with a reference.
 
 python tests/benchmarks/controller_bench.py [--events 200000] [--tasks 1000000] [--instances 1000]
 """
@@ -46,12 +46,12 @@ from cloud_tasks.store import JobRecord, Store
 SLOTS = 8
 PER_MESSAGE = 50
 EVENTS_GOAL = 15_000
-LOOK_GOAL_MS = 50.0
+CHECK_GOAL_MS = 50.0
 SIMULATION_GOAL = 60.0
 
 
 class Inbox:
-    """A queue in memory: what is measured is the controller, not a provider."""
+    """A queue in memory, to measure the controller without a provider."""
 
     def __init__(self, bodies: Sequence[bytes]) -> None:
         self._waiting = deque(bodies)
@@ -80,7 +80,7 @@ def tasks(count: int) -> Iterator[Task]:
 
 
 def messages(count: int, *, hosts: int) -> list[bytes]:
-    """The events of ``count`` tasks that started and completed, as workers send them."""
+    """Return messages with the start and completion events of ``count`` tasks, as sent by workers."""
     now = datetime.now(UTC).isoformat()
     found: list[bytes] = []
     batch: list[dict[str, Any]] = []
@@ -103,7 +103,7 @@ def messages(count: int, *, hosts: int) -> list[bytes]:
 
 
 def bare_inserts(folder: Path, bodies: Sequence[bytes]) -> tuple[float, float]:
-    """Events per second, and per second of processor time, with only the JSON read and each event put into a table."""
+    """Return events per second, and per second of CPU time, for JSON decoding and a plain insert."""
     connection = sqlite3.connect(folder / "bare.db", isolation_level=None)
     connection.execute("PRAGMA journal_mode = WAL")
     connection.execute("CREATE TABLE events (event_id TEXT PRIMARY KEY, body TEXT)")
@@ -122,8 +122,8 @@ def bare_inserts(folder: Path, bodies: Sequence[bytes]) -> tuple[float, float]:
     return rates
 
 
-def collects(folder: Path, bodies: Sequence[bytes], count: int) -> tuple[float, float]:
-    """Events per second, and per second of processor time, from an event queue into a durable store."""
+def collect(folder: Path, bodies: Sequence[bytes], count: int) -> tuple[float, float]:
+    """Return events per second, and per second of CPU time, from an event queue into a durable store."""
     with Store.create(folder / "collect.db", job()) as store:
         store.load_tasks(tasks(count))
         loop = ThreadedLoop(threads=2)
@@ -138,7 +138,7 @@ def collects(folder: Path, bodies: Sequence[bytes], count: int) -> tuple[float, 
     return rates
 
 
-def an_offer(zone: str = "z-a") -> RankedOffer:
+def make_offer(zone: str = "z-a") -> RankedOffer:
     kind = InstanceType(
         name="m-8", vcpus=SLOTS, memory_gb=32, architecture=Architecture.X86_64, zones=("z-a", "z-b", "z-c")
     )
@@ -153,14 +153,14 @@ def an_offer(zone: str = "z-a") -> RankedOffer:
     return RankedOffer(offer=offer, slots=SLOTS, price_per_slot=offer.price_per_hour / SLOTS)
 
 
-def looks(folder: Path, count: int, machines: int) -> tuple[list[float], list[float]]:
-    """Milliseconds of looks at a fleet, each after events of every instance: by the clock, and of processor time."""
+def scaling_checks(folder: Path, count: int, machines: int) -> tuple[list[float], list[float]]:
+    """Return the milliseconds of scaling checks, wall and CPU time, each after events of every instance."""
     now = datetime.now(UTC)
-    with Store.create(folder / "look.db", job(), durable=False) as store:
+    with Store.create(folder / "check.db", job(), durable=False) as store:
         store.load_tasks(tasks(count))
         listing = []
         for n in range(machines):
-            ranked = an_offer(f"z-{'abc'[n % 3]}")
+            ranked = make_offer(f"z-{'abc'[n % 3]}")
             request = LaunchRequest(
                 client_token=f"t{n}", job_id="bench", offer=ranked.offer, startup_script="", labels={}
             )
@@ -195,7 +195,7 @@ def looks(folder: Path, count: int, machines: int) -> tuple[list[float], list[fl
             enqueuer=TaskEnqueuer(loop, store, queue, on_broken=print),
             collector=collector,
             fleet=fleet,
-            offers=tuple(an_offer(f"z-{letter}") for letter in "abc"),
+            offers=tuple(make_offer(f"z-{letter}") for letter in "abc"),
             policy=Policy(limits=Limits(max_instances=machines, max_total_price_per_hour=None)),
         )
         spans: list[float] = []
@@ -216,14 +216,14 @@ def _read(delivery: Delivery) -> Any:
     return _Message(delivery)
 
 
-def simulates(count: int) -> float:
-    """Return the seconds of one cost simulation on 100 instances, some of which are interrupted."""
+def simulate(count: int) -> float:
+    """Return the seconds of one cost simulation on 100 instances with spot interruptions."""
     started = time.perf_counter()
     CostSimulation(
         1,
         tasks=count,
         durations=TaskDurations.about(60),
-        offers=(an_offer(),),
+        offers=(make_offer(),),
         policy=Policy(limits=Limits(max_instances=100, max_total_price_per_hour=None)),
         interval=timedelta(seconds=60),
         cloud=CloudModel(spot_lifetime=timedelta(hours=8), refused=0.05),
@@ -242,23 +242,23 @@ def main() -> None:
         count = options.events // 2 // (PER_MESSAGE // 2) * (PER_MESSAGE // 2)
         bodies = messages(count, hosts=100)
         bare, bare_work = bare_inserts(folder, bodies)
-        rate, work_rate = collects(folder, bodies, count)
+        rate, work_rate = collect(folder, bodies, count)
         print(
-            f"collector: {rate:,.0f} events/s into a durable store ({work_rate:,.0f} per second of processor time); "
+            f"collector: {rate:,.0f} events/s into a durable store ({work_rate:,.0f} per second of CPU time); "
             f"goal {EVENTS_GOAL:,} ({rate / EVENTS_GOAL:.2f} x)"
         )
         print(
-            f"  bare JSON and one table: {bare:,.0f} events/s, {bare_work:,.0f} per second of processor time "
-            f"(the collector does {work_rate / bare_work:.2f} x of that)"
+            f"  bare JSON and one table: {bare:,.0f} events/s, {bare_work:,.0f} per second of CPU time "
+            f"(collector: {work_rate / bare_work:.2f} x)"
         )
-        spans, work = looks(folder, options.tasks, options.instances)
+        spans, work = scaling_checks(folder, options.tasks, options.instances)
         median = statistics.median(spans)
         print(
-            f"look: {options.instances:,} instances, {options.tasks:,} tasks, all heard since the last: median "
-            f"{median:.1f} ms (processor time {statistics.median(work):.1f} ms), longest {max(spans):.1f} ms; "
-            f"goal {LOOK_GOAL_MS:.0f} ms ({median / LOOK_GOAL_MS:.2f} x)"
+            f"scaling check: {options.instances:,} instances, {options.tasks:,} tasks, events of all instances: median "
+            f"{median:.1f} ms (CPU time {statistics.median(work):.1f} ms), maximum {max(spans):.1f} ms; "
+            f"goal {CHECK_GOAL_MS:.0f} ms ({median / CHECK_GOAL_MS:.2f} x)"
         )
-        span = simulates(options.tasks)
+        span = simulate(options.tasks)
         print(
             f"cost simulation: {options.tasks:,} tasks on 100 instances in {span:.1f} s; goal {SIMULATION_GOAL:.0f} s "
             f"({span / SIMULATION_GOAL:.2f} x)"

@@ -1,10 +1,9 @@
-"""How fast tasks are loaded and events applied, as ratios to what the parts cost alone, measured in one run.
+"""Rates of loading tasks and applying events, relative to the cost of the parts, measured in one run.
 
     python tests/benchmarks/load_bench.py [--tasks 1000000] [--events 200000]
 
-Each measurement runs in a process of its own, so that its peak memory is its own. The yardsticks: ijson on its C
-backend reading the same file and keeping nothing; SQLite in WAL mode taking the same rows in batches of 1,000,
-unchecked, with no index but the task id's.
+Each measurement runs in a separate process, for its peak memory. References: ijson with its C backend reading the same
+file; SQLite in WAL mode inserting the same rows in batches of 1,000, without validation, with an index on the task id.
 """
 
 from __future__ import annotations
@@ -31,7 +30,7 @@ HOSTS = 50
 
 
 def write_task_file(path: Path, count: int) -> None:
-    """Tasks like those of the addition example, indented as people write them: about 105 bytes each."""
+    """Write tasks like those of the addition example, indented, about 105 bytes each."""
     with path.open("w") as file:
         file.write("[\n")
         for number in range(count):
@@ -91,7 +90,7 @@ def store_load(path: Path, count: int) -> tuple[int, float]:
 
 
 def store_events(path: Path, count: int) -> tuple[int, float]:
-    """From the bytes of event-queue messages to the commit that allows their ack."""
+    """Decode and apply event messages, up to the commit."""
     from cloud_tasks.convert import decode_events
     from cloud_tasks.model import Event, Task
 
@@ -139,7 +138,7 @@ def _new_store(path: Path):  # type: ignore[no-untyped-def]  # its type is impor
 
 
 def _messages(tasks: int) -> Iterator[bytes]:
-    """Event messages as workers send them: a start and an end for each task, a few hosts taking turns."""
+    """Yield event messages as sent by workers: start and end of each task, from several hosts."""
     chance = random.Random(1)
     order = list(range(tasks))
     chance.shuffle(order)
@@ -174,7 +173,7 @@ MEASUREMENTS: dict[str, Callable[[Path, int], tuple[int, float]]] = {
 
 
 def measure(name: str, path: Path, count: int) -> tuple[float, float]:
-    """Run one measurement in a new process; returns seconds per item and peak memory in MB."""
+    """Run one measurement in a new process; return seconds per item and peak memory in MB."""
     output = subprocess.run(
         [sys.executable, __file__, "--measure", name, "--file", str(path), "--tasks", str(count)],
         check=True,
@@ -215,7 +214,7 @@ def main() -> None:
         report(options.tasks, options.events)
         return
     done, seconds = MEASUREMENTS[options.measure](options.file, options.tasks)
-    # Not getrusage: its peak counts what the parent had before the exec.
+    # Not getrusage, whose peak includes the parent before exec.
     status = Path("/proc/self/status").read_text()
     memory = int(status.split("VmHWM:")[1].split()[0]) / 1024
     print(json.dumps([done, seconds, memory]))

@@ -1,4 +1,4 @@
-"""What the local provider costs: its queue beside a bare SQLite table, its instances beside a bare bash, in one run.
+"""Cost of the local provider: queue relative to a SQLite table, instances relative to a bare bash, in one run.
 
 python tests/benchmarks/local_bench.py [--messages 50000] [--instances 10]
 """
@@ -44,7 +44,7 @@ def bodies(count: int) -> list[bytes]:
 
 
 def bare_inserts(folder: Path, messages: list[bytes]) -> float:
-    """Messages per second into a table without an index."""
+    """Return messages per second inserted into a table without an index."""
     connection = sqlite3.connect(folder / "bare.sqlite3", isolation_level=None)
     connection.execute("PRAGMA journal_mode = WAL")
     connection.execute("PRAGMA synchronous = NORMAL")
@@ -61,15 +61,15 @@ def bare_inserts(folder: Path, messages: list[bytes]) -> float:
     return rate
 
 
-def sends(queue: SqliteQueue, messages: list[bytes]) -> float:
+def send_rate(queue: SqliteQueue, messages: list[bytes]) -> float:
     started = time.perf_counter()
     for start in range(0, len(messages), BATCH):
         queue.send(messages[start : start + BATCH])
     return len(messages) / (time.perf_counter() - started)
 
 
-def drains(path: Path, count: int, consumers: int) -> float:
-    """Messages per second that so many processes together receive and ack in batches of 10."""
+def receive_rate(path: Path, count: int, consumers: int) -> float:
+    """Return messages per second received and acked in batches of 10 by several processes."""
     processes = [
         subprocess.Popen([sys.executable, "-c", CONSUMER, str(path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
         for _ in range(consumers)
@@ -87,8 +87,8 @@ def drains(path: Path, count: int, consumers: int) -> float:
     return count / (time.perf_counter() - started)
 
 
-def waits(queue: SqliteQueue, other: SqliteQueue) -> tuple[float, float]:
-    """Median seconds until a waiting consumer has a message, and the share of a core that waiting takes."""
+def wait_latency(queue: SqliteQueue, other: SqliteQueue) -> tuple[float, float]:
+    """Return the median latency of a waiting consumer in seconds, and its share of a core."""
     latencies: list[float] = []
 
     def consume() -> None:
@@ -111,16 +111,16 @@ def waits(queue: SqliteQueue, other: SqliteQueue) -> tuple[float, float]:
 
 
 def instances(folder: Path, count: int) -> tuple[float, float, float]:
-    """Seconds of one launch, of one bare bash, and of the termination of all instances together."""
+    """Return the seconds of one launch, of one bare bash, and of terminating all instances."""
     settings = LocalSettings(state_dir=folder)
     compute = LocalCompute(settings, ComputeContext(job_id="bench"))
-    wanted = OfferRequest(
+    request = OfferRequest(
         instance_type=compute.instance_types()[0],
         zone="local-a",
         purchase=Purchase.ON_DEMAND,
         boot_disk=BootDisk(disk_type="", size_gb=10),
     )
-    (offer,) = FlatPricing(settings).price([wanted])
+    (offer,) = FlatPricing(settings).price([request])
     assert isinstance(offer, Offer)
     started = time.perf_counter()
     for number in range(count):
@@ -149,17 +149,17 @@ def main() -> None:
         path = queue_file(Path(folder), "bench")
         queue, other = SqliteQueue(path, lease=LEASE), SqliteQueue(path, lease=LEASE)
         queue.create()
-        bare, sent = bare_inserts(Path(folder), messages), sends(queue, messages)
+        bare, sent = bare_inserts(Path(folder), messages), send_rate(queue, messages)
         print(f"send, batches of {BATCH}: {sent:,.0f}/s, {sent / bare:.2f} of bare inserts ({bare:,.0f}/s)")
-        one = drains(path, len(messages), 1)
-        sends(queue, messages)
-        four = drains(path, len(messages), 4)
+        one = receive_rate(path, len(messages), 1)
+        send_rate(queue, messages)
+        four = receive_rate(path, len(messages), 4)
         print(f"receive and ack, batches of 10: {one:,.0f}/s by 1 process, {four:,.0f}/s by 4 ({four / one:.2f} of 1)")
-        latency, share = waits(queue, other)
-        print(f"a waiting consumer: median {latency * 1000:.0f} ms late, {share:.1%} of a core while nothing comes")
+        latency, share = wait_latency(queue, other)
+        print(f"waiting consumer: median latency {latency * 1000:.0f} ms, {share:.1%} of a core while idle")
         launch, bash, ending = instances(Path(folder), options.instances)
         print(f"launch: {launch * 1000:.0f} ms each, {launch / bash:.1f} times a bare bash ({bash * 1000:.0f} ms)")
-        print(f"terminate: {ending * 1000:.0f} ms for {options.instances} together")
+        print(f"terminate: {ending * 1000:.0f} ms for {options.instances} instances")
         queue.close()
         other.close()
 

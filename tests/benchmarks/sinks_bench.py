@@ -1,9 +1,9 @@
-"""How many events a second each event sink takes, as a ratio to appending JSON lines, measured in one run.
+"""Events per second of each event sink, relative to appending JSON lines, measured in one run.
 
     python tests/benchmarks/sinks_bench.py [--events 60000]
 
-Batches of 500, flushed one by one, as the controller gives them; everything from the first to the end of `close`.
-OpenTelemetry is given a receiver on loopback that reads nothing; it has a process of its own.
+Batches of 500 with a flush each, as in the controller; measured until the end of `close`. A separate local process
+receives the data of OpenTelemetry.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from cloud_tasks.testing.contracts.event_sink import make_event
 BATCH = 500
 
 
-class Swallow(http.server.BaseHTTPRequestHandler):
+class DiscardHandler(http.server.BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
 
     def do_POST(self) -> None:
@@ -35,25 +35,25 @@ class Swallow(http.server.BaseHTTPRequestHandler):
         self.end_headers()
 
     def log_message(self, *arguments: Any) -> None:
-        """Be silent."""
+        """Do not log requests."""
 
 
-def serve(told: Connection) -> None:
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Swallow)
-    told.send(server.server_address[1])
+def serve(connection: Connection) -> None:
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), DiscardHandler)
+    connection.send(server.server_address[1])
     server.serve_forever()
 
 
-def measure(name: str, events: int, given: dict[str, object]) -> float:
-    """Events a second."""
+def measure(name: str, events: int, settings: dict[str, object]) -> float:
+    """Return events per second."""
     backend = make_registry().event_sink(name)
     batches = [[make_event(n, result={"sum": n}) for n in range(at, at + BATCH)] for at in range(0, events, BATCH)]
-    began = time.perf_counter()
-    with backend.open(backend.settings(**given), EventSinkContext(job_id="bench")) as sink:
+    started = time.perf_counter()
+    with backend.open(backend.settings(**settings), EventSinkContext(job_id="bench")) as sink:
         for batch in batches:
             sink.write(batch)
             sink.flush()
-    return events / (time.perf_counter() - began)
+    return events / (time.perf_counter() - started)
 
 
 def main() -> None:
@@ -74,8 +74,8 @@ def main() -> None:
                 "otel": {"endpoint": address},
             }
             first = 0.0
-            for name, given in plans.items():
-                rate = measure(name, events, given)
+            for name, settings in plans.items():
+                rate = measure(name, events, settings)
                 first = first or rate
                 print(f"{name:8} {rate:9,.0f} events/s   {rate / first:6.2f} of jsonl")
             os.chdir(Path("/"))

@@ -1,10 +1,10 @@
-"""What the worker costs per task, beside bare processes and the standard library's pools, measured in one run.
+"""Cost of the worker per task, compared with bare processes and the standard library's pools, measured in one run.
 
     python tests/benchmarks/worker_bench.py [--tasks 1000] [--file-tasks 1000000] [--sleeps 0]
 
-Every figure is for no-op tasks on two slots. The worker's ones include its event log: one line per start and per end,
-synced in batches. Start-up time is measured apart, by a run with one task, and subtracted. The first task of a long
-file is timed seven times, and the quickest told: what else the machine does only ever adds.
+All results are for no-op tasks on two slots. Those of the worker include its event log: one line per start and per end,
+synced in batches. Start-up time is measured separately, by a run with one task, and subtracted. The first task of a
+long file is timed seven times, and the minimum is reported, since other load only adds time.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ for _ in range(running):
     os.wait()
 """
 
-# A process's peak of memory counts what it had before it became another program: so something small starts it.
+# Peak memory includes that of the program before exec, so a small process starts the worker.
 LAUNCHER = """
 import os, sys, time
 began = time.time()
@@ -75,7 +75,7 @@ def nothing(number: int) -> str:
 
 
 def bare_forks(count: int) -> None:
-    """Two at a time: fork, exit, wait."""
+    """Fork, exit and wait, two at a time."""
     running = 0
     for _ in range(count):
         if running == SLOTS:
@@ -89,7 +89,7 @@ def bare_forks(count: int) -> None:
 
 
 def lean_forks(count: int) -> None:
-    """The same in an interpreter that has imported nothing."""
+    """Do the same in an interpreter without imports."""
     subprocess.run([sys.executable, "-I", "-S", "-c", LEAN_FORKS, str(count), str(SLOTS)], check=True)
 
 
@@ -113,7 +113,7 @@ def fresh_futures(count: int) -> None:
 
 
 def pebble_processes(count: int) -> None:
-    """The library whose processes have time-outs."""
+    """Run a process with a timeout per task, by pebble."""
     call = pebble.concurrent.process(timeout=60, mp_context=multiprocessing.get_context("fork"))(nothing)
     running: list[concurrent.futures.Future[str]] = []
     for number in range(count):
@@ -136,7 +136,7 @@ def pool(count: int) -> None:
 
 
 def sleeps(count: int, slots: int = 100) -> float:
-    """Seconds that so many tasks of one second take, so many at a time, from the start of the program to its end."""
+    """Return the run time in seconds of ``count`` tasks of one second, ``slots`` at a time."""
     with tempfile.TemporaryDirectory() as folder:
         began = time.perf_counter()
         subprocess.run(
@@ -149,7 +149,7 @@ def sleeps(count: int, slots: int = 100) -> float:
         took = time.perf_counter() - began
         done = (Path(folder) / "events.log").read_text().count('"task_completed"')
         if done != count:
-            raise SystemExit(f"{done} of {count} tasks were completed")
+            raise SystemExit(f"{done} of {count} tasks completed")
         return took
 
 
@@ -165,13 +165,13 @@ def worker(*options: str) -> Callable[[int], None]:
             )
             lines = (Path(folder) / "events.log").read_text().count("task_completed")
             if lines != count:
-                raise SystemExit(f"{lines} of {count} tasks were completed")
+                raise SystemExit(f"{lines} of {count} tasks completed")
 
     return run
 
 
 def measure(run: Callable[[int], None], count: int) -> tuple[float, float]:
-    """Milliseconds per task, wall and CPU, without the time of a run with one task."""
+    """Return milliseconds per task, wall and CPU time, minus those of a run with one task."""
 
     def once(number: int) -> tuple[float, float]:
         wall, used = time.perf_counter(), cpu()
@@ -184,7 +184,7 @@ def measure(run: Callable[[int], None], count: int) -> tuple[float, float]:
 
 
 def first_task(count: int, rounds: int = 7) -> tuple[float, float]:
-    """Seconds from the start of the program to the first task's start, and the supervisor's peak memory in MB."""
+    """Return the seconds from program start to first task, and the supervisor's peak memory in MB."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "tasks.json"
         with path.open("w") as file:
@@ -213,11 +213,11 @@ def _first_task(folder: Path, path: Path) -> tuple[float, float]:
         if event["event_type"] == "task_started":
             started = datetime.fromisoformat(event["timestamp"]).timestamp()
             return started - began, peak / 1024
-    raise SystemExit("no task was started")
+    raise SystemExit("no task started")
 
 
 def memory_per_task(count: int = 20) -> float:
-    """MB that are private to a running task which does nothing."""
+    """Return the private memory of a running no-op task in MB."""
     with tempfile.TemporaryDirectory() as folder:
         process = subprocess.Popen(
             [sys.executable, "-c", PROGRAM, "--num-simultaneous-tasks", str(count)],
@@ -253,7 +253,7 @@ def main() -> None:
         ("bare fork + exit + wait, nothing imported", lean_forks, options.tasks),
         ("multiprocessing.Process", processes, options.tasks),
         ("concurrent.futures, fresh process per task", fresh_futures, max(20, options.tasks // 20)),
-        ("pebble, a process with time-out", pebble_processes, options.tasks),
+        ("pebble, a process with a timeout", pebble_processes, options.tasks),
         ("cloud-tasks worker, isolated", worker(), options.tasks),
         ("cloud-tasks worker, isolated, output captured", worker("--capture-output"), options.tasks),
         (

@@ -1,4 +1,4 @@
-"""The command line as a user has it: real processes, in a folder of the test's own, and none left when it ends."""
+"""The command line as real processes in a temporary folder, all of which are ended after the test."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ PROGRAM = Path(sys.executable).with_name("cloud-tasks")
 
 
 def processes_in(folder: Path) -> list[int]:
-    """The processes that work in a folder or below it."""
+    """Return the processes whose working directory is in a folder."""
     found = []
     for entry in Path("/proc").glob("[0-9]*"):
         try:
@@ -33,7 +33,7 @@ def processes_in(folder: Path) -> list[int]:
 
 
 class Desk:
-    """A folder with the example's programs in it, and the command line at work there."""
+    """A folder with the example's programs, in which the command line runs."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -57,10 +57,10 @@ class Desk:
             ),
             **run,
         }
-        chosen = {key: value for key, value in settings.items() if value is not None}
+        present = {key: value for key, value in settings.items() if value is not None}
         file = self.folder / "config.yml"
         # JSON is YAML.
-        file.write_text(json.dumps({"provider": "local", "run": chosen}))
+        file.write_text(json.dumps({"provider": "local", "run": present}))
         return file
 
     def tasks(self, count: int) -> Path:
@@ -72,17 +72,17 @@ class Desk:
         return file
 
     def sums(self) -> dict[str, int]:
-        """What the results say, by task."""
+        """Return the results by task."""
         return {file.stem: int(file.read_text()) for file in self.results.glob("*.txt")}
 
     def run(self, *arguments: str, env: dict[str, str] | None = None) -> subprocess.CompletedProcess[str]:
-        """Run `cloud-tasks` to its end."""
+        """Run `cloud-tasks` and wait for its exit."""
         process = self.start(*arguments, env=env)
         output, errors = process.communicate(timeout=240)
         return subprocess.CompletedProcess(process.args, process.returncode, output, errors)
 
     def start(self, *arguments: str, env: dict[str, str] | None = None) -> subprocess.Popen[str]:
-        """Start `cloud-tasks` and go on."""
+        """Start `cloud-tasks` without waiting."""
         process = subprocess.Popen(
             [str(PROGRAM), *arguments],
             cwd=self.folder,
@@ -96,18 +96,18 @@ class Desk:
         return process
 
     def status(self, database: str = "addition.db") -> dict[str, Any]:
-        """What `cloud-tasks status --json` says."""
+        """Return the output of `cloud-tasks status --json`."""
         answer = self.run("status", "--db-file", database, "--json")
         assert answer.returncode == 0, answer.stderr
         found: dict[str, Any] = json.loads(answer.stdout)
         return found
 
     def processes(self) -> list[int]:
-        """What runs here besides the test."""
+        """Return the processes in the folder."""
         return processes_in(self.folder)
 
     def left_behind(self) -> list[str]:
-        """What is in the folder besides the inputs, the programs and Python's own caches."""
+        """Return the files in the folder except inputs, programs and Python's caches."""
         return sorted(
             entry.name
             for entry in self.folder.iterdir()
@@ -115,7 +115,7 @@ class Desk:
         )
 
     def close(self) -> None:
-        """End everything."""
+        """End all processes."""
         for process in self._started:
             if process.poll() is None:
                 process.kill()
@@ -125,7 +125,7 @@ class Desk:
                     stream.close()
         deadline = time.monotonic() + 20
         while left := self.processes():
-            assert time.monotonic() < deadline, f"still there: {left}"
+            assert time.monotonic() < deadline, f"processes still running: {left}"
             for pid in left:
                 try:
                     os.kill(pid, signal.SIGKILL)
@@ -146,12 +146,12 @@ Eventually = Callable[[Callable[[], object]], None]
 
 @pytest.fixture
 def eventually() -> Eventually:
-    """Wait for something that other processes do."""
+    """Return a function that waits for a condition."""
 
     def wait(condition: Callable[[], object]) -> None:
         deadline = time.monotonic() + 90.0
         while not condition():
-            assert time.monotonic() < deadline, "it did not happen within 90 s"
+            assert time.monotonic() < deadline, "condition not met within 90 s"
             time.sleep(0.02)
 
     return wait

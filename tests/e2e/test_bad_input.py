@@ -1,4 +1,4 @@
-"""Whatever is wrong with what a user wrote: one line that says it, exit code 2, and nothing touched."""
+"""Bad input: one line of error, exit code 2, nothing changed."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ BROKEN: dict[str, tuple[Break, str]] = {
         lambda desk: ("--config", "absent.yml", "--task-file", str(desk.tasks(3))),
         "absent.yml",
     ),
-    "configuration that is no YAML": (with_config("provider: local\nrun: {job_id: [\n"), "config.yml"),
+    "configuration that is not YAML": (with_config("provider: local\nrun: {job_id: [\n"), "config.yml"),
     "configuration that is a list": (with_config("- provider: local\n"), "config.yml"),
     "configuration that runs code": (with_config("provider: !!python/object/apply:os.getcwd []\n" + RUN), "config.yml"),
     "unknown section": (with_config("provider: local\nruns: {job_id: addition}\n" + RUN), "runs"),
@@ -52,7 +52,7 @@ BROKEN: dict[str, tuple[Break, str]] = {
     "no provider": (with_config(RUN), "provider"),
     "mistyped number": (with_setting(max_instances="many"), "max_instances"),
     "number out of range": (with_setting(max_instances=-1), "max_instances"),
-    "least above most": (with_setting(min_cpu=4, max_cpu=2), "cpu"),
+    "minimum above maximum": (with_setting(min_cpu=4, max_cpu=2), "cpu"),
     "malformed job id": (with_setting(job_id="Not An Id"), "job_id"),
     "broken regular expression": (with_setting(instance_types="local-("), "instance_types"),
     "no startup script": (with_setting(startup_script=None), "startup_script"),
@@ -66,8 +66,8 @@ BROKEN: dict[str, tuple[Break, str]] = {
         "absent.json",
     ),
     "no task file named": (lambda desk: ("--config", str(desk.configure())), "task-file"),
-    "task file cut off": (with_tasks('[{"id": "a", "data": {}}, {"id": "b", "da'), "tasks.json"),
-    "task file that is no JSON": (with_tasks("tasks: none"), "tasks.json"),
+    "truncated task file": (with_tasks('[{"id": "a", "data": {}}, {"id": "b", "da'), "tasks.json"),
+    "task file that is not JSON": (with_tasks("tasks: none"), "tasks.json"),
     "task without id": (with_tasks('[{"data": {}}]'), "id"),
     "task without data": (with_tasks('[{"id": "a"}]'), "data"),
     "task whose data is a list": (with_tasks('[{"id": "a", "data": [1]}]'), "data"),
@@ -89,17 +89,17 @@ BROKEN: dict[str, tuple[Break, str]] = {
 
 
 @pytest.mark.parametrize(("breaking", "named"), BROKEN.values(), ids=BROKEN.keys())
-def test_bad_input_is_told_in_one_line_and_nothing_is_touched(desk: Any, breaking: Break, named: str) -> None:
+def test_bad_input_is_reported_in_one_line_and_changes_nothing(desk: Any, breaking: Break, named: str) -> None:
     answer = desk.run("run", *breaking(desk), "--force")
-    told = [line for line in answer.stderr.splitlines() if line.startswith("Error: ")]
+    errors = [line for line in answer.stderr.splitlines() if line.startswith("Error: ")]
     assert answer.returncode == 2, answer.stderr
     assert "Traceback" not in answer.stderr
-    assert len(told) == 1, answer.stderr
-    assert named in told[0]
+    assert len(errors) == 1, answer.stderr
+    assert named in errors[0]
     assert desk.left_behind() == []
 
 
-def test_a_broken_task_file_leaves_an_earlier_job_as_it_was(desk: Any) -> None:
+def test_invalid_task_file_leaves_an_existing_job_unchanged(desk: Any) -> None:
     arguments = ("run", "--config", str(desk.configure()), "--task-file")
     assert desk.run(*arguments, str(desk.tasks(3))).returncode == 0
     before = {file: file.read_bytes() for file in databases(desk.folder)}
@@ -114,7 +114,7 @@ def databases(folder: Path) -> list[Path]:
     return sorted(folder.glob("*.db"))
 
 
-def test_a_misspelt_command_gets_a_suggestion(desk: Any) -> None:
+def test_misspelt_command_gets_a_suggestion(desk: Any) -> None:
     answer = desk.run("runn")
     assert answer.returncode == 2
     assert answer.stderr.splitlines() == ['Error: there is no command "runn"; did you mean "run"?']

@@ -1,4 +1,4 @@
-"""The event sinks beside a real job: what they get, what a kill leaves, and that a secret stays one."""
+"""Event sinks of a real job: events, recovery after a kill, secrets."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def configure(desk: Any, sinks: list[str], sections: dict[str, Any], **run: Any)
 
 
 def events_of(folder: Path) -> list[tuple[str, str | None]]:
-    """(event type, task id) of the SQLite event sink."""
+    """Return (event type, task id) of each event in the SQLite event sink."""
     connection = sqlite3.connect(folder / "addition-events.sqlite")
     try:
         rows = connection.execute("SELECT event_id, event_type, task_id FROM events").fetchall()
@@ -67,7 +67,7 @@ def test_resumed_job_adds_missing_events_to_the_sqlite_event_sink_once(desk: Any
     controller.send_signal(signal.SIGKILL)
     controller.wait()
     before = events_of(desk.folder)
-    # Events that the controller had committed and not passed on yet.
+    # Events that the controller had committed but not yet sent to the sink.
     connection = sqlite3.connect(desk.folder / "addition-events.sqlite")
     connection.execute("DELETE FROM events WHERE number > (SELECT max(number) - 5 FROM events)")
     connection.commit()
@@ -80,7 +80,7 @@ def test_resumed_job_adds_missing_events_to_the_sqlite_event_sink_once(desk: Any
     assert set(tasks_with(events, "task_completed")) == {f"task-{number:05d}" for number in range(1, 61)}
 
 
-def test_a_webhook_tells_of_failures_and_of_the_end_and_its_address_is_nowhere(desk: Any) -> None:
+def test_webhook_notifies_of_failures_and_the_end_without_exposing_its_url(desk: Any) -> None:
     with WebhookServer((503,)) as server:
         config = configure(
             desk,
@@ -96,14 +96,14 @@ def test_a_webhook_tells_of_failures_and_of_the_end_and_its_address_is_nowhere(d
     failures, end = server.texts
     assert failures.startswith("Job addition: 100% of the last 10 tasks failed (10 of 10); latest: ZeroDivisionError")
     assert end.startswith("Job addition: complete: 30 of 30 tasks finished (30 failed) in 0:00:")
-    for said in (shown.stdout, shown.stderr, job.stdout, job.stderr):
-        assert SECRET not in said
+    for output in (shown.stdout, shown.stderr, job.stdout, job.stderr):
+        assert SECRET not in output
     databases = [path.read_bytes() for path in desk.folder.glob("*.db*")]
     assert databases
     assert [content for content in databases if SECRET.encode() in content] == []
 
 
-def test_a_webhook_that_is_away_neither_fails_nor_holds_up_a_job(desk: Any) -> None:
+def test_unreachable_webhook_neither_fails_nor_delays_a_job(desk: Any) -> None:
     with WebhookServer() as server:
         address = server.address
     config = configure(desk, ["webhook"], {"webhook": {"patience": 0.5}})
@@ -114,11 +114,11 @@ def test_a_webhook_that_is_away_neither_fails_nor_holds_up_a_job(desk: Any) -> N
     assert SECRET not in job.stderr
 
 
-def test_a_webhook_without_an_address_is_a_clear_line(desk: Any) -> None:
+def test_webhook_without_a_url_is_reported_in_one_line(desk: Any) -> None:
     config = configure(desk, ["webhook"], {})
     job = desk.run("run", "--config", config, "--task-file", str(desk.tasks(5)))
     assert job.returncode == 2
-    assert "webhook.url: is required; set CLOUD_TASKS_WEBHOOK_URL" in job.stderr
+    assert "webhook.url: required; set CLOUD_TASKS_WEBHOOK_URL" in job.stderr
     assert desk.left_behind() == []
 
 
@@ -129,7 +129,7 @@ def receiver() -> Any:
     receiver.close()
 
 
-def test_a_job_is_a_trace_and_figures(desk: Any, receiver: Receiver) -> None:
+def test_otel_event_sink_sends_a_trace_and_metrics_of_a_job(desk: Any, receiver: Receiver) -> None:
     config = configure(desk, ["otel"], {"otel": {"endpoint": receiver.address}})
     job = desk.run("run", "--config", config, "--task-file", str(desk.tasks(30)))
     assert job.returncode == 0, job.stderr

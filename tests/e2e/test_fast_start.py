@@ -1,4 +1,4 @@
-"""What a command does not need is not imported: told by the loaded modules, not by a clock."""
+"""Commands import only the modules they need, as shown by the loaded modules."""
 
 from __future__ import annotations
 
@@ -24,23 +24,23 @@ def modules_loaded_by(python: Any, *arguments: str) -> set[str]:
 
 
 @pytest.mark.parametrize("option", ["--help", "--version"])
-def test_help_and_version_import_no_plugin_no_controller_and_no_library_but_click(python: Any, option: str) -> None:
+def test_help_and_version_import_no_plugin_no_controller_and_only_click(python: Any, option: str) -> None:
     loaded = modules_loaded_by(python, option)
-    rooms = {name.split(".")[1] for name in loaded if name.startswith("cloud_tasks.")}
-    assert rooms <= {"cli", "errors"}
+    packages = {name.split(".")[1] for name in loaded if name.startswith("cloud_tasks.")}
+    assert packages <= {"cli", "errors"}
     assert not {name for name in loaded if name.startswith("cloud_tasks_")}
     heavy = {"attrs", "cattrs", "fsspec", "ijson", "pluggy", "rich", "sqlite3", "structlog", "yaml"}
     assert not loaded & heavy
 
 
-def test_plugins_imports_no_implementation_and_no_controller(python: Any) -> None:
+def test_plugins_command_imports_no_implementation_and_no_controller(python: Any) -> None:
     loaded = modules_loaded_by(python, "plugins")
     assert "cloud_tasks_local.plugin" in loaded
     implementations = {"cloud_tasks_local.queue", "cloud_tasks_local.compute", "cloud_tasks.controller", "sqlite3"}
     assert not loaded & implementations
 
 
-def test_the_worker_imports_no_command_line_no_controller_and_no_yaml(python: Any) -> None:
+def test_worker_imports_no_command_line_no_controller_and_no_yaml(python: Any) -> None:
     answer = python(["-c", "import sys, cloud_tasks.worker; print(*sorted(sys.modules))"], {})
     loaded = set(answer.stdout.split())
     assert "cloud_tasks.worker" in loaded

@@ -1,7 +1,7 @@
-"""The first hour of a new user, as `docs/first_hour.md` tells it, typed into a terminal.
+"""The commands of `docs/first_hour.md`, typed into a terminal.
 
-The page is the script: what follows a ``$`` is typed, a line that ends with ``⏎`` is a question and its answer, ``...``
-stands for lines that are not compared, and every other line has to be seen, in this order.
+The page is the script: text after a ``$`` is typed, a line that ends with ``⏎`` is a question with its answer, ``...``
+stands for lines that are not compared, and every other line must appear, in this order.
 """
 
 from __future__ import annotations
@@ -30,13 +30,13 @@ class Step:
 
     command: str
     answers: tuple[tuple[str, str], ...]
-    """Questions, each with what is typed."""
+    """Questions, each with its answer."""
     seen: tuple[str, ...]
     """Lines of its output, in order."""
 
 
 def steps(page: str) -> Iterator[Step]:
-    """The commands of a page's console blocks."""
+    """Yield the commands of a page's console blocks."""
     for block in re.findall(r"^```console\n(.*?)^```", page, re.MULTILINE | re.DOTALL):
         for part in re.split(r"^\$ ", block, flags=re.MULTILINE)[1:]:
             command, *lines = part.splitlines()
@@ -49,7 +49,7 @@ def steps(page: str) -> Iterator[Step]:
 
 
 class Terminal:
-    """A shell in a terminal that nobody looks at; `close` ends it."""
+    """A shell in a detached terminal, ended by `close`."""
 
     def __init__(self, folder: Path, environment: dict[str, str]) -> None:
         self._socket = folder / "tmux.sock"
@@ -72,7 +72,7 @@ class Terminal:
         return [int(code) for code in self._codes.read_text().split()]
 
     def screen(self) -> str:
-        """What is to be seen, with what was scrolled away; lines that were too long are whole again."""
+        """Return the screen with its scroll history, wrapped lines joined."""
         return self._call("capture-pane", "-p", "-J", "-S", "-")
 
     def type(self, text: str) -> None:
@@ -87,7 +87,7 @@ class Terminal:
             time.sleep(0.05)
 
     def do(self, step: Step) -> tuple[int, list[str]]:
-        """Type a command and its answers; returns its exit code and the lines it showed."""
+        """Type a command and its answers; return exit code and output lines."""
         before = len(self._ended())
         self._call("send-keys", "-R")
         self._call("clear-history")
@@ -118,9 +118,9 @@ def terminal(wheels: Path, tmp_path: Path) -> Iterator[Terminal]:
         if os.environ.get("CI"):
             pytest.fail(advice)
         pytest.skip(advice)
-    ours = ("PYTHONPATH", "CLOUD_TASKS_GUARD_LOG", "VIRTUAL_ENV", "TMUX", "TMUX_PANE")
-    environment = {name: value for name, value in os.environ.items() if name not in ours}
-    # A new user has none of our programs.
+    excluded = ("PYTHONPATH", "CLOUD_TASKS_GUARD_LOG", "VIRTUAL_ENV", "TMUX", "TMUX_PANE")
+    environment = {name: value for name, value in os.environ.items() if name not in excluded}
+    # A new user does not have the programs of this environment.
     path = [folder for folder in os.environ["PATH"].split(os.pathsep) if Path(folder) != Path(sys.executable).parent]
     environment["PATH"] = os.pathsep.join([str(Path(sys.base_prefix) / "bin"), *path])
     environment["PIP_FIND_LINKS"] = f"{wheels} {environment.get('PIP_FIND_LINKS', '')}".strip()
@@ -131,25 +131,25 @@ def terminal(wheels: Path, tmp_path: Path) -> Iterator[Terminal]:
 
 
 def missing(expected: tuple[str, ...], shown: list[str]) -> list[str]:
-    """The expected lines from the first that was not shown after the one before it."""
+    """Return the expected lines from the first one that does not follow its predecessor."""
     rest = iter(shown)
     return next((list(expected[place:]) for place, line in enumerate(expected) if line not in rest), [])
 
 
-def test_the_page_is_what_a_new_user_sees(terminal: Terminal) -> None:
-    told = list(steps(PAGE.read_text(encoding="utf-8")))
-    assert len(told) > 20
+def test_first_hour_page_matches_the_terminal(terminal: Terminal) -> None:
+    commands = list(steps(PAGE.read_text(encoding="utf-8")))
+    assert len(commands) > 20
     failed = []
-    for step in told:
+    for step in commands:
         code, shown = terminal.do(step)
         assert missing(step.seen, shown) == [], f"{step.command}\n" + "\n".join(shown)
         assert not any("Traceback" in line for line in shown) or step.command.startswith("cloud-tasks logs")
         failed += [step.command] if code else []
-    # The one mistake that is refused; the other one is the tasks' own.
+    # The mistake in the configuration is refused; the one in the program fails the tasks only.
     assert failed == ["cloud-tasks run --config config.yml --task-file tasks.json"]
 
 
-def test_a_line_that_is_not_seen_is_missed() -> None:
+def test_missing_returns_the_lines_that_did_not_appear() -> None:
     assert missing(("a", "c"), ["a", "b", "c"]) == []
     assert missing(("c", "a"), ["a", "b", "c"]) == ["a"]
     assert missing(("a", "d"), ["a", "b", "c"]) == ["d"]

@@ -1,4 +1,4 @@
-"""The whole path with real processes: file, database, queue, instances, workers, events, database, report."""
+"""Complete jobs with real processes, from task file to report."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ def counts(status: dict[str, Any]) -> dict[str, int]:
     return {name: count for name, count in status["counts"].items() if count}
 
 
-def test_a_job_completes_every_task_once_and_leaves_nothing_running(desk: Any) -> None:
+def test_job_completes_every_task_once_and_leaves_no_process(desk: Any) -> None:
     job = desk.run("run", "--config", str(desk.configure()), "--task-file", str(desk.tasks(200)))
     assert job.returncode == 0, job.stderr
     assert desk.sums() == expected_sums(200)
@@ -31,7 +31,7 @@ def test_a_job_completes_every_task_once_and_leaves_nothing_running(desk: Any) -
     assert "Completed: 200" in job.stdout
 
 
-def test_two_instances_share_the_work(desk: Any) -> None:
+def test_job_runs_on_two_instances(desk: Any) -> None:
     config = desk.configure(max_cpu=1, min_instances=2, max_instances=2, environment="export ADDITION_TASK_DELAY=0.05")
     job = desk.run("run", "--config", str(config), "--task-file", str(desk.tasks(100)))
     assert job.returncode == 0, job.stderr
@@ -39,7 +39,7 @@ def test_two_instances_share_the_work(desk: Any) -> None:
     assert counts(desk.status()) == {"completed": 100}
 
 
-def test_the_events_are_copied_to_the_output_file(desk: Any) -> None:
+def test_output_file_receives_the_events(desk: Any) -> None:
     arguments = ("--config", str(desk.configure()), "--task-file", str(desk.tasks(5)), "--output-file", "events.jsonl")
     job = desk.run("run", *arguments)
     assert job.returncode == 0, job.stderr
@@ -47,7 +47,7 @@ def test_the_events_are_copied_to_the_output_file(desk: Any) -> None:
     assert sum('"task_completed"' in line for line in lines) == 5
 
 
-def test_exceptions_are_counted_and_summarised(desk: Any) -> None:
+def test_report_counts_exceptions(desk: Any) -> None:
     environment = "export ADDITION_EXCEPTION_PROBABILITY=1"
     config = desk.configure(worker="worker_addition_exceptions.py", environment=environment)
     job = desk.run("run", "--config", str(config), "--task-file", str(desk.tasks(10)))
@@ -57,7 +57,7 @@ def test_exceptions_are_counted_and_summarised(desk: Any) -> None:
     assert "10: ZeroDivisionError: division by zero" in job.stdout
 
 
-def test_tasks_that_exit_and_tasks_that_hang_are_told_apart(desk: Any) -> None:
+def test_status_distinguishes_exited_and_timed_out_tasks(desk: Any) -> None:
     for kind, outcome in (("EXIT", "exited"), ("TIMEOUT", "timed_out")):
         environment = f"export ADDITION_{kind}_PROBABILITY=1"
         config = desk.configure(worker="worker_addition_exceptions.py", environment=environment, max_runtime=1)
@@ -67,7 +67,7 @@ def test_tasks_that_exit_and_tasks_that_hang_are_told_apart(desk: Any) -> None:
         assert desk.processes() == []
 
 
-def test_what_is_asked_to_be_retried_is_tried_again_and_no_more_than_so_often(desk: Any) -> None:
+def test_failed_tasks_are_retried_up_to_the_limit(desk: Any) -> None:
     environment = "export ADDITION_EXIT_PROBABILITY=1"
     config = desk.configure(worker="worker_addition_exceptions.py", environment=environment, retry_on_exit=True)
     job = desk.run("run", "--config", str(config), "--task-file", str(desk.tasks(2)))
@@ -78,7 +78,7 @@ def test_what_is_asked_to_be_retried_is_tried_again_and_no_more_than_so_often(de
     assert status["attempts"] > 2
 
 
-def test_a_controller_that_was_killed_is_continued_to_the_same_end(desk: Any, eventually: Any) -> None:
+def test_job_resumes_to_the_same_terminal_states_after_the_controller_was_killed(desk: Any, eventually: Any) -> None:
     config = desk.configure(environment="export ADDITION_TASK_DELAY=0.02")
     controller = desk.start("run", "--config", str(config), "--task-file", str(desk.tasks(300)))
     eventually(lambda: controller.poll() is not None or len(list(desk.results.glob("*.txt"))) >= 30)
@@ -93,7 +93,7 @@ def test_a_controller_that_was_killed_is_continued_to_the_same_end(desk: Any, ev
     assert (status["total"], counts(status), status["finished"]) == (300, {"completed": 300}, True)
 
 
-def test_an_interrupted_job_ends_its_instances_and_can_be_continued(desk: Any, eventually: Any) -> None:
+def test_interrupted_job_terminates_its_instances_and_can_be_resumed(desk: Any, eventually: Any) -> None:
     config = desk.configure(environment="export ADDITION_TASK_DELAY=0.05")
     controller = desk.start("run", "--config", str(config), "--task-file", str(desk.tasks(150)))
     eventually(lambda: controller.poll() is not None or len(list(desk.results.glob("*.txt"))) >= 10)
@@ -106,14 +106,14 @@ def test_an_interrupted_job_ends_its_instances_and_can_be_continued(desk: Any, e
     assert counts(desk.status()) == {"completed": 150}
 
 
-def test_a_dry_run_changes_nothing(desk: Any) -> None:
+def test_dry_run_changes_nothing(desk: Any) -> None:
     arguments = ("--config", str(desk.configure()), "--task-file", str(desk.tasks(5)))
     job = desk.run("run", *arguments, "--dry-run")
     assert job.returncode == 0, job.stderr
     assert desk.left_behind() == []
 
 
-def test_an_earlier_run_is_not_replaced_unasked(desk: Any) -> None:
+def test_existing_job_is_not_overwritten_without_confirmation(desk: Any) -> None:
     arguments = ("--config", str(desk.configure()), "--task-file", str(desk.tasks(5)))
     assert desk.run("run", *arguments).returncode == 0
     before = (desk.folder / "addition.db").read_bytes()
@@ -124,7 +124,7 @@ def test_an_earlier_run_is_not_replaced_unasked(desk: Any) -> None:
     assert desk.run("run", *arguments, "--force").returncode == 0
 
 
-def test_a_startup_script_that_starts_no_worker_fails_the_job_and_shows_its_log(desk: Any) -> None:
+def test_startup_script_without_a_worker_fails_the_job_and_shows_its_log(desk: Any) -> None:
     config = desk.configure(
         startup_script="echo the disk is missing; exit 3", keepalive_startup_timeout=3, keepalive_interval=1
     )
@@ -135,7 +135,7 @@ def test_a_startup_script_that_starts_no_worker_fails_the_job_and_shows_its_log(
     assert desk.processes() == []
 
 
-def test_a_job_can_be_a_shell_command_with_retry_rules_and_no_python_at_all(desk: Any) -> None:
+def test_shell_command_job_applies_retry_rules(desk: Any) -> None:
     config = desk.configure(
         startup_script=None,
         command="test {num1} != 3 && echo done {num2}",

@@ -1,8 +1,8 @@
-"""No test reaches beyond this machine: a connection to anything but loopback is refused and told.
+"""Block network access of tests: connections other than loopback are refused and logged.
 
-Loaded by `conftest.py` in the test process, and by Python itself in every process that a test starts, for this folder
-is on their `PYTHONPATH`. A refusal is also written to the file that `CLOUD_TASKS_GUARD_LOG` names, so that the test
-fails even where the code under test swallows the error.
+Loaded by `conftest.py` in the test process, and by Python itself in child processes, since this folder is on their
+`PYTHONPATH`. Refusals are also written to the file named by `CLOUD_TASKS_GUARD_LOG`, so that the test fails even if
+the code under test suppresses the error.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ LOG_VARIABLE = "CLOUD_TASKS_GUARD_LOG"
 
 
 class BeyondLoopbackError(RuntimeError):
-    """Something tried to reach another machine."""
+    """Attempt to connect to another machine."""
 
 
 def is_loopback(host: object) -> bool:
-    """Whether a host, as sockets take it, is this machine."""
+    """Return whether a host, in the form used by sockets, is this machine."""
     if isinstance(host, (bytes, bytearray)):
         host = host.decode("ascii", errors="replace")
     if host is None or host in ("localhost", ""):

@@ -1,4 +1,4 @@
-"""The sample plugins as a user installs them: from wheels, in an environment without this checkout."""
+"""The sample plugins installed from wheels, in an environment without this checkout."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ import pytest
 ROOT = Path(__file__).parents[2]
 SAMPLES = ROOT / "examples" / "plugins"
 
-# The sample's own way to get a server: on a free port of this machine, ended by its process id.
+# The sample's fixture starts a server on a free port and stops it by its process id.
 _spec = importlib.util.spec_from_file_location(
     "redis_sample_conftest", SAMPLES / "redis_queue" / "tests" / "conftest.py"
 )
@@ -30,13 +30,13 @@ Run = Callable[..., "subprocess.CompletedProcess[str]"]
 
 
 def clean_environment() -> dict[str, str]:
-    """Without this checkout on any path."""
+    """Return the environment without this checkout on any path."""
     return {name: value for name, value in os.environ.items() if name not in ("PYTHONPATH", "CLOUD_TASKS_GUARD_LOG")}
 
 
 @pytest.fixture(scope="session")
 def wheels(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Core, local and both samples; built from copies, so that nothing is written here."""
+    """Wheels of core, local and both samples, built from copies so that the checkout is not changed."""
     target = tmp_path_factory.mktemp("wheels")
     sources = tmp_path_factory.mktemp("sources")
 
@@ -54,7 +54,7 @@ def wheels(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def installed(wheels: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
-    """Runs a program of a fresh environment that has the wheels and what they need."""
+    """Return a function that runs programs of a fresh environment with the wheels and their requirements."""
     environment = tmp_path_factory.mktemp("environment")
     subprocess.run([sys.executable, "-m", "venv", str(environment)], check=True)
     programs = environment / "bin"

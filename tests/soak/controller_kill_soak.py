@@ -1,7 +1,7 @@
-"""One job on `local` whose controller is killed again and again, whose machines are taken away every few seconds.
+"""A job on `local` whose controller is killed repeatedly and whose instances are preempted every few seconds.
 
-Run by `dev.py soak`; arguments: kills (50), tasks (2000), seed. Ends with exit code 1 and a line that says what was
-wrong unless every task is completed, counted once, and nothing is left running.
+Run by `dev.py soak`; arguments: kills (50), tasks (2000), seed. Exits with code 1 and the cause unless every task is
+completed and counted once, and no process is left.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ local:
 
 
 def run(folder: Path, *arguments: str) -> subprocess.Popen[bytes]:
-    """Start `cloud-tasks run`; its output goes to a file of the folder."""
+    """Start `cloud-tasks run` with its output in a file of the folder."""
     command = [str(Path(sys.executable).with_name("cloud-tasks")), "run", "--config", "config.yml", *arguments]
     with (folder / "run.log").open("ab") as log:
         return subprocess.Popen(command, cwd=folder, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
@@ -57,7 +57,7 @@ def status(folder: Path) -> dict[str, object]:
 
 
 def processes_in(folder: Path) -> list[int]:
-    """Processes whose working directory is the folder or below it."""
+    """Return the processes whose working directory is in the folder."""
     found = []
     for entry in Path("/proc").glob("[0-9]*"):
         try:
@@ -88,7 +88,7 @@ def main(kills: int = 50, tasks: int = 2000, seed: int = 1) -> int:
                 process.wait()
                 done += 1
             else:
-                # Ended by itself: finished, or too early to have a database.
+                # Exited: finished, or before the database was created.
                 if (folder / "kill-soak.db").exists():
                     break
             again = ["--continue"] if (folder / "kill-soak.db").exists() else ["--task-file", "tasks.json", "--force"]
@@ -97,9 +97,9 @@ def main(kills: int = 50, tasks: int = 2000, seed: int = 1) -> int:
         found = status(folder)
         left = processes_in(folder)
         print(f"{done} kills, {tasks} tasks, {time.monotonic() - started:.0f} s: {found['counts']}, exit code {code}")
-        print(f"attempts {found['attempts']}, losses {found['losses']}, seed {seed}")
+        print(f"attempts {found['attempts']}, interruptions {found['losses']}, seed {seed}")
         if code or found["counts"]["completed"] != tasks or left:  # type: ignore[index]
-            print(f"FAILED: exit code {code}, processes left: {left}; the end of the log:")
+            print(f"FAILED: exit code {code}, processes left: {left}; end of the log:")
             print((folder / "run.log").read_text()[-4000:])
             return 1
     return 0

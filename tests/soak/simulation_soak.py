@@ -1,6 +1,6 @@
-"""10,000 seeds of the simulated cloud with all faults on, 200 to 2,000 tasks each; the seeds that fail are printed.
+"""10,000 seeds of the simulated cloud with all faults, 200 to 2,000 tasks each; failing seeds are printed.
 
-Run by `dev.py soak simulation`; with arguments: `python tests/soak/simulation_soak.py --seed 851`, `--help` lists them.
+Run by `dev.py soak simulation`; with options: `python tests/soak/simulation_soak.py --seed 851` (see `--help`).
 """
 
 from __future__ import annotations

@@ -1,11 +1,10 @@
-"""A worker under fire: many tasks of which a few fail in every way, and processes that are killed at random.
+"""A worker with many tasks, some of which fail in every way, and processes killed at random.
 
     python tests/soak/worker_soak.py [--tasks 100000] [--kills 0]
 
-Every task's end has to be the one that its number foretells; afterwards no process, file or folder may be left, and the
-supervisor's memory may not have grown. With ``--kills N``, a supervisor, template or task process is killed N times
-meanwhile: then tasks may be run again, and a worker is started again with ``--resume``, but each must still come to
-its end.
+The outcome of each task must be the one derived from its number; afterwards no process, file or folder may be left, and
+the supervisor's memory must not have grown. With ``--kills N``, a supervisor, fork server or task process is killed N
+times: tasks may then run again, and a killed worker is restarted with ``--resume``, but every task must finish.
 """
 
 from __future__ import annotations
@@ -26,9 +25,9 @@ PROGRAM = """
 import ctypes, os, sys, time
 from cloud_tasks.worker import Worker
 sys.path.insert(0, os.environ["SOAK_CODE"])
-from worker_soak import fate
+from worker_soak import outcome_of
 def task(task_id, data, worker_data):
-    kind = fate(data["number"])
+    kind = outcome_of(data["number"])
     if kind == "task_exception": raise ValueError(task_id)
     if kind == "task_timed_out": time.sleep(1000)
     if kind == "segfault": ctypes.string_at(0)
@@ -42,15 +41,15 @@ Worker(task, task_source=tasks).run()
 """
 
 
-def fate(number: int) -> str:
-    """What becomes of a task: an event type, or one of two special ways to one."""
+def outcome_of(number: int) -> str:
+    """Return the outcome of a task: an event type, ``segfault`` or ``big``."""
     place = number * 2654435761 % 1000
     limits = ((10, "task_exception"), (20, "task_exited"), (25, "task_timed_out"), (26, "segfault"), (27, "big"))
     return next((kind for limit, kind in limits if place < limit), "task_completed")
 
 
 def expected(number: int) -> str:
-    return {"segfault": "task_exited", "big": "task_completed"}.get(fate(number), fate(number))
+    return {"segfault": "task_exited", "big": "task_completed"}.get(outcome_of(number), outcome_of(number))
 
 
 def resident_mb(pid: int) -> float:
@@ -70,7 +69,7 @@ def descendants(mark: str) -> list[int]:
 
 
 class Soak:
-    """One run, of as many workers one after the other as are killed, plus one."""
+    """One run: a worker, restarted each time its supervisor is killed."""
 
     def __init__(self, tasks: int, kills: int, folder: Path) -> None:
         self.tasks = tasks
@@ -84,26 +83,26 @@ class Soak:
         self.orphans = 0
 
     def run(self) -> int:
-        began = time.monotonic()
+        started = time.monotonic()
         code = self._work(resume=False)
         while code is None:
             self._expect_nothing_left()
             code = self._work(resume=True)
-        seconds = time.monotonic() - began
+        seconds = time.monotonic() - started
         wrong = judge(self.tasks, self.folder / "events.log", exact=not self.kills)
         remains = descendants(self.mark) + list(self.temporary.iterdir())
         kills = ", ".join(f"{count} of {what}" for what, count in sorted(self.killed.items())) or "none"
-        print(f"{self.tasks} tasks in {seconds:.0f} s, exit code {code}, {wrong} wrong ends; killed: {kills}")
+        print(f"{self.tasks} tasks in {seconds:.0f} s, exit code {code}, {wrong} wrong outcomes; killed: {kills}")
         half = len(self.sizes) // 2
         growth = max(self.sizes[half:]) - max(self.sizes[: half or 1]) if half else 0.0
         print(
-            f"supervisor: at most {max(self.sizes):.0f} MB, second half {growth:+.1f} MB; "
-            f"left behind: {remains or 'nothing'}, after a supervisor was killed: {self.orphans}"
+            f"supervisor: maximum {max(self.sizes):.0f} MB, second half {growth:+.1f} MB; "
+            f"left: {remains or 'nothing'}, after a supervisor was killed: {self.orphans}"
         )
         return int(bool(code or wrong or remains or self.orphans))
 
     def _work(self, *, resume: bool) -> int | None:
-        """One worker until its end; its exit code, None if its supervisor was killed."""
+        """Run a worker; return its exit code, or None if its supervisor was killed."""
         name, _, value = self.mark.partition("=")
         environment = os.environ | {
             "SOAK_TASKS": str(self.tasks),
@@ -130,18 +129,18 @@ class Soak:
         return process.wait()
 
     def _kill_one(self, supervisor: int) -> bool:
-        """Kill the supervisor, the template or a task; whether it was the supervisor."""
+        """Kill the supervisor, the fork server or a task; return whether it was the supervisor."""
         victims = sorted(pid for pid in descendants(self.mark) if pid != supervisor)
         if len(victims) < 3:
             return False
-        # The zygote, the first of them, is the one that cannot be replaced.
-        template = next((pid for pid in victims[1:] if parent_of(pid) == victims[0]), 0)
+        # The zygote, the first process, cannot be replaced.
+        fork_server = next((pid for pid in victims[1:] if parent_of(pid) == victims[0]), 0)
         draw = random.random()
-        what, pid = ("tasks", random.choice([pid for pid in victims[1:] if pid != template]))
+        what, pid = ("tasks", random.choice([pid for pid in victims[1:] if pid != fork_server]))
         if draw < 0.1:
             what, pid = "supervisors", supervisor
-        elif draw < 0.4 and template:
-            what, pid = "templates", template
+        elif draw < 0.4 and fork_server:
+            what, pid = "fork servers", fork_server
         try:
             os.kill(pid, signal.SIGKILL)
         except ProcessLookupError:
@@ -166,7 +165,7 @@ def parent_of(pid: int) -> int:
 
 
 def judge(tasks: int, log: Path, *, exact: bool) -> int:
-    """How many tasks have an end that was not foretold, none, or (``exact``) more than one."""
+    """Return the number of tasks with a wrong outcome, none, or (``exact``) more than one."""
     ends: Counter[int] = Counter()
     wrong = 0
     kinds = {"task_completed", "task_exception", "task_exited", "task_timed_out"}

@@ -1,4 +1,4 @@
-"""`dev.py`: one command for everything, from anywhere, at the versions of the one list."""
+"""`dev.py`: jobs, environment, versions."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ ROOT = Path(__file__).parents[2]
 
 @pytest.fixture
 def dev(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
-    """A copy of dev.py that works on a copy of the workspace's project files."""
+    """A copy of dev.py with copies of the workspace's project files."""
     for file in [ROOT / "pyproject.toml", *ROOT.glob("core/pyproject.toml"), *ROOT.glob("plugins/*/pyproject.toml")]:
         copy = tmp_path / file.relative_to(ROOT)
         copy.parent.mkdir(parents=True, exist_ok=True)
@@ -49,13 +49,13 @@ def test_help_lists_every_job_from_any_directory(tmp_path: Path) -> None:
         assert f"  {job} " in answer.stdout
 
 
-def test_an_unknown_job_is_refused(tmp_path: Path) -> None:
+def test_unknown_job_is_refused(tmp_path: Path) -> None:
     answer = call("tset", cwd=tmp_path)
     assert answer.returncode == 2
-    assert answer.stderr.startswith('dev.py: there is no job "tset"; there are: ')
+    assert answer.stderr.startswith('dev.py: unknown job "tset"; use one of ')
 
 
-def test_it_needs_nothing_but_the_standard_library() -> None:
+def test_dev_requires_only_the_standard_library() -> None:
     program = (
         "import sys; sys.path.insert(0, sys.argv[1]); import dev, tomllib;"
         "print(*sorted({name.split('.')[0] for name in sys.modules} - sys.stdlib_module_names - {'dev', '__main__'}))"
@@ -67,7 +67,7 @@ def test_it_needs_nothing_but_the_standard_library() -> None:
 
 
 class Installed:
-    """Takes the place of making the environment, and counts."""
+    """Stub for the creation of the environment that counts installations."""
 
     def __init__(self, dev: ModuleType) -> None:
         self.times = 0
@@ -90,14 +90,14 @@ def installed(dev: ModuleType) -> Installed:
     return counter
 
 
-def test_a_second_start_installs_nothing(dev: ModuleType, installed: Installed) -> None:
+def test_second_start_installs_nothing(dev: ModuleType, installed: Installed) -> None:
     dev.set_up()
     dev.set_up()
     assert installed.times == 1
 
 
 @pytest.mark.parametrize("changed", ["pyproject.toml", "core/pyproject.toml", "plugins/aws/pyproject.toml"])
-def test_a_changed_project_file_installs_again(dev: ModuleType, installed: Installed, changed: str) -> None:
+def test_changed_project_file_installs_again(dev: ModuleType, installed: Installed, changed: str) -> None:
     dev.set_up()
     with (dev.ROOT / changed).open("a") as file:
         file.write("# changed\n")
@@ -105,7 +105,7 @@ def test_a_changed_project_file_installs_again(dev: ModuleType, installed: Insta
     assert installed.times == 2
 
 
-def test_an_installation_that_failed_is_tried_again(dev: ModuleType, installed: Installed) -> None:
+def test_failed_installation_is_retried(dev: ModuleType, installed: Installed) -> None:
     def fails(settings: object) -> None:
         raise dev.DevError("no")
 
@@ -117,15 +117,15 @@ def test_an_installation_that_failed_is_tried_again(dev: ModuleType, installed: 
     assert installed.times == 1
 
 
-def test_a_python_that_is_too_old_is_told_so(
+def test_unsupported_python_is_refused(
     dev: ModuleType, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     dev.__dict__["OLDEST_PYTHON"] = (99, 0)
     assert dev.main(["test"]) == 2
-    assert "needs Python 3.11 or later" in capsys.readouterr().err
+    assert "requires Python 3.11 or later" in capsys.readouterr().err
 
 
-def test_a_python_without_venv_is_told_what_to_install(
+def test_python_without_venv_is_refused_with_the_package_to_install(
     dev: ModuleType, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setitem(sys.modules, "ensurepip", None)
@@ -133,7 +133,7 @@ def test_a_python_without_venv_is_told_what_to_install(
     assert "python3-venv" in capsys.readouterr().err
 
 
-def test_processes_that_work_in_a_folder_are_found(dev: ModuleType, tmp_path: Path) -> None:
+def test_processes_in_returns_processes_by_working_directory(dev: ModuleType, tmp_path: Path) -> None:
     below = tmp_path / "below"
     below.mkdir()
     assert dev.processes_in(below) == []

@@ -1,18 +1,18 @@
-"""Every code block of the documentation is run, or checked by what reads it for real.
+"""Every code block of the documentation is run, or checked by the real parsers.
 
-What each kind of block is put through:
+Checks by kind of block:
 
-- Python: run as a program, in the page's folder; one that starts a worker does the page's tasks, all of them.
-  ``<!-- fragment -->``: its syntax and its imports. ``<!-- from: path -->``: it stands in that file. Signatures of the
-  plugin surface: their arguments are the code's.
-- YAML: loaded as a configuration, by the loader of the command line.
+- Python: run as a program, in the page's folder; a worker must complete all tasks of the page. ``<!-- fragment -->``:
+  syntax and imports are checked. ``<!-- from: path -->``: the block must be part of that file. Signatures of the plugin
+  surface must have the arguments of the code.
+- YAML: loaded as a configuration.
 - JSON and TOML: parsed.
-- Shell: each line of `cloud-tasks` goes through the real parsers of its command, each of a worker's program through the
-  worker's, and what `pip` and `dev.py` are told has to exist. ``<!-- run -->``: it is run, in the page's folder. Else
-  ``<!-- not run: … -->`` says why, with one of a few reasons.
-- Text and what a terminal shows is output and pictures; lines of `cloud-tasks` in them are parsed as well.
+- Shell: `cloud-tasks` lines are parsed by their command, lines of worker programs by the worker, and arguments of `pip`
+  and `dev.py` must exist. ``<!-- run -->``: the block is run, in the page's folder; otherwise ``<!-- not run: … -->``
+  has one of the allowed reasons.
+- Text and console: `cloud-tasks` lines are parsed as well.
 
-A page's folder has the files that its blocks name (``# program.py`` in the first line, or ``<!-- file: … -->``).
+A page's folder has the files named by its blocks (``# program.py`` in the first line, or ``<!-- file: … -->``).
 """
 
 from __future__ import annotations
@@ -54,22 +54,22 @@ REASONS = {
     "takes minutes",
     "needs a server",
 }
-"""Why a shell block may be only parsed."""
+"""Allowed reasons for not running a shell block."""
 PARSED_ONLY = {
     "docs/cli.md": "works on a job of yours",
     "docs/providers/": "needs an account",
     "docs/plugins/": "installs packages",
 }
-"""Pages none of whose shell blocks is run."""
+"""Pages whose shell blocks are not run."""
 RUN = ("docs/quickstart.md",)
-"""Pages whose shell blocks are all run, but for those that install something."""
+"""Pages whose shell blocks are all run, except installations."""
 ELSEWHERE = {
     "docs/event_sinks.md": "core/tests/builtin/sinks/test_sinks_page.py",
     "docs/first_hour.md": "tests/e2e/test_first_hour.py",
 }
-"""Pages whose blocks a test of their own runs: a shell block is parsed here as well."""
+"""Pages whose blocks are run by a separate test; shell blocks are parsed here as well."""
 PRELUDES = {"docs/plugins/index.md": "import attrs\nfrom cloud_tasks.plugin import setting\n"}
-"""What stands before the Python of a page that quotes parts of modules."""
+"""Imports required by pages that quote parts of modules."""
 LANGUAGES = {"", "python", "yaml", "json", "toml", "shell", "bash", "text", "console", "sql"}
 TASKS = [{"id": f"task-{number}", "data": {"num1": number, "num2": 2 * number}} for number in range(1, 4)]
 
@@ -107,12 +107,12 @@ def is_run(block: Block) -> bool:
 
 
 @named(BLOCKS)
-def test_a_block_is_in_a_language_that_is_checked(block: Block) -> None:
+def test_block_language_is_one_that_is_checked(block: Block) -> None:
     assert block.language in LANGUAGES
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
-def test_no_command_stands_outside_of_a_block(page: Path) -> None:
+def test_commands_are_inside_of_blocks(page: Path) -> None:
     lines = page.read_text(encoding="utf-8").splitlines()
     in_blocks = [line for block in blocks_of(ROOT, page) for line in block.text.splitlines()]
     shown = [
@@ -123,19 +123,19 @@ def test_no_command_stands_outside_of_a_block(page: Path) -> None:
 
 
 @pytest.mark.parametrize("page", ELSEWHERE)
-def test_what_is_tested_elsewhere_is_tested_there(page: str) -> None:
+def test_pages_with_a_separate_test_are_named_in_it(page: str) -> None:
     assert Path(page).name in (ROOT / ELSEWHERE[page]).read_text(encoding="utf-8")
 
 
 @named([block for block in of("shell", "bash") if not is_run(block)])
-def test_a_shell_block_that_is_not_run_says_why(block: Block) -> None:
+def test_shell_block_that_is_not_run_has_a_reason(block: Block) -> None:
     of_page = next((reason for page, reason in PARSED_ONLY.items() if block.page.startswith(page)), None)
     reason = "installs packages" if is_installation(block) else of_page
     assert block.markers.get("not run", reason) in REASONS
 
 
 @named([block for block in BLOCKS if "from" in block.markers])
-def test_a_quotation_stands_in_its_file(block: Block) -> None:
+def test_quotation_is_part_of_its_file(block: Block) -> None:
     def unindented(text: str) -> str:
         return "\n".join(line.strip() for line in text.splitlines())
 
@@ -143,18 +143,18 @@ def test_a_quotation_stands_in_its_file(block: Block) -> None:
 
 
 @named(of("json"))
-def test_json_is_json(block: Block) -> None:
+def test_json_block_is_valid(block: Block) -> None:
     json.loads(block.text)
 
 
 @named(of("toml"))
-def test_toml_is_toml(block: Block) -> None:
+def test_toml_block_is_valid(block: Block) -> None:
     tomllib.loads(block.text)
 
 
 @named(of("yaml"))
-def test_yaml_is_a_configuration(block: Block, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    # The sample plugin is not installed; its module is light, as that of every plugin.
+def test_yaml_block_is_a_valid_configuration(block: Block, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # The sample plugin is not installed; its plugin module imports no library.
     monkeypatch.syspath_prepend(str(ROOT / "examples/plugins/redis_queue/src"))
     registry = make_registry()
     registry.register("redis", importlib.import_module("cloud_tasks_redis.plugin"))
@@ -163,7 +163,7 @@ def test_yaml_is_a_configuration(block: Block, tmp_path: Path, monkeypatch: pyte
 
 
 @named([block for block in of("python") if is_signature(block)])
-def test_a_signature_has_the_arguments_of_the_code(block: Block) -> None:
+def test_signature_has_the_arguments_of_the_code(block: Block) -> None:
     functions: dict[str, Callable[..., Any]] = {"load_config": load_config}
     classes = [value for value in vars(cloud_tasks.plugin).values() if inspect.isclass(value)]
     for owner in (hooks, cloud_tasks.plugin, *classes):
@@ -178,7 +178,7 @@ def test_a_signature_has_the_arguments_of_the_code(block: Block) -> None:
 
 
 @named([block for block in of("python") if "fragment" in block.markers or block.page in PRELUDES])
-def test_a_fragment_has_imports_that_exist(block: Block) -> None:
+def test_fragment_imports_existing_names(block: Block) -> None:
     tree = ast.parse(PRELUDES.get(block.page, "") + block.text)
     if block.page not in PRELUDES:
         tree.body = [node for node in tree.body if isinstance(node, (ast.Import, ast.ImportFrom))]
@@ -186,7 +186,7 @@ def test_a_fragment_has_imports_that_exist(block: Block) -> None:
 
 
 @named([block for block in BLOCKS if block.language in ("", "shell", "bash", "text", "console")])
-def test_each_command_line_is_one(block: Block, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_command_lines_are_valid(block: Block, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     if block.language not in ("shell", "bash"):
         commands = commands_of("\n".join(re.findall(r"^(?:\$ )?(cloud-tasks .*)$", block.text, re.M)))
     else:
@@ -214,29 +214,29 @@ def test_each_command_line_is_one(block: Block, tmp_path: Path, monkeypatch: pyt
         "rm -rf results",
     ],
 )
-def test_a_line_that_is_wrong_is_noticed(line: str) -> None:
+def test_invalid_command_line_is_detected(line: str) -> None:
     with pytest.raises((AssertionError, click.UsageError, InputError, SystemExit)):
         check_command(commands_of(line)[0], programs={"program.py"})
 
 
-def runs_something(blocks: list[Block]) -> bool:
+def has_runnable_blocks(blocks: list[Block]) -> bool:
     return any(is_run(block) or is_program(block) for block in blocks)
 
 
-SCENES = {
+RUNNABLE_PAGES = {
     page.relative_to(ROOT).as_posix(): blocks
     for page in PAGES
-    if runs_something(blocks := [block for block in BLOCKS if block.page == page.relative_to(ROOT).as_posix()])
+    if has_runnable_blocks(blocks := [block for block in BLOCKS if block.page == page.relative_to(ROOT).as_posix()])
 }
 
 
-@pytest.mark.parametrize("page", SCENES)
-def test_a_page_runs_from_top_to_bottom(page: str, tmp_path: Path) -> None:
-    tasks = next((json.loads(block.text) for block in SCENES[page] if is_task_list(block)), TASKS)
+@pytest.mark.parametrize("page", RUNNABLE_PAGES)
+def test_page_runs_from_top_to_bottom(page: str, tmp_path: Path) -> None:
+    tasks = next((json.loads(block.text) for block in RUNNABLE_PAGES[page] if is_task_list(block)), TASKS)
     (tmp_path / "tasks.json").write_text(json.dumps(tasks))
     (tmp_path / "examples").mkdir()
     (tmp_path / "examples/parallel_addition").symlink_to(EXAMPLE)
-    for block in SCENES[page]:
+    for block in RUNNABLE_PAGES[page]:
         if block.file is not None:
             (tmp_path / block.file).write_text(block.text + "\n", encoding="utf-8")
         if is_program(block):
@@ -250,7 +250,7 @@ def is_task_list(block: Block) -> bool:
 
 
 def run_program(block: Block, folder: Path, tasks: int) -> None:
-    """Run it; a worker has to complete the tasks of the page."""
+    """Run a program; a worker must complete the tasks of the page."""
     file = folder / (block.file or "quoted.py")
     file.write_text(block.text + "\n", encoding="utf-8")
     is_worker = "Worker(" in block.text
@@ -266,7 +266,7 @@ def run_program(block: Block, folder: Path, tasks: int) -> None:
 
 
 def run(command: list[str], folder: Path, block: Block) -> None:
-    """Run it as a user of this environment would; what it says is in the failure."""
+    """Run a command in this environment; its output is part of a failure."""
     environment = os.environ | {"PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
     done = subprocess.run(
         command, cwd=folder, env=environment, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False

@@ -1,4 +1,4 @@
-"""The workspace: distributions in lock-step, one list of versions, one licence."""
+"""The workspace: distributions, versions, licence, module cycles."""
 
 from __future__ import annotations
 
@@ -23,39 +23,39 @@ def project(folder: Path) -> dict[str, Any]:
     return found
 
 
-def test_every_plugin_folder_is_a_distribution_of_that_name() -> None:
+def test_plugin_folders_are_distributions_of_the_same_name() -> None:
     folders = sorted(path.parent.name for path in (ROOT / "plugins").glob("*/pyproject.toml"))
     assert folders == ["aws", "azure", "dashboard", "gcp", "local", "notify", "otel"]
     names = {project(folder)["name"] for folder in MEMBERS}
     assert names == {"cloud-tasks"} | {f"cloud-tasks-{folder}" for folder in folders}
 
 
-def test_their_versions_are_in_lock_step() -> None:
+def test_versions_are_in_lock_step() -> None:
     (version,) = {project(folder)["version"] for folder in MEMBERS}
     extras = project(ROOT / "core")["optional-dependencies"]
     for folder in PLUGINS:
         assert f"cloud-tasks=={version}" in project(folder)["dependencies"]
-        # An extra of core asks for what the controller's side needs as well.
+        # An extra of core includes the requirements of the controller.
         distribution, _, wanted = extras[folder.name][0].partition("==")
         assert (distribution.partition("[")[0], wanted) == (f"cloud-tasks-{folder.name}", version)
 
 
 @pytest.mark.parametrize("folder", MEMBERS, ids=lambda folder: folder.name)
-def test_each_is_complete_on_its_own(folder: Path) -> None:
+def test_distribution_is_complete(folder: Path) -> None:
     (package,) = [path for path in (folder / "src").iterdir() if path.name.startswith("cloud_tasks")]
     assert (package / "py.typed").exists()
     assert len((folder / "README.md").read_text()) > 200
     assert any((folder / "tests").rglob("test_*.py"))
 
 
-def test_the_licence_is_everywhere_the_same_and_the_usual_text() -> None:
+def test_licence_is_the_same_standard_text_everywhere() -> None:
     texts = {(folder / "LICENSE").read_bytes() for folder in [ROOT, *MEMBERS]}
     assert [hashlib.sha256(text).hexdigest() for text in texts] == [
         "cfc7749b96f63bd31c3c42b5c471bf756814053e847c10f3eb003417bc523d30"
     ]
 
 
-def test_every_dependency_has_its_version_in_the_list() -> None:
+def test_dependencies_have_a_pinned_version() -> None:
     listed = {canonical(re.split("==", line)[0]) for line in WORKSHOP["tool"]["uv"]["constraint-dependencies"]}
     wanted = set(WORKSHOP["dependency-groups"]["dev"])
     for folder in MEMBERS:
@@ -72,12 +72,12 @@ def canonical(requirement: str) -> str:
     return re.sub(r"[-_.]+", "-", found.group()).lower()
 
 
-def test_a_version_list_names_exact_versions_and_no_place() -> None:
+def test_version_list_has_exact_versions_without_addresses() -> None:
     for line in WORKSHOP["tool"]["uv"]["constraint-dependencies"]:
         assert re.fullmatch(r"[a-z0-9._-]+==[0-9a-z.+]+", line)
 
 
-def test_core_needs_no_cloud_library() -> None:
+def test_core_depends_on_no_cloud_library() -> None:
     needed = {canonical(requirement) for requirement in project(ROOT / "core")["dependencies"]}
     assert not {name for name in needed if re.match("google|boto|azure|aws|gcp", name)}
 
@@ -86,8 +86,8 @@ LEAVING_CORE = {("cloud_tasks.builtin.sinks.settings", "cloud_tasks.builtin.webh
 """An import of the webhook notifier, which is to be a plugin."""
 
 
-def test_no_modules_import_each_other_in_a_cycle() -> None:
-    """Late imports and those for type checkers count as well."""
+def test_modules_have_no_import_cycle() -> None:
+    """Late imports and imports for type checking count as well."""
     packages = [path.name for folder in MEMBERS for path in (folder / "src").iterdir() if path.is_dir()]
     graph = grimp.build_graph(*(name for name in packages if name.isidentifier()), cache_dir=None)
     imports = {

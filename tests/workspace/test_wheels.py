@@ -1,4 +1,4 @@
-"""What users install: the wheels, in an environment that has nothing else."""
+"""The wheels, installed into a fresh environment."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ pytestmark = [pytest.mark.network, pytest.mark.timeout(600)]
 @pytest.fixture(scope="module")
 def wheels(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("dist")
-    # Not through the command line, which might set the environment up again under the tests that run beside this one.
+    # Not through the command line, which might update the environment during parallel tests.
     program = "import sys, dev; sys.exit(dev.build(sys.argv[1:]))"
     subprocess.run([sys.executable, "-c", program, str(folder)], cwd=ROOT, check=True)
     return folder
@@ -27,7 +27,7 @@ def wheels(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def environment(wheels: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The programs of a fresh environment with `cloud-tasks[local]` from the wheels."""
+    """Programs of a fresh environment with `cloud-tasks[local]` from the wheels."""
     folder = tmp_path_factory.mktemp("environment")
     subprocess.run([sys.executable, "-m", "venv", str(folder)], check=True)
     programs = folder / "bin"
@@ -37,7 +37,7 @@ def environment(wheels: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def clean_environment() -> dict[str, str]:
-    """Without this checkout on any path."""
+    """Return the environment without this checkout on any path."""
     return {name: value for name, value in os.environ.items() if name not in ("PYTHONPATH", "CLOUD_TASKS_GUARD_LOG")}
 
 
@@ -53,21 +53,21 @@ def call(environment: Path, folder: Path, *arguments: str) -> subprocess.Complet
     )
 
 
-def test_there_is_a_wheel_of_each_distribution_with_its_licence(wheels: Path) -> None:
+def test_build_creates_a_wheel_of_each_distribution(wheels: Path) -> None:
     names = sorted(file.name.split("-")[0] for file in wheels.glob("*.whl"))
     assert names == ["cloud_tasks"] + [
         f"cloud_tasks_{name}" for name in ("aws", "azure", "dashboard", "gcp", "local", "notify", "otel")
     ]
 
 
-def test_the_installed_command_knows_itself_and_its_plugins(environment: Path, tmp_path: Path) -> None:
+def test_installed_command_shows_its_version_and_plugins(environment: Path, tmp_path: Path) -> None:
     version = call(environment, tmp_path, "--version")
     assert (version.returncode, version.stdout) == (0, "cloud-tasks, version 0.1.0\n")
     listing = call(environment, tmp_path, "plugins", "--json")
     assert [row["name"] for row in json.loads(listing.stdout)] == ["builtin", "local"]
 
 
-def test_the_installed_command_runs_a_job(environment: Path, tmp_path: Path) -> None:
+def test_installed_command_runs_a_job(environment: Path, tmp_path: Path) -> None:
     arguments = ("--config", str(EXAMPLE / "config_local.yml"), "--limit", "20", "--db-file", "job.db")
     job = call(environment, tmp_path, "run", *arguments, "--task-file", str(EXAMPLE / "addition_tasks.json"))
     assert job.returncode == 0, job.stderr

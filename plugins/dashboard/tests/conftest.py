@@ -1,4 +1,4 @@
-"""Fixtures: a dashboard that serves a folder of its own."""
+"""Fixtures: a dashboard that serves a temporary folder."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from served import Served, serve
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with one job of three tasks: one completed, one failed, one runs."""
+    """A folder with a job of three tasks: completed, failed and running."""
     events = [
         started("one", 1),
         completed("one", 3, elapsed=2.0, result={"sum": 42}),
@@ -27,6 +27,6 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def served(folder: Path) -> Iterator[Served]:
-    """That folder, at a moment one minute after the job began; for tests that change nothing."""
+    """The folder, served one minute after the job started, for read-only tests."""
     with serve(folder, clock=lambda: at(60)) as found:
         yield found

@@ -1,4 +1,4 @@
-"""``cloud-tasks dashboard`` as a user starts it."""
+"""``cloud-tasks dashboard`` started as a process."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def run(*arguments: str, folder: Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run(line, cwd=folder, capture_output=True, text=True, timeout=60, check=False)
 
 
-def test_it_is_found_by_its_hook() -> None:
+def test_command_is_registered_by_its_hook() -> None:
     registry = Registry()
     registry.register("dashboard", plugin)
     found = [descriptor for _, descriptor in registry.all("command") if descriptor.name == "dashboard"]
@@ -35,7 +35,7 @@ def test_it_is_found_by_its_hook() -> None:
     assert command.dashboard.name == "dashboard"
 
 
-def test_its_plugin_imports_no_server() -> None:
+def test_plugin_module_imports_no_server() -> None:
     code = (
         "import sys, cloud_tasks_dashboard.plugin as p; p.cloud_tasks_register_command(); "
         "print([name for name in ('starlette', 'uvicorn', 'cloud_tasks_dashboard.command') if name in sys.modules])"
@@ -45,7 +45,7 @@ def test_its_plugin_imports_no_server() -> None:
 
 
 @pytest.mark.parametrize("ending", [signal.SIGINT, signal.SIGTERM])
-def test_it_prints_the_address_serves_the_page_and_ends_when_told(tmp_path: Path, ending: signal.Signals) -> None:
+def test_command_prints_the_url_serves_the_page_and_exits_on_a_signal(tmp_path: Path, ending: signal.Signals) -> None:
     make_job(tmp_path, ["a"])
     line = (sys.executable, "-c", START, "dashboard", "--no-open")
     with subprocess.Popen(line, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
@@ -64,14 +64,14 @@ def test_it_prints_the_address_serves_the_page_and_ends_when_told(tmp_path: Path
     assert address not in err
 
 
-def test_a_port_that_is_taken_is_one_clear_line(tmp_path: Path) -> None:
+def test_port_in_use_is_reported_in_one_line(tmp_path: Path) -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         done = run("--port", str(taken.getsockname()[1]), folder=tmp_path)
     assert done.returncode == 2
     assert re.fullmatch(
-        r"Error: --port: port \d+ cannot be had: [^;\n]+; --port 0 takes one that is free\n", done.stderr
+        r"Error: --port: port \d+ is not available: [^;\n]+; use --port 0 for any free port\n", done.stderr
     )
 
 
@@ -84,13 +84,15 @@ def test_a_port_that_is_taken_is_one_clear_line(tmp_path: Path) -> None:
         (("--folder", "file.txt"), "is a file"),
         (("--db-file", "nowhere.db"), "there is no such job database; check --db-file"),
         (("--db-file", "file.txt"), "not a job database of cloud-tasks; check --db-file"),
-        (("--db-file", "job.db", "--folder", "."), "exclude each other; give one of them"),
+        (("--db-file", "job.db", "--folder", "."), "exclude each other; use one of them"),
         (("--host", "0.0.0.0"), "No such option"),
         (("--allow-changes",), "No such option"),
         (("extra",), "unexpected extra argument"),
     ],
 )
-def test_misuse_is_one_clear_line_and_exit_code_2(tmp_path: Path, arguments: tuple[str, ...], said: str) -> None:
+def test_invalid_options_are_reported_in_one_line_with_exit_code_2(
+    tmp_path: Path, arguments: tuple[str, ...], said: str
+) -> None:
     make_job(tmp_path, ["a"])
     (tmp_path / "file.txt").write_text("text")
     done = run(*arguments, folder=tmp_path)
@@ -99,7 +101,7 @@ def test_misuse_is_one_clear_line_and_exit_code_2(tmp_path: Path, arguments: tup
     assert done.stderr.count("\n") == 1
 
 
-def test_the_browser_is_given_a_file_of_the_users_and_not_the_address(
+def test_browser_opens_a_private_file_instead_of_the_secret_url(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     opened: list[str] = []

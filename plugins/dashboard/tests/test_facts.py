@@ -1,4 +1,4 @@
-"""What the page is told of a job, and of the jobs of a folder."""
+"""Data of a job and of the job list."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from cloud_tasks_dashboard.facts import job_facts, timeline_facts
 from cloud_tasks_dashboard.watch import Watch
 
 
-def test_the_page_is_told_how_the_job_stands(served: Served) -> None:
+def test_job_facts_describe_counts_failures_and_slowest_tasks(served: Served) -> None:
     facts = served.get("api/job/job.db")
     assert (facts["total"], facts["finished"], facts["failed"]) == (3, 2, 1)
     assert facts["counts"]["running"] == 1
@@ -29,7 +29,7 @@ def test_the_page_is_told_how_the_job_stands(served: Served) -> None:
     assert (slow["task_id"], slow["seconds"], slow["host"]) == ("one", 2.0, "h1")
 
 
-def test_workers_without_instances_have_lanes_too(served: Served) -> None:
+def test_timeline_includes_workers_without_instances(served: Served) -> None:
     timeline = served.get("api/job/job.db/timeline")
     (lane,) = timeline["lanes"]
     assert (lane["name"], lane["begin"]) == ("h1", None)
@@ -39,7 +39,7 @@ def test_workers_without_instances_have_lanes_too(served: Served) -> None:
     assert bars["one"][1:4] == [at(1).timestamp(), at(3).timestamp(), 0]
 
 
-def test_a_lane_is_an_instance_from_launch_to_end(tmp_path: Path) -> None:
+def test_timeline_lane_spans_the_lifetime_of_an_instance(tmp_path: Path) -> None:
     path = make_job(tmp_path, ["a", "b"])
     with Store.open(path, durable=False) as store:
         launch(store, "h1", when=1, ended=50)
@@ -53,9 +53,9 @@ def test_a_lane_is_an_instance_from_launch_to_end(tmp_path: Path) -> None:
     assert timeline["end"] == at(60).timestamp()
 
 
-def test_many_attempts_are_shown_as_how_busy_each_machine_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(watch_module, "BARS", 5)
-    monkeypatch.setattr("cloud_tasks_dashboard.facts.BARS", 5)
+def test_timeline_shows_utilization_for_many_attempts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(watch_module, "MAX_BARS", 5)
+    monkeypatch.setattr("cloud_tasks_dashboard.facts.MAX_BARS", 5)
     tasks = [f"t{number}" for number in range(20)]
     path = make_job(tmp_path, tasks)
     with Store.open(path, durable=False) as store:
@@ -68,7 +68,7 @@ def test_many_attempts_are_shown_as_how_busy_each_machine_was(tmp_path: Path, mo
     assert {share for _, share in lane["busy"]} == {0.5}
 
 
-def test_machines_that_ended_first_give_way_to_later_ones(tmp_path: Path) -> None:
+def test_timeline_omits_the_earliest_terminated_instances(tmp_path: Path) -> None:
     path = make_job(tmp_path, ["a"])
     with Store.open(path, durable=False) as store:
         for number in range(90):
@@ -82,15 +82,15 @@ def test_machines_that_ended_first_give_way_to_later_ones(tmp_path: Path) -> Non
     assert timeline["bars"] == []
 
 
-def test_what_remains_is_told_while_something_works_on_it(tmp_path: Path) -> None:
+def test_remaining_time_is_present_while_the_job_runs(tmp_path: Path) -> None:
     path = make_job(tmp_path, ["a", "b", "c"], events=[started("a", 10), completed("a", 20), started("b", 20)])
-    pace = job_facts(Watch(path), at(30))["pace"]
-    assert pace["remaining_seconds"] == pytest.approx(40.0)
+    throughput = job_facts(Watch(path), at(30))["throughput"]
+    assert throughput["remaining_seconds"] == pytest.approx(40.0)
     finished = make_job(tmp_path, ["a"], name="done.db", events=[started("a", 10), completed("a", 20)])
-    assert "remaining_seconds" not in job_facts(Watch(finished), at(90))["pace"]
+    assert "remaining_seconds" not in job_facts(Watch(finished), at(90))["throughput"]
 
 
-def test_the_projection_of_a_continued_job_is_that_of_its_latest_run(tmp_path: Path) -> None:
+def test_projection_of_a_resumed_job_refers_to_its_latest_run(tmp_path: Path) -> None:
     day, tasks = 86_400.0, [f"t{number}" for number in range(2000)]
     path = make_job(tmp_path, tasks)
     with Store.open(path, durable=False) as store:
@@ -102,33 +102,38 @@ def test_the_projection_of_a_continued_job_is_that_of_its_latest_run(tmp_path: P
         store.apply_events([completed(task, day + 6.0 * (number + 1)) for number, task in enumerate(tasks[1000:1100])])
         spent, price = store.spending(at(day + 600)), store.instances()[-1].price_per_hour
     facts = job_facts(Watch(path), at(day + 600))
-    assert facts["pace"] == {"tasks_per_hour": pytest.approx(600.0), "remaining_seconds": pytest.approx(5400.0)}
+    assert facts["throughput"] == {"tasks_per_hour": pytest.approx(600.0), "remaining_seconds": pytest.approx(5400.0)}
     assert facts["cost"]["projected"] == pytest.approx(float((spent + price * 1.5).usd))
 
 
-def test_the_projection_of_a_job_whose_instances_have_ended_is_unknown(tmp_path: Path) -> None:
+def test_projection_without_instances_is_unknown(tmp_path: Path) -> None:
     path = make_job(tmp_path, ["a", "b", "c"])
     with Store.open(path, durable=False) as store:
         store.begin_run(at(0))
         launch(store, "h1", when=0, ended=60)
         store.apply_events([completed("a", 20)])
     facts = job_facts(Watch(path), at(100))
-    assert (facts["pace"], facts["cost"]["projected"]) == (None, None)
+    assert (facts["throughput"], facts["cost"]["projected"]) == (None, None)
 
 
-def test_the_histogram_counts_every_completed_task(tmp_path: Path) -> None:
+def test_histogram_counts_every_completed_task(tmp_path: Path) -> None:
     tasks = [f"t{number}" for number in range(200)]
     path = make_job(tmp_path, tasks, events=[completed(t, 10.0, elapsed=1 + n / 10) for n, t in enumerate(tasks)])
     assert sum(count for _, _, count in job_facts(Watch(path), at(30))["histogram"]) == 200
 
 
-def test_a_job_in_which_nothing_has_happened_is_shown(tmp_path: Path) -> None:
+def test_job_facts_of_a_new_job_are_empty(tmp_path: Path) -> None:
     facts = job_facts(Watch(make_job(tmp_path, ["a"])), at(5))
-    assert (facts["pace"], facts["elapsed"], facts["failures"], facts["course"]["steps"]) == (None, None, [], [])
+    assert (facts["throughput"], facts["elapsed"], facts["failures"], facts["buckets"]["counts"]) == (
+        None,
+        None,
+        [],
+        [],
+    )
     assert timeline_facts(Watch(tmp_path / "job.db"), at(5))["lanes"] == []
 
 
-def test_the_jobs_of_a_folder_are_listed_the_latest_first(tmp_path: Path) -> None:
+def test_job_list_is_sorted_by_creation_latest_first(tmp_path: Path) -> None:
     make_job(tmp_path, ["a"], name="old.db", job_id="old", events=[failed("a", 1)])
     make_job(tmp_path, ["a", "b"], name="new.db", job_id="new", created=100, events=[completed("a", 101)])
     (tmp_path / "notes.db").write_text("no database")
@@ -142,7 +147,7 @@ def test_the_jobs_of_a_folder_are_listed_the_latest_first(tmp_path: Path) -> Non
         assert served.get("api/jobs")["jobs"][0]["name"] == "newest.db"
 
 
-def test_a_job_that_cannot_be_read_is_listed_with_the_reason(tmp_path: Path) -> None:
+def test_job_list_shows_the_reason_for_an_unreadable_database(tmp_path: Path) -> None:
     path = make_job(tmp_path, ["a"], name="broken.db")
     content = bytearray(path.read_bytes())
     content[60:64] = (99).to_bytes(4, "big")
@@ -157,7 +162,7 @@ def test_a_job_that_cannot_be_read_is_listed_with_the_reason(tmp_path: Path) -> 
         assert "newer version" in answer.json()["error"]
 
 
-def test_only_the_database_that_was_named_is_shown(tmp_path: Path) -> None:
+def test_job_list_is_restricted_to_the_given_database(tmp_path: Path) -> None:
     make_job(tmp_path, ["a"], name="one.db")
     other = make_job(tmp_path, ["a"], name="other.db")
     with serve(tmp_path, other) as served:

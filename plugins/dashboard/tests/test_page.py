@@ -1,4 +1,4 @@
-"""The page in a real browser."""
+"""The page in Chromium."""
 
 from __future__ import annotations
 
@@ -56,18 +56,18 @@ CONTRAST = """
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
-    told = chromium.missing()
-    if told and chromium.required():
-        pytest.fail(told)
-    if told:
-        pytest.skip(told)
+    missing = chromium.missing()
+    if missing and chromium.required():
+        pytest.fail(missing)
+    if missing:
+        pytest.skip(missing)
     with chromium.browser() as found:
         yield found
 
 
 @pytest.fixture
 def open_page(browser: Browser) -> Iterator[Open]:
-    """Opens a page; whatever it complains about, and whatever it asks of another host, fails the test."""
+    """Open a page; console errors, warnings and requests to other hosts fail the test."""
     complaints: list[str] = []
     contexts = []
 
@@ -81,13 +81,13 @@ def open_page(browser: Browser) -> Iterator[Open]:
         page = context.new_page()
         page.set_default_timeout(15_000)
 
-        def heard(text: str) -> None:
+        def record(text: str) -> None:
             if not allow or not re.search(allow, text):
                 complaints.append(text)
 
-        page.on("console", lambda message: heard(message.text) if message.type in ("error", "warning") else None)
-        page.on("pageerror", lambda error: heard(str(error)))
-        page.on("request", lambda r: None if r.url.startswith(served.address) else heard(f"asked {r.url}"))
+        page.on("console", lambda message: record(message.text) if message.type in ("error", "warning") else None)
+        page.on("pageerror", lambda error: record(str(error)))
+        page.on("request", lambda r: None if r.url.startswith(served.address) else record(f"requested {r.url}"))
         page.goto(served.address)
         page.wait_for_selector("#content:not([hidden])")
         return page
@@ -102,7 +102,7 @@ TASKS = [f"tile-{number:03d}" for number in range(80)]
 
 
 def run_job(folder: Path, *, name: str = "survey.db", job_id: str = "survey") -> Path:
-    """A job of 80 tasks on two instances, all but the last five of which have ended."""
+    """Create a job of 80 tasks on two instances, of which the last five are unfinished."""
     path = make_job(folder, TASKS, name=name, job_id=job_id)
     with Store.open(path, durable=False) as store:
         launch(store, "h1", ended=95)
@@ -119,7 +119,7 @@ def run_job(folder: Path, *, name: str = "survey.db", job_id: str = "survey") ->
 
 @pytest.fixture(scope="module")
 def survey(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
-    """For tests that change nothing."""
+    """A served job, for read-only tests."""
     folder = tmp_path_factory.mktemp("survey")
     run_job(folder)
     with serve(folder, clock=lambda: at(100)) as served:
@@ -127,31 +127,32 @@ def survey(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
 
 
 def wait_for_rows(page: Page, number: int) -> None:
-    """Until the table of tasks has so many rows."""
+    """Wait until the task table has this number of rows."""
     expect(page.locator("#tasks tbody tr")).to_have_count(number)
 
 
-def figure(page: Page, name: str) -> str:
-    return page.locator("#figures div", has_text=name).locator("dd").inner_text()
+def statistic(page: Page, name: str) -> str:
+    label = page.locator("dt", has_text=re.compile(f"^{name}$"))
+    return page.locator("#statistics div", has=label).locator("dd").inner_text()
 
 
 def rows(page: Page) -> list[str]:
     return page.locator("#tasks tbody tr td:first-child").all_inner_texts()
 
 
-def test_it_shows_how_the_job_stands(survey: Served, open_page: Open) -> None:
+def test_page_shows_the_status_of_a_job(survey: Served, open_page: Open) -> None:
     page = open_page(survey)
     assert page.locator("h1").inner_text() == "survey"
     assert page.locator("#badge").inner_text() == "running"
-    assert page.title() == "94 % survey · cloud-tasks"
+    assert page.title() == "94% survey · cloud-tasks"
     assert [text.replace("\xa0", " ").strip() for text in page.locator("#legend li").all_inner_texts()] == [
         "60 completed",
         "15 failed",
         "1 running",
         "4 queued",
     ]
-    assert figure(page, "Finished").startswith("94 %\n75 of 80")
-    assert figure(page, "Instances").startswith("1\n2 launched")
+    assert statistic(page, "Finished").startswith("94%\n75 of 80")
+    assert statistic(page, "Instances").startswith("1\n2 launched")
     assert page.locator("#jobs").is_hidden()
     for name in ("rate", "cost", "fleet", "times"):
         assert page.locator(f"#{name} svg[role=img]").get_attribute("aria-label")
@@ -159,7 +160,7 @@ def test_it_shows_how_the_job_stands(survey: Served, open_page: Open) -> None:
     assert page.locator("#slowest tbody tr").count() == 12
 
 
-def test_what_happens_while_it_is_open_appears(tmp_path: Path, open_page: Open) -> None:
+def test_page_updates_while_open(tmp_path: Path, open_page: Open) -> None:
     path = run_job(tmp_path)
     with serve(tmp_path, clock=lambda: at(100)) as served:
         page = open_page(served)
@@ -167,10 +168,10 @@ def test_what_happens_while_it_is_open_appears(tmp_path: Path, open_page: Open) 
         with Store.open(path, durable=False) as store:
             store.apply_events([completed(task, 100, host="h2") for task in TASKS[75:]])
         expect(page.locator("#badge")).to_have_text("finished, with failures")
-        assert figure(page, "Finished").startswith("100 %")
+        assert statistic(page, "Finished").startswith("100%")
 
 
-def test_failures_open_to_their_traceback_and_lead_to_their_tasks(survey: Served, open_page: Open) -> None:
+def test_failure_group_shows_traceback_and_filters_the_task_table(survey: Served, open_page: Open) -> None:
     page = open_page(survey)
     groups = page.locator("#failures details")
     assert [text.split("\n")[0] for text in groups.all_inner_texts()] == ["10", "5"]
@@ -182,15 +183,15 @@ def test_failures_open_to_their_traceback_and_lead_to_their_tasks(survey: Served
         "reading",
     ]
     groups.nth(1).locator("summary").click()
-    groups.nth(1).get_by_role("button", name="its tasks in the table").click()
+    groups.nth(1).get_by_role("button", name="show tasks in the table").click()
     wait_for_rows(page, 5)
     assert rows(page) == TASKS[70:75]
-    assert "failed like: exit code 3" in page.locator("#reason").inner_text()
+    assert "failure: exit code 3" in page.locator("#reason").inner_text()
     page.get_by_role("button", name="Remove this filter").click()
     wait_for_rows(page, 25)
 
 
-def test_the_table_is_filtered_and_paged(survey: Served, open_page: Open) -> None:
+def test_task_table_is_filtered_and_paged(survey: Served, open_page: Open) -> None:
     page = open_page(survey)
     wait_for_rows(page, 25)
     assert page.locator("#first").is_disabled()
@@ -203,10 +204,10 @@ def test_the_table_is_filtered_and_paged(survey: Served, open_page: Open) -> Non
     page.get_by_label("Task id contains").fill("-07")
     wait_for_rows(page, 5)
     page.get_by_label("Task id contains").fill("nothing like it")
-    page.get_by_text("No task is like this.").wait_for()
+    page.get_by_text("No matching task.").wait_for()
 
 
-def test_a_task_opens_by_keyboard_and_closes_with_escape(survey: Served, open_page: Open) -> None:
+def test_task_dialog_works_with_the_keyboard(survey: Served, open_page: Open) -> None:
     page = open_page(survey)
     page.get_by_label("Task id contains").fill("tile-061")
     wait_for_rows(page, 1)
@@ -221,7 +222,7 @@ def test_a_task_opens_by_keyboard_and_closes_with_escape(survey: Served, open_pa
     assert page.evaluate("document.activeElement.textContent") == "tile-061"
 
 
-def test_every_stop_of_the_tab_key_can_be_seen(survey: Served, open_page: Open) -> None:
+def test_keyboard_focus_is_visible(survey: Served, open_page: Open) -> None:
     page = open_page(survey)
     page.keyboard.press("Tab")
     assert page.evaluate("document.activeElement.className") == "skip"
@@ -231,11 +232,11 @@ def test_every_stop_of_the_tab_key_can_be_seen(survey: Served, open_page: Open) 
         assert outline != "none", page.evaluate("document.activeElement.outerHTML")
 
 
-def test_the_timeline_tells_what_is_under_the_pointer(survey: Served, open_page: Open) -> None:
+def test_timeline_shows_a_tooltip_and_opens_a_task(survey: Served, open_page: Open) -> None:
     page = open_page(survey)
     canvas = page.locator("#line canvas")
     canvas.scroll_into_view_if_needed()
-    assert (canvas.get_attribute("aria-label") or "").startswith("2 machines over")
+    assert (canvas.get_attribute("aria-label") or "").startswith("2 instances over")
     box = canvas.bounding_box()
     assert box is not None
     # The first lane from end to end: somewhere on it is a task.
@@ -249,7 +250,7 @@ def test_the_timeline_tells_what_is_under_the_pointer(survey: Served, open_page:
     page.get_by_role("dialog").wait_for()
 
 
-def test_what_tasks_say_is_never_taken_for_markup(tmp_path: Path, open_page: Open) -> None:
+def test_page_never_interprets_text_of_tasks_as_markup(tmp_path: Path, open_page: Open) -> None:
     evil = "<img src=x onerror=\"document.title='taken'\"><script>document.title='taken'</script>"
     trace = f"Traceback\n{evil}"
     make_job(
@@ -283,7 +284,7 @@ FORBIDDEN = """
 """
 
 
-def test_the_browser_itself_refuses_what_the_policy_forbids(survey: Served, open_page: Open) -> None:
+def test_browser_enforces_the_content_security_policy(survey: Served, open_page: Open) -> None:
     page = open_page(survey, allow="has been blocked|violates")
     assert page.evaluate(FORBIDDEN) == ["TypeError", "TypeError", "TypeError"]
     assert page.evaluate("() => fetch('http://127.0.0.2:9/').catch((error) => error.name)") == "TypeError"
@@ -291,7 +292,7 @@ def test_the_browser_itself_refuses_what_the_policy_forbids(survey: Served, open
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_every_text_can_be_read_in_light_and_in_dark(survey: Served, open_page: Open, scheme: str) -> None:
+def test_text_contrast_is_sufficient_in_light_and_dark_mode(survey: Served, open_page: Open, scheme: str) -> None:
     page = open_page(survey, scheme=scheme)
     page.locator("#failures summary").first.click()
     page.locator("#failures pre").first.wait_for()
@@ -301,7 +302,7 @@ def test_every_text_can_be_read_in_light_and_in_dark(survey: Served, open_page: 
     assert page.evaluate(CONTRAST) == []
 
 
-def test_light_and_dark_can_be_switched_and_stay_so(survey: Served, open_page: Open) -> None:
+def test_colour_scheme_switch_is_persistent(survey: Served, open_page: Open) -> None:
     page = open_page(survey, scheme="dark")
     dark = page.evaluate("getComputedStyle(document.body).backgroundColor")
     page.get_by_role("button", name="Switch between light and dark").click()
@@ -314,7 +315,7 @@ def test_light_and_dark_can_be_switched_and_stay_so(survey: Served, open_page: O
     assert page.evaluate("getComputedStyle(document.body).backgroundColor") == dark
 
 
-def test_several_jobs_are_listed_and_one_is_chosen(tmp_path: Path, open_page: Open) -> None:
+def test_job_list_selects_a_job(tmp_path: Path, open_page: Open) -> None:
     run_job(tmp_path)
     make_job(tmp_path, ["a"], name="other.db", job_id="other", created=-50, events=[completed("a", 1)])
     (tmp_path / "notes.db").write_text("no database")
@@ -331,29 +332,29 @@ def test_several_jobs_are_listed_and_one_is_chosen(tmp_path: Path, open_page: Op
         expect(page.locator("h1")).to_have_text("other")
 
 
-def test_a_folder_without_jobs_says_what_will_appear(tmp_path: Path, browser: Browser) -> None:
+def test_page_of_an_empty_folder_shows_a_notice(tmp_path: Path, browser: Browser) -> None:
     with serve(tmp_path) as served:
         page = browser.new_page()
         page.goto(served.address)
-        page.get_by_text("There is no job database").wait_for()
+        page.get_by_text("No job database").wait_for()
         page.close()
 
 
-def test_it_says_so_when_the_dashboard_has_ended(tmp_path: Path, open_page: Open) -> None:
+def test_page_reports_a_stopped_server(tmp_path: Path, open_page: Open) -> None:
     run_job(tmp_path)
     with serve(tmp_path) as served:
         page = open_page(served, allow="ERR_CONNECTION_REFUSED")
-    page.get_by_text("The dashboard has ended; start").wait_for()
+    page.get_by_text("The dashboard server has stopped; start").wait_for()
     assert page.locator("#live").inner_text() == "not connected"
 
 
 @pytest.mark.parametrize("width", [380, 800, 1500])
-def test_nothing_is_wider_than_the_window(survey: Served, open_page: Open, width: int) -> None:
+def test_page_fits_the_window_width(survey: Served, open_page: Open, width: int) -> None:
     page = open_page(survey, width=width)
     assert page.evaluate("document.documentElement.scrollWidth <= document.documentElement.clientWidth")
 
 
-def test_each_control_has_a_name(survey: Served, open_page: Open) -> None:
+def test_controls_have_accessible_names(survey: Served, open_page: Open) -> None:
     page = open_page(survey)
     named = "each.getAttribute('aria-label') || each.closest('label') || each.textContent.trim()"
     controls = "[...document.querySelectorAll('button, input, select, [role=img]')]"
@@ -363,11 +364,9 @@ def test_each_control_has_a_name(survey: Served, open_page: Open) -> None:
     assert levels.count("H1") == 1
 
 
-def test_a_long_history_is_read_while_the_page_is_there(
-    tmp_path: Path, open_page: Open, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("cloud_tasks_dashboard.watch._PIECE", 400)
-    monkeypatch.setattr("cloud_tasks_dashboard.watch._BUDGET", 0.0)
+def test_page_loads_a_long_history_in_chunks(tmp_path: Path, open_page: Open, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("cloud_tasks_dashboard.watch._CHUNK", 400)
+    monkeypatch.setattr("cloud_tasks_dashboard.watch._TIME_LIMIT", 0.0)
     tasks = [f"t{number:04d}" for number in range(2000)]
     path = make_job(tmp_path, tasks)
     with Store.open(path, durable=False) as store:
@@ -377,8 +376,8 @@ def test_a_long_history_is_read_while_the_page_is_there(
         store.apply_events([*events, *(started(t, 203) for t in tasks[1990:])])
     with serve(tmp_path, clock=lambda: at(210)) as served:
         page = open_page(served)
-        expect(page.locator("#s-line")).to_contain_text("How busy each machine was")
+        expect(page.locator("#s-line")).to_contain_text("Utilization of each instance")
         expect(page.locator("#live")).to_have_text("live")
         assert page.locator("#slowest tbody tr").count() == 12
         page.locator("#line canvas").hover(position={"x": 600, "y": 35})
-        expect(page.locator("#tip")).to_contain_text("of its slots were busy here")
+        expect(page.locator("#tip")).to_contain_text("of its slots in use")

@@ -1,4 +1,4 @@
-"""What the server promises about security, promise by promise."""
+"""The security invariants of the server, one by one."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from served import Served, serve
 
 from cloud_tasks_dashboard import server
 from cloud_tasks_dashboard.command import dashboard
-from cloud_tasks_dashboard.reading import reading
+from cloud_tasks_dashboard.database import open_reader
 
 PATHS = [
     "",
@@ -34,11 +34,11 @@ PATHS = [
 # -- 1: loopback only
 
 
-def test_it_listens_on_the_loopback_address_and_nowhere_else(served: Served) -> None:
+def test_server_listens_on_the_loopback_address_only(served: Served) -> None:
     with server.listen(0) as listener:
         assert listener.getsockname()[0] == "127.0.0.1"
     with socket.socket() as other, pytest.raises(OSError, match="refused"):
-        # Also loopback, and as closed as every address but one.
+        # Another loopback address, closed like every address except one.
         other.connect(("127.0.0.2", served.port))
     assert not {"host", "bind", "address"} & {option.name for option in dashboard.params}
 
@@ -47,7 +47,7 @@ def test_it_listens_on_the_loopback_address_and_nowhere_else(served: Served) -> 
 
 
 @pytest.mark.parametrize("path", PATHS)
-def test_nothing_is_answered_without_the_token(served: Served, path: str) -> None:
+def test_request_without_the_token_gets_a_uniform_404(served: Served, path: str) -> None:
     assert served.ask(path).status == 200
     nothing = served.ask("x", token="")
     for token in ("", "wrong", served.token[:-1], f"{served.token}x", served.token.swapcase(), "%C3%A9"):
@@ -55,7 +55,7 @@ def test_nothing_is_answered_without_the_token(served: Served, path: str) -> Non
         assert (refused.status, refused.body) == (404, nothing.body)
 
 
-def test_the_token_is_compared_in_constant_time(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_token_is_compared_in_constant_time(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
     compared = []
 
     def compare(one: bytes, other: bytes) -> bool:
@@ -70,28 +70,28 @@ def test_the_token_is_compared_in_constant_time(served: Served, monkeypatch: pyt
     assert compared == [(b"guess", served.token.encode())]
 
 
-def test_a_token_is_new_each_time_and_has_256_bits() -> None:
+def test_token_is_random_with_256_bits() -> None:
     tokens = {server.make_token() for _ in range(50)}
     assert len(tokens) == 50
     assert all(re.fullmatch(r"[A-Za-z0-9_-]{43}", token) for token in tokens)
 
 
-def test_no_log_has_the_token(
+def test_token_is_in_no_log(
     served: Served, capfd: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
 ) -> None:
     for name in ("uvicorn.access", "uvicorn.error", "uvicorn.asgi"):
         caplog.set_level(logging.DEBUG, name)
     for path in (*PATHS, "api/job/other.db", "nothing"):
         served.ask(path)
-    told = capfd.readouterr()
-    assert served.token not in told.out + told.err + caplog.text
+    output = capfd.readouterr()
+    assert served.token not in output.out + output.err + caplog.text
 
 
 # -- 3: the Host header
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "localhost:9999", "LOCALHOST", "127.0.0.1:1", "[::1]:8000"])
-def test_the_names_of_this_machine_are_let_in_with_any_port(served: Served, host: str) -> None:
+def test_host_header_accepts_names_of_this_machine_with_any_port(served: Served, host: str) -> None:
     assert served.ask("api/jobs", host=host).status == 200
 
 
@@ -99,7 +99,7 @@ def test_the_names_of_this_machine_are_let_in_with_any_port(served: Served, host
     "host",
     ["attacker.example", "127.0.0.1.attacker.example", "localhost.attacker.example:80", "", "192.0.2.1", "[::1", "::1"],
 )
-def test_a_page_of_somebody_else_learns_nothing_even_with_the_token(served: Served, host: str) -> None:
+def test_host_header_of_another_site_is_refused_with_the_token(served: Served, host: str) -> None:
     answer = served.ask("api/jobs", host=host)
     assert answer.status == 421
     assert b"job" not in answer.body
@@ -110,16 +110,16 @@ def test_a_page_of_somebody_else_learns_nothing_even_with_the_token(served: Serv
 
 @pytest.mark.parametrize("method", ["POST", "PUT", "DELETE", "PATCH", "OPTIONS"])
 @pytest.mark.parametrize("path", ["", "api/jobs", "api/job/job.db", "nothing"])
-def test_only_looking_is_allowed(served: Served, path: str, method: str) -> None:
+def test_methods_other_than_get_and_head_are_refused(served: Served, path: str, method: str) -> None:
     assert served.ask(path, method=method).status == 405
 
 
-def test_a_connection_can_change_nothing(folder: Path) -> None:
-    with reading(folder / "job.db") as connection, pytest.raises(sqlite3.OperationalError, match="readonly"):
+def test_database_connection_is_read_only(folder: Path) -> None:
+    with open_reader(folder / "job.db") as connection, pytest.raises(sqlite3.OperationalError, match="readonly"):
         connection.execute("DELETE FROM tasks")
 
 
-def test_looking_at_everything_leaves_the_database_as_it_was(served: Served, folder: Path) -> None:
+def test_requests_leave_the_database_unchanged(served: Served, folder: Path) -> None:
     database = folder / "job.db"
     before = database.read_bytes()
     for path in PATHS:
@@ -131,7 +131,7 @@ def test_looking_at_everything_leaves_the_database_as_it_was(served: Served, fol
     "name",
     ["..%2Fsecret.db", "%2Fetc%2Fpasswd", "..", "secret.txt", "job.db%00", "....//secret.db", "%2e%2e/secret.db"],
 )
-def test_no_path_is_made_of_what_a_request_says(tmp_path: Path, name: str) -> None:
+def test_request_cannot_name_other_files(tmp_path: Path, name: str) -> None:
     folder = tmp_path / "folder"
     folder.mkdir()
     make_job(tmp_path, ["one"], name="secret.db")
@@ -147,9 +147,7 @@ def test_no_path_is_made_of_what_a_request_says(tmp_path: Path, name: str) -> No
 # -- 5: no secrets
 
 
-def test_neither_the_configuration_nor_the_environment_is_shown(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_configuration_and_environment_are_never_shown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("A_PASSWORD", "swordfish-of-the-environment")
     events = [failed("two", 4)]
     make_job(tmp_path, ["two"], events=events, config={"aws": {"secret_access_key": "swordfish-of-the-configuration"}})
@@ -165,7 +163,7 @@ def test_neither_the_configuration_nor_the_environment_is_shown(
 
 
 @pytest.mark.parametrize("path", [*PATHS, "nothing", "api/job/other.db"])
-def test_every_answer_forbids_what_the_page_does_not_need(served: Served, path: str) -> None:
+def test_responses_have_the_security_headers(served: Served, path: str) -> None:
     headers = served.ask(path).headers
     policy = dict(part.split(" ", 1) for part in headers["content-security-policy"].split("; "))
     assert policy["default-src"] == "'none'"
@@ -179,7 +177,7 @@ def test_every_answer_forbids_what_the_page_does_not_need(served: Served, path: 
     assert "server" not in headers
 
 
-def test_the_page_names_no_other_host_and_makes_no_markup_from_text(served: Served) -> None:
+def test_page_files_use_no_other_host_and_create_no_markup_from_text(served: Served) -> None:
     folder = Path(inspect.getfile(server)).parent / "page"
     for file in folder.iterdir():
         text = file.read_text().replace("http://www.w3.org/2000/svg", "")
@@ -190,7 +188,7 @@ def test_the_page_names_no_other_host_and_makes_no_markup_from_text(served: Serv
             assert not re.search(r"<script(?![^>]*src)|<style| on\w+=", text)
 
 
-def test_each_promise_has_a_test_here() -> None:
-    promises = re.findall(r"^(\d)\. ", server.__doc__ or "", re.MULTILINE)
-    told = re.findall(r"^# -- (\d):", Path(__file__).read_text(), re.MULTILINE)
-    assert told == promises
+def test_every_security_invariant_has_a_test() -> None:
+    invariants = re.findall(r"^(\d)\. ", server.__doc__ or "", re.MULTILINE)
+    tested = re.findall(r"^# -- (\d):", Path(__file__).read_text(), re.MULTILINE)
+    assert tested == invariants

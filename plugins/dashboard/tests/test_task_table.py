@@ -1,4 +1,4 @@
-"""The table of tasks, and one task."""
+"""The task table, and single tasks."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from served import Served, serve
 
 from cloud_tasks.errors import InputError, NotFoundError
 from cloud_tasks_dashboard import task_table
-from cloud_tasks_dashboard.task_table import MOST_ROWS, Page, TaskFilter, read_failure, read_page, read_task
+from cloud_tasks_dashboard.task_table import MAX_ROWS, Page, TaskFilter, read_failure, read_page, read_task
 
 TASKS = [f"tile-{number:03d}" for number in range(100)]
 
@@ -24,11 +24,11 @@ def path(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return make_job(tmp_path_factory.mktemp("jobs"), TASKS, events=events)
 
 
-def all_pages(path: Path, wanted: TaskFilter, *, rows: int = 7) -> list[str]:
+def all_pages(path: Path, task_filter: TaskFilter, *, rows: int = 7) -> list[str]:
     found: list[str] = []
     after: int | None = 0
     while after is not None:
-        page = read_page(path, wanted, after=after, rows=rows)
+        page = read_page(path, task_filter, after=after, rows=rows)
         assert len(page.rows) <= rows
         found += [row["task_id"] for row in page.rows]
         after = page.after
@@ -36,7 +36,7 @@ def all_pages(path: Path, wanted: TaskFilter, *, rows: int = 7) -> list[str]:
 
 
 @pytest.mark.parametrize(
-    ("wanted", "expected"),
+    ("task_filter", "expected"),
     [
         (TaskFilter(), TASKS),
         (TaskFilter(status="completed"), TASKS[:60]),
@@ -57,30 +57,30 @@ def all_pages(path: Path, wanted: TaskFilter, *, rows: int = 7) -> list[str]:
     ],
 )
 @pytest.mark.parametrize("piece", [3, 20_000])
-def test_from_page_to_page_each_task_that_matches_comes_once(
-    path: Path, monkeypatch: pytest.MonkeyPatch, wanted: TaskFilter, expected: list[str], piece: int
+def test_pages_show_each_matching_task_once(
+    path: Path, monkeypatch: pytest.MonkeyPatch, task_filter: TaskFilter, expected: list[str], piece: int
 ) -> None:
-    monkeypatch.setattr(task_table, "_PIECE", piece)
-    assert all_pages(path, wanted) == expected
+    monkeypatch.setattr(task_table, "_CHUNK", piece)
+    assert all_pages(path, task_filter) == expected
 
 
-def test_a_search_that_takes_too_long_says_where_to_go_on(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(task_table, "_PIECE", 10)
-    monkeypatch.setattr(task_table, "_BUDGET", 0.0)
-    wanted = TaskFilter(text="tile-099")
+def test_scan_beyond_the_time_limit_returns_a_position_to_continue(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(task_table, "_CHUNK", 10)
+    monkeypatch.setattr(task_table, "_TIME_LIMIT", 0.0)
+    task_filter = TaskFilter(text="tile-099")
     clock = iter(range(10_000))
     monkeypatch.setattr(task_table, "time", type("Clock", (), {"monotonic": staticmethod(lambda: next(clock) / 10)}))
-    monkeypatch.setattr(task_table, "_BUDGET", 0.25)
-    first = read_page(path, wanted)
-    assert (first.rows, first.after, first.looked_at, first.total) == ([], 20, 20, 100)
-    assert all_pages(path, wanted) == ["tile-099"]
+    monkeypatch.setattr(task_table, "_TIME_LIMIT", 0.25)
+    first = read_page(path, task_filter)
+    assert (first.rows, first.after, first.scanned, first.total) == ([], 20, 20, 100)
+    assert all_pages(path, task_filter) == ["tile-099"]
 
 
-def test_a_status_that_no_task_has_is_not_looked_for(path: Path) -> None:
-    assert read_page(path, TaskFilter(status="dead")) == Page(rows=(), after=None, looked_at=100, total=100)
+def test_status_without_tasks_is_not_scanned(path: Path) -> None:
+    assert read_page(path, TaskFilter(status="dead")) == Page(rows=(), after=None, scanned=100, total=100)
 
 
-def test_a_row_says_where_and_why(path: Path) -> None:
+def test_row_has_host_and_reason(path: Path) -> None:
     (row,) = read_page(path, TaskFilter(text="tile-075")).rows
     assert row == {
         "task_id": "tile-075",
@@ -94,27 +94,27 @@ def test_a_row_says_where_and_why(path: Path) -> None:
     }
 
 
-def test_a_status_that_does_not_exist_is_refused(path: Path) -> None:
-    with pytest.raises(InputError, match='no status "asleep"'):
+def test_unknown_status_is_refused(path: Path) -> None:
+    with pytest.raises(InputError, match='unknown status "asleep"'):
         read_page(path, TaskFilter(status="asleep"))
 
 
 @pytest.mark.parametrize(
     "query", ["after=x", "after=-1", "rows=1e9", "after=99999999999999999999", "status=asleep", "outcome=bored"]
 )
-def test_a_wrong_question_is_answered_with_400(served: Served, query: str) -> None:
+def test_invalid_query_gets_a_400_response(served: Served, query: str) -> None:
     answer = served.ask(f"api/job/job.db/tasks?{query}")
     assert answer.status == 400
     assert answer.json()["error"]
 
 
-def test_no_more_rows_than_allowed_whatever_is_asked(tmp_path: Path) -> None:
-    path = make_job(tmp_path, [f"t{number}" for number in range(MOST_ROWS + 5)])
-    assert len(read_page(path, TaskFilter(), rows=10**9).rows) == MOST_ROWS
+def test_rows_per_page_are_limited(tmp_path: Path) -> None:
+    path = make_job(tmp_path, [f"t{number}" for number in range(MAX_ROWS + 5)])
+    assert len(read_page(path, TaskFilter(), rows=10**9).rows) == MAX_ROWS
     assert len(read_page(path, TaskFilter(), rows=0).rows) == 1
 
 
-def test_one_task_has_its_attempts_with_results_and_tracebacks(tmp_path: Path) -> None:
+def test_task_has_its_attempts_with_results_and_tracebacks(tmp_path: Path) -> None:
     trace = 'Traceback (most recent call last):\n  File "w.py", line 1\nValueError: bad'
     events = [
         started("a", 1),
@@ -130,19 +130,19 @@ def test_one_task_has_its_attempts_with_results_and_tracebacks(tmp_path: Path) -
     assert (second["outcome"], second["seconds"], second["result"]) == ("completed", 2.0, '{\n  "sum": 3\n}')
 
 
-def test_a_task_that_does_not_exist_is_not_found(path: Path) -> None:
+def test_unknown_task_is_not_found(path: Path) -> None:
     with pytest.raises(NotFoundError, match='no task "x"'):
         read_task(path, "x")
     with pytest.raises(NotFoundError):
         read_failure(path, 10**12)
 
 
-def test_what_is_too_long_is_cut_and_the_cut_is_said(tmp_path: Path) -> None:
+def test_long_texts_are_truncated_with_a_note(tmp_path: Path) -> None:
     events = [failed("a", 1, trace="t" * 50_000, printed="begin" + "o" * 50_000 + "end")]
     task = read_task(make_job(tmp_path, ["a"], events=events), "a")
     (attempt,) = task["attempts"]
     assert attempt["stack_trace"].startswith("ttt")
-    assert attempt["stack_trace"].endswith("(30,000 more characters are not shown; `cloud-tasks logs` shows them)")
+    assert attempt["stack_trace"].endswith("(30,000 more characters omitted; `cloud-tasks logs` shows them)")
     assert attempt["log_tail"].endswith("oooend")
     assert "30,008 more characters" in attempt["log_tail"]
 
@@ -150,13 +150,13 @@ def test_what_is_too_long_is_cut_and_the_cut_is_said(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "value", [float("nan"), "half a character: \ud800", {"deep": [float("inf")]}, "</script>", None]
 )
-def test_whatever_a_task_gives_is_shown(tmp_path: Path, value: Any) -> None:
+def test_task_results_of_any_kind_are_shown(tmp_path: Path, value: Any) -> None:
     make_job(tmp_path, ["a"], events=[completed("a", 1, result=value)])
     with serve(tmp_path) as served:
         assert "result" in served.get("api/job/job.db/task?id=a")["attempts"][0]
 
 
-def test_part_of_an_id_is_found_in_any_alphabet(tmp_path: Path) -> None:
+def test_text_filter_matches_non_ascii_ids(tmp_path: Path) -> None:
     path = make_job(tmp_path, ["Île-1", "île-2", "ÎLE-3"])
     assert all_pages(path, TaskFilter(text="Île")) == ["Île-1", "île-2"]
     assert all_pages(path, TaskFilter(text="LE-3")) == ["ÎLE-3"]

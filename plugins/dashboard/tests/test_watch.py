@@ -1,4 +1,4 @@
-"""One job, look after look."""
+"""Incremental updates of a job."""
 
 from __future__ import annotations
 
@@ -15,20 +15,20 @@ from made_jobs import at, completed, exited, failed, launch, lost, make_job, sta
 from cloud_tasks.errors import StoreError
 from cloud_tasks.model import Event, TaskStatus
 from cloud_tasks.store import Store
-from cloud_tasks_dashboard import reading as reading_module
+from cloud_tasks_dashboard import database as database_module
 from cloud_tasks_dashboard import watch as watch_module
+from cloud_tasks_dashboard.database import is_job_database, open_reader, signature_of
 from cloud_tasks_dashboard.facts import job_facts, timeline_facts
-from cloud_tasks_dashboard.reading import is_job_database, reading, sign
 from cloud_tasks_dashboard.watch import Watch
 
 
-def story(tasks: int) -> list[list[Event]]:
-    """Batches of events: every way of ending, on three hosts, with repetitions and in a shaken order."""
-    shaken = random.Random(7)
+def random_history(tasks: int) -> list[list[Event]]:
+    """Return batches of events: every outcome, on three hosts, with duplicates and in random order."""
+    generator = random.Random(7)
     batches: list[list[Event]] = []
     for number in range(tasks):
         name, host, when = f"t{number}", f"h{number % 3}", 10.0 + number
-        end = shaken.choice(
+        end = generator.choice(
             [
                 [completed(name, when, elapsed=0.1 + number % 7, host=host)],
                 [failed(name, when, message=f"bad number {number}", host=host)],
@@ -38,82 +38,82 @@ def story(tasks: int) -> list[list[Event]]:
             ]
         )
         batch = [started(name, when - 1, host=host), *end]
-        shaken.shuffle(batch)
+        generator.shuffle(batch)
         batches.append([*batch, *batch[:1]])
     return batches
 
 
 def counted(watch: Watch) -> Sequence[int]:
-    return [sum(counts[kind] for _, counts in watch.course.steps()) for kind in range(3)]
+    return [sum(counts[kind] for _, counts in watch.buckets.counts()) for kind in range(3)]
 
 
-def test_looked_at_once_or_all_the_time_a_job_shows_the_same(tmp_path: Path) -> None:
+def test_single_update_equals_many_updates(tmp_path: Path) -> None:
     path = make_job(tmp_path, [f"t{number}" for number in range(90)])
     often = Watch(path)
-    for batch in story(90):
+    for batch in random_history(90):
         with Store.open(path, durable=False) as store:
             store.apply_events(batch)
-        often.look()
+        often.update()
     once = Watch(path)
-    once.look()
+    once.update()
     assert job_facts(often, at(500)) == job_facts(once, at(500))
     assert timeline_facts(often, at(500)) == timeline_facts(once, at(500))
     assert sum(counted(once)) == once.ended > 90
 
 
-def test_what_it_counts_is_what_the_store_counts(tmp_path: Path) -> None:
-    events = [event for batch in story(60) for event in batch]
+def test_watch_counts_agree_with_the_store(tmp_path: Path) -> None:
+    events = [event for batch in random_history(60) for event in batch]
     watch = Watch(make_job(tmp_path, [f"t{number}" for number in range(60)], events=events))
-    counts = watch.look().summary.counts
+    counts = watch.update().summary.counts
     assert counted(watch)[0] == counts[TaskStatus.COMPLETED]
     assert sum(group.count for group in watch.failures.top(500)) == sum(counted(watch)[1:])
 
 
-def test_the_first_look_at_a_long_history_stops_in_time_and_goes_on(
+def test_first_update_of_a_long_history_stops_at_the_time_limit_and_continues(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(watch_module, "_PIECE", 10)
-    monkeypatch.setattr(watch_module, "_BUDGET", 0.0)
+    monkeypatch.setattr(watch_module, "_CHUNK", 10)
+    monkeypatch.setattr(watch_module, "_TIME_LIMIT", 0.0)
     tasks = [f"t{number}" for number in range(40)]
     path = make_job(tmp_path, tasks, events=[completed(task, 5.0 + n) for n, task in enumerate(tasks)])
     watch, seen = Watch(path), []
-    watch.look()
+    watch.update()
     while watch.behind is not None:
         seen.append(watch.behind)
-        watch.look()
+        watch.update()
     assert seen == [(10, 40), (20, 40), (30, 40)]
     assert counted(watch)[0] == 40
 
 
-def test_only_what_is_new_is_read(tmp_path: Path) -> None:
+def test_update_reads_only_new_events(tmp_path: Path) -> None:
     path = make_job(tmp_path, ["a", "b"], events=[completed("a", 5)])
     watch = Watch(path)
-    watch.look()
-    asked: list[str] = []
+    watch.update()
+    queries: list[str] = []
     with Store.open(path, durable=False) as store:
         store.apply_events([completed("b", 6)])
-    with reading(path) as connection:
-        connection.set_trace_callback(asked.append)
+    with open_reader(path) as connection:
+        connection.set_trace_callback(queries.append)
         watch._read(connection)
         watch._catch_up(connection)
         connection.set_trace_callback(None)
-    (scan,) = [query for query in asked if "CROSS JOIN attempts" in query]
+    (scan,) = [query for query in queries if "CROSS JOIN attempts" in query]
     assert "e.id > 1 AND e.id <= 2" in scan
-    assert not [query for query in asked if "FROM tasks" in query]
+    assert not [query for query in queries if "FROM tasks" in query]
 
 
-def test_no_question_of_a_look_goes_over_a_whole_table(tmp_path: Path) -> None:
+def test_update_queries_scan_no_whole_table(tmp_path: Path) -> None:
     path = make_job(tmp_path, ["a"])
-    asked: list[str] = []
-    with reading(path) as connection:
-        connection.set_trace_callback(asked.append)
+    queries: list[str] = []
+    with open_reader(path) as connection:
+        connection.set_trace_callback(queries.append)
         watch = Watch(path)
         watch._read(connection)
         connection.set_trace_callback(None)
-        asked.append(watch_module._ENDED.replace("?", "1"))
+        queries.append(watch_module._ENDED.replace("?", "1"))
         plans = {
             query: [row[3] for row in connection.execute(f"EXPLAIN QUERY PLAN {query}")]
-            for query in asked
+            for query in queries
             if query.lstrip().startswith("SELECT")
         }
     for query, plan in plans.items():
@@ -123,94 +123,92 @@ def test_no_question_of_a_look_goes_over_a_whole_table(tmp_path: Path) -> None:
         )
 
 
-def test_a_database_that_has_not_changed_is_not_read_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_unchanged_database_is_not_read_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = make_job(tmp_path, ["a", "b"], events=[completed("a", 5)])
-    monkeypatch.setattr(reading_module, "_SETTLED_SECONDS", -1.0)
+    monkeypatch.setattr(database_module, "_SETTLED_SECONDS", -1.0)
     watch = Watch(path)
-    first = watch.look()
-    with reading(path) as other:
-        # Another reader makes an empty log as long as it is there.
+    first = watch.update()
+    with open_reader(path) as other:
+        # Another reader creates an empty log while it is open.
         other.execute("SELECT * FROM job").fetchone()
         assert path.with_name("job.db-wal").exists()
-        assert watch.look() is first
+        assert watch.update() is first
     with Store.open(path, durable=False) as store:
         store.apply_events([completed("b", 6)])
-        assert watch.look().summary.counts[TaskStatus.COMPLETED] == 2
+        assert watch.update().summary.counts[TaskStatus.COMPLETED] == 2
 
 
-def test_a_change_in_the_same_moment_as_the_last_look_is_not_missed(tmp_path: Path) -> None:
+def test_signature_of_a_recent_change_is_not_settled(tmp_path: Path) -> None:
     path = make_job(tmp_path, ["a"])
-    signature = sign(path)
+    signature = signature_of(path)
     assert signature is not None
     assert not signature.settled
     assert not signature.same(signature)
 
 
 @pytest.mark.parametrize("more", [0, 3])
-def test_a_replaced_database_is_looked_at_from_its_beginning(tmp_path: Path, more: int) -> None:
+def test_overwritten_database_is_read_from_its_start(tmp_path: Path, more: int) -> None:
     path = make_job(tmp_path, ["a", "b"], events=[completed("a", 5), failed("b", 6)])
     watch = Watch(path)
-    watch.look()
+    watch.update()
     tasks = ["c", *(f"d{number}" for number in range(more))]
     events = [completed(task, 105, elapsed=9) for task in tasks]
     make_job(tmp_path, tasks, name="new.db", run_id="run-2", events=events, created=100).replace(path)
-    look = watch.look()
-    assert look.summary.total == 1 + more
+    snapshot = watch.update()
+    assert snapshot.summary.total == 1 + more
     assert counted(watch) == [1 + more, 0, 0]
     assert [slow.seconds for slow in watch.slowest] == [9] * (1 + more)
     assert not watch.failures.top(5)
 
 
-def test_a_controller_at_work_is_not_held_up(tmp_path: Path) -> None:
+def test_update_never_blocks_a_running_controller(tmp_path: Path) -> None:
     path = make_job(tmp_path, ["a", "b"])
     watch = Watch(path)
     with Store.open(path, durable=False) as store:
-        watch.look()
+        watch.update()
         store.apply_events([completed("a", 5)])
         with sqlite3.connect(path) as other:
             busy, logged, moved = other.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
         other.close()
         assert (busy, logged, moved) == (0, 0, 0)
-        assert watch.look().summary.counts[TaskStatus.COMPLETED] == 1
+        assert watch.update().summary.counts[TaskStatus.COMPLETED] == 1
 
 
-def test_the_slowest_are_kept_and_no_others(tmp_path: Path) -> None:
+def test_slowest_keeps_the_slowest_attempts_only(tmp_path: Path) -> None:
     tasks = [f"t{number}" for number in range(50)]
     events = [completed(task, 100.0 + n, elapsed=float((n * 37) % 50)) for n, task in enumerate(tasks)]
     watch = Watch(make_job(tmp_path, tasks, events=events))
-    watch.look()
+    watch.update()
     assert [slow.seconds for slow in watch.slowest] == [float(seconds) for seconds in range(49, 37, -1)]
 
 
-def test_a_database_without_a_job_says_so(tmp_path: Path) -> None:
+def test_update_of_a_missing_database_raises_an_error(tmp_path: Path) -> None:
     with pytest.raises(StoreError, match="no such job database"):
-        Watch(tmp_path / "none.db").look()
+        Watch(tmp_path / "none.db").update()
 
 
-def test_other_files_are_told_from_job_databases_without_opening_them(tmp_path: Path) -> None:
+def test_is_job_database_recognizes_job_databases_without_opening_them(tmp_path: Path) -> None:
     path = make_job(tmp_path, ["a"])
-    foreign = tmp_path / "foreign.db"
-    with sqlite3.connect(foreign) as connection:
+    other_file = tmp_path / "other.db"
+    with sqlite3.connect(other_file) as connection:
         connection.execute("CREATE TABLE tasks (seq)")
     connection.close()
     (tmp_path / "text.db").write_text("not a database " * 20)
     (tmp_path / "empty.db").touch()
-    found = {
-        name: is_job_database(tmp_path / name) for name in ("job.db", "foreign.db", "text.db", "empty.db", "no.db")
-    }
-    assert found == {"job.db": True, "foreign.db": False, "text.db": False, "empty.db": False, "no.db": False}
+    found = {name: is_job_database(tmp_path / name) for name in ("job.db", "other.db", "text.db", "empty.db", "no.db")}
+    assert found == {"job.db": True, "other.db": False, "text.db": False, "empty.db": False, "no.db": False}
     assert is_job_database(path)
 
 
-def test_a_job_that_is_still_all_in_the_log_is_found(tmp_path: Path) -> None:
+def test_is_job_database_recognizes_a_job_in_the_write_ahead_log(tmp_path: Path) -> None:
     make_job(tmp_path, ["a"])
     with Store.open(tmp_path / "job.db", durable=False) as store:
         store.apply_events([completed("a", 5)])
         assert is_job_database(store.path)
-        assert Watch(store.path).look().summary.finished
+        assert Watch(store.path).update().summary.finished
 
 
-def test_an_instance_costs_until_it_ends(tmp_path: Path) -> None:
+def test_cost_includes_instances_until_termination(tmp_path: Path) -> None:
     path = make_job(tmp_path, ["a"])
     with Store.open(path, durable=False) as store:
         launch(store, "h1", when=0, price="3.60", ended=100)
@@ -222,7 +220,7 @@ def test_an_instance_costs_until_it_ends(tmp_path: Path) -> None:
     assert facts["instances"]["alive"] == 1
 
 
-def test_a_log_that_a_killed_controller_left_behind_is_read_and_its_content_stays(tmp_path: Path) -> None:
+def test_update_reads_the_log_of_a_killed_controller(tmp_path: Path) -> None:
     path = make_job(tmp_path, ["a", "b"])
     killed = (
         "import os, sys; sys.path.insert(0, sys.argv[2]); from made_jobs import completed; from pathlib import Path; "
@@ -234,7 +232,7 @@ def test_a_log_that_a_killed_controller_left_behind_is_read_and_its_content_stay
     assert done.returncode == 9
     assert path.with_name("job.db-wal").stat().st_size
     watch = Watch(path)
-    assert watch.look().summary.counts[TaskStatus.COMPLETED] == 1
+    assert watch.update().summary.counts[TaskStatus.COMPLETED] == 1
     with Store.open(path, durable=False) as store:
         store.apply_events([completed("b", 6)])
-    assert watch.look().summary.finished
+    assert watch.update().summary.finished

@@ -1,4 +1,4 @@
-"""The event sink fulfils the contract of event sinks."""
+"""Conformance tests of the event sink."""
 
 from __future__ import annotations
 

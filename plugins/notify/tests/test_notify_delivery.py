@@ -28,7 +28,7 @@ def webhook(server: WebhookServer) -> str:
 
 
 def apprise_url(server: WebhookServer) -> str:
-    """The same server as a service of Apprise, with the text under the key that the webhook uses."""
+    """Return the Apprise URL of the server, with the text under the webhook's key."""
     parts = urlsplit(server.address)
     return f"json://{parts.netloc}{parts.path}?:message=text&:version=&:title=&:attachments=&:type="
 
@@ -40,8 +40,8 @@ def make_sink(server: WebhookServer, address: Address = webhook, **settings: Any
     return NotificationSink(NotifySettings(url=address(server), **settings), EventSinkContext(job_id="sums"))
 
 
-def make_queue(address: str, *, patience: float = 20.0, first_pause: float = 0.01) -> NotificationQueue:
-    return NotificationQueue(make_sender(address, field="text"), patience=patience, first_pause=first_pause)
+def make_queue(address: str, *, patience: float = 20.0, first_backoff: float = 0.01) -> NotificationQueue:
+    return NotificationQueue(make_sender(address, field="text"), patience=patience, first_backoff=first_backoff)
 
 
 def test_end_of_a_run_is_posted_as_json_with_escaped_markup(server: WebhookServer) -> None:
@@ -62,7 +62,7 @@ def test_end_of_a_run_is_sent_to_a_service_of_apprise_unescaped(server: WebhookS
     assert server.taken == [{"text": text}]
 
 
-def test_field_and_template_are_the_users(server: WebhookServer) -> None:
+def test_field_and_template_are_configurable(server: WebhookServer) -> None:
     sink = make_sink(server, field="content", template="$kind <$finished>")
     sink.progress(make_progress(JobPhase.COMPLETE, finished=100))
     sink.close()
@@ -94,7 +94,7 @@ def test_transient_failures_are_retried_in_order(address: Address, answers: tupl
 
 @both
 @pytest.mark.parametrize("answer", [400, 403, 404, 410, 302, 307])
-def test_final_failures_are_dropped_and_logged_without_the_address(
+def test_permanent_failures_are_dropped_and_logged_without_the_url(
     address: Address, answer: int, logged: list[Any], root_log: io.StringIO
 ) -> None:
     with WebhookServer((answer,)) as server:
@@ -141,14 +141,14 @@ def test_server_that_never_answers_delays_neither_the_job_nor_its_end(server: We
 
 def test_close_retries_at_once(logged: list[Any]) -> None:
     with WebhookServer((500,)) as server:
-        queue = make_queue(server.address, first_pause=3600.0)
+        queue = make_queue(server.address, first_backoff=3600.0)
         queue.put("one")
         eventually(lambda: server.asked == 1)
         queue.close()
         assert (server.texts, queue.undelivered) == (["one"], 0)
 
 
-def test_exception_of_a_service_is_a_failure_that_names_its_type_only(logged: list[Any]) -> None:
+def test_exception_of_a_service_is_a_failure_with_its_type_only(logged: list[Any]) -> None:
     def broken(*_: Any, **__: Any) -> Any:
         raise RuntimeError(SECRET)
 
@@ -163,7 +163,7 @@ def test_exception_of_a_service_is_a_failure_that_names_its_type_only(logged: li
     assert failure == senders.Failure(reason="RuntimeError", transient=True)
 
 
-def test_no_notification_starts_no_thread_and_sends_nothing(server: WebhookServer) -> None:
+def test_queue_without_notifications_starts_no_thread(server: WebhookServer) -> None:
     before = threading.active_count()
     sink = make_sink(server)
     sink.write([make_event(1)])

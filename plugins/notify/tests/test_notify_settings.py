@@ -1,4 +1,4 @@
-"""The section ``webhook``: values, errors, and the address, which is a secret."""
+"""The section ``webhook``: values, errors and the secret URL."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def test_values_of_the_section_arrive(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("address", [ADDRESS, f"slack://T1JJ3T3L2/A1BRTD4JD/{'xSECRETx' * 3}/#jobs"])
 @pytest.mark.parametrize("where", ["file", "environment"])
-def test_address_is_shown_nowhere(tmp_path: Path, where: str, address: str) -> None:
+def test_url_is_in_no_output(tmp_path: Path, where: str, address: str) -> None:
     text = "event_sinks: [webhook]\n" + (f"webhook: {{url: '{address}'}}" if where == "file" else "")
     config = read(tmp_path, text, {"CLOUD_TASKS_WEBHOOK_URL": address} if where == "environment" else {})
     settings = config.settings_for("event_sink", "webhook")
@@ -67,7 +67,7 @@ def test_address_is_shown_nowhere(tmp_path: Path, where: str, address: str) -> N
         ("url: ftp:SECRET", "webhook.url: "),
     ],
 )
-def test_invalid_value_is_one_line_without_the_secret(tmp_path: Path, text: str, line: str) -> None:
+def test_invalid_value_is_reported_in_one_line_without_the_secret(tmp_path: Path, text: str, line: str) -> None:
     with pytest.raises(ConfigurationError) as raised:
         read(tmp_path, f"webhook:\n  {text}")
     (problem,) = raised.value.problems
@@ -75,7 +75,7 @@ def test_invalid_value_is_one_line_without_the_secret(tmp_path: Path, text: str,
     assert "SECRET" not in problem
 
 
-def test_address_is_read_from_a_private_file(tmp_path: Path) -> None:
+def test_url_is_read_from_a_private_file(tmp_path: Path) -> None:
     file = tmp_path / "webhook"
     file.write_text(f"{ADDRESS}\n")
     file.chmod(0o600)
@@ -86,13 +86,13 @@ def test_address_is_read_from_a_private_file(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("spoil", "complaint"),
     [
-        (lambda file: file.chmod(0o640), "a secret in a file that others can read; chmod 600"),
-        (lambda file: file.chmod(0o604), "a secret in a file that others can read; chmod 600"),
-        (lambda file: file.unlink(), "cannot be read: No such file"),
-        (lambda file: (file.unlink(), file.mkdir(0o700)), "cannot be read: Is a directory"),
-        (lambda file: file.write_text(SECRET), "expected an address that starts with https://"),
-        (lambda file: file.write_text(f"//nowhere/{SECRET}"), "expected an address that starts with https://"),
-        (lambda file: file.write_text(""), "expected an address"),
+        (lambda file: file.chmod(0o640), "secret in a file that other users can read; chmod 600"),
+        (lambda file: file.chmod(0o604), "secret in a file that other users can read; chmod 600"),
+        (lambda file: file.unlink(), "cannot read the file: No such file"),
+        (lambda file: (file.unlink(), file.mkdir(0o700)), "cannot read the file: Is a directory"),
+        (lambda file: file.write_text(SECRET), "expected a URL that starts with https://"),
+        (lambda file: file.write_text(f"//nowhere/{SECRET}"), "expected a URL that starts with https://"),
+        (lambda file: file.write_text(""), "expected a URL"),
     ],
 )
 def test_unusable_file_is_refused_and_not_quoted(
@@ -107,7 +107,7 @@ def test_unusable_file_is_refused_and_not_quoted(
     assert "SECRET" not in str(raised.value)
 
 
-def test_missing_address_names_both_ways_to_set_it() -> None:
+def test_missing_url_names_both_ways_to_set_it() -> None:
     with pytest.raises(InputError, match=r"set CLOUD_TASKS_WEBHOOK_URL, or .* webhook\.url_file"):
         read_address(None, None)
 
@@ -121,8 +121,8 @@ def test_missing_address_names_both_ways_to_set_it() -> None:
         f"https://a/{SECRET} x",
     ],
 )
-def test_invalid_address_is_refused_and_not_quoted(text: str, root_log: io.StringIO) -> None:
-    with pytest.raises(ValueError, match=r"^(expected an address|invalid characters)") as raised:
+def test_invalid_url_is_refused_and_not_quoted(text: str, root_log: io.StringIO) -> None:
+    with pytest.raises(ValueError, match=r"^(expected a URL|invalid characters)") as raised:
         check_address(text)
     assert "SECRET" not in str(raised.value) + root_log.getvalue()
 
@@ -135,7 +135,7 @@ def test_unknown_service_is_refused_on_opening_and_not_quoted(url: str, root_log
 
 
 @pytest.mark.parametrize("url", re.findall(r"^\| `([a-z]+://.*?)` \|", PAGE, re.M))
-def test_addresses_of_the_page_are_valid(url: str) -> None:
+def test_page_lists_valid_urls(url: str) -> None:
     parts = {"…": "x", "TOKEN_A": "T1JJ3T3L2", "TOKEN_B": "A1BRTD4JD", "TOKEN_C": "x" * 24, "WEBHOOK_ID": "1" * 18}
     for name, value in {**parts, "TOKEN": "x" * 64}.items():
         url = url.replace(name, value)

@@ -91,7 +91,7 @@ def test_task_counts_once_and_only_in_its_terminal_state() -> None:
     assert trigger.update(finished_event(2, failed=True)) is not None
 
 
-def test_no_threshold_never_triggers() -> None:
+def test_failure_rate_without_a_threshold_never_triggers() -> None:
     assert triggered(FailureRateTrigger(None, window=10, sample=1), "xxxxxx") == []
 
 
@@ -117,7 +117,7 @@ def test_reason_is_one_short_line(details: dict[str, Any], reason: str) -> None:
 # Budget
 
 
-def test_each_share_of_the_budget_triggers_once_and_only_the_highest_reached() -> None:
+def test_budget_shares_trigger_once_and_only_the_highest_reached() -> None:
     trigger = BudgetTrigger((0.8, 0.5, 1.0), projected=False)
     costs = [0, 4.99, 5, 6, 7.99, 10, 11]
     assert [
@@ -133,12 +133,12 @@ def test_each_share_of_the_budget_triggers_once_and_only_the_highest_reached() -
     ]
 
 
-def test_share_reached_before_this_run_does_not_trigger() -> None:
+def test_budget_share_reached_before_this_run_does_not_trigger() -> None:
     trigger = BudgetTrigger((0.5, 0.8), projected=False)
     assert [len(trigger.update(progress_at(cost))) for cost in (6, 7, 8)] == [0, 0, 1]
 
 
-def test_no_limit_means_no_budget_trigger() -> None:
+def test_budget_without_a_limit_never_triggers() -> None:
     trigger = BudgetTrigger((0.5,), projected=True)
     assert trigger.update(progress_at(100, limit=None)) == trigger.update(progress_at(100, limit=None)) == []
 
@@ -158,7 +158,7 @@ def test_projected_excess_triggers_once_and_again_after_it_was_gone() -> None:
     assert kinds == [[], [], ["projection"], [], [], [], [], [], ["projection"]]
 
 
-def test_tasks_of_earlier_runs_do_not_count_for_the_projection() -> None:
+def test_projection_ignores_tasks_of_earlier_runs() -> None:
     trigger = BudgetTrigger((), projected=True)
     trigger.update(progress_at(1, finished=500))
     assert trigger.update(progress_at(1, finished=510, expected_cost=Money(50))) == []

@@ -1,4 +1,4 @@
-"""A receiver for each test, and none of the variables that its user may have set."""
+"""A receiver per test, without the user's OTEL_* variables."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The distribution's own page says what the code says."""
+"""The README of the distribution agrees with the code."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ def names(pattern: str, text: str) -> set[str]:
     return set(re.findall(pattern, text))
 
 
-def test_it_has_every_setting() -> None:
+def test_readme_lists_every_setting() -> None:
     rows = README.partition("## Settings")[2].partition("## What is sent")[0]
     fields: tuple[attrs.Attribute[Any], ...] = attrs.fields(OtelSettings)
-    told = names(r"`(\w+)`", "".join(line.split("|")[1] for line in rows.splitlines() if line.startswith("| `")))
-    assert told == {field.name for field in fields}
+    listed = names(r"`(\w+)`", "".join(line.split("|")[1] for line in rows.splitlines() if line.startswith("| `")))
+    assert listed == {field.name for field in fields}
 
 
-def test_it_has_every_metric_and_outcome() -> None:
+def test_readme_lists_every_metric_and_outcome() -> None:
     rows = README.partition("| metric |")[2].partition("\n\n")[0]
     made = names(r'"(cloud_tasks\.[a-z._]+)"', (SOURCES / "metrics.py").read_text()) - {"cloud_tasks.job.id"}
     assert names(r"`(cloud_tasks\.[a-z._]+)`", rows) == made

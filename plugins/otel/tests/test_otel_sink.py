@@ -1,4 +1,4 @@
-"""Metrics and traces as a receiver gets them."""
+"""Metrics and traces as received over OTLP."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def facts_of(span: Any) -> dict[str, Any]:
 # Traces
 
 
-def test_an_attempt_is_a_span_under_that_of_its_job(receiver: Any) -> None:
+def test_attempt_is_a_span_below_the_job_span(receiver: Any) -> None:
     sink = sink_of(receiver)
     sink.progress(standing())
     sink.write([ended(1, result={"sum": "very private"})])
@@ -98,7 +98,7 @@ def test_an_attempt_is_a_span_under_that_of_its_job(receiver: Any) -> None:
     assert "very private" not in str(receiver.spans)
 
 
-def test_a_failed_attempt_says_why(receiver: Any) -> None:
+def test_span_of_a_failed_attempt_has_the_exception(receiver: Any) -> None:
     sink = sink_of(receiver)
     trouble: dict[str, Any] = {
         "exception_type": "ValueError",
@@ -115,9 +115,9 @@ def test_a_failed_attempt_says_why(receiver: Any) -> None:
     )
     sink.close()
     failed = receiver.span(cloud_tasks__outcome="exception", cloud_tasks__retry=True)
-    (told,) = failed.events
-    found = facts_of(told)
-    assert (told.name, found["exception.type"], found["exception.message"]) == ("exception", "ValueError", "bad")
+    (exception,) = failed.events
+    found = facts_of(exception)
+    assert (exception.name, found["exception.type"], found["exception.message"]) == ("exception", "ValueError", "bad")
     assert found["exception.stacktrace"] == ("x" * 5000 + "the end")[-4000:]
     error = 2
     assert (failed.status.code, failed.status.message) == (error, "bad")
@@ -126,7 +126,7 @@ def test_a_failed_attempt_says_why(receiver: Any) -> None:
     assert receiver.span(cloud_tasks__outcome="timed_out").status.code == error
 
 
-def test_what_ends_no_attempt_is_no_span(receiver: Any) -> None:
+def test_other_events_create_no_span(receiver: Any) -> None:
     sink = sink_of(receiver)
     kinds = (EventType.TASK_STARTED, EventType.TASK_DEAD, EventType.KEEP_ALIVE, EventType.WORKER_STOPPED)
     sink.write([ended(number, kind) for number, kind in enumerate(kinds)])
@@ -134,7 +134,7 @@ def test_what_ends_no_attempt_is_no_span(receiver: Any) -> None:
     assert receiver.spans == []
 
 
-def test_a_run_that_continues_goes_on_with_the_same_trace_and_a_repeated_event_is_the_same_span(receiver: Any) -> None:
+def test_resumed_run_keeps_its_trace_and_a_duplicate_event_its_span(receiver: Any) -> None:
     for phase in (JobPhase.STOPPED, JobPhase.COMPLETE):
         sink = sink_of(receiver)
         sink.progress(standing())
@@ -153,7 +153,7 @@ def test_a_run_that_continues_goes_on_with_the_same_trace_and_a_repeated_event_i
     assert len({span.trace_id for span in receiver.spans}) == 2
 
 
-def test_a_share_of_tasks_is_traced_with_all_that_failed(receiver: Any) -> None:
+def test_trace_share_samples_tasks_and_keeps_failed_attempts(receiver: Any) -> None:
     sink = sink_of(receiver, trace_share=0.25)
     sink.write([ended(number) for number in range(400)])
     sink.write([ended(number, EventType.TASK_EXITED) for number in range(1000, 1010)])
@@ -164,7 +164,7 @@ def test_a_share_of_tasks_is_traced_with_all_that_failed(receiver: Any) -> None:
     assert receiver.points("cloud_tasks.attempts")["outcome=completed,retry=False"] == 400
 
 
-def test_the_sampler_of_the_user_decides_on_the_trace(receiver: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_sampler_variable_decides_on_the_trace(receiver: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OTEL_TRACES_SAMPLER", "parentbased_always_off")
     sink = sink_of(receiver)
     sink.progress(standing())
@@ -178,7 +178,7 @@ def test_the_sampler_of_the_user_decides_on_the_trace(receiver: Any, monkeypatch
 # Metrics
 
 
-def test_attempts_are_counted_by_outcome_and_their_durations_kept(receiver: Any) -> None:
+def test_attempts_are_counted_by_outcome_with_durations(receiver: Any) -> None:
     sink = sink_of(receiver)
     sink.write([ended(1, elapsed=0.2), ended(2, elapsed=45.0), ended(3, EventType.TASK_EXCEPTION, retry=True)])
     sink.write([ended(2, elapsed=45.0)])
@@ -195,7 +195,7 @@ def test_attempts_are_counted_by_outcome_and_their_durations_kept(receiver: Any)
     assert receiver.points("cloud_tasks.spot_terminations") == {"": 1}
 
 
-def test_how_the_job_stands_is_told_in_figures(receiver: Any) -> None:
+def test_progress_becomes_gauges(receiver: Any) -> None:
     sink = sink_of(receiver)
     money: dict[str, Any] = {"price_per_hour": Money("0.5"), "cost": Money("0.27"), "max_total_cost": Money(3)}
     sink.progress(standing(instances={"n2-standard-4": 2, "e2-small": 1}, expected_cost=Money("1.5"), **money))
@@ -209,7 +209,7 @@ def test_how_the_job_stands_is_told_in_figures(receiver: Any) -> None:
     assert (receiver.unit("cloud_tasks.price"), receiver.unit("cloud_tasks.cost")) == ("USD/h", "USD")
 
 
-def test_what_is_not_known_is_not_told(receiver: Any) -> None:
+def test_unknown_values_have_no_gauge(receiver: Any) -> None:
     sink = sink_of(receiver)
     sink.close()
     assert receiver.points("cloud_tasks.cost") == receiver.points("cloud_tasks.tasks") == {}
@@ -225,7 +225,7 @@ def test_metrics_are_sent_at_the_interval_of_the_variable(receiver: Any, monkeyp
 
 
 @pytest.mark.parametrize(("left_out", "asked"), [("metrics", "/v1/traces"), ("traces", "/v1/metrics")])
-def test_either_can_be_left_out(receiver: Any, left_out: str, asked: str) -> None:
+def test_metrics_or_traces_can_be_disabled(receiver: Any, left_out: str, asked: str) -> None:
     sink = sink_of(receiver, **{left_out: False})
     sink.write([ended(1)])
     sink.progress(standing(JobPhase.COMPLETE))
@@ -238,7 +238,7 @@ def test_either_can_be_left_out(receiver: Any, left_out: str, asked: str) -> Non
 # Where it goes
 
 
-def test_without_a_setting_the_variables_say_where_and_as_whom(receiver: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_endpoint_and_headers_default_to_the_variables(receiver: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", receiver.address)
     monkeypatch.setenv("OTEL_EXPORTER_OTLP_HEADERS", "api-key=secret")
     monkeypatch.setenv("OTEL_EXPORTER_OTLP_COMPRESSION", "gzip")
@@ -250,7 +250,7 @@ def test_without_a_setting_the_variables_say_where_and_as_whom(receiver: Any, mo
     assert {headers.get("api-key") for headers in receiver.headers} == {"secret"}
 
 
-def test_the_service_is_named_by_us_unless_the_user_does(receiver: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_service_name_defaults_to_cloud_tasks(receiver: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     for variable, text, name in (
         ("OTEL_SERVICE_NAME", "mine", "mine"),
         ("OTEL_RESOURCE_ATTRIBUTES", "service.name=other,a=b", "other"),
@@ -276,8 +276,8 @@ def test_the_service_is_named_by_us_unless_the_user_does(receiver: Any, monkeypa
         {"patience": 0},
     ],
 )
-def test_settings_that_make_no_sense_are_refused(settings: dict[str, Any]) -> None:
-    with pytest.raises(ValueError, match=r"^(has to be|must)") as raised:
+def test_invalid_settings_are_refused(settings: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match=r"^(expected|must)") as raised:
         OtelSettings(**settings)
     assert "word@" not in str(raised.value)
 
@@ -285,7 +285,7 @@ def test_settings_that_make_no_sense_are_refused(settings: dict[str, Any]) -> No
 # A receiver in trouble
 
 
-def test_a_receiver_that_does_not_answer_holds_up_nobody(receiver: Any) -> None:
+def test_unresponsive_receiver_delays_neither_the_job_nor_its_end(receiver: Any) -> None:
     receiver.hold.clear()
     sink = sink_of(receiver, queue=100, patience=0.2)
     with structlog.testing.capture_logs() as logged:
@@ -293,5 +293,5 @@ def test_a_receiver_that_does_not_answer_holds_up_nobody(receiver: Any) -> None:
             sink.write([ended(number)])
         sink.close()
     assert sink.dropped == 2000
-    assert "OpenTelemetry: the receiver did not get 2000 spans" in [line["event"] for line in logged]
-    assert "OpenTelemetry: the receiver did not get the last metrics" in [line["event"] for line in logged]
+    assert "OpenTelemetry: 2000 spans were not delivered" in [line["event"] for line in logged]
+    assert "OpenTelemetry: the last metrics were not delivered" in [line["event"] for line in logged]

@@ -1,1 +1,1 @@
-"""The web view: one page on this machine that shows how jobs go, from their databases."""
+"""The dashboard: a local web page that shows jobs, running or finished, from their databases."""

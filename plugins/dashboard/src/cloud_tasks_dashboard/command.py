@@ -1,4 +1,4 @@
-"""``cloud-tasks dashboard``: serve the page, and open a browser."""
+"""``cloud-tasks dashboard``: serve the page and open a browser."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from pathlib import Path
 import click
 
 from cloud_tasks.errors import InputError
-from cloud_tasks_dashboard.reading import is_job_database, reading
+from cloud_tasks_dashboard.database import is_job_database, open_reader
 
 __all__ = ["dashboard"]
 
@@ -30,64 +30,64 @@ __all__ = ["dashboard"]
     "--folder",
     type=click.Path(exists=True, file_okay=False, path_type=Path),
     metavar="DIR",
-    help="Show the jobs whose databases are in this folder. [the current one]",
+    help="Folder with the job databases to show. [current folder]",
 )
 @click.option(
     "--db-file",
     type=click.Path(dir_okay=False, path_type=Path),
     metavar="FILE",
-    help="Show the job of this database only.",
+    help="Show only the job of this database.",
 )
-@click.option("--port", type=click.IntRange(0, 65535), default=0, help="Port on this machine. [0: one that is free]")
-@click.option(
-    "--open/--no-open", "open_browser", default=None, help="Open a browser. [where there is a desktop to show it on]"
-)
+@click.option("--port", type=click.IntRange(0, 65535), default=0, help="Port on this machine. [0: any free port]")
+@click.option("--open/--no-open", "open_browser", default=None, help="Open a browser. [if a desktop is available]")
 def dashboard(folder: Path | None, db_file: Path | None, port: int, open_browser: bool | None) -> None:
-    """Show how jobs go, on a page in the browser, while they run and afterwards.
+    """Show jobs in the browser, running or finished.
 
-    The page is served on this machine only, at an address that holds a secret; it shows and changes nothing.
+    The page is read-only and served on this machine only, at a URL with a secret token.
     """
     from cloud_tasks_dashboard.jobs import Jobs
     from cloud_tasks_dashboard.server import ADDRESS, Dashboard, listen, make_app, make_token
 
     if folder is not None and db_file is not None:
-        raise InputError("--folder and --db-file exclude each other", hint="give one of them")
+        raise InputError("--folder and --db-file exclude each other", hint="use one of them")
     jobs = Jobs(folder or Path.cwd(), db_file if db_file is None else _database(db_file))
     token = make_token()
     with listen(port) as listener:
         address = f"http://{ADDRESS}:{listener.getsockname()[1]}/{token}/"
         server = Dashboard(make_app(jobs, token))
         click.echo(f"Dashboard: {address}")
-        click.echo("Whoever has this address can see the jobs. Press Ctrl-C to end.", err=True)
+        click.echo("Anyone with this URL can see the jobs. Press Ctrl-C to exit.", err=True)
         sys.stdout.flush()
-        with _browser(address) if _wanted(open_browser) else contextlib.nullcontext():
+        with _browser(address) if _opens_browser(open_browser) else contextlib.nullcontext():
             server.run(sockets=[listener])
 
 
 def _database(path: Path) -> Path:
-    """Raises `InputError` where it cannot be shown: the user named it."""
+    """Return the expanded path, or raise `InputError` if it is not a readable job database."""
     from cloud_tasks.errors import StoreError
 
     path = path.expanduser()
     if path.exists() and not is_job_database(path):
         raise InputError(f"{path}: not a job database of cloud-tasks", hint="check --db-file")
     try:
-        with reading(path):
+        with open_reader(path):
             return path
     except StoreError as error:
         raise InputError(error.message, hint=error.hint) from error
 
 
-def _wanted(asked: bool | None) -> bool:
+def _opens_browser(asked: bool | None) -> bool:
     if asked is not None:
         return asked
-    shown = sys.platform in ("darwin", "win32") or any(os.environ.get(name) for name in ("DISPLAY", "WAYLAND_DISPLAY"))
-    return shown and sys.stdout.isatty()
+    has_desktop = sys.platform in ("darwin", "win32") or any(
+        os.environ.get(name) for name in ("DISPLAY", "WAYLAND_DISPLAY")
+    )
+    return has_desktop and sys.stdout.isatty()
 
 
 @contextlib.contextmanager
 def _browser(address: str) -> Iterator[None]:
-    """Open the page, by way of a file that leads there: the address is a secret, and a command line is not."""
+    """Open the page through a private redirect file, so that the secret URL is on no command line."""
     with tempfile.TemporaryDirectory(prefix="cloud-tasks-dashboard-") as folder:
         page = Path(folder) / "open.html"
         page.touch(mode=0o600)
@@ -96,7 +96,7 @@ def _browser(address: str) -> Iterator[None]:
             f'<meta http-equiv="refresh" content="0;url={escape(address)}"><a href="{escape(address)}">Dashboard</a>\n'
         )
         if not _open(page.as_uri()):
-            click.echo("No browser could be started; open the address yourself.", err=True)
+            click.echo("Cannot start a browser; open the URL manually.", err=True)
         yield
 
 

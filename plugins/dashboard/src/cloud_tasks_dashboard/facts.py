@@ -1,6 +1,6 @@
-"""What the page is told of a job, as JSON values: times in Unix seconds, spans in seconds, amounts in US dollars.
+"""Data of a job for the page, as JSON values: times in Unix seconds, durations in seconds, amounts in US dollars.
 
-Invariant, with a test: nothing of the job's configuration, and nothing of this process's environment, is in any of it.
+Invariant, with a test: the data contains neither the job's configuration nor this process's environment.
 """
 
 from __future__ import annotations
@@ -11,9 +11,9 @@ from typing import Any
 
 from cloud_tasks.model import InstanceState, Money, TaskStatus
 from cloud_tasks.store import InstanceRecord, JobSummary, projected_cost, throughput
-from cloud_tasks_dashboard.reading import reading
-from cloud_tasks_dashboard.task_table import cut, read_names
-from cloud_tasks_dashboard.watch import BARS, Look, Watch
+from cloud_tasks_dashboard.database import open_reader
+from cloud_tasks_dashboard.task_table import read_names, truncate
+from cloud_tasks_dashboard.watch import MAX_BARS, Snapshot, Watch
 
 __all__ = ["job_facts", "timeline_facts"]
 
@@ -24,16 +24,16 @@ _MONEY_STEPS = 200
 
 
 def job_facts(watch: Watch, now: datetime) -> dict[str, Any]:
-    """All but the timeline and the table of tasks. Raises `StoreError` where the database cannot be read."""
-    with watch.guard:
-        look = watch.look()
-        summary = look.summary
-        begin, end = _span(look, now)
+    """Return all data except timeline and task table. Raise `StoreError` if the database cannot be read."""
+    with watch.lock:
+        snapshot = watch.update()
+        summary = snapshot.summary
+        begin, end = _span(snapshot, now)
         groups = watch.failures.top(_GROUPS)
         slowest = watch.slowest
-        with reading(watch.path) as connection:
+        with open_reader(watch.path) as connection:
             names = read_names(connection, [*(group.task for group in groups), *(slow.task for slow in slowest)])
-        places = _places(look)
+        host_names = _host_names(snapshot)
         return {
             "now": now.timestamp(),
             "job": _job(summary),
@@ -48,19 +48,22 @@ def job_facts(watch: Watch, now: datetime) -> dict[str, Any]:
             "retries": summary.retries,
             "losses": summary.losses,
             "elapsed": _elapsed(summary),
-            "histogram": _histogram(look.elapsed_times),
-            "pace": _pace(look, now),
-            "instances": _fleet(look.instances),
-            "cost": _cost(look, now),
-            "money": _money(look.instances, begin, end),
-            "course": {"width": watch.course.width, "steps": [[at, *counts] for at, counts in watch.course.steps()]},
+            "histogram": _histogram(snapshot.elapsed_times),
+            "throughput": _throughput(snapshot, now),
+            "instances": _fleet(snapshot.instances),
+            "cost": _cost(snapshot, now),
+            "money": _money(snapshot.instances, begin, end),
+            "buckets": {
+                "width": watch.buckets.width,
+                "counts": [[at, *counts] for at, counts in watch.buckets.counts()],
+            },
             "failures": [
                 {
                     "number": group.number,
                     "outcome": group.outcome.value,
-                    "summary": cut(group.summary),
+                    "summary": truncate(group.summary),
                     "count": group.count,
-                    "alike": group.alike,
+                    "identical": group.identical,
                     "first_at": group.first_at,
                     "last_at": group.last_at,
                     "event": group.event,
@@ -74,7 +77,7 @@ def job_facts(watch: Watch, now: datetime) -> dict[str, Any]:
                     "task_id": names.get(slow.task, "?"),
                     "seconds": slow.seconds,
                     "attempt": slow.attempt,
-                    "host": places.get(slow.host, "?"),
+                    "host": host_names.get(slow.host, "?"),
                     "ended_at": slow.end,
                 }
                 for slow in slowest
@@ -95,23 +98,23 @@ def _job(summary: JobSummary) -> dict[str, Any]:
     }
 
 
-def _places(look: Look) -> dict[int, str]:
-    return {host: hostname or instance_id or "?" for host, instance_id, hostname in look.hosts}
+def _host_names(snapshot: Snapshot) -> dict[int, str]:
+    return {host: hostname or instance_id or "?" for host, instance_id, hostname in snapshot.hosts}
 
 
-def _span(look: Look, now: datetime) -> tuple[float, float]:
-    """From where to where the pictures go: up to now only where something can still happen."""
-    job = look.summary.job
-    begins = [job.created_at.timestamp(), *(bar.begin for bar in look.running)]
-    if look.summary.first_start is not None:
-        begins.append(look.summary.first_start.timestamp())
+def _span(snapshot: Snapshot, now: datetime) -> tuple[float, float]:
+    """Return the time range of the charts, which includes the present only while instances exist."""
+    job = snapshot.summary.job
+    begins = [job.created_at.timestamp(), *(bar.begin for bar in snapshot.running)]
+    if snapshot.summary.first_start is not None:
+        begins.append(snapshot.summary.first_start.timestamp())
     ends = [*begins]
-    if look.summary.last_end is not None:
-        ends.append(look.summary.last_end.timestamp())
-    if look.last_heard is not None:
-        ends.append(look.last_heard)
-    ends += [record.ended_at.timestamp() for record in look.instances if record.ended_at is not None]
-    if job.finished_at is None and any(record.ended_at is None for record in look.instances):
+    if snapshot.summary.last_end is not None:
+        ends.append(snapshot.summary.last_end.timestamp())
+    if snapshot.last_event_at is not None:
+        ends.append(snapshot.last_event_at)
+    ends += [record.ended_at.timestamp() for record in snapshot.instances if record.ended_at is not None]
+    if job.finished_at is None and any(record.ended_at is None for record in snapshot.instances):
         ends.append(now.timestamp())
     return min(begins), max(ends)
 
@@ -124,7 +127,7 @@ def _elapsed(summary: JobSummary) -> dict[str, float] | None:
 
 
 def _histogram(times: Sequence[tuple[float, int]]) -> Sequence[Sequence[float]]:
-    """(from, to, count): bars of equal width up to where all but one in a thousand are; the last takes the rest."""
+    """Return (from, to, count) of bars of equal width up to the 99.9th percentile; the last bar includes the rest."""
     if not times:
         return ()
     total, seen, high = sum(count for _, count in times), 0, times[-1][0]
@@ -143,11 +146,11 @@ def _histogram(times: Sequence[tuple[float, int]]) -> Sequence[Sequence[float]]:
     return [(low + bar * width, low + (bar + 1) * width, count) for bar, count in enumerate(counts)]
 
 
-def _pace(look: Look, now: datetime) -> dict[str, float] | None:
-    found = throughput(look.summary, now)
+def _throughput(snapshot: Snapshot, now: datetime) -> dict[str, float] | None:
+    found = throughput(snapshot.summary, now)
     if found is None:
         return None
-    left = {} if look.summary.finished else {"remaining_seconds": found.remaining_time.total_seconds()}
+    left = {} if snapshot.summary.finished else {"remaining_seconds": found.remaining_time.total_seconds()}
     return {"tasks_per_hour": found.tasks_per_hour, **left}
 
 
@@ -161,7 +164,7 @@ def _fleet(records: Sequence[InstanceRecord]) -> dict[str, Any]:
     return {
         "alive": len(alive),
         "launched": sum(record.launched_at is not None for record in records),
-        "taken": sum(record.spot_terminated_at is not None for record in records),
+        "preempted": sum(record.spot_terminated_at is not None for record in records),
         "kinds": [
             {"instance_type": name, "purchase": purchase, "state": state, "count": count}
             for (name, purchase, state), count in sorted(kinds.items())
@@ -169,11 +172,13 @@ def _fleet(records: Sequence[InstanceRecord]) -> dict[str, Any]:
     }
 
 
-def _cost(look: Look, now: datetime) -> dict[str, float | None]:
-    alive = [record for record in look.instances if record.ended_at is None]
+def _cost(snapshot: Snapshot, now: datetime) -> dict[str, float | None]:
+    alive = [record for record in snapshot.instances if record.ended_at is None]
     hourly = sum((record.price_per_hour for record in alive), Money.zero())
-    so_far = look.cost(now)
-    projected = projected_cost(look.summary, throughput(look.summary, now), accrued=so_far, price_per_hour=hourly)
+    so_far = snapshot.cost(now)
+    projected = projected_cost(
+        snapshot.summary, throughput(snapshot.summary, now), accrued=so_far, price_per_hour=hourly
+    )
     return {
         "so_far": float(so_far.usd),
         "per_hour": float(hourly.usd),
@@ -182,7 +187,7 @@ def _cost(look: Look, now: datetime) -> dict[str, float | None]:
 
 
 def _money(records: Iterable[InstanceRecord], begin: float, end: float) -> Sequence[Sequence[float]]:
-    """(when, cost until then, instances, price per hour): at so many moments from begin to end."""
+    """Return (time, accrued cost, instances, price per hour) at equidistant times from begin to end."""
     changes: list[tuple[float, int, float]] = []
     for record in records:
         if record.launched_at is None and record.ended_at is not None:
@@ -209,28 +214,28 @@ def _money(records: Iterable[InstanceRecord], begin: float, end: float) -> Seque
 
 
 def timeline_facts(watch: Watch, now: datetime) -> dict[str, Any]:
-    """A lane for each machine: its life, and the attempts on it, one by one as long as they are few enough.
+    """Return the lifetime of each instance and the attempts on it.
 
-    Where more attempts have ended than are kept one by one, a lane says how busy the machine was instead.
+    If more attempts have finished than are kept individually, a lane has the instance's utilization instead.
     """
-    with watch.guard:
-        look = watch.look()
-        begin, end = _span(look, now)
-        each = watch.ended <= BARS
-        lanes, of_host, hidden = _lanes(look)
-        bars = [*(watch.bars if each else ()), *look.running]
+    with watch.lock:
+        snapshot = watch.update()
+        begin, end = _span(snapshot, now)
+        each = watch.ended <= MAX_BARS
+        lanes, of_host, hidden = _lanes(snapshot)
+        bars = [*(watch.bars if each else ()), *snapshot.running]
         shown = [bar for bar in bars if bar.host in of_host]
-        with reading(watch.path) as connection:
+        with open_reader(watch.path) as connection:
             names = read_names(connection, [bar.task for bar in shown])
         if not each:
             for host, lane in of_host.items():
                 slots = lanes[lane]["slots"] if lanes[lane]["begin"] is not None else None
-                lanes[lane]["busy"] += [[at, round(share, 3)] for at, share in watch.course.shares(host, slots)]
+                lanes[lane]["busy"] += [[at, round(share, 3)] for at, share in watch.buckets.utilization(host, slots)]
         return {
             "now": now.timestamp(),
             "begin": begin,
             "end": end,
-            "width": watch.course.width,
+            "width": watch.buckets.width,
             "lanes": lanes,
             "hidden_lanes": hidden,
             "each": each,
@@ -241,9 +246,9 @@ def timeline_facts(watch: Watch, now: datetime) -> dict[str, Any]:
         }
 
 
-def _lanes(look: Look) -> tuple[list[dict[str, Any]], dict[int, int], int]:
-    """The lanes, the place of each host's, and how many lanes are left out: those that ended first."""
-    launched = [record for record in look.instances if record.launched_at is not None]
+def _lanes(snapshot: Snapshot) -> tuple[list[dict[str, Any]], dict[int, int], int]:
+    """Return the lanes, the lane of each host, and the number of omitted lanes, the earliest terminated."""
+    launched = [record for record in snapshot.instances if record.launched_at is not None]
     kept = sorted(launched, key=lambda record: record.ended_at or datetime.max.replace(tzinfo=UTC))[-_LANES:]
     shown = {record.client_token for record in kept}
     lanes: list[dict[str, Any]] = []
@@ -253,13 +258,13 @@ def _lanes(look: Look) -> tuple[list[dict[str, Any]], dict[int, int], int]:
             by_instance[record.instance_id or ""] = len(lanes)
             lanes.append(_lane(record))
     of_host: dict[int, int] = {}
-    known = {record.instance_id for record in look.instances}
+    known = {record.instance_id for record in snapshot.instances}
     hidden = len(launched) - len(lanes)
-    for host, instance_id, hostname in look.hosts:
+    for host, instance_id, hostname in snapshot.hosts:
         if instance_id in by_instance:
             of_host[host] = by_instance[instance_id]
         elif not instance_id or instance_id not in known:
-            # A worker that somebody started by hand.
+            # A worker that was started manually.
             if len(lanes) >= _LANES:
                 hidden += 1
                 continue
@@ -269,14 +274,14 @@ def _lanes(look: Look) -> tuple[list[dict[str, Any]], dict[int, int], int]:
 
 
 _NO_INSTANCE = {
-    "type": "a worker that was started by hand",
+    "type": "worker started manually",
     "zone": "",
     "purchase": "",
     "slots": 1,
     "begin": None,
     "end": None,
     "end_reason": "",
-    "taken_at": None,
+    "preempted_at": None,
     "completed": None,
     "running": None,
 }
@@ -292,7 +297,7 @@ def _lane(record: InstanceRecord) -> dict[str, Any]:
         "begin": None if record.launched_at is None else record.launched_at.timestamp(),
         "end": None if record.ended_at is None else record.ended_at.timestamp(),
         "end_reason": record.end_reason,
-        "taken_at": None if record.spot_terminated_at is None else record.spot_terminated_at.timestamp(),
+        "preempted_at": None if record.spot_terminated_at is None else record.spot_terminated_at.timestamp(),
         "completed": record.tasks_completed,
         "running": record.running_tasks if record.ended_at is None else 0,
         "busy": [],

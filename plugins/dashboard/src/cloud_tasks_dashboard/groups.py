@@ -1,6 +1,6 @@
-"""Failures that are alike, together: the same kind of end and the same words, whatever the numbers in them.
+"""Groups of failed attempts with the same outcome and the same message, ignoring numbers in the message.
 
-Invariant, with a test: a job in which every failure has words of its own costs no more than `MOST_GROUPS` groups.
+Invariant, with a test: there are at most `MAX_GROUPS` groups, even if every failure has a different message.
 """
 
 from __future__ import annotations
@@ -12,68 +12,68 @@ import attrs
 
 from cloud_tasks.model import AttemptOutcome
 
-__all__ = ["MOST_GROUPS", "FailureGroup", "FailureGroups", "are_alike", "words_of"]
+__all__ = ["MAX_GROUPS", "FailureGroup", "FailureGroups", "message_of", "same_group"]
 
-MOST_GROUPS = 500
-_WITH_OWN_WORDS = 400
-"""Past these, what is new is told apart by its type alone; past all but a few, by how it ended alone."""
+MAX_GROUPS = 500
+_MAX_SPECIFIC_GROUPS = 400
+"""Number of groups by message; further failures are grouped by type, and finally by outcome only."""
 
 _VARIABLE = re.compile(r"0[xX][0-9a-fA-F]+|\d+(?:\.\d+)?")
 
-_PLAIN_WORDS = {
-    AttemptOutcome.TIMED_OUT: "ran out of time",
-    AttemptOutcome.EXITED: "its process ended",
-    AttemptOutcome.LOST: "lost with its worker",
+_DEFAULT_MESSAGES = {
+    AttemptOutcome.TIMED_OUT: "timed out",
+    AttemptOutcome.EXITED: "process exited",
+    AttemptOutcome.LOST: "interrupted with its worker",
     AttemptOutcome.EXCEPTION: "unknown exception",
-    AttemptOutcome.RETRY_REQUESTED: "asked to be run again",
+    AttemptOutcome.RETRY_REQUESTED: "requested a retry",
 }
 
 
-def words_of(outcome: AttemptOutcome, reason: str) -> str:
-    """What is said of an attempt that ended so."""
-    return reason or _PLAIN_WORDS.get(outcome, outcome.value)
+def message_of(outcome: AttemptOutcome, reason: str) -> str:
+    """Return the message of a failed attempt, or a default for its outcome."""
+    return reason or _DEFAULT_MESSAGES.get(outcome, outcome.value)
 
 
-def are_alike(outcome: AttemptOutcome, one: str, other: str) -> bool:
-    """Whether two attempts that ended so, with these words, are of one group."""
+def same_group(outcome: AttemptOutcome, one: str, other: str) -> bool:
+    """Return whether two failed attempts with this outcome and these messages belong to one group."""
     return _pattern(outcome, one) == _pattern(outcome, other)
 
 
 def _pattern(outcome: AttemptOutcome, summary: str) -> str:
-    """What failures that are alike have in common. Exit codes and signals tell them apart, other numbers do not."""
+    """Return the message without numbers. Exit codes and signals are kept, since they distinguish groups."""
     return summary if outcome is AttemptOutcome.EXITED else _VARIABLE.sub("#", summary)
 
 
 @attrs.define(kw_only=True)
 class FailureGroup:
-    """Attempts that ended alike."""
+    """Failed attempts with the same outcome and message pattern."""
 
     number: int
-    """As which of the groups it came up; it stays."""
+    """Index of the group in order of creation; constant."""
     outcome: AttemptOutcome
     summary: str
-    """The words of the latest of them."""
+    """Message of the latest attempt."""
     count: int = 0
-    alike: bool = True
-    """Whether all of them said exactly the same."""
+    identical: bool = True
+    """Whether all messages are equal."""
     first_at: float
     last_at: float
     """Unix seconds."""
     event: int
-    """The number of the event that told of the latest."""
+    """Number of the event of the latest attempt."""
     task: int
-    """The number of its task."""
+    """Number of the task of the latest attempt."""
 
 
 class FailureGroups:
-    """All failures of a job so far."""
+    """All failures of a job, grouped."""
 
     def __init__(self) -> None:
         self._groups: dict[tuple[AttemptOutcome, str], FailureGroup] = {}
 
     def add(self, outcome: AttemptOutcome, reason: str, *, at: float, event: int, task: int) -> None:
-        """One more attempt that did not complete its task."""
-        summary = words_of(outcome, reason)
+        """Add a failed or interrupted attempt."""
+        summary = message_of(outcome, reason)
         group = self._find(outcome, summary)
         if group is None:
             group = self._groups[self._new_key(outcome, summary)] = FailureGroup(
@@ -86,7 +86,7 @@ class FailureGroups:
                 task=task,
             )
         group.count += 1
-        group.alike = group.alike and group.summary == summary
+        group.identical = group.identical and group.summary == summary
         group.first_at = min(group.first_at, at)
         if at >= group.last_at:
             group.summary, group.last_at, group.event, group.task = summary, at, event, task
@@ -96,15 +96,15 @@ class FailureGroups:
         return found or self._groups.get(self._new_key(outcome, summary))
 
     def _new_key(self, outcome: AttemptOutcome, summary: str) -> tuple[AttemptOutcome, str]:
-        """What a failure is filed under that is like none before."""
-        if len(self._groups) < _WITH_OWN_WORDS:
+        """Return the key of a new group."""
+        if len(self._groups) < _MAX_SPECIFIC_GROUPS:
             return (outcome, _pattern(outcome, summary))
         kind = (outcome, f"{summary.partition(':')[0]}: …")
-        few = len(self._groups) < MOST_GROUPS - len(AttemptOutcome)
+        few = len(self._groups) < MAX_GROUPS - len(AttemptOutcome)
         return kind if few or kind in self._groups else (outcome, "…")
 
     def top(self, limit: int) -> Sequence[FailureGroup]:
-        """The most frequent, losses last: they are nobody's mistake."""
+        """Return the most frequent groups, interruptions last, since they are not failures of a task."""
         order = sorted(
             self._groups.values(),
             key=lambda group: (group.outcome is AttemptOutcome.LOST, -group.count, group.summary),

@@ -1,7 +1,6 @@
-"""The jobs of a folder: its databases, each with what is shown of it in a list.
+"""The jobs of a folder, with a summary of each for the list.
 
-Invariant, with a test: a job is reached by the name that the list gives it and by nothing else; no path is ever made of
-what a request says.
+Invariant, with a test: a job is accessible only by its name in the list; no path is built from a request.
 """
 
 from __future__ import annotations
@@ -16,13 +15,13 @@ import attrs
 from cloud_tasks.errors import NotFoundError, StoreError
 from cloud_tasks.model import FINAL_STATUSES, TaskStatus
 from cloud_tasks.store import JobSummary, read_job, read_summary
-from cloud_tasks_dashboard.reading import Signature, is_job_database, reading, sign
+from cloud_tasks_dashboard.database import Signature, is_job_database, open_reader, signature_of
 from cloud_tasks_dashboard.watch import Watch
 
 __all__ = ["Jobs"]
 
 _WATCHES = 8
-"""Jobs whose history is kept in memory; the one that was not looked at for longest goes first."""
+"""Maximum number of jobs whose history is kept in memory; the least recently used is dropped first."""
 
 
 @attrs.frozen(kw_only=True)
@@ -33,37 +32,37 @@ class _Entry:
 
 
 class Jobs:
-    """What there is to look at. May be called from several threads.
+    """The available jobs. Thread-safe.
 
     Args:
-        folder: Every database in it.
-        database: Only this one, wherever it is; None: all of the folder.
+        folder: Folder with the databases.
+        database: The only database to show; None for all of the folder.
     """
 
     def __init__(self, folder: Path, database: Path | None = None) -> None:
         self.folder = folder
         self._database = database
-        self._guard = threading.Lock()
+        self._lock = threading.Lock()
         self._entries: dict[Path, _Entry] = {}
         self._watches: dict[Path, Watch] = {}
 
     def _paths(self) -> dict[str, Path]:
-        """The databases by the names that they are known by."""
+        """Return the databases by name."""
         if self._database is not None:
             return {self._database.name: self._database}
         found = sorted(path for path in self.folder.glob("*.db") if not path.name.startswith("."))
         return {path.name: path for path in found if is_job_database(path)}
 
     def watch(self, name: str) -> Watch:
-        """The job of this name, to look at.
+        """Return the watch of the job with this name.
 
         Raises:
-            NotFoundError: The list has no such name.
+            NotFoundError: No job in the list has this name.
         """
         path = self._paths().get(name)
         if path is None:
-            raise NotFoundError(f'there is no job database "{name}" here')
-        with self._guard:
+            raise NotFoundError(f'job database "{name}" not found')
+        with self._lock:
             watch = self._watches.pop(path, None) or Watch(path)
             self._watches[path] = watch
             while len(self._watches) > _WATCHES:
@@ -71,8 +70,8 @@ class Jobs:
             return watch
 
     def listing(self) -> Sequence[dict[str, Any]]:
-        """Each job with how it stands, the latest first; those that cannot be read, with the reason, last."""
-        with self._guard:
+        """Return a summary of each job, the latest first; unreadable databases follow, with the reason."""
+        with self._lock:
             paths = self._paths()
             self._entries = {path: self._entry(path) for path in paths.values()}
             known = [(name, self._entries[path]) for name, path in paths.items()]
@@ -84,17 +83,17 @@ class Jobs:
         ]
 
     def _entry(self, path: Path) -> _Entry:
-        signature = sign(path)
+        signature = signature_of(path)
         known = self._entries.get(path)
         if known is not None and signature is not None and signature.same(known.signature):
             return known
         try:
-            with reading(path, snapshot=True) as connection:
+            with open_reader(path, snapshot=True) as connection:
                 job = read_job(connection)
                 summary = None if job is None else read_summary(connection, job)
         except StoreError as error:
             return _Entry(signature=signature, summary=None, problem=str(error))
-        return _Entry(signature=signature, summary=summary, problem="" if summary else "it holds no job yet")
+        return _Entry(signature=signature, summary=summary, problem="" if summary else "no job in this database yet")
 
 
 def _facts(name: str, summary: JobSummary) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""What this distribution registers: a command. Nothing else of it is imported before the command is called."""
+"""Registration of the command `dashboard`, whose module is imported when it is called."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ def cloud_tasks_register_command() -> Sequence[CommandDescriptor]:
     return (
         CommandDescriptor(
             name="dashboard",
-            summary="Show how jobs go, on a page in the browser, on this machine.",
+            summary="Show jobs in the browser.",
             target="cloud_tasks_dashboard.command:dashboard",
         ),
     )

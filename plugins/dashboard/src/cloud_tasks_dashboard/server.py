@@ -1,21 +1,20 @@
 """The server of the page.
 
-What it promises about security; each with a test:
+Security invariants, each with a test:
 
-1. Loopback only. It listens on 127.0.0.1 and there is no option for anything else; who sits elsewhere uses a tunnel of
-   their own (``ssh -L``).
-2. A token. Every address begins with a random token of 256 bits, made anew at each start; it is compared in constant
-   time, and without it nothing is answered but 404, the same for every path. No log has it, no referrer passes it on,
-   and the browser gets it in a file that only the user can read, not on its command line.
-3. The Host header must name this machine, or the answer is 421: a page of somebody else whose name was made to point
-   here (DNS rebinding) learns nothing, not even with the token.
-4. Read-only. Nothing that changes anything is offered: only GET and HEAD are answered, the databases are opened with
-   ``query_only``, and no path is made of what a request says. (SQLite itself may move the log that a killed controller
-   left behind into its database: the content stays the same.) To change something, use the command line.
-5. No secrets. The job's configuration, the environment and the file system are never shown. What tasks themselves hold,
-   print or raise is shown: it is what the page is for.
-6. What tasks say stays text. The Content-Security-Policy allows nothing but the files of this page, no inline script or
-   style, no other host and no frame around it, and Trusted Types take from scripts the means to make markup from text.
+1. Loopback only. The server listens on 127.0.0.1, without an option for other addresses; remote access needs a tunnel
+   (``ssh -L``).
+2. Secret token. Every URL starts with a random token of 256 bits, created at each start and compared in constant time.
+   Without it every path gets the same 404 response. The token is in no log and no referrer, and the browser gets it in
+   a file that only the user can read, not on its command line.
+3. Host header. A request whose Host header does not name this machine gets a 421 response, with or without the token
+   (DNS rebinding).
+4. Read-only. Only GET and HEAD are answered, databases are opened with ``query_only``, and no path is built from a
+   request. (SQLite itself may merge the log left by a killed controller into its database; the content is unchanged.)
+5. No secrets. The job's configuration, the environment and the file system are never shown. Data, output and exceptions
+   of tasks are shown.
+6. No script injection. The Content-Security-Policy allows only the files of this page, no inline script or style, no
+   other host and no embedding frame, and Trusted Types prevent scripts from creating markup from text.
 """
 
 from __future__ import annotations
@@ -64,18 +63,18 @@ HEADERS = {
     "cross-origin-opener-policy": "same-origin",
     "cache-control": "no-store",
 }
-"""With every answer."""
+"""Headers of every response."""
 
 _TYPES = {".html": "text/html", ".css": "text/css", ".js": "text/javascript", ".svg": "image/svg+xml"}
 
 
 def make_token() -> str:
-    """A token that nobody guesses: 256 bits."""
+    """Return a random token of 256 bits."""
     return secrets.token_urlsafe(32)
 
 
-class _Gate:
-    """Lets through what comes from this machine's browser with the token, and takes the token off the path."""
+class _AccessControl:
+    """Middleware that checks Host header, token and method, and removes the token from the path."""
 
     def __init__(self, app: ASGIApp, token: str) -> None:
         self._app = app
@@ -105,20 +104,22 @@ class _Gate:
 
     def _refusal(self, scope: Scope) -> Response | None:
         if not _names_this_machine(Headers(scope=scope).get("host", "")):
-            return PlainTextResponse("This page is for the browser of this machine only.\n", status_code=421)
-        said = scope["path"].lstrip("/").partition("/")[0].encode("utf-8", "surrogateescape")
-        if not hmac.compare_digest(said, self._token):
+            return PlainTextResponse("This page is available on this machine only.\n", status_code=421)
+        token = scope["path"].lstrip("/").partition("/")[0].encode("utf-8", "surrogateescape")
+        if not hmac.compare_digest(token, self._token):
             return PlainTextResponse(
-                "There is nothing here. Open the address that `cloud-tasks dashboard` printed, in full.\n",
+                "Not found. Open the complete URL that `cloud-tasks dashboard` printed.\n",
                 status_code=404,
             )
         if scope["method"] not in ("GET", "HEAD"):
-            return PlainTextResponse("This page only shows.\n", status_code=405, headers={"allow": "GET, HEAD"})
+            return PlainTextResponse(
+                "Read-only: only GET and HEAD are supported.\n", status_code=405, headers={"allow": "GET, HEAD"}
+            )
         return None
 
 
 def _names_this_machine(host: str) -> bool:
-    """Whether a Host header is ``localhost`` or a loopback address, with any port or none: a tunnel has its own."""
+    """Return whether a Host header is ``localhost`` or a loopback address, with or without any port."""
     name, bracket, _ = host.removeprefix("[").partition("]") if host.startswith("[") else host.partition(":")
     if name.lower() == "localhost":
         return True
@@ -130,11 +131,11 @@ def _names_this_machine(host: str) -> bool:
 
 
 def make_app(jobs: Jobs, token: str, *, clock: Callable[[], datetime] = lambda: datetime.now(UTC)) -> ASGIApp:
-    """The whole application.
+    """Return the application.
 
     Args:
-        token: What the path of every request begins with.
-        clock: The time, UTC.
+        token: First part of the path of every request.
+        clock: Current time, UTC.
     """
 
     def show_jobs(request: Request) -> Response:
@@ -148,16 +149,16 @@ def make_app(jobs: Jobs, token: str, *, clock: Callable[[], datetime] = lambda: 
         return _json(timeline_facts(jobs.watch(request.path_params["name"]), clock()))
 
     def show_tasks(request: Request) -> Response:
-        asked = request.query_params
+        query = request.query_params
         names = ("status", "text", "outcome", "reason")
-        wanted = TaskFilter(**{name: asked[name] for name in names if name in asked})
+        task_filter = TaskFilter(**{name: query[name] for name in names if name in query})
         page = read_page(
             jobs.watch(request.path_params["name"]).path,
-            wanted,
-            after=_number(asked, "after", 0),
-            rows=_number(asked, "rows", 50),
+            task_filter,
+            after=_number(query, "after", 0),
+            rows=_number(query, "rows", 50),
         )
-        return _json({"rows": page.rows, "after": page.after, "looked_at": page.looked_at, "total": page.total})
+        return _json({"rows": page.rows, "after": page.after, "scanned": page.scanned, "total": page.total})
 
     def show_task(request: Request) -> Response:
         return _json(read_task(jobs.watch(request.path_params["name"]).path, request.query_params.get("id", "")))
@@ -175,12 +176,12 @@ def make_app(jobs: Jobs, token: str, *, clock: Callable[[], datetime] = lambda: 
         Route("/api/job/{name}/failure", show_failure),
         *_page_routes(),
     ]
-    handlers: Mapping[Any, Any] = {CloudTasksError: _tell, HTTPException: _nothing_here}
-    return _Gate(Starlette(routes=routes, exception_handlers=handlers), token)
+    handlers: Mapping[Any, Any] = {CloudTasksError: _error_response, HTTPException: _not_found}
+    return _AccessControl(Starlette(routes=routes, exception_handlers=handlers), token)
 
 
 def _page_routes() -> Iterator[Route]:
-    """A route for each file of the page; they are read once, and no other is ever read."""
+    """Yield a route per file of the page. Each file is read once; no other file is served."""
     for file in files("cloud_tasks_dashboard").joinpath("page").iterdir():
         kind = _TYPES.get(file.name[file.name.rfind(".") :])
         if kind is None:
@@ -193,24 +194,24 @@ def _page_routes() -> Iterator[Route]:
         yield Route("/" if file.name == "index.html" else f"/{file.name}", show)
 
 
-def _number(asked: Mapping[str, str], name: str, default: int) -> int:
-    text = asked.get(name, str(default))
+def _number(query: Mapping[str, str], name: str, default: int) -> int:
+    text = query.get(name, str(default))
     if not text.isascii() or not text.isdigit() or len(text) > 18:
-        raise InputError(f'{name} is not a number: "{text[:40]}"')
+        raise InputError(f'{name}: expected a number, got "{text[:40]}"')
     return int(text)
 
 
-def _tell(request: Request, error: Exception) -> Response:
+def _error_response(request: Request, error: Exception) -> Response:
     status = 404 if isinstance(error, NotFoundError) else 400 if isinstance(error, InputError) else 503
     return _json({"error": str(error)}, status=status)
 
 
-def _nothing_here(request: Request, error: Exception) -> Response:
-    return _json({"error": "there is nothing at this address"}, status=getattr(error, "status_code", 404))
+def _not_found(request: Request, error: Exception) -> Response:
+    return _json({"error": "not found"}, status=getattr(error, "status_code", 404))
 
 
 def _json(value: Any, *, status: int = 200) -> Response:
-    # In ASCII: what tasks say may hold half a character, which no encoding takes.
+    # In ASCII, since text of tasks may contain lone surrogates, which cannot be encoded.
     try:
         text = json.dumps(value, allow_nan=False)
     except ValueError:
@@ -219,7 +220,7 @@ def _json(value: Any, *, status: int = 200) -> Response:
 
 
 def _finite(value: Any) -> Any:
-    """The same without the numbers that JSON does not have."""
+    """Return the value with None in place of numbers that JSON cannot represent."""
     if isinstance(value, float):
         return value if math.isfinite(value) else None
     if isinstance(value, dict):
@@ -229,13 +230,13 @@ def _finite(value: Any) -> Any:
 
 @contextmanager
 def listen(port: int) -> Iterator[socket.socket]:
-    """A socket on `ADDRESS` that listens.
+    """Yield a listening socket on `ADDRESS`.
 
     Args:
-        port: 0: one that is free.
+        port: Port number; 0 for any free port.
 
     Raises:
-        InputError: The port is taken, or not for this user.
+        InputError: The port is in use or not permitted.
     """
     with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as listener:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -243,14 +244,14 @@ def listen(port: int) -> Iterator[socket.socket]:
             listener.bind((ADDRESS, port))
         except OSError as error:
             raise InputError(
-                f"port {port} cannot be had: {error.strerror}", where="--port", hint="--port 0 takes one that is free"
+                f"port {port} is not available: {error.strerror}", where="--port", hint="use --port 0 for any free port"
             ) from error
         listener.listen(128)
         yield listener
 
 
 class Dashboard(uvicorn.Server):
-    """The server of an application on a socket; `run` serves until `stop`, or until a signal ends it."""
+    """A server for an application on a socket; `run` serves until `stop` or a signal."""
 
     def __init__(self, app: ASGIApp) -> None:
         super().__init__(
@@ -265,12 +266,12 @@ class Dashboard(uvicorn.Server):
                 timeout_graceful_shutdown=2,
             )
         )
-        # Its lines would hold the token, and it speaks to any handler that is there.
+        # Access log lines would contain the token.
         logging.getLogger("uvicorn.access").disabled = True
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
-        """Have a signal end the server, and nothing more: what comes after it shall be done."""
+        """Stop the server on a signal without raising it again, so that cleanup code runs."""
         if threading.current_thread() is not threading.main_thread():
             yield
             return
@@ -282,5 +283,5 @@ class Dashboard(uvicorn.Server):
                 signal.signal(number, handler)
 
     def stop(self) -> None:
-        """Have `run` end; may be called from any thread."""
+        """Stop `run`. Thread-safe."""
         self.should_exit = True

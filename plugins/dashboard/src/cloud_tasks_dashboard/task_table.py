@@ -1,11 +1,11 @@
-"""A page of the table of tasks, and one task with its attempts.
+"""Pages of the task table, and single tasks with their attempts.
 
 Invariants, each with a test:
 
-1. A request takes a bounded time, whatever the size of the job: what can be found through an index is; anything else is
-   looked for piece by piece until the page is full or `_BUDGET` is spent, and the answer says where to go on.
-2. Going on from page to page shows each task that matches exactly once.
-3. An answer is small, whatever the tasks hold: long texts are cut, and the cut is said.
+1. A request takes a bounded time for jobs of any size: without a suitable index the table is scanned in chunks until
+   the page is full or `_TIME_LIMIT` is over, and the response has the position to continue from.
+2. Consecutive pages show each matching task exactly once.
+3. Responses are small: long texts are truncated, with a note.
 """
 
 from __future__ import annotations
@@ -29,26 +29,27 @@ from cloud_tasks.store import (
     STATUS_TO_CODE,
     read_counters,
 )
-from cloud_tasks_dashboard.groups import are_alike, words_of
-from cloud_tasks_dashboard.reading import reading
+from cloud_tasks_dashboard.database import open_reader
+from cloud_tasks_dashboard.groups import message_of, same_group
 
-__all__ = ["MOST_ROWS", "Page", "TaskFilter", "cut", "read_failure", "read_names", "read_page", "read_task"]
+__all__ = ["MAX_ROWS", "Page", "TaskFilter", "read_failure", "read_names", "read_page", "read_task", "truncate"]
 
-MOST_ROWS = 200
-_PIECE = 20_000
-_BUDGET = 0.7
-_LONGEST = 20_000
-"""Characters of a text."""
-_MOST_ATTEMPTS = 50
+MAX_ROWS = 200
+_CHUNK = 20_000
+_TIME_LIMIT = 0.7
+"""Seconds of scanning per request."""
+_MAX_TEXT = 20_000
+"""Maximum length of a text in characters."""
+_MAX_ATTEMPTS = 50
 
 _FAILED = "failed_any"
-"""A filter besides the statuses: every way of ending but completion."""
+"""Additional filter: every terminal status except completed."""
 _FILTERS: dict[str, tuple[int, ...]] = {status.value: (code,) for status, code in STATUS_TO_CODE.items()}
 _FILTERS[_FAILED] = tuple(
     STATUS_TO_CODE[status] for status in (TaskStatus.FAILED, TaskStatus.TIMED_OUT, TaskStatus.EXITED, TaskStatus.DEAD)
 )
 
-# The last run of a task says where it was and why it ended.
+# Host and reason are those of a task's last run.
 _ROWS = """
 SELECT t.seq, t.task_id, t.status, t.attempt, t.losses, t.elapsed, t.ended_at, h.hostname, h.instance_id, a.reason
 FROM tasks AS t
@@ -59,97 +60,97 @@ LEFT JOIN hosts AS h ON h.host = a.host
 
 @attrs.frozen(kw_only=True)
 class TaskFilter:
-    """Which tasks are wanted; what is empty does not matter."""
+    """Conditions on tasks; empty fields match all."""
 
     status: str = ""
     """A status, or ``failed_any``."""
     text: str = ""
     """Part of the task's id."""
     outcome: str = ""
-    """How one of its attempts ended, not completing it."""
+    """Outcome of one of its failed or interrupted attempts."""
     reason: str = ""
-    """The words of that end; those that are alike will do (`groups`). Only together with ``outcome``."""
+    """Message of that attempt, compared as in `groups`. Requires ``outcome``."""
 
     def codes(self) -> tuple[int, ...]:
-        """The numbers of the statuses; none: any. Raises `InputError` for a status that does not exist."""
+        """Return the codes of the statuses; empty for any. Raise `InputError` for an unknown status."""
         if not self.status:
             return ()
         if self.status not in _FILTERS:
-            raise InputError(f'there is no status "{self.status}"', hint=f"there are {', '.join(_FILTERS)}")
+            raise InputError(f'unknown status "{self.status}"', hint=f"use one of {', '.join(_FILTERS)}")
         return _FILTERS[self.status]
 
 
 @attrs.frozen(kw_only=True)
 class Page:
-    """A piece of the table."""
+    """A page of the table."""
 
     rows: Sequence[dict[str, Any]]
     after: int | None
-    """Where to go on; None: this was the end."""
-    looked_at: int
-    """How far the search came, as a number of tasks from the beginning of the table."""
+    """Position to continue from; None at the end."""
+    scanned: int
+    """Number of tasks scanned since the start of the table."""
     total: int
 
 
-def read_page(path: Path, wanted: TaskFilter, *, after: int = 0, rows: int = 50) -> Page:
-    """Tasks in the order of the input.
+def read_page(path: Path, task_filter: TaskFilter, *, after: int = 0, rows: int = 50) -> Page:
+    """Return a page of tasks in input order.
 
     Args:
-        after: The ``after`` of the page before; 0: from the beginning.
-        rows: How many at most.
+        after: The ``after`` of the previous page; 0 for the first page.
+        rows: Maximum number of rows.
 
     Raises:
-        InputError: The filter names what does not exist.
+        InputError: Unknown status or outcome.
     """
-    rows = min(max(rows, 1), MOST_ROWS)
-    codes = wanted.codes()
-    condition, values = _condition(wanted, codes)
-    with reading(path) as connection:
-        if wanted.outcome:
-            connection.create_function("alike", 1, _like(wanted), deterministic=True)
+    rows = min(max(rows, 1), MAX_ROWS)
+    codes = task_filter.codes()
+    condition, values = _condition(task_filter, codes)
+    with open_reader(path) as connection:
+        if task_filter.outcome:
+            connection.create_function("same_group", 1, _matcher(task_filter), deterministic=True)
         counters = read_counters(connection)
         total = int(counters.get("total", 0))
         (last,) = connection.execute("SELECT coalesce(max(seq), 0) FROM tasks").fetchone()
         if codes and not any(counters.get(f"status:{code}") for code in codes):
-            return Page(rows=(), after=None, looked_at=total, total=total)
+            return Page(rows=(), after=None, scanned=total, total=total)
         found: list[dict[str, Any]] = []
-        until = time.monotonic() + _BUDGET
+        until = time.monotonic() + _TIME_LIMIT
         while after < last and len(found) < rows and time.monotonic() < until:
-            piece = min(after + _PIECE, last)
+            chunk = min(after + _CHUNK, last)
             query = f"{_ROWS}WHERE t.seq > ? AND t.seq <= ? {condition}ORDER BY t.seq LIMIT ?"
-            got = connection.execute(query, (after, piece, *values, rows - len(found))).fetchall()
+            got = connection.execute(query, (after, chunk, *values, rows - len(found))).fetchall()
             found += [_row(row) for row in got]
-            after = got[-1][0] if len(found) == rows else piece
-    return Page(rows=found, after=after if after < last else None, looked_at=min(after, total), total=total)
+            after = got[-1][0] if len(found) == rows else chunk
+    return Page(rows=found, after=after if after < last else None, scanned=min(after, total), total=total)
 
 
-def _condition(wanted: TaskFilter, codes: Sequence[int]) -> tuple[str, list[Any]]:
+def _condition(task_filter: TaskFilter, codes: Sequence[int]) -> tuple[str, list[Any]]:
     condition = ""
     values: list[Any] = []
     if codes:
         condition += f"AND t.status IN ({', '.join(map(str, codes))}) "
-    if wanted.text:
-        # SQLite's lower() knows the letters of ASCII only.
+    if task_filter.text:
+        # SQLite's lower() converts ASCII letters only.
         condition += "AND (instr(lower(t.task_id), ?) OR instr(t.task_id, ?)) "
-        values += [wanted.text.lower(), wanted.text]
-    if wanted.outcome:
+        values += [task_filter.text.lower(), task_filter.text]
+    if task_filter.outcome:
         condition += (
-            "AND EXISTS (SELECT 1 FROM attempts AS r WHERE r.task = t.seq AND r.outcome = ? AND alike(r.reason)) "
+            "AND EXISTS (SELECT 1 FROM attempts AS r WHERE r.task = t.seq AND r.outcome = ? AND same_group(r.reason)) "
         )
-        values.append(OUTCOME_TO_CODE[_outcome(wanted)])
+        values.append(OUTCOME_TO_CODE[_outcome(task_filter)])
     return condition, values
 
 
-def _outcome(wanted: TaskFilter) -> AttemptOutcome:
+def _outcome(task_filter: TaskFilter) -> AttemptOutcome:
     try:
-        return AttemptOutcome(wanted.outcome)
+        return AttemptOutcome(task_filter.outcome)
     except ValueError:
-        raise InputError(f'attempts do not end "{wanted.outcome}"') from None
+        raise InputError(f'unknown outcome "{task_filter.outcome}"') from None
 
 
-def _like(wanted: TaskFilter) -> Callable[[str | None], bool]:
-    outcome = _outcome(wanted)
-    return lambda reason: are_alike(outcome, words_of(outcome, reason or ""), wanted.reason)
+def _matcher(task_filter: TaskFilter) -> Callable[[str | None], bool]:
+    outcome = _outcome(task_filter)
+    return lambda reason: same_group(outcome, message_of(outcome, reason or ""), task_filter.reason)
 
 
 def _row(row: tuple[Any, ...]) -> dict[str, Any]:
@@ -167,7 +168,7 @@ def _row(row: tuple[Any, ...]) -> dict[str, Any]:
 
 
 def read_names(connection: sqlite3.Connection, tasks: Sequence[int]) -> dict[int, str]:
-    """The ids of tasks by their numbers."""
+    """Return the ids of tasks by number."""
     query = "SELECT seq, task_id FROM tasks WHERE seq IN (SELECT value FROM json_each(?))"
     return dict(connection.execute(query, (json.dumps(sorted(set(tasks))),)).fetchall())
 
@@ -180,23 +181,23 @@ WHERE a.task = ? ORDER BY a.run DESC LIMIT ?
 
 
 def read_task(path: Path, task_id: str) -> dict[str, Any]:
-    """One task with its latest attempts, the oldest of them first.
+    """Return a task with its latest attempts, in chronological order.
 
     Raises:
         NotFoundError: The job has no such task.
     """
-    with reading(path, snapshot=True) as connection:
+    with open_reader(path, snapshot=True) as connection:
         row = connection.execute("SELECT seq, status, data FROM tasks WHERE task_id = ?", (task_id,)).fetchone()
         if row is None:
             raise NotFoundError(f'the job has no task "{task_id}"')
         seq, status, data = row
-        found = connection.execute(_ATTEMPTS, (seq, _MOST_ATTEMPTS + 1)).fetchall()
+        found = connection.execute(_ATTEMPTS, (seq, _MAX_ATTEMPTS + 1)).fetchall()
     return {
         "task_id": task_id,
         "status": STATUS_OF_CODE[status].value,
-        "data": cut(_pretty(json.loads(data))),
-        "attempts": [_attempt(row) for row in reversed(found[:_MOST_ATTEMPTS])],
-        "more_attempts": len(found) > _MOST_ATTEMPTS,
+        "data": truncate(_format(json.loads(data))),
+        "attempts": [_attempt(row) for row in reversed(found[:_MAX_ATTEMPTS])],
+        "more_attempts": len(found) > _MAX_ATTEMPTS,
     }
 
 
@@ -212,23 +213,23 @@ def _attempt(row: tuple[Any, ...]) -> dict[str, Any]:
         "host": hostname,
         "instance_id": instance_id,
         "reason": reason or "",
-        "result": cut(_pretty(more["result"])) if "result" in more else None,
+        "result": truncate(_format(more["result"])) if "result" in more else None,
         **_texts(more),
     }
 
 
 def read_failure(path: Path, event: int) -> dict[str, Any]:
-    """What an event that ended an attempt told: its traceback, and what was printed last.
+    """Return traceback and last output from the event of a failed attempt.
 
     Raises:
-        NotFoundError: There is no such event.
+        NotFoundError: The event does not exist.
     """
     columns = "e.type, t.task_id, e.attempt, e.details"
     query = f"SELECT {columns} FROM events AS e JOIN tasks AS t ON t.seq = e.task WHERE e.id = ?"
-    with reading(path) as connection:
+    with open_reader(path) as connection:
         row = connection.execute(query, (event,)).fetchone()
     if row is None:
-        raise NotFoundError("there is no such failure any more")
+        raise NotFoundError("this failure no longer exists")
     kind, task_id, attempt, details = row
     more = json.loads(details) if details else {}
     return {"event": EVENT_OF_CODE[kind].value, "task_id": task_id, "attempt": attempt, **_texts(more)}
@@ -236,22 +237,22 @@ def read_failure(path: Path, event: int) -> dict[str, Any]:
 
 def _texts(details: Mapping[str, Any]) -> dict[str, str]:
     trace, printed = (str(details.get(name) or "").strip() for name in ("stack_trace", "log_tail"))
-    # A worker prints the traceback too; once is enough.
-    return {"stack_trace": cut(trace), "log_tail": cut(printed.removesuffix(trace).rstrip(), end=True)}
+    # The output ends with the traceback as well, which is shown once.
+    return {"stack_trace": truncate(trace), "log_tail": truncate(printed.removesuffix(trace).rstrip(), end=True)}
 
 
-def _pretty(value: Any) -> str:
+def _format(value: Any) -> str:
     return value if isinstance(value, str) else json.dumps(value, indent=2, ensure_ascii=False)
 
 
-def cut(text: str, *, end: bool = False) -> str:
-    """A text that is not too long to show.
+def truncate(text: str, *, end: bool = False) -> str:
+    """Return the text, truncated to the maximum length with a note.
 
     Args:
-        end: Whether the end of it matters most.
+        end: Keep the end instead of the start.
     """
-    left_out = len(text) - _LONGEST
-    if left_out <= 0:
+    omitted = len(text) - _MAX_TEXT
+    if omitted <= 0:
         return text
-    note = f"({left_out:,} more characters are not shown; `cloud-tasks logs` shows them)"
-    return f"{note}\n…{text[-_LONGEST:]}" if end else f"{text[:_LONGEST]}…\n{note}"
+    note = f"({omitted:,} more characters omitted; `cloud-tasks logs` shows them)"
+    return f"{note}\n…{text[-_MAX_TEXT:]}" if end else f"{text[:_MAX_TEXT]}…\n{note}"

@@ -1,12 +1,11 @@
-"""One job as its database tells it, look after look.
+"""A job read incrementally from its database.
 
 Invariants, each with a test:
 
-1. What a look costs depends on what has happened since the last one, not on the size of the job. The first look at a
-   job with a history goes over it in pieces of `_PIECE` events and stops for now when `_BUDGET` is spent: `behind` says
-   how much is left.
-2. Looked at once at the end or all the time, a job shows the same.
-3. A database that was replaced (a new `run`) is looked at from its beginning.
+1. The cost of an update depends on the changes since the previous one, not on the size of the job. The first update of
+   a job with a history reads events in chunks of `_CHUNK` and stops after `_TIME_LIMIT`; `behind` has the progress.
+2. One update at the end gives the same result as many updates during the run.
+3. An overwritten database (a new `run`) is read from its start.
 """
 
 from __future__ import annotations
@@ -38,32 +37,32 @@ from cloud_tasks.store import (
     running_cost,
     to_unix,
 )
-from cloud_tasks_dashboard.course import KINDS, Course
+from cloud_tasks_dashboard.buckets import KINDS, AttemptBuckets
+from cloud_tasks_dashboard.database import Signature, open_reader, signature_of
 from cloud_tasks_dashboard.groups import FailureGroups
-from cloud_tasks_dashboard.reading import Signature, reading, sign
 
-__all__ = ["BARS", "Bar", "Look", "Watch"]
+__all__ = ["MAX_BARS", "Bar", "Snapshot", "Watch"]
 
-BARS = 1500
-"""The latest attempts that are kept one by one."""
+MAX_BARS = 1500
+"""Number of latest attempts that are kept individually."""
 
 _SLOWEST = 12
-_PIECE = 20_000
-_BUDGET = 0.4
-"""Seconds that one look may spend on history."""
+_CHUNK = 20_000
+_TIME_LIMIT = 0.4
+"""Seconds per update for reading the history."""
 _RUNNING_SHOWN = 500
 
-_ENDINGS = ", ".join(
+_END_EVENTS = ", ".join(
     str(EVENT_TO_CODE[kind])
     for kind in sorted({*TASK_FINAL_EVENTS, EventType.TASK_RELEASED}, key=lambda kind: kind.value)
 )
-# The attempts that these events ended, in the order in which that was heard. Neither table's long texts are touched.
+# Attempts finished by these events, in order of arrival. The long texts of both tables are not read.
 _ENDED = f"""
 SELECT e.id, coalesce(a.ended_at, e.at), a.task, a.attempt, a.outcome, a.started_at, a.elapsed, a.host, a.reason
 FROM events AS e CROSS JOIN attempts AS a ON a.task = e.task AND a.ended_by = e.id
-WHERE e.id > ? AND e.id <= ? AND e.type IN ({_ENDINGS}) ORDER BY e.id
+WHERE e.id > ? AND e.id <= ? AND e.type IN ({_END_EVENTS}) ORDER BY e.id
 """
-# By the index of what runs, which is as long as the fleet is wide.
+# Through the index of running attempts, whose size is that of the fleet.
 _RUNNING = "SELECT task, attempt, host, started_at FROM attempts WHERE outcome IS NULL LIMIT ?"
 
 _COMPLETED = OUTCOME_TO_CODE[AttemptOutcome.COMPLETED]
@@ -79,16 +78,16 @@ class Bar:
     attempt: int
     host: int
     begin: float
-    """Unix seconds, as is ``end``."""
+    """Unix seconds, like ``end``."""
     end: float | None
-    """None: it runs."""
+    """None while running."""
     kind: int
-    """Into `KINDS`; of no meaning for one that runs."""
+    """Index into `KINDS`; undefined while running."""
 
 
 @attrs.frozen(kw_only=True)
 class Slow:
-    """A completed attempt that took long."""
+    """One of the slowest completed attempts."""
 
     seconds: float
     task: int
@@ -98,56 +97,56 @@ class Slow:
 
 
 @attrs.frozen(kw_only=True)
-class Look:
-    """A job at one moment: the figures that the store maintains."""
+class Snapshot:
+    """The state of a job at one time, from the store's maintained counters."""
 
     summary: JobSummary
     instances: Sequence[InstanceRecord]
     booked: Money
-    """What instances that have ended cost."""
+    """Cost of terminated instances."""
     elapsed_times: Sequence[tuple[float, int]]
-    """Seconds to how many completed tasks took them, the shortest first."""
+    """(duration in seconds, number of completed tasks), in ascending order."""
     running: Sequence[Bar]
     hosts: Sequence[tuple[int, str, str]]
-    """Number, instance id and name of each sender of events."""
-    last_heard: float | None
+    """Number, instance id and host name of each worker."""
+    last_event_at: float | None
 
     def cost(self, now: datetime) -> Money:
-        """What the instances have cost until now."""
+        """Return the accrued cost of all instances."""
         alive = (running_cost(record, now) for record in self.instances if record.ended_at is None)
         return Money(self.booked.usd + sum(alive, Money.zero().usd))
 
 
 class Watch:
-    """Looks at one database again and again. May be called from several threads; they take turns."""
+    """Incremental reader of one database. Thread-safe."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self.guard = threading.RLock()
-        """Held by who reads what a look has left here."""
+        self.lock = threading.RLock()
+        """Held while reading the attributes set by an update."""
         self._signature: Signature | None = None
-        self._look: Look | None = None
-        self._begin_anew("")
+        self._snapshot: Snapshot | None = None
+        self._reset("")
 
-    def _begin_anew(self, identity: str) -> None:
+    def _reset(self, identity: str) -> None:
         self._identity = identity
         self._seen = 0
         self._last = 0
-        self.course = Course()
+        self.buckets = AttemptBuckets()
         self.failures = FailureGroups()
-        self._bars: deque[tuple[int, int, int, float, float, int]] = deque(maxlen=BARS)
+        self._bars: deque[tuple[int, int, int, float, float, int]] = deque(maxlen=MAX_BARS)
         self.ended = 0
-        """Attempts that have ended and were seen to."""
+        """Number of finished attempts read so far."""
         self._slowest: list[tuple[float, int, int, int, int, float]] = []
 
     @property
     def behind(self) -> tuple[int, int] | None:
-        """How many events have been read, and of how many; None: all."""
+        """Number of events read and total number; None when all are read."""
         return None if self._seen >= self._last else (self._seen, self._last)
 
     @property
     def slowest(self) -> Sequence[Slow]:
-        """The slowest completed attempts, the slowest first."""
+        """The slowest completed attempts, in descending order of duration."""
         return [
             Slow(seconds=seconds, task=task, attempt=attempt, host=host, end=end)
             for seconds, _, task, attempt, host, end in sorted(self._slowest, reverse=True)
@@ -155,40 +154,40 @@ class Watch:
 
     @property
     def bars(self) -> Sequence[Bar]:
-        """The latest attempts that have ended, at most `BARS`, in the order in which that was heard."""
+        """The latest finished attempts, at most `MAX_BARS`, in order of arrival."""
         return [Bar(*values) for values in self._bars]
 
-    def look(self) -> Look:
-        """The job as it is now.
+    def update(self) -> Snapshot:
+        """Read the changes and return the current state.
 
         Raises:
-            StoreError: The database is not there, holds no job yet, or is of another version.
+            StoreError: The database does not exist, has no job yet, or has another version.
         """
-        with self.guard:
-            signature = sign(self.path)
-            if self._look is not None and self.behind is None and signature and signature.same(self._signature):
-                return self._look
-            with reading(self.path) as connection:
-                self._look = self._read(connection)
+        with self.lock:
+            signature = signature_of(self.path)
+            if self._snapshot is not None and self.behind is None and signature and signature.same(self._signature):
+                return self._snapshot
+            with open_reader(self.path) as connection:
+                self._snapshot = self._read(connection)
                 self._catch_up(connection)
             self._signature = signature
-            return self._look
+            return self._snapshot
 
-    def _read(self, connection: sqlite3.Connection) -> Look:
+    def _read(self, connection: sqlite3.Connection) -> Snapshot:
         connection.execute("BEGIN")
         job = read_job(connection)
         if job is None:
             raise StoreError(
-                f"{self.path.name}: holds no job", hint="it is being loaded, or its creation was cut short"
+                f"{self.path.name}: no job in this database", hint="wait until it is loaded, or load it again"
             )
         (self._last,) = connection.execute("SELECT coalesce(max(id), 0) FROM events").fetchone()
         identity = f"{job.run_id} {to_unix(job.created_at)}"
         if identity != self._identity:
             last = self._last
-            self._begin_anew(identity)
+            self._reset(identity)
             self._last = last
         hosts = connection.execute("SELECT host, instance_id, hostname, last_heard FROM hosts ORDER BY host").fetchall()
-        look = Look(
+        snapshot = Snapshot(
             summary=read_summary(connection, job),
             instances=read_instances(connection),
             booked=Money(ended_cost(connection)),
@@ -199,23 +198,23 @@ class Watch:
                 if begin is not None
             ],
             hosts=[row[:3] for row in hosts],
-            last_heard=max((row[3] for row in hosts), default=None),
+            last_event_at=max((row[3] for row in hosts), default=None),
         )
         connection.execute("ROLLBACK")
-        return look
+        return snapshot
 
     def _catch_up(self, connection: sqlite3.Connection) -> None:
-        """Read the events that are new, or as many as there is time for."""
-        until = time.monotonic() + _BUDGET
+        """Read new events, within the time limit."""
+        until = time.monotonic() + _TIME_LIMIT
         while self._seen < self._last:
-            piece = min(self._seen + _PIECE, self._last)
-            for row in connection.execute(_ENDED, (self._seen, piece)).fetchall():
-                self._take(*row)
-            self._seen = piece
+            chunk = min(self._seen + _CHUNK, self._last)
+            for row in connection.execute(_ENDED, (self._seen, chunk)).fetchall():
+                self._add(*row)
+            self._seen = chunk
             if time.monotonic() >= until:
                 return
 
-    def _take(
+    def _add(
         self,
         event: int,
         end: float,
@@ -233,7 +232,7 @@ class Watch:
         seconds = elapsed if elapsed is not None else 0.0 if begin is None else end - begin
         begin = end - seconds if seconds > 0 else end
         self.ended += 1
-        self.course.ended(kind, host, begin, end)
+        self.buckets.add(kind, host, begin, end)
         self._bars.append((task, attempt, host, begin, end, kind))
         if kind == _KIND_COMPLETED:
             if len(self._slowest) < _SLOWEST:

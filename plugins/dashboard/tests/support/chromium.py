@@ -1,4 +1,4 @@
-"""A real browser, as the system packages it."""
+"""Chromium as packaged by the system."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def _program() -> str | None:
 
 
 def missing() -> str:
-    """What is not there and how to get it; empty where all is."""
+    """Return the missing requirement and how to install it, or an empty text."""
     if importlib.util.find_spec("playwright") is None:
         return "needs Playwright: pip install playwright"
     if _program() is None:
@@ -39,13 +39,13 @@ def missing() -> str:
 
 
 def required() -> bool:
-    """Whether a missing browser is a failure: where nobody would read that a test was skipped."""
+    """Return whether a missing browser fails the tests (in CI) instead of skipping them."""
     return os.environ.get("CI", "") not in ("", "0", "false")
 
 
 @contextlib.contextmanager
 def browser() -> Iterator[Browser]:
-    """A browser without a window, and without anything of the user's."""
+    """Yield a headless browser with an empty profile."""
     from playwright.sync_api import sync_playwright
 
     with sync_playwright() as playwright:

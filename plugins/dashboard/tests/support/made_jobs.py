@@ -1,4 +1,4 @@
-"""Job databases as a controller would have left them, made of events."""
+"""Job databases as written by a controller, created from events."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ _numbers = itertools.count()
 
 
 def at(seconds: float) -> datetime:
-    """That many seconds after the beginning of the story."""
+    """Return the time this number of seconds after `START`."""
     return START + timedelta(seconds=seconds)
 
 
@@ -48,7 +48,7 @@ def make_job(
     config: Mapping[str, Any] | None = None,
     created: float = 0.0,
 ) -> Path:
-    """A database with these tasks after these events."""
+    """Create a database with these tasks, and apply these events."""
     job = JobRecord(
         job_id=job_id,
         queue_name=job_id,
@@ -127,7 +127,7 @@ def launch(
     slots: int = 2,
     state: InstanceState = InstanceState.RUNNING,
 ) -> None:
-    """An instance on which the worker ``host`` runs."""
+    """Record an instance on which the worker ``host`` runs."""
     instance_type = InstanceType(
         name="type-2", vcpus=2, memory_gb=8.0, architecture=Architecture.X86_64, zones=("zone-a",)
     )

@@ -1,8 +1,8 @@
-"""Takes the pictures of `docs/dashboard.md`: of a real job, run on this machine, some of whose tasks fail.
+"""Take the screenshots of `docs/dashboard.md` from a real job on this machine, with failing tasks.
 
     python plugins/dashboard/tests/support/screenshots.py [FOLDER]
 
-FOLDER: where the pictures go; default: ``docs/images``. Takes about two minutes.
+FOLDER: output folder (default: ``docs/images``). Duration: about two minutes.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ ROOT = Path(__file__).parents[4]
 TASKS = 700
 
 WORKER = '''
-"""Measures the stars of one exposure; some exposures are bad, as they are in life."""
+"""Measure the stars of one exposure; some exposures are bad."""
 
 import asyncio
 import os
@@ -40,15 +40,15 @@ def measure(task_id, task_data, worker_data):
     chance = random.Random(f"{task_id} {os.getpid()}")
     print(f"reading {task_data['image']}")
     time.sleep(0.05 + chance.expovariate(3.5))
-    fate = random.Random(task_id).random()
-    if fate < 0.035:
+    draw = random.Random(task_id).random()
+    if draw < 0.035:
         stars = chance.randrange(3)
         raise ValueError(f"{task_data['image']}: only {stars} stars, 4 are needed to find the position")
-    if fate < 0.045:
+    if draw < 0.045:
         raise FileNotFoundError(f"no flat field for filter {task_data['filter']}")
-    if fate < 0.053:
+    if draw < 0.053:
         os._exit(3)
-    if fate < 0.057:
+    if draw < 0.057:
         time.sleep(1000)
     print(f"{chance.randrange(200, 4000)} stars found")
     return False, {"stars": chance.randrange(200, 4000), "seeing": round(chance.uniform(0.8, 2.2), 2)}
@@ -75,8 +75,8 @@ local:
 """
 
 
-def begin(folder: Path, job_id: str, tasks: int) -> subprocess.Popen[bytes]:
-    """Start a job of so many exposures."""
+def start(folder: Path, job_id: str, tasks: int) -> subprocess.Popen[bytes]:
+    """Start a job with this number of exposures."""
     (folder / "measure.py").write_text(WORKER)
     (folder / f"{job_id}.yml").write_text(CONFIGURATION.format(job_id=job_id))
     entries = [
@@ -94,7 +94,7 @@ def begin(folder: Path, job_id: str, tasks: int) -> subprocess.Popen[bytes]:
 
 
 def picture(page: Page, folder: Path, name: str) -> None:
-    """What the window shows."""
+    """Save a screenshot of the window."""
     page.mouse.move(1, 1)
     file = folder / f"{name}.png"
     page.screenshot(path=file, animations="disabled")
@@ -102,9 +102,9 @@ def picture(page: Page, folder: Path, name: str) -> None:
 
 
 def take(pictures: Path, work: Path) -> None:
-    """Run the jobs and look at them."""
-    begin(work, "night-11", 120).wait()
-    job = begin(work, "night-12", TASKS)
+    """Run the jobs and take the screenshots."""
+    start(work, "night-11", 120).wait()
+    job = start(work, "night-12", TASKS)
     try:
         with serve(work) as served, chromium.browser() as browser:
             page = browser.new_page(viewport={"width": 1340, "height": 1010}, color_scheme="light")
@@ -131,7 +131,7 @@ def take(pictures: Path, work: Path) -> None:
             picture(page, pictures, "dashboard-dark")
             page.emulate_media(color_scheme="light")
             page.set_viewport_size({"width": 1240, "height": 620})
-            page.locator("#failures details").first.get_by_role("button", name="its tasks").click()
+            page.locator("#failures details").first.get_by_role("button", name="show tasks").click()
             page.locator("#tasks tbody tr:first-child .status.failed").wait_for()
             page.evaluate("document.querySelector('#h-tasks').scrollIntoView(); scrollBy(0, -70)")
             picture(page, pictures, "dashboard-tasks")
@@ -144,9 +144,9 @@ def take(pictures: Path, work: Path) -> None:
 def main() -> None:
     pictures = Path(sys.argv[1]) if len(sys.argv) > 1 else ROOT / "docs" / "images"
     pictures.mkdir(parents=True, exist_ok=True)
-    told = chromium.missing()
-    if told:
-        sys.exit(told)
+    missing = chromium.missing()
+    if missing:
+        sys.exit(missing)
     with tempfile.TemporaryDirectory() as folder:
         work = Path(folder) / "observing-run"
         work.mkdir()

@@ -1,4 +1,4 @@
-"""The dashboard as it runs, on a port of this machine, and a client that may say what no browser would."""
+"""A running dashboard on a local port, and a client for arbitrary requests."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class Answer:
 
 @attrs.frozen
 class Served:
-    """A dashboard that runs."""
+    """A running dashboard."""
 
     port: int
     token: str
@@ -42,12 +42,12 @@ class Served:
         return f"http://{ADDRESS}:{self.port}/{self.token}/"
 
     def ask(self, path: str, *, token: str | None = None, host: str | None = None, method: str = "GET") -> Answer:
-        """One request.
+        """Send one request.
 
         Args:
-            path: Below the token, unless ``token`` is empty.
-            token: Another one than the right one.
-            host: What the Host header says; None: as a browser does.
+            path: Path below the token, or below the root if ``token`` is empty.
+            token: Token to send instead of the correct one.
+            host: Host header; None for the one a browser sends.
         """
         token = self.token if token is None else token
         connection = http.client.HTTPConnection(ADDRESS, self.port, timeout=20)
@@ -61,7 +61,7 @@ class Served:
             connection.close()
 
     def get(self, path: str) -> Any:
-        """The facts at a path that must be there."""
+        """Return the JSON content of a path that must exist."""
         answer = self.ask(path)
         assert answer.status == 200, answer.body
         return answer.json()
@@ -71,7 +71,7 @@ class Served:
 def serve(
     folder: Path, database: Path | None = None, *, clock: Callable[[], datetime] | None = None
 ) -> Iterator[Served]:
-    """A dashboard for a folder, in a thread."""
+    """Run a dashboard for a folder in a thread."""
     token = make_token()
     jobs = Jobs(folder, database)
     with listen(0) as listener:
@@ -83,10 +83,10 @@ def serve(
             until = time.monotonic() + 20
             while not server.started:
                 assert time.monotonic() < until, "the server did not start"
-                assert thread.is_alive(), "the server ended at once"
+                assert thread.is_alive(), "the server stopped at once"
                 time.sleep(0.01)
             yield Served(listener.getsockname()[1], token)
         finally:
             server.stop()
             thread.join(20)
-            assert not thread.is_alive(), "the server did not end"
+            assert not thread.is_alive(), "the server did not stop"

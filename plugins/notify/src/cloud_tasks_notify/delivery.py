@@ -3,7 +3,7 @@
 Invariants, each with a test:
 
 1. Only the thread of this module waits for the network; `close` waits for `patience` at most.
-2. A notification that cannot be delivered is retried with growing pauses, then dropped, counted and logged.
+2. A notification that cannot be delivered is retried with increasing back-off, then dropped, counted and logged.
 """
 
 from __future__ import annotations
@@ -23,28 +23,28 @@ log = structlog.get_logger()
 
 _MAX_WAITING = 100
 _MAX_ATTEMPTS = 8
-_FIRST_PAUSE, _MAX_PAUSE = 1.0, 60.0
+_FIRST_BACKOFF, _MAX_BACKOFF = 1.0, 60.0
 """Seconds."""
 
 
 class NotificationQueue:
-    """Notifications that wait for their delivery, in order.
+    """Ordered queue of notifications with a delivery thread.
 
     Args:
         send: Sends one text.
-        patience: Seconds that `close` waits.
+        patience: Time limit of `close` in seconds.
     """
 
-    def __init__(self, send: Sender, *, patience: float, first_pause: float = _FIRST_PAUSE) -> None:
+    def __init__(self, send: Sender, *, patience: float, first_backoff: float = _FIRST_BACKOFF) -> None:
         self._send = send
         self._patience = patience
-        self._first_pause = first_pause
+        self._first_backoff = first_backoff
         self._waiting: queue.SimpleQueue[str | None] = queue.SimpleQueue()
         self._thread: threading.Thread | None = None
         self._closing = threading.Event()
         self._deadline = float("inf")
         self._reason = ""
-        # Each counter has one writing thread: the caller, and the delivering thread.
+        # Each counter is written by one thread: the caller, or the delivery thread.
         self._accepted = 0
         self._delivered = 0
 
@@ -64,7 +64,7 @@ class NotificationQueue:
             self._thread.start()
 
     def close(self) -> None:
-        """Wait for the last deliveries and log how many failed; does nothing the second time."""
+        """Wait for the last deliveries and log the number of failed ones. Idempotent."""
         if self._closing.is_set():
             return
         self._deadline = time.monotonic() + self._patience
@@ -81,7 +81,7 @@ class NotificationQueue:
             self._delivered += self._deliver(text)
 
     def _deliver(self, text: str) -> bool:
-        pause = self._first_pause
+        backoff = self._first_backoff
         for attempt in range(1, _MAX_ATTEMPTS + 1):
             failure = self._send(text)
             if failure is None:
@@ -90,14 +90,14 @@ class NotificationQueue:
             if not failure.transient or attempt == _MAX_ATTEMPTS:
                 break
             log.debug(f"Notification not delivered ({failure.reason}); retrying")
-            if not self._wait(max(pause, min(failure.retry_after, _MAX_PAUSE))):
+            if not self._wait(max(backoff, min(failure.retry_after, _MAX_BACKOFF))):
                 return False
-            pause = min(pause * 2, _MAX_PAUSE)
+            backoff = min(backoff * 2, _MAX_BACKOFF)
         log.warning(f"Notification dropped: {self._reason}")
         return False
 
     def _wait(self, seconds: float) -> bool:
-        """Wait for the next attempt, due at once when `close` is called; return False if it would be too late."""
+        """Wait for the next attempt, at most until `close` is called; return False if the attempt would be too late."""
         if not self._closing.is_set():
             self._closing.wait(seconds)
             return True

@@ -1,9 +1,9 @@
-"""Senders of one text to one address: JSON by HTTP, or a service of Apprise.
+"""Senders of one text to one URL: JSON by HTTP, or a service of Apprise.
 
 Invariants, each with a test:
 
-1. A failure holds no part of the address and nothing that a server answered but its HTTP status.
-2. Redirects are not followed: the text is for the given address only.
+1. A failure contains no part of the URL, and nothing of a server's response except its HTTP status.
+2. Redirects are not followed: the text is for the given URL only.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 __all__ = ["Failure", "Sender", "make_sender"]
 
 _TIMEOUT = 10.0
-"""Seconds for one request."""
+"""Timeout of a request in seconds."""
 _TRANSIENT = (408, 425, 429)
 """Client errors worth a retry: request timeout (RFC 9110), too early (RFC 8470), too many requests (RFC 6585)."""
 
@@ -39,21 +39,21 @@ class Failure:
     reason: str
     transient: bool
     retry_after: float = 0.0
-    """Seconds that the server asked to wait."""
+    """Minimum delay in seconds requested by the server."""
 
 
 Sender = Callable[[str], Failure | None]
-"""Sends one text; returns None once it is delivered."""
+"""Function that sends one text and returns None on success."""
 
 
 def make_sender(address: str, *, field: str) -> Sender:
-    """Return the sender for an address.
+    """Return the sender for a URL.
 
     Args:
-        field: Key of the text in the JSON object that a webhook gets.
+        field: Key of the text in the JSON object posted to a webhook.
 
     Raises:
-        InputError: Apprise has no such service, or the URL lacks a part of it.
+        InputError: Apprise has no such service, or the URL is incomplete.
     """
     if is_webhook(address):
         return lambda text: _post(address, json.dumps({field: text}).encode())
@@ -85,7 +85,7 @@ def _post(address: str, body: bytes) -> Failure | None:
             return _refused(error.code, retry_after=float(after) if after.isdigit() else 0.0)
     except (OSError, http.client.HTTPException) as error:
         cause = error.reason if isinstance(error, urllib.error.URLError) else error
-        # Only the text of a system error is known to hold no part of the address.
+        # Only texts of system errors are known to contain no part of the URL.
         known = cause.strerror if isinstance(cause, OSError) and cause.strerror else type(cause).__name__
         return Failure(reason=str(known), transient=True)
     except ValueError as error:
@@ -102,10 +102,10 @@ def _notify(service: apprise.Apprise, text: str) -> Failure | None:
 
     try:
         result = service.notify(text, body_format=apprise.NotifyFormat.TEXT)
-    except Exception as error:  # each of the services may raise its own
+    except Exception as error:  # services raise arbitrary exceptions
         return Failure(reason=type(error).__name__, transient=True)
     if result:
         return None
-    # A service reports its reason in its log only, as "error=404". The rest of the log may hold secrets.
+    # Services report the reason in their log only, as "error=404". The rest of the log may contain secrets.
     found = re.findall(r"\berror=([1-5]\d\d)\b", " ".join(entry.message for entry in result.logs()))
     return _refused(int(found[-1])) if found else Failure(reason="the service did not accept it", transient=True)

@@ -44,12 +44,12 @@ def _template(_: object, attribute: attrs.Attribute[Any], value: str) -> None:
 @attrs.frozen(kw_only=True)
 class NotifySettings:
     url: str | None = setting(
-        help="address of the webhook, or an Apprise URL; better set by its variable",
+        help="URL of the webhook, or an Apprise URL; preferably set by its variable",
         secret=True,
         default=None,
         validator=_address,
     )
-    url_file: Path | None = setting(help="file that holds the address, readable by its owner only", default=None)
+    url_file: Path | None = setting(help="file with the URL, readable by its owner only", default=None)
     on_finish: bool = setting(help="whether to notify at the end of a run", default=True)
     failure_rate: float | None = setting(
         help="share of failed tasks, among the latest, that triggers a notification; none: never",
@@ -57,7 +57,7 @@ class NotifySettings:
         validator=_share,
     )
     failure_window: int = setting(
-        help="number of latest finished tasks that the failure rate is computed from",
+        help="number of latest finished tasks for the failure rate",
         default=100,
         validator=_at_least(1),
     )
@@ -79,5 +79,7 @@ class NotifySettings:
         validator=_template,
     )
     patience: float = setting(
-        help="seconds that the end of a run waits for the last notification", default=15.0, validator=_at_least(0)
+        help="time limit for the last notification at the end of a run, in seconds",
+        default=15.0,
+        validator=_at_least(0),
     )

@@ -17,10 +17,10 @@ __all__ = ["NotificationSink"]
 
 
 class NotificationSink:
-    """Evaluates the triggers and enqueues what they give.
+    """Sink that evaluates the triggers and enqueues notifications.
 
     Raises:
-        InputError: No address is set, or it is not valid.
+        InputError: The URL is missing or not valid.
     """
 
     def __init__(self, settings: NotifySettings, context: EventSinkContext) -> None:
@@ -32,7 +32,7 @@ class NotificationSink:
         self._budget = BudgetTrigger(settings.budget, projected=settings.budget_projected)
         self._progress: JobProgress | None = None
         address = read_address(settings.url, settings.url_file)
-        # Slack's markup, which others that take its messages know as well. Services of Apprise escape for themselves.
+        # Escape Slack markup, which compatible webhooks use as well. Apprise escapes for its services.
         self._escape = settings.field == "text" and is_webhook(address)
         self._queue = NotificationQueue(make_sender(address, field=settings.field), patience=settings.patience)
 
@@ -54,7 +54,7 @@ class NotificationSink:
         """Do nothing: notifications are sent in the background."""
 
     def close(self) -> None:
-        """Wait for the last deliveries; does nothing the second time."""
+        """Wait for the last deliveries. Idempotent."""
         self._queue.close()
 
     def _notify(self, notification: Notification) -> None:

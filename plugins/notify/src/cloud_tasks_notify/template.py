@@ -49,8 +49,8 @@ def render(
 
     Args:
         progress: Latest progress of the job; None before the first report.
-        escape: Escape Slack markup in the values, so that the text of an exception can neither mention people nor make
-            a link. The template itself is the user's.
+        escape: Escape Slack markup in the values, so that the text of an exception cannot mention users or create
+            links. The template itself is not escaped.
     """
     values: dict[str, object] = dict.fromkeys(PLACEHOLDERS, "")
     if progress is not None:

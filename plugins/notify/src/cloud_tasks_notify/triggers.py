@@ -3,7 +3,7 @@
 Invariants, each with a test:
 
 1. The failure rate triggers once when it reaches its threshold, and again only after it fell well below.
-2. It does not trigger before enough tasks finished; a task counts once, whatever is reported of it later.
+2. It does not trigger before enough tasks are finished; a task counts once, regardless of later events.
 3. Each share of the budget triggers once, and not if it was reached before this run started.
 4. The end of a run triggers once.
 """
@@ -20,13 +20,13 @@ from cloud_tasks.model import TASK_FINAL_EVENTS, Event, EventType, JobPhase, Job
 __all__ = ["BudgetTrigger", "FailureRateTrigger", "Notification", "describe_end"]
 
 _REARM_FAILURES = 0.75
-"""Share of the threshold below which the failure rate has to fall to trigger again."""
+"""Share of the threshold below which the failure rate must fall to trigger again."""
 _REARM_COST = 0.9
-"""Share of the limit below which the projected cost has to fall to trigger again."""
+"""Share of the limit below which the projected total must fall to trigger again."""
 _MIN_TASKS, _MIN_SHARE = 20, 0.05
 """Finished tasks of this run, or share of all tasks, required for a projection; the smaller number counts."""
 _MAX_REASON = 200
-"""Characters."""
+"""Maximum length of a reason in characters."""
 
 
 @attrs.frozen(kw_only=True)
@@ -43,7 +43,7 @@ class FailureRateTrigger:
 
     Args:
         threshold: Share that triggers; None to never trigger.
-        window: Number of latest tasks that the share is computed from.
+        window: Number of latest tasks for the share.
         sample: Number of finished tasks required.
     """
 
@@ -57,7 +57,7 @@ class FailureRateTrigger:
 
     @property
     def rate(self) -> float:
-        """Between 0 and 1."""
+        """Current failure rate, between 0 and 1."""
         return self._count / len(self._failed) if self._failed else 0.0
 
     def update(self, event: Event) -> Notification | None:

@@ -1,4 +1,4 @@
-"""Figures of a job: what its attempts came to, and how it stands."""
+"""Metrics of a job: outcomes of attempts, and progress."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ from cloud_tasks_otel.traces import OUTCOMES
 __all__ = ["Metrics"]
 
 _BUCKETS = (0.1, 0.5, 1, 2, 5, 10, 30, 60, 120, 300, 600, 1800, 3600, 7200, 14400, 43200, 86400)
-"""Seconds."""
-_KNOWN = 50_000
-"""Latest events that are known, so that one that comes again is not counted again."""
+"""Histogram boundaries in seconds."""
+_MAX_RECENT = 50_000
+"""Number of latest event ids kept to ignore duplicates."""
 _Row = tuple[float | None, dict[str, str]]
 
 
 class Metrics:
-    """The instruments, in a provider of their own.
+    """The instruments, with a separate meter provider.
 
     Args:
-        dropped: How many spans were dropped until now.
+        dropped: Returns the number of spans dropped so far.
     """
 
     def __init__(self, reader: MetricReader, resource: Resource, *, job_id: str, dropped: Callable[[], int]) -> None:
@@ -35,35 +35,35 @@ class Metrics:
         self._recent: OrderedDict[str, None] = OrderedDict()
         self.provider = MeterProvider([reader], resource=resource, shutdown_on_exit=False)
         meter = self.provider.get_meter("cloud_tasks_otel")
-        self._attempts = meter.create_counter("cloud_tasks.attempts", "{attempt}", "Attempts that ended")
+        self._attempts = meter.create_counter("cloud_tasks.attempts", "{attempt}", "Finished attempts")
         self._durations = meter.create_histogram(
-            "cloud_tasks.attempt.duration", "s", "How long attempts took", explicit_bucket_boundaries_advisory=_BUCKETS
+            "cloud_tasks.attempt.duration", "s", "Duration of attempts", explicit_bucket_boundaries_advisory=_BUCKETS
         )
         self._terminations = meter.create_counter(
-            "cloud_tasks.spot_terminations", "{instance}", "Instances that were told that they would be taken away"
+            "cloud_tasks.spot_terminations", "{instance}", "Spot interruption notices"
         )
         for name, unit, help_, rows in (
             ("cloud_tasks.tasks", "{task}", "Tasks by status", _tasks),
             ("cloud_tasks.instances", "{instance}", "Instances by type", _instances),
             ("cloud_tasks.price", "USD/h", "Price of the instances", _price),
-            ("cloud_tasks.cost", "USD", "Cost of the job until now", _cost),
-            ("cloud_tasks.cost.expected", "USD", "Cost of the whole job, should it go on as it does", _expected),
-            ("cloud_tasks.cost.limit", "USD", "Most that the job may cost", _limit),
+            ("cloud_tasks.cost", "USD", "Accrued cost of the job", _cost),
+            ("cloud_tasks.cost.expected", "USD", "Projected total cost of the job", _expected),
+            ("cloud_tasks.cost.limit", "USD", "Limit on the total cost of the job", _limit),
         ):
-            meter.create_observable_gauge(name, [self._look(rows)], unit, help_)
+            meter.create_observable_gauge(name, [self._observer(rows)], unit, help_)
         meter.create_observable_counter(
             "cloud_tasks.spans.dropped",
             [lambda _: [Observation(dropped(), self._job)]],
             "{span}",
-            "Spans that were not sent",
+            "Spans that were not delivered",
         )
 
-    def take(self, event: Event) -> None:
-        """Count an event, once."""
+    def add(self, event: Event) -> None:
+        """Count an event, ignoring duplicates."""
         if event.event_id in self._recent:
             return
         self._recent[event.event_id] = None
-        if len(self._recent) > _KNOWN:
+        if len(self._recent) > _MAX_RECENT:
             self._recent.popitem(last=False)
         if event.event_type is EventType.SPOT_TERMINATION:
             self._terminations.add(1, self._job)
@@ -75,17 +75,19 @@ class Metrics:
             self._durations.record(event.elapsed_time, {**self._job, "outcome": outcome})
 
     def progress(self, progress: JobProgress) -> None:
-        """Know how the job stands; the reader asks when it likes."""
+        """Store the latest progress, which the reader collects at its interval."""
         self._progress = progress
 
-    def _look(
+    def _observer(
         self, rows: Callable[[JobProgress], Iterable[_Row]]
     ) -> Callable[[CallbackOptions], Iterable[Observation]]:
         def observe(_: CallbackOptions) -> Iterable[Observation]:
             progress = self._progress
             if progress is None:
                 return []
-            return [Observation(value, {**self._job, **more}) for value, more in rows(progress) if value is not None]
+            return [
+                Observation(value, {**self._job, **labels}) for value, labels in rows(progress) if value is not None
+            ]
 
         return observe
 

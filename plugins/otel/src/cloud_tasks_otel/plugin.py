@@ -1,4 +1,4 @@
-"""What this distribution registers. Imports nothing that a command which does not use it would pay for."""
+"""Registration of the event sink; imports nothing that other commands would pay for."""
 
 from __future__ import annotations
 

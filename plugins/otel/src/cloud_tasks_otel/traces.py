@@ -1,10 +1,10 @@
-"""Attempts as spans of one trace for each job.
+"""Attempts as spans of one trace per job.
 
 Invariants, each with a test:
 
-1. Identifiers follow from what they are about: a job's trace is one however often its controller is started anew, and
-   an event that comes twice makes one span twice, not two.
-2. Neither task data nor results are in a span.
+1. Identifiers are derived from job and event: resumed runs continue the job's trace, and a duplicate event repeats the
+   same span.
+2. Spans contain neither task data nor results.
 """
 
 from __future__ import annotations
@@ -29,14 +29,14 @@ OUTCOMES: Mapping[EventType, str] = {
     event_type: event_type.value.removeprefix("task_")
     for event_type in (*(TASK_FINAL_EVENTS - {EventType.TASK_DEAD}), EventType.TASK_RELEASED)
 }
-"""The events that end an attempt, with the name of its outcome."""
+"""Outcomes of attempts by the event that ends them."""
 
-_MOST_TEXT = 4000
-"""Characters of a message or a traceback, of which the end is kept."""
+_MAX_TEXT = 4000
+"""Maximum length of a message or traceback, in characters; the end is kept."""
 
 
-class _GivenIds(IdGenerator):
-    """Gives the identifiers that were set before; spans are made by one thread at a time."""
+class _PresetIds(IdGenerator):
+    """Generator of preset identifiers; spans are created by one thread at a time."""
 
     trace_id = 1
     span_id = 1
@@ -49,40 +49,40 @@ class _GivenIds(IdGenerator):
 
 
 def _number(text: str, size: int) -> int:
-    """A number other than zero that follows from a text; ``size`` in bytes."""
+    """Return a nonzero number of ``size`` bytes derived from a text."""
     return int.from_bytes(hashlib.sha256(text.encode("utf-8", "replace")).digest()[:size], "big") or 1
 
 
 class Traces:
-    """Makes spans and gives them to a processor.
+    """Creates spans and passes them to a processor.
 
     Args:
-        share: Of the tasks whose completed attempts become spans.
+        share: Share of tasks whose completed attempts become spans.
     """
 
     def __init__(self, processor: SpanProcessor, resource: Resource, *, job_id: str, share: float) -> None:
         self._job_id = job_id
         self._share = share
-        self._ids = _GivenIds()
+        self._ids = _PresetIds()
         self._provider = TracerProvider(resource=resource, shutdown_on_exit=False, id_generator=self._ids)
         self._provider.add_span_processor(processor)
         self._tracer = self._provider.get_tracer("cloud_tasks_otel")
-        self.name_run("")
+        self.set_run("")
 
-    def name_run(self, run_id: str) -> None:
-        """Say which run of the job it is; a run that continues one has its name, and so its trace."""
+    def set_run(self, run_id: str) -> None:
+        """Set the run, which identifies the trace; a resumed run has the same id."""
         self._trace_id = _number(f"{self._job_id}/{run_id}", 16)
         self._job_span_id = _number(f"job {self._job_id}/{run_id}", 8)
-        # Whether the whole trace is wanted, as OTEL_TRACES_SAMPLER says.
-        wanted = (
+        # OTEL_TRACES_SAMPLER decides on the whole trace.
+        sampled = (
             self._provider.sampler.should_sample(None, self._trace_id, "job").decision is Decision.RECORD_AND_SAMPLE
         )
-        self._flags = TraceFlags(TraceFlags.SAMPLED if wanted else TraceFlags.DEFAULT)
+        self._flags = TraceFlags(TraceFlags.SAMPLED if sampled else TraceFlags.DEFAULT)
 
     def add_attempt(self, event: Event) -> None:
-        """The span of an attempt that has ended."""
+        """Add the span of a finished attempt."""
         outcome = OUTCOMES[event.event_type]
-        if event.event_type is EventType.TASK_COMPLETED and not self._is_chosen(event.task_id or ""):
+        if event.event_type is EventType.TASK_COMPLETED and not self._is_selected(event.task_id or ""):
             return
         parent = SpanContext(self._trace_id, self._job_span_id, is_remote=False, trace_flags=self._flags)
         self._ids.span_id = _number(event.event_id, 8)
@@ -105,7 +105,7 @@ class Traces:
             ),
         )
         if event.event_type is not EventType.TASK_COMPLETED:
-            message = _told(event.details.get("exception") or event.details.get("cause") or outcome)
+            message = _text(event.details.get("exception") or event.details.get("cause") or outcome)
             span.set_status(Status(StatusCode.ERROR, message))
         if event.event_type is EventType.TASK_EXCEPTION:
             facts = {
@@ -113,12 +113,12 @@ class Traces:
                 "exception.message": event.details.get("exception"),
                 "exception.stacktrace": event.details.get("stack_trace"),
             }
-            told = {name: _told(value) for name, value in facts.items() if value is not None}
-            span.add_event("exception", attributes=told, timestamp=_nanoseconds(event.timestamp))
+            texts = {name: _text(value) for name, value in facts.items() if value is not None}
+            span.add_event("exception", attributes=texts, timestamp=_nanoseconds(event.timestamp))
         span.end(end_time=_nanoseconds(event.timestamp))
 
     def add_job(self, progress: JobProgress) -> None:
-        """The span of the job, as far as it has come."""
+        """Add the span of the job up to now."""
         self._ids.trace_id, self._ids.span_id = self._trace_id, self._job_span_id
         span = self._tracer.start_span(
             "job",
@@ -136,27 +136,27 @@ class Traces:
             ),
         )
         if progress.phase is JobPhase.ABORTED:
-            span.set_status(Status(StatusCode.ERROR, _told(progress.reason)))
+            span.set_status(Status(StatusCode.ERROR, _text(progress.reason)))
         span.end(end_time=_nanoseconds(progress.now))
 
-    def _is_chosen(self, task_id: str) -> bool:
-        """All attempts of a task, or none."""
+    def _is_selected(self, task_id: str) -> bool:
+        """Return whether the attempts of a task become spans: all of them, or none."""
         return _number(task_id, 8) < self._share * 2**64
 
 
 def _attributes(values: Mapping[str, Any]) -> dict[str, str | bool | int | float]:
-    """What an attribute can hold; workers of others may send what it cannot."""
+    """Return the values as valid attributes; events of other programs may contain invalid ones."""
     return {
         name: value
         if isinstance(value, bool | float) or (isinstance(value, int) and abs(value) < 2**63)
-        else _told(value)
+        else _text(value)
         for name, value in values.items()
         if value is not None
     }
 
 
-def _told(value: object) -> str:
-    return str(value).encode("utf-8", "replace").decode("utf-8")[-_MOST_TEXT:]
+def _text(value: object) -> str:
+    return str(value).encode("utf-8", "replace").decode("utf-8")[-_MAX_TEXT:]
 
 
 def _nanoseconds(moment: datetime) -> int:

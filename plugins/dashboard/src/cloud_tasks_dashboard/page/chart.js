@@ -1,16 +1,16 @@
-// Pictures over a number axis: stacked bars and areas, drawn as SVG, with what is under the pointer told beside it.
+// Charts over a number axis: stacked bars and areas, drawn as SVG, with a tooltip for the position of the pointer.
 
 import { h, hideTip, s, showTip } from "./dom.js";
 import { short, steps, timeMarks } from "./format.js";
 
 const LEFT = 46, RIGHT = 8, TOP = 8, BOTTOM = 22, HEIGHT = 190;
 
-// options: begin, end, most: the highest value, label(value) for the left, marks: [[x, text], ...] for below,
-// whole: whether values are whole numbers, alt: what it shows, in words
+// options: begin, end, maximum: largest value, label(value): labels of the y axis, marks: [[x, text], ...] of the x axis,
+// whole: whether values are integers, alt: description
 class Frame {
   constructor(host, options) {
     this.width = Math.max(host.clientWidth, 240);
-    const values = options.whole && options.most <= 5 ? Array.from({ length: Math.max(options.most, 1) + 1 }, (_, index) => index) : steps(options.most, 5);
+    const values = options.whole && options.maximum <= 5 ? Array.from({ length: Math.max(options.maximum, 1) + 1 }, (_, index) => index) : steps(options.maximum, 5);
     this.options = { ...options, top: values.at(-1) };
     this.right = this.width - RIGHT;
     this.floor = HEIGHT - BOTTOM;
@@ -37,15 +37,15 @@ class Frame {
     return this.floor - (this.floor - TOP) * (value / this.options.top);
   }
 
-  // tell(x): what to say of this place, or null
-  pointer(tell) {
+  // describe(x): tooltip of this position, or null
+  pointer(describe) {
     const cursor = s("line", { class: "cursor", y1: TOP, y2: this.floor, visibility: "hidden" });
     this.svg.append(cursor);
     this.svg.addEventListener("pointermove", (event) => {
       const box = this.svg.getBoundingClientRect();
       const place = ((event.clientX - box.left) * this.width) / box.width;
       const { begin, end } = this.options;
-      const text = place < LEFT || place > this.right ? null : tell(begin + ((end - begin) * (place - LEFT)) / (this.right - LEFT));
+      const text = place < LEFT || place > this.right ? null : describe(begin + ((end - begin) * (place - LEFT)) / (this.right - LEFT));
       cursor.setAttribute("visibility", text ? "visible" : "hidden");
       cursor.setAttribute("x1", place);
       cursor.setAttribute("x2", place);
@@ -61,10 +61,10 @@ export const empty = (text) => h("p", { class: "empty" }, text);
 
 const sinceBegin = (begin, end) => timeMarks(end - begin).map(([seconds, text]) => [begin + seconds, text]);
 
-// bars: [{from, to, values}] with a class for each value
-export function drawBars(host, { bars, classes, begin, end, label = short, marks, whole = false, alt, tell }) {
-  const most = Math.max(...bars.map((bar) => bar.values.reduce((sum, value) => sum + value, 0)));
-  const frame = new Frame(host, { begin, end, most, whole, label, marks: marks ?? sinceBegin(begin, end), alt });
+// bars: [{from, to, values}] with one class per value
+export function drawBars(host, { bars, classes, begin, end, label = short, marks, whole = false, alt, describe }) {
+  const maximum = Math.max(...bars.map((bar) => bar.values.reduce((sum, value) => sum + value, 0)));
+  const frame = new Frame(host, { begin, end, maximum, whole, label, marks: marks ?? sinceBegin(begin, end), alt });
   for (const bar of bars) {
     let base = 0;
     const left = frame.x(bar.from), width = Math.max(frame.x(bar.to) - left - 1, 0.8);
@@ -77,14 +77,14 @@ export function drawBars(host, { bars, classes, begin, end, label = short, marks
   }
   return frame.pointer((at) => {
     const bar = bars.find((each) => at >= each.from && at < each.to);
-    return bar ? tell(bar) : null;
+    return bar ? describe(bar) : null;
   });
 }
 
-// points: [x, value], the first to the last; whole: whether they are whole numbers, each of which holds until the next
-export function drawArea(host, { points, kind, begin, end, whole = false, label = short, alt, tell }) {
-  const most = Math.max(...points.map((point) => point[1]));
-  const frame = new Frame(host, { begin, end, most, whole, label, marks: sinceBegin(begin, end), alt });
+// points: [x, value] in order; whole: integers, each valid until the next point
+export function drawArea(host, { points, kind, begin, end, whole = false, label = short, alt, describe }) {
+  const maximum = Math.max(...points.map((point) => point[1]));
+  const frame = new Frame(host, { begin, end, maximum, whole, label, marks: sinceBegin(begin, end), alt });
   const line = points.map(([at, value], index) => {
     const x = frame.x(at).toFixed(1), y = frame.y(value).toFixed(1);
     return index === 0 ? `M${x} ${y}` : whole ? `H${x}V${y}` : `L${x} ${y}`;
@@ -96,14 +96,14 @@ export function drawArea(host, { points, kind, begin, end, whole = false, label 
   );
   return frame.pointer((at) => {
     const point = points.findLast((each) => each[0] <= at) ?? points[0];
-    return tell(point, at);
+    return describe(point, at);
   });
 }
 
-// Neighbours together until there are no more than so many.
-export function merge(counted, width, begin, end, most = 64) {
+// Merge neighbouring buckets until there are at most `maximum`.
+export function merge(counted, width, begin, end, maximum = 64) {
   let size = width;
-  while ((end - begin) / size > most) size *= 2;
+  while ((end - begin) / size > maximum) size *= 2;
   const merged = new Map();
   for (const [at, ...counts] of counted) {
     const from = Math.floor(at / size) * size;

@@ -1,4 +1,4 @@
-// Making elements. Text is always set as text: nothing here, and nothing that uses it, makes markup from a string.
+// Creation of elements. Text is always set as text; no code of this page creates markup from strings.
 
 const SVG = "http://www.w3.org/2000/svg";
 
@@ -17,8 +17,7 @@ export const h = (tag, attributes, ...children) => fill(document.createElement(t
 export const s = (tag, attributes, ...children) => fill(document.createElementNS(SVG, tag), attributes, children);
 export const byId = (id) => document.getElementById(id);
 
-// Puts new content into an element only where the facts it is made of are others than last time: what the reader has
-// selected, opened or is pointing at stays.
+// Replace the content of an element only if its data changed, so that selections, open details and focus remain.
 const shown = new WeakMap();
 export function show(element, facts, make) {
   const text = JSON.stringify(facts);

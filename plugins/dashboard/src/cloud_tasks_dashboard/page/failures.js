@@ -1,12 +1,12 @@
-// Failures that are alike, together; each opens to the traceback and the output of the latest of them.
+// Groups of failures; each shows traceback and output of its latest attempt.
 
 import { h } from "./dom.js";
 import { clock, count, moment, plural, span, words } from "./format.js";
 
 export class Failures {
-  // ask(event): the texts of one; onTasks(group): show the tasks that failed so; onTask(id): show one
-  constructor(host, { ask, onTasks, onTask }) {
-    Object.assign(this, { host, ask, onTasks, onTask });
+  // request(event): texts of a failure; onTasks(group): show the tasks of a group; onTask(id): show a task
+  constructor(host, { request, onTasks, onTask }) {
+    Object.assign(this, { host, request, onTasks, onTask });
     this.items = new Map();
   }
 
@@ -15,8 +15,7 @@ export class Failures {
     this.host.replaceChildren();
   }
 
-  // What is open stays open, with what it shows, until a later failure of its kind is asked for.
-  // run: another one for another job, or another run of it.
+  // Open groups stay open. run: identifies job and run.
   update(groups, run) {
     if (!groups.length) {
       this.items.clear();
@@ -27,7 +26,7 @@ export class Failures {
     for (const group of groups) {
       const key = `${run} ${group.number}`;
       const item = this.items.get(key) ?? this.make();
-      item.tell(group);
+      item.update(group);
       kept.set(key, item);
     }
     this.items = kept;
@@ -43,7 +42,7 @@ export class Failures {
     const item = {
       element,
       shown: null,
-      tell: (group) => {
+      update: (group) => {
         item.group = group;
         number.textContent = count(group.count);
         text.textContent = group.summary;
@@ -58,9 +57,9 @@ export class Failures {
     const { group } = item;
     if (item.shown === group.event) return;
     item.shown = group.event;
-    inside.replaceChildren(h("p", { class: "faint" }, "Reading …"));
+    inside.replaceChildren(h("p", { class: "faint" }, "Loading …"));
     try {
-      const found = await this.ask(group.event);
+      const found = await this.request(group.event);
       inside.replaceChildren(...this.texts(group, found));
     } catch (error) {
       item.shown = null;
@@ -69,16 +68,16 @@ export class Failures {
   }
 
   texts(group, found) {
-    const kind = group.outcome === "lost" ? "lost through no fault of the task" : words(group.outcome);
+    const kind = group.outcome === "lost" ? "interrupted for reasons outside the task" : words(group.outcome);
     const when = group.count === 1 ? `at ${moment(group.last_at)}` : `from ${moment(group.first_at)} to ${moment(group.last_at)}`;
     const lines = [
-      h("p", { class: "faint" }, `${plural(group.count, "attempt")}, ${kind}, ${when}.`, group.alike ? "" : " Their words differ in numbers; these are the latest."),
+      h("p", { class: "faint" }, `${plural(group.count, "attempt")}, ${kind}, ${when}.`, group.identical ? "" : " Messages differ in numbers; this is the latest."),
       h("p", {}, "Latest: ", h("button", { type: "button", class: "link", onclick: () => this.onTask(found.task_id) }, found.task_id), found.attempt > 1 ? `, attempt ${found.attempt}` : "", " · ",
-        h("button", { type: "button", class: "link", onclick: () => this.onTasks(group) }, group.count === 1 ? "find it in the table" : "its tasks in the table")),
+        h("button", { type: "button", class: "link", onclick: () => this.onTasks(group) }, group.count === 1 ? "show in the table" : "show tasks in the table")),
     ];
     if (found.stack_trace) lines.push(h("pre", { tabindex: "0", "aria-label": "Traceback" }, found.stack_trace));
-    else if (group.outcome === "exception") lines.push(h("p", { class: "faint" }, "It came without a traceback."));
-    if (found.log_tail) lines.push(h("p", { class: "faint" }, "What it printed last:"), h("pre", { tabindex: "0", "aria-label": "Output" }, found.log_tail));
+    else if (group.outcome === "exception") lines.push(h("p", { class: "faint" }, "No traceback was reported."));
+    if (found.log_tail) lines.push(h("p", { class: "faint" }, "Last output:"), h("pre", { tabindex: "0", "aria-label": "Output" }, found.log_tail));
     return lines;
   }
 }
@@ -92,14 +91,14 @@ export function taskDialog(dialog, task) {
     attempt.reason && h("p", {}, h("code", {}, attempt.reason)),
     attempt.result !== null && [h("p", { class: "faint" }, "Result"), h("pre", { tabindex: "0" }, attempt.result)],
     attempt.stack_trace && [h("p", { class: "faint" }, "Traceback"), h("pre", { tabindex: "0" }, attempt.stack_trace)],
-    attempt.log_tail && [h("p", { class: "faint" }, "What it printed last"), h("pre", { tabindex: "0" }, attempt.log_tail)],
+    attempt.log_tail && [h("p", { class: "faint" }, "Last output"), h("pre", { tabindex: "0" }, attempt.log_tail)],
   ]);
   dialog.replaceChildren(
     h("header", {}, h("h2", { id: "task-title" }, task.task_id), h("span", { class: `status ${task.status}` }, words(task.status)), h("span", { class: "grow" }), close),
     h("p", { class: "faint" }, "Data"), h("pre", { tabindex: "0" }, task.data),
-    ...(task.more_attempts ? [h("p", { class: "faint" }, "The latest of its attempts:")] : []),
+    ...(task.more_attempts ? [h("p", { class: "faint" }, "Latest attempts:")] : []),
     ...attempts.flat().filter(Boolean),
-    ...(task.attempts.length ? [] : [h("p", {}, "No attempt has begun.")]),
+    ...(task.attempts.length ? [] : [h("p", {}, "No attempt has started.")]),
   );
   if (!dialog.open) dialog.showModal();
 }

@@ -1,4 +1,4 @@
-// How quantities are written.
+// Formatting of quantities.
 
 const whole = new Intl.NumberFormat("en", { maximumFractionDigits: 0 });
 export const count = (value) => whole.format(value);
@@ -12,11 +12,11 @@ export function short(value) {
 const trim = (value) => (value >= 100 ? count(value) : String(Number(value.toPrecision(3))));
 
 export function percent(part, all) {
-  if (!all) return "0 %";
+  if (!all) return "0%";
   const share = (100 * part) / all;
-  if (share > 0 && share < 0.1) return "< 0.1 %";
-  // All but a few is not all.
-  return `${share >= 99.95 && part < all ? "99.9" : share.toFixed(share < 10 || (share > 99 && share < 100) ? 1 : 0)} %`;
+  if (share > 0 && share < 0.1) return "< 0.1%";
+  // Round down to 99.9 unless all are included.
+  return `${share >= 99.95 && part < all ? "99.9" : share.toFixed(share < 10 || (share > 99 && share < 100) ? 1 : 0)}%`;
 }
 
 export function money(value) {
@@ -31,20 +31,20 @@ export function span(seconds) {
   if (seconds < 60) return `${seconds < 10 ? seconds.toFixed(2) : seconds.toFixed(1)} s`;
   const parts = [[86400, "d"], [3600, "h"], [60, "m"], [1, "s"]];
   let left = Math.round(seconds);
-  const told = [];
+  const texts = [];
   for (const [size, unit] of parts) {
     const number = Math.floor(left / size);
     left -= number * size;
-    if (number || told.length) told.push(`${number}${unit}`);
+    if (number || texts.length) texts.push(`${number}${unit}`);
   }
-  return told.slice(0, 2).join(" ");
+  return texts.slice(0, 2).join(" ");
 }
 
-// Round steps of an axis from 0, no more than so many: [value, ...], the last at or above the highest.
-export function steps(high, most, round = [1, 2, 2.5, 5, 10]) {
+// Ticks of an axis from 0 with a round step: at most `maximum` + 1 values, the last one at or above `high`.
+export function steps(high, maximum, round = [1, 2, 2.5, 5, 10]) {
   if (!(high > 0)) return [0, 1];
-  const power = 10 ** Math.floor(Math.log10(high / most));
-  const step = round.map((each) => each * power).find((each) => Math.ceil(high / each - 1e-9) <= most) ?? 20 * power;
+  const power = 10 ** Math.floor(Math.log10(high / maximum));
+  const step = round.map((each) => each * power).find((each) => Math.ceil(high / each - 1e-9) <= maximum) ?? 20 * power;
   const found = [];
   for (let index = 0; index === 0 || found.at(-1) < high - step * 1e-9; index += 1) found.push(Number((index * step).toPrecision(12)));
   return found;
@@ -53,11 +53,11 @@ export function steps(high, most, round = [1, 2, 2.5, 5, 10]) {
 const UNITS = [[86400, "d"], [3600, "h"], [60, "min"], [1, "s"]];
 const ROUND = [1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 10800, 21600, 43200, 86400, 172800, 432000, 864000];
 
-// Marks of a time axis that begins at 0 and is so many seconds long: [[seconds, text], ...].
-export function timeMarks(whole, most = 6) {
-  const step = ROUND.find((each) => whole / each <= most) ?? 864000 * Math.ceil(whole / 864000 / most);
+// Ticks of a time axis from 0 to `whole` seconds: [[seconds, text], ...].
+export function timeMarks(whole, maximum = 6) {
+  const step = ROUND.find((each) => whole / each <= maximum) ?? 864000 * Math.ceil(whole / 864000 / maximum);
   const [size, unit] = UNITS.find(([each]) => step % each === 0);
-  if (whole < 2) return steps(whole, most).filter((at) => at <= whole).map((at) => [at, `${at} s`]);
+  if (whole < 2) return steps(whole, maximum).filter((at) => at <= whole).map((at) => [at, `${at} s`]);
   return Array.from({ length: Math.floor(whole / step) + 1 }, (_, index) => [index * step, index ? `${count((index * step) / size)} ${unit}` : "0"]);
 }
 
@@ -68,4 +68,4 @@ export function moment(unix) {
   return `${day} ${clock(unix)}`;
 }
 export const shortMoment = (unix) => moment(unix).slice(5, 16);
-export const words = (name) => name.replaceAll("_", " ");
+export const words = (name) => (name === "lost" ? "interrupted" : name.replaceAll("_", " "));

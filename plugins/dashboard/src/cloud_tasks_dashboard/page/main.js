@@ -1,4 +1,4 @@
-// The page: asks the server again and again how the jobs stand, and shows what has changed.
+// The page: polls the server for the state of the jobs and shows changes.
 
 import { drawArea, drawBars, empty, merge } from "./chart.js";
 import { byId, forget, h, show } from "./dom.js";
@@ -15,20 +15,20 @@ const STATUSES = [
 
 let current = null, facts = null, timer = 0, polls = 0;
 
-async function ask(path, parameters) {
+async function request(path, parameters) {
   const query = parameters ? `?${new URLSearchParams(parameters)}` : "";
-  let answer;
+  let response;
   try {
-    answer = await fetch(`api/${path}${query}`);
+    response = await fetch(`api/${path}${query}`);
   } catch {
-    throw new Error("The dashboard has ended; start `cloud-tasks dashboard` again.");
+    throw new Error("The dashboard server has stopped; start `cloud-tasks dashboard` again.");
   }
-  const told = await answer.json().catch(() => ({}));
-  if (!answer.ok) throw new Error(told.error ?? `The server answered ${answer.status}.`);
-  return told;
+  const content = await response.json().catch(() => ({}));
+  if (!response.ok) throw new Error(content.error ?? `The server responded with status ${response.status}.`);
+  return content;
 }
 
-const ofJob = (what, parameters) => ask(`job/${encodeURIComponent(current)}${what}`, parameters);
+const ofJob = (what, parameters) => request(`job/${encodeURIComponent(current)}${what}`, parameters);
 
 async function openTask(id) {
   try {
@@ -38,9 +38,9 @@ async function openTask(id) {
   }
 }
 
-const tasks = new Tasks({ ask: (wanted) => ofJob("/tasks", wanted), onTask: openTask });
+const tasks = new Tasks({ request: (filter) => ofJob("/tasks", filter), onTask: openTask });
 const failures = new Failures(byId("failures"), {
-  ask: (event) => ofJob("/failure", { event }),
+  request: (event) => ofJob("/failure", { event }),
   onTask: openTask,
   onTasks: (group) => tasks.showReason(group),
 });
@@ -60,10 +60,10 @@ function live(kind, text) {
 // -- the jobs of the folder
 
 async function loadJobs() {
-  const { jobs, folder } = await ask("jobs");
+  const { jobs, folder } = await request("jobs");
   byId("folder").textContent = folder;
   const good = jobs.filter((job) => !job.problem);
-  if (!jobs.length) notice(`There is no job database in ${folder || "this folder"} yet. It appears here once a job is loaded.`);
+  if (!jobs.length) notice(`No job database in ${folder || "this folder"} yet; jobs appear here when they are loaded.`);
   if (!current && good.length) choose(good.find((job) => `#${encodeURIComponent(job.name)}` === location.hash)?.name ?? good[0].name);
   byId("jobs").hidden = jobs.length < 2;
   show(byId("jobs"), [jobs, current], () => [h("p", { "aria-hidden": "true" }, "Jobs"), ...jobs.map(entry)]);
@@ -73,7 +73,7 @@ async function watchJobs() {
   try {
     await loadJobs();
   } catch (error) {
-    // Where a job is shown, its own poll says what is wrong.
+    // If a job is shown, its own poll reports the error.
     if (!current) { live("off", "not connected"); notice(error.message); }
   }
   setTimeout(watchJobs, LIST_MS);
@@ -135,69 +135,69 @@ function render() {
   const { job, total } = facts;
   document.title = `${total ? `${percent(facts.finished, total)} ` : ""}${job.job_id} · cloud-tasks`;
   byId("title").textContent = job.job_id;
-  const [kind, word] = standing();
+  const [kind, status] = jobStatus();
   byId("badge").className = `badge ${kind}`;
-  byId("badge").textContent = word;
+  byId("badge").textContent = status;
   const source = job.task_source ? ` · tasks from ${job.task_source}` : "";
   byId("about").textContent = `${job.provider || "no provider"}${source} · created ${moment(job.created_at)}${job.finished_at ? `, finished ${moment(job.finished_at)}` : ""}`;
   const sums = STATUSES.map(([name, parts]) => [name, parts.reduce((sum, part) => sum + facts.counts[part], 0)]);
   show(byId("progress"), [sums, total], () => sums.map(([name, number]) => h("span", { class: `c-${name}`, "width%": (100 * number) / Math.max(total, 1) })));
   show(byId("legend"), [sums, total], () => sums.filter(([name, number]) => number || name === "completed").map(([name, number]) => h("li", {}, h("i", { class: `c-${name}`, "aria-hidden": "true" }), h("b", {}, count(number)), ` ${name}`)));
-  renderFigures();
-  renderPictures();
+  renderStatistics();
+  renderCharts();
   renderLists();
 }
 
-function standing() {
+function jobStatus() {
   if (facts.finished === facts.total && facts.total) return facts.failed ? ["failed", "finished, with failures"] : ["done", "finished"];
   if (facts.counts.running || facts.instances.alive) return ["running", "running"];
-  return facts.finished ? ["idle", "not finished, nothing runs"] : ["idle", "waiting"];
+  return facts.finished ? ["idle", "unfinished, no instance"] : ["idle", "waiting"];
 }
 
-function renderFigures() {
-  const { cost, pace, elapsed, instances } = facts;
-  const left = pace?.remaining_seconds;
-  const figures = [
+function renderStatistics() {
+  const { cost, throughput, elapsed, instances } = facts;
+  const left = throughput?.remaining_seconds;
+  const statistics = [
     ["Finished", percent(facts.finished, facts.total), `${count(facts.finished)} of ${count(facts.total)}`],
-    ["Speed", pace ? `${short(pace.tasks_per_hour / 60)}/min` : "—", pace ? `${short(pace.tasks_per_hour)} tasks an hour` : "unknown for this run"],
-    left === undefined ? ["Elapsed", span(facts.end - facts.begin), "since the job was created"] : ["Remaining", span(left), `until about ${clock(facts.now + left)}`],
-    ["Cost so far", money(cost.so_far), cost.projected === null ? `${money(cost.per_hour)} an hour now` : `about ${money(cost.projected)} in the end`],
-    ["Instances", count(instances.alive), `${count(instances.launched)} launched${instances.taken ? `, ${count(instances.taken)} taken away` : ""}`],
-    ["Failed tasks", count(facts.failed), `${percent(facts.failed, facts.finished)} of those that ended`],
-    ["Retries", count(facts.retries), `${plural(facts.losses, "attempt")} lost`],
-    ["Typical task", elapsed ? span(elapsed.median) : "—", elapsed ? `95 % within ${span(elapsed.percentile_95)}` : "none has completed yet"],
+    ["Rate", throughput ? `${short(throughput.tasks_per_hour / 60)}/min` : "—", throughput ? `${short(throughput.tasks_per_hour)} tasks/hour` : "unknown for this run"],
+    left === undefined ? ["Elapsed", span(facts.end - facts.begin), "since the job was created"] : ["Remaining", span(left), `expected end: ${clock(facts.now + left)}`],
+    ["Cost so far", money(cost.so_far), cost.projected === null ? `${money(cost.per_hour)}/hour now` : `projected total: ${money(cost.projected)}`],
+    ["Instances", count(instances.alive), `${count(instances.launched)} launched${instances.preempted ? `, ${count(instances.preempted)} preempted` : ""}`],
+    ["Failed tasks", count(facts.failed), `${percent(facts.failed, facts.finished)} of finished tasks`],
+    ["Retries", count(facts.retries), `${plural(facts.losses, "interrupted attempt")}`],
+    ["Median duration", elapsed ? span(elapsed.median) : "—", elapsed ? `95% within ${span(elapsed.percentile_95)}` : "no completed task yet"],
   ];
-  show(byId("figures"), figures, () => figures.map(([name, value, note]) => h("div", {}, h("dt", {}, name), h("dd", {}, value, h("small", {}, note)))));
+  show(byId("statistics"), statistics, () => statistics.map(([name, value, note]) => h("div", {}, h("dt", {}, name), h("dd", {}, value, h("small", {}, note)))));
 }
 
-function renderPictures() {
-  const { begin, end, course, histogram, elapsed } = facts;
+function renderCharts() {
+  const { begin, end, buckets, histogram, elapsed } = facts;
   const width = byId("rate").clientWidth;
-  const nothing = () => empty("Nothing has happened yet.");
-  show(byId("rate"), [course, begin, end, width], () => {
-    if (!course.steps.length) return nothing();
-    const { size, bars } = merge(course.steps, course.width, begin, end);
+  const nothing = () => empty("No data yet.");
+  show(byId("rate"), [buckets, begin, end, width], () => {
+    if (!buckets.counts.length) return nothing();
+    const { size, bars } = merge(buckets.counts, buckets.width, begin, end);
     const perMinute = 60 / size;
     const drawn = bars.map(({ from, to, counts }) => ({ from: Math.max(from, begin), to: Math.min(to, Math.max(end, from + size / 4)), counts, values: counts.map((value) => value * perMinute) }));
-    const best = Math.max(...drawn.map((bar) => bar.values[0]));
-    byId("s-rate").textContent = `attempts that ended per minute, in steps of ${span(size)}`;
+    const maximum = Math.max(...drawn.map((bar) => bar.values[0]));
+    byId("s-rate").textContent = `finished attempts per minute, in intervals of ${span(size)}`;
     return drawBars(byId("rate"), {
       bars: drawn, classes: ["f-completed", "f-failed", "f-lost"], begin, end: Math.max(end, ...drawn.map((bar) => bar.to)),
-      alt: `Attempts that ended per minute over ${span(end - begin)}; at most ${short(best)} completed`,
-      tell: (bar) => `${clock(bar.from)} to ${clock(bar.to)}\n${count(bar.counts[0])} completed, ${count(bar.counts[1])} failed, ${count(bar.counts[2])} lost`,
+      alt: `Finished attempts per minute over ${span(end - begin)}; maximum ${short(maximum)} completed`,
+      describe: (bar) => `${clock(bar.from)} to ${clock(bar.to)}\n${count(bar.counts[0])} completed, ${count(bar.counts[1])} failed, ${count(bar.counts[2])} interrupted`,
     });
   });
-  if (!course.steps.length) byId("s-rate").textContent = "attempts that ended per minute";
+  if (!buckets.counts.length) byId("s-rate").textContent = "finished attempts per minute";
   renderMoney();
-  byId("s-times").textContent = elapsed ? `completed tasks; mean ${span(elapsed.mean)}, longest ${span(elapsed.maximum)}` : "completed tasks";
+  byId("s-times").textContent = elapsed ? `completed tasks; mean ${span(elapsed.mean)}, maximum ${span(elapsed.maximum)}` : "completed tasks";
   show(byId("times"), [histogram, width], () => {
     if (!histogram.length) return empty("No task has completed yet.");
     const low = histogram[0][0], high = Math.max(histogram.at(-1)[1], low + 1e-6);
     return drawBars(byId("times"), {
       bars: histogram.map(([from, to, number]) => ({ from, to: Math.max(to, from + 1e-6), values: [number] })), classes: ["f-completed"], begin: low, end: high,
       whole: true, marks: steps(high, 6).filter((value) => value >= low && value <= high).map((value) => [value, high < 120 ? `${value} s` : span(value)]),
-      alt: `How many tasks took how long: from ${span(low)} to ${span(high)}`,
-      tell: (bar) => `${span(bar.from)} to ${span(bar.to)}\n${plural(bar.values[0], "task")}`,
+      alt: `Histogram of task durations from ${span(low)} to ${span(high)}`,
+      describe: (bar) => `${span(bar.from)} to ${span(bar.to)}\n${plural(bar.values[0], "task")}`,
     });
   });
 }
@@ -205,29 +205,29 @@ function renderPictures() {
 function renderMoney() {
   const { begin, end, instances, cost } = facts;
   const points = facts.money;
-  byId("s-cost").textContent = points.length ? `${money(cost.per_hour)} an hour now` : "";
-  byId("s-fleet").textContent = instances.kinds.map((kind) => `${count(kind.count)} × ${kind.instance_type} ${kind.purchase}, ${kind.state}`).join("; ") || (points.length ? "none is left" : "");
-  const none = () => empty("No instance was started for this job.");
+  byId("s-cost").textContent = points.length ? `${money(cost.per_hour)}/hour now` : "";
+  byId("s-fleet").textContent = instances.kinds.map((kind) => `${count(kind.count)} × ${kind.instance_type} ${kind.purchase}, ${kind.state}`).join("; ") || (points.length ? "all terminated" : "");
+  const none = () => empty("No instance was launched for this job.");
   const width = byId("cost").clientWidth;
   show(byId("cost"), [points, width], () => (points.length ? drawArea(byId("cost"), {
     points, kind: "money", begin, end, label: (value) => (value ? `$${Number(value.toPrecision(3))}` : "$0"),
-    alt: `Cost over time: ${money(points.at(-1)[1])} in the end`,
-    tell: ([at, spent, , hourly]) => `${clock(at)}\n${money(spent)} until then, ${money(hourly)} an hour`,
+    alt: `Cost over time, now ${money(points.at(-1)[1])}`,
+    describe: ([at, spent, , hourly]) => `${clock(at)}\n${money(spent)} accrued, ${money(hourly)}/hour`,
   }) : none()));
   show(byId("fleet"), [points, width], () => (points.length ? drawArea(byId("fleet"), {
     points: points.map(([at, , alive]) => [at, alive]), kind: "running", begin, end, whole: true,
-    alt: `Instances over time, at most ${Math.max(...points.map((point) => point[2]))}`,
-    tell: ([at, alive]) => `${clock(at)}\n${plural(alive, "instance")}`,
+    alt: `Instances over time, maximum ${Math.max(...points.map((point) => point[2]))}`,
+    describe: ([at, alive]) => `${clock(at)}\n${plural(alive, "instance")}`,
   }) : none()));
 }
 
 function renderLists() {
   const groups = facts.failures;
   const sum = groups.reduce((all, group) => all + group.count, 0);
-  byId("s-fail").textContent = groups.length ? `${plural(sum, "attempt")} that ended alike, together${facts.failure_groups > groups.length ? `; the ${groups.length} most frequent of ${count(facts.failure_groups)} kinds` : ""}` : "";
+  byId("s-fail").textContent = groups.length ? `${plural(sum, "attempt")}, grouped by message${facts.failure_groups > groups.length ? `; the ${groups.length} most frequent of ${count(facts.failure_groups)} groups` : ""}` : "";
   failures.update(groups, facts.job.created_at);
   const { slowest } = facts;
-  byId("s-slow").textContent = slowest.length ? "completed attempts that took longest" : "";
+  byId("s-slow").textContent = slowest.length ? "slowest completed attempts" : "";
   show(byId("slowest"), slowest, () => (slowest.length ? h("table", {},
     h("thead", {}, h("tr", {}, h("th", { scope: "col" }, "Task"), h("th", { scope: "col", class: "number" }, "Time"), h("th", { scope: "col" }, "Host"))),
     h("tbody", {}, slowest.map((slow) => h("tr", {},
@@ -238,9 +238,9 @@ function renderLists() {
 function renderTimeline(line) {
   const some = line.lanes.length > 0;
   byId("line").hidden = !some;
-  const hidden = line.hidden_lanes ? ` The latest ${line.lanes.length} machines; ${count(line.hidden_lanes)} earlier ones are not drawn.` : "";
-  const what = line.each ? "Each bar is an attempt of a task; choose one to see it." : "How busy each machine was; the stronger the colour, the busier.";
-  byId("s-line").replaceChildren(some ? `${what}${hidden}` : "No machine has been heard of yet.",
+  const hidden = line.hidden_lanes ? ` The latest ${line.lanes.length} instances; ${count(line.hidden_lanes)} earlier ones are omitted.` : "";
+  const what = line.each ? "Each bar is an attempt; select one to show its task." : "Utilization of each instance; stronger colour means more slots in use.";
+  byId("s-line").replaceChildren(some ? `${what}${hidden}` : "No worker has started yet.",
     h("span", { class: "key" }, ["completed", "failed", "lost", "running"].map((kind) => h("span", {}, h("i", { class: `c-${kind}`, "aria-hidden": "true" }), words(kind)))));
   if (some) timeline.update(line);
 }
@@ -258,7 +258,7 @@ byId("theme").addEventListener("click", () => {
 });
 matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => { if (timeline.facts) timeline.draw(); });
 let resized = 0;
-addEventListener("resize", () => { clearTimeout(resized); resized = setTimeout(() => { if (facts) renderPictures(); }, 120); });
+addEventListener("resize", () => { clearTimeout(resized); resized = setTimeout(() => { if (facts) renderCharts(); }, 120); });
 document.addEventListener("visibilitychange", () => { if (!document.hidden && current) poll(); });
 byId("task").addEventListener("close", () => forget(byId("task")));
 

@@ -1,4 +1,4 @@
-// The table of tasks: a filter, and pages one after the other.
+// The task table: filter and pages.
 
 import { byId, h } from "./dom.js";
 import { count, moment, span, words } from "./format.js";
@@ -6,14 +6,14 @@ import { count, moment, span, words } from "./format.js";
 const ROWS = 25;
 
 export class Tasks {
-  // ask(parameters): a page; onTask(id): show one
-  constructor({ ask, onTask }) {
-    Object.assign(this, { ask, onTask, alike: null, after: 0, next: null, turn: 0 });
+  // request(parameters): a page; onTask(id): show a task
+  constructor({ request, onTask }) {
+    Object.assign(this, { request, onTask, group: null, after: 0, next: null, turn: 0 });
     this.form = byId("filter");
     this.body = byId("tasks").tBodies[0];
     let timer = 0;
     this.form.addEventListener("submit", (event) => { event.preventDefault(); this.begin(); });
-    // Of the select alone: a text field has a change when it is left, and whoever goes on to a row would lose it.
+    // Only for the select: a text field fires "change" when it loses focus, which would reload the table under a click.
     this.form.elements.status.addEventListener("change", () => this.begin());
     this.form.elements.text.addEventListener("input", () => { clearTimeout(timer); timer = setTimeout(() => this.begin(), 250); });
     byId("first").addEventListener("click", () => this.begin());
@@ -26,12 +26,12 @@ export class Tasks {
     this.begin();
   }
 
-  // group: of failures that are alike; null: any task
+  // group: failure group, or null for all tasks
   setReason(group) {
-    this.alike = group;
+    this.group = group;
     const chip = byId("reason");
     chip.hidden = !group;
-    chip.replaceChildren(`failed like: ${group?.summary}`, h("button", { type: "button", "aria-label": "Remove this filter", onclick: () => { this.setReason(null); this.begin(); } }, "✕"));
+    chip.replaceChildren(`failure: ${group?.summary}`, h("button", { type: "button", "aria-label": "Remove this filter", onclick: () => { this.setReason(null); this.begin(); } }, "✕"));
   }
 
   showReason(group) {
@@ -46,9 +46,9 @@ export class Tasks {
     return this.load();
   }
 
-  // The page that is shown, as it is now; only where that is found without a search, and nobody is working in it.
+  // Reload the current page, unless a filter or keyboard focus is active.
   refresh() {
-    const filtered = this.form.elements.status.value || this.form.elements.text.value.trim() || this.alike;
+    const filtered = this.form.elements.status.value || this.form.elements.text.value.trim() || this.group;
     if (!filtered && !this.body.contains(document.activeElement)) return this.load();
     return null;
   }
@@ -57,14 +57,14 @@ export class Tasks {
     this.turn += 1;
     const turn = this.turn;
     const { status, text } = this.form.elements;
-    const wanted = { status: status.value, text: text.value.trim(), reason: this.alike?.summary ?? "", outcome: this.alike?.outcome ?? "" };
+    const filter = { status: status.value, text: text.value.trim(), reason: this.group?.summary ?? "", outcome: this.group?.outcome ?? "" };
     let { after } = this;
     const rows = [];
-    // A search that needs several requests says how far it is.
+    // A scan over several requests shows its progress.
     for (;;) {
       let page;
       try {
-        page = await this.ask({ ...wanted, after, rows: ROWS - rows.length });
+        page = await this.request({ ...filter, after, rows: ROWS - rows.length });
       } catch (error) {
         if (turn === this.turn) byId("where").textContent = error.message;
         return;
@@ -82,10 +82,10 @@ export class Tasks {
     this.next = page.after;
     byId("first").disabled = this.after === 0;
     byId("next").disabled = page.after === null || more;
-    const far = `${count(page.looked_at)} of ${count(page.total)} tasks`;
-    byId("where").textContent = more ? `Searching: ${far} …` : page.after === null ? `The end of ${count(page.total)} tasks` : `Up to task ${far}`;
+    const position = `${count(page.scanned)} of ${count(page.total)} tasks`;
+    byId("where").textContent = more ? `Searching: ${position} …` : page.after === null ? `End of ${count(page.total)} tasks` : `Up to task ${position}`;
     if (!rows.length && !more) {
-      this.body.replaceChildren(h("tr", {}, h("td", { colspan: 7, class: "empty" }, "No task is like this.")));
+      this.body.replaceChildren(h("tr", {}, h("td", { colspan: 7, class: "empty" }, "No matching task.")));
       return;
     }
     this.body.replaceChildren(...rows.map((row) => h("tr", {},

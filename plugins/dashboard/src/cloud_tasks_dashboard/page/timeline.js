@@ -1,12 +1,12 @@
-// A lane for each machine, drawn on a canvas: there may be thousands of tasks.
+// One lane per instance, drawn on a canvas, since there may be thousands of tasks.
 
 import { h, hideTip, showTip } from "./dom.js";
 import { clock, count, moment, percent, span, timeMarks } from "./format.js";
 
-const WIDEST_LABEL = 190, AXIS = 24, GAP = 7, KINDS = ["completed", "failed", "lost"];
+const WIDEST_LABEL = 190, AXIS = 24, GAP = 7, KINDS = ["completed", "failed", "lost"], LABELS = ["completed", "failed", "interrupted"];
 
 export class Timeline {
-  // open(task): a task was chosen
+  // open(task): show a task
   constructor(host, open) {
     this.host = host;
     this.open = open;
@@ -23,7 +23,7 @@ export class Timeline {
     this.facts = facts;
     this.rows = pack(facts);
     const running = facts.bars.filter((bar) => bar[2] === null).length;
-    this.canvas.setAttribute("aria-label", `${facts.lanes.length} machines over ${span(facts.end - facts.begin)}, ${count(running)} tasks running now`);
+    this.canvas.setAttribute("aria-label", `${facts.lanes.length} instances over ${span(facts.end - facts.begin)}, ${count(running)} tasks running now`);
     this.draw();
   }
 
@@ -101,9 +101,9 @@ export class Timeline {
       round(pen, left, y + 1, Math.max(right - left - 0.5, 1.5), Math.max(row - 2, 1), 2);
       this.places.push({ left, right: Math.max(right, left + 2), top: y, bottom: y + row, lane, bar });
     }
-    if (lane.taken_at !== null) {
+    if (lane.preempted_at !== null) {
       pen.fillStyle = this.colour("--lost");
-      pen.fillRect(this.x(lane.taken_at) - 1, top - 3, 2.5, height + 6);
+      pen.fillRect(this.x(lane.preempted_at) - 1, top - 3, 2.5, height + 6);
     }
   }
 
@@ -122,22 +122,22 @@ export class Timeline {
 
   ofBar({ bar, lane }) {
     const [, from, to, kind, task, attempt] = bar;
-    const ended = to === null ? `running for ${span(this.facts.now - from)}` : `${KINDS[kind]} after ${span(to - from)}`;
+    const ended = to === null ? `running for ${span(this.facts.now - from)}` : `${LABELS[kind]} after ${span(to - from)}`;
     return `${task}${attempt > 1 ? `, attempt ${attempt}` : ""}\n${ended}\n${clock(from)} to ${to === null ? "now" : clock(to)} on ${lane.name}`;
   }
 
   ofLane({ lane, share }) {
     const life = lane.begin === null ? [] : [`from ${moment(lane.begin)} to ${lane.end === null ? "now" : moment(lane.end)}`];
-    const told = [lane.name, [lane.type, lane.zone, lane.purchase].filter(Boolean).join(", "), ...life];
-    if (lane.completed !== null) told.push(`${count(lane.completed)} tasks completed, ${count(lane.running)} running`);
-    if (share !== undefined) told.push(`${percent(share, 1)} of its slots were busy here`);
-    if (lane.taken_at !== null) told.push(`told at ${clock(lane.taken_at)} that it would be taken away`);
-    if (lane.end_reason) told.push(lane.end_reason);
-    return told.join("\n");
+    const lines = [lane.name, [lane.type, lane.zone, lane.purchase].filter(Boolean).join(", "), ...life];
+    if (lane.completed !== null) lines.push(`${count(lane.completed)} tasks completed, ${count(lane.running)} running`);
+    if (share !== undefined) lines.push(`${percent(share, 1)} of its slots in use`);
+    if (lane.preempted_at !== null) lines.push(`spot interruption notice at ${clock(lane.preempted_at)}`);
+    if (lane.end_reason) lines.push(lane.end_reason);
+    return lines.join("\n");
   }
 }
 
-// Attempts that overlap go into rows of their own.
+// Put overlapping attempts into separate rows.
 function pack({ bars, lanes, end }) {
   const of = lanes.map(() => []), rows = lanes.map(() => []);
   for (const bar of [...bars].sort((one, other) => one[1] - other[1])) {
@@ -163,7 +163,7 @@ function fit(pen, text, width) {
   return `${kept}…`;
 }
 
-// A canvas does not know light-dark(): have an element work the colour out.
+// A canvas cannot resolve light-dark(): let an element compute the colour.
 const probe = document.createElement("i");
 function resolve(name) {
   if (!probe.isConnected) { probe.hidden = true; document.body.append(probe); }

@@ -1,7 +1,7 @@
-"""How attempts ended over time, kept up to date one attempt at a time, in as many stretches as a picture has room for.
+"""Finished attempts over time, updated attempt by attempt, in a bounded number of buckets.
 
-Invariant, with a test: however many attempts are taken, over however long, no more than `STRETCHES` are kept, and their
-counts add up to what was taken.
+Invariant, with a test: at most `MAX_BUCKETS` buckets are kept for any number of attempts over any time, and their
+counts add up to the number of attempts.
 """
 
 from __future__ import annotations
@@ -10,33 +10,33 @@ import math
 from collections import defaultdict
 from collections.abc import Sequence
 
-__all__ = ["KINDS", "STRETCHES", "Course"]
+__all__ = ["KINDS", "MAX_BUCKETS", "AttemptBuckets"]
 
-STRETCHES = 240
-"""The most stretches of time that are kept."""
+MAX_BUCKETS = 240
+"""Maximum number of buckets."""
 
 KINDS = ("completed", "failed", "lost")
-"""What is counted in each, in this order."""
+"""Order of the counts of a bucket."""
 
 
-class Course:
-    """Stretches of equal length; where they become too many, their length doubles. Times are Unix seconds."""
+class AttemptBuckets:
+    """Buckets of equal width, which doubles when there are too many. Times are Unix seconds."""
 
     def __init__(self) -> None:
         self.width = 1.0
-        """Seconds of a stretch."""
+        """Width of a bucket in seconds."""
         self._counts: dict[int, list[int]] = {}
         self._busy: dict[int, defaultdict[int, float]] = {}
         self._first: float = math.inf
         self._last: float = -math.inf
 
-    def ended(self, kind: int, host: int, begin: float, end: float) -> None:
-        """An attempt ended, on which a host had worked since ``begin``; ``kind`` is an index into `KINDS`."""
-        # The hot path of the first look at a long history: a million times, once.
+    def add(self, kind: int, host: int, begin: float, end: float) -> None:
+        """Add an attempt that ran on a host from ``begin`` to ``end``; ``kind`` is an index into `KINDS`."""
+        # Hot path: called once per attempt of a long history.
         width = self.width
         first, last = int(begin // width), int(end // width)
         if first < self._first or last > self._last:
-            self._reach(first, last)
+            self._extend(first, last)
             width = self.width
             first, last = int(begin // width), int(end // width)
         counts = self._counts.get(last)
@@ -54,11 +54,11 @@ class Course:
             lane[index] += width
         lane[last] += end - last * width
 
-    def _reach(self, first: int, last: int) -> None:
-        """Have the stretches begin and end there, or sooner and later."""
+    def _extend(self, first: int, last: int) -> None:
+        """Extend the range of buckets to include these indexes."""
         self._first = int(min(self._first, first))
         self._last = int(max(self._last, last))
-        while self._last - self._first >= STRETCHES:
+        while self._last - self._first >= MAX_BUCKETS:
             self._double()
 
     def _double(self) -> None:
@@ -76,15 +76,15 @@ class Course:
                 wider[index // 2] += seconds
             self._busy[host] = wider
 
-    def steps(self) -> Sequence[tuple[float, Sequence[int]]]:
-        """When each stretch began that has anything in it, in order, and its counts."""
+    def counts(self) -> Sequence[tuple[float, Sequence[int]]]:
+        """Return the start and the counts of each non-empty bucket, in order."""
         return [(index * self.width, self._counts[index]) for index in sorted(self._counts)]
 
-    def shares(self, host: int, slots: int | None) -> Sequence[tuple[float, float]]:
-        """When each stretch began in which this host worked, and how much of its slots was used: 0 to 1.
+    def utilization(self, host: int, slots: int | None) -> Sequence[tuple[float, float]]:
+        """Return the start of each bucket in which this host worked, and the share of its slots in use, from 0 to 1.
 
         Args:
-            slots: None: as many as it used at most.
+            slots: Number of slots of the host; None for the maximum number in use.
         """
         lane = self._busy.get(host)
         if not lane:

@@ -1,11 +1,11 @@
-"""Opening job databases to look at them: which files are any, and whether one has changed since the last look.
+"""Read-only access to job databases: detection of job databases and of changes.
 
 Invariants, each with a test:
 
-1. A connection is open only while something is read, can change nothing, and holds no transaction between two reads:
-   a controller at work never waits for it.
-2. A file that is not a job database is not opened with SQLite at all.
-3. A database that has not changed is not read again.
+1. A connection is open only during a read, is read-only, and holds no transaction between reads: a running controller
+   never waits for it.
+2. A file that is not a job database is never opened with SQLite.
+3. An unchanged database is not read again.
 """
 
 from __future__ import annotations
@@ -21,30 +21,30 @@ import attrs
 from cloud_tasks.errors import StoreError
 from cloud_tasks.store import APPLICATION_ID, connect_reader
 
-__all__ = ["Signature", "is_job_database", "reading", "sign"]
+__all__ = ["Signature", "is_job_database", "open_reader", "signature_of"]
 
 _MAGIC = b"SQLite format 3\0"
 _APPLICATION_ID_AT = 68
-"""Where the header keeps it: four bytes, the highest first (https://www.sqlite.org/fileformat2.html, section 1.3)."""
+"""Offset of the application id in the header: 4 bytes, big-endian (https://www.sqlite.org/fileformat2.html, 1.3)."""
 
 _SETTLED_SECONDS = 1.0
-"""How old a change must be to be sure that no later one bears the same time: file systems count in coarse steps."""
+"""Minimum age of a change after which a later one has a different timestamp, given coarse file system clocks."""
 
 
 @attrs.frozen
 class Signature:
-    """What changes whenever a database does."""
+    """Size, inode and modification time of a database and its log."""
 
     parts: tuple[int, ...]
     settled: bool
-    """Whether an equal signature means that nothing has changed."""
+    """Whether an equal signature proves that the database is unchanged."""
 
     def same(self, other: Signature | None) -> bool:
         return other is not None and other.settled and self.parts == other.parts
 
 
-def sign(path: Path) -> Signature | None:
-    """The file as it is now, its write-ahead log included; None where there is none."""
+def signature_of(path: Path) -> Signature | None:
+    """Return the current signature, including the write-ahead log; None if the file does not exist."""
     parts: list[int] = []
     latest = 0
     for name in (path.name, f"{path.name}-wal"):
@@ -54,7 +54,7 @@ def sign(path: Path) -> Signature | None:
             if name == path.name:
                 return None
             continue
-        # A reader makes an empty log and removes it again; that changes nothing.
+        # Readers create an empty log and delete it, which changes nothing.
         if found.st_size:
             parts += [found.st_ino if name == path.name else 0, found.st_size, found.st_mtime_ns]
             latest = max(latest, found.st_mtime_ns)
@@ -62,7 +62,7 @@ def sign(path: Path) -> Signature | None:
 
 
 def is_job_database(path: Path) -> bool:
-    """Whether the header says so; also true where it cannot tell yet, for all is in the write-ahead log still."""
+    """Return whether the header identifies a job database, or its content is still in the write-ahead log."""
     try:
         with path.open("rb") as file:
             head = file.read(100)
@@ -76,14 +76,14 @@ def is_job_database(path: Path) -> bool:
 
 
 @contextlib.contextmanager
-def reading(path: Path, *, snapshot: bool = False) -> Iterator[sqlite3.Connection]:
-    """A connection to read with, for as long as it takes.
+def open_reader(path: Path, *, snapshot: bool = False) -> Iterator[sqlite3.Connection]:
+    """Open a read-only connection for the duration of the context.
 
     Args:
-        snapshot: Whether all that is read shall be of one moment.
+        snapshot: Read everything in one transaction.
 
     Raises:
-        StoreError: The database is not there, is of another version, or cannot be read.
+        StoreError: The database does not exist, has another version, or cannot be read.
     """
     with contextlib.closing(connect_reader(path)) as connection:
         if snapshot:
@@ -91,9 +91,7 @@ def reading(path: Path, *, snapshot: bool = False) -> Iterator[sqlite3.Connectio
         try:
             yield connection
         except sqlite3.DatabaseError as error:
-            raise StoreError(
-                f"{path.name}: cannot be read: {error}", hint="try again; see that the disk works"
-            ) from error
+            raise StoreError(f"{path.name}: cannot be read: {error}", hint="retry; check the disk") from error
         finally:
             if connection.in_transaction:
                 connection.execute("ROLLBACK")

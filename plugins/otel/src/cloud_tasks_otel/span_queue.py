@@ -1,12 +1,12 @@
-"""Sends spans by a thread of its own.
+"""Export of spans by a background thread.
 
-The batch processor of OpenTelemetry's SDK does not count what it drops, and its flush waits without end.
+Replaces the batch processor of OpenTelemetry's SDK, which neither counts dropped spans nor limits the time of a flush.
 
 Invariants, each with a test:
 
-1. Taking a span never waits; at most ``most`` spans are held.
-2. Every span is sent, or counted in `dropped`.
-3. Waiting for what is to be sent has an end.
+1. Adding a span never blocks; at most ``max_spans`` spans wait.
+2. Every span is sent or counted in `dropped`.
+3. Flushing has a time limit.
 """
 
 from __future__ import annotations
@@ -21,76 +21,77 @@ from opentelemetry.context import Context
 from opentelemetry.sdk.trace import ReadableSpan, Span, SpanProcessor
 from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
 
-__all__ = ["SpanLane"]
+__all__ = ["SpanQueue"]
 
 log = structlog.get_logger()
 
 _BATCH = 512
-_PERSISTENCE = 60.0
-"""Seconds for which one batch is tried again."""
-_FIRST_PAUSE, _LONGEST_PAUSE = 1.0, 15.0
-"""Seconds between two tries; the exporter itself tries again meanwhile, within its own timeout."""
+_RETRY_PERIOD = 60.0
+"""Seconds for which one batch is retried."""
+_FIRST_BACKOFF, _MAX_BACKOFF = 1.0, 15.0
+"""Seconds between attempts; the exporter also retries, within its own timeout."""
 
 
-class SpanLane(SpanProcessor):
-    """Passes ended spans on to an exporter.
+class SpanQueue(SpanProcessor):
+    """Pass ended spans to an exporter.
 
     Args:
-        most: How many may wait.
+        max_spans: Maximum number of waiting spans.
+        retry_period: Seconds for which one batch is retried.
     """
 
-    def __init__(self, exporter: SpanExporter, *, most: int, persistence: float = _PERSISTENCE) -> None:
+    def __init__(self, exporter: SpanExporter, *, max_spans: int, retry_period: float = _RETRY_PERIOD) -> None:
         self._exporter = exporter
-        self._most = most
-        self._persistence = persistence
+        self._max_spans = max_spans
+        self._retry_period = retry_period
         self._waiting: deque[ReadableSpan] = deque()
         self._changed = threading.Condition()
-        self._under_way = 0
+        self._in_flight = 0
         self._closing = False
         self._is_reachable = True
         self.dropped = 0
-        """Spans that the receiver never got, as far as is known."""
-        self._thread = threading.Thread(target=self._serve, name="otel-spans", daemon=True)
+        """Number of spans that were not delivered."""
+        self._thread = threading.Thread(target=self._export_all, name="otel-spans", daemon=True)
         self._thread.start()
 
     def on_start(self, span: Span, parent_context: Context | None = None) -> None:
-        """Nothing to do: a span is sent when it has ended."""
+        """Do nothing: a span is sent when it has ended."""
 
     def on_end(self, span: ReadableSpan) -> None:
         if span.context is None or not span.context.trace_flags.sampled:
             return
         with self._changed:
-            if self._closing or len(self._waiting) >= self._most:
+            if self._closing or len(self._waiting) >= self._max_spans:
                 self.dropped += 1
                 return
             self._waiting.append(span)
             self._changed.notify_all()
 
     def force_flush(self, timeout_millis: int = 30_000) -> bool:
-        """Wait until all is sent or dropped, so long at most; not at all while the receiver cannot be reached."""
+        """Wait until all spans are sent or dropped, or the timeout; not while the receiver is unreachable."""
         deadline = time.monotonic() + timeout_millis / 1000
         with self._changed:
-            while (self._waiting or self._under_way) and self._is_reachable:
+            while (self._waiting or self._in_flight) and self._is_reachable:
                 left = deadline - time.monotonic()
                 if left <= 0:
                     break
                 self._changed.wait(left)
-            return not (self._waiting or self._under_way)
+            return not (self._waiting or self._in_flight)
 
     def shutdown(self) -> None:
-        """Take no more; what waits is dropped. Call `force_flush` before."""
+        """Accept no further spans and drop waiting ones. Call `force_flush` before."""
         with self._changed:
             if self._closing:
                 return
             self._closing = True
-            self.dropped += len(self._waiting) + self._under_way
+            self.dropped += len(self._waiting) + self._in_flight
             self._waiting.clear()
             self._changed.notify_all()
-        # Ends what the exporter is waiting for.
+        # Interrupts a waiting exporter.
         self._exporter.shutdown()
         self._thread.join(1.0)
 
-    def _serve(self) -> None:
+    def _export_all(self) -> None:
         while True:
             with self._changed:
                 while not self._waiting and not self._closing:
@@ -98,17 +99,17 @@ class SpanLane(SpanProcessor):
                 if self._closing:
                     return
                 batch = [self._waiting.popleft() for _ in range(min(_BATCH, len(self._waiting)))]
-                self._under_way = len(batch)
+                self._in_flight = len(batch)
             is_sent = self._send(batch)
             with self._changed:
                 if not self._closing:
                     self.dropped += 0 if is_sent else len(batch)
-                self._under_way = 0
+                self._in_flight = 0
                 self._changed.notify_all()
 
     def _send(self, batch: Sequence[ReadableSpan]) -> bool:
-        give_up_at = time.monotonic() + self._persistence
-        pause = _FIRST_PAUSE
+        deadline = time.monotonic() + self._retry_period
+        backoff = _FIRST_BACKOFF
         while True:
             is_sent = self._exporter.export(batch) is SpanExportResult.SUCCESS
             with self._changed:
@@ -117,14 +118,16 @@ class SpanLane(SpanProcessor):
                 if is_sent is not self._is_reachable:
                     self._is_reachable = is_sent
                     self._changed.notify_all()
-                    self._tell(is_sent)
-                if is_sent or time.monotonic() + pause > give_up_at:
+                    self._log_change(is_sent)
+                if is_sent or time.monotonic() + backoff > deadline:
                     return is_sent
-                self._changed.wait_for(lambda: self._closing, pause)
-                pause = min(pause * 2, _LONGEST_PAUSE)
+                self._changed.wait_for(lambda: self._closing, backoff)
+                backoff = min(backoff * 2, _MAX_BACKOFF)
 
-    def _tell(self, is_reachable: bool) -> None:
+    def _log_change(self, is_reachable: bool) -> None:
         if is_reachable:
-            log.info("OpenTelemetry: the receiver takes spans again")
+            log.info("OpenTelemetry: the receiver accepts spans again")
         else:
-            log.warning("OpenTelemetry: the receiver takes no spans; they wait, and are dropped when too many do")
+            log.warning(
+                "OpenTelemetry: the receiver does not accept spans; they wait, and are dropped if the queue is full"
+            )
