@@ -3,7 +3,7 @@
     python tests/soak/worker_soak.py [--tasks 100000] [--kills 0]
 
 Every task's end has to be the one that its number foretells; afterwards no process, file or folder may be left, and the
-supervisor's memory may not have grown. With ``--kills N``, a supervisor, template or task process is killed N times
+supervisor's memory may not have grown. With ``--kills N``, a supervisor, fork server or task process is killed N times
 meanwhile: then tasks may be run again, and a worker is started again with ``--resume``, but each must still come to
 its end.
 """
@@ -130,18 +130,18 @@ class Soak:
         return process.wait()
 
     def _kill_one(self, supervisor: int) -> bool:
-        """Kill the supervisor, the template or a task; whether it was the supervisor."""
+        """Kill the supervisor, the fork server or a task; return whether it was the supervisor."""
         victims = sorted(pid for pid in descendants(self.mark) if pid != supervisor)
         if len(victims) < 3:
             return False
         # The zygote, the first of them, is the one that cannot be replaced.
-        template = next((pid for pid in victims[1:] if parent_of(pid) == victims[0]), 0)
+        forkserver = next((pid for pid in victims[1:] if parent_of(pid) == victims[0]), 0)
         draw = random.random()
-        what, pid = ("tasks", random.choice([pid for pid in victims[1:] if pid != template]))
+        what, pid = ("tasks", random.choice([pid for pid in victims[1:] if pid != forkserver]))
         if draw < 0.1:
             what, pid = "supervisors", supervisor
-        elif draw < 0.4 and template:
-            what, pid = "templates", template
+        elif draw < 0.4 and forkserver:
+            what, pid = "fork servers", forkserver
         try:
             os.kill(pid, signal.SIGKILL)
         except ProcessLookupError:
