@@ -285,11 +285,11 @@ WORKER = [
     (["--nonsense"], "--nonsense"),
     (["--memory", "much"], "--memory"),
     (["--memory"], "--memory"),
-    (["--max-runtime", "-1"], "--max-runtime: -1 is not 0 or more"),
-    (["--max-runtime", "nan"], "--max-runtime: nan is not 0 or more"),
+    (["--max-runtime", "-1"], "--max-runtime: expected 0 or more, got -1"),
+    (["--max-runtime", "nan"], "--max-runtime: expected 0 or more, got nan"),
     (["--is-spot=maybe"], "--is-spot"),
     (["toomuch"], "toomuch"),
-    ([], "there is no command"),
+    ([], "no command; add --command"),
 ]
 
 

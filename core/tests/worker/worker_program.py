@@ -99,9 +99,9 @@ def do(what: str, fields: dict[str, Any], data: WorkerData) -> Any:
     if what == "plain":
         return {"plain": [1, 2, 3]}
     if what == "span":
-        began = time.monotonic()
+        started = time.monotonic()
         time.sleep(fields.get("seconds", 0.0))
-        note("spans", f"{data.slot} {began} {time.monotonic()} {fields['place']}")
+        note("spans", f"{data.slot} {started} {time.monotonic()} {fields['place']}")
     if what == "broken pipe":
         reading, writing = os.pipe()
         os.close(reading)

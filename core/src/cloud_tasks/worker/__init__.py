@@ -1,8 +1,7 @@
-"""What a user's program imports: `Worker` runs its function on tasks, `WorkerData` is what each call is told.
+"""The worker, as imported by a user's program: `Worker` runs a function on tasks, `WorkerData` is its argument.
 
-Everything that this package imports at module level is also in the memory of each task process, for those are forked
-from the user's program: the light part of the standard library only. What serves the supervisor alone is imported
-by the supervisor, after the fork.
+Task processes are forked from the user's program, so they have in memory all modules that this package imports at
+module level: the light part of the standard library only. The supervisor imports its own modules after the fork.
 """
 
 from __future__ import annotations

@@ -1,12 +1,12 @@
-"""Tasks that are shell commands: a worker without a Python program.
+"""Workers whose tasks are shell commands, without a Python program.
 
-A command's placeholders (``{seed}``, ``{task_id}``) are replaced by the task's data, quoted for the shell. Exit code 0
-is success. What the command writes to the file named by ``CLOUD_TASKS_RESULT_FILE`` is the result: JSON, or text.
+Placeholders in the command (``{seed}``, ``{task_id}``) are replaced by the task's data, quoted for the shell. Exit code
+0 means success. The content of the file that ``CLOUD_TASKS_RESULT_FILE`` names is the result: JSON, or else text.
 
 Invariants, each with a test:
 
-1. No value of a task's data can be anything but text of the command's words.
-2. A command that is ended by a signal, or with another code than 0, is reported so.
+1. A value of a task's data becomes part of a word of the command, never shell syntax.
+2. The exit code or signal of a failed command is reported.
 """
 
 from __future__ import annotations
@@ -31,14 +31,14 @@ _PLACEHOLDER = re.compile(r"\{\{|\}\}|\{([A-Za-z_][\w.]*)\}")
 
 
 def run_command_worker(args: Sequence[str], *, program: str = "cloud-tasks worker") -> None:
-    """Be a worker whose tasks are commands: ``--command``, ``--param`` and the worker's options.
+    """Run a worker whose tasks are commands: ``--command``, ``--param`` and the worker's options.
 
     Raises:
-        SystemExit: As `Worker.run` does.
+        SystemExit: As `Worker.run`.
     """
     parser = make_parser(
         prog=program,
-        description="Works on tasks that are shell commands.",
+        description="Run tasks that are shell commands.",
         examples=(
             f"{program} --command 'convert {{input}} {{output}}' --task-file tasks.json",
             f"{program} --command './simulate --seed {{seed}}' --param seed=1..100 --num-simultaneous-tasks 4",
@@ -47,16 +47,16 @@ def run_command_worker(args: Sequence[str], *, program: str = "cloud-tasks worke
     parser.add_argument(
         "--command",
         default=None,
-        help="the command; {name} stands for a field of the task's data, {task_id} for its id",
+        help="command to run; {name} is replaced by a field of the task's data, {task_id} by its id",
     )
     parser.add_argument(
         "--param",
         action="append",
         default=[],
         metavar="NAME=VALUES",
-        help="make the tasks: every combination of the values, e.g. seed=1..100 or mode=fast,slow",
+        help="create a task for each combination of values, e.g. seed=1..100 or mode=fast,slow",
     )
-    # The command is known only when the worker has parsed, and the worker needs its function before.
+    # The worker needs the function before it has parsed the command.
     commands: list[str] = []
     worker = Worker(
         lambda task_id, data, worker_data: command_function(commands[0])(task_id, data, worker_data),
@@ -64,40 +64,40 @@ def run_command_worker(args: Sequence[str], *, program: str = "cloud-tasks worke
         args=args,
         argparser=parser,
     )
-    given = worker.data.args.command or next(
+    command = worker.data.args.command or next(
         (os.environ[f"{prefix}COMMAND"] for prefix in PREFIXES if os.environ.get(f"{prefix}COMMAND")), ""
     )
-    if not given:
-        parser.error("there is no command; give --command 'program {input}'")
-    commands.append(given)
+    if not command:
+        parser.error("no command; add --command 'program {input}'")
+    commands.append(command)
     if worker.data.args.param:
         worker.set_task_source("grid:" + ";".join(worker.data.args.param))
     worker.run()
 
 
 def command_function(command: str) -> Callable[[str, Mapping[str, Any], WorkerData], Any]:
-    """A task function that runs the command."""
+    """Return a task function that runs the command."""
 
     def run(task_id: str, data: Mapping[str, Any], worker_data: WorkerData) -> Any:
         result_file = os.path.join(worker_data.scratch_dir, "result")
         values = {"task_id": task_id, "attempt": worker_data.attempt, "slot": worker_data.slot, **data}
         text = fill_in(command, {"scratch_dir": worker_data.scratch_dir, **values})
-        own = {"CLOUD_TASKS_TASK_ID": task_id, "CLOUD_TASKS_RESULT_FILE": result_file}
+        variables = {"CLOUD_TASKS_TASK_ID": task_id, "CLOUD_TASKS_RESULT_FILE": result_file}
         code = subprocess.run(
-            ["/bin/sh", "-c", text], env=os.environ | own, stdin=subprocess.DEVNULL, check=False
+            ["/bin/sh", "-c", text], env=os.environ | variables, stdin=subprocess.DEVNULL, check=False
         ).returncode
         if code != 0:
-            _end_like(code)
+            _exit_like(code)
         return False, _result(result_file)
 
     return run
 
 
 def fill_in(command: str, values: Mapping[str, Any]) -> str:
-    """The command with its placeholders replaced, each value quoted; a list becomes several words. ``{{`` is a brace.
+    """Replace the placeholders of a command, each value quoted; a list becomes several words, ``{{`` a brace.
 
     Raises:
-        InputError: A placeholder names no field.
+        InputError: A placeholder names an unknown field.
     """
 
     def replace(match: re.Match[str]) -> str:
@@ -106,7 +106,7 @@ def fill_in(command: str, values: Mapping[str, Any]) -> str:
         value: Any = values
         for part in match[1].split("."):
             if not isinstance(value, Mapping) or part not in value:
-                raise InputError(f"the task's data has no field for {match[0]}", hint=f"there are {', '.join(values)}")
+                raise InputError(f"the task's data has no field for {match[0]}", hint=f"use one of {', '.join(values)}")
             value = value[part]
         if isinstance(value, (list, tuple)):
             return " ".join(_word(entry) for entry in value)
@@ -119,8 +119,8 @@ def _word(value: Any) -> str:
     return shlex.quote(value if isinstance(value, str) else json.dumps(value))
 
 
-def _end_like(code: int) -> None:
-    """End this process as the command ended. A shell reports a signal of its last command as 128 and its number."""
+def _exit_like(code: int) -> None:
+    """Exit like the command. A shell exits with 128 plus the number of the signal that ended its last command."""
     number = -code if code < 0 else code - 128
     if (
         number in (signal.SIGSEGV, signal.SIGABRT, signal.SIGBUS, signal.SIGFPE, signal.SIGILL, signal.SIGKILL)

@@ -58,6 +58,16 @@ def test_event_loop_is_woken_by_a_call_posted_from_another_thread(loop) -> None:
     poster.join()
 
 
+def test_event_loop_writes_to_no_descriptor_once_closed(tmp_path) -> None:
+    loop = EventLoop()
+    loop.close()
+    files = [(tmp_path / str(number)).open("w") for number in range(5)]
+    loop.post(print)
+    for file in files:
+        file.close()
+    assert [path.stat().st_size for path in tmp_path.iterdir()] == [0] * 5
+
+
 def test_event_loop_skips_a_reader_that_an_earlier_one_removed(loop) -> None:
     calls: list[int] = []
     pipes = [os.pipe() for _ in range(2)]

@@ -169,7 +169,7 @@ def test_executor_measures_for_how_long_every_slot_has_been_busy() -> None:
 def spans(worker: Harness) -> list[tuple[int, float, float, int]]:
     """Return (slot, start, end, place) of each finished task."""
     rows = [line.split() for line in worker.noted("spans")]
-    return [(int(slot), float(began), float(ended), int(place)) for slot, began, ended, place in rows]
+    return [(int(slot), float(started), float(ended), int(place)) for slot, started, ended, place in rows]
 
 
 def test_worker_runs_one_task_per_slot_and_starts_tasks_in_order(worker) -> None:
@@ -179,7 +179,7 @@ def test_worker_runs_one_task_per_slot_and_starts_tasks_in_order(worker) -> None
     assert len(rows) == 300
     assert {slot for slot, *_ in rows} == {0, 1}
     for slot in (0, 1):
-        own = [(began, ended) for of, began, ended, _ in rows if of == slot]
+        own = [(started, ended) for of, started, ended, _ in rows if of == slot]
         assert all(before[1] <= after[0] for before, after in itertools.pairwise(own))
     started = [event["task_id"] for event in worker.events("task_started")]
     assert started == [f"task-{number}" for number in range(300)]

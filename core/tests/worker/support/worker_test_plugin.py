@@ -1,4 +1,4 @@
-"""A queue and a machine in a folder, with faults on demand, found by a worker as any installed plugin is."""
+"""Plugin with a queue and an instance in a folder, with faults on demand, installed for workers under test."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ from cloud_tasks.plugin import (
 
 @attrs.frozen(kw_only=True)
 class FolderSettings:
-    folder: Path = setting(help="where everything is", converter=Path)
+    folder: Path = setting(help="folder of all files", converter=Path)
 
 
 class FolderQueue:
@@ -49,7 +49,7 @@ class FolderQueue:
         if (self.folder / f"{self.name}.{call}.fails").exists():
             with (self.folder / "refused").open("a") as file:
                 file.write(f"{self.name}.{call}\n")
-            raise ProviderError(f"{call} does not work at the moment", transient=True)
+            raise ProviderError(f"{call} fails at the moment", transient=True)
         connection = sqlite3.connect(self._file, timeout=30, isolation_level=None)
         try:
             connection.execute(
@@ -160,7 +160,7 @@ def _open_queue(settings: FolderSettings, context: QueueContext) -> Iterator[Que
 
 @contextmanager
 def _open_compute(settings: FolderSettings, context: Any) -> Iterator[Compute]:
-    raise ProviderError("this machine launches nothing")
+    raise ProviderError("this backend launches no instances")
     yield
 
 

@@ -21,10 +21,12 @@ class Log:
         self._buffer: deque[str] = deque()
 
     def debug(self, text: str) -> None:
+        """Write a line if the log is verbose."""
         if self.verbose:
             self._write("DEBUG", text)
 
     def info(self, text: str) -> None:
+        """Write a line."""
         self._write("INFO", text)
 
     def hold(self, text: str, *, level: str = "INFO") -> None:
@@ -44,9 +46,11 @@ class Log:
             self._emit(lines)
 
     def warning(self, text: str) -> None:
+        """Write a line at WARNING."""
         self._write("WARNING", text)
 
     def error(self, text: str) -> None:
+        """Write a line at ERROR."""
         self._write("ERROR", text)
 
     def _write(self, level: str, text: str) -> None:

@@ -19,8 +19,9 @@ from cloud_tasks.worker.common.ipc import Channel, socket_pair
 from cloud_tasks.worker.forkserver.config import ForkserverConfig
 from cloud_tasks.worker.forkserver.protocol import AttemptEnded, ProcessEnded, ProcessStarted, RunAttempt, encode
 from cloud_tasks.worker.forkserver.spawn import execute
+from cloud_tasks.worker.task_process.assignment import Assignment
 from cloud_tasks.worker.task_process.output_capture import Outputs, tail_of
-from cloud_tasks.worker.task_process.runner import SMALL_RESULT, Assignment, open_result_file, run_attempt, run_attempts
+from cloud_tasks.worker.task_process.runner import SMALL_RESULT, open_result_file, run_attempt, run_attempts
 
 __all__ = ["Child", "Children"]
 

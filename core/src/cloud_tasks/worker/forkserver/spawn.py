@@ -20,6 +20,8 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from cloud_tasks.worker.common.shared_flags import SharedFlags
 from cloud_tasks.worker.task_process import runner
+from cloud_tasks.worker.task_process.assignment import Assignment
+from cloud_tasks.worker.task_process.process_setup import restore_signals, set_up
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -63,7 +65,7 @@ def execute(
     output: int | None,
     environment: dict[str, str],
     limits: tuple[int | None, str | None],
-    one: tuple[runner.Assignment, int] | None = None,
+    one: tuple[Assignment, int] | None = None,
     many: tuple[int, int] | None = None,
 ) -> NoReturn:
     """Execute the program again, in a process that was forked for this. Never returns.
@@ -75,7 +77,7 @@ def execute(
         many: The descriptor of a socket for assignments, and their number.
     """
     try:
-        runner.set_up(parent, output)
+        set_up(parent, output)
         if one is not None:
             order: tuple[Any, ...] = (_ONE, one[1], limits, one[0].fields())
             inherited = one[1]
@@ -116,9 +118,9 @@ def become_task(function: runner.Function, data: WorkerData, on_init: Callable[[
     data._flags = SharedFlags(flags)
     if os.getppid() != parent:
         os._exit(70)
-    runner.restore_signals()
+    restore_signals()
     forget_event_loop()
-    assignment = runner.Assignment(*rest) if kind == _ONE else None
+    assignment = Assignment(*rest) if kind == _ONE else None
     function = _with_init(function, on_init)
     if assignment is not None:
         runner.run_one(function, data, assignment, result=descriptor, limits=limits)

@@ -6,7 +6,6 @@ The JSON is put together as text, because thousands of events are encoded per se
 from __future__ import annotations
 
 import itertools
-import json
 import os
 import time
 from json.encoder import encode_basestring_ascii as _quoted
@@ -28,14 +27,8 @@ class EventEncoder:
         self._encode_details = compact_encoder(default=str)
         self._second = (0, "")
 
-    @property
-    def instance_id(self) -> str:
-        """Instance id of the provider; the host name until that is known."""
-        instance_id: str = json.loads(self._instance_id)
-        return instance_id
-
-    @instance_id.setter
-    def instance_id(self, instance_id: str) -> None:
+    def set_instance_id(self, instance_id: str) -> None:
+        """Set the provider's id of this instance, for which the host name stands until it is known."""
         self._instance_id = _quoted(instance_id)
 
     def encode(

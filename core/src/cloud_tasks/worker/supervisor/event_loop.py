@@ -104,9 +104,11 @@ class EventLoop:
                 heapq.heappop(timers)[2]()
 
     def close(self) -> None:
-        """Close the loop's own descriptors."""
+        """Close the loop's own descriptors. Calls posted later are ignored."""
+        # First: another file may get the descriptor, and a thread may still post.
+        wake_in, self._wake_in = self._wake_in, -1
         os.close(self._wake_out)
-        os.close(self._wake_in)
+        os.close(wake_in)
 
     def _drain(self) -> None:
         os.read(self._wake_out, _DRAIN_BYTES)

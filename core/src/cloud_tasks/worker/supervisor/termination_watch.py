@@ -65,11 +65,12 @@ class TerminationWatch:
             self._log.warning(f"Termination notices cannot be received: {error}")
             return
 
-        def on_identity(instance_id: str) -> None:
-            events.instance_id = instance_id
-
         watch = InstanceWatch(
-            side, interval=data.notice_interval, on_identity=on_identity, on_notice=self._on_notice, log=self._log
+            side,
+            interval=data.notice_interval,
+            on_identity=events.set_instance_id,
+            on_notice=self._on_notice,
+            log=self._log,
         )
         self._stack.callback(watch.close)
         watch.start()

@@ -19,7 +19,6 @@ from __future__ import annotations
 
 import json
 import os
-import signal
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -33,29 +32,21 @@ from cloud_tasks.worker.common import process_tree
 from cloud_tasks.worker.common.ipc import Channel, ChannelClosedError
 from cloud_tasks.worker.common.memfd import anonymous_file
 from cloud_tasks.worker.common.worker_data import WorkerData
+from cloud_tasks.worker.task_process.assignment import Assignment
 from cloud_tasks.worker.task_process.exception_report import describe, failure, text_of
 from cloud_tasks.worker.task_process.output_capture import take_output
+from cloud_tasks.worker.task_process.process_setup import reseed_numpy, set_up
 
 __all__ = [
     "HEAD_LENGTH",
     "SMALL_RESULT",
-    "Assignment",
     "open_result_file",
-    "restore_signals",
     "run_attempt",
     "run_attempts",
     "run_many",
     "run_one",
-    "set_up",
     "warm_up",
 ]
-
-# The function below `signal.signal`, whose enumerations would take a forked process 0.1 ms.
-_set_signal: Any = modules["_signal"].signal
-_set_wakeup_fd, _interrupt = signal.set_wakeup_fd, signal.default_int_handler
-_SIG_DFL, _SIG_IGN = int(signal.SIG_DFL), int(signal.SIG_IGN)
-_SIGCHLD, _SIGHUP, _SIGINT = int(signal.SIGCHLD), int(signal.SIGHUP), int(signal.SIGINT)
-_SIGPIPE, _SIGTERM = int(signal.SIGPIPE), int(signal.SIGTERM)
 
 HEAD_LENGTH = 8
 SMALL_RESULT = 32 * 1024
@@ -72,35 +63,6 @@ _EMPTY_HEAD = (2).to_bytes(HEAD_LENGTH, "little") + b"{}"
 """Length and JSON of an empty head."""
 
 Function = Callable[[str, dict[str, Any], WorkerData], Any]
-
-
-class Assignment:
-    """One attempt, as assigned to a process."""
-
-    __slots__ = ("attempt", "environment", "number", "payload", "scratch", "slot", "task_id")
-
-    def __init__(
-        self,
-        number: int,
-        slot: int,
-        task_id: str,
-        attempt: int,
-        payload: dict[str, Any] | bytes,
-        scratch: str,
-        environment: dict[str, str],
-    ) -> None:
-        self.number = number
-        self.slot = slot
-        self.task_id = task_id
-        self.attempt = attempt
-        self.payload = payload
-        """Data of the task, or JSON with the member ``data``."""
-        self.scratch = scratch
-        self.environment = environment
-
-    def fields(self) -> tuple[Any, ...]:
-        """Return the arguments of the constructor."""
-        return (self.number, self.slot, self.task_id, self.attempt, self.payload, self.scratch, self.environment)
 
 
 def open_result_file() -> int:
@@ -154,7 +116,7 @@ def run_attempt(
         if gate is not None:
             _pass_gate(assignment, *gate)
         if "numpy.random" in modules:
-            _reseed_numpy()
+            reseed_numpy()
         run_one(function, data, assignment, result=result, limits=limits)
     finally:
         _exit(70)
@@ -208,7 +170,7 @@ def run_attempts(
     try:
         set_up(parent, output)
         if "numpy.random" in modules:
-            _reseed_numpy()
+            reseed_numpy()
         run_many(function, data, end=end, limits=limits, count=count)
     finally:
         os._exit(70)
@@ -261,32 +223,6 @@ def _send_report(end: Channel, fields: tuple[Any, ...], content: bytes) -> None:
     _write_all(descriptor, content)
     end.put_with_descriptor((*fields, None), descriptor)
     os.close(descriptor)
-
-
-def set_up(parent: int, output: int | None) -> None:
-    """Start a session, all of whose processes are killed with this one; restore signals, redirect the output."""
-    process_tree.lead_tree()
-    if getppid() != parent:
-        _exit(70)
-    restore_signals()
-    if output is not None:
-        dup2(output, 1)
-        dup2(output, 2)
-
-
-def restore_signals() -> None:
-    """Set the signal handlers that Python starts with, whatever the program or the fork server has set."""
-    _set_wakeup_fd(-1)
-    _set_signal(_SIGCHLD, _SIG_DFL)
-    _set_signal(_SIGTERM, _SIG_DFL)
-    _set_signal(_SIGHUP, _SIG_DFL)
-    _set_signal(_SIGINT, _interrupt)
-    _set_signal(_SIGPIPE, _SIG_IGN)
-
-
-def _reseed_numpy() -> None:
-    # Python reseeds `random` in a forked process; NumPy does not, so that all tasks would get the same numbers.
-    modules["numpy.random"].seed()
 
 
 def _call(

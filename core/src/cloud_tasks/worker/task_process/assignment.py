@@ -1,0 +1,36 @@
+"""Assignments of task processes."""
+
+from __future__ import annotations
+
+from typing import Any
+
+__all__ = ["Assignment"]
+
+
+class Assignment:
+    """One attempt, as assigned to a process."""
+
+    __slots__ = ("attempt", "environment", "number", "payload", "scratch", "slot", "task_id")
+
+    def __init__(
+        self,
+        number: int,
+        slot: int,
+        task_id: str,
+        attempt: int,
+        payload: dict[str, Any] | bytes,
+        scratch: str,
+        environment: dict[str, str],
+    ) -> None:
+        self.number = number
+        self.slot = slot
+        self.task_id = task_id
+        self.attempt = attempt
+        self.payload = payload
+        """Data of the task, or JSON with the member ``data``."""
+        self.scratch = scratch
+        self.environment = environment
+
+    def fields(self) -> tuple[Any, ...]:
+        """Return the arguments of the constructor."""
+        return (self.number, self.slot, self.task_id, self.attempt, self.payload, self.scratch, self.environment)
