@@ -57,7 +57,7 @@ def caught(folder: Path, parts: Parts, scenarios: Callable[[int], Scenario], *, 
 # The first three found instances written off by a listing that was asked for before they were launched.
 @pytest.mark.parametrize("seed", [8, 10, 32, 301, 302, 304, 306])
 def test_simulation_holds_all_invariants_under_all_faults(seed, tmp_path):
-    result = Simulation(draw_scenario(seed, least_tasks=30, most_tasks=100), tmp_path).run()
+    result = Simulation(draw_scenario(seed, min_tasks=30, max_tasks=100), tmp_path).run()
     assert result.outcomes[-1] is JobPhase.COMPLETE
 
 
@@ -72,7 +72,7 @@ def test_simulation_without_faults_completes_in_one_run(tmp_path):
 
 
 def test_simulation_of_the_same_seed_gives_the_same_result(tmp_path):
-    scenario = draw_scenario(5, least_tasks=30, most_tasks=60)
+    scenario = draw_scenario(5, min_tasks=30, max_tasks=60)
     first = Simulation(scenario, tmp_path).run()
     again = Simulation(scenario, tmp_path).run()
     assert again == first
@@ -216,7 +216,7 @@ def test_monitor_detects_instances_left_behind(tmp_path):
 
 def test_lost_message_is_sent_again(tmp_path):
     # A worker died between "another attempt" and its message; for days all others were idle.
-    result = Simulation(draw_scenario(1024, least_tasks=200, most_tasks=2000), tmp_path).run()
+    result = Simulation(draw_scenario(1024, min_tasks=200, max_tasks=2000), tmp_path).run()
     assert result.duration < timedelta(days=1)
 
 
@@ -251,7 +251,7 @@ def test_monitor_detects_a_setup_that_publishes_before_deleting_the_queue(tmp_pa
             Simulation(scenario, tmp_path, crash_after=point).run()
         except InvariantViolation as violation:
             said.append(str(violation))
-    assert any("of an earlier run is run again" in text for text in said)
+    assert any("of an earlier run was started" in text for text in said)
 
 
 def test_running_tasks_finish_when_the_budget_runs_out(tmp_path):
@@ -264,7 +264,7 @@ def test_running_tasks_finish_when_the_budget_runs_out(tmp_path):
 
 def test_soak_command_prints_how_many_seeds_held():
     command = [sys.executable, "-m", "simulated_cloud"]
-    sizes = ["--least-tasks", "10", "--most-tasks", "20", "--first", "300", "--seeds", "2"]
+    sizes = ["--min-tasks", "10", "--max-tasks", "20", "--first", "300", "--seeds", "2"]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
     done = subprocess.run([*command, *sizes], capture_output=True, text=True, check=False, env=environment)
     assert done.stdout.splitlines()[-1].startswith("2 of 2 seeds from 300 on held")
