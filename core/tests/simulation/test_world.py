@@ -1,4 +1,4 @@
-"""The parts of the simulated world: queue, machines, loop, calls that fail."""
+"""Parts of the simulated world: queue, instances, loop, failing calls."""
 
 from __future__ import annotations
 
@@ -103,7 +103,7 @@ class Nothing:
 
 
 class Yard:
-    """A cloud whose machines run nothing, and what it told."""
+    """A cloud whose instances run no program, and its callbacks."""
 
     def __init__(self, world: VirtualLoop, faults: Faults = CALM) -> None:
         self.programs: list[Nothing] = []

@@ -109,5 +109,5 @@ def test_a_run_whose_launches_fail_for_certain_ends_with_the_error(
     commands = MemoryCommands(compute={"open": open_compute})
     answer = call(commands, "run", "--scaling-check-interval", "0.2")
     assert answer.code == code
-    assert f"Error: the job was stopped: No instance could be launched, 3 attempts failed: {error}" in answer.err
+    assert f"Error: the job was stopped: no instance could be launched in 3 attempts: {error}" in answer.err
     assert len(launches) == 3

@@ -48,7 +48,7 @@ def abort_without_heartbeat(view: FleetView) -> list[Action]:
     instances = seen.failed_starts + len(view.alive) + len(view.ended)
     if failed < max(2, min(seen.policy.max_failed_starts, instances)):
         return []
-    reason = f"No instance sent a heartbeat ({failed} exited or timed out); the startup script is probably broken"
+    reason = f"no instance sent a heartbeat ({failed} exited or timed out); the startup script is probably broken"
     return [Abort(reason=reason, console_of=failed_now[0].instance_id if failed_now else None)]
 
 
