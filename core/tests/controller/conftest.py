@@ -1,4 +1,4 @@
-"""A job in miniature: a real store, a virtual loop, and fakes for what the controller calls."""
+"""A small job: a real store, a virtual loop, and fakes of queue and compute."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Whole runs of the controller under a virtual clock, with workers played by the test."""
+"""Runs of the controller under a virtual clock, with events made by the test."""
 
 from __future__ import annotations
 
@@ -31,17 +31,17 @@ def test_controller_completes_a_job_with_no_instance_left(loop, store, compute, 
     loop.later(timedelta(seconds=5), lambda: finish_all_tasks(events))
     assert controller.run() is JobPhase.COMPLETE
     assert controller.all_gone
-    assert compute.machines == {}
+    assert compute.existing == {}
     assert store.summary().finished
     assert all(record.ended_at is not None for record in store.instances())
 
 
 def test_completion_does_not_wait_for_the_next_pass(loop, events, make_controller) -> None:
     controller = make_controller()
-    begun = loop.now()
+    started_at = loop.now()
     loop.later(timedelta(seconds=5), lambda: finish_all_tasks(events))
     controller.run()
-    assert loop.now() - begun < timedelta(seconds=15)
+    assert loop.now() - started_at < timedelta(seconds=15)
 
 
 def test_refused_zone_is_replaced_by_the_next_at_once(loop, compute, events, make_controller) -> None:
@@ -62,11 +62,11 @@ def test_refusals_lead_to_decisions_without_another_listing(
     for seconds in (59, 119):
         loop.later(
             timedelta(seconds=seconds),
-            lambda: counted.append((compute.listings, queue.depth_calls, len(compute.machines))),
+            lambda: counted.append((compute.listings, queue.depth_calls, len(compute.existing))),
         )
     loop.later(timedelta(seconds=119.5), lambda: finish_all_tasks(events))
     assert controller.run() is JobPhase.COMPLETE
-    # One look at 0 s and one at 60 s; both instances are there long before the second.
+    # Passes at 0 s and 60 s; both instances exist long before the second.
     assert counted == [(1, 1, 2), (2, 2, 2)]
     assert len(compute.launched) == stock_outs + 2
 
@@ -86,7 +86,7 @@ def test_refusal_during_a_pass_waits_for_the_decision_of_that_pass(loop, compute
 
 
 def test_refusal_repeats_no_termination_of_the_last_listing(loop, compute, events, make_controller) -> None:
-    """Only a block is new: what the last listing called for has been done."""
+    """The actions that the last listing called for have been carried out."""
     controller = make_controller()
     terminated: list[str] = []
     terminate = compute.terminate
@@ -96,9 +96,9 @@ def test_refusal_repeats_no_termination_of_the_last_listing(loop, compute, event
         terminate(instance_ids)
 
     def intrude() -> None:
-        (known, *_) = compute.machines.values()
-        compute.machines["i-99"] = attrs.evolve(known, instance_id="i-99", client_token="stranger")
-        compute.machines.pop("i-1")
+        (known, *_) = compute.existing.values()
+        compute.existing["i-99"] = attrs.evolve(known, instance_id="i-99", client_token="unmanaged")
+        compute.existing.pop("i-1")
         compute.faults.extend(refusal(RefusalScope.OFFER) for _ in range(2))
         compute.terminate = record
 
@@ -123,9 +123,9 @@ def test_certain_launch_failures_abort_the_run(loop, store, compute, make_contro
     controller = make_controller(
         on_progress=lambda progress: shown.append(sum(r.ended_at is None and bool(r.state) for r in progress.instances))
     )
-    begun = loop.now()
+    started_at = loop.now()
     assert controller.run() is JobPhase.ABORTED
-    assert loop.now() - begun < timedelta(minutes=10)
+    assert loop.now() - started_at < timedelta(minutes=10)
     assert str(error) in controller.reason
     assert controller.bad_input is bad_input
     assert len(compute.launched) <= 5
@@ -141,9 +141,9 @@ def test_launches_of_unknown_outcome_without_instances_abort_the_run(
     compute.faults.extend([error] * 100)
     compute.listing_lag = timedelta(seconds=lag)
     controller = make_controller(listing_lag=compute.listing_lag)
-    begun = loop.now()
+    started_at = loop.now()
     assert controller.run() is JobPhase.ABORTED
-    assert loop.now() - begun < timedelta(hours=1)
+    assert loop.now() - started_at < timedelta(hours=1)
     assert str(error) in controller.reason
     assert not controller.bad_input
     assert len(compute.launched) <= 5
@@ -196,7 +196,7 @@ def test_vanished_instance_is_replaced_and_its_tasks_are_requeued(
     controller = make_controller()
     started = message(event(EventType.TASK_STARTED, 100, task=0, instance_id="i-1"))
     loop.later(timedelta(seconds=5), lambda: events.inbox.append(started))
-    loop.later(timedelta(seconds=50), lambda: compute.machines.pop("i-1"))
+    loop.later(timedelta(seconds=50), lambda: compute.existing.pop("i-1"))
     loop.later(timedelta(seconds=200), lambda: finish_all_tasks(events, "i-2"))
     assert controller.run() is JobPhase.COMPLETE
     assert len(compute.launched) == 3
@@ -221,7 +221,7 @@ def test_starting_instance_is_shown_as_running_once_listed_so(
     controller = make_controller(on_progress=on_progress)
     loop.later(timedelta(seconds=200), lambda: finish_all_tasks(events))
     assert controller.run() is JobPhase.COMPLETE
-    # The look at 0 s orders them, those at 60 s and 120 s show them booting, the one at 180 s running.
+    # Launched by the pass at 0 s, starting at 60 s and 120 s, running at 180 s.
     assert shown == [set(), {"starting"}, {"starting"}, {"running"}]
     assert "starting" in tables[2]
     assert "starting" not in tables[3].replace("running/starting", "")
@@ -263,7 +263,7 @@ def test_broken_startup_script_aborts_the_run_with_its_console_log(compute, make
     assert controller.run() is JobPhase.ABORTED
     assert "startup script" in controller.reason
     assert controller.console_log.startswith("console of i-")
-    assert compute.machines == {}
+    assert compute.existing == {}
 
 
 def test_unmanaged_instance_with_the_label_of_the_job_is_terminated(loop, compute, events, make_controller) -> None:
@@ -271,12 +271,12 @@ def test_unmanaged_instance_with_the_label_of_the_job_is_terminated(loop, comput
     controller = make_controller()
 
     def intrude() -> None:
-        (known, *_) = compute.machines.values()
-        compute.machines["i-99"] = attrs.evolve(known, instance_id="i-99", client_token="stranger")
+        (known, *_) = compute.existing.values()
+        compute.existing["i-99"] = attrs.evolve(known, instance_id="i-99", client_token="unmanaged")
 
     loop.later(timedelta(seconds=30), intrude)
     gone: list[bool] = []
-    loop.later(timedelta(seconds=90), lambda: gone.append("i-99" not in compute.machines))
+    loop.later(timedelta(seconds=90), lambda: gone.append("i-99" not in compute.existing))
     loop.later(timedelta(seconds=95), lambda: finish_all_tasks(events))
     controller.run()
     assert gone == [True]
@@ -303,7 +303,7 @@ def test_end_terminates_recorded_instances_while_listings_fail(loop, compute, ev
 
     states: list[tuple[object, ...]] = []
     loop.later(timedelta(seconds=5), fail)
-    loop.later(timedelta(seconds=60), lambda: states.append((dict(compute.machines), controller.all_gone)))
+    loop.later(timedelta(seconds=60), lambda: states.append((dict(compute.existing), controller.all_gone)))
     loop.later(timedelta(seconds=90), recover)
     assert controller.run() is JobPhase.COMPLETE
     # Repeated until the request succeeds, then the listing is awaited.
@@ -321,7 +321,7 @@ def test_end_is_not_confirmed_by_terminations_alone(loop, compute, store, events
 
     loop.later(timedelta(seconds=5), fail)
     assert controller.run() is JobPhase.COMPLETE
-    assert (compute.machines, controller.all_gone) == ({}, False)
+    assert (compute.existing, controller.all_gone) == ({}, False)
     assert controller.instances_left() == ("i-1", "i-2")
     assert all(record.ended_at is None for record in store.instances())
     assert "Instances not known to be terminated after 10m: i-1, i-2" in capsys.readouterr().out
@@ -331,14 +331,14 @@ def test_stop_leaving_instances_terminates_none(loop, compute, make_controller) 
     controller = make_controller()
     loop.later(timedelta(seconds=30), lambda: controller.stop(StopMode.LEAVE))
     assert controller.run() is JobPhase.LEFT
-    assert len(compute.machines) == 2
+    assert len(compute.existing) == 2
 
 
 def test_stop_terminates_all_instances(loop, compute, make_controller) -> None:
     controller = make_controller()
     loop.later(timedelta(seconds=30), lambda: controller.stop(StopMode.TERMINATE))
     assert controller.run() is JobPhase.STOPPED
-    assert compute.machines == {}
+    assert compute.existing == {}
     assert controller.instances_left() == ()
 
 
@@ -355,7 +355,7 @@ def test_stop_terminates_after_leave_while_the_last_events_are_collected(loop, c
     loop.later(timedelta(seconds=30), interrupt)
     assert controller.run() is JobPhase.STOPPED
     assert answers == [True, False, True]
-    assert (compute.machines, controller.all_gone) == ({}, True)
+    assert (compute.existing, controller.all_gone) == ({}, True)
 
 
 def test_stop_changes_nothing_after_a_run_that_left_its_instances_is_over(loop, compute, make_controller) -> None:
@@ -364,7 +364,7 @@ def test_stop_changes_nothing_after_a_run_that_left_its_instances_is_over(loop, 
     assert controller.run() is JobPhase.LEFT
     assert controller.stop(StopMode.TERMINATE) is False
     loop.run_for(timedelta(minutes=1))
-    assert (controller.phase, len(compute.machines)) == (JobPhase.LEFT, 2)
+    assert (controller.phase, len(compute.existing)) == (JobPhase.LEFT, 2)
 
 
 def test_stop_does_not_change_an_end_that_terminates_instances(loop, compute, events, make_controller) -> None:
@@ -398,4 +398,4 @@ def test_stop_during_the_console_log_of_an_abort_leaves_the_run_aborted(loop, co
 
     compute.console_log = console_log
     assert controller.run() is JobPhase.ABORTED
-    assert (answers, controller.console_log, compute.machines) == ([False], "console", {})
+    assert (answers, controller.console_log, compute.existing) == ([False], "console", {})

@@ -1,4 +1,4 @@
-"""The loop of real life: blocking calls elsewhere, everything else on one thread."""
+"""Threaded loop: blocking calls in other threads, everything else on one."""
 
 from __future__ import annotations
 

@@ -11,7 +11,7 @@ from controller_fakes import ranked
 from hypothesis import given
 from hypothesis import strategies as st
 from simulated_cloud import CALM, Faults
-from simulated_cloud.cloud import Machine
+from simulated_cloud.cloud import CloudInstance
 
 from cloud_tasks.estimate import CloudModel, SimulatedInstance
 from cloud_tasks.model import InstanceState, Money
@@ -107,8 +107,8 @@ class CountedRandom(random.Random):
 
 def test_simulated_cloud_and_cost_simulation_share_the_model() -> None:
     assert issubclass(Faults, CloudModel)
-    assert issubclass(Machine, SimulatedInstance)
+    assert issubclass(CloudInstance, SimulatedInstance)
     for name in ("draw_refusal", "draw_stop_time", "draw_lifetime"):
         assert getattr(Faults, name) is getattr(CloudModel, name)
     for name in ("boot", "stop", "end", "cost"):
-        assert getattr(Machine, name) is getattr(SimulatedInstance, name)
+        assert getattr(CloudInstance, name) is getattr(SimulatedInstance, name)

@@ -1,4 +1,4 @@
-"""The controller keeps its promises in a cloud full of faults, and the simulation notices when it does not."""
+"""The controller holds its invariants in a faulty cloud, and the simulation detects violations."""
 
 from __future__ import annotations
 
@@ -31,8 +31,8 @@ from cloud_tasks.selection import FleetTotals, RankedOffer
 from cloud_tasks.store import JobState
 
 
-def a_scenario(seed: int = 1, **changes: Any) -> Scenario:
-    """Forty tasks in a cloud without faults."""
+def make_scenario(seed: int = 1, **changes: Any) -> Scenario:
+    """Return a scenario of 40 tasks without faults."""
     scenario = Scenario(
         seed=seed,
         tasks=40,
@@ -44,25 +44,25 @@ def a_scenario(seed: int = 1, **changes: Any) -> Scenario:
     return attrs.evolve(scenario, **changes)
 
 
-def caught(folder: Path, parts: Parts, scenarios: Callable[[int], Scenario], *, seeds: int) -> str:
-    """What the simulation says of a defect, at the first seed that meets it."""
+def detect(folder: Path, parts: Parts, scenarios: Callable[[int], Scenario], *, seeds: int) -> str:
+    """Return the violation that a defect causes, at the first seed that shows it."""
     for seed in range(seeds):
         try:
             Simulation(scenarios(seed), folder, parts=parts).run()
         except InvariantViolation as violation:
             return str(violation)
-    raise AssertionError(f"the defect went unnoticed in {seeds} seeds")
+    raise AssertionError(f"defect not detected in {seeds} seeds")
 
 
-# The first three found instances written off by a listing that was asked for before they were launched.
+# The first three seeds once lost instances to a listing requested before their launch.
 @pytest.mark.parametrize("seed", [8, 10, 32, 301, 302, 304, 306])
 def test_simulation_holds_all_invariants_under_all_faults(seed, tmp_path):
-    result = Simulation(draw_scenario(seed, least_tasks=30, most_tasks=100), tmp_path).run()
+    result = Simulation(draw_scenario(seed, min_tasks=30, max_tasks=100), tmp_path).run()
     assert result.outcomes[-1] is JobPhase.COMPLETE
 
 
 def test_simulation_without_faults_completes_in_one_run(tmp_path):
-    simulation = Simulation(a_scenario(), tmp_path)
+    simulation = Simulation(make_scenario(), tmp_path)
     result = simulation.run()
     assert result.outcomes == (JobPhase.COMPLETE,)
     assert result.crashes == ()
@@ -72,14 +72,14 @@ def test_simulation_without_faults_completes_in_one_run(tmp_path):
 
 
 def test_simulation_of_the_same_seed_gives_the_same_result(tmp_path):
-    scenario = draw_scenario(5, least_tasks=30, most_tasks=60)
+    scenario = draw_scenario(5, min_tasks=30, max_tasks=60)
     first = Simulation(scenario, tmp_path).run()
     again = Simulation(scenario, tmp_path).run()
     assert again == first
 
 
 def test_crash_at_any_step_does_not_prevent_completion(tmp_path):
-    scenario = a_scenario(tasks=6, limits=Limits(max_instances=1), latency=timedelta(seconds=2))
+    scenario = make_scenario(tasks=6, limits=Limits(max_instances=1), latency=timedelta(seconds=2))
     points = Simulation(scenario, tmp_path).run().crash_points
     assert points > 50
     for point in range(0, points, 1 + points // 40):
@@ -90,7 +90,7 @@ def test_crash_at_any_step_does_not_prevent_completion(tmp_path):
 
 def test_many_crashes_do_not_prevent_completion(tmp_path):
     faults = Faults(crashes=40, call_times_out=0.1, spot_lifetime=timedelta(minutes=20))
-    scenario = a_scenario(tasks=300, faults=faults, mean_task_time=timedelta(minutes=5))
+    scenario = make_scenario(tasks=300, faults=faults, mean_task_time=timedelta(minutes=5))
     result = Simulation(scenario, tmp_path).run()
     assert result.outcomes[-1] is JobPhase.COMPLETE
     assert len(result.crashes) > 5
@@ -98,7 +98,7 @@ def test_many_crashes_do_not_prevent_completion(tmp_path):
 
 @pytest.mark.parametrize("seed", [0, 1, 2])
 def test_sleep_of_the_controller_does_not_count_as_missing_heartbeats(seed, tmp_path):
-    scenario = a_scenario(
+    scenario = make_scenario(
         seed,
         tasks=300,
         limits=Limits(max_instances=8),
@@ -112,23 +112,23 @@ def test_sleep_of_the_controller_does_not_count_as_missing_heartbeats(seed, tmp_
 
 
 def test_broken_startup_script_ends_the_run_with_its_console_log(tmp_path):
-    simulation = Simulation(a_scenario(faults=Faults(broken_start=1.0)), tmp_path)
+    simulation = Simulation(make_scenario(faults=Faults(broken_start=1.0)), tmp_path)
     result = simulation.run()
     assert result.outcomes[0] is JobPhase.ABORTED
     assert "no such command" in simulation.console_log
-    assert result.outcomes[-1] is JobPhase.COMPLETE  # once it was mended
+    assert result.outcomes[-1] is JobPhase.COMPLETE  # after the script was fixed
 
 
 def test_cost_limit_aborts_the_job_and_a_higher_one_lets_it_complete(tmp_path):
     limits = Limits(max_instances=3, max_total_cost=Money("0.02"))
-    result = Simulation(a_scenario(limits=limits, mean_task_time=timedelta(minutes=10)), tmp_path).run()
+    result = Simulation(make_scenario(limits=limits, mean_task_time=timedelta(minutes=10)), tmp_path).run()
     assert result.outcomes[0] is JobPhase.ABORTED
     assert result.outcomes[-1] is JobPhase.COMPLETE
     assert result.cost > Money("0.02")
 
 
 class AcksFirst(EventCollector):
-    """Acks events before they are committed."""
+    """Event collector that acks events before their commit."""
 
     def _received(self, messages: Sequence[Any], is_last: bool) -> None:
         if messages:
@@ -137,12 +137,12 @@ class AcksFirst(EventCollector):
 
 
 def test_monitor_detects_an_event_acked_before_its_commit(tmp_path):
-    said = caught(tmp_path, Parts(collector=AcksFirst), a_scenario, seeds=1)
-    assert said.startswith("1: event")
+    violation = detect(tmp_path, Parts(collector=AcksFirst), make_scenario, seeds=1)
+    assert violation.startswith("1: event")
 
 
 class FailureMeansNothing(Fleet):
-    """Takes a listing that failed for an empty one."""
+    """Fleet that takes a failed listing for an empty one."""
 
     async def list(self) -> Sequence[Instance] | None:
         return await super().list() or ()
@@ -150,14 +150,14 @@ class FailureMeansNothing(Fleet):
 
 def test_monitor_detects_a_failed_listing_taken_as_empty(tmp_path):
     def failing(seed: int) -> Scenario:
-        return a_scenario(seed, tasks=200, faults=Faults(call_fails=0.3))
+        return make_scenario(seed, tasks=200, faults=Faults(call_fails=0.3))
 
-    said = caught(tmp_path, Parts(fleet=FailureMeansNothing), failing, seeds=10)
-    assert said.startswith(("2:", "3:", "4:"))
+    violation = detect(tmp_path, Parts(fleet=FailureMeansNothing), failing, seeds=10)
+    assert violation.startswith(("2:", "3:", "4:"))
 
 
 class LaunchesFirst(Fleet):
-    """Writes the intent only when the launch has been answered."""
+    """Fleet that writes the intent after the launch."""
 
     def launch(self, ranked: RankedOffer, count: int, alternatives: Sequence[RankedOffer] = ()) -> None:
         for number in range(count):
@@ -167,39 +167,39 @@ class LaunchesFirst(Fleet):
 
 
 def test_monitor_detects_an_intent_written_after_its_launch(tmp_path):
-    said = caught(tmp_path, Parts(fleet=LaunchesFirst), a_scenario, seeds=1)
-    assert "without a committed intent" in said
+    violation = detect(tmp_path, Parts(fleet=LaunchesFirst), make_scenario, seeds=1)
+    assert "without a committed intent" in violation
 
 
 def test_monitor_detects_limits_checked_on_additions_only(tmp_path, monkeypatch):
     module = importlib.import_module("cloud_tasks.controller.autoscaler.rules.launches")
-    right = module.additional_instances
+    original = module.additional_instances
 
     def on_additions_only(*, current: FleetTotals, **arguments: Any) -> int:
-        return right(current=FleetTotals(slots=current.slots), **arguments)
+        return original(current=FleetTotals(slots=current.slots), **arguments)
 
     monkeypatch.setattr(module, "additional_instances", on_additions_only)
-    said = caught(tmp_path, Parts(), lambda seed: a_scenario(seed, tasks=200), seeds=1)
-    assert said.startswith("3: instances")
+    violation = detect(tmp_path, Parts(), lambda seed: make_scenario(seed, tasks=200), seeds=1)
+    assert violation.startswith("3: instances")
 
 
 class IgnoresRefusals(Fleet):
-    """Tries a refused offer again and again."""
+    """Fleet that repeats a refused launch."""
 
     def _block(self, request: LaunchRequest, error: Any) -> None:
-        """Forget it."""
+        """Record no block."""
 
 
 def test_monitor_detects_a_launch_in_a_refused_scope(tmp_path):
     def scarce(seed: int) -> Scenario:
-        return a_scenario(seed, tasks=200, faults=Faults(refused=0.5))
+        return make_scenario(seed, tasks=200, faults=Faults(refused=0.5))
 
-    said = caught(tmp_path, Parts(fleet=IgnoresRefusals), scarce, seeds=10)
-    assert said.startswith("5:")
+    violation = detect(tmp_path, Parts(fleet=IgnoresRefusals), scarce, seeds=10)
+    assert violation.startswith("5:")
 
 
 class LeavesThemRunning(Fleet):
-    """Says that it terminated what it did not."""
+    """Fleet that terminates nothing, and lists nothing at the end."""
 
     async def terminate_all(self, instance_ids: Sequence[str], reason: str) -> bool:
         await sleep(self._loop, timedelta(0))
@@ -210,26 +210,28 @@ class LeavesThemRunning(Fleet):
 
 
 def test_monitor_detects_instances_left_behind(tmp_path):
-    said = caught(tmp_path, Parts(fleet=LeavesThemRunning), a_scenario, seeds=1)
-    assert said.startswith("2:")
+    violation = detect(tmp_path, Parts(fleet=LeavesThemRunning), make_scenario, seeds=1)
+    assert violation.startswith("2:")
 
 
 def test_lost_message_is_sent_again(tmp_path):
-    # A worker died between "another attempt" and its message; for days all others were idle.
-    result = Simulation(draw_scenario(1024, least_tasks=200, most_tasks=2000), tmp_path).run()
+    # A worker crashed between its event and the message of the next attempt; all others stayed idle for days.
+    result = Simulation(draw_scenario(1024, min_tasks=200, max_tasks=2000), tmp_path).run()
     assert result.duration < timedelta(days=1)
 
 
 @pytest.mark.parametrize("seed", [3, 4, 5])
 def test_interrupted_job_can_be_resumed(seed, tmp_path):
     faults = Faults(interrupts=8)
-    result = Simulation(a_scenario(seed, tasks=200, mean_task_time=timedelta(minutes=5), faults=faults), tmp_path).run()
+    result = Simulation(
+        make_scenario(seed, tasks=200, mean_task_time=timedelta(minutes=5), faults=faults), tmp_path
+    ).run()
     assert {JobPhase.STOPPED, JobPhase.LEFT} & set(result.outcomes)
     assert result.outcomes[-1] is JobPhase.COMPLETE
 
 
 def test_crash_while_loading_leaves_nothing_of_an_earlier_job(tmp_path):
-    scenario = a_scenario(tasks=300, faults=Faults(earlier_run=True))
+    scenario = make_scenario(tasks=300, faults=Faults(earlier_run=True))
     for point in range(25):
         result = Simulation(scenario, tmp_path, crash_after=point).run()
         assert result.outcomes == (JobPhase.COMPLETE,)
@@ -244,19 +246,19 @@ def test_monitor_detects_a_setup_that_publishes_before_deleting_the_queue(tmp_pa
             queue.create()
 
     monkeypatch.setattr("simulated_cloud.driver.create_resources", publishes_first)
-    scenario = a_scenario(tasks=100, faults=Faults(earlier_run=True))
-    said: list[str] = []
+    scenario = make_scenario(tasks=100, faults=Faults(earlier_run=True))
+    violations: list[str] = []
     for point in range(12):
         try:
             Simulation(scenario, tmp_path, crash_after=point).run()
         except InvariantViolation as violation:
-            said.append(str(violation))
-    assert any("of an earlier run is run again" in text for text in said)
+            violations.append(str(violation))
+    assert any("of an earlier run was started" in text for text in violations)
 
 
 def test_running_tasks_finish_when_the_budget_runs_out(tmp_path):
     limits = Limits(max_instances=3, max_total_cost=Money("0.05"))
-    scenario = a_scenario(tasks=100, limits=limits, mean_task_time=timedelta(minutes=3))
+    scenario = make_scenario(tasks=100, limits=limits, mean_task_time=timedelta(minutes=3))
     result = Simulation(scenario, tmp_path).run()
     assert result.outcomes[0] is JobPhase.ABORTED
     assert result.outcomes[-1] is JobPhase.COMPLETE
@@ -264,7 +266,7 @@ def test_running_tasks_finish_when_the_budget_runs_out(tmp_path):
 
 def test_soak_command_prints_how_many_seeds_held():
     command = [sys.executable, "-m", "simulated_cloud"]
-    sizes = ["--least-tasks", "10", "--most-tasks", "20", "--first", "300", "--seeds", "2"]
+    sizes = ["--min-tasks", "10", "--max-tasks", "20", "--first", "300", "--seeds", "2"]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
     done = subprocess.run([*command, *sizes], capture_output=True, text=True, check=False, env=environment)
     assert done.stdout.splitlines()[-1].startswith("2 of 2 seeds from 300 on held")

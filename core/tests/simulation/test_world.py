@@ -1,4 +1,4 @@
-"""The parts of the simulated world: queue, machines, loop, calls that fail."""
+"""Parts of the simulated world: queue, instances, loop, failing calls."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from datetime import timedelta
 
 import pytest
 from simulated_cloud.catalogue import catalogue, prices
-from simulated_cloud.cloud import Machine, SimulatedCloud
+from simulated_cloud.cloud import CloudInstance, SimulatedCloud
 from simulated_cloud.loop import CrashableLoop, CrashPoints, SimulatedCrash
 from simulated_cloud.queue import SimulatedQueue
 from simulated_cloud.scenario import CALM, Faults
@@ -103,7 +103,7 @@ class Nothing:
 
 
 class Yard:
-    """A cloud whose machines run nothing, and what it told."""
+    """A cloud whose instances run no program, and its callbacks."""
 
     def __init__(self, world: VirtualLoop, faults: Faults = CALM) -> None:
         self.programs: list[Nothing] = []
@@ -114,11 +114,11 @@ class Yard:
             job_id="job",
             make_program=self._make,
             on_launch=lambda request: None,
-            on_change=lambda machine: None,
+            on_change=lambda instance: None,
         )
         self.offer = rank(catalogue(), Constraints(), Limits(), prices).offers[0]
 
-    def _make(self, machine: Machine) -> Nothing:
+    def _make(self, instance: CloudInstance) -> Nothing:
         self.programs.append(Nothing())
         return self.programs[-1]
 

@@ -1,4 +1,4 @@
-"""Fakes for what the controller calls, and the makers of what it is told."""
+"""Fakes of queue and compute for controller tests, and factories of events and offers."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ NOW = datetime(2026, 1, 1, 12, tzinfo=UTC)
 
 
 class FakeQueue:
-    """A queue whose next answers a test can choose."""
+    """Queue whose next faults a test can set."""
 
     def __init__(self, loop: VirtualLoop) -> None:
         self._loop = loop
@@ -95,7 +95,7 @@ class FakeCompute:
         self.boot_time = timedelta(seconds=30)
         self.listing_lag = timedelta(0)
         self.listings = 0
-        self.machines: dict[str, Instance] = {}
+        self.existing: dict[str, Instance] = {}
         self.launched: list[LaunchRequest] = []
         self._started = 0
         self.faults: deque[Exception | None] = deque()
@@ -115,7 +115,7 @@ class FakeCompute:
         if fault is not None and not self.effect_before_fault:
             raise fault
         offer = self.choose((request.offer, *request.alternatives))
-        known = next((i for i in self.machines.values() if i.client_token == request.client_token), None)
+        known = next((i for i in self.existing.values() if i.client_token == request.client_token), None)
         instance = known or Instance(
             instance_id=f"i-{self._started + 1}",
             job_id=request.job_id,
@@ -127,7 +127,7 @@ class FakeCompute:
             client_token=request.client_token,
         )
         self._started += known is None
-        self.machines[instance.instance_id] = instance
+        self.existing[instance.instance_id] = instance
         if fault is not None:
             raise fault
         return instance
@@ -139,7 +139,7 @@ class FakeCompute:
         self.listings += 1
         if self.listing_fails:
             raise ProviderError("listing is out of order", transient=True)
-        return tuple(self._booted(i) for i in self.machines.values() if self._age(i) >= self.listing_lag)
+        return tuple(self._booted(i) for i in self.existing.values() if self._age(i) >= self.listing_lag)
 
     def _age(self, instance: Instance) -> timedelta:
         return self._loop.now() - instance.created_at
@@ -151,7 +151,7 @@ class FakeCompute:
 
     def terminate(self, instance_ids: Sequence[str]) -> None:
         for instance_id in instance_ids:
-            self.machines.pop(instance_id, None)
+            self.existing.pop(instance_id, None)
 
     def console_log(self, instance_id: str) -> str:
         return f"console of {instance_id}"

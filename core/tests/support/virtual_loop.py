@@ -3,7 +3,7 @@
 Invariants, each with a test:
 
 1. Time passes only between callbacks, and never backwards.
-2. The same callbacks in the same order for the same program: nothing depends on threads or on the wall clock.
+2. The same program runs the same callbacks in the same order: nothing depends on threads or on the wall clock.
 """
 
 from __future__ import annotations
@@ -19,15 +19,15 @@ __all__ = ["START", "VirtualLoop"]
 _T = TypeVar("_T")
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
-"""When virtual time begins."""
+"""Start of virtual time."""
 
 
 class VirtualLoop:
-    """Runs callbacks in the order of their times; blocking calls take as long as ``latency`` says.
+    """Loop that runs callbacks in the order of their virtual times.
 
     Args:
-        latency: How long the next blocking call takes; called once per call.
-        after_step: Called after each callback; the place to check invariants.
+        latency: Return the duration of the next blocking call.
+        after_step: Called after each callback, to check invariants.
     """
 
     def __init__(
@@ -48,7 +48,7 @@ class VirtualLoop:
         return self._now
 
     def call(self, work: Callable[[], _T], then: Callable[[_T], None], failed: Callable[[Exception], None]) -> None:
-        """The work takes its effect at once; its answer arrives after the latency and what the work charged."""
+        """Run ``work`` at once; its result arrives after the latency plus the time that it charged."""
         self._charged = timedelta(0)
         try:
             result = work()
@@ -58,7 +58,7 @@ class VirtualLoop:
             self._at(self._latency() + self._charged, lambda: then(result))
 
     def charge(self, span: timedelta) -> None:
-        """Called by fake backends inside a call: it takes that much longer, as a receive does that waits in vain."""
+        """Extend the current call; called by fakes, such as an empty queue that waits."""
         self._charged += span
 
     def later(self, delay: timedelta, callback: Callable[[], None]) -> None:
@@ -71,7 +71,7 @@ class VirtualLoop:
         heapq.heappush(self._events, (self._now + delay, next(self._sequence), callback))
 
     def step(self) -> bool:
-        """Run the next callback; False when there is none."""
+        """Run the next callback; return False if there is none."""
         if not self._events:
             return False
         self._now, _, callback = heapq.heappop(self._events)
@@ -80,13 +80,13 @@ class VirtualLoop:
         return True
 
     def run(self, done: Callable[[], bool]) -> None:
-        """Run until ``done()``; raises `RuntimeError` when nothing more can happen before that."""
+        """Run until ``done()``; raise `RuntimeError` if no callback is left before."""
         while not done():
             if not self.step():
-                raise RuntimeError("nothing more can happen, and it is not done")
+                raise RuntimeError("no callback is left, and the run is not done")
 
     def run_for(self, span: timedelta) -> None:
-        """Run everything that is due within ``span``, then let the rest of it pass."""
+        """Run all callbacks that are due within ``span``."""
         end = self._now + span
         while self._events and self._events[0][0] <= end:
             self.step()

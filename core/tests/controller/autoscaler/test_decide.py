@@ -1,4 +1,4 @@
-"""The decision core, case by case and by the thousand."""
+"""The decision, rule by rule and for generated observations."""
 
 from __future__ import annotations
 
@@ -38,8 +38,8 @@ from cloud_tasks.model import (
 )
 
 
-def machine(number: int, *, age: float = 100, heard: float | None = 10, **changes: object) -> FleetInstance:
-    """An instance launched ``age`` seconds ago whose worker was heard ``heard`` seconds ago (None: never)."""
+def make_instance(number: int, *, age: float = 100, heartbeat: float | None = 10, **changes: object) -> FleetInstance:
+    """Return an instance launched ``age`` seconds ago; ``heartbeat``: seconds since the last one (None: none)."""
     facts: dict[str, object] = {
         "client_token": f"token{number}",
         "instance_id": f"i-{number}",
@@ -48,13 +48,13 @@ def machine(number: int, *, age: float = 100, heard: float | None = 10, **change
         "slots": 8,
         "price_per_hour": Money("0.25"),
         "launched_at": NOW - timedelta(seconds=age),
-        "last_heartbeat": None if heard is None else NOW - timedelta(seconds=heard),
+        "last_heartbeat": None if heartbeat is None else NOW - timedelta(seconds=heartbeat),
         "running_tasks": 8,
     }
     return FleetInstance(**{**facts, **changes})  # type: ignore[arg-type]
 
 
-def seen(*fleet: FleetInstance, **changes: object) -> Observation:
+def make_observation(*fleet: FleetInstance, **changes: object) -> Observation:
     facts: dict[str, object] = {
         "now": NOW,
         "policy": Policy(limits=Limits(max_instances=5)),
@@ -70,68 +70,68 @@ def seen(*fleet: FleetInstance, **changes: object) -> Observation:
 
 
 def both_zones(first: int, second: int) -> tuple[Launch, ...]:
-    """So many instances of the best offer in each of its zones."""
+    """Return launches of the best offer in each of its zones."""
     return (Launch(ranked=ranked(), count=first), Launch(ranked=ranked(zone="z-b"), count=second))
 
 
 def test_decide_fills_an_empty_fleet_with_the_best_offer_up_to_the_limit() -> None:
-    assert decide(seen()) == both_zones(3, 2)
+    assert decide(make_observation()) == both_zones(3, 2)
 
 
 def test_decide_launches_nothing_for_tasks_that_the_fleet_has_slots_for() -> None:
-    assert decide(seen(machine(1), remaining=8)) == ()
+    assert decide(make_observation(make_instance(1), remaining=8)) == ()
 
 
 def test_decide_launches_no_more_instances_than_the_last_tasks_can_fill() -> None:
-    assert decide(seen(remaining=9)) == both_zones(1, 1)
+    assert decide(make_observation(remaining=9)) == both_zones(1, 1)
 
 
 def test_decide_only_warns_about_a_failed_listing() -> None:
-    assert [type(action) for action in decide(seen(fleet=None))] == [Warn]
+    assert [type(action) for action in decide(make_observation(fleet=None))] == [Warn]
 
 
 def test_decide_finishes_a_complete_job_even_if_the_listing_failed() -> None:
-    assert decide(seen(fleet=None, remaining=0)) == (Finish(),)
+    assert decide(make_observation(fleet=None, remaining=0)) == (Finish(),)
 
 
 def test_decide_does_not_finish_a_job_before_all_tasks_are_enqueued() -> None:
-    assert Finish() not in decide(seen(remaining=0, all_loaded=False))
+    assert Finish() not in decide(make_observation(remaining=0, all_loaded=False))
 
 
 def test_unanswered_intents_count_towards_the_limit() -> None:
-    intents = [machine(n, heard=None, instance_id=None, state=None, answered=False) for n in range(5)]
-    assert decide(seen(*intents)) == ()
+    intents = [make_instance(n, heartbeat=None, instance_id=None, state=None, answered=False) for n in range(5)]
+    assert decide(make_observation(*intents)) == ()
 
 
 def test_instance_beyond_the_maximum_lifetime_is_terminated() -> None:
     policy = Policy(limits=Limits(max_instances=3), max_lifetime=timedelta(hours=1))
     young, old, starting = (
-        machine(1, age=3600),
-        machine(2, age=3601),
-        machine(3, age=3700, state=InstanceState.STARTING, heard=3),
+        make_instance(1, age=3600),
+        make_instance(2, age=3601),
+        make_instance(3, age=3700, state=InstanceState.STARTING, heartbeat=3),
     )
     reason = "maximum lifetime of 1h exceeded"
-    assert decide(seen(young, old, starting, policy=policy)) == (
+    assert decide(make_observation(young, old, starting, policy=policy)) == (
         Terminate(instance_id="i-2", reason=reason),
         Terminate(instance_id="i-3", reason=reason),
     )
-    assert decide(seen(young, old, starting, policy=Policy(limits=Limits(max_instances=3)))) == ()
+    assert decide(make_observation(young, old, starting, policy=Policy(limits=Limits(max_instances=3)))) == ()
 
 
 def test_instance_beyond_the_maximum_lifetime_is_terminated_once_and_only_while_listed_alive() -> None:
     policy = Policy(limits=Limits(max_instances=1), max_lifetime=timedelta(hours=1))
     for state in (None, InstanceState.TERMINATED, InstanceState.STOPPED):
-        actions = decide(seen(machine(1, age=4000, heard=5000, state=state), policy=policy))
+        actions = decide(make_observation(make_instance(1, age=4000, heartbeat=5000, state=state), policy=policy))
         assert len([action for action in actions if isinstance(action, (Terminate, MarkEnded))]) == 1
-    silent = decide(seen(machine(1, age=9000, heard=8000), machine(2), policy=policy))
+    silent = decide(make_observation(make_instance(1, age=9000, heartbeat=8000), make_instance(2), policy=policy))
     assert [type(action) for action in silent] == [Terminate]
-    intent = machine(1, age=4000, heard=None, instance_id=None, state=None, answered=False)
-    assert decide(seen(intent, policy=policy)) == ()
+    intent = make_instance(1, age=4000, heartbeat=None, instance_id=None, state=None, answered=False)
+    assert decide(make_observation(intent, policy=policy)) == ()
 
 
 def test_instance_missing_from_the_listing_is_recorded_as_ended_and_replaced() -> None:
-    gone = machine(1, state=None)
-    assert decide(seen(gone, machine(2))) == (
+    gone = make_instance(1, state=None)
+    assert decide(make_observation(gone, make_instance(2))) == (
         MarkEnded(instance_id="i-1", reason="ended by itself"),
         *both_zones(2, 2),
     )
@@ -139,35 +139,37 @@ def test_instance_missing_from_the_listing_is_recorded_as_ended_and_replaced() -
 
 def test_instance_that_a_lagging_listing_need_not_show_is_neither_ended_nor_replaced() -> None:
     policy = Policy(limits=Limits(max_instances=1), listing_lag=timedelta(seconds=60))
-    young = machine(1, age=10, heard=None, state=None)
-    assert decide(seen(young, policy=policy)) == ()
+    young = make_instance(1, age=10, heartbeat=None, state=None)
+    assert decide(make_observation(young, policy=policy)) == ()
 
 
 def test_stopped_instance_is_terminated_and_counts_towards_the_limit_until_it_is_gone() -> None:
-    stopped = machine(1, state=InstanceState.STOPPED)
-    actions = decide(seen(stopped, policy=Policy(limits=Limits(max_instances=1))))
+    stopped = make_instance(1, state=InstanceState.STOPPED)
+    actions = decide(make_observation(stopped, policy=Policy(limits=Limits(max_instances=1))))
     assert [type(action) for action in actions] == [Terminate]
 
 
 def test_unmanaged_instance_with_the_label_of_the_job_is_terminated() -> None:
-    stranger = machine(9, recorded=False)
-    assert decide(seen(machine(1), stranger, remaining=8))[0] == Terminate(
+    unmanaged = make_instance(9, recorded=False)
+    assert decide(make_observation(make_instance(1), unmanaged, remaining=8))[0] == Terminate(
         instance_id="i-9", reason="not in this job's records"
     )
 
 
 def test_intent_of_unknown_outcome_is_forgotten_after_the_intent_timeout() -> None:
-    intent = machine(1, age=3600, heard=None, instance_id=None, state=None, answered=True)
-    assert isinstance(decide(seen(intent, machine(2)))[0], ForgetIntent)
+    intent = make_instance(1, age=3600, heartbeat=None, instance_id=None, state=None, answered=True)
+    assert isinstance(decide(make_observation(intent, make_instance(2)))[0], ForgetIntent)
 
 
 def test_intent_of_unknown_outcome_is_forgotten_at_once_where_listings_do_not_lag() -> None:
-    intent = machine(1, age=61, heard=None, instance_id=None, state=None, answered=True)
-    assert [type(action) for action in decide(seen(intent, machine(2), remaining=16))] == [ForgetIntent]
+    intent = make_instance(1, age=61, heartbeat=None, instance_id=None, state=None, answered=True)
+    assert [type(action) for action in decide(make_observation(intent, make_instance(2), remaining=16))] == [
+        ForgetIntent
+    ]
     for changes in ({"may_be_unlisted": True}, {"answered": False}):
-        assert decide(seen(attrs.evolve(intent, **changes), machine(2), remaining=16)) == ()
+        assert decide(make_observation(attrs.evolve(intent, **changes), make_instance(2), remaining=16)) == ()
     lagging = Policy(limits=Limits(max_instances=5), listing_lag=timedelta(seconds=5))
-    assert decide(seen(intent, machine(2), remaining=16, policy=lagging)) == ()
+    assert decide(make_observation(intent, make_instance(2), remaining=16, policy=lagging)) == ()
 
 
 def failed_launches(rounds: int, *, bad_input: bool = False) -> LaunchFailures:
@@ -176,7 +178,7 @@ def failed_launches(rounds: int, *, bad_input: bool = False) -> LaunchFailures:
 
 @pytest.mark.parametrize("bad_input", [False, True])
 def test_failed_launches_abort_the_run_once_no_instance_is_left(bad_input: bool) -> None:
-    (action,) = decide(seen(launch_failures=failed_launches(3, bad_input=bad_input)))
+    (action,) = decide(make_observation(launch_failures=failed_launches(3, bad_input=bad_input)))
     assert isinstance(action, Abort)
     assert action.bad_input is bad_input
     assert not action.show_console
@@ -184,76 +186,78 @@ def test_failed_launches_abort_the_run_once_no_instance_is_left(bad_input: bool)
 
 
 def test_failed_launches_do_not_end_a_run_whose_instances_work() -> None:
-    (action,) = decide(seen(machine(1), launch_failures=failed_launches(99)))
+    (action,) = decide(make_observation(make_instance(1), launch_failures=failed_launches(99)))
     assert isinstance(action, Launch)
-    intent = machine(1, heard=None, instance_id=None, state=None, answered=False)
-    assert decide(seen(intent, launch_failures=failed_launches(99))) == ()
+    intent = make_instance(1, heartbeat=None, instance_id=None, state=None, answered=False)
+    assert decide(make_observation(intent, launch_failures=failed_launches(99))) == ()
 
 
 def test_failed_launch_is_followed_by_a_single_launch() -> None:
-    assert decide(seen(launch_failures=failed_launches(2))) == (Launch(ranked=ranked(), count=1),)
+    assert decide(make_observation(launch_failures=failed_launches(2))) == (Launch(ranked=ranked(), count=1),)
     chooses = Policy(limits=Limits(max_instances=5), provider_chooses=True)
-    (action,) = decide(seen(launch_failures=failed_launches(1), policy=chooses))
+    (action,) = decide(make_observation(launch_failures=failed_launches(1), policy=chooses))
     assert isinstance(action, Launch)
     assert action.count == 1
 
 
 def test_instance_without_heartbeat_among_others_with_heartbeats_is_replaced() -> None:
-    actions = decide(seen(machine(1, age=1000), machine(2, age=1000, heard=400), remaining=16))
+    actions = decide(
+        make_observation(make_instance(1, age=1000), make_instance(2, age=1000, heartbeat=400), remaining=16)
+    )
     assert [a.instance_id for a in actions if isinstance(a, Terminate)] == ["i-2"]
 
 
 def test_event_queue_is_suspected_first_if_no_instance_sends_heartbeats() -> None:
-    fleet = [machine(n, age=2000, heard=400) for n in range(3)]
-    assert [type(action) for action in decide(seen(*fleet, remaining=24))] == [Warn]
+    fleet = [make_instance(n, age=2000, heartbeat=400) for n in range(3)]
+    assert [type(action) for action in decide(make_observation(*fleet, remaining=24))] == [Warn]
 
 
 def test_instances_are_replaced_if_none_sends_heartbeats_for_long() -> None:
-    fleet = [machine(n, age=9000, heard=1000) for n in range(3)]
-    actions = decide(seen(*fleet, remaining=24))
+    fleet = [make_instance(n, age=9000, heartbeat=1000) for n in range(3)]
+    actions = decide(make_observation(*fleet, remaining=24))
     assert {a.instance_id for a in actions if isinstance(a, Terminate)} == {"i-0", "i-1", "i-2"}
 
 
 def test_time_without_reading_the_event_queue_is_not_time_without_heartbeat() -> None:
-    fleet = [machine(1, age=9000), machine(2, age=9000, heard=5000)]
+    fleet = [make_instance(1, age=9000), make_instance(2, age=9000, heartbeat=5000)]
     awake = NOW - timedelta(seconds=20)
-    assert decide(seen(*fleet, remaining=16, events_read_since=awake)) == ()
-    assert decide(seen(*fleet, remaining=16, events_read_since=None)) == ()
+    assert decide(make_observation(*fleet, remaining=16, events_read_since=awake)) == ()
+    assert decide(make_observation(*fleet, remaining=16, events_read_since=None)) == ()
 
 
 def test_run_is_aborted_with_a_console_log_if_no_instance_ever_sent_a_heartbeat() -> None:
-    fleet = [machine(n, age=700, heard=None) for n in range(2)]
-    action = decide(seen(*fleet))[-1]
+    fleet = [make_instance(n, age=700, heartbeat=None) for n in range(2)]
+    action = decide(make_observation(*fleet))[-1]
     assert isinstance(action, Abort)
     assert action.console_of == "i-0"
 
 
 def test_instances_that_end_without_a_heartbeat_abort_the_run() -> None:
-    assert isinstance(decide(seen(failed_starts=3))[-1], Abort)
+    assert isinstance(decide(make_observation(failed_starts=3))[-1], Abort)
 
 
 def test_single_failed_start_beside_booting_instances_does_not_abort_the_run() -> None:
-    young = [machine(n, age=10, heard=None) for n in range(3)]
-    assert not any(isinstance(action, Abort) for action in decide(seen(*young, failed_starts=1)))
+    young = [make_instance(n, age=10, heartbeat=None) for n in range(3)]
+    assert not any(isinstance(action, Abort) for action in decide(make_observation(*young, failed_starts=1)))
 
 
 def test_instances_that_end_without_progress_abort_the_run() -> None:
-    assert isinstance(decide(seen(machine(1), ended_without_progress=10))[-1], Abort)
+    assert isinstance(decide(make_observation(make_instance(1), ended_without_progress=10))[-1], Abort)
 
 
 def test_launch_avoids_a_blocked_zone() -> None:
     block = Block(scope=RefusalScope.ZONE, offer=ranked().offer, until=NOW + timedelta(minutes=5), reason="no capacity")
-    assert decide(seen(blocks=(block,))) == (Launch(ranked=ranked(zone="z-b"), count=5),)
+    assert decide(make_observation(blocks=(block,))) == (Launch(ranked=ranked(zone="z-b"), count=5),)
 
 
 def test_block_expires() -> None:
     block = Block(scope=RefusalScope.ACCOUNT, offer=ranked().offer, until=NOW, reason="quota")
-    assert decide(seen(blocks=(block,))) == both_zones(3, 2)
+    assert decide(make_observation(blocks=(block,))) == both_zones(3, 2)
 
 
 def test_decide_warns_if_all_offers_are_blocked() -> None:
     block = Block(scope=RefusalScope.ACCOUNT, offer=ranked().offer, until=NOW + timedelta(minutes=5), reason="quota")
-    assert [type(action) for action in decide(seen(blocks=(block,)))] == [Warn]
+    assert [type(action) for action in decide(make_observation(blocks=(block,)))] == [Warn]
 
 
 @pytest.mark.parametrize(("fallback", "bought"), [(False, None), (True, Purchase.ON_DEMAND)])
@@ -261,38 +265,38 @@ def test_on_demand_is_launched_only_as_an_allowed_fallback(fallback: bool, bough
     spot = ranked(spot=True)
     block = Block(scope=RefusalScope.REGION, offer=spot.offer, until=NOW + timedelta(minutes=5), reason="no spot")
     policy = Policy(limits=Limits(max_instances=1), spot_fallback=fallback)
-    actions = decide(seen(offers=(spot, ranked()), blocks=(block,), policy=policy))
+    actions = decide(make_observation(offers=(spot, ranked()), blocks=(block,), policy=policy))
     assert [a.ranked.offer.purchase for a in actions if isinstance(a, Launch)] == ([bought] if bought else [])
 
 
 def test_canary_runs_alone_until_it_finishes_a_task() -> None:
     policy = Policy(limits=Limits(max_instances=5), canary=True)
-    assert decide(seen(policy=policy)) == (Launch(ranked=ranked(), count=1),)
-    assert decide(seen(machine(1), policy=policy)) == ()
-    assert decide(seen(machine(1), policy=policy, tasks_finished=1)) == both_zones(2, 2)
+    assert decide(make_observation(policy=policy)) == (Launch(ranked=ranked(), count=1),)
+    assert decide(make_observation(make_instance(1), policy=policy)) == ()
+    assert decide(make_observation(make_instance(1), policy=policy, tasks_finished=1)) == both_zones(2, 2)
 
 
 def test_idle_surplus_is_terminated_after_the_delay_and_busy_instances_stay() -> None:
     idle = {"running_tasks": 0, "last_busy": NOW - timedelta(seconds=90)}
-    fleet = (machine(1, age=900), machine(2, age=900, **idle), machine(3, age=900, **idle))
+    fleet = (make_instance(1, age=900), make_instance(2, age=900, **idle), make_instance(3, age=900, **idle))
     since = NOW - timedelta(seconds=61)
-    actions = decide(seen(*fleet, remaining=5, surplus_since=since))
+    actions = decide(make_observation(*fleet, remaining=5, surplus_since=since))
     assert {a.instance_id for a in actions if isinstance(a, Terminate)} == {"i-2", "i-3"}
-    assert decide(seen(*fleet, remaining=5, surplus_since=NOW - timedelta(seconds=59))) == ()
+    assert decide(make_observation(*fleet, remaining=5, surplus_since=NOW - timedelta(seconds=59))) == ()
 
 
 def test_unfinished_tasks_are_requeued_if_the_queue_is_empty() -> None:
-    actions = decide(seen(machine(1), remaining=8, queue_empty_since=NOW - timedelta(minutes=3)))
+    actions = decide(make_observation(make_instance(1), remaining=8, queue_empty_since=NOW - timedelta(minutes=3)))
     assert [type(action) for action in actions] == [Requeue]
 
 
-def idle_machine(number: int, *, minutes: float, **changes: object) -> FleetInstance:
-    return machine(number, age=7200, running_tasks=0, last_busy=NOW - timedelta(minutes=minutes), **changes)
+def make_idle_instance(number: int, *, minutes: float, **changes: object) -> FleetInstance:
+    return make_instance(number, age=7200, running_tasks=0, last_busy=NOW - timedelta(minutes=minutes), **changes)
 
 
 def test_unfinished_tasks_are_requeued_if_all_workers_are_idle_and_the_depth_is_not_exact() -> None:
-    fleet = (idle_machine(1, minutes=30), idle_machine(2, minutes=11))
-    actions = decide(seen(*fleet, remaining=16))
+    fleet = (make_idle_instance(1, minutes=30), make_idle_instance(2, minutes=11))
+    actions = decide(make_observation(*fleet, remaining=16))
     assert [type(action) for action in actions] == [Requeue]
 
 
@@ -302,32 +306,37 @@ def test_unfinished_tasks_are_requeued_if_all_workers_are_idle_and_the_depth_is_
         {"queue_visible": 3},
         {"requeued_at": NOW - timedelta(minutes=5)},
         {"events_read_since": NOW - timedelta(minutes=5)},
-        {"fleet": (idle_machine(1, minutes=30), machine(2))},
-        {"fleet": (idle_machine(1, minutes=30), idle_machine(2, minutes=9))},
-        {"fleet": (machine(1, heard=None, running_tasks=0), machine(2, heard=None, running_tasks=0))},
+        {"fleet": (make_idle_instance(1, minutes=30), make_instance(2))},
+        {"fleet": (make_idle_instance(1, minutes=30), make_idle_instance(2, minutes=9))},
+        {
+            "fleet": (
+                make_instance(1, heartbeat=None, running_tasks=0),
+                make_instance(2, heartbeat=None, running_tasks=0),
+            )
+        },
     ],
 )
 def test_unfinished_tasks_are_not_requeued_while_they_may_be_queued(changes: dict[str, object]) -> None:
-    facts = {"fleet": (idle_machine(1, minutes=30),), "remaining": 16, **changes}
-    actions = decide(attrs.evolve(seen(), **facts))
+    facts = {"fleet": (make_idle_instance(1, minutes=30),), "remaining": 16, **changes}
+    actions = decide(attrs.evolve(make_observation(), **facts))
     assert not any(isinstance(action, Requeue) for action in actions)
 
 
 def test_idle_time_of_exited_workers_counts_towards_the_requeue() -> None:
-    young = idle_machine(3, minutes=2)
-    assert not any(isinstance(action, Requeue) for action in decide(seen(young, remaining=16)))
-    actions = decide(attrs.evolve(seen(young, remaining=16), idle_before=timedelta(minutes=8)))
+    young = make_idle_instance(3, minutes=2)
+    assert not any(isinstance(action, Requeue) for action in decide(make_observation(young, remaining=16)))
+    actions = decide(attrs.evolve(make_observation(young, remaining=16), idle_before=timedelta(minutes=8)))
     assert any(isinstance(action, Requeue) for action in actions)
 
 
 def test_budget_that_is_used_up_aborts_the_run() -> None:
     policy = Policy(limits=Limits(max_instances=5, max_total_cost=Money(2)))
-    assert isinstance(decide(seen(machine(1), policy=policy, accrued_cost=Money(2)))[-1], Abort)
+    assert isinstance(decide(make_observation(make_instance(1), policy=policy, accrued_cost=Money(2)))[-1], Abort)
 
 
 def test_launch_needs_the_rest_of_the_budget_to_cover_it() -> None:
     policy = Policy(limits=Limits(max_instances=5, max_total_cost=Money(2)))
-    assert decide(seen(machine(1), policy=policy, accrued_cost=Money("1.99"))) == ()
+    assert decide(make_observation(make_instance(1), policy=policy, accrued_cost=Money("1.99"))) == ()
 
 
 def budget(total: str, **changes: object) -> dict[str, object]:
@@ -336,41 +345,46 @@ def budget(total: str, **changes: object) -> dict[str, object]:
 
 
 def test_drain_starts_when_new_tasks_would_be_interrupted_by_the_cost_limit() -> None:
-    enough = decide(seen(machine(1), remaining=8, **budget("2", accrued_cost=Money("1.74"))))
+    enough = decide(make_observation(make_instance(1), remaining=8, **budget("2", accrued_cost=Money("1.74"))))
     assert enough == ()
-    (drain,) = decide(seen(machine(1), remaining=8, **budget("2", accrued_cost=Money("1.75"))))
+    (drain,) = decide(make_observation(make_instance(1), remaining=8, **budget("2", accrued_cost=Money("1.75"))))
     assert isinstance(drain, Drain)
 
 
 def test_drain_does_not_start_before_the_task_time_is_known() -> None:
-    assert decide(seen(machine(1), remaining=8, **budget("2", task_time=None, accrued_cost=Money("1.99")))) == ()
+    assert (
+        decide(
+            make_observation(make_instance(1), remaining=8, **budget("2", task_time=None, accrued_cost=Money("1.99")))
+        )
+        == ()
+    )
 
 
 def test_drain_launches_nothing_and_terminates_instances_without_tasks() -> None:
-    idle = machine(2, age=900, running_tasks=0, last_busy=NOW - timedelta(seconds=90))
-    booting = machine(3, heard=None, running_tasks=0)
-    actions = decide(seen(machine(1), idle, booting, draining=True, **budget("2")))
+    idle = make_instance(2, age=900, running_tasks=0, last_busy=NOW - timedelta(seconds=90))
+    booting = make_instance(3, heartbeat=None, running_tasks=0)
+    actions = decide(make_observation(make_instance(1), idle, booting, draining=True, **budget("2")))
     assert [action.instance_id for action in actions if isinstance(action, Terminate)] == ["i-2", "i-3"]
     assert len(actions) == 2
 
 
 def test_drain_aborts_the_run_when_no_task_runs_any_more() -> None:
-    idle = machine(2, age=900, running_tasks=0, last_busy=NOW - timedelta(seconds=90))
-    assert isinstance(decide(seen(idle, draining=True, **budget("2")))[-1], Abort)
+    idle = make_instance(2, age=900, running_tasks=0, last_busy=NOW - timedelta(seconds=90))
+    assert isinstance(decide(make_observation(idle, draining=True, **budget("2")))[-1], Abort)
 
 
 def test_launches_are_spread_over_zones_of_the_same_price() -> None:
-    fleet = [machine(number, zone="z-a") for number in (1, 2)]
-    assert decide(seen(*fleet)) == both_zones(1, 2)
+    fleet = [make_instance(number, zone="z-a") for number in (1, 2)]
+    assert decide(make_observation(*fleet)) == both_zones(1, 2)
 
 
 def test_launch_prefers_a_zone_without_recent_refusal() -> None:
     over = Block(scope=RefusalScope.ZONE, offer=ranked().offer, until=NOW - timedelta(minutes=5), reason="no capacity")
-    assert decide(seen(refusals=(over,))) == (Launch(ranked=ranked(zone="z-b"), count=5),)
+    assert decide(make_observation(refusals=(over,))) == (Launch(ranked=ranked(zone="z-b"), count=5),)
 
 
 def test_instance_whose_launch_was_recorded_as_failed_is_terminated() -> None:
-    (action,) = decide(seen(machine(1, given_up=True), remaining=8))
+    (action,) = decide(make_observation(make_instance(1, given_up=True), remaining=8))
     assert action == Terminate(instance_id="i-1", reason="its launch had been recorded as failed")
 
 
@@ -380,10 +394,10 @@ _states = st.sampled_from([None, *InstanceState])
 @st.composite
 def observations(draw: st.DrawFn) -> Observation:
     fleet = [
-        machine(
+        make_instance(
             number,
             age=draw(st.floats(0, 10_000)),
-            heard=draw(st.none() | st.floats(0, 10_000)),
+            heartbeat=draw(st.none() | st.floats(0, 10_000)),
             state=draw(_states),
             recorded=draw(st.booleans()),
             running_tasks=draw(st.integers(0, 8)),
@@ -397,7 +411,7 @@ def observations(draw: st.DrawFn) -> Observation:
         max_total_price_per_hour=draw(st.none() | st.sampled_from([Money("0.25"), Money("0.9"), Money(10)])),
     )
     return attrs.evolve(
-        seen(*fleet, remaining=draw(st.integers(1, 200)), any_heartbeat=draw(st.booleans())),
+        make_observation(*fleet, remaining=draw(st.integers(1, 200)), any_heartbeat=draw(st.booleans())),
         policy=Policy(limits=limits, listing_lag=timedelta(seconds=draw(st.sampled_from([0, 60])))),
         events_read_since=draw(st.none() | st.just(NOW - timedelta(seconds=draw(st.floats(0, 9000))))),
     )
@@ -442,18 +456,18 @@ SPOT_OFFERS = (ranked("m-8", "z-a", "0.20", spot=True), ranked("n-8", "z-b", "0.
 
 
 def test_launch_gives_a_selecting_provider_all_acceptable_offers() -> None:
-    (launch,) = decide(seen(policy=choosing(max_instances=3), offers=SPOT_OFFERS, remaining=100))
+    (launch,) = decide(make_observation(policy=choosing(max_instances=3), offers=SPOT_OFFERS, remaining=100))
     assert launch == Launch(ranked=SPOT_OFFERS[0], count=3, alternatives=SPOT_OFFERS[1:])
 
 
 def test_launch_excludes_alternatives_that_the_price_limit_does_not_cover() -> None:
     policy = choosing(max_total_price_per_hour=Money("0.60"))
-    (launch,) = decide(seen(policy=policy, offers=SPOT_OFFERS, remaining=100))
+    (launch,) = decide(make_observation(policy=policy, offers=SPOT_OFFERS, remaining=100))
     assert launch == Launch(ranked=SPOT_OFFERS[0], count=3)
 
 
 def test_launch_excludes_blocked_alternatives() -> None:
     block = Block(scope=RefusalScope.OFFER, offer=SPOT_OFFERS[1].offer, until=NOW + timedelta(minutes=1), reason="")
     policy = choosing(max_instances=3)
-    (launch,) = decide(seen(policy=policy, offers=SPOT_OFFERS, remaining=100, blocks=(block,)))
+    (launch,) = decide(make_observation(policy=policy, offers=SPOT_OFFERS, remaining=100, blocks=(block,)))
     assert launch == Launch(ranked=SPOT_OFFERS[0], count=3)

@@ -1,4 +1,4 @@
-"""Launching and terminating: intent first, refusals block, answers that never came are settled by listings."""
+"""Fleet: intents come first, refusals block scopes, listings settle launches of unknown outcome."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ def test_transient_error_is_retried_with_the_same_client_token(loop, store, comp
     loop.run(lambda: not fleet.busy)
     assert len(compute.launched) == 2
     assert len({request.client_token for request in compute.launched}) == 1
-    assert len(compute.machines) == 1
+    assert len(compute.existing) == 1
     assert [record.instance_id for record in store.instances()] == ["i-1"]
 
 

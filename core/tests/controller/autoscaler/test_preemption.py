@@ -20,16 +20,16 @@ def test_instances_that_end_without_progress_end_the_job_unless_they_were_preemp
 ) -> None:
     controller = make_controller(max_instances=1, max_instances_without_progress=5)
 
-    def take_away(number: int) -> Callable[[], None]:
+    def interrupt(number: int) -> Callable[[], None]:
         def act() -> None:
-            for name in list(compute.machines):
+            for name in list(compute.existing):
                 events.inbox.append(message(event(reported, number, instance_id=name)))
-                del compute.machines[name]
+                del compute.existing[name]
 
         return act
 
     for number in range(10):
-        loop.later(timedelta(seconds=90 + 120 * number), take_away(number))
+        loop.later(timedelta(seconds=90 + 120 * number), interrupt(number))
     tasks = [event(EventType.TASK_COMPLETED, 1000 + n, task=n, instance_id="i-12") for n in range(20)]
     loop.later(timedelta(minutes=30), lambda: events.inbox.append(message(*tasks)))
     assert controller.run() is outcome

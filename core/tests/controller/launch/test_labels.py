@@ -1,4 +1,4 @@
-"""The label that says whose an instance is."""
+"""Ownership labels of instances."""
 
 from __future__ import annotations
 

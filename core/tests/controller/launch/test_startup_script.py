@@ -1,4 +1,4 @@
-"""The startup script: exports after the first line, whatever the values hold."""
+"""Startup script: quoted exports after the interpreter line."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Ending instances outside of a run: a complete listing is the only proof."""
+"""Termination outside of a run: only a complete listing proves it."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def launch(compute: FakeCompute, count: int) -> None:
 
 
 class Clock:
-    """Time passes by sleeping alone."""
+    """Clock that only sleeping advances."""
 
     def __init__(self) -> None:
         self.now = 0.0
@@ -42,7 +42,7 @@ def remove(compute: FakeCompute) -> tuple[Instance, ...]:
 
 
 class Reluctant(FakeCompute):
-    """Ends one instance at each call."""
+    """Compute that terminates one instance at each call."""
 
     def terminate(self, instance_ids) -> None:
         super().terminate(list(instance_ids)[:1])
@@ -57,14 +57,14 @@ def test_terminate_instances_ends_and_returns_all_listed(loop: VirtualLoop) -> N
     compute = FakeCompute(loop)
     launch(compute, 3)
     assert {instance.instance_id for instance in remove(compute)} == {"i-1", "i-2", "i-3"}
-    assert compute.machines == {}
+    assert compute.existing == {}
 
 
 def test_terminate_instances_repeats_a_partial_termination(loop: VirtualLoop) -> None:
     compute = Reluctant(loop)
     launch(compute, 3)
     assert len(remove(compute)) == 3
-    assert compute.machines == {}
+    assert compute.existing == {}
 
 
 def test_terminate_instances_fails_while_instances_are_listed(loop: VirtualLoop) -> None:

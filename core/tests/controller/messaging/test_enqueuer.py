@@ -1,4 +1,4 @@
-"""Feeding the queue: nothing is marked that was not taken, nothing is given up that can be tried again."""
+"""Task enqueuer: marks accepted tasks only, and retries the others."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def test_enqueuer_names_a_task_that_can_never_be_sent(loop, store, queue) -> Non
 def test_enqueuer_sends_again_after_a_crash_before_the_mark(loop, store, queue) -> None:
     broken: list[str] = []
     first = feeder(loop, store, queue, broken)
-    first.start()  # sent, not marked: the answer is still on its way when we crash
+    first.start()  # sent, not marked: the crash comes before the answer
     again = VirtualLoop()
     second = feeder(again, store, queue, broken)
     second.start()
@@ -89,7 +89,7 @@ def test_enqueuer_sends_several_batches_at_a_time_and_waits_for_all(loop, store,
     broken: list[str] = []
     feed = TaskEnqueuer(loop, store, queue, on_broken=broken.append, operations=8, send_batch=1)
     feed.start()
-    assert sizes == [4, 4]  # eight messages at a time, before anything was answered
+    assert sizes == [4, 4]  # eight messages at a time, before the first answer
     queue.faults.append([SendFailure(index=0, reason="busy")])
     loop.run(lambda: feed.done)
     assert sorted(sent(queue)) == sorted(f"task-{number}" for number in range(20))

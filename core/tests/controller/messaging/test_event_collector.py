@@ -1,4 +1,4 @@
-"""Collecting events: committed before acked, broken ones set aside, outages waited out."""
+"""Event collector: commits before acks, dead-letters malformed messages, and survives outages."""
 
 from __future__ import annotations
 

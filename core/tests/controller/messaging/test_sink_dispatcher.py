@@ -1,4 +1,4 @@
-"""Copies of events: a sink that fails never stops a run."""
+"""Sink dispatcher: a failing sink never stops a run."""
 
 from __future__ import annotations
 
@@ -30,10 +30,10 @@ class Sink:
         """Nothing is open."""
 
 
-def write_three_batches(loop: VirtualLoop, copies: SinkDispatcher) -> None:
+def write_three_batches(loop: VirtualLoop, dispatcher: SinkDispatcher) -> None:
     for number in range(3):
-        copies.write([event(EventType.KEEP_ALIVE, number)])
-    loop.run(lambda: copies.idle)
+        dispatcher.write([event(EventType.KEEP_ALIVE, number)])
+    loop.run(lambda: dispatcher.idle)
 
 
 def test_sinks_get_every_event_in_order(loop: VirtualLoop) -> None:
@@ -44,66 +44,66 @@ def test_sinks_get_every_event_in_order(loop: VirtualLoop) -> None:
 
 def test_sink_that_fails_temporarily_misses_no_event(loop: VirtualLoop) -> None:
     sink = Sink(failures=4)
-    copies = SinkDispatcher(loop, {"a": sink})
-    write_three_batches(loop, copies)
+    dispatcher = SinkDispatcher(loop, {"a": sink})
+    write_three_batches(loop, dispatcher)
     assert sink.taken == ["e0", "e1", "e2"]
-    assert copies.dropped() == {}
+    assert dispatcher.dropped() == {}
 
 
 def test_failing_sink_is_counted_and_delays_no_other(loop: VirtualLoop) -> None:
     broken, good = Sink(failures=10**6), Sink()
-    copies = SinkDispatcher(loop, {"bad": broken, "good": good})
-    begun = loop.now()
-    write_three_batches(loop, copies)
+    dispatcher = SinkDispatcher(loop, {"bad": broken, "good": good})
+    started_at = loop.now()
+    write_three_batches(loop, dispatcher)
     assert good.taken == ["e0", "e1", "e2"]
-    assert copies.dropped() == {"bad": 3}
-    assert loop.now() - begun < timedelta(minutes=5)
+    assert dispatcher.dropped() == {"bad": 3}
+    assert loop.now() - started_at < timedelta(minutes=5)
 
 
 def test_slow_sink_gets_no_more_than_its_queue_holds(loop: VirtualLoop) -> None:
     sink = Sink()
-    copies = SinkDispatcher(loop, {"slow": sink})
+    dispatcher = SinkDispatcher(loop, {"slow": sink})
     half = [event(EventType.KEEP_ALIVE, number) for number in range(50_000)]
     for _ in range(4):
-        copies.write(half)
-    loop.run(lambda: copies.idle)
-    assert (len(sink.taken), copies.dropped()) == (100_000, {"slow": 100_000})
-    copies.write(half)
-    loop.run(lambda: copies.idle)
+        dispatcher.write(half)
+    loop.run(lambda: dispatcher.idle)
+    assert (len(sink.taken), dispatcher.dropped()) == (100_000, {"slow": 100_000})
+    dispatcher.write(half)
+    loop.run(lambda: dispatcher.idle)
     assert len(sink.taken) == 150_000
 
 
 def test_single_batch_is_queued_whatever_its_size(loop: VirtualLoop) -> None:
     sink = Sink()
-    copies = SinkDispatcher(loop, {"a": sink})
-    copies.write([event(EventType.KEEP_ALIVE, number) for number in range(100_001)])
-    loop.run(lambda: copies.idle)
+    dispatcher = SinkDispatcher(loop, {"a": sink})
+    dispatcher.write([event(EventType.KEEP_ALIVE, number) for number in range(100_001)])
+    loop.run(lambda: dispatcher.idle)
     assert len(sink.taken) == 100_001
 
 
 def test_failing_sink_gets_one_attempt_for_each_batch_until_one_succeeds(loop: VirtualLoop) -> None:
     sink = Sink(failures=5 + 30)
-    copies = SinkDispatcher(loop, {"a": sink})
-    begun = loop.now()
+    dispatcher = SinkDispatcher(loop, {"a": sink})
+    started_at = loop.now()
     for number in range(40):
-        copies.write([event(EventType.KEEP_ALIVE, number)])
-    loop.run(lambda: copies.idle)
+        dispatcher.write([event(EventType.KEEP_ALIVE, number)])
+    loop.run(lambda: dispatcher.idle)
     assert sink.taken == [f"e{number}" for number in range(31, 40)]
-    assert copies.dropped() == {"a": 31}
-    assert loop.now() - begun < timedelta(minutes=1)
+    assert dispatcher.dropped() == {"a": 31}
+    assert loop.now() - started_at < timedelta(minutes=1)
 
 
 def test_finish_waits_for_a_failing_sink_up_to_the_timeout(loop: VirtualLoop) -> None:
     broken, good = Sink(failures=10**6), Sink()
-    copies = SinkDispatcher(loop, {"bad": broken, "good": good})
+    dispatcher = SinkDispatcher(loop, {"bad": broken, "good": good})
     for number in range(3):
-        copies.write([event(EventType.KEEP_ALIVE, number)])
-    begun = loop.now()
-    copies.finish(timedelta(seconds=2))
-    assert loop.now() - begun <= timedelta(seconds=5)
-    assert (good.taken, copies.dropped()) == (["e0", "e1", "e2"], {"bad": 3})
-    copies.write([event(EventType.KEEP_ALIVE, 3)])
-    assert copies.dropped() == {"bad": 4, "good": 1}
+        dispatcher.write([event(EventType.KEEP_ALIVE, number)])
+    started_at = loop.now()
+    dispatcher.finish(timedelta(seconds=2))
+    assert loop.now() - started_at <= timedelta(seconds=5)
+    assert (good.taken, dispatcher.dropped()) == (["e0", "e1", "e2"], {"bad": 3})
+    dispatcher.write([event(EventType.KEEP_ALIVE, 3)])
+    assert dispatcher.dropped() == {"bad": 4, "good": 1}
 
 
 class Watching(Sink):
@@ -127,32 +127,32 @@ def progress(phase: JobPhase = JobPhase.RUNNING) -> JobProgress:
 
 def test_progress_is_sent_to_sinks_that_take_it_in_order_with_events(loop: VirtualLoop) -> None:
     watching, other = Watching(), Sink()
-    copies = SinkDispatcher(loop, {"watching": watching, "other": other})
-    copies.send_progress(progress())
-    copies.write([event(EventType.KEEP_ALIVE, 0)])
-    copies.send_progress(progress(JobPhase.COMPLETE))
-    copies.finish(timedelta(minutes=1))
+    dispatcher = SinkDispatcher(loop, {"watching": watching, "other": other})
+    dispatcher.send_progress(progress())
+    dispatcher.write([event(EventType.KEEP_ALIVE, 0)])
+    dispatcher.send_progress(progress(JobPhase.COMPLETE))
+    dispatcher.finish(timedelta(minutes=1))
     assert watching.taken == ["running", "e0", "complete"]
     assert other.taken == ["e0"]
-    assert (copies.takes_progress, SinkDispatcher(loop, {"other": other}).takes_progress) == (True, False)
+    assert (dispatcher.takes_progress, SinkDispatcher(loop, {"other": other}).takes_progress) == (True, False)
 
 
 def test_waiting_progress_is_replaced_by_newer_progress_except_the_last(loop: VirtualLoop) -> None:
     watching = Watching()
-    copies = SinkDispatcher(loop, {"watching": watching})
+    dispatcher = SinkDispatcher(loop, {"watching": watching})
     for _ in range(5):
-        copies.send_progress(progress())
-    copies.send_progress(progress(JobPhase.ABORTED))
-    copies.finish(timedelta(minutes=1))
+        dispatcher.send_progress(progress())
+    dispatcher.send_progress(progress(JobPhase.ABORTED))
+    dispatcher.finish(timedelta(minutes=1))
     assert watching.told == [JobPhase.RUNNING, JobPhase.ABORTED]
 
 
 def test_sink_that_rejects_progress_still_gets_its_events(loop: VirtualLoop) -> None:
     watching = Watching(failures=1)
-    copies = SinkDispatcher(loop, {"watching": watching})
-    copies.send_progress(progress())
-    copies.write([event(EventType.KEEP_ALIVE, 0)])
-    copies.send_progress(progress(JobPhase.COMPLETE))
-    copies.finish(timedelta(minutes=1))
+    dispatcher = SinkDispatcher(loop, {"watching": watching})
+    dispatcher.send_progress(progress())
+    dispatcher.write([event(EventType.KEEP_ALIVE, 0)])
+    dispatcher.send_progress(progress(JobPhase.COMPLETE))
+    dispatcher.finish(timedelta(minutes=1))
     assert watching.taken == ["running", "e0", "complete"]
-    assert copies.dropped() == {}
+    assert dispatcher.dropped() == {}

@@ -1,4 +1,4 @@
-"""The setup of a job: killed between any two steps, there is one whole job that can be resumed."""
+"""Setup of a job: killed at any step, one intact job is left that can be resumed."""
 
 from __future__ import annotations
 
@@ -24,16 +24,16 @@ STEPS = {
     "load-queue": [*QUEUE_STEPS, "job send"],
     "run": ["terminate", *QUEUE_STEPS],
 }
-"""What each command does to an earlier job and for the new one; the database is in its place before the queues."""
+"""Steps of each command: the database is published before the queues change."""
 KILLS = [(command, after) for command, steps in STEPS.items() for after in range(len(steps) + 1)]
 
 
 class Killed(BaseException):
-    """The process is killed here."""
+    """Death of the process."""
 
 
 class World(MemoryCommands):
-    """A provider in memory whose calls are counted, and that kills the command before one of them."""
+    """Provider in memory that counts its calls, and kills the command before one of them."""
 
     def __init__(self) -> None:
         super().__init__(queue={"open": self._open_queue}, compute={"open": self._open_compute})
@@ -56,7 +56,7 @@ class World(MemoryCommands):
             yield Noting(compute, self, "", ("terminate", "launch"))
 
     def kill(self, *words: str, after: int) -> None:
-        """Run a command that is killed when it has done so many steps."""
+        """Run a command that is killed after a number of steps."""
         self.journal, self.kill_after = [], after
         with pytest.raises(Killed):
             self.call(*words)
@@ -69,7 +69,7 @@ class World(MemoryCommands):
 
 
 class Noting:
-    """A backend whose changes are noted."""
+    """Backend proxy that records changes."""
 
     def __init__(self, inner: Any, world: World, prefix: str, noted: Sequence[str]) -> None:
         self._inner, self._world, self._prefix, self._noted = inner, world, prefix, noted
@@ -82,7 +82,7 @@ class Noting:
 
 @pytest.fixture
 def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> World:
-    """A job that was loaded, and the task file of another under its name."""
+    """A loaded job, and the task file of another with the same name."""
     monkeypatch.chdir(tmp_path)
     for name, tasks in (("old.json", OLD), ("new.json", NEW)):
         (tmp_path / name).write_text(json.dumps([{"id": key, "data": {"x": value}} for key, value in tasks.items()]))
@@ -113,11 +113,11 @@ def test_setup_killed_at_any_step_leaves_one_intact_job_that_resumes(world: Worl
     elif command == "load-queue":
         assert world.call(*command_line(command)).error is None
     else:
-        # The first launch comes after the setup; in a thread, where the tasks are sent at the same time.
+        # The first launch follows the setup, in a thread, while tasks are sent.
         world.kill(*command_line(command), after=len(steps))
     resumed = world.call("load-queue", "--job-id", "job", "--continue")
     assert resumed.error is None
-    # Of the earlier job, only the instances are gone before its database is.
+    # Of the earlier job, only the instances are terminated before its database is replaced.
     whole = OLD if command == "run" and after == 0 else NEW
     assert tasks_in_database() == sorted(whole.items())
     assert world.tasks_in_queue() == sorted(whole.items())

@@ -1,4 +1,4 @@
-"""The assembled controller keeps to the traits of the compute that the configuration names."""
+"""Wiring: the controller follows the traits of the configured compute backend."""
 
 from __future__ import annotations
 
@@ -29,8 +29,8 @@ def test_parallel_launches_are_the_minimum_of_setting_and_trait(
         "run.max_parallel_instance_creations": setting,
         "run.max_instances": 8,
     }
-    begun: Counter[datetime] = Counter()
-    compute.before_launch = lambda request: begun.update([loop.now()])
+    started: Counter[datetime] = Counter()
+    compute.before_launch = lambda request: started.update([loop.now()])
 
     def compose(offer, others, token) -> LaunchRequest:
         return LaunchRequest(client_token=token, job_id="job", offer=offer.offer, startup_script="", labels={})
@@ -48,9 +48,9 @@ def test_parallel_launches_are_the_minimum_of_setting_and_trait(
     )
     loop.later(timedelta(seconds=50), lambda: controller.stop(StopMode.TERMINATE))
     controller.run()
-    # The fake answers each launch after the same time, so that launches under way together begin together.
-    assert max(begun.values()) == expected
-    assert begun.total() == 8
+    # The fake answers all launches after the same time, so that parallel launches start together.
+    assert max(started.values()) == expected
+    assert started.total() == 8
 
 
 @pytest.mark.parametrize(

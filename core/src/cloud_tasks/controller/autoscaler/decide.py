@@ -15,7 +15,7 @@ from cloud_tasks.controller.autoscaler.actions import Abort, Action, Drain, Fini
 from cloud_tasks.controller.autoscaler.rules.budget import abort_drained, abort_over_budget, drain, terminate_drained
 from cloud_tasks.controller.autoscaler.rules.corrections import correct_records, terminate_expired
 from cloud_tasks.controller.autoscaler.rules.fleet_view import FleetView, Rule
-from cloud_tasks.controller.autoscaler.rules.heartbeats import abort_without_heartbeat, replace_silent
+from cloud_tasks.controller.autoscaler.rules.heartbeats import abort_without_heartbeat, replace_unresponsive
 from cloud_tasks.controller.autoscaler.rules.launches import launch_missing
 from cloud_tasks.controller.autoscaler.rules.progress import abort_unlaunchable, abort_without_progress
 from cloud_tasks.controller.autoscaler.rules.requeue import requeue_missing
@@ -27,7 +27,7 @@ __all__ = ["decide"]
 _STAGES: tuple[tuple[Rule, ...], ...] = (
     (correct_records, terminate_expired),
     (abort_over_budget, abort_drained, abort_unlaunchable, abort_without_heartbeat, abort_without_progress),
-    (replace_silent,),
+    (replace_unresponsive,),
     (terminate_drained, terminate_surplus, drain, requeue_missing, launch_missing),
 )
 

@@ -109,5 +109,5 @@ def test_run_whose_launches_always_fail_exits_with_the_error(
     commands = MemoryCommands(compute={"open": open_compute})
     answer = call(commands, "run", "--scaling-check-interval", "0.2")
     assert answer.code == code
-    assert f"Error: job stopped: No instance could be launched, 3 attempts failed: {error}" in answer.err
+    assert f"Error: job stopped: no instance could be launched in 3 attempts: {error}" in answer.err
     assert len(launches) == 3

@@ -1,4 +1,4 @@
-"""The simulated cloud: the controller's own code against a cloud of faults, under a virtual clock, from a seed."""
+"""Simulated cloud: runs the controller's code against a faulty cloud, under a virtual clock, from a seed."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""``tests/soak/simulation_soak.py``: many seeds, on several processors, or one again.
+"""``tests/soak/simulation_soak.py``: simulate many seeds on several processors, or one seed with its log.
 
-Prints the seeds that failed with what they broke; exit code 1 when there is any.
+Prints failed seeds with the violated invariant; exit code 1 if there are any.
 """
 
 from __future__ import annotations
@@ -28,26 +28,26 @@ from simulated_cloud import (
 
 _PROGRAM = "tests/soak/simulation_soak.py"
 _BATCH = 100
-"""Seeds between two lines."""
+"""Number of seeds between two progress lines."""
 
 
-def simulate(seed: int, least_tasks: int, most_tasks: int) -> SimulationResult:
-    """One seed. Raises whatever it breaks."""
-    scenario = draw_scenario(seed, least_tasks=least_tasks, most_tasks=most_tasks)
+def simulate(seed: int, min_tasks: int, max_tasks: int) -> SimulationResult:
+    """Simulate one seed; raise `InvariantViolation` if an invariant is violated."""
+    scenario = draw_scenario(seed, min_tasks=min_tasks, max_tasks=max_tasks)
     with scratch_folder() as folder:
         return Simulation(scenario, Path(folder)).run()
 
 
-def problem_of(seed: int, least_tasks: int, most_tasks: int) -> tuple[int, str, int]:
-    """The seed, what it breaks (empty: nothing), and how many tasks it had."""
-    _be_quiet(logging.CRITICAL)
+def problem_of(seed: int, min_tasks: int, max_tasks: int) -> tuple[int, str, int]:
+    """Return the seed, the violated invariant (empty: none), and the number of tasks."""
+    _set_log_level(logging.CRITICAL)
     try:
-        return seed, "", simulate(seed, least_tasks, most_tasks).tasks
+        return seed, "", simulate(seed, min_tasks, max_tasks).tasks
     except (Exception, InvariantViolation) as error:
         return seed, f"{type(error).__name__}: {error}", 0
 
 
-def _be_quiet(level: int) -> None:
+def _set_log_level(level: int) -> None:
     structlog.configure(
         wrapper_class=structlog.make_filtering_bound_logger(level),
         logger_factory=structlog.PrintLoggerFactory(sys.stderr),
@@ -57,13 +57,13 @@ def _be_quiet(level: int) -> None:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog=_PROGRAM, description=__doc__)
-    parser.add_argument("--seed", type=int, help="run this seed alone, with its log")
-    parser.add_argument("--first", type=int, default=0, help="the first of many seeds")
-    parser.add_argument("--seeds", type=int, default=100, help="how many")
-    parser.add_argument("--seconds", type=float, help="stop beginning new seeds after so long")
-    parser.add_argument("--processes", type=int, default=os.cpu_count() or 1, help="how many at a time")
-    parser.add_argument("--least-tasks", type=int, default=200)
-    parser.add_argument("--most-tasks", type=int, default=2000)
+    parser.add_argument("--seed", type=int, help="simulate this seed only, with its log")
+    parser.add_argument("--first", type=int, default=0, help="first seed")
+    parser.add_argument("--seeds", type=int, default=100, help="number of seeds")
+    parser.add_argument("--seconds", type=float, help="time after which no more seeds are started")
+    parser.add_argument("--processes", type=int, default=os.cpu_count() or 1, help="number of parallel processes")
+    parser.add_argument("--min-tasks", type=int, default=200)
+    parser.add_argument("--max-tasks", type=int, default=2000)
     options = parser.parse_args(arguments)
     if options.seed is not None:
         return _alone(options)
@@ -71,9 +71,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _alone(options: argparse.Namespace) -> int:
-    _be_quiet(logging.INFO)
+    _set_log_level(logging.INFO)
     try:
-        print(simulate(options.seed, options.least_tasks, options.most_tasks))
+        print(simulate(options.seed, options.min_tasks, options.max_tasks))
     except (Exception, InvariantViolation) as error:
         traceback.print_exc()
         print(f"seed {options.seed} FAILED: {type(error).__name__}: {error}", flush=True)
@@ -85,14 +85,14 @@ def _many(options: argparse.Namespace) -> int:
     failed: list[int] = []
     tasks = done = 0
     began = time.monotonic()
-    sizes = f"--least-tasks {options.least_tasks} --most-tasks {options.most_tasks}"
+    sizes = f"--min-tasks {options.min_tasks} --max-tasks {options.max_tasks}"
     for seed, problem, count in _results(options):
         done += 1
         tasks += count
         if problem:
             failed.append(seed)
             print(f"seed {seed} FAILED: {problem}", flush=True)
-            print(f"  again: python {_PROGRAM} --seed {seed} {sizes}", flush=True)
+            print(f"  repeat: python {_PROGRAM} --seed {seed} {sizes}", flush=True)
         if done % _BATCH == 0:
             span = time.monotonic() - began
             print(
@@ -108,9 +108,9 @@ def _many(options: argparse.Namespace) -> int:
 
 
 def _results(options: argparse.Namespace) -> Iterator[tuple[int, str, int]]:
-    """Of each seed, in order: those that were done when the time was over."""
+    """Yield the result of each seed, in order, until the time is over."""
     seeds = range(options.first, options.first + options.seeds)
-    run = partial(problem_of, least_tasks=options.least_tasks, most_tasks=options.most_tasks)
+    run = partial(problem_of, min_tasks=options.min_tasks, max_tasks=options.max_tasks)
     deadline = None if options.seconds is None else time.monotonic() + options.seconds
     if options.processes == 1:
         for seed in seeds:
@@ -118,7 +118,7 @@ def _results(options: argparse.Namespace) -> Iterator[tuple[int, str, int]]:
                 return
             yield run(seed)
         return
-    # Forked, so that a change of the files meanwhile changes nothing for those that run.
+    # Forked, so that changes of source files do not affect running seeds.
     with multiprocessing.get_context("fork").Pool(options.processes) as pool:
         for result in pool.imap(run, seeds, chunksize=4):
             yield result

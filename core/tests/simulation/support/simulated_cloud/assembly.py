@@ -1,4 +1,4 @@
-"""Putting a controller together over a simulated world, of the classes under test."""
+"""Controller of a simulated world, made from the classes under test."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ __all__ = ["Parts", "make_controller"]
 
 @attrs.frozen(kw_only=True)
 class Parts:
-    """The classes of the controller under test; a test plants a defect by giving another."""
+    """Classes of the controller under test; a test replaces one to plant a defect."""
 
     collector: type[EventCollector] = EventCollector
     fleet: type[Fleet] = Fleet
@@ -45,12 +45,12 @@ def make_controller(
     offers: tuple[RankedOffer, ...],
     refusals: dict[int, LaunchRequest],
 ) -> Controller:
-    """A controller as a run makes one.
+    """Return a controller, wired as in a run.
 
     Args:
-        store: As the controller is to see it (`WatchedStore`).
-        limits: Instead of the scenario's: a person may have raised them.
-        refusals: Where the requests of refused launches are put, by the id of the error.
+        store: The store, or a `WatchedStore`.
+        limits: Limits in place of the scenario's, such as a raised cost limit.
+        refusals: Receives the requests of refused launches, by the id of the error.
     """
     tasks = cast(Queue, WatchedTasks(world.task_calls, world.monitor))
     compute = cast(Compute, WatchedCompute(world.cloud_calls, world.monitor, refusals))

@@ -1,4 +1,4 @@
-"""The instance types and prices of the simulated cloud: invented, shaped like real ones."""
+"""Instance types and prices of the simulated cloud."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ __all__ = ["ZONES", "catalogue", "prices"]
 ZONES = ("sim-a", "sim-b", "sim-c")
 
 _FAMILIES = (
-    # name, CPU family, CPU rank, GB per vCPU, US dollars per vCPU and hour, share of it as spot
+    # name, CPU family, CPU rank, GB per vCPU, US dollars per vCPU and hour, spot price as a share of it
     ("small", "Simulated Old", 5, 4.0, "0.025", "0.4"),
     ("steady", "Simulated Middle", 12, 4.0, "0.035", "0.3"),
     ("swift", "Simulated New", 22, 2.0, "0.045", "0.25"),
@@ -32,7 +32,7 @@ _VCPUS = (2, 4, 8, 16)
 
 
 def catalogue() -> tuple[InstanceType, ...]:
-    """Every type; the fastest family is missing from the last zone, the largest machines from the first."""
+    """Return all types; the fastest family is missing from the last zone, the largest types from the first."""
     return tuple(
         InstanceType(
             name=f"{family}-{vcpus}",
@@ -54,7 +54,7 @@ def catalogue() -> tuple[InstanceType, ...]:
 
 
 def prices(requests: Sequence[OfferRequest]) -> Sequence[Offer | Unpriced]:
-    """The price list, as `cloud_tasks.plugin.Pricing.price` gives it."""
+    """Return offers, as `cloud_tasks.plugin.Pricing.price` does."""
     return [_price(request) for request in requests]
 
 

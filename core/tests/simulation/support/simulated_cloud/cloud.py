@@ -1,9 +1,9 @@
-"""`SimulatedCloud`: machines that are refused, boot slowly, vanish and leave remains, under the virtual clock.
+"""`SimulatedCloud`: launches are refused, instances boot slowly, vanish, and leave resources, under a virtual clock.
 
 Invariants, each with a test:
 
-1. Two launches with one client token make one machine, even when the first answer was lost.
-2. A machine costs from its creation until it is terminated, remains included.
+1. Two launches with one client token create one instance, even if the first answer was lost.
+2. An instance is billed from its creation to its termination, while stopped too.
 """
 
 from __future__ import annotations
@@ -33,45 +33,45 @@ from cloud_tasks.model import (
 from simulated_cloud.catalogue import ZONES, catalogue
 from simulated_cloud.scenario import Faults
 
-__all__ = ["Machine", "Program", "SimulatedCloud"]
+__all__ = ["CloudInstance", "Program", "SimulatedCloud"]
 
 
 class Program(Protocol):
-    """What runs on a machine."""
+    """Program that runs on an instance."""
 
     def start(self) -> None:
-        """The startup script has got as far as the worker."""
+        """Start, at the end of the startup script."""
 
     def notice(self, left: timedelta) -> None:
-        """The machine will be taken away."""
+        """Handle a termination notice."""
 
     def kill(self) -> None:
-        """The machine is gone."""
+        """Stop at once."""
 
 
 @attrs.define(kw_only=True, eq=False)
-class Machine(SimulatedInstance[datetime]):
-    """One machine, as it truly is."""
+class CloudInstance(SimulatedInstance[datetime]):
+    """One instance of the simulated cloud."""
 
     instance_id: str
     client_token: str
     script_failed: bool = False
-    stranger: bool = False
+    unmanaged: bool = False
     program: Program | None = None
 
     @property
     def is_alive(self) -> bool:
-        """Whether it starts or runs."""
+        """Whether it is starting or running."""
         return self.state in (InstanceState.STARTING, InstanceState.RUNNING)
 
 
 class SimulatedCloud:
-    """One region of one provider, with the face of `cloud_tasks.plugin.Compute`; calls fail only as a provider refuses.
+    """One `cloud_tasks.plugin.Compute`; calls fail only by refusals and partial terminations (see `Unreliable`).
 
     Args:
-        make_program: Makes what a new machine runs.
-        on_launch: Told of a request that is about to make a machine.
-        on_change: Told of a machine that began to exist or ended.
+        make_program: Return the program of a new instance.
+        on_launch: Called with a request before it creates an instance.
+        on_change: Called with an instance that was created or terminated.
     """
 
     def __init__(
@@ -81,22 +81,22 @@ class SimulatedCloud:
         faults: Faults,
         *,
         job_id: str,
-        make_program: Callable[[Machine], Program],
+        make_program: Callable[[CloudInstance], Program],
         on_launch: Callable[[LaunchRequest], None],
-        on_change: Callable[[Machine], None],
+        on_change: Callable[[CloudInstance], None],
     ) -> None:
         self.faults = faults
-        self.machines: dict[str, Machine] = {}
+        self.all_instances: dict[str, CloudInstance] = {}
         self._loop = loop
         self._rng = rng
         self._job_id = job_id
         self._make_program = make_program
         self._on_launch = on_launch
         self._on_change = on_change
-        self._by_token: dict[str, Machine] = {}
+        self._by_token: dict[str, CloudInstance] = {}
         self.listed_at = loop.now()
-        """When a listing was last made."""
-        self._out_of_stock: dict[tuple[str, str, Purchase], datetime] = {}
+        """Time of the last listing."""
+        self._no_capacity: dict[tuple[str, str, Purchase], datetime] = {}
 
     # -- the Protocol ----------------------------------------------------------------------------------------------
 
@@ -127,145 +127,145 @@ class SimulatedCloud:
         self.listed_at = self._loop.now()
         seen_until = self._loop.now() - self.faults.listing_lag * self._rng.random()
         return [
-            self._shown(machine)
-            for machine in self.machines.values()
-            if (machine.ended_at is None or include_terminated) and machine.created_at <= seen_until
+            self._shown(instance)
+            for instance in self.all_instances.values()
+            if (instance.ended_at is None or include_terminated) and instance.created_at <= seen_until
         ]
 
     def terminate(self, instance_ids: Sequence[str]) -> None:
         partial = self._rng.random() < self.faults.partial
         for instance_id in instance_ids:
-            machine = self.machines.get(instance_id)
-            if machine is None or machine.is_ending:
+            instance = self.all_instances.get(instance_id)
+            if instance is None or instance.is_ending:
                 continue
             if partial and self._rng.random() < 0.5:
                 continue
-            self._kill_program(machine)
-            machine.stop()
+            self._kill_program(instance)
+            instance.stop()
             stop = timedelta(seconds=self.faults.draw_stop_time(self._rng))
-            self._loop.later(stop, lambda machine=machine: self.end(machine))  # type: ignore[misc]
+            self._loop.later(stop, lambda instance=instance: self.end(instance))  # type: ignore[misc]
         if partial:
             raise ProviderError("some instances may remain", transient=True)
 
     def console_log(self, instance_id: str) -> str:
-        machine = self.machines.get(instance_id)
-        failed = machine is not None and machine.script_failed
+        instance = self.all_instances.get(instance_id)
+        failed = instance is not None and instance.script_failed
         return "bash: line 7: no such command\n" if failed else "worker started\n"
 
     def close(self) -> None:
         """Nothing is open."""
 
-    # -- what happens in it ----------------------------------------------------------------------------------------
+    # -- simulation ----------------------------------------------------------------------------------------------
 
     def _refuse(self, offer: Offer) -> None:
         now = self._loop.now()
         key = (offer.instance_type.name, offer.zone, offer.purchase)
         if self.faults.draw_refusal(self._rng):
-            self._out_of_stock.setdefault(key, now + timedelta(minutes=self._rng.uniform(1, 30)))
-        until = self._out_of_stock.get(key)
+            self._no_capacity.setdefault(key, now + timedelta(minutes=self._rng.uniform(1, 30)))
+        until = self._no_capacity.get(key)
         if until is not None and until > now:
             scope = self._rng.choice(
                 (RefusalScope.OFFER, RefusalScope.OFFER, RefusalScope.ZONE, RefusalScope.INSTANCE_TYPE)
             )
             raise self._refusal("no capacity", scope, "OUT_OF_STOCK")
-        self._out_of_stock.pop(key, None)
+        self._no_capacity.pop(key, None)
         quota = self.faults.quota_vcpus
         if quota is not None and self.vcpus() + offer.instance_type.vcpus > quota:
             raise self._refusal(f"quota of {quota} vCPUs exceeded", RefusalScope.REGION, "QUOTA")
 
     def _refusal(self, message: str, scope: RefusalScope, reason: str) -> LaunchRefusedError:
-        away = timedelta(seconds=self._rng.choice((60, 300)))
-        return LaunchRefusedError(message, scope=scope, retry_after=away, reason=reason)
+        pause = timedelta(seconds=self._rng.choice((60, 300)))
+        return LaunchRefusedError(message, scope=scope, retry_after=pause, reason=reason)
 
     def vcpus(self) -> int:
-        return sum(machine.offer.instance_type.vcpus for machine in self.existing())
+        return sum(instance.offer.instance_type.vcpus for instance in self.existing())
 
-    def existing(self) -> Iterator[Machine]:
-        """Machines that cost money, remains included."""
-        return (machine for machine in self.machines.values() if machine.ended_at is None)
+    def existing(self) -> Iterator[CloudInstance]:
+        """Return the instances that are billed, stopped ones included."""
+        return (instance for instance in self.all_instances.values() if instance.ended_at is None)
 
-    def add_stranger(self, offer: Offer) -> None:
-        """A machine with our job's label that nobody remembers."""
-        self._create(offer, 1, f"stranger{len(self.machines)}", None, stranger=True)
+    def add_unmanaged(self, offer: Offer) -> None:
+        """Create an instance with the job's label that is in no record."""
+        self._create(offer, 1, f"unmanaged{len(self.all_instances)}", None, unmanaged=True)
 
     def _create(
-        self, offer: Offer, slots: int, token: str, lifetime: timedelta | None, *, stranger: bool = False
-    ) -> Machine:
-        machine = Machine(
-            instance_id=f"sim-{len(self.machines) + 1:04}",
+        self, offer: Offer, slots: int, token: str, lifetime: timedelta | None, *, unmanaged: bool = False
+    ) -> CloudInstance:
+        instance = CloudInstance(
+            instance_id=f"sim-{len(self.all_instances) + 1:04}",
             offer=offer,
             slots=slots,
             client_token=token,
             created_at=self._loop.now(),
-            stranger=stranger,
+            unmanaged=unmanaged,
         )
-        self.machines[machine.instance_id] = self._by_token[token] = machine
-        machine.program = self._make_program(machine)
-        self._on_change(machine)
+        self.all_instances[instance.instance_id] = self._by_token[token] = instance
+        instance.program = self._make_program(instance)
+        self._on_change(instance)
         boot = timedelta(seconds=self.faults.draw_boot_time(self._rng))
-        self._loop.later(boot, lambda: self._boot(machine))
+        self._loop.later(boot, lambda: self._boot(instance))
         if lifetime is not None:
-            self._loop.later(lifetime, lambda: self.end(machine))
+            self._loop.later(lifetime, lambda: self.end(instance))
         span = self.faults.draw_lifetime(self._rng, offer)
         if span is not None:
-            self._loop.later(timedelta(seconds=span), lambda: self._preempt(machine))
-        return machine
+            self._loop.later(timedelta(seconds=span), lambda: self._preempt(instance))
+        return instance
 
-    def _boot(self, machine: Machine) -> None:
-        if machine.program is None or not machine.boot():
+    def _boot(self, instance: CloudInstance) -> None:
+        if instance.program is None or not instance.boot():
             return
         if self._rng.random() >= self.faults.broken_start:
-            machine.program.start()
+            instance.program.start()
             return
-        machine.script_failed = True
-        if self._rng.random() < 0.5:  # some scripts end with the machine switched off, others leave it idle
-            self._loop.later(timedelta(seconds=20), lambda: self.end(machine))
+        instance.script_failed = True
+        if self._rng.random() < 0.5:  # some scripts power the instance off, others leave it idle
+            self._loop.later(timedelta(seconds=20), lambda: self.end(instance))
 
-    def _preempt(self, machine: Machine) -> None:
-        if not machine.is_alive or self.faults.spot_lifetime is None:
+    def _preempt(self, instance: CloudInstance) -> None:
+        if not instance.is_alive or self.faults.spot_lifetime is None:
             return
-        if machine.program is None or self._rng.random() < self.faults.preempted_silently:
-            self._take_away(machine)
+        if instance.program is None or self._rng.random() < self.faults.preempted_silently:
+            self._interrupt(instance)
         else:
             left = timedelta(seconds=self._rng.choice((30, 120)))
-            machine.program.notice(left)
-            self._loop.later(left, lambda: self._take_away(machine))
+            instance.program.notice(left)
+            self._loop.later(left, lambda: self._interrupt(instance))
 
-    def _take_away(self, machine: Machine) -> None:
-        if machine.is_alive and self._rng.random() < self.faults.remains:
-            self._kill_program(machine)
-            machine.state = InstanceState.STOPPED
-        elif machine.is_alive:
-            self.end(machine)
+    def _interrupt(self, instance: CloudInstance) -> None:
+        if instance.is_alive and self._rng.random() < self.faults.remains:
+            self._kill_program(instance)
+            instance.state = InstanceState.STOPPED
+        elif instance.is_alive:
+            self.end(instance)
 
-    def _kill_program(self, machine: Machine) -> None:
-        if machine.program is not None:
-            machine.program.kill()
-            machine.program = None
+    def _kill_program(self, instance: CloudInstance) -> None:
+        if instance.program is not None:
+            instance.program.kill()
+            instance.program = None
 
-    def end(self, machine: Machine) -> None:
-        """The machine and all its remains are gone."""
-        if machine.ended_at is not None:
+    def end(self, instance: CloudInstance) -> None:
+        """Terminate an instance with all its resources."""
+        if instance.ended_at is not None:
             return
-        self._kill_program(machine)
-        machine.end(self._loop.now())
-        self._on_change(machine)
+        self._kill_program(instance)
+        instance.end(self._loop.now())
+        self._on_change(instance)
 
     def cost(self) -> Money:
-        """What all machines have cost until now."""
+        """Return the cost of all instances until now."""
         now = self._loop.now()
-        counted = (machine for machine in self.machines.values() if not machine.stranger)
-        return sum((machine.cost(now) for machine in counted), Money.zero())
+        counted = (instance for instance in self.all_instances.values() if not instance.unmanaged)
+        return sum((instance.cost(now) for instance in counted), Money.zero())
 
-    def _shown(self, machine: Machine) -> Instance:
+    def _shown(self, instance: CloudInstance) -> Instance:
         return Instance(
-            instance_id=machine.instance_id,
+            instance_id=instance.instance_id,
             job_id=self._job_id,
-            state=machine.state,
-            instance_type=machine.offer.instance_type.name,
-            zone=machine.offer.zone,
-            purchase=machine.offer.purchase,
-            created_at=machine.created_at,
-            client_token=machine.client_token,
-            boot_disk_type=machine.offer.boot_disk.disk_type,
+            state=instance.state,
+            instance_type=instance.offer.instance_type.name,
+            zone=instance.offer.zone,
+            purchase=instance.offer.purchase,
+            created_at=instance.created_at,
+            client_token=instance.client_token,
+            boot_disk_type=instance.offer.boot_disk.disk_type,
         )

@@ -1,4 +1,4 @@
-"""`Simulation`: one job in one simulated cloud, from its first task to its end, through all crashes."""
+"""`Simulation`: one job in one simulated cloud, from its start to its end, through all crashes."""
 
 from __future__ import annotations
 
@@ -31,39 +31,39 @@ __all__ = ["Simulation", "SimulationResult"]
 
 JOB_ID = "simulated"
 
-_PATIENCE = timedelta(days=1)
-"""After which the world is freed of all faults, so that the job can only end."""
+_FAULTY_TIME = timedelta(days=1)
+"""Time after which all faults stop, so that the job can complete."""
 _END = timedelta(days=3)
 _RUNS = 12
-"""How often a job is continued after it ended without being complete; the last time without faults."""
+"""Maximum number of runs of a job; the last is without faults."""
 
 
 @attrs.frozen(kw_only=True)
 class SimulationResult:
-    """What became of a job in which every invariant held."""
+    """Result of a job in which all invariants held."""
 
     seed: int
     tasks: int
     outcomes: tuple[JobPhase, ...]
-    """Of each run that ended; crashed runs are not among them."""
+    """Outcome of each run that ended; crashed runs excluded."""
     crashes: tuple[str, ...]
-    """Where the controller was killed."""
+    """Crash points at which the controller was killed."""
     duration: timedelta
     cost: Money
     instances: int
     steps: int
     crash_points: int
-    """Places at which the controller could have been killed."""
+    """Number of crash points passed."""
 
 
 class Simulation:
     """One job.
 
     Args:
-        folder: Where its database is kept.
+        folder: Folder of its database.
         parts: The controller's classes.
-        crash_after: Crash once, after so many of the places at which a crash may happen; None: as the faults say.
-        offers: What can be bought, best first; None: what the scenario's constraints leave of the catalogue.
+        crash_after: Crash once, after this number of crash points; None: as drawn from the faults.
+        offers: Ranked offers; None: those of the catalogue that satisfy the scenario's constraints.
     """
 
     def __init__(
@@ -79,39 +79,39 @@ class Simulation:
         self._scenario = scenario
         self._path = folder / f"simulated-{scenario.seed}.db"
         self._parts = parts or Parts()
-        self._world = World(scenario, job_id=JOB_ID, on_interrupt=self._interrupt, on_stranger=self._stranger)
+        self._world = World(scenario, job_id=JOB_ID, on_interrupt=self._interrupt, on_unmanaged=self._add_unmanaged)
         self.monitor = self._world.monitor
         crashes = scenario.faults.crashes if crash_after is None else 1
         self._points = CrashPoints(self._world.rng("crashes"), crashes, first=crash_after)
-        self._deadline = START + _PATIENCE
+        self._deadline = START + _FAULTY_TIME
         self._refusals: dict[int, LaunchRequest] = {}
         self._limits = scenario.limits
         self._reason = ""
         self.console_log = ""
-        """The last one that a controller fetched when it gave up."""
+        """Console log of the last aborted run."""
 
     def _interrupt(self, answer: str) -> None:
-        """Ctrl-C, and what the person says to the question."""
+        """Interrupt the controller; the user answers T (terminate), L (leave) or C (continue)."""
         controller = self._controller
         if controller is not None and answer != "C" and self._world.loop.now() >= self._world.asleep_until():
             controller.stop(StopMode.LEAVE if answer == "L" else StopMode.TERMINATE)
 
-    def _stranger(self) -> None:
-        # Only while a controller is there to find it: afterwards it is for `cleanup` to find.
+    def _add_unmanaged(self) -> None:
+        # Only while a controller can find it; later, `cleanup` does.
         if self._controller_runs:
-            self._world.cloud.add_stranger(self._offers[0].offer)
+            self._world.cloud.add_unmanaged(self._offers[0].offer)
 
     def _calm(self) -> None:
-        """No fault any more."""
+        """Stop all faults."""
         self._world.calm()
         self._points.left = 0
         self._deadline = START + _END
 
     def run(self) -> SimulationResult:
-        """Run the job to its end, and check the end.
+        """Run the job to its end, and check the result.
 
         Raises:
-            InvariantViolation: The controller broke a promise.
+            InvariantViolation: The controller violated an invariant.
         """
         scenario = self._scenario
         self._offers = (
@@ -126,7 +126,7 @@ class Simulation:
         if self._world.faults.earlier_run:
             self._leave_an_earlier_run()
         while not self._path.exists():
-            self._begin()
+            self._set_up()
         outcomes: list[JobPhase] = []
         while not outcomes or outcomes[-1] is not JobPhase.COMPLETE:
             if len(outcomes) >= _RUNS:
@@ -145,21 +145,21 @@ class Simulation:
             crashes=tuple(self._points.log),
             duration=self._world.loop.now() - START,
             cost=self._world.cloud.cost(),
-            instances=len(self._world.cloud.machines),
+            instances=len(self._world.cloud.all_instances),
             steps=self._world.steps,
             crash_points=self._points.passed,
         )
 
     def _leave_an_earlier_run(self) -> None:
-        """What a person finds who starts the job a second time."""
+        """Create queues with messages, and an instance, of an earlier job of the same name."""
         self._world.tasks.create()
         self._world.events.create()
         earlier = [TaskMessage(task_id=f"task-{n:07}", data={"earlier": n}) for n in range(self._scenario.tasks // 2)]
         self._world.tasks.send([encode_task_message(message) for message in earlier])
-        self._world.cloud.add_stranger(self._offers[0].offer)
+        self._world.cloud.add_unmanaged(self._offers[0].offer)
 
-    def _begin(self) -> None:
-        """Load the job and put it in its place, as a run does before its controller; killed in between, once more."""
+    def _set_up(self) -> None:
+        """Load and publish the job, as a run does before its controller; a crash leads to another attempt."""
         folder = self._path.parent
         loop = self._world.loop
         record = JobRecord(job_id=JOB_ID, queue_name=JOB_ID, run_id="run", created_at=START)
@@ -196,14 +196,14 @@ class Simulation:
             yield Task(task_id=f"task-{n:07}", data={"n": n})
 
     def _raise_cost_limit(self) -> None:
-        """As a person would who wants the job done."""
+        """Raise the cost limit, as a user would to complete the job."""
         limit = self._limits.max_total_cost
         assert limit is not None
         self.monitor.stopped_for_money(limit)
         self._limits = attrs.evolve(self._limits, max_total_cost=limit * 2 + self._world.cloud.cost())
 
     def _run_once(self) -> JobPhase | None:
-        """One life of the controller; None when it was killed."""
+        """Run one controller to its end; return None if it crashed."""
         loop = CrashableLoop(
             self._world.loop,
             point=self._points,
@@ -216,7 +216,7 @@ class Simulation:
             self._controller_runs = True
             try:
                 watched = cast(Store, WatchedStore(store, self.monitor, self._points))
-                self._go_on(watched)
+                self._resume(watched)
                 self._controller = controller = make_controller(
                     loop,
                     watched,
@@ -228,13 +228,13 @@ class Simulation:
                     offers=self._offers,
                     refusals=self._refusals,
                 )
-                outcome = self._live(controller)
+                outcome = self._run_controller(controller)
                 self._reason, self.console_log = controller.reason, controller.console_log or self.console_log
                 self.monitor.was_left |= outcome is JobPhase.LEFT
                 if outcome is not JobPhase.LEFT and controller.all_gone:
                     self.monitor.all_gone()
                 elif outcome is not JobPhase.LEFT and self._world.faults is CALM:
-                    raise InvariantViolation("2: the controller gave up on instances although nothing went wrong")
+                    raise InvariantViolation("2: instances were left although no fault occurred")
                 if outcome is JobPhase.COMPLETE:
                     self.monitor.complete(store)
                 return outcome
@@ -244,12 +244,12 @@ class Simulation:
                 loop.alive = False
                 self._controller_runs = False
                 self._controller = None
-        # A person takes a while to notice.
+        # The user notices after a while.
         self._world.loop.run_for(timedelta(seconds=self._world.rng(f"away/{self._world.steps}").choice((1, 60, 600))))
         return None
 
-    def _go_on(self, store: Store) -> None:
-        """As a run does before its controller; where a call fails, the person tries again."""
+    def _resume(self, store: Store) -> None:
+        """Resume the queues as a run does; the user repeats it after a failed call."""
         calls = (self._world.task_calls, self._world.event_calls)
         tasks, events = (Pointed(each, self._points, lambda: None) for each in calls)
         while True:
@@ -261,7 +261,7 @@ class Simulation:
             else:
                 return
 
-    def _live(self, controller: Controller) -> JobPhase:
+    def _run_controller(self, controller: Controller) -> JobPhase:
         while True:
             try:
                 return controller.phase if controller.is_over else controller.run()
@@ -269,7 +269,7 @@ class Simulation:
                 if self._world.faults is CALM:
                     raise InvariantViolation(f"1: the job did not end within {_END}") from None
                 self._calm()
-                raise SimulatedCrash("restarted in a calm world") from None
+                raise SimulatedCrash("restarted without faults") from None
 
     def _call_failed(self, error: Exception) -> None:
         request = self._refusals.pop(id(error), None)

@@ -1,9 +1,9 @@
-"""`CrashableLoop`: the controller's loop inside the simulated world; it can die at any point, or sleep.
+"""`CrashableLoop`: the controller's loop inside the simulated world; it can crash at any point, or sleep.
 
 Invariants, each with a test:
 
 1. After a crash no callback of that controller runs any more; the world goes on.
-2. While the controller's machine sleeps no callback of it runs; each runs when it wakes up, in order.
+2. While the controller's computer sleeps, none of its callbacks runs; all run in order when it wakes up.
 """
 
 from __future__ import annotations
@@ -21,31 +21,31 @@ _T = TypeVar("_T")
 
 
 class SimulatedCrash(BaseException):
-    """The controller's process is killed here; nothing catches it but the simulation."""
+    """Crash of the controller's process; caught by the simulation only."""
 
 
 class WorldEnded(BaseException):
-    """Virtual time ran out before the job ended."""
+    """Virtual time ran out before the end of the job."""
 
 
 class CrashPoints:
-    """Decides where the controller crashes: a number of points ahead that is drawn anew after each crash.
+    """Crash points of the controller; the number of points up to the next crash is drawn after each crash.
 
     Args:
-        crashes: How many there are in all.
-        first: How many points lie before the first; None: drawn too.
+        crashes: Total number of crashes.
+        first: Number of points before the first crash; None: drawn too.
     """
 
     def __init__(self, rng: random.Random, crashes: int, *, first: int | None = None) -> None:
         self._rng = rng
         self.left = crashes
         self.passed = 0
-        """Points that lie behind."""
+        """Number of points passed."""
         self.log: list[str] = []
         self._ahead = self._draw() if first is None else first
 
     def _draw(self) -> int:
-        # Some crashes follow closely upon the start, others come late.
+        # Some crashes are close to the start, others late.
         return int(self._rng.expovariate(1 / self._rng.choice((3, 30, 150, 500))))
 
     def __call__(self, place: str) -> None:
@@ -61,7 +61,7 @@ class CrashPoints:
 
 
 class Pointed:
-    """An object with a place to crash at before and after each of its calls; for what is called without a loop."""
+    """Proxy with a crash point before and after each call, for objects that are called without a loop."""
 
     def __init__(self, inner: Any, point: Callable[[str], None], run_for: Callable[[], None]) -> None:
         self._inner = inner
@@ -85,9 +85,9 @@ class CrashableLoop:
     """A `cloud_tasks.controller.event_loop.Loop` on top of the world's.
 
     Args:
-        point: Called at each place at which a crash may happen.
+        point: Called at each crash point.
         deadline: Virtual time at which the world ends.
-        refused: Told of each failed call before its callback.
+        on_failure: Called with the error of each failed call before its callback.
     """
 
     def __init__(
@@ -112,12 +112,14 @@ class CrashableLoop:
     def call(self, work: Callable[[], _T], then: Callable[[_T], None], failed: Callable[[Exception], None]) -> None:
         self._point("before a call")
 
-        def told(error: Exception) -> None:
+        def on_error(error: Exception) -> None:
             self._on_failure(error)
             failed(error)
 
         self._world.call(
-            work, lambda result: self._guarded(lambda: then(result)), lambda error: self._guarded(lambda: told(error))
+            work,
+            lambda result: self._guarded(lambda: then(result)),
+            lambda error: self._guarded(lambda: on_error(error)),
         )
         self._point("after a call took effect")
 

@@ -1,8 +1,8 @@
-"""`Monitor`: knows the truth, and raises `InvariantViolation` the moment the controller breaks a promise.
+"""`Monitor`: compares the controller with the simulated cloud, and raises `InvariantViolation` at once.
 
-The numbers are those of the controller's invariants: 1 no task is lost or counted twice; 2 no instance is orphaned;
-3 limits hold always; 4 no more instances than the work can use; 5 a refused scope is avoided; 6 silence is judged
-with care.
+Numbers in messages are those of the controller's invariants: 1 no task is lost or counted twice; 2 no instance is
+orphaned; 3 limits hold at all times; 4 no more instances than the tasks can use; 5 a refused scope is avoided; 6 a
+working instance is not terminated for missing heartbeats.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from cloud_tasks.model import (
     TaskStatus,
 )
 from cloud_tasks.store import Store
-from simulated_cloud.cloud import Machine, SimulatedCloud
+from simulated_cloud.cloud import CloudInstance, SimulatedCloud
 from simulated_cloud.scenario import Scenario
 from simulated_cloud.worker import SimulatedWorker
 
@@ -40,19 +40,19 @@ _STATUS_OF = {
 
 _MARGIN = timedelta(seconds=5)
 _DELIVERY = timedelta(seconds=90)
-"""Within which what was sent has arrived: the longest delay, a long call, and a look."""
+"""Maximum time until an event has been applied: the maximum delay, a long call, and a reconciliation pass."""
 _TIME_TO_GO = timedelta(minutes=3)
 
 
 class InvariantViolation(BaseException):
-    """The controller broke a promise. Not an `Exception`: nobody who handles failed calls may swallow it."""
+    """Violated invariant. Not an `Exception`, so that no handler of failed calls catches it."""
 
 
 class Monitor:
-    """Watches one simulated job, across all crashes of its controller.
+    """Checks one simulated job, across all crashes of its controller.
 
     Args:
-        now: The virtual clock.
+        now: Return the virtual time.
     """
 
     def __init__(self, scenario: Scenario, now: Callable[[], datetime]) -> None:
@@ -64,7 +64,7 @@ class Monitor:
         self._committed: set[str] = set()
         self._sent_tasks: set[str] = set()
         self._ids_of: dict[bytes, Collection[str]] = {}
-        self._final_words: dict[str, set[TaskStatus]] = {}
+        self._reported: dict[str, set[TaskStatus]] = {}
         self._finished = 0
         self._blocks: list[Block] = []
         self._launched: set[str] = set()
@@ -75,80 +75,80 @@ class Monitor:
         self._price = Money.zero()
         self._peak_price = Money.zero()
         self.is_set_up = False
-        """Whether the job's database is in its place, and its queues are new."""
+        """Whether the job's database is published and its queues are new."""
         self.was_left = False
-        """Whether instances were left running once, with nobody to look at them."""
+        """Whether instances were once left running without a controller."""
         self.checks = 0
 
-    # -- what happens in the cloud ---------------------------------------------------------------------------------
+    # -- the cloud --------------------------------------------------------------------------------------------------
 
     def launching(self, request: LaunchRequest) -> None:
-        """A launch is about to take effect."""
+        """2: check that the intent of a launch is committed before it takes effect."""
         if request.client_token not in self._intents:
             raise InvariantViolation(f"2: launched {request.client_token} without a committed intent")
 
-    def changed(self, machine: Machine) -> None:
-        """A machine began to exist, or ended."""
-        if machine.stranger:
+    def changed(self, instance: CloudInstance) -> None:
+        """Count an instance that was created or terminated."""
+        if instance.unmanaged:
             return
         self._checked = False
-        sign = 1 if machine.ended_at is None else -1
+        sign = 1 if instance.ended_at is None else -1
         self._instances += sign
-        self._vcpus += sign * machine.offer.instance_type.vcpus
-        self._slots += sign * machine.slots
-        self._price += machine.offer.price_per_hour * sign
+        self._vcpus += sign * instance.offer.instance_type.vcpus
+        self._slots += sign * instance.slots
+        self._price += instance.offer.price_per_hour * sign
         self._peak_price = max(self._peak_price, self._price)
         self.check_limits()
 
     def check_limits(self) -> None:
-        """3: totals of all that exists, by the provider's own books; they are what they were while nothing changed."""
+        """3: check the totals of all existing instances; skipped while none changed."""
         if self._checked:
             return
         limits = self._scenario.limits
-        for total, most, name in (
+        for total, limit, name in (
             (self._instances, limits.max_instances, "instances"),
             (self._vcpus, limits.max_total_cpus, "vCPUs"),
             (self._slots, limits.max_simultaneous_tasks, "simultaneous tasks"),
             (self._price, limits.max_total_price_per_hour, "price per hour"),
         ):
-            if most is not None and total > most:  # type: ignore[operator]
-                raise InvariantViolation(f"3: {name} {total} > {most}")
+            if limit is not None and total > limit:  # type: ignore[operator]
+                raise InvariantViolation(f"3: {name} {total} > {limit}")
         self._checked = True
 
     def sending(self, events: Sequence[Event]) -> None:
-        """The event queue is given these for the first time: it may take them even if the worker never learns of it."""
+        """Note the events of a message before it is sent: the queue may accept it although the call fails."""
         for event in events:
             if event.event_type in TASK_FINAL_EVENTS and not event.retry and event.task_id is not None:
-                self._final_words.setdefault(event.task_id, set()).add(_STATUS_OF[event.event_type])
+                self._reported.setdefault(event.task_id, set()).add(_STATUS_OF[event.event_type])
 
     def carried(self, body: bytes, event_ids: Collection[str]) -> None:
-        """A message of the event queue carries these."""
+        """Note the event ids of a message."""
         self._ids_of[body] = event_ids
 
     def acked_events(self, body: bytes) -> None:
-        """The controller acked a message of the event queue."""
+        """1: check that the events of an acked message are committed."""
         ids = self._ids_of.get(body)
         if ids is None:
-            return  # garbage that no worker sent
+            return  # not sent by a worker
         if not self._committed.issuperset(ids):
             missing = min(set(ids) - self._committed)
             raise InvariantViolation(f"1: event {missing} was acked before it was committed")
 
     def begun(self, message: TaskMessage) -> None:
-        """1: a worker begins a task; of this job, not of an earlier one of the same name."""
+        """1: check that a started task is not one of an earlier job of the same name."""
         if self.is_set_up and "earlier" in message.data:
-            raise InvariantViolation(f"1: {message.task_id} of an earlier run is run again")
+            raise InvariantViolation(f"1: {message.task_id} of an earlier run was started")
 
     def took_tasks(self, bodies: Sequence[bytes], failed: Collection[int]) -> None:
-        """The task queue took these, failures excepted."""
+        """Note the tasks that the queue accepted."""
         for index, body in enumerate(bodies):
             if index not in failed:
                 self._sent_tasks.add(decode_task_message(body).task_id)
 
-    # -- what the controller does ----------------------------------------------------------------------------------
+    # -- the controller --------------------------------------------------------------------------------------------
 
     def restarted(self) -> None:
-        """The controller is a new process: what it knew in memory alone is gone."""
+        """Forget what a controller keeps in memory only."""
         self._blocks = []
 
     def refusal_known(self, request: LaunchRequest, error: LaunchRefusedError) -> None:
@@ -156,16 +156,16 @@ class Monitor:
         self._blocks.append(Block(scope=error.scope, offer=request.offer, until=until, reason=error.reason))
 
     def launch_called(self, request: LaunchRequest) -> None:
-        """5: the first try of a launch whose scope was refused a moment ago is one too many."""
+        """5: check that the scope of a new launch is not blocked."""
         if request.client_token in self._launched:
             return
         self._launched.add(request.client_token)
         for block in self._blocks:
             if block.until > self._now() and block.covers(request.offer):
-                raise InvariantViolation(f"5: launched {request.offer.instance_type.name} in spite of {block.reason}")
+                raise InvariantViolation(f"5: launched {request.offer.instance_type.name} despite {block.reason}")
 
     def intended(self, store: Store, requests: Sequence[LaunchRequest], slots: int) -> None:
-        """4: intents are about to be written; without each there must be work that no slot is there for."""
+        """4: check that the tasks need each new instance, before its intent is written."""
         open_slots = sum(record.slots for record in store.instances() if record.ended_at is None)
         remaining = store.remaining()
         for request in requests:
@@ -175,11 +175,11 @@ class Monitor:
             self._intents.add(request.client_token)
 
     def applied(self, events: Sequence[Event]) -> None:
-        """These were committed."""
+        """Note committed events."""
         self._committed.update(event.event_id for event in events)
 
     def written(self, counts: Mapping[TaskStatus, int]) -> None:
-        """1: after every write each task is in one status, and what is finished stays finished."""
+        """1: check after each write that every task has one status, and that finished tasks stay finished."""
         self.checks += 1
         if sum(counts.values()) != self._scenario.tasks:
             raise InvariantViolation(f"1: the counts {dict(counts)} do not add up to {self._scenario.tasks}")
@@ -189,14 +189,14 @@ class Monitor:
         self._finished = finished
 
     def stopped_for_money(self, limit: Money) -> None:
-        """3: the hard stop comes at most one look late, and the time that machines take to go."""
+        """3: check that the cost exceeds the limit by one pass and the termination time at most."""
         assert self.cloud is not None
         faults = self._scenario.faults
         if faults.crashes or faults.sleeps or self.was_left:
-            return  # nobody was there to look
+            return  # no controller enforced the limit
         slack = (self._scenario.scaling_check_interval + _TIME_TO_GO).total_seconds() / 3600
-        most = limit + self._peak_price * slack
-        if self.cloud.cost() > most:
+        maximum = limit + self._peak_price * slack
+        if self.cloud.cost() > maximum:
             raise InvariantViolation(f"3: {self.cloud.cost().format(4)} were spent, {limit.format(4)} were allowed")
 
     def marked_queued(self, task_ids: Collection[str]) -> None:
@@ -205,31 +205,33 @@ class Monitor:
             raise InvariantViolation(f"1: {min(unsent)} was marked as queued and never sent")
 
     def terminating(self, instance_id: str, reason: str) -> None:
-        """6: an instance that works and says so is not taken for silent."""
+        """6: check that an instance which sends heartbeats is not terminated for missing ones."""
         worker = self.workers.get(instance_id)
         if worker is None or not worker.is_healthy or not reason.startswith("no heartbeat"):
             return
-        # Its first word may still be on its way.
+        # Its first event may not have arrived.
         if worker.first_sent is None or self._now() - worker.first_sent < self._scenario.event_wait + _DELIVERY:
             return
         quiet = self._now() - worker.last_sent
         if quiet < self._scenario.keepalive_interval + _MARGIN:
-            raise InvariantViolation(f"6: {instance_id} was taken for silent, it spoke {quiet} ago")
+            raise InvariantViolation(
+                f"6: {instance_id} terminated for missing heartbeats, it sent an event {quiet} ago"
+            )
 
     # -- the end ---------------------------------------------------------------------------------------------------
 
     def all_gone(self) -> None:
-        """2: the controller says that nothing of this job is left."""
+        """2: check that no instance of the job is left after its confirmed end."""
         assert self.cloud is not None
-        # A stranger that came after the last listing, or shortly before, is in none, and no record tells of it.
+        # An unmanaged instance created after the last listing, or shortly before, is in no listing and no record.
         known_by = self.cloud.listed_at - self._scenario.faults.listing_lag - _MARGIN * 12
         existing = self.cloud.existing()
-        left = [m.instance_id for m in existing if not m.stranger or m.created_at < known_by]
+        left = [m.instance_id for m in existing if not m.unmanaged or m.created_at < known_by]
         if left:
             raise InvariantViolation(f"2: {left} still exist after the end")
 
     def complete(self, store: Store) -> None:
-        """1: every task is in a final state that some worker really reported, and is counted once."""
+        """1: check that every task is finished with a status that a worker reported, and is counted once."""
         counted = dict.fromkeys(TaskStatus, 0)
         for number in range(self._scenario.tasks):
             task_id = f"task-{number:07}"
@@ -237,20 +239,20 @@ class Monitor:
             status = None if found is None else found[1]
             if status is None or status not in FINAL_STATUSES:
                 raise InvariantViolation(f"1: {task_id} is {status} after the end")
-            if status not in self._final_words.get(task_id, ()):
-                raise InvariantViolation(f"1: {task_id} is {status.value}, which nobody reported")
+            if status not in self._reported.get(task_id, ()):
+                raise InvariantViolation(f"1: {task_id} is {status.value}, which no worker reported")
             counted[status] += 1
         if counted != dict(store.summary().counts):
             raise InvariantViolation(f"1: counted {counted}, the summary says {store.summary().counts}")
-        self._check_books(store)
+        self._check_billing(store)
 
-    def _check_books(self, store: Store) -> None:
-        """3: no instance that we know of is in the books for less time than it existed."""
+    def _check_billing(self, store: Store) -> None:
+        """3: check that no recorded instance is billed for less time than it existed."""
         assert self.cloud is not None
         for record in store.instances():
-            machine = self.cloud.machines.get(record.instance_id or "")
-            if machine is None or record.launched_at is None or record.ended_at is None or machine.ended_at is None:
+            instance = self.cloud.all_instances.get(record.instance_id or "")
+            if instance is None or record.launched_at is None or record.ended_at is None or instance.ended_at is None:
                 continue
-            booked, truth = record.ended_at - record.launched_at, machine.ended_at - machine.created_at
+            booked, truth = record.ended_at - record.launched_at, instance.ended_at - instance.created_at
             if booked < truth - timedelta(seconds=1):
-                raise InvariantViolation(f"3: {machine.instance_id} is booked for {booked}, it existed for {truth}")
+                raise InvariantViolation(f"3: {instance.instance_id} is billed for {booked}, it existed for {truth}")

@@ -1,8 +1,8 @@
-"""`SimulatedQueue`: an at-least-once queue under the virtual clock, as bad as its contract allows.
+"""`SimulatedQueue`: an at-least-once queue under the virtual clock, with every fault that its contract allows.
 
 Invariants, each with a test:
 
-1. A message that was sent and not acked is delivered again, whatever happens.
+1. A message that was sent and not acked is delivered again.
 2. An ack with the lease of an earlier delivery removes nothing.
 """
 
@@ -34,10 +34,10 @@ class _Message:
 
 
 class SimulatedQueue:
-    """One queue, with the face of `cloud_tasks.plugin.Queue`; calls never fail here (see `Unreliable`).
+    """One `cloud_tasks.plugin.Queue`; calls never fail here (see `Unreliable`).
 
     Args:
-        on_ack: Told of each body that is removed.
+        on_ack: Called with each acked body.
     """
 
     def __init__(
@@ -60,7 +60,7 @@ class SimulatedQueue:
         self._messages: dict[int, _Message] = {}
         self._order: list[tuple[datetime, int]] = []
         self._hidden: set[int] = set()
-        """Those that may not be visible now: leased, or still on their way."""
+        """Numbers of messages that may be invisible now: leased or delayed."""
         self._exists = False
 
     def create(self) -> None:
@@ -109,7 +109,7 @@ class SimulatedQueue:
             visible_at, number = heapq.heappop(self._order)
             message = self._messages.get(number)
             if message is None or message.visible_at != visible_at:
-                continue  # acked, or leased and put back since
+                continue  # acked or leased since
             message.count += 1
             message.visible_at = now + self._lease
             self._queue(message)
@@ -126,30 +126,30 @@ class SimulatedQueue:
         return message if message is not None and message.count == int(count) else None
 
     def ack(self, lease_ids: Sequence[str]) -> Sequence[str]:
-        lost: list[str] = []
+        stale: list[str] = []
         for lease_id in lease_ids:
             message = self._leased(lease_id)
             if message is None:
-                lost.append(lease_id)
+                stale.append(lease_id)
             else:
                 self._on_ack(message.body)
                 if self._rng.random() >= self.faults.ack_lost:
                     del self._messages[message.number]
-        return lost
+        return stale
 
     def release(self, lease_ids: Sequence[str], *, delay: timedelta = timedelta(0)) -> Sequence[str]:
         return self.extend(lease_ids, lease=delay)
 
     def extend(self, lease_ids: Sequence[str], *, lease: timedelta) -> Sequence[str]:
-        lost: list[str] = []
+        stale: list[str] = []
         for lease_id in lease_ids:
             message = self._leased(lease_id)
             if message is None:
-                lost.append(lease_id)
+                stale.append(lease_id)
             else:
                 message.visible_at = self._loop.now() + lease
                 self._queue(message)
-        return lost
+        return stale
 
     def depth(self) -> Depth:
         self._check()

@@ -1,4 +1,4 @@
-"""What a simulated job and its cloud are like: everything is drawn from one seed, nothing from elsewhere."""
+"""Scenario of a simulation: job, cloud and faults, all drawn from one seed."""
 
 from __future__ import annotations
 
@@ -24,49 +24,49 @@ class Faults(CloudModel):
     boot_spread: float = 0.8
     stop_spread: float = 1.0
     quota_vcpus: int | None = None
-    """More vCPUs than these are refused in the whole region."""
+    """Quota of vCPUs in the region; None: unlimited."""
     call_fails: float = 0.0
-    """That a call of the controller is throttled or fails without an effect."""
+    """A call of the controller fails without effect."""
     call_times_out: float = 0.0
-    """That a call of the controller takes effect and its answer is lost."""
+    """A call of the controller takes effect and its answer is lost."""
     partial: float = 0.0
-    """That a batch (a send, a termination) is carried out only in part."""
+    """A batch (send, termination) is carried out in part."""
     listing_lag: timedelta = timedelta(0)
-    """How long a new instance may be missing from listings; the controller is told this figure."""
+    """Maximum time for which listings do not show a new instance; known to the controller."""
     slow_boot: float = 0.0
-    """That an instance takes many minutes to boot."""
+    """An instance takes many minutes to boot."""
     broken_start: float = 0.0
-    """That an instance's startup script fails."""
+    """The startup script of an instance fails."""
     preempted_silently: float = 0.0
-    """That a spot instance is interrupted without a notice."""
+    """A spot instance is interrupted without notice."""
     remains: float = 0.0
-    """That an instance taken away stays behind, stopped, until it is removed."""
+    """An interrupted instance stays stopped until it is terminated."""
     worker_crashes: float = 0.0
-    """That a worker dies at the end of a task."""
+    """A worker crashes at the end of a task."""
     worker_hangs: float = 0.0
-    """That a worker goes silent for ever at the end of a task."""
+    """A worker hangs at the end of a task."""
     lease_lost: float = 0.0
-    """That a running task's lease ends although its worker lives."""
+    """The lease of a running task ends although its worker runs."""
     duplicated: float = 0.0
-    """That a message is stored twice."""
+    """A message is stored twice."""
     ack_lost: float = 0.0
-    """That an ack is confirmed and forgotten."""
+    """An ack is confirmed and has no effect."""
     delayed: float = 0.0
-    """That a message appears only after up to a minute, others overtaking it."""
+    """A message is delayed by up to a minute, so that others overtake it."""
     garbage: float = 0.0
-    """That a broken or foreign message is found in the event queue, per event message."""
+    """A malformed message is in the event queue, per event message."""
     outages: int = 0
-    """Times at which the queues cannot be reached by anyone for some minutes."""
+    """Number of outages of the queues, of some minutes each."""
     sleeps: int = 0
-    """Times at which the controller's machine sleeps for up to an hour."""
-    strangers: int = 0
-    """Instances with the job's label that no record knows."""
+    """Number of times that the controller's computer sleeps, for up to an hour."""
+    unmanaged_instances: int = 0
+    """Number of instances with the job's label that are in no record."""
     interrupts: int = 0
-    """Times at which the person presses Ctrl-C, and answers terminate, leave or carry on."""
+    """Number of Ctrl-C interrupts, answered by terminate, leave or continue."""
     earlier_run: bool = False
-    """That an earlier run of the same job left messages in the queues, and a machine."""
+    """Whether an earlier run of the job left messages in the queues, and an instance."""
     crashes: int = 0
-    """Crashes of the controller, each at any step, resumed with ``--continue``."""
+    """Number of crashes of the controller, each followed by ``--continue``."""
 
     def draw_boot_time(self, rng: random.Random) -> float:
         slow = rng.random() < self.slow_boot
@@ -74,19 +74,19 @@ class Faults(CloudModel):
 
 
 CALM = Faults()
-_MOST_WORK = 40_000
-"""Seconds of work that a drawn job comes to at most."""
+_MAX_WORK = 40_000
+"""Maximum total task time of a drawn job, in seconds."""
 
 
 @attrs.frozen(kw_only=True)
 class RetryPolicy:
-    """The three switches of a job; each kind that is off ends the task at its first failure."""
+    """Retry settings of a job; a kind of failure that is off ends the task at once."""
 
     on_exit: bool = False
     on_exception: bool = False
     on_timeout: bool = False
     max_attempts: int = 3
-    """Attempts in all, for the kinds that are on and for retries that the task asks for."""
+    """Maximum number of attempts, retries requested by the task included."""
     max_losses: int = 10
 
 
@@ -104,7 +104,7 @@ class Scenario:
     exception: float = 0.0
     timeout: float = 0.0
     exit: float = 0.0
-    asks_for_retry: float = 0.0
+    requests_retry: float = 0.0
     spot_fallback: bool = False
     canary: bool = False
     exact_depth: bool = False
@@ -118,15 +118,15 @@ class Scenario:
     """Mean duration of a call."""
     max_parallel_launches: int = 4
     event_wait: timedelta = timedelta(seconds=1)
-    """How long the controller's receive waits for the first event."""
+    """Maximum time for which a receive call of the controller waits for the first event."""
 
 
-def draw_scenario(seed: int, *, least_tasks: int = 200, most_tasks: int = 2000) -> Scenario:
-    """A job with all faults on, of random strength."""
+def draw_scenario(seed: int, *, min_tasks: int = 200, max_tasks: int = 2000) -> Scenario:
+    """Draw a job with faults of random strength."""
     rng = random.Random(f"scenario/{seed}")
 
-    def chance(most: float) -> float:
-        return rng.choice((0.0, rng.uniform(0, most), most))
+    def chance(maximum: float) -> float:
+        return rng.choice((0.0, rng.uniform(0, maximum), maximum))
 
     spot = rng.random() < 0.6
     faults = Faults(
@@ -150,7 +150,7 @@ def draw_scenario(seed: int, *, least_tasks: int = 200, most_tasks: int = 2000) 
         garbage=chance(0.05),
         outages=rng.randint(0, 3),
         sleeps=rng.randint(0, 2),
-        strangers=rng.randint(0, 2),
+        unmanaged_instances=rng.randint(0, 2),
         crashes=rng.randint(0, 6),
         interrupts=rng.randint(0, 2),
         earlier_run=rng.random() < 0.3,
@@ -167,7 +167,7 @@ def draw_scenario(seed: int, *, least_tasks: int = 200, most_tasks: int = 2000) 
         cpus_per_task=rng.choice((1, 1, 2)),
         max_cpu=rng.choice((None, 8)),
     )
-    tasks = rng.randint(least_tasks, most_tasks)
+    tasks = rng.randint(min_tasks, max_tasks)
     retries = {f"on_{kind}": rng.random() < 0.5 for kind in ("exit", "exception", "timeout")}
     return Scenario(
         seed=seed,
@@ -176,12 +176,12 @@ def draw_scenario(seed: int, *, least_tasks: int = 200, most_tasks: int = 2000) 
         constraints=constraints,
         limits=limits,
         retry=RetryPolicy(**retries, max_attempts=rng.randint(1, 4)),
-        # Long tasks where there are few of them: days of the same tell no more than hours.
-        mean_task_time=timedelta(seconds=min(rng.choice((3, 20, 60, 200)), _MOST_WORK / tasks)),
+        # Many tasks are short, so that no job takes days.
+        mean_task_time=timedelta(seconds=min(rng.choice((3, 20, 60, 200)), _MAX_WORK / tasks)),
         exception=chance(0.1),
         timeout=chance(0.02),
         exit=chance(0.02),
-        asks_for_retry=chance(0.05),
+        requests_retry=chance(0.05),
         spot_fallback=rng.random() < 0.5,
         canary=rng.random() < 0.2,
         exact_depth=rng.random() < 0.5,

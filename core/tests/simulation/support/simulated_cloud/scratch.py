@@ -1,4 +1,4 @@
-"""Where a simulation keeps its database."""
+"""Folder for the database of a simulation."""
 
 from __future__ import annotations
 
@@ -9,6 +9,6 @@ __all__ = ["scratch_folder"]
 
 
 def scratch_folder() -> tempfile.TemporaryDirectory[str]:
-    """A folder in memory where the system has one: the simulation syncs its database thousands of times."""
+    """Return a temporary folder, in memory where possible: a simulation syncs its database thousands of times."""
     memory = Path("/dev/shm")
     return tempfile.TemporaryDirectory(prefix="cloud-tasks-simulation-", dir=memory if memory.is_dir() else None)

@@ -1,4 +1,4 @@
-"""`Unreliable`: a front that lets calls fail as calls over a network do: before their effect, or after it."""
+"""`Unreliable`: a proxy whose calls fail as network calls do, before or after their effect."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ __all__ = ["Unreliable"]
 
 
 class Unreliable:
-    """Passes every call on to an object, unless it fails.
+    """Proxy that forwards calls to an object and lets some fail.
 
     Args:
-        is_down: Whether nothing answers now.
-        never: Methods that do not fail.
+        is_down: Return whether all calls fail now.
+        never: Methods that never fail.
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""What the controller under test is given: its store, its queue, its cloud and its fleet, each telling the monitor."""
+"""Proxies of the controller's store, task queue, compute and fleet that report calls to the monitor."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ __all__ = ["WatchedCompute", "WatchedFleet", "WatchedStore", "WatchedTasks"]
 
 
 class WatchedStore:
-    """A store in which every write is a place to crash at, and is told to the monitor.
+    """Store proxy: every write is a crash point, and is reported to the monitor.
 
     Args:
         point: Called before and after each write; may raise.
@@ -70,23 +70,23 @@ class WatchedStore:
 
 
 class WatchedTasks:
-    """The task queue as the controller calls it, told to the monitor."""
+    """Task queue proxy that reports accepted tasks to the monitor."""
 
-    def __init__(self, front: Unreliable, monitor: Monitor) -> None:
-        self._front = front
+    def __init__(self, inner: Unreliable, monitor: Monitor) -> None:
+        self._inner = inner
         self._monitor = monitor
 
     def __getattr__(self, name: str) -> Any:
-        return getattr(self._front, name)
+        return getattr(self._inner, name)
 
     def send(self, bodies: Sequence[bytes], *, delay: timedelta = timedelta(0)) -> Any:
-        failures = self._front.send(bodies, delay=delay)
+        failures = self._inner.send(bodies, delay=delay)
         self._monitor.took_tasks(bodies, {failure.index for failure in failures})
         return failures
 
 
 class WatchedFleet:
-    """The fleet as the controller steers it while the job runs, told to the monitor."""
+    """Fleet proxy that reports terminations to the monitor."""
 
     def __init__(self, fleet: Fleet, monitor: Monitor) -> None:
         self._fleet = fleet
@@ -101,20 +101,20 @@ class WatchedFleet:
 
 
 class WatchedCompute:
-    """The cloud as the controller calls it, told to the monitor."""
+    """Compute proxy that reports launches to the monitor."""
 
-    def __init__(self, front: Unreliable, monitor: Monitor, refusals: dict[int, LaunchRequest]) -> None:
-        self._front = front
+    def __init__(self, inner: Unreliable, monitor: Monitor, refusals: dict[int, LaunchRequest]) -> None:
+        self._inner = inner
         self._monitor = monitor
         self._refusals = refusals
 
     def __getattr__(self, name: str) -> Any:
-        return getattr(self._front, name)
+        return getattr(self._inner, name)
 
     def launch(self, request: LaunchRequest) -> Any:
         self._monitor.launch_called(request)
         try:
-            return self._front.launch(request)
+            return self._inner.launch(request)
         except LaunchRefusedError as error:
             self._refusals[id(error)] = request
             raise

@@ -1,9 +1,9 @@
-"""`SimulatedWorker`: keeps the worker's contract, at the price of a few heap operations per task.
+"""`SimulatedWorker`: fulfils the worker's contract with a few heap operations per task.
 
 Invariants, each with a test:
 
 1. The event that ends an attempt is in the event queue before its task is acked; so is the next attempt's message.
-2. A message comes back when its worker dies, at the latest after one lease.
+2. A message is redelivered after its worker exits, after one lease at most.
 """
 
 from __future__ import annotations
@@ -19,28 +19,28 @@ from cloud_tasks.convert import decode_task_message, encode_events, encode_task_
 from cloud_tasks.errors import ProviderError
 from cloud_tasks.model import Event, EventType, TaskMessage
 from cloud_tasks.plugin import Delivery, Queue
-from simulated_cloud.cloud import Machine
+from simulated_cloud.cloud import CloudInstance
 from simulated_cloud.scenario import Faults, Scenario
 
 __all__ = ["SimulatedWorker"]
 
 _POLL = timedelta(seconds=5)
-_LONGEST_POLL = timedelta(seconds=20)
+_MAX_POLL = timedelta(seconds=20)
 _FLUSH = timedelta(seconds=2)
-_AGAIN = timedelta(seconds=5)
-_LONGEST_PAUSE = timedelta(seconds=60)
+_MIN_BACKOFF = timedelta(seconds=5)
+_MAX_BACKOFF = timedelta(seconds=60)
 
 
 class SimulatedWorker:
-    """The worker of one machine.
+    """The worker of one instance.
 
     Args:
-        tasks: The task queue, as the machine reaches it.
-        events: The event queue, likewise.
-        on_sending: Told of each message that the event queue is about to be given: the events in it that it was never
-            given before, the body, the ids of all its events.
-        on_begin: Told of each message whose task is begun.
-        switch_off: Ends the machine when the worker exits.
+        tasks: Task queue.
+        events: Event queue.
+        on_sending: Called before each message to the event queue, with the events in it that were not sent before, the
+            body, and the ids of all its events.
+        on_start: Called with each message whose task starts.
+        power_off: Terminates the instance when the worker exits.
     """
 
     def __init__(
@@ -48,29 +48,29 @@ class SimulatedWorker:
         loop: VirtualLoop,
         rng: random.Random,
         scenario: Scenario,
-        machine: Machine,
+        instance: CloudInstance,
         *,
         faults: Callable[[], Faults],
         tasks: Queue,
         events: Queue,
         on_sending: Callable[[Sequence[Event], bytes, Sequence[str]], None],
-        on_begin: Callable[[TaskMessage], None],
-        switch_off: Callable[[], None],
+        on_start: Callable[[TaskMessage], None],
+        power_off: Callable[[], None],
     ) -> None:
         self._loop = loop
         self._rng = rng
         self._scenario = scenario
-        self._machine = machine
+        self._instance = instance
         self._faults = faults
         self._tasks = tasks
         self._events = events
         self._on_sending = on_sending
-        self._on_begin = on_begin
-        self._switch_off = switch_off
+        self._on_start = on_start
+        self._power_off = power_off
         self._alive = False
         self._draining = False
         self._unsent: list[tuple[str, bytes]] = []
-        self._untold: list[Event] = []
+        self._new_events: list[Event] = []
         self._flushing = False
         self._polling = False
         self._poll_pause = _POLL
@@ -78,36 +78,36 @@ class SimulatedWorker:
         self._running: dict[str, TaskMessage] = {}
         self._idle_since = loop.now()
         self.last_sent = loop.now()
-        """When the event queue last took something from it."""
+        """Time of the last accepted event message."""
         self.first_sent: datetime | None = None
-        """When it did so first; None before."""
+        """Time of the first accepted event message; None before."""
 
     @property
     def running(self) -> int:
-        """Tasks that it runs now; 0 for one that is dead or hangs."""
+        """Number of running tasks; 0 for a worker that crashed or hangs."""
         return len(self._running) if self._alive else 0
 
     @property
     def is_healthy(self) -> bool:
         return self._alive
 
-    # -- the machine's side ----------------------------------------------------------------------------------------
+    # -- the instance --------------------------------------------------------------------------------------------
 
     def start(self) -> None:
         self._alive = True
         self._idle_since = self._loop.now()
-        self._tell(EventType.WORKER_STARTED, slots=self._machine.slots)
+        self._send_event(EventType.WORKER_STARTED, slots=self._instance.slots)
         self._poll()
         self._loop.later(self._scenario.keepalive_interval, self._keep_alive)
 
     def notice(self, left: timedelta) -> None:
         if self._alive and not self._draining:
             self._draining = True
-            self._tell(EventType.SPOT_TERMINATION)
+            self._send_event(EventType.SPOT_TERMINATION)
             self._loop.later(left / 2, self._release_all)
 
     def kill(self) -> None:
-        """Everything stops; what it had leased comes back after a lease."""
+        """Stop at once; leased messages are redelivered after a lease."""
         if self._alive:
             self._alive = False
             self._abandon()
@@ -123,23 +123,23 @@ class SimulatedWorker:
         self._polling = False
         if not self._alive or self._draining:
             return
-        free = self._machine.slots - len(self._running)
+        free = self._instance.slots - len(self._running)
         if free <= 0:
             return
         try:
             deliveries = self._tasks.receive(free, wait=timedelta(0))
         except ProviderError:
             deliveries = ()
-        # One that finds nothing asks less and less often.
-        self._poll_pause = _POLL if deliveries else min(self._poll_pause * 2, _LONGEST_POLL)
+        # Back off while the queue is empty.
+        self._poll_pause = _POLL if deliveries else min(self._poll_pause * 2, _MAX_POLL)
         for delivery in deliveries:
-            self._begin(delivery)
+            self._start_task(delivery)
         if self._running:
             self._idle_since = self._loop.now()
         elif self._loop.now() - self._idle_since >= self._scenario.idle_limit:
             self._exit()
             return
-        if len(self._running) < self._machine.slots:
+        if len(self._running) < self._instance.slots:
             self._poll_later(self._poll_pause)
 
     def _poll_later(self, delay: timedelta) -> None:
@@ -149,10 +149,10 @@ class SimulatedWorker:
 
     def _exit(self) -> None:
         self._draining = True
-        self._tell(EventType.WORKER_STOPPED)
-        self._loop.later(_FLUSH * 3, self._switch_off)
+        self._send_event(EventType.WORKER_STOPPED)
+        self._loop.later(_FLUSH * 3, self._power_off)
 
-    def _begin(self, delivery: Delivery) -> None:
+    def _start_task(self, delivery: Delivery) -> None:
         message = decode_task_message(delivery.body)
         now = self._loop.now()
         wait = message.not_before - now.timestamp()
@@ -160,17 +160,17 @@ class SimulatedWorker:
             self._tasks.release([delivery.lease_id], delay=timedelta(seconds=wait))
             return
         if (delivery.delivery_count or 1) - 1 + message.losses > self._scenario.retry.max_losses:
-            event = self._event(EventType.TASK_DEAD, message, retry=False, cause="lost too often")
+            event = self._event(EventType.TASK_DEAD, message, retry=False, cause="interrupted too often")
             self._conclude(delivery.lease_id, [event], None)
             return
-        self._on_begin(message)
+        self._on_start(message)
         self._running[delivery.lease_id] = message
         span = timedelta(seconds=self._rng.lognormvariate(0, 0.7) * self._scenario.mean_task_time.total_seconds())
         lease = span + self._scenario.lease
         if self._rng.random() < self._faults().lease_lost:
             lease = span / 2
         self._tasks.extend([delivery.lease_id], lease=lease)
-        self._remember(self._event(EventType.TASK_STARTED, message))
+        self._send_soon(self._event(EventType.TASK_STARTED, message))
         self._loop.later(span, lambda: self._end(delivery.lease_id, span))
 
     def _end(self, lease_id: str, span: timedelta) -> None:
@@ -182,46 +182,46 @@ class SimulatedWorker:
             self._alive = False
             self._abandon()
             if dice < faults.worker_crashes:
-                self._loop.later(timedelta(seconds=5), self._switch_off)
+                self._loop.later(timedelta(seconds=5), self._power_off)
             return
         message = self._running[lease_id]
         events, following = self._outcome(message, span)
         self._conclude(lease_id, events, following)
 
     def _outcome(self, message: TaskMessage, span: timedelta) -> tuple[list[Event], TaskMessage | None]:
-        """How the attempt ended, and the message of the next one."""
+        """Return the events that end the attempt, and the message of the next one."""
         scenario, policy = self._scenario, self._scenario.retry
         details: dict[str, Any] = {}
         dice = self._rng.random()
-        kind, again = EventType.TASK_COMPLETED, False
-        for probability, failure, wanted in (
+        kind, retry = EventType.TASK_COMPLETED, False
+        for probability, failure, retried in (
             (scenario.exception, EventType.TASK_EXCEPTION, policy.on_exception),
             (scenario.timeout, EventType.TASK_TIMED_OUT, policy.on_timeout),
             (scenario.exit, EventType.TASK_EXITED, policy.on_exit),
-            (scenario.asks_for_retry, EventType.TASK_COMPLETED, True),
+            (scenario.requests_retry, EventType.TASK_COMPLETED, True),
         ):
             if dice < probability:
-                kind, again = failure, wanted
+                kind, retry = failure, retried
                 break
             dice -= probability
         if kind is EventType.TASK_EXCEPTION:
             details = {"exception": "simulated", "exception_type": "ValueError"}
         elif kind is EventType.TASK_EXITED:
             details = {"exit_code": 3}
-        if again and message.attempt >= policy.max_attempts:
+        if retry and message.attempt >= policy.max_attempts:
             dead = self._event(EventType.TASK_DEAD, message, retry=False, span=span, cause="its attempts ran out")
             return [dead], None
-        event = self._event(kind, message, retry=again, span=span, **details)
+        event = self._event(kind, message, retry=retry, span=span, **details)
         following = None
-        if again:
+        if retry:
             following = TaskMessage(task_id=message.task_id, data=message.data, attempt=message.attempt + 1)
         return [event], following
 
     def _conclude(
-        self, lease_id: str, events: list[Event], following: TaskMessage | None, pause: timedelta = _AGAIN
+        self, lease_id: str, events: list[Event], following: TaskMessage | None, pause: timedelta = _MIN_BACKOFF
     ) -> None:
-        """Event, then the next attempt's message, then the ack; each is tried until it is done."""
-        later = min(pause * 2, _LONGEST_PAUSE)
+        """Send the events, then the next attempt's message, then the ack; repeat each until it succeeds."""
+        later = min(pause * 2, _MAX_BACKOFF)
         if not self._alive:
             return
         for event in events:
@@ -241,7 +241,7 @@ class SimulatedWorker:
         self._poll()
 
     def _release_all(self) -> None:
-        """The machine is about to go: give back what is not finished."""
+        """Release unfinished tasks before the instance is interrupted."""
         if not self._alive:
             return
         for lease_id, message in list(self._running.items()):
@@ -263,11 +263,11 @@ class SimulatedWorker:
     ) -> Event:
         self._count += 1
         return Event(
-            event_id=f"{self._machine.instance_id}/{self._count}",
+            event_id=f"{self._instance.instance_id}/{self._count}",
             event_type=kind,
             timestamp=self._loop.now(),
-            hostname=f"host-{self._machine.instance_id}",
-            instance_id=self._machine.instance_id,
+            hostname=f"host-{self._instance.instance_id}",
+            instance_id=self._instance.instance_id,
             task_id=None if message is None else message.task_id,
             attempt=None if message is None else message.attempt,
             retry=retry,
@@ -275,17 +275,17 @@ class SimulatedWorker:
             details=details,
         )
 
-    def _tell(self, kind: EventType, **details: Any) -> None:
+    def _send_event(self, kind: EventType, **details: Any) -> None:
         self._put(self._event(kind, **details))
         self._flush()
 
     def _put(self, event: Event) -> None:
-        """It has to get into the event queue."""
+        """Add an event to the next message."""
         self._unsent.append((event.event_id, encode_events([event])[1:-1]))
-        self._untold.append(event)
+        self._new_events.append(event)
 
-    def _remember(self, event: Event) -> None:
-        """Send it soon, with others."""
+    def _send_soon(self, event: Event) -> None:
+        """Send an event soon, together with others."""
         self._put(event)
         if not self._flushing:
             self._flushing = True
@@ -297,12 +297,12 @@ class SimulatedWorker:
             self._flush()
 
     def _flush(self) -> bool:
-        """Whether everything is in the event queue now."""
+        """Send all unsent events; return whether the queue accepted them."""
         if not self._unsent:
             return True
         body = b"[" + b",".join([text for _, text in self._unsent]) + b"]"
-        self._on_sending(self._untold, body, [event_id for event_id, _ in self._unsent])
-        self._untold = []
+        self._on_sending(self._new_events, body, [event_id for event_id, _ in self._unsent])
+        self._new_events = []
         try:
             if self._events.send([body]):
                 return False
@@ -315,5 +315,5 @@ class SimulatedWorker:
 
     def _keep_alive(self) -> None:
         if self._alive:
-            self._tell(EventType.KEEP_ALIVE, running_tasks=len(self._running))
+            self._send_event(EventType.KEEP_ALIVE, running_tasks=len(self._running))
             self._loop.later(self._scenario.keepalive_interval, self._keep_alive)

@@ -1,4 +1,4 @@
-"""`World`: what lies around the controller: queues, cloud and workers, and the faults that befall them."""
+"""`World`: queues, cloud and workers around a simulated controller, with their faults."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from virtual_loop import START, VirtualLoop
 
 from cloud_tasks.model import Event
 from cloud_tasks.plugin import Queue
-from simulated_cloud.cloud import Machine, SimulatedCloud
+from simulated_cloud.cloud import CloudInstance, SimulatedCloud
 from simulated_cloud.monitor import Monitor
 from simulated_cloud.queue import SimulatedQueue
 from simulated_cloud.scenario import CALM, Scenario
@@ -22,11 +22,11 @@ __all__ = ["World"]
 
 
 class World:
-    """One cloud with its queues, under one virtual clock, watched by one monitor.
+    """One cloud with its queues, under one virtual clock, checked by one monitor.
 
     Args:
-        on_interrupt: Ctrl-C, with what the person says to the question: T, L or C.
-        on_stranger: It is time for an instance that carries the job's label and that nobody knows.
+        on_interrupt: Called for Ctrl-C, with the user's answer: T, L or C.
+        on_unmanaged: Called when an unmanaged instance with the job's label is to appear.
     """
 
     def __init__(
@@ -35,11 +35,11 @@ class World:
         *,
         job_id: str,
         on_interrupt: Callable[[str], None],
-        on_stranger: Callable[[], None],
+        on_unmanaged: Callable[[], None],
     ) -> None:
         self._scenario = scenario
         self._on_interrupt = on_interrupt
-        self._on_stranger = on_stranger
+        self._on_unmanaged = on_unmanaged
         self.faults = faults = scenario.faults
         self.steps = 0
         latency = self.rng("latency")
@@ -48,7 +48,7 @@ class World:
             latency=lambda: timedelta(seconds=latency.expovariate(1 / mean)), after_step=self._after_step
         )
         self.monitor = monitor = Monitor(scenario, self.loop.now)
-        self._garbled = self.rng("garbage")
+        self._garbage = self.rng("garbage")
         self._down_until = START
         self._asleep_until = START
         self.tasks = SimulatedQueue(
@@ -67,19 +67,19 @@ class World:
             on_change=monitor.changed,
         )
         monitor.cloud = self.cloud
-        self._open_fronts()
-        self._plan_disturbances()
+        self._make_proxies()
+        self._schedule_disturbances()
 
     def rng(self, name: str) -> random.Random:
-        """The dice of one part, so that no part's throws depend on another's."""
+        """Return the random generator of one part, independent of the others."""
         return random.Random(f"{name}/{self._scenario.seed}")
 
     def _after_step(self) -> None:
         self.steps += 1
         self.monitor.check_limits()
 
-    def _open_fronts(self) -> None:
-        """What the controller calls, and what the workers call: each fails for itself."""
+    def _make_proxies(self) -> None:
+        """Make the proxies for the controller and for the workers; each fails independently."""
         faults, is_down = self.faults, self._is_down
         self.task_calls = Unreliable(self.tasks, self.rng("task calls"), faults, is_down=is_down)
         self.event_calls = Unreliable(self.events, self.rng("event calls"), faults, is_down=is_down)
@@ -91,34 +91,34 @@ class World:
 
     # -- workers ---------------------------------------------------------------------------------------------------
 
-    def _make_worker(self, machine: Machine) -> SimulatedWorker:
+    def _make_worker(self, instance: CloudInstance) -> SimulatedWorker:
         worker = SimulatedWorker(
             self.loop,
-            self.rng(f"worker/{machine.instance_id}"),
+            self.rng(f"worker/{instance.instance_id}"),
             self._scenario,
-            machine,
+            instance,
             faults=lambda: self.faults,
             tasks=cast(Queue, self._worker_task_calls),
             events=cast(Queue, self._worker_event_calls),
             on_sending=self._sending,
-            on_begin=self.monitor.begun,
-            switch_off=lambda: self.cloud.end(machine),
+            on_start=self.monitor.begun,
+            power_off=lambda: self.cloud.end(instance),
         )
-        self.monitor.workers[machine.instance_id] = worker
+        self.monitor.workers[instance.instance_id] = worker
         return worker
 
     def _sending(self, events: Sequence[Event], body: bytes, event_ids: Sequence[str]) -> None:
         self.monitor.sending(events)
         self.monitor.carried(body, event_ids)
-        if self._garbled.random() < self.faults.garbage:
-            body = self._garbled.choice(
+        if self._garbage.random() < self.faults.garbage:
+            body = self._garbage.choice(
                 (b"\xff\xfe", b"{", b"42", b'[{"event_type": "task_completed"}]', b'[{"event_type": "no such"}, 7]')
             )
             self.events.send([body])
 
     # -- disturbances ----------------------------------------------------------------------------------------------
 
-    def _plan_disturbances(self) -> None:
+    def _schedule_disturbances(self) -> None:
         rng, faults = self.rng("disturbances"), self.faults
         span = self._scenario.mean_task_time * (self._scenario.tasks / 20) + timedelta(minutes=10)
         for _ in range(faults.outages):
@@ -128,8 +128,8 @@ class World:
         for _ in range(faults.interrupts):
             answer = rng.choice("TLC")
             self.loop.later(span * rng.random(), lambda answer=answer: self._on_interrupt(answer))  # type: ignore[misc]
-        for _ in range(faults.strangers):
-            self.loop.later(span * rng.random(), self._on_stranger)
+        for _ in range(faults.unmanaged_instances):
+            self.loop.later(span * rng.random(), self._on_unmanaged)
 
     def _outage(self, minutes: float) -> None:
         self._down_until = self.loop.now() + timedelta(minutes=minutes)
@@ -141,15 +141,15 @@ class World:
         self._asleep_until = self.loop.now() + timedelta(minutes=minutes)
 
     def asleep_until(self) -> datetime:
-        """When the controller's machine wakes up, or woke up last."""
+        """Return when the controller's computer wakes up, or last woke up."""
         return self._asleep_until
 
     def calm(self) -> None:
-        """No fault any more."""
+        """Stop all faults."""
         self.faults = CALM
         for queue in (self.tasks, self.events):
             queue.faults = CALM
         self.cloud.faults = CALM
-        fronts = (self.task_calls, self.event_calls, self.cloud_calls, self._worker_task_calls)
-        for front in (*fronts, self._worker_event_calls):
-            front.faults = CALM
+        proxies = (self.task_calls, self.event_calls, self.cloud_calls, self._worker_task_calls)
+        for proxy in (*proxies, self._worker_event_calls):
+            proxy.faults = CALM

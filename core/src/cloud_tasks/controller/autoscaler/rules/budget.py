@@ -20,7 +20,7 @@ __all__ = ["abort_drained", "abort_over_budget", "budget_used_up", "drain", "dra
 def budget_used_up(seen: Observation) -> Abort:
     """Return the end of a run whose budget pays for no more instances."""
     limit = seen.policy.limits.max_total_cost
-    reason = f"Cost limit reached: {seen.accrued_cost} of {limit} spent (max_total_cost); raise it to continue the job"
+    reason = f"cost limit reached: {seen.accrued_cost} of {limit} spent (max_total_cost); raise it to continue the job"
     return Abort(reason=reason, show_console=False)
 
 

@@ -16,7 +16,7 @@ from cloud_tasks.controller.autoscaler.rules.fleet_view import FleetView
 from cloud_tasks.controller.autoscaler.state import FleetInstance
 from cloud_tasks.controller.time_format import format_span
 
-__all__ = ["abort_without_heartbeat", "replace_silent"]
+__all__ = ["abort_without_heartbeat", "replace_unresponsive"]
 
 _CHANNEL_TIMEOUTS = 3
 """Number of heartbeat time-outs after which instances are replaced even if none of them sends heartbeats."""
@@ -31,11 +31,11 @@ def _without_heartbeat_for(view: FleetView, instance: FleetInstance) -> timedelt
     return seen.now - since
 
 
-def _is_silent(view: FleetView, instance: FleetInstance) -> bool:
+def _is_unresponsive(view: FleetView, instance: FleetInstance) -> bool:
     policy = view.observation.policy
     timeout = policy.startup_timeout if instance.last_heartbeat is None else policy.keepalive_timeout
-    silent_for = _without_heartbeat_for(view, instance)
-    return timeout is not None and silent_for is not None and silent_for > timeout
+    missing_for = _without_heartbeat_for(view, instance)
+    return timeout is not None and missing_for is not None and missing_for > timeout
 
 
 def abort_without_heartbeat(view: FleetView) -> list[Action]:
@@ -43,32 +43,32 @@ def abort_without_heartbeat(view: FleetView) -> list[Action]:
     seen = view.observation
     if seen.any_heartbeat:
         return []
-    failed_now = [*(i for i in view.alive if _is_silent(view, i)), *view.ended]
+    failed_now = [*(i for i in view.alive if _is_unresponsive(view, i)), *view.ended]
     failed = seen.failed_starts + len(failed_now)
     instances = seen.failed_starts + len(view.alive) + len(view.ended)
     if failed < max(2, min(seen.policy.max_failed_starts, instances)):
         return []
-    reason = f"No instance sent a heartbeat ({failed} exited or timed out); the startup script is probably broken"
+    reason = f"no instance sent a heartbeat ({failed} exited or timed out); the startup script is probably broken"
     return [Abort(reason=reason, console_of=failed_now[0].instance_id if failed_now else None)]
 
 
-def replace_silent(view: FleetView) -> list[Action]:
+def replace_unresponsive(view: FleetView) -> list[Action]:
     """Terminate instances without heartbeat, unless all are: then the event queue is suspected first."""
-    silent = [i for i in view.alive if _is_silent(view, i)]
+    unresponsive = [i for i in view.alive if _is_unresponsive(view, i)]
     timeout = view.observation.policy.keepalive_timeout
-    if silent and len(silent) == len(view.alive) and view.observation.any_heartbeat and timeout is not None:
-        shortest = min(_without_heartbeat_for(view, i) or timedelta(0) for i in silent)
+    if unresponsive and len(unresponsive) == len(view.alive) and view.observation.any_heartbeat and timeout is not None:
+        shortest = min(_without_heartbeat_for(view, i) or timedelta(0) for i in unresponsive)
         if shortest <= timeout * _CHANNEL_TIMEOUTS:
             message = (
-                f"No heartbeat from any of {len(silent)} instances; the event queue is suspected, "
+                f"No heartbeat from any of {len(unresponsive)} instances; the event queue is suspected, "
                 "so no instance is terminated yet"
             )
-            return [Warn(key="all-silent", message=message)]
+            return [Warn(key="no-heartbeats", message=message)]
     return [
         Terminate(
             instance_id=i.instance_id,
             reason=f"no heartbeat for {format_span(_without_heartbeat_for(view, i) or timedelta(0))}",
         )
-        for i in silent
+        for i in unresponsive
         if i.instance_id is not None
     ]

@@ -19,7 +19,7 @@ def abort_unlaunchable(view: FleetView) -> list[Action]:
     failures, policy = view.observation.launch_failures, view.observation.policy
     if failures is None or failures.rounds < policy.max_failed_launches or view.held:
         return []
-    reason = f"No instance could be launched in {failures.rounds} attempts: {failures.message}"
+    reason = f"no instance could be launched in {failures.rounds} attempts: {failures.message}"
     return [Abort(reason=reason, show_console=False, bad_input=failures.bad_input)]
 
 
@@ -28,4 +28,4 @@ def abort_without_progress(view: FleetView) -> list[Action]:
     count = view.observation.ended_without_progress
     if count < view.observation.policy.max_instances_without_progress:
         return []
-    return [Abort(reason=f"The last {count} instances ended before any task finished")]
+    return [Abort(reason=f"the last {count} instances ended before any task finished")]
