@@ -63,6 +63,8 @@ configuration with its origin, `cloud-tasks config schema` a JSON Schema for edi
 In a variable or an option, the items of a list are separated by blanks or commas; a list whose items have blanks or
 commas in them is JSON (`["a b", "c"]`), an empty one `[]`. A variable that holds only blanks counts as not set.
 
+A duration is a number of seconds, or text with units: `90s`, `10m`, `1h 30m`, `2d`.
+
 An unknown key is an error that names the nearest known one. Secrets belong into the environment, or into a file that
 nobody else can read (another one is refused): they are never shown, logged, stored, or passed to an instance.
 """
