@@ -11,7 +11,7 @@ from typing import Any
 
 import attrs
 import pytest
-from configuration_fakes import GcpMachines, GcpMessages, load
+from configuration_fakes import GcpComputeSettings, GcpQueueSettings, load
 
 from cloud_tasks.config import JobConfig, RetryRule, RunSettings
 from cloud_tasks.errors import InputError
@@ -158,7 +158,7 @@ def test_load_config_reads_a_full_file_of_the_earlier_program(read: Read) -> Non
         zone="us-central1-a",
         exactly_once_queue=True,
     )
-    assert config.settings_for("compute", "gcp") == GcpMachines(
+    assert config.settings_for("compute", "gcp") == GcpComputeSettings(
         project_id="my-project", service_account="me@example.com"
     )
 
@@ -202,10 +202,10 @@ def test_settings_for_splits_a_section_over_the_classes_of_its_backends(read: Re
         "provider: gcp\ngcp:\n  project_id: p\n  retention_days: 3\n  surcharge: 0.25\n  launch_timeout: 90\n"
         "  folder: here\n  networks: a, b\n  min_cpu: 2\n"
     )
-    assert config.settings_for("queue", "gcp") == GcpMessages(
+    assert config.settings_for("queue", "gcp") == GcpQueueSettings(
         project_id="p", retention_days=3.0, surcharge=Money("0.25")
     )
-    assert config.settings_for("compute", "gcp") == GcpMachines(
+    assert config.settings_for("compute", "gcp") == GcpComputeSettings(
         project_id="p", launch_timeout=timedelta(seconds=90), folder=Path("here"), networks=("a", "b")
     )
 

@@ -15,15 +15,15 @@ from cloud_tasks.plugin.boot_script import insert_lines
 
 SHELLS = ["bash", "sh"]
 NASTY = "a b'c\"d$HOME`id`\\ }\n; rm -rf x"
-EVERYTHING: dict[str, Any] = {
+ALL_ARGUMENTS: dict[str, Any] = {
     "max_lifetime": timedelta(seconds=1),
     "end_command": "true",
     "variables": {"REGION": NASTY},
     "lines": ["cat > file <<'END'", 'print("of the provider")', "END"],
 }
-FORMS: list[dict[str, Any]] = [{}, {"max_lifetime": timedelta(seconds=1)}, {"end_command": "true"}, EVERYTHING]
+FORMS: list[dict[str, Any]] = [{}, {"max_lifetime": timedelta(seconds=1)}, {"end_command": "true"}, ALL_ARGUMENTS]
 
-NOSY = """
+PROBE = """
 set -eu
 echo "arguments: $#"
 echo "jobs: $(jobs)"
@@ -37,7 +37,7 @@ exit 7
 
 
 def run(script: str, folder: Path, *, programs: dict[str, str] | None = None, **env: str) -> tuple[int, str, str]:
-    """Exit code, output and errors of a script, where some programs are the test's own; it is run by the kernel."""
+    """Run a script with some programs replaced, and return exit code, output and errors."""
     shims = folder / "bin"
     shims.mkdir(exist_ok=True)
     for name, body in {"shutdown": "exit 0", **(programs or {})}.items():
@@ -59,8 +59,8 @@ def run(script: str, folder: Path, *, programs: dict[str, str] | None = None, **
 
 
 def pipe(folder: Path) -> Path:
-    """Where what ends the machine tells of it: to read from it is to wait for that."""
-    path = folder / "told"
+    """Return a pipe for the output of the termination command; reading waits for it."""
+    path = folder / "ended"
     os.mkfifo(path)
     return path
 
@@ -71,7 +71,7 @@ def pipe(folder: Path) -> Path:
 @pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize("shell", SHELLS)
 def test_boot_script_lines_have_no_effect_on_the_script(shell: str, form: dict[str, Any], tmp_path: Path) -> None:
-    script = f"#!/usr/bin/env {shell}{NOSY}"
+    script = f"#!/usr/bin/env {shell}{PROBE}"
     plain = run(script, tmp_path)
     assert plain[0] == 7
     assert run(boot_script(script, **form), tmp_path) == plain
@@ -80,7 +80,7 @@ def test_boot_script_lines_have_no_effect_on_the_script(shell: str, form: dict[s
 @pytest.mark.parametrize("options", ["", " -e", " -eu"])
 def test_boot_script_keeps_the_options_of_the_interpreter_line(options: str, tmp_path: Path) -> None:
     script = f'#!/bin/sh{options}\necho "$-"\nfalse\necho "went on"\n'
-    assert run(boot_script(script, **EVERYTHING), tmp_path) == run(script, tmp_path)
+    assert run(boot_script(script, **ALL_ARGUMENTS), tmp_path) == run(script, tmp_path)
 
 
 @pytest.mark.parametrize("form", FORMS)
@@ -132,7 +132,7 @@ def test_boot_script_accepts_windows_line_ends(tmp_path: Path) -> None:
 )
 def test_boot_script_returns_another_language_unchanged(first: str) -> None:
     script = f"{first}\nprint(1)\n"
-    assert boot_script(script, **EVERYTHING) == script
+    assert boot_script(script, **ALL_ARGUMENTS) == script
 
 
 @pytest.mark.parametrize(
@@ -151,10 +151,10 @@ def test_boot_script_exports_every_value_unchanged(shell: str, tmp_path: Path) -
     assert run(boot_script(script, variables={"REGION": NASTY}), tmp_path) == (0, f"{NASTY}\n", "")
 
 
-@pytest.mark.parametrize(("set_to", "told"), [("mine", "mine"), ("", "ours")])
-def test_boot_script_variables_rank_below_those_of_the_instance(set_to: str, told: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("set_to", "expected"), [("mine", "mine"), ("", "ours")])
+def test_boot_script_variables_rank_below_those_of_the_instance(set_to: str, expected: str, tmp_path: Path) -> None:
     script = boot_script("#!/bin/sh -u\nexec printenv REGION\n", variables={"REGION": "ours"})
-    assert run(script, tmp_path, REGION=set_to) == (0, f"{told}\n", "")
+    assert run(script, tmp_path, REGION=set_to) == (0, f"{expected}\n", "")
 
 
 def test_boot_script_variables_rank_below_those_of_the_script(tmp_path: Path) -> None:
@@ -162,14 +162,14 @@ def test_boot_script_variables_rank_below_those_of_the_script(tmp_path: Path) ->
     assert run(boot_script(script), tmp_path) == (0, "[]\n", "")
 
 
-# -- the ends of the machine's life ------------------------------------------------------------------------------------
+# -- termination of the instance --------------------------------------------------------------------------------------
 
 OFF = "#!/bin/sh\nexec printenv CLOUD_TASKS_POWER_OFF_COMMAND\n"
 
 
-@pytest.mark.parametrize(("set_to", "told"), [("", "shutdown -h +1"), ("true", "true")])
-def test_power_off_command_shuts_down_after_a_minute(set_to: str, told: str, tmp_path: Path) -> None:
-    assert run(boot_script(OFF), tmp_path, CLOUD_TASKS_POWER_OFF_COMMAND=set_to) == (0, f"{told}\n", "")
+@pytest.mark.parametrize(("set_to", "expected"), [("", "shutdown -h +1"), ("true", "true")])
+def test_power_off_command_shuts_down_after_a_minute(set_to: str, expected: str, tmp_path: Path) -> None:
+    assert run(boot_script(OFF), tmp_path, CLOUD_TASKS_POWER_OFF_COMMAND=set_to) == (0, f"{expected}\n", "")
 
 
 @pytest.mark.parametrize(
@@ -178,39 +178,39 @@ def test_power_off_command_shuts_down_after_a_minute(set_to: str, told: str, tmp
 def test_power_off_command_runs_the_end_command_after_a_minute(end_command: str, ends: str, tmp_path: Path) -> None:
     programs = {"sleep": 'echo "after: $1"', "shutdown": 'echo "shut down: $@"'}
     script = boot_script('#!/bin/sh\nsh -c "$CLOUD_TASKS_POWER_OFF_COMMAND"\n', end_command=end_command)
-    # The output is read until everything that could write to it has ended.
+    # The output is read until every process that could write to it has exited.
     assert run(script, tmp_path, programs=programs) == (0, f"after: 60\n{ends}", "")
 
 
 @pytest.mark.parametrize("shell", SHELLS)
 @pytest.mark.parametrize(
     ("end_command", "ends"),
-    [(None, "shut down: -h now\n"), ("echo deleted > told", "deleted\n"), ("false", "shut down: -h now\n")],
+    [(None, "shut down: -h now\n"), ("echo deleted > ended", "deleted\n"), ("false", "shut down: -h now\n")],
 )
 def test_max_lifetime_applies_while_the_script_runs(
     end_command: str | None, ends: str, shell: str, tmp_path: Path
 ) -> None:
     pipe(tmp_path)
     script = boot_script(
-        f"#!/usr/bin/env {shell}\ncat told\n", max_lifetime=timedelta(seconds=0.2), end_command=end_command
+        f"#!/usr/bin/env {shell}\ncat ended\n", max_lifetime=timedelta(seconds=0.2), end_command=end_command
     )
-    assert run(script, tmp_path, programs={"shutdown": 'echo "shut down: $@" > told'}) == (0, ends, "")
+    assert run(script, tmp_path, programs={"shutdown": 'echo "shut down: $@" > ended'}) == (0, ends, "")
 
 
 @pytest.mark.parametrize("shell", SHELLS)
 def test_max_lifetime_applies_after_the_script_and_a_failed_line(shell: str, tmp_path: Path) -> None:
-    told = pipe(tmp_path)
+    ended = pipe(tmp_path)
     script = boot_script(f"#!/usr/bin/env -S {shell} -e\n", max_lifetime=timedelta(0), lines=["false"])
-    assert run(script, tmp_path, programs={"shutdown": 'echo "shut down: $@" > told'}) == (1, "", "")
-    assert told.read_text() == "shut down: -h now\n"
+    assert run(script, tmp_path, programs={"shutdown": 'echo "shut down: $@" > ended'}) == (1, "", "")
+    assert ended.read_text() == "shut down: -h now\n"
 
 
 @pytest.mark.parametrize(("seconds", "whole"), [(0.2, 1), (0, 1), (-5, 1), (59.1, 60), (864_000, 864_000)])
 def test_max_lifetime_is_rounded_up_to_whole_seconds(seconds: float, whole: int, tmp_path: Path) -> None:
-    told = pipe(tmp_path)
+    ended = pipe(tmp_path)
     script = boot_script("#!/bin/sh\n", max_lifetime=timedelta(seconds=seconds))
-    run(script, tmp_path, programs={"sleep": 'echo "$@" > told'})
-    assert told.read_text() == f"{whole}\n"
+    run(script, tmp_path, programs={"sleep": 'echo "$@" > ended'})
+    assert ended.read_text() == f"{whole}\n"
 
 
 def test_boot_script_without_max_lifetime_has_no_timer() -> None:

@@ -40,26 +40,22 @@ def _refuse_short(instance: object, attribute: object, value: str | None) -> Non
 
 
 @attrs.frozen(kw_only=True)
-class GcpMachines:
-    project_id: str = setting(
-        help="The project that is charged", env="FAKE_CLOUD_PROJECT", flag="--project-id", worker=True
-    )
+class GcpComputeSettings:
+    project_id: str = setting(help="Billed project", env="FAKE_CLOUD_PROJECT", flag="--project-id", worker=True)
     service_account: str | None = setting(help="Account of the instances", default=None, flag="--service-account")
     secret_key: str | None = setting(
         help="A secret", default=None, secret=True, flag="--secret-key", validator=_refuse_short
     )
-    launch_timeout: timedelta = setting(
-        help="Seconds that a launch may take", default=timedelta(seconds=30), worker=True
-    )
+    launch_timeout: timedelta = setting(help="Time limit for a launch", default=timedelta(seconds=30), worker=True)
     folder: Path = setting(help="A folder", default=Path("there"), worker=True)
     networks: tuple[str, ...] = setting(help="Networks", default=(), worker=True)
-    public: bool = setting(help="Whether instances have an address", default=False, worker=True)
+    public: bool = setting(help="Give instances a public address", default=False, worker=True)
 
 
 @attrs.frozen(kw_only=True)
-class GcpMessages:
-    project_id: str = setting(help="The project that is charged", env="FAKE_CLOUD_PROJECT", flag="--project-id")
-    retention_days: float = setting(help="Days that messages are kept", default=7.0, validator=_not_negative)
+class GcpQueueSettings:
+    project_id: str = setting(help="Billed project", env="FAKE_CLOUD_PROJECT", flag="--project-id")
+    retention_days: float = setting(help="Days for which messages are kept", default=7.0, validator=_not_negative)
     surcharge: Money = setting(help="US dollars per hour", default=Money(0))
 
 
@@ -71,10 +67,10 @@ class AwsSettings:
 
 
 def _never(settings: Any, context: Any) -> AbstractContextManager[Any]:
-    raise AssertionError("reading a configuration opens no backend")
+    raise AssertionError("loading a configuration opened a backend")
 
 
-def _plugin(name: str, machines: type[Any], messages: type[Any], *, is_able: bool) -> object:
+def _plugin(name: str, compute_settings: type[Any], queue_settings: type[Any], *, is_able: bool) -> object:
     traits = QueueTraits(
         max_lease=timedelta(minutes=10),
         max_message_bytes=1000,
@@ -85,14 +81,14 @@ def _plugin(name: str, machines: type[Any], messages: type[Any], *, is_able: boo
 
     @hookimpl
     def cloud_tasks_register_queue() -> Sequence[QueueBackend]:
-        return [QueueBackend(name=name, summary="messages", settings=messages, traits=traits, open=_never)]
+        return [QueueBackend(name=name, summary="messages", settings=queue_settings, traits=traits, open=_never)]
 
     @hookimpl
     def cloud_tasks_register_compute() -> Sequence[ComputeBackend]:
         compute = ComputeBackend(
             name=name,
-            summary="machines",
-            settings=machines,
+            summary="instances",
+            settings=compute_settings,
             traits=ComputeTraits(spot=is_able),
             open=_never,
             open_instance=_never,
@@ -101,7 +97,7 @@ def _plugin(name: str, machines: type[Any], messages: type[Any], *, is_able: boo
 
     @hookimpl
     def cloud_tasks_register_pricing() -> Sequence[PricingBackend]:
-        return [PricingBackend(name=name, summary="prices", settings=machines, open=_never)]
+        return [PricingBackend(name=name, summary="prices", settings=compute_settings, open=_never)]
 
     return SimpleNamespace(
         cloud_tasks_register_queue=cloud_tasks_register_queue,
@@ -114,7 +110,7 @@ def _plugin(name: str, machines: type[Any], messages: type[Any], *, is_able: boo
 def make_registry() -> Registry:
     """Return a registry of the built-in plugins and the fake clouds ``gcp`` and ``aws`` (no spot, no exactly-once)."""
     registry = Registry(builtins=[("builtin", cloud_tasks.builtin)], only=())
-    registry.register("gcp", _plugin("gcp", GcpMachines, GcpMessages, is_able=True))
+    registry.register("gcp", _plugin("gcp", GcpComputeSettings, GcpQueueSettings, is_able=True))
     registry.register("aws", _plugin("aws", AwsSettings, AwsSettings, is_able=False))
     return registry
 

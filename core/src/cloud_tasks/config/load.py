@@ -148,7 +148,7 @@ def _add_flags(
 
 
 def _check(merged: Merged, registry: Registry, file: Path | None) -> Iterator[InputError]:
-    """Yield what is wrong with the values one by one."""
+    """Yield a problem for each invalid value."""
     yield from merged.problems
     yield from _check_backends(merged, registry)
     yield from _check_sinks(merged, registry)

@@ -23,22 +23,22 @@ NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
 class Prices:
     place: str
     fetched_at: datetime
-    machines: Mapping[str, Money]
+    rates: Mapping[str, Money]
 
 
 def some(place: str = "here", price: str = "0.1", *, at: datetime = NOON) -> Prices:
-    return Prices(place=place, fetched_at=at, machines={"m": Money(price), "a": Money("0.000001")})
+    return Prices(place=place, fetched_at=at, rates={"m": Money(price), "a": Money("0.000001")})
 
 
 def files(folder: Path | None, *, source: str = "service") -> PriceFiles[Prices]:
     def decode(place: str, fetched_at: datetime, content: Mapping[str, Any]) -> Prices:
-        return Prices(place=place, fetched_at=fetched_at, machines=prices_from_json(content["machines"]))
+        return Prices(place=place, fetched_at=fetched_at, rates=prices_from_json(content["rates"]))
 
     return PriceFiles(
         folder,
         name="x-prices",
         source=source,
-        encode=lambda prices: {"machines": prices_to_json(prices.machines)},
+        encode=lambda prices: {"rates": prices_to_json(prices.rates)},
         decode=decode,
     )
 

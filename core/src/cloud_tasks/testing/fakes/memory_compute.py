@@ -78,7 +78,7 @@ class MemoryInstances:
     def start_unmanaged(self) -> str:
         """Start an unmanaged instance and return its id."""
         with self.lock:
-            instance_id = f"foreign-{next(self.numbers)}"
+            instance_id = f"unmanaged-{next(self.numbers)}"
             instance = Instance(
                 instance_id=instance_id,
                 job_id="",
