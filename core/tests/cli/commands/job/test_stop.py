@@ -1,4 +1,4 @@
-"""``stop``: all instances of one job are gone when it returns, those of others are not, and the job can go on."""
+"""``stop``: terminates all instances of one job and no others; the job can be resumed."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from cloud_tasks.store import Store
 
 @pytest.fixture
 def left(shell: CommandLine) -> CommandLine:
-    """A job whose controller was interrupted and left its instance running."""
+    """Job whose interrupted controller left its instance running."""
     shell.configure()
     (shell.folder / "tasks.json").write_text('[{"task_id": "a", "data": {}}]', encoding="utf-8")
     run = shell.start("run", "--config", "config.yml", "--task-file", "tasks.json", "--on-interrupt", "leave")
