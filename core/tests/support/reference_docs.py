@@ -131,8 +131,8 @@ def _configuration_options(options: Sequence[click.Option], context: click.Conte
     rows = [record for option in options if (record := option.get_help_record(context)) is not None]
     return (
         "## Configuration options\n\n"
-        "Every key of the [configuration](configuration.md) is an option of every command that reads one. Providers add\n"
-        "options such as `--project-id`; `cloud-tasks plugins show NAME` lists them.\n\n"
+        "Every key of the [configuration](configuration.md) is an option of every command that reads one. Providers\n"
+        "add options such as `--project-id`; `cloud-tasks plugins show NAME` lists them.\n\n"
         + _table(("option", "description"), [(f"`{names}`", text) for names, text in rows])
     )
 

@@ -36,7 +36,7 @@ def test_stop_terminates_the_instances_and_records_it(left: CommandLine) -> None
     stopped = left.run("stop", "--config", "config.yml")
     assert (stopped.code, left.running()) == (0, {other})
     assert stopped.out.endswith("Terminated 1 instance of job job\n")
-    assert records(left.folder) == [(True, "its job was stopped")]
+    assert records(left.folder) == [(True, "job stopped")]
 
 
 def test_stopped_job_resumes_with_its_queue_removed(left: CommandLine) -> None:
@@ -88,5 +88,5 @@ def test_stop_requires_a_job(shell: CommandLine) -> None:
     refused = shell.run("stop", "--provider", "local")
     assert (refused.code, refused.err.splitlines()) == (
         2,
-        ["Error: no job given; give --job-id or --config"],
+        ["Error: no job given; add --job-id or --config"],
     )
