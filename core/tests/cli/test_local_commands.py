@@ -1,4 +1,4 @@
-"""The commands that ask a provider, on this machine's."""
+"""Commands on a provider, with the provider ``local``."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Misuse of any option of any command: one clear line on stderr, nothing on stdout, exit code 2, nothing changed."""
+"""Invalid options and arguments of every command: one line on stderr, no output, exit code 2, nothing changed."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from store_facts import new_store
 
 from cloud_tasks.cli.context import AppContext, make_registry
 from cloud_tasks.cli.main import ALIASES, COMMANDS, RENAMED, cli, main
+from cloud_tasks.cli.options.durations import Duration
 from cloud_tasks.config.sections import run_section
 from cloud_tasks.plugin.setting_kinds import element_type, strip_optional
 
@@ -20,7 +21,7 @@ CONFIG = "provider: local\nrun: {job_id: job}\n"
 @pytest.fixture(autouse=True)
 def _folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    # What the clouds' plugins say when they are installed by halves is none of this.
+    # Warnings about incompletely installed cloud plugins are not under test.
     monkeypatch.setenv("CLOUD_TASKS_DISABLE_PLUGINS", "gcp,aws,azure")
     (tmp_path / "config.yml").write_text(CONFIG)
     (tmp_path / "tasks.json").write_text('[{"id": "a", "data": {}}]')
@@ -28,18 +29,18 @@ def _folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def refusal(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
-    """The one line of a command that ends with exit code 2."""
+    """Run a command that fails with exit code 2; return its one line."""
     with pytest.raises(SystemExit) as ended:
         main(arguments)
-    told = capsys.readouterr()
-    assert (ended.value.code, told.out) == (2, ""), (arguments, told)
-    (line,) = (line for line in told.err.splitlines() if " INFO - " not in line)
+    shown = capsys.readouterr()
+    assert (ended.value.code, shown.out) == (2, ""), (arguments, shown)
+    (line,) = (line for line in shown.err.splitlines() if " INFO - " not in line)
     assert line.startswith("Error: "), arguments
     return line
 
 
 def every_command() -> Iterator[tuple[str, ...]]:
-    """The names of all commands, those of groups included."""
+    """Yield the names of all commands, including those of groups."""
     context = click.Context(cli, obj=AppContext(registry=make_registry()))
     for name in COMMANDS:
         command = cli.get_command(context, name)
@@ -57,7 +58,7 @@ def command_of(names: tuple[str, ...]) -> click.Command:
 
 
 def own_options(command: click.Command) -> list[click.Option]:
-    """Its options but those of the configuration, which all commands share."""
+    """Return the options of a command without the configuration options."""
     return [
         parameter
         for parameter in command.params
@@ -66,7 +67,7 @@ def own_options(command: click.Command) -> list[click.Option]:
 
 
 def wrong_values(option: click.Option) -> Iterator[list[str]]:
-    """What cannot be said to an option, by its type."""
+    """Yield invalid arguments of an option, by its type."""
     name = max(option.opts, key=len)
     if option.is_flag or option.count:
         yield [f"{name}=nonsense"]
@@ -76,6 +77,8 @@ def wrong_values(option: click.Option) -> Iterator[list[str]]:
         yield [name, "nonsense"]
     if isinstance(option.type, click.IntRange | click.FloatRange) and option.type.min is not None:
         yield [name, str(option.type.min - 1)]
+    if isinstance(option.type, Duration):
+        yield from ([name, text] for text in ("nonsense", "-1", "10 minits"))
     if isinstance(option.type, click.Path) and not option.type.dir_okay:
         yield [name, "/"]
     if isinstance(option.type, click.Path) and not option.type.file_okay:
@@ -122,7 +125,7 @@ def test_help_examples_name_existing_options(names: tuple[str, ...], capsys: pyt
     assert examples
     assert all(f"cloud-tasks {' '.join(names)}" in line for line in examples)
     known = {each for option in command_of(names).params for each in (*option.opts, *option.secondary_opts)}
-    # The project of one cloud is an option that its plugin brings.
+    # An option of a provider's plugin.
     known |= {"--project-id"}
     assert {word for line in examples for word in line.split() if word.startswith("--")} <= known
 
@@ -145,7 +148,7 @@ CONFIGURATION = [
 
 
 def wrong_setting(option: click.Option) -> list[str] | None:
-    """What cannot be said to an option of the configuration; None where any text is right."""
+    """Return invalid arguments of a configuration option; None where any text is valid."""
     flag = option.opts[0]
     key = run_section().keys.get(flag.removeprefix("--").replace("-", "_"))
     if option.is_flag:
@@ -311,7 +314,5 @@ def test_command_of_a_missing_plugin_suggests_its_installation(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("CLOUD_TASKS_DISABLE_PLUGINS", "gcp,aws,azure,dashboard")
-    told = refusal(capsys, "dashboard")
-    assert (
-        told == "Error: command \"dashboard\" is not installed; install it with: pip install 'cloud-tasks[dashboard]'"
-    )
+    hint = "install it with: pip install 'cloud-tasks[dashboard]'"
+    assert refusal(capsys, "dashboard") == f'Error: command "dashboard" is not installed; {hint}'

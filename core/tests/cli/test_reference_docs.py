@@ -1,4 +1,4 @@
-"""The pages about the command line and the configuration are those that the code gives."""
+"""Generated reference pages of the command line and the configuration."""
 
 from __future__ import annotations
 

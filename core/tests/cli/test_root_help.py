@@ -39,7 +39,7 @@ def test_root_help_groups_all_commands_and_aligns_the_summaries(capsys: pytest.C
 @pytest.mark.parametrize("name", COMMANDS)
 def test_command_summary_fits_on_a_line(name: str) -> None:
     summary = COMMANDS[name][1]
-    assert re.fullmatch(r"[A-Z][a-z]+ .*[^.]\.", summary)
+    assert re.fullmatch(r"[A-Z][a-z]+,? .*[^.]\.", summary)
     assert len(summary) <= 54
 
 

@@ -1,4 +1,4 @@
-"""Runs ``cloud-tasks`` as a user does: a process of its own, in a folder of its own, on this machine's provider."""
+"""Run ``cloud-tasks`` in a separate process and folder, with the provider ``local``."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ local:
 
 @attrs.frozen(kw_only=True)
 class Finished:
-    """How a command ended."""
+    """Result of a command."""
 
     code: int
     out: str
@@ -52,14 +52,14 @@ class Finished:
 
 
 class CommandLine:
-    """A folder in which commands are run."""
+    """Folder in which commands are run."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.processes: list[subprocess.Popen[str]] = []
 
     def configure(self, *, script: str = "sleep 600", job_id: str = "job", more: str = "") -> None:
-        """Write ``config.yml``; ``more`` are lines that are added at its end."""
+        """Write ``config.yml``; ``more`` is appended to it."""
         text = CONFIGURATION.format(job_id=job_id, script=script.replace("\n", "\n    "))
         (self.folder / "config.yml").write_text(text + more, encoding="utf-8")
 
@@ -77,19 +77,19 @@ class CommandLine:
         self.processes.append(process)
         return process
 
-    def run(self, *arguments: str, patience: float = 60.0) -> Finished:
+    def run(self, *arguments: str, timeout: float = 60.0) -> Finished:
         process = self.start(*arguments)
-        out, err = process.communicate(timeout=patience)
+        out, err = process.communicate(timeout=timeout)
         return Finished(code=process.returncode, out=out, err=err)
 
     def compute(self) -> Compute:
-        """The machines of this folder."""
+        """Return the compute backend of this folder."""
         backend = Registry().compute("local")
         settings = backend.settings(state_dir=self.folder / ".cloud-tasks", vcpus=2, shutdown_grace=0.5)
         return backend.open(settings, ComputeContext(job_id="")).__enter__()
 
     def launch(self, token: str, *, job_id: str = "job", **labels: str) -> Instance:
-        """Start an instance that does nothing for long."""
+        """Start an instance that sleeps."""
         kind = InstanceType(
             name="local-1", vcpus=1, memory_gb=1.0, architecture=Architecture.X86_64, zones=("local-a",)
         )
@@ -110,7 +110,7 @@ class CommandLine:
         return {instance.instance_id for instance in self.compute().instances(job_id)}
 
     def clean_up(self) -> None:
-        """End the processes and the instances that a test left."""
+        """Terminate leftover processes and instances of a test."""
         for process in self.processes:
             if process.poll() is None:
                 process.kill()
@@ -119,10 +119,10 @@ class CommandLine:
 
 
 def wait_until(condition: Callable[[], Any], *, patience: timedelta = timedelta(seconds=30)) -> Any:
-    """Poll until the condition holds; returns what it gave. Fails the test when it never does."""
+    """Poll until the condition is true; return its value. Fail the test on timeout."""
     deadline = time.monotonic() + patience.total_seconds()
     while time.monotonic() < deadline:
         if value := condition():
             return value
         time.sleep(0.02)
-    raise AssertionError("what was waited for did not happen")
+    raise AssertionError("condition not met before the timeout")

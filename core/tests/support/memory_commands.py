@@ -1,4 +1,4 @@
-"""Runs commands in this process, on a provider that lives in memory."""
+"""Run commands in this process, with a provider in memory."""
 
 from __future__ import annotations
 
@@ -30,25 +30,25 @@ from cloud_tasks.testing.fakes.memory import MemoryProvider
 
 @attrs.frozen(kw_only=True)
 class Answer:
-    """How a command ended."""
+    """Result of a command."""
 
     code: int
     out: str
     err: str
     error: CloudTasksError | None
-    """What it raised."""
+    """Error that the command raised."""
 
     @property
     def data(self) -> Any:
-        """The JSON that it printed."""
+        """Return the printed JSON."""
         return json.loads(self.out)
 
 
 class MemoryCommands:
-    """The command line with one plugin besides the built-ins: ``memory``.
+    """Command line with the built-ins and one plugin: ``memory``.
 
     Args:
-        queue: Given to the backend of that axis in place of its own fields, as for the two others.
+        queue: Fields to replace in the queue backend; likewise ``compute`` and ``pricing``.
     """
 
     def __init__(
@@ -60,12 +60,12 @@ class MemoryCommands:
     ) -> None:
         self.provider = MemoryProvider()
         queues: QueueBackend = attrs.evolve(self.provider.queue, **(queue or {}))
-        machines: ComputeBackend = attrs.evolve(self.provider.compute, **(compute or {}))
+        compute_backend: ComputeBackend = attrs.evolve(self.provider.compute, **(compute or {}))
         prices: PricingBackend = attrs.evolve(self.provider.pricing, **(pricing or {}))
         self.registry = Registry(builtins=[("builtin", cloud_tasks.builtin)], only=())
         plugin = SimpleNamespace(
             cloud_tasks_register_queue=hookimpl(lambda: (queues,)),
-            cloud_tasks_register_compute=hookimpl(lambda: (machines,)),
+            cloud_tasks_register_compute=hookimpl(lambda: (compute_backend,)),
             cloud_tasks_register_pricing=hookimpl(lambda: (prices,)),
         )
         self.registry.register("memory", plugin)

@@ -1,4 +1,4 @@
-"""Command lines of the documentation, put through what would read them, short of doing what they say."""
+"""Validation of command lines in the documentation by their parsers, without running them."""
 
 from __future__ import annotations
 
@@ -33,14 +33,14 @@ FOREIGN = {
     "tail",
     ".",
 }
-"""Programs whose arguments are not ours to check."""
+"""Programs whose arguments are not checked."""
 
 
 def check_command(words: list[str], *, programs: Collection[str]) -> None:
-    """Raises, or ends the program with code 2, where a line cannot be meant so.
+    """Validate a command line. Raises, or exits with code 2, where it is invalid.
 
     Args:
-        programs: The workers' programs that there are.
+        programs: Names of the known worker programs.
     """
     program, *arguments = words
     if program in ("cloud-tasks", "cloud_tasks"):
@@ -59,7 +59,7 @@ def app() -> AppContext:
 
 
 def parse_command(arguments: list[str]) -> None:
-    """Parse it as the command line does, short of doing it."""
+    """Parse arguments of ``cloud-tasks`` without running the command."""
     context = click.Context(cli, info_name="cloud-tasks", obj=app())
     command: click.Command = cli
     while arguments and arguments[0] in ("--debug", "--log-format"):
@@ -67,7 +67,7 @@ def parse_command(arguments: list[str]) -> None:
     while isinstance(command, click.Group) and arguments and not arguments[0].startswith("-"):
         name, *arguments = arguments
         found = command.get_command(context, name)
-        assert found is not None, f"there is no command {name}"
+        assert found is not None, f"unknown command {name}"
         command = found
         if name == "worker":
             parse_worker(arguments, "--command", "--param")

@@ -133,8 +133,8 @@ def _configuration_options(options: Sequence[click.Option], context: click.Conte
     rows = [record for option in options if (record := option.get_help_record(context)) is not None]
     return (
         "## Configuration options\n\n"
-        "Every key of the [configuration](configuration.md) is an option of every command that reads a configuration.\n"
-        "Providers add options such as `--project-id`; `cloud-tasks plugins show NAME` lists them.\n\n"
+        "Every key of the [configuration](configuration.md) is an option of every command that reads one. Providers\n"
+        "add options such as `--project-id`; `cloud-tasks plugins show NAME` lists them.\n\n"
         + _table(("option", "description"), [(f"`{names}`", text) for names, text in rows])
     )
 
@@ -148,9 +148,9 @@ def _worker_options() -> str:
         rows.append((f"`{flag}`", f"`CLOUD_TASKS_{option.env}`", f"{option.help}{default}"))
     return (
         "## Worker options\n\n"
-        "Options of programs that create a `Worker`, and of `cloud-tasks worker`. Each is also a variable,\n"
-        "with the prefix `CLOUD_TASKS_` or `RMS_CLOUD_TASKS_`; the command line wins. On an instance, `run` sets the\n"
-        "variables that the job needs.\n\n" + _table(("option", "variable", "description"), rows)
+        "Options of programs that create a `Worker`, and of `cloud-tasks worker`. Each is also an environment\n"
+        "variable with the prefix `CLOUD_TASKS_` or `RMS_CLOUD_TASKS_`; the command line wins. On an instance, `run`\n"
+        "sets the variables that the job needs.\n\n" + _table(("option", "variable", "description"), rows)
     )
 
 

@@ -1,4 +1,4 @@
-"""Runs commands on a terminal, with somebody at the keyboard."""
+"""Run commands on a pseudo-terminal with typed input."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ import attrs
 
 @attrs.frozen(kw_only=True)
 class Session:
-    """How it went."""
+    """Result of a command."""
 
     code: int
     out: str
@@ -24,7 +24,7 @@ class Session:
 
 
 def in_a_terminal(folder: Path, answers: str, *arguments: str) -> Session:
-    """Run ``cloud-tasks`` in a folder; the answers, a line each, are typed ahead."""
+    """Run ``cloud-tasks`` in a folder; the answers, one a line, are typed ahead."""
     ours, theirs = pty.openpty()
     try:
         os.write(ours, f"{answers}\n".encode())
@@ -47,7 +47,7 @@ _CONTROLLING = """
 import fcntl, termios
 fcntl.ioctl(0, termios.TIOCSCTTY, 0)
 """
-"""Ctrl-C reaches the processes that a terminal controls."""
+"""Make the terminal the controlling one, so that Ctrl-C reaches the process."""
 _MAIN = """
 from cloud_tasks.cli.main import main
 main()
@@ -55,10 +55,10 @@ main()
 
 
 class Screen:
-    """A command whose input, output and errors are a terminal; a context manager that ends it.
+    """Command with a terminal as standard input, output and error; a context manager that kills it.
 
     Args:
-        program: Python code to run in place of ``cloud-tasks``.
+        program: Python code to run instead of ``cloud-tasks``.
     """
 
     def __init__(self, folder: Path, *arguments: str, program: str = _MAIN) -> None:
@@ -79,14 +79,14 @@ class Screen:
         self._reader.start()
 
     def _read(self) -> None:
-        # At the end of the last process on it, a terminal gives an error.
+        # A terminal raises an error once its last process has exited.
         with contextlib.suppress(OSError):
             while found := os.read(self._ours, 65536):
                 self._shown += found
 
     @property
     def shown(self) -> str:
-        """All that was ever shown, without colours and movements."""
+        """Return everything shown so far, without escape sequences."""
         return re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", self._shown.decode("utf-8", "replace"))
 
     def type(self, keys: str) -> None:
@@ -94,12 +94,12 @@ class Screen:
         os.write(self._ours, keys.encode())
 
     def close(self) -> None:
-        """Close the window while the command runs."""
+        """Close the terminal while the command runs."""
         os.close(self._ours)
         self._is_open = False
 
     def end(self) -> int:
-        """Wait for its end; returns its exit code."""
+        """Wait for the exit; return the exit code."""
         code = self.process.wait(timeout=60)
         self._reader.join(timeout=60)
         return code

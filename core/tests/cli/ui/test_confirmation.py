@@ -1,4 +1,4 @@
-"""The confirmation before something is destroyed: the same prompt, options and errors for every command."""
+"""Confirmation of destructive actions: the same prompt, options and errors for every command."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from cloud_tasks.store import Store
 
 
 class Typed(io.StringIO):
-    """A terminal at which something was typed."""
+    """Standard input on a terminal with typed input."""
 
     def isatty(self) -> bool:
         return True
@@ -63,7 +63,7 @@ def test_force_is_accepted_in_every_spelling(command: str, option: str) -> None:
 
 @pytest.fixture
 def loaded(shell: CommandLine) -> CommandLine:
-    """A folder with a loaded job."""
+    """Folder with a loaded job."""
     shell.configure()
     (shell.folder / "tasks.json").write_text('[{"id": "a", "data": {}}]')
     done = shell.run("load-queue", "-c", "config.yml", "--task-file", "tasks.json")

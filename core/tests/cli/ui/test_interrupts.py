@@ -1,4 +1,4 @@
-"""Signals during `run`, in processes of their own: before the controller exists, at the prompt, and during the end."""
+"""Signals during `run` in separate processes: before the controller exists, at the prompt, and during the end."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ arrives."""
 
 @pytest.fixture
 def finished_job(tmp_path: Path) -> Path:
-    """A folder with a job whose tasks are finished, and whose last instance was not terminated yet."""
+    """Folder with a job whose tasks are finished, and whose last instance was not terminated yet."""
     with new_store(tmp_path, ["a"]) as store:
         store.set_state(JobState.RUNNING, at(0))
         store.record_intents([launch_request("token")], at(0), slots=4)
@@ -79,7 +79,7 @@ def finished_job(tmp_path: Path) -> Path:
 
 @contextmanager
 def ending(folder: Path) -> Iterator[subprocess.Popen[str]]:
-    """A run that has begun its end and cannot list its instances; standard input is no terminal."""
+    """Run that is ending and cannot list its instances, without a terminal."""
     process = subprocess.Popen(
         [sys.executable, "-c", PROGRAM, "--continue"],
         cwd=folder,
@@ -140,7 +140,7 @@ def test_single_signal_during_the_end_changes_nothing(finished_job: Path) -> Non
 
 @contextmanager
 def asking(folder: Path) -> Iterator[Screen]:
-    """A run on a terminal, with one instance, that was interrupted once."""
+    """Run on a terminal with one instance, after one interrupt."""
     (folder / "tasks.json").write_text('[{"id": "a", "data": {}}]')
     (folder / "slow").touch()
     with Screen(folder, "--task-file", "tasks.json", program=PROGRAM) as screen:

@@ -1,4 +1,4 @@
-"""The live view: what it shows, and that it disturbs nobody."""
+"""Live view: content, updates, log lines, prompts, and failures."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`run` on a terminal: the job is shown in one place, and Ctrl-C asks there."""
+"""Live view and Ctrl-C prompt of `run` on a terminal."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ local:
 
 
 class Office:
-    """A folder with a job whose tasks the test lets end."""
+    """Folder with a job whose tasks finish when the test allows it."""
 
     def __init__(self, shell: CommandLine) -> None:
         self.shell = shell
@@ -50,14 +50,14 @@ class Office:
 
     @contextmanager
     def running(self, *options: str) -> Iterator[Screen]:
-        """A run on a terminal, past its first look."""
+        """Start a run on a terminal and wait for its first scaling check."""
         with Screen(self.folder, "run", "-c", "config.yml", "--task-file", "tasks.json", *options) as screen:
             wait_until(lambda: "0 of 4 tasks (0%)" in screen.shown)
             wait_until(lambda: len(self.shell.running("job")) == 1)
             yield screen
 
     def interrupt(self, screen: Screen, *, times: int = 1) -> None:
-        """Press Ctrl-C, and see the question come."""
+        """Press Ctrl-C and wait for the prompt."""
         screen.type("\x03")
         wait_until(lambda: screen.shown.count("[C]arry on?") == times)
 

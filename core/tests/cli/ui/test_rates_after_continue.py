@@ -1,4 +1,4 @@
-"""A job that was continued after a pause: every place that shows rate, remaining time and cost projects this run.
+"""Rate, remaining time and cost of a job that was resumed after a pause: every output projects the current run.
 
 2,000 tasks, 1,000 done yesterday in 100 minutes, 100 in the 10 minutes of this run; $10 spent, $2/hour now.
 """
@@ -35,7 +35,7 @@ def events_of_this_run() -> list[Event]:
 
 
 def fill(store: Store) -> None:
-    """What a killed controller left behind yesterday, and the instance of today."""
+    """Record the run of a controller killed yesterday, and the instance of today."""
     store.begin_run(START)
     store.record_intents([launch_request("k1", price=YESTERDAY)], START, slots=10)
     store.record_launched("k1", instance("i1", "k1"))
@@ -62,7 +62,7 @@ def database(yesterday: Path) -> Path:
 
 @pytest.fixture
 def set_clock(monkeypatch: pytest.MonkeyPatch) -> Callable[[datetime], None]:
-    """Sets what commands take for the present."""
+    """Return a function that sets the current time of the commands."""
     present = [NOW]
 
     class Clock(datetime):
@@ -147,14 +147,14 @@ def test_monitor_projects_from_its_own_start(
     queue.create()
     with Store.open(yesterday, durable=False) as store:
         set_clock(RUN)
-        watch = EventMonitor(store, queue, {}, interval=timedelta(seconds=10))
+        monitor = EventMonitor(store, queue, {}, interval=timedelta(seconds=10))
 
         def work() -> None:
             store.apply_events(events_of_this_run())
             set_clock(NOW)
-            watch._show()
-            watch._interrupt()
+            monitor._show()
+            monitor._interrupt()
 
-        watch._loop.post(work)
-        assert watch.run(forever=False, as_json=False) == 130
+        monitor._loop.post(work)
+        assert monitor.run(forever=False, as_json=False) == 130
     assert any("\n".join(SUMMARY) in text for text in shown), shown

@@ -1,4 +1,4 @@
-"""``status --json`` says what the money went into."""
+"""Cost breakdown in ``status --json``."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Dumps of tasks by status: task files that can be loaded again."""
+"""Task files by status, which can be loaded again."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Tables: sorting by several fields, filtering, and how values are shown to people and to programs."""
+"""Tables: sorting, filtering, layout, and values as text and data."""
 
 from __future__ import annotations
 

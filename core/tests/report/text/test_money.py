@@ -1,4 +1,4 @@
-"""What the final report says of the money that no completed task came of."""
+"""Cost breakdown in the final report."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The texts that people and their scripts know, letter by letter."""
+"""Texts that users and their scripts rely on, verbatim."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``cleanup``: what is mine and has expired goes, and nothing else; and not without being asked for."""
+"""``cleanup``: terminates own expired instances only, after confirmation."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ PAST, FUTURE = "1000", str(int(time.time()) + 86400)
 
 
 def launch_all(shell: CommandLine) -> dict[str, str]:
-    """Instances by what they are."""
+    """Launch an expired, a current and an unmanaged instance; return their ids by kind."""
     me = owner_label()
     return {
         "expired": shell.launch("a", job_id="one", owner=me, expires=PAST).instance_id,

@@ -1,4 +1,4 @@
-"""`doctor`: what it finds, what mends it, and its exit code."""
+"""`doctor`: findings, suggested fixes, and exit code."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The `list-…` commands, on the provider in memory."""
+"""The `list-…` commands, with the provider in memory."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A launch that cannot succeed is refused before anything is created, or ends the run with a clear error."""
+"""Launches that cannot succeed: rejected before anything is created, or reported as the error of the run."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ LARGEST = 5_000
 
 
 def check_launch(settings: Any, request: LaunchRequest) -> None:
-    """As a provider's check: of the script's length and of the image."""
+    """Check the length of the startup script and the image, like a provider."""
     size = len(request.startup_script.encode())
     if size > LARGEST:
         raise InputError(f"the startup script has {size} bytes; {LARGEST} are allowed", where="run.startup_script")

@@ -1,4 +1,4 @@
-"""`monitor`: events of workers that were started by hand."""
+"""`monitor`: collection of events of workers started by hand."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def commands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> MemoryCommands:
 
 
 def report(commands: MemoryCommands, *events: Event) -> None:
-    """As workers do."""
+    """Send events as workers do."""
     commands.queue("job-events").send([encode_events(events)])
 
 

@@ -1,4 +1,4 @@
-"""``plan``: the ranking, the reasons, and what it comes to; and nothing is changed."""
+"""``plan``: ranking, rejected types, forecast and quotas; changes nothing."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def plan_json(*arguments: str) -> dict[str, Any]:
 
 
 def bad_input(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
-    """The one line of a command that ends with exit code 2."""
+    """Run a plan that fails with exit code 2; return its one line."""
     with pytest.raises(SystemExit) as ended:
         main(["plan", "--config", "config.yml", *arguments])
     assert ended.value.code == 2

@@ -1,4 +1,4 @@
-"""`report`, `export` and `logs`: what a job's database tells, in every format."""
+"""`report`, `export` and `logs` from a job database, in every format."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ EVIL = "<script>alert('x')</script>"
 
 @pytest.fixture(autouse=True)
 def _job(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Six tasks: three completed, one of them at the second attempt; one failed; two wait."""
+    """Create a job of six tasks: three completed, one of them in the second attempt; one failed; two pending."""
     monkeypatch.chdir(tmp_path)
     trace = 'Traceback (most recent call last):\n  File "x.py", line 1\nValueError: bad <b>'
     story = [
@@ -109,7 +109,7 @@ def test_report_as_markdown_escapes_markup() -> None:
 
 
 class Page(HTMLParser):
-    """What an HTML page is made of."""
+    """Tags, links and text of an HTML page."""
 
     def __init__(self, text: str) -> None:
         super().__init__()

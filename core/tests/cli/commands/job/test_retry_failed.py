@@ -1,4 +1,4 @@
-"""``run --retry-failed``: a new pass over what failed, in the same database."""
+"""``run --retry-failed``: rerun of failed tasks in the same database."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ asyncio.run(Worker(work, args=sys.argv[1:]).start())
 
 @pytest.fixture
 def finished(shell: CommandLine) -> CommandLine:
-    """A finished job of three tasks: one raised, one exited; what made them fail is mended by now."""
+    """Finished job of three tasks: one raised, one exited; both would succeed now."""
     (shell.folder / "program.py").write_text(PROGRAM, encoding="utf-8")
     shell.configure(script=f"python {shell.folder}/program.py")
     tasks = ", ".join(f'{{"task_id": "{name}", "data": {{}}}}' for name in ("raises", "exits", "works"))

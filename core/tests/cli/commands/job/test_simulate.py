@@ -1,4 +1,4 @@
-"""``simulate``: the job's own offers, limits and tasks on simulated instances; nothing real is changed."""
+"""``simulate``: the job's own offers, limits and tasks on simulated instances; changes nothing."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ def test_simulate_accepts_its_former_name_with_a_warning(project: CommandLine) -
 
 
 def test_simulate_imports_no_test_kit(project: CommandLine) -> None:
-    """Pytest is in the extra ``testing`` only: an import of it fails here, as it does where the extra is missing."""
+    """Importing pytest, which only the extra ``testing`` installs, fails here."""
     program = (
         "import sys\n"
         "sys.modules['pytest'] = None\n"

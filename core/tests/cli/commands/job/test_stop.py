@@ -1,4 +1,4 @@
-"""``stop``: all instances of one job are gone when it returns, those of others are not, and the job can go on."""
+"""``stop``: terminates all instances of one job and no others; the job can be resumed."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from cloud_tasks.store import Store
 
 @pytest.fixture
 def left(shell: CommandLine) -> CommandLine:
-    """A job whose controller was interrupted and left its instance running."""
+    """Job whose interrupted controller left its instance running."""
     shell.configure()
     (shell.folder / "tasks.json").write_text('[{"task_id": "a", "data": {}}]', encoding="utf-8")
     run = shell.start("run", "--config", "config.yml", "--task-file", "tasks.json", "--on-interrupt", "leave")
@@ -36,7 +36,7 @@ def test_stop_terminates_the_instances_and_records_it(left: CommandLine) -> None
     stopped = left.run("stop", "--config", "config.yml")
     assert (stopped.code, left.running()) == (0, {other})
     assert stopped.out.endswith("Terminated 1 instance of job job\n")
-    assert records(left.folder) == [(True, "its job was stopped")]
+    assert records(left.folder) == [(True, "job stopped")]
 
 
 def test_stopped_job_resumes_with_its_queue_removed(left: CommandLine) -> None:
@@ -88,5 +88,5 @@ def test_stop_requires_a_job(shell: CommandLine) -> None:
     refused = shell.run("stop", "--provider", "local")
     assert (refused.code, refused.err.splitlines()) == (
         2,
-        ["Error: no job given; give --job-id or --config"],
+        ["Error: no job given; add --job-id or --config"],
     )

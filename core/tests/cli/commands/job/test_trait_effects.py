@@ -1,4 +1,4 @@
-"""What commands do with the traits of the chosen backends."""
+"""Effects of backend traits on commands."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ PLAN = ("plan", "--num-tasks", "4")
 
 
 def lines_of(command: tuple[str, ...], *arguments: str, **backends: Any) -> str:
-    """What a command prints on stderr, whose exit code has to be 0."""
+    """Return the stderr of a command that succeeds."""
     Path("t.json").write_text('[{"task_id": "a", "data": {}}]', encoding="utf-8")
     answer = MemoryCommands(**backends).call(*command, *arguments)
     assert answer.error is None

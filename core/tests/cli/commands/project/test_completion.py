@@ -1,4 +1,4 @@
-"""`completion`: what the shell is told, and what it is answered."""
+"""`completion`: shell scripts and completions."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def test_completion_script_is_valid_for_the_shell(shell: str) -> None:
 
 
 def answered(*words: str, registry: MemoryCommands | None = None) -> list[str]:
-    """What Tab offers after these words, in this process."""
+    """Return the completions after these words, in this process."""
     commands = registry or MemoryCommands()
     complete = BashComplete(cli, {"obj": AppContext(registry=commands.registry)}, "cloud-tasks", "_X")
     return [item.value for item in complete.get_completions(list(words[:-1]), words[-1])]

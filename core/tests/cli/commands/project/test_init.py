@@ -1,4 +1,4 @@
-"""`init` and `ship`: a new project, and its code on the way to the instances."""
+"""`init` and `ship`: a new project, and its code for the instances."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def git(folder: Path, *arguments: str) -> str:
 
 
 def repository(folder: Path) -> str:
-    """Make the folder a repository with all that is in it; returns the commit."""
+    """Create a git repository with all files of the folder; return the commit."""
     git(folder, "init", "--quiet")
     git(folder, "add", ".")
     git(folder, "commit", "--quiet", "-m", "All")

@@ -1,4 +1,4 @@
-"""`cloud-tasks plugins`: what is installed, what each has, and the beginning of a new one."""
+"""`cloud-tasks plugins`: list, show, and new skeletons."""
 
 from __future__ import annotations
 
@@ -204,7 +204,7 @@ def test_plugins_show_includes_builtins(call: Call) -> None:
 
 @pytest.fixture
 def installed(tmp_path: Path) -> Callable[[Path, str], dict[str, str]]:
-    """Makes the metadata that an installation would, and the environment in which the skeleton is found."""
+    """Return a function that creates installation metadata and the environment in which a skeleton is found."""
 
     def install(folder: Path, name: str) -> dict[str, str]:
         project = tomllib.loads((folder / "pyproject.toml").read_text())["project"]

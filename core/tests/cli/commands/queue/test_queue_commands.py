@@ -1,4 +1,4 @@
-"""`show-queue`, `purge-queue`, `delete-queue` and `load-queue`, on the provider in memory."""
+"""`show-queue`, `purge-queue`, `delete-queue` and `load-queue`, with the provider in memory."""
 
 from __future__ import annotations
 
@@ -162,7 +162,7 @@ def test_removal_requires_the_exact_confirmation(
 
 
 def load(commands: MemoryCommands, *arguments: str) -> str | None:
-    """Load the tasks; returns the error, if there was one."""
+    """Load the tasks; return the error, if any."""
     answer = commands.call("load-queue", "--job-id", "job", *arguments)
     return None if answer.error is None else str(answer.error)
 
