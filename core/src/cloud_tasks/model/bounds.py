@@ -24,6 +24,7 @@ class Above:
     """Validator: a number greater than a bound, or None."""
 
     bound: float
+    """The bound, in the unit of the value; US dollars for `Money`."""
 
     def __call__(self, instance: object, attribute: object, value: Any) -> None:
         if value is not None and not _number(value) > self.bound:
@@ -39,6 +40,7 @@ class AtLeast:
     """Validator: a number not less than a bound, or None."""
 
     bound: float
+    """The bound, in the unit of the value; US dollars for `Money`."""
 
     def __call__(self, instance: object, attribute: object, value: Any) -> None:
         if value is not None and not _number(value) >= self.bound:
