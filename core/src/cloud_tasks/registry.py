@@ -33,7 +33,7 @@ from cloud_tasks.plugin import (
     TaskSourceBackend,
 )
 from cloud_tasks.plugin import hooks as hook_specifications
-from cloud_tasks.plugin.setting_kinds import check_settings_class
+from cloud_tasks.setting_values import check_settings_class
 
 __all__ = ["AXES", "EXTRAS", "REMOVED_SINKS", "Plugin", "Registry"]
 

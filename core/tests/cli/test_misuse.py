@@ -13,7 +13,7 @@ from cloud_tasks.cli.context import AppContext, make_registry
 from cloud_tasks.cli.main import ALIASES, COMMANDS, RENAMED, cli, main
 from cloud_tasks.cli.options.durations import Duration
 from cloud_tasks.config.sections import run_section
-from cloud_tasks.plugin.setting_kinds import element_type, strip_optional
+from cloud_tasks.setting_values.kinds import element_type, strip_optional
 
 CONFIG = "provider: local\nrun: {job_id: job}\n"
 

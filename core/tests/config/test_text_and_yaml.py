@@ -16,8 +16,8 @@ from cloud_tasks.config.run_settings import RunSettings
 from cloud_tasks.config.values import typed
 from cloud_tasks.config.yaml_reader import Located, read_document
 from cloud_tasks.model import Architecture, Money
-from cloud_tasks.plugin.setting_kinds import field_types
-from cloud_tasks.plugin.setting_values import FLOAT, split_words
+from cloud_tasks.setting_values.kinds import field_types
+from cloud_tasks.setting_values.plain import FLOAT, split_words
 
 _KINDS = field_types(RunSettings)
 _WORD = st.from_regex(r"[a-z][-_.*a-z0-9]{0,8}(?:\[[ab,]{1,3}\])?", fullmatch=True)

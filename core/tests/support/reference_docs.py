@@ -21,8 +21,8 @@ from cloud_tasks.config import json_schema
 from cloud_tasks.config.sections import TOP_LEVEL, Key, find_sections, run_section, variable_name
 from cloud_tasks.config.values import show
 from cloud_tasks.plugin import setting_info
-from cloud_tasks.plugin.setting_kinds import describe
 from cloud_tasks.registry import Registry
+from cloud_tasks.setting_values.kinds import describe
 from cloud_tasks.worker.options import OPTIONS
 
 DOCS = Path(__file__).parents[3] / "docs"

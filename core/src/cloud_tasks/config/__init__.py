@@ -7,19 +7,29 @@ from cloud_tasks.config.load import ConfigurationError, load_config
 from cloud_tasks.config.provenance import Layer, Override, Provenance
 from cloud_tasks.config.run_settings import RunSettings
 from cloud_tasks.config.schema import json_schema
+from cloud_tasks.config.sections import Key, default_of, find_sections, run_section, variable_name
+from cloud_tasks.config.startup_script import script_path
 from cloud_tasks.config.trait_checks import parallel_launches
+from cloud_tasks.config.values import plain
 from cloud_tasks.retry_rule import RetryRule
 
 __all__ = [
     "ConfigurationError",
     "Entry",
     "JobConfig",
+    "Key",
     "Layer",
     "Override",
     "Provenance",
     "RetryRule",
     "RunSettings",
+    "default_of",
+    "find_sections",
     "json_schema",
     "load_config",
     "parallel_launches",
+    "plain",
+    "run_section",
+    "script_path",
+    "variable_name",
 ]

@@ -14,7 +14,7 @@ from cloud_tasks.config.run_settings import RunSettings
 from cloud_tasks.config.startup_script import script_path
 from cloud_tasks.config.values import show
 from cloud_tasks.errors import InputError
-from cloud_tasks.model.constraints import pairs
+from cloud_tasks.model import pairs
 
 __all__ = ["check_together", "region_of_zone"]
 

@@ -15,12 +15,10 @@ from cloud_tasks.config.sections import BACKEND_AXES, Section, default_of, varia
 from cloud_tasks.config.startup_script import COMMAND_SCRIPT, check_script, read_script, script_path
 from cloud_tasks.config.values import plain
 from cloud_tasks.errors import InputError
-from cloud_tasks.model import Constraints, Limits, Purchase
-from cloud_tasks.model.constraints import InstanceConstraints
+from cloud_tasks.model import Constraints, InstanceConstraints, Limits, Purchase
 from cloud_tasks.plugin import setting_info
-from cloud_tasks.plugin.setting_kinds import field_types
-from cloud_tasks.plugin.setting_text import format_setting
 from cloud_tasks.registry import Registry
+from cloud_tasks.setting_values import field_types, format_setting
 
 __all__ = ["Entry", "JobConfig"]
 

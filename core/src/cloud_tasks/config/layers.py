@@ -14,7 +14,7 @@ from cloud_tasks.config.sections import TOP_LEVEL, Section, advice, variable_nam
 from cloud_tasks.config.yaml_reader import Located
 from cloud_tasks.errors import InputError
 from cloud_tasks.plugin import setting_info
-from cloud_tasks.plugin.setting_text import is_unset
+from cloud_tasks.setting_values import is_unset
 
 __all__ = ["Layers"]
 

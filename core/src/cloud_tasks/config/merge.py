@@ -18,7 +18,7 @@ from cloud_tasks.config.provenance import MASK, Assignment, Layer, Override, Pro
 from cloud_tasks.config.sections import Key, Section, default_of
 from cloud_tasks.config.values import show, typed
 from cloud_tasks.errors import InputError
-from cloud_tasks.plugin.setting_kinds import expected, is_optional
+from cloud_tasks.setting_values import expected, is_optional
 
 __all__ = ["Merged", "check_section"]
 

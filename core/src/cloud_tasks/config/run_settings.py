@@ -8,8 +8,7 @@ from typing import Any
 import attrs
 
 from cloud_tasks.config.checks import EachAbove, NameLike, OneOf, Patterns
-from cloud_tasks.model.bounds import Above, AtLeast
-from cloud_tasks.model.constraints import InstanceConstraints, Limits, constraint_info
+from cloud_tasks.model import Above, AtLeast, InstanceConstraints, Limits, constraint_info
 from cloud_tasks.plugin import Seconds, setting
 from cloud_tasks.retry_rule import RetryRule
 

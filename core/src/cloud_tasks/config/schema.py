@@ -16,8 +16,8 @@ from cloud_tasks.config.values import plain
 from cloud_tasks.duration_text import DURATION_PATTERN
 from cloud_tasks.model import Money
 from cloud_tasks.plugin import Seconds
-from cloud_tasks.plugin.setting_kinds import element_type, strip_optional
 from cloud_tasks.registry import Registry
+from cloud_tasks.setting_values import element_type, strip_optional
 
 __all__ = ["json_schema"]
 

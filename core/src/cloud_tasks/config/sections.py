@@ -11,8 +11,8 @@ import attrs
 from cloud_tasks.config.run_settings import RunSettings
 from cloud_tasks.config.values import show
 from cloud_tasks.plugin import SettingInfo, setting_info
-from cloud_tasks.plugin.setting_kinds import field_types
 from cloud_tasks.registry import Registry
+from cloud_tasks.setting_values import field_types
 
 __all__ = [
     "BACKEND_AXES",

@@ -17,9 +17,7 @@ from cloud_tasks.config.yaml_reader import parse_yaml_text
 from cloud_tasks.duration_text import format_seconds
 from cloud_tasks.model import Money
 from cloud_tasks.plugin import Seconds
-from cloud_tasks.plugin.setting_kinds import item_kinds, strip_optional
-from cloud_tasks.plugin.setting_text import parse_setting
-from cloud_tasks.plugin.setting_values import structure_setting
+from cloud_tasks.setting_values import item_kinds, parse_setting, strip_optional, structure_setting
 
 __all__ = ["plain", "show", "typed"]
 

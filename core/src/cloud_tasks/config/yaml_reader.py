@@ -19,7 +19,7 @@ import yaml
 
 from cloud_tasks.booleans import BOOLEANS
 from cloud_tasks.errors import InputError
-from cloud_tasks.plugin.setting_values import FLOAT, INTEGER
+from cloud_tasks.setting_values import FLOAT, INTEGER
 
 __all__ = ["Located", "parse_yaml_text", "read_document"]
 

@@ -5,9 +5,62 @@
 
 from __future__ import annotations
 
+from cloud_tasks.controller.autoscaler.actions import Abort, Action, Drain, Finish, Launch, MarkEnded, Terminate
 from cloud_tasks.controller.autoscaler.decide import decide
-from cloud_tasks.controller.autoscaler.state import Observation, Policy
+from cloud_tasks.controller.autoscaler.policy import policy_of
+from cloud_tasks.controller.autoscaler.state import Block, FleetInstance, Observation, Policy
 from cloud_tasks.controller.controller import Controller, StopMode
+from cloud_tasks.controller.event_loop import ThreadedLoop
+from cloud_tasks.controller.job import Job, JobResult, RunRequest
+from cloud_tasks.controller.launch.labels import expiry, owner_label
+from cloud_tasks.controller.launch.launch_request import check_launch
+from cloud_tasks.controller.launch.terminate import remaining_instances, terminate_instances
+from cloud_tasks.controller.messaging.enqueuer import MAX_PARALLEL_SENDS, TaskEnqueuer
+from cloud_tasks.controller.messaging.event_collector import EventCollector
 from cloud_tasks.controller.messaging.progress import Progress
+from cloud_tasks.controller.messaging.sink_dispatcher import SinkDispatcher
+from cloud_tasks.controller.setup.job_setup import JobInput, JobResources, JobSetup
+from cloud_tasks.controller.setup.offers import ask_headroom, rank_offers, require_offer
+from cloud_tasks.controller.setup.open_backends import cache_dir, open_compute, open_pricing, open_queue
 
-__all__ = ["Controller", "Observation", "Policy", "Progress", "StopMode", "decide"]
+__all__ = [
+    "MAX_PARALLEL_SENDS",
+    "Abort",
+    "Action",
+    "Block",
+    "Controller",
+    "Drain",
+    "EventCollector",
+    "Finish",
+    "FleetInstance",
+    "Job",
+    "JobInput",
+    "JobResources",
+    "JobResult",
+    "JobSetup",
+    "Launch",
+    "MarkEnded",
+    "Observation",
+    "Policy",
+    "Progress",
+    "RunRequest",
+    "SinkDispatcher",
+    "StopMode",
+    "TaskEnqueuer",
+    "Terminate",
+    "ThreadedLoop",
+    "ask_headroom",
+    "cache_dir",
+    "check_launch",
+    "decide",
+    "expiry",
+    "open_compute",
+    "open_pricing",
+    "open_queue",
+    "owner_label",
+    "policy_of",
+    "rank_offers",
+    "remaining_instances",
+    "require_offer",
+    "terminate_instances",
+]

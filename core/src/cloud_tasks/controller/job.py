@@ -33,8 +33,7 @@ from cloud_tasks.model import JobPhase, TaskStatus
 from cloud_tasks.plugin import EventSink, EventSinkContext
 from cloud_tasks.registry import Registry
 from cloud_tasks.selection import RankedOffer, Ranking
-from cloud_tasks.store import JobState, JobStatistics, Store
-from cloud_tasks.store.queries.history import iterate_events
+from cloud_tasks.store import JobState, JobStatistics, Store, iterate_events
 
 __all__ = ["Job", "JobResult", "RunRequest"]
 

@@ -6,4 +6,10 @@ from cloud_tasks.estimate.cloud_model import CloudModel, SimulatedInstance
 from cloud_tasks.estimate.durations import TaskDurations
 from cloud_tasks.estimate.simulate import CostResult, CostSimulation
 
-__all__ = ["CloudModel", "CostResult", "CostSimulation", "SimulatedInstance", "TaskDurations"]
+__all__ = [
+    "CloudModel",
+    "CostResult",
+    "CostSimulation",
+    "SimulatedInstance",
+    "TaskDurations",
+]

@@ -23,21 +23,19 @@ from datetime import UTC, datetime, timedelta
 
 import attrs
 
-from cloud_tasks.controller.autoscaler.actions import (
+from cloud_tasks.controller import (
     Abort,
     Action,
+    Block,
     Drain,
     Finish,
+    FleetInstance,
     Launch,
     MarkEnded,
-    Terminate,
-)
-from cloud_tasks.controller.autoscaler.decide import decide
-from cloud_tasks.controller.autoscaler.state import (
-    Block,
-    FleetInstance,
     Observation,
     Policy,
+    Terminate,
+    decide,
 )
 from cloud_tasks.errors import RefusalScope
 from cloud_tasks.estimate.cloud_model import CloudModel, SimulatedInstance

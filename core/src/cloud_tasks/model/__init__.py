@@ -5,7 +5,15 @@ A field without a default is required. Times are in UTC.
 
 from __future__ import annotations
 
-from cloud_tasks.model.constraints import Constraints, Limits
+from cloud_tasks.model.bounds import Above, AtLeast
+from cloud_tasks.model.constraints import (
+    ConstraintInfo,
+    Constraints,
+    InstanceConstraints,
+    Limits,
+    constraint_info,
+    pairs,
+)
 from cloud_tasks.model.event import TASK_FINAL_EVENTS, Event, EventType
 from cloud_tasks.model.instance import (
     Architecture,
@@ -32,15 +40,19 @@ from cloud_tasks.model.task import FINAL_STATUSES, AttemptOutcome, Task, TaskMes
 __all__ = [
     "FINAL_STATUSES",
     "TASK_FINAL_EVENTS",
+    "Above",
     "Architecture",
+    "AtLeast",
     "AttemptOutcome",
     "BootDisk",
+    "ConstraintInfo",
     "Constraints",
     "Event",
     "EventType",
     "Headroom",
     "Image",
     "Instance",
+    "InstanceConstraints",
     "InstanceIdentity",
     "InstanceState",
     "InstanceType",
@@ -59,4 +71,6 @@ __all__ = [
     "TaskStatus",
     "TerminationNotice",
     "Unpriced",
+    "constraint_info",
+    "pairs",
 ]

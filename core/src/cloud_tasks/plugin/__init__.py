@@ -37,8 +37,8 @@ from cloud_tasks.plugin.protocols import (
     SendFailure,
     TaskSource,
 )
-from cloud_tasks.plugin.setting_kinds import Seconds
 from cloud_tasks.plugin.settings import NoSettings, SettingInfo, setting, setting_info
+from cloud_tasks.setting_values import Seconds
 
 __all__ = [
     "PROJECT_NAME",

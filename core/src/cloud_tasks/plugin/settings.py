@@ -7,7 +7,7 @@ from typing import Any
 
 import attrs
 
-from cloud_tasks.model.constraints import constraint_info
+from cloud_tasks.model import constraint_info
 
 __all__ = ["NoSettings", "SettingInfo", "setting", "setting_info"]
 

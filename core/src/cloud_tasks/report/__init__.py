@@ -2,22 +2,50 @@
 
 from __future__ import annotations
 
+from cloud_tasks.report.data.export import FORMATS, KINDS, export_rows, replacing
+from cloud_tasks.report.data.report_data import ReportFacts, gather_facts, report_dict
 from cloud_tasks.report.data.status import status_dict
 from cloud_tasks.report.data.task_dump import dump_tasks
+from cloud_tasks.report.html.page import render_page
+from cloud_tasks.report.tables.instance_types import INSTANCE_TYPE_COLUMNS, TypeRow, type_rows
+from cloud_tasks.report.tables.layout import (
+    Column,
+    SortKey,
+    filter_rows,
+    parse_sort,
+    plain_rows,
+    render_records,
+    render_table,
+    sort_rows,
+)
 from cloud_tasks.report.text.configuration import render_job_configuration, render_selected_offer
 from cloud_tasks.report.text.final import render_final_report
 from cloud_tasks.report.text.formatting import counted, format_cost, format_duration
 from cloud_tasks.report.text.instances import render_instance_table
+from cloud_tasks.report.text.markdown import render_markdown
 from cloud_tasks.report.text.plan import plan_dict, render_forecast, render_headroom, render_offers, render_rejected
-from cloud_tasks.report.text.summary import render_elapsed, render_summary
+from cloud_tasks.report.text.summary import render_elapsed, render_summary, status_counts
+from cloud_tasks.report.text.task_log import render_task_log, task_log_dict
 from cloud_tasks.store import Throughput, throughput
 
 __all__ = [
+    "FORMATS",
+    "INSTANCE_TYPE_COLUMNS",
+    "KINDS",
+    "Column",
+    "ReportFacts",
+    "SortKey",
     "Throughput",
+    "TypeRow",
     "counted",
     "dump_tasks",
+    "export_rows",
+    "filter_rows",
     "format_cost",
     "format_duration",
+    "gather_facts",
+    "parse_sort",
+    "plain_rows",
     "plan_dict",
     "render_elapsed",
     "render_final_report",
@@ -25,10 +53,21 @@ __all__ = [
     "render_headroom",
     "render_instance_table",
     "render_job_configuration",
+    "render_markdown",
     "render_offers",
+    "render_page",
+    "render_records",
     "render_rejected",
     "render_selected_offer",
     "render_summary",
+    "render_table",
+    "render_task_log",
+    "replacing",
+    "report_dict",
+    "sort_rows",
+    "status_counts",
     "status_dict",
+    "task_log_dict",
     "throughput",
+    "type_rows",
 ]

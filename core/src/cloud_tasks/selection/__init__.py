@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from cloud_tasks.selection.alternatives import alternatives, most_expensive
 from cloud_tasks.selection.filter import Candidates, Rejected, filter_types
-from cloud_tasks.selection.forecast import Forecast, forecast
 from cloud_tasks.selection.instance_count import (
     COMMITMENT,
     FleetTotals,
@@ -12,6 +10,8 @@ from cloud_tasks.selection.instance_count import (
     allowed_instances,
     surplus_instances,
 )
+from cloud_tasks.selection.job_forecast import Forecast, forecast
+from cloud_tasks.selection.offer_alternatives import alternatives, most_expensive
 from cloud_tasks.selection.ranking import Prefer, PriceFunction, RankedOffer, Ranking, rank
 from cloud_tasks.selection.sizing import boot_disk_gb, slots
 from cloud_tasks.selection.zone_spread import same_offer_other_zones, spread_over_zones

@@ -17,8 +17,18 @@ from cloud_tasks.store.db.enum_codes import (
 )
 from cloud_tasks.store.db.schema import APPLICATION_ID
 from cloud_tasks.store.db.times import to_unix
+from cloud_tasks.store.queries.history import (
+    TaskAttempt,
+    TaskRecord,
+    iterate_attempts,
+    iterate_events,
+    iterate_tasks,
+    slowest_tasks,
+)
+from cloud_tasks.store.queries.recent_failures import LatestFailure, RecentFailures
 from cloud_tasks.store.queries.summary import read_elapsed_times, read_summary
 from cloud_tasks.store.queries.throughput import Throughput, projected_cost, run_time, throughput
+from cloud_tasks.store.queries.timeline import Failure, Timeline, read_elapsed_histogram, read_failures, read_timeline
 from cloud_tasks.store.records import (
     Applied,
     AttemptRecord,
@@ -48,24 +58,37 @@ __all__ = [
     "AttemptRecord",
     "CostBreakdown",
     "ElapsedStatistics",
+    "Failure",
     "InstanceRecord",
     "JobRecord",
     "JobState",
     "JobStatistics",
     "JobSummary",
+    "LatestFailure",
+    "RecentFailures",
     "Store",
+    "TaskAttempt",
+    "TaskRecord",
     "Throughput",
+    "Timeline",
     "TypeCost",
     "connect_reader",
     "ended_cost",
+    "iterate_attempts",
+    "iterate_events",
+    "iterate_tasks",
     "projected_cost",
     "read_counters",
+    "read_elapsed_histogram",
     "read_elapsed_times",
+    "read_failures",
     "read_instances",
     "read_job",
     "read_summary",
+    "read_timeline",
     "run_time",
     "running_cost",
+    "slowest_tasks",
     "throughput",
     "to_unix",
 ]

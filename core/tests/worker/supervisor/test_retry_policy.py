@@ -21,9 +21,9 @@ from hypothesis import strategies as st
 from cloud_tasks.errors import InputError
 from cloud_tasks.model import AttemptOutcome, EventType
 from cloud_tasks.plugin import setting
-from cloud_tasks.plugin.setting_text import parse_setting
-from cloud_tasks.plugin.setting_values import structure_setting
 from cloud_tasks.retry_rule import RetryRule, format_rules, parse_rules
+from cloud_tasks.setting_values.plain import structure_setting
+from cloud_tasks.setting_values.text import parse_setting
 from cloud_tasks.worker.common.ipc import Channel, ChannelClosedError
 from cloud_tasks.worker.common.memfd import anonymous_file
 from cloud_tasks.worker.options import apply_options, extend_parser

@@ -6,8 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from cloud_tasks.model import Task
-from cloud_tasks.taskfile.json_stream import JsonList
-from cloud_tasks.taskfile.open_file import open_binary, place_of
+from cloud_tasks.taskfile import JsonList, open_binary, place_of
 
 __all__ = ["JsonFileSource"]
 

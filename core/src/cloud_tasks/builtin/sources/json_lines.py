@@ -9,7 +9,7 @@ from pathlib import Path
 from cloud_tasks.builtin.sources.task_from_entry import task_from_entry
 from cloud_tasks.errors import InputError
 from cloud_tasks.model import Task
-from cloud_tasks.taskfile.open_file import open_binary, place_of
+from cloud_tasks.taskfile import open_binary, place_of
 
 __all__ = ["JsonLinesSource"]
 

@@ -84,7 +84,7 @@ def _backends(registry: Registry | None) -> list[TaskSourceBackend]:
 
 
 def _choose(registry: Registry | None, spec: str, base_dir: Path) -> tuple[TaskSourceBackend, str]:
-    from cloud_tasks.taskfile.open_file import is_url
+    from cloud_tasks.taskfile import is_url
 
     if not spec.strip():
         raise InputError("no task source was given", hint="add --task-file FILE")
@@ -128,7 +128,7 @@ def _named(registry: Registry | None, backends: list[TaskSourceBackend], name: s
 
 
 def _by_suffix(backends: list[TaskSourceBackend], spec: str) -> TaskSourceBackend:
-    from cloud_tasks.taskfile.open_file import COMPRESSIONS
+    from cloud_tasks.taskfile import COMPRESSIONS
 
     path = spec.lower().split("?", 1)[0] if "://" in spec else spec.lower()
     for compression in COMPRESSIONS:

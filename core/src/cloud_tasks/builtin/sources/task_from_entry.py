@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from cloud_tasks.model import Task
-from cloud_tasks.taskfile.entry import fields_of_entry, kind_of
+from cloud_tasks.taskfile import fields_of_entry, kind_of
 
 __all__ = ["kind_of", "task_from_entry"]
 

@@ -14,11 +14,9 @@ from typing import Any, TypeVar
 import click
 import click.parser
 
-from cloud_tasks.config.job_config import JobConfig
-from cloud_tasks.config.load import load_config
-from cloud_tasks.config.sections import Key, find_sections, run_section
-from cloud_tasks.plugin.setting_kinds import describe, element_type, strip_optional
+from cloud_tasks.config import JobConfig, Key, find_sections, load_config, run_section
 from cloud_tasks.registry import Registry
+from cloud_tasks.setting_values import describe, element_type, strip_optional
 
 __all__ = ["configuration_options", "load_from_options"]
 

@@ -15,7 +15,7 @@ from cloud_tasks.cli.options.database import read_database
 from cloud_tasks.cli.options.durations import Duration
 from cloud_tasks.config import JobConfig
 from cloud_tasks.errors import InputError
-from cloud_tasks.estimate.durations import TaskDurations
+from cloud_tasks.estimate import TaskDurations
 
 __all__ = ["count_tasks", "estimate_options", "mean_task_time", "task_durations"]
 

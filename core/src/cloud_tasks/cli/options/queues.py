@@ -10,7 +10,7 @@ import attrs
 import click
 
 from cloud_tasks.config import JobConfig
-from cloud_tasks.controller.setup.open_backends import open_queue
+from cloud_tasks.controller import open_queue
 from cloud_tasks.errors import InputError, NotFoundError
 from cloud_tasks.plugin import Depth, Queue
 

@@ -26,11 +26,17 @@ from rich.text import Text
 
 from cloud_tasks.errors import CloudTasksError
 from cloud_tasks.model import InstanceState, Money, TaskStatus
-from cloud_tasks.report import Throughput, counted, format_cost, format_duration, throughput
-from cloud_tasks.report.tables.layout import Column, render_table
-from cloud_tasks.report.text.summary import status_counts
-from cloud_tasks.store import InstanceRecord, JobSummary, Store
-from cloud_tasks.store.queries.recent_failures import LatestFailure, RecentFailures
+from cloud_tasks.report import (
+    Column,
+    Throughput,
+    counted,
+    format_cost,
+    format_duration,
+    render_table,
+    status_counts,
+    throughput,
+)
+from cloud_tasks.store import InstanceRecord, JobSummary, LatestFailure, RecentFailures, Store
 
 __all__ = ["LiveView", "Snapshot", "render_snapshot"]
 

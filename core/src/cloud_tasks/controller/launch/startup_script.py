@@ -6,7 +6,7 @@ import shlex
 from collections.abc import Mapping, Sequence
 
 from cloud_tasks.model import Offer, Purchase
-from cloud_tasks.plugin.boot_script import insert_lines
+from cloud_tasks.plugin.kit import insert_lines
 from cloud_tasks.selection import RankedOffer
 
 __all__ = ["compose_startup_script", "offer_environment"]

@@ -5,7 +5,7 @@ Imported inside ``open`` by the controller's side of a backend, never by a worke
 
 from __future__ import annotations
 
-from cloud_tasks.plugin.boot_script import boot_script
+from cloud_tasks.plugin.boot_script import boot_script, insert_lines
 from cloud_tasks.plugin.kit.price_cache import (
     PriceCache,
     PriceFiles,
@@ -21,6 +21,7 @@ __all__ = [
     "PriceFiles",
     "Timestamped",
     "boot_script",
+    "insert_lines",
     "money_from_text",
     "money_to_text",
     "prices_from_json",

@@ -25,7 +25,7 @@ import attrs
 
 from cloud_tasks.errors import CloudTasksError, InputError
 from cloud_tasks.model import Event, TaskStatus
-from cloud_tasks.store.queries.history import TaskAttempt, TaskRecord, iterate_attempts, iterate_events, iterate_tasks
+from cloud_tasks.store import TaskAttempt, TaskRecord, iterate_attempts, iterate_events, iterate_tasks
 
 __all__ = ["FORMATS", "KINDS", "export_rows", "replacing"]
 

@@ -11,9 +11,21 @@ import attrs
 
 from cloud_tasks.model import InstanceState
 from cloud_tasks.report.data.status import status_dict
-from cloud_tasks.store import InstanceRecord, JobStatistics, Store, Throughput, run_time, throughput
-from cloud_tasks.store.queries.history import TaskRecord, slowest_tasks
-from cloud_tasks.store.queries.timeline import Failure, Timeline, read_elapsed_histogram, read_failures, read_timeline
+from cloud_tasks.store import (
+    Failure,
+    InstanceRecord,
+    JobStatistics,
+    Store,
+    TaskRecord,
+    Throughput,
+    Timeline,
+    read_elapsed_histogram,
+    read_failures,
+    read_timeline,
+    run_time,
+    slowest_tasks,
+    throughput,
+)
 
 __all__ = ["ReportFacts", "gather_facts", "report_dict"]
 

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from cloud_tasks.report.tables.layout import Column
-from cloud_tasks.store import TypeCost
-from cloud_tasks.store.queries.history import TaskRecord
+from cloud_tasks.store import TaskRecord, TypeCost
 
 __all__ = ["COST_COLUMNS", "SLOWEST_COLUMNS"]
 

@@ -10,8 +10,7 @@ from typing import Any
 
 import attrs
 
-from cloud_tasks.model import Constraints, Limits, Money, Purchase
-from cloud_tasks.model.constraints import ConstraintInfo, InstanceConstraints, constraint_info
+from cloud_tasks.model import ConstraintInfo, Constraints, InstanceConstraints, Limits, Money, Purchase, constraint_info
 from cloud_tasks.report.text.formatting import format_duration
 from cloud_tasks.selection import RankedOffer, Ranking
 

@@ -29,8 +29,7 @@ def open_local_source(spec: Any) -> Iterator[LocalSource]:
         InputError: The source is invalid; raised on entering or while iterating.
     """
     if _is_plain_json(spec):
-        from cloud_tasks.taskfile.json_stream import JsonList
-        from cloud_tasks.taskfile.open_file import open_binary, place_of
+        from cloud_tasks.taskfile import JsonList, open_binary, place_of
 
         where = place_of(spec, os.getcwd())
         with open_binary(where) as stream:

@@ -9,8 +9,7 @@ import attrs
 
 from cloud_tasks.errors import InputError
 from cloud_tasks.plugin import setting_info
-from cloud_tasks.plugin.setting_kinds import field_types
-from cloud_tasks.plugin.setting_text import is_unset, parse_setting
+from cloud_tasks.setting_values import field_types, is_unset, parse_setting
 from cloud_tasks.worker.options import PREFIXES
 
 __all__ = ["settings_from_environment"]

@@ -15,14 +15,11 @@ from cloud_tasks.cli.options.durations import wait_option
 from cloud_tasks.cli.options.listing import echo_table
 from cloud_tasks.cli.ui.confirmation import confirm
 from cloud_tasks.config import JobConfig
-from cloud_tasks.controller.launch.labels import expiry, owner_label
-from cloud_tasks.controller.launch.terminate import remaining_instances, terminate_instances
-from cloud_tasks.controller.setup.open_backends import open_compute
+from cloud_tasks.controller import expiry, open_compute, owner_label, remaining_instances, terminate_instances
 from cloud_tasks.model import Instance
 from cloud_tasks.plugin import Compute
 from cloud_tasks.registry import Registry
-from cloud_tasks.report import counted, format_duration
-from cloud_tasks.report.tables.layout import Column, plain_rows
+from cloud_tasks.report import Column, counted, format_duration, plain_rows
 
 __all__ = ["cleanup"]
 

@@ -17,7 +17,7 @@ from cloud_tasks.cli.context import AppContext, pass_app
 from cloud_tasks.cli.options.common import examples, json_option, verbose_option
 from cloud_tasks.cli.options.config_options import configuration_options, load_from_options
 from cloud_tasks.config import JobConfig
-from cloud_tasks.controller.setup.open_backends import cache_dir
+from cloud_tasks.controller import cache_dir
 from cloud_tasks.errors import CloudTasksError, InputError
 from cloud_tasks.plugin import CheckContext, Finding
 from cloud_tasks.registry import Registry

@@ -10,10 +10,10 @@ from cloud_tasks.cli.context import AppContext, pass_app
 from cloud_tasks.cli.options.common import examples
 from cloud_tasks.cli.options.config_options import configuration_options, load_from_options
 from cloud_tasks.cli.options.listing import listing_options, show_rows
-from cloud_tasks.controller.setup.open_backends import open_compute
+from cloud_tasks.controller import open_compute
 from cloud_tasks.model import Image
 from cloud_tasks.registry import Registry
-from cloud_tasks.report.tables.layout import Column
+from cloud_tasks.report import Column
 
 __all__ = ["OWN_IMAGES", "list_images"]
 

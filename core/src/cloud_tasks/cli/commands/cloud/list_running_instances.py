@@ -10,14 +10,12 @@ from cloud_tasks.cli.context import AppContext, pass_app
 from cloud_tasks.cli.options.common import examples
 from cloud_tasks.cli.options.config_options import configuration_options, load_from_options
 from cloud_tasks.cli.options.listing import listing_options, show_rows
-from cloud_tasks.config import JobConfig
-from cloud_tasks.config.provenance import Layer
-from cloud_tasks.controller.launch.labels import expiry
-from cloud_tasks.controller.setup.open_backends import open_compute
+from cloud_tasks.config import JobConfig, Layer
+from cloud_tasks.controller import expiry, open_compute
 from cloud_tasks.errors import InputError
 from cloud_tasks.model import Instance, InstanceState
 from cloud_tasks.registry import Registry
-from cloud_tasks.report.tables.layout import Column
+from cloud_tasks.report import Column
 
 __all__ = ["list_running_instances"]
 

@@ -16,8 +16,8 @@ from cloud_tasks.cli.options.config_options import configuration_options, load_f
 from cloud_tasks.cli.options.database import database_of, read_database
 from cloud_tasks.errors import InputError
 from cloud_tasks.registry import Registry
-from cloud_tasks.report.text.task_log import render_task_log, task_log_dict
-from cloud_tasks.store.queries.history import iterate_attempts, iterate_events, iterate_tasks
+from cloud_tasks.report import render_task_log, task_log_dict
+from cloud_tasks.store import iterate_attempts, iterate_events, iterate_tasks
 
 __all__ = ["logs"]
 

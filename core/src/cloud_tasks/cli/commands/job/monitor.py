@@ -27,10 +27,7 @@ from cloud_tasks.cli.options.database import database_of
 from cloud_tasks.cli.options.queues import chosen_queues
 from cloud_tasks.cli.ui.live import LiveView
 from cloud_tasks.config import JobConfig
-from cloud_tasks.controller.event_loop import ThreadedLoop
-from cloud_tasks.controller.messaging.event_collector import EventCollector
-from cloud_tasks.controller.messaging.progress import Progress
-from cloud_tasks.controller.messaging.sink_dispatcher import SinkDispatcher
+from cloud_tasks.controller import EventCollector, Progress, SinkDispatcher, ThreadedLoop
 from cloud_tasks.errors import InputError
 from cloud_tasks.model import Event, JobPhase
 from cloud_tasks.plugin import EventSink, EventSinkContext, Queue

@@ -15,8 +15,7 @@ from cloud_tasks.cli.options.config_options import configuration_options, load_f
 from cloud_tasks.cli.options.estimates import count_tasks, estimate_options, mean_task_time
 from cloud_tasks.cli.options.listing import output_width
 from cloud_tasks.config import JobConfig
-from cloud_tasks.controller.launch.launch_request import check_launch
-from cloud_tasks.controller.setup.offers import ask_headroom, rank_offers, require_offer
+from cloud_tasks.controller import ask_headroom, check_launch, rank_offers, require_offer
 from cloud_tasks.registry import Registry
 from cloud_tasks.report import counted, plan_dict, render_forecast, render_headroom, render_offers, render_rejected
 from cloud_tasks.selection import forecast

@@ -16,11 +16,15 @@ from cloud_tasks.cli.options.config_options import configuration_options, load_f
 from cloud_tasks.cli.options.database import database_of, read_database
 from cloud_tasks.errors import InputError
 from cloud_tasks.registry import Registry
-from cloud_tasks.report import render_final_report
-from cloud_tasks.report.data.export import replacing
-from cloud_tasks.report.data.report_data import ReportFacts, gather_facts, report_dict
-from cloud_tasks.report.html.page import render_page
-from cloud_tasks.report.text.markdown import render_markdown
+from cloud_tasks.report import (
+    ReportFacts,
+    gather_facts,
+    render_final_report,
+    render_markdown,
+    render_page,
+    replacing,
+    report_dict,
+)
 
 __all__ = ["report"]
 

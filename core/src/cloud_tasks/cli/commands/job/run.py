@@ -23,8 +23,7 @@ from cloud_tasks.cli.ui.interrupts import Interrupts, ask_plainly
 from cloud_tasks.cli.ui.live import LiveView
 from cloud_tasks.cli.ui.progress_log import ProgressLog
 from cloud_tasks.config import JobConfig, parallel_launches
-from cloud_tasks.controller import Progress
-from cloud_tasks.controller.job import Job, JobResult, RunRequest
+from cloud_tasks.controller import Job, JobResult, Progress, RunRequest
 from cloud_tasks.errors import InputError
 from cloud_tasks.model import FINAL_STATUSES, JobPhase, TaskStatus
 from cloud_tasks.registry import Registry

@@ -18,14 +18,12 @@ from cloud_tasks.cli.options.durations import Duration
 from cloud_tasks.cli.options.estimates import count_tasks, estimate_options, task_durations
 from cloud_tasks.cli.options.listing import echo_table
 from cloud_tasks.config import JobConfig, parallel_launches
-from cloud_tasks.controller.autoscaler.policy import policy_of
-from cloud_tasks.controller.setup.offers import rank_offers, require_offer
+from cloud_tasks.controller import policy_of, rank_offers, require_offer
 from cloud_tasks.errors import InputError
 from cloud_tasks.estimate import CloudModel, CostResult, CostSimulation, TaskDurations
 from cloud_tasks.model import Money
 from cloud_tasks.registry import Registry
-from cloud_tasks.report import counted, format_duration
-from cloud_tasks.report.tables.layout import Column
+from cloud_tasks.report import Column, counted, format_duration
 from cloud_tasks.selection import RankedOffer
 
 __all__ = ["simulate"]

@@ -17,8 +17,7 @@ from cloud_tasks.cli.options.config_options import configuration_options, load_f
 from cloud_tasks.cli.options.database import database_of
 from cloud_tasks.cli.options.durations import wait_option
 from cloud_tasks.config import JobConfig
-from cloud_tasks.controller.launch.terminate import remaining_instances, terminate_instances
-from cloud_tasks.controller.setup.open_backends import open_compute, open_queue
+from cloud_tasks.controller import open_compute, open_queue, remaining_instances, terminate_instances
 from cloud_tasks.errors import InputError, StoreError
 from cloud_tasks.registry import Registry
 from cloud_tasks.report import counted

@@ -9,13 +9,12 @@ from typing import Any
 
 import attrs
 
-from cloud_tasks.config.sections import default_of, variable_name
-from cloud_tasks.config.values import plain
+from cloud_tasks.config import default_of, plain, variable_name
 from cloud_tasks.errors import InputError
 from cloud_tasks.plugin import CommandDescriptor, setting_info
-from cloud_tasks.plugin.setting_kinds import describe, field_types
 from cloud_tasks.registry import Plugin
 from cloud_tasks.report import format_duration
+from cloud_tasks.setting_values import describe, field_types
 
 __all__ = ["backend_facts", "find_plugin", "render_plugin"]
 

@@ -11,10 +11,9 @@ from cloud_tasks.cli.context import AppContext, pass_app
 from cloud_tasks.cli.options.common import examples, json_option
 from cloud_tasks.cli.options.config_options import configuration_options, load_from_options
 from cloud_tasks.cli.options.listing import echo_table
-from cloud_tasks.config import json_schema
-from cloud_tasks.config.job_config import Entry
+from cloud_tasks.config import Entry, json_schema
 from cloud_tasks.registry import Registry
-from cloud_tasks.report.tables.layout import Column
+from cloud_tasks.report import Column
 
 __all__ = ["config"]
 

@@ -21,8 +21,7 @@ from cloud_tasks.cli.context import AppContext, pass_app
 from cloud_tasks.cli.options.common import examples, json_option, verbose_option
 from cloud_tasks.cli.options.config_options import configuration_options, load_from_options
 from cloud_tasks.cli.scaffold.source_archive import find_checkout, pack, upload
-from cloud_tasks.config import JobConfig
-from cloud_tasks.config.startup_script import script_path
+from cloud_tasks.config import JobConfig, script_path
 from cloud_tasks.errors import InputError
 from cloud_tasks.registry import Registry
 from cloud_tasks.report import counted

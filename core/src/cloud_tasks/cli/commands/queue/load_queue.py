@@ -22,9 +22,7 @@ from cloud_tasks.cli.options.config_options import configuration_options, load_f
 from cloud_tasks.cli.options.database import database_of, read_database
 from cloud_tasks.cli.ui.confirmation import confirm
 from cloud_tasks.config import JobConfig
-from cloud_tasks.controller.event_loop import ThreadedLoop
-from cloud_tasks.controller.messaging.enqueuer import MAX_PARALLEL_SENDS, TaskEnqueuer
-from cloud_tasks.controller.setup.job_setup import JobInput, JobResources, JobSetup
+from cloud_tasks.controller import MAX_PARALLEL_SENDS, JobInput, JobResources, JobSetup, TaskEnqueuer, ThreadedLoop
 from cloud_tasks.errors import CloudTasksError, InputError
 from cloud_tasks.model import TaskStatus
 from cloud_tasks.plugin import Queue

@@ -20,9 +20,9 @@ from cloud_tasks.booleans import BOOLEANS, parse_boolean
 from cloud_tasks.duration_text import format_seconds, parse_duration
 from cloud_tasks.model import Architecture, Money
 from cloud_tasks.plugin import setting
-from cloud_tasks.plugin.setting_kinds import Seconds, check_settings_class, field_types
-from cloud_tasks.plugin.setting_text import format_setting, is_unset, parse_setting
-from cloud_tasks.plugin.setting_values import structure_setting
+from cloud_tasks.setting_values.kinds import Seconds, check_settings_class, field_types
+from cloud_tasks.setting_values.plain import structure_setting
+from cloud_tasks.setting_values.text import format_setting, is_unset, parse_setting
 
 
 class Size(enum.Enum):

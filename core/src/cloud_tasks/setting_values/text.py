@@ -17,7 +17,7 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from cloud_tasks.plugin.setting_kinds import (
+from cloud_tasks.setting_values.kinds import (
     describe,
     expected,
     is_mapping,
@@ -25,7 +25,7 @@ from cloud_tasks.plugin.setting_kinds import (
     item_kinds,
     strip_optional,
 )
-from cloud_tasks.plugin.setting_values import quote_value, split_words, structure_setting, unstructure_setting
+from cloud_tasks.setting_values.plain import quote_value, split_words, structure_setting, unstructure_setting
 
 __all__ = ["format_setting", "is_unset", "parse_setting"]
 

@@ -22,7 +22,7 @@ from typing import Any, Literal
 from cloud_tasks.booleans import BOOLEANS, parse_boolean
 from cloud_tasks.duration_text import parse_duration
 from cloud_tasks.model import Money
-from cloud_tasks.plugin.setting_kinds import (
+from cloud_tasks.setting_values.kinds import (
     Seconds,
     base_of,
     choices,
