@@ -117,4 +117,4 @@ def databases(folder: Path) -> list[Path]:
 def test_misspelt_command_gets_a_suggestion(desk: Any) -> None:
     answer = desk.run("runn")
     assert answer.returncode == 2
-    assert answer.stderr.splitlines() == ['Error: there is no command "runn"; did you mean "run"?']
+    assert answer.stderr.splitlines() == ['Error: unknown command "runn"; did you mean "run"?']
