@@ -6,7 +6,7 @@ import signal
 
 import pytest
 
-from cloud_tasks.worker.supervisor.outcome import OutcomeKind, read_outcome
+from cloud_tasks.worker.supervisor.execution.outcome import OutcomeKind, read_outcome
 
 
 def test_read_outcome_releases_a_task_that_another_process_terminated() -> None:

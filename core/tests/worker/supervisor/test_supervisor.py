@@ -30,9 +30,9 @@ from cloud_tasks.worker.forkserver.protocol import (
 )
 from cloud_tasks.worker.forkserver.zygote import START_FORKSERVER
 from cloud_tasks.worker.reporting.event_encoder import EventEncoder
-from cloud_tasks.worker.supervisor.completion import CompletionHandler
 from cloud_tasks.worker.supervisor.event_loop import EventLoop
-from cloud_tasks.worker.supervisor.retry_policy import RetryRules
+from cloud_tasks.worker.supervisor.execution.completion import CompletionHandler
+from cloud_tasks.worker.supervisor.execution.retry_policy import RetryRules
 from cloud_tasks.worker.supervisor.settings import Exit, SupervisorSettings
 from cloud_tasks.worker.supervisor.supervisor import Supervisor, SupervisorParts
 

@@ -13,10 +13,10 @@ from cloud_tasks.worker.common.log import Log
 from cloud_tasks.worker.common.shared_flags import SharedFlags
 from cloud_tasks.worker.reporting.event_encoder import EventEncoder
 from cloud_tasks.worker.reporting.reporter import Report, Reporter
-from cloud_tasks.worker.supervisor.completion import CompletionHandler
 from cloud_tasks.worker.supervisor.event_loop import EventLoop
+from cloud_tasks.worker.supervisor.execution.completion import CompletionHandler
+from cloud_tasks.worker.supervisor.execution.retry_policy import RetryRules
 from cloud_tasks.worker.supervisor.open_backends import OpenBackends
-from cloud_tasks.worker.supervisor.retry_policy import RetryRules
 from cloud_tasks.worker.supervisor.settings import Exit, SupervisorSettings
 from cloud_tasks.worker.supervisor.startup_log import log_configuration
 from cloud_tasks.worker.supervisor.supervisor import Supervisor, SupervisorParts

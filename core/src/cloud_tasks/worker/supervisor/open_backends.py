@@ -17,7 +17,7 @@ from cloud_tasks.worker.common.formatting import format_bytes
 from cloud_tasks.worker.common.log import Log
 from cloud_tasks.worker.reporting.durable_sinks import EventFile, EventQueue, MainSink
 from cloud_tasks.worker.reporting.spool import Spool
-from cloud_tasks.worker.supervisor.completion import CompletionHandler
+from cloud_tasks.worker.supervisor.execution.completion import CompletionHandler
 from cloud_tasks.worker.worker_config import WorkerConfig
 
 if TYPE_CHECKING:

@@ -25,11 +25,11 @@ from cloud_tasks.worker.consumers.attempt_types import PendingAttempt, RunningAt
 from cloud_tasks.worker.forkserver.protocol import Ready
 from cloud_tasks.worker.reporting.event_encoder import EventEncoder
 from cloud_tasks.worker.reporting.reporter import Report, Reporter
-from cloud_tasks.worker.supervisor.attempt_executor import AttemptExecutor
-from cloud_tasks.worker.supervisor.completion import CompletionHandler
 from cloud_tasks.worker.supervisor.event_loop import EventLoop
-from cloud_tasks.worker.supervisor.forkserver_client import ForkserverClient
-from cloud_tasks.worker.supervisor.outcome import Outcome, OutcomeKind
+from cloud_tasks.worker.supervisor.execution.attempt_executor import AttemptExecutor
+from cloud_tasks.worker.supervisor.execution.completion import CompletionHandler
+from cloud_tasks.worker.supervisor.execution.forkserver_client import ForkserverClient
+from cloud_tasks.worker.supervisor.execution.outcome import Outcome, OutcomeKind
 from cloud_tasks.worker.supervisor.periodic_tasks import Activity, PeriodicTasks
 from cloud_tasks.worker.supervisor.settings import Exit, SupervisorSettings
 from cloud_tasks.worker.supervisor.signal_handlers import handle_signals

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 from cloud_tasks.errors import InputError
 from cloud_tasks.retry_rule import FAILURES, RetryRule, parse_rules
-from cloud_tasks.worker.supervisor.outcome import Outcome, OutcomeKind
+from cloud_tasks.worker.supervisor.execution.outcome import Outcome, OutcomeKind
 
 __all__ = ["Backoff", "RetryRules"]
 

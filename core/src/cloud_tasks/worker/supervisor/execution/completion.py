@@ -23,8 +23,8 @@ from cloud_tasks.worker.common.formatting import counted
 from cloud_tasks.worker.consumers.attempt_types import PendingAttempt
 from cloud_tasks.worker.reporting.event_encoder import EventEncoder
 from cloud_tasks.worker.reporting.reporter import Report, Reporter
-from cloud_tasks.worker.supervisor.outcome import Outcome, OutcomeKind
-from cloud_tasks.worker.supervisor.retry_policy import RetryRules
+from cloud_tasks.worker.supervisor.execution.outcome import Outcome, OutcomeKind
+from cloud_tasks.worker.supervisor.execution.retry_policy import RetryRules
 
 if TYPE_CHECKING:
     from cloud_tasks.worker.reporting.log_upload import LogUploader

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cloud_tasks.worker.consumers.attempt_types import AttemptState, PendingAttempt, RunningAttempt
-from cloud_tasks.worker.supervisor.attempt_table import AttemptTable
+from cloud_tasks.worker.supervisor.execution.attempt_table import AttemptTable
 
 
 @given(moves=st.lists(st.tuples(st.integers(0, 4), st.sampled_from(AttemptState)), max_size=30))

@@ -22,7 +22,7 @@ from typing import Any
 from cloud_tasks.worker.common.ipc import ChannelClosedError
 from cloud_tasks.worker.consumers.attempt_types import RunningAttempt
 from cloud_tasks.worker.supervisor.event_loop import EventLoop, LoopChannel
-from cloud_tasks.worker.supervisor.prefetch import prefetch_count
+from cloud_tasks.worker.supervisor.execution.prefetch import prefetch_count
 from cloud_tasks.worker.supervisor.result_file import read_result_file
 
 __all__ = ["ProcessPool"]

@@ -29,11 +29,11 @@ from cloud_tasks.worker.common.memfd import anonymous_file
 from cloud_tasks.worker.options import apply_options, extend_parser
 from cloud_tasks.worker.reporting.durable_sinks import pack
 from cloud_tasks.worker.shell_command import fill_in
-from cloud_tasks.worker.supervisor import outcome as outcome_module
-from cloud_tasks.worker.supervisor.completion import _EVENT_TYPES
 from cloud_tasks.worker.supervisor.environment import settings_from_environment
-from cloud_tasks.worker.supervisor.outcome import Outcome, OutcomeKind, read_outcome
-from cloud_tasks.worker.supervisor.retry_policy import Backoff, RetryRules
+from cloud_tasks.worker.supervisor.execution import outcome as outcome_module
+from cloud_tasks.worker.supervisor.execution.completion import _EVENT_TYPES
+from cloud_tasks.worker.supervisor.execution.outcome import Outcome, OutcomeKind, read_outcome
+from cloud_tasks.worker.supervisor.execution.retry_policy import Backoff, RetryRules
 
 
 def rules(**given: Any) -> RetryRules:
@@ -83,7 +83,7 @@ def test_outcome_kinds_are_those_of_the_model_and_released() -> None:
 
 def test_worker_sends_only_event_types_of_the_model() -> None:
     senders = re.compile(r'\.(?:_?encode|report)\(\s*"(\w+)"')
-    folder = Path(outcome_module.__file__).parents[1]
+    folder = Path(outcome_module.__file__).parents[2]
     sent = {name for path in folder.glob("**/*.py") for name in senders.findall(path.read_text(encoding="utf-8"))}
     assert {"worker_started", "task_started", "task_dead"} <= sent
     assert sent | set(_EVENT_TYPES.values()) <= {event_type.value for event_type in EventType}

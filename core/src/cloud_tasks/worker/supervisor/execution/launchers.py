@@ -19,14 +19,14 @@ from cloud_tasks.worker.forkserver.protocol import (
     RunAttempt,
     Withdrawn,
 )
-from cloud_tasks.worker.supervisor.attempt_table import AttemptTable
 from cloud_tasks.worker.supervisor.event_loop import EventLoop
-from cloud_tasks.worker.supervisor.forkserver_client import ForkserverClient
-from cloud_tasks.worker.supervisor.prefetch import prefetch_count
+from cloud_tasks.worker.supervisor.execution.attempt_table import AttemptTable
+from cloud_tasks.worker.supervisor.execution.forkserver_client import ForkserverClient
+from cloud_tasks.worker.supervisor.execution.prefetch import prefetch_count
 from cloud_tasks.worker.supervisor.result_file import read_result_file
 
 if TYPE_CHECKING:
-    from cloud_tasks.worker.supervisor.process_pool import ProcessPool
+    from cloud_tasks.worker.supervisor.execution.process_pool import ProcessPool
 
 __all__ = ["ForkPerTask", "Launcher", "LauncherEvents", "ProcessReuse"]
 
@@ -151,7 +151,7 @@ class ProcessReuse:
     def __init__(
         self, forkserver: ForkserverClient, events: LauncherEvents, loop: EventLoop, *, slots: int, reuse: int
     ) -> None:
-        from cloud_tasks.worker.supervisor.process_pool import ProcessPool
+        from cloud_tasks.worker.supervisor.execution.process_pool import ProcessPool
 
         self._forkserver = forkserver
         self._events = events

@@ -17,11 +17,11 @@ from collections.abc import Callable, Sequence
 
 from cloud_tasks.worker.common import process_tree
 from cloud_tasks.worker.consumers.attempt_types import AttemptState, PendingAttempt, RunningAttempt
-from cloud_tasks.worker.supervisor.attempt_table import AttemptTable
 from cloud_tasks.worker.supervisor.event_loop import EventLoop
-from cloud_tasks.worker.supervisor.forkserver_client import ForkserverClient
-from cloud_tasks.worker.supervisor.launchers import ForkPerTask, Launcher, LauncherEvents, ProcessReuse
-from cloud_tasks.worker.supervisor.outcome import Outcome, OutcomeKind, read_outcome
+from cloud_tasks.worker.supervisor.execution.attempt_table import AttemptTable
+from cloud_tasks.worker.supervisor.execution.forkserver_client import ForkserverClient
+from cloud_tasks.worker.supervisor.execution.launchers import ForkPerTask, Launcher, LauncherEvents, ProcessReuse
+from cloud_tasks.worker.supervisor.execution.outcome import Outcome, OutcomeKind, read_outcome
 from cloud_tasks.worker.supervisor.settings import SupervisorSettings
 
 __all__ = ["AttemptExecutor"]

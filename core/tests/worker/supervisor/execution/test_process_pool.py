@@ -12,7 +12,7 @@ from worker_harness import Harness, wait_until
 from cloud_tasks.worker.common.ipc import Channel, socket_pair
 from cloud_tasks.worker.consumers.attempt_types import PendingAttempt, RunningAttempt
 from cloud_tasks.worker.supervisor.event_loop import EventLoop
-from cloud_tasks.worker.supervisor.process_pool import ProcessPool
+from cloud_tasks.worker.supervisor.execution.process_pool import ProcessPool
 
 REUSE = ("--reuse-processes", "1000")
 

@@ -21,9 +21,9 @@ from cloud_tasks.worker.consumers.attempt_types import PendingAttempt
 from cloud_tasks.worker.consumers.lease_extender import LeaseExtender
 from cloud_tasks.worker.consumers.queue import QueueConsumer
 from cloud_tasks.worker.forkserver.protocol import AttemptEnded, AttemptStarted, RunAttempt, Withdrawn
-from cloud_tasks.worker.supervisor.attempt_executor import AttemptExecutor
 from cloud_tasks.worker.supervisor.event_loop import EventLoop
-from cloud_tasks.worker.supervisor.prefetch import prefetch_count
+from cloud_tasks.worker.supervisor.execution.attempt_executor import AttemptExecutor
+from cloud_tasks.worker.supervisor.execution.prefetch import prefetch_count
 from cloud_tasks.worker.supervisor.settings import SupervisorSettings
 
 QUICK = {"do": "nothing"}

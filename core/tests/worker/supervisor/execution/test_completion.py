@@ -11,9 +11,9 @@ import pytest
 from cloud_tasks.retry_rule import RetryRule
 from cloud_tasks.worker.consumers.attempt_types import PendingAttempt
 from cloud_tasks.worker.reporting.event_encoder import EventEncoder
-from cloud_tasks.worker.supervisor.completion import CompletionHandler
-from cloud_tasks.worker.supervisor.outcome import Outcome, OutcomeKind
-from cloud_tasks.worker.supervisor.retry_policy import Backoff, RetryRules
+from cloud_tasks.worker.supervisor.execution.completion import CompletionHandler
+from cloud_tasks.worker.supervisor.execution.outcome import Outcome, OutcomeKind
+from cloud_tasks.worker.supervisor.execution.retry_policy import Backoff, RetryRules
 
 RULES = RetryRules(
     rules=(RetryRule(on="exception", attempts=2),), max_attempts=2, max_losses=0, backoff=Backoff(base=0.0)
