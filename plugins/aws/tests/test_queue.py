@@ -18,6 +18,7 @@ import pytest
 from moto.server import ThreadedMotoServer
 from sqs_emulator import sqs_server
 from sqs_faults import SqsFaults
+from structlog.testing import capture_logs
 
 from cloud_tasks.errors import NotFoundError, ProviderError
 from cloud_tasks.plugin import CheckContext, Delivery, Queue, QueueContext
@@ -337,14 +338,13 @@ def test_purge_and_delete_remove_objects(large: Queue, s3: Any) -> None:
         assert keys(s3) == []
 
 
-def test_message_without_object_is_a_finished_duplicate(
-    large: Queue, s3: Any, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_message_without_object_is_a_finished_duplicate(large: Queue, s3: Any) -> None:
     large.send([b"x" * (MESSAGE_BYTES + 1)])
     (key,) = keys(s3)
     s3.delete_object(Bucket="large", Key=key)
-    assert list(large.receive(1, wait=timedelta(seconds=1))) == []
-    assert key in caplog.text
+    with capture_logs() as lines:
+        assert list(large.receive(1, wait=timedelta(seconds=1))) == []
+    assert [key in line["event"] for line in lines] == [True]
     assert large.depth().visible == large.depth().in_flight == 0
 
 

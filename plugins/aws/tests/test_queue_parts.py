@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import threading
 from collections.abc import Mapping, Sequence
 from datetime import timedelta
@@ -11,6 +10,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from structlog.testing import capture_logs
 
 from cloud_tasks_aws.queue.bodies import BATCH_BYTES, BATCH_ENTRIES, Encoded, batches, decode, encode
 from cloud_tasks_aws.queue.leases import LeaseTable
@@ -122,23 +122,21 @@ def test_extended_sets_the_end_of_the_lease(table: LeaseTable, clock: Clock) -> 
     assert split(table, "a") == (["a"], [])
 
 
-def test_extensions_end_before_twelve_hours_with_one_warning(
-    table: LeaseTable, clock: Clock, caplog: pytest.LogCaptureFixture
-) -> None:
-    caplog.set_level(logging.WARNING, "cloud_tasks_aws")
+def test_extensions_end_before_twelve_hours_with_one_warning(table: LeaseTable, clock: Clock) -> None:
     table.add(URL, "a", 60.0)
     started, granted, warned_at = clock.now, [], 0.0
-    while held := table.split(["a"])[0]:
-        granted.append(table.allowed(held[0], 60.0))
-        if caplog.records and not warned_at:
-            warned_at = clock.now - started
-        table.extended("a", clock.now + granted[-1])
-        clock.now += 20.0
+    with capture_logs() as lines:
+        while held := table.split(["a"])[0]:
+            granted.append(table.allowed(held[0], 60.0))
+            if lines and not warned_at:
+                warned_at = clock.now - started
+            table.extended("a", clock.now + granted[-1])
+            clock.now += 20.0
     assert set(granted[:2000]) == {60}
     assert 11.9 * HOUR < clock.now - started <= 12 * HOUR
     assert 11 * HOUR < warned_at < 11.6 * HOUR
-    assert len(caplog.records) == 1
-    assert "12" in caplog.text
+    assert [line["log_level"] for line in lines] == ["warning"]
+    assert "12 hours" in lines[0]["event"]
 
 
 def test_allowed_never_exceeds_twelve_hours(table: LeaseTable, clock: Clock) -> None:

@@ -13,6 +13,7 @@ import pytest
 from azure.storage.queue import QueueServiceClient
 from azurite import Azurite, azurite_server
 from storage_faults import StorageFaults
+from structlog.testing import capture_logs
 
 from cloud_tasks.errors import NotFoundError, ProviderError
 from cloud_tasks.plugin import Delivery, Queue, QueueContext
@@ -169,16 +170,15 @@ def test_purge_and_delete_remove_only_own_blobs(account: StorageAccount, queue: 
     assert account.azurite.blobs() == []
 
 
-def test_message_without_blob_is_a_finished_duplicate(
-    account: StorageAccount, queue: Queue, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_message_without_blob_is_a_finished_duplicate(account: StorageAccount, queue: Queue) -> None:
     queue.send([LARGE])
     consumer = account.open()
     first = one(consumer)
     consumer._blobs.remove(consumer._blobs.names())  # type: ignore[attr-defined]
     consumer.release([first.lease_id])
-    assert list(queue.receive(1, wait=timedelta(0))) == []
-    assert "no longer in Blob Storage" in caplog.text
+    with capture_logs() as lines:
+        assert list(queue.receive(1, wait=timedelta(0))) == []
+    assert ["no longer in Blob Storage" in line["event"] for line in lines] == [True]
     depth = queue.depth()
     assert (depth.visible, depth.in_flight) == (0, 0)
 

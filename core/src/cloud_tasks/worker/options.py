@@ -13,6 +13,7 @@ from typing import Any, NoReturn
 
 from cloud_tasks.booleans import parse_boolean
 from cloud_tasks.errors import InputError
+from cloud_tasks.worker.common.private_api import names_in_use
 
 __all__ = ["OPTIONS", "PREFIXES", "Option", "apply_options", "extend_parser", "make_parser"]
 
@@ -150,8 +151,9 @@ def make_parser(*, description: str, prog: str | None = None, examples: Sequence
 def extend_parser(parser: argparse.ArgumentParser, options: Sequence[Option] = OPTIONS) -> None:
     """Add the options, except those whose flag or name the program uses itself."""
     group = parser.add_argument_group("worker options")
+    flags, names = names_in_use(parser)
     for option in options:
-        if option.flag in parser._option_string_actions or any(a.dest == option.name for a in parser._actions):
+        if option.flag in flags or option.name in names:
             continue
         if option.kind is parse_boolean:
             group.add_argument(
@@ -159,7 +161,7 @@ def extend_parser(parser: argparse.ArgumentParser, options: Sequence[Option] = O
             )
         else:
             group.add_argument(option.flag, dest=option.name, type=_checked(option), default=None, help=option.help)
-    if "--verbose" not in parser._option_string_actions and "-v" not in parser._option_string_actions:
+    if not flags & {"--verbose", "-v"}:
         group.add_argument("-v", "--verbose", action="count", default=0, help="log each task")
 
 

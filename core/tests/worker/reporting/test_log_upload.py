@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import threading
 from pathlib import Path
 
 import pytest
 from worker_harness import Harness, wait_until
 
 from cloud_tasks.worker.common.log import Log
+from cloud_tasks.worker.reporting import log_upload
 from cloud_tasks.worker.reporting.log_upload import LogUploader
+from cloud_tasks.worker.task_process import result_store
 from cloud_tasks.worker.task_process.output_capture import log_path
 
 
@@ -74,3 +77,22 @@ def test_worker_rejects_task_logs_with_reused_processes(worker: Harness) -> None
     finished = worker.run_tasks({"do": "nothing"}, args=("--log-store", "store", "--reuse-processes", "2"))
     assert finished.code == 2
     assert "--reuse-processes" in finished.log
+
+
+def test_log_upload_waits_between_attempts_while_logs_arrive(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(log_upload, "_MIN_BACKOFF", 3600.0)
+    monkeypatch.setattr(log_upload, "_THREADS", 1)
+    attempts = threading.Semaphore(0)
+
+    def fail(*_: object) -> None:
+        attempts.release()
+        raise OSError("the store is full")
+
+    monkeypatch.setattr(result_store, "store_file", fail)
+    uploads = LogUploader(str(tmp_path), "store", keep=False, on_problem=lambda _: None, log=Log(verbose=False))
+    for number in range(5):
+        Path(log_path(str(tmp_path), "task", number)).write_text("text")
+        assert uploads.put("task", number)
+        assert attempts.acquire(timeout=60 if number == 0 else 0.1) == (number == 0)
+    uploads.close(60)
+    assert uploads.failed == 5

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sqlite3
 import time
 from collections.abc import Iterator, Sequence
@@ -153,8 +154,22 @@ class FolderMachine:
         return None
 
 
+def _log_lines() -> None:
+    """Log with both libraries, which nothing has imported before."""
+    import logging
+
+    import structlog
+
+    structlog.get_logger().info("A line of structlog", region="x")
+    structlog.get_logger().debug("A debug line of structlog")
+    logging.getLogger("worker_test_plugin").warning("A warning of %s", "logging")
+    logging.getLogger("worker_test_plugin").info("An info line of logging")
+
+
 @contextmanager
 def _open_queue(settings: FolderSettings, context: QueueContext) -> Iterator[Queue]:
+    if "FOLDER_LOGS" in os.environ and not context.for_events:
+        _log_lines()
     yield FolderQueue(settings.folder, context.name, context.lease)
 
 

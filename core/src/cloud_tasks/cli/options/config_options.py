@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import click
-import click.parser
 
+from cloud_tasks.cli.options.words_option import WordsOption
 from cloud_tasks.config import JobConfig, Key, find_sections, load_config, run_section
 from cloud_tasks.registry import Registry
 from cloud_tasks.setting_values import describe, element_type, strip_optional
@@ -24,26 +24,6 @@ _F = TypeVar("_F", bound=Callable[..., Any])
 
 _PREFIX = "configuration__"
 """Prefix of the parameter names, to keep them apart from a command's own parameters."""
-
-
-class _WordsOption(click.Option):
-    """Option that takes all words up to the next option, ``--instance-types n1-.* n2-.*``; repeatable."""
-
-    def add_to_parser(self, parser: Any, ctx: click.Context) -> None:
-        super().add_to_parser(parser, ctx)
-        # click has no options of variable length; its parser passes the remaining words to each option.
-        for name in self.opts:
-            option = parser._long_opt[name]
-            option.process = _greedy(option.process)
-
-
-def _greedy(process: Callable[[Any, Any], None]) -> Callable[[Any, Any], None]:
-    def take(value: Any, state: Any) -> None:
-        process(value, state)
-        while state.rargs and not (len(state.rargs[0]) > 1 and state.rargs[0].startswith("-")):
-            process(state.rargs.pop(0), state)
-
-    return take
 
 
 def configuration_options(registry: Registry) -> Callable[[_F], _F]:
@@ -108,7 +88,7 @@ def _option(flag: str, name: str, key: Key, *, help: str) -> Callable[[Any], Any
         return click.option(f"{flag}/{no}", f"{_PREFIX}{name}", default=None, help=text)
     element = element_type(key.kind)
     if element is not None and not hasattr(element, "from_plain"):
-        return click.option(flag, f"{_PREFIX}{name}", cls=_WordsOption, multiple=True, metavar="WORD...", help=text)
+        return click.option(flag, f"{_PREFIX}{name}", cls=WordsOption, multiple=True, metavar="WORD...", help=text)
     return click.option(flag, f"{_PREFIX}{name}", metavar=_metavar(key), help=text)
 
 

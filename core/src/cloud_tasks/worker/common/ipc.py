@@ -11,12 +11,12 @@ Invariants, each with a test:
 
 from __future__ import annotations
 
-# The module below `socket`, which would load four more modules into every task process.
-import _socket
 import marshal
 import os
 import sys
 from typing import TYPE_CHECKING, Any
+
+from cloud_tasks.worker.common.private_api import sockets
 
 if TYPE_CHECKING:
     import socket
@@ -27,7 +27,7 @@ _LENGTH = 4
 _CHUNK = 1 << 16
 _INT = 4
 """Bytes of a C int, the type of a descriptor."""
-_ANCILLARY_BYTES = _socket.CMSG_SPACE(8 * _INT)
+_ANCILLARY_BYTES = sockets.CMSG_SPACE(8 * _INT)
 
 
 class ChannelClosedError(Exception):
@@ -36,7 +36,7 @@ class ChannelClosedError(Exception):
 
 def socket_pair() -> tuple[socket.socket, socket.socket]:
     """Return two connected ends, which executed programs do not inherit."""
-    pair: Any = _socket.socketpair(_socket.AF_UNIX, _socket.SOCK_STREAM)
+    pair: Any = sockets.socketpair(sockets.AF_UNIX, sockets.SOCK_STREAM)
     return pair[0], pair[1]
 
 
@@ -73,7 +73,7 @@ class Channel:
         """Send the buffered messages, then one with a descriptor, of which the caller closes its own copy."""
         self.flush()
         self.put(message)
-        rights = [(_socket.SOL_SOCKET, _socket.SCM_RIGHTS, descriptor.to_bytes(_INT, sys.byteorder))]
+        rights = [(sockets.SOL_SOCKET, sockets.SCM_RIGHTS, descriptor.to_bytes(_INT, sys.byteorder))]
         sent = self._end.sendmsg([bytes(self._out[:1])], rights)
         del self._out[:sent]
         self.flush()
@@ -99,13 +99,13 @@ class Channel:
             ChannelClosedError: The other end is closed.
         """
         try:
-            data, ancillary, _, _ = self._end.recvmsg(_CHUNK, _ANCILLARY_BYTES, _socket.MSG_CMSG_CLOEXEC)
+            data, ancillary, _, _ = self._end.recvmsg(_CHUNK, _ANCILLARY_BYTES, sockets.MSG_CMSG_CLOEXEC)
         except BlockingIOError:
             return []
         except OSError as error:
             raise ChannelClosedError from error
         for level, kind, content in ancillary:
-            if level == _socket.SOL_SOCKET and kind == _socket.SCM_RIGHTS:
+            if level == sockets.SOL_SOCKET and kind == sockets.SCM_RIGHTS:
                 starts = range(0, len(content) - _INT + 1, _INT)
                 self._descriptors.extend(int.from_bytes(content[at : at + _INT], sys.byteorder) for at in starts)
         if not data:

@@ -23,11 +23,11 @@ class Log:
     def debug(self, text: str) -> None:
         """Write a line if the log is verbose."""
         if self.verbose:
-            self._write("DEBUG", text)
+            self.write("DEBUG", text)
 
     def info(self, text: str) -> None:
         """Write a line."""
-        self._write("INFO", text)
+        self.write("INFO", text)
 
     def hold(self, text: str, *, level: str = "INFO") -> None:
         """Buffer a line until the next `flush` or unbuffered line."""
@@ -47,13 +47,14 @@ class Log:
 
     def warning(self, text: str) -> None:
         """Write a line at WARNING."""
-        self._write("WARNING", text)
+        self.write("WARNING", text)
 
     def error(self, text: str) -> None:
         """Write a line at ERROR."""
-        self._write("ERROR", text)
+        self.write("ERROR", text)
 
-    def _write(self, level: str, text: str) -> None:
+    def write(self, level: str, text: str) -> None:
+        """Write a line at any level."""
         self.flush()
         self._emit(self._line(level, text))
 

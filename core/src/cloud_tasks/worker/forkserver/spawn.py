@@ -18,6 +18,7 @@ import os
 import sys
 from typing import TYPE_CHECKING, Any, NoReturn
 
+from cloud_tasks.worker.common.private_api import forget_event_loop, open_socket
 from cloud_tasks.worker.common.shared_flags import SharedFlags
 from cloud_tasks.worker.task_process import runner
 from cloud_tasks.worker.task_process.assignment import Assignment
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
 
     from cloud_tasks.worker.common.worker_data import WorkerData
 
-__all__ = ["SPAWN_ADVICE", "Program", "become_task", "execute", "forget_event_loop", "is_spawned", "other_threads"]
+__all__ = ["SPAWN_ADVICE", "Program", "become_task", "execute", "is_spawned", "other_threads"]
 
 SPAWN_ADVICE = (
     "each task gets a fresh interpreter, which takes longer; start threads in the task's function, "
@@ -124,12 +125,10 @@ def become_task(function: runner.Function, data: WorkerData, on_init: Callable[[
     function = _with_init(function, on_init)
     if assignment is not None:
         runner.run_one(function, data, assignment, result=descriptor, limits=limits)
-    import _socket
-
     from cloud_tasks.worker.common.ipc import Channel
 
-    end: Any = _socket.socket(fileno=descriptor)
-    runner.run_many(function, data, end=Channel(end, blocking=True), limits=limits, count=rest)
+    end = Channel(open_socket(descriptor), blocking=True)
+    runner.run_many(function, data, end=end, limits=limits, count=rest)
 
 
 def _with_init(function: runner.Function, on_init: Callable[[WorkerData], Any] | None) -> runner.Function:
@@ -154,21 +153,3 @@ def other_threads() -> str:
     if threading is None:
         return ""
     return ", ".join(thread.name for thread in threading.enumerate() if thread is not threading.current_thread())
-
-
-def forget_event_loop() -> None:
-    """Unset the running asyncio event loop, from which the program may have started the worker.
-
-    A task could not run a loop of its own otherwise.
-    """
-    asyncio = sys.modules.get("asyncio")
-    if asyncio is None:
-        return
-    loop = asyncio._get_running_loop()
-    asyncio._set_running_loop(None)
-    # A forked process shares the selector's file with the supervisor: a change in one would affect both.
-    inner = getattr(getattr(loop, "_selector", None), "fileno", None)
-    if inner is not None:
-        nothing = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
-        os.dup2(nothing, inner(), inheritable=False)
-        os.close(nothing)

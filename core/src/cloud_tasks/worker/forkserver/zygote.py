@@ -19,9 +19,9 @@ from typing import TYPE_CHECKING
 
 from cloud_tasks.worker.common import process_tree
 from cloud_tasks.worker.common.ipc import Channel, ChannelClosedError, socket_pair
+from cloud_tasks.worker.common.private_api import forget_event_loop
 from cloud_tasks.worker.forkserver.config import ForkserverConfig
 from cloud_tasks.worker.forkserver.server import run_forkserver
-from cloud_tasks.worker.forkserver.spawn import forget_event_loop
 
 if TYPE_CHECKING:
     import socket

@@ -45,7 +45,8 @@ class LogUploader:
         self._waiting: deque[tuple[str, str]] = deque()
         self._changed = threading.Condition()
         self._threads: list[threading.Thread] = []
-        self._deadline: float | None = None
+        self._closing = threading.Event()
+        self._deadline = float("inf")
         self._problems: set[str] = set()
         self.failed = 0
         """Number of logs that could not be uploaded."""
@@ -78,6 +79,7 @@ class LogUploader:
         """Upload the queued logs, for at most so many seconds, and end the threads."""
         with self._changed:
             self._deadline = time.monotonic() + timeout
+            self._closing.set()
             self._changed.notify_all()
         for thread in self._threads:
             thread.join(max(0.0, self._deadline - time.monotonic()) + 1.0)
@@ -88,7 +90,7 @@ class LogUploader:
     def _serve(self) -> None:
         while True:
             with self._changed:
-                while not self._waiting and self._deadline is None:
+                while not self._waiting and not self._closing.is_set():
                     self._changed.wait()
                 if not self._waiting or self._is_too_late():
                     return
@@ -96,7 +98,7 @@ class LogUploader:
             self._upload(path, address)
 
     def _is_too_late(self) -> bool:
-        return self._deadline is not None and time.monotonic() > self._deadline
+        return time.monotonic() > self._deadline
 
     def _upload(self, path: str, address: str) -> None:
         from cloud_tasks.worker.task_process.result_store import store_file
@@ -113,9 +115,8 @@ class LogUploader:
                 return
             if self._is_too_late() or attempt == _MAX_ATTEMPTS - 1:
                 break
-            with self._changed:
-                if self._deadline is None:
-                    self._changed.wait(backoff)
+            # Only `close` ends the pause; other logs do not.
+            self._closing.wait(backoff)
             backoff *= 2
         self._give_up(path, problem)
 

@@ -23,6 +23,8 @@ __all__ = ["SinkForwarder"]
 _MAX_WAITING = 50_000
 _BATCH = 1000
 _RETRY_INTERVAL = 1.0
+_GRACE = 5.0
+"""Seconds after the flush period for which a call of the sink may continue."""
 
 
 class SinkForwarder:
@@ -40,9 +42,10 @@ class SinkForwarder:
         self._log = log
         self._waiting: deque[bytes] = deque()
         self._changed = threading.Condition()
-        self._deadline: float | None = None
-        self.dropped = 0
-        """Number of events that the sink did not get."""
+        self._closing = threading.Event()
+        self._deadline = float("inf")
+        self.undelivered = 0
+        """Number of events that wait, are in a call of the sink or were dropped."""
         self._thread = threading.Thread(target=self._serve, name=f"worker-sink-{name}", daemon=True)
         self._thread.start()
 
@@ -51,27 +54,29 @@ class SinkForwarder:
         with self._changed:
             capacity = max(0, _MAX_WAITING - len(self._waiting))
             self._waiting.extend(events[:capacity])
-            self.dropped += max(0, len(events) - capacity)
+            self.undelivered += len(events)
             self._changed.notify()
 
     def close(self) -> None:
         """Forward the waiting events for at most the flush period and end the thread."""
         with self._changed:
             self._deadline = time.monotonic() + self._flush_period
+            self._closing.set()
             self._changed.notify()
-        self._thread.join(self._flush_period + 5.0)
-        self.dropped += len(self._waiting)
-        if self.dropped:
-            self._log.warning(f'The event sink "{self._name}" did not get {counted(self.dropped, "event")}')
+        self._thread.join(self._flush_period + _GRACE)
+        if self.undelivered:
+            self._log.warning(f'The event sink "{self._name}" did not get {counted(self.undelivered, "event")}')
 
     def _serve(self) -> None:
         while True:
             with self._changed:
-                while not self._waiting and self._deadline is None:
+                while not self._waiting and not self._closing.is_set():
                     self._changed.wait()
                 batch = [self._waiting.popleft() for _ in range(min(_BATCH, len(self._waiting)))]
             if not batch or not self._forward(batch):
                 return
+            with self._changed:
+                self.undelivered -= len(batch)
 
     def _forward(self, batch: Sequence[bytes]) -> bool:
         events, _ = decode_events(b"[" + b",".join(batch) + b"]")
@@ -84,10 +89,10 @@ class SinkForwarder:
                 if not is_logged:
                     self._log.warning(f'The event sink "{self._name}" failed, retrying: {error}')
                     is_logged = True
-                with self._changed:
-                    if self._deadline is not None and time.monotonic() >= self._deadline:
-                        self.dropped += len(batch)
-                        return False
-                    self._changed.wait(_RETRY_INTERVAL)
+                if time.monotonic() >= self._deadline:
+                    return False
+                # Only `close` ends the pause; new events do not.
+                pause = time.sleep if self._closing.is_set() else self._closing.wait
+                pause(_RETRY_INTERVAL)
             else:
                 return True

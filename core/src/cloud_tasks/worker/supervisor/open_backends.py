@@ -58,6 +58,7 @@ class OpenBackends:
         self._given_registry = registry
         self._stack = stack
         self._log = log
+        self._logs_routed = False
         self.compute_name = (data.compute or data.provider or "").lower()
         self.sinks = self._open_sinks()
         self.backend: QueueBackend | None = None
@@ -76,6 +77,7 @@ class OpenBackends:
         """Plugins that the job names, and no others."""
         from cloud_tasks.registry import Registry
 
+        self._route_plugin_logs()
         return self._given_registry or Registry(only={self._config.queue_backend, self.compute_name} - {""})
 
     @property
@@ -139,6 +141,13 @@ class OpenBackends:
             on_change=on_change,
             log=self._log,
         )
+
+    def _route_plugin_logs(self) -> None:
+        if not self._logs_routed:
+            from cloud_tasks.worker.supervisor.plugin_logs import route_plugin_logs
+
+            self._logs_routed = True
+            route_plugin_logs(self._log, self._stack)
 
     def _local_consumer(self, on_change: Callable[[], None]) -> TaskConsumer:
         from cloud_tasks.worker.consumers.local import LocalConsumer
@@ -208,6 +217,7 @@ class OpenBackends:
         from cloud_tasks.worker.reporting.sink_forwarder import SinkForwarder
         from cloud_tasks.worker.supervisor.environment import settings_from_environment
 
+        self._route_plugin_logs()
         registry = self._given_registry or Registry(builtins=[("builtin", builtin)])
         context = EventSinkContext(job_id=self._data.job_id or "")
         forwarders = []

@@ -5,14 +5,12 @@ from __future__ import annotations
 import signal
 from os import _exit, dup2, getppid
 from sys import modules
-from typing import Any
 
 from cloud_tasks.worker.common import process_tree
+from cloud_tasks.worker.common.private_api import set_signal
 
 __all__ = ["reseed_numpy", "restore_signals", "set_up"]
 
-# The function below `signal.signal`, whose enumerations would take a forked process 0.1 ms.
-_set_signal: Any = modules["_signal"].signal
 _set_wakeup_fd, _interrupt = signal.set_wakeup_fd, signal.default_int_handler
 _SIG_DFL, _SIG_IGN = int(signal.SIG_DFL), int(signal.SIG_IGN)
 _SIGCHLD, _SIGHUP, _SIGINT = int(signal.SIGCHLD), int(signal.SIGHUP), int(signal.SIGINT)
@@ -33,11 +31,11 @@ def set_up(parent: int, output: int | None) -> None:
 def restore_signals() -> None:
     """Set the signal handlers that Python starts with, whatever the program or the fork server has set."""
     _set_wakeup_fd(-1)
-    _set_signal(_SIGCHLD, _SIG_DFL)
-    _set_signal(_SIGTERM, _SIG_DFL)
-    _set_signal(_SIGHUP, _SIG_DFL)
-    _set_signal(_SIGINT, _interrupt)
-    _set_signal(_SIGPIPE, _SIG_IGN)
+    set_signal(_SIGCHLD, _SIG_DFL)
+    set_signal(_SIGTERM, _SIG_DFL)
+    set_signal(_SIGHUP, _SIG_DFL)
+    set_signal(_SIGINT, _interrupt)
+    set_signal(_SIGPIPE, _SIG_IGN)
 
 
 def reseed_numpy() -> None:

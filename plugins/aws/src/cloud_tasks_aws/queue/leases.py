@@ -12,7 +12,6 @@ Invariants, each with a test:
 
 from __future__ import annotations
 
-import logging
 import math
 import threading
 import time
@@ -20,11 +19,11 @@ from collections.abc import Callable, Iterable
 from datetime import timedelta
 
 import attrs
+import structlog
 
 __all__ = ["Held", "LeaseTable", "since_boot"]
 
-# The worker does not configure structlog; records of this logger reach its standard error.
-log = logging.getLogger("cloud_tasks_aws.queue")
+log = structlog.get_logger()
 
 MAX_LEASE = timedelta(hours=12).total_seconds()
 """Seconds; "Amazon SQS visibility timeout" in the developer guide."""
@@ -115,8 +114,7 @@ class LeaseTable:
         if left - seconds < _WARN_BEFORE and not held.warned:
             held.warned = True
             log.warning(
-                "Task has been running for %.1f hours; SQS ends its lease after %.0f hours and delivers it again",
-                (self._clock() - held.received_at) / 3600,
-                MAX_LEASE / 3600,
+                f"Task has been running for {(self._clock() - held.received_at) / 3600:.1f} hours; "
+                f"SQS ends its lease after {MAX_LEASE / 3600:.0f} hours and delivers it again"
             )
         return max(0, math.floor(min(float(math.ceil(seconds)), left)))

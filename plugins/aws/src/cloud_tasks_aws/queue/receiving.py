@@ -8,12 +8,13 @@ Invariants, each with a test:
 
 from __future__ import annotations
 
-import logging
 import time
 from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from typing import Any
 from uuid import uuid4
+
+import structlog
 
 from cloud_tasks.errors import ProviderError
 from cloud_tasks.plugin import Delivery
@@ -27,8 +28,7 @@ from cloud_tasks_aws.queue.parallel import Threads
 
 __all__ = ["MIN_POLL_SECONDS", "Receiver"]
 
-# The worker does not configure structlog; records of this logger reach its standard error.
-log = logging.getLogger("cloud_tasks_aws.queue")
+log = structlog.get_logger()
 
 MIN_POLL_SECONDS = 1
 """Seconds. A long poll queries all SQS servers; a poll of zero seconds queries a sample and may miss messages."""
@@ -143,7 +143,7 @@ class Receiver:
             body = self._objects.get(key)
         if body is None:
             # The object is deleted only after an acknowledgement: this message is a duplicate of a finished one.
-            log.warning("Large message no longer in S3 (%s); assumed to be a duplicate of a finished one", key)
+            log.warning(f"Large message no longer in S3 ({key}); assumed to be a duplicate of a finished one")
             with translate_errors("acknowledging a message"):
                 self._access.client.delete_message(QueueUrl=url, ReceiptHandle=handle)
             return None

@@ -12,10 +12,11 @@ Invariants, each with a test:
 
 from __future__ import annotations
 
-import logging
 import math
 from collections.abc import Callable, Sequence
 from datetime import timedelta
+
+import structlog
 
 from cloud_tasks.errors import ProviderError
 from cloud_tasks_azure.queue.access import Access
@@ -27,7 +28,7 @@ from cloud_tasks_azure.traits import QUEUE_TRAITS as TRAITS
 
 __all__ = ["Settler", "whole_seconds"]
 
-log = logging.getLogger("cloud_tasks_azure.queue")
+log = structlog.get_logger()
 
 
 class Settler:
@@ -81,7 +82,7 @@ class Settler:
             self._blobs.remove([held.blob])
         except ProviderError as error:
             # The acknowledgement succeeded; the blob is deleted with the queue.
-            log.warning("Cannot delete a large message from Blob Storage: %s", error)
+            log.warning(f"Cannot delete a large message from Blob Storage: {error}")
 
     def _settle(
         self,

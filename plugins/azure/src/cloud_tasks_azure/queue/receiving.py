@@ -13,13 +13,14 @@ Invariants, each with a test:
 
 from __future__ import annotations
 
-import logging
 import random
 import threading
 import time
 from collections.abc import Sequence
 from datetime import timedelta
 from typing import Any
+
+import structlog
 
 from cloud_tasks.errors import NotFoundError, ProviderError
 from cloud_tasks.plugin import Delivery
@@ -32,8 +33,7 @@ from cloud_tasks_azure.queue.queue_errors import is_lost, translate_errors
 
 __all__ = ["PollBackoff", "Receiver"]
 
-# The worker does not configure structlog; records of this logger reach its standard error.
-log = logging.getLogger("cloud_tasks_azure.queue")
+log = structlog.get_logger()
 
 MAX_PER_CALL = 32
 """Messages per call; "Get Messages" in the reference of the Queue service."""
@@ -178,7 +178,7 @@ class Receiver:
 
     def _drop(self, physical: str, message: Any, blob: str | None) -> None:
         # The blob is deleted only after an acknowledgement: this message is a duplicate of a finished one.
-        log.warning("Large message no longer in Blob Storage (%s); assumed to be a duplicate of a finished one", blob)
+        log.warning(f"Large message no longer in Blob Storage ({blob}); assumed to be a duplicate of a finished one")
         try:
             with translate_errors("acknowledging a message"):
                 self._access.client(physical).delete_message(message.id, message.pop_receipt)

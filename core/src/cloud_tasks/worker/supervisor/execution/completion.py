@@ -15,11 +15,11 @@ import json
 import os
 import threading
 import time
-from _queue import SimpleQueue
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from cloud_tasks.worker.common.formatting import counted
+from cloud_tasks.worker.common.private_api import simple_queue
 from cloud_tasks.worker.consumers.attempt_types import PendingAttempt
 from cloud_tasks.worker.reporting.event_encoder import EventEncoder
 from cloud_tasks.worker.reporting.reporter import Report, Reporter
@@ -27,6 +27,8 @@ from cloud_tasks.worker.supervisor.execution.outcome import Outcome, OutcomeKind
 from cloud_tasks.worker.supervisor.execution.retry_policy import RetryRules
 
 if TYPE_CHECKING:
+    from queue import SimpleQueue
+
     from cloud_tasks.worker.reporting.log_upload import LogUploader
 
 __all__ = ["Completion", "CompletionHandler"]
@@ -120,7 +122,7 @@ class CompletionHandler:
         self._counts_deliveries = counts_deliveries
         self._max_event_bytes = max_event_bytes
         self._logs = logs
-        self._scratch: SimpleQueue[str | None] = SimpleQueue()
+        self._scratch: SimpleQueue[str | None] = simple_queue()
         self._cleaner: threading.Thread | None = None
 
     def complete(self, work: PendingAttempt, outcome: Outcome, elapsed: float) -> Completion:

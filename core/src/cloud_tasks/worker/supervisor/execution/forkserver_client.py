@@ -8,7 +8,6 @@ Invariants, each with a test:
 
 from __future__ import annotations
 
-import _socket
 import contextlib
 import os
 import signal
@@ -18,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from cloud_tasks.worker.common import process_tree
 from cloud_tasks.worker.common.ipc import Channel, ChannelClosedError
+from cloud_tasks.worker.common.private_api import open_socket
 from cloud_tasks.worker.forkserver.protocol import (
     KillAttempt,
     KillProcess,
@@ -180,7 +180,7 @@ class ForkserverClient:
             return
         for message in messages:
             if message[0] == START_FORKSERVER:
-                end: Any = _socket.socket(fileno=self._zygote.take_descriptor())
+                end = open_socket(self._zygote.take_descriptor())
                 self._forkserver = LoopChannel(end, self._loop, self._read_forkserver)
             elif message[0] == FORKSERVER_DIED:
                 self._read_rest()

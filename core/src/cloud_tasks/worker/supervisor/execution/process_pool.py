@@ -12,7 +12,6 @@ Invariants, each with a test:
 
 from __future__ import annotations
 
-import _socket
 import select
 import time
 from collections import deque
@@ -20,6 +19,7 @@ from collections.abc import Callable
 from typing import Any
 
 from cloud_tasks.worker.common.ipc import ChannelClosedError
+from cloud_tasks.worker.common.private_api import open_socket
 from cloud_tasks.worker.consumers.attempt_types import RunningAttempt
 from cloud_tasks.worker.supervisor.event_loop import EventLoop, LoopChannel
 from cloud_tasks.worker.supervisor.execution.prefetch import prefetch_count
@@ -165,9 +165,8 @@ class ProcessPool:
     def connect(self, slot: int, pid: int, descriptor: int) -> None:
         """Use the process that the fork server has started for a slot."""
         process = self._processes[slot]
-        end: Any = _socket.socket(fileno=descriptor)
         process.pid = pid
-        process.channel = LoopChannel(end, self._loop, lambda: self._on_readable(process))
+        process.channel = LoopChannel(open_socket(descriptor), self._loop, lambda: self._on_readable(process))
         for attempt in process.waiting:
             attempt.pid = pid
         for message in process.unsent:
