@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -134,7 +135,7 @@ def test_doctor_command_passes_for_complete_project(
     result = run_doctor(google)
     assert result.return_value == 0, result.output
     assert "All checks passed" in result.output
-    assert "  ok       permissions for instances" in result.output
+    assert re.search("^  ok +permissions for instances", result.output, re.MULTILINE)
 
 
 def test_doctor_command_shows_fixes_and_fails(
