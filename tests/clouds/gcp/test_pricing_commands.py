@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 
 import pytest
@@ -26,7 +27,7 @@ def test_doctor_passes_on_fakes(desk: GcpDesk) -> None:
     answer = desk.run("doctor", *WHERE)
     assert answer.returncode == 0, answer.stdout + answer.stderr
     for subject in ("Pub/Sub API", "Compute Engine API", "Cloud Billing API", "quotas of us-central1"):
-        assert f"ok       {subject}" in answer.stdout
+        assert re.search(f"^  ok +{re.escape(subject)}", answer.stdout, re.MULTILINE)
 
 
 def test_list_instance_types_prices_reference_type_online_and_offline(desk: GcpDesk) -> None:
