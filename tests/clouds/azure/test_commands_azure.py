@@ -7,9 +7,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from arm_desk import KEY
 from arm_fake import SUBSCRIPTION
 from arm_process import ArmProcess
+from arm_requests import KEY
 from azurite import Azurite
 from cloud_commands import Call, CommandsOfAProvider, Site
 from retail_fake import RetailFake
