@@ -118,7 +118,7 @@ def is_transient(error: BaseException) -> bool:
 
 
 def is_not_yet_visible(error: BaseException, *, own_groups: bool) -> bool:
-    """Return whether EC2 does not know a just created resource yet ("Eventual consistency", EC2 developer guide).
+    """Return whether a resource created a moment ago is not yet visible ("Eventual consistency", EC2 developer guide).
 
     Args:
         own_groups: Whether cloud-tasks created the security groups; a missing group of the user's is an error.
