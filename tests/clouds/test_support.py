@@ -11,9 +11,9 @@ from http.client import HTTPException
 from pathlib import Path
 
 import pytest
-from cloud_machines import Machine
+from cloud_guests import Guest
 from cloud_servers import await_port, free_port, missing, running, serving
-from cloud_wire import Answer, Fault, Request, Wire
+from fake_server import Answer, FakeServer, Fault, Request
 
 from cloud_tasks.testing import eventually
 
@@ -28,33 +28,33 @@ def test_wire_passes_groups_and_parameters_to_route() -> None:
     def greet(request: Request) -> Answer:
         return Answer(body=f"{request.groups['name']} {request.query['n']} {request.headers['host']}")
 
-    with Wire().serving() as wire:
-        wire.route("GET", r"/greet/(?P<name>[^/]+)", greet)
-        assert get(f"{wire.url}/greet/a%20b?n=3") == f"a b 3 127.0.0.1:{wire.port}".encode()
+    with FakeServer().serving() as server:
+        server.route("GET", r"/greet/(?P<name>[^/]+)", greet)
+        assert get(f"{server.url}/greet/a%20b?n=3") == f"a b 3 127.0.0.1:{server.port}".encode()
         with pytest.raises(urllib.error.HTTPError, match="404") as missing:
-            get(f"{wire.url}/other")
+            get(f"{server.url}/other")
         missing.value.close()
 
 
 @pytest.mark.parametrize(("after_effect", "effects"), [(0.0, 0), (1.0, 1)])
 def test_fault_occurs_before_or_after_effect(after_effect: float, effects: int) -> None:
     done: list[str] = []
-    with Wire().serving() as wire:
-        wire.route("GET", "/do", lambda request: done.append(request.path))
-        wire.fault = Fault(share=1.0, after_effect=after_effect, status=503)
+    with FakeServer().serving() as server:
+        server.route("GET", "/do", lambda request: done.append(request.path))
+        server.fault = Fault(share=1.0, after_effect=after_effect, status=503)
         with pytest.raises(urllib.error.HTTPError, match="503") as struck:
-            get(f"{wire.url}/do")
+            get(f"{server.url}/do")
         struck.value.close()
         assert len(done) == effects
-        assert wire.struck == 1
+        assert server.struck == 1
 
 
 def test_fault_without_status_closes_connection() -> None:
-    with Wire().serving() as wire:
-        wire.route("GET", "/do", lambda request: "done")
-        wire.fault = Fault(share=1.0, status=None)
+    with FakeServer().serving() as server:
+        server.route("GET", "/do", lambda request: "done")
+        server.fault = Fault(share=1.0, status=None)
         with pytest.raises((OSError, HTTPException)):
-            get(f"{wire.url}/do")
+            get(f"{server.url}/do")
 
 
 def test_machine_runs_script_and_reports_exit_once(tmp_path: Path) -> None:
@@ -65,25 +65,25 @@ def test_machine_runs_script_and_reports_exit_once(tmp_path: Path) -> None:
         codes.append(code)
         ended.set()
 
-    machine = Machine(
+    guest = Guest(
         tmp_path / "m", '#!/bin/bash\necho "$GREETING"\nexit 3\n', environment={"GREETING": "hello"}, on_exit=on_exit
     )
     assert ended.wait(20)
     assert codes == [3]
-    assert machine.console() == "hello\n"
-    machine.end()
+    assert guest.console() == "hello\n"
+    guest.end()
     assert codes == [3]
 
 
 def test_machine_end_leaves_no_process(tmp_path: Path) -> None:
     codes: list[int] = []
     script = "#!/bin/bash\ntrap '' TERM\nsetsid sleep 600 &\n(setsid sleep 600 &)\necho ready\nwait\n"
-    machine = Machine(tmp_path / "m", script, environment={}, on_exit=codes.append)
-    eventually(lambda: machine.console() == "ready\n" and len(machine.processes()) >= 3)
-    pids = machine.processes()
-    machine.end()
-    assert machine.processes() == set()
-    assert not machine.running
+    guest = Guest(tmp_path / "m", script, environment={}, on_exit=codes.append)
+    eventually(lambda: guest.console() == "ready\n" and len(guest.processes()) >= 3)
+    pids = guest.processes()
+    guest.end()
+    assert guest.processes() == set()
+    assert not guest.running
     assert not any(
         os.path.exists(f"/proc/{pid}/environ") and "zombie" not in Path(f"/proc/{pid}/status").read_text()
         for pid in pids

@@ -57,7 +57,6 @@ PENDING = {
     "help",
     "docs/cli.md",
     "docs/configuration.md",
-    "docs/providers",
     "core/builtin",
     "core/cli",
     "core/compact_json.py",
@@ -73,10 +72,6 @@ PENDING = {
     "core/taskfile",
     "core/testing",
     "core/worker",
-    "plugins/aws",
-    "plugins/azure",
-    "plugins/gcp",
-    "plugins/local",
 }
 """Parts whose texts are still being rewritten; the list only becomes shorter."""
 

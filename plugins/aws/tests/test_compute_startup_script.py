@@ -10,7 +10,7 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
-from cloud_wire import Answer, Request, Wire
+from fake_server import Answer, FakeServer, Request
 
 from cloud_tasks.errors import InputError
 from cloud_tasks_aws.compute.startup_script import MAX_BYTES, compose_script, encode_script
@@ -67,14 +67,14 @@ def test_composed_script_exports_the_selected_type_and_zone(tmp_path: Path) -> N
         known = request.headers.get("x-aws-ec2-metadata-token") == "token"
         return answers[request.groups["path"]] if known else Answer(status=401, body="no token")
 
-    with Wire().serving() as wire:
-        wire.route("PUT", "/latest/api/token", lambda request: "token")
-        wire.route("GET", "/latest/meta-data/(?P<path>.*)", respond)
+    with FakeServer().serving() as server:
+        server.route("PUT", "/latest/api/token", lambda request: "token")
+        server.route("GET", "/latest/meta-data/(?P<path>.*)", respond)
         script = '#!/bin/bash\necho "started as $CLOUD_TASKS_STARTED"\n'
         result = run(
             compose_script(script, region="us-east-1", max_lifetime=None, is_chosen=True),
             tmp_path,
-            AWS_EC2_METADATA_SERVICE_ENDPOINT=wire.url,
+            AWS_EC2_METADATA_SERVICE_ENDPOINT=server.url,
         )
     assert result.stdout == "started as m7i.large us-east-1c\n"
 

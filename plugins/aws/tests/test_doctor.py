@@ -10,8 +10,8 @@ from uuid import uuid4
 import attrs
 import boto3
 import pytest
-from cloud_wire import Answer, Request, Wire
 from ec2_process import OverlayProcess
+from fake_server import Answer, FakeServer, Request
 
 from cloud_tasks.plugin import CheckContext, Finding
 from cloud_tasks.registry import Registry
@@ -96,9 +96,9 @@ def test_doctor_stops_after_invalid_credentials_without_showing_them() -> None:
         )
         return Answer(status=403, body=body, headers={"Content-Type": "text/xml"})
 
-    with Wire().serving() as wire:
-        wire.route("POST", "/", refuse)
-        found = findings(AwsSettings(endpoint_url=wire.url, access_key="AKIDWRONG", secret_key="not-to-be-shown"))
+    with FakeServer().serving() as server:
+        server.route("POST", "/", refuse)
+        found = findings(AwsSettings(endpoint_url=server.url, access_key="AKIDWRONG", secret_key="not-to-be-shown"))
     assert list(found) == ["credentials"]
     assert not found["credentials"].ok
     assert found["credentials"].remedy

@@ -8,9 +8,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from cloud_wire import Answer, Request, Wire
 from ec2_instances import Fleet, OverlayInstance, Pace
 from ec2_metadata import Metadata
+from fake_server import Answer, FakeServer, Request
 
 from cloud_tasks.errors import ProviderError
 from cloud_tasks.model import InstanceIdentity
@@ -26,10 +26,10 @@ class MetadataWorld:
     """One instance and its metadata service."""
 
     def __init__(self, folder: Path) -> None:
-        self.wire = Wire()
-        self.fleet = Fleet(folder, base_url=self.wire.url, pace=Pace(boot=600), seed=1)
+        self.server = FakeServer()
+        self.fleet = Fleet(folder, base_url=self.server.url, pace=Pace(boot=600), seed=1)
         self.metadata = Metadata(self.fleet, region="us-east-1")
-        self.metadata.register(self.wire)
+        self.metadata.register(self.server)
         self.fleet.add(
             OverlayInstance(
                 instance_id=INSTANCE,
@@ -46,13 +46,13 @@ class MetadataWorld:
 
     @property
     def url(self) -> str:
-        return f"{self.wire.url}/imds/{INSTANCE}"
+        return f"{self.server.url}/imds/{INSTANCE}"
 
 
 @pytest.fixture
 def world(tmp_path: Path) -> Iterator[MetadataWorld]:
     world = MetadataWorld(tmp_path)
-    with world.wire.serving():
+    with world.server.serving():
         yield world
 
 
@@ -66,7 +66,7 @@ def test_session_token_is_reused(world: MetadataWorld) -> None:
     side = Ec2InstanceSide(AwsSettings(metadata_url=world.url))
     for _ in range(3):
         side.termination_notice()
-    assert [method for method, _ in world.wire.calls].count("PUT") == 1
+    assert [method for method, _ in world.server.calls].count("PUT") == 1
 
 
 def test_rejected_session_token_is_replaced(world: MetadataWorld) -> None:
@@ -101,7 +101,7 @@ def test_rebalance_recommendation_is_a_notice_only_if_enabled(world: MetadataWor
 
 
 def test_identity_of_unknown_instance_raises(world: MetadataWorld) -> None:
-    side = Ec2InstanceSide(AwsSettings(metadata_url=f"{world.wire.url}/imds/i-gone"))
+    side = Ec2InstanceSide(AwsSettings(metadata_url=f"{world.server.url}/imds/i-gone"))
     with pytest.raises(ProviderError, match="returned no instance id") as unknown:
         side.identity()
     assert unknown.value.transient
@@ -109,20 +109,20 @@ def test_identity_of_unknown_instance_raises(world: MetadataWorld) -> None:
 
 @pytest.mark.parametrize(("status", "transient"), [(403, False), (500, True)])
 def test_refused_session_token_raises(status: int, transient: bool) -> None:
-    with Wire().serving() as wire:
-        wire.route("PUT", "/latest/api/token", lambda request: Answer(status=status, body="no"))
+    with FakeServer().serving() as server:
+        server.route("PUT", "/latest/api/token", lambda request: Answer(status=status, body="no"))
         with pytest.raises(ProviderError, match=f"refused a session token: {status}") as refused:
-            Ec2InstanceSide(AwsSettings(metadata_url=wire.url)).identity()
+            Ec2InstanceSide(AwsSettings(metadata_url=server.url)).identity()
     assert refused.value.transient is transient
 
 
 def test_repeatedly_rejected_session_token_raises() -> None:
-    with Wire().serving() as wire:
-        wire.route("PUT", "/latest/api/token", lambda request: "token")
-        wire.route("GET", ".*", lambda request: Answer(status=401, body="no"))
+    with FakeServer().serving() as server:
+        server.route("PUT", "/latest/api/token", lambda request: "token")
+        server.route("GET", ".*", lambda request: Answer(status=401, body="no"))
         with pytest.raises(ProviderError, match="answered 401"):
-            Ec2InstanceSide(AwsSettings(metadata_url=wire.url)).identity()
-        assert len(wire.calls) == 4
+            Ec2InstanceSide(AwsSettings(metadata_url=server.url)).identity()
+        assert len(server.calls) == 4
 
 
 @pytest.mark.parametrize("text", ["no json", "[]", '{"time": 7}', '{"time": "soon"}'])
@@ -130,10 +130,10 @@ def test_invalid_interruption_notice_is_still_a_notice(text: str) -> None:
     def notice(request: Request) -> str:
         return text
 
-    with Wire().serving() as wire:
-        wire.route("PUT", "/latest/api/token", lambda request: "token")
-        wire.route("GET", "/latest/meta-data/spot/instance-action", notice)
-        found = Ec2InstanceSide(AwsSettings(metadata_url=wire.url)).termination_notice()
+    with FakeServer().serving() as server:
+        server.route("PUT", "/latest/api/token", lambda request: "token")
+        server.route("GET", "/latest/meta-data/spot/instance-action", notice)
+        found = Ec2InstanceSide(AwsSettings(metadata_url=server.url)).termination_notice()
     assert found is not None
     assert found.at is None
 
@@ -154,10 +154,10 @@ def test_metadata_request_times_out() -> None:
         release.wait(20)
         return "late"
 
-    with Wire().serving() as wire:
-        wire.route("PUT", "/latest/api/token", hang)
+    with FakeServer().serving() as server:
+        server.route("PUT", "/latest/api/token", hang)
         with pytest.raises(ProviderError, match="cannot be reached"):
-            Ec2InstanceSide(AwsSettings(metadata_url=wire.url)).identity()
+            Ec2InstanceSide(AwsSettings(metadata_url=server.url)).identity()
         release.set()
 
 

@@ -78,14 +78,14 @@ GP3_PER_HOUR = Money("0.08") * 10 / 730
 @pytest.fixture
 def price_list() -> Iterator[PriceListFake]:
     fake = PriceListFake(copy.deepcopy(PRODUCTS))
-    with fake.wire.serving():
+    with fake.server.serving():
         yield fake
 
 
 @pytest.fixture
 def history() -> Iterator[SpotHistoryFake]:
     fake = SpotHistoryFake(HISTORY)
-    with fake.wire.serving():
+    with fake.server.serving():
         yield fake
 
 
@@ -94,8 +94,8 @@ def settings(price_list: PriceListFake, history: SpotHistoryFake) -> AwsSettings
     return AwsSettings(
         access_key="stand",
         secret_key="in",
-        pricing_endpoint=price_list.wire.url,
-        ec2_endpoint=history.wire.url,
+        pricing_endpoint=price_list.server.url,
+        ec2_endpoint=history.server.url,
     )
 
 
@@ -115,9 +115,9 @@ def open_prices(settings: AwsSettings) -> Iterator[Open]:
 def prices() -> Iterator[Pricing]:
     """Prices shared by read-only tests."""
     price_list, history = PriceListFake(PRODUCTS), SpotHistoryFake(HISTORY)
-    with price_list.wire.serving(), history.wire.serving():
+    with price_list.server.serving(), history.server.serving():
         settings = AwsSettings(
-            access_key="stand", secret_key="in", pricing_endpoint=price_list.wire.url, ec2_endpoint=history.wire.url
+            access_key="stand", secret_key="in", pricing_endpoint=price_list.server.url, ec2_endpoint=history.server.url
         )
         with BACKEND.open(settings, PricingContext(region="us-east-1")) as pricing:
             yield pricing
@@ -352,7 +352,7 @@ def test_invalid_price_cache_is_ignored(open_prices: Open, tmp_path: Path, conte
 
 def test_price_cache_is_per_endpoint(open_prices: Open, price_list: PriceListFake, tmp_path: Path) -> None:
     open_prices(tmp_path).price([wanted()])
-    with PriceListFake([]).wire.serving() as other, pytest.raises(ProviderError):
+    with PriceListFake([]).server.serving() as other, pytest.raises(ProviderError):
         open_prices(tmp_path, pricing_endpoint=other.url + "/none").price([wanted()])
 
 

@@ -43,7 +43,7 @@ def address() -> Iterator[str]:
 @pytest.fixture
 def proxy(address: str) -> Iterator[SqsFaults]:
     faults = SqsFaults(address)
-    with faults.wire.serving():
+    with faults.server.serving():
         yield faults
 
 

@@ -9,10 +9,10 @@ from typing import Any
 import attrs
 import pytest
 from arm_account import Account
-from arm_desk import settings_for
 from arm_fake import SUBSCRIPTION, ArmFake
+from arm_requests import settings_for
 from azurite import Azurite, azurite_server
-from cloud_wire import Answer, Fault, Request, Wire
+from fake_server import Answer, FakeServer, Fault, Request
 from retail_fake import RetailFake
 from storage_faults import StorageFaults
 
@@ -84,7 +84,7 @@ def test_doctor_passes_a_complete_subscription_without_changes(arm: ArmFake, acc
         "resource group",
         "subnet",
     ]
-    assert {method for method, _ in arm.wire.calls} <= {"GET", "HEAD"}
+    assert {method for method, _ in arm.server.calls} <= {"GET", "HEAD"}
     assert "0 of 1000 cores" in found["on-demand quota"].message
 
 
@@ -92,7 +92,7 @@ def test_doctor_without_subscription_sends_no_request(arm: ArmFake) -> None:
     found = findings("compute", attrs.evolve(settings_for(arm), subscription_id=None))
     assert list(failed(found)) == list(found) == ["subscription"]
     assert "az account list" in found["subscription"].remedy
-    assert arm.wire.calls == []
+    assert arm.server.calls == []
 
 
 def test_doctor_stops_after_unknown_subscription(arm: ArmFake) -> None:
@@ -102,11 +102,11 @@ def test_doctor_stops_after_unknown_subscription(arm: ArmFake) -> None:
     assert "az account list" in found["subscription"].remedy
 
 
-def refusing(status: int, code: str) -> Wire:
-    wire = Wire()
+def refusing(status: int, code: str) -> FakeServer:
+    server = FakeServer()
     body = {"error": {"code": code, "message": "The client does not have authorization over the scope."}}
-    wire.route("*", ".*", lambda request: Answer(status=status, body=body))
-    return wire
+    server.route("*", ".*", lambda request: Answer(status=status, body=body))
+    return server
 
 
 def at(url: str, **settings: Any) -> AzureSettings:
@@ -114,8 +114,8 @@ def at(url: str, **settings: Any) -> AzureSettings:
 
 
 def test_doctor_stops_after_rejected_credentials_without_showing_them() -> None:
-    with refusing(401, "InvalidAuthenticationToken").serving() as wire:
-        found = findings("compute", at(wire.url, client_id="app", tenant_id="t", client_secret="not-to-be-shown"))
+    with refusing(401, "InvalidAuthenticationToken").serving() as server:
+        found = findings("compute", at(server.url, client_id="app", tenant_id="t", client_secret="not-to-be-shown"))
     assert list(found) == ["credentials"]
     assert "az login" in found["credentials"].remedy
     assert "not-to-be-shown" not in repr(found)
@@ -131,8 +131,8 @@ def test_doctor_reports_incomplete_application(arm: ArmFake) -> None:
 
 
 def test_doctor_reports_unreadable_subscription_with_role() -> None:
-    with refusing(403, "AuthorizationFailed").serving() as wire:
-        found = findings("compute", at(wire.url))
+    with refusing(403, "AuthorizationFailed").serving() as server:
+        found = findings("compute", at(server.url))
     assert list(found) == ["subscription"]
     assert "--policy" in found["subscription"].remedy
 
@@ -181,7 +181,7 @@ def test_doctor_reports_missing_permission(arm: ArmFake, account: Account) -> No
 def test_doctor_reads_permissions_of_the_resource_group(arm: ArmFake, account: Account) -> None:
     arm.cloud.put_group("jobs", {"location": "eastus"})
     check(arm, resource_group="jobs")
-    paths = [path for _, path in arm.wire.calls if path.endswith("Authorization/permissions")]
+    paths = [path for _, path in arm.server.calls if path.endswith("Authorization/permissions")]
     assert {path.partition("/providers/")[0] for path in paths} == {
         f"/subscriptions/{SUBSCRIPTION}/resourcegroups/jobs"
     }
@@ -218,7 +218,7 @@ def test_doctor_reports_server_errors_as_findings(
 
     def check_with_fault() -> Iterator[Finding]:
         for finding in doctor_compute.check_compute(settings_for(arm), CONTEXT):
-            arm.wire.fault = Fault(share=1.0, status=500)
+            arm.server.fault = Fault(share=1.0, status=500)
             yield finding
 
     found = {each.subject: each for each in check_with_fault()}
@@ -276,7 +276,7 @@ def test_doctor_reports_missing_role_with_command(storage: Azurite) -> None:
     faults = StorageFaults(storage.queue_endpoint)
     faults.fail("GET", "/standin/", "AuthorizationPermissionMismatch", status=403, times=9)
     text = storage.connection_string.replace(storage.queue_endpoint, faults.endpoint)
-    with faults.wire.serving():
+    with faults.server.serving():
         found = findings("queue", AzureSettings(connection_string=text))["storage account"]
     assert not found.ok
     assert "--policy" in found.remedy
@@ -301,7 +301,7 @@ def test_doctor_passes_readable_prices() -> None:
     with RetailFake(page_size=1) as prices:
         found = findings("pricing", AzureSettings(prices_endpoint=prices.url))
         assert failed(found) == {}
-        assert len(prices.wire.calls) == 1
+        assert len(prices.server.calls) == 1
 
 
 def test_doctor_reports_region_without_prices() -> None:
@@ -315,9 +315,9 @@ def test_doctor_reports_unreadable_prices() -> None:
     def refuse(request: Request) -> Answer:
         return Answer(status=403, body="a proxy says no")
 
-    wire = Wire()
-    wire.route("GET", ".*", refuse)
-    with wire.serving():
-        found = findings("pricing", AzureSettings(prices_endpoint=wire.url))["Retail Prices API"]
+    server = FakeServer()
+    server.route("GET", ".*", refuse)
+    with server.serving():
+        found = findings("pricing", AzureSettings(prices_endpoint=server.url))["Retail Prices API"]
     assert not found.ok
     assert found.remedy.startswith("check the network access of this machine: curl")

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from arm_desk import opened, wanted
 from arm_fake import SUBSCRIPTION, ArmFake
+from arm_requests import opened, wanted
 from azurite import Azurite, azurite_server
 from storage_faults import StorageFaults
 
@@ -62,7 +62,7 @@ def action_of(method: str, path: str) -> str:
 
 
 def called_actions(fake: ArmFake) -> set[str]:
-    return {action_of(method, path) for method, path in fake.wire.calls if not path.startswith("/fake/")}
+    return {action_of(method, path) for method, path in fake.server.calls if not path.startswith("/fake/")}
 
 
 def lower(actions: Iterable[str]) -> set[str]:
@@ -215,10 +215,10 @@ class RecordedAccount:
 
     def called(self) -> set[str]:
         """Return the actions since the last call."""
-        found = {queue_action(*call) for call in self.queues.wire.calls}
-        found |= {blob_action(*call) for call in self.blobs.wire.calls}
-        self.queues.wire.calls.clear()
-        self.blobs.wire.calls.clear()
+        found = {queue_action(*call) for call in self.queues.server.calls}
+        found |= {blob_action(*call) for call in self.blobs.server.calls}
+        self.queues.server.calls.clear()
+        self.blobs.server.calls.clear()
         return found
 
 
@@ -227,7 +227,7 @@ def test_roles_allow_every_storage_call(storage: Azurite) -> None:
     settings = AzureSettings(subscription_id=SUBSCRIPTION, connection_string=account.connection_string)
     context = QueueContext(name="tasks", job_id="job", lease=timedelta(seconds=30))
     backend = Registry(only=["azure"]).queue("azure")
-    with account.queues.wire.serving(), account.blobs.wire.serving(), backend.open(settings, context) as owner:
+    with account.queues.server.serving(), account.blobs.server.serving(), backend.open(settings, context) as owner:
         owner.create()
         by_owner = account.called()
         with backend.open(settings, context) as worker:

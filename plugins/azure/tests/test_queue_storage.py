@@ -49,7 +49,7 @@ def account(azurite: Azurite) -> Iterator[StorageAccount]:
     faults = StorageFaults(azurite.queue_endpoint)
     through = attrs.evolve(azurite, queue_endpoint=faults.endpoint)
     name = f"job-{uuid4().hex[:8]}"
-    with faults.wire.serving(), ExitStack() as stack:
+    with faults.server.serving(), ExitStack() as stack:
 
         def opened(job: str = name, **settings: Any) -> Queue:
             chosen = AzureSettings(

@@ -8,9 +8,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from cloud_wire import Answer, Request, Wire
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
+from fake_server import Answer, FakeServer, Request
 
 from cloud_tasks.errors import NotFoundError, ProviderError
 from cloud_tasks_gcp.rest import Rest
@@ -28,9 +28,9 @@ def private_key() -> str:
 
 
 @pytest.fixture
-def wire() -> Iterator[Wire]:
-    with Wire().serving() as wire:
-        yield wire
+def server() -> Iterator[FakeServer]:
+    with FakeServer().serving() as server:
+        yield server
 
 
 @pytest.fixture
@@ -63,9 +63,9 @@ def failure_of(settings: GcpSettings, endpoint: str) -> ProviderError:
     return caught.value
 
 
-def test_rest_reports_expired_credentials(tmp_path: Path, private_key: str, wire: Wire, nowhere: str) -> None:
-    wire.route("POST", "/token", lambda _: Answer(status=400, body={"error": "invalid_grant", "detail": TOKEN}))
-    settings = key_file(tmp_path, private_key, wire.url.removeprefix("http://"))
+def test_rest_reports_expired_credentials(tmp_path: Path, private_key: str, server: FakeServer, nowhere: str) -> None:
+    server.route("POST", "/token", lambda _: Answer(status=400, body={"error": "invalid_grant", "detail": TOKEN}))
+    settings = key_file(tmp_path, private_key, server.url.removeprefix("http://"))
     error = failure_of(settings, f"https://{nowhere}")
     assert error.message == "the Google Cloud credentials have expired or were revoked"
     assert "gcloud auth application-default login" in error.hint
@@ -89,35 +89,35 @@ def test_rest_error_for_unreachable_service_is_transient_without_token(
     assert error.transient
 
 
-def test_rest_sends_no_token_to_emulator(tmp_path: Path, private_key: str, wire: Wire, nowhere: str) -> None:
+def test_rest_sends_no_token_to_emulator(tmp_path: Path, private_key: str, server: FakeServer, nowhere: str) -> None:
     seen: list[Request] = []
 
     def answer(request: Request) -> dict[str, str]:
         seen.append(request)
         return {"name": "p"}
 
-    wire.route("GET", "/compute/v1/projects/p", answer)
-    with Rest(key_file(tmp_path, private_key, nowhere), wire.url, service="compute.googleapis.com") as rest:
+    server.route("GET", "/compute/v1/projects/p", answer)
+    with Rest(key_file(tmp_path, private_key, nowhere), server.url, service="compute.googleapis.com") as rest:
         assert rest.get("compute/v1/projects/p") == {"name": "p"}
     assert [request.headers.get("authorization") for request in seen] == [None]
 
 
-def test_rest_raises_not_found(wire: Wire) -> None:
-    rest = Rest(GcpSettings(), wire.url, service="compute.googleapis.com", project="p")
+def test_rest_raises_not_found(server: FakeServer) -> None:
+    rest = Rest(GcpSettings(), server.url, service="compute.googleapis.com", project="p")
     with rest, pytest.raises(NotFoundError):
         rest.get("nowhere")
 
 
 @pytest.mark.parametrize("body", ["<html>", [1, 2]])
-def test_rest_error_for_invalid_json_is_transient(wire: Wire, body: object) -> None:
-    wire.route("GET", "/x", lambda _: Answer(body=body))
-    error = failure_of_path(wire, "x")
+def test_rest_error_for_invalid_json_is_transient(server: FakeServer, body: object) -> None:
+    server.route("GET", "/x", lambda _: Answer(body=body))
+    error = failure_of_path(server, "x")
     assert error.transient
     assert "invalid JSON" in error.message
 
 
-def failure_of_path(wire: Wire, path: str) -> ProviderError:
-    rest = Rest(GcpSettings(), wire.url, service="compute.googleapis.com", attempts=2)
+def failure_of_path(server: FakeServer, path: str) -> ProviderError:
+    rest = Rest(GcpSettings(), server.url, service="compute.googleapis.com", attempts=2)
     with rest, pytest.raises(ProviderError) as caught:
         rest.get(path)
     return caught.value

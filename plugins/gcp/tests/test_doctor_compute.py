@@ -8,7 +8,7 @@ import attrs
 import pytest
 from billing_fake import google_error
 from billing_project import GoogleFake, disabled
-from cloud_wire import Wire
+from fake_server import FakeServer
 
 from cloud_tasks.plugin import CheckContext, Finding
 from cloud_tasks_gcp.doctor import check_compute
@@ -20,8 +20,8 @@ HERE = CheckContext(region="us-central1", zone="us-central1-a")
 
 @pytest.fixture
 def google() -> Iterator[GoogleFake]:
-    with Wire().serving() as wire:
-        yield GoogleFake(wire)
+    with FakeServer().serving() as server:
+        yield GoogleFake(server)
 
 
 def check(settings: GcpSettings, context: CheckContext = HERE) -> dict[str, Finding]:
@@ -160,14 +160,14 @@ def test_check_compute_accepts_default_service_account_with_advice(google: Googl
 
 
 def test_check_compute_reports_unreachable_service(google: GoogleFake) -> None:
-    google.wire.close()
+    google.server.close()
     finding = check(google.settings)["Compute Engine API"]
     assert not finding.ok
     assert finding.message.startswith("cannot reach ")
 
 
 def test_check_compute_skips_checks_that_emulator_lacks(google: GoogleFake) -> None:
-    findings = check(GcpSettings(project_id="p", compute_endpoint=google.wire.url))
+    findings = check(GcpSettings(project_id="p", compute_endpoint=google.server.url))
     assert "permissions for instances" not in findings
     assert "service account of instances" not in findings
     assert failed(findings) == []

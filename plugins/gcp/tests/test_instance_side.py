@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 
 import pytest
-from cloud_wire import Answer, Fault, Wire
+from fake_server import Answer, FakeServer, Fault
 from gce_metadata import MetadataServer
 
 from cloud_tasks.errors import ProviderError
@@ -54,33 +54,33 @@ def test_identity_matches_listing(side: GceInstanceSide) -> None:
 
 
 def test_identity_is_requested_again_after_failure() -> None:
-    wire = Wire()
+    server = FakeServer()
     answers = {"name": "ct-job-1", "zone": "projects/1/zones/z-a", "machine-type": "projects/1/machineTypes/e2-small"}
     flavor = {"Metadata-Flavor": "Google"}
-    wire.route(
+    server.route(
         "GET",
         r"/computeMetadata/v1/instance/(?P<key>.+)",
         lambda request: Answer(body=answers[request.groups["key"]], headers=flavor),
     )
-    with wire.serving():
-        side = GceInstanceSide({"GCE_METADATA_HOST": f"127.0.0.1:{wire.port}"})
-        wire.fault = Fault(share=1.0, after_effect=0.0, status=503)
+    with server.serving():
+        side = GceInstanceSide({"GCE_METADATA_HOST": f"127.0.0.1:{server.port}"})
+        server.fault = Fault(share=1.0, after_effect=0.0, status=503)
         with pytest.raises(ProviderError, match="503") as failed:
             side.identity()
         assert failed.value.transient
-        wire.fault = None
+        server.fault = None
         assert side.identity().instance_id == "ct-job-1"
 
 
 def test_identity_refuses_other_servers() -> None:
-    wire = Wire()
-    wire.route("GET", ".*", lambda request: "welcome")
-    with wire.serving(), pytest.raises(ProviderError, match="is not Google's"):
-        GceInstanceSide({"GCE_METADATA_HOST": f"127.0.0.1:{wire.port}"}).identity()
+    server = FakeServer()
+    server.route("GET", ".*", lambda request: "welcome")
+    with server.serving(), pytest.raises(ProviderError, match="is not Google's"):
+        GceInstanceSide({"GCE_METADATA_HOST": f"127.0.0.1:{server.port}"}).identity()
 
 
 def test_identity_reports_unreachable_metadata_server() -> None:
-    unused = Wire()
+    unused = FakeServer()
     port = unused.port
     unused.close()
     side = GceInstanceSide({"GCE_METADATA_HOST": f"127.0.0.1:{port}"})
@@ -115,38 +115,38 @@ def test_termination_notice_detects_earlier_preemption(server: MetadataServer, s
 
 
 def test_termination_notice_survives_server_failures() -> None:
-    wire = Wire()
+    server = FakeServer()
     preempted = {"value": "FALSE"}
-    wire.route(
+    server.route(
         "GET",
         r"/computeMetadata/v1/instance/preempted",
         lambda request: Answer(body=preempted["value"], headers={"Metadata-Flavor": "Google", "ETag": "1"}),
     )
-    with wire.serving():
-        wire.fault = Fault(share=1.0, after_effect=0.0, status=None)
-        side = GceInstanceSide({"GCE_METADATA_HOST": f"127.0.0.1:{wire.port}"})
+    with server.serving():
+        server.fault = Fault(share=1.0, after_effect=0.0, status=None)
+        side = GceInstanceSide({"GCE_METADATA_HOST": f"127.0.0.1:{server.port}"})
         assert side.termination_notice() is None
-        eventually(lambda: wire.struck >= 1)
+        eventually(lambda: server.struck >= 1)
         preempted["value"] = "TRUE"
-        wire.fault = None
+        server.fault = None
         eventually(lambda: side.termination_notice() is not None)
         side.close()
 
 
 def test_termination_notice_does_not_call_server_each_time() -> None:
-    wire = Wire()
-    wire.route(
+    server = FakeServer()
+    server.route(
         "GET",
         r"/computeMetadata/v1/instance/preempted",
         lambda request: Answer(body="FALSE", headers={"Metadata-Flavor": "Google"}),
     )
-    with wire.serving():
-        side = GceInstanceSide({"GCE_METADATA_HOST": f"127.0.0.1:{wire.port}"})
+    with server.serving():
+        side = GceInstanceSide({"GCE_METADATA_HOST": f"127.0.0.1:{server.port}"})
         for _ in range(1000):
             side.termination_notice()
-        eventually(lambda: wire.calls)
+        eventually(lambda: server.calls)
         side.close()
-        assert len(wire.calls) < 10
+        assert len(server.calls) < 10
 
 
 def test_open_instance_opens_instance_side(server: MetadataServer, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 import attrs
 import pytest
 from billing_fake import BillingFake, google_error, serving, skus
-from cloud_wire import Fault
+from fake_server import Fault
 from structlog.testing import capture_logs
 
 from cloud_tasks.errors import ProviderError
@@ -163,7 +163,7 @@ def test_price_without_network_uses_cached_list_with_warning(
 ) -> None:
     context = PricingContext(cache_dir=tmp_path)
     CatalogPricing(settings, context, now=clock).price([request()])
-    catalog.wire.close()
+    catalog.server.close()
     fetched = clock.now
     clock.advance(hours=48)
     with capture_logs() as logs:
@@ -218,16 +218,16 @@ def test_price_reports_disabled_billing_api_with_fix(settings: GcpSettings, cata
 
 def test_price_retries_transient_faults(settings: GcpSettings, catalog: BillingFake) -> None:
     catalog.page_size = 50
-    catalog.wire.fault = Fault(share=0.2)
+    catalog.server.fault = Fault(share=0.2)
     (offer,) = CatalogPricing(settings, PricingContext()).price([request()])
     assert isinstance(offer, Offer)
     assert offer.price_per_hour == HOURLY
-    assert catalog.wire.struck > 0
+    assert catalog.server.struck > 0
 
 
 def test_price_discards_partial_list(settings: GcpSettings, catalog: BillingFake, tmp_path: Path) -> None:
     catalog.page_size = 100
-    catalog.wire.fault = Fault(share=1.0, status=None)
+    catalog.server.fault = Fault(share=1.0, status=None)
     with pytest.raises(ProviderError):
         CatalogPricing(settings, PricingContext(cache_dir=tmp_path)).price([request()])
     assert list(tmp_path.rglob("*.json")) == []

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 import pytest
-from cloud_wire import Answer, Request, Wire
+from fake_server import Answer, FakeServer, Request
 
 from cloud_tasks_gcp.queue.monitoring import read_depth
 from cloud_tasks_gcp.settings import GcpSettings
@@ -18,11 +18,11 @@ METRIC = "pubsub.googleapis.com/subscription/"
 class Monitoring:
     """Fake of Cloud Monitoring that returns the configured time series."""
 
-    def __init__(self, wire: Wire) -> None:
-        self.url = wire.url
+    def __init__(self, server: FakeServer) -> None:
+        self.url = server.url
         self.answer: Any = {}
         self.filters: list[str] = []
-        wire.route("GET", r"/v3/projects/p/timeSeries", self._list)
+        server.route("GET", r"/v3/projects/p/timeSeries", self._list)
 
     def _list(self, request: Request) -> Any:
         self.filters.append(request.query["filter"])
@@ -47,8 +47,8 @@ class Monitoring:
 
 @pytest.fixture
 def monitoring() -> Iterator[Monitoring]:
-    with Wire().serving() as wire:
-        yield Monitoring(wire)
+    with FakeServer().serving() as server:
+        yield Monitoring(server)
 
 
 def settings(monitoring: Monitoring) -> GcpSettings:

@@ -16,7 +16,7 @@ from cloud_tasks.plugin import EventSinkContext
 from cloud_tasks.testing import eventually
 from cloud_tasks.testing.contracts.event_sink import make_event, make_progress
 from cloud_tasks_notify.delivery import NotificationQueue
-from cloud_tasks_notify.senders import make_sender
+from cloud_tasks_notify.senders import Failure, make_sender
 from cloud_tasks_notify.settings import NotifySettings
 from cloud_tasks_notify.sink import NotificationSink
 
@@ -146,6 +146,27 @@ def test_close_retries_at_once(logged: list[Any]) -> None:
         eventually(lambda: server.asked == 1)
         queue.close()
         assert (server.texts, queue.undelivered) == (["one"], 0)
+
+
+def test_close_during_an_attempt_retries_at_once_when_the_attempt_fails(logged: list[Any]) -> None:
+    closing, sent = threading.Event(), []
+
+    def send(text: str) -> Failure | None:
+        sent.append(text)
+        if len(sent) > 1:
+            return None
+        assert closing.wait(30.0)
+        return Failure(reason="HTTP 500", transient=True)
+
+    queue = NotificationQueue(send, patience=20.0, first_backoff=3600.0)
+    queue.put("one")
+    eventually(lambda: sent == ["one"])
+    closer = threading.Thread(target=queue.close)
+    closer.start()
+    eventually(queue._closing.is_set)
+    closing.set()
+    closer.join()
+    assert (sent, queue.undelivered) == (["one", "one"], 0)
 
 
 def test_exception_of_a_service_is_a_failure_with_its_type_only(logged: list[Any]) -> None:

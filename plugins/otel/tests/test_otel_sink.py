@@ -50,7 +50,7 @@ def ended(number: int, kind: EventType = EventType.TASK_COMPLETED, *, elapsed: f
     )
 
 
-def standing(phase: JobPhase = JobPhase.RUNNING, **facts: Any) -> JobProgress:
+def job_progress(phase: JobPhase = JobPhase.RUNNING, **facts: Any) -> JobProgress:
     return JobProgress(
         job_id="sums",
         run_id="run",
@@ -72,9 +72,9 @@ def facts_of(span: Any) -> dict[str, Any]:
 
 def test_attempt_is_a_span_below_the_job_span(receiver: Any) -> None:
     sink = sink_of(receiver)
-    sink.progress(standing())
+    sink.progress(job_progress())
     sink.write([ended(1, result={"sum": "very private"})])
-    sink.progress(standing(JobPhase.COMPLETE, cost=Money("0.27")))
+    sink.progress(job_progress(JobPhase.COMPLETE, cost=Money("0.27")))
     sink.close()
     sink.close()
     attempt, job = receiver.span(cloud_tasks__task__id="task-1"), receiver.span(cloud_tasks__phase="complete")
@@ -137,9 +137,9 @@ def test_other_events_create_no_span(receiver: Any) -> None:
 def test_resumed_run_keeps_its_trace_and_a_duplicate_event_its_span(receiver: Any) -> None:
     for phase in (JobPhase.STOPPED, JobPhase.COMPLETE):
         sink = sink_of(receiver)
-        sink.progress(standing())
+        sink.progress(job_progress())
         sink.write([ended(1)])
-        sink.progress(standing(phase))
+        sink.progress(job_progress(phase))
         sink.close()
     attempts = [span for span in receiver.spans if span.name == "attempt"]
     jobs = [span for span in receiver.spans if span.name == "job"]
@@ -147,7 +147,7 @@ def test_resumed_run_keeps_its_trace_and_a_duplicate_event_its_span(receiver: An
     assert len({span.trace_id for span in receiver.spans}) == 1
     assert len({span.span_id for span in attempts}) == len({span.span_id for span in jobs}) == 1
     other = sink_of(receiver)
-    other.progress(attrs.evolve(standing(), run_id="another"))
+    other.progress(attrs.evolve(job_progress(), run_id="another"))
     other.write([ended(1)])
     other.close()
     assert len({span.trace_id for span in receiver.spans}) == 2
@@ -167,9 +167,9 @@ def test_trace_share_samples_tasks_and_keeps_failed_attempts(receiver: Any) -> N
 def test_sampler_variable_decides_on_the_trace(receiver: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OTEL_TRACES_SAMPLER", "parentbased_always_off")
     sink = sink_of(receiver)
-    sink.progress(standing())
+    sink.progress(job_progress())
     sink.write([ended(1)])
-    sink.progress(standing(JobPhase.COMPLETE))
+    sink.progress(job_progress(JobPhase.COMPLETE))
     sink.close()
     assert receiver.spans == []
     assert sink.dropped == 0
@@ -198,7 +198,7 @@ def test_attempts_are_counted_by_outcome_with_durations(receiver: Any) -> None:
 def test_progress_becomes_gauges(receiver: Any) -> None:
     sink = sink_of(receiver)
     money: dict[str, Any] = {"price_per_hour": Money("0.5"), "cost": Money("0.27"), "max_total_cost": Money(3)}
-    sink.progress(standing(instances={"n2-standard-4": 2, "e2-small": 1}, expected_cost=Money("1.5"), **money))
+    sink.progress(job_progress(instances={"n2-standard-4": 2, "e2-small": 1}, expected_cost=Money("1.5"), **money))
     sink.close()
     assert receiver.points("cloud_tasks.tasks") == {"status=completed": 3, "status=failed": 1, "status=queued": 0}
     assert receiver.points("cloud_tasks.instances") == {"instance_type=n2-standard-4": 2, "instance_type=e2-small": 1}
@@ -228,7 +228,7 @@ def test_metrics_are_sent_at_the_interval_of_the_variable(receiver: Any, monkeyp
 def test_metrics_or_traces_can_be_disabled(receiver: Any, left_out: str, asked: str) -> None:
     sink = sink_of(receiver, **{left_out: False})
     sink.write([ended(1)])
-    sink.progress(standing(JobPhase.COMPLETE))
+    sink.progress(job_progress(JobPhase.COMPLETE))
     sink.flush()
     sink.close()
     assert bool(receiver.spans) is (asked == "/v1/traces")

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from aws_cloud import AwsCloud, AwsDesk, aws_cloud
+from aws_cloud import AwsCloud, AwsJobFolder, aws_cloud
 
 
 @pytest.fixture(scope="session")
@@ -30,7 +30,7 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def desk(cloud: AwsCloud, cache: Path, tmp_path: Path) -> Iterator[AwsDesk]:
-    desk = AwsDesk(tmp_path / "desk", cloud.environment(cache))
-    yield desk
-    desk.close()
+def job_folder(cloud: AwsCloud, cache: Path, tmp_path: Path) -> Iterator[AwsJobFolder]:
+    job_folder = AwsJobFolder(tmp_path / "job_folder", cloud.environment(cache))
+    yield job_folder
+    job_folder.close()

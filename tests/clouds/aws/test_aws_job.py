@@ -7,7 +7,7 @@ import signal
 from datetime import timedelta
 from typing import Any
 
-from aws_cloud import CONTROLLER_KEY, SECRET, AwsCloud, AwsDesk
+from aws_cloud import CONTROLLER_KEY, SECRET, AwsCloud, AwsJobFolder
 from pubsub_emulator import leftovers, pubsub_emulator
 
 from cloud_tasks.testing import eventually
@@ -23,10 +23,10 @@ def counts(status: dict[str, Any]) -> dict[str, int]:
     return {name: count for name, count in status["counts"].items() if count}
 
 
-def assert_complete(desk: AwsDesk, cloud: AwsCloud, count: int) -> None:
+def assert_complete(job_folder: AwsJobFolder, cloud: AwsCloud, count: int) -> None:
     """Assert that every task is counted once, and no instance or queue exists."""
-    assert desk.sums() == expected_sums(count)
-    status = desk.status()
+    assert job_folder.sums() == expected_sums(count)
+    status = job_folder.status()
     assert (status["total"], counts(status), status["finished"]) == (count, {"completed": count}, True)
     assert cloud.overlay.alive() == []
     assert cloud.queues() == []
@@ -55,10 +55,10 @@ def _permission(action: str) -> str:
     return action.removesuffix("Batch")
 
 
-def assert_no_secret_anywhere(desk: AwsDesk, cloud: AwsCloud) -> None:
+def assert_no_secret_anywhere(job_folder: AwsJobFolder, cloud: AwsCloud) -> None:
     """Assert that no key of the controller is in a log, in the database, or on an instance."""
     ids = [each["instance_id"] for each in cloud.overlay.state()["instances"]]
-    local = [file for file in desk.folder.rglob("*") if file.is_file()]
+    local = [file for file in job_folder.folder.rglob("*") if file.is_file()]
     sent = [file for each in ids for file in cloud.machines.glob(f"{each}/**/*") if file.is_file()]
     assert any(file.suffix == ".db" for file in local)
     assert sent
@@ -68,58 +68,58 @@ def assert_no_secret_anywhere(desk: AwsDesk, cloud: AwsCloud) -> None:
         assert CONTROLLER_KEY.encode() not in content, file
 
 
-def test_aws_job_completes_every_task_once_and_leaves_no_resources(desk: AwsDesk, cloud: AwsCloud) -> None:
-    desk.configure()
-    desk.tasks(300)
-    assert desk.run_job("--task-file", "tasks.json") == 0, desk.log()
-    assert_complete(desk, cloud, 300)
-    log = desk.log()
+def test_aws_job_completes_every_task_once_and_leaves_no_resources(job_folder: AwsJobFolder, cloud: AwsCloud) -> None:
+    job_folder.configure()
+    job_folder.tasks(300)
+    assert job_folder.run_job("--task-file", "tasks.json") == 0, job_folder.log()
+    assert_complete(job_folder, cloud, 300)
+    log = job_folder.log()
     assert "Selected instance type: t3.medium (gp3)" in log
     assert "at $0.042696/hour" in log, "0.0416 for the instance, and 10 GB of gp3 at 0.08 for 730 hours"
-    assert desk.status()["attempts"] == 300
+    assert job_folder.status()["attempts"] == 300
     assert "CreateFleet" in cloud.overlay.state()["actions"], "several zones are available"
     assert_least_permissions(cloud)
-    assert_no_secret_anywhere(desk, cloud)
+    assert_no_secret_anywhere(job_folder, cloud)
 
 
-def test_aws_spot_job_survives_interruption_and_controller_kill(desk: AwsDesk, cloud: AwsCloud) -> None:
-    desk.configure(environment="export ADDITION_TASK_DELAY=0.1", use_spot=True, max_losses=50)
-    desk.tasks(120)
+def test_aws_spot_job_survives_interruption_and_controller_kill(job_folder: AwsJobFolder, cloud: AwsCloud) -> None:
+    job_folder.configure(environment="export ADDITION_TASK_DELAY=0.1", use_spot=True, max_losses=50)
+    job_folder.tasks(120)
     cloud.overlay.control("stock-out", zone="us-east-1a", purchase="spot")
-    controller = desk.start(*desk.run_arguments("--task-file", "tasks.json"))
-    eventually(lambda: controller.poll() is not None or desk.result_count() >= 10, patience=timedelta(seconds=90))
-    assert controller.poll() is None, desk.log()
+    controller = job_folder.start(*job_folder.run_arguments("--task-file", "tasks.json"))
+    eventually(lambda: controller.poll() is not None or job_folder.result_count() >= 10, patience=timedelta(seconds=90))
+    assert controller.poll() is None, job_folder.log()
     first = [each for each in cloud.overlay.state()["instances"] if each["state"] == "running"]
     controller.send_signal(signal.SIGKILL)
     controller.wait()
     for each in first:
         cloud.overlay.control("interrupt", instance_id=each["instance_id"], notice=2.0)
-    assert desk.run_job("--continue") == 0, desk.log()
-    assert_complete(desk, cloud, 120)
+    assert job_folder.run_job("--continue") == 0, job_folder.log()
+    assert_complete(job_folder, cloud, 120)
     assert {each["spot"] for each in first} == {True}
     assert "us-east-1a" not in {each["zone"] for each in first}
-    assert "in us-east-1a was refused: " in desk.log()
-    assert f"Spot terminations: {len(first)} hosts" in (desk.folder / "out.log").read_text()
+    assert "in us-east-1a was refused: " in job_folder.log()
+    assert f"Spot terminations: {len(first)} hosts" in (job_folder.folder / "out.log").read_text()
 
 
-def test_aws_queue_serves_local_instances(desk: AwsDesk, cloud: AwsCloud) -> None:
-    desk.configure(
-        sections={"compute": "local", "pricing": "local", "local": {"state_dir": str(desk.folder / "state")}},
+def test_aws_queue_serves_local_instances(job_folder: AwsJobFolder, cloud: AwsCloud) -> None:
+    job_folder.configure(
+        sections={"compute": "local", "pricing": "local", "local": {"state_dir": str(job_folder.folder / "state")}},
         instance_types=[],
         boot_disk_types=[],
         max_cpu=2,
         max_instances=1,
     )
-    desk.tasks(100)
-    assert desk.run_job("--task-file", "tasks.json") == 0, desk.log()
-    assert_complete(desk, cloud, 100)
+    job_folder.tasks(100)
+    assert job_folder.run_job("--task-file", "tasks.json") == 0, job_folder.log()
+    assert_complete(job_folder, cloud, 100)
 
 
-def test_aws_instances_use_the_queue_of_another_cloud(desk: AwsDesk, cloud: AwsCloud) -> None:
+def test_aws_instances_use_the_queue_of_another_cloud(job_folder: AwsJobFolder, cloud: AwsCloud) -> None:
     with pubsub_emulator() as address:
-        desk.environment["PUBSUB_EMULATOR_HOST"] = address
-        desk.configure(sections={"queue": "gcp", "gcp": {"project_id": "emulator"}})
-        desk.tasks(100)
-        assert desk.run_job("--task-file", "tasks.json") == 0, desk.log()
-        assert_complete(desk, cloud, 100)
+        job_folder.environment["PUBSUB_EMULATOR_HOST"] = address
+        job_folder.configure(sections={"queue": "gcp", "gcp": {"project_id": "emulator"}})
+        job_folder.tasks(100)
+        assert job_folder.run_job("--task-file", "tasks.json") == 0, job_folder.log()
+        assert_complete(job_folder, cloud, 100)
         assert leftovers(address, "emulator") == []

@@ -21,7 +21,7 @@ PRODUCTS = json.loads(
 @pytest.fixture
 def fake() -> Iterator[PriceListFake]:
     fake = PriceListFake(PRODUCTS, page=5)
-    with fake.wire.serving():
+    with fake.server.serving():
         yield fake
 
 
@@ -30,7 +30,7 @@ def prices(fake: PriceListFake) -> Iterator[Any]:
     client = boto3.client(
         "pricing",
         "us-east-1",
-        endpoint_url=fake.wire.url,
+        endpoint_url=fake.server.url,
         aws_access_key_id="test",
         aws_secret_access_key="test",
         config=Config(retries={"total_max_attempts": 1}),

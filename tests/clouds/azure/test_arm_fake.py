@@ -11,10 +11,10 @@ from typing import Any
 
 import attrs
 import pytest
-from arm_desk import offer, opened, remaining, settings_for, unmanaged_vm_body, wanted
 from arm_fake import ArmFake
 from arm_process import ArmProcess
 from arm_records import ArmError, StockOut
+from arm_requests import offer, opened, remaining, settings_for, unmanaged_vm_body, wanted
 
 from cloud_tasks.plugin import ComputeContext
 from cloud_tasks.registry import Registry

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import attrs
 import pytest
-from arm_desk import offer, settings_for, unmanaged_vm_body
 from arm_fake import ArmFake
 from arm_records import StockOut
+from arm_requests import offer, settings_for, unmanaged_vm_body
 
 from cloud_tasks.errors import RefusalScope
 from cloud_tasks.model import LaunchRequest

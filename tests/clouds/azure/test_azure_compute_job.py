@@ -24,7 +24,7 @@ PROGRAM = Path(sys.executable).with_name("cloud-tasks")
 TIMEOUT = timedelta(seconds=30)
 
 
-class Desk:
+class JobFolder:
     """A working folder with the example's program and a configuration of the fakes."""
 
     def __init__(self, folder: Path, arm: ArmProcess, prices: RetailFake) -> None:
@@ -91,23 +91,23 @@ class Desk:
 
 
 @pytest.fixture
-def desk(tmp_path: Path) -> Iterator[Desk]:
+def job_folder(tmp_path: Path) -> Iterator[JobFolder]:
     with RetailFake() as prices, ArmProcess(tmp_path / "machines") as arm:
-        yield Desk(tmp_path, arm, prices)
+        yield JobFolder(tmp_path, arm, prices)
 
 
-def test_azure_compute_job_with_local_queue_leaves_no_resources(desk: Desk) -> None:
-    desk.assert_completed(desk.start(80), 80)
-    assert {each["spot"] for each in desk.arm.state()["creations"]} == {False}
+def test_azure_compute_job_with_local_queue_leaves_no_resources(job_folder: JobFolder) -> None:
+    job_folder.assert_completed(job_folder.start(80), 80)
+    assert {each["spot"] for each in job_folder.arm.state()["creations"]} == {False}
 
 
-def test_evicted_worker_releases_tasks_and_approves_the_eviction(desk: Desk) -> None:
+def test_evicted_worker_releases_tasks_and_approves_the_eviction(job_folder: JobFolder) -> None:
     # Far longer than the test: only an approval ends the notice.
-    desk.arm.times(preemption=600)
+    job_folder.arm.times(preemption=600)
     slow = "export ADDITION_TASK_DELAY=1"
-    job = desk.start(120, environment=slow, use_spot=True, min_total_cpus=8, max_instances=2)
-    eventually(lambda: len(list((desk.folder / "results").glob("*.txt"))) >= 4, patience=TIMEOUT)
-    (evicted,) = desk.arm.evict(oldest=1)
-    eventually(lambda: evicted in desk.arm.state()["approved"], patience=TIMEOUT)
-    desk.assert_completed(job, 120)
-    assert len(desk.arm.state()["creations"]) >= 2
+    job = job_folder.start(120, environment=slow, use_spot=True, min_total_cpus=8, max_instances=2)
+    eventually(lambda: len(list((job_folder.folder / "results").glob("*.txt"))) >= 4, patience=TIMEOUT)
+    (evicted,) = job_folder.arm.evict(oldest=1)
+    eventually(lambda: evicted in job_folder.arm.state()["approved"], patience=TIMEOUT)
+    job_folder.assert_completed(job, 120)
+    assert len(job_folder.arm.state()["creations"]) >= 2

@@ -10,7 +10,7 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
-from azure_desk import AzureCloud, AzureDesk, azure_cloud
+from azure_job_folder import AzureCloud, AzureJobFolder, azure_cloud
 from azurite import Azurite
 from sqs_emulator import sqs_server
 
@@ -24,10 +24,10 @@ def cloud(azurite: Azurite, tmp_path: Path) -> Iterator[AzureCloud]:
 
 
 @pytest.fixture
-def desk(cloud: AzureCloud, tmp_path: Path) -> Iterator[AzureDesk]:
-    desk = AzureDesk(tmp_path / "desk", cloud)
-    yield desk
-    desk.close()
+def job_folder(cloud: AzureCloud, tmp_path: Path) -> Iterator[AzureJobFolder]:
+    job_folder = AzureJobFolder(tmp_path / "job_folder", cloud)
+    yield job_folder
+    job_folder.close()
 
 
 def wait_while_running(process: subprocess.Popen[str], condition: Callable[[], object], timeout: float = 90.0) -> None:
@@ -39,38 +39,38 @@ def wait_while_running(process: subprocess.Popen[str], condition: Callable[[], o
         time.sleep(0.05)
 
 
-def assert_complete(desk: AzureDesk, cloud: AzureCloud, count: int) -> None:
+def assert_complete(job_folder: AzureJobFolder, cloud: AzureCloud, count: int) -> None:
     """Assert that every task is counted once, and no VM, resource, group or queue exists."""
-    assert desk.sums() == {f"task-{number:05d}": number + 1 for number in range(1, count + 1)}
-    status = desk.status()
+    assert job_folder.sums() == {f"task-{number:05d}": number + 1 for number in range(1, count + 1)}
+    status = job_folder.status()
     counts = {name: each for name, each in status["counts"].items() if each}
     assert (status["total"], counts, status["finished"]) == (count, {"completed": count}, True)
     eventually(lambda: cloud.left() == {}, patience=timedelta(seconds=30))
 
 
-def test_azure_job_completes_and_leaves_no_resources(desk: AzureDesk, cloud: AzureCloud) -> None:
-    desk.configure()
-    desk.tasks(200)
-    assert desk.run_job("--task-file", "tasks.json") == 0, desk.log()
-    assert_complete(desk, cloud, 200)
-    assert cloud.storage.key not in desk.log() + (desk.folder / "out.log").read_text()
-    assert cloud.storage.key.encode() not in (desk.folder / "addition.db").read_bytes()
+def test_azure_job_completes_and_leaves_no_resources(job_folder: AzureJobFolder, cloud: AzureCloud) -> None:
+    job_folder.configure()
+    job_folder.tasks(200)
+    assert job_folder.run_job("--task-file", "tasks.json") == 0, job_folder.log()
+    assert_complete(job_folder, cloud, 200)
+    assert cloud.storage.key not in job_folder.log() + (job_folder.folder / "out.log").read_text()
+    assert cloud.storage.key.encode() not in (job_folder.folder / "addition.db").read_bytes()
 
 
-def test_azure_job_survives_evictions_faults_and_controller_kill(desk: AzureDesk, cloud: AzureCloud) -> None:
-    desk.configure(environment="export ADDITION_TASK_DELAY=0.1", use_spot=True, max_losses=50, min_instances=2)
-    desk.tasks(150)
+def test_azure_job_survives_evictions_faults_and_controller_kill(job_folder: AzureJobFolder, cloud: AzureCloud) -> None:
+    job_folder.configure(environment="export ADDITION_TASK_DELAY=0.1", use_spot=True, max_losses=50, min_instances=2)
+    job_folder.tasks(150)
     cloud.arm.stock_out({"zone": "eastus-1", "purchase": "spot"})
     cloud.inject_faults(0.03)
-    controller = desk.start("--task-file", "tasks.json")
-    wait_while_running(controller, lambda: desk.done() >= 10)
+    controller = job_folder.start("--task-file", "tasks.json")
+    wait_while_running(controller, lambda: job_folder.done() >= 10)
     controller.send_signal(signal.SIGKILL)
     controller.wait()
     evicted = cloud.arm.evict(oldest=1)
-    assert desk.run_job("--continue") == 0, desk.log()
+    assert job_folder.run_job("--continue") == 0, job_folder.log()
     cloud.inject_faults(0)
     assert len(evicted) == 1
-    assert_complete(desk, cloud, 150)
+    assert_complete(job_folder, cloud, 150)
     running = {each["zone"] for each in cloud.arm.state()["creations"] if each["outcome"] == "running"}
     assert "eastus-1" not in running
 
@@ -80,11 +80,11 @@ def test_azure_instances_use_the_queue_of_another_cloud(azurite: Azurite, tmp_pa
         keys = {"AWS_ACCESS_KEY_ID": "AKIDEXAMPLE", "AWS_SECRET_ACCESS_KEY": "test-only-key"}
         queue: dict[str, str] = {"AWS_ENDPOINT_URL_SQS": address, **keys}
         with azure_cloud(tmp_path, azurite, guest_environment=queue) as cloud:
-            desk = AzureDesk(tmp_path / "desk", cloud)
-            desk.environment |= queue
-            desk.configure(sections={"queue": "aws", "aws": {"region": "us-east-1"}})
-            desk.tasks(100)
-            assert desk.run_job("--task-file", "tasks.json") == 0, desk.log()
-            assert_complete(desk, cloud, 100)
-            assert cloud.faults.wire.calls == [], "the queue of Azure was called"
+            job_folder = AzureJobFolder(tmp_path / "job_folder", cloud)
+            job_folder.environment |= queue
+            job_folder.configure(sections={"queue": "aws", "aws": {"region": "us-east-1"}})
+            job_folder.tasks(100)
+            assert job_folder.run_job("--task-file", "tasks.json") == 0, job_folder.log()
+            assert_complete(job_folder, cloud, 100)
+            assert cloud.faults.server.calls == [], "the queue of Azure was called"
             assert {each["outcome"] for each in cloud.arm.state()["creations"]} == {"running"}

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 from arm_catalog import SIZES
-from cloud_wire import Fault
+from fake_server import Fault
 from retail_fake import RetailFake, retail_items
 
 from cloud_tasks.errors import InputError, ProviderError
@@ -178,21 +178,21 @@ def test_unpriced_names_the_invalid_disk(pricing: Any, disk: str, gb: float, rea
 def test_fetch_prices_reads_all_pages(fake: RetailFake) -> None:
     fake.page_size = 7
     few = fetch_prices(fake.url, "eastus")
-    calls = len(fake.wire.calls)
+    calls = len(fake.server.calls)
     fake.page_size = 10_000
     one = fetch_prices(fake.url, "eastus")
-    assert len(fake.wire.calls) == calls + 2
+    assert len(fake.server.calls) == calls + 2
     assert calls > 20
     assert (few.on_demand, few.spot, few.disks) == (one.on_demand, one.spot, one.disks)
 
 
 def test_fetch_prices_retries_failed_pages_and_finally_raises(fake: RetailFake) -> None:
-    fake.wire.fault = Fault(share=0.3, status=503)
+    fake.server.fault = Fault(share=0.3, status=503)
     fake.page_size = 60
     unreliable = fetch_prices(fake.url, "eastus", backoff=0.001)
-    fake.wire.fault = None
+    fake.server.fault = None
     assert unreliable.on_demand == fetch_prices(fake.url, "eastus").on_demand
-    fake.wire.fault = Fault(share=1.0, status=500)
+    fake.server.fault = Fault(share=1.0, status=500)
     with pytest.raises(ProviderError, match="answered 500") as caught:
         fetch_prices(fake.url, "eastus", backoff=0.001)
     assert caught.value.transient
@@ -252,7 +252,7 @@ def test_concurrent_pricing_fetches_once(fake: RetailFake, pricing: Any) -> None
     fake.page_size = 10_000
     with ThreadPoolExecutor(8) as threads:
         list(threads.map(pricing.price, [[wanted(), wanted(spot=True)]] * 20))
-    assert len(fake.wire.calls) == 2
+    assert len(fake.server.calls) == 2
 
 
 # Age

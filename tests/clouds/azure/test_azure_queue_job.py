@@ -15,7 +15,7 @@ import fsspec
 import pytest
 from azure.storage.blob import BlobServiceClient
 from azurite import Azurite
-from cloud_wire import Fault
+from fake_server import Fault
 from storage_faults import StorageFaults
 
 EXAMPLE = Path(__file__).parents[3] / "examples" / "parallel_addition"
@@ -102,11 +102,11 @@ def test_azure_queue_serves_local_instances_and_leaves_no_queue(azurite: Azurite
 def test_azure_queue_job_survives_faults_before_and_after_effect(azurite: Azurite, tmp_path: Path) -> None:
     faults = StorageFaults(azurite.queue_endpoint)
     # Receiving calls are excluded: a message leased by a lost response returns only minutes later.
-    faults.wire.fault = Fault(share=0.05, status=503, methods=frozenset({"POST", "PUT", "DELETE"}))
-    with faults.wire.serving():
+    faults.server.fault = Fault(share=0.05, status=503, methods=frozenset({"POST", "PUT", "DELETE"}))
+    with faults.server.serving():
         result = run_job(tmp_path, attrs.evolve(azurite, queue_endpoint=faults.endpoint), 100)
     assert result.returncode == 0, result.stderr
-    assert faults.wire.struck > 0
+    assert faults.server.struck > 0
     assert sums(str(tmp_path)) == expected_sums(100)
     assert_finished(tmp_path, 100)
     assert azurite.queues() == []

@@ -13,11 +13,11 @@ from typing import Any
 
 import attrs
 import pytest
-from arm_desk import offer, opened, remaining, settings_for, wanted
 from arm_fake import ArmFake
 from arm_records import StockOut
+from arm_requests import offer, opened, remaining, settings_for, wanted
 from cloud_requests import insistently
-from cloud_wire import Fault
+from fake_server import Fault
 
 from cloud_tasks.errors import InputError, LaunchRefusedError, ProviderError, RefusalScope
 from cloud_tasks.model import Architecture, BootDisk, Headroom, InstanceState, Purchase
@@ -137,7 +137,7 @@ def test_concurrent_launches_create_one_group_and_network(fake: ArmFake) -> None
         launched = list(threads.map(compute.launch, [wanted() for _ in range(6)]))
         assert len({each.instance_id for each in launched}) == 6
         assert fake.state()["max_concurrent_creations"] >= 4
-    calls = [path for method, path in fake.wire.calls if method == "PUT" and "virtualMachines" not in path]
+    calls = [path for method, path in fake.server.calls if method == "PUT" and "virtualMachines" not in path]
     assert len(calls) == 3, calls
 
 
@@ -253,7 +253,7 @@ def test_missing_managed_image_raises_input_error(fake: ArmFake) -> None:
 def test_launch_with_lost_response_creates_one_vm(fake: ArmFake) -> None:
     with opened(fake) as compute:
         compute.launch(wanted())
-        fake.wire.fault = Fault(share=0.3, after_effect=1.0, status=None)
+        fake.server.fault = Fault(share=0.3, after_effect=1.0, status=None)
         request = wanted()
         problems = []
         for _ in range(20):
@@ -262,7 +262,7 @@ def test_launch_with_lost_response_creates_one_vm(fake: ArmFake) -> None:
                 break
             except ProviderError as error:
                 problems.append(error)
-        fake.wire.fault = None
+        fake.server.fault = None
         assert all(problem.transient for problem in problems)
         assert [each.instance_id for each in compute.instances("job")].count(launched.instance_id) == 1
         assert len([each for each in fake.cloud.creations if each.name == launched.instance_id]) == 1
@@ -281,7 +281,7 @@ def test_launch_deletes_failed_vm_of_an_earlier_call(fake: ArmFake) -> None:
 
 @ABANDONED
 def test_launch_and_terminate_succeed_despite_faults(fake: ArmFake) -> None:
-    fake.wire.fault = Fault(share=0.15, status=503)
+    fake.server.fault = Fault(share=0.15, status=503)
     requests = [wanted() for _ in range(6)]
 
     with opened(fake) as compute:
@@ -292,7 +292,7 @@ def test_launch_and_terminate_succeed_despite_faults(fake: ArmFake) -> None:
         assert len(set(names)) == 6
         insistently(lambda: compute.terminate(names))
         assert insistently(lambda: list(compute.instances("job"))) == []
-        struck, fake.wire.fault = fake.wire.struck, None
+        struck, fake.server.fault = fake.server.struck, None
     assert struck > 5
     eventually(lambda: remaining(fake) == ([], [], []))
     gc.collect()
@@ -436,7 +436,7 @@ def test_operation_polls_respect_retry_after(fake: ArmFake) -> None:
     fake.retry_after = "1"
     with opened(fake) as compute:
         compute.launch(wanted())
-    polls = [path for _, path in fake.wire.calls if re.search(r"/operations/", path)]
+    polls = [path for _, path in fake.server.calls if re.search(r"/operations/", path)]
     assert len(polls) <= 6
 
 

@@ -7,23 +7,23 @@ from pathlib import Path
 
 import pytest
 from cloud_commands import CommandsOfAProvider, Site
-from gcp_desk import ACCOUNT, PROJECT, GcpDesk, gcp_desk
+from gcp_job_folder import ACCOUNT, PROJECT, GcpJobFolder, gcp_job_folder
 
 
 @pytest.fixture(scope="module")
-def desk(tmp_path_factory: pytest.TempPathFactory, emulator: str) -> Iterator[GcpDesk]:
-    with gcp_desk(tmp_path_factory.mktemp("desk"), emulator=emulator) as desk:
-        yield desk
+def job_folder(tmp_path_factory: pytest.TempPathFactory, emulator: str) -> Iterator[GcpJobFolder]:
+    with gcp_job_folder(tmp_path_factory.mktemp("job_folder"), emulator=emulator) as job_folder:
+        yield job_folder
 
 
 class TestCommandsOfGoogleCloud(CommandsOfAProvider):
     @pytest.fixture
-    def site(self, desk: GcpDesk, tmp_path: Path) -> Site:
+    def site(self, job_folder: GcpJobFolder, tmp_path: Path) -> Site:
         return Site(
             folder=tmp_path,
             sections={"provider": "gcp", "gcp": {"project_id": PROJECT, "service_account": ACCOUNT}},
             run={"region": "us-central1", "boot_disk_types": ["pd-standard"], "min_cpu": 4, "max_cpu": 8},
-            environment=desk.environment,
+            environment=job_folder.environment,
             region="us-central1",
             zone="us-central1-a",
             image="debian",

@@ -13,7 +13,7 @@ from typing import Any
 import google.auth.credentials
 import pytest
 from cloud_requests import insistently
-from cloud_wire import Fault
+from fake_server import Fault
 from gce_fake import GceFake
 from gce_requests import launch_request, offer, open_compute, remaining
 from google.cloud import compute_v1 as sdk
@@ -134,7 +134,7 @@ def test_terminate_deletes_in_parallel(fake: GceFake, compute: Compute) -> None:
 def test_launch_and_terminate_with_faults_leave_no_duplicate_or_leftover(
     fake: GceFake, compute: Compute, status: int | None
 ) -> None:
-    fake.wire.fault = Fault(share=0.2, after_effect=0.5, status=status)
+    fake.server.fault = Fault(share=0.2, after_effect=0.5, status=status)
     requests = [launch_request() for _ in range(12)]
     with ThreadPoolExecutor(6) as threads:
         started: list[Instance] = list(
@@ -144,7 +144,7 @@ def test_launch_and_terminate_with_faults_leave_no_duplicate_or_leftover(
     assert sorted(each.instance_id for each in insistently(lambda: compute.instances("job"))) == names
     assert sorted(record.name for record in fake.cloud.inserts) == names
     insistently(lambda: compute.terminate(names))
-    assert fake.wire.struck > 0
+    assert fake.server.struck > 0
     assert remaining(fake) == ([], [])
 
 

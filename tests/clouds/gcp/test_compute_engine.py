@@ -8,7 +8,7 @@ from pathlib import Path
 
 import attrs
 import pytest
-from cloud_wire import Fault
+from fake_server import Fault
 from gce_fake import GceFake
 from gce_records import StockOut, Times
 from gce_requests import launch_request, offer, open_compute, remaining
@@ -134,12 +134,12 @@ def test_launch_runs_in_parallel(fake: GceFake, compute: Compute) -> None:
 
 def test_launch_after_lost_response_creates_no_duplicate(fake: GceFake, compute: Compute) -> None:
     request = launch_request()
-    fake.wire.fault = Fault(share=1.0, after_effect=1.0, methods=frozenset({"POST"}), status=None)
+    fake.server.fault = Fault(share=1.0, after_effect=1.0, methods=frozenset({"POST"}), status=None)
     with pytest.raises(ProviderError) as lost:
         compute.launch(request)
     assert lost.value.transient
     assert not isinstance(lost.value, LaunchRefusedError)
-    fake.wire.fault = None
+    fake.server.fault = None
     launched = compute.launch(request)
     assert [record.name for record in fake.cloud.inserts] == [launched.instance_id]
 
@@ -212,9 +212,9 @@ def test_instances_with_unreachable_zone_raises(fake: GceFake, compute: Compute)
 def test_instances_makes_one_call_per_page(fake: GceFake, compute: Compute) -> None:
     with ThreadPoolExecutor(6) as threads:
         list(threads.map(compute.launch, [launch_request() for _ in range(12)]))
-    before = len(fake.wire.calls)
+    before = len(fake.server.calls)
     assert len(compute.instances("job")) == 12
-    assert len(fake.wire.calls) - before == 3
+    assert len(fake.server.calls) - before == 3
 
 
 def test_instances_have_boot_disk_type(compute: Compute) -> None:

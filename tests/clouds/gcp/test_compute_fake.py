@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from cloud_wire import Fault
+from fake_server import Fault
 from gce_catalog import load_catalog
 from gce_fake import GceFake
 from gce_process import GceProcess
@@ -133,12 +133,12 @@ def test_insert_respects_quotas(fake: GceFake, limits: dict[str, float], region:
 
 def test_delete_instance_stops_all_processes(fake: GceFake) -> None:
     inserted(fake, script="#!/bin/bash\nsetsid sleep 600 &\nsleep 600\n")
-    machine = fake.cloud.instance(ZONE, "m-1").guest
-    assert machine is not None
-    eventually(lambda: len(machine.processes()) >= 2)
+    guest = fake.cloud.instance(ZONE, "m-1").guest
+    assert guest is not None
+    eventually(lambda: len(guest.processes()) >= 2)
     operation = fake.cloud.delete_instance(ZONE, "m-1", "")
     fake.cloud.wait(operation.name, 30)
-    assert machine.processes() == set()
+    assert guest.processes() == set()
     assert resources(fake) == ([], [])
 
 
@@ -180,7 +180,7 @@ def test_instance_is_deleted_at_max_run_duration(fake: GceFake) -> None:
 
 
 def test_fault_after_effect_keeps_effect(fake: GceFake) -> None:
-    fake.wire.fault = Fault(share=1.0, after_effect=1.0, status=503)
+    fake.server.fault = Fault(share=1.0, after_effect=1.0, status=503)
     path = f"{fake.url}/compute/v1/projects/fake-project/zones/{ZONE}/instances?requestId=1"
     call = urllib.request.Request(path, data=json.dumps(body()).encode(), method="POST")
     with pytest.raises(urllib.error.HTTPError, match="503") as struck:

@@ -10,23 +10,23 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from gcp_desk import REFERENCE_OPTIONS, GcpDesk, gcp_desk
+from gcp_job_folder import REFERENCE_OPTIONS, GcpJobFolder, gcp_job_folder
 from storage_emulator import storage_emulator
 
 
 @pytest.fixture
-def desk(tmp_path: Path, emulator: str) -> Iterator[GcpDesk]:
-    with gcp_desk(tmp_path, emulator=emulator) as desk:
-        yield desk
+def job_folder(tmp_path: Path, emulator: str) -> Iterator[GcpJobFolder]:
+    with gcp_job_folder(tmp_path, emulator=emulator) as job_folder:
+        yield job_folder
 
 
-def test_job_with_task_file_and_results_in_cloud_storage(desk: GcpDesk) -> None:
+def test_job_with_task_file_and_results_in_cloud_storage(job_folder: GcpJobFolder) -> None:
     with storage_emulator("bucket") as storage:
-        put(storage, "jobs/tasks.json.gz", gzip.compress(desk.tasks(3).read_bytes()))
+        put(storage, "jobs/tasks.json.gz", gzip.compress(job_folder.tasks(3).read_bytes()))
         # The emulator's address, and a switch that keeps google-auth from looking for credentials.
         variables = {"STORAGE_EMULATOR_HOST": storage, "NO_GCE_CHECK": "true"}
-        desk.environment |= variables
-        config = desk.configure(
+        job_folder.environment |= variables
+        config = job_folder.configure(
             environment="\n".join(f"export {name}={value}" for name, value in variables.items())
             + "\nexport ADDITION_OUTPUT_DIR=gs://bucket/sums",
             scaling_check_interval=1,
@@ -35,9 +35,9 @@ def test_job_with_task_file_and_results_in_cloud_storage(desk: GcpDesk) -> None:
             result_store="gs://bucket/long-results",
         )
         options = [*REFERENCE_OPTIONS, "--max-instances", "1"]
-        ran = desk.run("run", "--config", str(config), "--task-file", "gs://bucket/jobs/tasks.json.gz", *options)
+        ran = job_folder.run("run", "--config", str(config), "--task-file", "gs://bucket/jobs/tasks.json.gz", *options)
         assert ran.returncode == 0, ran.stderr
-        assert desk.status()["counts"]["completed"] == 3, ran.stderr
+        assert job_folder.status()["counts"]["completed"] == 3, ran.stderr
         assert get(storage, "sums/task-00003.txt") == b"4\n"
         assert json.loads(get(storage, "long-results/task-00003.1.json")) == "gs://bucket/sums/task-00003.txt"
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 
 import pytest
-from cloud_wire import Fault
-from gcp_desk import PROJECT, GcpDesk, gcp_desk
+from fake_server import Fault
+from gcp_job_folder import PROJECT, GcpJobFolder, gcp_job_folder
 
 WHERE = ("--provider", "gcp", "--project-id", PROJECT, "--region", "us-central1")
 LIST_COMMAND = (
@@ -17,27 +18,27 @@ LIST_COMMAND = (
 
 
 @pytest.fixture(scope="module")
-def desk(tmp_path_factory: pytest.TempPathFactory, emulator: str) -> Iterator[GcpDesk]:
-    with gcp_desk(tmp_path_factory.mktemp("desk"), emulator=emulator) as desk:
-        yield desk
+def job_folder(tmp_path_factory: pytest.TempPathFactory, emulator: str) -> Iterator[GcpJobFolder]:
+    with gcp_job_folder(tmp_path_factory.mktemp("job_folder"), emulator=emulator) as job_folder:
+        yield job_folder
 
 
-def test_doctor_passes_on_fakes(desk: GcpDesk) -> None:
-    answer = desk.run("doctor", *WHERE)
+def test_doctor_passes_on_fakes(job_folder: GcpJobFolder) -> None:
+    answer = job_folder.run("doctor", *WHERE)
     assert answer.returncode == 0, answer.stdout + answer.stderr
     for subject in ("Pub/Sub API", "Compute Engine API", "Cloud Billing API", "quotas of us-central1"):
-        assert f"ok       {subject}" in answer.stdout
+        assert re.search(f"^  ok +{re.escape(subject)}", answer.stdout, re.MULTILINE)
 
 
-def test_list_instance_types_prices_reference_type_online_and_offline(desk: GcpDesk) -> None:
-    first = desk.run(*LIST_COMMAND)
+def test_list_instance_types_prices_reference_type_online_and_offline(job_folder: GcpJobFolder) -> None:
+    first = job_folder.run(*LIST_COMMAND)
     assert first.returncode == 0, first.stderr
     assert prices(first.stdout) == pytest.approx([0.268614], rel=0.0002)
-    desk.price_fault(Fault(share=1.0, status=None))
+    job_folder.price_fault(Fault(share=1.0, status=None))
     try:
-        offline = desk.run(*LIST_COMMAND, "--set", "gcp.price_max_age_hours=0")
+        offline = job_folder.run(*LIST_COMMAND, "--set", "gcp.price_max_age_hours=0")
     finally:
-        desk.price_fault(None)
+        job_folder.price_fault(None)
     assert offline.returncode == 0, offline.stderr
     assert prices(offline.stdout) == prices(first.stdout)
     assert "WARNING - Prices of Google Cloud of us-central1: using those of " in offline.stderr

@@ -9,7 +9,7 @@ from typing import Any
 
 import attrs
 import pytest
-from gcp_desk import ACCOUNT, REFERENCE_OPTIONS, GcpDesk, gcp_desk
+from gcp_job_folder import ACCOUNT, REFERENCE_OPTIONS, GcpJobFolder, gcp_job_folder
 
 from cloud_tasks_gcp.permissions import COMPUTE
 
@@ -102,7 +102,7 @@ REQUIRED_PERMISSIONS: tuple[tuple[str, tuple[str, ...]], ...] = (
 class Finished:
     """A finished job."""
 
-    desk: GcpDesk
+    job_folder: GcpJobFolder
     tasks: list[dict[str, Any]]
     ran: subprocess.CompletedProcess[str]
 
@@ -113,25 +113,25 @@ class Finished:
 
 @pytest.fixture(scope="module")
 def job(tmp_path_factory: pytest.TempPathFactory, emulator: str) -> Iterator[Finished]:
-    with gcp_desk(tmp_path_factory.mktemp("desk"), emulator=emulator) as desk:
-        tasks = desk.copy_example(COUNT)
-        key = desk.folder / f"{KEY_NAME}.json"
+    with gcp_job_folder(tmp_path_factory.mktemp("job_folder"), emulator=emulator) as job_folder:
+        tasks = job_folder.copy_example(COUNT)
+        key = job_folder.folder / f"{KEY_NAME}.json"
         key.write_text(f'{{"private_key": "{KEY_NAME}"}}')
-        desk.environment["GOOGLE_APPLICATION_CREDENTIALS"] = str(key)
+        job_folder.environment["GOOGLE_APPLICATION_CREDENTIALS"] = str(key)
         what = ("--config", f"{FOLDER}/config.yml", "--task-file", f"{FOLDER}/addition_tasks.json")
-        ran = desk.run("run", *what, *REFERENCE_OPTIONS)
+        ran = job_folder.run("run", *what, *REFERENCE_OPTIONS)
         assert ran.returncode == 0, ran.stderr
-        yield Finished(desk=desk, tasks=tasks, ran=ran)
+        yield Finished(job_folder=job_folder, tasks=tasks, ran=ran)
 
 
 def test_job_completes_every_task_once(job: Finished) -> None:
-    assert job.desk.sums() == {each["id"]: each["data"]["num1"] + each["data"]["num2"] for each in job.tasks}
-    status = job.desk.status(JOB)
+    assert job.job_folder.sums() == {each["id"]: each["data"]["num1"] + each["data"]["num2"] for each in job.tasks}
+    status = job.job_folder.status(JOB)
     assert {state: count for state, count in status["counts"].items() if count} == {"completed": COUNT}
 
 
 def test_job_leaves_nothing_in_cloud(job: Finished) -> None:
-    assert job.desk.left_in_the_cloud() == []
+    assert job.job_folder.left_in_the_cloud() == []
 
 
 def test_log_shows_configuration(job: Finished) -> None:
@@ -146,7 +146,7 @@ def test_log_shows_job_steps(job: Finished, line: str) -> None:
 
 
 def test_log_shows_each_started_instance_once(job: Finished) -> None:
-    started = [each["name"] for each in job.desk.gce.state()["inserts"]]
+    started = [each["name"] for each in job.job_folder.gce.state()["inserts"]]
     reported = [match[1] for line in job.log() if (match := re.match(r"Started on-demand instance '(\S+)' in", line))]
     assert len(started) == 5
     assert sorted(reported) == sorted(started)
@@ -160,7 +160,7 @@ def test_report_counts_all_tasks(job: Finished) -> None:
 
 
 def test_controller_key_reaches_no_instance_and_no_log(job: Finished) -> None:
-    machines = list((job.desk.folder / "machines").glob("ct-*"))
+    machines = list((job.job_folder.folder / "machines").glob("ct-*"))
     written = [file for machine in machines for file in machine.rglob("*") if file.is_file()]
     assert {file.name for file in written} >= {"startup-script", "console.log"}
     texts = [file.read_text(errors="replace") for file in written]
@@ -168,7 +168,7 @@ def test_controller_key_reaches_no_instance_and_no_log(job: Finished) -> None:
 
 
 def test_calls_need_only_permissions_of_controller_role(job: Finished) -> None:
-    called: list[str] = [re.sub(r" /compute/v1/", " ", each) for each in job.desk.gce.state()["called"]]
+    called: list[str] = [re.sub(r" /compute/v1/", " ", each) for each in job.job_folder.gce.state()["called"]]
     assert [each for each in called if not permissions_of(each)] == []
     assert {f"compute.{name}" for each in called for name in permissions_of(each)} <= set(COMPUTE)
 
@@ -180,10 +180,10 @@ def permissions_of(call: str) -> tuple[str, ...]:
 
 
 def test_instances_have_configured_service_account(job: Finished) -> None:
-    assert {account for each in job.desk.gce.state()["inserts"] for account in each["accounts"]} == {ACCOUNT}
+    assert {account for each in job.job_folder.gce.state()["inserts"] for account in each["accounts"]} == {ACCOUNT}
 
 
 def test_instances_have_owner_and_expiry_labels(job: Finished) -> None:
-    labels: list[Mapping[str, str]] = [each["labels"] for each in job.desk.gce.state()["inserts"]]
+    labels: list[Mapping[str, str]] = [each["labels"] for each in job.job_folder.gce.state()["inserts"]]
     assert {each["cloud-tasks-job"] for each in labels} == {JOB}
     assert all(each["cloud-tasks-owner"] and int(each["cloud-tasks-expires"]) for each in labels)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import secrets
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime, timedelta
@@ -165,7 +166,7 @@ class CommandsOfAProvider:
         assert {row["exists"] for row in call("show-queue", "--json").data} == {False}
 
     def test_doctor(self, call: Call, site: Site) -> None:
-        assert "  ok       Python" in call("doctor").out
+        assert re.search("^  ok +Python", call("doctor").out, re.MULTILINE)
         findings = call("doctor", "--json").data
         assert findings["ok"] is True
         assert f"{site.sections['provider']} compute" in {finding["by"] for finding in findings["findings"]}
@@ -206,7 +207,7 @@ class CommandsOfAProvider:
         assert "--force" in call("cleanup", "--all", code=2).err
         assert f"Terminated {name}" in call("stop").out
         assert call("list-running-instances").out.startswith("No running instances of job job-")
-        assert "there was none" in call("stop").out
+        assert call("stop").out.startswith("No instances of job job-")
 
     def test_sweep_terminates_expired_instances(self, call: Call, launch: Callable[[timedelta], str]) -> None:
         name = launch(timedelta(hours=-1))

@@ -10,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Generic, Protocol, TypeVar
 
 import attrs
-from cloud_machines import Machine
+from cloud_guests import Guest
 from cloud_timeline import Timeline
 
 __all__ = ["CloudState", "Hosted", "Span", "most_at_once"]
@@ -27,7 +27,7 @@ class _Closing(Protocol):
 class Hosted(Protocol[MetadataT]):
     """An instance as seen by the cloud."""
 
-    guest: Machine | None
+    guest: Guest | None
     """Running guest; None without one."""
     metadata: MetadataT | None
     """Metadata service of the instance."""

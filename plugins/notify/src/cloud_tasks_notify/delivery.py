@@ -4,6 +4,7 @@ Invariants, each with a test:
 
 1. Only the thread of this module waits for the network; `close` waits for `patience` at most.
 2. A notification that cannot be delivered is retried with increasing back-off, then dropped, counted and logged.
+3. An attempt that started before `close` and failed is retried at once, whether its failure arrives before or after.
 """
 
 from __future__ import annotations
@@ -83,6 +84,7 @@ class NotificationQueue:
     def _deliver(self, text: str) -> bool:
         backoff = self._first_backoff
         for attempt in range(1, _MAX_ATTEMPTS + 1):
+            before_close = not self._closing.is_set()
             failure = self._send(text)
             if failure is None:
                 return True
@@ -90,17 +92,21 @@ class NotificationQueue:
             if not failure.transient or attempt == _MAX_ATTEMPTS:
                 break
             log.debug(f"Notification not delivered ({failure.reason}); retrying")
-            if not self._wait(max(backoff, min(failure.retry_after, _MAX_BACKOFF))):
+            if not self._wait(max(backoff, min(failure.retry_after, _MAX_BACKOFF)), before_close=before_close):
                 return False
             backoff = min(backoff * 2, _MAX_BACKOFF)
         log.warning(f"Notification dropped: {self._reason}")
         return False
 
-    def _wait(self, seconds: float) -> bool:
-        """Wait for the next attempt, at most until `close` is called; return False if the attempt would be too late."""
-        if not self._closing.is_set():
+    def _wait(self, seconds: float, *, before_close: bool) -> bool:
+        """Wait for the next attempt; return False if it would be too late.
+
+        Args:
+            before_close: The failed attempt started before `close`, which therefore ends the wait.
+        """
+        if before_close:
             self._closing.wait(seconds)
-            return True
+            return time.monotonic() < self._deadline
         if time.monotonic() + seconds >= self._deadline:
             return False
         time.sleep(seconds)

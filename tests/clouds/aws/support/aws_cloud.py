@@ -10,12 +10,12 @@ from pathlib import Path
 from typing import Any
 
 import boto3
-from cloud_desk import LoggingDesk
 from ec2_process import OverlayProcess, overlay_process
+from job_folder import LoggingJobFolder
 from pricing_fake import PriceListFake
 from sqs_emulator import sqs_server
 
-__all__ = ["CONTROLLER_KEY", "SECRET", "AwsCloud", "AwsDesk", "aws_cloud"]
+__all__ = ["CONTROLLER_KEY", "SECRET", "AwsCloud", "AwsJobFolder", "aws_cloud"]
 
 _ROOT = Path(__file__).parents[4]
 _PRICES = _ROOT / "plugins" / "aws" / "tests" / "fixtures" / "price_list.json"
@@ -83,7 +83,7 @@ class AwsCloud:
 def aws_cloud(folder: Path, overlay_arguments: Sequence[str] = ()) -> Iterator[AwsCloud]:
     """Run all fakes; they end with the context."""
     prices = PriceListFake(json.loads(_PRICES.read_text()), page=100)
-    with sqs_server() as sqs_url, prices.wire.serving():
+    with sqs_server() as sqs_url, prices.server.serving():
         arguments = [*overlay_arguments, "--upstream", f"sqs={sqs_url}"]
         with overlay_process(folder, arguments) as overlay:
             cloud = AwsCloud(
@@ -91,13 +91,13 @@ def aws_cloud(folder: Path, overlay_arguments: Sequence[str] = ()) -> Iterator[A
                 machines=folder / "machines",
                 sqs_url=sqs_url,
                 faulty_sqs_url=overlay.url,
-                pricing_url=prices.wire.url,
+                pricing_url=prices.server.url,
             )
             cloud.create_profile()
             yield cloud
 
 
-class AwsDesk(LoggingDesk):
+class AwsJobFolder(LoggingJobFolder):
     """A working folder for jobs on AWS."""
 
     def configure(self, *, sections: dict[str, Any] | None = None, environment: str = "", **run: object) -> None:
@@ -118,9 +118,9 @@ class AwsDesk(LoggingDesk):
         others = {"provider": "aws", "aws": {"instance_profile": PROFILE}, **(sections or {})}
         self.write_config({**others, "run": settings})
 
-    def run_job(self, *arguments: str, patience: float = 240) -> int:
+    def run_job(self, *arguments: str, timeout: float = 240) -> int:
         """Run `cloud-tasks run` and return its exit code."""
-        return self.start(*self.run_arguments(*arguments)).wait(patience)
+        return self.start(*self.run_arguments(*arguments)).wait(timeout)
 
     def run_arguments(self, *arguments: str) -> tuple[str, ...]:
         return ("run", "--config", "config.yml", "--region", REGION, *arguments)

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from cloud_wire import Answer, Request, Wire
 from ec2_calls import InstanceCalls, StockOut
 from ec2_faults import ApiFaults, Shares
+from fake_server import Answer, FakeServer, Request
 
 __all__ = ["Admin"]
 
@@ -30,9 +30,9 @@ class Admin:
         self._actions = actions
         self._called = called
 
-    def register(self, wire: Wire) -> None:
-        wire.route("GET", "/_admin/state", lambda request: self.state())
-        wire.route("POST", r"/_admin/(?P<verb>[a-z-]+)", self._act)
+    def register(self, server: FakeServer) -> None:
+        server.route("GET", "/_admin/state", lambda request: self.state())
+        server.route("POST", r"/_admin/(?P<verb>[a-z-]+)", self._act)
 
     def _act(self, request: Request) -> Any:
         verbs: dict[str, Callable[..., Any]] = {

@@ -8,8 +8,8 @@ from collections import Counter
 from collections.abc import Callable
 
 import attrs
-from cloud_wire import Answer
 from ec2_xml import Ec2Error, error_answer
+from fake_server import Answer
 
 __all__ = ["ApiFaults", "Shares"]
 

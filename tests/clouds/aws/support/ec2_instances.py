@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import attrs
-from cloud_machines import Machine
+from cloud_guests import Guest
 
 __all__ = ["Fleet", "OverlayInstance", "Pace", "decoded_user_data"]
 
@@ -73,7 +73,7 @@ class OverlayInstance:
         self.interruption_at: datetime | None = None
         self.rebalance_at: datetime | None = None
         self.reason = ""
-        self.machine: Machine | None = None
+        self.guest: Guest | None = None
         self.console = ""
 
     def as_json(self) -> Mapping[str, Any]:
@@ -157,15 +157,15 @@ class Fleet:
             instance.rebalance_at = datetime.now(UTC)
 
     def console(self, instance: OverlayInstance) -> str:
-        return (instance.machine.console() if instance.machine is not None else instance.console)[-_CONSOLE_CHARACTERS:]
+        return (instance.guest.console() if instance.guest is not None else instance.console)[-_CONSOLE_CHARACTERS:]
 
     def close(self) -> None:
         """End all instances and wait for it."""
         with self._lock:
             self._closed = True
-            machines = [each.machine for each in self._instances.values() if each.machine is not None]
-        for machine in machines:
-            machine.end()
+            machines = [each.guest for each in self._instances.values() if each.guest is not None]
+        for guest in machines:
+            guest.end()
 
     def _boot(self, instance: OverlayInstance) -> None:
         with self._lock:
@@ -179,7 +179,7 @@ class Fleet:
             if not script.startswith(b"#!"):
                 instance.console = "cloud-init: user data is not a script\n"
                 return
-            instance.machine = Machine(folder, script, environment=self._environment(instance))
+            instance.guest = Guest(folder, script, environment=self._environment(instance))
 
     def _environment(self, instance: OverlayInstance) -> Mapping[str, str]:
         shims = self.folder / f"{instance.instance_id}.bin"
@@ -195,9 +195,9 @@ class Fleet:
         }
 
     def _end(self, instance: OverlayInstance, stop: bool) -> None:
-        machine = instance.machine
-        if machine is not None:
-            machine.end(grace=self.pace.shutdown_grace)
+        guest = instance.guest
+        if guest is not None:
+            guest.end(grace=self.pace.shutdown_grace)
         with self._lock:
             instance.state = "stopped" if stop else "terminated"
 

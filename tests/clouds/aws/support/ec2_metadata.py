@@ -6,8 +6,8 @@ import secrets
 import time
 from datetime import UTC, datetime, timedelta
 
-from cloud_wire import Answer, Request, Wire
 from ec2_instances import Fleet, OverlayInstance
+from fake_server import Answer, FakeServer, Request
 
 __all__ = ["Metadata"]
 
@@ -22,9 +22,9 @@ class Metadata:
         self._region = region
         self._tokens: dict[tuple[str, str], float] = {}
 
-    def register(self, wire: Wire) -> None:
-        wire.route("PUT", r"/imds/(?P<id>[^/]+)/latest/api/token", self._token)
-        wire.route("GET", r"/imds/(?P<id>[^/]+)/latest/(?P<path>.*)", self._get)
+    def register(self, server: FakeServer) -> None:
+        server.route("PUT", r"/imds/(?P<id>[^/]+)/latest/api/token", self._token)
+        server.route("GET", r"/imds/(?P<id>[^/]+)/latest/(?P<path>.*)", self._get)
 
     def forget_tokens(self) -> None:
         """Drop all session tokens, as after a restart of the service."""

@@ -22,13 +22,13 @@ import urllib.parse
 from collections.abc import Mapping
 from pathlib import Path
 
-from cloud_wire import Answer, Request, Wire
 from ec2_admin import Admin
 from ec2_calls import REGION, InstanceCalls
 from ec2_faults import ApiFaults
 from ec2_instances import Fleet, Pace
 from ec2_metadata import Metadata
 from ec2_xml import Ec2Error, Form, answer, error_answer, page, parse
+from fake_server import Answer, FakeServer, Request
 
 __all__ = ["Overlay"]
 
@@ -43,8 +43,8 @@ _PAGED = {
 _CANONICAL = "/aws/service/canonical/ubuntu/server/"
 
 
-class Overlay(Wire):
-    """The overlay's HTTP server; `start` and `close` as in every `Wire`.
+class Overlay(FakeServer):
+    """The overlay's HTTP server; `start` and `close` as in every `FakeServer`.
 
     Args:
         moto: Host and port of a moto server.

@@ -10,7 +10,7 @@ import uuid
 from collections.abc import Iterable, Mapping, Sequence
 from xml.etree import ElementTree
 
-from cloud_wire import Answer
+from fake_server import Answer
 
 __all__ = ["Ec2Error", "Form", "add", "answer", "document", "error_answer", "items", "page", "parse", "set_text"]
 

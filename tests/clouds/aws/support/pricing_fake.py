@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 from xml.sax.saxutils import escape
 
-from cloud_wire import Answer, Request, Wire
+from fake_server import Answer, FakeServer, Request
 
 __all__ = ["PriceListFake", "SpotHistoryFake"]
 
@@ -28,14 +28,14 @@ class PriceListFake:
     """
 
     def __init__(self, products: Sequence[Mapping[str, Any]], *, page: int = 10) -> None:
-        self.wire = Wire()
+        self.server = FakeServer()
         self.products = list(products)
         self.actions: list[str] = []
         """Actions called, in order."""
         self.failing: dict[str, Answer] = {}
         """Error responses by action."""
         self._page = page
-        self.wire.route("POST", "/", self._answer)
+        self.server.route("POST", "/", self._answer)
 
     def refuse(self, action: str, code: str, message: str, status: int = 400) -> None:
         """Fail an action."""
@@ -96,12 +96,12 @@ class SpotHistoryFake:
     """
 
     def __init__(self, history: Sequence[Mapping[str, str]], *, page: int = 10) -> None:
-        self.wire = Wire()
+        self.server = FakeServer()
         self.history = list(history)
         self.requests: list[Mapping[str, str]] = []
         self.refusal: Answer | None = None
         self._page = page
-        self.wire.route("POST", "/", self._answer)
+        self.server.route("POST", "/", self._answer)
 
     def refuse(self, code: str, message: str, status: int = 400) -> None:
         """Fail every call."""

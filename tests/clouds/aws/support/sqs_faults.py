@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
-from cloud_wire import Answer, Request, Wire
+from fake_server import Answer, FakeServer, Request
 
 __all__ = ["SqsFaults"]
 
@@ -25,7 +25,7 @@ class SqsFaults:
     """
 
     def __init__(self, target: str) -> None:
-        self.wire = Wire()
+        self.server = FakeServer()
         self.calls: Counter[str] = Counter()
         """Number of calls by action."""
         self.requests: list[tuple[str, Any]] = []
@@ -34,11 +34,11 @@ class SqsFaults:
         self._rules: list[tuple[str, Callable[[Any], Answer | None]]] = []
         self._cuts: Counter[str] = Counter()
         self._lock = threading.Lock()
-        self.wire.route("POST", "/", self._answer)
+        self.server.route("POST", "/", self._answer)
 
     @property
     def url(self) -> str:
-        return self.wire.url
+        return self.server.url
 
     def refuse(self, action: str, code: str, *, status: int = 400, times: int = 1) -> None:
         """Fail the next calls of an action as a whole, without effect."""

@@ -9,7 +9,7 @@ import re
 from typing import TYPE_CHECKING, Any
 
 import attrs
-from cloud_wire import Answer, Request
+from fake_server import Answer, Request
 
 if TYPE_CHECKING:
     from arm_fake import ArmFake
@@ -57,10 +57,10 @@ def serve_account(fake: ArmFake) -> Account:
             return Answer(status=404, body={"error": error})
         return {"id": request.path, "name": request.path.rpartition("/")[2]}
 
-    fake.wire.route("GET", rf"{root}/providers/(?P<name>Microsoft\.(?:Network|Storage))", provider)
-    fake.wire.route(
+    fake.server.route("GET", rf"{root}/providers/(?P<name>Microsoft\.(?:Network|Storage))", provider)
+    fake.server.route(
         "GET", rf"{root}(?:/resourceGroups/[^/]+)?/providers/Microsoft\.Authorization/permissions", permissions
     )
     single = r"userAssignedIdentities/[^/]+|virtualNetworks/[^/]+/subnets/[^/]+"
-    fake.wire.route("GET", rf"{root}/resourceGroups/[^/]+/providers/Microsoft\.\w+/(?:{single})", resource)
+    fake.server.route("GET", rf"{root}/resourceGroups/[^/]+/providers/Microsoft\.\w+/(?:{single})", resource)
     return account

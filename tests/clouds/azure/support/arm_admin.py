@@ -37,8 +37,8 @@ def state_of(fake: ArmFake) -> dict[str, Any]:
             "max_concurrent_creations": cloud.max_concurrent_creations(),
             "evicted": list(cloud.evicted),
             "approved": list(cloud.approved),
-            "calls": len(fake.wire.calls),
-            "struck": fake.wire.struck,
+            "calls": len(fake.server.calls),
+            "struck": fake.server.struck,
         }
 
 

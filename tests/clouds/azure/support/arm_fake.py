@@ -19,8 +19,8 @@ from arm_catalog import LOCATIONS, SIZES
 from arm_checks import usage
 from arm_cloud import Cloud
 from arm_records import ArmError, Operation, StockOut, Times, VirtualMachine
-from cloud_stand_in import StandIn
-from cloud_wire import Answer, Request
+from fake_cloud import FakeCloud
+from fake_server import Answer, Request
 
 __all__ = ["SUBSCRIPTION", "ArmFake"]
 
@@ -39,7 +39,7 @@ _MAX_PAGE = 200
 _SKU_PAGE = 40
 
 
-class ArmFake(StandIn[Cloud]):
+class ArmFake(FakeCloud[Cloud]):
     """The running fake; its `url` is the value of `management_endpoint`.
 
     Args:
@@ -79,7 +79,7 @@ class ArmFake(StandIn[Cloud]):
 
     def _routes(self) -> None:
         def route(method: str, path: str, handler: Callable[[Request], Any]) -> None:
-            self.wire.route(method, path, functools.partial(self._answer, handler))
+            self.server.route(method, path, functools.partial(self._answer, handler))
 
         compute = rf"{_ROOT}/providers/Microsoft\.Compute"
         route("GET", rf"{_ROOT}/providers/Microsoft\.Compute", self._provider)
@@ -107,7 +107,7 @@ class ArmFake(StandIn[Cloud]):
         route("POST", rf"{_MACHINE}/retrieveBootDiagnosticsData", self._diagnostics)
         route("GET", _OPERATION, self._operation)
         route("GET", rf"{_ROOT}/operationresults/(?P<operation>[^/]+)", self._operation_result)
-        self.wire.route("GET", r"/fake/console/(?P<name>[^/]+)", self._console)
+        self.server.route("GET", r"/fake/console/(?P<name>[^/]+)", self._console)
 
     def _answer(self, handler: Callable[[Request], Any], request: Request) -> Answer:
         try:

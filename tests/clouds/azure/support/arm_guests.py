@@ -9,7 +9,7 @@ from pathlib import Path
 
 from arm_metadata import MetadataServer
 from arm_records import VirtualMachine
-from cloud_machines import Machine
+from cloud_guests import Guest
 from cloud_power import power_off_programs
 
 __all__ = ["Guests", "custom_data"]
@@ -62,7 +62,7 @@ class Guests:
         }
         folder = self._folder / f"{vm.name}-{number}"
         self._consoles[vm.name] = folder / "console.log"
-        vm.guest = Machine(folder, custom_data(vm) or b"#!/bin/bash\n", environment=variables)
+        vm.guest = Guest(folder, custom_data(vm) or b"#!/bin/bash\n", environment=variables)
         vm.power = "running"
 
     def console(self, name: str) -> str:

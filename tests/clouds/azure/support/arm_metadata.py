@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from cloud_wire import Answer, Request, Wire
+from fake_server import Answer, FakeServer, Request
 
 __all__ = ["MetadataServer"]
 
@@ -35,19 +35,19 @@ class MetadataServer:
         self.approved: list[str] = []
         self.broken = 0
         """Number of next responses that are errors."""
-        self._wire = Wire()
-        self._wire.route("GET", r"/metadata/instance/compute", lambda request: self._instance(request))
-        self._wire.route("GET", r"/metadata/instance/compute/(?P<key>\w+)", lambda request: self._instance(request))
-        self._wire.route("GET", r"/metadata/scheduledevents", self._scheduled)
-        self._wire.route("POST", r"/metadata/scheduledevents", self._start)
-        self._wire.route("GET", r"/metadata/identity/oauth2/token", self._token)
-        self._wire.route("POST", r"/fake/power-off", self._handle_power_off)
-        self._wire.start()
+        self._server = FakeServer()
+        self._server.route("GET", r"/metadata/instance/compute", lambda request: self._instance(request))
+        self._server.route("GET", r"/metadata/instance/compute/(?P<key>\w+)", lambda request: self._instance(request))
+        self._server.route("GET", r"/metadata/scheduledevents", self._scheduled)
+        self._server.route("POST", r"/metadata/scheduledevents", self._start)
+        self._server.route("GET", r"/metadata/identity/oauth2/token", self._token)
+        self._server.route("POST", r"/fake/power-off", self._handle_power_off)
+        self._server.start()
 
     @property
     def url(self) -> str:
         """Value of ``metadata_url``."""
-        return self._wire.url
+        return self._server.url
 
     def announce(self, kind: str = "Preempt", *, seconds: float = 30.0) -> str:
         """Schedule an event and return its id."""
@@ -69,7 +69,7 @@ class MetadataServer:
         return str(event["EventId"])
 
     def close(self) -> None:
-        self._wire.close()
+        self._server.close()
 
     def _refused(self, request: Request) -> Answer | None:
         if self.broken > 0:

@@ -8,12 +8,12 @@ from pathlib import Path
 
 from arm_fake import SUBSCRIPTION, ArmFake
 from arm_records import Times
-from cloud_process import StandInProcess, serve
+from fake_cloud_process import FakeCloudProcess, serve
 
 __all__ = ["ArmProcess"]
 
 
-class ArmProcess(StandInProcess):
+class ArmProcess(FakeCloudProcess):
     """The running process; its `url` is the value of `management_endpoint`.
 
     Args:

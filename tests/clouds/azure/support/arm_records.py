@@ -8,7 +8,7 @@ from typing import Any
 
 import attrs
 from arm_metadata import MetadataServer
-from cloud_machines import Machine
+from cloud_guests import Guest
 
 __all__ = ["ArmError", "Operation", "StockOut", "Times", "VirtualMachine", "api_time"]
 
@@ -77,7 +77,7 @@ class VirtualMachine:
     vcpus: int
     created: float
     power: str = "creating"
-    guest: Machine | None = None
+    guest: Guest | None = None
     metadata: MetadataServer | None = None
     ending: bool = False
     parts: list[str] = attrs.field(factory=list)

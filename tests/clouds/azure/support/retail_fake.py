@@ -14,7 +14,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from cloud_wire import Answer, Request, Wire
+from fake_server import Answer, FakeServer, Request
 
 __all__ = ["RetailFake", "retail_items"]
 
@@ -34,22 +34,22 @@ class RetailFake:
     def __init__(self, *, page_size: int = 100, seed: int = 1) -> None:
         self.items: list[dict[str, Any]] = list(retail_items())
         self.page_size = page_size
-        self.wire = Wire(seed=seed)
-        self.wire.route("GET", r"/api/retail/prices", self._prices)
+        self.server = FakeServer(seed=seed)
+        self.server.route("GET", r"/api/retail/prices", self._prices)
 
     @property
     def url(self) -> str:
         """Value of ``prices_endpoint``."""
-        return self.wire.url
+        return self.server.url
 
     def __enter__(self) -> RetailFake:
-        self.wire.start()
+        self.server.start()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self.wire.close()
+        self.server.close()
 
     def _prices(self, request: Request) -> Answer:
         try:

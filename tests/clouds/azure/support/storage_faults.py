@@ -8,7 +8,7 @@ import threading
 import urllib.parse
 from collections.abc import Callable
 
-from cloud_wire import Answer, Request, Wire
+from fake_server import Answer, FakeServer, Request
 
 __all__ = ["StorageFaults"]
 
@@ -21,13 +21,13 @@ class StorageFaults:
     """
 
     def __init__(self, target: str) -> None:
-        self.wire = Wire()
+        self.server = FakeServer()
         parts = urllib.parse.urlsplit(target)
         self._host, self._port = parts.hostname or "", parts.port
-        self.endpoint = f"{self.wire.url}{parts.path}"
+        self.endpoint = f"{self.server.url}{parts.path}"
         self._rules: list[Callable[[str, str], tuple[int, str, bool] | None]] = []
         self._lock = threading.Lock()
-        self.wire.route("*", ".*", self._answer)
+        self.server.route("*", ".*", self._answer)
 
     def fail(self, method: str, path: str, code: str, *, status: int, times: int = 1, after: bool = False) -> None:
         """Fail the next calls whose path ends with ``path``; with ``after``, after their effect."""
@@ -44,7 +44,7 @@ class StorageFaults:
 
     def calls(self, method: str, path: str) -> int:
         """Return the number of calls whose path ends with ``path``."""
-        return sum(called == method and bool(re.search(f"{path}$", found)) for called, found in self.wire.calls)
+        return sum(called == method and bool(re.search(f"{path}$", found)) for called, found in self.server.calls)
 
     def _answer(self, request: Request) -> Answer:
         with self._lock:

@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from cloud_wire import Answer, Request, Wire
+from fake_server import Answer, FakeServer, Request
 
 __all__ = ["COMPUTE_ENGINE", "BillingFake", "google_error", "skus"]
 
@@ -54,23 +54,23 @@ class BillingFake:
     """Fake catalog; its fields may be changed at any time.
 
     Args:
-        wire: HTTP server.
+        server: HTTP server.
     """
 
-    def __init__(self, wire: Wire) -> None:
-        self.wire = wire
+    def __init__(self, server: FakeServer) -> None:
+        self.server = server
         self.skus: Sequence[Mapping[str, Any]] = skus()
         self.page_size: int | None = None
         """Maximum page size below the requested one; None for the requested size."""
         self.refusal: Answer | None = None
         """Response to every call; None for the regular responses."""
         self.calls = 0
-        wire.route("GET", r"/v1/services/(?P<service>[^/]+)/skus", self._list)
+        server.route("GET", r"/v1/services/(?P<service>[^/]+)/skus", self._list)
 
     @property
     def url(self) -> str:
         """Value for the setting ``gcp.billing_endpoint``."""
-        return self.wire.url
+        return self.server.url
 
     def _list(self, request: Request) -> Any:
         self.calls += 1
@@ -93,8 +93,8 @@ class BillingFake:
 @contextmanager
 def serving() -> Iterator[BillingFake]:
     """Run a catalog fake on loopback."""
-    with Wire().serving() as wire:
-        yield BillingFake(wire)
+    with FakeServer().serving() as server:
+        yield BillingFake(server)
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from typing import Any
 
 from billing_fake import BillingFake, google_error
-from cloud_wire import Answer, Request, Wire
+from fake_server import Answer, FakeServer, Request
 
 from cloud_tasks_gcp.settings import GcpSettings
 
@@ -22,12 +22,12 @@ class GoogleFake:
     """Fake project ``p``; its fields may be changed at any time.
 
     Args:
-        wire: HTTP server.
+        server: HTTP server.
     """
 
-    def __init__(self, wire: Wire) -> None:
-        self.wire = wire
-        self.billing = BillingFake(wire)
+    def __init__(self, server: FakeServer) -> None:
+        self.server = server
+        self.billing = BillingFake(server)
         self.refused: dict[str, Answer] = {}
         """Error responses by the end of the path."""
         self.withheld: set[str] = set()
@@ -36,33 +36,33 @@ class GoogleFake:
         """Exhausted quota metrics."""
         self.private_access = False
         project = "/compute/v1/projects/p"
-        wire.route("GET", "/v1/projects/p/topics", self._unless_refused({"topics": []}))
-        wire.route("GET", "/v1/projects/p/topics/dead", self._unless_refused({"name": "projects/p/topics/dead"}))
-        wire.route("GET", "/v3/projects/p/timeSeries", self._unless_refused({}))
-        wire.route("GET", project, self._unless_refused(self._quotas("CPUS_ALL_REGIONS")))
-        wire.route("GET", f"{project}/regions/us-central1", self._unless_refused(self._region))
-        wire.route("GET", f"{project}/global/networks/default", self._unless_refused({"name": "default"}))
-        wire.route("GET", f"{project}/regions/us-central1/subnetworks/private", self._subnetwork)
-        wire.route("POST", "/v1/projects/p:testIamPermissions", self._unless_refused(self._permissions))
-        wire.route(
+        server.route("GET", "/v1/projects/p/topics", self._unless_refused({"topics": []}))
+        server.route("GET", "/v1/projects/p/topics/dead", self._unless_refused({"name": "projects/p/topics/dead"}))
+        server.route("GET", "/v3/projects/p/timeSeries", self._unless_refused({}))
+        server.route("GET", project, self._unless_refused(self._quotas("CPUS_ALL_REGIONS")))
+        server.route("GET", f"{project}/regions/us-central1", self._unless_refused(self._region))
+        server.route("GET", f"{project}/global/networks/default", self._unless_refused({"name": "default"}))
+        server.route("GET", f"{project}/regions/us-central1/subnetworks/private", self._subnetwork)
+        server.route("POST", "/v1/projects/p:testIamPermissions", self._unless_refused(self._permissions))
+        server.route(
             "POST",
             f"/v1/projects/-/serviceAccounts/{ROBOT}:testIamPermissions",
             self._unless_refused(self._permissions),
         )
-        wire.route("GET", ".*", lambda request: not_found(request.path))
-        wire.route("POST", ".*", lambda request: not_found(request.path))
+        server.route("GET", ".*", lambda request: not_found(request.path))
+        server.route("POST", ".*", lambda request: not_found(request.path))
 
     @property
     def settings(self) -> GcpSettings:
         return GcpSettings(
             project_id="p",
             service_account=ROBOT,
-            compute_endpoint=self.wire.url,
-            billing_endpoint=self.wire.url,
-            resource_manager_endpoint=self.wire.url,
-            iam_endpoint=self.wire.url,
-            pubsub_endpoint=self.wire.url.removeprefix("http://"),
-            monitoring_endpoint=self.wire.url,
+            compute_endpoint=self.server.url,
+            billing_endpoint=self.server.url,
+            resource_manager_endpoint=self.server.url,
+            iam_endpoint=self.server.url,
+            pubsub_endpoint=self.server.url.removeprefix("http://"),
+            monitoring_endpoint=self.server.url,
         )
 
     def _unless_refused(self, body: Any) -> Callable[[Request], Any]:

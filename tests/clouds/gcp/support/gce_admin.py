@@ -33,9 +33,9 @@ def state_of(fake: GceFake) -> dict[str, Any]:
             "inserts": [attrs.asdict(record) for record in cloud.inserts],
             "most_inserts_at_once": cloud.most_inserts_at_once(),
             "preempted": list(cloud.preempted),
-            "calls": len(fake.wire.calls),
-            "called": sorted({f"{method} {path}" for method, path in fake.wire.calls}),
-            "struck": fake.wire.struck,
+            "calls": len(fake.server.calls),
+            "called": sorted({f"{method} {path}" for method, path in fake.server.calls}),
+            "struck": fake.server.struck,
         }
 
 

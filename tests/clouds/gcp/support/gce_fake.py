@@ -12,8 +12,8 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from cloud_stand_in import StandIn
-from cloud_wire import Answer, Request
+from fake_cloud import FakeCloud
+from fake_server import Answer, Request
 from gce_admin import preempt, state_of
 from gce_cloud import Cloud
 from gce_paging import matches, page
@@ -27,7 +27,7 @@ _MAX_PAGE = 500
 _MAX_WAIT = 60.0
 
 
-class GceFake(StandIn[Cloud]):
+class GceFake(FakeCloud[Cloud]):
     """Running fake; its `url` is the value of `compute_endpoint`.
 
     Args:
@@ -67,7 +67,7 @@ class GceFake(StandIn[Cloud]):
 
     def _routes(self) -> None:
         def route(method: str, path: str, handler: Callable[[Request], Any]) -> None:
-            self.wire.route(method, path, functools.partial(self._answer, handler))
+            self.server.route(method, path, functools.partial(self._answer, handler))
 
         route("GET", _PROJECTS, self._get_project)
         route("GET", rf"{_PROJECTS}/regions", self._list_regions)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from cloud_machines import Machine
+from cloud_guests import Guest
 from cloud_power import power_off_programs
 from gce_metadata import MetadataServer
 from gce_records import Instance
@@ -50,7 +50,7 @@ class Guests:
         }
         folder = self._folder / f"{instance.name}-{instance.ident}"
         self._consoles[instance.zone, instance.name] = folder / "console.log"
-        instance.guest = Machine(folder, items.get("startup-script", "#!/bin/bash\n"), environment=variables)
+        instance.guest = Guest(folder, items.get("startup-script", "#!/bin/bash\n"), environment=variables)
 
     def console(self, zone: str, name: str) -> str:
         """Return the output of the first serial port of an instance."""

@@ -6,7 +6,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Mapping
 
-from cloud_wire import Answer, Request, Wire
+from fake_server import Answer, FakeServer, Request
 
 __all__ = ["MetadataServer"]
 
@@ -28,16 +28,16 @@ class MetadataServer:
         self._changed = threading.Condition()
         self._closed = False
         self._power_off = power_off
-        self._wire = Wire()
-        self._wire.route("GET", r"/", lambda request: Answer(body="computeMetadata/\n", headers=_FLAVOR))
-        self._wire.route("GET", r"/computeMetadata/v1/(?P<path>.+?)/?", self._get)
-        self._wire.route("POST", r"/fake/power-off", self._handle_power_off)
-        self._wire.start()
+        self._server = FakeServer()
+        self._server.route("GET", r"/", lambda request: Answer(body="computeMetadata/\n", headers=_FLAVOR))
+        self._server.route("GET", r"/computeMetadata/v1/(?P<path>.+?)/?", self._get)
+        self._server.route("POST", r"/fake/power-off", self._handle_power_off)
+        self._server.start()
 
     @property
     def host(self) -> str:
         """Value of ``GCE_METADATA_HOST``."""
-        return f"127.0.0.1:{self._wire.port}"
+        return f"127.0.0.1:{self._server.port}"
 
     def set(self, path: str, value: str) -> None:
         """Change a value and answer the requests that wait for it."""
@@ -50,7 +50,7 @@ class MetadataServer:
         with self._changed:
             self._closed = True
             self._changed.notify_all()
-        self._wire.close()
+        self._server.close()
 
     def _get(self, request: Request) -> Answer:
         if request.headers.get("metadata-flavor") != "Google":

@@ -6,14 +6,14 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
-from cloud_process import StandInProcess, serve
+from fake_cloud_process import FakeCloudProcess, serve
 from gce_fake import GceFake
 from gce_records import Times
 
 __all__ = ["GceProcess"]
 
 
-class GceProcess(StandInProcess):
+class GceProcess(FakeCloudProcess):
     """Running fake process; its `url` is the value of `compute_endpoint`.
 
     Args:

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 import attrs
-from cloud_machines import Machine
+from cloud_guests import Guest
 from gce_metadata import MetadataServer
 
 __all__ = ["ApiError", "Disk", "Instance", "Operation", "StockOut", "Times", "api_time"]
@@ -105,7 +105,7 @@ class Instance:
     vcpus: int
     status: str = "PROVISIONING"
     disks: list[Disk] = attrs.field(factory=list)
-    guest: Machine | None = None
+    guest: Guest | None = None
     metadata: MetadataServer | None = None
     ending: bool = False
 

@@ -75,7 +75,7 @@ _REFUSALS: Mapping[str, _Refusal] = {
     **dict.fromkeys(QUOTAS, _QUOTA_FULL),
     # Refusals of the whole account: no other offer can succeed.
     "PendingVerification": _Refusal(
-        scope=RefusalScope.ACCOUNT, retry_after=_MEDIUM, hint="AWS is verifying the account; try again later"
+        scope=RefusalScope.ACCOUNT, retry_after=_MEDIUM, hint="AWS is verifying the account; retry later"
     ),
     "OptInRequired": _Refusal(
         scope=RefusalScope.ACCOUNT,
@@ -118,7 +118,7 @@ def is_transient(error: BaseException) -> bool:
 
 
 def is_not_yet_visible(error: BaseException, *, own_groups: bool) -> bool:
-    """Return whether EC2 does not know a just created resource yet ("Eventual consistency", EC2 developer guide).
+    """Return whether a resource created a moment ago is not yet visible ("Eventual consistency", EC2 developer guide).
 
     Args:
         own_groups: Whether cloud-tasks created the security groups; a missing group of the user's is an error.

@@ -107,7 +107,7 @@ class _Fleets:
         self._number = 0
 
     def may_pass(self, error: BaseException) -> bool:
-        """Return whether the next fleet may succeed: a transient error, or a resource that EC2 does not know yet."""
+        """Return whether the next fleet may succeed: a transient error, or a resource not yet visible."""
         return is_transient(error) or is_not_yet_visible(error, own_groups=self._own_groups)
 
     def request(self) -> str:

@@ -13,7 +13,7 @@ _ZONE = re.compile(r"(?P<location>[a-z0-9]+)-(?P<number>[0-9])")
 
 
 def zone_name(location: str, number: str | None) -> str:
-    """Return ``eastus-1``, or the location if there is no number."""
+    """Return ``eastus-1``, or ``eastus`` without a number."""
     return f"{location}-{number}" if number else location
 
 

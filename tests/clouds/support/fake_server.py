@@ -25,7 +25,7 @@ from typing import Any
 
 import attrs
 
-__all__ = ["Answer", "Fault", "Request", "Wire"]
+__all__ = ["Answer", "FakeServer", "Fault", "Request"]
 
 
 @attrs.frozen(kw_only=True)
@@ -83,7 +83,7 @@ Handler = Callable[[Request], Any]
 """Handler of a route; returns an `Answer`, or the body of one."""
 
 
-class Wire:
+class FakeServer:
     """HTTP server of one fake.
 
     Args:
@@ -125,7 +125,7 @@ class Wire:
         self._server.server_close()
 
     @contextmanager
-    def serving(self) -> Iterator[Wire]:
+    def serving(self) -> Iterator[FakeServer]:
         self.start()
         try:
             yield self
@@ -173,7 +173,7 @@ class _Server(ThreadingHTTPServer):
     request_queue_size = 256
 
 
-def _handler_class(wire: Wire) -> type[BaseHTTPRequestHandler]:
+def _handler_class(server: FakeServer) -> type[BaseHTTPRequestHandler]:
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
         disable_nagle_algorithm = True
@@ -183,7 +183,7 @@ def _handler_class(wire: Wire) -> type[BaseHTTPRequestHandler]:
             body = self.rfile.read(length)
             headers = {name.lower(): value for name, value in self.headers.items()}
             try:
-                answer = wire.answer(self.command, self.path, headers, body)
+                answer = server.answer(self.command, self.path, headers, body)
             except Exception as error:
                 answer = Answer(status=500, body={"error": {"code": 500, "message": f"fake failed: {error!r}"}})
             if answer is None:

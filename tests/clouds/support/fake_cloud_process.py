@@ -19,12 +19,12 @@ from types import TracebackType
 from typing import Any, Self
 
 import attrs
-from cloud_stand_in import StandIn
+from fake_cloud import FakeCloud
 
-__all__ = ["StandInProcess", "serve"]
+__all__ = ["FakeCloudProcess", "serve"]
 
 
-class StandInProcess:
+class FakeCloudProcess:
     """Running fake cloud; ends with its context.
 
     Args:
@@ -105,7 +105,7 @@ class StandInProcess:
         self.ask("POST", "stock-outs", list(rules))
 
     def fault(self, **fault: Any) -> None:
-        """Make a share of the calls fail, as in `cloud_wire.Fault`; without arguments: none."""
+        """Make a share of the calls fail, as in `fake_server.Fault`; without arguments: none."""
         self.ask("POST", "fault", fault)
 
     def times(self, **times: float) -> None:
@@ -126,14 +126,14 @@ class StandInProcess:
             return json.loads(response.read())
 
 
-def serve(make: Callable[..., StandIn[Any]]) -> int:
+def serve(make: Callable[..., FakeCloud[Any]]) -> int:
     """Serve the fake that ``make`` returns until standard input is closed or a signal arrives; return the exit code.
 
     Args:
         make: Called with the folder, and with the other options of the command line by name.
     """
     parser = argparse.ArgumentParser()
-    parser.add_argument("options", help="JSON: what StandInProcess writes")
+    parser.add_argument("options", help="JSON: what FakeCloudProcess writes")
     options = json.loads(parser.parse_args().options)
     ended = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):

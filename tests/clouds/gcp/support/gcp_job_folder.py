@@ -13,14 +13,14 @@ from typing import Any
 
 import yaml
 from billing_fake import serving as billing
-from cloud_desk import EXAMPLE, Desk
-from cloud_wire import Fault
+from fake_server import Fault
 from gce_process import GceProcess
 from gce_records import Times
+from job_folder import EXAMPLE, JobFolder
 from pubsub_emulator import leftovers, pubsub_emulator
 from pubsub_faults import failing_pubsub
 
-__all__ = ["ACCOUNT", "PROJECT", "REFERENCE_OPTIONS", "GcpDesk", "gcp_desk"]
+__all__ = ["ACCOUNT", "PROJECT", "REFERENCE_OPTIONS", "GcpJobFolder", "gcp_job_folder"]
 
 PROJECT = "fake-project"
 ACCOUNT = f"worker@{PROJECT}.iam.gserviceaccount.com"
@@ -32,7 +32,7 @@ REFERENCE_OPTIONS = (
 """Options of the reference example's command."""
 
 
-class GcpDesk(Desk):
+class GcpJobFolder(JobFolder):
     """Working directory with fakes of Google Cloud.
 
     Args:
@@ -94,9 +94,9 @@ class GcpDesk(Desk):
 
 
 @contextmanager
-def gcp_desk(
+def gcp_job_folder(
     folder: Path, *, emulator: str | None = None, times: Times | None = None, faults: float = 0.0, seed: int = 1
-) -> Iterator[GcpDesk]:
+) -> Iterator[GcpJobFolder]:
     """Yield a working directory whose fakes, with all instances, end with the context.
 
     Args:
@@ -111,11 +111,11 @@ def gcp_desk(
         if faults:
             pubsub, proxy = stack.enter_context(failing_pubsub(emulator, seed=seed))
             proxy.share = faults
-            catalog.wire.fault = Fault(share=faults)
+            catalog.server.fault = Fault(share=faults)
             gce.fault(share=faults, status=503)
-            struck = [lambda: proxy.struck, lambda: catalog.wire.struck, lambda: int(gce.state()["struck"])]
-        desk = GcpDesk(folder, gce, pubsub=pubsub, direct_pubsub=emulator, billing=catalog.url)
-        desk.price_fault = functools.partial(setattr, catalog.wire, "fault")
-        desk.count_faults = lambda: sum(count() for count in struck)
-        stack.callback(desk.close)
-        yield desk
+            struck = [lambda: proxy.struck, lambda: catalog.server.struck, lambda: int(gce.state()["struck"])]
+        job_folder = GcpJobFolder(folder, gce, pubsub=pubsub, direct_pubsub=emulator, billing=catalog.url)
+        job_folder.price_fault = functools.partial(setattr, catalog.server, "fault")
+        job_folder.count_faults = lambda: sum(count() for count in struck)
+        stack.callback(job_folder.close)
+        yield job_folder

@@ -5,7 +5,7 @@ or a dead parent hides none. A terminated guest leaves no process.
 
 Invariants, each with a test in `tests/clouds/test_support.py`:
 
-1. After `Machine.end` returned, no process of the guest runs.
+1. After `Guest.end` returned, no process of the guest runs.
 2. The exit of the script is reported once, with its exit code; not when the guest was terminated from outside.
 """
 
@@ -22,13 +22,13 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
 
-__all__ = ["Machine"]
+__all__ = ["Guest"]
 
 _MARKER = "CLOUD_FAKE_INSTANCE"
 _TIMEOUT = 10.0
 
 
-class Machine:
+class Guest:
     """Guest of one fake instance; creating it starts the startup script.
 
     Args:

@@ -11,12 +11,12 @@ from typing import Any
 from arm_fake import SUBSCRIPTION
 from arm_process import ArmProcess
 from azurite import Azurite
-from cloud_desk import LoggingDesk
-from cloud_wire import Fault
+from fake_server import Fault
+from job_folder import LoggingJobFolder
 from retail_fake import RetailFake
 from storage_faults import StorageFaults
 
-__all__ = ["AzureCloud", "AzureDesk", "azure_cloud"]
+__all__ = ["AzureCloud", "AzureJobFolder", "azure_cloud"]
 
 REGION = "eastus"
 
@@ -33,7 +33,7 @@ class AzureCloud:
     def inject_faults(self, share: float) -> None:
         """Fail this share of all calls from now on, half of them after their effect; 0: none."""
         body = "<?xml version='1.0' encoding='utf-8'?><Error><Code>ServerBusy</Code><Message>busy</Message></Error>"
-        self.faults.wire.fault = Fault(share=share, status=503, body=body) if share else None
+        self.faults.server.fault = Fault(share=share, status=503, body=body) if share else None
         self.arm.fault(**({"share": share, "status": 503} if share else {}))
 
     def left(self) -> dict[str, list[str]]:
@@ -55,7 +55,7 @@ def azure_cloud(
 ) -> Iterator[AzureCloud]:
     """Run all fakes; they end with the context. VMs reach the storage account like commands."""
     faults = StorageFaults(storage.queue_endpoint)
-    with faults.wire.serving(), RetailFake() as prices:
+    with faults.server.serving(), RetailFake() as prices:
         guests = {**storage_environment(storage, faults), **(guest_environment or {})}
         with ArmProcess(folder / "machines", guest_environment=guests, seed=seed) as arm:
             yield AzureCloud(arm, prices, storage, faults)
@@ -68,7 +68,7 @@ def storage_environment(storage: Azurite, faults: StorageFaults) -> dict[str, st
     }
 
 
-class AzureDesk(LoggingDesk):
+class AzureJobFolder(LoggingJobFolder):
     """A working folder for jobs on Azure."""
 
     def __init__(self, folder: Path, cloud: AzureCloud) -> None:
@@ -106,9 +106,9 @@ class AzureDesk(LoggingDesk):
         """Start `cloud-tasks run`."""
         return super().start("run", "--config", "config.yml", *arguments)
 
-    def run_job(self, *arguments: str, patience: float = 240) -> int:
+    def run_job(self, *arguments: str, timeout: float = 240) -> int:
         """Run `cloud-tasks run` and return its exit code."""
-        return self.start(*arguments).wait(patience)
+        return self.start(*arguments).wait(timeout)
 
     def done(self) -> int:
         """Return the number of result files."""

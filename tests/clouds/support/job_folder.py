@@ -12,13 +12,13 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-__all__ = ["EXAMPLE", "Desk", "LoggingDesk"]
+__all__ = ["EXAMPLE", "JobFolder", "LoggingJobFolder"]
 
 EXAMPLE = Path(__file__).parents[3] / "examples" / "parallel_addition"
 _PROGRAM = Path(sys.executable).with_name("cloud-tasks")
 
 
-class Desk:
+class JobFolder:
     """Working directory and environment of the command line; each provider derives its own configuration.
 
     Args:
@@ -111,7 +111,7 @@ class Desk:
                     stream.close()
 
 
-class LoggingDesk(Desk):
+class LoggingJobFolder(JobFolder):
     """Working directory whose jobs log to `out.log` and `err.log`, so that no pipe has to be read."""
 
     def start(self, *arguments: str) -> subprocess.Popen[str]:

@@ -8,17 +8,17 @@ from typing import Any, Generic, Self, TypeVar
 
 import attrs
 from cloud_state import CloudState
-from cloud_wire import Fault, Request, Wire
+from fake_server import FakeServer, Fault, Request
 
-__all__ = ["StandIn"]
+__all__ = ["FakeCloud"]
 
 CloudT = TypeVar("CloudT", bound="CloudState[Any, Any]")
 
 
-class StandIn(ABC, Generic[CloudT]):
-    """Fake cloud that serves within its context; a derived class registers its API at `wire`.
+class FakeCloud(ABC, Generic[CloudT]):
+    """Fake cloud that serves within its context; a derived class registers its API at `server`.
 
-    `cloud_process.StandInProcess` controls it through `admin`.
+    `fake_cloud_process.FakeCloudProcess` controls it through `admin`.
 
     Args:
         stock_out: Class of the stock-out rules.
@@ -27,15 +27,15 @@ class StandIn(ABC, Generic[CloudT]):
 
     def __init__(self, cloud: CloudT, *, stock_out: type, seed: int) -> None:
         self.cloud = cloud
-        self.wire = Wire(seed=seed)
-        self.admin = Wire()
+        self.server = FakeServer(seed=seed)
+        self.admin = FakeServer()
         self._stock_out = stock_out
         self._serve_admin()
 
     @property
     def url(self) -> str:
         """Value of the plugin's endpoint setting."""
-        return self.wire.url
+        return self.server.url
 
     @property
     def admin_url(self) -> str:
@@ -46,7 +46,7 @@ class StandIn(ABC, Generic[CloudT]):
         """Return resources and past actions as JSON data."""
 
     def __enter__(self) -> Self:
-        self.wire.start()
+        self.server.start()
         self.admin.start()
         return self
 
@@ -58,7 +58,7 @@ class StandIn(ABC, Generic[CloudT]):
     def close(self) -> None:
         """Terminate the instances and stop serving."""
         self.cloud.close()
-        self.wire.close()
+        self.server.close()
         self.admin.close()
 
     # -- the admin port --
@@ -73,7 +73,7 @@ class StandIn(ABC, Generic[CloudT]):
             options = request.json()
             if "methods" in options:
                 options["methods"] = frozenset(options["methods"])
-            self.wire.fault = Fault(**options) if options else None
+            self.server.fault = Fault(**options) if options else None
 
         def times(request: Request) -> None:
             cloud.times = attrs.evolve(cloud.times, **request.json())
