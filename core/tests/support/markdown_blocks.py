@@ -124,7 +124,7 @@ def _spans(lines: list[str]) -> Iterator[tuple[int, int, str, list[str]]]:
 
 
 def _is_in_list(lines: list[str], at: int) -> bool:
-    """Whether an indented line goes on with an item of a list."""
+    """Return whether an indented line continues a list item."""
     above = next((line for line in reversed(lines[:at]) if line.strip() and not line.startswith("  ")), "")
     return re.match(r"([-*]|\d+\.) ", above) is not None
 

@@ -62,7 +62,7 @@ class WebhookServer:
 
     @property
     def texts(self) -> list[str]:
-        """What was said."""
+        """Return the text of the message."""
         return [each["text"] for each in self.taken]
 
     def __enter__(self) -> WebhookServer:

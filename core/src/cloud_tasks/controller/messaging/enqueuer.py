@@ -113,7 +113,8 @@ class TaskEnqueuer:
         if permanent is not None:
             self._unsendable = f'the queue refused task "{task_ids[permanent.index]}": {permanent.reason}'
         elif failures:
-            self._problem = f"The queue did not accept {len(failures)} tasks ({failures[0].reason})"
+            tasks = "1 task" if len(failures) == 1 else f"{len(failures):,} tasks"
+            self._problem = f"{tasks} could not be sent to the queue ({failures[0].reason})"
         self._after_batch()
 
     def _after_error(self, error: Exception) -> None:

@@ -99,7 +99,7 @@ def test_plan_changes_nothing(tmp_path: Path) -> None:
         (["--min-cpu", "999"], "no instance type satisfies the constraints: local-1: 1 vCPUs < min_cpu 999"),
         (["--num-tasks", "1", "--task-file", "t.json"], "--num-tasks and --task-file exclude each other"),
         (["--task-time", "1", "--sample-db", "s.db"], "--task-time and --sample-db exclude each other"),
-        (["--sample-db", "missing.db"], "there is no such job database"),
+        (["--sample-db", "missing.db"], "job database missing.db not found"),
         (["--task-file", "missing.json"], "missing.json"),
         (["--task-time", "0"], "--task-time"),
         (["--num-tasks", "-1"], "--num-tasks"),

@@ -183,7 +183,7 @@ def _estimate(
 ) -> _Estimate:
     click.echo(f"Simulating {name} ...", err=True)
     policy = policy_of(config)
-    # Every run completes the job; costs above the limit are reported afterwards.
+    # Every run completes the job; costs above the limit are reported at the end.
     policy = attrs.evolve(policy, limits=attrs.evolve(policy.limits, max_total_cost=None))
     batch_size = -(-tasks // _MAX_TASKS)
     cloud = CloudModel(
