@@ -39,7 +39,7 @@ def test_prefetch_count_is_ten_milliseconds_of_tasks(mean, ahead) -> None:
 
 @attrs.define
 class ForkServer:
-    """A fork server that records what it is asked for."""
+    """A fork server that records its requests."""
 
     run_numbers: list[int] = attrs.field(factory=list)
     withdrawals: int = 0
@@ -60,7 +60,7 @@ class ForkServer:
 
 @attrs.define
 class Watched:
-    """An executor with two slots, and what it reported."""
+    """An executor with two slots, and its reports."""
 
     server: ForkServer = attrs.field(factory=ForkServer)
     started: list[str] = attrs.field(factory=list)

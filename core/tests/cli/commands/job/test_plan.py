@@ -74,7 +74,7 @@ def test_plan_includes_the_boot_time_in_duration_and_cost() -> None:
 
 def test_plan_warns_of_a_cost_above_the_limit() -> None:
     text = plan("--num-tasks", "120", "--task-time", "360", "--max-total-cost", "5").output
-    assert "WARNING: this is more than max_total_cost ($5.00)" in text
+    assert "Warning: this is more than max_total_cost ($5.00)" in text
 
 
 def test_plan_takes_the_task_time_from_a_sample(tmp_path: Path) -> None:
@@ -121,7 +121,7 @@ def test_plan_compares_the_quotas_with_the_planned_instances(monkeypatch: pytest
     monkeypatch.setattr("cloud_tasks_local.compute.LocalCompute.headroom", two_more)
     told = plan("--num-tasks", "100")
     assert "2 more instances, limited by CPUS-per-region" in told.stdout
-    assert "WARNING: 3 instances are planned, CPUS-per-region allows 2" in told.stdout
+    assert "Warning: 3 instances are planned, CPUS-per-region allows 2" in told.stdout
     facts = plan_json("--num-tasks", "100")
     assert facts["exceeds_quota"] is True
     assert facts["offers"][0]["headroom"] == {"instances": 2, "limited_by": "CPUS-per-region"}

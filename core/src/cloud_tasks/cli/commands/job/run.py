@@ -119,7 +119,7 @@ def _run(app: AppContext, values: dict[str, Any]) -> int:
             remaining = _describe_resumed(request, job)
         else:
             remaining = job.load()
-            log.info(f"{remaining} tasks found")
+            log.info(f"{counted(remaining, 'task')} found")
         ranking = job.choose()
         _describe_choice(ranking)
         obstacles = () if request.resume else job.obstacles()
