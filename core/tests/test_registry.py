@@ -79,7 +79,7 @@ def test_registry_names_are_separate_by_backend_kind(registry: Registry) -> None
     assert isinstance(registry.pricing("one"), PricingBackend)
     assert registry.event_sink("sink").name == "sink"
     assert registry.task_source("source").name == "source"
-    with pytest.raises(InputError, match='there is no compute backend "one"'):
+    with pytest.raises(InputError, match='unknown compute backend "one"'):
         registry.compute("one")
 
 
@@ -92,7 +92,7 @@ def test_registry_builtins_use_the_same_hooks() -> None:
 
 def test_registry_suggests_a_similar_name(registry: Registry) -> None:
     registry.register("mine", offering("pigeon"))
-    with pytest.raises(InputError, match='there is no queue backend "pidgeon"; did you mean "pigeon"'):
+    with pytest.raises(InputError, match='unknown queue backend "pidgeon"; did you mean "pigeon"'):
         registry.queue("pidgeon")
 
 
@@ -110,7 +110,7 @@ def test_registry_names_the_broken_plugin_of_an_event_sink(registry: Registry) -
 def test_registry_lists_what_a_plugin_registers_instead(registry: Registry) -> None:
     sink = EventSinkBackend(name="webhook", summary="Notifications", open=open_nothing)
     registry.register("notify", plugin(event_sink=lambda: (sink,)))
-    with pytest.raises(InputError, match=r'there is no event sink "notify"; the plugin "notify" registers webhook$'):
+    with pytest.raises(InputError, match=r'unknown event sink "notify"; the plugin "notify" registers webhook$'):
         registry.event_sink("notify")
 
 

@@ -159,7 +159,7 @@ class Registry:
         for plugin in self.plugins():
             if plugin.name in (name, EXTRAS.get(name)) and plugin.problem:
                 raise PluginError(_describe(plugin), hint="fix or reinstall it")
-        raise InputError(f'there is no {noun} "{name}"', hint=self._suggested_fix(axis, name))
+        raise InputError(f'unknown {noun} "{name}"', hint=self._suggested_fix(axis, name))
 
     def _suggested_fix(self, axis: str, name: str) -> str:
         if axis == "event_sink" and name in REMOVED_SINKS:

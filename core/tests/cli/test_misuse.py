@@ -109,7 +109,7 @@ def test_unknown_options_and_extra_arguments_are_rejected(
 
 
 @pytest.mark.parametrize("names", NAMES)
-def test_every_command_has_help(names: tuple[str, ...], capsys: pytest.CaptureFixture[str]) -> None:
+def test_help_of_every_command_names_the_command(names: tuple[str, ...], capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as ended:
         main([*names, "--help"])
     assert ended.value.code == 0
@@ -201,7 +201,7 @@ def test_configuration_option_with_an_invalid_value_is_named(
 
 MEANING = [
     ("run -c config.yml", "startup_script"),
-    ("run -c config.yml --command true", "no tasks were given"),
+    ("run -c config.yml --command true", "no task source given"),
     ("run -c config.yml --command true --task-file absent.json", "absent.json"),
     (
         "run -c config.yml --command true --task-file tasks.json",
@@ -221,22 +221,22 @@ MEANING = [
     ("simulate -c config.yml --task-time 3", "unknown number of tasks"),
     ("simulate -c config.yml --num-tasks 3", "unknown task duration"),
     ("simulate -c config.yml --num-tasks 3 --task-time 3 --sample-db job.db", "exclude each other"),
-    ("cleanup", "no provider was given"),
+    ("cleanup", "no provider given"),
     ("status", "no job given"),
-    ("status --db-file absent.db", "there is no such job database"),
+    ("status --db-file absent.db", "job database absent.db not found"),
     ("stop --provider local", "no job given"),
     ("show-queue --provider local", "no queue given"),
-    ("show-queue --job-id job", "no provider was given"),
+    ("show-queue --job-id job", "no provider given"),
     ("show-queue -c config.yml --task-queue-only --event-queue-only", "exclude each other"),
     ("purge-queue -c config.yml --task-queue-only --event-queue-only", "exclude each other"),
     ("delete-queue --provider local", "no queue given"),
     ("load-queue --provider local --task-file tasks.json", "no job given"),
-    ("load-queue -c config.yml", "no tasks were given"),
+    ("load-queue -c config.yml", "no task source given"),
     ("load-queue -c config.yml --task-file tasks.json", "--force"),
     ("load-queue -c config.yml --task-file tasks.json --continue", "omit --task-file"),
     ("monitor --provider local", "no job given"),
     ("monitor -c config.yml", 'event queue "job-events" not found'),
-    ("monitor -c config.yml --db-file absent.db", "job database not found"),
+    ("monitor -c config.yml --db-file absent.db", "job database absent.db not found"),
     ("report", "no job given"),
     ("report --db-file config.yml", "not a job database"),
     ("report -c config.yml --output report.doc", 'unknown file extension ".doc"'),
@@ -251,14 +251,14 @@ MEANING = [
     ("export", "Missing argument"),
     ("logs --db-file job.db", "Missing argument"),
     ("logs b --db-file job.db", "has no task"),
-    ("list-regions", "no provider was given"),
+    ("list-regions", "no provider given"),
     ("list-images --provider local --sort-by size", 'unknown field "size"'),
     ("list-instance-types --provider local --sort-by vc", "is ambiguous"),
     ("list-running-instances --provider local --all-instances --job-id job", "exclude each other"),
     ("list-running-instances --provider local --sort-by ,", "no field given"),
-    ("doctor --policy", "no provider was given"),
+    ("doctor --policy", "no provider given"),
     ("doctor --policy --provider local", "local needs no permissions"),
-    ("init new --provider nimbus", 'there is no queue backend "nimbus"'),
+    ("init new --provider nimbus", 'unknown queue backend "nimbus"'),
     ("init new --ship git", "--repository"),
     ("init config.yml", "config.yml"),
     ("ship", "run.startup_script_file is not set"),
@@ -279,7 +279,7 @@ def test_command_with_invalid_input_fails_in_one_line_and_changes_nothing(
     assert [path for path in sorted(tmp_path.rglob("*")) if ".cloud-tasks" not in path.parts] == before
 
 
-def test_every_command_is_covered_above() -> None:
+def test_invalid_arguments_are_tested_for_every_command() -> None:
     misused = {line.split()[0] for line, _ in MEANING}
     assert misused | {"worker"} >= set(COMMANDS)
 

@@ -20,16 +20,16 @@ FILES = [
     ("run:\n  qqqqq: 3", "config.yml:2: run.qqqqq: unknown key"),
     ("gpc:\n  project_id: x", 'config.yml:1: gpc: unknown section or key; did you mean "gcp"?'),
     ("min_cpu: 3", "config.yml:1: min_cpu: unknown section or key"),
-    ("provider: gpc", 'config.yml:1: provider: there is no provider "gpc"; did you mean "gcp"?'),
+    ("provider: gpc", 'config.yml:1: provider: unknown provider "gpc"; did you mean "gcp"?'),
     ("provider: 7", "config.yml:1: provider: expected text, got 7; put it in quotes"),
     ("provider: [gcp]", "config.yml:1: provider: expected text, got a list"),
     (
         "provider: gcp\nqueue: sqss",
-        'config.yml:2: queue: there is no queue plugin "sqss"; installed: aws, gcp',
+        'config.yml:2: queue: unknown queue plugin "sqss"; installed: aws, gcp',
     ),
     (
         "event_sinks: [jsonl, consol]",
-        'config.yml:1: event_sinks: there is no event sink "consol"; did you mean "console"?',
+        'config.yml:1: event_sinks: unknown event sink "consol"; did you mean "console"?',
     ),
     ("run: 3", "config.yml:1: run: expected settings (key: value)"),
     ("- run", "config.yml:1: expected settings (key: value)"),
@@ -99,7 +99,7 @@ FILES = [
     ),
     (
         "run:\n  startup_script: x\n  startup_script_file: config.yml",
-        "config.yml:3: run.startup_script_file: startup_script is given too (config.yml:2); give one of the two",
+        "config.yml:3: run.startup_script_file: run.startup_script is also set (config.yml:2); set one of them",
     ),
     (
         "run:\n  region: us-central1\n  zone: us-east1-b",
@@ -135,7 +135,7 @@ OUTSIDE: list[tuple[dict[str, Any], str]] = [
     ({"options": {"run.min_cpu": "x"}}, '--min-cpu: run.min_cpu: expected a whole number, got "x"'),
     ({"options": {"run.min_cpu": "3.5"}}, "--min-cpu: run.min_cpu: expected a whole number, got 3.5"),
     ({"options": {"run.min_cpu": "-3"}}, "--min-cpu: run.min_cpu: -3 is below 0"),
-    ({"options": {"provider": "gpc"}}, '--provider: provider: there is no provider "gpc"; did you mean "gcp"?'),
+    ({"options": {"provider": "gpc"}}, '--provider: provider: unknown provider "gpc"; did you mean "gcp"?'),
     (
         {"options": {"run.max_instances": "nan"}},
         '--max-instances: run.max_instances: expected a whole number, got "nan"',
@@ -164,7 +164,7 @@ OUTSIDE: list[tuple[dict[str, Any], str]] = [
     ),
     (
         {"options": {"run.startup_script_file": "/nowhere/start.sh"}},
-        "--startup-script-file: run.startup_script_file: there is no file /nowhere/start.sh",
+        "--startup-script-file: run.startup_script_file: file not found: /nowhere/start.sh",
     ),
 ]
 
@@ -226,7 +226,7 @@ def test_validators_ignore_a_replaced_value(read: Read) -> None:
 def test_missing_startup_script_file_is_reported_with_its_full_path(read: Read, tmp_path: Path) -> None:
     with pytest.raises(InputError) as caught:
         read("run:\n  startup_script_file: start.sh\n")
-    expected = f"config.yml:2: run.startup_script_file: there is no file {tmp_path / 'start.sh'}"
+    expected = f"config.yml:2: run.startup_script_file: file not found: {tmp_path / 'start.sh'}"
     assert str(caught.value) == expected
 
 

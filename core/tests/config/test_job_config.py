@@ -215,7 +215,7 @@ def test_settings_for_reports_a_missing_required_setting(read: Read) -> None:
     with pytest.raises(InputError) as caught:
         config.settings_for("compute", "gcp")
     assert str(caught.value) == (
-        "config.yml: gcp.project_id: is required; "
+        "config.yml: gcp.project_id: required; "
         "set it in the section gcp, or add --project-id, or set FAKE_CLOUD_PROJECT"
     )
 
@@ -223,13 +223,13 @@ def test_settings_for_reports_a_missing_required_setting(read: Read) -> None:
 def test_queue_without_a_provider_is_an_error(read: Read) -> None:
     config = read("run:\n  job_id: a\n")
     assert (config.provider, config.run.job_id) == (None, "a")
-    with pytest.raises(InputError, match="no provider was given; set provider in the configuration, or add --provider"):
+    with pytest.raises(InputError, match="no provider given; set provider in the configuration, or add --provider"):
         _ = config.queue
 
 
 def test_settings_for_a_provider_that_is_not_installed_is_an_error(read: Read) -> None:
     config = read("provider: azure\n")
-    with pytest.raises(InputError, match="there is no compute"):
+    with pytest.raises(InputError, match="unknown compute"):
         config.settings_for("compute", config.compute)
 
 
@@ -294,7 +294,7 @@ def test_startup_script_file_is_relative_to_the_file_that_names_it(
 
 
 def test_require_startup_script_refuses_a_missing_or_empty_script(read: Read) -> None:
-    with pytest.raises(InputError, match=r"^config\.yml: there is no startup script"):
+    with pytest.raises(InputError, match=r"^config\.yml: no startup script given"):
         read("run:\n  job_id: a\n").require_startup_script()
     with pytest.raises(InputError, match=r"^config\.yml:2: the startup script is empty"):
         read('run:\n  startup_script: " "\n').require_startup_script()

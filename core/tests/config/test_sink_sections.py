@@ -63,7 +63,7 @@ def test_event_sink_that_is_not_installed_names_the_extra_to_install(read: Read,
     with pytest.raises(ConfigurationError) as raised:
         read(f"run:\n  max_cpu: 2\nevent_sinks: [jsonl, {name}]\n{name}: {{url: 'slack://SECRET'}}")
     install = f"install it with: pip install 'cloud-tasks[{extra}]'"
-    assert raised.value.problems == (f'config.yml:3: event_sinks: there is no event sink "{name}"; {install}',)
+    assert raised.value.problems == (f'config.yml:3: event_sinks: unknown event sink "{name}"; {install}',)
 
 
 @pytest.mark.parametrize("name", ["otel", "webhook", "notify"])
@@ -83,7 +83,7 @@ def test_event_sink_of_a_broken_plugin_is_left_to_the_command(tmp_path: Path) ->
 
 
 def test_event_sink_is_not_a_provider(read: Read) -> None:
-    with pytest.raises(ConfigurationError, match='there is no provider "otel"'):
+    with pytest.raises(ConfigurationError, match='unknown provider "otel"'):
         read("provider: otel")
 
 
@@ -101,7 +101,7 @@ _EXPORT = "use sqlite or jsonl, and for Parquet files: cloud-tasks export events
 def test_parquet_event_sink_is_refused_with_one_line_naming_the_export(read: Read, text: str, place: str) -> None:
     with pytest.raises(ConfigurationError) as raised:
         read(text)
-    assert raised.value.problems == (f'{place}: there is no event sink "parquet"; {_EXPORT}',)
+    assert raised.value.problems == (f'{place}: unknown event sink "parquet"; {_EXPORT}',)
 
 
 def test_parquet_event_sink_of_a_plugin_is_accepted(tmp_path: Path) -> None:

@@ -38,7 +38,7 @@ def test_unsupported_switch_is_refused(read: Read, text: str | None, given: dict
     assert str(caught.value) == message
 
 
-def test_every_unsupported_switch_is_reported_at_once(read: Read) -> None:
+def test_unsupported_switches_are_all_reported_at_once(read: Read) -> None:
     with pytest.raises(ConfigurationError) as caught:
         read("provider: aws\nrun:\n  use_spot: true\n  exactly_once_queue: true")
     assert str(caught.value).splitlines() == [f"config.yml:3: {COMPUTE}", f"config.yml:4: {QUEUE}"]

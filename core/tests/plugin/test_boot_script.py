@@ -79,7 +79,7 @@ def test_boot_script_lines_have_no_effect_on_the_script(shell: str, form: dict[s
 
 @pytest.mark.parametrize("options", ["", " -e", " -eu"])
 def test_boot_script_keeps_the_options_of_the_interpreter_line(options: str, tmp_path: Path) -> None:
-    script = f'#!/bin/sh{options}\necho "$-"\nfalse\necho "went on"\n'
+    script = f'#!/bin/sh{options}\necho "$-"\nfalse\necho "continued"\n'
     assert run(boot_script(script, **ALL_ARGUMENTS), tmp_path) == run(script, tmp_path)
 
 

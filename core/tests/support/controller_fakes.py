@@ -166,7 +166,7 @@ class FakeCompute:
         return ()
 
     def close(self) -> None:
-        """Nothing is open."""
+        """Do nothing: no connection is open."""
 
 
 def refusal(scope: RefusalScope = RefusalScope.ZONE) -> LaunchRefusedError:

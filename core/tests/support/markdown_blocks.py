@@ -1,4 +1,4 @@
-"""The code blocks of the documentation, fenced and indented, with what their markers say.
+"""Code blocks of the documentation, fenced and indented, with their markers.
 
 A marker is a comment in the line above the block: ``<!-- run -->``, ``<!-- not run: needs an account -->``,
 ``<!-- from: path -->``, ``<!-- fragment -->``, ``<!-- file: name -->``; several may stand one above the other.
@@ -28,9 +28,9 @@ class Block:
     """One code block."""
 
     page: str
-    """The path of its page, relative to the root."""
+    """Path of its page, relative to the root."""
     line: int
-    """The line of its first line."""
+    """Number of its first line."""
     language: str
     """``shell`` for an indented one."""
     text: str
@@ -39,7 +39,7 @@ class Block:
 
     @property
     def file(self) -> str | None:
-        """The name of the file that it is the content of, from its marker or its first line."""
+        """Name of the file with this content, from the marker or the first line."""
         found = _NAME.fullmatch(self.text.partition("\n")[0].strip())
         return self.markers.get("file") or (found[1] if found else None)
 
@@ -48,7 +48,7 @@ class Block:
 
 
 def blocks_of(root: Path, page: Path) -> list[Block]:
-    """The blocks of a page, in order."""
+    """Return the blocks of a page, in order."""
     lines = page.read_text(encoding="utf-8").splitlines()
     return [
         Block(
@@ -63,7 +63,7 @@ def blocks_of(root: Path, page: Path) -> list[Block]:
 
 
 def commands_of(text: str) -> list[list[str]]:
-    """The words of each simple command of a shell text: without comments, redirections, and assignments before it."""
+    """Return the words of each simple command of a shell text, without comments, redirections and assignments."""
     commands: list[list[str]] = []
     for line in _logical_lines(text.replace("\\\n", " ")):
         words: list[str] = []
@@ -81,7 +81,7 @@ def commands_of(text: str) -> list[list[str]]:
 
 
 def _logical_lines(text: str) -> Iterator[str]:
-    """The lines of a shell text; what stands in quotes may take several."""
+    """Return the lines of a shell text; quoted text may span several."""
     begun = ""
     for line in text.splitlines():
         begun += line
@@ -102,7 +102,7 @@ def _words(line: str) -> list[str]:
 
 
 def _spans(lines: list[str]) -> Iterator[tuple[int, int, str, list[str]]]:
-    """The line above each block, its first line (both from 0), its language and its lines."""
+    """Return the line above each block, its first line (both from 0), its language and its lines."""
     at = 0
     while at < len(lines):
         fence = re.fullmatch(r"( *)```(\w*)", lines[at])
@@ -124,7 +124,7 @@ def _spans(lines: list[str]) -> Iterator[tuple[int, int, str, list[str]]]:
 
 
 def _is_in_list(lines: list[str], at: int) -> bool:
-    """Whether an indented line goes on with an item of a list."""
+    """Return whether an indented line continues a list item."""
     above = next((line for line in reversed(lines[:at]) if line.strip() and not line.startswith("  ")), "")
     return re.match(r"([-*]|\d+\.) ", above) is not None
 

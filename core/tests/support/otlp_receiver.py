@@ -15,7 +15,7 @@ __all__ = ["Receiver"]
 
 
 def plain(value: Any) -> Any:
-    """An attribute's value."""
+    """Return the value of an attribute."""
     return getattr(value, value.WhichOneof("value"))
 
 
@@ -90,7 +90,7 @@ class Receiver:
         ]
 
     def span(self, **wanted: Any) -> Any:
-        """The one span that has these attributes (``__`` stands for a dot)."""
+        """Return the only span with these attributes (``__`` stands for a dot)."""
         facts = {name.replace("__", "."): value for name, value in wanted.items()}
         (found,) = [span for span in self.spans if facts.items() <= attributes(span.attributes).items()]
         return found
@@ -102,7 +102,7 @@ class Receiver:
         return attributes(found.resource.attributes)
 
     def points(self, name: str) -> dict[str, Any]:
-        """The points of a metric as last sent, by their attributes besides the job's, as text."""
+        """Return the points of a metric as last sent, by their attributes besides the job's, as text."""
         metrics = {
             metric.name: metric
             for resource in self._metrics[-1].resource_metrics

@@ -25,7 +25,7 @@ class WebhookServer:
         self.asked = 0
         """How many requests came."""
         self.taken: list[Any] = []
-        """The JSON objects of those that were answered with 200."""
+        """JSON objects of the requests that were answered with 200."""
         self.hold = threading.Event()
         """While it is clear, no request is answered."""
         self.hold.set()
@@ -62,7 +62,7 @@ class WebhookServer:
 
     @property
     def texts(self) -> list[str]:
-        """What was said."""
+        """Texts of the messages."""
         return [each["text"] for each in self.taken]
 
     def __enter__(self) -> WebhookServer:

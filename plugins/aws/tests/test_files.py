@@ -69,7 +69,7 @@ def test_task_source_reads_s3(s3: Any, registry: Registry, tmp_path: Any, name: 
 
 def test_task_source_reports_missing_s3_file(s3: Any, registry: Registry, tmp_path: Any) -> None:
     with (
-        pytest.raises(InputError, match=r"s3://jobs/none\.json: there is no such file"),
+        pytest.raises(InputError, match=r"s3://jobs/none\.json: file not found"),
         open_task_source(registry, "s3://jobs/none.json", base_dir=tmp_path) as source,
     ):
         validate(source)

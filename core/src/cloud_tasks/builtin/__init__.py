@@ -31,7 +31,7 @@ def validate(source: Iterable[Task]) -> int:
     `Store.load_tasks` makes the same checks while it stores the tasks.
 
     Raises:
-        InputError: The source raises it, an id is duplicate, or data cannot be written as JSON.
+        InputError: The source raises it, an id is duplicate, or data cannot be encoded as JSON.
     """
     from cloud_tasks.builtin.sources.validation import read_all
 

@@ -76,15 +76,15 @@ def check_together(run: RunSettings, merged: Merged, base_dir: Path) -> Iterator
     if run.startup_script is not None and run.startup_script_file is not None:
         other = merged.source("run.startup_script")
         yield InputError(
-            f"run.startup_script_file: startup_script is given too ({other})",
+            f"run.startup_script_file: run.startup_script is also set ({other})",
             where=merged.place("run.startup_script_file"),
-            hint="give one of the two",
+            hint="set one of them",
         )
     if run.startup_script_file is not None:
         origin = merged.origins.get("run.startup_script_file")
         path = script_path(run.startup_script_file, origin, base_dir)
         if not path.is_file():
-            message = f"run.startup_script_file: there is no file {path}"
+            message = f"run.startup_script_file: file not found: {path}"
             yield InputError(message, where=merged.place("run.startup_script_file"))
     if run.zone and run.region and region_of_zone(run.zone) not in (None, run.region):
         yield InputError(

@@ -75,7 +75,7 @@ class JobConfig:
     def _backend(self, axis: str) -> str:
         if axis not in self.backends:
             hint = "set provider in the configuration, or add --provider"
-            raise InputError("no provider was given", where=str(self.file or ""), hint=hint)
+            raise InputError("no provider given", where=str(self.file or ""), hint=hint)
         return self.backends[axis]
 
     def settings_for(self, axis: str, name: str) -> Any:
@@ -94,7 +94,7 @@ class JobConfig:
         where = str(self.file or "")
         for field in attrs.fields(cls):
             if field.init and field.default is attrs.NOTHING and given.get(field.name) is None:
-                raise InputError(f"{name}.{field.name}: is required", where=where, hint=_ways_to_set(name, field))
+                raise InputError(f"{name}.{field.name}: required", where=where, hint=_ways_to_set(name, field))
         arguments = {field.alias: given[field.name] for field in attrs.fields(cls) if field.name in given}
         try:
             return cls(**arguments)
@@ -132,7 +132,7 @@ class JobConfig:
             return COMMAND_SCRIPT
         else:
             hint = "set run.startup_script or run.startup_script_file"
-            raise InputError("there is no startup script, which instances need", where=str(self.file or ""), hint=hint)
+            raise InputError("no startup script given", where=str(self.file or ""), hint=hint)
         check_script(script, where=where)
         return script
 

@@ -176,7 +176,7 @@ def _check_backends(merged: Merged, registry: Registry) -> Iterable[InputError]:
         known = {name for axis in axes for name in registry.names(axis)}
         if name is not None and name not in known | absent:
             hint = advice(name, known | absent) or f"installed: {', '.join(sorted(known)) or 'none'}"
-            message = f'{key}: there is no {"provider" if key == "provider" else key + " plugin"} "{name}"'
+            message = f'{key}: unknown {"provider" if key == "provider" else key + " plugin"} "{name}"'
             yield InputError(message, where=merged.place(key), hint=hint)
 
 

@@ -128,8 +128,7 @@ class Job:
         resources = self._setup.resume() if self._request.resume else self._setup.create()
         store, tasks, events = resources.store, resources.tasks, resources.events
         if self._request.retry:
-            reopened = store.reopen_tasks(self._request.retry)
-            log.info(f"Rerunning {reopened} finished task" + ("" if reopened == 1 else "s"))
+            store.reopen_tasks(self._request.retry)
         store.set_state(JobState.RUNNING, datetime.now(UTC))
         store.begin_run(datetime.now(UTC))
         opened = RunResources(store=store, compute=compute, tasks=tasks, events=events)

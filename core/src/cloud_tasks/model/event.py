@@ -66,9 +66,9 @@ class Event:
     event_id: str
     """Unique; a second event with the same id is a duplicate, and ignored."""
     event_type: EventType
-    """What happened."""
+    """Type of the event."""
     timestamp: datetime
-    """When it happened, UTC."""
+    """Time of the event, UTC."""
     hostname: str = ""
     """Host name of the worker."""
     instance_id: str | None = None

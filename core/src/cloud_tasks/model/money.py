@@ -19,7 +19,7 @@ def _decimal(value: _Number) -> Decimal:
 
 @attrs.frozen(order=True)
 class Money:
-    """An exact amount in US dollars; a price per hour where the name says so (``price_per_hour``)."""
+    """An exact amount in US dollars; a price per hour if the name ends in ``_per_hour``."""
 
     usd: Decimal = attrs.field(converter=_decimal)
     """US dollars."""

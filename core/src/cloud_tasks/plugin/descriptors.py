@@ -40,7 +40,7 @@ __all__ = [
 
 @deprecated_fields(
     delivery_counts=Renamed("reports_delivery_count"),
-    exact_depth=Removed("`Depth.exact` says so for each answer", default=False),
+    exact_depth=Removed("use `Depth.exact` of each answer", default=False),
 )
 @attrs.frozen(kw_only=True, slots=False)
 class QueueTraits:

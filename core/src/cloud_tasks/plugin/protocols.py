@@ -118,7 +118,7 @@ class Queue(Protocol):
         """
 
     def ack(self, lease_ids: Sequence[str]) -> Sequence[str]:
-        """Remove messages for good. Return the expired leases, whose messages may be delivered again."""
+        """Delete messages permanently. Return the expired leases, whose messages may be delivered again."""
 
     def release(self, lease_ids: Sequence[str], *, delay: timedelta = timedelta(0)) -> Sequence[str]:
         """Return messages to the queue, for delivery after ``delay``. Return the expired leases."""
@@ -130,7 +130,7 @@ class Queue(Protocol):
         """Return the number of messages. Raises `NotFoundError` if the queue does not exist."""
 
     def close(self) -> None:
-        """Send buffered messages and close connections. The object is not used afterwards."""
+        """Send buffered messages and close connections. The object is not used again."""
 
 
 class Compute(Protocol):

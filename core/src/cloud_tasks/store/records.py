@@ -93,7 +93,7 @@ class AttemptRecord:
     outcome: AttemptOutcome | None
     """None while it is running."""
     started_at: datetime | None
-    """None if the start event was lost."""
+    """None if the start event has not arrived."""
     ended_at: datetime | None
     """None while it is running."""
     elapsed_time: float | None

@@ -256,7 +256,7 @@ class Store:
                 yield Task(task_id=message.task_id, data=message.data)
 
     def reset_for_requeue(self) -> int:
-        """Change every unfinished task to pending, because its queue is new or lost its messages.
+        """Change every unfinished task to pending, because its queue is new or its messages are missing.
 
         Running attempts count as interrupted until an event of theirs arrives; they run again under the same attempt
         number. Return the number of pending tasks.

@@ -41,15 +41,15 @@ def open_binary(place: str) -> Iterator[BinaryIO]:
     except InputError:
         raise
     except FileNotFoundError as error:
-        raise InputError("there is no such file", where=place, hint="check the path of the task file") from error
+        raise InputError("file not found", where=place, hint="check the path of the task file") from error
     except ImportError as error:
         raise InputError(f"this URL scheme needs another package: {error}", where=place) from error
     except (OSError, EOFError) as error:
         reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
-        raise InputError(f"cannot be read: {reason}", where=place) from error
+        raise InputError(f"cannot read the file: {reason}", where=place) from error
     except Exception as error:
         if _is_from_library(error):
-            raise InputError(f"cannot be read: {type(error).__name__}: {error}", where=place) from error
+            raise InputError(f"cannot read the file: {type(error).__name__}: {error}", where=place) from error
         raise
 
 

@@ -129,7 +129,7 @@ OPTIONS: tuple[Option, ...] = (
         "start_method",
         str,
         "fork: task processes are copies of the program; spawn: they are fresh interpreters; default: fork where "
-        "that is safe",
+        "it is safe",
     ),
     Option("log_store", str, "folder or URL to which the log of each finished attempt is uploaded"),
     Option("reuse_processes", _whole, "number of tasks per process, for tasks of milliseconds; default: 1"),
@@ -138,7 +138,7 @@ OPTIONS: tuple[Option, ...] = (
     Option("power_off_command", str, "shell command to run when the worker ends, e.g. to power off the instance"),
     Option("notice_interval", float, "seconds between checks for a termination notice", default=5.0),
     Option("simulate_spot_termination_after", float, "seconds after which a termination notice is simulated"),
-    Option("simulate_spot_termination_delay", float, "seconds from that notice to the simulated termination"),
+    Option("simulate_spot_termination_delay", float, "seconds from the simulated notice to the termination"),
 )
 
 

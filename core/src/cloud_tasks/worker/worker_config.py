@@ -76,7 +76,9 @@ class WorkerConfig:
         elif not queue_is_named:
             config.source = task_source
             if task_source is None:
-                raise InputError("no task source", hint="add --task-file FILE, or --provider and --job-id for a queue")
+                raise InputError(
+                    "no task source given", hint="add --task-file FILE, or --provider and --job-id for a queue"
+                )
         config._check(data)
         local = config.source is not None
         if data.event_log_to_file is None:

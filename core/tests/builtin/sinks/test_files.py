@@ -56,5 +56,5 @@ def test_write_accepts_a_pipe(tmp_path: Path) -> None:
 
 
 def test_open_refuses_a_file_that_cannot_be_written(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="cannot be written: Is a directory"):
+    with pytest.raises(InputError, match="cannot write the file: Is a directory"):
         JsonLinesSink(tmp_path)

@@ -16,7 +16,7 @@ from cloud_tasks.builtin.sinks.sqlite_sink import SqliteSink
 from cloud_tasks.errors import CloudTasksError, InputError
 from cloud_tasks.testing.contracts.event_sink import make_event
 
-# Writes batches of ten for as long as it lives, and says after each that it is written.
+# Writes batches of ten until it is killed, and prints a line after each.
 WRITER = """
 import sys
 from pathlib import Path

@@ -87,8 +87,8 @@ def test_factory_is_named_by_module_or_file(folder: Path, spec: str) -> None:
 @pytest.mark.parametrize(
     ("spec", "message"),
     [
-        ("some_factory:nobody", 'some_factory: there is no function "nobody"'),
-        ("some_factory:number", 'some_factory: there is no function "number"'),
+        ("some_factory:nobody", 'some_factory: function "nobody" not found'),
+        ("some_factory:number", 'some_factory: function "number" not found'),
         ("nowhere_at_all:tasks", "nowhere_at_all: import failed: ModuleNotFoundError"),
         ("nowhere.py:tasks", "nowhere.py: file not found"),
         ("some_factory:broken", "some_factory:broken: after task 1, the task factory raised RuntimeError: no more"),
@@ -98,7 +98,7 @@ def test_factory_is_named_by_module_or_file(folder: Path, spec: str) -> None:
         ("some_factory:later", "some_factory:later: the task factory is asynchronous"),
         ("some_factory:refuses", "some_factory:refuses: the task factory raised ValueError: not today"),
         ("factory:nonsense", '"nonsense" is not a function'),
-        ("", "no task source was given"),
+        ("", "no task source given"),
     ],
 )
 def test_factory_error_has_place_and_reason(folder: Path, spec: str, message: str) -> None:
@@ -123,7 +123,7 @@ def test_generator_refuses_a_second_iteration() -> None:
 
 
 @pytest.mark.parametrize("spec", [3, None, {"id": "a"}, b"tasks.json"])
-def test_other_values_are_not_task_sources(spec: Any) -> None:
+def test_open_task_source_refuses_other_values(spec: Any) -> None:
     with pytest.raises(InputError, match="is not a task source"), open_task_source(None, spec):
         pass
 

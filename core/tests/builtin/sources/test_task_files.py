@@ -195,15 +195,15 @@ BROKEN = [
     (
         "a.yaml",
         "- id: a\n  data: {}\n- id: b\n  data: {day: 2024-01-31}\n",
-        'a.yaml:3: task 2 ("b"): data cannot be written as',
+        'a.yaml:3: task 2 ("b"): data cannot be encoded as',
     ),
-    ("a.yaml", "- id: a\n  data: &d {self: *d}\n", 'a.yaml:1: task 1 ("a"): data cannot be written as JSON'),
+    ("a.yaml", "- id: a\n  data: &d {self: *d}\n", 'a.yaml:1: task 1 ("a"): data cannot be encoded as JSON'),
     ("a.yaml", "- id: a\n  data: *nowhere\n", "a.yaml:2: after task 0: not valid YAML"),
     ("a.yaml", "- id: a\n  data: !!python/object/apply:os.getcwd []\n", "a.yaml:2: after task 1: not valid YAML"),
     ("a.yaml", b"- id: \xff\xfe\n", "a.yaml: after task 0: not valid YAML"),
-    ("a.json.gz", b"not compressed", "a.json.gz: cannot be read"),
-    ("a.json.gz", gzip.compress(JSON.encode(), mtime=0)[:-12], "a.json.gz: cannot be read"),
-    ("a.jsonl.xz", lzma.compress(JSON_LINES.encode())[:-8], "a.jsonl.xz: cannot be read"),
+    ("a.json.gz", b"not compressed", "a.json.gz: cannot read the file"),
+    ("a.json.gz", gzip.compress(JSON.encode(), mtime=0)[:-12], "a.json.gz: cannot read the file"),
+    ("a.jsonl.xz", lzma.compress(JSON_LINES.encode())[:-8], "a.jsonl.xz: cannot read the file"),
     ("a.csv", "a,b\n", "a.csv: cannot determine the format from the name; known suffixes: .json"),
 ]
 
@@ -239,13 +239,13 @@ def test_yaml_runs_no_code(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("spec", ["nowhere.json", "nowhere.jsonl", "nowhere.yaml", "nowhere.json.gz"])
 def test_missing_file_is_an_input_error(tmp_path: Path, spec: str) -> None:
-    with pytest.raises(InputError, match="there is no such file"):
+    with pytest.raises(InputError, match="file not found"):
         read(tmp_path / spec)
 
 
 def test_missing_url_is_an_input_error(tmp_path: Path) -> None:
     with (
-        pytest.raises(InputError, match="there is no such file"),
+        pytest.raises(InputError, match="file not found"),
         open_task_source(None, f"file://{tmp_path}/a.json") as s,
     ):
         list(s)
@@ -258,5 +258,5 @@ def test_unknown_url_scheme_is_an_input_error() -> None:
 
 def test_folder_is_an_input_error(tmp_path: Path) -> None:
     (tmp_path / "a.json").mkdir()
-    with pytest.raises(InputError, match="cannot be read: Is a directory"):
+    with pytest.raises(InputError, match="cannot read the file: Is a directory"):
         read(tmp_path / "a.json")

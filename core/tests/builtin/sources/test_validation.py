@@ -26,7 +26,7 @@ def test_validate_finds_a_duplicate_at_any_place(first: int, second: int) -> Non
     ids[second] = ids[first]
     with pytest.raises(InputError) as caught:
         validate(Task(task_id=each) for each in ids)
-    assert f'task {second + 1}: its id "{first}" is that of task {first + 1}' in str(caught.value)
+    assert f'task {second + 1}: duplicate id "{first}", already used by task {first + 1}' in str(caught.value)
 
 
 def test_validate_reports_a_duplicate_with_its_file(tmp_path: Path) -> None:
@@ -34,12 +34,12 @@ def test_validate_reports_a_duplicate_with_its_file(tmp_path: Path) -> None:
     path.write_text(json.dumps([{"id": "a", "data": {}}, {"task_id": "a", "data": {}}]))
     with open_task_source(None, path) as source, pytest.raises(InputError) as caught:
         validate(source)
-    assert str(caught.value).startswith(f'{path}: task 2: its id "a" is that of task 1')
+    assert str(caught.value).startswith(f'{path}: task 2: duplicate id "a", already used by task 1')
 
 
 @pytest.mark.parametrize("value", [{1, 2}, object(), b"bytes", 1j])
 def test_validate_refuses_data_that_is_not_json(value: object) -> None:
-    with pytest.raises(InputError, match=r'task 2 \("b"\): it cannot be written as JSON'):
+    with pytest.raises(InputError, match=r'task 2 \("b"\): data cannot be encoded as JSON'):
         validate([Task(task_id="a"), Task(task_id="b", data={"value": value})])
 
 

@@ -91,7 +91,7 @@ def ending(folder: Path) -> Iterator[subprocess.Popen[str]]:
     try:
         assert process.stderr is not None
         seen = ""
-        # The first failed listing is that of the last look, the second that of the end.
+        # The first failed listing is that of the last scaling check, the second that of the end.
         while seen.count("could not be listed") < 2:
             line = process.stderr.readline()
             assert line, seen
@@ -147,7 +147,7 @@ def asking(folder: Path) -> Iterator[Screen]:
         wait_until(lambda: "0 of 1 task" in screen.shown)
         wait_until(lambda: (folder / "job.db").exists() and running(folder) == 1)
         screen.type("\x03")
-        wait_until(lambda: "[C]arry on?" in screen.shown)
+        wait_until(lambda: "[C]ontinue?" in screen.shown)
         yield screen
 
 
@@ -187,7 +187,7 @@ def test_ctrl_c_twice_at_the_prompt_terminates(tmp_path: Path) -> None:
         (tmp_path / "slow").unlink()
         assert screen.end() == 130
     assert "instances: 0" in screen.shown
-    assert "Carrying on" not in screen.shown
+    assert "The run continues" not in screen.shown
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])

@@ -59,7 +59,7 @@ class Office:
     def interrupt(self, screen: Screen, *, times: int = 1) -> None:
         """Press Ctrl-C and wait for the prompt."""
         screen.type("\x03")
-        wait_until(lambda: screen.shown.count("[C]arry on?") == times)
+        wait_until(lambda: screen.shown.count("[C]ontinue?") == times)
 
 
 @pytest.fixture
@@ -82,12 +82,12 @@ def test_live_view_shows_the_running_job_and_the_report_follows(office: Office) 
     after = screen.shown.rpartition("=== JOB COMPLETE ===")[2]
     assert "Total tasks: 4" in after
     assert "of 4 tasks (" not in after
-    # What the log would say at each look is in the view.
+    # The view replaces the log lines of the scaling checks.
     assert "Summary:" not in screen.shown
     assert "Checking if scaling is needed" not in screen.shown
 
 
-def test_no_live_logs_on_a_terminal(office: Office) -> None:
+def test_run_without_live_view_logs_on_a_terminal(office: Office) -> None:
     office.open(1, 2)
     with Screen(office.folder, "run", "-c", "config.yml", "--task-file", "tasks.json", "--no-live") as screen:
         assert screen.end() == 0
@@ -133,13 +133,13 @@ def test_ctrl_c_and_c_carry_on_and_show_the_view_again(office: Office) -> None:
     with office.running() as screen:
         office.interrupt(screen)
         screen.type("c\n")
-        wait_until(lambda: "INFO - Carrying on" in screen.shown)
+        wait_until(lambda: "INFO - The run continues" in screen.shown)
         office.open(1)
         wait_until(lambda: "2 of 4 tasks (50%)" in screen.shown)
         # It may be asked again.
         office.interrupt(screen, times=2)
         screen.type("\n")
-        wait_until(lambda: screen.shown.count("INFO - Carrying on") == 2)
+        wait_until(lambda: screen.shown.count("INFO - The run continues") == 2)
         office.open(2)
         assert screen.end() == 0
     assert office.finished() == 4
@@ -193,6 +193,6 @@ def test_interrupt_without_a_terminal_terminates_without_confirmation(office: Of
     process.send_signal(signal.SIGINT)
     out, err = process.communicate(timeout=60)
     assert (process.returncode, out) == (130, "")
-    assert "[C]arry on?" not in err
+    assert "[C]ontinue?" not in err
     assert "\x1b" not in err
     assert office.shell.running("job") == set()

@@ -110,7 +110,7 @@ def test_instance_beyond_the_maximum_lifetime_is_terminated() -> None:
         make_instance(2, age=3601),
         make_instance(3, age=3700, state=InstanceState.STARTING, heartbeat=3),
     )
-    reason = "maximum lifetime of 1h exceeded"
+    reason = "maximum lifetime of 1h exceeded (max_lifetime)"
     assert decide(make_observation(young, old, starting, policy=policy)) == (
         Terminate(instance_id="i-2", reason=reason),
         Terminate(instance_id="i-3", reason=reason),
@@ -132,7 +132,7 @@ def test_instance_beyond_the_maximum_lifetime_is_terminated_once_and_only_while_
 def test_instance_missing_from_the_listing_is_recorded_as_ended_and_replaced() -> None:
     gone = make_instance(1, state=None)
     assert decide(make_observation(gone, make_instance(2))) == (
-        MarkEnded(instance_id="i-1", reason="ended by itself"),
+        MarkEnded(instance_id="i-1", reason="terminated by itself or by the provider"),
         *both_zones(2, 2),
     )
 

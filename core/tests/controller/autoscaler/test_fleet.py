@@ -151,7 +151,7 @@ UNKNOWN = (
 
 
 @pytest.mark.parametrize("error", UNKNOWN, ids=lambda error: type(error).__name__)
-def test_other_errors_of_a_launch_leave_its_outcome_unknown(loop, store, compute, fleet, error) -> None:
+def test_launch_with_another_error_has_an_unknown_outcome(loop, store, compute, fleet, error) -> None:
     compute.faults.append(error)
     fleet.launch(ranked(), 1)
     loop.run(lambda: not fleet.busy)

@@ -13,7 +13,7 @@ from cloud_tasks.store import Store
 
 
 def finish(store: Store, count: int) -> None:
-    """The first of them fails."""
+    """Finish tasks; the first one fails."""
     store.apply_events([failed("task-0"), *(completed(f"task-{number}") for number in range(1, count))])
 
 

@@ -24,10 +24,10 @@ class Sink:
         self.taken.extend(e.event_id for e in events)
 
     def flush(self) -> None:
-        """Nothing is buffered."""
+        """Do nothing: no event is buffered."""
 
     def close(self) -> None:
-        """Nothing is open."""
+        """Do nothing: no connection is open."""
 
 
 def write_three_batches(loop: VirtualLoop, dispatcher: SinkDispatcher) -> None:

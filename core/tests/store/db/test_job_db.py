@@ -116,7 +116,7 @@ def _others(path: Path) -> None:
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda path: None, "there is no such job database"),
+        (lambda path: None, " not found; check --db-file"),
         (_not_sqlite, "not a job database"),
         (_other_sqlite, "not a job database of cloud-tasks"),
         (_newer, "created by a newer version of cloud-tasks"),
@@ -137,7 +137,7 @@ def test_open_refuses_other_files_with_a_hint(tmp_path: Path, make: object, mess
 
 
 def test_create_refuses_a_missing_folder(tmp_path: Path) -> None:
-    with pytest.raises(StoreError, match="the folder does not exist"):
+    with pytest.raises(StoreError, match="nowhere not found; create it first"):
         Store.create(tmp_path / "nowhere" / "job.db", JOB)
 
 

@@ -253,7 +253,7 @@ def test_start_event_after_its_end_event_opens_no_attempt(store: Store) -> None:
     assert statuses(store)["a"] is TaskStatus.QUEUED
 
 
-def test_second_start_on_a_worker_ends_the_first_attempt_as_lost(store: Store) -> None:
+def test_second_start_on_a_worker_ends_the_first_attempt_as_interrupted(store: Store) -> None:
     store.apply_events([started("a", timestamp=at(0)), started("a", timestamp=at(60))])
     assert [attempt.outcome for attempt in store.attempts("a")] == [AttemptOutcome.LOST, None]
 

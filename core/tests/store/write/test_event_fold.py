@@ -85,7 +85,7 @@ def test_fold_of_one_task(
     assert [row[0] for row in changes.events] == list(range(101, 101 + len(events)))
 
 
-def test_end_event_of_an_attempt_taken_for_lost_corrects_its_outcome() -> None:
+def test_end_event_of_an_attempt_taken_for_interrupted_corrects_its_outcome() -> None:
     lost = (SEQ, 1, 1, 5, at(0).timestamp(), at(3).timestamp(), None, 3, "task requeued", None)
     changes = fold_events(touched(attempts=[lost]), [completed("a", timestamp=at(9))])
     assert outcomes(changes) == [AttemptOutcome.COMPLETED]

@@ -137,7 +137,7 @@ def test_lease_is_extended_while_its_task_runs(worker) -> None:
     assert depth(worker) == (0, 0)
 
 
-def test_lost_lease_is_logged_and_the_late_result_reported(worker) -> None:
+def test_expired_lease_is_logged_and_the_late_result_reported(worker) -> None:
     worker.load({"do": "sleep", "seconds": 3})
     process = worker.start_on_queue("--lease", "1", CLOUD_TASKS_IDLE_LIMIT="60", CLOUD_TASKS_MAX_LIFETIME="6")
     wait_until(lambda: worker.queued_events("task_started"))

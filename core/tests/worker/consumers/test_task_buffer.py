@@ -34,7 +34,7 @@ def test_buffer_returns_due_held_tasks_first_and_keeps_others() -> None:
     assert buffer.due_at == later
 
 
-def test_buffer_never_returns_a_task_whose_lease_was_lost() -> None:
+def test_buffer_never_returns_a_task_whose_lease_expired() -> None:
     buffer = TaskBuffer()
     buffer.add([work("a"), work("b")])
     buffer.hold(work("c", time.time() - 1))

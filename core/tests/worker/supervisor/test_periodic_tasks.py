@@ -69,7 +69,7 @@ def test_periodic_tasks_stop_after_lifetime_and_idle_limit_and_watch_memory() ->
     idle.pop()[1]()
     memory.pop()[1]()
     assert done == [
-        ("stop", "the maximum lifetime of 1m is over (max_lifetime)"),
+        ("stop", "maximum lifetime of 1m exceeded (max_lifetime)"),
         ("stop", "no task for 0s (idle_limit)"),
         ("memory", 2),
     ]

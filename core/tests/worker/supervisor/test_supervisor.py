@@ -1,4 +1,4 @@
-"""The supervisor with a fork server that the test plays, message by message."""
+"""The supervisor with a simulated fork server, message by message."""
 
 from __future__ import annotations
 

@@ -33,7 +33,7 @@ class JsonLinesSink:
         try:
             self._fd = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o666)
         except OSError as error:
-            raise InputError(f"cannot be written: {error.strerror}", where=str(path)) from error
+            raise InputError(f"cannot write the file: {error.strerror}", where=str(path)) from error
         self._regular = stat.S_ISREG(os.fstat(self._fd).st_mode)
 
     @classmethod

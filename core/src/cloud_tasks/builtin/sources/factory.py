@@ -47,7 +47,7 @@ def load_factory(spec: str, base_dir: Path) -> CallableSource:
     for part in match["name"].split("."):
         found = getattr(found, part, None)
     if not callable(found):
-        raise InputError(f'there is no function "{match["name"]}"', where=place)
+        raise InputError(f'function "{match["name"]}" not found', where=place)
     return CallableSource(found, where=spec)
 
 

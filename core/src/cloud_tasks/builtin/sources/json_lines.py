@@ -48,7 +48,9 @@ class JsonLinesSource:
                     raise InputError(
                         f"task {number}: not valid JSON: {reason} (column {error.colno})",
                         where=where(),
-                        hint="the file may be truncated; write it again" if cut else "each line must be one whole task",
+                        hint="the file may be truncated; create it again"
+                        if cut
+                        else "each line must be one whole task",
                     ) from error
                 except RecursionError as error:
                     raise InputError(f"task {number}: nested too deeply", where=where()) from error

@@ -87,7 +87,7 @@ def _choose(registry: Registry | None, spec: str, base_dir: Path) -> tuple[TaskS
     from cloud_tasks.taskfile import is_url
 
     if not spec.strip():
-        raise InputError("no task source was given", hint="add --task-file FILE")
+        raise InputError("no task source given", hint="add --task-file FILE")
     backends = _backends(registry)
     name, separator, location = spec.partition(":")
     registered = {backend.name for backend in backends}

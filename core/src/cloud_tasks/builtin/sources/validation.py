@@ -46,7 +46,7 @@ def _check_data(task: Task, number: int, where: str) -> None:
         json.dumps(task.data if type(task.data) is dict else dict(task.data))
     except (TypeError, ValueError, RecursionError) as error:
         raise InputError(
-            f'task {number} ("{task.task_id}"): it cannot be written as JSON: {error}',
+            f'task {number} ("{task.task_id}"): data cannot be encoded as JSON: {error}',
             where=where,
             hint="use text, numbers, true, false, null, lists and objects only",
         ) from error
@@ -64,7 +64,7 @@ def _insert(ids: sqlite3.Connection, rows: list[tuple[str, int]], where: str) ->
         (first,) = ids.execute("SELECT number FROM ids WHERE task_id = ?", (task_id,)).fetchone()
         if first != number:
             raise InputError(
-                f'task {number}: its id "{task_id}" is that of task {first}',
+                f'task {number}: duplicate id "{task_id}", already used by task {first}',
                 where=where,
-                hint="every task needs an id of its own",
+                hint="give every task a unique id",
             )

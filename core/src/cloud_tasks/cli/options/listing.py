@@ -79,7 +79,7 @@ def listing_options(columns: Sequence[Column[Any]], *, sort: str, search: bool =
 
 
 def show_rows(rows: Sequence[R], columns: Sequence[Column[R]], values: Mapping[str, Any], *, nothing: str) -> None:
-    """Filter, sort and print rows as the options of `listing_options` say.
+    """Filter, sort and print rows according to the options of `listing_options`.
 
     Args:
         nothing: Text to print without rows.

@@ -34,7 +34,7 @@ __all__ = ["Interrupts", "ask_plainly"]
 log = structlog.get_logger()
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-_QUESTION = "\nInterrupted: [T]erminate all instances, [L]eave them running, or [C]arry on? "
+_QUESTION = "\nInterrupted: [T]erminate all instances, [L]eave them running, or [C]ontinue? "
 _POLL = 0.1
 """Seconds between two checks whether the prompt is still valid."""
 _DONE = {
@@ -157,7 +157,7 @@ class Interrupts:
         try:
             answer = self._ask(_QUESTION, self._read).strip().lower()[:1]
         except Exception:
-            # The terminal was closed: nobody can answer.
+            # The terminal was closed, so the prompt cannot be answered.
             answer = "t"
         if not self._received.empty():
             self._take_second_signal()
@@ -168,7 +168,7 @@ class Interrupts:
         elif answer == "l":
             self._stop(StopMode.LEAVE)
         else:
-            log.info("Carrying on")
+            log.info("The run continues")
 
     def _take_second_signal(self) -> None:
         """Take a second signal as the answer; the end marker of the queue stays in it."""

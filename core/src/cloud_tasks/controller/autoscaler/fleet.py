@@ -317,7 +317,7 @@ class Fleet:
         interrupted = self._store.record_ended(instance_id, when, why)
         tasks = "1 interrupted task" if interrupted == 1 else f"{interrupted} interrupted tasks"
         suffix = f"; {tasks} will run again" if interrupted else ""
-        log.info(f"Instance '{instance_id}' ended: {why}{suffix}")
+        log.info(f"Instance '{instance_id}' terminated: {why}{suffix}")
 
 
 def _is_transient(error: Exception) -> bool:

@@ -166,4 +166,4 @@ class Observation:
     surplus_since: datetime | None = None
     """Time since which the fleet has had more slots than there are unfinished tasks."""
     draining: bool = False
-    """Whether no more tasks are given out and no instances launched: the rest of the budget is for running tasks."""
+    """Whether no more tasks are started and no instances launched: the rest of the budget is for running tasks."""

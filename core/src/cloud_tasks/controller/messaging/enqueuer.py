@@ -88,7 +88,7 @@ class TaskEnqueuer:
             self._active = False
             self.done = True
             if self._sent:
-                log.info(f"Loaded {self._sent} tasks into the queue")
+                log.info(f"Loaded {_counted(self._sent)} into the queue")
                 self._sent = 0
             return
         batches = [messages[first : first + self._batch] for first in range(0, len(messages), self._batch)]
@@ -113,7 +113,7 @@ class TaskEnqueuer:
         if permanent is not None:
             self._unsendable = f'the queue refused task "{task_ids[permanent.index]}": {permanent.reason}'
         elif failures:
-            self._problem = f"The queue did not accept {len(failures)} tasks ({failures[0].reason})"
+            self._problem = f"{_counted(len(failures))} could not be sent to the queue ({failures[0].reason})"
         self._after_batch()
 
     def _after_error(self, error: Exception) -> None:
@@ -139,3 +139,7 @@ class TaskEnqueuer:
         else:
             self._backoff = _MIN_BACKOFF
             self._step()
+
+
+def _counted(tasks: int) -> str:
+    return "1 task" if tasks == 1 else f"{tasks:,} tasks"

@@ -156,7 +156,7 @@ class EventCollector:
 
         def failed(error: Exception) -> None:
             # Repeated with the next answer of the queue; a second delivery changes nothing.
-            log.debug(f"{len(acks)} event messages not acked, to be repeated: {error}")
+            log.debug(f"Event messages ({len(acks)}) could not be acked, retrying: {error}")
             self._unacked += acks
             over()
 

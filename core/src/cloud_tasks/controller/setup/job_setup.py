@@ -98,10 +98,10 @@ class JobSetup:
         """
         spec = self._given.task_file or self._config.task_source
         if spec is None:
-            raise InputError("no tasks were given", hint="name a task file with --task-file, or set task_source")
+            raise InputError("no task source given", hint="add --task-file FILE, or set task_source")
         folder = self._given.db_file.absolute().parent
         if not folder.is_dir():
-            raise InputError(f"there is no folder {folder}", where="--db-file", hint="create it first")
+            raise InputError(f"folder {folder} not found", where="--db-file", hint="create it first")
         scratch = self._scratch.enter_context(tempfile.TemporaryDirectory(prefix=".cloud-tasks-load-", dir=folder))
         self._loaded = self._stack.enter_context(Store.create(Path(scratch) / "job.db", self._record(str(spec))))
         with open_task_source(
@@ -146,7 +146,9 @@ class JobSetup:
         """
         path = self._given.db_file
         if not path.exists():
-            raise InputError("there is no such job database", where=str(path), hint="load a task file first")
+            raise InputError(
+                f"job database {path} not found", hint="check --db-file, or start the job without --continue"
+            )
         tasks, events = self._open_queues()
         store = self._stack.enter_context(Store.open(path, job_id=self.job_id))
         resume_resources(store, tasks=tasks, events=events)

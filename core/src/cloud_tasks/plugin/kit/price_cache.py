@@ -121,7 +121,7 @@ class PriceFiles(Generic[_T]):
                     Path(name).unlink()
                 raise
         except OSError as error:
-            log.debug("Could not save prices", file=str(path), reason=error.strerror or type(error).__name__)
+            log.debug("Prices could not be saved", file=str(path), reason=error.strerror or type(error).__name__)
 
     def _path(self, place: str) -> Path | None:
         if self._folder is None or not _PLACE.fullmatch(place):

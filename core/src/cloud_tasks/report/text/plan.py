@@ -90,7 +90,7 @@ def _forecast(
     yield f"Expected cost: about {format_cost(found.cost)}"
     if found.exceeds_total_cost and max_total_cost is not None:
         limit = format_cost(max_total_cost)
-        yield f"WARNING: this is more than max_total_cost ({limit}); the job would be stopped at that cost"
+        yield f"Warning: this is more than max_total_cost ({limit}); the job would be stopped at that cost"
 
 
 def render_headroom(offers: Sequence[RankedOffer], headrooms: Sequence[Headroom | None], *, wanted: int | None) -> str:
@@ -113,7 +113,7 @@ def render_headroom(offers: Sequence[RankedOffer], headrooms: Sequence[Headroom 
         return text
     planned = f"{counted(wanted, 'instance')} {'is' if wanted == 1 else 'are'} planned"
     return (
-        f"{text}\nWARNING: {planned}, {first.limited_by} allows {first.instances}; "
+        f"{text}\nWarning: {planned}, {first.limited_by} allows {first.instances}; "
         "the others would use the next offers, or wait"
     )
 

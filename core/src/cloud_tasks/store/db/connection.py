@@ -77,7 +77,9 @@ def connect_reader(path: Path) -> sqlite3.Connection:
 
 def _connect(path: Path, *, create: bool) -> sqlite3.Connection:
     if not create and not path.exists():
-        raise StoreError(f"{path}: there is no such job database", hint="check --db-file, or start the job with `run`")
+        raise StoreError(
+            f"job database {path} not found", hint="check --db-file, or start the job with `cloud-tasks run`"
+        )
     try:
         return sqlite3.connect(
             f"{path.resolve().as_uri()}?mode={'rwc' if create else 'rw'}",

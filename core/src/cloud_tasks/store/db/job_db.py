@@ -50,7 +50,7 @@ class JobDatabase:
             StoreError: The file exists, is in use, or cannot be written.
         """
         if not path.parent.is_dir():
-            raise StoreError(f"{path}: the folder does not exist", hint=f"create {path.parent}")
+            raise StoreError(f"{path}: folder {path.parent} not found", hint="create it first")
         lock = WriterLock(path)
         try:
             if path.exists() and not overwrite:

@@ -3,9 +3,9 @@
 An execution is identified by task, attempt number and worker. Its start and end events may arrive in either order, once
 or never. Invariants, each with a test:
 
-1. An end event closes one execution: the running one, or one that was taken for lost.
+1. An end event closes one execution: the running one, or one that was taken for interrupted.
 2. A start event that arrives after the end event of its execution opens no second one.
-3. A second start on one worker means that the end event of the first execution was lost: that one ends as lost.
+3. A second start on one worker means that the end event of the first execution is missing: it ends as interrupted.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ class AttemptEnd(NamedTuple):
     """Seconds, as the worker measured them."""
     reason: str = ""
     event: int | None = None
-    """Row id of the end event; None for an execution that is taken for lost."""
+    """Row id of the end event; None for an execution that is taken for interrupted."""
 
 
 @attrs.define(eq=False)

@@ -173,7 +173,7 @@ class _Fold:
         elif event.retry:
             outcome, reason = _RETRY_REQUESTED, _reason(event)
         end = AttemptEnd(at, outcome, event.elapsed_time, reason, self._last_event)
-        # A dead task need not have run: its messages may have been lost too often.
+        # A dead task need not have run: it may have been interrupted too often before its start was reported.
         if not self._history.end(task.seq, attempt, worker, end) and event_type is not EventType.TASK_DEAD:
             self._history.add_ended(task.seq, attempt, worker, end)
             self._counters.started(at - (end.elapsed or 0.0))

@@ -120,7 +120,7 @@ def iterate_messages(connection: sqlite3.Connection, statuses: Collection[TaskSt
 
 
 def reset_for_requeue(connection: sqlite3.Connection) -> int:
-    """Change every queued or running task to pending; running attempts end as lost. Return the pending tasks."""
+    """Change every queued or running task to pending; running attempts end as interrupted. Return the pending tasks."""
     (latest,) = connection.execute("SELECT coalesce(max(last_heard), 0) FROM hosts").fetchone()
     connection.execute(
         "UPDATE attempts SET outcome = ?, ended_at = ?, reason = ? WHERE outcome IS NULL",
@@ -138,7 +138,7 @@ def reset_for_requeue(connection: sqlite3.Connection) -> int:
 
 
 def withdraw(connection: sqlite3.Connection) -> int:
-    """Change every queued task to pending, and record that the queue may have lost messages. Return the changed."""
+    """Change every queued task to pending; record that messages of running tasks may be missing. Return how many."""
     queued = connection.execute("UPDATE tasks SET status = ? WHERE status = ?", (_PENDING, _QUEUED)).rowcount
     _count_moves(connection, {_QUEUED: queued}, _PENDING)
     connection.execute("INSERT OR REPLACE INTO counters (name, value) VALUES ('withdrawn', 1)")
@@ -155,7 +155,7 @@ def begin_run(connection: sqlite3.Connection, at: float) -> None:
 
 
 def lose_instance(connection: sqlite3.Connection, instance_id: str) -> int:
-    """End the running attempts of an instance as lost; queue their tasks again unless they run elsewhere too.
+    """End the running attempts of an instance as interrupted; queue their tasks again unless they run elsewhere too.
 
     Return how many tasks are queued again.
     """

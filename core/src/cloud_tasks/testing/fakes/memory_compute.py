@@ -199,7 +199,7 @@ class MemoryCompute:
             )
         if request.offer.instance_type.name not in {each.name for each in self._state.types}:
             raise LaunchRefusedError(
-                f'there is no instance type "{request.offer.instance_type.name}"',
+                f'instance type "{request.offer.instance_type.name}" not found',
                 scope=RefusalScope.INSTANCE_TYPE,
                 retry_after=timedelta(days=1),
                 reason="UNKNOWN_TYPE",

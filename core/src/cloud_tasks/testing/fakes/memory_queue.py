@@ -124,7 +124,7 @@ class MemoryQueue:
         try:
             return self._queues.messages[self._name]
         except KeyError:
-            raise NotFoundError(f"there is no queue {self._name}") from None
+            raise NotFoundError(f'queue "{self._name}" not found') from None
 
     def _lease_visible(self, limit: int) -> list[Delivery]:
         now = self._queues.clock()

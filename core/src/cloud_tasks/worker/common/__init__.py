@@ -1,1 +1,1 @@
-"""What every process of a worker uses: the user-visible data, IPC, process trees, the log. Standard library only."""
+"""Code of every worker process: the user-visible data, IPC, process trees, the log. Standard library only."""

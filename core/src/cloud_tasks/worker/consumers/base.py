@@ -50,7 +50,7 @@ class TaskConsumer(Protocol):
         """Remove and return the attempts that would not be fetched now that tasks take ``mean_seconds``."""
 
     def mark_leases_lost(self, lease_ids: Sequence[str]) -> None:
-        """Mark the attempts of lost leases, which other workers may run."""
+        """Mark the attempts of expired leases, which other workers may run."""
 
     def stop(self) -> Sequence[PendingAttempt]:
         """Fetch nothing more; return the attempts that were fetched and not taken."""

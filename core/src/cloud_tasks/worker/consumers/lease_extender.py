@@ -3,8 +3,8 @@
 Invariants, each with a test:
 
 1. A lease is extended well before it expires, in batches, from the receipt of its message until that is acked,
-   released or lost; never afterwards.
-2. A lost lease is reported once.
+   released or expired; never after that.
+2. An expired lease is reported once.
 3. A confirmed lease is held for its full duration from then on.
 """
 
@@ -61,10 +61,10 @@ class LeaseExtender:
                 self._held.pop(lease_id, None)
 
     def confirm(self, lease_ids: Sequence[str]) -> Collection[str]:
-        """Extend leases now, from the calling thread; return the lost ones.
+        """Extend leases now, from the calling thread; return the expired ones.
 
         Raises:
-            Exception: As the queue raises it; the lost leases are then unknown.
+            Exception: As the queue raises it; the expired leases are then unknown.
         """
         now = time.monotonic()
         lost = set(self._queue.extend(lease_ids, lease=self._lease))

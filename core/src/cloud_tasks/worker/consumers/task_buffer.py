@@ -4,7 +4,7 @@ Invariants, each with a test:
 
 1. Every access holds the lock: the receiving thread adds, the supervisor's thread takes.
 2. A closed buffer accepts no task; the caller releases those that arrive after `close`.
-3. A task whose lease was lost is never returned by `get`.
+3. A task whose lease expired is never returned by `get`.
 """
 
 from __future__ import annotations
@@ -99,7 +99,7 @@ class TaskBuffer:
             return [self._ready.pop() for _ in range(max(0, len(self._ready) - keep))]
 
     def mark_lost(self, lease_ids: Collection[str]) -> None:
-        """Mark the tasks whose leases were lost."""
+        """Mark the tasks of expired leases."""
         with self._lock:
             for work in [*self._ready, *(work for _, _, work in self._held)]:
                 if work.lease_id in lease_ids:

@@ -52,7 +52,7 @@ class Reporter:
         sinks: Durable sinks; each gets every event.
         tasks: Task queue; None with a local source.
         max_delay: Maximum delay of a message of the task queue, in seconds.
-        confirm: Extends leases and returns the lost ones; called from the thread.
+        confirm: Extends leases and returns the expired ones; called from the thread.
         on_acked: Called from the thread with the leases that need no more extension.
         spool: Holds reports during an outage; those that it holds already are delivered first.
     """
@@ -128,7 +128,7 @@ class Reporter:
                 "in the same folder to send them"
             )
         if left:
-            problems.append(f"{counted(left, 'report')} lost: {self.problem}")
+            problems.append(f"{counted(left, 'report')} not delivered: {self.problem}")
         if not self._thread.is_alive():
             self._spool.close()
         return "; ".join(problems)

@@ -49,7 +49,7 @@ def settings_from_environment(settings: type[Any], section: str, environ: Mappin
                 reason = "this value cannot be used (it is a secret and not shown)" if info.secret else str(error)
                 raise InputError(f"{section}.{field.name}: {reason}", where=found) from None if info.secret else error
         elif field.default is attrs.NOTHING:
-            raise InputError(f"{section}.{field.name}: is required", hint=f"set {sources[0]}")
+            raise InputError(f"{section}.{field.name}: required", hint=f"set {sources[0]}")
     try:
         return settings(**values)
     except (ValueError, TypeError, ArithmeticError) as error:
@@ -57,5 +57,5 @@ def settings_from_environment(settings: type[Any], section: str, environ: Mappin
         if not isinstance(error, ValueError):
             reason = f"the check of its settings failed with {type(error).__name__}: {reason}"
         if has_secret:
-            reason = "its settings do not go together"
+            reason = "invalid combination of settings"
         raise InputError(f"{section}: {reason}") from None if has_secret else error

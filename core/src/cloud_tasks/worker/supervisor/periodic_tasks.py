@@ -78,7 +78,7 @@ class PeriodicTasks:
         if settings.memory_gb is not None:
             later(_MEMORY_INTERVAL, self._watch_memory)
         if settings.max_lifetime is not None:
-            reason = f"the maximum lifetime of {format_duration(settings.max_lifetime)} is over (max_lifetime)"
+            reason = f"maximum lifetime of {format_duration(settings.max_lifetime)} exceeded (max_lifetime)"
             later(settings.max_lifetime, lambda: self._stop(reason))
         if settings.idle_limit is not None:
             later(settings.idle_limit, self._check_idle)

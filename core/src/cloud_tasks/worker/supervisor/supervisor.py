@@ -276,7 +276,7 @@ class Supervisor:
         elif self._forkserver_deaths > _MAX_FORKSERVER_DEATHS:
             self.fail(f"the fork server died {self._forkserver_deaths} times in a row", "")
         else:
-            self.report("non_fatal_exception", exception="the fork server of the task processes died")
+            self.report("non_fatal_exception", exception="the fork server died")
             self._forkserver.start_forkserver()
 
     # -- shutdown --------------------------------------------------------------------------------------------------
@@ -326,7 +326,7 @@ class Supervisor:
         self.stop("the provider will reclaim this instance", grace=max(0.0, grace))
 
     def on_leases_lost(self, lease_ids: Sequence[str]) -> None:
-        """Mark the attempts of lost leases. Running ones continue, and their results are reported."""
+        """Mark the attempts of expired leases. Running ones continue, and their results are reported."""
         lost = set(lease_ids)
         for work in [*(attempt.work for attempt in self._executor.unfinished), *self._returned]:
             if work.lease_id in lost:

@@ -11,7 +11,7 @@ Invariants, each with a test:
 2. A result that JSON cannot express, or that is too long, fails its task with a message.
 
 A forked process takes some microseconds for each page of memory that it is the first to write to, and each call of a
-function and each look-up of a module's name writes to several pages (reference counts, caches). Therefore a successful
+function and each lookup of a module's name writes to several pages (reference counts, caches). Therefore a successful
 task passes few functions, and their callees are imported by name.
 """
 

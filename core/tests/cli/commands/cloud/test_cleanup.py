@@ -69,7 +69,7 @@ def test_cleanup_skips_instances_without_an_expiry(shell: CommandLine) -> None:
 def test_cleanup_requires_a_provider(shell: CommandLine) -> None:
     refused = shell.run("cleanup")
     assert refused.code == 2
-    assert refused.err.startswith("Error: no provider was given")
+    assert refused.err.startswith("Error: no provider given")
 
 
 def test_cleanup_accepts_its_former_name_with_a_warning(shell: CommandLine) -> None:

@@ -101,7 +101,7 @@ def test_doctor_finds_a_missing_setting() -> None:
     commands = MemoryCommands(compute={"settings": Settings})
     answer = commands.call("doctor", "--json")
     found = finding(answer, "settings")
-    assert (found["by"], found["message"]) == ("memory compute", "memory.project: is required")
+    assert (found["by"], found["message"]) == ("memory compute", "memory.project: required")
     assert "--project" in found["remedy"]
 
 

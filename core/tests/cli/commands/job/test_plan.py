@@ -74,7 +74,7 @@ def test_plan_includes_the_boot_time_in_duration_and_cost() -> None:
 
 def test_plan_warns_of_a_cost_above_the_limit() -> None:
     text = plan("--num-tasks", "120", "--task-time", "360", "--max-total-cost", "5").output
-    assert "WARNING: this is more than max_total_cost ($5.00)" in text
+    assert "Warning: this is more than max_total_cost ($5.00)" in text
 
 
 def test_plan_takes_the_task_time_from_a_sample(tmp_path: Path) -> None:
@@ -99,7 +99,7 @@ def test_plan_changes_nothing(tmp_path: Path) -> None:
         (["--min-cpu", "999"], "no instance type satisfies the constraints: local-1: 1 vCPUs < min_cpu 999"),
         (["--num-tasks", "1", "--task-file", "t.json"], "--num-tasks and --task-file exclude each other"),
         (["--task-time", "1", "--sample-db", "s.db"], "--task-time and --sample-db exclude each other"),
-        (["--sample-db", "missing.db"], "there is no such job database"),
+        (["--sample-db", "missing.db"], "job database missing.db not found"),
         (["--task-file", "missing.json"], "missing.json"),
         (["--task-time", "0"], "--task-time"),
         (["--num-tasks", "-1"], "--num-tasks"),
@@ -121,7 +121,7 @@ def test_plan_compares_the_quotas_with_the_planned_instances(monkeypatch: pytest
     monkeypatch.setattr("cloud_tasks_local.compute.LocalCompute.headroom", two_more)
     told = plan("--num-tasks", "100")
     assert "2 more instances, limited by CPUS-per-region" in told.stdout
-    assert "WARNING: 3 instances are planned, CPUS-per-region allows 2" in told.stdout
+    assert "Warning: 3 instances are planned, CPUS-per-region allows 2" in told.stdout
     facts = plan_json("--num-tasks", "100")
     assert facts["exceeds_quota"] is True
     assert facts["offers"][0]["headroom"] == {"instances": 2, "limited_by": "CPUS-per-region"}

@@ -20,9 +20,9 @@ HERE = Path(__file__).parent
 def work(task_id, data, worker_data):
     with (HERE / "ran").open("a") as journal:
         journal.write(task_id + chr(10))
-    if not (HERE / "mended").exists():
+    if not (HERE / "fixed").exists():
         if task_id == "raises":
-            raise ValueError("not mended yet")
+            raise ValueError("not fixed yet")
         if task_id == "exits":
             os._exit(3)
     return False, "done"
@@ -41,7 +41,7 @@ def finished(shell: CommandLine) -> CommandLine:
     first = shell.run("run", "--config", "config.yml", "--task-file", "tasks.json")
     assert first.code == 0, first.err
     assert statuses(shell.folder) == {"raises": "failed", "exits": "exited", "works": "completed"}
-    (shell.folder / "mended").touch()
+    (shell.folder / "fixed").touch()
     (shell.folder / "ran").unlink()
     return shell
 
@@ -90,7 +90,7 @@ def test_retry_failed_dry_run_counts_and_changes_nothing(finished: CommandLine) 
         (["--retry-failed", "--where", ","], "no status given"),
         (["--where", "failed"], "add --retry-failed"),
         (["--retry-failed", "--task-file", "t.json"], "omit --task-file"),
-        (["--retry-failed"], "no such job database"),
+        (["--retry-failed"], "not found; check --db-file"),
     ],
 )
 def test_retry_failed_reports_bad_input_in_one_line(shell: CommandLine, arguments: list[str], reason: str) -> None:

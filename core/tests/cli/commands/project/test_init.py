@@ -171,7 +171,7 @@ def test_init_reports_misuse_and_writes_nothing(tmp_path: Path, arguments: list[
 
 
 def test_init_rejects_an_unknown_provider() -> None:
-    assert 'there is no queue backend "nimbus"' in str(init(provider="nimbus").error)
+    assert 'unknown queue backend "nimbus"' in str(init(provider="nimbus").error)
 
 
 def test_init_prompts_for_missing_options_on_a_terminal(tmp_path: Path) -> None:
@@ -347,7 +347,7 @@ def test_ship_sets_the_commit(tmp_path: Path) -> None:
     ("run", "script", "reason"),
     [
         ("{}", "", "run.startup_script_file is not set"),
-        ("{startup_script_file: absent.sh}", "", "run.startup_script_file: there is no file"),
+        ("{startup_script_file: absent.sh}", "", "run.startup_script_file: file not found"),
         ("{startup_script_file: s.sh}", "echo\n", "no line starts with BUCKET= or COMMIT="),
         ("{startup_script_file: s.sh}", "COMMIT=\n", "not a git repository with a commit"),
         ("{startup_script_file: s.sh}", "BUCKET=box\n", "no line starts with ARCHIVE="),

@@ -272,11 +272,11 @@ def test_purge_queue_beside_a_running_controller_warns_about_the_database(
 @pytest.mark.parametrize(
     ("arguments", "reason"),
     [
-        ([], "no tasks were given"),
-        (["--task-file", "nothing.json"], "there is no such file"),
-        (["--continue"], "there is no such job database"),
+        ([], "no task source given"),
+        (["--task-file", "nothing.json"], "file not found"),
+        (["--continue"], "not found; check --db-file, or start the job without --continue"),
         (["--continue", "--task-file", "tasks.json"], "omit --task-file"),
-        (["--task-file", "tasks.json", "--db-file", "no/where.db"], "there is no folder"),
+        (["--task-file", "tasks.json", "--db-file", "no/where.db"], " not found; create it first"),
     ],
 )
 def test_queue_commands_report_misuse_in_one_line(commands: MemoryCommands, arguments: list[str], reason: str) -> None:

@@ -153,7 +153,7 @@ class SimulatedCloud:
         return "bash: line 7: no such command\n" if failed else "worker started\n"
 
     def close(self) -> None:
-        """Nothing is open."""
+        """Do nothing: no connection is open."""
 
     # -- simulation ----------------------------------------------------------------------------------------------
 

@@ -2,7 +2,7 @@
 
 Invariants, each with a test:
 
-1. After a crash no callback of that controller runs any more; the world goes on.
+1. After a crash no callback of that controller runs any more; the simulation continues.
 2. While the controller's computer sleeps, none of its callbacks runs; all run in order when it wakes up.
 """
 

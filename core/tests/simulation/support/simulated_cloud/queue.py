@@ -163,7 +163,7 @@ class SimulatedQueue:
         return Depth(visible=len(messages) - hidden, in_flight=hidden, exact=True, as_of=now)
 
     def close(self) -> None:
-        """Nothing is open."""
+        """Do nothing: no connection is open."""
 
     def _check(self) -> None:
         if not self._exists:

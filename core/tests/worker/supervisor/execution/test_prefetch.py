@@ -39,7 +39,7 @@ def test_prefetch_count_is_ten_milliseconds_of_tasks(mean, ahead) -> None:
 
 @attrs.define
 class ForkServer:
-    """A fork server that records what it is asked for."""
+    """A fork server that records its requests."""
 
     run_numbers: list[int] = attrs.field(factory=list)
     withdrawals: int = 0
@@ -60,7 +60,7 @@ class ForkServer:
 
 @attrs.define
 class Watched:
-    """An executor with two slots, and what it reported."""
+    """An executor with two slots, and its reports."""
 
     server: ForkServer = attrs.field(factory=ForkServer)
     started: list[str] = attrs.field(factory=list)
@@ -269,7 +269,7 @@ def test_waiting_attempts_are_withdrawn_before_running_tasks_see_a_shutdown(work
 
 
 @pytest.mark.parametrize("is_noticed", [True, False])
-def test_shutdown_sends_no_copy_of_a_waiting_task_whose_lease_was_lost(worker, is_noticed) -> None:
+def test_shutdown_sends_no_copy_of_a_waiting_task_whose_lease_expired(worker, is_noticed) -> None:
     worker.load(*[QUICK] * 60, {"do": "wait"}, *[QUICK] * 3)
     process = worker.start_on_queue(
         *("--num-simultaneous-tasks", "1", "--lease", "1.5", "--shutdown-grace-period", "0", "--idle-limit", "60")
@@ -288,7 +288,7 @@ def test_shutdown_sends_no_copy_of_a_waiting_task_whose_lease_was_lost(worker, i
 
 
 @pytest.mark.parametrize("do", ["raise", "kill parent", "retry until"])
-def test_retry_of_a_task_whose_lease_was_lost_is_left_to_the_queue(worker, do) -> None:
+def test_retry_of_a_task_whose_lease_expired_is_left_to_the_queue(worker, do) -> None:
     worker.load({"do": do, "attempts": 2, "until": "taken over"})
     process = worker.start_on_queue("--num-simultaneous-tasks", "1", "--retry-on-exception", "--idle-limit", "60")
     wait_until(lambda: worker.queued_events("task_started"))

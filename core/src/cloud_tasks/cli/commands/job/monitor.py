@@ -76,8 +76,8 @@ def monitor(registry: Registry) -> click.Command:
             raise InputError("no job given", hint="add --job-id or --config")
         database = database_of(config)
         if not database.exists():
-            hint = "load the tasks with `cloud-tasks load-queue`, or check --db-file"
-            raise InputError("job database not found", where=str(database), hint=hint)
+            hint = "check --db-file, or load the tasks with `cloud-tasks load-queue`"
+            raise InputError(f"job database {database} not found", hint=hint)
         events = chosen_queues(config, events_only=True)[0]
         with (
             Store.open(database, job_id=config.run.job_id) as store,
@@ -85,7 +85,7 @@ def monitor(registry: Registry) -> click.Command:
             _sinks(app.registry, config, values) as sinks,
         ):
             if not queue.exists():
-                hint = "load the tasks with `cloud-tasks load-queue`, or check --job-id"
+                hint = "check --job-id, or load the tasks with `cloud-tasks load-queue`"
                 raise InputError(f'event queue "{events.name}" not found', hint=hint)
             if store.job.state is JobState.LOADING:
                 raise InputError(

@@ -119,7 +119,7 @@ def _run(app: AppContext, values: dict[str, Any]) -> int:
             remaining = _describe_resumed(request, job)
         else:
             remaining = job.load()
-            log.info(f"{remaining} tasks found")
+            log.info(f"{counted(remaining, 'task')} found")
         ranking = job.choose()
         _describe_choice(ranking)
         obstacles = () if request.resume else job.obstacles()
@@ -211,10 +211,10 @@ def _describe_resumed(request: RunRequest, job: Job) -> int:
     retried = sum(summary.counts[status] for status in request.retry)
     if request.retry:
         names = ", ".join(sorted(status.value for status in request.retry))
-        log.info(f"Retrying {counted(retried, 'finished task')} ({names})")
+        log.info(f"Rerunning {counted(retried, 'finished task')} ({names})")
         if not retried and summary.finished:
             raise InputError(
-                f"no tasks to retry: none is {names.replace(', ', ' or ')}",
+                f"no tasks to rerun: none is {names.replace(', ', ' or ')}",
                 hint="show the task counts with `cloud-tasks status`",
             )
     return summary.remaining + retried

@@ -148,9 +148,9 @@ def _notes(estimate: _Estimate, limit: Money | None) -> Iterator[str]:
     if estimate.batch_size > 1:
         yield f"simulated in batches of {estimate.batch_size} tasks, which overstates the cost of interruptions"
     if stopped := estimate.stopped:
-        yield f"WARNING: {len(stopped)} of {counted(runs, 'run')} did not complete the job: {stopped[0]}"
+        yield f"Warning: {len(stopped)} of {counted(runs, 'run')} did not complete the job: {stopped[0]}"
     if over := estimate.over(limit):
-        yield f"WARNING: {over} of {counted(runs, 'run')} cost more than max_total_cost ({limit})"
+        yield f"Warning: {over} of {counted(runs, 'run')} cost more than max_total_cost ({limit})"
 
 
 def _variants(config: JobConfig) -> Iterator[tuple[str, tuple[RankedOffer, ...]]]:
@@ -183,7 +183,7 @@ def _estimate(
 ) -> _Estimate:
     click.echo(f"Simulating {name} ...", err=True)
     policy = policy_of(config)
-    # Every run completes the job; costs above the limit are reported afterwards.
+    # Every run completes the job; costs above the limit are reported at the end.
     policy = attrs.evolve(policy, limits=attrs.evolve(policy.limits, max_total_cost=None))
     batch_size = -(-tasks // _MAX_TASKS)
     cloud = CloudModel(

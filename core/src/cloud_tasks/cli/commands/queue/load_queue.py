@@ -81,7 +81,7 @@ def load_queue(registry: Registry) -> click.Command:
 
 def _load(setup: JobSetup, config: JobConfig, database: Path, values: Mapping[str, Any]) -> None:
     total = setup.load()
-    log.info(f"{total} tasks found")
+    log.info(f"{counted(total, 'task')} found")
     obstacles = setup.obstacles()
     if values["dry_run"]:
         for obstacle in obstacles:

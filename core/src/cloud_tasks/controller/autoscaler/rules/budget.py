@@ -1,7 +1,7 @@
 """Rules about the limit on the total cost.
 
 Invariant, with a test: the cost exceeds the limit by no more than one pass costs. Before that, no instance is launched
-that the rest of the budget does not cover, and no task is given out that the limit would interrupt.
+that the rest of the budget does not cover, and no task is started that the limit would interrupt.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ __all__ = ["abort_drained", "abort_over_budget", "budget_used_up", "drain", "dra
 def budget_used_up(seen: Observation) -> Abort:
     """Return the end of a run whose budget pays for no more instances."""
     limit = seen.policy.limits.max_total_cost
-    reason = f"cost limit reached: {seen.accrued_cost} of {limit} spent (max_total_cost); raise it to continue the job"
+    reason = f"cost limit reached: {seen.accrued_cost} of {limit} spent (max_total_cost); raise it to resume the job"
     return Abort(reason=reason, show_console=False)
 
 
@@ -32,12 +32,12 @@ def abort_over_budget(view: FleetView) -> list[Action]:
 
 
 def drain_time(seen: Observation) -> timedelta:
-    """Return how long before the limit no more tasks are given out: the mean task time, as far as it is known."""
+    """Return how long before the limit no more tasks are started: the mean task time, as far as it is known."""
     return seen.task_time or timedelta(0)
 
 
 def drain(view: FleetView) -> list[Action]:
-    """Give out no more tasks once those that start now would be interrupted by the limit."""
+    """Stop starting tasks once the limit would interrupt tasks that start now."""
     seen = view.observation
     limit, span = seen.policy.limits.max_total_cost, drain_time(seen)
     if limit is None or seen.draining or not span or not view.alive:
@@ -52,7 +52,7 @@ def terminate_drained(view: FleetView) -> list[Action]:
     """While draining, terminate instances that run no task."""
     if not view.observation.draining:
         return []
-    reason = "no more tasks are given out: cost limit (max_total_cost)"
+    reason = "no more tasks are started: cost limit (max_total_cost)"
     drained = [i.instance_id for i in view.alive if i.instance_id is not None and _is_drained(view.observation, i)]
     return [Terminate(instance_id=instance_id, reason=reason) for instance_id in drained]
 

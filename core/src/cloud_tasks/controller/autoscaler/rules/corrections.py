@@ -27,7 +27,9 @@ def correct_records(view: FleetView) -> list[Action]:
                 actions.append(ForgetIntent(client_token=instance.client_token, reason=reason))
         elif instance.state in GONE:
             if instance.recorded and (instance.state is not None or not view.may_be_unlisted(instance)):
-                actions.append(MarkEnded(instance_id=instance.instance_id, reason="ended by itself"))
+                actions.append(
+                    MarkEnded(instance_id=instance.instance_id, reason="terminated by itself or by the provider")
+                )
         elif reason := _undesired(instance):
             actions.append(Terminate(instance_id=instance.instance_id, reason=reason))
     return actions
@@ -57,7 +59,7 @@ def terminate_expired(view: FleetView) -> list[Action]:
     limit, now = view.observation.policy.max_lifetime, view.observation.now
     if limit is None:
         return []
-    reason = f"maximum lifetime of {format_span(limit)} exceeded"
+    reason = f"maximum lifetime of {format_span(limit)} exceeded (max_lifetime)"
     return [
         Terminate(instance_id=i.instance_id, reason=reason)
         for i in view.fleet

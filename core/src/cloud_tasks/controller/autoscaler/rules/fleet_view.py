@@ -21,7 +21,7 @@ _ALIVE = (InstanceState.STARTING, InstanceState.RUNNING)
 
 @attrs.frozen(slots=False)
 class FleetView:
-    """What a rule decides from.
+    """Input of a rule.
 
     The actions of earlier stages have removed instances from `alive`; rules of one stage see the same instances.
     """

@@ -60,7 +60,7 @@ def replace_unresponsive(view: FleetView) -> list[Action]:
         shortest = min(_without_heartbeat_for(view, i) or timedelta(0) for i in unresponsive)
         if shortest <= timeout * _CHANNEL_TIMEOUTS:
             message = (
-                f"No heartbeat from any of {len(unresponsive)} instances; the event queue is suspected, "
+                f"No heartbeat from any instance ({len(unresponsive)} running); the event queue is suspected, "
                 "so no instance is terminated yet"
             )
             return [Warn(key="no-heartbeats", message=message)]

@@ -24,8 +24,8 @@ def abort_unlaunchable(view: FleetView) -> list[Action]:
 
 
 def abort_without_progress(view: FleetView) -> list[Action]:
-    """Abort a run whose last instances ended before any task finished."""
+    """Abort a run whose last instances terminated before any task finished."""
     count = view.observation.ended_without_progress
     if count < view.observation.policy.max_instances_without_progress:
         return []
-    return [Abort(reason=f"the last {count} instances ended before any task finished")]
+    return [Abort(reason=f"the last {count} instances terminated before any task finished")]

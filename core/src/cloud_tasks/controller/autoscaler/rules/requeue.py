@@ -1,7 +1,7 @@
 """Rule about tasks that are missing from the queue.
 
-A message may be lost for good: a worker that reported "another attempt" died before it had sent its message, and the
-message of the attempt before was taken for the end of the task.
+For example, a worker reported a retry and died before it sent the message of the next attempt, and the message of the
+former attempt was acked as that of a finished task.
 """
 
 from __future__ import annotations

@@ -24,7 +24,7 @@ def terminate_surplus(view: FleetView) -> list[Action]:
             continue
         if is_idle(seen, instance):
             capacity -= instance.slots
-            actions.append(Terminate(instance_id=instance.instance_id, reason="no tasks left for it"))
+            actions.append(Terminate(instance_id=instance.instance_id, reason="no tasks left for this instance"))
     return actions
 
 

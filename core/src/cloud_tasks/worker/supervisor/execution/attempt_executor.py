@@ -190,7 +190,7 @@ class AttemptExecutor:
         for attempt in started:
             self._conclude(
                 attempt,
-                Outcome(kind=OutcomeKind.LOST, details={"cause": "the fork server of its process died"}),
+                Outcome(kind=OutcomeKind.LOST, details={"cause": "the fork server died"}),
                 time.monotonic() - attempt.started,
                 True,
             )

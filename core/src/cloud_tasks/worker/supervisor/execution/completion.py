@@ -5,7 +5,7 @@ Invariants, each with a test:
 1. Every attempt that was started gets exactly one event that ends it.
 2. Attempts and interrupted attempts are counted separately, and both are limited; past a limit the task is reported
    dead.
-3. A task whose lease was lost is neither sent nor released, and no interruption makes it dead: the queue delivers it
+3. A task whose lease expired is neither sent nor released, and no interruption makes it dead: the queue delivers it
    again. An attempt of it that would be retried ends as released, under the number that the next delivery has.
 """
 
@@ -168,7 +168,7 @@ class CompletionHandler:
         return self._completion(work, outcome, events, retry=True, delay=0.0, attempt=work.attempt, losses=losses)
 
     def _superseded(self, work: PendingAttempt, outcome: Outcome, elapsed: float) -> Completion:
-        """Return the completion of an attempt that the queue delivers again, because its lease was lost."""
+        """Return the completion of an attempt that the queue delivers again, because its lease expired."""
         event = self._end_event(work, outcome, elapsed, retry=None)
         return Completion(Report((event,)), work.task_id, outcome, True)
 
@@ -198,7 +198,7 @@ class CompletionHandler:
         if work.lease_lost:
             details["lease_lost"] = True
             if retry is None:
-                details.setdefault("cause", "the lease was lost")
+                details.setdefault("cause", "the lease expired")
         event_type = _EVENT_TYPES[_RELEASED if retry is None else outcome.kind]
         result = b"" if retry is None else outcome.result
         event = self._encode(event_type, work, retry, elapsed, result, details)

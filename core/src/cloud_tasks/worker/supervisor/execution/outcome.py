@@ -88,7 +88,7 @@ def read_outcome(
         )
     code = os.waitstatus_to_exitcode(status)
     if code == -signal.SIGTERM:
-        # A machine that powers off signals all its processes at once, and the task may exit before the worker.
+        # An instance that powers off signals all its processes at once, and the task may exit before the worker.
         return Outcome(kind=OutcomeKind.RELEASED, details={"cause": "SIGTERM from outside the worker"})
     return _exited(code, printed)
 
