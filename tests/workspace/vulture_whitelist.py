@@ -1,4 +1,4 @@
-"""Names without a visible reader in this project, each with its reader: input of vulture (`dev.py lint`), never imported.
+"""Names that vulture reports as unused, each with its reader: input of vulture (`dev.py lint`), never imported.
 
 A test compares the list with what vulture finds, so a name that is read or deleted leaves the list.
 """
@@ -42,7 +42,7 @@ _.pricing_endpoint
 _.interrupted_instances  # `CostResult`, by `simulate`, which computes quantiles of a field
 _.interrupted_attempts
 _.completed_tasks  # `WorkerRecord`, written to the database field by field
-_.min_cpu  # `InstanceConstraints`, by the names that `pairs` returns, as are the next 17
+_.min_cpu  # `InstanceConstraints`, by `selection` and the text report, as are the next 17
 _.max_cpu
 _.min_cpu_rank
 _.max_cpu_rank
