@@ -4,8 +4,9 @@ A test compares the list with what vulture finds, so a name that is read or dele
 """
 
 from types import SimpleNamespace
+from typing import Any
 
-_ = SimpleNamespace()
+_: Any = SimpleNamespace()
 
 # Called or read by Python or a library.
 _.__getattr__  # Python: the former names of a module (`cloud_tasks.errors`)
