@@ -41,7 +41,7 @@ def boot_script(
     """Return the script that an instance runs as root; the instance terminates after its worker or maximum lifetime.
 
     A worker runs ``CLOUD_TASKS_POWER_OFF_COMMAND`` on exit. It is set to terminate the instance a minute later, since
-    the script may go on after its worker. A script without a ``#!`` line gets bash. A script known to be in another
+    the script may continue after its worker. A script without a ``#!`` line gets bash. A script known to be in another
     language (Python, Perl, csh, fish) is returned unchanged, and only the controller terminates its instance.
 
     Args:

@@ -118,7 +118,7 @@ class Queue(Protocol):
         """
 
     def ack(self, lease_ids: Sequence[str]) -> Sequence[str]:
-        """Remove messages for good. Return the expired leases, whose messages may be delivered again."""
+        """Remove messages permanently. Return the expired leases, whose messages may be delivered again."""
 
     def release(self, lease_ids: Sequence[str], *, delay: timedelta = timedelta(0)) -> Sequence[str]:
         """Return messages to the queue, for delivery after ``delay``. Return the expired leases."""

@@ -157,7 +157,7 @@ class Interrupts:
         try:
             answer = self._ask(_QUESTION, self._read).strip().lower()[:1]
         except Exception:
-            # The terminal was closed: nobody can answer.
+            # The terminal was closed: no user can answer.
             answer = "t"
         if not self._received.empty():
             self._take_second_signal()

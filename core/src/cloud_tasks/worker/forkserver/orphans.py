@@ -14,13 +14,13 @@ from cloud_tasks.worker.common import process_tree
 __all__ = ["Orphans"]
 
 _INTERVAL = 0.05
-"""Minimum seconds between two sweeps."""
+"""Minimum seconds between two scans."""
 _COST_FACTOR = 100
-"""Minimum ratio of that interval to the duration of a sweep, which is long with thousands of processes."""
+"""Minimum ratio of that interval to the duration of a scan, which is long with thousands of processes."""
 
 
 class Orphans:
-    """Times of the sweeps, and the children that no sweep kills."""
+    """Times of the scans, and the children that no scan kills."""
 
     def __init__(self) -> None:
         self._pid = os.getpid()
@@ -29,7 +29,7 @@ class Orphans:
         self._last = 0.0
         self._cost = 0.0
         self.due_at = float("inf")
-        """Time of the next sweep (`time.monotonic`)."""
+        """Time of the next scan (`time.monotonic`)."""
 
     def spare_present(self) -> None:
         """Spare all present children."""
@@ -40,16 +40,16 @@ class Orphans:
         self._helpers.discard(pid)
 
     def expect(self, now: float) -> None:
-        """Schedule a sweep after the end of a task."""
+        """Schedule a scan after the end of a task."""
         if self.due_at == float("inf"):
             self.due_at = max(now, self._last + max(_INTERVAL, _COST_FACTOR * self._cost))
 
     def none_left(self) -> None:
-        """Cancel the sweep, for lack of children."""
+        """Cancel the scan, for lack of children."""
         self.due_at = float("inf")
 
-    def sweep(self, tasks: Collection[int]) -> None:
-        """Kill the children that are neither task processes nor helpers; schedule another sweep for their own orphans.
+    def scan(self, tasks: Collection[int]) -> None:
+        """Kill the children that are neither task processes nor helpers; schedule another scan for their own orphans.
 
         Args:
             tasks: The pids of task processes.

@@ -134,7 +134,7 @@ class _Server:
             if waiting:
                 self._prefork.refill(waiting)
             if orphans.due_at != _NEVER and time.monotonic() >= orphans.due_at:
-                orphans.sweep(children.by_pid.keys())
+                orphans.scan(children.by_pid.keys())
             children.bound_outputs()
 
     def kill_all(self) -> None:
@@ -213,7 +213,7 @@ class _Server:
     def _reap(self) -> list[tuple[Child, int]]:
         """Reap exited task processes, free their slots, and return them with their wait statuses.
 
-        Processes in the group of a task are killed while its pid is not reused, others by the next sweep.
+        Processes in the group of a task are killed while its pid is not reused, others by the next scan.
         """
         ended: list[tuple[Child, int]] = []
         children = self._children

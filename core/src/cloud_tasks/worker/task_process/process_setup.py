@@ -41,6 +41,6 @@ def restore_signals() -> None:
 
 
 def reseed_numpy() -> None:
-    """Seed NumPy's global generator anew."""
+    """Seed NumPy's global generator again."""
     # Python reseeds `random` in a forked process; NumPy does not, so that all tasks would get the same numbers.
     modules["numpy.random"].seed()

@@ -75,7 +75,7 @@ _REFUSALS: Mapping[str, _Refusal] = {
     **dict.fromkeys(QUOTAS, _QUOTA_FULL),
     # Refusals of the whole account: no other offer can succeed.
     "PendingVerification": _Refusal(
-        scope=RefusalScope.ACCOUNT, retry_after=_MEDIUM, hint="AWS is verifying the account; try again later"
+        scope=RefusalScope.ACCOUNT, retry_after=_MEDIUM, hint="AWS is verifying the account; retry later"
     ),
     "OptInRequired": _Refusal(
         scope=RefusalScope.ACCOUNT,

@@ -190,7 +190,7 @@ class Generations:
         return None
 
     def _resolve(self, url: str) -> str | None:
-        """Return the queue, or its latest successor; None if it was retired for good or does not exist."""
+        """Return the queue, or its latest successor; None if it was retired permanently or does not exist."""
         for _ in range(_MAX_SUCCESSORS):
             if url in self._deleted:
                 return None

@@ -1,7 +1,7 @@
 """Rule about tasks that are missing from the queue.
 
-A message may be lost for good: a worker that reported "another attempt" died before it had sent its message, and the
-message of the attempt before was taken for the end of the task.
+A message can be lost: a worker reports that a task gets another attempt and crashes before it sends that attempt's
+message, and the redelivered message of the earlier attempt is acked as reported already.
 """
 
 from __future__ import annotations
