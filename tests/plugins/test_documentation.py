@@ -86,7 +86,7 @@ def test_compute_page_has_boot_script_with_every_argument() -> None:
     page = page_of("cloud_tasks_register_compute")
     assert f"```python\ndef {signature_of(cloud_tasks.plugin.boot_script)}\n```" in page
     arguments = inspect.signature(cloud_tasks.plugin.boot_script).parameters
-    section = page.split("## What a machine runs first\n")[1].split("\n## ")[0]
+    section = page.split("## Boot script\n")[1].split("\n## ")[0]
     assert [name for name in arguments if f"| `{name}` |" not in section] == []
 
 
@@ -124,6 +124,6 @@ def test_tutorial_quotes_the_samples_unchanged() -> None:
 def test_tutorial_shows_the_message_of_the_skeleton() -> None:
     tutorial = (DOCS / "tutorial.md").read_text(encoding="utf-8")
     skeleton = (ROOT / "core/src/cloud_tasks/cli/scaffold/skeleton/task_source.py.txt").read_text(encoding="utf-8")
-    (method, what) = re.findall(r"CloudTasksError: TomlGrid(\S+) is to be written; (.*)", tutorial)[0]
+    (method, what) = re.findall(r"CloudTasksError: TomlGrid(\S+) is not implemented; (.*)", tutorial)[0]
     written = " ".join(skeleton.split())
     assert re.search(re.escape(f'"${{cls}}{method}", "{what}"'), written.replace("( ", "(").replace(", )", ")"))

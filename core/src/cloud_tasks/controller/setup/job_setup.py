@@ -79,7 +79,7 @@ class JobSetup:
     def __enter__(self) -> JobSetup:
         return self
 
-    def __exit__(self, *exc_info: object) -> None:
+    def __exit__(self, *_: object) -> None:
         with self._scratch, self._stack:
             pass
 

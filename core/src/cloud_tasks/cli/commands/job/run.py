@@ -155,7 +155,7 @@ class _Display:
     def __enter__(self) -> _Display:
         return self
 
-    def __exit__(self, *exc_info: object) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     def close(self) -> None:
