@@ -183,7 +183,7 @@ def test_slowest_keeps_the_slowest_attempts_only(tmp_path: Path) -> None:
 
 
 def test_update_of_a_missing_database_raises_an_error(tmp_path: Path) -> None:
-    with pytest.raises(StoreError, match="job database .* not found"):
+    with pytest.raises(StoreError, match=r"job database .* not found"):
         Watch(tmp_path / "none.db").update()
 
 
