@@ -195,9 +195,9 @@ BROKEN = [
     (
         "a.yaml",
         "- id: a\n  data: {}\n- id: b\n  data: {day: 2024-01-31}\n",
-        'a.yaml:3: task 2 ("b"): data cannot be encoded as',
+        'a.yaml:3: task 2 ("b"): cannot be encoded as',
     ),
-    ("a.yaml", "- id: a\n  data: &d {self: *d}\n", 'a.yaml:1: task 1 ("a"): data cannot be encoded as JSON'),
+    ("a.yaml", "- id: a\n  data: &d {self: *d}\n", 'a.yaml:1: task 1 ("a"): cannot be encoded as JSON'),
     ("a.yaml", "- id: a\n  data: *nowhere\n", "a.yaml:2: after task 0: not valid YAML"),
     ("a.yaml", "- id: a\n  data: !!python/object/apply:os.getcwd []\n", "a.yaml:2: after task 1: not valid YAML"),
     ("a.yaml", b"- id: \xff\xfe\n", "a.yaml: after task 0: not valid YAML"),

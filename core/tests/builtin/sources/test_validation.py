@@ -39,8 +39,13 @@ def test_validate_reports_a_duplicate_with_its_file(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("value", [{1, 2}, object(), b"bytes", 1j])
 def test_validate_refuses_data_that_is_not_json(value: object) -> None:
-    with pytest.raises(InputError, match=r'task 2 \("b"\): data cannot be encoded as JSON'):
+    with pytest.raises(InputError, match=r'task 2 \("b"\): cannot be encoded as JSON'):
         validate([Task(task_id="a"), Task(task_id="b", data={"value": value})])
+
+
+def test_validate_refuses_an_id_that_is_not_valid_unicode() -> None:
+    with pytest.raises(InputError, match=r"task 1 .*: cannot be encoded as JSON"):
+        validate([Task(task_id="\ud800")])
 
 
 def test_validate_raises_the_errors_of_the_source(tmp_path: Path) -> None:

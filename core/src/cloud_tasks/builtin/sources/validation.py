@@ -35,18 +35,19 @@ def read_all(source: Iterable[Task]) -> int:
         while batch := list(islice(tasks, _BATCH)):
             rows = [(task.task_id, number) for number, task in enumerate(batch, start=count + 1)]
             for (_, number), task in zip(rows, batch, strict=True):
-                _check_data(task, number, where)
+                _check_encoding(task, number, where)
             _insert(ids, rows, where)
             count += len(batch)
     return count
 
 
-def _check_data(task: Task, number: int, where: str) -> None:
+def _check_encoding(task: Task, number: int, where: str) -> None:
     try:
         json.dumps(task.data if type(task.data) is dict else dict(task.data))
+        task.task_id.encode()
     except (TypeError, ValueError, RecursionError) as error:
         raise InputError(
-            f'task {number} ("{task.task_id}"): data cannot be encoded as JSON: {error}',
+            f'task {number} ("{task.task_id}"): cannot be encoded as JSON: {error}',
             where=where,
             hint="use text, numbers, true, false, null, lists and objects only",
         ) from error

@@ -115,7 +115,7 @@ class YamlFileSource:
             data = json.loads(json.dumps(task.data))
         except (TypeError, ValueError, RecursionError) as error:
             raise InputError(
-                f'task {number} ("{task.task_id}"): data cannot be encoded as JSON: {error}',
+                f'task {number} ("{task.task_id}"): cannot be encoded as JSON: {error}',
                 where=where(),
                 hint="put dates in quotes",
             ) from error

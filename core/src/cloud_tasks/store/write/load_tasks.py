@@ -62,7 +62,7 @@ def _rows(tasks: Iterable[Task], *, first_seq: int, first_number: int, where: st
                 task.task_id.encode()
         except (TypeError, ValueError, RecursionError) as error:
             raise InputError(
-                f'task {first_number + index} ("{task.task_id}"): data cannot be encoded as JSON: {error}',
+                f'task {first_number + index} ("{task.task_id}"): cannot be encoded as JSON: {error}',
                 where=where,
                 hint="use text, numbers, true, false, null, lists and objects only",
             ) from error

@@ -185,7 +185,7 @@ def test_init_prompts_for_missing_options_on_a_terminal(tmp_path: Path) -> None:
 def test_init_prompts_for_region_and_common_settings_of_a_cloud(tmp_path: Path) -> None:
     session = in_a_terminal(tmp_path, "gcp\n\narchive\nus-central1\nmy-project\n\ngs://box/code", "init", "new")
     assert session.code == 0, session.err
-    assert "The project that is charged (project_id): " in session.out
+    assert "Google Cloud project that is billed (project_id): " in session.out
     text = (tmp_path / "new" / "config.yml").read_text()
     found = yaml.safe_load(text)
     assert (found["run"]["region"], found["gcp"]) == ("us-central1", {"project_id": "my-project"})
