@@ -8,19 +8,8 @@ from cloud_tasks.report.data.status import status_dict
 from cloud_tasks.report.data.task_dump import dump_tasks
 from cloud_tasks.report.html.page import render_page
 from cloud_tasks.report.tables.instance_types import INSTANCE_TYPE_COLUMNS, TypeRow, type_rows
-from cloud_tasks.report.tables.layout import (
-    Column,
-    SortKey,
-    filter_rows,
-    parse_sort,
-    plain_rows,
-    render_records,
-    render_table,
-    sort_rows,
-)
 from cloud_tasks.report.text.configuration import render_job_configuration, render_selected_offer
 from cloud_tasks.report.text.final import render_final_report
-from cloud_tasks.report.text.formatting import counted, format_cost, format_duration
 from cloud_tasks.report.text.instances import render_instance_table
 from cloud_tasks.report.text.markdown import render_markdown
 from cloud_tasks.report.text.plan import plan_dict, render_forecast, render_headroom, render_offers, render_rejected
@@ -32,20 +21,12 @@ __all__ = [
     "FORMATS",
     "INSTANCE_TYPE_COLUMNS",
     "KINDS",
-    "Column",
     "ReportFacts",
-    "SortKey",
     "Throughput",
     "TypeRow",
-    "counted",
     "dump_tasks",
     "export_rows",
-    "filter_rows",
-    "format_cost",
-    "format_duration",
     "gather_facts",
-    "parse_sort",
-    "plain_rows",
     "plan_dict",
     "render_elapsed",
     "render_final_report",
@@ -56,15 +37,12 @@ __all__ = [
     "render_markdown",
     "render_offers",
     "render_page",
-    "render_records",
     "render_rejected",
     "render_selected_offer",
     "render_summary",
-    "render_table",
     "render_task_log",
     "replacing",
     "report_dict",
-    "sort_rows",
     "status_counts",
     "status_dict",
     "task_log_dict",

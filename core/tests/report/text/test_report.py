@@ -22,8 +22,8 @@ from cloud_tasks.model import (
     Purchase,
     TaskStatus,
 )
+from cloud_tasks.quantities import format_duration
 from cloud_tasks.report import (
-    format_duration,
     render_final_report,
     render_instance_table,
     render_job_configuration,

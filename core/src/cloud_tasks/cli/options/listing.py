@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 import click
 
 from cloud_tasks.cli.options.common import json_option, verbose_option
-from cloud_tasks.report import (
+from cloud_tasks.tables import (
     Column,
     SortKey,
     filter_rows,

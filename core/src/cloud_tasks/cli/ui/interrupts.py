@@ -27,7 +27,7 @@ import structlog
 from cloud_tasks.cli.ui.confirmation import is_interactive
 from cloud_tasks.controller import StopMode
 from cloud_tasks.model import JobPhase
-from cloud_tasks.report import counted
+from cloud_tasks.quantities import counted
 
 __all__ = ["Interrupts", "ask_plainly"]
 

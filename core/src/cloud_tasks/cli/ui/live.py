@@ -26,17 +26,10 @@ from rich.text import Text
 
 from cloud_tasks.errors import CloudTasksError
 from cloud_tasks.model import InstanceState, Money, TaskStatus
-from cloud_tasks.report import (
-    Column,
-    Throughput,
-    counted,
-    format_cost,
-    format_duration,
-    render_table,
-    status_counts,
-    throughput,
-)
+from cloud_tasks.quantities import counted, format_cost, format_duration
+from cloud_tasks.report import Throughput, status_counts, throughput
 from cloud_tasks.store import InstanceRecord, JobSummary, LatestFailure, RecentFailures, Store
+from cloud_tasks.tables import Column, render_table
 
 __all__ = ["LiveView", "Snapshot", "render_snapshot"]
 

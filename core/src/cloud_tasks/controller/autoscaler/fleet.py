@@ -23,7 +23,6 @@ import structlog
 from cloud_tasks.controller.autoscaler.refused_scopes import RefusedScopes
 from cloud_tasks.controller.autoscaler.state import LaunchFailures
 from cloud_tasks.controller.event_loop import Loop, call, sleep, start
-from cloud_tasks.controller.time_format import format_span
 from cloud_tasks.errors import (
     CloudTasksError,
     InputError,
@@ -33,6 +32,7 @@ from cloud_tasks.errors import (
 )
 from cloud_tasks.model import Instance, LaunchRequest
 from cloud_tasks.plugin import Compute
+from cloud_tasks.quantities import format_span
 from cloud_tasks.selection import RankedOffer
 from cloud_tasks.store import Store
 

@@ -17,8 +17,8 @@ import structlog
 from cloud_tasks.controller.autoscaler.fleet import Fleet
 from cloud_tasks.controller.autoscaler.observe import StateBuilder
 from cloud_tasks.controller.event_loop import Loop, sleep
-from cloud_tasks.controller.time_format import format_span
 from cloud_tasks.model import Instance, InstanceState
+from cloud_tasks.quantities import format_span
 from cloud_tasks.store import InstanceRecord, Store
 
 __all__ = ["FleetTermination"]

@@ -32,9 +32,9 @@ from cloud_tasks.controller.autoscaler.observe import StateBuilder
 from cloud_tasks.controller.event_loop import Loop, call, sleep, start
 from cloud_tasks.controller.messaging.enqueuer import TaskEnqueuer
 from cloud_tasks.controller.messaging.progress import Progress
-from cloud_tasks.controller.time_format import format_span
 from cloud_tasks.model import Instance, Money
 from cloud_tasks.plugin import Depth, Queue
+from cloud_tasks.quantities import format_span
 from cloud_tasks.store import Store
 
 __all__ = ["Reconciler"]

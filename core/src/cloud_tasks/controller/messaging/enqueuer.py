@@ -15,11 +15,11 @@ from datetime import timedelta
 import structlog
 
 from cloud_tasks.controller.event_loop import Loop
-from cloud_tasks.controller.time_format import format_span
 from cloud_tasks.convert import encode_task_message
 from cloud_tasks.errors import ProviderError
 from cloud_tasks.model import TaskMessage
 from cloud_tasks.plugin import Queue, SendFailure
+from cloud_tasks.quantities import format_span
 from cloud_tasks.store import Store
 
 __all__ = ["MAX_PARALLEL_SENDS", "TaskEnqueuer"]

@@ -16,10 +16,10 @@ from datetime import datetime, timedelta
 import structlog
 
 from cloud_tasks.controller.event_loop import Loop
-from cloud_tasks.controller.time_format import format_span
 from cloud_tasks.convert import MalformedMessageError, decode_events
 from cloud_tasks.model import Event
 from cloud_tasks.plugin import Delivery, Queue
+from cloud_tasks.quantities import format_span
 from cloud_tasks.store import Store
 
 __all__ = ["EventCollector"]

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Sequence
 from datetime import datetime
 from html import escape
 
-from cloud_tasks.report.text.formatting import counted, format_duration
+from cloud_tasks.quantities import counted, format_duration
 from cloud_tasks.store import InstanceRecord, Timeline
 
 __all__ = ["draw_cost", "draw_histogram", "draw_instances", "draw_progress", "draw_throughput"]

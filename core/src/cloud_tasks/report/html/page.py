@@ -12,13 +12,13 @@ from collections.abc import Iterator, Sequence
 from html import escape
 from typing import TypeVar
 
+from cloud_tasks.quantities import counted, without_traceback
 from cloud_tasks.report.data.report_data import ReportFacts
 from cloud_tasks.report.html.charts import draw_cost, draw_histogram, draw_instances, draw_progress, draw_throughput
 from cloud_tasks.report.tables.job_columns import COST_COLUMNS, SLOWEST_COLUMNS
-from cloud_tasks.report.tables.layout import Column
 from cloud_tasks.report.text.final import render_final_report
-from cloud_tasks.report.text.formatting import counted, without_traceback
 from cloud_tasks.report.text.summary import overview
+from cloud_tasks.tables import Column
 
 __all__ = ["render_page"]
 

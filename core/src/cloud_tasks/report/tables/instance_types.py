@@ -8,7 +8,7 @@ from datetime import datetime
 import attrs
 
 from cloud_tasks.model import BootDisk, InstanceType, Money, Offer, OfferRequest, PriceBreakdown, Purchase, Unpriced
-from cloud_tasks.report.tables.layout import Column
+from cloud_tasks.tables import Column
 
 __all__ = ["INSTANCE_TYPE_COLUMNS", "TypeRow", "type_rows"]
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from cloud_tasks.report.tables.layout import Column
 from cloud_tasks.store import TaskRecord, TypeCost
+from cloud_tasks.tables import Column
 
 __all__ = ["COST_COLUMNS", "SLOWEST_COLUMNS"]
 

@@ -11,7 +11,7 @@ from typing import Any
 import attrs
 
 from cloud_tasks.model import ConstraintInfo, Constraints, InstanceConstraints, Limits, Money, Purchase, constraint_info
-from cloud_tasks.report.text.formatting import format_duration
+from cloud_tasks.quantities import format_duration
 from cloud_tasks.selection import RankedOffer, Ranking
 
 __all__ = ["render_job_configuration", "render_selected_offer"]

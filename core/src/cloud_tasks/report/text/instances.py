@@ -8,8 +8,8 @@ from collections.abc import Iterable, Sequence
 import attrs
 
 from cloud_tasks.model import InstanceState, Money
-from cloud_tasks.report.tables.layout import Column, render_table
 from cloud_tasks.store import InstanceRecord
+from cloud_tasks.tables import Column, render_table
 
 __all__ = ["render_instance_table"]
 

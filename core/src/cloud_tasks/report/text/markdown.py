@@ -7,9 +7,9 @@ from typing import TypeVar
 
 from cloud_tasks.report.data.report_data import ReportFacts
 from cloud_tasks.report.tables.job_columns import COST_COLUMNS, SLOWEST_COLUMNS
-from cloud_tasks.report.tables.layout import Column, escape_markdown, render_markdown_table
 from cloud_tasks.report.text.summary import overview
 from cloud_tasks.store import ElapsedStatistics, Failure
+from cloud_tasks.tables import Column, escape_markdown, render_markdown_table
 
 __all__ = ["render_markdown"]
 

@@ -10,9 +10,9 @@ from typing import Any
 import attrs
 
 from cloud_tasks.model import Headroom, Money
-from cloud_tasks.report.tables.layout import Column, render_table
-from cloud_tasks.report.text.formatting import counted, format_cost, format_duration
+from cloud_tasks.quantities import counted, format_cost, format_duration
 from cloud_tasks.selection import Forecast, RankedOffer, Ranking, Rejected
+from cloud_tasks.tables import Column, render_table
 
 __all__ = ["plan_dict", "render_forecast", "render_headroom", "render_offers", "render_rejected"]
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from datetime import timedelta
 
 from cloud_tasks.model import Money, TaskStatus
-from cloud_tasks.report.text.formatting import counted, format_cost, format_duration, indented
+from cloud_tasks.quantities import counted, format_cost, format_duration, indented
 from cloud_tasks.store import ElapsedStatistics, JobStatistics, JobSummary, Throughput
 
 __all__ = ["overview", "render_elapsed", "render_summary", "status_counts"]

@@ -11,7 +11,7 @@ import attrs
 
 from cloud_tasks.convert import event_to_json
 from cloud_tasks.model import Event, Task, TaskStatus
-from cloud_tasks.report.text.formatting import indented, without_traceback
+from cloud_tasks.quantities import indented, without_traceback
 from cloud_tasks.store import TaskAttempt
 
 __all__ = ["render_task_log", "task_log_dict"]

@@ -15,7 +15,7 @@ from cloud_tasks.cli.options.database import database_of
 from cloud_tasks.config import JobConfig
 from cloud_tasks.errors import InputError, StoreError
 from cloud_tasks.plugin import Finding
-from cloud_tasks.report import format_duration
+from cloud_tasks.quantities import format_duration
 from cloud_tasks.store import Store
 
 __all__ = ["check_core"]

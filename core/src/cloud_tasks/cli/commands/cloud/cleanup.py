@@ -18,8 +18,9 @@ from cloud_tasks.config import JobConfig
 from cloud_tasks.controller import expiry, open_compute, owner_label, remaining_instances, terminate_instances
 from cloud_tasks.model import Instance
 from cloud_tasks.plugin import Compute
+from cloud_tasks.quantities import counted, format_duration
 from cloud_tasks.registry import Registry
-from cloud_tasks.report import Column, counted, format_duration, plain_rows
+from cloud_tasks.tables import Column, plain_rows
 
 __all__ = ["cleanup"]
 

@@ -13,7 +13,7 @@ from cloud_tasks.cli.options.listing import listing_options, show_rows
 from cloud_tasks.controller import open_compute
 from cloud_tasks.model import Image
 from cloud_tasks.registry import Registry
-from cloud_tasks.report import Column
+from cloud_tasks.tables import Column
 
 __all__ = ["OWN_IMAGES", "list_images"]
 

@@ -12,8 +12,9 @@ from cloud_tasks.cli.options.config_options import configuration_options, load_f
 from cloud_tasks.cli.options.listing import listing_options, show_rows
 from cloud_tasks.config import JobConfig
 from cloud_tasks.controller import open_compute, open_pricing
+from cloud_tasks.quantities import counted
 from cloud_tasks.registry import Registry
-from cloud_tasks.report import INSTANCE_TYPE_COLUMNS, TypeRow, counted, type_rows
+from cloud_tasks.report import INSTANCE_TYPE_COLUMNS, TypeRow, type_rows
 from cloud_tasks.selection import filter_types
 
 __all__ = ["list_instance_types"]

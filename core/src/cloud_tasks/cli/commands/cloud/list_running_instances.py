@@ -15,7 +15,7 @@ from cloud_tasks.controller import expiry, open_compute
 from cloud_tasks.errors import InputError
 from cloud_tasks.model import Instance, InstanceState
 from cloud_tasks.registry import Registry
-from cloud_tasks.report import Column
+from cloud_tasks.tables import Column
 
 __all__ = ["list_running_instances"]
 

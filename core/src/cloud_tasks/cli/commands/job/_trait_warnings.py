@@ -8,7 +8,7 @@ from typing import Any
 
 from cloud_tasks.config import JobConfig, parallel_launches
 from cloud_tasks.errors import CloudTasksError
-from cloud_tasks.report import format_duration
+from cloud_tasks.quantities import format_duration
 
 __all__ = ["trait_warnings"]
 

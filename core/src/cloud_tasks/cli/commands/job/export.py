@@ -16,8 +16,9 @@ from cloud_tasks.cli.options.database import database_of, read_database
 from cloud_tasks.cli.options.statuses import parse_statuses
 from cloud_tasks.errors import InputError
 from cloud_tasks.model import TaskStatus
+from cloud_tasks.quantities import counted
 from cloud_tasks.registry import Registry
-from cloud_tasks.report import FORMATS, KINDS, counted, export_rows, replacing
+from cloud_tasks.report import FORMATS, KINDS, export_rows, replacing
 
 __all__ = ["export"]
 

@@ -31,8 +31,9 @@ from cloud_tasks.controller import EventCollector, Progress, SinkDispatcher, Thr
 from cloud_tasks.errors import InputError
 from cloud_tasks.model import Event, JobPhase
 from cloud_tasks.plugin import EventSink, EventSinkContext, Queue
+from cloud_tasks.quantities import counted
 from cloud_tasks.registry import Registry
-from cloud_tasks.report import counted, render_final_report, render_summary, status_dict, throughput
+from cloud_tasks.report import render_final_report, render_summary, status_dict, throughput
 from cloud_tasks.store import JobState, Store
 
 __all__ = ["EventMonitor", "monitor"]

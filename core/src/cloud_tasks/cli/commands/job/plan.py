@@ -16,8 +16,9 @@ from cloud_tasks.cli.options.estimates import count_tasks, estimate_options, mea
 from cloud_tasks.cli.options.listing import output_width
 from cloud_tasks.config import JobConfig
 from cloud_tasks.controller import ask_headroom, check_launch, rank_offers, require_offer
+from cloud_tasks.quantities import counted
 from cloud_tasks.registry import Registry
-from cloud_tasks.report import counted, plan_dict, render_forecast, render_headroom, render_offers, render_rejected
+from cloud_tasks.report import plan_dict, render_forecast, render_headroom, render_offers, render_rejected
 from cloud_tasks.selection import forecast
 
 __all__ = ["plan"]

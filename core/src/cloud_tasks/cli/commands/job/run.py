@@ -26,9 +26,9 @@ from cloud_tasks.config import JobConfig, parallel_launches
 from cloud_tasks.controller import Job, JobResult, Progress, RunRequest
 from cloud_tasks.errors import InputError
 from cloud_tasks.model import FINAL_STATUSES, JobPhase, TaskStatus
+from cloud_tasks.quantities import counted
 from cloud_tasks.registry import Registry
 from cloud_tasks.report import (
-    counted,
     dump_tasks,
     render_final_report,
     render_job_configuration,

@@ -22,9 +22,10 @@ from cloud_tasks.controller import policy_of, rank_offers, require_offer
 from cloud_tasks.errors import InputError
 from cloud_tasks.estimate import CloudModel, CostResult, CostSimulation, TaskDurations
 from cloud_tasks.model import Money
+from cloud_tasks.quantities import counted, format_duration
 from cloud_tasks.registry import Registry
-from cloud_tasks.report import Column, counted, format_duration
 from cloud_tasks.selection import RankedOffer
+from cloud_tasks.tables import Column
 
 __all__ = ["simulate"]
 

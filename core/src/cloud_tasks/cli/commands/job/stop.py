@@ -19,8 +19,8 @@ from cloud_tasks.cli.options.durations import wait_option
 from cloud_tasks.config import JobConfig
 from cloud_tasks.controller import open_compute, open_queue, remaining_instances, terminate_instances
 from cloud_tasks.errors import InputError, StoreError
+from cloud_tasks.quantities import counted
 from cloud_tasks.registry import Registry
-from cloud_tasks.report import counted
 from cloud_tasks.store import Store
 
 __all__ = ["stop"]

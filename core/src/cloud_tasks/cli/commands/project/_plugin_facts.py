@@ -12,8 +12,8 @@ import attrs
 from cloud_tasks.config import default_of, plain, variable_name
 from cloud_tasks.errors import InputError
 from cloud_tasks.plugin import CommandDescriptor, setting_info
+from cloud_tasks.quantities import format_duration
 from cloud_tasks.registry import Plugin
-from cloud_tasks.report import format_duration
 from cloud_tasks.setting_values import describe, field_types
 
 __all__ = ["backend_facts", "find_plugin", "render_plugin"]

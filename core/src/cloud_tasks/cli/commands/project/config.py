@@ -13,7 +13,7 @@ from cloud_tasks.cli.options.config_options import configuration_options, load_f
 from cloud_tasks.cli.options.listing import echo_table
 from cloud_tasks.config import Entry, json_schema
 from cloud_tasks.registry import Registry
-from cloud_tasks.report import Column
+from cloud_tasks.tables import Column
 
 __all__ = ["config"]
 

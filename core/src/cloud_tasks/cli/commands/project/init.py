@@ -22,8 +22,8 @@ from cloud_tasks.cli.scaffold.project_files import (
 )
 from cloud_tasks.cli.scaffold.source_archive import Checkout, find_checkout
 from cloud_tasks.errors import InputError
+from cloud_tasks.quantities import counted
 from cloud_tasks.registry import Registry
-from cloud_tasks.report import counted
 
 __all__ = ["init"]
 

@@ -12,7 +12,7 @@ from cloud_tasks.cli.context import AppContext, pass_app
 from cloud_tasks.cli.options.common import examples, json_option
 from cloud_tasks.cli.options.listing import echo_table
 from cloud_tasks.registry import AXES, Plugin
-from cloud_tasks.report import Column
+from cloud_tasks.tables import Column
 
 __all__ = ["plugins"]
 

@@ -23,8 +23,8 @@ from cloud_tasks.cli.options.config_options import configuration_options, load_f
 from cloud_tasks.cli.scaffold.source_archive import find_checkout, pack, upload
 from cloud_tasks.config import JobConfig, script_path
 from cloud_tasks.errors import InputError
+from cloud_tasks.quantities import counted
 from cloud_tasks.registry import Registry
-from cloud_tasks.report import counted
 
 __all__ = ["ship"]
 

@@ -26,8 +26,9 @@ from cloud_tasks.controller import MAX_PARALLEL_SENDS, JobInput, JobResources, J
 from cloud_tasks.errors import CloudTasksError, InputError
 from cloud_tasks.model import TaskStatus
 from cloud_tasks.plugin import Queue
+from cloud_tasks.quantities import counted
 from cloud_tasks.registry import Registry
-from cloud_tasks.report import counted, render_summary, status_dict
+from cloud_tasks.report import render_summary, status_dict
 from cloud_tasks.store import Store
 
 __all__ = ["load_queue"]

@@ -26,8 +26,8 @@ from cloud_tasks.cli.ui.confirmation import confirm
 from cloud_tasks.config import JobConfig
 from cloud_tasks.errors import NotFoundError, StoreError
 from cloud_tasks.plugin import Depth, Queue
+from cloud_tasks.quantities import counted
 from cloud_tasks.registry import Registry
-from cloud_tasks.report import counted
 from cloud_tasks.store import Store
 
 __all__ = ["delete_queue", "purge_queue"]

@@ -17,7 +17,7 @@ from cloud_tasks.cli.options.queues import NamedQueue, choice_options, chosen_qu
 from cloud_tasks.config import JobConfig
 from cloud_tasks.plugin import Depth, Queue
 from cloud_tasks.registry import Registry
-from cloud_tasks.report import Column, plain_rows
+from cloud_tasks.tables import Column, plain_rows
 
 __all__ = ["show_queue"]
 

@@ -11,8 +11,8 @@ from __future__ import annotations
 from cloud_tasks.controller.autoscaler.actions import Action, ForgetIntent, MarkEnded, Terminate
 from cloud_tasks.controller.autoscaler.rules.fleet_view import GONE, FleetView
 from cloud_tasks.controller.autoscaler.state import FleetInstance
-from cloud_tasks.controller.time_format import format_span
 from cloud_tasks.model import InstanceState
+from cloud_tasks.quantities import format_span
 
 __all__ = ["correct_records", "terminate_expired"]
 

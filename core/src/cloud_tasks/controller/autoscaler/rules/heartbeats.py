@@ -14,7 +14,7 @@ from datetime import timedelta
 from cloud_tasks.controller.autoscaler.actions import Abort, Action, Terminate, Warn
 from cloud_tasks.controller.autoscaler.rules.fleet_view import FleetView
 from cloud_tasks.controller.autoscaler.state import FleetInstance
-from cloud_tasks.controller.time_format import format_span
+from cloud_tasks.quantities import format_span
 
 __all__ = ["abort_without_heartbeat", "replace_unresponsive"]
 

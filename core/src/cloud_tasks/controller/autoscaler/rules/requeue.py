@@ -10,7 +10,7 @@ from datetime import datetime
 
 from cloud_tasks.controller.autoscaler.actions import Action, Requeue
 from cloud_tasks.controller.autoscaler.rules.fleet_view import FleetView
-from cloud_tasks.controller.time_format import format_span
+from cloud_tasks.quantities import format_span
 
 __all__ = ["requeue_missing"]
 

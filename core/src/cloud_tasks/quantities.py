@@ -7,9 +7,10 @@ from datetime import timedelta
 
 from cloud_tasks.model import Money
 
-__all__ = ["counted", "format_cost", "format_duration", "indented", "without_traceback"]
+__all__ = ["counted", "format_cost", "format_duration", "format_span", "indented", "without_traceback"]
 
 _CENT = Money("0.01")
+_UNITS = (("d", 86400), ("h", 3600), ("m", 60), ("s", 1))
 
 
 def format_duration(span: timedelta, *, precise: bool = False) -> str:
@@ -33,6 +34,19 @@ def format_duration(span: timedelta, *, precise: bool = False) -> str:
 def counted(number: int, noun: str) -> str:
     """Return a number with its noun: ``1 host``, ``2 hosts``, ``1,000 hosts``."""
     return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
+
+
+def format_span(span: timedelta) -> str:
+    """Return a duration in its two largest units that are not zero; below a second, in tenths."""
+    total = round(span.total_seconds())
+    if total < 1:
+        return f"{max(span.total_seconds(), 0):.1f}s"
+    parts: list[str] = []
+    for unit, length in _UNITS:
+        count, total = divmod(total, length)
+        if count:
+            parts.append(f"{count}{unit}")
+    return " ".join(parts[:2])
 
 
 def format_cost(amount: Money, *, unit: Money = _CENT) -> str:

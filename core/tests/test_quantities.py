@@ -7,7 +7,7 @@ from datetime import timedelta
 import pytest
 
 from cloud_tasks.model import Money
-from cloud_tasks.report.text.formatting import counted, format_cost, format_duration, without_traceback
+from cloud_tasks.quantities import counted, format_cost, format_duration, format_span, without_traceback
 
 
 @pytest.mark.parametrize(
@@ -32,3 +32,20 @@ def test_format_cost_never_shows_a_small_amount_as_zero(usd: str, text: str) -> 
 def test_without_traceback_removes_the_traceback_that_the_worker_printed() -> None:
     assert without_traceback("working\nTraceback: x\n", "Traceback: x") == "working"
     assert without_traceback("working\n", "") == "working"
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [
+        (0, "0.0s"),
+        (0.25, "0.2s"),
+        (1, "1s"),
+        (45.4, "45s"),
+        (60, "1m"),
+        (400, "6m 40s"),
+        (5400, "1h 30m"),
+        (90061, "1d 1h"),
+    ],
+)
+def test_format_span_shows_the_two_largest_units(seconds: float, text: str) -> None:
+    assert format_span(timedelta(seconds=seconds)) == text

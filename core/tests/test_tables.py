@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from cloud_tasks.errors import InputError
 from cloud_tasks.model import Money, Purchase
-from cloud_tasks.report.tables.layout import (
+from cloud_tasks.tables import (
     Column,
     filter_rows,
     parse_sort,
