@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cloud_tasks.errors import InputError
-from cloud_tasks.model import Money, Purchase
+from cloud_tasks.model import Money, ProvisioningModel
 from cloud_tasks.tables import (
     Column,
     filter_rows,
@@ -168,7 +168,7 @@ def test_render_records_writes_blocks() -> None:
         (0, "0", 0),
         (2.5, "2.5", 2.5),
         (Money("0.1"), "$0.100000", "0.1"),
-        (Purchase.SPOT, "spot", "spot"),
+        (ProvisioningModel.SPOT, "spot", "spot"),
         (("a", "b"), "a, b", ["a", "b"]),
         ((), "-", []),
         (datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC), "2026-01-02 03:04:05 UTC", "2026-01-02T03:04:05+00:00"),

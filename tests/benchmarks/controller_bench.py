@@ -36,7 +36,7 @@ from cloud_tasks.model import (
     Money,
     Offer,
     PriceBreakdown,
-    Purchase,
+    ProvisioningModel,
     Task,
 )
 from cloud_tasks.plugin import Compute, Delivery, Depth, Queue
@@ -145,7 +145,7 @@ def make_offer(zone: str = "z-a") -> RankedOffer:
     offer = Offer(
         instance_type=kind,
         zone=zone,
-        purchase=Purchase.SPOT,
+        provisioning_model=ProvisioningModel.SPOT,
         boot_disk=BootDisk(disk_type="", size_gb=10),
         price=PriceBreakdown(cpu=Money("0.25")),
         priced_at=datetime.now(UTC),
@@ -171,7 +171,7 @@ def scaling_checks(folder: Path, count: int, machines: int) -> tuple[list[float]
                 state=InstanceState.RUNNING,
                 instance_type="m-8",
                 zone=ranked.offer.zone,
-                purchase=Purchase.SPOT,
+                provisioning_model=ProvisioningModel.SPOT,
                 created_at=now,
                 client_token=f"t{n}",
             )

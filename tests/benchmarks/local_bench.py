@@ -16,7 +16,7 @@ import time
 from datetime import timedelta
 from pathlib import Path
 
-from cloud_tasks.model import BootDisk, LaunchRequest, Offer, OfferRequest, Purchase
+from cloud_tasks.model import BootDisk, LaunchRequest, Offer, OfferRequest, ProvisioningModel
 from cloud_tasks.plugin import ComputeContext
 from cloud_tasks_local.compute import LocalCompute
 from cloud_tasks_local.pricing import FlatPricing
@@ -117,7 +117,7 @@ def instances(folder: Path, count: int) -> tuple[float, float, float]:
     request = OfferRequest(
         instance_type=compute.instance_types()[0],
         zone="local-a",
-        purchase=Purchase.ON_DEMAND,
+        provisioning_model=ProvisioningModel.ON_DEMAND,
         boot_disk=BootDisk(disk_type="", size_gb=10),
     )
     (offer,) = FlatPricing(settings).price([request])

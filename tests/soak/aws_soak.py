@@ -61,7 +61,7 @@ def run_with_faults(folder: Path, tasks: int, seed: int) -> bool:
             keepalive_timeout=30,
         )
         job_folder.tasks(tasks)
-        cloud.overlay.control("stock-out", zone="us-east-1a", purchase="spot")
+        cloud.overlay.control("stock-out", zone="us-east-1a", provisioning_model="spot")
         cloud.overlay.control("faults", throttle=_THROTTLED, error=_BROKEN, reset=_BROKEN, cut=_CUT)
         started = time.monotonic()
         code = _run_and_kill(job_folder, source)

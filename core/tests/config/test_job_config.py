@@ -15,7 +15,7 @@ from configuration_fakes import GcpComputeSettings, GcpQueueSettings, load
 
 from cloud_tasks.config import JobConfig, RetryRule, RunSettings
 from cloud_tasks.errors import InputError
-from cloud_tasks.model import Architecture, Constraints, Limits, Money, Purchase
+from cloud_tasks.model import Architecture, Constraints, Limits, Money, ProvisioningModel
 from cloud_tasks.plugin import setting_info
 
 Read = Callable[..., JobConfig]
@@ -184,7 +184,11 @@ def test_constraints_limits_and_retries_come_from_run(read: Read) -> None:
     constraints = config.constraints()
     assert [pattern.pattern for pattern in constraints.instance_types] == ["^n1-.*", "^n2-.*"]
     assert all(isinstance(pattern, re.Pattern) for pattern in constraints.instance_types)
-    assert (constraints.purchase, constraints.zone, constraints.max_cpu) == (Purchase.SPOT, "us-central1-a", 8)
+    assert (constraints.provisioning_model, constraints.zone, constraints.max_cpu) == (
+        ProvisioningModel.SPOT,
+        "us-central1-a",
+        8,
+    )
     assert (config.limits().max_instances, config.limits().max_total_price_per_hour) == (5, Money(20))
     assert (config.run.retry_on_exit, config.run.retry_on_exception, config.run.retry_on_timeout) == (True, False, True)
 

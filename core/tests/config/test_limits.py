@@ -99,7 +99,7 @@ def _price(requests: Sequence[OfferRequest]) -> list[Offer]:
         Offer(
             instance_type=request.instance_type,
             zone=request.zone,
-            purchase=request.purchase,
+            provisioning_model=request.provisioning_model,
             boot_disk=request.boot_disk,
             price=price,
             priced_at=datetime(2025, 6, 11, tzinfo=UTC),

@@ -19,7 +19,7 @@ from simulated_cloud.scenario import RetryPolicy
 
 from cloud_tasks.controller.autoscaler.state import Policy
 from cloud_tasks.estimate import CloudModel, CostResult, CostSimulation, TaskDurations
-from cloud_tasks.model import Constraints, Limits, Money, Purchase
+from cloud_tasks.model import Constraints, Limits, Money, ProvisioningModel
 from cloud_tasks.selection import rank
 
 
@@ -115,11 +115,13 @@ def test_cost_simulation_in_batches_changes_little() -> None:
     assert float(batched.cost.usd) == pytest.approx(float(single.cost.usd), rel=0.05)
 
 
-@pytest.mark.parametrize(("purchase", "lifetime"), [(Purchase.ON_DEMAND, None), (Purchase.SPOT, timedelta(minutes=30))])
+@pytest.mark.parametrize(
+    ("purchase", "lifetime"), [(ProvisioningModel.ON_DEMAND, None), (ProvisioningModel.SPOT, timedelta(minutes=30))]
+)
 def test_cost_simulation_agrees_with_the_simulated_cloud_on_one_cloud_model(
-    purchase: Purchase, lifetime: timedelta | None, tmp_path: Path
+    provisioning_model: ProvisioningModel, lifetime: timedelta | None, tmp_path: Path
 ) -> None:
-    constraints, limits = Constraints(purchase=purchase, max_cpu=4), Limits(max_instances=6)
+    constraints, limits = Constraints(provisioning_model=provisioning_model, max_cpu=4), Limits(max_instances=6)
     # The simulated worker draws log-normal times about a median, with 0.7 as the deviation of their logarithm.
     mean, deviation = 60.0, 60.0 * math.sqrt(math.exp(0.49) - 1)
     cloud = Faults(spot_lifetime=lifetime, refused=0.05)

@@ -18,7 +18,7 @@ from cloud_tasks.model import (
     Money,
     Offer,
     PriceBreakdown,
-    Purchase,
+    ProvisioningModel,
 )
 from cloud_tasks.selection import (
     FleetTotals,
@@ -39,7 +39,7 @@ def an_offer(vcpus: int = 4, slots: int | None = None, price: Money | str = "1")
     offer = Offer(
         instance_type=instance_type,
         zone="z",
-        purchase=Purchase.ON_DEMAND,
+        provisioning_model=ProvisioningModel.ON_DEMAND,
         boot_disk=BootDisk(disk_type="", size_gb=10),
         price=PriceBreakdown(cpu=price),
         priced_at=datetime(2025, 1, 1, tzinfo=UTC),

@@ -20,7 +20,7 @@ from cloud_tasks.model import (
     Offer,
     OfferRequest,
     PriceBreakdown,
-    Purchase,
+    ProvisioningModel,
     Unpriced,
 )
 from cloud_tasks.selection import Prefer, Ranking, boot_disk_gb, filter_types, rank, slots
@@ -58,13 +58,13 @@ class PriceList:
         price = self.per_hour.get(request.instance_type.name)
         if price is None:
             return Unpriced(request=request, reason="not in the catalogue")
-        if request.purchase is Purchase.SPOT:
+        if request.provisioning_model is ProvisioningModel.SPOT:
             price = price / 4
         disk = Money("0.02") if request.boot_disk.disk_type == "fast" else Money("0.01")
         return Offer(
             instance_type=request.instance_type,
             zone=request.zone,
-            purchase=request.purchase,
+            provisioning_model=request.provisioning_model,
             boot_disk=request.boot_disk,
             price=PriceBreakdown(cpu=Money(price), boot_disk=disk),
             priced_at=PRICED_AT,
@@ -75,8 +75,12 @@ def order(ranking: Ranking) -> list[str]:
     return [f"{ranked.offer.instance_type.name} {ranked.offer.zone}" for ranked in ranking.offers]
 
 
-def reason(constraints: Constraints, instance_type: InstanceType, purchase: Purchase = Purchase.ON_DEMAND) -> str:
-    found = filter_types([instance_type], constraints, purchase)
+def reason(
+    constraints: Constraints,
+    instance_type: InstanceType,
+    provisioning_model: ProvisioningModel = ProvisioningModel.ON_DEMAND,
+) -> str:
+    found = filter_types([instance_type], constraints, provisioning_model)
     assert found.requests == ()
     (rejection,) = found.rejected
     assert rejection.instance_type == instance_type.name
@@ -175,7 +179,7 @@ def test_filter_types_rejects_a_type_with_the_figures(settings, changes, expecte
 
 
 def test_filter_types_rejects_a_type_without_spot():
-    assert reason(Constraints(), a_type(supports_spot=False), Purchase.SPOT) == "not offered as spot"
+    assert reason(Constraints(), a_type(supports_spot=False), ProvisioningModel.SPOT) == "not offered as spot"
 
 
 def test_filter_types_accepts_a_value_at_its_bound():
@@ -189,20 +193,22 @@ def test_filter_types_accepts_a_value_at_its_bound():
         cpu_family="intel cascade lake",
         instance_types=(re.compile("d-8"),),
     )
-    found = filter_types([a_type()], constraints, Purchase.ON_DEMAND)
+    found = filter_types([a_type()], constraints, ProvisioningModel.ON_DEMAND)
     assert found.rejected == ()
     assert len(found.requests) == 4
 
 
 def test_filter_types_yields_every_zone_and_usable_boot_disk_type():
     constraints = Constraints(boot_disk_types=("FAST", "hyper"), boot_disk_iops=3000, boot_disk_throughput=140)
-    found = filter_types([a_type()], constraints, Purchase.ON_DEMAND)
+    found = filter_types([a_type()], constraints, ProvisioningModel.ON_DEMAND)
     disk = BootDisk(disk_type="fast", size_gb=10.0, iops=3000, throughput_mb_s=140)
     assert [(request.zone, request.boot_disk) for request in found.requests] == [("r1-a", disk), ("r1-b", disk)]
 
 
 def test_filter_types_ignores_boot_disk_types_of_a_provider_without_boot_disks():
-    found = filter_types([a_type(boot_disk_types=())], Constraints(boot_disk_types=("fast",)), Purchase.ON_DEMAND)
+    found = filter_types(
+        [a_type(boot_disk_types=())], Constraints(boot_disk_types=("fast",)), ProvisioningModel.ON_DEMAND
+    )
     assert [request.boot_disk.disk_type for request in found.requests] == ["", ""]
 
 
@@ -321,18 +327,18 @@ def test_rank_rejects_an_offer_that_exceeds_a_limit_alone(limits, expected):
 
 
 def test_rank_with_fallback_puts_on_demand_after_spot():
-    constraints = Constraints(purchase=Purchase.SPOT)
+    constraints = Constraints(provisioning_model=ProvisioningModel.SPOT)
     types = [a_type("expensive", zones=("z",)), a_type("cheap", zones=("z",)), a_type("no-spot", supports_spot=False)]
     ranking = rank(types, constraints, UNLIMITED, PriceList(expensive=40, cheap=1, no_spot=1), spot_fallback=True)
-    found = [(ranked.offer.instance_type.name, ranked.offer.purchase) for ranked in ranking.offers]
-    assert found[:2] == [("cheap", Purchase.SPOT), ("expensive", Purchase.SPOT)]
-    assert {purchase for _, purchase in found[2:]} == {Purchase.ON_DEMAND}
+    found = [(ranked.offer.instance_type.name, ranked.offer.provisioning_model) for ranked in ranking.offers]
+    assert found[:2] == [("cheap", ProvisioningModel.SPOT), ("expensive", ProvisioningModel.SPOT)]
+    assert {provisioning_model for _, provisioning_model in found[2:]} == {ProvisioningModel.ON_DEMAND}
     assert "no-spot" in [name for name, _ in found[2:]]
 
 
 def test_rank_ranks_or_rejects_every_type():
     types = [a_type(f"t-{vcpus}", vcpus=vcpus) for vcpus in (1, 2, 4, 8, 16, 32)]
-    found = filter_types(types, Constraints(min_cpu=4, max_cpu=16), Purchase.ON_DEMAND)
+    found = filter_types(types, Constraints(min_cpu=4, max_cpu=16), ProvisioningModel.ON_DEMAND)
     wanted = {request.instance_type.name for request in found.requests}
     rejected = {rejection.instance_type for rejection in found.rejected}
     assert wanted == {"t-4", "t-8", "t-16"}

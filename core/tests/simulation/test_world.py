@@ -16,7 +16,7 @@ from simulated_cloud.unreliable import Unreliable
 from virtual_loop import START, VirtualLoop
 
 from cloud_tasks.errors import LaunchRefusedError, NotFoundError, ProviderError
-from cloud_tasks.model import Architecture, Constraints, InstanceState, LaunchRequest, Limits, Money, Purchase
+from cloud_tasks.model import Architecture, Constraints, InstanceState, LaunchRequest, Limits, Money, ProvisioningModel
 from cloud_tasks.plugin import Delivery
 from cloud_tasks.selection import rank
 
@@ -152,7 +152,7 @@ def test_simulated_instance_boots_runs_and_is_billed_until_it_terminates(world):
 
 def test_simulated_spot_instance_gets_a_notice_before_its_interruption(world):
     yard = Yard(world, Faults(spot_lifetime=timedelta(minutes=10), remains=1.0))
-    spot = rank(catalogue(), Constraints(purchase=Purchase.SPOT), Limits(), prices).offers[0]
+    spot = rank(catalogue(), Constraints(provisioning_model=ProvisioningModel.SPOT), Limits(), prices).offers[0]
     yard.offer = spot
     instance = yard.cloud.launch(yard.request())
     world.run_for(timedelta(hours=5))

@@ -21,7 +21,7 @@ from cloud_tasks.model import (
     LaunchRequest,
     Offer,
     PriceBreakdown,
-    Purchase,
+    ProvisioningModel,
 )
 from cloud_tasks.plugin import Compute, ComputeContext
 from cloud_tasks.registry import Registry
@@ -96,7 +96,7 @@ class CommandLine:
         offer = Offer(
             instance_type=kind,
             zone="local-a",
-            purchase=Purchase.ON_DEMAND,
+            provisioning_model=ProvisioningModel.ON_DEMAND,
             boot_disk=BootDisk(disk_type="", size_gb=10.0),
             price=PriceBreakdown(),
             priced_at=datetime.now(UTC),

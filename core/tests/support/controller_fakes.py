@@ -26,7 +26,7 @@ from cloud_tasks.model import (
     Money,
     Offer,
     PriceBreakdown,
-    Purchase,
+    ProvisioningModel,
     Region,
 )
 from cloud_tasks.plugin import Delivery, Depth, SendFailure
@@ -122,7 +122,7 @@ class FakeCompute:
             state=InstanceState.STARTING,
             instance_type=offer.instance_type.name,
             zone=offer.zone,
-            purchase=offer.purchase,
+            provisioning_model=offer.provisioning_model,
             created_at=self._loop.now(),
             client_token=request.client_token,
         )
@@ -200,7 +200,7 @@ def ranked(
     offer = Offer(
         instance_type=instance_type,
         zone=zone,
-        purchase=Purchase.SPOT if spot else Purchase.ON_DEMAND,
+        provisioning_model=ProvisioningModel.SPOT if spot else ProvisioningModel.ON_DEMAND,
         boot_disk=BootDisk(disk_type="", size_gb=10),
         price=PriceBreakdown(cpu=Money(price)),
         priced_at=NOW,

@@ -14,7 +14,7 @@ import cloud_tasks.builtin
 from cloud_tasks.cli.context import AppContext
 from cloud_tasks.cli.main import cli
 from cloud_tasks.errors import CloudTasksError
-from cloud_tasks.model import BootDisk, Instance, LaunchRequest, Offer, PriceBreakdown, Purchase
+from cloud_tasks.model import BootDisk, Instance, LaunchRequest, Offer, PriceBreakdown, ProvisioningModel
 from cloud_tasks.plugin import (
     ComputeBackend,
     ComputeContext,
@@ -91,7 +91,7 @@ class MemoryCommands:
         offer = Offer(
             instance_type=kind,
             zone=zone,
-            purchase=Purchase.SPOT,
+            provisioning_model=ProvisioningModel.SPOT,
             boot_disk=BootDisk(disk_type="", size_gb=10.0),
             price=PriceBreakdown(),
             priced_at=self.provider.clock(),

@@ -20,7 +20,7 @@ from cloud_tasks.model import (
     Money,
     Offer,
     PriceBreakdown,
-    Purchase,
+    ProvisioningModel,
     Task,
 )
 from cloud_tasks.store import JobRecord, Store
@@ -69,7 +69,7 @@ def failed(task_id: str, attempt: int = 1, *, retry: bool = False, message: str 
 
 
 def launch_request(
-    token: str, *, price: str = "0.10", vcpus: int = 4, purchase: Purchase = Purchase.SPOT
+    token: str, *, price: str = "0.10", vcpus: int = 4, provisioning_model: ProvisioningModel = ProvisioningModel.SPOT
 ) -> LaunchRequest:
     instance_type = InstanceType(
         name=f"type-{vcpus}", vcpus=vcpus, memory_gb=8.0, architecture=Architecture.X86_64, zones=("zone-a",)
@@ -77,7 +77,7 @@ def launch_request(
     offer = Offer(
         instance_type=instance_type,
         zone="zone-a",
-        purchase=purchase,
+        provisioning_model=provisioning_model,
         boot_disk=BootDisk(disk_type="ssd", size_gb=10.0),
         price=PriceBreakdown(cpu=Money(price)),
         priced_at=START,
@@ -99,7 +99,7 @@ def instance(
         state=state,
         instance_type=f"type-{vcpus}",
         zone="zone-a",
-        purchase=Purchase.SPOT,
+        provisioning_model=ProvisioningModel.SPOT,
         created_at=at(created),
         client_token=token,
     )

@@ -25,7 +25,7 @@ from cloud_tasks.model import (
     Money,
     Offer,
     OfferRequest,
-    Purchase,
+    ProvisioningModel,
     Task,
 )
 from cloud_tasks.plugin import (
@@ -264,8 +264,8 @@ _FIRST_ZONE = "memory-a"
 def memory_requests(provider: MemoryProvider) -> list[OfferRequest]:
     disk = BootDisk(disk_type="", size_gb=1)
     return [
-        OfferRequest(instance_type=each, zone=_FIRST_ZONE, purchase=purchase, boot_disk=disk)
-        for each, purchase in itertools.product(provider.instances.types, Purchase)
+        OfferRequest(instance_type=each, zone=_FIRST_ZONE, provisioning_model=provisioning_model, boot_disk=disk)
+        for each, provisioning_model in itertools.product(provider.instances.types, ProvisioningModel)
     ]
 
 
@@ -312,7 +312,9 @@ class ForgetsLabels(MemoryCompute):
 
 class AlwaysOnDemand(MemoryCompute):
     def launch(self, request: LaunchRequest) -> Instance:
-        return super().launch(attrs.evolve(request, offer=attrs.evolve(request.offer, purchase=Purchase.ON_DEMAND)))
+        return super().launch(
+            attrs.evolve(request, offer=attrs.evolve(request.offer, provisioning_model=ProvisioningModel.ON_DEMAND))
+        )
 
 
 class RefusesWithoutScope(MemoryCompute):

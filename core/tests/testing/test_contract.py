@@ -13,7 +13,7 @@ import pytest
 
 import cloud_tasks.testing
 from cloud_tasks.errors import ProviderError
-from cloud_tasks.model import BootDisk, LaunchRequest, Offer, OfferRequest, Purchase
+from cloud_tasks.model import BootDisk, LaunchRequest, Offer, OfferRequest, ProvisioningModel
 from cloud_tasks.plugin import ComputeContext, PricingContext, QueueContext
 from cloud_tasks.testing import QueueContract, eventually
 from cloud_tasks.testing.fakes.faults import Fault, When, inject
@@ -104,7 +104,7 @@ def test_inject_after_a_call_loses_its_answer_only() -> None:
     wanted = OfferRequest(
         instance_type=provider.instances.types[0],
         zone="memory-a",
-        purchase=Purchase.ON_DEMAND,
+        provisioning_model=ProvisioningModel.ON_DEMAND,
         boot_disk=BootDisk(disk_type="", size_gb=1),
     )
     with provider.pricing.open(None, PricingContext()) as pricing:

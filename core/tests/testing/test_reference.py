@@ -15,7 +15,16 @@ import pytest
 
 from cloud_tasks.convert import event_to_json
 from cloud_tasks.errors import InputError, RefusalScope
-from cloud_tasks.model import BootDisk, Event, InstanceState, LaunchRequest, Offer, OfferRequest, Purchase, Task
+from cloud_tasks.model import (
+    BootDisk,
+    Event,
+    InstanceState,
+    LaunchRequest,
+    Offer,
+    OfferRequest,
+    ProvisioningModel,
+    Task,
+)
 from cloud_tasks.plugin import (
     EventSink,
     EventSinkBackend,
@@ -43,9 +52,14 @@ from cloud_tasks.testing.fakes.memory import MemoryProvider
 
 def offers(provider: MemoryProvider) -> list[OfferRequest]:
     return [
-        OfferRequest(instance_type=each, zone=zone, purchase=purchase, boot_disk=BootDisk(disk_type="", size_gb=10))
-        for each, zone, purchase in itertools.product(
-            provider.instances.types, provider.instances.region.zones, Purchase
+        OfferRequest(
+            instance_type=each,
+            zone=zone,
+            provisioning_model=provisioning_model,
+            boot_disk=BootDisk(disk_type="", size_gb=10),
+        )
+        for each, zone, provisioning_model in itertools.product(
+            provider.instances.types, provider.instances.region.zones, ProvisioningModel
         )
     ]
 

@@ -12,7 +12,7 @@ import pytest
 from ec2_launches import KEYS, RequestOf, offer, request_for
 from ec2_process import OverlayProcess, overlay_process
 
-from cloud_tasks.model import LaunchRequest, Purchase
+from cloud_tasks.model import LaunchRequest, ProvisioningModel
 from cloud_tasks.plugin import Compute, ComputeContext
 from cloud_tasks_aws.compute import retries
 from cloud_tasks_aws.compute.backend import Ec2Compute, open_compute
@@ -86,8 +86,11 @@ def unreachable(aws_settings: AwsSettings, context: ComputeContext) -> Iterator[
 @pytest.fixture
 def request_of(job: str) -> RequestOf:
     def make(
-        name: str = "t3.medium", zone: str = "us-east-1a", purchase: Purchase = Purchase.ON_DEMAND, **changes: Any
+        name: str = "t3.medium",
+        zone: str = "us-east-1a",
+        provisioning_model: ProvisioningModel = ProvisioningModel.ON_DEMAND,
+        **changes: Any,
     ) -> LaunchRequest:
-        return request_for(job, offer(name, zone, purchase), **changes)
+        return request_for(job, offer(name, zone, provisioning_model), **changes)
 
     return make

@@ -20,7 +20,7 @@ from cloud_tasks.model import (
     Money,
     Offer,
     PriceBreakdown,
-    Purchase,
+    ProvisioningModel,
 )
 from cloud_tasks.registry import Registry
 from cloud_tasks.testing import ComputeContract, ComputeSubject, Refusal
@@ -48,7 +48,7 @@ def offer(instance_type: str, zone: str) -> Offer:
             name=instance_type, vcpus=2, memory_gb=4.0, architecture=Architecture.X86_64, zones=(zone,)
         ),
         zone=zone,
-        purchase=Purchase.ON_DEMAND,
+        provisioning_model=ProvisioningModel.ON_DEMAND,
         boot_disk=BootDisk(disk_type="gp3", size_gb=10),
         price=PriceBreakdown(cpu=Money("0.0416")),
         priced_at=datetime.now(UTC),

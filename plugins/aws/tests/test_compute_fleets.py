@@ -13,7 +13,7 @@ from ec2_launches import RequestOf, described, offer, request_for
 from ec2_process import OverlayProcess
 
 from cloud_tasks.errors import LaunchRefusedError, ProviderError, RefusalScope
-from cloud_tasks.model import Architecture, BootDisk, LaunchRequest, Purchase
+from cloud_tasks.model import Architecture, BootDisk, LaunchRequest, ProvisioningModel
 from cloud_tasks.plugin import Compute, ComputeContext
 from cloud_tasks.testing import eventually
 from cloud_tasks_aws.compute.backend import open_compute
@@ -30,9 +30,12 @@ RequestOfMany = Callable[..., LaunchRequest]
 @pytest.fixture
 def request_of_many(job: str) -> RequestOfMany:
     def make(
-        *places: tuple[str, str], purchase: Purchase = Purchase.SPOT, script: str = SCRIPT, **changes: Any
+        *places: tuple[str, str],
+        provisioning_model: ProvisioningModel = ProvisioningModel.SPOT,
+        script: str = SCRIPT,
+        **changes: Any,
     ) -> LaunchRequest:
-        first, *others = (offer(name, zone, purchase) for name, zone in places or PLACES)
+        first, *others = (offer(name, zone, provisioning_model) for name, zone in places or PLACES)
         return request_for(job, first, alternatives=tuple(others), startup_script=script, **changes)
 
     return make
@@ -51,7 +54,7 @@ def test_launch_from_fleet_reports_the_selected_offer_to_controller_and_script(
     request = request_of_many()
     launched = compute.launch(request)
     assert (launched.instance_type, launched.zone) == ("m5.large", "us-east-1a")
-    assert launched.purchase is Purchase.SPOT
+    assert launched.provisioning_model is ProvisioningModel.SPOT
     assert (launched.client_token, launched.job_id) == (request.client_token, request.job_id)
     assert dict(launched.labels) == dict(request.labels)
     eventually(lambda: "arrived as m5.large us-east-1a" in compute.console_log(launched.instance_id))
@@ -75,9 +78,9 @@ def test_power_off_terminates_a_fleet_instance(compute: Compute, request_of_many
 
 
 def test_on_demand_fleet_follows_the_request_order(compute: Compute, request_of_many: RequestOfMany) -> None:
-    launched = compute.launch(request_of_many(purchase=Purchase.ON_DEMAND))
+    launched = compute.launch(request_of_many(provisioning_model=ProvisioningModel.ON_DEMAND))
     assert (launched.instance_type, launched.zone) == PLACES[0]
-    assert launched.purchase is Purchase.ON_DEMAND
+    assert launched.provisioning_model is ProvisioningModel.ON_DEMAND
 
 
 def test_fleet_skips_offers_without_capacity(
@@ -105,7 +108,7 @@ def test_places_for_lists_compatible_pools_once(request_of: RequestOf) -> None:
     incompatible = (
         offer("t4g.large", "us-east-1b"),
         offer("c5.large", "us-east-1f"),
-        offer("c5.large", "us-east-1b", Purchase.SPOT),
+        offer("c5.large", "us-east-1b", ProvisioningModel.SPOT),
         attrs.evolve(offer("c5.large", "us-east-1b"), boot_disk=BootDisk(disk_type="gp2", size_gb=20)),
     )
     assert incompatible[0].instance_type.architecture is Architecture.ARM64

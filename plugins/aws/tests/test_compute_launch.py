@@ -11,7 +11,7 @@ from ec2_launches import RequestOf, described
 from ec2_process import OverlayProcess
 
 from cloud_tasks.errors import LaunchFailedError, LaunchRefusedError, RefusalScope
-from cloud_tasks.model import Instance, LaunchRequest, Purchase
+from cloud_tasks.model import Instance, LaunchRequest, ProvisioningModel
 from cloud_tasks.plugin import Compute, ComputeContext
 from cloud_tasks_aws.compute.backend import open_compute
 from cloud_tasks_aws.compute.build import launch_arguments
@@ -49,7 +49,7 @@ def test_launch_creates_tagged_volume_deleted_with_the_instance(
 def test_launch_arguments_include_fields_that_emulators_ignore(request_of: RequestOf) -> None:
     image = BootImage(image_id="ami-1", root_device="/dev/sda1", size_gb=30)
     settings = AwsSettings(instance_profile="arn:aws:iam::1:instance-profile/workers", encrypt_boot_disk=True)
-    request = request_of(purchase=Purchase.SPOT)
+    request = request_of(provisioning_model=ProvisioningModel.SPOT)
     arguments = launch_arguments(request, settings, user_data=b"#!", image=image, interface={"SubnetId": "subnet-1"})
     ebs = arguments["BlockDeviceMappings"][0]["Ebs"]
     assert (ebs["VolumeSize"], ebs["Iops"], ebs["Throughput"], ebs["Encrypted"]) == (30, 4_000, 200, True)

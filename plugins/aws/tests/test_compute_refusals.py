@@ -12,7 +12,7 @@ from ec2_process import OverlayProcess
 from structlog.testing import capture_logs
 
 from cloud_tasks.errors import LaunchRefusedError, ProviderError, RefusalScope
-from cloud_tasks.model import Purchase
+from cloud_tasks.model import ProvisioningModel
 from cloud_tasks.plugin import Compute, ComputeContext
 from cloud_tasks_aws.compute.backend import open_compute
 from cloud_tasks_aws.settings import AwsSettings
@@ -135,6 +135,6 @@ def test_retry_logs_at_debug_level(overlay: OverlayProcess, compute: Compute, re
 
 def test_persistent_connection_error_is_transient(unreachable: Compute, request_of: RequestOf) -> None:
     with pytest.raises(ProviderError) as raised:
-        unreachable.launch(request_of(purchase=Purchase.SPOT))
+        unreachable.launch(request_of(provisioning_model=ProvisioningModel.SPOT))
     assert raised.value.transient
     assert not isinstance(raised.value, LaunchRefusedError)

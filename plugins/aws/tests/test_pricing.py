@@ -19,7 +19,16 @@ import structlog
 from pricing_fake import PriceListFake, SpotHistoryFake
 
 from cloud_tasks.errors import ProviderError
-from cloud_tasks.model import Architecture, BootDisk, InstanceType, Money, Offer, OfferRequest, Purchase, Unpriced
+from cloud_tasks.model import (
+    Architecture,
+    BootDisk,
+    InstanceType,
+    Money,
+    Offer,
+    OfferRequest,
+    ProvisioningModel,
+    Unpriced,
+)
 from cloud_tasks.plugin import CheckContext, Pricing, PricingContext
 from cloud_tasks.registry import Registry
 from cloud_tasks.testing import PricingContract, PricingSubject
@@ -131,8 +140,8 @@ def wanted(
     disk: BootDisk = GP3,
 ) -> OfferRequest:
     instance_type = InstanceType(name=name, vcpus=2, memory_gb=8, architecture=Architecture.X86_64, zones=(zone,))
-    purchase = Purchase.SPOT if spot else Purchase.ON_DEMAND
-    return OfferRequest(instance_type=instance_type, zone=zone, purchase=purchase, boot_disk=disk)
+    provisioning_model = ProvisioningModel.SPOT if spot else ProvisioningModel.ON_DEMAND
+    return OfferRequest(instance_type=instance_type, zone=zone, provisioning_model=provisioning_model, boot_disk=disk)
 
 
 def offer(pricing: Pricing, request: OfferRequest) -> Offer:

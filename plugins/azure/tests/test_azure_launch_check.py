@@ -11,7 +11,15 @@ import attrs
 import pytest
 
 from cloud_tasks.errors import InputError
-from cloud_tasks.model import Architecture, BootDisk, InstanceType, LaunchRequest, Offer, PriceBreakdown, Purchase
+from cloud_tasks.model import (
+    Architecture,
+    BootDisk,
+    InstanceType,
+    LaunchRequest,
+    Offer,
+    PriceBreakdown,
+    ProvisioningModel,
+)
 from cloud_tasks.registry import Registry
 from cloud_tasks_azure.settings import AzureSettings
 
@@ -20,7 +28,7 @@ OFFER = Offer(
         name="type", vcpus=2, memory_gb=8.0, architecture=Architecture.X86_64, zones=("eastus-1",)
     ),
     zone="eastus-1",
-    purchase=Purchase.SPOT,
+    provisioning_model=ProvisioningModel.SPOT,
     boot_disk=BootDisk(disk_type="StandardSSD_LRS", size_gb=30),
     price=PriceBreakdown(),
     priced_at=datetime(2025, 7, 1, tzinfo=UTC),

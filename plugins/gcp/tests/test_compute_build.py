@@ -17,7 +17,7 @@ from cloud_tasks.model import (
     LaunchRequest,
     Offer,
     PriceBreakdown,
-    Purchase,
+    ProvisioningModel,
 )
 from cloud_tasks.plugin import boot_script
 from cloud_tasks.registry import Registry
@@ -39,7 +39,7 @@ TYPE = InstanceType(
 OFFER = Offer(
     instance_type=TYPE,
     zone="us-central1-f",
-    purchase=Purchase.ON_DEMAND,
+    provisioning_model=ProvisioningModel.ON_DEMAND,
     boot_disk=BootDisk(disk_type="pd-balanced", size_gb=20.5, iops=4000, throughput_mb_s=200),
     price=PriceBreakdown(),
     priced_at=datetime(2025, 7, 1, tzinfo=UTC),
@@ -59,7 +59,7 @@ def built(request: LaunchRequest = REQUEST, **settings: Any) -> sdk.Instance:
 
 
 def spot(request: LaunchRequest) -> LaunchRequest:
-    return attrs.evolve(request, offer=attrs.evolve(request.offer, purchase=Purchase.SPOT))
+    return attrs.evolve(request, offer=attrs.evolve(request.offer, provisioning_model=ProvisioningModel.SPOT))
 
 
 def checked(**changes: Any) -> None:

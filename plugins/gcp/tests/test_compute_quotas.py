@@ -15,7 +15,7 @@ from cloud_tasks.model import (
     InstanceType,
     Offer,
     PriceBreakdown,
-    Purchase,
+    ProvisioningModel,
 )
 from cloud_tasks_gcp.compute.disks import DISKS
 from cloud_tasks_gcp.compute.families import FAMILIES
@@ -42,7 +42,7 @@ def offer(name: str, vcpus: int = 4, *, disk: str = "pd-standard", spot: bool = 
             gpu_type="nvidia-l4" if gpus else "",
         ),
         zone="z-a",
-        purchase=Purchase.SPOT if spot else Purchase.ON_DEMAND,
+        provisioning_model=ProvisioningModel.SPOT if spot else ProvisioningModel.ON_DEMAND,
         boot_disk=BootDisk(disk_type=disk, size_gb=10),
         price=PriceBreakdown(),
         priced_at=datetime(2025, 7, 1, tzinfo=UTC),

@@ -12,7 +12,7 @@ from cloud_tasks.model import (
     BootDisk,
     InstanceState,
     InstanceType,
-    Purchase,
+    ProvisioningModel,
 )
 from cloud_tasks_gcp.compute.disks import DISKS, disk_problem
 from cloud_tasks_gcp.compute.families import FAMILIES, boot_disk_types, family_of
@@ -202,7 +202,7 @@ def test_to_instance_has_job_token_and_utc_time() -> None:
     converted = to_instance(instance(scheduling={"provisioning_model": "SPOT"}))
     assert (converted.job_id, converted.client_token, converted.labels["run"]) == ("job", "1", "r")
     assert (converted.zone, converted.instance_type) == ("us-central1-f", "e2-small")
-    assert converted.purchase is Purchase.SPOT
+    assert converted.provisioning_model is ProvisioningModel.SPOT
     assert converted.created_at == datetime(2025, 6, 11, 15, 0, 51, 905000, tzinfo=UTC)
 
 

@@ -15,7 +15,16 @@ from fake_server import Fault
 from structlog.testing import capture_logs
 
 from cloud_tasks.errors import ProviderError
-from cloud_tasks.model import Architecture, BootDisk, InstanceType, Money, Offer, OfferRequest, Purchase, Unpriced
+from cloud_tasks.model import (
+    Architecture,
+    BootDisk,
+    InstanceType,
+    Money,
+    Offer,
+    OfferRequest,
+    ProvisioningModel,
+    Unpriced,
+)
 from cloud_tasks.plugin import PricingBackend, PricingContext
 from cloud_tasks.registry import Registry
 from cloud_tasks.testing import PricingContract, PricingSubject
@@ -56,10 +65,15 @@ def clock() -> Clock:
 
 
 def request(
-    machine: InstanceType = E2, zone: str = "us-central1-a", purchase: Purchase = Purchase.ON_DEMAND
+    machine: InstanceType = E2,
+    zone: str = "us-central1-a",
+    provisioning_model: ProvisioningModel = ProvisioningModel.ON_DEMAND,
 ) -> OfferRequest:
     return OfferRequest(
-        instance_type=machine, zone=zone, purchase=purchase, boot_disk=BootDisk(disk_type="pd-standard", size_gb=10)
+        instance_type=machine,
+        zone=zone,
+        provisioning_model=provisioning_model,
+        boot_disk=BootDisk(disk_type="pd-standard", size_gb=10),
     )
 
 
@@ -74,7 +88,7 @@ class TestGcpPricing(PricingContract):
         return PricingSubject(
             backend=backend(),
             settings=settings,
-            requests=[request(each, purchase=how) for each in (E2, n2) for how in Purchase],
+            requests=[request(each, provisioning_model=how) for each in (E2, n2) for how in ProvisioningModel],
             unpriced=request(attrs.evolve(E2, name="x4-480-8t-metal")),
         )
 

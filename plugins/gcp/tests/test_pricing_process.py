@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from cloud_tasks.model import Architecture, BootDisk, InstanceType, Offer, OfferRequest, Purchase
+from cloud_tasks.model import Architecture, BootDisk, InstanceType, Offer, OfferRequest, ProvisioningModel
 from cloud_tasks.plugin import PricingContext
 from cloud_tasks_gcp.pricing import open_pricing
 from cloud_tasks_gcp.settings import GcpSettings
@@ -41,7 +41,7 @@ def test_billing_fake_serves_from_separate_process(address: str) -> None:
     request = OfferRequest(
         instance_type=machine,
         zone="us-central1-a",
-        purchase=Purchase.SPOT,
+        provisioning_model=ProvisioningModel.SPOT,
         boot_disk=BootDisk(disk_type="pd-standard", size_gb=10),
     )
     with open_pricing(GcpSettings(billing_endpoint=address), PricingContext()) as pricing:

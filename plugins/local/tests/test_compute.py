@@ -25,7 +25,7 @@ from cloud_tasks.model import (
     LaunchRequest,
     Offer,
     OfferRequest,
-    Purchase,
+    ProvisioningModel,
 )
 from cloud_tasks.plugin import ComputeContext
 from cloud_tasks_local.compute import LocalCompute
@@ -43,13 +43,15 @@ def request(
     *,
     token: str = "token",
     job: str = "job",
-    purchase: Purchase = Purchase.ON_DEMAND,
+    provisioning_model: ProvisioningModel = ProvisioningModel.ON_DEMAND,
     max_lifetime: timedelta | None = None,
 ) -> LaunchRequest:
     settings = LocalSettings()
     instance_type = LocalCompute(settings, ComputeContext(job_id=job)).instance_types()[0]
     disk = BootDisk(disk_type="", size_gb=10)
-    wanted = OfferRequest(instance_type=instance_type, zone="local-a", purchase=purchase, boot_disk=disk)
+    wanted = OfferRequest(
+        instance_type=instance_type, zone="local-a", provisioning_model=provisioning_model, boot_disk=disk
+    )
     (offer,) = FlatPricing(settings).price([wanted])
     assert isinstance(offer, Offer)
     return LaunchRequest(
@@ -288,7 +290,7 @@ def test_spot_instance_gets_notice_before_simulated_interruption(
         "time.sleep(1000)\n"
     )
     script = f"cat > program.py <<'END'\n{program}END\npython3 program.py > {answers}\n"
-    instance = compute.launch(request(script, token="spot", purchase=Purchase.SPOT))
+    instance = compute.launch(request(script, token="spot", provisioning_model=ProvisioningModel.SPOT))
     eventually(lambda: state_of(compute, instance.instance_id) is InstanceState.TERMINATED)
     assert "preempted" in compute.console_log(instance.instance_id)
     assert answers.read_text().splitlines() == [

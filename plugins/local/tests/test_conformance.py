@@ -10,7 +10,7 @@ import attrs
 import pytest
 
 from cloud_tasks.errors import RefusalScope
-from cloud_tasks.model import BootDisk, LaunchRequest, Offer, OfferRequest, Purchase
+from cloud_tasks.model import BootDisk, LaunchRequest, Offer, OfferRequest, ProvisioningModel
 from cloud_tasks.registry import Registry
 from cloud_tasks.testing import (
     ComputeContract,
@@ -32,9 +32,9 @@ def offer_requests() -> list[OfferRequest]:
     types = instance_types(LocalSettings(vcpus=4, memory_gb=8.0))
     disk = BootDisk(disk_type="", size_gb=10)
     return [
-        OfferRequest(instance_type=each, zone="local-a", purchase=purchase, boot_disk=disk)
+        OfferRequest(instance_type=each, zone="local-a", provisioning_model=provisioning_model, boot_disk=disk)
         for each in types
-        for purchase in Purchase
+        for provisioning_model in ProvisioningModel
     ]
 
 

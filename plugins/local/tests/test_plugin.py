@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from cloud_tasks.errors import ProviderError
-from cloud_tasks.model import BootDisk, InstanceType, Money, Offer, OfferRequest, Purchase
+from cloud_tasks.model import BootDisk, InstanceType, Money, Offer, OfferRequest, ProvisioningModel
 from cloud_tasks.registry import Registry
 from cloud_tasks_local.catalog import architecture, instance_types
 from cloud_tasks_local.instance_side import LocalInstanceSide
@@ -20,12 +20,14 @@ from cloud_tasks_local.pricing import FlatPricing
 from cloud_tasks_local.settings import LocalSettings
 
 
-def price(settings: LocalSettings, vcpus: int, purchase: Purchase) -> Money:
+def price(settings: LocalSettings, vcpus: int, provisioning_model: ProvisioningModel) -> Money:
     instance_type = InstanceType(
         name=f"local-{vcpus}", vcpus=vcpus, memory_gb=1.0, architecture=architecture(), zones=("local-a",)
     )
     disk = BootDisk(disk_type="", size_gb=10)
-    wanted = OfferRequest(instance_type=instance_type, zone="local-a", purchase=purchase, boot_disk=disk)
+    wanted = OfferRequest(
+        instance_type=instance_type, zone="local-a", provisioning_model=provisioning_model, boot_disk=disk
+    )
     (offer,) = FlatPricing(settings).price([wanted])
     assert isinstance(offer, Offer)
     return offer.price_per_hour
@@ -88,12 +90,12 @@ def test_instance_types_default_to_size_of_this_machine() -> None:
 
 def test_price_is_exact_per_cpu_hour() -> None:
     settings = LocalSettings(price_per_cpu_hour=Money(0.1), spot_price_factor=0.4)
-    assert price(settings, 3, Purchase.ON_DEMAND) == Money(Decimal("0.3"))
-    assert price(settings, 3, Purchase.SPOT) == Money(Decimal("0.12"))
+    assert price(settings, 3, ProvisioningModel.ON_DEMAND) == Money(Decimal("0.3"))
+    assert price(settings, 3, ProvisioningModel.SPOT) == Money(Decimal("0.12"))
 
 
 def test_price_is_zero_by_default() -> None:
-    assert price(LocalSettings(), 4, Purchase.ON_DEMAND) == Money(0)
+    assert price(LocalSettings(), 4, ProvisioningModel.ON_DEMAND) == Money(0)
 
 
 def test_instance_side_outside_instance_has_no_identity_or_notice() -> None:

@@ -85,7 +85,7 @@ def test_aws_job_completes_every_task_once_and_leaves_no_resources(job_folder: A
 def test_aws_spot_job_survives_interruption_and_controller_kill(job_folder: AwsJobFolder, cloud: AwsCloud) -> None:
     job_folder.configure(environment="export ADDITION_TASK_DELAY=0.1", use_spot=True, max_losses=50)
     job_folder.tasks(120)
-    cloud.overlay.control("stock-out", zone="us-east-1a", purchase="spot")
+    cloud.overlay.control("stock-out", zone="us-east-1a", provisioning_model="spot")
     controller = job_folder.start(*job_folder.run_arguments("--task-file", "tasks.json"))
     eventually(lambda: controller.poll() is not None or job_folder.result_count() >= 10, patience=timedelta(seconds=90))
     assert controller.poll() is None, job_folder.log()

@@ -22,7 +22,7 @@ from cloud_tasks.model import (
     Money,
     Offer,
     OfferRequest,
-    Purchase,
+    ProvisioningModel,
     Unpriced,
 )
 from cloud_tasks.plugin import PricingContext
@@ -50,7 +50,7 @@ def wanted(
     return OfferRequest(
         instance_type=size,
         zone=zone,
-        purchase=Purchase.SPOT if spot else Purchase.ON_DEMAND,
+        provisioning_model=ProvisioningModel.SPOT if spot else ProvisioningModel.ON_DEMAND,
         boot_disk=BootDisk(disk_type=disk, size_gb=gb),
     )
 

@@ -20,7 +20,7 @@ from cloud_requests import insistently
 from fake_server import Fault
 
 from cloud_tasks.errors import InputError, LaunchRefusedError, ProviderError, RefusalScope
-from cloud_tasks.model import Architecture, BootDisk, Headroom, InstanceState, Purchase
+from cloud_tasks.model import Architecture, BootDisk, Headroom, InstanceState, ProvisioningModel
 from cloud_tasks.plugin import ComputeContext
 from cloud_tasks.registry import Registry
 from cloud_tasks.testing import eventually
@@ -464,4 +464,4 @@ def test_listing_returns_the_provisioning_model_and_disk_type(fake: ArmFake) -> 
     with opened(fake) as compute:
         compute.launch(wanted(offer(spot=True)))
         (found,) = compute.instances("job")
-    assert (found.purchase, found.boot_disk_type) == (Purchase.SPOT, "StandardSSD_LRS")
+    assert (found.provisioning_model, found.boot_disk_type) == (ProvisioningModel.SPOT, "StandardSSD_LRS")

@@ -20,7 +20,7 @@ from cloud_tasks.model import (
     Money,
     Offer,
     PriceBreakdown,
-    Purchase,
+    ProvisioningModel,
 )
 from cloud_tasks.registry import Registry
 from cloud_tasks.testing import ComputeContract, ComputeSubject, Refusal
@@ -37,7 +37,7 @@ E2 = InstanceType(
 OFFER = Offer(
     instance_type=E2,
     zone="us-central1-a",
-    purchase=Purchase.ON_DEMAND,
+    provisioning_model=ProvisioningModel.ON_DEMAND,
     boot_disk=BootDisk(disk_type="pd-standard", size_gb=10),
     price=PriceBreakdown(cpu=Money("0.07")),
     priced_at=datetime(2025, 7, 1, tzinfo=UTC),

@@ -153,7 +153,7 @@ def test_launch_with_same_token_returns_same_instance(fake: GceFake, compute: Co
 
 
 def test_launch_in_stocked_out_zone_is_refused_without_leftovers(fake: GceFake, compute: Compute) -> None:
-    fake.cloud.stock_outs = [StockOut(zone="us-central1-a", machine_type="e2-*", purchase="spot")]
+    fake.cloud.stock_outs = [StockOut(zone="us-central1-a", machine_type="e2-*", provisioning_model="spot")]
     with pytest.raises(LaunchRefusedError) as refused:
         compute.launch(launch_request(offer(spot=True)))
     assert (refused.value.scope, refused.value.reason) == (RefusalScope.OFFER, "ZONE_RESOURCE_POOL_EXHAUSTED")

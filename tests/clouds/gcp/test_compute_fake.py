@@ -114,7 +114,7 @@ def test_insert_refuses_invalid_requests(fake: GceFake, change: dict[str, Any], 
 
 
 def test_stock_out_leaves_no_resources(fake: GceFake) -> None:
-    fake.cloud.stock_outs = [StockOut(zone=ZONE, purchase="on-demand")]
+    fake.cloud.stock_outs = [StockOut(zone=ZONE, provisioning_model="on-demand")]
     assert inserted(fake) == "ZONE_RESOURCE_POOL_EXHAUSTED"
     assert resources(fake) == ([], [])
     assert inserted(fake, **SPOT) == ""

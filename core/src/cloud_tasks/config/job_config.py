@@ -15,7 +15,7 @@ from cloud_tasks.config.sections import BACKEND_AXES, Section, default_of, varia
 from cloud_tasks.config.startup_script import COMMAND_SCRIPT, check_script, read_script, script_path
 from cloud_tasks.config.values import plain
 from cloud_tasks.errors import InputError
-from cloud_tasks.model import Constraints, InstanceConstraints, Limits, Purchase
+from cloud_tasks.model import Constraints, InstanceConstraints, Limits, ProvisioningModel
 from cloud_tasks.plugin import setting_info
 from cloud_tasks.registry import Registry
 from cloud_tasks.setting_values import field_types, format_setting
@@ -109,7 +109,7 @@ class JobConfig:
     def constraints(self) -> Constraints:
         """Return the job's requirements on instances."""
         return Constraints(
-            purchase=Purchase.SPOT if self.run.use_spot else Purchase.ON_DEMAND,
+            provisioning_model=ProvisioningModel.SPOT if self.run.use_spot else ProvisioningModel.ON_DEMAND,
             instance_types=tuple(re.compile(pattern) for pattern in self.run.instance_types),
             **{field.name: getattr(self.run, field.name) for field in attrs.fields(InstanceConstraints)},
         )

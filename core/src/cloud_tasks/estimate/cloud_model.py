@@ -18,7 +18,7 @@ from typing import Generic, TypeVar
 
 import attrs
 
-from cloud_tasks.model import InstanceState, Money, Offer, Purchase
+from cloud_tasks.model import InstanceState, Money, Offer, ProvisioningModel
 
 __all__ = ["CloudModel", "SimulatedInstance"]
 
@@ -54,7 +54,7 @@ class CloudModel:
 
     def draw_lifetime(self, rng: random.Random, offer: Offer) -> float | None:
         """Return the seconds from a launch to the spot interruption; None: never interrupted."""
-        if offer.purchase is not Purchase.SPOT or self.spot_lifetime is None:
+        if offer.provisioning_model is not ProvisioningModel.SPOT or self.spot_lifetime is None:
             return None
         return rng.expovariate(1 / self.spot_lifetime.total_seconds())
 

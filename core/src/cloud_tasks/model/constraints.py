@@ -14,7 +14,7 @@ from typing import Any
 import attrs
 
 from cloud_tasks.model.bounds import Above, AtLeast
-from cloud_tasks.model.instance import Architecture, Purchase
+from cloud_tasks.model.instance import Architecture, ProvisioningModel
 from cloud_tasks.model.money import Money
 
 __all__ = ["ConstraintInfo", "Constraints", "InstanceConstraints", "Limits", "constraint", "constraint_info", "pairs"]
@@ -178,7 +178,7 @@ class InstanceConstraints:
 class Constraints(InstanceConstraints):
     """The constraints that an offer has to satisfy."""
 
-    purchase: Purchase = Purchase.ON_DEMAND
+    provisioning_model: ProvisioningModel = ProvisioningModel.ON_DEMAND
     """The provisioning model."""
     instance_types: tuple[re.Pattern[str], ...] = ()
     """Patterns, of which one has to match anywhere in the name; empty for all types."""

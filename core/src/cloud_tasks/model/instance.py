@@ -23,7 +23,7 @@ __all__ = [
     "Offer",
     "OfferRequest",
     "PriceBreakdown",
-    "Purchase",
+    "ProvisioningModel",
     "Region",
     "TerminationNotice",
     "Unpriced",
@@ -39,7 +39,7 @@ class Architecture(enum.Enum):
     """64-bit ARM."""
 
 
-class Purchase(enum.Enum):
+class ProvisioningModel(enum.Enum):
     """The provisioning model of an instance."""
 
     ON_DEMAND = "on-demand"
@@ -134,7 +134,7 @@ class OfferRequest:
     """The type to be priced."""
     zone: str
     """One of its zones."""
-    purchase: Purchase
+    provisioning_model: ProvisioningModel
     """The provisioning model."""
     boot_disk: BootDisk
     """The boot disk, included in the price."""
@@ -181,7 +181,7 @@ class Offer:
     """The type that is offered."""
     zone: str
     """The zone in which it is offered."""
-    purchase: Purchase
+    provisioning_model: ProvisioningModel
     """The provisioning model."""
     boot_disk: BootDisk
     """The boot disk, included in the price."""
@@ -245,7 +245,7 @@ class Instance:
     """Name of its type."""
     zone: str
     """Name of its zone."""
-    purchase: Purchase
+    provisioning_model: ProvisioningModel
     """Its provisioning model."""
     created_at: datetime
     """Time at which the provider created it, UTC; costs count from here."""

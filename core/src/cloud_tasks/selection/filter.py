@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 import attrs
 
-from cloud_tasks.model import BootDisk, Constraints, InstanceType, OfferRequest, Purchase
+from cloud_tasks.model import BootDisk, Constraints, InstanceType, OfferRequest, ProvisioningModel
 from cloud_tasks.selection.sizing import boot_disk_gb, slots
 
 __all__ = ["Candidates", "Rejected", "filter_types"]
@@ -27,7 +27,7 @@ class Rejected:
     reason: str
     zone: str | None = None
     """None if the reason applies to every zone."""
-    purchase: Purchase | None = None
+    provisioning_model: ProvisioningModel | None = None
     """None if the reason applies to both provisioning models."""
 
 
@@ -40,26 +40,32 @@ class Candidates:
     rejected: tuple[Rejected, ...]
 
 
-def filter_types(types: Iterable[InstanceType], constraints: Constraints, purchase: Purchase) -> Candidates:
+def filter_types(
+    types: Iterable[InstanceType], constraints: Constraints, provisioning_model: ProvisioningModel
+) -> Candidates:
     """Split the types into requests for prices and rejected types.
 
     Args:
-        purchase: The provisioning model, whatever that of the constraints is.
+        provisioning_model: The provisioning model, whatever that of the constraints is.
     """
     requests: list[OfferRequest] = []
     rejected: list[Rejected] = []
     for instance_type in types:
-        if purchase is Purchase.SPOT and not instance_type.supports_spot:
-            reason = f"not offered as {purchase.value}"
-            rejected.append(Rejected(instance_type=instance_type.name, reason=reason, purchase=purchase))
+        if provisioning_model is ProvisioningModel.SPOT and not instance_type.supports_spot:
+            reason = f"not offered as {provisioning_model.value}"
+            rejected.append(
+                Rejected(instance_type=instance_type.name, reason=reason, provisioning_model=provisioning_model)
+            )
         elif problem := next(_problems(instance_type, constraints), None):
             rejected.append(Rejected(instance_type=instance_type.name, reason=problem))
         else:
-            requests.extend(_requests(instance_type, constraints, purchase))
+            requests.extend(_requests(instance_type, constraints, provisioning_model))
     return Candidates(requests=tuple(requests), rejected=tuple(rejected))
 
 
-def _requests(instance_type: InstanceType, constraints: Constraints, purchase: Purchase) -> Iterator[OfferRequest]:
+def _requests(
+    instance_type: InstanceType, constraints: Constraints, provisioning_model: ProvisioningModel
+) -> Iterator[OfferRequest]:
     size = boot_disk_gb(instance_type.vcpus, slots(instance_type.vcpus, constraints), constraints)
     for zone in _zones(instance_type, constraints):
         for disk_type in _disk_types(instance_type, constraints) or ("",):
@@ -69,7 +75,9 @@ def _requests(instance_type: InstanceType, constraints: Constraints, purchase: P
                 iops=constraints.boot_disk_iops,
                 throughput_mb_s=constraints.boot_disk_throughput,
             )
-            yield OfferRequest(instance_type=instance_type, zone=zone, purchase=purchase, boot_disk=disk)
+            yield OfferRequest(
+                instance_type=instance_type, zone=zone, provisioning_model=provisioning_model, boot_disk=disk
+            )
 
 
 def _zones(instance_type: InstanceType, constraints: Constraints) -> tuple[str, ...]:

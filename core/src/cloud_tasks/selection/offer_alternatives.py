@@ -12,7 +12,7 @@ import itertools
 from collections.abc import Sequence
 from decimal import Decimal
 
-from cloud_tasks.model import Purchase
+from cloud_tasks.model import ProvisioningModel
 from cloud_tasks.selection.ranking import RankedOffer
 
 __all__ = ["TOLERANCE", "alternatives", "most_expensive"]
@@ -27,7 +27,7 @@ def alternatives(offers: Sequence[RankedOffer]) -> tuple[RankedOffer, ...]:
     if not offers:
         return ()
     best, *others = offers
-    tolerance = TOLERANCE if best.offer.purchase is Purchase.SPOT else Decimal(0)
+    tolerance = TOLERANCE if best.offer.provisioning_model is ProvisioningModel.SPOT else Decimal(0)
     hour, work = (price * (1 + tolerance) for price in (best.offer.price_per_hour, best.price_per_work))
     found = (
         ranked
@@ -41,7 +41,7 @@ def _can_replace(ranked: RankedOffer, best: RankedOffer) -> bool:
     offer, other = ranked.offer, best.offer
     return (
         ranked.slots == best.slots
-        and offer.purchase is other.purchase
+        and offer.provisioning_model is other.provisioning_model
         and offer.boot_disk == other.boot_disk
         and offer.instance_type.vcpus == other.instance_type.vcpus
         and offer.instance_type.architecture is other.instance_type.architecture

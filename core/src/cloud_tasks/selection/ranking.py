@@ -18,7 +18,7 @@ from typing import Any, TypeAlias
 import attrs
 
 from cloud_tasks.errors import InputError
-from cloud_tasks.model import Constraints, InstanceType, Limits, Money, Offer, OfferRequest, Purchase, Unpriced
+from cloud_tasks.model import Constraints, InstanceType, Limits, Money, Offer, OfferRequest, ProvisioningModel, Unpriced
 from cloud_tasks.selection.filter import Rejected, filter_types
 from cloud_tasks.selection.instance_count import FLEET_MEASURES, allowed_instances, amount
 from cloud_tasks.selection.sizing import slots
@@ -98,10 +98,10 @@ def rank(
     for family, weight in weights.items():
         if not weight > 0:
             raise InputError(f'speed of CPU family "{family}": {weight:g} is not above 0', hint="use a positive number")
-    found = filter_types(types, constraints, constraints.purchase)
+    found = filter_types(types, constraints, constraints.provisioning_model)
     requests, rejected = list(found.requests), list(found.rejected)
-    if spot_fallback and constraints.purchase is Purchase.SPOT:
-        on_demand = filter_types(types, constraints, Purchase.ON_DEMAND)
+    if spot_fallback and constraints.provisioning_model is ProvisioningModel.SPOT:
+        on_demand = filter_types(types, constraints, ProvisioningModel.ON_DEMAND)
         requests.extend(on_demand.requests)
     answers = price(requests) if requests else ()
     cheapest, unpriced = _cheapest_disks(requests, answers)
@@ -122,10 +122,10 @@ def _cheapest_disks(
     requests: Sequence[OfferRequest], answers: Sequence[Offer | Unpriced]
 ) -> tuple[list[tuple[Offer, Money]], list[Rejected]]:
     """Return, for each type, zone and provisioning model, the offer with the cheapest disk, or its rejection."""
-    best: dict[tuple[str, str, Purchase], tuple[Offer, Money]] = {}
-    missing: dict[tuple[str, str, Purchase], str] = {}
+    best: dict[tuple[str, str, ProvisioningModel], tuple[Offer, Money]] = {}
+    missing: dict[tuple[str, str, ProvisioningModel], str] = {}
     for request, answer in zip(requests, answers, strict=True):
-        key = (request.instance_type.name, request.zone, request.purchase)
+        key = (request.instance_type.name, request.zone, request.provisioning_model)
         if isinstance(answer, Unpriced):
             missing.setdefault(key, answer.reason)
             continue
@@ -133,9 +133,9 @@ def _cheapest_disks(
         if key not in best or per_hour < best[key][1]:
             best[key] = (answer, per_hour)
     rejected = [
-        Rejected(instance_type=name, zone=zone, purchase=purchase, reason=f"no price: {reason}")
-        for (name, zone, purchase), reason in missing.items()
-        if (name, zone, purchase) not in best
+        Rejected(instance_type=name, zone=zone, provisioning_model=provisioning_model, reason=f"no price: {reason}")
+        for (name, zone, provisioning_model), reason in missing.items()
+        if (name, zone, provisioning_model) not in best
     ]
     return list(best.values()), rejected
 
@@ -147,7 +147,12 @@ def _ranked(offer: Offer, per_hour: Money, constraints: Constraints, weights: Ma
 
 
 def _reject(offer: Offer, reason: str) -> Rejected:
-    return Rejected(instance_type=offer.instance_type.name, zone=offer.zone, purchase=offer.purchase, reason=reason)
+    return Rejected(
+        instance_type=offer.instance_type.name,
+        zone=offer.zone,
+        provisioning_model=offer.provisioning_model,
+        reason=reason,
+    )
 
 
 def _limit_problem(ranked: RankedOffer, limits: Limits) -> str | None:
@@ -180,7 +185,7 @@ def _exact(amount: Money) -> str:
 
 def _order(prefer: Prefer, offers: Sequence[RankedOffer]) -> Callable[[RankedOffer], tuple[Any, ...]]:
     """Return the sort key of a criterion, with spot before its fallback."""
-    wants_spot = any(ranked.offer.purchase is Purchase.SPOT for ranked in offers)
+    wants_spot = any(ranked.offer.provisioning_model is ProvisioningModel.SPOT for ranked in offers)
     lowest = min((ranked.price_per_work.usd for ranked in offers if ranked.price_per_work), default=Decimal(1))
 
     def band(price: Decimal) -> int:
@@ -190,7 +195,7 @@ def _order(prefer: Prefer, offers: Sequence[RankedOffer]) -> Callable[[RankedOff
         instance_type = ranked.offer.instance_type
         price = ranked.price_per_work.usd
         rest = (price, -instance_type.vcpus, -instance_type.cpu_rank, instance_type.name, ranked.offer.zone)
-        fallback = wants_spot and ranked.offer.purchase is not Purchase.SPOT
+        fallback = wants_spot and ranked.offer.provisioning_model is not ProvisioningModel.SPOT
         match prefer:
             case Prefer.PRICE:
                 return (fallback, *rest)

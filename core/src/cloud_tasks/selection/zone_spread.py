@@ -26,7 +26,7 @@ def same_offer_other_zones(offers: Sequence[RankedOffer]) -> tuple[RankedOffer, 
         ranked
         for ranked in offers
         if ranked.offer.instance_type.name == best.offer.instance_type.name
-        and ranked.offer.purchase is best.offer.purchase
+        and ranked.offer.provisioning_model is best.offer.provisioning_model
         and ranked.slots == best.slots
         and ranked.price_per_slot == best.price_per_slot
     )

@@ -15,7 +15,7 @@ from cloud_tasks.model import (
     EventType,
     InstanceState,
     Money,
-    Purchase,
+    ProvisioningModel,
     TaskStatus,
 )
 
@@ -182,7 +182,7 @@ class TypeCost:
     """The cost of the instances of one type and provisioning model (spot or on-demand)."""
 
     instance_type: str
-    purchase: Purchase
+    provisioning_model: ProvisioningModel
     instances: int
     """Launches, terminated ones included."""
     hours: float
@@ -237,7 +237,7 @@ class InstanceRecord:
     """None if the launch has not been answered, or failed."""
     instance_type: str
     zone: str
-    purchase: Purchase
+    provisioning_model: ProvisioningModel
     boot_disk_type: str
     boot_disk_gb: float
     vcpus: int

@@ -34,7 +34,7 @@ from cloud_tasks.model import (
     InstanceState,
     Limits,
     Money,
-    Purchase,
+    ProvisioningModel,
 )
 
 
@@ -260,13 +260,13 @@ def test_decide_warns_if_all_offers_are_blocked() -> None:
     assert [type(action) for action in decide(make_observation(blocks=(block,)))] == [Warn]
 
 
-@pytest.mark.parametrize(("fallback", "bought"), [(False, None), (True, Purchase.ON_DEMAND)])
-def test_on_demand_is_launched_only_as_an_allowed_fallback(fallback: bool, bought: Purchase | None) -> None:
+@pytest.mark.parametrize(("fallback", "bought"), [(False, None), (True, ProvisioningModel.ON_DEMAND)])
+def test_on_demand_is_launched_only_as_an_allowed_fallback(fallback: bool, bought: ProvisioningModel | None) -> None:
     spot = ranked(spot=True)
     block = Block(scope=RefusalScope.REGION, offer=spot.offer, until=NOW + timedelta(minutes=5), reason="no spot")
     policy = Policy(limits=Limits(max_instances=1), spot_fallback=fallback)
     actions = decide(make_observation(offers=(spot, ranked()), blocks=(block,), policy=policy))
-    assert [a.ranked.offer.purchase for a in actions if isinstance(a, Launch)] == ([bought] if bought else [])
+    assert [a.ranked.offer.provisioning_model for a in actions if isinstance(a, Launch)] == ([bought] if bought else [])
 
 
 def test_canary_runs_alone_until_it_finishes_a_task() -> None:

@@ -19,7 +19,7 @@ from cloud_tasks.model import (
     Money,
     Offer,
     PriceBreakdown,
-    Purchase,
+    ProvisioningModel,
     TaskStatus,
 )
 from cloud_tasks.quantities import format_duration
@@ -82,7 +82,7 @@ def an_instance(zone: str = "us-central1-c", **changes: object) -> InstanceRecor
         instance_id="i",
         instance_type="e2-standard-8",
         zone=zone,
-        purchase=Purchase.ON_DEMAND,
+        provisioning_model=ProvisioningModel.ON_DEMAND,
         boot_disk_type="pd-standard",
         boot_disk_gb=10,
         vcpus=8,
@@ -103,7 +103,7 @@ def an_offer(zone: str = "us-central1-c", **changes: object) -> RankedOffer:
     offer = Offer(
         instance_type=attrs.evolve(instance_type, **changes),
         zone=zone,
-        purchase=Purchase.ON_DEMAND,
+        provisioning_model=ProvisioningModel.ON_DEMAND,
         boot_disk=BootDisk(disk_type="pd-standard", size_gb=10),
         price=PriceBreakdown(cpu=Money("0.26859")),
         priced_at=START,
@@ -216,7 +216,15 @@ def test_render_final_report_shows_cost_and_interruptions():
             exception_kinds=5,
             spot_terminations=("host-1",),
             cost=Money("0.50"),
-            costs=(TypeCost(instance_type="n2", purchase=Purchase.SPOT, instances=1, hours=2.5, cost=Money("0.50")),),
+            costs=(
+                TypeCost(
+                    instance_type="n2",
+                    provisioning_model=ProvisioningModel.SPOT,
+                    instances=1,
+                    hours=2.5,
+                    cost=Money("0.50"),
+                ),
+            ),
             instances=1,
         ),
         timedelta(hours=1),
@@ -395,7 +403,7 @@ def test_render_job_configuration():
 
 
 def test_render_job_configuration_for_spot_without_a_script():
-    lines = configuration_lines(Constraints(purchase=Purchase.SPOT), Limits(), script=None)
+    lines = configuration_lines(Constraints(provisioning_model=ProvisioningModel.SPOT), Limits(), script=None)
     assert "  Pricing: Spot instances" in lines
     assert lines[-1] == "  Startup script: None"
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from store_facts import at, completed, event, failed, instance, launch_request, new_store, started
 
-from cloud_tasks.model import EventType, InstanceState, Money, Purchase
+from cloud_tasks.model import EventType, InstanceState, Money, ProvisioningModel
 from cloud_tasks.store import InstanceRecord, Store
 
 
@@ -31,7 +31,7 @@ def test_record_intents_adds_launches_without_instance(store: Store) -> None:
     record = only(store)
     assert (record.client_token, record.instance_id, record.launched_at, record.ended_at) == ("t1", None, None, None)
     assert (record.vcpus, record.slots, record.price_per_hour) == (4, 4, Money("0.268614"))
-    assert (record.purchase, record.zone, record.intended_at) == (Purchase.SPOT, "zone-a", at(5))
+    assert (record.provisioning_model, record.zone, record.intended_at) == (ProvisioningModel.SPOT, "zone-a", at(5))
 
 
 def test_record_intents_twice_adds_one_launch(store: Store) -> None:
@@ -202,12 +202,14 @@ def test_instances_are_returned_oldest_first(store: Store) -> None:
 
 def test_costs_are_grouped_by_type_and_provisioning_model(store: Store) -> None:
     store.record_intents([launch_request("t1", price="1")], at(0))
-    store.record_intents([launch_request("t2", price="2", vcpus=8, purchase=Purchase.ON_DEMAND)], at(0))
+    store.record_intents(
+        [launch_request("t2", price="2", vcpus=8, provisioning_model=ProvisioningModel.ON_DEMAND)], at(0)
+    )
     statistics = store.statistics(at(3600))
     assert statistics.cost == Money(3)
-    assert [(line.instance_type, line.purchase, line.cost) for line in statistics.costs] == [
-        ("type-8", Purchase.ON_DEMAND, Money(2)),
-        ("type-4", Purchase.SPOT, Money(1)),
+    assert [(line.instance_type, line.provisioning_model, line.cost) for line in statistics.costs] == [
+        ("type-8", ProvisioningModel.ON_DEMAND, Money(2)),
+        ("type-4", ProvisioningModel.SPOT, Money(1)),
     ]
     assert statistics.costs[0].hours == 1.0
 

@@ -57,8 +57,8 @@ def check_compute(settings: AwsSettings, context: CheckContext) -> Iterator[Find
     if found:
         yield _check("launching", _PERMISSIONS, lambda: _dry_run(ec2, found[0]))
     yield _profile(settings, context)
-    for purchase, code in _QUOTAS.items():
-        yield _check(f"{purchase} quota", _PERMISSIONS, partial(_quota, settings, context, code))
+    for provisioning_model, code in _QUOTAS.items():
+        yield _check(f"{provisioning_model} quota", _PERMISSIONS, partial(_quota, settings, context, code))
 
 
 def _check(subject: str, remedy: str, check: Callable[[], str]) -> Finding:

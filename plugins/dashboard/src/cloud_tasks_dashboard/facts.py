@@ -159,15 +159,15 @@ def _fleet(records: Sequence[InstanceRecord]) -> dict[str, Any]:
     kinds: dict[tuple[str, str, str], int] = {}
     for record in alive:
         state = (record.state or InstanceState.STARTING).value
-        kind = (record.instance_type, record.purchase.value, state)
+        kind = (record.instance_type, record.provisioning_model.value, state)
         kinds[kind] = kinds.get(kind, 0) + 1
     return {
         "alive": len(alive),
         "launched": sum(record.launched_at is not None for record in records),
         "preempted": sum(record.spot_terminated_at is not None for record in records),
         "kinds": [
-            {"instance_type": name, "purchase": purchase, "state": state, "count": count}
-            for (name, purchase, state), count in sorted(kinds.items())
+            {"instance_type": name, "purchase": provisioning_model, "state": state, "count": count}
+            for (name, provisioning_model, state), count in sorted(kinds.items())
         ],
     }
 
@@ -292,7 +292,7 @@ def _lane(record: InstanceRecord) -> dict[str, Any]:
         "name": record.instance_id or "?",
         "type": record.instance_type,
         "zone": record.zone,
-        "purchase": record.purchase.value,
+        "purchase": record.provisioning_model.value,
         "slots": max(record.slots, 1),
         "begin": None if record.launched_at is None else record.launched_at.timestamp(),
         "end": None if record.ended_at is None else record.ended_at.timestamp(),

@@ -20,7 +20,7 @@ from cloud_tasks.model import (
     Money,
     Offer,
     PriceBreakdown,
-    Purchase,
+    ProvisioningModel,
     Task,
 )
 from cloud_tasks.store import JobRecord, Store
@@ -134,7 +134,7 @@ def launch(
     offer = Offer(
         instance_type=instance_type,
         zone="zone-a",
-        purchase=Purchase.SPOT,
+        provisioning_model=ProvisioningModel.SPOT,
         boot_disk=BootDisk(disk_type="ssd", size_gb=10.0),
         price=PriceBreakdown(cpu=Money(price)),
         priced_at=START,
@@ -154,7 +154,7 @@ def launched_instance(host: str, *, when: float = 0.0, state: InstanceState = In
         state=state,
         instance_type="type-2",
         zone="zone-a",
-        purchase=Purchase.SPOT,
+        provisioning_model=ProvisioningModel.SPOT,
         created_at=at(when),
         client_token=f"t{host}",
     )

@@ -31,7 +31,7 @@ from cloud_tasks.model import (
     InstanceType,
     LaunchRequest,
     Offer,
-    Purchase,
+    ProvisioningModel,
     Region,
 )
 from cloud_tasks.plugin import ComputeContext
@@ -154,14 +154,16 @@ class LocalCompute:
         folder.write_once(folder.instance, self._record(folder, request))
 
     def _record(self, folder: InstanceFolder, request: LaunchRequest) -> Mapping[str, Any]:
-        spot = request.offer.purchase is Purchase.SPOT and self._settings.spot_mean_lifetime is not None
+        spot = (
+            request.offer.provisioning_model is ProvisioningModel.SPOT and self._settings.spot_mean_lifetime is not None
+        )
         return {
             "instance_id": folder.path.name,
             "job_id": request.job_id,
             "client_token": request.client_token,
             "instance_type": request.offer.instance_type.name,
             "zone": request.offer.zone,
-            "purchase": request.offer.purchase.value,
+            "purchase": request.offer.provisioning_model.value,
             "boot_disk_type": request.offer.boot_disk.disk_type,
             "price_per_hour": str(request.offer.price_per_hour.usd),
             "labels": dict(request.labels),
@@ -226,7 +228,7 @@ class LocalCompute:
                 state=_state(folder, created_at),
                 instance_type=record["instance_type"],
                 zone=record["zone"],
-                purchase=Purchase(record["purchase"]),
+                provisioning_model=ProvisioningModel(record["purchase"]),
                 created_at=created_at,
                 client_token=record["client_token"],
                 boot_disk_type=record["boot_disk_type"],

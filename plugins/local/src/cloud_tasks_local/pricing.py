@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import UTC, datetime
 
-from cloud_tasks.model import Offer, OfferRequest, PriceBreakdown, Purchase, Unpriced
+from cloud_tasks.model import Offer, OfferRequest, PriceBreakdown, ProvisioningModel, Unpriced
 from cloud_tasks_local.settings import LocalSettings
 
 __all__ = ["FlatPricing"]
@@ -24,11 +24,11 @@ class FlatPricing:
         """Do nothing: no resource stays open."""
 
     def _offer(self, request: OfferRequest) -> Offer:
-        factor = self._settings.spot_price_factor if request.purchase is Purchase.SPOT else 1
+        factor = self._settings.spot_price_factor if request.provisioning_model is ProvisioningModel.SPOT else 1
         return Offer(
             instance_type=request.instance_type,
             zone=request.zone,
-            purchase=request.purchase,
+            provisioning_model=request.provisioning_model,
             boot_disk=request.boot_disk,
             price=PriceBreakdown(cpu=self._settings.price_per_cpu_hour * request.instance_type.vcpus * factor),
             priced_at=datetime.now(UTC),

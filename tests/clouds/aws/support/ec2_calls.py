@@ -30,14 +30,14 @@ class StockOut:
 
     zone: str = "*"
     instance_type: str = "*"
-    purchase: str = "*"
+    provisioning_model: str = "*"
     code: str = "InsufficientInstanceCapacity"
     message: str = ""
     times: int = 0
     """Number of refusals; 0: until capacity is restored."""
 
-    def covers(self, zone: str, instance_type: str, purchase: str) -> bool:
-        pairs = ((zone, self.zone), (instance_type, self.instance_type), (purchase, self.purchase))
+    def covers(self, zone: str, instance_type: str, provisioning_model: str) -> bool:
+        pairs = ((zone, self.zone), (instance_type, self.instance_type), (provisioning_model, self.provisioning_model))
         return all(matches(value, [pattern]) for value, pattern in pairs)
 
 
@@ -163,9 +163,9 @@ class InstanceCalls:
     def _price(self, instance_type: str, subnet: str) -> float:
         return self.catalog.spot_price(instance_type, self._zone(subnet))
 
-    def refuse_without_capacity(self, zone: str, instance_type: str, purchase: str) -> None:
+    def refuse_without_capacity(self, zone: str, instance_type: str, provisioning_model: str) -> None:
         for each in self.stock_outs:
-            if each.covers(zone, instance_type, purchase):
+            if each.covers(zone, instance_type, provisioning_model):
                 if each.times:
                     self._count_down(each)
                 # EC2 answers missing capacity with a 5xx status.

@@ -18,7 +18,7 @@ from cloud_tasks.model import (
     Money,
     Offer,
     PriceBreakdown,
-    Purchase,
+    ProvisioningModel,
 )
 
 __all__ = ["KEYS", "RequestOf", "described", "offer", "request_for"]
@@ -30,7 +30,11 @@ _ARM = ("t4g", "c7g")
 
 
 def offer(
-    name: str = "t3.medium", zone: str = "us-east-1a", purchase: Purchase = Purchase.ON_DEMAND, *, vcpus: int = 2
+    name: str = "t3.medium",
+    zone: str = "us-east-1a",
+    provisioning_model: ProvisioningModel = ProvisioningModel.ON_DEMAND,
+    *,
+    vcpus: int = 2,
 ) -> Offer:
     """Return an offer with a gp3 disk."""
     kind = InstanceType(
@@ -43,7 +47,7 @@ def offer(
     return Offer(
         instance_type=kind,
         zone=zone,
-        purchase=purchase,
+        provisioning_model=provisioning_model,
         boot_disk=BootDisk(disk_type="gp3", size_gb=20, iops=4_000, throughput_mb_s=200),
         price=PriceBreakdown(cpu=Money("0.04")),
         priced_at=datetime.now(UTC),

@@ -206,8 +206,8 @@ class Cloud(CloudState[Times, StockOut]):
         return vm, operation
 
     def _stock_out(self, vm: VirtualMachine) -> StockOut | None:
-        purchase = "spot" if vm.spot else "on-demand"
-        return next((rule for rule in self.stock_outs if rule.hits(vm.zone, vm.size, purchase)), None)
+        provisioning_model = "spot" if vm.spot else "on-demand"
+        return next((rule for rule in self.stock_outs if rule.hits(vm.zone, vm.size, provisioning_model)), None)
 
     def _provisioned(self, vm: VirtualMachine, operation: Operation, record: Creation) -> None:
         with self.lock:

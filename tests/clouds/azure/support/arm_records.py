@@ -56,15 +56,15 @@ class StockOut:
     zone: str = "*"
     """``eastus-1``."""
     size: str = "*"
-    purchase: str = "*"
+    provisioning_model: str = "*"
     """``spot`` or ``on-demand``."""
     code: str = "ZonalAllocationFailed"
     message: str = "Allocation failed. We do not have sufficient capacity for the requested VM size in this zone."
     at_once: bool = False
     """Whether the request itself fails, instead of its operation."""
 
-    def hits(self, zone: str, size: str, purchase: str) -> bool:
-        given = ((zone, self.zone), (size, self.size), (purchase, self.purchase))
+    def hits(self, zone: str, size: str, provisioning_model: str) -> bool:
+        given = ((zone, self.zone), (size, self.size), (provisioning_model, self.provisioning_model))
         return all(fnmatch.fnmatchcase(value, pattern) for value, pattern in given)
 
 

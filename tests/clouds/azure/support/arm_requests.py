@@ -18,7 +18,7 @@ from cloud_tasks.model import (
     Money,
     Offer,
     PriceBreakdown,
-    Purchase,
+    ProvisioningModel,
 )
 from cloud_tasks.plugin import Compute, ComputeContext
 from cloud_tasks.registry import Registry
@@ -40,7 +40,7 @@ def offer(name: str = "Standard_D2s_v5", zone: str = "eastus-1", *, spot: bool =
             zones=("eastus-1",),
         ),
         zone=zone,
-        purchase=Purchase.SPOT if spot else Purchase.ON_DEMAND,
+        provisioning_model=ProvisioningModel.SPOT if spot else ProvisioningModel.ON_DEMAND,
         boot_disk=BootDisk(disk_type="StandardSSD_LRS", size_gb=10),
         price=PriceBreakdown(cpu=Money("0.1")),
         priced_at=datetime(2025, 7, 1, tzinfo=UTC),

@@ -131,9 +131,9 @@ class Cloud(CloudState[Times, StockOut]):
             self.timeline.after(float(seconds), lambda: self._begin_end(instance, self.times.guest_shutdown))
 
     def _refusal(self, instance: Instance) -> dict[str, Any] | None:
-        purchase = "spot" if instance.spot else "on-demand"
+        provisioning_model = "spot" if instance.spot else "on-demand"
         for rule in self.stock_outs:
-            if rule.matches(instance.zone, instance.machine_type, purchase):
+            if rule.matches(instance.zone, instance.machine_type, provisioning_model):
                 zone = f"projects/{self.project}/zones/{instance.zone}"
                 message = rule.message or f"The zone '{zone}' does not have enough resources available to fulfill it."
                 return {"code": rule.code, "message": message}

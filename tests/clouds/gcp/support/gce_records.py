@@ -53,13 +53,13 @@ class StockOut:
 
     zone: str = "*"
     machine_type: str = "*"
-    purchase: str = "*"
+    provisioning_model: str = "*"
     """``spot`` or ``on-demand``."""
     code: str = "ZONE_RESOURCE_POOL_EXHAUSTED"
     message: str = ""
 
-    def matches(self, zone: str, machine_type: str, purchase: str) -> bool:
-        given = ((zone, self.zone), (machine_type, self.machine_type), (purchase, self.purchase))
+    def matches(self, zone: str, machine_type: str, provisioning_model: str) -> bool:
+        given = ((zone, self.zone), (machine_type, self.machine_type), (provisioning_model, self.provisioning_model))
         return all(fnmatch.fnmatchcase(value, pattern) for value, pattern in given)
 
 

@@ -16,7 +16,7 @@ from cloud_tasks.model import (
     LaunchRequest,
     Offer,
     PriceBreakdown,
-    Purchase,
+    ProvisioningModel,
 )
 from cloud_tasks.plugin import Compute, ComputeContext
 from cloud_tasks.registry import Registry
@@ -32,7 +32,7 @@ def offer(name: str = "e2-standard-2", zone: str = "us-central1-a", *, spot: boo
             name=name, vcpus=2, memory_gb=8.0, architecture=Architecture.X86_64, zones=("us-central1-a",)
         ),
         zone=zone,
-        purchase=Purchase.SPOT if spot else Purchase.ON_DEMAND,
+        provisioning_model=ProvisioningModel.SPOT if spot else ProvisioningModel.ON_DEMAND,
         boot_disk=BootDisk(disk_type="pd-balanced", size_gb=10),
         price=PriceBreakdown(),
         priced_at=datetime(2025, 7, 1, tzinfo=UTC),

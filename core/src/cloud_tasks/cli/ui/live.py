@@ -223,7 +223,7 @@ def _cost(snapshot: Snapshot) -> Iterator[str]:
 def _groups(records: Sequence[InstanceRecord]) -> Sequence[Sequence[InstanceRecord]]:
     groups: dict[tuple[str, str, str, str], list[InstanceRecord]] = defaultdict(list)
     for record in records:
-        groups[_state(record).value, record.instance_type, record.purchase.value, record.zone].append(record)
+        groups[_state(record).value, record.instance_type, record.provisioning_model.value, record.zone].append(record)
     return [group for _, group in sorted(groups.items())]
 
 
@@ -234,7 +234,7 @@ def _state(record: InstanceRecord) -> InstanceState:
 _INSTANCE_COLUMNS: tuple[Column[Sequence[InstanceRecord]], ...] = (
     Column(name="state", title="State", value=lambda group: _state(group[0])),
     Column(name="type", title="Instance type", value=lambda group: group[0].instance_type),
-    Column(name="purchase", title="Provisioning", value=lambda group: group[0].purchase),
+    Column(name="purchase", title="Provisioning", value=lambda group: group[0].provisioning_model),
     Column(name="zone", title="Zone", value=lambda group: group[0].zone),
     Column(name="count", title="Instances", value=len, align_right=True),
     Column(

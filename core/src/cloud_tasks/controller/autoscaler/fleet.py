@@ -182,7 +182,9 @@ class Fleet:
         self._launching.pop(order.token)
         self._store.record_launched(order.token, instance)
         self._failures = None
-        log.info(f"Started {instance.purchase.value} instance '{instance.instance_id}' in zone '{instance.zone}'")
+        log.info(
+            f"Started {instance.provisioning_model.value} instance '{instance.instance_id}' in zone '{instance.zone}'"
+        )
         self._wave.started += 1
         self._settle()
 
@@ -241,7 +243,7 @@ class Fleet:
     def _block(self, request: LaunchRequest, error: LaunchRefusedError) -> None:
         offer, blocks = request.offer, self.refused_scopes.add(request, error)
         log.warning(
-            f"{offer.instance_type.name} ({offer.purchase.value}) in {offer.zone} was refused: {error}; "
+            f"{offer.instance_type.name} ({offer.provisioning_model.value}) in {offer.zone} was refused: {error}; "
             f"avoiding this {error.scope.value.replace('_', ' ')} for {format_span(error.retry_after)}"
         )
         for token, order in list(self._waiting.items()):

@@ -98,7 +98,7 @@ class Block:
 
     def covers(self, offer: Offer) -> bool:
         """Return whether the block includes ``offer``."""
-        same_model = offer.purchase is self.offer.purchase
+        same_model = offer.provisioning_model is self.offer.provisioning_model
         same_type = offer.instance_type.name == self.offer.instance_type.name
         match self.scope:
             case RefusalScope.ACCOUNT:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shlex
 from collections.abc import Mapping, Sequence
 
-from cloud_tasks.model import Offer, Purchase
+from cloud_tasks.model import Offer, ProvisioningModel
 from cloud_tasks.plugin.kit import insert_lines
 from cloud_tasks.selection import RankedOffer
 
@@ -23,7 +23,7 @@ def offer_environment(ranked: RankedOffer) -> dict[str, str]:
         "INSTANCE_MEM_GB": f"{offer.instance_type.memory_gb:g}",
         "INSTANCE_SSD_GB": f"{offer.instance_type.local_ssd_gb:g}",
         "INSTANCE_BOOT_DISK_GB": f"{offer.boot_disk.size_gb:g}",
-        "INSTANCE_IS_SPOT": "1" if offer.purchase is Purchase.SPOT else "0",
+        "INSTANCE_IS_SPOT": "1" if offer.provisioning_model is ProvisioningModel.SPOT else "0",
         "INSTANCE_PRICE": f"{offer.price_per_hour.usd:f}",
         "NUM_TASKS_PER_INSTANCE": str(ranked.slots),
     }

@@ -93,7 +93,7 @@ def report_dict(facts: ReportFacts) -> dict[str, Any]:
         "costs": [
             {
                 "instance_type": part.instance_type,
-                "purchase": part.purchase.value,
+                "purchase": part.provisioning_model.value,
                 "instances": part.instances,
                 "hours": part.hours,
                 "cost_usd": f"{part.cost.usd:f}",
@@ -131,7 +131,7 @@ def _instance(record: InstanceRecord) -> dict[str, Any]:
         "instance_id": record.instance_id,
         "instance_type": record.instance_type,
         "zone": record.zone,
-        "purchase": record.purchase.value,
+        "purchase": record.provisioning_model.value,
         "state": None if state is None else state.value,
         "price_per_hour_usd": f"{record.price_per_hour.usd:f}",
         "launched_at": iso_time(record.launched_at),

@@ -49,7 +49,7 @@ def status_dict(
         "cost_by_type": [
             {
                 "instance_type": line.instance_type,
-                "purchase": line.purchase.value,
+                "purchase": line.provisioning_model.value,
                 "instances": line.instances,
                 "hours": line.hours,
                 "cost_usd": str(line.cost.usd),

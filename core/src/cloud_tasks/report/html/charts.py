@@ -96,7 +96,7 @@ def draw_instances(timeline: Timeline, instances: Iterable[InstanceRecord]) -> s
         begin, end = place(record.launched_at), place(record.ended_at or timeline.end)
         top = _TOP + index * lane
         label = f"{record.instance_id or record.client_token}: {record.instance_type}, {record.zone}, "
-        label += f"{record.purchase.value}, {counted(record.tasks_completed, 'task')} completed; "
+        label += f"{record.provisioning_model.value}, {counted(record.tasks_completed, 'task')} completed; "
         label += record.end_reason or "running"
         parts.append(
             f'<rect class="instances" x="{begin:.1f}" y="{top + 1}" width="{max(end - begin, 1):.1f}" '

@@ -7,7 +7,16 @@ from datetime import datetime
 
 import attrs
 
-from cloud_tasks.model import BootDisk, InstanceType, Money, Offer, OfferRequest, PriceBreakdown, Purchase, Unpriced
+from cloud_tasks.model import (
+    BootDisk,
+    InstanceType,
+    Money,
+    Offer,
+    OfferRequest,
+    PriceBreakdown,
+    ProvisioningModel,
+    Unpriced,
+)
 from cloud_tasks.tables import Column
 
 __all__ = ["INSTANCE_TYPE_COLUMNS", "TypeRow", "type_rows"]
@@ -18,7 +27,7 @@ class TypeRow:
     """An instance type as offered, with the zones of the same price."""
 
     instance_type: InstanceType
-    purchase: Purchase
+    provisioning_model: ProvisioningModel
     boot_disk: BootDisk
     zones: tuple[str, ...]
     price: PriceBreakdown | None
@@ -52,14 +61,14 @@ def type_rows(requests: Sequence[OfferRequest], answers: Sequence[Offer | Unpric
         priced = isinstance(answer, Offer)
         price = answer.price if isinstance(answer, Offer) else None
         disk = request.boot_disk
-        key = (request.instance_type.name, request.purchase, disk.disk_type, disk.size_gb, price)
+        key = (request.instance_type.name, request.provisioning_model, disk.disk_type, disk.size_gb, price)
         known = rows.get(key)
         if known is not None:
             rows[key] = attrs.evolve(known, zones=(*known.zones, request.zone))
             continue
         rows[key] = TypeRow(
             instance_type=request.instance_type,
-            purchase=request.purchase,
+            provisioning_model=request.provisioning_model,
             boot_disk=disk,
             zones=(request.zone,),
             price=price,
@@ -129,7 +138,7 @@ def _columns() -> Iterable[Column[TypeRow]]:
     )
     yield column("total_price", "Total $/h", _of_price(lambda p: p.total), **right)
     yield column("total_price_per_cpu", "$/vCPU/h", _each(lambda p: p.total, _vcpus), **right)
-    yield column("purchase", "Provisioning", lambda r: r.purchase, detail=True)
+    yield column("purchase", "Provisioning", lambda r: r.provisioning_model, detail=True)
     yield column("zone", "Zone", lambda r: r.zone_text())
     yield column("zones", "Zones", lambda r: r.zones, detail=True)
     yield column("processor_type", "Processor", lambda r: r.instance_type.cpu_family, aliases=("cpu_family",))

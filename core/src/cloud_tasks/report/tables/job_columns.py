@@ -9,7 +9,7 @@ __all__ = ["COST_COLUMNS", "SLOWEST_COLUMNS"]
 
 COST_COLUMNS: tuple[Column[TypeCost], ...] = (
     Column(name="instance_type", title="Instance type", value=lambda cost: cost.instance_type),
-    Column(name="purchase", title="Provisioning", value=lambda cost: cost.purchase),
+    Column(name="purchase", title="Provisioning", value=lambda cost: cost.provisioning_model),
     Column(name="instances", title="Instances", value=lambda cost: cost.instances, align_right=True),
     Column(name="hours", title="Instance-hours", value=lambda cost: cost.hours, places=2, align_right=True),
     Column(name="cost_usd", title="Cost", value=lambda cost: cost.cost, places=4, align_right=True),

@@ -10,7 +10,15 @@ from typing import Any
 
 import attrs
 
-from cloud_tasks.model import ConstraintInfo, Constraints, InstanceConstraints, Limits, Money, Purchase, constraint_info
+from cloud_tasks.model import (
+    ConstraintInfo,
+    Constraints,
+    InstanceConstraints,
+    Limits,
+    Money,
+    ProvisioningModel,
+    constraint_info,
+)
 from cloud_tasks.quantities import format_duration
 from cloud_tasks.selection import RankedOffer, Ranking
 
@@ -86,7 +94,7 @@ def _limits(limits: Limits, constraints: Constraints, spot_fallback: bool) -> It
     for name in _NUMBER:
         indent = "    " if name in _BY_TASKS else "  "
         yield f"{indent}{_line(limits if hasattr(limits, name) else constraints, name)}"
-    if constraints.purchase is Purchase.SPOT:
+    if constraints.provisioning_model is ProvisioningModel.SPOT:
         fallback = ", on-demand where spot is refused" if spot_fallback else ""
         yield f"  Pricing: Spot instances{fallback}"
     else:
@@ -137,7 +145,7 @@ def _selected(offers: Sequence[RankedOffer], now: datetime | None) -> Iterator[s
     best = offers[0]
     offer, instance_type = best.offer, best.offer.instance_type
     disk = f" ({offer.boot_disk.disk_type})" if offer.boot_disk.disk_type else ""
-    spot = " (spot)" if offer.purchase is Purchase.SPOT else ""
+    spot = " (spot)" if offer.provisioning_model is ProvisioningModel.SPOT else ""
     price = offer.price_per_hour.format(6)
     yield f"Selected instance type: {instance_type.name}{disk} in {_places(offers)} at {price}/hour{spot}"
     ssd = f"{instance_type.local_ssd_gb:.1f} GB local SSD" if instance_type.local_ssd_gb else "no local SSD"
@@ -159,7 +167,7 @@ def _places(offers: Sequence[RankedOffer]) -> str:
 
     def kind(ranked: RankedOffer) -> tuple[object, ...]:
         offer = ranked.offer
-        return offer.instance_type.name, offer.purchase, offer.boot_disk, offer.price_per_hour
+        return offer.instance_type.name, offer.provisioning_model, offer.boot_disk, offer.price_per_hour
 
     zones = [ranked.offer.zone for ranked in offers if kind(ranked) == kind(offers[0])]
     if len(zones) == 1:

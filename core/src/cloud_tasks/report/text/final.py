@@ -94,7 +94,7 @@ def _cost(statistics: JobStatistics) -> Iterator[str]:
         return
     yield f"Cost: {format_cost(statistics.cost)} for {counted(statistics.instances, 'instance')}"
     for part in statistics.costs:
-        kind = f"{part.instance_type} ({part.purchase.value})"
+        kind = f"{part.instance_type} ({part.provisioning_model.value})"
         duration = format_duration(timedelta(hours=part.hours))
         yield f"  {kind}: {counted(part.instances, 'instance')}, {duration}, {format_cost(part.cost)}"
     completed = statistics.summary.counts.get(TaskStatus.COMPLETED, 0)

@@ -41,7 +41,7 @@ def _offer_columns(now: datetime) -> tuple[Column[_Row], ...]:
         Column(name="rank", title="Rank", value=lambda row: row[0], align_right=True),
         Column(name="instance_type", title="Instance Type", value=lambda row: row[1].offer.instance_type.name),
         Column(name="zone", title="Zone", value=lambda row: row[1].offer.zone),
-        Column(name="purchase", title="Provisioning", value=lambda row: row[1].offer.purchase),
+        Column(name="purchase", title="Provisioning", value=lambda row: row[1].offer.provisioning_model),
         Column(name="vcpus", title="vCPUs", value=lambda row: row[1].offer.instance_type.vcpus, align_right=True),
         Column(name="slots", title="Slots", value=lambda row: row[1].slots, align_right=True),
         Column(name="price", title="Price/hour", value=lambda row: row[1].offer.price_per_hour, align_right=True),
@@ -59,7 +59,7 @@ def render_rejected(rejected: Sequence[Rejected]) -> str:
     """Return one line for each rejected instance type or offer, with the reason."""
     lines = [f"Rejected: {len(rejected):,}" if rejected else "Rejected: none"]
     for rejection in rejected:
-        scope = [rejection.zone or "", rejection.purchase.value if rejection.purchase else ""]
+        scope = [rejection.zone or "", rejection.provisioning_model.value if rejection.provisioning_model else ""]
         note = ", ".join(part for part in scope if part)
         lines.append(f"  {rejection.instance_type}{f' ({note})' if note else ''}: {rejection.reason}")
     return "\n".join(lines)
@@ -100,7 +100,7 @@ def render_headroom(offers: Sequence[RankedOffer], headrooms: Sequence[Headroom 
         wanted: Planned number of instances of the first offer; None: unknown.
     """
     lines = [
-        f"  {ranked.offer.instance_type.name} ({ranked.offer.zone}, {ranked.offer.purchase.value}): "
+        f"  {ranked.offer.instance_type.name} ({ranked.offer.zone}, {ranked.offer.provisioning_model.value}): "
         f"{counted(headroom.instances, 'more instance')}, limited by {headroom.limited_by}"
         for ranked, headroom in zip(offers, headrooms, strict=False)
         if headroom is not None
@@ -141,7 +141,7 @@ def plan_dict(
             {
                 "instance_type": rejection.instance_type,
                 "zone": rejection.zone,
-                "purchase": rejection.purchase.value if rejection.purchase else None,
+                "purchase": rejection.provisioning_model.value if rejection.provisioning_model else None,
                 "reason": rejection.reason,
             }
             for rejection in ranking.rejected
@@ -171,7 +171,7 @@ def _offer_dict(ranked: RankedOffer, now: datetime, headroom: Headroom | None) -
     return {
         "instance_type": kind.name,
         "zone": offer.zone,
-        "purchase": offer.purchase.value,
+        "purchase": offer.provisioning_model.value,
         "cpu_family": kind.cpu_family,
         "vcpus": kind.vcpus,
         "memory_gb": kind.memory_gb,

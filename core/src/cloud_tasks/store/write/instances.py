@@ -18,7 +18,7 @@ from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import Any
 
-from cloud_tasks.model import Instance, InstanceState, LaunchRequest, Money, Purchase
+from cloud_tasks.model import Instance, InstanceState, LaunchRequest, Money, ProvisioningModel
 from cloud_tasks.store.db.batch_insert import chunks
 from cloud_tasks.store.db.times import from_unix, from_unix_or_none, to_unix
 from cloud_tasks.store.records import InstanceRecord, TypeCost
@@ -56,7 +56,7 @@ def write_intent(connection: sqlite3.Connection, request: LaunchRequest, now: da
             request.client_token,
             offer.instance_type.name,
             offer.zone,
-            offer.purchase.value,
+            offer.provisioning_model.value,
             offer.boot_disk.disk_type,
             offer.boot_disk.size_gb,
             offer.instance_type.vcpus,
@@ -135,23 +135,31 @@ def _revive(connection: sqlite3.Connection, token: str) -> None:
     ).fetchone()
     if row is None:
         return
-    instance_type, purchase, price, launched_at, ended_at = row
+    instance_type, provisioning_model, price, launched_at, ended_at = row
     if launched_at is not None:
-        _add_spending(connection, instance_type, purchase, sign=-1, seconds=ended_at - launched_at, price=price)
+        _add_spending(
+            connection, instance_type, provisioning_model, sign=-1, seconds=ended_at - launched_at, price=price
+        )
     connection.execute("UPDATE instances SET ended_at = NULL, end_reason = '' WHERE client_token = ?", (token,))
 
 
 def _add_spending(
-    connection: sqlite3.Connection, instance_type: str, purchase: str, *, sign: int, seconds: float, price: str
+    connection: sqlite3.Connection,
+    instance_type: str,
+    provisioning_model: str,
+    *,
+    sign: int,
+    seconds: float,
+    price: str,
 ) -> None:
     row = connection.execute(
         "SELECT instances, seconds, cost FROM spending WHERE instance_type = ? AND purchase = ?",
-        (instance_type, purchase),
+        (instance_type, provisioning_model),
     ).fetchone() or (0, 0.0, "0")
     cost = Decimal(row[2]) + sign * _cost(price, seconds)
     connection.execute(
         "INSERT OR REPLACE INTO spending (instance_type, purchase, instances, seconds, cost) VALUES (?, ?, ?, ?, ?)",
-        (instance_type, purchase, row[0] + sign, row[1] + sign * seconds, str(cost)),
+        (instance_type, provisioning_model, row[0] + sign, row[1] + sign * seconds, str(cost)),
     )
 
 
@@ -171,17 +179,21 @@ def costs(connection: sqlite3.Connection, now: datetime) -> tuple[TypeCost, ...]
         "SELECT instance_type, purchase, price_per_hour, coalesce(launched_at, intended_at) FROM instances "
         "WHERE ended_at IS NULL"
     )
-    for instance_type, purchase, price, since in running:
+    for instance_type, provisioning_model, price, since in running:
         seconds = max(moment - since, 0.0)
-        count, total, cost = sums.get((instance_type, purchase), (0, 0.0, Decimal(0)))
-        sums[instance_type, purchase] = (count + 1, total + seconds, cost + _cost(price, seconds))
+        count, total, cost = sums.get((instance_type, provisioning_model), (0, 0.0, Decimal(0)))
+        sums[instance_type, provisioning_model] = (count + 1, total + seconds, cost + _cost(price, seconds))
     lines = [
         TypeCost(
-            instance_type=name, purchase=Purchase(purchase), instances=count, hours=seconds / 3600, cost=Money(cost)
+            instance_type=name,
+            provisioning_model=ProvisioningModel(provisioning_model),
+            instances=count,
+            hours=seconds / 3600,
+            cost=Money(cost),
         )
-        for (name, purchase), (count, seconds, cost) in sums.items()
+        for (name, provisioning_model), (count, seconds, cost) in sums.items()
     ]
-    return tuple(sorted(lines, key=lambda line: (-line.cost.usd, line.instance_type, line.purchase.value)))
+    return tuple(sorted(lines, key=lambda line: (-line.cost.usd, line.instance_type, line.provisioning_model.value)))
 
 
 def count_live(connection: sqlite3.Connection) -> int | None:
@@ -254,7 +266,7 @@ def with_worker(record: InstanceRecord, worker: tuple[Any, ...]) -> InstanceReco
         instance_id=record.instance_id,
         instance_type=record.instance_type,
         zone=record.zone,
-        purchase=record.purchase,
+        provisioning_model=record.provisioning_model,
         boot_disk_type=record.boot_disk_type,
         boot_disk_gb=record.boot_disk_gb,
         vcpus=record.vcpus,
@@ -281,7 +293,7 @@ def _record(row: Mapping[str, Any]) -> InstanceRecord:
         instance_id=row["instance_id"],
         instance_type=row["instance_type"],
         zone=row["zone"],
-        purchase=Purchase(row["purchase"]),
+        provisioning_model=ProvisioningModel(row["purchase"]),
         boot_disk_type=row["boot_disk_type"],
         boot_disk_gb=row["boot_disk_gb"],
         vcpus=row["vcpus"],

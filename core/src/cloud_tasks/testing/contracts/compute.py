@@ -14,7 +14,7 @@ import attrs
 import pytest
 
 from cloud_tasks.errors import LaunchRefusedError, ProviderError, RefusalScope
-from cloud_tasks.model import Instance, LaunchRequest, Offer, Purchase
+from cloud_tasks.model import Instance, LaunchRequest, Offer, ProvisioningModel
 from cloud_tasks.plugin import Compute, ComputeBackend, ComputeContext, ComputeTraits, NoSettings
 from cloud_tasks.testing.contracts.contract import Contract, eventually
 from cloud_tasks.testing.fakes.faults import Fault, When, inject
@@ -153,7 +153,7 @@ class ComputeContract(Contract):
         assert instance.job_id == request.job_id
         assert instance.instance_type == subject.offer.instance_type.name
         assert instance.zone == subject.offer.zone
-        assert instance.purchase is subject.offer.purchase
+        assert instance.provisioning_model is subject.offer.provisioning_model
         assert instance.created_at.tzinfo is not None
         assert instance.client_token in ("", request.client_token)
         assert dict(request.labels).items() <= dict(instance.labels).items()
@@ -210,9 +210,9 @@ class ComputeContract(Contract):
         request_of: Callable[..., LaunchRequest],
         listed: Callable[[int], list[Instance]],
     ) -> None:
-        purchase = Purchase.SPOT if subject.traits.spot else Purchase.ON_DEMAND
-        compute.launch(request_of(offer=attrs.evolve(subject.offer, purchase=purchase)))
-        assert [instance.purchase for instance in listed(1)] == [purchase]
+        provisioning_model = ProvisioningModel.SPOT if subject.traits.spot else ProvisioningModel.ON_DEMAND
+        compute.launch(request_of(offer=attrs.evolve(subject.offer, provisioning_model=provisioning_model)))
+        assert [instance.provisioning_model for instance in listed(1)] == [provisioning_model]
 
     def test_launch_refusal_has_scope_and_retry_time(
         self, compute: Compute, subject: ComputeSubject, job: str, request_of: Callable[..., LaunchRequest]

@@ -39,7 +39,10 @@ def request_in(answer: Offer | Unpriced) -> OfferRequest:
     if isinstance(answer, Unpriced):
         return answer.request
     return OfferRequest(
-        instance_type=answer.instance_type, zone=answer.zone, purchase=answer.purchase, boot_disk=answer.boot_disk
+        instance_type=answer.instance_type,
+        zone=answer.zone,
+        provisioning_model=answer.provisioning_model,
+        boot_disk=answer.boot_disk,
     )
 
 

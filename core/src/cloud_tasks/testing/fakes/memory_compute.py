@@ -26,7 +26,7 @@ from cloud_tasks.model import (
     Offer,
     OfferRequest,
     PriceBreakdown,
-    Purchase,
+    ProvisioningModel,
     Region,
     TerminationNotice,
     Unpriced,
@@ -85,7 +85,7 @@ class MemoryInstances:
                 state=InstanceState.RUNNING,
                 instance_type=self.types[0].name,
                 zone=self.region.zones[0],
-                purchase=Purchase.ON_DEMAND,
+                provisioning_model=ProvisioningModel.ON_DEMAND,
                 created_at=self.clock(),
             )
             self.records[instance_id] = _Record(instance=instance, is_managed=False)
@@ -159,7 +159,7 @@ class MemoryCompute:
                 state=InstanceState.STARTING,
                 instance_type=request.offer.instance_type.name,
                 zone=request.offer.zone,
-                purchase=request.offer.purchase,
+                provisioning_model=request.offer.provisioning_model,
                 created_at=self._state.clock(),
                 client_token=request.client_token,
                 labels=dict(request.labels),
@@ -238,11 +238,11 @@ class MemoryPricing:
     def _answer(self, request: OfferRequest) -> Offer | Unpriced:
         if request.instance_type.name not in {each.name for each in self._state.types}:
             return Unpriced(request=request, reason=f"no price for {request.instance_type.name}")
-        factor = _SPOT_FACTOR if request.purchase is Purchase.SPOT else 1
+        factor = _SPOT_FACTOR if request.provisioning_model is ProvisioningModel.SPOT else 1
         return Offer(
             instance_type=request.instance_type,
             zone=request.zone,
-            purchase=request.purchase,
+            provisioning_model=request.provisioning_model,
             boot_disk=request.boot_disk,
             price=PriceBreakdown(cpu=_CPU_HOUR * request.instance_type.vcpus * factor),
             priced_at=self._state.clock(),

@@ -14,7 +14,7 @@ from cloud_tasks.model import (
     Offer,
     OfferRequest,
     PriceBreakdown,
-    Purchase,
+    ProvisioningModel,
     Unpriced,
 )
 
@@ -61,13 +61,13 @@ def prices(requests: Sequence[OfferRequest]) -> Sequence[Offer | Unpriced]:
 def _price(request: OfferRequest) -> Offer | Unpriced:
     for family, _, _, _, per_vcpu, spot in _FAMILIES:
         if request.instance_type.name.startswith(f"{family}-"):
-            share = Decimal(spot) if request.purchase is Purchase.SPOT else Decimal(1)
+            share = Decimal(spot) if request.provisioning_model is ProvisioningModel.SPOT else Decimal(1)
             cpu = Money(Decimal(per_vcpu)) * request.instance_type.vcpus * share
             disk = Money("0.00005") * request.boot_disk.size_gb
             return Offer(
                 instance_type=request.instance_type,
                 zone=request.zone,
-                purchase=request.purchase,
+                provisioning_model=request.provisioning_model,
                 boot_disk=request.boot_disk,
                 price=PriceBreakdown(cpu=cpu, boot_disk=disk),
                 priced_at=START,

@@ -27,7 +27,7 @@ from cloud_tasks.model import (
     LaunchRequest,
     Money,
     Offer,
-    Purchase,
+    ProvisioningModel,
     Region,
 )
 from simulated_cloud.catalogue import ZONES, catalogue
@@ -96,7 +96,7 @@ class SimulatedCloud:
         self._by_token: dict[str, CloudInstance] = {}
         self.listed_at = loop.now()
         """Time of the last listing."""
-        self._no_capacity: dict[tuple[str, str, Purchase], datetime] = {}
+        self._no_capacity: dict[tuple[str, str, ProvisioningModel], datetime] = {}
 
     # -- the Protocol ----------------------------------------------------------------------------------------------
 
@@ -159,7 +159,7 @@ class SimulatedCloud:
 
     def _refuse(self, offer: Offer) -> None:
         now = self._loop.now()
-        key = (offer.instance_type.name, offer.zone, offer.purchase)
+        key = (offer.instance_type.name, offer.zone, offer.provisioning_model)
         if self.faults.draw_refusal(self._rng):
             self._no_capacity.setdefault(key, now + timedelta(minutes=self._rng.uniform(1, 30)))
         until = self._no_capacity.get(key)
@@ -264,7 +264,7 @@ class SimulatedCloud:
             state=instance.state,
             instance_type=instance.offer.instance_type.name,
             zone=instance.offer.zone,
-            purchase=instance.offer.purchase,
+            provisioning_model=instance.offer.provisioning_model,
             created_at=instance.created_at,
             client_token=instance.client_token,
             boot_disk_type=instance.offer.boot_disk.disk_type,

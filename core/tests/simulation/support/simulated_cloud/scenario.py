@@ -8,7 +8,7 @@ from datetime import timedelta
 import attrs
 
 from cloud_tasks.estimate import CloudModel
-from cloud_tasks.model import Constraints, Limits, Money, Purchase
+from cloud_tasks.model import Constraints, Limits, Money, ProvisioningModel
 
 __all__ = ["CALM", "Faults", "RetryPolicy", "Scenario", "draw_scenario"]
 
@@ -163,7 +163,7 @@ def draw_scenario(seed: int, *, min_tasks: int = 200, max_tasks: int = 2000) -> 
         max_total_cost=rng.choice((None, None, Money(round(rng.uniform(0.05, 1), 2)))),
     )
     constraints = Constraints(
-        purchase=Purchase.SPOT if spot else Purchase.ON_DEMAND,
+        provisioning_model=ProvisioningModel.SPOT if spot else ProvisioningModel.ON_DEMAND,
         cpus_per_task=rng.choice((1, 1, 2)),
         max_cpu=rng.choice((None, 8)),
     )

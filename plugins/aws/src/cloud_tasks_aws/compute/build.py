@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from cloud_tasks.model import LaunchRequest, Purchase
+from cloud_tasks.model import LaunchRequest, ProvisioningModel
 from cloud_tasks_aws.compute.disks import ebs_block
 from cloud_tasks_aws.compute.image_resolver import BootImage
 from cloud_tasks_aws.compute.tags import tags_of
@@ -64,7 +64,7 @@ def launch_arguments(
     if settings.instance_profile:
         key = "Arn" if settings.instance_profile.startswith("arn:") else "Name"
         arguments["IamInstanceProfile"] = {key: settings.instance_profile}
-    if offer.purchase is Purchase.SPOT:
+    if offer.provisioning_model is ProvisioningModel.SPOT:
         # Without a maximum price the on-demand price is the limit, as the user guide recommends.
         spot = {"SpotInstanceType": "one-time", "InstanceInterruptionBehavior": "terminate"}
         arguments["InstanceMarketOptions"] = {"MarketType": "spot", "SpotOptions": spot}

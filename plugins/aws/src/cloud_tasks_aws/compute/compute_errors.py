@@ -141,7 +141,7 @@ def translate_errors(action: str) -> Iterator[None]:
 def launch_error(offer: Offer, error: ClientError) -> ProviderError:
     """Return the error of a failed launch: `LaunchRefusedError`, or a transient error with unknown outcome."""
     code = code_of(error)
-    name = f"{offer.instance_type.name} ({offer.purchase.value}) in {offer.zone}"
+    name = f"{offer.instance_type.name} ({offer.provisioning_model.value}) in {offer.zone}"
     refusal = _refusal_for(code) or _setup_refusal(code, _message(error))
     if refusal is not None:
         return _launch_refused(name, error, refusal)

@@ -27,7 +27,7 @@ from typing import Any
 from botocore.exceptions import BotoCoreError, ClientError
 
 from cloud_tasks.errors import LaunchRefusedError, ProviderError, RefusalScope
-from cloud_tasks.model import LaunchRequest, Offer, Purchase
+from cloud_tasks.model import LaunchRequest, Offer, ProvisioningModel
 from cloud_tasks_aws.compute.compute_errors import QUOTAS, UNTRIED, is_not_yet_visible, is_transient, launch_error
 from cloud_tasks_aws.compute.quotas import quota_of
 from cloud_tasks_aws.compute.retries import retry_call
@@ -55,7 +55,7 @@ def places_for(request: LaunchRequest, subnets: Mapping[str, str]) -> tuple[Plac
     for offer in (own, *request.alternatives):
         # A template has one image, one disk and one provisioning model.
         fits = (
-            offer.purchase is own.purchase
+            offer.provisioning_model is own.provisioning_model
             and offer.boot_disk == own.boot_disk
             and offer.instance_type.architecture is own.instance_type.architecture
         )
@@ -140,13 +140,14 @@ class _Fleets:
 
     def _refusal(self, errors: Sequence[tuple[tuple[str, str], ClientError]]) -> LaunchRefusedError | ProviderError:
         own_offer, own_subnet = self._places[0]
-        own_type, purchase = own_offer.instance_type.name, own_offer.purchase
+        own_type, provisioning_model = own_offer.instance_type.name, own_offer.provisioning_model
         tried = [(place, launch_error(own_offer, error)) for place, error in errors if code_of(error) != UNTRIED]
         # Quotas of other instance families do not affect the own offer.
         same_quota = [
             (place, refusal)
             for place, refusal in tried
-            if _reason_of(refusal) not in QUOTAS or quota_of(place[0], purchase) == quota_of(own_type, purchase)
+            if _reason_of(refusal) not in QUOTAS
+            or quota_of(place[0], provisioning_model) == quota_of(own_type, provisioning_model)
         ]
         candidates = (
             *(refusal for _, refusal in tried if _scope_of(refusal) is RefusalScope.ACCOUNT),
@@ -197,7 +198,7 @@ def _create_template(ec2: Any, name: str, arguments: Mapping[str, Any]) -> None:
 
 
 def _fleet(template: str, token: str, places: Sequence[Place]) -> dict[str, Any]:
-    spot = places[0][0].purchase is Purchase.SPOT
+    spot = places[0][0].provisioning_model is ProvisioningModel.SPOT
     overrides: list[dict[str, Any]] = [
         {"InstanceType": offer.instance_type.name, "SubnetId": subnet} for offer, subnet in places
     ]

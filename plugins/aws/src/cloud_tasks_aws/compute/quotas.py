@@ -9,7 +9,7 @@ from typing import Any
 import attrs
 
 from cloud_tasks.errors import ProviderError
-from cloud_tasks.model import Headroom, InstanceType, Offer, Purchase
+from cloud_tasks.model import Headroom, InstanceType, Offer, ProvisioningModel
 from cloud_tasks_aws.compute.compute_errors import translate_errors
 
 __all__ = ["counts_standard_families", "headroom", "limit_of", "quota_of"]
@@ -50,10 +50,10 @@ def _class(type_name: str) -> _QuotaClass | None:
     return _STANDARD if standard else None
 
 
-def quota_of(type_name: str, purchase: Purchase) -> str | None:
+def quota_of(type_name: str, provisioning_model: ProvisioningModel) -> str | None:
     """Return the code of the quota that counts these instances, or None if it is unknown."""
     found = _class(type_name)
-    return None if found is None else found.spot if purchase is Purchase.SPOT else found.on_demand
+    return None if found is None else found.spot if provisioning_model is ProvisioningModel.SPOT else found.on_demand
 
 
 def counts_standard_families(type_name: str) -> bool:
@@ -63,7 +63,7 @@ def counts_standard_families(type_name: str) -> bool:
 
 def limit_of(quotas: Any, offer: Offer) -> float | None:
     """Return the vCPU limit of the offer's quota, or None if it is unknown or may not be read."""
-    quota = _quota(quotas, quota_of(offer.instance_type.name, offer.purchase))
+    quota = _quota(quotas, quota_of(offer.instance_type.name, offer.provisioning_model))
     return None if quota is None else float(quota["Value"])
 
 
@@ -82,7 +82,7 @@ def _quota(quotas: Any, code: str | None) -> Mapping[str, Any] | None:
 
 def headroom(ec2: Any, quotas: Any, offer: Offer, types: Iterable[InstanceType]) -> Headroom | None:
     """Return how many more instances the vCPU quota allows, or None if the quota is unknown or may not be read."""
-    code = quota_of(offer.instance_type.name, offer.purchase)
+    code = quota_of(offer.instance_type.name, offer.provisioning_model)
     quota = _quota(quotas, code)
     if quota is None:
         return None
@@ -90,7 +90,7 @@ def headroom(ec2: Any, quotas: Any, offer: Offer, types: Iterable[InstanceType])
     used = sum(
         _vcpus(each, vcpus)
         for each in _counted_instances(ec2)
-        if quota_of(each["InstanceType"], _purchase(each)) == code
+        if quota_of(each["InstanceType"], _provisioning_model(each)) == code
     )
     left = int(max(0, float(quota["Value"]) - used))
     return Headroom(
@@ -110,8 +110,8 @@ def _counted_instances(ec2: Any) -> Iterable[Mapping[str, Any]]:
         ]
 
 
-def _purchase(description: Mapping[str, Any]) -> Purchase:
-    return Purchase.SPOT if description.get("InstanceLifecycle") == "spot" else Purchase.ON_DEMAND
+def _provisioning_model(description: Mapping[str, Any]) -> ProvisioningModel:
+    return ProvisioningModel.SPOT if description.get("InstanceLifecycle") == "spot" else ProvisioningModel.ON_DEMAND
 
 
 def _vcpus(description: Mapping[str, Any], known: Mapping[str, int]) -> int:

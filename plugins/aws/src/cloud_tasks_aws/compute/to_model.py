@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from datetime import UTC
 from typing import Any
 
-from cloud_tasks.model import Instance, InstanceState, Purchase
+from cloud_tasks.model import Instance, InstanceState, ProvisioningModel
 from cloud_tasks_aws.compute.tags import DISK_TAG, JOB_TAG, TOKEN_TAG, labels_of
 
 __all__ = ["STATES", "instances_in", "to_instance"]
@@ -39,7 +39,9 @@ def to_instance(description: Mapping[str, Any]) -> Instance:
         state=STATES.get(description["State"]["Name"], InstanceState.RUNNING),
         instance_type=description["InstanceType"],
         zone=description["Placement"]["AvailabilityZone"],
-        purchase=Purchase.SPOT if description.get("InstanceLifecycle") == "spot" else Purchase.ON_DEMAND,
+        provisioning_model=ProvisioningModel.SPOT
+        if description.get("InstanceLifecycle") == "spot"
+        else ProvisioningModel.ON_DEMAND,
         created_at=created if created.tzinfo is not None else created.replace(tzinfo=UTC),
         client_token=tags.get(TOKEN_TAG) or description.get("ClientToken", ""),
         boot_disk_type=tags.get(DISK_TAG, ""),

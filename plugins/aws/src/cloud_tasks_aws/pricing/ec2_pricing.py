@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from datetime import datetime, timedelta
 from typing import Any
 
-from cloud_tasks.model import Money, Offer, OfferRequest, PriceBreakdown, Purchase, Unpriced
+from cloud_tasks.model import Money, Offer, OfferRequest, PriceBreakdown, ProvisioningModel, Unpriced
 from cloud_tasks.plugin import Pricing, PricingContext
 from cloud_tasks.plugin.kit import PriceCache
 from cloud_tasks_aws.pricing.cache import list_price_files, spot_price_files
@@ -72,7 +72,7 @@ class Ec2Pricing:
         return Offer(
             instance_type=request.instance_type,
             zone=request.zone,
-            purchase=request.purchase,
+            provisioning_model=request.provisioning_model,
             boot_disk=request.boot_disk,
             # EC2 has one price per instance, which includes memory, GPUs and local disks.
             price=PriceBreakdown(
@@ -84,7 +84,7 @@ class Ec2Pricing:
     def _instance(self, request: OfferRequest, prices: ListPrices) -> tuple[Money, datetime] | str:
         """Return the price of the instance without its disk and the time it was fetched, or why there is none."""
         name = request.instance_type.name
-        if request.purchase is Purchase.ON_DEMAND:
+        if request.provisioning_model is ProvisioningModel.ON_DEMAND:
             price = prices.instances.get(name)
             if price is None:
                 return f"price list of {prices.code}: no on-demand price in US dollars for {name}"

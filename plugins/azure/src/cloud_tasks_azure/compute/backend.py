@@ -302,7 +302,7 @@ def _ended(request: LaunchRequest, name: str) -> Instance:
         state=InstanceState.TERMINATED,
         instance_type=request.offer.instance_type.name,
         zone=request.offer.zone,
-        purchase=request.offer.purchase,
+        provisioning_model=request.offer.provisioning_model,
         created_at=datetime.now(UTC),
         client_token=request.client_token,
         boot_disk_type=request.offer.boot_disk.disk_type,

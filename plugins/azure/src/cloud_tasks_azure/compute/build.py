@@ -13,7 +13,7 @@ from __future__ import annotations
 import base64
 from typing import Any
 
-from cloud_tasks.model import LaunchRequest, Purchase
+from cloud_tasks.model import LaunchRequest, ProvisioningModel
 from cloud_tasks_azure.compute.disks import disk_gb
 from cloud_tasks_azure.compute.tags import address_name, disk_name, instance_name, interface_name, tags_of
 from cloud_tasks_azure.compute.zones import location_of, zone_number
@@ -67,7 +67,7 @@ def vm_body(
         "networkProfile": _network(settings, name, tags, subnet, security_group),
         "diagnosticsProfile": {"bootDiagnostics": {"enabled": True}},
     }
-    if request.offer.purchase is Purchase.SPOT:
+    if request.offer.provisioning_model is ProvisioningModel.SPOT:
         properties |= {"priority": "Spot", "evictionPolicy": "Delete", "billingProfile": {"maxPrice": -1}}
     body: dict[str, Any] = {"location": location_of(request.offer.zone), "tags": tags, "properties": properties}
     if number is not None:

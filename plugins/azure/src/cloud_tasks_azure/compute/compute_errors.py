@@ -192,7 +192,7 @@ def _permission_advice(code: str) -> str:
         return "run: az provider register --namespace Microsoft.Compute (and Microsoft.Network)"
     if "Policy" in code:
         return "a policy of the organization denies it: ask its administrator, or change the azure settings"
-    if "Marketplace" in code or "Purchase" in code:
+    if "Marketplace" in code or "ProvisioningModel" in code:
         return "accept the image's terms: az vm image terms accept --urn URN"
     if "Token" in code:
         return "run: az login"

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from cloud_tasks.model import Headroom, Offer, Purchase
+from cloud_tasks.model import Headroom, Offer, ProvisioningModel
 
 __all__ = ["headroom"]
 
@@ -26,7 +26,7 @@ def headroom(offer: Offer, *, family: str, free: Mapping[str, int]) -> Headroom 
     """
     vcpus = offer.instance_type.vcpus
     needs = {_INSTANCES: 1}
-    if offer.purchase is Purchase.SPOT:
+    if offer.provisioning_model is ProvisioningModel.SPOT:
         needs[_SPOT_CORES] = vcpus
     else:
         needs[_CORES] = vcpus

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
-from cloud_tasks.model import Instance, InstanceState, Purchase
+from cloud_tasks.model import Instance, InstanceState, ProvisioningModel
 from cloud_tasks_azure.compute.tags import DISK_TAG, JOB_TAG, TOKEN_TAG, own_tags
 from cloud_tasks_azure.compute.zones import location_name, zone_name
 
@@ -56,7 +56,7 @@ def to_instance(vm: Any, power: str = "") -> Instance:
         state=_state(_text(properties.provisioning_state) if properties is not None else "", power),
         instance_type=_text(size),
         zone=zone_name(location_name(vm.location or ""), numbers[0] if numbers else None),
-        purchase=Purchase.SPOT if priority in ("Spot", "Low") else Purchase.ON_DEMAND,
+        provisioning_model=ProvisioningModel.SPOT if priority in ("Spot", "Low") else ProvisioningModel.ON_DEMAND,
         created_at=(properties.time_created if properties is not None else None) or datetime.now(UTC),
         client_token=tags.get(TOKEN_TAG, ""),
         boot_disk_type=tags.get(DISK_TAG, ""),

@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from datetime import timedelta
 
 from cloud_tasks.errors import InputError
-from cloud_tasks.model import Money, Offer, OfferRequest, PriceBreakdown, Purchase, Unpriced
+from cloud_tasks.model import Money, Offer, OfferRequest, PriceBreakdown, ProvisioningModel, Unpriced
 from cloud_tasks.plugin import PricingContext
 from cloud_tasks.plugin.kit import PriceCache
 from cloud_tasks_azure.compute.disks import disk_problem, tier_of
@@ -61,7 +61,7 @@ class RetailPricing:
         return Offer(
             instance_type=request.instance_type,
             zone=request.zone,
-            purchase=request.purchase,
+            provisioning_model=request.provisioning_model,
             boot_disk=request.boot_disk,
             # Azure has one price per VM, which includes memory, GPUs and local disks.
             price=PriceBreakdown(cpu=vm, boot_disk=disk),
@@ -70,7 +70,7 @@ class RetailPricing:
 
     def _vm(self, request: OfferRequest, prices: RegionPrices) -> Money | str:
         name = request.instance_type.name
-        if request.purchase is Purchase.SPOT:
+        if request.provisioning_model is ProvisioningModel.SPOT:
             found = prices.spot.get(name)
             return found if found is not None else f"{prices.region}: no spot price for {name}"
         found = prices.on_demand.get(name)

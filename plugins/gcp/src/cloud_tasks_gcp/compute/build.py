@@ -15,7 +15,7 @@ from datetime import timedelta
 
 from google.cloud import compute_v1 as sdk
 
-from cloud_tasks.model import BootDisk, LaunchRequest, Purchase
+from cloud_tasks.model import BootDisk, LaunchRequest, ProvisioningModel
 from cloud_tasks_gcp.compute.disks import disk_gb
 from cloud_tasks_gcp.compute.families import family_of
 from cloud_tasks_gcp.compute.labels import instance_name, labels_of
@@ -94,7 +94,7 @@ def _network_interface(settings: GcpSettings, region: str) -> sdk.NetworkInterfa
 
 def _scheduling(request: LaunchRequest) -> sdk.Scheduling:
     instance_type = request.offer.instance_type
-    spot = request.offer.purchase is Purchase.SPOT
+    spot = request.offer.provisioning_model is ProvisioningModel.SPOT
     # The controller replaces a failed instance if it is still wanted.
     scheduling = sdk.Scheduling(automatic_restart=False, provisioning_model="SPOT" if spot else "STANDARD")
     if spot or instance_type.gpu_count or not family_of(instance_type.name, instance_type.vcpus).migrates:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
-from cloud_tasks.model import BootDisk, Headroom, InstanceType, Offer, Purchase
+from cloud_tasks.model import BootDisk, Headroom, InstanceType, Offer, ProvisioningModel
 from cloud_tasks_gcp.compute.disks import DISKS, disk_gb
 from cloud_tasks_gcp.compute.families import family_of
 from cloud_tasks_gcp.provisioning import provisioned
@@ -49,7 +49,7 @@ def _whole(free: float, each: float) -> int:
 def _needs(offer: Offer, region: Free, external_address: bool) -> Iterator[tuple[str, float]]:
     """Yield each metric with its use by one instance."""
     instance_type = offer.instance_type
-    spot = offer.purchase is Purchase.SPOT
+    spot = offer.provisioning_model is ProvisioningModel.SPOT
     yield "INSTANCES", 1
     if external_address:
         yield "IN_USE_ADDRESSES", 1

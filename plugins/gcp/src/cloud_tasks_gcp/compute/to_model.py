@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 
 from google.cloud import compute_v1 as sdk
 
-from cloud_tasks.model import Architecture, Image, Instance, InstanceState, InstanceType, Purchase
+from cloud_tasks.model import Architecture, Image, Instance, InstanceState, InstanceType, ProvisioningModel
 from cloud_tasks_gcp.compute.families import boot_disk_types, family_of
 from cloud_tasks_gcp.compute.labels import DISK_LABEL, JOB_LABEL, TOKEN_LABEL, own_labels
 
@@ -95,7 +95,7 @@ def to_instance(instance: sdk.Instance) -> Instance:
         state=_STATES.get(instance.status, InstanceState.RUNNING),
         instance_type=last_part(instance.machine_type),
         zone=last_part(instance.zone),
-        purchase=Purchase.SPOT if spot else Purchase.ON_DEMAND,
+        provisioning_model=ProvisioningModel.SPOT if spot else ProvisioningModel.ON_DEMAND,
         created_at=_parse_time(instance.creation_timestamp) or datetime.now(UTC),
         client_token=labels.get(TOKEN_LABEL, ""),
         boot_disk_type=labels.get(DISK_LABEL, ""),

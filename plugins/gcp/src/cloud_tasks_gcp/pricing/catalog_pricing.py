@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 
-from cloud_tasks.model import Offer, OfferRequest, Purchase, Unpriced
+from cloud_tasks.model import Offer, OfferRequest, ProvisioningModel, Unpriced
 from cloud_tasks.plugin import PricingContext
 from cloud_tasks.plugin.kit import PriceCache
 from cloud_tasks_gcp.compute.disks import disk_problem
@@ -71,13 +71,15 @@ def _offer(request: OfferRequest, rates: Mapping[str, Rates | None]) -> Offer | 
     if problem:
         return Unpriced(request=request, reason=problem)
     try:
-        price = found.price(request.instance_type, request.boot_disk, spot=request.purchase is Purchase.SPOT)
+        price = found.price(
+            request.instance_type, request.boot_disk, spot=request.provisioning_model is ProvisioningModel.SPOT
+        )
     except NotPricedError as error:
         return Unpriced(request=request, reason=str(error))
     return Offer(
         instance_type=request.instance_type,
         zone=request.zone,
-        purchase=request.purchase,
+        provisioning_model=request.provisioning_model,
         boot_disk=request.boot_disk,
         price=price,
         priced_at=found.fetched_at,

@@ -30,7 +30,7 @@ _COLUMNS: tuple[Column[Instance], ...] = (
     Column(name="state", title="State", value=lambda i: i.state),
     Column(name="instance_type", title="Type", value=lambda i: i.instance_type),
     Column(name="zone", title="Zone", value=lambda i: i.zone),
-    Column(name="purchase", title="Provisioning", value=lambda i: i.purchase),
+    Column(name="purchase", title="Provisioning", value=lambda i: i.provisioning_model),
     Column(name="owner", title="Owner", value=lambda i: i.labels.get("owner")),
     Column(name="created_at", title="Created", value=lambda i: i.created_at, detail=True),
     Column(name="expires", title="Expires", value=expiry),

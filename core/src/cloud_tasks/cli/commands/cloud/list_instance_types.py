@@ -55,6 +55,6 @@ def _find(config: JobConfig) -> tuple[list[TypeRow], int]:
     """Return the priced types that satisfy the constraints, and the number of rejected ones."""
     constraints = config.constraints()
     with open_compute(config) as compute, open_pricing(config) as pricing:
-        found = filter_types(compute.instance_types(), constraints, constraints.purchase)
+        found = filter_types(compute.instance_types(), constraints, constraints.provisioning_model)
         answers = pricing.price(found.requests) if found.requests else ()
     return type_rows(found.requests, answers), len(found.rejected)

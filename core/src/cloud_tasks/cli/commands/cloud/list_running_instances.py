@@ -25,7 +25,7 @@ _COLUMNS: tuple[Column[Instance], ...] = (
     Column(name="state", title="State", value=lambda i: i.state),
     Column(name="type", title="Type", value=lambda i: i.instance_type, aliases=("instance_type",)),
     Column(name="zone", title="Zone", value=lambda i: i.zone),
-    Column(name="purchase", title="Provisioning", value=lambda i: i.purchase),
+    Column(name="purchase", title="Provisioning", value=lambda i: i.provisioning_model),
     Column(name="created", title="Created", value=lambda i: i.created_at, aliases=("creation_time",)),
     Column(name="address", title="Address", value=lambda i: i.address, detail=True),
     Column(name="boot_disk", title="Boot disk", value=lambda i: i.boot_disk_type, detail=True),

@@ -19,7 +19,7 @@ from cloud_tasks.controller.autoscaler.actions import Action, Launch, Warn
 from cloud_tasks.controller.autoscaler.rules.budget import budget_used_up, drain_time
 from cloud_tasks.controller.autoscaler.rules.fleet_view import FleetView
 from cloud_tasks.controller.autoscaler.state import Observation
-from cloud_tasks.model import Money, Offer, Purchase
+from cloud_tasks.model import Money, Offer, ProvisioningModel
 from cloud_tasks.selection import (
     COMMITMENT,
     FleetTotals,
@@ -69,8 +69,8 @@ def _available(seen: Observation) -> Sequence[RankedOffer]:
     """Return the offers that no block covers, best first; on-demand only as a fallback where spot is wanted."""
     blocks = [block for block in seen.blocks if block.until > seen.now]
     free = [ranked for ranked in seen.offers if not any(block.covers(ranked.offer) for block in blocks)]
-    spot = [ranked for ranked in free if ranked.offer.purchase is Purchase.SPOT]
-    if any(ranked.offer.purchase is Purchase.SPOT for ranked in seen.offers):
+    spot = [ranked for ranked in free if ranked.offer.provisioning_model is ProvisioningModel.SPOT]
+    if any(ranked.offer.provisioning_model is ProvisioningModel.SPOT for ranked in seen.offers):
         return spot or (free if seen.policy.spot_fallback else [])
     return free
 
