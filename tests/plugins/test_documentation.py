@@ -11,9 +11,9 @@ import pytest
 from plugin_surface import hook_names, methods_of, signature_of
 
 import cloud_tasks.plugin
+from cloud_tasks.deprecation import Renamed, fields_deprecated_by
 from cloud_tasks.model import JobProgress
 from cloud_tasks.plugin import hooks
-from cloud_tasks.plugin.deprecation import Renamed, fields_deprecated_by
 from cloud_tasks.registry import AXES, DISABLE_VARIABLE, STRICT_VARIABLE
 
 ROOT = Path(__file__).parents[2]

@@ -10,8 +10,8 @@ import attrs
 
 import cloud_tasks.plugin
 import cloud_tasks.plugin.kit
+from cloud_tasks.deprecation import fields_deprecated_by
 from cloud_tasks.plugin import hooks
-from cloud_tasks.plugin.deprecation import fields_deprecated_by
 
 __all__ = ["describe_surface", "hook_names", "methods_of", "signature_of"]
 

@@ -5,6 +5,8 @@ A field without a default is required. Times are in UTC.
 
 from __future__ import annotations
 
+from typing import Any
+
 from cloud_tasks.model.bounds import Above, AtLeast
 from cloud_tasks.model.constraints import (
     ConstraintInfo,
@@ -74,3 +76,14 @@ __all__ = [
     "constraint_info",
     "pairs",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    """Return a class by its former name, with a warning: accepted for one release."""
+    if name == "Purchase":
+        import warnings
+
+        message = "cloud_tasks.model.Purchase is deprecated and will be removed in the next release: "
+        warnings.warn(f"{message}renamed to ProvisioningModel", DeprecationWarning, stacklevel=2)
+        return ProvisioningModel
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

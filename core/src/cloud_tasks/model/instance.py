@@ -8,6 +8,7 @@ from datetime import datetime, timedelta
 
 import attrs
 
+from cloud_tasks.deprecation import Renamed, deprecated_fields
 from cloud_tasks.model.money import Money
 
 __all__ = [
@@ -126,6 +127,7 @@ class BootDisk:
     """Provisioned throughput in MB/s; None for the default of the disk type."""
 
 
+@deprecated_fields(purchase=Renamed("provisioning_model"))
 @attrs.frozen(kw_only=True)
 class OfferRequest:
     """A request for the price of an instance."""
@@ -173,6 +175,7 @@ class PriceBreakdown:
         )
 
 
+@deprecated_fields(purchase=Renamed("provisioning_model"))
 @attrs.frozen(kw_only=True)
 class Offer:
     """An instance type with zone, provisioning model, boot disk and price."""
@@ -231,6 +234,7 @@ class InstanceState(enum.Enum):
     """Deleted; listed for a while by some providers."""
 
 
+@deprecated_fields(purchase=Renamed("provisioning_model"))
 @attrs.frozen(kw_only=True)
 class Instance:
     """An instance as launched or listed."""

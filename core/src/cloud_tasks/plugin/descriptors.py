@@ -13,9 +13,9 @@ from typing import Any
 
 import attrs
 
+from cloud_tasks.deprecation import Removed, Renamed, deprecated_fields
 from cloud_tasks.model import LaunchRequest
 from cloud_tasks.plugin.checks import CheckContext, Finding
-from cloud_tasks.plugin.deprecation import Removed, Renamed, deprecated_fields
 from cloud_tasks.plugin.protocols import Compute, EventSink, InstanceSide, Pricing, Queue, TaskSource
 from cloud_tasks.plugin.settings import NoSettings
 

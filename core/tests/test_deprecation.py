@@ -11,8 +11,8 @@ from typing import Any
 import attrs
 import pytest
 
+from cloud_tasks.deprecation import Removed, Renamed, deprecated_fields, fields_deprecated_by
 from cloud_tasks.plugin import ComputeTraits, EventSinkBackend, QueueTraits
-from cloud_tasks.plugin.deprecation import Removed, Renamed, deprecated_fields, fields_deprecated_by
 
 QUEUE = {"max_lease": timedelta(minutes=1), "max_message_bytes": 1, "receive_batch": 1, "send_batch": 1}
 
