@@ -223,7 +223,7 @@ class JobStatistics:
     """The same by instance type, the most expensive first."""
     instances: int
     """Instances that were launched."""
-    shares: CostBreakdown | None = None
+    cost_breakdown: CostBreakdown | None = None
     """The same by what the slots did."""
 
 
@@ -254,7 +254,7 @@ class InstanceRecord:
     state: InstanceState | None = None
     """From the answer to the launch, then from the latest listing; None while the launch has not been answered."""
     hostname: str = ""
-    last_heard: datetime | None = None
+    last_heartbeat: datetime | None = None
     """Last heartbeat: time of the latest event of its worker."""
     last_busy: datetime | None = None
     """Time of the latest event that shows it with a task."""

@@ -50,7 +50,7 @@ def look(database: Path, now: datetime) -> Snapshot:
             pace=throughput(store.summary(), now),
             instances=store.instances(),
             cost=store.spending(now),
-            failures=RecentFailures(database).look(),
+            failures=RecentFailures(database).read(),
         )
 
 
@@ -91,12 +91,12 @@ def test_render_snapshot_of_a_finished_job_shows_no_remaining_time(tmp_path: Pat
 def test_recent_failures_keeps_the_latest_and_reads_each_once(tmp_path: Path) -> None:
     with new_store(tmp_path, [f"t{number}" for number in range(8)]) as store:
         watch = RecentFailures(tmp_path / "job.db", limit=3)
-        assert watch.look() == ()
+        assert watch.read() == ()
         store.apply_events([failed(f"t{number}") for number in range(5)])
-        assert [failure.task_id for failure in watch.look()] == ["t4", "t3", "t2"]
-        assert [failure.task_id for failure in watch.look()] == ["t4", "t3", "t2"]
+        assert [failure.task_id for failure in watch.read()] == ["t4", "t3", "t2"]
+        assert [failure.task_id for failure in watch.read()] == ["t4", "t3", "t2"]
         store.apply_events([failed("t6", message="other")])
-        assert [(failure.task_id, failure.reason) for failure in watch.look()][:2] == [
+        assert [(failure.task_id, failure.reason) for failure in watch.read()][:2] == [
             ("t6", "ValueError: other"),
             ("t4", "ValueError: bad"),
         ]

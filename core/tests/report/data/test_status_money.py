@@ -22,7 +22,7 @@ def test_status_dict_breakdowns_add_up_to_the_cost(tmp_path: Path) -> None:
             statistics.summary,
             instances=store.instances(),
             cost=statistics.cost,
-            shares=statistics.shares,
+            shares=statistics.cost_breakdown,
             costs=statistics.costs,
         )
     facts = json.loads(json.dumps(facts))

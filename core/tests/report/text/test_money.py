@@ -18,7 +18,7 @@ def report(folder: Path, **shares: str) -> list[str]:
         statistics = store.statistics(at(0))
     amounts = {name: Money(shares.get(name, "0")) for name in ("work", "lost", "failed", "idle")}
     cost = sum(amounts.values(), Money.zero())
-    paid = attrs.evolve(statistics, cost=cost, instances=1, shares=CostBreakdown(**amounts))
+    paid = attrs.evolve(statistics, cost=cost, instances=1, cost_breakdown=CostBreakdown(**amounts))
     return render_final_report(paid, timedelta(hours=1)).splitlines()
 
 

@@ -23,8 +23,8 @@ def store(tmp_path: Path) -> Iterator[Store]:
 
 def shares(store: Store, seconds: float) -> CostBreakdown:
     statistics = store.statistics(at(seconds))
-    assert statistics.shares is not None
-    found = statistics.shares
+    assert statistics.cost_breakdown is not None
+    found = statistics.cost_breakdown
     total = found.work + found.lost + found.failed + found.idle
     assert abs(total.usd - statistics.cost.usd) < Money("0.000001").usd
     assert min(found.work, found.lost, found.failed, found.idle) >= Money.zero()

@@ -84,13 +84,13 @@ def test_timeline_counts_tasks_and_instances_by_bucket(tmp_path: Path) -> None:
         store.apply_events([completed("a", timestamp=at(30)), failed("b", timestamp=at(60))])
         store.apply_events([completed("c", timestamp=at(100))])
         store.set_state(JobState.FINISHED, at(100))
-    timeline = read_timeline(tmp_path / "job.db", at(9999), steps=4)
+    timeline = read_timeline(tmp_path / "job.db", at(9999), buckets=4)
     assert (timeline.begin, timeline.end) == (at(0), at(100))
-    assert [bucket.completed for bucket in timeline.steps] == [0, 1, 0, 1]
-    assert [bucket.failed for bucket in timeline.steps] == [0, 0, 1, 0]
-    assert [bucket.instances for bucket in timeline.steps] == pytest.approx([0, 1, 1, 0])
-    assert [bucket.price_per_hour for bucket in timeline.steps] == pytest.approx([0, 2, 2, 0])
-    assert [bucket.begin for bucket in timeline.steps] == [at(0), at(25), at(50), at(75)]
+    assert [bucket.completed for bucket in timeline.buckets] == [0, 1, 0, 1]
+    assert [bucket.failed for bucket in timeline.buckets] == [0, 0, 1, 0]
+    assert [bucket.instances for bucket in timeline.buckets] == pytest.approx([0, 1, 1, 0])
+    assert [bucket.price_per_hour for bucket in timeline.buckets] == pytest.approx([0, 2, 2, 0])
+    assert [bucket.begin for bucket in timeline.buckets] == [at(0), at(25), at(50), at(75)]
 
 
 def test_timeline_ends_now_with_a_running_instance_and_else_at_the_last_heartbeat(tmp_path: Path) -> None:
@@ -105,7 +105,7 @@ def test_timeline_ends_now_with_a_running_instance_and_else_at_the_last_heartbea
 def test_timeline_of_a_new_job_has_no_buckets(tmp_path: Path) -> None:
     new_store(tmp_path, ["a"]).close()
     timeline = read_timeline(tmp_path / "job.db", at(0))
-    assert (timeline.begin, timeline.end, timeline.steps) == (at(0), at(0), ())
+    assert (timeline.begin, timeline.end, timeline.buckets) == (at(0), at(0), ())
     assert read_elapsed_histogram(tmp_path / "job.db") == ()
 
 
@@ -123,5 +123,5 @@ def test_histogram_and_timeline_include_every_task(
     histogram = read_elapsed_histogram(folder / "job.db", bars=bars)
     assert sum(count for _, _, count in histogram) == len(elapsed)
     assert (histogram[0][0], histogram[-1][1]) == pytest.approx((min(elapsed), max(elapsed)))
-    timeline = read_timeline(folder / "job.db", at(0), steps=bars)
-    assert sum(bucket.completed for bucket in timeline.steps) == len(elapsed)
+    timeline = read_timeline(folder / "job.db", at(0), buckets=bars)
+    assert sum(bucket.completed for bucket in timeline.buckets) == len(elapsed)

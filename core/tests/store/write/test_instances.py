@@ -173,7 +173,7 @@ def test_spending_continues_when_a_terminated_instance_is_found_running(store: S
 def test_instances_include_the_values_of_their_worker(store: Store) -> None:
     store.record_intents([launch_request("t1")], at(0))
     store.record_launched("t1", instance("i1", "t1"))
-    assert (only(store).last_heard, only(store).running_tasks) == (None, 0)
+    assert (only(store).last_heartbeat, only(store).running_tasks) == (None, 0)
     store.apply_events(
         [
             started("a", timestamp=at(10)),
@@ -185,7 +185,7 @@ def test_instances_include_the_values_of_their_worker(store: Store) -> None:
         ]
     )
     record = only(store)
-    assert (record.hostname, record.last_heard, record.last_busy) == ("h1", at(90), at(30))
+    assert (record.hostname, record.last_heartbeat, record.last_busy) == ("h1", at(90), at(30))
     assert (record.running_tasks, record.tasks_finished, record.tasks_completed) == (1, 2, 1)
     store.apply_events([event(EventType.KEEP_ALIVE, timestamp=at(150), details={"running_tasks": 1})])
     assert only(store).last_busy == at(150)

@@ -154,7 +154,7 @@ class LiveView:
                 pace=throughput(summary, now),
                 instances=store.instances(),
                 cost=store.spending(now),
-                failures=self._failures.look(),
+                failures=self._failures.read(),
             )
 
 

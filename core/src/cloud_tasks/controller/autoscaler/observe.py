@@ -107,8 +107,8 @@ class StateBuilder:
             queue_visible=None if depth is None else depth.visible,
             requeued_at=self._requeued_at,
             idle_before=_idle_before(records, max(self._started, self._requeued_at or self._started)),
-            any_heartbeat=any(record.last_heard is not None for record in current),
-            failed_starts=sum(record.last_heard is None for record in ended),
+            any_heartbeat=any(record.last_heartbeat is not None for record in current),
+            failed_starts=sum(record.last_heartbeat is None for record in ended),
             ended_without_progress=_without_progress(ended, summary.last_end),
             tasks_finished=summary.finished_tasks,
             surplus_since=self._surplus_since,
@@ -147,7 +147,7 @@ class StateBuilder:
                 given_up=record.instance_id in self._given_up,
                 may_be_unlisted=record.instance_id not in by_id and self.may_be_unlisted(record),
                 answered=not self._fleet.is_unanswered(record.client_token),
-                last_heartbeat=record.last_heard,
+                last_heartbeat=record.last_heartbeat,
                 running_tasks=record.running_tasks,
                 tasks_finished=record.tasks_finished,
                 last_busy=record.last_busy,
@@ -192,9 +192,9 @@ def _idle_before(records: Sequence[InstanceRecord], since: datetime) -> timedelt
     idle_since = max([since, *(record.last_busy for record in records if record.last_busy is not None)])
     covered, idle = idle_since, timedelta(0)
     for record in sorted(records, key=lambda record: record.intended_at):
-        if record.ended_at is not None and record.last_heard is not None and record.last_heard > covered:
-            idle += record.last_heard - max(record.intended_at, covered)
-            covered = record.last_heard
+        if record.ended_at is not None and record.last_heartbeat is not None and record.last_heartbeat > covered:
+            idle += record.last_heartbeat - max(record.intended_at, covered)
+            covered = record.last_heartbeat
     return idle
 
 

@@ -78,7 +78,7 @@ def _remaining(tasks: int) -> str:
 def report_dict(facts: ReportFacts) -> dict[str, Any]:
     """Return the report for `json.dumps`: times in ISO 8601, durations in seconds, amounts in US dollars as text."""
     statistics = facts.statistics
-    shares = statistics.shares
+    shares = statistics.cost_breakdown
     return {
         **status_dict(statistics.summary, instances=facts.instances, pace=facts.pace, cost=statistics.cost),
         "created_at": statistics.summary.job.created_at.isoformat(),
@@ -116,7 +116,7 @@ def report_dict(facts: ReportFacts) -> dict[str, Any]:
                 "instances": step.instances,
                 "price_per_hour_usd": step.price_per_hour,
             }
-            for step in facts.timeline.steps
+            for step in facts.timeline.buckets
         ],
         "machines": [_instance(record) for record in facts.instances],
     }

@@ -25,10 +25,10 @@ def draw_progress(timeline: Timeline, total: int) -> str:
     """Return the number of finished tasks over time."""
     done = failed = 0
     finished, unsuccessful = [(0.0, 0.0)], [(0.0, 0.0)]
-    for index, step in enumerate(timeline.steps, start=1):
+    for index, step in enumerate(timeline.buckets, start=1):
         done, failed = done + step.completed + step.failed, failed + step.failed
-        finished.append((index / len(timeline.steps), float(done)))
-        unsuccessful.append((index / len(timeline.steps), float(failed)))
+        finished.append((index / len(timeline.buckets), float(done)))
+        unsuccessful.append((index / len(timeline.buckets), float(failed)))
     top = float(max(total, 1))
     parts = [_area(finished, top, "done"), *([_area(unsuccessful, top, "failed")] if failed else [])]
     return _chart("Finished tasks over time", top, parts, _time_labels(timeline))
@@ -36,10 +36,10 @@ def draw_progress(timeline: Timeline, total: int) -> str:
 
 def draw_throughput(timeline: Timeline) -> str:
     """Return the finished tasks per minute over time."""
-    if not timeline.steps:
+    if not timeline.buckets:
         return _chart("Tasks per minute", 1.0, [], [])
-    minutes = max((timeline.end - timeline.begin).total_seconds() / 60 / len(timeline.steps), 1e-9)
-    bars = [(step.completed / minutes, step.failed / minutes) for step in timeline.steps]
+    minutes = max((timeline.end - timeline.begin).total_seconds() / 60 / len(timeline.buckets), 1e-9)
+    bars = [(step.completed / minutes, step.failed / minutes) for step in timeline.buckets]
     top = _round_up(max(sum(pair) for pair in bars))
     parts = [
         _bar(index / len(bars), 1 / len(bars), base, base + height, top, kind)
@@ -52,13 +52,13 @@ def draw_throughput(timeline: Timeline) -> str:
 
 def draw_cost(timeline: Timeline) -> str:
     """Return the accrued cost of the instances over time."""
-    if not timeline.steps:
+    if not timeline.buckets:
         return _chart("Cost in US dollars", 1.0, [], [])
-    hours = (timeline.end - timeline.begin).total_seconds() / 3600 / len(timeline.steps)
+    hours = (timeline.end - timeline.begin).total_seconds() / 3600 / len(timeline.buckets)
     spent, points = 0.0, [(0.0, 0.0)]
-    for index, step in enumerate(timeline.steps, start=1):
+    for index, step in enumerate(timeline.buckets, start=1):
         spent += step.price_per_hour * hours
-        points.append((index / len(timeline.steps), spent))
+        points.append((index / len(timeline.buckets), spent))
     top = _round_up(spent)
     return _chart("Cost in US dollars over time", top, [_area(points, top, "cost")], _time_labels(timeline))
 

@@ -90,7 +90,7 @@ def _overview(facts: ReportFacts) -> Iterator[str]:
 
 def _charts(facts: ReportFacts) -> Iterator[str]:
     timeline = facts.timeline
-    if not timeline.steps:
+    if not timeline.buckets:
         return
     charts = [
         ("Finished tasks; red: failed", draw_progress(timeline, facts.statistics.summary.total)),

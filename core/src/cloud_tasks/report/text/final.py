@@ -100,8 +100,8 @@ def _cost(statistics: JobStatistics) -> Iterator[str]:
     completed = statistics.summary.counts.get(TaskStatus.COMPLETED, 0)
     if completed and statistics.cost:
         yield f"  Per completed task: {format_cost(statistics.cost / completed, unit=Money(1))}"
-    if statistics.shares is not None and statistics.cost:
-        yield from _wasted(statistics.shares, statistics.cost)
+    if statistics.cost_breakdown is not None and statistics.cost:
+        yield from _wasted(statistics.cost_breakdown, statistics.cost)
 
 
 def _wasted(shares: CostBreakdown, cost: Money) -> Iterator[str]:

@@ -64,7 +64,7 @@ def _section(title: str, rows: Sequence[R], columns: Sequence[Column[R]]) -> Ite
 
 
 def _cost_breakdown(facts: ReportFacts) -> Iterator[str]:
-    shares, cost = facts.statistics.shares, facts.statistics.cost
+    shares, cost = facts.statistics.cost_breakdown, facts.statistics.cost
     if shares is not None and cost:
         names = {"work": "completed work", "lost": "interrupted attempts", "failed": "failed attempts", "idle": "idle"}
         parts = (f"{label} {getattr(shares, name).usd / cost.usd:.1%}" for name, label in names.items())

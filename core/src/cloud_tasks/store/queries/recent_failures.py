@@ -53,7 +53,7 @@ class RecentFailures:
         self._seen = 0
         self._latest: tuple[LatestFailure, ...] = ()
 
-    def look(self) -> tuple[LatestFailure, ...]:
+    def read(self) -> tuple[LatestFailure, ...]:
         """Return the latest failures, the newest first; read the events since the last call."""
         with closing(connect_reader(self._path)) as connection:
             (last,) = connection.execute("SELECT coalesce(max(id), 0) FROM events").fetchone()

@@ -124,5 +124,5 @@ def read_statistics(connection: sqlite3.Connection, job: JobRecord, now: datetim
         cost=sum((line.cost for line in lines), Money.zero()),
         costs=lines,
         instances=launched,
-        shares=cost_breakdown(connection, now),
+        cost_breakdown=cost_breakdown(connection, now),
     )

@@ -49,7 +49,7 @@ class Timeline:
 
     begin: datetime
     end: datetime
-    steps: tuple[Bucket, ...]
+    buckets: tuple[Bucket, ...]
     """Buckets of equal length, without gaps; empty if the job has not started."""
 
 
@@ -68,46 +68,46 @@ class Failure:
     """Last output of the example."""
 
 
-def read_timeline(path: Path, now: datetime, *, steps: int = 100) -> Timeline:
+def read_timeline(path: Path, now: datetime, *, buckets: int = 100) -> Timeline:
     """Return the timeline of a job until it finished, or until ``now`` (UTC).
 
     Args:
-        steps: Number of buckets, at least 1.
+        buckets: Number of buckets, at least 1.
     """
     with closing(connect_reader(path)) as connection:
         instances = [record for record in read_instances(connection) if record.launched_at or record.ended_at is None]
         begin, end = _span(connection, instances, now)
-        width = (end - begin) / steps
+        width = (end - begin) / buckets
         if width <= 0:
-            return Timeline(begin=from_unix(begin), end=from_unix(end), steps=())
+            return Timeline(begin=from_unix(begin), end=from_unix(end), buckets=())
         codes = ", ".join(map(str, sorted(FINAL_CODES)))
         rows = connection.execute(
             "SELECT min(max(cast((ended_at - ?) / ? AS INTEGER), 0), ?), status = ?, count(*) FROM tasks "
             f"WHERE status IN ({codes}) AND ended_at IS NOT NULL GROUP BY 1, 2",
-            (begin, width, steps - 1, _COMPLETED),
+            (begin, width, buckets - 1, _COMPLETED),
         ).fetchall()
-    tasks = {(step, bool(completed)): count for step, completed, count in rows}
-    running, price = [0.0] * steps, [0.0] * steps
+    tasks = {(number, bool(completed)): count for number, completed, count in rows}
+    running, price = [0.0] * buckets, [0.0] * buckets
     for record in instances:
         since = to_unix(record.launched_at or record.intended_at) - begin
         until = (to_unix(record.ended_at) if record.ended_at else end) - begin
         hourly = float(record.price_per_hour.usd)
-        for step in range(max(int(since / width), 0), min(math.ceil(until / width), steps)):
-            share = max(min(until, (step + 1) * width) - max(since, step * width), 0.0) / width
-            running[step] += share
-            price[step] += share * hourly
-    buckets = (
+        for number in range(max(int(since / width), 0), min(math.ceil(until / width), buckets)):
+            share = max(min(until, (number + 1) * width) - max(since, number * width), 0.0) / width
+            running[number] += share
+            price[number] += share * hourly
+    made = (
         Bucket(
-            begin=from_unix(begin + step * width),
-            end=from_unix(begin + (step + 1) * width),
-            completed=tasks.get((step, True), 0),
-            failed=tasks.get((step, False), 0),
-            instances=running[step],
-            price_per_hour=price[step],
+            begin=from_unix(begin + number * width),
+            end=from_unix(begin + (number + 1) * width),
+            completed=tasks.get((number, True), 0),
+            failed=tasks.get((number, False), 0),
+            instances=running[number],
+            price_per_hour=price[number],
         )
-        for step in range(steps)
+        for number in range(buckets)
     )
-    return Timeline(begin=from_unix(begin), end=from_unix(end), steps=tuple(buckets))
+    return Timeline(begin=from_unix(begin), end=from_unix(end), buckets=tuple(made))
 
 
 def _span(connection: sqlite3.Connection, instances: Sequence[InstanceRecord], now: datetime) -> tuple[float, float]:

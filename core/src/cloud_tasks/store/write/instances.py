@@ -259,7 +259,7 @@ def read_worker_totals(connection: sqlite3.Connection, instance_ids: Collection[
 
 def with_worker(record: InstanceRecord, worker: tuple[Any, ...]) -> InstanceRecord:
     """Return the record with the current values of its worker."""
-    hostname, last_heard, last_busy, running, finished, completed, spot_terminated_at = worker
+    hostname, last_heartbeat, last_busy, running, finished, completed, spot_terminated_at = worker
     # Explicit arguments: this runs for every instance in each scaling check; `attrs.evolve` takes five times as long.
     return InstanceRecord(
         client_token=record.client_token,
@@ -278,7 +278,7 @@ def with_worker(record: InstanceRecord, worker: tuple[Any, ...]) -> InstanceReco
         end_reason=record.end_reason,
         state=record.state,
         hostname=hostname or "",
-        last_heard=from_unix_or_none(last_heard),
+        last_heartbeat=from_unix_or_none(last_heartbeat),
         last_busy=from_unix_or_none(last_busy),
         running_tasks=running or 0,
         tasks_finished=finished or 0,

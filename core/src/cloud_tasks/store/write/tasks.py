@@ -161,13 +161,13 @@ def lose_instance(connection: sqlite3.Connection, instance_id: str) -> int:
     """
     workers = connection.execute("SELECT host, last_heard FROM hosts WHERE instance_id = ?", (instance_id,)).fetchall()
     count = 0
-    for key, last_heard in workers:
+    for key, last_heartbeat in workers:
         lost = connection.execute(
             "SELECT task, attempt FROM attempts WHERE host = ? AND outcome IS NULL", (key,)
         ).fetchall()
         connection.execute(
             "UPDATE attempts SET outcome = ?, ended_at = ?, reason = ? WHERE host = ? AND outcome IS NULL",
-            (_LOST, last_heard, "instance terminated", key),
+            (_LOST, last_heartbeat, "instance terminated", key),
         )
         connection.execute("UPDATE hosts SET running = running - ? WHERE host = ?", (len(lost), key))
         for task, attempt in lost:

@@ -38,7 +38,7 @@ class WorkerRecord:
     key: int
     instance_id: str
     hostname: str
-    last_heard: float
+    last_heartbeat: float
     """Time of its latest event: its last heartbeat."""
     last_busy: float | None = None
     """Time of the latest event that shows it with a task."""
@@ -88,8 +88,8 @@ class Workers:
             self._last_key += 1
             worker = WorkerRecord(self._last_key, instance_id, hostname, at)
             self._by_name[instance_id, hostname] = worker
-        elif at > worker.last_heard:
-            worker.last_heard = at
+        elif at > worker.last_heartbeat:
+            worker.last_heartbeat = at
         return worker
 
     def rows(self) -> list[tuple[Any, ...]]:

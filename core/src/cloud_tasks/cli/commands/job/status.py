@@ -45,7 +45,7 @@ def status(registry: Registry) -> click.Command:
                 instances=instances,
                 pace=rate,
                 cost=statistics.cost,
-                shares=statistics.shares,
+                shares=statistics.cost_breakdown,
                 costs=statistics.costs,
             )
             prices = [record.price_per_hour for record in instances if record.ended_at is None]
