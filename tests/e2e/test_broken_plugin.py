@@ -35,7 +35,7 @@ def test_plugins_command_shows_a_broken_plugin_and_the_working_ones(desk: Any, e
     answer = desk.run("plugins", env=environment)
     assert answer.returncode == 0
     (line,) = warnings(answer.stdout)
-    assert "cloud-tasks-misty 2.0" in line
+    assert "cloud-tasks-misty" in line
     assert "a_missing_library" in line
     assert len(warnings(answer.stderr)) == 1
     assert any(row.startswith("local ") and "BROKEN" not in row for row in answer.stdout.splitlines())

@@ -60,7 +60,9 @@ def run_with_faults(folder: Path, tasks: int, seed: int) -> bool:
             keepalive_timeout=30,
         )
         job_folder.tasks(tasks)
-        cloud.arm.stock_out({"zone": "eastus-1", "purchase": "spot"}, {"zone": "eastus-2", "purchase": "spot"})
+        cloud.arm.stock_out(
+            {"zone": "eastus-1", "provisioning_model": "spot"}, {"zone": "eastus-2", "provisioning_model": "spot"}
+        )
         cloud.arm.times(preemption=_NOTICE)
         cloud.inject_faults(_SHARE)
         started = time.monotonic()

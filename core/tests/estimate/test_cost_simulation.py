@@ -116,7 +116,8 @@ def test_cost_simulation_in_batches_changes_little() -> None:
 
 
 @pytest.mark.parametrize(
-    ("purchase", "lifetime"), [(ProvisioningModel.ON_DEMAND, None), (ProvisioningModel.SPOT, timedelta(minutes=30))]
+    ("provisioning_model", "lifetime"),
+    [(ProvisioningModel.ON_DEMAND, None), (ProvisioningModel.SPOT, timedelta(minutes=30))],
 )
 def test_cost_simulation_agrees_with_the_simulated_cloud_on_one_cloud_model(
     provisioning_model: ProvisioningModel, lifetime: timedelta | None, tmp_path: Path

@@ -60,7 +60,7 @@ def test_azure_job_completes_and_leaves_no_resources(job_folder: AzureJobFolder,
 def test_azure_job_survives_evictions_faults_and_controller_kill(job_folder: AzureJobFolder, cloud: AzureCloud) -> None:
     job_folder.configure(environment="export ADDITION_TASK_DELAY=0.1", use_spot=True, max_losses=50, min_instances=2)
     job_folder.tasks(150)
-    cloud.arm.stock_out({"zone": "eastus-1", "purchase": "spot"})
+    cloud.arm.stock_out({"zone": "eastus-1", "provisioning_model": "spot"})
     cloud.inject_faults(0.03)
     controller = job_folder.start("--task-file", "tasks.json")
     wait_while_running(controller, lambda: job_folder.done() >= 10)
