@@ -145,7 +145,7 @@ def test_launch_retries_transient_errors_with_the_same_token(
     before = injected()
     overlay.control("faults", error=0.1, reset=0.05, cut=0.15)
     launched: list[Instance] = []
-    while injected() - before < 4 and len(launched) < 40:
+    while injected() - before < 4 and len(launched) < 200:
         launched.append(compute.launch(request_of()))
     overlay.control("faults")
     assert injected() - before >= 4
