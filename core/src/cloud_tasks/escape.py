@@ -1,0 +1,124 @@
+"""Escaping: one rule for each language that text from outside is put into.
+
+Shell, file name, terminal, CSV, HTML and URL each have one function here, and no other code escapes for them. For
+SQLite, values are bound as parameters, never put into a statement; what may be bound is decided in
+`cloud_tasks.sanitize`. Standard library only, and light: task processes load this module.
+
+Invariants, each with a test over arbitrary text:
+
+1. A shell reads `shell_word` as one word with exactly the characters of the text.
+2. Two identifiers never have one file name, and a file name fits every file system.
+3. Text for a terminal has no control character, and text in one line has no line break.
+4. A cell of a CSV file is no formula; HTML text has no markup; a URL segment has no delimiter.
+"""
+
+from __future__ import annotations
+
+import re
+
+__all__ = [
+    "csv_cell",
+    "file_name",
+    "html_text",
+    "shell_word",
+    "terminal_line",
+    "terminal_text",
+    "url_segment",
+    "without_credentials",
+]
+
+_DIGEST_LENGTH = 20
+"""Hexadecimal digits, 80 bits: two of 10^7 identifiers share a digest with a probability of 4e-11 (birthday bound)."""
+_LIKE_A_DIGEST = re.compile(rf"-[0-9a-f]{{{_DIGEST_LENGTH}}}\Z")
+_MAX_NAME_BYTES = 200
+"""File systems allow 255 bytes; the rest is for the suffixes of drafts."""
+
+# C0 and C1 controls, DEL, line separators, marks that change the direction of text, lone surrogates.
+_CONTROLS = "\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ufeff\ud800-\udfff"
+_IN_A_LINE = re.compile(f"[{_CONTROLS}]")
+_IN_TEXT = re.compile(f"(?![\n\t])[{_CONTROLS}]")
+_NAMED = {"\n": "\\n", "\t": "\\t", "\r": "\\r"}
+_CREDENTIALS = re.compile(r"(?<=://)[^/?#\s]*@")
+
+
+def shell_word(text: str) -> str:
+    """Return text as one word of a POSIX shell.
+
+    Raises:
+        ValueError: The text contains NUL, which no argument can.
+    """
+    if "\0" in text:
+        raise ValueError("a NUL character cannot be part of a command")
+    import shlex
+
+    return shlex.quote(text)
+
+
+def file_name(identifier: str, suffix: str = "") -> str:
+    """Return the name of a file or object for an identifier, such as a task id; the same for the same arguments.
+
+    Letters, digits and ``-_.,=+@`` stay, anything else becomes ``_``; a name that differs from the identifier, is too
+    long, or looks like one that does gets a digest.
+    """
+    name = "".join(letter if letter.isalnum() or letter in "-_.,=+@" else "_" for letter in identifier)
+    room = _MAX_NAME_BYTES - len(suffix.encode())
+    is_plain = name == identifier and name[:1] not in ("", ".", "-") and not _LIKE_A_DIGEST.search(name)
+    if is_plain and len(name.encode()) <= room:
+        return name + suffix
+    import hashlib
+
+    digest = hashlib.sha256(identifier.encode("utf-8", "surrogatepass")).hexdigest()[:_DIGEST_LENGTH]
+    head = name.lstrip(".-").encode()[: room - _DIGEST_LENGTH - 1].decode("utf-8", "ignore")
+    return f"{head or '_'}-{digest}{suffix}"
+
+
+def terminal_line(text: str) -> str:
+    r"""Return text for one line of a terminal or log: control characters and line breaks as ``\x1b``, ``\n``."""
+    return text if text.isprintable() else _IN_A_LINE.sub(_escaped, text)
+
+
+def terminal_text(text: str) -> str:
+    r"""Return text of several lines for a terminal: as `terminal_line`, but line breaks and tabs stay.
+
+    A carriage return, with which a progress bar redraws its line, becomes a line break.
+    """
+    return _IN_TEXT.sub(_escaped, text.replace("\r\n", "\n").replace("\r", "\n"))
+
+
+def _escaped(match: re.Match[str]) -> str:
+    character = match[0]
+    code = ord(character)
+    return _NAMED.get(character) or (f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}")
+
+
+def csv_cell(text: str) -> str:
+    """Return text that a spreadsheet does not take for a formula: with an apostrophe before ``=``, ``+``, ``-``, ``@``.
+
+    A number keeps its sign. The csv module quotes delimiters.
+    """
+    if text[:1] not in ("=", "+", "-", "@", "\t", "\r"):
+        return text
+    try:
+        float(text)
+    except ValueError:
+        return f"'{text}"
+    return text
+
+
+def html_text(text: str) -> str:
+    """Return text for an element or a quoted attribute of HTML, with control characters visible."""
+    import html
+
+    return html.escape(_IN_TEXT.sub(_escaped, text), quote=True)
+
+
+def url_segment(text: str) -> str:
+    """Return text as one segment of a URL's path, or one value of its query."""
+    from urllib.parse import quote
+
+    return quote(text, safe="", errors="surrogatepass")
+
+
+def without_credentials(text: str) -> str:
+    """Return text in which no URL has a user name or password: ``https://user:token@host`` becomes ``https://host``."""
+    return _CREDENTIALS.sub("", text)

@@ -1,0 +1,187 @@
+"""The gate for values from outside: text, numbers, times and JSON become encodable, bounded and typed here.
+
+Whatever a task, a worker, a queue, a file or a person sends passes one of these functions before any other code sees
+it. Standard library only, and light: task processes load this module.
+
+Invariants, each with a test:
+
+1. Whatever the input, a function returns or raises `UnusableValueError`, nothing else.
+2. Text that passed can be encoded as UTF-8. A value that passed can be encoded as strict JSON, and decoded again, by
+   every supported interpreter, at any depth of its stack that the program reaches.
+3. A value that is in order passes unchanged.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from datetime import UTC, datetime
+from typing import Any
+
+__all__ = [
+    "MAX_DEPTH",
+    "MAX_DIGITS",
+    "UnusableValueError",
+    "clean_text",
+    "clean_value",
+    "decode_json",
+    "finite_seconds",
+    "plausible_time",
+    "whole_number",
+]
+
+MAX_DEPTH = 200
+"""Levels of lists and objects in a value. CPython 3.11 stops at less than 1,000 minus the depth of the call stack."""
+
+MAX_DIGITS = 1000
+"""Decimal digits of an integer. Interpreters refuse more than 4,300 by default; the limit can be set down to 640, in
+which case the encoder's refusal counts."""
+
+_MAX_BITS = 3321
+"""Bits of the largest integer with at most `MAX_DIGITS` digits: 1000 x log2(10)."""
+
+_EARLIEST = datetime(2000, 1, 1, tzinfo=UTC)
+_LATEST = datetime(2200, 1, 1, tzinfo=UTC)
+
+
+class UnusableValueError(ValueError):
+    """A value from outside that cannot be stored, encoded or understood; the message is one line."""
+
+
+def clean_text(text: str, limit: int | None = None) -> str:
+    r"""Return text that can be encoded: a lone surrogate, as in a file name that is not UTF-8, becomes ``\udcff``.
+
+    Args:
+        limit: Maximum number of characters; longer text is cut and ends with an ellipsis.
+    """
+    if limit is not None and len(text) > limit:
+        text = text[: max(0, limit - 1)] + "…"
+    if text.isascii():
+        return text
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return text.encode("utf-8", "backslashreplace").decode()
+    return text
+
+
+def clean_value(value: Any, *, keep_nonfinite: bool = False) -> Any:
+    """Return a JSON value with clean text; NaN and infinities become the texts ``NaN``, ``Infinity``, ``-Infinity``.
+
+    Args:
+        keep_nonfinite: Whether NaN and infinities are left as they are, for values that stay in Python.
+
+    Raises:
+        UnusableValueError: Deeper than `MAX_DEPTH`, an integer of more than `MAX_DIGITS` digits, two keys that are one
+            when clean, or of a type that JSON does not have.
+    """
+    return _clean(value, MAX_DEPTH, keep_nonfinite)
+
+
+def _clean(value: Any, depth: int, keep_nonfinite: bool) -> Any:
+    kind = type(value)
+    if kind is str:
+        return value if value.isascii() else clean_text(value)
+    if value is None or kind is bool:
+        return value
+    if kind is int:
+        if value.bit_length() > _MAX_BITS:
+            raise UnusableValueError(f"an integer of more than {MAX_DIGITS:,} digits")
+        return value
+    if kind is float:
+        return value if keep_nonfinite or math.isfinite(value) else _nonfinite_text(value)
+    if not isinstance(value, (dict, list, tuple)):
+        return _clean_subclass(value, depth, keep_nonfinite)
+    if depth == 0:
+        raise UnusableValueError(f"nested deeper than {MAX_DEPTH} levels")
+    if not isinstance(value, dict):
+        return [_clean(entry, depth - 1, keep_nonfinite) for entry in value]
+    cleaned = {}
+    for key, entry in value.items():
+        if type(key) is not str:
+            raise UnusableValueError(f"a key of the type {type(key).__name__}; the keys of JSON are text")
+        cleaned[key if key.isascii() else clean_text(key)] = _clean(entry, depth - 1, keep_nonfinite)
+    if len(cleaned) != len(value):
+        raise UnusableValueError("two keys that differ only in characters that cannot be encoded")
+    return cleaned
+
+
+def _clean_subclass(value: Any, depth: int, keep_nonfinite: bool) -> Any:
+    """Return a value of a subclass, such as an `enum.IntEnum`, as its JSON type; refuse any other type."""
+    if isinstance(value, str):
+        return clean_text(str.__str__(value))
+    if isinstance(value, (int, float)):
+        plain = int.__int__(value) if isinstance(value, int) else float.__float__(value)
+        return _clean(plain, depth, keep_nonfinite)
+    raise UnusableValueError(f"a value of the type {type(value).__name__}, which JSON does not have")
+
+
+def _nonfinite_text(value: float) -> str:
+    return "NaN" if value != value else "Infinity" if value > 0 else "-Infinity"
+
+
+def decode_json(body: bytes | str, *, keep_nonfinite: bool = False) -> Any:
+    """Decode JSON from outside and clean it as `clean_value` does.
+
+    Raises:
+        UnusableValueError: Not JSON, not UTF-8, or as `clean_value`.
+    """
+    try:
+        value = json.loads(body)
+    except RecursionError:
+        raise UnusableValueError(f"nested deeper than {MAX_DEPTH} levels") from None
+    except (ValueError, TypeError) as error:
+        raise UnusableValueError(f"not JSON: {clean_text(str(error), 200)}") from None
+    return _clean(value, MAX_DEPTH, keep_nonfinite)
+
+
+def whole_number(value: Any, *, low: int, high: int) -> int:
+    """Return an integer from ``low`` to ``high``. Also accepts a float without a fraction, and decimal text.
+
+    Raises:
+        UnusableValueError: Any other value.
+    """
+    number = value
+    if type(value) is float and math.isfinite(value) and value == int(value):
+        number = int(value)
+    elif isinstance(value, str) and len(value) <= 20 and value.lstrip("-").isdecimal() and value.isascii():
+        try:
+            number = int(value)
+        except ValueError:
+            number = None
+    if not isinstance(number, int) or isinstance(number, bool) or not low <= number <= high:
+        raise UnusableValueError(f"{_shown(value)} is no whole number from {low:,} to {high:,}")
+    return int(number)
+
+
+def finite_seconds(value: Any) -> float | None:
+    """Return a finite, non-negative number of seconds; None for anything else: a duration that is unknown."""
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        return None
+    try:
+        seconds = float(value)
+    except OverflowError:
+        return None
+    return seconds if math.isfinite(seconds) and 0 <= seconds <= 1e10 else None
+
+
+def plausible_time(value: Any) -> datetime | None:
+    """Return the time of an ISO 8601 text, UTC if it names no zone; None if it is no time or not from 2000 to 2199."""
+    if not isinstance(value, str) or len(value) > 64:
+        return None
+    try:
+        when = datetime.fromisoformat(value)
+        when = when.replace(tzinfo=UTC) if when.tzinfo is None else when.astimezone(UTC)
+    except (ValueError, OverflowError):
+        return None
+    return when if _EARLIEST <= when < _LATEST else None
+
+
+def _shown(value: Any) -> str:
+    """Return a value for a message, in one line of bounded length."""
+    if isinstance(value, int) and value.bit_length() > 128:
+        return "a number of many digits"
+    try:
+        return clean_text(repr(value), 60)
+    except (ValueError, RecursionError):
+        return f"a value of the type {type(value).__name__}"
