@@ -35,12 +35,12 @@ TEXT = st.text(st.characters())
 @example("x'; touch pwned; '")
 @example("`touch pwned`\n\\")
 @example("")
-def test_a_shell_reads_a_word_as_it_was(text: str) -> None:
+def test_shell_reads_a_word_as_it_was(text: str) -> None:
     printed = subprocess.run(["/bin/sh", "-c", f"printf %s {shell_word(text)}"], capture_output=True, check=True).stdout
     assert printed == text.encode()
 
 
-def test_a_shell_word_has_no_nul() -> None:
+def test_shell_word_refuses_nul() -> None:
     with pytest.raises(ValueError, match="NUL"):
         shell_word("a\0b")
 
@@ -62,7 +62,7 @@ def test_file_names_are_different_for_different_identifiers(first: str, second: 
 @example("x" * 5000)
 @example("../../etc/passwd")
 @example("")
-def test_a_file_name_fits_every_file_system(identifier: str) -> None:
+def test_file_name_fits_every_file_system(identifier: str) -> None:
     name = file_name(identifier, ".1.json")
     assert "/" not in name
     assert "\0" not in name
@@ -74,7 +74,7 @@ def test_a_file_name_fits_every_file_system(identifier: str) -> None:
 
 
 @pytest.mark.parametrize("identifier", ["task-17", "seed=1,mode=fast", "数据-1", "a.b@c+d", "x" * 190])
-def test_a_plain_identifier_is_its_own_file_name(identifier: str) -> None:
+def test_file_name_of_a_plain_identifier_is_its_own_file_name(identifier: str) -> None:
     assert file_name(identifier, ".1.log") == f"{identifier}.1.log"
 
 
@@ -103,7 +103,7 @@ def test_text_for_a_terminal_stays_readable() -> None:
 @example("=cmd|' /C calc'!A0")
 @example("@SUM(A1)")
 @example("-5")
-def test_a_cell_is_no_formula(text: str) -> None:
+def test_csv_cell_is_no_formula(text: str) -> None:
     cell = csv_cell(text)
     try:
         float(text)
@@ -113,7 +113,7 @@ def test_a_cell_is_no_formula(text: str) -> None:
 
 
 @given(st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0")))
-def test_a_cell_is_read_as_it_was_written(text: str) -> None:
+def test_csv_cell_is_read_as_it_was_written(text: str) -> None:
     file = io.StringIO(newline="")
     csv.writer(file).writerow([csv_cell(text), "end"])
     assert list(csv.reader(io.StringIO(file.getvalue(), newline=""))) == [[csv_cell(text), "end"]]
@@ -133,7 +133,7 @@ def test_html_text_has_no_markup(text: str) -> None:
 
 
 @given(TEXT)
-def test_a_url_segment_has_no_delimiter(text: str) -> None:
+def test_url_segment_has_no_delimiter(text: str) -> None:
     segment = url_segment(text)
     assert unquote(segment, errors="surrogatepass") == text
     assert not set(segment) & set("/?#&=%") - {"%"}
@@ -155,5 +155,5 @@ def test_credentials_are_removed_from_urls(text: str, shown: str) -> None:
 
 
 @given(st.text("abc:@%", max_size=10))
-def test_no_credentials_are_left(userinfo: str) -> None:
+def test_credentials_are_removed_whatever_they_are(userinfo: str) -> None:
     assert urlsplit(without_credentials(f"https://{userinfo}@host/x")).username is None

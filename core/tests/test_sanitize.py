@@ -91,7 +91,7 @@ def test_value_in_order_passes_unchanged(value: object) -> None:
 @example("1" * 6000)
 @example(b"\xff\xfe")
 @example("NaN")
-def test_any_bytes_and_text_are_decoded_or_refused(body: bytes | str) -> None:
+def test_decode_json_returns_or_refuses_any_bytes_and_text(body: bytes | str) -> None:
     try:
         value = decode_json(body)
     except UnusableValueError as error:
