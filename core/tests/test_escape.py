@@ -144,7 +144,7 @@ def test_url_segment_has_no_delimiter(text: str) -> None:
     [
         ("https://user:ghp_SECRET@github.com/me/x.git", "https://github.com/me/x.git"),
         ("https://ghp_SECRET@github.com/me/x.git", "https://github.com/me/x.git"),
-        ("ssh://git@host/x.git", "ssh://host/x.git"),
+        ("ssh://git@host/x.git", "ssh://git@host/x.git"),
         ("redis://:p@ss@host:6379/0 and https://u:p@h/x", "redis://host:6379/0 and https://h/x"),
         ("git@github.com:me/x.git", "git@github.com:me/x.git"),
         ("https://host/path@v1?q=a@b", "https://host/path@v1?q=a@b"),

@@ -94,7 +94,7 @@ def _judge(scenario: str, job_folder: AwsJobFolder, cloud: AwsCloud, tasks: int,
     print(
         f"{scenario}: {tasks} tasks in {elapsed:.0f} s ({tasks / elapsed:.0f}/s): {counts}, exit code {code}; "
         f"attempts {status['attempts']}, interruptions {status['losses']}, {len(state['instances'])} instances, "
-        f"{state['interruptions']} reclaimed instances, faults {state['struck']}",
+        f"{state['interruptions']} reclaimed instances, faults {state['injected']}",
         flush=True,
     )
     problems = {

@@ -38,7 +38,7 @@ _CONTROLS = "\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ufef
 _IN_A_LINE = re.compile(f"[{_CONTROLS}]")
 _IN_TEXT = re.compile(f"(?![\n\t])[{_CONTROLS}]")
 _NAMED = {"\n": "\\n", "\t": "\\t", "\r": "\\r"}
-_CREDENTIALS = re.compile(r"(?<=://)[^/?#\s]*@")
+_CREDENTIALS = re.compile(r"(?<=://)[^/?#\s]*:[^/?#\s]*@|(?<=https://)[^/?#\s]*@|(?<=http://)[^/?#\s]*@")
 
 
 def shell_word(text: str) -> str:
@@ -120,5 +120,8 @@ def url_segment(text: str) -> str:
 
 
 def without_credentials(text: str) -> str:
-    """Return text in which no URL has a user name or password: ``https://user:token@host`` becomes ``https://host``."""
+    """Return text in which no URL has credentials: ``https://user:token@host`` becomes ``https://host``.
+
+    A user name alone stays, as in ``ssh://git@host``, unless the scheme is HTTP, where it may be a token.
+    """
     return _CREDENTIALS.sub("", text)

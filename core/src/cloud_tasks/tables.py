@@ -21,6 +21,7 @@ from typing import Any, Generic, TypeVar
 import attrs
 
 from cloud_tasks.errors import InputError
+from cloud_tasks.escape import terminal_line
 from cloud_tasks.model import Money
 
 __all__ = [
@@ -149,7 +150,7 @@ def render_table(
         total: Cells of a last row below another rule; a text may extend over the empty cells after it.
     """
     titles = [column.title for column in columns]
-    cells = [[_one_line(column.text(row)) for column in columns] for row in rows]
+    cells = [[_cell(column.text(row)) for column in columns] for row in rows]
     natural = zip(*(map(len, line) for line in (titles, *cells)), strict=True)
     widths = _fit([_width(column, lengths) for column, lengths in zip(columns, natural, strict=True)], columns, width)
     rule = "-" * (sum(widths) + _GAP * (len(widths) - 1))
@@ -196,8 +197,9 @@ def _line(cells: Sequence[str], widths: Sequence[int], columns: Sequence[Column[
     return line
 
 
-def _one_line(text: str) -> str:
-    return " ".join(text.splitlines()) if "\n" in text or "\r" in text else text
+def _cell(text: str) -> str:
+    """Return text on one line; control characters are escaped."""
+    return text if text.isprintable() else terminal_line(" ".join(text.splitlines()))
 
 
 def render_records(rows: Sequence[R], columns: Sequence[Column[R]]) -> str:
@@ -205,7 +207,12 @@ def render_records(rows: Sequence[R], columns: Sequence[Column[R]]) -> str:
     first, *rest = columns
     width = max((len(column.title) for column in rest), default=0)
     blocks = (
-        "\n".join((first.text(row), *(f"  {column.title + ':':<{width + 1}} {column.text(row)}" for column in rest)))
+        "\n".join(
+            (
+                _cell(first.text(row)),
+                *(f"  {column.title + ':':<{width + 1}} {_cell(column.text(row))}" for column in rest),
+            )
+        )
         for row in rows
     )
     return "\n\n".join(blocks)
@@ -221,7 +228,8 @@ def render_markdown_table(rows: Iterable[R], columns: Sequence[Column[R]]) -> st
 
 def escape_markdown(text: str) -> str:
     """Return text on one line with the characters escaped that Markdown would interpret."""
-    return "".join(f"\\{letter}" if letter in "\\|*_`<>[]" else letter for letter in " ".join(text.split()))
+    line = terminal_line(" ".join(text.split()))
+    return "".join(f"\\{letter}" if letter in "\\|*_`<>[]" else letter for letter in line)
 
 
 def plain_rows(rows: Iterable[R], columns: Sequence[Column[R]]) -> list[dict[str, Any]]:

@@ -1,6 +1,9 @@
 """Logging of the command line to stderr, as ``2025-07-08 11:19:22.944 INFO - message`` or as JSON lines.
 
-Invariant, with a test: a log that cannot be written (closed terminal, broken pipe) stops nothing.
+Invariants, each with a test:
+
+1. A log that cannot be written (closed terminal, broken pipe) stops nothing.
+2. Text from outside adds no line to the log and no control character to the terminal.
 """
 
 from __future__ import annotations
@@ -13,6 +16,8 @@ from datetime import datetime
 from typing import Any, TextIO, cast
 
 import structlog
+
+from cloud_tasks.escape import terminal_line, terminal_text
 
 __all__ = ["configure_logging", "write_text"]
 
@@ -33,18 +38,18 @@ class _CurrentStderr:
 def write_text(text: str) -> None:
     """Write lines without a log prefix to the log."""
     stderr = _CurrentStderr()
-    stderr.write(f"{text}\n")
+    stderr.write(f"{terminal_text(text)}\n")
     stderr.flush()
 
 
 def _text(_logger: Any, method: str, entry: MutableMapping[str, Any]) -> str:
     moment = datetime.now().strftime("%Y-%m-%d %H:%M:%S.%f")[:-3]
-    message = str(entry.pop("event"))
+    message = terminal_line(str(entry.pop("event")))
     level = {"warn": "WARNING"}.get(method, method.upper())
     trace = entry.pop("exception", None)
-    facts = " ".join(f"{name}={value}" for name, value in entry.items())
+    facts = terminal_line(" ".join(f"{name}={value}" for name, value in entry.items()))
     line = f"{moment} {level} - {message}" + (f" [{facts}]" if facts else "")
-    return f"{line}\n{trace}" if trace else line
+    return f"{line}\n{terminal_text(trace)}" if trace else line
 
 
 def configure_logging(*, log_format: str = "text", verbosity: int = 0) -> None:

@@ -15,6 +15,7 @@ import click
 
 import cloud_tasks
 from cloud_tasks.errors import CloudTasksError, InputError
+from cloud_tasks.escape import terminal_line
 
 if TYPE_CHECKING:
     from click.shell_completion import CompletionItem
@@ -192,4 +193,4 @@ def _print_error(message: str, debug: bool) -> None:
         import traceback
 
         traceback.print_exc()
-    click.echo(f"Error: {message}", err=True)
+    click.echo(f"Error: {terminal_line(message)}", err=True)

@@ -15,6 +15,7 @@ from cloud_tasks.config.sections import BACKEND_AXES, Section, default_of, varia
 from cloud_tasks.config.startup_script import COMMAND_SCRIPT, check_script, read_script, script_path
 from cloud_tasks.config.values import plain
 from cloud_tasks.errors import InputError
+from cloud_tasks.escape import without_credentials
 from cloud_tasks.model import Constraints, InstanceConstraints, Limits, ProvisioningModel
 from cloud_tasks.plugin import setting_info
 from cloud_tasks.registry import Registry
@@ -25,13 +26,17 @@ __all__ = ["Entry", "JobConfig"]
 _DEFAULT = Provenance(layer=Layer.DEFAULT)
 
 
+def _without_credentials(value: Any) -> Any:
+    return without_credentials(value) if isinstance(value, str) else value
+
+
 @attrs.frozen(kw_only=True)
 class Entry:
     """One value for ``config show``; secrets are masked."""
 
     key: str
     """Dotted."""
-    value: Any
+    value: Any = attrs.field(converter=_without_credentials)
     """As JSON holds it."""
     origin: Provenance
 
@@ -54,6 +59,8 @@ class JobConfig:
     overrides: tuple[Override, ...] = ()
     exposed: tuple[str, ...] = ()
     """Dotted keys of secrets given on the command line."""
+    secrets_in_file: Mapping[str, Provenance] = attrs.field(factory=dict)
+    """Origins of the secrets that `file` contains, by dotted key."""
     values: Mapping[str, Mapping[str, Any]] = attrs.field(factory=dict, repr=False)
     """Written values of the sections of plugins."""
     sections: Mapping[str, Section] = attrs.field(factory=dict, repr=False)
@@ -164,6 +171,16 @@ class JobConfig:
                             f"{key}: cannot be passed to a worker: {error}", where=self._place(key)
                         ) from error
         return variables
+
+    def secret_variables(self) -> tuple[str, ...]:
+        """Return the environment variables in which a secret of an installed plugin can be set."""
+        names: dict[str, None] = {}
+        for section in self.sections.values():
+            for key, found in section.keys.items():
+                if found.secret:
+                    names[variable_name(section.name, key)] = None
+                    names |= {info.env: None for _, field in found.owners if (info := setting_info(field)).env}
+        return tuple(names)
 
     def override_lines(self) -> tuple[str, ...]:
         """Return lines to log once at WARNING: overrides, and secrets that the process list shows to other users."""

@@ -104,6 +104,7 @@ def load_config(
         origins=merged.origins,
         overrides=tuple(one for one in merged.overrides if one.key.rpartition(".")[0] in in_use),
         exposed=tuple(merged.exposed),
+        secrets_in_file=dict(merged.in_file),
         values={name: given for name in sections if (given := merged.within(name))},
         sections=sections,
         registry=registry,

@@ -116,6 +116,9 @@ class ComputeContext:
     """Base of relative paths of the configuration."""
     cache_dir: Path | None = None
     """Folder for files that outlive the command; None: no files."""
+    secret_variables: tuple[str, ...] = ()
+    """Environment variables of settings that are secrets. A provider whose instances inherit the controller's
+    environment leaves them out."""
 
 
 @attrs.frozen(kw_only=True)

@@ -44,6 +44,7 @@ from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from cloud_tasks.errors import CloudTasksError, InputError, NotFoundError
+from cloud_tasks_dashboard.connection_limits import LimitedProtocol
 from cloud_tasks_dashboard.facts import job_facts, timeline_facts
 from cloud_tasks_dashboard.jobs import Jobs
 from cloud_tasks_dashboard.task_table import TaskFilter, read_failure, read_page, read_task
@@ -263,6 +264,7 @@ class Dashboard(uvicorn.Server):
                 server_header=False,
                 lifespan="off",
                 ws="none",
+                http=LimitedProtocol,
                 timeout_graceful_shutdown=2,
             )
         )

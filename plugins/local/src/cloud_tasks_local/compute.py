@@ -37,6 +37,7 @@ from cloud_tasks.model import (
 from cloud_tasks.plugin import ComputeContext
 from cloud_tasks_local.catalog import REGION, ZONE, image, instance_types
 from cloud_tasks_local.instance_folder import InstanceFolder, InstanceLockedError
+from cloud_tasks_local.private_files import make_private, write_private
 from cloud_tasks_local.processes import MARKER, instance_processes, kill_all, signal_process
 from cloud_tasks_local.settings import LocalSettings
 
@@ -59,6 +60,7 @@ class LocalCompute:
     def __init__(self, settings: LocalSettings, context: ComputeContext) -> None:
         self._settings = settings
         self._submit_dir = context.submit_dir.absolute()
+        self._secret_variables = frozenset(context.secret_variables)
         self._root = settings.state_dir / "instances"
 
     def regions(self) -> Sequence[Region]:
@@ -146,10 +148,11 @@ class LocalCompute:
     def _write_intent(self, folder: InstanceFolder, request: LaunchRequest) -> None:
         if folder.instance.exists():
             return
+        make_private(self._settings.state_dir)
         folder.path.mkdir(parents=True, exist_ok=True)
         # Two launches with one token write the same script, so either may be read.
         draft = folder.script.with_name(f".{folder.script.name}.{os.urandom(4).hex()}")
-        draft.write_text(request.startup_script, encoding="utf-8")
+        write_private(draft, request.startup_script)
         os.replace(draft, folder.script)
         folder.write_once(folder.instance, self._record(folder, request))
 
@@ -181,7 +184,8 @@ class LocalCompute:
 
     def _start_runner(self, folder: InstanceFolder) -> None:
         package_root = str(Path(__file__).resolve().parent.parent)
-        environment = os.environ | {
+        inherited = {name: value for name, value in os.environ.items() if name not in self._secret_variables}
+        environment = inherited | {
             "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)]),
             "CLOUD_TASKS_INSTANCE_ID": folder.path.name,
             "CLOUD_TASKS_SUBMIT_DIR": str(self._submit_dir),

@@ -20,6 +20,7 @@ from pathlib import Path
 from urllib.parse import quote
 
 from cloud_tasks.errors import NotFoundError, ProviderError
+from cloud_tasks_local.private_files import create_private
 
 __all__ = ["Connection", "ConnectionPool", "write"]
 
@@ -110,7 +111,13 @@ def _identity(path: Path) -> tuple[int, int] | None:
 
 
 def _open(path: Path, create: bool, timeout: float) -> Connection:
-    mode = "rwc" if create else "rw"
+    if create:
+        # SQLite gives the write-ahead log the mode of the database.
+        try:
+            create_private(path)
+        except OSError as error:
+            raise ProviderError(f"queue {path}: cannot create the file: {error.strerror}") from error
+    mode = "rw"
     connection = sqlite3.connect(
         f"file:{quote(str(path))}?mode={mode}",
         uri=True,

@@ -18,6 +18,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from cloud_tasks_local.private_files import write_private
+
 __all__ = ["InstanceFolder", "InstanceLockedError"]
 
 
@@ -97,5 +99,5 @@ class InstanceFolder:
 
     def _draft(self, file: Path, content: Mapping[str, Any]) -> Path:
         draft = file.with_name(f".{file.name}.{os.getpid()}.{os.urandom(4).hex()}")
-        draft.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+        write_private(draft, json.dumps(content, indent=1) + "\n")
         return draft

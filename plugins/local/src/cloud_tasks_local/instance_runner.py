@@ -114,7 +114,7 @@ def _run(folder: InstanceFolder, record: dict[str, Any]) -> tuple[str, int | Non
 def _start(folder: InstanceFolder) -> int:
     """Start the script in its own session; return its pid, which is its process group id too."""
     folder.work.mkdir(exist_ok=True)
-    console = os.open(folder.console, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+    console = os.open(folder.console, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW, 0o600)
     pid = os.fork()
     if pid:
         os.close(console)

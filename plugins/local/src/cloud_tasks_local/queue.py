@@ -29,6 +29,7 @@ from urllib.parse import quote
 from cloud_tasks.errors import NotFoundError, ProviderError
 from cloud_tasks.plugin import Delivery, Depth, SendFailure
 from cloud_tasks_local.connection_pool import Connection, ConnectionPool, write
+from cloud_tasks_local.private_files import make_private
 from cloud_tasks_local.traits import QUEUE_TRAITS as TRAITS
 
 __all__ = ["SqliteQueue", "queue_file"]
@@ -71,7 +72,8 @@ class SqliteQueue:
 
     def create(self) -> None:
         try:
-            self._path.parent.mkdir(parents=True, exist_ok=True)
+            make_private(self._path.parent.parent)
+            self._path.parent.mkdir(exist_ok=True)
         except OSError as error:
             raise ProviderError(f"cannot create the folder of queue {self._path}: {error.strerror}") from error
         with self._pool.connection(create=True) as connection, write(connection):

@@ -21,7 +21,7 @@ from cloud_tasks.errors import InputError
 from cloud_tasks.plugin import setting_info
 from cloud_tasks.registry import Registry
 
-__all__ = ["SHIPPING", "Asked", "Project", "asked_settings", "provider_packages", "write_project"]
+__all__ = ["SHIPPING", "Asked", "Project", "asked_settings", "provider_packages", "secret_settings", "write_project"]
 
 SHIPPING = ("folder", "git", "archive")
 """Sources of the code for the instances: the shared folder, a git commit, an archive."""
@@ -78,6 +78,12 @@ def asked_settings(registry: Registry, provider: str) -> dict[str, Asked]:
             if (required or info.asked) and not info.secret:
                 found[field.name] = Asked(help=info.help, required=required)
     return found
+
+
+def secret_settings(registry: Registry, provider: str) -> frozenset[str]:
+    """Return the settings of a provider that are secrets."""
+    kinds = (getattr(registry, axis)(provider).settings for axis in ("queue", "compute", "pricing"))
+    return frozenset(field.name for kind in kinds for field in attrs.fields(kind) if setting_info(field).secret)
 
 
 def provider_packages(registry: Registry, provider: str) -> tuple[str, ...]:

@@ -4,6 +4,8 @@ Invariants, each with a test:
 
 1. An archive contains what git would track: no files ignored by .gitignore, nothing of ``.git``.
 2. The same files give the same archive, byte for byte, so that it is uploaded once.
+3. A file that most likely holds a secret is packed only if it was named.
+4. No URL has credentials.
 
 Files are listed by ``git ls-files`` and packed here: ``git archive`` takes commits only, applies ``export-ignore`` and
 filters, and its bytes depend on the version of git.
@@ -18,14 +20,19 @@ import os
 import subprocess
 import tarfile
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
 import attrs
 
+from cloud_tasks.cli.scaffold.secret_files import secret_files
 from cloud_tasks.errors import CloudTasksError, InputError
+from cloud_tasks.escape import without_credentials
 
 __all__ = ["Archive", "Checkout", "find_checkout", "pack", "upload"]
+
+_SHOWN = 10
+"""Names in the message about files that are not packed."""
 
 
 @attrs.frozen(kw_only=True)
@@ -33,7 +40,7 @@ class Checkout:
     """State of a git working tree."""
 
     repository: str
-    """URL of ``origin``; empty without one."""
+    """URL of ``origin`` without credentials; empty without one."""
     commit: str
     folder: str
     """Path of the folder relative to the top of the repository."""
@@ -41,6 +48,8 @@ class Checkout:
     """Number of files that differ from the commit."""
     is_pushed: bool
     """Whether a known remote branch contains the commit."""
+    had_credentials: bool = False
+    """Whether the URL of ``origin`` has credentials."""
 
 
 @attrs.frozen(kw_only=True)
@@ -50,7 +59,8 @@ class Archive:
     name: str
     """``code-<digest>.tar.gz``, by content."""
     content: bytes = attrs.field(repr=False)
-    files: int
+    files: Sequence[str]
+    """Paths relative to the folder."""
 
 
 def find_checkout(folder: Path, *, besides: str | None = None) -> Checkout | None:
@@ -63,9 +73,11 @@ def find_checkout(folder: Path, *, besides: str | None = None) -> Checkout | Non
     if not commit:
         return None
     pathspec = [] if besides is None else ["--", ".", f":(exclude){besides}"]
+    origin = _git(folder, "remote", "get-url", "origin") or ""
     changes = _git(folder, "status", "--porcelain", "--untracked-files=no", *pathspec) or ""
     return Checkout(
-        repository=_git(folder, "remote", "get-url", "origin") or "",
+        repository=without_credentials(origin),
+        had_credentials=without_credentials(origin) != origin,
         commit=commit,
         folder=(_git(folder, "rev-parse", "--show-prefix") or "").rstrip("/") or ".",
         changed=len(changes.splitlines()),
@@ -82,24 +94,33 @@ def _git(folder: Path, *arguments: str) -> str | None:
     return done.stdout.strip() if done.returncode == 0 else None
 
 
-def pack(folder: Path, *, without: Sequence[str] = ()) -> Archive:
+def pack(folder: Path, *, without: Sequence[str] = (), secrets: Collection[str] = ()) -> Archive:
     """Return the working tree as an archive, without files ignored by .gitignore.
 
     Args:
         without: Other files to leave out, relative to the folder.
+        secrets: Files to pack although their names or contents are those of a secret, relative to the folder.
 
     Raises:
-        InputError: git is not installed, or the folder has no files to pack.
+        InputError: git is not installed, the folder has no files to pack, or a file most likely holds a secret.
     """
     names = [name for name in _files(folder) if name not in without]
     if not names:
         raise InputError("no files to pack", where=str(folder))
+    refused = [name for name in secret_files(folder, names) if name not in secrets]
+    if refused:
+        shown, more = ", ".join(refused[:_SHOWN]), len(refused) - _SHOWN
+        raise InputError(
+            f"files that probably hold secrets: {shown}" + (f" and {more} more" if more > 0 else ""),
+            where=str(folder),
+            hint="add them to .gitignore, or ship each with --with-secret FILE",
+        )
     raw = io.BytesIO()
     with tarfile.open(fileobj=raw, mode="w", format=tarfile.PAX_FORMAT) as archive:
         for name in names:
             _add(archive, name, folder / name)
     digest = hashlib.sha256(raw.getvalue()).hexdigest()[:16]
-    return Archive(name=f"code-{digest}.tar.gz", content=gzip.compress(raw.getvalue(), mtime=0), files=len(names))
+    return Archive(name=f"code-{digest}.tar.gz", content=gzip.compress(raw.getvalue(), mtime=0), files=tuple(names))
 
 
 def _add(archive: tarfile.TarFile, name: str, path: Path) -> None:

@@ -33,7 +33,12 @@ def open_compute(config: JobConfig, job_id: str = "") -> AbstractContextManager[
     """
     run = config.run
     context = ComputeContext(
-        job_id=job_id, region=run.region, zone=run.zone, submit_dir=config.base_dir, cache_dir=cache_dir()
+        secret_variables=config.secret_variables(),
+        job_id=job_id,
+        region=run.region,
+        zone=run.zone,
+        submit_dir=config.base_dir,
+        cache_dir=cache_dir(),
     )
     settings = config.settings_for("compute", config.compute)
     return config.registry.compute(config.compute).open(settings, context)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from datetime import timedelta
 
+from cloud_tasks.escape import terminal_line
 from cloud_tasks.model import Money, TaskStatus
 from cloud_tasks.quantities import counted, format_cost, format_duration, indented
 from cloud_tasks.report.text.summary import render_elapsed, status_counts
@@ -83,7 +84,7 @@ def _exceptions(statistics: JobStatistics) -> Iterator[str]:
         return
     yield "Exceptions summary:"
     for text, count in statistics.exceptions:
-        yield f"  {count:>5}: {text}"
+        yield f"  {count:>5}: {terminal_line(text)}"
     more = statistics.exception_kinds - len(statistics.exceptions)
     if more > 0:
         yield f"         and {counted(more, 'other kind')}"

@@ -10,6 +10,7 @@ from typing import Any
 import attrs
 
 from cloud_tasks.convert import event_to_json
+from cloud_tasks.escape import terminal_line, terminal_text
 from cloud_tasks.model import Event, Task, TaskStatus
 from cloud_tasks.quantities import indented, without_traceback
 from cloud_tasks.store import TaskAttempt
@@ -21,7 +22,7 @@ _SHOWN_ELSEWHERE = frozenset({"stack_trace", "log_tail", "exception", "exception
 
 def render_task_log(task: Task, status: TaskStatus, attempts: Sequence[TaskAttempt], events: Sequence[Event]) -> str:
     """Return the history as text."""
-    lines = [f"Task {task.task_id}: {status.value}", f"Data: {_shown(dict(task.data))}"]
+    lines = [f"Task {terminal_line(task.task_id)}: {status.value}", f"Data: {_shown(dict(task.data))}"]
     if not attempts:
         lines.append("No attempts yet")
     for attempt in attempts:
@@ -40,31 +41,31 @@ def _attempt(found: TaskAttempt) -> Iterator[str]:
     where = record.hostname or "unknown host"
     where += f" (instance {record.instance_id})" if record.instance_id else ""
     end = _moment(record.ended_at) if record.ended_at else "now"
-    yield f"  {_moment(record.started_at)} to {end} on {where}"
+    yield f"  {_moment(record.started_at)} to {end} on {terminal_line(where)}"
     if record.reason:
-        yield f"  Reason: {record.reason}"
+        yield f"  Reason: {terminal_line(record.reason)}"
     if "result" in details:
         yield f"  Result: {_shown(details['result'])}"
     trace, output = (str(details.get(name) or "").strip() for name in ("stack_trace", "log_tail"))
     for title, text in (("Traceback", trace), ("Output", without_traceback(output, trace))):
         if text:
             yield f"  {title}:"
-            yield from indented(text.splitlines(), 4)
+            yield from indented(terminal_text(text).splitlines(), 4)
 
 
 def _event(event: Event) -> str:
     facts = {name: value for name, value in event.details.items() if name not in _SHOWN_ELSEWHERE}
     if event.retry is not None:
         facts["retry"] = event.retry
-    shown = " ".join(f"{name}={_shown(value)}" for name, value in facts.items())
+    shown = " ".join(f"{terminal_line(name)}={_shown(value)}" for name, value in facts.items())
     attempt = "" if event.attempt is None else f" attempt {event.attempt}"
-    host = event.hostname or "unknown host"
+    host = terminal_line(event.hostname) or "unknown host"
     return f"{_moment(event.timestamp)} {event.event_type.value}{attempt} on {host}" + (f" [{shown}]" if shown else "")
 
 
 def _shown(value: Any) -> str:
-    """Return a value as text: strings as they are, everything else as JSON."""
-    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
+    """Return a value on one line: strings as they are, everything else as JSON."""
+    return terminal_line(value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str))
 
 
 def _moment(when: datetime | None) -> str:

@@ -81,6 +81,9 @@ def _connect(path: Path, *, create: bool) -> sqlite3.Connection:
             f"job database {path} not found", hint="check --db-file, or start the job with `cloud-tasks run`"
         )
     try:
+        if create:
+            # Others must not read results and task data. The write-ahead log gets the mode of the database.
+            os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
         return sqlite3.connect(
             f"{path.resolve().as_uri()}?mode={'rwc' if create else 'rw'}",
             uri=True,
@@ -89,8 +92,9 @@ def _connect(path: Path, *, create: bool) -> sqlite3.Connection:
             check_same_thread=False,
             cached_statements=256,
         )
-    except sqlite3.Error as error:
-        raise StoreError(f"{path}: cannot open: {error}", hint="check the path and its permissions") from error
+    except (sqlite3.Error, OSError) as error:
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise StoreError(f"{path}: cannot open: {reason}", hint="check the path and its permissions") from error
 
 
 def _check(connection: sqlite3.Connection, path: Path) -> int:

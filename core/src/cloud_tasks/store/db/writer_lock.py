@@ -25,10 +25,12 @@ class WriterLock:
     def _acquire(self, database: Path) -> int:
         while True:
             try:
-                fd = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+                fd = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
             except OSError as error:
+                # ELOOP, since links are not followed.
+                reason = f"{self.path.name} is a symbolic link" if self.path.is_symlink() else error.strerror
                 raise StoreError(
-                    f"{database}: cannot lock: {error.strerror}", hint="choose another folder with --db-file"
+                    f"{database}: cannot lock: {reason}", hint="choose another folder with --db-file"
                 ) from error
             try:
                 fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)

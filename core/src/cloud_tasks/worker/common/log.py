@@ -6,11 +6,16 @@ import os
 import time
 from collections import deque
 
+from cloud_tasks.escape import terminal_line, terminal_text
+
 __all__ = ["Log"]
 
 
 class Log:
-    """Lines such as ``2025-07-08 11:19:22.944 INFO - text``. Errors while writing are ignored. Thread-safe."""
+    """Lines such as ``2025-07-08 11:19:22.944 INFO - text``. Errors while writing are ignored. Thread-safe.
+
+    Text from outside adds no line and no control character.
+    """
 
     def __init__(self, *, verbose: bool, descriptor: int = 2) -> None:
         self.verbose = verbose
@@ -49,14 +54,15 @@ class Log:
         """Write a line at WARNING."""
         self.write("WARNING", text)
 
-    def error(self, text: str) -> None:
-        """Write a line at ERROR."""
-        self.write("ERROR", text)
+    def error(self, text: str, *, block: str = "") -> None:
+        """Write a line at ERROR, and the lines of ``block``, such as a traceback, below it."""
+        self.write("ERROR", text, block=block)
 
-    def write(self, level: str, text: str) -> None:
-        """Write a line at any level."""
+    def write(self, level: str, text: str, *, block: str = "") -> None:
+        """Write a line at any level, and the lines of ``block`` below it."""
         self.flush()
-        self._emit(self._line(level, text))
+        below = terminal_text(block).rstrip("\n")
+        self._emit(self._line(level, text) + (f"{below}\n" if below else ""))
 
     def _line(self, level: str, text: str) -> str:
         now = time.time()
@@ -64,7 +70,7 @@ class Log:
         if second != self._second:
             self._second = second
             self._prefix = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(second))
-        return f"{self._prefix}.{int((now - second) * 1000):03d} {level} - {text}\n"
+        return f"{self._prefix}.{int((now - second) * 1000):03d} {level} - {terminal_line(text)}\n"
 
     def _emit(self, lines: str) -> None:
         try:

@@ -74,14 +74,23 @@ def pack(events: Sequence[bytes], limit: int) -> Sequence[bytes]:
     return bodies
 
 
+def _unfollowed(path: str) -> int:
+    """Return the flag for not following a link, which somebody else may have put there; devices are links."""
+    return 0 if path.startswith(("/dev/", "/proc/")) else os.O_NOFOLLOW
+
+
 class EventFile:
     """Event log: a file of JSON lines, to which events are appended."""
 
     def __init__(self, path: str) -> None:
         self.path = path
         try:
-            self._descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o644)
+            self._descriptor = os.open(
+                path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | _unfollowed(path), 0o644
+            )
         except OSError as error:
+            if os.path.islink(path):
+                raise InputError("a symbolic link", where=path, hint="name the file that it points to") from error
             raise InputError(f"cannot write: {error.strerror}", where=path) from error
         self._regular = stat.S_ISREG(os.fstat(self._descriptor).st_mode)
         self._end_last_line()

@@ -111,7 +111,7 @@ class _Bootstrap:
             import traceback
 
             trace = traceback.format_exc()
-            self._log.error(f"The supervisor failed: {error}\n{trace}")
+            self._log.error(f"The supervisor failed: {error}", block=trace)
             reporter.put(Report((self._events.encode("fatal_exception", exception=str(error), stack_trace=trace),)))
             return Exit.FAILED
 

@@ -74,7 +74,7 @@ def _route_structlog(structlog: Any, log: Log, stack: ExitStack) -> None:
         text, trace = str(entry.pop("event")), entry.pop("exception", None)
         facts = " ".join(f"{name}={value}" for name, value in entry.items())
         level = method.upper()
-        log.write(_LEVELS.get(level, level), text + (f" [{facts}]" if facts else "") + (f"\n{trace}" if trace else ""))
+        log.write(_LEVELS.get(level, level), text + (f" [{facts}]" if facts else ""), block=trace or "")
         raise structlog.DropEvent
 
     structlog.configure(

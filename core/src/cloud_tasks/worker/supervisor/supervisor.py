@@ -225,7 +225,7 @@ class Supervisor:
             return
         self._is_ready = not message.problem
         if message.problem:
-            self._parts.log.error(f"worker_init failed:\n{message.problem}")
+            self._parts.log.error("worker_init failed:", block=message.problem)
             self.fail("worker_init failed", message.problem)
 
     def _on_started(self, attempt: RunningAttempt) -> None:

@@ -19,6 +19,8 @@ __all__ = ["Outputs", "log_path", "tail_of", "take_output"]
 
 _TAIL = 8 * 1024
 """Bytes of a task's output in its failure event."""
+_NEW_LOG = os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC
+"""The name of a log can be foretold, so a link that somebody else put there is not followed."""
 _LIMIT = 64 * 1024 * 1024
 """Size above which an unnamed capture is truncated."""
 
@@ -51,7 +53,7 @@ class Outputs:
         if self._log_dir is not None:
             path = log_path(self._log_dir, task_id, attempt)
             try:
-                return os.open(path, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND | os.O_CLOEXEC, 0o644), True
+                return os.open(path, _NEW_LOG, 0o644), True
             except OSError as error:
                 sys.stderr.write(f"{path}: cannot write the log of a task: {error.strerror}\n")
         return self.unnamed(), False

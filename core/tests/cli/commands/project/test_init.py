@@ -322,6 +322,7 @@ def test_ship_changes_only_the_line_that_names_the_code(tmp_path: Path) -> None:
         "script": str(tmp_path / "startup.sh"),
         "archive": archive.name,
         "files": len(names(archive.read_bytes())),
+        "names": names(archive.read_bytes()),
         "bytes": archive.stat().st_size,
         "bucket": str(tmp_path / "box"),
         "uploaded": False,

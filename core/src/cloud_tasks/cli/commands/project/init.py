@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import sys
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,10 +18,12 @@ from cloud_tasks.cli.scaffold.project_files import (
     Project,
     asked_settings,
     provider_packages,
+    secret_settings,
     write_project,
 )
 from cloud_tasks.cli.scaffold.source_archive import Checkout, find_checkout
 from cloud_tasks.errors import InputError
+from cloud_tasks.escape import without_credentials
 from cloud_tasks.quantities import counted
 from cloud_tasks.registry import Registry
 
@@ -77,7 +79,7 @@ def _project(registry: Registry, folder: Path, values: Mapping[str, Any], *, pro
         raise InputError(f'"{job_id}" is not a valid job name', where="--job-id", hint=hint)
     found = find_checkout(folder) if folder.is_dir() else None
     ship = _shipping(provider, values, found, prompts=prompts)
-    settings = _settings(values["settings"])
+    settings = _settings(values["settings"], secret_settings(registry, provider))
     region = values["region"]
     if prompts:
         if region is None and provider != "local":
@@ -140,6 +142,9 @@ def _bucket(given: str | None, *, prompts: bool) -> str:
     bucket = given or (str(click.prompt("Bucket or folder for the archive (a URL)")) if prompts else "")
     if not bucket:
         raise InputError("no location for the archive", hint="add --bucket, e.g. gs://my-bucket/code")
+    if without_credentials(bucket) != bucket:
+        hint = "remove them; the instances need an identity with access to the bucket"
+        raise InputError("a URL with credentials would be written to the startup script", where="--bucket", hint=hint)
     return bucket if "://" in bucket else str(Path(bucket).absolute())
 
 
@@ -148,6 +153,12 @@ def _checkout(values: Mapping[str, Any], found: Checkout | None, provider: str, 
     if not repository and provider == "local" and found is not None:
         repository = str(folder.resolve())
     commit = values["commit"] or (found.commit if found is not None else "")
+    if without_credentials(repository) != repository or (found is not None and found.had_credentials):
+        click.echo(
+            "Warning: the credentials in the repository's URL are not written to the startup script; "
+            "a private repository needs an image with its own access, or --ship archive",
+            err=True,
+        )
     if not repository or not commit:
         missing = "--repository" if not repository else "--commit"
         raise InputError(f"required: not found in a git repository at {folder}", where=missing, hint=f"add {missing}")
@@ -157,7 +168,7 @@ def _checkout(values: Mapping[str, Any], found: Checkout | None, provider: str, 
         if not found.is_pushed and provider != "local":
             click.echo(f"Warning: commit {commit[:12]} is on no remote branch; push it before the job runs", err=True)
     return Checkout(
-        repository=repository,
+        repository=without_credentials(repository),
         commit=commit,
         folder=found.folder if found is not None else ".",
         changed=0,
@@ -165,12 +176,14 @@ def _checkout(values: Mapping[str, Any], found: Checkout | None, provider: str, 
     )
 
 
-def _settings(words: tuple[str, ...]) -> dict[str, str]:
+def _settings(words: tuple[str, ...], secrets: Collection[str]) -> dict[str, str]:
     found: dict[str, str] = {}
     for word in words:
         key, equals, value = word.partition("=")
         if not equals or not key.strip().isidentifier():
             raise InputError(f'expected KEY=VALUE such as project_id=my-project, got "{word}"', where="--set")
+        if key.strip() in secrets:
+            raise InputError(f"{key.strip()} is a secret", where="--set", hint="set it in the environment instead")
         found[key.strip()] = value.strip()
     return found
 

@@ -12,6 +12,7 @@ import json
 import os
 import re
 import shlex
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,9 +21,10 @@ import click
 from cloud_tasks.cli.context import AppContext, pass_app
 from cloud_tasks.cli.options.common import examples, json_option, verbose_option
 from cloud_tasks.cli.options.config_options import configuration_options, load_from_options
-from cloud_tasks.cli.scaffold.source_archive import find_checkout, pack, upload
-from cloud_tasks.config import JobConfig, script_path
+from cloud_tasks.cli.scaffold.source_archive import Archive, find_checkout, pack, upload
+from cloud_tasks.config import JobConfig, script_path, variable_name
 from cloud_tasks.errors import InputError
+from cloud_tasks.escape import terminal_line
 from cloud_tasks.quantities import counted
 from cloud_tasks.registry import Registry
 
@@ -40,7 +42,14 @@ def ship(registry: Registry) -> click.Command:
             "cloud-tasks ship --config config.yml --json",
         ),
     )
-    @click.option("--dry-run", is_flag=True, help="Show what would be shipped; change nothing.")
+    @click.option("--dry-run", is_flag=True, help="Show what would be shipped, file by file; change nothing.")
+    @click.option(
+        "--with-secret",
+        "secrets",
+        multiple=True,
+        metavar="FILE",
+        help="Ship this file although it looks like a secret; relative to the configuration's folder; repeatable.",
+    )
     @json_option
     @verbose_option
     @configuration_options(registry)
@@ -59,7 +68,8 @@ def ship(registry: Registry) -> click.Command:
         # With --json, standard output is JSON only.
         how: dict[str, bool] = {"dry_run": values["dry_run"], "as_json": values["as_json"]}
         if bucket is not None:
-            shipped = _ship_archive(config.base_dir, script, text, bucket, **how)
+            secrets = (*values["secrets"],)
+            shipped = _ship_archive(config, script, text, bucket, secrets, verbose=bool(values["verbose"]), **how)
         elif _value(text, "COMMIT") is not None:
             shipped = _ship_commit(config.base_dir, script, text, **how)
         else:
@@ -90,26 +100,49 @@ def _value(text: str, name: str) -> str | None:
 
 
 def _ship_archive(
-    folder: Path, script: Path, text: str, bucket: str, *, dry_run: bool, as_json: bool
+    config: JobConfig,
+    script: Path,
+    text: str,
+    bucket: str,
+    secrets: Sequence[str],
+    *,
+    dry_run: bool,
+    as_json: bool,
+    verbose: bool,
 ) -> dict[str, Any]:
+    folder = config.base_dir
     # Without the script, which names the archive that it would be in.
-    archive = pack(folder, without=(os.path.relpath(script, folder),))
+    archive = pack(folder, without=(os.path.relpath(script, folder),), secrets=secrets)
+    _refuse_secret_settings(config, archive, secrets)
     size = len(archive.content) / 1024
-    label = f"{archive.name} ({counted(archive.files, 'file')}, {size:,.0f} KiB)"
+    label = f"{archive.name} ({counted(len(archive.files), 'file')}, {size:,.0f} KiB)"
     new = False
     if dry_run:
         click.echo(f"Would upload {label} to {bucket}", err=as_json)
     else:
         new = upload(archive, bucket)
         click.echo(f"{'Uploaded' if new else 'Found'} {label} {'to' if new else 'in'} {bucket}", err=as_json)
+    if dry_run or verbose:
+        click.echo("\n".join(f"  {terminal_line(name)}" for name in archive.files), err=as_json)
     return {
         "archive": archive.name,
-        "files": archive.files,
+        "files": len(archive.files),
+        "names": list(archive.files),
         "bytes": len(archive.content),
         "bucket": bucket,
         "uploaded": new,
         "script_changed": _set_variable(script, text, "ARCHIVE", archive.name, dry_run=dry_run, as_json=as_json),
     }
+
+
+def _refuse_secret_settings(config: JobConfig, archive: Archive, secrets: Sequence[str]) -> None:
+    """Refuse to ship a configuration file in which a setting that is a secret has a value."""
+    shipped = {(config.base_dir / name).resolve() for name in archive.files if name not in secrets}
+    if config.file is None or config.file.resolve() not in shipped:
+        return
+    for key, origin in config.secrets_in_file.items():
+        hint = f"set {variable_name(*key.split('.', 1))} instead, or add {config.file.name} to .gitignore"
+        raise InputError(f"{key}: a secret in a file that would be shipped", where=origin.place, hint=hint)
 
 
 def _ship_commit(folder: Path, script: Path, text: str, *, dry_run: bool, as_json: bool) -> dict[str, Any]:

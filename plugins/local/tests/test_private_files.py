@@ -1,0 +1,85 @@
+"""No other user of the machine can read a local job, and its tasks see no secret of the controller."""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Callable, Iterator
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+from launch_requests import request
+
+from cloud_tasks.errors import ProviderError
+from cloud_tasks.plugin import ComputeContext
+from cloud_tasks_local.compute import LocalCompute
+from cloud_tasks_local.private_files import make_private, write_private
+from cloud_tasks_local.queue import SqliteQueue
+from cloud_tasks_local.settings import LocalSettings
+
+
+@pytest.fixture(autouse=True)
+def _open_umask() -> Iterator[None]:
+    before = os.umask(0)
+    yield
+    os.umask(before)
+
+
+def mode(path: Path) -> int:
+    return stat.S_IMODE(path.stat().st_mode)
+
+
+def test_state_folder_is_for_its_owner_only(
+    settings: LocalSettings, compute: LocalCompute, eventually: Callable[[Callable[[], object]], None]
+) -> None:
+    settings.state_dir.mkdir(mode=0o755)  # as an earlier version created it
+    queue = SqliteQueue(settings.state_dir / "queues" / "job.sqlite3", lease=timedelta(seconds=60))
+    queue.create()
+    queue.send([b"secret"])
+    compute.launch(request("echo result\n"))
+    eventually(lambda: list(settings.state_dir.rglob("ended.json")))
+    assert mode(settings.state_dir) == 0o700
+    files = [path for path in settings.state_dir.rglob("*") if path.is_file()]
+    assert {"startup.sh", "console.log", "instance.json", "job.sqlite3"} <= {path.name for path in files}
+    assert {path.name: oct(mode(path)) for path in files if mode(path) & 0o077} == {}
+    queue.close()
+
+
+def test_make_private_leaves_what_is_above_the_folder(tmp_path: Path) -> None:
+    tmp_path.chmod(0o755)
+    make_private(tmp_path / "a" / "b")
+    assert [mode(path) for path in (tmp_path, tmp_path / "a" / "b")] == [0o755, 0o700]
+
+
+def test_write_private_follows_no_link(tmp_path: Path) -> None:
+    (tmp_path / "target").write_text("precious")
+    (tmp_path / "link").symlink_to("target")
+    with pytest.raises(OSError, match="exists"):
+        write_private(tmp_path / "link", "x")
+    assert (tmp_path / "target").read_text() == "precious"
+
+
+def test_queue_follows_no_link(tmp_path: Path) -> None:
+    (tmp_path / "queues").mkdir()
+    (tmp_path / "queues" / "job.sqlite3").symlink_to(tmp_path / "target")
+    with pytest.raises(ProviderError, match="cannot create"):
+        SqliteQueue(tmp_path / "queues" / "job.sqlite3", lease=timedelta(seconds=60)).create()
+    assert not (tmp_path / "target").exists()
+
+
+def test_tasks_see_no_secret_variable(
+    settings: LocalSettings,
+    monkeypatch: pytest.MonkeyPatch,
+    eventually: Callable[[Callable[[], object]], None],
+    tmp_path: Path,
+) -> None:
+    monkeypatch.setenv("CLOUD_TASKS_WEBHOOK_URL", "https://hooks.example.org/SECRET")
+    monkeypatch.setenv("ORDINARY", "kept")
+    context = ComputeContext(job_id="job", secret_variables=("CLOUD_TASKS_WEBHOOK_URL",))
+    compute = LocalCompute(settings, context)
+    compute.launch(request(f"env > {tmp_path}/draft; mv {tmp_path}/draft {tmp_path}/env\n"))
+    eventually((tmp_path / "env").exists)
+    seen = (tmp_path / "env").read_text()
+    assert "ORDINARY=kept" in seen
+    assert "SECRET" not in seen
