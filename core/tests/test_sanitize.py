@@ -38,8 +38,8 @@ CLEAN_VALUES = st.recursive(
 )
 
 
-def nested(depth: int) -> list:
-    value: list = []
+def nested(depth: int) -> list[object]:
+    value: list[object] = []
     for _ in range(depth - 1):
         value = [value]
     return value

@@ -1,4 +1,4 @@
-"""Links that somebody planted at the names of logs are not followed."""
+"""Links that another user planted at the names of logs are not followed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Files that most likely hold a secret, by name or content: they are never packed unasked.
+"""Files that most likely hold a secret, by name or content: they are packed only if the user names them.
 
 The names are those under which ssh, git, pip, npm, Docker, Kubernetes, Terraform and the cloud providers' tools store
 keys and credentials, and those of ``.env`` files.

@@ -75,7 +75,7 @@ def pack(events: Sequence[bytes], limit: int) -> Sequence[bytes]:
 
 
 def _unfollowed(path: str) -> int:
-    """Return the flag for not following a link, which somebody else may have put there; devices are links."""
+    """Return the flag for not following a link, which another user may have planted; devices are links."""
     return 0 if path.startswith(("/dev/", "/proc/")) else os.O_NOFOLLOW
 
 

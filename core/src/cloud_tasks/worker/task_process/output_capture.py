@@ -20,7 +20,7 @@ __all__ = ["Outputs", "log_path", "tail_of", "take_output"]
 _TAIL = 8 * 1024
 """Bytes of a task's output in its failure event."""
 _NEW_LOG = os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC
-"""The name of a log can be foretold, so a link that somebody else put there is not followed."""
+"""The name of a log is predictable, so a link that another user planted there is not followed."""
 _LIMIT = 64 * 1024 * 1024
 """Size above which an unnamed capture is truncated."""
 
