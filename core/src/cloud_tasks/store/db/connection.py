@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import sqlite3
 from collections.abc import Iterator
@@ -18,6 +19,7 @@ _CACHE_KIB = 16 * 1024
 _CHECKPOINT_PAGES = 8000
 """32 MB, so that a page that many batches change is moved into the database once."""
 _SIDE_FILES = ("-wal", "-shm", "-journal")
+_TEXT = functools.partial(str, encoding="utf-8", errors="backslashreplace")
 
 
 def connect_writer(path: Path, *, create: bool, durable: bool = True) -> sqlite3.Connection:
@@ -81,7 +83,7 @@ def _connect(path: Path, *, create: bool) -> sqlite3.Connection:
             f"job database {path} not found", hint="check --db-file, or start the job with `cloud-tasks run`"
         )
     try:
-        return sqlite3.connect(
+        connection = sqlite3.connect(
             f"{path.resolve().as_uri()}?mode={'rwc' if create else 'rw'}",
             uri=True,
             timeout=_BUSY_SECONDS,
@@ -89,6 +91,8 @@ def _connect(path: Path, *, create: bool) -> sqlite3.Connection:
             check_same_thread=False,
             cached_statements=256,
         )
+        connection.text_factory = _TEXT
+        return connection
     except sqlite3.Error as error:
         raise StoreError(f"{path}: cannot open: {error}", hint="check the path and its permissions") from error
 

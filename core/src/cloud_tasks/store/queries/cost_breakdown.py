@@ -14,7 +14,7 @@ from datetime import datetime
 from decimal import Decimal
 
 from cloud_tasks.model import AttemptOutcome, Money
-from cloud_tasks.store.db.enum_codes import OUTCOME_OF_CODE
+from cloud_tasks.store.db.enum_codes import outcome_of
 from cloud_tasks.store.db.times import to_unix
 from cloud_tasks.store.records import CostBreakdown
 
@@ -29,7 +29,7 @@ FROM instances
 """
 _RUNS = """
 SELECT h.instance_id, a.outcome,
-    sum(max(coalesce(a.elapsed, coalesce(a.ended_at, ?) - coalesce(a.started_at, a.ended_at), 0), 0))
+    sum(min(max(coalesce(a.elapsed, coalesce(a.ended_at, ?) - coalesce(a.started_at, a.ended_at), 0), 0), 1e10))
 FROM attempts AS a JOIN hosts AS h ON h.host = a.host
 WHERE h.instance_id != '' GROUP BY h.instance_id, a.outcome
 """
@@ -58,7 +58,7 @@ def cost_breakdown(connection: sqlite3.Connection, now: datetime) -> CostBreakdo
 
 
 def _share(outcome: int | None) -> str:
-    kind = None if outcome is None else OUTCOME_OF_CODE[outcome]
+    kind = outcome_of(outcome)
     if kind is AttemptOutcome.LOST:
         return "lost"
     return "work" if kind in (None, AttemptOutcome.COMPLETED) else "failed"

@@ -64,7 +64,7 @@ def read_summary(connection: sqlite3.Connection, job: JobRecord) -> JobSummary:
 
 
 def _maintained_elapsed(connection: sqlite3.Connection, counters: Mapping[str, float]) -> ElapsedStatistics | None:
-    if not counters.get("elapsed:count"):
+    if not counters.get("elapsed:count") or not math.isfinite(counters["elapsed:mean"] + counters["elapsed:m2"]):
         return None
     sketch: dict[int, int] = dict(connection.execute("SELECT bucket, count FROM elapsed_sketch"))
     low, high = counters["elapsed:min"], counters["elapsed:max"]
@@ -76,7 +76,7 @@ def _maintained_elapsed(connection: sqlite3.Connection, counters: Mapping[str, f
 
 def _exact_elapsed(connection: sqlite3.Connection, counters: Mapping[str, float]) -> ElapsedStatistics | None:
     total = int(counters.get("elapsed:count", 0))
-    if not total:
+    if not total or not math.isfinite(counters["elapsed:mean"] + counters["elapsed:m2"]):
         return None
 
     # One sorted pass that ends at the highest percentile.

@@ -186,7 +186,7 @@ def costs(connection: sqlite3.Connection, now: datetime) -> tuple[TypeCost, ...]
     lines = [
         TypeCost(
             instance_type=name,
-            provisioning_model=ProvisioningModel(provisioning_model),
+            provisioning_model=_model(provisioning_model),
             instances=count,
             hours=seconds / 3600,
             cost=Money(cost),
@@ -287,13 +287,18 @@ def with_worker(record: InstanceRecord, worker: tuple[Any, ...]) -> InstanceReco
     )
 
 
+def _model(text: object) -> ProvisioningModel:
+    """Return a provisioning model; on-demand for one that this version does not know."""
+    return next((model for model in ProvisioningModel if model.value == text), ProvisioningModel.ON_DEMAND)
+
+
 def _record(row: Mapping[str, Any]) -> InstanceRecord:
     return InstanceRecord(
         client_token=row["client_token"],
         instance_id=row["instance_id"],
         instance_type=row["instance_type"],
         zone=row["zone"],
-        provisioning_model=ProvisioningModel(row["purchase"]),
+        provisioning_model=_model(row["purchase"]),
         boot_disk_type=row["boot_disk_type"],
         boot_disk_gb=row["boot_disk_gb"],
         vcpus=row["vcpus"],
@@ -303,5 +308,5 @@ def _record(row: Mapping[str, Any]) -> InstanceRecord:
         launched_at=from_unix_or_none(row["launched_at"]),
         ended_at=from_unix_or_none(row["ended_at"]),
         end_reason=row["end_reason"],
-        state=None if row["state"] is None else InstanceState(row["state"]),
+        state=next((state for state in InstanceState if state.value == row["state"]), None),
     )
