@@ -19,7 +19,7 @@ from typing import Any
 from cloud_tasks.errors import CloudTasksError, StoreError
 from cloud_tasks.store.db.connection import connect_reader
 
-__all__ = ["decode_object", "open_reader", "readable"]
+__all__ = ["decode_object", "open_reader", "readable", "whole"]
 
 
 @contextmanager
@@ -58,6 +58,11 @@ def _problem(kind: str) -> str:
     if kind.startswith(("SQLITE_BUSY", "SQLITE_LOCKED")):
         return "locked by another process"
     return f"damaged ({kind})" if kind.startswith(("SQLITE_CORRUPT", "SQLITE_NOTADB")) else kind
+
+
+def whole(value: object) -> int:
+    """Return a count or number of the file; 0 if it is none."""
+    return value if isinstance(value, int) else 0
 
 
 def decode_object(text: object) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from decimal import Decimal
 
 from cloud_tasks.model import AttemptOutcome, Money
 from cloud_tasks.store.db.enum_codes import outcome_of
-from cloud_tasks.store.db.times import to_unix
+from cloud_tasks.store.db.times import known_time, to_unix
 from cloud_tasks.store.records import CostBreakdown
 
 __all__ = ["cost_breakdown"]
@@ -23,8 +23,9 @@ __all__ = ["cost_breakdown"]
 _HOUR = Decimal(3600)
 
 # The end of an instance or attempt that is running is now.
-_INSTANCES = """
-SELECT instance_id, price_per_hour, slots, coalesce(launched_at, intended_at), coalesce(ended_at, ?)
+_INSTANCES = f"""
+SELECT instance_id, price_per_hour, slots, {known_time("launched_at", known_time("intended_at", "?1"))},
+    {known_time("ended_at", "?1")}
 FROM instances
 """
 _RUNS = """

@@ -15,8 +15,9 @@ from typing import Any
 import attrs
 
 from cloud_tasks.model import AttemptOutcome, Event, EventType, TaskStatus
+from cloud_tasks.sanitize import finite_seconds
 from cloud_tasks.store.db.enum_codes import EVENT_OF_CODE, OUTCOME_TO_CODE, STATUS_TO_CODE, outcome_of, status_of
-from cloud_tasks.store.db.reading import decode_object, open_reader
+from cloud_tasks.store.db.reading import decode_object, open_reader, whole
 from cloud_tasks.store.db.times import from_unix, from_unix_or_none
 from cloud_tasks.store.records import AttemptRecord
 
@@ -98,9 +99,9 @@ def _task(row: tuple[Any, ...]) -> TaskRecord:
     return TaskRecord(
         task_id=task_id,
         status=status_of(status),
-        attempt=attempt,
-        losses=losses,
-        elapsed_time=elapsed,
+        attempt=whole(attempt),
+        losses=whole(losses),
+        elapsed_time=finite_seconds(elapsed),
         ended_at=from_unix_or_none(ended_at),
         hostname=hostname or "",
         reason=reason or "",
@@ -132,11 +133,11 @@ def iterate_attempts(path: Path, *, task_id: str | None = None) -> Iterator[Task
 def _attempt(row: tuple[Any, ...]) -> TaskAttempt:
     found, attempt, outcome, started_at, ended_at, elapsed, hostname, instance_id, reason, details = row
     record = AttemptRecord(
-        attempt=attempt,
+        attempt=whole(attempt),
         outcome=outcome_of(outcome),
         started_at=from_unix_or_none(started_at),
         ended_at=from_unix_or_none(ended_at),
-        elapsed_time=elapsed,
+        elapsed_time=finite_seconds(elapsed),
         hostname=hostname,
         instance_id=instance_id or None,
         reason=reason or "",

@@ -129,7 +129,7 @@ def _known(*times: object) -> list[float]:
 def read_elapsed_histogram(path: Path, *, bars: int = 40) -> tuple[tuple[float, float, int], ...]:
     """Return a histogram of the elapsed times of completed tasks: (from, to, count), in seconds, of equal width."""
     with open_reader(path) as connection:
-        condition = "WHERE status = ? AND elapsed IS NOT NULL"
+        condition = "WHERE status = ? AND elapsed BETWEEN 0 AND 1e10"
         low, high = connection.execute(
             f"SELECT min(elapsed), max(elapsed) FROM tasks {condition}", (_COMPLETED,)
         ).fetchone()

@@ -20,7 +20,7 @@ from typing import Any
 
 from cloud_tasks.model import Instance, InstanceState, LaunchRequest, Money, ProvisioningModel
 from cloud_tasks.store.db.batch_insert import chunks
-from cloud_tasks.store.db.times import from_unix, from_unix_or_none, to_unix
+from cloud_tasks.store.db.times import from_unix, from_unix_or_none, known_time, to_unix
 from cloud_tasks.store.records import InstanceRecord, TypeCost
 
 __all__ = [
@@ -41,6 +41,9 @@ __all__ = [
 _HOUR = Decimal(3600)
 _HOUR_IN_MICROSECONDS = Decimal(3_600_000_000)
 _MICROSECOND = timedelta(microseconds=1)
+
+
+_SINCE = known_time("launched_at", known_time("intended_at", "?"))
 
 
 def write_intent(connection: sqlite3.Connection, request: LaunchRequest, now: datetime, slots: int) -> None:
@@ -176,8 +179,7 @@ def costs(connection: sqlite3.Connection, now: datetime) -> tuple[TypeCost, ...]
     }
     moment = to_unix(now)
     running = connection.execute(
-        "SELECT instance_type, purchase, price_per_hour, coalesce(launched_at, intended_at) FROM instances "
-        "WHERE ended_at IS NULL"
+        f"SELECT instance_type, purchase, price_per_hour, {_SINCE} FROM instances WHERE ended_at IS NULL", (moment,)
     )
     for instance_type, provisioning_model, price, since in running:
         seconds = max(moment - since, 0.0)

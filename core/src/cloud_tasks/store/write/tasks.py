@@ -9,6 +9,7 @@ from typing import Any
 
 from cloud_tasks.convert import EncodedData
 from cloud_tasks.model import MAX_ATTEMPT, AttemptOutcome, Task, TaskMessage, TaskStatus
+from cloud_tasks.sanitize import finite_seconds
 from cloud_tasks.store.db.batch_insert import chunks
 from cloud_tasks.store.db.enum_codes import (
     FINAL_CODES,
@@ -17,7 +18,7 @@ from cloud_tasks.store.db.enum_codes import (
     outcome_of,
     status_of,
 )
-from cloud_tasks.store.db.reading import decode_object
+from cloud_tasks.store.db.reading import decode_object, whole
 from cloud_tasks.store.db.times import from_unix, from_unix_or_none, to_unix
 from cloud_tasks.store.records import AttemptRecord, JobRecord, JobState
 from cloud_tasks.store.write.counters import FINISHED_BEFORE, RUN_STARTED, add_to_counters, read_counter
@@ -66,7 +67,7 @@ def read_job(connection: sqlite3.Connection) -> JobRecord | None:
         return None
     values = dict(zip((column[0] for column in cursor.description), row, strict=True))
     return JobRecord(
-        **{name: values[name] for name in _TEXTS},
+        **{name: str(values[name]) for name in _TEXTS},
         created_at=from_unix(values["created_at"]),
         config=decode_object(values["config"]),
         state=next((state for state in JobState if state.value == values["state"]), JobState.RUNNING),
@@ -224,11 +225,11 @@ def read_attempts(connection: sqlite3.Connection, task_id: str) -> tuple[Attempt
     )
     return tuple(
         AttemptRecord(
-            attempt=attempt,
+            attempt=whole(attempt),
             outcome=outcome_of(outcome),
             started_at=from_unix_or_none(started_at),
             ended_at=from_unix_or_none(ended_at),
-            elapsed_time=elapsed,
+            elapsed_time=finite_seconds(elapsed),
             hostname=hostname,
             instance_id=instance_id or None,
             reason=reason or "",
