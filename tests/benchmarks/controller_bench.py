@@ -213,7 +213,7 @@ def scaling_checks(folder: Path, count: int, machines: int) -> tuple[list[float]
 def _read(delivery: Delivery) -> Any:
     from cloud_tasks.controller.messaging.event_collector import _Message
 
-    return _Message(delivery)
+    return _Message(delivery, datetime.now(UTC), "run")
 
 
 def simulate(count: int) -> float:

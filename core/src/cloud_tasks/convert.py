@@ -1,12 +1,22 @@
 """Conversion between the model and JSON: the cattrs converter, and the wire formats of task messages and events.
 
 The wire functions are written by hand: they run once for each task and event, and accept messages of other tools.
+Invariants, each with a test:
+
+1. Whatever a message contains, nothing but `MalformedMessageError` is raised, and what is returned can be stored,
+   encoded and decoded (`cloud_tasks.sanitize`).
+2. A malformed event of a message affects no other one.
+3. An event whose type, task, attempt or run cannot be used is malformed. A field of lesser weight is replaced, and the
+   detail ``note`` names it: the outcome of the attempt counts.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 import json.encoder
+import math
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
@@ -16,11 +26,20 @@ from typing import Any
 import cattrs
 from cattrs.preconf.json import make_converter
 
-from cloud_tasks.model import Event, EventType, Money, TaskMessage
+from cloud_tasks.model import MAX_ATTEMPT, Event, EventType, Money, TaskMessage
+from cloud_tasks.sanitize import (
+    UnusableValueError,
+    clean_text,
+    clean_value,
+    finite_seconds,
+    plausible_time,
+    whole_number,
+)
 
 __all__ = [
     "EncodedData",
     "MalformedMessageError",
+    "clean_event",
     "decode_events",
     "decode_task_message",
     "encode_events",
@@ -97,26 +116,41 @@ def encode_task_message(message: TaskMessage) -> bytes:
 
 
 def decode_task_message(body: bytes) -> TaskMessage:
-    """Return the task message in a queue message.
+    """Return the task message in a queue message, with its data as it is: a lone surrogate may be part of a file name.
 
     Raises:
-        MalformedMessageError: Not JSON, not an object, or a field is missing or of the wrong type.
+        MalformedMessageError: Not JSON, not an object, or a field is missing or cannot be used.
     """
     try:
-        fields = json.loads(body)
-        task_id = fields["task_id"] if "task_id" in fields else fields["id"]
-        data = fields.get("data", {})
-        if not isinstance(task_id, str) or not isinstance(data, dict):
-            raise TypeError("task_id must be a string and data an object")
-        return TaskMessage(
-            task_id=task_id,
-            data=data,
-            attempt=int(fields.get("attempt", 1)),
-            losses=int(fields.get("losses", 0)),
-            not_before=float(fields.get("not_before", 0.0)),
-        )
-    except (ValueError, TypeError, KeyError, AttributeError) as error:
-        raise MalformedMessageError(f"not a task message: {error}") from error
+        return _task_message(_DECODE(_text_of(body)[0]))
+    except UnusableValueError as error:
+        raise MalformedMessageError(f"not a task message: {error}") from None
+    except _DECODING_ERRORS as error:
+        raise MalformedMessageError(f"not a task message: {_undecodable(error)}") from None
+
+
+def _task_message(fields: Any) -> TaskMessage:
+    if type(fields) is not dict:
+        raise UnusableValueError("not an object")
+    task_id, data = fields.get("task_id", fields.get("id")), fields.get("data", {})
+    if type(task_id) is not str or type(data) is not dict:
+        raise UnusableValueError("task_id must be text and data an object")
+    # Checked only: depth and numbers that no other program could decode again.
+    clean_value(data, keep_nonfinite=True)
+    not_before = fields.get("not_before", 0.0)
+    try:
+        due = math.nan if type(not_before) is bool else float(not_before)
+    except (TypeError, ValueError, OverflowError):
+        due = math.nan
+    if not 0.0 <= due < math.inf:
+        raise UnusableValueError("not_before must be a time in Unix seconds")
+    return TaskMessage(
+        task_id=_identifier(task_id),
+        data=data,
+        attempt=whole_number(fields.get("attempt", 1), low=1, high=MAX_ATTEMPT),
+        losses=whole_number(fields.get("losses", 0), low=0, high=MAX_ATTEMPT),
+        not_before=due,
+    )
 
 
 _EVENT_TYPES: dict[Any, EventType] = {event_type.value: event_type for event_type in EventType}
@@ -144,53 +178,279 @@ def encode_events(events: Iterable[Event]) -> bytes:
     return json.dumps([event_to_json(event) for event in events], separators=(",", ":")).encode()
 
 
-def decode_events(body: bytes) -> tuple[Sequence[Event], Sequence[str]]:
-    """Return the events of a message, and a reason for each entry that cannot be decoded.
+def decode_events(
+    body: bytes, *, received: datetime | None = None, run_id: str | None = None
+) -> tuple[Sequence[Event], Sequence[str]]:
+    """Return the events of a message, and a reason for each entry that cannot be used.
+
+    Args:
+        received: Time of receipt, UTC, which replaces an implausible time of an event; None for now.
+        run_id: The run whose events are expected: an event that names another one cannot be used. None for any run.
 
     Raises:
         MalformedMessageError: The message is not JSON, or neither an object nor a list.
     """
     try:
-        content = json.loads(body)
-    except ValueError as error:
-        raise MalformedMessageError(f"not JSON: {error}") from error
-    if isinstance(content, dict):
-        content = [content]
-    if not isinstance(content, list):
-        raise MalformedMessageError("neither an event nor a list of events")
+        text, is_plain = _text_of(body)
+        entries, broken = _entries(text)
+    except UnusableValueError as error:
+        raise MalformedMessageError(str(error)) from None
+    now = received or datetime.now(UTC)
+    latest = now + _MAX_AHEAD
     events: list[Event] = []
-    broken: list[str] = []
-    for entry in content:
+    for entry in entries:
         try:
-            events.append(_event_from_json(entry))
-        except (ValueError, TypeError, KeyError, AttributeError) as error:
-            broken.append(f"{type(error).__name__}: {error}")
+            if type(entry) is not dict:
+                raise UnusableValueError("an entry that is not an object")
+            if entry.pop("run_id", run_id) != run_id and run_id is not None:
+                raise UnusableValueError("an event of another run")
+            events.append(_event_from_json(entry, now, latest, is_plain=is_plain))
+        except UnusableValueError as error:
+            broken.append(str(error))
     return events, broken
 
 
-def _event_from_json(entry: dict[str, Any]) -> Event:
-    """Return the event of a JSON object, which is emptied: the fields that remain are the details."""
-    timestamp_text, type_text = entry.pop("timestamp"), entry.pop("event_type")
-    timestamp = datetime.fromisoformat(timestamp_text)
-    if timestamp.tzinfo is None:
-        timestamp = timestamp.replace(tzinfo=UTC)
-    event_type = _EVENT_TYPES.get(type_text) or EventType(type_text)
+_MAX_AHEAD = timedelta(days=1)
+"""Time by which a worker's clock may be ahead. A later time would count as a heartbeat for as long."""
+_EARLIEST = datetime(2000, 1, 1, tzinfo=UTC)
+_MAX_ID = 200
+"""Characters of an event id, above which its digest stands for it."""
+_MAX_NAME = 500
+"""Characters of a host name or instance id."""
+_MAX_TASK_ID = 100_000
+_MAX_SPLIT = 1 << 25
+"""Characters of the longest message that is split into its entries if it cannot be decoded as a whole."""
+_LONG = 1 << 64
+"""Numbers beyond this size, infinities and NaN are checked one by one."""
+
+
+def _identifier(text: str) -> str:
+    """Return a task id. One that no task can have is refused rather than changed: it could become that of another."""
+    if len(text) > _MAX_TASK_ID or clean_text(text) != text:
+        raise UnusableValueError("a task_id that is too long or not valid Unicode text")
+    return text
+
+
+def _text_of(body: bytes) -> tuple[str, bool]:
+    """Return the text of a message, and whether it contains no surrogates, in pairs or alone."""
+    try:
+        try:
+            text, is_plain = body.decode(), b"\\ud" not in body and b"\\uD" not in body
+        except UnicodeDecodeError:
+            text, is_plain = body.decode(json.detect_encoding(body), "surrogatepass"), False
+        return text.removeprefix("\ufeff"), is_plain
+    except UnicodeDecodeError:
+        raise UnusableValueError("not JSON: not UTF-8") from None
+
+
+_DECODE = json.JSONDecoder().decode
+_DECODING_ERRORS = (ValueError, RecursionError, MemoryError)
+
+
+def _entries(text: str) -> tuple[list[Any], list[str]]:
+    """Return the entries of a message, and a reason for each one that cannot be decoded."""
+    try:
+        content = _DECODE(text)
+    except _DECODING_ERRORS as error:
+        pieces = _split(text)
+        if pieces is None:
+            raise UnusableValueError(_undecodable(error)) from None
+        return _decode_each(pieces)
+    if type(content) is dict:
+        return [content], []
+    if type(content) is not list:
+        raise UnusableValueError("neither an event nor a list of events")
+    return content, []
+
+
+def _undecodable(error: Exception) -> str:
+    reason = "nested too deeply" if isinstance(error, RecursionError) else clean_text(str(error), 200)
+    return f"not JSON: {reason}"
+
+
+def _decode_each(pieces: Iterable[str]) -> tuple[list[Any], list[str]]:
+    entries: list[Any] = []
+    broken: list[str] = []
+    for piece in pieces:
+        try:
+            entries.append(_DECODE(piece))
+        except _DECODING_ERRORS as error:
+            broken.append(_undecodable(error))
+    return entries, broken
+
+
+_TOKEN = re.compile(r'"[^"\\]*(?:\\.[^"\\]*)*"|[\[\]{},]', re.DOTALL)
+
+
+def _split(text: str) -> list[str] | None:
+    """Return the texts of the entries of a JSON list; None if it is no list or its brackets are not balanced."""
+    text = text.strip(" \t\r\n")
+    if len(text) > _MAX_SPLIT or not text.startswith("[") or not text.endswith("]"):
+        return None
+    pieces, depth, start = [], 0, 1
+    for token in _TOKEN.finditer(text):
+        mark = token[0]
+        if mark in "[{":
+            depth += 1
+        elif mark in "]}":
+            depth -= 1
+            if depth <= 0 and token.end() != len(text):
+                return None
+        if (mark == "," and depth == 1) or depth == 0:
+            pieces.append(text[start : token.start()])
+            start = token.end()
+    return pieces if depth == 0 and len(pieces) > 1 else None
+
+
+def clean_event(event: Event, received: datetime) -> Event:
+    """Return an event of any origin as `decode_events` would return it.
+
+    Args:
+        received: Replaces an implausible time.
+
+    Raises:
+        UnusableValueError: Its type, task or attempt cannot be used.
+    """
+    at = event.timestamp.isoformat() if isinstance(event.timestamp, datetime) else None
+    kind = event.event_type
+    fields = {
+        **(event.details if isinstance(event.details, Mapping) else {}),
+        "timestamp": at,
+        "event_type": kind.value if isinstance(kind, EventType) else None,
+        **{name: getattr(event, name) for name in _SCALARS},
+    }
+    return _event_from_json(fields, received, received + _MAX_AHEAD, is_plain=False)
+
+
+_SCALARS = ("event_id", "hostname", "instance_id", "task_id", "attempt", "retry", "elapsed_time")
+
+
+def _event_from_json(entry: dict[str, Any], received: datetime, latest: datetime, *, is_plain: bool) -> Event:
+    """Return the event of a JSON object, which is emptied: the fields that remain are the details.
+
+    Args:
+        latest: The latest plausible time.
+        is_plain: Whether all texts are known to be clean.
+    """
+    notes: list[str] = []
+    if not is_plain:
+        if isinstance(entry.get("task_id"), str):
+            _identifier(entry["task_id"])
+        entry = _clean_fields(entry, notes)
     take = entry.pop
-    task_id, attempt, hostname = take("task_id", None), take("attempt", None), take("hostname", "")
-    if task_id is not None and not isinstance(task_id, str):
-        raise TypeError("task_id must be a string")
-    # Older workers send no id, and at most one event of a type for a task at a time.
-    event_id = take("event_id", None) or f"{event_type.value}/{hostname}/{task_id}/{timestamp_text}"
-    elapsed = take("elapsed_time", None)
+    type_text, timestamp_text = take("event_type", None), take("timestamp", None)
+    event_type = _EVENT_TYPES.get(type_text) if type(type_text) is str else None
+    if event_type is None:
+        raise UnusableValueError("an event of an unknown type")
+    task_id, attempt = take("task_id", None), take("attempt", None)
+    if task_id is not None and (type(task_id) is not str or len(task_id) > _MAX_TASK_ID):
+        raise UnusableValueError("task_id must be text")
+    if attempt is not None and not (type(attempt) is int and 0 < attempt <= MAX_ATTEMPT):
+        attempt = whole_number(attempt, low=1, high=MAX_ATTEMPT)
+    try:
+        timestamp = datetime.fromisoformat(timestamp_text)
+        is_plausible = timestamp.tzinfo is UTC and _EARLIEST <= timestamp <= latest
+    except (TypeError, ValueError):
+        is_plausible = False
+    if not is_plausible:
+        timestamp = _time(timestamp_text, received, latest, notes)
+    hostname, instance_id = take("hostname", ""), take("instance_id", None)
+    if type(hostname) is not str or len(hostname) > _MAX_NAME:
+        hostname = _name(hostname, "hostname", notes) or ""
+    if instance_id is not None and (type(instance_id) is not str or len(instance_id) > _MAX_NAME):
+        instance_id = _name(instance_id, "instance_id", notes)
+    event_id = take("event_id", None)
+    if type(event_id) is not str or not event_id or len(event_id) > _MAX_ID:
+        event_id = _event_id(event_id, event_type, hostname, task_id, timestamp_text, entry)
+    retry, elapsed = take("retry", None), take("elapsed_time", None)
+    if retry is not None and retry is not True and retry is not False:
+        retry = _flag(retry, notes)
+    if elapsed is not None and not (type(elapsed) is float and 0.0 <= elapsed < 1e9):
+        elapsed = finite_seconds(elapsed)
+        if elapsed is None:
+            notes.append("no usable elapsed_time")
+    for value in entry.values():
+        kind = type(value)
+        if kind is dict or kind is list or ((kind is int or kind is float) and not -_LONG < value < _LONG):
+            entry = _clean_fields(entry, notes) if is_plain else entry
+            break
+    if notes:
+        entry["note"] = "; ".join(notes)
     return Event(
-        event_id=str(event_id),
+        event_id=event_id,
         event_type=event_type,
         timestamp=timestamp,
-        hostname=str(hostname),
-        instance_id=take("instance_id", None),
+        hostname=hostname,
+        instance_id=instance_id,
         task_id=task_id,
-        attempt=None if attempt is None else int(attempt),
-        retry=take("retry", None),
-        elapsed_time=None if elapsed is None else float(elapsed),
+        attempt=attempt,
+        retry=retry,
+        elapsed_time=elapsed,
         details=entry,
     )
+
+
+def _clean_fields(fields: Mapping[Any, Any], notes: list[str]) -> dict[str, Any]:
+    """Return the fields with clean values; a value that cannot be used becomes None, and is noted."""
+    cleaned: dict[str, Any] = {}
+    for name, value in fields.items():
+        if not isinstance(name, str):
+            notes.append("a field whose name is not text is left out")
+            continue
+        key = clean_text(str.__str__(name))
+        try:
+            cleaned[key] = clean_value(value)
+        except UnusableValueError as error:
+            cleaned[key] = None
+            notes.append(f"no usable {clean_text(key, 60)}: {error}")
+    return cleaned
+
+
+def _time(text: Any, received: datetime, latest: datetime, notes: list[str]) -> datetime:
+    """Return a time that is not UTC or not plausible."""
+    found = plausible_time(text)
+    if found is not None and found <= latest:
+        return found
+    notes.append("no plausible timestamp, the time of receipt is used")
+    return received
+
+
+def _name(value: Any, field: str, notes: list[str]) -> str | None:
+    """Return a host name or instance id that is too long or not text."""
+    if isinstance(value, str):
+        return clean_text(value, _MAX_NAME)
+    if type(value) is int and -_LONG < value < _LONG:
+        return str(value)
+    notes.append(f"no usable {field}")
+    return None
+
+
+def _flag(value: Any, notes: list[str]) -> bool | None:
+    if type(value) in (int, float) and value in (0, 1):
+        return bool(value)
+    notes.append("no usable retry")
+    return None
+
+
+def _event_id(
+    given: Any, event_type: EventType, hostname: str, task_id: str | None, timestamp: Any, rest: Mapping[str, Any]
+) -> str:
+    """Return the id of an event without a usable one: the same for each delivery of the event.
+
+    Older workers send no id, and at most one event of a type for a task at a time.
+    """
+    if given:
+        text = given if isinstance(given, str) else _any_text(given)
+    else:
+        moment = timestamp if isinstance(timestamp, str) and timestamp else _any_text([timestamp, dict(rest)])
+        text = f"{event_type.value}/{hostname}/{task_id}/{moment}"
+    if len(text) <= _MAX_ID:
+        return text
+    return f"digest-{hashlib.blake2b(text.encode('utf-8', 'surrogatepass'), digest_size=16).hexdigest()}"
+
+
+def _any_text(value: Any) -> str:
+    try:
+        return json.dumps(clean_value(value), sort_keys=True)
+    except UnusableValueError:
+        return "unusable"

@@ -27,6 +27,7 @@ __all__ = [
     "decode_json",
     "finite_seconds",
     "plausible_time",
+    "shown_value",
     "whole_number",
 ]
 
@@ -76,6 +77,14 @@ def clean_value(value: Any, *, keep_nonfinite: bool = False) -> Any:
             when clean, or of a type that JSON does not have.
     """
     return _clean(value, MAX_DEPTH, keep_nonfinite)
+
+
+def shown_value(value: Any) -> Any:
+    """Return a value for a report or export: as `clean_value`, or a text that names why the value is not shown."""
+    try:
+        return clean_value(value)
+    except UnusableValueError as error:
+        return f"not shown: {error}"
 
 
 def _clean(value: Any, depth: int, keep_nonfinite: bool) -> Any:
@@ -166,7 +175,7 @@ def finite_seconds(value: Any) -> float | None:
 
 
 def plausible_time(value: Any) -> datetime | None:
-    """Return the time of an ISO 8601 text, UTC without a zone; None if unreadable or not from 2000 to 2199."""
+    """Return the time of an ISO 8601 text, UTC if it names no zone; None if unreadable or not from 2000 to 2199."""
     if not isinstance(value, str) or len(value) > 64:
         return None
     try:

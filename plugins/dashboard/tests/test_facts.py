@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sqlite3
 from pathlib import Path
 
 import pytest
@@ -160,6 +161,30 @@ def test_job_list_shows_the_reason_for_an_unreadable_database(tmp_path: Path) ->
         answer = served.ask("api/job/broken.db")
         assert answer.status == 503
         assert "newer version" in answer.json()["error"]
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "UPDATE job SET created_at = 253402387140.0",
+        "UPDATE job SET created_at = 'soon', finished_at = 1e300, state = 'other', config = '{'",
+        "UPDATE job SET job_id = x'ff'",
+        "UPDATE counters SET value = 'many'",
+        "DROP TABLE counters",
+        "DELETE FROM job",
+    ],
+)
+def test_job_list_shows_the_others_whatever_is_in_one_database(tmp_path: Path, statement: str) -> None:
+    path = make_job(tmp_path, ["a"], name="odd.db", events=[completed("a", 1)])
+    connection = sqlite3.connect(path)
+    with connection:
+        connection.execute(statement)
+    connection.close()
+    make_job(tmp_path, ["a"], name="good.db")
+    with serve(tmp_path) as served:
+        assert {job["name"] for job in served.get("api/jobs")["jobs"]} == {"good.db", "odd.db"}
+        assert served.ask("api/job/odd.db").status in (200, 503)
+        assert served.ask("api/job/good.db").status == 200
 
 
 def test_job_list_is_restricted_to_the_given_database(tmp_path: Path) -> None:

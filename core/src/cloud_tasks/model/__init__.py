@@ -37,10 +37,11 @@ from cloud_tasks.model.instance import (
 )
 from cloud_tasks.model.money import Money
 from cloud_tasks.model.progress import JobPhase, JobProgress
-from cloud_tasks.model.task import FINAL_STATUSES, AttemptOutcome, Task, TaskMessage, TaskStatus
+from cloud_tasks.model.task import FINAL_STATUSES, MAX_ATTEMPT, AttemptOutcome, Task, TaskMessage, TaskStatus
 
 __all__ = [
     "FINAL_STATUSES",
+    "MAX_ATTEMPT",
     "TASK_FINAL_EVENTS",
     "Above",
     "Architecture",

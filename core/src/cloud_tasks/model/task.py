@@ -8,7 +8,10 @@ from typing import Any
 
 import attrs
 
-__all__ = ["FINAL_STATUSES", "AttemptOutcome", "Task", "TaskMessage", "TaskStatus"]
+__all__ = ["FINAL_STATUSES", "MAX_ATTEMPT", "AttemptOutcome", "Task", "TaskMessage", "TaskStatus"]
+
+MAX_ATTEMPT = 1_000_000
+"""The highest number of an attempt, and of interruptions of a task. A higher one in a message is an error."""
 
 
 class TaskStatus(enum.Enum):

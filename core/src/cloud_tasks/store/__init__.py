@@ -1,7 +1,8 @@
 """The job database: the single source of truth about a job.
 
 `Store` reads and writes it. Programs that only read, with SQL of their own (the dashboard), take a connection from
-`connect_reader`, the ``read_*`` functions, and the tables of codes that stand for enum values in the database.
+`connect_reader`, the ``read_*`` functions, and the tables of codes that stand for enum values in the database; their
+reads run inside `readable`.
 """
 
 from __future__ import annotations
@@ -14,7 +15,10 @@ from cloud_tasks.store.db.enum_codes import (
     OUTCOME_TO_CODE,
     STATUS_OF_CODE,
     STATUS_TO_CODE,
+    outcome_of,
+    status_of,
 )
+from cloud_tasks.store.db.reading import decode_object, readable
 from cloud_tasks.store.db.schema import APPLICATION_ID
 from cloud_tasks.store.db.times import to_unix
 from cloud_tasks.store.queries.history import (
@@ -73,10 +77,12 @@ __all__ = [
     "Timeline",
     "TypeCost",
     "connect_reader",
+    "decode_object",
     "ended_cost",
     "iterate_attempts",
     "iterate_events",
     "iterate_tasks",
+    "outcome_of",
     "projected_cost",
     "read_counters",
     "read_elapsed_histogram",
@@ -86,9 +92,11 @@ __all__ = [
     "read_job",
     "read_summary",
     "read_timeline",
+    "readable",
     "run_time",
     "running_cost",
     "slowest_tasks",
+    "status_of",
     "throughput",
     "to_unix",
 ]

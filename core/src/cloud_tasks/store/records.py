@@ -82,6 +82,8 @@ class Applied:
     """New events that did not change their task: it is in a terminal state, or a newer attempt is running."""
     unknown_task: int = 0
     """New events of a task that the job does not have."""
+    dead_letters: int = 0
+    """Events whose type, task or attempt cannot be used."""
 
 
 @attrs.frozen(kw_only=True)
@@ -147,7 +149,7 @@ class JobSummary:
     unknown_task: int = 0
     """Events of unknown tasks."""
     dead_letters: int = 0
-    """Messages of the event queue that could not be decoded."""
+    """Messages of the event queue, and events in them, that could not be used."""
     elapsed: ElapsedStatistics | None = None
     """None until the first task completes; percentiles from the quantile sketch."""
     first_start: datetime | None = None

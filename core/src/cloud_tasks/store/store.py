@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
@@ -35,8 +35,8 @@ from cloud_tasks.model import (
     TaskMessage,
     TaskStatus,
 )
-from cloud_tasks.store.db.connection import connect_reader
 from cloud_tasks.store.db.job_db import JobDatabase
+from cloud_tasks.store.db.reading import open_reader
 from cloud_tasks.store.db.times import to_unix
 from cloud_tasks.store.queries.instance_cache import InstanceCache
 from cloud_tasks.store.queries.summary import read_counts, read_elapsed_times, read_statistics, read_summary
@@ -183,7 +183,8 @@ class Store:
             return self._job
 
     def _read_job(self) -> JobRecord:
-        job = tasks.read_job(self._file.connection)
+        with self._file.querying() as connection:
+            job = tasks.read_job(connection)
         if job is None:
             raise StoreError(f"{self._file.path}: contains no job: creation was interrupted", hint="delete the file")
         return job
@@ -234,8 +235,8 @@ class Store:
 
     def pending_tasks(self, limit: int) -> list[TaskMessage]:
         """Return up to ``limit`` pending tasks in input order; the same ones until `mark_queued`."""
-        with self._file.guard:
-            found, self._pending_from = tasks.read_pending(self._file.connection, self._pending_from, limit)
+        with self._file.querying() as connection:
+            found, self._pending_from = tasks.read_pending(connection, self._pending_from, limit)
             return found
 
     def mark_queued(self, task_ids: Collection[str]) -> int:
@@ -246,12 +247,12 @@ class Store:
     def unfinished(self) -> Iterator[TaskMessage]:
         """Yield every unfinished task as the message that would run it, from one snapshot."""
         statuses = [status for status in TaskStatus if status not in FINAL_STATUSES]
-        with closing(connect_reader(self._file.path)) as connection:
+        with open_reader(self._file.path) as connection:
             yield from tasks.iterate_messages(connection, statuses)
 
     def export_tasks(self, statuses: Collection[TaskStatus]) -> Iterator[Task]:
         """Yield the tasks of these statuses as they were loaded, in input order, from one snapshot."""
-        with closing(connect_reader(self._file.path)) as connection:
+        with open_reader(self._file.path) as connection:
             for message in tasks.iterate_messages(connection, statuses):
                 yield Task(task_id=message.task_id, data=message.data)
 
@@ -277,8 +278,8 @@ class Store:
 
     def withdrawn(self) -> bool:
         """Return whether the task queue was purged, so that every unfinished task has to be sent again."""
-        with self._file.guard:
-            return bool(read_counter(self._file.connection, "withdrawn"))
+        with self._file.querying() as connection:
+            return bool(read_counter(connection, "withdrawn"))
 
     def reopen_tasks(self, statuses: Collection[TaskStatus]) -> int:
         """Change tasks of these terminal states to pending, for a new pass; return how many.
@@ -297,37 +298,39 @@ class Store:
 
     def earlier_attempts(self) -> int:
         """Return the highest attempt number of earlier passes; the attempt limit of this pass counts from there."""
-        with self._file.guard:
-            return int(read_counter(self._file.connection, "earlier_attempts"))
+        with self._file.querying() as connection:
+            return int(read_counter(connection, "earlier_attempts"))
 
     def task(self, task_id: str) -> tuple[Task, TaskStatus] | None:
         """Return a task and its status; None if the job has no such task."""
-        with self._file.guard:
-            return tasks.read_task(self._file.connection, task_id)
+        with self._file.querying() as connection:
+            return tasks.read_task(connection, task_id)
 
     def attempts(self, task_id: str) -> tuple[AttemptRecord, ...]:
         """Return the attempts of a task, the oldest first; empty for an unknown task or one that never ran."""
-        with self._file.guard:
-            return tasks.read_attempts(self._file.connection, task_id)
+        with self._file.querying() as connection:
+            return tasks.read_attempts(connection, task_id)
 
     # -- events ----------------------------------------------------------------------------------------------------
 
     def apply_events(self, events: Sequence[Event]) -> Applied:
         """Apply a batch of events in one transaction; when this returns, their messages may be acked.
 
-        Applying an event twice changes nothing. Events may arrive in any order; none is refused.
+        Applying an event twice changes nothing. Events may arrive in any order. Any `Event` is applied, or
+        dead-lettered if its type, task or attempt cannot be used.
         """
         if not events:
             return Applied()
         with self._writing() as connection:
-            applied = apply_batch(connection, events)
+            applied = apply_batch(connection, events, datetime.now(UTC))
         self._instances.events_applied(event.instance_id for event in events if event.instance_id)
         return applied
 
-    def dead_letter(self, body: bytes, reason: str, now: datetime) -> None:
-        """Keep and count a message that cannot be decoded; the latest 1,000 are kept, up to 4 KiB of each."""
+    def dead_letter(self, messages: Sequence[tuple[bytes, str]], now: datetime) -> None:
+        """Keep and count messages that cannot be used, each with the reason; the latest 1,000, up to 4 KiB of each."""
         with self._writing() as connection:
-            dead_letter(connection, body, reason, now)
+            for body, reason in messages:
+                dead_letter(connection, body, reason, now)
 
     # -- summary and statistics ------------------------------------------------------------------------------------
 
@@ -343,9 +346,9 @@ class Store:
 
     def counts(self) -> Mapping[TaskStatus, int]:
         """Return the number of tasks by status, zero included: the cheapest part of the summary."""
-        with self._file.guard:
+        with self._file.querying() as connection:
             if self._counts is None or not self._file.writable:
-                self._counts = read_counts(self._file.connection)
+                self._counts = read_counts(connection)
             return self._counts
 
     def remaining(self) -> int:
@@ -363,8 +366,8 @@ class Store:
 
     def elapsed_times(self) -> Mapping[float, int]:
         """Return numbers of completed tasks by elapsed time in seconds (within 1%), from the quantile sketch."""
-        with self._file.guard:
-            return read_elapsed_times(self._file.connection)
+        with self._file.querying() as connection:
+            return read_elapsed_times(connection)
 
     # -- instances -------------------------------------------------------------------------------------------------
 
@@ -428,17 +431,17 @@ class Store:
 
     def instances(self) -> Sequence[InstanceRecord]:
         """Return every launch of this job, including failed and terminated ones, the oldest first."""
-        with self._file.guard:
+        with self._file.querying() as connection:
             if not self._file.writable:
                 self._instances.invalidate()
-            return self._instances.read(self._file.connection)
+            return self._instances.read(connection)
 
     def spending(self, now: datetime) -> Money:
         """Return the exact cost of all instances until ``now`` (UTC): uptime times price.
 
         Launches without an answer are included.
         """
-        with self._file.guard:
+        with self._file.querying() as connection:
             if not self._file.writable:
                 self._instances.invalidate()
-            return self._instances.spending(self._file.connection, now)
+            return self._instances.spending(connection, now)

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import sqlite3
+from collections.abc import Sequence
 from datetime import timedelta
 
+import pytest
 from controller_fakes import event, message
 from structlog.testing import capture_logs
 
 from cloud_tasks.controller.messaging.event_collector import EventCollector
-from cloud_tasks.errors import ProviderError
-from cloud_tasks.model import EventType, TaskStatus
+from cloud_tasks.errors import ProviderError, StoreError
+from cloud_tasks.model import Event, EventType, TaskStatus
+from cloud_tasks.store import Applied, Store
 
 
 def test_events_are_acked_only_after_their_commit(loop, store, queue) -> None:
@@ -94,3 +98,99 @@ def test_stop_collects_the_remaining_messages_first(loop, store, queue) -> None:
     collector.stop()
     loop.run(lambda: collector.stopped)
     assert store.summary().counts[TaskStatus.COMPLETED] == 5
+
+
+GOOD = [message(event(EventType.TASK_COMPLETED, n, task=n)) for n in range(3)]
+HOSTILE = {
+    "deep message": b"[" * 200_000,
+    "deep result": message(event(EventType.TASK_COMPLETED, 8, task=8)).replace(
+        b'"retry"', b'"result":' + b"[" * 5000 + b"]" * 5000 + b',"retry"'
+    ),
+    "infinite attempt": message(event(EventType.TASK_COMPLETED, 8, task=8)).replace(
+        b'"attempt":1', b'"attempt":Infinity'
+    ),
+    "large attempt": message(event(EventType.TASK_COMPLETED, 8, task=8, attempt=2**63 - 1, retry=True)),
+    "no text": message(event(EventType.TASK_COMPLETED, 8, task=8, instance_id={"a": 1})),
+    "surrogate": message(event(EventType.TASK_EXCEPTION, 8, task=8, details={"exception": "caf\udce9.fits"})),
+    "surrogate in the id": message(event(EventType.TASK_COMPLETED, 8, task=8, event_id="\ud800")),
+    "surrogate in the host name": message(event(EventType.TASK_COMPLETED, 8, task=8, hostname="\ud800")),
+    "NaN duration": message(event(EventType.TASK_COMPLETED, 8, task=8, elapsed_time=float("nan"))),
+    "infinite duration": message(event(EventType.TASK_COMPLETED, 8, task=8, elapsed_time=float("inf"))),
+    "end of the calendar": message(event(EventType.TASK_COMPLETED, 8, task=8)).replace(
+        b"2026-01-01T00:00:08+00:00", b"9999-12-31T23:59:59-23:59"
+    ),
+}
+
+
+@pytest.mark.parametrize("body", HOSTILE.values(), ids=HOSTILE)
+def test_hostile_message_affects_no_other_and_the_database_can_be_read(loop, store, queue, body) -> None:
+    queue.inbox.extend([body, *GOOD[:2], body, GOOD[2]])
+    collector = EventCollector(loop, store, queue)
+    collector.start()
+    loop.run(lambda: len(queue.acked) == 5)
+    assert [store.task(f"task-{n}")[1] for n in range(3)] == [TaskStatus.COMPLETED] * 3
+    assert store.summary().dead_letters in (0, 2)
+    assert store.statistics().summary.finished_tasks in (3, 4)
+
+
+class Refusing:
+    """Store that cannot apply certain events."""
+
+    def __init__(self, store: Store, error: Exception, *event_ids: str) -> None:
+        self._store = store
+        self._error = error
+        self._refused = set(event_ids)
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(self._store, name)
+
+    def apply_events(self, events: Sequence[Event]) -> Applied:
+        if self._refused.intersection(each.event_id for each in events):
+            raise self._error
+        return self._store.apply_events(events)
+
+
+@pytest.mark.parametrize(
+    "error", [ValueError("x"), OverflowError("x"), RecursionError(), sqlite3.ProgrammingError("x")]
+)
+def test_event_that_the_store_cannot_take_is_dead_lettered_and_the_others_are_counted(
+    loop, store, queue, error
+) -> None:
+    committed: list[str] = []
+    queue.inbox.append(message(*(event(EventType.TASK_COMPLETED, n, task=n) for n in range(9))))
+    queue.inbox.append(message(event(EventType.TASK_COMPLETED, 9, task=9)))
+    refusing = Refusing(store, error, "e3", "e9")
+    collector = EventCollector(
+        loop, refusing, queue, on_events=lambda batch: committed.extend(each.event_id for each in batch)
+    )
+    with capture_logs() as logged:
+        collector.start()
+        loop.run(lambda: len(queue.acked) == 2)
+    assert committed == [f"e{n}" for n in (0, 1, 2, 4, 5, 6, 7, 8)]
+    assert store.summary().counts[TaskStatus.COMPLETED] == 8
+    assert store.summary().dead_letters == 2
+    warnings = [line["event"] for line in logged if line["log_level"] == "warning"]
+    assert warnings == [f"Malformed event message dead-lettered: cannot be stored: {type(error).__name__} (and 1 more)"]
+
+
+@pytest.mark.parametrize("error", [StoreError("x"), sqlite3.DatabaseError("malformed"), OSError(28, "full")])
+def test_failure_of_the_database_is_never_taken_for_that_of_an_event(loop, store, queue, error) -> None:
+    queue.inbox.append(GOOD[0])
+    collector = EventCollector(loop, Refusing(store, error, "e0"), queue)
+    collector.start()
+    with pytest.raises(type(error)):
+        loop.run(lambda: bool(queue.acked))
+    assert queue.acked == []
+    assert store.summary().dead_letters == 0
+
+
+def test_event_of_another_run_is_dead_lettered(loop, store, queue) -> None:
+    named = [
+        event(EventType.TASK_COMPLETED, n, task=n, details={"run_id": run}) for n, run in enumerate(("run", "other"))
+    ]
+    queue.inbox.append(message(*named, event(EventType.TASK_COMPLETED, 2, task=2)))
+    collector = EventCollector(loop, store, queue)
+    collector.start()
+    loop.run(lambda: bool(queue.acked))
+    assert [store.task(f"task-{n}")[1] is TaskStatus.COMPLETED for n in range(3)] == [True, False, True]
+    assert store.summary().dead_letters == 1

@@ -77,7 +77,7 @@ def test_exceptions_are_limited_to_the_most_frequent(tmp_path: Path) -> None:
 def test_dead_letter_counts_messages_and_keeps_the_latest(tmp_path: Path) -> None:
     with new_store(tmp_path) as store:
         for _ in range(3):
-            store.dead_letter(b"{", "not JSON", at(0))
+            store.dead_letter([(b"{", "not JSON")], at(0))
         assert store.summary().dead_letters == 3
 
 

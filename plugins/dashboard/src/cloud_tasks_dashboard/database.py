@@ -18,8 +18,7 @@ from pathlib import Path
 
 import attrs
 
-from cloud_tasks.errors import StoreError
-from cloud_tasks.store import APPLICATION_ID, connect_reader
+from cloud_tasks.store import APPLICATION_ID, connect_reader, readable
 
 __all__ = ["Signature", "is_job_database", "open_reader", "signature_of"]
 
@@ -85,13 +84,11 @@ def open_reader(path: Path, *, snapshot: bool = False) -> Iterator[sqlite3.Conne
     Raises:
         StoreError: The database does not exist, has another version, or cannot be read.
     """
-    with contextlib.closing(connect_reader(path)) as connection:
+    with contextlib.closing(connect_reader(path)) as connection, readable(path):
         if snapshot:
             connection.execute("BEGIN")
         try:
             yield connection
-        except sqlite3.DatabaseError as error:
-            raise StoreError(f"{path.name}: cannot be read: {error}", hint="retry; check the disk") from error
         finally:
             if connection.in_transaction:
                 connection.execute("ROLLBACK")

@@ -93,6 +93,8 @@ class Jobs:
                 summary = None if job is None else read_summary(connection, job)
         except StoreError as error:
             return _Entry(signature=signature, summary=None, problem=str(error))
+        except Exception as error:
+            return _Entry(signature=signature, summary=None, problem=f"cannot be read: {type(error).__name__}")
         return _Entry(signature=signature, summary=summary, problem="" if summary else "no job in this database yet")
 
 

@@ -23,11 +23,12 @@ from cloud_tasks.errors import InputError, NotFoundError
 from cloud_tasks.model import AttemptOutcome, TaskStatus
 from cloud_tasks.store import (
     EVENT_OF_CODE,
-    OUTCOME_OF_CODE,
     OUTCOME_TO_CODE,
-    STATUS_OF_CODE,
     STATUS_TO_CODE,
+    decode_object,
+    outcome_of,
     read_counters,
+    status_of,
 )
 from cloud_tasks_dashboard.database import open_reader
 from cloud_tasks_dashboard.groups import message_of, same_group
@@ -157,7 +158,7 @@ def _row(row: tuple[Any, ...]) -> dict[str, Any]:
     _, task_id, status, attempt, losses, elapsed, ended_at, hostname, instance_id, reason = row
     return {
         "task_id": task_id,
-        "status": STATUS_OF_CODE[status].value,
+        "status": status_of(status).value,
         "attempt": attempt,
         "losses": losses,
         "seconds": elapsed,
@@ -194,8 +195,8 @@ def read_task(path: Path, task_id: str) -> dict[str, Any]:
         found = connection.execute(_ATTEMPTS, (seq, _MAX_ATTEMPTS + 1)).fetchall()
     return {
         "task_id": task_id,
-        "status": STATUS_OF_CODE[status].value,
-        "data": truncate(_format(json.loads(data))),
+        "status": status_of(status).value,
+        "data": truncate(_format(decode_object(data))),
         "attempts": [_attempt(row) for row in reversed(found[:_MAX_ATTEMPTS])],
         "more_attempts": len(found) > _MAX_ATTEMPTS,
     }
@@ -203,10 +204,10 @@ def read_task(path: Path, task_id: str) -> dict[str, Any]:
 
 def _attempt(row: tuple[Any, ...]) -> dict[str, Any]:
     attempt, outcome, started_at, ended_at, elapsed, hostname, instance_id, reason, details = row
-    more: Mapping[str, Any] = json.loads(details) if details else {}
+    more = decode_object(details)
     return {
         "attempt": attempt,
-        "outcome": TaskStatus.RUNNING.value if outcome is None else OUTCOME_OF_CODE[outcome].value,
+        "outcome": (outcome_of(outcome) or TaskStatus.RUNNING).value,
         "started_at": started_at,
         "ended_at": ended_at,
         "seconds": elapsed,
@@ -231,8 +232,13 @@ def read_failure(path: Path, event: int) -> dict[str, Any]:
     if row is None:
         raise NotFoundError("this failure no longer exists")
     kind, task_id, attempt, details = row
-    more = json.loads(details) if details else {}
-    return {"event": EVENT_OF_CODE[kind].value, "task_id": task_id, "attempt": attempt, **_texts(more)}
+    more = decode_object(details)
+    return {
+        "event": EVENT_OF_CODE[kind].value if kind in EVENT_OF_CODE else "unknown",
+        "task_id": task_id,
+        "attempt": attempt,
+        **_texts(more),
+    }
 
 
 def _texts(details: Mapping[str, Any]) -> dict[str, str]:

@@ -25,11 +25,11 @@ from cloud_tasks.errors import StoreError
 from cloud_tasks.model import TASK_FINAL_EVENTS, AttemptOutcome, EventType, Money
 from cloud_tasks.store import (
     EVENT_TO_CODE,
-    OUTCOME_OF_CODE,
     OUTCOME_TO_CODE,
     InstanceRecord,
     JobSummary,
     ended_cost,
+    outcome_of,
     read_elapsed_times,
     read_instances,
     read_job,
@@ -240,4 +240,4 @@ class Watch:
             elif seconds > self._slowest[0][0]:
                 heapq.heapreplace(self._slowest, (seconds, -event, task, attempt, host, end))
         else:
-            self.failures.add(OUTCOME_OF_CODE[outcome], reason or "", at=end, event=event, task=task)
+            self.failures.add(outcome_of(outcome) or AttemptOutcome.LOST, reason or "", at=end, event=event, task=task)

@@ -3,20 +3,23 @@
 Invariants, each with a test:
 
 1. An event is acked only after the transaction that applied it was committed.
-2. A malformed message is dead-lettered, counted and acked: it never blocks the others, and is not delivered again.
+2. A message or event that cannot be used is dead-lettered, counted and acked, whatever is wrong with it: it never
+   stops the controller nor blocks the others, and is not delivered again. Only a failure of the database stops it.
 3. Time in which the event queue was not read does not count as time without heartbeat
    (`EventCollector.events_read_since`).
 """
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
 
 import structlog
 
 from cloud_tasks.controller.event_loop import Loop
-from cloud_tasks.convert import MalformedMessageError, decode_events
+from cloud_tasks.convert import MalformedMessageError, decode_events, encode_events
+from cloud_tasks.errors import StoreError
 from cloud_tasks.model import Event
 from cloud_tasks.plugin import Delivery, Queue
 from cloud_tasks.quantities import format_span
@@ -37,19 +40,26 @@ a shorter one is normal where single calls fail."""
 
 
 class _Message:
-    """A decoded delivery: its events, and the reasons why parts of it are malformed."""
+    """A decoded delivery: its events, and the reasons why parts of it cannot be used.
+
+    Args:
+        received: Time of receipt, UTC.
+        run_id: The run whose events are expected.
+    """
 
     __slots__ = ("body", "events", "lease_id", "malformed")
 
-    def __init__(self, delivery: Delivery) -> None:
+    def __init__(self, delivery: Delivery, received: datetime, run_id: str) -> None:
         self.lease_id = delivery.lease_id
         self.body = delivery.body
         self.events: Sequence[Event] = ()
         self.malformed: Sequence[str] = ()
         try:
-            self.events, self.malformed = decode_events(delivery.body)
+            self.events, self.malformed = decode_events(delivery.body, received=received, run_id=run_id)
         except MalformedMessageError as error:
             self.malformed = (str(error),)
+        except Exception as error:
+            self.malformed = (f"cannot be decoded: {type(error).__name__}",)
 
 
 class EventCollector:
@@ -73,6 +83,7 @@ class EventCollector:
     ) -> None:
         self._loop = loop
         self._store = store
+        self._run_id = store.job.run_id
         self._queue = queue
         self._on_events = on_events
         self._wait = wait
@@ -108,9 +119,10 @@ class EventCollector:
         # Only a receive call that starts after `stop` finds everything that was sent before it.
         is_last = self._stopping
         wait = timedelta(0) if is_last else self._wait
+        now = self._loop.now()
 
         def work() -> Sequence[_Message]:
-            return [_Message(delivery) for delivery in self._queue.receive(_BATCH, wait=wait)]
+            return [_Message(each, now, self._run_id) for each in self._queue.receive(_BATCH, wait=wait)]
 
         self._loop.call(work, lambda found: self._received(found, is_last), self._failed)
 
@@ -130,18 +142,37 @@ class EventCollector:
 
     def _apply(self, messages: Sequence[_Message]) -> list[str]:
         """Commit the events of the messages; return the leases, which may then be acked."""
-        events: list[Event] = []
-        for message in messages:
-            events.extend(message.events)
-            for reason in message.malformed:
-                self._store.dead_letter(message.body, reason, self._loop.now())
-                log.warning(f"Malformed event message dead-lettered: {reason}")
+        events: Sequence[Event] = [event for message in messages for event in message.events]
+        broken = [(message.body, reason) for message in messages for reason in message.malformed]
         if events:
-            applied = self._store.apply_events(events)
-            if applied.duplicate:
-                log.debug(f"Duplicate events ignored: {applied.duplicate}")
+            events = self._commit(events, broken)
+        if broken:
+            self._store.dead_letter(broken, self._loop.now())
+            others = f" (and {len(broken) - 1:,} more)" if len(broken) > 1 else ""
+            log.warning(f"Malformed event message dead-lettered: {broken[0][1]}{others}")
+        if events:
             self._on_events(events)
         return [message.lease_id for message in messages]
+
+    def _commit(self, events: Sequence[Event], broken: list[tuple[bytes, str]]) -> Sequence[Event]:
+        """Commit events, in halves if they cannot be applied together; return those that were committed.
+
+        Args:
+            broken: Receives the events that cannot be applied alone, with the reason.
+        """
+        try:
+            applied = self._store.apply_events(events)
+        except Exception as error:
+            if _is_failure_of_the_database(error):
+                raise
+            if len(events) > 1:
+                middle = len(events) // 2
+                return [*self._commit(events[:middle], broken), *self._commit(events[middle:], broken)]
+            broken.append((_encoded(events), f"cannot be stored: {type(error).__name__}"))
+            return ()
+        if applied.duplicate:
+            log.debug(f"Duplicate events ignored: {applied.duplicate}")
+        return events
 
     def _ack(self, lease_ids: list[str]) -> None:
         acks = self._unacked + lease_ids
@@ -176,3 +207,20 @@ class EventCollector:
         log.warning(f"The event queue could not be read; next attempt in {format_span(self._backoff)}: {error}")
         self._loop.later(self._backoff, self._receive)
         self._backoff = min(self._backoff * 2, _MAX_BACKOFF)
+
+
+_FAULTS_OF_VALUES = (sqlite3.IntegrityError, sqlite3.DataError, sqlite3.ProgrammingError, sqlite3.InterfaceError)
+
+
+def _is_failure_of_the_database(error: Exception) -> bool:
+    """Return whether an error is none of the events: the same events can be applied once its cause is gone."""
+    if isinstance(error, (StoreError, OSError, MemoryError)):
+        return True
+    return isinstance(error, sqlite3.Error) and not isinstance(error, _FAULTS_OF_VALUES)
+
+
+def _encoded(events: Sequence[Event]) -> bytes:
+    try:
+        return encode_events(events)
+    except Exception:
+        return b""

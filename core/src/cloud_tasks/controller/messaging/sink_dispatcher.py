@@ -2,8 +2,9 @@
 
 Invariants, each with a test:
 
-1. A failing sink never stops a run. Its batch is sent up to `_MAX_ATTEMPTS` times, then dropped, counted, and reported
-   at the end. The database has every event.
+1. A failing sink never stops a run. Its batch is sent up to `_MAX_ATTEMPTS` times, at last event by event: an event
+   that the sink refuses stops no other. What is left is dropped, counted, and reported at the end. The database has
+   every event.
 2. The queue of a slow sink is bounded: events beyond `_MAX_WAITING_EVENTS` are dropped and counted.
 3. A failing sink delays the end of a run by the timeout of `finish` at most.
 """
@@ -27,6 +28,8 @@ log = structlog.get_logger()
 
 _MAX_ATTEMPTS = 5
 _BACKOFF = timedelta(seconds=1)
+_SAMPLE = 3
+"""Events that fail one by one before the sink itself is taken to fail."""
 _MAX_WAITING_EVENTS = 100_000
 """A few hundred megabytes with long results."""
 
@@ -133,20 +136,42 @@ class _SinkQueue:
         if not self._waiting:
             self._busy = False
             return
-        self._loop.call(functools.partial(self._deliver, self._waiting[0]), self._written, self._failed)
+        is_last = 1 < self._max_attempts == self._attempts + 1
+        self._loop.call(functools.partial(self._deliver, self._waiting[0], is_last), self._written, self._failed)
 
-    def _deliver(self, item: Sequence[Event] | JobProgress) -> None:
-        if not isinstance(item, JobProgress):
+    def _deliver(self, item: Sequence[Event] | JobProgress, is_last: bool) -> int:
+        """Return the number of events that the sink refused while it took others."""
+        if isinstance(item, JobProgress):
+            if isinstance(self._sink, ProgressSink):
+                self._sink.progress(item)
+            return 0
+        refused = 0
+        if is_last:
+            refused = self._write_each(item)
+        else:
             self._sink.write(item)
-            self._sink.flush()
-        elif isinstance(self._sink, ProgressSink):
-            self._sink.progress(item)
+        self._sink.flush()
+        return refused
 
-    def _written(self, _: None) -> None:
+    def _write_each(self, events: Sequence[Event]) -> int:
+        refused = 0
+        for number, event in enumerate(events, start=1):
+            try:
+                self._sink.write((event,))
+            except Exception:
+                refused += 1
+                if refused == number == min(len(events), _SAMPLE):
+                    raise
+        return refused
+
+    def _written(self, refused: int) -> None:
         done = self._waiting.popleft()
         if not isinstance(done, JobProgress):
             self._events_waiting -= len(done)
             self._max_attempts = _MAX_ATTEMPTS
+        if refused:
+            self.dropped += refused
+            log.warning(f'The event sink "{self.name}" cannot take some events; dropped: {refused:,}')
         self._attempts = 0
         self._next()
 

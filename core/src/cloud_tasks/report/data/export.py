@@ -6,6 +6,7 @@ Invariants, each with a test:
 2. A file is written completely or not at all; an existing file is replaced only by a complete one.
 3. The columns of a kind are always the same, in the same order: a value of an unexpected type becomes empty, and lone
    surrogates, which JSON can hold, are replaced.
+4. JSON is strict: NaN and infinities are the texts ``NaN``, ``Infinity`` and ``-Infinity``.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import csv
 import io
 import itertools
 import json
+import math
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import datetime
@@ -25,6 +27,7 @@ import attrs
 
 from cloud_tasks.errors import CloudTasksError, InputError
 from cloud_tasks.model import Event, TaskStatus
+from cloud_tasks.sanitize import clean_text, shown_value
 from cloud_tasks.store import TaskAttempt, TaskRecord, iterate_attempts, iterate_events, iterate_tasks
 
 __all__ = ["FORMATS", "KINDS", "export_rows", "replacing"]
@@ -76,7 +79,6 @@ def _event(event: Event) -> dict[str, Any]:
         "timestamp": event.timestamp,
         **{name: value for name, value in attrs.asdict(event, recurse=False).items() if name != "timestamp"},
         "event_type": event.event_type.value,
-        "retry": event.retry if isinstance(event.retry, bool) else None,
         "details": dict(event.details),
     }
 
@@ -147,9 +149,30 @@ def export_rows(
         InputError: The format is Parquet and pyarrow is not installed.
     """
     columns = KINDS[kind].columns
-    rows = KINDS[kind].rows(path, statuses)
+    rows = (
+        {name: _typed(row[name], value_type) for name, value_type in columns.items()}
+        for row in KINDS[kind].rows(path, statuses)
+    )
     write = {"csv": _write_csv, "jsonl": _write_json_lines, "parquet": _write_parquet}[file_format]
     return write(rows, columns, out)
+
+
+_MAX_INTEGER = 2**63
+
+
+def _typed(value: Any, kind: str) -> Any:
+    """Return a value of a column's type; None for any other value, which only a damaged or odd database has."""
+    if kind == "json" or value is None:
+        return value
+    if kind == "text":
+        return clean_text(value) if isinstance(value, str) else None
+    if kind == "time":
+        return value if isinstance(value, datetime) else None
+    if kind == "flag" or isinstance(value, bool):
+        return value if kind == "flag" and isinstance(value, bool) else None
+    if kind == "integer":
+        return value if isinstance(value, int) and -_MAX_INTEGER <= value < _MAX_INTEGER else None
+    return float(value) if isinstance(value, (int, float)) and math.isfinite(value) else None
 
 
 def _write_csv(rows: Iterable[Mapping[str, Any]], columns: Mapping[str, str], out: BinaryIO) -> int:
@@ -190,7 +213,21 @@ def _plain(value: Any) -> Any:
 
 
 # One encoder for all values: `json.dumps` would create one for each.
-_json = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), default=_plain).encode
+_encode = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":"), default=_plain).encode
+
+
+def _json(value: Any) -> str:
+    try:
+        return _encode(value)
+    except (ValueError, RecursionError):
+        return _encode(_strict(value))
+
+
+def _strict(value: Any) -> Any:
+    """Return a value that strict JSON cannot hold as one that it can; a row member by member."""
+    if not isinstance(value, dict):
+        return shown_value(value)
+    return {name: member if isinstance(member, datetime) else shown_value(member) for name, member in value.items()}
 
 
 def _write_parquet(rows: Iterable[Mapping[str, Any]], columns: Mapping[str, str], out: BinaryIO) -> int:

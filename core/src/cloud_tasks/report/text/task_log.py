@@ -13,6 +13,7 @@ from cloud_tasks.convert import event_to_json
 from cloud_tasks.escape import terminal_line, terminal_text
 from cloud_tasks.model import Event, Task, TaskStatus
 from cloud_tasks.quantities import indented, without_traceback
+from cloud_tasks.sanitize import shown_value
 from cloud_tasks.store import TaskAttempt
 
 __all__ = ["render_task_log", "task_log_dict"]
@@ -65,7 +66,8 @@ def _event(event: Event) -> str:
 
 def _shown(value: Any) -> str:
     """Return a value on one line: strings as they are, everything else as JSON."""
-    return terminal_line(value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str))
+    plain = shown_value(value)
+    return terminal_line(plain if isinstance(plain, str) else json.dumps(plain, ensure_ascii=False))
 
 
 def _moment(when: datetime | None) -> str:
@@ -81,9 +83,9 @@ def task_log_dict(
     return {
         "task_id": task.task_id,
         "status": status.value,
-        "data": dict(task.data),
+        "data": shown_value(dict(task.data)),
         "attempts": [_attempt_dict(attempt) for attempt in attempts],
-        "events": [event_to_json(event) for event in events],
+        "events": [shown_value(event_to_json(event)) for event in events],
     }
 
 
@@ -92,4 +94,4 @@ def _attempt_dict(found: TaskAttempt) -> dict[str, Any]:
     for name in ("started_at", "ended_at"):
         values[name] = None if values[name] is None else values[name].isoformat()
     values["outcome"] = None if found.record.outcome is None else found.record.outcome.value
-    return {**values, "details": dict(found.details)}
+    return {**values, "details": shown_value(dict(found.details))}

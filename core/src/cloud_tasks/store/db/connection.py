@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import sqlite3
 from collections.abc import Iterator
@@ -18,6 +19,7 @@ _CACHE_KIB = 16 * 1024
 _CHECKPOINT_PAGES = 8000
 """32 MB, so that a page that many batches change is moved into the database once."""
 _SIDE_FILES = ("-wal", "-shm", "-journal")
+_TEXT = functools.partial(str, encoding="utf-8", errors="backslashreplace")
 
 
 def connect_writer(path: Path, *, create: bool, durable: bool = True) -> sqlite3.Connection:
@@ -84,7 +86,7 @@ def _connect(path: Path, *, create: bool) -> sqlite3.Connection:
         if create:
             # Others must not read results and task data. The write-ahead log gets the mode of the database.
             os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
-        return sqlite3.connect(
+        connection = sqlite3.connect(
             f"{path.resolve().as_uri()}?mode={'rwc' if create else 'rw'}",
             uri=True,
             timeout=_BUSY_SECONDS,
@@ -92,6 +94,8 @@ def _connect(path: Path, *, create: bool) -> sqlite3.Connection:
             check_same_thread=False,
             cached_statements=256,
         )
+        connection.text_factory = _TEXT
+        return connection
     except (sqlite3.Error, OSError) as error:
         reason = error.strerror if isinstance(error, OSError) else error
         raise StoreError(f"{path}: cannot open: {reason}", hint="check the path and its permissions") from error

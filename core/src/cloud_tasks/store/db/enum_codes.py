@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from cloud_tasks.model import FINAL_STATUSES, AttemptOutcome, EventType, TaskStatus
 
 __all__ = [
@@ -12,6 +14,8 @@ __all__ = [
     "OUTCOME_TO_CODE",
     "STATUS_OF_CODE",
     "STATUS_TO_CODE",
+    "outcome_of",
+    "status_of",
 ]
 
 STATUS_TO_CODE = {
@@ -36,6 +40,17 @@ OUTCOME_TO_CODE = {
     AttemptOutcome.LOST: 5,
 }
 OUTCOME_OF_CODE = {code: outcome for outcome, code in OUTCOME_TO_CODE.items()}
+
+
+def status_of(code: Any) -> TaskStatus:
+    """Return the status of a code; that of a code which this version does not know is pending."""
+    return STATUS_OF_CODE.get(code, TaskStatus.PENDING)
+
+
+def outcome_of(code: Any) -> AttemptOutcome | None:
+    """Return the outcome of a code, None for None; that of a code which this version does not know is lost."""
+    return None if code is None else OUTCOME_OF_CODE.get(code, AttemptOutcome.LOST)
+
 
 EVENT_TO_CODE = {
     EventType.TASK_STARTED: 0,

@@ -17,6 +17,7 @@ from pathlib import Path
 
 from cloud_tasks.errors import StoreError
 from cloud_tasks.store.db import connection as database
+from cloud_tasks.store.db.reading import readable
 from cloud_tasks.store.db.writer_lock import WriterLock
 
 __all__ = ["JobDatabase"]
@@ -164,8 +165,12 @@ class JobDatabase:
 
     @contextmanager
     def reading(self) -> Iterator[sqlite3.Connection]:
-        """Run several reads on one snapshot."""
-        with self.guard:
+        """Run several reads on one snapshot.
+
+        Raises:
+            StoreError: The file cannot be read.
+        """
+        with self.guard, readable(self.path):
             if self.connection.in_transaction:
                 yield self.connection
                 return
@@ -174,6 +179,16 @@ class JobDatabase:
                 yield self.connection
             finally:
                 self.connection.execute("ROLLBACK")
+
+    @contextmanager
+    def querying(self) -> Iterator[sqlite3.Connection]:
+        """Run one read.
+
+        Raises:
+            StoreError: The file cannot be read.
+        """
+        with self.guard, readable(self.path):
+            yield self.connection
 
     @contextmanager
     def filling(self) -> Iterator[None]:

@@ -1,10 +1,22 @@
-"""Conversion between times and the Unix seconds (UTC) in the database."""
+"""Conversion between times and the Unix seconds (UTC) in the database.
+
+Reading never raises, whatever is in the file: a time outside 1970 to 2199, or no number, is unknown.
+"""
 
 from __future__ import annotations
 
 from datetime import UTC, datetime
 
-__all__ = ["from_unix", "from_unix_or_none", "to_unix"]
+__all__ = ["UNKNOWN_TIME", "from_unix", "from_unix_or_none", "known_time", "to_unix"]
+
+UNKNOWN_TIME = datetime(1970, 1, 1, tzinfo=UTC)
+"""Stands for a required time that cannot be read."""
+_MAX_SECONDS = datetime(2200, 1, 1, tzinfo=UTC).timestamp()
+
+
+def known_time(column: str, otherwise: str) -> str:
+    """Return an SQL expression: the time in a column if it can be read, else another expression."""
+    return f"CASE WHEN {column} BETWEEN 0 AND {_MAX_SECONDS:.0f} THEN {column} ELSE {otherwise} END"
 
 
 def to_unix(when: datetime) -> float:
@@ -15,10 +27,12 @@ def to_unix(when: datetime) -> float:
 
 
 def from_unix(seconds: float) -> datetime:
-    """Return a time in UTC."""
+    """Return a time in UTC; `UNKNOWN_TIME` if it cannot be read."""
+    return from_unix_or_none(seconds) or UNKNOWN_TIME
+
+
+def from_unix_or_none(seconds: object) -> datetime | None:
+    """Return a time in UTC, or None for None and for what cannot be read."""
+    if not isinstance(seconds, (int, float)) or not 0 <= seconds < _MAX_SECONDS:
+        return None
     return datetime.fromtimestamp(seconds, tz=UTC)
-
-
-def from_unix_or_none(seconds: float | None) -> datetime | None:
-    """Return a time in UTC, or None for None."""
-    return None if seconds is None else from_unix(seconds)

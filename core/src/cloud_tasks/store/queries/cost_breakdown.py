@@ -14,8 +14,8 @@ from datetime import datetime
 from decimal import Decimal
 
 from cloud_tasks.model import AttemptOutcome, Money
-from cloud_tasks.store.db.enum_codes import OUTCOME_OF_CODE
-from cloud_tasks.store.db.times import to_unix
+from cloud_tasks.store.db.enum_codes import outcome_of
+from cloud_tasks.store.db.times import known_time, to_unix
 from cloud_tasks.store.records import CostBreakdown
 
 __all__ = ["cost_breakdown"]
@@ -23,13 +23,14 @@ __all__ = ["cost_breakdown"]
 _HOUR = Decimal(3600)
 
 # The end of an instance or attempt that is running is now.
-_INSTANCES = """
-SELECT instance_id, price_per_hour, slots, coalesce(launched_at, intended_at), coalesce(ended_at, ?)
+_INSTANCES = f"""
+SELECT instance_id, price_per_hour, slots, {known_time("launched_at", known_time("intended_at", "?1"))},
+    {known_time("ended_at", "?1")}
 FROM instances
 """
 _RUNS = """
 SELECT h.instance_id, a.outcome,
-    sum(max(coalesce(a.elapsed, coalesce(a.ended_at, ?) - coalesce(a.started_at, a.ended_at), 0), 0))
+    sum(min(max(coalesce(a.elapsed, coalesce(a.ended_at, ?) - coalesce(a.started_at, a.ended_at), 0), 0), 1e10))
 FROM attempts AS a JOIN hosts AS h ON h.host = a.host
 WHERE h.instance_id != '' GROUP BY h.instance_id, a.outcome
 """
@@ -58,7 +59,7 @@ def cost_breakdown(connection: sqlite3.Connection, now: datetime) -> CostBreakdo
 
 
 def _share(outcome: int | None) -> str:
-    kind = None if outcome is None else OUTCOME_OF_CODE[outcome]
+    kind = outcome_of(outcome)
     if kind is AttemptOutcome.LOST:
         return "lost"
     return "work" if kind in (None, AttemptOutcome.COMPLETED) else "failed"

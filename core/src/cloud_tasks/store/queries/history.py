@@ -1,30 +1,23 @@
 """The history of a job: iterators over its tasks, attempts and events.
 
 Each function opens the file read-only, also while a controller writes, and reads one snapshot in constant memory.
-Errors: `StoreError` if the file cannot be opened.
+Errors: `StoreError` if the file cannot be opened or is damaged.
 """
 
 from __future__ import annotations
 
-import json
 import sqlite3
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import closing
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 import attrs
 
-from cloud_tasks.model import AttemptOutcome, Event, TaskStatus
-from cloud_tasks.store.db.connection import connect_reader
-from cloud_tasks.store.db.enum_codes import (
-    EVENT_OF_CODE,
-    OUTCOME_OF_CODE,
-    OUTCOME_TO_CODE,
-    STATUS_OF_CODE,
-    STATUS_TO_CODE,
-)
+from cloud_tasks.model import AttemptOutcome, Event, EventType, TaskStatus
+from cloud_tasks.sanitize import finite_seconds
+from cloud_tasks.store.db.enum_codes import EVENT_OF_CODE, OUTCOME_TO_CODE, STATUS_TO_CODE, outcome_of, status_of
+from cloud_tasks.store.db.reading import decode_object, open_reader, whole
 from cloud_tasks.store.db.times import from_unix, from_unix_or_none
 from cloud_tasks.store.records import AttemptRecord
 
@@ -86,14 +79,14 @@ def iterate_tasks(path: Path, *, statuses: Iterable[TaskStatus] | None = None) -
     """
     wanted = None if statuses is None else ", ".join(str(STATUS_TO_CODE[status]) for status in statuses)
     where = "" if wanted is None else f"WHERE t.status IN ({wanted}) "
-    with closing(connect_reader(path)) as connection:
+    with open_reader(path) as connection:
         for row in connection.execute(f"{_TASKS}{where}ORDER BY t.seq", (_COMPLETED,)):
             yield _task(row)
 
 
 def slowest_tasks(path: Path, *, limit: int) -> tuple[TaskRecord, ...]:
     """Return the completed tasks with the longest elapsed time, the slowest first, at most ``limit``."""
-    with closing(connect_reader(path)) as connection:
+    with open_reader(path) as connection:
         found = connection.execute(
             f"{_TASKS}WHERE t.status = ? AND t.elapsed IS NOT NULL ORDER BY t.elapsed DESC, t.seq LIMIT ?",
             (_COMPLETED, STATUS_TO_CODE[TaskStatus.COMPLETED], limit),
@@ -105,15 +98,15 @@ def _task(row: tuple[Any, ...]) -> TaskRecord:
     task_id, status, attempt, losses, elapsed, ended_at, hostname, reason, data, completing = row
     return TaskRecord(
         task_id=task_id,
-        status=STATUS_OF_CODE[status],
-        attempt=attempt,
-        losses=losses,
-        elapsed_time=elapsed,
+        status=status_of(status),
+        attempt=whole(attempt),
+        losses=whole(losses),
+        elapsed_time=finite_seconds(elapsed),
         ended_at=from_unix_or_none(ended_at),
         hostname=hostname or "",
         reason=reason or "",
-        result=_details(completing).get("result") if STATUS_OF_CODE[status] is TaskStatus.COMPLETED else None,
-        data=json.loads(data),
+        result=decode_object(completing).get("result") if status_of(status) is TaskStatus.COMPLETED else None,
+        data=decode_object(data),
     )
 
 
@@ -132,7 +125,7 @@ def iterate_attempts(path: Path, *, task_id: str | None = None) -> Iterator[Task
         task_id: Restrict to this task; None for all.
     """
     where, values = ("", ()) if task_id is None else ("WHERE t.task_id = ? ", (task_id,))
-    with closing(connect_reader(path)) as connection:
+    with open_reader(path) as connection:
         for row in connection.execute(f"{_ATTEMPTS}{where}ORDER BY t.seq, a.run", values):
             yield _attempt(row)
 
@@ -140,16 +133,16 @@ def iterate_attempts(path: Path, *, task_id: str | None = None) -> Iterator[Task
 def _attempt(row: tuple[Any, ...]) -> TaskAttempt:
     found, attempt, outcome, started_at, ended_at, elapsed, hostname, instance_id, reason, details = row
     record = AttemptRecord(
-        attempt=attempt,
-        outcome=None if outcome is None else OUTCOME_OF_CODE[outcome],
+        attempt=whole(attempt),
+        outcome=outcome_of(outcome),
         started_at=from_unix_or_none(started_at),
         ended_at=from_unix_or_none(ended_at),
-        elapsed_time=elapsed,
+        elapsed_time=finite_seconds(elapsed),
         hostname=hostname,
         instance_id=instance_id or None,
         reason=reason or "",
     )
-    return TaskAttempt(task_id=found, record=record, details=_details(details))
+    return TaskAttempt(task_id=found, record=record, details=decode_object(details))
 
 
 _EVENTS = """
@@ -165,7 +158,7 @@ def iterate_events(path: Path, *, task_id: str | None = None, after: int = 0) ->
         task_id: Restrict to events of this task; None for all. Scans all events either way.
         after: Number of events to skip.
     """
-    with closing(connect_reader(path)) as connection:
+    with open_reader(path) as connection:
         yield from _events(connection, task_id, after)
 
 
@@ -179,10 +172,13 @@ def _events(connection: sqlite3.Connection, task_id: str | None, after: int) -> 
             f"{_EVENTS}WHERE e.id > ? AND (e.task = ? OR e.task_id = ?) ORDER BY e.id", (after, seq, task_id)
         )
     for event_id, code, at, hostname, instance_id, task, attempt, details in rows:
-        more = _details(details)
+        more = decode_object(details)
+        event_type = EVENT_OF_CODE.get(code)
+        if event_type is None:
+            more["note"] = f"an event of the unknown type {code}"
         yield Event(
             event_id=event_id,
-            event_type=EVENT_OF_CODE[code],
+            event_type=event_type or EventType.NON_FATAL_EXCEPTION,
             timestamp=from_unix(at),
             hostname=hostname,
             instance_id=instance_id or None,
@@ -192,8 +188,3 @@ def _events(connection: sqlite3.Connection, task_id: str | None, after: int) -> 
             elapsed_time=more.pop("elapsed_time", None),
             details=more,
         )
-
-
-def _details(text: str | None) -> dict[str, Any]:
-    found: dict[str, Any] = json.loads(text) if text else {}
-    return found

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import sqlite3
-from contextlib import closing
 from datetime import datetime
 from pathlib import Path
 
 import attrs
 
 from cloud_tasks.model import EventType
-from cloud_tasks.store.db.connection import connect_reader
 from cloud_tasks.store.db.enum_codes import EVENT_OF_CODE, EVENT_TO_CODE
+from cloud_tasks.store.db.reading import open_reader
 from cloud_tasks.store.db.times import from_unix
 
 __all__ = ["LatestFailure", "RecentFailures"]
@@ -55,7 +54,7 @@ class RecentFailures:
 
     def read(self) -> tuple[LatestFailure, ...]:
         """Return the latest failures, the newest first; read the events since the last call."""
-        with closing(connect_reader(self._path)) as connection:
+        with open_reader(self._path) as connection:
             (last,) = connection.execute("SELECT coalesce(max(id), 0) FROM events").fetchone()
             if last > self._seen:
                 found = self._between(connection, self._seen, last)

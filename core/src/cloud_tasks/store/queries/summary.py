@@ -63,8 +63,12 @@ def read_summary(connection: sqlite3.Connection, job: JobRecord) -> JobSummary:
     )
 
 
+def _is_known(counters: Mapping[str, float]) -> bool:
+    return all(math.isfinite(counters.get(f"elapsed:{name}", math.nan)) for name in ("mean", "m2", "min", "max"))
+
+
 def _maintained_elapsed(connection: sqlite3.Connection, counters: Mapping[str, float]) -> ElapsedStatistics | None:
-    if not counters.get("elapsed:count"):
+    if not counters.get("elapsed:count") or not _is_known(counters):
         return None
     sketch: dict[int, int] = dict(connection.execute("SELECT bucket, count FROM elapsed_sketch"))
     low, high = counters["elapsed:min"], counters["elapsed:max"]
@@ -76,14 +80,18 @@ def _maintained_elapsed(connection: sqlite3.Connection, counters: Mapping[str, f
 
 def _exact_elapsed(connection: sqlite3.Connection, counters: Mapping[str, float]) -> ElapsedStatistics | None:
     total = int(counters.get("elapsed:count", 0))
-    if not total:
+    if not total or not _is_known(counters):
         return None
 
     # One sorted pass that ends at the highest percentile.
     ordered = connection.execute(
         "SELECT elapsed FROM tasks WHERE status = ? AND elapsed IS NOT NULL ORDER BY elapsed", (_COMPLETED,)
     )
-    median, percentile_90, percentile_95 = percentiles((value for (value,) in ordered), (0.5, 0.9, 0.95), total)
+    try:
+        median, percentile_90, percentile_95 = percentiles((value for (value,) in ordered), (0.5, 0.9, 0.95), total)
+    except KeyError:
+        # Fewer rows than counted: some have a status that this version does not know.
+        return _maintained_elapsed(connection, counters)
     return _elapsed(counters, median, percentile_90, percentile_95, exact=True)
 
 

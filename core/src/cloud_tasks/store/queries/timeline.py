@@ -5,20 +5,18 @@ Each function opens the file read-only and makes one pass over the rows.
 
 from __future__ import annotations
 
-import json
 import math
 import sqlite3
 from collections.abc import Sequence
-from contextlib import closing
 from datetime import datetime
 from pathlib import Path
 
 import attrs
 
 from cloud_tasks.model import EventType, TaskStatus
-from cloud_tasks.store.db.connection import connect_reader
 from cloud_tasks.store.db.enum_codes import EVENT_TO_CODE, FINAL_CODES, STATUS_TO_CODE
-from cloud_tasks.store.db.times import from_unix, to_unix
+from cloud_tasks.store.db.reading import decode_object, open_reader
+from cloud_tasks.store.db.times import from_unix, from_unix_or_none, to_unix
 from cloud_tasks.store.records import InstanceRecord
 from cloud_tasks.store.write.instances import read_instances
 
@@ -74,7 +72,7 @@ def read_timeline(path: Path, now: datetime, *, buckets: int = 100) -> Timeline:
     Args:
         buckets: Number of buckets, at least 1.
     """
-    with closing(connect_reader(path)) as connection:
+    with open_reader(path) as connection:
         instances = [record for record in read_instances(connection) if record.launched_at or record.ended_at is None]
         begin, end = _span(connection, instances, now)
         width = (end - begin) / buckets
@@ -116,17 +114,22 @@ def _span(connection: sqlite3.Connection, instances: Sequence[InstanceRecord], n
     (first,) = connection.execute("SELECT value FROM counters WHERE name = 'first_start'").fetchone() or (None,)
     (last,) = connection.execute("SELECT max(ended_at) FROM tasks").fetchone()
     (last_heartbeat,) = connection.execute("SELECT max(last_heard) FROM hosts").fetchone()
-    begin = min(value for value in (created, first) if value is not None)
+    begin = min(_known(created, first))
     # Without a running instance, the timeline ends with the last heartbeat.
     latest = to_unix(now) if any(record.ended_at is None for record in instances) else last_heartbeat
     ended = [to_unix(record.ended_at) for record in instances if record.ended_at is not None]
-    return begin, max(value for value in (finished or latest, last, begin, *ended) if value is not None)
+    return begin, max(_known(finished or latest, last, begin, *ended))
+
+
+def _known(*times: object) -> list[float]:
+    """Return those of the Unix times that can be read; that of 1970 if none can."""
+    return [found.timestamp() for found in map(from_unix_or_none, times) if found is not None] or [0.0]
 
 
 def read_elapsed_histogram(path: Path, *, bars: int = 40) -> tuple[tuple[float, float, int], ...]:
     """Return a histogram of the elapsed times of completed tasks: (from, to, count), in seconds, of equal width."""
-    with closing(connect_reader(path)) as connection:
-        condition = "WHERE status = ? AND elapsed IS NOT NULL"
+    with open_reader(path) as connection:
+        condition = "WHERE status = ? AND elapsed BETWEEN 0 AND 1e10"
         low, high = connection.execute(
             f"SELECT min(elapsed), max(elapsed) FROM tasks {condition}", (_COMPLETED,)
         ).fetchone()
@@ -146,7 +149,7 @@ def read_elapsed_histogram(path: Path, *, bars: int = 40) -> tuple[tuple[float, 
 
 def read_failures(path: Path, *, limit: int = 20) -> tuple[Failure, ...]:
     """Return the exceptions of attempts, grouped by summary, the most frequent first, at most ``limit``."""
-    with closing(connect_reader(path)) as connection:
+    with open_reader(path) as connection:
         rows = connection.execute(
             "SELECT x.summary, x.count, t.task_id, e.details FROM "
             "(SELECT a.reason AS summary, count(*) AS count, min(a.ended_by) AS example FROM attempts AS a "
@@ -159,7 +162,7 @@ def read_failures(path: Path, *, limit: int = 20) -> tuple[Failure, ...]:
 
 
 def _failure(summary: str, count: int, task_id: str, details: str | None) -> Failure:
-    fields = json.loads(details) if details else {}
+    fields = decode_object(details)
     return Failure(
         summary=summary or "unknown exception",
         count=count,

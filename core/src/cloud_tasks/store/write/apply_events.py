@@ -5,9 +5,10 @@ Invariants, each with a test:
 1. An event whose id is known changes nothing: events may be delivered any number of times, in any order.
 2. A terminal state is never overwritten.
 3. Counters equal what a scan of the tables would count, after every batch, whatever the events contain.
-4. No event is refused.
+4. Any `Event` is applied or, if its type, task or attempt cannot be used, dead-lettered; nothing but a failure of the
+   database raises.
 
-The last three follow from `fold_events`. Each row is read once and written once: this is the hot path of a job.
+The second and third follow from `fold_events`. Each row is read once and written once: this is the hot path of a job.
 """
 
 from __future__ import annotations
@@ -16,12 +17,16 @@ import json
 import math
 import sqlite3
 from collections.abc import Iterable, Sequence
+from datetime import UTC, datetime, timedelta
 
-from cloud_tasks.model import Event
+from cloud_tasks.convert import clean_event
+from cloud_tasks.model import MAX_ATTEMPT, Event, EventType
+from cloud_tasks.sanitize import UnusableValueError
 from cloud_tasks.store.db.batch_insert import chunks, insert_rows
 from cloud_tasks.store.records import Applied
 from cloud_tasks.store.write.attempt_history import ATTEMPT_COLUMNS
 from cloud_tasks.store.write.counters import RUN_STARTED, read_counter
+from cloud_tasks.store.write.dead_letters import dead_letter
 from cloud_tasks.store.write.event_fold import Changes, TouchedRows, fold_events
 from cloud_tasks.store.write.workers import read_workers, write_workers
 
@@ -39,14 +44,73 @@ _COUNT_EXCEPTION = (
 )
 
 
-def apply_batch(connection: sqlite3.Connection, events: Sequence[Event]) -> Applied:
-    """Apply events in the order given, inside the caller's transaction."""
-    new = _new_events(connection, events)
-    changes = fold_events(_read_touched(connection, new), new)
-    duplicate = len(events) - len(new)
+_EARLIEST = datetime(2000, 1, 1, tzinfo=UTC)
+_MAX_AHEAD = timedelta(days=1)
+
+
+def apply_batch(connection: sqlite3.Connection, events: Sequence[Event], now: datetime) -> Applied:
+    """Apply events in the order given, inside the caller's transaction.
+
+    Args:
+        now: UTC; replaces an implausible time of an event.
+    """
+    latest = now + _MAX_AHEAD
+    sound, unusable = events, 0
+    if not all(_is_sound(event, latest) for event in events):
+        sound = _clean(connection, events, now)
+        unusable = len(events) - len(sound)
+    new = _new_events(connection, sound)
+    rows = _read_touched(connection, new)
+    try:
+        changes = fold_events(rows, new)
+    except Exception:
+        # Details that JSON cannot represent: such events do not come from a queue.
+        new = _clean(connection, new, now)
+        changes = fold_events(rows, new)
+    duplicate = len(sound) - len(new)
     changes.counters.add("duplicates", duplicate)
     _write(connection, changes)
-    return Applied(new=len(new), duplicate=duplicate, late=changes.late, unknown_task=changes.unknown_task)
+    return Applied(
+        new=len(new),
+        duplicate=duplicate,
+        late=changes.late,
+        unknown_task=changes.unknown_task,
+        dead_letters=unusable,
+    )
+
+
+def _is_sound(event: Event, latest: datetime) -> bool:
+    """Return whether the fields can be stored as they are; text that is not ASCII is not examined here."""
+    at, attempt, elapsed, retry = event.timestamp, event.attempt, event.elapsed_time, event.retry
+    return (
+        type(at) is datetime
+        and at.tzinfo is UTC
+        and _EARLIEST <= at <= latest
+        and (attempt is None or (type(attempt) is int and 0 < attempt <= MAX_ATTEMPT))
+        and (elapsed is None or (type(elapsed) is float and 0.0 <= elapsed < 1e9))
+        and (retry is None or retry is True or retry is False)
+        and type(event.event_type) is EventType
+        and type(event.details) is dict
+        and _is_plain(event.event_id)
+        and _is_plain(event.hostname)
+        and (event.instance_id is None or _is_plain(event.instance_id))
+        and (event.task_id is None or _is_plain(event.task_id))
+    )
+
+
+def _is_plain(text: object) -> bool:
+    return type(text) is str and text.isascii()
+
+
+def _clean(connection: sqlite3.Connection, events: Iterable[Event], now: datetime) -> list[Event]:
+    """Return the events as they can be stored; dead-letter those that cannot."""
+    cleaned = []
+    for event in events:
+        try:
+            cleaned.append(clean_event(event, now))
+        except UnusableValueError as error:
+            dead_letter(connection, b"", str(error), now)
+    return cleaned
 
 
 def _new_events(connection: sqlite3.Connection, events: Iterable[Event]) -> list[Event]:

@@ -23,7 +23,7 @@ _SET = "INSERT INTO counters (name, value) VALUES (?, ?) ON CONFLICT (name) DO U
 
 def read_counters(connection: sqlite3.Connection) -> dict[str, float]:
     """Return every counter by name; a counter that was never written is absent."""
-    return dict(connection.execute("SELECT name, value FROM counters"))
+    return dict(connection.execute("SELECT name, value FROM counters WHERE typeof(value) IN ('integer', 'real')"))
 
 
 def read_counter(connection: sqlite3.Connection, name: str, default: float = 0) -> float:

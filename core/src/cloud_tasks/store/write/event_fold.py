@@ -19,7 +19,8 @@ import attrs
 
 from cloud_tasks.compact_json import compact_encoder
 from cloud_tasks.model import AttemptOutcome, Event, EventType, TaskStatus
-from cloud_tasks.store.db.enum_codes import EVENT_TO_CODE, FINAL_CODES, OUTCOME_TO_CODE, STATUS_OF_CODE, STATUS_TO_CODE
+from cloud_tasks.sanitize import clean_text
+from cloud_tasks.store.db.enum_codes import EVENT_TO_CODE, FINAL_CODES, OUTCOME_TO_CODE, STATUS_TO_CODE, status_of
 from cloud_tasks.store.write.attempt_history import AttemptEnd, AttemptHistory
 from cloud_tasks.store.write.counters import FINISHED_BEFORE, CounterUpdates
 from cloud_tasks.store.write.state_machine import TaskState, is_task_event, next_state
@@ -105,7 +106,7 @@ class _Task:
     def from_row(
         cls, seq: int, status: int, attempt: int, losses: int, elapsed: float | None, ended_at: float | None
     ) -> _Task:
-        return cls(seq, status, TaskState(STATUS_OF_CODE[status], attempt, losses), elapsed, ended_at)
+        return cls(seq, status, TaskState(status_of(status), attempt, losses), elapsed, ended_at)
 
     def row(self) -> tuple[Any, ...]:
         return (self.status, self.state.attempt, self.state.losses, self.elapsed, self.ended_at, self.seq)
@@ -231,10 +232,11 @@ def _reason(event: Event) -> str:
     if event.event_type is EventType.TASK_EXCEPTION:
         return describe_exception(details)
     if event.event_type is EventType.TASK_EXITED:
-        if details.get("signal"):
-            return f"signal {details['signal']}"
-        return f"exit code {details.get('exit_code')}"
-    return str(details.get("cause") or details.get("reason") or "")[:_MESSAGE_LENGTH]
+        signal = details.get("signal")
+        text = f"signal {signal}" if signal else f"exit code {details.get('exit_code')}"
+    else:
+        text = str(details.get("cause") or details.get("reason") or "")
+    return clean_text(text[:_MESSAGE_LENGTH])
 
 
 def describe_exception(details: Mapping[str, Any]) -> str:
@@ -247,4 +249,4 @@ def describe_exception(details: Mapping[str, Any]) -> str:
     line = " ".join(line.split())
     if kind and line != kind and not line.startswith(f"{kind}:"):
         line = f"{kind}: {line}" if line else kind
-    return (line or "unknown exception")[:_MESSAGE_LENGTH]
+    return clean_text((line or "unknown exception")[:_MESSAGE_LENGTH])

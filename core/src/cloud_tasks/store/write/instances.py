@@ -20,7 +20,7 @@ from typing import Any
 
 from cloud_tasks.model import Instance, InstanceState, LaunchRequest, Money, ProvisioningModel
 from cloud_tasks.store.db.batch_insert import chunks
-from cloud_tasks.store.db.times import from_unix, from_unix_or_none, to_unix
+from cloud_tasks.store.db.times import from_unix, from_unix_or_none, known_time, to_unix
 from cloud_tasks.store.records import InstanceRecord, TypeCost
 
 __all__ = [
@@ -41,6 +41,9 @@ __all__ = [
 _HOUR = Decimal(3600)
 _HOUR_IN_MICROSECONDS = Decimal(3_600_000_000)
 _MICROSECOND = timedelta(microseconds=1)
+
+
+_SINCE = known_time("launched_at", known_time("intended_at", "?"))
 
 
 def write_intent(connection: sqlite3.Connection, request: LaunchRequest, now: datetime, slots: int) -> None:
@@ -176,8 +179,7 @@ def costs(connection: sqlite3.Connection, now: datetime) -> tuple[TypeCost, ...]
     }
     moment = to_unix(now)
     running = connection.execute(
-        "SELECT instance_type, purchase, price_per_hour, coalesce(launched_at, intended_at) FROM instances "
-        "WHERE ended_at IS NULL"
+        f"SELECT instance_type, purchase, price_per_hour, {_SINCE} FROM instances WHERE ended_at IS NULL", (moment,)
     )
     for instance_type, provisioning_model, price, since in running:
         seconds = max(moment - since, 0.0)
@@ -186,7 +188,7 @@ def costs(connection: sqlite3.Connection, now: datetime) -> tuple[TypeCost, ...]
     lines = [
         TypeCost(
             instance_type=name,
-            provisioning_model=ProvisioningModel(provisioning_model),
+            provisioning_model=_model(provisioning_model),
             instances=count,
             hours=seconds / 3600,
             cost=Money(cost),
@@ -287,13 +289,18 @@ def with_worker(record: InstanceRecord, worker: tuple[Any, ...]) -> InstanceReco
     )
 
 
+def _model(text: object) -> ProvisioningModel:
+    """Return a provisioning model; on-demand for one that this version does not know."""
+    return next((model for model in ProvisioningModel if model.value == text), ProvisioningModel.ON_DEMAND)
+
+
 def _record(row: Mapping[str, Any]) -> InstanceRecord:
     return InstanceRecord(
         client_token=row["client_token"],
         instance_id=row["instance_id"],
         instance_type=row["instance_type"],
         zone=row["zone"],
-        provisioning_model=ProvisioningModel(row["purchase"]),
+        provisioning_model=_model(row["purchase"]),
         boot_disk_type=row["boot_disk_type"],
         boot_disk_gb=row["boot_disk_gb"],
         vcpus=row["vcpus"],
@@ -303,5 +310,5 @@ def _record(row: Mapping[str, Any]) -> InstanceRecord:
         launched_at=from_unix_or_none(row["launched_at"]),
         ended_at=from_unix_or_none(row["ended_at"]),
         end_reason=row["end_reason"],
-        state=None if row["state"] is None else InstanceState(row["state"]),
+        state=next((state for state in InstanceState if state.value == row["state"]), None),
     )

@@ -24,7 +24,7 @@ from __future__ import annotations
 
 import attrs
 
-from cloud_tasks.model import EventType, TaskStatus
+from cloud_tasks.model import MAX_ATTEMPT, EventType, TaskStatus
 
 __all__ = ["TaskState", "is_task_event", "next_state"]
 
@@ -74,5 +74,5 @@ def next_state(state: TaskState, event_type: EventType, attempt: int, retry: boo
     if event_type is EventType.TASK_RELEASED:
         return TaskState(TaskStatus.QUEUED, attempt, state.losses + 1)
     if retry and event_type is not EventType.TASK_DEAD:
-        return TaskState(TaskStatus.QUEUED, attempt + 1, state.losses)
+        return TaskState(TaskStatus.QUEUED, min(attempt + 1, MAX_ATTEMPT), state.losses)
     return TaskState(_FAILURES[event_type], attempt, state.losses)

@@ -8,15 +8,17 @@ from collections.abc import Collection, Iterator
 from typing import Any
 
 from cloud_tasks.convert import EncodedData
-from cloud_tasks.model import AttemptOutcome, Task, TaskMessage, TaskStatus
+from cloud_tasks.model import MAX_ATTEMPT, AttemptOutcome, Task, TaskMessage, TaskStatus
+from cloud_tasks.sanitize import finite_seconds
 from cloud_tasks.store.db.batch_insert import chunks
 from cloud_tasks.store.db.enum_codes import (
     FINAL_CODES,
-    OUTCOME_OF_CODE,
     OUTCOME_TO_CODE,
-    STATUS_OF_CODE,
     STATUS_TO_CODE,
+    outcome_of,
+    status_of,
 )
+from cloud_tasks.store.db.reading import decode_object, whole
 from cloud_tasks.store.db.times import from_unix, from_unix_or_none, to_unix
 from cloud_tasks.store.records import AttemptRecord, JobRecord, JobState
 from cloud_tasks.store.write.counters import FINISHED_BEFORE, RUN_STARTED, add_to_counters, read_counter
@@ -65,10 +67,10 @@ def read_job(connection: sqlite3.Connection) -> JobRecord | None:
         return None
     values = dict(zip((column[0] for column in cursor.description), row, strict=True))
     return JobRecord(
-        **{name: values[name] for name in _TEXTS},
+        **{name: str(values[name]) for name in _TEXTS},
         created_at=from_unix(values["created_at"]),
-        config=json.loads(values["config"]),
-        state=JobState(values["state"]),
+        config=decode_object(values["config"]),
+        state=next((state for state in JobState if state.value == values["state"]), JobState.RUNNING),
         finished_at=from_unix_or_none(values["finished_at"]),
     )
 
@@ -197,7 +199,7 @@ def reopen(connection: sqlite3.Connection, statuses: Collection[TaskStatus]) -> 
     reopened = {
         code: connection.execute(
             "UPDATE tasks SET status = ?, attempt = ?, losses = 0, elapsed = NULL, ended_at = NULL WHERE status = ?",
-            (_PENDING, highest + 1, code),
+            (_PENDING, min(highest + 1, MAX_ATTEMPT), code),
         ).rowcount
         for code in codes
     }
@@ -210,7 +212,7 @@ def reopen(connection: sqlite3.Connection, statuses: Collection[TaskStatus]) -> 
 def read_task(connection: sqlite3.Connection, task_id: str) -> tuple[Task, TaskStatus] | None:
     """Return a task and its status; None if the job has no such task."""
     row = connection.execute("SELECT data, status FROM tasks WHERE task_id = ?", (task_id,)).fetchone()
-    return None if row is None else (Task(task_id=task_id, data=json.loads(row[0])), STATUS_OF_CODE[row[1]])
+    return None if row is None else (Task(task_id=task_id, data=decode_object(row[0])), status_of(row[1]))
 
 
 def read_attempts(connection: sqlite3.Connection, task_id: str) -> tuple[AttemptRecord, ...]:
@@ -223,11 +225,11 @@ def read_attempts(connection: sqlite3.Connection, task_id: str) -> tuple[Attempt
     )
     return tuple(
         AttemptRecord(
-            attempt=attempt,
-            outcome=None if outcome is None else OUTCOME_OF_CODE[outcome],
+            attempt=whole(attempt),
+            outcome=outcome_of(outcome),
             started_at=from_unix_or_none(started_at),
             ended_at=from_unix_or_none(ended_at),
-            elapsed_time=elapsed,
+            elapsed_time=finite_seconds(elapsed),
             hostname=hostname,
             instance_id=instance_id or None,
             reason=reason or "",

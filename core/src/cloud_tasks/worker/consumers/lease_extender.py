@@ -71,6 +71,18 @@ class LeaseExtender:
         self._note_extended(lease_ids, lost, now)
         return lost
 
+    def give_back(self) -> None:
+        """Release every lease that is still held, after a failure that left nobody else to do it."""
+        with self._lock:
+            held = list(self._held)
+            self._held.clear()
+        if not held:
+            return
+        try:
+            self._queue.release(held)
+        except Exception as error:
+            self._log.warning(f"Tasks cannot be released and are delivered again when their leases expire: {error}")
+
     @property
     def count(self) -> int:
         """Number of leases that are extended."""

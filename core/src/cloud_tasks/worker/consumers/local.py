@@ -142,7 +142,7 @@ class LocalConsumer:
                         self._on_change()
         except CloudTasksError as error:
             self.failure = str(error)
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             self.failure = f"the task source failed: {type(error).__name__}: {error}"
         finally:
             self._ended = True

@@ -190,6 +190,9 @@ class QueueConsumer:
         except MalformedMessageError as error:
             self._on_malformed(delivery.lease_id, str(error))
             return None
+        except Exception as error:
+            self._on_malformed(delivery.lease_id, f"not a task message: {type(error).__name__}")
+            return None
         losses = message.losses + (delivery.delivery_count or 1) - 1
         work = PendingAttempt(
             message.task_id,

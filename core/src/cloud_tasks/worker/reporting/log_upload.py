@@ -14,6 +14,7 @@ import time
 from collections import deque
 from collections.abc import Callable
 
+from cloud_tasks.sanitize import clean_text
 from cloud_tasks.worker.common.formatting import counted
 from cloud_tasks.worker.common.log import Log
 from cloud_tasks.worker.task_process.output_capture import log_path
@@ -24,6 +25,7 @@ _THREADS = 4
 _MAX_WAITING = 20_000
 _MAX_ATTEMPTS = 4
 _MIN_BACKOFF = 0.5
+_PROBLEM_LENGTH = 1000
 
 
 class LogUploader:
@@ -95,7 +97,10 @@ class LogUploader:
                 if not self._waiting or self._is_too_late():
                     return
                 path, address = self._waiting.popleft()
-            self._upload(path, address)
+            try:
+                self._upload(path, address)
+            except (Exception, SystemExit) as error:
+                self._give_up(path, f"{type(error).__name__}: {error}")
 
     def _is_too_late(self) -> bool:
         return time.monotonic() > self._deadline
@@ -128,7 +133,7 @@ class LogUploader:
             is_new = kind not in self._problems
             self._problems.add(kind)
         if is_new:
-            self._on_problem(f"cannot upload the log of a task: {problem}")
+            self._on_problem(clean_text(f"cannot upload the log of a task: {problem}", _PROBLEM_LENGTH))
 
     def _remove(self, path: str) -> None:
         if not self._keep:

@@ -3,6 +3,7 @@
 Invariants, each with a test:
 
 1. A batch that a sink fails to write is retried; events that it cannot write in time are dropped, counted and logged.
+   So is an event that it refuses while it takes others: no event stops the others.
 2. Durable sinks and acks do not wait for forwarded events.
 """
 
@@ -13,7 +14,8 @@ import time
 from collections import deque
 from collections.abc import Sequence
 
-from cloud_tasks.convert import decode_events
+from cloud_tasks.convert import MalformedMessageError, decode_events
+from cloud_tasks.model import Event
 from cloud_tasks.plugin import EventSink
 from cloud_tasks.worker.common.formatting import counted
 from cloud_tasks.worker.common.log import Log
@@ -23,6 +25,10 @@ __all__ = ["SinkForwarder"]
 _MAX_WAITING = 50_000
 _BATCH = 1000
 _RETRY_INTERVAL = 1.0
+_ATTEMPTS = 5
+"""Failed attempts after which the events of a batch are written one by one."""
+_SAMPLE = 3
+"""Events that fail one by one before the sink itself is taken to fail."""
 _GRACE = 5.0
 """Seconds after the flush period for which a call of the sink may continue."""
 
@@ -72,27 +78,66 @@ class SinkForwarder:
             with self._changed:
                 while not self._waiting and not self._closing.is_set():
                     self._changed.wait()
-                batch = [self._waiting.popleft() for _ in range(min(_BATCH, len(self._waiting)))]
+            batch = self._take()
             if not batch or not self._forward(batch):
                 return
-            with self._changed:
-                self.undelivered -= len(batch)
 
-    def _forward(self, batch: Sequence[bytes]) -> bool:
-        events, _ = decode_events(b"[" + b",".join(batch) + b"]")
-        is_logged = False
+    def _take(self) -> list[Event]:
+        """Return the next waiting events; those that no sink could take are dropped."""
+        with self._changed:
+            encoded = [self._waiting.popleft() for _ in range(min(_BATCH, len(self._waiting)))]
+        try:
+            events, _ = decode_events(b"[" + b",".join(encoded) + b"]")
+        except MalformedMessageError:
+            events = ()
+        self._count_done(len(encoded) - len(events))
+        return list(events) if events or not encoded else self._take()
+
+    def _forward(self, events: list[Event]) -> bool:
+        """Write events until it succeeds; return False once there is no time left."""
+        attempts = 0
         while True:
-            try:
-                self._sink.write(events)
-                self._sink.flush()
-            except Exception as error:
-                if not is_logged:
-                    self._log.warning(f'The event sink "{self._name}" failed, retrying: {error}')
-                    is_logged = True
-                if time.monotonic() >= self._deadline:
-                    return False
-                # Only `close` ends the pause; new events do not.
-                pause = time.sleep if self._closing.is_set() else self._closing.wait
-                pause(_RETRY_INTERVAL)
-            else:
+            problem = self._write(events)
+            if not problem:
+                self._count_done(len(events))
                 return True
+            attempts += 1
+            if attempts == 1:
+                self._log.warning(f'The event sink "{self._name}" failed, retrying: {problem}')
+            if time.monotonic() >= self._deadline:
+                return False
+            if attempts % _ATTEMPTS == 0:
+                # Others show whether it is the sink that fails, or one event.
+                events += self._take() if len(events) == 1 and self._waiting else []
+                if not self._write_each(events):
+                    return True
+            # Only `close` ends the pause; new events do not.
+            pause = time.sleep if self._closing.is_set() else self._closing.wait
+            pause(_RETRY_INTERVAL)
+
+    def _write(self, events: Sequence[Event]) -> str:
+        """Write events; return the reason of a failure, empty for none."""
+        try:
+            self._sink.write(events)
+            self._sink.flush()
+        except (Exception, SystemExit) as error:
+            return f"{type(error).__name__}: {error}"
+        return ""
+
+    def _write_each(self, events: Sequence[Event]) -> bool:
+        """Write events one by one, and drop those that fail where others succeed; return False if that was done.
+
+        Return True if the sink fails for all: they are to be retried.
+        """
+        refused = 0
+        for number, event in enumerate(events, start=1):
+            refused += bool(self._write((event,)))
+            if refused == number == min(len(events), _SAMPLE):
+                return True
+        self._count_done(len(events) - refused)
+        self._log.warning(f'The event sink "{self._name}" cannot take {counted(refused, "event")}')
+        return False
+
+    def _count_done(self, number: int) -> None:
+        with self._changed:
+            self.undelivered -= number

@@ -188,7 +188,7 @@ class _File:
             if found["for"] == destination and os.stat(path).st_ino == os.fstat(file.fileno()).st_ino:
                 start = max(int(found["read"]), len(header))
                 return cls(path, file, start=start, end=os.fstat(file.fileno()).st_size, is_own=False)
-        except (OSError, ValueError, KeyError, TypeError):
+        except (OSError, ValueError, KeyError, TypeError, RecursionError):
             pass
         file.close()
         return None
@@ -293,13 +293,12 @@ def _decoded(stream: IO[bytes], *, is_own: bool) -> Iterator[tuple[Report, int]]
             continue
         try:
             number, sinks_done, lease_id, release, delay, body = json.loads(line)["report"]
-        except (ValueError, TypeError):
+            first = max(0, len(events) - number)
+            report = _report(events[first:], sinks_done, lease_id, release, delay, body, is_own=is_own)
+        except (ValueError, TypeError, AttributeError, RecursionError):
             events = []
             continue
-        yield (
-            _report(events[max(0, len(events) - number) :], sinks_done, lease_id, release, delay, body, is_own=is_own),
-            offset,
-        )
+        yield report, offset
         events = []
 
 

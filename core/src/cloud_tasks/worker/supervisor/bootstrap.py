@@ -20,6 +20,7 @@ from cloud_tasks.worker.supervisor.open_backends import OpenBackends
 from cloud_tasks.worker.supervisor.settings import Exit, SupervisorSettings
 from cloud_tasks.worker.supervisor.startup_log import log_configuration
 from cloud_tasks.worker.supervisor.supervisor import Supervisor, SupervisorParts
+from cloud_tasks.worker.supervisor.thread_failures import handle_thread_failures
 from cloud_tasks.worker.worker_config import WorkerConfig
 
 if TYPE_CHECKING:
@@ -72,11 +73,14 @@ class _Bootstrap:
         self._registry = registry
         self._stack = stack
         self._events = EventEncoder()
+        self._fail: Callable[[str, str], None] = lambda reason, trace: None
+        self._thread_failure = ""
 
     def run(self, zygote: socket.socket, on_termination_notice: Callable[[], Any] | None) -> int:
         data, stack, config, log = self._data, self._stack, self._config, self._log
         log_configuration(log, data, config)
         stack.callback(self._power_off)
+        stack.enter_context(handle_thread_failures(self._on_thread_failed))
         rules = RetryRules.of(data)
         backends = OpenBackends(config, data, environ=os.environ, registry=self._registry, stack=stack, log=log)
         reporter = self._open_reporter(backends)
@@ -97,12 +101,24 @@ class _Bootstrap:
         supervisor = Supervisor(self._settings(backends.max_result_bytes), parts)
         stack.callback(completion.close, config.scratch_root)
         stack.callback(supervisor.close)
+        self._fail = lambda reason, trace: loop.post(lambda: supervisor.fail(reason, trace))
+        if self._thread_failure:
+            self._fail(self._thread_failure, "")
         self._watch_for_termination(backends, supervisor, loop, on_termination_notice)
         reporter.start()
         if backends.leases is not None:
             backends.leases.start(lambda lease_ids: self._on_leases_lost(supervisor, loop, lease_ids))
             stack.callback(backends.leases.close)
-        return self._finish(supervisor, parts, logs, self._run(supervisor, reporter))
+        code = self._finish(supervisor, parts, logs, self._run(supervisor, reporter))
+        if self._thread_failure and backends.leases is not None:
+            backends.leases.give_back()
+        return code
+
+    def _on_thread_failed(self, reason: str, trace: str) -> None:
+        """Shut down. Called from the thread."""
+        self._thread_failure = self._thread_failure or reason
+        self._log.error(trace)
+        self._fail(reason, trace)
 
     def _run(self, supervisor: Supervisor, reporter: Reporter) -> int:
         try:
@@ -130,6 +146,8 @@ class _Bootstrap:
         unsent = parts.reporter.close(flush_period)
         if unsent:
             self._log.error(unsent)
+            code = code or Exit.FAILED
+        if self._thread_failure:
             code = code or Exit.FAILED
         self._log.info(f"Worker ended: {reason}; {counted(supervisor.finished, 'task')} attempted")
         return code

@@ -69,22 +69,21 @@ class InstanceWatch:
 
     def _identify(self) -> bool:
         try:
-            identity = self._side.identity()
-        except Exception as error:
+            self._on_identity(self._side.identity().instance_id)
+        except (Exception, SystemExit) as error:
             self._log.debug(f"The identity of this instance cannot be read: {error}")
             self._answered.set()
             return False
-        self._on_identity(identity.instance_id)
         self._answered.set()
         return True
 
     def _check_notice(self) -> bool:
         try:
             notice = self._side.termination_notice()
-        except Exception as error:
+            if notice is None:
+                return False
+            self._on_notice(notice)
+        except (Exception, SystemExit) as error:
             self._log.debug(f"The termination notice of this instance cannot be read: {error}")
             return False
-        if notice is None:
-            return False
-        self._on_notice(notice)
         return True

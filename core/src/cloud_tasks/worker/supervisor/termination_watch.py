@@ -9,6 +9,7 @@ from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
 from cloud_tasks.errors import CloudTasksError
+from cloud_tasks.sanitize import clean_text
 from cloud_tasks.worker.common.log import Log
 from cloud_tasks.worker.reporting.event_encoder import EventEncoder
 
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 
 __all__ = ["TerminationWatch"]
 
+_REASON_LENGTH = 500
 _MARGIN = 3.0
 """Seconds before the end of the instance at which unfinished tasks are released."""
 
@@ -92,15 +94,20 @@ class TerminationWatch:
             self._on_notice(TerminationNotice(at=at, reason="simulated spot termination"))
 
         timer = threading.Timer(after, notice)
+        timer.name = "worker-notice"
         timer.daemon = True
         timer.start()
         self._stack.callback(timer.cancel)
 
     def _on_notice(self, notice: TerminationNotice) -> None:
         """Pass a notice on. Called from a thread."""
-        self._notify(notice.reason, None if notice.at is None else notice.at.timestamp() - time.time() - _MARGIN)
+        try:
+            left = None if notice.at is None else notice.at.timestamp() - time.time() - _MARGIN
+        except (ValueError, OverflowError, AttributeError):
+            left = None
+        self._notify(clean_text(str(notice.reason), _REASON_LENGTH), left)
         if self._callback is not None:
             try:
                 self._callback()
-            except Exception as error:
+            except (Exception, SystemExit) as error:
                 self._log.warning(f"on_termination_notice failed: {type(error).__name__}: {error}")

@@ -101,7 +101,7 @@ def _split(content: bytes) -> tuple[dict[str, Any] | None, bytes]:
         return {}, content[HEAD_LENGTH + length :]
     try:
         head = json.loads(content[HEAD_LENGTH : HEAD_LENGTH + length])
-    except ValueError:
+    except (ValueError, RecursionError):
         return None, b""
     return (head, content[HEAD_LENGTH + length :]) if isinstance(head, dict) else (None, b"")
 

@@ -1,0 +1,76 @@
+"""Reading of a job database, whatever is in the file.
+
+Invariants, each with a test:
+
+1. A value that is in the file never stops a read: text that is not UTF-8, JSON that cannot be decoded and codes of
+   unknown meaning are shown as such.
+2. A file that is damaged or locked is a `StoreError` of one line, without any content of the file.
+"""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import Any
+
+from cloud_tasks.errors import CloudTasksError, StoreError
+from cloud_tasks.store.db.connection import connect_reader
+
+__all__ = ["decode_object", "open_reader", "readable", "whole"]
+
+
+@contextmanager
+def open_reader(path: Path) -> Iterator[sqlite3.Connection]:
+    """Open a database read-only, and close it at the end.
+
+    Raises:
+        StoreError: As `connect_reader`, or the file cannot be read.
+    """
+    with closing(connect_reader(path)) as connection, readable(path):
+        yield connection
+
+
+@contextmanager
+def readable(path: Path) -> Iterator[None]:
+    """Raise `StoreError` for any error of the reads inside, which only access and decode the file."""
+    try:
+        yield
+    except CloudTasksError:
+        raise
+    except sqlite3.Error as error:
+        kind = getattr(error, "sqlite_errorname", None) or type(error).__name__
+        raise StoreError(
+            f"{path}: cannot read the job database: {_problem(kind)}",
+            hint="try again, or check the disk; resume the job with a copy of the file if it is damaged",
+        ) from error
+    except Exception as error:
+        raise StoreError(
+            f"{path}: cannot read the job database: a value of an unexpected form ({type(error).__name__})",
+            hint="check the disk; resume the job with a copy of the file if it is damaged",
+        ) from error
+
+
+def _problem(kind: str) -> str:
+    """Return the problem behind the name of an SQLite error. SQLite's own message may contain content of the file."""
+    if kind.startswith(("SQLITE_BUSY", "SQLITE_LOCKED")):
+        return "locked by another process"
+    return f"damaged ({kind})" if kind.startswith(("SQLITE_CORRUPT", "SQLITE_NOTADB")) else kind
+
+
+def whole(value: object) -> int:
+    """Return a count or number of the file; 0 if it is none."""
+    return value if isinstance(value, int) else 0
+
+
+def decode_object(text: object) -> dict[str, Any]:
+    """Return a JSON object of the file; empty for none; one with a ``note`` if it cannot be decoded."""
+    if text is None or text == "":
+        return {}
+    try:
+        found = json.loads(text)  # type: ignore[arg-type]
+    except (ValueError, TypeError, RecursionError):
+        found = None
+    return found if isinstance(found, dict) else {"note": "not readable"}
