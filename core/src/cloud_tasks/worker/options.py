@@ -11,6 +11,7 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NoReturn
 
+from cloud_tasks import exit_codes
 from cloud_tasks.booleans import parse_boolean
 from cloud_tasks.errors import InputError
 from cloud_tasks.worker.common.private_api import names_in_use
@@ -185,7 +186,7 @@ def parse(parser: argparse.ArgumentParser, args: Sequence[str] | None) -> argpar
 class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         """Exit with code 2 and one line: a list of all options would scroll the reason off the screen."""
-        self.exit(2, f"Error: {message}; see {self.prog} --help\n")
+        self.exit(exit_codes.BAD_INPUT, f"Error: {message}; see {self.prog} --help\n")
 
 
 class _Formatter(argparse.HelpFormatter):

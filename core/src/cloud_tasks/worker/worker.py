@@ -7,6 +7,7 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from cloud_tasks import exit_codes
 from cloud_tasks.errors import InputError
 from cloud_tasks.worker.common.shared_flags import SharedFlags
 from cloud_tasks.worker.common.worker_data import WorkerData
@@ -84,12 +85,12 @@ class Worker:
 
         spawned = is_spawned()
         if spawned is None:
-            return 0
+            return exit_codes.COMPLETED
         try:
             config = WorkerConfig.of(self.data, self._task_source, is_task=spawned)
         except InputError as error:
             sys.stderr.write(f"error: {error}\n")
-            return 2
+            return exit_codes.BAD_INPUT
         if spawned:
             become_task(self._function, self.data, self._worker_init)
         for stream in (sys.stdout, sys.stderr):

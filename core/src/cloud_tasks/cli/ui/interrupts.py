@@ -24,6 +24,7 @@ from typing import Any, Protocol
 import click
 import structlog
 
+from cloud_tasks import exit_codes
 from cloud_tasks.cli.ui.confirmation import is_interactive
 from cloud_tasks.controller import StopMode
 from cloud_tasks.model import JobPhase
@@ -41,7 +42,6 @@ _DONE = {
     StopMode.TERMINATE: "Interrupted: terminating all instances; resume the job with `cloud-tasks run --continue`",
     StopMode.LEAVE: "Interrupted: leaving the instances running; resume the job with `cloud-tasks run --continue`",
 }
-_INTERRUPTED = 130
 
 
 class Stoppable(Protocol):
@@ -149,7 +149,7 @@ class Interrupts:
         self._restore()
         remedy = f": {', '.join(left)}; terminate with `cloud-tasks stop`" if left else ""
         log.warning(f"Exiting at once, {count} {state}{remedy}")
-        os._exit(_INTERRUPTED)
+        os._exit(exit_codes.INTERRUPTED)
 
     # -- the prompt ------------------------------------------------------------------------------------------------
 

@@ -7,6 +7,7 @@ from collections.abc import Callable, Collection, Sequence
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
+from cloud_tasks import exit_codes
 from cloud_tasks.errors import CloudTasksError
 from cloud_tasks.worker.common.formatting import counted
 from cloud_tasks.worker.common.log import Log
@@ -17,7 +18,7 @@ from cloud_tasks.worker.supervisor.event_loop import EventLoop
 from cloud_tasks.worker.supervisor.execution.completion import CompletionHandler
 from cloud_tasks.worker.supervisor.execution.retry_policy import RetryRules
 from cloud_tasks.worker.supervisor.open_backends import OpenBackends
-from cloud_tasks.worker.supervisor.settings import Exit, SupervisorSettings
+from cloud_tasks.worker.supervisor.settings import SupervisorSettings
 from cloud_tasks.worker.supervisor.startup_log import log_configuration
 from cloud_tasks.worker.supervisor.supervisor import Supervisor, SupervisorParts
 from cloud_tasks.worker.worker_config import WorkerConfig
@@ -56,7 +57,7 @@ def supervise(
             return _Bootstrap(config, data, flags, log, registry, stack).run(zygote, on_termination_notice)
     except CloudTasksError as error:
         log.error(str(error))
-        return Exit.BAD_INPUT if type(error).__name__ in ("InputError", "PluginError") else Exit.FAILED
+        return exit_codes.BAD_INPUT if type(error).__name__ in ("InputError", "PluginError") else exit_codes.RUN_FAILED
 
 
 class _Bootstrap:
@@ -113,14 +114,14 @@ class _Bootstrap:
             trace = traceback.format_exc()
             self._log.error(f"The supervisor failed: {error}\n{trace}")
             reporter.put(Report((self._events.encode("fatal_exception", exception=str(error), stack_trace=trace),)))
-            return Exit.FAILED
+            return exit_codes.RUN_FAILED
 
     def _finish(self, supervisor: Supervisor, parts: SupervisorParts, logs: LogUploader | None, code: int) -> int:
         """Report the end of the worker, send what is left, and return the exit code."""
         failure, flush_period = parts.consumer.failure, self._data.flush_period
-        if failure and code == Exit.DONE:
+        if failure and code == exit_codes.COMPLETED:
             self._log.error(failure)
-            code = Exit.BAD_INPUT if self._config.source is not None else Exit.DONE
+            code = exit_codes.BAD_INPUT if self._config.source is not None else exit_codes.COMPLETED
         reason = supervisor.stop_reason or failure or "all tasks are done"
         parts.reporter.put(Report((self._events.encode("worker_stopped", reason=reason, exit_code=code),)))
         # Tasks that it has just received are released through the reporter.
@@ -130,7 +131,7 @@ class _Bootstrap:
         unsent = parts.reporter.close(flush_period)
         if unsent:
             self._log.error(unsent)
-            code = code or Exit.FAILED
+            code = code or exit_codes.RUN_FAILED
         self._log.info(f"Worker ended: {reason}; {counted(supervisor.finished, 'task')} attempted")
         return code
 

@@ -18,6 +18,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from cloud_tasks import exit_codes
 from cloud_tasks.worker.common.formatting import counted, format_duration
 from cloud_tasks.worker.common.log import Log
 from cloud_tasks.worker.common.shared_flags import SharedFlags
@@ -31,7 +32,7 @@ from cloud_tasks.worker.supervisor.execution.completion import CompletionHandler
 from cloud_tasks.worker.supervisor.execution.forkserver_client import ForkserverClient
 from cloud_tasks.worker.supervisor.execution.outcome import Outcome, OutcomeKind
 from cloud_tasks.worker.supervisor.periodic_tasks import Activity, PeriodicTasks
-from cloud_tasks.worker.supervisor.settings import Exit, SupervisorSettings
+from cloud_tasks.worker.supervisor.settings import SupervisorSettings
 from cloud_tasks.worker.supervisor.signal_handlers import handle_signals
 
 if TYPE_CHECKING:
@@ -83,7 +84,7 @@ class Supervisor:
         """Whether attempts are submitted."""
         self._flag_updates: deque[Callable[[], None]] = deque()
         """Updates of the flags that running tasks see, held back by a withdrawal."""
-        self._exit_code = Exit.DONE
+        self._exit_code = exit_codes.COMPLETED
         self.stop_reason = ""
         """Reason of the shutdown; empty for none."""
         self.finished = 0
@@ -289,7 +290,7 @@ class Supervisor:
             code: Exit code of the worker, unless an earlier shutdown has set one.
         """
         executor, log = self._executor, self._parts.log
-        if code is not None and self._exit_code == Exit.DONE:
+        if code is not None and self._exit_code == exit_codes.COMPLETED:
             self._exit_code = code
         grace = self._settings.grace if grace is None else grace
         if self._is_accepting:
@@ -311,7 +312,7 @@ class Supervisor:
         """Report a fatal error and shut down at once with exit code 1."""
         self._parts.log.error(f"Fatal: {reason}")
         self.report("fatal_exception", exception=reason, stack_trace=trace)
-        self.stop(reason, grace=0.0, code=Exit.FAILED)
+        self.stop(reason, grace=0.0, code=exit_codes.RUN_FAILED)
 
     def on_termination_notice(self, reason: str, seconds_left: float | None) -> None:
         """Shut down before the provider reclaims this instance.

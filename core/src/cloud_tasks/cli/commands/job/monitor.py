@@ -20,6 +20,7 @@ from typing import Any
 import click
 import structlog
 
+from cloud_tasks import exit_codes
 from cloud_tasks.cli.context import AppContext, pass_app
 from cloud_tasks.cli.options.common import examples, file_option, json_option, verbose_option
 from cloud_tasks.cli.options.config_options import configuration_options, load_from_options
@@ -165,7 +166,9 @@ class EventMonitor:
             click.echo(render_final_report(self._store.statistics(), elapsed))
         else:
             click.echo(render_summary(self._store.summary()), err=True)
-        return 0 if is_finished and (self._forever or not self._interrupted) else 130
+        return (
+            exit_codes.COMPLETED if is_finished and (self._forever or not self._interrupted) else exit_codes.INTERRUPTED
+        )
 
     def _signalled(self, number: int, _: FrameType | None) -> None:
         self._loop.post(self._interrupt)

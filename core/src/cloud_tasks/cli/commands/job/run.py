@@ -12,6 +12,7 @@ from typing import Any
 import click
 import structlog
 
+from cloud_tasks import exit_codes
 from cloud_tasks.cli.commands.job._trait_warnings import trait_warnings
 from cloud_tasks.cli.context import AppContext, pass_app
 from cloud_tasks.cli.options.common import examples, file_option, force_option, job_input_options, verbose_option
@@ -127,7 +128,7 @@ def _run(app: AppContext, values: dict[str, Any]) -> int:
             for obstacle in obstacles:
                 log.info(f"Would overwrite {obstacle}")
             log.info(f"Dry run: {counted(remaining, 'task')} would be run; nothing was changed")
-            return 0
+            return exit_codes.COMPLETED
         if obstacles:
             confirm(
                 f"overwrite {'; '.join(obstacles)}",
@@ -255,12 +256,12 @@ def _report(result: JobResult) -> int:
         log.warning(f'Event sink "{name}" missed {counted(count, "event")}; the database has all of them')
     if result.outcome is JobPhase.COMPLETE:
         click.echo(render_final_report(result.statistics, result.elapsed))
-        return 0 if result.all_gone else 1
+        return exit_codes.COMPLETED if result.all_gone else exit_codes.RUN_FAILED
     if result.console_log:
         click.echo("Console log of an instance:\n" + result.console_log, err=True)
     if result.outcome is JobPhase.ABORTED:
         click.echo(f"Error: job stopped: {result.reason}; resume it with `cloud-tasks run --continue`", err=True)
     click.echo(render_summary(result.statistics.summary, cost=result.statistics.cost), err=True)
     if result.outcome is not JobPhase.ABORTED:
-        return 130
-    return 2 if result.bad_input else 1
+        return exit_codes.INTERRUPTED
+    return exit_codes.BAD_INPUT if result.bad_input else exit_codes.RUN_FAILED
