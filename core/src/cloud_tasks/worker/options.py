@@ -112,6 +112,12 @@ OPTIONS: tuple[Option, ...] = (
     Option("retry_on_timeout", parse_boolean, "whether to retry a task that exceeded its time limit"),
     Option("max_attempts", _whole, "maximum number of attempts of a task, including retries", default=3),
     Option("max_losses", _whole, "maximum number of interrupted attempts of a task", default=10),
+    Option(
+        "accept_failures",
+        str,
+        "failed tasks with which the worker still exits with code 0: a number, or a percentage",
+        default="0",
+    ),
     Option("retry_rules", str, 'JSON list of rules, e.g. [{"on": "exit", "codes": [137], "attempts": 5}]'),
     Option("backoff_base", float, "seconds before the second attempt; doubled for each further one", default=1.0),
     Option("backoff_cap", float, "maximum seconds before another attempt", default=60.0),

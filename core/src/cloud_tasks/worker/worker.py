@@ -72,8 +72,8 @@ class Worker:
         Return when all tasks are finished, a time limit is reached, or the provider reclaims the instance.
 
         Raises:
-            SystemExit: Code 1 for a fatal error, 2 for bad input such as an invalid task file, 130 and 143 for SIGINT
-                and SIGTERM.
+            SystemExit: Code 1 for a fatal error or unfinished tasks, 2 for bad input such as an invalid task file, 3
+                for more failed tasks than ``--accept-failures`` accepts, 130 and 143 for SIGINT and SIGTERM.
         """
         code = self._run()
         if code:

@@ -122,6 +122,8 @@ class _Bootstrap:
         if failure and code == exit_codes.COMPLETED:
             self._log.error(failure)
             code = exit_codes.BAD_INPUT if self._config.source is not None else exit_codes.COMPLETED
+        if code == exit_codes.COMPLETED:
+            code = self._code_of_tasks(supervisor)
         reason = supervisor.stop_reason or failure or "all tasks are done"
         parts.reporter.put(Report((self._events.encode("worker_stopped", reason=reason, exit_code=code),)))
         # Tasks that it has just received are released through the reporter.
@@ -132,8 +134,27 @@ class _Bootstrap:
         if unsent:
             self._log.error(unsent)
             code = code or exit_codes.RUN_FAILED
-        self._log.info(f"Worker ended: {reason}; {counted(supervisor.finished, 'task')} attempted")
+        self._log.info(f"Worker ended: {reason}; {self._result_of_tasks(supervisor)}")
         return code
+
+    def _code_of_tasks(self, supervisor: Supervisor) -> int:
+        """Return the exit code of a worker that met no problem itself."""
+        if supervisor.stop_reason and self._config.source is not None:
+            # Nobody else runs the rest of a local source.
+            return exit_codes.RUN_FAILED
+        failed = supervisor.failed
+        return exit_codes.code_of_finished(failed, supervisor.completed + failed, self._config.accepted)
+
+    def _result_of_tasks(self, supervisor: Supervisor) -> str:
+        attempted = f"{counted(supervisor.finished, 'task')} attempted"
+        if not supervisor.failed:
+            return attempted
+        retry = (
+            "; retry them with --retry-failed"
+            if self._config.source is not None and self._data.event_log_to_file
+            else ""
+        )
+        return f"{attempted}, {supervisor.failed} failed{retry}"
 
     def _watch_for_termination(
         self,

@@ -88,7 +88,11 @@ class Supervisor:
         self.stop_reason = ""
         """Reason of the shutdown; empty for none."""
         self.finished = 0
-        """Number of attempts that have ended."""
+        """Number of attempts that have ended, without interrupted ones."""
+        self.failed = 0
+        """Number of tasks that failed for good."""
+        self._unsuccessful = 0
+        """Number of attempts in `finished` that did not complete their task."""
         self._forkserver = ForkserverClient(
             parts.zygote,
             parts.loop,
@@ -132,6 +136,11 @@ class Supervisor:
             finally:
                 parts.log.flush()
         return self._exit_code
+
+    @property
+    def completed(self) -> int:
+        """Number of tasks that completed."""
+        return self.finished - self._unsuccessful
 
     def close(self) -> None:
         """End all processes."""
@@ -249,6 +258,9 @@ class Supervisor:
         if self._logs_tasks:
             for line in completion.lines(attempt.number, seconds, is_alone=self._settings.reuse == 1):
                 self._log_task(line)
+        if kind is not _COMPLETED:
+            self.failed += not completion.retry
+            self._unsuccessful += kind is not _LOST
         if kind is _LOST:
             return
         self.finished += 1
