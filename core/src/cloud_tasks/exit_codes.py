@@ -41,7 +41,7 @@ _FORM = re.compile(r"([0-9]{1,15})(?:(\.[0-9]{1,9})?[ ]?(%))?", re.ASCII)
 class AcceptedFailures(NamedTuple):
     """Failed tasks with which a job still counts as a success: a number, or a share of all its tasks."""
 
-    count: int = 0
+    number: int = 0
     """Number of tasks; with `scale`, the numerator of a share."""
     scale: int = 0
     """Denominator of the share; 0 for a number of tasks."""
@@ -66,7 +66,7 @@ class AcceptedFailures(NamedTuple):
 
     def allow(self, failed: int, total: int) -> bool:
         """Return whether so many failed tasks of a total are accepted."""
-        return failed * self.scale <= self.count * total if self.scale else failed <= self.count
+        return failed * self.scale <= self.number * total if self.scale else failed <= self.number
 
 
 def code_of_finished(failed: int, total: int, accepted: AcceptedFailures) -> int:

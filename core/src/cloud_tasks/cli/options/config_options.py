@@ -97,6 +97,7 @@ def _metavar(key: Key) -> str:
         "a whole number": "INTEGER",
         "a number": "NUMBER",
         "a path": "PATH",
+        "a number or a share": "N|N%",
         "a duration": "DURATION",
         "an amount in US dollars": "USD",
     }
