@@ -79,8 +79,6 @@ class Interrupts:
         self._policy = policy
         self._ask = ask
         self._restore = restore
-        self.last_signal: int | None = None
-        """The last signal that was received while the job was running."""
         # SimpleQueue.put is reentrant: safe in a signal handler that interrupts another put.
         self._received: queue.SimpleQueue[int | None] = queue.SimpleQueue()
         self._closing = threading.Event()
@@ -104,7 +102,6 @@ class Interrupts:
     def _receive(self, number: int, _: FrameType | None) -> None:
         if not self._job.is_running:
             raise KeyboardInterrupt
-        self.last_signal = number
         self._received.put(number)
 
     def _handle_all(self) -> None:
