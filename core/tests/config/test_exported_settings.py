@@ -19,7 +19,10 @@ from cloud_tasks.controller.launch.launch_request import LaunchRequestBuilder
 from cloud_tasks.retry_rule import parse_rules
 from cloud_tasks.worker.options import OPTIONS, PREFIXES, apply_options
 
-_SHARED = sorted({field.name for field in attrs.fields(RunSettings)} & {option.name for option in OPTIONS})
+_SHARED = sorted(
+    ({field.name for field in attrs.fields(RunSettings)} & {option.name for option in OPTIONS}) - {"accept_failures"}
+)
+"""Without `accept_failures`, which concerns the exit code of the job, not of an instance's worker."""
 _PRINT = "#!/bin/bash\nexec python3 -c 'import json, os; print(json.dumps(dict(os.environ)))'\n"
 _SECONDS = st.floats(0.001, 1e9) | st.integers(1, 10**9).map(float)
 _TEXT = st.text(st.characters(min_codepoint=32, exclude_categories=["Cs"]), min_size=1).filter(str.strip)
@@ -83,3 +86,7 @@ def test_worker_reads_retry_rules_and_command() -> None:
     environ = exported({"retry": rules, "command": command})
     assert parse_rules(options_of(environ).retry_rules) == rules
     assert environ["CLOUD_TASKS_COMMAND"] == command
+
+
+def test_workers_of_instances_leave_failed_tasks_to_the_job() -> None:
+    assert options_of(exported({"accept_failures": "0"})).accept_failures == "100%"

@@ -50,6 +50,7 @@ def _words(field: attrs.Attribute[Any]) -> tuple[list[str], Any]:
         "float": ([flag, "2.5"], 2.5),
         "Seconds": ([flag, "1m 30s"], 90.0),
         "str": ([flag, "abc"], "abc"),
+        "CountOrShare": ([flag, "2.5%"], "2.5%"),
         "Money": ([flag, "4.5"], 4.5),
         "tuple[str, ...]": ([flag, "a", "b,c"], ["a", "b", "c"]),
         "Mapping[str, float]": ([flag, "{Intel Ice Lake: 1.5}"], {"Intel Ice Lake": 1.5}),

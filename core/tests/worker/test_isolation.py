@@ -50,7 +50,7 @@ def test_isolation_reports_each_kind_of_end_and_affects_no_other_task(worker) ->
         args=("--num-simultaneous-tasks", "3", "--max-runtime", "4"),
     )
     found = ends(worker)
-    assert finished.code == 0, finished.log
+    assert finished.code == 3, finished.log
     assert {name: event["event_type"] for name, event in found.items()} == {
         "task-0": "task_completed",
         "task-1": "task_exception",

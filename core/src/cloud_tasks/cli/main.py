@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 import click
 
 import cloud_tasks
+from cloud_tasks import exit_codes
 from cloud_tasks.errors import CloudTasksError, InputError
 from cloud_tasks.escape import terminal_line
 
@@ -159,32 +160,32 @@ def cli(ctx: click.Context, debug: bool, log_format: str) -> None:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Run the command line and exit: 0 success, 1 failure, 2 bad input, 130 interrupted."""
+    """Run the command line and exit with one of the `exit_codes`."""
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     debug = "--debug" in arguments
     try:
         outcome = cli.main(args=arguments, prog_name="cloud-tasks", standalone_mode=False)
-        code = outcome if isinstance(outcome, int) else 0
+        code = outcome if isinstance(outcome, int) else exit_codes.COMPLETED
     except click.exceptions.Exit as stop:
         code = stop.exit_code
     except click.ClickException as error:
         # Some of click's messages have several lines.
         _print_error(" ".join(error.format_message().split()), debug)
-        code = 2 if isinstance(error, click.UsageError) else 1
+        code = exit_codes.BAD_INPUT if isinstance(error, click.UsageError) else exit_codes.RUN_FAILED
     except (click.Abort, KeyboardInterrupt):
         _print_error("interrupted", debug)
-        code = 130
+        code = exit_codes.INTERRUPTED
     except CloudTasksError as error:
         _print_error(str(error), debug)
-        code = 2 if isinstance(error, InputError) else 1
+        code = exit_codes.BAD_INPUT if isinstance(error, InputError) else exit_codes.RUN_FAILED
     except BrokenPipeError:
         sys.stderr.close()
-        code = 1
+        code = exit_codes.RUN_FAILED
     except Exception as error:
         _print_error(
             f"internal error: {type(error).__name__}: {error}; please report it, with --debug for the traceback", debug
         )
-        code = 1
+        code = exit_codes.RUN_FAILED
     sys.exit(code)
 
 

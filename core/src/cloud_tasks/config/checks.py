@@ -8,7 +8,9 @@ from typing import Any
 
 import attrs
 
-__all__ = ["EachAbove", "NameLike", "OneOf", "Patterns"]
+from cloud_tasks.exit_codes import AcceptedFailures
+
+__all__ = ["AcceptedFailuresLike", "EachAbove", "NameLike", "OneOf", "Patterns"]
 
 
 @attrs.frozen
@@ -55,6 +57,17 @@ class NameLike:
 
     def schema(self) -> dict[str, Any]:
         return {"pattern": self.pattern}
+
+
+@attrs.frozen
+class AcceptedFailuresLike:
+    """Validator: a number of tasks, or a share of them in percent."""
+
+    def __call__(self, instance: object, attribute: object, value: str) -> None:
+        AcceptedFailures.parse(value)
+
+    def schema(self) -> dict[str, Any]:
+        return {"minimum": 0, "pattern": r"^[0-9]{1,15}((\.[0-9]{1,9})? ?%)?$"}
 
 
 @attrs.frozen

@@ -7,10 +7,11 @@ from typing import Any
 
 import attrs
 
-from cloud_tasks.config.checks import EachAbove, NameLike, OneOf, Patterns
+from cloud_tasks.config.checks import AcceptedFailuresLike, EachAbove, NameLike, OneOf, Patterns
 from cloud_tasks.model import Above, AtLeast, InstanceConstraints, Limits, constraint_info
 from cloud_tasks.plugin import Seconds, setting
 from cloud_tasks.retry_rule import RetryRule
+from cloud_tasks.setting_values import CountOrShare
 
 __all__ = ["RunSettings"]
 
@@ -109,6 +110,11 @@ class RunSettings(Limits, InstanceConstraints, _JobSettings):
     )
     max_losses: int = setting(
         help="Maximum number of interrupted attempts of a task before it fails", default=10, validator=AtLeast(0)
+    )
+    accept_failures: CountOrShare = setting(
+        help="Number or share of failed tasks with which the job still counts as a success (exit code 0)",
+        default=CountOrShare("0"),
+        validator=AcceptedFailuresLike(),
     )
     shutdown_grace_period: Seconds = setting(
         help="Time for running tasks to finish when a worker stops", default=30.0, validator=AtLeast(0)

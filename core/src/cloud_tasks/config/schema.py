@@ -17,7 +17,7 @@ from cloud_tasks.duration_text import DURATION_PATTERN
 from cloud_tasks.model import Money
 from cloud_tasks.plugin import Seconds
 from cloud_tasks.registry import Registry
-from cloud_tasks.setting_values import element_type, strip_optional
+from cloud_tasks.setting_values import CountOrShare, element_type, strip_optional
 
 __all__ = ["json_schema"]
 
@@ -108,8 +108,8 @@ def _typed(kind: Any, checks: Mapping[str, Any]) -> dict[str, Any]:
         return {**schema, "anyOf": [*schema["anyOf"], {"type": "null"}]}
     if "enum" in schema:
         schema = {**schema, "enum": [*schema["enum"], None]}
-    if isinstance(schema.get("type"), str):
-        return {**schema, "type": [schema["type"], "null"]}
+    if found := schema.get("type"):
+        return {**schema, "type": [*([found] if isinstance(found, str) else found), "null"]}
     return schema if "enum" in schema else {"anyOf": [schema, {"type": "null"}]}
 
 
@@ -119,6 +119,8 @@ def _required(kind: Any, checks: Mapping[str, Any]) -> dict[str, Any]:
     if kind in (Seconds, timedelta):
         text = {"type": "string", "pattern": f"^(?=.*[0-9]){DURATION_PATTERN}$"}
         return {"anyOf": [{"type": "number", **checks}, text]}
+    if kind is CountOrShare:
+        return {"type": ["integer", "string"], **checks}
     if kind is Money:
         return {"type": "number", **checks}
     if isinstance(kind, type) and issubclass(kind, enum.Enum):

@@ -49,7 +49,7 @@ def plain(value: Any) -> Any:
         return [plain(item) for item in value]
     if attrs.has(type(value)):
         return {name: plain(item) for name, item in attrs.asdict(value, recurse=False).items()}
-    return value if value is None or isinstance(value, bool | int | float | str) else str(value)
+    return value if value is None or isinstance(value, bool | int | float) else str(value)
 
 
 def show(value: Any, kind: Any = None) -> str:

@@ -136,7 +136,7 @@ class Job:
         try:
             result = self._drive(loop, opened, ranking.offers, on_progress)
             if result.outcome is JobPhase.COMPLETE:
-                log.info("Job complete, deleting queues")
+                log.info(f"Job {'finished' if store.summary().failed else 'complete'}, deleting queues")
                 tasks.delete()
                 events.delete()
                 store.set_state(JobState.FINISHED, datetime.now(UTC))

@@ -6,6 +6,7 @@ Used by the configuration on the controller and by workers alike, so that both r
 from __future__ import annotations
 
 from cloud_tasks.setting_values.kinds import (
+    CountOrShare,
     Seconds,
     check_settings_class,
     describe,
@@ -22,6 +23,7 @@ from cloud_tasks.setting_values.text import format_setting, is_unset, parse_sett
 __all__ = [
     "FLOAT",
     "INTEGER",
+    "CountOrShare",
     "Seconds",
     "check_settings_class",
     "describe",

@@ -18,6 +18,7 @@ from cloud_tasks.model import Money
 
 __all__ = [
     "SUPPORTED_KINDS",
+    "CountOrShare",
     "Seconds",
     "check_settings_class",
     "choices",
@@ -34,6 +35,11 @@ __all__ = [
 Seconds = Annotated[float, "cloud_tasks.seconds"]
 """Number of seconds; as text also with a unit, such as ``10m``."""
 
+
+class CountOrShare(str):
+    """A number of things, or a share of all of them: ``5``, ``2%``. A file may hold the number itself."""
+
+
 SUPPORTED_KINDS = (
     "bool, int, float, str, Decimal, Money, Seconds, timedelta, Path, enums, Literal, tuple[X, ...], list[X], "
     "dict[str, X], and each of these with None"
@@ -46,11 +52,13 @@ _SCALARS: Mapping[Any, str] = {
     Decimal: "a number",
     str: "text",
     Path: "a path",
+    CountOrShare: "a number or a share",
     Money: "an amount in US dollars",
     timedelta: "a duration",
     Seconds: "a duration",
 }
 _EXAMPLES: Mapping[Any, str] = {
+    CountOrShare: "such as 5 or 2%",
     Money: "such as 25 or 0.5",
     timedelta: "such as 90s, 10m or 2h",
     Seconds: "such as 90s, 10m or 2h",

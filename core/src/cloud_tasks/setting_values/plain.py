@@ -23,6 +23,7 @@ from cloud_tasks.booleans import BOOLEANS, parse_boolean
 from cloud_tasks.duration_text import parse_duration
 from cloud_tasks.model import Money
 from cloud_tasks.setting_values.kinds import (
+    CountOrShare,
     Seconds,
     base_of,
     choices,
@@ -119,6 +120,9 @@ def _structure_scalar(value: Any, base: Any, from_text: bool) -> Any:
         return value if isinstance(value, bool) else _refuse(base, value)
     if base is str:
         return value if isinstance(value, str) else _refuse(base, value)
+    if base is CountOrShare:
+        is_text = isinstance(value, str) or (isinstance(value, int) and not isinstance(value, bool))
+        return CountOrShare(value) if is_text else _refuse(base, value)
     if base is Path:
         return Path(value) if isinstance(value, str | Path) and str(value) else _refuse(base, value)
     if base is timedelta and isinstance(value, timedelta):
@@ -217,7 +221,7 @@ def _unstructure_scalar(value: Any, base: Any) -> Any:
         if not isinstance(value, base):
             raise TypeError
         return value
-    if base is Path:
+    if base in (Path, CountOrShare):
         return str(value)
     if base is timedelta:
         text = str(value.total_seconds())

@@ -21,6 +21,7 @@ from cloud_tasks.store.db.enum_codes import (
 from cloud_tasks.store.db.reading import decode_object, readable
 from cloud_tasks.store.db.schema import APPLICATION_ID
 from cloud_tasks.store.db.times import to_unix
+from cloud_tasks.store.queries.failure_groups import FailureGroups, message_of, same_group
 from cloud_tasks.store.queries.history import (
     TaskAttempt,
     TaskRecord,
@@ -32,12 +33,13 @@ from cloud_tasks.store.queries.history import (
 from cloud_tasks.store.queries.recent_failures import LatestFailure, RecentFailures
 from cloud_tasks.store.queries.summary import read_elapsed_times, read_summary
 from cloud_tasks.store.queries.throughput import Throughput, projected_cost, run_time, throughput
-from cloud_tasks.store.queries.timeline import Failure, Timeline, read_elapsed_histogram, read_failures, read_timeline
+from cloud_tasks.store.queries.timeline import Timeline, read_elapsed_histogram, read_timeline
 from cloud_tasks.store.records import (
     Applied,
     AttemptRecord,
     CostBreakdown,
     ElapsedStatistics,
+    Failure,
     InstanceRecord,
     JobRecord,
     JobState,
@@ -63,6 +65,7 @@ __all__ = [
     "CostBreakdown",
     "ElapsedStatistics",
     "Failure",
+    "FailureGroups",
     "InstanceRecord",
     "JobRecord",
     "JobState",
@@ -82,12 +85,12 @@ __all__ = [
     "iterate_attempts",
     "iterate_events",
     "iterate_tasks",
+    "message_of",
     "outcome_of",
     "projected_cost",
     "read_counters",
     "read_elapsed_histogram",
     "read_elapsed_times",
-    "read_failures",
     "read_instances",
     "read_job",
     "read_summary",
@@ -95,6 +98,7 @@ __all__ = [
     "readable",
     "run_time",
     "running_cost",
+    "same_group",
     "slowest_tasks",
     "status_of",
     "throughput",

@@ -24,6 +24,7 @@ __all__ = [
     "AttemptRecord",
     "CostBreakdown",
     "ElapsedStatistics",
+    "Failure",
     "InstanceRecord",
     "JobRecord",
     "JobState",
@@ -169,6 +170,11 @@ class JobSummary:
         return sum(self.counts[status] for status in FINAL_STATUSES)
 
     @property
+    def failed(self) -> int:
+        """Tasks in a terminal state other than completed."""
+        return self.finished_tasks - self.counts[TaskStatus.COMPLETED]
+
+    @property
     def remaining(self) -> int:
         """Unfinished tasks."""
         return self.total - self.finished_tasks
@@ -207,17 +213,47 @@ class CostBreakdown:
 
 
 @attrs.frozen(kw_only=True)
+class Failure:
+    """The attempts that ended alike, without success, and one example: the latest."""
+
+    outcome: AttemptOutcome
+    summary: str
+    """Reason of the example: ``ValueError: bad input``, ``exit code 3: the last line of its output``."""
+    count: int
+    """Number of attempts."""
+    identical: bool = True
+    """Whether all of them have exactly this reason."""
+    task_id: str = ""
+    """Task of the example."""
+    stack_trace: str = ""
+    log_tail: str = ""
+    """Last output of the example."""
+
+    @property
+    def last_line(self) -> str:
+        """The last line that the example printed; empty for none."""
+        return last_line(self.log_tail)
+
+
+def last_line(output: str) -> str:
+    """Return the last line of a task's output that is not blank."""
+    return next((line.strip() for line in reversed(output.splitlines()) if line.strip()), "")
+
+
+@attrs.frozen(kw_only=True)
 class JobStatistics:
     """The exact statistics of the final report, from a scan of the tasks."""
 
     summary: JobSummary
     elapsed: ElapsedStatistics | None
     """None if no task completed."""
-    exceptions: tuple[tuple[str, int], ...]
-    """``Type: message`` and the number of attempts that it ended, the most frequent first; at most 100."""
-    exception_kinds: int
-    """Number of different exceptions."""
-    spot_terminations: tuple[str, ...]
+    failures: tuple[Failure, ...] = ()
+    """Unsuccessful attempts by reason, the most frequent first, interruptions last; at most 100 groups."""
+    failure_kinds: int = 0
+    """Number of all groups."""
+    failed_task: str | None = None
+    """The first task that failed; None if there is none."""
+    spot_terminations: tuple[str, ...] = ()
     """Hosts that received a spot interruption notice."""
     cost: Money
     """Total cost of the instances."""
@@ -227,6 +263,10 @@ class JobStatistics:
     """Instances that were launched."""
     cost_breakdown: CostBreakdown | None = None
     """The same by what the slots did."""
+
+    def failures_of(self, *outcomes: AttemptOutcome) -> tuple[Failure, ...]:
+        """Return the groups of attempts that ended so."""
+        return tuple(failure for failure in self.failures if failure.outcome in outcomes)
 
 
 @attrs.frozen(kw_only=True)

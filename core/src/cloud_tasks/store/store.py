@@ -355,14 +355,16 @@ class Store:
         """Return the number of unfinished tasks."""
         return sum(count for status, count in self.counts().items() if status not in FINAL_STATUSES)
 
-    def statistics(self, now: datetime | None = None) -> JobStatistics:
+    def statistics(self, now: datetime | None = None, *, with_failures: bool = True) -> JobStatistics:
         """Return the exact statistics of the final report; scans the tasks.
 
         Args:
             now: End of the cost of running instances, UTC; None for the current time.
+            with_failures: Whether to group the unsuccessful attempts, too; scans the attempts.
         """
+        moment = now or datetime.now(UTC)
         with self._file.reading() as connection:
-            return read_statistics(connection, self.job, now or datetime.now(UTC))
+            return read_statistics(connection, self.job, moment, with_failures=with_failures)
 
     def elapsed_times(self) -> Mapping[float, int]:
         """Return numbers of completed tasks by elapsed time in seconds (within 1%), from the quantile sketch."""

@@ -11,6 +11,7 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NoReturn
 
+from cloud_tasks import exit_codes
 from cloud_tasks.booleans import parse_boolean
 from cloud_tasks.errors import InputError
 from cloud_tasks.worker.common.private_api import names_in_use
@@ -111,6 +112,12 @@ OPTIONS: tuple[Option, ...] = (
     Option("retry_on_timeout", parse_boolean, "whether to retry a task that exceeded its time limit"),
     Option("max_attempts", _whole, "maximum number of attempts of a task, including retries", default=3),
     Option("max_losses", _whole, "maximum number of interrupted attempts of a task", default=10),
+    Option(
+        "accept_failures",
+        str,
+        "failed tasks with which the worker still exits with code 0: a number, or a percentage",
+        default="0",
+    ),
     Option("retry_rules", str, 'JSON list of rules, e.g. [{"on": "exit", "codes": [137], "attempts": 5}]'),
     Option("backoff_base", float, "seconds before the second attempt; doubled for each further one", default=1.0),
     Option("backoff_cap", float, "maximum seconds before another attempt", default=60.0),
@@ -185,7 +192,7 @@ def parse(parser: argparse.ArgumentParser, args: Sequence[str] | None) -> argpar
 class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         """Exit with code 2 and one line: a list of all options would scroll the reason off the screen."""
-        self.exit(2, f"Error: {message}; see {self.prog} --help\n")
+        self.exit(exit_codes.BAD_INPUT, f"Error: {message}; see {self.prog} --help\n")
 
 
 class _Formatter(argparse.HelpFormatter):

@@ -7,6 +7,7 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from cloud_tasks import exit_codes
 from cloud_tasks.errors import InputError
 from cloud_tasks.worker.common.shared_flags import SharedFlags
 from cloud_tasks.worker.common.worker_data import WorkerData
@@ -71,8 +72,8 @@ class Worker:
         Return when all tasks are finished, a time limit is reached, or the provider reclaims the instance.
 
         Raises:
-            SystemExit: Code 1 for a fatal error, 2 for bad input such as an invalid task file, 130 and 143 for SIGINT
-                and SIGTERM.
+            SystemExit: Code 1 for a fatal error or unfinished tasks, 2 for bad input such as an invalid task file, 3
+                for more failed tasks than ``--accept-failures`` accepts, 130 and 143 for SIGINT and SIGTERM.
         """
         code = self._run()
         if code:
@@ -84,12 +85,12 @@ class Worker:
 
         spawned = is_spawned()
         if spawned is None:
-            return 0
+            return exit_codes.COMPLETED
         try:
             config = WorkerConfig.of(self.data, self._task_source, is_task=spawned)
         except InputError as error:
             sys.stderr.write(f"error: {error}\n")
-            return 2
+            return exit_codes.BAD_INPUT
         if spawned:
             become_task(self._function, self.data, self._worker_init)
         for stream in (sys.stdout, sys.stderr):

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from typing import Any
 
 from cloud_tasks.errors import InputError
+from cloud_tasks.exit_codes import AcceptedFailures
 from cloud_tasks.worker.common.log import Log
 from cloud_tasks.worker.common.shared_flags import SharedFlags
 from cloud_tasks.worker.common.worker_data import WorkerData
@@ -27,6 +28,7 @@ class WorkerConfig:
     """Source of tasks, destination of events, and the way to start task processes."""
 
     __slots__ = (
+        "accepted",
         "capture",
         "data",
         "events_to_file",
@@ -49,6 +51,8 @@ class WorkerConfig:
         self.slots = 1
         self.events_to_file = False
         self.events_to_queue = False
+        self.accepted = AcceptedFailures()
+        """Failed tasks with which the worker exits with code 0."""
         self.capture = False
         self.log_dir: str | None = None
         self.max_result_bytes: int | None = None
@@ -80,6 +84,10 @@ class WorkerConfig:
                     "no task source given", hint="add --task-file FILE, or --provider and --job-id for a queue"
                 )
         config._check(data)
+        try:
+            config.accepted = AcceptedFailures.parse(data.accept_failures)
+        except ValueError as error:
+            raise InputError(str(error), where="--accept-failures") from error
         local = config.source is not None
         if data.event_log_to_file is None:
             data.event_log_to_file = local

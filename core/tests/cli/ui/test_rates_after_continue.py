@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 import structlog
+from configuration_fakes import load
 from memory_commands import Answer, MemoryCommands
 from rich.console import Console
 from store_facts import START, at, completed, instance, launch_request, new_store
@@ -147,7 +148,7 @@ def test_monitor_projects_from_its_own_start(
     queue.create()
     with Store.open(yesterday, durable=False) as store:
         set_clock(RUN)
-        monitor = EventMonitor(store, queue, {}, interval=timedelta(seconds=10))
+        monitor = EventMonitor(store, queue, {}, load(options={"provider": "local"}), interval=timedelta(seconds=10))
 
         def work() -> None:
             store.apply_events(events_of_this_run())

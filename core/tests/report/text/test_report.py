@@ -10,6 +10,7 @@ import pytest
 
 from cloud_tasks.model import (
     Architecture,
+    AttemptOutcome,
     BootDisk,
     Constraints,
     EventType,
@@ -33,7 +34,7 @@ from cloud_tasks.report import (
     throughput,
 )
 from cloud_tasks.selection import RankedOffer, Ranking
-from cloud_tasks.store import ElapsedStatistics, InstanceRecord, JobRecord, JobStatistics, JobSummary, TypeCost
+from cloud_tasks.store import ElapsedStatistics, Failure, InstanceRecord, JobRecord, JobStatistics, JobSummary, TypeCost
 
 START = datetime(2025, 6, 11, 15, 0, 0, tzinfo=UTC)
 
@@ -66,14 +67,18 @@ def statistics_of(summary: JobSummary, **changes: object) -> JobStatistics:
     facts = {
         "summary": summary,
         "elapsed": summary.elapsed,
-        "exceptions": (),
-        "exception_kinds": 0,
         "spot_terminations": (),
         "cost": Money.zero(),
         "costs": (),
         "instances": 0,
     }
     return JobStatistics(**{**facts, **changes})
+
+
+def a_failure(
+    summary: str, count: int, *, outcome: AttemptOutcome = AttemptOutcome.EXCEPTION, **changes: object
+) -> Failure:
+    return Failure(outcome=outcome, summary=summary, count=count, **changes)
 
 
 def an_instance(zone: str = "us-central1-c", **changes: object) -> InstanceRecord:
@@ -175,12 +180,12 @@ def test_throughput_is_none_before_the_first_result():
 def test_render_final_report():
     summary = a_summary(completed=485, failed=10, timed_out=5)
     report = render_final_report(
-        statistics_of(summary, exceptions=(("ValueError: bad sum", 10),), exception_kinds=1),
+        statistics_of(summary, failures=(a_failure("ValueError: bad sum", 10),), failure_kinds=1),
         timedelta(minutes=8, seconds=27),
     )
     assert report.splitlines() == [
         "============================================================",
-        "=== JOB COMPLETE ===",
+        "=== JOB FINISHED: 15 of 500 tasks failed ===",
         "============================================================",
         "",
         "Total tasks: 500",
@@ -207,13 +212,62 @@ def test_render_final_report():
     ]
 
 
+@pytest.mark.parametrize(
+    ("counts", "heading"),
+    [
+        ({"completed": 25}, "JOB COMPLETE"),
+        ({}, "JOB COMPLETE"),
+        ({"completed": 21, "exited": 4}, "JOB FINISHED: 4 of 25 tasks failed"),
+        ({"failed": 1}, "JOB FINISHED: 1 of 1 task failed"),
+        ({"dead": 10_000}, "JOB FINISHED: 10,000 of 10,000 tasks failed"),
+        ({"completed": 3, "running": 1}, "JOB NOT COMPLETE: 1 TASK REMAINS"),
+        ({"timed_out": 3, "queued": 2}, "JOB NOT COMPLETE: 2 TASKS REMAIN"),
+    ],
+)
+def test_heading_says_complete_only_if_every_task_completed(counts: dict[str, int], heading: str) -> None:
+    summary = a_summary(None, **counts)
+    assert render_final_report(statistics_of(summary), timedelta(0)).splitlines()[1] == f"=== {heading} ==="
+    assert status_dict(summary)["headline"] == heading
+
+
+def test_render_final_report_groups_every_kind_of_failure_and_names_the_next_commands() -> None:
+    exited, timed_out = AttemptOutcome.EXITED, AttemptOutcome.TIMED_OUT
+    failures = (
+        a_failure(
+            "exit code 1: cat: a7: No such file", 21, outcome=exited, identical=False, log_tail="cat: a7: No such file"
+        ),
+        a_failure("timed out after 5s (max_runtime)", 3, outcome=timed_out, log_tail="step 1\nstep \x1b[2J2\n\n"),
+        a_failure("ValueError: bad", 2, log_tail="not shown"),
+        a_failure("not yet", 1, outcome=AttemptOutcome.RETRY_REQUESTED),
+        a_failure("preempted", 9, outcome=AttemptOutcome.LOST),
+    )
+    statistics = statistics_of(a_summary(None, exited=21, timed_out=3), failures=failures, failure_kinds=5)
+    lines = render_final_report(statistics, timedelta(0), next_steps=("See one: x", "Retry them: y")).splitlines()
+    begin = lines.index("Exceptions summary:")
+    assert lines[begin : begin + 13] == [
+        "Exceptions summary:",
+        "      2: ValueError: bad",
+        "Other failures:",
+        "     21: exit code 1: cat: a7: No such file (and similar)",
+        "      3: timed out after 5s (max_runtime)",
+        "         last output: step \\x1b[2J2",
+        "      1: not yet",
+        "Interrupted attempts:",
+        "      9: preempted",
+        "",
+        "See one: x",
+        "Retry them: y",
+        "",
+    ]
+
+
 def test_render_final_report_shows_cost_and_interruptions():
     summary = attrs.evolve(a_summary(completed=100), attempts=112, retries=8, losses=4, duplicates=3, late=1)
     report = render_final_report(
         statistics_of(
             summary,
-            exceptions=(("ValueError: a", 7), ("KeyError: b", 1)),
-            exception_kinds=5,
+            failures=(a_failure("ValueError: a", 7), a_failure("KeyError: b", 1)),
+            failure_kinds=5,
             spot_terminations=("host-1",),
             cost=Money("0.50"),
             costs=(
@@ -228,10 +282,9 @@ def test_render_final_report_shows_cost_and_interruptions():
             instances=1,
         ),
         timedelta(hours=1),
-        headline="JOB STOPPED",
     )
     lines = report.splitlines()
-    assert lines[1] == "=== JOB STOPPED ==="
+    assert lines[1] == "=== JOB COMPLETE ==="
     begin = lines.index("Attempts: 112")
     assert lines[begin:-2] == [
         "Attempts: 112",

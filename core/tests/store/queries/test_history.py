@@ -12,7 +12,7 @@ from store_facts import at, completed, event, failed, instance, launch_request, 
 from cloud_tasks.model import AttemptOutcome, EventType, TaskStatus
 from cloud_tasks.store import JobState
 from cloud_tasks.store.queries.history import iterate_attempts, iterate_events, iterate_tasks, slowest_tasks
-from cloud_tasks.store.queries.timeline import read_elapsed_histogram, read_failures, read_timeline
+from cloud_tasks.store.queries.timeline import read_elapsed_histogram, read_timeline
 
 
 def test_iterate_events_returns_events_as_applied(tmp_path: Path) -> None:
@@ -68,11 +68,11 @@ def test_slowest_tasks_come_first(tmp_path: Path) -> None:
     assert [task.task_id for task in slowest_tasks(tmp_path / "job.db", limit=2)] == ["b", "c"]
 
 
-def test_read_failures_groups_exceptions_with_an_example(tmp_path: Path) -> None:
+def test_failures_are_grouped_with_the_latest_attempt_as_example(tmp_path: Path) -> None:
     with new_store(tmp_path, ["a", "b", "c"]) as store:
         store.apply_events([failed("a", message="rare"), failed("b"), failed("c", retry=True), failed("c", attempt=2)])
-    first, second = read_failures(tmp_path / "job.db")
-    assert (first.summary, first.count, first.task_id) == ("ValueError: bad", 3, "b")
+        first, second = store.statistics(at(0)).failures
+    assert (first.summary, first.count, first.task_id) == ("ValueError: bad", 3, "c")
     assert (second.summary, second.count, second.task_id) == ("ValueError: rare", 1, "a")
 
 

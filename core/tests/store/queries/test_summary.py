@@ -61,17 +61,20 @@ def test_exceptions_are_grouped_most_frequent_first(tmp_path: Path) -> None:
     with new_store(tmp_path, ["a", "b", "c"]) as store:
         store.apply_events([failed("a", message="x"), failed("b", message="y"), failed("c", message="y")])
         found = store.statistics(at(0))
-    assert found.exceptions == (("ValueError: y", 2), ("ValueError: x", 1))
-    assert found.exception_kinds == 2
+    assert [(failure.summary, failure.count) for failure in found.failures] == [
+        ("ValueError: y", 2),
+        ("ValueError: x", 1),
+    ]
+    assert (found.failure_kinds, found.failed_task) == (2, "a")
 
 
 def test_exceptions_are_limited_to_the_most_frequent(tmp_path: Path) -> None:
     ids = [f"t{n}" for n in range(150)]
     with new_store(tmp_path, ids) as store:
-        store.apply_events([failed(task_id, message=f"file {task_id} is missing") for task_id in ids])
+        store.apply_events([failed(task_id, message="x" * (number + 1)) for number, task_id in enumerate(ids)])
         found = store.statistics(at(0))
-    assert len(found.exceptions) == 100
-    assert found.exception_kinds == 150
+    assert len(found.failures) == 100
+    assert found.failure_kinds == 150
 
 
 def test_dead_letter_counts_messages_and_keeps_the_latest(tmp_path: Path) -> None:

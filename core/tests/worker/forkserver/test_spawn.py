@@ -25,7 +25,7 @@ def test_spawned_tasks_report_each_kind_of_end(worker: Harness) -> None:
         {"do": "close"},
         args=(*SPAWN, "--num-simultaneous-tasks", "3", "--max-runtime", "6"),
     )
-    assert finished.code == 0, finished.log
+    assert finished.code == 3, finished.log
     kinds = {event["task_id"]: event for event in worker.events() if event["event_type"].startswith("task_")}
     assert [kinds[f"task-{n}"]["event_type"] for n in range(8)] == [
         "task_completed",

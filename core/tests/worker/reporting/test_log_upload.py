@@ -25,7 +25,7 @@ def test_log_path_is_unique_for_each_task_id() -> None:
 def test_log_upload_puts_the_address_into_the_event(worker: Harness, scheme: str) -> None:
     store = f"{scheme}{worker.folder / 'store'}"
     finished = worker.run_tasks({"do": "print"}, {"do": "nothing"}, args=("--log-store", store))
-    assert finished.code == 0, finished.log
+    assert finished.code == 3, finished.log
     assert worker.events("task_exception")[0]["log_address"] == f"{store}/task-0.1.log"
     assert (worker.folder / "store" / "task-0.1.log").read_text().startswith("these are my last words\n")
     # A task without output has no log.
@@ -47,7 +47,7 @@ def test_log_upload_keeps_the_log_of_each_attempt_on_disk_and_in_the_store(worke
 def test_log_upload_that_fails_fails_no_task(worker: Harness) -> None:
     (worker.folder / "store").write_text("a file where the folder should be")
     finished = worker.run_tasks({"do": "print"}, {"do": "nothing"}, args=("--log-store", "store"))
-    assert finished.code == 0
+    assert finished.code == 3
     assert [event["event_type"] for event in worker.events("task_exception", "task_completed")] == [
         "task_exception",
         "task_completed",

@@ -12,9 +12,9 @@ from typing import Any
 
 import pytest
 
+from cloud_tasks import exit_codes
 from cloud_tasks.worker.common.ipc import Channel
 from cloud_tasks.worker.supervisor.event_loop import EventLoop, LoopChannel
-from cloud_tasks.worker.supervisor.settings import Exit
 from cloud_tasks.worker.supervisor.signal_handlers import handle_signals
 
 LONG = 60.0
@@ -130,7 +130,7 @@ def test_handle_signals_stops_gracefully_then_at_once_and_restores_handlers(loop
             os.kill(os.getpid(), number)
             loop.run_once(LONG)
     assert stops == [
-        ("SIGTERM was received", None, Exit.TERMINATED),
-        ("SIGINT was received again", 0.0, Exit.INTERRUPTED),
+        ("SIGTERM was received", None, exit_codes.TERMINATED),
+        ("SIGINT was received again", 0.0, exit_codes.INTERRUPTED),
     ]
     assert signal.getsignal(signal.SIGTERM) is former

@@ -14,6 +14,7 @@ from typing import Any
 
 from worker_harness import wait_until
 
+from cloud_tasks import exit_codes
 from cloud_tasks.worker.common.ipc import Channel, socket_pair
 from cloud_tasks.worker.common.log import Log
 from cloud_tasks.worker.common.shared_flags import SharedFlags
@@ -33,7 +34,7 @@ from cloud_tasks.worker.reporting.event_encoder import EventEncoder
 from cloud_tasks.worker.supervisor.event_loop import EventLoop
 from cloud_tasks.worker.supervisor.execution.completion import CompletionHandler
 from cloud_tasks.worker.supervisor.execution.retry_policy import RetryRules
-from cloud_tasks.worker.supervisor.settings import Exit, SupervisorSettings
+from cloud_tasks.worker.supervisor.settings import SupervisorSettings
 from cloud_tasks.worker.supervisor.supervisor import Supervisor, SupervisorParts
 
 OnStart = Callable[[Supervisor, EventLoop], None]
@@ -163,7 +164,7 @@ def check_order(end_supervisor: Callable[[int], None], *, on_start: OnStart, cod
 
 
 def test_supervisor_sets_the_shutdown_flag_after_waiting_attempts_are_withdrawn() -> None:
-    flags = check_order(lambda pid: os.kill(pid, signal.SIGTERM), on_start=lambda *_: None, code=Exit.TERMINATED)
+    flags = check_order(lambda pid: os.kill(pid, signal.SIGTERM), on_start=lambda *_: None, code=exit_codes.TERMINATED)
     assert not flags.termination_notice
 
 
@@ -174,5 +175,5 @@ def test_supervisor_sets_the_termination_flag_after_waiting_attempts_are_withdra
 
         signal.signal(signal.SIGUSR1, notice)
 
-    flags = check_order(lambda pid: os.kill(pid, signal.SIGUSR1), on_start=on_start, code=Exit.DONE)
+    flags = check_order(lambda pid: os.kill(pid, signal.SIGUSR1), on_start=on_start, code=exit_codes.COMPLETED)
     assert flags.termination_notice

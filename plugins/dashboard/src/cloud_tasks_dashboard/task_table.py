@@ -26,12 +26,13 @@ from cloud_tasks.store import (
     OUTCOME_TO_CODE,
     STATUS_TO_CODE,
     decode_object,
+    message_of,
     outcome_of,
     read_counters,
+    same_group,
     status_of,
 )
 from cloud_tasks_dashboard.database import open_reader
-from cloud_tasks_dashboard.groups import message_of, same_group
 
 __all__ = ["MAX_ROWS", "Page", "TaskFilter", "read_failure", "read_names", "read_page", "read_task", "truncate"]
 

@@ -26,6 +26,7 @@ from cloud_tasks.model import TASK_FINAL_EVENTS, AttemptOutcome, EventType, Mone
 from cloud_tasks.store import (
     EVENT_TO_CODE,
     OUTCOME_TO_CODE,
+    FailureGroups,
     InstanceRecord,
     JobSummary,
     ended_cost,
@@ -39,7 +40,6 @@ from cloud_tasks.store import (
 )
 from cloud_tasks_dashboard.buckets import KINDS, AttemptBuckets
 from cloud_tasks_dashboard.database import Signature, open_reader, signature_of
-from cloud_tasks_dashboard.groups import FailureGroups
 
 __all__ = ["MAX_BARS", "Bar", "Snapshot", "Watch"]
 

@@ -147,6 +147,7 @@ def describe_end(progress: JobProgress) -> Notification:
     failed = f" ({progress.failed:,} failed)" if progress.failed else ""
     elapsed = timedelta(seconds=round((progress.now - progress.started_at).total_seconds()))
     outcomes = {
+        JobPhase.COMPLETE: "finished" if progress.failed else "complete",
         JobPhase.ABORTED: f"aborted ({progress.reason})" if progress.reason else "aborted",
         JobPhase.STOPPED: "stopped by the user",
         JobPhase.LEFT: "left by the user, instances still running",

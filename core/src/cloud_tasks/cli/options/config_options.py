@@ -18,12 +18,36 @@ from cloud_tasks.config import JobConfig, Key, find_sections, load_config, run_s
 from cloud_tasks.registry import Registry
 from cloud_tasks.setting_values import describe, element_type, strip_optional
 
-__all__ = ["configuration_options", "load_from_options"]
+__all__ = [
+    "configuration_options",
+    "is_configuration_option",
+    "is_job_option",
+    "is_public_option",
+    "load_from_options",
+]
 
 _F = TypeVar("_F", bound=Callable[..., Any])
 
 _PREFIX = "configuration__"
 """Prefix of the parameter names, to keep them apart from a command's own parameters."""
+
+
+_JOB_OPTIONS = {f"{_PREFIX}file", f"{_PREFIX}run__job_id", f"{_PREFIX}run__db_file"}
+
+
+def is_configuration_option(name: str) -> bool:
+    """Return whether a parameter of this name sets a key of the configuration."""
+    return name.startswith(_PREFIX)
+
+
+def is_job_option(name: str) -> bool:
+    """Return whether a parameter of this name says which job a command is about."""
+    return name in _JOB_OPTIONS
+
+
+def is_public_option(name: str) -> bool:
+    """Return whether a parameter of this name never holds a secret: keys of plugins may be secret."""
+    return name in _JOB_OPTIONS or name.startswith((f"{_PREFIX}run__", f"{_PREFIX}provider"))
 
 
 def configuration_options(registry: Registry) -> Callable[[_F], _F]:
@@ -97,6 +121,7 @@ def _metavar(key: Key) -> str:
         "a whole number": "INTEGER",
         "a number": "NUMBER",
         "a path": "PATH",
+        "a number or a share": "N|N%",
         "a duration": "DURATION",
         "an amount in US dollars": "USD",
     }

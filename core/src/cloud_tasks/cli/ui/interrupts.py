@@ -24,6 +24,7 @@ from typing import Any, Protocol
 import click
 import structlog
 
+from cloud_tasks import exit_codes
 from cloud_tasks.cli.ui.confirmation import is_interactive
 from cloud_tasks.controller import StopMode
 from cloud_tasks.model import JobPhase
@@ -41,7 +42,6 @@ _DONE = {
     StopMode.TERMINATE: "Interrupted: terminating all instances; resume the job with `cloud-tasks run --continue`",
     StopMode.LEAVE: "Interrupted: leaving the instances running; resume the job with `cloud-tasks run --continue`",
 }
-_INTERRUPTED = 130
 
 
 class Stoppable(Protocol):
@@ -79,8 +79,6 @@ class Interrupts:
         self._policy = policy
         self._ask = ask
         self._restore = restore
-        self.last_signal: int | None = None
-        """The last signal that was received while the job was running."""
         # SimpleQueue.put is reentrant: safe in a signal handler that interrupts another put.
         self._received: queue.SimpleQueue[int | None] = queue.SimpleQueue()
         self._closing = threading.Event()
@@ -104,7 +102,6 @@ class Interrupts:
     def _receive(self, number: int, _: FrameType | None) -> None:
         if not self._job.is_running:
             raise KeyboardInterrupt
-        self.last_signal = number
         self._received.put(number)
 
     def _handle_all(self) -> None:
@@ -149,7 +146,7 @@ class Interrupts:
         self._restore()
         remedy = f": {', '.join(left)}; terminate with `cloud-tasks stop`" if left else ""
         log.warning(f"Exiting at once, {count} {state}{remedy}")
-        os._exit(_INTERRUPTED)
+        os._exit(exit_codes.INTERRUPTED)
 
     # -- the prompt ------------------------------------------------------------------------------------------------
 

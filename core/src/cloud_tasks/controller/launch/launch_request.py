@@ -93,6 +93,8 @@ class LaunchRequestBuilder:
             "LOG_STORE": run.log_store,
             "EVENT_SPOOL_BYTES": run.event_spool_bytes,
             "COMMAND": run.command,
+            # The job decides about failed tasks; to a startup script, their worker has done its work.
+            "ACCEPT_FAILURES": "100%",
         }
         return {name: _environment_text(value) for name, value in values.items() if value is not None}
 

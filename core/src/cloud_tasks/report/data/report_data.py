@@ -9,10 +9,9 @@ from typing import Any
 
 import attrs
 
-from cloud_tasks.model import InstanceState
+from cloud_tasks.model import AttemptOutcome, InstanceState
 from cloud_tasks.report.data.status import status_dict
 from cloud_tasks.store import (
-    Failure,
     InstanceRecord,
     JobStatistics,
     Store,
@@ -20,7 +19,6 @@ from cloud_tasks.store import (
     Throughput,
     Timeline,
     read_elapsed_histogram,
-    read_failures,
     read_timeline,
     run_time,
     slowest_tasks,
@@ -30,7 +28,6 @@ from cloud_tasks.store import (
 __all__ = ["ReportFacts", "gather_facts", "report_dict"]
 
 _SLOWEST = 10
-_FAILURES = 20
 
 
 @attrs.frozen(kw_only=True)
@@ -42,12 +39,12 @@ class ReportFacts:
     elapsed: timedelta
     """Duration of the latest run: until now while workers are running, else until its last task finished."""
     pace: Throughput | None
-    headline: str
+    next_steps: tuple[str, ...] = ()
+    """What to type about the failed tasks."""
     instances: Sequence[InstanceRecord]
     timeline: Timeline
     histogram: tuple[tuple[float, float, int], ...]
     """(from, to, count): completed tasks by duration in seconds."""
-    failures: tuple[Failure, ...]
     slowest: tuple[TaskRecord, ...]
 
 
@@ -62,23 +59,17 @@ def gather_facts(path: Path, now: datetime) -> ReportFacts:
         now=now,
         elapsed=run_time(summary, now),
         pace=throughput(summary, now),
-        headline="JOB COMPLETE" if summary.finished else f"JOB NOT COMPLETE: {_remaining(summary.remaining)}",
         instances=instances,
         timeline=read_timeline(path, now),
         histogram=read_elapsed_histogram(path),
-        failures=read_failures(path, limit=_FAILURES),
         slowest=slowest_tasks(path, limit=_SLOWEST),
     )
-
-
-def _remaining(tasks: int) -> str:
-    return "1 TASK REMAINS" if tasks == 1 else f"{tasks:,} TASKS REMAIN"
 
 
 def report_dict(facts: ReportFacts) -> dict[str, Any]:
     """Return the report for `json.dumps`: times in ISO 8601, durations in seconds, amounts in US dollars as text."""
     statistics = facts.statistics
-    shares = statistics.cost_breakdown
+    shares, exceptions = statistics.cost_breakdown, statistics.failures_of(AttemptOutcome.EXCEPTION)
     return {
         **status_dict(statistics.summary, instances=facts.instances, pace=facts.pace, cost=statistics.cost),
         "created_at": statistics.summary.job.created_at.isoformat(),
@@ -86,8 +77,8 @@ def report_dict(facts: ReportFacts) -> dict[str, Any]:
         "run_seconds": facts.elapsed.total_seconds(),
         "tool_version": statistics.summary.job.tool_version,
         "task_source": statistics.summary.job.task_source,
-        "exceptions": [{"summary": text, "count": count} for text, count in statistics.exceptions],
-        "exception_kinds": statistics.exception_kinds,
+        "exceptions": [{"summary": found.summary, "count": found.count} for found in exceptions],
+        "exception_kinds": len(exceptions),
         "spot_terminations": list(statistics.spot_terminations),
         "instances_launched": statistics.instances,
         "costs": [
@@ -103,7 +94,11 @@ def report_dict(facts: ReportFacts) -> dict[str, Any]:
         "cost_shares_usd": None
         if shares is None
         else {name: f"{getattr(shares, name).usd:f}" for name in ("work", "lost", "failed", "idle")},
-        "failures": [attrs.asdict(failure) for failure in facts.failures],
+        "failures": [
+            {**attrs.asdict(failure), "outcome": failure.outcome.value, "last_line": failure.last_line}
+            for failure in statistics.failures
+        ],
+        "failure_kinds": statistics.failure_kinds,
         "slowest_tasks": [
             {"task_id": task.task_id, "seconds": task.elapsed_time, "hostname": task.hostname} for task in facts.slowest
         ],

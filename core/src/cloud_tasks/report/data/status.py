@@ -7,12 +7,21 @@ from typing import Any
 
 import attrs
 
-from cloud_tasks.model import FINAL_STATUSES, Money, TaskStatus
+from cloud_tasks.model import Money
+from cloud_tasks.quantities import counted
 from cloud_tasks.store import CostBreakdown, InstanceRecord, JobSummary, Throughput, TypeCost, projected_cost
 
-__all__ = ["status_dict"]
+__all__ = ["headline", "status_dict"]
 
-_FAILURES = FINAL_STATUSES - {TaskStatus.COMPLETED}
+
+def headline(summary: JobSummary) -> str:
+    """Return the result of a job: complete only if every task completed."""
+    if not summary.finished:
+        left = "1 TASK REMAINS" if summary.remaining == 1 else f"{summary.remaining:,} TASKS REMAIN"
+        return f"JOB NOT COMPLETE: {left}"
+    if not summary.failed:
+        return "JOB COMPLETE"
+    return f"JOB FINISHED: {summary.failed:,} of {counted(summary.total, 'task')} failed"
 
 
 def status_dict(
@@ -33,10 +42,11 @@ def status_dict(
         "run_id": summary.job.run_id,
         "state": summary.job.state.value,
         "finished": summary.finished,
+        "headline": headline(summary),
         "total": summary.total,
         "remaining": summary.remaining,
         "counts": {status.value: count for status, count in summary.counts.items()},
-        "failures": sum(summary.counts[status] for status in _FAILURES),
+        "failures": summary.failed,
         "attempts": summary.attempts,
         "retries": summary.retries,
         "losses": summary.losses,

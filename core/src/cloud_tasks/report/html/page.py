@@ -12,8 +12,10 @@ from collections.abc import Iterator, Sequence
 from html import escape
 from typing import TypeVar
 
+from cloud_tasks.model import AttemptOutcome
 from cloud_tasks.quantities import counted, without_traceback
 from cloud_tasks.report.data.report_data import ReportFacts
+from cloud_tasks.report.data.status import headline
 from cloud_tasks.report.html.charts import draw_cost, draw_histogram, draw_instances, draw_progress, draw_throughput
 from cloud_tasks.report.tables.job_columns import COST_COLUMNS, SLOWEST_COLUMNS
 from cloud_tasks.report.text.final import render_final_report
@@ -23,6 +25,9 @@ from cloud_tasks.tables import Column
 __all__ = ["render_page"]
 
 R = TypeVar("R")
+
+_LISTED = 20
+"""Groups of failures on the page."""
 
 _STYLE = """
 :root { color-scheme: light dark; --ink: #1c2430; --paper: #fff; --faint: #667; --line: #dde1e8; --box: #f5f7fa;
@@ -51,7 +56,7 @@ pre { background: var(--box); padding: .8rem; overflow-x: auto; border-radius: 6
 def render_page(facts: ReportFacts) -> str:
     """Return the whole page."""
     job = facts.statistics.summary.job
-    title = f"{job.job_id}: {facts.headline.lower()}"
+    title = f"{job.job_id}: {headline(facts.statistics.summary).lower()}"
     sections = (
         _overview(facts),
         _charts(facts),
@@ -74,7 +79,7 @@ def _subtitle(facts: ReportFacts) -> str:
     version = f" with cloud-tasks {job.tool_version}" if job.tool_version else ""
     source = f", tasks from {job.task_source}" if job.task_source else ""
     return (
-        f"{facts.headline.capitalize()}, as of {facts.now:%Y-%m-%d %H:%M} UTC; "
+        f"{headline(facts.statistics.summary).capitalize()}, as of {facts.now:%Y-%m-%d %H:%M} UTC; "
         f"created {job.created_at:%Y-%m-%d %H:%M} UTC{version}{source}"
     )
 
@@ -107,22 +112,25 @@ def _charts(facts: ReportFacts) -> Iterator[str]:
 
 
 def _failures(facts: ReportFacts) -> Iterator[str]:
-    if not facts.failures:
+    if not facts.statistics.failures:
         return
-    yield "<h2>Exceptions</h2>"
-    for failure in facts.failures:
+    yield "<h2>Failures</h2>"
+    for failure in facts.statistics.failures[:_LISTED]:
         yield (
             f"<details><summary>{escape(counted(failure.count, 'attempt'))}: {escape(failure.summary)}</summary>"
             f"<p>Example: task {escape(failure.task_id)}</p>"
         )
-        yield f"<pre>{escape(failure.stack_trace or 'No traceback was reported.')}</pre>"
+        if failure.stack_trace or failure.outcome is AttemptOutcome.EXCEPTION:
+            yield f"<pre>{escape(failure.stack_trace or 'No traceback was reported.')}</pre>"
         if output := without_traceback(failure.log_tail or "", failure.stack_trace or ""):
             yield f"<p>Last output:</p><pre>{escape(output)}</pre>"
         yield "</details>"
+    if facts.next_steps:
+        yield f"<pre>{escape(chr(10).join(facts.next_steps))}</pre>"
 
 
 def _text(facts: ReportFacts) -> Iterator[str]:
-    report = render_final_report(facts.statistics, facts.elapsed, headline=facts.headline)
+    report = render_final_report(facts.statistics, facts.elapsed, next_steps=facts.next_steps)
     yield f"<h2>As text</h2><pre>{escape(report)}</pre>"
 
 

@@ -2,39 +2,43 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import timedelta
 
 from cloud_tasks.escape import terminal_line
-from cloud_tasks.model import Money, TaskStatus
+from cloud_tasks.model import AttemptOutcome, Money, TaskStatus
 from cloud_tasks.quantities import counted, format_cost, format_duration, indented
+from cloud_tasks.report.data.status import headline
 from cloud_tasks.report.text.summary import render_elapsed, status_counts
-from cloud_tasks.store import CostBreakdown, JobStatistics
+from cloud_tasks.store import CostBreakdown, Failure, JobStatistics
 
-__all__ = ["render_final_report"]
+__all__ = ["last_output", "render_final_report"]
 
 _RULE = "=" * 60
+_LINE_LENGTH = 200
+"""Characters of a line of output."""
 
 
-def render_final_report(statistics: JobStatistics, elapsed: timedelta, *, headline: str = "JOB COMPLETE") -> str:
+def render_final_report(statistics: JobStatistics, elapsed: timedelta, *, next_steps: Sequence[str] = ()) -> str:
     """Return the report.
 
     Args:
         elapsed: Duration of the latest run.
-        headline: Result of the job.
+        next_steps: What to type about the failed tasks.
     """
     sections = (
         _tasks(statistics),
         _speed(statistics, elapsed),
         _times(statistics),
         _attempts(statistics),
-        _exceptions(statistics),
+        _failures(statistics),
+        iter(next_steps),
         _cost(statistics),
         iter([f"Spot terminations: {counted(len(statistics.spot_terminations), 'host')}"]),
     )
     blocks = ["\n".join(lines) for lines in sections]
     body = "\n\n".join(block for block in blocks if block)
-    return f"{_RULE}\n=== {headline} ===\n{_RULE}\n\n{body}\n\n{_RULE}"
+    return f"{_RULE}\n=== {headline(statistics.summary)} ===\n{_RULE}\n\n{body}\n\n{_RULE}"
 
 
 def _tasks(statistics: JobStatistics) -> Iterator[str]:
@@ -79,15 +83,34 @@ def _attempts(statistics: JobStatistics) -> Iterator[str]:
         yield f"Events ignored: {parts}"
 
 
-def _exceptions(statistics: JobStatistics) -> Iterator[str]:
-    if not statistics.exceptions:
-        return
-    yield "Exceptions summary:"
-    for text, count in statistics.exceptions:
-        yield f"  {count:>5}: {terminal_line(text)}"
-    more = statistics.exception_kinds - len(statistics.exceptions)
+_FAILURE_SECTIONS: Mapping[str, tuple[AttemptOutcome, ...]] = {
+    "Exceptions summary": (AttemptOutcome.EXCEPTION,),
+    "Other failures": (AttemptOutcome.EXITED, AttemptOutcome.TIMED_OUT, AttemptOutcome.RETRY_REQUESTED),
+    "Interrupted attempts": (AttemptOutcome.LOST,),
+}
+
+
+def _failures(statistics: JobStatistics) -> Iterator[str]:
+    """Yield the grouped reasons of unsuccessful attempts, with the last line of output where it adds something."""
+    for title, outcomes in _FAILURE_SECTIONS.items():
+        failures = statistics.failures_of(*outcomes)
+        if not failures:
+            continue
+        yield f"{title}:"
+        for failure in failures:
+            similar = "" if failure.identical else " (and similar)"
+            yield f"  {failure.count:>5}: {terminal_line(failure.summary)}{similar}"
+            if printed := last_output(failure):
+                yield f"         last output: {terminal_line(printed)}"
+    more = statistics.failure_kinds - len(statistics.failures)
     if more > 0:
         yield f"         and {counted(more, 'other kind')}"
+
+
+def last_output(failure: Failure) -> str:
+    """Return the last line that the example printed, unless the reason has it, or an exception says it better."""
+    printed = failure.last_line[:_LINE_LENGTH]
+    return "" if failure.outcome is AttemptOutcome.EXCEPTION or printed in failure.summary else printed
 
 
 def _cost(statistics: JobStatistics) -> Iterator[str]:

@@ -118,6 +118,7 @@ CREATE TABLE spending (
 
 -- Updated by every transaction that changes the rows that they count.
 CREATE TABLE counters (name TEXT PRIMARY KEY, value NUMERIC NOT NULL) WITHOUT ROWID;
+-- No longer used; the next migration may drop it.
 CREATE TABLE exceptions (summary TEXT PRIMARY KEY, count INTEGER NOT NULL) WITHOUT ROWID;
 CREATE TABLE elapsed_sketch (bucket INTEGER PRIMARY KEY, count INTEGER NOT NULL);
 

@@ -8,18 +8,20 @@ from collections.abc import Mapping
 from datetime import datetime
 
 from cloud_tasks.model import EventType, Money, TaskStatus
-from cloud_tasks.store.db.enum_codes import EVENT_TO_CODE, STATUS_TO_CODE
+from cloud_tasks.store.db.enum_codes import EVENT_TO_CODE, FINAL_CODES, STATUS_TO_CODE
 from cloud_tasks.store.db.quantile_sketch import percentiles, percentiles_of_sketch, value_of
 from cloud_tasks.store.db.times import from_unix_or_none
 from cloud_tasks.store.queries.cost_breakdown import cost_breakdown
+from cloud_tasks.store.queries.failure_groups import read_failures
 from cloud_tasks.store.records import ElapsedStatistics, JobRecord, JobStatistics, JobSummary
 from cloud_tasks.store.write.counters import FINISHED_BEFORE, RUN_STARTED, read_counters
 from cloud_tasks.store.write.instances import costs, count_live
 
 __all__ = ["read_counts", "read_elapsed_times", "read_statistics", "read_summary"]
 
-_EXCEPTIONS_LISTED = 100
+_FAILURES_LISTED = 100
 _COMPLETED = STATUS_TO_CODE[TaskStatus.COMPLETED]
+_FAILED_CODES = ", ".join(str(code) for code in sorted(FINAL_CODES - {_COMPLETED}))
 _STATUS_COUNTERS = tuple((status, f"status:{code}") for status, code in STATUS_TO_CODE.items())
 _EVENT_COUNTERS = tuple((event_type, f"event:{EVENT_TO_CODE[event_type]}") for event_type in EventType)
 
@@ -112,12 +114,11 @@ def _elapsed(
     )
 
 
-def read_statistics(connection: sqlite3.Connection, job: JobRecord, now: datetime) -> JobStatistics:
+def read_statistics(
+    connection: sqlite3.Connection, job: JobRecord, now: datetime, *, with_failures: bool = True
+) -> JobStatistics:
     """Return the statistics of the final report. Scans the tasks: for the end of a job, not for each interval."""
-    listed = connection.execute(
-        "SELECT summary, count FROM exceptions ORDER BY count DESC, summary LIMIT ?", (_EXCEPTIONS_LISTED,)
-    ).fetchall()
-    (kinds,) = connection.execute("SELECT count(*) FROM exceptions").fetchone()
+    failures, kinds = read_failures(connection, limit=_FAILURES_LISTED) if with_failures else ((), 0)
     terminated = connection.execute(
         "SELECT hostname, instance_id FROM hosts WHERE spot_terminated_at IS NOT NULL ORDER BY spot_terminated_at, host"
     )
@@ -126,11 +127,19 @@ def read_statistics(connection: sqlite3.Connection, job: JobRecord, now: datetim
     return JobStatistics(
         summary=read_summary(connection, job),
         elapsed=_exact_elapsed(connection, read_counters(connection)),
-        exceptions=tuple((summary, count) for summary, count in listed),
-        exception_kinds=kinds,
+        failures=failures,
+        failure_kinds=kinds,
+        failed_task=_first_failed(connection) if with_failures else None,
         spot_terminations=tuple(hostname or instance_id for hostname, instance_id in terminated),
         cost=sum((line.cost for line in lines), Money.zero()),
         costs=lines,
         instances=launched,
         cost_breakdown=cost_breakdown(connection, now),
     )
+
+
+def _first_failed(connection: sqlite3.Connection) -> str | None:
+    row = connection.execute(
+        f"SELECT task_id FROM tasks WHERE status IN ({_FAILED_CODES}) ORDER BY seq LIMIT 1"
+    ).fetchone()
+    return None if row is None else str(row[0])

@@ -1,4 +1,4 @@
-"""The timeline of a job in buckets, its histogram of elapsed times, and its failures: data of charts.
+"""The timeline of a job in buckets, and its histogram of elapsed times: data of charts.
 
 Each function opens the file read-only and makes one pass over the rows.
 """
@@ -13,14 +13,14 @@ from pathlib import Path
 
 import attrs
 
-from cloud_tasks.model import EventType, TaskStatus
-from cloud_tasks.store.db.enum_codes import EVENT_TO_CODE, FINAL_CODES, STATUS_TO_CODE
-from cloud_tasks.store.db.reading import decode_object, open_reader
+from cloud_tasks.model import TaskStatus
+from cloud_tasks.store.db.enum_codes import FINAL_CODES, STATUS_TO_CODE
+from cloud_tasks.store.db.reading import open_reader
 from cloud_tasks.store.db.times import from_unix, from_unix_or_none, to_unix
 from cloud_tasks.store.records import InstanceRecord
 from cloud_tasks.store.write.instances import read_instances
 
-__all__ = ["Bucket", "Failure", "Timeline", "read_elapsed_histogram", "read_failures", "read_timeline"]
+__all__ = ["Bucket", "Timeline", "read_elapsed_histogram", "read_timeline"]
 
 _COMPLETED = STATUS_TO_CODE[TaskStatus.COMPLETED]
 
@@ -49,21 +49,6 @@ class Timeline:
     end: datetime
     buckets: tuple[Bucket, ...]
     """Buckets of equal length, without gaps; empty if the job has not started."""
-
-
-@attrs.frozen(kw_only=True)
-class Failure:
-    """The attempts that failed with the same exception, with one example."""
-
-    summary: str
-    """``Type: message``."""
-    count: int
-    """Number of attempts."""
-    task_id: str
-    """Task of the example."""
-    stack_trace: str
-    log_tail: str
-    """Last output of the example."""
 
 
 def read_timeline(path: Path, now: datetime, *, buckets: int = 100) -> Timeline:
@@ -145,28 +130,3 @@ def read_elapsed_histogram(path: Path, *, bars: int = 40) -> tuple[tuple[float, 
         )
         counts = dict(rows.fetchall())
     return tuple((low + bar * width, low + (bar + 1) * width, counts.get(bar, 0)) for bar in range(bars))
-
-
-def read_failures(path: Path, *, limit: int = 20) -> tuple[Failure, ...]:
-    """Return the exceptions of attempts, grouped by summary, the most frequent first, at most ``limit``."""
-    with open_reader(path) as connection:
-        rows = connection.execute(
-            "SELECT x.summary, x.count, t.task_id, e.details FROM "
-            "(SELECT a.reason AS summary, count(*) AS count, min(a.ended_by) AS example FROM attempts AS a "
-            "JOIN events AS f ON f.id = a.ended_by AND f.type = ? GROUP BY a.reason) AS x "
-            "JOIN events AS e ON e.id = x.example JOIN tasks AS t ON t.seq = e.task "
-            "ORDER BY x.count DESC, x.summary LIMIT ?",
-            (EVENT_TO_CODE[EventType.TASK_EXCEPTION], limit),
-        ).fetchall()
-    return tuple(_failure(*row) for row in rows)
-
-
-def _failure(summary: str, count: int, task_id: str, details: str | None) -> Failure:
-    fields = decode_object(details)
-    return Failure(
-        summary=summary or "unknown exception",
-        count=count,
-        task_id=task_id,
-        stack_trace=str(fields.get("stack_trace") or ""),
-        log_tail=str(fields.get("log_tail") or ""),
-    )

@@ -38,10 +38,6 @@ _ATTEMPT_COLUMNS = ", ".join(ATTEMPT_COLUMNS)
 _WRITE_ATTEMPT = (
     f"INSERT OR REPLACE INTO attempts ({_ATTEMPT_COLUMNS}) VALUES ({', '.join('?' * len(ATTEMPT_COLUMNS))})"
 )
-_COUNT_EXCEPTION = (
-    "INSERT INTO exceptions (summary, count) VALUES (?, ?) "
-    "ON CONFLICT (summary) DO UPDATE SET count = count + excluded.count"
-)
 
 
 _EARLIEST = datetime(2000, 1, 1, tzinfo=UTC)
@@ -153,5 +149,4 @@ def _write(connection: sqlite3.Connection, changes: Changes) -> None:
     insert_rows(connection, _INSERT_EVENT, changes.events)
     connection.executemany(_UPDATE_TASK, changes.tasks)
     connection.executemany(_WRITE_ATTEMPT, changes.attempts)
-    connection.executemany(_COUNT_EXCEPTION, list(changes.exceptions.items()))
     changes.counters.write(connection)

@@ -21,6 +21,7 @@ from cloud_tasks.compact_json import compact_encoder
 from cloud_tasks.model import AttemptOutcome, Event, EventType, TaskStatus
 from cloud_tasks.sanitize import clean_text
 from cloud_tasks.store.db.enum_codes import EVENT_TO_CODE, FINAL_CODES, OUTCOME_TO_CODE, STATUS_TO_CODE, status_of
+from cloud_tasks.store.records import last_line
 from cloud_tasks.store.write.attempt_history import AttemptEnd, AttemptHistory
 from cloud_tasks.store.write.counters import FINISHED_BEFORE, CounterUpdates
 from cloud_tasks.store.write.state_machine import TaskState, is_task_event, next_state
@@ -76,8 +77,6 @@ class Changes:
     attempts: _Rows
     """`ATTEMPT_COLUMNS`."""
     workers: _Rows
-    exceptions: Mapping[str, int]
-    """Attempts by the exception that ended them."""
     counters: CounterUpdates
     late: int
     unknown_task: int
@@ -122,7 +121,6 @@ class _Fold:
         self._events: list[tuple[Any, ...]] = []
         self._counters = CounterUpdates()
         self._types: Counter[int] = Counter()
-        self._exceptions: Counter[str] = Counter()
         self._late = 0
         self._unknown_task = 0
 
@@ -178,8 +176,6 @@ class _Fold:
         if not self._history.end(task.seq, attempt, worker, end) and event_type is not EventType.TASK_DEAD:
             self._history.add_ended(task.seq, attempt, worker, end)
             self._counters.started(at - (end.elapsed or 0.0))
-        if event_type is EventType.TASK_EXCEPTION:
-            self._exceptions[reason] += 1
 
     def _move(self, event: Event, task: _Task, after: TaskState, worker: WorkerRecord, at: float) -> None:
         """Change the state of a task, with everything that is counted about it."""
@@ -209,7 +205,6 @@ class _Fold:
             tasks=[task.row() for task in self._tasks.values() if task.changed],
             attempts=self._history.changed_rows(),
             workers=self._workers.rows(),
-            exceptions=self._exceptions,
             counters=self._counters,
             late=self._late,
             unknown_task=self._unknown_task,
@@ -234,6 +229,9 @@ def _reason(event: Event) -> str:
     if event.event_type is EventType.TASK_EXITED:
         signal = details.get("signal")
         text = f"signal {signal}" if signal else f"exit code {details.get('exit_code')}"
+        # What a program prints last, such as a message of a shell, is the closest to a cause.
+        printed = "" if signal else last_line(str(details.get("log_tail") or ""))
+        text = f"{text}: {printed}" if printed else text
     else:
         text = str(details.get("cause") or details.get("reason") or "")
     return clean_text(text[:_MESSAGE_LENGTH])

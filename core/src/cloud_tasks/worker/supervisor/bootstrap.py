@@ -7,6 +7,7 @@ from collections.abc import Callable, Collection, Sequence
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
+from cloud_tasks import exit_codes
 from cloud_tasks.errors import CloudTasksError
 from cloud_tasks.worker.common.formatting import counted
 from cloud_tasks.worker.common.log import Log
@@ -17,7 +18,7 @@ from cloud_tasks.worker.supervisor.event_loop import EventLoop
 from cloud_tasks.worker.supervisor.execution.completion import CompletionHandler
 from cloud_tasks.worker.supervisor.execution.retry_policy import RetryRules
 from cloud_tasks.worker.supervisor.open_backends import OpenBackends
-from cloud_tasks.worker.supervisor.settings import Exit, SupervisorSettings
+from cloud_tasks.worker.supervisor.settings import SupervisorSettings
 from cloud_tasks.worker.supervisor.startup_log import log_configuration
 from cloud_tasks.worker.supervisor.supervisor import Supervisor, SupervisorParts
 from cloud_tasks.worker.supervisor.thread_failures import handle_thread_failures
@@ -57,7 +58,7 @@ def supervise(
             return _Bootstrap(config, data, flags, log, registry, stack).run(zygote, on_termination_notice)
     except CloudTasksError as error:
         log.error(str(error))
-        return Exit.BAD_INPUT if type(error).__name__ in ("InputError", "PluginError") else Exit.FAILED
+        return exit_codes.BAD_INPUT if type(error).__name__ in ("InputError", "PluginError") else exit_codes.RUN_FAILED
 
 
 class _Bootstrap:
@@ -129,14 +130,16 @@ class _Bootstrap:
             trace = traceback.format_exc()
             self._log.error(f"The supervisor failed: {error}", block=trace)
             reporter.put(Report((self._events.encode("fatal_exception", exception=str(error), stack_trace=trace),)))
-            return Exit.FAILED
+            return exit_codes.RUN_FAILED
 
     def _finish(self, supervisor: Supervisor, parts: SupervisorParts, logs: LogUploader | None, code: int) -> int:
         """Report the end of the worker, send what is left, and return the exit code."""
         failure, flush_period = parts.consumer.failure, self._data.flush_period
-        if failure and code == Exit.DONE:
+        if failure and code == exit_codes.COMPLETED:
             self._log.error(failure)
-            code = Exit.BAD_INPUT if self._config.source is not None else Exit.DONE
+            code = exit_codes.BAD_INPUT if self._config.source is not None else exit_codes.COMPLETED
+        if code == exit_codes.COMPLETED:
+            code = self._code_of_tasks(supervisor)
         reason = supervisor.stop_reason or failure or "all tasks are done"
         parts.reporter.put(Report((self._events.encode("worker_stopped", reason=reason, exit_code=code),)))
         # Tasks that it has just received are released through the reporter.
@@ -146,11 +149,30 @@ class _Bootstrap:
         unsent = parts.reporter.close(flush_period)
         if unsent:
             self._log.error(unsent)
-            code = code or Exit.FAILED
+            code = code or exit_codes.RUN_FAILED
         if self._thread_failure:
-            code = code or Exit.FAILED
-        self._log.info(f"Worker ended: {reason}; {counted(supervisor.finished, 'task')} attempted")
+            code = code or exit_codes.RUN_FAILED
+        self._log.info(f"Worker ended: {reason}; {self._result_of_tasks(supervisor)}")
         return code
+
+    def _code_of_tasks(self, supervisor: Supervisor) -> int:
+        """Return the exit code of a worker that met no problem itself."""
+        if supervisor.stop_reason and self._config.source is not None:
+            # Nobody else runs the rest of a local source.
+            return exit_codes.RUN_FAILED
+        failed = supervisor.failed
+        return exit_codes.code_of_finished(failed, supervisor.completed + failed, self._config.accepted)
+
+    def _result_of_tasks(self, supervisor: Supervisor) -> str:
+        attempted = f"{counted(supervisor.finished, 'task')} attempted"
+        if not supervisor.failed:
+            return attempted
+        retry = (
+            "; retry them with --retry-failed"
+            if self._config.source is not None and self._data.event_log_to_file
+            else ""
+        )
+        return f"{attempted}, {supervisor.failed} failed{retry}"
 
     def _watch_for_termination(
         self,

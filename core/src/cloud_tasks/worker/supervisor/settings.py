@@ -1,20 +1,10 @@
-"""Settings of a supervisor, and its exit codes."""
+"""Settings of a supervisor."""
 
 from __future__ import annotations
 
 from typing import NamedTuple
 
-__all__ = ["Exit", "SupervisorSettings"]
-
-
-class Exit:
-    """Exit codes of a worker."""
-
-    DONE = 0
-    FAILED = 1
-    BAD_INPUT = 2
-    INTERRUPTED = 130
-    TERMINATED = 143
+__all__ = ["SupervisorSettings"]
 
 
 class SupervisorSettings(NamedTuple):

@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, Protocol
 
+from cloud_tasks import exit_codes
 from cloud_tasks.worker.supervisor.event_loop import EventLoop
-from cloud_tasks.worker.supervisor.settings import Exit
 
 __all__ = ["handle_signals"]
 
@@ -27,7 +27,7 @@ def handle_signals(loop: EventLoop, stop: _Stop) -> Iterator[None]:
     def on_signal(number: int, frame: Any) -> None:
         nonlocal received
         received += 1
-        code = Exit.INTERRUPTED if number == signal.SIGINT else Exit.TERMINATED
+        code = exit_codes.INTERRUPTED if number == signal.SIGINT else exit_codes.TERMINATED
         name = signal.Signals(number).name
         if received == 1:
             loop.post_from_signal(lambda: stop(f"{name} was received", code=code))

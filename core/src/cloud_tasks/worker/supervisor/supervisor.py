@@ -18,6 +18,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from cloud_tasks import exit_codes
 from cloud_tasks.worker.common.formatting import counted, format_duration
 from cloud_tasks.worker.common.log import Log
 from cloud_tasks.worker.common.shared_flags import SharedFlags
@@ -31,7 +32,7 @@ from cloud_tasks.worker.supervisor.execution.completion import CompletionHandler
 from cloud_tasks.worker.supervisor.execution.forkserver_client import ForkserverClient
 from cloud_tasks.worker.supervisor.execution.outcome import Outcome, OutcomeKind
 from cloud_tasks.worker.supervisor.periodic_tasks import Activity, PeriodicTasks
-from cloud_tasks.worker.supervisor.settings import Exit, SupervisorSettings
+from cloud_tasks.worker.supervisor.settings import SupervisorSettings
 from cloud_tasks.worker.supervisor.signal_handlers import handle_signals
 
 if TYPE_CHECKING:
@@ -83,11 +84,15 @@ class Supervisor:
         """Whether attempts are submitted."""
         self._flag_updates: deque[Callable[[], None]] = deque()
         """Updates of the flags that running tasks see, held back by a withdrawal."""
-        self._exit_code = Exit.DONE
+        self._exit_code = exit_codes.COMPLETED
         self.stop_reason = ""
         """Reason of the shutdown; empty for none."""
         self.finished = 0
-        """Number of attempts that have ended."""
+        """Number of attempts that have ended, without interrupted ones."""
+        self.failed = 0
+        """Number of tasks that failed for good."""
+        self._unsuccessful = 0
+        """Number of attempts in `finished` that did not complete their task."""
         self._forkserver = ForkserverClient(
             parts.zygote,
             parts.loop,
@@ -131,6 +136,11 @@ class Supervisor:
             finally:
                 parts.log.flush()
         return self._exit_code
+
+    @property
+    def completed(self) -> int:
+        """Number of tasks that completed."""
+        return self.finished - self._unsuccessful
 
     def close(self) -> None:
         """End all processes."""
@@ -248,6 +258,9 @@ class Supervisor:
         if self._logs_tasks:
             for line in completion.lines(attempt.number, seconds, is_alone=self._settings.reuse == 1):
                 self._log_task(line)
+        if kind is not _COMPLETED:
+            self.failed += not completion.retry
+            self._unsuccessful += kind is not _LOST
         if kind is _LOST:
             return
         self.finished += 1
@@ -289,7 +302,7 @@ class Supervisor:
             code: Exit code of the worker, unless an earlier shutdown has set one.
         """
         executor, log = self._executor, self._parts.log
-        if code is not None and self._exit_code == Exit.DONE:
+        if code is not None and self._exit_code == exit_codes.COMPLETED:
             self._exit_code = code
         grace = self._settings.grace if grace is None else grace
         if self._is_accepting:
@@ -311,7 +324,7 @@ class Supervisor:
         """Report a fatal error and shut down at once with exit code 1."""
         self._parts.log.error(f"Fatal: {reason}")
         self.report("fatal_exception", exception=reason, stack_trace=trace)
-        self.stop(reason, grace=0.0, code=Exit.FAILED)
+        self.stop(reason, grace=0.0, code=exit_codes.RUN_FAILED)
 
     def on_termination_notice(self, reason: str, seconds_left: float | None) -> None:
         """Shut down before the provider reclaims this instance.

@@ -182,7 +182,7 @@ def test_reused_processes_rerun_tasks_behind_one_that_kills_its_process(worker: 
         tasks[place] = {"do": "exit", "code": 9}
     tasks[200] = {"do": "hang"}
     finished = worker.run_tasks(*tasks, args=(*REUSE, "--num-simultaneous-tasks", "2", "--max-runtime", "2"))
-    assert finished.code == 0, finished.log[-2000:]
+    assert finished.code == 3, finished.log[-2000:]
     ends = worker.events("task_completed", "task_exited", "task_timed_out", "task_exception", "task_released")
     kinds = {event["task_id"]: event["event_type"] for event in ends}
     assert len(ends) == len(kinds) == 300

@@ -12,6 +12,7 @@ from typing import Any
 import attrs
 import click
 
+from cloud_tasks import exit_codes
 from cloud_tasks.cli.commands.cloud._doctor_checks import check_core
 from cloud_tasks.cli.context import AppContext, pass_app
 from cloud_tasks.cli.options.common import examples, json_option, verbose_option
@@ -60,7 +61,7 @@ def doctor(registry: Registry) -> click.Command:
         config = load_from_options(app.registry, values)
         if values["policy"]:
             _print_policies(config, as_json=values["as_json"])
-            return 0
+            return exit_codes.COMPLETED
         results = [*_core(config), *_backends(config)]
         passed = all(result.finding.ok for result in results)
         if values["as_json"]:
@@ -68,7 +69,7 @@ def doctor(registry: Registry) -> click.Command:
             click.echo(json.dumps({"ok": passed, "findings": facts}, indent=2))
         else:
             click.echo(_render(results))
-        return 0 if passed else 1
+        return exit_codes.COMPLETED if passed else exit_codes.RUN_FAILED
 
     return command
 

@@ -20,10 +20,12 @@ from typing import Any
 import click
 import structlog
 
+from cloud_tasks import exit_codes
 from cloud_tasks.cli.context import AppContext, pass_app
 from cloud_tasks.cli.options.common import examples, file_option, json_option, verbose_option
 from cloud_tasks.cli.options.config_options import configuration_options, load_from_options
 from cloud_tasks.cli.options.database import database_of
+from cloud_tasks.cli.options.job_end import after_failures, code_of_job
 from cloud_tasks.cli.options.queues import chosen_queues
 from cloud_tasks.cli.ui.live import LiveView
 from cloud_tasks.config import JobConfig
@@ -95,7 +97,7 @@ def monitor(registry: Registry) -> click.Command:
                     hint="complete it with `cloud-tasks load-queue --continue`",
                 )
             interval = timedelta(seconds=config.run.scaling_check_interval)
-            event_monitor = EventMonitor(store, queue, sinks, interval=interval)
+            event_monitor = EventMonitor(store, queue, sinks, config, interval=interval)
             return event_monitor.run(forever=not values["auto_complete"], as_json=values["as_json"])
 
     return command
@@ -117,8 +119,11 @@ def _sinks(registry: Registry, config: JobConfig, values: dict[str, Any]) -> Ite
 class EventMonitor:
     """Collection of events until all tasks are finished, or until an interrupt."""
 
-    def __init__(self, store: Store, queue: Queue, sinks: dict[str, EventSink], *, interval: timedelta) -> None:
+    def __init__(
+        self, store: Store, queue: Queue, sinks: dict[str, EventSink], config: JobConfig, *, interval: timedelta
+    ) -> None:
         self._store = store
+        self._config = config
         self._interval = interval
         self._loop = ThreadedLoop(threads=2 + len(sinks))
         self._dispatcher = SinkDispatcher(self._loop, sinks)
@@ -162,10 +167,13 @@ class EventMonitor:
             click.echo(json.dumps(status_dict(self._store.summary()), indent=2))
         elif is_finished:
             elapsed = datetime.now(UTC) - started
-            click.echo(render_final_report(self._store.statistics(), elapsed))
+            statistics = self._store.statistics()
+            click.echo(render_final_report(statistics, elapsed, next_steps=after_failures(statistics, self._config)))
         else:
             click.echo(render_summary(self._store.summary()), err=True)
-        return 0 if is_finished and (self._forever or not self._interrupted) else 130
+        if not is_finished or (self._interrupted and not self._forever):
+            return exit_codes.INTERRUPTED
+        return code_of_job(self._store.summary(), self._config)
 
     def _signalled(self, number: int, _: FrameType | None) -> None:
         self._loop.post(self._interrupt)

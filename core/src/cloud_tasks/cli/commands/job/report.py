@@ -8,12 +8,14 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import attrs
 import click
 
 from cloud_tasks.cli.context import AppContext, pass_app
 from cloud_tasks.cli.options.common import examples, file_option, verbose_option
 from cloud_tasks.cli.options.config_options import configuration_options, load_from_options
 from cloud_tasks.cli.options.database import database_of, read_database
+from cloud_tasks.cli.options.job_end import after_failures
 from cloud_tasks.errors import InputError
 from cloud_tasks.registry import Registry
 from cloud_tasks.report import (
@@ -30,7 +32,7 @@ __all__ = ["report"]
 
 
 def _as_text(facts: ReportFacts) -> str:
-    return render_final_report(facts.statistics, facts.elapsed, headline=facts.headline) + "\n"
+    return render_final_report(facts.statistics, facts.elapsed, next_steps=facts.next_steps) + "\n"
 
 
 _FORMATS: Mapping[str, Callable[[ReportFacts], str]] = {
@@ -68,9 +70,11 @@ def report(registry: Registry) -> click.Command:
         """Write the report of a finished, running or stopped job from its database."""
         app.start_logging(verbosity=values["verbose"])
         chosen = _format(values)
-        database = database_of(load_from_options(app.registry, values))
+        config = load_from_options(app.registry, values)
+        database = database_of(config)
         read_database(database).close()
-        text = _FORMATS[chosen](gather_facts(database, datetime.now(UTC)))
+        facts = gather_facts(database, datetime.now(UTC))
+        text = _FORMATS[chosen](attrs.evolve(facts, next_steps=after_failures(facts.statistics, config)))
         output: Path | None = values["output"]
         if output is None:
             click.echo(text, nl=False)

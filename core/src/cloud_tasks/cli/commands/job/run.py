@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import signal
 import sys
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -12,13 +11,15 @@ from typing import Any
 import click
 import structlog
 
+from cloud_tasks import exit_codes
 from cloud_tasks.cli.commands.job._trait_warnings import trait_warnings
 from cloud_tasks.cli.context import AppContext, pass_app
 from cloud_tasks.cli.options.common import examples, file_option, force_option, job_input_options, verbose_option
 from cloud_tasks.cli.options.config_options import configuration_options, load_from_options
 from cloud_tasks.cli.options.database import database_of, read_database
+from cloud_tasks.cli.options.job_end import after_failures, code_of_job
 from cloud_tasks.cli.options.statuses import parse_statuses
-from cloud_tasks.cli.ui.confirmation import confirm, is_interactive
+from cloud_tasks.cli.ui.confirmation import confirm
 from cloud_tasks.cli.ui.interrupts import Interrupts, ask_plainly
 from cloud_tasks.cli.ui.live import LiveView
 from cloud_tasks.cli.ui.progress_log import ProgressLog
@@ -72,8 +73,8 @@ def run(registry: Registry) -> click.Command:
     )
     @click.option(
         "--dump-tasks/--no-dump-tasks",
-        default=None,
-        help="Write the tasks of each status to {job_id}_{status}.json after an interrupt (default: ask).",
+        default=False,
+        help="Write the tasks of each status to {job_id}_{status}.json after an interrupt (default: --no-dump-tasks).",
     )
     @click.option(
         "--live/--no-live",
@@ -112,7 +113,7 @@ def _run(app: AppContext, values: dict[str, Any]) -> int:
     with (
         _Display(request.db_file, is_live=is_live) as display,
         Job(app.registry, config, request) as job,
-        Interrupts(job, values["on_interrupt"], ask=display.ask, restore=display.close) as interrupts,
+        Interrupts(job, values["on_interrupt"], ask=display.ask, restore=display.close),
     ):
         _describe(config, job)
         if request.resume:
@@ -127,7 +128,7 @@ def _run(app: AppContext, values: dict[str, Any]) -> int:
             for obstacle in obstacles:
                 log.info(f"Would overwrite {obstacle}")
             log.info(f"Dry run: {counted(remaining, 'task')} would be run; nothing was changed")
-            return 0
+            return exit_codes.COMPLETED
         if obstacles:
             confirm(
                 f"overwrite {'; '.join(obstacles)}",
@@ -135,9 +136,8 @@ def _run(app: AppContext, values: dict[str, Any]) -> int:
                 instead="--continue to resume the job",
             )
         result = job.run(ranking, on_progress=display.show)
-    code = _report(result)
-    by_user = result.outcome in (JobPhase.STOPPED, JobPhase.LEFT)
-    if by_user and _wants_dump(values["dump_tasks"], can_ask=interrupts.last_signal == signal.SIGINT):
+    code = _report(result, config)
+    if values["dump_tasks"] and result.outcome in (JobPhase.STOPPED, JobPhase.LEFT):
         with read_database(request.db_file) as store:
             for file in dump_tasks(store, Path.cwd()):
                 click.echo(f"Wrote {file}", err=True)
@@ -243,24 +243,19 @@ def _describe_choice(ranking: Ranking) -> None:
         log.info(line)
 
 
-def _wants_dump(choice: bool | None, *, can_ask: bool) -> bool:
-    if choice is None and can_ask and is_interactive():
-        return click.confirm("Write the tasks of each status to a task file?", default=False, err=True)
-    return bool(choice)
-
-
-def _report(result: JobResult) -> int:
+def _report(result: JobResult, config: JobConfig) -> int:
     """Print the result; return the exit code."""
     for name, count in result.dropped_events.items():
         log.warning(f'Event sink "{name}" missed {counted(count, "event")}; the database has all of them')
     if result.outcome is JobPhase.COMPLETE:
-        click.echo(render_final_report(result.statistics, result.elapsed))
-        return 0 if result.all_gone else 1
+        next_steps = after_failures(result.statistics, config)
+        click.echo(render_final_report(result.statistics, result.elapsed, next_steps=next_steps))
+        return code_of_job(result.statistics.summary, config) if result.all_gone else exit_codes.RUN_FAILED
     if result.console_log:
         click.echo("Console log of an instance:\n" + result.console_log, err=True)
     if result.outcome is JobPhase.ABORTED:
         click.echo(f"Error: job stopped: {result.reason}; resume it with `cloud-tasks run --continue`", err=True)
     click.echo(render_summary(result.statistics.summary, cost=result.statistics.cost), err=True)
     if result.outcome is not JobPhase.ABORTED:
-        return 130
-    return 2 if result.bad_input else 1
+        return exit_codes.INTERRUPTED
+    return exit_codes.BAD_INPUT if result.bad_input else exit_codes.RUN_FAILED

@@ -37,7 +37,7 @@ def status(registry: Registry) -> click.Command:
         app.warn_of_plugins()
         config = load_from_options(app.registry, values)
         with read_database(database_of(config)) as store:
-            statistics = store.statistics()
+            statistics = store.statistics(with_failures=False)
             instances = store.instances()
             rate = throughput(statistics.summary, datetime.now(UTC))
             facts = status_dict(

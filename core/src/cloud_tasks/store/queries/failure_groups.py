@@ -1,24 +1,44 @@
-"""Groups of failed attempts with the same outcome and the same message, ignoring numbers in the message.
+"""Groups of unsuccessful attempts by reason: the only grouping, for reports, statistics and the dashboard.
 
-Invariant, with a test: there are at most `MAX_GROUPS` groups, even if every failure has a different message.
+Attempts belong to one group if they ended alike and their reasons differ in nothing but numbers, words with digits,
+paths, file names and quoted names. Exit codes, signals and the type of an exception always distinguish groups.
+
+Invariants, each with a test:
+
+1. There are at most `MAX_GROUPS` groups, even if every reason is different.
+2. The groups do not depend on the order of the attempts, while there are fewer than `MAX_GROUPS`.
 """
 
 from __future__ import annotations
 
+import functools
 import re
+import sqlite3
 from collections.abc import Sequence
 
 import attrs
 
 from cloud_tasks.model import AttemptOutcome
+from cloud_tasks.store.db.enum_codes import OUTCOME_TO_CODE, outcome_of
+from cloud_tasks.store.db.reading import decode_object
+from cloud_tasks.store.records import Failure
 
-__all__ = ["MAX_GROUPS", "FailureGroup", "FailureGroups", "message_of", "same_group"]
+__all__ = ["MAX_GROUPS", "FailureGroup", "FailureGroups", "message_of", "read_failures", "same_group"]
 
 MAX_GROUPS = 500
 _MAX_SPECIFIC_GROUPS = 400
 """Number of groups by message; further failures are grouped by type, and finally by outcome only."""
 
-_VARIABLE = re.compile(r"0[xX][0-9a-fA-F]+|\d+(?:\.\d+)?")
+# What tells two groups apart whatever follows: an exit code, a signal, the type of an exception.
+_KIND = re.compile(r"(?:exit code -?\d+|signal \w+|[A-Za-z_][\w.]*(?=: ))")
+_VARIABLE = re.compile(
+    r"""(?<!\w)'[^'\n]*'(?!\w) | "[^"\n]*" | `[^`\n]*`  # quoted names
+    | [^\s'"`:;,()=<>\[\]{}]*[/\\][^\s'"`:;,()=<>\[\]{}]*  # paths
+    | [\w-]+(?:\.[\w-]+)*\.[A-Za-z]\w{0,4}(?![\w.])  # file names
+    | [-+]?(?:[\w.-]*\d[\w.%-]*)  # numbers, and words with digits
+    """,
+    re.VERBOSE,
+)
 
 _DEFAULT_MESSAGES = {
     AttemptOutcome.TIMED_OUT: "timed out",
@@ -36,12 +56,15 @@ def message_of(outcome: AttemptOutcome, reason: str) -> str:
 
 def same_group(outcome: AttemptOutcome, one: str, other: str) -> bool:
     """Return whether two failed attempts with this outcome and these messages belong to one group."""
-    return _pattern(outcome, one) == _pattern(outcome, other)
+    return _pattern(one) == _pattern(other)
 
 
-def _pattern(outcome: AttemptOutcome, summary: str) -> str:
-    """Return the message without numbers. Exit codes and signals are kept, since they distinguish groups."""
-    return summary if outcome is AttemptOutcome.EXITED else _VARIABLE.sub("#", summary)
+@functools.lru_cache(maxsize=4096)
+def _pattern(summary: str) -> str:
+    """Return the message without what differs between attempts that failed alike."""
+    kind = _KIND.match(summary)
+    start = 0 if kind is None else kind.end()
+    return summary[:start] + _VARIABLE.sub("#", summary[start:])
 
 
 @attrs.define(kw_only=True)
@@ -60,7 +83,7 @@ class FailureGroup:
     last_at: float
     """Unix seconds."""
     event: int
-    """Number of the event of the latest attempt."""
+    """Number of the end event of the latest attempt; 0 without one."""
     task: int
     """Number of the task of the latest attempt."""
 
@@ -92,13 +115,13 @@ class FailureGroups:
             group.summary, group.last_at, group.event, group.task = summary, at, event, task
 
     def _find(self, outcome: AttemptOutcome, summary: str) -> FailureGroup | None:
-        found = self._groups.get((outcome, _pattern(outcome, summary)))
+        found = self._groups.get((outcome, _pattern(summary)))
         return found or self._groups.get(self._new_key(outcome, summary))
 
     def _new_key(self, outcome: AttemptOutcome, summary: str) -> tuple[AttemptOutcome, str]:
         """Return the key of a new group."""
         if len(self._groups) < _MAX_SPECIFIC_GROUPS:
-            return (outcome, _pattern(outcome, summary))
+            return (outcome, _pattern(summary))
         kind = (outcome, f"{summary.partition(':')[0]}: …")
         few = len(self._groups) < MAX_GROUPS - len(AttemptOutcome)
         return kind if few or kind in self._groups else (outcome, "…")
@@ -113,3 +136,32 @@ class FailureGroups:
 
     def __len__(self) -> int:
         return len(self._groups)
+
+
+_UNSUCCESSFUL = (
+    "SELECT outcome, coalesce(reason, ''), coalesce(ended_at, 0), coalesce(ended_by, 0), task FROM attempts "
+    f"WHERE outcome != {OUTCOME_TO_CODE[AttemptOutcome.COMPLETED]}"
+)
+
+
+def read_failures(connection: sqlite3.Connection, *, limit: int) -> tuple[tuple[Failure, ...], int]:
+    """Return the most frequent groups, and the number of all groups. Scans the attempts."""
+    groups = FailureGroups()
+    for outcome, reason, ended_at, event, task in connection.execute(_UNSUCCESSFUL):
+        groups.add(outcome_of(outcome) or AttemptOutcome.LOST, reason, at=ended_at, event=event, task=task)
+    return tuple(_failure(connection, group) for group in groups.top(limit)), len(groups)
+
+
+def _failure(connection: sqlite3.Connection, group: FailureGroup) -> Failure:
+    (task_id,) = connection.execute("SELECT task_id FROM tasks WHERE seq = ?", (group.task,)).fetchone()
+    (details,) = connection.execute("SELECT details FROM events WHERE id = ?", (group.event,)).fetchone() or (None,)
+    fields = decode_object(details)
+    return Failure(
+        outcome=group.outcome,
+        summary=group.summary,
+        count=group.count,
+        identical=group.identical,
+        task_id=task_id,
+        stack_trace=str(fields.get("stack_trace") or ""),
+        log_tail=str(fields.get("log_tail") or ""),
+    )

@@ -1,0 +1,68 @@
+"""The end of a job in a command: its exit code, and the next commands, with the options that the user gave."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import click
+from click.core import ParameterSource
+
+from cloud_tasks import exit_codes
+from cloud_tasks.cli.options.config_options import is_configuration_option, is_job_option, is_public_option
+from cloud_tasks.config import JobConfig
+from cloud_tasks.escape import shell_word, terminal_line
+from cloud_tasks.store import JobStatistics, JobSummary
+
+__all__ = ["after_failures", "code_of_job", "command_line"]
+
+
+def code_of_job(summary: JobSummary, config: JobConfig) -> int:
+    """Return the exit code for a job whose tasks are all finished."""
+    accepted = exit_codes.AcceptedFailures.parse(config.run.accept_failures)
+    return exit_codes.code_of_finished(summary.failed, summary.total, accepted)
+
+
+def after_failures(statistics: JobStatistics, config: JobConfig) -> tuple[str, ...]:
+    """Return what to type about the failed tasks of a job; nothing if no task failed."""
+    task_id = statistics.failed_task
+    if task_id is None:
+        return ()
+    task = (task_id,) if not task_id.startswith("-") else ("--", task_id)
+    return (
+        f"See one: {command_line('logs', config, *task, only_job=True)}",
+        f"Retry them: {command_line('run', config, options=('--retry-failed',))}",
+    )
+
+
+def command_line(
+    name: str, config: JobConfig, *arguments: str, options: tuple[str, ...] = (), only_job: bool = False
+) -> str:
+    """Return a command of this program for the same job, on one line.
+
+    Args:
+        only_job: Repeat only the options that say which job it is, instead of the whole configuration.
+    """
+    given = _given_options(only_job=only_job, with_private=not config.exposed)
+    words = ("cloud-tasks", name, *options, *given, *arguments)
+    return terminal_line(" ".join(shell_word(word.replace("\0", "")) for word in words))
+
+
+def _given_options(*, only_job: bool, with_private: bool) -> Iterator[str]:
+    """Yield the words of the configuration options on this process's command line, without secrets."""
+    context = click.get_current_context(silent=True)
+    if context is None:
+        return
+    is_wanted = is_job_option if only_job else is_configuration_option
+    for parameter in context.command.params:
+        name = parameter.name or ""
+        if context.get_parameter_source(name) is not ParameterSource.COMMANDLINE or not is_wanted(name):
+            continue
+        if not with_private and not is_public_option(name):
+            # One of them is a secret; the user sets it by its variable, as the warning about it says.
+            continue
+        value = context.params[name]
+        if isinstance(value, bool):
+            yield (parameter.opts if value else parameter.secondary_opts)[0]
+        else:
+            for word in value if isinstance(value, tuple | list) else (value,):
+                yield from (parameter.opts[0], str(word))
