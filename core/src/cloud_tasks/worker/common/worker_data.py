@@ -81,5 +81,11 @@ class WorkerData:
         if not self._scratch:
             raise RuntimeError("no scratch directory: no task is running")
         self._scratch_is_used = True
-        os.makedirs(self._scratch, mode=0o700, exist_ok=True)
+        try:
+            os.makedirs(self._scratch, mode=0o700, exist_ok=True)
+        except OSError as error:
+            from cloud_tasks.worker.task_process.exception_report import mark_own_failure
+
+            mark_own_failure(error, "cannot create the scratch folder")
+            raise
         return self._scratch

@@ -4,7 +4,7 @@ Invariants, each with a test:
 
 1. Every attempt that was started gets exactly one event that ends it.
 2. Attempts and interrupted attempts are counted separately, and both are limited; past a limit the task is reported
-   dead.
+   dead. After a failure of the worker's own means the next attempt waits, as after a failed one.
 3. A task whose lease expired is neither sent nor released, and no interruption makes it dead: the queue delivers it
    again. An attempt of it that would be retried ends as released, under the number that the next delivery has.
 """
@@ -45,6 +45,8 @@ _EVENT_TYPES = {
 # A member of an enumeration takes long to look up, for code that runs once per task.
 _COMPLETED, _RETRY_REQUESTED = OutcomeKind.COMPLETED, OutcomeKind.RETRY_REQUESTED
 _LOST, _RELEASED = OutcomeKind.LOST, OutcomeKind.RELEASED
+_MAX_BACKOFF_STEP = 3
+"""Failure whose backoff is the longest after failures of the worker's own means: another worker may do better."""
 _LOGGED_RESULT_BYTES = 1000
 _TRUNCATED_CHARACTERS = 1000
 """Characters that are kept of each long text in an event that is too long."""
@@ -160,8 +162,12 @@ class CompletionHandler:
         losses = work.losses + 1
         events = [self._end_event(work, outcome, elapsed, retry=None)]
         if outcome.kind is _LOST and losses > self._rules.max_losses:
-            events.append(self._dead_event(work, _interruptions(losses), elapsed))
+            cause = f"{_interruptions(losses)}: {_cause(outcome)}"
+            events.append(self._dead_event(work, cause, elapsed))
             return self._completion(work, outcome, events, retry=False, delay=0.0, attempt=work.attempt)
+        if outcome.own_failure:
+            delay = self._rules.delay(outcome, min(losses, _MAX_BACKOFF_STEP))
+            return self._completion(work, outcome, events, retry=True, delay=delay, attempt=work.attempt, losses=losses)
         if work.lease_id is not None and self._counts_deliveries:
             report = Report(events, lease_id=work.lease_id, release=True)
             return Completion(report, work.task_id, outcome, True)
