@@ -16,10 +16,10 @@ import pytest
 from small_disk import fill, small_disk
 from worker_harness import PROGRAM, Harness
 
-from cloud_tasks.worker.common.os_errors import full_folder, os_error_text
+from cloud_tasks.worker.common.os_errors import full_folder, mark_own_failure, os_error_text
 from cloud_tasks.worker.supervisor.execution.circuit_breaker import CircuitBreaker
 from cloud_tasks.worker.supervisor.execution.outcome import OutcomeKind, read_outcome
-from cloud_tasks.worker.task_process.exception_report import failure, mark_own_failure
+from cloud_tasks.worker.task_process.exception_report import failure
 
 ENDS = ("task_completed", "task_exception", "task_exited", "task_timed_out", "task_dead")
 FAST = {"CLOUD_TASKS_BACKOFF_CAP": "0.1"}

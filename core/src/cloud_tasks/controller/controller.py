@@ -19,6 +19,7 @@ from datetime import timedelta
 import structlog
 
 from cloud_tasks.controller.autoscaler.actions import Abort
+from cloud_tasks.controller.autoscaler.attempt_ends import FAILURES
 from cloud_tasks.controller.autoscaler.fleet import Fleet
 from cloud_tasks.controller.autoscaler.fleet_termination import FleetTermination
 from cloud_tasks.controller.autoscaler.observe import StateBuilder
@@ -81,7 +82,7 @@ class Controller:
         self._enqueuer = make_enqueuer(self._abort_unsendable)
         self._collector = make_collector(self._events_committed)
         self._fleet = make_fleet(lambda: self._reconciler.launch_refused())
-        states = StateBuilder(
+        self._states = states = StateBuilder(
             loop,
             store,
             enqueuer=self._enqueuer,
@@ -151,8 +152,24 @@ class Controller:
     def _events_committed(self, events: Sequence[Event]) -> None:
         """Pass events on; end a job whose last task they finish without waiting for the next pass."""
         self._on_events(events)
-        if self.phase is JobPhase.RUNNING and self._enqueuer.done and self._store.remaining() == 0:
+        self._compare_instances(events)
+        if self.phase is not JobPhase.RUNNING or not self._enqueuer.done or self._store.remaining():
+            return
+        if self._states.has_failing_instance:
+            self._reconciler.request()
+        else:
             self._begin_end(JobPhase.COMPLETE)
+
+    def _compare_instances(self, events: Sequence[Event]) -> None:
+        """Reconcile at once when an instance turns out to fail what others complete: it takes tasks fast."""
+        if not self._states.attempt_ends.add(events) or self.phase is not JobPhase.RUNNING:
+            return
+        late = {e.instance_id for e in events if e.event_type in FAILURES} & self._states.discarded
+        for instance_id in late:
+            if instance_id is not None:
+                self._reconciler.rerun_failed(instance_id)
+        if self._states.has_failing_instance:
+            self._reconciler.request()
 
     def _abort_unsendable(self, reason: str) -> None:
         self._abort(Abort(reason=reason, show_console=False))

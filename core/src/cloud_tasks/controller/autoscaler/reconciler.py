@@ -17,6 +17,7 @@ import structlog
 from cloud_tasks.controller.autoscaler.actions import (
     Abort,
     Action,
+    Discard,
     Drain,
     Finish,
     ForgetIntent,
@@ -145,6 +146,12 @@ class Reconciler:
                 self._fleet.launch(ranked, count, alternatives)
             case Terminate(instance_id=instance_id, reason=reason):
                 self._fleet.terminate(instance_id, reason)
+            case Discard(instance_id=instance_id, reason=reason, is_alive=is_alive):
+                self._states.discarded.add(instance_id)
+                log.warning(f"Instance '{instance_id}' fails what others complete: {reason}")
+                if is_alive:
+                    self._fleet.terminate(instance_id, "it fails tasks that others complete")
+                self.rerun_failed(instance_id)
             case MarkEnded(instance_id=instance_id, reason=reason):
                 self._fleet.record_ended(instance_id, self._loop.now(), reason)
                 self._requested = True
@@ -168,6 +175,13 @@ class Reconciler:
             case Abort():
                 self._on_abort(action)
         self._warned.clear()
+
+    def rerun_failed(self, instance_id: str) -> None:
+        """Run the tasks again that failed on a discarded instance, and on no other."""
+        count = self._store.reopen_failed(instance_id)
+        if count:
+            log.warning(f"{count:,} failed task{'' if count == 1 else 's'} of instance '{instance_id}' will run again")
+            self._enqueuer.start()
 
     async def _drain(self) -> None:
         """Withdraw the queued tasks. The store records it first: the next run sends all unfinished tasks again."""

@@ -6,12 +6,21 @@ import errno
 import os
 from collections.abc import Iterable
 
-__all__ = ["NO_ROOM", "full_folder", "os_error_text"]
+__all__ = ["NO_ROOM", "OWN_FAILURE", "full_folder", "mark_own_failure", "os_error_text"]
 
 NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.EFBIG})
 """Error numbers of a file system that takes no more data: full, over quota, read-only or broken."""
 _MIN_ROOM = 16 * 1024
 """Bytes below which a file system counts as full."""
+
+
+OWN_FAILURE = "_cloud_tasks_own_failure"
+"""Attribute of an exception that our own code raised in the task's function, with the description."""
+
+
+def mark_own_failure(error: OSError, what: str) -> None:
+    """Mark an error of our own code that the task's function is about to see."""
+    setattr(error, OWN_FAILURE, f"{what}: {os_error_text(error)}")
 
 
 def os_error_text(error: OSError) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from typing import Any
 
+from cloud_tasks.worker.common.os_errors import mark_own_failure
 from cloud_tasks.worker.common.shared_flags import SharedFlags
 
 __all__ = ["WorkerData"]
@@ -84,8 +85,6 @@ class WorkerData:
         try:
             os.makedirs(self._scratch, mode=0o700, exist_ok=True)
         except OSError as error:
-            from cloud_tasks.worker.task_process.exception_report import mark_own_failure
-
             mark_own_failure(error, "cannot create the scratch folder")
             raise
         return self._scratch

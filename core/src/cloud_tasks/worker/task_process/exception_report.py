@@ -14,16 +14,14 @@ import sys
 from collections.abc import Iterator
 from typing import Any
 
-from cloud_tasks.worker.common.os_errors import NO_ROOM, os_error_text
+from cloud_tasks.worker.common.os_errors import NO_ROOM, OWN_FAILURE, os_error_text
 
-__all__ = ["describe", "failure", "mark_own_failure", "own_failure", "text_of"]
+__all__ = ["describe", "failure", "own_failure", "text_of"]
 
 _TEXT_LIMIT = 16 * 1024
 _TRACE_LIMIT = 64 * 1024
 _CHAIN_LIMIT = 50
 """Exceptions of a chain that are looked at."""
-_MARK = "_cloud_tasks_own_failure"
-"""Attribute of an exception that our own code raised in the task's function."""
 
 
 def failure(error: BaseException) -> dict[str, Any]:
@@ -54,11 +52,6 @@ def own_failure(what: str, error: BaseException) -> dict[str, Any]:
     return {"error": type(error).__name__, "message": text, "own_failure": f"{what}: {text}"}
 
 
-def mark_own_failure(error: OSError, what: str) -> None:
-    """Mark an error in our own code that the task's function is about to see."""
-    setattr(error, _MARK, f"{what}: {os_error_text(error)}")
-
-
 def _print(trace: str) -> bool:
     """Print a traceback and what is buffered; return whether the output that we set up takes no more data."""
     is_unwritable = False
@@ -86,7 +79,7 @@ def _descriptor(stream: Any) -> int | None:
 def _means(error: BaseException, unwritable: bool) -> dict[str, Any]:
     """Return the members of the head that tell a failure of our own means from one of the task."""
     for cause in _chain(error):
-        mark = getattr(cause, _MARK, None)
+        mark = getattr(cause, OWN_FAILURE, None)
         if isinstance(mark, str):
             return {"own_failure": mark}
         if not isinstance(cause, OSError) or cause.errno is None:
