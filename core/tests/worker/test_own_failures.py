@@ -56,6 +56,20 @@ def test_worker_with_a_full_log_folder_gives_its_tasks_back_and_stops_until_ther
     assert len({event["task_id"] for event in worker.events("task_completed")}) == 12
 
 
+def test_worker_with_a_full_log_folder_costs_the_job_no_task(worker, disk) -> None:
+    fill(disk)
+    worker.load(*[{"do": "say"}] * 400)
+    options = {"CLOUD_TASKS_IDLE_LIMIT": "8", "CLOUD_TASKS_NUM_TASKS_PER_INSTANCE": "2"}
+    broken = worker.start_on_queue("--task-log-dir", str(disk), **options)
+    working = worker.start_on_queue("--task-log-dir", str(worker.folder / "logs"), **options)
+    assert worker.finish(broken).code == 1
+    assert worker.finish(working).code == 0
+    completed = [event["task_id"] for event in worker.queued_events("task_completed")]
+    assert len(completed) == len(set(completed)) == 400
+    assert worker.queued_events("task_exited", "task_exception", "task_dead") == []
+    assert NO_SPACE in worker.queued_events("fatal_exception")[0]["exception"]
+
+
 @pytest.mark.parametrize("options", [(), ("--reuse-processes", "5")])
 def test_worker_with_a_full_tmpdir_gives_its_tasks_back(worker, disk, options) -> None:
     fill(disk)
