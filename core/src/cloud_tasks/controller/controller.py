@@ -26,6 +26,7 @@ from cloud_tasks.controller.autoscaler.observe import StateBuilder
 from cloud_tasks.controller.autoscaler.reconciler import Reconciler
 from cloud_tasks.controller.autoscaler.state import Policy
 from cloud_tasks.controller.event_loop import Loop, Pause, sleep, start
+from cloud_tasks.controller.launch.console import telling_line
 from cloud_tasks.controller.messaging.enqueuer import TaskEnqueuer
 from cloud_tasks.controller.messaging.event_collector import EventCollector
 from cloud_tasks.controller.messaging.progress import Progress
@@ -56,6 +57,7 @@ class Controller:
         make_fleet: Makes the fleet, given its callback for a refused launch.
         offers: Ranked, best first.
         interval: Time between two reconciliation passes.
+        watch_interval: Time between two checks for ended instances (`ComputeTraits.watch_interval`); None: no checks.
         on_events: Called with each batch of events after it was committed.
         on_progress: Called after each reconciliation pass.
     """
@@ -72,12 +74,14 @@ class Controller:
         offers: Sequence[RankedOffer],
         policy: Policy,
         interval: timedelta,
+        watch_interval: timedelta | None = None,
         on_events: Callable[[Sequence[Event]], None] = lambda _: None,
         on_progress: Callable[[Progress], None] = lambda _: None,
     ) -> None:
         self._loop = loop
         self._store = store
         self._interval = interval
+        self._watch_interval = watch_interval
         self._on_events = on_events
         self._enqueuer = make_enqueuer(self._abort_unsendable)
         self._collector = make_collector(self._events_committed)
@@ -126,6 +130,8 @@ class Controller:
         self._collector.start()
         self._enqueuer.start()
         self._loop.later(timedelta(0), lambda: start(self._reconcile_periodically()))
+        if self._watch_interval is not None:
+            start(self._watch_instances(self._watch_interval))
         self._loop.run(lambda: self.is_over)
         return self.phase
 
@@ -133,6 +139,15 @@ class Controller:
         while self.phase is JobPhase.RUNNING:
             self._reconciler.request()
             await sleep(self._loop, self._interval)
+
+    async def _watch_instances(self, interval: timedelta) -> None:
+        """Reconcile as soon as an instance has ended."""
+        while True:
+            await sleep(self._loop, interval)
+            if self.phase is not JobPhase.RUNNING:
+                return
+            if await self._fleet.has_new_end():
+                self._reconciler.request()
 
     def stop(self, mode: StopMode) -> bool:
         """End the run as the user requests; return False if it is ending already and nothing changes."""
@@ -178,7 +193,6 @@ class Controller:
         if self.phase is not JobPhase.RUNNING:
             return
         self.reason, self.bad_input = abort.reason, abort.bad_input
-        log.error(abort.reason)
         launched = [record.instance_id for record in self._store.instances() if record.instance_id is not None]
         source = abort.console_of or (launched[-1] if launched else None)
         self._begin_end(JobPhase.ABORTED, console_of=source if abort.show_console else None)
@@ -201,6 +215,10 @@ class Controller:
         self._fleet.cancel_waiting()
         if console_of is not None:
             self.console_log = await self._fleet.console_log(console_of)
+            line = telling_line(self.console_log)
+            self.reason += f"; last output of {console_of}: {line}" if line else "; it printed nothing"
+        if phase is JobPhase.ABORTED:
+            log.error(self.reason)
         if phase is not JobPhase.LEFT:
             await self._termination.run()
         if not self._collector.stopped:
