@@ -30,7 +30,8 @@ from cloud_tasks.controller.launch.console import telling_line
 from cloud_tasks.controller.messaging.enqueuer import TaskEnqueuer
 from cloud_tasks.controller.messaging.event_collector import EventCollector
 from cloud_tasks.controller.messaging.progress import Progress
-from cloud_tasks.model import Event, JobPhase
+from cloud_tasks.escape import terminal_line
+from cloud_tasks.model import Event, EventType, JobPhase
 from cloud_tasks.plugin import Queue
 from cloud_tasks.selection import RankedOffer
 from cloud_tasks.store import Store
@@ -167,6 +168,7 @@ class Controller:
     def _events_committed(self, events: Sequence[Event]) -> None:
         """Pass events on; end a job whose last task they finish without waiting for the next pass."""
         self._on_events(events)
+        self._warn_of_worker_errors(events)
         self._compare_instances(events)
         if self.phase is not JobPhase.RUNNING or not self._enqueuer.done or self._store.remaining():
             return
@@ -174,6 +176,14 @@ class Controller:
             self._reconciler.request()
         else:
             self._begin_end(JobPhase.COMPLETE)
+
+    def _warn_of_worker_errors(self, events: Sequence[Event]) -> None:
+        for event in events:
+            name = event.instance_id or event.hostname
+            if event.event_type is EventType.FATAL_EXCEPTION and name not in self._states.worker_errors:
+                reason = terminal_line(str(event.details.get("exception") or "unknown error"))
+                self._states.worker_errors[name] = reason
+                log.warning(f"The worker of instance '{terminal_line(name)}' ended with an error: {reason}")
 
     def _compare_instances(self, events: Sequence[Event]) -> None:
         """Reconcile at once when an instance turns out to fail what others complete: it takes tasks fast."""

@@ -32,6 +32,7 @@ from cloud_tasks.store.queries.timeline import Failure, Timeline, read_elapsed_h
 from cloud_tasks.store.records import (
     Applied,
     AttemptRecord,
+    BrokenWorker,
     CostBreakdown,
     ElapsedStatistics,
     InstanceRecord,
@@ -56,6 +57,7 @@ __all__ = [
     "STATUS_TO_CODE",
     "Applied",
     "AttemptRecord",
+    "BrokenWorker",
     "CostBreakdown",
     "ElapsedStatistics",
     "Failure",

@@ -22,6 +22,7 @@ from cloud_tasks.model import (
 __all__ = [
     "Applied",
     "AttemptRecord",
+    "BrokenWorker",
     "CostBreakdown",
     "ElapsedStatistics",
     "InstanceRecord",
@@ -205,6 +206,15 @@ class CostBreakdown:
 
 
 @attrs.frozen(kw_only=True)
+class BrokenWorker:
+    """A worker that failed what others completed, or that an error of its own ended."""
+
+    name: str
+    """Instance id; host name of a worker that was started by hand."""
+    reason: str
+
+
+@attrs.frozen(kw_only=True)
 class JobStatistics:
     """The exact statistics of the final report, from a scan of the tasks."""
 
@@ -225,6 +235,8 @@ class JobStatistics:
     """Instances that were launched."""
     cost_breakdown: CostBreakdown | None = None
     """The same by what the slots did."""
+    broken_workers: tuple[BrokenWorker, ...] = ()
+    """Workers that failed what others completed, or that an error of their own ended; at most 20."""
 
 
 @attrs.frozen(kw_only=True)

@@ -9,8 +9,9 @@ import pytest
 from controller_fakes import NOW, event, make_instance, make_observation, message
 from hypothesis import given
 from hypothesis import strategies as st
+from structlog.testing import capture_logs
 
-from cloud_tasks.controller.autoscaler.actions import Discard, Finish
+from cloud_tasks.controller.autoscaler.actions import Abort, Discard, Finish, Launch, Warn
 from cloud_tasks.controller.autoscaler.attempt_ends import AttemptEnds
 from cloud_tasks.controller.autoscaler.decide import decide
 from cloud_tasks.controller.autoscaler.rules.comparison import failing_instances
@@ -98,6 +99,27 @@ def test_decide_discards_a_failing_instance_before_the_job_is_complete() -> None
     assert finished == (Finish(),)
 
 
+def test_decide_aborts_a_run_whose_workers_end_with_an_error_before_any_task_finishes() -> None:
+    facts = {"failed_workers": 3, "worker_error": "no room", "ended_without_progress": 3}
+    (action,) = decide(make_observation(make_instance(1), failed_without_progress=3, **facts))
+    assert isinstance(action, Abort)
+    assert action.reason.endswith("ended with an error before any task finished: no room")
+    assert not any(isinstance(a, Abort) for a in decide(make_observation(failed_without_progress=2, **facts)))
+
+
+@pytest.mark.parametrize(("working", "launches"), [(0, False), (5, False), (6, True)])
+def test_decide_does_not_replace_workers_that_keep_ending_with_an_error(working: int, launches: bool) -> None:
+    ends = {f"w-{number}": ended(50, 0) for number in range(working)}
+    facts = {"failed_workers": 6, "worker_error": "no room", "attempt_ends": ends}
+    actions = decide(make_observation(make_instance(1), **facts))
+    assert any(isinstance(action, Launch) for action in actions) is launches
+    assert launches or [type(action) for action in actions] == [Warn]
+    if not launches:
+        (action,) = decide(make_observation(**facts))
+        assert isinstance(action, Abort)
+        assert action.reason == "the workers of 6 instances ended with an error: no room"
+
+
 # -- the ends
 
 
@@ -176,6 +198,20 @@ def test_controller_reruns_tasks_that_a_discarded_instance_fails_later(loop, sto
     loop.later(timedelta(seconds=110), lambda: complete(range(9, 10), 3))
     assert controller.run() is JobPhase.COMPLETE
     assert store.summary().counts[TaskStatus.COMPLETED] == 20
+
+
+def test_controller_warns_of_a_worker_that_an_error_ended(loop, events, make_controller) -> None:
+
+    controller = make_controller()
+    fatal = event(EventType.FATAL_EXCEPTION, 1, instance_id="i-1", details={"exception": "no room\x1b[2J"})
+    loop.later(timedelta(seconds=5), lambda: events.inbox.append(message(fatal)))
+    done = [event(EventType.TASK_COMPLETED, 50 + n, task=n, instance_id="i-2") for n in range(20)]
+    loop.later(timedelta(seconds=9), lambda: events.inbox.append(message(*done)))
+    with capture_logs() as logs:
+        controller.run()
+    (warning,) = [entry["event"] for entry in logs if "ended with an error" in entry["event"]]
+    assert warning.startswith("The worker of instance 'i-1' ended with an error: no room")
+    assert "\x1b" not in warning
 
 
 def test_controller_completes_a_job_whose_tasks_fail_everywhere(loop, store, compute, events, make_controller) -> None:

@@ -33,7 +33,15 @@ from cloud_tasks.report import (
     throughput,
 )
 from cloud_tasks.selection import RankedOffer, Ranking
-from cloud_tasks.store import ElapsedStatistics, InstanceRecord, JobRecord, JobStatistics, JobSummary, TypeCost
+from cloud_tasks.store import (
+    BrokenWorker,
+    ElapsedStatistics,
+    InstanceRecord,
+    JobRecord,
+    JobStatistics,
+    JobSummary,
+    TypeCost,
+)
 
 START = datetime(2025, 6, 11, 15, 0, 0, tzinfo=UTC)
 
@@ -74,6 +82,18 @@ def statistics_of(summary: JobSummary, **changes: object) -> JobStatistics:
         "instances": 0,
     }
     return JobStatistics(**{**facts, **changes})
+
+
+def test_final_report_names_broken_instances_and_how_to_rerun_their_tasks() -> None:
+    worker = BrokenWorker(name="local-2", reason="380 of 380 tasks failed, elsewhere 20 of 20 completed")
+    shown = render_final_report(
+        statistics_of(a_summary(completed=20, exited=380), broken_workers=(worker,)), timedelta(seconds=4)
+    )
+    assert "Broken instances:\n  local-2: 380 of 380 tasks failed, elsewhere 20 of 20 completed" in shown
+    assert "cloud-tasks run --retry-failed" in shown
+    shown = render_final_report(statistics_of(a_summary(completed=400), broken_workers=(worker,)), timedelta(seconds=4))
+    assert "local-2" in shown
+    assert "--retry-failed" not in shown
 
 
 def an_instance(zone: str = "us-central1-c", **changes: object) -> InstanceRecord:

@@ -18,7 +18,11 @@ from cloud_tasks.controller.autoscaler.rules.corrections import correct_records,
 from cloud_tasks.controller.autoscaler.rules.fleet_view import FleetView, Rule
 from cloud_tasks.controller.autoscaler.rules.heartbeats import abort_without_heartbeat, replace_unresponsive
 from cloud_tasks.controller.autoscaler.rules.launches import launch_missing
-from cloud_tasks.controller.autoscaler.rules.progress import abort_unlaunchable, abort_without_progress
+from cloud_tasks.controller.autoscaler.rules.progress import (
+    abort_failing_workers,
+    abort_unlaunchable,
+    abort_without_progress,
+)
 from cloud_tasks.controller.autoscaler.rules.requeue import requeue_missing
 from cloud_tasks.controller.autoscaler.rules.surplus import terminate_surplus
 from cloud_tasks.controller.autoscaler.state import Observation
@@ -27,7 +31,14 @@ __all__ = ["decide"]
 
 _STAGES: tuple[tuple[Rule, ...], ...] = (
     (correct_records, terminate_expired),
-    (abort_over_budget, abort_drained, abort_unlaunchable, abort_without_heartbeat, abort_without_progress),
+    (
+        abort_over_budget,
+        abort_drained,
+        abort_unlaunchable,
+        abort_without_heartbeat,
+        abort_failing_workers,
+        abort_without_progress,
+    ),
     (discard_failing, replace_unresponsive),
     (terminate_drained, terminate_surplus, drain, requeue_missing, launch_missing),
 )

@@ -65,6 +65,8 @@ class StateBuilder:
         self.attempt_ends = AttemptEnds()
         self.discarded: set[str] = set()
         """Instances that were terminated because they failed what others complete."""
+        self.worker_errors: dict[str, str] = {}
+        """Errors that ended the worker of an instance of this run, by instance."""
         self.draining = False
         """Whether queued tasks have been withdrawn."""
 
@@ -124,6 +126,11 @@ class StateBuilder:
             tasks_finished=summary.finished_tasks,
             attempt_ends=self.attempt_ends.counts(),
             discarded=frozenset(self.discarded),
+            failed_workers=len(self.worker_errors),
+            failed_without_progress=_without_progress(
+                [record for record in ended if record.instance_id in self.worker_errors], summary.last_end
+            ),
+            worker_error=next(reversed(self.worker_errors.values()), ""),
             surplus_since=self._surplus_since,
             draining=self.draining,
         )

@@ -48,6 +48,9 @@ class Policy:
     """Number of instances without any heartbeat after which the startup script is taken to be broken."""
     max_instances_without_progress: int = 10
     """Number of instances that end, one after another, before any task finishes, after which the run is aborted."""
+    max_failed_workers: int = 3
+    """Number of instances whose worker ends with an error, one after another, before any task finishes, after which
+    the run is aborted."""
     max_failed_launches: int = 3
     """Number of consecutive failed launches, with no instance left, after which the run is aborted."""
     max_discarded_instances: int = 5
@@ -181,6 +184,12 @@ class Observation:
     tasks_finished: int = 0
     attempt_ends: Mapping[str, InstanceEnds] = attrs.field(factory=dict)
     """By instance, terminated ones included."""
+    failed_workers: int = 0
+    """Instances of this run whose worker ended with an error."""
+    failed_without_progress: int = 0
+    """Those of ``ended_without_progress`` whose worker ended with an error."""
+    worker_error: str = ""
+    """The last such error; empty for none."""
     discarded: frozenset[str] = frozenset()
     """Instances that were terminated because they failed what others complete."""
     surplus_since: datetime | None = None

@@ -88,6 +88,7 @@ def report_dict(facts: ReportFacts) -> dict[str, Any]:
         "task_source": statistics.summary.job.task_source,
         "exceptions": [{"summary": text, "count": count} for text, count in statistics.exceptions],
         "exception_kinds": statistics.exception_kinds,
+        "broken_instances": [{"name": worker.name, "reason": worker.reason} for worker in statistics.broken_workers],
         "spot_terminations": list(statistics.spot_terminations),
         "instances_launched": statistics.instances,
         "costs": [

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from datetime import timedelta
 
-from cloud_tasks.model import Money, TaskStatus
+from cloud_tasks.model import FINAL_STATUSES, Money, TaskStatus
 from cloud_tasks.quantities import counted, format_cost, format_duration, indented
 from cloud_tasks.report.text.summary import render_elapsed, status_counts
 from cloud_tasks.store import CostBreakdown, JobStatistics
@@ -28,6 +28,7 @@ def render_final_report(statistics: JobStatistics, elapsed: timedelta, *, headli
         _times(statistics),
         _attempts(statistics),
         _exceptions(statistics),
+        _broken_workers(statistics),
         _cost(statistics),
         iter([f"Spot terminations: {counted(len(statistics.spot_terminations), 'host')}"]),
     )
@@ -87,6 +88,18 @@ def _exceptions(statistics: JobStatistics) -> Iterator[str]:
     more = statistics.exception_kinds - len(statistics.exceptions)
     if more > 0:
         yield f"         and {counted(more, 'other kind')}"
+
+
+def _broken_workers(statistics: JobStatistics) -> Iterator[str]:
+    if not statistics.broken_workers:
+        return
+    yield "Broken instances:"
+    for worker in statistics.broken_workers:
+        yield f"  {worker.name}: {worker.reason}"
+    counts = statistics.summary.counts
+    failed = sum(counts.get(status, 0) for status in FINAL_STATUSES) - counts.get(TaskStatus.COMPLETED, 0)
+    if failed:
+        yield "  Rerun the failed tasks: cloud-tasks run --retry-failed"
 
 
 def _cost(statistics: JobStatistics) -> Iterator[str]:

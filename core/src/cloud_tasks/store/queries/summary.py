@@ -11,6 +11,7 @@ from cloud_tasks.model import EventType, Money, TaskStatus
 from cloud_tasks.store.db.enum_codes import EVENT_TO_CODE, STATUS_TO_CODE
 from cloud_tasks.store.db.quantile_sketch import percentiles, percentiles_of_sketch, value_of
 from cloud_tasks.store.db.times import from_unix_or_none
+from cloud_tasks.store.queries.broken_workers import read_broken_workers
 from cloud_tasks.store.queries.cost_breakdown import cost_breakdown
 from cloud_tasks.store.records import ElapsedStatistics, JobRecord, JobStatistics, JobSummary
 from cloud_tasks.store.write.counters import FINISHED_BEFORE, RUN_STARTED, read_counters
@@ -125,4 +126,5 @@ def read_statistics(connection: sqlite3.Connection, job: JobRecord, now: datetim
         costs=lines,
         instances=launched,
         cost_breakdown=cost_breakdown(connection, now),
+        broken_workers=read_broken_workers(connection),
     )
