@@ -252,7 +252,11 @@ class Supervisor:
 
     def _on_started(self, attempt: RunningAttempt) -> None:
         work = attempt.work
-        self.report("task_started", task_id=work.task_id, attempt=work.attempt, slot=attempt.slot, pid=attempt.pid)
+        # The time at which the process started: its message arrives a few milliseconds later.
+        at = time.time() - time.monotonic() + attempt.started
+        self.report(
+            "task_started", task_id=work.task_id, attempt=work.attempt, at=at, slot=attempt.slot, pid=attempt.pid
+        )
         if self._settings.reuse == 1 and self._logs_tasks:
             self._log_task(f"Started single-task worker #{attempt.number} (PID {attempt.pid})")
             self._log_task(f"Worker #{attempt.number}: Started, processing task {work.task_id}")
@@ -263,7 +267,8 @@ class Supervisor:
             parts.completion.remove_scratch(attempt.scratch)
         if self._executor.count == 0:
             self._periodic.became_idle()
-        completion = parts.completion.complete(attempt.work, outcome, seconds)
+        ended_at = time.time() - time.monotonic() + attempt.started + seconds
+        completion = parts.completion.complete(attempt.work, outcome, seconds, ended_at)
         if completion.next is not None and not parts.consumer.requeue(completion.next, completion.delay):
             raise AssertionError("a consumer that keeps no attempts needs messages")
         parts.reporter.put(completion.report)
