@@ -39,6 +39,21 @@ def test_job_runs_on_two_instances(desk: Any) -> None:
     assert counts(desk.status()) == {"completed": 100}
 
 
+def test_program_that_cannot_be_imported_ends_the_job_with_its_error(desk: Any) -> None:
+    (desk.folder / "worker_typo.py").write_text("import numpy_missing\n")
+    config = desk.configure(worker="worker_typo.py", scaling_check_interval=3600)
+    job = desk.run("run", "--config", str(config), "--task-file", str(desk.tasks(20)))
+    assert job.returncode == 1
+    error = "ModuleNotFoundError: No module named 'numpy_missing'"
+    assert "2 instances exited before the worker started; last output of local-" in job.stderr
+    assert f": {error}; resume it with" in job.stderr
+    assert job.stderr.index("ended before its worker started; its last output:") < job.stderr.index(
+        "Error: job stopped"
+    )
+    assert "startup script is" not in job.stderr
+    assert desk.processes() == []
+
+
 def test_output_file_receives_the_events(desk: Any) -> None:
     arguments = ("--config", str(desk.configure()), "--task-file", str(desk.tasks(5)), "--output-file", "events.jsonl")
     job = desk.run("run", *arguments)

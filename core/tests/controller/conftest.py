@@ -62,6 +62,7 @@ def make_controller(
         on_progress: Callable[[Progress], None] = lambda _: None,
         offers: tuple[RankedOffer, ...] = (ranked(), ranked(zone="z-b")),
         max_instances: int = 2,
+        watch_interval: timedelta | None = None,
         **policy: object,
     ) -> Controller:
         return Controller(
@@ -76,6 +77,7 @@ def make_controller(
             offers=offers,
             policy=Policy(limits=Limits(max_instances=max_instances), **policy),  # type: ignore[arg-type]
             interval=timedelta(seconds=60),
+            watch_interval=watch_interval,
             on_progress=on_progress,
         )
 

@@ -44,6 +44,51 @@ def test_completion_does_not_wait_for_the_next_pass(loop, events, make_controlle
     assert loop.now() - started_at < timedelta(seconds=15)
 
 
+def test_end_of_an_instance_is_noticed_before_the_next_pass_where_listings_are_free(
+    loop, compute, events, make_controller
+) -> None:
+    controller = make_controller(watch_interval=timedelta(seconds=1))
+    loop.later(timedelta(seconds=10), lambda: compute.existing.pop("i-1"))
+    loop.later(timedelta(seconds=20), lambda: finish_all_tasks(events))
+    assert controller.run() is JobPhase.COMPLETE
+    assert len(compute.launched) == 3
+
+
+def test_watch_for_ended_instances_outlasts_failed_listings_and_causes_one_pass_for_each_end(
+    loop, queue, compute, events, make_controller
+) -> None:
+    controller = make_controller(watch_interval=timedelta(seconds=1))
+
+    def fail(is_failing: bool) -> None:
+        compute.listing_fails = is_failing
+
+    loop.later(timedelta(seconds=5), lambda: fail(True))
+    loop.later(timedelta(seconds=10), lambda: compute.existing.pop("i-1"))
+    loop.later(timedelta(seconds=15), lambda: fail(False))
+    loop.later(timedelta(seconds=50), lambda: finish_all_tasks(events))
+    assert controller.run() is JobPhase.COMPLETE
+    assert len(compute.launched) == 3
+    # At the start, after the end was noticed, and after it was recorded.
+    assert queue.depth_calls == 3
+
+
+def test_instances_that_end_without_a_heartbeat_end_the_run_with_their_last_output(
+    loop, compute, make_controller, monkeypatch
+) -> None:
+    output = (
+        "Traceback (most recent call last):\n  import numpy_missing\nModuleNotFoundError: no \x1b[2Jmodule\nBye\n\n"
+    )
+    monkeypatch.setattr(compute, "console_log", lambda instance_id: output)
+    controller = make_controller(watch_interval=timedelta(seconds=1))
+    loop.later(timedelta(seconds=10), compute.existing.clear)
+    started_at = loop.now()
+    assert controller.run() is JobPhase.ABORTED
+    assert loop.now() - started_at < timedelta(seconds=20)
+    assert controller.reason.startswith("2 instances exited before the worker started; last output of i-")
+    assert ": ModuleNotFoundError: no " in controller.reason
+    assert "\x1b" not in controller.reason
+
+
 def test_refused_zone_is_replaced_by_the_next_at_once(loop, compute, events, make_controller) -> None:
     compute.faults.append(refusal())
     controller = make_controller()
@@ -261,7 +306,7 @@ def test_failed_listing_never_leads_to_a_second_fleet(loop, compute, events, mak
 def test_broken_startup_script_aborts_the_run_with_its_console_log(compute, make_controller) -> None:
     controller = make_controller(startup_timeout=timedelta(minutes=3))
     assert controller.run() is JobPhase.ABORTED
-    assert "startup script" in controller.reason
+    assert "2 instances sent no heartbeat in time" in controller.reason
     assert controller.console_log.startswith("console of i-")
     assert compute.existing == {}
 

@@ -44,6 +44,13 @@ def make_scenario(seed: int = 1, **changes: Any) -> Scenario:
     return attrs.evolve(scenario, **changes)
 
 
+def broken_instance(seed: int) -> Scenario:
+    """Return a scenario whose first instance fails every task at once."""
+    return make_scenario(
+        seed, tasks=400, mean_task_time=timedelta(seconds=5), faults=Faults(broken_instances=1, boot_spread=0.0)
+    )
+
+
 def detect(folder: Path, parts: Parts, scenarios: Callable[[int], Scenario], *, seeds: int) -> str:
     """Return the violation that a defect causes, at the first seed that shows it."""
     for seed in range(seeds):
@@ -218,6 +225,19 @@ def test_lost_message_is_sent_again(tmp_path):
     # A worker crashed between its event and the message of the next attempt; all others stayed idle for days.
     result = Simulation(draw_scenario(1024, min_tasks=200, max_tasks=2000), tmp_path).run()
     assert result.duration < timedelta(days=1)
+
+
+@pytest.mark.parametrize("seed", [3, 4, 5])
+def test_broken_instance_that_fails_every_task_at_once_is_replaced_and_ends_no_task(seed, tmp_path):
+    result = Simulation(broken_instance(seed), tmp_path).run()
+    assert result.outcomes == (JobPhase.COMPLETE,)
+    assert 3 < result.instances <= 5
+
+
+def test_monitor_detects_tasks_that_a_broken_instance_failed_for_good(tmp_path, monkeypatch):
+    monkeypatch.setattr("cloud_tasks.controller.autoscaler.rules.comparison.failing_instances", lambda ends: {})
+    violation = detect(tmp_path, Parts(), broken_instance, seeds=1)
+    assert violation.startswith("7:")
 
 
 @pytest.mark.parametrize("seed", [3, 4, 5])

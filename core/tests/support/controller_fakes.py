@@ -10,6 +10,7 @@ from typing import Any
 import attrs
 from virtual_loop import VirtualLoop
 
+from cloud_tasks.controller.autoscaler.state import FleetInstance, Observation, Policy
 from cloud_tasks.convert import encode_events
 from cloud_tasks.errors import LaunchRefusedError, ProviderError, RefusalScope
 from cloud_tasks.model import (
@@ -23,6 +24,7 @@ from cloud_tasks.model import (
     InstanceState,
     InstanceType,
     LaunchRequest,
+    Limits,
     Money,
     Offer,
     PriceBreakdown,
@@ -206,3 +208,34 @@ def ranked(
         priced_at=NOW,
     )
     return RankedOffer(offer=offer, slots=vcpus, price_per_slot=Money(price) / vcpus)
+
+
+def make_instance(number: int, *, age: float = 100, heartbeat: float | None = 10, **changes: object) -> FleetInstance:
+    """Return an instance launched ``age`` seconds ago; ``heartbeat``: seconds since the last one (None: none)."""
+    facts: dict[str, object] = {
+        "client_token": f"token{number}",
+        "instance_id": f"i-{number}",
+        "state": InstanceState.RUNNING,
+        "vcpus": 8,
+        "slots": 8,
+        "price_per_hour": Money("0.25"),
+        "launched_at": NOW - timedelta(seconds=age),
+        "last_heartbeat": None if heartbeat is None else NOW - timedelta(seconds=heartbeat),
+        "running_tasks": 8,
+    }
+    return FleetInstance(**{**facts, **changes})  # type: ignore[arg-type]
+
+
+def make_observation(*fleet: FleetInstance, **changes: object) -> Observation:
+    facts: dict[str, object] = {
+        "now": NOW,
+        "policy": Policy(limits=Limits(max_instances=5)),
+        "remaining": 10_000,
+        "all_loaded": True,
+        "fleet": fleet,
+        "offers": (ranked(), ranked(zone="z-b"), ranked("n-8", price="0.30")),
+        "blocks": (),
+        "events_read_since": NOW - timedelta(hours=5),
+        "any_heartbeat": any(instance.last_heartbeat is not None for instance in fleet),
+    }
+    return Observation(**{**facts, **changes})  # type: ignore[arg-type]

@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +32,15 @@ def modules_of_the_supervisor(modules: list[str]) -> list[str]:
 
 def ends(worker: Harness) -> dict[str, dict[str, Any]]:
     return {event["task_id"]: event for event in worker.events(*FINAL)}
+
+
+@pytest.mark.parametrize("options", [(), ("--reuse-processes", "5")])
+def test_elapsed_time_is_the_difference_of_the_attempt_s_timestamps(worker, options) -> None:
+    worker.run_tasks(*[{"do": "sleep", "seconds": 0.02}] * 20, args=("--num-simultaneous-tasks", "2", *options))
+    started = {event["task_id"]: datetime.fromisoformat(event["timestamp"]) for event in worker.events("task_started")}
+    for event in worker.events("task_completed"):
+        span = datetime.fromisoformat(event["timestamp"]) - started[event["task_id"]]
+        assert span.total_seconds() == pytest.approx(event["elapsed_time"], abs=0.001)
 
 
 def test_isolation_reports_each_kind_of_end_and_affects_no_other_task(worker) -> None:

@@ -167,6 +167,10 @@ def do(what: str, fields: dict[str, Any], data: WorkerData) -> Any:
     if what == "print":
         print("these are", "my last words")
         raise RuntimeError("after them")
+    if what == "say":
+        print(fields.get("text", "a line"), flush=True)
+    if what == "write":
+        Path(fields["path"]).write_text("x" * 4096)
     if what == "about":
         loop_is_free = True
         with contextlib.suppress(RuntimeError):

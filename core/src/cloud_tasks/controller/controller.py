@@ -19,16 +19,19 @@ from datetime import timedelta
 import structlog
 
 from cloud_tasks.controller.autoscaler.actions import Abort
+from cloud_tasks.controller.autoscaler.attempt_ends import FAILURES
 from cloud_tasks.controller.autoscaler.fleet import Fleet
 from cloud_tasks.controller.autoscaler.fleet_termination import FleetTermination
 from cloud_tasks.controller.autoscaler.observe import StateBuilder
 from cloud_tasks.controller.autoscaler.reconciler import Reconciler
 from cloud_tasks.controller.autoscaler.state import Policy
 from cloud_tasks.controller.event_loop import Loop, Pause, sleep, start
+from cloud_tasks.controller.launch.console import telling_line
 from cloud_tasks.controller.messaging.enqueuer import TaskEnqueuer
 from cloud_tasks.controller.messaging.event_collector import EventCollector
 from cloud_tasks.controller.messaging.progress import Progress
-from cloud_tasks.model import Event, JobPhase
+from cloud_tasks.escape import terminal_line
+from cloud_tasks.model import Event, EventType, JobPhase
 from cloud_tasks.plugin import Queue
 from cloud_tasks.selection import RankedOffer
 from cloud_tasks.store import Store
@@ -55,6 +58,7 @@ class Controller:
         make_fleet: Makes the fleet, given its callback for a refused launch.
         offers: Ranked, best first.
         interval: Time between two reconciliation passes.
+        watch_interval: Time between two checks for ended instances (`ComputeTraits.watch_interval`); None: no checks.
         on_events: Called with each batch of events after it was committed.
         on_progress: Called after each reconciliation pass.
     """
@@ -71,17 +75,19 @@ class Controller:
         offers: Sequence[RankedOffer],
         policy: Policy,
         interval: timedelta,
+        watch_interval: timedelta | None = None,
         on_events: Callable[[Sequence[Event]], None] = lambda _: None,
         on_progress: Callable[[Progress], None] = lambda _: None,
     ) -> None:
         self._loop = loop
         self._store = store
         self._interval = interval
+        self._watch_interval = watch_interval
         self._on_events = on_events
         self._enqueuer = make_enqueuer(self._abort_unsendable)
         self._collector = make_collector(self._events_committed)
         self._fleet = make_fleet(lambda: self._reconciler.launch_refused())
-        states = StateBuilder(
+        self._states = states = StateBuilder(
             loop,
             store,
             enqueuer=self._enqueuer,
@@ -125,6 +131,8 @@ class Controller:
         self._collector.start()
         self._enqueuer.start()
         self._loop.later(timedelta(0), lambda: start(self._reconcile_periodically()))
+        if self._watch_interval is not None:
+            start(self._watch_instances(self._watch_interval))
         self._loop.run(lambda: self.is_over)
         return self.phase
 
@@ -132,6 +140,15 @@ class Controller:
         while self.phase is JobPhase.RUNNING:
             self._reconciler.request()
             await sleep(self._loop, self._interval)
+
+    async def _watch_instances(self, interval: timedelta) -> None:
+        """Reconcile as soon as an instance has ended."""
+        while True:
+            await sleep(self._loop, interval)
+            if self.phase is not JobPhase.RUNNING:
+                return
+            if await self._fleet.has_new_end():
+                self._reconciler.request()
 
     def stop(self, mode: StopMode) -> bool:
         """End the run as the user requests; return False if it is ending already and nothing changes."""
@@ -151,8 +168,33 @@ class Controller:
     def _events_committed(self, events: Sequence[Event]) -> None:
         """Pass events on; end a job whose last task they finish without waiting for the next pass."""
         self._on_events(events)
-        if self.phase is JobPhase.RUNNING and self._enqueuer.done and self._store.remaining() == 0:
+        self._warn_of_worker_errors(events)
+        self._compare_instances(events)
+        if self.phase is not JobPhase.RUNNING or not self._enqueuer.done or self._store.remaining():
+            return
+        if self._states.has_failing_instance:
+            self._reconciler.request()
+        else:
             self._begin_end(JobPhase.COMPLETE)
+
+    def _warn_of_worker_errors(self, events: Sequence[Event]) -> None:
+        for event in events:
+            name = event.instance_id or event.hostname
+            if event.event_type is EventType.FATAL_EXCEPTION and name not in self._states.worker_errors:
+                reason = terminal_line(str(event.details.get("exception") or "unknown error"))
+                self._states.worker_errors[name] = reason
+                log.warning(f"The worker of instance '{terminal_line(name)}' ended with an error: {reason}")
+
+    def _compare_instances(self, events: Sequence[Event]) -> None:
+        """Reconcile at once when an instance turns out to fail what others complete: it takes tasks fast."""
+        if not self._states.attempt_ends.add(events) or self.phase is not JobPhase.RUNNING:
+            return
+        late = {e.instance_id for e in events if e.event_type in FAILURES} & self._states.discarded
+        for instance_id in late:
+            if instance_id is not None:
+                self._reconciler.rerun_failed(instance_id)
+        if self._states.has_failing_instance:
+            self._reconciler.request()
 
     def _abort_unsendable(self, reason: str) -> None:
         self._abort(Abort(reason=reason, show_console=False))
@@ -161,7 +203,6 @@ class Controller:
         if self.phase is not JobPhase.RUNNING:
             return
         self.reason, self.bad_input = abort.reason, abort.bad_input
-        log.error(abort.reason)
         launched = [record.instance_id for record in self._store.instances() if record.instance_id is not None]
         source = abort.console_of or (launched[-1] if launched else None)
         self._begin_end(JobPhase.ABORTED, console_of=source if abort.show_console else None)
@@ -184,6 +225,10 @@ class Controller:
         self._fleet.cancel_waiting()
         if console_of is not None:
             self.console_log = await self._fleet.console_log(console_of)
+            line = telling_line(self.console_log)
+            self.reason += f"; last output of {console_of}: {line}" if line else "; it printed nothing"
+        if phase is JobPhase.ABORTED:
+            log.error(self.reason)
         if phase is not JobPhase.LEFT:
             await self._termination.run()
         if not self._collector.stopped:

@@ -83,6 +83,8 @@ class ComputeTraits:
     """Maximum number of parallel launches; ``max_parallel_instance_creations`` may lower it."""
     listing_lag: timedelta = timedelta(0)
     """Maximum time for which a launched instance may be missing from the listing."""
+    watch_interval: timedelta | None = None
+    """Time between two checks for ended instances, where a listing is fast and free; None: only at scaling checks."""
     provider_selects_offer: bool = False
     """Whether the provider selects among the request's offer and its alternatives. Such a backend sets
     ``CLOUD_TASKS_STARTED`` to ``<instance type> <zone>`` of the instance before its script runs."""

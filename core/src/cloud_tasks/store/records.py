@@ -22,6 +22,7 @@ from cloud_tasks.model import (
 __all__ = [
     "Applied",
     "AttemptRecord",
+    "BrokenWorker",
     "CostBreakdown",
     "ElapsedStatistics",
     "Failure",
@@ -241,6 +242,15 @@ def last_line(output: str) -> str:
 
 
 @attrs.frozen(kw_only=True)
+class BrokenWorker:
+    """A worker that failed what others completed, or that an error of its own ended."""
+
+    name: str
+    """Instance id; host name of a worker that was started by hand."""
+    reason: str
+
+
+@attrs.frozen(kw_only=True)
 class JobStatistics:
     """The exact statistics of the final report, from a scan of the tasks."""
 
@@ -263,6 +273,8 @@ class JobStatistics:
     """Instances that were launched."""
     cost_breakdown: CostBreakdown | None = None
     """The same by what the slots did."""
+    broken_workers: tuple[BrokenWorker, ...] = ()
+    """Workers that failed what others completed, or that an error of their own ended; at most 20."""
 
     def failures_of(self, *outcomes: AttemptOutcome) -> tuple[Failure, ...]:
         """Return the groups of attempts that ended so."""

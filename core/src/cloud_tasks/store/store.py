@@ -296,6 +296,16 @@ class Store:
             self._pending_from = 0
             return count
 
+    def reopen_failed(self, instance_id: str) -> int:
+        """Change tasks that failed in this run on this instance, and on no other, to pending; return how many.
+
+        Their next attempt has the next number.
+        """
+        with self._writing() as connection:
+            count = tasks.reopen_failed(connection, instance_id)
+            self._pending_from = 0
+            return count
+
     def earlier_attempts(self) -> int:
         """Return the highest attempt number of earlier passes; the attempt limit of this pass counts from there."""
         with self._file.querying() as connection:

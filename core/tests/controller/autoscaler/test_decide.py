@@ -6,7 +6,7 @@ from datetime import timedelta
 
 import attrs
 import pytest
-from controller_fakes import NOW, ranked
+from controller_fakes import NOW, make_instance, make_observation, ranked
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -36,37 +36,6 @@ from cloud_tasks.model import (
     Money,
     ProvisioningModel,
 )
-
-
-def make_instance(number: int, *, age: float = 100, heartbeat: float | None = 10, **changes: object) -> FleetInstance:
-    """Return an instance launched ``age`` seconds ago; ``heartbeat``: seconds since the last one (None: none)."""
-    facts: dict[str, object] = {
-        "client_token": f"token{number}",
-        "instance_id": f"i-{number}",
-        "state": InstanceState.RUNNING,
-        "vcpus": 8,
-        "slots": 8,
-        "price_per_hour": Money("0.25"),
-        "launched_at": NOW - timedelta(seconds=age),
-        "last_heartbeat": None if heartbeat is None else NOW - timedelta(seconds=heartbeat),
-        "running_tasks": 8,
-    }
-    return FleetInstance(**{**facts, **changes})  # type: ignore[arg-type]
-
-
-def make_observation(*fleet: FleetInstance, **changes: object) -> Observation:
-    facts: dict[str, object] = {
-        "now": NOW,
-        "policy": Policy(limits=Limits(max_instances=5)),
-        "remaining": 10_000,
-        "all_loaded": True,
-        "fleet": fleet,
-        "offers": (ranked(), ranked(zone="z-b"), ranked("n-8", price="0.30")),
-        "blocks": (),
-        "events_read_since": NOW - timedelta(hours=5),
-        "any_heartbeat": any(instance.last_heartbeat is not None for instance in fleet),
-    }
-    return Observation(**{**facts, **changes})  # type: ignore[arg-type]
 
 
 def both_zones(first: int, second: int) -> tuple[Launch, ...]:

@@ -34,7 +34,16 @@ from cloud_tasks.report import (
     throughput,
 )
 from cloud_tasks.selection import RankedOffer, Ranking
-from cloud_tasks.store import ElapsedStatistics, Failure, InstanceRecord, JobRecord, JobStatistics, JobSummary, TypeCost
+from cloud_tasks.store import (
+    BrokenWorker,
+    ElapsedStatistics,
+    Failure,
+    InstanceRecord,
+    JobRecord,
+    JobStatistics,
+    JobSummary,
+    TypeCost,
+)
 
 START = datetime(2025, 6, 11, 15, 0, 0, tzinfo=UTC)
 
@@ -79,6 +88,14 @@ def a_failure(
     summary: str, count: int, *, outcome: AttemptOutcome = AttemptOutcome.EXCEPTION, **changes: object
 ) -> Failure:
     return Failure(outcome=outcome, summary=summary, count=count, **changes)
+
+
+def test_final_report_names_broken_instances() -> None:
+    worker = BrokenWorker(name="local-2", reason="380 of 380 tasks failed, elsewhere 20 of 20 completed")
+    shown = render_final_report(
+        statistics_of(a_summary(completed=20, exited=380), broken_workers=(worker,)), timedelta(seconds=4)
+    )
+    assert "Broken instances:\n  local-2: 380 of 380 tasks failed, elsewhere 20 of 20 completed" in shown
 
 
 def an_instance(zone: str = "us-central1-c", **changes: object) -> InstanceRecord:

@@ -23,4 +23,5 @@ COMPUTE_TRAITS = ComputeTraits(
     enforces_max_lifetime=True,
     max_parallel_launches=10,
     listing_lag=timedelta(0),
+    watch_interval=timedelta(seconds=1),
 )

@@ -11,6 +11,7 @@ from cloud_tasks.selection import RankedOffer
 __all__ = [
     "Abort",
     "Action",
+    "Discard",
     "Drain",
     "Finish",
     "ForgetIntent",
@@ -38,6 +39,16 @@ class Terminate:
 
     instance_id: str
     reason: str
+
+
+@attrs.frozen(kw_only=True)
+class Discard:
+    """Terminate an instance that fails what others complete, and run its failed tasks again."""
+
+    instance_id: str
+    reason: str
+    is_alive: bool = True
+    """Whether it is still to be terminated."""
 
 
 @attrs.frozen(kw_only=True)
@@ -96,4 +107,4 @@ class Abort:
     """Whether the configuration or the startup script is the cause."""
 
 
-Action: TypeAlias = Launch | Terminate | MarkEnded | ForgetIntent | Requeue | Drain | Warn | Finish | Abort
+Action: TypeAlias = Launch | Terminate | Discard | MarkEnded | ForgetIntent | Requeue | Drain | Warn | Finish | Abort

@@ -13,11 +13,16 @@ from __future__ import annotations
 
 from cloud_tasks.controller.autoscaler.actions import Abort, Action, Drain, Finish, Warn
 from cloud_tasks.controller.autoscaler.rules.budget import abort_drained, abort_over_budget, drain, terminate_drained
+from cloud_tasks.controller.autoscaler.rules.comparison import discard_failing
 from cloud_tasks.controller.autoscaler.rules.corrections import correct_records, terminate_expired
 from cloud_tasks.controller.autoscaler.rules.fleet_view import FleetView, Rule
 from cloud_tasks.controller.autoscaler.rules.heartbeats import abort_without_heartbeat, replace_unresponsive
 from cloud_tasks.controller.autoscaler.rules.launches import launch_missing
-from cloud_tasks.controller.autoscaler.rules.progress import abort_unlaunchable, abort_without_progress
+from cloud_tasks.controller.autoscaler.rules.progress import (
+    abort_failing_workers,
+    abort_unlaunchable,
+    abort_without_progress,
+)
 from cloud_tasks.controller.autoscaler.rules.requeue import requeue_missing
 from cloud_tasks.controller.autoscaler.rules.surplus import terminate_surplus
 from cloud_tasks.controller.autoscaler.state import Observation
@@ -26,8 +31,15 @@ __all__ = ["decide"]
 
 _STAGES: tuple[tuple[Rule, ...], ...] = (
     (correct_records, terminate_expired),
-    (abort_over_budget, abort_drained, abort_unlaunchable, abort_without_heartbeat, abort_without_progress),
-    (replace_unresponsive,),
+    (
+        abort_over_budget,
+        abort_drained,
+        abort_unlaunchable,
+        abort_without_heartbeat,
+        abort_failing_workers,
+        abort_without_progress,
+    ),
+    (discard_failing, replace_unresponsive),
     (terminate_drained, terminate_surplus, drain, requeue_missing, launch_missing),
 )
 
@@ -35,7 +47,8 @@ _STAGES: tuple[tuple[Rule, ...], ...] = (
 def decide(observation: Observation) -> tuple[Action, ...]:
     """Return the actions that an observation calls for; the caller carries out all of them, in order."""
     if observation.remaining == 0 and observation.all_loaded:
-        return (Finish(),)
+        # The failed tasks of a discarded instance run again.
+        return (*discard_failing(FleetView(observation, observation.fleet or ())),) or (Finish(),)
     if observation.fleet is None:
         return (Warn(key="listing", message="Instances could not be listed; no changes until a listing succeeds"),)
     actions: list[Action] = []

@@ -30,7 +30,7 @@ from cloud_tasks.errors import (
     LaunchRefusedError,
     ProviderError,
 )
-from cloud_tasks.model import Instance, LaunchRequest
+from cloud_tasks.model import Instance, InstanceState, LaunchRequest
 from cloud_tasks.plugin import Compute
 from cloud_tasks.quantities import format_span
 from cloud_tasks.selection import RankedOffer
@@ -115,6 +115,8 @@ class Fleet:
         self._terminating: set[str] = set()
         self.refused_scopes = RefusedScopes(loop.now)
         self._reasons: dict[str, str] = {}
+        self._noticed: set[str] = set()
+        """Instances whose end `has_new_end` has reported."""
         self._answered_at: dict[str, datetime] = {}
         self._wave = _Wave()
 
@@ -272,6 +274,26 @@ class Fleet:
         except Exception as error:
             log.warning(f"Instances could not be listed: {error}")
             return None
+
+    async def has_new_end(self) -> bool:
+        """Return whether an instance has ended by itself since the last call; False if the listing failed."""
+        known = {r.instance_id for r in self._store.instances() if r.ended_at is None and r.instance_id is not None}
+        known -= self._noticed | self._reasons.keys()
+        if not known:
+            return False
+        try:
+            listing = await call(self._loop, lambda: self._compute.instances(self._job_id))
+        except Exception as error:
+            log.debug(f"Instances could not be listed: {error}")
+            return False
+        gone = (InstanceState.STOPPED, InstanceState.TERMINATED)
+        ended = known - {instance.instance_id for instance in listing if instance.state not in gone}
+        self._noticed |= ended
+        return bool(ended)
+
+    def is_terminated_by_us(self, instance_id: str) -> bool:
+        """Return whether this fleet requested the termination of the instance."""
+        return instance_id in self._reasons
 
     def terminate(self, instance_id: str, reason: str) -> None:
         """Start the termination of one instance; its end is recorded when a listing no longer shows it."""

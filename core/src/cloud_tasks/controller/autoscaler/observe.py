@@ -15,7 +15,9 @@ from datetime import datetime, timedelta
 
 import structlog
 
+from cloud_tasks.controller.autoscaler.attempt_ends import AttemptEnds
 from cloud_tasks.controller.autoscaler.fleet import Fleet
+from cloud_tasks.controller.autoscaler.rules.comparison import failing_instances
 from cloud_tasks.controller.autoscaler.state import FleetInstance, Observation, Policy
 from cloud_tasks.controller.event_loop import Loop
 from cloud_tasks.controller.messaging.enqueuer import TaskEnqueuer
@@ -60,8 +62,19 @@ class StateBuilder:
         self._surplus_since: datetime | None = None
         self._empty_since: datetime | None = None
         self._requeued_at: datetime | None = None
+        self.attempt_ends = AttemptEnds()
+        self.discarded: set[str] = set()
+        """Instances that were terminated because they failed what others complete."""
+        self.worker_errors: dict[str, str] = {}
+        """Errors that ended the worker of an instance of this run, by instance."""
         self.draining = False
         """Whether queued tasks have been withdrawn."""
+
+    @property
+    def has_failing_instance(self) -> bool:
+        """Whether an instance fails what others complete and may be terminated because of that."""
+        is_new = not self.discarded.issuperset(failing_instances(self.attempt_ends.counts()))
+        return is_new and len(self.discarded) < self._policy.max_discarded_instances
 
     def listing_requested(self) -> None:
         """Note the time of a listing: instances that are launched later need not be in it."""
@@ -111,6 +124,13 @@ class StateBuilder:
             failed_starts=sum(record.last_heartbeat is None for record in ended),
             ended_without_progress=_without_progress(ended, summary.last_end),
             tasks_finished=summary.finished_tasks,
+            attempt_ends=self.attempt_ends.counts(),
+            discarded=frozenset(self.discarded),
+            failed_workers=len(self.worker_errors),
+            failed_without_progress=_without_progress(
+                [record for record in ended if record.instance_id in self.worker_errors], summary.last_end
+            ),
+            worker_error=next(reversed(self.worker_errors.values()), ""),
             surplus_since=self._surplus_since,
             draining=self.draining,
         )

@@ -17,6 +17,7 @@ import structlog
 from cloud_tasks.controller.autoscaler.actions import (
     Abort,
     Action,
+    Discard,
     Drain,
     Finish,
     ForgetIntent,
@@ -30,6 +31,7 @@ from cloud_tasks.controller.autoscaler.decide import decide
 from cloud_tasks.controller.autoscaler.fleet import Fleet
 from cloud_tasks.controller.autoscaler.observe import StateBuilder
 from cloud_tasks.controller.event_loop import Loop, call, sleep, start
+from cloud_tasks.controller.launch.console import last_lines
 from cloud_tasks.controller.messaging.enqueuer import TaskEnqueuer
 from cloud_tasks.controller.messaging.progress import Progress
 from cloud_tasks.model import Instance, Money
@@ -40,6 +42,9 @@ from cloud_tasks.store import Store
 __all__ = ["Reconciler"]
 
 log = structlog.get_logger()
+
+_SHOWN_CONSOLES = 3
+"""Instances that end without a heartbeat and whose last output is logged; that of others is most likely the same."""
 
 
 class Reconciler:
@@ -84,6 +89,8 @@ class Reconciler:
         self._last: tuple[Sequence[Instance] | None, Depth | None] | None = None
         """Listing and depth of the task queue of the last pass."""
         self._warned: set[str] = set()
+        self._failed_starts = 0
+        """Instances that ended by themselves without a heartbeat."""
 
     def request(self) -> None:
         """Start a pass now, or after the current one."""
@@ -145,9 +152,19 @@ class Reconciler:
                 self._fleet.launch(ranked, count, alternatives)
             case Terminate(instance_id=instance_id, reason=reason):
                 self._fleet.terminate(instance_id, reason)
+            case Discard(instance_id=instance_id, reason=reason, is_alive=is_alive):
+                self._states.discarded.add(instance_id)
+                log.warning(f"Instance '{instance_id}' fails what others complete: {reason}")
+                if is_alive:
+                    self._fleet.terminate(instance_id, "it fails tasks that others complete")
+                self.rerun_failed(instance_id)
             case MarkEnded(instance_id=instance_id, reason=reason):
                 self._fleet.record_ended(instance_id, self._loop.now(), reason)
                 self._requested = True
+                if not self._fleet.is_terminated_by_us(instance_id) and self._is_without_heartbeat(instance_id):
+                    self._failed_starts += 1
+                    if self._failed_starts <= _SHOWN_CONSOLES:
+                        start(self._show_console(instance_id))
             case ForgetIntent(client_token=client_token, reason=reason):
                 self._fleet.forget(client_token, reason)
             case Requeue(reason=reason):
@@ -168,6 +185,24 @@ class Reconciler:
             case Abort():
                 self._on_abort(action)
         self._warned.clear()
+
+    def rerun_failed(self, instance_id: str) -> None:
+        """Run the tasks again that failed on a discarded instance, and on no other."""
+        count = self._store.reopen_failed(instance_id)
+        if count:
+            log.warning(f"{count:,} failed task{'' if count == 1 else 's'} of instance '{instance_id}' will run again")
+            self._enqueuer.start()
+
+    def _is_without_heartbeat(self, instance_id: str) -> bool:
+        return any(r.instance_id == instance_id and r.last_heartbeat is None for r in self._store.instances())
+
+    async def _show_console(self, instance_id: str) -> None:
+        """Log the last output of an instance that ended before its worker sent anything."""
+        lines = last_lines(await self._fleet.console_log(instance_id))
+        if lines:
+            log.warning(f"Instance '{instance_id}' ended before its worker started; its last output:")
+        for line in lines:
+            log.warning(f"  {line}")
 
     async def _drain(self) -> None:
         """Withdraw the queued tasks. The store records it first: the next run sends all unfinished tasks again."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import datetime, timedelta
 
 import attrs
@@ -13,6 +14,7 @@ from cloud_tasks.selection import RankedOffer
 __all__ = [
     "Block",
     "FleetInstance",
+    "InstanceEnds",
     "LaunchFailures",
     "Observation",
     "Policy",
@@ -46,8 +48,13 @@ class Policy:
     """Number of instances without any heartbeat after which the startup script is taken to be broken."""
     max_instances_without_progress: int = 10
     """Number of instances that end, one after another, before any task finishes, after which the run is aborted."""
+    max_failed_workers: int = 3
+    """Number of instances whose worker ends with an error, one after another, before any task finishes, after which
+    the run is aborted."""
     max_failed_launches: int = 3
     """Number of consecutive failed launches, with no instance left, after which the run is aborted."""
+    max_discarded_instances: int = 5
+    """Number of instances of a run that are terminated because they fail what others complete."""
     canary: bool = False
     """Whether one instance has to complete a task before others are launched."""
     provider_chooses: bool = False
@@ -84,6 +91,18 @@ class FleetInstance:
     tasks_finished: int = 0
     last_busy: datetime | None = None
     """Time at which it last had a task, according to events."""
+
+
+@attrs.frozen(kw_only=True)
+class InstanceEnds:
+    """How the latest attempts on one instance ended."""
+
+    ends: int
+    failures: int
+    """Ends without success: exceptions, exits, time-outs, and failures of the worker's own means."""
+    reason: str
+    """The most frequent reason of a failure; empty for none."""
+    last_end: datetime
 
 
 @attrs.frozen(kw_only=True)
@@ -163,6 +182,16 @@ class Observation:
     ended_without_progress: int = 0
     """Number of instances of this run that were launched and ended since a task last finished."""
     tasks_finished: int = 0
+    attempt_ends: Mapping[str, InstanceEnds] = attrs.field(factory=dict)
+    """By instance, terminated ones included."""
+    failed_workers: int = 0
+    """Instances of this run whose worker ended with an error."""
+    failed_without_progress: int = 0
+    """Those of ``ended_without_progress`` whose worker ended with an error."""
+    worker_error: str = ""
+    """The last such error; empty for none."""
+    discarded: frozenset[str] = frozenset()
+    """Instances that were terminated because they failed what others complete."""
     surplus_since: datetime | None = None
     """Time since which the fleet has had more slots than there are unfinished tasks."""
     draining: bool = False

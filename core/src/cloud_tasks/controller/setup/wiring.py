@@ -75,6 +75,7 @@ def assemble_controller(
         offers=offers,
         policy=policy_of(config),
         interval=timedelta(seconds=run.scaling_check_interval),
+        watch_interval=registry.compute(config.compute).traits.watch_interval,
         on_events=sinks.write,
         on_progress=on_progress,
     )

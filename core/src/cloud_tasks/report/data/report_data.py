@@ -79,6 +79,7 @@ def report_dict(facts: ReportFacts) -> dict[str, Any]:
         "task_source": statistics.summary.job.task_source,
         "exceptions": [{"summary": found.summary, "count": found.count} for found in exceptions],
         "exception_kinds": len(exceptions),
+        "broken_instances": [{"name": worker.name, "reason": worker.reason} for worker in statistics.broken_workers],
         "spot_terminations": list(statistics.spot_terminations),
         "instances_launched": statistics.instances,
         "costs": [

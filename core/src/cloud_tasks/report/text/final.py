@@ -32,6 +32,7 @@ def render_final_report(statistics: JobStatistics, elapsed: timedelta, *, next_s
         _times(statistics),
         _attempts(statistics),
         _failures(statistics),
+        _broken_workers(statistics),
         iter(next_steps),
         _cost(statistics),
         iter([f"Spot terminations: {counted(len(statistics.spot_terminations), 'host')}"]),
@@ -111,6 +112,13 @@ def last_output(failure: Failure) -> str:
     """Return the last line that the example printed, unless the reason has it, or an exception says it better."""
     printed = failure.last_line[:_LINE_LENGTH]
     return "" if failure.outcome is AttemptOutcome.EXCEPTION or printed in failure.summary else printed
+
+
+def _broken_workers(statistics: JobStatistics) -> Iterator[str]:
+    if statistics.broken_workers:
+        yield "Broken instances:"
+        for worker in statistics.broken_workers:
+            yield f"  {terminal_line(worker.name)}: {terminal_line(worker.reason)}"
 
 
 def _cost(statistics: JobStatistics) -> Iterator[str]:

@@ -11,6 +11,7 @@ from cloud_tasks.model import EventType, Money, TaskStatus
 from cloud_tasks.store.db.enum_codes import EVENT_TO_CODE, FINAL_CODES, STATUS_TO_CODE
 from cloud_tasks.store.db.quantile_sketch import percentiles, percentiles_of_sketch, value_of
 from cloud_tasks.store.db.times import from_unix_or_none
+from cloud_tasks.store.queries.broken_workers import read_broken_workers
 from cloud_tasks.store.queries.cost_breakdown import cost_breakdown
 from cloud_tasks.store.queries.failure_groups import read_failures
 from cloud_tasks.store.records import ElapsedStatistics, JobRecord, JobStatistics, JobSummary
@@ -135,6 +136,7 @@ def read_statistics(
         costs=lines,
         instances=launched,
         cost_breakdown=cost_breakdown(connection, now),
+        broken_workers=read_broken_workers(connection),
     )
 
 

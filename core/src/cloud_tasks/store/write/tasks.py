@@ -33,6 +33,7 @@ __all__ = [
     "read_pending",
     "read_task",
     "reopen",
+    "reopen_failed",
     "reset_for_requeue",
     "withdraw",
     "write_job",
@@ -41,6 +42,7 @@ __all__ = [
 _PENDING = STATUS_TO_CODE[TaskStatus.PENDING]
 _QUEUED = STATUS_TO_CODE[TaskStatus.QUEUED]
 _RUNNING = STATUS_TO_CODE[TaskStatus.RUNNING]
+_FAILED = (TaskStatus.FAILED, TaskStatus.TIMED_OUT, TaskStatus.EXITED)
 _LOST = OUTCOME_TO_CODE[AttemptOutcome.LOST]
 _FINAL_COUNTERS = tuple(f"status:{code}" for code in sorted(FINAL_CODES))
 _TEXTS = ("job_id", "queue_name", "run_id", "provider", "queue", "compute", "pricing", "task_source", "tool_version")
@@ -207,6 +209,29 @@ def reopen(connection: sqlite3.Connection, statuses: Collection[TaskStatus]) -> 
     _count_moves(connection, reopened, _PENDING)
     add_to_counters(connection, {"retries": total})
     return total
+
+
+def reopen_failed(connection: sqlite3.Connection, instance_id: str) -> int:
+    """Change tasks that failed in this run on this instance, and on no other, to pending. Return how many."""
+    failed = ", ".join(str(STATUS_TO_CODE[status]) for status in _FAILED)
+    rows = connection.execute(
+        f"SELECT t.seq, t.status FROM tasks AS t WHERE t.status IN ({failed}) AND t.ended_at >= ?2 "
+        "AND EXISTS (SELECT 1 FROM attempts AS a JOIN hosts AS h USING (host) WHERE a.task = t.seq "
+        "AND h.instance_id = ?1 AND a.outcome != ?3) "
+        "AND NOT EXISTS (SELECT 1 FROM attempts AS a JOIN hosts AS h USING (host) WHERE a.task = t.seq "
+        "AND h.instance_id != ?1 AND a.outcome != ?3)",
+        (instance_id, read_counter(connection, RUN_STARTED, 0.0), _LOST),
+    ).fetchall()
+    connection.executemany(
+        "UPDATE tasks SET status = ?, attempt = attempt + 1, elapsed = NULL, ended_at = NULL WHERE seq = ?",
+        [(_PENDING, seq) for seq, _ in rows],
+    )
+    moved: dict[int, int] = {}
+    for _, status in rows:
+        moved[status] = moved.get(status, 0) + 1
+    _count_moves(connection, moved, _PENDING)
+    add_to_counters(connection, {"retries": len(rows)})
+    return len(rows)
 
 
 def read_task(connection: sqlite3.Connection, task_id: str) -> tuple[Task, TaskStatus] | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from typing import Any
 
+from cloud_tasks.worker.common.os_errors import mark_own_failure
 from cloud_tasks.worker.common.shared_flags import SharedFlags
 
 __all__ = ["WorkerData"]
@@ -81,5 +82,9 @@ class WorkerData:
         if not self._scratch:
             raise RuntimeError("no scratch directory: no task is running")
         self._scratch_is_used = True
-        os.makedirs(self._scratch, mode=0o700, exist_ok=True)
+        try:
+            os.makedirs(self._scratch, mode=0o700, exist_ok=True)
+        except OSError as error:
+            mark_own_failure(error, "cannot create the scratch folder")
+            raise
         return self._scratch

@@ -118,12 +118,34 @@ class Children:
             gate=None if child.gate is None else (child.gate, config.environments),
         )
 
+    def start(self, message: RunAttempt, slot: int) -> Child:
+        """Fork the process of an attempt that has a slot. Raise `OSError` if that is impossible; nothing is left."""
+        child = self.prepare(message, slot)
+        try:
+            self.fork([child])
+        except OSError:
+            self.remove_named_output(child)
+            self.close_files(child)
+            raise
+        return child
+
     def start_reusable(self, slot: int, channel: Channel) -> None:
-        """Fork a process that runs several attempts; send its socket to the supervisor, which assigns them."""
+        """Fork a process that runs several attempts; send its socket to the supervisor, which assigns them.
+
+        Raises:
+            OSError: No process could be started.
+        """
         config = self._config
         ours, theirs = socket_pair()
-        output = self._outputs.unnamed()
-        pid = os.fork()
+        output = None
+        try:
+            output = self._outputs.unnamed()
+            pid = os.fork()
+        except OSError:
+            ours.close()
+            theirs.close()
+            self._outputs.close_output(output, False)
+            raise
         if pid == 0:
             ours.close()
             os.environ.update(config.environments[slot])

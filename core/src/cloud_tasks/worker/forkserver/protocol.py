@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 __all__ = [
     "AttemptEnded",
     "AttemptStarted",
+    "Failed",
     "KillAttempt",
     "KillProcess",
     "Message",
@@ -18,6 +19,7 @@ __all__ = [
     "Quit",
     "Ready",
     "RunAttempt",
+    "StartFailed",
     "StartProcess",
     "Withdraw",
     "Withdrawn",
@@ -70,6 +72,22 @@ class Ready(NamedTuple):
 
     problem: str
     """Traceback of ``worker_init``; empty if it returned."""
+
+
+class Failed(NamedTuple):
+    """Last message of a fork server that ends because of an error."""
+
+    reason: str
+
+
+class StartFailed(NamedTuple):
+    """Report that a process could not be started; its attempts have not run and are no longer here."""
+
+    number: int
+    """Number of the attempt; -1 for a process that runs several."""
+    slot: int
+    """Slot of such a process."""
+    reason: str
 
 
 class AttemptStarted(NamedTuple):
@@ -130,6 +148,8 @@ Message = (
     | Withdrawn
     | ProcessStarted
     | ProcessEnded
+    | Failed
+    | StartFailed
 )
 
 _TYPES: tuple[Any, ...] = (
@@ -145,6 +165,8 @@ _TYPES: tuple[Any, ...] = (
     Withdrawn,
     ProcessStarted,
     ProcessEnded,
+    Failed,
+    StartFailed,
 )
 _INDEX = {kind: index for index, kind in enumerate(_TYPES)}
 

@@ -9,16 +9,17 @@ Invariants, each with a test:
 2. Once a task process has exited, all processes that it started are killed; once the supervisor has, all are.
 3. Attempts start in the order in which they were submitted.
 4. A waiting attempt has not started: it can be withdrawn and leaves no process and no file.
+5. A process that cannot be started ends no attempt: the attempt goes back to the supervisor, with the system's reason.
 """
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import heapq
 import os
 import select
 import signal
-import sys
 import time
 from collections import deque
 from collections.abc import Callable
@@ -27,16 +28,19 @@ from typing import TYPE_CHECKING, Any
 from cloud_tasks.worker.common import process_tree
 from cloud_tasks.worker.common.ipc import Channel, ChannelClosedError
 from cloud_tasks.worker.common.log import Log
+from cloud_tasks.worker.common.os_errors import os_error_text
 from cloud_tasks.worker.forkserver.children import Child, Children
 from cloud_tasks.worker.forkserver.config import ForkserverConfig
 from cloud_tasks.worker.forkserver.orphans import Orphans
 from cloud_tasks.worker.forkserver.prefork import Prefork
 from cloud_tasks.worker.forkserver.protocol import (
     AttemptStarted,
+    Failed,
     KillAttempt,
     KillProcess,
     Ready,
     RunAttempt,
+    StartFailed,
     StartProcess,
     Withdraw,
     Withdrawn,
@@ -64,7 +68,7 @@ def run_forkserver(end: socket.socket, config: ForkserverConfig) -> None:
     try:
         server.serve()
     except BaseException as error:
-        sys.stderr.write(f"the fork server failed: {type(error).__name__}: {error}\n")
+        server.report_failure(f"{type(error).__name__}: {error}")
     finally:
         try:
             server.kill_all()
@@ -137,6 +141,15 @@ class _Server:
                 orphans.kill(children.by_pid.keys())
             children.bound_outputs()
 
+    def report_failure(self, reason: str) -> None:
+        """Report why this process ends; the supervisor may be unable to receive it."""
+        with contextlib.suppress(OSError):
+            os.write(2, f"the fork server failed: {reason}\n".encode("utf-8", "replace"))
+        if os.getpid() == self._pid:
+            with contextlib.suppress(ChannelClosedError, OSError, ValueError):
+                self._channel.put(encode(Failed(reason)))
+                self._channel.flush()
+
     def kill_all(self) -> None:
         """Kill every descendant; do nothing in a forked process."""
         if os.getpid() == self._pid:
@@ -172,7 +185,7 @@ class _Server:
             if kind is RunAttempt:
                 self._waiting.append(message)
             elif kind is StartProcess:
-                self._children.start_reusable(message.slot, self._channel)
+                self._start_reusable(message.slot)
             elif kind is KillAttempt:
                 child = self._children.running.get(message.number)
                 if child is not None:
@@ -203,12 +216,27 @@ class _Server:
             when = time.monotonic()
             child = self._prefork.open_gate(message.number, slot)
             if child is None:
-                child = children.prepare(message, slot)
-                children.fork([child])
+                try:
+                    child = children.start(message, slot)
+                except OSError as error:
+                    heapq.heappush(children.free_slots, slot)
+                    self._report_start_failure(message.number, slot, error)
+                    continue
             child.when = when
             children.running[child.number] = child
             started.append(child)
         return started
+
+    def _start_reusable(self, slot: int) -> None:
+        try:
+            self._children.start_reusable(slot, self._channel)
+        except OSError as error:
+            self._report_start_failure(-1, slot, error)
+
+    def _report_start_failure(self, number: int, slot: int, error: OSError) -> None:
+        reason = f"cannot start the process of a task: {os_error_text(error)}"
+        self._channel.put(encode(StartFailed(number, slot, reason)))
+        self._flush_at = 0.0
 
     def _reap(self) -> list[tuple[Child, int]]:
         """Reap exited task processes, free their slots, and return them with their wait statuses.

@@ -93,7 +93,13 @@ def execute(
         variables = {_VARIABLE: f"{program.worker}:{parent}:{file}:{program.flags.descriptor}"}
         os.execve(program.command[0], program.command, {**os.environ, **environment, **variables})
     except BaseException as error:
-        os.write(2, f"cannot execute the program again: {type(error).__name__}: {error}\n".encode())
+        what = "cannot execute the program again"
+        if one is not None:
+            runner.report_own_failure(one[1], what, error)
+        elif many is not None:
+            from cloud_tasks.worker.common.ipc import Channel
+
+            runner.reject_assignment(Channel(open_socket(many[0]), blocking=True), what, error)
     finally:
         os._exit(70)
 

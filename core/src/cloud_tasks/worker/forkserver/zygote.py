@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 
 from cloud_tasks.worker.common import process_tree
 from cloud_tasks.worker.common.ipc import Channel, ChannelClosedError, socket_pair
+from cloud_tasks.worker.common.os_errors import os_error_text
 from cloud_tasks.worker.common.private_api import forget_event_loop
 from cloud_tasks.worker.forkserver.config import ForkserverConfig
 from cloud_tasks.worker.forkserver.server import run_forkserver
@@ -30,8 +31,8 @@ __all__ = ["FORKSERVER_DIED", "START_FORKSERVER", "fork_zygote"]
 
 START_FORKSERVER, FORKSERVER_DIED = 21, 22
 """Messages. The supervisor sends ``(START_FORKSERVER, bytes)`` with the maximum size of a result (None for no limit).
-The answer is ``(START_FORKSERVER, pid)`` with the fork server's socket; ``(FORKSERVER_DIED, pid, status)`` reports its
-end."""
+The answer is ``(START_FORKSERVER, pid)`` with the fork server's socket. ``(FORKSERVER_DIED, pid, status, reason)``
+reports its end, or that it could not be started (pid 0, with the reason)."""
 
 _EXIT_TIMEOUT = 5.0
 """Seconds that the fork server has to exit before it is killed."""
@@ -89,8 +90,13 @@ class _Zygote:
             self._end()
 
     def _start_forkserver(self, descriptors: tuple[int, ...]) -> None:
-        ours, theirs = socket_pair()
-        pid = os.fork()
+        try:
+            ours, theirs = socket_pair()
+            pid = os.fork()
+        except OSError as error:
+            self._channel.put((FORKSERVER_DIED, 0, 0, f"cannot start the fork server: {os_error_text(error)}"))
+            self._channel.flush()
+            return
         if pid == 0:
             try:
                 ours.close()
@@ -117,7 +123,7 @@ class _Zygote:
             if pid == self._forkserver:
                 self._forkserver = 0
                 self._kill_orphans()
-                self._channel.put((FORKSERVER_DIED, pid, status))
+                self._channel.put((FORKSERVER_DIED, pid, status, ""))
                 self._channel.flush()
 
     def _kill_orphans(self) -> None:

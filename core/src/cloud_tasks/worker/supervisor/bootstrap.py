@@ -250,6 +250,7 @@ class _Bootstrap:
             reuse=data.reuse_processes or 1,
             memory_gb=data.max_memory_allowed_per_task,
             log_tasks=config.source is not None or data.verbose > 0,
+            folders=(config.scratch_root, *(() if config.log_dir is None else (config.log_dir,))),
         )
 
     def _on_leases_lost(self, supervisor: Supervisor, loop: EventLoop, lease_ids: Sequence[str]) -> None:

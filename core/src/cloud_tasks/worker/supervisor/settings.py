@@ -33,5 +33,7 @@ class SupervisorSettings(NamedTuple):
     memory_gb: float | None = None
     """Limit of the resident memory of one task's processes, in GB."""
     max_result_bytes: int | None = None
+    folders: tuple[str, ...] = ()
+    """Folders of the output and the scratch files of tasks."""
     reuse: int = 1
     """Number of tasks that one process runs."""

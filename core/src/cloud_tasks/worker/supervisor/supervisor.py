@@ -8,6 +8,8 @@ Invariants, each with a test:
 4. Tasks of the queue that no slot will soon be free for are released, for other workers.
 5. Running tasks see a shutdown request or termination notice only after the fork server has withdrawn its waiting
    attempts: the slot of a task that returns because of it is not used again.
+6. A failure of the worker's own means ends no task: the attempt is given back, the worker pauses, and after ten such
+   failures in a row it releases its tasks and exits with code 1. How a task's function ends does not count.
 """
 
 from __future__ import annotations
@@ -21,13 +23,15 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from cloud_tasks import exit_codes
 from cloud_tasks.worker.common.formatting import counted, format_duration
 from cloud_tasks.worker.common.log import Log
+from cloud_tasks.worker.common.os_errors import full_folder
 from cloud_tasks.worker.common.shared_flags import SharedFlags
 from cloud_tasks.worker.consumers.attempt_types import PendingAttempt, RunningAttempt
-from cloud_tasks.worker.forkserver.protocol import Ready
+from cloud_tasks.worker.forkserver.protocol import Failed, Ready
 from cloud_tasks.worker.reporting.event_encoder import EventEncoder
 from cloud_tasks.worker.reporting.reporter import Report, Reporter
 from cloud_tasks.worker.supervisor.event_loop import EventLoop
 from cloud_tasks.worker.supervisor.execution.attempt_executor import AttemptExecutor
+from cloud_tasks.worker.supervisor.execution.circuit_breaker import CircuitBreaker
 from cloud_tasks.worker.supervisor.execution.completion import CompletionHandler
 from cloud_tasks.worker.supervisor.execution.forkserver_client import ForkserverClient
 from cloud_tasks.worker.supervisor.execution.outcome import Outcome, OutcomeKind
@@ -44,6 +48,10 @@ __all__ = ["Supervisor", "SupervisorParts"]
 
 _MAX_FORKSERVER_DEATHS = 20
 """Deaths of fork servers in a row, without a finished task in between, that the worker survives."""
+_FORKSERVER_PAUSE = 0.1
+"""Seconds before a dead fork server is replaced, for each death in a row after the first."""
+_ROOM_INTERVAL = 10.0
+"""Seconds between two checks of the room for the output of tasks."""
 _CLOGGED_INTERVAL = 0.05
 """Seconds between two checks whether reports were sent, while no attempt is submitted because of them."""
 _SURPLUS_INTERVAL = 2.0
@@ -79,6 +87,11 @@ class Supervisor:
         self._is_ready = False
         """Whether the fork server accepts attempts."""
         self._forkserver_deaths = 0
+        self._forkserver_failure = ""
+        """Error that the fork server reported before it died."""
+        self._forkserver_losses = 0
+        """Tasks that the deaths in a row interrupted."""
+        self._breaker = CircuitBreaker()
         self._mean_seconds: float | None = None
         self._is_accepting = True
         """Whether attempts are submitted."""
@@ -108,6 +121,7 @@ class Supervisor:
             on_started=self._on_started,
             on_ended=self._on_ended,
             on_returned=self._on_returned,
+            on_start_failed=self._on_start_failed,
         )
         self._periodic = PeriodicTasks(
             settings,
@@ -131,6 +145,7 @@ class Supervisor:
                 self.report("worker_started", slots=self._settings.slots, pid=os.getpid())
                 self._periodic.start()
                 parts.loop.later(_SURPLUS_INTERVAL, self._release_surplus)
+                parts.loop.later(_ROOM_INTERVAL, self._check_room)
                 while not self._is_over():
                     self._run_once()
             finally:
@@ -166,7 +181,9 @@ class Supervisor:
         """Return the seconds until something is due."""
         now, parts = time.monotonic(), self._parts
         due = min(now + 60.0, parts.loop.due_at, self._executor.due_at)
-        if self._is_accepting and self._executor.capacity:
+        if self._is_accepting and self._breaker.resume_at > now:
+            due = min(due, self._breaker.resume_at)
+        elif self._is_accepting and self._executor.capacity:
             task_due = parts.consumer.due_at
             if task_due is not None:
                 due = min(due, now + max(0.0, task_due - time.time()))
@@ -177,6 +194,8 @@ class Supervisor:
     def _fill(self) -> None:
         """Submit attempts while there is capacity."""
         if not self._is_accepting or not self._is_ready or not self._forkserver.is_connected:
+            return
+        if self._breaker.cause and time.monotonic() < self._breaker.resume_at:
             return
         executor, consumer, reporter = self._executor, self._parts.consumer, self._parts.reporter
         mean_seconds = self._expected_seconds()
@@ -230,6 +249,9 @@ class Supervisor:
     # -- attempts --------------------------------------------------------------------------------------------------
 
     def _on_message(self, message: Any) -> None:
+        if type(message) is Failed:
+            self._forkserver_failure = message.reason
+            return
         if type(message) is not Ready:
             self._executor.on_message(message)
             return
@@ -240,7 +262,11 @@ class Supervisor:
 
     def _on_started(self, attempt: RunningAttempt) -> None:
         work = attempt.work
-        self.report("task_started", task_id=work.task_id, attempt=work.attempt, slot=attempt.slot, pid=attempt.pid)
+        # The time at which the process started: its message arrives a few milliseconds later.
+        at = time.time() - time.monotonic() + attempt.started
+        self.report(
+            "task_started", task_id=work.task_id, attempt=work.attempt, at=at, slot=attempt.slot, pid=attempt.pid
+        )
         if self._settings.reuse == 1 and self._logs_tasks:
             self._log_task(f"Started single-task worker #{attempt.number} (PID {attempt.pid})")
             self._log_task(f"Worker #{attempt.number}: Started, processing task {work.task_id}")
@@ -251,7 +277,8 @@ class Supervisor:
             parts.completion.remove_scratch(attempt.scratch)
         if self._executor.count == 0:
             self._periodic.became_idle()
-        completion = parts.completion.complete(attempt.work, outcome, seconds)
+        ended_at = time.time() - time.monotonic() + attempt.started + seconds
+        completion = parts.completion.complete(attempt.work, outcome, seconds, ended_at)
         if completion.next is not None and not parts.consumer.requeue(completion.next, completion.delay):
             raise AssertionError("a consumer that keeps no attempts needs messages")
         parts.reporter.put(completion.report)
@@ -262,12 +289,15 @@ class Supervisor:
             self.failed += not completion.retry
             self._unsuccessful += kind is not _LOST
         if kind is _LOST:
+            if outcome.own_failure:
+                self._on_own_failure(outcome.details["cause"], counts=True)
             return
         self.finished += 1
         mean = self._mean_seconds
         self._mean_seconds = seconds if mean is None else mean * 0.9 + seconds * 0.1
+        self._breaker.succeeded()
         if kind is _COMPLETED or kind in _RAN:
-            self._forkserver_deaths = 0
+            self._forkserver_deaths = self._forkserver_losses = 0
 
     def _on_returned(self, works: Sequence[PendingAttempt]) -> None:
         if self._is_accepting:
@@ -275,22 +305,51 @@ class Supervisor:
         else:
             self._parts.completion.release_unstarted(works)
 
-    def _on_forkserver_died(self, status: int) -> None:
+    def _on_start_failed(self, reason: str) -> None:
+        # While tasks run, processes or files run short because of them.
+        self._on_own_failure(reason, counts=not self._executor.running)
+
+    def _on_own_failure(self, cause: str, *, counts: bool) -> None:
+        """Pause after a failure of the worker's own means; end the worker after too many in a row."""
+        breaker = self._breaker
+        if breaker.failed(cause, counts=counts):
+            self._parts.log.warning(f"{cause}; the task will run again, here or on another worker")
+            self.report("non_fatal_exception", exception=cause)
+        if breaker.is_open and self._is_accepting:
+            reason = f"this machine failed {breaker.failures} times in a row, and no task ran: {cause}"
+            self._report_fatal(reason, "")
+            self.stop(reason, code=exit_codes.RUN_FAILED)
+
+    def _check_room(self) -> None:
+        """Warn once of a file system that takes no more output of tasks."""
+        problem = full_folder(self._settings.folders)
+        if not problem:
+            self._parts.loop.later(_ROOM_INTERVAL, self._check_room)
+            return
+        self._parts.log.warning(f"The output of tasks may be lost: {problem}")
+        self.report("non_fatal_exception", exception=f"the output of tasks may be lost: {problem}")
+
+    def _on_forkserver_died(self, cause: str) -> None:
         self._is_ready = False
         self._forkserver_deaths += 1
-        interrupted = self._executor.on_forkserver_died()
-        self._parts.log.warning(
-            f"The fork server died (wait status {status}), which interrupted {counted(interrupted, 'task')}"
-        )
+        if self._forkserver_failure:
+            cause, self._forkserver_failure = f"the fork server failed: {self._forkserver_failure}", ""
+        interrupted = self._executor.on_forkserver_died(cause)
+        self._forkserver_losses += interrupted
+        self._parts.log.warning(f"{cause[:1].upper()}{cause[1:]}, which interrupted {counted(interrupted, 'task')}")
         if not self._is_accepting:
             return
         if not self._forkserver.can_start_forkserver:
             self.fail("the fork server and the zygote died, so that no task can be started", "")
         elif self._forkserver_deaths > _MAX_FORKSERVER_DEATHS:
-            self.fail(f"the fork server died {self._forkserver_deaths} times in a row", "")
+            lost = counted(self._forkserver_losses, "task")
+            self.fail(
+                f"no fork server ran a task in {self._forkserver_deaths} starts ({lost} interrupted): {cause}", ""
+            )
         else:
-            self.report("non_fatal_exception", exception="the fork server died")
-            self._forkserver.start_forkserver()
+            self.report("non_fatal_exception", exception=cause)
+            pause = _FORKSERVER_PAUSE * (self._forkserver_deaths - 1)
+            self._parts.loop.later(pause, self._forkserver.start_forkserver)
 
     # -- shutdown --------------------------------------------------------------------------------------------------
 
@@ -322,9 +381,12 @@ class Supervisor:
 
     def fail(self, reason: str, trace: str) -> None:
         """Report a fatal error and shut down at once with exit code 1."""
+        self._report_fatal(reason, trace)
+        self.stop(reason, grace=0.0, code=exit_codes.RUN_FAILED)
+
+    def _report_fatal(self, reason: str, trace: str) -> None:
         self._parts.log.error(f"Fatal: {reason}")
         self.report("fatal_exception", exception=reason, stack_trace=trace)
-        self.stop(reason, grace=0.0, code=exit_codes.RUN_FAILED)
 
     def on_termination_notice(self, reason: str, seconds_left: float | None) -> None:
         """Shut down before the provider reclaims this instance.

@@ -1,14 +1,27 @@
-"""Report of an exception in a task. Every task process has this module in memory, so its imports are light."""
+"""Report of an exception in a task. Every task process has this module in memory, so its imports are light.
+
+Invariants, each with a test:
+
+1. The report of an exception is complete, wherever its traceback cannot be printed.
+2. An exception that our own means caused (the output of the task, its scratch folder) is reported as such, with the
+   system's error; any other is the task's own.
+"""
 
 from __future__ import annotations
 
+import errno
 import sys
+from collections.abc import Iterator
 from typing import Any
 
-__all__ = ["describe", "failure", "text_of"]
+from cloud_tasks.worker.common.os_errors import NO_ROOM, OWN_FAILURE, os_error_text
+
+__all__ = ["describe", "failure", "own_failure", "text_of"]
 
 _TEXT_LIMIT = 16 * 1024
 _TRACE_LIMIT = 64 * 1024
+_CHAIN_LIMIT = 50
+"""Exceptions of a chain that are looked at."""
 
 
 def failure(error: BaseException) -> dict[str, Any]:
@@ -21,11 +34,76 @@ def failure(error: BaseException) -> dict[str, Any]:
         trace = "".join(traceback.format_exception(type(error), error, own.tb_next if own is not None else None))
     except BaseException:
         trace = ""
-    sys.stderr.write(trace)
+    unwritable = _print(trace)
     kinds = [kind.__name__ for kind in type(error).__mro__[:-2]]
-    return {"error": type(error).__name__, "message": describe(error, name=False), "trace": trace[-_TRACE_LIMIT:]} | (
-        {"kinds": kinds} if len(kinds) > 1 else {}
-    )
+    head: dict[str, Any] = {
+        "error": type(error).__name__,
+        "message": describe(error, name=False),
+        "trace": trace[-_TRACE_LIMIT:],
+    }
+    if len(kinds) > 1:
+        head["kinds"] = kinds
+    return head | _means(error, unwritable)
+
+
+def own_failure(what: str, error: BaseException) -> dict[str, Any]:
+    """Return the head of the report of an attempt that our own code could not run or report."""
+    text = os_error_text(error) if isinstance(error, OSError) else describe(error)
+    return {"error": type(error).__name__, "message": text, "own_failure": f"{what}: {text}"}
+
+
+def _print(trace: str) -> bool:
+    """Print a traceback and what is buffered; return whether the output that we set up takes no more data."""
+    is_unwritable = False
+    for stream, text in ((sys.stderr, trace), (sys.stdout, "")):
+        try:
+            stream.write(text)
+            stream.flush()
+        except OSError as error:
+            # Another descriptor, or a closed one, is the function's doing.
+            if error.errno != errno.EBADF and _descriptor(stream) in (1, 2):
+                is_unwritable = True
+        except BaseException:
+            continue
+    return is_unwritable
+
+
+def _descriptor(stream: Any) -> int | None:
+    try:
+        number: int = stream.fileno()
+    except BaseException:
+        return None
+    return number
+
+
+def _means(error: BaseException, unwritable: bool) -> dict[str, Any]:
+    """Return the members of the head that tell a failure of our own means from one of the task."""
+    for cause in _chain(error):
+        mark = getattr(cause, OWN_FAILURE, None)
+        if isinstance(mark, str):
+            return {"own_failure": mark}
+        if not isinstance(cause, OSError) or cause.errno is None:
+            continue
+        if unwritable and cause.filename is None:
+            return {"own_failure": f"cannot write the output of the task: {os_error_text(cause)}"}
+        if cause.errno in NO_ROOM:
+            return {"errno": cause.errno}
+    return {}
+
+
+def _chain(error: BaseException) -> Iterator[BaseException]:
+    """Yield an exception, its causes and the members of its groups."""
+    waiting, seen = [error], 0
+    while waiting and seen < _CHAIN_LIMIT:
+        current = waiting.pop()
+        seen += 1
+        yield current
+        members = getattr(current, "exceptions", ())
+        waiting += [
+            other
+            for other in (current.__context__, current.__cause__, *(members if isinstance(members, tuple) else ()))
+            if isinstance(other, BaseException)
+        ]
 
 
 def describe(error: BaseException, *, name: bool = True) -> str:

@@ -10,10 +10,11 @@ Invariants, each with a test:
 
 from __future__ import annotations
 
+import contextlib
 import os
-import sys
 
 from cloud_tasks.worker.common.memfd import anonymous_file
+from cloud_tasks.worker.common.os_errors import os_error_text
 
 __all__ = ["Outputs", "log_path", "tail_of", "take_output"]
 
@@ -47,6 +48,8 @@ class Outputs:
         self._log_dir = log_dir
         self.capture = capture
         self._spare: list[int] = []
+        self._reported: set[int | None] = set()
+        """Error numbers of log files that have been reported."""
 
     def open(self, task_id: str, attempt: int) -> tuple[int | None, bool]:
         """Return the descriptor of an attempt's output, None for the worker's own, and whether the file has a name."""
@@ -55,8 +58,15 @@ class Outputs:
             try:
                 return os.open(path, _NEW_LOG, 0o644), True
             except OSError as error:
-                sys.stderr.write(f"{path}: cannot write the log of a task: {error.strerror}\n")
+                self._report(error)
         return self.unnamed(), False
+
+    def _report(self, error: OSError) -> None:
+        """Report the first log file that cannot be opened for a reason; its task runs without one."""
+        if error.errno not in self._reported:
+            self._reported.add(error.errno)
+            with contextlib.suppress(OSError):
+                os.write(2, f"cannot write the log of a task: {os_error_text(error)}\n".encode("utf-8", "replace"))
 
     def unnamed(self) -> int | None:
         """Return the descriptor of an unnamed capture; None if output is not captured."""
@@ -68,11 +78,17 @@ class Outputs:
         """Close or reuse the output file of an exited process."""
         if output is None:
             return
-        if is_named:
+        try:
+            if not is_named:
+                os.ftruncate(output, 0)
+                self._spare.append(output)
+                return
+        except OSError:
+            # A broken file is not used again.
+            pass
+        # Some file systems report only now that they are full.
+        with contextlib.suppress(OSError):
             os.close(output)
-        else:
-            os.ftruncate(output, 0)
-            self._spare.append(output)
 
     def remove_named(self, output: int | None, is_named: bool) -> None:
         """Remove the log file of an attempt that will not run."""
@@ -84,14 +100,19 @@ class Outputs:
 
     def bound(self, output: int | None, is_named: bool) -> None:
         """Empty an unnamed capture that is too long."""
-        if output is not None and not is_named and os.fstat(output).st_size > _LIMIT:
-            os.ftruncate(output, 0)
+        if output is not None and not is_named:
+            with contextlib.suppress(OSError):
+                if os.fstat(output).st_size > _LIMIT:
+                    os.ftruncate(output, 0)
 
 
 def tail_of(output: int) -> bytes:
-    """Return the end of an output file."""
-    size = os.fstat(output).st_size
-    return os.pread(output, _TAIL, max(0, size - _TAIL))
+    """Return the end of an output file; nothing if it cannot be read."""
+    try:
+        size = os.fstat(output).st_size
+        return os.pread(output, _TAIL, max(0, size - _TAIL))
+    except OSError:
+        return b""
 
 
 def take_output(*, is_wanted: bool) -> bytes:

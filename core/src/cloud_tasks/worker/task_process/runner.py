@@ -17,6 +17,7 @@ task passes few functions, and their callees are imported by name.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import sys
@@ -33,7 +34,7 @@ from cloud_tasks.worker.common.ipc import Channel, ChannelClosedError
 from cloud_tasks.worker.common.memfd import anonymous_file
 from cloud_tasks.worker.common.worker_data import WorkerData
 from cloud_tasks.worker.task_process.assignment import Assignment
-from cloud_tasks.worker.task_process.exception_report import describe, failure, text_of
+from cloud_tasks.worker.task_process.exception_report import describe, failure, own_failure, text_of
 from cloud_tasks.worker.task_process.output_capture import take_output
 from cloud_tasks.worker.task_process.process_setup import reseed_numpy, set_up
 
@@ -41,6 +42,8 @@ __all__ = [
     "HEAD_LENGTH",
     "SMALL_RESULT",
     "open_result_file",
+    "reject_assignment",
+    "report_own_failure",
     "run_attempt",
     "run_attempts",
     "run_many",
@@ -118,6 +121,8 @@ def run_attempt(
         if "numpy.random" in modules:
             reseed_numpy()
         run_one(function, data, assignment, result=result, limits=limits)
+    except BaseException as error:
+        report_own_failure(result, "cannot start the task", error)
     finally:
         _exit(70)
 
@@ -151,7 +156,7 @@ def run_one(
             if pwrite(result, report, 0) < len(report):
                 _write_all(result, report)
     except BaseException as error:
-        _print_failure(error)
+        report_own_failure(result, "cannot report the result", error)
     finally:
         process_tree.leave(code & 0xFF)
 
@@ -172,6 +177,8 @@ def run_attempts(
         if "numpy.random" in modules:
             reseed_numpy()
         run_many(function, data, end=end, limits=limits, count=count)
+    except BaseException as error:
+        reject_assignment(end, "cannot start the task", error)
     finally:
         os._exit(70)
 
@@ -209,20 +216,23 @@ def run_many(
     except ChannelClosedError:
         code = 0
     except BaseException as error:
-        _print_failure(error)
+        _print_failure("cannot report the result", error)
     finally:
         os._exit(code & 0xFF)
 
 
 def _send_report(end: Channel, fields: tuple[Any, ...], content: bytes) -> None:
-    if len(content) <= SMALL_RESULT:
-        end.put((*fields, content))
-        end.flush()
-        return
-    descriptor = open_result_file()
-    _write_all(descriptor, content)
-    end.put_with_descriptor((*fields, None), descriptor)
-    os.close(descriptor)
+    if len(content) > SMALL_RESULT:
+        try:
+            descriptor = open_result_file()
+            _write_all(descriptor, content)
+            end.put_with_descriptor((*fields, None), descriptor)
+            os.close(descriptor)
+            return
+        except OSError as error:
+            content = _encoded(own_failure("cannot report the result", error), b"")
+    end.put((*fields, content))
+    end.flush()
 
 
 def _call(
@@ -289,7 +299,9 @@ def _exit_request(request: SystemExit) -> tuple[dict[str, Any], bytes]:
     """Return the head for `sys.exit` in the function: the process exits as the interpreter would."""
     if request.code is None or isinstance(request.code, int):
         return {"exited": True, "exit_code": request.code or 0}, b""
-    sys.stderr.write(f"{request.code}\n")
+    # The exit code stays, whatever has become of the output.
+    with contextlib.suppress(BaseException):
+        sys.stderr.write(f"{request.code}\n")
     return {"exited": True, "exit_code": 1}, b""
 
 
@@ -320,8 +332,31 @@ def _write_all(descriptor: int, content: bytes) -> None:
         written += os.pwrite(descriptor, memoryview(content)[written:], written)
 
 
-def _print_failure(error: BaseException) -> None:
+def report_own_failure(result: int, what: str, error: BaseException) -> None:
+    """Print, and report in the result file, that our own code could not run an attempt or report its result."""
+    _print_failure(what, error)
     try:
-        os.write(2, f"cannot report the result: {describe(error)}\n".encode("utf-8", "replace"))
+        if lseek(result, 0, SEEK_CUR) == _RESULT_FILE_MARK:
+            os.ftruncate(result, 0)
+            _write_all(result, _encoded(own_failure(what, error), b""))
+    except OSError:
+        return
+
+
+def reject_assignment(end: Channel, what: str, error: BaseException) -> None:
+    """Print, and report about the first assignment that arrives, that our own code cannot run it."""
+    _print_failure(what, error)
+    try:
+        while not (messages := end.get()):
+            continue
+        end.put((messages[0][0], 0.0, False, b"", _encoded(own_failure(what, error), b"")))
+        end.flush()
+    except ChannelClosedError:
+        return
+
+
+def _print_failure(what: str, error: BaseException) -> None:
+    try:
+        os.write(2, f"{what}: {describe(error)}\n".encode("utf-8", "replace"))
     except OSError:
         return

@@ -2,7 +2,7 @@
 
 Numbers in messages are those of the controller's invariants: 1 no task is lost or counted twice; 2 no instance is
 orphaned; 3 limits hold at all times; 4 no more instances than the tasks can use; 5 a refused scope is avoided; 6 a
-working instance is not terminated for missing heartbeats.
+working instance is not terminated for missing heartbeats; 7 a broken instance ends no task for good.
 """
 
 from __future__ import annotations
@@ -178,6 +178,10 @@ class Monitor:
         """Note committed events."""
         self._committed.update(event.event_id for event in events)
 
+    def reopened(self, count: int) -> None:
+        """Note finished tasks that run again."""
+        self._finished -= count
+
     def written(self, counts: Mapping[TaskStatus, int]) -> None:
         """1: check after each write that every task has one status, and that finished tasks stay finished."""
         self.checks += 1
@@ -244,6 +248,10 @@ class Monitor:
             counted[status] += 1
         if counted != dict(store.summary().counts):
             raise InvariantViolation(f"1: counted {counted}, the summary says {store.summary().counts}")
+        if self._scenario.faults.broken_instances and not self._scenario.exit and counted[TaskStatus.EXITED]:
+            raise InvariantViolation(
+                f"7: {counted[TaskStatus.EXITED]} tasks failed on a broken instance and were not run elsewhere"
+            )
         self._check_billing(store)
 
     def _check_billing(self, store: Store) -> None:

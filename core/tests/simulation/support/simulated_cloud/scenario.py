@@ -41,6 +41,8 @@ class Faults(CloudModel):
     """A spot instance is interrupted without notice."""
     remains: float = 0.0
     """An interrupted instance stays stopped until it is terminated."""
+    broken_instances: int = 0
+    """Number of instances, the first ones, on which every task exits at once."""
     worker_crashes: float = 0.0
     """A worker crashes at the end of a task."""
     worker_hangs: float = 0.0

@@ -33,6 +33,7 @@ class WatchedStore:
             "record_launch_failed",
             "record_launched",
             "record_states",
+            "reopen_failed",
             "reopen_tasks",
             "reset_for_requeue",
             "withdraw",
@@ -55,6 +56,8 @@ class WatchedStore:
             answer = method(*args, **kwargs)
             if name == "apply_events":
                 self._monitor.applied(args[0])
+            elif name == "reopen_failed":
+                self._monitor.reopened(answer)
             self._monitor.written(self._store.counts())
             self._point(f"after {name}")
             return answer

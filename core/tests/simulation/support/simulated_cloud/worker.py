@@ -29,6 +29,8 @@ _MAX_POLL = timedelta(seconds=20)
 _FLUSH = timedelta(seconds=2)
 _MIN_BACKOFF = timedelta(seconds=5)
 _MAX_BACKOFF = timedelta(seconds=60)
+_BROKEN_SPAN = timedelta(milliseconds=10)
+"""Duration of a task on a broken instance."""
 
 
 class SimulatedWorker:
@@ -90,6 +92,11 @@ class SimulatedWorker:
     @property
     def is_healthy(self) -> bool:
         return self._alive
+
+    @property
+    def _is_broken(self) -> bool:
+        """Whether every task exits at once, because of the instance."""
+        return int(self._instance.instance_id.rpartition("-")[2]) <= self._faults().broken_instances
 
     # -- the instance --------------------------------------------------------------------------------------------
 
@@ -166,6 +173,8 @@ class SimulatedWorker:
         self._on_start(message)
         self._running[delivery.lease_id] = message
         span = timedelta(seconds=self._rng.lognormvariate(0, 0.7) * self._scenario.mean_task_time.total_seconds())
+        if self._is_broken:
+            span = _BROKEN_SPAN
         lease = span + self._scenario.lease
         if self._rng.random() < self._faults().lease_lost:
             lease = span / 2
@@ -192,6 +201,8 @@ class SimulatedWorker:
         """Return the events that end the attempt, and the message of the next one."""
         scenario, policy = self._scenario, self._scenario.retry
         details: dict[str, Any] = {}
+        if self._is_broken:
+            return [self._event(EventType.TASK_EXITED, message, retry=False, span=span, exit_code=70)], None
         dice = self._rng.random()
         kind, retry = EventType.TASK_COMPLETED, False
         for probability, failure, retried in (

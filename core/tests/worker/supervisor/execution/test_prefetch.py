@@ -66,6 +66,7 @@ class Watched:
     started: list[str] = attrs.field(factory=list)
     ended: list[tuple[str, str]] = attrs.field(factory=list)
     returned: list[str] = attrs.field(factory=list)
+    failures: list[str] = attrs.field(factory=list)
     attempts: AttemptExecutor = attrs.field(init=False)
 
     def __attrs_post_init__(self) -> None:
@@ -76,6 +77,7 @@ class Watched:
             on_started=lambda attempt: self.started.append(attempt.work.task_id),
             on_ended=lambda attempt, outcome, *_: self.ended.append((attempt.work.task_id, outcome.kind.value)),
             on_returned=lambda works: self.returned.extend(work.task_id for work in works),
+            on_start_failed=self.failures.append,
         )
         self.attempts.expect(0.005)
 
@@ -148,7 +150,7 @@ def test_executor_interrupts_at_most_one_attempt_per_slot_when_the_fork_server_d
     watched = Watched()
     watched.fill()
     watched.report_start(0, 0)
-    assert watched.attempts.on_forkserver_died() == 2
+    assert watched.attempts.on_forkserver_died("the fork server died") == 2
     assert watched.ended == [("task-0", "lost"), ("task-1", "lost")]
     assert watched.returned == [f"task-{number}" for number in range(2, 6)]
     assert watched.attempts.count == 0

@@ -8,7 +8,7 @@ from typing import TypeAlias
 
 import attrs
 
-from cloud_tasks.controller.autoscaler.actions import Action, MarkEnded, Terminate
+from cloud_tasks.controller.autoscaler.actions import Action, Discard, MarkEnded, Terminate
 from cloud_tasks.controller.autoscaler.state import FleetInstance, Observation
 from cloud_tasks.model import InstanceState
 
@@ -59,7 +59,7 @@ class FleetView:
 
     def after(self, actions: Sequence[Action]) -> FleetView:
         """Return the view of the next stage."""
-        removed = {action.instance_id for action in actions if isinstance(action, (Terminate, MarkEnded))}
+        removed = {action.instance_id for action in actions if isinstance(action, (Terminate, Discard, MarkEnded))}
         return attrs.evolve(self, removed=self.removed | removed) if removed else self
 
 

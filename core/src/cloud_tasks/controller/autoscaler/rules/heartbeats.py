@@ -4,7 +4,7 @@ Invariants, each with a test:
 
 1. Missing heartbeats are judged only over time in which the event queue was read.
 2. Some instances without heartbeat: they are replaced. All of them: the event queue is suspected first. None ever sent
-   one: the startup script is taken to be broken, and the run is aborted.
+   one: the startup script or the program is broken, and the run is aborted with the last output of an instance.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from datetime import timedelta
 from cloud_tasks.controller.autoscaler.actions import Abort, Action, Terminate, Warn
 from cloud_tasks.controller.autoscaler.rules.fleet_view import FleetView
 from cloud_tasks.controller.autoscaler.state import FleetInstance
-from cloud_tasks.quantities import format_span
+from cloud_tasks.quantities import counted, format_span
 
 __all__ = ["abort_without_heartbeat", "replace_unresponsive"]
 
@@ -48,8 +48,11 @@ def abort_without_heartbeat(view: FleetView) -> list[Action]:
     instances = seen.failed_starts + len(view.alive) + len(view.ended)
     if failed < max(2, min(seen.policy.max_failed_starts, instances)):
         return []
-    reason = f"no instance sent a heartbeat ({failed} exited or timed out); the startup script is probably broken"
-    return [Abort(reason=reason, console_of=failed_now[0].instance_id if failed_now else None)]
+    exited = seen.failed_starts + len(view.ended)
+    parts = [f"{counted(exited, 'instance')} exited before the worker started"] if exited else []
+    if failed > exited:
+        parts.append(f"{counted(failed - exited, 'instance')} sent no heartbeat in time")
+    return [Abort(reason=" and ".join(parts), console_of=failed_now[0].instance_id if failed_now else None)]
 
 
 def replace_unresponsive(view: FleetView) -> list[Action]:

@@ -7,7 +7,8 @@ Invariants, each with a test:
 3. A refused scope is avoided while its block lasts; the best offer outside of it is launched at once.
 4. Where the provider selects among offers, the limits cover whichever it takes. Elsewhere, among zones that differ in
    nothing else, past refusals and the spread over zones decide.
-5. A canary runs alone until it finishes a task; after a launch that certainly failed, one launch at a time is tried.
+5. Instances are not replaced without end: not after several of their workers, and more than work, ended with an error.
+6. A canary runs alone until it finishes a task; after a launch that certainly failed, one launch at a time is tried.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 
-from cloud_tasks.controller.autoscaler.actions import Action, Launch, Warn
+from cloud_tasks.controller.autoscaler.actions import Abort, Action, Launch, Warn
 from cloud_tasks.controller.autoscaler.rules.budget import budget_used_up, drain_time
 from cloud_tasks.controller.autoscaler.rules.fleet_view import FleetView
 from cloud_tasks.controller.autoscaler.state import Observation
@@ -33,6 +34,9 @@ from cloud_tasks.selection import (
 
 __all__ = ["launch_missing"]
 
+_MAX_FAILED_WORKERS = 5
+"""Number of workers that ended with an error up to which their instances are replaced."""
+
 
 def launch_missing(view: FleetView) -> Sequence[Action]:
     """Launch the missing instances, of one offer: a refusal leads to another decision, with its block, at once."""
@@ -45,11 +49,28 @@ def launch_missing(view: FleetView) -> Sequence[Action]:
     count = _missing(view, offers[0])
     if count <= 0:
         return _abort_unaffordable(view)
+    if _workers_keep_failing(seen):
+        return _without_replacement(view)
     is_single = _is_canary_phase(seen) or seen.launch_failures is not None
     count_now = 1 if is_single else count
     if seen.policy.provider_chooses:
         return [Launch(ranked=offers[0], count=count_now, alternatives=_alternatives(view, offers[0], count))]
     return _spread(view, offers, count_now)
+
+
+def _workers_keep_failing(seen: Observation) -> bool:
+    """Return whether so many workers ended with an error that another instance would most likely fail, too."""
+    working = sum(own.failures * 2 < own.ends for own in seen.attempt_ends.values())
+    return seen.failed_workers > max(_MAX_FAILED_WORKERS, working)
+
+
+def _without_replacement(view: FleetView) -> Sequence[Action]:
+    """Launch nothing more; without any instance left, end the run."""
+    seen = view.observation
+    reason = f"the workers of {seen.failed_workers} instances ended with an error: {seen.worker_error}"
+    if not view.held:
+        return [Abort(reason=reason, show_console=False)]
+    return [Warn(key="failing-workers", message=f"No more instances are launched: {reason}")]
 
 
 def _is_canary_phase(seen: Observation) -> bool:

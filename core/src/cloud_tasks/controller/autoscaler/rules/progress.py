@@ -3,7 +3,8 @@
 Invariants, each with a test:
 
 1. Launches that certainly fail end the run once no instance is left, instead of being repeated without end.
-2. Instances that end, one after another, before any task finishes end the run. Preempted ones do not count.
+2. Instances that end, one after another, before any task finishes end the run, after fewer of them if their workers
+   ended with an error, which the reason then quotes. Preempted ones do not count.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from __future__ import annotations
 from cloud_tasks.controller.autoscaler.actions import Abort, Action
 from cloud_tasks.controller.autoscaler.rules.fleet_view import FleetView
 
-__all__ = ["abort_unlaunchable", "abort_without_progress"]
+__all__ = ["abort_failing_workers", "abort_unlaunchable", "abort_without_progress"]
 
 
 def abort_unlaunchable(view: FleetView) -> list[Action]:
@@ -21,6 +22,16 @@ def abort_unlaunchable(view: FleetView) -> list[Action]:
         return []
     reason = f"no instance could be launched in {failures.rounds} attempts: {failures.message}"
     return [Abort(reason=reason, show_console=False, bad_input=failures.bad_input)]
+
+
+def abort_failing_workers(view: FleetView) -> list[Action]:
+    """Abort a run whose workers end with an error, one after another, before any task finishes."""
+    seen = view.observation
+    count = seen.failed_without_progress
+    if count < seen.policy.max_failed_workers:
+        return []
+    reason = f"the workers of {count} instances in a row ended with an error before any task finished"
+    return [Abort(reason=f"{reason}: {seen.worker_error}", show_console=False)]
 
 
 def abort_without_progress(view: FleetView) -> list[Action]:

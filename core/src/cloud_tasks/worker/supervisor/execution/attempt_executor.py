@@ -39,6 +39,7 @@ class AttemptExecutor:
         on_started: Called with each attempt that a process starts to run.
         on_ended: Called with (attempt, outcome, seconds, whether it may have left a scratch folder) at its end.
         on_returned: Called with submitted attempts that no process will run, through no fault of their own.
+        on_start_failed: Called with the reason when a process cannot be started, after its attempts were returned.
     """
 
     def __init__(
@@ -50,6 +51,7 @@ class AttemptExecutor:
         on_started: Callable[[RunningAttempt], None],
         on_ended: Callable[[RunningAttempt, Outcome, float, bool], None],
         on_returned: Callable[[Sequence[PendingAttempt]], None],
+        on_start_failed: Callable[[str], None],
     ) -> None:
         self._settings = settings
         self._on_started = on_started
@@ -59,7 +61,7 @@ class AttemptExecutor:
         self._end_cause = ""
         """Reason for which all attempts are ended; empty for none."""
         self._table = AttemptTable()
-        events = LauncherEvents(self._started, self._ended, self._returned)
+        events = LauncherEvents(self._started, self._ended, self._returned, on_start_failed)
         slots, reuse = settings.slots, settings.reuse
         self._launcher: Launcher = (
             ProcessReuse(forkserver, events, loop, slots=slots, reuse=reuse)
@@ -179,10 +181,13 @@ class AttemptExecutor:
             if attempt.memory_gb > limit:
                 self.end(attempt, "memory", 0.0)
 
-    def on_forkserver_died(self) -> int:
+    def on_forkserver_died(self, cause: str) -> int:
         """Report the attempts that may have been running as interrupted, return the others, and return their number.
 
         All task processes have exited.
+
+        Args:
+            cause: How the fork server died.
         """
         for attempt in self._launcher.reset():
             self._table.move(attempt, _RUNNING)
@@ -190,7 +195,7 @@ class AttemptExecutor:
         for attempt in started:
             self._conclude(
                 attempt,
-                Outcome(kind=OutcomeKind.LOST, details={"cause": "the fork server died"}),
+                Outcome(kind=OutcomeKind.LOST, details={"cause": cause}),
                 time.monotonic() - attempt.started,
                 True,
             )
@@ -219,6 +224,7 @@ class AttemptExecutor:
             tail=tail,
             limit=settings.memory_gb if cause == "memory" else settings.max_runtime,
             memory=attempt.memory_gb,
+            folders=settings.folders,
         )
         self._conclude(attempt, outcome, seconds, may_have_scratch)
 

@@ -4,7 +4,7 @@ Invariants, each with a test:
 
 1. Every attempt that was started gets exactly one event that ends it.
 2. Attempts and interrupted attempts are counted separately, and both are limited; past a limit the task is reported
-   dead.
+   dead. After a failure of the worker's own means the next attempt waits, as after a failed one.
 3. A task whose lease expired is neither sent nor released, and no interruption makes it dead: the queue delivers it
    again. An attempt of it that would be retried ends as released, under the number that the next delivery has.
 """
@@ -45,6 +45,10 @@ _EVENT_TYPES = {
 # A member of an enumeration takes long to look up, for code that runs once per task.
 _COMPLETED, _RETRY_REQUESTED = OutcomeKind.COMPLETED, OutcomeKind.RETRY_REQUESTED
 _LOST, _RELEASED = OutcomeKind.LOST, OutcomeKind.RELEASED
+_Span = tuple[float | None, float | None]
+"""Seconds that an attempt ran, and the Unix time of its end; None for an unknown duration, and for now."""
+_MAX_BACKOFF_STEP = 3
+"""Failure whose backoff is the longest after failures of the worker's own means: another worker may do better."""
 _LOGGED_RESULT_BYTES = 1000
 _TRUNCATED_CHARACTERS = 1000
 """Characters that are kept of each long text in an event that is too long."""
@@ -125,51 +129,62 @@ class CompletionHandler:
         self._scratch: SimpleQueue[str | None] = simple_queue()
         self._cleaner: threading.Thread | None = None
 
-    def complete(self, work: PendingAttempt, outcome: Outcome, elapsed: float) -> Completion:
-        """Return the consequences of an attempt's end after so many seconds."""
-        kind = outcome.kind
+    def complete(
+        self, work: PendingAttempt, outcome: Outcome, elapsed: float, ended_at: float | None = None
+    ) -> Completion:
+        """Return the consequences of an attempt's end.
+
+        Args:
+            elapsed: Seconds that it ran.
+            ended_at: Time of the end (Unix time); None for now.
+        """
+        kind, span = outcome.kind, (elapsed, ended_at)
         if kind is _LOST or kind is _RELEASED:
-            return self._interrupted(work, outcome, elapsed)
+            return self._interrupted(work, outcome, span)
         if self._logs is not None:
             address = self._logs.put(work.task_id, work.attempt)
             if address is not None:
                 outcome = outcome._replace(details={**outcome.details, "log_address": address})
         if kind is _COMPLETED:
-            events = (self._end_event(work, outcome, elapsed, retry=False),)
+            events = (self._end_event(work, outcome, span, retry=False),)
             return self._completion(work, outcome, events, retry=False, delay=0.0, attempt=work.attempt + 1)
-        return self._unsuccessful(work, outcome, elapsed)
+        return self._unsuccessful(work, outcome, span)
 
-    def _unsuccessful(self, work: PendingAttempt, outcome: Outcome, elapsed: float) -> Completion:
+    def _unsuccessful(self, work: PendingAttempt, outcome: Outcome, span: _Span) -> Completion:
         retry = work.attempt < self._rules.attempts(outcome)
         if retry and work.lease_lost:
-            return self._superseded(work, outcome, elapsed)
+            return self._superseded(work, outcome, span)
         events = []
         out_of_retries = not retry and outcome.kind is _RETRY_REQUESTED
         if not out_of_retries:
-            events.append(self._end_event(work, outcome, elapsed, retry=retry))
+            events.append(self._end_event(work, outcome, span, retry=retry))
         if not retry and (work.attempt > 1 or out_of_retries):
             cause = f"gave up after {counted(work.attempt, 'attempt')}: {_cause(outcome)}"
             result = outcome.result if out_of_retries else b""
-            events.append(self._dead_event(work, cause, elapsed, result=result))
+            events.append(self._dead_event(work, cause, span, result=result))
         delay = self._rules.delay(outcome, work.attempt) if retry else 0.0
         return self._completion(work, outcome, events, retry=retry, delay=delay, attempt=work.attempt + 1)
 
-    def _interrupted(self, work: PendingAttempt, outcome: Outcome, elapsed: float) -> Completion:
+    def _interrupted(self, work: PendingAttempt, outcome: Outcome, span: _Span) -> Completion:
         if work.lease_lost:
-            return self._superseded(work, outcome, elapsed)
+            return self._superseded(work, outcome, span)
         losses = work.losses + 1
-        events = [self._end_event(work, outcome, elapsed, retry=None)]
+        events = [self._end_event(work, outcome, span, retry=None)]
         if outcome.kind is _LOST and losses > self._rules.max_losses:
-            events.append(self._dead_event(work, _interruptions(losses), elapsed))
+            cause = f"{_interruptions(losses)}: {_cause(outcome)}"
+            events.append(self._dead_event(work, cause, span))
             return self._completion(work, outcome, events, retry=False, delay=0.0, attempt=work.attempt)
+        if outcome.own_failure:
+            delay = self._rules.delay(outcome, min(losses, _MAX_BACKOFF_STEP))
+            return self._completion(work, outcome, events, retry=True, delay=delay, attempt=work.attempt, losses=losses)
         if work.lease_id is not None and self._counts_deliveries:
             report = Report(events, lease_id=work.lease_id, release=True)
             return Completion(report, work.task_id, outcome, True)
         return self._completion(work, outcome, events, retry=True, delay=0.0, attempt=work.attempt, losses=losses)
 
-    def _superseded(self, work: PendingAttempt, outcome: Outcome, elapsed: float) -> Completion:
+    def _superseded(self, work: PendingAttempt, outcome: Outcome, span: _Span) -> Completion:
         """Return the completion of an attempt that the queue delivers again, because its lease expired."""
-        event = self._end_event(work, outcome, elapsed, retry=None)
+        event = self._end_event(work, outcome, span, retry=None)
         return Completion(Report((event,)), work.task_id, outcome, True)
 
     def _completion(
@@ -192,7 +207,7 @@ class CompletionHandler:
         report = Report(events, lease_id=lease_id, next_body=body, delay=delay)
         return Completion(report, work.task_id, outcome, retry, None, delay)
 
-    def _end_event(self, work: PendingAttempt, outcome: Outcome, elapsed: float, *, retry: bool | None) -> bytes:
+    def _end_event(self, work: PendingAttempt, outcome: Outcome, span: _Span, *, retry: bool | None) -> bytes:
         """Return the event of an attempt's end; ``retry`` None means that the attempt is released."""
         details: dict[str, Any] = dict(outcome.details)
         if work.lease_lost:
@@ -201,24 +216,24 @@ class CompletionHandler:
                 details.setdefault("cause", "the lease expired")
         event_type = _EVENT_TYPES[_RELEASED if retry is None else outcome.kind]
         result = b"" if retry is None else outcome.result
-        event = self._encode(event_type, work, retry, elapsed, result, details)
+        event = self._encode(event_type, work, retry, span, result, details)
         if self._max_event_bytes is not None and len(event) > self._max_event_bytes - 2:
             for name in ("log_tail", "stack_trace", "exception"):
                 if isinstance(details.get(name), str):
                     details[name] = details[name][-_TRUNCATED_CHARACTERS:]
-            event = self._encode(event_type, work, retry, elapsed, result, details)
+            event = self._encode(event_type, work, retry, span, result, details)
         return event
 
-    def _dead_event(self, work: PendingAttempt, cause: str, elapsed: float | None, *, result: bytes = b"") -> bytes:
+    def _dead_event(self, work: PendingAttempt, cause: str, span: _Span, *, result: bytes = b"") -> bytes:
         details = {"cause": cause, "losses": work.losses}
-        return self._encode("task_dead", work, False, elapsed, result, details)
+        return self._encode("task_dead", work, False, span, result, details)
 
     def _encode(
         self,
         event_type: str,
         work: PendingAttempt,
         retry: bool | None,
-        elapsed: float | None,
+        span: _Span,
         result: bytes,
         details: dict[str, Any],
     ) -> bytes:
@@ -227,14 +242,15 @@ class CompletionHandler:
             task_id=work.task_id,
             attempt=work.attempt,
             retry=retry,
-            elapsed=elapsed,
+            elapsed=span[0],
+            at=span[1],
             result=result,
             **details,
         )
 
     def report_dead(self, work: PendingAttempt) -> None:
         """Report a task that was interrupted too often before it was received here."""
-        event = self._dead_event(work, _interruptions(work.losses), None)
+        event = self._dead_event(work, _interruptions(work.losses), (None, None))
         self._reporter.put(Report((event,), lease_id=work.lease_id))
 
     def report_malformed(self, lease_id: str, reason: str) -> None:

@@ -30,6 +30,7 @@ from cloud_tasks.worker.forkserver.protocol import (
 )
 from cloud_tasks.worker.forkserver.zygote import FORKSERVER_DIED, START_FORKSERVER
 from cloud_tasks.worker.supervisor.event_loop import EventLoop, LoopChannel
+from cloud_tasks.worker.supervisor.execution.outcome import end_text
 
 if TYPE_CHECKING:
     import socket
@@ -47,7 +48,8 @@ class ForkserverClient:
         zygote: Socket of the zygote, a child of this process.
         max_result_bytes: Maximum size of a result; None for no limit.
         on_message: Called with each message of the fork server.
-        on_forkserver_died: Called with the wait status once a dead fork server and all its descendants are gone.
+        on_forkserver_died: Called once a dead fork server and all its descendants are gone, and when none can be
+            started, with what happened.
         on_zygote_died: Called when no fork server can be started any more.
     """
 
@@ -58,7 +60,7 @@ class ForkserverClient:
         *,
         max_result_bytes: int | None,
         on_message: Callable[[Any], None],
-        on_forkserver_died: Callable[[int], None],
+        on_forkserver_died: Callable[[str], None],
         on_zygote_died: Callable[[], None],
     ) -> None:
         self._loop = loop
@@ -165,7 +167,7 @@ class ForkserverClient:
             self._drop_forkserver()
             if self._zygote is None:
                 self._kill_children()
-                self._on_forkserver_died(0)
+                self._on_forkserver_died("the fork server died")
             return
         for message in messages:
             self._on_message(decode(message))
@@ -184,7 +186,7 @@ class ForkserverClient:
                 self._forkserver = LoopChannel(end, self._loop, self._read_forkserver)
             elif message[0] == FORKSERVER_DIED:
                 self._read_rest()
-                self._on_forkserver_died(message[2])
+                self._on_forkserver_died(message[3] or f"the fork server {end_text(message[2])}")
 
     def _read_rest(self) -> None:
         """Handle the messages that a dead fork server had sent."""

@@ -17,6 +17,7 @@ from cloud_tasks.worker.forkserver.protocol import (
     ProcessEnded,
     ProcessStarted,
     RunAttempt,
+    StartFailed,
     Withdrawn,
 )
 from cloud_tasks.worker.supervisor.event_loop import EventLoop
@@ -40,6 +41,8 @@ class LauncherEvents(NamedTuple):
     """Called with the attempt, wait status, report, end of its output, seconds, and whether it may have scratch."""
     returned: Callable[[Sequence[RunningAttempt]], None]
     """Called with submitted attempts that no process will run."""
+    start_failed: Callable[[str], None]
+    """Called with the reason when a process cannot be started, after its attempts were returned."""
 
 
 class Launcher(Protocol):
@@ -127,6 +130,9 @@ class ForkPerTask:
             self.is_withdrawing = False
             if message.numbers:
                 self._events.returned([self._table.waiting[number] for number in message.numbers])
+        elif kind is StartFailed:
+            self._events.returned([self._table.waiting[message.number]])
+            self._events.start_failed(message.reason)
 
     def reset(self) -> Sequence[RunningAttempt]:
         self.is_withdrawing = False
@@ -185,6 +191,10 @@ class ProcessReuse:
             self._pool.connect(message.slot, message.pid, self._forkserver.take_descriptor())
         elif kind is ProcessEnded:
             self._process_ended(*message)
+        elif kind is StartFailed:
+            _, unstarted = self._pool.remove(message.slot)
+            self._events.returned(unstarted)
+            self._events.start_failed(message.reason)
 
     def reset(self) -> Sequence[RunningAttempt]:
         self._pool.reset()

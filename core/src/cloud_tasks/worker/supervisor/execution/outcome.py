@@ -1,4 +1,8 @@
-"""Outcome of an attempt, read from its wait status and its report. Pure."""
+"""Outcome of an attempt, read from its wait status, its report and, if it failed, the room in the worker's folders.
+
+Invariant, with a test: a failure of the worker's own means (output, scratch folder, report, room in the file systems of
+its folders) ends no task. The attempt counts as interrupted, with the system's error as the cause.
+"""
 
 from __future__ import annotations
 
@@ -6,14 +10,15 @@ import enum
 import json
 import os
 import signal
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from cloud_tasks.worker.common.formatting import format_duration
+from cloud_tasks.worker.common.os_errors import full_folder
 from cloud_tasks.worker.task_process.runner import HEAD_LENGTH
 
-__all__ = ["Outcome", "OutcomeKind", "read_outcome"]
+__all__ = ["Outcome", "OutcomeKind", "end_text", "read_outcome"]
 
 
 class OutcomeKind(enum.StrEnum):
@@ -25,11 +30,12 @@ class OutcomeKind(enum.StrEnum):
     TIMED_OUT = "timed_out"
     EXITED = "exited"
     LOST = "lost"
-    """Interrupted: the fork server of its process died. Limited by ``max_losses``."""
+    """Interrupted: the worker's own means failed, or its fork server died. Limited by ``max_losses``."""
     RELEASED = "released"
     """Interrupted by a worker that shuts down. Not limited here."""
 
 
+_SIGNALS_OF_FULL_FILES = frozenset({signal.SIGBUS, signal.SIGXFSZ})
 _SIGNAL_CAUSES = {
     "SIGSEGV": "segmentation fault: a library of the task accessed invalid memory",
     "SIGBUS": "bus error: a mapped file was truncated, or the shared memory is full",
@@ -53,10 +59,19 @@ class Outcome(NamedTuple):
     kinds: tuple[str, ...] = ()
     """Names of the exception's class and its base classes."""
     exit_code: int | None = None
+    own_failure: bool = False
+    """Whether the worker's own means failed, as they may for its next attempts."""
 
 
 def read_outcome(
-    *, status: int, content: bytes, cause: str, tail: bytes = b"", limit: float | None = None, memory: float = 0.0
+    *,
+    status: int,
+    content: bytes,
+    cause: str,
+    tail: bytes = b"",
+    limit: float | None = None,
+    memory: float = 0.0,
+    folders: Sequence[str] = (),
 ) -> Outcome:
     """Return the outcome of one attempt.
 
@@ -67,11 +82,12 @@ def read_outcome(
         tail: End of its output.
         limit: The limit that it exceeded: seconds or GB.
         memory: Memory at the last check, in GB.
+        folders: Folders of the worker for the output and the scratch files of tasks.
     """
     head, result = _split(content)
     printed = {"log_tail": tail.decode("utf-8", "replace")} if tail else {}
     if head is not None:
-        return _reported(head, result, printed)
+        return (_own_failure(head, printed, folders) if "error" in head else None) or _reported(head, result, printed)
     if cause == "shutdown":
         return Outcome(kind=OutcomeKind.RELEASED, details={"cause": "the worker was shut down"})
     if cause == "timeout":
@@ -90,7 +106,19 @@ def read_outcome(
     if code == -signal.SIGTERM:
         # An instance that powers off signals all its processes at once, and the task may exit before the worker.
         return Outcome(kind=OutcomeKind.RELEASED, details={"cause": "SIGTERM from outside the worker"})
-    return _exited(code, printed)
+    # A command that a task runs, or a mapped file, ends for lack of room without any other trace.
+    problem = full_folder(folders) if code > 0 or -code in _SIGNALS_OF_FULL_FILES else ""
+    return _interrupted(problem, printed) if problem else _exited(code, printed)
+
+
+def _own_failure(head: dict[str, Any], printed: Mapping[str, str], folders: Sequence[str]) -> Outcome | None:
+    """Return the outcome if the worker's own means failed; None if the function's end is its own."""
+    cause = str(head.get("own_failure") or "") or (full_folder(folders) if "errno" in head else "")
+    return _interrupted(cause, printed) if cause else None
+
+
+def _interrupted(cause: str, printed: Mapping[str, str]) -> Outcome:
+    return Outcome(kind=OutcomeKind.LOST, details={"cause": cause, "own_failure": True, **printed}, own_failure=True)
 
 
 def _split(content: bytes) -> tuple[dict[str, Any] | None, bytes]:
@@ -124,13 +152,23 @@ def _reported(head: dict[str, Any], result: bytes, printed: Mapping[str, str]) -
     return Outcome(kind=OutcomeKind.COMPLETED, details=details, result=result or b"null")
 
 
+def end_text(status: int) -> str:
+    """Return what a wait status says about the end of a process."""
+    code = os.waitstatus_to_exitcode(status)
+    return f"exited with code {code}" if code >= 0 else f"was ended by {_signal_name(-code)}"
+
+
+def _signal_name(number: int) -> str:
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return f"signal {number}"
+
+
 def _exited(code: int, printed: Mapping[str, str]) -> Outcome:
     details: dict[str, Any] = {"exit_code": code}
     if code < 0:
-        try:
-            name = signal.Signals(-code).name
-        except ValueError:
-            name = f"signal {-code}"
+        name = _signal_name(-code)
         details["signal"] = name
         details["cause"] = _SIGNAL_CAUSES.get(name, f"ended by {name}")
     else:

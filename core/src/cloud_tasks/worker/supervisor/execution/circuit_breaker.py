@@ -1,0 +1,59 @@
+"""Circuit breaker: failures of the worker's own means in a row, without a task that ran in between.
+
+Only failures of the worker's own means count: its output and scratch folders, the start of processes, its reports. How
+a task's function ends (an exception, an exit code, a signal) never does: a program with an error fails every task on
+every instance, and the controller compares instances.
+
+Invariants, each with a test:
+
+1. Failures at the same time are one failure, and after each the worker pauses, for longer each time.
+2. A task that ran closes the circuit.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+__all__ = ["CircuitBreaker"]
+
+_LIMIT = 10
+"""Failures in a row after which the worker ends."""
+_MIN_PAUSE, _MAX_PAUSE = 0.05, 1.0
+"""Seconds: 10 failures in a row take about 7 seconds, in which other workers get the tasks."""
+
+
+class CircuitBreaker:
+    """Counts failures in a row, and decides when the next attempt may be submitted."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self.failures = 0
+        """Failures in a row."""
+        self.cause = ""
+        """Cause of the last failure; empty for none."""
+        self.resume_at = 0.0
+        """Time of the next submission (``clock``)."""
+
+    @property
+    def is_open(self) -> bool:
+        """Whether the worker should end."""
+        return self.failures >= _LIMIT
+
+    def failed(self, cause: str, *, counts: bool = True) -> bool:
+        """Count a failure and start a pause; return whether its cause is a new one.
+
+        Args:
+            counts: False for a shortage that passes when a running task ends: the worker only pauses.
+        """
+        now, is_new = self._clock(), cause != self.cause
+        self.cause = cause
+        if now >= self.resume_at:
+            self.failures += counts
+            self.resume_at = now + min(_MAX_PAUSE, _MIN_PAUSE * 2**self.failures)
+        return is_new
+
+    def succeeded(self) -> None:
+        """Note that a task ran."""
+        if self.cause:
+            self.failures, self.cause, self.resume_at = 0, "", 0.0

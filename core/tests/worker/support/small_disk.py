@@ -1,0 +1,38 @@
+"""A file system of 64 KiB, for tests of full disks."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+__all__ = ["fill", "small_disk"]
+
+
+@contextmanager
+def small_disk(path: Path) -> Iterator[Path]:
+    """Mount a new file system at a path; skip the test where that is not allowed."""
+    path.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", str(path)]
+    if sys.platform != "linux" or os.geteuid() != 0 or subprocess.run(mount, capture_output=True).returncode != 0:
+        pytest.skip("a file system can only be mounted by root, and not in every container")
+    try:
+        yield path
+    finally:
+        subprocess.run(["umount", "-l", str(path)], check=True)
+
+
+def fill(path: Path) -> Path:
+    """Fill the file system of a folder; return the file that does it."""
+    file = path / "filler"
+    with file.open("wb", buffering=0) as filler:
+        while True:
+            try:
+                filler.write(b"x" * 4096)
+            except OSError:
+                return file

@@ -1,0 +1,227 @@
+"""Failures of the worker's own means: full disks, no processes, no descriptors. None of them ends a task."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import resource
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from small_disk import fill, small_disk
+from worker_harness import PROGRAM, Harness
+
+from cloud_tasks.worker.common.os_errors import full_folder, mark_own_failure, os_error_text
+from cloud_tasks.worker.supervisor.execution.circuit_breaker import CircuitBreaker
+from cloud_tasks.worker.supervisor.execution.outcome import OutcomeKind, read_outcome
+from cloud_tasks.worker.task_process.exception_report import failure
+
+ENDS = ("task_completed", "task_exception", "task_exited", "task_timed_out", "task_dead")
+FAST = {"CLOUD_TASKS_BACKOFF_CAP": "0.1"}
+NO_SPACE = "No space left on device (ENOSPC)"
+
+
+@pytest.fixture
+def disk(tmp_path) -> Iterator[Path]:
+    with small_disk(tmp_path / "disk") as path:
+        yield path
+
+
+def released(worker: Harness) -> list[str]:
+    return [event["cause"] for event in worker.events("task_released")]
+
+
+def test_worker_with_a_full_log_folder_gives_its_tasks_back_and_stops_until_there_is_room(worker, disk) -> None:
+    filler = fill(disk)
+    arguments = ("--task-log-dir", str(disk), "--num-simultaneous-tasks", "2")
+    tasks = [{"do": "say"} for _ in range(12)]
+    finished = worker.run_tasks(*tasks, args=arguments)
+    assert finished.code == 1, finished.log
+    assert worker.events(*ENDS) == []
+    assert {cause.partition(": ")[2] for cause in released(worker)} == {NO_SPACE}
+    assert 10 <= len(worker.events("task_started")) <= 20
+    (fatal,) = worker.events("fatal_exception")
+    assert "failed 10 times in a row" in fatal["exception"]
+    assert NO_SPACE in fatal["exception"]
+    assert f"Fatal: {fatal['exception']}" in finished.log
+
+    filler.unlink()
+    finished = worker.run_tasks(*tasks, args=(*arguments, "--resume"))
+    assert finished.code == 0, finished.log
+    assert len({event["task_id"] for event in worker.events("task_completed")}) == 12
+
+
+def test_worker_with_a_full_log_folder_costs_the_job_no_task(worker, disk) -> None:
+    fill(disk)
+    worker.load(*[{"do": "say"}] * 400)
+    options = {"CLOUD_TASKS_IDLE_LIMIT": "8", "CLOUD_TASKS_NUM_TASKS_PER_INSTANCE": "2"}
+    broken = worker.start_on_queue("--task-log-dir", str(disk), **options)
+    working = worker.start_on_queue("--task-log-dir", str(worker.folder / "logs"), **options)
+    assert worker.finish(broken).code == 1
+    assert worker.finish(working).code == 0
+    completed = [event["task_id"] for event in worker.queued_events("task_completed")]
+    assert len(completed) == len(set(completed)) == 400
+    assert worker.queued_events("task_exited", "task_exception", "task_dead") == []
+    assert NO_SPACE in worker.queued_events("fatal_exception")[0]["exception"]
+
+
+@pytest.mark.parametrize("options", [(), ("--reuse-processes", "5")])
+def test_worker_with_a_full_tmpdir_gives_its_tasks_back(worker, disk, options) -> None:
+    fill(disk)
+    finished = worker.run_tasks(*[{"do": "say"}] * 3, args=("--capture-output", *options), TMPDIR=str(disk))
+    assert finished.code == 1, finished.log
+    assert worker.events(*ENDS) == []
+    assert NO_SPACE in worker.events("fatal_exception")[0]["exception"]
+
+
+def test_worker_takes_an_exit_without_room_on_its_disk_for_an_interruption(worker, disk) -> None:
+    fill(disk)
+    actions = ({"do": "exit", "code": 3}, {"do": "sys.exit", "code": "no"}, {"do": "scratch"})
+    finished = worker.run_tasks(*actions, TMPDIR=str(disk), **FAST)
+    assert finished.code == 1, finished.log
+    assert worker.events(*ENDS) == []
+    assert all(NO_SPACE in cause for cause in released(worker))
+
+
+def test_worker_reports_an_exception_whose_traceback_cannot_be_printed(worker, disk) -> None:
+    fill(disk)
+    worker.run_tasks(*[{"do": "raise", "message": "seventeen"}] * 25, args=("--task-log-dir", str(disk)))
+    found = worker.events(*ENDS)
+    assert [(event["exception_type"], event["exception"]) for event in found] == [("ValueError", "seventeen")] * 25
+    assert all("seventeen" in event["stack_trace"] for event in found)
+
+
+def test_worker_with_a_full_standard_output_stops(worker) -> None:
+    with open("/dev/full", "w") as full:
+        command = [sys.executable, str(PROGRAM), "--task-file", worker.task_file({"do": "say"}, {"do": "say"})]
+        code = subprocess.run(command, cwd=worker.folder, env=worker.environment, stdout=full, stderr=full).returncode
+    assert code == 1
+    assert {event["event_type"] for event in worker.events(*ENDS)} == set()
+    assert set(released(worker)) == {f"cannot write the output of the task: {NO_SPACE}"}
+
+
+def test_worker_reports_a_full_disk_of_the_task_as_the_task_s_own_failure(worker) -> None:
+    worker.run_tasks({"do": "write", "path": "/dev/full"})
+    (event,) = worker.events(*ENDS)
+    assert (event["event_type"], event["exception_type"]) == ("task_exception", "OSError")
+    assert "No space left" in event["exception"]
+
+
+def test_worker_without_a_scratch_folder_gives_the_task_back(worker) -> None:
+    finished = worker.run_tasks({"do": "scratch"}, TMPDIR="/proc/nowhere", **FAST)
+    assert finished.code == 1
+    assert worker.events(*ENDS) == []
+    assert all(cause.startswith("cannot create the scratch folder: ") for cause in released(worker))
+
+
+def test_worker_runs_every_task_of_a_program_that_fails_all_of_them_at_once(worker) -> None:
+    worker.run_tasks(*[{"do": "raise"}] * 25, *[{"do": "exit", "code": 3}] * 25, *[{"do": "crash"}] * 25)
+    assert len(worker.events("task_exception", "task_exited")) == 75
+    assert worker.events("task_released", "fatal_exception") == []
+
+
+def test_worker_with_too_few_descriptors_loses_no_task(worker) -> None:
+    path = worker.task_file(*[{"do": "sleep", "seconds": 0.05}] * 40)
+    command = [sys.executable, str(PROGRAM), "--task-file", path, "--num-simultaneous-tasks", "30"]
+    limit = (24, 24)
+    process = subprocess.Popen(
+        command,
+        cwd=worker.folder,
+        env=worker.environment,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_NOFILE, limit),
+    )
+    worker.processes.append(process)
+    _, log = process.communicate(timeout=60)
+    assert process.returncode == 0, log
+    assert "Too many open files (EMFILE)" in log
+    assert worker.events("task_released", "task_dead", "task_exited") == []
+    assert len(worker.events("task_completed")) == 40
+
+
+# -- the parts
+
+
+def head_of(error: BaseException) -> dict[str, Any]:
+    try:
+        raise error
+    except BaseException as raised:
+        return failure(raised)
+
+
+def test_failure_of_our_own_means_is_found_in_causes_and_groups(capsys) -> None:
+    marked = OSError(errno.EACCES, "Permission denied", "/scratch")
+    mark_own_failure(marked, "cannot create the scratch folder")
+    expected = "cannot create the scratch folder: Permission denied (EACCES): /scratch"
+    wrapped = RuntimeError("wrapped")
+    wrapped.__cause__ = marked
+    for error in (marked, wrapped, ExceptionGroup("two", [ValueError("other"), wrapped])):
+        assert head_of(error)["own_failure"] == expected
+    assert "own_failure" not in head_of(OSError(errno.ENOSPC, "No space left on device"))
+    assert head_of(OSError(errno.ENOSPC, "No space left on device"))["errno"] == errno.ENOSPC
+    assert "errno" not in head_of(ValueError("own"))
+
+
+def test_failure_ends_with_a_chain_that_refers_to_itself(capsys) -> None:
+    first, second = ValueError("first"), ValueError("second")
+    first.__cause__, second.__cause__ = second, first
+    assert head_of(first)["error"] == "ValueError"
+
+
+def test_outcome_of_an_own_failure_is_an_interruption() -> None:
+    body = json.dumps({"error": "OSError", "message": "x", "own_failure": "cannot report the result: y"}).encode()
+    outcome = read_outcome(status=0, content=len(body).to_bytes(8, "little") + body, cause="")
+    assert (outcome.kind, outcome.own_failure) == (OutcomeKind.LOST, True)
+    assert outcome.details["cause"] == "cannot report the result: y"
+
+
+def test_full_folder_looks_at_the_nearest_folder_that_exists(tmp_path) -> None:
+    assert full_folder([str(tmp_path), str(tmp_path / "not" / "yet")]) == ""
+    with small_disk(tmp_path / "disk") as disk:
+        fill(disk)
+        assert full_folder([str(tmp_path), str(disk / "later" / "logs")]) == f"{NO_SPACE}: {disk}/later/logs"
+
+
+def test_os_error_text_has_the_system_s_words_and_the_path() -> None:
+    assert os_error_text(OSError(errno.EAGAIN, os.strerror(errno.EAGAIN))) == (
+        "Resource temporarily unavailable (EAGAIN)"
+    )
+    assert os_error_text(FileNotFoundError(errno.ENOENT, "No such file", b"/a")) == "No such file (ENOENT): /a"
+    assert os_error_text(OSError("a text")) == "OSError: a text"
+
+
+def test_circuit_breaker_opens_after_ten_failures_in_a_row_each_after_a_longer_pause() -> None:
+    now = 100.0
+    breaker = CircuitBreaker(lambda: now)
+    pauses = []
+    while not breaker.is_open:
+        assert breaker.failed("no room") == (not pauses)
+        assert not breaker.failed("no room"), "a failure at the same time is the same failure"
+        pauses.append(breaker.resume_at - now)
+        now = breaker.resume_at
+    assert len(pauses) == 10
+    assert pauses == sorted(pauses)
+    assert sum(pauses) < 20
+
+
+def test_circuit_breaker_is_closed_by_a_task_that_ran() -> None:
+    now = 100.0
+    breaker = CircuitBreaker(lambda: now)
+    for _ in range(50):
+        for _ in range(9):
+            breaker.failed("no room")
+            now = breaker.resume_at
+        breaker.succeeded()
+        assert not breaker.is_open
+    for _ in range(50):
+        breaker.failed("no processes", counts=False)
+        assert breaker.resume_at > now
+        now = breaker.resume_at
+    assert not breaker.is_open
