@@ -17,6 +17,7 @@ from cloud_tasks.store.db.enum_codes import (
 )
 from cloud_tasks.store.db.schema import APPLICATION_ID
 from cloud_tasks.store.db.times import to_unix
+from cloud_tasks.store.db.writer_lock import writer_of
 from cloud_tasks.store.queries.history import (
     TaskAttempt,
     TaskRecord,
@@ -91,4 +92,5 @@ __all__ = [
     "slowest_tasks",
     "throughput",
     "to_unix",
+    "writer_of",
 ]
