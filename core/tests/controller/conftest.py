@@ -21,6 +21,8 @@ from cloud_tasks.model import LaunchRequest, Limits, Task
 from cloud_tasks.selection import RankedOffer
 from cloud_tasks.store import JobRecord, Store
 
+TWO_INSTANCES = Limits(max_instances=2)
+
 
 @pytest.fixture
 def loop() -> VirtualLoop:
@@ -67,7 +69,7 @@ def make_controller(
     def make(
         on_progress: Callable[[Progress], None] = lambda _: None,
         offers: tuple[RankedOffer, ...] = (ranked(), ranked(zone="z-b")),
-        limits: Limits = Limits(max_instances=2),
+        limits: Limits = TWO_INSTANCES,
         on_error: StopMode = StopMode.TERMINATE,
         **policy: object,
     ) -> Controller:

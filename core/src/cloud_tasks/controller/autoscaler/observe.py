@@ -115,6 +115,7 @@ class StateBuilder:
             ended_without_progress=_without_progress(ended, summary.last_end),
             tasks_finished=summary.finished_tasks,
             surplus_since=self._surplus_since,
+            records_current=not self._writes.blocked,
             draining=self.draining,
         )
 

@@ -98,9 +98,12 @@ class EventCollector:
 
     @property
     def events_read_since(self) -> datetime | None:
-        """Time since which the queue has been read without a gap; None while it cannot be read or holds a backlog."""
+        """Time since which the queue has been read without a gap.
+
+        None while it cannot be read, holds a backlog, or its events cannot be applied.
+        """
         has_gap = self._last_answer is None or self._loop.now() - self._last_answer > _GAP
-        return None if self._behind or has_gap else self._reading_since
+        return None if self._behind or has_gap or self._writes.blocked else self._reading_since
 
     def start(self) -> None:
         """Start receiving."""

@@ -3,7 +3,8 @@
 Invariants, each with a test:
 
 1. Launches that certainly fail end the run once no instance is left, instead of being repeated without end.
-2. Instances that end, one after another, before any task finishes end the run. Preempted ones do not count.
+2. Instances that end, one after another, before any task finishes end the run. Preempted ones do not count, nor does
+   anything while the records are not current.
 """
 
 from __future__ import annotations
@@ -26,6 +27,6 @@ def abort_unlaunchable(view: FleetView) -> list[Action]:
 def abort_without_progress(view: FleetView) -> list[Action]:
     """Abort a run whose last instances terminated before any task finished."""
     count = view.observation.ended_without_progress
-    if count < view.observation.policy.max_instances_without_progress:
+    if not view.observation.records_current or count < view.observation.policy.max_instances_without_progress:
         return []
     return [Abort(reason=f"the last {count} instances terminated before any task finished")]
