@@ -16,56 +16,20 @@ from pathlib import Path
 
 import attrs
 import pytest
+from local_requests import FOREVER, folder_of, request
 
 from cloud_tasks.errors import LaunchRefusedError, ProviderError, RefusalScope
 from cloud_tasks.model import (
-    BootDisk,
-    Instance,
     InstanceState,
-    LaunchRequest,
-    Offer,
-    OfferRequest,
     ProvisioningModel,
 )
 from cloud_tasks.plugin import ComputeContext
 from cloud_tasks_local.compute import LocalCompute
 from cloud_tasks_local.instance_folder import InstanceFolder
-from cloud_tasks_local.pricing import FlatPricing
 from cloud_tasks_local.processes import instance_processes, signal_process, start_time
 from cloud_tasks_local.settings import LocalSettings
 
 Eventually = Callable[[Callable[[], object]], None]
-FOREVER = "while true; do sleep 1000; done\n"
-
-
-def request(
-    script: str,
-    *,
-    token: str = "token",
-    job: str = "job",
-    provisioning_model: ProvisioningModel = ProvisioningModel.ON_DEMAND,
-    max_lifetime: timedelta | None = None,
-) -> LaunchRequest:
-    settings = LocalSettings()
-    instance_type = LocalCompute(settings, ComputeContext(job_id=job)).instance_types()[0]
-    disk = BootDisk(disk_type="", size_gb=10)
-    wanted = OfferRequest(
-        instance_type=instance_type, zone="local-a", provisioning_model=provisioning_model, boot_disk=disk
-    )
-    (offer,) = FlatPricing(settings).price([wanted])
-    assert isinstance(offer, Offer)
-    return LaunchRequest(
-        client_token=token,
-        job_id=job,
-        offer=offer,
-        startup_script=script,
-        labels={"run": "r1"},
-        max_lifetime=max_lifetime,
-    )
-
-
-def folder_of(settings: LocalSettings, instance: Instance) -> InstanceFolder:
-    return InstanceFolder(settings.state_dir / "instances" / instance.job_id / instance.instance_id)
 
 
 def state_of(compute: LocalCompute, instance_id: str) -> InstanceState:
@@ -310,8 +274,9 @@ def test_on_demand_instance_is_never_interrupted(settings: LocalSettings) -> Non
 
 
 def test_instances_with_damaged_record_raises(compute: LocalCompute, settings: LocalSettings) -> None:
-    compute.launch(request("exit\n", token="a"))
-    damaged = folder_of(settings, compute.launch(request("exit\n", token="b")))
+    # Running instances: the record of one that has ended is not read.
+    compute.launch(request(FOREVER, token="a"))
+    damaged = folder_of(settings, compute.launch(request(FOREVER, token="b")))
     content = damaged.instance.read_bytes()
     damaged.instance.write_bytes(content[: len(content) // 2])
     with pytest.raises(ProviderError, match="cannot read the instance record"):

@@ -1,0 +1,44 @@
+"""Launch requests for local instances, and their folders."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+from cloud_tasks.model import BootDisk, Instance, LaunchRequest, Offer, OfferRequest, ProvisioningModel
+from cloud_tasks.plugin import ComputeContext
+from cloud_tasks_local.compute import LocalCompute
+from cloud_tasks_local.instance_folder import InstanceFolder
+from cloud_tasks_local.pricing import FlatPricing
+from cloud_tasks_local.settings import LocalSettings
+
+FOREVER = "while true; do sleep 1000; done\n"
+
+
+def request(
+    script: str,
+    *,
+    token: str = "token",
+    job: str = "job",
+    provisioning_model: ProvisioningModel = ProvisioningModel.ON_DEMAND,
+    max_lifetime: timedelta | None = None,
+) -> LaunchRequest:
+    settings = LocalSettings()
+    instance_type = LocalCompute(settings, ComputeContext(job_id=job)).instance_types()[0]
+    disk = BootDisk(disk_type="", size_gb=10)
+    wanted = OfferRequest(
+        instance_type=instance_type, zone="local-a", provisioning_model=provisioning_model, boot_disk=disk
+    )
+    (offer,) = FlatPricing(settings).price([wanted])
+    assert isinstance(offer, Offer)
+    return LaunchRequest(
+        client_token=token,
+        job_id=job,
+        offer=offer,
+        startup_script=script,
+        labels={"run": "r1"},
+        max_lifetime=max_lifetime,
+    )
+
+
+def folder_of(settings: LocalSettings, instance: Instance) -> InstanceFolder:
+    return InstanceFolder(settings.state_dir / "instances" / instance.job_id / instance.instance_id)
