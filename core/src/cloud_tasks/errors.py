@@ -23,7 +23,11 @@ __all__ = [
     "ProviderError",
     "RefusalScope",
     "Retry",
+    "StoreBusyError",
     "StoreError",
+    "StoreFullError",
+    "StoreGoneError",
+    "StoreUnavailableError",
 ]
 
 
@@ -62,6 +66,22 @@ class PluginError(CloudTasksError):
 
 class StoreError(CloudTasksError):
     """The job database cannot be used: wrong schema version, another job, or locked by a running controller."""
+
+
+class StoreUnavailableError(StoreError):
+    """The job database cannot be used at present: I/O error. The same call may succeed later, and changed nothing."""
+
+
+class StoreBusyError(StoreUnavailableError):
+    """Another program holds a lock on the job database."""
+
+
+class StoreFullError(StoreUnavailableError):
+    """The disk of the job database is full."""
+
+
+class StoreGoneError(StoreError):
+    """The file of the open job database was deleted or replaced."""
 
 
 class ProviderError(CloudTasksError):

@@ -7,18 +7,21 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
-from controller_fakes import FakeCompute, FakeQueue, ranked
+from controller_fakes import FakeCompute, FakeQueue, StoreLock, ranked
 from virtual_loop import VirtualLoop
 
 from cloud_tasks.controller.autoscaler.fleet import Fleet
 from cloud_tasks.controller.autoscaler.state import Policy
-from cloud_tasks.controller.controller import Controller
+from cloud_tasks.controller.controller import Controller, StopMode
+from cloud_tasks.controller.deferred_writes import DeferredWrites
 from cloud_tasks.controller.messaging.enqueuer import TaskEnqueuer
 from cloud_tasks.controller.messaging.event_collector import EventCollector
 from cloud_tasks.controller.messaging.progress import Progress
 from cloud_tasks.model import LaunchRequest, Limits, Task
 from cloud_tasks.selection import RankedOffer
 from cloud_tasks.store import JobRecord, Store
+
+TWO_INSTANCES = Limits(max_instances=2)
 
 
 @pytest.fixture
@@ -32,6 +35,11 @@ def store(tmp_path: Path) -> Iterator[Store]:
     with Store.create(tmp_path / "job.db", record, durable=False) as opened:
         opened.load_tasks(Task(task_id=f"task-{number}", data={"n": number}) for number in range(20))
         yield opened
+
+
+@pytest.fixture
+def lock(store: Store) -> StoreLock:
+    return StoreLock(store)
 
 
 @pytest.fixture
@@ -61,24 +69,36 @@ def make_controller(
     def make(
         on_progress: Callable[[Progress], None] = lambda _: None,
         offers: tuple[RankedOffer, ...] = (ranked(), ranked(zone="z-b")),
-        max_instances: int = 2,
+        limits: Limits = TWO_INSTANCES,
+        on_error: StopMode = StopMode.TERMINATE,
         watch_interval: timedelta | None = None,
         **policy: object,
     ) -> Controller:
+        writes = DeferredWrites(loop, store)
         return Controller(
             loop,
             store,
             task_queue=queue,
-            make_enqueuer=lambda on_broken: TaskEnqueuer(loop, store, queue, on_broken=on_broken),
-            make_collector=lambda on_events: EventCollector(loop, store, events, on_events=on_events),
+            make_enqueuer=lambda on_broken: TaskEnqueuer(loop, store, queue, on_broken=on_broken, writes=writes),
+            make_collector=lambda on_events: EventCollector(loop, store, events, on_events=on_events, writes=writes),
             make_fleet=lambda on_refused: Fleet(
-                loop, store, compute, job_id="job", compose=compose, max_parallel=10, on_refused=on_refused
+                loop,
+                store,
+                compute,
+                job_id="job",
+                compose=compose,
+                max_parallel=10,
+                on_refused=on_refused,
+                writes=writes,
             ),
             offers=offers,
-            policy=Policy(limits=Limits(max_instances=max_instances), **policy),  # type: ignore[arg-type]
+            policy=Policy(limits=limits, **policy),  # type: ignore[arg-type]
             interval=timedelta(seconds=60),
             watch_interval=watch_interval,
             on_progress=on_progress,
+            event_queue=events,
+            writes=writes,
+            on_error=on_error,
         )
 
     return make

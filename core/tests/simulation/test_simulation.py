@@ -103,6 +103,21 @@ def test_many_crashes_do_not_prevent_completion(tmp_path):
     assert len(result.crashes) > 5
 
 
+@pytest.mark.parametrize("seed", range(6))
+def test_locked_database_neither_ends_the_run_nor_loses_an_event(seed, tmp_path):
+    faults = Faults(database_locks=12, spot_lifetime=timedelta(minutes=20))
+    result = Simulation(make_scenario(seed, tasks=200, faults=faults), tmp_path).run()
+    assert result.outcomes == (JobPhase.COMPLETE,)
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_error_of_any_callback_ends_the_run_with_all_its_instances(seed, tmp_path):
+    faults = Faults(errors=6)
+    result = Simulation(make_scenario(seed, tasks=200, faults=faults), tmp_path).run()
+    assert result.outcomes[-1] is JobPhase.COMPLETE
+    assert JobPhase.ABORTED in result.outcomes
+
+
 @pytest.mark.parametrize("seed", [0, 1, 2])
 def test_sleep_of_the_controller_does_not_count_as_missing_heartbeats(seed, tmp_path):
     scenario = make_scenario(

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import sqlite3
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -12,7 +14,7 @@ from virtual_loop import VirtualLoop
 
 from cloud_tasks.controller.autoscaler.state import FleetInstance, Observation, Policy
 from cloud_tasks.convert import encode_events
-from cloud_tasks.errors import LaunchRefusedError, ProviderError, RefusalScope
+from cloud_tasks.errors import LaunchRefusedError, NotFoundError, ProviderError, RefusalScope, StoreBusyError
 from cloud_tasks.model import (
     Architecture,
     BootDisk,
@@ -33,8 +35,34 @@ from cloud_tasks.model import (
 )
 from cloud_tasks.plugin import Delivery, Depth, SendFailure
 from cloud_tasks.selection import RankedOffer
+from cloud_tasks.store import Store
 
 NOW = datetime(2026, 1, 1, 12, tzinfo=UTC)
+
+
+class StoreLock:
+    """A lock of another program on the database of a store: while it is held, every write fails."""
+
+    def __init__(self, store: Store) -> None:
+        self.held = False
+        self.refused = 0
+        """Number of writes that failed."""
+        self._writing = store._file.writing
+        store._file.writing = self._write  # type: ignore[method-assign]
+
+    @contextmanager
+    def _write(self) -> Iterator[sqlite3.Connection]:
+        if self.held:
+            self.refused += 1
+            raise StoreBusyError("job.db: locked by another program", hint="close the program that has the file open")
+        with self._writing() as connection:
+            yield connection
+
+    def hold(self) -> None:
+        self.held = True
+
+    def release(self) -> None:
+        self.held = False
 
 
 class FakeQueue:
@@ -47,10 +75,27 @@ class FakeQueue:
         self.acked: list[str] = []
         self.faults: deque[Exception | Sequence[SendFailure]] = deque()
         self.journal: list[str] = []
+        self.is_deleted = False
+        self.created = 0
         self.depth_calls = 0
         self._number = 0
 
+    def delete_from_outside(self) -> None:
+        """Delete the queue, with its messages, as another command does."""
+        self.is_deleted = True
+        self.bodies.clear()
+        self.inbox.clear()
+
+    def exists(self) -> bool:
+        return not self.is_deleted
+
+    def create(self) -> None:
+        self.created += 1
+        self.is_deleted = False
+
     def _fault(self) -> Sequence[SendFailure]:
+        if self.is_deleted:
+            raise NotFoundError("the queue does not exist")
         fault = self.faults.popleft() if self.faults else ()
         if isinstance(fault, Exception):
             raise fault
@@ -80,6 +125,8 @@ class FakeQueue:
 
     def depth(self) -> Depth:
         self.depth_calls += 1
+        if self.is_deleted:
+            raise NotFoundError("the queue does not exist")
         return Depth(visible=len(self.bodies), in_flight=0, exact=False, as_of=self._loop.now())
 
     def __getattr__(self, name: str) -> Any:

@@ -16,11 +16,10 @@ from pathlib import Path
 
 import attrs
 import pytest
-from launch_requests import request
+from local_requests import FOREVER, folder_of, request
 
 from cloud_tasks.errors import LaunchRefusedError, ProviderError, RefusalScope
 from cloud_tasks.model import (
-    Instance,
     InstanceState,
     ProvisioningModel,
 )
@@ -31,11 +30,6 @@ from cloud_tasks_local.processes import instance_processes, signal_process, star
 from cloud_tasks_local.settings import LocalSettings
 
 Eventually = Callable[[Callable[[], object]], None]
-FOREVER = "while true; do sleep 1000; done\n"
-
-
-def folder_of(settings: LocalSettings, instance: Instance) -> InstanceFolder:
-    return InstanceFolder(settings.state_dir / "instances" / instance.job_id / instance.instance_id)
 
 
 def state_of(compute: LocalCompute, instance_id: str) -> InstanceState:
@@ -280,8 +274,9 @@ def test_on_demand_instance_is_never_interrupted(settings: LocalSettings) -> Non
 
 
 def test_instances_with_damaged_record_raises(compute: LocalCompute, settings: LocalSettings) -> None:
-    compute.launch(request("exit\n", token="a"))
-    damaged = folder_of(settings, compute.launch(request("exit\n", token="b")))
+    # Running instances: the record of one that has ended is not read.
+    compute.launch(request(FOREVER, token="a"))
+    damaged = folder_of(settings, compute.launch(request(FOREVER, token="b")))
     content = damaged.instance.read_bytes()
     damaged.instance.write_bytes(content[: len(content) // 2])
     with pytest.raises(ProviderError, match="cannot read the instance record"):

@@ -9,7 +9,7 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
-from launch_requests import request
+from local_requests import request
 
 from cloud_tasks.errors import ProviderError
 from cloud_tasks.plugin import ComputeContext

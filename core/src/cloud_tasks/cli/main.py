@@ -182,9 +182,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
         sys.stderr.close()
         code = exit_codes.RUN_FAILED
     except Exception as error:
-        _print_error(
-            f"internal error: {type(error).__name__}: {error}; please report it, with --debug for the traceback", debug
-        )
+        from cloud_tasks.shortage import describe_shortage
+
+        internal = f"internal error: {type(error).__name__}: {error}; please report it, with --debug for the traceback"
+        _print_error(describe_shortage(error) or internal, debug)
         code = exit_codes.RUN_FAILED
     sys.exit(code)
 

@@ -67,6 +67,11 @@ class RunSettings(Limits, InstanceConstraints, _JobSettings):
         factory=dict,
         validator=EachAbove(0),
     )
+    on_error: str = setting(
+        help="Treatment of the instances after an error of the controller",
+        default="terminate",
+        validator=OneOf(("terminate", "leave")),
+    )
     canary: bool = setting(help="Start other instances only after one has completed a task", default=False)
 
     # Controller

@@ -7,7 +7,9 @@ Invariants, each with a test:
 
 1. The store is changed on the loop's thread only.
 2. However the run ends, every instance is terminated and a complete listing has confirmed it, unless the user chose to
-   leave the instances running. An end that leaves them can become one that terminates them, never the reverse.
+   leave the instances running. An end that leaves them can become one that terminates them, never the reverse. An
+   error that no part of the controller handles ends the run in the same way.
+3. While the store is unavailable the run goes on: instances are terminated, limits and an interrupt obeyed.
 """
 
 from __future__ import annotations
@@ -25,11 +27,13 @@ from cloud_tasks.controller.autoscaler.fleet_termination import FleetTermination
 from cloud_tasks.controller.autoscaler.observe import StateBuilder
 from cloud_tasks.controller.autoscaler.reconciler import Reconciler
 from cloud_tasks.controller.autoscaler.state import Policy
+from cloud_tasks.controller.deferred_writes import DeferredWrites
 from cloud_tasks.controller.event_loop import Loop, Pause, sleep, start
 from cloud_tasks.controller.launch.console import telling_line
 from cloud_tasks.controller.messaging.enqueuer import TaskEnqueuer
 from cloud_tasks.controller.messaging.event_collector import EventCollector
 from cloud_tasks.controller.messaging.progress import Progress
+from cloud_tasks.controller.messaging.queue_recovery import QueueRecovery
 from cloud_tasks.escape import terminal_line
 from cloud_tasks.model import Event, EventType, JobPhase
 from cloud_tasks.plugin import Queue
@@ -39,6 +43,10 @@ from cloud_tasks.store import Store
 __all__ = ["Controller", "StopMode"]
 
 log = structlog.get_logger()
+
+_STORE_TIMEOUT = timedelta(seconds=10)
+"""Maximum time for which the end of an incomplete run waits for an unavailable store; `run --continue` catches up."""
+_MAX_ERRORS_OF_END = 20
 
 
 class StopMode(enum.Enum):
@@ -61,6 +69,9 @@ class Controller:
         watch_interval: Time between two checks for ended instances (`ComputeTraits.watch_interval`); None: no checks.
         on_events: Called with each batch of events after it was committed.
         on_progress: Called after each reconciliation pass.
+        event_queue: Created again, with the task queue, when it is deleted; None: deleted queues are waited for.
+        writes: Changes to the store, shared with the parts.
+        on_error: Treatment of the instances after an error that no part handles.
     """
 
     def __init__(
@@ -78,12 +89,17 @@ class Controller:
         watch_interval: timedelta | None = None,
         on_events: Callable[[Sequence[Event]], None] = lambda _: None,
         on_progress: Callable[[Progress], None] = lambda _: None,
+        event_queue: Queue | None = None,
+        writes: DeferredWrites | None = None,
+        on_error: StopMode = StopMode.TERMINATE,
     ) -> None:
         self._loop = loop
         self._store = store
         self._interval = interval
         self._watch_interval = watch_interval
         self._on_events = on_events
+        self._on_error = on_error
+        self._writes = writes or DeferredWrites(loop, store)
         self._enqueuer = make_enqueuer(self._abort_unsendable)
         self._collector = make_collector(self._events_committed)
         self._fleet = make_fleet(lambda: self._reconciler.launch_refused())
@@ -95,6 +111,7 @@ class Controller:
             fleet=self._fleet,
             offers=tuple(offers),
             policy=policy,
+            writes=self._writes,
         )
         self._reconciler = Reconciler(
             loop,
@@ -103,12 +120,26 @@ class Controller:
             enqueuer=self._enqueuer,
             fleet=self._fleet,
             states=states,
+            writes=self._writes,
             retry_interval=interval,
             is_running=lambda: self.phase is JobPhase.RUNNING,
             on_complete=lambda: self._begin_end(JobPhase.COMPLETE),
             on_abort=self._abort,
             on_progress=on_progress,
+            on_queue_gone=lambda: self._collector.on_gone(),
         )
+        if event_queue is not None:
+            recovery = QueueRecovery(
+                loop,
+                store,
+                tasks=task_queue,
+                events=event_queue,
+                writes=self._writes,
+                is_running=lambda: self.phase is JobPhase.RUNNING,
+                on_requeued=lambda: self._requeued(states),
+                on_broken=self._abort_unsendable,
+            )
+            self._collector.on_gone = self._enqueuer.on_gone = recovery.request
         self._termination = FleetTermination(loop, store, fleet=self._fleet, states=states)
         self.phase = JobPhase.RUNNING
         """`RUNNING` until the end of the run begins, then how the run ends."""
@@ -120,6 +151,8 @@ class Controller:
         """Whether the run was aborted because of the configuration or the startup script."""
         self.console_log = ""
         """Console log of the instance that explains an abort best."""
+        self.error: Exception | None = None
+        """The error that ended the run, if one did that no part handles."""
 
     @property
     def all_gone(self) -> bool:
@@ -127,14 +160,33 @@ class Controller:
         return self._termination.confirmed
 
     def run(self) -> JobPhase:
-        """Run until the run and its instances have ended; return how."""
-        self._collector.start()
-        self._enqueuer.start()
-        self._loop.later(timedelta(0), lambda: start(self._reconcile_periodically()))
-        if self._watch_interval is not None:
-            start(self._watch_instances(self._watch_interval))
-        self._loop.run(lambda: self.is_over)
+        """Run until the run and its instances have ended; return how. Raises an error that prevents the end as well."""
+        try:
+            self._collector.start()
+            self._enqueuer.start()
+            self._loop.later(timedelta(0), lambda: start(self._reconcile_periodically()))
+            if self._watch_interval is not None:
+                start(self._watch_instances(self._watch_interval))
+            self._loop.run(lambda: self.is_over)
+        except Exception as error:
+            self._end_after(error)
         return self.phase
+
+    def _end_after(self, error: Exception) -> None:
+        """End the run after an error, which callbacks of the loop may raise again."""
+        self.error = error
+        leave = self.phase is JobPhase.LEFT or (self.phase is JobPhase.RUNNING and self._on_error is StopMode.LEAVE)
+        done = "leaving the instances running" if leave else "terminating all instances"
+        log.error(f"The run failed, {done}: {type(error).__name__}: {error}")
+        for _ in range(_MAX_ERRORS_OF_END):
+            try:
+                start(self._end(JobPhase.LEFT if leave else JobPhase.ABORTED, collect=False))
+                self._loop.run(lambda: self.is_over)
+            except Exception as another:
+                log.debug(f"Error during the end of the run: {type(another).__name__}: {another}")
+            else:
+                return
+        raise error
 
     async def _reconcile_periodically(self) -> None:
         while self.phase is JobPhase.RUNNING:
@@ -196,6 +248,10 @@ class Controller:
         if self._states.has_failing_instance:
             self._reconciler.request()
 
+    def _requeued(self, states: StateBuilder) -> None:
+        states.requeued()
+        self._enqueuer.start()
+
     def _abort_unsendable(self, reason: str) -> None:
         self._abort(Abort(reason=reason, show_console=False))
 
@@ -215,11 +271,12 @@ class Controller:
 
     # -- the end -----------------------------------------------------------------------------------------------------
 
-    async def _end(self, phase: JobPhase, *, console_of: str | None = None) -> None:
+    async def _end(self, phase: JobPhase, *, console_of: str | None = None, collect: bool = True) -> None:
         """Terminate the instances, unless they are left, then collect the last events.
 
         Args:
             console_of: Instance whose console log is fetched before.
+            collect: Whether to collect the last events; otherwise they wait in the event queue.
         """
         self.phase = phase
         self._fleet.cancel_waiting()
@@ -231,8 +288,12 @@ class Controller:
             log.error(self.reason)
         if phase is not JobPhase.LEFT:
             await self._termination.run()
-        if not self._collector.stopped:
+        # A complete job waits for its database: nothing runs any more, and only the database says that it is complete.
+        timeout = None if phase is JobPhase.COMPLETE else _STORE_TIMEOUT
+        await self._writes.settle(timeout)
+        if collect and not self._collector.stopped and not self._writes.blocked:
             await Pause[None](lambda then, failed: self._collector.stop(lambda: then(None)))
+            await self._writes.settle(timeout)
         # A second request may have turned an end that leaves the instances into one that terminates them.
         if self.phase is phase:
             self.is_over = True

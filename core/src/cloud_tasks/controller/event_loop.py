@@ -87,11 +87,16 @@ class ThreadedLoop:
     """Event loop with a pool of threads.
 
     Args:
-        threads: Maximum number of blocking calls at a time.
+        threads: Maximum number of blocking calls at a time; fewer where no more threads can be started.
+
+    Raises:
+        RuntimeError: No thread can be started.
     """
 
     def __init__(self, *, threads: int) -> None:
         self._threads = ThreadPoolExecutor(max_workers=threads, thread_name_prefix="controller-io")
+        # With one thread every call is made, however few others can be started later.
+        self._threads.submit(lambda: None)
         # SimpleQueue.put is reentrant: safe in a signal handler that interrupts a get.
         self._posted: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
         self._timers: list[tuple[datetime, int, Callable[[], None]]] = []
@@ -112,7 +117,12 @@ class ThreadedLoop:
             else:
                 self.post(lambda: then(result))
 
-        self._threads.submit(run)
+        try:
+            self._threads.submit(run)
+        except RuntimeError as error:
+            # The call is in the queue of the threads that exist.
+            if "start new thread" not in str(error):
+                raise
 
     def later(self, delay: timedelta, callback: Callable[[], None]) -> None:
         heapq.heappush(self._timers, (self.now() + delay, next(self._sequence), callback))

@@ -4,7 +4,9 @@ Invariants, each with a test:
 
 1. Nothing is created, deleted or overwritten before the whole input was validated and the user has confirmed.
 2. ``dry_run`` changes nothing anywhere.
-3. Queues are deleted only when the job is complete; a run that ended otherwise can be resumed.
+3. Queues are deleted only when the job is complete, and its database is in its place; a run that ended otherwise can
+   be resumed.
+4. Whatever ends the run after its start, its instances are terminated unless the user chose to leave them.
 """
 
 from __future__ import annotations
@@ -21,7 +23,9 @@ import structlog
 
 from cloud_tasks.config import JobConfig, parallel_launches
 from cloud_tasks.controller.controller import Controller, StopMode
+from cloud_tasks.controller.deferred_writes import wait_for_store
 from cloud_tasks.controller.event_loop import ThreadedLoop
+from cloud_tasks.controller.failed_run import InstancesLeft, end_instances, instances_left, with_instances
 from cloud_tasks.controller.launch.launch_request import LaunchRequestBuilder, check_launch
 from cloud_tasks.controller.messaging.enqueuer import MAX_PARALLEL_SENDS
 from cloud_tasks.controller.messaging.progress import Progress
@@ -30,7 +34,7 @@ from cloud_tasks.controller.setup.job_setup import JobInput, JobSetup
 from cloud_tasks.controller.setup.offers import rank_offers, require_offer
 from cloud_tasks.controller.setup.wiring import RunResources, assemble_controller
 from cloud_tasks.model import JobPhase, TaskStatus
-from cloud_tasks.plugin import EventSink, EventSinkContext
+from cloud_tasks.plugin import Compute, EventSink, EventSinkContext
 from cloud_tasks.registry import Registry
 from cloud_tasks.selection import RankedOffer, Ranking
 from cloud_tasks.store import JobState, JobStatistics, Store, iterate_events
@@ -92,13 +96,22 @@ class Job:
         self._stack = contextlib.ExitStack()
         self._sinks: Mapping[str, EventSink] = {}
         self._running: tuple[Controller, ThreadedLoop] | None = None
+        self._is_started = False
+        """Whether the database of this run is in its place."""
+        self._is_failing = False
 
     def __enter__(self) -> Job:
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: object) -> None:
         with self._setup, self._stack:
             pass
+        if error is not None and self._request.resume and not self._is_failing:
+            # An error before the run: what an earlier run left is still running.
+            left = instances_left(self._request.db_file, self.job_id, compute=None, is_started=False)
+            reported = with_instances(error, left)
+            if reported is not error:
+                raise reported from error
 
     # -- read-only ------------------------------------------------------------------------------------------------
 
@@ -119,32 +132,74 @@ class Job:
     # -- the run ----------------------------------------------------------------------------------------------------
 
     def run(self, ranking: Ranking, *, on_progress: Callable[[Progress], None]) -> JobResult:
-        """Create or resume the job and run it to its end."""
+        """Create or resume the job and run it to its end.
+
+        An error after the start ends the instances first, unless ``run.on_error`` leaves them.
+
+        Raises:
+            CloudTasksError: The job cannot be run, or an error ended it; the message has what is left running.
+        """
+        try:
+            return self._run(ranking, on_progress)
+        except BaseException as error:
+            self._is_failing = True
+            left = self._end_after(error)
+            reported = with_instances(error, left)
+            if reported is error:
+                raise
+            raise reported from error
+        finally:
+            self._running = None
+
+    def _end_after(self, error: BaseException) -> InstancesLeft:
+        """End the instances of a run that failed, unless its controller did or the user chose to leave them."""
+        running = self._running
+        phase = running[0].phase if running is not None else JobPhase.RUNNING
+        gone = running is not None and running[0].all_gone
+        leave = phase is JobPhase.LEFT or self._config.run.on_error == StopMode.LEAVE.value
+        compute = self._setup.compute if self._is_started or self._request.resume else None
+        if self._is_started and not gone and not leave and compute is not None:
+            log.error(f"The run failed, terminating all instances: {type(error).__name__}: {error}")
+            with contextlib.suppress(KeyboardInterrupt):
+                end_instances(compute, self.job_id)
+        return instances_left(self._request.db_file, self.job_id, compute=compute, is_started=self._is_started)
+
+    def _run(self, ranking: Ranking, on_progress: Callable[[Progress], None]) -> JobResult:
         started = time.monotonic()
         log.info("Starting orchestrator")
         # A broken sink is reported before anything is overwritten.
         self._sinks = self._open_sinks()
         compute = self._setup.compute
+        # Its first thread is started here: without one, the run cannot be controlled.
+        loop = ThreadedLoop(threads=parallel_launches(self._config) + _OTHER_CALLS + len(self._sinks))
+        with contextlib.closing(loop):
+            return self._run_on(loop, compute, ranking, on_progress, started)
+
+    def _run_on(
+        self,
+        loop: ThreadedLoop,
+        compute: Compute,
+        ranking: Ranking,
+        on_progress: Callable[[Progress], None],
+        started: float,
+    ) -> JobResult:
         resources = self._setup.resume() if self._request.resume else self._setup.create()
+        self._is_started = True
         store, tasks, events = resources.store, resources.tasks, resources.events
         if self._request.retry:
-            store.reopen_tasks(self._request.retry)
-        store.set_state(JobState.RUNNING, datetime.now(UTC))
-        store.begin_run(datetime.now(UTC))
+            wait_for_store(lambda: store.reopen_tasks(self._request.retry))
+        wait_for_store(lambda: store.set_state(JobState.RUNNING, datetime.now(UTC)))
+        wait_for_store(lambda: store.begin_run(datetime.now(UTC)))
         opened = RunResources(store=store, compute=compute, tasks=tasks, events=events)
-        loop = ThreadedLoop(threads=parallel_launches(self._config) + _OTHER_CALLS + len(self._sinks))
-        try:
-            result = self._drive(loop, opened, ranking.offers, on_progress)
-            if result.outcome is JobPhase.COMPLETE:
-                log.info(f"Job {'finished' if store.summary().failed else 'complete'}, deleting queues")
-                tasks.delete()
-                events.delete()
-                store.set_state(JobState.FINISHED, datetime.now(UTC))
-            elapsed = timedelta(seconds=time.monotonic() - started)
-            return attrs.evolve(result, statistics=store.statistics(), elapsed=elapsed)
-        finally:
-            loop.close()
-            self._running = None
+        result = self._drive(loop, opened, ranking.offers, on_progress)
+        if result.outcome is JobPhase.COMPLETE:
+            wait_for_store(store.check_file)
+            log.info(f"Job {'finished' if store.summary().failed else 'complete'}, deleting queues")
+            tasks.delete()
+            events.delete()
+            wait_for_store(lambda: store.set_state(JobState.FINISHED, datetime.now(UTC)))
+        elapsed = timedelta(seconds=time.monotonic() - started)
+        return attrs.evolve(result, statistics=store.statistics(), elapsed=elapsed)
 
     @property
     def is_running(self) -> bool:
@@ -155,6 +210,8 @@ class Job:
     def ending(self) -> JobPhase | None:
         """How the run is ending; None before its end has begun. Safe in any thread."""
         phase = self._running[0].phase if self._running is not None else JobPhase.RUNNING
+        if phase is JobPhase.RUNNING and self._is_failing:
+            return JobPhase.ABORTED
         return None if phase is JobPhase.RUNNING else phase
 
     def stop(self, mode: StopMode, *, then: Callable[[bool], None] = lambda stopped: None) -> None:
@@ -216,6 +273,8 @@ class Job:
         last = Progress.read(store, loop.now())
         sinks.send_progress(last.for_sinks(phase=outcome, reason=controller.reason, max_total_cost=limit))
         sinks.finish(_SINK_TIMEOUT)
+        if controller.error is not None:
+            raise controller.error
         return JobResult(
             outcome=outcome,
             statistics=store.statistics(),

@@ -21,6 +21,7 @@ from cloud_tasks.store.db.enum_codes import (
 from cloud_tasks.store.db.reading import decode_object, readable
 from cloud_tasks.store.db.schema import APPLICATION_ID
 from cloud_tasks.store.db.times import to_unix
+from cloud_tasks.store.db.writer_lock import writer_of
 from cloud_tasks.store.queries.failure_groups import FailureGroups, message_of, same_group
 from cloud_tasks.store.queries.history import (
     TaskAttempt,
@@ -105,4 +106,5 @@ __all__ = [
     "status_of",
     "throughput",
     "to_unix",
+    "writer_of",
 ]

@@ -129,13 +129,25 @@ class Store:
         """
         self._file.claim(path)
 
-    def publish(self, path: Path) -> None:
-        """Rename the database to ``path``, atomically, overwriting an existing one.
+    def publish(self, path: Path) -> Path | None:
+        """Rename the database to ``path``, atomically; an existing one is kept under the name that is returned.
 
         Raises:
             StoreError: ``path`` is in use by another process or cannot be written; this store is unchanged.
         """
-        self._file.publish(path)
+        return self._file.publish(path)
+
+    def check_file(self) -> None:
+        """Check that the path still names this database: a deleted file is written again.
+
+        Raises:
+            StoreGoneError: The file was replaced, or its folder is gone.
+        """
+        self._file.check_file()
+
+    def check_writable(self) -> None:
+        """Write the job's record again. Raises `StoreUnavailableError` while nothing can be written."""
+        self.update_job(self.job)
 
     def discard(self) -> None:
         """Close and delete a temporary database that will not be published."""
@@ -166,11 +178,14 @@ class Store:
             fleet: Whether it may change any instance.
         """
         with self._file.guard:
-            with self._file.writing() as connection:
-                yield connection
-            self._summary = self._counts = None
-            if fleet:
-                self._instances.invalidate()
+            try:
+                with self._file.writing() as connection:
+                    yield connection
+            finally:
+                # Also after an error: it may have followed the commit.
+                self._summary = self._counts = None
+                if fleet:
+                    self._instances.invalidate()
 
     # -- the job ---------------------------------------------------------------------------------------------------
 

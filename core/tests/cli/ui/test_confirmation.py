@@ -10,7 +10,7 @@ from command_line import CommandLine, wait_until
 from memory_commands import MemoryCommands
 from terminal import Screen, in_a_terminal
 
-from cloud_tasks.cli.ui.confirmation import confirm, is_interactive
+from cloud_tasks.cli.ui.confirmation import choose, confirm, is_interactive
 from cloud_tasks.errors import InputError
 from cloud_tasks.store import Store
 
@@ -61,6 +61,21 @@ def test_force_is_accepted_in_every_spelling(command: str, option: str) -> None:
     assert not queue.exists() or queue.depth().visible == 0
 
 
+@pytest.mark.parametrize(
+    ("typed", "answer"), [("\n", "c"), ("c\n", "c"), ("C\n", "c"), ("overwrite\n", "o"), ("Q\n", "q"), (" o \n", "o")]
+)
+def test_choose_returns_the_letter_of_the_answer(typed: str, answer: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "stdin", Typed(typed))
+    assert choose("Which? ", "coq") == answer
+
+
+@pytest.mark.parametrize("typed", ["", "YES\n", "x\n"])
+def test_choose_rejects_other_answers_and_the_end_of_input(typed: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "stdin", Typed(typed))
+    with pytest.raises(InputError, match="nothing was changed; type one of c, o, q"):
+        choose("Which? ", "coq")
+
+
 @pytest.fixture
 def loaded(shell: CommandLine) -> CommandLine:
     """Folder with a loaded job."""
@@ -72,7 +87,7 @@ def loaded(shell: CommandLine) -> CommandLine:
 
 
 def _answer(screen: Screen, key: str) -> None:
-    wait_until(lambda: "Type YES to confirm:" in screen.shown)
+    wait_until(lambda: "Type YES to confirm" in screen.shown or "[q]uit? [C]" in screen.shown)
     screen.type(key)
 
 

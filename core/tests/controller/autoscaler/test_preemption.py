@@ -8,7 +8,7 @@ from datetime import timedelta
 import pytest
 from controller_fakes import event, message
 
-from cloud_tasks.model import EventType, JobPhase
+from cloud_tasks.model import EventType, JobPhase, Limits
 
 
 @pytest.mark.parametrize(
@@ -18,7 +18,7 @@ from cloud_tasks.model import EventType, JobPhase
 def test_instances_that_end_without_progress_end_the_job_unless_they_were_preempted(
     loop, compute, events, make_controller, reported: EventType, outcome: JobPhase
 ) -> None:
-    controller = make_controller(max_instances=1, max_instances_without_progress=5)
+    controller = make_controller(limits=Limits(max_instances=1), max_instances_without_progress=5)
 
     def interrupt(number: int) -> Callable[[], None]:
         def act() -> None:

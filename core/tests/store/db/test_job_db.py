@@ -156,11 +156,14 @@ def test_publish_replaces_the_old_database(tmp_path: Path) -> None:
     new_store(tmp_path, ["old"]).close()
     with new_store(tmp_path, ["new", "newer"], "job.db.loading") as store:
         assert Store.open(tmp_path / "job.db", read_only=True).summary().total == 1
-        store.publish(tmp_path / "job.db")
+        kept = store.publish(tmp_path / "job.db")
         assert store.path == tmp_path / "job.db"
         assert store.apply_events([completed("new")]).new == 1
         assert "job.db.loading" not in "".join(names(tmp_path))
-    assert names(tmp_path) == ["job.db"]
+    assert kept is not None
+    assert names(tmp_path) == ["job.db", kept.name]
+    with Store.open(kept, read_only=True) as old:
+        assert old.task("old") is not None
     with Store.open(tmp_path / "job.db") as store:
         assert store.summary().finished_tasks == 1
 
@@ -205,10 +208,13 @@ def test_publish_removes_the_old_write_ahead_log(tmp_path: Path) -> None:
     subprocess.run([sys.executable, "-c", program, tmp_path / "job.db"], check=False)
     assert (tmp_path / "job.db-wal").stat().st_size > 0
     with new_store(tmp_path, ["new"], "job.db.loading") as store:
-        store.publish(tmp_path / "job.db")
+        kept = store.publish(tmp_path / "job.db")
     with Store.open(tmp_path / "job.db") as store:
         assert store.task("new") is not None
         assert store.task("old") is None
+    assert kept is not None
+    with Store.open(kept, read_only=True) as old:
+        assert old.counts()[TaskStatus.QUEUED] == 1
 
 
 def test_publish_leaves_readers_of_the_old_database_working(tmp_path: Path) -> None:

@@ -10,19 +10,22 @@ Invariants, each with a test:
 
 from __future__ import annotations
 
+import errno
 import os
 import random
+import resource
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from cloud_tasks.errors import LaunchRefusedError, ProviderError, RefusalScope
+from cloud_tasks.errors import LaunchFailedError, LaunchRefusedError, ProviderError, RefusalScope
 from cloud_tasks.model import (
     Headroom,
     Image,
@@ -84,6 +87,12 @@ class LocalCompute:
             if not folder.process.exists() and not folder.ended.exists():
                 self._start_runner(folder)
         except OSError as error:
+            if error.errno == errno.EMFILE:
+                limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+                raise LaunchFailedError(
+                    f"cannot start an instance: too many open files (limit: {limit:,})",
+                    hint="raise the limit with `ulimit -n`",
+                ) from error
             raise LaunchRefusedError(
                 f"cannot start an instance in {folder.path}: {error.strerror or error}",
                 scope=RefusalScope.ACCOUNT,
@@ -112,7 +121,9 @@ class LocalCompute:
             folder for folder in self._folders(None) if folder.path.name in requested and not folder.ended.exists()
         ]
         for folder in folders:
-            folder.terminating.touch()
+            # On a full disk, an instance is terminated all the same.
+            with suppress(OSError):
+                folder.terminating.touch()
             _signal_runner(folder, signal.SIGTERM)
         deadline = time.monotonic() + self._settings.shutdown_grace + _KILL_TIMEOUT
         remaining = [folder.path.name for folder in folders if not _await_exit(folder, deadline)]
@@ -264,7 +275,7 @@ def _state(folder: InstanceFolder, created_at: datetime) -> InstanceState:
     if instance_processes(folder.path):
         return InstanceState.STOPPED
     _record_end(folder, "runner process killed" if folder.process.exists() else "never started")
-    return InstanceState.TERMINATED if folder.ended.exists() else InstanceState.RUNNING
+    return InstanceState.RUNNING if folder.is_held() and not folder.ended.exists() else InstanceState.TERMINATED
 
 
 def _signal_runner(folder: InstanceFolder, number: signal.Signals) -> None:
@@ -285,15 +296,16 @@ def _await_exit(folder: InstanceFolder, deadline: float) -> bool:
     _signal_runner(folder, signal.SIGKILL)
     left = kill_all(folder.path)
     _record_end(folder, "terminated")
-    return not left and folder.ended.exists()
+    return not left and not folder.is_held()
 
 
 def _record_end(folder: InstanceFolder, reason: str) -> None:
+    """Record the end of an instance without processes; without disk space, the next listing does."""
     ended = {"at": datetime.now(UTC).isoformat(), "reason": reason, "exit_code": None}
     try:
         with folder.hold():
             folder.write_once(folder.ended, ended)
-    except InstanceLockedError:
+    except (InstanceLockedError, OSError):
         return
 
 

@@ -4,7 +4,8 @@ Invariants, each with a test (in test_queue.py):
 
 1. A connection is used by one thread at a time, and never by a forked child of the process that opened it.
 2. A removed or replaced file is detected by its inode before the next operation.
-3. No SQLite error leaves this module: it becomes `NotFoundError` or `ProviderError`, transient for a locked file.
+3. No SQLite error leaves this module: it becomes `NotFoundError` or `ProviderError`, transient for a locked file and a
+   full disk.
 """
 
 from __future__ import annotations
@@ -25,6 +26,8 @@ from cloud_tasks_local.private_files import create_private
 __all__ = ["Connection", "ConnectionPool", "write"]
 
 _CACHE_KIB = 4096
+_TRANSIENT = {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR}
+"""Errors of a locked file, and of a disk that is full for a time."""
 
 
 class Connection(sqlite3.Connection):
@@ -98,8 +101,8 @@ class ConnectionPool:
     def _translate_error(self, error: sqlite3.Error) -> ProviderError:
         if "no such table" in str(error) or not self._path.exists():
             return NotFoundError(f"queue {self._path} not found")
-        busy = "locked" in str(error) or "busy" in str(error)
-        return ProviderError(f"queue {self._path}: {error}", transient=busy)
+        code = getattr(error, "sqlite_errorcode", 0) & 0xFF
+        return ProviderError(f"queue {self._path}: {error}", transient=code in _TRANSIENT)
 
 
 def _identity(path: Path) -> tuple[int, int] | None:

@@ -6,6 +6,7 @@ Invariants, each with a test:
 2. A process that starts or terminates an instance holds ``alive.lock``. The runner process holds it for its whole life,
    however it is killed; liveness is never derived from process ids.
 3. ``ended.json`` is written once, with the lock held; afterwards the instance is never started again.
+4. Reading records and liveness writes nothing: it works on a full or read-only disk.
 """
 
 from __future__ import annotations
@@ -75,20 +76,23 @@ class InstanceFolder:
     @contextmanager
     def hold(self) -> Iterator[None]:
         """Hold the instance's lock. Raise `InstanceLockedError` at once when another process holds it."""
-        with self._locked(fcntl.LOCK_EX):
+        with self._locked(fcntl.LOCK_EX, os.O_RDWR | os.O_CREAT):
             yield
 
     def is_held(self) -> bool:
         """Return whether the runner process lives, or another process holds the lock at this moment."""
         try:
-            with self._locked(fcntl.LOCK_SH):
+            with self._locked(fcntl.LOCK_SH, os.O_RDONLY):
                 return False
         except InstanceLockedError:
             return True
+        except FileNotFoundError:
+            # Nobody has held it yet.
+            return False
 
     @contextmanager
-    def _locked(self, kind: int) -> Iterator[None]:
-        descriptor = os.open(self._lock, os.O_RDWR | os.O_CREAT, 0o600)
+    def _locked(self, kind: int, flags: int) -> Iterator[None]:
+        descriptor = os.open(self._lock, flags | os.O_CLOEXEC, 0o600)
         try:
             fcntl.flock(descriptor, kind | fcntl.LOCK_NB)
             yield
@@ -99,5 +103,9 @@ class InstanceFolder:
 
     def _draft(self, file: Path, content: Mapping[str, Any]) -> Path:
         draft = file.with_name(f".{file.name}.{os.getpid()}.{os.urandom(4).hex()}")
-        write_private(draft, json.dumps(content, indent=1) + "\n")
+        try:
+            write_private(draft, json.dumps(content, indent=1) + "\n")
+        except OSError:
+            draft.unlink(missing_ok=True)
+            raise
         return draft

@@ -7,6 +7,7 @@ Invariants, each with a test:
 
 1. At most one runner process runs per instance; a second one exits without effect.
 2. When it exits for any reason but SIGKILL, no process started by its script is left.
+3. An instance whose folder was deleted ends: no listing shows it any more, so nothing else would end it.
 """
 
 from __future__ import annotations
@@ -28,6 +29,8 @@ __all__ = ["main"]
 _PR_SET_CHILD_SUBREAPER = 36
 _WATCHED = (signal.SIGCHLD, signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 _LOCK_TIMEOUT = 2.0
+_FOLDER_CHECK = 2.0
+"""Seconds between two checks that the instance's folder still exists."""
 
 
 def main(path: str) -> int:
@@ -70,13 +73,18 @@ def _run_locked(folder: InstanceFolder, confirmation: int) -> None:
     folder.write(folder.process, {"pid": os.getpid(), "started": start_time(os.getpid())})
     os.write(confirmation, b"1")
     os.close(confirmation)
-    reason, exit_code = _run(folder, record)
-    kill_all(folder.path, root=os.getpid())
+    try:
+        reason, exit_code = _run(folder, record)
+    finally:
+        kill_all(folder.path, root=os.getpid())
     ended = {"at": _now().isoformat(), "reason": reason, "exit_code": exit_code}
     _log(folder, f"instance terminated: {reason}" + ("" if exit_code is None else f" (exit code {exit_code})"))
     with contextlib.suppress(OSError):
         folder.work.rmdir()
-    folder.write_once(folder.ended, ended)
+    # Without its folder, or without disk space, the next listing records the end.
+    with contextlib.suppress(OSError):
+        if folder.instance.exists():
+            folder.write_once(folder.ended, ended)
 
 
 def _run(folder: InstanceFolder, record: dict[str, Any]) -> tuple[str, int | None]:
@@ -98,9 +106,15 @@ def _run(folder: InstanceFolder, record: dict[str, Any]) -> tuple[str, int | Non
             if what != "notice":
                 _stop(script, 0.0 if what == "preempted" else record["shutdown_grace"])
                 return what, None
-            _write_notice(folder, started + spot_lifetime)
+            # Without disk space there is no notice, and the interruption still takes place.
+            with contextlib.suppress(OSError):
+                _write_notice(folder, started + spot_lifetime)
             continue
-        received = signal.sigtimedwait(_WATCHED, ends[0][0] - time.monotonic() if ends else 3600.0)
+        wait = min(_FOLDER_CHECK, ends[0][0] - time.monotonic()) if ends else _FOLDER_CHECK
+        received = signal.sigtimedwait(_WATCHED, max(wait, 0.0))
+        if not folder.instance.exists():
+            _stop(script, record["shutdown_grace"])
+            return "instance folder deleted", None
         if received is None:
             continue
         if received.si_signo != signal.SIGCHLD:

@@ -1,4 +1,4 @@
-"""Confirmation prompt of destructive commands."""
+"""Prompts of destructive commands."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import click
 
 from cloud_tasks.errors import InputError
 
-__all__ = ["confirm", "is_interactive"]
+__all__ = ["choose", "confirm", "is_interactive"]
 
 
 def is_interactive() -> bool:
@@ -33,10 +33,35 @@ def confirm(consequence: str, *, force: bool, answer: str = "YES", instead: str 
     alternative = f", or {instead}" if instead else ""
     if not is_interactive():
         raise InputError(f"this would {consequence}", hint=f"add --force to confirm{alternative}")
-    click.echo(f"This will {consequence}.\nType {answer} to confirm: ", err=True, nl=False)
+    cancel = f" (Enter to cancel{alternative})" if instead else ""
+    if _ask(f"This will {consequence}.\nType {answer} to confirm{cancel}: ") != answer:
+        raise InputError("not confirmed, nothing was changed", hint=f"type {answer} to confirm{alternative}")
+
+
+def choose(question: str, answers: str) -> str:
+    """Prompt for one of several answers; return its letter.
+
+    Args:
+        question: Text that shows the answers.
+        answers: First letters of the answers; the first one is the answer to an empty line.
+
+    Raises:
+        InputError: None of the answers was given.
+    """
+    given = _ask(question)
+    if given is None:
+        raise InputError("no answer, nothing was changed", hint=f"type one of {', '.join(answers)}")
+    letter = given.lower()[:1] or answers[0]
+    if letter not in answers:
+        raise InputError(f'"{given}" is not an answer, nothing was changed', hint=f"type one of {', '.join(answers)}")
+    return letter
+
+
+def _ask(question: str) -> str | None:
+    """Return the line that answers a question; None at the end of the input."""
+    click.echo(question, err=True, nl=False)
     given = sys.stdin.readline()
     if not given.endswith("\n"):
-        # End of input: the cursor is still behind the prompt.
+        # The cursor is still behind the prompt.
         click.echo(err=True)
-    if given.strip() != answer:
-        raise InputError("not confirmed, nothing was changed", hint=f"type {answer} to confirm{alternative}")
+    return given.strip() if given else None

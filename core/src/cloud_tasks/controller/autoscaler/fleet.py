@@ -22,6 +22,7 @@ import structlog
 
 from cloud_tasks.controller.autoscaler.refused_scopes import RefusedScopes
 from cloud_tasks.controller.autoscaler.state import LaunchFailures
+from cloud_tasks.controller.deferred_writes import DeferredWrites
 from cloud_tasks.controller.event_loop import Loop, call, sleep, start
 from cloud_tasks.errors import (
     CloudTasksError,
@@ -85,6 +86,7 @@ class Fleet:
         compose: Return the launch request for an offer, its alternatives and a client token.
         max_parallel: Maximum number of launch calls at a time.
         on_refused: Called after a launch was refused.
+        writes: Changes to the store; own ones by default.
     """
 
     def __init__(
@@ -97,9 +99,11 @@ class Fleet:
         compose: Callable[[RankedOffer, Sequence[RankedOffer], str], LaunchRequest],
         max_parallel: int,
         on_refused: Callable[[], None],
+        writes: DeferredWrites | None = None,
     ) -> None:
         self._loop = loop
         self._store = store
+        self._writes = writes or DeferredWrites(loop, store)
         self._compute = compute
         self._job_id = job_id
         self._compose = compose
@@ -134,17 +138,18 @@ class Fleet:
         return self._failures
 
     def launch(self, ranked: RankedOffer, count: int, alternatives: Sequence[RankedOffer] = ()) -> None:
-        """Commit ``count`` intents, then launch as many at a time as is allowed.
+        """Commit ``count`` intents, then launch as many at a time as is allowed; none while the store is unavailable.
 
         Args:
             alternatives: Offers of which the provider may select one instead.
         """
+        requests = [self._compose(ranked, alternatives, _new_token()) for _ in range(count)]
+        now = self._loop.now()
+        if not self._writes.attempt(lambda: self._store.record_intents(requests, now, slots=ranked.slots)):
+            return
         if not self.busy:
             self._wave = _Wave()
         self._wave.requested += count
-        requests = [self._compose(ranked, alternatives, _new_token()) for _ in range(count)]
-        now = self._loop.now()
-        self._store.record_intents(requests, now, slots=ranked.slots)
         self._waiting.update(
             (request.client_token, _Order(ranked=ranked, request=request, ordered_at=now)) for request in requests
         )
@@ -182,7 +187,7 @@ class Fleet:
     def _launched(self, order: _Order, instance: Instance) -> None:
         self._answered_at[order.token] = self._loop.now()
         self._launching.pop(order.token)
-        self._store.record_launched(order.token, instance)
+        self._writes.submit(lambda: self._store.record_launched(order.token, instance))
         self._failures = None
         log.info(
             f"Started {instance.provisioning_model.value} instance '{instance.instance_id}' in zone '{instance.zone}'"
@@ -192,7 +197,7 @@ class Fleet:
 
     def _refused(self, order: _Order, error: LaunchRefusedError) -> None:
         self._launching.pop(order.token)
-        self._store.record_launch_failed(order.token, error.reason)
+        self.record_launch_failed(order.token, error.reason)
         self._wave.not_started["refused"] += 1
         self._block(order.request, error)
         self._settle()
@@ -217,7 +222,7 @@ class Fleet:
         name = order.ranked.offer.instance_type.name
         if self._failures is None or self._failures.message != message:
             log.error(f"Launch of {name} in {order.ranked.offer.zone} failed, no instance was started: {message}")
-        self._store.record_launch_failed(order.token, message)
+        self.record_launch_failed(order.token, message)
         self.cancel_waiting(f"not attempted: {message}")
         rounds = 0 if self._failures is None else self._failures.rounds
         if self._failed_at is None or order.ordered_at > self._failed_at or not rounds:
@@ -229,7 +234,7 @@ class Fleet:
         """Record that a launch of unknown outcome succeeded: its instance is listed."""
         self._unknown.pop(instance.client_token, None)
         self._failures = None
-        self._store.record_launched(instance.client_token, instance)
+        self._writes.submit(lambda: self._store.record_launched(instance.client_token, instance))
 
     def forget(self, client_token: str, reason: str) -> None:
         """Record that a launch of unknown outcome failed: its instance is not listed.
@@ -238,7 +243,7 @@ class Fleet:
         """
         order, error = self._unknown.pop(client_token, (None, None))
         if order is None or error is None or _is_transient(error):
-            self._store.record_launch_failed(client_token, reason)
+            self.record_launch_failed(client_token, reason)
         else:
             self._record_failure(order, error)
 
@@ -260,7 +265,7 @@ class Fleet:
     def _withdraw(self, token: str, reason: str) -> None:
         del self._waiting[token]
         self._wave.not_started["not attempted"] += 1
-        self._store.record_launch_failed(token, reason)
+        self.record_launch_failed(token, reason)
 
     def _settle(self) -> None:
         self._dispatch()
@@ -338,10 +343,20 @@ class Fleet:
             reason: Reason to record unless this fleet terminated the instance for another.
         """
         why = self._reasons.get(instance_id, reason)
-        interrupted = self._store.record_ended(instance_id, when, why)
-        tasks = "1 interrupted task" if interrupted == 1 else f"{interrupted} interrupted tasks"
-        suffix = f"; {tasks} will run again" if interrupted else ""
-        log.info(f"Instance '{instance_id}' terminated: {why}{suffix}")
+        self._writes.submit(
+            lambda: self._store.record_ended(instance_id, when, why),
+            lambda interrupted: _log_ended(instance_id, why, interrupted),
+        )
+
+    def record_launch_failed(self, client_token: str, reason: str) -> None:
+        """Record that a launch started nothing."""
+        self._writes.submit(lambda: self._store.record_launch_failed(client_token, reason))
+
+
+def _log_ended(instance_id: str, why: str, interrupted: int) -> None:
+    tasks = "1 interrupted task" if interrupted == 1 else f"{interrupted} interrupted tasks"
+    suffix = f"; {tasks} will run again" if interrupted else ""
+    log.info(f"Instance '{instance_id}' terminated: {why}{suffix}")
 
 
 def _is_transient(error: Exception) -> bool:

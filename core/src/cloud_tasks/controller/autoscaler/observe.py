@@ -19,6 +19,7 @@ from cloud_tasks.controller.autoscaler.attempt_ends import AttemptEnds
 from cloud_tasks.controller.autoscaler.fleet import Fleet
 from cloud_tasks.controller.autoscaler.rules.comparison import failing_instances
 from cloud_tasks.controller.autoscaler.state import FleetInstance, Observation, Policy
+from cloud_tasks.controller.deferred_writes import DeferredWrites
 from cloud_tasks.controller.event_loop import Loop
 from cloud_tasks.controller.messaging.enqueuer import TaskEnqueuer
 from cloud_tasks.controller.messaging.event_collector import EventCollector
@@ -49,9 +50,11 @@ class StateBuilder:
         fleet: Fleet,
         offers: tuple[RankedOffer, ...],
         policy: Policy,
+        writes: DeferredWrites,
     ) -> None:
         self._loop = loop
         self._store = store
+        self._writes = writes
         self._enqueuer = enqueuer
         self._collector = collector
         self._fleet = fleet
@@ -132,6 +135,7 @@ class StateBuilder:
             ),
             worker_error=next(reversed(self.worker_errors.values()), ""),
             surplus_since=self._surplus_since,
+            records_current=not self._writes.blocked,
             draining=self.draining,
         )
 
@@ -140,6 +144,9 @@ class StateBuilder:
         self._record(tuple(self._store.instances()), listing)
 
     def _record(self, records: Sequence[InstanceRecord], listing: Sequence[Instance]) -> None:
+        if self._writes.blocked:
+            # The next listing shows it again.
+            return
         unsettled = {record.client_token: record.ended_at for record in records if record.instance_id is None}
         for instance in listing:
             if instance.client_token in unsettled and not self._fleet.is_unanswered(instance.client_token):
@@ -149,7 +156,7 @@ class StateBuilder:
                 else:
                     # It may have been replaced, so it is terminated.
                     self._given_up.add(instance.instance_id)
-        self._store.record_states(listing)
+        self._writes.attempt(lambda: self._store.record_states(listing))
 
     def _merge(self, records: Sequence[InstanceRecord], listing: Sequence[Instance]) -> tuple[FleetInstance, ...]:
         by_id = {instance.instance_id: instance for instance in listing}

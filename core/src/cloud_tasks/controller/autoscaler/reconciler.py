@@ -30,10 +30,12 @@ from cloud_tasks.controller.autoscaler.actions import (
 from cloud_tasks.controller.autoscaler.decide import decide
 from cloud_tasks.controller.autoscaler.fleet import Fleet
 from cloud_tasks.controller.autoscaler.observe import StateBuilder
+from cloud_tasks.controller.deferred_writes import DeferredWrites
 from cloud_tasks.controller.event_loop import Loop, call, sleep, start
 from cloud_tasks.controller.launch.console import last_lines
 from cloud_tasks.controller.messaging.enqueuer import TaskEnqueuer
 from cloud_tasks.controller.messaging.progress import Progress
+from cloud_tasks.errors import NotFoundError, StoreUnavailableError
 from cloud_tasks.model import Instance, Money
 from cloud_tasks.plugin import Depth, Queue
 from cloud_tasks.quantities import format_span
@@ -56,6 +58,7 @@ class Reconciler:
         on_complete: Called when every task is finished.
         on_abort: Called when continuing is pointless.
         on_progress: Called after each pass.
+        on_queue_gone: Called when the task queue does not exist.
     """
 
     def __init__(
@@ -67,11 +70,13 @@ class Reconciler:
         enqueuer: TaskEnqueuer,
         fleet: Fleet,
         states: StateBuilder,
+        writes: DeferredWrites,
         retry_interval: timedelta,
         is_running: Callable[[], bool],
         on_complete: Callable[[], object],
         on_abort: Callable[[Abort], None],
         on_progress: Callable[[Progress], None],
+        on_queue_gone: Callable[[], None] = lambda: None,
     ) -> None:
         self._loop = loop
         self._store = store
@@ -79,11 +84,13 @@ class Reconciler:
         self._enqueuer = enqueuer
         self._fleet = fleet
         self._states = states
+        self._writes = writes
         self._retry_interval = retry_interval
         self._is_running = is_running
         self._on_complete = on_complete
         self._on_abort = on_abort
         self._on_progress = on_progress
+        self._on_queue_gone = on_queue_gone
         self._active = False
         self._requested = False
         self._last: tuple[Sequence[Instance] | None, Depth | None] | None = None
@@ -114,6 +121,13 @@ class Reconciler:
         if not self._is_running():
             return
         is_first, self._last = self._last is None, (listing, depth)
+        try:
+            self._decide(listing, depth, is_first=is_first)
+        except StoreUnavailableError as error:
+            # The next pass decides again.
+            self._writes.block(error)
+
+    def _decide(self, listing: Sequence[Instance] | None, depth: Depth | None, *, is_first: bool) -> None:
         observation = self._states.observe(listing, depth)
         if observation.fleet == () and is_first:
             log.info("No running instances found")
@@ -130,6 +144,8 @@ class Reconciler:
             return await call(self._loop, self._queue.depth)
         except Exception as error:
             log.debug(f"Depth of the task queue unknown: {error}")
+            if isinstance(error, NotFoundError):
+                self._on_queue_gone()
             return None
 
     def launch_refused(self) -> None:
@@ -152,9 +168,12 @@ class Reconciler:
                 self._fleet.launch(ranked, count, alternatives)
             case Terminate(instance_id=instance_id, reason=reason):
                 self._fleet.terminate(instance_id, reason)
+            case MarkEnded() | ForgetIntent() | Requeue() | Drain() | Discard() if self._writes.blocked:
+                # Decided again by each pass until it can be recorded.
+                return
             case Discard(instance_id=instance_id, reason=reason, is_alive=is_alive):
                 self._states.discarded.add(instance_id)
-                log.warning(f"Instance '{instance_id}' fails what others complete: {reason}")
+                log.warning(f"Instance {instance_id!r} fails what others complete: {reason}")
                 if is_alive:
                     self._fleet.terminate(instance_id, "it fails tasks that others complete")
                 self.rerun_failed(instance_id)
@@ -169,10 +188,13 @@ class Reconciler:
                 self._fleet.forget(client_token, reason)
             case Requeue(reason=reason):
                 log.warning(f"Re-enqueueing unfinished tasks: {reason}")
-                self._store.reset_for_requeue()
+                if not self._writes.attempt(self._store.reset_for_requeue):
+                    return
                 self._states.requeued()
                 self._enqueuer.start()
             case Drain(reason=reason):
+                if not self._writes.attempt(self._store.withdraw):
+                    return
                 log.warning(f"Withdrawing queued tasks: {reason}")
                 start(self._drain())
             case Warn(key=key, message=message):
@@ -205,10 +227,9 @@ class Reconciler:
             log.warning(f"  {line}")
 
     async def _drain(self) -> None:
-        """Withdraw the queued tasks. The store records it first: the next run sends all unfinished tasks again."""
+        """Withdraw the queued tasks, as the store has recorded: the next run sends all unfinished tasks again."""
         self._states.draining = True
         self._enqueuer.stop()
-        self._store.withdraw()
         while self._is_running():
             try:
                 await call(self._loop, self._queue.purge)

@@ -194,5 +194,7 @@ class Observation:
     """Instances that were terminated because they failed what others complete."""
     surplus_since: datetime | None = None
     """Time since which the fleet has had more slots than there are unfinished tasks."""
+    records_current: bool = True
+    """Whether the records hold what has been observed; False while the store cannot be written."""
     draining: bool = False
     """Whether no more tasks are started and no instances launched: the rest of the budget is for running tasks."""

@@ -14,9 +14,10 @@ from datetime import timedelta
 
 import structlog
 
+from cloud_tasks.controller.deferred_writes import DeferredWrites
 from cloud_tasks.controller.event_loop import Loop
 from cloud_tasks.convert import encode_task_message
-from cloud_tasks.errors import ProviderError
+from cloud_tasks.errors import NotFoundError, ProviderError
 from cloud_tasks.model import TaskMessage
 from cloud_tasks.plugin import Queue, SendFailure
 from cloud_tasks.quantities import format_span
@@ -39,6 +40,7 @@ class TaskEnqueuer:
         on_broken: Called with the reason if a task can never be sent.
         operations: Maximum number of send operations of the backend at a time.
         send_batch: Number of messages in one such operation.
+        writes: Changes to the store; own ones by default.
     """
 
     def __init__(
@@ -50,9 +52,13 @@ class TaskEnqueuer:
         on_broken: Callable[[str], None],
         operations: int = 1,
         send_batch: int = _BATCH,
+        writes: DeferredWrites | None = None,
     ) -> None:
         self._loop = loop
         self._store = store
+        self._writes = writes or DeferredWrites(loop, store)
+        self.on_gone: Callable[[], None] | None = None
+        """Called when the queue does not exist; sending then pauses until `start`. None: no task can be sent."""
         self._queue = queue
         self._on_broken = on_broken
         at_a_time = max(operations * send_batch, 1)
@@ -64,6 +70,7 @@ class TaskEnqueuer:
         self._open_batches = 0
         self._problem = ""
         self._unsendable = ""
+        self._is_gone = False
         self._sent = 0
         self.done = False
         """Whether every task has been sent, or sending has been stopped."""
@@ -83,7 +90,12 @@ class TaskEnqueuer:
         self.done = not self._active
 
     def _step(self) -> None:
-        messages = [] if self._stopped else self._store.pending_tasks(self._batch * self._parallel)
+        if self._stopped:
+            self._send_all(())
+        else:
+            self._writes.submit(lambda: self._store.pending_tasks(self._batch * self._parallel), self._send_all)
+
+    def _send_all(self, messages: Sequence[TaskMessage]) -> None:
         if not messages:
             self._active = False
             self.done = True
@@ -107,8 +119,11 @@ class TaskEnqueuer:
 
     def _after_send(self, task_ids: Sequence[str], failures: Sequence[SendFailure]) -> None:
         unsent = {failure.index for failure in failures}
-        self._store.mark_queued([task_id for index, task_id in enumerate(task_ids) if index not in unsent])
-        self._sent += len(task_ids) - len(unsent)
+        sent = [task_id for index, task_id in enumerate(task_ids) if index not in unsent]
+        self._writes.submit(lambda: self._store.mark_queued(sent), lambda _: self._marked(task_ids, failures))
+
+    def _marked(self, task_ids: Sequence[str], failures: Sequence[SendFailure]) -> None:
+        self._sent += len(task_ids) - len(failures)
         permanent = next((failure for failure in failures if not failure.transient), None)
         if permanent is not None:
             self._unsendable = f'the queue refused task "{task_ids[permanent.index]}": {permanent.reason}'
@@ -117,7 +132,9 @@ class TaskEnqueuer:
         self._after_batch()
 
     def _after_error(self, error: Exception) -> None:
-        if isinstance(error, ProviderError) and error.transient:
+        if isinstance(error, NotFoundError) and self.on_gone is not None:
+            self._is_gone = True
+        elif isinstance(error, ProviderError) and error.transient:
             self._problem = f"Tasks could not be sent to the queue ({error})"
         else:
             self._unsendable = f"tasks cannot be sent to the queue: {error}"
@@ -129,7 +146,11 @@ class TaskEnqueuer:
         if self._open_batches:
             return
         problem, self._problem = self._problem, ""
-        if self._unsendable:
+        is_gone, self._is_gone = self._is_gone, False
+        if is_gone and self.on_gone is not None:
+            self._active = False
+            self.on_gone()
+        elif self._unsendable:
             self._active = False
             self._on_broken(self._unsendable)
         elif problem:

@@ -17,9 +17,10 @@ from datetime import datetime, timedelta
 
 import structlog
 
+from cloud_tasks.controller.deferred_writes import DeferredWrites
 from cloud_tasks.controller.event_loop import Loop
 from cloud_tasks.convert import MalformedMessageError, decode_events, encode_events
-from cloud_tasks.errors import StoreError
+from cloud_tasks.errors import NotFoundError, StoreError
 from cloud_tasks.model import Event
 from cloud_tasks.plugin import Delivery, Queue
 from cloud_tasks.quantities import format_span
@@ -70,6 +71,8 @@ class EventCollector:
     Args:
         on_events: Called with each batch after it was committed.
         wait: Maximum time for which a receive call waits for the first message.
+        writes: Changes to the store; own ones by default. While the store is unavailable, no more messages are
+            received.
     """
 
     def __init__(
@@ -80,10 +83,14 @@ class EventCollector:
         *,
         on_events: Callable[[Sequence[Event]], None] = lambda _: None,
         wait: timedelta = _WAIT,
+        writes: DeferredWrites | None = None,
     ) -> None:
         self._loop = loop
         self._store = store
         self._run_id = store.job.run_id
+        self._writes = writes or DeferredWrites(loop, store)
+        self.on_gone: Callable[[], None] = lambda: None
+        """Called when the queue does not exist, before the next attempt to read it."""
         self._queue = queue
         self._on_events = on_events
         self._wait = wait
@@ -101,9 +108,12 @@ class EventCollector:
 
     @property
     def events_read_since(self) -> datetime | None:
-        """Time since which the queue has been read without a gap; None while it cannot be read or holds a backlog."""
+        """Time since which the queue has been read without a gap.
+
+        None while it cannot be read, holds a backlog, or its events cannot be applied.
+        """
         has_gap = self._last_answer is None or self._loop.now() - self._last_answer > _GAP
-        return None if self._behind or has_gap else self._reading_since
+        return None if self._behind or has_gap or self._writes.blocked else self._reading_since
 
     def start(self) -> None:
         """Start receiving."""
@@ -116,6 +126,9 @@ class EventCollector:
         self._on_stopped = then
 
     def _receive(self) -> None:
+        self._writes.submit(lambda: None, lambda _: self._receive_now())
+
+    def _receive_now(self) -> None:
         # Only a receive call that starts after `stop` finds everything that was sent before it.
         is_last = self._stopping
         wait = timedelta(0) if is_last else self._wait
@@ -137,7 +150,11 @@ class EventCollector:
             self._receive()
         else:
             self._reading = False
-        self._ack(self._apply(messages))
+        # An obstacle of the store (`StoreUnavailableError`) passes through `_apply`, which is then repeated as a whole.
+        self._writes.submit(lambda: self._apply(messages), self._applied)
+
+    def _applied(self, lease_ids: list[str]) -> None:
+        self._ack(lease_ids)
         self._finish_if_idle()
 
     def _apply(self, messages: Sequence[_Message]) -> list[str]:
@@ -204,6 +221,8 @@ class EventCollector:
             self._reading = False
             self._finish_if_idle()
             return
+        if isinstance(error, NotFoundError):
+            self.on_gone()
         log.warning(f"The event queue could not be read; next attempt in {format_span(self._backoff)}: {error}")
         self._loop.later(self._backoff, self._receive)
         self._backoff = min(self._backoff * 2, _MAX_BACKOFF)

@@ -53,7 +53,8 @@ def create_resources(
     loaded.claim(path)
     if compute is not None:
         _terminate_instances(compute, job_id, clock=clock, sleep=sleep)
-    loaded.publish(path)
+    if (kept := loaded.publish(path)) is not None:
+        log.info(f"The earlier database was kept as {kept}")
     _recreate_queues(loaded, tasks=tasks, events=events)
 
 

@@ -10,7 +10,8 @@ import attrs
 from cloud_tasks.config import JobConfig, parallel_launches
 from cloud_tasks.controller.autoscaler.fleet import Fleet
 from cloud_tasks.controller.autoscaler.policy import policy_of
-from cloud_tasks.controller.controller import Controller
+from cloud_tasks.controller.controller import Controller, StopMode
+from cloud_tasks.controller.deferred_writes import DeferredWrites
 from cloud_tasks.controller.event_loop import ThreadedLoop
 from cloud_tasks.controller.launch.launch_request import LaunchRequestBuilder
 from cloud_tasks.controller.messaging.enqueuer import TaskEnqueuer
@@ -50,6 +51,7 @@ def assemble_controller(
     """Return the controller of a run, with parts for the configuration's backends and settings."""
     run = config.run
     store = resources.store
+    writes = DeferredWrites(loop, store)
     return Controller(
         loop,
         store,
@@ -61,8 +63,11 @@ def assemble_controller(
             on_broken=on_broken,
             operations=run.max_concurrent_queue_operations,
             send_batch=registry.queue(config.queue).traits.send_batch,
+            writes=writes,
         ),
-        make_collector=lambda on_events: EventCollector(loop, store, resources.events, on_events=on_events),
+        make_collector=lambda on_events: EventCollector(
+            loop, store, resources.events, on_events=on_events, writes=writes
+        ),
         make_fleet=lambda on_refused: Fleet(
             loop,
             store,
@@ -71,6 +76,7 @@ def assemble_controller(
             compose=requests.compose,
             max_parallel=parallel_launches(config),
             on_refused=on_refused,
+            writes=writes,
         ),
         offers=offers,
         policy=policy_of(config),
@@ -78,4 +84,7 @@ def assemble_controller(
         watch_interval=registry.compute(config.compute).traits.watch_interval,
         on_events=sinks.write,
         on_progress=on_progress,
+        event_queue=resources.events,
+        writes=writes,
+        on_error=StopMode(run.on_error),
     )

@@ -10,15 +10,26 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from cloud_tasks.errors import StoreError
+from cloud_tasks.store.db.backups import SIDE_FILES, keep
+from cloud_tasks.store.db.obstacles import store_error
 from cloud_tasks.store.db.schema import APPLICATION_ID, READABLE_SINCE, SCHEMA_VERSION, migrate
 
-__all__ = ["connect_reader", "connect_writer", "remove_database", "replace_database", "transaction"]
+__all__ = [
+    "BUSY_SECONDS",
+    "connect_reader",
+    "connect_writer",
+    "file_identity",
+    "remove_database",
+    "replace_database",
+    "transaction",
+    "use_write_ahead_log",
+]
 
-_BUSY_SECONDS = 10.0
+BUSY_SECONDS = 5.0
+"""Maximum time for which a call waits for another program's lock; the controller then goes on without the database."""
 _CACHE_KIB = 16 * 1024
 _CHECKPOINT_PAGES = 8000
 """32 MB, so that a page that many batches change is moved into the database once."""
-_SIDE_FILES = ("-wal", "-shm", "-journal")
 _TEXT = functools.partial(str, encoding="utf-8", errors="backslashreplace")
 
 
@@ -33,13 +44,14 @@ def connect_writer(path: Path, *, create: bool, durable: bool = True) -> sqlite3
         durable: Sync every commit; without it, commits survive the end of the process but no power failure.
 
     Raises:
+        StoreUnavailableError: It is locked, its disk is full, or an I/O error.
         StoreError: No such file, not a job database, or a newer version.
     """
     connection = _connect(path, create=create)
     try:
         if not create:
             _check(connection, path)
-        connection.execute("PRAGMA journal_mode = WAL")
+        use_write_ahead_log(connection)
         connection.execute(f"PRAGMA synchronous = {'FULL' if durable else 'OFF'}")
         connection.execute(f"PRAGMA cache_size = -{_CACHE_KIB}")
         connection.execute(f"PRAGMA wal_autocheckpoint = {_CHECKPOINT_PAGES}")
@@ -47,11 +59,17 @@ def connect_writer(path: Path, *, create: bool, durable: bool = True) -> sqlite3
         migrate(connection)
     except sqlite3.DatabaseError as error:
         connection.close()
-        raise StoreError(f"{path}: cannot open the job database: {error}", hint=_untouched(path)) from error
+        raise store_error(error, path) from error
     except BaseException:
         connection.close()
         raise
     return connection
+
+
+def use_write_ahead_log(connection: sqlite3.Connection) -> None:
+    """Change to a write-ahead log, and open it: an open log needs neither disk space nor the file's name."""
+    connection.execute("PRAGMA journal_mode = WAL")
+    connection.execute("SELECT 1 FROM sqlite_schema").fetchone()
 
 
 def connect_reader(path: Path) -> sqlite3.Connection:
@@ -89,7 +107,7 @@ def _connect(path: Path, *, create: bool) -> sqlite3.Connection:
         connection = sqlite3.connect(
             f"{path.resolve().as_uri()}?mode={'rwc' if create else 'rw'}",
             uri=True,
-            timeout=_BUSY_SECONDS,
+            timeout=BUSY_SECONDS,
             isolation_level=None,
             check_same_thread=False,
             cached_statements=256,
@@ -107,6 +125,8 @@ def _check(connection: sqlite3.Connection, path: Path) -> int:
         (application,) = connection.execute("PRAGMA application_id").fetchone()
         (version,) = connection.execute("PRAGMA user_version").fetchone()
     except sqlite3.DatabaseError as error:
+        if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_NOTADB:
+            raise store_error(error, path) from error
         raise StoreError(f"{path}: not a job database ({error})", hint=_untouched(path)) from error
     if application != APPLICATION_ID:
         raise StoreError(f"{path}: not a job database of cloud-tasks", hint=_untouched(path))
@@ -124,43 +144,51 @@ def _untouched(path: Path) -> str:
 
 @contextlib.contextmanager
 def transaction(connection: sqlite3.Connection) -> Iterator[None]:
-    """Run a transaction; an error rolls it back.
-
-    Raises:
-        StoreError: The database cannot be written (disk full, read-only file system, I/O error).
-    """
+    """Run a transaction; an error rolls it back."""
+    connection.execute("BEGIN IMMEDIATE")
     try:
-        connection.execute("BEGIN IMMEDIATE")
-        try:
-            yield
-            connection.execute("COMMIT")
-        except BaseException:
-            if connection.in_transaction:
-                connection.execute("ROLLBACK")
-            raise
-    except sqlite3.OperationalError as error:
-        raise StoreError(
-            f"cannot write the job database: {error}", hint="check the disk, then resume the job"
-        ) from error
+        yield
+        connection.execute("COMMIT")
+    except BaseException:
+        if connection.in_transaction:
+            connection.execute("ROLLBACK")
+        raise
 
 
-def replace_database(new: Path, old: Path) -> None:
+def replace_database(new: Path, old: Path) -> Path | None:
     """Replace the database ``old`` by the closed database ``new``, atomically: a crash leaves one or the other.
 
-    The old write-ahead log is checkpointed and removed first: SQLite would apply it to the new file.
+    The old write-ahead log is checkpointed and removed first: SQLite would apply it to the new file. A log that cannot
+    be checkpointed is kept with the old database.
+
+    Returns:
+        The new name of the old database; None if there was none.
     """
-    with contextlib.suppress(sqlite3.Error, StoreError), contextlib.closing(_connect(old, create=False)) as connection:
-        connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
-    for suffix in _SIDE_FILES:
+    kept: Path | None = None
+    if old.exists():
+        with contextlib.suppress(sqlite3.Error, StoreError), contextlib.closing(_connect(old, create=False)) as reader:
+            reader.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        kept = keep(old)
+    for suffix in SIDE_FILES:
         old.with_name(old.name + suffix).unlink(missing_ok=True)
     _sync(new)
     os.replace(new, old)
     _sync(old.parent)
+    return kept
+
+
+def file_identity(path: Path) -> tuple[int, int] | None:
+    """Return device and inode of the file with this name; None if there is none."""
+    try:
+        status = path.stat()
+    except OSError:
+        return None
+    return status.st_dev, status.st_ino
 
 
 def remove_database(path: Path) -> None:
     """Delete a database and its side files, if they exist."""
-    for suffix in ("", *_SIDE_FILES):
+    for suffix in ("", *SIDE_FILES):
         path.with_name(path.name + suffix).unlink(missing_ok=True)
 
 

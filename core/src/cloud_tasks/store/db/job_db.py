@@ -4,23 +4,35 @@ Invariants, each with a test:
 
 1. One process writes. Readers open the file read-only, at any time, and never wait for the writer.
 2. A database is loaded under a temporary name and takes its final name by `publish`; an existing database is unchanged
-   until then.
+   until then, and kept under another name afterwards.
+3. No transaction counts as committed unless the database's name still refers to the file that was written. A deleted
+   database is written again from the open file; next to one that was replaced, a copy is kept.
 """
 
 from __future__ import annotations
 
+import os
 import sqlite3
-import threading
+import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from cloud_tasks.errors import StoreError
+import structlog
+
+from cloud_tasks.errors import StoreError, StoreGoneError
 from cloud_tasks.store.db import connection as database
+from cloud_tasks.store.db.backups import backup_path, save_copy
+from cloud_tasks.store.db.obstacles import Guard
 from cloud_tasks.store.db.reading import readable
 from cloud_tasks.store.db.writer_lock import WriterLock
 
 __all__ = ["JobDatabase"]
+
+log = structlog.get_logger()
+
+_BUSY_SECONDS_WHILE_LOCKED = 0.1
+"""Maximum time for which a call waits for a lock that an earlier call has waited for."""
 
 
 class JobDatabase:
@@ -32,10 +44,12 @@ class JobDatabase:
     def __init__(self, path: Path, connection: sqlite3.Connection, lock: WriterLock | None, *, durable: bool) -> None:
         self.path = path
         self.connection = connection
-        self.guard = threading.RLock()
+        self.guard = Guard(path)
         self._lock = lock
         self._durable = durable
         self._claim: WriterLock | None = None
+        self._is_available = True
+        self._file = database.file_identity(path)
 
     # -- opening and closing ---------------------------------------------------------------------------------------
 
@@ -122,8 +136,8 @@ class JobDatabase:
             if self._claim is None:
                 self._claim = WriterLock(path)
 
-    def publish(self, path: Path) -> None:
-        """Rename the database to ``path``, atomically, overwriting an existing one.
+    def publish(self, path: Path) -> Path | None:
+        """Rename the database to ``path``, atomically; an existing one is kept under the name that is returned.
 
         Raises:
             StoreError: ``path`` is in use by another process or cannot be written; this file is unchanged.
@@ -134,7 +148,7 @@ class JobDatabase:
             try:
                 self.connection.execute("PRAGMA journal_mode = DELETE")
                 self.connection.close()
-                database.replace_database(self.path, path)
+                kept = database.replace_database(self.path, path)
                 self.connection = database.connect_writer(path, create=False, durable=self._durable)
             except (OSError, sqlite3.Error) as error:
                 new_lock.release()
@@ -146,7 +160,10 @@ class JobDatabase:
                 raise
             if self._lock is not None:
                 self._lock.release()
-            self.path, self._lock = path, new_lock
+            self.path = self.guard.path = path
+            self._lock = new_lock
+            self._file = database.file_identity(path)
+            return kept
 
     # -- transactions ----------------------------------------------------------------------------------------------
 
@@ -160,8 +177,68 @@ class JobDatabase:
         with self.guard:
             if self._lock is None:
                 raise StoreError(f"{self.path}: opened read-only, or closed")
-            with database.transaction(self.connection):
-                yield self.connection
+            try:
+                with database.transaction(self.connection):
+                    yield self.connection
+            except sqlite3.OperationalError:
+                self._note_available(False)
+                # SQLite reports a deleted file as an I/O error where it has not opened the log yet.
+                self.check_file()
+                raise
+            self._note_available(True)
+            self.check_file()
+
+    def _note_available(self, is_available: bool) -> None:
+        """Wait less for a lock that has just been waited for: the caller has other things to do."""
+        if is_available is self._is_available:
+            return
+        self._is_available = is_available
+        seconds = database.BUSY_SECONDS if is_available else _BUSY_SECONDS_WHILE_LOCKED
+        self.connection.execute(f"PRAGMA busy_timeout = {seconds * 1000:.0f}")
+
+    # -- the file --------------------------------------------------------------------------------------------------
+
+    def check_file(self) -> None:
+        """Check that the names of the database and of its lock still refer to the open files.
+
+        A database that was deleted is written again; a deleted lock is taken again.
+
+        Raises:
+            StoreGoneError: The database was replaced, or its folder is gone; the message has the path of a copy.
+            StoreUnavailableError: The copy cannot be written at present.
+            StoreError: Another process holds the new lock.
+        """
+        with self.guard:
+            found = database.file_identity(self.path)
+            if found != self._file:
+                if found is not None or not self.path.parent.is_dir():
+                    raise self._gone("replaced by another file" if found is not None else "deleted with its folder")
+                self._write_again()
+            if self._lock is not None:
+                self._lock.renew()
+
+    def _write_again(self) -> None:
+        """Write the database under its name again, from the open file."""
+        copy = save_copy(self.connection, backup_path(self.path))
+        # Closing deletes the side files by their names, so it comes before the copy has the name.
+        self.connection.close()
+        try:
+            os.link(copy, self.path)
+            copy.unlink()
+        except OSError as error:
+            raise StoreGoneError(
+                f"{self.path}: deleted while it was open", hint=f"its content was saved as {copy}"
+            ) from error
+        self.connection = database.connect_writer(self.path, create=False, durable=self._durable)
+        self._file = database.file_identity(self.path)
+        log.warning(f"The job database {self.path} was deleted; written again with all its content")
+
+    def _gone(self, problem: str) -> StoreGoneError:
+        for folder in (self.path.parent, Path(), Path(tempfile.gettempdir())):
+            with suppress(sqlite3.Error, OSError):
+                copy = save_copy(self.connection, backup_path(folder / self.path.name))
+                return StoreGoneError(f"{self.path}: {problem}", hint=f"its content was saved as {copy}")
+        return StoreGoneError(f"{self.path}: {problem}", hint="its content could not be saved")
 
     @contextmanager
     def reading(self) -> Iterator[sqlite3.Connection]:
@@ -205,4 +282,4 @@ class JobDatabase:
                 yield
             finally:
                 if empty:
-                    self.connection.execute("PRAGMA journal_mode = WAL")
+                    database.use_write_ahead_log(self.connection)

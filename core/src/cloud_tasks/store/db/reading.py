@@ -18,6 +18,7 @@ from typing import Any
 
 from cloud_tasks.errors import CloudTasksError, StoreError
 from cloud_tasks.store.db.connection import connect_reader
+from cloud_tasks.store.db.obstacles import store_error
 
 __all__ = ["decode_object", "open_reader", "readable", "whole"]
 
@@ -41,23 +42,12 @@ def readable(path: Path) -> Iterator[None]:
     except CloudTasksError:
         raise
     except sqlite3.Error as error:
-        kind = getattr(error, "sqlite_errorname", None) or type(error).__name__
-        raise StoreError(
-            f"{path}: cannot read the job database: {_problem(kind)}",
-            hint="try again, or check the disk; resume the job with a copy of the file if it is damaged",
-        ) from error
+        raise store_error(error, path) from error
     except Exception as error:
         raise StoreError(
             f"{path}: cannot read the job database: a value of an unexpected form ({type(error).__name__})",
             hint="check the disk; resume the job with a copy of the file if it is damaged",
         ) from error
-
-
-def _problem(kind: str) -> str:
-    """Return the problem behind the name of an SQLite error. SQLite's own message may contain content of the file."""
-    if kind.startswith(("SQLITE_BUSY", "SQLITE_LOCKED")):
-        return "locked by another process"
-    return f"damaged ({kind})" if kind.startswith(("SQLITE_CORRUPT", "SQLITE_NOTADB")) else kind
 
 
 def whole(value: object) -> int:

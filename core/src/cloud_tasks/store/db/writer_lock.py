@@ -8,7 +8,7 @@ from pathlib import Path
 
 from cloud_tasks.errors import StoreError
 
-__all__ = ["WriterLock"]
+__all__ = ["WriterLock", "writer_of"]
 
 
 class WriterLock:
@@ -19,7 +19,8 @@ class WriterLock:
     """
 
     def __init__(self, database: Path) -> None:
-        self.path = database.with_name(database.name + ".lock")
+        self.path = _lock_file(database)
+        self._database = database
         self._fd = self._acquire(database)
 
     def _acquire(self, database: Path) -> int:
@@ -54,9 +55,43 @@ class WriterLock:
         except FileNotFoundError:
             return False
 
+    def renew(self) -> None:
+        """Take the lock again where its file was deleted: the deleted one excludes nobody.
+
+        Raises:
+            StoreError: Another process took it meanwhile.
+        """
+        if self._fd >= 0 and not self._is_current(self._fd):
+            lost, self._fd = self._fd, -1
+            os.close(lost)
+            self._fd = self._acquire(self._database)
+
     def release(self) -> None:
         """Release the lock and delete its file; idempotent."""
         if self._fd >= 0:
-            self.path.unlink(missing_ok=True)
+            if self._is_current(self._fd):
+                self.path.unlink(missing_ok=True)
             os.close(self._fd)
             self._fd = -1
+
+
+def writer_of(database: Path) -> int | None:
+    """Return the PID of the process that has a database open for writing; None if there is none. Writes nothing."""
+    try:
+        fd = os.open(_lock_file(database), os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        return None
+    try:
+        fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        holder = os.read(fd, 32).decode("ascii", "replace").strip()
+        return int(holder) if holder.isdecimal() else 0
+    except OSError:
+        return None
+    finally:
+        os.close(fd)
+    return None
+
+
+def _lock_file(database: Path) -> Path:
+    return database.with_name(database.name + ".lock")

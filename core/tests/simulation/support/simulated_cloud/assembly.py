@@ -10,6 +10,7 @@ import attrs
 from cloud_tasks.controller.autoscaler.fleet import Fleet
 from cloud_tasks.controller.autoscaler.state import Policy
 from cloud_tasks.controller.controller import Controller
+from cloud_tasks.controller.deferred_writes import DeferredWrites
 from cloud_tasks.controller.messaging.enqueuer import TaskEnqueuer
 from cloud_tasks.controller.messaging.event_collector import EventCollector
 from cloud_tasks.model import LaunchRequest, Limits
@@ -74,16 +75,18 @@ def make_controller(
             compose=compose,
             max_parallel=scenario.max_parallel_launches,
             on_refused=on_refused,
+            writes=writes,
         )
         return cast(Fleet, WatchedFleet(fleet, world.monitor))
 
+    writes = DeferredWrites(loop, store)
     return Controller(
         loop,
         store,
         task_queue=tasks,
-        make_enqueuer=lambda on_broken: parts.enqueuer(loop, store, tasks, on_broken=on_broken),
+        make_enqueuer=lambda on_broken: parts.enqueuer(loop, store, tasks, on_broken=on_broken, writes=writes),
         make_collector=lambda on_events: parts.collector(
-            loop, store, cast(Queue, world.event_calls), on_events=on_events, wait=scenario.event_wait
+            loop, store, cast(Queue, world.event_calls), on_events=on_events, wait=scenario.event_wait, writes=writes
         ),
         make_fleet=make_fleet,
         offers=offers,
@@ -95,4 +98,5 @@ def make_controller(
             spot_fallback=scenario.spot_fallback,
         ),
         interval=scenario.scaling_check_interval,
+        writes=writes,
     )

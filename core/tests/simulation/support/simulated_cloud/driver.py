@@ -13,14 +13,14 @@ from virtual_loop import START
 from cloud_tasks.controller.controller import Controller, StopMode
 from cloud_tasks.controller.setup.resources import create_resources, resume_resources
 from cloud_tasks.convert import encode_task_message
-from cloud_tasks.errors import LaunchRefusedError, ProviderError
+from cloud_tasks.errors import LaunchRefusedError, ProviderError, StoreBusyError
 from cloud_tasks.model import JobPhase, LaunchRequest, Money, Task, TaskMessage
 from cloud_tasks.plugin import Queue
 from cloud_tasks.selection import RankedOffer, rank
 from cloud_tasks.store import JobRecord, Store
 from simulated_cloud.assembly import Parts, make_controller
 from simulated_cloud.catalogue import catalogue, prices
-from simulated_cloud.loop import CrashableLoop, CrashPoints, Pointed, SimulatedCrash, WorldEnded
+from simulated_cloud.loop import CrashableLoop, CrashPoints, ErrorPoints, Pointed, SimulatedCrash, WorldEnded
 from simulated_cloud.monitor import InvariantViolation
 from simulated_cloud.scenario import CALM, Scenario
 from simulated_cloud.unreliable import Unreliable
@@ -83,6 +83,7 @@ class Simulation:
         self.monitor = self._world.monitor
         crashes = scenario.faults.crashes if crash_after is None else 1
         self._points = CrashPoints(self._world.rng("crashes"), crashes, first=crash_after)
+        self._errors = ErrorPoints(self._world.rng("errors"), scenario.faults.errors)
         self._deadline = START + _FAULTY_TIME
         self._refusals: dict[int, LaunchRequest] = {}
         self._limits = scenario.limits
@@ -104,7 +105,7 @@ class Simulation:
     def _calm(self) -> None:
         """Stop all faults."""
         self._world.calm()
-        self._points.left = 0
+        self._points.left = self._errors.left = 0
         self._deadline = START + _END
 
     def run(self) -> SimulationResult:
@@ -210,12 +211,13 @@ class Simulation:
             deadline=lambda: self._deadline,
             asleep_until=self._world.asleep_until,
             on_failure=self._call_failed,
+            error_point=self._errors,
         )
         self.monitor.restarted()
         with Store.open(self._path, job_id=JOB_ID, durable=False) as store:
             self._controller_runs = True
             try:
-                watched = cast(Store, WatchedStore(store, self.monitor, self._points))
+                watched = cast(Store, WatchedStore(store, self.monitor, self._points, self._world.is_database_locked))
                 self._resume(watched)
                 self._controller = controller = make_controller(
                     loop,
@@ -256,7 +258,7 @@ class Simulation:
             try:
                 resume_resources(store, tasks=cast(Queue, tasks), events=cast(Queue, events))
                 self.monitor.is_set_up = True
-            except ProviderError:
+            except (ProviderError, StoreBusyError):
                 self._world.loop.run_for(timedelta(seconds=30))
             else:
                 return

@@ -28,6 +28,35 @@ class WorldEnded(BaseException):
     """Virtual time ran out before the end of the job."""
 
 
+class PlantedError(Exception):
+    """A defect in a callback of the controller."""
+
+
+class ErrorPoints:
+    """Errors in callbacks of the controller; the number of callbacks up to the next error is drawn after each.
+
+    Args:
+        errors: Total number of errors.
+    """
+
+    def __init__(self, rng: random.Random, errors: int) -> None:
+        self._rng = rng
+        self.left = errors
+        self._ahead = self._draw()
+
+    def _draw(self) -> int:
+        return int(self._rng.expovariate(1 / self._rng.choice((3, 30, 150, 500))))
+
+    def __call__(self) -> None:
+        if self.left <= 0:
+            return
+        self._ahead -= 1
+        if self._ahead < 0:
+            self.left -= 1
+            self._ahead = self._draw()
+            raise PlantedError
+
+
 class CrashPoints:
     """Crash points of the controller; the number of points up to the next crash is drawn after each crash.
 
@@ -88,6 +117,7 @@ class CrashableLoop:
         point: Called at each crash point.
         deadline: Virtual time at which the world ends.
         on_failure: Called with the error of each failed call before its callback.
+        error_point: Called before each callback, which is then omitted if it raises.
     """
 
     def __init__(
@@ -98,12 +128,14 @@ class CrashableLoop:
         deadline: Callable[[], datetime],
         asleep_until: Callable[[], datetime],
         on_failure: Callable[[Exception], None] = lambda error: None,
+        error_point: Callable[[], None] = lambda: None,
     ) -> None:
         self._world = world
         self._point = point
         self._deadline = deadline
         self._asleep_until = asleep_until
         self._on_failure = on_failure
+        self._error_point = error_point
         self.alive = True
 
     def now(self) -> datetime:
@@ -137,6 +169,7 @@ class CrashableLoop:
             self._world.later(asleep, lambda: self._guarded(callback))
             return
         self._point("before a callback")
+        self._error_point()
         callback()
 
     def run(self, done: Callable[[], bool]) -> None:

@@ -59,6 +59,10 @@ class Faults(CloudModel):
     """A malformed message is in the event queue, per event message."""
     outages: int = 0
     """Number of outages of the queues, of some minutes each."""
+    database_locks: int = 0
+    """Number of times that another program locks the job database, for some minutes each."""
+    errors: int = 0
+    """Number of errors in callbacks of the controller that nothing handles, each followed by ``--continue``."""
     sleeps: int = 0
     """Number of times that the controller's computer sleeps, for up to an hour."""
     unmanaged_instances: int = 0
@@ -157,6 +161,9 @@ def draw_scenario(seed: int, *, min_tasks: int = 200, max_tasks: int = 2000) -> 
         interrupts=rng.randint(0, 2),
         earlier_run=rng.random() < 0.3,
     )
+    # Drawn apart: the other faults of a seed stay the same.
+    more = random.Random(f"database/{seed}")
+    faults = attrs.evolve(faults, database_locks=more.randint(0, 3), errors=more.randint(0, 2))
     limits = Limits(
         max_instances=rng.choice((rng.randint(1, 4), rng.randint(5, 20))),
         max_total_cpus=rng.choice((None, rng.randint(8, 200))),

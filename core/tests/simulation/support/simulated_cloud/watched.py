@@ -7,7 +7,7 @@ from datetime import timedelta
 from typing import Any
 
 from cloud_tasks.controller.autoscaler.fleet import Fleet
-from cloud_tasks.errors import LaunchRefusedError
+from cloud_tasks.errors import LaunchRefusedError, StoreBusyError
 from cloud_tasks.model import LaunchRequest
 from cloud_tasks.store import Store
 from simulated_cloud.monitor import Monitor
@@ -21,11 +21,13 @@ class WatchedStore:
 
     Args:
         point: Called before and after each write; may raise.
+        is_locked: Return whether every write fails.
     """
 
     _WRITES = frozenset(
         {
             "apply_events",
+            "check_writable",
             "dead_letter",
             "mark_queued",
             "record_ended",
@@ -40,10 +42,17 @@ class WatchedStore:
         }
     )
 
-    def __init__(self, store: Store, monitor: Monitor, point: Callable[[str], None]) -> None:
+    def __init__(
+        self,
+        store: Store,
+        monitor: Monitor,
+        point: Callable[[str], None],
+        is_locked: Callable[[], bool] = lambda: False,
+    ) -> None:
         self._store = store
         self._monitor = monitor
         self._point = point
+        self._is_locked = is_locked
 
     def __getattr__(self, name: str) -> Any:
         method = getattr(self._store, name)
@@ -51,6 +60,8 @@ class WatchedStore:
             return method
 
         def write(*args: Any, **kwargs: Any) -> Any:
+            if self._is_locked():
+                raise StoreBusyError("locked by another program")
             self._point(f"before {name}")
             self._before(name, args, kwargs)
             answer = method(*args, **kwargs)

@@ -51,6 +51,7 @@ class World:
         self._garbage = self.rng("garbage")
         self._down_until = START
         self._asleep_until = START
+        self._locked_until = START
         self.tasks = SimulatedQueue(
             self.loop, self.rng("tasks"), faults, lease=scenario.lease, exact_depth=scenario.exact_depth
         )
@@ -125,6 +126,9 @@ class World:
             self.loop.later(span * rng.random(), lambda: self._outage(rng.uniform(1, 20)))
         for _ in range(faults.sleeps):
             self.loop.later(span * rng.random(), lambda: self._sleep(rng.uniform(1, 60)))
+        locks = self.rng("database locks")
+        for _ in range(faults.database_locks):
+            self.loop.later(span * locks.random(), lambda: self._lock(locks.uniform(0.01, 20)))
         for _ in range(faults.interrupts):
             answer = rng.choice("TLC")
             self.loop.later(span * rng.random(), lambda answer=answer: self._on_interrupt(answer))  # type: ignore[misc]
@@ -137,6 +141,13 @@ class World:
     def _is_down(self) -> bool:
         return self.loop.now() < self._down_until
 
+    def _lock(self, minutes: float) -> None:
+        self._locked_until = self.loop.now() + timedelta(minutes=minutes)
+
+    def is_database_locked(self) -> bool:
+        """Return whether another program has locked the job database."""
+        return self.loop.now() < self._locked_until
+
     def _sleep(self, minutes: float) -> None:
         self._asleep_until = self.loop.now() + timedelta(minutes=minutes)
 
@@ -147,6 +158,7 @@ class World:
     def calm(self) -> None:
         """Stop all faults."""
         self.faults = CALM
+        self._locked_until = START
         for queue in (self.tasks, self.events):
             queue.faults = CALM
         self.cloud.faults = CALM

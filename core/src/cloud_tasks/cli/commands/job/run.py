@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import attrs
 import click
 import structlog
 
@@ -19,7 +20,7 @@ from cloud_tasks.cli.options.config_options import configuration_options, load_f
 from cloud_tasks.cli.options.database import database_of, read_database
 from cloud_tasks.cli.options.job_end import after_failures, code_of_job
 from cloud_tasks.cli.options.statuses import parse_statuses
-from cloud_tasks.cli.ui.confirmation import confirm
+from cloud_tasks.cli.ui.confirmation import choose, confirm, is_interactive
 from cloud_tasks.cli.ui.interrupts import Interrupts, ask_plainly
 from cloud_tasks.cli.ui.live import LiveView
 from cloud_tasks.cli.ui.progress_log import ProgressLog
@@ -109,6 +110,8 @@ def _run(app: AppContext, values: dict[str, Any]) -> int:
         retry=retry,
         output_file=values["output_file"],
     )
+    if not (request.resume or values["force"] or values["dry_run"]):
+        request, values["force"] = _ask_about_existing(request, config)
     is_live = sys.stderr.isatty() and values["live"] and app.log_format == "text"
     with (
         _Display(request.db_file, is_live=is_live) as display,
@@ -142,6 +145,33 @@ def _run(app: AppContext, values: dict[str, Any]) -> int:
             for file in dump_tasks(store, Path.cwd()):
                 click.echo(f"Wrote {file}", err=True)
     return code
+
+
+def _ask_about_existing(request: RunRequest, config: JobConfig) -> tuple[RunRequest, bool]:
+    """Ask on a terminal what to do about an existing job; return the request, and whether to overwrite the job."""
+    if not is_interactive() or not request.db_file.exists():
+        return request, False
+    try:
+        with read_database(request.db_file, job_id=config.run.job_id) as store:
+            summary = store.summary()
+            running = sum(record.ended_at is None for record in store.instances())
+    except InputError:
+        # Not a job that could be continued: the confirmation shows what it is.
+        return request, False
+    finished = f"{summary.finished_tasks:,} of {counted(summary.total, 'task')} finished"
+    instances = f", {counted(running, 'instance')} not known to be terminated" if running else ""
+    answer = choose(
+        f"Job {summary.job.job_id} exists: {finished}{instances} ({request.db_file}).\n"
+        "[C]ontinue it, [o]verwrite it (its database is kept under another name), or [q]uit? [C] ",
+        "coq",
+    )
+    if answer == "q":
+        raise InputError("not started, nothing was changed", hint="add --continue to resume the job")
+    if answer == "c":
+        if request.task_file is not None:
+            log.info(f"Continuing the job in {request.db_file}; --task-file is not read again")
+        return attrs.evolve(request, resume=True), False
+    return request, True
 
 
 class _Display:

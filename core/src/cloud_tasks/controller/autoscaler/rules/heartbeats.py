@@ -41,7 +41,7 @@ def _is_unresponsive(view: FleetView, instance: FleetInstance) -> bool:
 def abort_without_heartbeat(view: FleetView) -> list[Action]:
     """Abort a run none of whose instances ever sent a heartbeat. A single failed start is not conclusive."""
     seen = view.observation
-    if seen.any_heartbeat:
+    if seen.any_heartbeat or not seen.records_current:
         return []
     failed_now = [*(i for i in view.alive if _is_unresponsive(view, i)), *view.ended]
     failed = seen.failed_starts + len(failed_now)

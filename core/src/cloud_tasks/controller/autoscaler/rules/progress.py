@@ -4,7 +4,8 @@ Invariants, each with a test:
 
 1. Launches that certainly fail end the run once no instance is left, instead of being repeated without end.
 2. Instances that end, one after another, before any task finishes end the run, after fewer of them if their workers
-   ended with an error, which the reason then quotes. Preempted ones do not count.
+   ended with an error, which the reason then quotes. Preempted ones do not count, nor does anything while the records
+   are not current.
 """
 
 from __future__ import annotations
@@ -37,6 +38,6 @@ def abort_failing_workers(view: FleetView) -> list[Action]:
 def abort_without_progress(view: FleetView) -> list[Action]:
     """Abort a run whose last instances terminated before any task finished."""
     count = view.observation.ended_without_progress
-    if count < view.observation.policy.max_instances_without_progress:
+    if not view.observation.records_current or count < view.observation.policy.max_instances_without_progress:
         return []
     return [Abort(reason=f"the last {count} instances terminated before any task finished")]

@@ -1,14 +1,17 @@
-"""Launch requests for this machine."""
+"""Launch requests for local instances, and their folders."""
 
 from __future__ import annotations
 
 from datetime import timedelta
 
-from cloud_tasks.model import BootDisk, LaunchRequest, Offer, OfferRequest, ProvisioningModel
+from cloud_tasks.model import BootDisk, Instance, LaunchRequest, Offer, OfferRequest, ProvisioningModel
 from cloud_tasks.plugin import ComputeContext
 from cloud_tasks_local.compute import LocalCompute
+from cloud_tasks_local.instance_folder import InstanceFolder
 from cloud_tasks_local.pricing import FlatPricing
 from cloud_tasks_local.settings import LocalSettings
+
+FOREVER = "while true; do sleep 1000; done\n"
 
 
 def request(
@@ -35,3 +38,7 @@ def request(
         labels={"run": "r1"},
         max_lifetime=max_lifetime,
     )
+
+
+def folder_of(settings: LocalSettings, instance: Instance) -> InstanceFolder:
+    return InstanceFolder(settings.state_dir / "instances" / instance.job_id / instance.instance_id)
