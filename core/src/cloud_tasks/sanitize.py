@@ -235,7 +235,7 @@ def finite_seconds(value: Any) -> float | None:
 
 
 def plausible_time(value: Any) -> datetime | None:
-    """Return the time of an ISO 8601 text, UTC without a zone; None if it cannot be read or is not from 2000 to 2199."""
+    """Return the time of an ISO 8601 text, UTC without zone; None if unreadable or not from 2000 to 2199."""
     if not isinstance(value, str) or len(value) > 64:
         return None
     try:

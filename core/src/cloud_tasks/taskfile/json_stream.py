@@ -1,8 +1,8 @@
 """A stream of tasks from JSON, decoded one at a time in a sliding window.
 
 The content is a list of tasks, an object ``{"tasks": [...]}``, or one task after the other, as in JSON Lines. The
-decoder of the standard library reads every number as Python does (integers, NaN), unlike streaming parsers with C number
-types, and returns the position of an error. Memory: the window, which grows to hold the largest task.
+decoder of the standard library reads every number as Python does (integers, NaN), unlike streaming parsers with C
+number types, and returns the position of an error. Memory: the window, which grows to hold the largest task.
 """
 
 from __future__ import annotations
