@@ -7,6 +7,7 @@ import math
 import sys
 from datetime import UTC, datetime, timedelta
 from enum import IntEnum
+from pathlib import Path
 
 import pytest
 from hypothesis import example, given
@@ -16,6 +17,7 @@ from cloud_tasks.sanitize import (
     MAX_DEPTH,
     MAX_DIGITS,
     UnusableValueError,
+    check_value,
     clean_text,
     clean_value,
     decode_json,
@@ -185,3 +187,37 @@ def test_times_survive_any_arithmetic_or_are_unknown(value: object) -> None:
 def test_times_in_order_are_kept() -> None:
     when = datetime(2026, 11, 29, 12, 0, tzinfo=UTC)
     assert plausible_time(when.isoformat()) == when == plausible_time("2026-11-29T12:00:00")
+
+
+@given(st.one_of(VALUES, st.dictionaries(TEXT | st.integers(), VALUES | st.sets(st.integers()))))
+@example({"a": ({"b": [Path("x")]},)})
+@example({1: "a", "1": "b"})
+@example(nested(MAX_DEPTH + 1))
+@example(10**MAX_DIGITS)
+def test_checked_value_is_decoded_from_its_json_as_it_was(value: object) -> None:
+    try:
+        check_value(value)
+    except UnusableValueError:
+        return
+    decoded = json.loads(json.dumps(value, ensure_ascii=False).encode())
+    assert repr(decoded) == repr(value)
+
+
+@pytest.mark.parametrize("value", [nested(MAX_DEPTH), 10**MAX_DIGITS - 1, {"a": (1, 2.5, None)}, math.inf])
+def test_value_at_the_limit_is_accepted(value: object) -> None:
+    check_value(value)
+
+
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [
+        ({"a": [1, {"b": Path("x")}]}, ".a[1].b: a value of the type pathlib.PosixPath, which JSON does not have"),
+        ({"a": {1: 2}}, ".a: a key of the type int (1); the keys of JSON are text"),
+        ({"a": "\ud800"}, ".a: text that is not valid Unicode ('\\ud800')"),
+        ([10**MAX_DIGITS], "[0]: an integer of more than 1,000 digits"),
+    ],
+)
+def test_refused_value_is_shown_with_its_place(value: object, message: str) -> None:
+    with pytest.raises(UnusableValueError) as caught:
+        check_value(value)
+    assert str(caught.value) == message

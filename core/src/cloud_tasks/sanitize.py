@@ -9,12 +9,14 @@ Invariants, each with a test:
 2. Text that passed can be encoded as UTF-8. A value that passed can be encoded as strict JSON, and decoded again, by
    every supported interpreter, at any depth of its stack that the program reaches.
 3. A value that is in order passes unchanged.
+4. What `check_value` accepts is decoded from its JSON as it was, tuples as lists.
 """
 
 from __future__ import annotations
 
 import json
 import math
+from collections.abc import Iterable
 from datetime import UTC, datetime
 from typing import Any
 
@@ -22,12 +24,14 @@ __all__ = [
     "MAX_DEPTH",
     "MAX_DIGITS",
     "UnusableValueError",
+    "check_value",
     "clean_text",
     "clean_value",
     "decode_json",
     "finite_seconds",
     "plausible_time",
     "shown_value",
+    "type_name",
     "whole_number",
 ]
 
@@ -39,7 +43,8 @@ MAX_DIGITS = 1000
 which case the encoder's refusal counts."""
 
 _MAX_BITS = 3321
-"""Bits of the largest integer with at most `MAX_DIGITS` digits: 1000 x log2(10)."""
+"""Bits that every integer of at most `MAX_DIGITS` digits may have; some have one more."""
+_TOO_LARGE = 10**MAX_DIGITS
 
 _EARLIEST = datetime(2000, 1, 1, tzinfo=UTC)
 _LATEST = datetime(2200, 1, 1, tzinfo=UTC)
@@ -94,7 +99,7 @@ def _clean(value: Any, depth: int, keep_nonfinite: bool) -> Any:
     if value is None or kind is bool:
         return value
     if kind is int:
-        if value.bit_length() > _MAX_BITS:
+        if value.bit_length() > _MAX_BITS and abs(value) >= _TOO_LARGE:
             raise UnusableValueError(f"an integer of more than {MAX_DIGITS:,} digits")
         return value
     if kind is float:
@@ -127,6 +132,70 @@ def _clean_subclass(value: Any, depth: int, keep_nonfinite: bool) -> Any:
 
 def _nonfinite_text(value: float) -> str:
     return "NaN" if value != value else "Infinity" if value > 0 else "-Infinity"
+
+
+def check_value(value: Any, *, depth: int = MAX_DEPTH) -> None:
+    """Refuse a value that JSON, or a later `clean_value`, would change. NaN and infinities are accepted, tuples too.
+
+    Args:
+        depth: Levels of lists and objects allowed.
+
+    Raises:
+        UnusableValueError: As `clean_value`, and for text with lone surrogates. The message begins with the place of
+            the value inside the whole, such as ``.parts[3].size: ``, if that is not the whole itself.
+    """
+    try:
+        _check(value, depth)
+    except _MisplacedError as error:
+        place = clean_text("".join(reversed(error.path)), 120)
+        raise UnusableValueError(f"{place}: {error}" if place else str(error)) from None
+
+
+class _MisplacedError(UnusableValueError):
+    """A value that `check_value` refuses, with the keys and positions that lead to it, innermost first."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message)
+        self.path: list[str] = []
+
+
+def _check(value: Any, depth: int) -> None:
+    kind = type(value)
+    if kind is bool or value is None or isinstance(value, float):
+        return
+    if isinstance(value, str):
+        if not value.isascii() and clean_text(value) != value:
+            raise _MisplacedError(f"text that is not valid Unicode ({_shown(value)})")
+    elif isinstance(value, int):
+        if value.bit_length() > _MAX_BITS and abs(value) >= _TOO_LARGE:
+            raise _MisplacedError(f"an integer of more than {MAX_DIGITS:,} digits")
+    elif not isinstance(value, (dict, list, tuple)):
+        raise _MisplacedError(f"a value of the type {type_name(value)}, which JSON does not have")
+    elif depth == 0:
+        raise UnusableValueError(f"nested deeper than {MAX_DEPTH} levels")
+    else:
+        _check_entries(value, depth)
+
+
+def _check_entries(value: Any, depth: int) -> None:
+    is_object = isinstance(value, dict)
+    entries: Iterable[tuple[Any, Any]] = value.items() if is_object else enumerate(value)
+    for key, entry in entries:
+        if is_object and not isinstance(key, str):
+            raise _MisplacedError(f"a key of the type {type_name(key)} ({_shown(key)}); the keys of JSON are text")
+        if is_object and not key.isascii() and clean_text(key) != key:
+            raise _MisplacedError(f"a key that is not valid Unicode ({_shown(key)})")
+        try:
+            _check(entry, depth - 1)
+        except _MisplacedError as error:
+            error.path.append(f".{key}" if is_object else f"[{key}]")
+            raise
+
+
+def type_name(value: Any) -> str:
+    """Return the name of a value's type for an error: ``set``, ``numpy.int64``, ``pathlib.PosixPath``."""
+    kind = type(value)
+    return kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
 
 
 def decode_json(body: bytes | str, *, keep_nonfinite: bool = False) -> Any:

@@ -18,11 +18,12 @@ from cloud_tasks.plugin import (
     EventSinkBackend,
     EventSinkContext,
     NoSettings,
+    TaskSource,
     TaskSourceBackend,
     hookimpl,
 )
 
-__all__ = ["open_task_source", "validate"]
+__all__ = ["open_task_source", "parameter_grid", "validate"]
 
 
 def validate(source: Iterable[Task]) -> int:
@@ -36,6 +37,17 @@ def validate(source: Iterable[Task]) -> int:
     from cloud_tasks.builtin.sources.validation import read_all
 
     return read_all(source)
+
+
+def parameter_grid(parameters: Sequence[str]) -> TaskSource:
+    """Return the source of a parameter grid, each parameter as ``name=values``; blanks and semicolons are ordinary.
+
+    Raises:
+        InputError: A parameter is invalid.
+    """
+    from cloud_tasks.builtin.sources.grid import GridSource
+
+    return GridSource(parameters)
 
 
 @contextmanager

@@ -5,16 +5,32 @@ Uses the standard library only (fsspec for URLs), so that a worker with a local 
 
 from __future__ import annotations
 
-from cloud_tasks.taskfile.entry import fields_of_entry, kind_of
+from cloud_tasks.taskfile.entry import check_data, fields_of_entry, kind_of
 from cloud_tasks.taskfile.json_stream import JsonList
-from cloud_tasks.taskfile.open_file import COMPRESSIONS, is_url, open_binary, place_of
+from cloud_tasks.taskfile.open_file import (
+    COMPRESSIONS,
+    STANDARD_INPUT,
+    display_name,
+    is_url,
+    open_binary,
+    place_of,
+)
+from cloud_tasks.taskfile.strict_json import check_entry, fast_scan, locate_problem, may_repeat_keys, strict_scan
 
 __all__ = [
     "COMPRESSIONS",
+    "STANDARD_INPUT",
     "JsonList",
+    "check_data",
+    "check_entry",
+    "display_name",
+    "fast_scan",
     "fields_of_entry",
     "is_url",
     "kind_of",
+    "locate_problem",
+    "may_repeat_keys",
     "open_binary",
     "place_of",
+    "strict_scan",
 ]

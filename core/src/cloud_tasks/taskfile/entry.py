@@ -6,8 +6,9 @@ from collections.abc import Callable
 from typing import Any, NoReturn
 
 from cloud_tasks.errors import InputError
+from cloud_tasks.sanitize import MAX_DEPTH, UnusableValueError, check_value
 
-__all__ = ["fields_of_entry", "kind_of"]
+__all__ = ["check_data", "fields_of_entry", "kind_of"]
 
 _KEYS = frozenset({"task_id", "id", "data"})
 _EXPECTED = 'a task is {"task_id": "some-name", "data": {...}}'
@@ -46,6 +47,29 @@ def fields_of_entry(entry: object, number: int, where: Callable[[], str]) -> tup
         if type(task_id) is str and task_id and type(data) is dict and task_id.isascii():
             return task_id, data
     return _validated(entry, number, where)
+
+
+def check_data(task_id: str, data: dict[str, Any], number: int, where: Callable[[], str], *, hint: str = "") -> None:
+    """Refuse data that JSON would change or cannot hold; not needed for an entry that was decoded from strict JSON.
+
+    Args:
+        hint: Remedy for a value of a type that JSON does not have; empty for the usual one.
+
+    Raises:
+        InputError: A value of such a type (NumPy, dates, paths), a key that is not text, text that is not valid
+            Unicode, an integer of too many digits, or too many levels.
+    """
+    try:
+        # The entry, and the message in which the data is sent, are a level of their own.
+        check_value(data, depth=MAX_DEPTH - 1)
+    except UnusableValueError as error:
+        reason = str(error)
+        if "a value of the type" not in reason:
+            hint = ""
+        elif not hint:
+            hint = "convert it to text, a number, a list or an object"
+        separator = "" if reason.startswith((".", "[")) else ": "
+        raise InputError(f'task {number} ("{task_id}"): data{separator}{reason}', where=where(), hint=hint) from None
 
 
 def _validated(entry: Any, number: int, where: Callable[[], str]) -> tuple[str, dict[str, Any]]:

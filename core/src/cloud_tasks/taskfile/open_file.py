@@ -1,17 +1,34 @@
-"""Opening a task file: a path or a URL that fsspec supports, compressed or not."""
+"""Opening a task file: a path, a URL that fsspec supports, or standard input; compressed or not.
+
+Compression is recognized by the first bytes, so that the name of a file does not matter.
+"""
 
 from __future__ import annotations
 
+import importlib
+import io
 import os
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, BinaryIO, cast
 
 from cloud_tasks.errors import InputError
 
-__all__ = ["COMPRESSIONS", "is_url", "open_binary", "place_of"]
+__all__ = ["COMPRESSIONS", "STANDARD_INPUT", "display_name", "is_url", "open_binary", "place_of"]
 
-COMPRESSIONS = (".gz", ".bz2", ".xz")
+STANDARD_INPUT = "-"
+"""Location that denotes standard input; a file of that name is ``./-``."""
+
+_FORMATS = {
+    ".gz": (b"\x1f\x8b", "gzip", "gzip"),
+    ".bz2": (b"BZh", "bz2", "bzip2"),
+    ".xz": (b"\xfd7zXZ\x00", "lzma", "xz"),
+    ".zst": (b"\x28\xb5\x2f\xfd", "compression.zstd", "Zstandard"),
+}
+"""First bytes, module and name of each compression, by suffix."""
+
+COMPRESSIONS = tuple(_FORMATS)
 
 
 def is_url(location: str) -> bool:
@@ -21,35 +38,45 @@ def is_url(location: str) -> bool:
 
 
 def place_of(location: str, base_dir: str | os.PathLike[str]) -> str:
-    """Return the URL unchanged, or the path relative to ``base_dir``, with ``~`` expanded."""
-    if is_url(location):
+    """Return a URL or ``-`` unchanged, or the path relative to ``base_dir``, with ``~`` expanded."""
+    if is_url(location) or location == STANDARD_INPUT:
         return location
     path = os.path.expanduser(location)
-    return path if os.path.isabs(path) else os.path.relpath(os.path.join(base_dir, path))
+    if os.path.isabs(path):
+        return path
+    relative = os.path.relpath(os.path.join(base_dir, path))
+    return os.path.join(os.curdir, relative) if relative == STANDARD_INPUT else relative
+
+
+def display_name(place: str) -> str:
+    """Return the name of a place in messages."""
+    return "standard input" if place == STANDARD_INPUT else place
 
 
 @contextmanager
 def open_binary(place: str) -> Iterator[BinaryIO]:
-    """Open a file or URL and yield its bytes, decompressed by its extension.
+    """Open a file, a URL or standard input (``-``), and yield its bytes, decompressed.
 
     Raises:
         InputError: Not found, not readable, or corrupt or truncated compressed content.
     """
+    where = display_name(place)
     try:
         with _open(place) as stream:
-            yield stream
+            yield _decompressed(stream, place)
     except InputError:
         raise
     except FileNotFoundError as error:
-        raise InputError("file not found", where=place, hint="check the path of the task file") from error
+        raise InputError("file not found", where=where, hint="check the path of the task file") from error
     except ImportError as error:
-        raise InputError(f"this URL scheme needs another package: {error}", where=place) from error
+        raise InputError(f"this URL scheme needs another package: {error}", where=where) from error
     except (OSError, EOFError) as error:
         reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
-        raise InputError(f"cannot read the file: {reason}", where=place) from error
+        raise InputError(f"cannot read the file: {reason}", where=where) from error
     except Exception as error:
-        if _is_from_library(error):
-            raise InputError(f"cannot read the file: {type(error).__name__}: {error}", where=place) from error
+        if _is_from_library(error) or (isinstance(error, ValueError) and "\0" in place):
+            reason = " ".join(str(error).split())
+            raise InputError(f"cannot read the file: {type(error).__name__}: {reason}", where=where) from error
         raise
 
 
@@ -59,24 +86,57 @@ def _is_from_library(error: Exception) -> bool:
 
 
 def _open(place: str) -> Any:
-    if is_url(place):
-        import fsspec
+    if place == STANDARD_INPUT:
+        if sys.stdin is None:
+            raise InputError("closed", where=display_name(place), hint="give a file instead")
+        # A copy of the descriptor: closing it leaves the program's own open.
+        return open(os.dup(sys.stdin.fileno()), "rb")
+    if not is_url(place):
+        return open(place, "rb")
+    import fsspec
 
-        try:
-            return fsspec.open(place, "rb", compression="infer")
-        except ValueError as error:
-            raise InputError(f"cannot open the URL: {error}", where=place) from error
+    try:
+        return fsspec.open(place, "rb")
+    except ValueError as error:
+        raise InputError(f"cannot open the URL: {error}", where=place) from error
+
+
+def _decompressed(stream: Any, place: str) -> BinaryIO:
+    """Return the content of a stream whose first bytes may be those of a compressed file."""
+    buffered = stream if hasattr(stream, "peek") else io.BufferedReader(_Readable(stream))
+    head = buffered.peek(8)[:8]
     suffix = os.path.splitext(place)[1].lower()
-    if suffix == ".gz":
-        import gzip
+    for ending, (magic, module, name) in _FORMATS.items():
+        if head.startswith(magic):
+            return cast(BinaryIO, _import(module, place).open(buffered, "rb"))
+        if head and suffix == ending:
+            hint = f"rename it to end without {ending} if it is not compressed"
+            raise InputError(f"cannot read the file: not {name} data", where=display_name(place), hint=hint)
+    return cast(BinaryIO, buffered)
 
-        return gzip.open(place, "rb")
-    if suffix == ".bz2":
-        import bz2
 
-        return bz2.open(place, "rb")
-    if suffix == ".xz":
-        import lzma
+def _import(module: str, place: str) -> Any:
+    try:
+        return importlib.import_module(module)
+    except ImportError:
+        pass
+    try:
+        return importlib.import_module(module.replace("compression.", "backports."))
+    except ImportError as error:
+        hint = "install it with: pip install 'cloud-tasks[zstd]'"
+        raise InputError("Zstandard files need another package", where=display_name(place), hint=hint) from error
 
-        return lzma.open(place, "rb")
-    return cast(Any, open(place, "rb"))
+
+class _Readable(io.RawIOBase):
+    """A stream that only has ``read``, as the one of a URL."""
+
+    def __init__(self, stream: Any) -> None:
+        self._stream = stream
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        data = self._stream.read(len(buffer))
+        buffer[: len(data)] = data
+        return len(data)

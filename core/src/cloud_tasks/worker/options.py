@@ -105,6 +105,7 @@ OPTIONS: tuple[Option, ...] = (
     Option("flush_period", float, "time limit in seconds for the last reports when the worker ends", default=60.0),
     Option("tasks_to_skip", _whole, "number of tasks to skip at the start of the task file", env="TO_SKIP"),
     Option("max_num_tasks", _whole, "maximum number of tasks to run from the task file"),
+    Option("allow_empty", parse_boolean, "whether to accept a task file without tasks", default=False),
     Option("resume", parse_boolean, "whether to skip tasks that the event log shows as completed"),
     Option("retry_failed", parse_boolean, "whether to run only tasks that the event log shows as failed"),
     Option("retry_on_exit", parse_boolean, "whether to retry a task whose process exited early"),

@@ -17,7 +17,7 @@ import re
 import shlex
 import signal
 import subprocess
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from cloud_tasks.errors import InputError
@@ -54,7 +54,8 @@ def run_command_worker(args: Sequence[str], *, program: str = "cloud-tasks worke
         action="append",
         default=[],
         metavar="NAME=VALUES",
-        help="create a task for each combination of values, e.g. seed=1..100 or mode=fast,slow",
+        help="create a task for each combination of values, e.g. seed=1..100 or mode=fast,slow; text with commas in "
+        "quotes: name='\"a, b\",c'",
     )
     # The worker needs the function before it has parsed the command.
     commands: list[str] = []
@@ -71,8 +72,28 @@ def run_command_worker(args: Sequence[str], *, program: str = "cloud-tasks worke
         parser.error("no command; add --command 'program {input}'")
     commands.append(command)
     if worker.data.args.param:
-        worker.set_task_source("grid:" + ";".join(worker.data.args.param))
+        if worker.data.task_file is not None:
+            parser.error("--param and --task-file exclude each other; give one of them")
+        worker.set_task_source(_ParameterGrid(worker.data.args.param))
     worker.run()
+
+
+class _ParameterGrid:
+    """The task source of ``--param``; the slow imports are left to the process that reads it."""
+
+    def __init__(self, parameters: Sequence[str]) -> None:
+        self._parameters = parameters
+
+    def __iter__(self) -> Iterator[Any]:
+        return iter(self._source())
+
+    def expected_length(self) -> int | None:
+        return self._source().expected_length()
+
+    def _source(self) -> Any:
+        from cloud_tasks.builtin import parameter_grid
+
+        return parameter_grid(self._parameters)
 
 
 def command_function(command: str) -> Callable[[str, Mapping[str, Any], WorkerData], Any]:

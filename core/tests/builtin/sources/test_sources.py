@@ -164,7 +164,7 @@ def test_grid_yields_every_combination() -> None:
         ("n=3..1", [3, 2, 1]),
         ("n=0..10..5", [0, 5, 10]),
         ("n=-1..1", [-1, 0, 1]),
-        ("n=0.5,1e3,true,null,word", [0.5, 1000.0, True, None, "word"]),
+        ("n=0.5,1000,true,null,word", [0.5, 1000, True, None, "word"]),
         ("n=4", [4]),
     ],
 )

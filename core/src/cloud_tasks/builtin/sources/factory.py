@@ -130,7 +130,7 @@ def _checked(answer: Any, where: str) -> Iterator[Task]:
         if isinstance(answer, (dict, str)):
             raise TypeError(f"expected a list or generator of tasks, got {type(answer).__name__}")
         for number, entry in enumerate(answer, start=1):
-            yield entry if isinstance(entry, Task) else task_from_entry(entry, number, lambda: where)
+            yield task_from_entry(entry, number, lambda: where)
     except (InputError, GeneratorExit):
         raise
     except Exception as error:

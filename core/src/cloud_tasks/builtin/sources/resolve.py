@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, cast
 from cloud_tasks.builtin.sources.descriptors import task_source_descriptors
 from cloud_tasks.errors import InputError
 from cloud_tasks.plugin import TaskSource, TaskSourceBackend, TaskSourceContext
+from cloud_tasks.taskfile import COMPRESSIONS, STANDARD_INPUT, is_url
 
 if TYPE_CHECKING:
     from cloud_tasks.registry import Registry
@@ -35,9 +36,9 @@ def open_task_source(
 ) -> AbstractContextManager[TaskSource]:
     """Return the task source that ``spec`` denotes.
 
-    A text or path is, in this order: ``name:location`` or ``name`` of a registered source; ``module:function`` or
-    ``path/to/file.py:function``; a file or URL whose suffix selects the source. Anything else is a function that
-    returns tasks, an iterable of tasks, or a `TaskSource`.
+    A text or path is, in this order: ``-``, JSON or JSON Lines from standard input; ``name:location`` or ``name`` of a
+    registered source; ``module:function`` or ``path/to/file.py:function``; a file or URL whose suffix selects the
+    source. Anything else is a function that returns tasks, an iterable of tasks, or a `TaskSource`.
 
     Args:
         registry: None: only the built-in sources.
@@ -84,11 +85,11 @@ def _backends(registry: Registry | None) -> list[TaskSourceBackend]:
 
 
 def _choose(registry: Registry | None, spec: str, base_dir: Path) -> tuple[TaskSourceBackend, str]:
-    from cloud_tasks.taskfile import is_url
-
     if not spec.strip():
         raise InputError("no task source given", hint="add --task-file FILE")
     backends = _backends(registry)
+    if spec == STANDARD_INPUT:
+        return _named(registry, backends, "json"), spec
     name, separator, location = spec.partition(":")
     registered = {backend.name for backend in backends}
     if separator and name in _RENAMED and name not in registered:
@@ -128,8 +129,6 @@ def _named(registry: Registry | None, backends: list[TaskSourceBackend], name: s
 
 
 def _by_suffix(backends: list[TaskSourceBackend], spec: str) -> TaskSourceBackend:
-    from cloud_tasks.taskfile import COMPRESSIONS
-
     path = spec.lower().split("?", 1)[0] if "://" in spec else spec.lower()
     for compression in COMPRESSIONS:
         path = path.removesuffix(compression)

@@ -5,12 +5,19 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from cloud_tasks.model import Task
-from cloud_tasks.taskfile import fields_of_entry, kind_of
+from cloud_tasks.taskfile import check_data, fields_of_entry
 
-__all__ = ["kind_of", "task_from_entry"]
+__all__ = ["task_from_entry"]
 
 
-def task_from_entry(entry: object, number: int, where: Callable[[], str]) -> Task:
-    """Return the task of an entry; arguments and errors are those of `fields_of_entry`."""
+def task_from_entry(entry: object, number: int, where: Callable[[], str], *, hint: str = "") -> Task:
+    """Return the task of an entry of Python values; arguments and errors are those of `fields_of_entry`.
+
+    Raises:
+        InputError: As `fields_of_entry` and `check_data`.
+    """
+    if isinstance(entry, Task):
+        entry = {"task_id": entry.task_id, "data": entry.data if type(entry.data) is dict else dict(entry.data)}
     task_id, data = fields_of_entry(entry, number, where)
+    check_data(task_id, data, number, where, hint=hint)
     return Task(task_id=task_id, data=data)

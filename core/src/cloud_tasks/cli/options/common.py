@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 import click
 
 __all__ = [
+    "allow_empty_option",
     "examples",
     "file_option",
     "force_option",
@@ -27,6 +28,10 @@ force_option: Callable[[Any], Any] = click.option(
     "--force", "-f", "--yes", "-y", "force", is_flag=True, help="Skip the confirmation prompt."
 )
 
+allow_empty_option: Callable[[Any], Any] = click.option(
+    "--allow-empty", is_flag=True, help="Accept a task source without tasks."
+)
+
 
 def file_option(*names: str, help: str) -> Callable[[Any], Any]:
     """Return an option that takes the path of a file, which need not exist."""
@@ -34,12 +39,13 @@ def file_option(*names: str, help: str) -> Callable[[Any], Any]:
 
 
 def job_input_options(function: _F) -> _F:
-    """Add ``--task-file``, ``--start-task``, ``--limit`` and ``--dry-run`` to a command."""
+    """Add ``--task-file``, ``--start-task``, ``--limit``, ``--allow-empty`` and ``--dry-run`` to a command."""
     options = (
         click.option(
             "--task-file",
             metavar="FILE",
-            help="Task source: a JSON, JSON Lines or YAML file or URL, or module:function (default: task_source).",
+            help="Task source: a JSON, JSON Lines or YAML file or URL, - for standard input, or module:function "
+            "(default: task_source).",
         ),
         click.option(
             "--start-task",
@@ -51,6 +57,7 @@ def job_input_options(function: _F) -> _F:
         click.option(
             "--limit", type=click.IntRange(min=1), metavar="N", help="Maximum number of tasks to load (default: all)."
         ),
+        allow_empty_option,
         click.option("--dry-run", is_flag=True, help="Check everything and show what would be done; change nothing."),
     )
     for option in reversed(options):

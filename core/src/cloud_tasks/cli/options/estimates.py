@@ -51,12 +51,15 @@ def estimate_options(*, boot_time: str) -> Callable[[_F], _F]:
     return decorate
 
 
-def count_tasks(config: JobConfig, *, number: int | None, spec: str | None) -> int | None:
+def count_tasks(
+    config: JobConfig, *, number: int | None, spec: str | None, allow_empty: bool | None = None
+) -> int | None:
     """Return the number of tasks; None where it is unknown.
 
     Args:
         number: ``--num-tasks``.
         spec: ``--task-file``; None: the configuration's ``task_source``.
+        allow_empty: ``--allow-empty``; None for a command without it.
     """
     if number is not None and spec is not None:
         raise InputError("--num-tasks and --task-file exclude each other", hint="give one of them")
@@ -64,7 +67,11 @@ def count_tasks(config: JobConfig, *, number: int | None, spec: str | None) -> i
     if number is not None or spec is None:
         return number
     with open_task_source(config.registry, spec, base_dir=Path.cwd(), settings_for=config.settings_for) as source:
-        return validate(source)
+        found = validate(source)
+    if not found and not allow_empty:
+        hint = "" if allow_empty is None else "add --allow-empty to accept that"
+        raise InputError("no tasks", where=str(getattr(source, "where", spec)), hint=hint)
+    return found
 
 
 def mean_task_time(*, given: timedelta | None, sample: Path | None) -> timedelta | None:

@@ -41,6 +41,8 @@ class JobInput:
     """Number of tasks to skip at the beginning."""
     limit: int | None = None
     """Maximum number of tasks to load."""
+    allow_empty: bool = False
+    """Whether a source without tasks is accepted."""
 
 
 @attrs.frozen(kw_only=True)
@@ -94,7 +96,7 @@ class JobSetup:
         """Check the whole input and load it into a new database beside the final one; return the number of tasks.
 
         Raises:
-            InputError: The input is invalid.
+            InputError: The input is invalid, or has no tasks; whatever is loaded may overwrite an existing job.
         """
         spec = self._given.task_file or self._config.task_source
         if spec is None:
@@ -107,7 +109,12 @@ class JobSetup:
         with open_task_source(
             self._registry, spec, base_dir=Path.cwd(), settings_for=self._config.settings_for
         ) as source:
-            return self._loaded.load_tasks(source, start=self._given.start_task, limit=self._given.limit)
+            number = self._loaded.load_tasks(source, start=self._given.start_task, limit=self._given.limit)
+        if not number and not self._given.allow_empty:
+            skipped = f" behind the first {self._given.start_task:,}" if self._given.start_task else ""
+            where = str(getattr(source, "where", spec))
+            raise InputError(f"no tasks{skipped}", where=where, hint="add --allow-empty to accept that")
+        return number
 
     def obstacles(self) -> tuple[str, ...]:
         """Describe what `create` would overwrite: a database, messages in the queues, instances."""

@@ -4,7 +4,8 @@ Invariants, each with a test:
 
 1. At most a few hundred tasks of the source are in memory, however long it is.
 2. While 10,000 retries wait, no new task is read.
-3. A source that fails ends the run with an error, once the tasks that it had yielded are finished.
+3. A source that fails ends the run with an error, once the tasks that it had yielded are finished; so does a source
+   without tasks, unless that is allowed, and an id that occurs again, of the first million ids.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from typing import Any
 
-from cloud_tasks.errors import CloudTasksError
+from cloud_tasks.errors import CloudTasksError, InputError
 from cloud_tasks.worker.consumers.attempt_types import LONG_BODY, PendingAttempt
 from cloud_tasks.worker.consumers.local_source import LocalSource
 
@@ -27,6 +28,8 @@ __all__ = ["LocalConsumer"]
 
 _PREFETCH = 256
 _MAX_RETRIES = 10_000
+_MAX_SEEN = 1_000_000
+"""Ids whose hashes are kept to find duplicates: about 70 MB. Any task is compared with them, however many there are."""
 
 
 class LocalConsumer:
@@ -37,6 +40,7 @@ class LocalConsumer:
         skip: Number of tasks to leave out at the start.
         limit: Maximum number of tasks; None for all.
         is_selected: Returns whether to run the task of an id; None for all tasks.
+        allow_empty: Whether a source without tasks is accepted.
         on_change: Called from the thread when there may be new tasks.
     """
 
@@ -47,12 +51,16 @@ class LocalConsumer:
         skip: int = 0,
         limit: int | None = None,
         is_selected: Callable[[str], bool] | None = None,
+        allow_empty: bool = False,
         on_change: Callable[[], None],
     ) -> None:
         self._source = source
         self._skip = skip
         self._limit = limit
         self._is_selected = is_selected
+        self._allow_empty = allow_empty
+        self._seen: set[int] = set()
+        self._number_read = 0
         self._on_change = on_change
         self._ready: deque[PendingAttempt] = deque()
         self._retries: list[tuple[float, int, PendingAttempt]] = []
@@ -122,24 +130,7 @@ class LocalConsumer:
         try:
             with self._source() as source:
                 self.expected = source.expected
-                tasks = source.tasks
-                number = 0
-                while not self._stopped and (self._limit is None or number < self._limit):
-                    self._wait_for_space()
-                    task = next(tasks, None)
-                    if task is None:
-                        break
-                    task_id, data = task
-                    if self._skip > 0:
-                        self._skip -= 1
-                        continue
-                    if self._is_selected is not None and not self._is_selected(task_id):
-                        continue
-                    number += 1
-                    self._ready.append(PendingAttempt(task_id, _payload(data)))
-                    if self._starved:
-                        self._starved = False
-                        self._on_change()
+                self._read_tasks(source)
         except CloudTasksError as error:
             self.failure = str(error)
         except (Exception, SystemExit) as error:
@@ -147,6 +138,40 @@ class LocalConsumer:
         finally:
             self._ended = True
             self._on_change()
+
+    def _read_tasks(self, source: LocalSource) -> None:
+        number = 0
+        while not self._stopped and (self._limit is None or number < self._limit):
+            self._wait_for_space()
+            task = next(source.tasks, None)
+            if task is None:
+                if not self._number_read and not self._allow_empty:
+                    raise InputError("no tasks", where=source.where, hint="add --allow-empty to accept that")
+                return
+            task_id, data = task
+            self._number_read += 1
+            self._check_unique(task_id, source)
+            if self._skip > 0:
+                self._skip -= 1
+                continue
+            if self._is_selected is not None and not self._is_selected(task_id):
+                continue
+            number += 1
+            self._ready.append(PendingAttempt(task_id, _payload(data)))
+            if self._starved:
+                self._starved = False
+                self._on_change()
+
+    def _check_unique(self, task_id: str, source: LocalSource) -> None:
+        key = hash(task_id)
+        if key in self._seen:
+            raise InputError(
+                f'task {self._number_read}: duplicate id "{task_id}"',
+                where=source.place(),
+                hint="give every task a unique id",
+            )
+        if len(self._seen) < _MAX_SEEN:
+            self._seen.add(key)
 
     def _wait_for_space(self) -> None:
         if len(self._ready) < _PREFETCH and len(self._retries) < _MAX_RETRIES:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -11,11 +11,21 @@ __all__ = ["LocalSource", "open_local_source"]
 
 
 class LocalSource:
-    """Tasks as (id, data), and their number; None if that is unknown."""
+    """Tasks as (id, data).
 
-    def __init__(self, tasks: Iterator[tuple[str, Any]], expected: int | None) -> None:
+    Args:
+        expected: Number of tasks; None if that is unknown.
+        where: Name of the source in errors.
+        place: Returns the place of the task that was read last.
+    """
+
+    def __init__(
+        self, tasks: Iterator[tuple[str, Any]], expected: int | None, *, where: str, place: Callable[[], str] | None
+    ) -> None:
         self.tasks = tasks
         self.expected = expected
+        self.where = where
+        self.place = place or (lambda: where)
 
 
 @contextmanager
@@ -33,14 +43,17 @@ def open_local_source(spec: Any) -> Iterator[LocalSource]:
 
         where = place_of(spec, os.getcwd())
         with open_binary(where) as stream:
-            yield LocalSource(JsonList(stream, where).fields(), None)
+            tasks = JsonList(stream, where)
+            yield LocalSource(tasks.fields(), None, where=where, place=tasks.place)
         return
     from pathlib import Path
 
     from cloud_tasks import builtin
 
     with builtin.open_task_source(None, spec, base_dir=Path.cwd()) as source:
-        yield LocalSource(((task.task_id, task.data) for task in source), source.expected_length())
+        pairs = ((task.task_id, task.data) for task in source)
+        where, place = str(getattr(source, "where", "")), getattr(source, "place", None)
+        yield LocalSource(pairs, source.expected_length(), where=where, place=place)
 
 
 def _is_plain_json(spec: Any) -> bool:

@@ -164,6 +164,7 @@ class OpenBackends:
             lambda: open_local_source(self._config.source),
             skip=data.tasks_to_skip or 0,
             limit=data.max_num_tasks,
+            allow_empty=bool(data.allow_empty),
             is_selected=is_selected,
             on_change=on_change,
         )

@@ -10,7 +10,7 @@ import click
 
 from cloud_tasks.cli.commands.job._trait_warnings import trait_warnings
 from cloud_tasks.cli.context import AppContext, pass_app
-from cloud_tasks.cli.options.common import examples, json_option
+from cloud_tasks.cli.options.common import allow_empty_option, examples, json_option
 from cloud_tasks.cli.options.config_options import configuration_options, load_from_options
 from cloud_tasks.cli.options.estimates import count_tasks, estimate_options, mean_task_time
 from cloud_tasks.cli.options.listing import output_width
@@ -41,6 +41,7 @@ def plan(registry: Registry) -> click.Command:
         ),
     )
     @estimate_options(boot_time="0s")
+    @allow_empty_option
     @click.option("--rejected", is_flag=True, help="Show every rejected instance type with the reason.")
     @click.option("--detail", is_flag=True, help=f"Show all offers (default: the best {_ROWS}) and the rejected types.")
     @json_option
@@ -55,7 +56,7 @@ def plan(registry: Registry) -> click.Command:
 
 
 def _plan(config: JobConfig, values: dict[str, Any]) -> None:
-    tasks = count_tasks(config, number=values["num_tasks"], spec=values["task_file"])
+    tasks = count_tasks(config, number=values["num_tasks"], spec=values["task_file"], allow_empty=values["allow_empty"])
     task_time = mean_task_time(given=values["task_time"], sample=values["sample_db"])
     for line in trait_warnings(config):
         click.echo(f"Warning: {line}", err=True)

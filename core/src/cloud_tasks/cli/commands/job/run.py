@@ -106,6 +106,7 @@ def _run(app: AppContext, values: dict[str, Any]) -> int:
         db_file=database_of(config),
         start_task=values["start_task"] - 1,
         limit=values["limit"],
+        allow_empty=values["allow_empty"],
         resume=values["resume"] or bool(retry),
         retry=retry,
         output_file=values["output_file"],

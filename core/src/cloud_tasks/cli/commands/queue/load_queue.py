@@ -73,6 +73,7 @@ def load_queue(registry: Registry) -> click.Command:
             task_file=values["task_file"],
             start_task=values["start_task"] - 1,
             limit=values["limit"],
+            allow_empty=values["allow_empty"],
         )
         with JobSetup(app.registry, config, given, starts_instances=False) as setup:
             (_continue if values["resume"] else _load)(setup, config, given.db_file, values)
