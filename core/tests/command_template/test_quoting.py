@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
 from cloud_tasks.command_template import CommandTemplate
@@ -208,9 +208,10 @@ def test_template_and_its_filled_in_line_have_the_same_effect(
     template = f"{PRINT}{''.join(pieces)}"
     try:
         printed = run(template, {"v": value}, shell, tmp_path)
-    except InputError as error:
-        assert "{{" in template or "{}" in template, error
-        return
+    except InputError:
+        # Braces that are combined by chance.
+        assume("{{" not in template and "{}" not in template)
+        raise
     line = CommandTemplate(template, is_bash=shell[0] == "bash").line({"v": value})
     again = subprocess.run(
         [part.encode("utf-8", "surrogateescape") for part in (*shell, "-c", line)],

@@ -157,10 +157,11 @@ REMOTE_SHELLS = ("ssh", "rsh", "autossh", "mosh")
 SSH_OPTIONS = tuple(f"-{letter}" for letter in "BbcDEeFIiJLlmOopQRSWw")
 SSH_REMEDY = "the value by standard input, as in: printf '%s\\0' {field} | ssh host xargs -0 -n1 program"
 WRAPPERS = _names(
-    "sudo doas env nohup nice ionice chrt taskset numactl stdbuf setsid time timeout exec command builtin xargs parallel find "
-    "chroot unshare nsenter strace ltrace perf valgrind gdb srun mpirun mpiexec salloc docker podman nerdctl kubectl oc "
-    "singularity apptainer ch-run conda mamba micromamba pixi uv poetry pipenv hatch nix nix-shell guix busybox toybox "
-    "flock script sshpass runuser su systemd-run cgexec prlimit catchsegv xvfb-run caffeinate chpst envdir firejail bwrap "
+    "sudo doas env nohup nice ionice chrt taskset numactl stdbuf setsid time timeout exec command builtin xargs "
+    "parallel find chroot unshare nsenter strace ltrace perf valgrind gdb srun mpirun mpiexec salloc docker podman "
+    "nerdctl kubectl oc singularity apptainer ch-run conda mamba micromamba pixi uv poetry pipenv hatch nix nix-shell "
+    "guix busybox toybox flock script sshpass runuser su systemd-run cgexec prlimit catchsegv xvfb-run caffeinate "
+    "chpst envdir firejail bwrap "
     "fakeroot proot hyperfine entr multipass lxc vagrant module"
 )
 """Programs that start the program which their arguments name."""

@@ -11,8 +11,8 @@ from __future__ import annotations
 import difflib
 import re
 import shlex
-from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any, Generic, NamedTuple, TypeVar
 
 from cloud_tasks.command_template.fields import (
     MARK,
@@ -28,13 +28,19 @@ from cloud_tasks.command_template.program_tables import BUILT_INS
 from cloud_tasks.command_template.shell_syntax import read_places
 from cloud_tasks.command_template.words import UnsafePlaceError
 from cloud_tasks.errors import InputError
+from cloud_tasks.escape import without_credentials
+from cloud_tasks.sanitize import clean_text
 
-__all__ = ["CommandTemplate", "Invocation"]
+__all__ = ["CheckedTasks", "CommandTemplate", "Invocation", "sample_values", "shell_line"]
+
+_T = TypeVar("_T")
 
 MAX_ARGUMENT_BYTES = 128 * 1024 - 1
 """Bytes of one argument or variable: Linux allows 32 pages, including the final NUL."""
 _INTEGER = re.compile(r"[+-]?[0-9]{1,18}", re.ASCII)
 _MAX_SUGGESTED = 8
+_MAX_LINE = 1000
+"""Characters of a line that is kept with an event."""
 
 
 class Invocation(NamedTuple):
@@ -250,3 +256,41 @@ def encoded(text: str) -> bytes:
 
 def _shortened(text: str) -> str:
     return text if len(text) <= 40 else f"{text[:39]}…"
+
+
+def sample_values(task_id: str, data: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the values of a task's first attempt: its data, and the fields that every task has."""
+    return {"task_id": task_id, "attempt": 1, "slot": 0, "scratch_dir": "/tmp", **data}
+
+
+def shell_line(template: CommandTemplate, values: Mapping[str, Any]) -> str:
+    """Return the command with values filled in, for people: without passwords in URLs, of bounded length.
+
+    Empty if there is no such line.
+    """
+    try:
+        return clean_text(without_credentials(template.line(values)), _MAX_LINE)
+    except (InputError, ValueError, TypeError, RecursionError):
+        return ""
+
+
+class CheckedTasks(Generic[_T]):
+    """Tasks of a source, the first of which is checked before it is yielded.
+
+    Args:
+        check: Raises `InputError` if the command cannot be used for the task.
+    """
+
+    def __init__(self, source: Iterable[_T], check: Callable[[_T], None]) -> None:
+        self._source = source
+        self._check = check
+        self.where = str(getattr(source, "where", ""))
+        """Location of the source, for messages."""
+
+    def __iter__(self) -> Iterator[_T]:
+        is_first = True
+        for task in self._source:
+            if is_first:
+                self._check(task)
+                is_first = False
+            yield task

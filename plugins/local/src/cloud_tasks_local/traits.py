@@ -22,5 +22,6 @@ COMPUTE_TRAITS = ComputeTraits(
     spot=True,
     enforces_max_lifetime=True,
     max_parallel_launches=10,
+    shares_files=True,
     listing_lag=timedelta(0),
 )

@@ -13,6 +13,7 @@ from cloud_tasks.builtin import open_task_source, validate
 from cloud_tasks.cli.options.common import file_option
 from cloud_tasks.cli.options.database import read_database
 from cloud_tasks.cli.options.durations import Duration
+from cloud_tasks.command_template import CheckedTasks, sample_values
 from cloud_tasks.config import JobConfig
 from cloud_tasks.errors import InputError
 from cloud_tasks.estimate import TaskDurations
@@ -64,7 +65,10 @@ def count_tasks(config: JobConfig, *, number: int | None, spec: str | None) -> i
     if number is not None or spec is None:
         return number
     with open_task_source(config.registry, spec, base_dir=Path.cwd(), settings_for=config.settings_for) as source:
-        return validate(source)
+        template = config.command_template()
+        if template is None:
+            return validate(source)
+        return validate(CheckedTasks(source, lambda task: template.check(sample_values(task.task_id, task.data))))
 
 
 def mean_task_time(*, given: timedelta | None, sample: Path | None) -> timedelta | None:

@@ -93,6 +93,7 @@ class LaunchRequestBuilder:
             "LOG_STORE": run.log_store,
             "EVENT_SPOOL_BYTES": run.event_spool_bytes,
             "COMMAND": run.command,
+            "SHELL": run.shell,
         }
         return {name: _environment_text(value) for name, value in values.items() if value is not None}
 

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from cloud_tasks.worker.worker_config import Command
 
 __all__ = ["Exit", "SupervisorSettings"]
 
@@ -45,3 +48,5 @@ class SupervisorSettings(NamedTuple):
     max_result_bytes: int | None = None
     reuse: int = 1
     """Number of tasks that one process runs."""
+    command: Command | None = None
+    """The shell command that tasks run; None for a function."""

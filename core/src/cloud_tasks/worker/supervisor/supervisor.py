@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     import socket
 
     from cloud_tasks.worker.consumers.base import TaskConsumer
+    from cloud_tasks.worker.worker_config import Command
 
 __all__ = ["Supervisor", "SupervisorParts"]
 
@@ -241,6 +242,8 @@ class Supervisor:
             parts.completion.remove_scratch(attempt.scratch)
         if self._executor.count == 0:
             self._periodic.became_idle()
+        if self._settings.command is not None:
+            outcome = _with_command(self._settings.command, attempt, outcome)
         completion = parts.completion.complete(attempt.work, outcome, seconds)
         if completion.next is not None and not parts.consumer.requeue(completion.next, completion.delay):
             raise AssertionError("a consumer that keeps no attempts needs messages")
@@ -341,3 +344,10 @@ class Supervisor:
 
     def _log_task(self, text: str) -> None:
         self._parts.log.hold(text, level="INFO" if self._settings.log_tasks else "DEBUG")
+
+
+def _with_command(command: Command, attempt: RunningAttempt, outcome: Outcome) -> Outcome:
+    """Return the outcome with the command that the attempt ran, as a detail of its event."""
+    work = attempt.work
+    line = command.line(work.task_id, work.data, attempt=work.attempt, slot=attempt.slot, scratch=attempt.scratch)
+    return outcome._replace(details={**outcome.details, "command": line}) if line else outcome
