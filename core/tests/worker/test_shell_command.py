@@ -19,8 +19,12 @@ PROGRAM = (
 def run(worker: Harness, *args: str, **environment: str) -> Finished:
     process = subprocess.Popen(
         [sys.executable, "-c", PROGRAM, *args],
-        cwd=worker.folder, env=worker.environment | environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-    )  # fmt: skip
+        cwd=worker.folder,
+        env=worker.environment | environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
     worker.processes.append(process)
     return worker.finish(process)
 
@@ -188,14 +192,15 @@ def test_every_end_of_an_attempt_has_its_command(worker) -> None:
 
 
 def test_command_starts_in_the_folder_of_the_configuration_if_it_is_on_this_machine(worker, tmp_path: Path) -> None:
-    command = "pwd > $CLOUD_TASKS_RESULT_FILE"
+    command, config_folder = "pwd | tee $CLOUD_TASKS_RESULT_FILE", tmp_path / "config"
+    config_folder.mkdir()
     run(worker, "--command", command, "--task-file", tasks(worker, a={}))
     assert ended(worker)["a"]["result"] == str(worker.folder)
     (worker.folder / "events.log").unlink()
-    source, folder = tasks(worker, a={}), str(tmp_path)
+    source, folder = tasks(worker, a={}), str(config_folder)
     run(worker, "--command", command, "--task-file", source, "--log-store", "logs", CLOUD_TASKS_SUBMIT_DIR=folder)
-    assert ended(worker)["a"]["result"] == str(tmp_path)
-    assert [file.name for file in (tmp_path / "logs").iterdir()] == ["a.1.log"]
+    assert ended(worker)["a"]["result"] == folder
+    assert [file.name for file in (config_folder / "logs").iterdir()] == ["a.1.log"]
 
 
 def test_unknown_shell_in_the_environment_is_refused(worker) -> None:

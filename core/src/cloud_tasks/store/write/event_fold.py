@@ -233,7 +233,9 @@ def _reason(event: Event) -> str:
     if event.event_type is EventType.TASK_EXITED:
         if details.get("signal"):
             return f"signal {details['signal']}"
-        return f"exit code {details.get('exit_code')}"
+        reason = f"exit code {details.get('exit_code')}"
+        # Without output there is no more specific cause.
+        return f"{reason}: {details.get('cause')}"[:_MESSAGE_LENGTH] if details.get("log_tail") else reason
     return str(details.get("cause") or details.get("reason") or "")[:_MESSAGE_LENGTH]
 
 
