@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import signal
 from typing import Any
 
@@ -161,3 +162,35 @@ def test_shell_command_job_applies_retry_rules(desk: Any) -> None:
     status = desk.status()
     assert counts(status) == {"completed": 9, "exited": 1}
     assert (status["attempts"], status["retries"]) == (11, 1)
+
+
+def test_shell_command_job_runs_in_the_folder_of_the_configuration_and_logs_show_its_lines(desk: Any) -> None:
+    names = ("my file", "$(touch pwned)", "x")
+    data = [{"id": f"s{n}", "data": {"name": name, "n": n}} for n, name in enumerate(names)]
+    (desk.folder / "tasks.json").write_text(json.dumps(data))
+    (desk.folder / "input").write_text("some text\n")
+    (desk.folder / "out").mkdir()
+    config = desk.configure(
+        startup_script=None,
+        command="cat input 'input' > out/{n}; echo \"{name}\" >> out/{n}; [ {n} != 2 ] || nosuchtool {name} | head -1",
+        log_store="logs",
+    )
+    plan = desk.run("plan", "--config", str(config), "--task-file", "tasks.json")
+    assert f"Folder:  {desk.folder}" in plan.stdout
+    desk.run("run", "--config", str(config), "--task-file", "tasks.json")
+    assert counts(desk.status()) == {"completed": 2, "exited": 1}
+    for number, name in enumerate(names):
+        assert (desk.folder / "out" / str(number)).read_text() == f"some text\nsome text\n{name}\n"
+    assert not list(desk.folder.rglob("pwned"))
+    assert (desk.folder / "logs" / "s2.1.log").read_text() == "bash: line 1: nosuchtool: command not found\n"
+    shown = desk.run("logs", "s2", "--config", str(config)).stdout
+    assert "Reason: exit code 127: nosuchtool: command not found" in shown
+    line = "cat input 'input' > out/2; echo \"x\" >> out/2; [ 2 != 2 ] || nosuchtool x | head -1"
+    assert f"  Command:\n    {line}\n" in shown
+    attempt = json.loads(desk.run("logs", "s2", "--config", str(config), "--json").stdout)["attempts"][0]
+    assert attempt["details"]["command"] == line
+    before = desk.left_behind()
+    misspelled = desk.run("run", "--config", str(config), "--continue", "--command", "cat {nam}")
+    assert misspelled.returncode == 2
+    assert misspelled.stderr.splitlines()[-1].endswith("did you mean {name}? (braces of the shell: {{nam}})")
+    assert desk.left_behind() == before

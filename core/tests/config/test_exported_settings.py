@@ -55,7 +55,7 @@ def options_of(environ: dict[str, str]) -> SimpleNamespace:
 
 
 def test_run_settings_and_worker_options_share_their_names() -> None:
-    exported_only = {"retry", "command", "region"}
+    exported_only = {"retry", "command", "shell", "region"}
     assert {"max_runtime", "max_attempts", "idle_limit", "retry_on_exit", "log_store", "event_spool_bytes"} <= set(
         _SHARED
     )
@@ -83,9 +83,9 @@ def test_worker_reads_zero_limits_as_no_limit() -> None:
 def test_worker_reads_retry_rules_and_command() -> None:
     rules = (RetryRule(on="exit", codes=(137,), attempts=5), RetryRule(on="exception", types=("OSError",)))
     command = "echo \"{name}\" 'it'\n$HOME `x`\n"
-    environ = exported({"retry": rules, "command": command})
+    environ = exported({"retry": rules, "command": command, "shell": "sh"})
     assert parse_rules(options_of(environ).retry_rules) == rules
-    assert environ["CLOUD_TASKS_COMMAND"] == command
+    assert (environ["CLOUD_TASKS_COMMAND"], environ["CLOUD_TASKS_SHELL"]) == (command, "sh")
 
 
 def test_workers_of_instances_leave_failed_tasks_to_the_job() -> None:

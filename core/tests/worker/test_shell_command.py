@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
+from pathlib import Path
+from typing import Any
 
+import pytest
 from worker_harness import Finished, Harness
 
 PROGRAM = (
@@ -12,11 +16,15 @@ PROGRAM = (
 )
 
 
-def run(worker: Harness, *args: str) -> Finished:
+def run(worker: Harness, *args: str, **environment: str) -> Finished:
     process = subprocess.Popen(
         [sys.executable, "-c", PROGRAM, *args],
-        cwd=worker.folder, env=worker.environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-    )  # fmt: skip
+        cwd=worker.folder,
+        env=worker.environment | environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
     worker.processes.append(process)
     return worker.finish(process)
 
@@ -41,3 +49,161 @@ def test_command_worker_requires_a_command(worker) -> None:
     finished = run(worker, "--param", "n=1")
     assert finished.code == 2
     assert "--command" in finished.log
+
+
+def ended(worker: Harness) -> dict[str, dict[str, Any]]:
+    """Return the event that ended each task."""
+    kinds = ("task_completed", "task_exited", "task_exception", "task_timed_out")
+    return {event["task_id"]: event for kind in kinds for event in worker.events(kind)}
+
+
+def tasks(worker: Harness, **data: dict[str, Any]) -> str:
+    path = worker.folder / "data.json"
+    path.write_text(json.dumps([{"id": task_id, "data": values} for task_id, values in data.items()]))
+    return str(path)
+
+
+@pytest.mark.parametrize(
+    ("command", "output"),
+    [
+        ('printf %s "{g}"', "$(touch pwned)"),
+        ("printf %s '{g}'", "$(touch pwned)"),
+        ("printf %s {g}", "$(touch pwned)"),
+        ("rm -f '{f}'; printf %s \"{f}\"", "my file"),
+        ("bash -c 'printf %s \"$1\"' _ {g}", "$(touch pwned)"),
+    ],
+)
+@pytest.mark.parametrize("shell", ["bash", "sh"])
+def test_value_in_any_quotes_is_data(worker, command: str, output: str, shell: str) -> None:
+    for name in ("my", "file", "my file"):
+        (worker.folder / name).touch()
+    source = tasks(worker, a={"f": "my file", "g": "$(touch pwned)"})
+    finished = run(
+        worker, "--shell", shell, "--command", f"{{{{ {command}; }}}} > $CLOUD_TASKS_RESULT_FILE", "--task-file", source
+    )
+    assert finished.code == 0, finished.log
+    assert ended(worker)["a"]["result"] == output
+    assert not (worker.folder / "pwned").exists()
+    assert (worker.folder / "my").exists()
+    assert (worker.folder / "my file").exists() != command.startswith("rm")
+
+
+@pytest.mark.parametrize(
+    ("command", "problem"),
+    [
+        (
+            "bash -c 'echo {g}'",
+            "--command: {g} is not data there: bash executes it as code; use bash -c 'echo \"$1\"' _ {g}",
+        ),
+        ("cat {fastq1}", "--command: the task's data has no field for {fastq1}; did you mean {fastq_1}?"),
+        ("awk '{print}' {g}", "no field for {print}"),
+    ],
+)
+def test_command_is_refused_before_the_first_task(worker, command: str, problem: str) -> None:
+    data = {"g": "$(touch pwned)", "fastq_1": "x"}
+    finished = run(worker, "--command", command, "--task-file", tasks(worker, a=data, b=data))
+    assert finished.code == 2
+    assert problem in finished.log
+    assert worker.events("task_started") == []
+
+
+def test_pipeline_with_a_missing_program_fails_with_that_reason(worker) -> None:
+    source = tasks(worker, a={})
+    for shell, reason in (("bash", "nosuchtool: command not found"), ("sh", None)):
+        (worker.folder / "events.log").unlink(missing_ok=True)
+        run(
+            worker,
+            "--shell",
+            shell,
+            "--command",
+            "echo hello; nosuchtool x | head -1",
+            "--task-file",
+            source,
+            "--capture-output",
+        )
+        event = ended(worker)["a"]
+        assert event.get("cause") == reason
+        assert event["event_type"] == ("task_completed" if reason is None else "task_exited")
+        if reason is not None:
+            assert event["exit_code"] == 127
+
+
+def test_failure_in_the_middle_and_unset_variables_fail_the_task(worker) -> None:
+    source = tasks(worker, a={})
+    for command in ("false; echo done", "nosuchtool; echo done", "echo $NOT_SET_ANYWHERE", "cat nosuchfile | sort"):
+        (worker.folder / "events.log").unlink(missing_ok=True)
+        run(worker, "--command", command, "--task-file", source)
+        assert ended(worker)["a"]["event_type"] == "task_exited", command
+
+
+def test_writer_ended_by_sigpipe_fails_the_task_and_names_the_way_to_accept_it(worker) -> None:
+    run(worker, "--command", "yes | head -1", "--task-file", tasks(worker, a={}), "--capture-output")
+    assert ended(worker)["a"]["exit_code"] == 141
+    assert "{ program || [ $? -eq 141 ]; } | head" in ended(worker)["a"]["cause"]
+    (worker.folder / "events.log").unlink()
+    finished = run(worker, "--command", "{ yes || [ $? -eq 141 ]; } | head -1", "--task-file", tasks(worker, a={}))
+    assert ended(worker)["a"]["event_type"] == "task_completed", finished.log
+
+
+def test_data_of_the_task_is_a_json_file(worker) -> None:
+    data = {"files": [f"file {number}" for number in range(20_000)], "text": "x" * 3_000_000}
+    copy = "cp $CLOUD_TASKS_DATA_FILE copy; dirname $CLOUD_TASKS_DATA_FILE > $CLOUD_TASKS_RESULT_FILE"
+    run(worker, "--command", copy, "--task-file", tasks(worker, a=data))
+    assert json.loads((worker.folder / "copy").read_text()) == data
+    assert not Path(ended(worker)["a"]["result"]).exists()
+
+
+def test_long_list_is_passed_as_arguments_and_too_long_values_fail_with_the_file_to_read(worker) -> None:
+    long = {"l": [f"file {number:05}" for number in range(20_000)], "t": ""}
+    data = {
+        "a": long,
+        "b": long | {"l": ["x" * 1000] * 3000},
+        "c": long | {"t": "x" * 131_072},
+        "d": long | {"t": "a\0b"},
+    }
+    run(
+        worker,
+        "--command",
+        "true '{t}'; printf '%s\n' {l} | wc -l > $CLOUD_TASKS_RESULT_FILE",
+        "--task-file",
+        tasks(worker, **data),
+    )
+    events = ended(worker)
+    assert events["a"]["result"] == 20_000
+    for name in ("b", "c", "d"):
+        assert events[name]["exception_type"] == "InputError"
+        assert "CLOUD_TASKS_DATA_FILE" in events[name]["exception"]
+
+
+def test_every_end_of_an_attempt_has_its_command(worker) -> None:
+    data = {
+        "a": {"s": "0", "u": "https://me:secret@host/x y"},
+        "b": {"s": "exit 7", "u": "x"},
+        "c": {"s": "9" * 2000, "u": "$(x)"},
+    }
+    command = "echo {u} >/dev/null; case {s} in 0) ;; exit*) exit 7 ;; *) sleep 60 ;; esac"
+    run(worker, "--command", command, "--task-file", tasks(worker, **data), "--max-runtime", "0.5")
+    events = ended(worker)
+    assert events["a"]["command"] == command.replace("{u}", "'https://host/x y'").replace("{s}", "0")
+    assert events["b"]["command"] == command.replace("{u}", "x").replace("{s}", "'exit 7'")
+    assert events["c"]["event_type"] == "task_timed_out"
+    assert events["c"]["command"].startswith("echo '$(x)' >/dev/null; case 999")
+    assert len(events["c"]["command"]) == 1000
+
+
+def test_command_starts_in_the_folder_of_the_configuration_if_it_is_on_this_machine(worker, tmp_path: Path) -> None:
+    command, config_folder = "pwd | tee $CLOUD_TASKS_RESULT_FILE", tmp_path / "config"
+    config_folder.mkdir()
+    run(worker, "--command", command, "--task-file", tasks(worker, a={}))
+    assert ended(worker)["a"]["result"] == str(worker.folder)
+    (worker.folder / "events.log").unlink()
+    source, folder = tasks(worker, a={}), str(config_folder)
+    run(worker, "--command", command, "--task-file", source, "--log-store", "logs", CLOUD_TASKS_SUBMIT_DIR=folder)
+    assert ended(worker)["a"]["result"] == folder
+    assert [file.name for file in (config_folder / "logs").iterdir()] == ["a.1.log"]
+
+
+def test_unknown_shell_in_the_environment_is_refused(worker) -> None:
+    finished = run(worker, "--command", "true", "--param", "n=1", CLOUD_TASKS_SHELL="fish")
+    assert finished.code == 2
+    assert 'CLOUD_TASKS_SHELL: expected bash or sh, got "fish"' in finished.log

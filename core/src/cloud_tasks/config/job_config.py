@@ -9,6 +9,7 @@ from typing import Any
 
 import attrs
 
+from cloud_tasks.command_template import CommandTemplate
 from cloud_tasks.config.provenance import MASK, Layer, Override, Provenance
 from cloud_tasks.config.run_settings import RunSettings
 from cloud_tasks.config.sections import BACKEND_AXES, Section, default_of, variable_name
@@ -142,6 +143,14 @@ class JobConfig:
             raise InputError("no startup script given", where=str(self.file or ""), hint=hint)
         check_script(script, where=where)
         return script
+
+    def command_template(self) -> CommandTemplate | None:
+        """Return the template of the shell command that each task runs; None if tasks run a Python worker."""
+        if self.run.command is None:
+            return None
+        place = self._place("run.command")
+        where = f"{place}: run.command" if place else "run.command"
+        return CommandTemplate(self.run.command, is_bash=self.run.shell != "sh", where=where)
 
     def _place(self, name: str) -> str:
         return self.origins[name].place if name in self.origins else str(self.file or "")

@@ -38,6 +38,11 @@ class _JobSettings:
         help="Shell command of one task, with {name} for fields of its data, instead of a Python worker",
         default=None,
     )
+    shell: str | None = setting(
+        help="Shell that runs the command: bash (-euo pipefail) or sh (default: bash if the instance has it)",
+        default=None,
+        validator=OneOf(("bash", "sh")),
+    )
     image: str | None = setting(help="Boot image (default: the newest Ubuntu LTS of the architecture)", default=None)
 
 

@@ -81,6 +81,9 @@ class ComputeTraits:
     Otherwise a running controller terminates it, after a warning at the start."""
     max_parallel_launches: int = 10
     """Maximum number of parallel launches; ``max_parallel_instance_creations`` may lower it."""
+    shares_files: bool = False
+    """Whether instances are processes on the controller's machine. Such a backend sets ``CLOUD_TASKS_SUBMIT_DIR`` to
+    `ComputeContext.submit_dir`, in which the commands of tasks start."""
     listing_lag: timedelta = timedelta(0)
     """Maximum time for which a launched instance may be missing from the listing."""
     watch_interval: timedelta | None = None

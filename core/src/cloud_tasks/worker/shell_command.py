@@ -1,33 +1,43 @@
 """Workers whose tasks are shell commands, without a Python program.
 
-Placeholders in the command (``{seed}``, ``{task_id}``) are replaced by the task's data, quoted for the shell. Exit code
-0 means success. The content of the file that ``CLOUD_TASKS_RESULT_FILE`` names is the result: JSON, or else text.
+Placeholders in the command (``{seed}``, ``{task_id}``) stand for the task's data, which is handed over as data
+(`cloud_tasks.command_template`). Exit code 0 means success. The content of the file that ``CLOUD_TASKS_RESULT_FILE``
+names is the result: JSON, or else text. The file that ``CLOUD_TASKS_DATA_FILE`` names has the task's data as JSON.
 
 Invariants, each with a test:
 
 1. A value of a task's data becomes part of a word of the command, never shell syntax.
-2. The exit code or signal of a failed command is reported.
+2. The exit code or signal of a failed command is reported, also of a program within a pipeline.
+3. A command that cannot be executed safely, or has an unknown placeholder, ends the worker before its first task.
 """
 
 from __future__ import annotations
 
 import json
 import os
-import re
-import shlex
 import signal
 import subprocess
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from cloud_tasks.command_template import CommandTemplate, sample_values, shell_line
 from cloud_tasks.errors import InputError
 from cloud_tasks.worker.common.worker_data import WorkerData
 from cloud_tasks.worker.options import PREFIXES, make_parser
 from cloud_tasks.worker.worker import Worker
 
-__all__ = ["command_function", "fill_in", "run_command_worker"]
+__all__ = ["ShellCommand", "run_command_worker"]
 
-_PLACEHOLDER = re.compile(r"\{\{|\}\}|\{([A-Za-z_][\w.]*)\}")
+_SHELLS = ("bash", "sh")
+_BASH = "/bin/bash"
+_SIGPIPE_EXIT = 128 + signal.SIGPIPE
+_SIGPIPE_REASON = (
+    "SIGPIPE: a program of a pipeline wrote after its reader had ended, as before `| head`; "
+    "to accept this, write { program || [ $? -eq 141 ]; } | head"
+)
+_REPORTED_SIGNALS = (
+    signal.SIGSEGV, signal.SIGABRT, signal.SIGBUS, signal.SIGFPE, signal.SIGILL, signal.SIGKILL,
+)  # fmt: skip
 
 
 def run_command_worker(args: Sequence[str], *, program: str = "cloud-tasks worker") -> None:
@@ -47,7 +57,13 @@ def run_command_worker(args: Sequence[str], *, program: str = "cloud-tasks worke
     parser.add_argument(
         "--command",
         default=None,
-        help="command to run; {name} is replaced by a field of the task's data, {task_id} by its id",
+        help="command to run; {name} stands for a field of the task's data, {task_id} for its id",
+    )
+    parser.add_argument(
+        "--shell",
+        choices=_SHELLS,
+        default=None,
+        help="shell that runs the command: bash -euo pipefail, or sh; default: bash if it is installed",
     )
     parser.add_argument(
         "--param",
@@ -58,19 +74,22 @@ def run_command_worker(args: Sequence[str], *, program: str = "cloud-tasks worke
         "quotes: name='\"a, b\",c'",
     )
     # The worker needs the function before it has parsed the command.
-    commands: list[str] = []
+    commands: list[ShellCommand] = []
     worker = Worker(
-        lambda task_id, data, worker_data: command_function(commands[0])(task_id, data, worker_data),
+        lambda task_id, data, worker_data: commands[0](task_id, data, worker_data),
         task_source=None,
         args=args,
         argparser=parser,
     )
-    command = worker.data.args.command or next(
-        (os.environ[f"{prefix}COMMAND"] for prefix in PREFIXES if os.environ.get(f"{prefix}COMMAND")), ""
-    )
-    if not command:
+    text, where = _option(worker.data.args.command, "COMMAND", "--command")
+    if not text:
         parser.error("no command; add --command 'program {input}'")
-    commands.append(command)
+    shell, named = _option(worker.data.args.shell, "SHELL", "--shell")
+    try:
+        commands.append(ShellCommand(text, shell=_shell(shell, named), where=where))
+    except InputError as error:
+        parser.error(str(error))
+    worker.set_command(commands[0])
     if worker.data.args.param:
         if worker.data.task_file is not None:
             parser.error("--param and --task-file exclude each other; give one of them")
@@ -96,57 +115,103 @@ class _ParameterGrid:
         return parameter_grid(self._parameters)
 
 
-def command_function(command: str) -> Callable[[str, Mapping[str, Any], WorkerData], Any]:
-    """Return a task function that runs the command."""
+def _option(given: str | None, name: str, flag: str) -> tuple[str, str]:
+    """Return the value of an option, or else of its environment variable, and where it is from."""
+    if given:
+        return given, flag
+    for prefix in PREFIXES:
+        if value := os.environ.get(f"{prefix}{name}"):
+            return value, f"{prefix}{name}"
+    return "", flag
 
-    def run(task_id: str, data: Mapping[str, Any], worker_data: WorkerData) -> Any:
-        result_file = os.path.join(worker_data.scratch_dir, "result")
-        values = {"task_id": task_id, "attempt": worker_data.attempt, "slot": worker_data.slot, **data}
-        text = fill_in(command, {"scratch_dir": worker_data.scratch_dir, **values})
-        variables = {"CLOUD_TASKS_TASK_ID": task_id, "CLOUD_TASKS_RESULT_FILE": result_file}
+
+def _shell(name: str, where: str) -> str:
+    """Return the path of a shell; of bash, or else sh, without a name."""
+    if name not in ("", *_SHELLS):
+        raise InputError(f'expected bash or sh, got "{name}"', where=where)
+    if name == "sh":
+        return "/bin/sh"
+    if os.path.exists(_BASH):
+        return _BASH
+    import shutil
+
+    found = shutil.which("bash")
+    if found is None and name == "bash":
+        raise InputError("bash is not installed", where=where, hint="install it, or use sh")
+    return found or "/bin/sh"
+
+
+class ShellCommand:
+    """The function of a worker whose tasks run a command.
+
+    Args:
+        shell: Path of bash or of another POSIX shell.
+        where: Location of the command, for messages.
+    """
+
+    def __init__(self, text: str, *, shell: str, where: str = "") -> None:
+        self._is_bash = os.path.basename(shell) == "bash"
+        self._shell = [shell, "-euo", "pipefail"] if self._is_bash else [shell]
+        self._template = CommandTemplate(text, is_bash=self._is_bash, where=where)
+
+    def check(self, task_id: str, data: Mapping[str, Any]) -> None:
+        """Check the command with the data of a task. Raises `InputError` as `CommandTemplate.check`."""
+        self._template.check(sample_values(task_id, data))
+
+    def line(self, task_id: str, data: Mapping[str, Any], *, attempt: int, slot: int | None, scratch: str) -> str:
+        """Return the command of an attempt with the values filled in, of bounded length; empty if it cannot be run."""
+        values = sample_values(task_id, data) | {"attempt": attempt, "slot": slot, "scratch_dir": scratch} | dict(data)
+        return shell_line(self._template, values)
+
+    def __call__(self, task_id: str, data: Mapping[str, Any], worker_data: WorkerData) -> Any:
+        """Run the command for a task; exit as it does if it fails."""
+        scratch = worker_data.scratch_dir
+        values = {"task_id": task_id, "attempt": worker_data.attempt, "slot": worker_data.slot, "scratch_dir": scratch}
+        script, arguments = self._template.invocation({**values, **data})
+        data_file, result_file = os.path.join(scratch, "data.json"), os.path.join(scratch, "result")
+        with open(data_file, "w", encoding="utf-8") as file:
+            json.dump(data, file)
+        environment = os.environ | {
+            "CLOUD_TASKS_TASK_ID": task_id,
+            "CLOUD_TASKS_DATA_FILE": data_file,
+            "CLOUD_TASKS_RESULT_FILE": result_file,
+        }
+        name = "bash" if self._is_bash else "sh"
+        command = [part.encode("utf-8", "surrogateescape") for part in (*self._shell, "-c", script, name, *arguments)]
+        _check_size(command, environment)
         code = subprocess.run(
-            ["/bin/sh", "-c", text], env=os.environ | variables, stdin=subprocess.DEVNULL, check=False
+            command,
+            env=environment,
+            cwd=os.environ.get("CLOUD_TASKS_SUBMIT_DIR") or None,
+            stdin=subprocess.DEVNULL,
+            check=False,
         ).returncode
         if code != 0:
             _exit_like(code)
         return False, _result(result_file)
 
-    return run
 
-
-def fill_in(command: str, values: Mapping[str, Any]) -> str:
-    """Replace the placeholders of a command, each value quoted; a list becomes several words, ``{{`` a brace.
-
-    Raises:
-        InputError: A placeholder names an unknown field.
-    """
-
-    def replace(match: re.Match[str]) -> str:
-        if match[1] is None:
-            return match[0][0]
-        value: Any = values
-        for part in match[1].split("."):
-            if not isinstance(value, Mapping) or part not in value:
-                raise InputError(f"the task's data has no field for {match[0]}", hint=f"use one of {', '.join(values)}")
-            value = value[part]
-        if isinstance(value, (list, tuple)):
-            return " ".join(_word(entry) for entry in value)
-        return _word(value)
-
-    return _PLACEHOLDER.sub(replace, command)
-
-
-def _word(value: Any) -> str:
-    return shlex.quote(value if isinstance(value, str) else json.dumps(value))
+def _check_size(command: Sequence[bytes], environment: Mapping[str, str]) -> None:
+    """Raise `InputError` if the arguments are too long for the system."""
+    size = sum(len(part) + 9 for part in command)
+    used = sum(len(os.fsencode(name)) + len(os.fsencode(value)) + 10 for name, value in environment.items())
+    limit = os.sysconf("SC_ARG_MAX") - used - 4096
+    longest = max(len(part) for part in command)
+    if size > limit or longest >= 128 * 1024:
+        raise InputError(
+            f"the command has {size:,} bytes with its values; the system accepts {min(limit, 128 * 1024):,}"
+            if size <= limit
+            else f"the values of the command have {size:,} bytes; the system accepts {limit:,}",
+            hint="let the program read the file that CLOUD_TASKS_DATA_FILE names",
+        )
 
 
 def _exit_like(code: int) -> None:
     """Exit like the command. A shell exits with 128 plus the number of the signal that ended its last command."""
+    if code == _SIGPIPE_EXIT:
+        os.write(2, f"{_SIGPIPE_REASON}\n".encode())
     number = -code if code < 0 else code - 128
-    if (
-        number in (signal.SIGSEGV, signal.SIGABRT, signal.SIGBUS, signal.SIGFPE, signal.SIGILL, signal.SIGKILL)
-        or code < 0
-    ):
+    if number in _REPORTED_SIGNALS or code < 0:
         signal.signal(number, signal.SIG_DFL) if number != signal.SIGKILL else None
         os.kill(os.getpid(), number)
     os._exit(code & 0xFF)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from cloud_tasks import exit_codes
 from cloud_tasks.errors import InputError
@@ -14,6 +14,9 @@ from cloud_tasks.worker.common.worker_data import WorkerData
 from cloud_tasks.worker.forkserver.spawn import become_task, is_spawned
 from cloud_tasks.worker.options import apply_options, extend_parser, make_parser, parse
 from cloud_tasks.worker.task_process.runner import Function
+
+if TYPE_CHECKING:
+    from cloud_tasks.worker.worker_config import Command
 
 __all__ = ["Worker"]
 
@@ -57,10 +60,15 @@ class Worker:
         self._task_source = task_source
         self._worker_init = worker_init
         self._on_termination_notice = on_termination_notice
+        self._command: Command | None = None
 
     def set_task_source(self, task_source: Any) -> None:
         """Replace the ``task_source`` of the constructor. Call before `run`."""
         self._task_source = task_source
+
+    def set_command(self, command: Command) -> None:
+        """Set the shell command that the function runs. Call before `run`."""
+        self._command = command
 
     async def start(self) -> None:
         """Run tasks until none is left or the worker is shut down; see `run`."""
@@ -91,6 +99,7 @@ class Worker:
         except InputError as error:
             sys.stderr.write(f"error: {error}\n")
             return exit_codes.BAD_INPUT
+        config.command = self._command
         if spawned:
             become_task(self._function, self.data, self._worker_init)
         for stream in (sys.stdout, sys.stderr):

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import Any, Protocol
 
 from cloud_tasks.errors import InputError
 from cloud_tasks.exit_codes import AcceptedFailures
@@ -19,9 +19,19 @@ from cloud_tasks.worker.forkserver.config import ForkserverConfig
 from cloud_tasks.worker.forkserver.spawn import SPAWN_ADVICE, Program, other_threads
 from cloud_tasks.worker.task_process.runner import Function
 
-__all__ = ["WorkerConfig"]
+__all__ = ["Command", "WorkerConfig"]
 
 _LOCAL_RESULT_BYTES = 256 * 1024 * 1024
+
+
+class Command(Protocol):
+    """A shell command that is the function of a worker."""
+
+    def check(self, task_id: str, data: Mapping[str, Any]) -> None:
+        """Check it with the data of a task. Raises `InputError`."""
+
+    def line(self, task_id: str, data: Mapping[str, Any], *, attempt: int, slot: int | None, scratch: str) -> str:
+        """Return the line of an attempt, for people; empty if there is none."""
 
 
 class WorkerConfig:
@@ -30,6 +40,7 @@ class WorkerConfig:
     __slots__ = (
         "accepted",
         "capture",
+        "command",
         "data",
         "events_to_file",
         "events_to_queue",
@@ -44,6 +55,8 @@ class WorkerConfig:
 
     def __init__(self, data: WorkerData) -> None:
         self.data = data
+        self.command: Command | None = None
+        """The command that the tasks run; None for a Python function."""
         self.source: Any = None
         """Local task source; None for the queue."""
         self.queue_backend = ""
@@ -107,6 +120,8 @@ class WorkerConfig:
         limit = None if data.event_log_to_queue else _LOCAL_RESULT_BYTES
         config.max_result_bytes = data.max_result_bytes if data.max_result_bytes is not None else limit
         config.spawn = True if is_task else _uses_spawn(data.start_method)
+        for name in ("log_store", "result_store"):
+            setattr(data, name, _in_submit_dir(getattr(data, name)))
         root = os.environ.get("TMPDIR") or "/tmp"
         config.scratch_root = os.path.join(root, f"cloud-tasks-{os.getpid()}-{os.urandom(6).hex()}")
         if data.task_log_dir is not None:
@@ -175,6 +190,12 @@ class WorkerConfig:
             value = getattr(data, name)
             if value is not None and value < 0:
                 raise InputError(f"expected 0 or more, got {value:g}", where=f"--{name.replace('_', '-')}")
+
+
+def _in_submit_dir(store: str | None) -> str | None:
+    """Return a folder, if relative, as one in the folder of the configuration, where that is on this machine."""
+    folder = os.environ.get("CLOUD_TASKS_SUBMIT_DIR")
+    return store if not store or not folder or "://" in store else os.path.join(folder, store)
 
 
 def _uses_spawn(method: str | None) -> bool | None:

@@ -22,6 +22,7 @@ COMPUTE_TRAITS = ComputeTraits(
     spot=True,
     enforces_max_lifetime=True,
     max_parallel_launches=10,
+    shares_files=True,
     listing_lag=timedelta(0),
     watch_interval=timedelta(seconds=1),
 )

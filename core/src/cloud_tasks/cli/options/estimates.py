@@ -13,6 +13,7 @@ from cloud_tasks.builtin import open_task_source, validate
 from cloud_tasks.cli.options.common import file_option
 from cloud_tasks.cli.options.database import read_database
 from cloud_tasks.cli.options.durations import Duration
+from cloud_tasks.command_template import CheckedTasks, sample_values
 from cloud_tasks.config import JobConfig
 from cloud_tasks.errors import InputError
 from cloud_tasks.estimate import TaskDurations
@@ -67,7 +68,11 @@ def count_tasks(
     if number is not None or spec is None:
         return number
     with open_task_source(config.registry, spec, base_dir=Path.cwd(), settings_for=config.settings_for) as source:
-        found = validate(source)
+        template = config.command_template()
+        if template is None:
+            found = validate(source)
+        else:
+            found = validate(CheckedTasks(source, lambda task: template.check(sample_values(task.task_id, task.data))))
     if not found and not allow_empty:
         hint = "" if allow_empty is None else "add --allow-empty to accept that"
         raise InputError("no tasks", where=str(getattr(source, "where", spec)), hint=hint)

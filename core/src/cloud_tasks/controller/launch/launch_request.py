@@ -95,6 +95,7 @@ class LaunchRequestBuilder:
             "COMMAND": run.command,
             # The job decides about failed tasks; to a startup script, their worker has done its work.
             "ACCEPT_FAILURES": "100%",
+            "SHELL": run.shell,
         }
         return {name: _environment_text(value) for name, value in values.items() if value is not None}
 

@@ -9,6 +9,7 @@ Invariants, each with a test:
 from __future__ import annotations
 
 import contextlib
+import itertools
 import secrets
 import tempfile
 from datetime import UTC, datetime
@@ -18,14 +19,16 @@ import attrs
 
 import cloud_tasks
 from cloud_tasks.builtin import open_task_source
+from cloud_tasks.command_template import CheckedTasks, sample_values
 from cloud_tasks.config import JobConfig
 from cloud_tasks.controller.launch.terminate import remaining_instances
 from cloud_tasks.controller.setup.open_backends import open_compute, open_queue
 from cloud_tasks.controller.setup.resources import create_resources, resume_resources
 from cloud_tasks.errors import InputError, NotFoundError, StoreError
+from cloud_tasks.model import Task
 from cloud_tasks.plugin import Compute, Queue
 from cloud_tasks.registry import Registry
-from cloud_tasks.store import JobRecord, Store
+from cloud_tasks.store import JobRecord, Store, iterate_tasks
 
 __all__ = ["JobInput", "JobResources", "JobSetup"]
 
@@ -72,6 +75,7 @@ class JobSetup:
         self._config = config
         self._given = given
         self._starts_instances = starts_instances
+        self._command = config.command_template()
         self._stack = contextlib.ExitStack()
         self._scratch = contextlib.ExitStack()
         self._loaded: Store | None = None
@@ -109,12 +113,24 @@ class JobSetup:
         with open_task_source(
             self._registry, spec, base_dir=Path.cwd(), settings_for=self._config.settings_for
         ) as source:
-            number = self._loaded.load_tasks(source, start=self._given.start_task, limit=self._given.limit)
+            tasks = CheckedTasks(source, self._check_command)
+            number = self._loaded.load_tasks(tasks, start=self._given.start_task, limit=self._given.limit)
         if not number and not self._given.allow_empty:
             skipped = f" behind the first {self._given.start_task:,}" if self._given.start_task else ""
             where = str(getattr(source, "where", spec))
             raise InputError(f"no tasks{skipped}", where=where, hint="add --allow-empty to accept that")
         return number
+
+    def check_command(self) -> None:
+        """Check the command with the first task of the existing job. Raises `InputError` as `CommandTemplate.check`."""
+        path = self._given.db_file
+        if self._command is not None and path.exists():
+            for task in itertools.islice(iterate_tasks(path), 1):
+                self._check_command(Task(task_id=task.task_id, data=task.data))
+
+    def _check_command(self, task: Task) -> None:
+        if self._command is not None:
+            self._command.check(sample_values(task.task_id, task.data))
 
     def obstacles(self) -> tuple[str, ...]:
         """Describe what `create` would overwrite: a database, messages in the queues, instances."""

@@ -5,16 +5,18 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from datetime import datetime, timedelta
 from itertools import zip_longest
+from pathlib import Path
 from typing import Any
 
 import attrs
 
+from cloud_tasks.escape import terminal_text
 from cloud_tasks.model import Headroom, Money
 from cloud_tasks.quantities import counted, format_cost, format_duration
 from cloud_tasks.selection import Forecast, RankedOffer, Ranking, Rejected
 from cloud_tasks.tables import Column, render_table
 
-__all__ = ["plan_dict", "render_forecast", "render_headroom", "render_offers", "render_rejected"]
+__all__ = ["plan_dict", "render_command", "render_forecast", "render_headroom", "render_offers", "render_rejected"]
 
 _Row = tuple[int, RankedOffer]
 """Rank, from 1, and offer."""
@@ -118,10 +120,30 @@ def render_headroom(offers: Sequence[RankedOffer], headrooms: Sequence[Headroom 
     )
 
 
+def render_command(command: str, *, shell: str | None, folder: Path | None) -> str:
+    """Return lines about the shell command of each task.
+
+    Args:
+        shell: ``run.shell``.
+        folder: Folder in which it starts; None for one on the instance.
+    """
+    lines = terminal_text(command).splitlines() or [""]
+    place = "an instance, where its relative paths are, too" if folder is None else str(folder)
+    return "\n".join(
+        [
+            f"Command: {lines[0]}",
+            *(f"         {line}" for line in lines[1:]),
+            f"Shell:   {'sh' if shell == 'sh' else 'bash -euo pipefail'}",
+            f"Folder:  {place}",
+        ]
+    )
+
+
 def plan_dict(
     ranking: Ranking,
     found: Forecast | None,
     *,
+    command: str | None = None,
     tasks: int | None,
     task_time: timedelta | None,
     now: datetime,
@@ -130,6 +152,7 @@ def plan_dict(
     """Return the plan for `json.dumps`; amounts in US dollars as text, unrounded."""
     return {
         "tasks": tasks,
+        "command": command,
         "task_time_seconds": None if task_time is None else task_time.total_seconds(),
         "forecast": None if found is None else _forecast_dict(found),
         "offers": [

@@ -18,7 +18,7 @@ from cloud_tasks.store import TaskAttempt
 
 __all__ = ["render_task_log", "task_log_dict"]
 
-_SHOWN_ELSEWHERE = frozenset({"stack_trace", "log_tail", "exception", "exception_type", "result"})
+_SHOWN_ELSEWHERE = frozenset({"stack_trace", "log_tail", "exception", "exception_type", "result", "command"})
 
 
 def render_task_log(task: Task, status: TaskStatus, attempts: Sequence[TaskAttempt], events: Sequence[Event]) -> str:
@@ -43,6 +43,9 @@ def _attempt(found: TaskAttempt) -> Iterator[str]:
     where += f" (instance {record.instance_id})" if record.instance_id else ""
     end = _moment(record.ended_at) if record.ended_at else "now"
     yield f"  {_moment(record.started_at)} to {end} on {terminal_line(where)}"
+    if "command" in details:
+        yield "  Command:"
+        yield from indented(terminal_text(str(details["command"])).splitlines(), 4)
     if record.reason:
         yield f"  Reason: {terminal_line(record.reason)}"
     if "result" in details:

@@ -227,10 +227,10 @@ def _reason(event: Event) -> str:
     if event.event_type is EventType.TASK_EXCEPTION:
         return describe_exception(details)
     if event.event_type is EventType.TASK_EXITED:
-        signal = details.get("signal")
+        signal, output = details.get("signal"), str(details.get("log_tail") or "")
         text = f"signal {signal}" if signal else f"exit code {details.get('exit_code')}"
-        # What a program prints last, such as a message of a shell, is the closest to a cause.
-        printed = "" if signal else last_line(str(details.get("log_tail") or ""))
+        # What a program printed about its end is the closest to a cause; newer workers send that line as the cause.
+        printed = str(details.get("cause") or last_line(output)) if output and not signal else ""
         text = f"{text}: {printed}" if printed else text
     else:
         text = str(details.get("cause") or details.get("reason") or "")

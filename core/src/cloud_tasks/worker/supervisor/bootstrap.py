@@ -249,6 +249,7 @@ class _Bootstrap:
             progress_interval=data.progress_interval,
             reuse=data.reuse_processes or 1,
             memory_gb=data.max_memory_allowed_per_task,
+            command=config.command,
             log_tasks=config.source is not None or data.verbose > 0,
             folders=(config.scratch_root, *(() if config.log_dir is None else (config.log_dir,))),
         )

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from cloud_tasks.worker.worker_config import Command
 
 __all__ = ["SupervisorSettings"]
 
@@ -37,3 +40,5 @@ class SupervisorSettings(NamedTuple):
     """Folders of the output and the scratch files of tasks."""
     reuse: int = 1
     """Number of tasks that one process runs."""
+    command: Command | None = None
+    """The shell command that tasks run; None for a function."""

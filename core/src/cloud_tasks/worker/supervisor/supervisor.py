@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     import socket
 
     from cloud_tasks.worker.consumers.base import TaskConsumer
+    from cloud_tasks.worker.worker_config import Command
 
 __all__ = ["Supervisor", "SupervisorParts"]
 
@@ -277,6 +278,8 @@ class Supervisor:
             parts.completion.remove_scratch(attempt.scratch)
         if self._executor.count == 0:
             self._periodic.became_idle()
+        if self._settings.command is not None:
+            outcome = _with_command(self._settings.command, attempt, outcome)
         ended_at = time.time() - time.monotonic() + attempt.started + seconds
         completion = parts.completion.complete(attempt.work, outcome, seconds, ended_at)
         if completion.next is not None and not parts.consumer.requeue(completion.next, completion.delay):
@@ -416,3 +419,10 @@ class Supervisor:
 
     def _log_task(self, text: str) -> None:
         self._parts.log.hold(text, level="INFO" if self._settings.log_tasks else "DEBUG")
+
+
+def _with_command(command: Command, attempt: RunningAttempt, outcome: Outcome) -> Outcome:
+    """Return the outcome with the command that the attempt ran, as a detail of its event."""
+    work = attempt.work
+    line = command.line(work.task_id, work.data, attempt=work.attempt, slot=attempt.slot, scratch=attempt.scratch)
+    return outcome._replace(details={**outcome.details, "command": line}) if line else outcome

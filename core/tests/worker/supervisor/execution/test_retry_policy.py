@@ -6,9 +6,7 @@ import argparse
 import json
 import os
 import re
-import shlex
 import socket
-import subprocess
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -28,7 +26,6 @@ from cloud_tasks.worker.common.ipc import Channel, ChannelClosedError
 from cloud_tasks.worker.common.memfd import anonymous_file
 from cloud_tasks.worker.options import apply_options, extend_parser
 from cloud_tasks.worker.reporting.durable_sinks import pack
-from cloud_tasks.worker.shell_command import fill_in
 from cloud_tasks.worker.supervisor.environment import settings_from_environment
 from cloud_tasks.worker.supervisor.execution import outcome as outcome_module
 from cloud_tasks.worker.supervisor.execution.completion import _EVENT_TYPES
@@ -133,26 +130,23 @@ def test_extend_parser_keeps_an_option_of_the_program_with_the_same_flag() -> No
     assert parser.parse_args(["--memory", "good"]).memory == "good"
 
 
-@given(
-    value=st.text(max_size=60).filter(
-        lambda text: "\0" not in text and not any(0xD800 <= ord(c) < 0xE000 for c in text)
-    )
+@pytest.mark.parametrize(
+    ("output", "code", "cause"),
+    [
+        ("hello\nbash: line 1: samtools: command not found\n", 127, "samtools: command not found"),
+        ("bash: line 3: samtools: command not found\nbuffered output\n", 127, "samtools: command not found"),
+        ("sh: 1: samtools: not found\n", 127, "samtools: not found"),
+        ("/bin/sh: 12: x: Permission denied\n\n", 126, "x: Permission denied"),
+        ("one\n  two: no such file  \n\n", 1, "two: no such file"),
+        ('Traceback (most recent call last):\n  File "x", line 1\nKeyError: 1\nflushed late\n', 1, "KeyError: 1"),
+        ("x" * 10_000, 1, "x" * 499 + "…"),
+        ("", 3, "the process exited before the task's function returned"),
+    ],
 )
-def test_fill_in_quotes_every_value_as_one_word(value) -> None:
-    assert shlex.split(fill_in("x {value} y", {"value": value})) == ["x", value, "y"]
-
-
-def test_fill_in_accepts_fields_lists_and_members() -> None:
-    values = {"a": 1, "files": ["x y", "z"], "deep": {"b": True}}
-    assert fill_in("p {a} {files} {deep.b} {{a}}", values) == "p 1 'x y' z true {a}"
-    with pytest.raises(InputError, match="no field for "):
-        fill_in("{c}", values)
-
-
-def test_fill_in_passes_special_characters_through_a_shell() -> None:
-    value = "$(touch /tmp/x); 'quoted' \"twice\" *"
-    printed = subprocess.run(["/bin/sh", "-c", fill_in("printf %s {v}", {"v": value})], capture_output=True, check=True)
-    assert printed.stdout.decode() == value
+def test_cause_of_an_exit_is_the_last_line_of_the_output(output: str, code: int, cause: str) -> None:
+    outcome = read_outcome(status=code << 8, content=b"", cause="", tail=output.encode())
+    assert outcome.details["cause"] == cause
+    assert outcome.exit_code == code
 
 
 @pytest.mark.parametrize("size", [0, 1, 70_000, 3_000_000])

@@ -18,7 +18,14 @@ from cloud_tasks.config import JobConfig
 from cloud_tasks.controller import ask_headroom, check_launch, rank_offers, require_offer
 from cloud_tasks.quantities import counted
 from cloud_tasks.registry import Registry
-from cloud_tasks.report import plan_dict, render_forecast, render_headroom, render_offers, render_rejected
+from cloud_tasks.report import (
+    plan_dict,
+    render_command,
+    render_forecast,
+    render_headroom,
+    render_offers,
+    render_rejected,
+)
 from cloud_tasks.selection import forecast
 
 __all__ = ["plan"]
@@ -71,10 +78,16 @@ def _plan(config: JobConfig, values: dict[str, Any]) -> None:
     )
     headrooms = ask_headroom(config, ranking.offers[:_CHECKED], job_id)
     if values["as_json"]:
-        facts = plan_dict(ranking, found, tasks=tasks, task_time=task_time, now=now, headrooms=headrooms)
+        facts = plan_dict(
+            ranking, found, command=config.run.command, tasks=tasks, task_time=task_time, now=now, headrooms=headrooms
+        )
         click.echo(json.dumps(facts, indent=2))
         require_offer(ranking)
         return
+    if config.run.command is not None:
+        shares_files = config.registry.compute(config.compute).traits.shares_files
+        folder = config.base_dir if shares_files else None
+        click.echo(render_command(config.run.command, shell=config.run.shell, folder=folder) + "\n")
     for warning in ranking.warnings:
         click.echo(f"Warning: {warning}", err=True)
     if ranking.offers:

@@ -9,11 +9,13 @@ from __future__ import annotations
 import enum
 import json
 import os
+import re
 import signal
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
+from cloud_tasks.sanitize import clean_text
 from cloud_tasks.worker.common.formatting import format_duration
 from cloud_tasks.worker.common.os_errors import full_folder
 from cloud_tasks.worker.task_process.runner import HEAD_LENGTH
@@ -44,6 +46,14 @@ _SIGNAL_CAUSES = {
     "SIGILL": "illegal instruction: a library built for another processor",
     "SIGKILL": "killed by another process or the kernel, most likely because memory ran out",
 }
+
+
+_SHELL_MESSAGE = re.compile(r"(?:\S*/)?(?:ba|da)?sh: (?:line )?\d+: ")
+_NOT_EXECUTED = (126, 127)
+"""Exit codes of a shell for a program that cannot be executed, or does not exist."""
+_TRACEBACK = "Traceback (most recent call last)"
+_MAX_CAUSE = 500
+_NO_REASON = "the process exited before the task's function returned"
 
 
 class Outcome(NamedTuple):
@@ -165,6 +175,21 @@ def _signal_name(number: int) -> str:
         return f"signal {number}"
 
 
+def _last_line(output: str, code: int) -> str:
+    """Return the line at the end of a process's output that shows why it exited; empty if there is none.
+
+    The message of a shell that found no program, or the exception of a traceback, may be followed by buffered output.
+    """
+    lines = [line for line in output.splitlines() if line.strip()]
+    messages = [line for line in lines if _SHELL_MESSAGE.match(line)]
+    if code in _NOT_EXECUTED and messages:
+        lines = messages
+    elif any(line.startswith(_TRACEBACK) for line in lines):
+        start = max(at for at, line in enumerate(lines) if line.startswith(_TRACEBACK))
+        lines = [line for line in lines[start + 1 :] if not line[0].isspace()][:1] or lines
+    return clean_text(_SHELL_MESSAGE.sub("", lines[-1]).strip(), _MAX_CAUSE) if lines else ""
+
+
 def _exited(code: int, printed: Mapping[str, str]) -> Outcome:
     details: dict[str, Any] = {"exit_code": code}
     if code < 0:
@@ -172,5 +197,5 @@ def _exited(code: int, printed: Mapping[str, str]) -> Outcome:
         details["signal"] = name
         details["cause"] = _SIGNAL_CAUSES.get(name, f"ended by {name}")
     else:
-        details["cause"] = "the process exited before the task's function returned"
+        details["cause"] = _last_line(printed.get("log_tail", ""), code) or _NO_REASON
     return Outcome(kind=OutcomeKind.EXITED, details={**details, **printed}, exit_code=code)

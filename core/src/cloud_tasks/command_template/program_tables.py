@@ -1,0 +1,174 @@
+"""Programs and built-in commands that read an argument, or their standard input, as code: the tables.
+
+They hold widely used programs; any other program is assumed to take its arguments as data.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import NamedTuple
+
+__all__ = [
+    "BUILT_INS",
+    "DECLARING",
+    "EVALUATING",
+    "FILE_READERS",
+    "FIRST_ARGUMENT",
+    "INTERPRETERS",
+    "JOINING",
+    "MAKE_OPTIONS",
+    "READS_INPUT",
+    "REMOTE_SHELLS",
+    "SHELL",
+    "SSH_OPTIONS",
+    "SSH_REMEDY",
+    "STANDARD_INPUT",
+    "TAKES_SCRIPT_NAME",
+    "VALUE_REMEDY",
+    "WRAPPERS",
+    "FirstArgument",
+    "Interpreter",
+]
+
+_SCRIPT = "a script that takes the value as its argument"
+_FILE = "a file with the code, which takes the value as its argument"
+_STATEMENT = "a program with a prepared statement"
+
+
+class Interpreter(NamedTuple):
+    """A program that has an option for code."""
+
+    name: re.Pattern[str]
+    option: re.Pattern[str]
+    """Options whose argument is code; it may be attached."""
+    remedy: str
+    takes: tuple[str, ...] = ()
+    """Other options with an argument."""
+    has_script: bool = True
+    """Whether the first plain argument is a file with code, after which all arguments are data."""
+
+
+def _names(text: str) -> frozenset[str]:
+    return frozenset(text.split())
+
+
+def _interpreter(name: str, option: str, remedy: str, takes: str = "", *, has_script: bool = True) -> Interpreter:
+    return Interpreter(re.compile(name), re.compile(option), remedy, tuple(takes.split()), has_script)
+
+
+_SHELL_NAME = r"(?:ba|da|k|mk|z|a|fi|c|tc|ya|rba|o)?sh"
+SHELL = _interpreter(
+    _SHELL_NAME,
+    r"[-+][A-Za-z]*c[A-Za-z]*|--command",
+    "{program} -c '… \"$1\" …' _ {field}",
+    "-o -O +o +O -eo -euo -ueo -uo -xo --rcfile --init-file",
+)
+_PYTHON_NAME = r"(?:i?python|pypy)[\d.]*t?"
+INTERPRETERS = (
+    SHELL,
+    _interpreter(_PYTHON_NAME, r"-[A-Za-z]*c", "{program} -c 'import sys; … sys.argv[1] …' {field}", "-W -X"),
+    _interpreter(r"perl[\d.]*", r"-[A-Za-z0-9.]*[eE]", "{program} -e '… $ARGV[0] …' {field}", "-I"),
+    _interpreter(r"ruby[\d.]*", r"-[A-Za-z0-9]*e", "{program} -e '… ARGV[0] …' {field}", "-I -r -C -E"),
+    _interpreter(
+        r"node|nodejs|bun|deno",
+        r"-[A-Za-z]*[ep]|--eval|--print|eval",
+        "{program} -e '… process.argv[1] …' {field}",
+        "-r --require --import",
+    ),
+    _interpreter(r"php[\d.]*", r"-[rBRE]|--run|--process-\w+", "{program} -r '… $argv[1] …' -- {field}", "-d -c -z -t"),
+    _interpreter(r"R|Rscript", r"-e", "{program} -e '… commandArgs(TRUE)[1] …' --args {field}"),
+    _interpreter(r"julia", r"-[A-Za-z]*[eE]|--eval|--print", "{program} -e '… ARGS[1] …' {field}", "-L -J -p -t"),
+    _interpreter(
+        r"lua(?:jit)?[\d.]*|octave(?:-cli)?|matlab|gnuplot|ghc|tclsh|expect|osascript|guile|racket|groovy|scala|elixir|erl"
+        r"|sage|gp|wolframscript|pwsh|powershell|nu|xonsh",
+        r"-[A-Za-z]*[ecrx]|-batch|-run|-code|-eval|--eval|--batch|--code|-[Cc]ommand",
+        _FILE,
+    ),
+    _interpreter(
+        r"psql|mysql|mariadb|duckdb|clickhouse(?:-client)?|mongosh|mongo|sqlplus|cqlsh|bq|snowsql",
+        r"-[A-Za-z]*[ceq]|--command|--execute|--eval|--query|query",
+        _STATEMENT,
+        has_script=False,
+    ),
+    _interpreter(r"su|runuser|script|flock|sg|vim?|nvim|ex", r"-c|--command|--cmd", _SCRIPT, has_script=False),
+    _interpreter(r"emacs", r"-+eval|-+execute|-f", _SCRIPT, has_script=False),
+    _interpreter(r"sbatch|srun|qsub|gcloud", r"--wrap|--command", _SCRIPT, has_script=False),
+    _interpreter(
+        r"tar", r"--to-command|--checkpoint-action|-I|--use-compress-program|--info-script", _SCRIPT, has_script=False
+    ),
+    _interpreter(r"rsync", r"-[A-Za-z]*e|--rsh|--rsync-path", _SCRIPT, has_script=False),
+    _interpreter(r"env", r"-[A-Za-z]*S|--split-string", "env with separate arguments", has_script=False),
+)
+READS_INPUT = re.compile(
+    rf"{_SHELL_NAME}|{_PYTHON_NAME}|perl[\d.]*|ruby[\d.]*|node|nodejs|bun|deno|php[\d.]*|lua(?:jit)?[\d.]*|R|Rscript|julia"
+    r"|octave(?:-cli)?|matlab|gnuplot|tclsh|expect|guile|sqlite3|psql|mysql|mariadb|duckdb|mongosh|mongo|redis-cli"
+    r"|sqlplus|sftp|lftp|ftp|ed|ex|dc|bc|m4|at|batch|parallel|pwsh|gdb|su|runuser"
+)
+"""Programs that read code from standard input, unless their arguments name it or a file with it."""
+TAKES_SCRIPT_NAME = re.compile(
+    rf"{_SHELL_NAME}|{_PYTHON_NAME}|perl[\d.]*|ruby[\d.]*|node|nodejs|bun|deno|php[\d.]*|lua(?:jit)?[\d.]*|Rscript|julia"
+    r"|octave(?:-cli)?|gnuplot|tclsh|expect|guile|pwsh|parallel"
+)
+"""Those of them that a plain argument keeps from it."""
+STANDARD_INPUT = ("-", "/dev/stdin", "/dev/fd/0", "/proc/self/fd/0")
+FILE_READERS = _names(
+    "cat zcat gzcat bzcat xzcat zstdcat lz4cat gunzip gzip bunzip2 bzip2 xz unxz zstd unzstd pigz pv tac"
+)
+"""Programs that print the content of the files that their arguments name, and no argument."""
+
+
+class FirstArgument(NamedTuple):
+    """A program whose first plain argument is code."""
+
+    remedy: str
+    code: tuple[str, ...] = ()
+    """Options whose argument is code instead; it may be attached."""
+    files: tuple[str, ...] = ()
+    """Options for a file with the code."""
+    takes: tuple[str, ...] = ()
+    """Other options with an argument, once for each."""
+    places: range = range(1)
+    """Plain arguments that are code, counted from 0."""
+
+
+_AWK_REMEDY = "awk -v value={field} '… value …'"
+_AWK = FirstArgument(_AWK_REMEDY, ("-e", "--source"), ("-f", "--file", "-E"), ("-F", "-v", "-i", "-l"))
+_SED = FirstArgument(_AWK_REMEDY, ("-e", "--expression"), ("-f", "--file"), ("-l", "--line-length"))
+_JQ_TAKES = "--arg --arg --argjson --argjson --slurpfile --slurpfile --rawfile --rawfile --indent -L"
+_JQ = FirstArgument(
+    "jq --arg value {field} '… $value …'", ("--expression",), ("-f", "--from-file"), tuple(_JQ_TAKES.split())
+)
+FIRST_ARGUMENT = {
+    **dict.fromkeys(("awk", "gawk", "mawk", "nawk", "original-awk"), _AWK),
+    **dict.fromkeys(("sed", "gsed"), _SED),
+    **dict.fromkeys(("jq", "gojq", "jaq", "yq"), _JQ),
+    "sqlite3": FirstArgument(_STATEMENT, ("-cmd",), places=range(1, 100)),
+    "dc": FirstArgument(_AWK_REMEDY, ("-e", "--expression"), ("-f", "--file"), places=range(0)),
+}
+JOINING = {
+    **dict.fromkeys(("watch", "screen", "tmux", "bsub", "xterm", "redis-cli"), _SCRIPT),
+    "parallel": "parallel … ::: {field}",
+    "pdsh": _SCRIPT,
+}
+"""Programs that pass all their arguments to a shell."""
+MAKE_OPTIONS = tuple(f"-{letter}" for letter in "jCfloWI")
+"""Options with an argument; other arguments with ``=`` are variables, whose values make expands."""
+REMOTE_SHELLS = ("ssh", "rsh", "autossh", "mosh")
+SSH_OPTIONS = tuple(f"-{letter}" for letter in "BbcDEeFIiJLlmOopQRSWw")
+SSH_REMEDY = "the value by standard input, as in: printf '%s\\0' {field} | ssh host xargs -0 -n1 program"
+WRAPPERS = _names(
+    "sudo doas env nohup nice ionice chrt taskset numactl stdbuf setsid time timeout exec command builtin xargs "
+    "parallel find chroot unshare nsenter strace ltrace perf valgrind gdb srun mpirun mpiexec salloc docker podman "
+    "nerdctl kubectl oc singularity apptainer ch-run conda mamba micromamba pixi uv poetry pipenv hatch nix nix-shell "
+    "guix busybox toybox flock script sshpass runuser su systemd-run cgexec prlimit catchsegv xvfb-run caffeinate "
+    "chpst envdir firejail bwrap "
+    "fakeroot proot hyperfine entr multipass lxc vagrant module"
+)
+"""Programs that start the program which their arguments name."""
+EVALUATING = _names("let unset trap alias compgen complete bind read mapfile readarray getopts enable fc wait")
+DECLARING = frozenset({"export", "declare", "typeset", "local", "readonly"})
+BUILT_INS = frozenset({"eval", "source", ".", "builtin", "command", "exec", "printf", "test", "[", "set", "shopt"}) | (
+    EVALUATING | DECLARING
+)
+"""Built-in commands of shells that read arguments as code, commands or names of variables."""
+VALUE_REMEDY = "a variable with a fixed name, as in: value={field}"

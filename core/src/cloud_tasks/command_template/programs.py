@@ -1,0 +1,229 @@
+"""Check of a command's words: which of them its program reads as code, where no quoting makes a value data.
+
+A value inside such a word would be parsed a second time, by the program's own rules.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+
+from cloud_tasks.command_template import program_tables as tables
+from cloud_tasks.command_template.fields import MARK, Field
+from cloud_tasks.command_template.rewrite import with_arguments
+from cloud_tasks.command_template.words import UnsafePlaceError, Word
+
+__all__ = ["base_name", "examine"]
+
+
+def examine(words: Sequence[Word]) -> str:
+    """Check the words of a simple command; return the program that reads code from its standard input, else nothing.
+
+    Raises:
+        UnsafePlaceError: A word with a placeholder would be read as code.
+    """
+    names = [base_name(word) for word in words]
+    program = ""
+    for at in range(len(words)):
+        if at and not _may_begin_command(names, at):
+            continue
+        rest = words[at + 1 :]
+        if words[at].text == MARK:
+            words[at].fields[0].is_program = True
+        _examine_built_in(names[at], rest)
+        _examine_program(names[at], rest)
+        program = program or (names[at] if _reads_code(names[at], rest) else "")
+    return program
+
+
+def base_name(word: Word) -> str:
+    """Return the name of the program that a word calls; nothing if it is not known."""
+    return "" if MARK in word.text or "$" in word.text else word.text.rpartition("/")[2]
+
+
+def _may_begin_command(names: Sequence[str], at: int) -> bool:
+    """Return whether a word after the first may be the name of a program that the first one starts."""
+    if names[0] in tables.WRAPPERS or not names[0]:
+        return _is_known(names[at]) or names[at - 1] in ("command", "builtin", "exec")
+    has_code = any(tables.SHELL.option.fullmatch(name) for name in names[at + 1 :])
+    return has_code and tables.SHELL.name.fullmatch(names[at]) is not None
+
+
+def _is_known(name: str) -> bool:
+    return (
+        name in ("eval", "source", "make", "gmake")
+        or name in tables.FIRST_ARGUMENT
+        or name in tables.JOINING
+        or name in tables.REMOTE_SHELLS
+        or any(each.name.fullmatch(name) for each in tables.INTERPRETERS)
+        or tables.READS_INPUT.fullmatch(name) is not None
+    )
+
+
+def _examine_built_in(name: str, rest: Sequence[Word]) -> None:
+    problem = f"{name} evaluates it"
+    if name == "eval":
+        _refuse(rest, "eval executes it", "the command itself, without eval")
+    elif name in tables.EVALUATING:
+        _refuse(rest, problem, tables.VALUE_REMEDY)
+    elif name in tables.DECLARING:
+        is_odd = any(word.text.startswith(("-", "+")) and set(word.text) & set("inaA") for word in rest)
+        _refuse([word for word in rest if is_odd or not word.assigned], problem, tables.VALUE_REMEDY)
+    elif name in ("source", "."):
+        _refuse([word for word in rest if word.has_process], problem, "a file with the commands")
+    elif name in ("printf", "test", "["):
+        names = [word for option, word in itertools.pairwise(rest) if option.text in ("-v", "-R")]
+        attached = [word for word in rest if word.text.startswith(f"-v{MARK}")]
+        _refuse([*names, *attached], problem, tables.VALUE_REMEDY)
+
+
+def _examine_program(name: str, rest: Sequence[Word]) -> None:
+    if name in tables.FIRST_ARGUMENT:
+        _examine_first_argument(name, tables.FIRST_ARGUMENT[name], rest)
+    elif name in tables.REMOTE_SHELLS:
+        _examine_remote_shell(name, rest)
+    elif name in tables.JOINING:
+        separators = [at for at, word in enumerate(rest) if name == "parallel" and word.text.startswith(":::")]
+        code = rest[: separators[0]] if separators else rest
+        _refuse(code, f"{name} passes it to a shell, which executes it", tables.JOINING[name])
+    elif name in ("make", "gmake"):
+        odd = [word for word in rest if word.text.startswith(MARK) or "=" in word.text.partition(MARK)[0]]
+        options = [word for option, word in itertools.pairwise(rest) if option.text in tables.MAKE_OPTIONS]
+        _refuse(
+            [word for word in odd if word not in options],
+            f"{name} expands it",
+            "the value in the environment, as in: VALUE={field} make target",
+        )
+    for interpreter in tables.INTERPRETERS:
+        if interpreter.name.fullmatch(name):
+            _examine_options(name, interpreter, rest)
+
+
+def _examine_options(name: str, kind: tables.Interpreter, rest: Sequence[Word]) -> None:
+    is_code = has_code = False
+    previous = ""
+    for word in rest:
+        text = word.text
+        is_option = text.startswith(("-", "+")) and text not in tables.STANDARD_INPUT
+        if is_code:
+            if word.fields:
+                raise _code(name, kind, word)
+            if is_option:
+                continue
+            if kind.name is tables.SHELL.name or text == "":
+                return
+            is_code, has_code = False, True
+        elif kind.option.fullmatch(text):
+            is_code = True
+        elif is_option:
+            attached = kind.option.match(text)
+            if attached is not None and word.fields:
+                raise _code(name, kind, word)
+            if text == "-m":
+                return
+        elif previous not in kind.takes and kind.has_script:
+            if word.has_process:
+                raise _code(name, kind, word)
+            if has_code or not previous.startswith(("-", "+")) or _is_file(word):
+                return
+        previous = text
+
+
+def _code(name: str, kind: tables.Interpreter, word: Word) -> UnsafePlaceError:
+    field = word.fields[0]
+    remedy = with_arguments(name, word) if kind is tables.SHELL else ""
+    return _unsafe(field, f"{name} executes it as code", remedy or kind.remedy.replace("{program}", name))
+
+
+def _is_file(word: Word) -> bool:
+    return word.text == MARK or any(letter in word.text for letter in "./")
+
+
+def _examine_first_argument(name: str, kind: tables.FirstArgument, rest: Sequence[Word]) -> None:
+    problem = f"{name} reads it as code"
+    has_code = any(word.text.startswith(option) for word in rest for option in kind.files)
+    skipped, plain, code_is_next = 0, 0, False
+    for word in rest:
+        text = word.text
+        if skipped:
+            skipped -= 1
+        elif code_is_next or (kind.code and text.startswith(kind.code)):
+            _refuse([word], problem, kind.remedy)
+            has_code, code_is_next = True, not code_is_next and text in kind.code
+        elif text.startswith("-") and text != "-":
+            skipped = kind.takes.count(text)
+        else:
+            if plain in kind.places and not has_code:
+                _refuse([word], problem, kind.remedy)
+            plain += 1
+
+
+def _examine_remote_shell(name: str, rest: Sequence[Word]) -> None:
+    options, remote = _split_ssh(rest)
+    odd = [
+        word for at, word in enumerate(options) if word.text.startswith("-o") or (at and options[at - 1].text == "-o")
+    ]
+    _refuse([*odd, *remote], f"{name} passes it to a remote shell, which executes it", tables.SSH_REMEDY)
+
+
+def _split_ssh(rest: Sequence[Word]) -> tuple[Sequence[Word], Sequence[Word]]:
+    """Return the words up to the host, and those of the remote command."""
+    is_argument = False
+    for at, word in enumerate(rest):
+        if not is_argument and not word.text.startswith("-"):
+            return rest[: at + 1], rest[at + 1 :]
+        is_argument = not is_argument and word.text in tables.SSH_OPTIONS
+    return rest, ()
+
+
+def _reads_code(name: str, rest: Sequence[Word]) -> bool:
+    """Return whether a program reads code from its standard input."""
+    if name in ("source", "."):
+        return any(word.text in tables.STANDARD_INPUT for word in rest)
+    if name == "xargs":
+        # With a shell among its arguments, into whose code it puts what it reads.
+        return any("{}" in word.text and len(word.text) > 2 for word in rest) and any(
+            tables.SHELL.name.fullmatch(base_name(word)) for word in rest
+        )
+    if name in tables.REMOTE_SHELLS:
+        remote = [text.strip("'\"") for word in _split_ssh(rest)[1] for text in word.text.split()]
+        words = [_plain_word(text) for text in remote]
+        return not words or any(_reads_code(base_name(word), words[at + 1 :]) for at, word in enumerate(words))
+    return tables.READS_INPUT.fullmatch(name) is not None and _has_no_code(name, rest)
+
+
+def _has_no_code(name: str, rest: Sequence[Word]) -> bool:
+    """Return whether the arguments of an interpreter neither are its code nor name a file with it."""
+    kind = next((each for each in tables.INTERPRETERS if each.name.fullmatch(name)), None)
+    previous = ""
+    for word in rest:
+        text = word.text
+        if text in tables.STANDARD_INPUT:
+            return True
+        if kind is tables.SHELL and text.startswith("-") and "s" in text and not text.startswith("--"):
+            return True
+        if kind is not None and kind.has_script and kind.option.match(text) and text.startswith(("-", "eval")):
+            return False
+        if text == "-m":
+            return False
+        takes = kind.takes if kind is not None else ()
+        if not text.startswith(("-", "+")) and previous not in takes and tables.TAKES_SCRIPT_NAME.fullmatch(name):
+            return False
+        previous = text
+    return True
+
+
+def _plain_word(text: str) -> Word:
+    word = Word()
+    word.text = text
+    return word
+
+
+def _refuse(words: Sequence[Word], problem: str, remedy: str) -> None:
+    for word in words:
+        if word.fields:
+            raise _unsafe(word.fields[0], problem, remedy)
+
+
+def _unsafe(field: Field, problem: str, remedy: str) -> UnsafePlaceError:
+    return UnsafePlaceError(field, problem, f"use {remedy.replace('{field}', field.text)}")

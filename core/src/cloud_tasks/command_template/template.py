@@ -1,0 +1,296 @@
+"""`CommandTemplate`: a shell command with placeholders, and the script that hands values over as data.
+
+Invariants, each with a property test that runs bash and a POSIX shell:
+
+1. Whatever the data, programs receive exactly the text around a placeholder and its value; the shell never parses it.
+2. A template in which a value would not be data is refused before the first task, with what to write instead.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+import shlex
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any, Generic, NamedTuple, TypeVar
+
+from cloud_tasks.command_template.fields import (
+    MARK,
+    Field,
+    Place,
+    field_texts,
+    find_value,
+    misspelled,
+    names_of,
+    split_template,
+)
+from cloud_tasks.command_template.program_tables import BUILT_INS
+from cloud_tasks.command_template.shell_syntax import read_places
+from cloud_tasks.command_template.words import UnsafePlaceError
+from cloud_tasks.errors import InputError
+from cloud_tasks.escape import without_credentials
+from cloud_tasks.sanitize import clean_text
+
+__all__ = ["CheckedTasks", "CommandTemplate", "Invocation", "sample_values", "shell_line"]
+
+_T = TypeVar("_T")
+
+MAX_ARGUMENT_BYTES = 128 * 1024 - 1
+"""Bytes of one argument or variable: Linux allows 32 pages, including the final NUL."""
+_INTEGER = re.compile(r"[+-]?[0-9]{1,18}", re.ASCII)
+_MAX_SUGGESTED = 8
+_MAX_LINE = 1000
+"""Characters of a line that is kept with an event."""
+
+
+class Invocation(NamedTuple):
+    """A command with its values."""
+
+    script: str
+    """For the shell's option ``-c``."""
+    arguments: tuple[str, ...]
+    """Positional parameters of the script, from ``$1``."""
+
+
+class CommandTemplate:
+    """A shell command in which ``{name}`` stands for a field of the task's data.
+
+    Args:
+        is_bash: Whether bash runs it; else any POSIX shell.
+        where: Location of the template, for messages.
+    """
+
+    def __init__(self, text: str, *, is_bash: bool, where: str = "") -> None:
+        self.text = text
+        self._is_bash = is_bash
+        self._where = where
+        self._prefix = "_v"
+        while self._prefix in text:
+            self._prefix = f"_{self._prefix}"
+
+    def check(self, values: Mapping[str, Any]) -> None:
+        """Check the template with the data of a task.
+
+        Raises:
+            InputError: A placeholder has no field, or stands where its value would not be data.
+        """
+        for written, name in misspelled(self.text, values):
+            raise self._error(
+                f"{written} is not a placeholder", f"write {{{name}}}, or {{{written}}} for braces of the shell"
+            )
+        self.invocation(values)
+
+    def invocation(self, values: Mapping[str, Any]) -> Invocation:
+        """Return the script and its arguments for the data of a task.
+
+        Raises:
+            InputError: As `check`; or a value cannot be an argument, or is no integer where the shell evaluates it.
+        """
+        parts, fields = self._parse(values)
+        variables = _Variables(self._prefix, is_bash=self._is_bash)
+        script = [parts[0]]
+        for field, part in zip(fields, parts[1:], strict=True):
+            script += [variables.reference(field, self._texts(field, values)), part]
+        return Invocation(variables.assignments() + "".join(script), tuple(variables.arguments))
+
+    def line(self, values: Mapping[str, Any]) -> str:
+        """Return the command with the values quoted in their places: a line for people, with the same effect.
+
+        Raises:
+            InputError: As `invocation`.
+        """
+        parts, fields = self._parse(values)
+        line = [parts[0]]
+        for field, part in zip(fields, parts[1:], strict=True):
+            line += [_quoted(field, self._texts(field, values)), part]
+        return "".join(line)
+
+    def _parse(self, values: Mapping[str, Any]) -> tuple[Sequence[str], Sequence[Field]]:
+        if MARK in self.text:
+            raise self._error("the command contains a NUL character", "remove it")
+        text, fields = split_template(self.text, values)
+        unsafe = None
+        try:
+            read_places(text, fields, is_bash=self._is_bash)
+        except UnsafePlaceError as error:
+            unsafe = error
+        for field in fields:
+            if not field.is_known and field.place is not Place.COMMENT:
+                raise self._unknown(field, values)
+        if unsafe is not None:
+            raise self._error(f"{unsafe.field.text} is not data there: {unsafe.problem}", unsafe.remedy)
+        return text.split(MARK), fields
+
+    def _texts(self, field: Field, values: Mapping[str, Any]) -> tuple[str, ...] | str:
+        """Return the text of a field's value, or the texts of a list where there may be several words."""
+        if field.place is Place.COMMENT:
+            return ""
+        texts = field_texts(find_value(field.name, values))
+        if isinstance(texts, tuple) and (field.place is not Place.WORD or field.is_integer):
+            texts = " ".join(texts)
+        for text in (texts,) if isinstance(texts, str) else texts:
+            self._check_text(field, text)
+        if field.is_integer:
+            assert isinstance(texts, str)
+            if not _INTEGER.fullmatch(texts):
+                raise self._error(
+                    f'{field.text} has the value "{_shortened(texts)}"; the shell evaluates it as arithmetic',
+                    "use an integer, or another program for the calculation",
+                )
+            return str(int(texts))
+        return texts
+
+    def _check_text(self, field: Field, text: str) -> None:
+        if MARK in text:
+            problem = f"the value of {field.text} has a NUL character, which no argument can have"
+        elif len(text) * 4 > MAX_ARGUMENT_BYTES and len(encoded(text)) > MAX_ARGUMENT_BYTES:
+            problem = f"the value of {field.text} has {len(encoded(text)):,} bytes; an argument has at most 128 KiB"
+        elif field.is_program and text in BUILT_INS:
+            problem = f'the value of {field.text}, the name of the program, is the built-in command "{text}"'
+        else:
+            try:
+                encoded(text)
+                return
+            except UnicodeEncodeError:
+                problem = f"the value of {field.text} has a character that cannot be encoded"
+        raise self._error(problem, "let the program read the file that CLOUD_TASKS_DATA_FILE names")
+
+    def _unknown(self, field: Field, values: Mapping[str, Any]) -> InputError:
+        names = list(names_of(values))
+        close = difflib.get_close_matches(field.name, names, n=1)
+        if close:
+            hint = f"did you mean {{{close[0]}}}?"
+        else:
+            hint = f"fields: {', '.join(names[:_MAX_SUGGESTED])}{', …' if len(names) > _MAX_SUGGESTED else ''}"
+        return self._error(
+            f"the task's data has no field for {field.text}", f"{hint} (braces of the shell: {{{{{field.name}}}}})"
+        )
+
+    def _error(self, problem: str, hint: str) -> InputError:
+        return InputError(problem, where=self._where, hint=hint)
+
+
+class _Variables:
+    """Variables of a script for the values of its placeholders, and the positional parameters they are set from."""
+
+    def __init__(self, prefix: str, *, is_bash: bool) -> None:
+        self._prefix = prefix
+        self._is_bash = is_bash
+        self._names: dict[tuple[str, tuple[str, ...] | str], str] = {}
+        self._assignments: list[str] = []
+        self.arguments: list[str] = []
+
+    def reference(self, field: Field, value: tuple[str, ...] | str) -> str:
+        """Return the text that stands for a field in the script."""
+        if field.place is Place.COMMENT:
+            return ""
+        if isinstance(value, tuple):
+            return self._list(field.name, value)
+        name = self._name(field.name, value)
+        if field.place is Place.ARITHMETIC:
+            return f"(${{{name}}})" if value.startswith("-") else f"${{{name}}}"
+        return _REFERENCES[field.place].replace("NAME", name)
+
+    def _list(self, field: str, values: tuple[str, ...]) -> str:
+        if not self._is_bash:
+            # There are no arrays.
+            return " ".join(f'"${{{self._name(field, value)}}}"' for value in values)
+        name = self._names.get((field, values))
+        if name is None:
+            name = self._new(field, values)
+            self._assignments.append(
+                f'{name}=("${{@:{len(self.arguments) + 1}:{len(values)}}}")' if values else f"{name}=()"
+            )
+            self.arguments += values
+        # Before version 4.4, an empty array counts as unset.
+        return f'${{{name}[@]+"${{{name}[@]}}"}}'
+
+    def _name(self, field: str, value: str) -> str:
+        name = self._names.get((field, value))
+        if name is None:
+            name = self._new(field, value)
+            self.arguments.append(value)
+            self._assignments.append(f"{name}=${{{len(self.arguments)}}}")
+        return name
+
+    def _new(self, field: str, value: tuple[str, ...] | str) -> str:
+        name = self._names[field, value] = f"{self._prefix}{len(self._names) + 1}"
+        return name
+
+    def assignments(self) -> str:
+        """Return the start of the script: it sets the variables and removes the positional parameters."""
+        if not self._assignments:
+            return ""
+        return f"{' '.join(self._assignments)}; shift {len(self.arguments)}; "
+
+
+_REFERENCES = {
+    Place.WORD: '"${NAME}"',
+    Place.ONE_WORD: '"${NAME}"',
+    Place.DOUBLE: "${NAME}",
+    Place.HERE: "${NAME}",
+    Place.SINGLE: "'\"${NAME}\"'",
+    Place.ANSI: "'\"${NAME}\"$'",
+}
+
+
+def _quoted(field: Field, value: tuple[str, ...] | str) -> str:
+    """Return a value quoted for its place."""
+    if isinstance(value, tuple):
+        return " ".join(map(shlex.quote, value))
+    if field.place is Place.COMMENT:
+        return field.text
+    if field.place in (Place.DOUBLE, Place.HERE):
+        special = r'([\\$`"])' if field.place is Place.DOUBLE else r"([\\$`])"
+        return re.sub(special, r"\\\1", value)
+    if field.place in (Place.SINGLE, Place.ANSI):
+        closing, opening = "'", "'" if field.place is Place.SINGLE else "$'"
+        return value.replace("'", f'{closing}"\'"{opening}').replace("\\", "\\\\" if opening == "$'" else "\\")
+    return shlex.quote(value)
+
+
+def encoded(text: str) -> bytes:
+    """Return text as a program gets it: UTF-8, and the bytes of file names that are not UTF-8 as they were."""
+    return text.encode("utf-8", "surrogateescape")
+
+
+def _shortened(text: str) -> str:
+    return text if len(text) <= 40 else f"{text[:39]}…"
+
+
+def sample_values(task_id: str, data: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the values of a task's first attempt: its data, and the fields that every task has."""
+    return {"task_id": task_id, "attempt": 1, "slot": 0, "scratch_dir": "/tmp", **data}
+
+
+def shell_line(template: CommandTemplate, values: Mapping[str, Any]) -> str:
+    """Return the command with values filled in, for people: without passwords in URLs, of bounded length.
+
+    Empty if there is no such line.
+    """
+    try:
+        return clean_text(without_credentials(template.line(values)), _MAX_LINE)
+    except (InputError, ValueError, TypeError, RecursionError):
+        return ""
+
+
+class CheckedTasks(Generic[_T]):
+    """Tasks of a source, the first of which is checked before it is yielded.
+
+    Args:
+        check: Raises `InputError` if the command cannot be used for the task.
+    """
+
+    def __init__(self, source: Iterable[_T], check: Callable[[_T], None]) -> None:
+        self._source = source
+        self._check = check
+        self.where = str(getattr(source, "where", ""))
+        """Location of the source, for messages."""
+
+    def __iter__(self) -> Iterator[_T]:
+        is_first = True
+        for task in self._source:
+            if is_first:
+                self._check(task)
+                is_first = False
+            yield task

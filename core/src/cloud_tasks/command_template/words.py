@@ -1,0 +1,52 @@
+"""Words of a command, as the reader of the shell's syntax passes them on."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from cloud_tasks.command_template.fields import MARK, Field
+
+__all__ = ["UnsafePlaceError", "Word"]
+
+
+class UnsafePlaceError(Exception):
+    """A placeholder whose value would not be data.
+
+    Args:
+        problem: What happens to the value there.
+        remedy: What to write instead.
+    """
+
+    def __init__(self, field: Field, problem: str, remedy: str) -> None:
+        super().__init__(problem)
+        self.field = field
+        self.problem = problem
+        self.remedy = remedy
+
+
+class Word:
+    """One word of a command."""
+
+    __slots__ = ("assigned", "fields", "has_expansion", "has_process", "is_quoted", "text")
+
+    def __init__(self) -> None:
+        self.text = ""
+        """Without quotes; a placeholder as `MARK`, a substitution as ``$()``."""
+        self.fields: Sequence[Field] = ()
+        """Placeholders in it, and in the substitutions in it."""
+        self.is_quoted = False
+        self.has_expansion = False
+        self.has_process = False
+        """Whether it has a process substitution with a placeholder."""
+        self.assigned = ""
+        """Variable that it assigns a value to."""
+
+    @property
+    def is_direct(self) -> bool:
+        """Whether all its placeholders are in the word itself, none in a substitution."""
+        return self.text.count(MARK) == len(self.fields)
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether it is written without quotes, expansions and placeholders."""
+        return not (self.is_quoted or self.has_expansion or self.fields or self.has_process)
