@@ -89,6 +89,7 @@ class Worker:
 
     def _run(self) -> int:
         from cloud_tasks.worker.forkserver.zygote import fork_zygote
+        from cloud_tasks.worker.task_process.process_end import flush_files, forget_files
         from cloud_tasks.worker.worker_config import WorkerConfig
 
         spawned = is_spawned()
@@ -104,8 +105,10 @@ class Worker:
             become_task(self._function, self.data, self._worker_init)
         for stream in (sys.stdout, sys.stderr):
             stream.flush()
+        flush_files()
         forkserver = config.forkserver_config(self._function, self._worker_init, self._flags)
         zygote = fork_zygote(forkserver, config.scratch_root)
+        forget_files()
         # From here on this process is the supervisor; the zygote has none of the following imports.
         from cloud_tasks.worker.supervisor.bootstrap import supervise
 

@@ -9,22 +9,48 @@ purpose, and a replacement for an interpreter without it:
 - ``_queue.SimpleQueue``: a queue without the module `queue`. Replacement: `queue.SimpleQueue`.
 - ``asyncio._get_running_loop`` and ``asyncio._set_running_loop``: event loops in tasks of a worker that was started
   from an event loop. No replacement: `asyncio.run` fails in such a task.
+- ``atexit._ncallbacks`` and ``_thread._count``: whether a task has left exit functions or threads, in two calls.
+  Replacement: every task process is ended as if it had.
+- ``atexit._clear`` and ``_run_exitfuncs``, ``weakref.finalize._registry`` and ``_registered_with_atexit``,
+  ``multiprocessing.util._finalizer_registry`` and ``_exit_function``, ``multiprocessing.process._children``,
+  ``logging._handlerList``: exit functions, finalizers, children and handlers of a task, apart from those of the program
+  that it was forked from. No replacement: inherited ones run in tasks as well, or those of the task do not.
+- ``threading._threading_atexits`` and ``_shutdown``: the end of the threads that libraries stop at exit. Replacement:
+  such threads end with the process.
+- ``_inheriting`` of multiprocessing's current process: whether it imports the program only to find a function in it.
+  No replacement: a program without a guard starts a worker there, which ends with an error.
 - ``_option_string_actions`` and ``_actions`` of a parser: options of the program that take the place of the worker's.
   Replacement: argparse reports the conflict.
 """
 
 from __future__ import annotations
 
+import _thread
+import atexit
 import os
 import signal
 import sys
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     import argparse
     import socket
 
-__all__ = ["forget_event_loop", "names_in_use", "open_socket", "set_signal", "simple_queue", "sockets"]
+__all__ = [
+    "end_threads",
+    "exit_function_count",
+    "forget_event_loop",
+    "forget_exit_functions",
+    "is_imported_by_multiprocessing",
+    "names_in_use",
+    "open_socket",
+    "run_exit_functions",
+    "set_signal",
+    "simple_queue",
+    "sockets",
+    "thread_count",
+]
 
 sockets: Any
 """The functions and constants of `socket`."""
@@ -35,6 +61,11 @@ except ImportError:
 
 set_signal: Any = getattr(sys.modules.get("_signal"), "signal", signal.signal)
 """`signal.signal`, for plain integers."""
+
+exit_function_count: Callable[[], int] = getattr(atexit, "_ncallbacks", lambda: 1)
+"""Returns the number of registered exit functions."""
+thread_count: Callable[[], int] = getattr(_thread, "_count", lambda: 1)
+"""Returns the number of threads besides the main thread."""
 
 
 def open_socket(descriptor: int) -> socket.socket:
@@ -74,3 +105,67 @@ def names_in_use(parser: argparse.ArgumentParser) -> tuple[set[str], set[str]]:
     """Return the flags of a parser's options, and the names of its values."""
     flags = getattr(parser, "_option_string_actions", {})
     return {*flags}, {action.dest for action in getattr(parser, "_actions", ())}
+
+
+def forget_exit_functions() -> list[Any]:
+    """Drop exit functions, finalizers and child processes of this process, without calling any.
+
+    Return the containers that hold a new entry once a task has something else to end than an exit function.
+    """
+    getattr(atexit, "_clear", lambda: None)()
+    finalize: Any = getattr(sys.modules.get("weakref"), "finalize", None)
+    for finalizer in list(getattr(finalize, "_registry", ())):
+        finalizer.atexit = False
+    if hasattr(finalize, "_registered_with_atexit"):
+        # The next finalizer registers them all again.
+        finalize._registered_with_atexit = False
+    owned = [
+        getattr(sys.modules.get(module), name, None)
+        for module, name in (("multiprocessing.util", "_finalizer_registry"), ("multiprocessing.process", "_children"))
+    ]
+    containers: list[Any] = [container for container in owned if container is not None]
+    for container in containers:
+        container.clear()
+    return [*containers, _handlers()]
+
+
+def _handlers() -> list[Any]:
+    """Return the list of references to all handlers of `logging`."""
+    handlers: list[Any] = getattr(sys.modules.get("logging"), "_handlerList", [])
+    return handlers
+
+
+def end_threads() -> None:
+    """End the threads of libraries and wait for all that are not daemons, as the interpreter does at its end."""
+    threading: Any = sys.modules.get("threading")
+    callbacks: list[Callable[[], Any]] = getattr(threading, "_threading_atexits", [])
+    while callbacks:
+        _attempt(callbacks.pop())
+    if threading is not None:
+        _attempt(getattr(threading, "_shutdown", lambda: None))
+
+
+def run_exit_functions(inherited_handlers: list[Any]) -> None:
+    """Run the exit functions and finalizers of this process, and shut down the handlers that are not inherited."""
+    _attempt(getattr(atexit, "_run_exitfuncs", lambda: None))
+    # Both are registered when their module is loaded, which may have been before the fork.
+    _attempt(getattr(sys.modules.get("multiprocessing.util"), "_exit_function", lambda: None))
+    own = [handler for handler in _handlers() if handler not in inherited_handlers]
+    if own:
+        _attempt(lambda: sys.modules["logging"].shutdown(own))
+
+
+def _attempt(function: Callable[[], Any]) -> None:
+    try:
+        function()
+    except BaseException:
+        sys.excepthook(*sys.exc_info())
+
+
+def is_imported_by_multiprocessing() -> bool:
+    """Return whether a child process of multiprocessing imports the program, to find a function in it."""
+    process: Any = sys.modules.get("multiprocessing.process")
+    if process is None:
+        return False
+    current = process.current_process()
+    return hasattr(current, "_inheriting")

@@ -8,6 +8,7 @@ Invariants, each with a test:
 
 from __future__ import annotations
 
+import gc
 import heapq
 import os
 import time
@@ -81,6 +82,8 @@ class Children:
 
     def fork(self, children: Sequence[Child]) -> None:
         """Fork prepared children."""
+        # A task can tell its own objects from those of this process.
+        gc.freeze()
         # No other work between the forks: each page that this process writes to after a fork is copied again.
         try:
             for child in children:
@@ -140,6 +143,7 @@ class Children:
         output = None
         try:
             output = self._outputs.unnamed()
+            gc.freeze()
             pid = os.fork()
         except OSError:
             ours.close()
@@ -190,7 +194,7 @@ class Children:
         content = os.pread(child.result, _USUAL_RESULT, 0)
         if len(content) == _USUAL_RESULT:
             content = os.pread(child.result, SMALL_RESULT + 1, 0)
-        failed = status != 0 or not content or b'"error"' in content[:64]
+        failed = status != 0 or not content or b'"error"' in content[:64] or b'"exited"' in content[:64]
         is_small = len(content) <= SMALL_RESULT
         tail = tail_of(child.output) if failed and child.output is not None else b""
         message = encode(AttemptEnded(child.number, status, child.when, content if is_small else None, tail))

@@ -48,6 +48,7 @@ from cloud_tasks.worker.forkserver.protocol import (
     encode,
 )
 from cloud_tasks.worker.forkserver.spawn import SPAWN_ADVICE, other_threads
+from cloud_tasks.worker.task_process.process_end import flush_files, own_from_now_on
 from cloud_tasks.worker.task_process.runner import warm_up
 
 if TYPE_CHECKING:
@@ -103,6 +104,7 @@ class _Server:
         if not self._config.spawn:
             self._prefork.enable()
         self._orphans.spare_present()
+        own_from_now_on()
         gc.collect()
         process_tree.trim_memory()
         gc.freeze()
@@ -162,6 +164,7 @@ class _Server:
         if self._config.on_init is not None and not self._config.spawn:
             try:
                 self._config.on_init(self._config.data)
+                flush_files()
             except BaseException:
                 import traceback
 

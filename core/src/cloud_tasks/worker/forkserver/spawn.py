@@ -130,11 +130,11 @@ def become_task(function: runner.Function, data: WorkerData, on_init: Callable[[
     assignment = Assignment(*rest) if kind == _ONE else None
     function = _with_init(function, on_init)
     if assignment is not None:
-        runner.run_one(function, data, assignment, result=descriptor, limits=limits)
+        runner.run_one(function, data, assignment, result=descriptor, limits=limits, is_spawned=True)
     from cloud_tasks.worker.common.ipc import Channel
 
     end = Channel(open_socket(descriptor), blocking=True)
-    runner.run_many(function, data, end=end, limits=limits, count=rest)
+    runner.run_many(function, data, end=end, limits=limits, count=rest, is_spawned=True)
 
 
 def _with_init(function: runner.Function, on_init: Callable[[WorkerData], Any] | None) -> runner.Function:

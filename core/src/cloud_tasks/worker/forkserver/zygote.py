@@ -14,6 +14,7 @@ from __future__ import annotations
 import os
 import select
 import signal
+import sys
 import time
 from typing import TYPE_CHECKING
 
@@ -52,11 +53,23 @@ def fork_zygote(config: ForkserverConfig, scratch_root: str) -> socket.socket:
     try:
         ours.close()
         forget_event_loop()
+        _detach_input()
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGPIPE):
             signal.signal(number, signal.SIG_IGN)
         _Zygote(Channel(theirs, blocking=True), config, scratch_root).serve()
     finally:
         os._exit(0)
+
+
+def _detach_input() -> None:
+    """Make the null device the standard input of tasks: only one process can read the worker's own."""
+    null = os.open(os.devnull, os.O_RDWR)
+    if null != 0:
+        os.dup2(null, 0)
+        os.close(null)
+    os.set_inheritable(0, True)
+    # The former object may hold lines that the program has not read yet.
+    sys.stdin = open(0, encoding="utf-8", closefd=False)  # noqa: SIM115
 
 
 class _Zygote:

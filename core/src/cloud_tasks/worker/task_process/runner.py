@@ -9,6 +9,7 @@ Invariants, each with a test:
 1. Whatever the function does (raises, exits, returns a value that JSON cannot express, closes every descriptor), this
    process exits, and its report is complete or missing.
 2. A result that JSON cannot express, or that is too long, fails its task with a message.
+3. The report is complete before this process waits for threads or exit functions, which cannot change it.
 
 A forked process takes some microseconds for each page of memory that it is the first to write to, and each call of a
 function and each lookup of a module's name writes to several pages (reference counts, caches). Therefore a successful
@@ -23,6 +24,7 @@ import os
 import sys
 import time
 from collections.abc import Callable, Sequence
+from gc import get_objects
 from os import SEEK_CUR, _exit, dup2, getppid, lseek, pwrite, read
 from sys import byteorder, modules
 from typing import Any, NoReturn
@@ -32,10 +34,19 @@ from cloud_tasks.errors import Retry
 from cloud_tasks.worker.common import process_tree
 from cloud_tasks.worker.common.ipc import Channel, ChannelClosedError
 from cloud_tasks.worker.common.memfd import anonymous_file
+from cloud_tasks.worker.common.private_api import exit_function_count, thread_count
 from cloud_tasks.worker.common.worker_data import WorkerData
 from cloud_tasks.worker.task_process.assignment import Assignment
 from cloud_tasks.worker.task_process.exception_report import describe, failure, own_failure, text_of
 from cloud_tasks.worker.task_process.output_capture import take_output
+from cloud_tasks.worker.task_process.process_end import (
+    EXIT_TIMEOUT,
+    changeable,
+    end_interpreter,
+    end_process,
+    inherited_files,
+    unchanged,
+)
 from cloud_tasks.worker.task_process.process_setup import reseed_numpy, set_up
 
 __all__ = [
@@ -88,6 +99,8 @@ def warm_up(limits: tuple[int | None, str | None]) -> None:
         _flush(sys.stderr)
         lseek(result, 0, SEEK_CUR)
         pwrite(result, _EMPTY_HEAD + content, 0)
+        if exit_function_count() or changeable != unchanged:
+            len(get_objects())
         getppid()
         dup2(result, result)
     os.close(result)
@@ -140,25 +153,39 @@ def run_one(
     *,
     result: int,
     limits: tuple[int | None, str | None],
+    is_spawned: bool = False,
 ) -> NoReturn:
     """Run the assignment and exit. Never returns. For the arguments see `run_attempt`."""
     code = 70
     try:
+        before = len(get_objects())
         head, content = _call(function, data, assignment, limits)
-        code = head.pop("exit_code", 0) if head else 0
+        code = head.get("exit_code", 0) & 0xFF if head else 0
         _flush(sys.stdout)
         _flush(sys.stderr)
-        if not head or "exited" not in head:
-            # The function may have closed the file and opened another one with the same descriptor.
-            if lseek(result, 0, SEEK_CUR) != _RESULT_FILE_MARK:
-                raise OSError("the result file was replaced")
-            report = _encoded(head, content) if head else _EMPTY_HEAD + content
-            if pwrite(result, report, 0) < len(report):
-                _write_all(result, report)
+        # The function may have closed the file and opened another one with the same descriptor.
+        if lseek(result, 0, SEEK_CUR) != _RESULT_FILE_MARK:
+            raise OSError("the result file was replaced")
+        report = _encoded(head, content) if head else _EMPTY_HEAD + content
+        if pwrite(result, report, 0) < len(report):
+            _write_all(result, report)
+        if is_spawned:
+            end_interpreter(code)
+        for file in inherited_files:
+            _flush(file)
+        if (
+            exit_function_count()
+            or ("threading" in modules and thread_count())
+            or changeable != unchanged
+            or len(get_objects()) > before + 1
+        ):
+            end_process(code)
+            _flush(sys.stdout)
+            _flush(sys.stderr)
     except BaseException as error:
         report_own_failure(result, "cannot report the result", error)
     finally:
-        process_tree.leave(code & 0xFF)
+        process_tree.leave(code)
 
 
 def run_attempts(
@@ -190,10 +217,12 @@ def run_many(
     end: Channel,
     limits: tuple[int | None, str | None],
     count: int,
+    is_spawned: bool = False,
 ) -> NoReturn:
     """Run up to ``count`` assignments that arrive on ``end``, report each there, and exit. Never returns."""
     code = 70
     try:
+        folder = _current_folder()
         captures = os.fstat(1).st_nlink == 0
         messages: list[Any] = []
         for _ in range(count):
@@ -207,9 +236,10 @@ def run_many(
             seconds = time.monotonic() - start
             _flush(sys.stdout)
             _flush(sys.stderr)
-            code = head.pop("exit_code", 0)
+            code = head.get("exit_code", 0) & 0xFF
             if "exited" in head:
                 break
+            _return_to(folder)
             tail = take_output(is_wanted="error" in head) if captures else b""
             report = _encoded(head, content) if head else _EMPTY_HEAD + content
             _send_report(end, (assignment.number, seconds, data._scratch_is_used, tail), report)
@@ -218,7 +248,28 @@ def run_many(
     except BaseException as error:
         _print_failure("cannot report the result", error)
     finally:
-        os._exit(code & 0xFF)
+        try:
+            timeout = getattr(data, "max_runtime", EXIT_TIMEOUT)
+            (end_interpreter if is_spawned else end_process)(code, thread_timeout=timeout)
+            _flush(sys.stdout)
+            _flush(sys.stderr)
+        finally:
+            os._exit(code)
+
+
+def _current_folder() -> str:
+    try:
+        return os.getcwd()
+    except FileNotFoundError:
+        return os.curdir
+
+
+def _return_to(folder: str) -> None:
+    """Make a folder the current one again, unless it is gone."""
+    try:
+        os.chdir(folder)
+    except OSError:
+        return
 
 
 def _send_report(end: Channel, fields: tuple[Any, ...], content: bytes) -> None:
@@ -247,8 +298,6 @@ def _call(
         payload: Any = assignment.payload
         task_data = json.loads(payload).get("data", {}) if type(payload) is bytes else payload
         returned = function(assignment.task_id, task_data, data)
-        if "threading" in modules:
-            _join_threads()
     except Retry as request:
         after = request.after
         return {"retry": True, "reason": text_of(request.reason), "after": None if after is None else float(after)}, b""
@@ -303,15 +352,6 @@ def _exit_request(request: SystemExit) -> tuple[dict[str, Any], bytes]:
     with contextlib.suppress(BaseException):
         sys.stderr.write(f"{request.code}\n")
     return {"exited": True, "exit_code": 1}, b""
-
-
-def _join_threads() -> None:
-    """Wait for the threads that the function has started, as the interpreter does before it exits."""
-    threading = modules["threading"]
-    if threading.active_count() > 1:
-        for thread in threading.enumerate():
-            if thread is not threading.current_thread() and not thread.daemon:
-                thread.join()
 
 
 def _flush(stream: Any) -> None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import select
 import signal
 import time
 from collections.abc import Callable
@@ -31,14 +32,15 @@ from cloud_tasks.worker.forkserver.protocol import (
 from cloud_tasks.worker.forkserver.zygote import FORKSERVER_DIED, START_FORKSERVER
 from cloud_tasks.worker.supervisor.event_loop import EventLoop, LoopChannel
 from cloud_tasks.worker.supervisor.execution.outcome import end_text
+from cloud_tasks.worker.task_process.process_end import EXIT_TIMEOUT
 
 if TYPE_CHECKING:
     import socket
 
 __all__ = ["ForkserverClient"]
 
-_EXIT_TIMEOUT = 10.0
-"""Seconds that fork server and zygote have to exit before they are killed."""
+_EXIT_TIMEOUT = EXIT_TIMEOUT + 5.0
+"""Seconds that task processes, fork server and zygote have to exit before they are killed."""
 
 
 class ForkserverClient:
@@ -131,7 +133,7 @@ class ForkserverClient:
         """End fork server and zygote, by SIGKILL after 10 seconds; no descendant is left."""
         if self._forkserver is not None:
             self._put(Quit())
-            self.flush()
+            self._await_end(self._forkserver)
             self._drop_forkserver()
         if self._zygote is not None:
             self._drop_zygote(self._zygote)
@@ -146,6 +148,16 @@ class ForkserverClient:
                 time.sleep(pause)
                 pause = min(pause * 2, 0.05)
         self._kill_children()
+
+    def _await_end(self, forkserver: LoopChannel) -> None:
+        """Wait until the fork server exits, once its task processes have ended."""
+        readable, deadline = select.poll(), time.monotonic() + _EXIT_TIMEOUT
+        readable.register(forkserver.fileno(), select.POLLIN)
+        with contextlib.suppress(ChannelClosedError):
+            while (left := deadline - time.monotonic()) > 0:
+                forkserver.flush()
+                if readable.poll(min(left, 0.05 if forkserver.unsent else left) * 1000):
+                    forkserver.get()
 
     def _kill_children(self) -> None:
         while True:

@@ -145,6 +145,8 @@ def _split(content: bytes) -> tuple[dict[str, Any] | None, bytes]:
 
 
 def _reported(head: dict[str, Any], result: bytes, printed: Mapping[str, str]) -> Outcome:
+    if "exited" in head:
+        return _exited(int(head.get("exit_code", 0)) & 0xFF, printed)
     if "error" in head:
         details = {"exception": str(head.get("message", "")), "exception_type": str(head["error"]), **printed}
         if head.get("trace"):
