@@ -93,7 +93,7 @@ def do(what: str, fields: dict[str, Any], data: WorkerData) -> Any:
     if what == "big":
         return False, "x" * fields["size"]
     if what == "unserializable":
-        return False, object()
+        return False, (letter for letter in what)
     if what == "nan":
         return False, float("nan")
     if what == "plain":

@@ -64,6 +64,8 @@ def run_command_worker(args: Sequence[str], *, program: str = "cloud-tasks worke
         args=args,
         argparser=parser,
     )
+    # The output of a command is a product of it as much as its result is.
+    worker.data._keeps_output = True
     command = worker.data.args.command or next(
         (os.environ[f"{prefix}COMMAND"] for prefix in PREFIXES if os.environ.get(f"{prefix}COMMAND")), ""
     )
@@ -139,5 +141,5 @@ def _result(path: str) -> Any:
         return None
     try:
         return json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         return text.rstrip("\n")

@@ -95,6 +95,7 @@ class WorkerConfig:
         config.slots = data.num_simultaneous_tasks or data.num_cpus or 1
         data.num_simultaneous_tasks = config.slots
         config.capture = data.capture_output if data.capture_output is not None else not local
+        data._keeps_output = data._keeps_output or bool(data.capture_output)
         # With a queue the supervisor, which loads the plugin, lowers it to the queue's message size.
         limit = None if data.event_log_to_queue else _LOCAL_RESULT_BYTES
         config.max_result_bytes = data.max_result_bytes if data.max_result_bytes is not None else limit
@@ -120,7 +121,7 @@ class WorkerConfig:
             on_init=on_init,
             capture=self.capture,
             log_dir=self.log_dir,
-            limits=(self.max_result_bytes, getattr(self.data, "result_store", None)),
+            limits=(self.max_result_bytes, _absolute(getattr(self.data, "result_store", None))),
             program=Program(flags),
             environments=self._slot_environments(),
             spawn=self.spawn,
@@ -167,6 +168,11 @@ class WorkerConfig:
             value = getattr(data, name)
             if value is not None and value < 0:
                 raise InputError(f"expected 0 or more, got {value:g}", where=f"--{name.replace('_', '-')}")
+
+
+def _absolute(store: str | None) -> str | None:
+    """Return a folder by its full path: a task may change its working folder."""
+    return store if store is None or "://" in store else os.path.abspath(store)
 
 
 def _uses_spawn(method: str | None) -> bool | None:

@@ -18,19 +18,16 @@ from cloud_tasks.worker.common.memfd import anonymous_file
 __all__ = ["Outputs", "log_path", "tail_of", "take_output"]
 
 _TAIL = 8 * 1024
-"""Bytes of a task's output in its failure event."""
+"""Bytes of a task's output in the event of its end."""
 _LIMIT = 64 * 1024 * 1024
 """Size above which an unnamed capture is truncated."""
 
 
 def log_path(folder: str, task_id: str, attempt: int) -> str:
     """Return the path of an attempt's log file."""
-    name = "".join(letter if letter.isalnum() or letter in "-_." else "_" for letter in task_id)[:200]
-    if name != task_id:
-        import binascii
+    from cloud_tasks.escape import file_name
 
-        name = f"{name}-{binascii.crc32(task_id.encode('utf-8', 'surrogatepass')):08x}"
-    return os.path.join(folder, f"{name}.{attempt}.log")
+    return os.path.join(folder, file_name(task_id, f".{attempt}.log"))
 
 
 class Outputs:
@@ -38,7 +35,7 @@ class Outputs:
 
     Args:
         log_dir: Folder with a file for each attempt; None for no such files.
-        capture: Whether output is captured for failure events otherwise.
+        capture: Whether output is captured for events otherwise.
     """
 
     def __init__(self, *, log_dir: str | None, capture: bool) -> None:

@@ -40,6 +40,10 @@ _SIGNAL_CAUSES = {
 }
 
 
+_RESULT_FIELDS = ("result_address", "result_bytes", "result_type", "result_pickle", "result_repr", "warning")
+"""Fields of an event about a result that is not in it as JSON."""
+
+
 class Outcome(NamedTuple):
     """Outcome of an attempt. Not attrs, whose import would delay the start of a worker with a task file."""
 
@@ -53,6 +57,8 @@ class Outcome(NamedTuple):
     kinds: tuple[str, ...] = ()
     """Names of the exception's class and its base classes."""
     exit_code: int | None = None
+    notice: tuple[str, str] | None = None
+    """Kind and text of a warning about the result for the worker's log, which shows the first of each kind."""
 
 
 def read_outcome(
@@ -107,21 +113,27 @@ def _split(content: bytes) -> tuple[dict[str, Any] | None, bytes]:
 
 
 def _reported(head: dict[str, Any], result: bytes, printed: Mapping[str, str]) -> Outcome:
+    if not head and not printed:
+        return Outcome(kind=OutcomeKind.COMPLETED, result=result or b"null")
+    notice = None if "notice" not in head else (str(head["notice"][0]), str(head["notice"][1]))
     if "error" in head:
         details = {"exception": str(head.get("message", "")), "exception_type": str(head["error"]), **printed}
         if head.get("trace"):
             details["stack_trace"] = str(head["trace"])
-        return Outcome(
-            kind=OutcomeKind.EXCEPTION, details=details, kinds=tuple(head.get("kinds") or (details["exception_type"],))
-        )
-    details = {name: head[name] for name in ("result_address", "result_bytes") if name in head}
+        kinds = tuple(head.get("kinds") or (details["exception_type"],))
+        return Outcome(kind=OutcomeKind.EXCEPTION, details=details, kinds=kinds, notice=notice)
+    details = {**{name: head[name] for name in _RESULT_FIELDS if name in head}, **printed}
     if head.get("retry"):
         if head.get("reason"):
             details["reason"] = str(head["reason"])
         return Outcome(
-            kind=OutcomeKind.RETRY_REQUESTED, details=details, result=result or b"null", after=head.get("after")
+            kind=OutcomeKind.RETRY_REQUESTED,
+            details=details,
+            result=result or b"null",
+            after=head.get("after"),
+            notice=notice,
         )
-    return Outcome(kind=OutcomeKind.COMPLETED, details=details, result=result or b"null")
+    return Outcome(kind=OutcomeKind.COMPLETED, details=details, result=result or b"null", notice=notice)
 
 
 def _exited(code: int, printed: Mapping[str, str]) -> Outcome:
