@@ -169,6 +169,12 @@ def test_output_of_a_failed_task_is_in_its_event(worker) -> None:
     assert "RuntimeError: after them" in ends(worker)["task-0"]["log_tail"]
 
 
+@pytest.mark.parametrize(("options", "tail"), [(("--capture-output",), "a word\n"), (("--task-log-dir", "logs"), None)])
+def test_output_of_a_completed_task_is_kept_on_request(worker, options: tuple[str, ...], tail: str | None) -> None:
+    worker.run_tasks({"do": "chatty", "size": 1}, {"do": "nothing"}, args=options)
+    assert [ends(worker)[f"task-{n}"].get("log_tail") for n in range(2)] == [tail, None]
+
+
 def test_task_log_dir_has_a_log_of_each_attempt(worker) -> None:
     finished = worker.run_tasks({"do": "print"}, {"do": "nothing"}, args=("--task-log-dir", "logs"))
     assert sorted(path.name for path in (worker.folder / "logs").iterdir()) == ["task-0.1.log", "task-1.1.log"]

@@ -92,6 +92,9 @@ def do(what: str, fields: dict[str, Any], data: WorkerData) -> Any:
         time.sleep(fields["seconds"])
     if what == "big":
         return False, "x" * fields["size"]
+    if what == "chatty":
+        print("a word")
+        return False, "x" * fields["size"]
     if what == "unserializable":
         return False, (letter for letter in what)
     if what == "nan":
