@@ -11,12 +11,13 @@ from __future__ import annotations
 import json
 import math
 import os
+import re
 from sys import modules
 from typing import Any
 
-from cloud_tasks.sanitize import MAX_DEPTH, clean_text, clean_value
+from cloud_tasks.sanitize import MAX_DEPTH, MAX_DIGITS, clean_text, clean_value
 
-__all__ = ["NotJsonError", "RefusedResultError", "convert", "encode", "short_repr", "type_name"]
+__all__ = ["NotJsonError", "RefusedResultError", "convert", "encode", "is_within_bounds", "short_repr", "type_name"]
 
 _MAX_ENTRIES = 1_000_000
 """Entries of an array above which it is pickled: as JSON it would take many times its memory."""
@@ -56,6 +57,21 @@ def convert(value: Any) -> Any:
             f"the function returned a {kind.__name__}, whose values are not computed; return a list"
         )
     return _convert(value, MAX_DEPTH)
+
+
+def is_within_bounds(value: Any, text: str) -> bool:
+    """Return whether a value that JSON expresses as ``text`` has no number and no nesting beyond the bounds."""
+    if re.search(rf"(?<!\d)\d{{{MAX_DIGITS}}}", text):
+        return False
+    level = [value] if isinstance(value, (dict, list, tuple)) else []
+    for _ in range(MAX_DEPTH):
+        level = [
+            entry
+            for container in level
+            for entry in (container.values() if isinstance(container, dict) else container)
+            if isinstance(entry, (dict, list, tuple))
+        ]
+    return not level
 
 
 def _convert(value: Any, depth: int) -> Any:

@@ -22,6 +22,7 @@ from cloud_tasks.worker.task_process.result_conversion import (
     RefusedResultError,
     convert,
     encode,
+    is_within_bounds,
     short_repr,
     type_name,
 )
@@ -45,9 +46,11 @@ def report_result(
     """Return head and JSON of the report of a returned value.
 
     Args:
-        text: The value as strict JSON, if it is known; empty if it has to be converted.
+        text: The value as JSON, perhaps too deep or with a number of too many digits; empty if it has to be converted.
         retry: Whether the function requested a retry, by a pair whose second member is the value.
     """
+    if text and not is_within_bounds(value, text):
+        text = ""
     if retry:
         return _retry_request(value, text, limits)
     head: dict[str, Any] = {}

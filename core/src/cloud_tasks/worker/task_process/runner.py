@@ -54,10 +54,9 @@ SMALL_RESULT = 32 * 1024
 """Bytes up to which a report is part of the message about the attempt's end."""
 _encode_result = compact_encoder(allow_nan=False)
 _encode_head = compact_encoder(default=str)
-# JSON with a key that may not have been text (two of which may be one key), or with half of a surrogate pair.
-_is_odd = re.compile(
-    r'"(?:-?\d[\d.e+-]*+|true|false|null)":|\\\\ud|\\ud[89ab]..(?!\\ud[c-f])|(?<!\\ud[89ab]..)\\ud[c-f]'
-).search
+# In JSON: a key that may not have been text, so that two may be one; half of a surrogate pair, or what looks like it.
+_has_odd_key = re.compile(r'"(?=[-0-9tfn])(?:-?\d[\d.e+-]*+|true|false|null)":').search
+_has_lone_surrogate = re.compile(r"\\\\ud|\\ud[89ab]..(?!\\ud[c-f])|(?<!\\ud[89ab]..)\\ud[c-f]").search
 _SHORT = 400
 """Characters of JSON that cannot have more than `_MAX_BRACKETS` levels, nor a number of 1,000 digits."""
 _MAX_BRACKETS = 200
@@ -263,9 +262,9 @@ def _call(
             retry, value = bool(first), returned[1]
     try:
         text = _encode_result(value)
-        if _is_odd(text) or (len(text) > _SHORT and not _is_flat(text)):
+        if _has_odd_key(text) or ("\\ud" in text and _has_lone_surrogate(text)):
             text = ""
-        elif not retry and (limits[0] is None or len(text) <= limits[0]):
+        elif not retry and (limits[0] is None or len(text) <= limits[0]) and (len(text) <= _SHORT or _is_flat(text)):
             return {}, text.encode()
     except BaseException:
         # Only this one result is affected: the next step is conversion.
