@@ -1,7 +1,7 @@
 """Results of tasks as Python values, for programs that ask for them.
 
-Results without a JSON form are pickled, and unpickling executes code that whoever wrote the result has chosen: a task,
-or anybody who can send events of the job or write to its result store. The functions of this module are the only place
+Results without a JSON form are pickled, and unpickling executes code that the writer of the result has chosen: a task,
+or a user who can send events of the job or write to its result store. The functions of this module are the only place
 in cloud-tasks that unpickles, and nothing in cloud-tasks calls them.
 
 Invariants, each with a test:
