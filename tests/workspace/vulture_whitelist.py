@@ -37,6 +37,10 @@ _.received_termination_notice  # `WorkerData`
 _.received_shutdown_request
 
 # Read under a computed name.
+_.result_type  # `TaskRecord`, by the name of the column of an export, as are the next three
+_.result_bytes
+_.result_address
+_.result_pickle
 _.sqs_endpoint  # `AwsSettings`, by the name of the service
 _.s3_endpoint
 _.pricing_endpoint

@@ -149,13 +149,35 @@ class Retry(Exception):  # noqa: N818 - a request, not an error
 
     Args:
         reason: Recorded in the attempt history.
-        after: Minimum delay before the next attempt in seconds; None for the usual backoff.
+        after: Minimum delay before the next attempt, in seconds or as a `timedelta`; a negative one counts as 0. None
+            for the usual backoff.
+
+    Raises:
+        TypeError: ``after`` is neither a number nor a `timedelta`.
+        ValueError: ``after`` is NaN, or longer than a year.
     """
 
-    def __init__(self, reason: str = "", *, after: float | None = None) -> None:
+    def __init__(self, reason: str = "", *, after: float | timedelta | None = None) -> None:
         super().__init__(reason)
         self.reason = reason
-        self.after = after
+        self.after = None if after is None else _delay_seconds(after)
+
+
+_LONGEST_DELAY = 366 * 86400.0
+
+
+def _delay_seconds(after: Any) -> float:
+    seconds = after.total_seconds() if hasattr(after, "total_seconds") else after
+    if isinstance(seconds, (str, bytes, bool)) or not hasattr(seconds, "__float__"):
+        raise TypeError(f"Retry: after: expected seconds or a timedelta, got {after!r:.60}")
+    try:
+        number = float(seconds)
+    except OverflowError:
+        number = float("inf")
+    # The comparison also refuses NaN.
+    if not number <= _LONGEST_DELAY or number == float("-inf"):
+        raise ValueError(f"Retry: after: expected at most a year (in seconds), got {number:g}")
+    return max(0.0, number)
 
 
 _FORMER_NAMES = {"LaunchRefused": "LaunchRefusedError", "NotFound": "NotFoundError"}

@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from datetime import timedelta
+from typing import Any
 
 from cloud_tasks.model import Money
 
-__all__ = ["counted", "format_cost", "format_duration", "format_span", "indented", "without_traceback"]
+__all__ = [
+    "counted",
+    "describe_result",
+    "format_cost",
+    "format_duration",
+    "format_span",
+    "indented",
+    "without_traceback",
+]
 
 _CENT = Money("0.01")
 _UNITS = (("d", 86400), ("h", 3600), ("m", 60), ("s", 1))
@@ -52,6 +61,17 @@ def format_span(span: timedelta) -> str:
 def format_cost(amount: Money, *, unit: Money = _CENT) -> str:
     """Return an amount in cents, or with six places where it is less than ``unit``, so that it never reads as zero."""
     return amount.format(2) if not amount or amount >= unit else amount.format(6)
+
+
+def describe_result(details: Mapping[str, Any]) -> str | None:
+    """Return type, size and address of a result that its event does not have as JSON; None for any other result."""
+    kind, size, address = (details.get(name) for name in ("result_type", "result_bytes", "result_address"))
+    if kind is None and address is None:
+        return None
+    shown = f"<{kind or 'JSON'}, {size:,} bytes>" if isinstance(size, int) else f"<{kind}, not kept>"
+    if address is not None:
+        shown += f" in {address}"
+    return f"{shown} {details['result_repr']}" if details.get("result_repr") else shown
 
 
 def without_traceback(output: str, traceback: str) -> str:

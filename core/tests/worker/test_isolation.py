@@ -70,7 +70,7 @@ def test_isolation_reports_each_kind_of_end_and_affects_no_other_task(worker) ->
         "task-5": "task_exited",
         "task-6": "task_exception",
         "task-7": "task_exception",
-        "task-8": "task_exception",
+        "task-8": "task_completed",
         "task-9": "task_completed",
         "task-10": "task_timed_out",
         "task-11": "task_completed",
@@ -81,8 +81,9 @@ def test_isolation_reports_each_kind_of_end_and_affects_no_other_task(worker) ->
     assert [found[f"task-{n}"]["exit_code"] for n in (2, 3, 4, 5)] == [3, 4, 0, -signal.SIGSEGV]
     assert found["task-5"]["signal"] == "SIGSEGV"
     assert found["task-6"]["exception_type"] == "KeyboardInterrupt"
-    assert "object is not JSON serializable" in found["task-7"]["exception"].replace("Object of type ", "")
-    assert found["task-8"]["exception_type"] == "UnserializableResult"
+    assert found["task-7"]["exception_type"] == "UnserializableResult"
+    assert "the function returned a generator" in found["task-7"]["exception"]
+    assert found["task-8"]["result"] == "NaN"
     assert found["task-9"]["result"] == {"plain": [1, 2, 3]}
     assert not any(event["retry"] for event in found.values())
     assert worker.nothing_is_left()
@@ -176,6 +177,12 @@ def test_output_of_a_failed_task_is_in_its_event(worker) -> None:
     worker.run_tasks({"do": "print"}, args=("--capture-output",))
     assert "these are my last words\n" in ends(worker)["task-0"]["log_tail"]
     assert "RuntimeError: after them" in ends(worker)["task-0"]["log_tail"]
+
+
+@pytest.mark.parametrize(("options", "tail"), [(("--capture-output",), "a word\n"), (("--task-log-dir", "logs"), None)])
+def test_output_of_a_completed_task_is_kept_on_request(worker, options: tuple[str, ...], tail: str | None) -> None:
+    worker.run_tasks({"do": "chatty", "size": 1}, {"do": "nothing"}, args=options)
+    assert [ends(worker)[f"task-{n}"].get("log_tail") for n in range(2)] == [tail, None]
 
 
 def test_task_log_dir_has_a_log_of_each_attempt(worker) -> None:

@@ -92,8 +92,11 @@ def do(what: str, fields: dict[str, Any], data: WorkerData) -> Any:
         time.sleep(fields["seconds"])
     if what == "big":
         return False, "x" * fields["size"]
+    if what == "chatty":
+        print("a word")
+        return False, "x" * fields["size"]
     if what == "unserializable":
-        return False, object()
+        return False, (letter for letter in what)
     if what == "nan":
         return False, float("nan")
     if what == "plain":

@@ -81,6 +81,8 @@ def run_command_worker(args: Sequence[str], *, program: str = "cloud-tasks worke
         args=args,
         argparser=parser,
     )
+    # The output of a command is a product of it as much as its result is.
+    worker.data._keeps_output = True
     text, where = _option(worker.data.args.command, "COMMAND", "--command")
     if not text:
         parser.error("no command; add --command 'program {input}'")
@@ -225,5 +227,5 @@ def _result(path: str) -> Any:
         return None
     try:
         return json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         return text.rstrip("\n")

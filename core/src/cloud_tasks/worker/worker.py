@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from cloud_tasks import exit_codes
 from cloud_tasks.errors import InputError
@@ -13,7 +13,7 @@ from cloud_tasks.worker.common.shared_flags import SharedFlags
 from cloud_tasks.worker.common.worker_data import WorkerData
 from cloud_tasks.worker.forkserver.spawn import become_task, is_spawned
 from cloud_tasks.worker.options import apply_options, extend_parser, make_parser, parse
-from cloud_tasks.worker.task_process.runner import Function
+from cloud_tasks.worker.task_function import adapt_function, check_callback
 
 if TYPE_CHECKING:
     from cloud_tasks.worker.worker_config import Command
@@ -25,29 +25,38 @@ class Worker:
     """Runs a function on tasks from a queue, a file or a generator, each in a process of its own.
 
     Args:
-        function: ``function(task_id, task_data, worker_data)``, which returns the result or ``(retry, result)``. A
-            result is any value that JSON can express.
+        function: ``function(task_id, task_data, worker_data)``, which returns the result or ``(retry, result)``. May be
+            ``async``. A result is any value: it is converted to JSON, else pickled.
         task_source: Source of tasks if neither ``--task-file`` nor a queue is given: a path, a URL, or a function that
             returns or yields tasks.
         args: Command line; None for the program's own.
         argparser: Parser of the program, to which the worker's options are added; the result is ``worker_data.args``.
         worker_init: Called once with the `WorkerData`, in the fork server, before task processes are forked.
         on_termination_notice: Called once, in a thread, when the provider announces that it reclaims this instance.
+        returns: ``pair``: a tuple of a boolean and a value is ``(retry, result)``, as in ``rms-cloud-tasks``.
+            ``value``: whatever the function returns is the result.
 
-    Invalid options end the program with exit code 2, as `argparse` does.
+    Invalid options and functions end the program with exit code 2, as `argparse` does.
     """
 
     def __init__(
         self,
-        function: Function,
+        function: Callable[[str, Any, WorkerData], Any],
         *,
         task_source: Any = None,
         args: Sequence[str] | None = None,
         argparser: argparse.ArgumentParser | None = None,
         worker_init: Callable[[WorkerData], Any] | None = None,
         on_termination_notice: Callable[[], Any] | None = None,
+        returns: Literal["pair", "value"] = "pair",
     ) -> None:
         parser = argparser or make_parser(description="Run tasks.")
+        try:
+            self._function = adapt_function(function, returns)
+            check_callback(worker_init, "worker_init")
+            check_callback(on_termination_notice, "on_termination_notice")
+        except InputError as error:
+            parser.exit(2, f"Error: {error}\n")
         extend_parser(parser)
         self._flags = SharedFlags()
         self.data = WorkerData(self._flags)
@@ -56,7 +65,6 @@ class Worker:
             apply_options(self.data, self.data.args)
         except InputError as error:
             parser.error(str(error))
-        self._function = function
         self._task_source = task_source
         self._worker_init = worker_init
         self._on_termination_notice = on_termination_notice

@@ -116,12 +116,13 @@ class WorkerConfig:
         config.slots = data.num_simultaneous_tasks or data.num_cpus or 1
         data.num_simultaneous_tasks = config.slots
         config.capture = data.capture_output if data.capture_output is not None else not local
+        data._keeps_output = data._keeps_output or bool(data.capture_output)
         # With a queue the supervisor, which loads the plugin, lowers it to the queue's message size.
         limit = None if data.event_log_to_queue else _LOCAL_RESULT_BYTES
         config.max_result_bytes = data.max_result_bytes if data.max_result_bytes is not None else limit
         config.spawn = True if is_task else _uses_spawn(data.start_method)
         for name in ("log_store", "result_store"):
-            setattr(data, name, _in_submit_dir(getattr(data, name)))
+            setattr(data, name, _absolute(getattr(data, name)))
         root = os.environ.get("TMPDIR") or "/tmp"
         config.scratch_root = os.path.join(root, f"cloud-tasks-{os.getpid()}-{os.urandom(6).hex()}")
         if data.task_log_dir is not None:
@@ -192,10 +193,14 @@ class WorkerConfig:
                 raise InputError(f"expected 0 or more, got {value:g}", where=f"--{name.replace('_', '-')}")
 
 
-def _in_submit_dir(store: str | None) -> str | None:
-    """Return a folder, if relative, as one in the folder of the configuration, where that is on this machine."""
-    folder = os.environ.get("CLOUD_TASKS_SUBMIT_DIR")
-    return store if not store or not folder or "://" in store else os.path.join(folder, store)
+def _absolute(store: str | None) -> str | None:
+    """Return a folder by its full path: a task may change its working folder.
+
+    A relative one is in the folder of the configuration, where that is on this machine.
+    """
+    if not store or "://" in store:
+        return store
+    return os.path.abspath(os.path.join(os.environ.get("CLOUD_TASKS_SUBMIT_DIR") or "", store))
 
 
 def _uses_spawn(method: str | None) -> bool | None:

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import io
+import json
 import threading
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from worker_harness import Harness, wait_until
 
 from cloud_tasks.worker.common.log import Log
@@ -13,12 +17,50 @@ from cloud_tasks.worker.reporting import log_upload
 from cloud_tasks.worker.reporting.log_upload import LogUploader
 from cloud_tasks.worker.task_process import result_store
 from cloud_tasks.worker.task_process.output_capture import log_path
+from cloud_tasks.worker.task_process.result_store import store_file
+
+IDS = ["a/b", "a_b", "a b", "a\nb", "a_b-ef0790fb", "é", "e", "x" * 251, "x" * 300, "x" * 301, "数" * 120, "数" * 121]
+IDS += ["..", ".", "-", "", "a.1", "\ud800", "a=1,b=2", "%", "CON", "a\x00b", "\x1b[31m"]
+ATTEMPTS = st.integers(1, 1 << 40)
 
 
-def test_log_path_is_unique_for_each_task_id() -> None:
-    ids = ["a/b", "a_b", "a b", "é", "e", "x" * 300, "x" * 301, "..", "\ud800"]
-    assert len({log_path("logs", task_id, 1) for task_id in ids}) == len(ids)
-    assert {Path(log_path("logs", task_id, 1)).parent.name for task_id in ids} == {"logs"}
+def names(task_id: str, attempt: int) -> list[str]:
+    """Return the names of the files of an attempt, drafts included."""
+    log = Path(log_path("logs", task_id, attempt))
+    assert log.parent == Path("logs")
+    assert result_store.log_name(task_id, attempt) == log.name
+    return [log.name, *(result_store.result_name(task_id, attempt, kind) for kind in ("json", "pickle"))]
+
+
+def test_names_of_an_attempt_are_unique_and_fit_a_file_system(tmp_path: Path) -> None:
+    found = [name for task_id in IDS for attempt in (1, 2, 12) for name in names(task_id, attempt)]
+    assert len(set(found)) == len(found) == len(IDS) * 9
+    for name in found:
+        store_file(str(tmp_path / name), io.BytesIO(name.encode()))
+    assert {path.name: path.read_text() for path in tmp_path.iterdir()} == {name: name for name in found}
+
+
+@given(st.text(st.characters(), max_size=300), st.text(st.characters(), max_size=300), ATTEMPTS, ATTEMPTS)
+def test_names_of_any_two_attempts_differ(one: str, other: str, first: int, second: int) -> None:
+    same = (one, first) == (other, second)
+    assert set(names(one, first)).isdisjoint(names(other, second)) != same
+    assert all(len(name.encode()) < 230 and "/" not in name for name in names(one, first))
+
+
+@pytest.mark.parametrize("task_id", ["x" * 251, "数" * 120, "a\nb"])
+def test_log_and_result_of_a_task_with_a_long_id_are_kept(worker: Harness, task_id: str) -> None:
+    tasks = worker.folder / "tasks.json"
+    tasks.write_text(json.dumps([{"task_id": task_id, "data": {"do": "chatty", "size": 5000}}]))
+    stores = ("--result-store", "results", "--log-store", "store", "--task-log-dir", "logs")
+    finished = worker.run("--task-file", str(tasks), "--max-result-bytes", "100", *stores)
+    assert finished.code == 0, finished.log
+    (event,) = worker.events("task_completed")
+    assert Path(event["result_address"]).read_text() == '"' + "x" * 5000 + '"'
+    assert Path(event["log_address"]).read_text() == "a word\n"
+    assert [path.name for path in (worker.folder / "logs").iterdir()] == [Path(event["log_address"]).name]
+    again = worker.run("--task-file", str(tasks), "--resume", *stores)
+    assert again.code == 0
+    assert len(worker.events("task_completed")) == 1
 
 
 @pytest.mark.parametrize("scheme", ["", "file://"])

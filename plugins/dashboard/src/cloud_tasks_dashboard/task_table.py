@@ -21,6 +21,7 @@ import attrs
 
 from cloud_tasks.errors import InputError, NotFoundError
 from cloud_tasks.model import AttemptOutcome, TaskStatus
+from cloud_tasks.quantities import describe_result
 from cloud_tasks.store import (
     EVENT_OF_CODE,
     OUTCOME_TO_CODE,
@@ -215,7 +216,7 @@ def _attempt(row: tuple[Any, ...]) -> dict[str, Any]:
         "host": hostname,
         "instance_id": instance_id,
         "reason": reason or "",
-        "result": truncate(_format(more["result"])) if "result" in more else None,
+        "result": truncate(describe_result(more) or _format(more["result"])) if "result" in more else None,
         **_texts(more),
     }
 

@@ -83,9 +83,16 @@ def started(task_id: str, when: float, attempt: int = 1, host: str = "h1") -> Ev
 
 
 def completed(
-    task_id: str, when: float, attempt: int = 1, *, elapsed: float = 1.0, host: str = "h1", result: Any = "done"
+    task_id: str,
+    when: float,
+    attempt: int = 1,
+    *,
+    elapsed: float = 1.0,
+    host: str = "h1",
+    result: Any = "done",
+    **more: Any,
 ) -> Event:
-    details = {"result": result}
+    details = {"result": result, **more}
     return _event(
         EventType.TASK_COMPLETED, task_id, when, attempt, host, retry=False, elapsed_time=elapsed, details=details
     )

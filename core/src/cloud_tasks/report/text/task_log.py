@@ -12,13 +12,16 @@ import attrs
 from cloud_tasks.convert import event_to_json
 from cloud_tasks.escape import terminal_line, terminal_text
 from cloud_tasks.model import Event, Task, TaskStatus
-from cloud_tasks.quantities import indented, without_traceback
+from cloud_tasks.quantities import describe_result, indented, without_traceback
 from cloud_tasks.sanitize import shown_value
 from cloud_tasks.store import TaskAttempt
 
 __all__ = ["render_task_log", "task_log_dict"]
 
-_SHOWN_ELSEWHERE = frozenset({"stack_trace", "log_tail", "exception", "exception_type", "result", "command"})
+_SHOWN_ELSEWHERE = frozenset(
+    {"stack_trace", "log_tail", "exception", "exception_type", "result", "log_address", "result_address"}
+    | {"result_pickle", "result_repr", "warning", "command"}
+)
 
 
 def render_task_log(task: Task, status: TaskStatus, attempts: Sequence[TaskAttempt], events: Sequence[Event]) -> str:
@@ -49,7 +52,10 @@ def _attempt(found: TaskAttempt) -> Iterator[str]:
     if record.reason:
         yield f"  Reason: {terminal_line(record.reason)}"
     if "result" in details:
-        yield f"  Result: {_shown(details['result'])}"
+        yield f"  Result: {_shown(describe_result(details) or details['result'])}"
+    for title, name in (("Warning", "warning"), ("Log", "log_address")):
+        if details.get(name):
+            yield f"  {title}: {_shown(details[name])}"
     trace, output = (str(details.get(name) or "").strip() for name in ("stack_trace", "log_tail"))
     for title, text in (("Traceback", trace), ("Output", without_traceback(output, trace))):
         if text:

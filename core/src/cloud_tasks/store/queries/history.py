@@ -45,7 +45,15 @@ class TaskRecord:
     reason: str
     """Reason for which its last attempt ended; empty for a success."""
     result: Any
-    """Return value of a completed task, as its worker reported it; else None."""
+    """Return value of a completed task, as its worker reported it; None for other tasks and values elsewhere."""
+    result_type: str | None
+    """Module and class of a return value without a JSON form; else None."""
+    result_bytes: int | None
+    """Size of a return value that was pickled or stored; else None."""
+    result_address: str | None
+    """Path or URL of a return value in the result store; else None."""
+    result_pickle: str | None
+    """A pickled return value in base64; else None. Unpickling executes code: see `cloud_tasks.results`."""
     data: Mapping[str, Any]
     """As loaded."""
 
@@ -96,6 +104,8 @@ def slowest_tasks(path: Path, *, limit: int) -> tuple[TaskRecord, ...]:
 
 def _task(row: tuple[Any, ...]) -> TaskRecord:
     task_id, status, attempt, losses, elapsed, ended_at, hostname, reason, data, completing = row
+    details = decode_object(completing) if status_of(status) is TaskStatus.COMPLETED else {}
+    size = details.get("result_bytes")
     return TaskRecord(
         task_id=task_id,
         status=status_of(status),
@@ -105,7 +115,11 @@ def _task(row: tuple[Any, ...]) -> TaskRecord:
         ended_at=from_unix_or_none(ended_at),
         hostname=hostname or "",
         reason=reason or "",
-        result=decode_object(completing).get("result") if status_of(status) is TaskStatus.COMPLETED else None,
+        result=details.get("result"),
+        result_type=_text(details, "result_type"),
+        result_bytes=size if isinstance(size, int) and 0 <= size < 1 << 63 else None,
+        result_address=_text(details, "result_address"),
+        result_pickle=_text(details, "result_pickle"),
         data=decode_object(data),
     )
 
@@ -188,3 +202,8 @@ def _events(connection: sqlite3.Connection, task_id: str | None, after: int) -> 
             elapsed_time=more.pop("elapsed_time", None),
             details=more,
         )
+
+
+def _text(details: Mapping[str, Any], name: str) -> str | None:
+    value = details.get(name)
+    return value if isinstance(value, str) else None

@@ -57,6 +57,8 @@ class WorkerData:
         self._flags = flags or SharedFlags()
         self._scratch = ""
         self._scratch_is_used = False
+        self._keeps_output = False
+        """Whether events of successful attempts, too, have the end of the output."""
         self.attempt = 0
         """Number of the attempt, from 1."""
         self.slot: int | None = None

@@ -22,7 +22,13 @@ from cloud_tasks.worker.forkserver.protocol import AttemptEnded, ProcessEnded, P
 from cloud_tasks.worker.forkserver.spawn import execute
 from cloud_tasks.worker.task_process.assignment import Assignment
 from cloud_tasks.worker.task_process.output_capture import Outputs, tail_of
-from cloud_tasks.worker.task_process.runner import SMALL_RESULT, open_result_file, run_attempt, run_attempts
+from cloud_tasks.worker.task_process.runner import (
+    HEAD_LENGTH,
+    SMALL_RESULT,
+    open_result_file,
+    run_attempt,
+    run_attempts,
+)
 
 __all__ = ["Child", "Children"]
 
@@ -194,9 +200,11 @@ class Children:
         content = os.pread(child.result, _USUAL_RESULT, 0)
         if len(content) == _USUAL_RESULT:
             content = os.pread(child.result, SMALL_RESULT + 1, 0)
-        failed = status != 0 or not content or b'"error"' in content[:64] or b'"exited"' in content[:64]
+        head = content[HEAD_LENGTH : HEAD_LENGTH + 64]
+        is_wanted = status != 0 or not content or b'"error"' in head or b'"exited"' in head
+        is_wanted = is_wanted or self._config.data._keeps_output
         is_small = len(content) <= SMALL_RESULT
-        tail = tail_of(child.output) if failed and child.output is not None else b""
+        tail = tail_of(child.output) if is_wanted and child.output is not None else b""
         message = encode(AttemptEnded(child.number, status, child.when, content if is_small else None, tail))
         if is_small:
             channel.put(message)

@@ -21,6 +21,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from cloud_tasks import exit_codes
+from cloud_tasks.escape import terminal_line
 from cloud_tasks.worker.common.formatting import counted, format_duration
 from cloud_tasks.worker.common.log import Log
 from cloud_tasks.worker.common.os_errors import full_folder
@@ -57,6 +58,7 @@ _CLOGGED_INTERVAL = 0.05
 """Seconds between two checks whether reports were sent, while no attempt is submitted because of them."""
 _SURPLUS_INTERVAL = 2.0
 """Seconds between two checks for tasks that should go back to the queue."""
+_MAX_NOTICES = 20
 # A member of an enumeration takes long to look up, for code that runs once per task.
 _COMPLETED, _LOST = OutcomeKind.COMPLETED, OutcomeKind.LOST
 _RAN = frozenset({OutcomeKind.COMPLETED, OutcomeKind.RETRY_REQUESTED, OutcomeKind.EXCEPTION})
@@ -98,6 +100,7 @@ class Supervisor:
         """Whether attempts are submitted."""
         self._flag_updates: deque[Callable[[], None]] = deque()
         """Updates of the flags that running tasks see, held back by a withdrawal."""
+        self._notices: set[str] = set()
         self._exit_code = exit_codes.COMPLETED
         self.stop_reason = ""
         """Reason of the shutdown; empty for none."""
@@ -291,6 +294,8 @@ class Supervisor:
         if kind is not _COMPLETED:
             self.failed += not completion.retry
             self._unsuccessful += kind is not _LOST
+        if outcome.notice is not None:
+            self._log_notice(attempt.work.task_id, *outcome.notice)
         if kind is _LOST:
             if outcome.own_failure:
                 self._on_own_failure(outcome.details["cause"], counts=True)
@@ -416,6 +421,12 @@ class Supervisor:
     def report(self, kind: str, **fields: Any) -> None:
         """Report an event."""
         self._parts.reporter.put(Report((self._parts.events.encode(kind, **fields),)))
+
+    def _log_notice(self, task_id: str, kind: str, text: str) -> None:
+        """Log the first warning of a kind about a result, so that it is known before all tasks have run."""
+        if kind not in self._notices and len(self._notices) < _MAX_NOTICES:
+            self._notices.add(kind)
+            self._parts.log.warning(f"Task {terminal_line(task_id)}: {terminal_line(text)} (shown once)")
 
     def _log_task(self, text: str) -> None:
         self._parts.log.hold(text, level="INFO" if self._settings.log_tasks else "DEBUG")

@@ -14,14 +14,16 @@ import sys
 from collections.abc import Iterator
 from typing import Any
 
+from cloud_tasks.errors import Retry
 from cloud_tasks.worker.common.os_errors import NO_ROOM, OWN_FAILURE, os_error_text
 
-__all__ = ["describe", "failure", "own_failure", "text_of"]
+__all__ = ["describe", "failure", "own_failure", "retry_request", "text_of"]
 
 _TEXT_LIMIT = 16 * 1024
 _TRACE_LIMIT = 64 * 1024
 _CHAIN_LIMIT = 50
 """Exceptions of a chain that are looked at."""
+_OWN_MODULES = ("cloud_tasks.worker.", "asyncio.")
 
 
 def failure(error: BaseException) -> dict[str, Any]:
@@ -29,9 +31,8 @@ def failure(error: BaseException) -> dict[str, Any]:
     import traceback
 
     try:
-        # The first frame is the runner's.
-        own = error.__traceback__
-        trace = "".join(traceback.format_exception(type(error), error, own.tb_next if own is not None else None))
+        trace = "".join(traceback.format_exception(type(error), error, _user_frames(error)))
+        trace = _encodable(trace)
     except BaseException:
         trace = ""
     unwritable = _print(trace)
@@ -106,6 +107,24 @@ def _chain(error: BaseException) -> Iterator[BaseException]:
         ]
 
 
+def _user_frames(error: BaseException) -> Any:
+    """Return the traceback from the first frame of the user's code; all of it if there is none."""
+    frame = error.__traceback__
+    while frame is not None and frame.tb_frame.f_globals.get("__name__", "").startswith(_OWN_MODULES):
+        frame = frame.tb_next
+    return frame or error.__traceback__
+
+
+def retry_request(request: Retry) -> dict[str, Any]:
+    """Return the head of the report of a function that raised `Retry`, or of its failure if the request is invalid."""
+    try:
+        # A subclass may have set the attributes without the checks of the constructor.
+        checked = Retry(request.reason, after=request.after)
+        return {"retry": True, "reason": text_of(checked.reason), "after": checked.after}
+    except BaseException as error:
+        return failure(error)
+
+
 def describe(error: BaseException, *, name: bool = True) -> str:
     """Return an exception's message, after the name of its class if ``name`` is true.
 
@@ -121,4 +140,12 @@ def describe(error: BaseException, *, name: bool = True) -> str:
 def text_of(value: Any) -> str:
     """Return a value as text, truncated to 16 KiB of characters."""
     text = str(value)
-    return text if len(text) <= _TEXT_LIMIT else f"{text[:_TEXT_LIMIT]}…"
+    return _encodable(text if len(text) <= _TEXT_LIMIT else f"{text[:_TEXT_LIMIT]}…")
+
+
+def _encodable(text: str) -> str:
+    if text.isascii():
+        return text
+    from cloud_tasks.sanitize import clean_text
+
+    return clean_text(text)

@@ -19,7 +19,7 @@ from cloud_tasks.worker.common.os_errors import os_error_text
 __all__ = ["Outputs", "log_path", "tail_of", "take_output"]
 
 _TAIL = 8 * 1024
-"""Bytes of a task's output in its failure event."""
+"""Bytes of a task's output in the event of its end."""
 _NEW_LOG = os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC
 """The name of a log is predictable, so a link that another user planted there is not followed."""
 _LIMIT = 64 * 1024 * 1024
@@ -28,12 +28,9 @@ _LIMIT = 64 * 1024 * 1024
 
 def log_path(folder: str, task_id: str, attempt: int) -> str:
     """Return the path of an attempt's log file."""
-    name = "".join(letter if letter.isalnum() or letter in "-_." else "_" for letter in task_id)[:200]
-    if name != task_id:
-        import binascii
+    from cloud_tasks.escape import file_name
 
-        name = f"{name}-{binascii.crc32(task_id.encode('utf-8', 'surrogatepass')):08x}"
-    return os.path.join(folder, f"{name}.{attempt}.log")
+    return os.path.join(folder, file_name(task_id, f".{attempt}.log"))
 
 
 class Outputs:
@@ -41,7 +38,7 @@ class Outputs:
 
     Args:
         log_dir: Folder with a file for each attempt; None for no such files.
-        capture: Whether output is captured for failure events otherwise.
+        capture: Whether output is captured for events otherwise.
     """
 
     def __init__(self, *, log_dir: str | None, capture: bool) -> None:

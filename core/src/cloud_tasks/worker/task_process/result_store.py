@@ -4,29 +4,38 @@ from __future__ import annotations
 
 import os
 from typing import IO
-from urllib.parse import quote
 
-__all__ = ["address_of", "log_name", "store_file", "store_result"]
+from cloud_tasks.escape import file_name
+
+__all__ = ["address_of", "log_name", "result_name", "store_file", "store_result"]
 
 _CHUNK = 1 << 20
 
 
-def store_result(store: str, task_id: str, attempt: int, content: bytes) -> str:
-    """Write a result as JSON and return its path or URL. The write is atomic in a folder.
+def store_result(store: str, task_id: str, attempt: int, content: bytes, suffix: str) -> str:
+    """Write a result and return its path or URL. The write is atomic in a folder.
+
+    Args:
+        suffix: ``json`` or ``pickle``.
 
     Raises:
         Exception: As the store raises it.
     """
     import io
 
-    address = address_of(store, f"{quote(task_id, safe='')}.{attempt}.json")
+    address = address_of(store, result_name(task_id, attempt, suffix))
     store_file(address, io.BytesIO(content))
     return address
 
 
+def result_name(task_id: str, attempt: int, suffix: str) -> str:
+    """Return the file name of an attempt's result."""
+    return file_name(task_id, f".{attempt}.{suffix}")
+
+
 def log_name(task_id: str, attempt: int) -> str:
-    """Return the name of an attempt's log in a store."""
-    return f"{quote(task_id, safe='')}.{attempt}.log"
+    """Return the file name of an attempt's log."""
+    return file_name(task_id, f".{attempt}.log")
 
 
 def address_of(store: str, name: str) -> str:

@@ -8,7 +8,7 @@ Invariants, each with a test:
 
 1. Whatever the function does (raises, exits, returns a value that JSON cannot express, closes every descriptor), this
    process exits, and its report is complete or missing.
-2. A result that JSON cannot express, or that is too long, fails its task with a message.
+2. A result that is plain JSON is reported as it is; any other one is passed to `result_encoding`.
 3. The report is complete before this process waits for threads or exit functions, which cannot change it.
 
 A forked process takes some microseconds for each page of memory that it is the first to write to, and each call of a
@@ -21,6 +21,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -37,7 +38,7 @@ from cloud_tasks.worker.common.memfd import anonymous_file
 from cloud_tasks.worker.common.private_api import exit_function_count, thread_count
 from cloud_tasks.worker.common.worker_data import WorkerData
 from cloud_tasks.worker.task_process.assignment import Assignment
-from cloud_tasks.worker.task_process.exception_report import describe, failure, own_failure, text_of
+from cloud_tasks.worker.task_process.exception_report import describe, failure, own_failure, retry_request
 from cloud_tasks.worker.task_process.output_capture import take_output
 from cloud_tasks.worker.task_process.process_end import (
     EXIT_TIMEOUT,
@@ -67,6 +68,14 @@ SMALL_RESULT = 32 * 1024
 """Bytes up to which a report is part of the message about the attempt's end."""
 _encode_result = compact_encoder(allow_nan=False)
 _encode_head = compact_encoder(default=str)
+# In JSON: a key that may not have been text, so that two may be one; half of a surrogate pair, or what looks like it.
+_has_odd_key = re.compile(r'"(?=[-0-9tfn])(?:-?\d[\d.e+-]*+|true|false|null)":').search
+_has_lone_surrogate = re.compile(r"\\\\ud|\\ud[89ab]..(?!\\ud[c-f])|(?<!\\ud[89ab]..)\\ud[c-f]").search
+_SHORT = 400
+"""Characters of JSON that cannot have more than `_MAX_BRACKETS` levels, nor a number of 1,000 digits."""
+_MAX_BRACKETS = 200
+"""Brackets up to which JSON is within the bound of depth for certain: `cloud_tasks.sanitize.MAX_DEPTH`."""
+_has_long_number = re.compile(r"(?<!\d)\d{1000}").search
 _WARM_UP_RUNS = 20
 """More runs than the interpreter needs to specialise instructions (8 in CPython 3.11)."""
 _RESULT_FILE_NAME = "cloud-tasks-result"
@@ -240,7 +249,7 @@ def run_many(
             if "exited" in head:
                 break
             _return_to(folder)
-            tail = take_output(is_wanted="error" in head) if captures else b""
+            tail = take_output(is_wanted="error" in head or data._keeps_output) if captures else b""
             report = _encoded(head, content) if head else _EMPTY_HEAD + content
             _send_report(end, (assignment.number, seconds, data._scratch_is_used, tail), report)
     except ChannelClosedError:
@@ -299,49 +308,34 @@ def _call(
         task_data = json.loads(payload).get("data", {}) if type(payload) is bytes else payload
         returned = function(assignment.task_id, task_data, data)
     except Retry as request:
-        after = request.after
-        return {"retry": True, "reason": text_of(request.reason), "after": None if after is None else float(after)}, b""
+        return retry_request(request), b""
     except SystemExit as request:
         return _exit_request(request)
     except BaseException as error:
         return failure(error), b""
-    retry, value = False, returned
-    if isinstance(returned, tuple) and len(returned) == 2:
+    retry, value, text = False, returned, ""
+    if type(returned) is tuple and len(returned) == 2:
         first = returned[0]
         # NumPy has a boolean type of its own.
         if first is False or first is True or type(first).__name__ in ("bool", "bool_"):
             retry, value = bool(first), returned[1]
     try:
-        content = _encode_result(value).encode()
-    except BaseException as error:
-        return {
-            "error": "UnserializableResult",
-            "message": f"the result cannot be encoded as JSON: {describe(error)}",
-        }, b""
-    limit, store = limits
-    if limit is not None and len(content) > limit:
-        return _too_long(content, limit, store, assignment, {"retry": retry})
-    return {"retry": True} if retry else {}, content
+        text = _encode_result(value)
+        if _has_odd_key(text) or ("\\ud" in text and _has_lone_surrogate(text)):
+            text = ""
+        elif not retry and (limits[0] is None or len(text) <= limits[0]) and (len(text) <= _SHORT or _is_flat(text)):
+            return {}, text.encode()
+    except BaseException:
+        # Only this one result is affected: the next step is conversion.
+        text = ""
+    from cloud_tasks.worker.task_process.result_encoding import report_result
+
+    return report_result(value, text, assignment, limits, retry=retry)
 
 
-def _too_long(
-    content: bytes, limit: int, store: str | None, assignment: Assignment, head: dict[str, Any]
-) -> tuple[dict[str, Any], bytes]:
-    if store is None:
-        message = (
-            f"the result has {len(content):,} bytes; the limit is {limit:,}; raise max_result_bytes or set result_store"
-        )
-        return {"error": "ResultTooLong", "message": message}, b""
-    try:
-        from cloud_tasks.worker.task_process.result_store import store_result
-
-        address = store_result(store, assignment.task_id, assignment.attempt, content)
-    except BaseException as error:
-        message = f"cannot store the result of {len(content):,} bytes in {store}: {describe(error)}"
-        return {"error": "ResultNotStored", "message": message}, b""
-    head["result_address"] = address
-    head["result_bytes"] = len(content)
-    return head, b"null"
+def _is_flat(text: str) -> bool:
+    """Return whether JSON is certainly within the bounds of `cloud_tasks.sanitize` for depth and digits."""
+    return text.count("[") + text.count("{") <= _MAX_BRACKETS and not _has_long_number(text)
 
 
 def _exit_request(request: SystemExit) -> tuple[dict[str, Any], bytes]:

@@ -311,6 +311,50 @@ def test_logs_of_a_task_without_attempts() -> None:
     assert call("logs", "t5").out == 'Task t5: pending\nData: {"of": "t5"}\nNo attempts yet\n'
 
 
+def complete_t5(tmp_path: Path, **details: Any) -> None:
+    with Store.open(tmp_path / "job.db") as store:
+        store.apply_events([completed("t5", details={"result": None, **details})])
+
+
+PICKLE = {"result_type": "model.Fit", "result_bytes": 1234}
+
+
+@pytest.mark.parametrize(
+    ("details", "shown"),
+    [
+        ({**PICKLE, "result_pickle": "Zm9v" * 99}, "Result: <model.Fit, 1,234 bytes>\n"),
+        ({**PICKLE, "result_address": "s3://b/t.pickle"}, "Result: <model.Fit, 1,234 bytes> in s3://b/t.pickle\n"),
+        ({"result_bytes": 9, "result_address": "/r/t.json"}, "Result: <JSON, 9 bytes> in /r/t.json\n"),
+        ({"result_type": "m.Lock", "result_repr": "<lock>"}, "Result: <m.Lock, not kept> <lock>\n"),
+        ({"log_address": "s3://b/t5.1.log"}, "\n  Log: s3://b/t5.1.log\n"),
+        ({"warning": "the result cannot be pickled"}, "\n  Warning: the result cannot be pickled\n"),
+        ({"log_tail": "12 stars found\n"}, "\n  Output:\n    12 stars found\n"),
+    ],
+)
+def test_logs_shows_type_size_and_addresses_of_a_result(tmp_path: Path, details: dict[str, Any], shown: str) -> None:
+    complete_t5(tmp_path, **details)
+    text = call("logs", "t5").out
+    assert shown in text
+    assert "Zm9v" not in text
+    assert "log_address=" not in text
+
+
+def test_export_tasks_has_type_size_and_address_of_a_result(tmp_path: Path) -> None:
+    complete_t5(tmp_path, **PICKLE, result_address="s3://b/t.pickle", result_pickle="Zm9v")
+    row = next(row for row in exported("tasks") if row["task_id"] == "t5")
+    assert (row["result"], row["result_type"], row["result_bytes"]) == (None, "model.Fit", 1234)
+    assert row["result_address"] == "s3://b/t.pickle"
+    assert "result_pickle" not in row
+
+
+@pytest.mark.parametrize("odd", [3, None, [], {"a": 1}, -1, 1 << 70])
+@pytest.mark.parametrize("file_format", ["csv", "jsonl", "parquet"])
+def test_export_tasks_leaves_out_unusable_descriptions_of_results(tmp_path: Path, odd: Any, file_format: str) -> None:
+    complete_t5(tmp_path, result_type=odd, result_bytes={"a": odd}, result_address=odd)
+    call("export", "tasks", "--output", f"rows.{file_format}")
+    assert call("logs", "t5").out
+
+
 def test_logs_as_json() -> None:
     facts = call("logs", "t2", "--json").data
     assert [attempt["outcome"] for attempt in facts["attempts"]] == ["exception", "completed"]

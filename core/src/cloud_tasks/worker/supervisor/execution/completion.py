@@ -87,6 +87,8 @@ class Completion(NamedTuple):
         if is_completed:
             result = outcome.result[:_LOGGED_RESULT_BYTES].decode("utf-8", "replace")
             text = json.loads(result) if len(result) < _LOGGED_RESULT_BYTES and result.startswith('"') else result
+            if "result_type" in outcome.details:
+                text = f"<{outcome.details['result_type']}>"
             yield f"{start} completed in {elapsed:.1f} seconds {retry}; result: {text}"
         elif outcome.kind is OutcomeKind.EXCEPTION:
             yield f"{start} raised an exception in {elapsed:.1f} seconds {retry}; {_exception_text(outcome)}"
@@ -325,7 +327,11 @@ def _interruptions(count: int) -> str:
 
 def _cause(outcome: Outcome) -> str:
     if outcome.kind is _RETRY_REQUESTED:
-        return "the task requested a retry"
+        reason = str(outcome.details.get("reason") or "")
+        # The reason that stands for a returned pair is a clause of its own.
+        if outcome.notice is not None:
+            return reason
+        return f"the task requested a retry: {reason}" if reason else "the task requested a retry"
     if outcome.kind is OutcomeKind.EXCEPTION:
         return _exception_text(outcome)
     return str(outcome.details.get("cause") or outcome.kind.value)

@@ -56,6 +56,10 @@ _MAX_CAUSE = 500
 _NO_REASON = "the process exited before the task's function returned"
 
 
+_RESULT_FIELDS = ("result_address", "result_bytes", "result_type", "result_pickle", "result_repr", "warning")
+"""Fields of an event about a result that is not in it as JSON."""
+
+
 class Outcome(NamedTuple):
     """Outcome of an attempt. Not attrs, whose import would delay the start of a worker with a task file."""
 
@@ -71,6 +75,8 @@ class Outcome(NamedTuple):
     exit_code: int | None = None
     own_failure: bool = False
     """Whether the worker's own means failed, as they may for its next attempts."""
+    notice: tuple[str, str] | None = None
+    """Kind and text of a warning about the result for the worker's log, which shows the first of each kind."""
 
 
 def read_outcome(
@@ -145,23 +151,29 @@ def _split(content: bytes) -> tuple[dict[str, Any] | None, bytes]:
 
 
 def _reported(head: dict[str, Any], result: bytes, printed: Mapping[str, str]) -> Outcome:
+    if not head and not printed:
+        return Outcome(kind=OutcomeKind.COMPLETED, result=result or b"null")
     if "exited" in head:
         return _exited(int(head.get("exit_code", 0)) & 0xFF, printed)
+    notice = None if "notice" not in head else (str(head["notice"][0]), str(head["notice"][1]))
     if "error" in head:
         details = {"exception": str(head.get("message", "")), "exception_type": str(head["error"]), **printed}
         if head.get("trace"):
             details["stack_trace"] = str(head["trace"])
-        return Outcome(
-            kind=OutcomeKind.EXCEPTION, details=details, kinds=tuple(head.get("kinds") or (details["exception_type"],))
-        )
-    details = {name: head[name] for name in ("result_address", "result_bytes") if name in head}
+        kinds = tuple(head.get("kinds") or (details["exception_type"],))
+        return Outcome(kind=OutcomeKind.EXCEPTION, details=details, kinds=kinds, notice=notice)
+    details = {**{name: head[name] for name in _RESULT_FIELDS if name in head}, **printed}
     if head.get("retry"):
         if head.get("reason"):
             details["reason"] = str(head["reason"])
         return Outcome(
-            kind=OutcomeKind.RETRY_REQUESTED, details=details, result=result or b"null", after=head.get("after")
+            kind=OutcomeKind.RETRY_REQUESTED,
+            details=details,
+            result=result or b"null",
+            after=head.get("after"),
+            notice=notice,
         )
-    return Outcome(kind=OutcomeKind.COMPLETED, details=details, result=result or b"null")
+    return Outcome(kind=OutcomeKind.COMPLETED, details=details, result=result or b"null", notice=notice)
 
 
 def end_text(status: int) -> str:
