@@ -66,6 +66,8 @@ def _words(field: attrs.Attribute[Any]) -> tuple[list[str], Any]:
 # Values of an enumeration, or with a file.
 _SPECIAL = {
     "prefer": (["--prefer", "speed"], "speed"),
+    "on_error": (["--on-error", "leave"], "leave"),
+    "shell": (["--shell", "sh"], "sh"),
     "start_method": (["--start-method", "spawn"], "spawn"),
     "startup_script_file": (["--startup-script-file", __file__], __file__),
     "min_total_price_per_hour": (["--min-total-price-per-hour", "4.5"], 4.5),
