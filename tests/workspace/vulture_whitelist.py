@@ -11,6 +11,7 @@ _: Any = SimpleNamespace()
 # Called or read by Python or a library.
 _.__getattr__  # Python: the former names of a module (`cloud_tasks.errors`)
 _.redirect_request  # urllib: a method of HTTPRedirectHandler
+_.text_factory  # sqlite3: decodes text of the database
 _.delimiter  # string.Template
 _.linkname  # tarfile: a field of TarInfo
 _.list_commands  # click: the commands of the group

@@ -26,9 +26,9 @@ from simulated_cloud.scenario import RetryPolicy
 from cloud_tasks.controller.autoscaler.fleet import Fleet
 from cloud_tasks.controller.event_loop import sleep
 from cloud_tasks.controller.messaging.event_collector import EventCollector
-from cloud_tasks.model import Constraints, Instance, JobPhase, LaunchRequest, Limits, Money
+from cloud_tasks.model import Constraints, Event, Instance, JobPhase, LaunchRequest, Limits, Money
 from cloud_tasks.selection import FleetTotals, RankedOffer
-from cloud_tasks.store import JobState
+from cloud_tasks.store import JobState, Store
 
 
 def make_scenario(seed: int = 1, **changes: Any) -> Scenario:
@@ -161,6 +161,31 @@ class AcksFirst(EventCollector):
 def test_monitor_detects_an_event_acked_before_its_commit(tmp_path):
     violation = detect(tmp_path, Parts(collector=AcksFirst), make_scenario, seeds=1)
     assert violation.startswith("1: event")
+
+
+class StopsForOneEvent(EventCollector):
+    """Event collector that applies a batch as a whole, whatever is in it."""
+
+    def _commit(self, events: Sequence[Event], broken: list[tuple[bytes, str]]) -> Sequence[Event]:
+        self._store.apply_events(events)
+        return events
+
+
+def with_refused_events(seed: int) -> Scenario:
+    return make_scenario(seed, faults=Faults(garbage=0.5, refused_events=0.2))
+
+
+def test_monitor_detects_a_collector_that_an_event_stops(tmp_path):
+    violation = detect(tmp_path, Parts(collector=StopsForOneEvent), with_refused_events, seeds=1)
+    assert violation == "1: the controller stopped: an event that the store cannot take"
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_hostile_messages_and_refused_events_stop_nothing(seed, tmp_path):
+    result = Simulation(with_refused_events(seed), tmp_path).run()
+    assert result.outcomes == (JobPhase.COMPLETE,)
+    with Store.open(tmp_path / f"simulated-{seed}.db", read_only=True) as store:
+        assert store.summary().dead_letters > 10
 
 
 class FailureMeansNothing(Fleet):

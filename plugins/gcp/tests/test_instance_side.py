@@ -163,3 +163,19 @@ def test_instance_side_imports_no_google_library() -> None:
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_termination_notice_survives_any_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+    answers: list[Exception | tuple[str, str]] = [ValueError("planted"), ("TRUE", "1")]
+
+    def request(self: GceInstanceSide, path: str, *, timeout: float) -> tuple[str, str]:
+        answer = answers.pop(0)
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    monkeypatch.setattr(GceInstanceSide, "_request", request)
+    side = GceInstanceSide({})
+    side.termination_notice()
+    eventually(lambda: side.termination_notice() is not None)
+    side.close()

@@ -191,3 +191,19 @@ def test_queue_without_notifications_starts_no_thread(server: WebhookServer) -> 
     assert threading.active_count() == before
     sink.close()
     assert server.asked == 0
+
+
+def test_sender_that_raises_stops_no_later_notification() -> None:
+    sent: list[str] = []
+
+    def send(text: str) -> Failure | None:
+        if text == "bad":
+            raise RuntimeError("planted")
+        sent.append(text)
+        return None
+
+    notifications = NotificationQueue(send, patience=20.0, first_backoff=0.01)
+    notifications.put("bad")
+    notifications.put("good")
+    notifications.close()
+    assert (sent, notifications.undelivered) == (["good"], 1)

@@ -106,3 +106,18 @@ def test_spans_after_shutdown_are_counted_as_dropped() -> None:
     spans.shutdown()
     end_spans(spans, 2)
     assert spans.dropped == 2
+
+
+def test_exporter_that_raises_stops_no_later_span() -> None:
+    class Raising(Exporter):
+        def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
+            if self.failures:
+                self.failures -= 1
+                raise RuntimeError("planted")
+            return super().export(spans)
+
+    exporter = Raising(failures=1)
+    spans = SpanQueue(exporter, max_spans=100)
+    end_spans(spans, 1)
+    eventually(lambda: exporter.names == ["span-0"])
+    spans.shutdown()

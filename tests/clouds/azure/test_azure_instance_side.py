@@ -141,3 +141,17 @@ def test_instance_side_imports_no_sdk() -> None:
     code = f"import sys, {modules}; print([name for name in sys.modules if name.startswith('azure')])"
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert found.stdout.strip() == "[]"
+
+
+def test_notice_survives_any_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+    def call(self: AzureInstanceSide, *_: object, **__: object) -> object:
+        answer = answers.pop(0) if answers else {"Events": [{"EventType": "Preempt", "Resources": []}]}
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    answers: list[object] = [ValueError("planted"), {"Events": [{"EventType": ["odd"]}]}, {"Events": 5}]
+    monkeypatch.setattr(AzureInstanceSide, "_call", call)
+    side = AzureInstanceSide(AzureSettings(metadata_url="http://127.0.0.1:1"), pause=0.001)
+    side.termination_notice()
+    eventually(lambda: side.termination_notice() is not None)

@@ -67,6 +67,7 @@ OPTIONS: tuple[Option, ...] = (
     Option("project_id", str, "project of the provider"),
     Option("task_file", str, "file or URL with tasks, to be run without a queue"),
     Option("job_id", str, "job whose tasks to run"),
+    Option("run_id", str, "run of the job, named in every event: the controller accepts events of its own run only"),
     Option("queue_name", str, "name of the task queue; default: the job id"),
     Option("exactly_once_queue", parse_boolean, "whether the queue delivers exactly once", default=False),
     Option("event_log_file", str, "file to which events are appended", default="events.log"),

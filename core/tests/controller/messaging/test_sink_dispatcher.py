@@ -156,3 +156,32 @@ def test_sink_that_rejects_progress_still_gets_its_events(loop: VirtualLoop) -> 
     dispatcher.finish(timedelta(minutes=1))
     assert watching.taken == ["running", "e0", "complete"]
     assert dispatcher.dropped() == {}
+
+
+class Picky(Sink):
+    """Sink that refuses certain events, and every batch with one of them."""
+
+    def write(self, events: Sequence[Event]) -> None:
+        if any(each.event_id in ("e1", "e4") for each in events):
+            raise ValueError("cannot take it")
+        super().write(events)
+
+
+def test_event_that_a_sink_refuses_stops_no_other(loop: VirtualLoop) -> None:
+    picky, good = Picky(), Sink()
+    dispatcher = SinkDispatcher(loop, {"picky": picky, "good": good})
+    for first in (0, 3):
+        dispatcher.write([event(EventType.KEEP_ALIVE, number) for number in range(first, first + 3)])
+    loop.run(lambda: dispatcher.idle)
+    assert picky.taken == ["e0", "e2", "e3", "e5"]
+    assert good.taken == [f"e{number}" for number in range(6)]
+    assert dispatcher.dropped() == {"picky": 2}
+
+
+def test_batch_of_a_failing_sink_is_dropped_as_a_whole(loop: VirtualLoop) -> None:
+    broken = Sink(failures=10**6)
+    dispatcher = SinkDispatcher(loop, {"bad": broken})
+    dispatcher.write([event(EventType.KEEP_ALIVE, number) for number in range(500)])
+    loop.run(lambda: dispatcher.idle)
+    assert 10**6 - broken.failures < 10
+    assert dispatcher.dropped() == {"bad": 500}

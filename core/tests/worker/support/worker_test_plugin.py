@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sqlite3
+import sys
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -51,6 +52,8 @@ class FolderQueue:
             with (self.folder / "refused").open("a") as file:
                 file.write(f"{self.name}.{call}\n")
             raise ProviderError(f"{call} fails at the moment", transient=True)
+        if (self.folder / f"{self.name}.{call}.exits").exists():
+            sys.exit("planted")
         connection = sqlite3.connect(self._file, timeout=30, isolation_level=None)
         try:
             connection.execute(

@@ -104,7 +104,7 @@ class AzureInstanceSide:
                 events = self._call(_EVENTS, timeout=timeout)
                 timeout = _TIMEOUT
                 event = self._own_event(events)
-            except ProviderError:
+            except Exception:  # whatever the answer: without this thread, no notice would arrive
                 event = None
             if event is not None:
                 self._event_id = str(event.get("EventId") or "")

@@ -87,7 +87,7 @@ class GceInstanceSide:
             query = f"?wait_for_change=true&timeout_sec={_LONG_POLL}&last_etag={etag}" if etag else ""
             try:
                 value, tag = self._request(f"preempted{query}", timeout=_LONG_POLL + 10.0 if etag else _TIMEOUT)
-            except ProviderError:
+            except Exception:  # whatever the answer: without this thread, no notice would arrive
                 etag = ""
                 self._closed.wait(_BACKOFF)
                 continue

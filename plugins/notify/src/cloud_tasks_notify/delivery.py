@@ -79,7 +79,12 @@ class NotificationQueue:
 
     def _deliver_all(self) -> None:
         while (text := self._waiting.get()) is not None and time.monotonic() < self._deadline:
-            self._delivered += self._deliver(text)
+            try:
+                self._delivered += self._deliver(text)
+            except Exception as error:
+                # The next notification may be in order.
+                self._reason = f"{type(error).__name__}"
+                log.warning(f"Notification dropped: {self._reason}")
 
     def _deliver(self, text: str) -> bool:
         backoff = self._first_backoff

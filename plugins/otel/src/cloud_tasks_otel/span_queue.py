@@ -111,7 +111,10 @@ class SpanQueue(SpanProcessor):
         deadline = time.monotonic() + self._retry_period
         backoff = _FIRST_BACKOFF
         while True:
-            is_sent = self._exporter.export(batch) is SpanExportResult.SUCCESS
+            try:
+                is_sent = self._exporter.export(batch) is SpanExportResult.SUCCESS
+            except Exception:  # without this thread, no later span would be sent
+                is_sent = False
             with self._changed:
                 if self._closing:
                     return is_sent

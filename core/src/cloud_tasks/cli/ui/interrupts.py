@@ -106,7 +106,11 @@ class Interrupts:
 
     def _handle_all(self) -> None:
         while (number := self._received.get()) is not None:
-            self._handle(self._mode_of(number))
+            try:
+                self._handle(self._mode_of(number))
+            except Exception as error:
+                # The next signal is handled again; without this thread, none would be.
+                log.warning(f"The interrupt could not be handled: {type(error).__name__}: {error}; press Ctrl-C again")
 
     def _handle(self, mode: StopMode | None) -> None:
         """Stop the job in the given mode; None: ask the user."""

@@ -69,6 +69,7 @@ class LaunchRequestBuilder:
             "QUEUE": config.queue,
             "COMPUTE": config.compute,
             "JOB_ID": self._job_id,
+            "RUN_ID": self._run_id,
             "QUEUE_NAME": self._queue_name,
             "EXACTLY_ONCE_QUEUE": run.exactly_once_queue,
             "EVENT_LOG_TO_QUEUE": True,

@@ -17,10 +17,15 @@ __all__ = ["EventEncoder"]
 
 
 class EventEncoder:
-    """Encodes the events of one supervisor, each with a unique id. Thread-safe."""
+    """Encodes the events of one supervisor, each with a unique id. Thread-safe.
 
-    def __init__(self, hostname: str = "") -> None:
+    Args:
+        run_id: Run of the job that each event names; None for none.
+    """
+
+    def __init__(self, hostname: str = "", *, run_id: str | None = None) -> None:
         self._hostname = _quoted(hostname or os.uname().nodename)
+        self._run = f',"run_id":{_quoted(run_id)}' if run_id else ""
         self._instance_id = self._hostname
         self._prefix = os.urandom(8).hex()
         self._numbers = itertools.count(1)
@@ -55,7 +60,7 @@ class EventEncoder:
         text = (
             f'{{"timestamp":"{self._timestamp(time.time() if at is None else at)}","hostname":{self._hostname},'
             f'"event_type":"{kind}","event_id":"{self._prefix}-{next(self._numbers)}",'
-            f'"instance_id":{self._instance_id}'
+            f'"instance_id":{self._instance_id}{self._run}'
         )
         if task_id is not None:
             text += f',"task_id":{_quoted(task_id)},"attempt":{attempt}'

@@ -78,8 +78,10 @@ class SinkForwarder:
             with self._changed:
                 while not self._waiting and not self._closing.is_set():
                     self._changed.wait()
+                if not self._waiting:
+                    return
             batch = self._take()
-            if not batch or not self._forward(batch):
+            if batch and not self._forward(batch):
                 return
 
     def _take(self) -> list[Event]:
@@ -91,7 +93,7 @@ class SinkForwarder:
         except MalformedMessageError:
             events = ()
         self._count_done(len(encoded) - len(events))
-        return list(events) if events or not encoded else self._take()
+        return list(events)
 
     def _forward(self, events: list[Event]) -> bool:
         """Write events until it succeeds; return False once there is no time left."""

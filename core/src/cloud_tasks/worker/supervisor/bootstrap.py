@@ -73,7 +73,7 @@ class _Bootstrap:
         self._log = log
         self._registry = registry
         self._stack = stack
-        self._events = EventEncoder()
+        self._events = EventEncoder(run_id=data.run_id)
         self._fail: Callable[[str, str], None] = lambda reason, trace: None
         self._thread_failure = ""
 

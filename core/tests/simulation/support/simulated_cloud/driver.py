@@ -272,6 +272,8 @@ class Simulation:
                     raise InvariantViolation(f"1: the job did not end within {_END}") from None
                 self._calm()
                 raise SimulatedCrash("restarted without faults") from None
+            except ValueError as error:
+                raise InvariantViolation(f"1: the controller stopped: {error}") from error
 
     def _call_failed(self, error: Exception) -> None:
         request = self._refusals.pop(id(error), None)

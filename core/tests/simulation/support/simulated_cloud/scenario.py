@@ -56,7 +56,9 @@ class Faults(CloudModel):
     delayed: float = 0.0
     """A message is delayed by up to a minute, so that others overtake it."""
     garbage: float = 0.0
-    """A malformed message is in the event queue, per event message."""
+    """A malformed or hostile message is in the event queue, per event message."""
+    refused_events: float = 0.0
+    """A message has an event that the store cannot take, per event message."""
     outages: int = 0
     """Number of outages of the queues, of some minutes each."""
     database_locks: int = 0
@@ -153,7 +155,8 @@ def draw_scenario(seed: int, *, min_tasks: int = 200, max_tasks: int = 2000) -> 
         duplicated=chance(0.05),
         ack_lost=chance(0.05),
         delayed=chance(0.2),
-        garbage=chance(0.05),
+        garbage=(garbage := chance(0.05)),
+        refused_events=garbage,
         outages=rng.randint(0, 3),
         sleeps=rng.randint(0, 2),
         unmanaged_instances=rng.randint(0, 2),

@@ -13,11 +13,14 @@ from cloud_tasks.store import Store
 from simulated_cloud.monitor import Monitor
 from simulated_cloud.unreliable import Unreliable
 
-__all__ = ["WatchedCompute", "WatchedFleet", "WatchedStore", "WatchedTasks"]
+__all__ = ["REFUSED", "WatchedCompute", "WatchedFleet", "WatchedStore", "WatchedTasks"]
+
+REFUSED = "refused by the store "
+"""Start of the ids of events that the store cannot take."""
 
 
 class WatchedStore:
-    """Store proxy: every write is a crash point, and is reported to the monitor.
+    """Store proxy: every write is a crash point, and is reported to the monitor. Certain events are refused.
 
     Args:
         point: Called before and after each write; may raise.
@@ -79,6 +82,8 @@ class WatchedStore:
     def _before(self, name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         if name == "record_intents":
             self._monitor.intended(self._store, args[0], kwargs.get("slots", 0))
+        elif name == "apply_events" and any(event.event_id.startswith(REFUSED) for event in args[0]):
+            raise ValueError("an event that the store cannot take")
         elif name == "mark_queued":
             self._monitor.marked_queued(args[0])
 

@@ -9,16 +9,40 @@ from typing import cast
 
 from virtual_loop import START, VirtualLoop
 
-from cloud_tasks.model import Event
+from cloud_tasks.convert import encode_events
+from cloud_tasks.model import Event, EventType
 from cloud_tasks.plugin import Queue
 from simulated_cloud.cloud import CloudInstance, SimulatedCloud
 from simulated_cloud.monitor import Monitor
 from simulated_cloud.queue import SimulatedQueue
 from simulated_cloud.scenario import CALM, Scenario
 from simulated_cloud.unreliable import Unreliable
+from simulated_cloud.watched import REFUSED
 from simulated_cloud.worker import SimulatedWorker
 
 __all__ = ["World"]
+
+_HOSTILE = '{"event_type": "task_completed", "timestamp": "2026-01-01T00:00:00", "task_id": "no such task", '
+_GARBAGE = (
+    b"\xff\xfe",
+    b"{",
+    b"42",
+    b"[" * 20_000,
+    b'[{"event_type": "task_completed"}]',
+    b'[{"event_type": "no such"}, 7]',
+    *(
+        f"[{_HOSTILE}{fields}}}]".encode()
+        for fields in (
+            '"attempt": Infinity',
+            '"attempt": 9223372036854775807, "retry": true',
+            '"instance_id": {"a": 1}, "event_id": "\\ud800", "hostname": "\\udcff"',
+            '"elapsed_time": NaN',
+            f'"result": {"[" * 1500}{"]" * 1500}',
+            '"timestamp": "9999-12-31T23:59:59-23:59"',
+            '"run_id": "other"',
+        )
+    ),
+)
 
 
 class World:
@@ -112,10 +136,11 @@ class World:
         self.monitor.sending(events)
         self.monitor.carried(body, event_ids)
         if self._garbage.random() < self.faults.garbage:
-            body = self._garbage.choice(
-                (b"\xff\xfe", b"{", b"42", b'[{"event_type": "task_completed"}]', b'[{"event_type": "no such"}, 7]')
-            )
-            self.events.send([body])
+            self.events.send([self._garbage.choice(_GARBAGE)])
+        if self._garbage.random() < self.faults.refused_events:
+            at = self.loop.now()
+            refused = Event(event_id=f"{REFUSED}{at}", event_type=EventType.KEEP_ALIVE, timestamp=at)
+            self.events.send([encode_events([refused, refused])])
 
     # -- disturbances ----------------------------------------------------------------------------------------------
 
