@@ -29,6 +29,7 @@ from cloud_tasks.controller.messaging.sink_dispatcher import SinkDispatcher
 from cloud_tasks.controller.setup.job_setup import JobInput, JobSetup
 from cloud_tasks.controller.setup.offers import rank_offers, require_offer
 from cloud_tasks.controller.setup.wiring import RunResources, assemble_controller
+from cloud_tasks.errors import StoreError
 from cloud_tasks.model import JobPhase, TaskStatus
 from cloud_tasks.plugin import EventSink, EventSinkContext
 from cloud_tasks.registry import Registry
@@ -145,6 +146,8 @@ class Job:
         finally:
             loop.close()
             self._running = None
+            with contextlib.suppress(StoreError):
+                store.end_run(datetime.now(UTC))
 
     @property
     def is_running(self) -> bool:
@@ -185,6 +188,7 @@ class Job:
         limit = self._config.limits().max_total_cost
 
         def report(progress: Progress) -> None:
+            store.record_alive(progress.now)
             if sinks.takes_progress:
                 sinks.send_progress(progress.for_sinks(max_total_cost=limit))
             on_progress(progress)

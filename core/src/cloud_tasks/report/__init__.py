@@ -13,7 +13,7 @@ from cloud_tasks.report.text.final import render_final_report
 from cloud_tasks.report.text.instances import render_instance_table
 from cloud_tasks.report.text.markdown import render_markdown
 from cloud_tasks.report.text.plan import plan_dict, render_forecast, render_headroom, render_offers, render_rejected
-from cloud_tasks.report.text.summary import render_elapsed, render_summary, status_counts
+from cloud_tasks.report.text.summary import render_activity, render_elapsed, render_summary, status_counts
 from cloud_tasks.report.text.task_log import render_task_log, task_log_dict
 from cloud_tasks.store import Throughput, throughput
 
@@ -28,6 +28,7 @@ __all__ = [
     "export_rows",
     "gather_facts",
     "plan_dict",
+    "render_activity",
     "render_elapsed",
     "render_final_report",
     "render_forecast",

@@ -17,6 +17,7 @@ from cloud_tasks.store.db.enum_codes import (
 )
 from cloud_tasks.store.db.schema import APPLICATION_ID
 from cloud_tasks.store.db.times import to_unix
+from cloud_tasks.store.queries.activity import Activity, ActivityState, read_activity
 from cloud_tasks.store.queries.failure_groups import FailureGroups, message_of, same_group
 from cloud_tasks.store.queries.history import (
     TaskAttempt,
@@ -56,6 +57,8 @@ __all__ = [
     "OUTCOME_TO_CODE",
     "STATUS_OF_CODE",
     "STATUS_TO_CODE",
+    "Activity",
+    "ActivityState",
     "Applied",
     "AttemptRecord",
     "CostBreakdown",
@@ -82,6 +85,7 @@ __all__ = [
     "iterate_tasks",
     "message_of",
     "projected_cost",
+    "read_activity",
     "read_counters",
     "read_elapsed_histogram",
     "read_elapsed_times",

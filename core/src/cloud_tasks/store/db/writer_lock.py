@@ -4,11 +4,41 @@ from __future__ import annotations
 
 import fcntl
 import os
+import time
 from pathlib import Path
 
 from cloud_tasks.errors import StoreError
 
-__all__ = ["WriterLock"]
+__all__ = ["WriterLock", "read_holder"]
+
+_TRIES = 5
+_PAUSE = 0.02
+"""Seconds between two tries: `read_holder` of another process holds the lock for an instant."""
+
+
+def read_holder(database: Path) -> int | None:
+    """Return the PID of the process that has the database open for writing, 0 if it is unknown; None if none has.
+
+    The lock itself is the proof: the file and the PID in it outlive a process that was killed.
+    """
+    try:
+        fd = os.open(_lock_file(database), os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        return None
+    try:
+        fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        text = os.read(fd, 32).strip()
+        return int(text) if text.isdigit() else 0
+    except OSError:
+        return None
+    finally:
+        os.close(fd)
+    return None
+
+
+def _lock_file(database: Path) -> Path:
+    return database.with_name(database.name + ".lock")
 
 
 class WriterLock:
@@ -19,7 +49,7 @@ class WriterLock:
     """
 
     def __init__(self, database: Path) -> None:
-        self.path = database.with_name(database.name + ".lock")
+        self.path = _lock_file(database)
         self._fd = self._acquire(database)
 
     def _acquire(self, database: Path) -> int:
@@ -31,7 +61,7 @@ class WriterLock:
                     f"{database}: cannot lock: {error.strerror}", hint="choose another folder with --db-file"
                 ) from error
             try:
-                fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                self._lock(fd)
             except OSError as error:
                 holder = os.read(fd, 32).decode("ascii", "replace").strip()
                 os.close(fd)
@@ -45,6 +75,17 @@ class WriterLock:
                 return fd
             # The last holder removed the file between open and lock.
             os.close(fd)
+
+    @staticmethod
+    def _lock(fd: int) -> None:
+        for number in range(_TRIES):
+            try:
+                fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                if number == _TRIES - 1:
+                    raise
+                time.sleep(_PAUSE)
 
     def _is_current(self, fd: int) -> bool:
         try:

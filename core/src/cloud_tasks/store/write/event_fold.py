@@ -191,6 +191,8 @@ class _Fold:
             if at < self._run_started:
                 # Finished between two runs: it must not raise the throughput of the current one.
                 counters.add(FINISHED_BEFORE, 1)
+            else:
+                counters.recent_end(at)
             if completed and event.elapsed_time is not None:
                 counters.elapsed(event.elapsed_time)
 
