@@ -124,7 +124,7 @@ def test_status_without_a_controller_says_so_and_has_neither_rate_nor_end(
     text = call_alone(database, "status").out
     first = (
         "Job job: no controller since 2025-07-09 12:09:54 UTC, 1 instance may be running; "
-        f"resume it with `cloud-tasks run --continue --job-id job --db-file {database}`"
+        f"resume it with `cloud-tasks run --continue --provider memory --job-id job --db-file {database}`"
     )
     assert text.splitlines()[:2] == [first, "Summary:"]
     assert "Rate" not in text

@@ -80,7 +80,7 @@ def test_report_of_an_unfinished_job_shows_the_remaining_tasks() -> None:
 def test_report_of_a_finished_job_equals_that_of_the_run(tmp_path: Path) -> None:
     with Store.open(tmp_path / "job.db") as store:
         store.apply_events([completed("t5", timestamp=at(10)), completed("t6", timestamp=at(19))])
-    assert "=== JOB COMPLETE ===" in call("report").out
+    assert "=== JOB FINISHED: 1 of 6 tasks failed ===" in call("report").out
     assert "Elapsed time: 19s\n" in call("report").out
 
 
