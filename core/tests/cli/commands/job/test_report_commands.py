@@ -217,7 +217,9 @@ def test_export_has_the_same_columns_and_rows_in_all_formats(tmp_path: Path, kin
     table = list(csv.DictReader(io.StringIO(call("export", kind).out)))
     call("export", kind, "--output", "rows.parquet")
     columns = pyarrow.parquet.read_table(tmp_path / "rows.parquet").to_pylist()
-    assert [list(row) for row in lines] == [list(row) for row in table] == [list(row) for row in columns]
+    own = [list(row) for row in lines]
+    # In CSV, columns for the members of objects follow.
+    assert own == [list(row)[: len(own[0])] for row in table] == [list(row) for row in columns]
     for line, cells, values in zip(lines, table, columns, strict=True):
         for name, value in line.items():
             if isinstance(value, str) and name not in ("result", "details", "data"):
