@@ -40,10 +40,13 @@ written `90s`, `10m` or `1h30m`, or as a number of seconds. Tables are wrapped t
 
 | exit code | meaning |
 | --- | --- |
-| 0 | success |
-| 1 | the job or a call of a provider failed; `doctor`: a check failed |
-| 2 | bad input: one line with problem, place and remedy; nothing was changed |
+| 0 | success; of a job: every task completed, or no more failed than `--accept-failures` |
+| 1 | the run or a call of a provider failed; `doctor`: a check failed |
+| 2 | bad input: one line with location, problem and remedy; nothing was changed |
+| 3 | every task is finished, and more failed than `--accept-failures` |
 | 130 | interrupted |
+
+[Exit codes](exit_codes.md) has the details.
 
 Before the command: `--debug` shows tracebacks of errors, `--log-format json` writes log lines as JSON.
 """

@@ -298,3 +298,34 @@ def test_depth_waits_for_exclusive_lock(open_queue: OpenQueue, queue: SqliteQueu
     timer.start()
     assert open_queue().depth().visible == 0
     timer.join()
+
+
+def test_message_whose_delay_has_passed_is_delivered_before_those_without_one(
+    open_queue: OpenQueue, clock: Clock
+) -> None:
+    """A retry waits for its delay, not for all tasks of the job."""
+    queue = open_queue(clock=clock)
+    queue.create()
+    queue.send([b"task %d" % number for number in range(100)])
+    clock.advance(5)
+    queue.send([b"retry"], delay=timedelta(seconds=10))
+    (first,) = queue.receive(1, wait=AT_ONCE)
+    assert first.body == b"task 0"
+    queue.release([first.lease_id], delay=timedelta(seconds=20))
+    clock.advance(9)
+    assert [each.body for each in queue.receive(2, wait=AT_ONCE)] == [b"task 1", b"task 2"]
+    clock.advance(1)
+    assert [each.body for each in queue.receive(2, wait=AT_ONCE)] == [b"retry", b"task 3"]
+    clock.advance(10)
+    (again,) = queue.receive(1, wait=AT_ONCE)
+    assert (again.body, again.delivery_count) == (b"task 0", 2)
+    assert list(queue.ack([again.lease_id])) == []
+
+
+def test_mark_of_a_delayed_message_is_no_lease(open_queue: OpenQueue, clock: Clock) -> None:
+    queue = open_queue(clock=clock)
+    queue.create()
+    queue.send([b"retry"], delay=timedelta(seconds=10))
+    assert list(queue.ack(["1.delayed"])) == ["1.delayed"]
+    clock.advance(10)
+    assert [each.body for each in queue.receive(9, wait=AT_ONCE)] == [b"retry"]

@@ -177,7 +177,7 @@ def test_projection_does_not_trigger_at_the_end() -> None:
 @pytest.mark.parametrize(
     ("phase", "reason", "words"),
     [
-        (JobPhase.COMPLETE, "", "complete"),
+        (JobPhase.COMPLETE, "", "finished"),
         (JobPhase.ABORTED, "no heartbeat", "aborted (no heartbeat)"),
         (JobPhase.STOPPED, "", "stopped by the user"),
         (JobPhase.LEFT, "", "left by the user, instances still running"),
@@ -187,6 +187,11 @@ def test_end_message_has_outcome_and_totals(phase: JobPhase, reason: str, words:
     notification = describe_end(progress_at("0.27", finished=1000, failed=10, phase=phase, reason=reason))
     facts = "1,000 of 1,000 tasks finished (10 failed) in 0:12:00, total cost $0.27"
     assert notification == Notification(kind="finish", message=f"{words}: {facts}")
+
+
+def test_end_message_says_complete_only_if_every_task_completed() -> None:
+    text = describe_end(progress_at("0.27", finished=1000, phase=JobPhase.COMPLETE)).message
+    assert text.startswith("complete: 1,000 of 1,000 tasks finished in ")
 
 
 def test_render_fills_every_placeholder_with_or_without_progress() -> None:

@@ -33,6 +33,7 @@ from cloud_tasks.controller.messaging.sink_dispatcher import SinkDispatcher
 from cloud_tasks.controller.setup.job_setup import JobInput, JobSetup
 from cloud_tasks.controller.setup.offers import rank_offers, require_offer
 from cloud_tasks.controller.setup.wiring import RunResources, assemble_controller
+from cloud_tasks.errors import StoreError
 from cloud_tasks.model import JobPhase, TaskStatus
 from cloud_tasks.plugin import Compute, EventSink, EventSinkContext
 from cloud_tasks.registry import Registry
@@ -193,15 +194,19 @@ class Job:
         wait_for_store(lambda: store.set_state(JobState.RUNNING, datetime.now(UTC)))
         wait_for_store(lambda: store.begin_run(datetime.now(UTC)))
         opened = RunResources(store=store, compute=compute, tasks=tasks, events=events)
-        result = self._drive(loop, opened, ranking.offers, on_progress)
-        if result.outcome is JobPhase.COMPLETE:
-            wait_for_store(store.check_file)
-            log.info(f"Job {'finished' if store.summary().failed else 'complete'}, deleting queues")
-            tasks.delete()
-            events.delete()
-            wait_for_store(lambda: store.set_state(JobState.FINISHED, datetime.now(UTC)))
-        elapsed = timedelta(seconds=time.monotonic() - started)
-        return attrs.evolve(result, statistics=store.statistics(), elapsed=elapsed)
+        try:
+            result = self._drive(loop, opened, ranking.offers, on_progress)
+            if result.outcome is JobPhase.COMPLETE:
+                wait_for_store(store.check_file)
+                log.info(f"Job {'finished' if store.summary().failed else 'complete'}, deleting queues")
+                tasks.delete()
+                events.delete()
+                wait_for_store(lambda: store.set_state(JobState.FINISHED, datetime.now(UTC)))
+            elapsed = timedelta(seconds=time.monotonic() - started)
+            return attrs.evolve(result, statistics=store.statistics(), elapsed=elapsed)
+        finally:
+            with contextlib.suppress(StoreError):
+                store.end_run(datetime.now(UTC))
 
     @property
     def is_running(self) -> bool:
@@ -244,6 +249,7 @@ class Job:
         limit = self._config.limits().max_total_cost
 
         def report(progress: Progress) -> None:
+            store.record_alive(progress.now)
             if sinks.takes_progress:
                 sinks.send_progress(progress.for_sinks(max_total_cost=limit))
             on_progress(progress)

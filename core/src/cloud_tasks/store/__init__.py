@@ -22,6 +22,7 @@ from cloud_tasks.store.db.reading import decode_object, readable
 from cloud_tasks.store.db.schema import APPLICATION_ID
 from cloud_tasks.store.db.times import to_unix
 from cloud_tasks.store.db.writer_lock import writer_of
+from cloud_tasks.store.queries.activity import Activity, ActivityState, read_activity
 from cloud_tasks.store.queries.failure_groups import FailureGroups, message_of, same_group
 from cloud_tasks.store.queries.history import (
     TaskAttempt,
@@ -62,6 +63,8 @@ __all__ = [
     "OUTCOME_TO_CODE",
     "STATUS_OF_CODE",
     "STATUS_TO_CODE",
+    "Activity",
+    "ActivityState",
     "Applied",
     "AttemptRecord",
     "BrokenWorker",
@@ -91,6 +94,7 @@ __all__ = [
     "message_of",
     "outcome_of",
     "projected_cost",
+    "read_activity",
     "read_counters",
     "read_elapsed_histogram",
     "read_elapsed_times",

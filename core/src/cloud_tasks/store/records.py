@@ -160,6 +160,12 @@ class JobSummary:
     """Time at which the latest task reached a terminal state."""
     run_started_at: datetime | None = None
     """Start of the current or latest run; None in a database of a version that did not record it."""
+    run_ended_at: datetime | None = None
+    """End of the latest run; None while it runs, and if its controller was killed."""
+    last_alive: datetime | None = None
+    """Latest time at which a controller was certainly at work: its own record, or an event that it applied."""
+    recent_ends: tuple[tuple[datetime, int], ...] = ()
+    """Start of each of the latest intervals of the current run in which tasks finished, with their number."""
     finished_before: int = 0
     """Tasks that finished before that start, also if their events arrived later."""
     live_instances: int | None = None

@@ -217,6 +217,16 @@ class Store:
         with self._writing() as connection:
             tasks.begin_run(connection, to_unix(now))
 
+    def record_alive(self, now: datetime) -> None:
+        """Record that a controller is at work: after a crash, the time until which one was."""
+        with self._writing() as connection:
+            tasks.record_alive(connection, to_unix(now))
+
+    def end_run(self, now: datetime) -> None:
+        """Record that the run ended in order, whatever its result."""
+        with self._writing() as connection:
+            tasks.record_alive(connection, to_unix(now), is_end=True)
+
     def update_job(self, job: JobRecord) -> None:
         """Overwrite the job's record: a resumed run may have another configuration.
 

@@ -93,7 +93,7 @@ def run_command_worker(args: Sequence[str], *, program: str = "cloud-tasks worke
         parser.error(str(error))
     worker.set_command(commands[0])
     if worker.data.args.param:
-        if worker.data.task_file is not None:
+        if worker.data.args.task_file is not None:
             parser.error("--param and --task-file exclude each other; give one of them")
         worker.set_task_source(_ParameterGrid(worker.data.args.param))
     worker.run()
@@ -109,7 +109,8 @@ class _ParameterGrid:
         return iter(self._source())
 
     def expected_length(self) -> int | None:
-        return self._source().expected_length()
+        found: int | None = self._source().expected_length()
+        return found
 
     def _source(self) -> Any:
         from cloud_tasks.builtin import parameter_grid

@@ -77,9 +77,9 @@ def test_live_view_shows_the_running_job_and_the_report_follows(office: Office) 
         assert "projected total" in screen.shown
         assert "Running tasks" in screen.shown
         office.open(2)
-        assert screen.end() == 0
-    assert "INFO - Job complete, deleting queues" in screen.shown
-    after = screen.shown.rpartition("=== JOB COMPLETE ===")[2]
+        assert screen.end() == 3
+    assert "INFO - Job finished, deleting queues" in screen.shown
+    after = screen.shown.rpartition("=== JOB FINISHED: 1 of ")[2]
     assert "Total tasks: 4" in after
     assert "of 4 tasks (" not in after
     # The view replaces the log lines of the scaling checks.
@@ -90,7 +90,7 @@ def test_live_view_shows_the_running_job_and_the_report_follows(office: Office) 
 def test_run_without_live_view_logs_on_a_terminal(office: Office) -> None:
     office.open(1, 2)
     with Screen(office.folder, "run", "-c", "config.yml", "--task-file", "tasks.json", "--no-live") as screen:
-        assert screen.end() == 0
+        assert screen.end() == 3
     assert "Summary:" in screen.shown
     assert "Checking if scaling is needed" in screen.shown
     assert "of 4 tasks (" not in screen.shown
@@ -100,7 +100,7 @@ def test_json_log_has_no_live_view(office: Office) -> None:
     office.open(1, 2)
     words = ("--log-format", "json", "run", "-c", "config.yml", "--task-file", "tasks.json")
     with Screen(office.folder, *words) as screen:
-        assert screen.end() == 0
+        assert screen.end() == 3
     assert "of 4 tasks (" not in screen.shown
 
 
@@ -111,7 +111,7 @@ def test_ctrl_c_and_t_terminate_the_instances(office: Office) -> None:
         assert screen.end() == 130
     assert "INFO - Interrupted: terminating all instances" in screen.shown
     assert office.shell.running("job") == set()
-    assert office.finished() == 0
+    assert office.finished() == 3
 
 
 def test_ctrl_c_and_l_leave_the_instances_running_for_later(office: Office) -> None:
@@ -123,7 +123,7 @@ def test_ctrl_c_and_l_leave_the_instances_running_for_later(office: Office) -> N
     (left,) = office.shell.running("job")
     office.open(1, 2)
     again = office.shell.run("run", "-c", "config.yml", "--continue")
-    assert again.code == 0, again.err
+    assert again.code == 3, again.err
     assert office.finished() == 4
     with Store.open(office.folder / "job.db", read_only=True) as store:
         assert [record.instance_id for record in store.instances()] == [left]
@@ -141,7 +141,7 @@ def test_ctrl_c_and_c_carry_on_and_show_the_view_again(office: Office) -> None:
         screen.type("\n")
         wait_until(lambda: screen.shown.count("INFO - The run continues") == 2)
         office.open(2)
-        assert screen.end() == 0
+        assert screen.end() == 3
     assert office.finished() == 4
 
 
@@ -158,8 +158,8 @@ def test_prompt_is_cancelled_when_the_job_ends(office: Office) -> None:
     with office.running() as screen:
         office.interrupt(screen)
         office.open(1, 2)
-        assert screen.end() == 0
-    assert "=== JOB COMPLETE ===" in screen.shown
+        assert screen.end() == 3
+    assert "=== JOB FINISHED: 1 of " in screen.shown
 
 
 @pytest.mark.parametrize("options", [(), ("--no-live",)], ids=["live", "log"])
@@ -182,7 +182,7 @@ def test_broken_pipe_of_the_log_stops_nothing(office: Office) -> None:
     office.open(1, 2)
     assert process.stdout is not None
     assert "Total tasks: 4" in process.stdout.read()
-    assert process.wait(timeout=60) == 0
+    assert process.wait(timeout=60) == 3
     office.shell.processes.remove(process)
     process.stdout.close()
 

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import io
+import os
 from collections.abc import Callable
 from datetime import datetime, timedelta, tzinfo
 from pathlib import Path
@@ -82,6 +83,12 @@ def set_clock(monkeypatch: pytest.MonkeyPatch) -> Callable[[datetime], None]:
 
 
 def call(database: Path, command: str, *arguments: str) -> Answer:
+    """Call a command while a controller has the database open."""
+    with Store.open(database, durable=False):
+        return call_alone(database, command, *arguments)
+
+
+def call_alone(database: Path, command: str, *arguments: str) -> Answer:
     return MemoryCommands().call(command, "--job-id", "job", "--db-file", str(database), *arguments)
 
 
@@ -109,6 +116,30 @@ def test_status_projects_the_current_run(database: Path, set_clock: Callable[[da
     assert facts["timing"]["tasks_per_hour"] == pytest.approx(600.0)
     assert facts["timing"]["remaining_seconds"] == pytest.approx(5400.0)
     assert float(facts["expected_cost_usd"]) == pytest.approx(13.0)
+
+
+def test_status_without_a_controller_says_so_and_has_neither_rate_nor_end(
+    database: Path, set_clock: Callable[[datetime], None]
+) -> None:
+    text = call_alone(database, "status").out
+    first = (
+        "Job job: no controller since 2025-07-09 12:09:54 UTC, 1 instance may be running; "
+        f"resume it with `cloud-tasks run --continue --provider memory --job-id job --db-file {database}`"
+    )
+    assert text.splitlines()[:2] == [first, "Summary:"]
+    assert "Rate" not in text
+    assert "Remaining" not in text
+    assert "projected" not in text
+    facts = call_alone(database, "status", "--json").data
+    assert (facts["state"], facts["since"], facts["controller_pid"]) == (
+        "no_controller",
+        "2025-07-09T12:09:54+00:00",
+        None,
+    )
+    assert (facts["timing"]["tasks_per_hour"], facts["expected_cost_usd"]) == (None, None)
+    assert call(database, "status").out.startswith(
+        f"Job job: running since 2025-07-09 12:00:00 UTC (PID {os.getpid()})"
+    )
 
 
 def test_live_view_projects_the_current_run_whenever_it_was_opened(database: Path) -> None:

@@ -250,9 +250,7 @@ def test_heading_says_complete_only_if_every_task_completed(counts: dict[str, in
 def test_render_final_report_groups_every_kind_of_failure_and_names_the_next_commands() -> None:
     exited, timed_out = AttemptOutcome.EXITED, AttemptOutcome.TIMED_OUT
     failures = (
-        a_failure(
-            "exit code 1: cat: a7: No such file", 21, outcome=exited, identical=False, log_tail="cat: a7: No such file"
-        ),
+        a_failure("exit code 1: cat: a7: no file", 21, outcome=exited, identical=False, log_tail="cat: a7: no file"),
         a_failure("timed out after 5s (max_runtime)", 3, outcome=timed_out, log_tail="step 1\nstep \x1b[2J2\n\n"),
         a_failure("ValueError: bad", 2, log_tail="not shown"),
         a_failure("not yet", 1, outcome=AttemptOutcome.RETRY_REQUESTED),
@@ -265,7 +263,7 @@ def test_render_final_report_groups_every_kind_of_failure_and_names_the_next_com
         "Exceptions summary:",
         "      2: ValueError: bad",
         "Other failures:",
-        "     21: exit code 1: cat: a7: No such file (and similar)",
+        "     21: exit code 1: cat: a7: no file (and similar)",
         "      3: timed out after 5s (max_runtime)",
         "         last output: step \\x1b[2J2",
         "      1: not yet",

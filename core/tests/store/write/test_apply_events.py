@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from store_facts import at, completed, event, failed, new_store, started
 
 from cloud_tasks.model import FINAL_STATUSES, AttemptOutcome, Event, EventType, TaskStatus
-from cloud_tasks.store import Applied, Store
+from cloud_tasks.store import Applied, Store, iterate_tasks
 from cloud_tasks.store.db.enum_codes import EVENT_TO_CODE, STATUS_OF_CODE, STATUS_TO_CODE
 from cloud_tasks.store.db.quantile_sketch import bucket_of
 from cloud_tasks.store.write.counters import CounterUpdates
@@ -125,7 +125,9 @@ def apply_in_batches(store: Store, sent: list[Event], cuts: list[int]) -> None:
         store.apply_events(sent[first:last])
         recount(store.path)
         now = statuses(store)
-        assert {task_id: now[task_id] for task_id in known_final} == known_final
+        for task_id, status in known_final.items():
+            is_dead_now = status is not TaskStatus.COMPLETED and now[task_id] is TaskStatus.DEAD
+            assert now[task_id] is status or is_dead_now
         known_final = {task_id: status for task_id, status in now.items() if status in FINAL_STATUSES}
 
 
@@ -289,3 +291,43 @@ def test_apply_events_of_more_tasks_than_one_statement_holds(tmp_path: Path) -> 
 
 def test_enum_codes_cover_every_status() -> None:
     assert {STATUS_OF_CODE[code] for code in STATUS_TO_CODE.values()} == set(TaskStatus)
+
+
+@pytest.mark.parametrize("is_reversed", [False, True])
+@pytest.mark.parametrize("batches", [1, 2])
+def test_task_that_used_up_its_attempts_is_dead_in_status_counts_and_history(
+    store: Store, is_reversed: bool, batches: int
+) -> None:
+    """A worker reports the end of the last attempt, then that no retry is left; they may arrive in either order."""
+    exited = event(EventType.TASK_EXITED, "a", 3, retry=False, details={"exit_code": 3, "log_tail": "one\nno disk\n"})
+    dead = event(EventType.TASK_DEAD, "a", 3, retry=False, details={"cause": "gave up after 3 attempts: exited"})
+    store.apply_events([started("a", 3)])
+    ends = [dead, exited] if is_reversed else [exited, dead]
+    for batch in [ends] if batches == 1 else [[end] for end in ends]:
+        store.apply_events(batch)
+        recount(store.path)
+    assert statuses(store)["a"] is TaskStatus.DEAD
+    assert store.summary().counts[TaskStatus.DEAD] == store.summary().failed == 1
+    store.apply_events([failed("b")])
+    assert [(task.task_id, task.reason) for task in iterate_tasks(store.path, statuses=[TaskStatus.DEAD])] == [
+        ("a", "gave up after 3 attempts: exit code 3: no disk")
+    ]
+    assert store.reopen_tasks([TaskStatus.DEAD]) == 1
+
+
+def test_task_that_requested_its_last_retry_is_dead_and_its_attempt_no_interruption(store: Store) -> None:
+    cause = "gave up after 3 attempts: the task requested a retry"
+    store.apply_events([started("a", 3), event(EventType.TASK_DEAD, "a", 3, retry=False, details={"cause": cause})])
+    assert statuses(store)["a"] is TaskStatus.DEAD
+    assert [attempt.outcome for attempt in store.attempts("a")] == [AttemptOutcome.RETRY_REQUESTED]
+    (task,) = iterate_tasks(store.path, statuses=[TaskStatus.DEAD])
+    assert task.reason == cause
+
+
+def test_task_with_too_many_interruptions_is_dead_with_their_number(store: Store) -> None:
+    for _ in range(3):
+        store.apply_events([started("a"), event(EventType.TASK_RELEASED, "a", details={"cause": "the worker died"})])
+    cause = {"cause": "gave up after 3 interrupted attempts (max_losses)"}
+    store.apply_events([event(EventType.TASK_DEAD, "a", retry=False, details=cause)])
+    (task,) = iterate_tasks(store.path, statuses=[TaskStatus.DEAD])
+    assert task.reason == "gave up after 3 interrupted attempts: the worker died"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import attrs
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -47,19 +48,35 @@ def test_next_state_of_an_unfinished_task_follows_the_table(
     assert next_state(TaskState(status, 2, 1), event_type, attempt, retry) == after
 
 
-@pytest.mark.parametrize(("status", "late"), [(S.FAILED, False), (S.TIMED_OUT, False), (S.COMPLETED, True)])
-def test_next_state_of_a_failed_task_after_task_dead_is_unchanged(status: TaskStatus, late: bool) -> None:
-    state = TaskState(status, 3, 0)
-    assert next_state(state, E.TASK_DEAD, 3, False) == (None if late else state)
+@pytest.mark.parametrize("status", [S.FAILED, S.TIMED_OUT, S.EXITED, S.DEAD])
+def test_next_state_of_a_failed_task_after_task_dead_is_dead(status: TaskStatus) -> None:
+    state = TaskState(status, 3, 1)
+    assert next_state(state, E.TASK_DEAD, 3, False) == TaskState(S.DEAD, 3, 1)
     assert next_state(state, E.TASK_DEAD, 2, False) is None
+    assert next_state(state, E.TASK_DEAD, 4, False) is None
+
+
+@pytest.mark.parametrize("event_type", [E.TASK_EXCEPTION, E.TASK_TIMED_OUT, E.TASK_EXITED])
+def test_next_state_of_a_dead_task_after_its_last_failure_is_unchanged(event_type: EventType) -> None:
+    state = TaskState(S.DEAD, 3, 0)
+    assert next_state(state, event_type, 3, False) is state
+    assert next_state(state, event_type, 2, False) is None
+    assert next_state(state, event_type, 3, True) is None
+
+
+@given(states, st.integers(1, 6))
+def test_next_state_of_a_completed_task_is_late_for_task_dead(state: TaskState, attempt: int) -> None:
+    assert next_state(attrs.evolve(state, status=S.COMPLETED), E.TASK_DEAD, attempt, False) is None
 
 
 @given(states, st.sampled_from(TASK_EVENTS), st.integers(1, 6), st.booleans())
-def test_next_state_never_leaves_a_terminal_state(
+def test_next_state_leaves_no_terminal_state_but_a_failure_for_dead(
     state: TaskState, event_type: EventType, attempt: int, retry: bool
 ) -> None:
     if state.status in FINAL_STATUSES:
-        assert next_state(state, event_type, attempt, retry) in (None, state)
+        after = next_state(state, event_type, attempt, retry)
+        is_same_end = event_type is E.TASK_DEAD and state.status is not S.COMPLETED and attempt == state.attempt
+        assert after in (None, state) or (is_same_end and after == attrs.evolve(state, status=S.DEAD))
 
 
 @given(states, st.sampled_from(TASK_EVENTS), st.integers(1, 6), st.booleans())

@@ -9,6 +9,9 @@ from typing import Any
 
 from worker_harness import Harness, wait_until
 
+from cloud_tasks.convert import encode_task_message
+from cloud_tasks.model import TaskMessage
+
 FINAL = ("task_completed", "task_exception", "task_exited", "task_timed_out", "task_dead")
 
 
@@ -65,6 +68,15 @@ def test_failed_tasks_are_retried_up_to_the_limit_and_then_dead(worker) -> None:
     ]  # fmt: skip
     assert history(worker, "task-1")[-1] == ("task_completed", 3, False)
     assert history(worker, "task-2") == [("task_started", 1, None), ("task_exited", 1, False)]
+
+
+def test_failure_that_is_not_retried_leaves_no_dead_task_whatever_its_attempt_number(worker) -> None:
+    """An attempt number above 1: the task was rerun, or its first attempt failed in a way that is retried."""
+    body = encode_task_message(TaskMessage(task_id="again", data={"do": "exit", "code": 9}, attempt=4))
+    worker.load()
+    worker.queue().send([body])
+    worker.run_on_queue("--retry-on-exception")
+    assert history(worker, "again") == [("task_started", 4, None), ("task_exited", 4, False)]
 
 
 def test_tasks_that_request_a_retry_are_limited_by_max_attempts(worker) -> None:

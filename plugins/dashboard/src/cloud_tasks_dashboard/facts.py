@@ -10,7 +10,8 @@ from datetime import UTC, datetime
 from typing import Any
 
 from cloud_tasks.model import InstanceState, Money, TaskStatus
-from cloud_tasks.store import InstanceRecord, JobSummary, projected_cost, throughput
+from cloud_tasks.report import render_activity
+from cloud_tasks.store import Activity, InstanceRecord, JobSummary, projected_cost, read_activity, throughput
 from cloud_tasks_dashboard.database import open_reader
 from cloud_tasks_dashboard.task_table import read_names, truncate
 from cloud_tasks_dashboard.watch import MAX_BARS, Snapshot, Watch
@@ -28,6 +29,7 @@ def job_facts(watch: Watch, now: datetime) -> dict[str, Any]:
     with watch.lock:
         snapshot = watch.update()
         summary = snapshot.summary
+        activity = read_activity(watch.path, summary, now)
         begin, end = _span(snapshot, now)
         groups = watch.failures.top(_GROUPS)
         slowest = watch.slowest
@@ -36,7 +38,7 @@ def job_facts(watch: Watch, now: datetime) -> dict[str, Any]:
         host_names = _host_names(snapshot)
         return {
             "now": now.timestamp(),
-            "job": _job(summary),
+            "job": _job(summary, activity),
             "behind": None if watch.behind is None else {"read": watch.behind[0], "of": watch.behind[1]},
             "begin": begin,
             "end": end,
@@ -49,9 +51,9 @@ def job_facts(watch: Watch, now: datetime) -> dict[str, Any]:
             "losses": summary.losses,
             "elapsed": _elapsed(summary),
             "histogram": _histogram(snapshot.elapsed_times),
-            "throughput": _throughput(snapshot, now),
+            "throughput": _throughput(snapshot, now, activity),
             "instances": _fleet(snapshot.instances),
-            "cost": _cost(snapshot, now),
+            "cost": _cost(snapshot, now, activity),
             "money": _money(snapshot.instances, begin, end),
             "buckets": {
                 "width": watch.buckets.width,
@@ -85,13 +87,16 @@ def job_facts(watch: Watch, now: datetime) -> dict[str, Any]:
         }
 
 
-def _job(summary: JobSummary) -> dict[str, Any]:
+def _job(summary: JobSummary, activity: Activity) -> dict[str, Any]:
     job = summary.job
     return {
         "job_id": job.job_id,
         "provider": job.provider,
         "task_source": job.task_source,
-        "state": job.state.value,
+        "state": activity.state.value,
+        "since": None if activity.since is None else activity.since.timestamp(),
+        "pid": activity.pid,
+        "activity": render_activity(activity, summary).partition(": ")[2],
         "created_at": job.created_at.timestamp(),
         "finished_at": None if job.finished_at is None else job.finished_at.timestamp(),
         "tool_version": job.tool_version,
@@ -146,8 +151,8 @@ def _histogram(times: Sequence[tuple[float, int]]) -> Sequence[Sequence[float]]:
     return [(low + bar * width, low + (bar + 1) * width, count) for bar, count in enumerate(counts)]
 
 
-def _throughput(snapshot: Snapshot, now: datetime) -> dict[str, float] | None:
-    found = throughput(snapshot.summary, now)
+def _throughput(snapshot: Snapshot, now: datetime, activity: Activity) -> dict[str, float] | None:
+    found = throughput(snapshot.summary, now, activity=activity)
     if found is None:
         return None
     left = {} if snapshot.summary.finished else {"remaining_seconds": found.remaining_time.total_seconds()}
@@ -172,13 +177,12 @@ def _fleet(records: Sequence[InstanceRecord]) -> dict[str, Any]:
     }
 
 
-def _cost(snapshot: Snapshot, now: datetime) -> dict[str, float | None]:
+def _cost(snapshot: Snapshot, now: datetime, activity: Activity) -> dict[str, float | None]:
     alive = [record for record in snapshot.instances if record.ended_at is None]
     hourly = sum((record.price_per_hour for record in alive), Money.zero())
     so_far = snapshot.cost(now)
-    projected = projected_cost(
-        snapshot.summary, throughput(snapshot.summary, now), accrued=so_far, price_per_hour=hourly
-    )
+    rate = throughput(snapshot.summary, now, activity=activity)
+    projected = projected_cost(snapshot.summary, rate, accrued=so_far, price_per_hour=hourly)
     return {
         "so_far": float(so_far.usd),
         "per_hour": float(hourly.usd),

@@ -10,7 +10,8 @@ Invariants, each with a test:
 4. A message that `send` did not report as failed survives ``kill -9`` of any process at any time. It may not survive a
    power failure (``synchronous=NORMAL``: the file stays consistent, but the last transactions can be missing); the
    job's database and ``--continue`` cover that.
-5. The file is never removed while it may be in use: `delete` drops the table in a transaction, so all processes see the
+5. A message whose delay has passed is delivered before those that never had one: a retry is not the last of all tasks.
+6. The file is never removed while it may be in use: `delete` drops the table in a transaction, so all processes see the
    end of the old queue and the start of the new one in the same order.
 """
 
@@ -34,10 +35,14 @@ from cloud_tasks_local.traits import QUEUE_TRAITS as TRAITS
 
 __all__ = ["SqliteQueue", "queue_file"]
 
+_DELAYED = "delayed"
+"""In place of a lease: the message was sent or released with a delay, and is due when that has passed."""
 _SCHEMA = (
     "CREATE TABLE IF NOT EXISTS messages (id INTEGER PRIMARY KEY, visible_at REAL NOT NULL,"
     " deliveries INTEGER NOT NULL DEFAULT 0, lease TEXT, body BLOB NOT NULL)",
     "CREATE INDEX IF NOT EXISTS by_visibility ON messages (visible_at)",
+    # Small: the messages that wait for their delay, and those whose delay has passed.
+    f"CREATE INDEX IF NOT EXISTS delayed ON messages (visible_at) WHERE lease = '{_DELAYED}'",
 )
 _INITIAL_POLL, _MAX_POLL = 0.002, 0.05
 
@@ -108,7 +113,7 @@ class SqliteQueue:
             if len(body) > limit
         ]
         accepted = [index for index, body in enumerate(bodies) if len(body) <= limit]
-        sent = 0
+        sent, mark = 0, _DELAYED if delay > timedelta(0) else None
         try:
             with self._pool.connection() as connection:
                 for start in range(0, len(accepted), TRAITS.send_batch):
@@ -116,8 +121,8 @@ class SqliteQueue:
                     visible_at = self._clock() + min(delay, TRAITS.delay).total_seconds()
                     with write(connection):
                         connection.executemany(
-                            "INSERT INTO messages (visible_at, body) VALUES (?, ?)",
-                            [(visible_at, bodies[index]) for index in chunk],
+                            "INSERT INTO messages (visible_at, lease, body) VALUES (?, ?, ?)",
+                            [(visible_at, mark, bodies[index]) for index in chunk],
                         )
                     sent += len(chunk)
         except ProviderError as error:
@@ -142,8 +147,9 @@ class SqliteQueue:
 
     def release(self, lease_ids: Sequence[str], *, delay: timedelta = timedelta(0)) -> Sequence[str]:
         visible_at = self._clock() + min(delay, TRAITS.delay).total_seconds()
-        statement = "UPDATE messages SET lease = NULL, visible_at = ? WHERE id = ? AND lease = ?"
-        return self._update_leases(statement, (visible_at,), lease_ids)
+        mark = _DELAYED if delay > timedelta(0) else None
+        statement = "UPDATE messages SET lease = ?, visible_at = ? WHERE id = ? AND lease = ?"
+        return self._update_leases(statement, (mark, visible_at), lease_ids)
 
     def extend(self, lease_ids: Sequence[str], *, lease: timedelta) -> Sequence[str]:
         visible_at = self._clock() + min(lease, TRAITS.max_lease).total_seconds()
@@ -188,13 +194,12 @@ class SqliteQueue:
                 return None
 
     def _lease_visible(self, connection: Connection, limit: int) -> list[Delivery]:
-        choose = "SELECT id, deliveries + 1, body FROM messages WHERE visible_at <= ? ORDER BY visible_at, id LIMIT ?"
-        if limit < 1 or connection.execute(choose, (self._clock(), 1)).fetchone() is None:
+        if limit < 1 or not _choose(connection, self._clock(), 1):
             return []
         token = secrets.token_hex(8)
         with write(connection):
             now = self._clock()
-            chosen = connection.execute(choose, (now, limit)).fetchall()
+            chosen = _choose(connection, now, limit)
             connection.executemany(
                 "UPDATE messages SET visible_at = ?, lease = ?, deliveries = deliveries + 1 WHERE id = ?",
                 [(now + self._lease, token, row) for row, _, _ in chosen],
@@ -205,16 +210,29 @@ class SqliteQueue:
         earliest = connection.execute("SELECT MIN(visible_at) FROM messages").fetchone()[0]
         return math.inf if earliest is None else float(earliest)
 
-    def _update_leases(self, statement: str, values: tuple[float, ...], lease_ids: Sequence[str]) -> list[str]:
+    def _update_leases(
+        self, statement: str, values: tuple[float | str | None, ...], lease_ids: Sequence[str]
+    ) -> list[str]:
         """Run a statement for each lease in one transaction; return the leases without a matching row."""
         lost = []
         if lease_ids:
             with self._pool.connection() as connection, write(connection):
                 for lease_id in lease_ids:
                     row_id, _, token = lease_id.partition(".")
-                    if not connection.execute(statement, (*values, row_id, token)).rowcount:
+                    if token == _DELAYED or not connection.execute(statement, (*values, row_id, token)).rowcount:
                         lost.append(lease_id)
         return lost
+
+
+def _choose(connection: sqlite3.Connection, now: float, limit: int) -> list[tuple[int, int, bytes]]:
+    """Return the visible messages to deliver next: those whose delay has passed, then the others by age."""
+    columns = "SELECT id, deliveries + 1, body FROM messages WHERE visible_at <= ?"
+    end = "ORDER BY visible_at, id LIMIT ?"
+    chosen = connection.execute(f"{columns} AND lease = '{_DELAYED}' {end}", (now, limit)).fetchall()
+    if len(chosen) < limit:
+        others = f"{columns} AND lease IS NOT '{_DELAYED}' {end}"
+        chosen += connection.execute(others, (now, limit - len(chosen))).fetchall()
+    return chosen
 
 
 def _shrink(connection: sqlite3.Connection) -> None:

@@ -5,7 +5,7 @@ Invariants, each with a test:
 1. Memory does not depend on the number of rows.
 2. A file is written completely or not at all; an existing file is replaced only by a complete one.
 3. The columns of a kind are always the same, in the same order: a value of an unexpected type becomes empty, and lone
-   surrogates, which JSON can hold, are replaced.
+   surrogates, which JSON can hold, are replaced. In CSV, columns for the members of objects follow: `MemberColumns`.
 4. JSON is strict: NaN and infinities are the texts ``NaN``, ``Infinity`` and ``-Infinity``.
 """
 
@@ -27,6 +27,7 @@ import attrs
 
 from cloud_tasks.errors import CloudTasksError, InputError
 from cloud_tasks.model import Event, TaskStatus
+from cloud_tasks.report.data.member_columns import MemberColumns
 from cloud_tasks.sanitize import clean_text, shown_value
 from cloud_tasks.store import TaskAttempt, TaskRecord, iterate_attempts, iterate_events, iterate_tasks
 
@@ -44,6 +45,8 @@ class _Kind:
     columns: Mapping[str, str]
     """Type by name: ``text``, ``integer``, ``number``, ``flag``, ``time``, or ``json`` for arbitrary values."""
     rows: Callable[[Path, frozenset[TaskStatus] | None], Iterator[dict[str, Any]]]
+    expanded: tuple[str, ...] = ()
+    """Columns whose objects have a column for each member in CSV."""
 
 
 def _tasks(path: Path, statuses: frozenset[TaskStatus] | None) -> Iterator[dict[str, Any]]:
@@ -101,6 +104,7 @@ KINDS: Mapping[str, _Kind] = {
             "result_address": "text",
         },
         rows=_tasks,
+        expanded=("result", "data"),
     ),
     "attempts": _Kind(
         columns={
@@ -156,7 +160,10 @@ def export_rows(
         {name: _typed(row[name], value_type) for name, value_type in columns.items()}
         for row in KINDS[kind].rows(path, statuses)
     )
-    write = {"csv": _write_csv, "jsonl": _write_json_lines, "parquet": _write_parquet}[file_format]
+    if file_format == "csv":
+        members = MemberColumns.of(KINDS[kind].rows(path, statuses), KINDS[kind].expanded)
+        return _write_csv(rows, columns, out, members)
+    write = {"jsonl": _write_json_lines, "parquet": _write_parquet}[file_format]
     return write(rows, columns, out)
 
 
@@ -178,15 +185,18 @@ def _typed(value: Any, kind: str) -> Any:
     return float(value) if isinstance(value, (int, float)) and math.isfinite(value) else None
 
 
-def _write_csv(rows: Iterable[Mapping[str, Any]], columns: Mapping[str, str], out: BinaryIO) -> int:
+def _write_csv(
+    rows: Iterable[Mapping[str, Any]], columns: Mapping[str, str], out: BinaryIO, members: MemberColumns
+) -> int:
     text = io.TextIOWrapper(out, encoding="utf-8", errors="replace", newline="", write_through=True)
     try:
         writer = csv.writer(text)
-        writer.writerow(columns)
+        writer.writerow([*columns, *members.names])
         count = 0
         for row in rows:
             count += 1
-            writer.writerow([_cell(row[name], kind) for name, kind in columns.items()])
+            cells = [_cell(row[name], kind) for name, kind in columns.items()]
+            writer.writerow([*cells, *(_cell(value, _kind_of(value)) for value in members.values(row))])
         text.flush()
         return count
     finally:
@@ -201,6 +211,13 @@ def _cell(value: Any, kind: str) -> Any:
     if isinstance(value, datetime):
         return value.isoformat()
     return {True: "true", False: "false"}[value] if kind == "flag" else value
+
+
+def _kind_of(value: Any) -> str:
+    """Return the kind of a member's value: containers are JSON, anything else is itself."""
+    if isinstance(value, bool):
+        return "flag"
+    return "json" if isinstance(value, dict | list) else "text"
 
 
 def _write_json_lines(rows: Iterable[Mapping[str, Any]], columns: Mapping[str, str], out: BinaryIO) -> int:

@@ -12,12 +12,14 @@ import attrs
 from cloud_tasks.model import AttemptOutcome, InstanceState
 from cloud_tasks.report.data.status import status_dict
 from cloud_tasks.store import (
+    Activity,
     InstanceRecord,
     JobStatistics,
     Store,
     TaskRecord,
     Throughput,
     Timeline,
+    read_activity,
     read_elapsed_histogram,
     read_timeline,
     run_time,
@@ -39,6 +41,7 @@ class ReportFacts:
     elapsed: timedelta
     """Duration of the latest run: until now while workers are running, else until its last task finished."""
     pace: Throughput | None
+    activity: Activity
     next_steps: tuple[str, ...] = ()
     """What to type about the failed tasks."""
     instances: Sequence[InstanceRecord]
@@ -54,11 +57,13 @@ def gather_facts(path: Path, now: datetime) -> ReportFacts:
         statistics = store.statistics(now)
         instances = store.instances()
     summary = statistics.summary
+    activity = read_activity(path, summary, now)
     return ReportFacts(
         statistics=statistics,
         now=now,
         elapsed=run_time(summary, now),
-        pace=throughput(summary, now),
+        pace=throughput(summary, now, activity=activity),
+        activity=activity,
         instances=instances,
         timeline=read_timeline(path, now),
         histogram=read_elapsed_histogram(path),
@@ -71,7 +76,13 @@ def report_dict(facts: ReportFacts) -> dict[str, Any]:
     statistics = facts.statistics
     shares, exceptions = statistics.cost_breakdown, statistics.failures_of(AttemptOutcome.EXCEPTION)
     return {
-        **status_dict(statistics.summary, instances=facts.instances, pace=facts.pace, cost=statistics.cost),
+        **status_dict(
+            statistics.summary,
+            instances=facts.instances,
+            pace=facts.pace,
+            cost=statistics.cost,
+            activity=facts.activity,
+        ),
         "created_at": statistics.summary.job.created_at.isoformat(),
         "as_of": facts.now.isoformat(),
         "run_seconds": facts.elapsed.total_seconds(),

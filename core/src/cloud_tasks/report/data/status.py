@@ -9,7 +9,7 @@ import attrs
 
 from cloud_tasks.model import Money
 from cloud_tasks.quantities import counted
-from cloud_tasks.store import CostBreakdown, InstanceRecord, JobSummary, Throughput, TypeCost, projected_cost
+from cloud_tasks.store import Activity, CostBreakdown, InstanceRecord, JobSummary, Throughput, TypeCost, projected_cost
 
 __all__ = ["headline", "status_dict"]
 
@@ -32,15 +32,22 @@ def status_dict(
     cost: Money | None = None,
     shares: CostBreakdown | None = None,
     costs: Iterable[TypeCost] = (),
+    activity: Activity | None = None,
 ) -> dict[str, Any]:
-    """Return the status for `json.dumps`: times in ISO 8601 (UTC), durations in seconds, amounts in USD as text."""
+    """Return the status for `json.dumps`: times in ISO 8601 (UTC), durations in seconds, amounts in USD as text.
+
+    Args:
+        activity: What goes on with the job; None in its controller.
+    """
     running = [record for record in instances if record.ended_at is None]
     price = sum((record.price_per_hour for record in running), Money.zero())
     expected = None if cost is None else projected_cost(summary, pace, accrued=cost, price_per_hour=price)
     return {
         "job_id": summary.job.job_id,
         "run_id": summary.job.run_id,
-        "state": summary.job.state.value,
+        "state": summary.job.state.value if activity is None else activity.state.value,
+        "since": None if activity is None or activity.since is None else activity.since.isoformat(),
+        "controller_pid": None if activity is None else activity.pid,
         "finished": summary.finished,
         "headline": headline(summary),
         "total": summary.total,

@@ -7,9 +7,9 @@ from datetime import timedelta
 
 from cloud_tasks.model import Money, TaskStatus
 from cloud_tasks.quantities import counted, format_cost, format_duration, indented
-from cloud_tasks.store import ElapsedStatistics, JobStatistics, JobSummary, Throughput
+from cloud_tasks.store import Activity, ActivityState, ElapsedStatistics, JobStatistics, JobSummary, Throughput
 
-__all__ = ["overview", "render_elapsed", "render_summary", "status_counts"]
+__all__ = ["overview", "render_activity", "render_elapsed", "render_summary", "status_counts"]
 
 _IN_PROGRESS = (TaskStatus.QUEUED, TaskStatus.RUNNING)
 
@@ -37,6 +37,35 @@ def render_elapsed(elapsed: ElapsedStatistics) -> str:
             f"95th %: {elapsed.percentile_95:.2f} seconds",
         )
     )
+
+
+def render_activity(activity: Activity, summary: JobSummary, *, resume: str = "cloud-tasks run --continue") -> str:
+    """Return the state of a job in one line: who is at work on it, since when, and what to do if nobody is.
+
+    Args:
+        resume: Command that resumes the job.
+    """
+    since = f" since {activity.since:%Y-%m-%d %H:%M:%S} UTC" if activity.since is not None else ""
+    process = f" (PID {activity.pid})" if activity.pid else ""
+    left = summary.live_instances or 0
+    match activity.state:
+        case ActivityState.FINISHED:
+            failed = f"; {summary.failed:,} of {counted(summary.total, 'task')} failed" if summary.failed else ""
+            text = f"{'finished' if failed else 'complete'}{since.replace(' since', ' at')}{failed}"
+        case ActivityState.RUNNING:
+            text = f"running{since}{process}"
+        case ActivityState.LOADING if activity.pid is not None:
+            text = f"loading{since}{process}"
+        case ActivityState.LOADING:
+            text = f"setup interrupted; resume it with `{resume}`"
+        case ActivityState.STOPPED:
+            text = f"stopped{since}; resume it with `{resume}`"
+        case ActivityState.NO_CONTROLLER if summary.live_instances is None:
+            text = f"no controller{since}; collect events with `cloud-tasks monitor`, or resume it with `{resume}`"
+        case ActivityState.NO_CONTROLLER:
+            running = f", {counted(left, 'instance')} may be running" if left else ""
+            text = f"no controller{since}{running}; resume it with `{resume}`"
+    return f"Job {summary.job.job_id}: {text}"
 
 
 def render_summary(

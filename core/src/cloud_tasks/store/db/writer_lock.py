@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import fcntl
 import os
+import time
 from pathlib import Path
 
 from cloud_tasks.errors import StoreError
 
 __all__ = ["WriterLock", "writer_of"]
+
+_TRIES = 5
+_PAUSE = 0.02
+"""Seconds between two tries: `writer_of` of another process holds the lock for an instant."""
 
 
 class WriterLock:
@@ -34,7 +39,7 @@ class WriterLock:
                     f"{database}: cannot lock: {reason}", hint="choose another folder with --db-file"
                 ) from error
             try:
-                fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                self._lock(fd)
             except OSError as error:
                 holder = os.read(fd, 32).decode("ascii", "replace").strip()
                 os.close(fd)
@@ -48,6 +53,17 @@ class WriterLock:
                 return fd
             # The last holder removed the file between open and lock.
             os.close(fd)
+
+    @staticmethod
+    def _lock(fd: int) -> None:
+        for number in range(_TRIES):
+            try:
+                fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                if number == _TRIES - 1:
+                    raise
+                time.sleep(_PAUSE)
 
     def _is_current(self, fd: int) -> bool:
         try:
@@ -76,7 +92,10 @@ class WriterLock:
 
 
 def writer_of(database: Path) -> int | None:
-    """Return the PID of the process that has a database open for writing; None if there is none. Writes nothing."""
+    """Return the PID of the process that has a database open for writing, 0 if it is unknown; None if none has.
+
+    The lock itself is the proof: the file and the PID in it outlive a process that was killed. Writes nothing.
+    """
     try:
         fd = os.open(_lock_file(database), os.O_RDONLY | os.O_CLOEXEC)
     except OSError:

@@ -24,6 +24,7 @@ from cloud_tasks.store.records import AttemptRecord
 __all__ = ["TaskAttempt", "TaskRecord", "iterate_attempts", "iterate_events", "iterate_tasks", "slowest_tasks"]
 
 _COMPLETED = OUTCOME_TO_CODE[AttemptOutcome.COMPLETED]
+_LOST = OUTCOME_TO_CODE[AttemptOutcome.LOST]
 
 
 @attrs.frozen(kw_only=True)
@@ -43,7 +44,7 @@ class TaskRecord:
     hostname: str
     """Host of its last attempt."""
     reason: str
-    """Reason for which its last attempt ended; empty for a success."""
+    """Reason for which its last attempt ended, and of a dead task the limit that it used up; empty for a success."""
     result: Any
     """Return value of a completed task, as its worker reported it; None for other tasks and values elsewhere."""
     result_type: str | None
@@ -70,7 +71,7 @@ class TaskAttempt:
 
 # The last execution of each task, and the event that completed it.
 _TASKS = """
-SELECT t.task_id, t.status, t.attempt, t.losses, t.elapsed, t.ended_at, h.hostname, a.reason, t.data,
+SELECT t.task_id, t.status, t.attempt, t.losses, t.elapsed, t.ended_at, h.hostname, a.outcome, a.reason, t.data,
     (SELECT e.details FROM attempts AS c JOIN events AS e ON e.id = c.ended_by
         WHERE c.task = t.seq AND c.outcome = ? ORDER BY c.run LIMIT 1)
 FROM tasks AS t
@@ -103,9 +104,11 @@ def slowest_tasks(path: Path, *, limit: int) -> tuple[TaskRecord, ...]:
 
 
 def _task(row: tuple[Any, ...]) -> TaskRecord:
-    task_id, status, attempt, losses, elapsed, ended_at, hostname, reason, data, completing = row
+    task_id, status, attempt, losses, elapsed, ended_at, hostname, outcome, reason, data, completing = row
     details = decode_object(completing) if status_of(status) is TaskStatus.COMPLETED else {}
     size = details.get("result_bytes")
+    if status_of(status) is TaskStatus.DEAD:
+        reason = _reason_of_dead(whole(attempt), whole(losses), outcome, reason or "")
     return TaskRecord(
         task_id=task_id,
         status=status_of(status),
@@ -122,6 +125,15 @@ def _task(row: tuple[Any, ...]) -> TaskRecord:
         result_pickle=_text(details, "result_pickle"),
         data=decode_object(data),
     )
+
+
+def _reason_of_dead(attempt: int, losses: int, outcome: int | None, reason: str) -> str:
+    """Return which limit a dead task used up, and how its last attempt ended."""
+    if reason.startswith("gave up"):
+        return reason
+    used = (losses, "interrupted attempt") if outcome == _LOST else (attempt, "attempt")
+    limit = f"gave up after {used[0]:,} {used[1]}{'' if used[0] == 1 else 's'}"
+    return f"{limit}: {reason}" if reason else limit
 
 
 _ATTEMPTS = """

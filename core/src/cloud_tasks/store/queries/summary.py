@@ -10,12 +10,20 @@ from datetime import datetime
 from cloud_tasks.model import EventType, Money, TaskStatus
 from cloud_tasks.store.db.enum_codes import EVENT_TO_CODE, FINAL_CODES, STATUS_TO_CODE
 from cloud_tasks.store.db.quantile_sketch import percentiles, percentiles_of_sketch, value_of
-from cloud_tasks.store.db.times import from_unix_or_none
+from cloud_tasks.store.db.times import from_unix, from_unix_or_none
 from cloud_tasks.store.queries.broken_workers import read_broken_workers
 from cloud_tasks.store.queries.cost_breakdown import cost_breakdown
 from cloud_tasks.store.queries.failure_groups import read_failures
 from cloud_tasks.store.records import ElapsedStatistics, JobRecord, JobStatistics, JobSummary
-from cloud_tasks.store.write.counters import FINISHED_BEFORE, RUN_STARTED, read_counters
+from cloud_tasks.store.write.counters import (
+    FINISHED_BEFORE,
+    RECENT_ENDS,
+    RECENT_SECONDS,
+    RUN_ALIVE,
+    RUN_ENDED,
+    RUN_STARTED,
+    read_counters,
+)
 from cloud_tasks.store.write.instances import costs, count_live
 
 __all__ = ["read_counts", "read_elapsed_times", "read_statistics", "read_summary"]
@@ -61,6 +69,9 @@ def read_summary(connection: sqlite3.Connection, job: JobRecord) -> JobSummary:
         first_start=from_unix_or_none(counters.get("first_start")),
         last_end=from_unix_or_none(counters.get("last_end")),
         run_started_at=from_unix_or_none(counters.get(RUN_STARTED)),
+        run_ended_at=from_unix_or_none(counters.get(RUN_ENDED)),
+        last_alive=_last_alive(connection, counters),
+        recent_ends=_recent_ends(counters),
         finished_before=count(FINISHED_BEFORE),
         live_instances=count_live(connection),
     )
@@ -68,6 +79,18 @@ def read_summary(connection: sqlite3.Connection, job: JobRecord) -> JobSummary:
 
 def _is_known(counters: Mapping[str, float]) -> bool:
     return all(math.isfinite(counters.get(f"elapsed:{name}", math.nan)) for name in ("mean", "m2", "min", "max"))
+
+
+def _last_alive(connection: sqlite3.Connection, counters: Mapping[str, float]) -> datetime | None:
+    (heard,) = connection.execute("SELECT max(last_heard) FROM hosts").fetchone()
+    return from_unix_or_none(max((moment for moment in (heard, counters.get(RUN_ALIVE)) if moment), default=None))
+
+
+def _recent_ends(counters: Mapping[str, float]) -> tuple[tuple[datetime, int], ...]:
+    names = sorted(name for name in counters if name.startswith(RECENT_ENDS))
+    return tuple(
+        (from_unix(int(name.removeprefix(RECENT_ENDS)) * RECENT_SECONDS), int(counters[name])) for name in names
+    )
 
 
 def _maintained_elapsed(connection: sqlite3.Connection, counters: Mapping[str, float]) -> ElapsedStatistics | None:

@@ -1,7 +1,10 @@
 """Throughput and projection of a job: tasks per hour, time left and projected total cost, from its summary.
 
-Invariant, with a test: only the current run counts. Tasks that finished before it, and pauses between runs, change
-neither the throughput nor the projection.
+Invariants, each with a test:
+
+1. Only the current run counts. Tasks that finished before it, and pauses between runs, change neither the throughput
+   nor the projection.
+2. A task counts at the time at which it finished, not when its event was collected: a backlog of events is no speed.
 """
 
 from __future__ import annotations
@@ -11,12 +14,17 @@ from datetime import datetime, timedelta
 import attrs
 
 from cloud_tasks.model import Money, TaskStatus
+from cloud_tasks.store.queries.activity import Activity
 from cloud_tasks.store.records import JobSummary
 
 __all__ = ["Throughput", "projected_cost", "run_time", "throughput"]
 
 _IDLE_LIMIT = timedelta(minutes=10)
 """Workers that were started by hand count as stopped after this time without a running or finished task."""
+
+
+_WINDOW = timedelta(minutes=10)
+_WINDOW_TASKS = 100
 
 
 @attrs.frozen(kw_only=True)
@@ -34,26 +42,46 @@ class Throughput:
         return accrued + price_per_hour * (self.remaining_time.total_seconds() / 3600)
 
 
-def throughput(summary: JobSummary, now: datetime) -> Throughput | None:
+def throughput(summary: JobSummary, now: datetime, *, activity: Activity | None = None) -> Throughput | None:
     """Return the throughput of the current run; of a finished job, until its last task finished.
 
     Return None if it is unknown: no task has finished in this run, no worker is active, the clock was set back beyond
-    the start of the run, or the end is beyond the range of `datetime`.
+    the start of the run, no controller is at work, or the end is beyond the range of `datetime`.
 
     Args:
         now: UTC.
+        activity: What goes on with the job, where a controller may be missing; None in a controller itself.
     """
     start = summary.run_started_at or summary.first_start
     until = summary.last_end if summary.finished and summary.last_end is not None else now
     done = summary.finished_tasks - summary.finished_before
+    if activity is not None and not activity.has_rate:
+        return None
     if start is None or done <= 0 or until <= start or not (summary.finished or _has_workers(summary, now)):
         return None
+    if not summary.finished:
+        done, start = _latest(summary, done, start, until)
     per_second = done / (until - start).total_seconds()
     try:
         left = timedelta(seconds=summary.remaining / per_second)
         return Throughput(tasks_per_hour=per_second * 3600, remaining_time=left, end=until + left)
     except OverflowError:
         return None
+
+
+def _latest(summary: JobSummary, done: int, start: datetime, now: datetime) -> tuple[int, datetime]:
+    """Return a number of finished tasks and the time since when they finished: enough to tell the present speed.
+
+    That is the latest `_WINDOW`, or the time of the latest `_WINDOW_TASKS` if it is longer; else the whole run.
+    """
+    count = 0
+    for begin, finished in reversed(summary.recent_ends):
+        if begin > now:
+            continue
+        count += finished
+        if count >= _WINDOW_TASKS and now - begin >= _WINDOW and begin > start:
+            return count, begin
+    return done, start
 
 
 def run_time(summary: JobSummary, now: datetime) -> timedelta:

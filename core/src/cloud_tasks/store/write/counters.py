@@ -8,10 +8,30 @@ from collections import Counter
 
 from cloud_tasks.store.db.quantile_sketch import bucket_of
 
-__all__ = ["FINISHED_BEFORE", "RUN_STARTED", "CounterUpdates", "add_to_counters", "read_counter", "read_counters"]
+__all__ = [
+    "FINISHED_BEFORE",
+    "RECENT_ENDS",
+    "RECENT_SECONDS",
+    "RUN_ALIVE",
+    "RUN_ENDED",
+    "RUN_STARTED",
+    "CounterUpdates",
+    "add_to_counters",
+    "read_counter",
+    "read_counters",
+]
 
 RUN_STARTED = "run:started"
 """Unix seconds at which the current run started."""
+RUN_ALIVE = "run:alive"
+"""Unix seconds at which a controller last recorded that it is at work."""
+RUN_ENDED = "run:ended"
+"""Unix seconds at which the latest run ended in order; absent while it runs, and after a crash."""
+RECENT_ENDS = "recent:"
+"""Prefix of the numbers of tasks that finished in the latest intervals of the current run, by their events' times."""
+RECENT_SECONDS = 30
+"""Length of such an interval."""
+_RECENT_KEPT = 240
 FINISHED_BEFORE = "run:finished_before"
 """Tasks that had finished by then."""
 
@@ -37,13 +57,19 @@ def add_to_counters(connection: sqlite3.Connection, amounts: dict[str, int]) -> 
     connection.executemany(_ADD, [(name, amount) for name, amount in amounts.items() if amount])
 
 
+_FORGET_RECENT = f"""
+DELETE FROM counters WHERE name > '{RECENT_ENDS}' AND name < '{RECENT_ENDS}a' AND name NOT IN
+    (SELECT name FROM counters WHERE name > '{RECENT_ENDS}' AND name < '{RECENT_ENDS}a' ORDER BY name DESC LIMIT ?)
+"""
+
+
 class CounterUpdates:
     """The changes of one batch to the counters, collected in memory.
 
     Names of counters: ``status:<code>``, ``event:<code>``, ``total``, ``attempts``, ``losses``, ``retries``,
-    ``duplicates``, ``late``, ``unknown_task``, ``set_aside`` (dead-lettered messages), ``run:started``,
-    ``run:finished_before``, ``earlier_attempts``, ``withdrawn``, ``first_start``, ``last_end``, ``elapsed:count``,
-    ``elapsed:mean``, ``elapsed:m2``, ``elapsed:min``, ``elapsed:max``.
+    ``duplicates``, ``late``, ``unknown_task``, ``set_aside`` (dead-lettered messages), ``run:started``, ``run:alive``,
+    ``run:ended``, ``run:finished_before``, ``recent:<interval>``, ``earlier_attempts``, ``withdrawn``, ``first_start``,
+    ``last_end``, ``elapsed:count``, ``elapsed:mean``, ``elapsed:m2``, ``elapsed:min``, ``elapsed:max``.
     """
 
     def __init__(self) -> None:
@@ -68,6 +94,10 @@ class CounterUpdates:
         if self._first_start is None or at < self._first_start:
             self._first_start = at
 
+    def recent_end(self, at: float) -> None:
+        """Count a task of the current run that finished at this Unix time."""
+        self._sums[f"{RECENT_ENDS}{int(at // RECENT_SECONDS):012}"] += 1
+
     def last_end(self, at: float) -> None:
         """Record that a task reached a terminal state at this Unix time."""
         if self._last_end is None or at > self._last_end:
@@ -85,6 +115,7 @@ class CounterUpdates:
         add_to_counters(connection, self._sums)
         if self._first_start is None and self._last_end is None:
             return
+        connection.execute(_FORGET_RECENT, (_RECENT_KEPT,))
         known = read_counters(connection)
         values: dict[str, float] = {}
         if self._first_start is not None and self._first_start < known.get("first_start", math.inf):

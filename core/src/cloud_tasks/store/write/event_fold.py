@@ -43,6 +43,8 @@ _OUTCOMES = {
 _OUTCOME_CODES = {event_type: OUTCOME_TO_CODE[outcome] for event_type, outcome in _OUTCOMES.items()}
 _TASK_CODES = frozenset(code for event_type, code in EVENT_TO_CODE.items() if is_task_event(event_type))
 _RETRY_REQUESTED = OUTCOME_TO_CODE[AttemptOutcome.RETRY_REQUESTED]
+_LAST_REQUEST = "requested a retry"
+"""In the cause of a dead task whose last attempt requested a retry: that attempt has no other end event."""
 _ENCODE = compact_encoder(default=str)
 
 _Rows = Sequence[tuple[Any, ...]]
@@ -169,6 +171,8 @@ class _Fold:
         outcome, reason = _OUTCOME_CODES[event_type], ""
         if event_type is not EventType.TASK_COMPLETED:
             reason = _reason(event)
+            if event_type is EventType.TASK_DEAD and _LAST_REQUEST in reason:
+                outcome = _RETRY_REQUESTED
         elif event.retry:
             outcome, reason = _RETRY_REQUESTED, _reason(event)
         end = AttemptEnd(at, outcome, event.elapsed_time, reason, self._last_event)
@@ -183,8 +187,10 @@ class _Fold:
         counters.moved(task.status, status)
         counters.add("losses", after.losses - task.state.losses)
         counters.add("retries", after.attempt - task.state.attempt)
+        # A failed task that is reported dead was counted when it failed.
+        is_new_end = status in FINAL_CODES and task.status not in FINAL_CODES
         task.status, task.state, task.changed = status, after, True
-        if status in FINAL_CODES:
+        if is_new_end:
             completed = after.status is TaskStatus.COMPLETED
             task.elapsed, task.ended_at = event.elapsed_time, at
             worker.count_finished(completed=completed)
@@ -192,6 +198,8 @@ class _Fold:
             if at < self._run_started:
                 # Finished between two runs: it must not raise the throughput of the current one.
                 counters.add(FINISHED_BEFORE, 1)
+            else:
+                counters.recent_end(at)
             if completed and event.elapsed_time is not None:
                 counters.elapsed(event.elapsed_time)
 

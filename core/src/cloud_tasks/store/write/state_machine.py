@@ -9,13 +9,15 @@ failure(n), retry    unfinished, n >= attempt    queued, attempt n + 1 (its work
 failure(n)           unfinished, n >= attempt    failed, timed out, exited or dead
 released(n)          unfinished, n >= attempt    queued, attempt n again, one more interruption
 any but completed    unfinished, n < attempt     unchanged, late: the newer attempt decides
-dead(n)              terminal, failed at n       unchanged: repeats a known state
+dead(n)              failed at attempt n         dead: no retry is left; the same end, in two events
+failure(n)           dead at attempt n           unchanged: the same end, in the other order
 any other            terminal                    unchanged, late
 ===================  ==========================  =====================================================================
 
 Invariants, each with a test:
 
-1. A terminal state is never left; its attempt number and interruptions never change.
+1. A terminal state is never left, except from a failure to dead, at the same attempt; its attempt number and
+   interruptions never change.
 2. The attempt number of a task never decreases.
 3. Every event that is not late changes the state or repeats a known one.
 """
@@ -63,7 +65,11 @@ def next_state(state: TaskState, event_type: EventType, attempt: int, retry: boo
     status = state.status
     if status is not TaskStatus.PENDING and status is not TaskStatus.QUEUED and status is not TaskStatus.RUNNING:
         # A worker sends task_dead right after the last failure of a task.
-        repeats = event_type is EventType.TASK_DEAD and attempt == state.attempt and status is not TaskStatus.COMPLETED
+        if attempt != state.attempt or status is TaskStatus.COMPLETED:
+            return None
+        if event_type is EventType.TASK_DEAD:
+            return TaskState(TaskStatus.DEAD, attempt, state.losses)
+        repeats = status is TaskStatus.DEAD and event_type in _FAILURES and not retry
         return state if repeats else None
     if event_type is EventType.TASK_COMPLETED and not retry:
         return TaskState(TaskStatus.COMPLETED, max(attempt, state.attempt), state.losses)

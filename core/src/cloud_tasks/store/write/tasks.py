@@ -21,7 +21,15 @@ from cloud_tasks.store.db.enum_codes import (
 from cloud_tasks.store.db.reading import decode_object, whole
 from cloud_tasks.store.db.times import from_unix, from_unix_or_none, to_unix
 from cloud_tasks.store.records import AttemptRecord, JobRecord, JobState
-from cloud_tasks.store.write.counters import FINISHED_BEFORE, RUN_STARTED, add_to_counters, read_counter
+from cloud_tasks.store.write.counters import (
+    FINISHED_BEFORE,
+    RECENT_ENDS,
+    RUN_ALIVE,
+    RUN_ENDED,
+    RUN_STARTED,
+    add_to_counters,
+    read_counter,
+)
 
 __all__ = [
     "begin_run",
@@ -32,6 +40,7 @@ __all__ = [
     "read_job",
     "read_pending",
     "read_task",
+    "record_alive",
     "reopen",
     "reopen_failed",
     "reset_for_requeue",
@@ -155,6 +164,19 @@ def begin_run(connection: sqlite3.Connection, at: float) -> None:
         "INSERT OR REPLACE INTO counters (name, value) VALUES (?, ?), (?, (SELECT coalesce(sum(value), 0) "
         f"FROM counters WHERE name IN ({', '.join(repr(name) for name in _FINAL_COUNTERS)})))",
         (RUN_STARTED, at, FINISHED_BEFORE),
+    )
+    # Intervals of an earlier run say nothing about this one.
+    connection.execute(
+        "DELETE FROM counters WHERE name = ? OR (name > ? AND name < ?)", (RUN_ENDED, RECENT_ENDS, f"{RECENT_ENDS}a")
+    )
+    record_alive(connection, at)
+
+
+def record_alive(connection: sqlite3.Connection, at: float, *, is_end: bool = False) -> None:
+    """Record that a controller was at work at this Unix time, or with ``is_end`` that its run ended then."""
+    names = (RUN_ALIVE, RUN_ENDED) if is_end else (RUN_ALIVE,)
+    connection.executemany(
+        "INSERT OR REPLACE INTO counters (name, value) VALUES (?, ?)", [(name, at) for name in names]
     )
 
 

@@ -41,8 +41,11 @@ def test_monitor_exits_with_the_report_when_all_tasks_are_finished(commands: Mem
     report(commands, started("a"), completed("a", elapsed=2.0))
     report(commands, failed("b", message="broken"))
     answer = monitor(commands)
-    assert answer.code == 0
-    assert "=== JOB COMPLETE ===" in answer.out
+    assert answer.code == 3
+    assert "=== JOB FINISHED: 1 of 2 tasks failed ===" in answer.out
+    assert "See one: cloud-tasks logs --job-id job b\n" in answer.out
+    retry = "Retry them: cloud-tasks run --retry-failed --provider memory --job-id job --scaling-check-interval 0.05\n"
+    assert retry in answer.out
     assert "Total tasks: 2\n  Completed: 1\n  Failed: 1\n" in answer.out
     assert "ValueError: broken" in answer.out
     with Store.open(tmp_path / "job.db", read_only=True) as store:

@@ -54,7 +54,7 @@ def test_monitor_feeds_every_event_sink_and_reports_the_end(commands: MemoryComm
     hook = hookimpl(lambda: (backend,))
     commands.registry.register("pager", SimpleNamespace(cloud_tasks_register_event_sink=hook))
     answer = commands.call("monitor", "--config", "config.yml", "--job-id", "job")
-    assert answer.code == 0, answer.err
+    assert answer.code == 3, answer.err
     connection = sqlite3.connect(tmp_path / "job-events.sqlite")
     assert connection.execute("SELECT task_id FROM events ORDER BY number").fetchall() == [("a",), ("b",)]
     connection.close()

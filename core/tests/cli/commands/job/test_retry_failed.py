@@ -39,7 +39,7 @@ def finished(shell: CommandLine) -> CommandLine:
     tasks = ", ".join(f'{{"task_id": "{name}", "data": {{}}}}' for name in ("raises", "exits", "works"))
     (shell.folder / "tasks.json").write_text(f"[{tasks}]", encoding="utf-8")
     first = shell.run("run", "--config", "config.yml", "--task-file", "tasks.json")
-    assert first.code == 0, first.err
+    assert first.code == 3, first.err
     assert statuses(shell.folder) == {"raises": "failed", "exits": "exited", "works": "completed"}
     (shell.folder / "fixed").touch()
     (shell.folder / "ran").unlink()
@@ -71,7 +71,7 @@ def test_retry_failed_reruns_the_failed_tasks_only(finished: CommandLine) -> Non
 
 
 def test_retry_failed_selects_by_status(finished: CommandLine) -> None:
-    assert retry(finished, "--where", "exited,timed_out").code == 0
+    assert retry(finished, "--where", "exited,timed_out").code == 3
     assert statuses(finished.folder) == {"raises": "failed", "exits": "completed", "works": "completed"}
     assert retry(finished, "--where", "exited").code == 2
 

@@ -116,12 +116,12 @@ async function poll() {
     notice("");
     render();
     if (line) renderTimeline(line);
-    const active = found.job.state !== "finished" && found.finished < found.total;
+    const active = found.job.pid !== null && found.job.state !== "finished";
     if (polls && active) tasks.refresh();
     polls += 1;
     wait = found.behind ? BEHIND_MS : active ? LIVE_MS : QUIET_MS;
     if (found.behind) live("on", `reading the history: ${percent(found.behind.read, found.behind.of)}`);
-    else live(active ? "on" : "", active ? "live" : "finished");
+    else live(active ? "on" : "", active ? "live" : found.job.state === "finished" ? "finished" : "not live");
   } catch (error) {
     if (name !== current) return;
     live("off", "not connected");
@@ -140,6 +140,7 @@ function render() {
   byId("badge").textContent = status;
   const source = job.task_source ? ` · tasks from ${job.task_source}` : "";
   byId("about").textContent = `${job.provider || "no provider"}${source} · created ${moment(job.created_at)}${job.finished_at ? `, finished ${moment(job.finished_at)}` : ""}`;
+  byId("activity").textContent = ["stopped", "no_controller", "loading"].includes(job.state) ? job.activity : "";
   const sums = STATUSES.map(([name, parts]) => [name, parts.reduce((sum, part) => sum + facts.counts[part], 0)]);
   show(byId("progress"), [sums, total], () => sums.map(([name, number]) => h("span", { class: `c-${name}`, "width%": (100 * number) / Math.max(total, 1) })));
   show(byId("legend"), [sums, total], () => sums.filter(([name, number]) => number || name === "completed").map(([name, number]) => h("li", {}, h("i", { class: `c-${name}`, "aria-hidden": "true" }), h("b", {}, count(number)), ` ${name}`)));
@@ -149,9 +150,15 @@ function render() {
 }
 
 function jobStatus() {
-  if (facts.finished === facts.total && facts.total) return facts.failed ? ["failed", "finished, with failures"] : ["done", "finished"];
-  if (facts.counts.running || facts.instances.alive) return ["running", "running"];
-  return facts.finished ? ["idle", "unfinished, no instance"] : ["idle", "waiting"];
+  const { state, since } = facts.job;
+  const at = since === null ? "" : ` ${clock(since)}`;
+  switch (state) {
+    case "finished": return facts.failed ? ["failed", `finished, ${count(facts.failed)} failed`] : ["done", "complete"];
+    case "running": return ["running", facts.finished === facts.total && facts.total ? "finishing" : "running"];
+    case "stopped": return ["idle", `stopped since${at}`];
+    case "no_controller": return ["failed", `no controller since${at}`];
+    default: return ["idle", facts.job.pid === null ? "setup interrupted" : "loading"];
+  }
 }
 
 function renderStatistics() {
@@ -159,7 +166,7 @@ function renderStatistics() {
   const left = throughput?.remaining_seconds;
   const statistics = [
     ["Finished", percent(facts.finished, facts.total), `${count(facts.finished)} of ${count(facts.total)}`],
-    ["Rate", throughput ? `${short(throughput.tasks_per_hour / 60)}/min` : "—", throughput ? `${short(throughput.tasks_per_hour)} tasks/hour` : "unknown for this run"],
+    ["Rate", throughput ? `${short(throughput.tasks_per_hour / 60)}/min` : "—", throughput ? `${short(throughput.tasks_per_hour)} tasks/hour` : ["running", "finished"].includes(facts.job.state) ? "unknown for this run" : "no controller counts"],
     left === undefined ? ["Elapsed", span(facts.end - facts.begin), "since the job was created"] : ["Remaining", span(left), `expected end: ${clock(facts.now + left)}`],
     ["Cost so far", money(cost.so_far), cost.projected === null ? `${money(cost.per_hour)}/hour now` : `projected total: ${money(cost.projected)}`],
     ["Instances", count(instances.alive), `${count(instances.launched)} launched${instances.preempted ? `, ${count(instances.preempted)} preempted` : ""}`],

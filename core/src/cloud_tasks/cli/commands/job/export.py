@@ -47,7 +47,11 @@ def export(registry: Registry) -> click.Command:
     @configuration_options(registry)
     @pass_app
     def command(app: AppContext, /, **values: Any) -> None:
-        """Export the tasks, attempts or events of a job from its database as CSV, JSON Lines or Parquet."""
+        """Export the tasks, attempts or events of a job from its database as CSV, JSON Lines or Parquet.
+
+        In CSV, each member of an object in the columns result and data has a column of its own, too, such as
+        result.loss or data.model.layers: at most 200 for each of the two, and five levels deep.
+        """
         app.start_logging(verbosity=values["verbose"])
         chosen, statuses = _format(values), _statuses(values)
         database = database_of(load_from_options(app.registry, values))

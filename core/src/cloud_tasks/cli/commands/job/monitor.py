@@ -158,6 +158,7 @@ class EventMonitor:
             for number, handler in handlers.items():
                 signal.signal(number, handler)
             self._loop.close()
+            self._store.end_run(datetime.now(UTC))
         for name, count in self._dispatcher.dropped().items():
             log.warning(f'Event sink "{name}" missed {counted(count, "event")}; the database has all of them')
         is_finished = self._store.summary().finished
@@ -194,6 +195,7 @@ class EventMonitor:
 
     def _show(self) -> None:
         """Show the summary if it has changed, and again after each interval."""
+        self._store.record_alive(datetime.now(UTC))
         progress = Progress.read(self._store, datetime.now(UTC))
         if self._dispatcher.takes_progress:
             self._dispatcher.send_progress(progress.for_sinks())

@@ -12,9 +12,11 @@ from cloud_tasks.cli.context import AppContext, pass_app
 from cloud_tasks.cli.options.common import examples, json_option
 from cloud_tasks.cli.options.config_options import configuration_options, load_from_options
 from cloud_tasks.cli.options.database import database_of, read_database
+from cloud_tasks.cli.options.job_end import command_line
 from cloud_tasks.model import Money
 from cloud_tasks.registry import Registry
-from cloud_tasks.report import render_summary, status_dict, throughput
+from cloud_tasks.report import render_activity, render_summary, status_dict, throughput
+from cloud_tasks.store import read_activity
 
 __all__ = ["status"]
 
@@ -39,7 +41,9 @@ def status(registry: Registry) -> click.Command:
         with read_database(database_of(config)) as store:
             statistics = store.statistics(with_failures=False)
             instances = store.instances()
-            rate = throughput(statistics.summary, datetime.now(UTC))
+            now = datetime.now(UTC)
+            activity = read_activity(store.path, statistics.summary, now)
+            rate = throughput(statistics.summary, now, activity=activity)
             facts = status_dict(
                 statistics.summary,
                 instances=instances,
@@ -47,12 +51,15 @@ def status(registry: Registry) -> click.Command:
                 cost=statistics.cost,
                 shares=statistics.cost_breakdown,
                 costs=statistics.costs,
+                activity=activity,
             )
             prices = [record.price_per_hour for record in instances if record.ended_at is None]
             price = sum(prices, Money.zero()) if prices else None
         if values["as_json"]:
             click.echo(json.dumps(facts, indent=2))
         else:
+            resume = command_line("run", config, options=("--continue",))
+            click.echo(render_activity(activity, statistics.summary, resume=resume))
             click.echo(render_summary(statistics.summary, pace=rate, cost=statistics.cost, price_per_hour=price))
 
     return command

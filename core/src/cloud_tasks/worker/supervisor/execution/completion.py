@@ -4,7 +4,8 @@ Invariants, each with a test:
 
 1. Every attempt that was started gets exactly one event that ends it.
 2. Attempts and interrupted attempts are counted separately, and both are limited; past a limit the task is reported
-   dead. After a failure of the worker's own means the next attempt waits, as after a failed one.
+   dead. After a failure of the worker's own means the next attempt waits, as after a failed one. A failure that is not
+   retried at all is no use of a limit: its task is not dead.
 3. A task whose lease expired is neither sent nor released, and no interruption makes it dead: the queue delivers it
    again. An attempt of it that would be retried ends as released, under the number that the next delivery has.
 """
@@ -153,14 +154,15 @@ class CompletionHandler:
         return self._unsuccessful(work, outcome, span)
 
     def _unsuccessful(self, work: PendingAttempt, outcome: Outcome, span: _Span) -> Completion:
-        retry = work.attempt < self._rules.attempts(outcome)
+        allowed = self._rules.attempts(outcome)
+        retry = work.attempt < allowed
         if retry and work.lease_lost:
             return self._superseded(work, outcome, span)
         events = []
         out_of_retries = not retry and outcome.kind is _RETRY_REQUESTED
         if not out_of_retries:
             events.append(self._end_event(work, outcome, span, retry=retry))
-        if not retry and (work.attempt > 1 or out_of_retries):
+        if not retry and (allowed > 1 or out_of_retries):
             cause = f"gave up after {counted(work.attempt, 'attempt')}: {_cause(outcome)}"
             result = outcome.result if out_of_retries else b""
             events.append(self._dead_event(work, cause, span, result=result))
