@@ -11,6 +11,7 @@ Invariants, each with a test:
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import re
@@ -21,6 +22,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from cloud_tasks.errors import InputError
+from cloud_tasks.worker.common.os_errors import mark_own_failure
 from cloud_tasks.worker.common.worker_data import WorkerData
 from cloud_tasks.worker.options import PREFIXES, make_parser
 from cloud_tasks.worker.worker import Worker
@@ -83,9 +85,15 @@ def command_function(command: str) -> Callable[[str, Mapping[str, Any], WorkerDa
         values = {"task_id": task_id, "attempt": worker_data.attempt, "slot": worker_data.slot, **data}
         text = fill_in(command, {"scratch_dir": worker_data.scratch_dir, **values})
         variables = {"CLOUD_TASKS_TASK_ID": task_id, "CLOUD_TASKS_RESULT_FILE": result_file}
-        code = subprocess.run(
-            ["/bin/sh", "-c", text], env=os.environ | variables, stdin=subprocess.DEVNULL, check=False
-        ).returncode
+        try:
+            code = subprocess.run(
+                ["/bin/sh", "-c", text], env=os.environ | variables, stdin=subprocess.DEVNULL, check=False
+            ).returncode
+        except OSError as error:
+            # A command that is too long is the task's own failure.
+            if error.errno != errno.E2BIG:
+                mark_own_failure(error, "cannot start the shell")
+            raise
         if code != 0:
             _exit_like(code)
         return False, _result(result_file)

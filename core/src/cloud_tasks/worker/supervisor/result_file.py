@@ -2,13 +2,27 @@
 
 from __future__ import annotations
 
+import json
 import mmap
 import os
+from collections.abc import Callable
 
-__all__ = ["read_result_file"]
+from cloud_tasks.worker.task_process.exception_report import own_failure
+from cloud_tasks.worker.task_process.runner import HEAD_LENGTH
+
+__all__ = ["receive_result"]
 
 
-def read_result_file(descriptor: int) -> bytes:
+def receive_result(take_descriptor: Callable[[], int]) -> bytes:
+    """Return the report in a received result file; if it cannot be read, a report of that failure."""
+    try:
+        return _read(take_descriptor())
+    except OSError as error:
+        head = json.dumps(own_failure("cannot read the result", error)).encode()
+        return len(head).to_bytes(HEAD_LENGTH, "little") + head
+
+
+def _read(descriptor: int) -> bytes:
     """Return the content of a result file and close it."""
     try:
         size = os.fstat(descriptor).st_size
