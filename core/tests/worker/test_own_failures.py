@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 from small_disk import fill, small_disk
-from worker_harness import PROGRAM, Harness
+from worker_harness import PROGRAM, Harness, wait_until
 
 from cloud_tasks.worker.common.os_errors import full_folder, mark_own_failure, os_error_text
 from cloud_tasks.worker.common.worker_data import WorkerData
@@ -74,13 +74,14 @@ def test_worker_with_a_full_log_folder_costs_the_job_no_task(worker, disk) -> No
     worker.load(*[{"do": "say"}] * 400)
     options = {"CLOUD_TASKS_IDLE_LIMIT": "8", "CLOUD_TASKS_NUM_TASKS_PER_INSTANCE": "2"}
     broken = worker.start_on_queue("--task-log-dir", str(disk), **options)
+    wait_until(lambda: worker.queued_events("task_released"), what="the first task that is given back")
     working = worker.start_on_queue("--task-log-dir", str(worker.folder / "logs"), **options)
-    assert worker.finish(broken).code == 1
+    worker.finish(broken)
     assert worker.finish(working).code == 0
     completed = [event["task_id"] for event in worker.queued_events("task_completed")]
     assert len(completed) == len(set(completed)) == 400
     assert worker.queued_events("task_exited", "task_exception", "task_dead") == []
-    assert NO_SPACE in worker.queued_events("fatal_exception")[0]["exception"]
+    assert all(NO_SPACE in event["cause"] for event in worker.queued_events("task_released"))
 
 
 @pytest.mark.parametrize("options", [(), ("--reuse-processes", "5")])
@@ -174,6 +175,38 @@ def test_worker_that_cannot_start_a_process_gives_its_tasks_back_and_stops(worke
     (worker.folder / "site" / "sitecustomize.py").unlink()
     assert worker.run_on_queue().code == 0
     assert len(worker.queued_events("task_completed")) == 5
+
+
+def test_worker_whose_program_cannot_run_again_gives_its_tasks_back(worker) -> None:
+    path = worker.task_file({"do": "nothing"}, {"do": "exit", "code": 3}, {"do": "sys.exit", "code": 0})
+    (worker.folder / "site" / "sitecustomize.py").write_text(
+        "import os\nif 'CLOUD_TASKS_SPAWNED' in os.environ:\n    os._exit(3)\n"
+    )
+    finished = worker.run("--task-file", path, "--start-method", "spawn", **FAST)
+    assert finished.code == 1, finished.log
+    assert worker.events(*ENDS) == []
+    assert "cannot run the program again: " in released(worker)[0]
+    (worker.folder / "site" / "sitecustomize.py").unlink()
+    worker.run("--task-file", path, "--start-method", "spawn", "--resume", **FAST)
+    assert [event["event_type"] for event in worker.events(*ENDS)].count("task_exited") == 2
+    assert len(worker.events("task_completed")) == 1
+
+
+def test_worker_reports_a_log_folder_that_cannot_be_created_as_bad_input(worker) -> None:
+    finished = worker.run_tasks({"do": "nothing"}, args=("--task-log-dir", "/proc/nowhere/logs"))
+    assert finished.code == 2
+    assert finished.log.startswith(
+        "error: --task-log-dir: cannot create the folder: No such file or directory (ENOENT)"
+    )
+
+
+def test_worker_takes_output_that_the_task_itself_has_broken_for_the_task_s_own(worker) -> None:
+    worker.run_tasks({"do": "close output"}, {"do": "replace output"}, {"do": "no output"})
+    assert sorted(event["exception"] for event in worker.events("task_exception")) == [
+        "closed",
+        "no output",
+        "replaced",
+    ]
 
 
 def test_command_worker_without_a_shell_gives_the_task_back(monkeypatch, tmp_path) -> None:

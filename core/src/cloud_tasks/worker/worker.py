@@ -87,14 +87,14 @@ class Worker:
             return 0
         try:
             config = WorkerConfig.of(self.data, self._task_source, is_task=spawned)
+            forkserver = None if spawned else config.forkserver_config(self._function, self._worker_init, self._flags)
         except InputError as error:
             sys.stderr.write(f"error: {error}\n")
             return 2
-        if spawned:
+        if forkserver is None:
             become_task(self._function, self.data, self._worker_init)
         for stream in (sys.stdout, sys.stderr):
             stream.flush()
-        forkserver = config.forkserver_config(self._function, self._worker_init, self._flags)
         zygote = fork_zygote(forkserver, config.scratch_root)
         # From here on this process is the supervisor; the zygote has none of the following imports.
         from cloud_tasks.worker.supervisor.bootstrap import supervise

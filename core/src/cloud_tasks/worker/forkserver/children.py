@@ -21,7 +21,14 @@ from cloud_tasks.worker.forkserver.protocol import AttemptEnded, ProcessEnded, P
 from cloud_tasks.worker.forkserver.spawn import execute
 from cloud_tasks.worker.task_process.assignment import Assignment
 from cloud_tasks.worker.task_process.output_capture import Outputs, tail_of
-from cloud_tasks.worker.task_process.runner import SMALL_RESULT, open_result_file, run_attempt, run_attempts
+from cloud_tasks.worker.task_process.runner import (
+    HEAD_LENGTH,
+    SMALL_RESULT,
+    open_result_file,
+    own_failure_report,
+    run_attempt,
+    run_attempts,
+)
 
 __all__ = ["Child", "Children"]
 
@@ -190,7 +197,10 @@ class Children:
         content = os.pread(child.result, _USUAL_RESULT, 0)
         if len(content) == _USUAL_RESULT:
             content = os.pread(child.result, SMALL_RESULT + 1, 0)
-        failed = status != 0 or not content or b'"error"' in content[:64]
+        failed = status != 0 or len(content) < HEAD_LENGTH or b'"error"' in content[:64]
+        if not content and self._config.spawn and os.WIFEXITED(status):
+            reason = RuntimeError(f"exit code {os.WEXITSTATUS(status)} before the program reached its worker")
+            content = own_failure_report("cannot run the program again", reason)
         is_small = len(content) <= SMALL_RESULT
         tail = tail_of(child.output) if failed and child.output is not None else b""
         message = encode(AttemptEnded(child.number, status, child.when, content if is_small else None, tail))

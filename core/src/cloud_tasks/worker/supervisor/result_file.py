@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import mmap
 import os
 from collections.abc import Callable
 
-from cloud_tasks.worker.task_process.exception_report import own_failure
-from cloud_tasks.worker.task_process.runner import HEAD_LENGTH
+from cloud_tasks.worker.task_process.runner import own_failure_report
 
 __all__ = ["receive_result"]
 
@@ -18,8 +16,7 @@ def receive_result(take_descriptor: Callable[[], int]) -> bytes:
     try:
         return _read(take_descriptor())
     except OSError as error:
-        head = json.dumps(own_failure("cannot read the result", error)).encode()
-        return len(head).to_bytes(HEAD_LENGTH, "little") + head
+        return own_failure_report("cannot read the result", error)
 
 
 def _read(descriptor: int) -> bytes:
